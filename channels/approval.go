@@ -8,16 +8,16 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Approver is a person whose approval of the release at hand is proven as R22 asks: by a signature, or by the commit's
-// author where the pipeline trusts authors.
+// Approver is a person whose approval of the judged release is proven (R22): by a signature, or by the commit's author
+// where the pipeline trusts authors.
 type Approver struct {
 	Person string // the key in people
 	Email  string
 	Roles  []string
 }
 
-// Judge tells whether enough people of the asked roles approved. A person counts once, and never if they wrote the
-// release: as one of authors, by e-mail address or name, or as one of authorNames, which hold either.
+// Judge reports whether enough people with the required roles approved. A person counts once, and never as an author of
+// the release: one of authors, by e-mail address or name, or one of authorNames, which hold either.
 func (a *Approval) Judge(approvers []Approver, authors []releases.Person, authorNames []string) Verdict {
 	var counted, notes []string
 	seen := map[string]bool{}
@@ -54,12 +54,12 @@ func (a *Approval) Judge(approvers []Approver, authors []releases.Person, author
 	return Blocked("", reason.ApprovalMissing, len(counted), need, from, why)
 }
 
-// acceptsRoles tells whether one of roles is asked for.
+// acceptsRoles reports whether the gate accepts a person with these roles.
 func (a *Approval) acceptsRoles(roles []string) bool {
 	return len(a.From) == 0 || slices.ContainsFunc(a.From, func(role string) bool { return slices.Contains(roles, role) })
 }
 
-// isAuthor tells whether p is an author of the release. It errs on the strict side: nothing proves the names in commits.
+// isAuthor reports whether p is an author of the release. Nothing proves the names in commits, so any match counts.
 func isAuthor(p Approver, authors []releases.Person, authorNames []string) bool {
 	is := func(name string) bool {
 		return name != "" && (strings.EqualFold(name, p.Person) || strings.EqualFold(name, p.Email))

@@ -14,7 +14,7 @@ import (
 
 var channelName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// preparePolicy is what Load does with a policy that was read: check all that it says by itself, then fill in defaults.
+// preparePolicy is what Load does with a decoded policy: it validates the policy by itself, then fills in the defaults.
 func preparePolicy(doc *manifest.Doc[Channel]) []manifest.Fault {
 	c := &doc.Value
 	c.Name = path.Base(path.Dir(doc.File))
@@ -29,7 +29,8 @@ func preparePolicy(doc *manifest.Doc[Channel]) []manifest.Fault {
 	if !channelName.MatchString(c.Name) {
 		faults = append(faults, doc.Fault(manifest.WrongName, "", "%.70q can't name a channel: use small letters, digits and hyphens, at most 63", c.Name))
 	}
-	if c.SettleWithin == 0 && doc.Line("settleWithin") != doc.Line("") { // there, and 0: not the same as absent
+	// written as 0, which is not the same as absent
+	if c.SettleWithin == 0 && doc.Line("settleWithin") != doc.Line("") {
 		faults = append(faults, doc.Fault(manifest.WrongValue, "settleWithin", "settleWithin must be more than 0"))
 	}
 	for i, f := range c.Freezes {
@@ -91,7 +92,7 @@ func checkRollout(doc *manifest.Doc[Channel]) (faults []manifest.Fault) {
 	return faults
 }
 
-// applyDefaults fills in what is documented to be meant by absence. Everything that reads a policy reads it after this.
+// applyDefaults fills in the documented defaults. Every reader of a policy sees the defaults.
 func (c *Channel) applyDefaults() {
 	setDefault(&c.Promote, PromoteAuto)
 	setDefault(&c.Advance, AdvanceSettled)
@@ -127,7 +128,7 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// checkPolicyReferences says what is wrong with what a policy says of other files: the channels after which it comes (fault
+// checkPolicyReferences returns what is wrong with a policy's references to other files: its upstream channels (fault
 // 44), and the people who are to approve.
 func checkPolicyReferences(c *Channel, policies map[string]*Channel, exists func(name string) bool, people *Pipeline) (faults []manifest.Fault) {
 	file := policyFile(c.Name)
@@ -153,7 +154,8 @@ func checkPolicyReferences(c *Channel, policies map[string]*Channel, exists func
 	return faults
 }
 
-// findCycle gives a way from name back to itself along after, the shortest, or nil. Self-reference is checkAfter's.
+// findCycle returns the shortest way from name along after back to name, or nil. checkAfter reports a channel that
+// names itself.
 func findCycle(name string, policies map[string]*Channel) []string {
 	came := map[string]string{}
 	for queue := []string{name}; len(queue) > 0; queue = queue[1:] {
@@ -178,7 +180,7 @@ func findCycle(name string, policies map[string]*Channel) []string {
 	return nil
 }
 
-// checkApprovable says why the approvals that a asks for can never come together, or "".
+// checkApprovable returns why the approvals that a requires can never come together, or "".
 func checkApprovable(a *Approval, p *Pipeline) (manifest.FaultCode, string) {
 	able := map[string]int{} // by role
 	total := 0

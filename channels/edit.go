@@ -13,8 +13,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
 )
 
-// AddFreeze gives the policy with one freeze more, as `sluice freeze` commits it: to the second. All other text stays
-// as it is, comments and spacing included.
+// AddFreeze returns the policy with one more freeze, to the second, as `sluice freeze` commits it. All other text stays
+// unchanged, comments and spacing included.
 func AddFreeze(channelYAML []byte, f Freeze) ([]byte, error) {
 	f.From, f.Until = f.From.Truncate(time.Second), f.Until.Truncate(time.Second)
 	if !f.From.Before(f.Until) {
@@ -40,7 +40,6 @@ func AddFreeze(channelYAML []byte, f Freeze) ([]byte, error) {
 	return edited, nil
 }
 
-// formatFreeze writes a freeze in one line.
 func formatFreeze(f Freeze) string {
 	s := "{from: " + f.From.Format(time.RFC3339) + ", until: " + f.Until.Format(time.RFC3339)
 	if f.Reason != "" {
@@ -49,7 +48,7 @@ func formatFreeze(f Freeze) string {
 	return s + "}"
 }
 
-// addsOnlyFreeze tells whether after is before with f and no other difference.
+// addsOnlyFreeze reports whether f is the only difference between before and after.
 func addsOnlyFreeze(before, after Channel, f Freeze) bool {
 	same := func(a, b Freeze) bool { return a.From.Equal(b.From) && a.Until.Equal(b.Until) && a.Reason == b.Reason }
 	i := slices.IndexFunc(after.Freezes, func(g Freeze) bool { return same(f, g) })

@@ -17,25 +17,26 @@ const (
 	QuarantineDir = "quarantine"
 )
 
-// Set is what a commit says about all channels.
+// Set is the state of all channels at a commit.
 type Set struct {
-	Pipeline       Pipeline          // defaults applied; nothing but defaults if sluice.yaml has faults
-	PipelineFaults []manifest.Fault  // of sluice.yaml and whatever else no channel can do without: they make all invalid
+	Pipeline Pipeline // with defaults; nothing but defaults if sluice.yaml has faults
+	// of sluice.yaml and the folders that every channel needs: they make all channels invalid
+	PipelineFaults []manifest.Fault
 	Channels       map[string]*State // by name, one for each folder below channels
-	Quarantines    []Quarantine      // by release; one that can't be read has no digest: see Stops
+	Quarantines    []Quarantine      // by release; a quarantine that can't be read has no digest: see Stops
 }
 
 func policyFile(name string) string { return path.Join(Dir, name, "channel.yaml") }
 
-// Load reads sluice.yaml, the channels' folders and quarantine. The faults are all that it found, warnings too, in order;
-// what each of them stops, the Set says. One channel's faults never stop another (R6), sluice.yaml's stop them all.
-// c may be nil. With one, what has an object id and did not change is not read again; what Load gives is then shared
-// with other sets: immutable.
+// Load reads sluice.yaml, the channels' folders and the quarantines. It returns every fault that it found, warnings
+// included, in order; the Set says what each fault stops. One channel's faults never stop another channel (R6),
+// sluice.yaml's stop all. c may be nil. With a cache, whatever has an object id and did not change is not read again;
+// the result is then shared with other sets, and so immutable.
 func Load(c *manifest.Cache, fsys fs.FS) (Set, []manifest.Fault) {
 	set := Set{Channels: map[string]*State{}}
 	set.Pipeline, set.PipelineFaults = loadPipeline(c, fsys)
 	folders, faults := listFolder(fsys, Dir)
-	_, more := listFolder(fsys, QuarantineDir) // unlisted, it could stop any release
+	_, more := listFolder(fsys, QuarantineDir) // an unlisted quarantine could stop any release
 	set.PipelineFaults = slices.Concat(set.PipelineFaults, faults, more)
 	all := slices.Clone(set.PipelineFaults)
 	policies := map[string]*Channel{}
@@ -59,8 +60,9 @@ func Load(c *manifest.Cache, fsys fs.FS) (Set, []manifest.Fault) {
 	return set, manifest.Sort(append(all, faults...))
 }
 
-// ParsePolicy reads one channel's policy alone, from any commit: what it says by itself is checked, what it says of
-// other files is not. It serves the last valid policy of a channel whose newest is not (R6). c may be nil.
+// ParsePolicy reads one channel's policy alone, from any commit. It validates the policy by itself, but not its
+// references to other files. It serves the last valid policy of a channel whose newest policy is invalid (R6). c may be
+// nil.
 func ParsePolicy(c *manifest.Cache, fsys fs.FS, name string) (*Channel, []manifest.Fault) {
 	file := policyFile(name)
 	p, faults := manifest.Load(c, fsys, file, preparePolicy)
@@ -76,8 +78,8 @@ func ParsePolicy(c *manifest.Cache, fsys fs.FS, name string) (*Channel, []manife
 	return &withBlob, faults
 }
 
-// Stops tells whether the quarantine stops a release in a channel. One that can't be read stops the release that its file
-// is named after, everywhere: a mistyped quarantine must not mean that there is none.
+// Stops reports whether the quarantine stops a release in a channel. A quarantine that can't be read stops the release
+// that its file is named after, everywhere: a mistyped quarantine must not mean that there is none.
 func (q Quarantine) Stops(channel, release string, digest releases.Digest) bool {
 	if len(q.Channels) > 0 && !slices.Contains(q.Channels, channel) {
 		return false
@@ -88,7 +90,8 @@ func (q Quarantine) Stops(channel, release string, digest releases.Digest) bool 
 	return q.Digest == digest
 }
 
-// checkReferences checks what the channel says of other files, which its folder's object id does not cover, and settles validity.
+// checkReferences checks the channel's references to other files, which the folder's object id does not cover, and
+// decides whether the channel is valid.
 func (s *State) checkReferences(set *Set, policies map[string]*Channel, exists func(string) bool) {
 	var people *Pipeline
 	if manifest.Fatal(set.PipelineFaults) {

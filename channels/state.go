@@ -15,7 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// loadState reads one folder, or takes it from the cache. The State is the caller's, what it points to is shared.
+// loadState reads one folder, or uses the cache. The State belongs to the caller; what it points to is shared.
 func loadState(c *manifest.Cache, fsys fs.FS, entry fs.DirEntry) *State {
 	dir, id := path.Join(Dir, entry.Name()), ""
 	if info, err := entry.Info(); err == nil {
@@ -28,7 +28,8 @@ func loadState(c *manifest.Cache, fsys fs.FS, entry fs.DirEntry) *State {
 	return &s
 }
 
-// mayReadDifferently tells whether reading the folder again might say something else: some faults are the disk's, not the file's.
+// mayReadDifferently reports whether reading the folder again might have another result: some faults come from the
+// disk, not from the file.
 func (s *State) mayReadDifferently() bool {
 	return len(s.Faults) > 0 || len(s.HeadFaults) > 0 || manifest.Fatal(s.Ignored) ||
 		s.Policy != nil && s.Policy.Blob == "" || s.Head != nil && s.HeadBlob == ""
@@ -57,7 +58,7 @@ func readState(c *manifest.Cache, fsys fs.FS, name string) State {
 				}
 			}
 		case entry.IsDir() && kind == "skips":
-			skips := folderReader{c: c, fsys: fsys} // one that can't be read skips nothing, and stops nothing
+			skips := folderReader{c: c, fsys: fsys} // a skip that can't be read skips nothing, and stops nothing
 			s.Skips = readFolder(&skips, at, prepareSkip)
 			s.Ignored = append(s.Ignored, skips.faults...)
 		case entry.IsDir() && kind == "hotfixes":
@@ -75,7 +76,7 @@ func readState(c *manifest.Cache, fsys fs.FS, name string) State {
 	return s
 }
 
-// readApprovals reads approvals/V/PERSON.yaml. What can't be read does not count, and stops nothing.
+// readApprovals reads approvals/V/PERSON.yaml. An approval that can't be read does not count, and stops nothing.
 func readApprovals(s *State, r folderReader, dir string) (all []Approved) {
 	versions, faults := listFolder(r.fsys, dir)
 	s.Ignored = append(s.Ignored, faults...)
@@ -120,7 +121,7 @@ func prepareHold(doc *manifest.Doc[Hold]) (faults []manifest.Fault) {
 			"names no cell: leave cells out to hold the whole channel"))
 	}
 	for i, name := range h.Cells {
-		if !channelName.MatchString(name) { // cells' names are labels too
+		if !channelName.MatchString(name) { // a cell's name is a DNS label too
 			faults = append(faults, doc.Fault(manifest.WrongName,
 				fmt.Sprintf("cells[%d]", i), "%.70q can't be a cell's name", name))
 		}
@@ -160,7 +161,7 @@ func prepareApproval(doc *manifest.Doc[Approved]) []manifest.Fault {
 	return nil
 }
 
-// checkVersionName holds a file that must be named after a release.
+// checkVersionName adds a fault if a file is not named after a release.
 func checkVersionName[T any](doc *manifest.Doc[T]) []manifest.Fault {
 	if _, err := releases.ParseVersion(fileStem(doc.File)); err != nil {
 		return []manifest.Fault{doc.Fault(manifest.WrongName, "", "the file must be named after a release: %v", err)}
@@ -168,7 +169,8 @@ func checkVersionName[T any](doc *manifest.Doc[T]) []manifest.Fault {
 	return nil
 }
 
-// folderReader collects the faults of folders of small files, and if unread is not nil, which of them have any.
+// folderReader reads folders of small files. It collects their faults and, if unreadable is not nil, the files with
+// faults.
 type folderReader struct {
 	c          *manifest.Cache
 	fsys       fs.FS
@@ -208,7 +210,8 @@ func (r *folderReader) markUnreadable(file string) {
 	}
 }
 
-// listFolder gives a folder's entries, in order; none if it is not there. .gitkeep is what keeps a folder in git, no entry.
+// listFolder returns a folder's entries, in order; none if there is no such folder. .gitkeep, which keeps an empty
+// folder in git, is no entry.
 func listFolder(fsys fs.FS, dir string) ([]fs.DirEntry, []manifest.Fault) {
 	entries, err := fs.ReadDir(fsys, dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -223,7 +226,7 @@ func unusedFileFault(file string) manifest.Fault {
 		Message: "is not read: nothing here has this name", Warning: true}
 }
 
-// splitWarnings parts faults from warnings.
+// splitWarnings separates faults from warnings.
 func splitWarnings(faults []manifest.Fault) (fatal, warnings []manifest.Fault) {
 	for _, f := range faults {
 		if f.Warning {
@@ -235,10 +238,10 @@ func splitWarnings(faults []manifest.Fault) (fatal, warnings []manifest.Fault) {
 	return fatal, warnings
 }
 
-// fileStem is a file's name without folder and extension.
+// fileStem returns a file's name without folder and extension.
 func fileStem(file string) string { return strings.TrimSuffix(path.Base(file), path.Ext(file)) }
 
-// blobID gives a file's object id, where there is none its SHA-256, and "" if there is no file.
+// blobID returns a file's object id, the SHA-256 where there is no id, and "" if there is no file.
 func blobID(fsys fs.FS, file string) string {
 	info, err := fs.Stat(fsys, file)
 	if err != nil || info.Size() > manifest.MaxFile || !info.Mode().IsRegular() {

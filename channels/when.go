@@ -16,40 +16,40 @@ import (
 
 const (
 	maxExpression = 1024   // bytes of an expression
-	maxWhenDepth  = 50     // how deep it nests
+	maxWhenDepth  = 50     // levels of nesting
 	maxWhenCost   = 20_000 // CEL's units of work: a millisecond or two
 )
 
 // whenProgram is a compiled expression; nil: not compiled. Safe for concurrent use.
 type whenProgram = cel.Program
 
-// WhenInput is all that an expression sees. There is no time in it: time alone would change a verdict unseen, windows
-// and freezes are for that.
+// WhenInput is everything that an expression can refer to. It has no time: time alone would change a verdict unnoticed;
+// windows and freezes are for time.
 type WhenInput struct {
 	Release      *releases.Release // release: version, fixes, features, components (their names)
 	Digest       releases.Digest   // release.digest
 	Channel      string            // channel.name: the channel that the gate belongs to
 	Cells        Counts            // cells: those of all upstream channels
 	ChannelCells Counts            // channel.cells: the channel's own
-	Flags        WhenFlags         // flags; zero: there is no flags repository, or nothing of it is known
+	Flags        WhenFlags         // flags; zero: there is no flags repository, or nothing is known of it
 }
 
-// WhenFlags is what an expression sees of the flags repository.
+// WhenFlags is the flags repository's part of a WhenInput.
 type WhenFlags struct {
 	Commit    string   `cel:"commit"`    // the tip that was read
-	Killed    []string `cel:"killed"`    // keys of flags that are off somewhere
+	Killed    []string `cel:"killed"`    // keys of flags that are killed somewhere
 	Published []string `cel:"published"` // features that are announced and published in the channel
-	Upstream  []string `cel:"upstream"`  // features that are so in all upstream channels
+	Upstream  []string `cel:"upstream"`  // the same in all upstream channels
 }
 
-// Counts counts cells. Total is all of them, the others those on the release at hand.
+// Counts counts cells: Total counts all, Healthy and Failed the cells that run the judged release.
 type Counts struct {
 	Total   int `cel:"total"`
 	Healthy int `cel:"healthy"`
 	Failed  int `cel:"failed"`
 }
 
-// whenRelease is `release` in an expression.
+// whenRelease is the variable release of an expression.
 type whenRelease struct {
 	Version    string   `cel:"version"`
 	Digest     string   `cel:"digest"`
@@ -58,13 +58,12 @@ type whenRelease struct {
 	Components []string `cel:"components"`
 }
 
-// whenChannel is `channel` in an expression.
+// whenChannel is the variable channel of an expression.
 type whenChannel struct {
 	Name  string `cel:"name"`
 	Cells Counts `cel:"cells"`
 }
 
-// celVariables gives in as the expression's variables.
 func (in WhenInput) celVariables() map[string]any {
 	release := whenRelease{Digest: string(in.Digest)}
 	if r := in.Release; r != nil {
@@ -76,7 +75,8 @@ func (in WhenInput) celVariables() map[string]any {
 	return map[string]any{"release": release, "channel": whenChannel{in.Channel, in.ChannelCells}, "cells": in.Cells, "flags": in.Flags}
 }
 
-// whenEnv is what expressions are checked against: a constant, made when first needed because that takes a while.
+// whenEnv is the environment that expressions are checked against: a constant, made when first used because making it
+// is slow.
 var whenEnv = sync.OnceValues(func() (*cel.Env, error) {
 	return cel.NewEnv(
 		ext.NativeTypes(ext.ParseStructTags(true), reflect.TypeFor[whenRelease](), reflect.TypeFor[whenChannel](), reflect.TypeFor[Counts](), reflect.TypeFor[WhenFlags]()),
@@ -89,13 +89,13 @@ var whenEnv = sync.OnceValues(func() (*cel.Env, error) {
 	)
 })
 
-// UnmarshalText takes an expression as it is. Load compiles it.
+// UnmarshalText stores the expression as it is. Load compiles it.
 func (w *When) UnmarshalText(text []byte) error {
 	w.Expression, w.program = string(text), nil
 	return nil
 }
 
-// MarshalText gives the expression as it was written.
+// MarshalText returns the expression as it was written.
 func (w When) MarshalText() ([]byte, error) { return []byte(w.Expression), nil }
 
 func compileWhen(expression string) (whenProgram, error) {
@@ -120,7 +120,7 @@ func compileWhen(expression string) (whenProgram, error) {
 	return program, nil
 }
 
-// describeIssues gives CEL's complaints in one line, and says where time belongs if it was asked for.
+// describeIssues formats CEL's issues in one line, and explains where time belongs if the expression asks for it.
 func describeIssues(issues *cel.Issues) string {
 	var words []string
 	for i, e := range issues.Errors() {
@@ -139,7 +139,7 @@ func describeIssues(issues *cel.Issues) string {
 	return strings.Join(words, "; ")
 }
 
-// Judge evaluates the expression. What can't be evaluated is blocked, with CEL's reason.
+// Judge evaluates the expression. An expression that can't be evaluated blocks, with CEL's reason.
 func (w *When) Judge(in WhenInput) Verdict {
 	program := w.program
 	if program == nil {
@@ -158,7 +158,7 @@ func (w *When) Judge(in WhenInput) Verdict {
 	return Blocked("", reason.WhenFalse, w.shortExpression())
 }
 
-// shortExpression gives the expression in one line that fits a report.
+// shortExpression returns the expression in one line that fits a report.
 func (w *When) shortExpression() string {
 	const most = 120
 	line := []rune(strings.Join(strings.Fields(w.Expression), " "))

@@ -11,13 +11,12 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// parameterName is what a parameter may be called: a key of a ConfigMap, so that manifests can refer to it.
+// parameterName matches the names that a parameter may have: keys of a ConfigMap, so that manifests can refer to them.
 var parameterName = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$`)
 
-// profileName is what a profile may be called.
 var profileName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// validateRelease says what is wrong with a release.yaml beyond its form. t is the folder that it describes.
+// validateRelease returns the faults of a decoded release.yaml. t is the release's folder.
 func validateRelease(d *manifest.Doc[Release], t *releaseTree) []Fault {
 	c := releaseValidator{d, t, nil}
 	c.validateComponents()
@@ -123,7 +122,6 @@ func (c *releaseValidator) validateParameter(name string, p Parameter) {
 	}
 }
 
-// validateProfiles checks that each profile names a kustomize folder of the release.
 func (c *releaseValidator) validateProfiles() {
 	profiles := c.doc.Value.Profiles
 	for _, name := range slices.Sorted(maps.Keys(profiles)) {

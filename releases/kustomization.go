@@ -12,11 +12,11 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// kustomizationNames are the names by which kustomize finds its file in a folder.
+// kustomizationNames are the file names that kustomize looks for in a folder.
 var kustomizationNames = []string{"kustomization.yaml", "kustomization.yml", "Kustomization"}
 
-// kustomization is the file as the scan reads it: every field that kustomize knows, so that a misspelt one, which
-// kustomize might understand in another case, does not slip past. Fields that load nothing are any.
+// kustomization has every field that kustomize knows, so that the scan reports a misspelt field, which kustomize might
+// accept in another case. Fields that load nothing have type any.
 type kustomization struct {
 	APIVersion any `yaml:"apiVersion"`
 	Kind       any `yaml:"kind"`
@@ -83,10 +83,11 @@ type generator struct {
 	Env       string   `yaml:"env"`
 }
 
-// ScanKustomization reads every kustomization file of the release in dir and says what it must not do (fault 30):
-// reach outside the release, by a URL, a repository, an absolute path or "..", or run anything, by helm, an exec or a
-// container function. An entry that names nothing in the release is refused too, because kustomize would then look
-// for it elsewhere. It reads only, and dials nobody. Whoever renders must scan first, and not rest on the scan alone.
+// ScanKustomization reads every kustomization file of the release in dir and returns what none may do (fault 30): reach
+// outside the release by a URL, a repository, an absolute path or "..", or run a program by helm, an exec or a
+// container function. It also refuses an entry that names nothing in the release, since kustomize would look for the
+// name elsewhere. It only reads, and opens no connection. A renderer must scan first, and must not rely on the scan
+// alone.
 func ScanKustomization(fsys fs.FS, dir string) []Fault {
 	t, faults := walkRelease(fsys, dir, Limits{})
 	return manifest.Sort(append(faults, t.scanKustomizations()...))
@@ -111,7 +112,7 @@ func (t *releaseTree) scanKustomizations() []Fault {
 	return faults
 }
 
-// hasKustomization tells whether a folder of the tree has a kustomization file.
+// hasKustomization reports whether a folder of the tree has a kustomization file.
 func (t *releaseTree) hasKustomization(dir string) bool {
 	return slices.ContainsFunc(kustomizationNames, func(n string) bool { return t.hasEntry(path.Join(dir, n), false) })
 }
@@ -145,7 +146,7 @@ func (t *releaseTree) readDocument(f file) ([]byte, *Fault) {
 type kustomizationScanner struct {
 	*releaseTree
 	doc    *manifest.Doc[kustomization]
-	dir    string // of the kustomization file, in the release
+	dir    string // the kustomization file's folder in the release
 	faults []Fault
 }
 
@@ -175,7 +176,7 @@ func (s *kustomizationScanner) checkFields(k *kustomization) {
 		}
 	}
 	for i, e := range k.PatchesStrategicMerge {
-		if !strings.Contains(e, "\n") && !strings.HasPrefix(e, "{") { // else the patch itself
+		if !strings.Contains(e, "\n") && !strings.HasPrefix(e, "{") { // otherwise the entry is the patch itself
 			s.checkFile(indexedField("patchesStrategicMerge", i), e)
 		}
 	}
@@ -202,7 +203,7 @@ func (s *kustomizationScanner) checkFields(k *kustomization) {
 
 func indexedField(field string, i int) string { return fmt.Sprintf("%s[%d]", field, i) }
 
-// checkGenerator checks what a ConfigMap or Secret is generated from: "path" or "key=path".
+// checkGenerator checks the sources of a ConfigMap or Secret: "path" or "key=path".
 func (s *kustomizationScanner) checkGenerator(where string, g generator) {
 	for i, e := range g.Files {
 		if _, p, ok := strings.Cut(e, "="); ok {
@@ -222,10 +223,11 @@ func (s *kustomizationScanner) checkOptionalFile(where, entry string) {
 	}
 }
 
-// urlScheme is what makes a path a URL, also a malformed one.
+// urlScheme matches a URL's beginning, malformed URLs included.
 var urlScheme = regexp.MustCompile(`^\s*[A-Za-z][A-Za-z0-9+.-]*:`)
 
-// resolvePath gives the path in the release that an entry means, or says why it is none.
+// resolvePath returns the path in the release that an entry names; ok is false, and a fault added, if the entry names
+// none.
 func (s *kustomizationScanner) resolvePath(where, entry string) (string, bool) {
 	switch {
 	case urlScheme.MatchString(entry) || strings.Contains(entry, "://"):
@@ -251,8 +253,8 @@ func (s *kustomizationScanner) checkFile(where, entry string) bool {
 	return ok
 }
 
-// checkFileOrFolder checks an entry that may name a folder. kustomize takes some names for repositories even if a folder
-// of that name exists: those with a user before an @, with a query, and all at GitHub.
+// checkFileOrFolder checks an entry that may name a folder. Even if a folder of that name exists, kustomize takes some
+// names for repositories: those with a user before an @, with a query, and all at GitHub.
 func (s *kustomizationScanner) checkFileOrFolder(where, entry string) {
 	if strings.ContainsAny(entry, "@?") || strings.HasPrefix(strings.ToLower(strings.TrimSpace(entry)), "github.com") {
 		s.addFault(manifest.Forbidden, where,

@@ -13,12 +13,12 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// Limits bound what a release may hold. A zero field means the default, in brackets.
+// Limits bounds what a release may hold. A zero field means the default, in brackets.
 type Limits struct {
 	Files      int   // number of files (10,000)
 	FileBytes  int64 // size of one file in bytes (16 MiB)
 	TotalBytes int64 // size of all files in bytes (64 MiB)
-	Depth      int   // folders around a file, itself included (32)
+	Depth      int   // folders around a file, plus one (32)
 	PathBytes  int   // length of a path in bytes (512)
 }
 
@@ -41,15 +41,15 @@ func (l Limits) orDefault() Limits {
 	return l
 }
 
-// guard holds the files of one release against its limits, and their names against each other. It needs
-// the names in any order, each once.
+// guard checks the files of one release against the limits, and their names against each other. It accepts the names in
+// any order, each once.
 type guard struct {
 	limits     Limits
 	files      int
 	total      int64
-	names      map[string]claimedName // by the form in which file systems without case or Unicode forms see them
-	lastFolder string                 // the folder that was claimed last
-	exceeded   bool                   // the release as a whole is beyond its limits: no use to go on
+	names      map[string]claimedName // by name without case and Unicode form, as some file systems compare names
+	lastFolder string                 // the folder whose name was claimed last
+	exceeded   bool                   // the release as a whole exceeds the limits: the caller stops
 }
 
 type claimedName struct {
@@ -59,10 +59,10 @@ type claimedName struct {
 
 func newGuard(l Limits) *guard { return &guard{limits: l.orDefault(), names: map[string]claimedName{}} }
 
-// tooLargeError is what a guard says about its limits; the rest is about names.
+// tooLargeError means that a limit is exceeded. A guard's other errors concern names.
 type tooLargeError struct{ error }
 
-// faultCodeOf gives the class of what a guard says.
+// faultCodeOf returns the class of a guard's error.
 func faultCodeOf(err error) manifest.FaultCode {
 	if errors.As(err, new(tooLargeError)) {
 		return manifest.TooLarge
@@ -70,7 +70,7 @@ func faultCodeOf(err error) manifest.FaultCode {
 	return manifest.WrongName
 }
 
-// admitFile says why a file with that path and size can't be part of the release (R23, faults 28 and 31).
+// admitFile returns an error if a file with that path and size can't be part of the release (R23, faults 28 and 31).
 func (g *guard) admitFile(name string, size int64) error {
 	if err := g.checkPath(name); err != nil {
 		return err
@@ -104,7 +104,7 @@ func (g *guard) admitFile(name string, size int64) error {
 	return nil
 }
 
-// checkPath says what is wrong with a path by itself.
+// checkPath returns an error if a path alone is reason to refuse the file.
 func (g *guard) checkPath(name string) error {
 	switch {
 	case name == "":
@@ -138,7 +138,8 @@ func (g *guard) checkPath(name string) error {
 	return nil
 }
 
-// claimName takes a name. Two names that some file systems can't tell apart are refused: a clone there would lose one.
+// claimName takes a name. It refuses a second name that some file systems treat as the first: a clone there would lose
+// one of the files.
 func (g *guard) claimName(name string, folder bool) error {
 	key := foldName(name)
 	old, ok := g.names[key]

@@ -18,23 +18,22 @@ const (
 	tombstoneFile = "tombstone.yaml"
 )
 
-// Set is the releases of a repository.
+// Set holds the releases of a repository.
 type Set struct {
 	Releases map[string]*Entry // by folder name
 	Versions []*Entry          // the same in order of version, the greatest last
 }
 
-// Entry is one release folder. It may come from a cache: immutable.
+// Entry is one release folder. It is immutable, since a cache may share it.
 type Entry struct {
 	Found
-	Loaded bool    // the folder was read; else only Version and Tree are set
-	Faults []Fault // warnings included; with any other, the release is no candidate
+	Loaded bool    // whether the folder was read; if not, only Version and Tree are set
+	Faults []Fault // includes warnings; a release with any other fault is no candidate
 }
 
-// Load reads the releases of a repository, several at a time. want picks those that are read, by version; nil
-// means all. A fault in one release leaves the others as they are. The faults that are returned are all there are, those
-// of the entries included, and those of folders that are no release. With a cache, a folder whose tree id is known is not
-// read again.
+// Load reads the releases of a repository, several at a time. want selects, by version, the releases to read; nil
+// selects all. A fault in one release leaves the others as they are. Load returns all faults: the entries', and those
+// of folders that are no releases. A folder whose tree id is in the cache is not read again.
 func Load(c *manifest.Cache, fsys fs.FS, want func(Version) bool) (Set, []Fault) {
 	set := Set{Releases: map[string]*Entry{}}
 	folders, err := fs.ReadDir(fsys, Dir)
@@ -58,12 +57,12 @@ func Load(c *manifest.Cache, fsys fs.FS, want func(Version) bool) (Set, []Fault)
 		if want != nil && !want(v) {
 			continue
 		}
-		reading.Go(func() error { // each writes its own entry
+		reading.Go(func() error { // each goroutine writes its own entry
 			*e = manifest.Cached(c, path.Join(Dir, v.String()), e.Tree, func() Entry { return readFolder(fsys, v, e.Tree) })
 			return nil
 		})
 	}
-	_ = reading.Wait() // none returns an error
+	_ = reading.Wait() // no goroutine returns an error
 	slices.SortFunc(set.Versions, func(a, b *Entry) int { return a.Version.Compare(b.Version) })
 	markTies(set.Versions)
 	for _, e := range set.Versions {
@@ -73,7 +72,7 @@ func Load(c *manifest.Cache, fsys fs.FS, want func(Version) bool) (Set, []Fault)
 	return set, manifest.Sort(faults)
 }
 
-// ReadRelease reads one release folder, as Load does, without comparing it with others.
+// ReadRelease reads one release folder as Load does, but does not compare it with other releases.
 func ReadRelease(c *manifest.Cache, fsys fs.FS, version Version) *Entry {
 	dir := path.Join(Dir, version.String())
 	tree := ""
@@ -84,7 +83,7 @@ func ReadRelease(c *manifest.Cache, fsys fs.FS, version Version) *Entry {
 	return &e
 }
 
-// parseFolderName reads a folder's name. Both are nil for what is no business of ours.
+// parseFolderName reads the version that a folder is named after.
 func parseFolderName(folder fs.DirEntry) (Version, *Fault) {
 	name := path.Join(Dir, folder.Name())
 	if !folder.IsDir() {
@@ -106,7 +105,7 @@ func treeID(folder fs.DirEntry) string {
 	return manifest.ID(info)
 }
 
-// markTies marks releases that no order tells apart (R12).
+// markTies adds a fault to releases whose versions compare as equal (R12).
 func markTies(sorted []*Entry) {
 	for i := 1; i < len(sorted); i++ {
 		a, b := sorted[i-1], sorted[i]
@@ -123,7 +122,6 @@ func markTies(sorted []*Entry) {
 	}
 }
 
-// readFolder reads one folder.
 func readFolder(fsys fs.FS, v Version, treeID string) Entry {
 	dir := path.Join(Dir, v.String())
 	e := Entry{Found: Found{Release: Release{Version: v}, Tree: treeID}, Loaded: true}
@@ -158,7 +156,7 @@ func readFolder(fsys fs.FS, v Version, treeID string) Entry {
 		add(Fault{File: file, Code: manifest.Missing, Message: "is missing: without it the folder is no release"})
 	}
 	add(t.scanKustomizations()...)
-	if len(wrong) == 0 { // whatever release.yaml says, the bytes are what they are
+	if len(wrong) == 0 { // the digest depends on the bytes only, so a faulty release.yaml has one too
 		e.Digest, faults = t.computeDigest()
 		add(faults...)
 	}

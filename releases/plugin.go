@@ -10,14 +10,16 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// builtinPlugins are kustomize's own plugins that run nothing, and load nothing but what their fields path and paths name.
+// builtinPlugins are kustomize's own plugins that run no program and load only the files that their fields path and
+// paths name.
 var builtinPlugins = []string{
 	"AnnotationsTransformer", "ImageTagTransformer", "LabelTransformer", "NamespaceTransformer",
 	"PatchJson6902Transformer", "PatchStrategicMergeTransformer", "PatchTransformer", "PrefixTransformer",
 	"ReplicaCountTransformer", "SuffixTransformer",
 }
 
-// checkPluginFile checks an entry of generators, transformers or validators: a file of built-in plugins.
+// checkPluginFile checks an entry of generators, transformers or validators, which must name a file of built-in
+// plugins.
 func (s *kustomizationScanner) checkPluginFile(where, entry string) {
 	if strings.Contains(entry, "\n") || strings.HasPrefix(entry, "{") {
 		s.addFault(manifest.Forbidden, where, "put the plugin's configuration into a file of its own")
@@ -36,10 +38,9 @@ func (s *kustomizationScanner) checkPluginFile(where, entry string) {
 	s.faults = append(s.faults, s.checkPluginDocuments(path.Join(s.releaseTree.dir, p), data)...)
 }
 
-// documentSeparator divides the documents of a YAML file. One with anything behind it on its line is left to the parser, which refuses it.
+// documentSeparator divides the documents of a YAML file. The parser refuses a separator with other text on its line.
 var documentSeparator = regexp.MustCompile(`(?m)^---[ \t\r]*$`)
 
-// checkPluginDocuments checks the documents of a plugin file.
 func (s *kustomizationScanner) checkPluginDocuments(name string, data []byte) (faults []Fault) {
 	line := 0
 	start := 0

@@ -9,31 +9,35 @@ import (
 	"strconv"
 )
 
-// The canonical tar of a release is the same for the same files, for ever, on every machine: its SHA-256 is the
-// release's digest. It is what POSIX.1-2001 calls pax interchange format, narrowed:
+// The canonical tar of a release depends on the release's files only, for ever, on every machine; its SHA-256 is the
+// release's digest. The format is the pax interchange format of POSIX.1-2001, restricted:
 //
-//   - one entry for each regular file and none for folders, in bytewise order of their paths;
-//   - paths relative to the release's folder, slash-separated, UTF-8. One of at most 100 ASCII bytes stands in the
-//     ustar header's name; any other has a pax header named "path" with that single record before it;
-//   - mode 0644, or 0755 if the owner may execute the file: what git keeps of a mode;
+//   - one entry for each regular file and none for folders, in bytewise order of the paths;
+//
+//   - paths relative to the release's folder, slash-separated, UTF-8. A path of at most 100 ASCII bytes stands in the
+//     ustar header's name; any other path has a pax header before the entry, with the single record "path";
+//
+//   - mode 0644, or 0755 if the owner may execute the file: the two modes that git stores;
+//
 //   - times, owners, groups, devices: zero or empty; content padded with zeros to 512 bytes;
+//
 //   - two blocks of zeros at the end, and nothing after them.
 //
-// It is written here by hand, not by archive/tar, so that no release of Go can change it.
+// archive/tar is not used here, so that no release of Go can change the format.
 //
-// A worktree has the same digest as the commit that `git add` would make of it, if .gitattributes keeps git
+// A worktree has the same digest as the commit that `git add` would make of the worktree, if .gitattributes keeps git
 // from changing bytes (init writes `releases/** -text -filter -ident`) and no file is ignored. Where the file system
-// has no executable bit (core.fileMode false), only the commit knows the modes: there, take the digest of the commit.
+// has no executable bit (core.fileMode false), only the commit knows the modes: use the digest of the commit there.
 
 const (
 	blockSize = 512
 	maxName   = 100 // bytes of a name in a ustar header
-	// maxPax bounds a pax header's size in bytes: the longest path that any limits allow here, and its frame.
+	// maxPax bounds a pax header's size in bytes: the longest path that any limits allow, and its frame.
 	maxPax = 64 << 10
 )
 
-// Pack writes the canonical tar of the release in dir. If a file can't be part of a release, the error
-// says which and why, and what was written is of no use.
+// Pack writes the canonical tar of the release in dir. If a file can't be part of a release, Pack returns an error that
+// names the file and the reason, and the bytes written are useless.
 func Pack(w io.Writer, fsys fs.FS, dir string) error {
 	t, faults := walkRelease(fsys, dir, Limits{})
 	if err := joinFaults(faults); err != nil {
@@ -53,7 +57,7 @@ func Pack(w io.Writer, fsys fs.FS, dir string) error {
 	return nil
 }
 
-// DigestOf gives the digest of the release in dir: the SHA-256 of what Pack writes. Errors are as Pack's.
+// DigestOf returns the digest of the release in dir: the SHA-256 of the bytes that Pack writes. It fails as Pack does.
 func DigestOf(fsys fs.FS, dir string) (Digest, error) {
 	t, faults := walkRelease(fsys, dir, Limits{})
 	if err := joinFaults(faults); err != nil {
@@ -104,7 +108,7 @@ func writeTarEnd(w io.Writer) error {
 
 func paddingSize(n int) int { return (blockSize - n%blockSize) % blockSize }
 
-// needsPax tells whether a ustar header can't say the name.
+// needsPax reports whether a name does not fit a ustar header.
 func needsPax(name string) bool {
 	if len(name) > maxName {
 		return true
@@ -117,7 +121,8 @@ func needsPax(name string) bool {
 	return false
 }
 
-// paxName is what stands in the ustar header of a file whose name does not fit there: readers that know no pax see it.
+// paxName returns the name for the ustar header of a file that needs a pax header, as shown by readers that do not know
+// pax.
 func paxName(name string) string {
 	ascii := make([]byte, 0, maxName)
 	for i := 0; i < len(name) && len(ascii) < maxName; i++ {
@@ -130,7 +135,7 @@ func paxName(name string) string {
 	return string(ascii)
 }
 
-// paxRecord is "LENGTH path=NAME\n", where LENGTH counts itself.
+// paxRecord returns "LENGTH path=NAME\n", where LENGTH counts itself.
 func paxRecord(name string) string {
 	rest := len(" path=") + len(name) + 1
 	n := rest + 1
@@ -140,7 +145,7 @@ func paxRecord(name string) string {
 	return strconv.Itoa(n) + " path=" + name + "\n"
 }
 
-// ustarHeader makes a ustar header block. name has at most 100 bytes, size fits 11 octal digits by the limits.
+// ustarHeader makes a ustar header block. name has at most 100 bytes; the limits keep size within 11 octal digits.
 func ustarHeader(name string, mode fs.FileMode, size int64, kind byte) (h [blockSize]byte) {
 	octal := func(field []byte, n int64) { // zero-padded, ended by NUL
 		copy(field, fmt.Sprintf("%0*o", len(field)-1, n))

@@ -16,10 +16,10 @@ import (
 // lfsPointerPrefix is how a Git LFS pointer begins: what is in git then is not what is meant.
 const lfsPointerPrefix = "version https://git-lfs.github.com/spec/v"
 
-// releaseTree is the files of one release folder, found but not read.
+// releaseTree lists the files of one release folder; their content is not read yet.
 type releaseTree struct {
 	fsys     fs.FS
-	inMemory Files // in place of fsys, if not nil
+	inMemory Files // if not nil, used in place of fsys
 	dir      string
 	files    []file // by path, bytewise
 }
@@ -30,8 +30,8 @@ type file struct {
 	mode fs.FileMode // 0o644 or 0o755
 }
 
-// walkRelease finds the files of dir. Each thing that no release may have is a fault that names its path (R23); the rest
-// is in the tree nevertheless. It stops at the limits.
+// walkRelease lists the files of dir. Whatever no release may have is a fault with its path (R23); all other files are
+// in the tree nevertheless. The walk stops at the limits.
 func walkRelease(fsys fs.FS, dir string, limits Limits) (*releaseTree, []Fault) {
 	w := &walker{releaseTree: releaseTree{fsys: fsys, dir: dir}, guard: newGuard(limits)}
 	w.walkFolder(".")
@@ -39,7 +39,7 @@ func walkRelease(fsys fs.FS, dir string, limits Limits) (*releaseTree, []Fault) 
 	return &w.releaseTree, w.faults
 }
 
-// maxWalkFaults is how many faults a walk collects before it gives up on the folder.
+// maxWalkFaults is the number of faults after which a walk stops.
 const maxWalkFaults = 100
 
 type walker struct {
@@ -110,7 +110,7 @@ func describeType(t fs.FileMode) string {
 	return "perhaps a submodule"
 }
 
-// gitMode keeps of a mode what git keeps: whether the owner may execute the file.
+// gitMode reduces a mode to what git stores: whether the owner may execute the file.
 func gitMode(m fs.FileMode) fs.FileMode {
 	if m&0o100 != 0 {
 		return 0o755
@@ -118,7 +118,7 @@ func gitMode(m fs.FileMode) fs.FileMode {
 	return 0o644
 }
 
-// hasEntry tells whether the tree has a file, or with folder a folder, of that path.
+// hasEntry reports whether the tree has a file or, if folder is true, a folder of that path.
 func (t *releaseTree) hasEntry(name string, folder bool) bool {
 	if folder && name == "." {
 		return len(t.files) > 0
@@ -134,7 +134,7 @@ func (t *releaseTree) hasEntry(name string, folder bool) bool {
 	return i < len(t.files) && strings.HasPrefix(t.files[i].path, prefix)
 }
 
-// readFile gives the content of f, which must have the size that the walk saw.
+// readFile returns the content of f, which must still have the size that the walk found.
 func (t *releaseTree) readFile(f file) ([]byte, error) {
 	if t.inMemory != nil {
 		return t.inMemory[f.path].Data, nil
@@ -154,8 +154,8 @@ func (t *releaseTree) readFile(f file) ([]byte, error) {
 	return data, nil
 }
 
-// writeTar writes the canonical tar of the tree, and gives faults for files that can't be part of it.
-// An error is w's.
+// writeTar writes the canonical tar of the tree, and returns faults for files that can't be part of the tar. Errors
+// come from w.
 func (t *releaseTree) writeTar(w io.Writer) ([]Fault, error) {
 	var faults []Fault
 	fault := func(code manifest.FaultCode, f file, format string, args ...any) {
@@ -179,7 +179,7 @@ func (t *releaseTree) writeTar(w io.Writer) ([]Fault, error) {
 	return faults, writeTarEnd(w)
 }
 
-// joinFaults makes one error of the faults, nil of none.
+// joinFaults makes one error of the faults; nil if all of them are warnings.
 func joinFaults(faults []Fault) error {
 	if !manifest.Fatal(faults) {
 		return nil

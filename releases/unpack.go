@@ -26,10 +26,9 @@ type File struct {
 // Files is a release in memory, by slash-separated path relative to its folder.
 type Files map[string]File
 
-// Unpack reads a canonical tar from outside, which nobody has checked yet, and gives its files and its
-// digest. Anything else than what Pack writes is refused, so equal files are equal bytes; so is what exceeds the
-// limits, before it is read. It writes nothing to disk. The caller compares the digest with the one that it wants,
-// and bounds the time that r may take.
+// Unpack reads a canonical tar from an untrusted source and returns its files and digest. It refuses every byte that
+// Pack would not write, so equal files are equal bytes, and whatever exceeds the limits, before reading it. Nothing is
+// written to disk. The caller compares the digest with the expected one, and bounds the time that r may take.
 func Unpack(r io.Reader, limits Limits) (Files, Digest, error) {
 	h := sha256.New()
 	u := unpacker{in: bufio.NewReaderSize(r, 64<<10), hash: h, guard: newGuard(limits), files: Files{}}
@@ -54,7 +53,7 @@ type unpacker struct {
 	hash     hash.Hash
 	guard    *guard
 	files    Files
-	name     string // of the entry at hand, for messages
+	name     string // of the entry being read, for messages
 	lastName string
 }
 
@@ -63,7 +62,7 @@ var (
 	errTruncated    = errors.New("it ends too early: fetch it again")
 )
 
-// readEntry reads one file. more is false at the end.
+// readEntry reads one file. more is false at the end of the tar.
 func (u *unpacker) readEntry() (more bool, err error) {
 	h, err := u.readBlock()
 	if err != nil {
@@ -96,7 +95,7 @@ func (u *unpacker) readEntry() (more bool, err error) {
 	return true, nil
 }
 
-// checkHeader holds a header against the rules: first those that people should hear about, then the exact bytes.
+// checkHeader checks a header: first the mistakes that deserve an explanation, then the exact bytes.
 func (u *unpacker) checkHeader(h [blockSize]byte, name string, pax bool) (fs.FileMode, int64, error) {
 	switch h[156] {
 	case '0', 0:
@@ -130,7 +129,7 @@ func (u *unpacker) checkHeader(h [blockSize]byte, name string, pax bool) (fs.Fil
 	return mode, size, nil
 }
 
-// readPaxName reads the extended header that h announces: the one record that the canonical form knows.
+// readPaxName reads the extended header that h announces; the canonical form allows one record, the path.
 func (u *unpacker) readPaxName(h [blockSize]byte) (string, error) {
 	size, err := strconv.ParseInt(headerField(h[124:136]), 8, 64)
 	if err != nil || size <= 0 || size > maxPax || h != ustarHeader("path", 0o644, size, 'x') {
@@ -148,7 +147,7 @@ func (u *unpacker) readPaxName(h [blockSize]byte) (string, error) {
 	return name, nil
 }
 
-// readEnd wants the second block of zeros, and then nothing.
+// readEnd expects the second block of zeros, and then the end of the input.
 func (u *unpacker) readEnd() error {
 	u.name = ""
 	h, err := u.readBlock()
@@ -171,7 +170,7 @@ func (u *unpacker) readBlock() (b [blockSize]byte, err error) {
 	return b, nil
 }
 
-// readContent reads size bytes and their padding. Memory grows with what really comes, not with what was announced.
+// readContent reads size bytes and their padding. Memory grows with the bytes received, not with the announced size.
 func (u *unpacker) readContent(size int64) ([]byte, error) {
 	var data bytes.Buffer
 	if size <= 64<<10 {
@@ -200,13 +199,13 @@ func truncationError(err error) error {
 	return err
 }
 
-// headerField gives a header field up to its NUL.
+// headerField returns a header field up to its NUL.
 func headerField(b []byte) string {
 	s, _, _ := strings.Cut(string(b), "\x00")
 	return s
 }
 
-// Pack writes the canonical tar of f, which Unpack reads back. It checks nothing.
+// Pack writes the canonical tar of f, which Unpack reads back. It validates nothing.
 func (f Files) Pack(w io.Writer) error {
 	for _, name := range slices.Sorted(maps.Keys(f)) {
 		if err := writeTarEntry(w, name, f[name].Mode, f[name].Data); err != nil {
@@ -219,7 +218,7 @@ func (f Files) Pack(w io.Writer) error {
 	return nil
 }
 
-// Scan is ScanKustomization of f. The faults' files are paths in the release.
+// Scan is ScanKustomization of f. The faults name paths in the release.
 func (f Files) Scan() []Fault {
 	t := releaseTree{inMemory: f, dir: "."}
 	for _, name := range slices.Sorted(maps.Keys(f)) {

@@ -14,8 +14,8 @@ import (
 // OwnerCell marks parameters that are set in the cell only, never in the repository (R13).
 const OwnerCell = "cell"
 
-// CheckValues says what is wrong with the values that the repository has for a cell, against the parameters that r
-// declares. Nothing means that they can be granted. Sorted by parameter.
+// CheckValues returns what is wrong with the values that the repository has for a cell, compared with r's parameters,
+// sorted by parameter. An empty result means that the values can be granted.
 func CheckValues(r *Release, values map[string]any) []string {
 	var wrong []string
 	for _, name := range slices.Sorted(maps.Keys(values)) {
@@ -46,9 +46,9 @@ func listParameters(r *Release) string {
 	return "; there are: " + strings.Join(slices.Sorted(maps.Keys(r.Parameters)), ", ")
 }
 
-// ResolveValues gives the value of every parameter of r that has one: from the cell for those that it owns, from the
-// repository for the others, else the default. Integers are int, numbers float64, however they travelled. Values in
-// the cell for other parameters are left out: they may be meant for another release.
+// ResolveValues returns the value of every parameter of r that has one: from the cell for parameters that the cell
+// owns, from the repository for the others, else the default. Integers are int and numbers float64, however the values
+// were decoded. The cell's values for other parameters are left out: another release may need them.
 func ResolveValues(r *Release, vendor, cell map[string]any) (map[string]any, error) {
 	wrong := CheckValues(r, vendor)
 	resolved := map[string]any{}
@@ -68,7 +68,7 @@ func ResolveValues(r *Release, vendor, cell map[string]any) (map[string]any, err
 			continue
 		}
 		v, why := p.normaliseValue(value)
-		if why != "" && p.Owner == OwnerCell { // the others are in wrong already
+		if why != "" && p.Owner == OwnerCell { // CheckValues reported the others
 			wrong = append(wrong, name+" "+why)
 		}
 		resolved[name] = v
@@ -79,7 +79,7 @@ func ResolveValues(r *Release, vendor, cell map[string]any) (map[string]any, err
 	return resolved, nil
 }
 
-// normaliseValue gives a value in its one Go form, or says why the parameter can't have it.
+// normaliseValue returns a value in its one Go form, or the reason why the parameter can't have the value.
 func (p Parameter) normaliseValue(value any) (v any, why string) {
 	switch p.Type {
 	case "string":
@@ -135,18 +135,19 @@ func (p Parameter) normaliseNumber(n float64) (v any, why string) {
 	return n, ""
 }
 
-// compilePattern gives the pattern compiled so that it must match a whole value.
+// compilePattern returns the pattern compiled so that it must match a whole value.
 func (p Parameter) compilePattern() (*regexp.Regexp, error) {
 	if p.compiledPattern != nil {
 		return p.compiledPattern, nil
 	}
-	if _, err := regexp.Compile(p.Pattern); err != nil { // as written, so that the message is about that
+	// compiled as written first, so that the message quotes the author's pattern
+	if _, err := regexp.Compile(p.Pattern); err != nil {
 		return nil, err
 	}
 	return regexp.Compile(`^(?:` + p.Pattern + `)$`)
 }
 
-// toFloat reads a number in any of the forms that YAML and JSON decoders give.
+// toFloat converts a number from any type that the YAML and JSON decoders produce.
 func toFloat(value any) (float64, bool) {
 	var n float64
 	switch x := value.(type) {

@@ -7,7 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Read reads one JSON document. With faults it returns what could be read; the zero Node of what is not JSON, or beyond the limits.
+// Read reads one JSON document. With faults, it returns what could be read; the zero Node if the document is not JSON
+// or exceeds the limits.
 func Read(file string, data []byte, limits Limits) (Node, []Fault) {
 	r := documentParser{Checker: Checker{File: file, Limits: limits}, data: data, line: 1}
 	switch {
@@ -40,12 +41,12 @@ type documentParser struct {
 	line int // at pos
 }
 
-// fail says why the document is no JSON, and stops.
+// fail stops with a syntax fault.
 func (r *documentParser) fail(why string) {
 	r.Stop(Syntax, r.line, "is not JSON: %s", why)
 }
 
-// failExpected is fail where something else should stand.
+// failExpected stops with a fault that says what should stand here.
 func (r *documentParser) failExpected(what string) {
 	if r.pos == len(r.data) {
 		r.fail("it ends too early")
@@ -67,7 +68,7 @@ func (r *documentParser) skipSpace() {
 	}
 }
 
-// peek gives the next byte that is no space, 0 at the end.
+// peek returns the next byte that is no space, 0 at the end.
 func (r *documentParser) peek() byte {
 	if r.skipSpace(); r.pos == len(r.data) {
 		return 0
@@ -75,7 +76,7 @@ func (r *documentParser) peek() byte {
 	return r.data[r.pos]
 }
 
-// consume takes c if it is next.
+// consume skips c if c is the next byte that is no space.
 func (r *documentParser) consume(c byte) bool {
 	if r.stopped || r.peek() != c {
 		return false
@@ -121,7 +122,7 @@ func (r *documentParser) consumeLiteral(word string) bool {
 	return is
 }
 
-// parseNumber reads a number, whose form IsNumber knows.
+// parseNumber reads a number in the form that IsNumber accepts.
 func (r *documentParser) parseNumber() any {
 	end := r.pos
 	for end < len(r.data) && (isDigit(r.data[end]) || bytes.IndexByte([]byte("+-.eE"), r.data[end]) >= 0) {
@@ -136,7 +137,7 @@ func (r *documentParser) parseNumber() any {
 	return r.Number(s, r.line)
 }
 
-// parseString reads a text, which begins here.
+// parseString reads the string that begins at pos.
 func (r *documentParser) parseString() string {
 	escaped := false
 	for end := r.pos + 1; end < len(r.data); end++ {
@@ -168,7 +169,7 @@ func (r *documentParser) parseList() []Node {
 	if r.consume(']') {
 		return []Node{}
 	}
-	list := make([]Node, 0, 2) // as most lists in rules have
+	list := make([]Node, 0, 2) // the length of most lists in rules
 	for !r.stopped {
 		list = append(list, r.parseValue())
 		switch {
@@ -217,9 +218,10 @@ func (r *documentParser) parseMembers() Members {
 	return all
 }
 
-// KeySet finds keys that are there twice, of large mappings too.
+// KeySet finds repeated keys, in large mappings too.
 type KeySet map[string]bool
 
+// AddRepeated adds a key, and reports whether the mapping has the key already. before holds the members so far.
 func (s *KeySet) AddRepeated(before Members, key string) bool {
 	const few = 8
 	if len(before) < few {
@@ -236,7 +238,7 @@ func (s *KeySet) AddRepeated(before Members, key string) bool {
 	return there
 }
 
-// IsNumber reports whether s is a number as JSON writes it.
+// IsNumber reports whether s is a number in JSON's notation.
 func IsNumber(s string) bool {
 	s = strings.TrimPrefix(s, "-")
 	digits := func() bool {
@@ -264,7 +266,7 @@ func IsNumber(s string) bool {
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
-// InvalidLine gives the line of the first byte that is not UTF-8.
+// InvalidLine returns the line of the first byte that is not UTF-8.
 func InvalidLine(data []byte) int {
 	line := 1
 	for len(data) > 0 {

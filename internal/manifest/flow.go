@@ -6,14 +6,14 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// plainFlow reads what stands on one line.
+// plainFlow reads the value in a line.
 type plainFlow struct {
 	*plainParser
-	rest string // what is left of it
+	rest string // the rest of the line
 	line int
 }
 
-// parseNode reads one scalar or collection. within tells whether it is inside a flow collection.
+// parseNode reads one scalar or collection. within says whether the value is inside a flow collection.
 func (f *plainFlow) parseNode(within bool) *yaml.Node {
 	if f.depth++; f.depth > maxDepth {
 		return f.fail()
@@ -42,7 +42,7 @@ func (f *plainFlow) parseQuoted(quote byte) *yaml.Node {
 	}
 	text := f.rest[1:end]
 	f.rest = f.rest[end+1:]
-	if f.rest != "" && (f.rest[0] == quote || f.rest[0] == ':') { // '' stands for '; a quoted key
+	if f.rest != "" && (f.rest[0] == quote || f.rest[0] == ':') { // an escaped quote, or a quoted key
 		return f.fail()
 	}
 	n := f.plainParser.newNode(yaml.ScalarNode, f.line)
@@ -75,10 +75,9 @@ scan:
 	return f.newScalar(text, f.line)
 }
 
-// skipSpaces skips spaces.
 func (f *plainFlow) skipSpaces() { f.rest = strings.TrimLeft(f.rest, " ") }
 
-// cutSeparator takes the separator after an entry. It tells whether another entry must follow.
+// cutSeparator cuts the separator after an entry, and reports whether another entry must follow.
 func (f *plainFlow) cutSeparator(end byte) bool {
 	f.skipSpaces()
 	if f.rest == "" || f.rest[0] != ',' && f.rest[0] != end {
@@ -93,7 +92,7 @@ func (f *plainFlow) cutSeparator(end byte) bool {
 	return more
 }
 
-// cutBracket takes the bracket, and the closing one if nothing is between them.
+// cutBracket cuts the opening bracket, and the closing bracket if nothing is between them.
 func (f *plainFlow) cutBracket(end byte) (empty bool) {
 	f.rest = f.rest[1:]
 	f.skipSpaces()

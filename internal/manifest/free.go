@@ -13,12 +13,13 @@ import (
 // FreeLimits bounds a free-form document.
 type FreeLimits struct {
 	jsondoc.Limits
-	Entries int // lines and entries; see parse
+	Entries int // lines and entries, as countEntries counts them
 }
 
-// Free reads a document that consists of what JSON can say: JSON if the file's name ends in .json, else YAML, whose numbers
-// become float64 as JSON's do. What the two would not say alike is a fault: dates without quotes, keys that are not text, tags.
-// With faults it returns what could be read; the zero Node of what is neither, or beyond the limits.
+// Free reads a document that has only what JSON can express: JSON if the file's name ends in .json, else YAML, whose
+// numbers become float64 as JSON's do. A value that YAML and JSON would not read alike is a fault: dates without
+// quotes, keys that are not text, tags. With faults, Free returns what could be read; the zero Node if the document is
+// neither, or exceeds the limits.
 func Free(file string, data []byte, limits FreeLimits) (root jsondoc.Node, faults []Fault) {
 	if strings.HasSuffix(file, ".json") {
 		return jsondoc.Read(file, data, limits.Limits)
@@ -84,7 +85,7 @@ func (f *freeReader) readMembers(n *yaml.Node) jsondoc.Members {
 	return all
 }
 
-// readKey gives a key's text. Booleans and whole numbers are taken as they are written if every reader writes them so.
+// readKey returns a key's text. It accepts booleans and whole numbers in the one spelling that every reader uses.
 func (f *freeReader) readKey(n *yaml.Node) (string, bool) {
 	if n.Kind == yaml.AliasNode {
 		f.fault(Syntax, n, "a key can't be an alias: write it out")

@@ -1,8 +1,8 @@
-// Package reason names what a verdict can say, and is the only place where its words are made: a Code, with its arguments, gives the
-// sentence that people read. Code decides by the Code, never by the sentence.
+// Package reason names what a verdict can say, and is the only place where the words are made: a Code with its
+// arguments yields the sentence that people read. A program decides by the Code, never by the sentence.
 //
-// It is pure, and knows nothing of gates or cells. Names are stable, as the API and docs/gates.md have them; the numbers are not,
-// and are never stored. Everything may be called at once.
+// The package is pure, and does not know gates or cells. Names are stable, since the API and docs/gates.md have them;
+// the numbers are not, and are never stored. Everything may be called at once.
 package reason
 
 import (
@@ -10,12 +10,13 @@ import (
 	"strings"
 )
 
-// Code is a reason without its arguments. It is a byte, since plans have verdicts by the thousand; as text it is its name.
+// Code is a reason without its arguments. A Code is a byte, since plans have verdicts by the thousand; its text is its
+// name.
 type Code uint8
 
-// What gates say. Held: what let a release pass.
+// The reasons of gates. A gate that holds has one too: what let the release pass.
 const (
-	Unknown Code = iota // not said, or by a newer program
+	Unknown Code = iota // no reason, or a newer program's
 
 	// The policy's gates.
 	SoakHeld
@@ -97,16 +98,15 @@ const (
 	codeCount
 )
 
-// theOwner is who decides on a cell's machine, where the words don't follow the cell's name.
+// theOwner is the person who decides on a cell's machine, in words that do not follow the cell's name.
 const theOwner = "the cell's owner"
 
 type entry struct {
 	name              string
-	format            string // a format for the arguments; a person's own text, or another part's, is an argument too
-	formatWithoutArgs string // the words without arguments, where words has some
+	format            string // may be "%s" alone, for a person's own text or another part's
+	formatWithoutArgs string // used without arguments, where format has some
 }
 
-// table gives each code its name and words.
 var table = [codeCount]entry{
 	SoakHeld:           {name: "soak-held", format: "%d of %s healthy for %s"},
 	SoakShort:          {name: "soak-short", format: "%s: %d of %s healthy for %s, needs %d%s"},
@@ -179,11 +179,12 @@ var table = [codeCount]entry{
 	OwnerWindow:    {name: "owner-window", format: "outside the windows of " + theOwner + ": %s"},
 	Failed:         {name: "failed", format: "%s failed: %s; %s tried, not this again"},
 	Silent:         {name: "silent", format: "not heard of since %s"},
-	Wave:           {name: "wave", format: "%s"}, // made in one piece of memory, by the thousand
+	Wave:           {name: "wave", format: "%s"}, // the planner formats the words itself, since there are thousands
 	Slots:          {name: "slots", format: "updating at once: at most %s"},
 }
 
-// Words gives the reason as people read it. Those of WindowOpen and NotFrozen are none: the gate's name and the instant say all.
+// Words returns the reason as people read it. WindowOpen and NotFrozen have no words: the gate's name and the instant
+// suffice.
 func (c Code) Words(args ...any) string {
 	if c >= codeCount {
 		return ""
@@ -202,7 +203,7 @@ func (c Code) Words(args ...any) string {
 	return fmt.Sprintf(e.format, args...)
 }
 
-// AfterName gives words that Words made of c as they follow a cell's name or gate: "the cell's owner" is "its owner" there.
+// AfterName returns words of c as they follow a cell's name or gate, where "the cell's owner" becomes "its owner".
 func (c Code) AfterName(words string) string {
 	switch c {
 	case OwnerPaused, OwnerPinned, OwnerApproval, OwnerWindow:
@@ -211,7 +212,7 @@ func (c Code) AfterName(words string) string {
 	return words
 }
 
-// String is the code's name; none of Unknown.
+// String returns the code's name; "" for Unknown.
 func (c Code) String() string {
 	if c >= codeCount {
 		return ""
@@ -219,10 +220,10 @@ func (c Code) String() string {
 	return table[c].name
 }
 
-// MarshalText gives the code's name.
 func (c Code) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// UnmarshalText takes a name. One that is not known comes from a newer program: Unknown, and the words say it.
+// UnmarshalText reads a name. An unknown name comes from a newer program and becomes Unknown; the words still say the
+// reason.
 func (c *Code) UnmarshalText(name []byte) error {
 	*c = Unknown
 	for i := range table {
@@ -233,7 +234,7 @@ func (c *Code) UnmarshalText(name []byte) error {
 	return nil
 }
 
-// Codes returns every code there is.
+// Codes returns every code except Unknown.
 func Codes() []Code {
 	all := make([]Code, 0, codeCount-1)
 	for c := Unknown + 1; c < codeCount; c++ {

@@ -1,8 +1,8 @@
-// Package window says when something may happen: windows that a cron line opens, in a zone, for a while. Vendors write
-// them for channels and cells, owners for their cell, and all mean the same.
+// Package window defines windows of time: each time that a cron line names, in a zone, a window opens for a while.
+// Vendors write windows for channels and cells, owners for their cell; the meaning is the same.
 //
-// It is pure: now is passed in, and all it reads is the database of zones, which is built in. A Window that Ready found
-// valid is immutable, and safe for concurrent use.
+// The package is pure: now is passed in, and the database of zones is built in. A Window that Ready found valid is
+// immutable, and safe for concurrent use.
 package window
 
 import (
@@ -12,37 +12,36 @@ import (
 	"sort"
 	"strings"
 	"time"
-	_ "time/tzdata" // which zones are known must not depend on the machine
+	_ "time/tzdata" // the known zones must not depend on the machine
 
 	"github.com/robfig/cron/v3"
 )
 
-// The schedule runs on wall time as if every day had 24 hours, and only then is a wall time turned into an instant:
-// the first at which the zone's clock shows it or later. So an opening inside a spring gap happens at the first valid
-// instant, and one inside an autumn overlap at its first occurrence, each once (faults 18, 19). For is elapsed time.
+// The schedule runs on wall time as if every day had 24 hours. A wall time is then converted to the first instant at
+// which the zone's clock shows that time or later. So an opening inside a spring gap happens at the first valid
+// instant, and an opening inside an autumn overlap at its first occurrence, each once (faults 18, 19). For is elapsed
+// time.
 
-// maxCron bounds the length, in bytes, of a cron line.
+// maxCron is the longest cron line, in bytes.
 const maxCron = 256
 
-// daySeconds is the seconds in a day of wall time.
+// daySeconds is the length of a day of wall time.
 const daySeconds = 24 * 60 * 60
 
-// maxDaysBetween is the most days between two days that any cron line names: 29 February around a year like 2100.
+// maxDaysBetween is the greatest distance of two days that a cron line names: 29 February around a year like 2100.
 const maxDaysBetween = 8*366 + 1
 
-// maxLookahead is how far Judge looks for the end of a stretch that is open: what ends later has no known end.
+// maxLookahead is how far Judge looks for the closing time; a window that closes later has none.
 const maxLookahead = 10 * 366 * 24 * time.Hour
 
-// wallTime is what a clock on the wall shows, in seconds since 1970 as if the zone were UTC.
+// wallTime is what a wall clock shows, in seconds since 1970 as if the zone were UTC.
 type wallTime int64
 
-// opening is one opening of a window.
 type opening struct {
 	shown wallTime
 	at    time.Time
 }
 
-// Window is open for For from each instant that Opens names, in Zone.
 type Window struct {
 	Opens string        `yaml:"opens" json:"opens" required:"true" doc:"cron, five fields: minute hour day-of-month month day-of-week"`
 	For   time.Duration `yaml:"for" json:"for" required:"true"`
@@ -51,23 +50,24 @@ type Window struct {
 	compiled *compiled // set by Ready
 }
 
-// compiled is a Window that was found valid. Immutable.
+// compiled is a valid Window, prepared for Judge. Immutable.
 type compiled struct {
-	days    *cron.SpecSchedule // only its day, month and weekday sets are used
+	days    *cron.SpecSchedule // for its day, month and weekday sets
 	times   []wallTime         // the openings of a day, in seconds of the day, sorted, at least one
-	runEnds []int              // by index in times: the last of the day that is reached without a gap longer than span
-	span    time.Duration      // how long it is open
-	gapless bool               // no gap in wall time is longer than span: closes, if ever, only when clocks go back
+	runEnds []int              // by index in times: the last opening of the day that is reached without a gap longer than span
+	span    time.Duration      // how long the window is open
+	gapless bool               // no gap in wall time is longer than span: the window closes, if ever, when clocks go back
 	zone    *time.Location
 }
 
-// FieldFault is what is wrong with one field of a window.
+// FieldFault is a mistake in one field of a window.
 type FieldFault struct {
 	Field  string // opens, for or zone
 	Reason string
 }
 
-// Ready says all that is wrong with w (fault 20), or makes it quick to judge. Nobody else may use w meanwhile.
+// Ready returns all that is wrong with w (fault 20), or compiles w so that Judge is fast. No other goroutine may use w
+// meanwhile.
 func (w *Window) Ready() []FieldFault {
 	c, wrong := w.compile()
 	if len(wrong) > 0 {
@@ -116,7 +116,7 @@ func (w *Window) compile() (c *compiled, wrong []FieldFault) {
 	return c, nil
 }
 
-// loadZone gives the zone of an IANA name; none means UTC.
+// loadZone returns the zone of an IANA name; an empty name means UTC.
 func loadZone(name string) (*time.Location, error) {
 	if name == "Local" {
 		return nil, errors.New(`unknown zone "Local": name an IANA zone such as Europe/Berlin`)
@@ -128,7 +128,8 @@ func loadZone(name string) (*time.Location, error) {
 	return zone, nil
 }
 
-// parseCron reads a cron line of five fields. Zones and descriptors inside the line are refused: Zone says the zone.
+// parseCron reads a cron line of five fields. It refuses zones and descriptors inside the line: Zone is the place for a
+// zone.
 func parseCron(line string) (*cron.SpecSchedule, error) {
 	if len(line) > maxCron {
 		return nil, fmt.Errorf("cron line of %d bytes: at most %d are read", len(line), maxCron)
@@ -148,9 +149,9 @@ func parseCron(line string) (*cron.SpecSchedule, error) {
 	return spec, nil
 }
 
-// Judge tells whether the window is open at now. Open: until is when it closes, openings that meet counted as one, or
-// zero if it never does. Shut: until is when it opens next, and why says so, or what is wrong with it. Time alone changes
-// nothing before until.
+// Judge reports whether the window is open at now. Open: until is the closing time, where openings that meet count as
+// one, or zero if the window never closes. Shut: until is the next opening, and why names it, or a fault of the window.
+// Time alone changes nothing before until.
 func (w *Window) Judge(now time.Time) (open bool, why string, until time.Time) {
 	c := w.compiled
 	if c == nil {
@@ -171,7 +172,7 @@ func (w *Window) Judge(now time.Time) (open bool, why string, until time.Time) {
 	return false, "opens " + opens.Format("Mon 15:04") + " " + c.zone.String(), opens
 }
 
-// closingTime gives the end of the stretch that is open from o on; zero: none, or farther than farthest.
+// closingTime returns the end of the open time that begins at o; zero: never, or after maxLookahead.
 func (c *compiled) closingTime(o opening) time.Time {
 	for limit := o.at.Add(maxLookahead); o.at.Before(limit); {
 		_, shift := offsetBounds(o.at)
@@ -193,14 +194,14 @@ func (c *compiled) closingTime(o opening) time.Time {
 	return time.Time{}
 }
 
-// lastOfRun gives the last opening of the same day that is reached from w without a gap longer than the span.
+// lastOfRun returns the last opening of the same day that is reached from w without a gap longer than the span.
 func (c *compiled) lastOfRun(w wallTime) wallTime {
 	midnight := w - floorMod(w, daySeconds)
 	i, _ := slices.BinarySearch(c.times, w-midnight)
 	return midnight + c.times[c.runEnds[i]]
 }
 
-// latestOpening gives the last opening whose wall time is reach or earlier.
+// latestOpening returns the last opening whose wall time is reach or earlier.
 func (c *compiled) latestOpening(reach wallTime) (opening, bool) {
 	midnight := reach - floorMod(reach, daySeconds)
 	i := sort.Search(len(c.times), func(i int) bool { return c.times[i] > reach-midnight })
@@ -215,7 +216,7 @@ func (c *compiled) latestOpening(reach wallTime) (opening, bool) {
 	return opening{}, false
 }
 
-// nextOpening gives the first wall time after reach that the schedule names.
+// nextOpening returns the first wall time after reach that the schedule names.
 func (c *compiled) nextOpening(reach wallTime) (wallTime, bool) {
 	midnight := reach - floorMod(reach, daySeconds)
 	i := sort.Search(len(c.times), func(i int) bool { return c.times[i] > reach-midnight })
@@ -229,8 +230,8 @@ func (c *compiled) nextOpening(reach wallTime) (wallTime, bool) {
 	return 0, false
 }
 
-// opensOn tells whether the schedule names the day that begins at midnight. As in every cron, day of the month and day
-// of the week are alternatives if both are restricted.
+// opensOn reports whether the schedule names the day that begins at midnight. As in every cron, day of the month and
+// day of the week are alternatives if both are restricted.
 func (c *compiled) opensOn(midnight wallTime) bool {
 	const star = 1 << 63 // cron's mark of an unrestricted field
 	date := time.Unix(int64(midnight), 0).UTC()
@@ -246,7 +247,7 @@ func (c *compiled) opensOn(midnight wallTime) bool {
 	return inMonth || inWeek
 }
 
-// isGapless tells whether no two successive openings are farther apart on the wall than the span.
+// isGapless reports whether no two successive openings are farther apart in wall time than the span.
 func (c *compiled) isGapless() bool {
 	first, last := c.times[0], c.times[len(c.times)-1]
 	night := wallDuration(daySeconds - last + first)
@@ -270,7 +271,7 @@ func (c *compiled) isGapless() bool {
 	return true
 }
 
-// instantOf gives the first instant at which the zone's clock shows w or later.
+// instantOf returns the first instant at which the zone's clock shows w or later.
 func (c *compiled) instantOf(w wallTime) time.Time {
 	const west = 16 * 60 * 60 // no zone was ever farther from UTC
 	for t := time.Unix(int64(w)-west, 0).In(c.zone); ; {
@@ -287,7 +288,8 @@ func (c *compiled) instantOf(w wallTime) time.Time {
 	}
 }
 
-// latestWallTime gives the latest wall time that the zone's clock had shown by now: after clocks went back it is more than what it shows.
+// latestWallTime returns the latest wall time that the zone's clock had shown by now: after clocks went back, later
+// than what the clock shows.
 func (c *compiled) latestWallTime(now time.Time) wallTime {
 	const overlap = 32 * time.Hour // no clock ever went back farther
 	t := now.In(c.zone)
@@ -304,8 +306,8 @@ func (c *compiled) latestWallTime(now time.Time) wallTime {
 	}
 }
 
-// offsetBounds gives a stretch around t, end excluded, in which the zone's offset stays the same; zero: from or for ever. It is
-// ZoneBounds, but for decades ahead, on 31 December of a leap year, that gives an end that is past (Go 1.26).
+// offsetBounds returns a period around t, end excluded, in which the zone's offset does not change; zero: no bound. It
+// corrects ZoneBounds, which returns an end in the past on 31 December of a leap year decades ahead (Go 1.26).
 func offsetBounds(t time.Time) (start, end time.Time) {
 	start, end = t.ZoneBounds()
 	if !end.IsZero() && !end.After(t) {
@@ -316,5 +318,5 @@ func offsetBounds(t time.Time) (start, end time.Time) {
 
 func wallDuration(w wallTime) time.Duration { return time.Duration(w) * time.Second }
 
-// floorMod is a modulo b, never negative.
+// floorMod returns a modulo b, never negative.
 func floorMod(a, b wallTime) wallTime { return (a%b + b) % b }

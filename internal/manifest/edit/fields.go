@@ -15,10 +15,10 @@ type Field struct {
 	Value any
 }
 
-// Fields is a mapping that keeps its order.
+// Fields is a mapping with an order.
 type Fields []Field
 
-// MarshalJSON writes an object in that order.
+// MarshalJSON writes an object with the fields in order.
 func (f Fields) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')
@@ -42,7 +42,7 @@ func (f Fields) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// marshalJSON is json.Marshal that leaves <, > and & as they are.
+// marshalJSON is json.Marshal without escapes of <, > and &.
 func marshalJSON(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -51,7 +51,8 @@ func marshalJSON(v any) ([]byte, error) {
 	return bytes.TrimRight(b.Bytes(), "\n"), err
 }
 
-// formatFlow writes a value in JSON, which YAML reads in brackets too: in one line or, with an indentation, in several.
+// formatFlow formats a value as JSON, which is YAML's flow style too: in one line or, if lines is true, in several,
+// indented.
 func formatFlow(v any, lines bool, indent string) (string, error) {
 	text, err := marshalJSON(v)
 	if err != nil {
@@ -65,8 +66,8 @@ func formatFlow(v any, lines bool, indent string) (string, error) {
 	return b.String(), err
 }
 
-// formatBlock writes a value as YAML in lines, without an indentation of the whole. Going by JSON keeps what a program gives
-// and what a file gives the same.
+// formatBlock formats a value as YAML in block style, without indentation. The value goes through JSON, so that a
+// program's values and a file's are formatted alike.
 func formatBlock(v any) (string, error) {
 	text, err := marshalJSON(v)
 	if err != nil {
@@ -86,7 +87,8 @@ func formatBlock(v any) (string, error) {
 	return b.String(), nil
 }
 
-// simplifyStyle takes JSON's brackets and quotes away, but where a reader might take the text for another type: on and off, for instance.
+// simplifyStyle removes JSON's brackets and quotes, except where a reader might take the text for another type, such as
+// on and off.
 func simplifyStyle(n *yaml.Node) {
 	if len(n.Content) > 0 || n.Kind == yaml.ScalarNode {
 		n.Style = 0
@@ -99,7 +101,7 @@ func simplifyStyle(n *yaml.Node) {
 	}
 }
 
-// stringStyle is how a string is written: as yaml.Marshal would, which knows the words of older readers.
+// stringStyle returns the style that yaml.Marshal, which knows the words of older readers, would use for s.
 func stringStyle(s string) yaml.Style {
 	text, err := yaml.Marshal(s)
 	switch {
@@ -113,7 +115,7 @@ func stringStyle(s string) yaml.Style {
 	return 0
 }
 
-// formatIndented writes fields in lines that begin with an indentation.
+// formatIndented formats fields in block style, each line indented.
 func formatIndented(f Fields, indent string) (string, error) {
 	text, err := formatBlock(f)
 	if err != nil || indent == "" {

@@ -9,11 +9,11 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// source is a document's text with where its nodes stand.
+// source is a document's text and its nodes.
 type source struct {
 	text  string
-	lines []string   // with their ends
-	root  *yaml.Node // nil: there is none
+	lines []string   // with their line breaks
+	root  *yaml.Node // nil: the document is empty
 }
 
 func parseSource(text []byte) (*source, error) {
@@ -28,7 +28,8 @@ func parseSource(text []byte) (*source, error) {
 	return s, nil
 }
 
-// setField gives texts in which the field below n is set, the most natural first; none: it can't be done.
+// setField returns candidate texts in which the field below n is set, the most natural first; none if the layout allows
+// no edit.
 func (s *source) setField(n *yaml.Node, path []string, value any) ([]string, error) {
 	if n.Kind != yaml.MappingNode {
 		return nil, ErrLayout
@@ -47,7 +48,7 @@ func (s *source) setField(n *yaml.Node, path []string, value any) ([]string, err
 	return s.insertField(n, nestFields(path, value))
 }
 
-// replaceValue gives texts with another value of a key.
+// replaceValue returns candidate texts with a key's value replaced.
 func (s *source) replaceValue(in, key, now *yaml.Node, f Field) ([]string, error) {
 	flowing := in.Style&yaml.FlowStyle != 0
 	short := now.Kind == yaml.ScalarNode && now.Line == key.Line && now.Style&(yaml.LiteralStyle|yaml.FoldedStyle) == 0
@@ -68,19 +69,19 @@ func (s *source) replaceValue(in, key, now *yaml.Node, f Field) ([]string, error
 			return []string{s.text[:begin] + text + s.text[end:]}, nil
 		}
 	}
-	// The key's lines are written anew, up to what stands after them.
+	// The key's lines are replaced, up to the next node.
 	lines, err := formatIndented(Fields{f}, strings.Repeat(" ", key.Column-1))
 	if err != nil {
 		return nil, err
 	}
 	before := s.lines[key.Line-1]
-	if strings.TrimLeft(before[:s.byteColumn(key)], " ") != "" { // in a list, after the dash
+	if strings.TrimLeft(before[:s.byteColumn(key)], " ") != "" { // the key follows the dash of a list item
 		return nil, ErrLayout
 	}
 	return []string{strings.Join(s.lines[:key.Line-1], "") + lines + strings.Join(s.lines[s.endLineOf(key, now, key.Column):], "")}, nil
 }
 
-// formatInline writes a value as it stands after its key: in YAML's own way where nothing is in brackets.
+// formatInline formats a value for the place after its key: as YAML outside of brackets, as JSON inside.
 func (s *source) formatInline(in, key *yaml.Node, v any) (string, error) {
 	if in.Style&yaml.FlowStyle == 0 {
 		text, err := formatBlock(v)
@@ -89,13 +90,13 @@ func (s *source) formatInline(in, key *yaml.Node, v any) (string, error) {
 	return formatFlow(v, key.Line != in.Line, s.lineIndent(key.Line))
 }
 
-// lineIndent is the space that a line begins with.
+// lineIndent returns the spaces that a line begins with.
 func (s *source) lineIndent(line int) string {
 	text := s.lines[line-1]
 	return text[:len(text)-len(strings.TrimLeft(text, " \t"))]
 }
 
-// insertField gives texts with one field more in a mapping.
+// insertField returns candidate texts with one more field in a mapping.
 func (s *source) insertField(n *yaml.Node, f Fields) ([]string, error) {
 	if n.Style&yaml.FlowStyle == 0 {
 		lines, err := formatIndented(f, strings.Repeat(" ", n.Column-1))
@@ -115,7 +116,7 @@ func (s *source) insertField(n *yaml.Node, f Fields) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		text = text[1 : len(text)-1] // without its brackets
+		text = text[1 : len(text)-1] // without the brackets
 		if len(n.Content) > 0 {
 			text += ", "
 		}
@@ -130,7 +131,7 @@ func (s *source) insertField(n *yaml.Node, f Fields) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	// After the last field, as people add one; where that can't be, before the first.
+	// After the last field, as people add a field; where that is impossible, before the first.
 	last := n.Content[len(n.Content)-1]
 	at := s.byteOffset(last.Line, last.Column)
 	first := strings.Join(s.lines[:n.Content[0].Line-1], "")
@@ -141,7 +142,7 @@ func (s *source) insertField(n *yaml.Node, f Fields) ([]string, error) {
 	return texts, nil
 }
 
-// appendCandidates gives texts that have an entry where it most likely belongs in a list of the root, the most natural first.
+// appendCandidates returns texts that have the entry in a list of the root, the most natural place first.
 func (s *source) appendCandidates(key, entry string) []string {
 	var list *yaml.Node
 	for i := 0; i+1 < len(s.root.Content); i += 2 {
@@ -166,19 +167,19 @@ func (s *source) appendCandidates(key, entry string) []string {
 	return []string{s.insertLine(lastLine(list), item), s.insertLine(list.Line-1, item)}
 }
 
-// insertLine has text on lines of its own, after the first n.
+// insertLine returns the text with further lines after the first n.
 func (s *source) insertLine(n int, text string) string {
 	return ensureNewline(strings.Join(s.lines[:n], "")) + text + "\n" + strings.Join(s.lines[n:], "")
 }
 
-// insertInBracket has text after the bracket with which a list or mapping begins.
+// insertInBracket returns the text with an insertion after the opening bracket of a list or mapping.
 func (s *source) insertInBracket(n *yaml.Node, text string) string {
 	at := s.byteOffset(n.Line, n.Column) + 1
 	return s.text[:at] + text + s.text[at:]
 }
 
-// endLineOf is the number of lines up to the end of n: up to what stands next, without the comments and empty lines that
-// belong to that, which are indented by less than indent. from is where n begins, its key for instance.
+// endLineOf returns the number of lines up to the end of n. Comments and empty lines before the next node belong to
+// that node if their indentation is less than indent. n begins at from, its key for instance.
 func (s *source) endLineOf(from, n *yaml.Node, indent int) int {
 	last := lastLine(n)
 	next := s.lineBeforeNext(from, last)
@@ -192,10 +193,11 @@ func (s *source) endLineOf(from, n *yaml.Node, indent int) int {
 	return at
 }
 
-// lineBeforeNext is the number of lines before the first node after line that is not part of what begins at from; none: all.
+// lineBeforeNext returns the number of lines before the first node after line that is not part of the node at from; all
+// lines if there is none.
 func (s *source) lineBeforeNext(from *yaml.Node, line int) int {
 	first := len(s.lines)
-	if s.lines[first-1] == "" { // after the last line's end
+	if s.lines[first-1] == "" { // the empty rest after the last line break
 		first--
 	}
 	var walk func(n *yaml.Node)
@@ -211,7 +213,7 @@ func (s *source) lineBeforeNext(from *yaml.Node, line int) int {
 	return first
 }
 
-// lastLine gives the last line on which n or something in it begins.
+// lastLine returns the last line on which n or a node inside n begins.
 func lastLine(n *yaml.Node) int {
 	last := n.Line
 	for _, c := range n.Content {
@@ -220,12 +222,12 @@ func lastLine(n *yaml.Node) int {
 	return last
 }
 
-// byteColumn is where a node begins in its line, in bytes.
+// byteColumn returns the column, in bytes, at which a node begins.
 func (s *source) byteColumn(n *yaml.Node) int {
 	return s.byteOffset(n.Line, n.Column) - s.byteOffset(n.Line, 1)
 }
 
-// byteOffset is where a place begins in the text, in bytes.
+// byteOffset returns the position, in bytes, of a line and column.
 func (s *source) byteOffset(line, column int) int {
 	at := 0
 	for _, l := range s.lines[:line-1] {
@@ -238,7 +240,7 @@ func (s *source) byteOffset(line, column int) int {
 	return at
 }
 
-// valueEnd is where the value that begins at begin ends; ok is false where that is not plain to see.
+// valueEnd returns the end of the value at begin; ok is false where the end is not obvious.
 func (s *source) valueEnd(begin int, n *yaml.Node) (end int, ok bool) {
 	rest := s.text[begin:]
 	switch {
@@ -274,7 +276,7 @@ func (s *source) valueEnd(begin int, n *yaml.Node) (end int, ok bool) {
 	return 0, false
 }
 
-// quotedLength is the length of the string that text begins with, quotes included.
+// quotedLength returns the length of the quoted string at the beginning of text, quotes included.
 func quotedLength(text string) (size int, ok bool) {
 	quote := text[0]
 	for i := 1; i < len(text); i++ {
