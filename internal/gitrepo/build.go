@@ -11,16 +11,15 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// builder makes the objects of a chain of drafts in memory. Only the folders that a draft touches
-// are read and written.
+// builder makes the objects of a chain of drafts in memory. It reads and writes only the folders that a draft touches.
 type builder struct {
 	reader    *reader
 	committer Committer
-	added     []objects.NewObject // in an order in which no object comes before one that it names
+	added     []objects.NewObject // no object comes before an object that it refers to
 	built     map[objects.ID][]byte
 }
 
-// build makes the commits of chain on base (zero: a root commit) and gives their ids in order.
+// build makes the commits of chain on base (zero: a root commit) and returns their ids in order.
 func (c Committer) build(base objects.ID, chain []releases.Draft) ([]objects.NewObject, []objects.ID, error) {
 	b := &builder{reader: &c.repo.reader, committer: c, built: map[objects.ID][]byte{}}
 	tree, err := b.reader.root(base)
@@ -40,7 +39,7 @@ func (c Committer) build(base objects.ID, chain []releases.Draft) ([]objects.New
 	return b.added, ids, nil
 }
 
-// Pack gives the pack that Push would send: the commits of chain on base, and what is new in them. Nothing is written.
+// Pack returns the pack that Push would send: the commits of chain on base, with their new objects. Nothing is written.
 func (r *Repo) Pack(base string, chain []releases.Draft) ([]byte, error) {
 	from, err := objects.ParseID(base)
 	if err != nil {
@@ -81,7 +80,7 @@ func (b *builder) addObject(o objects.NewObject) objects.ID {
 	return o.ID
 }
 
-// treeEdit is one change of a draft, with the path below the folder at hand.
+// treeEdit is one change of a draft; path is relative to the edited folder.
 type treeEdit struct {
 	path string
 	data []byte // nil: remove
@@ -107,7 +106,7 @@ func (b *builder) editRoot(tree objects.ID, files map[string][]byte) (objects.ID
 	return b.addTree(tree, entries)
 }
 
-// editFolder gives a folder's entries with the sorted edits made.
+// editFolder returns a folder's entries after the sorted edits.
 func (b *builder) editFolder(tree objects.ID, edits []treeEdit) ([]objects.Entry, error) {
 	old, err := b.readEntries(tree)
 	if err != nil {
@@ -120,14 +119,14 @@ func (b *builder) editFolder(tree objects.ID, edits []treeEdit) ([]objects.Entry
 		for n < len(edits) && strings.HasPrefix(edits[n].path, name+"/") {
 			n++
 		}
-		of := edits[:n] // that name itself, and what is below it
+		of := edits[:n] // the entry of that name, and the paths below
 		edits = edits[n:]
 		at, there := slices.BinarySearchFunc(entries, name, func(e objects.Entry, name string) int { return cmp.Compare(e.Name, name) })
-		e := objects.Entry{Name: name} // without an ID: nothing
+		e := objects.Entry{Name: name} // no ID: no such entry
 		if there {
 			e = entries[at]
 		}
-		if of[0].path == name && of[0].data == nil { // removed: a folder may take its place
+		if of[0].path == name && of[0].data == nil { // removed, and perhaps replaced by a folder
 			e, of = objects.Entry{Name: name}, of[1:]
 		}
 		switch {
@@ -165,7 +164,7 @@ func (b *builder) setFile(e objects.Entry, data []byte) (objects.Entry, error) {
 	return e, nil
 }
 
-// editBelow makes the edits below e, a folder or nothing yet.
+// editBelow applies the edits below e, a folder or no entry yet.
 func (b *builder) editBelow(e objects.Entry, edits []treeEdit) (objects.Entry, error) {
 	if !e.ID.IsZero() && !e.IsTree() {
 		return e, fmt.Errorf("draft changes %q, but %q is no folder", edits[0].path, e.Name)
@@ -174,7 +173,7 @@ func (b *builder) editBelow(e objects.Entry, edits []treeEdit) (objects.Entry, e
 		edits[i].path = edits[i].path[len(e.Name)+1:]
 	}
 	children, err := b.editFolder(e.ID, edits)
-	if err != nil || len(children) == 0 { // git knows no empty folders
+	if err != nil || len(children) == 0 { // git has no empty folders
 		return objects.Entry{}, err
 	}
 	e.Mode = objects.ModeTree
@@ -189,7 +188,7 @@ func (b *builder) readEntries(tree objects.ID) ([]objects.Entry, error) {
 	return b.reader.tree(tree)
 }
 
-// addTree adds a folder. One that is much like before travels as the difference.
+// addTree adds a folder. A large folder that resembles before is sent as a delta.
 func (b *builder) addTree(before objects.ID, entries []objects.Entry) (objects.ID, error) {
 	if len(entries) > b.reader.limits.Entries {
 		return before, errors.New("draft makes a folder larger than the limit")

@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// maxMessage bounds what is kept, and shown to people, of what a host or a child says.
+// maxMessage bounds the text from a host or a child process that is kept and shown to people, in bytes.
 const maxMessage = 1 << 10
 
-// terminationGrace is how long a child has to clean up when it is told to end: git-receive-pack killed on the
-// spot would leave the locks of a shared repository behind.
+// terminationGrace is the time that a child process has to clean up after SIGTERM: git-receive-pack killed at once
+// would leave the locks of a shared repository behind.
 const terminationGrace = 2 * time.Second
 
-// gitCommand is a child that runs git, the head of a process group. When ctx ends the whole group,
-// hooks included, is told to. Wait for it with reap.
+// gitCommand prepares a child process that runs git, as the leader of a process group. When ctx ends, the whole group,
+// hooks included, gets SIGTERM. Wait with waitCommand.
 func gitCommand(ctx context.Context, git string, env []string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, git, args...)
 	cmd.Env = env
@@ -30,17 +30,17 @@ func gitCommand(ctx context.Context, git string, env []string, args ...string) *
 	return cmd
 }
 
-// waitCommand waits for a command's end. What is left of its group after it was told to end is killed.
+// waitCommand waits for a command's end. If ctx ended, it kills the rest of the process group.
 func waitCommand(ctx context.Context, cmd *exec.Cmd) error {
 	err := cmd.Wait()
 	if ctx.Err() != nil {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // none left is the usual case
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // usually no process is left
 	}
 	return err
 }
 
-// hostGitEnv is for children that work on a repository of others: its owner's settings and hooks
-// apply, ours (which repository, which index) do not.
+// hostGitEnv is the environment of children that work on someone else's repository: the owner's settings and hooks
+// apply, and our own GIT_ variables (which repository, which index) do not.
 func hostGitEnv() []string {
 	var env []string
 	for _, v := range os.Environ() {
@@ -51,8 +51,8 @@ func hostGitEnv() []string {
 	return append(env, "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
 }
 
-// ownGitEnv is for children that work on a repository of ours: no settings from anywhere else, no
-// network, no prompts, no hooks.
+// ownGitEnv is the environment of children that work on our own repository: no settings from elsewhere, no network, no
+// prompts, no hooks.
 func ownGitEnv(dir string) []string {
 	env := []string{
 		"GIT_DIR=" + dir, "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_ATTR_NOSYSTEM=1",
@@ -71,7 +71,7 @@ func ownGitEnv(dir string) []string {
 	return env
 }
 
-// runGit runs git to its end. Its output is bounded; what it said to stderr is in the error.
+// runGit runs git to its end. The output is bounded; the error quotes stderr.
 func runGit(ctx context.Context, git string, env []string, in io.Reader, args ...string) (string, error) {
 	cmd := gitCommand(ctx, git, env, args...)
 	out, said := &tailBuffer{limit: 64 << 10}, &tailBuffer{limit: maxMessage}
@@ -113,7 +113,7 @@ func (t *tailBuffer) text() string {
 	return string(t.kept)
 }
 
-// String is the text on one line, without control characters.
+// String returns the text on one line, without control characters.
 func (t *tailBuffer) String() string { return oneLine(t.text()) }
 
 func oneLine(text string) string {

@@ -21,9 +21,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 )
 
-// Fetch brings the mirror up to date and returns the branch's tip; empty: the repository has no
-// commits yet. A mirror that turned out to be damaged is set aside and cloned again first. After
-// an error the mirror is as it was, and usable.
+// Fetch updates the mirror and returns the branch's tip; empty: the repository has no commits yet. A damaged mirror is
+// set aside and cloned again first. After an error the mirror is as it was, and usable.
 func (r *Repo) Fetch(ctx context.Context) (tip string, err error) {
 	select {
 	case r.fetching <- struct{}{}:
@@ -52,7 +51,7 @@ func (r *Repo) Fetch(ctx context.Context) (tip string, err error) {
 	return idOrNone(id), nil
 }
 
-// knownTip tells cheaply, where that is possible, that the mirror has the branch's tip.
+// knownTip returns the branch's tip if the mirror has it, where the host's refs are files that are cheap to read.
 func (r *Repo) knownTip() (objects.ID, bool) {
 	d, ok := r.host.(*diskHost)
 	branch := r.branch()
@@ -61,12 +60,12 @@ func (r *Repo) knownTip() (objects.ID, bool) {
 	}
 	there, err := readRef(d.dir, "refs/heads/"+branch)
 	if err != nil || there.IsZero() {
-		return objects.ID{}, false // fetch says what is wrong
+		return objects.ID{}, false // fetch reports what is wrong
 	}
 	return there, there == r.mirror.tip(branch) && r.store.Load().Has(there)
 }
 
-// branch is the branch that the Repo works with; empty: not known before the first fetch.
+// branch returns the branch that the Repo works with; empty: not known before the first fetch.
 func (r *Repo) branch() string {
 	if r.o.Branch != "" {
 		return r.o.Branch
@@ -115,7 +114,7 @@ func (r *Repo) fetch(ctx context.Context) (objects.ID, error) {
 	return tip, r.mirror.setTip(branch, tip)
 }
 
-// withCause is err or, if that is why, that the time was up.
+// withCause adds to err the cause of ctx's end, such as an exceeded time limit.
 func withCause(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return fmt.Errorf("%w (%w)", cause, err)
@@ -123,12 +122,12 @@ func withCause(ctx context.Context, err error) error {
 	return err
 }
 
-// chooseBranch finds the branch and its tip in what the host has, and remembers the branch.
+// chooseBranch finds the branch and its tip in the host's advertisement, and stores the branch's name in the mirror.
 func (r *Repo) chooseBranch(adv advertisedRefs) (branch string, tip objects.ID, err error) {
 	if branch = r.branch(); branch == "" {
 		branch, _ = adv.headBranch()
 		if d, ok := r.host.(*diskHost); ok && branch == "" {
-			branch, _ = readHeadBranch(d.dir) // an empty repository does not advertise it
+			branch, _ = readHeadBranch(d.dir) // an empty repository does not advertise HEAD
 		}
 		if branch == "" {
 			branch = "main"
@@ -149,8 +148,8 @@ func (r *Repo) chooseBranch(adv advertisedRefs) (branch string, tip objects.ID, 
 	return branch, tip, err
 }
 
-// listWants are the tip and those tags that the mirror lacks: tags keep commits that a force-push
-// dropped and cells still run (R24).
+// listWants returns the tip and the tags that the mirror lacks: tags keep commits that a force-push dropped and that
+// cells still run (R24).
 func (r *Repo) listWants(adv advertisedRefs, tip objects.ID) []plumbing.Hash {
 	var list []plumbing.Hash
 	store := r.store.Load()
@@ -165,18 +164,19 @@ func (r *Repo) listWants(adv advertisedRefs, tip objects.ID) []plumbing.Hash {
 	return list
 }
 
-// maxHaves is how far back haves looks: a force-push that drops more brings the whole history again.
+// maxHaves is how far back listHaves looks: after a force-push that drops more commits, the whole history is fetched
+// again.
 const maxHaves = 256
 
-// listHaves names commits of the mirror, ever further apart: after a force-push one of them is still
-// in the branch's history.
+// listHaves returns commits of the mirror at growing distances: after a force-push the branch's history still has one
+// of them.
 func (r *Repo) listHaves(tip objects.ID) []plumbing.Hash {
 	var list []plumbing.Hash
 	id := tip
 	for step, gap := 0, 1; !id.IsZero(); step++ {
 		c, err := r.commit(id)
 		if err != nil {
-			return nil // take everything
+			return nil // fetch everything
 		}
 		if step == 0 || step == gap {
 			list = append(list, plumbing.Hash(id))
@@ -189,7 +189,7 @@ func (r *Repo) listHaves(tip objects.ID) []plumbing.Hash {
 	return list
 }
 
-// fetchPack asks for wants and puts what comes into the mirror, all of it or nothing.
+// fetchPack requests wants and adds the received objects to the mirror, all or none.
 func (r *Repo) fetchPack(ctx context.Context, c conn, adv advertisedRefs, wants, haves []plumbing.Hash) error {
 	q := packp.NewUploadPackRequest()
 	for _, want := range []capability.Capability{capability.Sideband64k, capability.OFSDelta, capability.ThinPack, capability.NoProgress, capability.Agent} {
@@ -228,7 +228,7 @@ func (r *Repo) fetchPack(ctx context.Context, c conn, adv advertisedRefs, wants,
 	return r.indexPack(ctx, &stickyReader{r: io.LimitReader(pack, r.o.Limits.Pack+1)})
 }
 
-// stickyReader remembers why reading ended: a child that reads would only say that its input did.
+// stickyReader remembers why reading failed: a child process that reads would only report the end of its input.
 type stickyReader struct {
 	r   io.Reader
 	err error
@@ -242,14 +242,14 @@ func (s *stickyReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// indexPack checks a pack in a folder of its own and, if all is well, adds it to the mirror's objects.
+// indexPack checks a pack in a folder of its own and, if the pack is sound, adds it to the mirror's objects.
 func (r *Repo) indexPack(ctx context.Context, pack *stickyReader) error {
 	main := filepath.Join(r.mirror.dir, "objects")
 	aside, err := os.MkdirTemp(main, incomingPrefix)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(aside) }() // openMirror removes what is left
+	defer func() { _ = os.RemoveAll(aside) }() // openMirror removes a folder that is left
 	env := append(r.mirror.env(), "GIT_OBJECT_DIRECTORY="+aside, "GIT_ALTERNATE_OBJECT_DIRECTORIES="+main)
 	_, err = runGit(ctx, r.mirror.git, env, pack, "index-pack", "--stdin", "--fix-thin", "--strict",
 		fmt.Sprintf("--max-input-size=%d", r.o.Limits.Pack))
@@ -260,7 +260,7 @@ func (r *Repo) indexPack(ctx context.Context, pack *stickyReader) error {
 		r.fsckMirror(ctx)
 		return fmt.Errorf("check what the host sent: %w", err)
 	}
-	for _, kind := range []string{".pack", ".rev", ".idx"} { // the index last: only with it a pack counts
+	for _, kind := range []string{".pack", ".rev", ".idx"} { // the index last: a pack counts only with its index
 		files, err := filepath.Glob(filepath.Join(aside, "pack", "pack-*"+kind))
 		for _, f := range files {
 			err = errors.Join(err, os.Rename(f, filepath.Join(main, "pack", filepath.Base(f))))
@@ -272,7 +272,7 @@ func (r *Repo) indexPack(ctx context.Context, pack *stickyReader) error {
 	return nil
 }
 
-// fsckMirror finds out whether the mirror is to blame that a pack could not be added.
+// fsckMirror checks whether a damaged mirror is the reason why a pack could not be added.
 func (r *Repo) fsckMirror(ctx context.Context) {
 	if ctx.Err() != nil || r.mirror.tip(r.branch()).IsZero() {
 		return

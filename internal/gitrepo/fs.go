@@ -14,13 +14,13 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 )
 
-// FS gives a commit's files, read-only, straight from the mirror. It also has ReadFile, ReadDir
-// and Stat, and may be used from several goroutines for as long as the Repo is open.
+// FS returns a commit's files, read-only, straight from the mirror. The FS also has ReadFile, ReadDir and Stat, and may
+// be used from several goroutines while the Repo is open.
 //
-// Modes are 0644, 0755, fs.ModeDir, fs.ModeSymlink and, for a gitlink, fs.ModeIrregular. Links are
-// not followed; reading one is an error. FileInfo.Sys() is the object's id, a string, of folders
-// too: what has the same id is the same, all the way down. A folder with an entry that git would
-// not write (a path for a name, .git, a duplicate) can't be read at all.
+// Modes are 0644, 0755, fs.ModeDir, fs.ModeSymlink and, for a gitlink, fs.ModeIrregular. Links are not followed;
+// reading a link is an error. FileInfo.Sys() is the object's id, a string, for folders too: equal ids mean equal
+// content, all the way down. A folder with an entry that git would not write (a path for a name, .git, a duplicate)
+// can't be read at all.
 func (r *Repo) FS(commit string) (fs.FS, error) {
 	_, c, err := r.named(commit)
 	if err != nil {
@@ -74,7 +74,6 @@ func (f *commitFS) lookUp(op, name string) (objects.Entry, error) {
 	return e, nil
 }
 
-// Open opens a file or a folder.
 func (f *commitFS) Open(name string) (fs.File, error) {
 	e, err := f.lookUp("open", name)
 	if err != nil {
@@ -91,7 +90,7 @@ func (f *commitFS) Open(name string) (fs.File, error) {
 	return &openFile{Reader: *bytes.NewReader(data), info: f.infoOf(name, e)}, nil
 }
 
-// ReadFile reads a file; the bytes are the caller's.
+// ReadFile reads a file; the caller owns the bytes.
 func (f *commitFS) ReadFile(name string) ([]byte, error) {
 	e, err := f.lookUp("read", name)
 	if err != nil {
@@ -121,7 +120,6 @@ func (f *commitFS) readBlob(op, name string, e objects.Entry) ([]byte, error) {
 	return data, nil
 }
 
-// ReadDir lists a folder, sorted by name.
 func (f *commitFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	e, err := f.lookUp("readdir", name)
 	if err != nil {
@@ -147,7 +145,7 @@ func (f *commitFS) listTree(op, name string, e objects.Entry) ([]fs.DirEntry, er
 	return list, nil
 }
 
-// Stat describes a file or a folder; it does not follow links.
+// Stat describes a file or a folder, and does not follow links.
 func (f *commitFS) Stat(name string) (fs.FileInfo, error) {
 	e, err := f.lookUp("stat", name)
 	if err != nil {
@@ -174,7 +172,7 @@ func (i *entryInfo) Info() (fs.FileInfo, error) { return i, nil }
 func (i *entryInfo) Sys() any                   { return i.entry.ID.String() }
 func (i *entryInfo) String() string             { return fs.FormatDirEntry(i) }
 
-// ModTime is none: a commit's time is its author's word.
+// ModTime is zero: a commit's time is its author's claim.
 func (i *entryInfo) ModTime() time.Time { return time.Time{} }
 
 func (i *entryInfo) Mode() fs.FileMode {
@@ -191,7 +189,7 @@ func (i *entryInfo) Mode() fs.FileMode {
 	return 0o644
 }
 
-// Size is read when it is asked for; an object that can't be read has none, and reading it says why.
+// Size reads the size on demand; 0 for an object that can't be read, whose reading returns the error.
 func (i *entryInfo) Size() int64 {
 	if i.entry.IsTree() || i.entry.Mode == objects.ModeGitlink {
 		return 0

@@ -23,25 +23,25 @@ const (
 	receivePack = "git-receive-pack"
 )
 
-// host is where the release repository is.
+// host is where the repository is.
 type host interface {
-	// dial begins one exchange with a service. It lasts until ctx ends, close, or the host's end.
+	// dial begins one exchange with a service, which lasts until ctx ends, close, or the host's end.
 	dial(ctx context.Context, service string) (conn, error)
 }
 
-// conn is one exchange: the host says which refs it has, is asked once, answers, and ends.
+// conn is one exchange: the host advertises its refs, gets one request, responds, and ends.
 type conn interface {
-	// advertisement is what the host says first.
+	// advertisement returns the host's refs.
 	advertisement() io.Reader
-	// sendRequest sends the one request and gives the answer.
+	// sendRequest sends the one request and returns the response.
 	sendRequest(request []byte) (io.Reader, error)
-	// message is what the host said beside the protocol: for people, on one line, bounded.
+	// message returns the host's output beside the protocol, for people: one line, bounded.
 	message() string
-	// close ends the exchange, whatever the host does meanwhile. It may be called again.
+	// close ends the exchange, whatever the host is doing. It may be called again.
 	close()
 }
 
-// newHost tells by the form of a URL what kind of host it names, as git clone does.
+// newHost chooses the kind of host by the form of the address, as git clone does.
 func newHost(git, address string, o Options) (host, error) {
 	if _, err := os.Stat(address); err == nil {
 		return newDiskHost(git, address)
@@ -61,7 +61,7 @@ func newHost(git, address string, o Options) (host, error) {
 	return nil, fmt.Errorf("%s:// is not supported: use a path, https:// or ssh://", at.Protocol)
 }
 
-// redactURL is an address without its password.
+// redactURL returns an address without its password.
 func redactURL(address string) string {
 	if u, err := url.Parse(address); err == nil && u.User != nil {
 		return u.Redacted()
@@ -69,12 +69,12 @@ func redactURL(address string) string {
 	return address
 }
 
-// advertisedRefs are what a host advertises.
+// advertisedRefs are the refs that a host advertises.
 type advertisedRefs struct{ *packp.AdvRefs }
 
 const maxAdvertisement = 64 << 20 // bytes: close to a million refs
 
-// readAdvertisement reads the advertisement. An empty repository has no refs, and is no error.
+// readAdvertisement reads the refs. An empty repository has none, which is no error.
 func readAdvertisement(c conn) (advertisedRefs, error) {
 	adv := packp.NewAdvRefs()
 	err := adv.Decode(io.LimitReader(c.advertisement(), maxAdvertisement))
@@ -86,14 +86,14 @@ func readAdvertisement(c conn) (advertisedRefs, error) {
 	default:
 		err = fmt.Errorf("its refs can't be read (of git's object formats, only SHA-1 is supported): %w", err)
 	}
-	c.close() // so that all its words are there
+	c.close() // so that the message is complete
 	if said := c.message(); said != "" {
 		err = fmt.Errorf("%w: %s", err, said)
 	}
 	return advertisedRefs{}, err
 }
 
-// headBranch is the branch that the host's HEAD names, if it says so.
+// headBranch returns the branch of the host's HEAD, if the host advertises it.
 func (r advertisedRefs) headBranch() (string, bool) {
 	for _, s := range r.Capabilities.Get("symref") {
 		if to, ok := strings.CutPrefix(s, "HEAD:refs/heads/"); ok {
@@ -103,7 +103,7 @@ func (r advertisedRefs) headBranch() (string, bool) {
 	return "", false
 }
 
-// branches names some of the branches, for an error message.
+// branches returns some branches, for an error message.
 func (r advertisedRefs) branches() []string {
 	var list []string
 	for name := range r.References {
@@ -114,12 +114,12 @@ func (r advertisedRefs) branches() []string {
 	return list
 }
 
-// diskHost is a repository on a disk of this machine. It is asked like any other host, through
-// git-upload-pack and git-receive-pack, which do the locking.
+// diskHost is a repository on a local disk. It is used like any other host, through git-upload-pack and
+// git-receive-pack, which do the locking.
 type diskHost struct {
 	git  string
 	path string // as given
-	dir  string // its git folder
+	dir  string // the git folder
 }
 
 func newDiskHost(git, path string) (*diskHost, error) {
@@ -134,7 +134,7 @@ func newDiskHost(git, path string) (*diskHost, error) {
 	return &diskHost{git: git, path: path, dir: dir}, nil
 }
 
-// hasRefFiles tells whether the refs are files that can be read without asking git.
+// hasRefFiles reports whether the refs are files, which can be read without asking git.
 func (d *diskHost) hasRefFiles() bool { return !isDir(filepath.Join(d.dir, "reftable")) }
 
 func (d *diskHost) dial(ctx context.Context, service string) (conn, error) {
@@ -158,21 +158,21 @@ func (d *diskHost) dial(ctx context.Context, service string) (conn, error) {
 	}
 	return &stream{in: in, out: bufio.NewReader(out), stderr: said, finish: func(finished bool) {
 		defer release()
-		if !finished { // what a hook left in the background is not ours to kill
+		if !finished { // leave a hook's background processes alone
 			cancel()
 		}
-		_ = waitCommand(ctx, cmd) // its words say why it failed
+		_ = waitCommand(ctx, cmd) // stderr says why it failed
 		cancel()
 	}}, nil
 }
 
-// stream is an exchange over two pipes: with a process here, or one behind ssh.
+// stream is an exchange over two pipes, with a local process or over ssh.
 type stream struct {
 	in     io.WriteCloser
 	out    *bufio.Reader
 	stderr *tailBuffer
-	finish func(finished bool) // waits for the other side; stops it first, unless it said all it had to say
-	sawEOF atomic.Bool         // out was read to its end
+	finish func(finished bool) // waits for the other side; stops it first unless it ended its output
+	sawEOF atomic.Bool
 	once   sync.Once
 }
 
@@ -186,8 +186,8 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// sendRequest writes in the background: a host may begin to answer before it read everything. That the
-// host does not read to the end is told by its answer, not by the broken pipe.
+// sendRequest writes in the background, since a host may respond before it read everything. If the host does not read
+// to the end, its response tells why, not the broken pipe.
 func (s *stream) sendRequest(request []byte) (io.Reader, error) {
 	go func() {
 		_, _ = s.in.Write(request)

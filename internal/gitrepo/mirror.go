@@ -17,19 +17,19 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 )
 
-// mirror is the engine's own bare repository: nobody pushes to it, and git itself only adds packs
-// to it and rewrites them, so its refs are files that are replaced whole.
+// mirror is the engine's own bare repository. Nothing is pushed to it, and git itself only adds and rewrites packs, so
+// the refs are files that are replaced whole.
 type mirror struct {
 	git string
 	dir string
 }
 
-// incomingPrefix is how folders of objects begin that are not checked yet.
+// incomingPrefix begins the names of object folders that are not checked yet.
 const incomingPrefix = "tmp_objdir-sluice-"
 
 func (m mirror) env() []string { return ownGitEnv(m.dir) }
 
-// lock keeps other processes from changing the mirror's refs and place.
+// lock keeps other processes from changing the mirror's refs and location.
 func (m mirror) lock(ctx context.Context) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(m.dir), 0o777); err != nil { //nolint:gosec // the umask decides
 		return nil, fmt.Errorf("make mirror: %w", err)
@@ -38,7 +38,7 @@ func (m mirror) lock(ctx context.Context) (unlock func(), err error) {
 		unlock func()
 		err    error
 	}
-	locked := make(chan result) // unbuffered: either the caller takes it, or it is unlocked again
+	locked := make(chan result) // unbuffered: the caller receives the lock, or it is released again
 	go func() {
 		unlock, err := lockedfile.MutexAt(m.dir + ".lock").Lock()
 		select {
@@ -75,10 +75,10 @@ func (m mirror) create(ctx context.Context) error {
 	return nil
 }
 
-// unknownBranch is what the mirror's HEAD names until the branch is known.
+// unknownBranch is the mirror's HEAD until the branch is known.
 const unknownBranch = "sluice-not-fetched-yet"
 
-// branch is the branch that the mirror is of; empty: not known yet.
+// branch returns the branch that the mirror follows; empty: not known yet.
 func (m mirror) branch() string {
 	b, err := readHeadBranch(m.dir)
 	if err != nil || b == unknownBranch {
@@ -91,11 +91,11 @@ func (m mirror) setBranch(name string) error {
 	return replaceFile(filepath.Join(m.dir, "HEAD"), "ref: refs/heads/"+name+"\n")
 }
 
-// tip is the newest commit of the branch that the mirror knows; zero: none.
+// tip returns the newest commit of the branch in the mirror; zero: none.
 func (m mirror) tip(branch string) objects.ID {
 	id, err := readRef(m.dir, "refs/heads/"+branch)
 	if err != nil {
-		return objects.ID{} // as after a power loss: the next fetch writes it again
+		return objects.ID{} // after a power loss, for instance: the next fetch writes the ref again
 	}
 	return id
 }
@@ -108,7 +108,7 @@ func (m mirror) setTip(branch string, tip objects.ID) error {
 	return replaceFile(path, tip.String()+"\n")
 }
 
-// setAside moves a damaged mirror away, for a person to look at; of those moved before it keeps none.
+// setAside moves a damaged mirror away, so that a person can examine it. It removes mirrors that were moved before.
 func (m mirror) setAside(ctx context.Context, now time.Time) (string, error) {
 	const mark = ".damaged-"
 	before, err := filepath.Glob(m.dir + mark + "*")
@@ -137,7 +137,7 @@ func replaceFile(path, text string) error {
 	return nil
 }
 
-// findGitDir finds a repository's git folder, and the one with its refs: the same but in linked worktrees.
+// findGitDir finds a repository's git folder; of a linked worktree, the folder that has the refs.
 func findGitDir(path string) (dir string, err error) {
 	for _, dir := range []string{filepath.Join(path, ".git"), path, path + ".git"} {
 		info, err := os.Stat(dir)
@@ -164,7 +164,7 @@ func findGitDir(path string) (dir string, err error) {
 	return "", fmt.Errorf("there is no git repository at %s", path)
 }
 
-// readHeadBranch is the branch that HEAD names.
+// readHeadBranch returns the branch that HEAD names.
 func readHeadBranch(dir string) (string, error) {
 	text, err := readLine(filepath.Join(dir, "HEAD"))
 	if err != nil {
@@ -177,8 +177,8 @@ func readHeadBranch(dir string) (string, error) {
 	return name, nil
 }
 
-// readRef reads a ref as git does: the file, else packed-refs. Git replaces both whole, and packs a
-// ref before it removes the file, so that this order misses none. No such ref: the zero id.
+// readRef reads a ref as git does: the file, else packed-refs. Git replaces both whole, and packs a ref before removing
+// the file, so this order misses no ref. The zero id means that there is no such ref.
 func readRef(dir, name string) (objects.ID, error) {
 	for range 5 {
 		text, err := readLine(filepath.Join(dir, filepath.FromSlash(name)))
@@ -228,7 +228,7 @@ func readPackedRef(dir, name string) (objects.ID, error) {
 	return objects.ParseID(string(text[at-40 : at]))
 }
 
-// readLine reads a file of one line, of at most 4 KiB.
+// readLine reads a file of one line, at most 4 KiB.
 func readLine(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -19,15 +19,15 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// drainTimeout bounds how long a host may go on (hooks, its own repack) after it reported a push.
+// drainTimeout bounds how long a host may go on after it reported a push, with hooks or a repack of its own.
 const drainTimeout = 30 * time.Second
 
-// Push makes the drafts, a chain on base, and puts them onto the branch if the branch is exactly
-// base; an empty base makes the first commit of a branch that does not exist. It returns the
-// commits' ids in order. One push, all or nothing where the host can (tags included).
+// Push makes the drafts, a chain on base, and pushes them if the branch is exactly at base; an empty base makes the
+// first commit of a branch that does not exist. It returns the commits' ids in order. The push is all or nothing where
+// the host can do that (tags included).
 //
-// releases.ErrMoved: the branch is elsewhere. *releases.RefusedError: the host said no. After any
-// other error, whether the push landed is not known: fetch, and look.
+// releases.ErrMoved: the branch is elsewhere. *releases.RefusedError: the host refused. After any other error, it is
+// not known whether the push landed: fetch, and look.
 func (r *Repo) Push(ctx context.Context, base string, chain []releases.Draft) ([]string, error) {
 	return r.defaultCommitter().Push(ctx, base, chain)
 }
@@ -39,7 +39,7 @@ type Committer struct {
 	signer Signer
 }
 
-// As gives who pushes as somebody else than Options says: author and committer of what is made, and who signs it; nil: nobody.
+// As returns a Committer with another author and signer than those of Options; a nil signer signs nothing.
 func (r *Repo) As(author releases.Person, signer Signer) Committer {
 	return Committer{repo: r, author: author, signer: signer}
 }
@@ -109,11 +109,11 @@ func (p pendingPush) validateRefs() error {
 	return nil
 }
 
-// errRefLocked: another push held the branch's lock just then.
+// errRefLocked means that another push held the branch's lock at that moment.
 var errRefLocked = errors.New("the branch was locked")
 
-// pushWithRetry sends p. The host's lock on a ref is a matter of milliseconds: when that was in the way,
-// and the branch is still at base, it tries again.
+// pushWithRetry sends p. The host holds its lock on a ref for milliseconds: if the lock was in the way, and the branch
+// is still at base, pushWithRetry tries again.
 func (r *Repo) pushWithRetry(ctx context.Context, p pendingPush) error {
 	limit := r.o.Limits.Exchange
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the host took longer than %v", limit))
@@ -139,7 +139,7 @@ func (r *Repo) pushWithRetry(ctx context.Context, p pendingPush) error {
 }
 
 func (r *Repo) pushOnce(ctx context.Context, p pendingPush) error {
-	ours, cancel := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx once the host has reported
+	ours, cancel := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx after the host's report
 	stop := context.AfterFunc(ctx, cancel)
 	c, err := r.host.dial(ours, receivePack)
 	if err != nil {
@@ -173,7 +173,7 @@ func (r *Repo) pushOnce(ctx context.Context, p pendingPush) error {
 	if !stop() {
 		done()
 	} else {
-		r.background.Go(func() { // hooks that run after the report are left to finish
+		r.background.Go(func() { // let hooks finish that run after the report
 			defer done()
 			defer time.AfterFunc(drainTimeout, cancel).Stop()
 			_, _ = io.Copy(io.Discard, rest)
@@ -182,7 +182,7 @@ func (r *Repo) pushOnce(ctx context.Context, p pendingPush) error {
 	return r.interpretReport(ctx, p, report, said)
 }
 
-// buildRequest is what is sent: the compare-and-swap of the branch, tags that are not there yet, and the pack.
+// buildRequest makes the request: the compare-and-swap of the branch, the tags that the host lacks, and the pack.
 func (p pendingPush) buildRequest(adv advertisedRefs) (*packp.ReferenceUpdateRequest, error) {
 	q := packp.NewReferenceUpdateRequest()
 	for _, want := range []capability.Capability{capability.ReportStatus, capability.Sideband64k, capability.Atomic, capability.Quiet} {
@@ -207,10 +207,10 @@ func (p pendingPush) buildRequest(adv advertisedRefs) (*packp.ReferenceUpdateReq
 	return q, nil
 }
 
-// maxReport bounds what is read of a host's report.
+// maxReport bounds a host's report, in bytes.
 const maxReport = 1 << 20
 
-// exchangePush sends q and reads the report; rest is what the host still says after it.
+// exchangePush sends q and reads the report; rest is the host's output after the report.
 func exchangePush(c conn, q *packp.ReferenceUpdateRequest) (report *packp.ReportStatus, rest io.Reader, said *tailBuffer, err error) {
 	said = &tailBuffer{limit: maxMessage}
 	var b bytes.Buffer
@@ -236,7 +236,7 @@ func exchangePush(c conn, q *packp.ReferenceUpdateRequest) (report *packp.Report
 	return report, rest, said, nil
 }
 
-// interpretReport tells what a report means. If the branch is elsewhere by now, that is why.
+// interpretReport returns the error that a report means. If the branch is elsewhere by now, ErrMoved is the reason.
 func (r *Repo) interpretReport(ctx context.Context, p pendingPush, report *packp.ReportStatus, said *tailBuffer) error {
 	var reasons []string
 	busy := false
@@ -253,7 +253,7 @@ func (r *Repo) interpretReport(ctx context.Context, p pendingPush, report *packp
 		reasons = append(reasons, s.Status)
 		busy = busy || isRefLockStatus(s.Status)
 	}
-	if landed { // without atomic a tag may be missing all the same: the next push tries it again
+	if landed { // without atomic a tag may be missing still: the next push tries again
 		return nil
 	}
 	if len(reasons) == 0 {
@@ -283,7 +283,7 @@ func isRefLockStatus(status string) bool {
 	return false
 }
 
-// hostTip asks the host where the branch is now.
+// hostTip asks the host for the branch's tip.
 func (r *Repo) hostTip(ctx context.Context, branch string) (objects.ID, error) {
 	if d, ok := r.host.(*diskHost); ok && d.hasRefFiles() {
 		return readRef(d.dir, "refs/heads/"+branch)
@@ -300,8 +300,8 @@ func (r *Repo) hostTip(ctx context.Context, branch string) (objects.ID, error) {
 	return objects.ID(adv.References["refs/heads/"+branch]), nil
 }
 
-// addToMirror puts what was pushed into the mirror, so that reading it takes no fetch. What goes wrong
-// here the next fetch mends.
+// addToMirror adds what was pushed to the mirror, so that reading it takes no fetch. The next fetch repairs a failure
+// here.
 func (r *Repo) addToMirror(p pendingPush, list []objects.NewObject) {
 	err := r.store.Load().Write(list)
 	if err == nil && r.mirror.branch() == "" {

@@ -11,9 +11,9 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 )
 
-// Signer signs commits. SSHSigner is one.
+// Signer signs commits, as SSHSigner does.
 type Signer interface {
-	// Sign gives the armored signature of a commit's bytes.
+	// Sign returns the armored signature of a commit's bytes.
 	Sign(commit []byte) ([]byte, error)
 }
 
@@ -29,7 +29,6 @@ func LoadSigner(file string) (SSHSigner, error) {
 	return SSHSigner{key}, err
 }
 
-// Sign gives the armored signature of a commit's bytes.
 func (s SSHSigner) Sign(commit []byte) ([]byte, error) {
 	sig, err := sshsig.Sign(bytes.NewReader(commit), s.Key, sshsig.HashSHA512, signatureNamespace)
 	if err != nil {
@@ -38,8 +37,8 @@ func (s SSHSigner) Sign(commit []byte) ([]byte, error) {
 	return sshsig.Armor(sig), nil
 }
 
-// signedBy is the public key whose SSH signature of a raw commit holds, in authorized_keys form;
-// empty: none does. That the key belongs to somebody is not said.
+// signedBy returns the public key whose SSH signature of a raw commit is valid, in authorized_keys form; empty: none is.
+// Whose key it is, the caller has to find out.
 func signedBy(raw, armored []byte) string {
 	sig, err := sshsig.Unarmor(armored)
 	if err != nil || sig.Signature.Format == ssh.KeyAlgoRSA { // over SHA-1: OpenSSH refuses it too

@@ -20,7 +20,7 @@ import (
 
 // SSH says how an ssh:// repository is reached. The host's key is always checked.
 type SSH struct {
-	Key        string // file of a private key without a passphrase; empty: only the agent
+	Key        string // file of a private key without a passphrase; empty: the agent's keys only
 	Agent      string // socket of an agent; default: $SSH_AUTH_SOCK
 	KnownHosts string // default: ~/.ssh/known_hosts
 }
@@ -32,7 +32,7 @@ type sshHost struct {
 	signers    []ssh.Signer
 	agent      string
 	knownHosts string
-	timeout    time.Duration // of connecting
+	timeout    time.Duration // for connecting
 }
 
 func newSSHHost(at *transport.Endpoint, o SSH, timeout time.Duration) (*sshHost, error) {
@@ -120,7 +120,7 @@ func (s *sshHost) startService(client *ssh.Client, service string) (*stream, err
 	}}, nil
 }
 
-// quoteShellWord is a word for the host's shell, as git quotes it.
+// quoteShellWord quotes a word for the host's shell, as git does.
 func quoteShellWord(word string) string {
 	return "'" + strings.NewReplacer("'", `'\''`, "!", `'\!'`).Replace(word) + "'"
 }
@@ -170,7 +170,7 @@ func (s *sshHost) advice() string {
 	return fmt.Sprintf("ask the host's owner for its fingerprint, then add it with: ssh-keyscan -p %s %s >> %s", port, host, s.knownHosts)
 }
 
-// authMethods are the ways to prove who we are: the key file first, then what the agent has.
+// authMethods returns the ways to authenticate: the key file first, then the agent's keys.
 func (s *sshHost) authMethods(ctx context.Context) (list []ssh.AuthMethod, done func()) {
 	done = func() {}
 	keys := s.signers

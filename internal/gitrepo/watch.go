@@ -10,10 +10,10 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// Watch tells of changes of the refs of a repository on a disk of this machine: a value comes
-// soon after a push, sometimes for nothing, several at once as one. For any other repository the
-// channel is nil. It is closed when ctx ends or the watch is lost. Fetch once after it began: what
-// was pushed before is not told.
+// Watch reports changes of the refs of a repository on a local disk: the channel receives a value soon after a push,
+// sometimes without a change, and one value for several changes. For any other repository the channel is nil. The
+// channel is closed when ctx ends or the watch is lost. Fetch once after Watch returned: earlier pushes are not
+// reported.
 func Watch(ctx context.Context, url string) (<-chan struct{}, error) {
 	git, err := findGit()
 	if err != nil {
@@ -51,24 +51,24 @@ func Watch(ctx context.Context, url string) (<-chan struct{}, error) {
 					continue
 				}
 				if e.Has(fsnotify.Create) && isDir(e.Name) {
-					_ = watchTree(w, e.Name) // it may be gone again
+					_ = watchTree(w, e.Name) // the folder may be gone again
 				}
 			case _, ok := <-w.Errors:
 				if !ok {
 					return
 				}
-				_ = watchRefs(w, d.dir) // events were lost, perhaps of new folders: look again
+				_ = watchRefs(w, d.dir) // events were lost, perhaps of new folders: watch all again
 			}
 			select {
 			case told <- struct{}{}:
-			default: // one is waiting already
+			default: // a value is pending already
 			}
 		}
 	}()
 	return told, nil
 }
 
-// watchRefs watches what git writes a ref to: packed-refs, the folders below refs/heads, reftables.
+// watchRefs watches the files that git stores refs in: packed-refs, the folders below refs/heads, reftables.
 func watchRefs(w *fsnotify.Watcher, dir string) error {
 	if err := w.Add(dir); err != nil {
 		return err
@@ -85,13 +85,13 @@ func watchRefs(w *fsnotify.Watcher, dir string) error {
 func watchTree(w *fsnotify.Watcher, root string) error {
 	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
-			return nil // gone meanwhile
+			return nil // removed meanwhile
 		}
 		return w.Add(path)
 	})
 }
 
-// isBranchFile tells whether a change in the git folder may be one of a branch.
+// isBranchFile reports whether a change of that path in the git folder may be a change of a branch.
 func isBranchFile(dir, path string) bool {
 	name, err := filepath.Rel(dir, path)
 	if err != nil || strings.HasSuffix(name, ".lock") {

@@ -35,7 +35,7 @@ type httpHost struct {
 func newHTTPHost(address string, o Web) (*httpHost, error) {
 	base, err := url.Parse(address)
 	if err != nil {
-		return nil, errors.New("this is not a URL") // the cause would show a password
+		return nil, errors.New("this is not a URL") // the cause would show the password
 	}
 	if base.User != nil {
 		o.Username = base.User.Username()
@@ -70,7 +70,7 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// sameHost follows a redirect only where the password may go.
+// sameHost follows a redirect only to a host that may get the password.
 func sameHost(to *http.Request, via []*http.Request) error {
 	if from := via[0].URL; to.URL.Host != from.Host || to.URL.Scheme != from.Scheme {
 		return fmt.Errorf("redirected to %s://%s: give that address", to.URL.Scheme, to.URL.Host)
@@ -93,12 +93,13 @@ func (w *httpHost) dial(ctx context.Context, service string) (conn, error) {
 		answer.Body.Close()
 		return nil, fmt.Errorf("%s answers with %.80q: it does not speak git's smart HTTP protocol", w.base, kind)
 	}
-	base := strings.TrimSuffix(answer.Request.URL.Path, "/info/refs") // where a redirect led
+	base := strings.TrimSuffix(answer.Request.URL.Path, "/info/refs") // the path after redirects
 	at.Path, at.RawQuery = base+"/"+service, ""
 	return &httpConn{ctx: ctx, host: w, service: service, url: at.String(), refs: answer.Body}, nil
 }
 
-// roundTrip makes one request. An answer that is not 200 is an error: a *releases.RefusedError if it means no.
+// roundTrip makes one request. A response other than 200 is an error: a *releases.RefusedError if the host refuses the
+// request.
 func (w *httpHost) roundTrip(ctx context.Context, method, at, kind string, body []byte) (*http.Response, error) {
 	q, err := http.NewRequestWithContext(ctx, method, at, bytes.NewReader(body))
 	if err != nil {
@@ -119,7 +120,7 @@ func (w *httpHost) roundTrip(ctx context.Context, method, at, kind string, body 
 		return answer, nil
 	}
 	defer answer.Body.Close()
-	said, _ := io.ReadAll(io.LimitReader(answer.Body, maxMessage)) // for people: what came, came
+	said, _ := io.ReadAll(io.LimitReader(answer.Body, maxMessage)) // for people: part of it suffices
 	text := fmt.Sprintf("%s answers %s: %s", w.base, answer.Status, oneLine(string(said)))
 	switch answer.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge:
@@ -129,7 +130,7 @@ func (w *httpHost) roundTrip(ctx context.Context, method, at, kind string, body 
 }
 
 type httpConn struct {
-	ctx      context.Context //nolint:containedctx // a conn is one exchange, as long as its ctx
+	ctx      context.Context // a conn is one exchange, which ends with ctx
 	host     *httpHost
 	service  string
 	url      string

@@ -1,5 +1,6 @@
-// Command schema writes the JSON Schema of each kind of document in a release repository and a flags repository, from the Go types that
-// read them: go run ./tools/schema docs/schema. A test checks that docs/schema is what it would write.
+// Command schema writes the JSON Schema of each kind of document in a release repository and a flags repository, from
+// the Go types that the documents are decoded into: go run ./tools/schema docs/schema. A test compares docs/schema with
+// its output.
 package main
 
 import (
@@ -42,7 +43,7 @@ func writeSchemas(dir string) error {
 	return nil
 }
 
-// buildSchemas gives all schemas by file name.
+// buildSchemas returns all schemas by file name.
 func buildSchemas() (map[string][]byte, error) {
 	all := map[string][]byte{}
 	for _, kind := range []struct {

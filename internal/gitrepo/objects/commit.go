@@ -9,14 +9,13 @@ import (
 	"time"
 )
 
-// Commit is a commit as git writes it.
 type Commit struct {
 	Tree      ID
 	Parents   []ID
 	Author    Ident
 	Committer Ident
 	Message   string
-	Signature []byte // of the header gpgsig, armored; nil: unsigned
+	Signature []byte // the header gpgsig, armored; nil: unsigned
 }
 
 // Ident says who did something, and when by their own clock.
@@ -26,10 +25,9 @@ type Ident struct {
 	When  time.Time
 }
 
-// errMalformedCommit: a commit that git itself would not write.
+// errMalformedCommit means that git itself would not write the commit.
 var errMalformedCommit = errors.New("malformed commit")
 
-// ParseCommit reads a commit.
 func ParseCommit(raw []byte) (*Commit, error) {
 	c := &Commit{}
 	head, message, _ := bytes.Cut(raw, []byte("\n\n"))
@@ -64,7 +62,7 @@ func ParseCommit(raw []byte) (*Commit, error) {
 	return c, nil
 }
 
-// eachHeader gives each header with its continuation lines.
+// eachHeader iterates over the headers, each with its continuation lines.
 func eachHeader(head []byte) func(func([]byte) bool) {
 	return func(yield func([]byte) bool) {
 		for len(head) > 0 {
@@ -88,7 +86,7 @@ func eachHeader(head []byte) func(func([]byte) bool) {
 	}
 }
 
-// StripSignatures is a commit without its signatures: the bytes that they are of.
+// StripSignatures returns a commit without its signatures: the bytes that the signatures sign.
 func StripSignatures(raw []byte) []byte {
 	head, message, ok := bytes.Cut(raw, []byte("\n\n"))
 	out := make([]byte, 0, len(raw))
@@ -119,16 +117,16 @@ func (c *Commit) Encode() []byte {
 	return b.Bytes()
 }
 
-// String is the stamp as git writes it; characters that would break the line are left out.
+// String formats the ident as git does, without characters that would break the line.
 func (s Ident) String() string {
 	clean := strings.NewReplacer("\n", "", "\x00", "", "<", "", ">", "")
 	return fmt.Sprintf("%s <%s> %d %s", strings.TrimSpace(clean.Replace(s.Name)), clean.Replace(s.Email), s.When.Unix(), s.When.Format("-0700"))
 }
 
-// lastSecond ends the year 9999, but for zones: later times can't be written as JSON.
+// lastSecond ends the year 9999, with a margin for zones: later times can't be written as JSON.
 const lastSecond = 253402214400
 
-// parseIdent reads what it can: old tools wrote stamps of many kinds, and nothing rests on them.
+// parseIdent reads what it can: old tools wrote idents of many kinds, and nothing depends on them.
 func parseIdent(text string) Ident {
 	var s Ident
 	name, rest, _ := strings.Cut(text, "<")

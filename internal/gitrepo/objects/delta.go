@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// deltaSizes reads the head of a delta: the sizes of its base and of its result.
+// deltaSizes reads the head of a delta: the sizes of its base and its result.
 func deltaSizes(delta []byte) (base, result uint64, rest []byte, err error) {
 	base, n := binary.Uvarint(delta)
 	if n <= 0 {
@@ -57,7 +57,7 @@ func applyDelta(base, delta []byte, limit int64) ([]byte, error) {
 }
 
 func decodeCopy(base []byte, op byte, d []byte) (part, rest []byte, err error) {
-	var v [7]byte // four bytes of offset, three of size, those that op's bits name
+	var v [7]byte // four bytes of offset and three of size, each present if op has its bit
 	for i := range v {
 		if op&(1<<i) == 0 {
 			continue
@@ -78,8 +78,8 @@ func decodeCopy(base []byte, op byte, d []byte) (part, rest []byte, err error) {
 	return base[offset : offset+size], d, nil
 }
 
-// makeDelta describes data against base by what they share at both ends: all that one changed
-// entry of a large tree needs.
+// makeDelta describes data by the beginning and the end that it shares with base, which suffices for one changed entry
+// of a large tree.
 func makeDelta(base, data []byte) []byte {
 	n := min(len(base), len(data))
 	head := 0

@@ -51,8 +51,8 @@ func (s *Store) readLoose(id ID) (object, error) {
 	return object{kind, data}, nil
 }
 
-// Write adds objects, loose. Each appears whole or not at all; none is synced to the disk, so
-// that after a power loss an object may be damaged, which Get then tells.
+// Write adds objects, loose. Each appears whole or not at all. No object is synced to the disk: a power loss may damage
+// it, and Get reports that.
 func (s *Store) Write(list []NewObject) error {
 	z := zlib.NewWriter(nil)
 	for _, o := range list {

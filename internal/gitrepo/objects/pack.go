@@ -13,17 +13,17 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// maxIndex bounds a pack's index in bytes: some 17 million objects.
+// maxIndex bounds a pack's index, in bytes: about 17 million objects.
 const maxIndex = 512 << 20
 
-// pack is one pack with its index, which is kept in memory. The file stays readable when git
-// removes it; the runtime closes it when nobody uses the pack any longer.
+// pack is one pack, with its index in memory. The file stays readable when git removes it; the runtime closes it when
+// the pack is unreachable.
 type pack struct {
 	name       string
 	file       *os.File
 	fanout     []byte // 256 big-endian counts
 	ids        []byte // sorted ids
-	offsets    []byte // four bytes an object
+	offsets    []byte // four bytes for each object
 	farOffsets []byte // eight bytes for each offset beyond 2 GiB
 }
 
@@ -64,7 +64,7 @@ func openPack(name string) (*pack, error) {
 
 func (p *pack) fanoutCount(i int) int { return int(binary.BigEndian.Uint32(p.fanout[i*4:])) }
 
-// findOffset gives the offset of an object in the pack.
+// findOffset returns the offset of an object in the pack.
 func (p *pack) findOffset(id ID) (int64, bool) {
 	lo, hi := 0, p.fanoutCount(int(id[0]))
 	if id[0] > 0 {
@@ -92,23 +92,23 @@ func (p *pack) offsetAt(i int) int64 {
 	if far := int(o&(1<<31-1)) * 8; far+8 <= len(p.farOffsets) {
 		return int64(binary.BigEndian.Uint64(p.farOffsets[far:]) & (1<<63 - 1))
 	}
-	return -1 // reading there fails
+	return -1 // reading there returns an error
 }
 
-// packEntry is one object as a pack has it: whole, or a delta against another.
+// packEntry is one object in a pack: whole, or a delta against another object.
 type packEntry struct {
 	kind       Kind
 	data       []byte // inflated
-	baseOffset int64  // offset of an offset delta's base
-	baseID     ID     // of a ref delta
+	baseOffset int64  // of an offset delta: the offset of its base
+	baseID     ID     // of a ref delta: the id of its base
 }
 
-// scratch is what reading one entry needs, kept for the next one: often its neighbour.
+// scratch is the memory for reading one entry, kept for the next entry, which is often a neighbour.
 type scratch struct {
 	window       [8 << 10]byte
-	windowPack   *pack // whose bytes are in window; nil: nobody's
-	windowOffset int64 // of the first of them
-	windowSize   int   // how many
+	windowPack   *pack // the pack whose bytes are in window; nil: none
+	windowOffset int64 // offset in the pack of window's first byte
+	windowSize   int   // number of valid bytes in window
 
 	short  bytes.Reader
 	long   *bufio.Reader
@@ -119,7 +119,7 @@ var scratches = sync.Pool{New: func() any {
 	return &scratch{long: bufio.NewReaderSize(nil, 32<<10), flater: flate.NewReader(bytes.NewReader(nil))}
 }}
 
-// readEntry reads the entry at offset. most bounds how much of it is inflated; below zero: all, up to limit.
+// readEntry reads the entry at offset. most bounds the inflated bytes; if negative, all up to limit are inflated.
 func (p *pack) readEntry(offset, limit int64, most int) (e packEntry, size int64, err error) {
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
@@ -152,7 +152,7 @@ func (p *pack) readEntry(offset, limit int64, most int) (e packEntry, size int64
 	return e, size, nil
 }
 
-// readWindow gives what the pack has at offset: enough of it for most entries, all but never less than a head.
+// readWindow returns the pack's bytes at offset: enough for most entries, and always enough for an entry's head.
 func (s *scratch) readWindow(p *pack, offset int64) ([]byte, error) {
 	const enough = 1 << 10
 	if skip := offset - s.windowOffset; s.windowPack == p && skip >= 0 && skip+enough <= int64(s.windowSize) {
@@ -166,8 +166,8 @@ func (s *scratch) readWindow(p *pack, offset int64) ([]byte, error) {
 	return s.window[:n], nil
 }
 
-// parseHead reads an entry's head and gives its length, the two bytes of zlib's own included.
-// zlib's checksum is left aside: the object's id is checked instead.
+// parseHead reads an entry's head and returns its length, zlib's own two bytes included. zlib's checksum is not
+// checked, since the object's id is.
 func (e *packEntry) parseHead(b []byte, offset int64, size *int64) (int, error) {
 	at, short := 0, false
 	next := func() byte {

@@ -14,21 +14,20 @@ import (
 )
 
 const (
-	baseCacheCost = 12 << 20 // bytes of delta bases that are kept
-	maxChain      = 4096     // deltas on deltas; git itself makes at most 4095
+	baseCacheCost = 12 << 20 // cached bytes of delta bases
+	maxChain      = 4096     // deltas on deltas; git makes at most 4095
 )
 
-// Store is an object database: a repository's objects folder. Its exported methods may be used
-// from several goroutines.
+// Store is an object database: a repository's objects folder. Its exported methods may be used from several goroutines.
 type Store struct {
 	dir   string
 	limit int64 // bytes of one object
 
 	packs    atomic.Pointer[[]*pack]
-	lastPack atomic.Int32 // the pack that had the last object: asked first
+	lastPack atomic.Int32 // index of the pack that had the last object: searched first
 	bases    *Cache[packPosition, object]
 
-	refreshMu sync.Mutex // held while the list of packs is made anew
+	refreshMu sync.Mutex // held while the packs are listed
 }
 
 type packPosition struct {
@@ -48,7 +47,7 @@ func Open(dir string, limit int64) (*Store, error) {
 	return s, s.refresh()
 }
 
-// refresh lists the packs again; those known stay as they are.
+// refresh lists the packs again; known packs stay open.
 func (s *Store) refresh() error {
 	s.refreshMu.Lock()
 	defer s.refreshMu.Unlock()
@@ -70,7 +69,7 @@ func (s *Store) refresh() error {
 		if p == nil {
 			p, err = openPack(name)
 			if errors.Is(err, fs.ErrNotExist) {
-				continue // a repack took it away meanwhile; what it had is in a newer one
+				continue // a repack removed it; a newer pack has its objects
 			} else if err != nil {
 				return err
 			}
@@ -82,8 +81,8 @@ func (s *Store) refresh() error {
 	return nil
 }
 
-// Get gives an object's kind and bytes, which are shared: they must not be changed.
-// Errors are ErrNotFound, ErrCorrupt or ErrTooLarge.
+// Get returns an object's kind and bytes. The bytes are shared, and must not be changed. Errors are ErrNotFound,
+// ErrCorrupt or ErrTooLarge.
 func (s *Store) Get(id ID) (Kind, []byte, error) {
 	o, err := s.lookUp(id)
 	if errors.Is(err, ErrNotFound) {
@@ -127,7 +126,7 @@ func (s *Store) findPacked(id ID) (*pack, int64) {
 	return nil, 0
 }
 
-// resolve reads the object at a place and applies the deltas that lead to it.
+// resolve reads the object at offset and applies the deltas on the way.
 func (s *Store) resolve(p *pack, offset int64) (object, error) {
 	type link struct {
 		at    packPosition
@@ -174,7 +173,7 @@ func (s *Store) resolve(p *pack, offset int64) (object, error) {
 	return o, nil
 }
 
-// Size gives an object's size in bytes without reading all of it.
+// Size returns an object's size in bytes without reading all of the object.
 func (s *Store) Size(id ID) (int64, error) {
 	p, offset := s.findPacked(id)
 	if p == nil {
@@ -193,7 +192,7 @@ func (s *Store) Size(id ID) (int64, error) {
 	return size, nil
 }
 
-// Has tells whether the database has an object, without reading it.
+// Has reports whether the database has an object, without reading it.
 func (s *Store) Has(id ID) bool {
 	if s.hasObject(id) {
 		return true

@@ -11,10 +11,10 @@ import (
 	"unicode/utf8"
 )
 
-// Mode is the kind and permission of a tree's entry, as git writes it.
+// Mode is the type and permission of a tree's entry, in git's encoding.
 type Mode uint32
 
-// The modes that git knows; ModeFile also stands for the group-writable files of old repositories.
+// git's modes; ModeFile also stands for the group-writable files of old repositories.
 const (
 	ModeTree    Mode = 0o040000
 	ModeFile    Mode = 0o100644
@@ -30,14 +30,13 @@ type Entry struct {
 	ID   ID
 }
 
-// IsTree tells whether the entry is a folder.
 func (e Entry) IsTree() bool { return e.Mode == ModeTree }
 
-// ErrMalformedTree: a tree has an entry that git itself never writes.
+// ErrMalformedTree means that a tree has an entry that git itself never writes.
 var ErrMalformedTree = errors.New("malformed tree")
 
-// CheckName refuses what may not be the name of a file in a release repository: names that lead
-// elsewhere, and names of git's own.
+// CheckName refuses names that no file in a release repository may have: names that lead elsewhere, and git's own
+// names.
 func CheckName(name string) error {
 	switch {
 	case name == "" || name == "." || name == "..",
@@ -49,7 +48,7 @@ func CheckName(name string) error {
 	return nil
 }
 
-// cutRawEntry cuts the first entry off a raw tree. It checks the form, not the name.
+// cutRawEntry cuts the first entry off a raw tree. It checks the form, but not the name.
 func cutRawEntry(raw []byte) (mode Mode, name []byte, id ID, rest []byte, err error) {
 	sp := bytes.IndexByte(raw, ' ')
 	nul := bytes.IndexByte(raw, 0)
@@ -66,12 +65,12 @@ func cutRawEntry(raw []byte) (mode Mode, name []byte, id ID, rest []byte, err er
 	return mode, raw[sp+1 : nul], id, raw[nul+1+len(id):], nil
 }
 
-// ParseTree reads a tree of at most limit entries, sorted by name. Duplicate and hostile names,
-// unknown modes and a wrong order are errors.
+// ParseTree reads a tree of at most limit entries, sorted by name. Duplicate and malformed names, unknown modes and a
+// wrong order are errors.
 func ParseTree(raw []byte, limit int) ([]Entry, error) {
 	list := make([]Entry, 0, min(len(raw)/28, limit))
 	sorted := true
-	text := string(raw) // one copy, of which all names are parts
+	text := string(raw) // one copy, shared by all names
 	for before := ""; len(raw) > 0; {
 		if len(list) == limit {
 			return nil, fmt.Errorf("%w: a folder of more than %d entries", ErrTooLarge, limit)
@@ -116,7 +115,7 @@ func knownMode(m Mode) Mode {
 	return 0
 }
 
-// orderKey is what git sorts a tree's entries by: a folder as if its name ended in a slash.
+// orderKey is git's sort key of entries: a folder sorts as if its name ended in a slash.
 func orderKey(e Entry) string {
 	if e.IsTree() {
 		return e.Name + "/"
@@ -124,7 +123,7 @@ func orderKey(e Entry) string {
 	return e.Name
 }
 
-// Find looks a name up in what ParseTree gave.
+// Find looks up a name in a result of ParseTree.
 func Find(tree []Entry, name string) (Entry, bool) {
 	i, ok := slices.BinarySearchFunc(tree, name, func(e Entry, name string) int { return cmp.Compare(e.Name, name) })
 	if !ok {
@@ -133,7 +132,7 @@ func Find(tree []Entry, name string) (Entry, bool) {
 	return tree[i], true
 }
 
-// EncodeTree writes a tree as git does. The entries may be in any order, which it leaves as it is.
+// EncodeTree encodes a tree as git does. The entries may be in any order, and are not reordered.
 func EncodeTree(entries []Entry) []byte {
 	list := slices.Clone(entries)
 	slices.SortFunc(list, func(a, b Entry) int { return cmp.Compare(orderKey(a), orderKey(b)) })
@@ -152,7 +151,7 @@ func EncodeTree(entries []Entry) []byte {
 	return raw
 }
 
-// Lookup finds one name in a raw tree, without checking the rest of it.
+// Lookup finds one name in a raw tree. It does not check the rest of the tree.
 func Lookup(raw []byte, name string) (Entry, bool, error) {
 	for len(raw) > 0 {
 		mode, n, id, rest, err := cutRawEntry(raw)
@@ -167,13 +166,13 @@ func Lookup(raw []byte, name string) (Entry, bool, error) {
 	return Entry{}, false, nil
 }
 
-// Difference is a name that differs between two trees. A side that lacks it has the zero Entry.
+// Difference is a name that differs between two trees. A side without the name has the zero Entry.
 type Difference struct {
 	Name     string
 	Old, New Entry
 }
 
-// Diff compares two raw trees entry by entry; what is the same costs almost nothing. Either may be empty.
+// Diff compares two raw trees entry by entry; equal parts cost almost nothing. Either tree may be empty.
 func Diff(before, after []byte, found func(Difference) error) error {
 	for len(before) > 0 || len(after) > 0 {
 		if shared := sharedEntries(before, after); shared > 0 {
@@ -193,7 +192,7 @@ func Diff(before, after []byte, found func(Difference) error) error {
 				return err
 			}
 		}
-		// A file and a folder of one name are two differences here: they have two places in git's order.
+		// A file and a folder of the same name count as two differences, since git sorts them at two places.
 		switch c := cmp.Compare(orderKey(old), orderKey(now)); {
 		case len(after) == 0 || len(before) > 0 && c < 0:
 			before, now = oldRest, Entry{}
@@ -214,7 +213,7 @@ func cutEntry(raw []byte) (Entry, []byte, error) {
 	return Entry{Name: string(name), Mode: mode, ID: id}, rest, err
 }
 
-// sharedEntries gives the length of the whole entries that both trees begin with.
+// sharedEntries returns the length of the whole entries that both trees begin with.
 func sharedEntries(a, b []byte) int {
 	n, at := commonPrefix(a, b), 0
 	for at < n {
