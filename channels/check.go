@@ -137,10 +137,10 @@ func checkPolicyReferences(c *Channel, policies map[string]*Channel, exists func
 			faults = append(faults, manifest.Fault{File: file, Line: c.lines[afterPath(i)], Code: manifest.UnknownReference, Message: fmt.Sprintf("there is no channel %q", up)})
 		}
 	}
-	if circle := findCycle(c.Name, policies); circle != nil {
-		faults = append(faults, manifest.Fault{File: file, Line: c.lines[afterPath(slices.Index(c.After, circle[1]))],
+	if cycle := findCycle(c.Name, policies); cycle != nil {
+		faults = append(faults, manifest.Fault{File: file, Line: c.lines[afterPath(slices.Index(c.After, cycle[1]))],
 			Code:    manifest.Conflict,
-			Message: "channels come after each other in a circle: " + strings.Join(circle, " after ")})
+			Message: "channels come after each other in a circle: " + strings.Join(cycle, " after ")})
 	}
 	for i, g := range c.Gates {
 		if g.Approval == nil || people == nil {
@@ -157,22 +157,22 @@ func checkPolicyReferences(c *Channel, policies map[string]*Channel, exists func
 // findCycle returns the shortest way from name along after back to name, or nil. checkAfter reports a channel that
 // names itself.
 func findCycle(name string, policies map[string]*Channel) []string {
-	came := map[string]string{}
+	via := map[string]string{}
 	for queue := []string{name}; len(queue) > 0; queue = queue[1:] {
-		at := policies[queue[0]]
-		if at == nil {
+		policy := policies[queue[0]]
+		if policy == nil {
 			continue
 		}
-		for _, up := range at.After {
-			if up == name && at.Name != name {
-				circle := []string{name}
-				for step := at.Name; step != name; step = came[step] {
-					circle = slices.Insert(circle, 0, step)
+		for _, up := range policy.After {
+			if up == name && policy.Name != name {
+				cycle := []string{name}
+				for step := policy.Name; step != name; step = via[step] {
+					cycle = slices.Insert(cycle, 0, step)
 				}
-				return slices.Insert(circle, 0, name)
+				return slices.Insert(cycle, 0, name)
 			}
-			if _, seen := came[up]; !seen && up != name {
-				came[up] = at.Name
+			if _, seen := via[up]; !seen && up != name {
+				via[up] = policy.Name
 				queue = append(queue, up)
 			}
 		}
@@ -182,7 +182,7 @@ func findCycle(name string, policies map[string]*Channel) []string {
 
 // checkApprovable returns why the approvals that a requires can never come together, or "".
 func checkApprovable(a *Approval, p *Pipeline) (manifest.FaultCode, string) {
-	able := map[string]int{} // by role
+	signers := map[string]int{} // by role
 	total := 0
 	for _, m := range p.People {
 		if m == nil || len(m.Keys) == 0 && !(p.TrustAuthors && m.Email != "") {
@@ -192,11 +192,11 @@ func checkApprovable(a *Approval, p *Pipeline) (manifest.FaultCode, string) {
 			total++
 		}
 		for _, role := range m.Roles {
-			able[role]++
+			signers[role]++
 		}
 	}
 	for _, role := range a.From {
-		if able[role] == 0 {
+		if signers[role] == 0 {
 			return manifest.UnknownReference,
 				fmt.Sprintf("nobody in %s who can sign has the role %q", pipelineFile, role)
 		}

@@ -122,21 +122,21 @@ func compileWhen(expression string) (whenProgram, error) {
 
 // describeIssues formats CEL's issues in one line, and explains where time belongs if the expression asks for it.
 func describeIssues(issues *cel.Issues) string {
-	var words []string
+	var lines []string
 	for i, e := range issues.Errors() {
 		if i == 3 {
-			words = append(words, fmt.Sprintf("and %d more", len(issues.Errors())-i))
+			lines = append(lines, fmt.Sprintf("and %d more", len(issues.Errors())-i))
 			break
 		}
-		said := fmt.Sprintf("column %d: %s", e.Location.Column()+1, e.Message)
+		line := fmt.Sprintf("column %d: %s", e.Location.Column()+1, e.Message)
 		if strings.Contains(e.Message, "undeclared reference to 'now'") {
-			said = fmt.Sprintf("column %d: time is not available here: use a window or a freeze", e.Location.Column()+1)
+			line = fmt.Sprintf("column %d: time is not available here: use a window or a freeze", e.Location.Column()+1)
 		} else if strings.Contains(e.Message, "undeclared reference") {
-			said += ": there are release, channel, cells and flags"
+			line += ": there are release, channel, cells and flags"
 		}
-		words = append(words, strings.Join(strings.Fields(said), " "))
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
 	}
-	return strings.Join(words, "; ")
+	return strings.Join(lines, "; ")
 }
 
 // Judge evaluates the expression. An expression that can't be evaluated blocks, with CEL's reason.

@@ -119,34 +119,34 @@ func (b *builder) editFolder(tree objects.ID, edits []treeEdit) ([]objects.Entry
 		for n < len(edits) && strings.HasPrefix(edits[n].path, name+"/") {
 			n++
 		}
-		of := edits[:n] // the entry of that name, and the paths below
+		nameEdits := edits[:n] // the entry of that name, and the paths below
 		edits = edits[n:]
-		at, there := slices.BinarySearchFunc(entries, name, func(e objects.Entry, name string) int { return cmp.Compare(e.Name, name) })
+		index, exists := slices.BinarySearchFunc(entries, name, func(e objects.Entry, name string) int { return cmp.Compare(e.Name, name) })
 		e := objects.Entry{Name: name} // no ID: no such entry
-		if there {
-			e = entries[at]
+		if exists {
+			e = entries[index]
 		}
-		if of[0].path == name && of[0].data == nil { // removed, and perhaps replaced by a folder
-			e, of = objects.Entry{Name: name}, of[1:]
+		if nameEdits[0].path == name && nameEdits[0].data == nil { // removed, and perhaps replaced by a folder
+			e, nameEdits = objects.Entry{Name: name}, nameEdits[1:]
 		}
 		switch {
-		case len(of) == 0:
-		case of[0].path != name:
-			e, err = b.editBelow(e, of)
-		case len(of) > 1:
+		case len(nameEdits) == 0:
+		case nameEdits[0].path != name:
+			e, err = b.editBelow(e, nameEdits)
+		case len(nameEdits) > 1:
 			err = fmt.Errorf("draft changes %q both as a file and as a folder", name)
 		default:
-			e, err = b.setFile(e, of[0].data)
+			e, err = b.setFile(e, nameEdits[0].data)
 		}
 		switch {
 		case err != nil:
 			return nil, err
-		case !e.ID.IsZero() && there:
-			entries[at] = e
+		case !e.ID.IsZero() && exists:
+			entries[index] = e
 		case !e.ID.IsZero():
-			entries = slices.Insert(entries, at, e)
-		case there:
-			entries = slices.Delete(entries, at, at+1)
+			entries = slices.Insert(entries, index, e)
+		case exists:
+			entries = slices.Delete(entries, index, index+1)
 		}
 	}
 	return entries, nil

@@ -74,8 +74,8 @@ func ownGitEnv(dir string) []string {
 // runGit runs git to its end. The output is bounded; the error quotes stderr.
 func runGit(ctx context.Context, git string, env []string, in io.Reader, args ...string) (string, error) {
 	cmd := gitCommand(ctx, git, env, args...)
-	out, said := &tailBuffer{limit: 64 << 10}, &tailBuffer{limit: maxMessage}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, said
+	stdout, stderr := &tailBuffer{limit: 64 << 10}, &tailBuffer{limit: maxMessage}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, stdout, stderr
 	err := cmd.Start()
 	if err == nil {
 		err = waitCommand(ctx, cmd)
@@ -84,9 +84,9 @@ func runGit(ctx context.Context, git string, env []string, in io.Reader, args ..
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("git %s: %w", args[0], context.Cause(ctx))
 	case err != nil:
-		return "", fmt.Errorf("git %s: %w: %s", args[0], err, said)
+		return "", fmt.Errorf("git %s: %w: %s", args[0], err, stderr)
 	}
-	return strings.TrimSpace(out.text()), nil
+	return strings.TrimSpace(stdout.text()), nil
 }
 
 // tailBuffer keeps the last bytes written to it. Safe for several goroutines.

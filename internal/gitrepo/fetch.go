@@ -58,11 +58,11 @@ func (r *Repo) knownTip() (objects.ID, bool) {
 	if !ok || branch == "" || r.damaged.Load() || !d.hasRefFiles() {
 		return objects.ID{}, false
 	}
-	there, err := readRef(d.dir, "refs/heads/"+branch)
-	if err != nil || there.IsZero() {
+	remoteTip, err := readRef(d.dir, "refs/heads/"+branch)
+	if err != nil || remoteTip.IsZero() {
 		return objects.ID{}, false // fetch reports what is wrong
 	}
-	return there, there == r.mirror.tip(branch) && r.store.Load().Has(there)
+	return remoteTip, remoteTip == r.mirror.tip(branch) && r.store.Load().Has(remoteTip)
 }
 
 // branch returns the branch that the Repo works with; empty: not known before the first fetch.
@@ -210,19 +210,19 @@ func (r *Repo) fetchPack(ctx context.Context, c conn, adv advertisedRefs, wants,
 	if err != nil {
 		return err
 	}
-	answer, err := c.sendRequest(b.Bytes())
+	response, err := c.sendRequest(b.Bytes())
 	if err != nil {
 		return err
 	}
-	in := bufio.NewReaderSize(answer, 64<<10)
-	said := &tailBuffer{limit: maxMessage}
+	in := bufio.NewReaderSize(response, 64<<10)
+	progress := &tailBuffer{limit: maxMessage}
 	if err := new(packp.ServerResponse).Decode(in, false); err != nil {
 		return fmt.Errorf("the host does not send: %w: %s", err, c.message())
 	}
 	var pack io.Reader = in
 	if q.Capabilities.Supports(capability.Sideband64k) {
 		d := sideband.NewDemuxer(sideband.Sideband64k, in)
-		d.Progress = said
+		d.Progress = progress
 		pack = d
 	}
 	return r.indexPack(ctx, &stickyReader{r: io.LimitReader(pack, r.o.Limits.Pack+1)})

@@ -87,8 +87,8 @@ func readAdvertisement(c conn) (advertisedRefs, error) {
 		err = fmt.Errorf("its refs can't be read (of git's object formats, only SHA-1 is supported): %w", err)
 	}
 	c.close() // so that the message is complete
-	if said := c.message(); said != "" {
-		err = fmt.Errorf("%w: %s", err, said)
+	if message := c.message(); message != "" {
+		err = fmt.Errorf("%w: %s", err, message)
 	}
 	return advertisedRefs{}, err
 }
@@ -147,8 +147,8 @@ func (d *diskHost) dial(ctx context.Context, service string) (conn, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	cmd := gitCommand(ctx, d.git, hostGitEnv(), strings.TrimPrefix(service, "git-"), d.path)
-	said := &tailBuffer{limit: maxMessage}
-	cmd.Stderr = said
+	stderr := &tailBuffer{limit: maxMessage}
+	cmd.Stderr = stderr
 	in, err1 := cmd.StdinPipe()
 	out, err2 := cmd.StdoutPipe()
 	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
@@ -156,7 +156,7 @@ func (d *diskHost) dial(ctx context.Context, service string) (conn, error) {
 		release()
 		return nil, fmt.Errorf("start %s: %w", service, err)
 	}
-	return &stream{in: in, out: bufio.NewReader(out), stderr: said, finish: func(finished bool) {
+	return &stream{in: in, out: bufio.NewReader(out), stderr: stderr, finish: func(finished bool) {
 		defer release()
 		if !finished { // leave a hook's background processes alone
 			cancel()

@@ -139,9 +139,9 @@ func (r *Repo) pushWithRetry(ctx context.Context, p pendingPush) error {
 }
 
 func (r *Repo) pushOnce(ctx context.Context, p pendingPush) error {
-	ours, cancel := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx after the host's report
+	connCtx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx after the host's report
 	stop := context.AfterFunc(ctx, cancel)
-	c, err := r.host.dial(ours, receivePack)
+	c, err := r.host.dial(connCtx, receivePack)
 	if err != nil {
 		stop()
 		cancel()
@@ -165,10 +165,10 @@ func (r *Repo) pushOnce(ctx context.Context, p pendingPush) error {
 		done()
 		return err
 	}
-	report, rest, said, err := exchangePush(c, q)
+	report, rest, progress, err := exchangePush(c, q)
 	if err != nil {
 		done()
-		return fmt.Errorf("no report from the host: %w: %s", err, said)
+		return fmt.Errorf("no report from the host: %w: %s", err, progress)
 	}
 	if !stop() {
 		done()
@@ -179,7 +179,7 @@ func (r *Repo) pushOnce(ctx context.Context, p pendingPush) error {
 			_, _ = io.Copy(io.Discard, rest)
 		})
 	}
-	return r.interpretReport(ctx, p, report, said)
+	return r.interpretReport(ctx, p, report, progress)
 }
 
 // buildRequest makes the request: the compare-and-swap of the branch, the tags that the host lacks, and the pack.
@@ -199,7 +199,7 @@ func (p pendingPush) buildRequest(adv advertisedRefs) (*packp.ReferenceUpdateReq
 	q.Commands = []*packp.Command{{Name: plumbing.NewBranchReferenceName(p.branch), Old: plumbing.Hash(p.base), New: plumbing.Hash(p.tip)}}
 	for name, id := range p.tags {
 		ref := plumbing.NewTagReferenceName(name)
-		if _, there := adv.References[ref.String()]; !there {
+		if _, exists := adv.References[ref.String()]; !exists {
 			q.Commands = append(q.Commands, &packp.Command{Name: ref, New: plumbing.Hash(id)})
 		}
 	}
@@ -211,35 +211,35 @@ func (p pendingPush) buildRequest(adv advertisedRefs) (*packp.ReferenceUpdateReq
 const maxReport = 1 << 20
 
 // exchangePush sends q and reads the report; rest is the host's output after the report.
-func exchangePush(c conn, q *packp.ReferenceUpdateRequest) (report *packp.ReportStatus, rest io.Reader, said *tailBuffer, err error) {
-	said = &tailBuffer{limit: maxMessage}
+func exchangePush(c conn, q *packp.ReferenceUpdateRequest) (report *packp.ReportStatus, rest io.Reader, progress *tailBuffer, err error) {
+	progress = &tailBuffer{limit: maxMessage}
 	var b bytes.Buffer
 	if err := q.Encode(&b); err != nil {
-		return nil, nil, said, err
+		return nil, nil, progress, err
 	}
-	answer, err := c.sendRequest(b.Bytes())
+	response, err := c.sendRequest(b.Bytes())
 	if err != nil {
-		return nil, nil, said, err
+		return nil, nil, progress, err
 	}
-	rest = answer
+	rest = response
 	if q.Capabilities.Supports(capability.Sideband64k) {
-		d := sideband.NewDemuxer(sideband.Sideband64k, answer)
-		d.Progress = said
+		d := sideband.NewDemuxer(sideband.Sideband64k, response)
+		d.Progress = progress
 		rest = d
 	}
 	report = packp.NewReportStatus()
 	if err := report.Decode(io.LimitReader(rest, maxReport)); err != nil {
 		c.close()
-		_, _ = io.WriteString(said, "\n"+c.message())
-		return nil, nil, said, err
+		_, _ = io.WriteString(progress, "\n"+c.message())
+		return nil, nil, progress, err
 	}
-	return report, rest, said, nil
+	return report, rest, progress, nil
 }
 
 // interpretReport returns the error that a report means. If the branch is elsewhere by now, ErrMoved is the reason.
-func (r *Repo) interpretReport(ctx context.Context, p pendingPush, report *packp.ReportStatus, said *tailBuffer) error {
+func (r *Repo) interpretReport(ctx context.Context, p pendingPush, report *packp.ReportStatus, progress *tailBuffer) error {
 	var reasons []string
-	busy := false
+	locked := false
 	if report.UnpackStatus != "ok" {
 		reasons = append(reasons, "unpack: "+report.UnpackStatus)
 	}
@@ -251,7 +251,7 @@ func (r *Repo) interpretReport(ctx context.Context, p pendingPush, report *packp
 			continue
 		}
 		reasons = append(reasons, s.Status)
-		busy = busy || isRefLockStatus(s.Status)
+		locked = locked || isRefLockStatus(s.Status)
 	}
 	if landed { // without atomic a tag may be missing still: the next push tries again
 		return nil
@@ -263,14 +263,14 @@ func (r *Repo) interpretReport(ctx context.Context, p pendingPush, report *packp
 	if err != nil {
 		return fmt.Errorf("%s (and then: %w)", reasons[0], err)
 	}
-	words := oneLine(strings.Join(slices.Compact(reasons), "; ") + "\n" + said.text())
+	message := oneLine(strings.Join(slices.Compact(reasons), "; ") + "\n" + progress.text())
 	switch {
 	case tip != p.base:
 		return releases.ErrMoved
-	case busy:
-		return fmt.Errorf("%w: %s", errRefLocked, words)
+	case locked:
+		return fmt.Errorf("%w: %s", errRefLocked, message)
 	}
-	return &releases.RefusedError{Reason: words}
+	return &releases.RefusedError{Reason: message}
 }
 
 // isRefLockStatus knows git-receive-pack's words for a lock, or a value, that was in the way.

@@ -104,8 +104,8 @@ func (s *sshHost) startService(client *ssh.Client, service string) (*stream, err
 	if err != nil {
 		return nil, err
 	}
-	said := &tailBuffer{limit: maxMessage}
-	session.Stderr = said
+	stderr := &tailBuffer{limit: maxMessage}
+	session.Stderr = stderr
 	in, err1 := session.StdinPipe()
 	out, err2 := session.StdoutPipe()
 	path := s.endpoint.Path
@@ -115,7 +115,7 @@ func (s *sshHost) startService(client *ssh.Client, service string) (*stream, err
 	if err := errors.Join(err1, err2, session.Start(service+" "+quoteShellWord(path))); err != nil {
 		return nil, err
 	}
-	return &stream{in: in, out: bufio.NewReader(out), stderr: said, finish: func(bool) {
+	return &stream{in: in, out: bufio.NewReader(out), stderr: stderr, finish: func(bool) {
 		_ = session.Close()
 	}}, nil
 }

@@ -35,9 +35,9 @@ func Watch(ctx context.Context, url string) (<-chan struct{}, error) {
 		_ = w.Close()
 		return nil, fmt.Errorf("watch %s: %w", d.path, err)
 	}
-	told := make(chan struct{}, 1)
+	changed := make(chan struct{}, 1)
 	go func() {
-		defer close(told)
+		defer close(changed)
 		defer w.Close()
 		for {
 			select {
@@ -60,12 +60,12 @@ func Watch(ctx context.Context, url string) (<-chan struct{}, error) {
 				_ = watchRefs(w, d.dir) // events were lost, perhaps of new folders: watch all again
 			}
 			select {
-			case told <- struct{}{}:
+			case changed <- struct{}{}:
 			default: // a value is pending already
 			}
 		}
 	}()
-	return told, nil
+	return changed, nil
 }
 
 // watchRefs watches the files that git stores refs in: packed-refs, the folders below refs/heads, reftables.

@@ -82,47 +82,47 @@ func sameHost(to *http.Request, via []*http.Request) error {
 }
 
 func (w *httpHost) dial(ctx context.Context, service string) (conn, error) {
-	at := *w.base
-	at.Path += "/info/refs"
-	at.RawQuery = "service=" + service
-	answer, err := w.roundTrip(ctx, http.MethodGet, at.String(), "", nil)
+	target := *w.base
+	target.Path += "/info/refs"
+	target.RawQuery = "service=" + service
+	response, err := w.roundTrip(ctx, http.MethodGet, target.String(), "", nil)
 	if err != nil {
 		return nil, err
 	}
-	if kind := answer.Header.Get("Content-Type"); kind != "application/x-"+service+"-advertisement" {
-		answer.Body.Close()
-		return nil, fmt.Errorf("%s answers with %.80q: it does not speak git's smart HTTP protocol", w.base, kind)
+	if contentType := response.Header.Get("Content-Type"); contentType != "application/x-"+service+"-advertisement" {
+		response.Body.Close()
+		return nil, fmt.Errorf("%s answers with %.80q: it does not speak git's smart HTTP protocol", w.base, contentType)
 	}
-	base := strings.TrimSuffix(answer.Request.URL.Path, "/info/refs") // the path after redirects
-	at.Path, at.RawQuery = base+"/"+service, ""
-	return &httpConn{ctx: ctx, host: w, service: service, url: at.String(), refs: answer.Body}, nil
+	base := strings.TrimSuffix(response.Request.URL.Path, "/info/refs") // the path after redirects
+	target.Path, target.RawQuery = base+"/"+service, ""
+	return &httpConn{ctx: ctx, host: w, service: service, url: target.String(), refs: response.Body}, nil
 }
 
 // roundTrip makes one request. A response other than 200 is an error: a *releases.RefusedError if the host refuses the
 // request.
-func (w *httpHost) roundTrip(ctx context.Context, method, at, kind string, body []byte) (*http.Response, error) {
-	q, err := http.NewRequestWithContext(ctx, method, at, bytes.NewReader(body))
+func (w *httpHost) roundTrip(ctx context.Context, method, address, contentType string, body []byte) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	q.Header.Set("User-Agent", "git/sluice")
-	if kind != "" {
-		q.Header.Set("Content-Type", kind)
+	request.Header.Set("User-Agent", "git/sluice")
+	if contentType != "" {
+		request.Header.Set("Content-Type", contentType)
 	}
 	if w.auth.Password != "" {
-		q.SetBasicAuth(w.auth.Username, w.auth.Password)
+		request.SetBasicAuth(w.auth.Username, w.auth.Password)
 	}
-	answer, err := w.client.Do(q)
+	response, err := w.client.Do(request)
 	if err != nil {
 		return nil, err
 	}
-	if answer.StatusCode == http.StatusOK {
-		return answer, nil
+	if response.StatusCode == http.StatusOK {
+		return response, nil
 	}
-	defer answer.Body.Close()
-	said, _ := io.ReadAll(io.LimitReader(answer.Body, maxMessage)) // for people: part of it suffices
-	text := fmt.Sprintf("%s answers %s: %s", w.base, answer.Status, oneLine(string(said)))
-	switch answer.StatusCode {
+	defer response.Body.Close()
+	explanation, _ := io.ReadAll(io.LimitReader(response.Body, maxMessage)) // for people: part of it suffices
+	text := fmt.Sprintf("%s answers %s: %s", w.base, response.Status, oneLine(string(explanation)))
+	switch response.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge:
 		return nil, &releases.RefusedError{Reason: text}
 	}
@@ -141,12 +141,12 @@ type httpConn struct {
 func (c *httpConn) advertisement() io.Reader { return c.refs }
 
 func (c *httpConn) sendRequest(request []byte) (io.Reader, error) {
-	answer, err := c.host.roundTrip(c.ctx, http.MethodPost, c.url, "application/x-"+c.service+"-request", request)
+	response, err := c.host.roundTrip(c.ctx, http.MethodPost, c.url, "application/x-"+c.service+"-request", request)
 	if err != nil {
 		return nil, err
 	}
-	c.response = answer.Body
-	return answer.Body, nil
+	c.response = response.Body
+	return response.Body, nil
 }
 
 func (c *httpConn) message() string { return "" }

@@ -203,7 +203,7 @@ func (r *documentParser) parseMembers() Members {
 		case r.stopped:
 		case key == "":
 			r.Fault(WrongType, line, "a key must be text")
-		case keys.AddRepeated(all, key):
+		case keys.Repeated(all, key):
 			r.Fault(Duplicate, line, "%q is there twice", Clip(key))
 		default:
 			all = append(all, Member{key, line, value})
@@ -221,21 +221,21 @@ func (r *documentParser) parseMembers() Members {
 // KeySet finds repeated keys, in large mappings too.
 type KeySet map[string]bool
 
-// AddRepeated adds a key, and reports whether the mapping has the key already. before holds the members so far.
-func (s *KeySet) AddRepeated(before Members, key string) bool {
+// Repeated reports whether the mapping has the key already, and adds the key. before holds the members so far.
+func (k *KeySet) Repeated(before Members, key string) bool {
 	const few = 8
 	if len(before) < few {
 		return before.Get(key) != nil
 	}
-	if len(*s) == 0 {
-		*s = make(KeySet, 2*few)
+	if len(*k) == 0 {
+		*k = make(KeySet, 2*few)
 		for _, m := range before {
-			(*s)[m.Key] = true
+			(*k)[m.Key] = true
 		}
 	}
-	there := (*s)[key]
-	(*s)[key] = true
-	return there
+	repeated := (*k)[key]
+	(*k)[key] = true
+	return repeated
 }
 
 // IsNumber reports whether s is a number in JSON's notation.

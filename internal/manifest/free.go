@@ -76,7 +76,7 @@ func (f *freeReader) readMembers(n *yaml.Node) jsondoc.Members {
 		if !ok {
 			continue
 		}
-		if keys.AddRepeated(all, key) {
+		if keys.Repeated(all, key) {
 			f.fault(Duplicate, n.Content[i], "%q is there twice", jsondoc.Clip(key))
 			continue
 		}

@@ -59,7 +59,7 @@ func (s *Store) refresh() error {
 	for _, p := range *s.packs.Load() {
 		old[p.name] = p
 	}
-	now := map[string]*pack{}
+	current := map[string]*pack{}
 	for _, f := range files {
 		name, ok := strings.CutSuffix(filepath.Join(s.dir, "pack", f.Name()), ".idx")
 		if !ok {
@@ -74,9 +74,9 @@ func (s *Store) refresh() error {
 				return err
 			}
 		}
-		now[name] = p
+		current[name] = p
 	}
-	list := slices.SortedFunc(maps.Values(now), func(a, b *pack) int { return len(b.ids) - len(a.ids) })
+	list := slices.SortedFunc(maps.Values(current), func(a, b *pack) int { return len(b.ids) - len(a.ids) })
 	s.packs.Store(&list)
 	return nil
 }

@@ -38,24 +38,24 @@ func (s *source) setField(n *yaml.Node, path []string, value any) ([]string, err
 		if n.Content[i].Value != path[0] {
 			continue
 		}
-		key, now := n.Content[i], n.Content[i+1]
-		if len(path) > 1 && now.Kind == yaml.MappingNode && len(now.Content) > 0 {
-			return s.setField(now, path[1:], value)
+		key, current := n.Content[i], n.Content[i+1]
+		if len(path) > 1 && current.Kind == yaml.MappingNode && len(current.Content) > 0 {
+			return s.setField(current, path[1:], value)
 		}
 		f := nestFields(path, value)
-		return s.replaceValue(n, key, now, f[0])
+		return s.replaceValue(n, key, current, f[0])
 	}
 	return s.insertField(n, nestFields(path, value))
 }
 
 // replaceValue returns candidate texts with a key's value replaced.
-func (s *source) replaceValue(in, key, now *yaml.Node, f Field) ([]string, error) {
+func (s *source) replaceValue(in, key, current *yaml.Node, f Field) ([]string, error) {
 	flowing := in.Style&yaml.FlowStyle != 0
-	short := now.Kind == yaml.ScalarNode && now.Line == key.Line && now.Style&(yaml.LiteralStyle|yaml.FoldedStyle) == 0
-	if flowing || short || now.Style&yaml.FlowStyle != 0 && isScalar(f.Value) {
+	short := current.Kind == yaml.ScalarNode && current.Line == key.Line && current.Style&(yaml.LiteralStyle|yaml.FoldedStyle) == 0
+	if flowing || short || current.Style&yaml.FlowStyle != 0 && isScalar(f.Value) {
 		if isScalar(f.Value) || flowing {
-			begin := s.byteOffset(now.Line, now.Column)
-			end, ok := s.valueEnd(begin, now)
+			begin := s.byteOffset(current.Line, current.Column)
+			end, ok := s.valueEnd(begin, current)
 			if !ok {
 				return nil, ErrLayout
 			}
@@ -78,7 +78,7 @@ func (s *source) replaceValue(in, key, now *yaml.Node, f Field) ([]string, error
 	if strings.TrimLeft(before[:s.byteColumn(key)], " ") != "" { // the key follows the dash of a list item
 		return nil, ErrLayout
 	}
-	return []string{strings.Join(s.lines[:key.Line-1], "") + lines + strings.Join(s.lines[s.endLineOf(key, now, key.Column):], "")}, nil
+	return []string{strings.Join(s.lines[:key.Line-1], "") + lines + strings.Join(s.lines[s.endLineOf(key, current, key.Column):], "")}, nil
 }
 
 // formatInline formats a value for the place after its key: as YAML outside of brackets, as JSON inside.
