@@ -56,7 +56,8 @@ func (a *Approval) Judge(approvers []Approver, authors []releases.Person, author
 
 // acceptsRoles reports whether the gate accepts a person with these roles.
 func (a *Approval) acceptsRoles(roles []string) bool {
-	return len(a.From) == 0 || slices.ContainsFunc(a.From, func(role string) bool { return slices.Contains(roles, role) })
+	return len(a.From) == 0 ||
+		slices.ContainsFunc(a.From, func(role string) bool { return slices.Contains(roles, role) })
 }
 
 // isAuthor reports whether p is an author of the release. Nothing proves the names in commits, so any match counts.

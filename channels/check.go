@@ -27,7 +27,8 @@ func preparePolicy(doc *manifest.Doc[Channel]) []manifest.Fault {
 		}
 	}
 	if !channelName.MatchString(c.Name) {
-		faults = append(faults, doc.Fault(manifest.WrongName, "", "%.70q can't name a channel: use small letters, digits and hyphens, at most 63", c.Name))
+		faults = append(faults, doc.Fault(manifest.WrongName, "",
+			"%.70q can't name a channel: use small letters, digits and hyphens, at most 63", c.Name))
 	}
 	// written as 0, which is not the same as absent
 	if c.SettleWithin == 0 && doc.Line("settleWithin") != doc.Line("") {
@@ -35,7 +36,8 @@ func preparePolicy(doc *manifest.Doc[Channel]) []manifest.Fault {
 	}
 	for i, f := range c.Freezes {
 		if !f.From.Before(f.Until) {
-			faults = append(faults, doc.Fault(manifest.Conflict, fmt.Sprintf("freezes[%d]", i), "a freeze must end after it begins: until is not after from"))
+			faults = append(faults, doc.Fault(manifest.Conflict, fmt.Sprintf("freezes[%d]", i),
+				"a freeze must end after it begins: until is not after from"))
 		}
 	}
 	c.applyDefaults()
@@ -87,7 +89,8 @@ func checkRollout(doc *manifest.Doc[Channel]) (faults []manifest.Fault) {
 		cells, percent = max(cells, w.Cells), max(percent, w.Percent)
 	}
 	if n := len(r.Waves); n > 0 && r.Waves[n-1].Percent != 100 {
-		faults = append(faults, doc.Warning(manifest.WrongValue, fmt.Sprintf("rollout.waves[%d]", n-1), "the last wave is not 100 percent: all other cells follow at once when it is through"))
+		faults = append(faults, doc.Warning(manifest.WrongValue, fmt.Sprintf("rollout.waves[%d]", n-1),
+			"the last wave is not 100 percent: all other cells follow at once when it is through"))
 	}
 	return faults
 }
@@ -130,11 +133,13 @@ func setDefault[T comparable](field *T, value T) {
 
 // checkPolicyReferences returns what is wrong with a policy's references to other files: its upstream channels (fault
 // 44), and the people who are to approve.
-func checkPolicyReferences(c *Channel, policies map[string]*Channel, exists func(name string) bool, people *Pipeline) (faults []manifest.Fault) {
+func checkPolicyReferences(c *Channel, policies map[string]*Channel, exists func(name string) bool,
+	people *Pipeline) (faults []manifest.Fault) {
 	file := policyFile(c.Name)
 	for i, up := range c.After {
 		if !exists(up) {
-			faults = append(faults, manifest.Fault{File: file, Line: c.lines[afterPath(i)], Code: manifest.UnknownReference, Message: fmt.Sprintf("there is no channel %q", up)})
+			faults = append(faults, manifest.Fault{File: file, Line: c.lines[afterPath(i)],
+				Code: manifest.UnknownReference, Message: fmt.Sprintf("there is no channel %q", up)})
 		}
 	}
 	if cycle := findCycle(c.Name, policies); cycle != nil {

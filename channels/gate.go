@@ -67,7 +67,8 @@ func checkGates(doc *manifest.Doc[Channel]) []manifest.Fault {
 				g.ID = fmt.Sprintf("%s-%d", kind, repeats[kind])
 			}
 		case !gateName.MatchString(g.Name):
-			faults = append(faults, doc.Fault(manifest.WrongName, at+".name", "%.70q can't name a gate: use small letters, digits and hyphens, at most 63", g.Name))
+			faults = append(faults, doc.Fault(manifest.WrongName, at+".name",
+				"%.70q can't name a gate: use small letters, digits and hyphens, at most 63", g.Name))
 		case g.Name != kind && slices.Contains(gateKinds, g.Name) || slices.Contains(reservedGateNames, g.Name):
 			faults = append(faults, doc.Fault(manifest.WrongName, at+".name",
 				"%q means another gate: choose another name", g.Name))

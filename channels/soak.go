@@ -68,7 +68,8 @@ func (s *Soak) Judge(upstream string, samples []Sample) Verdict {
 	if doneCounted < share && share >= least || done >= least {
 		healthy, of, needs = doneCounted, counted, share
 	}
-	v := Blocked("", reason.SoakShort, upstream, healthy, countCells(of), formatDuration(s.For), needs, describeFailures(samples))
+	v := Blocked("", reason.SoakShort, upstream, healthy, countCells(of), formatDuration(s.For), needs,
+		describeFailures(samples))
 	return v.Before(s.earliestPass(samples, least, share))
 }
 
@@ -111,7 +112,8 @@ func describeFailures(samples []Sample) string {
 	case n == 0:
 		return ""
 	case n > maxNamedFailures:
-		return fmt.Sprintf("; failed in %s and %d more", strings.Join(names[:maxNamedFailures], ", "), n-maxNamedFailures)
+		return fmt.Sprintf("; failed in %s and %d more", strings.Join(names[:maxNamedFailures], ", "),
+			n-maxNamedFailures)
 	default:
 		return "; failed in " + strings.Join(names, ", ")
 	}

@@ -102,12 +102,14 @@ func loadQuarantines(c *manifest.Cache, fsys fs.FS, exists func(string) bool) ([
 	for _, q := range all {
 		for _, name := range q.Channels {
 			if !exists(name) {
-				r.faults = append(r.faults, manifest.Fault{File: q.File, Warning: true, Code: manifest.UnknownReference, Message: fmt.Sprintf("there is no channel %q", name)})
+				r.faults = append(r.faults, manifest.Fault{File: q.File, Warning: true, Code: manifest.UnknownReference,
+					Message: fmt.Sprintf("there is no channel %q", name)})
 			}
 		}
 	}
 	for file := range r.unreadable {
-		all = append(all, Quarantine{Release: fileStem(file), File: file, Reason: "its quarantine can't be read: mend or remove " + file})
+		all = append(all, Quarantine{Release: fileStem(file), File: file,
+			Reason: "its quarantine can't be read: mend or remove " + file})
 	}
 	slices.SortFunc(all, func(a, b Quarantine) int { return strings.Compare(a.File, b.File) })
 	return all, r.faults

@@ -29,8 +29,10 @@ func (b brokenDir) ReadDir(name string) ([]fs.DirEntry, error) {
 
 // What can't be read may say anything: nothing is promoted meanwhile.
 func TestFolderThatCanNotBeRead(t *testing.T) {
-	fsys := repositoryFS("sluice.yaml", pipelineOK, "channels/a/channel.yaml", header, "channels/a/holds/x.yaml", "reason: y\n", "channels/b/channel.yaml", header, "quarantine/1.0.0.yaml", "")
-	for dir, stopped := range map[string]string{"channels/a/holds": "a", "channels/a": "a", "quarantine": "a b", "channels": ""} {
+	fsys := repositoryFS("sluice.yaml", pipelineOK, "channels/a/channel.yaml", header, "channels/a/holds/x.yaml",
+		"reason: y\n", "channels/b/channel.yaml", header, "quarantine/1.0.0.yaml", "")
+	for dir, stopped := range map[string]string{"channels/a/holds": "a", "channels/a": "a", "quarantine": "a b",
+		"channels": ""} {
 		set, faults := Load(nil, brokenDir{fsys, dir})
 		var got []string
 		for name, s := range set.Channels {
@@ -39,7 +41,8 @@ func TestFolderThatCanNotBeRead(t *testing.T) {
 			}
 		}
 		slices.Sort(got)
-		if strings.Join(got, " ") != stopped || !strings.Contains(joinFaults(faults), dir+": can't be read: input/output error") {
+		if strings.Join(got, " ") != stopped ||
+			!strings.Contains(joinFaults(faults), dir+": can't be read: input/output error") {
 			t.Errorf("%s: stopped %v, with\n%s", dir, got, joinFaults(faults))
 		}
 	}
@@ -102,7 +105,8 @@ func (w withIDs) ReadDir(name string) ([]fs.DirEntry, error) {
 // With a cache, what did not change is not opened again, and the answers are those without.
 func TestLoadCached(t *testing.T) {
 	opened := 0
-	fsys := withIDs{repositoryFS("sluice.yaml", pipelineWithPeople(t), "channels/staging/channel.yaml", header, "channels/dedicated/channel.yaml", designExample, "channels/same/channel.yaml", header), &opened}
+	fsys := withIDs{repositoryFS("sluice.yaml", pipelineWithPeople(t), "channels/staging/channel.yaml", header,
+		"channels/dedicated/channel.yaml", designExample, "channels/same/channel.yaml", header), &opened}
 	var cache manifest.Cache
 	if _, faults := Load(&cache, fsys); len(faults) > 0 {
 		t.Fatal(joinFaults(faults))
@@ -118,7 +122,8 @@ func TestLoadCached(t *testing.T) {
 	// What other files say is not cached with the folder.
 	delete(fsys.MapFS, "channels/staging/channel.yaml")
 	set, faults = Load(&cache, fsys)
-	if set.Channels["dedicated"].Policy != nil || joinFaults(faults) != `channels/dedicated/channel.yaml:3: there is no channel "staging"` {
+	if set.Channels["dedicated"].Policy != nil ||
+		joinFaults(faults) != `channels/dedicated/channel.yaml:3: there is no channel "staging"` {
 		t.Errorf("after its upstream went: %+v\n%s", set.Channels["dedicated"].Policy, joinFaults(faults))
 	}
 	fsys.MapFS["channels/staging/channel.yaml"] = &fstest.MapFile{Data: []byte(header + "x: y\n")}

@@ -72,14 +72,16 @@ func (in WhenInput) celVariables() map[string]any {
 			release.Components = append(release.Components, c.Name)
 		}
 	}
-	return map[string]any{"release": release, "channel": whenChannel{in.Channel, in.ChannelCells}, "cells": in.Cells, "flags": in.Flags}
+	return map[string]any{"release": release, "channel": whenChannel{in.Channel, in.ChannelCells}, "cells": in.Cells,
+		"flags": in.Flags}
 }
 
 // whenEnv is the environment that expressions are checked against: a constant, made when first used because making it
 // is slow.
 var whenEnv = sync.OnceValues(func() (*cel.Env, error) {
 	return cel.NewEnv(
-		ext.NativeTypes(ext.ParseStructTags(true), reflect.TypeFor[whenRelease](), reflect.TypeFor[whenChannel](), reflect.TypeFor[Counts](), reflect.TypeFor[WhenFlags]()),
+		ext.NativeTypes(ext.ParseStructTags(true), reflect.TypeFor[whenRelease](), reflect.TypeFor[whenChannel](),
+			reflect.TypeFor[Counts](), reflect.TypeFor[WhenFlags]()),
 		cel.Variable("release", cel.ObjectType("channels.whenRelease")),
 		cel.Variable("channel", cel.ObjectType("channels.whenChannel")),
 		cel.Variable("cells", cel.ObjectType("channels.Counts")),

@@ -89,7 +89,9 @@ func (c *releaseValidator) validateRequires() {
 func (c *releaseValidator) validateParameter(name string, p Parameter) {
 	at := "parameters[" + name + "]"
 	if !parameterName.MatchString(name) {
-		c.addFault(manifest.WrongName, at, "%q can't be a parameter's name: it takes at most 63 letters, digits, -, _ and ., and begins with a letter", name)
+		c.addFault(manifest.WrongName, at,
+			"%q can't be a parameter's name: it takes at most 63 letters, digits, -, _ and ., and begins with a letter",
+			name)
 	}
 	numeric := p.Type == "integer" || p.Type == "number"
 	if !numeric && (p.Minimum != nil || p.Maximum != nil) {
@@ -131,7 +133,8 @@ func (c *releaseValidator) validateProfiles() {
 		case !profileName.MatchString(name):
 			c.addFault(manifest.WrongName, at,
 				"%q can't be a profile's name: it takes at most 63 lower-case letters, digits and -", name)
-		case dir == "" || path.IsAbs(dir) || clean == ".." || strings.HasPrefix(clean, "../") || strings.Contains(dir, "\\"):
+		case dir == "" || path.IsAbs(dir) || clean == ".." || strings.HasPrefix(clean, "../") ||
+			strings.Contains(dir, "\\"):
 			c.addFault(manifest.WrongValue, at, "profile %s: %q is not a folder of the release", name, dir)
 		case !c.tree.hasEntry(clean, true):
 			c.addFault(manifest.UnknownReference, at, "profile %s: there is no folder %s in the release", name, dir)

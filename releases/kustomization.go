@@ -104,7 +104,8 @@ func (t *releaseTree) scanKustomizations() []Fault {
 		}
 		dir = path.Clean(dir)
 		if other := folders[dir]; other != "" {
-			faults = append(faults, Fault{File: path.Join(t.dir, f.path), Code: manifest.Conflict, Message: "stands beside " + other + ": kustomize takes only one of them"})
+			faults = append(faults, Fault{File: path.Join(t.dir, f.path), Code: manifest.Conflict,
+				Message: "stands beside " + other + ": kustomize takes only one of them"})
 		}
 		folders[dir] = name
 		faults = append(faults, t.scanKustomization(f)...)
@@ -155,7 +156,8 @@ func (s *kustomizationScanner) addFault(code manifest.FaultCode, at, format stri
 }
 
 func (s *kustomizationScanner) checkFields(k *kustomization) {
-	for field, entries := range map[string][]string{"resources": k.Resources, "bases": k.Bases, "components": k.Components} {
+	for field, entries := range map[string][]string{"resources": k.Resources, "bases": k.Bases,
+		"components": k.Components} {
 		for i, e := range entries {
 			s.checkFileOrFolder(indexedField(field, i), e)
 		}
@@ -165,12 +167,14 @@ func (s *kustomizationScanner) checkFields(k *kustomization) {
 			s.checkFile(indexedField(field, i), e)
 		}
 	}
-	for field, entries := range map[string][]string{"generators": k.Generators, "transformers": k.Transformers, "validators": k.Validators} {
+	for field, entries := range map[string][]string{"generators": k.Generators, "transformers": k.Transformers,
+		"validators": k.Validators} {
 		for i, e := range entries {
 			s.checkPluginFile(indexedField(field, i), e)
 		}
 	}
-	for field, entries := range map[string][]kustomizePatch{"patches": k.Patches, "patchesJson6902": k.PatchesJSON6902} {
+	for field, entries := range map[string][]kustomizePatch{"patches": k.Patches,
+		"patchesJson6902": k.PatchesJSON6902} {
 		for i, p := range entries {
 			s.checkOptionalFile(indexedField(field, i)+".path", p.Path)
 		}
@@ -183,7 +187,8 @@ func (s *kustomizationScanner) checkFields(k *kustomization) {
 	for i, r := range k.Replacements {
 		s.checkOptionalFile(indexedField("replacements", i)+".path", r.Path)
 	}
-	for field, entries := range map[string][]generator{"configMapGenerator": k.ConfigMapGenerator, "secretGenerator": k.SecretGenerator} {
+	for field, entries := range map[string][]generator{"configMapGenerator": k.ConfigMapGenerator,
+		"secretGenerator": k.SecretGenerator} {
 		for i, g := range entries {
 			s.checkGenerator(indexedField(field, i), g)
 		}
@@ -193,7 +198,8 @@ func (s *kustomizationScanner) checkFields(k *kustomization) {
 			s.checkFile("openapi.path", k.OpenAPI[key])
 		}
 	}
-	for field, value := range map[string]any{"helmCharts": k.HelmCharts, "helmGlobals": k.HelmGlobals, "helmChartInflationGenerator": k.HelmChartInflationGenerator} {
+	for field, value := range map[string]any{"helmCharts": k.HelmCharts, "helmGlobals": k.HelmGlobals,
+		"helmChartInflationGenerator": k.HelmChartInflationGenerator} {
 		if value != nil {
 			s.addFault(manifest.Forbidden, field,
 				"%s runs helm, and fetches charts: put the rendered manifests into the release", field)
@@ -231,7 +237,8 @@ var urlScheme = regexp.MustCompile(`^\s*[A-Za-z][A-Za-z0-9+.-]*:`)
 func (s *kustomizationScanner) resolvePath(where, entry string) (string, bool) {
 	switch {
 	case urlScheme.MatchString(entry) || strings.Contains(entry, "://"):
-		s.addFault(manifest.Forbidden, where, "%q is a URL: a release must contain all it is made of; copy it in", entry)
+		s.addFault(manifest.Forbidden, where, "%q is a URL: a release must contain all it is made of; copy it in",
+			entry)
 	case path.IsAbs(entry):
 		s.addFault(manifest.Forbidden, where, "%q is an absolute path: name files by their path in the release", entry)
 	default:

@@ -129,7 +129,8 @@ func (g *guard) checkPath(name string) error {
 		case strings.EqualFold(element, ".git"):
 			return fmt.Errorf("a release can't have anything named .git: git would not keep it")
 		case strings.EqualFold(element, ".gitattributes"):
-			return fmt.Errorf("a release can't have a .gitattributes: it could change the bytes on their way through git")
+			return fmt.Errorf(
+				"a release can't have a .gitattributes: it could change the bytes on their way through git")
 		}
 	}
 	if depth > g.limits.Depth {

@@ -58,7 +58,9 @@ func Load(c *manifest.Cache, fsys fs.FS, want func(Version) bool) (Set, []Fault)
 			continue
 		}
 		reading.Go(func() error { // each goroutine writes its own entry
-			*e = manifest.Cached(c, path.Join(Dir, v.String()), e.Tree, func() Entry { return readFolder(fsys, v, e.Tree) })
+			*e = manifest.Cached(c, path.Join(Dir, v.String()), e.Tree, func() Entry {
+				return readFolder(fsys, v, e.Tree)
+			})
 			return nil
 		})
 	}
@@ -130,7 +132,9 @@ func readFolder(fsys fs.FS, v Version, treeID string) Entry {
 	add := func(faults ...Fault) { e.Faults = append(e.Faults, faults...) }
 
 	file := path.Join(dir, tombstoneFile)
-	stone, faults := manifest.Load(nil, fsys, file, func(d *manifest.Doc[Tombstone]) []Fault { return checkFolderName(d, d.Value.Version, v) })
+	stone, faults := manifest.Load(nil, fsys, file, func(d *manifest.Doc[Tombstone]) []Fault {
+		return checkFolderName(d, d.Value.Version, v)
+	})
 	add(faults...)
 	if stone != nil {
 		e.Tombstone, e.Digest = stone, stone.Digest

@@ -70,13 +70,15 @@ func (s *kustomizationScanner) checkPluginDocument(name string, data []byte) []F
 	kind, _ := doc.Value["kind"].(string)
 	switch {
 	case doc.Value["apiVersion"] != "builtin":
-		fault(manifest.Forbidden, "apiVersion", "only kustomize's built-in plugins may be used (apiVersion: builtin): any other would run a program")
+		fault(manifest.Forbidden, "apiVersion",
+			"only kustomize's built-in plugins may be used (apiVersion: builtin): any other would run a program")
 	case !slices.Contains(builtinPlugins, kind):
 		fault(manifest.Forbidden, "kind",
 			"plugin %q may not be used; those that may: %s", kind, strings.Join(builtinPlugins, ", "))
 	}
 	if meta, _ := doc.Value["metadata"].(map[string]any); meta != nil && meta["annotations"] != nil {
-		fault(manifest.Forbidden, "metadata.annotations", "a plugin's configuration can't have annotations: they can make it a function that runs a program")
+		fault(manifest.Forbidden, "metadata.annotations",
+			"a plugin's configuration can't have annotations: they can make it a function that runs a program")
 	}
 	for key := range doc.Value {
 		if k := strings.ToLower(key); k == "path" || k == "paths" { // kustomize reads them in any case

@@ -23,7 +23,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// trickyFiles has what is easily got wrong: modes, an empty file, names that need a pax header, sorting around "/" and ".".
+// trickyFiles has what is easily got wrong: modes, an empty file, names that need a pax header, sorting around "/" and
+// ".".
 func trickyFiles() releases.Files {
 	return releases.Files{
 		"release.yaml":                       {Data: []byte("kind: Release\n"), Mode: 0o644},
@@ -126,7 +127,9 @@ func git(t testing.TB, dir string, args ...string) []byte {
 func TestDigestIsTheSameFromGit(t *testing.T) {
 	repo, out := t.TempDir(), t.TempDir()
 	writeFolder(t, filepath.Join(repo, "releases", "1.0.0"), trickyFiles())
-	writeFolder(t, repo, releases.Files{".gitattributes": {Data: []byte("* text=auto eol=lf\nreleases/** -text -filter -ident\n"), Mode: 0o644}})
+	writeFolder(t, repo,
+		releases.Files{".gitattributes": {Data: []byte("* text=auto eol=lf\nreleases/** -text -filter -ident\n"),
+			Mode: 0o644}})
 	want, err := releases.DigestOf(mapFS("releases/1.0.0", trickyFiles()), "releases/1.0.0")
 	if err != nil {
 		t.Fatal(err)
@@ -165,13 +168,19 @@ func TestDigestRefuses(t *testing.T) {
 		{"submodule", fstest.MapFS{"r/a": {Mode: fs.ModeIrregular}}, "r/a: is not a file (perhaps a submodule)"},
 		{"pipe", fstest.MapFS{"r/a": {Mode: fs.ModeNamedPipe}}, "r/a: is not a file (a pipe)"},
 		{"device", fstest.MapFS{"r/a": {Mode: fs.ModeDevice}}, "r/a: is not a file (a device)"},
-		{"attributes", fstest.MapFS{"r/sub/.gitattributes": {}}, "r/sub/.gitattributes: a release can't have a .gitattributes"},
-		{"attributes in capitals", fstest.MapFS{"r/.GitAttributes": {}}, "r/.GitAttributes: a release can't have a .gitattributes"},
+		{"attributes", fstest.MapFS{"r/sub/.gitattributes": {}},
+			"r/sub/.gitattributes: a release can't have a .gitattributes"},
+		{"attributes in capitals", fstest.MapFS{"r/.GitAttributes": {}},
+			"r/.GitAttributes: a release can't have a .gitattributes"},
 		{"git folder", fstest.MapFS{"r/sub/.git/config": {}}, "r/sub/.git: a release can't have anything named .git"},
-		{"LFS pointer", fstest.MapFS{"r/model": {Data: []byte("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n")}}, "r/model: is a Git LFS pointer"},
+		{"LFS pointer",
+			fstest.MapFS{"r/model": {Data: []byte(
+				"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n")}},
+			"r/model: is a Git LFS pointer"},
 		{"case", fstest.MapFS{"r/Readme": {}, "r/readme": {}}, "differs from Readme only by case"},
 		{"case of folders", fstest.MapFS{"r/A/x": {}, "r/a/y": {}}, "differs from A only by case"},
-		{"Unicode form", fstest.MapFS{"r/gr\u00f6\u00dfe": {}, "r/gro\u0308\u00dfe": {}}, "differs from gro\u0308\u00dfe only by case or Unicode form"},
+		{"Unicode form", fstest.MapFS{"r/gr\u00f6\u00dfe": {}, "r/gro\u0308\u00dfe": {}},
+			"differs from gro\u0308\u00dfe only by case or Unicode form"},
 		{"full case folding", fstest.MapFS{"r/STRASSE": {}, "r/stra\u00dfe": {}}, "differs from STRASSE only by case"},
 		{"backslash", fstest.MapFS{`r/a\b`: {}}, `r/a\b: the name has a backslash`},
 		{"control", fstest.MapFS{"r/a\nb": {}}, "control character"},
@@ -198,7 +207,8 @@ func TestDigestRefusesASymlinkOnDisk(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := releases.DigestOf(os.DirFS(dir), "."); err == nil || !strings.Contains(err.Error(), "link: is a symbolic link") {
+	if _, err := releases.DigestOf(os.DirFS(dir), "."); err == nil ||
+		!strings.Contains(err.Error(), "link: is a symbolic link") {
 		t.Error(err)
 	}
 }
@@ -263,7 +273,8 @@ func BenchmarkDigestOf(b *testing.B) {
 		b.Run(fmt.Sprintf("30x%dKB", size>>10), func(b *testing.B) {
 			files := releases.Files{}
 			for i := range 30 {
-				files[fmt.Sprintf("manifests/%02d.yaml", i)] = releases.File{Data: bytes.Repeat([]byte("x"), size), Mode: 0o644}
+				files[fmt.Sprintf("manifests/%02d.yaml", i)] = releases.File{Data: bytes.Repeat([]byte("x"), size),
+					Mode: 0o644}
 			}
 			fsys := mapFS(".", files)
 			b.SetBytes(int64(30 * size))

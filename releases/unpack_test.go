@@ -63,27 +63,39 @@ func TestUnpackRefuses(t *testing.T) {
 	}{
 		{"zip-slip", hostileTar(t, file("../../etc/passwd")), `"../../etc/passwd": the path leads out of the release`},
 		{"zip-slip within", hostileTar(t, file("a/../../b")), "the path leads out of the release"},
-		{"zip-slip by pax", packFiles(t, releases.Files{"ü/../../b": {Mode: 0o644}}), "the path leads out of the release"},
+		{"zip-slip by pax", packFiles(t, releases.Files{"ü/../../b": {Mode: 0o644}}),
+			"the path leads out of the release"},
 		{"absolute path", hostileTar(t, file("/etc/passwd")), "the path is absolute"},
 		{"dots", hostileTar(t, file("./a")), "not in its shortest form"},
 		{"double slash", hostileTar(t, file("a//b")), "not in its shortest form"},
 		{"backslash", hostileTar(t, file(`..\a`)), "backslash"},
 		{"symlink", hostileTar(t, tar.Header{Typeflag: tar.TypeSymlink, Name: "a", Linkname: "/etc"}), "it is a link"},
 		{"hard link", hostileTar(t, tar.Header{Typeflag: tar.TypeLink, Name: "a", Linkname: "b"}), "it is a link"},
-		{"device", hostileTar(t, tar.Header{Typeflag: tar.TypeChar, Name: "a", Devmajor: 1, Devminor: 3}), "it is a device"},
+		{"device", hostileTar(t, tar.Header{Typeflag: tar.TypeChar, Name: "a", Devmajor: 1, Devminor: 3}),
+			"it is a device"},
 		{"block device", hostileTar(t, tar.Header{Typeflag: tar.TypeBlock, Name: "a"}), "it is a device"},
 		{"pipe", hostileTar(t, tar.Header{Typeflag: tar.TypeFifo, Name: "a"}), "a pipe"},
 		{"folder", hostileTar(t, tar.Header{Typeflag: tar.TypeDir, Name: "a/"}), "a folder entry"},
-		{"GNU long name", hostileTar(t, tar.Header{Typeflag: tar.TypeReg, Name: strings.Repeat("n", 200), Format: tar.FormatGNU}), "kind 'L'"},
-		{"pax with more than a path", hostileTar(t, tar.Header{Typeflag: tar.TypeReg, Name: "a", Format: tar.FormatPAX, PAXRecords: map[string]string{"X.y": "z"}}), "canonical"},
-		{"global pax header", hostileTar(t, tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"path": "b"}}), "kind 'g'"},
+		{"GNU long name",
+			hostileTar(t, tar.Header{Typeflag: tar.TypeReg, Name: strings.Repeat("n", 200), Format: tar.FormatGNU}),
+			"kind 'L'"},
+		{"pax with more than a path", hostileTar(t, tar.Header{Typeflag: tar.TypeReg, Name: "a", Format: tar.FormatPAX,
+			PAXRecords: map[string]string{"X.y": "z"}}), "canonical"},
+		{"global pax header",
+			hostileTar(t, tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"path": "b"}}),
+			"kind 'g'"},
 		{"duplicate", hostileTar(t, file("a"), file("a")), ""},
 		{"duplicate, canonical", repeatEntry(good), "it is there twice"},
-		{"differs by case", packFiles(t, releases.Files{"A": {Mode: 0o644}, "a": {Mode: 0o644}}), "differs from A only by case"},
-		{"file and folder", packFiles(t, releases.Files{"a": {Mode: 0o644}, "a/b": {Mode: 0o644}}), "both a file and a folder"},
-		{"too many files", packFiles(t, releases.Files{"a": {Mode: 0o644}, "b": {Mode: 0o644}, "c": {Mode: 0o644}}), "more than 2 files"},
-		{"file too large", packFiles(t, releases.Files{"a": {Data: make([]byte, 1001), Mode: 0o644}}), "larger than 1000 bytes"},
-		{"all too large", packFiles(t, releases.Files{"a": {Data: make([]byte, 900), Mode: 0o644}, "b": {Data: make([]byte, 900), Mode: 0o644}}), "the release is larger than 1500 bytes"},
+		{"differs by case", packFiles(t, releases.Files{"A": {Mode: 0o644}, "a": {Mode: 0o644}}),
+			"differs from A only by case"},
+		{"file and folder", packFiles(t, releases.Files{"a": {Mode: 0o644}, "a/b": {Mode: 0o644}}),
+			"both a file and a folder"},
+		{"too many files", packFiles(t, releases.Files{"a": {Mode: 0o644}, "b": {Mode: 0o644}, "c": {Mode: 0o644}}),
+			"more than 2 files"},
+		{"file too large", packFiles(t, releases.Files{"a": {Data: make([]byte, 1001), Mode: 0o644}}),
+			"larger than 1000 bytes"},
+		{"all too large", packFiles(t, releases.Files{"a": {Data: make([]byte, 900), Mode: 0o644},
+			"b": {Data: make([]byte, 900), Mode: 0o644}}), "the release is larger than 1500 bytes"},
 		{"too deep", packFiles(t, releases.Files{"a/b/c/d": {Mode: 0o644}}), "more than 3 folders"},
 		{"path too long", packFiles(t, releases.Files{strings.Repeat("n", 31): {Mode: 0o644}}), "longer than 30 bytes"},
 		{"odd mode", hostileTar(t, tar.Header{Typeflag: tar.TypeReg, Name: "a", Mode: 0o4755}), "canonical"},
@@ -114,8 +126,9 @@ func repeatEntry(one []byte) []byte { return append(bytes.Clone(one[:1024]), one
 func TestUnpackStopsAtItsLimits(t *testing.T) {
 	header := packFiles(t, releases.Files{"a": {Data: make([]byte, 1<<20), Mode: 0o644}})[:512]
 	for name, r := range map[string]io.Reader{
-		"zeros without end":        endless{},
-		"a large file":             io.MultiReader(bytes.NewReader(packFiles(t, releases.Files{"a": {Data: make([]byte, 64<<10), Mode: 0o644}})), endless{}),
+		"zeros without end": endless{},
+		"a large file": io.MultiReader(bytes.NewReader(packFiles(t,
+			releases.Files{"a": {Data: make([]byte, 64<<10), Mode: 0o644}})), endless{}),
 		"a file that is not there": io.MultiReader(bytes.NewReader(header), errReader{}),
 		"a million files":          &endlessFiles{},
 	} {
@@ -181,7 +194,8 @@ func FuzzUnpack(f *testing.F) {
 		if again := packFiles(t, files); !bytes.Equal(again, in) || releases.DigestBytes(in) != d {
 			t.Error("accepted something that is not canonical")
 		}
-		if got, err := releases.DigestOf(mapFS("r", files), "r"); len(files) > 0 && (got != d || err != nil) && !strings.Contains(err.Error(), "LFS") {
+		if got, err := releases.DigestOf(mapFS("r", files), "r"); len(files) > 0 && (got != d || err != nil) &&
+			!strings.Contains(err.Error(), "LFS") {
 			t.Errorf("as a folder: %s, want %s (%v)", got, d, err)
 		}
 	})

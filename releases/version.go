@@ -69,7 +69,8 @@ func (v Version) Compare(w Version) int {
 	if v.IsZero() || w.IsZero() {
 		return cmp.Compare(min(len(v.text), 1), min(len(w.text), 1))
 	}
-	if c := cmp.Or(cmp.Compare(v.major, w.major), cmp.Compare(v.minor, w.minor), cmp.Compare(v.patch, w.patch)); c != 0 {
+	if c := cmp.Or(cmp.Compare(v.major, w.major), cmp.Compare(v.minor, w.minor),
+		cmp.Compare(v.patch, w.patch)); c != 0 {
 		return c
 	}
 	switch {

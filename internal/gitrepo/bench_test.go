@@ -70,7 +70,8 @@ func cliCommit(b *testing.B, dir, index, base string, i int) string {
 		}
 		paths, files = append(paths, name), append(files, file)
 	}
-	env := append(ownGitEnv(dir), "GIT_INDEX_FILE="+index, "GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@b", "GIT_COMMITTER_NAME=A", "GIT_COMMITTER_EMAIL=a@b")
+	env := append(ownGitEnv(dir), "GIT_INDEX_FILE="+index, "GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@b",
+		"GIT_COMMITTER_NAME=A", "GIT_COMMITTER_EMAIL=a@b")
 	git := func(in string, args ...string) string {
 		out, err := runGit(b.Context(), "git", env, strings.NewReader(in), args...)
 		if err != nil {
@@ -130,7 +131,8 @@ func BenchmarkBuildAndPush(b *testing.B) {
 			env := append(hostGitEnv(), "GIT_DIR="+clone)
 			for i := 0; b.Loop(); i++ {
 				next := cliCommit(b, clone, index, base, i)
-				if _, err := runGit(b.Context(), "git", env, nil, "push", "-q", "--force-with-lease=main:"+base, dir, next+":refs/heads/main"); err != nil {
+				if _, err := runGit(b.Context(), "git", env, nil, "push", "-q", "--force-with-lease=main:"+base,
+					dir, next+":refs/heads/main"); err != nil {
 					b.Fatal(err)
 				}
 				base = next
@@ -180,7 +182,8 @@ func BenchmarkReadCold(b *testing.B) {
 	b.Run("sluice-2", func(b *testing.B) { sluice(b, 2) })
 	b.Run("go-git", func(b *testing.B) {
 		for b.Loop() {
-			st := filesystem.NewStorageWithOptions(osfs.New(mirror.mirror.dir), cache.NewObjectLRU(32*cache.MiByte), filesystem.Options{KeepDescriptors: true, ExclusiveAccess: true})
+			st := filesystem.NewStorageWithOptions(osfs.New(mirror.mirror.dir), cache.NewObjectLRU(32*cache.MiByte),
+				filesystem.Options{KeepDescriptors: true, ExclusiveAccess: true})
 			c, err := object.GetCommit(st, plumbing.NewHash(tip))
 			if err != nil {
 				b.Fatal(err)

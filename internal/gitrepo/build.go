@@ -56,8 +56,10 @@ func (b *builder) addCommit(parent, tree objects.ID, d releases.Draft) (objects.
 	if d.When.Unix() < 0 {
 		return parent, fmt.Errorf("draft %.50q is of no time that git knows", d.Message)
 	}
-	who := objects.Ident{Name: cmp.Or(b.committer.author.Name, "Sluice"), Email: cmp.Or(b.committer.author.Email, "sluice@localhost"), When: d.When}
-	c := objects.Commit{Tree: tree, Author: who, Committer: who, Message: strings.TrimRight(strings.ReplaceAll(d.Message, "\x00", ""), "\n") + "\n"}
+	who := objects.Ident{Name: cmp.Or(b.committer.author.Name, "Sluice"),
+		Email: cmp.Or(b.committer.author.Email, "sluice@localhost"), When: d.When}
+	c := objects.Commit{Tree: tree, Author: who, Committer: who,
+		Message: strings.TrimRight(strings.ReplaceAll(d.Message, "\x00", ""), "\n") + "\n"}
 	if !parent.IsZero() {
 		c.Parents = []objects.ID{parent}
 	}
@@ -121,7 +123,9 @@ func (b *builder) editFolder(tree objects.ID, edits []treeEdit) ([]objects.Entry
 		}
 		nameEdits := edits[:n] // the entry of that name, and the paths below
 		edits = edits[n:]
-		index, exists := slices.BinarySearchFunc(entries, name, func(e objects.Entry, name string) int { return cmp.Compare(e.Name, name) })
+		index, exists := slices.BinarySearchFunc(entries, name, func(e objects.Entry, name string) int {
+			return cmp.Compare(e.Name, name)
+		})
 		e := objects.Entry{Name: name} // no ID: no such entry
 		if exists {
 			e = entries[index]

@@ -25,7 +25,8 @@ func changedByGit(t *testing.T, dir, parent, commit string) map[string]bool {
 		parent = gitIn(t, dir, "hash-object", "-t", "tree", "/dev/null")
 	}
 	want := map[string]bool{}
-	for name := range strings.SplitSeq(strings.TrimRight(gitIn(t, dir, "diff-tree", "-r", "-z", "--no-renames", "--name-only", parent, commit), "\x00"), "\x00") {
+	for name := range strings.SplitSeq(strings.TrimRight(gitIn(t, dir, "diff-tree", "-r", "-z", "--no-renames",
+		"--name-only", parent, commit), "\x00"), "\x00") {
 		part := strings.Split(name, "/")
 		switch {
 		case inRelease.MatchString(name):
@@ -49,7 +50,8 @@ func checkChanges(t *testing.T, dir string, list []releases.Change) {
 			delete(want, f.Path)
 			for _, side := range []struct{ commit, id string }{{c.Parent, f.Old}, {c.Commit, f.New}} {
 				got, err := tryGit(dir, nil, "rev-parse", "--verify", "-q", side.commit+":"+f.Path)
-				if got = strings.TrimSpace(got); err != nil || !strings.HasPrefix(f.Path, "releases/") && gitIn(t, dir, "cat-file", "-t", got) != "blob" {
+				if got = strings.TrimSpace(got); err != nil || !strings.HasPrefix(f.Path, "releases/") &&
+					gitIn(t, dir, "cat-file", "-t", got) != "blob" {
 					got = "" // for all but releases, only files count
 				}
 				if got != side.id {
@@ -79,8 +81,10 @@ func TestChangesAreWhatGitSays(t *testing.T) {
 		write   map[string]string
 		remove  string
 	}{
-		{"cells", map[string]string{"cells/acme/identity.yaml": "epoch: 1\n", "cells/beta/cell.yaml": "x", "README.md": "x", "releases/README.md": "x"}, ""},
-		{"release", map[string]string{"releases/1.1.0/release.yaml": "v", "quarantine/1.0.0.yaml": "reason: x\n", "channels/a/holds/x.yaml": "y"}, ""},
+		{"cells", map[string]string{"cells/acme/identity.yaml": "epoch: 1\n", "cells/beta/cell.yaml": "x",
+			"README.md": "x", "releases/README.md": "x"}, ""},
+		{"release", map[string]string{"releases/1.1.0/release.yaml": "v", "quarantine/1.0.0.yaml": "reason: x\n",
+			"channels/a/holds/x.yaml": "y"}, ""},
 		{"cell only", map[string]string{"cells/acme/cell.yaml": "z"}, ""},
 		{"edit a release", map[string]string{"releases/1.0.0/deploy/app.yaml": "z", "sluice.yaml": "z"}, ""},
 		{"remove a channel", nil, "channels/a"},
@@ -106,7 +110,8 @@ func TestChangesAreWhatGitSays(t *testing.T) {
 	}
 	checkChanges(t, bare, all)
 	for i, c := range all[1:] {
-		if c.Commit != commits[i] || c.Message != steps[i].message+"\n" || c.Author != (releases.Person{Name: "Ada", Email: "ada@example.com"}) {
+		if c.Commit != commits[i] || c.Message != steps[i].message+"\n" ||
+			c.Author != (releases.Person{Name: "Ada", Email: "ada@example.com"}) {
 			t.Errorf("change %d is %+v", i, c)
 		}
 	}
@@ -164,12 +169,14 @@ func TestAuthorsOfMerges(t *testing.T) {
 	bare, work := newSharedRepository(t)
 	as := func(name string, args ...string) {
 		t.Helper()
-		gitIn(t, work, append([]string{"-c", "user.name=x", "-c", "user.email=x"}, append(args, "--author="+name+" <"+strings.ToLower(name)+"@example.com>")...)...)
+		gitIn(t, work, append([]string{"-c", "user.name=x", "-c", "user.email=x"},
+			append(args, "--author="+name+" <"+strings.ToLower(name)+"@example.com>")...)...)
 	}
 	gitIn(t, work, "checkout", "-q", "-b", "topic")
 	writeFiles(t, work, map[string]string{"releases/2.0.0/release.yaml": "1"})
 	gitIn(t, work, "add", "-A")
-	as("Bob", "commit", "-q", "-m", "cut\n\nCo-authored-by: Eve <eve@example.com>\nco-authored-by:  Finn Foo  <finn@example.com>")
+	as("Bob", "commit", "-q", "-m",
+		"cut\n\nCo-authored-by: Eve <eve@example.com>\nco-authored-by:  Finn Foo  <finn@example.com>")
 	writeFiles(t, work, map[string]string{"channels/staging/channel.yaml": "changed"})
 	gitIn(t, work, "add", "-A")
 	as("Cyd", "commit", "-q", "-m", "policy")
@@ -267,7 +274,8 @@ func TestKeyOfMergedApprovals(t *testing.T) {
 		"merged":  {"digest: x\n", public},
 		"altered": {"digest: y\n", ""}, // by whoever merged
 	} {
-		tree := mustPush(t, openRepo(t, bare, func(o *Options) { o.Branch = "scratch-" + name }), "", draft("scratch", map[string]string{file: c.content, "channels/staging/head.yaml": "meanwhile\n"}))[0]
+		tree := mustPush(t, openRepo(t, bare, func(o *Options) { o.Branch = "scratch-" + name }),
+			"", draft("scratch", map[string]string{file: c.content, "channels/staging/head.yaml": "meanwhile\n"}))[0]
 		merge := gitIn(t, bare, "commit-tree", tree+"^{tree}", "-p", main, "-p", side, "-m", "merge")
 		gitIn(t, bare, "update-ref", "refs/heads/main", merge)
 		list := mustChanges(t, plain, main, mustFetch(t, plain))

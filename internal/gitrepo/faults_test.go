@@ -45,7 +45,8 @@ func glob(t *testing.T, pattern string) []string {
 
 func readAll(r *Repo, commit string) error {
 	var err error
-	for _, name := range []string{"sluice.yaml", "channels/staging/head.yaml", "releases/1.0.0/release.yaml", "cells/acme/cell.yaml"} {
+	for _, name := range []string{"sluice.yaml", "channels/staging/head.yaml", "releases/1.0.0/release.yaml",
+		"cells/acme/cell.yaml"} {
 		_, e := r.ReadFile(commit, name)
 		err = errors.Join(err, e)
 	}
@@ -321,7 +322,8 @@ func TestFetchRefusesHostileTrees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := tryGit(bare, []byte("100644 ../evil\x00"+string(id[:])), "hash-object", "-t", "tree", "-w", "--literally", "--stdin")
+	out, err := tryGit(bare, []byte("100644 ../evil\x00"+string(id[:])), "hash-object", "-t", "tree",
+		"-w", "--literally", "--stdin")
 	if err != nil {
 		t.Fatal(out)
 	}
@@ -462,7 +464,8 @@ func TestBranches(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	gitIn(t, bare, "symbolic-ref", "HEAD", "refs/heads/release/next")
-	if other := openRepo(t, work+"/../shared.git", nil); mustFetch(t, other) != tip || other.branch() != "release/next" {
+	if other := openRepo(t, work+"/../shared.git", nil); mustFetch(t, other) != tip ||
+		other.branch() != "release/next" {
 		t.Errorf("the branch is %q", other.branch())
 	}
 	for _, branch := range []string{"main", "release/next"} { // wiped: not the same as empty
@@ -473,11 +476,13 @@ func TestBranches(t *testing.T) {
 	}
 	sha256 := filepath.Join(t.TempDir(), "sha256.git")
 	gitIn(t, t.TempDir(), "init", "-q", "--bare", "--object-format=sha256", sha256)
-	gitIn(t, sha256, "update-ref", "refs/heads/main", gitIn(t, sha256, "commit-tree", "-m", "x", gitIn(t, sha256, "mktree", "--missing")))
+	gitIn(t, sha256, "update-ref", "refs/heads/main",
+		gitIn(t, sha256, "commit-tree", "-m", "x", gitIn(t, sha256, "mktree", "--missing")))
 	if _, err := openRepo(t, sha256, nil).Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "SHA-1") {
 		t.Errorf("SHA-256: %v", err)
 	}
-	if _, err := Open(t.Context(), filepath.Join(t.TempDir(), "none"), Options{Mirror: t.TempDir() + "/m"}); err == nil {
+	if _, err := Open(t.Context(), filepath.Join(t.TempDir(), "none"),
+		Options{Mirror: t.TempDir() + "/m"}); err == nil {
 		t.Error("opened nothing")
 	}
 }

@@ -140,7 +140,8 @@ func (r *Repo) chooseBranch(adv advertisedRefs) (branch string, tip objects.ID, 
 	case len(others) > 0:
 		return branch, tip, fmt.Errorf("the repository has no branch %q; it has %s", branch, strings.Join(others, ", "))
 	case !r.mirror.tip(branch).IsZero():
-		return branch, tip, fmt.Errorf("the repository has lost its branch %q, and all others: push it again from a clone", branch)
+		return branch, tip, fmt.Errorf(
+			"the repository has lost its branch %q, and all others: push it again from a clone", branch)
 	}
 	if r.mirror.branch() != branch {
 		err = r.mirror.setBranch(branch)
@@ -192,7 +193,8 @@ func (r *Repo) listHaves(tip objects.ID) []plumbing.Hash {
 // fetchPack requests wants and adds the received objects to the mirror, all or none.
 func (r *Repo) fetchPack(ctx context.Context, c conn, adv advertisedRefs, wants, haves []plumbing.Hash) error {
 	q := packp.NewUploadPackRequest()
-	for _, want := range []capability.Capability{capability.Sideband64k, capability.OFSDelta, capability.ThinPack, capability.NoProgress, capability.Agent} {
+	for _, want := range []capability.Capability{capability.Sideband64k, capability.OFSDelta, capability.ThinPack,
+		capability.NoProgress, capability.Agent} {
 		if !adv.Capabilities.Supports(want) {
 			continue
 		}
@@ -206,7 +208,8 @@ func (r *Repo) fetchPack(ctx context.Context, c conn, adv advertisedRefs, wants,
 	}
 	q.Wants, q.Haves = wants, haves
 	var b bytes.Buffer
-	err := errors.Join(q.UploadRequest.Encode(&b), q.UploadHaves.Encode(&b, false), pktline.NewEncoder(&b).EncodeString("done\n"))
+	err := errors.Join(q.UploadRequest.Encode(&b), q.UploadHaves.Encode(&b, false),
+		pktline.NewEncoder(&b).EncodeString("done\n"))
 	if err != nil {
 		return err
 	}
@@ -277,7 +280,8 @@ func (r *Repo) fsckMirror(ctx context.Context) {
 	if ctx.Err() != nil || r.mirror.tip(r.branch()).IsZero() {
 		return
 	}
-	if _, err := runGit(ctx, r.mirror.git, r.mirror.env(), nil, "fsck", "--no-dangling", "--no-progress"); err != nil && ctx.Err() == nil {
+	if _, err := runGit(ctx, r.mirror.git, r.mirror.env(), nil, "fsck", "--no-dangling", "--no-progress"); err != nil &&
+		ctx.Err() == nil {
 		r.o.Log.Warn().Err(err).Str("mirror", r.mirror.dir).Msg("the mirror is damaged: the next fetch clones again")
 		r.damaged.Store(true)
 	}

@@ -16,7 +16,8 @@ import (
 // The oracle is git ls-tree and git cat-file.
 func TestFSIsWhatGitHas(t *testing.T) {
 	bare, work := newSharedRepository(t)
-	writeFiles(t, work, map[string]string{"releases/1.0.0/run.sh": "#!/bin/sh\n", "a.b": "1", "a/x": "2", "ä ö/\"q\".yaml": "3", "big.bin": strings.Repeat("0123456789abcdef", 20_000)})
+	writeFiles(t, work, map[string]string{"releases/1.0.0/run.sh": "#!/bin/sh\n", "a.b": "1", "a/x": "2",
+		"ä ö/\"q\".yaml": "3", "big.bin": strings.Repeat("0123456789abcdef", 20_000)})
 	if err := os.Chmod(filepath.Join(work, "releases/1.0.0/run.sh"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +98,8 @@ func TestFSKeepsTheContractOfFS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := fstest.TestFS(files, "sluice.yaml", "releases/1.0.0/deploy/app.yaml", "cells/acme/cell.yaml"); err != nil {
+	if err := fstest.TestFS(files, "sluice.yaml", "releases/1.0.0/deploy/app.yaml",
+		"cells/acme/cell.yaml"); err != nil {
 		t.Error(err)
 	}
 }
@@ -112,7 +114,8 @@ func TestFSRefusesLinksAndLargeFiles(t *testing.T) {
 	gitIn(t, work, "push", "-q", "origin", "main")
 	r := openRepo(t, bare, func(o *Options) { o.Limits.File = 1000 })
 	tip := mustFetch(t, r)
-	for name, want := range map[string]string{"link": "symbolic link", "large": "too large", "releases": "is a folder", "none": "not exist", "sluice.yaml/x": "not exist", "../x": "invalid"} {
+	for name, want := range map[string]string{"link": "symbolic link", "large": "too large", "releases": "is a folder",
+		"none": "not exist", "sluice.yaml/x": "not exist", "../x": "invalid"} {
 		if _, err := r.ReadFile(tip, name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}

@@ -49,8 +49,10 @@ func startHTTPHost(t *testing.T, root string, broken *atomic.Int32) (url, ca str
 	if err != nil {
 		t.Fatal(err)
 	}
-	backend := &cgi.Handler{Path: git, Args: []string{"http-backend"}, Dir: root, InheritEnv: []string{"PATH"}, Stderr: io.Discard,
-		Env: []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=engine", "GIT_CONFIG_NOSYSTEM=1", "HOME=" + t.TempDir()}}
+	backend := &cgi.Handler{Path: git, Args: []string{"http-backend"}, Dir: root, InheritEnv: []string{"PATH"},
+		Stderr: io.Discard,
+		Env: []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=engine",
+			"GIT_CONFIG_NOSYSTEM=1", "HOME=" + t.TempDir()}}
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		if user, password, _ := q.BasicAuth(); user != "engine" || password != "secret" {
 			w.Header().Set("WWW-Authenticate", "Basic")
@@ -66,7 +68,8 @@ func startHTTPHost(t *testing.T, root string, broken *atomic.Int32) (url, ca str
 	}))
 	t.Cleanup(server.Close)
 	ca = filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pemBytes(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+	if err := os.WriteFile(ca, pemBytes(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	return server.URL, ca
@@ -157,7 +160,8 @@ func roundTrip(t *testing.T, r *Repo, bare, work string) {
 	compareWithGit(t, r, bare, person)
 	writeHook(t, bare, "pre-receive", "cat >/dev/null; echo 'closed today' >&2; exit 1")
 	var refused *releases.RefusedError
-	if _, err := r.Push(t.Context(), person, headDraft("x")); !errors.As(err, &refused) || !strings.Contains(refused.Reason, "closed today") {
+	if _, err := r.Push(t.Context(), person, headDraft("x")); !errors.As(err, &refused) ||
+		!strings.Contains(refused.Reason, "closed today") {
 		t.Fatalf("got %v", err)
 	}
 	if err := os.Remove(filepath.Join(bare, "hooks/pre-receive")); err != nil {
@@ -175,7 +179,8 @@ func startSSHHost(t *testing.T, client ssh.PublicKey) (address string, hostKey s
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+	config := &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions,
+		error) {
 		if string(key.Marshal()) != string(client.Marshal()) {
 			return nil, errors.New("unknown key")
 		}
@@ -242,14 +247,16 @@ func TestOverSSH(t *testing.T) {
 	}
 	address, hostKey := startSSHHost(t, public)
 	known := filepath.Join(t.TempDir(), "known_hosts")
-	if err := os.WriteFile(known, []byte(knownhosts.Line([]string{knownhosts.Normalize(address)}, hostKey)+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(known, []byte(knownhosts.Line([]string{knownhosts.Normalize(address)}, hostKey)+"\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	url := fmt.Sprintf("ssh://git@%s%s", address, bare)
 	noAgent := filepath.Join(t.TempDir(), "none")
 
 	t.Run("key file", func(t *testing.T) {
-		roundTrip(t, openRepo(t, url, func(o *Options) { o.SSH = SSH{Key: key, Agent: noAgent, KnownHosts: known} }), bare, work)
+		roundTrip(t, openRepo(t, url, func(o *Options) { o.SSH = SSH{Key: key, Agent: noAgent, KnownHosts: known} }),
+			bare, work)
 	})
 	t.Run("agent", func(t *testing.T) {
 		pem, err := os.ReadFile(key)
@@ -290,12 +297,15 @@ func TestOverSSH(t *testing.T) {
 		url  string
 		want string
 	}{
-		"unknown host":    {SSH{Key: key, Agent: noAgent, KnownHosts: os.DevNull}, url, "ssh-keyscan"},
-		"no known_hosts":  {SSH{Key: key, Agent: noAgent, KnownHosts: known + ".none"}, url, "ssh-keyscan"},
-		"another key":     {SSH{Agent: noAgent, KnownHosts: known}, url, "unable to authenticate"},
-		"no repository":   {SSH{Key: key, Agent: noAgent, KnownHosts: known}, url + "x", "does not appear to be a git repository"},
-		"quoted for sh":   {SSH{Key: key, Agent: noAgent, KnownHosts: known}, url + "';touch '" + noAgent, "does not appear to be a git repository"},
-		"changed hostkey": {SSH{Key: key, Agent: noAgent, KnownHosts: otherHostKey(t, address)}, url, "another host key"},
+		"unknown host":   {SSH{Key: key, Agent: noAgent, KnownHosts: os.DevNull}, url, "ssh-keyscan"},
+		"no known_hosts": {SSH{Key: key, Agent: noAgent, KnownHosts: known + ".none"}, url, "ssh-keyscan"},
+		"another key":    {SSH{Agent: noAgent, KnownHosts: known}, url, "unable to authenticate"},
+		"no repository": {SSH{Key: key, Agent: noAgent, KnownHosts: known}, url + "x",
+			"does not appear to be a git repository"},
+		"quoted for sh": {SSH{Key: key, Agent: noAgent, KnownHosts: known}, url + "';touch '" + noAgent,
+			"does not appear to be a git repository"},
+		"changed hostkey": {SSH{Key: key, Agent: noAgent, KnownHosts: otherHostKey(t, address)}, url,
+			"another host key"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := openRepo(t, c.url, func(o *Options) { o.SSH = c.ssh }).Fetch(t.Context())
@@ -313,7 +323,8 @@ func otherHostKey(t *testing.T, address string) string {
 	t.Helper()
 	_, other := newKey(t)
 	file := filepath.Join(t.TempDir(), "known_hosts")
-	if err := os.WriteFile(file, []byte(knownhosts.Line([]string{knownhosts.Normalize(address)}, other)+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(knownhosts.Line([]string{knownhosts.Normalize(address)}, other)+"\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file

@@ -52,7 +52,8 @@ func initRepository(ctx context.Context, git, dir string, n New) (string, error)
 	}
 	if _, err := os.Stat(filepath.Join(gitFolder, "HEAD")); err == nil {
 		if id, err := readRef(gitFolder, "refs/heads/"+n.Branch); err != nil || !id.IsZero() {
-			return "", errors.Join(fmt.Errorf("there is a git repository with a branch %s already: choose another folder", n.Branch), err)
+			return "", errors.Join(
+				fmt.Errorf("there is a git repository with a branch %s already: choose another folder", n.Branch), err)
 		}
 	}
 	if err := os.MkdirAll(dir, 0o777); err != nil { //nolint:gosec // the umask decides
@@ -71,7 +72,8 @@ func initRepository(ctx context.Context, git, dir string, n New) (string, error)
 	}
 	r := &Repo{reader: reader{limits: Limits{}.orDefaults()}} // build needs nothing else for a first commit
 	r.store.Store(store)
-	list, ids, err := r.As(n.Author, nil).build(objects.ID{}, []releases.Draft{{Message: n.Message, When: n.When, Files: n.Files}})
+	list, ids, err := r.As(n.Author, nil).build(objects.ID{},
+		[]releases.Draft{{Message: n.Message, When: n.When, Files: n.Files}})
 	if err != nil {
 		return "", err
 	}
@@ -81,7 +83,8 @@ func initRepository(ctx context.Context, git, dir string, n New) (string, error)
 	commit := ids[0].String()
 	steps := [][]string{{"update-ref", "refs/heads/" + n.Branch, commit, ""}}
 	if !n.Bare { // files first: a file in the way is found before the branch exists
-		steps = [][]string{{"read-tree", "-m", "-u", commit}, steps[0], {"config", "receive.denyCurrentBranch", "updateInstead"}}
+		steps = [][]string{{"read-tree", "-m", "-u", commit},
+			steps[0], {"config", "receive.denyCurrentBranch", "updateInstead"}}
 	}
 	for _, args := range steps {
 		if _, err := runGit(ctx, git, env, nil, args...); err != nil {

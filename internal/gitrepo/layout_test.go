@@ -34,17 +34,20 @@ func TestFlagsLayout(t *testing.T) {
 		}
 		return list
 	}
-	if got := mustChanges(t, r, "", tip); len(got) != 2 || !slices.Equal(paths(got[1]), []string{"announcements/x.yaml", "flags/product/ui.yaml", "sluice.yaml"}) {
+	if got := mustChanges(t, r, "", tip); len(got) != 2 ||
+		!slices.Equal(paths(got[1]), []string{"announcements/x.yaml", "flags/product/ui.yaml", "sluice.yaml"}) {
 		t.Errorf("told of %v", got)
 	}
 	made := mustPush(t, r, base,
 		draft("approve", map[string]string{"approvals/x/ada.yaml": "hash: sha256:00\n"}),
-		draft("kill", map[string]string{"overrides/kill-k.yaml": "kind: Kill\n", "records/x/a.yaml": "outcome: armed\n", "heads/a.yaml": "commit: 00\n"}))
+		draft("kill", map[string]string{"overrides/kill-k.yaml": "kind: Kill\n", "records/x/a.yaml": "outcome: armed\n",
+			"heads/a.yaml": "commit: 00\n"}))
 	got := mustChanges(t, r, base, made[1])
 	if len(got) != 2 || got[0].Key != public || got[0].Files[0].Key != public {
 		t.Errorf("the approval: %+v", got)
 	}
-	if want := []string{"heads/a.yaml", "overrides/kill-k.yaml", "records/x/a.yaml"}; !slices.Equal(paths(got[1]), want) || got[1].Key != "" {
+	if want := []string{"heads/a.yaml", "overrides/kill-k.yaml", "records/x/a.yaml"}; !slices.Equal(paths(got[1]),
+		want) || got[1].Key != "" {
 		t.Errorf("the engine's: %+v, want %v and no key: nothing there needs one", got[1], want)
 	}
 }

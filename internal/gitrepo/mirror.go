@@ -69,7 +69,8 @@ func (m mirror) create(ctx context.Context) error {
 		}
 		return err
 	}
-	if _, err := runGit(ctx, m.git, m.env(), nil, "init", "--quiet", "--bare", "--template=", "--initial-branch="+unknownBranch, m.dir); err != nil {
+	if _, err := runGit(ctx, m.git, m.env(), nil, "init", "--quiet", "--bare", "--template=",
+		"--initial-branch="+unknownBranch, m.dir); err != nil {
 		return fmt.Errorf("make mirror %s: %w", m.dir, err)
 	}
 	return nil

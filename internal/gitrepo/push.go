@@ -63,7 +63,8 @@ func (c Committer) Push(ctx context.Context, base string, chain []releases.Draft
 	if err != nil {
 		return nil, fmt.Errorf("make commit on %.40s: %w", base, err)
 	}
-	p := pendingPush{branch: r.branch(), base: from, tip: ids[len(ids)-1], pack: objects.EncodePack(list), tags: map[string]objects.ID{}}
+	p := pendingPush{branch: r.branch(), base: from, tip: ids[len(ids)-1], pack: objects.EncodePack(list),
+		tags: map[string]objects.ID{}}
 	if p.branch == "" {
 		p.branch = "main"
 	}
@@ -185,7 +186,8 @@ func (r *Repo) pushOnce(ctx context.Context, p pendingPush) error {
 // buildRequest makes the request: the compare-and-swap of the branch, the tags that the host lacks, and the pack.
 func (p pendingPush) buildRequest(adv advertisedRefs) (*packp.ReferenceUpdateRequest, error) {
 	q := packp.NewReferenceUpdateRequest()
-	for _, want := range []capability.Capability{capability.ReportStatus, capability.Sideband64k, capability.Atomic, capability.Quiet} {
+	for _, want := range []capability.Capability{capability.ReportStatus, capability.Sideband64k, capability.Atomic,
+		capability.Quiet} {
 		if !adv.Capabilities.Supports(want) {
 			continue
 		}
@@ -196,7 +198,8 @@ func (p pendingPush) buildRequest(adv advertisedRefs) (*packp.ReferenceUpdateReq
 	if !q.Capabilities.Supports(capability.ReportStatus) {
 		return nil, errors.New("the host does not report what becomes of a push: it is too old")
 	}
-	q.Commands = []*packp.Command{{Name: plumbing.NewBranchReferenceName(p.branch), Old: plumbing.Hash(p.base), New: plumbing.Hash(p.tip)}}
+	q.Commands = []*packp.Command{{Name: plumbing.NewBranchReferenceName(p.branch), Old: plumbing.Hash(p.base),
+		New: plumbing.Hash(p.tip)}}
 	for name, id := range p.tags {
 		ref := plumbing.NewTagReferenceName(name)
 		if _, exists := adv.References[ref.String()]; !exists {
@@ -211,7 +214,8 @@ func (p pendingPush) buildRequest(adv advertisedRefs) (*packp.ReferenceUpdateReq
 const maxReport = 1 << 20
 
 // exchangePush sends q and reads the report; rest is the host's output after the report.
-func exchangePush(c conn, q *packp.ReferenceUpdateRequest) (report *packp.ReportStatus, rest io.Reader, progress *tailBuffer, err error) {
+func exchangePush(c conn, q *packp.ReferenceUpdateRequest) (report *packp.ReportStatus, rest io.Reader,
+	progress *tailBuffer, err error) {
 	progress = &tailBuffer{limit: maxMessage}
 	var b bytes.Buffer
 	if err := q.Encode(&b); err != nil {
@@ -237,7 +241,8 @@ func exchangePush(c conn, q *packp.ReferenceUpdateRequest) (report *packp.Report
 }
 
 // interpretReport returns the error that a report means. If the branch is elsewhere by now, ErrMoved is the reason.
-func (r *Repo) interpretReport(ctx context.Context, p pendingPush, report *packp.ReportStatus, progress *tailBuffer) error {
+func (r *Repo) interpretReport(ctx context.Context, p pendingPush, report *packp.ReportStatus,
+	progress *tailBuffer) error {
 	var reasons []string
 	locked := false
 	if report.UnpackStatus != "ok" {
@@ -275,7 +280,8 @@ func (r *Repo) interpretReport(ctx context.Context, p pendingPush, report *packp
 
 // isRefLockStatus knows git-receive-pack's words for a lock, or a value, that was in the way.
 func isRefLockStatus(status string) bool {
-	for _, known := range []string{"failed to update ref", "failed to lock", "cannot lock ref", "atomic transaction failed", "atomic push failure", "reference already exists", "incorrect old value"} {
+	for _, known := range []string{"failed to update ref", "failed to lock", "cannot lock ref",
+		"atomic transaction failed", "atomic push failure", "reference already exists", "incorrect old value"} {
 		if strings.Contains(status, known) {
 			return true
 		}
@@ -311,6 +317,7 @@ func (r *Repo) addToMirror(p pendingPush, list []objects.NewObject) {
 		err = r.mirror.setTip(p.branch, p.tip)
 	}
 	if err != nil {
-		r.o.Log.Warn().Err(err).Str("mirror", r.mirror.dir).Msg("what was pushed is not in the mirror: the next fetch brings it")
+		r.o.Log.Warn().Err(err).Str("mirror",
+			r.mirror.dir).Msg("what was pushed is not in the mirror: the next fetch brings it")
 	}
 }

@@ -41,7 +41,8 @@ func TestPushBuildsWhatGitWouldBuild(t *testing.T) {
 		write  map[string]string
 		remove []string
 	}{
-		{"change", map[string]string{"channels/staging/head.yaml": "release: 2\n", "channels/staging/decision.json": "{}"}, nil},
+		{"change", map[string]string{"channels/staging/head.yaml": "release: 2\n",
+			"channels/staging/decision.json": "{}"}, nil},
 		{"new folders", map[string]string{"a/b/c/d": "1", "a.b": "2", "a0": "3", "channels/z/holds/x.yaml": ""}, nil},
 		{"remove a file", nil, []string{"a/b/c/d"}},
 		{"remove a folder", nil, []string{"channels/z"}},
@@ -70,7 +71,8 @@ func TestPushBuildsWhatGitWouldBuild(t *testing.T) {
 			t.Fatalf("%s: tree %s, git makes %s", step.name, got, want)
 		}
 	}
-	if got := gitIn(t, bare, "log", "-1", "--format=%an <%ae> %aI %cn %cI %B", "main"); got != "Engine <engine@example.com> 2026-11-03T12:00:00+01:00 Engine 2026-11-03T12:00:00+01:00 remove all but one" {
+	if got := gitIn(t, bare, "log", "-1", "--format=%an <%ae> %aI %cn %cI %B",
+		"main"); got != "Engine <engine@example.com> 2026-11-03T12:00:00+01:00 Engine 2026-11-03T12:00:00+01:00 remove all but one" {
 		t.Error(got)
 	}
 	mustFsck(t, bare)
@@ -83,10 +85,12 @@ func TestPushChainIsOnePushAndNeedsNoFetch(t *testing.T) {
 	r := openRepo(t, bare, nil)
 	base := mustFetch(t, r)
 	same := draft("nothing changes", nil)
-	chain := []releases.Draft{draft("one", map[string]string{"channels/staging/head.yaml": "1"}), same, draft("two", map[string]string{"channels/staging/head.yaml": "2"})}
+	chain := []releases.Draft{draft("one", map[string]string{"channels/staging/head.yaml": "1"}),
+		same, draft("two", map[string]string{"channels/staging/head.yaml": "2"})}
 	chain[2].Tags = map[string]string{"sluice/staging/1": base}
 	ids := mustPush(t, r, base, chain...)
-	if got := strings.Fields(gitIn(t, bare, "rev-list", "--first-parent", "main", "^"+base)); len(got) != 3 || got[0] != ids[2] || got[2] != ids[0] {
+	if got := strings.Fields(gitIn(t, bare, "rev-list", "--first-parent", "main", "^"+base)); len(got) != 3 ||
+		got[0] != ids[2] || got[2] != ids[0] {
 		t.Fatalf("pushed %v, the branch has %v", ids, got)
 	}
 	if tipOf(r) != ids[2] {
@@ -174,7 +178,8 @@ func TestPushTurnedDownByAHook(t *testing.T) {
 
 func TestHookThatPrintsWithoutEndIsBounded(t *testing.T) {
 	bare, _ := newSharedRepository(t)
-	writeHook(t, bare, "pre-receive", "cat >/dev/null; i=0; while [ $i -lt 20000 ]; do echo \"no no no no no no $i\" >&2; i=$((i+1)); done; exit 1")
+	writeHook(t, bare, "pre-receive",
+		"cat >/dev/null; i=0; while [ $i -lt 20000 ]; do echo \"no no no no no no $i\" >&2; i=$((i+1)); done; exit 1")
 	r := openRepo(t, bare, nil)
 	_, err := r.Push(t.Context(), mustFetch(t, r), headDraft("x"))
 	var refused *releases.RefusedError
@@ -259,7 +264,9 @@ func TestRivalWritersLoseNothing(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					ids, err := r.Push(context.Background(), base, []releases.Draft{draft(name, map[string]string{fmt.Sprintf("channels/e%d/head.yaml", w): name})})
+					ids, err := r.Push(context.Background(), base,
+						[]releases.Draft{draft(name,
+							map[string]string{fmt.Sprintf("channels/e%d/head.yaml", w): name})})
 					if errors.Is(err, releases.ErrMoved) {
 						continue
 					} else if err != nil {
@@ -279,7 +286,8 @@ func TestRivalWritersLoseNothing(t *testing.T) {
 		gitIn(t, t.TempDir(), "clone", "-q", bare, clone)
 		writers.Go(func() {
 			for i := range rounds {
-				if out, err := tryGit(clone, nil, "commit", "-q", "--allow-empty", "-m", fmt.Sprintf("person %d %d", w, i)); err != nil {
+				if out, err := tryGit(clone, nil, "commit", "-q", "--allow-empty", "-m",
+					fmt.Sprintf("person %d %d", w, i)); err != nil {
 					t.Errorf("%v %s", err, out)
 					return
 				}
@@ -287,7 +295,8 @@ func TestRivalWritersLoseNothing(t *testing.T) {
 					if _, err := tryGit(clone, nil, "push", "-q", "origin", "HEAD:main"); err == nil {
 						break
 					}
-					if out, err := tryGit(clone, nil, "pull", "-q", "--rebase", "origin", "main"); err != nil && !strings.Contains(out, "cannot lock ref") {
+					if out, err := tryGit(clone, nil, "pull", "-q", "--rebase", "origin", "main"); err != nil &&
+						!strings.Contains(out, "cannot lock ref") {
 						t.Errorf("%v %s", err, out)
 						return
 					}
@@ -312,7 +321,8 @@ func TestPushRefusesDraftsThatLeadElsewhere(t *testing.T) {
 	bare, _ := newSharedRepository(t)
 	r := openRepo(t, bare, nil)
 	base := mustFetch(t, r)
-	for _, name := range []string{"/etc/passwd", "a//b", "../x", "a/../b", ".git/config", "a/.GIT/x", "", "sluice.yaml/x", "cells"} {
+	for _, name := range []string{"/etc/passwd", "a//b", "../x", "a/../b", ".git/config", "a/.GIT/x",
+		"", "sluice.yaml/x", "cells"} {
 		if _, err := r.Push(t.Context(), base, []releases.Draft{draft("x", map[string]string{name: "x"})}); err == nil {
 			t.Errorf("%q was pushed", name)
 		}
@@ -327,7 +337,9 @@ func TestPushRefusesDraftsThatLeadElsewhere(t *testing.T) {
 // A repository with a worktree takes pushes while the worktree is clean.
 func TestPushIntoAWorktree(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "work")
-	first, err := Init(t.Context(), dir, New{Files: map[string][]byte{"sluice.yaml": []byte("a\n"), "channels/x/head.yaml": []byte("b\n")}, Message: "start", When: noon, Author: releases.Person{Name: "Ada", Email: "ada@example.com"}})
+	first, err := Init(t.Context(), dir, New{Files: map[string][]byte{"sluice.yaml": []byte("a\n"),
+		"channels/x/head.yaml": []byte("b\n")}, Message: "start", When: noon,
+		Author: releases.Person{Name: "Ada", Email: "ada@example.com"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,19 +356,23 @@ func TestPushIntoAWorktree(t *testing.T) {
 	}
 	writeFiles(t, dir, map[string]string{"sluice.yaml": "edited\n"})
 	var refused *releases.RefusedError
-	if _, err := r.Push(t.Context(), second, []releases.Draft{draft("again", map[string]string{"sluice.yaml": "d\n"})}); !errors.As(err, &refused) {
+	if _, err := r.Push(t.Context(), second,
+		[]releases.Draft{draft("again", map[string]string{"sluice.yaml": "d\n"})}); !errors.As(err, &refused) {
 		t.Errorf("into a dirty worktree: %v", err)
 	}
-	if _, err := Init(t.Context(), dir, New{Files: map[string][]byte{"x": nil}, Message: "again", When: noon}); err == nil {
+	if _, err := Init(t.Context(), dir, New{Files: map[string][]byte{"x": nil}, Message: "again",
+		When: noon}); err == nil {
 		t.Error("Init over a repository")
 	}
 	mustFsck(t, dir)
 }
 
-// Two that push into a worktree at once leave it clean: who loses leaves no file there that would have every later push refused.
+// Two that push into a worktree at once leave it clean: who loses leaves no file there that would have every later push
+// refused.
 func TestRivalsLeaveAWorktreeClean(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "work")
-	start := New{Files: map[string][]byte{"sluice.yaml": []byte("a\n"), "channels/x/head.yaml": []byte("b\n")}, Message: "start", When: noon, Author: releases.Person{Name: "Ada", Email: "ada@example.com"}}
+	start := New{Files: map[string][]byte{"sluice.yaml": []byte("a\n"), "channels/x/head.yaml": []byte("b\n")},
+		Message: "start", When: noon, Author: releases.Person{Name: "Ada", Email: "ada@example.com"}}
 	if _, err := Init(t.Context(), dir, start); err != nil {
 		t.Fatal(err)
 	}
@@ -371,7 +387,9 @@ func TestRivalsLeaveAWorktreeClean(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				_, err = r.Push(context.Background(), base, []releases.Draft{draft("move", map[string]string{"channels/x/head.yaml": fmt.Sprintf("%d %d\n", w, i)})})
+				_, err = r.Push(context.Background(), base,
+					[]releases.Draft{draft("move",
+						map[string]string{"channels/x/head.yaml": fmt.Sprintf("%d %d\n", w, i)})})
 				switch {
 				case err == nil:
 					i++
@@ -395,14 +413,16 @@ func TestRivalsLeaveAWorktreeClean(t *testing.T) {
 func TestInitOverwritesNothing(t *testing.T) {
 	dir := t.TempDir()
 	writeFiles(t, dir, map[string]string{"sluice.yaml": "mine\n"})
-	if _, err := Init(t.Context(), dir, New{Files: map[string][]byte{"sluice.yaml": []byte("theirs\n")}, Message: "start", When: noon}); err == nil || !strings.Contains(err.Error(), "sluice.yaml") {
+	if _, err := Init(t.Context(), dir, New{Files: map[string][]byte{"sluice.yaml": []byte("theirs\n")},
+		Message: "start", When: noon}); err == nil || !strings.Contains(err.Error(), "sluice.yaml") {
 		t.Errorf("got %v", err)
 	}
 	if text, _ := os.ReadFile(filepath.Join(dir, "sluice.yaml")); string(text) != "mine\n" {
 		t.Errorf("the file is %q now", text)
 	}
 	bare := filepath.Join(t.TempDir(), "r.git")
-	if _, err := Init(t.Context(), bare, New{Bare: true, Branch: "trunk", Files: map[string][]byte{"sluice.yaml": []byte("x")}, Message: "start", When: noon}); err != nil {
+	if _, err := Init(t.Context(), bare, New{Bare: true, Branch: "trunk",
+		Files: map[string][]byte{"sluice.yaml": []byte("x")}, Message: "start", When: noon}); err != nil {
 		t.Fatal(err)
 	}
 	mustFsck(t, bare)

@@ -35,7 +35,8 @@ func (d *diskHost) lockPush(ctx context.Context) (release func(), err error) {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("another push to %s takes long: %w", d.path, context.Cause(ctx)), f.Close())
+			return nil, errors.Join(fmt.Errorf("another push to %s takes long: %w", d.path, context.Cause(ctx)),
+				f.Close())
 		}
 	}
 }

@@ -164,7 +164,8 @@ func (r *Repo) reopen() error {
 func findGit() (string, error) {
 	git, err := exec.LookPath("git")
 	if err != nil {
-		return "", fmt.Errorf("the git command is needed and was not found in PATH (%s): install git", os.Getenv("PATH"))
+		return "", fmt.Errorf("the git command is needed and was not found in PATH (%s): install git",
+			os.Getenv("PATH"))
 	}
 	return git, nil
 }

@@ -37,14 +37,15 @@ func (s SSHSigner) Sign(commit []byte) ([]byte, error) {
 	return sshsig.Armor(sig), nil
 }
 
-// signedBy returns the public key whose SSH signature of a raw commit is valid, in authorized_keys form; empty: none is.
-// Whose key it is, the caller has to find out.
+// signedBy returns the public key whose SSH signature of a raw commit is valid, in authorized_keys form; empty: none
+// is. Whose key it is, the caller has to find out.
 func signedBy(raw, armored []byte) string {
 	sig, err := sshsig.Unarmor(armored)
 	if err != nil || sig.Signature.Format == ssh.KeyAlgoRSA { // over SHA-1: OpenSSH refuses it too
 		return ""
 	}
-	if sshsig.Verify(bytes.NewReader(objects.StripSignatures(raw)), sig, sig.PublicKey, sig.HashAlgorithm, signatureNamespace) != nil {
+	if sshsig.Verify(bytes.NewReader(objects.StripSignatures(raw)), sig, sig.PublicKey, sig.HashAlgorithm,
+		signatureNamespace) != nil {
 		return ""
 	}
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(sig.PublicKey)))

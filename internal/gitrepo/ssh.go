@@ -158,7 +158,8 @@ func (s *sshHost) connect(ctx context.Context) (*ssh.Client, error) {
 	case ctx.Err() != nil:
 		err = fmt.Errorf("%s does not answer: %w", s.address, ctx.Err())
 	case knownhosts.IsHostKeyChanged(err):
-		err = fmt.Errorf("%s shows another host key than %s has: find out why before you trust it (%w)", s.address, s.knownHosts, err)
+		err = fmt.Errorf("%s shows another host key than %s has: find out why before you trust it (%w)", s.address,
+			s.knownHosts, err)
 	case knownhosts.IsHostUnknown(err):
 		err = fmt.Errorf("the host key of %s is not in %s: %s (%w)", s.address, s.knownHosts, s.advice(), err)
 	}
@@ -167,7 +168,8 @@ func (s *sshHost) connect(ctx context.Context) (*ssh.Client, error) {
 
 func (s *sshHost) advice() string {
 	host, port, _ := net.SplitHostPort(s.address)
-	return fmt.Sprintf("ask the host's owner for its fingerprint, then add it with: ssh-keyscan -p %s %s >> %s", port, host, s.knownHosts)
+	return fmt.Sprintf("ask the host's owner for its fingerprint, then add it with: ssh-keyscan -p %s %s >> %s",
+		port, host, s.knownHosts)
 }
 
 // authMethods returns the ways to authenticate: the key file first, then the agent's keys.

@@ -91,7 +91,8 @@ func (w *httpHost) dial(ctx context.Context, service string) (conn, error) {
 	}
 	if contentType := response.Header.Get("Content-Type"); contentType != "application/x-"+service+"-advertisement" {
 		response.Body.Close()
-		return nil, fmt.Errorf("%s answers with %.80q: it does not speak git's smart HTTP protocol", w.base, contentType)
+		return nil, fmt.Errorf("%s answers with %.80q: it does not speak git's smart HTTP protocol",
+			w.base, contentType)
 	}
 	base := strings.TrimSuffix(response.Request.URL.Path, "/info/refs") // the path after redirects
 	target.Path, target.RawQuery = base+"/"+service, ""
@@ -100,7 +101,8 @@ func (w *httpHost) dial(ctx context.Context, service string) (conn, error) {
 
 // roundTrip makes one request. A response other than 200 is an error: a *releases.RefusedError if the host refuses the
 // request.
-func (w *httpHost) roundTrip(ctx context.Context, method, address, contentType string, body []byte) (*http.Response, error) {
+func (w *httpHost) roundTrip(ctx context.Context, method, address, contentType string, body []byte) (*http.Response,
+	error) {
 	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, err

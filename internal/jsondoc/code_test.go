@@ -66,7 +66,8 @@ func TestCodesAreDocumented(t *testing.T) {
 	_, section, _ := strings.Cut(string(page), "\n# Faults\n")
 	section, _, _ = strings.Cut(section, "\n# ")
 	var documented []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| [^|]+ \\| [^|]+ \\|$").FindAllStringSubmatch(section, -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| [^|]+ \\| [^|]+ \\|$").FindAllStringSubmatch(
+		section, -1) {
 		documented = append(documented, row[1])
 	}
 	slices.Sort(documented)

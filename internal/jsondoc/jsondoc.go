@@ -153,7 +153,8 @@ func (c *Checker) Number(s string, line int) any {
 		c.Fault(WrongValue, line, "%s is a number beyond what can be represented", Clip(s))
 		return nil
 	}
-	if math.Abs(x) >= MaxInteger && !strings.ContainsAny(s, ".eE") && strconv.FormatFloat(x, 'f', 0, 64) != strings.TrimPrefix(s, "+") && len(c.Faults) < maxFaults {
+	if math.Abs(x) >= MaxInteger && !strings.ContainsAny(s, ".eE") &&
+		strconv.FormatFloat(x, 'f', 0, 64) != strings.TrimPrefix(s, "+") && len(c.Faults) < maxFaults {
 		message := Clip(s) + " is a number too large to be exact: put it in quotes"
 		c.Faults = append(c.Faults, Fault{File: c.File, Line: line, Code: WrongValue, Message: message, Warning: true})
 	}

@@ -62,7 +62,8 @@ func checkAgainstStdlib(t interface{ Fatalf(string, ...any) }, in []byte) (taken
 }
 
 func TestReadsJSONAsEncodingJSON(t *testing.T) {
-	pieces := []string{"{", "}", "[", "]", ",", ":", `"a"`, `"b\n"`, `"\u00e9"`, `"\ud800"`, "1", "-0", "2.5e3", "01", "true", "null", "nul", " ", "\n", "\t", `"`, `\`, "é"}
+	pieces := []string{"{", "}", "[", "]", ",", ":", `"a"`, `"b\n"`, `"\u00e9"`, `"\ud800"`, "1", "-0", "2.5e3",
+		"01", "true", "null", "nul", " ", "\n", "\t", `"`, `\`, "é"}
 	taken := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		in := strings.Join(rapid.SliceOfN(rapid.SampledFrom(pieces), 1, 8).Draw(rt, "pieces"), "")

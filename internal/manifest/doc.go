@@ -141,7 +141,8 @@ func parseDocument(file string, data []byte, maxEntries int) (root *yaml.Node, f
 	}
 	for _, b := range lineBreaks {
 		if i := bytes.Index(data, []byte(b)); i >= 0 {
-			return fail(Encoding, 1+bytes.Count(data[:i], []byte("\n")), "has the character %U, which breaks a line in YAML but not in an editor", []rune(b)[0])
+			return fail(Encoding, 1+bytes.Count(data[:i], []byte("\n")),
+				"has the character %U, which breaks a line in YAML but not in an editor", []rune(b)[0])
 		}
 	}
 	if root := parsePlain(data); root != nil {

@@ -29,9 +29,11 @@ func TestFree(t *testing.T) {
 		name, in string
 		want     string // as JSON
 	}{
-		{"x.yaml", "on: true\n\"off\": [no, ~, 1, -2.5, 0x10, 1_000, 1e3]\ntrue: a\n7: b\n", `{"on":true,"off":["no",null,1,-2.5,16,1000,1000],"true":"a","7":"b"}`},
+		{"x.yaml", "on: true\n\"off\": [no, ~, 1, -2.5, 0x10, 1_000, 1e3]\ntrue: a\n7: b\n",
+			`{"on":true,"off":["no",null,1,-2.5,16,1000,1000],"true":"a","7":"b"}`},
 		{"x.yaml", "a: &x {b: 1}\nc: *x\n", `{"a":{"b":1},"c":{"b":1}}`},
-		{"x.json", "{\"a\":\n [1, -0.5, 1e3, \"b\\u0041\\n\", true, false, null, {}, []]}", `{"a":[1,-0.5,1000,"bA\n",true,false,null,{},[]]}`},
+		{"x.json", "{\"a\":\n [1, -0.5, 1e3, \"b\\u0041\\n\", true, false, null, {}, []]}",
+			`{"a":[1,-0.5,1000,"bA\n",true,false,null,{},[]]}`},
 		{"x.json", ` "x" `, `"x"`},
 	} {
 		n, faults := Free(tt.name, []byte(tt.in), testFreeLimits)
@@ -46,7 +48,8 @@ func TestFree(t *testing.T) {
 }
 
 func TestFreeKnowsLines(t *testing.T) {
-	for name, in := range map[string]string{"x.yaml": "a:\n  b:\n    - 1\n    - c: 2\n", "x.json": "{\"a\":\n{\"b\": [\n1,\n{\"c\": 2}]}}"} {
+	for name, in := range map[string]string{"x.yaml": "a:\n  b:\n    - 1\n    - c: 2\n",
+		"x.json": "{\"a\":\n{\"b\": [\n1,\n{\"c\": 2}]}}"} {
 		n, faults := Free(name, []byte(in), testFreeLimits)
 		list := n.Value.(jsondoc.Members).Get("a").Value.(jsondoc.Members).Get("b").Value.([]jsondoc.Node)
 		if c := list[1].Value.(jsondoc.Members).Get("c"); list[0].Line != 3 || c.Line != 4 || len(faults) > 0 {
@@ -69,7 +72,8 @@ func TestFreeRefuses(t *testing.T) {
 		{"x.yaml", "a: !!bool \"\"\n", "1:  is neither true nor false"},
 		{"x.yaml", "a: !!binary aGk=\n", "1: has a YAML tag (!!binary) that is not read"},
 		{"x.yaml", "a: 1\nb: 2\na: 3\n", `3: "a" is there twice`},
-		{"x.yaml", "a: 9007199254740993\n", "1: warning: 9007199254740993 is a number too large to be exact: put it in quotes"},
+		{"x.yaml", "a: 9007199254740993\n",
+			"1: warning: 9007199254740993 is a number too large to be exact: put it in quotes"},
 		{"x.yaml", "a: " + strings.Repeat("9", 70) + "\n", "1: has a number of 70 digits: at most 64 are read"},
 		{"x.yaml", "a: " + strings.Repeat("b", 1025) + "\n", "1: has a text of 1025 bytes: at most 1024 are read"},
 		{"x.yaml", "a: " + deep(60) + "\n", "1: nests deeper than 50 levels"},
@@ -86,7 +90,8 @@ func TestFreeRefuses(t *testing.T) {
 // The same document, as JSON and as YAML in both readers' forms, is the same to Free.
 func TestFreeReadsYAMLAsJSON(t *testing.T) {
 	leaf := rapid.OneOf(rapid.Just[any](nil), rapid.Map(rapid.Bool(), func(b bool) any { return b }),
-		rapid.Map(rapid.IntRange(-1<<40, 1<<40), func(i int) any { return float64(i) }), rapid.Map(rapid.StringMatching(`[ -~é]{0,9}`), func(s string) any { return s }))
+		rapid.Map(rapid.IntRange(-1<<40, 1<<40), func(i int) any { return float64(i) }),
+		rapid.Map(rapid.StringMatching(`[ -~é]{0,9}`), func(s string) any { return s }))
 	rapid.Check(t, func(rt *rapid.T) {
 		want := map[string]any{"a": leaf.Draw(rt, "a"), "b": rapid.SliceOfN(leaf, 0, 4).Draw(rt, "b"),
 			"c": any(rapid.MapOfN(rapid.StringMatching(`[$a-zA-Z=<0-9.~ ]{1,5}`), leaf, 0, 4).Draw(rt, "c"))}

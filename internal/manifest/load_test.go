@@ -60,7 +60,8 @@ func TestLoad(t *testing.T) {
 	if v, why := load("good.yaml"); why != "" || v.Count != 3 || v.Hidden != "set by check" {
 		t.Error(v, why)
 	}
-	if v, why := load("bad.yaml"); v != nil || why != "bad.yaml:1: warning: count is not 3\nbad.yaml:2: unknown field \"cuont\"; did you mean \"count\"?" {
+	if v, why := load("bad.yaml"); v != nil ||
+		why != "bad.yaml:1: warning: count is not 3\nbad.yaml:2: unknown field \"cuont\"; did you mean \"count\"?" {
 		t.Error(v, why)
 	}
 	if v, why := load("warn.yaml"); v == nil || why != "warn.yaml:2: warning: count is not 3" {
@@ -72,7 +73,8 @@ func TestLoad(t *testing.T) {
 	if v, why := load("."); v != nil || why != ".: is not a regular file" {
 		t.Error(v, why)
 	}
-	if _, why := load("large.yaml"); why != "large.yaml: is larger than 1048576 bytes" || files.opened["large.yaml"] > 0 {
+	if _, why := load("large.yaml"); why != "large.yaml: is larger than 1048576 bytes" ||
+		files.opened["large.yaml"] > 0 {
 		t.Error(why, files.opened)
 	}
 }
@@ -81,13 +83,15 @@ func TestLoad(t *testing.T) {
 func TestLoadDropsWhatFollows(t *testing.T) {
 	files := newCountingFS(map[string]string{"x.yaml": "kind: Example\ncount: many\nword: a\n"})
 	_, faults := manifest.Load(nil, files, "x.yaml", func(d *manifest.Doc[example]) []manifest.Fault {
-		return []manifest.Fault{d.Fault(manifest.WrongValue, "count", "count is 0"), d.Fault(manifest.WrongValue, "word", "not a"), {File: "y.yaml", Line: 2, Message: "elsewhere"}}
+		return []manifest.Fault{d.Fault(manifest.WrongValue, "count", "count is 0"),
+			d.Fault(manifest.WrongValue, "word", "not a"), {File: "y.yaml", Line: 2, Message: "elsewhere"}}
 	})
 	var got []string
 	for _, f := range faults {
 		got = append(got, f.String())
 	}
-	want := []string{`x.yaml:2: count must be a whole number, not the text "many"`, "x.yaml:3: not a", "y.yaml:2: elsewhere"}
+	want := []string{`x.yaml:2: count must be a whole number, not the text "many"`, "x.yaml:3: not a",
+		"y.yaml:2: elsewhere"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -126,7 +130,8 @@ func TestCacheWithoutIDs(t *testing.T) {
 	dir := t.TempDir()
 	var c manifest.Cache
 	for _, count := range []string{"1", "2"} {
-		if err := os.WriteFile(filepath.Join(dir, "a.yaml"), []byte("kind: Example\ncount: "+count+"\n"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "a.yaml"), []byte("kind: Example\ncount: "+count+"\n"),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 		v, faults := manifest.Load[example](&c, os.DirFS(dir), "a.yaml", nil)

@@ -219,7 +219,8 @@ func isKeyByte(c byte) bool {
 
 // isPlainByte reports whether c may stand anywhere within an unquoted scalar, in block and in flow.
 func isPlainByte(c byte) bool {
-	return isKeyByte(c) || c == ' ' || c == '@' || c == '+' || c == '=' || c == '(' || c == ')' || c == ';' || c == '<' || c == '>' || c == '$' || c == '^' || c == '~'
+	return isKeyByte(c) || c == ' ' || c == '@' || c == '+' || c == '=' || c == '(' || c == ')' || c == ';' ||
+		c == '<' || c == '>' || c == '$' || c == '^' || c == '~'
 }
 
 // newScalar makes a node of unquoted text. The library resolves text that may have another type.

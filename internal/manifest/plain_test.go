@@ -67,10 +67,15 @@ func TestPlainReadsAsTheLibrary(t *testing.T) {
 // Whatever is not plain is left to the library, even where it looks nearly so.
 func TestPlainGivesUp(t *testing.T) {
 	for _, in := range []string{
-		"", "a", "a: b\n  c\n", "a: b\n  c: d\n", "a: &x b\n", "a: *x\n", "a: !t b\n", "a: |\n  b\n", "a: >\n  b\n", "a: b # c\n", "a: \"b\\n\"\n",
-		"a: 'it''s'\n", "a: b: c\n", "? a\n: b\n", "---\na: b\n", "a: b\n...\n", "a:\tb\n", "a: ü\n", "a: {b: c\n", "a: {b}\n", "a: [b, ]\n", "a: [b: c]\n",
-		"a: {b: c,}\n", "a:\n   b: c\n  d: e\n", " a: b\n", "a: b\n c: d\n", "\"a\\n\": b\n", "'a''b': c\n", "\"a\":b\n", "\"a\" : b\n", "\"a: b\n", "a: {\"b\" : c}\n", "<<: b\n", "a: -1\n", "- - a\n", "-\n", "a: [b] c\n", "a: \"b\" c\n",
-		"a: b\r\n", "a: b \n", "{a: b}\n", "a: {\"b\":c}\n", "1: a\n", "a: @b\n", "a: %b\n", "a: `b\n", "a:\n- b\nc\n", "a: b\n- c\n",
+		"", "a", "a: b\n  c\n", "a: b\n  c: d\n", "a: &x b\n", "a: *x\n", "a: !t b\n", "a: |\n  b\n", "a: >\n  b\n",
+		"a: b # c\n", "a: \"b\\n\"\n",
+		"a: 'it''s'\n", "a: b: c\n", "? a\n: b\n", "---\na: b\n", "a: b\n...\n", "a:\tb\n", "a: ü\n", "a: {b: c\n",
+		"a: {b}\n", "a: [b, ]\n", "a: [b: c]\n",
+		"a: {b: c,}\n", "a:\n   b: c\n  d: e\n", " a: b\n", "a: b\n c: d\n", "\"a\\n\": b\n", "'a''b': c\n",
+		"\"a\":b\n", "\"a\" : b\n", "\"a: b\n", "a: {\"b\" : c}\n", "<<: b\n", "a: -1\n", "- - a\n",
+		"-\n", "a: [b] c\n", "a: \"b\" c\n",
+		"a: b\r\n", "a: b \n", "{a: b}\n", "a: {\"b\":c}\n", "1: a\n", "a: @b\n", "a: %b\n", "a: `b\n", "a:\n- b\nc\n",
+		"a: b\n- c\n",
 		"a: " + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "\n",
 	} {
 		if parsePlain([]byte(in)) != nil {
@@ -82,14 +87,17 @@ func TestPlainGivesUp(t *testing.T) {
 // Documents of the pieces that YAML is made of, put together at random.
 func TestPlainReadsAsTheLibraryWhateverThePieces(t *testing.T) {
 	pieces := []string{
-		"a: ", "b:", "- ", "-", "\n", "\n", "\n  ", "\n    ", " ", "  ", "{", "}", "[", "]", ", ", ",", ": ", ":", "\"", "'", "# ", "x", "y z", "true", "null", "1", "2.5", "0o7",
-		".", "/", "<", ">", "~", "=", "(", "2026-01-01", "http://x", "a: b\n", "c: {d: e}\n", "- f\n", "- g: h\n", "<<", "$", "^", ";", "@", "+",
+		"a: ", "b:", "- ", "-", "\n", "\n", "\n  ", "\n    ", " ", "  ", "{", "}", "[", "]", ", ", ",", ": ",
+		":", "\"", "'", "# ", "x", "y z", "true", "null", "1", "2.5", "0o7",
+		".", "/", "<", ">", "~", "=", "(", "2026-01-01", "http://x", "a: b\n", "c: {d: e}\n", "- f\n", "- g: h\n",
+		"<<", "$", "^", ";", "@", "+",
 		"\"k\": ", "'k l': ", "$r: ", "\"\": ", "\"<=\":",
 	}
 	read := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		in := strings.Join(rapid.SliceOfN(rapid.SampledFrom(pieces), 1, 14).Draw(rt, "pieces"), "")
-		for _, d := range []string{in, "a: b\nc: " + in, "a: {c: " + in + "}\n", "a: [c, " + in + "]\n", "a:\n  - " + in} {
+		for _, d := range []string{in, "a: b\nc: " + in, "a: {c: " + in + "}\n", "a: [c, " + in + "]\n",
+			"a:\n  - " + in} {
 			if checkPlainAgainstLibrary(rt, d) {
 				read++
 			}

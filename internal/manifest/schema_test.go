@@ -23,7 +23,8 @@ func TestSchema(t *testing.T) {
 		Free  map[string]any `yaml:"free"`
 		No    string         `yaml:"-"`
 	}
-	got, err := manifest.Schema[document]("document", "an example", map[reflect.Type]string{reflect.TypeFor[colourWord](): "^[a-z]+$"})
+	got, err := manifest.Schema[document]("document", "an example",
+		map[reflect.Type]string{reflect.TypeFor[colourWord](): "^[a-z]+$"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,11 +41,12 @@ func TestSchema(t *testing.T) {
 			"kind":  map[string]any{"type": "string", "enum": []any{"A", "B"}, "description": "what it is"},
 			"name":  map[string]any{"type": "string", "minLength": 1.0},
 			"count": map[string]any{"type": "integer", "minimum": 1.0, "maximum": 9.0},
-			"tags":  map[string]any{"type": "array", "items": map[string]any{"type": "string", "enum": []any{"x", "y"}}},
-			"for":   map[string]any{"type": "string", "examples": []any{"30m", "24h", "7d"}},
-			"at":    map[string]any{"type": "string", "format": "date-time"},
-			"word":  map[string]any{"type": "string", "pattern": "^[a-z]+$"},
-			"free":  map[string]any{"type": "object", "additionalProperties": map[string]any{}},
+			"tags": map[string]any{"type": "array",
+				"items": map[string]any{"type": "string", "enum": []any{"x", "y"}}},
+			"for":  map[string]any{"type": "string", "examples": []any{"30m", "24h", "7d"}},
+			"at":   map[string]any{"type": "string", "format": "date-time"},
+			"word": map[string]any{"type": "string", "pattern": "^[a-z]+$"},
+			"free": map[string]any{"type": "object", "additionalProperties": map[string]any{}},
 		},
 	}
 	if diff := cmp.Diff(want, schema); diff != "" {

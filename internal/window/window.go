@@ -52,11 +52,13 @@ type Window struct {
 
 // compiled is a valid Window, prepared for Judge. Immutable.
 type compiled struct {
-	days    *cron.SpecSchedule // for its day, month and weekday sets
-	times   []wallTime         // the openings of a day, in seconds of the day, sorted, at least one
-	runEnds []int              // by index in times: the last opening of the day that is reached without a gap longer than span
-	span    time.Duration      // how long the window is open
-	gapless bool               // no gap in wall time is longer than span: the window closes, if ever, when clocks go back
+	days  *cron.SpecSchedule // for its day, month and weekday sets
+	times []wallTime         // the openings of a day, in seconds of the day, sorted, at least one
+	// by index in times: the last opening of the day that is reached without a gap longer than span
+	runEnds []int
+	span    time.Duration // how long the window is open
+	// no gap in wall time is longer than span: the window closes, if ever, when clocks go back
+	gapless bool
 	zone    *time.Location
 }
 
@@ -254,7 +256,8 @@ func (c *compiled) isGapless() bool {
 	if c.lastOfRun(first) != last || night > c.span {
 		return false
 	}
-	// 28 years show every pair of a weekday and a place in the leap cycle, 2096 to 2105 the longest wait for a 29 February.
+	// 28 years show every pair of a weekday and a place in the leap cycle, 2096 to 2105 the longest wait for a 29
+	// February.
 	for _, years := range [][2]int{{2000, 2029}, {2096, 2106}} {
 		midnight := wallTime(time.Date(years[0], 1, 1, 0, 0, 0, 0, time.UTC).Unix())
 		end := wallTime(time.Date(years[1], 1, 1, 0, 0, 0, 0, time.UTC).Unix())

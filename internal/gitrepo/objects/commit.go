@@ -111,7 +111,8 @@ func (c *Commit) Encode() []byte {
 	}
 	fmt.Fprintf(&b, "author %v\ncommitter %v\n", c.Author, c.Committer)
 	if c.Signature != nil {
-		fmt.Fprintf(&b, "gpgsig %s\n", bytes.ReplaceAll(bytes.TrimRight(c.Signature, "\n"), []byte("\n"), []byte("\n ")))
+		fmt.Fprintf(&b, "gpgsig %s\n", bytes.ReplaceAll(bytes.TrimRight(c.Signature, "\n"), []byte("\n"),
+			[]byte("\n ")))
 	}
 	fmt.Fprintf(&b, "\n%s", c.Message)
 	return b.Bytes()
@@ -120,7 +121,8 @@ func (c *Commit) Encode() []byte {
 // String formats the ident as git does, without characters that would break the line.
 func (s Ident) String() string {
 	clean := strings.NewReplacer("\n", "", "\x00", "", "<", "", ">", "")
-	return fmt.Sprintf("%s <%s> %d %s", strings.TrimSpace(clean.Replace(s.Name)), clean.Replace(s.Email), s.When.Unix(), s.When.Format("-0700"))
+	return fmt.Sprintf("%s <%s> %d %s", strings.TrimSpace(clean.Replace(s.Name)), clean.Replace(s.Email), s.When.Unix(),
+		s.When.Format("-0700"))
 }
 
 // lastSecond ends the year 9999, with a margin for zones: later times can't be written as JSON.

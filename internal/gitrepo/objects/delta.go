@@ -104,7 +104,8 @@ func makeDelta(base, data []byte) []byte {
 func appendCopy(d []byte, offset, size int) []byte {
 	for size > 0 {
 		n := min(size, 0xffff)
-		d = append(d, 0x80|0x0f|0x30, byte(offset), byte(offset>>8), byte(offset>>16), byte(offset>>24), byte(n), byte(n>>8))
+		d = append(d, 0x80|0x0f|0x30, byte(offset), byte(offset>>8), byte(offset>>16), byte(offset>>24), byte(n),
+			byte(n>>8))
 		offset, size = offset+n, size-n
 	}
 	return d

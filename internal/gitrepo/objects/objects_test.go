@@ -18,7 +18,8 @@ func git(t testing.TB, dir string, in []byte, args ...string) string {
 	cmd := exec.Command("git", args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull,
-		"GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com", "GIT_COMMITTER_NAME=Ada", "GIT_COMMITTER_EMAIL=ada@example.com")
+		"GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com", "GIT_COMMITTER_NAME=Ada",
+		"GIT_COMMITTER_EMAIL=ada@example.com")
 	cmd.Stdin = bytes.NewReader(in)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -39,13 +40,15 @@ func repository(t testing.TB) string {
 	}
 	for i := range 30 {
 		lines[random.IntN(len(lines))] = fmt.Sprintf("changed in %d", i)
-		files := map[string]string{"text": strings.Join(lines, "\n"), fmt.Sprintf("cells/c%02d/cell.yaml", i): fmt.Sprintf("channel: staging\nname: c%d\n", i)}
+		files := map[string]string{"text": strings.Join(lines, "\n"),
+			fmt.Sprintf("cells/c%02d/cell.yaml", i): fmt.Sprintf("channel: staging\nname: c%d\n", i)}
 		if i == 7 {
 			files["large"] = strings.Repeat(strings.Join(lines, " "), 20)
 		}
 		for name, text := range files {
 			path := filepath.Join(dir, name)
-			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755),
+				os.WriteFile(path, []byte(text), 0o644)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -92,7 +95,8 @@ func TestStoreReadsWhatGitStores(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			list := strings.Fields(git(t, dir, nil, "cat-file", "--batch-all-objects", "--batch-check=%(objectname) %(objecttype) %(objectsize)"))
+			list := strings.Fields(git(t, dir, nil, "cat-file", "--batch-all-objects",
+				"--batch-check=%(objectname) %(objecttype) %(objectsize)"))
 			for part := range slices.Chunk(list, 3) {
 				id, err := ParseID(part[0])
 				if err != nil {

@@ -51,7 +51,8 @@ func (s *source) setField(n *yaml.Node, path []string, value any) ([]string, err
 // replaceValue returns candidate texts with a key's value replaced.
 func (s *source) replaceValue(in, key, current *yaml.Node, f Field) ([]string, error) {
 	flowing := in.Style&yaml.FlowStyle != 0
-	short := current.Kind == yaml.ScalarNode && current.Line == key.Line && current.Style&(yaml.LiteralStyle|yaml.FoldedStyle) == 0
+	short := current.Kind == yaml.ScalarNode && current.Line == key.Line &&
+		current.Style&(yaml.LiteralStyle|yaml.FoldedStyle) == 0
 	if flowing || short || current.Style&yaml.FlowStyle != 0 && isScalar(f.Value) {
 		if isScalar(f.Value) || flowing {
 			begin := s.byteOffset(current.Line, current.Column)
@@ -78,7 +79,8 @@ func (s *source) replaceValue(in, key, current *yaml.Node, f Field) ([]string, e
 	if strings.TrimLeft(before[:s.byteColumn(key)], " ") != "" { // the key follows the dash of a list item
 		return nil, ErrLayout
 	}
-	return []string{strings.Join(s.lines[:key.Line-1], "") + lines + strings.Join(s.lines[s.endLineOf(key, current, key.Column):], "")}, nil
+	return []string{strings.Join(s.lines[:key.Line-1], "") + lines +
+		strings.Join(s.lines[s.endLineOf(key, current, key.Column):], "")}, nil
 }
 
 // formatInline formats a value for the place after its key: as YAML outside of brackets, as JSON inside.
@@ -107,7 +109,8 @@ func (s *source) insertField(n *yaml.Node, f Fields) ([]string, error) {
 		return []string{ensureNewline(strings.Join(s.lines[:at], "")) + lines + strings.Join(s.lines[at:], "")}, nil
 	}
 	begin := s.byteOffset(n.Line, n.Column) + 1 // after the bracket
-	if end, ok := s.valueEnd(begin-1, n); ok && len(n.Content) == 0 && s.root.Style&yaml.FlowStyle != 0 && n.Line != s.root.Line {
+	if end, ok := s.valueEnd(begin-1, n); ok && len(n.Content) == 0 && s.root.Style&yaml.FlowStyle != 0 &&
+		n.Line != s.root.Line {
 		text, err := formatFlow(f, true, s.lineIndent(n.Line))
 		return []string{s.text[:begin-1] + text + s.text[end:]}, err
 	}
@@ -186,7 +189,8 @@ func (s *source) endLineOf(from, n *yaml.Node, indent int) int {
 	at := next
 	for ; at > last; at-- {
 		line := strings.TrimRight(s.lines[at-1], "\r\n")
-		if body := strings.TrimLeft(line, " "); body != "" && (body[0] != '#' || len(line)-len(body) >= indent) && body != "---" && body != "..." {
+		if body := strings.TrimLeft(line, " "); body != "" && (body[0] != '#' || len(line)-len(body) >= indent) &&
+			body != "---" && body != "..." {
 			break
 		}
 	}
