@@ -203,7 +203,7 @@ func checkApprovable(a *Approval, p *Pipeline) (manifest.FaultCode, string) {
 	for _, role := range a.From {
 		if signers[role] == 0 {
 			return manifest.UnknownReference,
-				fmt.Sprintf("nobody in %s who can sign has the role %q", pipelineFile, role)
+				fmt.Sprintf("no person in %s who can sign has the role %q", pipelineFile, role)
 		}
 	}
 	if total < a.Count {

@@ -35,7 +35,7 @@ func TestPolicyFaults(t *testing.T) {
 			"gates:\n  - window:\n      opens: 0 9 * * *\n      for: 1h\n      zone: Europe/Berlin2\n",
 			`7: unknown zone "Europe/Berlin2"`},
 		{"fault 20: a line that never fires", "gates:\n  - window:\n      opens: 0 9 30 2 *\n      for: 1h\n",
-			`5: never opens: no day is "0 9 30 2 *"`},
+			`5: never opens: no day matches "0 9 30 2 *"`},
 		{"fault 20: not a cron line", "gates:\n  - window:\n      opens: nine\n      for: 1h\n", `5: cron line "nine"`},
 		{"fault 20: never open", "gates:\n  - window:\n      opens: 0 9 * * *\n      for: 0h\n",
 			"6: for must be more than 0, else the window never opens"},

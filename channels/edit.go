@@ -25,7 +25,7 @@ func AddFreeze(channelYAML []byte, f Freeze) ([]byte, error) {
 	}
 	before, faults := manifest.Decode[Channel]("channel.yaml", channelYAML)
 	if len(faults) > 0 {
-		return nil, fmt.Errorf("add a freeze: mend the policy first: %s", faults[0])
+		return nil, fmt.Errorf("add a freeze: correct the policy first: %s", faults[0])
 	}
 	edited, err := edit.Append(channelYAML, "freezes", formatFreeze(f), func(edited []byte) bool {
 		after, faults := manifest.Decode[Channel]("channel.yaml", edited)

@@ -56,8 +56,8 @@ func TestAddFreezeRefused(t *testing.T) {
 	}{
 		{header, Freeze{From: freeze.Until, Until: freeze.From}, "it must end after it begins"},
 		{header, Freeze{From: freeze.From, Until: freeze.Until, Reason: "\xff"}, "not valid UTF-8"},
-		{header + "freeze: []\n", freeze, `mend the policy first: channel.yaml:3: unknown field "freeze"`},
-		{"", freeze, "mend the policy first: channel.yaml:1: is empty"},
+		{header + "freeze: []\n", freeze, `correct the policy first: channel.yaml:3: unknown field "freeze"`},
+		{"", freeze, "correct the policy first: channel.yaml:1: is empty"},
 		{header + "...\n", freeze, "add it by hand"},
 		{header + "freezes: ~\n", freeze, "add it by hand"},
 	} {

@@ -297,7 +297,7 @@ func TestWhen(t *testing.T) {
 		want       bool
 		reason     string
 	}{
-		{design, false, "not so: " + design},
+		{design, false, "false: " + design},
 		{"cells.healthy * 4 >= cells.total * 3", true, "cells.healthy * 4 >= cells.total * 3"},
 		{`release.version.startsWith("2026.") && release.digest == "sha256:ab"`, true, ""},
 		{`"server" in release.components && release.features.exists(f, f == "ssh-gateway")`, true, ""},
@@ -359,7 +359,7 @@ func TestWhenRefused(t *testing.T) {
 	for expression, want := range map[string]string{
 		"release.fixs.size() > 0":                 "undefined field 'fixs'",
 		"now > timestamp('2026-01-01T00:00:00Z')": "time is not available here: use a window or a freeze",
-		"cells.healthy":                           "gives int, and must give bool",
+		"cells.healthy":                           "must be a bool, not int",
 		"cell.healthy > 1":                        "there are release, channel, cells and flags",
 		"cells.healthy > '3'":                     "no matching overload",
 		"cells.healthy >":                         "column 16: Syntax error",

@@ -109,7 +109,7 @@ func loadQuarantines(c *manifest.Cache, fsys fs.FS, exists func(string) bool) ([
 	}
 	for file := range r.unreadable {
 		all = append(all, Quarantine{Release: fileStem(file), File: file,
-			Reason: "its quarantine can't be read: mend or remove " + file})
+			Reason: "its quarantine can't be read: correct or remove " + file})
 	}
 	slices.SortFunc(all, func(a, b Quarantine) int { return strings.Compare(a.File, b.File) })
 	return all, r.faults
@@ -120,7 +120,7 @@ func prepareHold(doc *manifest.Doc[Hold]) (faults []manifest.Fault) {
 	h.ID, h.File = fileStem(doc.File), doc.File
 	if h.Cells != nil && len(h.Cells) == 0 {
 		faults = append(faults, doc.Fault(manifest.Missing, "cells",
-			"names no cell: leave cells out to hold the whole channel"))
+			"names no cell: omit cells to hold the whole channel"))
 	}
 	for i, name := range h.Cells {
 		if !channelName.MatchString(name) { // a cell's name is a DNS label too

@@ -113,7 +113,7 @@ func compileWhen(expression string) (whenProgram, error) {
 		return nil, errors.New(describeIssues(issues))
 	}
 	if ast.OutputType() != cel.BoolType {
-		return nil, fmt.Errorf("expression gives %s, and must give bool", ast.OutputType())
+		return nil, fmt.Errorf("expression must be a bool, not %s", ast.OutputType())
 	}
 	program, err := env.Program(ast, cel.CostLimit(maxWhenCost), cel.EvalOptions(cel.OptOptimize))
 	if err != nil {

@@ -105,7 +105,7 @@ func (t *releaseTree) scanKustomizations() []Fault {
 		dir = path.Clean(dir)
 		if other := folders[dir]; other != "" {
 			faults = append(faults, Fault{File: path.Join(t.dir, f.path), Code: manifest.Conflict,
-				Message: "stands beside " + other + ": kustomize takes only one of them"})
+				Message: "is beside " + other + ": kustomize accepts only one of the two"})
 		}
 		folders[dir] = name
 		faults = append(faults, t.scanKustomization(f)...)

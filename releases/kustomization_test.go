@@ -135,7 +135,7 @@ func TestScanRefuses(t *testing.T) {
 			"second.yaml:6: only kustomize's built-in plugins may be used"},
 		{"hidden behind a separator", "validators: [hidden.yaml]\n", "hidden.yaml"},
 		{"helm as a plugin", "generators: [helm.yaml]\n",
-			`helm.yaml:2: plugin "HelmChartInflationGenerator" may not be used`},
+			`helm.yaml:2: plugin "HelmChartInflationGenerator" is not allowed`},
 		{"plugin that loads", "transformers: [loads.yaml]\n", "loads.yaml:4: Path is not followed"},
 		{"plugin inline", "generators: ['{apiVersion: x}']\n", "into a file of its own"},
 		{"plugins of a folder", "generators: [components/tls]\n", "no such file in the release"},
@@ -197,7 +197,7 @@ func TestScanRefusesTwoFilesInAFolder(t *testing.T) {
 	m := podinfoRelease()
 	m["releases/1.0.0/Kustomization"] = &fstest.MapFile{Data: []byte("resources: []\n")}
 	if faults := ScanKustomization(m, "releases/1.0.0"); len(faults) != 1 ||
-		!strings.Contains(faults[0].Message, "kustomize takes only one") {
+		!strings.Contains(faults[0].Message, "kustomize accepts only one") {
 		t.Error(faults)
 	}
 }

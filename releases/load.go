@@ -140,7 +140,7 @@ func readFolder(fsys fs.FS, v Version, treeID string) Entry {
 		e.Tombstone, e.Digest = stone, stone.Digest
 		if len(t.files) > 1 {
 			add(Fault{File: file, Code: manifest.Conflict,
-				Message: "stands beside other files: a pruned release has nothing but its tombstone"})
+				Message: "has other files beside it: a pruned release has only its tombstone"})
 		}
 	}
 	if stone != nil || manifest.Fatal(faults) {
@@ -157,7 +157,7 @@ func readFolder(fsys fs.FS, v Version, treeID string) Entry {
 	case r != nil:
 		e.Release = *r
 	case len(faults) == 0:
-		add(Fault{File: file, Code: manifest.Missing, Message: "is missing: without it the folder is no release"})
+		add(Fault{File: file, Code: manifest.Missing, Message: "is missing: a release needs one"})
 	}
 	add(t.scanKustomizations()...)
 	if len(wrong) == 0 { // the digest depends on the bytes only, so a faulty release.yaml has one too

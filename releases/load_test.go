@@ -129,7 +129,7 @@ func TestLoadTombstone(t *testing.T) {
 	}
 	_, faults = releases.Load(nil, repositoryFS([]string{"1.0.0"}, map[string]string{"1.0.0/tombstone.yaml": stone}),
 		nil)
-	if len(faults) != 1 || !strings.Contains(faults[0].Message, "stands beside other files") {
+	if len(faults) != 1 || !strings.Contains(faults[0].Message, "has other files beside it") {
 		t.Error(faults)
 	}
 }
@@ -222,7 +222,7 @@ func TestLoadFaultsOfTheFolder(t *testing.T) {
 		want  string
 	}{
 		"no release.yaml": {map[string]string{"1.0.0/kustomization.yaml": "resources: []\n"},
-			"releases/1.0.0/release.yaml: is missing: without it the folder is no release"},
+			"releases/1.0.0/release.yaml: is missing: a release needs one"},
 		"no kustomization": {map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0")},
 			"releases/1.0.0/release.yaml:1: the release has no kustomization.yaml beside it, and names no profiles that have one"},
 		"remote base (fault 30)": {map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0"),

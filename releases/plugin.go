@@ -74,7 +74,7 @@ func (s *kustomizationScanner) checkPluginDocument(name string, data []byte) []F
 			"only kustomize's built-in plugins may be used (apiVersion: builtin): any other would run a program")
 	case !slices.Contains(builtinPlugins, kind):
 		fault(manifest.Forbidden, "kind",
-			"plugin %q may not be used; those that may: %s", kind, strings.Join(builtinPlugins, ", "))
+			"plugin %q is not allowed; allowed plugins: %s", kind, strings.Join(builtinPlugins, ", "))
 	}
 	if meta, _ := doc.Value["metadata"].(map[string]any); meta != nil && meta["annotations"] != nil {
 		fault(manifest.Forbidden, "metadata.annotations",

@@ -184,7 +184,7 @@ func TestDigestRefuses(t *testing.T) {
 		{"full case folding", fstest.MapFS{"r/STRASSE": {}, "r/stra\u00dfe": {}}, "differs from STRASSE only by case"},
 		{"backslash", fstest.MapFS{`r/a\b`: {}}, `r/a\b: the name has a backslash`},
 		{"control", fstest.MapFS{"r/a\nb": {}}, "control character"},
-		{"not UTF-8", fstest.MapFS{"r/a\xff": {}}, "no file name"},
+		{"not UTF-8", fstest.MapFS{"r/a\xff": {}}, "not a file name"},
 		{"too deep", fstest.MapFS{path.Join("r", strings.Repeat("d/", 40), "f"): {}}, "more than 32 folders deep"},
 		{"too large", fstest.MapFS{"r/f": {Data: make([]byte, 16<<20+1)}}, "r/f: it is larger than 16777216 bytes"},
 		{"missing", fstest.MapFS{}, "r: can't be read"},

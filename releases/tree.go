@@ -61,7 +61,7 @@ func (w *walker) walkFolder(name string) {
 	for _, e := range entries {
 		child := path.Join(name, e.Name())
 		if !fs.ValidPath(path.Join(w.dir, child)) || strings.Contains(e.Name(), "/") {
-			w.addFault(manifest.WrongName, name, "has an entry that is no file name: %q", e.Name())
+			w.addFault(manifest.WrongName, name, "has an entry that is not a file name: %q", e.Name())
 			continue
 		}
 		switch t := e.Type(); {

@@ -296,7 +296,7 @@ func TestReleaseDecisions(t *testing.T) {
 		},
 		"freeze: a policy with faults": {
 			d:    edits.Freeze{Channel: "dedicated", Freeze: channels.Freeze{From: noon, Until: noon.Add(time.Hour), Reason: "fair"}},
-			want: "error: add a freeze: mend the policy first: channel.yaml:2: apiVersion is required\nnext: edit channels/dedicated/channel.yaml by hand",
+			want: "error: add a freeze: correct the policy first: channel.yaml:2: apiVersion is required\nnext: edit channels/dedicated/channel.yaml by hand",
 		},
 		"quarantine": {
 			d:    edits.Quarantine{Release: "1.0.0", Channels: []string{"dedicated"}, Reason: "loses workspaces"},

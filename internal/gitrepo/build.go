@@ -162,7 +162,7 @@ func (b *builder) setFile(e objects.Entry, data []byte) (objects.Entry, error) {
 		e.Mode = objects.ModeFile
 	}
 	if e.Mode != objects.ModeFile && e.Mode != objects.ModeExec {
-		return e, fmt.Errorf("draft writes %q, but it is no file", e.Name)
+		return e, fmt.Errorf("draft writes %q, but it is not a file", e.Name)
 	}
 	e.ID = b.addObject(objects.Make(objects.BlobKind, data))
 	return e, nil
@@ -171,7 +171,7 @@ func (b *builder) setFile(e objects.Entry, data []byte) (objects.Entry, error) {
 // editBelow applies the edits below e, a folder or no entry yet.
 func (b *builder) editBelow(e objects.Entry, edits []treeEdit) (objects.Entry, error) {
 	if !e.ID.IsZero() && !e.IsTree() {
-		return e, fmt.Errorf("draft changes %q, but %q is no folder", edits[0].path, e.Name)
+		return e, fmt.Errorf("draft changes %q, but %q is not a folder", edits[0].path, e.Name)
 	}
 	for i := range edits {
 		edits[i].path = edits[i].path[len(e.Name)+1:]

@@ -220,7 +220,7 @@ func (r *Repo) fetchPack(ctx context.Context, c conn, adv advertisedRefs, wants,
 	in := bufio.NewReaderSize(response, 64<<10)
 	progress := &tailBuffer{limit: maxMessage}
 	if err := new(packp.ServerResponse).Decode(in, false); err != nil {
-		return fmt.Errorf("the host does not send: %w: %s", err, c.message())
+		return fmt.Errorf("the host refuses to send: %w: %s", err, c.message())
 	}
 	var pack io.Reader = in
 	if q.Capabilities.Supports(capability.Sideband64k) {

@@ -126,7 +126,7 @@ func (f *commitFS) ReadDir(name string) ([]fs.DirEntry, error) {
 		return nil, err
 	}
 	if !e.IsTree() {
-		return nil, &fs.PathError{Op: "readdir", Path: name, Err: errors.New("is no folder")}
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: errors.New("is not a folder")}
 	}
 	return f.listTree("readdir", name, e)
 }

@@ -117,7 +117,7 @@ func (c *Checker) Fault(code FaultCode, line int, format string, args ...any) {
 	}
 	if len(c.Faults) == maxFaults {
 		c.stopped = true
-		code, format, args = TooLarge, "and more: mend these first", nil
+		code, format, args = TooLarge, "and more: correct these first", nil
 	}
 	c.Faults = append(c.Faults, Fault{File: c.File, Line: line, Code: code, Message: fmt.Sprintf(format, args...)})
 }

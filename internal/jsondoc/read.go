@@ -26,7 +26,7 @@ func Read(file string, data []byte, limits Limits) (Node, []Fault) {
 	}
 	root := r.parseValue()
 	if r.skipSpace(); !r.stopped && r.pos < len(data) {
-		r.fail("there is more after its end")
+		r.fail("there is text after its end")
 	}
 	if r.stopped {
 		root = Node{}
@@ -130,7 +130,7 @@ func (r *documentParser) parseNumber() any {
 	}
 	s := string(r.data[r.pos:end])
 	if !IsNumber(s) {
-		r.fail(Clip(s) + " is no number")
+		r.fail(Clip(s) + " is not a number")
 		return nil
 	}
 	r.pos = end
@@ -150,18 +150,18 @@ func (r *documentParser) parseString() string {
 			}
 			var s string
 			if err := json.Unmarshal(raw, &s); err != nil {
-				r.fail("a text has an escape that there is not")
+				r.fail("a string has an unknown escape")
 			}
 			return s
 		case c < ' ':
-			r.fail("a text has a character that must be escaped, or has no end")
+			r.fail("a string has a character that must be escaped, or has no end")
 			return ""
 		case c == '\\':
 			escaped = true
 			end++
 		}
 	}
-	r.fail("a text has no end")
+	r.fail("a string has no end")
 	return ""
 }
 

@@ -26,11 +26,11 @@ func TestReadRefuses(t *testing.T) {
 		{"{\"a\" 1}", "1: is not JSON: expected :, not 1"},
 		{"{\"a\": 1,}", "1: is not JSON: expected a key in quotes, not }"},
 		{"{a: 1}", "1: is not JSON: expected a key in quotes, not a"},
-		{"{\"a\": 01}", "1: is not JSON: 01 is no number"},
-		{"{\"a\": \"b\n\"}", "1: is not JSON: a text has a character that must be escaped, or has no end"},
-		{`["\x"]`, "1: is not JSON: a text has an escape that there is not"},
+		{"{\"a\": 01}", "1: is not JSON: 01 is not a number"},
+		{"{\"a\": \"b\n\"}", "1: is not JSON: a string has a character that must be escaped, or has no end"},
+		{`["\x"]`, "1: is not JSON: a string has an unknown escape"},
 		{"[1", "1: is not JSON: it ends too early"},
-		{"{} {}", "1: is not JSON: there is more after its end"},
+		{"{} {}", "1: is not JSON: there is text after its end"},
 		{"\"\xff\"", "1: is not valid UTF-8"},
 	} {
 		_, faults := Read("x.json", []byte(tt.in), Limits{Depth: 50, Text: 1 << 10})

@@ -104,7 +104,7 @@ func (w *Window) compile() (c *compiled, wrong []FieldFault) {
 		}
 	}
 	if _, ok := c.nextOpening(0); !ok {
-		add("opens", "never opens: no day is %q", w.Opens)
+		add("opens", "never opens: no day matches %q", w.Opens)
 		return nil, wrong
 	}
 	c.runEnds = make([]int, len(c.times))

@@ -159,7 +159,7 @@ func TestWindowRefused(t *testing.T) {
 		{Window{Opens: "0 9 * * *", For: time.Hour, Zone: "Mars/Olympus"}, `unknown zone "Mars/Olympus"`},
 		{Window{Opens: "0 9 * * *", For: time.Hour, Zone: "Local"}, `unknown zone "Local"`},
 		{Window{Opens: "0 9 * * *", For: time.Hour, Zone: "../etc/passwd"}, `unknown zone`},
-		{Window{Opens: "0 9 30 2 *", For: time.Hour}, `never opens: no day is "0 9 30 2 *"`},
+		{Window{Opens: "0 9 30 2 *", For: time.Hour}, `never opens: no day matches "0 9 30 2 *"`},
 		{Window{Opens: "0 9 31 4,6,9,11 *", For: time.Hour}, `never opens`},
 		{Window{Opens: "0 9 * * *"}, `else the window never opens`},
 		{Window{Opens: "0 9 * * *", For: -time.Hour}, `for must be more than 0`},

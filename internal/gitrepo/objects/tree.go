@@ -43,7 +43,7 @@ func CheckName(name string) error {
 		strings.ContainsAny(name, "/\\\x00"),
 		!utf8.ValidString(name),
 		strings.EqualFold(name, ".git"), strings.EqualFold(name, "git~1"):
-		return fmt.Errorf("%w: entry %.100q is no file name", ErrMalformedTree, name)
+		return fmt.Errorf("%w: entry %.100q is not a file name", ErrMalformedTree, name)
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ type source struct {
 func parseSource(text []byte) (*source, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, fmt.Errorf("edit: mend the file first: %w", err)
+		return nil, fmt.Errorf("edit: correct the file first: %w", err)
 	}
 	s := &source{text: string(text), lines: strings.SplitAfter(string(text), "\n")}
 	if len(doc.Content) > 0 {
