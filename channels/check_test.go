@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// Everything that a policy can say wrong by itself is a fault at its line; the channel has no policy then (R6).
+// Every mistake that a policy alone can have is a fault with its line; the channel has no policy then (R6).
 func TestPolicyFaults(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"unknown field", "promot: auto\n", `3: unknown field "promot"; did you mean "promote"?`},
@@ -82,7 +82,7 @@ func TestPolicyFaults(t *testing.T) {
 	}
 }
 
-// sluice.yaml stops every channel, and says what to do.
+// A fault in sluice.yaml stops every channel, and says what to do.
 func TestPipelineFaults(t *testing.T) {
 	ada, bob := sshKeyFor(t, "ada"), sshKeyFor(t, "bob")
 	for _, tt := range []struct{ name, text, want string }{

@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// soaked is a cell that has been healthy on the digest for d, up to its last report at 12:00.
+// soaked returns a cell that has been healthy on the digest for d, up to its last report at 12:00.
 func soaked(t testing.TB, cell string, d time.Duration) Sample {
 	return Sample{Cell: cell, Counts: true, OnDigest: true, Healthy: true, Soaked: d,
 		LastReport: parseTime(t, "2026-11-24T12:00:00Z")}
@@ -19,7 +19,7 @@ func soaked(t testing.TB, cell string, d time.Duration) Sample {
 
 func changeSample(s Sample, change func(*Sample)) Sample { change(&s); return s }
 
-// R9: count and percent both hold; the denominator is who counts.
+// R9: count and percent both hold; only counting cells are in the denominator.
 func TestSoak(t *testing.T) {
 	percent := func(p float64) *float64 { return &p }
 	long := func(cell string) Sample { return soaked(t, cell, 24*time.Hour+2*time.Minute+31*time.Second) }
@@ -101,7 +101,7 @@ func manyOnDigest(t testing.TB, n int) (samples []Sample) {
 	return samples
 }
 
-// R9: at Until, and no nanosecond before, the gate holds if the cells that soak go on and report.
+// R9: at Until, and not a nanosecond before, the gate holds if the soaking cells stay healthy and report.
 func TestSoakUntil(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := float64(rapid.IntRange(0, 100).Draw(t, "percent"))
@@ -156,7 +156,7 @@ func TestElapsed(t *testing.T) {
 	}
 }
 
-// R18: a freeze blocks from its first instant, and lets go at its last.
+// R18: a freeze blocks from its first instant, and no longer at its last.
 func TestFreezes(t *testing.T) {
 	freeze := func(from, until, reason string) Freeze {
 		return Freeze{From: parseTime(t, from), Until: parseTime(t, until), Reason: reason}
@@ -197,7 +197,7 @@ func TestFreezes(t *testing.T) {
 	}
 }
 
-// Whatever JudgeFreezes says changes at Until, and not before.
+// JudgeFreezes' verdict changes at Until, and not before.
 func TestFreezesChangeExactlyAtUntil(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		base := time.Unix(1_800_000_000, 0)
@@ -231,7 +231,7 @@ func TestFreezesChangeExactlyAtUntil(t *testing.T) {
 	})
 }
 
-// R22: distinct people of the asked roles, never the release's author.
+// R22: distinct people with the required roles, never the release's author.
 func TestApproval(t *testing.T) {
 	ada := Approver{"ada", "ada@example.com", []string{"release-managers", "security"}}
 	bob := Approver{"bob", "bob@example.com", []string{"release-managers"}}
@@ -328,7 +328,7 @@ func TestWhen(t *testing.T) {
 	}
 }
 
-// Gates see flags: what is killed, and what is published in the channel and before it.
+// Gates see flags: killed flags, and features that are published in the channel and upstream.
 func TestWhenSeesFlags(t *testing.T) {
 	in := WhenInput{
 		Release: &releases.Release{Features: []string{"classes", "gateway"}},

@@ -23,7 +23,7 @@ const (
 	pipelineOK = "apiVersion: sluice/v1\nkind: Pipeline\n"
 )
 
-// sshKeyFor is a public key that is the same in every run.
+// sshKeyFor returns a public key that is the same in every run.
 func sshKeyFor(t testing.TB, seed string) string {
 	t.Helper()
 	private := ed25519.NewKeyFromSeed([]byte(fmt.Sprintf("%-32.32s", seed)))
@@ -40,7 +40,7 @@ func pipelineWithPeople(t testing.TB) string {
 		"  bob: {email: bob@example.com, roles: [release-managers], keys: [" + sshKeyFor(t, "bob") + "]}\n"
 }
 
-// repositoryFS makes a repository from name and text, in turns.
+// repositoryFS makes a repository of texts: name, content, name, content …
 func repositoryFS(texts ...string) fstest.MapFS {
 	fsys := fstest.MapFS{}
 	for i := 0; i+1 < len(texts); i += 2 {
@@ -177,7 +177,7 @@ gates:
 	}
 }
 
-// What is wrong between files. Every fault is named, and only the channels concerned have no policy (R6).
+// Mistakes between files. Each has a fault, and only the channels concerned have no policy (R6).
 func TestLoadFaults(t *testing.T) {
 	const good = "channels/good/channel.yaml"
 	after := func(up string) string { return header + "after: [" + up + "]\n" }

@@ -27,7 +27,7 @@ func (b brokenDir) ReadDir(name string) ([]fs.DirEntry, error) {
 	return b.MapFS.ReadDir(name)
 }
 
-// What can't be read may say anything: nothing is promoted meanwhile.
+// An unreadable file may say anything: nothing is promoted meanwhile.
 func TestFolderThatCanNotBeRead(t *testing.T) {
 	fsys := repositoryFS("sluice.yaml", pipelineOK, "channels/a/channel.yaml", header, "channels/a/holds/x.yaml",
 		"reason: y\n", "channels/b/channel.yaml", header, "quarantine/1.0.0.yaml", "")
@@ -48,7 +48,7 @@ func TestFolderThatCanNotBeRead(t *testing.T) {
 	}
 }
 
-// withIDs gives files and folders ids as a commit does: what is inside decides.
+// withIDs has ids for files and folders, as a commit does: the content determines the id.
 type withIDs struct {
 	fstest.MapFS
 	opened *int
@@ -102,7 +102,7 @@ func (w withIDs) ReadDir(name string) ([]fs.DirEntry, error) {
 	return entries, err
 }
 
-// With a cache, what did not change is not opened again, and the answers are those without.
+// With a cache, unchanged files are not opened again, and the results are the same as without.
 func TestLoadCached(t *testing.T) {
 	opened := 0
 	fsys := withIDs{repositoryFS("sluice.yaml", pipelineWithPeople(t), "channels/staging/channel.yaml", header,
@@ -119,7 +119,7 @@ func TestLoadCached(t *testing.T) {
 	if set.Channels["same"].Policy.Name != "same" || set.Channels["staging"].Policy.Name != "staging" {
 		t.Error("two channels with one text share their names")
 	}
-	// What other files say is not cached with the folder.
+	// References to other files are not cached with the folder.
 	delete(fsys.MapFS, "channels/staging/channel.yaml")
 	set, faults = Load(&cache, fsys)
 	if set.Channels["dedicated"].Policy != nil ||

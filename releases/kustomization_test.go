@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/kustomize/api/types"
 )
 
-// podinfoRelease is a release as people make them, podinfo's base with an overlay and a component.
+// podinfoRelease is a typical release: podinfo's base with an overlay and a component.
 func podinfoRelease() fstest.MapFS {
 	m := fstest.MapFS{}
 	for name, content := range map[string]string{
@@ -81,7 +81,7 @@ func TestScanPassesOrdinaryBases(t *testing.T) {
 	}
 }
 
-// Fault 30: whatever would leave the release or run something is refused, with file and line.
+// Fault 30: an entry that reaches outside the release or runs a program is refused, with file and line.
 func TestScanRefuses(t *testing.T) {
 	for _, test := range []struct{ name, in, want string }{
 		{"https", "resources:\n- https://example.com/base.yaml\n", `2: "https://example.com/base.yaml" is a URL`},
@@ -167,7 +167,7 @@ func TestScanRefuses(t *testing.T) {
 	}
 }
 
-// filesIn gives the files of a folder as Unpack would.
+// filesIn returns the files of a folder as Unpack would.
 func filesIn(m fstest.MapFS) Files {
 	files := Files{}
 	for name, f := range m {
@@ -202,8 +202,8 @@ func TestScanRefusesTwoFilesInAFolder(t *testing.T) {
 	}
 }
 
-// The scan must know every field that kustomize knows: with a new version of it, this fails until somebody has
-// thought about what the new field loads.
+// The scan must know every field that kustomize knows: a new version of kustomize with more fields fails this test,
+// until someone has decided what the new field loads.
 func TestScanKnowsEveryFieldOfKustomize(t *testing.T) {
 	var compare func(ours, theirs reflect.Type)
 	names := func(typ reflect.Type, tag string) map[string]bool {
@@ -240,7 +240,7 @@ func TestScanKnowsEveryFieldOfKustomize(t *testing.T) {
 	compare(reflect.TypeFor[kustomization](), reflect.TypeFor[types.Kustomization]())
 	compare(reflect.TypeFor[kustomizePatch](), reflect.TypeFor[types.Patch]())
 	compare(reflect.TypeFor[generator](), reflect.TypeFor[types.SecretArgs]())
-	// types.ReplacementField has its path without a tag's name beside an inlined Replacement.
+	// types.ReplacementField has its path without a tag, beside an inlined Replacement.
 	for name := range names(reflect.TypeFor[types.Replacement](), "json") {
 		if !names(reflect.TypeFor[replacement](), "yaml")[name] {
 			t.Errorf("Replacement.%s is not known", name)
@@ -248,7 +248,7 @@ func TestScanKnowsEveryFieldOfKustomize(t *testing.T) {
 	}
 }
 
-// What the scan lets through, kustomize's own parser must read without finding anything that leads outside.
+// If the scan accepts a file, kustomize's own parser finds nothing in it that leads outside.
 func FuzzScan(f *testing.F) {
 	for _, in := range []string{
 		"resources: [sub.yaml]\n", "Resources: ['https://example.com']\n",
@@ -269,7 +269,7 @@ func FuzzScan(f *testing.F) {
 		if k.Unmarshal([]byte(in)) != nil {
 			return
 		}
-		// What kustomize read, by its own names for it: some of its fields are deprecated, and read nevertheless.
+		// The fields that kustomize read, by its own names; it still reads some deprecated fields.
 		normal, err := json.Marshal(k)
 		if err != nil {
 			t.Fatal(err)

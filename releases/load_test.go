@@ -25,7 +25,7 @@ func releaseYAML(version string) string {
 		image + "\"}\n"
 }
 
-// repositoryFS has a release for each version, and further files by path below releases/.
+// repositoryFS makes a release for each version, and further files by path below releases/.
 func repositoryFS(versions []string, further map[string]string) fstest.MapFS {
 	m := fstest.MapFS{}
 	put := func(name, content string) {
@@ -50,7 +50,7 @@ func messagesOf(faults []manifest.Fault) []string {
 	return all
 }
 
-// What a release can't have is a name, or beyond a limit.
+// Each forbidden name, kind of file and exceeded limit is a fault.
 func TestCodesOfFiles(t *testing.T) {
 	for name, want := range map[string]manifest.FaultCode{
 		"1.0.0/.gitattributes":                       manifest.WrongName,
@@ -91,7 +91,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// Fault 43: two releases that tie are both no candidates; a folder that is no version is said and left out.
+// Fault 43: two releases that tie are no candidates; a folder that is no version is reported and left out.
 func TestLoadTies(t *testing.T) {
 	set, faults := releases.Load(nil, repositoryFS([]string{"1.2.3", "v1.2.3", "1.10.0"},
 		map[string]string{"latest/x": ""}), nil)
@@ -134,7 +134,7 @@ func TestLoadTombstone(t *testing.T) {
 	}
 }
 
-// A release's faults are all said at once, with their lines, and leave other releases alone.
+// A release's faults are all reported at once, with their lines, and leave other releases alone.
 func TestLoadFaults(t *testing.T) {
 	const head = "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\n"
 	for _, test := range []struct {
@@ -244,7 +244,7 @@ func TestLoadFaultsOfTheFolder(t *testing.T) {
 	}
 }
 
-// commitFS gives the folders of a repository object ids, as a git commit has them, and counts what is opened.
+// commitFS has object ids for the folders of a repository, as a git commit does, and counts opened files.
 type commitFS struct {
 	fstest.MapFS
 	mu     sync.Mutex

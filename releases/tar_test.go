@@ -23,8 +23,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// trickyFiles has what is easily got wrong: modes, an empty file, names that need a pax header, sorting around "/" and
-// ".".
+// trickyFiles has the files that are easily packed wrongly: modes, an empty file, names that need a pax header, sorting
+// around "/" and ".".
 func trickyFiles() releases.Files {
 	return releases.Files{
 		"release.yaml":                       {Data: []byte("kind: Release\n"), Mode: 0o644},
@@ -61,7 +61,7 @@ func writeFolder(t testing.TB, dir string, files releases.Files) {
 	}
 }
 
-// The digest of a release is fixed for ever: if this test fails, every release that was ever cut is another one.
+// The digest of a release is fixed for ever: if this test fails, the digest of every existing release changed.
 func TestDigestNeverChanges(t *testing.T) {
 	const want = "sha256:7e2af9ff7d6312b2abceab59650b135b571e5d629b3b3e40d5d8d0692ca18a90"
 	got, err := releases.DigestOf(mapFS("releases/1.0.0", trickyFiles()), "releases/1.0.0")
@@ -70,7 +70,7 @@ func TestDigestNeverChanges(t *testing.T) {
 	}
 }
 
-// Any tar reads what Pack writes.
+// Any tar program reads Pack's output.
 func TestPackIsATar(t *testing.T) {
 	var packed bytes.Buffer
 	if err := releases.Pack(&packed, mapFS("r", trickyFiles()), "r"); err != nil {
@@ -122,8 +122,7 @@ func git(t testing.TB, dir string, args ...string) []byte {
 	return out
 }
 
-// R23: a worktree, memory, and what git itself gives back of the commit have one digest, also where git is set
-// to change line ends.
+// R23: a worktree, memory, and a checkout of the commit have one digest, even where git is set to change line ends.
 func TestDigestIsTheSameFromGit(t *testing.T) {
 	repo, out := t.TempDir(), t.TempDir()
 	writeFolder(t, filepath.Join(repo, "releases", "1.0.0"), trickyFiles())
@@ -157,7 +156,7 @@ func TestDigestIsTheSameFromGit(t *testing.T) {
 	check("a clone", os.DirFS(clone), "releases/1.0.0")
 }
 
-// R23: what would not come back from every clone as it went in can't be in a release.
+// R23: a release can't have a file that some clones would not reproduce.
 func TestDigestRefuses(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -201,7 +200,7 @@ func TestDigestRefuses(t *testing.T) {
 	}
 }
 
-// On disk, a symbolic link is seen as what it is, and the size of a file that grows meanwhile is not trusted.
+// On disk, a symbolic link is recognised, and the size of a growing file is not trusted.
 func TestDigestRefusesASymlinkOnDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "link")); err != nil {
@@ -213,7 +212,7 @@ func TestDigestRefusesASymlinkOnDisk(t *testing.T) {
 	}
 }
 
-// drawFiles draws the files of a release that may exist.
+// drawFiles draws the files of a valid release.
 func drawFiles(t *rapid.T) releases.Files {
 	element := rapid.StringMatching(`[a-z0-9.é-]{1,60}`).Filter(func(s string) bool {
 		return s != "." && s != ".." && s != ".git" && s != ".gitattributes"
@@ -234,7 +233,7 @@ func drawFiles(t *rapid.T) releases.Files {
 	return files
 }
 
-// Unpack undoes Pack, and both agree on the digest, wherever the files came from and in whatever order.
+// Unpack undoes Pack, and both return the same digest, wherever the files came from and in any order.
 func TestPackUnpack(t *testing.T) {
 	dir := t.TempDir()
 	n := 0

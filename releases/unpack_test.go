@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// hostileTar makes a tar with archive/tar, as somebody would who means harm.
+// hostileTar makes a tar with archive/tar, as an attacker would.
 func hostileTar(t testing.TB, headers ...tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -47,7 +47,7 @@ func packFiles(t testing.TB, files releases.Files) []byte {
 
 func file(name string) tar.Header { return tar.Header{Typeflag: tar.TypeReg, Name: name} }
 
-// Faults 28 and 31: nothing comes out of a bundle that is not a release.
+// Faults 28 and 31: Unpack returns no files of a bundle that is not a release.
 func TestUnpackRefuses(t *testing.T) {
 	good := packFiles(t, releases.Files{"a": {Data: []byte("1"), Mode: 0o644}})
 	edit := func(at int, b byte) []byte {
@@ -119,10 +119,10 @@ func TestUnpackRefuses(t *testing.T) {
 	}
 }
 
-// repeatEntry has the entry of a tar with one entry two times.
+// repeatEntry returns a tar with the entry of a one-entry tar twice.
 func repeatEntry(one []byte) []byte { return append(bytes.Clone(one[:1024]), one...) }
 
-// Fault 31: of a bundle that never ends, only as much is read as the limits allow.
+// Fault 31: Unpack reads an endless bundle only up to the limits.
 func TestUnpackStopsAtItsLimits(t *testing.T) {
 	header := packFiles(t, releases.Files{"a": {Data: make([]byte, 1<<20), Mode: 0o644}})[:512]
 	for name, r := range map[string]io.Reader{
@@ -151,7 +151,7 @@ type errReader struct{}
 
 func (errReader) Read([]byte) (int, error) { return 0, errors.New("connection reset") }
 
-// endlessFiles is the canonical tar of empty files, without end.
+// endlessFiles is an endless canonical tar of empty files.
 type endlessFiles struct {
 	n    int
 	left []byte
@@ -190,7 +190,7 @@ func FuzzUnpack(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// Whatever is accepted is exactly what Pack writes of it, and can be a folder.
+		// An accepted bundle is exactly what Pack writes of its files, and can be a folder.
 		if again := packFiles(t, files); !bytes.Equal(again, in) || releases.DigestBytes(in) != d {
 			t.Error("accepted something that is not canonical")
 		}

@@ -97,7 +97,7 @@ func TestVersionText(t *testing.T) {
 	}
 }
 
-// A sort needs a total order: what Compare says of three versions must fit together.
+// A sort needs a total order: the results of Compare for three versions must be consistent.
 func TestVersionCompareIsAnOrder(t *testing.T) {
 	texts := rapid.Custom(func(t *rapid.T) string {
 		s := rapid.StringMatching(`v?(0|[1-3]|10)\.(0|[1-3])\.(0|1)(-(0|1|9|10|a|B|a-|-)(\.(0|1|2|a)){0,2})?`).Draw(t,

@@ -22,7 +22,7 @@ import (
 	"github.com/sluice-cd/sluice/test/biggit"
 )
 
-// bigRepository gives a large repository of the shape, made once for all runs.
+// bigRepository returns a large repository of that shape, made once for all runs.
 func bigRepository(b *testing.B, s biggit.Shape) string {
 	b.Helper()
 	root := filepath.Join(os.TempDir(), "sluice-bench")
@@ -36,7 +36,7 @@ func bigRepository(b *testing.B, s biggit.Shape) string {
 	return dir
 }
 
-// copyRepository gives a copy of it that may be pushed to.
+// copyRepository returns a copy of bigRepository's that may be pushed to.
 func copyRepository(b *testing.B, s biggit.Shape) string {
 	b.Helper()
 	dir := filepath.Join(b.TempDir(), "big.git")
@@ -141,8 +141,8 @@ func BenchmarkBuildAndPush(b *testing.B) {
 	}
 }
 
-// BenchmarkReadCold reads every cell.yaml and release.yaml of a packed repository that was just opened:
-// a folder and a file each. git cat-file is told the files' ids, so it has half of the work.
+// BenchmarkReadCold reads every cell.yaml and release.yaml of a packed repository that was just opened: a folder and a
+// file each. git cat-file gets the files' ids as input, so half of the work is done for it.
 func BenchmarkReadCold(b *testing.B) {
 	dir := bigRepository(b, biggit.Fleet)
 	mirror := openRepo(b, dir, nil)

@@ -17,8 +17,8 @@ import (
 
 var inRelease = regexp.MustCompile(`^releases/[^/]+/`)
 
-// changedByGit lists the paths that git diff-tree gives for a commit against its first parent, as Sluice
-// reads them: a release is one path.
+// changedByGit lists the paths that git diff-tree prints for a commit against its first parent, in Sluice's terms: a
+// release is one path.
 func changedByGit(t *testing.T, dir, parent, commit string) map[string]bool {
 	t.Helper()
 	if parent == "" {
@@ -147,14 +147,14 @@ func TestForcePushIsDivergence(t *testing.T) {
 			t.Errorf("Contains(%s) = %v, %v", old, got, err)
 		}
 	}
-	// A merge makes it an ancestor again, but not a first-parent one: what the branch said in between counts.
+	// A merge makes the commit an ancestor again, but not a first-parent one: what the branch said in between counts.
 	gitIn(t, work, "fetch", "-q", bare, second+":refs/heads/dropped")
 	gitIn(t, work, "merge", "-q", "-m", "merge", "dropped")
 	gitIn(t, work, "push", "-q", "origin", "main")
 	if _, err := r.Changes(t.Context(), second, mustFetch(t, r)); !errors.Is(err, releases.ErrDiverged) {
 		t.Errorf("after a merge: %v", err)
 	}
-	// Cells keep their head: what was dropped is still readable, also after a repack.
+	// Cells keep their head: the dropped commit is still readable, also after a repack.
 	if err := r.Repack(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestForcePushIsDivergence(t *testing.T) {
 	}
 }
 
-// R22: a release's authors are those of its folder's commits, whoever merged them.
+// R22: a release's authors are the authors of its folder's commits, whoever merged them.
 func TestAuthorsOfMerges(t *testing.T) {
 	bare, work := newSharedRepository(t)
 	as := func(name string, args ...string) {
@@ -211,7 +211,7 @@ func TestAuthorsOfMerges(t *testing.T) {
 	}
 }
 
-// R22: the key is that of the signature over the raw commit, made by git itself or by Push.
+// R22: Key belongs to the signature over the raw commit, made by git itself or by Push.
 func TestKeyIsTheSignatures(t *testing.T) {
 	bare, _ := newSharedRepository(t)
 	key, public := testKey(t, "ada")
@@ -228,7 +228,7 @@ func TestKeyIsTheSignatures(t *testing.T) {
 	if list[0].Key != public || list[1].Key != "" {
 		t.Errorf("keys %q and %q, want %q and none", list[0].Key, list[1].Key, public)
 	}
-	// git reads the signature too, and what it is of is not what anyone changed afterwards.
+	// git verifies the signature too, and refuses it for a commit changed afterwards.
 	raw := gitIn(t, bare, "cat-file", "commit", ids[0]) + "\n"
 	if !strings.Contains(raw, "gpgsig -----BEGIN SSH SIGNATURE-----") {
 		t.Fatalf("not signed:\n%s", raw)
@@ -254,7 +254,7 @@ func TestKeyIsTheSignatures(t *testing.T) {
 	}
 }
 
-// R22: approvals reach the branch by merges too. What counts is who signed the content, not who merged it.
+// R22: approvals reach the branch by merges too. The signer of the content counts, not the person who merged it.
 func TestKeyOfMergedApprovals(t *testing.T) {
 	bare, _ := newSharedRepository(t)
 	key, public := testKey(t, "ada")

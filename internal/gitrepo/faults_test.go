@@ -108,7 +108,7 @@ func TestDamagedMirrorIsClonedAgain(t *testing.T) {
 	}
 }
 
-// Fault 7, found by a fetch: what came can't be joined to what is there.
+// Fault 7, found by a fetch: the received pack can't be joined to the damaged mirror.
 func TestFetchIntoADamagedMirror(t *testing.T) {
 	bare, work := newSharedRepository(t)
 	var big strings.Builder
@@ -168,7 +168,7 @@ func TestHostDown(t *testing.T) {
 	mustPush(t, r, mustFetch(t, r), headDraft("x")...)
 }
 
-// smallDisk mounts a tmpfs of some MiB; root may, and CI runs as root in its container.
+// smallDisk mounts a tmpfs of some MiB. root may do that, and CI runs as root in its container.
 func smallDisk(t *testing.T, size string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -179,7 +179,7 @@ func smallDisk(t *testing.T, size string) string {
 	return dir
 }
 
-// fillDisk leaves no room on a disk; the function it returns makes room again.
+// fillDisk fills a disk; the function it returns frees the space again.
 func fillDisk(t *testing.T, dir string) (free func()) {
 	t.Helper()
 	path := filepath.Join(dir, "filler")
@@ -195,7 +195,7 @@ func fillDisk(t *testing.T, dir string) (free func()) {
 	return func() { _ = os.Remove(path) }
 }
 
-// incompressible is a file that needs its room on the disk.
+// incompressible returns content that git can't make smaller.
 func incompressible(size int) string {
 	var b strings.Builder
 	for i := 0; b.Len() < size; i++ {
@@ -204,7 +204,7 @@ func incompressible(size int) string {
 	return b.String()
 }
 
-// Fault 8: the mirror's disk is full. The error says so, and it heals when there is room.
+// Fault 8: the mirror's disk is full. The error says so, and Fetch works again when there is space.
 func TestMirrorsDiskFull(t *testing.T) {
 	bare, work := newSharedRepository(t)
 	mirror, limited := fullableMirror(t)
@@ -230,8 +230,8 @@ func TestMirrorsDiskFull(t *testing.T) {
 	}
 }
 
-// fullableMirror is a place for a mirror and a way to fill its disk. Who may not mount gets a
-// mirror whose objects can't be written instead: another errno on the same path.
+// fullableMirror returns a folder for a mirror and a way to fill its disk. Without the right to mount, it makes the
+// mirror's objects unwritable instead: another errno on the same path.
 func fullableMirror(t *testing.T) (mirror string, limited func(*testing.T) (free func())) {
 	if disk := smallDisk(t, "2m"); disk != "" {
 		return filepath.Join(disk, "mirror.git"), func(t *testing.T) func() { return fillDisk(t, disk) }
@@ -246,7 +246,8 @@ func fullableMirror(t *testing.T) (mirror string, limited func(*testing.T) (free
 	}
 }
 
-// Fault 8: the host's disk is full. Refused, the branch unchanged; the same push works when there is room.
+// Fault 8: the host's disk is full. The push is refused and the branch unchanged; the same push works when there is
+// space.
 func TestHostsDiskFull(t *testing.T) {
 	disk := smallDisk(t, "4m")
 	if disk == "" {
@@ -284,7 +285,7 @@ func isMount(dir string) bool {
 	return syscall.Stat(dir, &a) == nil && syscall.Stat(filepath.Dir(dir), &b) == nil && a.Dev != b.Dev
 }
 
-// Fault 31: what is too large is refused before it takes memory or time, and the mirror goes on.
+// Fault 31: objects that are too large are refused before they take memory or time, and the mirror keeps working.
 func TestFetchWithinLimits(t *testing.T) {
 	bare, work := newSharedRepository(t)
 	r := openRepo(t, bare, func(o *Options) { o.Limits.Pack, o.Limits.Object = 200_000, 1<<20 })
@@ -337,7 +338,7 @@ func TestFetchRefusesHostileTrees(t *testing.T) {
 	}
 }
 
-// Readers are not disturbed by repacks and fetches.
+// Repacks and fetches do not disturb readers.
 func TestReadersWhileRepacking(t *testing.T) {
 	bare, _ := newSharedRepository(t)
 	r := openRepo(t, bare, nil)

@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 )
 
-// The oracle is git ls-tree and git cat-file.
+// FS agrees with git ls-tree and git cat-file.
 func TestFSIsWhatGitHas(t *testing.T) {
 	bare, work := newSharedRepository(t)
 	writeFiles(t, work, map[string]string{"releases/1.0.0/run.sh": "#!/bin/sh\n", "a.b": "1", "a/x": "2",

@@ -15,7 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// gitIn runs the real git in a folder, with a fixed identity and nobody's settings.
+// gitIn runs the real git in a folder, with a fixed identity and no one's settings.
 func gitIn(t testing.TB, dir string, args ...string) string {
 	t.Helper()
 	out, err := tryGit(dir, nil, args...)
@@ -92,7 +92,7 @@ func openRepo(t testing.TB, url string, change func(*Options)) *Repo {
 	return r
 }
 
-// tipOf gives the newest commit that the mirror has of the branch; empty: none.
+// tipOf returns the newest commit of the branch in the mirror; empty: none.
 func tipOf(r *Repo) string { return idOrNone(r.mirror.tip(r.branch())) }
 
 func mustFetch(t testing.TB, r *Repo) string {

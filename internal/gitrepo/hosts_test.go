@@ -41,8 +41,8 @@ func newKey(t testing.TB) (ed25519.PrivateKey, ssh.PublicKey) {
 
 func pemBytes(b *pem.Block) []byte { return pem.EncodeToMemory(b) }
 
-// startHTTPHost serves a folder of repositories as git http-backend does, over TLS, to one user.
-// broken, if set, is what it answers to every push after having carried it out.
+// startHTTPHost serves a folder of repositories as git http-backend does, over TLS, to one user. broken, if set, is the
+// status with which it responds to every push after having carried it out.
 func startHTTPHost(t *testing.T, root string, broken *atomic.Int32) (url, ca string) {
 	t.Helper()
 	git, err := exec.LookPath("git")
@@ -116,7 +116,8 @@ func TestOverHTTPS(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	// Fault 5: carried out, but the answer was lost: neither landed nor refused, and the next fetch tells.
+	// Fault 5: the push was carried out, but the response was lost: neither landed nor refused, and the next fetch
+	// tells.
 	t.Run("answer lost", func(t *testing.T) {
 		base := mustFetch(t, r)
 		broken.Store(http.StatusBadGateway)
@@ -133,7 +134,7 @@ func TestOverHTTPS(t *testing.T) {
 	})
 }
 
-// roundTrip clones, pushes, is overtaken, and fetches again, whatever the host.
+// roundTrip clones, pushes, loses a race, and fetches again, from any kind of host.
 func roundTrip(t *testing.T, r *Repo, bare, work string) {
 	t.Helper()
 	base := mustFetch(t, r)
@@ -171,7 +172,7 @@ func roundTrip(t *testing.T, r *Repo, bare, work string) {
 	mustFsck(t, r.mirror.dir)
 }
 
-// startSSHHost is an SSH server that lets one key in and runs what git asks for, and nothing else.
+// startSSHHost starts an SSH server that accepts one key, and runs only the two commands that git asks for.
 func startSSHHost(t *testing.T, client ssh.PublicKey) (address string, hostKey ssh.PublicKey) {
 	t.Helper()
 	private, public := newKey(t)

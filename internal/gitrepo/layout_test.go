@@ -7,7 +7,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// A flags repository is told of by other paths than a release repository, and R22 holds in it as well.
+// Changes reports other paths of a flags repository than of a release repository, and R22 holds there too.
 func TestFlagsLayout(t *testing.T) {
 	t.Parallel()
 	bare, work := newSharedRepository(t)

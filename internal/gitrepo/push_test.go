@@ -27,7 +27,7 @@ func writeHook(t testing.TB, bare, name, script string) {
 	}
 }
 
-// The oracle is git add and git write-tree over the same edits.
+// Push makes the trees that git add and git write-tree make of the same edits.
 func TestPushBuildsWhatGitWouldBuild(t *testing.T) {
 	bare, work := newSharedRepository(t)
 	r := openRepo(t, bare, func(o *Options) { o.Author = releases.Person{Name: "Engine", Email: "engine@example.com"} })
@@ -137,8 +137,8 @@ func TestPushBeginsAnEmptyRepository(t *testing.T) {
 	mustFsck(t, bare)
 }
 
-// R3, fault 50: a force-push to an ancestor makes base an ancestor of nothing that the host has;
-// an ordinary push would fast-forward and bring back what was dropped.
+// R3, fault 50: after a force-push to an ancestor of base, an ordinary push would fast-forward and bring back the
+// dropped commits.
 func TestPushAfterForcePushToAnAncestorIsRefused(t *testing.T) {
 	bare, work := newSharedRepository(t)
 	r := openRepo(t, bare, nil)
@@ -153,7 +153,7 @@ func TestPushAfterForcePushToAnAncestorIsRefused(t *testing.T) {
 	}
 }
 
-// Fault 5: the host's words are in the error, bounded, and the branch is as it was.
+// Fault 5: the error quotes the host, bounded, and the branch is unchanged.
 func TestPushTurnedDownByAHook(t *testing.T) {
 	for name, script := range map[string]string{
 		"pre-receive": "cat >/dev/null; echo 'change window is closed' >&2; exit 1",
@@ -188,7 +188,7 @@ func TestHookThatPrintsWithoutEndIsBounded(t *testing.T) {
 	}
 }
 
-// Fault 5: a host that does not answer in time. The push did not land, nothing is locked.
+// Fault 5: the host does not respond in time. The push did not land, and nothing is locked.
 func TestPushToASlowHostEndsInTime(t *testing.T) {
 	bare, _ := newSharedRepository(t)
 	writeHook(t, bare, "pre-receive", "cat >/dev/null; sleep 600")
@@ -226,7 +226,7 @@ func TestPushEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// A lock that is held for a moment is waited for; one that stays is the host's no.
+// A push waits for a lock that is held for a moment; a lasting lock is a refusal.
 func TestPushWaitsForALock(t *testing.T) {
 	bare, _ := newSharedRepository(t)
 	r := openRepo(t, bare, nil)
@@ -245,7 +245,7 @@ func TestPushWaitsForALock(t *testing.T) {
 	mustPush(t, r, base, headDraft("x")...)
 }
 
-// Two engines and git itself push at once: nobody's commit is lost, and who lost the race is told.
+// Two engines and git itself push at once: no commit is lost, and the losers get ErrMoved.
 func TestRivalWritersLoseNothing(t *testing.T) {
 	bare, _ := newSharedRepository(t)
 	gitIn(t, bare, "config", "gc.auto", "0")
@@ -367,8 +367,7 @@ func TestPushIntoAWorktree(t *testing.T) {
 	mustFsck(t, dir)
 }
 
-// Two that push into a worktree at once leave it clean: who loses leaves no file there that would have every later push
-// refused.
+// Two concurrent pushes into a worktree leave it clean: a loser's file in it would make git refuse every later push.
 func TestRivalsLeaveAWorktreeClean(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "work")
 	start := New{Files: map[string][]byte{"sluice.yaml": []byte("a\n"), "channels/x/head.yaml": []byte("b\n")},

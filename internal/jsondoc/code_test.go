@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// parseCodes gives the constants of code.go: what each is called, and its value.
+// parseCodes returns the constants of code.go, values by name.
 func parseCodes(t *testing.T) map[string]string {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "code.go", nil, 0)
@@ -34,7 +34,7 @@ func parseCodes(t *testing.T) map[string]string {
 	return codes
 }
 
-// A constant and its value are one name: UnknownField is unknown-field.
+// A constant is named after its value: UnknownField is unknown-field.
 func TestCodesAreCalledAlike(t *testing.T) {
 	capital := regexp.MustCompile(`\B[A-Z]`)
 	for name, value := range parseCodes(t) {
@@ -44,7 +44,7 @@ func TestCodesAreCalledAlike(t *testing.T) {
 	}
 }
 
-// Package manifest has each of them too.
+// Package manifest has each of the constants too.
 func TestManifestHasTheCodes(t *testing.T) {
 	text, err := os.ReadFile("../manifest/manifest.go")
 	if err != nil {
@@ -57,7 +57,7 @@ func TestManifestHasTheCodes(t *testing.T) {
 	}
 }
 
-// docs/formats.md lists exactly the codes that there are.
+// docs/formats.md lists exactly the codes of code.go.
 func TestCodesAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../docs/formats.md")
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Fault 29: what is too large or not JSON is refused with its line.
+// Fault 29: input that is too large or not JSON is refused with its line.
 func TestReadRefuses(t *testing.T) {
 	deep := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 	for _, tt := range []struct{ in, want string }{
@@ -40,7 +40,7 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
-// checkAgainstStdlib holds Read against encoding/json: the same is taken, and read the same.
+// checkAgainstStdlib compares Read with encoding/json: both accept the same input, and read the same values.
 func checkAgainstStdlib(t interface{ Fatalf(string, ...any) }, in []byte) (taken bool) {
 	n, faults := Read("x.json", in, Limits{Depth: 5000, Text: MaxFile})
 	if slices.ContainsFunc(faults, func(f Fault) bool { return !f.Warning }) {

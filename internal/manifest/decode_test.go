@@ -97,7 +97,7 @@ values: {n: 1}
 	}
 }
 
-// Fault 29: whatever is wrong is said with its line, all of it at once.
+// Fault 29: every mistake is reported with its line, all at once.
 func TestDecodeFaults(t *testing.T) {
 	for _, test := range []struct {
 		name, in string
@@ -184,7 +184,7 @@ func TestDecodeFaults(t *testing.T) {
 
 const names = "kind, count, small, size, ratio, on, for, at, colours, word, maybe, labels, inner, pointer, list, people, any, values"
 
-// bombs are files that are small, or no larger than a file may be, and ask for much.
+// bombs are small files, or files of the allowed size, that take much memory or time to read.
 var bombs = map[string]string{
 	"billion laughs": billionLaughs(),
 	"wide aliases": "kind: Example\nany: [&a [" + strings.Repeat("x,", 1000) + "]" + strings.Repeat(",*a", 15_000) +
@@ -224,7 +224,7 @@ func indents(n int) string {
 	return b.String()
 }
 
-// Fault 29: a bomb is refused, with few words. (That it takes less than 100 ms is in the benchmark below.)
+// Fault 29: a bomb is refused in few words. (BenchmarkBombs shows that this takes less than 100 ms.)
 func TestDecodeRefusesBombs(t *testing.T) {
 	for name, bomb := range bombs {
 		t.Run(name, func(t *testing.T) {
@@ -303,7 +303,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// A tag alone does not make a bool: such text once read beyond its end.
+// A tag alone does not make a bool: the decoder once read beyond the end of such a text.
 func TestTaggedBools(t *testing.T) {
 	for _, in := range []string{`!!bool ""`, "!!bool yes", "!!bool t"} {
 		_, faults := manifest.Decode[struct {

@@ -58,7 +58,7 @@ func TestFreeKnowsLines(t *testing.T) {
 	}
 }
 
-// Fault 29: what is too large or not one thing in YAML and JSON is refused with its line.
+// Fault 29: input that is too large, or that YAML and JSON read differently, is refused with its line.
 func TestFreeRefuses(t *testing.T) {
 	deep := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 	for _, tt := range []struct{ name, in, want string }{
@@ -87,7 +87,7 @@ func TestFreeRefuses(t *testing.T) {
 	}
 }
 
-// The same document, as JSON and as YAML in both readers' forms, is the same to Free.
+// Free reads a document alike as JSON, as block YAML and as flow YAML.
 func TestFreeReadsYAMLAsJSON(t *testing.T) {
 	leaf := rapid.OneOf(rapid.Just[any](nil), rapid.Map(rapid.Bool(), func(b bool) any { return b }),
 		rapid.Map(rapid.IntRange(-1<<40, 1<<40), func(i int) any { return float64(i) }),

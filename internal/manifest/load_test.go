@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// countingFS is a commit's files, as gitrepo gives them: Sys is the object's id. It counts what is read.
+// countingFS is a commit's files as gitrepo has them: Sys is the object's id. It counts reads.
 type countingFS struct {
 	fstest.MapFS
 	opened map[string]int
@@ -79,7 +79,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// What follows from a fault on the same line is not said again.
+// A second fault on a line that has one is dropped.
 func TestLoadDropsWhatFollows(t *testing.T) {
 	files := newCountingFS(map[string]string{"x.yaml": "kind: Example\ncount: many\nword: a\n"})
 	_, faults := manifest.Load(nil, files, "x.yaml", func(d *manifest.Doc[example]) []manifest.Fault {

@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// dumpNode writes a tree of nodes, as far as the decoder looks at them.
+// dumpNode writes the fields of a node that the decoder reads, and its children.
 func dumpNode(b *strings.Builder, n *yaml.Node) {
 	fmt.Fprintf(b, "%d %d %s %q\n", n.Kind, n.Line, n.ShortTag(), n.Value)
 	if n.Kind == yaml.ScalarNode && n.Style == 0 != (n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) == 0) {
@@ -23,7 +23,7 @@ func dumpNode(b *strings.Builder, n *yaml.Node) {
 	b.WriteString("end\n")
 }
 
-// checkPlainAgainstLibrary tells whether a document was read as plain, and fails if the library reads it otherwise.
+// checkPlainAgainstLibrary reports whether parsePlain reads a document, and fails if the library reads it otherwise.
 func checkPlainAgainstLibrary(t interface{ Fatalf(string, ...any) }, in string) bool {
 	root := parsePlain([]byte(in))
 	if root == nil {
@@ -42,7 +42,7 @@ func checkPlainAgainstLibrary(t interface{ Fatalf(string, ...any) }, in string) 
 	return true
 }
 
-// plainDocuments are documents that should be read the fast way.
+// plainDocuments are documents that parsePlain reads.
 var plainDocuments = []string{
 	"apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\nvalues:\n  domain: a.example.com\n  replicas: 3\nlabels: {region: eu-1}\n",
 	"# about\na:\n- b\n- c: d\n  e: f\n\n  # within\n  g:\n    h: 1\n",
@@ -64,7 +64,7 @@ func TestPlainReadsAsTheLibrary(t *testing.T) {
 	}
 }
 
-// Whatever is not plain is left to the library, even where it looks nearly so.
+// parsePlain leaves everything else to the library, even what looks nearly plain.
 func TestPlainGivesUp(t *testing.T) {
 	for _, in := range []string{
 		"", "a", "a: b\n  c\n", "a: b\n  c: d\n", "a: &x b\n", "a: *x\n", "a: !t b\n", "a: |\n  b\n", "a: >\n  b\n",
@@ -84,7 +84,7 @@ func TestPlainGivesUp(t *testing.T) {
 	}
 }
 
-// Documents of the pieces that YAML is made of, put together at random.
+// Random documents of YAML's building blocks.
 func TestPlainReadsAsTheLibraryWhateverThePieces(t *testing.T) {
 	pieces := []string{
 		"a: ", "b:", "- ", "-", "\n", "\n", "\n  ", "\n    ", " ", "  ", "{", "}", "[", "]", ", ", ",", ": ",

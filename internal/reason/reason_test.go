@@ -60,7 +60,7 @@ func TestText(t *testing.T) {
 	}
 }
 
-// docs/gates.md lists exactly the codes that there are, each with the words it has.
+// docs/gates.md lists exactly the codes of this package, each with its words.
 func TestCodesAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../docs/gates.md")
 	if err != nil {
@@ -82,7 +82,7 @@ func TestCodesAreDocumented(t *testing.T) {
 	}
 }
 
-// documentedWords is what the page has beside a code: its words, with … for arguments.
+// documentedWords returns a code's words as docs/gates.md shows them, with … for arguments.
 func documentedWords(c Code) string {
 	words := regexp.MustCompile(`(%[sd])+`).ReplaceAllString(table[c].format, "…")
 	switch {

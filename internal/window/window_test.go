@@ -27,7 +27,7 @@ func window(t testing.TB, opens string, open time.Duration, zone string) *Window
 	return w
 }
 
-// answer is what Judge says.
+// answer holds the results of Judge.
 type answer struct {
 	open  bool
 	why   string
@@ -39,7 +39,7 @@ func judge(w *Window, now time.Time) answer {
 	return answer{open, why, until}
 }
 
-// describeAnswer puts an answer in short: "open" or "shut", until when, in the window's zone.
+// describeAnswer formats an answer: "open" or "shut", until when, in the window's zone.
 func describeAnswer(v answer) string {
 	s := "shut"
 	if v.open {
@@ -150,7 +150,7 @@ func TestWindowReads(t *testing.T) {
 	}
 }
 
-// Fault 20: what can never let anything through is refused, with the reason.
+// Fault 20: a window that never opens is refused, with the reason.
 func TestWindowRefused(t *testing.T) {
 	for _, tt := range []struct {
 		w    Window
@@ -225,7 +225,7 @@ func drawInstant(t *rapid.T, zone *time.Location) time.Time {
 	return x
 }
 
-// Whatever Judge says changes at Until, and not before: Plan.Next rests on it.
+// Judge's answer changes at Until, and not before: Plan.Next depends on that.
 func TestWindowChangesExactlyAtUntil(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w, c := drawWindow(t)
@@ -263,7 +263,7 @@ func TestWindowChangesExactlyAtUntil(t *testing.T) {
 	})
 }
 
-// Judge agrees with the definition, carried out minute by minute: run on wall time, map, first instants only.
+// Judge agrees with the definition, carried out minute by minute: run on wall time, convert, keep first instants.
 func TestWindowAgainstDefinition(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w, c := drawWindow(t)
@@ -291,7 +291,7 @@ func TestWindowAgainstDefinition(t *testing.T) {
 	})
 }
 
-// The days and minutes that a line names are those that cron itself would fire at, where no clock ever changes.
+// Where clocks never change, a window opens at the minutes at which cron fires.
 func TestWindowAgainstCron(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w, c := drawWindow(t)

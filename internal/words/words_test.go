@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// What is clipped is valid, no longer than asked, and says that something is missing.
+// A clipped text is valid UTF-8, within the limit, and ends in an ellipsis.
 func TestClip(t *testing.T) {
 	for _, text := range []string{"", "short", strings.Repeat("x", 100), strings.Repeat("ö", 100),
 		strings.Repeat("…", 100)} {

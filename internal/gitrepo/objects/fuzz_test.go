@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// What ParseTree takes is what git writes, and has no name that leads elsewhere.
+// Whatever ParseTree accepts is in git's form, and has no name that leads elsewhere.
 func FuzzParseTree(f *testing.F) {
 	id := strings.Repeat("\x01", 20)
 	for _, seed := range []string{"", "100644 a\x00" + id, "100644 a\x00" + id + "40000 b\x00" + id,
@@ -80,7 +80,7 @@ func FuzzDiff(f *testing.F) {
 	})
 }
 
-// treeOfBytes makes a tree of files whose names and ids hang on the bytes.
+// treeOfBytes makes a tree of files whose names and ids depend on the bytes.
 func treeOfBytes(raw []byte) []Entry {
 	var list []Entry
 	for i := byte('a'); i <= 'z'; i++ {
@@ -106,7 +106,7 @@ func FuzzDelta(f *testing.F) {
 	})
 }
 
-// A signature covers all but itself; what is parsed is written as it was.
+// A signature covers everything but itself, and Encode undoes ParseCommit.
 func FuzzCommit(f *testing.F) {
 	id := strings.Repeat("a", 40)
 	f.Add([]byte("tree " + id + "\nauthor A <a@b> 1 +0100\ncommitter A <a@b> 1 +0100\n\nmessage\n"))

@@ -28,7 +28,7 @@ func git(t testing.TB, dir string, in []byte, args ...string) string {
 	return string(out)
 }
 
-// repository has a history of files that make deltas on deltas, a large file, and a tag.
+// repository makes a history of files with deltas on deltas, a large file, and a tag.
 func repository(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -59,7 +59,7 @@ func repository(t testing.TB) string {
 	return dir
 }
 
-// The oracle is git cat-file, over every way in which git may store an object.
+// Get agrees with git cat-file, in every way in which git may store an object.
 func TestStoreReadsWhatGitStores(t *testing.T) {
 	dir := repository(t)
 	objectDir := filepath.Join(dir, ".git", "objects")
@@ -146,7 +146,7 @@ func TestStoreRefusesWhatIsTooLarge(t *testing.T) {
 	}
 }
 
-// Packs of ours are read by git, thin ones too.
+// git reads the packs of EncodePack, thin packs included.
 func TestGitReadsWhatWeWrite(t *testing.T) {
 	dir := repository(t)
 	objectDir := filepath.Join(dir, ".git", "objects")
@@ -212,7 +212,7 @@ func TestDeltasOfLargeObjects(t *testing.T) {
 	}
 }
 
-// Whatever byte of a pack is damaged, Get never gives other bytes.
+// Whichever byte of a pack is damaged, Get never returns other bytes.
 func TestDamagedPackIsNeverMisread(t *testing.T) {
 	dir := repository(t)
 	git(t, dir, nil, "repack", "-a", "-d", "-f", "-q", "--depth=50")

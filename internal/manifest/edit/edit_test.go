@@ -142,7 +142,7 @@ func TestSetRefuses(t *testing.T) {
 	}
 }
 
-// Whatever the document: what Set gives has the field, nothing else changed, and every comment is still there.
+// For any document, Set's result has the field, has nothing else changed, and still has every comment.
 func TestSetChangesOneField(t *testing.T) {
 	scalar := rapid.OneOf(rapid.StringMatching(`[ -~äß]{0,12}`).AsAny(), rapid.Bool().AsAny(),
 		rapid.IntRange(-99, 99).AsAny())
