@@ -23,9 +23,12 @@ const (
 // Found is a cell as it was found in a repository. It may come from a cache: immutable.
 type Found struct {
 	Cell     Cell     // with faults in its file: only Name
-	Identity Identity // zero: never registered
+	Identity Identity // as its file has it; zero: never registered, or it can't be read
 	Faults   []releases.Fault
 	Tree     string // the git tree id of its folder, where known
+
+	IdentityBlob   string // the git object id of the identity's file, where known
+	IdentityFaults []releases.Fault
 }
 
 // label is a DNS label: cells' and channels' names become parts of host names and paths.
@@ -86,7 +89,7 @@ func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault
 	byName := make(map[string]*Found, len(found))
 	for _, f := range found {
 		byName[f.Cell.Name] = f
-		faults = append(faults, f.Faults...)
+		faults = append(append(faults, f.Faults...), f.IdentityFaults...)
 	}
 	return byName, manifest.Sort(faults)
 }
@@ -133,11 +136,8 @@ func read(fsys fs.FS, name string) *Found {
 				f.Cell.Blob = blob(e)
 			}
 		case identityFile:
-			identity, faults := manifest.Load(nil, fsys, file, checkIdentity)
-			f.Faults = append(f.Faults, faults...)
-			if identity != nil {
-				f.Identity = *identity
-			}
+			f.Identity, f.IdentityFaults = LoadIdentity(fsys, name)
+			f.IdentityBlob = blob(e)
 		default:
 			f.Faults = append(f.Faults, releases.Fault{File: file, Warning: true, Code: manifest.Unused, Message: "is not read: nothing here has this name"})
 		}
@@ -180,9 +180,29 @@ func checkCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 // maxKey bounds a public key's text, in bytes.
 const maxKey = 1024
 
-func checkIdentity(d *manifest.Doc[Identity]) []releases.Fault {
-	if len(d.Value.PublicKey) > maxKey {
-		return []releases.Fault{d.Fault(manifest.TooLarge, "publicKey", "publicKey has more than %d bytes", maxKey)}
+// LoadIdentity reads a cell's identity.yaml. A field that only a newer version knows is no reason to forget the cell: such a
+// fault is a warning.
+func LoadIdentity(fsys fs.FS, cell string) (Identity, []releases.Fault) {
+	file := path.Join(Dir, cell, identityFile)
+	type parsed struct {
+		value  Identity
+		faults []releases.Fault
 	}
-	return nil
+	p, fault := manifest.LoadBytes(nil, fsys, file, func(data []byte) (p parsed) {
+		doc, faults := manifest.Decode[Identity](file, data)
+		if len(doc.Value.PublicKey) > maxKey {
+			faults = append(faults, doc.Fault(manifest.TooLarge, "publicKey", "publicKey has more than %d bytes", maxKey))
+		}
+		for i := range faults {
+			faults[i].Warning = faults[i].Warning || faults[i].Code == manifest.UnknownField
+		}
+		if p.faults = faults; !manifest.Fatal(faults) {
+			p.value = doc.Value
+		}
+		return p
+	})
+	if fault != nil {
+		return Identity{}, []releases.Fault{*fault}
+	}
+	return p.value, p.faults
 }

@@ -45,7 +45,7 @@ func TestLoad(t *testing.T) {
 			Cell: cells.Cell{APIVersion: "sluice/v1", Kind: "Cell", Channel: "dedicated", Profile: "small",
 				Values: map[string]any{"domain": "acme.example", "replicas": 3}, Labels: map[string]string{"region": "eu"},
 				Name: "acme", Revision: revision, Tags: found["acme"].Cell.Tags, Blob: "id of acme/cell.yaml"},
-			Identity: cells.Identity{APIVersion: "sluice/v1", Kind: "Identity", Epoch: 2, PublicKey: "AAAA"},
+			Identity: cells.Identity{APIVersion: "sluice/v1", Kind: "Identity", Epoch: 2, PublicKey: "AAAA"}, IdentityBlob: "id of acme/identity.yaml",
 		},
 		"beta": {Cell: cells.Cell{APIVersion: "sluice/v1", Kind: "Cell", Channel: "staging", Name: "beta", Blob: "id of beta/cell.yaml"}},
 	}
@@ -85,7 +85,7 @@ func TestLoadFaults(t *testing.T) {
 			if beta := found["beta"]; beta.Cell.Channel != "staging" || len(beta.Faults) > 0 {
 				t.Errorf("another cell: %+v", beta)
 			}
-			if test.cell != "" && len(found[test.cell].Faults) != 1 {
+			if test.cell != "" && len(found[test.cell].Faults)+len(found[test.cell].IdentityFaults) != 1 {
 				t.Errorf("%+v", found[test.cell])
 			}
 		})

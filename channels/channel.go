@@ -217,6 +217,7 @@ type Pipeline struct {
 	People       map[string]*Member `yaml:"people" json:"people,omitempty"`
 	TrustAuthors bool               `yaml:"trustAuthors" json:"trustAuthors,omitempty" doc:"count unsigned approvals by the commit's author: only where the git host proves authors"`
 	Freezes      []Freeze           `yaml:"freezes" json:"freezes,omitempty" doc:"for all channels"`
+	Engine       EngineKeys         `yaml:"engine" json:"engine,omitzero" doc:"whose commits count as the engine's, or: unsigned"`
 }
 
 // Member is a person whose approvals count.
@@ -224,6 +225,11 @@ type Member struct {
 	Email string   `yaml:"email" json:"email,omitempty"`
 	Keys  []string `yaml:"keys" json:"keys,omitempty" doc:"SSH public keys, authorized_keys form"`
 	Roles []string `yaml:"roles" json:"roles,omitempty"`
+}
+
+// Approver returns the person as gates judge them; name is their key in people.
+func (m *Member) Approver(name string) Approver {
+	return Approver{Person: name, Email: m.Email, Keys: m.Keys, Roles: m.Roles}
 }
 
 // State is one channel folder at a commit. Policy is nil if channel.yaml is missing, or if a file that the policy

@@ -233,10 +233,10 @@ func TestFreezesChangeExactlyAtUntil(t *testing.T) {
 
 // R22: distinct people with the required roles, never the release's author.
 func TestApproval(t *testing.T) {
-	ada := Approver{"ada", "ada@example.com", []string{"release-managers", "security"}}
-	bob := Approver{"bob", "bob@example.com", []string{"release-managers"}}
-	eve := Approver{"eve", "Eve@Example.com", []string{"release-managers"}}
-	mal := Approver{"mal", "", []string{"interns"}}
+	ada := Approver{"ada", "ada@example.com", nil, []string{"release-managers", "security"}}
+	bob := Approver{"bob", "bob@example.com", nil, []string{"release-managers"}}
+	eve := Approver{"eve", "Eve@Example.com", nil, []string{"release-managers"}}
+	mal := Approver{"mal", "", nil, []string{"interns"}}
 	two := Approval{Count: 2, From: []string{"release-managers"}}
 	for _, tt := range []struct {
 		name      string
@@ -271,12 +271,25 @@ func TestApproval(t *testing.T) {
 			"blocked: 0 of 1 from security or interns"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			v := tt.gate.Judge(tt.approvers, tt.authors, tt.names)
+			v := tt.gate.Judge(tt.approvers, Authorship{People: tt.authors, Names: tt.names})
 			v.Gate = "approval"
 			if got, want := v.String(), "approval "+tt.want; got != want {
 				t.Errorf("got  %s\nwant %s", got, want)
 			}
 		})
+	}
+}
+
+// R52: an author is one by their key too, whatever address their commits name.
+func TestApprovalByAuthorsKey(t *testing.T) {
+	const key, other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbQ", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIABV"
+	ada := Approver{Person: "ada", Email: "ada@example.com", Keys: []string{other, key + " ada@laptop"}}
+	gate := Approval{}
+	if v := gate.Judge([]Approver{ada}, Authorship{Keys: []string{key}}); v.Holds {
+		t.Error("ada approved what her key signed:", v)
+	}
+	if v := gate.Judge([]Approver{ada}, Authorship{Keys: []string{"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGHh"}}); !v.Holds {
+		t.Error(v)
 	}
 }
 

@@ -19,9 +19,14 @@ const pipelineFile = "sluice.yaml"
 // personName matches the keys that people may have: they name the files of a person's approvals.
 var personName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
+// ParsePipeline reads sluice.yaml; nil if it is missing, or has faults that are not warnings.
+func ParsePipeline(c *manifest.Cache, fsys fs.FS) (*Pipeline, []manifest.Fault) {
+	return manifest.Load(c, fsys, pipelineFile, readyPipeline)
+}
+
 // loadPipeline reads sluice.yaml. With faults that are not warnings, the result has the defaults only.
 func loadPipeline(c *manifest.Cache, fsys fs.FS) (Pipeline, []manifest.Fault) {
-	p, faults := manifest.Load(c, fsys, pipelineFile, readyPipeline)
+	p, faults := ParsePipeline(c, fsys)
 	if p == nil {
 		if len(faults) == 0 {
 			faults = []manifest.Fault{{File: pipelineFile, Code: manifest.Missing, Message: "is missing: `sluice init` makes a release repository"}}
@@ -80,6 +85,7 @@ func readyPipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 			keys[parsed] = name
 		}
 	}
+	faults = append(faults, p.Engine.ready(doc)...)
 	p.withDefaults()
 	return faults
 }

@@ -19,6 +19,7 @@ import (
 // Options of an Engine. The zero value is usable.
 type Options struct {
 	Log   zerolog.Logger
+	Key   string        // the SSH public key, authorized_keys form, that Repository signs commits with; empty: it signs none
 	Probe Prober        // answers Wants; nil: nobody does, and gates that look outside stay blocked
 	Keep  string        // a file that makes the next start quick; it holds nothing that git has not; empty: none
 	Poll  time.Duration // how often the branch is looked at without being told of a push; jittered; default 60s

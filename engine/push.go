@@ -85,6 +85,8 @@ func pushesOf(p plan.Plan) map[string]bool {
 		case plan.Grant:
 		case plan.Identify:
 			set[plan.IdentityPushes] = true
+		case plan.Adopt:
+			set[plan.PipelinePushes] = true
 		default:
 			set[a.Channel] = true
 		}

@@ -272,6 +272,7 @@ func (e *Engine) decide() (plan.Plan, *plan.Observed, time.Duration) {
 	began := time.Now()
 	now := e.clocks.at(began)
 	obs := e.observations.snapshot()
+	obs.Key = e.opts.Key
 	obs.Flags = e.publisher.announced().ForGates()
 	obs.Clock = e.clocks.judge(began, now, obs)
 	p := plan.Make(e.desired, obs, now)

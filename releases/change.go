@@ -1,6 +1,9 @@
 package releases
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Person is a name and an address as git records them. Nothing proves either: see Change.Key.
 type Person struct {
@@ -21,18 +24,23 @@ type Change struct {
 	Key string
 }
 
+// Touches reports whether c changed a path.
+func (c Change) Touches(path string) bool {
+	return slices.ContainsFunc(c.Files, func(f FileChange) bool { return f.Path == path })
+}
+
 // FileChange is one path that a Change touched. In a release repository, paths are sluice.yaml and the files below
 // channels, quarantine and cells/*/identity.yaml; a release is one path, its folder. In a flags repository, they are
 // sluice.yaml and the files below flags, announcements, approvals, overrides, heads and records.
 type FileChange struct {
 	Path string
-	Old  string // empty: there was none
+	Old  string // object id of the blob (for a release: of the tree); empty: there was none
 	New  string // empty: removed
-	// The commit's author, its Co-authored-by, and for a merge the authors of the merged commits.
+	// The commit's author, its Co-authored-by, and for a merge the authors of the merged commits; of a release the
+	// committers too.
 	Authors []Person
-	// For approvals: the Change's Key or, for a merge without one, the key of the merged commit that last wrote this
-	// content.
-	Key string
+	Keys    []string // releases only: keys with valid signatures of those commits, in the form of Change.Key
+	Key     string   // approvals only: signer of the very commit that wrote this content and only approvals (R52)
 }
 
 // Draft is a commit to be made. Relative to its parent, it changes Files and nothing else.

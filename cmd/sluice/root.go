@@ -92,6 +92,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		runcmd.ServeVerb(a),
 		runcmd.TickVerb(a),
 		runcmd.BackupVerb(a),
+		runcmd.EngineKeyVerb(a),
 		runcmd.AgentVerb(a),
 		demo.Verb(a),
 		runcmd.RenderVerb(a),

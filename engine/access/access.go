@@ -1,7 +1,9 @@
-// Package access is who may do what at the control plane: roles, operators, and the one-time tokens of cells.
+// Package access defines who may do what at the control plane: roles, operators' tokens, and the one-time tokens of
+// cells.
 //
-// It holds values and pure functions. The control plane asks Role.May at one place, for every request; the store keeps
-// operators and tokens by the hash of their secrets, never the secrets.
+// It holds values and pure functions, does no I/O, and never holds a secret: the store keeps operators and tokens by
+// the hash of their secrets. The control plane checks every request with Role.May in one place. All functions may be
+// called at once.
 package access
 
 import (
@@ -12,10 +14,11 @@ import (
 	"time"
 )
 
-// Role is what an operator's token allows.
+// Role says which actions an operator's token permits.
 type Role string
 
-// Every role may read. Operator acts on cells and rollouts, Approver on approvals, Admin on everything, tokens included.
+// Every role may read. Operator permits actions on cells and rollouts, Approver permits approvals, and Admin permits
+// everything, including tokens.
 const (
 	Viewer   Role = "viewer"
 	Operator Role = "operator"
@@ -23,10 +26,10 @@ const (
 	Admin    Role = "admin"
 )
 
-// Roles are all there are, the least first.
+// Roles returns all roles, from the least permitted to the most.
 func Roles() []Role { return []Role{Viewer, Operator, Approver, Admin} }
 
-// ParseRole reads a role's name.
+// ParseRole parses a role's name.
 func ParseRole(text string) (Role, error) {
 	if r := Role(text); slices.Contains(Roles(), r) {
 		return r, nil
@@ -34,54 +37,56 @@ func ParseRole(text string) (Role, error) {
 	return "", fmt.Errorf("there is no role %.80q: give viewer, operator, approver or admin", text)
 }
 
-// May tells whether r may do what needs need.
+// May reports whether r permits what need permits.
 func (r Role) May(need Role) bool {
 	return slices.Contains(Roles(), r) && (r == need || r == Admin || need == Viewer)
 }
 
-// Token is an operator's bearer token as it is kept.
+// Token is an operator's bearer token, as it is stored.
 type Token struct {
-	Name    string    `json:"name"` // of the person or program; unique
+	Name    string    `json:"name"` // name of the person or program; unique
 	Role    Role      `json:"role"`
-	Hash    string    `json:"-"` // identity.HashSecret of what is shown once
+	Hash    string    `json:"-"` // identity.HashSecret of the secret, which is shown only once
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"` // zero: never
 }
 
-// Good tells whether the token counts at now.
+// Good reports whether the token is valid at now.
 func (t Token) Good(now time.Time) bool { return t.Expires.IsZero() || now.Before(t.Expires) }
 
-// Join is a one-time token of a cell as it is kept.
+// Join is a one-time token of a cell, as it is stored.
 type Join struct {
-	Cell    string    `json:"cell"`
-	Hash    string    `json:"-"`
-	Serial  int64     `json:"serial"` // the cell's identity when it was made: void once that has changed, also in a restored store (R26)
+	Cell string `json:"cell"`
+	Hash string `json:"-"`
+	// Serial of the cell's identity when the token was made. The token is void once that serial has changed, even in a
+	// restored store (R26).
+	Serial  int64     `json:"serial"`
 	By      string    `json:"by"`
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires"`
 }
 
-// JoinFor is how long a cell's token is good.
+// JoinFor is for how long a cell's token is valid.
 const JoinFor = time.Hour
 
-// ErrUnknown: no token has this hash or name.
+// ErrUnknown means that no token has this hash or name.
 var ErrUnknown = errors.New("there is no such token")
 
-// ErrTaken: there is a token of this name, or of this secret.
+// ErrTaken means that there is a token of this name or of this secret already.
 var ErrTaken = errors.New("there is a token of that name already: remove it first, or give another name")
 
 // Entry is one line of the access audit: who did what, from where.
 type Entry struct {
 	At   time.Time `json:"at"`
-	Who  string    `json:"who"`  // a token's name, a cell, or how somebody without one was let in
-	What string    `json:"what"` // in words, with what it was done to
+	Who  string    `json:"who"`  // a token's name, a cell, or how a caller without a token was let in
+	What string    `json:"what"` // in words: what was done, and to what
 	From string    `json:"from"` // the peer's address
 }
 
-// MaxEntries is how many lines of the audit are kept, the newest.
+// MaxEntries is how many of the newest lines the audit keeps.
 const MaxEntries = 10_000
 
-// Bearer takes the secret out of an Authorization header (RFC 6750); empty: there is none.
+// Bearer returns the secret of an Authorization header (RFC 6750); empty: there is none.
 func Bearer(header string) string {
 	scheme, secret, ok := strings.Cut(header, " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {

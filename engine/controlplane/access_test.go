@@ -38,94 +38,97 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// register is who is who, by hand: identities of which any may change.
-type register struct {
-	mu    sync.Mutex // guards what follows
-	all   map[string]cells.Identity
-	stale error
-	used  []string
-	moved chan struct{} // closed when any changed; nil: none did yet
+// editableMembers are members in memory whose identities a test changes.
+type editableMembers struct {
+	mu      sync.Mutex // guards what follows
+	all     map[string]cells.Identity
+	stale   error
+	used    []string
+	changed chan struct{} // closed after a change; nil: not requested
 }
 
-// Roster is another each time, as it is after a change.
-func (m *register) Roster() *roster.Roster {
+// Roster returns a new roster at each call.
+func (m *editableMembers) Roster() *roster.Roster {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return roster.New(m.all)
 }
 
-func (m *register) RosterChanged() <-chan struct{} {
+func (m *editableMembers) RosterChanged() <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.moved == nil {
-		m.moved = make(chan struct{})
+	if m.changed == nil {
+		m.changed = make(chan struct{})
 	}
-	return m.moved
+	return m.changed
 }
 
-func (m *register) Identity(cell string) cells.Identity {
+func (m *editableMembers) Identity(cell string) cells.Identity {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.all[cell]
 }
 
-func (m *register) Fresh() error {
+func (m *editableMembers) Fresh() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.stale
 }
 
-func (m *register) Join(context.Context, string, string, string, string) (cells.Identity, error) {
+func (m *editableMembers) Join(context.Context, string, string, string, string) (cells.Identity, error) {
 	return cells.Identity{}, plan.ErrDenied
 }
 
-func (m *register) NewKey(_ context.Context, cell, key string) error {
-	return m.Identify(context.Background(), cell, "", func(id *cells.Identity) { id.Previous, id.PublicKey, id.Rotate = id.PublicKey, key, false })
+func (m *editableMembers) NewKey(_ context.Context, cell, key string) error {
+	return m.Identify(context.Background(), cell, "", func(id *cells.Identity) {
+		id.Previous, id.PublicKey, id.Rotate = id.PublicKey, key, false
+	})
 }
 
-func (m *register) Used(_ context.Context, cell, key string) error {
+func (m *editableMembers) Used(_ context.Context, cell, key string) error {
 	m.mu.Lock()
 	m.used = append(m.used, key)
 	m.mu.Unlock()
 	return m.Identify(context.Background(), cell, "", func(id *cells.Identity) { id.Previous = "" })
 }
 
-func (m *register) Identify(_ context.Context, cell, _ string, change func(*cells.Identity)) error {
+func (m *editableMembers) Identify(_ context.Context, cell, _ string, change func(*cells.Identity)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	id := m.all[cell]
 	change(&id)
 	id.Serial++
 	m.all[cell] = id
-	if m.moved != nil {
-		close(m.moved)
-		m.moved = nil
+	if m.changed != nil {
+		close(m.changed)
+		m.changed = nil
 	}
 	return nil
 }
 
-// house is a site with all its doors.
-type house struct {
+// securedSite is a site with all kinds of listeners.
+type securedSite struct {
 	*site
-	members *register
-	keys    *transport.Keys
-	signers map[string]crypto.Signer // by whose
-	tokens  map[string]string        // by role, and expired
-	at      map[string]string        // by door: the address
-	dir     string
-	ca      *x509.CertPool // knows the people's listener
+	members   *editableMembers
+	keys      *transport.Keys
+	signers   map[string]crypto.Signer // by whose key
+	tokens    map[string]string        // by role, and "expired"
+	addresses map[string]string        // by kind of listener
+	dir       string
+	ca        *x509.CertPool // trusts the people's listener
 }
 
-func newHouse(t *testing.T, keyed bool) *house { return newHouseWith(t, keyed, nil) }
+func newSecuredSite(t *testing.T, keyed bool) *securedSite { return newSecuredSiteWith(t, keyed, nil) }
 
-func newHouseWith(t *testing.T, keyed bool, change func(*controlplane.Options)) *house {
+func newSecuredSiteWith(t *testing.T, keyed bool, change func(*controlplane.Options)) *securedSite {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sluice") // a socket's path is short
+	dir, err := os.MkdirTemp("", "sluice") // socket paths are limited to about 100 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	h := &house{members: &register{all: map[string]cells.Identity{}}, signers: map[string]crypto.Signer{}, tokens: map[string]string{}, at: map[string]string{}, dir: dir}
+	h := &securedSite{members: &editableMembers{all: map[string]cells.Identity{}}, signers: map[string]crypto.Signer{},
+		tokens: map[string]string{}, addresses: map[string]string{}, dir: dir}
 	if h.keys, err = transport.OpenKeys(filepath.Join(dir, "tls")); err != nil {
 		t.Fatal(err)
 	}
@@ -137,9 +140,11 @@ func newHouseWith(t *testing.T, keyed bool, change func(*controlplane.Options)) 
 		t.Fatal(err)
 	}
 	for _, name := range []string{"acme", "bolt"} {
-		h.members.all[name] = cells.Identity{Epoch: 1, Serial: 1, PublicKey: identity.FormatKey(h.signers[name].Public().(ed25519.PublicKey))}
+		h.members.all[name] = cells.Identity{Epoch: 1, Serial: 1,
+			PublicKey: identity.FormatKey(h.signers[name].Public().(ed25519.PublicKey))}
 	}
-	h.members.all["crow"] = cells.Identity{Epoch: 1, Serial: 2, Revoked: true, PublicKey: identity.FormatKey(h.signers["revoked"].Public().(ed25519.PublicKey))}
+	h.members.all["crow"] = cells.Identity{Epoch: 1, Serial: 2, Revoked: true,
+		PublicKey: identity.FormatKey(h.signers["revoked"].Public().(ed25519.PublicKey))}
 	h.site = newSite(t, store.Options{}, func(o *controlplane.Options) {
 		o.Members, o.Address = h.members, "sluice.example:7601"
 		if change != nil {
@@ -166,12 +171,12 @@ func newHouseWith(t *testing.T, keyed bool, change func(*controlplane.Options)) 
 	})
 	h.ca = x509.NewCertPool()
 	h.ca.AddCert(h.keys.Certificate().Leaf)
-	h.open(t, keyed)
+	h.serveListeners(t, keyed)
 	return h
 }
 
-// open serves every door until the test ends.
-func (h *house) open(t *testing.T, keyed bool) {
+// serveListeners serves all listeners until the test ends.
+func (h *securedSite) serveListeners(t *testing.T, keyed bool) {
 	t.Helper()
 	all := map[string]func() (net.Listener, error){
 		"loopback": func() (net.Listener, error) { return transport.ListenLoopback("127.0.0.1:0") },
@@ -187,7 +192,7 @@ func (h *house) open(t *testing.T, keyed bool) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.at[name] = l.Addr().String()
+		h.addresses[name] = l.Addr().String()
 		listeners = append(listeners, l)
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -210,31 +215,33 @@ func newKey(t *testing.T) (string, ed25519.PrivateKey) {
 	return identity.FormatKey(public), private
 }
 
-// through is a client that comes in at a door; with a key, if one is given.
-func (h *house) through(t *testing.T, door string, key crypto.Signer) *http.Client {
+// client returns a client of a listener, with a key if one is given.
+func (h *securedSite) client(t *testing.T, listener string, key crypto.Signer) *http.Client {
 	t.Helper()
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		network := "tcp"
-		if door == "socket" {
+		if listener == "socket" {
 			network = "unix"
 		}
-		return new(net.Dialer).DialContext(ctx, network, h.at[door])
+		return new(net.Dialer).DialContext(ctx, network, h.addresses[listener])
 	}, ForceAttemptHTTP2: true}
-	if door == "people" {
+	if listener == "people" {
 		transport.TLSClientConfig = &tls.Config{RootCAs: h.ca, ServerName: "sluice"}
 	}
-	if door == "cells" {
+	if listener == "cells" {
 		transport.TLSClientConfig = h.clientTLS(t, key)
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Transport: transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-func (h *house) clientTLS(t *testing.T, key crypto.Signer) *tls.Config {
+func (h *securedSite) clientTLS(t *testing.T, key crypto.Signer) *tls.Config {
 	t.Helper()
-	c := &tls.Config{InsecureSkipVerify: true, VerifyConnection: func(cs tls.ConnectionState) error { //nolint:gosec // by pin
-		return identity.Match(h.keys.Pins, cs.PeerCertificates, time.Now())
-	}}
+	c := &tls.Config{InsecureSkipVerify: true,
+		VerifyConnection: func(cs tls.ConnectionState) error { //nolint:gosec // by pin
+			return identity.Match(h.keys.Pins, cs.PeerCertificates, time.Now())
+		}}
 	if key != nil {
 		cert, err := identity.Certificate(rand.Reader, key, "cell", time.Now())
 		if err != nil {
@@ -245,15 +252,16 @@ func (h *house) clientTLS(t *testing.T, key crypto.Signer) *tls.Config {
 	return c
 }
 
-// ask asks once. headers are name and value in turn.
-func (h *house) ask(t *testing.T, c *http.Client, door, method, path, body string, headers ...string) (*http.Response, string) {
+// request sends one request. headers holds names and values in turn.
+func (h *securedSite) request(t *testing.T, c *http.Client, listener, method, path, body string,
+	headers ...string) (*http.Response, string) {
 	t.Helper()
 	scheme := "http"
-	if door == "people" || door == "cells" {
+	if listener == "people" || listener == "cells" {
 		scheme = "https"
 	}
 	host := "127.0.0.1"
-	if door == "people" {
+	if listener == "people" {
 		host = "sluice"
 	}
 	r, err := http.NewRequestWithContext(t.Context(), method, scheme+"://"+host+path, strings.NewReader(body))
@@ -268,7 +276,7 @@ func (h *house) ask(t *testing.T, c *http.Client, door, method, path, body strin
 	}
 	w, err := c.Do(r)
 	if err != nil {
-		t.Fatalf("%s %s at %s: %v", method, path, door, err)
+		t.Fatalf("%s %s at %s: %v", method, path, listener, err)
 	}
 	defer w.Body.Close()
 	said, err := io.ReadAll(w.Body)
@@ -278,108 +286,108 @@ func (h *house) ask(t *testing.T, c *http.Client, door, method, path, body strin
 	return w, string(said)
 }
 
-// visitor is a kind of caller.
-type visitor struct {
-	name, door string
-	key        string // whose
-	token      string // which; "wrong": one that nobody knows
-	cell       string // names itself
-	via        string // a header of a proxy
+// callerKind is a kind of caller.
+type callerKind struct {
+	name, listener string
+	key            string // whose key
+	token          string // a role, "expired", or "wrong" for an unknown token
+	cell           string // that the caller names
+	proxyHeader    string // header of a proxy
 }
 
-func visitors(keyed bool) []visitor {
-	all := []visitor{
-		{name: "loopback", door: "loopback"},
-		{name: "loopback, wrong token", door: "loopback", token: "wrong"},
-		{name: "loopback, admin", door: "loopback", token: "admin"},
-		{name: "loopback, by a proxy", door: "loopback", via: "X-Forwarded-For"},
-		{name: "loopback, as a cell without key", door: "loopback", cell: "dodo"},
-		{name: "loopback, as a cell with a key", door: "loopback", cell: "acme"},
-		{name: "socket", door: "socket"},
-		{name: "socket, wrong token", door: "socket", token: "wrong"},
-		{name: "people", door: "people"},
-		{name: "people, wrong token", door: "people", token: "wrong"},
-		{name: "people, expired token", door: "people", token: "expired"},
-		{name: "people, as a cell", door: "people", cell: "dodo"},
+func callerKinds(keyed bool) []callerKind {
+	all := []callerKind{
+		{name: "loopback", listener: "loopback"},
+		{name: "loopback, wrong token", listener: "loopback", token: "wrong"},
+		{name: "loopback, admin", listener: "loopback", token: "admin"},
+		{name: "loopback, by a proxy", listener: "loopback", proxyHeader: "X-Forwarded-For"},
+		{name: "loopback, as a cell without key", listener: "loopback", cell: "dodo"},
+		{name: "loopback, as a cell with a key", listener: "loopback", cell: "acme"},
+		{name: "socket", listener: "socket"},
+		{name: "socket, wrong token", listener: "socket", token: "wrong"},
+		{name: "people", listener: "people"},
+		{name: "people, wrong token", listener: "people", token: "wrong"},
+		{name: "people, expired token", listener: "people", token: "expired"},
+		{name: "people, as a cell", listener: "people", cell: "dodo"},
 	}
 	for _, role := range access.Roles() {
-		all = append(all, visitor{name: "people, " + string(role), door: "people", token: string(role)})
+		all = append(all, callerKind{name: "people, " + string(role), listener: "people", token: string(role)})
 	}
 	if keyed {
 		all = append(all,
-			visitor{name: "a cell", door: "cells", key: "acme"},
-			visitor{name: "a cell, as another", door: "cells", key: "acme", cell: "bolt"},
-			visitor{name: "a revoked cell", door: "cells", key: "revoked"},
-			visitor{name: "an unknown key", door: "cells", key: "nobody"},
-			visitor{name: "an unknown key, admin's token", door: "cells", key: "nobody", token: "admin"},
+			callerKind{name: "a cell", listener: "cells", key: "acme"},
+			callerKind{name: "a cell, as another", listener: "cells", key: "acme", cell: "bolt"},
+			callerKind{name: "a revoked cell", listener: "cells", key: "revoked"},
+			callerKind{name: "an unknown key", listener: "cells", key: "nobody"},
+			callerKind{name: "an unknown key, admin's token", listener: "cells", key: "nobody", token: "admin"},
 		)
 	}
 	return all
 }
 
-// What a visitor gets.
+// A request ends in one of these outcomes.
 const (
-	yes       = "yes"
-	unknown   = "401"
-	forbidden = "403"
-	none      = "404" // there is no such route here
+	admitted     = "yes"
+	unauthorized = "401"
+	forbidden    = "403"
+	noRoute      = "404" // the route does not exist at the listener
 )
 
-// due says what a visitor is to get of a route: written apart from the code that decides it.
-func due(v visitor, r api.Route, keyed bool) string {
-	public := r.Who == api.Public || r.Who == api.Hook
-	forCells := r.Who == api.Cell || r.Who == api.AnyKey
+// expectedOutcome returns the outcome that a caller should have at a route. It is independent of package auth.
+func expectedOutcome(v callerKind, r api.Route, keyed bool) string {
+	public := r.Audience == api.Public || r.Audience == api.Hook
+	forCells := r.Audience == api.Cell || r.Audience == api.AnyKey
 	switch {
-	case v.door == "cells" && !forCells:
-		return none
-	case v.door == "cells" && r.Who == api.AnyKey:
-		return yes
-	case v.door == "cells" && v.key != "acme":
-		return unknown
-	case v.door == "cells" && v.cell == "bolt":
+	case v.listener == "cells" && !forCells:
+		return noRoute
+	case v.listener == "cells" && r.Audience == api.AnyKey:
+		return admitted
+	case v.listener == "cells" && v.key != "acme":
+		return unauthorized
+	case v.listener == "cells" && v.cell == "bolt":
 		return forbidden
-	case v.door == "cells":
-		return yes
-	case r.Who == api.AnyKey || r.Path == "/v1/key":
-		return none
-	case forCells && (keyed || v.door == "people" || v.via != ""):
-		return none
+	case v.listener == "cells":
+		return admitted
+	case r.Audience == api.AnyKey || r.Path == "/v1/key":
+		return noRoute
+	case forCells && (keyed || v.listener == "people" || v.proxyHeader != ""):
+		return noRoute
 	case public:
-		return yes
+		return admitted
 	case v.token == "wrong" || v.token == "expired":
-		return unknown
+		return unauthorized
 	case forCells && v.cell == "acme":
 		return forbidden
 	case forCells:
-		return yes
+		return admitted
 	}
 	has := v.token
 	switch {
-	case v.door == "socket", has == "admin":
-		return yes
-	case has == "" && v.door == "loopback" && v.via == "" && r.Who == api.Viewer:
-		return yes
+	case v.listener == "socket", has == "admin":
+		return admitted
+	case has == "" && v.listener == "loopback" && v.proxyHeader == "" && r.Audience == api.Viewer:
+		return admitted
 	case has == "":
-		return unknown
-	case r.Who == api.Viewer, has == string(r.Who):
-		return yes
+		return unauthorized
+	case r.Audience == api.Viewer, has == string(r.Audience):
+		return admitted
 	}
 	return forbidden
 }
 
-// TestRoutes walks every route with every kind of caller.
+// TestRoutes requests every route as every kind of caller.
 func TestRoutes(t *testing.T) {
 	t.Parallel()
 	for _, keyed := range []bool{false, true} {
-		h := newHouse(t, keyed)
-		for _, v := range visitors(keyed) {
+		h := newSecuredSite(t, keyed)
+		for _, v := range callerKinds(keyed) {
 			t.Run(fmt.Sprintf("keyed %t, %s", keyed, v.name), func(t *testing.T) {
 				t.Parallel()
-				client := h.through(t, v.door, h.signers[v.key])
+				client := h.client(t, v.listener, h.signers[v.key])
 				for _, r := range h.server.Routes() {
-					got := h.visit(t, client, v, r)
-					if want := due(v, r, keyed); got != want {
-						t.Errorf("%s %s (%s): %s, want %s", r.Method, r.Path, r.Who, got, want)
+					got := h.outcomeOf(t, client, v, r)
+					if want := expectedOutcome(v, r, keyed); got != want {
+						t.Errorf("%s %s (%s): %s, want %s", r.Method, r.Path, r.Audience, got, want)
 					}
 				}
 			})
@@ -387,10 +395,11 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-// visit tells what became of a request.
-func (h *house) visit(t *testing.T, client *http.Client, v visitor, r api.Route) string {
+// outcomeOf requests a route and returns the outcome.
+func (h *securedSite) outcomeOf(t *testing.T, client *http.Client, v callerKind, r api.Route) string {
 	t.Helper()
-	path := strings.NewReplacer("{digest}", string(digestOf("1.0.1")), "{name}", "dodo", "{key}", "dodo", "{id}", "dodo").Replace(r.Path)
+	path := strings.NewReplacer("{digest}", string(digestOf("1.0.1")), "{name}", "dodo", "{key}", "dodo", "{id}",
+		"dodo").Replace(r.Path)
 	body := "{}"
 	if r.Method == http.MethodGet {
 		body = ""
@@ -403,16 +412,16 @@ func (h *house) visit(t *testing.T, client *http.Client, v visitor, r api.Route)
 	default:
 		headers = append(headers, "Authorization", "Bearer "+h.tokens[v.token])
 	}
-	if v.via != "" {
-		headers = append(headers, v.via, "192.0.2.1")
+	if v.proxyHeader != "" {
+		headers = append(headers, v.proxyHeader, "192.0.2.1")
 	}
 	if v.cell != "" {
 		path += "?cell=" + v.cell
 	}
-	if r.Who == api.AnyKey {
-		body = `{"nothing":"of use"}` // a token that is not good is answered late
+	if r.Audience == api.AnyKey {
+		body = `{"nothing":"of use"}` // the response to an invalid token is delayed
 	}
-	if r.Who == api.Hook {
+	if r.Audience == api.Hook {
 		mac := hmac.New(sha256.New, []byte("secret"))
 		mac.Write([]byte(body))
 		headers = append(headers, "X-Gitea-Signature", hex.EncodeToString(mac.Sum(nil)))
@@ -422,32 +431,33 @@ func (h *house) visit(t *testing.T, client *http.Client, v visitor, r api.Route)
 		if name == "" {
 			name = "dodo"
 		}
-		if v.door == "cells" && v.cell == "" {
+		if v.listener == "cells" && v.cell == "" {
 			name = v.key
 		}
 		body = fmt.Sprintf(`{"cell":%q,"boot":"b","sent":"2026-11-24T12:00:00Z","state":"pending"}`, name)
 	}
-	w, said := h.ask(t, client, v.door, r.Method, path, body, headers...)
+	w, said := h.request(t, client, v.listener, r.Method, path, body, headers...)
 	switch {
 	case w.StatusCode == http.StatusNotFound && strings.Contains(said, "nothing at this path"):
-		return none
+		return noRoute
 	case w.StatusCode == http.StatusMethodNotAllowed:
-		return none
+		return noRoute
 	case w.StatusCode == http.StatusUnauthorized:
-		return unknown
+		return unauthorized
 	case w.StatusCode == http.StatusForbidden:
 		return forbidden
 	}
-	return yes
+	return admitted
 }
 
-// The table for people: docs/access.md. go test ./engine/controlplane -run RoutesDoc -update
+// TestRoutesDoc compares docs/access.md with the table: go test ./engine/controlplane -run RoutesDoc -update
 func TestRoutesDoc(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	b.WriteString("# Who may do what\n\nThe table is the program's own, and a test walks it with every kind of caller.\n\n| Route | Who |\n| --- | --- |\n")
+	b.WriteString("# Who may do what\n\nThe table is the program's own, and a test walks it with every kind of " +
+		"caller.\n\n| Route | Who |\n| --- | --- |\n")
 	for _, r := range newSite(t, store.Options{}, nil).server.Routes() {
-		fmt.Fprintf(&b, "| `%s %s` | %s |\n", r.Method, r.Path, r.Who)
+		fmt.Fprintf(&b, "| `%s %s` | %s |\n", r.Method, r.Path, r.Audience)
 	}
 	b.WriteString(`
 - *public*: everyone who reaches the people's listeners. *hook*: everyone, with a good signature over the body.
@@ -462,7 +472,8 @@ func TestRoutesDoc(t *testing.T) {
 | https:// | nobody | the token's role |
 | cells' listener, mutual TLS | a cell, by its key; the people's routes are not there | tokens are not looked at |
 
-Where serve has no cells' listener, cells name themselves (` + "`?cell=`" + `) on plain loopback and the unix socket; not those that have a key. A token
+Where serve has no cells' listener, cells name themselves (` + "`?cell=`" +
+		`) on plain loopback and the unix socket; not those that have a key. A token
 that is shown decides, also where none is needed.
 `)
 	file := filepath.Join("..", "..", "docs", "access.md")
@@ -472,19 +483,20 @@ that is shown decides, also where none is needed.
 		}
 	}
 	if want, err := os.ReadFile(file); err != nil || !bytes.Equal(want, b.Bytes()) {
-		t.Errorf("docs/access.md is not what the code says (%v): run go test ./engine/controlplane -run RoutesDoc -update", err)
+		t.Errorf("docs/access.md is not what the code says (%v): "+
+			"run go test ./engine/controlplane -run RoutesDoc -update", err)
 	}
 }
 
-// A report for another cell is refused, whatever its query says (fault 40), and nothing of it is kept.
-func TestReportForAnother(t *testing.T) {
+// A report for another cell is refused, whatever its query says (fault 40), and nothing of the report is stored.
+func TestReportForAnotherCell(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, true)
-	client := h.through(t, "cells", h.signers["acme"])
+	h := newSecuredSite(t, true)
+	client := h.client(t, "cells", h.signers["acme"])
 	report := `{"cell":%q,"boot":"b","sent":"2026-11-24T12:00:00Z","state":"pending"}`
-	w, said := h.ask(t, client, "cells", "POST", "/v1/reports", fmt.Sprintf(report, "bolt"))
+	w, said := h.request(t, client, "cells", "POST", "/v1/reports", fmt.Sprintf(report, "bolt"))
 	wantProblem(t, w, said, 403, "One cell can't ask or report for another")
-	w, said = h.ask(t, client, "cells", "POST", "/v1/reports", fmt.Sprintf(report, "acme"))
+	w, said = h.request(t, client, "cells", "POST", "/v1/reports", fmt.Sprintf(report, "acme"))
 	if w.StatusCode != 200 || !strings.Contains(said, h.keys.Pins[1]) {
 		t.Errorf("its own: %s %s", w.Status, said)
 	}
@@ -494,15 +506,15 @@ func TestReportForAnother(t *testing.T) {
 	}
 }
 
-// Who is shut out is out at the next request, on connections and sessions that are older too (R29, fault 40).
-func TestRevokedAtOnce(t *testing.T) {
+// A revoked cell is refused at its next request, on open connections and resumed sessions too (R29, fault 40).
+func TestRevokedCellIsRefused(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, true)
-	transport := h.through(t, "cells", h.signers["acme"]).Transport.(*http.Transport)
+	h := newSecuredSite(t, true)
+	transport := h.client(t, "cells", h.signers["acme"]).Transport.(*http.Transport)
 	transport.TLSClientConfig.ClientSessionCache = tls.NewLRUClientSessionCache(4)
 	client := &http.Client{Transport: transport}
 	status := func() (int, bool) {
-		w, _ := h.ask(t, client, "cells", "GET", "/v1/desired", "")
+		w, _ := h.request(t, client, "cells", "GET", "/v1/desired", "")
 		return w.StatusCode, w.TLS.DidResume
 	}
 	if got, _ := status(); got != 200 {
@@ -512,7 +524,8 @@ func TestRevokedAtOnce(t *testing.T) {
 	if got, resumed := status(); got != 200 || !resumed {
 		t.Errorf("%d, resumed: %t", got, resumed)
 	}
-	if err := h.members.Identify(t.Context(), "acme", "ada", func(id *cells.Identity) { id.Revoked = true }); err != nil {
+	if err := h.members.Identify(t.Context(), "acme", "ada",
+		func(id *cells.Identity) { id.Revoked = true }); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := status(); got != 401 {
@@ -525,98 +538,103 @@ func TestRevokedAtOnce(t *testing.T) {
 }
 
 // A replica that is cut off from its store answers cells 503, and people as before (R29).
-func TestCutOff(t *testing.T) {
+func TestStaleReplicaAnswers503(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, true)
+	h := newSecuredSite(t, true)
 	h.members.mu.Lock()
 	h.members.stale = fmt.Errorf("nothing heard for 6s")
 	h.members.mu.Unlock()
 	for _, who := range []string{"acme", "nobody", "revoked"} {
-		w, said := h.ask(t, h.through(t, "cells", h.signers[who]), "cells", "GET", "/v1/desired", "")
+		w, said := h.request(t, h.client(t, "cells", h.signers[who]), "cells", "GET", "/v1/desired", "")
 		wantProblem(t, w, said, 503, "has not heard of its store")
 		if w.Header.Get("Retry-After") == "" {
 			t.Error("no Retry-After")
 		}
 	}
-	if w, _ := h.ask(t, h.through(t, "loopback", nil), "loopback", "GET", "/v1/plan", ""); w.StatusCode != 200 {
+	if w, _ := h.request(t, h.client(t, "loopback", nil), "loopback", "GET", "/v1/plan", ""); w.StatusCode != 200 {
 		t.Errorf("people: %s", w.Status)
 	}
 }
 
-// Whether a replica is ready is for everyone; why it is not, for those on its machine.
-func TestReadyTellsStrangersNoMore(t *testing.T) {
+// Everyone may know whether a replica is ready, but only callers on its machine may know the reason.
+func TestReadinessReasonsAreLocal(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, true)
+	h := newSecuredSite(t, true)
 	if err := h.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	w, here := h.ask(t, h.through(t, "loopback", nil), "loopback", "GET", "/readyz", "")
+	w, here := h.request(t, h.client(t, "loopback", nil), "loopback", "GET", "/readyz", "")
 	wantProblem(t, w, here, 503, "store")
-	w, there := h.ask(t, h.through(t, "people", nil), "people", "GET", "/readyz", "", "Authorization", "Bearer "+h.tokens["admin"])
+	w, there := h.request(t, h.client(t, "people", nil), "people", "GET", "/readyz", "", "Authorization",
+		"Bearer "+h.tokens["admin"])
 	wantProblem(t, w, there, 503, "the log of sluice serve says why")
 	if strings.Contains(here, "the log of sluice serve says why") {
 		t.Error(here)
 	}
 }
 
-// The cells' listener is TLS 1.3 with an Ed25519 key on the other side, by the hybrid key exchange, for HTTP/1.1 and HTTP/2.
+// The cells' listener requires TLS 1.3 and an Ed25519 key, uses the hybrid key exchange, and serves HTTP/1.1 and
+// HTTP/2.
 func TestCellsListener(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, true)
+	h := newSecuredSite(t, true)
 	for name, key := range map[string]crypto.Signer{"no key": nil, "ECDSA": h.signers["ecdsa"]} {
-		if w, err := h.through(t, "cells", key).Get("https://127.0.0.1/v1/desired"); err == nil {
+		if w, err := h.client(t, "cells", key).Get("https://127.0.0.1/v1/desired"); err == nil {
 			w.Body.Close()
 			t.Errorf("%s: %s", name, w.Status)
 		}
 	}
 	old := h.clientTLS(t, h.signers["acme"])
 	old.MaxVersion = tls.VersionTLS12
-	if c, err := tls.Dial("tcp", h.at["cells"], old); err == nil {
+	if c, err := tls.Dial("tcp", h.addresses["cells"], old); err == nil {
 		c.Close()
 		t.Error("TLS 1.2 is spoken")
 	}
 	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
-		client := h.through(t, "cells", h.signers["acme"])
+		client := h.client(t, "cells", h.signers["acme"])
 		client.Transport.(*http.Transport).ForceAttemptHTTP2 = proto == "HTTP/2.0"
-		w, _ := h.ask(t, client, "cells", "GET", "/v1/desired", "")
-		if w.Proto != proto || w.StatusCode != 200 || w.TLS.Version != tls.VersionTLS13 || w.TLS.CurveID != tls.X25519MLKEM768 {
+		w, _ := h.request(t, client, "cells", "GET", "/v1/desired", "")
+		if w.Proto != proto || w.StatusCode != 200 || w.TLS.Version != tls.VersionTLS13 ||
+			w.TLS.CurveID != tls.X25519MLKEM768 {
 			t.Errorf("%s: %s %s, %s, %s", proto, w.Proto, w.Status, tls.VersionName(w.TLS.Version), w.TLS.CurveID)
 		}
 	}
 }
 
-// A cell's new key ends the one before with its first use, not sooner.
+// The first use of a cell's next key, and nothing earlier, retires the previous key.
 func TestNextKey(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, true)
+	h := newSecuredSite(t, true)
 	old := h.signers["acme"].(ed25519.PrivateKey)
 	key, next := newKey(t)
-	first, second := h.through(t, "cells", old), h.through(t, "cells", next)
+	first, second := h.client(t, "cells", old), h.client(t, "cells", next)
 	present := func(n identity.Next) (*http.Response, string) {
-		return h.ask(t, first, "cells", "POST", "/v1/key", mustJSON(t, n))
+		return h.request(t, first, "cells", "POST", "/v1/key", mustJSON(t, n))
 	}
 	for name, bad := range map[string]identity.Next{
-		"another cell's":   identity.NewNext(next, "bolt", old.Public().(ed25519.PublicKey)),
-		"after another":    identity.NewNext(next, "acme", next.Public().(ed25519.PublicKey)),
-		"nobody's":         {Key: key},
-		"no key":           {Key: "x"},
-		"signed by before": {Key: key, Signature: identity.NewNext(old, "acme", old.Public().(ed25519.PublicKey)).Signature},
+		"another cell's": identity.NewNext(next, "bolt", old.Public().(ed25519.PublicKey)),
+		"after another":  identity.NewNext(next, "acme", next.Public().(ed25519.PublicKey)),
+		"nobody's":       {Key: key},
+		"no key":         {Key: "x"},
+		"signed by before": {Key: key,
+			Signature: identity.NewNext(old, "acme", old.Public().(ed25519.PublicKey)).Signature},
 	} {
 		if w, said := present(bad); w.StatusCode != 400 {
 			t.Errorf("%s: %s %s", name, w.Status, said)
 		}
 	}
-	if w, _ := h.ask(t, second, "cells", "GET", "/v1/desired", ""); w.StatusCode != 401 {
+	if w, _ := h.request(t, second, "cells", "GET", "/v1/desired", ""); w.StatusCode != 401 {
 		t.Errorf("before it was presented: %s", w.Status)
 	}
-	if w, said := present(identity.NewNext(next, "acme", old.Public().(ed25519.PublicKey))); w.StatusCode != 200 || !strings.Contains(said, h.keys.Pins[0]) {
+	if w, said := present(identity.NewNext(next, "acme", old.Public().(ed25519.PublicKey))); w.StatusCode != 200 ||
+		!strings.Contains(said, h.keys.Pins[0]) {
 		t.Fatalf("%s %s", w.Status, said)
 	}
 	for _, c := range []struct {
 		who    *http.Client
 		status int
 	}{{first, 200}, {second, 200}, {first, 401}, {second, 200}} {
-		if w, _ := h.ask(t, c.who, "cells", "GET", "/v1/desired", ""); w.StatusCode != c.status {
+		if w, _ := h.request(t, c.who, "cells", "GET", "/v1/desired", ""); w.StatusCode != c.status {
 			t.Errorf("%s, want %d", w.Status, c.status)
 		}
 	}

@@ -20,7 +20,7 @@ func mustJSON(t *testing.T, v any) string {
 	return string(data)
 }
 
-func parsed[T any](t *testing.T, body string) (v T) {
+func parseJSON[T any](t *testing.T, body string) (v T) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(body), &v); err != nil {
 		t.Fatalf("%v: %s", err, body)
@@ -28,48 +28,52 @@ func parsed[T any](t *testing.T, body string) (v T) {
 	return v
 }
 
-// What an administrator does to a cell's identity, from its token to its end, with every step in the audit.
+// An administrator's actions on a cell's identity, from its token to its revocation, are all in the audit.
 func TestCellsIdentity(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, true)
-	client := h.through(t, "socket", nil)
+	h := newSecuredSite(t, true)
+	client := h.client(t, "socket", nil)
 	do := func(method, path, body string, want int) string {
 		t.Helper()
-		w, said := h.ask(t, client, "socket", method, path, body)
+		w, said := h.request(t, client, "socket", method, path, body)
 		if w.StatusCode != want {
 			t.Fatalf("%s %s: %s %s", method, path, w.Status, said)
 		}
 		return said
 	}
-	join := parsed[peopleapi.JoinToken](t, do("POST", "/v1/cells/acme/tokens", "", 200))
+	join := parseJSON[peopleapi.JoinToken](t, do("POST", "/v1/cells/acme/tokens", "", 200))
 	token, err := identity.ParseToken(join.Token)
-	if err != nil || token.Cell != "acme" || token.Address != "sluice.example:7601" || strings.Join(token.Pins, " ") != strings.Join(h.keys.Pins, " ") {
+	if err != nil || token.Cell != "acme" || token.Address != "sluice.example:7601" ||
+		strings.Join(token.Pins, " ") != strings.Join(h.keys.Pins, " ") {
 		t.Errorf("%+v (%v)", token, err)
 	}
 	if left := join.Expires.Sub(noon); left == 0 || len(token.Secret) < 43 {
 		t.Errorf("%s, a secret of %d", join.Expires, len(token.Secret))
 	}
 	kept, err := h.store.Joins(t.Context(), "acme")
-	if err != nil || len(kept) != 1 || kept[0].Hash != identity.HashSecret(token.Secret) || kept[0].Serial != 1 || kept[0].By != "administrator of this machine" {
+	if err != nil || len(kept) != 1 || kept[0].Hash != identity.HashSecret(token.Secret) || kept[0].Serial != 1 ||
+		kept[0].By != "administrator of this machine" {
 		t.Errorf("kept %+v (%v)", kept, err)
 	}
 	do("POST", "/v1/cells/nobody/tokens", "", 404)
 
-	if m := parsed[view.Member](t, do("POST", "/v1/cells/acme/rotate", "", 200)); m.Access != view.AccessRotating || m.Serial != 2 || m.Release != "1.0.1" {
+	if m := parseJSON[view.Member](t, do("POST", "/v1/cells/acme/rotate", "", 200)); m.Access != view.AccessRotating ||
+		m.Serial != 2 || m.Release != "1.0.1" {
 		t.Errorf("rotated: %+v", m)
 	}
-	if m := parsed[view.Member](t, do("POST", "/v1/cells/acme/revoke", "", 200)); m.Access != view.AccessRevoked {
+	if m := parseJSON[view.Member](t, do("POST", "/v1/cells/acme/revoke", "", 200)); m.Access != view.AccessRevoked {
 		t.Errorf("revoked: %+v", m)
 	}
 	do("POST", "/v1/cells/acme/revoke", "", 409)
 	do("POST", "/v1/cells/nobody/revoke", "", 404)
 	do("GET", "/v1/cells/nobody", "", 404)
-	page := parsed[peopleapi.MemberPage](t, do("GET", "/v1/cells?channel=staging&limit=1", "", 200))
+	page := parseJSON[peopleapi.MemberPage](t, do("GET", "/v1/cells?channel=staging&limit=1", "", 200))
 	if page.Total != 2 || page.Next != "acme" || len(page.Cells) != 1 || page.Cells[0].Access != view.AccessRevoked {
 		t.Errorf("%+v", page)
 	}
 	audit := do("GET", "/v1/audit", "", 200)
-	for _, line := range []string{"make a token for cell acme", "ask cell acme for a new key", "revoke cell acme", "administrator of this machine"} {
+	for _, line := range []string{"make a token for cell acme", "ask cell acme for a new key", "revoke cell acme",
+		"administrator of this machine"} {
 		if !strings.Contains(audit, line) {
 			t.Errorf("the audit lacks %q: %s", line, audit)
 		}
@@ -81,37 +85,41 @@ func TestCellsIdentity(t *testing.T) {
 
 func TestOperatorsTokens(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, true)
-	admin, people := []string{"Authorization", "Bearer " + h.tokens["admin"]}, h.through(t, "people", nil)
+	h := newSecuredSite(t, true)
+	admin, people := []string{"Authorization", "Bearer " + h.tokens["admin"]}, h.client(t, "people", nil)
 	do := func(method, path, body string, want int, headers ...string) string {
 		t.Helper()
-		w, said := h.ask(t, people, "people", method, path, body, headers...)
+		w, said := h.request(t, people, "people", method, path, body, headers...)
 		if w.StatusCode != want {
 			t.Fatalf("%s %s: %s %s", method, path, w.Status, said)
 		}
 		return said
 	}
-	made := parsed[peopleapi.OperatorToken](t, do("POST", "/v1/tokens", `{"name":"ada","role":"operator","for":"720h"}`, 200, admin...))
+	made := parseJSON[peopleapi.OperatorToken](t,
+		do("POST", "/v1/tokens", `{"name":"ada","role":"operator","for":"720h"}`, 200, admin...))
 	ada := []string{"Authorization", "bearer " + made.Token}
 	if made.Role != access.Operator || made.Expires.IsZero() || !strings.HasPrefix(made.Token, "sluice_") {
 		t.Errorf("%+v", made)
 	}
 	do("GET", "/v1/status", "", 200, ada...)
 	do("GET", "/v1/tokens", "", 403, ada...)
-	for _, bad := range []string{`{"name":"ada","role":"viewer"}`, `{"name":"","role":"viewer"}`, `{"name":"x","role":"king"}`, `{"name":"x","role":"viewer","for":"soon"}`, `{"name":"a b","role":"viewer"}`} {
-		w, said := h.ask(t, people, "people", "POST", "/v1/tokens", bad, admin...)
+	for _, bad := range []string{`{"name":"ada","role":"viewer"}`, `{"name":"","role":"viewer"}`,
+		`{"name":"x","role":"king"}`, `{"name":"x","role":"viewer","for":"soon"}`, `{"name":"a b","role":"viewer"}`} {
+		w, said := h.request(t, people, "people", "POST", "/v1/tokens", bad, admin...)
 		if w.StatusCode != 409 && w.StatusCode != 422 {
 			t.Errorf("%s: %s %s", bad, w.Status, said)
 		}
 	}
 	list := do("GET", "/v1/tokens", "", 200, admin...)
-	if !strings.Contains(list, `"ada"`) || strings.Contains(list, made.Token) || strings.Contains(list, identity.HashSecret(made.Token)) {
+	if !strings.Contains(list, `"ada"`) || strings.Contains(list, made.Token) ||
+		strings.Contains(list, identity.HashSecret(made.Token)) {
 		t.Errorf("listed: %s", list)
 	}
 	do("DELETE", "/v1/tokens/ada", "", 204, admin...)
 	do("DELETE", "/v1/tokens/ada", "", 404, admin...)
 	do("GET", "/v1/status", "", 401, ada...)
-	if audit := do("GET", "/v1/audit", "", 200, admin...); !strings.Contains(audit, "add the token ada with the role operator") || !strings.Contains(audit, `"who":"admin"`) {
+	if audit := do("GET", "/v1/audit", "", 200, admin...); !strings.Contains(audit,
+		"add the token ada with the role operator") || !strings.Contains(audit, `"who":"admin"`) {
 		t.Error(audit)
 	}
 	if strings.Contains(h.log.String(), made.Token) {

@@ -20,8 +20,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 )
 
-// bare is a net/http handler that answers 304 over the same TLS.
-func bare(b *testing.B) (addr string) {
+// newBareServer serves 304 from net/http over the same TLS, and returns the address.
+func newBareServer(b *testing.B) (addr string) {
 	keys, err := transport.OpenKeys(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
@@ -35,7 +35,8 @@ func bare(b *testing.B) (addr string) {
 			w.Header().Set("ETag", `"a3caeaaba4bda8a8a41e7cac"`)
 			w.WriteHeader(http.StatusNotModified)
 		}),
-		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{keys.Certificate()}, ClientAuth: tls.RequireAnyClientCert},
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13,
+			Certificates: []tls.Certificate{keys.Certificate()}, ClientAuth: tls.RequireAnyClientCert},
 		ReadHeaderTimeout: 10 * time.Second,
 	}
 	go server.ServeTLS(l, "", "")
@@ -43,8 +44,8 @@ func bare(b *testing.B) (addr string) {
 	return l.Addr().String()
 }
 
-// hammer asks over all connections for a while, at most 64 at once, and gives answers a second.
-func hammer(b *testing.B, links []*link, etag []string, lasts time.Duration) float64 {
+// measurePolls polls over all connections for a while, at most 64 at once, and returns the responses per second.
+func measurePolls(b *testing.B, links []*cellConn, etag []string, lasts time.Duration) float64 {
 	var answered atomic.Int64
 	var wg sync.WaitGroup
 	end := time.Now().Add(lasts)
@@ -52,8 +53,10 @@ func hammer(b *testing.B, links []*link, etag []string, lasts time.Duration) flo
 	for first := range atOnce {
 		wg.Go(func() {
 			for i := first; time.Now().Before(end); i = (i + atOnce) % (len(links) - len(links)%atOnce) {
-				request := "GET /v1/desired HTTP/1.1\r\nHost: sluice.example:7601\r\nUser-Agent: Go-http-client/1.1\r\nAccept: application/json\r\nIf-None-Match: " + etag[i] + "\r\nAccept-Encoding: gzip\r\n\r\n"
-				if err := unchanged(links[i], request); err != nil {
+				request := "GET /v1/desired HTTP/1.1\r\nHost: sluice.example:7601\r\nUser-Agent: " +
+					"Go-http-client/1.1\r\nAccept: application/json\r\nIf-None-Match: " + etag[i] +
+					"\r\nAccept-Encoding: gzip\r\n\r\n"
+				if err := expectNotModified(links[i], request); err != nil {
 					b.Error(err)
 					return
 				}
@@ -66,13 +69,13 @@ func hammer(b *testing.B, links []*link, etag []string, lasts time.Duration) flo
 	return float64(answered.Load()) / time.Since(began).Seconds()
 }
 
-// unchanged asks, and reads the 304.
-func unchanged(l *link, request string) error {
+// expectNotModified sends a request and reads a 304.
+func expectNotModified(l *cellConn, request string) error {
 	if _, err := io.WriteString(l, request); err != nil {
 		return err
 	}
 	for first := true; ; first = false {
-		line, err := l.r.ReadSlice('\n')
+		line, err := l.reader.ReadSlice('\n')
 		switch {
 		case err != nil:
 			return err
@@ -84,26 +87,26 @@ func unchanged(l *link, request string) error {
 	}
 }
 
-// number reads a number from the environment.
-func number(name string, otherwise int) int {
+// envInt returns a number from the environment.
+func envInt(name string, otherwise int) int {
 	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
 		return n
 	}
 	return otherwise
 }
 
-// Idle polls through everything against a bare handler, over mutual TLS, in turn. The client is in the same process, so
-// that the ratio flatters: see make bench-fleet for separate ones.
+// BenchmarkIdlePollTLS compares idle polls with a bare handler over mutual TLS, in turn. The client runs in the same
+// process, which flatters the ratio: make bench-fleet has separate processes.
 func BenchmarkIdlePollTLS(b *testing.B) {
-	n := number("CONNECTIONS", 64)
-	f := newFleet(b, n, quiet)
-	base := bare(b)
-	dial := func(addr string) (links []*link, tags []string) {
+	n := envInt("CONNECTIONS", 64)
+	f := newFleet(b, n, withoutLimits)
+	base := newBareServer(b)
+	dial := func(addr string) (links []*cellConn, tags []string) {
 		at := *f
 		at.addr = addr
 		for i := range n {
 			links = append(links, at.dial(b, i))
-			w := links[i].ask(b, "/v1/desired", "")
+			w := links[i].get(b, "/v1/desired", "")
 			tags = append(tags, w.Header.Get("ETag"))
 			if _, err := io.Copy(io.Discard, w.Body); err != nil {
 				b.Fatal(err)
@@ -115,8 +118,8 @@ func BenchmarkIdlePollTLS(b *testing.B) {
 	theirs, bareTags := dial(base)
 	var ratios, rates []float64
 	for b.Loop() {
-		x := hammer(b, theirs, bareTags, 300*time.Millisecond)
-		y := hammer(b, ours, tags, 300*time.Millisecond)
+		x := measurePolls(b, theirs, bareTags, 300*time.Millisecond)
+		y := measurePolls(b, ours, tags, 300*time.Millisecond)
 		ratios, rates = append(ratios, y/x), append(rates, y)
 	}
 	slices.Sort(ratios)
@@ -125,8 +128,8 @@ func BenchmarkIdlePollTLS(b *testing.B) {
 	b.ReportMetric(rates[len(rates)/2], "polls/s")
 }
 
-// rss is the process's resident memory in bytes.
-func rss(b testing.TB) float64 {
+// residentMemory returns the process's resident memory in bytes.
+func residentMemory(b testing.TB) float64 {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		b.Fatal(err)
@@ -139,11 +142,11 @@ func rss(b testing.TB) float64 {
 	return float64(kb) * 1024
 }
 
-// Fan-out to streams against a bare broadcast over as many TLS connections: from the new view to the last cell. The
-// readers are in the same process.
+// BenchmarkFanOut compares the fan-out to streams with a bare broadcast over as many TLS connections, from the new view
+// to the last cell. The readers run in the same process.
 func BenchmarkFanOut(b *testing.B) {
-	n := number("STREAMS", 2000)
-	f := newFleet(b, n, quiet)
+	n := envInt("STREAMS", 2000)
+	f := newFleet(b, n, withoutLimits)
 	arrived := make(chan time.Time, n)
 	read := func(r *bufio.Reader) {
 		for {
@@ -156,22 +159,23 @@ func BenchmarkFanOut(b *testing.B) {
 			}
 		}
 	}
-	before := rss(b)
-	var all []*link
+	before := residentMemory(b)
+	var all []*cellConn
 	for i := range n {
 		l := f.dial(b, i)
 		all = append(all, l)
-		if _, err := l.Write([]byte("GET /v1/desired HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")); err != nil {
+		if _, err := l.Write(
+			[]byte("GET /v1/desired HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")); err != nil {
 			b.Fatal(err)
 		}
-		go read(l.r)
+		go read(l.reader)
 	}
 	for range n {
 		<-arrived
 	}
-	fmt.Fprintf(os.Stderr, "%d streams: %.1f KiB each, both ends\n", n, (rss(b)-before)/float64(n)/1024)
+	fmt.Fprintf(os.Stderr, "%d streams: %.1f KiB each, both ends\n", n, (residentMemory(b)-before)/float64(n)/1024)
 	conns := broadcaster(b, n, arrived)
-	_, body := f.site.desired(b, nameOf(0))
+	_, body := f.site.desiredOf(b, cellName(0))
 	payload := []byte("event: desired\nid: \"a3caeaaba4bda8a8a41e7cac\"\ndata: " + body + "\n\n")
 	p99 := func(began time.Time) float64 {
 		var took []time.Duration
@@ -198,7 +202,7 @@ func BenchmarkFanOut(b *testing.B) {
 		x := p99(began)
 		wg.Wait()
 		began = time.Now()
-		f.show(v)
+		f.setView(v)
 		y := p99(began)
 		ratios, times = append(ratios, y/x), append(times, y)
 	}
@@ -209,13 +213,14 @@ func BenchmarkFanOut(b *testing.B) {
 	runtime.KeepAlive(all)
 }
 
-// broadcaster is n TLS connections on which somebody reads, at the writing end.
+// broadcaster returns the writing ends of n TLS connections that are being read.
 func broadcaster(b *testing.B, n int, arrived chan<- time.Time) []net.Conn {
 	keys, err := transport.OpenKeys(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
 	}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{keys.Certificate()}})
+	l, err := tls.Listen("tcp", "127.0.0.1:0",
+		&tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{keys.Certificate()}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -22,18 +22,21 @@ func TestRelease(t *testing.T) {
 	s := newSite(t, store.Options{}, nil)
 	d := digestOf("1.0.1")
 	path := "/v1/releases/" + string(d)
-	w, tar := s.do(t, "GET", path, "")
-	if w.StatusCode != 200 || releases.DigestBytes([]byte(tar)) != d || !strings.Contains(w.Header.Get("Cache-Control"), "immutable") ||
-		!strings.Contains(w.Header.Get("Cache-Control"), "private") || w.Header.Get("Content-Type") != "application/x-tar" {
+	w, tar := s.request(t, "GET", path, "")
+	if w.StatusCode != 200 || releases.DigestBytes([]byte(tar)) != d ||
+		!strings.Contains(w.Header.Get("Cache-Control"), "immutable") ||
+		!strings.Contains(w.Header.Get("Cache-Control"), "private") ||
+		w.Header.Get("Content-Type") != "application/x-tar" {
 		t.Fatalf("%s %v, %d bytes", w.Status, w.Header, len(tar))
 	}
 	etag := w.Header.Get("ETag")
-	if w, _ := s.do(t, "GET", path, "", "If-None-Match", etag); w.StatusCode != 304 {
+	if w, _ := s.request(t, "GET", path, "", "If-None-Match", etag); w.StatusCode != 304 {
 		t.Errorf("If-None-Match: %s", w.Status)
 	}
 	for _, accept := range []string{"zstd", "gzip, ZSTD;q=0.5", "br,zstd"} {
-		w, small := s.do(t, "GET", path, "", "Accept-Encoding", accept)
-		if w.Header.Get("Content-Encoding") != "zstd" || len(small) >= len(tar) || w.Header.Get("ETag") == etag || w.Header.Get("Vary") != "Accept-Encoding" {
+		w, small := s.request(t, "GET", path, "", "Accept-Encoding", accept)
+		if w.Header.Get("Content-Encoding") != "zstd" || len(small) >= len(tar) || w.Header.Get("ETag") == etag ||
+			w.Header.Get("Vary") != "Accept-Encoding" {
 			t.Fatalf("Accept-Encoding %s: %v, %d bytes", accept, w.Header, len(small))
 		}
 		decoder, err := zstd.NewReader(strings.NewReader(small))
@@ -46,37 +49,39 @@ func TestRelease(t *testing.T) {
 		decoder.Close()
 	}
 	for _, accept := range []string{"zstd;q=0", "zstd; q=0.0", "gzip", "zstdx", "zstd;q=bad"} {
-		if w, _ := s.do(t, "GET", path, "", "Accept-Encoding", accept); w.Header.Get("Content-Encoding") != "" {
+		if w, _ := s.request(t, "GET", path, "", "Accept-Encoding", accept); w.Header.Get("Content-Encoding") != "" {
 			t.Errorf("Accept-Encoding %s: %s", accept, w.Header.Get("Content-Encoding"))
 		}
 	}
-	// A broken download goes on, with the tar's own bytes, whatever was accepted.
-	w, rest := s.do(t, "GET", path, "", "Range", "bytes=100-", "Accept-Encoding", "zstd", "If-Range", etag)
+	// A download resumes with the plain tar's bytes, whatever Accept-Encoding says.
+	w, rest := s.request(t, "GET", path, "", "Range", "bytes=100-", "Accept-Encoding", "zstd", "If-Range", etag)
 	if w.StatusCode != 206 || rest != tar[100:] || w.Header.Get("Content-Encoding") != "" {
 		t.Errorf("range: %s %v, %d bytes", w.Status, w.Header, len(rest))
 	}
-	if w, whole := s.do(t, "GET", path, "", "Range", "bytes=100-", "If-Range", `"other"`); w.StatusCode != 200 || whole != tar {
+	if w, whole := s.request(t, "GET", path, "", "Range", "bytes=100-", "If-Range", `"other"`); w.StatusCode != 200 ||
+		whole != tar {
 		t.Errorf("range of something else: %s, %d bytes", w.Status, len(whole))
 	}
-	if w, _ := s.do(t, "GET", path, "", "Range", "bytes=99999999-"); w.StatusCode != 416 {
+	if w, _ := s.request(t, "GET", path, "", "Range", "bytes=99999999-"); w.StatusCode != 416 {
 		t.Errorf("range beyond the end: %s", w.Status)
 	}
-	if w, body := s.do(t, "HEAD", path, ""); w.StatusCode != 200 || body != "" || w.ContentLength != int64(len(tar)) {
+	if w, body := s.request(t, "HEAD", path, ""); w.StatusCode != 200 || body != "" ||
+		w.ContentLength != int64(len(tar)) {
 		t.Errorf("HEAD: %s, length %d", w.Status, w.ContentLength)
 	}
 }
 
-// R34: only what is offered, to whom it is offered.
+// R34: a release is served only if it is offered to the cell.
 func TestReleaseIsOffered(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
 	one, two, three := digestOf("1.0.1"), digestOf("1.0.2"), digestOf("1.0.3")
-	moved := viewOf("1.0.2") // staging went from 1.0.1 to 1.0.2, dedicated has 1.0.1
+	moved := viewOf("1.0.2") // staging moved from 1.0.1 to 1.0.2, dedicated has 1.0.1
 	staging, dedicated := moved.Desired.Channels["staging"], moved.Desired.Channels["dedicated"]
 	old := viewOf("1.0.1").Desired.Channels["staging"].History
 	staging.History = append(old, staging.History...)
 	dedicated.History, dedicated.Effective = old, &old[0]
-	s.show(moved)
+	s.setView(moved)
 	for _, c := range []struct {
 		name, cell string
 		digest     releases.Digest
@@ -95,7 +100,7 @@ func TestReleaseIsOffered(t *testing.T) {
 		if c.cell != "" {
 			path += "?cell=" + c.cell
 		}
-		w, body := s.do(t, "GET", path, "")
+		w, body := s.request(t, "GET", path, "")
 		if w.StatusCode != c.status {
 			t.Errorf("%s for %q: %s, not %d", c.name, c.cell, w.Status, c.status)
 		}
@@ -103,28 +108,29 @@ func TestReleaseIsOffered(t *testing.T) {
 			wantProblem(t, w, body, 404, "offered")
 		}
 	}
-	// What a cell was given stays open to it, though its channel is another now.
+	// A cell may download what it was granted, though its channel is another now.
 	was := moved.Observed.Cells["acme"].Granted
 	for name, c := range map[string]struct {
 		state  plan.CellState
 		status int
 	}{
-		"what it was granted":                   {plan.CellState{Granted: was}, 200},
-		"what it was granted before it moved":   {plan.CellState{Left: []releases.Digest{was.Digest}}, 200},
-		"what it says, and was never granted":   {plan.CellState{Running: was, Applying: was, Digest: was.Digest}, 404},
-		"what it says, in the name of its head": {plan.CellState{Running: &cells.Assignment{Channel: "dedicated", Sequence: 3, Digest: was.Digest}}, 404},
+		"what it was granted":                 {plan.CellState{Granted: was}, 200},
+		"what it was granted before it moved": {plan.CellState{Left: []releases.Digest{was.Digest}}, 200},
+		"what it says, and was never granted": {plan.CellState{Running: was, Applying: was, Digest: was.Digest}, 404},
+		"what it says, in the name of its head": {
+			plan.CellState{Running: &cells.Assignment{Channel: "dedicated", Sequence: 3, Digest: was.Digest}}, 404},
 	} {
 		given := viewOf("1.0.2")
 		given.Desired.Channels["dedicated"].History = old
 		given.Observed.Cells["crow"] = &c.state
-		s.show(given)
-		if w, _ := s.do(t, "GET", "/v1/releases/"+string(two)+"?cell=crow", ""); w.StatusCode != c.status {
+		s.setView(given)
+		if w, _ := s.request(t, "GET", "/v1/releases/"+string(two)+"?cell=crow", ""); w.StatusCode != c.status {
 			t.Errorf("%s: %s", name, w.Status)
 		}
 	}
 }
 
-// Invariant 5: bytes that are not what the digest says never leave.
+// Invariant 5: bytes that do not match their digest are not served.
 func TestDamagedReleaseStays(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -132,7 +138,7 @@ func TestDamagedReleaseStays(t *testing.T) {
 	damaged["releases/1.0.1/release.yaml"] = &fstest.MapFile{Data: []byte("version: 6.6.6\n"), Mode: 0o644}
 	s.files = damaged
 	path := "/v1/releases/" + string(digestOf("1.0.1"))
-	w, body := s.do(t, "GET", path, "")
+	w, body := s.request(t, "GET", path, "")
 	wantProblem(t, w, body, 500, "log")
 	if w.Header.Get("Cache-Control") != "" || w.Header.Get("ETag") != "" {
 		t.Errorf("an error that caches keep: %v", w.Header)
@@ -141,19 +147,19 @@ func TestDamagedReleaseStays(t *testing.T) {
 		t.Errorf("the log says nothing: %s", s.log.String())
 	}
 	s.files = releaseFiles()
-	if w, _ := s.do(t, "GET", path, ""); w.StatusCode != 200 {
+	if w, _ := s.request(t, "GET", path, ""); w.StatusCode != 200 {
 		t.Errorf("once it is mended: %s", w.Status)
 	}
 }
 
-// counting counts how often a commit is opened.
-type counting struct {
+// countingFS counts how often a release is opened.
+type countingFS struct {
 	fs.FS
 	mu    sync.Mutex
 	opens int
 }
 
-func (c *counting) Open(name string) (fs.File, error) {
+func (c *countingFS) Open(name string) (fs.File, error) {
 	if strings.HasSuffix(name, "release.yaml") {
 		c.mu.Lock()
 		c.opens++
@@ -165,14 +171,14 @@ func (c *counting) Open(name string) (fs.File, error) {
 func TestReleaseIsPackedOnce(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	files := &counting{FS: releaseFiles()}
+	files := &countingFS{FS: releaseFiles()}
 	s.files = files
 	path := "/v1/releases/" + string(digestOf("1.0.1"))
-	s.do(t, "GET", path, "")
+	s.request(t, "GET", path, "")
 	once := files.opens
 	var wg sync.WaitGroup
 	for range 10 {
-		wg.Go(func() { s.do(t, "GET", path, "", "Accept-Encoding", "zstd") })
+		wg.Go(func() { s.request(t, "GET", path, "", "Accept-Encoding", "zstd") })
 	}
 	wg.Wait()
 	if once == 0 || files.opens != once {
@@ -180,11 +186,11 @@ func TestReleaseIsPackedOnce(t *testing.T) {
 	}
 }
 
-// R34: one cell has few downloads at once; those that don't read take no copy each, and others are not kept from theirs.
+// R34: one cell's concurrent downloads are bounded, slow ones share a copy, and other cells can download.
 func TestParallelDownloadsAreBounded(t *testing.T) {
 	t.Parallel()
 	big := releaseFiles()
-	noise := make([]byte, 16<<20) // more than the kernel keeps for one that does not read
+	noise := make([]byte, 16<<20) // more than the kernel buffers for a client that does not read
 	for i := range noise {
 		noise[i] = byte(i * i >> 7 * 31)
 	}
@@ -199,17 +205,17 @@ func TestParallelDownloadsAreBounded(t *testing.T) {
 	head := *v.Desired.Channels["staging"].Effective
 	head.Digest = digest
 	v.Desired.Channels["staging"].Effective, v.Desired.Channels["staging"].History = &head, []plan.EffectiveHead{head}
-	f.show(v)
+	f.setView(v)
 	path := "/v1/releases/" + string(digest)
 	for range 2 { // their bodies are not read
-		if w := f.dial(t, 0).ask(t, path, ""); w.StatusCode != 200 {
+		if w := f.dial(t, 0).get(t, path, ""); w.StatusCode != 200 {
 			t.Fatal(w.Status)
 		}
 	}
-	if w := f.dial(t, 0).ask(t, path, ""); w.StatusCode != 429 || w.Header.Get("Retry-After") == "" {
+	if w := f.dial(t, 0).get(t, path, ""); w.StatusCode != 429 || w.Header.Get("Retry-After") == "" {
 		t.Errorf("the third: %s", w.Status)
 	}
-	w := f.dial(t, 1).ask(t, path, "")
+	w := f.dial(t, 1).get(t, path, "")
 	tar, err := io.ReadAll(w.Body)
 	if err != nil || releases.DigestBytes(tar) != digest {
 		t.Errorf("another cell: %s, %d bytes (%v)", w.Status, len(tar), err)

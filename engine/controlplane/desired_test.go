@@ -17,7 +17,7 @@ import (
 func TestDesired(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	w, body := s.do(t, "GET", "/v1/desired?cell=acme", "")
+	w, body := s.request(t, "GET", "/v1/desired?cell=acme", "")
 	var d cells.Desired
 	if err := json.Unmarshal([]byte(body), &d); err != nil || w.StatusCode != 200 {
 		t.Fatal(w.Status, err, body)
@@ -30,33 +30,34 @@ func TestDesired(t *testing.T) {
 		t.Errorf("ETag %q, next poll %q", etag, w.Header.Get("Sluice-Next-Poll"))
 	}
 	for _, known := range []string{etag, "W/" + etag, `"other", ` + etag, "*"} {
-		w, body := s.do(t, "GET", "/v1/desired?cell=acme", "", "If-None-Match", known)
+		w, body := s.request(t, "GET", "/v1/desired?cell=acme", "", "If-None-Match", known)
 		if w.StatusCode != 304 || body != "" || w.Header.Get("ETag") != etag {
 			t.Errorf("If-None-Match %s: %s %q, ETag %s", known, w.Status, body, w.Header.Get("ETag"))
 		}
 	}
-	// R31: another view with the same answer has the same ETag; another cell's is its own.
+	// R31: the ETag stays while the answer does, and differs between cells.
 	same := viewOf("1.0.1")
 	same.Plan.Now = noon.Add(time.Hour)
 	same.Observed.Cells["acme"].LastReport = noon.Add(time.Hour)
-	s.show(same)
-	if w, _ := s.do(t, "GET", "/v1/desired?cell=acme", "", "If-None-Match", etag); w.StatusCode != 304 {
+	s.setView(same)
+	if w, _ := s.request(t, "GET", "/v1/desired?cell=acme", "", "If-None-Match", etag); w.StatusCode != 304 {
 		t.Errorf("the ETag changed with a view that says the same: %s", w.Status)
 	}
-	if w, _ := s.do(t, "GET", "/v1/desired?cell=bolt", ""); w.Header.Get("ETag") == etag {
+	if w, _ := s.request(t, "GET", "/v1/desired?cell=bolt", ""); w.Header.Get("ETag") == etag {
 		t.Error("two cells share an ETag")
 	}
-	s.show(viewOf("1.0.2"))
-	if w, body := s.do(t, "GET", "/v1/desired?cell=acme", "", "If-None-Match", etag); w.StatusCode != 200 || !strings.Contains(body, "1.0.2") {
+	s.setView(viewOf("1.0.2"))
+	if w, body := s.request(t, "GET", "/v1/desired?cell=acme", "", "If-None-Match", etag); w.StatusCode != 200 ||
+		!strings.Contains(body, "1.0.2") {
 		t.Errorf("after a change: %s %s", w.Status, body)
 	}
 }
 
-// waiting polls until n cells wait, as the metrics tell.
-func (s *site) waiting(t *testing.T, n string) {
+// awaitLongPolls reads the metrics until n polls wait.
+func (s *site) awaitLongPolls(t *testing.T, n string) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; {
-		_, body := s.do(t, "GET", "/metrics", "")
+		_, body := s.request(t, "GET", "/metrics", "")
 		if strings.Contains(body, "\nsluice_long_polls "+n+"\n") {
 			return
 		}
@@ -66,75 +67,75 @@ func (s *site) waiting(t *testing.T, n string) {
 	}
 }
 
-// Ten cells' polls wait, sleep on through a view that says the same, and all wake at the one that does not.
+// Ten cells' polls wait through a view with the same answers, and end at a view with others.
 func TestLongPollsWake(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	w, _ := s.do(t, "GET", "/v1/desired?cell=acme", "")
+	w, _ := s.request(t, "GET", "/v1/desired?cell=acme", "")
 	etag := w.Header.Get("ETag")
 	var wg sync.WaitGroup
 	for range 10 {
 		wg.Go(func() {
-			w, body := s.do(t, "GET", "/v1/desired?cell=acme&wait=60s", "", "If-None-Match", etag)
+			w, body := s.request(t, "GET", "/v1/desired?cell=acme&wait=60s", "", "If-None-Match", etag)
 			if w.StatusCode != 200 || !strings.Contains(body, "1.0.2") || w.Header.Get("Sluice-Next-Poll") != "0" {
 				t.Errorf("%s, next poll %s: %s", w.Status, w.Header.Get("Sluice-Next-Poll"), body)
 			}
 		})
 	}
-	s.waiting(t, "10")
+	s.awaitLongPolls(t, "10")
 	other := viewOf("1.0.1")
 	other.Observed.Cells["bolt"].State = cells.StateUnhealthy
-	s.show(other)
-	s.waiting(t, "10")
-	s.show(viewOf("1.0.2"))
+	s.setView(other)
+	s.awaitLongPolls(t, "10")
+	s.setView(viewOf("1.0.2"))
 	wg.Wait()
-	s.waiting(t, "0")
+	s.awaitLongPolls(t, "0")
 }
 
 func TestLongPollEnds(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	w, _ := s.do(t, "GET", "/v1/desired?cell=acme", "")
+	w, _ := s.request(t, "GET", "/v1/desired?cell=acme", "")
 	etag := w.Header.Get("ETag")
-	if w, _ := s.do(t, "GET", "/v1/desired?cell=acme&wait=1ms", "", "If-None-Match", etag); w.StatusCode != 304 {
+	if w, _ := s.request(t, "GET", "/v1/desired?cell=acme&wait=1ms", "", "If-None-Match", etag); w.StatusCode != 304 {
 		t.Errorf("the time is over: %s, not 304", w.Status)
 	}
-	if w, _ := s.do(t, "GET", "/v1/desired?cell=acme&wait=60", ""); w.StatusCode != 200 {
+	if w, _ := s.request(t, "GET", "/v1/desired?cell=acme&wait=60", ""); w.StatusCode != 200 {
 		t.Errorf("a cell that knows nothing waits: %s", w.Status)
 	}
 	gone := make(chan *http.Response)
 	go func() {
-		w, _ := s.do(t, "GET", "/v1/desired?cell=acme&wait=60s", "", "If-None-Match", etag)
+		w, _ := s.request(t, "GET", "/v1/desired?cell=acme&wait=60s", "", "If-None-Match", etag)
 		gone <- w
 	}()
-	s.waiting(t, "1")
+	s.awaitLongPolls(t, "1")
 	without := viewOf("1.0.1")
 	delete(without.Desired.Cells, "acme")
-	s.show(without)
+	s.setView(without)
 	if w := <-gone; w.StatusCode != 404 {
 		t.Errorf("its cell is removed: %s, not 404", w.Status)
 	}
-	s.show(viewOf("1.0.1"))
+	s.setView(viewOf("1.0.1"))
 	drained := make(chan *http.Response)
 	go func() {
-		w, _ := s.do(t, "GET", "/v1/desired?cell=acme&wait=60s", "", "If-None-Match", etag)
+		w, _ := s.request(t, "GET", "/v1/desired?cell=acme&wait=60s", "", "If-None-Match", etag)
 		drained <- w
 	}()
-	s.waiting(t, "1")
+	s.awaitLongPolls(t, "1")
 	s.server.Drain()
 	s.server.Drain()
 	if w := <-drained; w.StatusCode != 304 || w.Header.Get("Sluice-Next-Poll") == "0" {
 		t.Errorf("the server stops: %s, next poll %s", w.Status, w.Header.Get("Sluice-Next-Poll"))
 	}
-	if w, _ := s.do(t, "GET", "/v1/desired?cell=acme&wait=60s", "", "If-None-Match", etag); w.StatusCode != 304 {
+	if w, _ := s.request(t, "GET", "/v1/desired?cell=acme&wait=60s", "", "If-None-Match", etag); w.StatusCode != 304 {
 		t.Errorf("a poll waits for a server that stops: %s", w.Status)
 	}
-	if w, _ := s.do(t, "GET", "/readyz", ""); w.StatusCode != 503 {
+	if w, _ := s.request(t, "GET", "/readyz", ""); w.StatusCode != 503 {
 		t.Errorf("a server that stops is ready: %s", w.Status)
 	}
 }
 
-// Readers and a writer of views at once, for the race detector; each answer's body fits its ETag.
+// For the race detector: views are read and replaced at once, and each body matches its ETag.
 func TestDesiredUnderChange(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -144,7 +145,7 @@ func TestDesiredUnderChange(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for range 50 {
-				w, body := s.do(t, "GET", "/v1/desired?cell=acme", "")
+				w, body := s.request(t, "GET", "/v1/desired?cell=acme", "")
 				if before, ok := seen.LoadOrStore(w.Header.Get("ETag"), body); ok && before != body {
 					t.Errorf("one ETag, two bodies")
 				}
@@ -152,33 +153,33 @@ func TestDesiredUnderChange(t *testing.T) {
 		})
 	}
 	for i := range 200 {
-		s.show(views[i%2])
+		s.setView(views[i%2])
 	}
 	wg.Wait()
 }
 
-// discard is a response writer that keeps nothing but the status.
-type discard struct {
+// discardResponse is a ResponseWriter that keeps only the status.
+type discardResponse struct {
 	h      http.Header
 	status int
 }
 
-func (d *discard) Header() http.Header         { return d.h }
-func (d *discard) WriteHeader(status int)      { d.status = status }
-func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d *discardResponse) Header() http.Header         { return d.h }
+func (d *discardResponse) WriteHeader(status int)      { d.status = status }
+func (d *discardResponse) Write(b []byte) (int, error) { return len(b), nil }
 
 func BenchmarkIdlePoll(b *testing.B) {
-	h := newSite(b, store.Options{}, quiet).server.Handler()
+	h := newSite(b, store.Options{}, withoutLimits).server.Handler()
 	r, err := http.NewRequestWithContext(b.Context(), http.MethodGet, "/v1/desired?cell=acme", nil)
 	if err != nil {
 		b.Fatal(err)
 	}
-	first := &discard{h: http.Header{}}
+	first := &discardResponse{h: http.Header{}}
 	h.ServeHTTP(first, r)
 	r.Header.Set("If-None-Match", first.h.Get("ETag"))
 	b.ReportAllocs()
 	for b.Loop() {
-		w := &discard{h: http.Header{}}
+		w := &discardResponse{h: http.Header{}}
 		if h.ServeHTTP(w, r); w.status != http.StatusNotModified {
 			b.Fatal(w.status)
 		}

@@ -12,19 +12,20 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// decide puts a decision into the store, and shows the commit that it came with.
-func (s *site) decide(t *testing.T, n int64) {
+// addDecision stores a decision and sets a view with its commit.
+func (s *site) addDecision(t *testing.T, n int64) {
 	t.Helper()
-	d := plan.Decided{Commit: fmt.Sprintf("c%d", n), Kind: plan.Promote, Channel: "staging", Release: fmt.Sprintf("1.0.%d", n), Sequence: n, At: noon}
+	d := plan.Decided{Commit: fmt.Sprintf("c%d", n), Kind: plan.Promote, Channel: "staging",
+		Release: fmt.Sprintf("1.0.%d", n), Sequence: n, At: noon}
 	if _, err := s.store.Decided(t.Context(), []plan.Decided{d}); err != nil {
 		t.Fatal(err)
 	}
 	v := viewOf("1.0.1")
 	v.Desired.Commit = d.Commit
-	s.show(v)
+	s.setView(v)
 }
 
-func (s *site) follow(t *testing.T, headers ...string) (*http.Response, *events) {
+func (s *site) followEvents(t *testing.T, headers ...string) (*http.Response, *eventReader) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/v1/events", nil)
 	if err != nil {
@@ -39,39 +40,40 @@ func (s *site) follow(t *testing.T, headers ...string) (*http.Response, *events)
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.Body.Close() })
-	e := &events{bufio.NewReader(w.Body)}
+	e := &eventReader{bufio.NewReader(w.Body)}
 	if w.StatusCode == 200 {
-		if first, err := e.next(); err != nil || !strings.HasPrefix(first, ":") {
+		if first, err := e.nextBlock(); err != nil || !strings.HasPrefix(first, ":") {
 			t.Fatalf("it begins with %q (%v)", first, err)
 		}
 	}
 	return w, e
 }
 
-// Decisions are told as they come; after a cut the client goes on where it was, and loses none.
+// Decisions are streamed as they come; a client resumes after a cut and misses none.
 func TestFollowEvents(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	s.decide(t, 1)
-	_, e := s.follow(t)
+	s.addDecision(t, 1)
+	_, e := s.followEvents(t)
 	cursor := ""
-	want := func(e *events, release string) {
+	want := func(e *eventReader, release string) {
 		t.Helper()
-		block, err := e.next()
-		if err != nil || !strings.HasPrefix(block, "event: decision\n") || !strings.Contains(block, `"release":"`+release+`"`) {
-			t.Fatalf("told %q (%v), not %s", block, err, release)
+		block, err := e.nextBlock()
+		if err != nil || !strings.HasPrefix(block, "event: decision\n") ||
+			!strings.Contains(block, `"release":"`+release+`"`) {
+			t.Fatalf("sent %q (%v), not %s", block, err, release)
 		}
 		if _, id, ok := strings.Cut(block, "id: "); ok {
 			cursor, _, _ = strings.Cut(id, "\n")
 		}
 	}
 	want(e, "1.0.1")
-	s.decide(t, 2)
+	s.addDecision(t, 2)
 	want(e, "1.0.2")
 	before := cursor
-	s.decide(t, 3)
-	s.decide(t, 4)
-	_, again := s.follow(t, "Last-Event-ID", before)
+	s.addDecision(t, 3)
+	s.addDecision(t, 4)
+	_, again := s.followEvents(t, "Last-Event-ID", before)
 	want(again, "1.0.3")
 	want(again, "1.0.4")
 	if cursor == before {
@@ -79,7 +81,7 @@ func TestFollowEvents(t *testing.T) {
 	}
 	s.server.Drain()
 	for {
-		block, err := again.next()
+		block, err := again.nextBlock()
 		if err != nil {
 			t.Fatal("it ended without a word")
 		}
@@ -87,7 +89,7 @@ func TestFollowEvents(t *testing.T) {
 			break
 		}
 	}
-	if w, _ := s.follow(t, "Last-Event-ID", "x"); w.StatusCode != 400 {
+	if w, _ := s.followEvents(t, "Last-Event-ID", "x"); w.StatusCode != 400 {
 		t.Errorf("a cursor that is none: %s", w.Status)
 	}
 }
@@ -95,9 +97,9 @@ func TestFollowEvents(t *testing.T) {
 func TestFollowersAreBounded(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, func(o *controlplane.Options) { o.Limits.Events = 2 })
-	s.follow(t)
-	s.follow(t)
-	if w, _ := s.follow(t); w.StatusCode != 503 || w.Header.Get("Retry-After") == "" {
+	s.followEvents(t)
+	s.followEvents(t)
+	if w, _ := s.followEvents(t); w.StatusCode != 503 || w.Header.Get("Retry-After") == "" {
 		t.Errorf("the third: %s", w.Status)
 	}
 }

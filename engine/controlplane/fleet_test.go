@@ -29,7 +29,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// members is who is which cell, in memory: nobody registers here.
+// members are members in memory, without registration.
 type members struct {
 	controlplane.Members
 	mu      sync.Mutex
@@ -57,8 +57,8 @@ func (m *members) RosterChanged() <-chan struct{} {
 	return m.changed
 }
 
-// shut shuts a cell's keys out.
-func (m *members) shut(cell string) {
+// revoke removes a cell's key from the roster.
+func (m *members) revoke(cell string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.all, cell)
@@ -67,14 +67,14 @@ func (m *members) shut(cell string) {
 	m.changed = make(chan struct{})
 }
 
-// fleet is a site whose cells come by mutual TLS.
+// fleet is a site whose cells connect by mutual TLS.
 type fleet struct {
 	*site
 	members *members
 	addr    string
 	certs   []tls.Certificate
 	names   []string
-	stop    func() error // ends the server, gracefully
+	stop    func() error // stops the server gracefully
 }
 
 // newFleet serves cells 0 to n-1 of staging on loopback.
@@ -86,12 +86,12 @@ func newFleet(t testing.TB, n int, change func(*controlplane.Options)) *fleet {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cert, err := identity.Certificate(rand.Reader, private, nameOf(i), time.Now())
+		cert, err := identity.Certificate(rand.Reader, private, cellName(i), time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.certs, f.names = append(f.certs, cert), append(f.names, nameOf(i))
-		f.members.all[nameOf(i)] = cells.Identity{PublicKey: identity.FormatKey(public)}
+		f.certs, f.names = append(f.certs, cert), append(f.names, cellName(i))
+		f.members.all[cellName(i)] = cells.Identity{PublicKey: identity.FormatKey(public)}
 	}
 	f.members.roster = roster.New(f.members.all)
 	keys, err := transport.OpenKeys(t.TempDir())
@@ -104,7 +104,7 @@ func newFleet(t testing.TB, n int, change func(*controlplane.Options)) *fleet {
 			change(o)
 		}
 	})
-	f.show(fleetView(n, "1.0.1"))
+	f.setView(fleetView(n, "1.0.1"))
 	l, err := transport.ListenCells("127.0.0.1:0", keys)
 	if err != nil {
 		t.Fatal(err)
@@ -122,28 +122,30 @@ func newFleet(t testing.TB, n int, change func(*controlplane.Options)) *fleet {
 	return f
 }
 
-func nameOf(i int) string { return fmt.Sprintf("cell-%05d", i) }
+func cellName(i int) string { return fmt.Sprintf("cell-%05d", i) }
 
-// fleetView is staging at a release, with n cells that run it.
+// fleetView returns a view with n cells that run a release in staging.
 func fleetView(n int, version string) *view.View {
 	v := viewOf(version)
 	staging := v.Desired.Channels["staging"]
 	for i := range n {
-		name := nameOf(i)
+		name := cellName(i)
 		cell := &plan.Cell{}
 		cell.Name, cell.Channel = name, "staging"
 		v.Desired.Cells[name] = cell
 		staging.Cells = append(staging.Cells, cell)
 		v.Observed.Cells[name] = &plan.CellState{
-			Name: name, Channel: "staging", Sequence: 3, Release: version, Digest: digestOf(version), State: cells.StateHealthy, LastReport: noon,
-			Granted: &cells.Assignment{Channel: "staging", Sequence: 3, Release: version, Digest: digestOf(version), Values: map[string]any{"domain": name + ".example", "replicas": 3}},
+			Name: name, Channel: "staging", Sequence: 3, Release: version, Digest: digestOf(version),
+			State: cells.StateHealthy, LastReport: noon,
+			Granted: &cells.Assignment{Channel: "staging", Sequence: 3, Release: version, Digest: digestOf(version),
+				Values: map[string]any{"domain": name + ".example", "replicas": 3}},
 		}
 	}
 	return v
 }
 
-// with is a view of the same repository under which these cells are held by another gate.
-func with(v *view.View, gate string, names ...string) *view.View {
+// withHeldCells returns a view of the same repository in which the answers of the named cells differ.
+func withHeldCells(v *view.View, gate string, names ...string) *view.View {
 	c := &view.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan}
 	o := *v.Observed
 	o.Cells = map[string]*plan.CellState{}
@@ -158,102 +160,106 @@ func with(v *view.View, gate string, names ...string) *view.View {
 		o.Cells[name] = &s
 	}
 	c.Observed = &o
-	c.Plan.Blocked = append(c.Plan.Blocked[:len(c.Plan.Blocked):len(c.Plan.Blocked)], channels.Verdict{Channel: "dedicated", Gate: gate})
+	c.Plan.Blocked = append(c.Plan.Blocked[:len(c.Plan.Blocked):len(c.Plan.Blocked)],
+		channels.Verdict{Channel: "dedicated", Gate: gate})
 	return c
 }
 
-func (f *fleet) tls(i int) *tls.Config {
+func (f *fleet) clientTLS(i int) *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: f.certs[i : i+1], InsecureSkipVerify: true}
 }
 
 // dial connects cell i.
-func (f *fleet) dial(t testing.TB, i int) *link {
+func (f *fleet) dial(t testing.TB, i int) *cellConn {
 	t.Helper()
 	raw, err := new(net.Dialer).DialContext(t.Context(), "tcp", f.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	counted := &counted{Conn: raw}
-	c := tls.Client(counted, f.tls(i))
+	counted := &countingConn{Conn: raw}
+	c := tls.Client(counted, f.clientTLS(i))
 	if err := c.HandshakeContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { raw.Close() })
-	return &link{Conn: c, wire: counted, r: bufio.NewReader(c)}
+	return &cellConn{Conn: c, counter: counted, reader: bufio.NewReader(c)}
 }
 
-// counted counts what goes over a connection.
-type counted struct {
+// countingConn counts a connection's bytes.
+type countingConn struct {
 	net.Conn
 	in, out int
 }
 
-func (c *counted) Read(b []byte) (int, error) {
+func (c *countingConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.in += n
 	return n, err
 }
 
-func (c *counted) Write(b []byte) (int, error) {
+func (c *countingConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	c.out += n
 	return n, err
 }
 
-// link is a cell's connection.
-type link struct {
+// cellConn is a cell's connection.
+type cellConn struct {
 	*tls.Conn
-	wire *counted
-	r    *bufio.Reader
+	counter *countingConn
+	reader  *bufio.Reader
 }
 
-// ask sends a request with the headers that an agent sends.
-func (l *link) ask(t testing.TB, path, etag string, headers ...string) *http.Response {
+// get sends a request with the headers of an agent.
+func (l *cellConn) get(t testing.TB, path, etag string, headers ...string) *http.Response {
 	t.Helper()
-	text := "GET " + path + " HTTP/1.1\r\nHost: sluice.example:7601\r\nUser-Agent: Go-http-client/1.1\r\nAccept: application/json\r\nIf-None-Match: " + etag + "\r\nAccept-Encoding: gzip\r\n"
+	text := "GET " + path +
+		" HTTP/1.1\r\nHost: sluice.example:7601\r\nUser-Agent: Go-http-client/1.1\r\nAccept: " +
+		"application/json\r\nIf-None-Match: " + etag + "\r\nAccept-Encoding: gzip\r\n"
 	for _, h := range headers {
 		text += h + "\r\n"
 	}
 	if _, err := l.Write([]byte(text + "\r\n")); err != nil {
 		t.Fatal(err)
 	}
-	w, err := http.ReadResponse(l.r, nil)
+	w, err := http.ReadResponse(l.reader, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return w
 }
 
-// report reports as a cell.
-func (l *link) report(t testing.TB, cell string) *http.Response {
+// report sends a cell's report.
+func (l *cellConn) report(t testing.TB, cell string) *http.Response {
 	t.Helper()
 	body := `{"cell":"` + cell + `","boot":"b","state":"pending"}`
-	text := "POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
+	text := "POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: " +
+		strconv.Itoa(len(body)) + "\r\n\r\n" + body
 	if _, err := l.Write([]byte(text)); err != nil {
 		t.Fatal(err)
 	}
-	w, err := http.ReadResponse(l.r, nil)
+	w, err := http.ReadResponse(l.reader, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return w
 }
 
-// stream asks for events. known is an ETag, or empty.
-func (l *link) stream(t testing.TB, known string) *events {
+// stream requests a stream. known is an ETag, or empty.
+func (l *cellConn) stream(t testing.TB, known string) *eventReader {
 	t.Helper()
-	w := l.ask(t, "/v1/desired", known, "Accept: text/event-stream")
+	w := l.get(t, "/v1/desired", known, "Accept: text/event-stream")
 	if w.StatusCode != 200 || w.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("no stream: %s %v", w.Status, w.Header)
 	}
-	return &events{lines: bufio.NewReader(w.Body)}
+	return &eventReader{lines: bufio.NewReader(w.Body)}
 }
 
-// events reads a stream of events.
-type events struct{ lines *bufio.Reader }
+// eventReader reads a stream of events.
+type eventReader struct{ lines *bufio.Reader }
 
-// next is the next block of lines, up to an empty one.
-func (e *events) next() (block string, err error) {
+// nextBlock returns the lines up to the next empty one.
+func (e *eventReader) nextBlock() (block string, err error) {
 	for {
 		line, err := e.lines.ReadString('\n')
 		if err != nil {
@@ -266,11 +272,11 @@ func (e *events) next() (block string, err error) {
 	}
 }
 
-// desired is the next answer, heartbeats left out.
-func (e *events) desired(t testing.TB) (etag, data string) {
+// nextDesired returns the next answer, without heartbeats.
+func (e *eventReader) nextDesired(t testing.TB) (etag, data string) {
 	t.Helper()
 	for {
-		block, err := e.next()
+		block, err := e.nextBlock()
 		if err != nil {
 			t.Fatalf("the stream ended: %v", err)
 		}
@@ -293,8 +299,8 @@ func (e *events) desired(t testing.TB) (etag, data string) {
 	}
 }
 
-// desired is a cell's answer as JSON, by the standard library.
-func (s *site) desired(t testing.TB, cell string) (etag, body string) {
+// desiredOf returns a cell's answer, encoded by the standard library.
+func (s *site) desiredOf(t testing.TB, cell string) (etag, body string) {
 	t.Helper()
 	d, etag, ok := s.View().Cell(cell)
 	text, err := json.Marshal(d)
@@ -304,7 +310,7 @@ func (s *site) desired(t testing.TB, cell string) (etag, body string) {
 	return etag, string(text)
 }
 
-func quiet(o *controlplane.Options) {
+func withoutLimits(o *controlplane.Options) {
 	o.Log = zerolog.Nop()
 	o.Limits.Cells.Polls.PerSecond, o.Limits.Cells.Reports.PerSecond = -1, -1
 }

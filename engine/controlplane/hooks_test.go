@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-func mac(body, secret string) string {
+func signBody(body, secret string) string {
 	h := hmac.New(sha256.New, []byte(secret))
 	h.Write([]byte(body))
 	return hex.EncodeToString(h.Sum(nil))
@@ -28,35 +28,59 @@ func TestHooks(t *testing.T) {
 		status  int
 		pushes  int
 	}{
-		"GitHub":                       {toMain, []string{"X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256=" + mac(toMain, "secret")}, 202, 1},
-		"GitHub, another branch":       {toOther, []string{"X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256=" + mac(toOther, "secret")}, 200, 0},
-		"GitHub, a tag":                {`{"ref":"refs/tags/main"}`, []string{"X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256=" + mac(`{"ref":"refs/tags/main"}`, "secret")}, 200, 0},
-		"GitHub, ping":                 {`{"zen":"x"}`, []string{"X-GitHub-Event", "ping", "X-Hub-Signature-256", "sha256=" + mac(`{"zen":"x"}`, "secret")}, 200, 0},
-		"GitHub, wrong secret":         {toMain, []string{"X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256=" + mac(toMain, "guess")}, 401, 0},
-		"GitHub, another body":         {toMain, []string{"X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256=" + mac(toOther, "secret")}, 401, 0},
-		"GitHub, no prefix":            {toMain, []string{"X-GitHub-Event", "push", "X-Hub-Signature-256", mac(toMain, "secret")}, 401, 0},
-		"GitHub, not hex":              {toMain, []string{"X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256=zz"}, 401, 0},
-		"GitHub, cut":                  {toMain, []string{"X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256=" + mac(toMain, "secret")[:32]}, 401, 0},
-		"GitHub, SHA-1 only":           {toMain, []string{"X-GitHub-Event", "push", "X-Hub-Signature", "sha1=00"}, 401, 0},
-		"Gitea":                        {toMain, []string{"X-Gitea-Event", "push", "X-GitHub-Event", "push", "X-Gitea-Signature", mac(toMain, "secret")}, 202, 1},
-		"Gitea, wrong":                 {toMain, []string{"X-Gitea-Event", "push", "X-Gitea-Signature", mac(toMain, "guess")}, 401, 0},
-		"Forgejo":                      {toMain, []string{"X-Forgejo-Event", "push", "X-Gitea-Event", "push", "X-Forgejo-Signature", mac(toMain, "secret")}, 202, 1},
-		"Forgejo, wrong beside right":  {toMain, []string{"X-Forgejo-Event", "push", "X-Forgejo-Signature", mac(toMain, "guess"), "X-Gitea-Signature", mac(toMain, "secret")}, 401, 0},
-		"Forgejo, no push":             {toMain, []string{"X-Forgejo-Event", "create", "X-Forgejo-Signature", mac(toMain, "secret")}, 200, 0},
-		"GitLab":                       {gitlab, []string{"X-Gitlab-Event", "Push Hook", "X-Gitlab-Token", "secret"}, 202, 1},
-		"GitLab, system hook":          {gitlab, []string{"X-Gitlab-Event", "System Hook", "X-Gitlab-Token", "secret"}, 202, 1},
-		"GitLab, a tag":                {`{"object_kind":"tag_push","ref":"refs/tags/v1"}`, []string{"X-Gitlab-Event", "Tag Push Hook", "X-Gitlab-Token", "secret"}, 200, 0},
-		"GitLab, wrong":                {gitlab, []string{"X-Gitlab-Event", "Push Hook", "X-Gitlab-Token", "secret2"}, 401, 0},
-		"unsigned":                     {toMain, nil, 401, 0},
-		"unsigned, and not even JSON":  {"{", nil, 401, 0},
-		"signed, and not JSON":         {"{", []string{"X-Gitea-Signature", mac("{", "secret")}, 400, 0},
-		"signed, but a form":           {toMain, []string{"Content-Type", "application/x-www-form-urlencoded", "X-Gitea-Signature", mac(toMain, "secret")}, 415, 0},
+		"GitHub": {toMain,
+			[]string{"X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256=" + signBody(toMain, "secret")}, 202, 1},
+		"GitHub, another branch": {toOther,
+			[]string{"X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256=" + signBody(toOther, "secret")}, 200, 0},
+		"GitHub, a tag": {`{"ref":"refs/tags/main"}`,
+			[]string{"X-GitHub-Event", "push", "X-Hub-Signature-256",
+				"sha256=" + signBody(`{"ref":"refs/tags/main"}`, "secret")}, 200, 0},
+		"GitHub, ping": {`{"zen":"x"}`,
+			[]string{"X-GitHub-Event", "ping", "X-Hub-Signature-256", "sha256=" + signBody(`{"zen":"x"}`, "secret")},
+			200, 0},
+		"GitHub, wrong secret": {toMain,
+			[]string{"X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256=" + signBody(toMain, "guess")}, 401, 0},
+		"GitHub, another body": {toMain,
+			[]string{"X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256=" + signBody(toOther, "secret")}, 401, 0},
+		"GitHub, no prefix": {toMain,
+			[]string{"X-GitHub-Event", "push", "X-Hub-Signature-256", signBody(toMain, "secret")}, 401, 0},
+		"GitHub, not hex": {toMain,
+			[]string{"X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256=zz"}, 401, 0},
+		"GitHub, cut": {toMain,
+			[]string{"X-GitHub-Event", "push", "X-Hub-Signature-256", "sha256=" + signBody(toMain, "secret")[:32]},
+			401, 0},
+		"GitHub, SHA-1 only": {toMain, []string{"X-GitHub-Event", "push", "X-Hub-Signature", "sha1=00"}, 401, 0},
+		"Gitea": {toMain,
+			[]string{"X-Gitea-Event", "push", "X-GitHub-Event", "push", "X-Gitea-Signature",
+				signBody(toMain, "secret")}, 202, 1},
+		"Gitea, wrong": {toMain,
+			[]string{"X-Gitea-Event", "push", "X-Gitea-Signature", signBody(toMain, "guess")}, 401, 0},
+		"Forgejo": {toMain,
+			[]string{"X-Forgejo-Event", "push", "X-Gitea-Event", "push", "X-Forgejo-Signature",
+				signBody(toMain, "secret")}, 202, 1},
+		"Forgejo, wrong beside right": {toMain,
+			[]string{"X-Forgejo-Event", "push", "X-Forgejo-Signature", signBody(toMain, "guess"), "X-Gitea-Signature",
+				signBody(toMain, "secret")}, 401, 0},
+		"Forgejo, no push": {toMain,
+			[]string{"X-Forgejo-Event", "create", "X-Forgejo-Signature", signBody(toMain, "secret")}, 200, 0},
+		"GitLab":              {gitlab, []string{"X-Gitlab-Event", "Push Hook", "X-Gitlab-Token", "secret"}, 202, 1},
+		"GitLab, system hook": {gitlab, []string{"X-Gitlab-Event", "System Hook", "X-Gitlab-Token", "secret"}, 202, 1},
+		"GitLab, a tag": {`{"object_kind":"tag_push","ref":"refs/tags/v1"}`,
+			[]string{"X-Gitlab-Event", "Tag Push Hook", "X-Gitlab-Token", "secret"}, 200, 0},
+		"GitLab, wrong": {gitlab,
+			[]string{"X-Gitlab-Event", "Push Hook", "X-Gitlab-Token", "secret2"}, 401, 0},
+		"unsigned":                    {toMain, nil, 401, 0},
+		"unsigned, and not even JSON": {"{", nil, 401, 0},
+		"signed, and not JSON":        {"{", []string{"X-Gitea-Signature", signBody("{", "secret")}, 400, 0},
+		"signed, but a form": {toMain,
+			[]string{"Content-Type", "application/x-www-form-urlencoded", "X-Gitea-Signature",
+				signBody(toMain, "secret")}, 415, 0},
 		"larger than 1 MiB":            {strings.Repeat(" ", 1<<20+1), []string{"X-Gitlab-Token", "secret"}, 413, 0},
 		"through a tunnel's host name": {gitlab, []string{"X-Gitlab-Token", "secret", "Host", "hooks.example"}, 202, 1},
 	} {
 		s.pushes = 0
-		for range 2 { // sent again, it does no harm
-			w, body := s.do(t, "POST", "/v1/hooks/push", c.body, c.headers...)
+		for range 2 { // a repeated hook does no harm
+			w, body := s.request(t, "POST", "/v1/hooks/push", c.body, c.headers...)
 			if w.StatusCode != c.status {
 				t.Errorf("%s: %s, not %d: %s", name, w.Status, c.status, body)
 			}
@@ -65,7 +89,7 @@ func TestHooks(t *testing.T) {
 			}
 		}
 		if s.pushes != 2*c.pushes {
-			t.Errorf("%s: the engine was told %d times of 2 hooks", name, s.pushes)
+			t.Errorf("%s: 2 hooks triggered %d polls", name, s.pushes)
 		}
 	}
 }
@@ -74,21 +98,24 @@ func TestHooksNotSetUp(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*controlplane.Options){
 		"no secret":   func(o *controlplane.Options) { o.HookSecret = "" },
-		"nobody told": func(o *controlplane.Options) { o.Pushed = nil },
+		"no callback": func(o *controlplane.Options) { o.Pushed = nil },
 	} {
 		s := newSite(t, store.Options{}, change)
-		w, body := s.do(t, "POST", "/v1/hooks/push", `{"object_kind":"push","ref":"refs/heads/main"}`, "X-Gitlab-Token", "")
+		w, body := s.request(t, "POST", "/v1/hooks/push", `{"object_kind":"push","ref":"refs/heads/main"}`,
+			"X-Gitlab-Token", "")
 		t.Log(name)
 		wantProblem(t, w, body, 404, "hook secret")
 	}
 }
 
-// Which branch the repository's HEAD names is not known here: each push is a reason to look.
+// Without a configured branch, a push to any branch triggers a poll.
 func TestHookOfAnyBranch(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	for ref, want := range map[string]int{"refs/heads/trunk": 202, "refs/heads/main": 202, "refs/tags/v1": 200, "": 200} {
-		if w, body := s.do(t, "POST", "/v1/hooks/push", `{"object_kind":"push","ref":"`+ref+`"}`, "X-Gitlab-Token", "secret"); w.StatusCode != want {
+	for ref, want := range map[string]int{"refs/heads/trunk": 202, "refs/heads/main": 202, "refs/tags/v1": 200,
+		"": 200} {
+		if w, body := s.request(t, "POST", "/v1/hooks/push", `{"object_kind":"push","ref":"`+ref+`"}`,
+			"X-Gitlab-Token", "secret"); w.StatusCode != want {
 			t.Errorf("%s: %s, not %d: %s", ref, w.Status, want, body)
 		}
 	}
@@ -98,7 +125,8 @@ func TestHookBranch(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, func(o *controlplane.Options) { o.Branch = "release/next" })
 	for ref, want := range map[string]int{"refs/heads/main": 200, "refs/heads/release/next": 202} {
-		if w, body := s.do(t, "POST", "/v1/hooks/push", `{"object_kind":"push","ref":"`+ref+`"}`, "X-Gitlab-Token", "secret"); w.StatusCode != want {
+		if w, body := s.request(t, "POST", "/v1/hooks/push", `{"object_kind":"push","ref":"`+ref+`"}`,
+			"X-Gitlab-Token", "secret"); w.StatusCode != want {
 			t.Errorf("%s: %s, not %d: %s", ref, w.Status, want, body)
 		}
 	}

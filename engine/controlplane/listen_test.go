@@ -18,7 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// Serve stops when its context ends: a waiting poll is let go, and both listeners are closed.
+// Serve stops when its context ends: it ends a waiting poll and closes both listeners.
 func TestServeStops(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -39,9 +39,10 @@ func TestServeStops(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- s.server.Serve(ctx, tcp, unix) }()
 
-	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", unix.Addr().String())
-	}}}
+	client := &http.Client{
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", unix.Addr().String())
+		}}}
 	ask := func(c *http.Client, url, etag string) (*http.Response, error) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 		if err != nil {
@@ -60,14 +61,15 @@ func TestServeStops(t *testing.T) {
 	}
 	polled := make(chan string, 1)
 	go func() {
-		w, err := ask(http.DefaultClient, "http://"+tcp.Addr().String()+"/v1/desired?cell=acme&wait=60s", w.Header.Get("ETag"))
+		w, err := ask(http.DefaultClient, "http://"+tcp.Addr().String()+"/v1/desired?cell=acme&wait=60s",
+			w.Header.Get("ETag"))
 		if err != nil {
 			polled <- err.Error()
 			return
 		}
 		polled <- fmt.Sprint(w.StatusCode)
 	}()
-	s.waiting(t, "1")
+	s.awaitLongPolls(t, "1")
 	stop()
 	if got := <-polled; got != "304" {
 		t.Errorf("the waiting poll got %s", got)
@@ -93,14 +95,14 @@ func TestServeFailsWithItsListener(t *testing.T) {
 	}
 }
 
-// pipes is a listener whose connections are pipes in memory, so that their deadlines follow synctest's clock.
-type pipes struct {
+// pipeListener is a listener of pipes in memory, whose deadlines follow synctest's clock.
+type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
 }
 
-func (p *pipes) Accept() (net.Conn, error) {
+func (p *pipeListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-p.conns:
 		return c, nil
@@ -109,19 +111,19 @@ func (p *pipes) Accept() (net.Conn, error) {
 	}
 }
 
-func (p *pipes) Close() error {
+func (p *pipeListener) Close() error {
 	p.once.Do(func() { close(p.closed) })
 	return nil
 }
 
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
+func (p *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
 
-// A body that is announced and never sent keeps no connection, whether the route reads bodies or not.
-func TestBodyThatNeverComes(t *testing.T) {
+// A body that is announced and never sent does not hold a connection, whether the route reads bodies or not.
+func TestMissingBodyEndsConnection(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
 	synctest.Test(t, func(t *testing.T) {
-		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+		l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error, 1)
 		go func() { served <- s.server.Serve(ctx, l) }()
@@ -136,7 +138,7 @@ func TestBodyThatNeverComes(t *testing.T) {
 				t.Fatal(err)
 			}
 			begun := time.Now()
-			said, err := io.ReadAll(ours) // ends when the server closes the connection
+			said, err := io.ReadAll(ours) // until the server closes the connection
 			if err != nil || !strings.HasPrefix(string(said), "HTTP/1.1 ") {
 				t.Errorf("%q: got %q (%v)", head, said, err)
 			}

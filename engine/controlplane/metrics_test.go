@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// What operators watch is told: the fleet, rollouts, promotions, and what is under way here.
+// The metrics have what operators watch: the fleet, rollouts, promotions, and operations in flight.
 func TestFleetMetrics(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -26,10 +26,11 @@ func TestFleetMetrics(t *testing.T) {
 	head.Moved = noon.Add(30 * time.Minute)
 	dedicated.Effective, dedicated.History = &head, []plan.EffectiveHead{head}
 	dedicated.Policy = &channels.Channel{After: []string{"staging"}}
-	v.Observed.Learned.Finished = []plan.Finish{{Channel: "staging", Sequence: 3, Digest: head.Digest, At: noon.Add(10 * time.Minute)}}
+	v.Observed.Learned.Finished = []plan.Finish{
+		{Channel: "staging", Sequence: 3, Digest: head.Digest, At: noon.Add(10 * time.Minute)}}
 	v.Observed.Refused = map[string]plan.Refusal{"dedicated": {Reason: "no"}}
-	s.show(v)
-	_, body := s.do(t, "GET", "/metrics", "")
+	s.setView(v)
+	_, body := s.request(t, "GET", "/metrics", "")
 	for _, line := range []string{
 		`sluice_cells{channel="staging",release="1.0.1",state="healthy"} 2`,
 		`sluice_cells{channel="dedicated",release="",state="unknown"} 1`,
@@ -50,12 +51,12 @@ func TestFleetMetrics(t *testing.T) {
 	}
 }
 
-// Whatever cells and clients say, no label is theirs: the number of series stays.
+// Nothing that cells and clients send makes a series.
 func TestNamesMakeNoSeries(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
 	count := func() int {
-		_, body := s.do(t, "GET", "/metrics", "")
+		_, body := s.request(t, "GET", "/metrics", "")
 		n := 0
 		for line := range strings.Lines(body) {
 			if strings.HasPrefix(line, "sluice_") {
@@ -66,17 +67,17 @@ func TestNamesMakeNoSeries(t *testing.T) {
 	}
 	provoke := func(name string) {
 		v := viewOf("1.0.1")
-		for _, cell := range []string{"acme", "bolt"} { // each says that it runs what nobody gave it
+		for _, cell := range []string{"acme", "bolt"} { // each reports a release that it was never granted
 			c := v.Observed.Cells[cell]
 			c.Release, c.Digest = name, digestOf("1.0.3")
 			c.Running = &cells.Assignment{Channel: name, Release: name, Digest: c.Digest}
 		}
-		s.show(v)
-		s.do(t, "GET", "/v1/desired?cell="+name, "")
-		s.do(t, "GET", "/"+name, "")
-		s.do(t, "GET", "/v1/why/"+name, "")
-		s.do(t, "H"+strings.ToUpper(name), "/v1/reports", "")
-		s.do(t, "GET", "/v1/releases/sha256:"+name, "")
+		s.setView(v)
+		s.request(t, "GET", "/v1/desired?cell="+name, "")
+		s.request(t, "GET", "/"+name, "")
+		s.request(t, "GET", "/v1/why/"+name, "")
+		s.request(t, "H"+strings.ToUpper(name), "/v1/reports", "")
+		s.request(t, "GET", "/v1/releases/sha256:"+name, "")
 	}
 	provoke("a")
 	count()
@@ -87,7 +88,8 @@ func TestNamesMakeNoSeries(t *testing.T) {
 	if after := count(); after != before {
 		t.Errorf("%d series, and %d before", after, before)
 	}
-	if _, body := s.do(t, "GET", "/metrics", ""); !strings.Contains(body, `sluice_cells{channel="staging",release="other",state="healthy"} 2`) {
-		t.Error("what is run without having been given is not told as other")
+	if _, body := s.request(t, "GET", "/metrics", ""); !strings.Contains(body,
+		`sluice_cells{channel="staging",release="other",state="healthy"} 2`) {
+		t.Error("a release that was not granted is not counted as other")
 	}
 }

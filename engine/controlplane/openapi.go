@@ -14,22 +14,28 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 )
 
-// newAPI is an API without routes, whose document is served as a route like any other.
+// newAPI returns an API without routes. openAPIRoutes serves its document.
 func newAPI(m *mux) huma.API {
 	c := huma.DefaultConfig("Sluice", "1")
-	c.Info.Description = "What cells and people ask of a Sluice control plane. Errors are problem+json (RFC 9457); every answer carries X-Request-Id."
-	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // the documentation page would load scripts from elsewhere
-	c.CreateHooks = nil                                   // no $schema in answers
+	c.Info.Description = "The API of a Sluice control plane, for cells and people. " +
+		"Errors are problem+json (RFC 9457); every response has an X-Request-Id."
+	// huma's documentation page would load scripts from other sites
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
+	c.CreateHooks = nil // no $schema in responses
 	c.RejectUnknownQueryParameters = true
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"key":   {Type: "mutualTLS", Description: "TLS 1.3 with the cell's Ed25519 key, at the cells' listener; the server is known by its pins. Certificates are signed by their own key."},
-		"token": {Type: "http", Scheme: "bearer", Description: "An operator's token with a role: viewer, operator, approver or admin. Not needed on a unix socket, nor for reading on loopback."},
+		"key": {Type: "mutualTLS",
+			Description: "TLS 1.3 with the cell's Ed25519 key, at the cells' listener. The server is identified by " +
+				"its pins. Certificates are self-signed."},
+		"token": {Type: "http", Scheme: "bearer",
+			Description: "An operator's token with a role: viewer, operator, approver or admin. Not required on a " +
+				"unix socket, nor for reading on loopback."},
 	}
 	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	return humago.New(m, c)
 }
 
-// schemaName tells a cell's Hold from a channel's.
+// schemaName distinguishes types of the same name in different packages, such as a cell's Hold and a channel's.
 func schemaName(t reflect.Type, hint string) string {
 	name := huma.DefaultSchemaNamer(t, hint)
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
@@ -48,45 +54,47 @@ func schemaName(t reflect.Type, hint string) string {
 	return name
 }
 
-// describe completes a route's operation: who may use it, and the answers that are problems.
-func describe(a huma.API, r api.Route) huma.Operation {
+// describeRoute completes a route's operation with its security and its problem responses.
+func describeRoute(a huma.API, r api.Route) huma.Operation {
 	op := r.Operation
 	op.Method, op.Path = r.Method, r.Path
-	switch r.Who {
+	switch r.Audience {
 	case api.Public, api.Hook:
 		op.Security = []map[string][]string{}
 	case api.Cell, api.AnyKey:
 		op.Security = []map[string][]string{{"key": {}}}
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
 	default:
-		op.Security = []map[string][]string{{"token": {string(r.Who)}}}
+		op.Security = []map[string][]string{{"token": {string(r.Audience)}}}
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests)
 	}
 	if r.Handler == nil || op.Hidden {
-		return op // huma does the rest from types
+		return op // huma derives the rest from types
 	}
-	problem := docs(a).Schema(huma.ErrorModel{})
+	problem := docsOf(a).Schema(huma.ErrorModel{})
 	for _, status := range op.Errors {
-		op.Responses[strconv.Itoa(status)] = api.Answer(http.StatusText(status), "application/problem+json", problem)
+		op.Responses[strconv.Itoa(status)] = api.Response(http.StatusText(status), "application/problem+json", problem)
 	}
 	return op
 }
 
-func docs(a huma.API) api.Docs { return api.Docs{Schemas: a.OpenAPI().Components.Schemas} }
+func docsOf(a huma.API) api.Docs { return api.Docs{Schemas: a.OpenAPI().Components.Schemas} }
 
-// documents are the routes of the description of all routes. It is made when it is first asked for.
-func documents(a huma.API) []api.Route {
+// openAPIRoutes returns the routes that serve the OpenAPI document, encoded on the first request.
+func openAPIRoutes(a huma.API) []api.Route {
 	document := func(path, kind string, make func() ([]byte, error)) api.Route {
 		made := sync.OnceValues(make)
-		return api.Route{Method: http.MethodGet, Path: path, Who: api.Public, Operation: huma.Operation{Hidden: true}, Handler: func(w http.ResponseWriter, _ *http.Request, _ *api.Caller) {
-			text, err := made()
-			if err != nil {
-				api.Failed(w, err)
-				return
-			}
-			w.Header().Set("Content-Type", kind)
-			_, _ = w.Write(text) // an error: the client has gone
-		}}
+		return api.Route{Method: http.MethodGet, Path: path, Audience: api.Public,
+			Operation: huma.Operation{Hidden: true},
+			Handler: func(w http.ResponseWriter, _ *http.Request, _ *api.Caller) {
+				text, err := made()
+				if err != nil {
+					api.WriteError(w, err)
+					return
+				}
+				w.Header().Set("Content-Type", kind)
+				_, _ = w.Write(text) // an error means that the client has gone
+			}}
 	}
 	all := a.OpenAPI()
 	return []api.Route{

@@ -12,11 +12,11 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// The description that is committed is the one that the code gives: go test ./engine/controlplane -run OpenAPI -update
+// TestOpenAPI compares docs/openapi.json with the code: go test ./engine/controlplane -run OpenAPI -update
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	w, body := s.do(t, "GET", "/openapi.json", "")
+	w, body := s.request(t, "GET", "/openapi.json", "")
 	if w.StatusCode != 200 {
 		t.Fatal(w.Status)
 	}
@@ -45,12 +45,14 @@ func TestOpenAPI(t *testing.T) {
 	if err := json.Unmarshal(got, &d); err != nil || d.OpenAPI != "3.1.0" {
 		t.Errorf("version %s (%v)", d.OpenAPI, err)
 	}
-	for _, path := range []string{"/v1/desired", "/v1/releases/{digest}", "/v1/reports", "/v1/hooks/push", "/v1/plan", "/v1/status", "/v1/why/{name}", "/v1/events", "/livez", "/readyz", "/metrics"} {
+	for _, path := range []string{"/v1/desired", "/v1/releases/{digest}", "/v1/reports", "/v1/hooks/push", "/v1/plan",
+		"/v1/status", "/v1/why/{name}", "/v1/events", "/livez", "/readyz", "/metrics"} {
 		if d.Paths[path] == nil {
 			t.Errorf("%s is not described", path)
 		}
 	}
-	if w, body := s.do(t, "GET", "/openapi.yaml", ""); w.StatusCode != 200 || !strings.HasPrefix(body, "components:") {
+	if w, body := s.request(t, "GET", "/openapi.yaml", ""); w.StatusCode != 200 ||
+		!strings.HasPrefix(body, "components:") {
 		t.Errorf("openapi.yaml: %s %.40s", w.Status, body)
 	}
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-func get[T any](t *testing.T, s *site, path string) (v T) {
+func getJSON[T any](t *testing.T, s *site, path string) (v T) {
 	t.Helper()
-	w, body := s.do(t, "GET", path, "")
+	w, body := s.request(t, "GET", path, "")
 	if w.StatusCode != 200 || !strings.HasPrefix(w.Header.Get("Content-Type"), "application/json") {
 		t.Fatalf("%s: %s %s: %s", path, w.Status, w.Header.Get("Content-Type"), body)
 	}
@@ -31,14 +31,15 @@ func get[T any](t *testing.T, s *site, path string) (v T) {
 func TestPlanAndWhy(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	_, body := s.do(t, "GET", "/v1/plan", "")
+	_, body := s.request(t, "GET", "/v1/plan", "")
 	for _, says := range []string{`"commit":"c9"`, `"actions":[]`, `"gate":"soak"`, `"until":"2026-11-24T13:00:00Z"`} {
 		if !strings.Contains(body, says) {
 			t.Errorf("the plan lacks %s: %s", says, body)
 		}
 	}
 	for _, name := range []string{"acme", "staging"} {
-		if why := get[peopleapi.Why](t, s, "/v1/why/"+name); why.Name != name || len(why.Lines) == 0 || !strings.Contains(why.Lines[0], "1.0.1") {
+		if why := getJSON[peopleapi.Why](t, s, "/v1/why/"+name); why.Name != name || len(why.Lines) == 0 ||
+			!strings.Contains(why.Lines[0], "1.0.1") {
 			t.Errorf("why: %+v", why)
 		}
 	}
@@ -54,27 +55,33 @@ func TestStatus(t *testing.T) {
 	v.Observed.Cells["bolt"].State = "unhealthy"
 	v.Desired.Channels["dedicated"].Request = &plan.Request{Release: "9.9.9", By: "Ada", Commit: "c8"}
 	v.Desired.Channels["dedicated"].Holds = []channels.Hold{{ID: "audit", Reason: "audit"}}
-	v.Plan.Blocked = append(v.Plan.Blocked, channels.Verdict{Channel: "staging", Cell: "bolt", Gate: "requires", Reason: "infrastructure 6, needs 7"})
-	s.show(v)
-	st := get[view.Status](t, s, "/v1/status")
-	if len(st.Channels) != 2 || st.Channels[0].Name != "staging" || st.Diverged == nil || st.Clock.StepSeconds != 90 || st.Clock.SkewSeconds != -2 || st.Total != 3 || st.Next != "" {
+	v.Plan.Blocked = append(v.Plan.Blocked,
+		channels.Verdict{Channel: "staging", Cell: "bolt", Gate: "requires", Reason: "infrastructure 6, needs 7"})
+	s.setView(v)
+	st := getJSON[view.Status](t, s, "/v1/status")
+	if len(st.Channels) != 2 || st.Channels[0].Name != "staging" || st.Diverged == nil || st.Clock.StepSeconds != 90 ||
+		st.Clock.SkewSeconds != -2 || st.Total != 3 || st.Next != "" {
 		t.Fatalf("%+v", st)
 	}
-	if c := st.Channels[0]; c.Release != "1.0.1" || c.Sequence != 3 || c.Cells != 2 || c.OnHead != 2 || c.Healthy != 1 || c.Failing != 1 {
+	if c := st.Channels[0]; c.Release != "1.0.1" || c.Sequence != 3 || c.Cells != 2 || c.OnHead != 2 ||
+		c.Healthy != 1 || c.Failing != 1 {
 		t.Errorf("staging: %+v", c)
 	}
-	if c := st.Channels[1]; c.Release != "" || c.Request == nil || c.Request.By != "Ada" || c.Refused != "hook says no" || len(c.Holds) != 1 || len(c.Blocked) != 1 {
+	if c := st.Channels[1]; c.Release != "" || c.Request == nil || c.Request.By != "Ada" ||
+		c.Refused != "hook says no" || len(c.Holds) != 1 || len(c.Blocked) != 1 {
 		t.Errorf("dedicated: %+v", c)
 	}
-	if len(st.Cells) != 3 || st.Cells[0].Name != "acme" || st.Cells[1].State != "unhealthy" || len(st.Cells[1].Blocked) != 1 || st.Cells[2].State != view.StateUnknown {
+	if len(st.Cells) != 3 || st.Cells[0].Name != "acme" || st.Cells[1].State != "unhealthy" ||
+		len(st.Cells[1].Blocked) != 1 || st.Cells[2].State != view.StateUnknown {
 		t.Errorf("cells: %+v", st.Cells)
 	}
-	if st := get[view.Status](t, s, "/v1/status?channel=dedicated"); len(st.Channels) != 1 || len(st.Cells) != 1 || st.Cells[0].Name != "crow" {
+	if st := getJSON[view.Status](t, s, "/v1/status?channel=dedicated"); len(st.Channels) != 1 || len(st.Cells) != 1 ||
+		st.Cells[0].Name != "crow" {
 		t.Errorf("of one channel: %+v", st)
 	}
 }
 
-// Ten thousand cells, page by page: each once.
+// Pages of ten thousand cells list each cell once.
 func TestStatusOfManyCells(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -84,11 +91,11 @@ func TestStatusOfManyCells(t *testing.T) {
 		cell.Name, cell.Channel = fmt.Sprintf("cell-%04d", n), "staging"
 		v.Desired.Cells[cell.Name] = cell
 	}
-	s.show(v)
+	s.setView(v)
 	seen := map[string]bool{}
 	after, pages := "", 0
 	for {
-		st := get[view.Status](t, s, "/v1/status?limit=3000&after="+after)
+		st := getJSON[view.Status](t, s, "/v1/status?limit=3000&after="+after)
 		pages++
 		for _, c := range st.Cells {
 			if seen[c.Name] {
@@ -108,22 +115,25 @@ func TestStatusOfManyCells(t *testing.T) {
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	if e := get[peopleapi.Events](t, s, "/v1/events"); len(e.Decisions) != 0 || e.Next != 0 {
+	if e := getJSON[peopleapi.Events](t, s, "/v1/events"); len(e.Decisions) != 0 || e.Next != 0 {
 		t.Errorf("nothing was decided: %+v", e)
 	}
 	for n := range 5 {
-		if _, err := s.store.Decided(t.Context(), []plan.Decided{{Commit: fmt.Sprint("c", n), Kind: plan.Promote, Channel: "staging", Sequence: int64(n)}}); err != nil {
+		if _, err := s.store.Decided(t.Context(),
+			[]plan.Decided{{Commit: fmt.Sprint("c", n), Kind: plan.Promote, Channel: "staging",
+				Sequence: int64(n)}}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	last := get[peopleapi.Events](t, s, "/v1/events?limit=2")
+	last := getJSON[peopleapi.Events](t, s, "/v1/events?limit=2")
 	if len(last.Decisions) != 2 || last.Decisions[1].Commit != "c4" {
 		t.Errorf("the last: %+v", last)
 	}
-	first := get[peopleapi.Events](t, s, "/v1/events?since=0&limit=3")
-	rest := get[peopleapi.Events](t, s, fmt.Sprintf("/v1/events?since=%d", first.Next))
-	none := get[peopleapi.Events](t, s, fmt.Sprintf("/v1/events?since=%d", rest.Next))
-	if len(first.Decisions) != 3 || len(rest.Decisions) != 2 || rest.Decisions[0].Commit != "c3" || len(none.Decisions) != 0 || none.Next != rest.Next {
+	first := getJSON[peopleapi.Events](t, s, "/v1/events?since=0&limit=3")
+	rest := getJSON[peopleapi.Events](t, s, fmt.Sprintf("/v1/events?since=%d", first.Next))
+	none := getJSON[peopleapi.Events](t, s, fmt.Sprintf("/v1/events?since=%d", rest.Next))
+	if len(first.Decisions) != 3 || len(rest.Decisions) != 2 || rest.Decisions[0].Commit != "c3" ||
+		len(none.Decisions) != 0 || none.Next != rest.Next {
 		t.Errorf("by cursor: %+v, %+v, %+v", first, rest, none)
 	}
 }
@@ -133,41 +143,41 @@ func TestHealth(t *testing.T) {
 	var down error
 	s := newSite(t, store.Options{}, func(o *controlplane.Options) {
 		o.Reachable = func() error { return down }
-		o.Unreachable = time.Nanosecond
+		o.MaxUnreachable = time.Nanosecond
 	})
 	for _, path := range []string{"/livez", "/readyz"} {
-		if w, body := s.do(t, "GET", path, ""); w.StatusCode != 200 {
+		if w, body := s.request(t, "GET", path, ""); w.StatusCode != 200 {
 			t.Errorf("%s: %s %s", path, w.Status, body)
 		}
 	}
 	down = errors.New("look at the release repository: connection refused")
-	s.do(t, "GET", "/readyz", "") // from now on it counts
-	w, body := s.do(t, "GET", "/readyz", "")
+	s.request(t, "GET", "/readyz", "") // starts the outage
+	w, body := s.request(t, "GET", "/readyz", "")
 	wantProblem(t, w, body, 503, "connection refused")
-	if w, _ := s.do(t, "GET", "/livez", ""); w.StatusCode != 200 {
+	if w, _ := s.request(t, "GET", "/livez", ""); w.StatusCode != 200 {
 		t.Errorf("livez while not ready: %s", w.Status)
 	}
-	if w, _ := s.do(t, "GET", "/v1/desired?cell=acme", ""); w.StatusCode != 200 {
+	if w, _ := s.request(t, "GET", "/v1/desired?cell=acme", ""); w.StatusCode != 200 {
 		t.Errorf("desired while the repository is away: %s", w.Status)
 	}
 	down = nil
-	if w, body := s.do(t, "GET", "/readyz", ""); w.StatusCode != 200 {
+	if w, body := s.request(t, "GET", "/readyz", ""); w.StatusCode != 200 {
 		t.Errorf("reachable again: %s %s", w.Status, body)
 	}
 	if err := s.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	w, body = s.do(t, "GET", "/readyz", "")
+	w, body = s.request(t, "GET", "/readyz", "")
 	wantProblem(t, w, body, 503, "store")
 }
 
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	s.do(t, "GET", "/v1/desired?cell=acme", "")
-	s.do(t, "BREW", "/v1/desired?cell=acme", "")
-	s.do(t, "GET", "/v1/nothing/4711", "")
-	_, body := s.do(t, "GET", "/metrics", "")
+	s.request(t, "GET", "/v1/desired?cell=acme", "")
+	s.request(t, "BREW", "/v1/desired?cell=acme", "")
+	s.request(t, "GET", "/v1/nothing/4711", "")
+	_, body := s.request(t, "GET", "/metrics", "")
 	for _, line := range []string{
 		`sluice_cells{channel="staging",release="1.0.1",state="healthy"} 2`,
 		`sluice_cells{channel="dedicated",release="",state="unknown"} 1`,
@@ -183,8 +193,8 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("no %s in\n%s", line, body)
 		}
 	}
-	s.show(nil)
-	if w, body := s.do(t, "GET", "/metrics", ""); w.StatusCode != 200 || strings.Contains(body, "sluice_cells{") {
+	s.setView(nil)
+	if w, body := s.request(t, "GET", "/metrics", ""); w.StatusCode != 200 || strings.Contains(body, "sluice_cells{") {
 		t.Errorf("metrics without a view: %s %s", w.Status, body)
 	}
 }

@@ -17,37 +17,37 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// reads counts what is read of the store.
-type reads struct {
+// countingStore counts reads of the store.
+type countingStore struct {
 	*store.Store
 	n atomic.Int64
 }
 
-func (r *reads) Decisions(ctx context.Context, after int64, limit int) ([]plan.Decided, int64, error) {
+func (r *countingStore) Decisions(ctx context.Context, after int64, limit int) ([]plan.Decided, int64, error) {
 	r.n.Add(1)
 	return r.Store.Decisions(ctx, after, limit)
 }
 
-func (r *reads) Ready(ctx context.Context) error {
+func (r *countingStore) Ready(ctx context.Context) error {
 	r.n.Add(1)
 	return r.Store.Ready(ctx)
 }
 
-func (r *reads) Receive(context.Context, cells.Report) (cells.Receipt, error) {
+func (r *countingStore) Receive(context.Context, cells.Report) (cells.Receipt, error) {
 	r.n.Add(1)
 	return cells.Receipt{}, nil
 }
 
-func (r *reads) Token(context.Context, string) (access.Token, error) {
+func (r *countingStore) Token(context.Context, string) (access.Token, error) {
 	r.n.Add(1)
 	return access.Token{}, access.ErrUnknown
 }
 
-// An idle poll reads no database and hardly takes memory.
+// An idle poll reads no database and allocates little.
 func TestIdlePollCosts(t *testing.T) {
-	counted := &reads{}
+	counted := &countingStore{}
 	s := newSite(t, store.Options{}, func(o *controlplane.Options) {
-		quiet(o)
+		withoutLimits(o)
 		counted.Store = o.Journal.(*store.Store)
 		o.Journal, o.Store, o.Inbox, o.Tokens = counted, counted.Ready, counted, counted
 	})
@@ -56,10 +56,10 @@ func TestIdlePollCosts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := &discard{h: http.Header{}}
+	first := &discardResponse{h: http.Header{}}
 	h.ServeHTTP(first, r)
 	r.Header.Set("If-None-Match", first.h.Get("ETag"))
-	w := &discard{h: http.Header{}}
+	w := &discardResponse{h: http.Header{}}
 	allocated := testing.AllocsPerRun(1000, func() {
 		clear(w.h)
 		if h.ServeHTTP(w, r); w.status != http.StatusNotModified {
@@ -69,10 +69,10 @@ func TestIdlePollCosts(t *testing.T) {
 	if allocated > 10 {
 		t.Errorf("%.0f allocations for a 304", allocated)
 	}
-	// Also where every poll comes after a new view that says the same.
+	// So does a poll after a new view with the same answer.
 	views := []*view.View{viewOf("1.0.1"), viewOf("1.0.1")}
 	for i := range 100 {
-		s.show(views[i%2])
+		s.setView(views[i%2])
 		if h.ServeHTTP(w, r); w.status != http.StatusNotModified {
 			t.Fatal(w.status)
 		}
@@ -82,41 +82,42 @@ func TestIdlePollCosts(t *testing.T) {
 	}
 }
 
-// An unchanged poll takes less than 1 KB on the wire, both ways together, TLS and the agent's headers included.
+// An idle poll takes less than 1 KB on the wire, both ways together, with TLS and the agent's headers.
 func TestIdlePollIsSmall(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
 	l := f.dial(t, 0)
-	w := l.ask(t, "/v1/desired", "")
+	w := l.get(t, "/v1/desired", "")
 	if _, err := io.Copy(io.Discard, w.Body); err != nil {
 		t.Fatal(err)
 	}
 	etag := w.Header.Get("ETag")
 	for _, path := range []string{"/v1/desired", "/v1/desired?wait=1ms"} {
-		before := l.wire.in + l.wire.out
-		if w := l.ask(t, path, etag); w.StatusCode != 304 {
+		before := l.counter.in + l.counter.out
+		if w := l.get(t, path, etag); w.StatusCode != 304 {
 			t.Fatal(w.Status)
 		}
-		if took := l.wire.in + l.wire.out - before; took >= 1000 {
+		if took := l.counter.in + l.counter.out - before; took >= 1000 {
 			t.Errorf("%s: %d bytes", path, took)
 		}
 	}
 }
 
-// Fault 40: one cell's floods of polls and reports get 429 with Retry-After; other cells behind the same address go on (R34).
-func TestFloodsAreHeldBack(t *testing.T) {
+// Fault 40: one cell's floods of polls and reports get 429 with Retry-After; cells behind the same address do not
+// (R34).
+func TestFloodsAreThrottled(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, func(o *controlplane.Options) {
 		o.Limits.Cells.Polls = limit.Rate{PerSecond: 0.01, Burst: 5}
 		o.Limits.Cells.Reports = limit.Rate{PerSecond: 0.01, Burst: 5}
 	})
 	l, other := f.dial(t, 0), f.dial(t, 1)
-	for name, ask := range map[string]func(*link, string) *http.Response{
-		"poll":   func(l *link, _ string) *http.Response { return l.ask(t, "/v1/desired", "") },
-		"report": func(l *link, cell string) *http.Response { return l.report(t, cell) },
+	for name, ask := range map[string]func(*cellConn, string) *http.Response{
+		"poll":   func(l *cellConn, _ string) *http.Response { return l.get(t, "/v1/desired", "") },
+		"report": func(l *cellConn, cell string) *http.Response { return l.report(t, cell) },
 	} {
 		for i := range 8 {
-			w := ask(l, nameOf(0))
+			w := ask(l, cellName(0))
 			if _, err := io.Copy(io.Discard, w.Body); err != nil {
 				t.Fatal(err)
 			}
@@ -124,7 +125,7 @@ func TestFloodsAreHeldBack(t *testing.T) {
 				t.Errorf("%s %d: %s", name, i, w.Status)
 			}
 		}
-		w := ask(other, nameOf(1))
+		w := ask(other, cellName(1))
 		if _, err := io.Copy(io.Discard, w.Body); err != nil {
 			t.Fatal(err)
 		}
@@ -132,34 +133,35 @@ func TestFloodsAreHeldBack(t *testing.T) {
 			t.Errorf("%s of another cell: %s", name, w.Status)
 		}
 	}
-	if _, body := f.do(t, "GET", "/metrics", ""); !strings.Contains(body, `sluice_shed_total{reason="polls"} 3`) || !strings.Contains(body, `sluice_shed_total{reason="reports"} 3`) {
+	if _, body := f.request(t, "GET", "/metrics", ""); !strings.Contains(body,
+		`sluice_shed_total{reason="polls"} 3`) || !strings.Contains(body, `sluice_shed_total{reason="reports"} 3`) {
 		t.Error("the metrics don't tell")
 	}
 }
 
-// Fault 37: when more is under way than can be answered, cells are turned away with different times to come back; those
-// that wait don't count, and people and probes are answered.
-func TestMoreThanCanBeAnswered(t *testing.T) {
+// Fault 37: over the limit of requests in flight, cells are told to retry at different times. Waiting polls do not
+// count, and people and probes are answered.
+func TestRequestsInFlightAreBounded(t *testing.T) {
 	t.Parallel()
 	held, release := make(chan struct{}), make(chan struct{})
 	f := newFleet(t, 20, func(o *controlplane.Options) {
 		o.Limits.Cells.InFlight = 1
 		inbox := o.Inbox
-		o.Inbox = receiver(func(ctx context.Context, r cells.Report) (cells.Receipt, error) {
+		o.Inbox = receiverFunc(func(ctx context.Context, r cells.Report) (cells.Receipt, error) {
 			close(held)
 			<-release
 			return inbox.Receive(ctx, r)
 		})
 	})
-	e := f.dial(t, 1).stream(t, "") // streams and waiting polls take no room
-	e.desired(t)
+	e := f.dial(t, 1).stream(t, "") // streams and waiting polls do not count
+	e.nextDesired(t)
 	reported := make(chan int)
 	reporter := f.dial(t, 0)
-	go func() { reported <- reporter.report(t, nameOf(0)).StatusCode }()
+	go func() { reported <- reporter.report(t, cellName(0)).StatusCode }()
 	<-held
 	after := map[string]bool{}
 	for i := range 20 {
-		w := f.dial(t, i).ask(t, "/v1/desired", "")
+		w := f.dial(t, i).get(t, "/v1/desired", "")
 		if w.StatusCode != 503 {
 			t.Fatal(w.Status)
 		}
@@ -168,20 +170,20 @@ func TestMoreThanCanBeAnswered(t *testing.T) {
 	if len(after) < 4 || after[""] {
 		t.Errorf("20 cells come back after %v", after)
 	}
-	if w, _ := f.do(t, "GET", "/livez", ""); w.StatusCode != 200 {
+	if w, _ := f.request(t, "GET", "/livez", ""); w.StatusCode != 200 {
 		t.Error(w.Status)
 	}
 	close(release)
 	if status := <-reported; status != 200 {
 		t.Errorf("the report got %d", status)
 	}
-	if w := f.dial(t, 0).ask(t, "/v1/desired", ""); w.StatusCode != 200 {
+	if w := f.dial(t, 0).get(t, "/v1/desired", ""); w.StatusCode != 200 {
 		t.Error(w.Status)
 	}
 }
 
-type receiver func(context.Context, cells.Report) (cells.Receipt, error)
+type receiverFunc func(context.Context, cells.Report) (cells.Receipt, error)
 
-func (r receiver) Receive(ctx context.Context, report cells.Report) (cells.Receipt, error) {
+func (r receiverFunc) Receive(ctx context.Context, report cells.Report) (cells.Receipt, error) {
 	return r(ctx, report)
 }

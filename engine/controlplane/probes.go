@@ -11,35 +11,41 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 )
 
-// probes say whether cells can be served here.
+// probes serves liveness, readiness and metrics.
 type probes struct {
-	views      api.Views
-	reachable  func() error                    // why the release repository can't be read; nil: not looked at
-	within     time.Duration                   // not ready once that lasted for so long
-	store      func(ctx context.Context) error // whether the store works; nil: not looked at
-	stopping   api.Stopping
-	repository outage
+	views           api.Views
+	repositoryError func() error                    // of the last read of the release repository; nil: not checked
+	maxUnreachable  time.Duration                   // longest outage of the repository while ready
+	checkStore      func(ctx context.Context) error // nil: not checked
+	shutdown        api.Shutdown
+	outage          outage
 }
 
 func (p *probes) routes(d api.Docs, metrics http.Handler) []api.Route {
 	op := func(id, summary string, ok *huma.Response, errors ...int) huma.Operation {
-		return huma.Operation{OperationID: id, Tags: []string{"operators"}, Summary: summary, Responses: map[string]*huma.Response{"200": ok}, Errors: errors}
+		return huma.Operation{OperationID: id, Tags: []string{"operators"}, Summary: summary,
+			Responses: map[string]*huma.Response{"200": ok}, Errors: errors}
 	}
 	return []api.Route{
-		{Method: http.MethodGet, Path: "/livez", Who: api.Public, Handler: alive, Operation: op("livez", "Whether the process answers", d.JSON("It does", health{}))},
-		{Method: http.MethodGet, Path: "/readyz", Who: api.Public, Handler: p.ready, Operation: op("readyz", "Whether cells can be served, or why not", d.JSON("They can", health{}), http.StatusServiceUnavailable)},
-		{Method: http.MethodGet, Path: "/metrics", Who: api.Viewer, Operation: op("metrics", "Metrics for Prometheus", api.Answer("Prometheus text format", "text/plain", api.Text())),
+		{Method: http.MethodGet, Path: "/livez", Audience: api.Public, Handler: serveLiveness,
+			Operation: op("livez", "Whether the process answers", d.JSONResponse("The process answers", health{}))},
+		{Method: http.MethodGet, Path: "/readyz", Audience: api.Public, Handler: p.serveReadiness,
+			Operation: op("readyz", "Whether cells can be served, or why not",
+				d.JSONResponse("Cells can be served", health{}), http.StatusServiceUnavailable)},
+		{Method: http.MethodGet, Path: "/metrics", Audience: api.Viewer,
+			Operation: op("metrics", "Metrics for Prometheus",
+				api.Response("Prometheus text format", "text/plain", api.TextSchema())),
 			Handler: func(w http.ResponseWriter, r *http.Request, _ *api.Caller) { metrics.ServeHTTP(w, r) }},
 	}
 }
 
-// outage watches, from one question for readiness to the next, for how long the release repository could not be read.
+// outage measures, from one readiness probe to the next, how long the release repository has been unreachable.
 type outage struct {
 	mu    sync.Mutex
-	since time.Time // zero: it could be
+	since time.Time // zero while the repository is reachable
 }
 
-func (o *outage) forLonger(err error, than time.Duration) bool {
+func (o *outage) exceeds(err error, than time.Duration) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
@@ -53,47 +59,48 @@ func (o *outage) forLonger(err error, than time.Duration) bool {
 	return false
 }
 
-// ready answers 503 with every reason why cells had better be served by another replica.
-func (p *probes) ready(w http.ResponseWriter, r *http.Request, c *api.Caller) {
+// serveReadiness answers 503 with every reason to send cells to another replica.
+func (p *probes) serveReadiness(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	var reasons []*huma.ErrorDetail
 	add := func(where, what string) {
-		if !c.OnThisMachine() {
-			what = "does not work; the log of sluice serve says why" // anyone may ask, and errors name addresses and files
+		if !c.IsLocal() {
+			// errors name addresses and files, and anyone may ask
+			what = "does not work; the log of sluice serve says why"
 		}
 		reasons = append(reasons, &huma.ErrorDetail{Location: where, Message: what})
 	}
 	if p.views.View() == nil {
-		add("view", api.NotRead)
+		add("view", api.NotReadMessage)
 	}
-	if p.reachable != nil {
-		if err := p.reachable(); p.repository.forLonger(err, p.within) {
-			add("repository", "could not be read for more than "+p.within.String()+": "+err.Error())
+	if p.repositoryError != nil {
+		if err := p.repositoryError(); p.outage.exceeds(err, p.maxUnreachable) {
+			add("repository", "could not be read for more than "+p.maxUnreachable.String()+": "+err.Error())
 		}
 	}
-	if p.store != nil {
+	if p.checkStore != nil {
 		ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 		defer cancel()
-		if err := p.store(ctx); err != nil {
-			_, detail, _ := api.Explain(err)
+		if err := p.checkStore(ctx); err != nil {
+			_, detail, _ := api.DescribeError(err)
 			add("store", detail)
 			api.NoteError(w, err)
 		}
 	}
-	if p.stopping.Now() {
+	if p.shutdown.Begun() {
 		add("server", "is stopping")
 	}
 	if len(reasons) > 0 {
-		api.Problem(w, http.StatusServiceUnavailable, "Not ready.", reasons...)
+		api.WriteProblem(w, http.StatusServiceUnavailable, "Not ready.", reasons...)
 		return
 	}
 	api.WriteJSON(w, http.StatusOK, health{Status: "ready"})
 }
 
-// health is the answer where all is well.
+// health is the body of a successful probe.
 type health struct {
 	Status string `json:"status"`
 }
 
-func alive(w http.ResponseWriter, _ *http.Request, _ *api.Caller) {
+func serveLiveness(w http.ResponseWriter, _ *http.Request, _ *api.Caller) {
 	api.WriteJSON(w, http.StatusOK, health{Status: "alive"})
 }

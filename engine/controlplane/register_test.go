@@ -26,13 +26,13 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// plane is a control plane with a real engine, on a real repository and a real store.
-type plane struct {
-	house // its doors: only the cells'
-	store *store.Store
+// engineSite is a control plane with a real engine, on a real repository and a real store.
+type engineSite struct {
+	securedSite // only with the cells' listener
+	store       *store.Store
 }
 
-func newPlane(t *testing.T) *plane {
+func newEngineSite(t *testing.T) *engineSite {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range map[string]string{
@@ -51,7 +51,9 @@ func newPlane(t *testing.T) *plane {
 	}
 	git := func(args ...string) {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), "git", append([]string{"-C", filepath.Join(dir, "work"), "-c", "user.name=Kim", "-c", "user.email=kim@example.com", "-c", "init.defaultBranch=main"}, args...)...)
+		cmd := exec.CommandContext(t.Context(), "git",
+			append([]string{"-C", filepath.Join(dir, "work"), "-c", "user.name=Kim", "-c",
+				"user.email=kim@example.com", "-c", "init.defaultBranch=main"}, args...)...)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("git %s: %v\n%s", args[0], err, out)
 		}
@@ -61,9 +63,11 @@ func newPlane(t *testing.T) *plane {
 	git("commit", "-qm", "two cells")
 	git("clone", "-q", "--bare", ".", filepath.Join(dir, "releases.git"))
 
-	p := &plane{house: house{at: map[string]string{}, dir: dir}}
+	p := &engineSite{securedSite: securedSite{addresses: map[string]string{}, dir: dir}}
 	log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel)
-	repo, err := gitrepo.Open(t.Context(), filepath.Join(dir, "releases.git"), gitrepo.Options{Mirror: filepath.Join(dir, "mirror"), Author: releases.Person{Name: "Sluice", Email: "sluice@localhost"}, Log: log})
+	repo, err := gitrepo.Open(t.Context(), filepath.Join(dir, "releases.git"),
+		gitrepo.Options{Mirror: filepath.Join(dir, "mirror"),
+			Author: releases.Person{Name: "Sluice", Email: "sluice@localhost"}, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +84,8 @@ func newPlane(t *testing.T) *plane {
 		t.Fatal(err)
 	}
 	server, err := controlplane.New(controlplane.Options{
-		Views: e, Inbox: e, Repository: repo, Journal: p.store, Log: log, Members: e, Tokens: p.store, Keys: p.keys, Address: "sluice.example:7601",
+		Views: e, Inbox: e, Repository: repo, Journal: p.store, Log: log, Members: e, Tokens: p.store, Keys: p.keys,
+		Address: "sluice.example:7601",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -89,8 +94,9 @@ func newPlane(t *testing.T) *plane {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.at["cells"] = l.Addr().String()
-	p.run(t, func(ctx context.Context) error { return e.Run(ctx, nil) }, func(ctx context.Context) error { return server.Serve(ctx, l) })
+	p.addresses["cells"] = l.Addr().String()
+	p.runUntilEnd(t, func(ctx context.Context) error { return e.Run(ctx, nil) },
+		func(ctx context.Context) error { return server.Serve(ctx, l) })
 	for e.View() == nil {
 		changed := e.Changed()
 		if e.View() == nil {
@@ -100,8 +106,8 @@ func newPlane(t *testing.T) *plane {
 	return p
 }
 
-// run runs what ends with its context, until the test ends.
-func (p *plane) run(t *testing.T, all ...func(context.Context) error) {
+// runUntilEnd runs functions that return when their context ends, until the test ends.
+func (p *engineSite) runUntilEnd(t *testing.T, all ...func(context.Context) error) {
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	for _, one := range all {
@@ -117,8 +123,8 @@ func (p *plane) run(t *testing.T, all ...func(context.Context) error) {
 	})
 }
 
-// token makes one for a cell.
-func (p *plane) token(t *testing.T, cell string, change func(*access.Join)) identity.Token {
+// addJoinToken stores a token for a cell.
+func (p *engineSite) addJoinToken(t *testing.T, cell string, change func(*access.Join)) identity.Token {
 	t.Helper()
 	token, join, err := peopleapi.NewJoin(cell, 0, "ada", "sluice.example:7601", p.keys.Pins, time.Now())
 	if err != nil {
@@ -133,17 +139,18 @@ func (p *plane) token(t *testing.T, cell string, change func(*access.Join)) iden
 	return token
 }
 
-func (p *plane) register(t *testing.T, key ed25519.PrivateKey, cell, secret string) (*http.Response, string) {
+func (p *engineSite) register(t *testing.T, key ed25519.PrivateKey, cell, secret string) (*http.Response, string) {
 	t.Helper()
-	return p.ask(t, p.through(t, "cells", key), "cells", "POST", "/v1/register", mustJSON(t, identity.Join{Cell: cell, Secret: secret}))
+	return p.request(t, p.client(t, "cells", key), "cells", "POST", "/v1/register",
+		mustJSON(t, identity.Join{Cell: cell, Secret: secret}))
 }
 
-// One token, raced by 50 keys: exactly one is registered, which may ask again; all the others get one and the same
-// answer, as does everyone whose token is not good for whatever reason (fault 39, R28).
+// Of 50 keys with one token, exactly one is registered, and may repeat its request. All others have the same response,
+// as has every invalid token (fault 39, R28).
 func TestRegister(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
-	good := p.token(t, "acme", nil)
+	p := newEngineSite(t)
+	good := p.addJoinToken(t, "acme", nil)
 	type outcome struct {
 		key    ed25519.PrivateKey
 		status int
@@ -173,22 +180,23 @@ func TestRegister(t *testing.T) {
 	if won != 1 || len(denied) != 1 || loser.status != http.StatusUnauthorized {
 		t.Fatalf("%d were registered; denied: %v", won, denied)
 	}
-	joined := parsed[identity.Joined](t, winner.said)
+	joined := parseJSON[identity.Joined](t, winner.said)
 	if joined.Cell != "acme" || joined.Epoch != 1 || strings.Join(joined.Pins, " ") != strings.Join(p.keys.Pins, " ") {
 		t.Errorf("%+v", joined)
 	}
-	for range 2 { // the answer may have been lost
+	for range 2 { // the response may have been lost
 		if w, said := p.register(t, winner.key, "acme", good.Secret); w.StatusCode != 200 || said != winner.said {
 			t.Errorf("again: %s %s", w.Status, said)
 		}
 	}
-	if w, said := p.ask(t, p.through(t, "cells", winner.key), "cells", "GET", "/v1/desired", ""); w.StatusCode != 200 || !strings.Contains(said, `"acme"`) {
+	if w, said := p.request(t, p.client(t, "cells", winner.key), "cells", "GET", "/v1/desired",
+		""); w.StatusCode != 200 || !strings.Contains(said, `"acme"`) {
 		t.Errorf("as the cell: %s %s", w.Status, said)
 	}
 
-	bolt := p.token(t, "bolt", nil)
-	expired := p.token(t, "bolt", func(j *access.Join) { j.Expires = time.Now().Add(-time.Second) })
-	older := p.token(t, "bolt", func(j *access.Join) { j.Serial = 7 })
+	bolt := p.addJoinToken(t, "bolt", nil)
+	expired := p.addJoinToken(t, "bolt", func(j *access.Join) { j.Expires = time.Now().Add(-time.Second) })
+	older := p.addJoinToken(t, "bolt", func(j *access.Join) { j.Serial = 7 })
 	var asking sync.WaitGroup
 	for name, c := range map[string]struct {
 		key          ed25519.PrivateKey
@@ -206,7 +214,8 @@ func TestRegister(t *testing.T) {
 	} {
 		asking.Go(func() {
 			w, said := p.register(t, c.key, c.cell, c.secret)
-			if denied[fmt.Sprint(w.StatusCode, said)] == 0 || w.Header.Get("Content-Type") != "application/problem+json" {
+			if denied[fmt.Sprint(w.StatusCode, said)] == 0 ||
+				w.Header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("%s: %s %s", name, w.Status, said)
 			}
 		})
@@ -217,13 +226,13 @@ func TestRegister(t *testing.T) {
 	}
 }
 
-// Registrations are bounded by key, and their bodies by size; what is not understood is not repeated.
+// Registrations are limited by key, and their bodies by size. Responses do not quote the body.
 func TestRegisterBounds(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, true)
-	client := h.through(t, "cells", h.signers["nobody"])
+	h := newSecuredSite(t, true)
+	client := h.client(t, "cells", h.signers["nobody"])
 	post := func(body string) (*http.Response, string) {
-		return h.ask(t, client, "cells", "POST", "/v1/register", body)
+		return h.request(t, client, "cells", "POST", "/v1/register", body)
 	}
 	w, said := post(`{"cell":"acme","secret":"hush","more":1}`)
 	wantProblem(t, w, said, 400, "openapi.json")
@@ -239,7 +248,8 @@ func TestRegisterBounds(t *testing.T) {
 	if w.Header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
-	if w, _ := h.ask(t, h.through(t, "cells", h.signers["revoked"]), "cells", "POST", "/v1/register", "[]"); w.StatusCode != 400 {
+	if w, _ := h.request(t, h.client(t, "cells", h.signers["revoked"]), "cells", "POST", "/v1/register",
+		"[]"); w.StatusCode != 400 {
 		t.Errorf("another key: %s", w.Status)
 	}
 }

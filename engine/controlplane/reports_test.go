@@ -22,7 +22,8 @@ func reportOf(cell, more string) string {
 func TestReport(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	w, body := s.do(t, "POST", "/v1/reports", reportOf("acme", `,"events":[{"number":7,"at":"2026-11-24T11:59:58Z","kind":"applied"}]`))
+	w, body := s.request(t, "POST", "/v1/reports",
+		reportOf("acme", `,"events":[{"number":7,"at":"2026-11-24T11:59:58Z","kind":"applied"}]`))
 	if w.StatusCode != 200 || !strings.Contains(body, `"acknowledged":7`) {
 		t.Fatal(w.Status, body)
 	}
@@ -44,32 +45,36 @@ func TestReportIsRefused(t *testing.T) {
 		says   string
 		header []string
 	}{
-		"unknown cell":                {reportOf("nobody", ""), 404, "no such cell", nil},
-		"unknown field":               {reportOf("acme", `,"stat":1`), 400, "body.stat", nil},
-		"unknown field inside":        {reportOf("acme", `,"events":[{"number":1,"kinds":"x"}]`), 400, "body.kinds", nil},
-		"wrong type":                  {reportOf("acme", `,"infrastructure":"seven"`), 400, "body.infrastructure", nil},
-		"bad digest":                  {strings.Replace(reportOf("acme", ""), "sha256:", "md5:", 1), 400, "digest", nil},
-		"unknown state":               {strings.Replace(reportOf("acme", ""), "healthy", "splendid", 1), 400, "splendid", nil},
-		"no boot":                     {strings.Replace(reportOf("acme", ""), `"b1"`, `""`, 1), 400, "boot", nil},
-		"events out of order":         {reportOf("acme", `,"events":[{"number":2,"kind":"x"},{"number":1,"kind":"x"}]`), 400, "event 1", nil},
-		"not JSON":                    {"state=healthy", 400, "body", nil},
-		"empty":                       {"", 400, "body", nil},
-		"two values":                  {reportOf("acme", "") + "{}", 400, "after the report", nil},
-		"a form from another site":    {reportOf("acme", ""), 415, "application/json", []string{"Content-Type", "text/plain"}},
-		"larger than 64 KiB (40)":     {reportOf("acme", `,"message":"`+strings.Repeat("x", 64<<10)+`"`), 413, "65536", nil},
-		"a message that is too large": {reportOf("acme", `,"message":"`+strings.Repeat("x", 10<<10)+`"`), 400, "message", nil},
+		"unknown cell":         {reportOf("nobody", ""), 404, "no such cell", nil},
+		"unknown field":        {reportOf("acme", `,"stat":1`), 400, "body.stat", nil},
+		"unknown field inside": {reportOf("acme", `,"events":[{"number":1,"kinds":"x"}]`), 400, "body.kinds", nil},
+		"wrong type":           {reportOf("acme", `,"infrastructure":"seven"`), 400, "body.infrastructure", nil},
+		"bad digest":           {strings.Replace(reportOf("acme", ""), "sha256:", "md5:", 1), 400, "digest", nil},
+		"unknown state":        {strings.Replace(reportOf("acme", ""), "healthy", "splendid", 1), 400, "splendid", nil},
+		"no boot":              {strings.Replace(reportOf("acme", ""), `"b1"`, `""`, 1), 400, "boot", nil},
+		"events out of order": {
+			reportOf("acme", `,"events":[{"number":2,"kind":"x"},{"number":1,"kind":"x"}]`), 400, "event 1", nil},
+		"not JSON":   {"state=healthy", 400, "body", nil},
+		"empty":      {"", 400, "body", nil},
+		"two values": {reportOf("acme", "") + "{}", 400, "after the report", nil},
+		"a form from another site": {reportOf("acme", ""), 415, "application/json",
+			[]string{"Content-Type", "text/plain"}},
+		"larger than 64 KiB (40)": {reportOf("acme", `,"message":"`+strings.Repeat("x", 64<<10)+`"`), 413, "65536",
+			nil},
+		"a message that is too large": {reportOf("acme", `,"message":"`+strings.Repeat("x", 10<<10)+`"`), 400,
+			"message", nil},
 	} {
-		w, body := s.do(t, "POST", "/v1/reports", c.body, c.header...)
+		w, body := s.request(t, "POST", "/v1/reports", c.body, c.header...)
 		t.Log(name)
 		wantProblem(t, w, body, c.status, c.says)
 	}
-	// Without a length beforehand, the limit holds as well.
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/v1/reports", endless{})
+	// The limit also holds without a Content-Length.
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/v1/reports", endlessBody{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	if w, err := http.DefaultTransport.RoundTrip(r); err == nil { // or the connection was cut while it was still sent
+	if w, err := http.DefaultTransport.RoundTrip(r); err == nil { // or the server cut the connection
 		w.Body.Close()
 		if w.StatusCode != 413 {
 			t.Errorf("an endless body: %s", w.Status)
@@ -79,30 +84,32 @@ func TestReportIsRefused(t *testing.T) {
 	if err != nil || len(o.Cells) != 0 {
 		t.Errorf("of refused reports the store has %v (%v)", o.Cells, err)
 	}
-	s.show(nil)
-	w, body := s.do(t, "POST", "/v1/reports", reportOf("acme", ""))
+	s.setView(nil)
+	w, body := s.request(t, "POST", "/v1/reports", reportOf("acme", ""))
 	wantProblem(t, w, body, 503, "not been read yet")
 }
 
-// endless is a body without an end.
-type endless struct{}
+// endlessBody is a body without an end.
+type endlessBody struct{}
 
-func (endless) Read(p []byte) (int, error) {
+func (endlessBody) Read(p []byte) (int, error) {
 	for i := range p {
 		p[i] = ' '
 	}
 	return len(p), nil
 }
 
-// Fault 9 as a cell sees it: 507, and nothing half kept.
+// Fault 9 as a cell sees it: 507, and nothing stored in part.
 func TestFullDiskIs507(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{MaxBytes: 256 << 10}, nil)
 	names := []string{"acme", "bolt", "crow"}
-	message := `,"message":"` + strings.Repeat("x", 4000) + `","events":[{"number":%d,"at":"2026-11-24T11:59:58Z","kind":"healed","detail":"` + strings.Repeat("y", 4000) + `"}]`
+	message := `,"message":"` + strings.Repeat("x", 4000) +
+		`","events":[{"number":%d,"at":"2026-11-24T11:59:58Z","kind":"healed","detail":"` + strings.Repeat("y", 4000) +
+		`"}]`
 	acknowledged := 0
 	for n := range 1000 {
-		w, body := s.do(t, "POST", "/v1/reports", reportOf(names[n%3], fmt.Sprintf(message, n+1)))
+		w, body := s.request(t, "POST", "/v1/reports", reportOf(names[n%3], fmt.Sprintf(message, n+1)))
 		if w.StatusCode != 200 {
 			wantProblem(t, w, body, 507, "disk is full")
 			break
@@ -112,7 +119,7 @@ func TestFullDiskIs507(t *testing.T) {
 	if acknowledged == 0 || acknowledged == 1000 {
 		t.Fatalf("%d reports fit", acknowledged)
 	}
-	w, body := s.do(t, "GET", "/readyz", "")
+	w, body := s.request(t, "GET", "/readyz", "")
 	wantProblem(t, w, body, 503, "disk is full")
 	if err := s.store.Integrity(t.Context()); err != nil {
 		t.Error(err)
@@ -150,26 +157,27 @@ func TestLockedIs503(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, body := s.do(t, "POST", "/v1/reports", reportOf("acme", ""))
+	w, body := s.request(t, "POST", "/v1/reports", reportOf("acme", ""))
 	wantProblem(t, w, body, 503, "busy")
 	if w.Header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
-	w, body = s.do(t, "GET", "/readyz", "")
+	w, body = s.request(t, "GET", "/readyz", "")
 	wantProblem(t, w, body, 503, "busy")
 	for _, path := range []string{"/v1/desired?cell=acme", "/v1/status", "/v1/plan", "/v1/events"} {
-		if w, body := s.do(t, "GET", path, ""); w.StatusCode != 200 {
+		if w, body := s.request(t, "GET", path, ""); w.StatusCode != 200 {
 			t.Errorf("%s while the store is locked: %s %s", path, w.Status, body)
 		}
 	}
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	if w, body := s.do(t, "POST", "/v1/reports", reportOf("acme", "")); w.StatusCode != 200 {
+	if w, body := s.request(t, "POST", "/v1/reports", reportOf("acme", "")); w.StatusCode != 200 {
 		t.Errorf("once the lock is free: %s %s", w.Status, body)
 	}
 	var ready struct{ Status string }
-	if _, body := s.do(t, "GET", "/readyz", ""); json.Unmarshal([]byte(body), &ready) != nil || ready.Status != "ready" {
+	if _, body := s.request(t, "GET", "/readyz", ""); json.Unmarshal([]byte(body), &ready) != nil ||
+		ready.Status != "ready" {
 		t.Errorf("readyz: %s", body)
 	}
 }

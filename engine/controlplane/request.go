@@ -18,27 +18,28 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 )
 
-// readWithin is how long bodies have to be read, also by net/http before it answers: less than api.AnswerTime, so that there is time to say so.
-const readWithin = 20 * time.Second
+// bodyReadTimeout bounds reading a body, also by net/http before it answers. It is shorter than api.ResponseTimeout, so
+// that there is time left to report the timeout.
+const bodyReadTimeout = 20 * time.Second
 
-// answer notes what was answered, for the log and the metrics.
-type answer struct {
+// responseRecorder records the status and size of a response for the log and the metrics.
+type responseRecorder struct {
 	http.ResponseWriter
-	status int
-	bytes  int64
-	err    error // for the log: what happened inside
-	at     api.Listener
-	who    *api.Caller // for the log; nil: it was not looked at
+	status   int
+	bytes    int64
+	err      error // internal error, for the log
+	listener api.Listener
+	caller   *api.Caller // for the log; nil if the caller was not identified
 }
 
-func (a *answer) WriteHeader(status int) {
+func (a *responseRecorder) WriteHeader(status int) {
 	if a.status == 0 && status >= 200 {
 		a.status = status
 	}
 	a.ResponseWriter.WriteHeader(status)
 }
 
-func (a *answer) Write(b []byte) (int, error) {
+func (a *responseRecorder) Write(b []byte) (int, error) {
 	if a.status == 0 {
 		a.status = http.StatusOK
 	}
@@ -48,27 +49,28 @@ func (a *answer) Write(b []byte) (int, error) {
 }
 
 // Unwrap lets http.ResponseController reach the connection.
-func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+func (a *responseRecorder) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// NoteError is an api.Recorder's.
-func (a *answer) NoteError(err error) { a.err = err }
+// NoteError implements api.Recorder.
+func (a *responseRecorder) NoteError(err error) { a.err = err }
 
-// NoteStatus is an api.Recorder's.
-func (a *answer) NoteStatus(status int) { a.status = status }
+// NoteStatus implements api.Recorder.
+func (a *responseRecorder) NoteStatus(status int) { a.status = status }
 
-// serve is around every request: its id, its limits, what becomes of a panic, one line in the log, the metrics.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request, at api.Listener) {
+// serveRequest wraps every request: request id, limits, recovery from panics, one log line, metrics.
+func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, listener api.Listener) {
 	begun := time.Now()
-	a := &answer{ResponseWriter: w, at: at}
+	a := &responseRecorder{ResponseWriter: w, listener: listener}
 	id := r.Header.Get("X-Request-Id")
-	if !plainID(id) {
-		id = newID()
+	if !validRequestID(id) {
+		id = newRequestID()
 	}
 	a.Header().Set("X-Request-Id", id)
-	// A server without deadlines (a test's recorder) goes on as it is.
-	_ = http.NewResponseController(w).SetWriteDeadline(begun.Add(api.AnswerTime))
-	if r.ContentLength != 0 { // without a body the connection is watched for its end instead, for as long as a poll waits
-		_ = http.NewResponseController(a).SetReadDeadline(begun.Add(readWithin))
+	// A ResponseWriter without deadlines, such as a test's recorder, returns an error here.
+	_ = http.NewResponseController(w).SetWriteDeadline(begun.Add(api.ResponseTimeout))
+	// Without a body, net/http reads ahead to detect that the client has gone, for as long as a poll waits.
+	if r.ContentLength != 0 {
+		_ = http.NewResponseController(a).SetReadDeadline(begun.Add(bodyReadTimeout))
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -77,24 +79,25 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, at api.Listener) 
 			}
 			a.err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			if a.status == 0 {
-				api.Failed(a, a.err)
+				api.WriteError(a, a.err)
 			}
 		}
-		s.finish(a, r, id, time.Since(begun))
+		s.recordRequest(a, r, id, time.Since(begun))
 	}()
-	if at == api.Loopback && !hostAllowed(r) {
-		api.Problem(a, http.StatusMisdirectedRequest, "This server is for this machine only: ask for it as 127.0.0.1 or localhost.")
+	if listener == api.Loopback && !hostAllowed(r) {
+		api.WriteProblem(a, http.StatusMisdirectedRequest,
+			"This server is for this machine only: ask for it as 127.0.0.1 or localhost.")
 		return
 	}
 	s.mux.ServeHTTP(a, r)
 }
 
-func (s *Server) finish(a *answer, r *http.Request, id string, took time.Duration) {
+func (s *Server) recordRequest(a *responseRecorder, r *http.Request, id string, took time.Duration) {
 	route := r.Pattern
 	if route == "" || route == "/" {
 		route = "unmatched"
 	}
-	s.metrics.Requests.Add(route, r.Method, a.status, took)
+	s.metrics.Requests.Observe(route, r.Method, a.status, took)
 	level := zerolog.DebugLevel
 	switch {
 	case a.err != nil:
@@ -103,24 +106,24 @@ func (s *Server) finish(a *answer, r *http.Request, id string, took time.Duratio
 		level = zerolog.InfoLevel
 	}
 	if e := s.log.WithLevel(level); e.Enabled() {
-		if a.who != nil && a.who.Cell != "" {
-			e.Str("cell", a.who.Cell)
+		if a.caller != nil && a.caller.Cell != "" {
+			e.Str("cell", a.caller.Cell)
 		}
-		if a.who != nil && a.who.Name != "" {
-			e.Str("by", a.who.Name)
+		if a.caller != nil && a.caller.Name != "" {
+			e.Str("by", a.caller.Name)
 		}
-		e.Err(a.err).Str("id", id).Str("method", r.Method).Str("path", loggedPath(r.URL.Path)).
+		e.Err(a.err).Str("id", id).Str("method", r.Method).Str("path", sanitisePath(r.URL.Path)).
 			Int("status", a.status).Int64("bytes", a.bytes).Dur("took", took).Msg("request")
 	}
 }
 
-// maxLogged is how much of a path goes into the log, in bytes: who is nobody can send one of 16 KiB.
-const maxLogged = 300
+// maxLoggedPath bounds a logged path in bytes: an unauthenticated client can send one of 16 KiB.
+const maxLoggedPath = 300
 
-// loggedPath is a path as the log has it: whoever reads it at a terminal is not driven by what somebody asked for.
-func loggedPath(text string) string {
-	if len(text) > maxLogged {
-		text = text[:maxLogged] + "…"
+// sanitisePath shortens a path for the log and replaces characters that could control a terminal.
+func sanitisePath(text string) string {
+	if len(text) > maxLoggedPath {
+		text = text[:maxLoggedPath] + "…"
 	}
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -130,20 +133,21 @@ func loggedPath(text string) string {
 	}, text)
 }
 
-// newID is a request's id: 64 bits of chance, in hex.
-func newID() string {
+// newRequestID returns 64 random bits in hex.
+func newRequestID() string {
 	var raw [8]byte
 	binary.BigEndian.PutUint64(raw[:], rand.Uint64())
 	return hex.EncodeToString(raw[:])
 }
 
-// plainID reports whether a client's request id may go into the log.
-func plainID(id string) bool {
-	return id != "" && len(id) <= 64 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
+// validRequestID reports whether a client's request id may go into the log.
+func validRequestID(id string) bool {
+	return id != "" && len(id) <= 64 &&
+		strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
 }
 
-// hostAllowed keeps other sites' pages in a browser on this machine from asking a loopback server under a name
-// of their own (DNS rebinding). Hooks are signed, and may come through a tunnel.
+// hostAllowed prevents DNS rebinding: a web page of another site must not reach a loopback server under a name of its
+// own. Hooks are exempt, as they are signed and may come through a tunnel.
 func hostAllowed(r *http.Request) bool {
 	if _, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); !ok || r.URL.Path == peopleapi.HookPath {
 		return true

@@ -1,21 +1,23 @@
-// Package controlplane is the control plane's HTTP server. It puts the sides together into one table of routes, and stands
-// around every request: its id, its limits, what becomes of a panic, one line in the log, the metrics.
+// Package controlplane is the control plane's HTTP server. It joins the cells' and the people's routes in one table and
+// wraps every request: request id, limits, recovery from panics, one log line, metrics.
 //
-//	api        what all sides share: Route, Caller, problem+json, event streams
-//	auth       who asks, and whether they may: the only place where that is judged, for every row of the table
-//	cellapi    the cells' side: desired, content, reports, keys
-//	peopleapi  the people's side: plan, status, tokens, flags, hooks, pages
+//	api        shared by all route packages: Route, Caller, problem+json, event streams
+//	auth       identifies and authorises callers, for every row of the table
+//	cellapi    routes for cells: desired state, content, reports, keys
+//	peopleapi  routes for people: plan, status, tokens, flags, hooks, pages
 //	transport  listeners, TLS, handshakes, connections
-//	metrics, limit, bulletin: counting, bounding, pages for readers
+//	metrics    Prometheus metrics
+//	limit      rate and concurrency limits
+//	bulletin   release notes and announcements as pages
 //
-// Arrows go one way: the sides know api and auth, not each other, and nothing below knows this package. A new side (a
-// console, a registry, debug access, export) is a package beside cellapi: small structs whose methods are handlers, a New
-// that takes what they need, and Routes(api.Docs) []api.Route, each with who may use it. It is made in New and added to the
-// table there; then docs/openapi.json and docs/access.md are written anew (go test -update). What it lets callers do that
-// no role says yet is added to engine/access.
+// Imports go one way: route packages import api and auth, never each other, and no package below imports this one. A
+// new group of routes (a console, a registry, debug access, export) is a package beside cellapi: small structs whose
+// methods are handlers, a New that takes their dependencies, and Routes(api.Docs) []api.Route, each route with its
+// audience. New below creates the group and adds its routes to the table; then go test -update writes docs/openapi.json
+// and docs/access.md. A role's new permissions belong in engine/access.
 //
-// The server decides nothing and keeps nothing. Everything that is read has a size and a time limit, errors are
-// problem+json (RFC 9457) and say what to do next. All methods may be called from any goroutine.
+// The server decides nothing and stores nothing. Everything that it reads is limited in size and time. Errors are
+// problem+json (RFC 9457) and end with the next step. All methods may be called from any goroutine.
 package controlplane
 
 import (
@@ -39,27 +41,27 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 )
 
-// Members is who is which cell, kept in memory and in the store, and on its way into git.
+// Members holds the cells' identities, in memory and in the store, on their way into git.
 type Members interface {
 	auth.Members
 	cellapi.Members
 	peopleapi.Members
 }
 
-// Tokens keeps operators' tokens and cells' one-time tokens, by the hash of their secrets, and the audit.
+// Tokens stores operators' tokens and cells' one-time tokens by the hash of their secrets, and the audit.
 type Tokens interface {
 	auth.Tokens
 	peopleapi.Tokens
 }
 
-// Limits bound what is asked for, and what is under way at once.
+// Limits bounds the rate of requests and how many may be in flight.
 type Limits struct {
 	Cells     cellapi.Limits
 	Transport transport.Limits
-	Events    int // people that follow /v1/events at once; default 64
+	Events    int // concurrent followers of /v1/events; default 64
 }
 
-// Options of a Server. Views, Inbox, Repository and Journal are required.
+// Options configures a Server. Views, Inbox, Repository and Journal are required.
 type Options struct {
 	Views      api.Views
 	Inbox      cellapi.Inbox
@@ -67,41 +69,43 @@ type Options struct {
 	Journal    peopleapi.Journal
 	Log        zerolog.Logger
 
-	Members Members         // nil: cells have no keys
-	Tokens  Tokens          // nil: nobody has a token
-	Keys    *transport.Keys // what is said to cells at their listener; nil: they have none, and name themselves on this machine
-	Address string          // HOST:PORT under which cells reach their listener
+	Members Members // nil if cells have no keys
+	Tokens  Tokens  // nil if there are no tokens
+	// TLS keys of the cells' listener; nil if there is none, and cells name themselves on this machine
+	Keys    *transport.Keys
+	Address string // HOST:PORT under which cells reach their listener
 
-	Flags  peopleapi.Killer // nil: there is no flags repository
-	Outbox engine.Outbox    // of webhooks; nil: there are none
+	Flags  peopleapi.Killer // nil without a flags repository
+	Outbox engine.Outbox    // queue of webhooks; nil without one
 
-	Pushed     func() // told of a push to Branch; nil: hooks are not served
-	HookSecret string // what the git host signs with; empty: hooks are not served
-	Branch     string // default: a push to any branch counts
+	Pushed     func() // called after a push to Branch; nil turns hooks off
+	HookSecret string // signing secret shared with the git host; empty turns hooks off
+	Branch     string // empty: a push to any branch counts
 
-	Reachable   func() error                    // why the release repository can't be read; nil: not looked at
-	Unreachable time.Duration                   // not ready once that lasted for so long; default 5 min
-	Store       func(ctx context.Context) error // whether the store works; nil: not looked at
+	Reachable      func() error                    // of the last read of the release repository; nil: not checked
+	MaxUnreachable time.Duration                   // longest outage of the repository while ready; default 5 min
+	Store          func(ctx context.Context) error // checks the store; nil: not checked
 
-	Metrics *prometheus.Registry   // default: a new one
-	Poll    time.Duration          // when a cell that does not wait is told to ask again; default 15 s
-	Limits  Limits                 // of what may be asked for
-	Numbers func() engine.Numbers  // for the metrics; nil: not shown
-	Collect []prometheus.Collector // what else the metrics tell of
+	Metrics      *prometheus.Registry // default: a new one
+	PollInterval time.Duration        // for cells that poll without waiting; default 15 s
+	Limits       Limits
+	Numbers      func() engine.Numbers  // engine counters to export; nil: none
+	Collect      []prometheus.Collector // further collectors to register
 }
 
 func (o Options) withDefaults() (Options, error) {
 	var errs []error
-	for name, missing := range map[string]bool{"Views": o.Views == nil, "Inbox": o.Inbox == nil, "Repository": o.Repository == nil, "Journal": o.Journal == nil} {
+	for name, missing := range map[string]bool{"Views": o.Views == nil, "Inbox": o.Inbox == nil,
+		"Repository": o.Repository == nil, "Journal": o.Journal == nil} {
 		if missing {
 			errs = append(errs, errors.New("controlplane.Options."+name+" is required"))
 		}
 	}
-	if o.Unreachable <= 0 {
-		o.Unreachable = 5 * time.Minute
+	if o.MaxUnreachable <= 0 {
+		o.MaxUnreachable = 5 * time.Minute
 	}
-	if o.Poll <= 0 {
-		o.Poll = 15 * time.Second
+	if o.PollInterval <= 0 {
+		o.PollInterval = 15 * time.Second
 	}
 	if o.Metrics == nil {
 		o.Metrics = prometheus.NewRegistry()
@@ -112,7 +116,7 @@ func (o Options) withDefaults() (Options, error) {
 	return o, errors.Join(errs...)
 }
 
-// pins are what cells know the control plane by; none, where they have no listener.
+// pins returns the pins of the control plane's keys, or nil without a cells' listener.
 func (o Options) pins() []string {
 	if o.Keys == nil {
 		return nil
@@ -120,76 +124,80 @@ func (o Options) pins() []string {
 	return o.Keys.Pins
 }
 
-// Server is the control plane's HTTP side.
+// Server is the control plane's HTTP server.
 type Server struct {
-	log     zerolog.Logger
-	metrics *metrics.Metrics
-	mux     *mux
-	cells   *cellapi.API
-	limits  transport.Limits
-	stop    sync.Once
-	stops   chan struct{} // closed by Drain: long polls and streams end
+	log       zerolog.Logger
+	metrics   *metrics.Metrics
+	mux       *mux
+	cells     *cellapi.API
+	limits    transport.Limits
+	drainOnce sync.Once
+	shutdown  chan struct{} // closed by Drain: long polls and streams end
 }
 
-// New makes a server. It starts nothing: Handler is ready to be served, by Serve for instance.
+// New returns a server and starts nothing: Handler is ready to be served, for instance by Serve.
 func New(o Options) (*Server, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{log: o.Log, limits: o.Limits.Transport, stops: make(chan struct{})}
-	counted := metrics.Options{Registry: o.Metrics, View: o.Views.View, Flags: o.Flags != nil, Numbers: o.Numbers, Collect: o.Collect}
+	s := &Server{log: o.Log, limits: o.Limits.Transport, shutdown: make(chan struct{})}
+	counted := metrics.Options{Registry: o.Metrics, View: o.Views.View, Flags: o.Flags != nil, Numbers: o.Numbers,
+		Collectors: o.Collect}
 	if store, ok := o.Journal.(interface{ Reads() int64 }); ok {
 		counted.Reads = store.Reads
 	}
 	if s.metrics, err = metrics.New(counted); err != nil {
 		return nil, err
 	}
-	a := auth.New(auth.Options{Members: o.Members, Tokens: o.Tokens, Keyed: o.Keys != nil, Log: o.Log, Metrics: s.metrics})
+	a := auth.New(auth.Options{Members: o.Members, Tokens: o.Tokens, Keyed: o.Keys != nil, Log: o.Log,
+		Metrics: s.metrics})
 	s.cells = cellapi.New(cellapi.Options{
 		Views: o.Views, Repository: o.Repository, Inbox: o.Inbox, Members: o.Members, Auth: a, Pins: o.pins(),
-		Period: o.Poll, Limits: o.Limits.Cells, Stopping: s.stops, Metrics: s.metrics, Log: o.Log,
+		PollInterval: o.PollInterval, Limits: o.Limits.Cells, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
 	people := peopleapi.New(peopleapi.Options{
 		Views: o.Views, Repository: o.Repository, Journal: o.Journal, Auth: a, Members: o.Members, Tokens: o.Tokens,
-		Pins: o.pins(), Address: o.Address, Flags: o.Flags, Outbox: o.Outbox, Pushed: o.Pushed, HookSecret: o.HookSecret, Branch: o.Branch,
-		Followers: o.Limits.Events, Stopping: s.stops, Metrics: s.metrics, Log: o.Log,
+		Pins: o.pins(), Address: o.Address, Flags: o.Flags, Outbox: o.Outbox, OnPush: o.Pushed,
+		HookSecret: o.HookSecret, Branch: o.Branch,
+		Followers: o.Limits.Events, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
-	probes := &probes{views: o.Views, reachable: o.Reachable, within: o.Unreachable, store: o.Store, stopping: s.stops}
+	probes := &probes{views: o.Views, repositoryError: o.Reachable, maxUnreachable: o.MaxUnreachable,
+		checkStore: o.Store, shutdown: s.shutdown}
 
 	s.mux = newMux(a)
-	d := docs(s.mux.api)
-	s.mux.add(s.cells.Routes(d))
-	s.mux.add(people.Routes(d))
-	s.mux.add(probes.routes(d, s.metrics.Handler))
-	s.mux.add(documents(s.mux.api))
-	return s, s.mux.check()
+	d := docsOf(s.mux.api)
+	s.mux.addRoutes(s.cells.Routes(d))
+	s.mux.addRoutes(people.Routes(d))
+	s.mux.addRoutes(probes.routes(d, s.metrics.Handler))
+	s.mux.addRoutes(openAPIRoutes(s.mux.api))
+	return s, s.mux.err()
 }
 
-// Routes is the table of what there is, and who may use it.
+// Routes returns the table of all routes with their audiences.
 func (s *Server) Routes() []api.Route { return slices.Clone(s.mux.table) }
 
-// Handler answers what came in the plain. Who may do what depends on where: on loopback, on a unix socket, or elsewhere.
+// Handler serves plain connections. What a caller may do depends on the listener: loopback, a unix socket, or another.
 func (s *Server) Handler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, transport.ListenerOf(r)) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.serveRequest(w, r, transport.ListenerOf(r))
+	})
 }
 
-// Serve answers on the listeners until ctx ends, then lets what is under way end, and closes them.
+// Serve serves the listeners until ctx ends, then lets requests in flight finish and closes the listeners.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	t := &transport.Server{
-		Handle: s.serve, Context: auth.WithPeer, Drain: s.Drain, Drained: s.cells.Drained, Log: s.log, Metrics: s.metrics, Limits: s.limits,
+		Handle: s.serveRequest, ConnContext: auth.WithPeer, Drain: s.Drain, AwaitDrained: s.cells.AwaitDrained,
+		Log: s.log, Metrics: s.metrics, Limits: s.limits,
 	}
 	return t.Serve(ctx, listeners...)
 }
 
-// Drain lets those who listen go, with jitter over a few seconds, so that a server can stop; each is told when to come
-// back. Nobody can wait any more. Drained says when all have gone.
+// Drain ends long polls and streams with jitter over a few seconds, so that the server can stop. Each client receives a
+// time after which to retry. New requests no longer wait.
 func (s *Server) Drain() {
-	s.stop.Do(func() {
-		close(s.stops)
+	s.drainOnce.Do(func() {
+		close(s.shutdown)
 		s.cells.Drain()
 	})
 }
-
-// Drained waits until no cell listens any more, or ctx ends: then it cuts those that still do.
-func (s *Server) Drained(ctx context.Context) error { return s.cells.Drained(ctx) }

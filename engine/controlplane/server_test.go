@@ -30,18 +30,18 @@ import (
 
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-// site is a control plane over a real store, a view made by hand, and releases in memory.
+// site is a control plane with a real store, a view set by the test, and releases in memory.
 type site struct {
 	*httptest.Server
 	server  *controlplane.Server
 	store   *store.Store
-	files   fs.FS // at every commit
+	files   fs.FS // of every commit
 	log     *lockedBuffer
 	pushes  int
-	reports sync.Mutex // held while one is folded and kept
+	reports sync.Mutex // held while a report is folded and stored
 	mu      sync.Mutex // guards pushes, view, changed
 	view    *view.View
-	change  chan struct{}
+	changed chan struct{}
 }
 
 func (s *site) View() *view.View {
@@ -53,20 +53,20 @@ func (s *site) View() *view.View {
 func (s *site) Changed() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.change
+	return s.changed
 }
 
-func (s *site) show(v *view.View) {
+func (s *site) setView(v *view.View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.view = v
-	close(s.change)
-	s.change = make(chan struct{})
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 func (s *site) FS(string) (fs.FS, error) { return s.files, nil }
 
-// Receive folds and keeps as the engine does.
+// Receive folds and stores a report as the engine does.
 func (s *site) Receive(ctx context.Context, r cells.Report) (cells.Receipt, error) {
 	v := s.View()
 	if v == nil {
@@ -99,9 +99,11 @@ func newSite(t testing.TB, so store.Options, change func(*controlplane.Options))
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { kept.Close() })
-	s := &site{store: kept, files: releaseFiles(), log: &lockedBuffer{}, view: viewOf("1.0.1"), change: make(chan struct{})}
+	s := &site{store: kept, files: releaseFiles(), log: &lockedBuffer{}, view: viewOf("1.0.1"),
+		changed: make(chan struct{})}
 	o := controlplane.Options{
-		Views: s, Inbox: s, Repository: s, Journal: kept, Log: zerolog.New(s.log).Level(zerolog.DebugLevel), Store: kept.Ready,
+		Views: s, Inbox: s, Repository: s, Journal: kept, Log: zerolog.New(s.log).Level(zerolog.DebugLevel),
+		Store:      kept.Ready,
 		HookSecret: "secret", Pushed: func() { s.mu.Lock(); s.pushes++; s.mu.Unlock() },
 	}
 	if change != nil {
@@ -117,8 +119,10 @@ func newSite(t testing.TB, so store.Options, change func(*controlplane.Options))
 
 func releaseFiles() fstest.MapFS {
 	return fstest.MapFS{
-		"releases/1.0.1/release.yaml": {Data: []byte("version: 1.0.1\n# " + strings.Repeat("padding ", 500)), Mode: 0o644},
-		"releases/1.0.2/release.yaml": {Data: []byte("version: 1.0.2\n# " + strings.Repeat("padding ", 500)), Mode: 0o644},
+		"releases/1.0.1/release.yaml": {Data: []byte("version: 1.0.1\n# " + strings.Repeat("padding ", 500)),
+			Mode: 0o644},
+		"releases/1.0.2/release.yaml": {Data: []byte("version: 1.0.2\n# " + strings.Repeat("padding ", 500)),
+			Mode: 0o644},
 		"releases/1.0.3/release.yaml": {Data: []byte("version: 1.0.3\n"), Mode: 0o644},
 	}
 }
@@ -131,14 +135,17 @@ func digestOf(version string) releases.Digest {
 	return d
 }
 
-// viewOf is staging with acme and bolt at a release, and dedicated with none yet and the cell crow.
+// viewOf returns a view of staging at a release, with the cells acme and bolt, and of dedicated without one, with the
+// cell crow.
 func viewOf(version string) *view.View {
 	head := plan.EffectiveHead{Kind: plan.Promote, Written: "c1", Moved: noon}
 	head.Release, head.Commit, head.Digest, head.Sequence = version, "c0", digestOf(version), 3
-	staging := &plan.Channel{State: channels.State{Name: "staging"}, Effective: &head, History: []plan.EffectiveHead{head}}
+	staging := &plan.Channel{State: channels.State{Name: "staging"}, Effective: &head,
+		History: []plan.EffectiveHead{head}}
 	dedicated := &plan.Channel{State: channels.State{Name: "dedicated"}}
 	d := &plan.Desired{
-		Commit: "c9", Channels: map[string]*plan.Channel{"staging": staging, "dedicated": dedicated}, Order: []string{"staging", "dedicated"},
+		Commit: "c9", Channels: map[string]*plan.Channel{"staging": staging, "dedicated": dedicated},
+		Order: []string{"staging", "dedicated"},
 		Cells: map[string]*plan.Cell{},
 	}
 	o := &plan.Observed{Cells: map[string]*plan.CellState{}}
@@ -149,13 +156,18 @@ func viewOf(version string) *view.View {
 		c.Cells = append(c.Cells, cell)
 		if c == staging {
 			o.Cells[name] = &plan.CellState{
-				Name: name, Channel: c.Name, Sequence: 3, Release: version, Digest: head.Digest, State: cells.StateHealthy, LastReport: noon,
-				Granted: &cells.Assignment{Channel: c.Name, Sequence: 3, Release: version, Digest: head.Digest, Values: map[string]any{"replicas": 3}},
+				Name: name, Channel: c.Name, Sequence: 3, Release: version, Digest: head.Digest,
+				State: cells.StateHealthy, LastReport: noon,
+				Granted: &cells.Assignment{Channel: c.Name, Sequence: 3, Release: version, Digest: head.Digest,
+					Values: map[string]any{"replicas": 3}},
 			}
 		}
 	}
 	return &view.View{Desired: d, Observed: o, Plan: plan.Plan{
-		Commit: "c9", Now: noon, Blocked: []channels.Verdict{{Channel: "dedicated", Release: version, Gate: "soak", Reason: "1 of 2 cells healthy for 1h", Until: noon.Add(time.Hour)}},
+		Commit: "c9", Now: noon,
+		Blocked: []channels.Verdict{
+			{Channel: "dedicated", Release: version, Gate: "soak", Reason: "1 of 2 cells healthy for 1h",
+				Until: noon.Add(time.Hour)}},
 	}}
 }
 
@@ -176,8 +188,8 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// do asks, and gives the answer with its body read. headers are name and value in turn.
-func (s *site) do(t *testing.T, method, path, body string, headers ...string) (*http.Response, string) {
+// request sends a request and reads the response's body. headers holds names and values in turn.
+func (s *site) request(t *testing.T, method, path, body string, headers ...string) (*http.Response, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, strings.NewReader(body))
 	if err != nil {
@@ -204,7 +216,7 @@ func (s *site) do(t *testing.T, method, path, body string, headers ...string) (*
 	return w, string(b)
 }
 
-// wantProblem holds that an answer is problem+json that says something of use.
+// wantProblem fails the test unless the response is problem+json that says what is wanted.
 func wantProblem(t *testing.T, w *http.Response, body string, status int, says string) {
 	t.Helper()
 	var p struct {
@@ -213,10 +225,12 @@ func wantProblem(t *testing.T, w *http.Response, body string, status int, says s
 		Detail string
 	}
 	if w.StatusCode != status || w.Header.Get("Content-Type") != "application/problem+json" {
-		t.Errorf("%s %s: %s, %s, not a problem %d: %s", w.Request.Method, w.Request.URL, w.Status, w.Header.Get("Content-Type"), status, body)
+		t.Errorf("%s %s: %s, %s, not a problem %d: %s", w.Request.Method, w.Request.URL, w.Status,
+			w.Header.Get("Content-Type"), status, body)
 		return
 	}
-	if err := json.Unmarshal([]byte(body), &p); err != nil || p.Status != status || p.Title == "" || p.Detail == "" || !strings.Contains(body, says) {
+	if err := json.Unmarshal([]byte(body), &p); err != nil || p.Status != status || p.Title == "" || p.Detail == "" ||
+		!strings.Contains(body, says) {
 		t.Errorf("%s %s: %s (%v), wanted %q in it", w.Request.Method, w.Request.URL, body, err, says)
 	}
 	if w.Header.Get("X-Request-Id") == "" {
@@ -247,18 +261,19 @@ func TestProblemsEverywhere(t *testing.T) {
 		{"GET", "/v1/status?page=2", 422, "page"},
 		{"GET", "/v1/releases/sha256:00", 404, "offered"},
 	} {
-		w, body := s.do(t, c.method, c.path, "")
+		w, body := s.request(t, c.method, c.path, "")
 		wantProblem(t, w, body, c.status, c.says)
 		if c.status == 405 && w.Header.Get("Allow") == "" {
 			t.Errorf("%s %s: no Allow header", c.method, c.path)
 		}
 	}
-	// Another site's page, under a name that it let point here.
-	w, body := s.do(t, "GET", "/v1/status", "", "Host", "evil.example")
+	// A page of another site resolves its own name to this server.
+	w, body := s.request(t, "GET", "/v1/status", "", "Host", "evil.example")
 	wantProblem(t, w, body, 421, "this machine")
-	s.show(nil)
-	for _, path := range []string{"/v1/desired?cell=acme", "/v1/desired?cell=acme&wait=1s", "/v1/plan", "/v1/status", "/v1/why/acme", "/v1/releases/" + string(digestOf("1.0.1")), "/readyz"} {
-		w, body := s.do(t, "GET", path, "")
+	s.setView(nil)
+	for _, path := range []string{"/v1/desired?cell=acme", "/v1/desired?cell=acme&wait=1s", "/v1/plan", "/v1/status",
+		"/v1/why/acme", "/v1/releases/" + string(digestOf("1.0.1")), "/readyz"} {
+		w, body := s.request(t, "GET", path, "")
 		wantProblem(t, w, body, 503, "not been read yet")
 		if w.Header.Get("Retry-After") == "" && path != "/readyz" {
 			t.Errorf("%s: no Retry-After", path)
@@ -268,8 +283,9 @@ func TestProblemsEverywhere(t *testing.T) {
 
 func TestPanicIsAProblem(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, store.Options{}, func(o *controlplane.Options) { o.Reachable = func() error { panic("out of order") } })
-	w, body := s.do(t, "GET", "/readyz", "", "X-Request-Id", "mine-1")
+	s := newSite(t, store.Options{},
+		func(o *controlplane.Options) { o.Reachable = func() error { panic("out of order") } })
+	w, body := s.request(t, "GET", "/readyz", "", "X-Request-Id", "mine-1")
 	wantProblem(t, w, body, 500, "X-Request-Id")
 	if strings.Contains(body, "out of order") {
 		t.Error("the answer tells of the inside")
@@ -277,7 +293,8 @@ func TestPanicIsAProblem(t *testing.T) {
 	if log := s.log.String(); !strings.Contains(log, "out of order") || !strings.Contains(log, `"id":"mine-1"`) {
 		t.Errorf("the log does not tell what happened: %s", log)
 	}
-	if w, _ := s.do(t, "GET", "/livez", "", "X-Request-Id", "bad id\tforged"); w.StatusCode != 200 || w.Header.Get("X-Request-Id") == "bad id\tforged" {
+	if w, _ := s.request(t, "GET", "/livez", "", "X-Request-Id", "bad id\tforged"); w.StatusCode != 200 ||
+		w.Header.Get("X-Request-Id") == "bad id\tforged" {
 		t.Errorf("after a panic: %s, id %q", w.Status, w.Header.Get("X-Request-Id"))
 	}
 }

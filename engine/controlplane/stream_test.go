@@ -21,12 +21,12 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// A stream says what a poll says, event by event: the first at once, then what changed for this cell and nothing else.
+// A stream sends what polls return: the answer at once, then changes of this cell's answer only.
 func TestStream(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, nil)
 	poll := func(i int) (etag, body string) {
-		w := f.dial(t, i).ask(t, "/v1/desired", "")
+		w := f.dial(t, i).get(t, "/v1/desired", "")
 		b, err := io.ReadAll(w.Body)
 		if err != nil {
 			t.Fatal(err)
@@ -34,29 +34,29 @@ func TestStream(t *testing.T) {
 		return w.Header.Get("ETag"), strings.TrimSpace(string(b))
 	}
 	e := f.dial(t, 0).stream(t, "")
-	etag, data := e.desired(t)
+	etag, data := e.nextDesired(t)
 	if wantTag, want := poll(0); etag != wantTag || data != want {
 		t.Errorf("the stream says %s %s, a poll %s %s", etag, data, wantTag, want)
 	}
-	if wantTag, want := f.desired(t, nameOf(0)); etag != wantTag || data != want {
+	if wantTag, want := f.desiredOf(t, cellName(0)); etag != wantTag || data != want {
 		t.Errorf("the stream says %s %s, the view %s %s", etag, data, wantTag, want)
 	}
 	var d cells.Desired
-	if err := json.Unmarshal([]byte(data), &d); err != nil || d.Cell != nameOf(0) {
+	if err := json.Unmarshal([]byte(data), &d); err != nil || d.Cell != cellName(0) {
 		t.Errorf("%v: %s", err, data)
 	}
 	v := f.View()
-	f.show(with(v, "soak", nameOf(1))) // another cell's answer changes
-	f.show(with(v, "soak", nameOf(0), nameOf(1)))
-	next, _ := e.desired(t)
+	f.setView(withHeldCells(v, "soak", cellName(1))) // only the other cell's answer changes
+	f.setView(withHeldCells(v, "soak", cellName(0), cellName(1)))
+	next, _ := e.nextDesired(t)
 	if wantTag, _ := poll(0); next == etag || next != wantTag {
-		t.Errorf("told %s after %s, a poll says %s", next, etag, wantTag)
+		t.Errorf("sent %s after %s, a poll returns %s", next, etag, wantTag)
 	}
-	// Back with what it had: nothing is told again (R31). The standard's header and HTTP's mean the same.
+	// After a reconnect with the newest ETag no event is sent (R31). Last-Event-ID and If-None-Match mean the same.
 	for _, header := range []string{"Last-Event-ID: " + next, "X: If-None-Match"} {
 		l := f.dial(t, 0)
-		w := l.ask(t, "/v1/desired", next, "Accept: text/event-stream", header)
-		first, err := (&events{bufio.NewReader(w.Body)}).next()
+		w := l.get(t, "/v1/desired", next, "Accept: text/event-stream", header)
+		first, err := (&eventReader{bufio.NewReader(w.Body)}).nextBlock()
 		if err != nil || !strings.HasPrefix(first, ":") {
 			t.Errorf("%s: %q (%v), not a comment", header, first, err)
 		}
@@ -64,36 +64,36 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// A cell has at most two streams: the oldest is cut.
+// A cell has at most two streams: a third closes the oldest.
 func TestThirdStreamReplacesTheFirst(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
-	var all []*events
+	var all []*eventReader
 	for range 3 {
 		e := f.dial(t, 0).stream(t, "")
-		e.desired(t)
+		e.nextDesired(t)
 		all = append(all, e)
 	}
-	if _, err := all[0].next(); err == nil {
+	if _, err := all[0].nextBlock(); err == nil {
 		t.Error("the first of three streams goes on")
 	}
-	f.show(with(f.View(), "soak", nameOf(0)))
-	all[1].desired(t)
-	all[2].desired(t)
+	f.setView(withHeldCells(f.View(), "soak", cellName(0)))
+	all[1].nextDesired(t)
+	all[2].nextDesired(t)
 }
 
-// Fault 37: a fleet that comes back at once must not hold two connections a cell until heartbeats find the first dead.
-func TestEndedStreamGoesWhenItsCellComesBack(t *testing.T) {
+// Fault 37: a reconnecting fleet must not hold two connections for each cell until heartbeats find the first dead.
+func TestReconnectClosesEndedStreams(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
 	first := f.dial(t, 0)
-	first.stream(t, "").desired(t)
+	first.stream(t, "").nextDesired(t)
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	f.dial(t, 0).stream(t, "").desired(t)
-	for deadline := time.Now().Add(5 * time.Second); ; { // less than any heartbeat
-		if _, body := f.do(t, "GET", "/metrics", ""); strings.Contains(body, "\nsluice_streams 1\n") {
+	f.dial(t, 0).stream(t, "").nextDesired(t)
+	for deadline := time.Now().Add(5 * time.Second); ; { // less than a heartbeat
+		if _, body := f.request(t, "GET", "/metrics", ""); strings.Contains(body, "\nsluice_streams 1\n") {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -102,135 +102,139 @@ func TestEndedStreamGoesWhenItsCellComesBack(t *testing.T) {
 	}
 }
 
-// Fault 40: a revoked cell's stream is closed and its waiting poll ended; others go on.
+// Fault 40: a revoked cell's stream is closed and its waiting poll ended; other cells' are not.
 func TestRevokedStreamCloses(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, nil)
 	revoked, other := f.dial(t, 0).stream(t, ""), f.dial(t, 1).stream(t, "")
-	etag, _ := revoked.desired(t)
-	other.desired(t)
+	etag, _ := revoked.nextDesired(t)
+	other.nextDesired(t)
 	polled := make(chan int)
 	l := f.dial(t, 0)
-	go func() { polled <- l.ask(t, "/v1/desired?wait=60s", etag).StatusCode }()
-	f.waiting(t, "1")
-	f.members.shut(nameOf(0))
-	if block, err := revoked.next(); err == nil {
-		t.Errorf("still told: %q", block)
+	go func() { polled <- l.get(t, "/v1/desired?wait=60s", etag).StatusCode }()
+	f.awaitLongPolls(t, "1")
+	f.members.revoke(cellName(0))
+	if block, err := revoked.nextBlock(); err == nil {
+		t.Errorf("still sent: %q", block)
 	}
 	if status := <-polled; status != 401 {
 		t.Errorf("the waiting poll got %d", status)
 	}
-	f.show(with(f.View(), "soak", nameOf(0), nameOf(1)))
-	other.desired(t)
-	if w := f.dial(t, 0).ask(t, "/v1/desired", "", "Accept: text/event-stream"); w.StatusCode != 401 {
+	f.setView(withHeldCells(f.View(), "soak", cellName(0), cellName(1)))
+	other.nextDesired(t)
+	if w := f.dial(t, 0).get(t, "/v1/desired", "", "Accept: text/event-stream"); w.StatusCode != 401 {
 		t.Errorf("back in: %s", w.Status)
 	}
 }
 
-// A cell that the repository has no more is told nothing more.
+// The stream of a cell that leaves the repository ends.
 func TestRemovedCellsStreamEnds(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, nil)
 	e := f.dial(t, 1).stream(t, "")
-	e.desired(t)
-	f.show(fleetView(1, "1.0.1"))
-	if block, err := e.next(); err == nil {
-		t.Errorf("still told: %q", block)
+	e.nextDesired(t)
+	f.setView(fleetView(1, "1.0.1"))
+	if block, err := e.nextBlock(); err == nil {
+		t.Errorf("still sent: %q", block)
 	}
 }
 
-// R29: while the store is not heard of nothing is told, for who was shut out is not known.
-func TestStaleReplicaTellsNothing(t *testing.T) {
+// R29: a replica without a fresh roster sends nothing, as a revocation may be unknown.
+func TestStaleReplicaSendsNoEvents(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
 	e := f.dial(t, 0).stream(t, "")
-	e.desired(t)
+	e.nextDesired(t)
 	v := f.View()
 	f.members.mu.Lock()
 	f.members.stale = io.ErrUnexpectedEOF
 	f.members.mu.Unlock()
-	f.show(with(v, "soak", nameOf(0)))
-	if w := f.dial(t, 0).ask(t, "/v1/desired", ""); w.StatusCode != 503 {
+	f.setView(withHeldCells(v, "soak", cellName(0)))
+	if w := f.dial(t, 0).get(t, "/v1/desired", ""); w.StatusCode != 503 {
 		t.Errorf("a stale replica answers %s", w.Status)
 	}
-	f.show(with(v, "soak", nameOf(0), nameOf(0))) // what it would have been told by now is no longer so
+	f.setView(withHeldCells(v, "soak", cellName(0), cellName(0))) // replaces the answer that was not sent
 	f.members.mu.Lock()
 	f.members.stale = nil
 	f.members.mu.Unlock()
-	if etag, _ := e.desired(t); etag != f.dial(t, 0).ask(t, "/v1/desired", "").Header.Get("ETag") {
-		t.Errorf("told %s", etag)
+	if etag, _ := e.nextDesired(t); etag != f.dial(t, 0).get(t, "/v1/desired", "").Header.Get("ETag") {
+		t.Errorf("sent %s", etag)
 	}
 }
 
-// One that does not read delays nobody, and is cut.
+// A client that does not read delays no other, and is cut.
 func TestSlowReaderIsCut(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 3, quiet)
+	f := newFleet(t, 3, withoutLimits)
 	slow := f.dial(t, 0)
-	slow.stream(t, "").desired(t)
+	slow.stream(t, "").nextDesired(t)
 	quick := f.dial(t, 1).stream(t, "")
-	quick.desired(t)
+	quick.nextDesired(t)
 	v := f.View()
 	big := strings.Repeat("x", 64<<10)
-	for i := 0; ; i++ { // until what the kernels keep for the slow one is full
-		next := with(v, "soak", nameOf(0), nameOf(1))
-		for _, name := range []string{nameOf(0), nameOf(1)} {
+	for i := 0; ; i++ { // until the kernels' buffers for the slow client are full
+		next := withHeldCells(v, "soak", cellName(0), cellName(1))
+		for _, name := range []string{cellName(0), cellName(1)} {
 			a := next.Observed.Cells[name].Granted
 			a.Sequence += int64(i)
 			a.Values = map[string]any{"text": big}
 		}
-		f.show(next)
-		quick.desired(t)
-		if _, body := f.do(t, "GET", "/metrics", ""); strings.Contains(body, `sluice_streams_ended_total{reason="slow"} 1`) {
+		f.setView(next)
+		quick.nextDesired(t)
+		if _, body := f.request(t, "GET", "/metrics", ""); strings.Contains(body,
+			`sluice_streams_ended_total{reason="slow"} 1`) {
 			break
 		}
 	}
 	quick2 := f.dial(t, 2).stream(t, "")
-	quick2.desired(t)
+	quick2.nextDesired(t)
 }
 
-// onSocket is a pipe that passes for a unix socket.
-type onSocket struct{ net.Conn }
+// unixPipe is a pipe with a unix socket's address.
+type unixPipe struct{ net.Conn }
 
-func (onSocket) LocalAddr() net.Addr { return &net.UnixAddr{Net: "unix"} }
+func (unixPipe) LocalAddr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 
-// Heartbeats come within 15 s, also where nothing else does (R33), and a peer that has gone is found by them.
+// Heartbeats come within 15 s without other events (R33), and find a peer that has gone.
 func TestHeartbeat(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
 	synctest.Test(t, func(t *testing.T) {
-		s.show(viewOf("1.0.1")) // its channel belongs to the bubble, and so do the server's
-		server, err := controlplane.New(controlplane.Options{Views: s, Inbox: s, Repository: s, Journal: s.store, Log: zerolog.Nop()})
+		s.setView(viewOf("1.0.1")) // makes the view's channel in the bubble, as the server's are
+		server, err := controlplane.New(
+			controlplane.Options{Views: s, Inbox: s, Repository: s, Journal: s.store, Log: zerolog.Nop()})
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+		l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error, 1)
 		go func() { served <- server.Serve(ctx, l) }()
 		ours, theirs := net.Pipe()
-		l.conns <- onSocket{theirs}
-		if _, err := io.WriteString(ours, "GET /v1/desired?cell=acme HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"); err != nil {
+		l.conns <- unixPipe{theirs}
+		if _, err := io.WriteString(ours,
+			"GET /v1/desired?cell=acme HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		w, err := http.ReadResponse(bufio.NewReader(ours), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := &events{bufio.NewReader(w.Body)}
-		e.desired(t)
+		e := &eventReader{bufio.NewReader(w.Body)}
+		e.nextDesired(t)
 		for range 5 {
 			began := time.Now()
-			block, err := e.next()
-			if took := time.Since(began); err != nil || block != ":\n" || took > 15*time.Second || took < 5*time.Second {
+			block, err := e.nextBlock()
+			if took := time.Since(began); err != nil || block != ":\n" || took > 15*time.Second ||
+				took < 5*time.Second {
 				t.Errorf("after %s: %q (%v)", took, block, err)
 			}
 		}
 		stop()
-		if block, err := e.next(); err != nil || !strings.HasPrefix(block, "retry: ") {
+		if block, err := e.nextBlock(); err != nil || !strings.HasPrefix(block, "retry: ") {
 			t.Errorf("the last word is %q (%v)", block, err)
 		}
-		if block, err := e.next(); err == nil {
+		if block, err := e.nextBlock(); err == nil {
 			t.Errorf("after the last word: %q", block)
 		}
 		if err := <-served; err != nil {
@@ -239,30 +243,31 @@ func TestHeartbeat(t *testing.T) {
 	})
 }
 
-// Drain lets streams go, tells each when to come back, and takes no new ones.
+// Drain closes streams, each with a time to retry, and refuses new ones.
 func TestDrainEndsStreams(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 20, nil)
-	var all []*events
+	var all []*eventReader
 	for i := range 20 {
 		e := f.dial(t, i).stream(t, "")
-		e.desired(t)
+		e.nextDesired(t)
 		all = append(all, e)
 	}
 	late := f.dial(t, 0)
 	f.server.Drain()
-	if w := late.ask(t, "/v1/desired", "", "Accept: text/event-stream"); w.StatusCode != 503 || w.Header.Get("Retry-After") == "" {
+	if w := late.get(t, "/v1/desired", "", "Accept: text/event-stream"); w.StatusCode != 503 ||
+		w.Header.Get("Retry-After") == "" {
 		t.Errorf("a stream begins at a server that stops: %s", w.Status)
 	}
 	again := map[string]bool{}
 	for i, e := range all {
-		block, err := e.next()
+		block, err := e.nextBlock()
 		if err != nil || !strings.HasPrefix(block, "retry: ") {
 			t.Errorf("cell %d: %q (%v)", i, block, err)
 		}
 		again[block] = true
-		if _, err := e.next(); err == nil {
-			t.Errorf("cell %d is still told", i)
+		if _, err := e.nextBlock(); err == nil {
+			t.Errorf("cell %d still receives events", i)
 		}
 	}
 	if len(again) < 10 {
@@ -273,16 +278,16 @@ func TestDrainEndsStreams(t *testing.T) {
 	}
 }
 
-// Over HTTP/2 the same is said, beside other requests on the connection.
+// Streams work over HTTP/2, beside other requests on the connection.
 func TestStreamOverHTTP2(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, nil)
 	client := func(i int) *http.Client {
-		transport := &http.Transport{TLSClientConfig: f.tls(i), ForceAttemptHTTP2: true}
+		transport := &http.Transport{TLSClientConfig: f.clientTLS(i), ForceAttemptHTTP2: true}
 		t.Cleanup(transport.CloseIdleConnections)
 		return &http.Client{Transport: transport}
 	}
-	open := func(c *http.Client) (*http.Response, *events) {
+	open := func(c *http.Client) (*http.Response, *eventReader) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+f.addr+"/v1/desired", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -293,30 +298,30 @@ func TestStreamOverHTTP2(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { w.Body.Close() })
-		return w, &events{bufio.NewReader(w.Body)}
+		return w, &eventReader{bufio.NewReader(w.Body)}
 	}
 	w, e := open(client(0))
 	if w.ProtoMajor != 2 || w.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("%s %v", w.Proto, w.Header)
 	}
-	first, _ := e.desired(t)
-	f.show(with(f.View(), "soak", nameOf(0)))
-	if next, _ := e.desired(t); next == first {
-		t.Error("told the same again")
+	first, _ := e.nextDesired(t)
+	f.setView(withHeldCells(f.View(), "soak", cellName(0)))
+	if next, _ := e.nextDesired(t); next == first {
+		t.Error("sent the same event again")
 	}
-	f.members.shut(nameOf(0))
-	if block, err := e.next(); err == nil {
-		t.Errorf("shut out, and told %q", block)
+	f.members.revoke(cellName(0))
+	if block, err := e.nextBlock(); err == nil {
+		t.Errorf("revoked, and sent %q", block)
 	}
 	_, e = open(client(1))
-	e.desired(t)
+	e.nextDesired(t)
 	f.server.Drain()
-	if block, err := e.next(); err != nil || !strings.HasPrefix(block, "retry: ") {
+	if block, err := e.nextBlock(); err != nil || !strings.HasPrefix(block, "retry: ") {
 		t.Errorf("the last word is %q (%v)", block, err)
 	}
 }
 
-// On plain loopback, where cells have no keys, streams work as well.
+// Streams work on plain loopback, where cells have no keys.
 func TestStreamOnLoopback(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -330,70 +335,72 @@ func TestStreamOnLoopback(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Body.Close()
-	e := &events{bufio.NewReader(w.Body)}
-	first, _ := e.desired(t)
-	s.show(viewOf("1.0.2"))
-	if next, data := e.desired(t); next == first || !strings.Contains(data, "1.0.2") {
-		t.Errorf("told %s after %s: %s", next, first, data)
+	e := &eventReader{bufio.NewReader(w.Body)}
+	first, _ := e.nextDesired(t)
+	s.setView(viewOf("1.0.2"))
+	if next, data := e.nextDesired(t); next == first || !strings.Contains(data, "1.0.2") {
+		t.Errorf("sent %s after %s: %s", next, first, data)
 	}
 }
 
-// Many streams come and go while views change, for the race detector. In the end each has been told the last answer.
+// For the race detector: streams come and go while views change. In the end each has the last answer.
 func TestStreamsUnderChange(t *testing.T) {
 	t.Parallel()
 	const n = 8
-	f := newFleet(t, n, quiet)
+	f := newFleet(t, n, withoutLimits)
 	v := f.View()
-	last := with(v, "last", f.names...)
+	last := withHeldCells(v, "last", f.names...)
 	want := make([]string, n)
 	for i := range n {
-		_, want[i], _ = last.Cell(nameOf(i))
+		_, want[i], _ = last.Cell(cellName(i))
 	}
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
 			for range 5 {
 				l := f.dial(t, i)
-				l.stream(t, "").desired(t)
+				l.stream(t, "").nextDesired(t)
 				l.Close()
 			}
 			for e := f.dial(t, i).stream(t, ""); ; {
-				if etag, _ := e.desired(t); etag == want[i] {
+				if etag, _ := e.nextDesired(t); etag == want[i] {
 					return
 				}
 			}
 		})
 	}
 	for i := range 50 {
-		f.show(with(v, "soak", f.names[i%n]))
+		f.setView(withHeldCells(v, "soak", f.names[i%n]))
 	}
-	f.show(last)
+	f.setView(last)
 	wg.Wait()
 }
 
-// A third party that holds connections open and says nothing keeps nobody out.
-func TestIdleConnectionsDelayNobody(t *testing.T) {
+// Idle connections in the middle of a handshake keep no cell out.
+func TestIdleHandshakesDelayNoCell(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 1, func(o *controlplane.Options) { o.Limits.Transport.Handshakes = 1 })
+	f := newFleet(t, 1, func(o *controlplane.Options) { o.Limits.Transport.ConcurrentHandshakes = 1 })
 	for range 100 {
 		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", f.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if _, err := c.Write([]byte{22, 3, 1}); err != nil { // the beginning of a handshake
+		if _, err := c.Write([]byte{22, 3, 1}); err != nil { // the beginning of a ClientHello
 			t.Fatal(err)
 		}
 	}
-	if w := f.dial(t, 0).ask(t, "/v1/desired", ""); w.StatusCode != 200 {
+	if w := f.dial(t, 0).get(t, "/v1/desired", ""); w.StatusCode != 200 {
 		t.Error(w.Status)
 	}
 }
 
-// Connections beyond the backlog are closed at once: they come back with jitter, where waiting would help nobody.
+// Connections beyond the backlog are closed at once, and clients retry with jitter.
 func TestBacklogIsBounded(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 1, func(o *controlplane.Options) { o.Limits.Transport.Handshaken, o.Limits.Transport.Backlog = 1, 1 })
+	f := newFleet(t, 1, func(o *controlplane.Options) {
+		o.Limits.Transport.HandshakesInFlight, o.Limits.Transport.Backlog = 1, 1
+	})
 	var open []net.Conn
 	closed := make(chan struct{}, 10)
 	for range 10 {
@@ -408,18 +415,18 @@ func TestBacklogIsBounded(t *testing.T) {
 			closed <- struct{}{}
 		}()
 	}
-	for range 7 { // one shakes hands, one waits, one may be on its way between
+	for range 7 { // one is in a handshake, one is queued, one may be between the two
 		<-closed
 	}
 	for _, c := range open {
 		c.Close()
 	}
-	for { // there is room again, once they are gone
+	for { // a handshake succeeds once the others have gone
 		raw, err := new(net.Dialer).DialContext(t.Context(), "tcp", f.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := tls.Client(raw, f.tls(0))
+		c := tls.Client(raw, f.clientTLS(0))
 		err = c.HandshakeContext(t.Context())
 		c.Close()
 		if err == nil {

@@ -17,26 +17,26 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-type keeper = controlplane.Tokens
+type tokenStore = controlplane.Tokens
 
-// readTokens is a store of tokens that counts how often they are read.
-type readTokens struct {
-	keeper
+// countingTokens counts how often tokens are read.
+type countingTokens struct {
+	tokenStore
 	reads *atomic.Int64
 }
 
-func (c readTokens) Tokens(ctx context.Context) ([]access.Token, error) {
+func (c countingTokens) Tokens(ctx context.Context) ([]access.Token, error) {
 	c.reads.Add(1)
-	return c.keeper.Tokens(ctx)
+	return c.tokenStore.Tokens(ctx)
 }
 
-// bearing is a site with a token of each role, and how often tokens are read.
-func bearing(t *testing.T) (s *site, tokens map[string]string, reads func() int64) {
+// newTokenSite returns a site with a token of each role, and a function that returns how often tokens were read.
+func newTokenSite(t *testing.T) (s *site, tokens map[string]string, reads func() int64) {
 	t.Helper()
 	count := &atomic.Int64{}
 	tokens = map[string]string{}
 	s = newSite(t, store.Options{}, func(o *controlplane.Options) {
-		o.Tokens = readTokens{o.Journal.(controlplane.Tokens), count}
+		o.Tokens = countingTokens{o.Journal.(controlplane.Tokens), count}
 		for _, role := range access.Roles() {
 			made, secret, err := peopleapi.NewToken(string(role), role, "", time.Now())
 			if err == nil {
@@ -51,12 +51,12 @@ func bearing(t *testing.T) (s *site, tokens map[string]string, reads func() int6
 	return s, tokens, count.Load
 }
 
-// Wrong tokens, however many, cost the store a bounded number of reads, and don't hold up who has a good one.
-func TestWrongTokensCostNothing(t *testing.T) {
+// Wrong tokens cost the store a bounded number of reads, however many, and do not delay a valid token.
+func TestWrongTokensCostFewReads(t *testing.T) {
 	t.Parallel()
-	s, tokens, reads := bearing(t)
+	s, tokens, reads := newTokenSite(t)
 	good := "Bearer " + tokens["viewer"]
-	if w, _ := s.do(t, "GET", "/v1/status", "", "Authorization", good); w.StatusCode != 200 {
+	if w, _ := s.request(t, "GET", "/v1/status", "", "Authorization", good); w.StatusCode != 200 {
 		t.Fatal(w.Status)
 	}
 	begun, before := time.Now(), reads()
@@ -65,7 +65,7 @@ func TestWrongTokensCostNothing(t *testing.T) {
 	var all sync.WaitGroup
 	for n := range 1500 {
 		all.Go(func() {
-			w, _ := s.do(t, "GET", "/v1/status", "", "Authorization", "Bearer sluice_wrong"+strconv.Itoa(n))
+			w, _ := s.request(t, "GET", "/v1/status", "", "Authorization", "Bearer sluice_wrong"+strconv.Itoa(n))
 			mu.Lock()
 			answers[w.StatusCode]++
 			mu.Unlock()
@@ -74,7 +74,7 @@ func TestWrongTokensCostNothing(t *testing.T) {
 			}
 		})
 		if n%50 == 0 {
-			if w, _ := s.do(t, "GET", "/v1/status", "", "Authorization", good); w.StatusCode != 200 {
+			if w, _ := s.request(t, "GET", "/v1/status", "", "Authorization", good); w.StatusCode != 200 {
 				t.Errorf("a good token among wrong ones: %s", w.Status)
 			}
 		}
@@ -88,19 +88,20 @@ func TestWrongTokensCostNothing(t *testing.T) {
 	}
 }
 
-// A token that is removed elsewhere, or changed here, counts no more within 2 s; a new one counts at once.
-func TestTokensAreAsNewAsTheyHaveToBe(t *testing.T) {
+// A token removed here or elsewhere is refused within 2 s; a new token is valid at once.
+func TestTokenChangesApplyInTime(t *testing.T) {
 	t.Parallel()
-	s, tokens, _ := bearing(t)
+	s, tokens, _ := newTokenSite(t)
 	as := func(secret string) int {
-		w, _ := s.do(t, "GET", "/v1/status", "", "Authorization", "Bearer "+secret)
+		w, _ := s.request(t, "GET", "/v1/status", "", "Authorization", "Bearer "+secret)
 		return w.StatusCode
 	}
 	admin := "Bearer " + tokens["admin"]
 	if as(tokens["viewer"]) != 200 || as(tokens["operator"]) != 200 {
 		t.Fatal("good tokens are refused")
 	}
-	if w, body := s.do(t, "DELETE", "/v1/tokens/operator", "", "Authorization", admin); w.StatusCode != 204 || as(tokens["operator"]) != 401 {
+	if w, body := s.request(t, "DELETE", "/v1/tokens/operator", "", "Authorization", admin); w.StatusCode != 204 ||
+		as(tokens["operator"]) != 401 {
 		t.Errorf("removed here: %s %s, and then %d", w.Status, body, as(tokens["operator"]))
 	}
 	made, secret, err := peopleapi.NewToken("late", access.Viewer, "", time.Now())
@@ -124,10 +125,10 @@ func TestTokensAreAsNewAsTheyHaveToBe(t *testing.T) {
 	if err := s.store.RemoveToken(t.Context(), "late"); err != nil {
 		t.Fatal(err)
 	}
-	// Without the check this lasts for ever.
+	// Without StillAllowsRole the stream would not end.
 	for lines := bufio.NewScanner(stream.Body); lines.Scan(); {
 		if strings.HasPrefix(lines.Text(), "retry") {
-			t.Error("it is told to come back")
+			t.Error("the stream has a retry event")
 		}
 	}
 	if as(secret) != 401 {

@@ -18,7 +18,6 @@ import (
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
-	"github.com/sluice-cd/sluice/releases"
 )
 
 // Approve approves a release for a channel, as it is now. It counts if the commit is proven to be the person's (R22).
@@ -48,9 +47,7 @@ func (a Approve) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	if err != nil {
 		return Edit{}, err
 	}
-	mine := slices.Contains(r.Release.Authors, person) || member.Email != "" && slices.Contains(r.Release.Authors, member.Email) ||
-		slices.ContainsFunc(r.Authors, func(p releases.Person) bool { return sameAddress(member.Email, p.Email) })
-	if mine {
+	if r.Authorship().Includes(member.Approver(person)) {
 		return Edit{}, Fail(fmt.Errorf("%s is an author of %s, and authors don't approve their own releases", person, a.Release), "ask somebody else")
 	}
 	if err := asked(c, person, member); err != nil {

@@ -113,9 +113,6 @@ func (p Prune) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	return Edit{Files: out, Did: "prune " + strings.Join(gone, ", ")}, nil
 }
 
-// rollbackReach is how many of a channel's past heads stay, as targets of a rollback.
-const rollbackReach = 10
-
 // Gone names the releases that nothing needs any more, the oldest first.
 func (p Prune) Gone(d *plan.Desired) (gone []string) {
 	needed := map[string]bool{}
@@ -125,7 +122,7 @@ func (p Prune) Gone(d *plan.Desired) (gone []string) {
 		if c.Effective == nil {
 			continue
 		}
-		for _, h := range c.History[max(0, len(c.History)-rollbackReach):] {
+		for _, h := range c.History[max(0, len(c.History)-plan.RollbackReach):] {
 			needed[h.Release] = true
 		}
 		if c.Request != nil {

@@ -32,6 +32,7 @@ type World struct {
 	Changes []releases.Change
 	Built   *plan.Desired     // of tip
 	Also    []releases.Person // who else wrote what the next commit, a merge, brings
+	Signs   map[string]string // whose commits are signed, and by which key; the engine's author is "sluice"
 	Now     time.Time
 	Obs     plan.Observed
 }
@@ -110,7 +111,7 @@ func (w *World) Commit(author, message string, files map[string]string) string {
 	}
 	after := w.paths()
 	who := releases.Person{Name: author, Email: author + "@example.com"}
-	c := releases.Change{Parent: w.Tip, Author: who, Committer: who, When: w.Now, Message: message}
+	c := releases.Change{Parent: w.Tip, Author: who, Committer: who, When: w.Now, Message: message, Key: w.Signs[author]}
 	c.Commit = object(w.Tip + message + fmt.Sprint(after) + w.Now.String())
 	for _, name := range slices.Sorted(maps.Keys(merged(before, after))) {
 		if before[name] != after[name] {

@@ -5,22 +5,25 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Approval is who last touched an approval file.
+// Approval says who last changed an approval file.
 type Approval struct {
 	Commit string
 	Author releases.Person
-	Person string // the member of people, at the commit's first parent, whose key signed it; empty: none
+	Person string // member of people whose key signed the commit, as of its first parent; empty: none
 }
 
-// ApprovalOf is what c's change f says of an approval file that is there afterwards (R22). keys gives people's keys, by name, as
-// a commit has them: it is asked for c's first parent, if the change is signed.
-func ApprovalOf(c releases.Change, f releases.FileChange, keys func(commit string) (map[string][]string, error)) (Approval, error) {
+// ApprovalOf returns what change f in commit c says about an approval file that exists afterwards (R22). keys returns
+// people's keys by name at a commit; ApprovalOf calls keys for c's first parent if the change is signed.
+func ApprovalOf(
+	c releases.Change, f releases.FileChange, keys func(commit string) (map[string][]string, error),
+) (Approval, error) {
 	a := Approval{Commit: c.Commit, Author: c.Author}
 	if slices.ContainsFunc(f.Authors, func(p releases.Person) bool { return !sameAddress(p.Email, c.Author.Email) }) {
-		a.Author = releases.Person{} // a merge of what another wrote: nobody's word alone
+		a.Author = releases.Person{} // a merge of another author's file proves neither author's approval
 	}
 	if f.Key == "" || c.Parent == "" {
 		return a, nil
@@ -30,7 +33,7 @@ func ApprovalOf(c releases.Change, f releases.FileChange, keys func(commit strin
 		return a, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(people)) {
-		if slices.ContainsFunc(people[name], func(k string) bool { return sameKey(k, f.Key) }) {
+		if slices.ContainsFunc(people[name], func(k string) bool { return channels.SameKey(k, f.Key) }) {
 			a.Person = name
 			break
 		}
@@ -38,19 +41,13 @@ func ApprovalOf(c releases.Change, f releases.FileChange, keys func(commit strin
 	return a, nil
 }
 
-// Of tells whether the approval is proven to be a person's: by the signature or, where authors are trusted and nobody of people
-// signed it, by the commit's author.
+// Of reports whether the approval is proven to be a person's: by the signature or, where authors are trusted and no
+// member of people signed, by the commit's author.
 func (a Approval) Of(person, email string, trustAuthors bool) bool {
 	return a.Person == person || trustAuthors && a.Person == "" && email != "" && sameAddress(a.Author.Email, email)
 }
 
-// sameKey compares authorized_keys lines by type and key, whatever the comment.
-func sameKey(a, b string) bool {
-	x, y := strings.Fields(a), strings.Fields(b)
-	return len(x) >= 2 && len(y) >= 2 && x[0] == y[0] && x[1] == y[1]
-}
-
-// sameAddress compares e-mail addresses as git hosts do: without regard to case.
+// sameAddress reports whether two e-mail addresses are equal, ignoring case as git hosts do.
 func sameAddress(a, b string) bool {
 	return strings.EqualFold(strings.TrimSpace(a), strings.TrimSpace(b))
 }

@@ -21,14 +21,15 @@ func BenchmarkMake(b *testing.B) {
 	}
 }
 
-// BenchmarkRollout holds a plan in mid-rollout, with thousands that wait for their wave, against one of the same cells at rest.
+// BenchmarkRollout compares a plan in mid-rollout, with thousands of cells that wait for their wave, with a plan of the
+// same cells at rest.
 func BenchmarkRollout(b *testing.B) {
 	for _, n := range []int{1_000, 10_000} {
 		for _, at := range []struct {
 			name  string
 			given int
 		}{{"idle", n}, {"waiting", n / 2}} {
-			d, o := rolling(b, n, at.given)
+			d, o := midRollout(b, n, at.given)
 			b.Run(fmt.Sprintf("cells=%d/%s", n, at.name), func(b *testing.B) {
 				for b.Loop() {
 					sink = plan.Make(d, o, Start)

@@ -17,29 +17,39 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Build puts together what files, the history and its older commits say. open gives an older commit's files.
-// Faults never stop it: they are in the result, by release, channel, cell and all together.
-func Build(files fs.FS, h *History, open func(commit string) (fs.FS, error), cache *manifest.Cache, all bool) (*Desired, error) {
+// Build makes a Desired from a commit's files, the history and older commits. open returns an older commit's files.
+// Faults do not stop Build: the result holds them all, and by release, channel and cell. all loads every release,
+// however old.
+func Build(
+	files fs.FS, h *History, open func(commit string) (fs.FS, error), cache *manifest.Cache, all bool,
+) (*Desired, error) {
 	set, faults := channels.Load(cache, files)
 	b := &builder{files: files, history: h, open: open, cache: cache, set: set}
-	b.d = &Desired{
-		Commit: h.Tip, Pipeline: set.Pipeline, Quarantine: set.Quarantines, Acknowledged: h.Acknowledged, Faults: faults,
-		Channels: map[string]*Channel{}, Releases: map[string]*Release{}, Cells: map[string]*Cell{},
+	b.desired = &Desired{
+		Commit: h.Tip, Pipeline: set.Pipeline, Quarantine: set.Quarantines, Acknowledged: h.Acknowledged,
+		Faults: faults, Channels: map[string]*Channel{}, Releases: map[string]*Release{}, Cells: map[string]*Cell{},
+		Authority: h.Authority,
+	}
+	if a := h.Authority; !a.Enforced() && !a.Unsigned && !manifest.Fatal(set.PipelineFaults) {
+		b.desired.pipelineText, _ = fs.ReadFile(files, pipelineFile)
+	}
+	if f := h.Authority.fault(); f != nil {
+		b.desired.Faults = append(b.desired.Faults, *f)
 	}
 	for _, name := range slices.Sorted(maps.Keys(set.Channels)) {
-		if err := b.channel(set.Channels[name]); err != nil {
+		if err := b.addChannel(set.Channels[name]); err != nil {
 			return nil, err
 		}
 	}
-	b.link()
-	if err := b.releases(all); err != nil {
+	b.linkChannels()
+	if err := b.loadReleases(all); err != nil {
 		return nil, err
 	}
-	b.heads()
-	b.cells()
-	b.d.Faults = manifest.Sort(b.d.Faults)
-	b.d.places = sync.OnceValue(b.d.walkHeads)
-	return b.d, nil
+	b.checkHeads()
+	b.loadCells()
+	b.desired.Faults = manifest.Sort(b.desired.Faults)
+	b.desired.sources = sync.OnceValue(b.desired.findSources)
+	return b.desired, nil
 }
 
 type builder struct {
@@ -48,37 +58,36 @@ type builder struct {
 	open    func(string) (fs.FS, error)
 	cache   *manifest.Cache
 	set     channels.Set
-	d       *Desired
+	desired *Desired
 }
 
-// channel adds one channel: its folder, its effective head and requests, its proven approvals.
-func (b *builder) channel(s *channels.State) error {
-	past := b.history.channel(s.Name)
+func (b *builder) addChannel(s *channels.State) error {
+	past := b.history.pastChannel(s.Name)
 	c := &Channel{State: *s, Valid: s.Policy, History: past.Heads, Accepted: past.Accepted, Halted: past.Halted}
-	b.d.Channels[s.Name] = c
+	b.desired.Channels[s.Name] = c
 	if c.Policy == nil {
-		c.Valid = b.lastValid(s.Name, past.Policies)
+		c.Valid = b.findValidPolicy(s.Name, past.Policies)
 	}
 	if n := len(past.Heads); n > 0 {
 		c.Effective = &past.Heads[n-1]
 	}
 	if past.Touched != nil {
-		c.Request = b.request(c, *past.Touched)
+		c.Request = b.readRequest(c, *past.Touched)
 	}
 	for _, a := range s.Approvals {
-		if proven, ok := b.proven(past, a); ok {
+		if proven, ok := b.proveApproval(past, a); ok {
 			c.Approved = append(c.Approved, proven)
 		}
 	}
 	return nil
 }
 
-// lastValid finds the newest policy without faults (R6).
-func (b *builder) lastValid(name string, commits []string) *channels.Channel {
+// findValidPolicy returns the channel's newest policy without faults (R6).
+func (b *builder) findValidPolicy(name string, commits []string) *channels.Channel {
 	for _, commit := range slices.Backward(commits) {
 		files, err := b.open(commit)
 		if err != nil {
-			return nil // older than what the mirror has: no policy is the safe one
+			return nil // older than what the mirror has; having no policy is safe
 		}
 		if policy, _ := channels.ParsePolicy(b.cache, files, name); policy != nil {
 			return policy
@@ -87,8 +96,9 @@ func (b *builder) lastValid(name string, commits []string) *channels.Channel {
 	return nil
 }
 
-// request reads a hand's change of head.yaml: of a head that can't be read, the request says why (R1).
-func (b *builder) request(c *Channel, r Request) *Request {
+// readRequest completes the request that a person's change of head.yaml makes, or returns nil if the file is as the
+// engine wrote it. If the file can't be read, the request says why (R1).
+func (b *builder) readRequest(c *Channel, r Request) *Request {
 	switch {
 	case len(c.HeadFaults) > 0:
 		r.Fault = c.HeadFaults[0].String()
@@ -100,14 +110,14 @@ func (b *builder) request(c *Channel, r Request) *Request {
 		r.Release = c.Head.Release
 		if e := c.Effective; e != nil && c.Head.Release == e.Release && c.Head.Digest == e.Digest &&
 			c.Head.Sequence == e.Sequence && c.Head.Commit == e.Commit {
-			return nil // put back as it was
+			return nil // restored
 		}
 	}
 	return &r
 }
 
-// proven tells whose approval a is, if the history proves it (R22).
-func (b *builder) proven(past *PastChannel, a channels.Approved) (Approved, bool) {
+// proveApproval returns whose approval a is, and whether the history proves it (R22).
+func (b *builder) proveApproval(past *PastChannel, a channels.Approved) (Approved, bool) {
 	fact, ok := past.Approvals[a.File]
 	if !ok {
 		return Approved{}, false
@@ -117,14 +127,15 @@ func (b *builder) proven(past *PastChannel, a channels.Approved) (Approved, bool
 		return Approved{}, false
 	}
 	return Approved{
-		Approver: channels.Approver{Person: a.Person, Email: member.Email, Roles: member.Roles},
+		Approver: member.Approver(a.Person),
 		Release:  a.Release, Digest: a.Digest,
 	}, true
 }
 
-// link fills in downstreams and the order, upstreams first. Circles were found by channels.Load: they come last.
-func (b *builder) link() {
-	d := b.d
+// linkChannels sets the channels' downstreams and their order, upstreams first. Channels in a cycle, which
+// channels.Load reports, come last.
+func (b *builder) linkChannels() {
+	d := b.desired
 	names := slices.Sorted(maps.Keys(d.Channels))
 	waiting := map[string]int{}
 	for _, name := range names {
@@ -154,10 +165,11 @@ func (b *builder) link() {
 	d.Order = append(d.Order, names...)
 }
 
-// releases loads the releases that a decision could be about: from the oldest head upwards, and what is named.
-func (b *builder) releases(all bool) error {
-	set, faults := releases.Load(b.cache, b.files, b.wanted(all))
-	b.d.Faults = append(b.d.Faults, faults...)
+// loadReleases loads the releases that a decision could be about: those from the oldest head upwards, and those that
+// are named.
+func (b *builder) loadReleases(all bool) error {
+	set, faults := releases.Load(b.cache, b.files, b.wantedReleases(all))
+	b.desired.Faults = append(b.desired.Faults, faults...)
 	for name, found := range set.Releases {
 		r := &Release{Found: found.Found, Loaded: found.Loaded}
 		for _, f := range found.Faults {
@@ -165,12 +177,12 @@ func (b *builder) releases(all bool) error {
 				r.Faults = append(r.Faults, f)
 			}
 		}
-		b.d.Releases[name] = r
+		b.desired.Releases[name] = r
 		origin := b.history.Releases[name]
 		if origin == nil {
 			continue
 		}
-		r.Origin, r.Authors = origin.Commit, origin.Authors
+		r.Origin, r.Authors, r.Keys = origin.Commit, origin.Authors, origin.Keys
 		if r.Tombstone == nil && origin.Tree != "" && r.Tree != "" && r.Tree != origin.Tree {
 			f := releases.Fault{
 				File:    path.Join(releases.Dir, name, "release.yaml"),
@@ -178,29 +190,30 @@ func (b *builder) releases(all bool) error {
 				Message: fmt.Sprintf("release %s was edited after its merge in %s, by %s: releases are immutable; put it back, and cut a new version", name, words.Short(origin.Commit), words.Short(origin.Edited)),
 			}
 			r.Faults = append(r.Faults, f)
-			b.d.Faults = append(b.d.Faults, f)
+			b.desired.Faults = append(b.desired.Faults, f)
 		}
 	}
-	for _, r := range b.d.Releases {
+	b.restoreWaysBack()
+	for _, r := range b.desired.Releases {
 		if r.Tombstone == nil {
-			b.d.Versions = append(b.d.Versions, r)
+			b.desired.Versions = append(b.desired.Versions, r)
 		}
 	}
-	slices.SortFunc(b.d.Versions, func(x, y *Release) int { return x.Version.Compare(y.Version) })
+	slices.SortFunc(b.desired.Versions, func(x, y *Release) int { return x.Version.Compare(y.Version) })
 	return nil
 }
 
-// recentHeads is how far back heads are kept in sight as rollback targets.
+// recentHeads is how many of a channel's newest heads stay loaded as rollback targets.
 const recentHeads = 32
 
-// wanted tells which releases are worth parsing.
-func (b *builder) wanted(all bool) func(releases.Version) bool {
+// wantedReleases returns which releases are worth parsing; nil: all.
+func (b *builder) wantedReleases(all bool) func(releases.Version) bool {
 	if all {
 		return nil
 	}
 	named := map[string]bool{}
 	var oldest releases.Version
-	for _, c := range b.d.Channels {
+	for _, c := range b.desired.Channels {
 		if c.Effective == nil {
 			return nil
 		}
@@ -225,55 +238,119 @@ func (b *builder) wanted(all bool) func(releases.Version) bool {
 	return func(v releases.Version) bool { return named[v.String()] || !v.Less(oldest) }
 }
 
-// heads checks adopted heads against the releases: a digest that is not the release's adopts nothing (fault 42).
-func (b *builder) heads() {
-	for _, c := range b.d.Channels {
-		e := c.Effective
-		if e == nil || e.Kind != Adopted {
-			continue
+// RollbackReach is how many of a channel's newest heads a rollback may go back to: their releases can't be removed.
+const RollbackReach = 10
+
+// restoreWaysBack restores releases that a channel may go back to and that a commit removed, by a tombstone or whole. Their
+// bytes are where the head has them (R24).
+func (b *builder) restoreWaysBack() {
+	for _, c := range b.desired.Channels {
+		for _, h := range c.History[max(0, len(c.History)-RollbackReach):] {
+			if r := b.desired.Releases[h.Release]; r != nil && r.Tombstone == nil {
+				continue
+			}
+			entry := b.readRelease(h.Commit, h.Release)
+			if entry == nil || entry.Digest != h.Digest {
+				continue
+			}
+			f := releases.Fault{
+				File: path.Join(releases.Dir, h.Release), Code: manifest.Immutable,
+				Message: fmt.Sprintf("was removed, and %s may go back to it: the release stays as it was in %s; put it back",
+					c.Name, words.Short(h.Commit)),
+			}
+			kept := &Release{Found: entry.Found, Loaded: true, Origin: h.Commit, Faults: []releases.Fault{f}}
+			if origin := b.history.Releases[h.Release]; origin != nil {
+				kept.Origin, kept.Authors, kept.Keys = origin.Commit, origin.Authors, origin.Keys
+			}
+			b.desired.Releases[h.Release] = kept
+			b.desired.Faults = append(b.desired.Faults, f)
 		}
-		r := b.d.Releases[e.Release]
-		if r != nil && (!r.Loaded || r.Digest == e.Digest) {
-			continue
-		}
-		why := fmt.Sprintf("head.yaml names release %s, which does not exist", e.Release)
-		if r != nil {
-			why = fmt.Sprintf("head.yaml says that release %s has digest %s, and it has %s", e.Release, e.Digest, r.Digest)
-		}
-		c.Effective, c.History = nil, nil
-		c.Request = &Request{Release: e.Release, Commit: e.Written, Fault: why}
 	}
 }
 
-func (b *builder) cells() {
+// readRelease reads a release as a commit has it; nil: the commit has none that can be read.
+func (b *builder) readRelease(commit, release string) *releases.Entry {
+	v, err := releases.ParseVersion(release)
+	if err != nil {
+		return nil
+	}
+	files, err := b.open(commit)
+	if err != nil {
+		return nil
+	}
+	entry := releases.ReadRelease(b.cache, files, v)
+	if entry.Tombstone != nil {
+		return nil
+	}
+	return entry
+}
+
+// checkHeads compares heads with the bytes of their releases. A head with another digest does not count, whoever wrote it
+// (R46, fault 42).
+func (b *builder) checkHeads() {
+	for _, c := range b.desired.Channels {
+		e := c.Effective
+		if e == nil {
+			continue
+		}
+		r := b.desired.Releases[e.Release]
+		if r != nil && r.Tombstone == nil && (!r.Loaded && e.Kind == Adopted || r.Digest == e.Digest) {
+			continue
+		}
+		why := ""
+		switch entry := b.readRelease(e.Commit, e.Release); {
+		case r == nil && entry == nil:
+			why = fmt.Sprintf("head.yaml names release %s, which does not exist", e.Release)
+		case entry != nil && entry.Digest == e.Digest:
+			continue
+		case entry != nil:
+			why = fmt.Sprintf("head.yaml says that release %s has digest %s, and it has %s", e.Release, e.Digest, entry.Digest)
+		case e.Kind != Adopted:
+			continue // the commit can't be read any more: the decision stands
+		default:
+			why = fmt.Sprintf("head.yaml says that release %s has digest %s, and it has %s", e.Release, e.Digest, r.Digest)
+		}
+		c.Request = &Request{Release: e.Release, Commit: e.Written, Fault: why}
+		n := len(c.History) - 1
+		if c.History, c.Effective = c.History[:n], nil; n > 0 {
+			c.Effective = &c.History[n-1]
+		}
+	}
+}
+
+func (b *builder) loadCells() {
 	found, faults := cells.Load(b.cache, b.files)
-	b.d.Faults = append(b.d.Faults, faults...)
+	b.desired.Faults = append(b.desired.Faults, faults...)
 	for name, f := range found {
-		cell := &Cell{Cell: f.Cell, Identity: f.Identity, Found: f}
+		cell := &Cell{Cell: f.Cell, Found: f}
+		var ignored *releases.Fault
+		if cell.Identity, ignored = b.identity(name, f); ignored != nil {
+			b.desired.Faults = append(b.desired.Faults, *ignored)
+		}
 		for _, fault := range f.Faults {
 			if !fault.Warning {
 				cell.Faults = append(cell.Faults, fault)
 			}
 		}
-		c := b.d.Channels[cell.Channel]
+		c := b.desired.Channels[cell.Channel]
 		if c == nil && len(cell.Faults) == 0 {
 			fault := releases.Fault{File: path.Join(cells.Dir, name, "cell.yaml"), Code: manifest.UnknownReference, Message: fmt.Sprintf("cell %s names channel %q, which does not exist", name, cell.Channel)}
 			cell.Faults = append(cell.Faults, fault)
-			b.d.Faults = append(b.d.Faults, fault)
+			b.desired.Faults = append(b.desired.Faults, fault)
 		}
-		b.d.Cells[name] = cell
+		b.desired.Cells[name] = cell
 		if c != nil {
 			c.Cells = append(c.Cells, cell)
 		}
 	}
-	for _, c := range b.d.Channels {
+	for _, c := range b.desired.Channels {
 		slices.SortFunc(c.Cells, func(x, y *Cell) int { return strings.Compare(x.Name, y.Name) })
-		c.memo = new(memo)
+		c.cache = new(cellCache)
 	}
 }
 
-// WithCells gives d with the cells that were observed, where the repository has none at all: for trying a
-// policy against an observation file.
+// WithCells returns d with the observed cells if the repository has none, so that a policy can be tried against a file
+// of observations.
 func (d *Desired) WithCells(o *Observed) *Desired {
 	if len(d.Cells) > 0 {
 		return d
@@ -282,7 +359,7 @@ func (d *Desired) WithCells(o *Observed) *Desired {
 	e.Cells, e.Channels = map[string]*Cell{}, maps.Clone(d.Channels)
 	for name, c := range e.Channels {
 		clone := *c
-		clone.memo = new(memo)
+		clone.cache = new(cellCache)
 		e.Channels[name] = &clone
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Cells)) {
@@ -295,5 +372,5 @@ func (d *Desired) WithCells(o *Observed) *Desired {
 	return &e
 }
 
-// StaleAfter is how long a cell's silence is borne.
+// StaleAfter returns for how long a cell may be silent before it is out of contact.
 func (d *Desired) StaleAfter() time.Duration { return d.Pipeline.StaleAfter }

@@ -12,24 +12,24 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// candidate is a release that a channel could take, and how it got there.
+// candidate is a release that a channel could take, and why it may.
 type candidate struct {
 	*Release
-	c         *channelPlan
+	channel   *channelPlan
 	hotfix    *channels.Hotfix
 	requested *Request
 }
 
-// lane tells whether it skips after, soak, windows and settled (R17).
-func (x candidate) lane() bool { return x.hotfix != nil }
+// isHotfix reports whether an open hotfix lets the candidate skip after, soak, windows and settled (R17).
+func (x candidate) isHotfix() bool { return x.hotfix != nil }
 
-// advance moves c's head up if there is a release to take and every gate holds. It tells whether the head moves.
-func (c *channelPlan) advance() bool {
+// advanceHead promotes the best candidate if every gate holds. It reports whether the head moves.
+func (c *channelPlan) advanceHead() bool {
 	if c.Policy == nil {
-		c.p.block(invalid(c.Channel).About(c.Name, ""))
+		c.planner.block(invalidVerdict(c.Channel).About(c.Name, ""))
 		return false
 	}
-	c.deadLanes()
+	c.blockDeadHotfixes()
 	x, ok := c.findCandidate()
 	if !ok {
 		return false
@@ -37,23 +37,22 @@ func (c *channelPlan) advance() bool {
 	return x.promote()
 }
 
-// asked takes a person's request upward: it waits for its gates, and nothing else goes past it. One that is
-// out of the question is answered, and waits for nothing.
-func (c *channelPlan) asked(r *Release) (moves, waits bool) {
+// promoteRequested promotes the requested release once its gates hold; until then no other release is promoted (waits).
+// A release that is excluded gets a verdict as the answer, and then the request holds nothing up.
+func (c *channelPlan) promoteRequested(r *Release) (moves, waits bool) {
 	if c.Policy == nil {
-		c.p.block(invalid(c.Channel).About(c.Name, c.Request.Release))
+		c.planner.block(invalidVerdict(c.Channel).About(c.Name, c.Request.Release))
 		return false, true
 	}
-	x := candidate{Release: r, c: c, requested: c.Request, hotfix: c.hotfix(r)}
-	if v, out := x.excluded(); out {
-		c.p.block(v)
+	x := candidate{Release: r, channel: c, requested: c.Request, hotfix: c.openHotfixFor(r)}
+	if v, out := x.judgeExclusion(); out {
+		c.planner.block(v)
 		return false, false
 	}
 	return x.promote(), true
 }
 
-// invalid says what is wrong with a channel's policy, and where.
-func invalid(c *Channel) channels.Verdict {
+func invalidVerdict(c *Channel) channels.Verdict {
 	if len(c.Faults) == 0 {
 		return channels.Blocked("invalid", reason.PolicyInvalid)
 	}
@@ -64,89 +63,91 @@ func invalid(c *Channel) channels.Verdict {
 	return channels.Blocked("invalid", reason.PolicyInvalid, why)
 }
 
-// findCandidate finds the greatest version above the head that every upstream accepted and nothing excludes. Without
-// one it adds the verdicts that say what is coming and what it waits for.
+// findCandidate finds the greatest version above the head that every upstream accepted and nothing excludes. If there
+// is none, it adds verdicts about the releases that are on their way and what they wait for.
 func (c *channelPlan) findCandidate() (candidate, bool) {
-	p := c.p
+	p := c.planner
 	var head *releases.Version
 	if c.Effective != nil {
 		if v, err := releases.ParseVersion(c.Effective.Release); err == nil {
 			head = &v
 		}
 	}
-	coming, partly := false, candidate{}
-	for _, r := range slices.Backward(p.d.Versions) {
+	foundComing, atSomeUpstreams := false, candidate{}
+	for _, r := range slices.Backward(p.desired.Versions) {
 		if head != nil && !head.Less(r.Version) {
 			break
 		}
-		x := candidate{Release: r, c: c, hotfix: c.hotfix(r)}
-		if !x.lane() {
-			all, any := x.upstream()
-			if any && !all && partly.Release == nil {
-				partly = x
+		x := candidate{Release: r, channel: c, hotfix: c.openHotfixFor(r)}
+		if !x.isHotfix() {
+			all, any := x.isAtUpstreams()
+			if any && !all && atSomeUpstreams.Release == nil {
+				atSomeUpstreams = x
 			}
 			if !all {
-				continue // not everybody upstream has it: it is not this channel's yet
+				continue // not yet at every upstream
 			}
 		}
-		if v, out := x.excluded(); out {
+		if v, out := x.judgeExclusion(); out {
 			if v.Code != reason.Prerelease {
 				p.block(v)
 			}
 			continue
 		}
-		if x.lane() || x.acceptance(nil) {
+		if x.isHotfix() || x.isAccepted(nil) {
 			return x, true
 		}
-		if !coming {
-			coming = true
-			x.acceptance(p.block)
+		if !foundComing {
+			foundComing = true
+			x.isAccepted(p.block)
 		}
 	}
-	if !coming && partly.Release != nil {
-		if _, out := partly.excluded(); !out {
-			partly.acceptance(p.block)
+	if !foundComing && atSomeUpstreams.Release != nil {
+		if _, out := atSomeUpstreams.judgeExclusion(); !out {
+			atSomeUpstreams.isAccepted(p.block)
 		}
 	}
 	return candidate{}, false
 }
 
-// upstream tells whether r is, or was and is still accepted, at all upstreams of c, and whether at any.
-func (x candidate) upstream() (all, any bool) {
-	c, p := x.c, x.c.p
+// isAtUpstreams reports whether the release is, or was and is still accepted, at all upstreams of the channel, and
+// whether at any.
+func (x candidate) isAtUpstreams() (all, any bool) {
+	c, p := x.channel, x.channel.planner
 	all = true
 	for _, name := range c.Policy.After {
 		up := p.channels[name]
-		_, has := p.accepted[acceptKey{name, c.Name, x.Digest}]
+		_, accepted := p.accepted[acceptKey{name, c.Name, x.Digest}]
 		if up != nil && up.Effective != nil && up.Effective.Release == x.Version.String() {
-			has = true
+			accepted = true
 		}
-		all, any = all && has, any || has
+		all, any = all && accepted, any || accepted
 	}
 	return all, any
 }
 
-// acceptance tells whether every upstream accepts r for c. say, if given, gets a verdict for each that does not.
-func (x candidate) acceptance(say func(channels.Verdict)) bool {
-	c, p := x.c, x.c.p
+// isAccepted reports whether every upstream accepts the release for the channel. It calls addVerdict, if not nil, with
+// a verdict for each upstream that does not.
+func (x candidate) isAccepted(addVerdict func(channels.Verdict)) bool {
+	c, p := x.channel, x.channel.planner
 	all := true
 	for _, name := range c.Policy.After {
-		v := x.accepts(p.channels[name])
+		v := x.judgeUpstream(p.channels[name])
 		if v.Holds {
 			continue
 		}
 		all = false
-		if say != nil {
-			v.Gate = acceptGate(c.Channel)
-			say(v.About(c.Name, x.Version.String()))
+		if addVerdict != nil {
+			v.Gate = upstreamGateID(c.Policy)
+			addVerdict(v.About(c.Name, x.Version.String()))
 		}
 	}
 	return all
 }
 
-// acceptGate is what the verdict about upstreams is called: the soak gate, where there is one.
-func acceptGate(c *Channel) string {
-	for _, g := range c.Policy.Gates {
+// upstreamGateID returns the gate of verdicts about upstreams: the soak gate, or "after" if the policy has none.
+func upstreamGateID(policy *channels.Channel) string {
+	for _, g := range policy.Gates {
 		if g.Soak != nil {
 			return g.ID
 		}
@@ -154,28 +155,30 @@ func acceptGate(c *Channel) string {
 	return "after"
 }
 
-// accepts is an upstream's word on a release for c: soaked now, or latched.
-func (x candidate) accepts(up *channelPlan) channels.Verdict {
-	c, p := x.c, x.c.p
+// judgeUpstream judges whether an upstream accepts the release: by its soak now, or by an acceptance that latched.
+func (x candidate) judgeUpstream(up *channelPlan) channels.Verdict {
+	c, p := x.channel, x.channel.planner
 	if up == nil {
 		return channels.Blocked("", reason.UpstreamMissing)
 	}
 	if c.latched(up, x.Version.String(), x.Digest) {
 		evidence := p.accepted[acceptKey{up.Name, c.Name, x.Digest}].Evidence
-		if evidence == reason.UpstreamFinished.Words(up.Name) { // all that is kept of a verdict is its words
+		if evidence == reason.UpstreamFinished.Words(up.Name) { // an acceptance keeps only the words of its verdict
 			return channels.Held("", reason.UpstreamFinished, up.Name)
 		}
 		return channels.Held("", reason.UpstreamAccepted, evidence)
 	}
-	if e := up.Effective; e != nil && e.Digest == x.Digest && p.quarantined(up.Name, x.Version.String(), x.Digest) == nil {
-		return up.tally.soaked(c)
+	if e := up.Effective; e != nil && e.Digest == x.Digest &&
+		p.findQuarantine(up.Name, x.Version.String(), x.Digest) == nil {
+		return up.tally.judgeSoakOnce(c)
 	}
 	return channels.Blocked("", reason.UpstreamElsewhere, up.Name)
 }
 
-// excluded tells why r is no candidate for c at all, whatever its gates say.
-func (x candidate) excluded() (channels.Verdict, bool) {
-	c, p := x.c, x.c.p
+// judgeExclusion returns the verdict that excludes the release from the channel, whatever the gates say, and whether
+// there is one.
+func (x candidate) judgeExclusion() (channels.Verdict, bool) {
+	c, p := x.channel, x.channel.planner
 	out := func(gate string, code reason.Code, args ...any) (channels.Verdict, bool) {
 		return channels.Blocked(gate, code, args...).About(c.Name, x.Version.String()), true
 	}
@@ -188,7 +191,7 @@ func (x candidate) excluded() (channels.Verdict, bool) {
 	if x.Version.Pre() && !c.Policy.Prereleases {
 		return out("prerelease", reason.Prerelease, c.Name)
 	}
-	if q := p.quarantined(c.Name, x.Version.String(), x.Digest); q != nil {
+	if q := p.findQuarantine(c.Name, x.Version.String(), x.Digest); q != nil {
 		return out("quarantine", reason.Quarantine, q.Reason)
 	}
 	if f := c.Policy.Floor; f != nil && x.Version.Less(*f) {
@@ -196,18 +199,18 @@ func (x candidate) excluded() (channels.Verdict, bool) {
 	}
 	for i := range c.Hotfixes {
 		h := &c.Hotfixes[i]
-		if missing := c.debt(h, x.Release); len(missing) > 0 {
+		if missing := c.hotfixDebt(h, x.Release); len(missing) > 0 {
 			return out("debt", reason.Debt, strings.Join(missing, ", "), h.Release, h.File)
 		}
 	}
 	return channels.Verdict{}, false
 }
 
-// promote judges x by everything that stands between it and c, and acts if all of it holds.
+// promote judges the candidate by all that binds the channel, and adds the promotion if every verdict holds.
 func (x candidate) promote() bool {
-	c, p := x.c, x.c.p
+	c, p := x.channel, x.channel.planner
 	release := x.Version.String()
-	if c.refused(release) {
+	if c.isPushRefused(release) {
 		return false
 	}
 	held, blocked := x.judge()
@@ -215,24 +218,25 @@ func (x candidate) promote() bool {
 		p.block(v.About(c.Name, release))
 	}
 	for _, v := range held {
-		p.at(v.Until) // it is blocked from then on
+		p.replanAt(v.Until) // the verdict stops holding then
 	}
 	if len(blocked) > 0 {
 		return false
 	}
 	a := Action{
-		Kind: Promote, Channel: c.Name, Release: release, Digest: x.Digest, From: x.from(),
-		Sequence: c.sequence(), Hotfix: x.lane(), Evidence: []string{}, Commit: x.Origin, forward: c.forwardUpTo(x.Release),
+		Kind: Promote, Channel: c.Name, Release: release, Digest: x.Digest, From: x.fromTrailer(),
+		Sequence: c.nextSequence(), Hotfix: x.isHotfix(), Evidence: []string{}, Commit: x.Origin,
+		forwardOnly: c.forwardOnlyUpTo(x.Release),
 	}
 	if x.requested != nil {
 		a.Requested = x.requested.By
 	}
-	if x.lane() {
+	if x.isHotfix() {
 		a.Reason = x.hotfix.Reason
 	}
 	if e := c.Effective; e != nil {
 		a.Replaces = e.Release
-		a.Finished = c.done(e)
+		a.Finished = c.isFinished(e)
 		for _, down := range c.Down {
 			if acc, ok := p.accepted[acceptKey{c.Name, down, e.Digest}]; ok {
 				a.Accepted = append(a.Accepted, acc)
@@ -246,15 +250,14 @@ func (x candidate) promote() bool {
 			a.Deadline = v.Until
 		}
 	}
-	p.act(a)
+	p.addAction(a)
 	return true
 }
 
-// from says where x comes from, as the From trailer does.
-func (x candidate) from() string {
-	c := x.c
-	p := c.p
-	if x.lane() {
+func (x candidate) fromTrailer() string {
+	c := x.channel
+	p := c.planner
+	if x.isHotfix() {
 		return "hotfix"
 	}
 	for _, name := range c.Policy.After {
@@ -271,14 +274,14 @@ func (x candidate) from() string {
 	return "releases@" + words.Short(x.Origin)
 }
 
-// settleWithin is how long c keeps a head that doesn't settle (R8).
+// settleWithin returns for how long c keeps a head that does not settle (R8).
 func (c *channelPlan) settleWithin() time.Duration {
 	if c.Policy.SettleWithin > 0 {
 		return c.Policy.SettleWithin
 	}
 	longest := time.Duration(0)
 	for _, name := range append([]string{c.Name}, c.Down...) {
-		policy := c.p.channels[name].Policy
+		policy := c.planner.channels[name].Policy
 		if policy == nil {
 			continue
 		}
@@ -292,10 +295,10 @@ func (c *channelPlan) settleWithin() time.Duration {
 		}
 	}
 	if longest == 0 {
-		return settleDefault
+		return defaultSettleWithin
 	}
 	return 3 * longest
 }
 
-// settleDefault is how long a head is kept where no soak says more.
-const settleDefault = 24 * time.Hour
+// defaultSettleWithin is settleWithin where no soak demands more.
+const defaultSettleWithin = 24 * time.Hour

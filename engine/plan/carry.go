@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Carry brings o to what it is once a plan that was made on it is carried out, commits apart: what the plan learned is
-// known, and every offer is granted. Of what o holds, maps are changed in place, and states and lists are replaced.
+// Carry changes o to what it is after plan p, which was made on o, is carried out, except for p's commits. It stores
+// what p learned and grants p's offers. It changes o's maps in place, and replaces cell states and lists.
 func Carry(o *Observed, p *Plan) {
 	o.Remember(p.Learned)
 	o.Lapse(p.Learned.Lapsed)
@@ -16,7 +16,7 @@ func Carry(o *Observed, p *Plan) {
 	o.Grant(p.Offers())
 }
 
-// Offers returns what the plan's grants offer.
+// Offers returns all offers of the plan's grants.
 func (p *Plan) Offers() (all []Offer) {
 	for _, a := range p.Actions {
 		all = append(all, a.Offers...)
@@ -24,26 +24,28 @@ func (p *Plan) Offers() (all []Offer) {
 	return all
 }
 
-// Remember adds what a plan learned for good. Of a channel's rollouts only the newest head's is kept.
+// Remember adds what a plan learned. Of a channel's rollouts it keeps only the newest head's.
 func (o *Observed) Remember(l Learned) {
 	all := &o.Learned
-	all.Accepted = add(all.Accepted, l.Accepted, func(a, b Acceptance) bool {
+	all.Accepted = appendNew(all.Accepted, l.Accepted, func(a, b Acceptance) bool {
 		return a.Upstream == b.Upstream && a.Downstream == b.Downstream && a.Digest == b.Digest
 	})
-	all.Finished = add(all.Finished, l.Finished, func(a, b Finish) bool {
+	all.Finished = appendNew(all.Finished, l.Finished, func(a, b Finish) bool {
 		return a.Channel == b.Channel && a.Sequence == b.Sequence && a.Digest == b.Digest
 	})
-	all.Waves = add(all.Waves, l.Waves, func(a, b Through) bool {
+	all.Waves = appendNew(all.Waves, l.Waves, func(a, b Through) bool {
 		return a.Channel == b.Channel && a.Sequence == b.Sequence && a.Digest == b.Digest && a.Wave == b.Wave
 	})
 	rollouts := slices.DeleteFunc(slices.Clone(all.Rollouts), func(old Rollout) bool {
-		return slices.ContainsFunc(l.Rollouts, func(r Rollout) bool { return r.Channel == old.Channel && r.Sequence >= old.Sequence })
+		return slices.ContainsFunc(l.Rollouts, func(r Rollout) bool {
+			return r.Channel == old.Channel && r.Sequence >= old.Sequence
+		})
 	})
 	all.Rollouts = append(rollouts, l.Rollouts...)
 }
 
-// add returns all with those of fresh that it lacks.
-func add[T any](all, fresh []T, same func(a, b T) bool) []T {
+// appendNew returns all with the items of fresh that it lacks.
+func appendNew[T any](all, fresh []T, same func(a, b T) bool) []T {
 	all = slices.Clip(all)
 	for _, f := range fresh {
 		if !slices.ContainsFunc(all, func(a T) bool { return same(a, f) }) {
@@ -53,21 +55,23 @@ func add[T any](all, fresh []T, same func(a, b T) bool) []T {
 	return all
 }
 
-// Lapse forgets the offers to cells that did not take them (R14).
+// Lapse removes the grants of the named cells that did not take them (R14).
 func (o *Observed) Lapse(names []string) {
 	for _, name := range names {
-		if s := o.Cells[name]; s != nil && s.Granted != nil && !s.took() {
-			o.Cells[name] = Lapse(s)
+		if s := o.Cells[name]; s != nil && s.Granted != nil && !s.tookGrant() {
+			o.Cells[name] = WithoutGrant(s)
 		}
 	}
 }
 
-// Free ends slots of a channel.
+// Free ends the slots of a channel that f names.
 func (o *Observed) Free(f Freed) {
-	o.setSlots(f.Channel, slices.DeleteFunc(slices.Clone(o.Slots[f.Channel]), func(name string) bool { return slices.Contains(f.Cells, name) }))
+	o.setSlots(f.Channel, slices.DeleteFunc(slices.Clone(o.Slots[f.Channel]), func(name string) bool {
+		return slices.Contains(f.Cells, name)
+	}))
 }
 
-// Grant makes offers the newest grants of their cells.
+// Grant makes each offer the newest grant of its cell.
 func (o *Observed) Grant(offers []Offer) {
 	if o.Served == nil {
 		o.Served = map[string]int64{}
@@ -82,7 +86,7 @@ func (o *Observed) Grant(offers []Offer) {
 	}
 }
 
-// setSlots replaces the slots of a channel in a map of its own: a snapshot may still have the one before.
+// setSlots replaces the slots of a channel. It clones the map, which a snapshot may still hold.
 func (o *Observed) setSlots(channel string, names []string) {
 	o.Slots = maps.Clone(o.Slots)
 	if o.Slots == nil {
@@ -91,7 +95,7 @@ func (o *Observed) setSlots(channel string, names []string) {
 	o.Slots[channel] = names
 }
 
-// MergeAnswers replaces older answers to the same question.
+// MergeAnswers returns old and fresh observations, without the old ones whose question fresh answers again.
 func MergeAnswers(old, fresh []Observation) []Observation {
 	out := make([]Observation, 0, len(old)+len(fresh))
 	same := func(a, b Observation) bool {

@@ -11,14 +11,14 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Decision is channels/X/decision.json: what the last move of the head saw (R4). With the
-// commit it stands in it is enough to check the decision later, without any database.
+// Decision is channels/X/decision.json: what the last move of the head was based on (R4). A decision can be checked
+// later from the commit it stands in, without a database.
 type Decision struct {
 	Kind      Kind            `json:"kind"`
 	Channel   string          `json:"channel"`
-	Base      string          `json:"base"` // the commit that the plan read, and that this was pushed onto
+	Base      string          `json:"base"` // the commit that the plan read and that the decision was pushed onto
 	Now       time.Time       `json:"now"`
-	Policy    string          `json:"policy"` // object id of channel.yaml at base
+	Policy    string          `json:"policy"` // object id of channel.yaml at Base
 	Release   string          `json:"release"`
 	Commit    string          `json:"commit"`
 	Digest    releases.Digest `json:"digest"`
@@ -28,13 +28,13 @@ type Decision struct {
 	Requested string          `json:"requestedBy,omitempty"`
 	Reason    string          `json:"reason,omitempty"`
 	Hotfix    bool            `json:"hotfix,omitempty"`
-	Forward   string          `json:"forwardOnly,omitempty"` // the greatest forward-only release above the replaced one, up to this (R20)
+	Forward   string          `json:"forwardOnly,omitempty"` // see EffectiveHead.Forward
 	Verdicts  []Evidence      `json:"verdicts"`
-	Accepted  []Acceptance    `json:"accepted,omitempty"` // what downstreams had accepted of the replaced head (R7)
-	Flags     string          `json:"flags,omitempty"`    // commit of the flags repository, observed
+	Accepted  []Acceptance    `json:"accepted,omitempty"` // downstreams' acceptances of the replaced head (R7)
+	Flags     string          `json:"flags,omitempty"`    // the flags repository's commit that gates saw
 }
 
-// Evidence is a verdict as a decision keeps it.
+// Evidence is a verdict as a decision records it.
 type Evidence struct {
 	Gate   string    `json:"gate"`
 	Holds  bool      `json:"holds"`
@@ -42,7 +42,7 @@ type Evidence struct {
 	Until  time.Time `json:"until,omitzero"`
 }
 
-func evidence(verdicts []channels.Verdict) []Evidence {
+func evidenceOf(verdicts []channels.Verdict) []Evidence {
 	all := make([]Evidence, 0, len(verdicts))
 	for _, v := range verdicts {
 		all = append(all, Evidence{Gate: v.Gate, Holds: v.Holds, Reason: v.Reason, Until: v.Until})
@@ -50,12 +50,13 @@ func evidence(verdicts []channels.Verdict) []Evidence {
 	return all
 }
 
-// Replaced is the head before.
+// Replaced is the head before the decision.
 type Replaced struct {
 	Release  string          `json:"release"`
 	Digest   releases.Digest `json:"digest"`
 	Sequence int64           `json:"sequence"`
-	Finished bool            `json:"finished"` // it had reached its cells: a rollback may go back to it (R19)
+	// The head had reached its cells, so a rollback may return to it (R19)
+	Finished bool `json:"finished"`
 }
 
 func parseDecision(data []byte) (Decision, error) {
@@ -66,7 +67,7 @@ func parseDecision(data []byte) (Decision, error) {
 	return d, nil
 }
 
-// encode is decision.json as it is committed: the bytes that the Decision trailer hashes.
+// encode returns decision.json as it is committed. The Decision trailer holds the hash of these bytes.
 func (d Decision) encode() ([]byte, error) {
 	data, err := json.MarshalIndent(d, "", "  ")
 	if err != nil {
@@ -75,8 +76,7 @@ func (d Decision) encode() ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
-// subject is the first line of the commit.
-func (a Action) subject() string {
+func (a Action) commitSubject() string {
 	switch a.Kind {
 	case Rollback:
 		return fmt.Sprintf("roll back %s to %s", a.Channel, a.Release)
@@ -89,10 +89,9 @@ func (a Action) subject() string {
 	}
 }
 
-// message is the commit's text: the subject and, as trailers, what the decision rests on.
-func (a Action) message(base, decision string, quarantined string) string {
+func (a Action) commitMessage(base, decision string, quarantined string) string {
 	var b strings.Builder
-	b.WriteString(a.subject() + "\n\n")
+	b.WriteString(a.commitSubject() + "\n\n")
 	line := func(key, value string) {
 		if value != "" {
 			fmt.Fprintf(&b, "%s: %s\n", key, words.OneLine(value))

@@ -9,36 +9,41 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Desired is everything the release repository says at one commit, its history included. Immutable once built.
+// Desired is everything the release repository says at one commit, including its history. Immutable once built.
 type Desired struct {
 	Commit       string
 	Pipeline     channels.Pipeline
 	Channels     map[string]*Channel
-	Order        []string // of the channels: upstreams first, then by name
+	Order        []string // names of channels: upstreams first, then by name
 	Releases     map[string]*Release
-	Versions     []*Release // sorted, greatest last; without tombstones
+	Versions     []*Release // sorted, greatest last; no tombstones
 	Cells        map[string]*Cell
 	Quarantine   []channels.Quarantine
-	Acknowledged []string // commits whose loss from the branch was accepted (R5)
+	Acknowledged []string  // lost commits whose loss a person accepted (R5)
+	Authority    Authority // who counts as the engine
 	Faults       []releases.Fault
 
-	places func() map[releases.Digest]Source // where heads' bytes are, found out once; nil: by a walk each time
+	// The text of sluice.yaml where the engine may have to list its key; nil: it need not, or it can't.
+	pipelineText []byte
+	sources      func() map[releases.Digest]Source // findSources, called at most once; nil: Sources calls it each time
 }
 
-// Channel is one channel with what history adds to its folder.
+// Channel is one channel's folder, with what history adds to it.
 type Channel struct {
 	channels.State
-	Valid     *channels.Channel // the policy in force: the tip's or, if that is invalid, the last valid one, for rollback only (R6). May be nil
-	Effective *EffectiveHead    // nil: none yet
-	History   []EffectiveHead   // oldest first, Effective last
-	Request   *Request          // a hand's change of head.yaml that is not answered yet
-	Approved  []Approved        // approvals that are proven; whether their roles count is the gate's to say
-	Accepted  []Acceptance      // of this channel's releases by downstreams, as its decisions recorded them
-	Halted    []int64           // sequences at which the engine halted it: once each, for a person to lift
-	Down      []string          // channels that name this one in after
-	Cells     []*Cell           // by name
+	// The policy in force: the tip's or, if the tip's is invalid, the last valid one, for rollback only (R6). May be
+	// nil.
+	Valid     *channels.Channel
+	Effective *EffectiveHead  // nil: no head yet
+	History   []EffectiveHead // oldest first; Effective is the last
+	Request   *Request        // a person's change of head.yaml that is not answered yet
+	Approved  []Approved      // proven approvals; the gate decides which roles count
+	Accepted  []Acceptance    // downstreams' acceptances of this channel's releases, as its decisions recorded them
+	Halted    []int64         // sequences at which the engine halted the channel, at most once each
+	Down      []string        // downstream channels: those that name this one in after
+	Cells     []*Cell         // by name
 
-	memo *memo // nil: nothing is kept
+	cache *cellCache // nil: nothing is cached
 }
 
 // Approved is a proven approval of a release (R22).
@@ -48,56 +53,66 @@ type Approved struct {
 	Digest  releases.Digest
 }
 
-// EffectiveHead is a head that the engine wrote (R1), or that the repository's root commit brought.
+// EffectiveHead is a head that the engine wrote (R1) or that the repository's root commit brought.
 type EffectiveHead struct {
 	channels.Head
-	Kind             Kind      // Promote, Rollback or Adopted
-	Written          string    // the commit that wrote it
-	Moved            time.Time // when it was decided, by the engine's clock then
-	Replaces         string    // the release before; empty: none
-	Hotfix           bool      // it came by the hotfix lane
-	Finished         bool      // it is known to have reached its cells (R19): so says a later decision, or it was adopted
-	ReplacedFinished bool      // what it replaced had reached its cells
-	Forward          string    // the greatest forward-only release from above the one before up to this one; nothing goes back over it (R20)
+	Kind     Kind      // Promote, Rollback or Adopted
+	Written  string    // the commit that wrote head.yaml
+	Moved    time.Time // when the engine decided, by its clock
+	Replaces string    // the release of the head before; empty: there was none
+	Hotfix   bool      // promoted by a hotfix
+	// The head is known to have reached its cells (R19), because a later decision says so or because it was adopted.
+	Finished         bool
+	ReplacedFinished bool // the replaced head had reached its cells
+	// The greatest forward-only release above the head before, up to this head; nothing rolls back over it (R20).
+	Forward string
 }
 
 // Request is a person's change of head.yaml (R1).
 type Request struct {
-	Release string // as written; may name nothing
+	Release string // as written; the release may not exist
 	By      string
 	Commit  string
-	Fault   string // why it can't be read as a head; then Release is empty
+	Fault   string // why head.yaml can't be read; then Release is empty
 }
 
-// Release is a release as found, with what history adds.
+// Release is a release as the repository has it, with what history adds.
 type Release struct {
 	releases.Found
-	Origin  string            // the first first-parent commit that has it: its bytes there count, for ever (R24)
-	Authors []releases.Person // of its folder's commits
-	Faults  []releases.Fault  // why it is no candidate
-	Loaded  bool              // manifest and digest were read; releases far below every head are not
+	// The first first-parent commit that has the release. The release's bytes are those in this commit (R24).
+	Origin  string
+	Authors []releases.Person // authors of commits that changed the release's folder
+	Keys    []string          // keys whose signatures of those commits hold
+	Faults  []releases.Fault  // why the release is no candidate
+	Loaded  bool              // manifest and digest were read; Build skips releases far below every head
 }
 
-// Cell is a cell with its identity.
+// Authorship returns who had a hand in the release: their approvals of it do not count.
+func (r *Release) Authorship() channels.Authorship {
+	return channels.Authorship{People: r.Authors, Keys: r.Keys, Names: r.Release.Authors}
+}
+
+// Cell is a cell of the repository, with its identity.
 type Cell struct {
 	cells.Cell
-	Found    *cells.Found // as it was read
+	Found    *cells.Found // as read from the repository
 	Identity cells.Identity
-	Faults   []releases.Fault // why it is granted nothing
+	Faults   []releases.Fault // why the cell is granted nothing
 }
 
-// Source is where a release's bytes are.
+// Source says where a release's bytes are: in releases/Version at Commit.
 type Source struct{ Commit, Version string }
 
-// Sources tells where each head's bytes are: the first channel's newest counts. Made once for each Desired that Build gives.
+// Sources returns where each head's bytes are. Of several heads with one digest, the newest head of the first channel
+// counts. A Desired that Build returned computes the result once.
 func (d *Desired) Sources() map[releases.Digest]Source {
-	if d.places != nil {
-		return d.places()
+	if d.sources != nil {
+		return d.sources()
 	}
-	return d.walkHeads()
+	return d.findSources()
 }
 
-func (d *Desired) walkHeads() map[releases.Digest]Source {
+func (d *Desired) findSources() map[releases.Digest]Source {
 	all := map[releases.Digest]Source{}
 	for _, name := range d.Order {
 		for _, h := range slices.Backward(d.Channels[name].History) {

@@ -12,8 +12,9 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Drafts spells out a plan's git actions as commits, one a channel and one for cells' identities, a chain on plan.Commit. Pure. deadline is
-// the earliest instant at which something that they rest on ends; zero: none does.
+// Drafts turns a plan's git actions into commits, a chain on plan.Commit: one for each channel, and one for cells'
+// identities. It is pure. No push may start after deadline, the earliest instant at which a verdict that the commits
+// are based on ends; zero: no limit.
 func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err error) {
 	var order []string
 	byChannel := map[string][]Action{}
@@ -22,6 +23,9 @@ func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err
 		switch a.Kind {
 		case Grant:
 			continue
+		case Adopt:
+			draft, err := draftAdoption(d, p, a)
+			return []releases.Draft{draft}, time.Time{}, err
 		case Identify:
 			identities = &p.Actions[i]
 			continue
@@ -35,13 +39,13 @@ func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err
 		}
 	}
 	for _, name := range order {
-		draft, err := draft(d.Channels[name], p, byChannel[name])
+		draft, err := draftChannel(d.Channels[name], p, byChannel[name])
 		if err != nil {
 			return nil, deadline, fmt.Errorf("write down what was decided for %s: %w", name, err)
 		}
 		chain = append(chain, draft)
 	}
-	if identities != nil { // last: nothing stands on it
+	if identities != nil { // last, so that no other commit depends on it
 		draft, err := draftIdentities(d, p, *identities)
 		if err != nil {
 			return nil, deadline, fmt.Errorf("write down cells' identities: %w", err)
@@ -51,8 +55,8 @@ func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err
 	return chain, deadline, nil
 }
 
-// draft is one channel's commit: its head and decision, and what belongs to the same decision.
-func draft(c *Channel, p Plan, actions []Action) (releases.Draft, error) {
+// draftChannel returns one channel's commit: its head and decision, with the quarantine or hold that belongs to them.
+func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) {
 	files := map[string][]byte{}
 	out := releases.Draft{When: p.Now, Files: files, Tags: map[string]string{}}
 	quarantined := ""
@@ -61,7 +65,9 @@ func draft(c *Channel, p Plan, actions []Action) (releases.Draft, error) {
 			continue
 		}
 		quarantined = a.Release
-		data, err := yaml.Marshal(channels.Quarantine{Digest: a.Digest, Reason: a.Reason, By: "sluice", FailedIn: a.Channel})
+		data, err := yaml.Marshal(channels.Quarantine{
+			Digest: a.Digest, Reason: a.Reason, By: "sluice", FailedIn: a.Channel,
+		})
 		if err != nil {
 			return out, err
 		}
@@ -69,13 +75,13 @@ func draft(c *Channel, p Plan, actions []Action) (releases.Draft, error) {
 	}
 	i := slices.IndexFunc(actions, func(a Action) bool { return a.Kind != Quarantines })
 	if i < 0 {
-		out.Message = actions[0].message(p.Commit, "", "")
+		out.Message = actions[0].commitMessage(p.Commit, "", "")
 		return out, nil
 	}
 	a := actions[i]
 	folder := path.Join(channels.Dir, c.Name)
 	if a.Kind == Halt || a.Holds {
-		file, reason := haltFile(c.Effective.Sequence), a.Reason
+		file, reason := haltFileName(c.Effective.Sequence), a.Reason
 		if a.Holds {
 			file, reason = fmt.Sprintf("rollback-%d.yaml", a.Sequence), "rolled back by hand: "+a.Reason
 		}
@@ -86,7 +92,7 @@ func draft(c *Channel, p Plan, actions []Action) (releases.Draft, error) {
 		files[path.Join(folder, "holds", file)] = data
 	}
 	if a.Kind == Halt {
-		out.Message = a.message(p.Commit, "", quarantined)
+		out.Message = a.commitMessage(p.Commit, "", quarantined)
 		return out, nil
 	}
 	decision := decisionOf(c, p, a)
@@ -94,18 +100,18 @@ func draft(c *Channel, p Plan, actions []Action) (releases.Draft, error) {
 	if err != nil {
 		return out, err
 	}
-	files[path.Join(folder, "head.yaml")] = headYAML(decision.Head())
+	files[path.Join(folder, "head.yaml")] = encodeHead(decision.Head())
 	files[path.Join(folder, "decision.json")] = data
 	out.Tags[fmt.Sprintf("sluice/%s/%d", c.Name, a.Sequence)] = decision.Commit
-	out.Message = a.message(p.Commit, HashOf(data), quarantined)
+	out.Message = a.commitMessage(p.Commit, HashOf(data), quarantined)
 	return out, nil
 }
 
-// decisionOf is what a's decision.json says (R4).
 func decisionOf(c *Channel, p Plan, a Action) Decision {
 	d := Decision{
-		Kind: a.Kind, Channel: c.Name, Base: p.Commit, Now: p.Now, Release: a.Release, Commit: a.Commit, Digest: a.Digest,
-		Sequence: a.Sequence, From: a.From, Requested: a.Requested, Reason: a.Reason, Hotfix: a.Hotfix, Forward: a.forward, Verdicts: evidence(a.Verdicts), Accepted: a.Accepted, Flags: p.Flags,
+		Kind: a.Kind, Channel: c.Name, Base: p.Commit, Now: p.Now, Release: a.Release, Commit: a.Commit,
+		Digest: a.Digest, Sequence: a.Sequence, From: a.From, Requested: a.Requested, Reason: a.Reason, Hotfix: a.Hotfix,
+		Forward: a.forwardOnly, Verdicts: evidenceOf(a.Verdicts), Accepted: a.Accepted, Flags: p.Flags,
 	}
 	if d.Commit == "" {
 		d.Commit = p.Commit

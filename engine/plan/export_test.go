@@ -7,4 +7,4 @@ const (
 	MaxMarks       = maxMarks
 )
 
-var HeadYAML = headYAML
+var EncodeHead = encodeHead

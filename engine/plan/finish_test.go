@@ -8,13 +8,14 @@ import (
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 )
 
-// R19: a head that moved before any cell had reported has reached its cells once one runs it well: it can be gone back to.
+// R19: a head that moved before any cell had reported has reached its cells once one is healthy on it. A rollback may
+// return to it.
 func TestFirstHeadBeforeAnyReport(t *testing.T) {
 	w := NewWorld(t, Union(
 		Policy("staging", ""), Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1m}\n"),
 		CellFiles("staging", "s1"), CellFiles("dedicated", "acme"), Release("1.0.0"),
 	))
-	w.WantActions("promote 1.0.0 staging") // nobody reported yet
+	w.WantActions("promote 1.0.0 staging") // no cell reported yet
 	w.Run()
 	for range 3 {
 		w.Now = w.Now.Add(time.Minute)
@@ -30,8 +31,8 @@ func TestFirstHeadBeforeAnyReport(t *testing.T) {
 	w.WantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
 }
 
-// R14, R19: a rollout is through when the cells that are in contact have it. One that fell silent holds nobody up, and
-// one that failed within the budget doesn't either.
+// R14, R19: a rollout is through when the cells in contact have the head. Cells that fell silent, or failed within the
+// budget, hold nothing up.
 func TestFinishedWithoutTheSilentAndTheFailed(t *testing.T) {
 	for name, part := range map[string]func(*World){
 		"silent": func(w *World) { w.Wait(10*time.Minute, "dedicated") },
@@ -61,10 +62,10 @@ func TestFinishedWithoutTheSilentAndTheFailed(t *testing.T) {
 	}
 }
 
-// R14, fault 56: where none of the cells that a head was for runs it well, those that joined since prove it by waves: one of
-// them is not enough for all others.
+// R14, fault 56: if none of the cells that a head was for is healthy on it, cells that joined later prove the head by
+// waves: one of them is not enough for all others.
 func TestNotFinishedByFailuresAlone(t *testing.T) {
-	w := many(t, 1, "rollout: {waves: [{cells: 2, soak: 10m}, {percent: 50}], failureBudget: 1}\n")
+	w := manyCells(t, 1, "rollout: {waves: [{cells: 2, soak: 10m}, {percent: 50}], failureBudget: 1}\n")
 	w.WantActions("grant 1.1.0 staging c00")
 	w.Fails("c00", "no room")
 	w.WantActions("")
@@ -73,7 +74,7 @@ func TestNotFinishedByFailuresAlone(t *testing.T) {
 	for _, name := range joined {
 		w.Pending(name)
 	}
-	w.WantActions("grant 1.0.0 staging j1+j2+j3+j4+j5+j6") // it is finished (R15)
+	w.WantActions("grant 1.0.0 staging j1+j2+j3+j4+j5+j6") // 1.0.0 is finished (R15)
 	for _, wave := range []struct {
 		after time.Duration
 		more  int

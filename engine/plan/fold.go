@@ -10,35 +10,37 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Receive folds a report into what is known of the cell: pure, with the instant of receipt passed in. Gaps are
-// measured on the monotonic readings of the instants. prev may be nil; it is not changed.
+// Receive folds a report into what is known of a cell. It is pure: the instant of receipt is an argument. Gaps between
+// reports are measured on the instants' monotonic readings. prev may be nil and is not changed.
 //
-// Soak is the sum of gaps between reports, each within staleAfter, over which the cell was healthy on the same
-// digest at both ends (R9). After a restart the first gap counts for nothing: the clock was not watched.
+// Soak is the sum of gaps between reports, each within staleAfter, over which the cell was healthy on the same digest
+// at both ends (R9). The first gap after a restart does not count, because no process was listening.
 func Receive(prev *CellState, r cells.Report, received time.Time, staleAfter time.Duration) *CellState {
 	s, _, _ := Arrival{At: received, Local: received}.Fold(prev, r, staleAfter)
 	return s
 }
 
-// Arrival is when a report was received, and under which identity.
+// Arrival says when a report was received, and under which identity.
 type Arrival struct {
 	At    time.Time // by the store's clock
-	Local time.Time // by this process's, monotonic reading included
-	Epoch int64     // of the cell's identity
+	Local time.Time // by this process's clock, with its monotonic reading
+	Epoch int64     // epoch of the cell's identity
 }
 
-// Fold is Receive across replicas: what another one received counts as if it had been here. Gaps between reports to this
-// process are measured by its own clock, others by the store's.
+// Fold is Receive for a control plane with several replicas: a report that another replica received counts as if this
+// one had received it. Gaps between reports to this process are measured by its own clock, other gaps by the store's
+// clock.
 func (k Arrival) Fold(prev *CellState, r cells.Report, staleAfter time.Duration) (*CellState, Restore, FreshEvents) {
-	if prev.overtaken(r, k.At) {
+	if prev.isOvertaken(r, k.At) {
 		s := *prev
 		s.Version++
-		what, h := s.boots(prev, r, k.Epoch, true, staleAfter)
-		return &s, what, h
+		restore, events := s.foldBoots(prev, r, k.Epoch, true, staleAfter)
+		return &s, restore, events
 	}
 	s := &CellState{
-		Name: r.Cell, State: r.State, Message: r.Message, LastReport: k.At, Infrastructure: r.Infrastructure, Running: r.Running, Applying: r.Applying,
-		Owner: r.Owner, Flags: r.Flags, Version: 1, live: true, heard: k.Local,
+		Name: r.Cell, State: r.State, Message: r.Message, LastReport: k.At, Infrastructure: r.Infrastructure,
+		Running: r.Running, Applying: r.Applying,
+		Owner: r.Owner, Flags: r.Flags, Version: 1, watched: true, receivedAt: k.Local,
 	}
 	if !r.Sent.IsZero() {
 		s.Skew = r.Sent.Sub(k.At.Round(0))
@@ -56,28 +58,32 @@ func (k Arrival) Fold(prev *CellState, r cells.Report, staleAfter time.Duration)
 			s.Channel = prev.Channel
 		}
 	}
-	what, h := s.boots(prev, r, k.Epoch, false, staleAfter)
-	gap := s.gap(prev)
-	s.soak(prev, gap, staleAfter)
-	s.started(prev)
-	s.fail(prev, r.Failures)
-	return s, what, h
+	restore, events := s.foldBoots(prev, r, k.Epoch, false, staleAfter)
+	gap := s.reportGap(prev)
+	s.foldSoak(prev, gap, staleAfter)
+	s.foldStart(prev)
+	s.foldFailures(prev, r.Failures)
+	return s, restore, events
 }
 
-// clockTolerance is how far two replicas' ideas of the store's time may be apart.
+// clockTolerance is how far two replicas' estimates of the store's clock may differ.
 const clockTolerance = time.Second
 
-// gap is the time since the report before. Replicas don't agree to the millisecond: one that seems to come a little
-// before it came at the same instant, and the next gap counts from the later of the two, whoever receives that, so that
-// none counts twice. What this process received itself it measures by its own clock, if that and the store's differ by
-// more: then one of them was set.
-func (s *CellState) gap(prev *CellState) time.Duration {
+// reportGap returns the time since the report before.
+//
+// Replicas' clocks differ by milliseconds. A report that seems to come up to clockTolerance before its predecessor
+// counts as received at the same instant. The next gap then starts at the later of the two instants, whichever replica
+// measures it, so that no time counts twice.
+//
+// Between two reports that this process received, its own clock decides if the store's clock differs by more, because
+// then one of them was set.
+func (s *CellState) reportGap(prev *CellState) time.Duration {
 	if prev == nil {
 		return 0
 	}
 	gap, least := s.LastReport.Sub(prev.LastReport), -clockTolerance
-	if !prev.heard.IsZero() {
-		own := s.heard.Sub(prev.heard)
+	if !prev.receivedAt.IsZero() {
+		own := s.receivedAt.Sub(prev.receivedAt)
 		if least = own - 2*clockTolerance; gap > own || gap < least {
 			return own
 		}
@@ -88,17 +94,19 @@ func (s *CellState) gap(prev *CellState) time.Duration {
 	return gap
 }
 
-// soak goes on where s and the report before it were both healthy on one digest, close enough together.
-func (s *CellState) soak(prev *CellState, gap, staleAfter time.Duration) {
+// foldSoak continues the soak if s and the report before were both healthy on one digest, and close enough in time.
+func (s *CellState) foldSoak(prev *CellState, gap, staleAfter time.Duration) {
 	if s.State != cells.StateHealthy || s.Digest == "" {
 		return
 	}
 	s.HealthySince = s.LastReport
-	if prev == nil || prev.State != cells.StateHealthy || prev.Digest != s.Digest || prev.HealthySince.IsZero() || revised(prev.Running, s.Running) {
+	if prev == nil || prev.State != cells.StateHealthy || prev.Digest != s.Digest || prev.HealthySince.IsZero() ||
+		revisionChanged(prev.Running, s.Running) {
 		return
 	}
-	if !prev.live {
-		s.HealthySince, s.Soaked = prev.HealthySince, prev.Soaked // nobody watched in between: it pauses
+	if !prev.watched {
+		// no process was listening in between: the soak pauses
+		s.HealthySince, s.Soaked = prev.HealthySince, prev.Soaked
 		return
 	}
 	if gap < 0 || gap > staleAfter {
@@ -107,13 +115,13 @@ func (s *CellState) soak(prev *CellState, gap, staleAfter time.Duration) {
 	s.HealthySince, s.Soaked = prev.HealthySince, prev.Soaked+gap
 }
 
-// revised tells whether values or profile changed: that starts the soak again (R13).
-func revised(a, b *cells.Assignment) bool {
+// revisionChanged reports whether values or profile changed, which restarts the soak (R13).
+func revisionChanged(a, b *cells.Assignment) bool {
 	return a != nil && b != nil && a.Revision != b.Revision
 }
 
-// started keeps when the cell began what it applies: the stall limit counts from there (R14).
-func (s *CellState) started(prev *CellState) {
+// foldStart keeps when the cell began what it applies: the stall limit counts from there (R14).
+func (s *CellState) foldStart(prev *CellState) {
 	switch {
 	case s.Applying == nil:
 		s.StartedAt = time.Time{}
@@ -122,12 +130,13 @@ func (s *CellState) started(prev *CellState) {
 	}
 }
 
-// fail notes when each failure was first heard of. That only values had changed is believed of a cell that runs, or
-// ran just before, the release with others (R13).
-func (s *CellState) fail(prev *CellState, failures []cells.Failure) {
+// foldFailures notes when each failure was first reported. A cell's claim that only values had changed is believed only
+// if the cell runs, or ran in the report before, the same release with other values (R13).
+func (s *CellState) foldFailures(prev *CellState, failures []cells.Failure) {
 	for _, f := range failures {
 		seen := s.LastReport
-		f.Values = f.Values && (otherValues(s.Running, &f.Assignment) || prev != nil && otherValues(prev.Running, &f.Assignment))
+		f.Values = f.Values &&
+			(differsInValues(s.Running, &f.Assignment) || prev != nil && differsInValues(prev.Running, &f.Assignment))
 		if prev != nil {
 			for _, known := range prev.Failures {
 				if known.Assignment.Key() == f.Assignment.Key() && known.At.Equal(f.At) {
@@ -139,13 +148,12 @@ func (s *CellState) fail(prev *CellState, failures []cells.Failure) {
 	}
 }
 
-// otherValues tells whether a has b's release with other values or another profile.
-func otherValues(a, b *cells.Assignment) bool {
+func differsInValues(a, b *cells.Assignment) bool {
 	return a != nil && a.Digest == b.Digest && a.Revision != b.Revision
 }
 
-// broken tells whether the cell says that what it runs failed for good, and not for its values (R13).
-func (s *CellState) broken() bool {
+// failedForGood reports whether the cell failed what it runs, and not only because of its values (R13).
+func (s *CellState) failedForGood() bool {
 	if s.State != cells.StateFailed && s.State != cells.StateStuck {
 		return false
 	}
@@ -153,8 +161,8 @@ func (s *CellState) broken() bool {
 	return n == 0 || !s.Failures[n-1].Values || s.Failures[n-1].Assignment.Digest != s.Digest
 }
 
-// took tells whether the cell took its grant: it said so, or went on to what follows.
-func (s *CellState) took() bool {
+// tookGrant reports whether the cell took its grant: it acknowledged, applied or failed it.
+func (s *CellState) tookGrant() bool {
 	g := s.Granted
 	for _, a := range []*cells.Assignment{s.Running, s.Applying} {
 		if a != nil && a.Epoch == g.Epoch && a.Sequence == g.Sequence && a.Revision == g.Revision {
@@ -165,14 +173,14 @@ func (s *CellState) took() bool {
 	return s.Taken == key || slices.ContainsFunc(s.Failures, func(f Failure) bool { return f.Assignment.Key() == key })
 }
 
-// Lapse is s without its grant (R14).
-func Lapse(s *CellState) *CellState {
+// WithoutGrant returns a copy of s without its grant (R14).
+func WithoutGrant(s *CellState) *CellState {
 	c := *s
 	c.Granted, c.GrantedAt = nil, time.Time{}
 	return &c
 }
 
-// Give is prev with a grant.
+// Give returns a copy of prev with grant g.
 func Give(prev *CellState, g Granted) *CellState {
 	s := CellState{Name: g.Cell}
 	if prev != nil {
@@ -183,7 +191,7 @@ func Give(prev *CellState, g Granted) *CellState {
 	return &s
 }
 
-// Take makes a the newest grant. What was granted in another channel before stays known.
+// Take makes a the newest grant. It remembers what was granted in another channel before.
 func (s *CellState) Take(a cells.Assignment, at time.Time) {
 	if was := s.Granted; was != nil && was.Channel != a.Channel && !slices.Contains(s.Left, was.Digest) {
 		s.Left = append(slices.Clone(s.Left[max(0, len(s.Left)+1-maxLeft):]), was.Digest)
@@ -191,10 +199,11 @@ func (s *CellState) Take(a cells.Assignment, at time.Time) {
 	s.Granted, s.GrantedAt = &a, at
 }
 
-// maxLeft is how many releases of channels that a cell has left it may still ask for.
+// maxLeft is how many releases of channels that a cell has left it may still request.
 const maxLeft = 4
 
-// UnknownChannels gives the channels that a cell names and the repository does not have: its word must not make rows.
+// UnknownChannels returns the channels that a cell's report names and the repository lacks. A cell's report must not
+// create rows for them.
 func UnknownChannels(d *Desired, s *CellState) (names []string) {
 	for _, a := range []*cells.Assignment{s.Running, s.Applying} {
 		if a != nil && d.Channels[a.Channel] == nil {
@@ -204,37 +213,41 @@ func UnknownChannels(d *Desired, s *CellState) (names []string) {
 	return names
 }
 
-// Material tells whether a report says anything new but that time went by.
+// Material reports whether state b has news that the state before, a, lacks, other than that time passed.
 func Material(a, b *CellState) bool {
 	return a == nil || a.State != b.State || a.Digest != b.Digest || a.Sequence != b.Sequence || a.Epoch != b.Epoch ||
 		a.Taken != b.Taken || a.Clone != b.Clone || a.Infrastructure != b.Infrastructure ||
-		(a.Applying == nil) != (b.Applying == nil) || revised(a.Running, b.Running) || otherFailures(a.Failures, b.Failures) || !reflect.DeepEqual(a.Owner, b.Owner)
+		(a.Applying == nil) != (b.Applying == nil) || revisionChanged(a.Running, b.Running) ||
+		newestFailureDiffers(a.Failures, b.Failures) || !reflect.DeepEqual(a.Owner, b.Owner)
 }
 
-// FlagsDiffer tells whether a report says anything new of flags, or of what decides on them. It wakes no plan of releases.
+// FlagsDiffer reports whether b has news about flags, or about what decisions on flags depend on. Such news wakes no
+// plan of releases.
 func FlagsDiffer(a, b *CellState) bool {
 	if a == nil {
 		return true
 	}
 	f, g := a.Flags, b.Flags
 	switch {
-	case a.Digest != b.Digest || digestOf(a.Applying) != digestOf(b.Applying) || (f == nil) != (g == nil):
+	case a.Digest != b.Digest || assignmentDigest(a.Applying) != assignmentDigest(b.Applying) ||
+		(f == nil) != (g == nil):
 		return true
 	case f == nil:
 		return false
 	}
-	return f.Height != g.Height || f.Bundle != g.Bundle || f.Orders != g.Orders || f.Fault != g.Fault || !maps.Equal(f.States, g.States)
+	return f.Height != g.Height || f.Bundle != g.Bundle || f.Orders != g.Orders || f.Fault != g.Fault ||
+		!maps.Equal(f.States, g.States)
 }
 
-func digestOf(a *cells.Assignment) releases.Digest {
+func assignmentDigest(a *cells.Assignment) releases.Digest {
 	if a == nil {
 		return ""
 	}
 	return a.Digest
 }
 
-// otherFailures tells whether the newest failure is another: of many, the oldest are forgotten.
-func otherFailures(a, b []Failure) bool {
+// newestFailureDiffers reports whether the newest failures differ. Of many failures only the newest are kept.
+func newestFailureDiffers(a, b []Failure) bool {
 	n := len(a)
 	return n != len(b) || n > 0 && (!a[n-1].At.Equal(b[n-1].At) || a[n-1].Assignment.Key() != b[n-1].Assignment.Key())
 }

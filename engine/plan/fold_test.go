@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// R9: soak is the sum of gaps between reports, by the time of receipt; silence and illness end it, a restart pauses it.
+// R9: soak is the sum of gaps between reports, by the time of receipt. Silence and bad health end it.
 func TestReceiveCountsSoak(t *testing.T) {
 	a := &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"}
 	b := &cells.Assignment{Channel: "staging", Sequence: 2, Release: "1.1.0", Digest: "sha256:b"}
@@ -27,13 +27,17 @@ func TestReceiveCountsSoak(t *testing.T) {
 		then cells.Report
 		want time.Duration
 	}{
-		"goes on":       {time.Minute, report(a, cells.StateHealthy), 2 * time.Minute},
-		"within limit":  {5 * time.Minute, report(a, cells.StateHealthy), 6 * time.Minute},
-		"silence":       {5*time.Minute + 1, report(a, cells.StateHealthy), 0},
-		"illness":       {time.Minute, report(a, cells.StateUnhealthy), 0},
-		"other digest":  {time.Minute, report(b, cells.StateHealthy), 0},
-		"other values":  {time.Minute, report(&revised, cells.StateHealthy), 0},
-		"lying clock":   {time.Minute, cells.Report{Cell: "s1", State: cells.StateHealthy, Running: a, Sent: time.Now().AddDate(0, 0, 2)}, 2 * time.Minute},
+		"goes on":      {time.Minute, report(a, cells.StateHealthy), 2 * time.Minute},
+		"within limit": {5 * time.Minute, report(a, cells.StateHealthy), 6 * time.Minute},
+		"silence":      {5*time.Minute + 1, report(a, cells.StateHealthy), 0},
+		"illness":      {time.Minute, report(a, cells.StateUnhealthy), 0},
+		"other digest": {time.Minute, report(b, cells.StateHealthy), 0},
+		"other values": {time.Minute, report(&revised, cells.StateHealthy), 0},
+		"lying clock": {
+			time.Minute,
+			cells.Report{Cell: "s1", State: cells.StateHealthy, Running: a, Sent: time.Now().AddDate(0, 0, 2)},
+			2 * time.Minute,
+		},
 		"nothing there": {time.Minute, report(nil, cells.StatePending), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -51,30 +55,33 @@ func TestReceiveCountsSoak(t *testing.T) {
 	}
 }
 
-// Fault 15: what was kept has no monotonic reading: soak pauses over a restart, and never shrinks.
+// Fault 15: a stored instant has no monotonic reading. Over a restart the soak pauses, and never shrinks.
 func TestReceivePausesOverARestart(t *testing.T) {
 	a := &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"}
 	r := cells.Report{Cell: "s1", State: cells.StateHealthy, Running: a}
 	now := time.Now()
 	kept := &plan.CellState{Name: "s1", State: cells.StateHealthy, Digest: a.Digest, Running: a, Soaked: time.Hour,
-		HealthySince: now.Add(-time.Hour).Round(0), LastReport: now.Add(time.Minute).Round(0)} // the wall clock was set back since
+		// the wall clock was set back since
+		HealthySince: now.Add(-time.Hour).Round(0), LastReport: now.Add(time.Minute).Round(0)}
 	if s := plan.Receive(kept, r, now, 5*time.Minute); s.Soaked != time.Hour {
 		t.Errorf("soaked %s", s.Soaked)
 	}
 }
 
-// Faults 16 and 17: a cell's clock is reported as skew.
+// Faults 16 and 17: Skew is the cell's clock minus ours.
 func TestReceiveShowsSkew(t *testing.T) {
 	now := time.Now()
 	for _, off := range []time.Duration{48 * time.Hour, -365 * 24 * time.Hour} {
-		s := plan.Receive(nil, cells.Report{Cell: "s1", State: cells.StateHealthy, Sent: now.Add(off).Round(0)}, now, time.Minute)
+		s := plan.Receive(nil, cells.Report{Cell: "s1", State: cells.StateHealthy, Sent: now.Add(off).Round(0)},
+			now, time.Minute)
 		if d := s.Skew - off; d.Abs() > time.Millisecond {
 			t.Errorf("skew %s, want %s", s.Skew, off)
 		}
 	}
 }
 
-// R34: what a cell was granted in channels that it has left stays known, over its reports; a few, and never what it only says.
+// R34: what a cell was granted in channels that it has left stays known over later reports, at most maxLeft of it. What
+// the cell only reports does not count.
 func TestWhatACellLeft(t *testing.T) {
 	a := func(channel, digest string) cells.Assignment {
 		return cells.Assignment{Channel: channel, Digest: releases.Digest(digest), Release: "1.0.0"}
@@ -87,14 +94,15 @@ func TestWhatACellLeft(t *testing.T) {
 	said := a("secret", "d9")
 	s = plan.Receive(s, cells.Report{Cell: "acme", State: cells.StateHealthy, Running: &said}, Start, time.Minute)
 	for i, channel := range []string{"dedicated", "staging", "dedicated", "staging", "dedicated"} {
-		s = plan.Receive(plan.Give(s, plan.Granted{Assignment: a(channel, fmt.Sprint("m", i))}), cells.Report{Cell: "acme", State: cells.StateHealthy, Running: &said}, Start, time.Minute)
+		s = plan.Receive(plan.Give(s, plan.Granted{Assignment: a(channel, fmt.Sprint("m", i))}),
+			cells.Report{Cell: "acme", State: cells.StateHealthy, Running: &said}, Start, time.Minute)
 	}
 	if want := []releases.Digest{"m0", "m1", "m2", "m3"}; !slices.Equal(s.Left, want) {
 		t.Errorf("it left %v, want %v", s.Left, want)
 	}
 }
 
-// R9: replicas whose clocks differ by less than a second: nothing is lost, and nothing counts twice.
+// R9: between replicas whose clocks differ by less than a second, no time is lost and none counts twice.
 func TestReceiveAcrossClocks(t *testing.T) {
 	a := &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"}
 	r := cells.Report{Cell: "s1", Boot: "b", State: cells.StateHealthy, Running: a}
@@ -106,7 +114,7 @@ func TestReceiveAcrossClocks(t *testing.T) {
 			at = at.Add(ahead)
 		}
 		if s != nil {
-			s = s.Stored() // another received it
+			s = s.Stored() // another replica received it
 			s.Watch(Start)
 		}
 		s, _, _ = plan.Arrival{At: at, Local: at}.Fold(s, r, 5*time.Minute)
@@ -116,7 +124,8 @@ func TestReceiveAcrossClocks(t *testing.T) {
 	}
 	s = s.Stored()
 	s.Watch(Start)
-	if s, _, _ = (plan.Arrival{At: s.LastReport.Add(-2 * time.Second), Local: Start}).Fold(s, r, 5*time.Minute); s.Soaked != 0 {
+	if s, _, _ = (plan.Arrival{At: s.LastReport.Add(-2 * time.Second), Local: Start}).Fold(s, r,
+		5*time.Minute); s.Soaked != 0 {
 		t.Errorf("soaked %s by a clock that went back", s.Soaked)
 	}
 }

@@ -15,10 +15,10 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// judge asks everything that stands between x and c, in order: what binds the channel, then the policy's gates.
-// Outside observations are wanted only once all else holds (R11).
+// judge collects the verdicts about the candidate: first what binds the channel, then the policy's gates. It requests
+// outside observations only if everything else holds (R11).
 func (x candidate) judge() (held, blocked []channels.Verdict) {
-	c, p := x.c, x.c.p
+	c, p := x.channel, x.channel.planner
 	add := func(v channels.Verdict) {
 		if v.Holds {
 			held = append(held, v)
@@ -27,34 +27,34 @@ func (x candidate) judge() (held, blocked []channels.Verdict) {
 		}
 	}
 	for _, h := range c.Holds {
-		add(holding(h))
+		add(holdVerdict(h))
 	}
 	if until, yes := c.observing(); yes {
 		add(channels.Blocked("observing", reason.Observing).Before(until))
 	}
-	free := x.requested != nil && c.Policy.People == channels.PeopleFree
-	if free {
+	peopleFree := x.requested != nil && c.Policy.People == channels.PeopleFree
+	if peopleFree {
 		add(channels.Held("people", reason.PeopleFree))
 		return held, blocked
 	}
-	if doubt := p.o.Clock.judge(); !doubt.Holds && (x.lane() || c.timed()) {
+	if doubt := p.observed.Clock.verdict(); !doubt.Holds && (x.isHotfix() || c.dependsOnTime()) {
 		add(doubt)
 	}
-	if v, any := c.freeze(); any {
-		if !v.Holds && x.lane() && x.hotfix.OverrideFreeze {
-			p.at(v.Until)
+	if v, any := c.judgeFreezes(); any {
+		if !v.Holds && x.isHotfix() && x.hotfix.OverrideFreeze {
+			p.replanAt(v.Until)
 			v = channels.Held("freeze", reason.FreezeOverridden, x.hotfix.File, v.Reason)
 		}
 		add(v)
 	}
-	if c.Policy.Promote == channels.PromoteManual && x.requested == nil && !x.lane() {
+	if c.Policy.Promote == channels.PromoteManual && x.requested == nil && !x.isHotfix() {
 		add(channels.Blocked("manual", reason.Manual, x.Version, c.Name))
 	}
-	if x.lane() {
+	if x.isHotfix() {
 		add(channels.Held("hotfix", reason.HotfixOpen, x.hotfix.Reason).Before(x.hotfix.Expiry))
 	} else {
-		x.upstreams(add)
-		if v, any := c.settled(); any {
+		x.judgeUpstreams(add)
+		if v, any := c.judgeSettled(); any {
 			add(v)
 		}
 	}
@@ -65,20 +65,20 @@ func (x candidate) judge() (held, blocked []channels.Verdict) {
 			outside = append(outside, g)
 			continue
 		}
-		if v, any := x.gate(g); any {
+		if v, any := x.judgeGate(g); any {
 			v.Gate = g.ID
 			add(v)
 		}
 	}
 	if len(blocked) == 0 {
 		for _, g := range outside {
-			add(x.observed(g))
+			add(x.judgeObserved(g))
 		}
 	}
 	return held, blocked
 }
 
-func holding(h channels.Hold) channels.Verdict {
+func holdVerdict(h channels.Hold) channels.Verdict {
 	from := h.ID
 	if h.By != "" {
 		from = h.By + ", " + h.ID
@@ -86,14 +86,13 @@ func holding(h channels.Hold) channels.Verdict {
 	return channels.Blocked("hold", reason.Hold, h.Reason, from)
 }
 
-// upstreams adds a verdict for each upstream: held with what was seen there, or what is missing.
-func (x candidate) upstreams(add func(channels.Verdict)) {
-	c, p := x.c, x.c.p
+func (x candidate) judgeUpstreams(add func(channels.Verdict)) {
+	c, p := x.channel, x.channel.planner
 	for _, name := range c.Policy.After {
-		v := x.accepts(p.channels[name])
-		v.Gate = acceptGate(c.Channel)
+		v := x.judgeUpstream(p.channels[name])
+		v.Gate = upstreamGateID(c.Policy)
 		if v.Holds {
-			v.Until = time.Time{} // latched
+			v.Until = time.Time{} // a latched acceptance does not end
 			if len(c.Policy.After) > 1 && v.Code != reason.UpstreamFinished {
 				v.Reason = name + ": " + v.Reason
 			}
@@ -102,9 +101,9 @@ func (x candidate) upstreams(add func(channels.Verdict)) {
 	}
 }
 
-// settled keeps a head until it is through, one way or the other (R8).
-func (c *channelPlan) settled() (channels.Verdict, bool) {
-	p := c.p
+// judgeSettled keeps a head until it has settled: accepted downstream or finished, failed, or timed out (R8).
+func (c *channelPlan) judgeSettled() (channels.Verdict, bool) {
+	p := c.planner
 	e := c.Effective
 	if e == nil || c.Policy.Advance != channels.AdvanceSettled {
 		return channels.Verdict{}, false
@@ -112,7 +111,8 @@ func (c *channelPlan) settled() (channels.Verdict, bool) {
 	waiting := []string{}
 	for _, name := range c.Down {
 		down := p.channels[name]
-		if !took(down.Channel, e) && (down.Policy == nil || !down.latched(c, e.Release, e.Digest) && !down.live(c)) {
+		if !downstreamTook(down.Channel, e) &&
+			(down.Policy == nil || !down.latched(c, e.Release, e.Digest) && !down.acceptsNow(c)) {
 			waiting = append(waiting, name)
 		}
 	}
@@ -120,49 +120,52 @@ func (c *channelPlan) settled() (channels.Verdict, bool) {
 		return channels.Held("settled", code, args...), true
 	}
 	switch {
-	case len(c.Down) == 0 && c.done(e):
+	case len(c.Down) == 0 && c.isFinished(e):
 		return held(reason.HeadFinished, e.Release)
 	case len(c.Down) > 0 && len(waiting) == 0:
 		return held(reason.HeadAccepted, strings.Join(c.Down, ", "), e.Release)
-	case len(c.tally.failed) > c.budget(), slices.Contains(c.Halted, e.Sequence), p.quarantined(c.Name, e.Release, e.Digest) != nil:
+	case len(c.tally.failed) > c.failureBudget(), slices.Contains(c.Halted, e.Sequence),
+		p.findQuarantine(c.Name, e.Release, e.Digest) != nil:
 		return held(reason.HeadFailed, e.Release)
 	}
 	until := e.Moved.Add(c.settleWithin())
-	p.at(until)
+	p.replanAt(until)
 	if !p.now.Before(until) {
-		if doubt := p.o.Clock.judge(); !doubt.Holds {
+		if doubt := p.observed.Clock.verdict(); !doubt.Holds {
 			return doubt, true
 		}
 		return held(reason.HeadTimedOut, e.Release)
 	}
 	if len(c.Down) > 0 {
-		return channels.Blocked("settled", reason.HeadUnaccepted, e.Release, strings.Join(waiting, ", ")).Before(until), true
+		return channels.Blocked("settled", reason.HeadUnaccepted, e.Release,
+			strings.Join(waiting, ", ")).Before(until), true
 	}
 	return channels.Blocked("settled", reason.HeadUnfinished, e.Release).Before(until), true
 }
 
-// took tells whether a downstream has the head already, or is past it.
-func took(down *Channel, e *EffectiveHead) bool {
+// downstreamTook reports whether a downstream has the head, or is past it.
+func downstreamTook(down *Channel, e *EffectiveHead) bool {
 	if down.Effective == nil {
 		return false
 	}
 	v, err := releases.ParseVersion(e.Release)
-	return down.Effective.Digest == e.Digest || err == nil && !below(down.Effective.Release, v)
+	return down.Effective.Digest == e.Digest || err == nil && !isBelow(down.Effective.Release, v)
 }
 
-// live tells whether down accepts up's head as of now.
-func (c *channelPlan) live(up *channelPlan) bool {
-	return c.p.quarantined(up.Name, up.Effective.Release, up.Effective.Digest) == nil && up.tally.soaked(c).Holds
+func (c *channelPlan) acceptsNow(up *channelPlan) bool {
+	return c.planner.findQuarantine(up.Name, up.Effective.Release, up.Effective.Digest) == nil &&
+		up.tally.judgeSoakOnce(c).Holds
 }
 
-// gate judges one gate of the policy from what is known inside. any is false where the gate has nothing to say of x.
-func (x candidate) gate(g *channels.Gate) (v channels.Verdict, any bool) {
-	c, p := x.c, x.c.p
+// judgeGate judges one gate of the policy that needs no outside observation. applies is false if the gate does not
+// apply to the candidate.
+func (x candidate) judgeGate(g *channels.Gate) (v channels.Verdict, applies bool) {
+	c, p := x.channel, x.channel.planner
 	switch {
 	case g.Soak != nil:
-		return v, false // upstreams has said it
+		return v, false // judgeUpstreams judges it
 	case g.Window != nil:
-		if x.lane() {
+		if x.isHotfix() {
 			return v, false
 		}
 		return channels.JudgeWindow(g.Window, p.now), true
@@ -173,31 +176,30 @@ func (x candidate) gate(g *channels.Gate) (v channels.Verdict, any bool) {
 				approvers = append(approvers, a.Approver)
 			}
 		}
-		return g.Approval.Judge(approvers, x.Authors, x.Release.Release.Authors), true
+		return g.Approval.Judge(approvers, x.Authorship()), true
 	case g.When != nil:
 		return g.When.Judge(x.whenInput()), true
 	}
 	return v, false
 }
 
-// whenInput is what a CEL expression sees: the release, the channel, and how many cells run what.
+// whenInput returns what a CEL expression sees: the release, the channel, and how many cells run the release.
 func (x candidate) whenInput() channels.WhenInput {
-	c, p := x.c, x.c.p
+	c, p := x.channel, x.channel.planner
 	in := channels.WhenInput{Release: &x.Release.Release, Digest: x.Digest, Channel: c.Name}
 	for _, name := range c.Policy.After {
 		if up := p.channels[name]; up != nil {
-			x.countOn(&in.Cells)
+			x.countCells(&in.Cells)
 		}
 	}
-	x.countOn(&in.ChannelCells)
+	x.countCells(&in.ChannelCells)
 	in.Flags = x.whenFlags()
 	return in
 }
 
-// whenFlags is what a CEL expression sees of flags.
 func (x candidate) whenFlags() (in channels.WhenFlags) {
-	c, p := x.c, x.c.p
-	f := p.o.Flags
+	c, p := x.channel, x.channel.planner
+	f := p.observed.Flags
 	if f == nil {
 		return in
 	}
@@ -206,36 +208,38 @@ func (x candidate) whenFlags() (in channels.WhenFlags) {
 		if i == 0 {
 			in.Upstream = slices.Clone(f.Published[name])
 		} else {
-			in.Upstream = slices.DeleteFunc(in.Upstream, func(feature string) bool { return !slices.Contains(f.Published[name], feature) })
+			in.Upstream = slices.DeleteFunc(in.Upstream, func(feature string) bool {
+				return !slices.Contains(f.Published[name], feature)
+			})
 		}
 	}
 	return in
 }
 
-// countOn adds a channel's cells: all of them, and those on x by how they are.
-func (x candidate) countOn(n *channels.Counts) {
-	c, p := x.c, x.c.p
+// countCells adds a channel's cells to n: all of them, and those on the release by state.
+func (x candidate) countCells(n *channels.Counts) {
+	c, p := x.channel, x.channel.planner
 	for _, cell := range c.Cells {
 		n.Total++
-		s := p.state(cell)
+		s := p.cellState(cell)
 		if s == nil || s.Digest != x.Digest {
 			continue
 		}
 		switch {
-		case s.broken():
+		case s.failedForGood():
 			n.Failed++
-		case s.State == cells.StateHealthy && p.fresh(s):
+		case s.State == cells.StateHealthy && p.inContact(s):
 			n.Healthy++
 		}
 	}
 }
 
-// observed judges a check or metric gate by its last answer. Without a good one, a new answer is wanted.
-func (x candidate) observed(g *channels.Gate) channels.Verdict {
-	c, p := x.c, x.c.p
+// judgeObserved judges a check or metric gate by its newest observation. Without a valid one it requests another.
+func (x candidate) judgeObserved(g *channels.Gate) channels.Verdict {
+	c, p := x.channel, x.channel.planner
 	policy := gateHash(g)
 	var v channels.Verdict
-	o := x.observation(g, policy)
+	o := x.findObservation(g, policy)
 	switch {
 	case o == nil:
 		v = channels.Blocked(g.ID, reason.AnswerMissing)
@@ -251,31 +255,34 @@ func (x candidate) observed(g *channels.Gate) channels.Verdict {
 		return channels.Blocked(g.ID, reason.AnswerNo).Before(o.ValidUntil)
 	}
 	p.plan.Wants = append(p.plan.Wants, Probe{
-		Channel: c.Name, Gate: g.ID, Subject: x.Digest, Release: x.Version.String(), Policy: policy, Check: g.Check, Metric: g.Metric,
+		Channel: c.Name, Gate: g.ID, Subject: x.Digest, Release: x.Version.String(), Policy: policy, Check: g.Check,
+		Metric: g.Metric,
 	})
 	return v
 }
 
-// observation finds the newest answer that is about exactly this gate, as it is defined now, and this release.
-func (x candidate) observation(g *channels.Gate, policy string) *Observation {
-	c, p := x.c, x.c.p
+// findObservation returns the newest observation about this release and this gate as defined now; nil: none.
+func (x candidate) findObservation(g *channels.Gate, policy string) *Observation {
+	c, p := x.channel, x.channel.planner
 	var newest *Observation
-	for i := range p.o.Observations {
-		o := &p.o.Observations[i]
-		if o.Gate != g.ID && o.Gate != c.Name+"/"+g.ID || o.Channel != "" && o.Channel != c.Name || o.Policy != "" && o.Policy != policy {
+	for i := range p.observed.Observations {
+		o := &p.observed.Observations[i]
+		if o.Gate != g.ID && o.Gate != c.Name+"/"+g.ID || o.Channel != "" && o.Channel != c.Name ||
+			o.Policy != "" && o.Policy != policy {
 			continue
 		}
 		if o.Subject != string(x.Digest) && o.Subject != x.Version.String() {
 			continue
 		}
-		if newest == nil || cmp.Or(o.ObservedAt.Compare(newest.ObservedAt), o.ValidUntil.Compare(newest.ValidUntil)) > 0 {
+		if newest == nil ||
+			cmp.Or(o.ObservedAt.Compare(newest.ObservedAt), o.ValidUntil.Compare(newest.ValidUntil)) > 0 {
 			newest = o
 		}
 	}
 	return newest
 }
 
-// gateHash identifies a gate's definition: an answer to another question does not count.
+// gateHash identifies a gate's definition, so that an answer to another definition does not count.
 func gateHash(g *channels.Gate) string {
 	data, err := json.Marshal(struct {
 		Check  *channels.Check  `json:"check,omitempty"`
@@ -288,18 +295,18 @@ func gateHash(g *channels.Gate) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// freeze judges the pipeline's and the channel's freezes together. any is false where there are none.
-func (c *channelPlan) freeze() (v channels.Verdict, any bool) {
-	all := slices.Concat(c.p.d.Pipeline.Freezes, c.Policy.Freezes)
+// judgeFreezes judges the pipeline's and the channel's freezes together. any is false if there are none.
+func (c *channelPlan) judgeFreezes() (v channels.Verdict, any bool) {
+	all := slices.Concat(c.planner.desired.Pipeline.Freezes, c.Policy.Freezes)
 	if len(all) == 0 {
 		return v, false
 	}
-	v = channels.JudgeFreezes(all, c.p.now)
+	v = channels.JudgeFreezes(all, c.planner.now)
 	v.Gate = "freeze"
 	return v, true
 }
 
-// timed tells whether time has a part in what c's policy decides.
-func (c *channelPlan) timed() bool {
-	return len(c.p.d.Pipeline.Freezes) > 0 || len(c.Policy.Freezes) > 0 || slices.ContainsFunc(c.Policy.Gates, func(g channels.Gate) bool { return g.Approval == nil && g.When == nil })
+func (c *channelPlan) dependsOnTime() bool {
+	return len(c.planner.desired.Pipeline.Freezes) > 0 || len(c.Policy.Freezes) > 0 ||
+		slices.ContainsFunc(c.Policy.Gates, func(g channels.Gate) bool { return g.Approval == nil && g.When == nil })
 }

@@ -11,71 +11,77 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// granter gathers grants of a channel, by head.
+// granter collects a channel's grants by release.
 type granter struct {
-	c     *channelPlan
-	free  int // slots; negative: any number
-	heads map[string]*grants
+	channel   *channelPlan
+	freeSlots int // slots left; negative: unlimited
+	byRelease map[string]*headGrants
 }
 
-// grants are those of one head.
-type grants struct {
+type headGrants struct {
 	head   *EffectiveHead
 	offers []Offer
 }
 
-// offer grants if there is a slot, or the cell has one.
-func (g *granter) offer(n *need) (v channels.Verdict) {
-	if !n.slot && g.free == 0 {
-		return channels.Blocked("maxInFlight", reason.Slots, words.Count(g.c.Valid.Rollout.MaxInFlight, "cell"))
+// offerIfFree offers the head to a cell that has a slot already or can get one. Else it returns the verdict that blocks
+// the cell.
+func (g *granter) offerIfFree(n *waitingCell) (v channels.Verdict) {
+	if !n.hasSlot && g.freeSlots == 0 {
+		return channels.Blocked("maxInFlight", reason.Slots, words.Count(g.channel.Valid.Rollout.MaxInFlight, "cell"))
 	}
-	if !n.slot {
-		g.free--
+	if !n.hasSlot {
+		g.freeSlots--
 	}
-	g.give(n, !n.slot)
+	g.addOffer(n, !n.hasSlot)
 	return v
 }
 
-func (g *granter) give(n *need, slot bool) {
-	of := g.heads[n.head.Release]
-	if of == nil {
-		of = &grants{head: n.head}
-		g.heads[n.head.Release] = of
+func (g *granter) addOffer(n *waitingCell, slot bool) {
+	grants := g.byRelease[n.head.Release]
+	if grants == nil {
+		grants = &headGrants{head: n.head}
+		g.byRelease[n.head.Release] = grants
 	}
-	o := Offer{Granted: Granted{Cell: n.cell.Name, At: g.c.p.now, Assignment: Assign(g.c.p.d, n.cell, n.head, g.c.p.o.Cells[n.cell.Name])}}
+	o := Offer{Granted: Granted{
+		Cell: n.cell.Name, At: g.channel.planner.now,
+		Assignment: Assign(g.channel.planner.desired, n.cell, n.head, g.channel.planner.observed.Cells[n.cell.Name]),
+	}}
 	if slot {
-		o.Cap = g.c.Valid.Rollout.MaxInFlight
+		o.Cap = g.channel.Valid.Rollout.MaxInFlight
 	}
-	of.offers = append(of.offers, o)
+	grants.offers = append(grants.offers, o)
 }
 
-func (g *granter) act(wave int) {
-	for _, release := range slices.Sorted(maps.Keys(g.heads)) {
-		of := g.heads[release]
-		slices.SortFunc(of.offers, func(a, b Offer) int { return strings.Compare(a.Cell, b.Cell) })
-		a := Action{Kind: Grant, Channel: g.c.Name, Release: release, Digest: of.head.Digest, Sequence: of.head.Sequence, Offers: of.offers, Evidence: []string{}}
-		a.Cells = make([]string, len(of.offers))
-		for i := range of.offers {
-			a.Cells[i] = of.offers[i].Cell
+func (g *granter) addActions(wave int) {
+	for _, release := range slices.Sorted(maps.Keys(g.byRelease)) {
+		grants := g.byRelease[release]
+		slices.SortFunc(grants.offers, func(a, b Offer) int { return strings.Compare(a.Cell, b.Cell) })
+		a := Action{
+			Kind: Grant, Channel: g.channel.Name, Release: release, Digest: grants.head.Digest,
+			Sequence: grants.head.Sequence, Offers: grants.offers, Evidence: []string{},
 		}
-		if of.head == g.c.Effective {
+		a.Cells = make([]string, len(grants.offers))
+		for i := range grants.offers {
+			a.Cells[i] = grants.offers[i].Cell
+		}
+		if grants.head == g.channel.Effective {
 			a.Wave = wave
 		}
-		g.c.p.act(a)
+		g.channel.planner.addAction(a)
 	}
 }
 
-// free is how many slots are left; negative: any number.
-func (r *rollout) free() int {
-	limit := r.c.Valid.Rollout.MaxInFlight
+// freeSlots returns how many slots are left; negative: unlimited.
+func (r *rollout) freeSlots() int {
+	limit := r.channel.Valid.Rollout.MaxInFlight
 	if limit == 0 {
 		return -1
 	}
-	return max(limit-r.slots, 0)
+	return max(limit-r.slotsInUse, 0)
 }
 
-// Assign is what head means for a cell whose last word is s. The epoch rises when the cell came from another
-// channel, whose sequences say nothing here (R2).
+// Assign returns what head means for a cell whose last state is s. The epoch rises when the cell comes from another
+// channel, whose sequences can't be compared with this one's (R2).
 func Assign(d *Desired, cell *Cell, head *EffectiveHead, s *CellState) cells.Assignment {
 	epoch := cell.Identity.Epoch
 	if last := s.Last(); last != nil {
@@ -88,11 +94,11 @@ func Assign(d *Desired, cell *Cell, head *EffectiveHead, s *CellState) cells.Ass
 		Channel: cell.Channel, Epoch: epoch, Sequence: head.Sequence, Release: head.Release, Digest: head.Digest,
 		Profile: cell.Profile, Values: cell.Values, Revision: cell.Revision,
 	}
-	a.Forward = forwardOnly(d, head)
+	a.Forward = isForwardOnly(d, head)
 	return a
 }
 
-// Last is the newest assignment that is known of: the grant, or without one, what it runs.
+// Last returns the newest known assignment: the grant or, without one, what the cell runs.
 func (s *CellState) Last() *cells.Assignment {
 	if s == nil {
 		return nil

@@ -8,18 +8,20 @@ import (
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 )
 
-// R18: only what moves back ignores windows, freezes and holds: on a head that a rollback made, new values wait for
-// them, and so does a new cell.
+// R18: only a move back ignores windows, freezes and holds. On a head that a rollback made, new values and new cells
+// wait for them.
 func TestRollbackExemptsOnlyWhatGoesBack(t *testing.T) {
 	w := One(t, "")
 	w.Takes("staging", "1.1.0")
 	w.Ask("staging", "1.0.0")
 	w.WantActions("rollback 1.0.0 staging")
-	w.WantActions("grant 1.0.0 staging s1+s2") // the hold that it left notwithstanding
+	w.WantActions("grant 1.0.0 staging s1+s2") // in spite of the rollback's hold
 	w.Now = w.Now.Add(time.Minute)
 	w.Report("s1", cells.StateHealthy)
 	w.Report("s2", cells.StateHealthy)
-	w.Commit("eve", "values", map[string]string{"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nvalues: {}\nprofile: default\n"})
+	w.Commit("eve", "values", map[string]string{
+		"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nvalues: {}\nprofile: default\n",
+	})
 	w.WantActions("")
 	w.Commit("eve", "profile", Union(CellFiles("staging", "s3"), map[string]string{
 		"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nprofile: small\n"}))
@@ -28,7 +30,7 @@ func TestRollbackExemptsOnlyWhatGoesBack(t *testing.T) {
 	w.WantBlocked("staging", "hold", "rolled back by hand")
 }
 
-// R19: cells that are on the release already take no slot.
+// R19: a cell that runs the release already takes no slot.
 func TestNoSlotForWhatRunsAlready(t *testing.T) {
 	w := One(t, "rollout: {maxInFlight: 1}\n")
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -39,8 +41,8 @@ func TestNoSlotForWhatRunsAlready(t *testing.T) {
 	w.WantActions("grant 1.0.0 staging s1+s2")
 }
 
-// R14, R19: a cell that hangs in the middle of a release is not on its last good one: taking it back takes a slot, so that
-// no later head finds it with one that nobody counted. It is a way back, which no hold stops (R18).
+// R14, R19: a cell that hangs while it applies a release is not on its last good one. Taking the cell back takes a
+// slot, so that slots count it under later heads too. It is a move back, so no hold stops it (R18).
 func TestSlotForWhatIsTakenBack(t *testing.T) {
 	w := One(t, "rollout: {maxInFlight: 1, stall: 30m}\n")
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -53,7 +55,9 @@ func TestSlotForWhatIsTakenBack(t *testing.T) {
 		w.Now = w.Now.Add(time.Minute)
 		w.Report("s1", cells.StateHealthy)
 		s2 := w.Obs.Cells["s2"]
-		w.Obs.Cells["s2"] = w.Receive(s2, cells.Report{Cell: "s2", State: cells.StateApplying, Running: s2.Running, Applying: s2.Applying})
+		w.Obs.Cells["s2"] = w.Receive(s2, cells.Report{
+			Cell: "s2", State: cells.StateApplying, Running: s2.Running, Applying: s2.Applying,
+		})
 	}
 	w.WantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
 	w.Commit("eve", "hold", map[string]string{"channels/staging/holds/x.yaml": "reason: wait\n"})
@@ -67,7 +71,7 @@ func TestSlotForWhatIsTakenBack(t *testing.T) {
 	w.WantActions("")
 }
 
-// Invariant 10: a release that only one of several upstreams has is on its way, and says what it waits for.
+// Invariant 10: a release that only one of several upstreams has gets a verdict that says what it waits for.
 func TestOneUpstreamIsBehind(t *testing.T) {
 	w := NewWorld(t, Union(
 		Policy("east", ""), Policy("west", ""), Policy("prod", "after: [east, west]\n"),
@@ -88,7 +92,8 @@ func TestOneUpstreamIsBehind(t *testing.T) {
 	w.WantHead("prod", "1.1.0")
 }
 
-// R14: an offer that nobody took lapses with the cell's silence: back again, the cell needs another, under what binds then.
+// R14: an untaken offer lapses when its cell falls silent. Once the cell is back it needs another offer, under what
+// binds then.
 func TestUntakenOfferLapses(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -110,13 +115,15 @@ func TestUntakenOfferLapses(t *testing.T) {
 	w.WantActions("grant 1.1.0 staging s2")
 }
 
-// R14: taken, it is permission for good.
+// R14: an offer that the cell took does not lapse.
 func TestTakenOfferStays(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
 	s2 := w.Obs.Cells["s2"]
-	w.Obs.Cells["s2"] = w.Receive(s2, cells.Report{Cell: "s2", State: cells.StateHealthy, Running: s2.Running, Acknowledged: s2.Granted})
+	w.Obs.Cells["s2"] = w.Receive(s2, cells.Report{
+		Cell: "s2", State: cells.StateHealthy, Running: s2.Running, Acknowledged: s2.Granted,
+	})
 	w.Now = w.Now.Add(time.Hour)
 	w.Settle()
 	if got := w.Obs.Cells["s2"].Last().Release; got != "1.1.0" {
@@ -124,13 +131,15 @@ func TestTakenOfferStays(t *testing.T) {
 	}
 }
 
-// R21: a quarantine withdraws what was offered and not taken.
+// R21: a quarantine withdraws untaken offers.
 func TestQuarantineWithdrawsOffers(t *testing.T) {
 	w := One(t, "onFailure: halt\n")
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
 	s1 := w.Obs.Cells["s1"]
-	w.Obs.Cells["s1"] = w.Receive(s1, cells.Report{Cell: "s1", State: cells.StateApplying, Running: s1.Running, Applying: s1.Granted, Acknowledged: s1.Granted})
+	w.Obs.Cells["s1"] = w.Receive(s1, cells.Report{
+		Cell: "s1", State: cells.StateApplying, Running: s1.Running, Applying: s1.Granted, Acknowledged: s1.Granted,
+	})
 	w.Commit("eve", "stop", map[string]string{"quarantine/1.1.0.yaml": "digest: @digest:1.1.0\nreason: leaks\n"})
 	w.Settle()
 	if got := w.Obs.Cells["s1"].Last().Release; got != "1.1.0" {

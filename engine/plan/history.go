@@ -10,41 +10,48 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// AcknowledgeTrailer names, in a commit message on the new branch, the commit whose loss a person accepts (R5).
+// AcknowledgeTrailer is the trailer of a commit message on the new branch that names the commit whose loss a person
+// accepts (R5).
 const AcknowledgeTrailer = "Acknowledge-Divergence"
 
-// History is what the branch's first-parent history says, folded commit by commit. It holds only facts; which
-// of them count is decided by what stands at the tip.
+// History holds what the branch's first-parent history says, folded commit by commit. It holds facts only; which of
+// them count depends on the files at the tip.
 type History struct {
 	Tip          string
-	Releases     map[string]*Origin      // by version, the folder's name
+	Releases     map[string]*Origin      // by version, which is the folder's name
 	Channels     map[string]*PastChannel // by name
-	Acknowledged []string                // commits whose loss was accepted
+	Acknowledged []string                // commits whose loss a person accepted
+	Authority    Authority               // who counts as the engine in the next commit
+	Identities   map[string]PastIdentity // by cell
+	Quarantines  map[string]string       // object ids of quarantine files that the engine wrote, by path
 
-	Last struct{ Commit, Base string } // the newest commit if the engine wrote it, and what it was decided on
+	Last struct{ Commit, Base string } // the newest commit if the engine wrote it, and the commit it was decided on
 }
 
-// Origin is where a release came from.
+// Origin says where a release came from.
 type Origin struct {
-	Commit  string // the first first-parent commit that has it (R24)
-	Tree    string // its folder there
+	Commit  string // the first first-parent commit that has the release (R24)
+	Tree    string // object id of the release's folder in Commit
 	Authors []releases.Person
-	Edited  string // the first commit that changed the folder afterwards; prune's too
+	Keys    []string // keys whose signatures of the folder's commits hold
+	Edited  string   // the first later commit that changed the folder, even if prune made it
 }
 
 // PastChannel is one channel's past.
 type PastChannel struct {
-	Heads     []EffectiveHead     // that the engine wrote, oldest first; first may be the one that the root commit brought
-	Touched   *Request            // the last change of head.yaml that was not the engine's, after the last that was
+	Heads     []EffectiveHead     // heads that the engine wrote, oldest first; the first may come from the root commit
+	Touched   *Request            // the last change of head.yaml by anyone but the engine, since the engine's last
 	Policies  []string            // commits that changed channel.yaml, oldest first, at most keepPolicies
 	Approvals map[string]Approval // by file
-	Halted    []int64             // sequences at which a halt was put, lifted since or not
-	Accepted  []Acceptance        // by downstream channels, as decisions recorded them
+	// Sequences at which the engine halted the channel, whether the hold was lifted or not
+	Halted   []int64
+	Accepted []Acceptance // downstreams' acceptances, as decisions recorded them
 }
 
 const (
@@ -52,16 +59,20 @@ const (
 	pipelineFile = "sluice.yaml"
 )
 
-// NewHistory is the history of nothing.
+// NewHistory returns an empty History.
 func NewHistory() *History {
-	return &History{Releases: map[string]*Origin{}, Channels: map[string]*PastChannel{}}
+	return (&History{}).Ready()
 }
 
-// Advance folds changes, oldest first, into h. open gives the files of a commit. An error leaves h at the last change that was folded whole.
-func (h *History) Advance(changes []releases.Change, open func(commit string) (fs.FS, error), cache *manifest.Cache) error {
+// Advance folds changes, oldest first, into h. open returns the files of a commit. After an error, h is at the last
+// change that was folded completely.
+func (h *History) Advance(
+	changes []releases.Change, open func(commit string) (fs.FS, error), cache *manifest.Cache,
+) error {
 	for _, c := range changes {
 		if c.Parent != h.Tip {
-			return fmt.Errorf("fold commit %s: its parent is %q, not %q: %w", c.Commit, c.Parent, h.Tip, releases.ErrDiverged)
+			return fmt.Errorf("fold commit %s: its parent is %q, not %q: %w", c.Commit, c.Parent, h.Tip,
+				releases.ErrDiverged)
 		}
 		if err := h.fold(c, open, cache); err != nil {
 			return fmt.Errorf("fold commit %s: %w", c.Commit, err)
@@ -72,40 +83,53 @@ func (h *History) Advance(changes []releases.Change, open func(commit string) (f
 }
 
 func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cache *manifest.Cache) error {
-	if lost := trailer(c.Message, AcknowledgeTrailer); lost != "" {
+	if lost := trailerValue(c.Message, AcknowledgeTrailer); lost != "" {
 		h.Acknowledged = append(h.Acknowledged, lost)
 	}
-	var written string // the base, if this commit turns out to be the engine's
+	var written string // the commit that this one was decided on, if the engine wrote it
+	trusted := h.Authority.Trust(c.Key)
 	for _, f := range c.Files {
 		parts := strings.Split(f.Path, "/")
 		switch {
 		case len(parts) == 2 && parts[0] == releases.Dir:
-			h.release(c, f, parts[1])
+			h.foldRelease(c, f, parts[1])
 		case len(parts) == 3 && parts[0] == channels.Dir && parts[2] == "channel.yaml":
-			past := h.channel(parts[1])
+			past := h.pastChannel(parts[1])
 			past.Policies = append(past.Policies, c.Commit)
 			if n := len(past.Policies); n > keepPolicies {
 				past.Policies = slices.Clone(past.Policies[n-keepPolicies:])
 			}
-		case len(parts) == 3 && parts[0] == channels.Dir && parts[2] == "head.yaml":
-			base, err := h.head(c, f, parts[1], open)
+		case isHeadChange(c, parts):
+			base, err := h.foldHead(c, f, parts[1], trusted, open, cache)
 			if err != nil {
 				return err
 			}
 			written = base
 		case len(parts) == 4 && parts[0] == channels.Dir && parts[2] == "holds":
-			if n, ok := haltSequence(parts[3]); ok && f.Old == "" {
-				past := h.channel(parts[1])
+			if n, ok := parseHaltFileName(parts[3]); ok && f.Old == "" && trusted {
+				past := h.pastChannel(parts[1])
 				past.Halted = append(past.Halted, n)
 			}
 		case len(parts) == 5 && parts[0] == channels.Dir && parts[2] == "approvals":
-			if err := h.approval(c, f, parts[1], open, cache); err != nil {
+			if err := h.foldApproval(c, f, parts[1], open, cache); err != nil {
+				return err
+			}
+		case len(parts) == 3 && parts[0] == cells.Dir && parts[2] == IdentityFile:
+			if err := h.foldIdentity(c, f, parts[1], trusted, open); err != nil {
+				return err
+			}
+		case parts[0] == channels.QuarantineDir:
+			if delete(h.Quarantines, f.Path); trusted && f.New != "" {
+				h.Quarantines[f.Path] = f.New
+			}
+		case f.Path == pipelineFile:
+			if err := h.foldPipeline(c, open, cache); err != nil {
 				return err
 			}
 		}
 	}
-	if written == "" && h.halt(c) {
-		written = trailer(c.Message, "Decided-On")
+	if written == "" && trusted && h.isHalt(c) {
+		written = trailerValue(c.Message, "Decided-On")
 	}
 	h.Last.Commit, h.Last.Base = "", ""
 	if written != "" {
@@ -114,7 +138,7 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 	return nil
 }
 
-func (h *History) channel(name string) *PastChannel {
+func (h *History) pastChannel(name string) *PastChannel {
 	past := h.Channels[name]
 	if past == nil {
 		past = &PastChannel{Approvals: map[string]Approval{}}
@@ -123,7 +147,7 @@ func (h *History) channel(name string) *PastChannel {
 	return past
 }
 
-func (h *History) release(c releases.Change, f releases.FileChange, version string) {
+func (h *History) foldRelease(c releases.Change, f releases.FileChange, version string) {
 	origin := h.Releases[version]
 	if origin == nil {
 		origin = &Origin{Commit: c.Commit, Tree: f.New}
@@ -136,40 +160,73 @@ func (h *History) release(c releases.Change, f releases.FileChange, version stri
 			origin.Authors = append(origin.Authors, a)
 		}
 	}
+	for _, key := range f.Keys {
+		if !slices.Contains(origin.Keys, key) {
+			origin.Keys = append(origin.Keys, key)
+		}
+	}
 }
 
-// head takes one change of a head.yaml: an effective head if the engine wrote it, else a request (R1).
-// base is what the engine decided on, empty if it was somebody else.
-func (h *History) head(c releases.Change, f releases.FileChange, name string, open func(string) (fs.FS, error)) (base string, err error) {
-	past := h.channel(name)
+// isHeadChange reports whether a path of c, split, may move a channel's head. A decision may leave head.yaml as somebody
+// else wrote it before; then the change of decision.json stands for both.
+func isHeadChange(c releases.Change, parts []string) bool {
+	if len(parts) != 3 || parts[0] != channels.Dir {
+		return false
+	}
+	return parts[2] == "head.yaml" ||
+		parts[2] == "decision.json" && !c.Touches(path.Join(channels.Dir, parts[1], "head.yaml"))
+}
+
+func (h *History) foldPipeline(c releases.Change, open func(string) (fs.FS, error), cache *manifest.Cache) error {
+	files, err := open(c.Commit)
+	if err != nil {
+		return err
+	}
+	if p, _ := channels.ParsePipeline(cache, files); p != nil {
+		h.Authority.amend(c, p.Engine)
+	}
+	return nil
+}
+
+// foldHead folds one change of a head.yaml: an effective head if the engine wrote it, else a request (R1). base is the
+// commit that the engine decided on; empty: someone else wrote the change.
+func (h *History) foldHead(
+	c releases.Change, f releases.FileChange, name string, trusted bool,
+	open func(string) (fs.FS, error), cache *manifest.Cache,
+) (base string, err error) {
+	past := h.pastChannel(name)
 	files, err := open(c.Commit)
 	if err != nil {
 		return "", err
 	}
-	if head, ok := h.adopted(c, f, files); ok {
+	if head, ok := h.adoptHead(c, name, files); ok {
 		past.Heads, past.Touched = append(past.Heads, head), nil
 		return "", nil
 	}
-	d, ok := h.decision(c, name, files)
-	if !ok {
+	d, ok := h.verifyDecision(c, name, files)
+	if !ok || !trusted || !h.isJustified(d, open, cache) {
+		if path.Base(f.Path) != "head.yaml" {
+			return "", nil
+		}
 		past.Touched = &Request{By: c.Author.Name, Commit: c.Commit}
 		return "", nil
 	}
-	past.Heads, past.Touched = append(past.Heads, d.effective(c.Commit)), nil
+	past.Heads, past.Touched = append(past.Heads, d.effectiveHead(c.Commit)), nil
 	past.Accepted = append(past.Accepted, d.Accepted...)
 	return d.Base, nil
 }
 
-// adopted reads a head that the root commit brought: a repository whose past was left behind.
-func (h *History) adopted(c releases.Change, f releases.FileChange, files fs.FS) (EffectiveHead, bool) {
+// adoptHead reads a head that the root commit brought. Such a repository left its past behind.
+func (h *History) adoptHead(c releases.Change, name string, files fs.FS) (EffectiveHead, bool) {
 	if c.Parent != "" {
 		return EffectiveHead{}, false
 	}
-	data, err := fs.ReadFile(files, f.Path)
+	file := path.Join(channels.Dir, name, "head.yaml")
+	data, err := fs.ReadFile(files, file)
 	if err != nil {
 		return EffectiveHead{}, false
 	}
-	doc, faults := manifest.Decode[channels.Head](f.Path, data)
+	doc, faults := manifest.Decode[channels.Head](file, data)
 	if len(faults) > 0 || doc.Value.Digest == "" {
 		return EffectiveHead{}, false
 	}
@@ -179,10 +236,10 @@ func (h *History) adopted(c releases.Change, f releases.FileChange, files fs.FS)
 	return EffectiveHead{Head: head, Kind: Adopted, Written: c.Commit, Moved: c.When, Finished: true}, true
 }
 
-// decision reads the engine's decision in c about channel name. ok is false unless everything about it fits:
-// the trailer, the file's hash, the head, the base, and nothing else touched.
-func (h *History) decision(c releases.Change, name string, files fs.FS) (Decision, bool) {
-	want := trailer(c.Message, "Decision")
+// verifyDecision reads the engine's decision in c about channel name. It is false unless everything fits: the trailer,
+// the file's hash, the head, the base, the sequence, and that c changes nothing else.
+func (h *History) verifyDecision(c releases.Change, name string, files fs.FS) (Decision, bool) {
+	want := trailerValue(c.Message, "Decision")
 	if want == "" {
 		return Decision{}, false
 	}
@@ -191,21 +248,22 @@ func (h *History) decision(c releases.Change, name string, files fs.FS) (Decisio
 		return Decision{}, false
 	}
 	d, err := parseDecision(data)
-	if err != nil || d.Channel != name || d.Base != trailer(c.Message, "Decided-On") {
+	if err != nil || d.Channel != name || d.Base != trailerValue(c.Message, "Decided-On") {
 		return Decision{}, false
 	}
-	if !h.onBase(c, d.Base) {
+	if !h.standsOn(c, d.Base) {
 		return Decision{}, false
 	}
 	head, err := fs.ReadFile(files, path.Join(channels.Dir, name, "head.yaml"))
-	if err != nil || !bytes.Equal(head, headYAML(d.Head())) {
+	if err != nil || !bytes.Equal(head, encodeHead(d.Head())) {
 		return Decision{}, false
 	}
-	if n := len(h.channel(name).Heads); n > 0 && d.Sequence <= h.channel(name).Heads[n-1].Sequence {
+	if n := len(h.pastChannel(name).Heads); n > 0 && d.Sequence <= h.pastChannel(name).Heads[n-1].Sequence {
 		return Decision{}, false
 	}
 	for _, f := range c.Files {
-		own := strings.HasPrefix(f.Path, path.Join(channels.Dir, name)+"/") && !strings.HasSuffix(f.Path, "/channel.yaml")
+		own := strings.HasPrefix(f.Path, path.Join(channels.Dir, name)+"/") &&
+			!strings.HasSuffix(f.Path, "/channel.yaml")
 		if !own && !strings.HasPrefix(f.Path, channels.QuarantineDir+"/") {
 			return Decision{}, false
 		}
@@ -213,18 +271,19 @@ func (h *History) decision(c releases.Change, name string, files fs.FS) (Decisio
 	return d, true
 }
 
-// onBase tells whether c stands on base, or on the engine's commits that do: one plan's are a chain (R3).
-func (h *History) onBase(c releases.Change, base string) bool {
+// standsOn reports whether c's parent is base, or a commit of the engine that stands on base: the commits of one plan
+// are a chain (R3).
+func (h *History) standsOn(c releases.Change, base string) bool {
 	return c.Parent == base || c.Parent == h.Last.Commit && base == h.Last.Base
 }
 
-// halt tells whether c is the engine's, and moves no head: a link of a chain all the same.
-func (h *History) halt(c releases.Change) bool {
-	if base := trailer(c.Message, "Decided-On"); base == "" || !h.onBase(c, base) {
+// isHalt reports whether the engine wrote c and c moves no head. Such a commit is a link of the plan's chain too.
+func (h *History) isHalt(c releases.Change) bool {
+	if base := trailerValue(c.Message, "Decided-On"); base == "" || !h.standsOn(c, base) {
 		return false
 	}
 	for _, f := range c.Files {
-		_, isHalt := haltSequence(path.Base(f.Path))
+		_, isHalt := parseHaltFileName(path.Base(f.Path))
 		isHalt = isHalt && strings.HasPrefix(f.Path, channels.Dir+"/") && f.Old == ""
 		if !isHalt && !strings.HasPrefix(f.Path, channels.QuarantineDir+"/") {
 			return false
@@ -233,8 +292,10 @@ func (h *History) halt(c releases.Change) bool {
 	return len(c.Files) > 0
 }
 
-func (h *History) approval(c releases.Change, f releases.FileChange, channel string, open func(string) (fs.FS, error), cache *manifest.Cache) error {
-	past := h.channel(channel)
+func (h *History) foldApproval(
+	c releases.Change, f releases.FileChange, channel string, open func(string) (fs.FS, error), cache *manifest.Cache,
+) error {
+	past := h.pastChannel(channel)
 	delete(past.Approvals, f.Path)
 	if f.New == "" {
 		return nil
@@ -244,7 +305,7 @@ func (h *History) approval(c releases.Change, f releases.FileChange, channel str
 		if err != nil {
 			return nil, err
 		}
-		return keysOf(files, cache), nil
+		return peopleKeys(files, cache), nil
 	})
 	if err != nil {
 		return err
@@ -253,9 +314,8 @@ func (h *History) approval(c releases.Change, f releases.FileChange, channel str
 	return nil
 }
 
-// keysOf gives people's keys as sluice.yaml has them.
-func keysOf(files fs.FS, cache *manifest.Cache) map[string][]string {
-	pipeline, _ := manifest.Load[channels.Pipeline](cache, files, pipelineFile, nil)
+func peopleKeys(files fs.FS, cache *manifest.Cache) map[string][]string {
+	pipeline, _ := channels.ParsePipeline(cache, files)
 	if pipeline == nil {
 		return nil
 	}
@@ -266,8 +326,8 @@ func keysOf(files fs.FS, cache *manifest.Cache) map[string][]string {
 	return keys
 }
 
-// trailer gives the value of the last "Key: value" line in a message's last paragraph that has the key.
-func trailer(message, key string) string {
+// trailerValue returns the value of the last line "key: value" in a commit message.
+func trailerValue(message, key string) string {
 	value := ""
 	for line := range strings.Lines(message) {
 		if rest, ok := strings.CutPrefix(line, key+":"); ok {
@@ -277,36 +337,43 @@ func trailer(message, key string) string {
 	return value
 }
 
+// HashOf returns the SHA-256 of data, with its prefix.
 func HashOf(data []byte) string {
 	sum := sha256.Sum256(data)
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// headYAML is head.yaml exactly as the engine writes it.
-func headYAML(h channels.Head) []byte {
-	return fmt.Appendf(nil, "release: %s\ncommit: %s\ndigest: %s\nsequence: %d\n", h.Release, h.Commit, h.Digest, h.Sequence)
+// encodeHead returns head.yaml exactly as the engine writes it.
+func encodeHead(h channels.Head) []byte {
+	return fmt.Appendf(nil, "release: %s\ncommit: %s\ndigest: %s\nsequence: %d\n", h.Release, h.Commit,
+		h.Digest, h.Sequence)
 }
 
-// effective is the head that a decision made.
-func (d Decision) effective(commit string) EffectiveHead {
+func (d Decision) effectiveHead(commit string) EffectiveHead {
 	return EffectiveHead{
 		Head: d.Head(), Kind: d.Kind, Written: commit, Moved: d.Now, Hotfix: d.Hotfix,
 		Replaces: d.Replaces.Release, ReplacedFinished: d.Replaces.Finished, Forward: d.Forward,
 	}
 }
 
-// Head is the head.yaml that belongs to d.
+// Head returns the head.yaml that belongs to d.
 func (d Decision) Head() channels.Head {
 	return channels.Head{Release: d.Release, Commit: d.Commit, Digest: d.Digest, Sequence: d.Sequence}
 }
 
-// Ready makes what gob leaves out.
+// Ready makes the maps that gob leaves nil.
 func (h *History) Ready() *History {
 	if h.Releases == nil {
 		h.Releases = map[string]*Origin{}
 	}
 	if h.Channels == nil {
 		h.Channels = map[string]*PastChannel{}
+	}
+	if h.Identities == nil {
+		h.Identities = map[string]PastIdentity{}
+	}
+	if h.Quarantines == nil {
+		h.Quarantines = map[string]string{}
 	}
 	for _, past := range h.Channels {
 		if past.Approvals == nil {

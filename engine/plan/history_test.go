@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// R3: the commits of one plan are a chain. One that writes no head, a halt, does not part the others from it.
+// R3: the commits of one plan are a chain. A halt writes no head, and does not break the chain.
 func TestHaltInsideAChain(t *testing.T) {
 	w := sideBySide(t, "onFailure: halt\n", "", Release("1.1.0"))
 	w.Commit("eve", "hold beta", map[string]string{"channels/beta/holds/x.yaml": "reason: wait\n"})
@@ -23,13 +23,13 @@ func TestHaltInsideAChain(t *testing.T) {
 	}
 	w.WantActions("grant 1.1.0 beta b1")
 	w.WantActions("")
-	w.Rewind(0) // a restart folds the history anew
+	w.Rewind(0) // a restart folds the history again
 	w.Built = nil
 	w.WantHead("beta", "1.1.0")
 	w.WantActions("")
 }
 
-// R1: a commit is the engine's only where it was pushed: picked or squashed elsewhere it is a request.
+// R1: a commit is the engine's only where the engine pushed it. Picked or squashed elsewhere, it is a request.
 func TestCopiesOfPromotionsAreRequests(t *testing.T) {
 	for name, more := range map[string]map[string]string{"picked": nil, "squashed": Release("1.2.0")} {
 		t.Run(name, func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestCopiesOfPromotionsAreRequests(t *testing.T) {
 	}
 }
 
-// R22: where authors are trusted, a merge by one person of a file that another wrote is neither's approval.
+// R22: where authors are trusted, a merge by one person of a file that another wrote proves neither's approval.
 func TestMergedApprovalIsTheWritersOnly(t *testing.T) {
 	for name, c := range map[string]struct {
 		others []releases.Person
@@ -65,11 +65,16 @@ func TestMergedApprovalIsTheWritersOnly(t *testing.T) {
 		"merged": {[]releases.Person{{Name: "eve", Email: "eve@example.com"}}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := NewWorld(t, Union(map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Pipeline\ntrustAuthors: true\npeople: {ada: {email: ada@example.com}}\n"},
-				Policy("staging", "gates: [{approval: {count: 1}}]\n"), CellFiles("staging", "s1"), Release("1.0.0"), Head("staging", "1.0.0")))
+			pipeline := "apiVersion: sluice/v1\nkind: Pipeline\ntrustAuthors: true\n" +
+				"people: {ada: {email: ada@example.com}}\n"
+			w := NewWorld(t, Union(map[string]string{"sluice.yaml": pipeline},
+				Policy("staging", "gates: [{approval: {count: 1}}]\n"), CellFiles("staging", "s1"),
+				Release("1.0.0"), Head("staging", "1.0.0")))
 			w.Commit("bob", "cut", Release("1.1.0"))
 			w.Also = c.others
-			w.Commit("ada", "approve", map[string]string{"channels/staging/approvals/1.1.0/ada.yaml": "digest: @digest:1.1.0\n"})
+			w.Commit("ada", "approve", map[string]string{
+				"channels/staging/approvals/1.1.0/ada.yaml": "digest: @digest:1.1.0\n",
+			})
 			w.Installed().Settle()
 			if got := w.Desired().Channels["staging"].Effective.Release == "1.1.0"; got != c.counts {
 				t.Errorf("the approval counts: %t, want %t", got, c.counts)

@@ -8,48 +8,50 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// hotfix gives the open lane of r into c, if there is one (R17).
-func (c *channelPlan) hotfix(r *Release) *channels.Hotfix {
-	return c.lane(r.Version.String(), r.Digest)
+// openHotfixFor returns the open hotfix of r into c; nil: none (R17).
+func (c *channelPlan) openHotfixFor(r *Release) *channels.Hotfix {
+	return c.openHotfix(r.Version.String(), r.Digest)
 }
 
-// lane gives c's open lane for a release: one that is neither closed nor past its expiry.
-func (c *channelPlan) lane(release string, digest releases.Digest) *channels.Hotfix {
+// openHotfix returns c's open hotfix of a release, neither closed nor expired; nil: none.
+func (c *channelPlan) openHotfix(release string, digest releases.Digest) *channels.Hotfix {
 	for i := range c.Hotfixes {
-		if h := &c.Hotfixes[i]; h.Release == release && h.Digest == digest && c.p.open(h) {
+		if h := &c.Hotfixes[i]; h.Release == release && h.Digest == digest && c.planner.isHotfixOpen(h) {
 			return h
 		}
 	}
 	return nil
 }
 
-func (p *planner) open(h *channels.Hotfix) bool {
-	p.at(h.Expiry)
+func (p *planner) isHotfixOpen(h *channels.Hotfix) bool {
+	p.replanAt(h.Expiry)
 	return h.Closed == "" && p.now.Before(h.Expiry)
 }
 
-// deadLanes adds a verdict for each open lane that leads nowhere.
-func (c *channelPlan) deadLanes() {
+// blockDeadHotfixes adds a verdict for each open hotfix that can have no effect.
+func (c *channelPlan) blockDeadHotfixes() {
 	for i := range c.Hotfixes {
 		h := &c.Hotfixes[i]
-		if !c.p.open(h) || slices.ContainsFunc(c.History, func(e EffectiveHead) bool { return e.Release == h.Release }) {
+		if !c.planner.isHotfixOpen(h) ||
+			slices.ContainsFunc(c.History, func(e EffectiveHead) bool { return e.Release == h.Release }) {
 			continue
 		}
 		var v channels.Verdict
-		switch r := c.p.d.Releases[h.Release]; {
+		switch r := c.planner.desired.Releases[h.Release]; {
 		case r == nil || r.Loaded && r.Digest != h.Digest:
 			v = channels.Blocked("hotfix", reason.HotfixMissing, h.File, h.Release, h.Digest)
-		case c.Effective != nil && !below(c.Effective.Release, r.Version):
+		case c.Effective != nil && !isBelow(c.Effective.Release, r.Version):
 			v = channels.Blocked("hotfix", reason.HotfixBelow, h.Release, c.Effective.Release)
 		default:
 			continue
 		}
-		c.p.block(v.About(c.Name, h.Release))
+		c.planner.block(v.About(c.Name, h.Release))
 	}
 }
 
-// debt is what h's fixes demand of r and r lacks. It binds once the channel took h's release, until it went back below.
-func (c *channelPlan) debt(h *channels.Hotfix, r *Release) []string {
+// hotfixDebt returns the fixes that h demands and r lacks. The debt binds from when the channel took h's release until
+// it rolled back below that release.
+func (c *channelPlan) hotfixDebt(h *channels.Hotfix, r *Release) []string {
 	if h.Closed != "" || h.Release == r.Version.String() {
 		return nil
 	}
@@ -59,7 +61,7 @@ func (c *channelPlan) debt(h *channels.Hotfix, r *Release) []string {
 	}
 	binds := false
 	for _, e := range slices.Backward(c.History) {
-		if binds = e.Release == h.Release; binds || e.Kind == Rollback && below(e.Release, fixed) {
+		if binds = e.Release == h.Release; binds || e.Kind == Rollback && isBelow(e.Release, fixed) {
 			break
 		}
 	}

@@ -9,11 +9,11 @@ import (
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 )
 
-// R17: a debt binds while the channel runs what the hotfix brought; rolled back it is suspended, and stays so.
+// R17: a debt binds while the channel runs what the hotfix brought. A rollback suspends the debt for good.
 func TestDebtIsSuspendedByARollback(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Union(Release("1.0.1", "fixes: [CVE-1]\n")))
-	w.Commit("eve", "lane", hotfix("staging", "1.0.1", "fixes: [CVE-1]\n"))
+	w.Commit("eve", "lane", hotfixFile("staging", "1.0.1", "fixes: [CVE-1]\n"))
 	w.Through()
 	w.WantHead("staging", "1.0.1")
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -26,22 +26,24 @@ func TestDebtIsSuspendedByARollback(t *testing.T) {
 	w.Takes("staging", "1.2.0")
 }
 
-// R17: a hotfix that was never taken brought nothing.
+// R17: a hotfix that was never promoted makes no debt.
 func TestNoDebtForWhatWasNeverTaken(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Union(Release("1.0.1", "fixes: [CVE-1]\n"), Release("1.1.0")))
-	w.Commit("eve", "lane", Union(hotfix("staging", "1.0.1", "fixes: [CVE-1]\n"), map[string]string{"quarantine/1.0.1.yaml": "digest: @digest:1.0.1\nreason: no\n"}))
+	w.Commit("eve", "lane", Union(hotfixFile("staging", "1.0.1", "fixes: [CVE-1]\n"), map[string]string{
+		"quarantine/1.0.1.yaml": "digest: @digest:1.0.1\nreason: no\n",
+	}))
 	w.Through()
 	w.WantHead("staging", "1.1.0")
 	w.Takes("staging", "1.2.0")
 }
 
-// R17, invariant 10: a lane that leads nowhere says so.
+// R17, invariant 10: a hotfix that can have no effect gets a verdict.
 func TestLaneThatLeadsNowhere(t *testing.T) {
 	w := One(t, "")
 	w.Takes("staging", "1.1.0")
 	w.Commit("bob", "cut", Release("1.0.1"))
-	w.Commit("eve", "lane", hotfix("staging", "1.0.1", ""))
+	w.Commit("eve", "lane", hotfixFile("staging", "1.0.1", ""))
 	w.WantActions("")
 	w.WantBlocked("staging", "hotfix", "1.0.1 is below the head 1.1.0")
 	w.Commit("eve", "lane", Union(map[string]string{
@@ -51,11 +53,11 @@ func TestLaneThatLeadsNowhere(t *testing.T) {
 	w.WantBlocked("staging", "hotfix", "9.9.9 with digest sha256:")
 }
 
-// R17, R18: with its expiry the lane ends, for grants too.
+// R17, R18: a hotfix's expiry ends it for grants too.
 func TestLaneEndsForGrants(t *testing.T) {
 	w := One(t, "gates:\n  - window: {opens: \"0 3 * * *\", for: 1h}\n")
 	w.Commit("bob", "cut", Release("1.0.1"))
-	w.Commit("eve", "lane", hotfix("staging", "1.0.1", ""))
+	w.Commit("eve", "lane", hotfixFile("staging", "1.0.1", ""))
 	w.WantActions("promote 1.0.1 staging")
 	p := w.WantActions("grant 1.0.1 staging s1+s2")
 	if want := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC); p.Next.After(want) {
@@ -68,22 +70,23 @@ func TestLaneEndsForGrants(t *testing.T) {
 	w.WantBlocked("staging", "window", "")
 }
 
-// R4: that a hotfix overrode a freeze is part of what the promotion rests on.
+// R4: the evidence of a promotion says that a hotfix overrode a freeze.
 func TestOverriddenFreezeIsRecorded(t *testing.T) {
 	w := One(t, "freezes: [{from: 2026-11-20T00:00:00Z, until: 2026-12-01T00:00:00Z, reason: fair}]\n")
 	w.Commit("bob", "cut", Release("1.0.1"))
-	w.Commit("eve", "lane", hotfix("staging", "1.0.1", "overrideFreeze: true\n"))
+	w.Commit("eve", "lane", hotfixFile("staging", "1.0.1", "overrideFreeze: true\n"))
 	p := w.WantActions("promote 1.0.1 staging")
-	if e := p.Actions[0].Evidence; !slices.Contains(e, "freeze held, overridden by channels/staging/hotfixes/1.0.1.yaml: fair") {
+	if e := p.Actions[0].Evidence; !slices.Contains(e,
+		"freeze held, overridden by channels/staging/hotfixes/1.0.1.yaml: fair") {
 		t.Errorf("evidence %q", e)
 	}
 }
 
-// R10: what a lane, an answer or settleWithin decide is decided by time.
+// R10: doubt about the clock binds hotfixes, answers and settleWithin too.
 func TestClockBindsAllThatTimeDecides(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Release("1.0.1"))
-	w.Commit("eve", "lane", hotfix("staging", "1.0.1", ""))
+	w.Commit("eve", "lane", hotfixFile("staging", "1.0.1", ""))
 	w.Obs.Clock.Step = time.Hour
 	w.WantActions("")
 	w.WantBlocked("staging", "clock", "stepped")

@@ -17,23 +17,25 @@ import (
 )
 
 const (
-	IdentityFile   = "identity.yaml"
-	IdentityPushes = "cells/" // what refused pushes of identities are kept under: no channel has such a name
-	maxIdentified  = 1000     // cells in one commit
+	IdentityFile = "identity.yaml"
+	cellFile     = "cell.yaml"
+	// Key of refused pushes of identities in Observed.Refused; no channel can have this name
+	IdentityPushes = "cells/"
+	maxIdentified  = 1000 // cells in one commit
 
-	identifyDelay = time.Second // cells that register within it of the first share a commit
+	identifyDelay = time.Second // cells that register within this time of the first share a commit
 )
 
-// identify writes registrations that git does not have into the cells' files, one commit for all (R25). It goes alone:
-// a host that refuses a head must not hold up identities, nor the other way round.
-func (p *planner) identify() {
-	if p.o.Diverged != nil {
+// identifyCells writes registrations that git lacks into the cells' files, one commit for all (R25). It adds no action
+// to a plan with other commits: a host that refuses a head must not hold up identities, nor the other way round.
+func (p *planner) identifyCells() {
+	if p.observed.Diverged != nil {
 		return
 	}
 	var due []Registration
 	var oldest time.Time
-	for name, r := range p.o.Registered {
-		if cell := p.d.Cells[name]; cell != nil && r.Identity.Serial > cell.Identity.Serial {
+	for name, r := range p.observed.Registered {
+		if cell := p.desired.Cells[name]; cell != nil && r.Identity.Serial > cell.Identity.Serial {
 			due = append(due, r)
 			if oldest.IsZero() || r.At.Before(oldest) {
 				oldest = r.At
@@ -43,47 +45,49 @@ func (p *planner) identify() {
 	if len(due) == 0 || slices.ContainsFunc(p.plan.Actions, func(a Action) bool { return a.Kind != Grant }) {
 		return
 	}
-	if r, ok := p.o.Refused[IdentityPushes]; ok && r.Until.After(p.now) {
+	if p.isUnlisted("", "") {
+		return
+	}
+	if r, ok := p.observed.Refused[IdentityPushes]; ok && r.Until.After(p.now) {
 		p.block(channels.Blocked("push", reason.IdentitiesRefused, r.Reason).Before(r.Until))
 		return
 	}
-	if together := oldest.Add(identifyDelay); !oldest.After(p.now) && together.After(p.now) {
-		p.at(together)
+	if commitAt := oldest.Add(identifyDelay); !oldest.After(p.now) && commitAt.After(p.now) {
+		p.replanAt(commitAt)
 		return
 	}
 	slices.SortFunc(due, func(a, b Registration) int { return strings.Compare(a.Cell, b.Cell) })
 	due = due[:min(len(due), maxIdentified)]
-	a := Action{Kind: Identify, members: due}
+	a := Action{Kind: Identify, registrations: due}
 	for _, r := range due {
 		a.Cells = append(a.Cells, r.Cell)
 	}
-	p.act(a)
+	p.addAction(a)
 }
 
-// draftIdentities is the commit that writes identities down.
 func draftIdentities(d *Desired, p Plan, a Action) (releases.Draft, error) {
 	out := releases.Draft{When: p.Now, Files: map[string][]byte{}}
 	var text strings.Builder
-	if len(a.members) == 1 {
-		fmt.Fprintf(&text, "identify %s\n\n", a.members[0].Cell)
+	if len(a.registrations) == 1 {
+		fmt.Fprintf(&text, "identify %s\n\n", a.registrations[0].Cell)
 	} else {
-		fmt.Fprintf(&text, "identify %s\n\n", words.Count(len(a.members), "cell"))
+		fmt.Fprintf(&text, "identify %s\n\n", words.Count(len(a.registrations), "cell"))
 	}
-	for _, r := range a.members {
+	for _, r := range a.registrations {
 		data, err := yaml.Marshal(r.Identity)
 		if err != nil {
 			return out, err
 		}
 		out.Files[path.Join(cells.Dir, r.Cell, IdentityFile)] = data
-		fmt.Fprintf(&text, "Cell: %s %s\n", r.Cell, words.OneLine(changed(d.Cells[r.Cell].Identity, r.Identity)+", by "+r.By))
+		fmt.Fprintf(&text, "Cell: %s %s\n", r.Cell,
+			words.OneLine(describeChange(d.Cells[r.Cell].Identity, r.Identity)+", by "+r.By))
 	}
 	fmt.Fprintf(&text, "Decided-On: %s\n", p.Commit)
 	out.Message = text.String()
 	return out, nil
 }
 
-// changed says what is new in an identity.
-func changed(a, b cells.Identity) string {
+func describeChange(a, b cells.Identity) string {
 	var what []string
 	say := func(yes bool, text string) {
 		if yes {
@@ -104,8 +108,8 @@ func changed(a, b cells.Identity) string {
 	return strings.Join(what, ", ")
 }
 
-// IdentityOf is what counts of a cell's identities: git's, or the newest registration if its serial is greater. A cell
-// that the repository does not have has none.
+// IdentityOf returns the identity in force of a cell: git's, or the newest registration if its serial is greater. A
+// cell that the repository lacks has none.
 func IdentityOf(d *Desired, registered map[string]Registration, name string) cells.Identity {
 	cell := d.Cells[name]
 	if cell == nil {

@@ -13,33 +13,37 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// maxClockError is how far clocks may be off before time decides nothing (R10).
+// MaxClockError is how far clocks may differ before the planner stops deciding by time (R10).
 const MaxClockError = 60 * time.Second
 
-// Make decides. It is pure: the same values give the same Plan, byte for byte.
+// Make decides what to do now. It is pure: equal inputs make equal Plans, byte for byte.
 func Make(d *Desired, o *Observed, now time.Time) Plan {
 	p := newPlanner(d, o, now)
 	for _, name := range d.Order {
 		p.channels[name].learn()
-		p.channels[name].ended()
+		p.channels[name].freeEndedSlots()
+	}
+	if p.adoptKey() {
+		return p.finishPlan()
 	}
 	for _, name := range d.Order {
 		p.channels[name].decide()
 	}
-	p.identify()
-	return p.finish()
+	p.identifyCells()
+	return p.finishPlan()
 }
 
-// planner is one run of Make. Every comparison with a time to come goes through at, so that Next misses none.
+// planner is one run of Make. Code that compares now with a later instant passes that instant to replanAt, so that
+// Plan.Next misses none.
 type planner struct {
-	d   *Desired
-	o   *Observed
-	now time.Time
+	desired  *Desired
+	observed *Observed
+	now      time.Time
 
-	channels map[string]*channelPlan // by name: all that Desired has
+	channels map[string]*channelPlan // by name
 	accepted map[acceptKey]Acceptance
 	finished map[finishKey]bool
-	versions map[string]releases.Version // by text, once asked for; zero: it is none
+	versions map[string]releases.Version // parsed so far, by text; zero: the text is no version
 
 	plan Plan
 }
@@ -52,18 +56,20 @@ type acceptKey struct {
 type finishKey struct {
 	channel  string
 	sequence int64
-	digest   releases.Digest // a branch that was dropped may have had another under the same
+	digest   releases.Digest // a branch that was force-pushed away may have used the sequence for another digest
 }
 
 func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 	p := &planner{
-		d: d, o: o, now: now,
-		channels: make(map[string]*channelPlan, len(d.Channels)), accepted: map[acceptKey]Acceptance{}, finished: map[finishKey]bool{},
+		desired: d, observed: o, now: now,
+		channels: make(map[string]*channelPlan, len(d.Channels)),
+		accepted: map[acceptKey]Acceptance{},
+		finished: map[finishKey]bool{},
 		versions: map[string]releases.Version{},
 		plan:     Plan{Commit: d.Commit, Now: now, Actions: []Action{}, Blocked: []channels.Verdict{}},
 	}
 	for name, c := range d.Channels {
-		p.channels[name] = &channelPlan{Channel: c, p: p}
+		p.channels[name] = &channelPlan{Channel: c, planner: p}
 	}
 	if o.Flags != nil {
 		p.plan.Flags = o.Flags.Commit
@@ -77,9 +83,11 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 		}
 	}
 	for _, w := range o.Learned.Waves {
-		if c := p.channels[w.Channel]; c != nil && c.Effective != nil && c.Effective.Sequence == w.Sequence && c.Effective.Digest == w.Digest {
-			c.passed = max(c.passed, w.Wave)
+		c := p.channels[w.Channel]
+		if c == nil || c.Effective == nil || c.Effective.Sequence != w.Sequence || c.Effective.Digest != w.Digest {
+			continue
 		}
+		c.wavesThrough = max(c.wavesThrough, w.Wave)
 	}
 	for _, a := range o.Learned.Accepted {
 		p.accepted[acceptKey{a.Upstream, a.Downstream, a.Digest}] = a
@@ -94,77 +102,85 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 	return p
 }
 
-// at says that the plan may be another from t on.
-func (p *planner) at(t time.Time) {
+// replanAt notes that the plan may be another one from t on.
+func (p *planner) replanAt(t time.Time) {
 	if t.After(p.now) {
-		sooner(&p.plan.Heard, t)
+		setEarliest(&p.plan.NextInContact, t)
 	}
 }
 
-// silentAt says the same of a cell that is in contact, if it is not heard of until then.
-func (p *planner) silentAt(t time.Time) {
+// replanIfSilentAt notes that the plan may be another one from t on if a cell that is in contact stays silent until t.
+func (p *planner) replanIfSilentAt(t time.Time) {
 	if t.After(p.now) {
-		sooner(&p.plan.Next, t)
+		setEarliest(&p.plan.Next, t)
 	}
 }
 
-func sooner(next *time.Time, t time.Time) {
+func setEarliest(next *time.Time, t time.Time) {
 	if next.IsZero() || t.Before(*next) {
 		*next = t
 	}
 }
 
-// block adds a verdict to the plan.
 func (p *planner) block(v channels.Verdict) {
 	v.Holds = false
-	p.at(v.Until)
+	p.replanAt(v.Until)
 	p.plan.Blocked = append(p.plan.Blocked, v)
 }
 
-func (p *planner) act(a Action) {
+func (p *planner) addAction(a Action) {
 	if a.Evidence == nil {
 		a.Evidence = []string{}
 	}
 	p.plan.Actions = append(p.plan.Actions, a)
 }
 
-// unread adds a verdict for each reporting cell that is in no channel because its file has faults.
-func (p *planner) unread() {
+// blockUnreadableCells adds a verdict for each reporting cell that is in no channel because its file has faults.
+func (p *planner) blockUnreadableCells() {
 	last := ""
-	for _, f := range p.d.Faults {
+	for _, f := range p.desired.Faults {
 		parts := strings.Split(f.File, "/")
 		if f.Warning || len(parts) < 2 || parts[0] != cells.Dir || parts[1] == last {
 			continue
 		}
 		last = parts[1]
-		s := p.o.Cells[last]
+		s := p.observed.Cells[last]
 		if p.fileBroken(last) && s != nil && s.Channel != "" {
-			p.block(channels.Verdict{Channel: s.Channel, Cell: last, Gate: "invalid", Code: reason.CellInvalid, Reason: reason.CellInvalid.Words(f.String())})
+			p.block(channels.Verdict{
+				Channel: s.Channel, Cell: last, Gate: "invalid",
+				Code: reason.CellInvalid, Reason: reason.CellInvalid.Words(f.String()),
+			})
 		}
 	}
 }
 
-// fileBroken reports whether a cell is there and in no channel: its file can't be read, or names a channel that does not exist.
+// fileBroken reports whether the repository has a cell that is in no channel, because the cell's file can't be read or
+// names a channel that does not exist.
 func (p *planner) fileBroken(name string) bool {
-	cell := p.d.Cells[name]
+	cell := p.desired.Cells[name]
 	return cell != nil && p.channels[cell.Channel] == nil
 }
 
-func (p *planner) finish() Plan {
-	p.unread()
-	p.abandoned()
-	p.plan.Blocked = inOrder(p.plan.Blocked)
-	if !p.plan.Heard.IsZero() {
-		sooner(&p.plan.Next, p.plan.Heard)
+func (p *planner) finishPlan() Plan {
+	p.blockUnreadableCells()
+	p.freeAbandonedSlots()
+	p.plan.Blocked = sortVerdicts(p.plan.Blocked)
+	if !p.plan.NextInContact.IsZero() {
+		setEarliest(&p.plan.Next, p.plan.NextInContact)
 	}
 	slices.SortFunc(p.plan.Learned.Accepted, func(a, b Acceptance) int {
-		return cmp.Or(cmp.Compare(a.Upstream, b.Upstream), cmp.Compare(a.Downstream, b.Downstream), cmp.Compare(a.Digest, b.Digest))
+		return cmp.Or(
+			cmp.Compare(a.Upstream, b.Upstream),
+			cmp.Compare(a.Downstream, b.Downstream),
+			cmp.Compare(a.Digest, b.Digest),
+		)
 	})
 	return p.plan
 }
 
-// inOrder sorts verdicts by channel and cell, those about the whole channel first. Within a channel they mostly are.
-func inOrder(all []channels.Verdict) []channels.Verdict {
+// sortVerdicts sorts verdicts by channel and cell, those about the whole channel first. The planner adds verdicts
+// mostly in this order, so sorted input returns at once.
+func sortVerdicts(all []channels.Verdict) []channels.Verdict {
 	before := func(a, b *channels.Verdict) bool {
 		return cmp.Or(cmp.Compare(a.Channel, b.Channel), cmp.Compare(a.Cell, b.Cell)) <= 0
 	}

@@ -40,7 +40,7 @@ func TestReleaseGoesThroughStagingIntoDedicated(t *testing.T) {
 	}
 }
 
-// R9: a cell that falls silent or ill loses its soak.
+// R9: a cell that falls silent or turns unhealthy loses its soak.
 func TestSoakStartsAgain(t *testing.T) {
 	for name, interrupt := range map[string]func(*World){
 		"silence": func(w *World) { w.Wait(6 * time.Minute) },
@@ -61,7 +61,7 @@ func TestSoakStartsAgain(t *testing.T) {
 	}
 }
 
-// A bad release is stopped in staging: rolled back, quarantined, never in dedicated.
+// A bad release stops in staging: it is rolled back and quarantined, and never reaches dedicated.
 func TestBadReleaseGoesBack(t *testing.T) {
 	w := TwoChannels(t).Installed()
 	w.Settle()
@@ -85,14 +85,17 @@ func TestBadReleaseGoesBack(t *testing.T) {
 	w.WantActions("promote 1.1.1 staging")
 }
 
-// R20, R19: where there is no way back the channel halts, once.
+// R20, R19: a channel that can't roll back halts, once.
 func TestHaltWhereThereIsNoWayBack(t *testing.T) {
 	for name, more := range map[string]string{"forward-only": "rollback: forward-only\n", "first": ""} {
 		t.Run(name, func(t *testing.T) {
 			w := TwoChannels(t).Installed()
 			w.Settle()
 			if name == "first" {
-				w.Commit("bob", "hold on to nothing", map[string]string{"quarantine/1.0.0.yaml": "digest: @digest:1.0.0\nreason: bad\nchannels: [staging]\nfailedIn: dedicated\n"})
+				w.Commit("bob", "hold on to nothing", map[string]string{
+					"quarantine/1.0.0.yaml": "digest: @digest:1.0.0\nreason: bad\n" +
+						"channels: [staging]\nfailedIn: dedicated\n",
+				})
 			}
 			w.Commit("bob", "cut", Release("1.1.0", more))
 			w.WantActions("promote 1.1.0 staging")
@@ -108,12 +111,14 @@ func TestHaltWhereThereIsNoWayBack(t *testing.T) {
 	}
 }
 
-// R1: a revert asks for a rollback, is answered once, and holds the channel until a person lifts it.
+// R1: a revert requests a rollback, is answered once, and holds the channel until a person lifts the hold.
 func TestRevertIsARollbackRequest(t *testing.T) {
 	w := TwoChannels(t).Installed()
 	w.Settle()
 	w.Wait(2*time.Minute, "staging", "dedicated")
-	before := map[string]string{"channels/staging/head.yaml": w.Files["channels/staging/head.yaml"], "channels/staging/decision.json": ""}
+	before := map[string]string{
+		"channels/staging/head.yaml": w.Files["channels/staging/head.yaml"], "channels/staging/decision.json": "",
+	}
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
 	w.Wait(2*time.Minute, "staging", "dedicated")
@@ -139,7 +144,7 @@ func TestRevertIsARollbackRequest(t *testing.T) {
 	w.WantActions("promote 1.1.0 staging")
 }
 
-// Fault 42: a hand-written head that makes no sense is a request, answered by a verdict.
+// Fault 42: a hand-written head that makes no sense is a request, and a verdict answers it.
 func TestHandEditedHead(t *testing.T) {
 	for name, c := range map[string]struct{ head, reason string }{
 		"unknown release": {"release: 9.9.9\n", "9.9.9, which is not in the repository"},
@@ -160,14 +165,17 @@ func TestHandEditedHead(t *testing.T) {
 	}
 }
 
-// R1: a request upward passes the gates like any release, and is answered by a commit that names who asked.
+// R1: a request for a release above the head passes the gates like any release. The commit that answers it names who
+// requested it.
 func TestRequestUpward(t *testing.T) {
 	w := TwoChannels(t, Policy("staging", "promote: manual\n")).Installed()
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.WantActions("")
 	w.WantBlocked("staging", "manual", "sluice promote 1.1.0")
-	w.Commit("eve", "ask", map[string]string{"channels/staging/head.yaml": strings.Replace(w.Files["channels/staging/head.yaml"], "1.0.0", "1.1.0", 1)})
+	w.Commit("eve", "ask", map[string]string{
+		"channels/staging/head.yaml": strings.Replace(w.Files["channels/staging/head.yaml"], "1.0.0", "1.1.0", 1),
+	})
 	p := w.WantActions("promote 1.1.0 staging")
 	if p.Actions[0].Requested != "eve" {
 		t.Errorf("answer %+v", p.Actions[0])
@@ -176,11 +184,12 @@ func TestRequestUpward(t *testing.T) {
 	w.WantActions("")
 }
 
-// R7, fault 55: staging moved on before dedicated's window opened: what it accepted stays accepted.
+// R7, fault 55: staging moves on before dedicated's window opens. What dedicated accepted of it stays accepted.
 func TestAcceptanceLatches(t *testing.T) {
 	w := NewWorld(t, Union(
 		Policy("staging", "advance: newest\n"),
-		Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h}\n  - window: {opens: \"0 9 * * *\", for: 1h}\n"),
+		Policy("dedicated",
+			"after: [staging]\ngates:\n  - soak: {for: 1h}\n  - window: {opens: \"0 9 * * *\", for: 1h}\n"),
 		CellFiles("staging", "s1"), CellFiles("dedicated", "acme"),
 		Release("1.0.0"), Head("staging", "1.0.0"), Head("dedicated", "1.0.0"),
 	)).Installed()
@@ -214,7 +223,7 @@ func TestSettled(t *testing.T) {
 	w.WantActions("promote 1.2.0 staging; promote 1.1.0 dedicated")
 }
 
-// R6: a channel whose policy is invalid promotes and grants nothing; others go on.
+// R6: a channel with an invalid policy promotes and grants nothing; other channels go on.
 func TestInvalidPolicy(t *testing.T) {
 	w := TwoChannels(t).Installed()
 	w.Settle()
@@ -224,7 +233,7 @@ func TestInvalidPolicy(t *testing.T) {
 	w.WantBlocked("staging", "invalid", "channels/staging/channel.yaml:3")
 }
 
-// R13, fault 52: a typo in one cell's values: only that cell goes back, and the release is not blamed.
+// R13, fault 52: after a typo in one cell's values only that cell goes back, and the release is not blamed.
 func TestValuesAloneAreNotTheReleasesFault(t *testing.T) {
 	w := TwoChannels(t, Release("1.0.0", "parameters:\n  domain: {type: string}\n")).Installed()
 	w.Settle()
@@ -239,7 +248,7 @@ func TestValuesAloneAreNotTheReleasesFault(t *testing.T) {
 	w.WantBlocked("dedicated", "values", "domian")
 }
 
-// R2: a cell that moves from a channel at a higher sequence takes a grant of a higher epoch.
+// R2: a cell that moves from a channel with higher sequences gets a grant with a higher epoch.
 func TestMoveBetweenChannels(t *testing.T) {
 	w := TwoChannels(t).Installed()
 	w.Settle()
@@ -278,7 +287,7 @@ func TestClock(t *testing.T) {
 	w.WantActions("promote 1.1.0 dedicated")
 }
 
-// R2: sequences rise above any that was ever served.
+// R2: a new sequence is above every sequence that was ever served.
 func TestSequenceRisesAboveServed(t *testing.T) {
 	w := TwoChannels(t).Installed()
 	w.Settle()
@@ -289,7 +298,7 @@ func TestSequenceRisesAboveServed(t *testing.T) {
 	}
 }
 
-// Invariant 2: the same inputs give the same bytes.
+// Invariant 2: equal inputs make equal plans, byte for byte.
 func TestSameBytes(t *testing.T) {
 	w := TwoChannels(t).Installed()
 	w.Commit("bob", "cut", Release("1.1.0"))

@@ -11,72 +11,83 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Observed is all that was seen from outside, as of one instant.
+// Observed is everything that was seen outside of the repository, as of one instant.
 type Observed struct {
-	Since        time.Time             // when observing began; cells are given until Since + staleAfter to report (R26). Zero: long ago
-	Up           time.Time             // when this process began to listen to cells: no stall counts from before. Zero: long ago
+	// When observing began. Until Since + staleAfter, cells have time to report (R26). Zero: long ago.
+	Since time.Time
+	// When this process began to listen to cells. Time before Up counts towards no stall (R10). Zero: long ago.
+	Up           time.Time
 	Clock        Clock                 // R10
 	Cells        map[string]*CellState // by name
 	Observations []Observation
-	Learned      Learned                 // everything learned so far
+	Learned      Learned                 // what all plans so far learned
 	Served       map[string]int64        // highest sequence ever served or reported, by channel (R2)
-	Seen         string                  // the newest commit that was acted upon; empty: none yet
+	Seen         string                  // newest commit that was acted on; empty: none yet
 	Diverged     *Divergence             // R5
-	Refused      map[string]Refusal      // pushes that the git host refused, by channel: blocked until then
-	Registered   map[string]Registration // changes of identity that git may not have yet, newest of each cell
-	Slots        map[string][]string     // cells that have a slot of maxInFlight in use, by channel, as the store counts them
-	Flags        *FlagsSeen              // what gates see of flags; nil: there are none
+	Refused      map[string]Refusal      // pushes that the git host refused, by channel
+	Registered   map[string]Registration // newest change of each cell's identity that git may not have yet
+	Slots        map[string][]string     // cells that use a slot of maxInFlight, by channel, as the store counts them
+	Key          string                  `json:"-"` // SSH public key that this engine signs with; empty: it pushes nothing
+	Flags        *FlagsSeen              // what gates see of flags; nil: no flags repository
 }
 
-// CellState is the last word of a cell, with what the receipt of its reports added up to.
+// CellState is a cell's last report, with what earlier reports added up to.
 type CellState struct {
-	Name           string
-	Channel        string
-	Epoch          int64
-	Sequence       int64
-	Release        string
-	Digest         releases.Digest // what it runs
-	State          cells.State
-	Message        string
-	HealthySince   time.Time     // when the unbroken healthy time on Digest began, by receipt
-	Soaked         time.Duration // sum of report gaps within the stale limit, healthy on exactly Digest (R9)
+	Name         string
+	Channel      string
+	Epoch        int64
+	Sequence     int64
+	Release      string
+	Digest       releases.Digest // what the cell runs
+	State        cells.State
+	Message      string
+	HealthySince time.Time // when the unbroken healthy time on Digest began, by receipt
+	// Sum of the gaps between reports, each within the stale limit, over which the cell was healthy on exactly Digest
+	// (R9).
+	Soaked         time.Duration
 	LastReport     time.Time     // by receipt
-	Skew           time.Duration // the cell's clock against ours
+	Skew           time.Duration // the cell's clock minus ours
 	Infrastructure int
-	Running        *cells.Assignment // as reported, if it was
+	Running        *cells.Assignment // as reported; nil: nothing
 	Applying       *cells.Assignment
-	Granted        *cells.Assignment // newest grant; nil: none known
+	Granted        *cells.Assignment // newest grant; nil: none is known
 	GrantedAt      time.Time
-	Left           []releases.Digest // what it was granted in channels that it has left, newest last; a few: it may have to go back there
-	Taken          string            // key of the newest assignment that the cell acknowledged: permission for good (R14)
-	StartedAt      time.Time         // when it reported to have begun Granted; stall counts from here (R14)
-	Failures       []Failure
-	Owner          *cells.Owner       // as reported; nil: it decided nothing
-	Flags          *cells.FlagsReport `json:",omitempty"` // what it has in force of flags; nil: it said nothing of them
-	Boots          []Boot             // of its agent, by last report, newest last; a few (R27)
-	Confirmed      int64              // the newest event that was acknowledged to it
-	Miscount       *Miscount          `json:",omitempty"` // what was last out of order in its event numbers; nil: nothing ever was
-	Clone          string             // what gave two users of its key away (R27); empty: nothing
-	Joined         int64              // epoch of the identity that Boots and Clone were seen under: a new key starts them again
-	Version        int64              // of the store's row: grows by one with every report kept
+	// Releases granted in channels that the cell has left, newest last, at most maxLeft: the cell may have to go back
+	// to one.
+	Left []releases.Digest
+	// Key of the newest assignment that the cell acknowledged: from then on it may apply the assignment for good (R14).
+	Taken     string
+	StartedAt time.Time // when the cell reported that it began Granted; a stall counts from here (R14)
+	Failures  []Failure
+	Owner     *cells.Owner       // as reported; nil: the owner decided nothing
+	Flags     *cells.FlagsReport `json:",omitempty"` // flags in force in the cell; nil: it reported none
+	Boots     []Boot             // starts of its agent by last report, newest last, at most maxBoots (R27)
+	Confirmed int64              // number of the newest event acknowledged to the cell
+	// Last disorder of its event numbers; nil: there never was one
+	Miscount *Miscount `json:",omitempty"`
+	Clone    string    // evidence that two machines use its key (R27); empty: none
+	Joined   int64     // epoch of the identity that Boots and Clone belong to; a new key resets both
+	Version  int64     // version of the store's row; grows by 1 with every stored report
 
-	live  bool      // received since this process began to listen, by it or another: the time since then was watched
-	heard time.Time // when this process received it, by its own monotonic clock; zero: another did
+	// A process was listening ever since the last report, so the time since then counts.
+	watched bool
+	// When this process received the report, by its own monotonic clock; zero: another process did.
+	receivedAt time.Time
 }
 
-// Boot is one start of a cell's agent, as its reports tell it apart.
+// Boot is one start of a cell's agent, identified by its reports.
 type Boot struct {
 	ID    string    `json:"id"`
 	First time.Time `json:"first"` // by receipt
 	Last  time.Time `json:"last"`
-	Backs int       `json:"backs,omitempty"` // how often it was heard again soon after another
+	Backs int       `json:"backs,omitempty"` // how often it reported again soon after another boot
 
-	Sent      time.Time     `json:"sent,omitzero"`       // its last report, by the cell's clock
-	Skew      time.Duration `json:"skew,omitempty"`      // of that clock against ours, then
-	Confirmed int64         `json:"confirmed,omitempty"` // what it said to be acknowledged, then
+	Sent      time.Time     `json:"sent,omitzero"`       // when its last report was sent, by the cell's clock
+	Skew      time.Duration `json:"skew,omitempty"`      // Skew as of that report
+	Confirmed int64         `json:"confirmed,omitempty"` // what that report said to be acknowledged
 	Rewound   int           `json:"rewound,omitempty"`   // how often its event numbers went back
 
-	Marks []Mark `json:"marks,omitempty"` // of its newest events; a few
+	Marks []Mark `json:"marks,omitempty"` // of its newest events, at most maxMarks
 }
 
 // Miscount says how a cell's event numbers were out of order (fault 45). Immutable.
@@ -86,14 +97,14 @@ type Miscount struct {
 	Times int64     `json:"times"` // so far
 }
 
-// Mark is what is remembered of an event, to know it again.
+// Mark identifies an event that is remembered, to recognise it when it comes again.
 type Mark struct {
 	Number int64     `json:"number"`
-	Sum    uint64    `json:"sum"` // of its content
+	Sum    uint64    `json:"sum"` // hash of the content
 	At     time.Time `json:"at"`  // by receipt
 }
 
-// Failure is a failure that a cell remembers, and when we first heard of it.
+// Failure is a failure that a cell reports, with the time of the first report about it.
 type Failure struct {
 	cells.Failure
 	Seen time.Time `json:"seen,omitzero"` // by receipt
@@ -112,19 +123,19 @@ type Observation struct {
 	ValidUntil time.Time `json:"validUntil,omitzero"`
 }
 
-// Clock says whether time can be trusted (R10).
+// Clock holds what shows whether time can be trusted (R10).
 type Clock struct {
-	Step time.Duration // wall clock against monotonic time since the last tick
+	Step time.Duration // wall-clock time minus monotonic time since the last tick
 	Skew time.Duration // median skew of the cells' clocks
 
 	Store time.Duration // how far the store's clock is ahead of this machine's
 }
 
-// Doubt says why time can't be trusted (R10); empty: it can.
-func (k Clock) Doubt() string { return k.judge().Reason }
+// Doubt returns why time can't be trusted (R10); empty: it can.
+func (k Clock) Doubt() string { return k.verdict().Reason }
 
-// judge is the gate "clock".
-func (k Clock) judge() channels.Verdict {
+// verdict is the verdict of the gate "clock".
+func (k Clock) verdict() channels.Verdict {
 	switch {
 	case k.Step.Abs() > MaxClockError:
 		return channels.Blocked("clock", reason.ClockStepped, k.Step.Round(time.Second))
@@ -136,48 +147,51 @@ func (k Clock) judge() channels.Verdict {
 	return channels.Verdict{Holds: true}
 }
 
-// Divergence is a branch that no longer contains a commit that was acted upon (R5).
+// Divergence says that the branch no longer contains a commit that was acted on (R5).
 type Divergence struct {
-	Seen string // the commit that is gone
-	Tip  string // what the branch is now
+	Seen string // the commit that the branch lost
+	Tip  string // the branch's new tip
 	At   time.Time
 }
 
-// Refusal is a push that the git host turned down.
+// Refusal is a push that the git host refused.
 type Refusal struct {
 	Reason string
-	Until  time.Time // not tried again before
+	Until  time.Time // no push is tried before this instant
 }
 
-// FlagsSeen is what gates and decisions see of flags.
+// FlagsSeen holds what gates and decisions see of flags.
 type FlagsSeen struct {
 	Commit    string              `json:"commit"`
 	Killed    []string            `json:"killed,omitempty"`    // flags, sorted
-	Published map[string][]string `json:"published,omitempty"` // features that are published, sorted, by channel
+	Published map[string][]string `json:"published,omitempty"` // published features, sorted, by channel
 }
 
 func (s *FlagsSeen) Equal(other *FlagsSeen) bool {
 	if s == nil || other == nil {
 		return s == other
 	}
-	return s.Commit == other.Commit && slices.Equal(s.Killed, other.Killed) && maps.EqualFunc(s.Published, other.Published, slices.Equal)
+	return s.Commit == other.Commit && slices.Equal(s.Killed, other.Killed) &&
+		maps.EqualFunc(s.Published, other.Published, slices.Equal)
 }
 
-// Stored returns s as a store gives it back, without what only the process that received it knows.
+// Stored returns s as a store returns it: without what only the process that received the report knows.
 func (s *CellState) Stored() *CellState {
 	c := *s
-	c.live, c.heard = false, time.Time{}
+	c.watched, c.receivedAt = false, time.Time{}
 	return &c
 }
 
-// Watch notes whether this process, listening since up, watched the time since the cell's last report; the zero up: it did not.
-func (s *CellState) Watch(up time.Time) { s.live = !up.IsZero() && !s.LastReport.Before(up) }
+// Watch sets whether the time since the cell's last report counts: it does if this process has been listening since
+// before that report. A zero up means that it has not.
+func (s *CellState) Watch(up time.Time) { s.watched = !up.IsZero() && !s.LastReport.Before(up) }
 
-// Watched reports whether some process watched the time since the cell's last report.
-func (s *CellState) Watched() bool { return s.live }
+// Watched reports whether some process was listening all the time since the cell's last report.
+func (s *CellState) Watched() bool { return s.watched }
 
-// of is s, if it is about a channel: what a cell that moved said of another counts for nothing here (R2).
-func (s *CellState) of(channel string) *CellState {
+// ifIn returns s if it is about channel, else nil: what a cell reported about another channel before it moved does not
+// count (R2).
+func (s *CellState) ifIn(channel string) *CellState {
 	if s != nil && s.Channel != "" && s.Channel != channel {
 		return nil
 	}

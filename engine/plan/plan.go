@@ -1,14 +1,14 @@
 // Package plan decides which release each channel and each cell gets.
 //
-// Make is the decision: a function of what the repository says at one commit (Desired), what was observed (Observed) and now.
-// The same inputs give the same Plan, byte for byte. The loop, the API, plan, why, simulate and the golden tests all show that
-// one value. Desired comes from Build and History, which fold commits; Observed comes from Arrival.Fold, which folds reports,
-// and from Carry, which applies a plan. Drafts turns a plan into commits.
+// Make decides. Its inputs are what the repository says at one commit (Desired), what was observed (Observed) and the
+// time; equal inputs make equal Plans, byte for byte. The engine's loop, the API, the commands plan, why and simulate,
+// and the golden tests all use the same Plan. Build makes a Desired from files and from History, which folds commits.
+// Arrival.Fold folds reports into an Observed, and Carry applies a Plan to it. Drafts turns a Plan into commits.
 //
-// The package does no I/O beyond the fs.FS that it is given, reads no clock, and starts no goroutine.
+// The package does no I/O except on the fs.FS it is passed, reads no clock and starts no goroutine.
 //
-// A Plan and a Desired may be read from several goroutines: nothing in them is changed after Make and Build returned. An
-// Observed and a History belong to their holder.
+// Several goroutines may read a Plan or a Desired: neither changes after Make or Build has returned. An Observed and a
+// History belong to the goroutine that holds them.
 package plan
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Kind is what an Action does.
+// Kind names what an Action does.
 type Kind string
 
 const (
@@ -28,23 +28,25 @@ const (
 	Halt        Kind = "halt"       // put a hold on a channel
 	Grant       Kind = "grant"      // let cells have their channel's head
 	Identify    Kind = "identify"   // write cells' keys to their identity.yaml, one commit for all (R25)
+	Adopt       Kind = "adopt"      // list the engine's key in sluice.yaml, once (R46)
 	Adopted     Kind = "adopted"    // no action: a head that the repository's root commit brought
 )
 
-// Plan is what to do now, what is blocked, and when to look again.
+// Plan says what to do now, what is blocked, and when to make the next plan.
 type Plan struct {
 	Commit  string             `json:"commit"`
 	Now     time.Time          `json:"now"`
 	Actions []Action           `json:"actions"`
 	Blocked []channels.Verdict `json:"blocked"`
-	Wants   []Probe            `json:"wants,omitempty"` // outside observations that would now decide something (R11)
+	Wants   []Probe            `json:"wants,omitempty"` // what only outside observations can decide now (R11)
 	Learned Learned            `json:"learned,omitzero"`
-	Next    time.Time          `json:"next,omitzero"` // the earliest instant at which time alone changes the plan; zero: never
-	Heard   time.Time          `json:"-"`             // the same, as long as all cells that are in contact now stay so
-	Flags   string             `json:"-"`             // the flags repository's commit that gates saw; empty: none
+	// The earliest instant at which time alone changes the plan; zero: never
+	Next          time.Time `json:"next,omitzero"`
+	NextInContact time.Time `json:"-"` // Next, provided that every cell in contact stays so
+	Flags         string    `json:"-"` // commit of the flags repository that gates saw; empty: none
 }
 
-// BlockedIn returns the verdicts about a channel, those about single cells apart.
+// BlockedIn returns the verdicts about a channel and, separately, the verdicts about single cells in it.
 func (p *Plan) BlockedIn(channel string) (about, cells []channels.Verdict) {
 	for _, b := range p.Blocked {
 		switch {
@@ -58,56 +60,65 @@ func (p *Plan) BlockedIn(channel string) (about, cells []channels.Verdict) {
 	return about, cells
 }
 
-// Action is one thing to do. Promote, Rollback, Quarantines and Halt are git commits, one a channel, Identify is one; Grant is
-// a store transaction.
+// Action is one step of a plan. Promote, Rollback, Quarantines and Halt become one git commit for each channel, and
+// Identify becomes one commit for all cells. Grant is a transaction in the store.
 type Action struct {
 	Kind      Kind            `json:"kind"`
 	Channel   string          `json:"channel"`
 	Release   string          `json:"release"`
 	Digest    releases.Digest `json:"digest"`
-	From      string          `json:"from,omitempty"`      // upstream@commit of its head, hotfix, request, or entry
+	From      string          `json:"from,omitempty"`      // upstream@commit, hotfix, request@commit, …
 	Replaces  string          `json:"replaces,omitempty"`  // the release that was the head
 	Sequence  int64           `json:"sequence,omitempty"`  // the head's new sequence
-	Requested string          `json:"requested,omitempty"` // who asked by hand (R1)
+	Requested string          `json:"requested,omitempty"` // who requested it in head.yaml (R1)
 	Reason    string          `json:"reason,omitempty"`
-	Wave      int             `json:"wave,omitempty"`  // grant: 1-based
-	Cells     []string        `json:"cells,omitempty"` // grant, identify: to whom or whose, sorted
+	Wave      int             `json:"wave,omitempty"`  // grant: from 1
+	Cells     []string        `json:"cells,omitempty"` // grant, identify: sorted
 	Evidence  []string        `json:"evidence"`        // the verdicts that held, in words
 
-	Offers   []Offer            `json:"-"` // grant: to each of Cells, in their order. One takes a slot if what it offers is new to the cell, and the cell has none in use
-	Verdicts []channels.Verdict `json:"-"` // the same as values, for decision.json
-	Deadline time.Time          `json:"-"` // no push may start after it (R3); zero: none
-	Hotfix   bool               `json:"-"` // promote: by the hotfix lane
-	Accepted []Acceptance       `json:"-"` // of the release that is replaced, by downstreams
-	Finished bool               `json:"-"` // what is replaced had reached its cells
-	Commit   string             `json:"-"` // whose releases/V is meant
-	forward  string             // see EffectiveHead.Forward
-	Holds    bool               `json:"-"` // rollback: leaves a hold behind, for a person to lift (R1)
-	members  []Registration     // identify: what is to be written, in the order of Cells
+	// Grant: one for each of Cells, in the same order. An offer takes a slot if its content is new to the cell and the
+	// cell uses no slot yet.
+	Offers        []Offer            `json:"-"`
+	Verdicts      []channels.Verdict `json:"-"` // Evidence as values, for decision.json
+	Deadline      time.Time          `json:"-"` // no push may start after this instant (R3); zero: no limit
+	Hotfix        bool               `json:"-"` // promote: by a hotfix
+	Accepted      []Acceptance       `json:"-"` // downstreams' acceptances of the replaced release
+	Finished      bool               `json:"-"` // the replaced head had reached its cells
+	Commit        string             `json:"-"` // the commit to read releases/Release from
+	forwardOnly   string             // see EffectiveHead.Forward
+	Holds         bool               `json:"-"` // rollback: it leaves a hold for a person to lift (R1)
+	key           string             // adopt: the engine's key
+	registrations []Registration     // identify: one for each of Cells, in the same order
 }
 
-// Probe asks for one outside observation: the fetcher carries it out, the next plan reads the answer.
+// Probe requests one outside observation. The engine makes it, and the next plan reads the answer.
 type Probe struct {
-	Channel string           `json:"channel"`
-	Gate    string           `json:"gate"`    // the gate's ID
-	Subject releases.Digest  `json:"subject"` // what it is about
-	Release string           `json:"release"`
-	Policy  string           `json:"policy"` // hash of the gate's definition: an answer to another definition does not count
-	Check   *channels.Check  `json:"check,omitempty"`
-	Metric  *channels.Metric `json:"metric,omitempty"`
+	Channel string          `json:"channel"`
+	Gate    string          `json:"gate"`    // the gate's ID
+	Subject releases.Digest `json:"subject"` // the release's digest
+	Release string          `json:"release"`
+	// Hash of the gate's definition; an answer to another definition does not count
+	Policy string           `json:"policy"`
+	Check  *channels.Check  `json:"check,omitempty"`
+	Metric *channels.Metric `json:"metric,omitempty"`
 }
 
-// Learned is what this plan found out and the next must remember. It is written to the store before anything that rests on it.
+// Learned holds what a plan found out and later plans must remember. The engine stores it before it acts on the plan.
 type Learned struct {
 	Accepted []Acceptance `json:"accepted,omitempty"`
 	Finished []Finish     `json:"finished,omitempty"`
 	Waves    []Through    `json:"waves,omitempty"`
-	Rollouts []Rollout    `json:"-"` // long lists of names, and nothing that a reader of plans decides on
-	Freed    []Freed      `json:"-"` // slots that ended: the store's are freed before anything is granted (R14); what was freed is found again until it is
-	Lapsed   []string     `json:"-"` // cells whose offers ended untaken (R14): forgotten in memory; the store's are found to have lapsed again
+	// Left out of JSON: the lists are long, and readers of plans decide nothing by them
+	Rollouts []Rollout `json:"-"`
+	// Slots that ended. The store frees them before it grants anything (R14); until then every plan finds them again.
+	Freed []Freed `json:"-"`
+	// Cells whose offers lapsed untaken (R14). Only memory forgets these offers; every plan finds those in the store
+	// again.
+	Lapsed []string `json:"-"`
 }
 
-// Acceptance latches: Upstream soaked Digest as Downstream's soak gate asks (R7).
+// Acceptance records that Upstream soaked Digest as Downstream's soak gate demands. An acceptance latches: it stays
+// valid when the upstream moves on (R7).
 type Acceptance struct {
 	Upstream   string          `json:"upstream"`
 	Downstream string          `json:"downstream"`
@@ -117,7 +128,7 @@ type Acceptance struct {
 	Evidence   string          `json:"evidence"` // "5 of 5 cells healthy for 24h2m"
 }
 
-// Finish says that a head reached all the cells it was for: a rollback may go back to it (R19).
+// Finish records that a head reached all the cells that it was for, so that a rollback may return to it (R19).
 type Finish struct {
 	Channel  string          `json:"channel"`
 	Sequence int64           `json:"sequence"`
@@ -125,7 +136,8 @@ type Finish struct {
 	At       time.Time       `json:"at"`
 }
 
-// Through says that a wave of a head's rollout is through: it stays so, whoever comes later or falls ill (R14).
+// Through records that a wave of a head's rollout is through. Cells that join later or turn unhealthy do not change
+// that (R14).
 type Through struct {
 	Channel  string          `json:"channel"`
 	Sequence int64           `json:"sequence"`
@@ -134,13 +146,13 @@ type Through struct {
 	At       time.Time       `json:"at"`
 }
 
-// Freed names cells of a channel whose slots ended.
+// Freed names the cells of a channel that gave up their slots.
 type Freed struct {
 	Channel string
 	Cells   []string // sorted
 }
 
-// Rollout is who counts for a head: the cells that were eligible when it moved (R9).
+// Rollout names the cells that count for a head: those that were eligible when the head moved (R9).
 type Rollout struct {
 	Channel  string    `json:"channel"`
 	Sequence int64     `json:"sequence"`

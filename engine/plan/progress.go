@@ -11,51 +11,51 @@ import (
 	"github.com/sluice-cd/sluice/internal/reason"
 )
 
-// Progress is how far a channel's head has come on its way to the cells.
+// Progress says how far a channel's head has come on its way to the cells.
 type Progress struct {
 	Channel   string             `json:"channel"`
 	Release   string             `json:"release,omitempty" doc:"the head; empty: none yet"`
 	Sequence  int64              `json:"sequence,omitempty"`
 	Kind      Kind               `json:"kind,omitempty" doc:"promote, rollback or adopted"`
 	Moved     time.Time          `json:"moved,omitzero"`
-	Finished  bool               `json:"finished" doc:"it reached all the cells it was for"`
-	Wave      int                `json:"wave,omitempty" doc:"the wave that is open, from 1; 0: it does not go by waves"`
+	Finished  bool               `json:"finished" doc:"the head reached all the cells that it was for"`
+	Wave      int                `json:"wave,omitempty" doc:"the open wave, from 1; 0: the head does not go out in waves"`
 	Waves     []WaveProgress     `json:"waves,omitempty"`
-	Cells     int                `json:"cells" doc:"of the channel"`
-	Could     int                `json:"could" doc:"of those, in contact and held back by nothing of their own, or granted it already"`
-	Granted   int                `json:"granted" doc:"of those, granted it"`
-	Healthy   int                `json:"healthy" doc:"of the channel's cells, on it and healthy"`
-	Applying  int                `json:"applying" doc:"begun it, without a result"`
-	InFlight  int                `json:"inFlight" doc:"slots in use: granted something, without a result"`
+	Cells     int                `json:"cells" doc:"cells in the channel"`
+	Could     int                `json:"could" doc:"cells in contact that nothing of their own holds back, or that were granted the head already"`
+	Granted   int                `json:"granted" doc:"cells that were granted the head"`
+	Healthy   int                `json:"healthy" doc:"cells that are healthy on the head"`
+	Applying  int                `json:"applying" doc:"cells that began the head and have no result yet"`
+	InFlight  int                `json:"inFlight" doc:"slots in use: cells that were granted something and have no result yet"`
 	Slots     int                `json:"maxInFlight,omitempty" doc:"0: no limit"`
-	Failed    []string           `json:"failed,omitempty" doc:"failed or stalled"`
-	Budget    int                `json:"failureBudget" doc:"so many may fail; one more stops it"`
-	Blocked   []channels.Verdict `json:"blocked,omitempty" doc:"about the channel"`
-	Waiting   []Waiting          `json:"waiting,omitempty" doc:"about single cells, by gate, the most first"`
+	Failed    []string           `json:"failed,omitempty" doc:"cells that failed or stalled"`
+	Budget    int                `json:"failureBudget" doc:"how many cells may fail; one more stops the rollout"`
+	Blocked   []channels.Verdict `json:"blocked,omitempty" doc:"verdicts about the channel"`
+	Waiting   []Waiting          `json:"waiting,omitempty" doc:"cells that a gate holds back, by gate, most cells first"`
 	SkippedTo int                `json:"skippedTo,omitempty" doc:"the wave that a person opened"`
 }
 
 // WaveProgress is one wave.
 type WaveProgress struct {
 	Wave    int           `json:"wave"`
-	Cells   int           `json:"cells" doc:"how many cells have it once it is through; cumulative"`
+	Cells   int           `json:"cells" doc:"how many cells may have the head in this wave; cumulative"`
 	Soak    time.Duration `json:"soak,omitempty" doc:"in nanoseconds"`
-	Healthy int           `json:"healthy" doc:"cells that were healthy on it for as long as it asks"`
+	Healthy int           `json:"healthy" doc:"cells that have soaked for as long as the wave asks"`
 	Through bool          `json:"through"`
-	Until   time.Time     `json:"until,omitzero" doc:"of the open one: the earliest instant at which it is through"`
+	Until   time.Time     `json:"until,omitzero" doc:"for the open wave: the earliest instant at which it can be through"`
 }
 
-// Waiting is how many cells one gate holds back.
+// Waiting says how many cells one gate holds back.
 type Waiting struct {
 	Gate   string      `json:"gate"`
 	Cells  []string    `json:"cells"`
-	Code   reason.Code `json:"code,omitempty" doc:"of the first of them: see docs/gates.md"`
-	Reason string      `json:"reason" doc:"of the first of them"`
-	Until  time.Time   `json:"until,omitzero" doc:"the earliest of theirs"`
+	Code   reason.Code `json:"code,omitempty" doc:"code of the first cell's verdict; see docs/gates.md"`
+	Reason string      `json:"reason" doc:"reason of the first cell's verdict"`
+	Until  time.Time   `json:"until,omitzero" doc:"the earliest instant of the cells' verdicts"`
 }
 
-// Rollouts returns how far each channel's head has come, upstreams first; with a name, that channel's only. made is the plan
-// that was made of d and o.
+// Rollouts returns how far each channel's head has come, upstreams first; with a channel's name, only that channel's.
+// made is the plan that Make made of d and o.
 func Rollouts(d *Desired, o *Observed, made *Plan, channel string) []Progress {
 	p := newPlanner(d, o, made.Now)
 	all := []Progress{}
@@ -65,23 +65,24 @@ func Rollouts(d *Desired, o *Observed, made *Plan, channel string) []Progress {
 		}
 		c := p.channels[name]
 		about, ofCells := made.BlockedIn(name)
-		s := Progress{Channel: name, Cells: len(c.Cells), Blocked: about, Waiting: waiting(ofCells)}
+		s := Progress{Channel: name, Cells: len(c.Cells), Blocked: about, Waiting: groupByGate(ofCells)}
 		if e := c.Effective; e != nil {
 			s.Release, s.Sequence, s.Kind, s.Moved = e.Release, e.Sequence, e.Kind, e.Moved
 			c.learn()
-			c.progress(&s)
+			c.fillProgress(&s)
 		}
 		all = append(all, s)
 	}
 	return all
 }
 
-func (c *channelPlan) progress(s *Progress) {
+func (c *channelPlan) fillProgress(s *Progress) {
 	e, t := c.Effective, c.tally
-	s.Finished, s.Healthy, s.Failed, s.SkippedTo = c.done(e), t.running, t.failed, c.skipped().Wave
+	s.Finished, s.Healthy, s.Failed, s.SkippedTo = c.isFinished(e), t.healthyWithLate, t.failed, c.skipOfHead().Wave
 	for i := range t.cells {
-		said := t.cells[i].last
-		if said != nil && said.State == cells.StateApplying && said.Applying != nil && said.Applying.Channel == c.Name && said.Applying.Sequence == e.Sequence {
+		state := t.cells[i].last
+		if state != nil && state.State == cells.StateApplying && state.Applying != nil &&
+			state.Applying.Channel == c.Name && state.Applying.Sequence == e.Sequence {
 			s.Applying++
 		}
 	}
@@ -90,18 +91,20 @@ func (c *channelPlan) progress(s *Progress) {
 	}
 	s.Slots, s.Budget = c.Valid.Rollout.MaxInFlight, c.Valid.Rollout.FailureBudget
 	r, w := c.rollout, &c.rollout.progress
-	s.Could, s.Granted, s.InFlight, s.Wave = w.ready, w.offered, r.slots, w.wave
+	s.Could, s.Granted, s.InFlight, s.Wave = w.ready, w.offered, r.slotsInUse, w.openWave
 	for i, wave := range w.waves {
-		at := WaveProgress{Wave: i + 1, Cells: w.sizes[i], Soak: wave.Soak, Healthy: w.healthy(wave.Soak), Through: i < w.passed}
-		if i+1 == w.wave {
-			at.Until = w.earliest
+		wp := WaveProgress{
+			Wave: i + 1, Cells: w.sizes[i], Soak: wave.Soak, Healthy: w.countSoaked(wave.Soak),
+			Through: i < w.wavesThrough,
 		}
-		s.Waves = append(s.Waves, at)
+		if i+1 == w.openWave {
+			wp.Until = w.throughAt
+		}
+		s.Waves = append(s.Waves, wp)
 	}
 }
 
-// waiting sums up the verdicts about single cells.
-func waiting(verdicts []channels.Verdict) []Waiting {
+func groupByGate(verdicts []channels.Verdict) []Waiting {
 	byGate := map[string]*Waiting{}
 	for _, v := range verdicts {
 		w := byGate[v.Gate]
@@ -118,6 +121,8 @@ func waiting(verdicts []channels.Verdict) []Waiting {
 	for _, w := range slices.Collect(maps.Values(byGate)) {
 		all = append(all, *w)
 	}
-	slices.SortFunc(all, func(a, b Waiting) int { return cmp.Or(len(b.Cells)-len(a.Cells), cmp.Compare(a.Gate, b.Gate)) })
+	slices.SortFunc(all, func(a, b Waiting) int {
+		return cmp.Or(len(b.Cells)-len(a.Cells), cmp.Compare(a.Gate, b.Gate))
+	})
 	return all
 }

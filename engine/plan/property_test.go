@@ -18,14 +18,14 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// life is a random life of a pipeline: three channels in a row and whatever happens to them.
+// life is a random life of a pipeline: three channels in a row, and random events.
 type life struct {
 	*World
 	t       *rapid.T
 	next    int
 	served  map[string]int64
 	bad     map[string]bool // releases that fail
-	soaked  map[string]bool // channel/release: seen by the test's own reckoning
+	soaked  map[string]bool // channel/release: soaked by the test's own count
 	onSince map[string]time.Time
 }
 
@@ -63,20 +63,26 @@ func newLife(t *rapid.T, tb testing.TB) *life {
 		CellFiles("staging", "s1", "s2"), CellFiles("early", "e1", "e2"), CellFiles("late", "l1", "l2", "l3"),
 		Release("1.0.0", tunable), Head("staging", "1.0.0"), Head("early", "1.0.0"), Head("late", "1.0.0"),
 	)).Installed()
-	return &life{World: w, t: t, served: map[string]int64{}, bad: map[string]bool{}, soaked: map[string]bool{}, onSince: map[string]time.Time{}}
+	return &life{
+		World: w, t: t, served: map[string]int64{}, bad: map[string]bool{}, soaked: map[string]bool{},
+		onSince: map[string]time.Time{},
+	}
 }
 
-// step lets one thing happen.
-func (l *life) step() {
-	switch what := rapid.SampledFrom([]string{"time", "time", "time", "release", "bad release", "silence", "hold", "lift", "revert",
-		"freeze", "thaw", "hotfix", "request", "quarantine", "refusal", "begin", "values", "join", "answer", "up"}).Draw(l.t, "step"); what {
+func (l *life) stepRandomly() {
+	events := []string{
+		"time", "time", "time", "release", "bad release", "silence", "hold", "lift", "revert", "freeze", "thaw",
+		"hotfix", "request", "quarantine", "refusal", "begin", "values", "join", "answer", "up",
+	}
+	switch what := rapid.SampledFrom(events).Draw(l.t, "step"); what {
 	default:
-		l.more(what)
+		l.stepRarely(what)
 	case "time":
-		l.pass(time.Duration(rapid.IntRange(1, 60).Draw(l.t, "minutes")) * time.Minute)
+		l.passTime(time.Duration(rapid.IntRange(1, 60).Draw(l.t, "minutes")) * time.Minute)
 	case "release":
 		l.next++
-		l.Commit("bob", "cut", Release(fmt.Sprintf("1.%d.0", l.next), tunable, fmt.Sprintf("fixes: [CVE-%d]\n", l.next)))
+		l.Commit("bob", "cut",
+			Release(fmt.Sprintf("1.%d.0", l.next), tunable, fmt.Sprintf("fixes: [CVE-%d]\n", l.next)))
 	case "bad release":
 		l.next++
 		version := fmt.Sprintf("1.%d.0", l.next)
@@ -97,38 +103,44 @@ func (l *life) step() {
 	}
 }
 
-func (l *life) somewhere() string {
+func (l *life) drawChannel() string {
 	return rapid.SampledFrom([]string{"staging", "early", "late"}).Draw(l.t, "channel")
 }
 
-func (l *life) someRelease() string {
+func (l *life) drawRelease() string {
 	return fmt.Sprintf("1.%d.0", rapid.IntRange(0, l.next).Draw(l.t, "release"))
 }
 
-func (l *life) soon() time.Time {
+func (l *life) drawInstant() time.Time {
 	return l.Now.Add(time.Duration(rapid.IntRange(1, 90).Draw(l.t, "in minutes")) * time.Minute)
 }
 
-// more is what happens less often.
-func (l *life) more(what string) {
+func (l *life) stepRarely(what string) {
 	switch what {
 	case "freeze", "thaw":
 		text := "apiVersion: sluice/v1\nkind: Pipeline\n"
-		if from := l.soon(); what == "freeze" {
-			text += fmt.Sprintf("freezes: [{from: %s, until: %s}]\n", from.Format(time.RFC3339), from.Add(time.Hour).Format(time.RFC3339))
+		if from := l.drawInstant(); what == "freeze" {
+			text += fmt.Sprintf("freezes: [{from: %s, until: %s}]\n", from.Format(time.RFC3339),
+				from.Add(time.Hour).Format(time.RFC3339))
 		}
 		l.Commit("eve", what, map[string]string{"sluice.yaml": text})
 	case "hotfix":
-		version := l.someRelease()
-		l.Commit("eve", what, map[string]string{"channels/" + l.somewhere() + "/hotfixes/" + version + ".yaml": fmt.Sprintf(
-			"digest: @digest:%s\nreason: now\nexpiry: %s\nfixes: [CVE-%d]\noverrideFreeze: %t\n", version, l.soon().Format(time.RFC3339), l.next, l.next%2 == 0)})
+		version := l.drawRelease()
+		file := "channels/" + l.drawChannel() + "/hotfixes/" + version + ".yaml"
+		l.Commit("eve", what, map[string]string{file: fmt.Sprintf(
+			"digest: @digest:%s\nreason: now\nexpiry: %s\nfixes: [CVE-%d]\noverrideFreeze: %t\n",
+			version, l.drawInstant().Format(time.RFC3339), l.next, l.next%2 == 0)})
 	case "request":
-		l.Commit("eve", what, map[string]string{"channels/" + l.somewhere() + "/head.yaml": "release: " + l.someRelease() + "\n"})
+		l.Commit("eve", what, map[string]string{
+			"channels/" + l.drawChannel() + "/head.yaml": "release: " + l.drawRelease() + "\n",
+		})
 	case "quarantine":
-		version := l.someRelease()
-		l.Commit("eve", what, map[string]string{"quarantine/" + version + ".yaml": "digest: @digest:" + version + "\nreason: bad\n"})
+		version := l.drawRelease()
+		l.Commit("eve", what, map[string]string{
+			"quarantine/" + version + ".yaml": "digest: @digest:" + version + "\nreason: bad\n",
+		})
 	case "refusal":
-		l.Obs.Refused[l.somewhere()] = plan.Refusal{Reason: "a hook said no", Until: l.soon()}
+		l.Obs.Refused[l.drawChannel()] = plan.Refusal{Reason: "a hook said no", Until: l.drawInstant()}
 	case "begin":
 		for name, s := range l.Obs.Cells {
 			if s.Granted != nil && s.Running != nil && s.Granted.Sequence > s.Running.Sequence {
@@ -136,29 +148,34 @@ func (l *life) more(what string) {
 			}
 		}
 	case "values":
-		l.Commit("eve", what, map[string]string{"cells/l1/cell.yaml": fmt.Sprintf("apiVersion: sluice/v1\nkind: Cell\nchannel: late\nvalues: {n: %d}\n", l.Now.Minute())})
+		l.Commit("eve", what, map[string]string{
+			"cells/l1/cell.yaml": fmt.Sprintf("apiVersion: sluice/v1\nkind: Cell\nchannel: late\nvalues: {n: %d}\n",
+				l.Now.Minute()),
+		})
 	case "join":
 		l.Commit("eve", what, CellFiles("late", "l4"))
 		if l.Obs.Cells["l4"] == nil {
 			l.Obs.Cells["l4"] = l.Receive(nil, cells.Report{Cell: "l4", State: cells.StatePending})
 		}
 	case "answer":
-		l.answer(rapid.Bool().Draw(l.t, "yes"))
+		l.answerProbes(rapid.Bool().Draw(l.t, "yes"))
 	case "up":
 		l.Obs.Up = l.Now
 	}
 }
 
-// answer is the fetcher: it answers what the plan wants.
-func (l *life) answer(yes bool) {
+// answerProbes answers what the plan wants, as the engine's prober does.
+func (l *life) answerProbes(yes bool) {
 	for _, p := range l.Plan().Wants {
-		o := plan.Observation{Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, Holds: yes, ObservedAt: l.Now, ValidUntil: l.Now.Add(p.Check.ValidFor)}
+		o := plan.Observation{
+			Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, Holds: yes,
+			ObservedAt: l.Now, ValidUntil: l.Now.Add(p.Check.ValidFor),
+		}
 		l.Obs.Observations = plan.MergeAnswers(l.Obs.Observations, []plan.Observation{o})
 	}
 }
 
-// pass lets minutes go by; each minute every cell reports, and plans are carried out.
-func (l *life) pass(d time.Duration) {
+func (l *life) passTime(d time.Duration) {
 	for end := l.Now.Add(d); l.Now.Before(end); l.Now = l.Now.Add(time.Minute) {
 		for _, name := range slices.Sorted(maps.Keys(l.Obs.Cells)) {
 			s := l.Obs.Cells[name]
@@ -173,21 +190,23 @@ func (l *life) pass(d time.Duration) {
 			if l.bad[last.Release] && !known && (s.Running == nil || s.Running.Digest != last.Digest) {
 				l.Fails(name, "bad")
 			} else if known {
-				l.Obs.Cells[name] = l.Receive(s, cells.Report{Cell: name, State: cells.StateHealthy, Running: s.Running, Failures: Plain(s.Failures)})
+				l.Obs.Cells[name] = l.Receive(s, cells.Report{
+					Cell: name, State: cells.StateHealthy, Running: s.Running, Failures: Plain(s.Failures),
+				})
 			} else {
 				l.Report(name, cells.StateHealthy)
 			}
 		}
-		l.reckon()
-		if l.Now.Minute()%4 != 0 { // now and then nobody answers
-			l.answer(true)
+		l.countSoaks()
+		if l.Now.Minute()%4 != 0 { // sometimes no answer comes
+			l.answerProbes(true)
 		}
-		l.decide()
+		l.carryOutPlans()
 	}
 }
 
-// reckon finds out by itself, in the plainest way, which releases soaked where.
-func (l *life) reckon() {
+// countSoaks finds out independently, in the plainest way, which releases soaked where.
+func (l *life) countSoaks() {
 	d := l.Desired()
 	for name, s := range l.Obs.Cells {
 		key := name + "/" + s.Release
@@ -209,8 +228,7 @@ func (l *life) reckon() {
 	}
 }
 
-// decide carries plans out and holds them against what must always be so.
-func (l *life) decide() {
+func (l *life) carryOutPlans() {
 	for range 10 {
 		before := l.Desired()
 		p := l.Run()
@@ -218,13 +236,13 @@ func (l *life) decide() {
 			return
 		}
 		for _, a := range p.Actions {
-			l.check(before, a)
+			l.checkAction(before, a)
 		}
 	}
 	l.t.Fatalf("plans never end")
 }
 
-func (l *life) check(d *plan.Desired, a plan.Action) {
+func (l *life) checkAction(d *plan.Desired, a plan.Action) {
 	c := d.Channels[a.Channel]
 	switch a.Kind {
 	case plan.Promote, plan.Rollback:
@@ -254,22 +272,22 @@ func (l *life) check(d *plan.Desired, a plan.Action) {
 	}
 }
 
-// Invariant 1, R2, R3, R7: no release in a channel whose gates never held; sequences rise.
+// Invariant 1, R2, R3, R7: a channel gets no release whose gates never held, and its sequences rise.
 func TestPromotionsAreGated(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := newLife(rt, t)
 		for range rapid.IntRange(5, 25).Draw(rt, "steps") {
-			l.step()
+			l.stepRandomly()
 		}
 	})
 }
 
-// Nothing changes before Next: time alone changes no plan before the instant that the plan named.
+// Time alone does not change a plan before the plan's Next.
 func TestNothingChangesBeforeNext(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := newLife(rt, t)
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
-			l.step()
+			l.stepRandomly()
 		}
 		d := l.Desired()
 		p := plan.Make(d, &l.Obs, l.Now)
@@ -279,19 +297,19 @@ func TestNothingChangesBeforeNext(t *testing.T) {
 		}
 		at := l.Now.Add(time.Duration(rapid.Int64Range(0, int64(until.Sub(l.Now))-1).Draw(rt, "at")))
 		later := plan.Make(d, &l.Obs, at)
-		if a, b := essence(rt, p), essence(rt, later); a != b {
+		if a, b := encodeTimeless(rt, p), encodeTimeless(rt, later); a != b {
 			rt.Fatalf("next is %s, and at %s\n%s\nbecame\n%s", p.Next, at, a, b)
 		}
 	})
 }
 
-// Invariant 10: a reporting cell that is not on its channel's head, and a release that all upstreams of a channel run and
-// the channel does not, are moved, or are under way, or have a verdict that says why.
+// Invariant 10: a verdict explains each reporting cell that is not on its channel's head, and each release that all
+// upstreams of a channel run and the channel does not, unless it moves or is under way.
 func TestEverythingHeldHasAWhy(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := newLife(rt, t)
 		for range rapid.IntRange(1, 20).Draw(rt, "steps") {
-			l.step()
+			l.stepRandomly()
 		}
 		p, d := l.Plan(), l.Desired()
 		told := func(channel, cell string) bool {
@@ -306,7 +324,9 @@ func TestEverythingHeldHasAWhy(t *testing.T) {
 				continue
 			}
 			underWay := s.Granted != nil && s.Granted.Sequence == e.Sequence &&
-				!slices.ContainsFunc(s.Failures, func(f plan.Failure) bool { return f.Assignment.Sequence == e.Sequence })
+				!slices.ContainsFunc(s.Failures, func(f plan.Failure) bool {
+					return f.Assignment.Sequence == e.Sequence
+				})
 			if !underWay && !told(cell.Channel, name) {
 				rt.Fatalf("%s runs %s, not %s, and nothing says why: %v", name, s.Release, e.Release, p.Blocked)
 			}
@@ -315,9 +335,12 @@ func TestEverythingHeldHasAWhy(t *testing.T) {
 			c := d.Channels[name]
 			for _, r := range d.Versions {
 				ready := c.Effective.Release != r.Version.String() && l.older(c.Effective.Release, r) &&
-					!slices.ContainsFunc(c.Policy.After, func(up string) bool { return d.Channels[up].Effective.Release != r.Version.String() })
+					!slices.ContainsFunc(c.Policy.After, func(up string) bool {
+						return d.Channels[up].Effective.Release != r.Version.String()
+					})
 				if ready && !told(name, "") {
-					rt.Fatalf("%s is at %s, not %s, and nothing says why: %v", name, c.Effective.Release, r.Version, p.Blocked)
+					rt.Fatalf("%s is at %s, not %s, and nothing says why: %v", name, c.Effective.Release,
+						r.Version, p.Blocked)
 				}
 			}
 		}
@@ -329,8 +352,8 @@ func (l *life) older(version string, r *plan.Release) bool {
 	return err == nil && v.Less(r.Version)
 }
 
-// essence is a plan without the instant it was made at.
-func essence(t *rapid.T, p plan.Plan) string {
+// encodeTimeless encodes a plan without the instant at which it was made.
+func encodeTimeless(t *rapid.T, p plan.Plan) string {
 	p.Now, p.Next = time.Time{}, time.Time{}
 	p.Learned.Accepted = slices.Clone(p.Learned.Accepted)
 	for i := range p.Learned.Accepted {

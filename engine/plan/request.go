@@ -10,41 +10,43 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// askedBack carries out a person's request downward, if it can be done (R1). It goes before what the channel would
-// do by itself, and leaves a hold. It tells whether the head moves, or waits to.
-func (c *channelPlan) askedBack() bool {
-	if !c.asksDown() {
+// rollBackByRequest carries out a person's request for a release below the head, if it can (R1). The rollback leaves a
+// hold. It reports whether the head moves or waits to move.
+func (c *channelPlan) rollBackByRequest() bool {
+	if !c.requestIsBelowHead() {
 		return false
 	}
 	q := c.Request
-	target, why := c.downward()
+	target, why := c.findRequestedTarget()
 	if why != "" {
-		return false // request says so
+		return false // answerRequest adds the verdict
 	}
-	if c.refused(q.Release) {
+	if c.isPushRefused(q.Release) {
 		return true
 	}
 	reason := fmt.Sprintf("%s asked for it in %s", q.By, words.Short(q.Commit))
-	c.p.act(Action{
-		Kind: Rollback, Channel: c.Name, Release: q.Release, Digest: target.Digest, Commit: target.Commit, forward: c.p.own(target),
-		From: "request@" + words.Short(q.Commit), Replaces: c.Effective.Release, Sequence: c.sequence(),
+	c.planner.addAction(Action{
+		Kind: Rollback, Channel: c.Name, Release: q.Release, Digest: target.Digest, Commit: target.Commit,
+		From: "request@" + words.Short(q.Commit), Replaces: c.Effective.Release, Sequence: c.nextSequence(),
 		Requested: q.By, Reason: reason, Evidence: []string{reason}, Holds: true,
+		forwardOnly: c.planner.forwardOnlyRelease(target),
 	})
-	if failure, failed := c.failure(); failed {
-		c.quarantine(failure)
+	if failure, failed := c.headFailure(); failed {
+		c.addQuarantine(failure)
 	}
 	return true
 }
 
-// asksDown tells whether a person asked for a release below the head.
-func (c *channelPlan) asksDown() bool {
+func (c *channelPlan) requestIsBelowHead() bool {
 	q := c.Request
-	return q != nil && q.Fault == "" && c.Effective != nil && c.p.d.Releases[q.Release] != nil && below(q.Release, c.p.versionOf(c.Effective))
+	return q != nil && q.Fault == "" && c.Effective != nil && c.planner.desired.Releases[q.Release] != nil &&
+		isBelow(q.Release, c.planner.headVersion(c.Effective))
 }
 
-// downward finds what a request downward means: the release as it was here before. why says why it can't be.
-func (c *channelPlan) downward() (target EffectiveHead, why string) {
-	r := c.p.d.Releases[c.Request.Release]
+// findRequestedTarget returns the head that a request below the head means: the release as it was in this channel
+// before. why says why there can be no rollback to it.
+func (c *channelPlan) findRequestedTarget() (target EffectiveHead, why string) {
+	r := c.planner.desired.Releases[c.Request.Release]
 	target = EffectiveHead{Head: channels.Head{Release: c.Request.Release, Digest: r.Digest, Commit: r.Origin}}
 	i := slices.IndexFunc(c.History, func(h EffectiveHead) bool { return h.Release == c.Request.Release })
 	switch {
@@ -55,48 +57,48 @@ func (c *channelPlan) downward() (target EffectiveHead, why string) {
 	case r.Digest == "" || len(r.Faults) > 0:
 		return target, c.Request.Release + " has faults"
 	}
-	if why := c.unfit(target.Release, target.Digest); why != "" {
+	if why := c.rollbackObstacle(target.Release, target.Digest); why != "" {
 		return target, why
 	}
-	if crossed := c.crosses(r.Version); crossed != "" {
+	if crossed := c.crossedBarrier(r.Version); crossed != "" {
 		return target, crossed + " is forward-only"
 	}
 	return target, ""
 }
 
-// request answers any other change of head.yaml by hand: upward the gates decide, and what can't be done is said (R1).
-// It tells whether the head moves, and whether nothing may go past the request.
-func (c *channelPlan) request() (moves, waits bool) {
+// answerRequest answers any other request: gates decide on a release above the head, and what is impossible gets a
+// verdict (R1). It reports whether the head moves, and whether the request must be answered before other promotions
+// (waits).
+func (c *channelPlan) answerRequest() (moves, waits bool) {
 	q := c.Request
 	if q == nil {
 		return false, false
 	}
 	answer := func(code reason.Code, args ...any) {
-		c.p.block(channels.Blocked("request", code, args...).About(c.Name, q.Release))
+		c.planner.block(channels.Blocked("request", code, args...).About(c.Name, q.Release))
 	}
 	if q.Fault != "" {
 		answer(reason.RequestFault, q.Fault)
 		return false, false
 	}
-	r := c.p.d.Releases[q.Release]
+	r := c.planner.desired.Releases[q.Release]
 	if r == nil {
 		answer(reason.RequestUnknown, q.By, q.Release)
 		return false, false
 	}
-	if c.asksDown() {
-		_, why := c.downward()
+	if c.requestIsBelowHead() {
+		_, why := c.findRequestedTarget()
 		answer(reason.RequestDown, q.By, q.Release, why)
 		return false, true
 	}
-	if e := c.Effective; e != nil && !below(e.Release, r.Version) {
+	if e := c.Effective; e != nil && !isBelow(e.Release, r.Version) {
 		answer(reason.RequestDone, q.By, q.Release)
 		return false, false
 	}
-	return c.asked(r)
+	return c.promoteRequested(r)
 }
 
-// below tells whether a release comes before a version.
-func below(version string, than releases.Version) bool {
+func isBelow(version string, than releases.Version) bool {
 	v, err := releases.ParseVersion(version)
 	return err == nil && v.Less(than)
 }

@@ -15,17 +15,20 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-const byWaves = "rollout: {waves: [{cells: 1, soak: 30m}, {percent: 25, soak: 2h}, {percent: 100}], maxInFlight: 3, failureBudget: 2}\n"
+const byWaves = "rollout: {waves: [{cells: 1, soak: 30m}, {percent: 25, soak: 2h}, {percent: 100}], " +
+	"maxInFlight: 3, failureBudget: 2}\n"
 
-// R14: waves are cumulative, rounded up, and one after the other; what waits says where it is and when it can be.
+// R14: waves are cumulative, rounded up, and one after the other. A waiting cell's verdict says its place and when its
+// wave can open.
 func TestWaves(t *testing.T) {
-	w := many(t, 10, byWaves)
+	w := manyCells(t, 10, byWaves)
 	first := w.Granted()
 	if len(first) != 1 {
 		t.Fatalf("the first wave is %v", first)
 	}
 	for _, b := range w.Plan().Blocked {
-		if b.Gate != "wave" || !b.Until.IsZero() || !strings.Contains(b.Reason, "; wave 1: 0 of 1 cell healthy on it, which is to soak for 30m") {
+		if b.Gate != "wave" || !b.Until.IsZero() ||
+			!strings.Contains(b.Reason, "; wave 1: 0 of 1 cell healthy on it, which is to soak for 30m") {
 			t.Errorf("%+v", b)
 		}
 	}
@@ -40,7 +43,7 @@ func TestWaves(t *testing.T) {
 		}
 		want := soaked
 		if where == "in wave 3 of 3" {
-			want = soaked.Add(2 * time.Hour) // somebody in the second wave begins only then
+			want = soaked.Add(2 * time.Hour) // a cell of the second wave begins only then
 		}
 		if !b.Until.Equal(want) {
 			t.Errorf("%s: until %s, want %s", b.Reason, b.Until, want)
@@ -66,9 +69,9 @@ func TestWaves(t *testing.T) {
 	w.WantActions("")
 }
 
-// R14: a wave once through stays through: neither who comes back nor a new cell nor one that falls ill opens it again.
+// R14: a wave that was through stays through. Cells that come back, join or turn unhealthy do not reopen it.
 func TestWavesStayThrough(t *testing.T) {
-	w := many(t, 8, strings.Replace(byWaves, "maxInFlight: 3", "maxInFlight: 20", 1))
+	w := manyCells(t, 8, strings.Replace(byWaves, "maxInFlight: 3", "maxInFlight: 20", 1))
 	first := w.Granted()
 	w.Others(35 * time.Minute)
 	second := w.Granted()
@@ -82,7 +85,7 @@ func TestWavesStayThrough(t *testing.T) {
 	}
 	w.Report(first[0], cells.StateUnhealthy)
 	w.Commit("eve", "new", CellFiles("staging", "c98", "c99", "n1", "n2", "n3", "n4"))
-	for _, name := range []string{"c98", "c99", "n1", "n2", "n3", "n4"} { // they bring something from elsewhere
+	for _, name := range []string{"c98", "c99", "n1", "n2", "n3", "n4"} { // they run a release of another channel
 		a := plan.Assign(w.Desired(), w.Desired().Cells[name], &w.Desired().Channels["staging"].History[0], nil)
 		w.Obs.Cells[name] = w.Receive(nil, cells.Report{Cell: name, State: cells.StateHealthy, Running: &a})
 	}
@@ -91,9 +94,9 @@ func TestWavesStayThrough(t *testing.T) {
 	}
 }
 
-// R14: who comes back later gets the head if its place's wave is open, and not before.
+// R14: a cell that comes back later gets the head once the wave of its place is open, and not before.
 func TestLatecomersWaitForTheirWave(t *testing.T) {
-	w := many(t, 8, byWaves)
+	w := manyCells(t, 8, byWaves)
 	first := w.Granted()
 	var late []string
 	for name := range w.Obs.Cells {
@@ -116,16 +119,16 @@ func TestLatecomersWaitForTheirWave(t *testing.T) {
 	}
 }
 
-// R14: a first wave whose cells are all silent, or all failed, is not through on nobody's word.
+// R14: a first wave whose cells are all silent, or all failed, is not through.
 func TestFirstWaveNeedsAWitness(t *testing.T) {
-	w := many(t, 6, byWaves)
+	w := manyCells(t, 6, byWaves)
 	first := w.Granted()
-	w.Begins(first[0]) // and falls silent before it has any result
+	w.Begins(first[0]) // and falls silent before it has a result
 	w.Others(10*time.Minute, first...)
 	if got := w.Granted(); got != nil {
 		t.Fatalf("%v got it though the first of all has had no result", got)
 	}
-	w.Others(25*time.Minute, first...) // beyond the stall limit: it failed
+	w.Others(25*time.Minute, first...) // beyond the stall limit, so it failed
 	second := w.Granted()
 	if len(second) != 1 {
 		t.Fatalf("one failed: %v, want one in its place", second)
@@ -137,15 +140,16 @@ func TestFirstWaveNeedsAWitness(t *testing.T) {
 	}
 }
 
-// Fault 51: granted cells that go offline before they begin don't count against the release; others take their places.
+// Fault 51: granted cells that go offline before they begin don't count against the release. Other cells take their
+// places.
 func TestGrantedCellsOffline(t *testing.T) {
-	w := many(t, 9, "rollout: {maxInFlight: 3, failureBudget: 0}\n")
+	w := manyCells(t, 9, "rollout: {maxInFlight: 3, failureBudget: 0}\n")
 	away := w.Granted()
 	if len(away) != 3 {
 		t.Fatalf("granted %v", away)
 	}
 	w.Others(10*time.Minute, away...)
-	for range 2 { // the offers lapse, and their slots are free
+	for range 2 { // the offers lapse and free their slots
 		if got := w.Granted(); len(got) != 3 {
 			t.Fatalf("granted %v, want three in their places", got)
 		}
@@ -156,15 +160,19 @@ func TestGrantedCellsOffline(t *testing.T) {
 	if failed := w.Progress("staging").Failed; len(failed) > 0 {
 		t.Errorf("blamed for %v", failed)
 	}
-	w.Report(away[0], cells.StateHealthy) // back, with what it ran before
+	w.Report(away[0], cells.StateHealthy) // back, on its old release
 	if got := w.Granted(); fmt.Sprint(got) != fmt.Sprint(away[:1]) {
 		t.Errorf("granted %v, want %s", got, away[0])
 	}
 }
 
-// Fault 53, R18: a window that closes and a freeze that begins in mid-rollout let no more cells begin; those that did go on.
+// Fault 53, R18: once a window closes or a freeze begins in mid-rollout, no more cells begin. Cells that have begun go
+// on.
 func TestWindowClosesInMidRollout(t *testing.T) {
-	w := many(t, 6, "gates:\n  - window: {opens: \"0 9 * * *\", for: 1h}\nfreezes: [{from: 2026-11-24T08:00:00Z, until: 2026-11-24T09:30:00Z, reason: fair}]\nrollout: {maxInFlight: 2}\n")
+	w := manyCells(t, 6,
+		"gates:\n  - window: {opens: \"0 9 * * *\", for: 1h}\n"+
+			"freezes: [{from: 2026-11-24T08:00:00Z, until: 2026-11-24T09:30:00Z, reason: fair}]\n"+
+			"rollout: {maxInFlight: 2}\n")
 	for _, name := range w.Granted() {
 		w.Begins(name)
 	}
@@ -176,7 +184,7 @@ func TestWindowClosesInMidRollout(t *testing.T) {
 	}
 	w.WantActions("")
 	w.WantBlocked("staging", "window", "opens Tue 09:00")
-	w.Others(time.Minute) // those that began arrive
+	w.Others(time.Minute) // cells that began finish
 	w.Now = time.Date(2026, 11, 24, 9, 10, 0, 0, time.UTC)
 	w.Others(time.Minute)
 	w.WantActions("")
@@ -188,9 +196,10 @@ func TestWindowClosesInMidRollout(t *testing.T) {
 	}
 }
 
-// Fault 54, R26: with the database gone in mid-rollout nothing is granted until every cell has reported; then it ends as it would.
+// Fault 54, R26: after the database is lost in mid-rollout, nothing is granted until every cell has reported. Then the
+// rollout ends as usual.
 func TestDatabaseLostInMidRollout(t *testing.T) {
-	w := many(t, 8, byWaves)
+	w := manyCells(t, 8, byWaves)
 	first := w.Granted()
 	w.Others(35 * time.Minute)
 	second := w.Granted()
@@ -200,7 +209,10 @@ func TestDatabaseLostInMidRollout(t *testing.T) {
 		running[name] = s.Running
 	}
 	w.Now = w.Now.Add(time.Minute)
-	w.Obs = plan.Observed{Since: w.Now, Up: w.Now, Cells: map[string]*plan.CellState{}, Served: map[string]int64{}, Refused: map[string]plan.Refusal{}}
+	w.Obs = plan.Observed{
+		Since: w.Now, Up: w.Now, Cells: map[string]*plan.CellState{}, Served: map[string]int64{},
+		Refused: map[string]plan.Refusal{},
+	}
 	w.WantActions("")
 	names := slices.Sorted(func(yield func(string) bool) {
 		for name := range running {
@@ -218,7 +230,7 @@ func TestDatabaseLostInMidRollout(t *testing.T) {
 		t.Fatalf("%v got it before the waves had soaked again", got)
 	}
 	w.Others(35 * time.Minute)
-	if got := w.Granted(); got != nil { // the second wave has all its cells: it soaks
+	if got := w.Granted(); got != nil { // the second wave has all its cells and soaks
 		t.Fatalf("%v got it beyond %v and %v", got, first, second)
 	}
 	w.Others(2 * time.Hour)
@@ -234,9 +246,10 @@ func TestDatabaseLostInMidRollout(t *testing.T) {
 	}
 }
 
-// Fault 56, R15: fifty cells that are added during the first wave get the finished head, none the one that is not proven.
+// Fault 56, R15: fifty cells that are added during the first wave get the finished head, and none gets the unproven
+// one.
 func TestNewcomersGetWhatIsProven(t *testing.T) {
-	w := many(t, 4, byWaves)
+	w := manyCells(t, 4, byWaves)
 	first := w.Granted()
 	var names []string
 	for i := range 50 {
@@ -261,7 +274,7 @@ func TestNewcomersGetWhatIsProven(t *testing.T) {
 	}
 }
 
-// R15: where no head is finished yet, newcomers join the rollout, by waves like all others.
+// R15: while no head is finished yet, newcomers join the rollout, by its waves.
 func TestNewcomersJoinTheFirstRollout(t *testing.T) {
 	w := NewWorld(t, Union(Policy("staging", byWaves), CellFiles("staging", "a", "b", "c", "d")))
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -276,9 +289,11 @@ func TestNewcomersJoinTheFirstRollout(t *testing.T) {
 	w.WantActions("")
 }
 
-// Fault 58, R2: a cell that comes from a channel at 120 to one at 8 gets the head under a higher epoch, when its wave is open.
+// Fault 58, R2: a cell that moves from a channel at sequence 120 to one at 8 gets the head under a higher epoch, when
+// its wave opens.
 func TestMovedFromAHigherSequence(t *testing.T) {
-	w := many(t, 4, byWaves, Policy("other", "promote: manual\n"), Head("other", "1.0.0"), CellFiles("other", "mover"))
+	w := manyCells(t, 4, byWaves, Policy("other", "promote: manual\n"), Head("other", "1.0.0"),
+		CellFiles("other", "mover"))
 	first := w.Granted()
 	a := cells.Assignment{Channel: "other", Sequence: 120, Release: "1.0.0", Digest: w.Digest("1.0.0")}
 	w.Obs.Cells["mover"] = w.Receive(nil, cells.Report{Cell: "mover", State: cells.StateHealthy, Running: &a})
@@ -297,26 +312,32 @@ func TestMovedFromAHigherSequence(t *testing.T) {
 	}
 }
 
-// Fault 60, R35: a week's old events arrive late; only the state counts, so that today's budget is untouched.
+// Fault 60, R35: events that arrive a week late don't touch today's failure budget, since only the state counts.
 func TestOldEventsTouchNoBudget(t *testing.T) {
-	w := many(t, 3, "rollout: {failureBudget: 0}\n")
+	w := manyCells(t, 3, "rollout: {failureBudget: 0}\n")
 	w.Granted()
 	w.Others(time.Minute)
 	s := w.Obs.Cells["c00"]
 	old := cells.Assignment{Channel: "staging", Sequence: 7, Release: "1.0.0", Digest: w.Digest("1.0.0")}
-	r := cells.Report{Cell: "c00", Boot: "b", State: cells.StateHealthy, Running: s.Running, Failures: []cells.Failure{{Assignment: old, Reason: "last week", At: w.Now.Add(-7 * 24 * time.Hour)}}}
+	r := cells.Report{
+		Cell: "c00", Boot: "b", State: cells.StateHealthy, Running: s.Running,
+		Failures: []cells.Failure{{Assignment: old, Reason: "last week", At: w.Now.Add(-7 * 24 * time.Hour)}},
+	}
 	for i := range 20 {
-		r.Events = append(r.Events, cells.Event{Number: int64(i + 1), At: w.Now.Add(-7 * 24 * time.Hour), Kind: "failed", Release: "1.1.0", Digest: string(s.Digest)})
+		r.Events = append(r.Events, cells.Event{
+			Number: int64(i + 1), At: w.Now.Add(-7 * 24 * time.Hour), Kind: "failed", Release: "1.1.0",
+			Digest: string(s.Digest),
+		})
 	}
 	w.Obs.Cells["c00"] = w.Receive(s, r)
 	w.Settle()
 	w.WantHead("staging", "1.1.0")
 }
 
-// R21: a quarantine in mid-rollout stops it, and takes the channel back where it goes back by itself.
+// R21: a quarantine in mid-rollout stops the rollout, and rolls the channel back if onFailure is rollback.
 func TestQuarantineInMidRollout(t *testing.T) {
 	for onFailure, want := range map[string]string{"rollback": "rollback 1.0.0 staging", "halt": ""} {
-		w := many(t, 6, "onFailure: "+onFailure+"\nrollout: {maxInFlight: 2}\n")
+		w := manyCells(t, 6, "onFailure: "+onFailure+"\nrollout: {maxInFlight: 2}\n")
 		had := w.Granted()
 		w.Others(time.Minute)
 		w.Commit("eve", "stop", map[string]string{"quarantine/1.1.0.yaml": "digest: @digest:1.1.0\nreason: leaks\n"})
@@ -326,13 +347,16 @@ func TestQuarantineInMidRollout(t *testing.T) {
 			continue
 		}
 		p := w.Run()
-		if len(p.Actions) != 1 || len(p.Actions[0].Cells) != 6 || fmt.Sprint(slots(p.Actions[0], 2)) != fmt.Sprint(had) {
-			t.Errorf("%s with slots %v: want all to get 1.0.0, with slots for %v", Kinds(p), slots(p.Actions[0], 2), had)
+		if len(p.Actions) != 1 || len(p.Actions[0].Cells) != 6 ||
+			fmt.Sprint(slotTakers(p.Actions[0], 2)) != fmt.Sprint(had) {
+			t.Errorf("%s with slots %v: want all to get 1.0.0, with slots for %v", Kinds(p),
+				slotTakers(p.Actions[0], 2), had)
 		}
 	}
 }
 
-// R18: what a cell's owner decided binds every grant, rollbacks too; others go on, and the wave doesn't wait for it.
+// R18: what a cell's owner decided binds every grant, rollbacks too. Other cells go on, and the wave does not wait for
+// the cell.
 func TestOwnersDecide(t *testing.T) {
 	night := []window.Window{{Opens: "0 2 * * *", For: time.Hour}}
 	for name, tt := range map[string]struct {
@@ -345,7 +369,7 @@ func TestOwnersDecide(t *testing.T) {
 		"window":   {&cells.Owner{Windows: night}, "owner", "opens Tue 02:00"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := many(t, 3, "rollout: {waves: [{cells: 2}, {percent: 100}]}\n")
+			w := manyCells(t, 3, "rollout: {waves: [{cells: 2}, {percent: 100}]}\n")
 			w.Says("c00", tt.owner)
 			if got := w.Granted(); fmt.Sprint(got) != "[c01 c02]" {
 				t.Fatalf("granted %v", got)
@@ -382,17 +406,22 @@ func TestVendorHoldsSingleCells(t *testing.T) {
 	}{
 		{"paused", "cells/c00/cell.yaml", cell + "paused: their audit\n", "paused", "their audit"},
 		{"pin", "cells/c00/cell.yaml", cell + "pin: 1.0.0\n", "pin", "pinned to 1.0.0"},
-		{"window", "cells/c00/cell.yaml", cell + "windows: [{opens: \"0 2 * * *\", for: 1h}]\n", "window", "opens Tue 02:00"},
+		{
+			"window", "cells/c00/cell.yaml", cell + "windows: [{opens: \"0 2 * * *\", for: 1h}]\n", "window",
+			"opens Tue 02:00",
+		},
 		{"hold", "channels/staging/holds/fair.yaml", "reason: a fair\ncells: [c00]\n", "hold", "a fair (fair)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := many(t, 3, "rollout: {waves: [{cells: 2}, {percent: 100}]}\n")
+			w := manyCells(t, 3, "rollout: {waves: [{cells: 2}, {percent: 100}]}\n")
 			w.Commit("eve", tt.name, map[string]string{tt.file: tt.text})
 			if got := w.Granted(); fmt.Sprint(got) != "[c01 c02]" {
 				t.Fatalf("granted %v", got)
 			}
 			w.WantGate("c00", tt.gate, tt.reason)
-			w.Commit("eve", "end", map[string]string{tt.file: map[bool]string{true: cell}[strings.HasPrefix(tt.file, "cells/")]})
+			w.Commit("eve", "end", map[string]string{
+				tt.file: map[bool]string{true: cell}[strings.HasPrefix(tt.file, "cells/")],
+			})
 			w.Others(time.Minute)
 			if got := w.Granted(); fmt.Sprint(got) != "[c00]" {
 				t.Fatalf("granted %v", got)
@@ -415,10 +444,10 @@ func TestHoldOnCellsStopsNoPromotion(t *testing.T) {
 	w.WantActions("")
 }
 
-// R14: a slot is one cell's that was granted something and has no result, whatever head it was for: success, failure, the
-// stall limit and a lapse free it, a new head does not.
+// R14: a cell uses a slot from its grant until its result, whatever head the grant was for. Success, failure, the stall
+// limit and a lapse free the slot; a new head does not.
 func TestSlotsOutliveHeads(t *testing.T) {
-	w := many(t, 6, "advance: newest\nrollout: {maxInFlight: 2, failureBudget: 5, stall: 20m}\n")
+	w := manyCells(t, 6, "advance: newest\nrollout: {maxInFlight: 2, failureBudget: 5, stall: 20m}\n")
 	old := w.Granted()
 	for _, name := range old {
 		w.Begins(name)
@@ -426,8 +455,9 @@ func TestSlotsOutliveHeads(t *testing.T) {
 	w.Commit("bob", "cut", Release("1.2.0"))
 	w.WantActions("promote 1.2.0 staging")
 	p := w.Run()
-	if len(p.Actions) != 1 || fmt.Sprint(p.Actions[0].Cells) != fmt.Sprint(old) || len(slots(p.Actions[0], 2)) != 0 {
-		t.Fatalf("%s, slots %v: want the two with a slot, and no new ones", Kinds(p), slots(p.Actions[0], 2))
+	if len(p.Actions) != 1 || fmt.Sprint(p.Actions[0].Cells) != fmt.Sprint(old) ||
+		len(slotTakers(p.Actions[0], 2)) != 0 {
+		t.Fatalf("%s, slots %v: want the two with a slot, and no new ones", Kinds(p), slotTakers(p.Actions[0], 2))
 	}
 	for name := range w.Obs.Cells {
 		if !slices.Contains(old, name) {
@@ -436,19 +466,19 @@ func TestSlotsOutliveHeads(t *testing.T) {
 	}
 	w.Fails(old[0], "broken")
 	p = w.Run()
-	if len(p.Actions) != 1 || len(slots(p.Actions[0], 2)) != 1 {
+	if len(p.Actions) != 1 || len(slotTakers(p.Actions[0], 2)) != 1 {
 		t.Fatalf("%s: want one in the place of %s", Kinds(p), old[0])
 	}
 	next := p.Actions[0].Cells[0]
 	w.Report(next, cells.StateHealthy)
-	if p = w.Run(); len(p.Actions) != 1 || len(slots(p.Actions[0], 2)) != 1 {
+	if p = w.Run(); len(p.Actions) != 1 || len(slotTakers(p.Actions[0], 2)) != 1 {
 		t.Fatalf("%s: want one in the place of %s", Kinds(p), next)
 	}
 }
 
-// The store's slots that are over are told, of channels that are gone too.
+// A plan frees the store's slots that have ended, also those of channels that no longer exist.
 func TestSlotsThatEnded(t *testing.T) {
-	w := many(t, 3, "rollout: {maxInFlight: 2}\n")
+	w := manyCells(t, 3, "rollout: {maxInFlight: 2}\n")
 	had := w.Granted()
 	w.Obs.Slots = map[string][]string{"staging": slices.Clone(had), "gone": {"x"}}
 	if got := fmt.Sprint(w.Plan().Learned.Freed); got != "[{gone [x]}]" {
@@ -456,18 +486,21 @@ func TestSlotsThatEnded(t *testing.T) {
 	}
 	w.Report(had[0], cells.StateHealthy)
 	w.Obs.Slots["staging"] = append(w.Obs.Slots["staging"], "nobody")
-	if got, want := fmt.Sprint(w.Plan().Learned.Freed), fmt.Sprintf("[{staging [%s nobody]} {gone [x]}]", had[0]); got != want {
+	if got, want := fmt.Sprint(w.Plan().Learned.Freed), fmt.Sprintf("[{staging [%s nobody]} {gone [x]}]",
+		had[0]); got != want {
 		t.Errorf("freed %s, want %s", got, want)
 	}
 }
 
-// A person opens the next wave of one head; that skips soak, and neither holds nor caps, nor the next head's waves.
+// A person opens the next wave of one head. That skips its soak, but neither holds, nor slots, nor the next head's
+// waves.
 func TestSkipWave(t *testing.T) {
-	w := many(t, 8, strings.Replace(byWaves, "maxInFlight: 3", "maxInFlight: 2", 1))
+	w := manyCells(t, 8, strings.Replace(byWaves, "maxInFlight: 3", "maxInFlight: 2", 1))
 	first := w.Granted()
 	w.Others(time.Minute)
 	e := w.Desired().Channels["staging"].Effective
-	skip := map[string]string{fmt.Sprintf("channels/staging/skips/%d.yaml", e.Sequence): "wave: 3\nreason: urgent\nby: ada\n"}
+	skip := map[string]string{fmt.Sprintf("channels/staging/skips/%d.yaml",
+		e.Sequence): "wave: 3\nreason: urgent\nby: ada\n"}
 	w.Commit("ada", "skip", Union(skip, map[string]string{"channels/staging/holds/x.yaml": "reason: wait\n"}))
 	w.WantActions("")
 	w.WantBlocked("staging", "hold", "wait")
@@ -490,23 +523,29 @@ func TestSkipWave(t *testing.T) {
 	}
 }
 
-// A skip of what is not there is a warning, with its file.
+// A skip of a head that does not exist is a warning that names the file.
 func TestSkipOfNothing(t *testing.T) {
-	w := many(t, 2, byWaves)
-	w.Commit("ada", "skip", map[string]string{"channels/staging/skips/99.yaml": "wave: 2\nreason: x\n", "channels/staging/holds/x.yaml": "reason: x\ncells: [nobody]\n"})
+	w := manyCells(t, 2, byWaves)
+	w.Commit("ada", "skip", map[string]string{
+		"channels/staging/skips/99.yaml": "wave: 2\nreason: x\n",
+		"channels/staging/holds/x.yaml":  "reason: x\ncells: [nobody]\n",
+	})
 	var got []string
 	for _, f := range w.Desired().Check() {
 		got = append(got, f.String())
 	}
-	want := []string{"channels/staging/holds/x.yaml:1: warning: holds nobody, which is no cell of staging", "channels/staging/skips/99.yaml:1: warning: staging has no head with sequence 99 yet"}
+	want := []string{
+		"channels/staging/holds/x.yaml:1: warning: holds nobody, which is no cell of staging",
+		"channels/staging/skips/99.yaml:1: warning: staging has no head with sequence 99 yet",
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
 }
 
-// R5, R14: a head that is only written anew, because the branch lost another, goes on by its waves.
+// R5, R14: a head that is written anew, because the branch lost another, goes on by its waves.
 func TestRestatedHeadKeepsItsWaves(t *testing.T) {
-	w := many(t, 6, byWaves)
+	w := manyCells(t, 6, byWaves)
 	first := w.Granted()
 	s := w.Obs.Cells[first[0]]
 	lost := *s.Granted
@@ -519,24 +558,26 @@ func TestRestatedHeadKeepsItsWaves(t *testing.T) {
 	}
 }
 
-// R14: the first wave's labels choose; while none of them is in contact, one other cell stands in, and never none.
+// R14: the first wave's labels choose its cells. While none of these is in contact, one other cell stands in.
 func TestLabelledWave(t *testing.T) {
-	canary := map[string]string{"cells/c03/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nlabels: {canary: \"yes\"}\n"}
+	canary := map[string]string{
+		"cells/c03/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nlabels: {canary: \"yes\"}\n",
+	}
 	text := "rollout: {waves: [{labels: {canary: \"yes\"}, soak: 10m}, {percent: 100}]}\n"
-	w := many(t, 5, text, canary)
+	w := manyCells(t, 5, text, canary)
 	if got := w.Granted(); fmt.Sprint(got) != "[c03]" {
 		t.Errorf("granted %v", got)
 	}
-	w = many(t, 5, text, canary)
+	w = manyCells(t, 5, text, canary)
 	w.Others(6*time.Minute, "c03")
 	if got := w.Granted(); len(got) != 1 || got[0] == "c03" {
 		t.Errorf("granted %v", got)
 	}
 }
 
-// R14: while no cell is in contact, no wave is through; those that come back begin with the first.
+// R14: while no cell is in contact no wave is through. Cells that come back begin with the first.
 func TestNoWaveIsThroughWithoutCells(t *testing.T) {
-	w := many(t, 6, byWaves)
+	w := manyCells(t, 6, byWaves)
 	w.Now = w.Now.Add(10 * time.Minute)
 	for range 3 {
 		w.WantActions("")
@@ -550,9 +591,9 @@ func TestNoWaveIsThroughWithoutCells(t *testing.T) {
 	}
 }
 
-// R14: cells that only wait for their owner's window are eligible: those without one are not all that the waves are counted over.
+// R14: cells that only wait for their owner's window are eligible, so wave sizes include them.
 func TestWavesCountThoseOutsideTheirWindows(t *testing.T) {
-	w := many(t, 12, "rollout: {waves: [{cells: 1, soak: 10m}, {percent: 50, soak: 10m}, {percent: 100}]}\n")
+	w := manyCells(t, 12, "rollout: {waves: [{cells: 1, soak: 10m}, {percent: 50, soak: 10m}, {percent: 100}]}\n")
 	night := &cells.Owner{Windows: []window.Window{{Opens: "0 2 * * *", For: 2 * time.Hour}}}
 	pass := func(d time.Duration) {
 		for end := w.Now.Add(d); w.Now.Before(end); {

@@ -12,29 +12,29 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// receiver is what a replica knows of one cell: the row as it was read or written here last.
-type receiver struct {
-	off  time.Duration // of its idea of the store's clock
-	up   time.Time     // by the store's clock, since when it listens
-	have *plan.CellState
+// replica holds what one replica knows of a cell: the row as this replica last read or wrote it.
+type replica struct {
+	off   time.Duration // error of its estimate of the store's clock
+	up    time.Time     // since when it listens, by the store's clock
+	known *plan.CellState
 }
 
-func (r *receiver) at(t time.Time) plan.Arrival {
+func (r *replica) arrival(t time.Time) plan.Arrival {
 	return plan.Arrival{At: t.Add(r.off).Round(0), Local: t}
 }
 
-// read takes the row as another wrote it.
-func (r *receiver) read(row *plan.CellState) {
-	if row == nil || r.have != nil && r.have.Version == row.Version {
+// readRow takes over the row as another replica wrote it.
+func (r *replica) readRow(row *plan.CellState) {
+	if row == nil || r.known != nil && r.known.Version == row.Version {
 		return
 	}
 	c := row.Stored()
 	c.Watch(r.up)
-	r.have = c
+	r.known = c
 }
 
-// R9: however reports go from replica to replica, whose clocks differ a little, and whatever news is late, no more is ever
-// counted than the cell was truly heard to be healthy, but for the difference of their clocks, once.
+// R9: however reports go from replica to replica, whose clocks differ a little, and however late news arrives, the soak
+// is never more than the true healthy time, except once for the difference of the clocks.
 func TestSoakIsNeverMoreThanTheTruth(t *testing.T) {
 	const stale = 5 * time.Minute
 	rapid.Check(t, func(t *rapid.T) {
@@ -42,7 +42,7 @@ func TestSoakIsNeverMoreThanTheTruth(t *testing.T) {
 		ms := func(name string, from, to int) time.Duration {
 			return time.Duration(rapid.IntRange(from, to).Draw(t, name)) * time.Millisecond
 		}
-		all := []*receiver{{off: ms("off a", -450, 450), up: now}, {off: ms("off b", -450, 450), up: now}}
+		all := []*replica{{off: ms("off a", -450, 450), up: now}, {off: ms("off b", -450, 450), up: now}}
 		var row *plan.CellState
 		var truth time.Duration
 		var before struct {
@@ -54,16 +54,19 @@ func TestSoakIsNeverMoreThanTheTruth(t *testing.T) {
 			switch rapid.IntRange(0, 9).Draw(t, "what") {
 			case 0:
 				now = now.Add(ms("long", 0, 400_000))
-			case 1: // it is started again, and reads
+			case 1: // the replica restarts, and reads the row
 				r := rapid.SampledFrom(all).Draw(t, "again")
-				*r = receiver{off: r.off, up: now.Add(r.off)}
-				r.read(row)
-			case 2: // it is told, or has not been yet
-				rapid.SampledFrom(all).Draw(t, "told").read(row)
+				*r = replica{off: r.off, up: now.Add(r.off)}
+				r.readRow(row)
+			case 2: // the replica hears of the newest row
+				rapid.SampledFrom(all).Draw(t, "told").readRow(row)
 			default:
 				now = now.Add(ms("short", 1, 40_000))
 			}
-			rep := cells.Report{Cell: "s1", Boot: "b", State: cells.StateHealthy, Running: &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"}}
+			rep := cells.Report{
+				Cell: "s1", Boot: "b", State: cells.StateHealthy,
+				Running: &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"},
+			}
 			if rapid.IntRange(0, 19).Draw(t, "ill") == 0 {
 				rep.State = cells.StateUnhealthy
 			}
@@ -71,17 +74,17 @@ func TestSoakIsNeverMoreThanTheTruth(t *testing.T) {
 				rep.Running.Digest = "sha256:b"
 			}
 			to := rapid.SampledFrom(all).Draw(t, "to")
-			s, _, _ := to.at(now).Fold(to.have, rep, stale)
+			s, _, _ := to.arrival(now).Fold(to.known, rep, stale)
 			if row != nil && s.Version != row.Version+1 || row == nil && s.Version != 1 {
-				to.read(row)
-				s, _, _ = to.at(now).Fold(to.have, rep, stale)
+				to.readRow(row)
+				s, _, _ = to.arrival(now).Fold(to.known, rep, stale)
 			}
-			row, to.have = s, s
+			row, to.known = s, s
 			healthy, gap := rep.State == cells.StateHealthy, now.Sub(before.at)
 			switch {
 			case !healthy || !before.healthy || before.digest != rep.Running.Digest:
 				truth = 0
-			case gap <= stale+plan.ClockTolerance: // else it was silent, or nobody listened: then it pauses
+			case gap <= stale+plan.ClockTolerance: // else the cell was silent, or no replica was listening
 				truth += gap
 			}
 			before.at, before.healthy, before.digest = now, healthy, rep.Running.Digest

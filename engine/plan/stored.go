@@ -10,24 +10,24 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Registration is a change of a cell's identity on its way into git.
+// Registration is a change of a cell's identity that is to be written to git.
 type Registration struct {
 	Cell     string         `json:"cell"`
 	Identity cells.Identity `json:"identity"`
-	By       string         `json:"by"` // who or what asked for it, for the commit: "token of ada", "the cell", "clone found"
+	By       string         `json:"by"` // who or what requested it: "token of ada", "the cell", "clone found"
 	At       time.Time      `json:"at"`
 }
 
-// Reported is one report as it is kept: the state it leads to, and the history it carried.
+// Reported is one report as the store keeps it: the resulting state, and the events it carried.
 type Reported struct {
 	State    *CellState
 	Boot     string
 	Events   []cells.Event
-	Material bool     // says something new: others are told at once
-	Strange  []string // channels that it names and the repository does not have: no sequence is kept for them
+	Material bool     // the report has news: other processes hear of it at once
+	Strange  []string // channels that the report names and the repository lacks; their sequences are not stored
 }
 
-// Granted is one cell's grant.
+// Granted is a grant to one cell.
 type Granted struct {
 	Cell       string
 	Assignment cells.Assignment
@@ -37,10 +37,10 @@ type Granted struct {
 // Offer is a grant to be made.
 type Offer struct {
 	Granted
-	Cap int // it takes a slot of its channel, of which there are so many; 0: it takes none
+	Cap int // how many slots the channel has, if the offer takes one; 0: it takes none
 }
 
-// Decided is one decision of the engine as git's history has it.
+// Decided is one decision of the engine, as git's history has it.
 type Decided struct {
 	Commit   string          `json:"commit"`
 	Kind     Kind            `json:"kind"`
@@ -52,44 +52,48 @@ type Decided struct {
 	At       time.Time       `json:"at"`
 }
 
-// Kill is a flag's kill on its way into git.
+// Kill is a flag's kill that is to be written to git.
 type Kill struct {
-	ID       string              `json:"id"` // random: of two kills of one flag the later counts
+	ID       string              `json:"id"` // random; of two kills of one flag the later counts
 	At       time.Time           `json:"at"`
-	Override repository.Override `json:"override"`         // its Flag is the key
-	Landed   string              `json:"landed,omitempty"` // the commit that has it; empty: none yet
+	Override repository.Override `json:"override"`         // Override.Flag is the key
+	Landed   string              `json:"landed,omitempty"` // the commit that has the kill; empty: none yet
 }
 
-// FlagsMark is the newest commit of the flags repository that was acted upon (R39).
+// FlagsMark is the newest commit of the flags repository that was acted on (R39).
 type FlagsMark struct {
 	Commit   string      `json:"commit"`
 	Height   int64       `json:"height"`
-	Diverged *Divergence `json:"diverged,omitempty"` // the branch does not contain it any more; nil: it does
+	Diverged *Divergence `json:"diverged,omitempty"` // the branch no longer contains Commit; nil: it does
 }
 
-// OutboxMemory is how long it is remembered that an event was posted. What happened longer ago is not posted any more.
+// OutboxMemory is for how long the outbox remembers that it posted an event. Older events are not posted.
 const OutboxMemory = 30 * 24 * time.Hour
 
-// Message is an event on its way to one webhook.
+// Message is an event that is to be posted to one webhook.
 type Message struct {
 	Event    announce.Event `json:"event"`
-	Webhook  string         `json:"webhook"` // its name; empty: the event is for nobody, and only remembered
+	Webhook  string         `json:"webhook"` // the webhook's name; empty: the event is only remembered
 	Posted   time.Time      `json:"posted"`
-	Next     time.Time      `json:"next,omitzero"` // when it is tried (again); zero: never, see Sent and Why
-	Attempts int            `json:"attempts"`      // that failed
-	Why      string         `json:"why,omitempty"` // the last failed
-	Sent     time.Time      `json:"sent,omitzero"` // when it arrived; zero: it has not
+	Next     time.Time      `json:"next,omitzero"` // when the next attempt is due; zero: none, see Sent and Why
+	Attempts int            `json:"attempts"`      // failed attempts
+	Why      string         `json:"why,omitempty"` // why the last attempt failed
+	Sent     time.Time      `json:"sent,omitzero"` // when the webhook accepted the event; zero: not yet
 }
 
 var (
-	// ErrBusy: somebody else holds the store's lock, or it can't be reached. The write was not made; try again in a moment (fault 10).
+	// ErrBusy means that another process holds the store's lock, or that the store can't be reached. Nothing was
+	// written; try again in a moment (fault 10).
 	ErrBusy = errors.New("the store is busy")
-	// ErrFull: no room left. The write was rolled back, and the store is whole; make room (fault 9).
+	// ErrFull means that the store has no room left. The write was rolled back and the store is intact; make room
+	// (fault 9).
 	ErrFull = errors.New("the store has no room left")
-	// ErrStale: another process wrote one of the cells since its state was read. Nothing was written; read it and fold again.
+	// ErrStale means that another process wrote one of the cells since its state was read. Nothing was written; read
+	// the state and fold again.
 	ErrStale = errors.New("the cell's state was written by somebody else meanwhile")
-	// ErrDeposed: another process leads now, or the lease ran out. Nothing was written (fault 11).
+	// ErrDeposed means that another process leads now, or that the lease ran out. Nothing was written (fault 11).
 	ErrDeposed = errors.New("this process does not lead any more")
-	// ErrDenied: the token is unknown, used, out of date, or another cell's. One error for all, so that nobody learns which (fault 39).
+	// ErrDenied means that the token is unknown, used, expired or another cell's. All cases share one error, so that a
+	// caller learns nothing about tokens (fault 39).
 	ErrDenied = errors.New("the token is not good")
 )

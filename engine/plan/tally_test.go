@@ -11,7 +11,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// R14, R9: what nobody listened to is no stall: after an outage of the control plane cells get their time again.
+// R14, R9: time in which no process was listening is no stall. After an outage of the control plane cells get their
+// time again.
 func TestOutageIsNoStall(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -26,7 +27,7 @@ func TestOutageIsNoStall(t *testing.T) {
 	w.WantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
 }
 
-// R14: the limit counts from when the cell began this assignment, not one before.
+// R14: the stall limit counts from when the cell began this assignment, not an earlier one.
 func TestStallCountsFromThisAssignment(t *testing.T) {
 	w := One(t, "advance: newest\n")
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -43,7 +44,7 @@ func TestStallCountsFromThisAssignment(t *testing.T) {
 	w.WantActions("rollback 1.0.0 staging; quarantine 1.2.0 staging")
 }
 
-// R9, R26: a database that was deleted does not forget who counts: the percentage is of those who report again.
+// R9, R26: after the database was deleted, the percentage is of the cells that report again.
 func TestPercentAfterAnEmptyDatabase(t *testing.T) {
 	w := NewWorld(t, Union(
 		Policy("staging", ""), Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h}\n"),
@@ -55,10 +56,15 @@ func TestPercentAfterAnEmptyDatabase(t *testing.T) {
 	w.Settle()
 	w.Wait(time.Minute, "staging", "dedicated")
 	kept := w.Obs.Cells
-	w.Obs = plan.Observed{Since: w.Now, Cells: map[string]*plan.CellState{}, Served: map[string]int64{}, Refused: map[string]plan.Refusal{}}
+	w.Obs = plan.Observed{
+		Since: w.Now, Cells: map[string]*plan.CellState{}, Served: map[string]int64{},
+		Refused: map[string]plan.Refusal{},
+	}
 	w.Run()
 	for _, name := range []string{"s1", "s2", "s3", "acme"} {
-		w.Obs.Cells[name] = w.Receive(nil, cells.Report{Cell: name, State: cells.StateHealthy, Running: kept[name].Running})
+		w.Obs.Cells[name] = w.Receive(nil, cells.Report{
+			Cell: name, State: cells.StateHealthy, Running: kept[name].Running,
+		})
 		w.Run()
 	}
 	for range 90 {
@@ -72,7 +78,7 @@ func TestPercentAfterAnEmptyDatabase(t *testing.T) {
 	w.WantBlocked("dedicated", "soak", "1 of 3 cells")
 }
 
-// R16: a cell that lacks what the release requires is not counted: one laggard does not block a channel.
+// R16: a cell that does not meet the release's requirements does not count, so it blocks no channel.
 func TestLaggardBlocksNobody(t *testing.T) {
 	w := NewWorld(t, Union(
 		Policy("staging", ""), Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h}\n"),
@@ -89,7 +95,7 @@ func TestLaggardBlocksNobody(t *testing.T) {
 	w.WantActions("promote 1.1.0 dedicated")
 }
 
-// R6, R9: a cell whose file can't be read any more was not removed: it counts as before.
+// R6, R9: a cell whose file can't be read any more still counts.
 func TestUnreadableCellStillCounts(t *testing.T) {
 	w := NewWorld(t, Union(
 		Policy("staging", ""), Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h}\n"),
@@ -108,7 +114,8 @@ func TestUnreadableCellStillCounts(t *testing.T) {
 	w.WantActions("promote 1.1.0 dedicated")
 }
 
-// R14, R19: failures within the budget end a rollout: it is through when the others run it, and can be gone back to.
+// R14, R19: failures within the budget do not hold a rollout up. It is through when the other cells run the head, and a
+// rollback may return to it.
 func TestRolloutEndsWithinItsBudget(t *testing.T) {
 	w := One(t, "rollout: {failureBudget: 1}\n")
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -129,7 +136,7 @@ func TestRolloutEndsWithinItsBudget(t *testing.T) {
 	w.WantActions("rollback 1.1.0 staging; quarantine 1.2.0 staging")
 }
 
-// R14: where every cell failed within the budget, nothing is through.
+// R14: if every cell failed, a rollout is not through, even within the budget.
 func TestNothingIsThroughWhereAllFailed(t *testing.T) {
 	w := One(t, "rollout: {failureBudget: 2}\n")
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -141,7 +148,7 @@ func TestNothingIsThroughWhereAllFailed(t *testing.T) {
 	w.WantBlocked("staging", "settled", "keeps 1.1.0")
 }
 
-// R21: the same digest under a higher sequence is tried again: what was remembered of it before doesn't count.
+// R21: the same digest is tried again under a higher sequence. Failures under the earlier sequence don't count.
 func TestFailureOfAnEarlierSequence(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -159,35 +166,43 @@ func TestFailureOfAnEarlierSequence(t *testing.T) {
 	w.WantActions("")
 }
 
-// R13: whether only values had changed is not the cell's to say alone: it must have run the release with others.
+// R13: a cell's claim that only values had changed counts only if the cell ran the release with other values.
 func TestValuesAreNoExcuse(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
 	s := w.Obs.Cells["s1"]
 	f := cells.Failure{Assignment: *s.Last(), Values: true, Reason: "broken", At: w.Now}
-	w.Obs.Cells["s1"] = w.Receive(s, cells.Report{Cell: "s1", State: cells.StateHealthy, Running: s.Running, Failures: []cells.Failure{f}})
+	w.Obs.Cells["s1"] = w.Receive(s, cells.Report{
+		Cell: "s1", State: cells.StateHealthy, Running: s.Running, Failures: []cells.Failure{f},
+	})
 	w.WantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
 }
 
-// R13: bad values never count against the release, even where the cell can't go back to the old ones.
+// R13: bad values never count against the release, even if the cell can't return to the old values.
 func TestBadValuesAreNotTheRelease(t *testing.T) {
 	w := One(t, "", map[string]string{})
-	w.Commit("bob", "values", map[string]string{"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nprofile: default\nlabels: {a: b}\n"})
+	w.Commit("bob", "values", map[string]string{
+		"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nprofile: default\nlabels: {a: b}\n",
+	})
 	w.Takes("staging", "1.1.0", "parameters: {colour: {type: string}}\n")
-	w.Commit("bob", "values", map[string]string{"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nvalues: {colour: red}\n"})
+	w.Commit("bob", "values", map[string]string{
+		"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nvalues: {colour: red}\n",
+	})
 	w.WantActions("grant 1.1.0 staging s1")
 	s := w.Obs.Cells["s1"]
 	f := cells.Failure{Assignment: *s.Last(), Values: true, Reason: "no red here", At: w.Now}
-	for range 2 { // the second time the failure is known, and stays what it was
-		s = w.Receive(s, cells.Report{Cell: "s1", State: cells.StateFailed, Running: s.Running, Failures: []cells.Failure{f}})
+	for range 2 { // the second time the failure is known already
+		s = w.Receive(s, cells.Report{
+			Cell: "s1", State: cells.StateFailed, Running: s.Running, Failures: []cells.Failure{f},
+		})
 		w.Obs.Cells["s1"] = s
 		w.WantActions("")
 	}
 	w.WantBlocked("staging", "failed", "no red here")
 }
 
-// R2, R14: a cell that came from another channel fails this one's head like any other.
+// R2, R14: a cell that came from another channel can fail this channel's head.
 func TestMovedCellFails(t *testing.T) {
 	w := TwoChannels(t, Policy("dedicated", "gates: [{when: \"true\"}]\n")).Installed()
 	w.Settle()
@@ -200,12 +215,13 @@ func TestMovedCellFails(t *testing.T) {
 	}
 	w.Fails("s2", "broken")
 	p := w.Run()
-	if !slices.ContainsFunc(p.Actions, func(a plan.Action) bool { return a.Kind == plan.Rollback && a.Channel == "dedicated" }) {
+	if !slices.ContainsFunc(p.Actions,
+		func(a plan.Action) bool { return a.Kind == plan.Rollback && a.Channel == "dedicated" }) {
 		t.Errorf("actions %s", Kinds(p))
 	}
 }
 
-// R2: one cell can't use up the sequences of a channel.
+// R2: one cell can't use up a channel's sequences.
 func TestAbsurdSequenceIsIgnored(t *testing.T) {
 	w := One(t, "")
 	for _, n := range []int64{math.MaxInt64, 1 << 53} {
@@ -215,16 +231,17 @@ func TestAbsurdSequenceIsIgnored(t *testing.T) {
 			t.Errorf("sequence %d", p.Actions[0].Sequence)
 		}
 	}
-	w.Obs.Served["staging"] = 400_000 // the branch lost a good many
+	w.Obs.Served["staging"] = 400_000 // the branch lost many
 	if p := w.Plan(); p.Actions[0].Sequence != 400_001 {
 		t.Errorf("sequence %d", p.Actions[0].Sequence)
 	}
 }
 
-// Invariant 2: what was learned is learned once: a plan on the same inputs that has learned it learns nothing.
+// Invariant 2: a plan does not learn again what was learned before.
 func TestLearnedOnce(t *testing.T) {
 	w := NewWorld(t, Union(
-		Policy("staging", "rollout: {failureBudget: 1}\n"), Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h, percent: 50}\n  - when: \"false\"\n"),
+		Policy("staging", "rollout: {failureBudget: 1}\n"),
+		Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h, percent: 50}\n  - when: \"false\"\n"),
 		CellFiles("staging", "s1", "s2"), CellFiles("dedicated", "acme"),
 		Release("1.0.0"), Head("staging", "1.0.0"), Head("dedicated", "1.0.0"),
 	)).Installed()
@@ -243,11 +260,13 @@ func TestLearnedOnce(t *testing.T) {
 	}
 }
 
-// R5: what a branch that was dropped had finished under a sequence says nothing of another release under the same.
+// R5: that a dropped branch finished a sequence says nothing about another release under the same sequence.
 func TestFinishIsOfADigest(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Release("1.1.0"))
-	w.Obs.Learned.Finished = append(w.Obs.Learned.Finished, plan.Finish{Channel: "staging", Sequence: 8, Digest: "sha256:other"})
+	w.Obs.Learned.Finished = append(w.Obs.Learned.Finished, plan.Finish{
+		Channel: "staging", Sequence: 8, Digest: "sha256:other",
+	})
 	w.Settle()
 	if w.Progress("staging").Finished {
 		t.Error("1.1.0 counts as finished")

@@ -12,16 +12,17 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Validate finds all that is wrong in a folder of files, without any history.
+// Validate returns all faults in a folder of files, without any history.
 func Validate(files fs.FS) ([]releases.Fault, error) {
-	d, err := Build(files, NewHistory(), func(string) (fs.FS, error) { return nil, fs.ErrNotExist }, new(manifest.Cache), true)
+	none := func(string) (fs.FS, error) { return nil, fs.ErrNotExist }
+	d, err := Build(files, NewHistory(), none, new(manifest.Cache), true)
 	if err != nil {
 		return nil, err
 	}
 	return d.Check(), nil
 }
 
-// Check gives every fault of d: those of single files, and what does not fit between them.
+// Check returns every fault of d: those of single files, and contradictions between files.
 func (d *Desired) Check() []releases.Fault {
 	all := slices.Clone(d.Faults)
 	for _, name := range d.Order {
@@ -38,14 +39,16 @@ func (d *Desired) Check() []releases.Fault {
 		all = append(all, d.checkRollout(c)...)
 	}
 	for _, q := range d.Quarantine {
-		if r := d.Releases[q.Release]; q.Digest != "" && r != nil && r.Loaded && r.Tombstone == nil && r.Digest != q.Digest {
+		r := d.Releases[q.Release]
+		if q.Digest != "" && r != nil && r.Loaded && r.Tombstone == nil && r.Digest != q.Digest {
 			all = append(all, releases.Fault{File: q.File, Code: manifest.Conflict, Message: fmt.Sprintf("release %s has digest %s, not %s", q.Release, r.Digest, q.Digest)})
 		}
 	}
 	return manifest.Sort(all)
 }
 
-// checkRollout finds holds on cells that are not the channel's, and skips of waves or heads that are not there.
+// checkRollout returns warnings about holds on cells of other channels, and about skips of waves or heads that do not
+// exist.
 func (d *Desired) checkRollout(c *Channel) (faults []releases.Fault) {
 	warn := func(code manifest.FaultCode, file, format string, args ...any) {
 		faults = append(faults, releases.Fault{File: file, Line: 1, Code: code, Warning: true, Message: fmt.Sprintf(format, args...)})
@@ -61,7 +64,8 @@ func (d *Desired) checkRollout(c *Channel) (faults []releases.Fault) {
 		switch {
 		case c.Effective != nil && s.Sequence > c.Effective.Sequence:
 			warn(manifest.UnknownReference, s.File, "%s has no head with sequence %d yet", c.Name, s.Sequence)
-		case c.Effective != nil && s.Sequence == c.Effective.Sequence && c.Policy != nil && s.Wave > max(len(c.Policy.Rollout.Waves), 1):
+		case c.Effective != nil && s.Sequence == c.Effective.Sequence && c.Policy != nil &&
+			s.Wave > max(len(c.Policy.Rollout.Waves), 1):
 			warn(manifest.UnknownReference, s.File,
 				"there is no wave %d: %s has %d", s.Wave, c.Name, len(c.Policy.Rollout.Waves))
 		}
@@ -69,7 +73,7 @@ func (d *Desired) checkRollout(c *Channel) (faults []releases.Fault) {
 	return faults
 }
 
-// checkHead holds head.yaml against the releases (fault 42). What the engine wrote is right by itself.
+// checkHead compares a head.yaml that the engine did not write with the releases (fault 42).
 func (d *Desired) checkHead(c *Channel) []releases.Fault {
 	if c.Head == nil || c.Effective != nil && c.Request == nil {
 		return nil
@@ -85,7 +89,8 @@ func (d *Desired) checkHead(c *Channel) []releases.Fault {
 	return nil
 }
 
-// checkCell holds a cell's profile and values against the release that its channel runs or, before the first, the newest.
+// checkCell compares a cell's profile and values with the release that its channel runs or, before the first head, with
+// the newest release.
 func (d *Desired) checkCell(c *Channel, cell *Cell) []releases.Fault {
 	var r *Release
 	if c.Effective != nil {

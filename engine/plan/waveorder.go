@@ -13,64 +13,66 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// memo is what plans ask again and again of a channel's cells as the repository has them: it is found out once for each
-// Desired. A nil memo keeps nothing.
-type memo struct {
-	mu     sync.Mutex
-	orders map[releases.Digest]*waveOrder // by head
-	fits   map[string][]string            // by release
+// cellCache caches what every plan needs about a channel's cells as the repository has them. Each Desired has its own.
+// A nil cellCache caches nothing.
+type cellCache struct {
+	mu      sync.Mutex
+	orders  map[releases.Digest]*waveOrder // by head
+	misfits map[string][]string            // by release
 }
 
-// waveOrder is the order in which a head reaches a channel's cells: those that the first wave names by label, then all
-// others by a hash of cell and release, so that each release begins elsewhere.
+// waveOrder is the order in which a head reaches a channel's cells: first the cells that the first wave names by label,
+// then all others. Within each part, cells are ordered by a hash of cell and digest, so that each release begins with
+// other cells.
 type waveOrder struct {
-	order    []int32 // of indexes in Channel.Cells
-	labelled []bool  // by index: the first wave names it; nil: it names none
+	indexes  []int32 // of indexes in Channel.Cells
+	labelled []bool  // by index in Channel.Cells: named by the first wave; nil: none is
 }
 
-// waveOrder returns the order in which c's head reaches its cells.
 func (c *Channel) waveOrder() *waveOrder {
 	build := func() *waveOrder { return newWaveOrder(c) }
-	if c.memo == nil {
+	if c.cache == nil {
 		return build()
 	}
-	c.memo.mu.Lock()
-	defer c.memo.mu.Unlock()
-	t := c.memo.orders[c.Effective.Digest]
-	if t == nil || len(t.order) != len(c.Cells) {
-		t = build()
-		c.memo.orders = map[releases.Digest]*waveOrder{c.Effective.Digest: t}
+	c.cache.mu.Lock()
+	defer c.cache.mu.Unlock()
+	order := c.cache.orders[c.Effective.Digest]
+	if order == nil || len(order.indexes) != len(c.Cells) {
+		order = build()
+		c.cache.orders = map[releases.Digest]*waveOrder{c.Effective.Digest: order}
 	}
-	return t
+	return order
 }
 
 // WaveOrder returns the indexes of c's cells in the order in which they are offered its head.
-func (c *Channel) WaveOrder() []int32 { return c.waveOrder().order }
+func (c *Channel) WaveOrder() []int32 { return c.waveOrder().indexes }
 
 func newWaveOrder(c *Channel) *waveOrder {
-	t := &waveOrder{order: make([]int32, len(c.Cells))}
+	order := &waveOrder{indexes: make([]int32, len(c.Cells))}
 	var labels map[string]string
 	if c.Valid != nil && len(c.Valid.Rollout.Waves) > 0 {
 		labels = c.Valid.Rollout.Waves[0].Labels
 	}
 	if len(labels) > 0 {
-		t.labelled = make([]bool, len(c.Cells))
+		order.labelled = make([]bool, len(c.Cells))
 	}
 	ranks := make([]uint64, len(c.Cells))
 	for i, cell := range c.Cells {
 		sum := sha256.Sum256([]byte(cell.Name + "\x00" + string(c.Effective.Digest)))
 		ranks[i] = binary.BigEndian.Uint64(sum[:8])>>1 | 1<<63
-		if len(labels) > 0 && matches(cell, labels) {
-			t.labelled[i] = true
+		if len(labels) > 0 && hasLabels(cell, labels) {
+			order.labelled[i] = true
 			ranks[i] &^= 1 << 63
 		}
-		t.order[i] = int32(i)
+		order.indexes[i] = int32(i)
 	}
-	slices.SortFunc(t.order, func(a, b int32) int { return cmp.Or(cmp.Compare(ranks[a], ranks[b]), cmp.Compare(a, b)) })
-	return t
+	slices.SortFunc(order.indexes, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(ranks[a], ranks[b]), cmp.Compare(a, b))
+	})
+	return order
 }
 
-func matches(cell *Cell, labels map[string]string) bool {
+func hasLabels(cell *Cell, labels map[string]string) bool {
 	for k, v := range labels {
 		if cell.Labels[k] != v {
 			return false
@@ -79,20 +81,20 @@ func matches(cell *Cell, labels map[string]string) bool {
 	return true
 }
 
-// misfits says for each cell of c, by index, why its profile or values don't fit a release; empty: they do.
+// misfits returns for each cell of c, by index, why its profile or values don't fit a release; empty: they fit.
 func (c *Channel) misfits(r *Release) []string {
-	if c.memo == nil {
+	if c.cache == nil {
 		return findMisfits(c, r)
 	}
-	c.memo.mu.Lock()
-	defer c.memo.mu.Unlock()
-	all, known := c.memo.fits[r.Version.String()]
+	c.cache.mu.Lock()
+	defer c.cache.mu.Unlock()
+	all, known := c.cache.misfits[r.Version.String()]
 	if !known || len(all) != len(c.Cells) {
 		all = findMisfits(c, r)
-		if c.memo.fits == nil {
-			c.memo.fits = map[string][]string{}
+		if c.cache.misfits == nil {
+			c.cache.misfits = map[string][]string{}
 		}
-		c.memo.fits[r.Version.String()] = all
+		c.cache.misfits[r.Version.String()] = all
 	}
 	return all
 }
@@ -109,8 +111,8 @@ func findMisfits(c *Channel, r *Release) []string {
 	return all
 }
 
-// skipped is the wave that a person opened for c's head without waiting for those before; 0: none.
-func (c *Channel) skipped() (s channels.Skip) {
+// skipOfHead returns the skip by which a person opened a wave of c's head early; zero: none.
+func (c *Channel) skipOfHead() (s channels.Skip) {
 	for _, skip := range c.Skips {
 		if skip.Sequence == c.Effective.Sequence {
 			return skip

@@ -10,8 +10,9 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// rolling is one channel of n cells, with values, of which some have the newest head and all others wait for their wave.
-func rolling(tb testing.TB, n, given int) (*plan.Desired, *plan.Observed) {
+// midRollout returns a channel of n cells with values. The given first cells run the newest head, and all others wait
+// for their wave.
+func midRollout(tb testing.TB, n, given int) (*plan.Desired, *plan.Observed) {
 	tb.Helper()
 	text := "rollout: {waves: [{cells: 1, soak: 30m}, {percent: 50, soak: 2h}, {percent: 100}], maxInFlight: 20}\n"
 	domain := "parameters: {domain: {type: string, required: true}, replicas: {type: integer, default: 2}}\n"
@@ -21,7 +22,10 @@ func rolling(tb testing.TB, n, given int) (*plan.Desired, *plan.Observed) {
 	d := w.Desired()
 	c := d.Channels["c"]
 	for i := range n {
-		cell := &plan.Cell{Cell: cells.Cell{Name: fmt.Sprintf("cell-%06d", i), Channel: "c", Values: map[string]any{"domain": fmt.Sprintf("c%d.example", i), "replicas": 3}}}
+		cell := &plan.Cell{Cell: cells.Cell{
+			Name: fmt.Sprintf("cell-%06d", i), Channel: "c",
+			Values: map[string]any{"domain": fmt.Sprintf("c%d.example", i), "replicas": 3},
+		}}
 		d.Cells[cell.Name] = cell
 		c.Cells = append(c.Cells, cell)
 	}
@@ -36,8 +40,10 @@ func rolling(tb testing.TB, n, given int) (*plan.Desired, *plan.Observed) {
 		}
 		a := plan.Assign(d, c.Cells[at], head, nil)
 		o.Cells[c.Cells[at].Name] = &plan.CellState{
-			Name: c.Cells[at].Name, Channel: a.Channel, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest, State: cells.StateHealthy,
-			Running: &a, Granted: &a, Soaked: time.Hour, HealthySince: w.Now.Add(-time.Hour), LastReport: w.Now.Add(-10 * time.Second),
+			Name: c.Cells[at].Name, Channel: a.Channel, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest,
+			State:   cells.StateHealthy,
+			Running: &a, Granted: &a, Soaked: time.Hour, HealthySince: w.Now.Add(-time.Hour),
+			LastReport: w.Now.Add(-10 * time.Second),
 		}
 	}
 	for _, cell := range c.Cells {
@@ -46,7 +52,7 @@ func rolling(tb testing.TB, n, given int) (*plan.Desired, *plan.Observed) {
 	return d, o
 }
 
-// sideBySide is two channels that have nothing to do with each other, at 1.0.0: alpha comes first in a chain.
+// sideBySide returns two independent channels at 1.0.0; alpha comes first in a chain.
 func sideBySide(t testing.TB, alpha, beta string, more ...map[string]string) *World {
 	return NewWorld(t, Union(append([]map[string]string{
 		Policy("alpha", alpha), Policy("beta", beta), CellFiles("alpha", "a1"), CellFiles("beta", "b1"),
@@ -54,22 +60,24 @@ func sideBySide(t testing.TB, alpha, beta string, more ...map[string]string) *Wo
 	}, more...)...)).Installed()
 }
 
-// many is a channel at 1.0.0 with n cells, c00 and so on, installed and soaked, and 1.1.0 cut.
-func many(t testing.TB, n int, text string, more ...map[string]string) *World {
+// manyCells returns a channel at 1.0.0 with n cells, c00 and so on, installed and soaked, and with 1.1.0 promoted.
+func manyCells(t testing.TB, n int, text string, more ...map[string]string) *World {
 	t.Helper()
 	var names []string
 	for i := range n {
 		names = append(names, fmt.Sprintf("c%02d", i))
 	}
-	w := NewWorld(t, Union(append([]map[string]string{Policy("staging", text), CellFiles("staging", names...), Release("1.0.0"), Head("staging", "1.0.0")}, more...)...)).Installed()
+	w := NewWorld(t,
+		Union(append([]map[string]string{Policy("staging", text), CellFiles("staging", names...), Release("1.0.0"),
+			Head("staging", "1.0.0")}, more...)...)).Installed()
 	w.Through()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.WantActions("promote 1.1.0 staging")
 	return w
 }
 
-// slots are the cells whose offers take a slot, of which there are limit.
-func slots(a plan.Action, limit int) (names []string) {
+// slotTakers returns the cells whose offers take a slot of limit.
+func slotTakers(a plan.Action, limit int) (names []string) {
 	for _, o := range a.Offers {
 		switch o.Cap {
 		case 0:
@@ -82,6 +90,9 @@ func slots(a plan.Action, limit int) (names []string) {
 	return names
 }
 
-func hotfix(channel, version, more string) map[string]string {
-	return map[string]string{"channels/" + channel + "/hotfixes/" + version + ".yaml": "digest: @digest:" + version + "\nreason: CVE-1\nexpiry: 2026-11-23T12:00:00Z\n" + more}
+func hotfixFile(channel, version, more string) map[string]string {
+	return map[string]string{
+		"channels/" + channel + "/hotfixes/" + version + ".yaml": "digest: @digest:" + version +
+			"\nreason: CVE-1\nexpiry: 2026-11-23T12:00:00Z\n" + more,
+	}
 }

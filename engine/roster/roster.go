@@ -1,5 +1,7 @@
-// Package roster tells which cell a key speaks for: what git says of cells' identities, with the registrations that are on
-// their way there (R25). It is pure. A Roster is immutable, and may be read from several goroutines.
+// Package roster finds the cell that a key belongs to, by the identities in git and the registrations that are not in
+// git yet (R25).
+//
+// It is pure. A Roster never changes, and several goroutines may read it.
 package roster
 
 import (
@@ -9,31 +11,31 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// Roster says whose a key is: by git's identities, over which newer registrations are laid. Immutable.
+// Roster maps keys to cells: git's identities, overlaid with newer registrations. Immutable.
 type Roster struct {
-	base *members // as git has it
-	over *members // of cells whose newest registration git does not have yet
+	inGit   *keyIndex // the identities in git
+	pending *keyIndex // registrations that are newer than git's identities
 }
 
-// members are cells by key.
-type members struct {
+// keyIndex finds identities by cell, and cells by key.
+type keyIndex struct {
 	byCell map[string]cells.Identity
-	byKey  map[string]member
+	byKey  map[string]keyHolder
 }
 
-type member struct {
-	cell string
-	shut string // why the key is not good; empty: it is
-	old  bool   // the key before, good until the new one was used
-	next bool   // the new one, and the key before is still good
+type keyHolder struct {
+	cell     string
+	rejected string // why the key is rejected; empty: it is accepted
+	previous bool   // the key before, which is valid until the new key is used
+	newest   bool   // the new key, while the key before is still valid
 }
 
-func newMembers() *members { return &members{map[string]cells.Identity{}, map[string]member{}} }
+func newKeyIndex() *keyIndex { return &keyIndex{map[string]cells.Identity{}, map[string]keyHolder{}} }
 
-func (m *members) clone() *members { return &members{maps.Clone(m.byCell), maps.Clone(m.byKey)} }
+func (m *keyIndex) clone() *keyIndex { return &keyIndex{maps.Clone(m.byCell), maps.Clone(m.byKey)} }
 
-// put adds a cell. A key that two of them have is nobody's.
-func (m *members) put(cell string, i cells.Identity) {
+// addCell adds a cell. A key that two cells have is rejected.
+func (m *keyIndex) addCell(cell string, i cells.Identity) {
 	m.byCell[cell] = i
 	shut := ""
 	switch {
@@ -42,22 +44,21 @@ func (m *members) put(cell string, i cells.Identity) {
 	case i.Revoked:
 		shut = "revoked"
 	}
-	add := func(key string, k member) {
+	add := func(key string, k keyHolder) {
 		if other, there := m.byKey[key]; there && other.cell != cell {
-			k.shut = "it is the key of " + other.cell + " and of " + cell
+			k.rejected = "it is the key of " + other.cell + " and of " + cell
 		}
 		m.byKey[key] = k
 	}
 	if i.Previous != "" {
-		add(i.Previous, member{cell: cell, shut: shut, old: true})
+		add(i.Previous, keyHolder{cell: cell, rejected: shut, previous: true})
 	}
 	if i.PublicKey != "" {
-		add(i.PublicKey, member{cell: cell, shut: shut, next: i.Previous != ""})
+		add(i.PublicKey, keyHolder{cell: cell, rejected: shut, newest: i.Previous != ""})
 	}
 }
 
-// drop removes a cell.
-func (m *members) drop(cell string) {
+func (m *keyIndex) removeCell(cell string) {
 	i := m.byCell[cell]
 	delete(m.byCell, cell)
 	for _, key := range []string{i.Previous, i.PublicKey} {
@@ -67,97 +68,98 @@ func (m *members) drop(cell string) {
 	}
 }
 
-// find returns what is known of a key.
-func (r *Roster) find(key string) (member, bool) {
-	k, over := r.over.byKey[key]
-	b, base := r.base.byKey[key]
-	if base {
-		if _, newer := r.over.byCell[b.cell]; newer {
-			base = false // what its cell registered since counts
+// findHolder returns what is known about a key.
+func (r *Roster) findHolder(key string) (keyHolder, bool) {
+	pending, isPending := r.pending.byKey[key]
+	inGit, isInGit := r.inGit.byKey[key]
+	if isInGit {
+		if _, newer := r.pending.byCell[inGit.cell]; newer {
+			isInGit = false // the cell's newer registration counts
 		}
 	}
 	switch {
-	case over && base && b.cell != k.cell:
-		k.shut = "it is the key of " + b.cell + " and of " + k.cell
-		return k, true
-	case over:
-		return k, true
+	case isPending && isInGit && inGit.cell != pending.cell:
+		pending.rejected = "it is the key of " + inGit.cell + " and of " + pending.cell
+		return pending, true
+	case isPending:
+		return pending, true
 	default:
-		return b, base
+		return inGit, isInGit
 	}
 }
 
-// Holder names the cell that a key is known of, whether it is good or not; ok is false if it is nobody's.
+// Holder returns the cell that a key belongs to, whether the key is accepted or not. ok is false if it belongs to none.
 func (r *Roster) Holder(key string) (cell string, ok bool) {
-	k, ok := r.find(key)
+	k, ok := r.findHolder(key)
 	return k.cell, ok
 }
 
-// Cell names the cell whose key it is, as identity.yaml writes keys: its newest, or the one before while that is good.
-// ok is false for one that was shut out: Why says what for.
+// Cell returns the cell of an accepted key, given as identity.yaml writes keys: the cell's newest key, or the key
+// before while that is valid. ok is false for a rejected key; Why says why.
 func (r *Roster) Cell(key string) (name string, ok bool) {
-	k, ok := r.find(key)
-	if !ok || k.shut != "" {
+	k, ok := r.findHolder(key)
+	if !ok || k.rejected != "" {
 		return "", false
 	}
 	return k.cell, true
 }
 
-// Why says why a key is not good, for a log: nobody is told who isn't known.
+// Why says why a key is rejected. The reason is for logs: an unauthenticated peer must not learn it.
 func (r *Roster) Why(key string) string {
-	switch k, ok := r.find(key); {
+	switch k, ok := r.findHolder(key); {
 	case !ok:
 		return "no cell has this key"
-	case k.shut != "":
-		return k.cell + ": " + k.shut
+	case k.rejected != "":
+		return k.cell + ": " + k.rejected
 	}
 	return ""
 }
 
-// Next tells whether the key is its cell's newest while the one before is still good: its first use ends that, see Engine.Used.
+// Next reports whether the key is its cell's newest while the key before is still valid. The first use of the new key
+// ends that, see Engine.Used.
 func (r *Roster) Next(key string) bool {
-	k, ok := r.find(key)
-	return ok && k.next && k.shut == ""
+	k, ok := r.findHolder(key)
+	return ok && k.newest && k.rejected == ""
 }
 
-// Keyed tells whether a cell has a key, or had one that was shut out.
+// Keyed reports whether a cell has a key, or had one that was revoked or quarantined.
 func (r *Roster) Keyed(cell string) bool {
-	i, ok := r.over.byCell[cell]
+	i, ok := r.pending.byCell[cell]
 	if !ok {
-		i = r.base.byCell[cell]
+		i = r.inGit.byCell[cell]
 	}
 	return i.PublicKey != "" || i.Revoked || i.Quarantined != ""
 }
 
-// Identity is what counts of a cell's identity: the zero one, if it never had any.
+// Identity returns the identity of a cell that is in force; zero: the cell has none.
 func (r *Roster) Identity(cell string) cells.Identity {
-	if i, ok := r.over.byCell[cell]; ok {
+	if i, ok := r.pending.byCell[cell]; ok {
 		return i
 	}
-	return r.base.byCell[cell]
+	return r.inGit.byCell[cell]
 }
 
-// Of is who is who by d and the registrations: before itself, if nothing is new.
+// Of returns the roster of d and the registrations. It returns before if nothing changed.
 func Of(d *plan.Desired, registered map[string]plan.Registration, before *Roster) *Roster {
-	r := &Roster{base: before.base, over: newMembers()}
-	if !sameMembers(before.base, d) {
-		r.base = newMembers()
+	r := &Roster{inGit: before.inGit, pending: newKeyIndex()}
+	if !sameIdentities(before.inGit, d) {
+		r.inGit = newKeyIndex()
 		for name, cell := range d.Cells {
-			r.base.put(name, cell.Identity)
+			r.inGit.addCell(name, cell.Identity)
 		}
 	}
 	for name, g := range registered {
 		if cell := d.Cells[name]; cell != nil && g.Identity.Serial > cell.Identity.Serial {
-			r.over.put(name, g.Identity)
+			r.pending.addCell(name, g.Identity)
 		}
 	}
-	if r.base == before.base && maps.Equal(r.over.byCell, before.over.byCell) {
+	if r.inGit == before.inGit && maps.Equal(r.pending.byCell, before.pending.byCell) {
 		return before
 	}
 	return r
 }
 
-func sameMembers(m *members, d *plan.Desired) bool {
+func sameIdentities(m *keyIndex, d *plan.Desired) bool {
 	if len(m.byCell) != len(d.Cells) {
 		return false
 	}
@@ -169,22 +171,22 @@ func sameMembers(m *members, d *plan.Desired) bool {
 	return true
 }
 
-// With is r with one more registration.
+// With returns r with one more registration.
 func (r *Roster) With(g plan.Registration) *Roster {
-	over := r.over.clone()
-	over.drop(g.Cell)
-	over.put(g.Cell, g.Identity)
-	return &Roster{base: r.base, over: over}
+	pending := r.pending.clone()
+	pending.removeCell(g.Cell)
+	pending.addCell(g.Cell, g.Identity)
+	return &Roster{inGit: r.inGit, pending: pending}
 }
 
-// New is who is who by these identities, by cell.
+// New returns a roster of identities by cell.
 func New(identities map[string]cells.Identity) *Roster {
 	r := Empty()
 	for name, i := range identities {
-		r.base.put(name, i)
+		r.inGit.addCell(name, i)
 	}
 	return r
 }
 
-// Empty is nobody.
-func Empty() *Roster { return &Roster{base: newMembers(), over: newMembers()} }
+// Empty returns a roster without cells.
+func Empty() *Roster { return &Roster{inGit: newKeyIndex(), pending: newKeyIndex()} }

@@ -12,97 +12,100 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// fleet is all cells: what they really do, and what the control plane was told.
+// fleet is all cells: what they really do, and what the control plane knows of them.
 type fleet struct {
-	w      *world
-	cells  map[string]*cell
-	order  []*cell // by name
-	milest map[string][]time.Duration
-	cuts   map[string]*Cut
+	world          *world
+	cells          map[string]*cell
+	order          []*cell // by name
+	soakMilestones map[string][]time.Duration
+	cuts           map[string]*Cut
 }
 
-// cell is one cell. What it is lies here; what is known of it in state, which Observed holds too.
+// cell is one cell: its real state, and in known what the control plane knows of it, which Observed holds too.
 type cell struct {
 	name, channel string
 	labels        map[string]string
-	state         *plan.CellState
+	known         *plan.CellState
 
-	running  *cells.Assignment // nil: nothing installed
-	applying *cells.Assignment // begun, without a result
-	next     *cells.Assignment // heard of, not begun
-	hung     bool              // applying never ends
-	word     cells.State       // what it says of itself
-	since    time.Time         // since when it is healthy on running, as reports tell it; zero: it is not
-	failures []cells.Failure
-	run      int // grows with every change of what it runs or applies: what was put on the agenda before is void
+	running      *cells.Assignment // nil: nothing installed
+	applying     *cells.Assignment // begun, without a result
+	offered      *cells.Assignment // received, not begun
+	hung         bool              // applying never ends
+	health       cells.State       // the state that the cell reports
+	healthySince time.Time         // since when the cell reports to be healthy on running; zero: it is not healthy
+	failures     []cells.Failure
+	// Grows with every change of running or applying. Events scheduled for an earlier generation are void.
+	generation int
 
-	outs int       // outages that it is in
-	lost time.Time // its last report, while it is out
-	late bool      // it was granted something meanwhile
+	outages     int       // how many outages the cell is in
+	lastContact time.Time // its last report before the outages
+	missedGrant bool      // it was granted something during the outages
 
-	owner *cells.Owner // what its owner decided; nil: nothing
+	owner *cells.Owner // what the owner decided; nil: nothing
 
-	taken string // key of the newest assignment that it acknowledged
+	acknowledged string // key of the newest acknowledged assignment
 
-	counted string // the release that the recorder counts it on
+	countedRelease string // the release that the recorder counts the cell under
 }
 
 func newFleet(w *world) *fleet {
-	f := &fleet{w: w, cells: map[string]*cell{}, milest: thresholds(w.policies()), cuts: map[string]*Cut{}}
-	for i := range w.in.Scenario.Releases {
-		c := &w.in.Scenario.Releases[i]
+	f := &fleet{
+		world: w, cells: map[string]*cell{}, soakMilestones: soakThresholds(w.policies()), cuts: map[string]*Cut{},
+	}
+	for i := range w.input.Scenario.Releases {
+		c := &w.input.Scenario.Releases[i]
 		f.cuts[c.Version.String()] = c
 	}
-	for _, name := range slices.Sorted(maps.Keys(w.d.Cells)) {
-		def := w.d.Cells[name]
+	for _, name := range slices.Sorted(maps.Keys(w.desired.Cells)) {
+		def := w.desired.Cells[name]
 		var head *plan.EffectiveHead
-		if ch := w.d.Channels[def.Channel]; ch != nil {
+		if ch := w.desired.Channels[def.Channel]; ch != nil {
 			head = ch.Effective
 		}
-		f.add(def, head)
+		f.addCell(def, head)
 	}
 	return f
 }
 
-// add adds a cell that runs a head; nil: nothing. What a repository says was reached is taken as reached, and soaked since
-// then.
-func (f *fleet) add(def *plan.Cell, head *plan.EffectiveHead) {
-	c := &cell{name: def.Name, channel: def.Channel, labels: def.Labels, word: cells.StatePending}
-	c.state = &plan.CellState{Name: def.Name}
+// addCell adds a cell that runs head; nil: nothing. What the repository says the channel reached counts as reached, and
+// as soaked since then.
+func (f *fleet) addCell(def *plan.Cell, head *plan.EffectiveHead) {
+	c := &cell{name: def.Name, channel: def.Channel, labels: def.Labels, health: cells.StatePending}
+	c.known = &plan.CellState{Name: def.Name}
 	f.cells[c.name], f.order = c, append(f.order, c)
-	f.w.obs.Cells[c.name] = c.state
+	f.world.observed.Cells[c.name] = c.known
 	if head != nil {
-		a := plan.Assign(f.w.d, def, head, c.state)
-		c.running, c.word = &a, cells.StateHealthy
-		c.since = head.Moved
-		if c.since.IsZero() || c.since.After(f.w.now) {
-			c.since = f.w.now
+		a := plan.Assign(f.world.desired, def, head, c.known)
+		c.running, c.health = &a, cells.StateHealthy
+		c.healthySince = head.Moved
+		if c.healthySince.IsZero() || c.healthySince.After(f.world.now) {
+			c.healthySince = f.world.now
 		}
-		c.state.Granted, c.state.GrantedAt = &a, c.since
-		f.milestones(c)
+		c.known.Granted, c.known.GrantedAt = &a, c.healthySince
+		f.scheduleMilestones(c)
 	}
-	f.report(c)
+	f.reportState(c)
 }
 
-// luck draws from 0 up to 1, the same for the same question: no draw depends on how many were made before.
-func (f *fleet) luck(question ...string) float64 {
+// draw draws a number from 0 up to 1. The same question gets the same number, however many numbers were drawn before.
+func (f *fleet) draw(question ...string) float64 {
 	h := fnv.New64a()
-	_, _ = h.Write(strconv.AppendInt(nil, f.w.in.Scenario.Seed, 10))
+	_, _ = h.Write(strconv.AppendInt(nil, f.world.input.Scenario.Seed, 10))
 	for _, q := range question {
 		_, _ = h.Write([]byte{0})
 		_, _ = h.Write([]byte(q))
 	}
-	x := h.Sum64() // splitmix64's finish: FNV alone is uneven in its high bits
+	x := h.Sum64() // splitmix64's last step: FNV alone is uneven in its high bits
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return float64((x^x>>31)>>11) / (1 << 53)
 }
 
-// show brings what is known up to now: a cell in contact has just reported.
-func (f *fleet) show(now time.Time) {
+// refreshContact updates what is known to now: a cell in contact has always just reported.
+func (f *fleet) refreshContact(now time.Time) {
 	for _, c := range f.order {
-		s := c.state
-		if c.outs > 0 {
+		s := c.known
+		if c.outages > 0 {
 			continue
 		}
 		s.LastReport = now
@@ -112,246 +115,246 @@ func (f *fleet) show(now time.Time) {
 	}
 }
 
-// report tells the control plane what the cell is now, as plan.Receive takes it.
-func (f *fleet) report(c *cell) {
-	if c.outs > 0 {
+// reportState updates what the control plane knows of a cell, as plan.Receive would.
+func (f *fleet) reportState(c *cell) {
+	if c.outages > 0 {
 		return
 	}
-	s := c.state
-	s.LastReport, s.State, s.Running, s.Applying, s.Taken, s.Owner = f.w.now, c.word, c.running, c.applying, c.taken, c.owner
+	s := c.known
+	s.LastReport, s.State, s.Running, s.Applying = f.world.now, c.health, c.running, c.applying
+	s.Taken, s.Owner = c.acknowledged, c.owner
 	s.Infrastructure = math.MaxInt
-	if n := f.w.in.Scenario.Cells.Infrastructure; n != nil {
+	if n := f.world.input.Scenario.Cells.Infrastructure; n != nil {
 		s.Infrastructure = *n
 	}
 	if a := c.running; a != nil {
 		s.Channel, s.Epoch, s.Sequence, s.Release, s.Digest = a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest
 	}
-	s.HealthySince, s.Soaked = c.since, 0
-	if !c.since.IsZero() {
-		s.Soaked = f.w.now.Sub(c.since)
+	s.HealthySince, s.Soaked = c.healthySince, 0
+	if !c.healthySince.IsZero() {
+		s.Soaked = f.world.now.Sub(c.healthySince)
 	}
 	switch {
 	case c.applying == nil:
 		s.StartedAt = time.Time{}
 	case s.StartedAt.IsZero():
-		s.StartedAt = f.w.now
+		s.StartedAt = f.world.now
 	}
 	for _, failure := range c.failures[min(len(s.Failures), len(c.failures)):] {
-		s.Failures = append(s.Failures, plan.Failure{Failure: failure, Seen: f.w.now})
+		s.Failures = append(s.Failures, plan.Failure{Failure: failure, Seen: f.world.now})
 	}
 }
 
-// milestones asks for a plan whenever a cell, healthy from now on, has soaked for as long as something asks.
-func (f *fleet) milestones(c *cell) {
-	for _, d := range f.milest[c.channel] {
-		if at := c.since.Add(d); at.After(f.w.now) {
-			f.w.agenda.wake(at)
+// scheduleMilestones schedules a plan for each length of soak that something waits for in the cell's channel, counted
+// from when the cell became healthy.
+func (f *fleet) scheduleMilestones(c *cell) {
+	for _, d := range f.soakMilestones[c.channel] {
+		if at := c.healthySince.Add(d); at.After(f.world.now) {
+			f.world.queue.schedulePlan(at)
 		}
 	}
 }
 
-// granted lets a cell hear of its grant, now or when contact is back.
-func (f *fleet) granted(c *cell) {
-	a := *c.state.Granted
-	wait := f.w.in.Scenario.Cells.Hear.between(f.luck("hear", c.name, a.Key()))
-	f.w.agenda.report(f.w.now.Add(wait), func() bool {
-		if c.outs > 0 {
-			c.late = true
+// deliverGrant lets a cell receive its grant after a delay, or when contact is back.
+func (f *fleet) deliverGrant(c *cell) {
+	a := *c.known.Granted
+	wait := f.world.input.Scenario.Cells.Hear.pick(f.draw("hear", c.name, a.Key()))
+	f.world.queue.scheduleReport(f.world.now.Add(wait), func() bool {
+		if c.outages > 0 {
+			c.missedGrant = true
 			return false
 		}
-		f.hear(c)
+		f.receiveGrant(c)
 		return true
 	})
 }
 
-// hear takes what a cell is granted by now, unless it knows of that or of something newer. An offer may have lapsed.
-func (f *fleet) hear(c *cell) {
-	if c.state.Granted == nil {
+// receiveGrant takes what a cell is granted by now, unless the cell knows that assignment or a newer one. The offer may
+// have lapsed.
+func (f *fleet) receiveGrant(c *cell) {
+	if c.known.Granted == nil {
 		return
 	}
-	a := *c.state.Granted
-	for _, known := range []*cells.Assignment{c.running, c.applying, c.next} {
+	a := *c.known.Granted
+	for _, known := range []*cells.Assignment{c.running, c.applying, c.offered} {
 		if known != nil && !cells.Newer(a, *known) && known.Revision == a.Revision {
 			return
 		}
 	}
-	c.next, c.taken = &a, a.Key()
-	f.report(c)
-	f.start(c)
+	c.offered, c.acknowledged = &a, a.Key()
+	f.reportState(c)
+	f.tryBegin(c)
 }
 
-// begin starts with what was heard last.
-func (f *fleet) begin(c *cell) {
-	a := c.next
-	c.next, c.hung = nil, false
-	c.run++
-	if c.running != nil && c.running.SameContent(*a) && c.word != cells.StateStuck {
-		c.running, c.applying = a, nil // nothing to do but to remember it
-		f.w.rec.arrived(f.w, c)
-		if c.word != cells.StateHealthy && c.word != cells.StateUnhealthy {
-			c.word, c.since = cells.StateHealthy, f.w.now
-			f.milestones(c)
+func (f *fleet) beginApplying(c *cell) {
+	a := c.offered
+	c.offered, c.hung = nil, false
+	c.generation++
+	if c.running != nil && c.running.SameContent(*a) && c.health != cells.StateStuck {
+		c.running, c.applying = a, nil // nothing changes but the assignment
+		f.world.recorder.recordArrival(f.world, c)
+		if c.health != cells.StateHealthy && c.health != cells.StateUnhealthy {
+			c.health, c.healthySince = cells.StateHealthy, f.world.now
+			f.scheduleMilestones(c)
 		}
-		f.report(c)
+		f.reportState(c)
 		return
 	}
-	c.applying, c.word, c.since = a, cells.StateApplying, time.Time{}
-	f.report(c)
+	c.applying, c.health, c.healthySince = a, cells.StateApplying, time.Time{}
+	f.reportState(c)
 	cut := f.cuts[a.Release]
-	fails, stalls := f.w.in.Scenario.Cells.Fails, 0.0
+	fails, stalls := f.world.input.Scenario.Cells.Fails, 0.0
 	if cut != nil {
 		stalls = cut.Stalls
 		if cut.Fails > 0 {
 			fails = cut.Fails
 		}
 	}
-	luck := f.luck("apply", c.name, a.Release)
+	luck := f.draw("apply", c.name, a.Release)
 	if luck >= 1-stalls {
 		c.hung = true
-		if limit := f.w.d.Channels[c.channel]; limit != nil && limit.Valid != nil {
-			f.w.agenda.wake(f.w.now.Add(limit.Valid.Rollout.Stall))
+		if limit := f.world.desired.Channels[c.channel]; limit != nil && limit.Valid != nil {
+			f.world.queue.schedulePlan(f.world.now.Add(limit.Valid.Rollout.Stall))
 		}
 		return
 	}
-	takes := f.w.in.Scenario.Cells.Apply.between(f.luck("takes", c.name, a.Key()))
-	f.later(c, takes, func() { f.finish(c, luck < fails) })
+	takes := f.world.input.Scenario.Cells.Apply.pick(f.draw("takes", c.name, a.Key()))
+	f.scheduleFor(c, takes, func() { f.finishApplying(c, luck < fails) })
 }
 
-// later lets something happen to a cell, unless it runs or applies something else by then.
-func (f *fleet) later(c *cell, wait time.Duration, do func()) {
-	run := c.run
-	f.w.agenda.report(f.w.now.Add(wait), func() bool {
-		if c.run != run {
+// scheduleFor schedules a change of a cell. It is void if the cell runs or applies something else by then.
+func (f *fleet) scheduleFor(c *cell, wait time.Duration, do func()) {
+	run := c.generation
+	f.world.queue.scheduleReport(f.world.now.Add(wait), func() bool {
+		if c.generation != run {
 			return false
 		}
 		do()
-		return c.outs == 0
+		return c.outages == 0
 	})
 }
 
-// finish ends what is being applied, well or not.
-func (f *fleet) finish(c *cell, failed bool) {
+func (f *fleet) finishApplying(c *cell, failed bool) {
 	a := c.applying
 	c.applying = nil
-	c.run++
+	c.generation++
 	switch {
 	case !failed:
-		c.running, c.word, c.since = a, cells.StateHealthy, f.w.now
-		f.w.rec.arrived(f.w, c)
+		c.running, c.health, c.healthySince = a, cells.StateHealthy, f.world.now
+		f.world.recorder.recordArrival(f.world, c)
 	default:
-		c.failures = append(c.failures, cells.Failure{Assignment: *a, Reason: "the scenario lets it fail", At: f.w.now})
+		c.failures = append(c.failures, cells.Failure{
+			Assignment: *a, Reason: "the scenario lets it fail", At: f.world.now,
+		})
 		switch {
-		case a.Forward: // no way back (R20)
-			c.running, c.word = a, cells.StateStuck
+		case a.Forward: // no rollback (R20)
+			c.running, c.health = a, cells.StateStuck
 		case c.running == nil:
-			c.word = cells.StateFailed
+			c.health = cells.StateFailed
 		default:
-			c.word, c.since = cells.StateHealthy, f.w.now // back on the last good one, by itself
+			c.health, c.healthySince = cells.StateHealthy, f.world.now // back on the last good release, by itself
 		}
-		f.w.rec.failed(f.w, c, a)
+		f.world.recorder.recordFailure(f.world, c, a)
 	}
-	f.report(c)
-	if !c.since.IsZero() {
-		f.milestones(c)
+	f.reportState(c)
+	if !c.healthySince.IsZero() {
+		f.scheduleMilestones(c)
 	}
-	if cut := f.cuts[a.Release]; !failed && cut != nil && f.luck("sick", c.name, a.Release) < cut.Unhealthy {
-		f.later(c, cut.UnhealthyIn.between(f.luck("sick in", c.name, a.Release)), func() { f.sicken(c, cut) })
+	if cut := f.cuts[a.Release]; !failed && cut != nil && f.draw("sick", c.name, a.Release) < cut.Unhealthy {
+		f.scheduleFor(c, cut.UnhealthyIn.pick(f.draw("sick in", c.name, a.Release)), func() { f.turnUnhealthy(c, cut) })
 	}
-	f.start(c)
+	f.tryBegin(c)
 }
 
-// sicken turns a cell unhealthy, for a while or until it gets another release.
-func (f *fleet) sicken(c *cell, cut *Cut) {
-	c.word, c.since = cells.StateUnhealthy, time.Time{}
-	f.report(c)
+func (f *fleet) turnUnhealthy(c *cell, cut *Cut) {
+	c.health, c.healthySince = cells.StateUnhealthy, time.Time{}
+	f.reportState(c)
 	if cut.UnhealthyOf == 0 {
 		return
 	}
-	f.later(c, cut.UnhealthyOf, func() {
-		c.word, c.since = cells.StateHealthy, f.w.now
-		f.report(c)
-		f.milestones(c)
+	f.scheduleFor(c, cut.UnhealthyOf, func() {
+		c.health, c.healthySince = cells.StateHealthy, f.world.now
+		f.reportState(c)
+		f.scheduleMilestones(c)
 	})
 }
 
-// leave takes a cell out of contact.
-func (f *fleet) leave(c *cell) {
-	if c.outs++; c.outs > 1 {
+func (f *fleet) loseContact(c *cell) {
+	if c.outages++; c.outages > 1 {
 		return
 	}
-	c.lost = f.w.now
-	c.state.LastReport = c.lost
-	f.w.agenda.wake(c.lost.Add(f.w.staleAfter()))
+	c.lastContact = f.world.now
+	c.known.LastReport = c.lastContact
+	f.world.queue.schedulePlan(c.lastContact.Add(f.world.staleAfter()))
 }
 
-// back brings a cell into contact again: it reports, and hears what was waiting. It tells whether that is news.
-func (f *fleet) back(c *cell) (news bool) {
-	if c.outs--; c.outs > 0 {
+// regainContact brings a cell back into contact. It reports, and receives what was waiting. The result says whether the
+// report has news.
+func (f *fleet) regainContact(c *cell) (news bool) {
+	if c.outages--; c.outages > 0 {
 		return false
 	}
-	late := c.late
-	c.late = false
-	news = f.w.now.Sub(c.lost) > f.w.staleAfter()
-	if news && !c.since.IsZero() {
-		c.since = f.w.now // a gap that long breaks the soak (R9)
-		f.milestones(c)
+	late := c.missedGrant
+	c.missedGrant = false
+	news = f.world.now.Sub(c.lastContact) > f.world.staleAfter()
+	if news && !c.healthySince.IsZero() {
+		c.healthySince = f.world.now // a gap that long ends the soak (R9)
+		f.scheduleMilestones(c)
 	}
-	news = news || late || c.state.State != c.word || c.state.Running != c.running || c.state.Applying != c.applying
-	f.report(c)
+	news = news || late || c.known.State != c.health || c.known.Running != c.running || c.known.Applying != c.applying
+	f.reportState(c)
 	if late {
-		f.hear(c)
+		f.receiveGrant(c)
 	}
 	return news
 }
 
-// outage puts an outage of the cells that it is of on the agenda.
-func (f *fleet) outage(number int, o Outage) {
-	from := o.From.in(f.w.in.From)
+func (f *fleet) scheduleOutage(number int, o Outage) {
+	from := o.From.instant(f.world.input.From)
 	for _, c := range f.order {
-		if !f.selected(c, o.Of, number) {
+		if !f.isSelected(c, o.Of, number) {
 			continue
 		}
 		if o.Every == 0 {
-			f.out(c, from, o.For)
+			f.scheduleSilence(c, from, o.For)
 			continue
 		}
-		id, grid := strconv.Itoa(number), max(min(o.For/4, 30*time.Minute), f.w.agenda.grid)
+		id, grid := strconv.Itoa(number), max(min(o.For/4, 30*time.Minute), f.world.queue.grid)
 		for n, at := 0, from; ; n++ {
 			draw := func(what string, mean time.Duration) time.Duration {
-				return time.Duration(-math.Log(1-f.luck(what, c.name, id, strconv.Itoa(n))) * float64(mean))
+				return time.Duration(-math.Log(1-f.draw(what, c.name, id, strconv.Itoa(n))) * float64(mean))
 			}
 			at = at.Add(draw("out", o.Every))
-			if !at.Before(f.w.end) {
+			if !at.Before(f.world.end) {
 				break
 			}
 			length := draw("out for", o.For)
-			begins, ends := f.coarse(at, grid), f.coarse(at.Add(length), grid)
-			f.out(c, begins, ends.Sub(begins))
+			begins, ends := f.alignOutage(at, grid), f.alignOutage(at.Add(length), grid)
+			f.scheduleSilence(c, begins, ends.Sub(begins))
 			at = at.Add(length)
 		}
 	}
 }
 
-// coarse gives the end of the piece of grid that t is in, less what the pipeline bears: random outages begin and end
-// there, so that many cells fall silent at one instant, and the engine need not plan for each.
-func (f *fleet) coarse(t time.Time, grid time.Duration) time.Time {
-	return t.Add(grid - t.Sub(f.w.in.From)%grid - f.w.staleAfter()%grid)
+// alignOutage returns the end of the grid interval that contains t, minus the stale limit. Random outages begin and end
+// at such instants, so that many cells fall silent at once and fewer plans are needed.
+func (f *fleet) alignOutage(t time.Time, grid time.Duration) time.Time {
+	return t.Add(grid - t.Sub(f.world.input.From)%grid - f.world.staleAfter()%grid)
 }
 
-func (f *fleet) out(c *cell, from time.Time, length time.Duration) {
-	if from.Before(f.w.now) {
-		length -= f.w.now.Sub(from)
-		from = f.w.now
+func (f *fleet) scheduleSilence(c *cell, from time.Time, length time.Duration) {
+	if from.Before(f.world.now) {
+		length -= f.world.now.Sub(from)
+		from = f.world.now
 	}
 	if length <= 0 {
 		return
 	}
-	f.w.agenda.report(from, func() bool { f.leave(c); return false })
-	f.w.agenda.report(from.Add(length), func() bool { return f.back(c) })
+	f.world.queue.scheduleReport(from, func() bool { f.loseContact(c); return false })
+	f.world.queue.scheduleReport(from.Add(length), func() bool { return f.regainContact(c) })
 }
 
-// selected tells whether sel picks a cell.
-func (f *fleet) selected(c *cell, sel Select, number int) bool {
+func (f *fleet) isSelected(c *cell, sel Select, number int) bool {
 	if len(sel.Cells) > 0 && !slices.Contains(sel.Cells, c.name) || sel.Channel != "" && sel.Channel != c.channel {
 		return false
 	}
@@ -360,5 +363,5 @@ func (f *fleet) selected(c *cell, sel Select, number int) bool {
 			return false
 		}
 	}
-	return sel.Share == 0 || f.luck("share", c.name, strconv.Itoa(number)) < sel.Share
+	return sel.Share == 0 || f.draw("share", c.name, strconv.Itoa(number)) < sel.Share
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// SLUICE_SEEDS is how many random pipelines TestInvariants lives through, SLUICE_SEED_FROM where it begins; SLUICE_SEED lets
-// it live through one only.
+// SLUICE_SEEDS is how many random pipelines TestInvariants runs, and SLUICE_SEED_FROM the first seed. With SLUICE_SEED
+// it runs that seed only.
 const (
 	seedsVariable = "SLUICE_SEEDS"
 	fromVariable  = "SLUICE_SEED_FROM"
@@ -27,11 +27,11 @@ const (
 	fewSeeds      = 300
 )
 
-// TestInvariants lets the real engine live through random pipelines, cells, failures, outages and people, and holds every
-// plan against what must always be so, by a reckoning of its own: design section 1, R2, R7, R9, R14, R15, R18, R19, R21.
+// TestInvariants runs the real planner on random pipelines, cells, failures, outages and people, and checks every plan
+// by an independent count: design section 1, R2, R7, R9, R14, R15, R18, R19, R21.
 func TestInvariants(t *testing.T) {
-	first, many := variable(t, fromVariable, 1), variable(t, seedsVariable, fewSeeds)
-	if one := variable(t, seedVariable, 0); one > 0 {
+	first, many := readVariable(t, fromVariable, 1), readVariable(t, seedsVariable, fewSeeds)
+	if one := readVariable(t, seedVariable, 0); one > 0 {
 		first, many = one, 1
 	}
 	last := first + many - 1
@@ -40,7 +40,7 @@ func TestInvariants(t *testing.T) {
 		t.Run(fmt.Sprint(lane), func(t *testing.T) {
 			t.Parallel()
 			for seed := first + lane; seed <= last; seed += lanes {
-				if err := live(t, seed); err != nil {
+				if err := runSeed(t, seed); err != nil {
 					t.Errorf("%s=%d: %v", seedVariable, seed, err)
 				}
 			}
@@ -48,8 +48,7 @@ func TestInvariants(t *testing.T) {
 	}
 }
 
-// variable reads a number from the environment.
-func variable(t testing.TB, name string, without uint64) uint64 {
+func readVariable(t testing.TB, name string, without uint64) uint64 {
 	t.Helper()
 	s := os.Getenv(name)
 	if s == "" {
@@ -62,27 +61,29 @@ func variable(t testing.TB, name string, without uint64) uint64 {
 	return n
 }
 
-// dice draws a pipeline and a scenario.
 type dice struct{ *rand.Rand }
 
 func (d dice) oneOf(all ...string) string { return all[d.IntN(len(all))] }
 func (d dice) chance(p float64) bool      { return d.Float64() < p }
 
-// draw gives a pipeline of staging, early and late, and what happens to it in twelve days. After the ninth, nothing does:
-// it has time to come to rest.
-func (d dice) draw(t testing.TB, seed uint64) Input {
+// drawInput returns a pipeline of staging, early and late, and twelve days of events. After the ninth day nothing
+// happens, so that the pipeline comes to rest.
+func (d dice) drawInput(t testing.TB, seed uint64) Input {
 	rollout := func(cells int) string {
-		waves := d.oneOf("", "", "waves: [{cells: 1, soak: 20m}, {percent: 100}], ", "waves: [{cells: 1}, {percent: 30, soak: 1h}, {percent: 100}], ",
+		waves := d.oneOf("", "", "waves: [{cells: 1, soak: 20m}, {percent: 100}], ",
+			"waves: [{cells: 1}, {percent: 30, soak: 1h}, {percent: 100}], ",
 			"waves: [{cells: 2, soak: 10m}, {percent: 50}], ")
 		budget := d.IntN(3)
 		if d.chance(0.3) {
 			budget = cells / 3
 		}
-		return fmt.Sprintf("rollout: {%smaxInFlight: %d, failureBudget: %d, stall: 45m}\nonFailure: %s\nadvance: %s\n", waves, d.IntN(4), budget,
+		return fmt.Sprintf("rollout: {%smaxInFlight: %d, failureBudget: %d, stall: 45m}\nonFailure: %s\nadvance: %s\n",
+			waves, d.IntN(4), budget,
 			d.oneOf("rollback", "rollback", "halt"), d.oneOf("settled", "newest"))
 	}
 	gates := func(up string) string {
-		s := fmt.Sprintf("after: [%s]\ngates:\n  - soak: {for: %s, cells: %d, percent: %d}\n", up, d.oneOf("30m", "3h"), 1+d.IntN(2), []int{100, 60}[d.IntN(2)])
+		s := fmt.Sprintf("after: [%s]\ngates:\n  - soak: {for: %s, cells: %d, percent: %d}\n", up, d.oneOf("30m", "3h"),
+			1+d.IntN(2), []int{100, 60}[d.IntN(2)])
 		if d.chance(0.4) {
 			s += "  - window: {opens: \"0 */6 * * *\", for: 3h}\n"
 		}
@@ -93,73 +94,86 @@ func (d dice) draw(t testing.TB, seed uint64) Input {
 	}
 	staging, early, late := 1+d.IntN(3), 2+d.IntN(8), 3+d.IntN(12)
 	in := repositoryOf(t, union(
-		policy("staging", rollout(staging)), policy("early", gates("staging")+rollout(early)), policy("late", gates("early")+rollout(late)),
+		policy("staging", rollout(staging)), policy("early", gates("staging")+rollout(early)),
+		policy("late", gates("early")+rollout(late)),
 		releaseFiles("1.0.0"),
 	))
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed: %d\ncells: {add: {staging: %d, early: %d, late: %d}, apply: {min: 1m, max: %s}}\nanswers: [{gate: check, holds: true}]\nreleases:\n", seed, staging, early, late, d.oneOf("5m", "20m"))
+	fmt.Fprintf(&b, "seed: %d\ncells: {add: {staging: %d, early: %d, late: %d}, apply: {min: 1m, max: %s}}\n",
+		seed, staging, early, late, d.oneOf("5m", "20m"))
+	b.WriteString("answers: [{gate: check, holds: true}]\nreleases:\n")
 	for i := range 1 + d.IntN(6) {
 		fails, stalls := d.oneOf("0", "0", "0", "0.1", "0.3", "1"), d.oneOf("0", "0", "0.05")
 		if fails == "1" {
 			stalls = "0"
 		}
-		fmt.Fprintf(&b, "  - {at: %dh, version: 1.%d.0, fails: %s, stalls: %s, unhealthy: %s, unhealthyFor: 2h}\n", 10+24*i+d.IntN(20), i+1,
+		fmt.Fprintf(&b, "  - {at: %dh, version: 1.%d.0, fails: %s, stalls: %s, unhealthy: %s, unhealthyFor: 2h}\n",
+			10+24*i+d.IntN(20), i+1,
 			fails, stalls, d.oneOf("0", "0", "0.1"))
 	}
 	b.WriteString("outages:\n  - {from: 0s, for: 1m, of: {share: 0.0001}}\n")
 	for range d.IntN(4) {
-		fmt.Fprintf(&b, "  - {from: %dh, for: %dm, of: {channel: %s, share: %.1f}}\n", d.IntN(150), 1+d.IntN(600), d.oneOf("staging", "early", "late"), d.Float64())
+		fmt.Fprintf(&b, "  - {from: %dh, for: %dm, of: {channel: %s, share: %.1f}}\n", d.IntN(150), 1+d.IntN(600),
+			d.oneOf("staging", "early", "late"), d.Float64())
 	}
 	b.WriteString("owners:\n  - {of: {cells: [late-1]}, from: 0s, for: 1m, paused: \"a look around\"}\n")
 	for range d.IntN(3) {
-		what := d.oneOf("paused: audit", "pin: 1.1.0", "windows: [{opens: \"0 2,3 * * *\", for: 30m}]", "windows: [{opens: \"0 */4 * * *\", for: 2h}]")
-		fmt.Fprintf(&b, "  - {of: {channel: %s, share: %.1f}, from: %dh, for: %dh, %s}\n", d.oneOf("staging", "early", "late"), d.Float64(), d.IntN(150), 1+d.IntN(40), what)
+		what := d.oneOf("paused: audit", "pin: 1.1.0", "windows: [{opens: \"0 2,3 * * *\", for: 30m}]",
+			"windows: [{opens: \"0 */4 * * *\", for: 2h}]")
+		fmt.Fprintf(&b, "  - {of: {channel: %s, share: %.1f}, from: %dh, for: %dh, %s}\n",
+			d.oneOf("staging", "early", "late"), d.Float64(), d.IntN(150), 1+d.IntN(40), what)
 	}
 	if d.chance(0.4) {
-		fmt.Fprintf(&b, "joins:\n  - {at: %dh, channel: %s, cells: %d}\n", d.IntN(150), d.oneOf("staging", "early", "late"), 1+d.IntN(6))
+		fmt.Fprintf(&b, "joins:\n  - {at: %dh, channel: %s, cells: %d}\n", d.IntN(150),
+			d.oneOf("staging", "early", "late"), 1+d.IntN(6))
 	}
 	b.WriteString("people:\n  - {at: 0s, do: lift, channel: late}\n")
 	for range d.IntN(3) {
 		channel, at := d.oneOf("early", "late"), d.IntN(150)
-		fmt.Fprintf(&b, "  - {at: %dh, do: hold, channel: %s, hold: x}\n  - {at: %dh, do: lift, channel: %s, hold: x}\n", at, channel, at+1+d.IntN(40), channel)
+		fmt.Fprintf(&b, "  - {at: %dh, do: hold, channel: %s, hold: x}\n", at, channel)
+		fmt.Fprintf(&b, "  - {at: %dh, do: lift, channel: %s, hold: x}\n", at+1+d.IntN(40), channel)
 	}
 	in.Scenario, in.For = scenarioOf(t, b.String()), 12*24*time.Hour
 	return in
 }
 
-// live lives through one seed.
-func live(t testing.TB, seed uint64) error {
+func runSeed(t testing.TB, seed uint64) error {
 	d := dice{rand.New(rand.NewPCG(seed, 1))}
-	in := d.draw(t, seed)
+	in := d.drawInput(t, seed)
 	w, err := newWorld(in)
 	if err != nil {
 		return err
 	}
 	if os.Getenv(seedVariable) != "" {
-		defer func() { // to be read
-			for _, e := range w.rec.res.Timeline {
-				t.Logf("%s %s %s %s %s wave %d, %d cells %v: %s", e.At.Format("02T15:04"), e.Kind, e.Channel, e.Release, e.Gate, e.Wave, e.Cells, e.Names, e.Text)
+		defer func() { // for debugging
+			for _, e := range w.recorder.result.Timeline {
+				t.Logf("%s %s %s %s %s wave %d, %d cells %v: %s", e.At.Format("02T15:04"), e.Kind, e.Channel, e.Release,
+					e.Gate, e.Wave, e.Cells, e.Names, e.Text)
 			}
 		}()
 	}
-	k := &keeper{w: w, served: map[string]int64{}, given: map[string]cells.Assignment{}, granted: map[rolloutKey]map[string]bool{}, soaked: map[string]bool{}, late: map[rolloutKey]map[string]bool{}, through: map[rolloutKey]map[int]bool{}}
+	k := &planChecker{
+		world: w, served: map[string]int64{}, lastGrants: map[string]cells.Assignment{},
+		granted: map[rolloutKey]map[string]bool{}, soaked: map[string]bool{},
+		waveExempt: map[rolloutKey]map[string]bool{}, through: map[rolloutKey]map[int]bool{},
+	}
 	for n := 0; ; n++ {
 		before := w.now
-		desired := w.d
-		again, err := w.decide()
+		desired := w.desired
+		again, err := w.makePlan()
 		if err != nil {
 			return err
 		}
-		if err := k.hold(desired, w.plan); err != nil {
+		if err := k.checkPlan(desired, w.plan); err != nil {
 			return fmt.Errorf("%s: %w", w.plan.Now.Format(time.RFC3339), err)
 		}
 		if !again {
-			more, err := w.jump()
+			more, err := w.advanceTime()
 			if err != nil {
 				return err
 			}
 			if !more {
-				return k.rest()
+				return k.checkRest()
 			}
 		}
 		if !w.now.Equal(before) {
@@ -171,15 +185,16 @@ func live(t testing.TB, seed uint64) error {
 	}
 }
 
-// keeper holds plans against what must be so.
-type keeper struct {
-	w       *world
-	served  map[string]int64               // highest sequence, by channel
-	given   map[string]cells.Assignment    // newest grant, by cell
-	granted map[rolloutKey]map[string]bool // who was granted a head
-	soaked  map[string]bool                // upstream>downstream:release soaked as the gate asks, at some time
-	through map[rolloutKey]map[int]bool    // which waves were through at some time
-	late    map[rolloutKey]map[string]bool // who may have a head whatever the wave: was silent while it was out (R14), or ran it before
+type planChecker struct {
+	world      *world
+	served     map[string]int64               // highest sequence, by channel
+	lastGrants map[string]cells.Assignment    // newest grant, by cell
+	granted    map[rolloutKey]map[string]bool // cells that were granted a head
+	soaked     map[string]bool                // upstream>downstream:release soaked as the gate demands, at some time
+	through    map[rolloutKey]map[int]bool    // waves that were through at some time
+	// Cells that may have a head whatever the wave: they were silent while the head was going out (R14), or ran it
+	// before.
+	waveExempt map[rolloutKey]map[string]bool
 }
 
 type rolloutKey struct {
@@ -187,64 +202,64 @@ type rolloutKey struct {
 	sequence int64
 }
 
-// hold looks at a plan that was made on d and carried out.
-func (k *keeper) hold(d *plan.Desired, p plan.Plan) error {
-	k.reckon(d, p.Now)
+// checkPlan checks a plan that was made on d and carried out.
+func (k *planChecker) checkPlan(d *plan.Desired, p plan.Plan) error {
+	k.countSoaks(d, p.Now)
 	var wrong []error
 	for i := range p.Actions {
 		a := &p.Actions[i]
 		c := d.Channels[a.Channel]
 		switch a.Kind {
 		case plan.Promote:
-			wrong = append(wrong, k.sequence(a), k.gated(d, c, a, p.Now))
+			wrong = append(wrong, k.checkSequence(a), k.checkPromotion(d, c, a, p.Now))
 		case plan.Rollback:
-			wrong = append(wrong, k.sequence(a), k.back(d, c, a))
+			wrong = append(wrong, k.checkSequence(a), k.checkRollback(d, c, a))
 		case plan.Grant:
-			wrong = append(wrong, k.grant(d, c, a, p.Now))
+			wrong = append(wrong, k.checkGrant(d, c, a, p.Now))
 		}
 	}
 	return errors.Join(wrong...)
 }
 
-func (k *keeper) sequence(a *plan.Action) error {
+func (k *planChecker) checkSequence(a *plan.Action) error {
 	if a.Sequence <= k.served[a.Channel] {
-		return fmt.Errorf("R2: %s of %s has sequence %d after %d", a.Channel, a.Release, a.Sequence, k.served[a.Channel])
+		return fmt.Errorf("R2: %s of %s has sequence %d after %d", a.Channel, a.Release, a.Sequence,
+			k.served[a.Channel])
 	}
 	k.served[a.Channel] = a.Sequence
 	return nil
 }
 
-// healthy tells how long a cell has been healthy on a digest, by what it told; negative: it is not.
-func healthy(s *plan.CellState, e *plan.EffectiveHead, now time.Time) time.Duration {
+// healthyFor returns for how long a cell has been healthy on the head, by its reports; negative: it is not.
+func healthyFor(s *plan.CellState, e *plan.EffectiveHead, now time.Time) time.Duration {
 	if e == nil || s.Digest != e.Digest || s.State != cells.StateHealthy || s.HealthySince.IsZero() {
 		return -1
 	}
-	if silent(s, now) {
-		return -1 // out for longer than the pipeline bears: no part of the soak
+	if isSilent(s, now) {
+		return -1 // a silent cell does not soak
 	}
 	return now.Sub(s.HealthySince)
 }
 
-// silent tells whether a cell was silent for longer than the pipeline bears.
-func silent(s *plan.CellState, now time.Time) bool { return now.Sub(s.LastReport) >= staleAfter }
+func isSilent(s *plan.CellState, now time.Time) bool { return now.Sub(s.LastReport) >= staleAfter }
 
-// staleAfter is the default, which the pipelines have.
+// staleAfter is the default, which the pipelines use.
 const staleAfter = 5 * time.Minute
 
-// reckon notes which heads soaked for which downstream: at least as many cells as the gate asks, for as long.
-func (k *keeper) reckon(d *plan.Desired, now time.Time) {
+// countSoaks notes which heads soaked for which downstream: on at least as many cells as the gate demands, for as long.
+func (k *planChecker) countSoaks(d *plan.Desired, now time.Time) {
 	for _, down := range d.Channels {
 		if e := down.Effective; e != nil {
 			key := rolloutKey{down.Name, e.Sequence}
-			if k.late[key] == nil {
-				k.late[key] = map[string]bool{}
+			if k.waveExempt[key] == nil {
+				k.waveExempt[key] = map[string]bool{}
 			}
 			for _, cell := range down.Cells {
-				if silent(k.w.obs.Cells[cell.Name], now) {
-					k.late[key][cell.Name] = true
+				if isSilent(k.world.observed.Cells[cell.Name], now) {
+					k.waveExempt[key][cell.Name] = true
 				}
 			}
-			k.march(d, down, now)
+			k.noteThroughWaves(d, down, now)
 		}
 		for _, g := range down.Policy.Gates {
 			if g.Soak == nil {
@@ -253,7 +268,7 @@ func (k *keeper) reckon(d *plan.Desired, now time.Time) {
 			for _, up := range down.Policy.After {
 				n := 0
 				for _, cell := range d.Channels[up].Cells {
-					if healthy(k.w.obs.Cells[cell.Name], d.Channels[up].Effective, now) >= g.Soak.For {
+					if healthyFor(k.world.observed.Cells[cell.Name], d.Channels[up].Effective, now) >= g.Soak.For {
 						n++
 					}
 				}
@@ -265,14 +280,14 @@ func (k *keeper) reckon(d *plan.Desired, now time.Time) {
 	}
 }
 
-// gated: invariant 1, R7, R9, R18, R21.
-func (k *keeper) gated(d *plan.Desired, c *plan.Channel, a *plan.Action, now time.Time) error {
+// checkPromotion checks invariant 1, R7, R9, R18 and R21.
+func (k *planChecker) checkPromotion(d *plan.Desired, c *plan.Channel, a *plan.Action, now time.Time) error {
 	for _, up := range c.Policy.After {
 		if !k.soaked[up+">"+c.Name+":"+a.Release] {
 			return fmt.Errorf("R9: %s into %s, and it never soaked in %s", a.Release, c.Name, up)
 		}
 	}
-	if cut := k.w.fleet.cuts[a.Release]; cut != nil && cut.Fails == 1 && len(c.Policy.After) > 0 {
+	if cut := k.world.fleet.cuts[a.Release]; cut != nil && cut.Fails == 1 && len(c.Policy.After) > 0 {
 		return fmt.Errorf("%s fails everywhere and reached %s", a.Release, c.Name)
 	}
 	for _, g := range c.Policy.Gates {
@@ -283,10 +298,10 @@ func (k *keeper) gated(d *plan.Desired, c *plan.Channel, a *plan.Action, now tim
 	if len(c.Holds) > 0 {
 		return fmt.Errorf("%s into %s, which is held", a.Release, c.Name)
 	}
-	return k.quarantined(d, a)
+	return k.checkQuarantine(d, a)
 }
 
-func (k *keeper) quarantined(d *plan.Desired, a *plan.Action) error {
+func (k *planChecker) checkQuarantine(d *plan.Desired, a *plan.Action) error {
 	for i := range d.Quarantine {
 		if d.Quarantine[i].Stops(a.Channel, a.Release, a.Digest) {
 			return fmt.Errorf("R21: %s of %s in %s, which is quarantined there", a.Kind, a.Release, a.Channel)
@@ -295,18 +310,18 @@ func (k *keeper) quarantined(d *plan.Desired, a *plan.Action) error {
 	return nil
 }
 
-// back: R19.
-func (k *keeper) back(d *plan.Desired, c *plan.Channel, a *plan.Action) error {
+// checkRollback checks R19.
+func (k *planChecker) checkRollback(d *plan.Desired, c *plan.Channel, a *plan.Action) error {
 	if a.Digest == c.Effective.Digest {
 		return fmt.Errorf("R19: %s goes back to what it has, %s", c.Name, a.Release)
 	}
-	return k.quarantined(d, a)
+	return k.checkQuarantine(d, a)
 }
 
-// grant: R2, R14, R15, R18, R21.
-func (k *keeper) grant(d *plan.Desired, c *plan.Channel, a *plan.Action, now time.Time) error {
+// checkGrant checks R2, R14, R15, R18 and R21.
+func (k *planChecker) checkGrant(d *plan.Desired, c *plan.Channel, a *plan.Action, now time.Time) error {
 	e := c.Effective
-	if err := k.quarantined(d, a); err != nil {
+	if err := k.checkQuarantine(d, a); err != nil {
 		return err
 	}
 	if a.Sequence == e.Sequence && e.Kind != plan.Rollback {
@@ -324,79 +339,85 @@ func (k *keeper) grant(d *plan.Desired, c *plan.Channel, a *plan.Action, now tim
 	if k.granted[key] == nil {
 		k.granted[key] = map[string]bool{}
 	}
-	if k.late[key] == nil {
-		k.late[key] = map[string]bool{}
+	if k.waveExempt[key] == nil {
+		k.waveExempt[key] = map[string]bool{}
 	}
 	for _, name := range a.Cells {
-		g := k.w.obs.Cells[name].Granted
-		if old, ok := k.given[name]; ok && cells.Newer(old, *g) {
-			return fmt.Errorf("R2: %s was granted (%d, %d) after (%d, %d)", name, g.Epoch, g.Sequence, old.Epoch, old.Sequence)
+		g := k.world.observed.Cells[name].Granted
+		if old, ok := k.lastGrants[name]; ok && cells.Newer(old, *g) {
+			return fmt.Errorf("R2: %s was granted (%d, %d) after (%d, %d)", name, g.Epoch, g.Sequence,
+				old.Epoch, old.Sequence)
 		}
-		k.given[name] = *g
-		if k.granted[key][name] && k.w.obs.Cells[name].Taken == g.Key() {
+		k.lastGrants[name] = *g
+		if k.granted[key][name] && k.world.observed.Cells[name].Taken == g.Key() {
 			return fmt.Errorf("R14: %s took sequence %d, and was granted it again", name, a.Sequence)
 		}
 		k.granted[key][name] = true
-		if s := k.w.obs.Cells[name]; s.Digest != a.Digest {
+		if s := k.world.observed.Cells[name]; s.Digest != a.Digest {
 			if b := s.Owner.Judge(*g, now); !b.OK {
 				return fmt.Errorf("R18: %s was granted %s against its owner: %s", name, a.Release, b.Reason)
 			}
-			if s.Digest == "" && k.w.fleet.cells[name].run == 0 && s.Taken == "" && a.Sequence == e.Sequence && !k.finished(c, e) {
-				if h := k.proven(d, c); h != nil {
-					return fmt.Errorf("R15: %s has nothing installed and was granted %s, while %s is finished", name, a.Release, h.Release)
+			if s.Digest == "" && k.world.fleet.cells[name].generation == 0 && s.Taken == "" &&
+				a.Sequence == e.Sequence && !k.isFinished(c, e) {
+				if h := k.provenHead(d, c); h != nil {
+					return fmt.Errorf("R15: %s has nothing installed and was granted %s, while %s is finished", name,
+						a.Release, h.Release)
 				}
 			}
 		}
-		if k.w.obs.Cells[name].Digest == a.Digest {
-			k.late[key][name] = true // it runs it already: a grant risks nothing
+		if k.world.observed.Cells[name].Digest == a.Digest {
+			k.waveExempt[key][name] = true // the cell runs the release already, so the grant risks nothing
 		}
 	}
 	if a.Sequence != e.Sequence {
 		return nil
 	}
-	if failed := k.failedOf(c, now); e.Kind != plan.Rollback && failed > c.Policy.Rollout.FailureBudget {
-		return fmt.Errorf("R14: %s granted %s to %d more after %d failures, budget %d", c.Name, a.Release, len(a.Cells), failed, c.Policy.Rollout.FailureBudget)
+	if failed := k.countFailed(c, now); e.Kind != plan.Rollback && failed > c.Policy.Rollout.FailureBudget {
+		return fmt.Errorf("R14: %s granted %s to %d more after %d failures, budget %d", c.Name, a.Release, len(a.Cells),
+			failed, c.Policy.Rollout.FailureBudget)
 	}
-	if err := k.inFlight(c, now); err != nil {
+	if err := k.checkInFlight(c, now); err != nil {
 		return err
 	}
 	if e.Kind == plan.Rollback {
-		return nil // without waves (R19)
+		return nil // no waves (R19)
 	}
-	return k.waves(c, a, had, now)
+	return k.checkWaves(c, a, had, now)
 }
 
-// finished tells whether a head is known to have reached its cells; a rollback's had, under another sequence.
-func (k *keeper) finished(c *plan.Channel, h *plan.EffectiveHead) bool {
-	return h.Finished || h.Kind == plan.Rollback || slices.ContainsFunc(k.w.obs.Learned.Finished, func(f plan.Finish) bool {
-		return f.Channel == c.Name && f.Sequence == h.Sequence && f.Digest == h.Digest
-	})
+// isFinished reports whether a head is known to have reached its cells. The target of a rollback has, under another
+// sequence.
+func (k *planChecker) isFinished(c *plan.Channel, h *plan.EffectiveHead) bool {
+	return h.Finished || h.Kind == plan.Rollback ||
+		slices.ContainsFunc(k.world.observed.Learned.Finished, func(f plan.Finish) bool {
+			return f.Channel == c.Name && f.Sequence == h.Sequence && f.Digest == h.Digest
+		})
 }
 
-// proven is a finished head that is not quarantined; nil: there is none.
-func (k *keeper) proven(d *plan.Desired, c *plan.Channel) *plan.EffectiveHead {
+func (k *planChecker) provenHead(d *plan.Desired, c *plan.Channel) *plan.EffectiveHead {
 	for i := range c.History {
 		h := &c.History[i]
-		stopped := slices.ContainsFunc(d.Quarantine, func(q channels.Quarantine) bool { return q.Stops(c.Name, h.Release, h.Digest) })
-		if h.Kind != plan.Rollback && !stopped && k.finished(c, h) {
+		stopped := slices.ContainsFunc(d.Quarantine, func(q channels.Quarantine) bool {
+			return q.Stops(c.Name, h.Release, h.Digest)
+		})
+		if h.Kind != plan.Rollback && !stopped && k.isFinished(c, h) {
 			return h
 		}
 	}
 	return nil
 }
 
-func (k *keeper) failedOf(c *plan.Channel, now time.Time) int {
+func (k *planChecker) countFailed(c *plan.Channel, now time.Time) int {
 	n := 0
 	for _, cell := range c.Cells {
-		if s := k.w.obs.Cells[cell.Name]; failedOn(s, c.Effective) || stalled(s, c, now) {
+		if s := k.world.observed.Cells[cell.Name]; hasFailedHead(s, c.Effective) || isStalled(s, c, now) {
 			n++
 		}
 	}
 	return n
 }
 
-// failedOn tells whether a cell told that it failed a head.
-func failedOn(s *plan.CellState, e *plan.EffectiveHead) bool {
+func hasFailedHead(s *plan.CellState, e *plan.EffectiveHead) bool {
 	for _, f := range s.Failures {
 		if f.Assignment.Digest == e.Digest && f.Assignment.Sequence == e.Sequence {
 			return true
@@ -405,35 +426,38 @@ func failedOn(s *plan.CellState, e *plan.EffectiveHead) bool {
 	return false
 }
 
-// stalled tells whether a cell began its channel's head, and nothing was heard of the end for as long as the policy bears.
-func stalled(s *plan.CellState, c *plan.Channel, now time.Time) bool {
-	return s.Applying != nil && s.Applying.Sequence == c.Effective.Sequence && !s.StartedAt.IsZero() && now.Sub(s.StartedAt) >= c.Policy.Rollout.Stall
+func isStalled(s *plan.CellState, c *plan.Channel, now time.Time) bool {
+	return s.Applying != nil && s.Applying.Sequence == c.Effective.Sequence && !s.StartedAt.IsZero() &&
+		now.Sub(s.StartedAt) >= c.Policy.Rollout.Stall
 }
 
-// inFlight: no more cells than maxInFlight were granted something, of whatever head, and have no result; nor did more fail a
-// head than its budget and those that were on their way when it was spent.
-func (k *keeper) inFlight(c *plan.Channel, now time.Time) error {
+// checkInFlight checks that no more cells than maxInFlight have a grant without a result, of whatever head. It also
+// checks that no more cells failed the head than its budget and those that were under way when the budget was spent.
+func (k *planChecker) checkInFlight(c *plan.Channel, now time.Time) error {
 	limit := c.Policy.Rollout.MaxInFlight
 	if limit == 0 {
 		return nil
 	}
 	n := 0
 	for _, cell := range c.Cells {
-		if k.pending(c, k.w.obs.Cells[cell.Name], now) {
+		if k.usesSlot(c, k.world.observed.Cells[cell.Name], now) {
 			n++
 		}
 	}
 	if n > limit {
 		return fmt.Errorf("R14: %d cells of %s are in flight, maxInFlight is %d", n, c.Name, limit)
 	}
-	if failed := k.failedOf(c, now); c.Effective.Kind == plan.Promote && failed > c.Policy.Rollout.FailureBudget+limit {
-		return fmt.Errorf("R14: %d cells of %s failed %s, the budget is %d and maxInFlight %d", failed, c.Name, c.Effective.Release, c.Policy.Rollout.FailureBudget, limit)
+	if failed := k.countFailed(c, now); c.Effective.Kind == plan.Promote &&
+		failed > c.Policy.Rollout.FailureBudget+limit {
+		return fmt.Errorf("R14: %d cells of %s failed %s, the budget is %d and maxInFlight %d", failed, c.Name,
+			c.Effective.Release, c.Policy.Rollout.FailureBudget, limit)
 	}
 	return nil
 }
 
-// pending tells whether a cell was granted something that is new to it, and told of no end; for no longer than the stall limit.
-func (k *keeper) pending(c *plan.Channel, s *plan.CellState, now time.Time) bool {
+// usesSlot reports whether a cell was granted something new to it, has no result yet, and the stall limit has not
+// passed.
+func (k *planChecker) usesSlot(c *plan.Channel, s *plan.CellState, now time.Time) bool {
 	g := s.Granted
 	if g == nil || g.Channel != c.Name || s.Running != nil && s.Running.SameContent(*g) {
 		return false
@@ -450,20 +474,20 @@ func (k *keeper) pending(c *plan.Channel, s *plan.CellState, now time.Time) bool
 	return now.Sub(since) < c.Policy.Rollout.Stall
 }
 
-// waves: who was granted a head beyond a wave, was so after that many cells had it and had soaked, at some time before.
-func (k *keeper) waves(c *plan.Channel, a *plan.Action, had int, now time.Time) error {
+// checkWaves checks that cells were granted a head beyond a wave only after that wave was through at some time.
+func (k *planChecker) checkWaves(c *plan.Channel, a *plan.Action, had int, now time.Time) error {
 	key := rolloutKey{c.Name, a.Sequence}
 	granted := maps.Clone(k.granted[key])
-	maps.DeleteFunc(granted, func(name string, _ bool) bool { return k.late[key][name] })
+	maps.DeleteFunc(granted, func(name string, _ bool) bool { return k.waveExempt[key][name] })
 	if !slices.ContainsFunc(a.Cells, func(name string) bool { return granted[name] }) {
-		return nil // latecomers alone
+		return nil // latecomers only
 	}
 	size := 0
 	for i, wave := range c.Policy.Rollout.Waves {
 		size = max(size, waveSize(wave, len(c.Cells)))
-		size := max(size, k.failedOf(c, now)+1) // one more, where all that had it failed
+		size := max(size, k.countFailed(c, now)+1) // one more cell, if all that had the head failed
 		if len(granted) > size && !k.through[key][i] {
-			return fmt.Errorf("R14: %s granted %s to %d cells beyond a wave of %d, which was never through (%d had been granted before)",
+			return fmt.Errorf("R14: %s granted %s to %d cells beyond a wave of %d, which was never through (%d granted before)",
 				c.Name, a.Release, len(granted)-size, size, had)
 		}
 	}
@@ -477,22 +501,22 @@ func waveSize(w channels.Wave, of int) int {
 	return min(w.Cells, of)
 }
 
-// march notes which waves of c's head are through: as many cells as they ask for, of those in contact, were healthy on it for
-// as long as they ask or failed it, and one at least was healthy.
-func (k *keeper) march(d *plan.Desired, c *plan.Channel, now time.Time) {
+// noteThroughWaves notes which waves of c's head are through: as many of the cells in contact as the wave demands were
+// healthy on the head for its soak or failed it, and at least one was healthy.
+func (k *planChecker) noteThroughWaves(d *plan.Desired, c *plan.Channel, now time.Time) {
 	key := rolloutKey{c.Name, c.Effective.Sequence}
 	if k.through[key] == nil {
 		k.through[key] = map[int]bool{}
 	}
 	could := 0
 	for _, cell := range c.Cells {
-		s := k.w.obs.Cells[cell.Name]
+		s := k.world.observed.Cells[cell.Name]
 		has := s.Granted != nil && s.Granted.Channel == c.Name && s.Granted.Sequence == c.Effective.Sequence
-		if s.Digest == "" && !has && k.proven(d, c) != nil {
-			continue // it gets what is proven first
+		if s.Digest == "" && !has && k.provenHead(d, c) != nil {
+			continue // it gets the proven head first
 		}
 		kept := s.Owner != nil && (s.Owner.Paused != "" || s.Owner.Pin != "" && s.Owner.Pin != c.Effective.Release)
-		if !silent(s, now) && (has || !kept) || failedOn(s, c.Effective) || stalled(s, c, now) {
+		if !isSilent(s, now) && (has || !kept) || hasFailedHead(s, c.Effective) || isStalled(s, c, now) {
 			could++
 		}
 	}
@@ -501,47 +525,52 @@ func (k *keeper) march(d *plan.Desired, c *plan.Channel, now time.Time) {
 		size = max(size, waveSize(wave, could))
 		well := 0
 		for _, cell := range c.Cells {
-			if healthy(k.w.obs.Cells[cell.Name], c.Effective, now) >= wave.Soak {
+			if healthyFor(k.world.observed.Cells[cell.Name], c.Effective, now) >= wave.Soak {
 				well++
 			}
 		}
-		if well >= size-k.failedOf(c, now) && well > 0 {
+		if well >= size-k.countFailed(c, now) && well > 0 {
 			k.through[key][i] = true
 		}
 	}
 }
 
-// rest: at the end, after days without an event, every cell has its head, or failed it, or a verdict says why not.
-func (k *keeper) rest() error {
+// checkRest checks that at the end, after days without an event, every cell has its head, or failed it, or a verdict
+// says why not.
+func (k *planChecker) checkRest() error {
 	var wrong []error
-	for _, name := range k.w.d.Order {
-		c := k.w.d.Channels[name]
+	for _, name := range k.world.desired.Order {
+		c := k.world.desired.Channels[name]
 		if c.Effective == nil {
-			if len(k.about(name)) == 0 && k.w.d.Order[0] == name {
+			if len(k.verdictsAbout(name)) == 0 && k.world.desired.Order[0] == name {
 				wrong = append(wrong, fmt.Errorf("invariant 10: %s has no head, and no verdict says why", name))
 			}
 			continue
 		}
 		for _, cell := range c.Cells {
-			s := k.w.obs.Cells[cell.Name]
-			if s.Digest == c.Effective.Digest || failedOn(s, c.Effective) || k.w.fleet.cells[cell.Name].hung {
+			s := k.world.observed.Cells[cell.Name]
+			if s.Digest == c.Effective.Digest || hasFailedHead(s, c.Effective) || k.world.fleet.cells[cell.Name].hung {
 				continue
 			}
-			if gate := k.why(c, cell.Name); gate == "" {
-				wrong = append(wrong, fmt.Errorf("invariant 10: %s runs %s, not %s, and no verdict says why", cell.Name, s.Release, c.Effective.Release))
+			if gate := k.blockingGate(c, cell.Name); gate == "" {
+				wrong = append(wrong,
+					fmt.Errorf("invariant 10: %s runs %s, not %s, and no verdict says why", cell.Name, s.Release,
+						c.Effective.Release))
 			} else if gate == "wave" || gate == "maxInFlight" {
-				wrong = append(wrong, fmt.Errorf("R14: %s runs %s, not %s, and waits for %s for ever", cell.Name, s.Release, c.Effective.Release, gate))
+				wrong = append(wrong,
+					fmt.Errorf("R14: %s runs %s, not %s, and waits for %s for ever", cell.Name, s.Release,
+						c.Effective.Release, gate))
 			}
 		}
-		wrong = append(wrong, k.stuck(c))
+		wrong = append(wrong, k.checkNotStuck(c))
 	}
 	return errors.Join(wrong...)
 }
 
-// why gives the gate of the verdict that holds a cell.
-func (k *keeper) why(c *plan.Channel, cell string) string {
+// blockingGate returns the gate of the verdict that holds a cell; empty: none.
+func (k *planChecker) blockingGate(c *plan.Channel, cell string) string {
 	gate := ""
-	for _, v := range k.w.plan.Blocked {
+	for _, v := range k.world.plan.Blocked {
 		if v.Channel != c.Name || v.Release != c.Effective.Release {
 			continue
 		}
@@ -555,42 +584,43 @@ func (k *keeper) why(c *plan.Channel, cell string) string {
 	return gate
 }
 
-// stuck: a channel whose upstream has a head that all its cells have been healthy on for days takes it, unless it is held,
-// halted or has it behind it.
-func (k *keeper) stuck(c *plan.Channel) error {
+// checkNotStuck checks that a channel takes a head that has been healthy on all cells of its upstream for days, unless
+// the channel is held, or the release is quarantined or behind it.
+func (k *planChecker) checkNotStuck(c *plan.Channel) error {
 	if len(c.Holds) > 0 {
 		return nil
 	}
 	for _, name := range c.Policy.After {
-		up := k.w.d.Channels[name]
+		up := k.world.desired.Channels[name]
 		if up.Effective == nil || up.Effective.Release == c.Effective.Release {
 			continue
 		}
 		for _, cell := range up.Cells {
-			if healthy(k.w.obs.Cells[cell.Name], up.Effective, k.w.now) < 24*time.Hour {
+			if healthyFor(k.world.observed.Cells[cell.Name], up.Effective, k.world.now) < 24*time.Hour {
 				return nil
 			}
 		}
-		if k.w.now.Sub(up.Effective.Moved) < 48*time.Hour {
+		if k.world.now.Sub(up.Effective.Moved) < 48*time.Hour {
 			return nil
 		}
-		r, at := k.w.d.Releases[up.Effective.Release], k.w.d.Releases[c.Effective.Release]
+		r, at := k.world.desired.Releases[up.Effective.Release], k.world.desired.Releases[c.Effective.Release]
 		if r == nil || at == nil || r.Version.Less(at.Version) {
 			return nil
 		}
-		for i := range k.w.d.Quarantine {
-			if k.w.d.Quarantine[i].Stops(c.Name, up.Effective.Release, up.Effective.Digest) {
+		for i := range k.world.desired.Quarantine {
+			if k.world.desired.Quarantine[i].Stops(c.Name, up.Effective.Release, up.Effective.Digest) {
 				return nil
 			}
 		}
-		return fmt.Errorf("%s has had %s healthy in all its cells for a day, and %s stays at %s: %v", name, up.Effective.Release, c.Name, c.Effective.Release, k.about(c.Name))
+		return fmt.Errorf("%s has had %s healthy in all its cells for a day, and %s stays at %s: %v", name,
+			up.Effective.Release, c.Name, c.Effective.Release, k.verdictsAbout(c.Name))
 	}
 	return nil
 }
 
-func (k *keeper) about(channel string) []string {
+func (k *planChecker) verdictsAbout(channel string) []string {
 	var all []string
-	for _, v := range k.w.plan.Blocked {
+	for _, v := range k.world.plan.Blocked {
 		if v.Channel == channel && v.Cell == "" {
 			all = append(all, v.Release+" "+v.String())
 		}

@@ -18,36 +18,37 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// overlay is a commit's files with changes on top. It is immutable: with gives another one, which shares what is the same.
+// overlay is a commit's files with changes on top. It is immutable: withFiles returns another one, which shares what is
+// the same.
 type overlay struct {
 	base fs.FS
 	root *entry
 }
 
-// entry is a file or a folder that the overlay says something about.
+// entry is a file or a folder that differs from the base.
 type entry struct {
-	data []byte            // of a file
-	kids map[string]*entry // of a folder: what is other than in the base; nil: removed
-	base bool              // the folder is in the base too
-	id   string            // object id; empty: not known, because the base has none
+	data     []byte            // a file's content
+	children map[string]*entry // a folder's entries that differ from the base; nil: removed
+	inBase   bool              // the base has the folder too
+	id       string            // object id; empty: unknown, since the base has none
 }
 
 func newOverlay(base fs.FS) *overlay {
 	o := &overlay{base: base}
-	o.root = o.folder(".", nil)
+	o.root = o.makeFolder(".", nil)
 	return o
 }
 
-// with gives o with files changed; nil data removes the file or, given a folder, all below it.
-func (o *overlay) with(files map[string][]byte) *overlay {
-	return &overlay{base: o.base, root: o.change(".", o.root, files)}
+// withFiles returns o with files changed; nil data removes the file or, for a folder, everything below it.
+func (o *overlay) withFiles(files map[string][]byte) *overlay {
+	return &overlay{base: o.base, root: o.changeFolder(".", o.root, files)}
 }
 
-// change gives folder e, at dir, with files changed; their paths begin at dir.
-func (o *overlay) change(dir string, e *entry, files map[string][]byte) *entry {
+// changeFolder returns folder e, at dir, with files changed. Their paths are relative to dir.
+func (o *overlay) changeFolder(dir string, e *entry, files map[string][]byte) *entry {
 	kids := map[string]*entry{}
 	if e != nil {
-		maps.Copy(kids, e.kids)
+		maps.Copy(kids, e.children)
 	}
 	below := map[string]map[string][]byte{}
 	for name, data := range files {
@@ -64,32 +65,32 @@ func (o *overlay) change(dir string, e *entry, files map[string][]byte) *entry {
 		}
 	}
 	for name, files := range below {
-		kids[name] = o.change(path.Join(dir, name), kids[name], files)
+		kids[name] = o.changeFolder(path.Join(dir, name), kids[name], files)
 	}
-	return o.folder(dir, kids)
+	return o.makeFolder(dir, kids)
 }
 
-// folder makes an entry of what is other than in the base.
-func (o *overlay) folder(dir string, kids map[string]*entry) *entry {
-	e := &entry{kids: kids}
-	if e.kids == nil {
-		e.kids = map[string]*entry{}
+// makeFolder returns a folder entry with the children that differ from the base.
+func (o *overlay) makeFolder(dir string, kids map[string]*entry) *entry {
+	e := &entry{children: kids}
+	if e.children == nil {
+		e.children = map[string]*entry{}
 	}
 	id := ""
 	if info, err := fs.Stat(o.base, dir); err == nil && info.IsDir() {
-		e.base, id = true, manifest.ID(info)
+		e.inBase, id = true, manifest.ID(info)
 	}
-	if e.base && id == "" {
-		return e // what can't be told apart from another is not cached
+	if e.inBase && id == "" {
+		return e // without an id, the folder is not cached
 	}
-	if len(e.kids) == 0 {
+	if len(e.children) == 0 {
 		e.id = id
 		return e
 	}
 	sum := sha1.New() //nolint:gosec // names contents, protects nothing
 	fmt.Fprintln(sum, "tree", id)
-	for _, name := range slices.Sorted(maps.Keys(e.kids)) {
-		kid := e.kids[name]
+	for _, name := range slices.Sorted(maps.Keys(e.children)) {
+		kid := e.children[name]
 		if kid != nil && kid.id == "" {
 			return e
 		}
@@ -110,8 +111,8 @@ func blobID(data []byte) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// id gives the object id of a path; empty: not there, or not known.
-func (o *overlay) id(name string) string {
+// objectID returns the object id of a path; empty: the path does not exist, or its id is unknown.
+func (o *overlay) objectID(name string) string {
 	info, err := o.Stat(name)
 	if err != nil {
 		return ""
@@ -119,101 +120,97 @@ func (o *overlay) id(name string) string {
 	return manifest.ID(info)
 }
 
-// find gives what the overlay says of a path. known is false where only the base knows.
-func (o *overlay) find(name string) (e *entry, known bool) {
+// findEntry returns the overlay's entry of a path. known is false if only the base knows the path.
+func (o *overlay) findEntry(name string) (e *entry, known bool) {
 	e = o.root
 	if name == "." {
 		return e, true
 	}
 	for part := range strings.SplitSeq(name, "/") {
-		if e == nil || e.kids == nil {
+		if e == nil || e.children == nil {
 			return nil, true
 		}
-		kid, ok := e.kids[part]
+		kid, ok := e.children[part]
 		if !ok {
-			return nil, !e.base // a folder of the overlay alone has nothing else in it
+			return nil, !e.inBase // a folder that the base lacks has no other entries
 		}
 		e = kid
 	}
 	return e, true
 }
 
-// Stat tells about a file or a folder.
 func (o *overlay) Stat(name string) (fs.FileInfo, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrInvalid}
 	}
-	e, known := o.find(name)
+	e, known := o.findEntry(name)
 	switch {
 	case !known:
 		return fs.Stat(o.base, name)
 	case e == nil:
 		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
 	}
-	return info{path.Base(name), e}, nil
+	return entryInfo{path.Base(name), e}, nil
 }
 
-// ReadFile reads a file.
 func (o *overlay) ReadFile(name string) ([]byte, error) {
-	e, known := o.find(name)
+	e, known := o.findEntry(name)
 	switch {
 	case !known:
 		return fs.ReadFile(o.base, name)
 	case e == nil:
 		return nil, &fs.PathError{Op: "read", Path: name, Err: fs.ErrNotExist}
-	case e.kids != nil:
+	case e.children != nil:
 		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("is a folder")}
 	}
 	return slices.Clone(e.data), nil
 }
 
-// ReadDir lists a folder by name.
 func (o *overlay) ReadDir(name string) ([]fs.DirEntry, error) {
-	e, known := o.find(name)
+	e, known := o.findEntry(name)
 	switch {
 	case !known:
 		return fs.ReadDir(o.base, name)
 	case e == nil:
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
-	case e.kids == nil:
+	case e.children == nil:
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: errors.New("is no folder")}
 	}
 	var all []fs.DirEntry
-	if e.base {
+	if e.inBase {
 		below, err := fs.ReadDir(o.base, name)
 		if err != nil {
 			return nil, err
 		}
 		for _, b := range below {
-			if _, changed := e.kids[b.Name()]; !changed {
+			if _, changed := e.children[b.Name()]; !changed {
 				all = append(all, b)
 			}
 		}
 	}
-	for name, kid := range e.kids {
+	for name, kid := range e.children {
 		if kid != nil {
-			all = append(all, fs.FileInfoToDirEntry(info{name, kid}))
+			all = append(all, fs.FileInfoToDirEntry(entryInfo{name, kid}))
 		}
 	}
 	slices.SortFunc(all, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
 	return all, nil
 }
 
-// Open opens a file or a folder.
 func (o *overlay) Open(name string) (fs.File, error) {
 	stat, err := o.Stat(name)
 	if err != nil {
 		return nil, err
 	}
-	e, known := o.find(name)
+	e, known := o.findEntry(name)
 	if !known {
 		return o.base.Open(name)
 	}
-	if e.kids == nil {
+	if e.children == nil {
 		return &openFile{Reader: bytes.NewReader(e.data), info: stat}, nil
 	}
 	list, err := o.ReadDir(name)
-	return &openFolder{info: stat, rest: list}, err
+	return &openFolder{info: stat, remaining: list}, err
 }
 
 type openFile struct {
@@ -225,8 +222,8 @@ func (f *openFile) Stat() (fs.FileInfo, error) { return f.info, nil }
 func (f *openFile) Close() error               { return nil }
 
 type openFolder struct {
-	info fs.FileInfo
-	rest []fs.DirEntry
+	info      fs.FileInfo
+	remaining []fs.DirEntry
 }
 
 func (f *openFolder) Stat() (fs.FileInfo, error) { return f.info, nil }
@@ -235,36 +232,35 @@ func (f *openFolder) Read([]byte) (int, error) {
 	return 0, &fs.PathError{Op: "read", Path: f.info.Name(), Err: errors.New("is a folder")}
 }
 
-// ReadDir gives the next n entries; n <= 0: all that are left.
 func (f *openFolder) ReadDir(n int) ([]fs.DirEntry, error) {
 	if n <= 0 {
-		n = len(f.rest)
-	} else if len(f.rest) == 0 {
+		n = len(f.remaining)
+	} else if len(f.remaining) == 0 {
 		return nil, io.EOF
 	}
-	n = min(n, len(f.rest))
-	list := f.rest[:n]
-	f.rest = f.rest[n:]
+	n = min(n, len(f.remaining))
+	list := f.remaining[:n]
+	f.remaining = f.remaining[n:]
 	return list, nil
 }
 
-// info is an entry as fs.FileInfo.
-type info struct {
+type entryInfo struct {
 	name string
 	*entry
 }
 
-func (i info) Name() string       { return i.name }
-func (i info) Size() int64        { return int64(len(i.data)) }
-func (i info) ModTime() time.Time { return time.Time{} }
-func (i info) IsDir() bool        { return i.kids != nil }
-func (i info) Sys() any           { return i.id }
-func (i info) Mode() fs.FileMode {
-	if i.kids != nil {
+func (i entryInfo) Name() string       { return i.name }
+func (i entryInfo) Size() int64        { return int64(len(i.data)) }
+func (i entryInfo) ModTime() time.Time { return time.Time{} }
+func (i entryInfo) IsDir() bool        { return i.children != nil }
+func (i entryInfo) Sys() any           { return i.id }
+func (i entryInfo) Mode() fs.FileMode {
+	if i.children != nil {
 		return fs.ModeDir | 0o755
 	}
 	return 0o644
 }
 
-// Over gives base with files changed on top; nil data removes the file or, given a folder, all below it. base is not touched.
-func Over(base fs.FS, files map[string][]byte) fs.FS { return newOverlay(base).with(files) }
+// Over returns base with files changed on top; nil data removes the file or, for a folder, everything below it. base
+// stays as it is.
+func Over(base fs.FS, files map[string][]byte) fs.FS { return newOverlay(base).withFiles(files) }

@@ -17,7 +17,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Decision is what cells' owners decide on their machines (R18). The last that begins counts.
+// Decision holds what cells' owners decide on their machines (R18). Of several, the last that begins counts.
 type Decision struct {
 	Of      Select          `yaml:"of" json:"of,omitzero"`
 	From    Moment          `yaml:"from" json:"from,omitzero"`
@@ -27,7 +27,7 @@ type Decision struct {
 	Windows []window.Window `yaml:"windows" json:"windows,omitempty" doc:"when they begin something new"`
 }
 
-// Join is cells that are added on the way, with nothing installed.
+// Join adds cells, with nothing installed, during the simulation.
 type Join struct {
 	At      Moment `yaml:"at" json:"at" required:"true"`
 	Channel string `yaml:"channel" json:"channel" required:"true"`
@@ -38,7 +38,7 @@ func (d *Decision) owner() *cells.Owner {
 	return &cells.Owner{Paused: d.Paused, Pin: d.Pin, Windows: d.Windows}
 }
 
-func (s *Scenario) checkOwners(fault func(code manifest.FaultCode, at, format string, args ...any)) {
+func (s *Scenario) validateOwners(fault func(code manifest.FaultCode, at, format string, args ...any)) {
 	for i := range s.Owners {
 		d := &s.Owners[i]
 		at := fmt.Sprintf("owners[%d]", i)
@@ -51,69 +51,70 @@ func (s *Scenario) checkOwners(fault func(code manifest.FaultCode, at, format st
 	}
 }
 
-// decides puts an owners' decision on the agenda. The cells report it, and act by it.
-func (f *fleet) decides(number int, d *Decision) {
-	from := d.From.in(f.w.in.From)
+// scheduleDecision schedules an owners' decision, which its cells report and follow.
+func (f *fleet) scheduleDecision(number int, d *Decision) {
+	from := d.From.instant(f.world.input.From)
 	set := func(o *cells.Owner) func() bool {
 		return func() (seen bool) {
 			for _, c := range f.order {
-				if f.selected(c, d.Of, number) {
+				if f.isSelected(c, d.Of, number) {
 					c.owner = o
-					f.report(c)
-					f.start(c)
-					seen = seen || c.outs == 0
+					f.reportState(c)
+					f.tryBegin(c)
+					seen = seen || c.outages == 0
 				}
 			}
 			return seen
 		}
 	}
-	f.w.agenda.report(from, set(d.owner()))
+	f.world.queue.scheduleReport(from, set(d.owner()))
 	if d.For > 0 {
-		f.w.agenda.report(from.Add(d.For), set(nil))
+		f.world.queue.scheduleReport(from.Add(d.For), set(nil))
 	}
 }
 
-// start begins what was heard last, unless the cell's owner says no; then again when time may have changed that.
-func (f *fleet) start(c *cell) {
-	if c.next == nil || c.applying != nil && !c.hung {
+// tryBegin begins the offered assignment unless the cell's owner forbids it, and tries again when time may have changed
+// that.
+func (f *fleet) tryBegin(c *cell) {
+	if c.offered == nil || c.applying != nil && !c.hung {
 		return
 	}
-	bound := c.owner.Judge(*c.next, f.w.now)
-	if bound.OK || c.running != nil && c.running.SameContent(*c.next) {
-		f.begin(c)
+	bound := c.owner.Judge(*c.offered, f.world.now)
+	if bound.OK || c.running != nil && c.running.SameContent(*c.offered) {
+		f.beginApplying(c)
 		return
 	}
 	if !bound.Until.IsZero() {
-		f.w.agenda.report(bound.Until, func() bool { f.start(c); return c.outs == 0 })
+		f.world.queue.scheduleReport(bound.Until, func() bool { f.tryBegin(c); return c.outages == 0 })
 	}
 }
 
-// join adds cells to the repository and to the fleet.
-func (w *world) join(number int, j Join) error {
+func (w *world) joinCells(number int, j Join) error {
 	files := map[string][]byte{}
-	data, err := likeFirst(w.d.Channels[j.Channel])
+	data, err := cellFileLikeFirst(w.desired.Channels[j.Channel])
 	if err != nil {
 		return err
 	}
 	for i := range j.Cells {
 		files[path.Join(cells.Dir, fmt.Sprintf("join-%d-%05d", number+1, i+1), "cell.yaml")] = data
 	}
-	if err := w.repo.commit(somebody, w.now, fmt.Sprintf("cells: %d more in %s", j.Cells, j.Channel), files); err != nil {
+	message := fmt.Sprintf("cells: %d more in %s", j.Cells, j.Channel)
+	if err := w.repo.commit(anonymous, w.now, message, files); err != nil {
 		return err
 	}
-	if err := w.look(); err != nil {
+	if err := w.readRepository(); err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		w.fleet.add(w.d.Cells[path.Base(path.Dir(name))], nil)
+		w.fleet.addCell(w.desired.Cells[path.Base(path.Dir(name))], nil)
 	}
 	slices.SortFunc(w.fleet.order, func(a, b *cell) int { return strings.Compare(a.name, b.name) })
-	w.rec.happened(Event{At: w.now, Kind: "joined", Channel: j.Channel, Cells: j.Cells})
+	w.recorder.addEvent(Event{At: w.now, Kind: "joined", Channel: j.Channel, Cells: j.Cells})
 	return nil
 }
 
-// likeFirst is a cell.yaml with the profile, values and labels of a channel's first cell.
-func likeFirst(c *plan.Channel) ([]byte, error) {
+// cellFileLikeFirst returns a cell.yaml with the profile, values and labels of the channel's first cell.
+func cellFileLikeFirst(c *plan.Channel) ([]byte, error) {
 	fresh := map[string]any{"apiVersion": releases.APIVersion, "kind": "Cell", "channel": c.Name}
 	if len(c.Cells) > 0 {
 		like := c.Cells[0].Cell

@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	maxAdded    = 100_000 // cells of a scenario
+	maxAdded    = 100_000 // cells that a scenario adds
 	maxReleases = 1_000
 	leastReport = 5 * time.Second
 )
 
-// Parse reads a scenario, strictly: unknown fields, wrong types and what makes no sense are faults with their line.
-// Whether the channels, people and releases that it names exist, Run says.
+// Parse parses a scenario strictly: unknown fields, wrong types and contradictions are faults, each with its line. Run
+// checks that the channels, people and releases which the scenario names exist.
 func Parse(file string, data []byte) (*Scenario, []manifest.Fault) {
 	doc, faults := manifest.Decode[Scenario](file, data)
 	if len(faults) > 0 {
@@ -26,25 +26,25 @@ func Parse(file string, data []byte) (*Scenario, []manifest.Fault) {
 	fault := func(code manifest.FaultCode, at, format string, args ...any) {
 		faults = append(faults, doc.Fault(code, at, format, args...))
 	}
-	s.checkCells(fault)
-	s.checkReleases(fault)
-	s.checkOwners(fault)
+	s.validateCells(fault)
+	s.validateReleases(fault)
+	s.validateOwners(fault)
 	for i, o := range s.Outages {
 		if o.For <= 0 {
-			fault(manifest.WrongValue, fmt.Sprintf("outages[%d].for", i), "an outage lasts: for must be more than 0")
+			fault(manifest.WrongValue, fmt.Sprintf("outages[%d].for", i), "for must be more than 0")
 		}
 	}
 	for i := range s.People {
-		s.People[i].check(fmt.Sprintf("people[%d]", i), fault)
+		s.People[i].validate(fmt.Sprintf("people[%d]", i), fault)
 	}
 	if len(faults) > 0 {
 		return nil, manifest.Sort(faults)
 	}
-	s.defaults()
+	s.setDefaults()
 	return s, nil
 }
 
-func (s *Scenario) checkCells(fault func(code manifest.FaultCode, at, format string, args ...any)) {
+func (s *Scenario) validateCells(fault func(code manifest.FaultCode, at, format string, args ...any)) {
 	added := 0
 	for channel, n := range s.Cells.Add {
 		if n < 0 || n > maxAdded {
@@ -57,7 +57,7 @@ func (s *Scenario) checkCells(fault func(code manifest.FaultCode, at, format str
 		}
 	}
 	if r := s.Cells.Report; r != 0 && r < leastReport {
-		fault(manifest.WrongValue, "cells.report", "cells report every %s at the most", leastReport)
+		fault(manifest.WrongValue, "cells.report", "cells report at most every %s", leastReport)
 	}
 	for name, span := range map[string]Span{"cells.apply": s.Cells.Apply, "cells.hear": s.Cells.Hear} {
 		if span.Max != 0 && span.Max < span.Min {
@@ -66,7 +66,7 @@ func (s *Scenario) checkCells(fault func(code manifest.FaultCode, at, format str
 	}
 }
 
-func (s *Scenario) checkReleases(fault func(code manifest.FaultCode, at, format string, args ...any)) {
+func (s *Scenario) validateReleases(fault func(code manifest.FaultCode, at, format string, args ...any)) {
 	if len(s.Releases) > maxReleases {
 		fault(manifest.TooLarge, "releases", "more than %d releases", maxReleases)
 	}
@@ -88,7 +88,7 @@ func (s *Scenario) checkReleases(fault func(code manifest.FaultCode, at, format 
 	}
 }
 
-func (a *Act) check(at string, fault func(code manifest.FaultCode, at, format string, args ...any)) {
+func (a *Act) validate(at string, fault func(code manifest.FaultCode, at, format string, args ...any)) {
 	missing := func(field string) { fault(manifest.Missing, at, "%s needs %s", a.Do, field) }
 	if a.Channel == "" && a.Do != "quarantine" {
 		missing("channel")
@@ -109,14 +109,14 @@ func (a *Act) check(at string, fault func(code manifest.FaultCode, at, format st
 	}
 }
 
-func (s *Scenario) defaults() {
-	s.Cells.Apply.defaults(2*time.Minute, 8*time.Minute)
-	s.Cells.Hear.defaults(0, 30*time.Second)
+func (s *Scenario) setDefaults() {
+	s.Cells.Apply.setDefaults(2*time.Minute, 8*time.Minute)
+	s.Cells.Hear.setDefaults(0, 30*time.Second)
 	if s.Cells.Report == 0 {
 		s.Cells.Report = time.Minute
 	}
 	for i := range s.Releases {
-		s.Releases[i].UnhealthyIn.defaults(10*time.Minute, 2*time.Hour)
+		s.Releases[i].UnhealthyIn.setDefaults(10*time.Minute, 2*time.Hour)
 	}
 	for i := range s.People {
 		if a := &s.People[i]; a.Do == "hold" && a.Hold == "" {
@@ -125,20 +125,21 @@ func (s *Scenario) defaults() {
 	}
 }
 
-func (s *Span) defaults(least, most time.Duration) {
+func (s *Span) setDefaults(least, most time.Duration) {
 	if *s == (Span{}) {
 		*s = Span{least, most}
 	}
 	s.Max = max(s.Max, s.Min)
 }
 
-// between gives the length that luck, from 0 to 1, picks.
-func (s Span) between(luck float64) time.Duration {
+// pick returns the length at luck, from 0 to 1, between the bounds.
+func (s Span) pick(luck float64) time.Duration {
 	return s.Min + time.Duration(luck*float64(s.Max-s.Min))
 }
 
-// thresholds gives for each channel the lengths of soak that something waits for there: downstream gates', and its waves'.
-func thresholds(policies map[string]*channels.Channel) map[string][]time.Duration {
+// soakThresholds returns for each channel the lengths of soak that something waits for there: downstream gates, and the
+// channel's waves.
+func soakThresholds(policies map[string]*channels.Channel) map[string][]time.Duration {
 	all := map[string][]time.Duration{}
 	for name, policy := range policies {
 		if policy == nil {

@@ -6,7 +6,6 @@ import (
 	"time"
 )
 
-// Every fault of a scenario is told with its line.
 func TestParseFaults(t *testing.T) {
 	head := "apiVersion: sluice/v1\nkind: Scenario\n"
 	for body, want := range map[string]string{
@@ -17,12 +16,12 @@ func TestParseFaults(t *testing.T) {
 		"releases: [{at: 1d, version: 1.0.0, fails: 2}]":                        "must be at most 1",
 		"releases: [{at: 1d, version: 1.0.0, fails: 0.6, stalls: 0.6}]":         "more than 1 together",
 		"releases:\n  - {at: 1d, version: 1.0.0}\n  - {at: 2d, version: 1.0.0}": "scenario.yaml:5: 1.0.0 is there twice",
-		"outages: [{from: 1d, for: 0s}]":                                        "an outage lasts",
+		"outages: [{from: 1d, for: 0s}]":                                        "for must be more than 0",
 		"people: [{at: 1d, do: dance}]":                                         "must be request or approve or hold or lift or quarantine",
 		"people: [{at: 1d, do: approve, channel: x, release: 1.0.0}]":           "approve needs by",
 		"people: [{at: 1d, do: request, channel: x, release: \"*\"}]":           "only approve takes",
 		"cells: {add: {x: -1}}":                                                 "from 0 to 100000",
-		"cells: {report: 1s}":                                                   "every 5s at the most",
+		"cells: {report: 1s}":                                                   "at most every 5s",
 		"cells: {apply: {min: 2h, max: 1h}}":                                    "max is less than min",
 	} {
 		s, faults := Parse("scenario.yaml", []byte(head+body+"\n"))
@@ -39,13 +38,14 @@ func TestParseFaults(t *testing.T) {
 func TestMoment(t *testing.T) {
 	from := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
 	for text, want := range map[string]string{
-		"2d12h": "2026-12-03T12:00:00Z", "36h": "2026-12-02T12:00:00Z", "0s": "2026-12-01T00:00:00Z", "2d": "2026-12-03T00:00:00Z",
+		"2d12h": "2026-12-03T12:00:00Z", "36h": "2026-12-02T12:00:00Z",
+		"0s": "2026-12-01T00:00:00Z", "2d": "2026-12-03T00:00:00Z",
 		"2027-01-05T00:00:00+01:00": "2027-01-05T00:00:00+01:00",
 	} {
 		var m Moment
 		if err := m.UnmarshalText([]byte(text)); err != nil {
 			t.Errorf("%s: %v", text, err)
-		} else if got := m.in(from).Format(time.RFC3339); got != want {
+		} else if got := m.instant(from).Format(time.RFC3339); got != want {
 			t.Errorf("%s: %s, want %s", text, got, want)
 		}
 	}
@@ -59,7 +59,8 @@ func TestMoment(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("apiVersion: sluice/v1\nkind: Scenario\nseed: 1\nreleases: [{at: 1d, version: 1.0.0}]\n"))
-	f.Add([]byte("apiVersion: sluice/v1\nkind: Scenario\npeople: [{at: 2d12h, do: hold, channel: x}]\noutages: [{every: 1d, for: 1h}]\n"))
+	f.Add([]byte("apiVersion: sluice/v1\nkind: Scenario\npeople: [{at: 2d12h, do: hold, channel: x}]\n" +
+		"outages: [{every: 1d, for: 1h}]\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if s, faults := Parse("f", data); (s == nil) != (len(faults) > 0) {
 			t.Errorf("%v and %v", s, faults)

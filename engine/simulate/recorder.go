@@ -11,22 +11,21 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// fewNames is how many cells an event names.
+// fewNames is how many cells an event names at most.
 const fewNames = 3
 
-// recorder writes down what happens.
 type recorder struct {
-	res      *Result
-	counts   map[string]map[string]int // by channel and release: cells that run it
-	dirty    map[string]bool           // channels whose counts changed since the last sample
-	rollouts map[string][]*Rollout     // by channel
-	open     map[waitKey]*waiting
-	arrivals map[arrivalKey]int // index into the result's
+	result    *Result
+	counts    map[string]map[string]int // how many cells run a release, by channel and release
+	changed   map[string]bool           // channels whose counts changed since the last sample
+	rollouts  map[string][]*Rollout     // by channel
+	openWaits map[waitKey]*openWait
+	arrivals  map[arrivalKey]int // index in Result.Arrivals
 }
 
 type waitKey struct {
 	channel, release, gate string
-	cells                  bool // the verdict holds single cells, not the channel
+	cells                  bool // the verdict is about single cells, not the channel
 }
 
 type arrivalKey struct {
@@ -34,61 +33,67 @@ type arrivalKey struct {
 	sequence int64
 }
 
-// waiting is a verdict that stands.
-type waiting struct {
-	wait  Wait
-	event int       // its line in the timeline
-	plan  int       // the last that had it
-	cells int       // that it held in that plan
-	gone  time.Time // of the first plan since then, which had it no more
+type openWait struct {
+	wait      Wait
+	event     int       // index of its line in the timeline
+	plan      int       // the last plan that had the verdict
+	cells     int       // how many cells the verdict held in that plan
+	goneSince time.Time // instant of the first later plan without the verdict
 }
 
 func newRecorder(w *world) *recorder {
 	r := &recorder{
-		res:    &Result{Commit: w.d.Commit, From: w.now, Until: w.end, Seed: w.in.Scenario.Seed, series: map[string][]shares{}},
-		counts: map[string]map[string]int{}, dirty: map[string]bool{}, rollouts: map[string][]*Rollout{},
-		open: map[waitKey]*waiting{}, arrivals: map[arrivalKey]int{},
+		result: &Result{
+			Commit: w.desired.Commit, From: w.now, Until: w.end, Seed: w.input.Scenario.Seed,
+			series: map[string][]releaseCounts{},
+		},
+		counts: map[string]map[string]int{}, changed: map[string]bool{}, rollouts: map[string][]*Rollout{},
+		openWaits: map[waitKey]*openWait{}, arrivals: map[arrivalKey]int{},
 	}
-	r.res.Timeline, r.res.Arrivals, r.res.Waits = []Event{}, []Arrival{}, []Wait{}
-	for name, c := range w.d.Channels {
-		r.counts[name], r.dirty[name] = map[string]int{}, true
+	r.result.Timeline, r.result.Arrivals, r.result.Waits = []Event{}, []Arrival{}, []Wait{}
+	for name, c := range w.desired.Channels {
+		r.counts[name], r.changed[name] = map[string]int{}, true
 		if e := c.Effective; e != nil {
-			r.rollouts[name] = append(r.rollouts[name], &Rollout{Release: e.Release, Sequence: e.Sequence, Kind: "standing", Moved: e.Moved})
+			r.rollouts[name] = append(r.rollouts[name], &Rollout{
+				Release: e.Release, Sequence: e.Sequence, Kind: "standing", Moved: e.Moved,
+			})
 		}
 	}
 	for _, c := range w.fleet.order {
 		if c.running != nil && r.counts[c.channel] != nil {
-			c.counted = c.running.Release
-			r.counts[c.channel][c.counted]++
+			c.countedRelease = c.running.Release
+			r.counts[c.channel][c.countedRelease]++
 		}
 	}
 	return r
 }
 
-func (r *recorder) happened(e Event) { r.res.Timeline = append(r.res.Timeline, e) }
+func (r *recorder) addEvent(e Event) { r.result.Timeline = append(r.result.Timeline, e) }
 
-// planned writes down what a plan does and what it blocks.
-func (r *recorder) planned(w *world) {
+func (r *recorder) recordPlan(w *world) {
 	for _, a := range w.plan.Learned.Accepted {
-		r.happened(Event{At: w.now, Kind: "accepted", Channel: a.Downstream, Release: a.Release, Text: a.Upstream + ": " + a.Evidence})
+		r.addEvent(Event{
+			At: w.now, Kind: "accepted", Channel: a.Downstream, Release: a.Release,
+			Text: a.Upstream + ": " + a.Evidence,
+		})
 	}
 	for _, f := range w.plan.Learned.Finished {
 		for _, o := range r.rollouts[f.Channel] {
 			if o.Sequence == f.Sequence && o.Kind != "standing" {
 				o.Finished = w.now
-				r.happened(Event{At: w.now, Kind: "finished", Channel: f.Channel, Release: o.Release})
+				r.addEvent(Event{At: w.now, Kind: "finished", Channel: f.Channel, Release: o.Release})
 			}
 		}
 	}
 	for i := range w.plan.Actions {
-		r.action(w, &w.plan.Actions[i])
+		r.recordAction(w, &w.plan.Actions[i])
 	}
-	r.blocked(w.plans, w.now, w.plan.Blocked)
+	r.recordVerdicts(w.planCount, w.now, w.plan.Blocked)
 }
 
-func (r *recorder) action(w *world, a *plan.Action) {
+func (r *recorder) recordAction(w *world, a *plan.Action) {
 	e := Event{At: w.now, Kind: string(a.Kind), Channel: a.Channel, Release: a.Release, Text: a.Reason}
-	s := &r.res.Summary
+	s := &r.result.Summary
 	switch a.Kind {
 	case plan.Promote, plan.Rollback:
 		if a.Kind == plan.Promote {
@@ -99,7 +104,9 @@ func (r *recorder) action(w *world, a *plan.Action) {
 		if e.Text == "" && a.Replaces != "" {
 			e.Text = "replaces " + a.Replaces
 		}
-		r.rollouts[a.Channel] = append(r.rollouts[a.Channel], &Rollout{Release: a.Release, Sequence: a.Sequence, Kind: string(a.Kind), Moved: w.now})
+		r.rollouts[a.Channel] = append(r.rollouts[a.Channel], &Rollout{
+			Release: a.Release, Sequence: a.Sequence, Kind: string(a.Kind), Moved: w.now,
+		})
 	case plan.Halt:
 		s.Halts++
 	case plan.Quarantines:
@@ -107,19 +114,20 @@ func (r *recorder) action(w *world, a *plan.Action) {
 	case plan.Grant:
 		e.Wave, e.Cells, e.Names = a.Wave, len(a.Cells), a.Cells[:min(fewNames, len(a.Cells))]
 		s.Granted += len(a.Cells)
-		r.grant(w.now, a)
-		if n := len(r.res.Timeline); n > 0 { // one line for what follows on itself
-			if last := &r.res.Timeline[n-1]; last.Kind == e.Kind && last.Channel == e.Channel && last.Release == e.Release && last.Wave == e.Wave {
+		r.recordGrant(w.now, a)
+		if n := len(r.result.Timeline); n > 0 { // repeated grants share one line
+			if last := &r.result.Timeline[n-1]; last.Kind == e.Kind && last.Channel == e.Channel &&
+				last.Release == e.Release && last.Wave == e.Wave {
 				last.Cells += e.Cells
 				return
 			}
 		}
 	}
-	r.happened(e)
+	r.addEvent(e)
 }
 
-func (r *recorder) grant(now time.Time, a *plan.Action) {
-	o := r.rollout(a.Channel, a.Sequence)
+func (r *recorder) recordGrant(now time.Time, a *plan.Action) {
+	o := r.findRollout(a.Channel, a.Sequence)
 	if o == nil {
 		return
 	}
@@ -132,12 +140,14 @@ func (r *recorder) grant(now time.Time, a *plan.Action) {
 	o.Waves[i].Last = now
 	o.Waves[i].Cells += len(a.Cells)
 	for _, name := range a.Cells {
-		r.arrivals[arrivalKey{name, a.Sequence}] = len(r.res.Arrivals)
-		r.res.Arrivals = append(r.res.Arrivals, Arrival{Cell: name, Channel: a.Channel, Release: a.Release, Sequence: a.Sequence, Wave: a.Wave, Granted: now})
+		r.arrivals[arrivalKey{name, a.Sequence}] = len(r.result.Arrivals)
+		r.result.Arrivals = append(r.result.Arrivals, Arrival{
+			Cell: name, Channel: a.Channel, Release: a.Release, Sequence: a.Sequence, Wave: a.Wave, Granted: now,
+		})
 	}
 }
 
-func (r *recorder) rollout(channel string, sequence int64) *Rollout {
+func (r *recorder) findRollout(channel string, sequence int64) *Rollout {
 	for _, o := range slices.Backward(r.rollouts[channel]) {
 		if o.Sequence == sequence {
 			return o
@@ -146,22 +156,21 @@ func (r *recorder) rollout(channel string, sequence int64) *Rollout {
 	return nil
 }
 
-// arrived writes down that a cell runs what it was assigned.
-func (r *recorder) arrived(w *world, c *cell) {
+func (r *recorder) recordArrival(w *world, c *cell) {
 	a := c.running
 	counts := r.counts[c.channel]
-	if counts != nil && c.counted != a.Release {
-		if c.counted != "" {
-			counts[c.counted]--
+	if counts != nil && c.countedRelease != a.Release {
+		if c.countedRelease != "" {
+			counts[c.countedRelease]--
 		}
 		counts[a.Release]++
-		c.counted, r.dirty[c.channel] = a.Release, true
+		c.countedRelease, r.changed[c.channel] = a.Release, true
 	}
-	r.res.Summary.Arrived++
+	r.result.Summary.Arrived++
 	if i, ok := r.arrivals[arrivalKey{c.name, a.Sequence}]; ok {
-		r.res.Arrivals[i].At = w.now
+		r.result.Arrivals[i].At = w.now
 	}
-	o := r.rollout(c.channel, a.Sequence)
+	o := r.findRollout(c.channel, a.Sequence)
 	if o == nil {
 		return
 	}
@@ -169,22 +178,22 @@ func (r *recorder) arrived(w *world, c *cell) {
 		o.First = w.now
 	}
 	o.Last = w.now
-	if ch := w.d.Channels[c.channel]; o.Half.IsZero() && ch != nil && 2*o.Arrived >= len(ch.Cells) {
+	if ch := w.desired.Channels[c.channel]; o.Half.IsZero() && ch != nil && 2*o.Arrived >= len(ch.Cells) {
 		o.Half = w.now
 	}
 }
 
-// failed writes down that an assignment failed in a cell.
-func (r *recorder) failed(w *world, c *cell, a *cells.Assignment) {
-	r.res.Summary.Failed++
+func (r *recorder) recordFailure(w *world, c *cell, a *cells.Assignment) {
+	r.result.Summary.Failed++
 	if i, ok := r.arrivals[arrivalKey{c.name, a.Sequence}]; ok {
-		r.res.Arrivals[i].Failed = true
+		r.result.Arrivals[i].Failed = true
 	}
-	if o := r.rollout(c.channel, a.Sequence); o != nil {
+	if o := r.findRollout(c.channel, a.Sequence); o != nil {
 		o.Failed++
 	}
-	if n := len(r.res.Timeline); n > 0 {
-		if last := &r.res.Timeline[n-1]; last.Kind == "failed" && last.Channel == c.channel && last.Release == a.Release {
+	if n := len(r.result.Timeline); n > 0 {
+		if last := &r.result.Timeline[n-1]; last.Kind == "failed" && last.Channel == c.channel &&
+			last.Release == a.Release {
 			last.Cells++
 			if len(last.Names) < fewNames {
 				last.Names = append(last.Names, c.name)
@@ -192,99 +201,106 @@ func (r *recorder) failed(w *world, c *cell, a *cells.Assignment) {
 			return
 		}
 	}
-	r.happened(Event{At: w.now, Kind: "failed", Channel: c.channel, Release: a.Release, Cells: 1, Names: []string{c.name}})
+	r.addEvent(Event{
+		At: w.now, Kind: "failed", Channel: c.channel, Release: a.Release, Cells: 1, Names: []string{c.name},
+	})
 }
 
-// blocked follows verdicts from the first plan that has them to the first that has them no more.
-func (r *recorder) blocked(p int, now time.Time, verdicts []channels.Verdict) {
+// recordVerdicts follows each verdict from the first plan that has it to the first that does not.
+func (r *recorder) recordVerdicts(p int, now time.Time, verdicts []channels.Verdict) {
 	for _, v := range verdicts {
 		key := waitKey{v.Channel, v.Release, v.Gate, v.Cell != ""}
-		o := r.open[key]
+		o := r.openWaits[key]
 		if o == nil {
-			o = &waiting{event: len(r.res.Timeline), wait: Wait{Channel: v.Channel, Gate: v.Gate, Release: v.Release, Reason: v.Reason, From: now}}
-			r.open[key] = o
-			r.happened(Event{At: now, Kind: "blocked", Channel: v.Channel, Release: v.Release, Gate: v.Gate, Text: v.Reason})
+			o = &openWait{
+				event: len(r.result.Timeline),
+				wait:  Wait{Channel: v.Channel, Gate: v.Gate, Release: v.Release, Reason: v.Reason, From: now},
+			}
+			r.openWaits[key] = o
+			r.addEvent(Event{
+				At: now, Kind: "blocked", Channel: v.Channel, Release: v.Release, Gate: v.Gate, Text: v.Reason,
+			})
 		}
 		if o.plan != p {
-			o.plan, o.cells, o.gone = p, 0, time.Time{}
+			o.plan, o.cells, o.goneSince = p, 0, time.Time{}
 		}
 		if v.Cell == "" {
 			continue
 		}
 		o.cells++
 		o.wait.Cells = max(o.wait.Cells, o.cells)
-		e := &r.res.Timeline[o.event]
+		e := &r.result.Timeline[o.event]
 		e.Cells = o.wait.Cells
 		if len(e.Names) < min(fewNames, o.cells) {
 			e.Names = append(e.Names, v.Cell)
 		}
 	}
-	for _, key := range r.standing() {
-		o := r.open[key]
+	for _, key := range r.sortedWaits() {
+		o := r.openWaits[key]
 		if o.plan == p {
 			continue
 		}
-		if o.gone.IsZero() {
-			o.gone = now
+		if o.goneSince.IsZero() {
+			o.goneSince = now
 		}
-		if !key.cells || now.Sub(o.gone) > grace {
-			r.close(key, o.gone)
+		if !key.cells || now.Sub(o.goneSince) > waitGrace {
+			r.closeWait(key, o.goneSince)
 		}
 	}
 }
 
-// grace is how long a verdict about cells may be away and still be the same wait: that of a full rollout comes and
-// goes with each cell.
-const grace = 15 * time.Minute
+// waitGrace is for how long a verdict about cells may be absent and still count as the same wait. The verdicts of a
+// full rollout come and go with each cell.
+const waitGrace = 15 * time.Minute
 
-// standing gives the waits that are open, in order.
-func (r *recorder) standing() []waitKey {
-	return slices.SortedFunc(maps.Keys(r.open), func(a, b waitKey) int {
-		return cmp.Or(cmp.Compare(a.channel, b.channel), cmp.Compare(a.gate, b.gate), cmp.Compare(a.release, b.release), cmp.Compare(r.open[a].event, r.open[b].event))
+func (r *recorder) sortedWaits() []waitKey {
+	return slices.SortedFunc(maps.Keys(r.openWaits), func(a, b waitKey) int {
+		return cmp.Or(cmp.Compare(a.channel, b.channel), cmp.Compare(a.gate, b.gate), cmp.Compare(a.release, b.release),
+			cmp.Compare(r.openWaits[a].event, r.openWaits[b].event))
 	})
 }
 
-func (r *recorder) close(key waitKey, until time.Time) {
-	o := r.open[key]
-	delete(r.open, key)
+func (r *recorder) closeWait(key waitKey, until time.Time) {
+	o := r.openWaits[key]
+	delete(r.openWaits, key)
 	o.wait.Until = until
 	o.wait.Longest = seconds(until.Sub(o.wait.From))
-	r.res.Timeline[o.event].For = o.wait.Longest
-	r.res.all = append(r.res.all, o.wait)
+	r.result.Timeline[o.event].For = o.wait.Longest
+	r.result.allWaits = append(r.result.allWaits, o.wait)
 }
 
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 
-// sample notes the counts that changed.
-func (r *recorder) sample(w *world) {
-	for name, dirty := range r.dirty {
+func (r *recorder) sampleCounts(w *world) {
+	for name, dirty := range r.changed {
 		if dirty || w.now.Equal(w.end) {
-			r.dirty[name] = false
-			r.res.series[name] = append(r.res.series[name], shares{w.now, maps.Clone(r.counts[name])})
+			r.changed[name] = false
+			r.result.series[name] = append(r.result.series[name], releaseCounts{w.now, maps.Clone(r.counts[name])})
 		}
 	}
 }
 
-// result ends the recording.
-func (r *recorder) result(w *world) *Result {
-	for _, key := range r.standing() {
-		o := r.open[key]
-		if o.wait.Open = o.gone.IsZero(); o.wait.Open {
-			o.gone = w.end
+func (r *recorder) finishResult(w *world) *Result {
+	for _, key := range r.sortedWaits() {
+		o := r.openWaits[key]
+		if o.wait.Open = o.goneSince.IsZero(); o.wait.Open {
+			o.goneSince = w.end
 		}
-		r.close(key, o.gone)
+		r.closeWait(key, o.goneSince)
 	}
-	r.res.Timeline = slices.DeleteFunc(r.res.Timeline, func(e Event) bool { return e.Kind == "blocked" && e.For == 0 })
-	r.res.Waits = longest(r.res.all)
-	s := &r.res.Summary
-	s.Cells, s.Plans = len(w.fleet.order), w.plans
-	for _, e := range r.res.Timeline {
+	r.result.Timeline = slices.DeleteFunc(r.result.Timeline, func(e Event) bool {
+		return e.Kind == "blocked" && e.For == 0
+	})
+	r.result.Waits = longestWaits(r.result.allWaits)
+	s := &r.result.Summary
+	s.Cells, s.Plans = len(w.fleet.order), w.planCount
+	for _, e := range r.result.Timeline {
 		if e.Kind == "cut" {
 			s.Releases++
 		}
 	}
-	for _, name := range w.d.Order {
-		c := w.d.Channels[name]
+	for _, name := range w.desired.Order {
+		c := w.desired.Channels[name]
 		out := Channel{Name: name, Cells: len(c.Cells), Rollouts: []Rollout{}}
 		if e := c.Effective; e != nil {
 			out.Head, out.Behind = e.Release, len(c.Cells)-r.counts[name][e.Release]
@@ -295,13 +311,13 @@ func (r *recorder) result(w *world) *Result {
 			}
 			out.Rollouts = append(out.Rollouts, *o)
 		}
-		r.res.Channels = append(r.res.Channels, out)
+		r.result.Channels = append(r.result.Channels, out)
 	}
-	return r.res
+	return r.result
 }
 
-// longest keeps the longest wait of each channel and gate, with the sum of all.
-func longest(all []Wait) []Wait {
+// longestWaits keeps the longest wait of each channel and gate, with the sum of all its waits.
+func longestWaits(all []Wait) []Wait {
 	type gate struct{ channel, gate string }
 	best := map[gate]*Wait{}
 	for _, wait := range all {

@@ -21,47 +21,51 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// repository is the release repository in memory: commits on top of the tip that was given, and what they fold to.
+// repository is the release repository in memory: commits on top of the given tip, and the history that they fold to.
 type repository struct {
-	tip     *overlay
-	history *plan.History
-	older   func(commit string) (fs.FS, error)
-	commits map[string]fs.FS // those made here
-	cache   manifest.Cache
+	tip       *overlay
+	history   *plan.History
+	openOlder func(commit string) (fs.FS, error)
+	commits   map[string]fs.FS // commits made by the simulation
+	cache     manifest.Cache
 }
 
 func newRepository(in Input) *repository {
-	return &repository{tip: newOverlay(in.Files), history: in.History, older: in.Open, commits: map[string]fs.FS{}}
+	return &repository{tip: newOverlay(in.Files), history: in.History, openOlder: in.Open, commits: map[string]fs.FS{}}
 }
 
 func (r *repository) open(commit string) (fs.FS, error) {
 	if files, ok := r.commits[commit]; ok {
 		return files, nil
 	}
-	if r.older == nil {
+	if r.openOlder == nil {
 		return nil, fmt.Errorf("open commit %s: %w", commit, fs.ErrNotExist)
 	}
-	return r.older(commit)
+	return r.openOlder(commit)
 }
 
-// author is who commits, and the key that signs.
 type author struct {
 	releases.Person
 	key string
 }
 
-// commit puts files on top of the tip, as a push does.
+// commit commits files on top of the tip, as a push does.
 func (r *repository) commit(who author, at time.Time, message string, files map[string][]byte) error {
-	next := r.tip.with(files)
-	c := releases.Change{Parent: r.history.Tip, Author: who.Person, Committer: who.Person, When: at, Message: message, Key: who.key}
+	next := r.tip.withFiles(files)
+	c := releases.Change{
+		Parent: r.history.Tip, Author: who.Person, Committer: who.Person, When: at, Message: message, Key: who.key,
+	}
 	sum := sha1.New() //nolint:gosec // git's object ids
 	fmt.Fprintf(sum, "%s\x00%s\x00%s\x00%s\x00%s", c.Parent, who.Email, at, message, next.root.id)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		fmt.Fprintf(sum, "\x00%s\x00%s", name, blobID(files[name]))
 	}
 	c.Commit = hex.EncodeToString(sum.Sum(nil))
-	for _, name := range told(files) {
-		f := releases.FileChange{Path: name, Old: r.tip.id(name), New: next.id(name), Authors: []releases.Person{who.Person}, Key: who.key}
+	for _, name := range changedPaths(files) {
+		f := releases.FileChange{
+			Path: name, Old: r.tip.objectID(name), New: next.objectID(name), Authors: []releases.Person{who.Person},
+			Key: who.key,
+		}
 		if f.Old != f.New {
 			c.Files = append(c.Files, f)
 		}
@@ -74,8 +78,8 @@ func (r *repository) commit(who author, at time.Time, message string, files map[
 	return nil
 }
 
-// told gives the paths that a Change names: files, but of a release its folder.
-func told(files map[string][]byte) []string {
+// changedPaths returns the paths that a Change names: files, but for a release its folder.
+func changedPaths(files map[string][]byte) []string {
 	var all []string
 	for name := range files {
 		parts := strings.Split(name, "/")
@@ -91,8 +95,7 @@ func told(files map[string][]byte) []string {
 	return slices.Compact(all)
 }
 
-// desired is what the repository says now.
-func (r *repository) desired() (*plan.Desired, error) {
+func (r *repository) buildDesired() (*plan.Desired, error) {
 	d, err := plan.Build(r.tip, r.history, r.open, &r.cache, false)
 	if err != nil {
 		return nil, fmt.Errorf("read the simulated repository: %w", err)
@@ -100,8 +103,8 @@ func (r *repository) desired() (*plan.Desired, error) {
 	return d, nil
 }
 
-// cut gives the files of a new release: those of one that it is like, with another manifest.
-func (r *repository) cut(c Cut, like string) (map[string][]byte, error) {
+// draftRelease returns the files of a new release: those of the release like, with another manifest.
+func (r *repository) draftRelease(c Cut, like string) (map[string][]byte, error) {
 	manifest := map[string]any{"apiVersion": releases.APIVersion, "kind": "Release"}
 	files := map[string][]byte{}
 	folder := path.Join(releases.Dir, c.Version.String())
@@ -151,13 +154,12 @@ func (r *repository) copyRelease(from, to string, files map[string][]byte, manif
 	})
 }
 
-var errNobody = errors.New("sluice.yaml does not name this person")
+var errUnknownPerson = errors.New("sluice.yaml does not name this person")
 
-// member is a person of sluice.yaml as an author.
-func member(d *plan.Desired, name string) (author, error) {
+func personAsAuthor(d *plan.Desired, name string) (author, error) {
 	m := d.Pipeline.People[name]
 	if m == nil {
-		return author{}, fmt.Errorf("%s: %w", name, errNobody)
+		return author{}, fmt.Errorf("%s: %w", name, errUnknownPerson)
 	}
 	who := author{Person: releases.Person{Name: name, Email: m.Email}}
 	if len(m.Keys) > 0 {

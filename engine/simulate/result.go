@@ -2,9 +2,9 @@ package simulate
 
 import "time"
 
-// Result is what came of a simulation. Lengths of time are in seconds.
+// Result is the outcome of a simulation. Durations are in seconds.
 type Result struct {
-	Commit   string    `json:"commit"` // that it began with
+	Commit   string    `json:"commit"` // the commit at the start
 	From     time.Time `json:"from"`
 	Until    time.Time `json:"until"`
 	Seed     int64     `json:"seed"`
@@ -14,30 +14,30 @@ type Result struct {
 	Timeline []Event   `json:"timeline"`
 	Arrivals []Arrival `json:"arrivals"`
 
-	series map[string][]shares // by channel, for the chart
-	all    []Wait
+	series   map[string][]releaseCounts // release counts by channel, for the chart
+	allWaits []Wait
 }
 
-// Summary counts.
+// Summary counts what happened.
 type Summary struct {
 	Cells       int `json:"cells"`
-	Releases    int `json:"releases"` // cut on the way
+	Releases    int `json:"releases"` // releases cut during the simulation
 	Promotions  int `json:"promotions"`
 	Rollbacks   int `json:"rollbacks"`
 	Halts       int `json:"halts"`
 	Quarantined int `json:"quarantined"`
 	Granted     int `json:"granted"` // grants to cells
-	Arrived     int `json:"arrived"` // of which cells came to run what was granted
-	Failed      int `json:"failed"`  // and those that failed
-	Plans       int `json:"plans"`   // made by the engine
+	Arrived     int `json:"arrived"` // grants whose cells came to run the release
+	Failed      int `json:"failed"`  // grants whose cells failed the release
+	Plans       int `json:"plans"`   // plans made
 }
 
-// Channel is what a channel went through.
+// Channel is the outcome in one channel.
 type Channel struct {
 	Name     string    `json:"name"`
 	Cells    int       `json:"cells"`
-	Head     string    `json:"head"`   // at the end; empty: none yet
-	Behind   int       `json:"behind"` // cells that do not run it at the end
+	Head     string    `json:"head"`   // at the end; empty: none
+	Behind   int       `json:"behind"` // cells that do not run the head at the end
 	Rollouts []Rollout `json:"rollouts"`
 }
 
@@ -45,19 +45,19 @@ type Channel struct {
 type Rollout struct {
 	Release  string    `json:"release"`
 	Sequence int64     `json:"sequence"`
-	Kind     string    `json:"kind"` // promote, rollback, or standing: it was the head before
+	Kind     string    `json:"kind"` // promote, rollback, or standing: the head at the start
 	Moved    time.Time `json:"moved"`
 	Waves    []Wave    `json:"waves"`
 	Granted  int       `json:"granted"`
 	Arrived  int       `json:"arrived"`
 	Failed   int       `json:"failed"`
-	First    time.Time `json:"first,omitzero"` // cell that came to run it
-	Half     time.Time `json:"half,omitzero"`  // of the channel's cells
-	Last     time.Time `json:"last,omitzero"`  // so far
+	First    time.Time `json:"first,omitzero"` // when the first cell ran the release
+	Half     time.Time `json:"half,omitzero"`  // when half of the channel's cells ran it
+	Last     time.Time `json:"last,omitzero"`  // when the last cell so far ran it
 	Finished time.Time `json:"finished,omitzero"`
 }
 
-// Wave is what was granted under one wave.
+// Wave counts the grants of one wave.
 type Wave struct {
 	Wave  int       `json:"wave"`
 	First time.Time `json:"first"`
@@ -65,7 +65,7 @@ type Wave struct {
 	Cells int       `json:"cells"`
 }
 
-// Wait is the longest that a channel waited for a gate, and how long in all.
+// Wait is a channel's longest wait for a gate, with the sum of all its waits for that gate.
 type Wait struct {
 	Channel string    `json:"channel"`
 	Gate    string    `json:"gate"`
@@ -76,12 +76,13 @@ type Wait struct {
 	Longest int64     `json:"longest"`
 	Total   int64     `json:"total"`
 	Times   int       `json:"times"`
-	Cells   int       `json:"cells,omitempty"` // that waited at once, where it holds single cells
-	Open    bool      `json:"open,omitempty"`  // it still waits at the end
+	// Most cells that waited at once, if the verdict is about single cells
+	Cells int  `json:"cells,omitempty"`
+	Open  bool `json:"open,omitempty"` // still open at the end
 }
 
-// Event is one line of the timeline. Kind is cut, accepted, promote, rollback, quarantine, halt, grant, finished, failed,
-// blocked, or what a person did: request, approve, hold, lift, quarantine.
+// Event is one line of the timeline. Kind is cut, joined, accepted, promote, rollback, quarantine, halt, grant,
+// finished, failed, blocked, or what a person did: request, approve, hold, lift, quarantine.
 type Event struct {
 	At      time.Time `json:"at"`
 	Kind    string    `json:"kind"`
@@ -92,10 +93,10 @@ type Event struct {
 	Cells   int       `json:"cells,omitempty"`
 	Names   []string  `json:"names,omitempty"` // of the first few cells
 	Text    string    `json:"text,omitempty"`
-	For     int64     `json:"for,omitempty"` // blocked: how long
+	For     int64     `json:"for,omitempty"` // blocked: for how long
 }
 
-// Arrival is one cell and one release: when it was granted, and when the cell ran it.
+// Arrival is one cell and one release: when the release was granted, and when the cell ran it.
 type Arrival struct {
 	Cell     string    `json:"cell"`
 	Channel  string    `json:"channel"`
@@ -107,8 +108,8 @@ type Arrival struct {
 	Failed   bool      `json:"failed,omitempty"`
 }
 
-// shares is how many cells of a channel run which release from an instant on.
-type shares struct {
+// releaseCounts says how many cells of a channel run each release, from an instant on.
+type releaseCounts struct {
 	at     time.Time
 	counts map[string]int
 }

@@ -9,23 +9,24 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Scenario is what happens to a release repository and its cells, as a YAML file says it. Where it names an instant,
-// either that (RFC 3339) or the time since the simulation's begin (36h, 2d, 2d12h) will do.
+// Scenario describes what happens to a release repository and its cells. It is read from a YAML file. An instant is
+// written in RFC 3339 or as the time since the start of the simulation (36h, 2d, 2d12h).
 type Scenario struct {
 	APIVersion string     `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind       string     `yaml:"kind" json:"kind" required:"true" enum:"Scenario"`
-	Seed       int64      `yaml:"seed" json:"seed,omitempty" doc:"luck: the same seed gives the same simulation, byte for byte"`
+	Seed       int64      `yaml:"seed" json:"seed,omitempty" doc:"random seed: equal seeds make equal simulations, byte for byte"`
 	Releases   []Cut      `yaml:"releases" json:"releases,omitempty" doc:"releases that are merged on the way"`
-	Cells      Model      `yaml:"cells" json:"cells,omitzero" doc:"how cells behave, and more of them"`
+	Cells      Model      `yaml:"cells" json:"cells,omitzero" doc:"how cells behave, and how many to add"`
 	Outages    []Outage   `yaml:"outages" json:"outages,omitempty" doc:"when cells are not in contact"`
 	Skews      []Skew     `yaml:"skews" json:"skews,omitempty" doc:"when cells' clocks are off (R10)"`
 	Owners     []Decision `yaml:"owners" json:"owners,omitempty" doc:"what cells' owners decide (R18)"`
 	Joins      []Join     `yaml:"joins" json:"joins,omitempty" doc:"cells that are added on the way"`
 	People     []Act      `yaml:"people" json:"people,omitempty" doc:"what people do, and when"`
-	Answers    []Answer   `yaml:"answers" json:"answers,omitempty" doc:"what check and metric gates are answered; the last that fits counts"`
+	Answers    []Answer   `yaml:"answers" json:"answers,omitempty" doc:"answers to check and metric gates; the last that fits counts"`
 }
 
-// Cut is a release that is merged, and how it does. What its manifest does not say is as in the release it is like.
+// Cut is a release that is merged, and how it does in cells. What its manifest does not say is as in the release that
+// it is like.
 type Cut struct {
 	At          Moment            `yaml:"at" json:"at" required:"true"`
 	Version     releases.Version  `yaml:"version" json:"version" required:"true"`
@@ -37,24 +38,24 @@ type Cut struct {
 	Fails       float64           `yaml:"fails" json:"fails,omitempty" minimum:"0" maximum:"1" doc:"probability that applying it fails in a cell"`
 	Stalls      float64           `yaml:"stalls" json:"stalls,omitempty" minimum:"0" maximum:"1" doc:"probability that applying it never ends"`
 	Unhealthy   float64           `yaml:"unhealthy" json:"unhealthy,omitempty" minimum:"0" maximum:"1" doc:"probability that a cell turns unhealthy on it later"`
-	UnhealthyIn Span              `yaml:"unhealthyIn" json:"unhealthyIn,omitzero" doc:"how long after it came; default 10m to 2h"`
-	UnhealthyOf time.Duration     `yaml:"unhealthyFor" json:"unhealthyFor,omitempty" doc:"how long it stays so; default: until the next release"`
+	UnhealthyIn Span              `yaml:"unhealthyIn" json:"unhealthyIn,omitzero" doc:"how long after a cell got it; default 10m to 2h"`
+	UnhealthyOf time.Duration     `yaml:"unhealthyFor" json:"unhealthyFor,omitempty" doc:"how long the cell stays unhealthy; default: until the next release"`
 }
 
-// Requires is what a cell must have for a release that is cut.
+// Requires holds what a cut release requires of a cell.
 type Requires struct {
 	Infrastructure int    `yaml:"infrastructure" json:"infrastructure,omitempty" minimum:"0"`
 	From           string `yaml:"from" json:"from,omitempty"`
 }
 
-// Model is how cells behave.
+// Model says how cells behave.
 type Model struct {
-	Add            map[string]int `yaml:"add" json:"add,omitempty" doc:"so many cells more, by channel; they have profile, values and labels of the channel's first"`
+	Add            map[string]int `yaml:"add" json:"add,omitempty" doc:"how many cells to add, by channel; they copy the channel's first cell"`
 	Apply          Span           `yaml:"apply" json:"apply,omitzero" doc:"how long applying takes, to a healthy cell; default 2m to 8m"`
-	Hear           Span           `yaml:"hear" json:"hear,omitzero" doc:"until a cell hears of a grant; default 0s to 30s"`
+	Hear           Span           `yaml:"hear" json:"hear,omitzero" doc:"how long until a cell receives a grant; default 0s to 30s"`
 	Report         time.Duration  `yaml:"report" json:"report,omitempty" doc:"how often cells report; what happens within it is seen at its end; default 1m"`
 	Fails          float64        `yaml:"fails" json:"fails,omitempty" minimum:"0" maximum:"1" doc:"probability of a failure where the release says nothing"`
-	Infrastructure *int           `yaml:"infrastructure" json:"infrastructure,omitempty" minimum:"0" doc:"number of the template that all have; default: any that is asked for"`
+	Infrastructure *int           `yaml:"infrastructure" json:"infrastructure,omitempty" minimum:"0" doc:"infrastructure number of all cells; default: whatever a release requires"`
 }
 
 // Span is a length of time that luck picks between two bounds.
@@ -63,23 +64,23 @@ type Span struct {
 	Max time.Duration `yaml:"max" json:"max" doc:"default: min"`
 }
 
-// Select picks cells. Nothing set: all of them.
+// Select selects cells. An empty Select selects all.
 type Select struct {
 	Cells   []string          `yaml:"cells" json:"cells,omitempty" doc:"by name"`
 	Channel string            `yaml:"channel" json:"channel,omitempty"`
 	Labels  map[string]string `yaml:"labels" json:"labels,omitempty"`
-	Share   float64           `yaml:"share" json:"share,omitempty" minimum:"0" maximum:"1" doc:"of those, so many by luck; 0: all"`
+	Share   float64           `yaml:"share" json:"share,omitempty" minimum:"0" maximum:"1" doc:"share of these cells, by luck; 0: all"`
 }
 
-// Outage is a time without contact: one, or at random again and again. A cell that is out goes on by itself.
+// Outage is a time without contact: once, or repeatedly at random. A cell without contact goes on by itself.
 type Outage struct {
 	Of    Select        `yaml:"of" json:"of,omitzero"`
 	From  Moment        `yaml:"from" json:"from,omitzero"`
 	For   time.Duration `yaml:"for" json:"for" required:"true"`
-	Every time.Duration `yaml:"every" json:"every,omitempty" doc:"at random, each cell so often in the mean and for so long in the mean, from then on"`
+	Every time.Duration `yaml:"every" json:"every,omitempty" doc:"at random: the mean time between a cell's outages; for is their mean length"`
 }
 
-// Skew lets all cells' clocks be off for a while.
+// Skew makes all cells' clocks wrong for a while.
 type Skew struct {
 	From Moment        `yaml:"from" json:"from" required:"true"`
 	For  time.Duration `yaml:"for" json:"for" required:"true"`
@@ -97,7 +98,7 @@ type Act struct {
 	Reason  string `yaml:"reason" json:"reason,omitempty"`
 }
 
-// Answer is what a gate's question is answered from an instant on.
+// Answer is the answer to a gate's probes from an instant on.
 type Answer struct {
 	Gate    string `yaml:"gate" json:"gate" required:"true"`
 	Channel string `yaml:"channel" json:"channel,omitempty"`
@@ -108,20 +109,21 @@ type Answer struct {
 	Reason  string `yaml:"reason" json:"reason,omitempty"`
 }
 
-// Moment is an instant, or a time after the simulation's begin.
+// Moment is an instant, or a time after the start of the simulation.
 type Moment struct {
 	At    time.Time
-	After time.Duration // if At is zero
+	After time.Duration // used if At is zero
 }
 
-// UnmarshalText reads 2026-12-01T09:00:00Z, 36h, 2d or 2d12h.
+// UnmarshalText parses 2026-12-01T09:00:00Z, 36h, 2d or 2d12h.
 func (m *Moment) UnmarshalText(text []byte) error {
 	s := string(text)
 	if at, err := time.Parse(time.RFC3339, s); err == nil {
 		m.At = at
 		return nil
 	}
-	wrong := fmt.Errorf("%.40q is neither an instant such as 2026-12-01T09:00:00Z nor a time after the begin such as 36h or 2d12h", s)
+	wrong := fmt.Errorf("%.40q is neither an instant such as 2026-12-01T09:00:00Z "+
+		"nor a time after the start such as 36h or 2d12h", s)
 	days, rest := uint64(0), s
 	if head, tail, ok := strings.Cut(s, "d"); ok {
 		var err error
@@ -141,8 +143,8 @@ func (m *Moment) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// in gives the instant, for a simulation that begins at from.
-func (m Moment) in(from time.Time) time.Time {
+// instant returns the instant, for a simulation that starts at from.
+func (m Moment) instant(from time.Time) time.Time {
 	if !m.At.IsZero() {
 		return m.At
 	}

@@ -1,15 +1,14 @@
-// Package simulate lets a policy run on virtual time: the real plan.Make on a release repository in memory, with
-// cells that are modelled. People try a policy with it before they merge it; tests hunt with it for cases that
-// break a rule.
+// Package simulate runs a policy in virtual time: the real plan.Make decides on a release repository in memory, with
+// modelled cells. People use it to try a policy before they merge it, and tests use it to search for cases that break a
+// rule.
 //
-// It is pure: the same Input gives the same Result, byte for byte. It does no I/O beyond the files that it is given,
-// reads no clock and starts no goroutine. Luck comes from the scenario's seed, a draw for each cell, release and
-// question, so that two policies meet the same luck. Time jumps from one event to the next, or to the instant at which
-// the plan says that time alone changes it.
+// It is pure: equal Inputs make equal Results, byte for byte. It does no I/O except on the files it is passed, reads no
+// clock and starts no goroutine. Runs with separate Inputs may go on at once. Luck comes from the scenario's seed, with
+// one draw for each cell, release and question, so that two policies meet the same luck. Time jumps from one event to
+// the next, or to the instant at which the plan says that time alone changes it.
 //
-// What is simplified: a cell in contact has always just reported, and what happens to cells is seen at the end of the
-// report interval in which it happened; a push takes no time and never fails; what is asked of outside gates is answered
-// at once.
+// Some things are simplified. A cell in contact has always just reported, and what happens to a cell is seen at the end
+// of its report interval. A push takes no time and never fails. Probes of outside gates are answered at once.
 package simulate
 
 import (
@@ -25,23 +24,23 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// Input is what a simulation is of. All but Open is required.
+// Input holds what Run simulates. All fields but Open are required.
 type Input struct {
-	Files    fs.FS                              // the release repository at the commit to begin with
-	History  *plan.History                      // folded up to that commit; Run goes on with it
-	Open     func(commit string) (fs.FS, error) // older commits' files; nil: there are none
-	Scenario *Scenario                          // as Parse gives it
+	Files    fs.FS                              // the release repository at the commit to start from
+	History  *plan.History                      // folded up to that commit; Run advances it
+	Open     func(commit string) (fs.FS, error) // returns older commits' files; nil: there are none
+	Scenario *Scenario                          // as Parse returns it
 	From     time.Time
 	For      time.Duration
 }
 
-// maxPlans bounds the plans of one instant: an engine that never comes to rest is a fault of its own.
+// maxPlans bounds the plans of one instant. A planner that needs more never comes to rest.
 const maxPlans = 1000
 
-// errRestless says that plans have actions without end.
+// errRestless means that plans go on having actions.
 var errRestless = errors.New("the engine does not come to rest")
 
-// Run simulates. It ends early, with an error, if ctx does.
+// Run simulates. It ends early, with an error, when ctx is done.
 func Run(ctx context.Context, in Input) (*Result, error) {
 	w, err := newWorld(in)
 	if err != nil {
@@ -52,17 +51,17 @@ func Run(ctx context.Context, in Input) (*Result, error) {
 			return nil, fmt.Errorf("simulate until %s: %w", w.now.Format(time.RFC3339), err)
 		}
 		before := w.now
-		again, err := w.decide()
+		again, err := w.makePlan()
 		if err != nil {
 			return nil, err
 		}
 		if !again {
-			more, err := w.jump()
+			more, err := w.advanceTime()
 			if err != nil {
 				return nil, err
 			}
 			if !more {
-				return w.rec.result(w), nil
+				return w.recorder.finishResult(w), nil
 			}
 		}
 		if !w.now.Equal(before) {
@@ -76,138 +75,140 @@ func Run(ctx context.Context, in Input) (*Result, error) {
 
 // world is everything at one virtual instant.
 type world struct {
-	in     Input
-	now    time.Time
-	end    time.Time
-	repo   *repository
-	d      *plan.Desired
-	obs    plan.Observed
-	fleet  *fleet
-	agenda agenda
-	rec    *recorder
-	plan   plan.Plan // the last
-	plans  int
-	skew   []Skew // in force
+	input     Input
+	now       time.Time
+	end       time.Time
+	repo      *repository
+	desired   *plan.Desired
+	observed  plan.Observed
+	fleet     *fleet
+	queue     eventQueue
+	recorder  *recorder
+	plan      plan.Plan // the newest plan
+	planCount int
+	skews     []Skew // skews in force
 }
 
 func newWorld(in Input) (*world, error) {
 	if in.Files == nil || in.History == nil || in.Scenario == nil || in.For <= 0 {
 		return nil, errors.New("simulate: files, history, a scenario and a length of time are needed")
 	}
-	w := &world{in: in, now: in.From.UTC(), end: in.From.Add(in.For).UTC(), repo: newRepository(in)}
-	w.in.From = w.now
-	w.agenda = agenda{from: w.now, grid: in.Scenario.Cells.Report}
-	w.obs = plan.Observed{Cells: map[string]*plan.CellState{}, Served: map[string]int64{}, Refused: map[string]plan.Refusal{}}
-	if err := w.look(); err != nil {
+	w := &world{input: in, now: in.From.UTC(), end: in.From.Add(in.For).UTC(), repo: newRepository(in)}
+	w.input.From = w.now
+	w.queue = eventQueue{start: w.now, grid: in.Scenario.Cells.Report}
+	w.observed = plan.Observed{
+		Cells: map[string]*plan.CellState{}, Served: map[string]int64{}, Refused: map[string]plan.Refusal{},
+	}
+	if err := w.readRepository(); err != nil {
 		return nil, err
 	}
 	if in.Scenario.Cells.Report > w.staleAfter() {
-		return nil, fmt.Errorf("simulate: cells that report every %s are silent to an engine that bears %s: make cells.report less than staleAfter in sluice.yaml", in.Scenario.Cells.Report, w.staleAfter())
+		return nil, fmt.Errorf("simulate: cells that report every %s fall silent, because staleAfter is %s: "+
+			"make cells.report less than staleAfter in sluice.yaml", in.Scenario.Cells.Report, w.staleAfter())
 	}
 	if err := w.addCells(); err != nil {
 		return nil, err
 	}
-	if err := w.check(); err != nil {
+	if err := w.checkNames(); err != nil {
 		return nil, err
 	}
 	w.fleet = newFleet(w)
-	w.rec = newRecorder(w)
-	w.schedule()
+	w.recorder = newRecorder(w)
+	w.scheduleScenario()
 	return w, nil
 }
 
-// look reads what the repository says.
-func (w *world) look() error {
-	d, err := w.repo.desired()
+func (w *world) readRepository() error {
+	d, err := w.repo.buildDesired()
 	if err != nil {
 		return err
 	}
-	w.d = d
+	w.desired = d
 	for _, name := range d.Order {
 		for _, h := range slices.Backward(d.Channels[name].History) {
-			w.obs.Served[name] = max(w.obs.Served[name], h.Sequence)
+			w.observed.Served[name] = max(w.observed.Served[name], h.Sequence)
 		}
 	}
 	return nil
 }
 
-func (w *world) staleAfter() time.Duration { return w.d.Pipeline.StaleAfter }
+func (w *world) staleAfter() time.Duration { return w.desired.Pipeline.StaleAfter }
 
-// decide makes one plan and carries it out. again: what came of it asks for another one at once.
-func (w *world) decide() (again bool, err error) {
-	w.fleet.show(w.now)
-	w.plan = plan.Make(w.d, &w.obs, w.now)
-	w.plans++
-	w.rec.planned(w)
-	w.carry()
-	pushed, err := w.push()
+// makePlan makes one plan and carries it out. again says that another plan is due at the same instant.
+func (w *world) makePlan() (again bool, err error) {
+	w.fleet.refreshContact(w.now)
+	w.plan = plan.Make(w.desired, &w.observed, w.now)
+	w.planCount++
+	w.recorder.recordPlan(w)
+	w.carryOutGrants()
+	pushed, err := w.commitDrafts()
 	if err != nil {
 		return false, err
 	}
-	asked := w.answer()
-	return asked || pushed, nil // grants alone change nothing until cells hear of them
+	asked := w.answerProbes()
+	return asked || pushed, nil // grants change nothing until cells receive them
 }
 
-// jump lets time go on to where something happens that the engine sees, or that the plan named: all but the silence of
-// cells that are in contact, which have always just reported. more is false at the end.
-func (w *world) jump() (more bool, err error) {
-	w.rec.sample(w)
+// advanceTime moves time on to the next instant at which the control plane sees something, or which the plan named. It
+// skips the instants at which cells in contact would fall silent, since these cells have always just reported. more is
+// false at the end.
+func (w *world) advanceTime() (more bool, err error) {
+	w.recorder.sampleCounts(w)
 	for seen := false; !seen; {
 		next := w.end
-		if n := w.plan.Heard; !n.IsZero() && n.Before(next) {
+		if n := w.plan.NextInContact; !n.IsZero() && n.Before(next) {
 			next, seen = n, true
 		}
-		if at, ok := w.agenda.first(); ok && at.Before(next) {
+		if at, ok := w.queue.nextAt(); ok && at.Before(next) {
 			next, seen = at, false
 		}
 		if !next.Before(w.end) {
 			w.now = w.end
-			w.rec.sample(w)
+			w.recorder.sampleCounts(w)
 			return false, nil
 		}
 		w.now = next.UTC()
-		told, err := w.happen()
+		ranSeen, err := w.runDueEvents()
 		if err != nil {
 			return false, err
 		}
-		seen = seen || told
+		seen = seen || ranSeen
 	}
 	return true, nil
 }
 
-// happen lets everything happen that is due, and tells whether the engine sees any of it.
-func (w *world) happen() (seen bool, err error) {
+// runDueEvents runs all events that are due. It reports whether the control plane sees any of them.
+func (w *world) runDueEvents() (seen bool, err error) {
 	for {
-		e, ok := w.agenda.due(w.now)
+		e, ok := w.queue.popDue(w.now)
 		if !ok {
 			return seen, nil
 		}
-		told := true
-		if e.do != nil {
-			if told, err = e.do(); err != nil {
+		eventSeen := true
+		if e.run != nil {
+			if eventSeen, err = e.run(); err != nil {
 				return seen, err
 			}
 		}
-		seen = seen || told
+		seen = seen || eventSeen
 	}
 }
 
-// carry carries the plan out but for its commits; the cells hear of their grants a little later.
-func (w *world) carry() {
-	plan.Carry(&w.obs, &w.plan)
+// carryOutGrants carries the plan out, except for its commits. Cells receive their grants a little later.
+func (w *world) carryOutGrants() {
+	plan.Carry(&w.observed, &w.plan)
 	for _, name := range w.plan.Learned.Lapsed {
-		w.fleet.cells[name].state = w.obs.Cells[name]
+		w.fleet.cells[name].known = w.observed.Cells[name]
 	}
 	for _, o := range w.plan.Offers() {
 		c := w.fleet.cells[o.Cell]
-		c.state = w.obs.Cells[o.Cell]
-		w.fleet.granted(c)
+		c.known = w.observed.Cells[o.Cell]
+		w.fleet.deliverGrant(c)
 	}
 }
 
-// push commits what the plan decided.
-func (w *world) push() (pushed bool, err error) {
-	chain, _, err := plan.Drafts(w.d, w.plan)
+func (w *world) commitDrafts() (pushed bool, err error) {
+	chain, _, err := plan.Drafts(w.desired, w.plan)
 	if err != nil || len(chain) == 0 {
 		return false, err
 	}
@@ -218,13 +219,15 @@ func (w *world) push() (pushed bool, err error) {
 			return false, err
 		}
 	}
-	return true, w.look()
+	return true, w.readRepository()
 }
 
-// answer gives the outside gates what the scenario says.
-func (w *world) answer() (asked bool) {
+func (w *world) answerProbes() (asked bool) {
 	for _, p := range w.plan.Wants {
-		o := plan.Observation{Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, ObservedAt: w.now, Reason: "the scenario has no answer"}
+		o := plan.Observation{
+			Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, ObservedAt: w.now,
+			Reason: "the scenario has no answer",
+		}
 		valid := 5 * time.Minute
 		switch {
 		case p.Check != nil && p.Check.ValidFor > 0:
@@ -233,41 +236,40 @@ func (w *world) answer() (asked bool) {
 			valid = p.Metric.ValidFor
 		}
 		o.ValidUntil = w.now.Add(valid)
-		for _, a := range w.in.Scenario.Answers {
-			if a.Gate != p.Gate || a.Channel != "" && a.Channel != p.Channel || a.Release != "" && a.Release != p.Release {
+		for _, a := range w.input.Scenario.Answers {
+			if a.Gate != p.Gate || a.Channel != "" && a.Channel != p.Channel ||
+				a.Release != "" && a.Release != p.Release {
 				continue
 			}
-			if at := a.From.in(w.in.From); !at.After(w.now) {
+			if at := a.From.instant(w.input.From); !at.After(w.now) {
 				o.Holds, o.Value, o.Reason = a.Holds, a.Value, a.Reason
 			} else if at.Before(o.ValidUntil) {
-				w.agenda.wake(at)
+				w.queue.schedulePlan(at)
 			}
 		}
-		w.obs.Observations = slices.DeleteFunc(w.obs.Observations, func(old plan.Observation) bool {
+		w.observed.Observations = slices.DeleteFunc(w.observed.Observations, func(old plan.Observation) bool {
 			return old.Channel == o.Channel && old.Gate == o.Gate
 		})
-		w.obs.Observations = append(w.obs.Observations, o)
+		w.observed.Observations = append(w.observed.Observations, o)
 		asked = true
 	}
 	return asked
 }
 
-// policies gives the channels' policies in force.
 func (w *world) policies() map[string]*channels.Channel {
 	all := map[string]*channels.Channel{}
-	for name, c := range w.d.Channels {
+	for name, c := range w.desired.Channels {
 		all[name] = c.Valid
 	}
 	return all
 }
 
-// clocks sets what the engine sees of cells' clocks.
-func (w *world) clocks() {
-	w.obs.Clock.Skew = 0
-	for _, s := range w.skew {
-		w.obs.Clock.Skew += s.By
+func (w *world) setClocks() {
+	w.observed.Clock.Skew = 0
+	for _, s := range w.skews {
+		w.observed.Clock.Skew += s.By
 	}
-	for _, name := range slices.Sorted(maps.Keys(w.obs.Cells)) {
-		w.obs.Cells[name].Skew = w.obs.Clock.Skew
+	for _, name := range slices.Sorted(maps.Keys(w.observed.Cells)) {
+		w.observed.Cells[name].Skew = w.observed.Clock.Skew
 	}
 }

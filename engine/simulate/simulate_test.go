@@ -18,7 +18,6 @@ import (
 
 var begin = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC) // a Monday
 
-// repositoryOf commits files as the root of a repository.
 func repositoryOf(t testing.TB, files map[string]string) Input {
 	t.Helper()
 	r := newRepository(Input{Files: fstest.MapFS{}, History: plan.NewHistory()})
@@ -29,7 +28,7 @@ func repositoryOf(t testing.TB, files map[string]string) Input {
 	for name, text := range files {
 		data[name] = []byte(text)
 	}
-	if err := r.commit(somebody, begin.Add(-time.Hour), "begin", data); err != nil {
+	if err := r.commit(anonymous, begin.Add(-time.Hour), "begin", data); err != nil {
 		t.Fatal(err)
 	}
 	return Input{Files: r.tip, History: r.history, Open: r.open, From: begin, For: 30 * 24 * time.Hour}
@@ -41,7 +40,8 @@ func policy(name, text string) map[string]string {
 
 func releaseFiles(version string) map[string]string {
 	return map[string]string{
-		"releases/" + version + "/release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: " + version + "\n",
+		"releases/" + version + "/release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: " +
+			version + "\n",
 		"releases/" + version + "/kustomization.yaml": "resources: [app.yaml]\n",
 		"releases/" + version + "/app.yaml":           "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\n",
 	}
@@ -57,7 +57,6 @@ func union(all ...map[string]string) map[string]string {
 	return m
 }
 
-// scenarioOf parses the body of a scenario.
 func scenarioOf(t testing.TB, body string) *Scenario {
 	t.Helper()
 	s, faults := Parse("scenario.yaml", []byte("apiVersion: sluice/v1\nkind: Scenario\n"+body))
@@ -67,12 +66,15 @@ func scenarioOf(t testing.TB, body string) *Scenario {
 	return s
 }
 
-// fleetInput is a pipeline of two channels with n dedicated cells and a release every third day, for a month.
+// fleetInput returns a pipeline of two channels with n dedicated cells and a release every third day, for a month.
 func fleetInput(t testing.TB, n int) Input {
 	in := repositoryOf(t, union(
 		policy("staging", ""),
-		policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 24h, cells: 3}\n  - window: {opens: \"0 9 * * MON-THU\", for: 7h, zone: Europe/Berlin}\n"+
-			"rollout:\n  waves: [{cells: 1, soak: 30m}, {percent: 25, soak: 2h}, {percent: 100}]\n  maxInFlight: 50\n  failureBudget: 20\n"),
+		policy("dedicated",
+			"after: [staging]\ngates:\n  - soak: {for: 24h, cells: 3}\n"+
+				"  - window: {opens: \"0 9 * * MON-THU\", for: 7h, zone: Europe/Berlin}\n"+
+				"rollout:\n  waves: [{cells: 1, soak: 30m}, {percent: 25, soak: 2h}, {percent: 100}]\n"+
+				"  maxInFlight: 50\n  failureBudget: 20\n"),
 		releaseFiles("1.0.0"),
 	))
 	var b strings.Builder
@@ -97,7 +99,7 @@ func BenchmarkMonthOf1000Cells(b *testing.B) {
 	}
 }
 
-func run(t *testing.T, in Input) *Result {
+func runInput(t *testing.T, in Input) *Result {
 	t.Helper()
 	r, err := Run(t.Context(), in)
 	if err != nil {
@@ -106,8 +108,8 @@ func run(t *testing.T, in Input) *Result {
 	return r
 }
 
-// kinds gives the timeline of a channel, a word an event.
-func kinds(r *Result, channel string, which ...string) string {
+// timelineOf returns a channel's timeline, with two words for each event.
+func timelineOf(r *Result, channel string, which ...string) string {
 	var all []string
 	for _, e := range r.Timeline {
 		if e.Channel == channel && slices.Contains(which, e.Kind) {
@@ -117,12 +119,12 @@ func kinds(r *Result, channel string, which ...string) string {
 	return strings.Join(all, ", ")
 }
 
-// The same input gives the same result and the same chart, byte for byte; another seed gives another.
+// Equal inputs make equal results and charts, byte for byte. Another seed makes others.
 func TestDeterministic(t *testing.T) {
 	encoded := func(seed int64) string {
 		in := fleetInput(t, 40)
 		in.Scenario.Seed = seed
-		r := run(t, in)
+		r := runInput(t, in)
 		data, err := json.Marshal(r)
 		if err != nil {
 			t.Fatal(err)
@@ -138,20 +140,22 @@ func TestDeterministic(t *testing.T) {
 	}
 }
 
-// A release that fails on some cells is stopped within the failure budget, quarantined and rolled back; no channel
-// downstream ever has it.
+// A release that fails on some cells stops within the failure budget, and is quarantined and rolled back. No downstream
+// channel ever has it.
 func TestBadReleaseStops(t *testing.T) {
 	in := repositoryOf(t, union(
 		policy("staging", "rollout: {waves: [{cells: 2, soak: 1h}, {percent: 100}], failureBudget: 1}\n"),
 		policy("dedicated", "after: [staging]\ngates: [{soak: {for: 2h}}]\n"),
 		releaseFiles("1.0.0"),
 	))
-	in.Scenario = scenarioOf(t, "cells: {add: {staging: 12, dedicated: 3}}\nreleases: [{at: 1d, version: 1.1.0, fails: 1}]\n")
-	r := run(t, in)
-	if got, want := kinds(r, "staging", "promote", "quarantine", "rollback"), "promote 1.0.0, promote 1.1.0, rollback 1.0.0, quarantine 1.1.0"; got != want {
+	in.Scenario = scenarioOf(t,
+		"cells: {add: {staging: 12, dedicated: 3}}\nreleases: [{at: 1d, version: 1.1.0, fails: 1}]\n")
+	r := runInput(t, in)
+	want := "promote 1.0.0, promote 1.1.0, rollback 1.0.0, quarantine 1.1.0"
+	if got := timelineOf(r, "staging", "promote", "quarantine", "rollback"); got != want {
 		t.Errorf("staging: %s, want %s", got, want)
 	}
-	if got, want := kinds(r, "dedicated", "promote", "rollback"), "promote 1.0.0"; got != want {
+	if got, want := timelineOf(r, "dedicated", "promote", "rollback"), "promote 1.0.0"; got != want {
 		t.Errorf("dedicated: %s, want %s", got, want)
 	}
 	saw := 0
@@ -165,8 +169,8 @@ func TestBadReleaseStops(t *testing.T) {
 	}
 }
 
-// People's actions are commits like any other: approvals count as sluice.yaml says (R22), holds stop, a request downward
-// rolls back and holds (R1).
+// People's actions are commits: approvals count as sluice.yaml says (R22), holds stop promotions, and a request below
+// the head rolls back and leaves a hold (R1).
 func TestPeople(t *testing.T) {
 	in := repositoryOf(t, union(
 		map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Pipeline\npeople:\n  ada: {email: ada@example.com, roles: [managers], keys: [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG/IvJAu8LPJhX0OlSHfgPWKQhCXLtftJpTNrYLUG3Xc\"]}\n"},
@@ -183,13 +187,14 @@ people:
   - {at: 3d, do: lift, channel: dedicated, hold: fair}
   - {at: 5d, do: request, channel: dedicated, release: 1.0.0, by: ada}
 `)
-	r := run(t, in)
+	r := runInput(t, in)
 	want := "approve 1.0.0, promote 1.0.0, hold , approve 1.1.0, lift , promote 1.1.0, request 1.0.0, rollback 1.0.0"
-	if got := kinds(r, "dedicated", "approve", "promote", "rollback", "hold", "lift", "request"); got != want {
+	if got := timelineOf(r, "dedicated", "approve", "promote", "rollback", "hold", "lift", "request"); got != want {
 		t.Errorf("dedicated: %s, want %s", got, want)
 	}
 	for _, e := range r.Timeline {
-		if e.Kind == "promote" && e.Channel == "dedicated" && e.Release == "1.1.0" && !e.At.Equal(begin.Add(72*time.Hour)) {
+		if e.Kind == "promote" && e.Channel == "dedicated" && e.Release == "1.1.0" &&
+			!e.At.Equal(begin.Add(72*time.Hour)) {
 			t.Errorf("1.1.0 came at %s, want when the hold was lifted", e.At)
 		}
 	}
@@ -199,7 +204,7 @@ people:
 	}
 }
 
-// A gate that is asked outside gets the scenario's answer, and none is no (R11).
+// A probe of an outside gate gets the scenario's answer; no answer counts as no (R11).
 func TestAnswers(t *testing.T) {
 	for answers, want := range map[string]string{
 		"[]":                                     "",
@@ -207,26 +212,33 @@ func TestAnswers(t *testing.T) {
 		"[{gate: check, holds: true}, {gate: check, from: 1h, holds: false, reason: not yet}]": "",
 	} {
 		in := repositoryOf(t, union(policy("staging", ""),
-			policy("dedicated", "after: [staging]\ngates: [{soak: {for: 2h}}, {check: {url: \"https://gate.example/\", validFor: 1h}}]\n"), releaseFiles("1.0.0")))
-		in.Scenario, in.For = scenarioOf(t, "cells: {add: {staging: 1, dedicated: 1}}\nanswers: "+answers+"\n"), 6*24*time.Hour
-		r := run(t, in)
-		if got := kinds(r, "dedicated", "promote"); got != want {
+			policy("dedicated", "after: [staging]\n"+
+				"gates: [{soak: {for: 2h}}, {check: {url: \"https://gate.example/\", validFor: 1h}}]\n"),
+			releaseFiles("1.0.0")))
+		in.Scenario = scenarioOf(t, "cells: {add: {staging: 1, dedicated: 1}}\nanswers: "+answers+"\n")
+		in.For = 6 * 24 * time.Hour
+		r := runInput(t, in)
+		if got := timelineOf(r, "dedicated", "promote"); got != want {
 			t.Errorf("%s: %q, want %q", answers, got, want)
 		}
 	}
 }
 
-// Outages and clocks: a silent cell does not count as soaked (R9), and clocks that are off stop what time decides (R10).
+// A silent cell does not soak (R9), and clocks that are off stop what time decides (R10).
 func TestOutagesAndSkew(t *testing.T) {
 	for trouble, want := range map[string]time.Duration{
 		"": 24*time.Hour + 10*time.Minute,
-		"outages: [{from: 6h, for: 4m, of: {channel: staging}}]\n": 24*time.Hour + 10*time.Minute, // within what the pipeline bears
+		// within the stale limit
+		"outages: [{from: 6h, for: 4m, of: {channel: staging}}]\n": 24*time.Hour + 10*time.Minute,
 		"outages: [{from: 6h, for: 2h, of: {channel: staging}}]\n": 32 * time.Hour,
 		"skews: [{from: 20h, for: 30h, by: 2m}]\n":                 50 * time.Hour,
 	} {
-		in := repositoryOf(t, union(policy("staging", ""), policy("dedicated", "after: [staging]\ngates: [{soak: {for: 24h}}]\n"), releaseFiles("1.0.0")))
-		in.Scenario = scenarioOf(t, "cells: {add: {staging: 2, dedicated: 1}, apply: {min: 10m}, hear: {min: 0s, max: 1ns}}\n"+trouble)
-		r := run(t, in)
+		in := repositoryOf(t,
+			union(policy("staging", ""), policy("dedicated", "after: [staging]\ngates: [{soak: {for: 24h}}]\n"),
+				releaseFiles("1.0.0")))
+		in.Scenario = scenarioOf(t,
+			"cells: {add: {staging: 2, dedicated: 1}, apply: {min: 10m}, hear: {min: 0s, max: 1ns}}\n"+trouble)
+		r := runInput(t, in)
 		var got time.Duration
 		for _, e := range r.Timeline {
 			if e.Kind == "promote" && e.Channel == "dedicated" {
@@ -239,7 +251,7 @@ func TestOutagesAndSkew(t *testing.T) {
 	}
 }
 
-// What a scenario names must be there.
+// A scenario may only name what exists.
 func TestUnknownNames(t *testing.T) {
 	for body, want := range map[string]string{
 		"cells: {add: {none: 1}}": "no channel \"none\"",
@@ -258,11 +270,13 @@ func TestUnknownNames(t *testing.T) {
 	}
 }
 
-// The chart is well-formed XML, whatever names and reasons are.
+// The chart is well-formed XML, whatever the names and reasons.
 func TestSVG(t *testing.T) {
 	in := fleetInput(t, 20)
-	r := run(t, in)
-	r.Timeline = append(r.Timeline, Event{At: begin, Kind: "failed", Channel: "staging", Release: "<&\">", Cells: 1, Names: []string{"a"}})
+	r := runInput(t, in)
+	r.Timeline = append(r.Timeline, Event{
+		At: begin, Kind: "failed", Channel: "staging", Release: "<&\">", Cells: 1, Names: []string{"a"},
+	})
 	d := xml.NewDecoder(bytes.NewReader(SVG(r)))
 	for {
 		if _, err := d.Token(); errors.Is(err, io.EOF) {

@@ -7,7 +7,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// R34: what is offered is found by its digest, as a walk over the heads would.
+// R34: Content finds the bytes of every head by digest.
 func TestContentByDigest(t *testing.T) {
 	w := TwoChannels(t).Installed()
 	w.Settle()

@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// Fault 6: while the branch is not what it was, a cell is not told of the new branch's head, and told why it waits.
+// Fault 6: after a force-push, a cell gets no head of the new branch, and a hold that says why.
 func TestDivergedTellsNoHead(t *testing.T) {
 	w := TwoChannels(t).Installed()
 	w.Settle()
@@ -18,7 +18,8 @@ func TestDivergedTellsNoHead(t *testing.T) {
 	v := &view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}
 	w.Obs.Cells["s1"].Granted = w.Obs.Cells["s1"].Running
 	d, _, ok := v.Cell("s1")
-	if !ok || len(d.Head.Payload) > 0 || d.Hold == nil || d.Hold.Gate != "diverged" || d.Assignment == nil || d.Assignment.Release != "1.0.0" {
+	if !ok || len(d.Head.Payload) > 0 || d.Hold == nil || d.Hold.Gate != "diverged" || d.Assignment == nil ||
+		d.Assignment.Release != "1.0.0" {
 		t.Errorf("desired of s1 is %+v, hold %+v", d, d.Hold)
 	}
 }

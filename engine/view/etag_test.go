@@ -7,7 +7,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 )
 
-// Every field of a key changes the ETag (R31).
+// R31: every field of a Key changes the ETag.
 func TestETagHasEveryField(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{Key{}.etag("acme"): "the zero key", Key{}.etag("bolt"): "another cell"}

@@ -14,70 +14,76 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// FlagState is what a flag is in one cell: that of its announcement there, on where it is not gated, killed, or one of those that follow.
+// FlagState is the state of a flag in one cell: the state of its announcement there, on if the flag is not gated,
+// killed, or one of the states below.
 type FlagState string
 
 const (
-	FlagOff    FlagState = "off"    // gated, and no announcement that reaches the cell has its feature
-	FlagAbsent FlagState = "absent" // the cell's channel does not have the flag, or not yet
+	FlagOff    FlagState = "off"    // gated, and no announcement of its feature reaches the cell
+	FlagAbsent FlagState = "absent" // the cell's bundle does not have the flag, or not yet
 )
 
-// FlagCell is a flag in one cell.
+// FlagCell is one flag in one cell.
 type FlagCell struct {
 	Cell      string    `json:"cell"`
 	Channel   string    `json:"channel"`
 	State     FlagState `json:"state" doc:"waiting, armed, ramping, on, suspended, killed, held, left out, retired; off: no announcement turns it on there; absent: its channel does not have the flag"`
 	Why       string    `json:"why,omitempty"`
-	Confirmed bool      `json:"confirmed" doc:"the cell said so itself, of what it is told now. A kill that is not confirmed may not be in force there"`
-	Offline   bool      `json:"offline,omitempty" doc:"it is not heard of"`
+	Confirmed bool      `json:"confirmed" doc:"the cell confirmed this state. A kill that is not confirmed may not be in force there"`
+	Offline   bool      `json:"offline,omitempty" doc:"the cell is out of contact"`
 }
 
-// FlagStatus is one flag.
+// FlagStatus is one flag in all channels.
 type FlagStatus struct {
 	Key           string        `json:"key"`
-	Feature       string        `json:"feature,omitempty" doc:"what its code is called in releases; none: it is not gated"`
+	Feature       string        `json:"feature,omitempty" doc:"the feature of releases that gates it; none: it is not gated"`
 	Defined       bool          `json:"defined" doc:"the flags repository has it"`
 	Disabled      bool          `json:"disabled,omitempty"`
-	Killed        bool          `json:"killed,omitempty" doc:"in some cell at least"`
-	Announcements []string      `json:"announcements,omitempty" doc:"that turn its feature on"`
+	Killed        bool          `json:"killed,omitempty" doc:"in at least one cell"`
+	Announcements []string      `json:"announcements,omitempty" doc:"announcements that turn its feature on"`
 	Channels      []FlagChannel `json:"channels" doc:"upstreams first"`
 }
 
-// FlagChannel is a flag in one channel.
+// FlagChannel is one flag in one channel.
 type FlagChannel struct {
 	Channel string            `json:"channel"`
-	State   announce.State    `json:"state,omitempty" doc:"of its announcement; none: it is not gated, or no announcement has its feature"`
+	State   announce.State    `json:"state,omitempty" doc:"state of its announcement; none: it is not gated, or no announcement has its feature"`
 	At      time.Time         `json:"at,omitzero" doc:"when it is, or was, published; none: as soon as a cell is ready, or never"`
-	Percent int               `json:"percent,omitempty" doc:"of the ramp, now"`
-	Cells   map[FlagState]int `json:"cells" doc:"how many are in which state"`
+	Percent int               `json:"percent,omitempty" doc:"how far the ramp is now"`
+	Cells   map[FlagState]int `json:"cells" doc:"how many cells are in each state"`
 }
 
-// FlagKill is a kill: a flag that is off whatever else holds, until a commit lifts it (R43).
+// FlagKill is a kill: its flag is off, whatever else holds, until a commit lifts the kill (R43).
 type FlagKill struct {
 	Flag        string    `json:"flag"`
 	Reason      string    `json:"reason"`
 	By          string    `json:"by,omitempty"`
-	Until       time.Time `json:"until,omitzero" doc:"when somebody should look at it again: nothing ends by itself"`
+	Until       time.Time `json:"until,omitzero" doc:"when a person should review the kill, which does not end by itself"`
 	Committed   bool      `json:"committed" doc:"it is in the flags repository: only a commit lifts it"`
-	Cells       int       `json:"cells" doc:"that it is for"`
-	Confirmed   int       `json:"confirmed" doc:"of those, the ones that said that they have it in force"`
-	Unconfirmed int       `json:"unconfirmed" doc:"those that are heard of, and did not say so yet"`
-	Offline     []string  `json:"offline,omitempty" doc:"those that are not heard of, and never said so; the first 100: there it is not known to be off"`
+	Cells       int       `json:"cells" doc:"cells that the kill is for"`
+	Confirmed   int       `json:"confirmed" doc:"cells that confirmed that the kill is in force"`
+	Unconfirmed int       `json:"unconfirmed" doc:"cells in contact that have not confirmed it yet"`
+	Offline     []string  `json:"offline,omitempty" doc:"the first 100 cells out of contact that never confirmed it: the flag may still be on there"`
 }
 
-// FlagIndex answers where flags are in one View: by flag, by channel and by cell. It decodes each order once, and is for one goroutine.
+// FlagIndex answers questions about the flags of one View, by flag, channel and cell. It decodes each cell's orders
+// once, and is for a single goroutine.
 type FlagIndex struct {
-	v        *View
-	f        *Flags // never nil
+	view     *View
+	flags    *Flags // never nil
 	features map[string][]*announce.Status
-	orders   map[releases.Digest]map[string]string // what is decoded of orders: reasons by flag
+	// Kill reasons by flag, by the digest of the orders they were decoded from
+	killsByOrders map[releases.Digest]map[string]string
 }
 
-// NewFlagIndex is the index of a View that has Flags.
+// NewFlagIndex returns the index of a View that has Flags.
 func NewFlagIndex(v *View) *FlagIndex {
-	x := &FlagIndex{v: v, f: v.Flags, features: map[string][]*announce.Status{}, orders: map[releases.Digest]map[string]string{}}
-	for i := range x.f.Plan.Announcements {
-		a := &x.f.Plan.Announcements[i]
+	x := &FlagIndex{
+		view: v, flags: v.Flags, features: map[string][]*announce.Status{},
+		killsByOrders: map[releases.Digest]map[string]string{},
+	}
+	for i := range x.flags.Plan.Announcements {
+		a := &x.flags.Plan.Announcements[i]
 		for _, feature := range a.Announcement.Features {
 			x.features[feature] = append(x.features[feature], a)
 		}
@@ -85,11 +91,11 @@ func NewFlagIndex(v *View) *FlagIndex {
 	return x
 }
 
-// Keys are the flags of the tip, and those that are killed though no tip has them.
+// Keys returns the flags of the tip, and killed flags that the tip lacks, sorted.
 func (x *FlagIndex) Keys() []string {
 	all := map[string]bool{}
-	if x.f.Tip != nil {
-		for key := range x.f.Tip.Flags {
+	if x.flags.Tip != nil {
+		for key := range x.flags.Tip.Flags {
 			all[key] = true
 		}
 	}
@@ -97,73 +103,73 @@ func (x *FlagIndex) Keys() []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// Exists reports whether a flag is one of Keys.
+// Exists reports whether Keys has a flag.
 func (x *FlagIndex) Exists(key string) bool {
-	is := x.Definition(key) != nil
-	x.Overrides(func(o repository.Override, _ bool) { is = is || o.Flag == key })
-	return is
+	exists := x.Definition(key) != nil
+	x.Overrides(func(o repository.Override, _ bool) { exists = exists || o.Flag == key })
+	return exists
 }
 
-// Overrides gives all kills: those of the repository, and those on their way there.
+// Overrides calls each for every kill: those in the repository, and those that are not committed yet.
 func (x *FlagIndex) Overrides(each func(o repository.Override, committed bool)) {
-	for _, o := range x.f.Kills {
+	for _, o := range x.flags.Kills {
 		each(o, false)
 	}
-	if x.f.Tip == nil {
+	if x.flags.Tip == nil {
 		return
 	}
-	for _, o := range x.f.Tip.Overrides {
-		again := func(k repository.Override) bool {
+	for _, o := range x.flags.Tip.Overrides {
+		isPending := func(k repository.Override) bool {
 			return k.Flag == o.Flag && k.Reason == o.Reason && k.By == o.By && k.Until.Equal(o.Until)
 		}
-		if o.Kind == repository.Kill && !slices.ContainsFunc(x.f.Kills, again) {
+		if o.Kind == repository.Kill && !slices.ContainsFunc(x.flags.Kills, isPending) {
 			each(o, true)
 		}
 	}
 }
 
-// Definition is the tip's of a flag; nil: it has none.
+// Definition returns the tip's definition of a flag; nil: it has none.
 func (x *FlagIndex) Definition(key string) *flags.Definition {
-	if x.f.Tip == nil {
+	if x.flags.Tip == nil {
 		return nil
 	}
-	return x.f.Tip.Flags[key]
+	return x.flags.Tip.Flags[key]
 }
 
-// Killed gives the flags that a cell is told to turn off, and why.
-func (x *FlagIndex) Killed(told *cells.Flags) map[string]string {
-	if told == nil {
+// Killed returns the flags that a cell's orders turn off, with the reasons.
+func (x *FlagIndex) Killed(cellFlags *cells.Flags) map[string]string {
+	if cellFlags == nil {
 		return nil
 	}
-	if known, ok := x.orders[told.Orders.Digest]; ok {
+	if known, ok := x.killsByOrders[cellFlags.Orders.Digest]; ok {
 		return known
 	}
 	var o flags.Orders
-	_ = json.Unmarshal(told.Orders.Payload, &o) // ours; what it does not have is not told
+	_ = json.Unmarshal(cellFlags.Orders.Payload, &o) // our own encoding; a missing kill is not shown
 	all := map[string]string{}
 	for _, k := range o.Killed {
 		all[k.Flag] = k.Reason
 	}
-	x.orders[told.Orders.Digest] = all
+	x.killsByOrders[cellFlags.Orders.Digest] = all
 	return all
 }
 
-// Confirmed reports whether a cell said that it has the orders in force that it is told now.
-func (x *FlagIndex) Confirmed(cell string, told *cells.Flags) (orders, bundle bool) {
-	state := x.v.Observed.Cells[cell]
-	if state == nil || state.Flags == nil || told == nil {
+// Confirmed reports whether a cell reported that the orders and the bundle it is sent now are in force.
+func (x *FlagIndex) Confirmed(cell string, cellFlags *cells.Flags) (orders, bundle bool) {
+	state := x.view.Observed.Cells[cell]
+	if state == nil || state.Flags == nil || cellFlags == nil {
 		return false, false
 	}
-	return state.Flags.Orders == told.Orders.Digest, state.Flags.Bundle == told.Bundle.Digest
+	return state.Flags.Orders == cellFlags.Orders.Digest, state.Flags.Bundle == cellFlags.Bundle.Digest
 }
 
-// Offline reports whether a cell is not heard of.
+// Offline reports whether a cell is out of contact.
 func (x *FlagIndex) Offline(cell string) bool {
-	state := x.v.Observed.Cells[cell]
-	return state == nil || state.LastReport.IsZero() || x.v.Silent(state)
+	state := x.view.Observed.Cells[cell]
+	return state == nil || state.LastReport.IsZero() || x.view.Silent(state)
 }
 
-// Kills are the kills of one flag, or of all, by flag, and how far each is.
+// Kills returns the kills of one flag, or of all if key is empty, by flag, with how many cells confirmed each.
 func (x *FlagIndex) Kills(key string) []FlagKill {
 	all := []FlagKill{}
 	x.Overrides(func(o repository.Override, committed bool) {
@@ -171,14 +177,14 @@ func (x *FlagIndex) Kills(key string) []FlagKill {
 			return
 		}
 		k := FlagKill{Flag: o.Flag, Reason: o.Reason, By: o.By, Until: o.Until, Committed: committed}
-		for name, cell := range x.v.Desired.Cells {
+		for name, cell := range x.view.Desired.Cells {
 			if !o.Cells.Selects(name, cell.Channel, cell.Labels) {
 				continue
 			}
 			k.Cells++
-			told := x.f.Told[name]
-			_, there := x.Killed(told)[o.Flag]
-			orders, _ := x.Confirmed(name, told)
+			cellFlags := x.flags.Told[name]
+			_, there := x.Killed(cellFlags)[o.Flag]
+			orders, _ := x.Confirmed(name, cellFlags)
 			switch {
 			case there && orders:
 				k.Confirmed++
@@ -196,7 +202,7 @@ func (x *FlagIndex) Kills(key string) []FlagKill {
 	return all
 }
 
-// Status is a flag in every channel.
+// Status returns a flag's state in every channel.
 func (x *FlagIndex) Status(key string) FlagStatus {
 	s := FlagStatus{Key: key, Channels: []FlagChannel{}}
 	if d := x.Definition(key); d != nil {
@@ -206,14 +212,14 @@ func (x *FlagIndex) Status(key string) FlagStatus {
 	for _, a := range x.features[s.Feature] {
 		s.Announcements = append(s.Announcements, a.Announcement.ID)
 	}
-	var at map[string]announce.CellStatus // where counts don't do
+	var at map[string]announce.CellStatus // a killed flag is counted cell by cell
 	if s.Killed {
 		at = x.Places(key)
 	}
-	for _, name := range x.v.Desired.Order {
+	for _, name := range x.view.Desired.Order {
 		c := FlagChannel{Channel: name, Cells: map[FlagState]int{}}
-		in := x.v.Desired.Channels[name]
-		best := x.best(s.Feature, name)
+		in := x.view.Desired.Channels[name]
+		best := x.bestAnnouncement(s.Feature, name)
 		if best != nil {
 			c.State, c.At, c.Percent = best.State, best.At, best.Percent
 		}
@@ -223,37 +229,38 @@ func (x *FlagIndex) Status(key string) FlagStatus {
 				c.Cells[x.Cell(key, cell.Name, at).State]++
 			}
 		case s.Feature == "":
-			count(c.Cells, FlagState(flags.On), len(in.Cells))
+			addCount(c.Cells, FlagState(flags.On), len(in.Cells))
 		case best == nil:
-			count(c.Cells, FlagOff, len(in.Cells))
+			addCount(c.Cells, FlagOff, len(in.Cells))
 		default:
 			rest := len(in.Cells)
 			for state, n := range best.Counts {
-				count(c.Cells, FlagState(state), n)
+				addCount(c.Cells, FlagState(state), n)
 				rest -= n
 			}
-			count(c.Cells, FlagOff, rest)
+			addCount(c.Cells, FlagOff, rest)
 		}
 		s.Channels = append(s.Channels, c)
 	}
 	return s
 }
 
-func count(of map[FlagState]int, state FlagState, n int) {
+func addCount(of map[FlagState]int, state FlagState, n int) {
 	if n > 0 {
 		of[state] += n
 	}
 }
 
-// best is the announcement of a feature that shows most of it in a channel; nil: none.
-func (x *FlagIndex) best(feature, channel string) *announce.ChannelStatus {
+// bestAnnouncement returns the announcement of a feature that shows most of it in a channel; nil: none.
+func (x *FlagIndex) bestAnnouncement(feature, channel string) *announce.ChannelStatus {
 	var best *announce.ChannelStatus
 	if feature == "" {
 		return nil
 	}
 	for _, a := range x.features[feature] {
 		for i := range a.Channels {
-			if c := &a.Channels[i]; c.Channel == channel && c.State != "" && (best == nil || rank(c.State) > rank(best.State)) {
+			if c := &a.Channels[i]; c.Channel == channel && c.State != "" &&
+				(best == nil || stateRank(c.State) > stateRank(best.State)) {
 				best = c
 			}
 		}
@@ -261,7 +268,7 @@ func (x *FlagIndex) best(feature, channel string) *announce.ChannelStatus {
 	return best
 }
 
-// Places are what the best announcements of a flag's feature are in each cell that they reach, by cell.
+// Places returns the state of a flag's best announcement in each cell that one reaches, by cell.
 func (x *FlagIndex) Places(key string) map[string]announce.CellStatus {
 	d := x.Definition(key)
 	if d == nil || d.Feature() == "" {
@@ -269,14 +276,14 @@ func (x *FlagIndex) Places(key string) map[string]announce.CellStatus {
 	}
 	all, ranks := map[string]announce.CellStatus{}, map[string]int{}
 	for _, a := range x.features[d.Feature()] {
-		detail, ok := x.f.Plan.Detail(a.Announcement.ID)
+		detail, ok := x.flags.Plan.Detail(a.Announcement.ID)
 		if !ok {
 			continue
 		}
 		for _, c := range detail.Channels {
 			for _, cell := range c.Cells {
-				if old, known := ranks[cell.Cell]; !known || rank(c.State) > old {
-					all[cell.Cell], ranks[cell.Cell] = cell, rank(c.State)
+				if old, known := ranks[cell.Cell]; !known || stateRank(c.State) > old {
+					all[cell.Cell], ranks[cell.Cell] = cell, stateRank(c.State)
 				}
 			}
 		}
@@ -284,19 +291,19 @@ func (x *FlagIndex) Places(key string) map[string]announce.CellStatus {
 	return all
 }
 
-// Cell is a flag in one cell. at is what Places gave.
+// Cell returns a flag's state in one cell. at is the result of Places.
 func (x *FlagIndex) Cell(key, name string, at map[string]announce.CellStatus) FlagCell {
-	told := x.f.Told[name]
-	c := FlagCell{Cell: name, Channel: x.v.Desired.Cells[name].Channel, Offline: x.Offline(name)}
-	orders, bundle := x.Confirmed(name, told)
-	if why, killed := x.Killed(told)[key]; killed {
+	cellFlags := x.flags.Told[name]
+	c := FlagCell{Cell: name, Channel: x.view.Desired.Cells[name].Channel, Offline: x.Offline(name)}
+	orders, bundle := x.Confirmed(name, cellFlags)
+	if why, killed := x.Killed(cellFlags)[key]; killed {
 		c.State, c.Why, c.Confirmed = FlagState(flags.Killed), why, orders
 		return c
 	}
 	d := x.Definition(key)
 	place, reached := at[name]
 	switch {
-	case d == nil || !x.has(name, key):
+	case d == nil || !x.bundleHas(name, key):
 		c.State, c.Confirmed = FlagAbsent, bundle
 	case reached:
 		c.State, c.Why, c.Confirmed = FlagState(place.State), place.Why, place.Confirmed
@@ -308,20 +315,19 @@ func (x *FlagIndex) Cell(key, name string, at map[string]announce.CellStatus) Fl
 	return c
 }
 
-// has reports whether the cell's bundle has a flag.
-func (x *FlagIndex) has(cell, key string) bool {
-	told := x.f.Plan.Told[cell]
-	if told == nil || told.Bundle == nil {
+func (x *FlagIndex) bundleHas(cell, key string) bool {
+	planned := x.flags.Plan.Told[cell]
+	if planned == nil || planned.Bundle == nil {
 		return false
 	}
-	_, ok := told.Bundle.Flags[key]
+	_, ok := planned.Bundle.Flags[key]
 	return ok
 }
 
-// rank orders states by how much of a flag they show: the best of several announcements counts.
-func rank(s announce.State) int {
+// stateRank orders states by how much of a feature they show. Of several announcements the highest rank counts.
+func stateRank(s announce.State) int {
 	return slices.Index([]announce.State{
-		announce.Archived, announce.Cancelled, announce.Retracted, announce.Missed, announce.Held, announce.Draft, announce.Approved,
-		announce.Scheduled, announce.Armed, announce.Publishing, announce.Published,
+		announce.Archived, announce.Cancelled, announce.Retracted, announce.Missed, announce.Held, announce.Draft,
+		announce.Approved, announce.Scheduled, announce.Armed, announce.Publishing, announce.Published,
 	}, s)
 }

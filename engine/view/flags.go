@@ -9,30 +9,33 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Flags is what the flags repository says at one commit, for cells, gates and people. Immutable. A nil *Flags: there is none.
+// Flags holds what the flags repository says at one commit, for cells, gates and people. Immutable. A nil *Flags means
+// that there is no flags repository.
 type Flags struct {
 	Commit   string                     // the tip
-	Height   int64                      // of the tip: its place in the first-parent history
-	Diverged *plan.Divergence           // R39: what cells have stays until that is acknowledged
-	Told     map[string]*cells.Flags    // by cell, without labels: cells that are told the same share one
-	Bundles  map[releases.Digest][]byte // what cells may ask for: those that they are told, and were until lately
+	Height   int64                      // the tip's place in the first-parent history
+	Diverged *plan.Divergence           // cells keep what they have until a person acknowledges the divergence (R39)
+	Told     map[string]*cells.Flags    // by cell, without labels; cells with equal flags share one value
+	Bundles  map[releases.Digest][]byte // bundles that cells may request: current ones, and recent ones
 	Plan     announce.Plan
-	Tip      *repository.Tree      // as announce.Input has it; nil: nothing valid was ever read
-	Kills    []repository.Override // stored, and not in the branch yet
-	Faults   []manifest.Fault      // of the tip, and what only both repositories show: a feature that no release contains
-	Fault    string                // why the repository can't be read, its tip is not in force, or no time comes (R10); empty: none of them
-	Seen     plan.FlagsSeen
+	Tip      *repository.Tree      // as announce.Input has it; nil: no valid tree was ever read
+	Kills    []repository.Override // kills in the store that are not in the branch yet
+	// Faults of the tip, and contradictions with the release repository, such as a feature that no release contains.
+	Faults []manifest.Fault
+	// Why the repository can't be read, its tip is not in force, or no announcement becomes due (R10); empty: none of
+	// these.
+	Fault string
+	Seen  plan.FlagsSeen
 }
 
-// told is what a cell is told; nil: nothing.
-func (f *Flags) told(cell string) *cells.Flags {
+func (f *Flags) forCell(cell string) *cells.Flags {
 	if f == nil {
 		return nil
 	}
 	return f.Told[cell]
 }
 
-// ForGates is what gates see; nil: nothing.
+// ForGates returns what gates see of flags; nil: nothing.
 func (f *Flags) ForGates() *plan.FlagsSeen {
 	if f == nil {
 		return nil

@@ -4,29 +4,29 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 )
 
-// Member is a cell, and under which key it comes.
+// Member is a cell with its identity.
 type Member struct {
 	CellStatus
-	Access      Access `json:"access" doc:"whether it may come in"`
+	Access      Access `json:"access" doc:"whether the cell is let in"`
 	PublicKey   string `json:"publicKey,omitempty"`
-	Previous    string `json:"previous,omitempty" doc:"the key before, good until the new one was used"`
+	Previous    string `json:"previous,omitempty" doc:"the key before, valid until the new key is used"`
 	Serial      int64  `json:"serial,omitempty" doc:"grows with every change of its identity"`
-	Quarantined string `json:"quarantined,omitempty" doc:"why nobody is served under its key (R27)"`
+	Quarantined string `json:"quarantined,omitempty" doc:"why its key is shut out (R27)"`
 }
 
-// Access is whether a cell may come in.
+// Access says whether a cell is let in.
 type Access string
 
-// A cell is one of these.
+// Every cell has one of these.
 const (
 	AccessNone        Access = "unregistered"
 	AccessGood        Access = "registered"
-	AccessRotating    Access = "rotating" // registered, and asked for a new key
+	AccessRotating    Access = "rotating" // registered, and asked to make a new key
 	AccessRevoked     Access = "revoked"
 	AccessQuarantined Access = "quarantined"
 )
 
-// AccessOf sums an identity up: pure.
+// AccessOf returns the access that an identity has. Pure.
 func AccessOf(id cells.Identity) Access {
 	switch {
 	case id.Revoked:
@@ -41,12 +41,15 @@ func AccessOf(id cells.Identity) Access {
 	return AccessGood
 }
 
-// MemberOf is a cell with an identity.
+// MemberOf returns a cell with its identity.
 func MemberOf(c CellStatus, id cells.Identity) Member {
-	return Member{CellStatus: c, Access: AccessOf(id), PublicKey: id.PublicKey, Previous: id.Previous, Serial: id.Serial, Quarantined: id.Quarantined}
+	return Member{
+		CellStatus: c, Access: AccessOf(id), PublicKey: id.PublicKey, Previous: id.Previous, Serial: id.Serial,
+		Quarantined: id.Quarantined,
+	}
 }
 
-// MembersOf are a page's cells, with the identities that the view has: pure.
+// MembersOf returns the cells of a page, with their identities in the view. Pure.
 func MembersOf(v *View, page StatusPage) []Member {
 	all := []Member{}
 	for _, c := range StatusOf(v, page).Cells {

@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Status is where everything is: all channels, and a page of cells.
+// Status is the state of everything: all channels, and a page of cells.
 type Status struct {
 	Commit   string           `json:"commit"`
 	Now      time.Time        `json:"now" doc:"when the plan was made"`
@@ -22,25 +22,25 @@ type Status struct {
 	Faults   []releases.Fault `json:"faults,omitempty" doc:"the first 100 in the release repository"`
 	Flags    *FlagsSummary    `json:"flags,omitempty" doc:"none: there is no flags repository, or nothing of it is known yet"`
 	Channels []ChannelStatus  `json:"channels"`
-	Cells    []CellStatus     `json:"cells" doc:"by name, after the one that was asked for"`
-	Total    int              `json:"total" doc:"how many cells there are, by the same filter"`
-	Next     string           `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+	Cells    []CellStatus     `json:"cells" doc:"by name, after the requested one"`
+	Total    int              `json:"total" doc:"how many cells match the filter"`
+	Next     string           `json:"next,omitempty" doc:"pass it as after= to get the next page; none: this is the last page"`
 }
 
-// Clock says how far clocks are apart, in seconds.
+// Clock says how much clocks differ, in seconds.
 type Clock struct {
-	StepSeconds float64 `json:"stepSeconds" doc:"wall clock against monotonic time since the plan before"`
-	SkewSeconds float64 `json:"skewSeconds" doc:"median of the cells' clocks against ours"`
+	StepSeconds float64 `json:"stepSeconds" doc:"wall-clock time minus monotonic time since the plan before"`
+	SkewSeconds float64 `json:"skewSeconds" doc:"median of the cells' clocks minus the control plane's"`
 }
 
-// ChannelStatus is one channel.
+// ChannelStatus is the state of one channel.
 type ChannelStatus struct {
 	Name     string             `json:"name"`
 	After    []string           `json:"after,omitempty"`
-	Release  string             `json:"release,omitempty" doc:"its head; none yet if empty"`
+	Release  string             `json:"release,omitempty" doc:"its head; empty: none yet"`
 	Digest   releases.Digest    `json:"digest,omitempty"`
 	Sequence int64              `json:"sequence,omitempty"`
-	Since    time.Time          `json:"since,omitzero" doc:"when the head moved here"`
+	Since    time.Time          `json:"since,omitzero" doc:"when the head moved to this release"`
 	Replaces string             `json:"replaces,omitempty"`
 	Request  *Request           `json:"request,omitempty" doc:"a person's change of the head that is not answered yet (R1)"`
 	Refused  string             `json:"refused,omitempty" doc:"why the git host refused the last push"`
@@ -48,9 +48,9 @@ type ChannelStatus struct {
 	Blocked  []channels.Verdict `json:"blocked,omitempty" doc:"what keeps a release from it"`
 	Cells    int                `json:"cells"`
 	OnHead   int                `json:"onHead" doc:"cells that run the head's release"`
-	Healthy  int                `json:"healthy" doc:"of those, the healthy ones"`
+	Healthy  int                `json:"healthy" doc:"cells that are healthy on the head's release"`
 	Failing  int                `json:"failing" doc:"cells that are unhealthy, failed or stuck, on any release"`
-	Counts   map[Condition]int  `json:"counts,omitempty" doc:"how many of its cells are in which condition"`
+	Counts   map[Condition]int  `json:"counts,omitempty" doc:"how many of its cells are in each condition"`
 }
 
 // Request is a person's change of a head.
@@ -61,16 +61,16 @@ type Request struct {
 	Fault   string `json:"fault,omitempty" doc:"why it can't be read"`
 }
 
-// CellStatus is one cell's last word.
+// CellStatus is one cell's last report, with its condition.
 type CellStatus struct {
 	Name         string             `json:"name"`
 	Channel      string             `json:"channel"`
-	Release      string             `json:"release,omitempty" doc:"what it runs; nothing yet if empty"`
+	Release      string             `json:"release,omitempty" doc:"the release that it runs; empty: none yet"`
 	Digest       releases.Digest    `json:"digest,omitempty"`
 	Epoch        int64              `json:"epoch,omitempty"`
 	Sequence     int64              `json:"sequence,omitempty"`
 	State        cells.State        `json:"state" doc:"unknown: it has not reported yet"`
-	Condition    Condition          `json:"condition" doc:"where it is, in a word: shut-out, failing, silent, new, updating, held, behind or healthy"`
+	Condition    Condition          `json:"condition" doc:"its condition, in one word: shut-out, failing, silent, new, updating, held, behind or healthy"`
 	Message      string             `json:"message,omitempty"`
 	Applying     string             `json:"applying,omitempty" doc:"the release that it has begun"`
 	Granted      string             `json:"granted,omitempty" doc:"the release that it was granted last"`
@@ -79,23 +79,23 @@ type CellStatus struct {
 	LastReport   time.Time          `json:"lastReport,omitzero"`
 	SkewSeconds  float64            `json:"skewSeconds,omitempty"`
 	Failures     int                `json:"failures,omitempty" doc:"assignments that failed and are remembered"`
-	Blocked      []channels.Verdict `json:"blocked,omitempty" doc:"what keeps it from its channel's head, beside what keeps all"`
+	Blocked      []channels.Verdict `json:"blocked,omitempty" doc:"what keeps it from its channel's head, other than what keeps all cells"`
 }
 
-// StateUnknown stands for a cell that has not reported yet.
+// StateUnknown is the state of a cell that has not reported yet.
 const StateUnknown cells.State = "unknown"
 
 // StatusPage says which cells a Status has.
 type StatusPage struct {
-	Channel string // only this channel's; empty: all
-	After   string // names after this one
+	Channel string // only this channel's cells; empty: all
+	After   string // only cells whose names come after this one
 	Limit   int    // 0: all
 }
 
-// MaxFaults bounds how many faults, or names of cells, an answer repeats.
+// MaxFaults is how many faults, or names of cells, a response lists at most.
 const MaxFaults = 100
 
-// StatusOf sums a view up: pure.
+// StatusOf sums a view up. Pure.
 func StatusOf(v *View, page StatusPage) Status {
 	s := Status{
 		Commit: v.Desired.Commit, Now: v.Plan.Now, Diverged: v.Observed.Diverged,
@@ -128,7 +128,10 @@ func StatusOf(v *View, page StatusPage) Status {
 }
 
 func channelStatus(v *View, c *plan.Channel, blocked map[string][]channels.Verdict) ChannelStatus {
-	s := ChannelStatus{Name: c.Name, Holds: c.Holds, Blocked: blocked["\x00"+c.Name], Counts: map[Condition]int{}, Cells: len(c.Cells), Refused: v.Observed.Refused[c.Name].Reason}
+	s := ChannelStatus{
+		Name: c.Name, Holds: c.Holds, Blocked: blocked["\x00"+c.Name], Counts: map[Condition]int{}, Cells: len(c.Cells),
+		Refused: v.Observed.Refused[c.Name].Reason,
+	}
 	if policy := cmp.Or(c.Policy, c.Valid); policy != nil {
 		s.After = policy.After
 	}
@@ -137,7 +140,8 @@ func channelStatus(v *View, c *plan.Channel, blocked map[string][]channels.Verdi
 	}
 	head := c.Effective
 	if head != nil {
-		s.Release, s.Digest, s.Sequence, s.Since, s.Replaces = head.Release, head.Digest, head.Sequence, head.Moved, head.Replaces
+		s.Release, s.Digest, s.Sequence = head.Release, head.Digest, head.Sequence
+		s.Since, s.Replaces = head.Moved, head.Replaces
 	}
 	for _, cell := range c.Cells {
 		s.Counts[conditionOf(v, cell, c, blocked[cell.Name])]++
@@ -181,7 +185,7 @@ func cellStatus(v *View, name string, blocked []channels.Verdict) CellStatus {
 	return s
 }
 
-// CellOf is one cell of a View, which has it.
+// CellOf returns the state of a cell, which the view must have.
 func CellOf(v *View, name string) CellStatus {
 	var blocked []channels.Verdict
 	for _, b := range v.Plan.Blocked {
@@ -192,7 +196,8 @@ func CellOf(v *View, name string) CellStatus {
 	return cellStatus(v, name, blocked)
 }
 
-// Paginate is the sorted names after one, at most limit (0: all), and the name after which the next page begins; empty: there is none.
+// Paginate returns the sorted names after one, at most limit of them (0: all), and the name after which the next page
+// begins; empty: this page is the last.
 func Paginate(names []string, after string, limit int) (page []string, next string) {
 	page = names[sort.Search(len(names), func(i int) bool { return names[i] > after }):]
 	if limit > 0 && len(page) > limit {

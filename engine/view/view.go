@@ -14,101 +14,105 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// View is what the engine last decided and saw, for everyone who serves or shows it. Immutable; not to be copied.
+// View holds what the engine last decided and observed, for everything that serves or shows it. Immutable; it must not
+// be copied.
 type View struct {
 	Desired  *plan.Desired
 	Observed *plan.Observed
 	Plan     plan.Plan
-	Took     time.Duration // to make the plan
-	Flags    *Flags        // as last announced, which may be later than the plan; nil: there is no flags repository, or nothing of it is known yet
+	Took     time.Duration // how long Make took
+	// As last announced, which may be later than the plan; nil: there is no flags repository, or nothing of it is known
+	// yet.
+	Flags *Flags
 
-	sort  sync.Once
-	holds holds    // once sort ran
-	seals sync.Map // cells.Head → cells.Sealed: many cells are told of few heads
+	indexOnce   sync.Once
+	holds       holds    // set once by indexOnce
+	sealedHeads sync.Map // cells.Head → cells.Sealed; many cells share few heads
 }
 
-// Key is all that decides what a cell is told: equal keys, equal answers (R31). It is cheap to make and to compare, so
-// that answers can be carried over from view to view. Values stand in it by their revision.
+// Key holds all that the answer to a cell depends on: equal keys have equal answers (R31). Keys are cheap to make and
+// to compare, so that answers can be reused from view to view. Revision stands for profile and values.
 type Key struct {
-	Head   cells.Head // zero: none is told
-	Given  Given
-	Hold   Hold
-	Rotate bool // it is asked for a new key
-	Flags  FlagsKey
+	Head       cells.Head // zero: the answer has no head
+	Assignment AssignmentKey
+	Hold       HoldKey
+	Rotate     bool // the cell is asked to make a new key
+	Flags      FlagsKey
 }
 
-// FlagsKey is what a cell is told of flags, in a Key. The height is not in it: it travels beside, and wakes nobody. Zero: it is told nothing.
+// FlagsKey is the part of a Key about flags. It leaves out the height, so that a new height alone wakes no cell. Zero:
+// the cell gets no flags.
 type FlagsKey struct {
 	Bundle, Orders releases.Digest
-	Labels         string // hash
+	Labels         string // hash of the labels
 }
 
-// Given is an assignment's place in a Key. Zero: there is none.
-type Given struct {
+// AssignmentKey is the part of a Key about the assignment. Zero: there is none.
+type AssignmentKey struct {
 	Channel, Release, Profile, Revision string
 	Digest                              releases.Digest
 	Epoch, Sequence                     int64
 	Forward                             bool
 }
 
-// Hold is a hold's place in a Key: what it is, not what is said of it.
-type Hold struct {
+// HoldKey is the part of a Key about the hold. It leaves out the hold's reason, whose words may change.
+type HoldKey struct {
 	Gate  string
-	Until int64 // Unix minutes, rounded up; 0: not known
+	Until int64 // Unix minutes, rounded up; 0: unknown
 }
 
-// Key gives the key of a cell's answer. ok is false if the repository has no such cell.
+// Key returns the key of a cell's answer. ok is false if the repository has no such cell.
 func (v *View) Key(name string) (k Key, ok bool) {
-	_, ok = v.key(name, &k)
+	_, ok = v.fillKey(name, &k)
 	return k, ok
 }
 
-// key fills in k, which is zero.
-func (v *View) key(name string, k *Key) (held *channels.Verdict, ok bool) {
+// fillKey fills in k, which must be zero, and returns the verdict that holds the cell.
+func (v *View) fillKey(name string, k *Key) (held *channels.Verdict, ok bool) {
 	cell := v.Desired.Cells[name]
 	if cell == nil {
 		return nil, false
 	}
-	given := v.Observed.Cells[name].Last()
-	if given != nil {
-		k.Given = Given{
-			Channel: given.Channel, Release: given.Release, Profile: given.Profile, Revision: given.Revision,
-			Digest: given.Digest, Epoch: given.Epoch, Sequence: given.Sequence, Forward: given.Forward,
+	a := v.Observed.Cells[name].Last()
+	if a != nil {
+		k.Assignment = AssignmentKey{
+			Channel: a.Channel, Release: a.Release, Profile: a.Profile, Revision: a.Revision, Digest: a.Digest,
+			Epoch: a.Epoch, Sequence: a.Sequence, Forward: a.Forward,
 		}
 	}
 	if c := v.Desired.Channels[cell.Channel]; c != nil && c.Effective != nil {
-		if e := c.Effective; v.Observed.Diverged == nil { // else it keeps the head that it knows (fault 6)
+		if e := c.Effective; v.Observed.Diverged == nil { // else the cell keeps the head that it knows (fault 6)
 			k.Head = cells.Head{Channel: c.Name, Release: e.Release, Digest: e.Digest, Sequence: e.Sequence}
 		}
-		if !current(given, cell, c.Effective) {
-			if held = v.hold(cell, c); held != nil {
-				k.Hold = Hold{Gate: held.Gate, Until: minute(held.Until)}
+		if !isCurrent(a, cell, c.Effective) {
+			if held = v.blockingVerdict(cell, c); held != nil {
+				k.Hold = HoldKey{Gate: held.Gate, Until: roundUpToMinutes(held.Until)}
 			}
 		}
 	}
 	if k.Rotate = cell.Identity.Rotate; len(v.Observed.Registered) > 0 {
 		k.Rotate = v.Identity(name).Rotate
 	}
-	if told := v.Flags.told(name); told != nil {
-		k.Flags = FlagsKey{Bundle: told.Bundle.Digest, Orders: told.Orders.Digest, Labels: cell.Tags}
+	if flags := v.Flags.forCell(name); flags != nil {
+		k.Flags = FlagsKey{Bundle: flags.Bundle.Digest, Orders: flags.Orders.Digest, Labels: cell.Tags}
 	}
 	return held, true
 }
 
-// Cell is the answer to a cell that asks what is desired of it, and its ETag: it changes exactly when the cell's Key
-// does (R31). ok is false if the repository has no such cell.
+// Cell returns the answer to a cell that requests what is desired of it, with its ETag, which changes exactly when the
+// cell's Key does (R31). ok is false if the repository has no such cell.
 func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 	var k Key
-	held, ok := v.key(name, &k)
+	held, ok := v.fillKey(name, &k)
 	if !ok {
 		return d, "", false
 	}
 	d = cells.Desired{Cell: name, Assignment: v.Observed.Cells[name].Last()}
 	if k.Head != (cells.Head{}) {
-		d.Head = v.seal(k.Head)
+		d.Head = v.sealedHead(k.Head)
 	}
 	if held != nil {
-		d.Hold = &cells.Hold{Gate: held.Gate, Reason: lasting(held)}
+		d.Hold = &cells.Hold{Gate: held.Gate, Reason: stableReason(held)}
 		if k.Hold.Until != 0 {
 			d.Hold.Until = time.Unix(k.Hold.Until*60, 0).UTC()
 		}
@@ -116,42 +120,43 @@ func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 	if k.Rotate {
 		d.Notices = []cells.Notice{{Code: cells.NoticeRotate, Text: "make a new key, and present it"}}
 	}
-	if told := v.Flags.told(name); told != nil {
-		own := *told
+	if flags := v.Flags.forCell(name); flags != nil {
+		own := *flags
 		own.Labels = v.Desired.Cells[name].Labels
 		d.Flags = &own
 	}
 	return d, k.etag(name), true
 }
 
-// etag hashes every field, each with its length before it, so that no two keys come to the same bytes.
+// etag hashes all fields. Each text follows its length, so that different keys hash different bytes.
 func (k Key) etag(name string) string {
 	b := make([]byte, 0, 512)
 	for _, text := range [...]string{
-		name, k.Head.Channel, k.Head.Release, string(k.Head.Digest), k.Given.Channel, k.Given.Release, k.Given.Profile,
-		k.Given.Revision, string(k.Given.Digest), k.Hold.Gate, string(k.Flags.Bundle), string(k.Flags.Orders), k.Flags.Labels,
+		name, k.Head.Channel, k.Head.Release, string(k.Head.Digest), k.Assignment.Channel, k.Assignment.Release,
+		k.Assignment.Profile, k.Assignment.Revision, string(k.Assignment.Digest), k.Hold.Gate, string(k.Flags.Bundle),
+		string(k.Flags.Orders), k.Flags.Labels,
 	} {
 		b = append(append(strconv.AppendInt(b, int64(len(text)), 10), ':'), text...)
 	}
-	for _, n := range [...]int64{k.Head.Sequence, k.Given.Epoch, k.Given.Sequence, k.Hold.Until} {
+	for _, n := range [...]int64{k.Head.Sequence, k.Assignment.Epoch, k.Assignment.Sequence, k.Hold.Until} {
 		b = append(strconv.AppendInt(b, n, 10), ',')
 	}
-	b = strconv.AppendBool(strconv.AppendBool(b, k.Given.Forward), k.Rotate)
+	b = strconv.AppendBool(strconv.AppendBool(b, k.Assignment.Forward), k.Rotate)
 	sum := sha256.Sum256(b)
 	return `"` + hex.EncodeToString(sum[:12]) + `"`
 }
 
-// minute is t in whole minutes, rounded up: no countdown.
-func minute(t time.Time) int64 {
+// roundUpToMinutes returns t in Unix minutes, rounded up, so that answers do not change every second.
+func roundUpToMinutes(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
 	return (t.Unix() + 59) / 60
 }
 
-// lasting is what a cell is told of a verdict that holds it: words that stay while the hold does. People see the verdict
-// itself, with its counts.
-func lasting(v *channels.Verdict) string {
+// stableReason returns the reason that a cell gets for a hold: words that stay the same while the hold does. People see
+// the verdict itself, with its counts.
+func stableReason(v *channels.Verdict) string {
 	switch v.Gate {
 	case "wave":
 		return "waits for its wave of the rollout"
@@ -163,37 +168,39 @@ func lasting(v *channels.Verdict) string {
 	return v.Reason
 }
 
-// Held is the first verdict that keeps a cell from its channel's head; nil: none does, or the repository has no such cell.
+// Held returns the first verdict that keeps a cell from its channel's head; nil: none does, or the repository has no
+// such cell.
 func (v *View) Held(name string) *channels.Verdict {
 	var k Key
-	held, _ := v.key(name, &k)
+	held, _ := v.fillKey(name, &k)
 	return held
 }
 
-// Identity is what is known of a cell's keys: as git has it, or as a newer registration says.
+// Identity returns a cell's identity: git's, or that of a newer registration.
 func (v *View) Identity(name string) cells.Identity {
 	return plan.IdentityOf(v.Desired, v.Observed.Registered, name)
 }
 
-// Silent tells whether a cell that reported once has not for longer than the stale limit.
+// Silent reports whether a cell that has reported is out of contact.
 func (v *View) Silent(s *plan.CellState) bool {
 	return s != nil && !s.LastReport.IsZero() && !v.Plan.Now.Before(s.LastReport.Add(v.Desired.StaleAfter()))
 }
 
-// current tells whether an assignment is what the head means for the cell.
-func current(a *cells.Assignment, cell *plan.Cell, head *plan.EffectiveHead) bool {
+func isCurrent(a *cells.Assignment, cell *plan.Cell, head *plan.EffectiveHead) bool {
 	return a != nil && a.Channel == cell.Channel && a.Digest == head.Digest && a.Revision == cell.Revision
 }
 
-// holds are the plan's verdicts that keep cells from their heads, the first of each: one walk a view, not one a cell.
+// holds has the first verdict that keeps each channel's and each cell's head back. Indexing them costs one walk over
+// the plan's verdicts for each view, not one for each cell.
 type holds struct {
 	channels map[string]*channels.Verdict
 	cells    map[string]*channels.Verdict
 }
 
-// hold is the first verdict that keeps a cell from its channel's head. The channel's come before those of its cells.
-func (v *View) hold(cell *plan.Cell, c *plan.Channel) *channels.Verdict {
-	v.sort.Do(v.sortHolds)
+// blockingVerdict returns the first verdict that keeps a cell from its channel's head. Verdicts about the channel come
+// before those about the cell.
+func (v *View) blockingVerdict(cell *plan.Cell, c *plan.Channel) *channels.Verdict {
+	v.indexOnce.Do(v.indexHolds)
 	if b := v.holds.channels[c.Name]; b != nil {
 		return b
 	}
@@ -203,7 +210,7 @@ func (v *View) hold(cell *plan.Cell, c *plan.Channel) *channels.Verdict {
 	return nil
 }
 
-func (v *View) sortHolds() {
+func (v *View) indexHolds() {
 	v.holds = holds{map[string]*channels.Verdict{}, map[string]*channels.Verdict{}}
 	for i := range v.Plan.Blocked {
 		b := &v.Plan.Blocked[i]
@@ -221,18 +228,18 @@ func (v *View) sortHolds() {
 	}
 }
 
-// seal is seal, once for each head.
-func (v *View) seal(h cells.Head) cells.Sealed {
-	if known, ok := v.seals.Load(h); ok {
+// sealedHead returns sealHead's result. It seals each head once.
+func (v *View) sealedHead(h cells.Head) cells.Sealed {
+	if known, ok := v.sealedHeads.Load(h); ok {
 		return known.(cells.Sealed)
 	}
-	sealed := seal(h)
-	v.seals.Store(h, sealed)
+	sealed := sealHead(h)
+	v.sealedHeads.Store(h, sealed)
 	return sealed
 }
 
-// seal makes what a cell gets of its head: bytes, and their digest, so that signatures can come later (R32).
-func seal(h cells.Head) cells.Sealed {
+// sealHead returns a head as cells get it: its bytes and their digest, so that signatures can be added later (R32).
+func sealHead(h cells.Head) cells.Sealed {
 	payload, err := json.Marshal(h)
 	if err != nil {
 		return cells.Sealed{}
@@ -240,13 +247,14 @@ func seal(h cells.Head) cells.Sealed {
 	return cells.Sealed{Payload: payload, Digest: releases.Digest(plan.HashOf(payload)), Metadata: []any{}}
 }
 
-// Content tells where the bytes of a release are that some cell may be given: the commit and its folder there.
+// Content returns where the bytes of a release are that some cell may be granted: the commit, and the version that
+// names its folder there.
 func (v *View) Content(digest releases.Digest) (commit, version string, ok bool) {
 	h, ok := v.Desired.Sources()[digest]
 	return h.Commit, h.Version, ok
 }
 
-// Rollouts returns how far each channel's head has come, upstreams first; with a name, that channel's only.
+// Rollouts returns how far each channel's head has come, upstreams first; with a channel's name, only that channel's.
 func Rollouts(v *View, channel string) []plan.Progress {
 	return plan.Rollouts(v.Desired, v.Observed, &v.Plan, channel)
 }

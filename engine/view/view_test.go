@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// R31: the ETag covers head, assignment, hold {gate, until} and notices, and nothing that counts or is worded anew.
+// R31: the ETag covers head, assignment, hold {gate, until} and notices, and nothing that counts or that is reworded.
 func TestWhatChangesACellsAnswer(t *testing.T) {
 	w := TwoChannels(t).Installed()
 	w.Settle()
@@ -24,7 +24,10 @@ func TestWhatChangesACellsAnswer(t *testing.T) {
 		o := w.Obs
 		o.Cells = map[string]*plan.CellState{"s1": &s}
 		return &view.View{Desired: w.Desired(), Observed: &o, Plan: plan.Plan{Blocked: []channels.Verdict{
-			{Channel: "staging", Cell: "s1", Release: "1.1.0", Gate: "wave", Reason: "waits for wave 1: 3 of 5", Until: Start.Add(90 * time.Second)},
+			{
+				Channel: "staging", Cell: "s1", Release: "1.1.0", Gate: "wave", Reason: "waits for wave 1: 3 of 5",
+				Until: Start.Add(90 * time.Second),
+			},
 		}}}
 	}
 	_, etag, _ := base().Cell("s1")
@@ -43,10 +46,13 @@ func TestWhatChangesACellsAnswer(t *testing.T) {
 		"the gate":           {func(v *view.View) { v.Plan.Blocked[0].Gate = "maxInFlight" }, false},
 		"no hold":            {func(v *view.View) { v.Plan.Blocked = nil }, false},
 		"another's hold": {func(v *view.View) {
-			v.Plan.Blocked = append(v.Plan.Blocked, channels.Verdict{Channel: "staging", Cell: "s2", Release: "1.1.0", Gate: "wave"})
+			v.Plan.Blocked = append(v.Plan.Blocked, channels.Verdict{
+				Channel: "staging", Cell: "s2", Release: "1.1.0", Gate: "wave",
+			})
 		}, true},
 		"the channel's hold": {func(v *view.View) {
-			v.Plan.Blocked = append([]channels.Verdict{{Channel: "staging", Release: "1.1.0", Gate: "hold"}}, v.Plan.Blocked...)
+			v.Plan.Blocked = append([]channels.Verdict{{Channel: "staging", Release: "1.1.0", Gate: "hold"}},
+				v.Plan.Blocked...)
 		}, false},
 		"a report": {func(v *view.View) {
 			s := v.Observed.Cells["s1"]
@@ -60,10 +66,12 @@ func TestWhatChangesACellsAnswer(t *testing.T) {
 		}, false},
 		"diverged": {func(v *view.View) { v.Observed.Diverged = &plan.Divergence{} }, false},
 		"a new key": {func(v *view.View) {
-			v.Observed.Registered = map[string]plan.Registration{"s1": {Identity: cells.Identity{Serial: 1, PublicKey: "k"}}}
+			id := cells.Identity{Serial: 1, PublicKey: "k"}
+			v.Observed.Registered = map[string]plan.Registration{"s1": {Identity: id}}
 		}, true},
 		"asked for a key": {func(v *view.View) {
-			v.Observed.Registered = map[string]plan.Registration{"s1": {Identity: cells.Identity{Serial: 1, Rotate: true}}}
+			id := cells.Identity{Serial: 1, Rotate: true}
+			v.Observed.Registered = map[string]plan.Registration{"s1": {Identity: id}}
 		}, false},
 	} {
 		v := base()
@@ -75,7 +83,8 @@ func TestWhatChangesACellsAnswer(t *testing.T) {
 		}
 	}
 	d, _, _ := base().Cell("s1")
-	if want := Start.Add(2 * time.Minute); d.Hold == nil || d.Hold.Reason != "waits for its wave of the rollout" || !d.Hold.Until.Equal(want) {
+	if want := Start.Add(2 * time.Minute); d.Hold == nil || d.Hold.Reason != "waits for its wave of the rollout" ||
+		!d.Hold.Until.Equal(want) {
 		t.Errorf("held %+v", d.Hold)
 	}
 	if _, ok := base().Key("nobody"); ok {
@@ -83,14 +92,16 @@ func TestWhatChangesACellsAnswer(t *testing.T) {
 	}
 }
 
-// BenchmarkKeys is what carrying answers over costs from view to view, of which none changed.
+// BenchmarkKeys measures how long it takes to find that no answer changed from view to view.
 func BenchmarkKeys(b *testing.B) {
 	d, o := Fleet(b, 100, 10_000, 100)
 	blocked := make([]channels.Verdict, 0, 1000)
 	for i := range 1000 {
-		blocked = append(blocked, channels.Verdict{Channel: "c0", Cell: fmt.Sprintf("cell-%06d", i*100), Release: "1.99.0", Gate: "wave"})
+		blocked = append(blocked, channels.Verdict{
+			Channel: "c0", Cell: fmt.Sprintf("cell-%06d", i*100), Release: "1.99.0", Gate: "wave",
+		})
 	}
-	same := told(7, "b", "o")
+	same := flagsFor(7, "b", "o")
 	for name := range d.Cells {
 		same.Told[name] = same.Told["s1"]
 	}
@@ -116,20 +127,25 @@ func BenchmarkKeys(b *testing.B) {
 	}
 }
 
-func told(height int64, bundle, orders string) *view.Flags {
-	f := &cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: releases.DigestBytes([]byte(bundle))}, Orders: cells.Sealed{Digest: releases.DigestBytes([]byte(orders))}}
+func flagsFor(height int64, bundle, orders string) *view.Flags {
+	f := &cells.Flags{
+		Height: height, Bundle: cells.FlagBundle{Digest: releases.DigestBytes([]byte(bundle))},
+		Orders: cells.Sealed{Digest: releases.DigestBytes([]byte(orders))},
+	}
 	return &view.Flags{Height: height, Told: map[string]*cells.Flags{"s1": f}}
 }
 
-// R31: what a cell is told changes with its bundle, its orders and its labels, and not with the height that they are of.
+// R31: a cell's answer changes with its bundle, its orders and its labels, but not with the height.
 func TestKeyHasFlags(t *testing.T) {
 	t.Parallel()
-	w := NewWorld(t, Union(Policy("staging", ""), Release("1.0.0"), Head("staging", "1.0.0"), CellFiles("staging", "s1", "s2")))
+	w := NewWorld(t,
+		Union(Policy("staging", ""), Release("1.0.0"), Head("staging", "1.0.0"), CellFiles("staging", "s1", "s2")))
 	v := func(f *view.Flags) *view.View { return &view.View{Desired: w.Desired(), Observed: &w.Obs, Flags: f} }
-	base := v(told(7, "b", "o"))
+	base := v(flagsFor(7, "b", "o"))
 	key, _ := base.Key("s1")
 	d, etag, _ := base.Cell("s1")
-	if d.Flags == nil || d.Flags.Height != 7 || d.Flags.Bundle.Digest != key.Flags.Bundle || d.Flags.Orders.Digest != key.Flags.Orders {
+	if d.Flags == nil || d.Flags.Height != 7 || d.Flags.Bundle.Digest != key.Flags.Bundle ||
+		d.Flags.Orders.Digest != key.Flags.Orders {
 		t.Errorf("told %+v under %+v", d.Flags, key)
 	}
 	if d, _, _ := base.Cell("s2"); d.Flags != nil {
@@ -139,9 +155,9 @@ func TestKeyHasFlags(t *testing.T) {
 		v    *view.View
 		same bool
 	}{
-		"the height": {v(told(8, "b", "o")), true},
-		"the bundle": {v(told(7, "c", "o")), false},
-		"the orders": {v(told(7, "b", "p")), false},
+		"the height": {v(flagsFor(8, "b", "o")), true},
+		"the bundle": {v(flagsFor(7, "c", "o")), false},
+		"the orders": {v(flagsFor(7, "b", "p")), false},
 		"no flags":   {v(nil), false},
 	} {
 		_, got, _ := c.v.Cell("s1")
@@ -149,8 +165,10 @@ func TestKeyHasFlags(t *testing.T) {
 			t.Errorf("%s: ETag %s, before %s", what, got, etag)
 		}
 	}
-	w.Commit("bob", "label", map[string]string{"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nlabels: {region: eu}\n"})
-	labelled := v(told(7, "b", "o"))
+	w.Commit("bob", "label", map[string]string{
+		"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nlabels: {region: eu}\n",
+	})
+	labelled := v(flagsFor(7, "b", "o"))
 	d, got, _ := labelled.Cell("s1")
 	if got == etag || d.Flags.Labels["region"] != "eu" {
 		t.Errorf("labels: told %+v under %s", d.Flags, got)

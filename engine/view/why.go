@@ -10,8 +10,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// Why tells in a few lines what a cell or a channel runs, what it should run, and every verdict between (invariant 10).
-// ok is false if nothing has that name; a cell goes before a channel.
+// Why says in a few lines what a cell or a channel runs, what it should run, and every verdict between (invariant 10).
+// ok is false if nothing has that name. If a cell and a channel share the name, the lines are about the cell.
 func Why(v *View, name string) (lines []string, ok bool) {
 	if cell := v.Desired.Cells[name]; cell != nil {
 		return v.whyCell(cell), true
@@ -24,16 +24,16 @@ func Why(v *View, name string) (lines []string, ok bool) {
 
 func (v *View) whyCell(cell *plan.Cell) []string {
 	s := v.Observed.Cells[cell.Name]
-	lines := []string{fmt.Sprintf("%s, a cell of %s, %s", cell.Name, cell.Channel, v.running(s))}
-	lines = append(lines, shut(cell.Name, v.Identity(cell.Name))...)
-	lines = append(lines, v.quiet(cell.Name, s)...)
+	lines := []string{fmt.Sprintf("%s, a cell of %s, %s", cell.Name, cell.Channel, v.describeRunning(s))}
+	lines = append(lines, shutOutLines(cell.Name, v.Identity(cell.Name))...)
+	lines = append(lines, v.silenceLines(cell.Name, s)...)
 	c := v.Desired.Channels[cell.Channel]
 	if c == nil {
 		return append(lines, fmt.Sprintf("there is no channel %q: see sluice validate", cell.Channel))
 	}
 	e := c.Effective
 	if e == nil {
-		return append(append(lines, c.Name+" has no release yet"), verdicts(v.about(c, ""))...)
+		return append(append(lines, c.Name+" has no release yet"), verdictLines(v.verdictsAbout(c, ""))...)
 	}
 	if last := s.Last(); last != nil && last.Digest == e.Digest && last.Sequence == e.Sequence {
 		if s.Digest == e.Digest {
@@ -44,13 +44,15 @@ func (v *View) whyCell(cell *plan.Cell) []string {
 	} else {
 		lines = append(lines, fmt.Sprintf("%s is at %s, sequence %d", c.Name, e.Release, e.Sequence))
 	}
-	lines = append(lines, apart(c, cell)...)
+	lines = append(lines, vendorLines(c, cell)...)
 	if s != nil && s.Owner != nil {
-		lines = append(lines, decided(s.Owner)...)
+		lines = append(lines, ownerLines(s.Owner)...)
 	}
 	if s != nil {
 		if m := s.Miscount; m != nil {
-			lines = append(lines, fmt.Sprintf("its event numbers were out of order %s, the last time at %s: %s", words.Count(int(m.Times), "time"), words.Stamp(m.At), m.What))
+			lines = append(lines,
+				fmt.Sprintf("its event numbers were out of order %s, the last time at %s: %s",
+					words.Count(int(m.Times), "time"), words.Stamp(m.At), m.What))
 		}
 		for _, f := range s.Failures {
 			if f.Assignment.Digest == e.Digest {
@@ -58,50 +60,50 @@ func (v *View) whyCell(cell *plan.Cell) []string {
 			}
 		}
 	}
-	about := slices.DeleteFunc(v.about(c, cell.Name), func(b channels.Verdict) bool {
+	about := slices.DeleteFunc(v.verdictsAbout(c, cell.Name), func(b channels.Verdict) bool {
 		return b.Cell == "" && b.Release != "" && b.Release != e.Release
 	})
 	if id := v.Identity(cell.Name); len(about) == 0 && (s == nil || v.Silent(s) || id.Revoked || id.Quarantined != "") {
-		return lines // that nothing is heard of it is what holds it
+		return lines // the cell's silence, or its identity, holds it, and the lines above say so
 	}
 	if len(about) == 0 && s != nil && s.Digest != e.Digest && (s.State == cells.StateApplying || s.Applying != nil) {
-		return append(lines, "nothing is blocked: it is at work on it")
+		return append(lines, "nothing is blocked: the cell is applying it")
 	}
-	return append(lines, verdicts(about)...)
+	return append(lines, verdictLines(about)...)
 }
 
-// quiet says what to look for where nothing is heard of a cell.
-func (v *View) quiet(name string, s *plan.CellState) []string {
+func (v *View) silenceLines(name string, s *plan.CellState) []string {
 	i := v.Identity(name)
 	switch {
-	case i.Quarantined != "" || i.Revoked: // shut says it
+	case i.Quarantined != "" || i.Revoked: // shutOutLines says it
 	case v.Silent(s):
-		return []string{"it gets nothing new until it reports again: does its machine run, and sluice agent on it, and does that reach the control plane?"}
+		return []string{"it gets nothing new until it reports again: " +
+			"check that its machine and sluice agent run, and that the agent reaches the control plane"}
 	case s != nil && !s.LastReport.IsZero():
 	case i.PublicKey == "":
-		return []string{"no agent has registered under its name; a token for one: sluice cell add " + name}
+		return []string{"no agent has registered under its name: get a token for one with sluice cell add " + name}
 	default:
-		return []string{"an agent registered under its name and has not reported since: does sluice agent run there?"}
+		return []string{"an agent registered under its name and has not reported since: check that sluice agent runs there"}
 	}
 	return nil
 }
 
-// shut says why a cell is not let in, and what to do (R27).
-func shut(name string, i cells.Identity) []string {
+// shutOutLines says why a cell is not let in, and what to do (R27).
+func shutOutLines(name string, i cells.Identity) []string {
 	switch {
 	case i.Quarantined != "":
 		return []string{
-			"nobody is let in under its key, which is used from two places: " + words.OneLine(i.Quarantined),
-			"find out which of the two is the cell (an agent logs its boot as it starts), stop the other, and give the cell a new token: sluice cell add " + name,
+			"its key is shut out, because it is used from two places: " + words.OneLine(i.Quarantined),
+			"find out which of the two is the cell (an agent logs its boot when it starts), stop the other, " +
+				"and give the cell a new token: sluice cell add " + name,
 		}
 	case i.Revoked:
-		return []string{"its key is revoked: a new token lets it in again: sluice cell add " + name}
+		return []string{"its key is revoked: to let it in again, give it a new token: sluice cell add " + name}
 	}
 	return nil
 }
 
-// apart says what the vendor decided about this one cell, also while nothing waits for it.
-func apart(c *plan.Channel, cell *plan.Cell) (lines []string) {
+func vendorLines(c *plan.Channel, cell *plan.Cell) (lines []string) {
 	if cell.Paused != "" {
 		lines = append(lines, "the vendor paused it: "+words.OneLine(cell.Paused))
 	}
@@ -110,14 +112,15 @@ func apart(c *plan.Channel, cell *plan.Cell) (lines []string) {
 	}
 	for _, h := range c.CellHolds {
 		if slices.Contains(h.Cells, cell.Name) {
-			lines = append(lines, fmt.Sprintf("a hold keeps new releases from it: %s; sluice hold %s --lift %s ends it", words.OneLine(h.Reason), c.Name, h.ID))
+			lines = append(lines,
+				fmt.Sprintf("a hold keeps new releases from it: %s; sluice hold %s --lift %s ends it",
+					words.OneLine(h.Reason), c.Name, h.ID))
 		}
 	}
 	return lines
 }
 
-// decided says what a cell's owner decided (R18).
-func decided(o *cells.Owner) (lines []string) {
+func ownerLines(o *cells.Owner) (lines []string) {
 	add := func(format string, args ...any) { lines = append(lines, "its owner "+fmt.Sprintf(format, args...)) }
 	if o.Paused != "" {
 		add("paused it: %s", words.OneLine(o.Paused))
@@ -134,8 +137,7 @@ func decided(o *cells.Owner) (lines []string) {
 	return lines
 }
 
-// running says what a cell runs and how.
-func (v *View) running(s *plan.CellState) string {
+func (v *View) describeRunning(s *plan.CellState) string {
 	switch {
 	case s == nil || s.LastReport.IsZero():
 		return "has not reported yet"
@@ -172,11 +174,10 @@ func (v *View) whyChannel(c *plan.Channel) []string {
 	if q := c.Request; q != nil && q.Release != "" {
 		lines = append(lines, fmt.Sprintf("%s asked for %s in %s", q.By, q.Release, words.Short(q.Commit)))
 	}
-	return append(lines, verdicts(v.about(c, ""))...)
+	return append(lines, verdictLines(v.verdictsAbout(c, ""))...)
 }
 
-// about gives the verdicts about a channel, and those about one of its cells.
-func (v *View) about(c *plan.Channel, cell string) []channels.Verdict {
+func (v *View) verdictsAbout(c *plan.Channel, cell string) []channels.Verdict {
 	about, ofCells := v.Plan.BlockedIn(c.Name)
 	for _, b := range ofCells {
 		if b.Cell == cell {
@@ -186,7 +187,7 @@ func (v *View) about(c *plan.Channel, cell string) []channels.Verdict {
 	return about
 }
 
-func verdicts(all []channels.Verdict) []string {
+func verdictLines(all []channels.Verdict) []string {
 	lines := make([]string, 0, len(all))
 	for _, b := range all {
 		line := "  "

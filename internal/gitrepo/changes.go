@@ -21,7 +21,7 @@ const maxDepth = 64
 // releases.ErrDiverged: since is not among them.
 //
 // A merge's paths are credited to the authors of the merged commits, of which at most 10,000 are read. Signatures are
-// verified only for commits that touch approvals.
+// verified only for commits that touch one of these paths.
 func (r *Repo) Changes(ctx context.Context, since, tip string) ([]releases.Change, error) {
 	until, _, err := r.named(tip)
 	if err != nil {
@@ -197,22 +197,24 @@ func (r *reader) change(id objects.ID, c *objects.Commit, before objects.ID) (re
 			return ch, err
 		}
 	}
-	if c.Signature != nil && slices.ContainsFunc(ch.Files, r.layout.approval) {
-		raw, err := r.get(id, objects.CommitKind)
-		if err != nil {
+	if len(ch.Files) > 0 {
+		if ch.Key, err = r.signer(id, c); err != nil {
 			return ch, err
 		}
-		ch.Key = signedBy(raw, c.Signature)
 	}
 	own := authors(c)
 	for i, f := range ch.Files {
-		ch.Files[i].Authors = union(own, by[f.Path].authors)
-		if !r.layout.approval(f) {
-			continue
-		}
-		if ch.Files[i].Key = ch.Key; ch.Key == "" {
-			if ch.Files[i].Key, err = r.keyOf(by[f.Path].last, f); err != nil {
+		file, side := &ch.Files[i], by[f.Path]
+		file.Authors = union(own, side.authors)
+		switch {
+		case r.layout.approval(f):
+			if file.Key, err = r.approver(linked{id, c}, side, f); err != nil {
 				return ch, err
+			}
+		case r.layout.release(f):
+			file.Authors = union(file.Authors, []releases.Person{ch.Committer})
+			if file.Keys = side.keys; ch.Key != "" && !slices.Contains(file.Keys, ch.Key) {
+				file.Keys = append(file.Keys, ch.Key)
 			}
 		}
 	}

@@ -225,8 +225,8 @@ func TestKeyIsTheSignatures(t *testing.T) {
 	d := draft("approve", approve)
 	ids := mustPush(t, r, base, d, draft("other", map[string]string{"channels/dedicated/head.yaml": "x"}))
 	list := mustChanges(t, r, base, ids[1])
-	if list[0].Key != public || list[1].Key != "" {
-		t.Errorf("keys %q and %q, want %q and none", list[0].Key, list[1].Key, public)
+	if list[0].Key != public || list[1].Key != public {
+		t.Errorf("keys %q and %q, want %q of both", list[0].Key, list[1].Key, public)
 	}
 	// git verifies the signature too, and refuses it for a commit changed afterwards.
 	raw := gitIn(t, bare, "cat-file", "commit", ids[0]) + "\n"

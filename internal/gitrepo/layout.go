@@ -39,6 +39,19 @@ func (l Layout) approval(f releases.FileChange) bool {
 	return len(part) == 4 && part[0] == "channels" && part[2] == approvalsDir
 }
 
+// approvalsFolder returns the root folder that contains the approvals.
+func (l Layout) approvalsFolder() string {
+	if l == FlagsLayout {
+		return approvalsDir
+	}
+	return "channels"
+}
+
+// release reports whether a path is a release's folder.
+func (l Layout) release(f releases.FileChange) bool {
+	return l == ReleaseLayout && path.Dir(f.Path) == releases.Dir
+}
+
 // noted adds the reported paths of one difference between two root trees.
 func (r *reader) noted(d objects.Difference, add func(name string, old, now objects.ID)) error {
 	if d.Name == settings {

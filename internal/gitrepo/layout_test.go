@@ -46,8 +46,8 @@ func TestFlagsLayout(t *testing.T) {
 	if len(got) != 2 || got[0].Key != public || got[0].Files[0].Key != public {
 		t.Errorf("the approval: %+v", got)
 	}
-	if want := []string{"heads/a.yaml", "overrides/kill-k.yaml", "records/x/a.yaml"}; !slices.Equal(paths(got[1]),
-		want) || got[1].Key != "" {
-		t.Errorf("the engine's: %+v, want %v and no key: nothing there needs one", got[1], want)
+	want := []string{"heads/a.yaml", "overrides/kill-k.yaml", "records/x/a.yaml"}
+	if !slices.Equal(paths(got[1]), want) || got[1].Key != public {
+		t.Errorf("the engine's: %+v, want %v and its key", got[1], want)
 	}
 }

@@ -2,6 +2,7 @@ package gitrepo
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
@@ -14,8 +15,9 @@ const maxSide = 10_000
 
 // credit says who, among the authors of merged commits, wrote a path.
 type credit struct {
-	authors []releases.Person
-	last    objects.ID // the newest of the commits
+	authors []releases.Person // of a release the committers too
+	keys    []string          // of a release: whose signatures hold
+	last    linked            // the newest of the commits
 }
 
 // brought finds, by path, the authors of what a merge brought to the first parent's side.
@@ -38,8 +40,20 @@ func (r *reader) brought(merge *objects.Commit, files []releases.FileChange) (ma
 			if !wanted {
 				continue
 			}
-			if c.authors = union(c.authors, authors(l.commit)); c.last.IsZero() {
-				c.last = l.id
+			c.authors = union(c.authors, authors(l.commit))
+			if r.layout.release(releases.FileChange{Path: path}) {
+				by := l.commit.Committer
+				c.authors = union(c.authors, []releases.Person{{Name: by.Name, Email: by.Email}})
+				key, err := r.signer(l.id, l.commit)
+				if err != nil {
+					return nil, err
+				}
+				if key != "" && !slices.Contains(c.keys, key) {
+					c.keys = append(c.keys, key)
+				}
+			}
+			if c.last.commit == nil {
+				c.last = l
 			}
 			by[path] = c
 		}
@@ -47,23 +61,84 @@ func (r *reader) brought(merge *objects.Commit, files []releases.FileChange) (ma
 	return by, nil
 }
 
-// keyOf returns the key that signed a commit, if the commit has a file with exactly this content.
-func (r *reader) keyOf(commit objects.ID, f releases.FileChange) (string, error) {
-	if commit.IsZero() || f.New == "" {
+// signer returns the key with a valid signature of the commit; empty: there is none.
+func (r *reader) signer(id objects.ID, c *objects.Commit) (string, error) {
+	if c.Signature == nil {
 		return "", nil
 	}
-	raw, err := r.get(commit, objects.CommitKind)
+	raw, err := r.get(id, objects.CommitKind)
 	if err != nil {
 		return "", err
 	}
-	c, err := objects.ParseCommit(raw)
-	if err != nil || c.Signature == nil {
-		return "", err
-	}
-	if e, err := r.at(c.Tree, f.Path); err != nil || e.ID.String() != f.New {
-		return "", err
-	}
 	return signedBy(raw, c.Signature), nil
+}
+
+// approver is the key that signed the very commit that wrote an approval: c or, if a parent of a merge has the file as the
+// merge has it, the newest of the commits that the merge brought. Such a commit touches approvals alone (R52).
+func (r *reader) approver(c linked, side credit, f releases.FileChange) (string, error) {
+	if f.New == "" {
+		return "", nil
+	}
+	if len(c.commit.Parents) > 1 {
+		for _, parent := range c.commit.Parents[1:] {
+			tree, err := r.root(parent)
+			if err != nil {
+				return "", err
+			}
+			e, err := r.at(tree, f.Path)
+			if err != nil {
+				return "", err
+			}
+			if e.ID.String() != f.New {
+				continue
+			}
+			if c = side.last; c.commit == nil {
+				return "", nil
+			}
+			break
+		}
+	}
+	if c.commit.Signature == nil {
+		return "", nil
+	}
+	if e, err := r.at(c.commit.Tree, f.Path); err != nil || e.ID.String() != f.New {
+		return "", err
+	}
+	if alone, err := r.approvesOnly(c.commit); err != nil || !alone {
+		return "", err
+	}
+	return r.signer(c.id, c.commit)
+}
+
+// approvesOnly reports whether all that differs from every parent of c is approvals.
+func (r *reader) approvesOnly(c *objects.Commit) (bool, error) {
+	parents := c.Parents
+	if len(parents) == 0 {
+		parents = []objects.ID{{}}
+	}
+	seen := map[string]int{}
+	for _, id := range parents {
+		tree, err := r.root(id)
+		if err != nil {
+			return false, err
+		}
+		err = r.compare(tree, c.Tree, func(d objects.Difference) error {
+			if d.Name != r.layout.approvalsFolder() {
+				seen[d.Name]++
+				return nil
+			}
+			return r.files(d.Name, d.Old, d.New, func(name string, _, _ objects.ID) { seen[name]++ }, 0)
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	for name, n := range seen {
+		if n == len(parents) && !r.layout.approval(releases.FileChange{Path: name}) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // touched lists the paths that differ from every parent of c.

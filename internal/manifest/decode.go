@@ -94,6 +94,10 @@ func (d *decoder) decode(p *plan, n *yaml.Node, v reflect.Value) (present bool) 
 }
 
 func (d *decoder) decodeStruct(p *plan, n *yaml.Node, v reflect.Value) {
+	if p.text && n.Kind == yaml.ScalarNode {
+		d.decodeText(n, v)
+		return
+	}
 	if n.Kind != yaml.MappingNode {
 		d.fault(WrongType, n, "%s must be a mapping of fields, not %s", d.name(), describe(n))
 		return

@@ -16,6 +16,7 @@ type plan struct {
 	elem   *plan   // pointer, slice, map
 	fields []field // struct
 	byName map[string]int
+	text   bool // a struct that may be written as one word too, which its UnmarshalText reads
 }
 
 type reader int
@@ -84,7 +85,11 @@ func makePlan(t reflect.Type, making map[reflect.Type]*plan) *plan {
 	case t.Kind() == reflect.Pointer:
 		p.read, p.elem = readPointer, makePlan(t.Elem(), making)
 	case reflect.PointerTo(t).Implements(textType):
-		p.read = readText
+		if p.read = readText; t.Kind() == reflect.Struct {
+			if p.readFields(making); len(p.fields) > 0 {
+				p.read, p.text = readStruct, true
+			}
+		}
 	default:
 		p.readKind(making)
 	}

@@ -13,6 +13,12 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
+func (d *decoder) decodeText(n *yaml.Node, v reflect.Value) {
+	if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Value)); err != nil {
+		d.fault(WrongValue, n, "%s: %s", d.name(), err)
+	}
+}
+
 func (d *decoder) decodeScalar(p *plan, n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.ScalarNode {
 		d.fault(WrongType, n, "%s must be %s, not %s", d.name(), p.describe(), describe(n))
@@ -22,9 +28,7 @@ func (d *decoder) decodeScalar(p *plan, n *yaml.Node, v reflect.Value) {
 	tag := n.ShortTag()
 	switch p.read {
 	case readText:
-		if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Value)); err != nil {
-			d.fault(WrongValue, n, "%s: %s", d.name(), err)
-		}
+		d.decodeText(n, v)
 	case readString:
 		if tag != "!!str" && tag != "!!timestamp" {
 			d.fault(WrongType, n, "%s must be text, not %s: put it in quotes", d.name(), describe(n))

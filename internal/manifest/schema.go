@@ -58,6 +58,13 @@ func (s schemer) of(p *plan) map[string]any {
 	case readMap:
 		return map[string]any{"type": "object", "additionalProperties": s.of(p.elem)}
 	case readStruct:
+		if p.text {
+			word := map[string]any{"type": "string"}
+			if pattern := s.patterns[p.typ]; pattern != "" {
+				word["pattern"] = pattern
+			}
+			return map[string]any{"anyOf": []any{s.object(p), word}}
+		}
 		return s.object(p)
 	}
 	return map[string]any{} // any

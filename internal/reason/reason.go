@@ -78,6 +78,9 @@ const (
 	Diverged
 	PushRefused
 	IdentitiesRefused
+	KeyUnlisted
+	KeyUnlistable
+	KeyRefused
 
 	// What holds single cells.
 	Infrastructure
@@ -170,9 +173,17 @@ var table = [codeCount]entry{
 		format: "the cells' clocks differ from this one by %s in the median; check its time service"},
 	Observing: {name: "observing", format: "not every cell has reported since observing began"},
 	Diverged: {name: "diverged",
-		format: "the branch was force-pushed, or merged the wrong way round: %s was acted upon and is not among its first parents. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s'"},
+		format: "the branch was force-pushed, or merged the wrong way round: %s was acted upon and is not among its " +
+			"first parents. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s'"},
 	PushRefused:       {name: "push-refused", format: "%s"},
 	IdentitiesRefused: {name: "identities-refused", format: "cells' identities: %s"},
+	KeyUnlisted: {name: "key-unlisted",
+		format: "engine.keys in sluice.yaml does not list this engine's key, %s, so what it commits would not count: " +
+			"start it with the store or the --signing-key of one that is listed, or have one of those list it"},
+	KeyUnlistable: {name: "key-unlistable",
+		format: "the engine's key can't be listed in sluice.yaml, which is missing or has faults: " +
+			"until it is, whoever may push may promote"},
+	KeyRefused: {name: "key-refused", format: "the engine's key is not listed in sluice.yaml yet: %s"},
 
 	Infrastructure: {name: "infrastructure", format: "%s needs infrastructure %d, the cell has %d"},
 	TooOld:         {name: "too-old", format: "%s installs over %s or later, the cell runs %s"},

@@ -84,6 +84,7 @@ func buildSchemas() (map[string][]byte, error) {
 			manifest.Schema[repository.Record]},
 	} {
 		content, err := kind.schema(kind.name, kind.where, map[reflect.Type]string{
+			reflect.TypeFor[channels.EngineKeys]():  "^unsigned$",
 			reflect.TypeFor[releases.Version]():     releases.VersionPattern,
 			reflect.TypeFor[releases.Digest]():      releases.DigestPattern,
 			reflect.TypeFor[repository.Duration]():  repository.DurationPattern,

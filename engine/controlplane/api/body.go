@@ -11,55 +11,57 @@ import (
 	"time"
 )
 
-// ReadBody reads a JSON body of at most limit bytes; the time is bounded for every request. If it can't, it has answered.
+// ReadBody reads a JSON body of at most limit bytes. If ReadBody returns false, it has written the response.
 func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool) {
-	// A page of another site can send a form to a loopback server, but not JSON without asking first.
+	// A page of another site can send a form to a loopback server, but not JSON without a CORS preflight.
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		Problem(w, http.StatusUnsupportedMediaType, "Send it with Content-Type: application/json.")
+		WriteProblem(w, http.StatusUnsupportedMediaType, "Send it with Content-Type: application/json.")
 		return nil, false
 	}
 	if r.ContentLength > limit {
-		tooLarge(w, limit)
+		writeTooLarge(w, limit)
 		return nil, false
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		tooLarge(w, limit)
+		writeTooLarge(w, limit)
 	case err != nil:
-		Problem(w, http.StatusBadRequest, "The body did not arrive whole: send it again.")
+		WriteProblem(w, http.StatusBadRequest, "The body arrived incomplete: send it again.")
 	}
 	return body, err == nil
 }
 
-func tooLarge(w http.ResponseWriter, limit int64) {
+func writeTooLarge(w http.ResponseWriter, limit int64) {
 	w.Header().Set("Connection", "close")
-	Problem(w, http.StatusRequestEntityTooLarge, "The body is larger than "+strconv.FormatInt(limit, 10)+" bytes: send less at once.")
+	WriteProblem(w, http.StatusRequestEntityTooLarge,
+		"The body is larger than "+strconv.FormatInt(limit, 10)+" bytes: send less in one request.")
 }
 
-// WriteJSON answers with v.
+// WriteJSON writes v as the response.
 func WriteJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		Failed(w, err)
+		WriteError(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // an error: the client has gone
+	_, _ = w.Write(append(body, '\n')) // an error means that the client has gone
 }
 
-// AnswerTime is how long ordinary answers have to be written.
-const AnswerTime = 30 * time.Second
+// ResponseTimeout bounds writing a response that does not wait.
+const ResponseTimeout = 30 * time.Second
 
-// SetAnswerTime bounds the writing of the answer from now on. A server without them (a test's recorder) goes on as it is.
-func SetAnswerTime(w http.ResponseWriter, within time.Duration) {
+// SetWriteTimeout sets the deadline for writing the response, counted from now. ResponseWriters without deadlines, such
+// as a test's recorder, ignore it.
+func SetWriteTimeout(w http.ResponseWriter, within time.Duration) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(within))
 }
 
-// Matches compares If-None-Match with an ETag, weakly, as RFC 9110 section 13.1.2 asks.
-func Matches(known, etag string) bool {
+// MatchesETag compares If-None-Match with an ETag, weakly, by RFC 9110 section 13.1.2.
+func MatchesETag(known, etag string) bool {
 	for known != "" {
 		var one string
 		one, known, _ = strings.Cut(known, ",")

@@ -1,10 +1,10 @@
-// Package api is what all sides of the control plane share: a Route and who may use it, the Caller that a handler is given,
-// problem+json, bodies, event streams, and how an operation is described.
+// Package api is shared by all route packages of the control plane: Route and its audience, the Caller passed to
+// handlers, problem+json, bodies, event streams, and the descriptions of operations.
 //
-// It judges nobody (package auth does, once for each request) and keeps nothing. A side (cellapi, peopleapi) is a package
-// whose handlers are methods of small structs, each with the few things that it needs; its Routes function returns them as
-// a table. Package controlplane puts the tables together.
+// It never authorises (package auth does, once for each request) and has no state. A route package (cellapi, peopleapi)
+// consists of small structs whose methods are handlers; its Routes function returns the table of its routes. Package
+// controlplane joins the tables.
 //
-// Answers that are written here are safe to show: what happened inside goes to the log, by way of Failed. Functions may be
+// Every response written here is safe to show: internal errors go to the log through WriteError. Functions may be
 // called from any goroutine.
 package api

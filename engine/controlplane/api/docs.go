@@ -6,20 +6,21 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// Docs describes the values of plain handlers; those of Typed ones are described by their types.
+// Docs describes the bodies of plain handlers. Typed handlers are described by their types.
 type Docs struct{ Schemas huma.Registry }
 
-// Schema is the schema of a value's type.
+// Schema returns the schema of a value's type.
 func (d Docs) Schema(of any) *huma.Schema {
 	return d.Schemas.Schema(reflect.TypeOf(of), true, "")
 }
 
-// Answer is an answer with a schema, and with headers.
-func Answer(description, kind string, schema *huma.Schema, named ...string) *huma.Response {
-	return &huma.Response{Description: description, Headers: Headers(named...), Content: map[string]*huma.MediaType{kind: {Schema: schema}}}
+// Response describes a response with a schema and headers.
+func Response(description, kind string, schema *huma.Schema, named ...string) *huma.Response {
+	return &huma.Response{Description: description, Headers: Headers(named...),
+		Content: map[string]*huma.MediaType{kind: {Schema: schema}}}
 }
 
-// Headers are headers of an answer.
+// Headers describes text headers of a response.
 func Headers(names ...string) map[string]*huma.Param {
 	if len(names) == 0 {
 		return nil
@@ -31,26 +32,27 @@ func Headers(names ...string) map[string]*huma.Param {
 	return all
 }
 
-// Param is a parameter, in path, query or header.
+// Param describes a parameter in path, query or header.
 func Param(name, in, description string, schema *huma.Schema) *huma.Param {
 	return &huma.Param{Name: name, In: in, Description: description, Schema: schema}
 }
 
-// Required is p, which can't be left out.
-func Required(p *huma.Param) *huma.Param {
+// RequiredParam marks p as required and returns it.
+func RequiredParam(p *huma.Param) *huma.Param {
 	p.Required = true
 	return p
 }
 
-// JSON is an answer with a value.
-func (d Docs) JSON(description string, of any, headers ...string) *huma.Response {
-	return Answer(description, "application/json", d.Schema(of), headers...)
+// JSONResponse describes a JSON response.
+func (d Docs) JSONResponse(description string, of any, headers ...string) *huma.Response {
+	return Response(description, "application/json", d.Schema(of), headers...)
 }
 
-// Body is a request's body in JSON.
-func (d Docs) Body(of any) *huma.RequestBody {
-	return &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: d.Schema(of)}}}
+// JSONBody describes a JSON request body.
+func (d Docs) JSONBody(of any) *huma.RequestBody {
+	return &huma.RequestBody{Required: true,
+		Content: map[string]*huma.MediaType{"application/json": {Schema: d.Schema(of)}}}
 }
 
-// Text is the schema of any text.
-func Text() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
+// TextSchema returns the schema of plain text.
+func TextSchema() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }

@@ -8,11 +8,11 @@ import (
 )
 
 const (
-	Heartbeat  = 15 * time.Second // a stream says something at least so often (R33)
-	slowWithin = 10 * time.Second // how long a stream's other side may take to read what was written
+	Heartbeat         = 15 * time.Second // longest silence of a stream (R33)
+	eventWriteTimeout = 10 * time.Second // how long the client may take to read what was written
 )
 
-// WantsStream reports whether a request asks for events.
+// WantsStream reports whether a request accepts an event stream.
 func WantsStream(r *http.Request) bool {
 	if r.Method != http.MethodGet {
 		return false
@@ -28,13 +28,13 @@ func WantsStream(r *http.Request) bool {
 	return false
 }
 
-// EventWriter writes events so that they arrive at once, each within slowWithin.
+// EventWriter writes and flushes events, each within eventWriteTimeout.
 type EventWriter struct {
-	w http.ResponseWriter
-	c *http.ResponseController
+	w       http.ResponseWriter
+	control *http.ResponseController
 }
 
-// NewEventWriter begins a stream: it writes its headers.
+// NewEventWriter sets the headers of an event stream and returns its writer.
 func NewEventWriter(w http.ResponseWriter) EventWriter {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -43,19 +43,21 @@ func NewEventWriter(w http.ResponseWriter) EventWriter {
 	return EventWriter{w, http.NewResponseController(w)}
 }
 
-// Write writes whole events.
+// Write writes whole events and flushes them.
 func (f EventWriter) Write(b []byte) error {
-	_ = f.c.SetWriteDeadline(time.Now().Add(slowWithin)) // a server without deadlines goes on as it is
+	// ResponseWriters without deadlines return an error
+	_ = f.control.SetWriteDeadline(time.Now().Add(eventWriteTimeout))
 	if _, err := f.w.Write(b); err != nil {
 		return err
 	}
-	if err := f.c.Flush(); err != nil {
+	if err := f.control.Flush(); err != nil {
 		return err
 	}
-	return f.c.SetWriteDeadline(time.Time{})
+	return f.control.SetWriteDeadline(time.Time{})
 }
 
-// ComeBack says when a client whose stream ends should ask for another, as the standard of event streams has it.
-func ComeBack(after time.Duration) []byte {
+// RetryEvent returns the event that tells a client how long to wait before it reconnects, as the event stream standard
+// defines.
+func RetryEvent(after time.Duration) []byte {
 	return append(strconv.AppendInt([]byte("retry: "), after.Milliseconds(), 10), "\n\n"...)
 }

@@ -13,85 +13,91 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// Problem answers with problem+json. detail is for people: what is wrong, and what to do next.
-func Problem(w http.ResponseWriter, status int, detail string, faults ...*huma.ErrorDetail) {
+// WriteProblem writes problem+json. detail is for people: what is wrong, then the next step.
+func WriteProblem(w http.ResponseWriter, status int, detail string, faults ...*huma.ErrorDetail) {
 	h := w.Header()
-	for _, name := range []string{"Content-Length", "Content-Encoding", "ETag", "Accept-Ranges", "Cache-Control"} { // of the answer that did not come about
+	// These headers may have been set for a response that was not written.
+	for _, name := range []string{"Content-Length", "Content-Encoding", "ETag", "Accept-Ranges", "Cache-Control"} {
 		h.Del(name)
 	}
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	// An error here means that the client has gone.
-	_ = json.NewEncoder(w).Encode(&huma.ErrorModel{Title: http.StatusText(status), Status: status, Detail: detail, Errors: faults})
+	// An error means that the client has gone.
+	_ = json.NewEncoder(w).Encode(
+		&huma.ErrorModel{Title: http.StatusText(status), Status: status, Detail: detail, Errors: faults})
 }
 
-// NotYet answers while nothing has been read.
-func NotYet(w http.ResponseWriter) {
-	RetryAfter(w, 2)
-	Problem(w, http.StatusServiceUnavailable, NotRead)
+// WriteNotReady answers 503 until the engine has read the release repository.
+func WriteNotReady(w http.ResponseWriter) {
+	SetRetryAfter(w, 2)
+	WriteProblem(w, http.StatusServiceUnavailable, NotReadMessage)
 }
 
-// NotRead is what people are told while nothing has been read.
-const NotRead = "The release repository has not been read yet: ask again in a moment, or see the log of sluice serve."
+// NotReadMessage is the detail of responses until the engine has read the release repository.
+const NotReadMessage = "The release repository has not been read yet: " +
+	"ask again in a moment, or see the log of sluice serve."
 
-const noCell = "The release repository has no such cell: add cells/NAME/cell.yaml, or check the name."
+const unknownCellMessage = "The release repository has no such cell: add cells/NAME/cell.yaml, or check the name."
 
-// UnknownCell answers that the repository has no such cell.
-func UnknownCell(w http.ResponseWriter) {
-	Problem(w, http.StatusNotFound, noCell)
+// WriteUnknownCell answers 404 for a cell that is not in the repository.
+func WriteUnknownCell(w http.ResponseWriter) {
+	WriteProblem(w, http.StatusNotFound, unknownCellMessage)
 }
 
-// RetryAfter says in how many seconds to ask again.
-func RetryAfter(w http.ResponseWriter, seconds int) {
+// SetRetryAfter sets the Retry-After header.
+func SetRetryAfter(w http.ResponseWriter, seconds int) {
 	w.Header().Set("Retry-After", strconv.Itoa(seconds))
 }
 
-// Recorder is a ResponseWriter that notes for the log what its answer does not tell.
+// Recorder is a ResponseWriter that records for the log what the response does not show.
 type Recorder interface {
-	NoteError(err error)   // what happened inside
-	NoteStatus(status int) // what was answered past the writer, on a connection that was taken over
+	NoteError(err error)   // records an internal error
+	NoteStatus(status int) // records a status written past the writer, to a connection that was taken over
 }
 
-// NoteError puts an error from inside on the request's line in the log.
+// NoteError adds an internal error to the request's log line.
 func NoteError(w http.ResponseWriter, err error) {
 	if r, ok := w.(Recorder); ok {
 		r.NoteError(err)
 	}
 }
 
-// NoteStatus says what was answered past w.
+// NoteStatus records the status of a response written past w.
 func NoteStatus(w http.ResponseWriter, status int) {
 	if r, ok := w.(Recorder); ok {
 		r.NoteStatus(status)
 	}
 }
 
-// Failed answers with what an error from inside means, in words that are safe to show, and notes the unexpected.
-func Failed(w http.ResponseWriter, err error) {
-	status, detail, unexpected := Explain(err)
+// WriteError writes the problem that DescribeError returns for err, and notes unexpected errors for the log.
+func WriteError(w http.ResponseWriter, err error) {
+	status, detail, unexpected := DescribeError(err)
 	if status == http.StatusServiceUnavailable {
-		RetryAfter(w, 2)
+		SetRetryAfter(w, 2)
 	}
-	Problem(w, status, detail)
+	WriteProblem(w, status, detail)
 	if unexpected {
 		NoteError(w, err)
 	}
 }
 
-// Explain is what an error from inside means. unexpected: it is one for the log too.
-func Explain(err error) (status int, detail string, unexpected bool) {
+// DescribeError returns the status and a detail that is safe to show for an internal error. Unexpected errors belong in
+// the log.
+func DescribeError(err error) (status int, detail string, unexpected bool) {
 	switch {
 	case errors.Is(err, engine.ErrUnknownCell):
-		return http.StatusNotFound, noCell, false
+		return http.StatusNotFound, unknownCellMessage, false
 	case errors.Is(err, engine.ErrNotReady):
-		return http.StatusServiceUnavailable, NotRead, false
+		return http.StatusServiceUnavailable, NotReadMessage, false
 	case errors.Is(err, plan.ErrBusy):
-		return http.StatusServiceUnavailable, "The store is busy, and nothing was kept: send it again.", true
+		return http.StatusServiceUnavailable, "The store is busy, and nothing was stored: send it again.", true
 	case errors.Is(err, plan.ErrFull):
-		return http.StatusInsufficientStorage, "The control plane's disk is full, and nothing was kept: make room in its data folder, and send it again.", true
+		return http.StatusInsufficientStorage, "The control plane's disk is full, and nothing was stored: " +
+			"free space in its data folder, then send it again.", true
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return http.StatusServiceUnavailable, "It took too long, and whether it was kept is not known: send it again.", false
+		return http.StatusServiceUnavailable, "It took too long, and may or may not be stored: send it again.", false
 	}
-	return http.StatusInternalServerError, "Something went wrong in the control plane: its log says what, under this answer's X-Request-Id.", true
+	return http.StatusInternalServerError, "Something went wrong in the control plane: " +
+		"find the cause in its log, by the X-Request-Id of this response.", true
 }

@@ -9,81 +9,81 @@ import (
 	"github.com/sluice-cd/sluice/engine/access"
 )
 
-// Who may use a route.
-type Who string
+// Audience says who may use a route.
+type Audience string
 
-// One of these, or a person or a program with a role.
+// An audience is one of these, or a role of a person or a program.
 const (
-	Public Who = "public" // everyone, where people come in
-	Hook   Who = "hook"   // everyone, where people come in: the handler checks the signature
-	Cell   Who = "cell"   // a cell, by its key; without cells' listener, on this machine, whoever names one
-	AnyKey Who = "key"    // whoever proved to have a key, at the cells' listener
+	Public Audience = "public" // everyone, at the people's listeners
+	Hook   Audience = "hook"   // everyone, at the people's listeners; the handler verifies the signature
+	Cell   Audience = "cell"   // a cell by its key; on this machine without a cells' listener, by its name
+	AnyKey Audience = "key"    // any peer that proved a key at the cells' listener
 
-	Viewer   = Who(access.Viewer)
-	Operator = Who(access.Operator)
-	Approver = Who(access.Approver)
-	Admin    = Who(access.Admin)
+	Viewer   = Audience(access.Viewer)
+	Operator = Audience(access.Operator)
+	Approver = Audience(access.Approver)
+	Admin    = Audience(access.Admin)
 )
 
-// Route is a row of the table of what there is, who may use it, and what answers. It has a Handler or is Typed.
+// Route is a row of the table: a method and path, its audience, and a handler. Either Handler or Typed is set.
 type Route struct {
 	Method, Path string
-	Who          Who
-	OnlyByKey    bool           // of Cell: not where cells name themselves
-	Operation    huma.Operation // for the OpenAPI document; Method, Path, Security and the answers of Errors are filled in
+	Audience     Audience
+	RequiresKey  bool           // with Cell: not where cells name themselves
+	Operation    huma.Operation // for the OpenAPI document; describeRoute adds Method, Path, Security and Errors
 	Handler      Handler
 	Typed        func(huma.API, huma.Operation)
 }
 
-// Pattern is the route as http.ServeMux has it.
+// Pattern returns the route's pattern for http.ServeMux.
 func (r Route) Pattern() string { return r.Method + " " + r.Path }
 
-// Handler answers a request of a caller that was let in.
+// Handler serves a request of an admitted caller.
 type Handler func(w http.ResponseWriter, r *http.Request, c *Caller)
 
-// Typed makes a handler of a function whose parameters, body and answer are described and checked by their types. CallerOf
-// says who asks.
+// Typed makes a handler of a function whose parameters, body and response are described and validated by their types.
+// The function finds its caller with CallerOf.
 func Typed[I, O any](handle func(context.Context, *I) (*O, error)) func(huma.API, huma.Operation) {
 	return func(a huma.API, op huma.Operation) { huma.Register(a, op, handle) }
 }
 
-// Listener is the kind of listener at which a request came in.
+// Listener is the kind of listener at which a request arrived.
 type Listener string
 
 const (
 	Loopback  Listener = "loopback" // plain, on this machine
-	Socket    Listener = "socket"   // a unix socket, which only its owner can open
+	Socket    Listener = "socket"   // a unix socket, open to its owner only
 	People    Listener = "people"   // TLS
-	Cells     Listener = "cells"    // TLS, and the peer proved to have a key
-	Elsewhere Listener = "else"     // plain, not from this machine: nobody is believed there
+	Cells     Listener = "cells"    // mutual TLS: the peer proved a key
+	Untrusted Listener = "else"     // plain, from another machine or through a proxy
 )
 
-// Caller is who asks.
+// Caller is an identified client.
 type Caller struct {
-	Listener Listener
-	Cell     string      // known by its key; at a plain listener, as named, if it was
-	Key      string      // that the connection proved, as identity.FormatKey writes it
-	NewKey   bool        // Key is the cell's new one, and the one before is still good
-	Role     access.Role // of a person or a program; empty: not known
-	From     string      // the peer's address
-	Name     string      // of the person or program, for the audit; empty: nobody showed who they are
-	Token    string      // the hash of what was shown; empty: nothing was
+	Listener   Listener
+	Cell       string      // proved by its key; at a plain listener, as named in the request
+	Key        string      // proved by the connection, in identity.FormatKey's format
+	NewKey     bool        // Key is the cell's next key, and the previous one is still valid
+	Role       access.Role // of a person or a program; empty if unknown
+	RemoteAddr string
+	Name       string // of the person or program, for the audit; empty if not identified
+	TokenHash  string // hash of the token in the request; empty without one
 }
 
-// OnThisMachine reports whether the caller came in where only this machine does.
-func (c *Caller) OnThisMachine() bool { return c.Listener == Loopback || c.Listener == Socket }
+// IsLocal reports whether the caller is on this machine.
+func (c *Caller) IsLocal() bool { return c.Listener == Loopback || c.Listener == Socket }
 
 type callerKey struct{}
 
-// WithCaller is a context for Typed handlers.
+// WithCaller returns a context from which Typed handlers read the caller.
 func WithCaller(ctx context.Context, c *Caller) context.Context {
 	return context.WithValue(ctx, callerKey{}, c)
 }
 
-// CallerOf says who asks, to a Typed handler. Without a caller it is nobody.
+// CallerOf returns the caller of a Typed handler, or an unidentified one.
 func CallerOf(ctx context.Context) *Caller {
 	if c, ok := ctx.Value(callerKey{}).(*Caller); ok {
 		return c
 	}
-	return &Caller{Listener: Elsewhere}
+	return &Caller{Listener: Untrusted}
 }

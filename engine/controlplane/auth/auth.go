@@ -1,12 +1,13 @@
-// Package auth judges callers: who asks, by what they showed, and whether they may. No other package does.
+// Package auth identifies and authorises callers. No other package does.
 //
-// Cells are their keys, which connections prove at a listener of their own; whose key it is the newest roster says, for
-// every request. People and programs show tokens with roles. A unix socket is the machine's administrator's, and plain
-// loopback may be read by all on the machine. Where cells have no listener they name themselves, on this machine only. A
-// way to sign in is added here: it ends in an api.Caller with a role.
+// Cells are identified by the key that their connection proved at the cells' listener, looked up in the newest roster
+// for every request. People and programs send tokens that have roles. A unix socket is the machine administrator's, and
+// everyone on the machine may read over plain loopback. Without a cells' listener cells name themselves, on this
+// machine only. A new way to sign in belongs here and ends in an api.Caller with a role.
 //
-// It keeps no sessions: a token or key that was removed is not good any more within seconds, for streams too (Still,
-// StillMay). Whoever is turned away is not told why; the log is. All methods may be called from any goroutine.
+// The package has no sessions: a removed token or key becomes invalid within seconds, for open streams too
+// (StillAllowsCell, StillAllowsRole). A refused caller is not told the reason, which goes to the log. All methods may
+// be called from any goroutine.
 package auth
 
 import (
@@ -26,162 +27,173 @@ import (
 	"github.com/sluice-cd/sluice/engine/roster"
 )
 
-// Members is who is which cell.
+// Members maps keys to cells.
 type Members interface {
 	Roster() *roster.Roster
-	RosterChanged() <-chan struct{} // closed when there is another roster than Roster gave before
-	// Fresh is nil if the roster is as new as it has to be (R29).
+	RosterChanged() <-chan struct{} // closed when Roster returns a newer roster
+	// Fresh returns an error if the roster may be outdated (R29).
 	Fresh() error
-	// Used ends the time of the key before, once it was told of this one.
+	// Used retires the cell's previous key after the first use of its next key.
 	Used(ctx context.Context, cell, key string) error
 }
 
-// Tokens keeps operators' tokens by the hash of their secrets, and the audit.
+// Tokens stores operators' tokens by the hash of their secrets, and the audit.
 type Tokens interface {
-	Tokens(ctx context.Context) ([]access.Token, error) // all, those that ran out too
+	Tokens(ctx context.Context) ([]access.Token, error) // all tokens, expired ones too
 	Audit(ctx context.Context, e access.Entry) error    // durable when it returns
 }
 
-// Options of Auth. Metrics is required.
+// Options configures Auth. Metrics is required.
 type Options struct {
-	Members Members // nil: cells have no keys
-	Tokens  Tokens  // nil: nobody has a token
-	Keyed   bool    // cells are served by key, at a listener of their own
+	Members Members // nil if cells have no keys
+	Tokens  Tokens  // nil if there are no tokens
+	Keyed   bool    // cells are served at a listener of their own, by key
 	Log     zerolog.Logger
 	Metrics *metrics.Metrics
 }
 
-// Auth judges callers.
+// Auth identifies and authorises callers.
 type Auth struct {
-	members Members
-	tokens  Tokens
-	keyed   bool
-	log     zerolog.Logger
-	metrics *metrics.Metrics
-	known   tokenCache
+	members    Members
+	tokens     Tokens
+	keyed      bool
+	log        zerolog.Logger
+	metrics    *metrics.Metrics
+	tokenCache tokenCache
 }
 
-// New makes one. It starts nothing.
+// New returns an Auth and starts nothing.
 func New(o Options) *Auth {
-	return &Auth{members: o.Members, tokens: o.Tokens, keyed: o.Keyed, log: o.Log, metrics: o.Metrics, known: tokenCache{tokens: o.Tokens, begun: time.Now()}}
+	return &Auth{members: o.Members, tokens: o.Tokens, keyed: o.Keyed, log: o.Log, metrics: o.Metrics,
+		tokenCache: tokenCache{tokens: o.Tokens, clockStart: time.Now()}}
 }
 
 // Serves reports whether a route exists at a listener.
-func (a *Auth) Serves(at api.Listener, r *api.Route) bool {
-	switch r.Who {
+func (a *Auth) Serves(listener api.Listener, r *api.Route) bool {
+	switch r.Audience {
 	case api.AnyKey:
-		return at == api.Cells
+		return listener == api.Cells
 	case api.Cell:
-		return at == api.Cells || !a.keyed && !r.OnlyByKey && (at == api.Loopback || at == api.Socket)
+		return listener == api.Cells ||
+			!a.keyed && !r.RequiresKey && (listener == api.Loopback || listener == api.Socket)
 	default:
-		return at != api.Cells
+		return listener != api.Cells
 	}
 }
 
-// Admit decides whether a request to a route that Serves may go on, and says who asks. If it may not, Admit has answered.
-func (a *Auth) Admit(w http.ResponseWriter, r *http.Request, route *api.Route, at api.Listener) (*api.Caller, bool) {
-	if route.Who == api.Cell || route.Who == api.AnyKey {
-		// Before it is looked who asks: between the two a replica that begins could come to know the cell that it did not find.
-		switch err := a.Fresh(); {
+// Admit identifies the caller of a route that Serves and reports whether the caller may use it. If not, Admit has
+// written the response.
+func (a *Auth) Admit(
+	w http.ResponseWriter, r *http.Request, route *api.Route, listener api.Listener,
+) (*api.Caller, bool) {
+	if route.Audience == api.Cell || route.Audience == api.AnyKey {
+		// Freshness is tested before the lookup: a starting replica could become fresh between the two, after not
+		// finding the cell.
+		switch err := a.CheckFresh(); {
 		case errors.Is(err, engine.ErrNotReady):
-			api.NotYet(w)
+			api.WriteNotReady(w)
 			return nil, false
 		case err != nil:
-			api.RetryAfter(w, 5)
-			api.Problem(w, http.StatusServiceUnavailable, "This replica has not heard of its store for a while, and can't know who was shut out: ask again, another one may answer.")
+			api.SetRetryAfter(w, 5)
+			api.WriteProblem(w, http.StatusServiceUnavailable,
+				"This replica has not heard of its store for a while, and may have missed a revocation: ask again, "+
+					"another replica may answer.")
 			return nil, false
 		}
 	}
-	c, err := &api.Caller{Listener: at, From: r.RemoteAddr}, error(nil)
-	if route.Who != api.Public && route.Who != api.Hook { // those must not wait for the store
-		c, err = a.identify(r, at)
+	c, err := &api.Caller{Listener: listener, RemoteAddr: r.RemoteAddr}, error(nil)
+	if route.Audience != api.Public && route.Audience != api.Hook { // probes must not wait for the store
+		c, err = a.identifyCaller(r, listener)
 	}
 	switch {
 	case errors.Is(err, access.ErrUnknown):
-		Unauthorized(w, at)
+		WriteUnauthorized(w, listener)
 		return c, false
-	case errors.Is(err, errManyUnknown):
-		a.metrics.Shed("tokens")
-		api.RetryAfter(w, 2)
-		api.Problem(w, http.StatusTooManyRequests, "So many wrong tokens are tried that new ones have to wait: ask again as Retry-After says.")
+	case errors.Is(err, errTooManyUnknown):
+		a.metrics.CountShed("tokens")
+		api.SetRetryAfter(w, 2)
+		api.WriteProblem(w, http.StatusTooManyRequests,
+			"Too many wrong tokens are being tried: ask again after the time in Retry-After.")
 		return c, false
 	case err != nil:
-		api.Failed(w, err)
+		api.WriteError(w, err)
 		return c, false
 	}
-	switch status := refusal(c, route.Who); {
+	switch status := refusalStatus(c, route.Audience); {
 	case status == http.StatusUnauthorized:
-		if at == api.Cells && a.members != nil { // the log is told what the peer is not
-			a.log.Debug().Str("key", c.Key).Str("from", c.From).Msg("shut out: " + a.members.Roster().Why(c.Key))
+		if listener == api.Cells && a.members != nil {
+			a.log.Debug().Str("key", c.Key).Str("from", c.RemoteAddr).Msg("shut out: " + a.members.Roster().Why(c.Key))
 		}
-		Unauthorized(w, at)
+		WriteUnauthorized(w, listener)
 	case status == http.StatusForbidden:
-		api.Problem(w, status, "This takes the role "+string(route.Who)+": ask for a token that has it.")
-	case route.Who == api.Cell && !a.names(c, r):
-		Forbidden(w)
+		api.WriteProblem(w, status, "This requires the role "+string(route.Audience)+": ask for a token that has it.")
+	case route.Audience == api.Cell && !a.namesOwnCell(c, r):
+		WriteForbidden(w)
 	default:
-		a.used(r.Context(), c)
+		a.retirePreviousKey(r.Context(), c)
 		return c, true
 	}
 	return c, false
 }
 
-// used ends the time of a cell's key before, once it has shown that it has the new one.
-func (a *Auth) used(ctx context.Context, c *api.Caller) {
+// retirePreviousKey retires the cell's previous key after the first use of its next key.
+func (a *Auth) retirePreviousKey(ctx context.Context, c *api.Caller) {
 	if !c.NewKey {
 		return
 	}
-	if err := a.members.Used(ctx, c.Cell, c.Key); err != nil { // the old one is good for a while longer
-		a.log.Warn().Err(err).Str("cell", c.Cell).Msg("the key before is still good")
+	if err := a.members.Used(ctx, c.Cell, c.Key); err != nil { // the previous key stays valid for a while
+		a.log.Warn().Err(err).Str("cell", c.Cell).Msg("the cell's previous key stays valid")
 	}
 }
 
-// identify says who asks, as far as it can be known before a body is read. access.ErrUnknown: the token that was shown is not good.
-func (a *Auth) identify(r *http.Request, at api.Listener) (*api.Caller, error) {
-	if at == api.Cells {
+// identifyCaller identifies the caller as far as possible without the body. It returns access.ErrUnknown for an invalid
+// token.
+func (a *Auth) identifyCaller(r *http.Request, listener api.Listener) (*api.Caller, error) {
+	if listener == api.Cells {
 		return a.identifyPeer(r), nil
 	}
-	c := &api.Caller{Listener: at, From: r.RemoteAddr}
-	if at == api.Socket || at == api.Loopback {
+	c := &api.Caller{Listener: listener, RemoteAddr: r.RemoteAddr}
+	if listener == api.Socket || listener == api.Loopback {
 		c.Cell = queryparam.Get(r.URL.RawQuery, "cell")
 	}
-	given := r.Header.Get("Authorization")
+	header := r.Header.Get("Authorization")
 	switch {
-	case given != "":
-		return c, a.bearer(r.Context(), c, access.Bearer(given))
-	case at == api.Socket:
+	case header != "":
+		return c, a.authenticateToken(r.Context(), c, access.Bearer(header))
+	case listener == api.Socket:
 		c.Role, c.Name = access.Admin, "administrator of this machine"
-	case at == api.Loopback:
+	case listener == api.Loopback:
 		c.Role = access.Viewer
 	}
 	return c, nil
 }
 
-// bearer takes the token's word for who c is. A token that was shown decides, also where none is needed.
-func (a *Auth) bearer(ctx context.Context, c *api.Caller, secret string) error {
+// authenticateToken sets c's role and name from a token. An invalid token is refused even where none is needed.
+func (a *Auth) authenticateToken(ctx context.Context, c *api.Caller, secret string) error {
 	if secret == "" {
 		return access.ErrUnknown
 	}
-	c.Token = identity.HashSecret(secret)
-	t, err := a.known.find(ctx, c.Token)
+	c.TokenHash = identity.HashSecret(secret)
+	t, err := a.tokenCache.lookUp(ctx, c.TokenHash)
 	if err == nil {
 		c.Role, c.Name = t.Role, t.Name
 	}
 	return err
 }
 
-// StillMay reports whether who asked once may still use a route of people: their token may have been removed since.
-func (a *Auth) StillMay(ctx context.Context, c *api.Caller, who api.Who) bool {
-	if c.Token == "" {
+// StillAllowsRole reports whether a caller admitted earlier may still use a people's route: the token may have been
+// removed.
+func (a *Auth) StillAllowsRole(ctx context.Context, c *api.Caller, audience api.Audience) bool {
+	if c.TokenHash == "" {
 		return true
 	}
-	t, err := a.known.find(ctx, c.Token)
-	return err == nil && t.Role.May(access.Role(who))
+	t, err := a.tokenCache.lookUp(ctx, c.TokenHash)
+	return err == nil && t.Role.May(access.Role(audience))
 }
 
-// refusal is why c may not use a route of who: a status, or 0 if it may. Pure.
-func refusal(c *api.Caller, who api.Who) int {
-	switch who {
+// refusalStatus returns the HTTP status with which a caller is refused, or 0 if the caller is admitted.
+func refusalStatus(c *api.Caller, audience api.Audience) int {
+	switch audience {
 	case api.Public, api.Hook:
 		return 0
 	case api.AnyKey:
@@ -193,7 +205,7 @@ func refusal(c *api.Caller, who api.Who) int {
 			return 0
 		}
 	default:
-		if c.Role.May(access.Role(who)) {
+		if c.Role.May(access.Role(audience)) {
 			return 0
 		}
 		if c.Name != "" {
@@ -203,45 +215,50 @@ func refusal(c *api.Caller, who api.Who) int {
 	return http.StatusUnauthorized
 }
 
-// names reports whether a request names no other cell than the one that asks.
-func (a *Auth) names(c *api.Caller, r *http.Request) bool {
+// namesOwnCell reports whether every cell that the request's query names is the caller's own.
+func (a *Auth) namesOwnCell(c *api.Caller, r *http.Request) bool {
 	named := queryparam.Get(r.URL.RawQuery, "cell")
-	return named == "" || a.SpeaksFor(c, named)
+	return named == "" || a.MaySpeakFor(c, named)
 }
 
-// SpeaksFor reports whether c may say something as a cell: as itself; at a plain listener, as any that has no key.
-func (a *Auth) SpeaksFor(c *api.Caller, cell string) bool {
+// MaySpeakFor reports whether c may act as a cell: as its own; at a plain listener, as any cell without a key.
+func (a *Auth) MaySpeakFor(c *api.Caller, cell string) bool {
 	if c.Listener == api.Cells {
 		return c.Cell == cell
 	}
 	return a.members == nil || !a.members.Roster().Keyed(cell)
 }
 
-// Fresh is nil if it is known who was shut out (R29).
-func (a *Auth) Fresh() error {
+// CheckFresh returns an error if a revocation may be unknown here (R29).
+func (a *Auth) CheckFresh() error {
 	if a.members == nil {
 		return nil
 	}
 	return a.members.Fresh()
 }
 
-// Unauthorized is the one answer to everyone who is not known: it does not tell what was wrong (fault 39).
-func Unauthorized(w http.ResponseWriter, at api.Listener) {
-	if at == api.Cells {
-		w.Header().Set("Connection", "close") // anyone can make a key, and must not keep a connection for having one
-		api.Problem(w, http.StatusUnauthorized, "This is nobody's key or token: have the cell's administrator make a new token with sluice cell add.")
+// WriteUnauthorized answers 401, the same for every unidentified caller (fault 39).
+func WriteUnauthorized(w http.ResponseWriter, listener api.Listener) {
+	if listener == api.Cells {
+		// Anyone can make a key, so that a key alone must not hold a connection open.
+		w.Header().Set("Connection", "close")
+		api.WriteProblem(w, http.StatusUnauthorized,
+			"This key or token is not valid: ask the cell's administrator to make a new token with sluice cell add.")
 		return
 	}
 	w.Header().Set("WWW-Authenticate", `Bearer realm="sluice"`)
-	api.Problem(w, http.StatusUnauthorized, "Show a token that is good, in the header Authorization: Bearer …; sluice token add makes one, and a unix socket needs none.")
+	api.WriteProblem(w, http.StatusUnauthorized,
+		"A valid token is required in the header Authorization: Bearer …: sluice token add makes one, and a unix "+
+			"socket needs none.")
 }
 
-// Forbidden answers a cell that speaks for another.
-func Forbidden(w http.ResponseWriter) {
-	api.Problem(w, http.StatusForbidden, "One cell can't ask or report for another, and one that has a key only with it.")
+// WriteForbidden answers 403 to a cell that acts as another.
+func WriteForbidden(w http.ResponseWriter) {
+	api.WriteProblem(w, http.StatusForbidden,
+		"One cell can't ask or report for another, and a cell that has a key must use it.")
 }
 
-// RosterChanged is closed when other keys speak for cells; nil: none ever do.
+// RosterChanged is closed when the roster changes. It is nil if cells have no keys.
 func (a *Auth) RosterChanged() <-chan struct{} {
 	if a.members == nil {
 		return nil
@@ -249,8 +266,8 @@ func (a *Auth) RosterChanged() <-chan struct{} {
 	return a.members.RosterChanged()
 }
 
-// Still reports whether who asked once may still speak as that cell.
-func (a *Auth) Still(c *api.Caller) bool {
+// StillAllowsCell reports whether a caller admitted earlier may still act as its cell.
+func (a *Auth) StillAllowsCell(c *api.Caller) bool {
 	if a.members == nil {
 		return true
 	}
@@ -261,14 +278,14 @@ func (a *Auth) Still(c *api.Caller) bool {
 	return ok && name == c.Cell
 }
 
-// ForgetTokens has tokens read again before the next one is judged, for they were changed here.
-func (a *Auth) ForgetTokens() { a.known.forget() }
+// InvalidateTokens makes the next lookup read all tokens again. It is called after a change of tokens.
+func (a *Auth) InvalidateTokens() { a.tokenCache.invalidate() }
 
-// Audit writes down, durably, what a caller is about to do. What can't be written down must not be done.
+// Audit durably records what a caller is about to do. After an error the caller must not do it.
 func (a *Auth) Audit(ctx context.Context, c *api.Caller, what string) error {
 	if a.tokens == nil {
 		return nil
 	}
-	a.log.Info().Str("by", c.Name).Str("from", c.From).Msg(what)
-	return a.tokens.Audit(ctx, access.Entry{At: time.Now(), Who: c.Name, What: what, From: c.From})
+	a.log.Info().Str("by", c.Name).Str("from", c.RemoteAddr).Msg(what)
+	return a.tokens.Audit(ctx, access.Entry{At: time.Now(), Who: c.Name, What: what, From: c.RemoteAddr})
 }

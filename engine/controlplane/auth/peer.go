@@ -12,23 +12,25 @@ import (
 	"github.com/sluice-cd/sluice/engine/roster"
 )
 
-// peer remembers who the other side of a connection is, under one roster: while that is the newest, a request need not
-// look the key up again.
-type peer struct{ known atomic.Pointer[recognized] }
+// peer caches the identity of a connection's peer under one roster. Requests look the key up again only after the
+// roster changed.
+type peer struct {
+	identified atomic.Pointer[identifiedPeer]
+}
 
-type recognized struct {
+type identifiedPeer struct {
 	roster *roster.Roster
 	caller api.Caller
 }
 
 type peerKey struct{}
 
-// WithPeer is the context of a connection's requests: it remembers whose it is.
+// WithPeer returns the context of a connection's requests, in which the peer's identity is cached.
 func WithPeer(ctx context.Context, _ net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, &peer{})
 }
 
-// identifyPeer says who asks at the cells' listener: whose the key is that the connection proved, by the newest roster.
+// identifyPeer returns the caller at the cells' listener: the cell that the newest roster maps the connection's key to.
 func (a *Auth) identifyPeer(r *http.Request) *api.Caller {
 	var roster *roster.Roster
 	if a.members != nil {
@@ -38,11 +40,11 @@ func (a *Auth) identifyPeer(r *http.Request) *api.Caller {
 	if p == nil {
 		p = &peer{}
 	}
-	if known := p.known.Load(); known != nil && known.roster == roster {
+	if known := p.identified.Load(); known != nil && known.roster == roster {
 		c := known.caller
 		return &c
 	}
-	c := api.Caller{Listener: api.Cells, From: r.RemoteAddr}
+	c := api.Caller{Listener: api.Cells, RemoteAddr: r.RemoteAddr}
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
 		if key, ok := r.TLS.PeerCertificates[0].PublicKey.(ed25519.PublicKey); ok {
 			c.Key = identity.FormatKey(key)
@@ -52,6 +54,6 @@ func (a *Auth) identifyPeer(r *http.Request) *api.Caller {
 		c.Cell, _ = roster.Cell(c.Key)
 		c.Name, c.NewKey = c.Cell, c.Cell != "" && roster.Next(c.Key)
 	}
-	p.known.Store(&recognized{roster, c})
+	p.identified.Store(&identifiedPeer{roster, c})
 	return &c
 }

@@ -1,9 +1,8 @@
-// Package bulletin shows what was announced and released: as a page for people, and as an Atom feed.
+// Package bulletin renders announcements and release notes as a page for people and as an Atom feed.
 //
-// It is pure: a View in, bytes out. What it shows is for everyone: announcements whose time has come somewhere, under
-// embargo not before it (R45); and the notes of releases that reached a channel. It never names a cell, and of flags it shows
-// nothing at all. Notes are Markdown from git, and are rendered so that nothing in them can run, load or deceive: no HTML, no
-// images, only links to the web and to mail.
+// It is pure. Its output is public: announcements that are due in some channel, never earlier under embargo (R45), and
+// the notes of releases that reached a channel. It never names a cell or a flag. Notes are Markdown from git, rendered
+// so that they can neither run, load nor deceive: no HTML, no images, links only to the web and to mail.
 package bulletin
 
 import (
@@ -19,32 +18,32 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// Most is how many announcements, and how many releases, are shown: the newest.
-const Most = 50
+// MaxItems bounds the announcements and the releases in a bulletin: the newest are shown.
+const MaxItems = 50
 
-// Bulletin is what is shown. Immutable.
+// Bulletin is the content of a page or feed. It is immutable.
 type Bulletin struct {
-	Base          string // the page's address: what is under it begins so
+	Base          string // URL of the page, and prefix of the URLs below it
 	Announcements []Item // newest first
 	Releases      []Item // newest first
 }
 
 // Item is an announcement or a release.
 type Item struct {
-	ID       string // the announcement's, or the release's version
+	ID       string // of the announcement, or the release's version
 	Title    string
-	At       time.Time // when it was first published or promoted, in its zone
-	Channels []string  // that have it, upstreams first
-	Release  string    // of an announcement: the oldest release that contains all its features; empty: not known
+	At       time.Time // first published or promoted, in the item's time zone
+	Channels []string  // that have the item, upstreams first
+	Release  string    // of an announcement: the oldest release with all its features; empty if unknown
 	Notes    string    // Markdown
 }
 
-// Notes gives the notes of a release that was a head; empty: it has none.
-type Notes func(h plan.EffectiveHead) string
+// NotesReader returns the notes of a release that was a head, or "".
+type NotesReader func(h plan.EffectiveHead) string
 
-// Of is what a view has to show: of one channel, or of all if channel is empty.
-func Of(v *view.View, channel string, notes Notes) Bulletin {
-	b := Bulletin{Base: "/announcements", Releases: releasesOf(v, channel, notes)}
+// New returns the bulletin of a view, for one channel, or for all if channel is empty.
+func New(v *view.View, channel string, notes NotesReader) Bulletin {
+	b := Bulletin{Base: "/announcements", Releases: releaseItems(v, channel, notes)}
 	if v.Flags == nil {
 		return b
 	}
@@ -52,16 +51,16 @@ func Of(v *view.View, channel string, notes Notes) Bulletin {
 		b.Base = strings.TrimRight(t.Settings.Link, "/")
 	}
 	for i := range v.Flags.Plan.Announcements {
-		if item, ok := announced(v, &v.Flags.Plan.Announcements[i], channel); ok {
+		if item, ok := announcementItem(v, &v.Flags.Plan.Announcements[i], channel); ok {
 			b.Announcements = append(b.Announcements, item)
 		}
 	}
-	b.Announcements = newest(b.Announcements)
+	b.Announcements = newestFirst(b.Announcements)
 	return b
 }
 
-// Find gives one announcement.
-func (b Bulletin) Find(id string) (Item, bool) {
+// FindAnnouncement returns an announcement by its ID.
+func (b Bulletin) FindAnnouncement(id string) (Item, bool) {
 	for _, item := range b.Announcements {
 		if item.ID == id {
 			return item, true
@@ -70,23 +69,23 @@ func (b Bulletin) Find(id string) (Item, bool) {
 	return Item{}, false
 }
 
-// announced is an announcement as it is shown; ok is false while it is not.
-func announced(v *view.View, s *announce.Status, channel string) (item Item, ok bool) {
+// announcementItem returns an announcement as an item. ok is false while it is not public.
+func announcementItem(v *view.View, s *announce.Status, channel string) (item Item, ok bool) {
 	a := s.Announcement
-	if !told(s) {
+	if !isPublic(s) {
 		return item, false
 	}
-	item = Item{ID: a.ID, Title: legible(a.Title), Notes: legible(a.Notes)}
-	var ready time.Time // where no time was given: since when it can be there
+	item = Item{ID: a.ID, Title: stripControl(a.Title), Notes: stripControl(a.Notes)}
+	var ready time.Time // without a publishing time: when its release reached a channel
 	for _, c := range s.Channels {
-		if channel != "" && c.Channel != channel || !out(c) {
+		if channel != "" && c.Channel != channel || !publishedIn(c) {
 			continue
 		}
-		if a.Embargo && c.At.IsZero() { // it is there as soon as the release is: that is no time to tell everyone
+		if a.Embargo && c.At.IsZero() { // under embargo the arrival of the release is no publishing time
 			continue
 		}
-		release, since := contained(v, c.Channel, a.Features)
-		if c.At.IsZero() && since.IsZero() { // no release that contains it ever reached the channel
+		release, since := firstContaining(v, c.Channel, a.Features)
+		if c.At.IsZero() && since.IsZero() { // no release with the features reached the channel
 			continue
 		}
 		item.Channels = append(item.Channels, c.Channel)
@@ -97,12 +96,12 @@ func announced(v *view.View, s *announce.Status, channel string) (item Item, ok 
 	return item, len(item.Channels) > 0
 }
 
-// told tells whether people are to know: the time has come in a channel that has one. A channel where features are on as soon as
-// its cells are ready, as staging is, tells nobody of what others wait for.
-func told(s *announce.Status) bool {
+// isPublic reports whether an announcement is public: published in a channel at its set time, or in all channels. A
+// channel without a set time, such as staging, does not make an announcement public that other channels await.
+func isPublic(s *announce.Status) bool {
 	waits := false
 	for _, c := range s.Channels {
-		is := out(c)
+		is := publishedIn(c)
 		if is && !c.At.IsZero() {
 			return true
 		}
@@ -111,13 +110,13 @@ func told(s *announce.Status) bool {
 	return !waits
 }
 
-// out tells whether a channel has an announcement, or had it until it was archived: what was told stays told.
-func out(c announce.ChannelStatus) bool {
+// publishedIn reports whether a channel has published an announcement, archived ones included.
+func publishedIn(c announce.ChannelStatus) bool {
 	return c.State == announce.Publishing || c.State == announce.Published ||
 		c.State == announce.Archived && c.Record != nil && c.Record.Outcome == repository.Published
 }
 
-// earlier is the earlier of two instants, the zero one left aside.
+// earlier returns the earlier of two instants. A zero instant does not count.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -125,8 +124,8 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// contained gives the first release in a channel that contains all features, and when it came.
-func contained(v *view.View, channel string, features []string) (release string, since time.Time) {
+// firstContaining returns the first release in a channel that contains all features, and when it arrived.
+func firstContaining(v *view.View, channel string, features []string) (release string, since time.Time) {
 	c := v.Desired.Channels[channel]
 	if c == nil {
 		return "", since
@@ -141,8 +140,8 @@ func contained(v *view.View, channel string, features []string) (release string,
 	return "", since
 }
 
-// releasesOf are the releases that have notes and reached a channel.
-func releasesOf(v *view.View, channel string, notes Notes) []Item {
+// releaseItems returns the releases that have notes and reached a channel.
+func releaseItems(v *view.View, channel string, notes NotesReader) []Item {
 	all, heads := map[string]*Item{}, map[string]plan.EffectiveHead{}
 	for _, name := range v.Desired.Order {
 		if channel != "" && name != channel {
@@ -167,21 +166,21 @@ func releasesOf(v *view.View, channel string, notes Notes) []Item {
 		item.At = item.At.UTC()
 		items = append(items, *item)
 	}
-	items = newest(items) // before notes are read: of a few only
+	items = newestFirst(items) // before notes are read, which is slow
 	for i := range items {
-		items[i].Notes = legible(notes(heads[items[i].ID]))
+		items[i].Notes = stripControl(notes(heads[items[i].ID]))
 	}
 	return slices.DeleteFunc(items, func(item Item) bool { return item.Notes == "" })
 }
 
-// newest sorts items, newest first, and leaves the old ones out.
-func newest(items []Item) []Item {
+// newestFirst sorts items and drops all but the newest MaxItems.
+func newestFirst(items []Item) []Item {
 	slices.SortFunc(items, func(a, b Item) int { return cmp.Or(b.At.Compare(a.At), cmp.Compare(b.ID, a.ID)) })
-	return items[:min(len(items), Most)]
+	return items[:min(len(items), MaxItems)]
 }
 
-// legible leaves out what neither HTML nor XML may have.
-func legible(text string) string {
+// stripControl removes characters that neither HTML nor XML allows.
+func stripControl(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' || r == '\uFFFE' || r == '\uFFFF' {
 			return -1

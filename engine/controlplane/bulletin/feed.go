@@ -11,53 +11,55 @@ import (
 	"time"
 )
 
-// atom is a feed as RFC 4287 has it.
-type atom struct {
-	XMLName xml.Name `xml:"http://www.w3.org/2005/Atom feed"`
-	ID      string   `xml:"id"`
-	Title   string   `xml:"title"`
-	Updated string   `xml:"updated"`
-	Author  string   `xml:"author>name"`
-	Links   []link   `xml:"link"`
-	Entries []entry  `xml:"entry"`
+// atomFeed is a feed by RFC 4287.
+type atomFeed struct {
+	XMLName xml.Name    `xml:"http://www.w3.org/2005/Atom feed"`
+	ID      string      `xml:"id"`
+	Title   string      `xml:"title"`
+	Updated string      `xml:"updated"`
+	Author  string      `xml:"author>name"`
+	Links   []atomLink  `xml:"link"`
+	Entries []atomEntry `xml:"entry"`
 }
 
-type link struct {
+type atomLink struct {
 	Rel  string `xml:"rel,attr"`
 	Type string `xml:"type,attr"`
 	Href string `xml:"href,attr"`
 }
 
-type entry struct {
-	ID         string     `xml:"id"`
-	Title      string     `xml:"title"`
-	Published  string     `xml:"published"`
-	Updated    string     `xml:"updated"`
-	Link       link       `xml:"link"`
-	Categories []category `xml:"category"`
-	Content    *content   `xml:"content"` // nil: there are no notes
+type atomEntry struct {
+	ID         string         `xml:"id"`
+	Title      string         `xml:"title"`
+	Published  string         `xml:"published"`
+	Updated    string         `xml:"updated"`
+	Link       atomLink       `xml:"link"`
+	Categories []atomCategory `xml:"category"`
+	Content    *atomContent   `xml:"content"` // nil without notes
 }
 
-type category struct {
+type atomCategory struct {
 	Term string `xml:"term,attr"`
 }
 
-type content struct {
+type atomContent struct {
 	Type string `xml:"type,attr"`
 	HTML string `xml:",chardata"`
 }
 
-// Kinds of entries: their first category.
+// An entry's kind is its first category.
 const (
 	kindAnnouncement = "announcement"
 	kindRelease      = "release"
 )
 
-// Feed is a bulletin as an Atom feed, announcements and releases by time. Equal bulletins give equal bytes.
-func (p *Printer) Feed(b Bulletin) ([]byte, error) {
-	f := atom{
-		ID: permanent(b.Base, "feed", ""), Title: "What is new", Author: "Release notes", Updated: stamp(time.Unix(0, 0).UTC()), // until there is something
-		Links: []link{{"self", "application/atom+xml", b.Base + ".atom"}, {"alternate", "text/html", b.Base}},
+// Feed renders a bulletin as an Atom feed, announcements and releases by time. Equal bulletins render equally.
+func (p *Renderer) Feed(b Bulletin) ([]byte, error) {
+	f := atomFeed{
+		// The feed's time while it is empty is the epoch.
+		ID: stableID(b.Base, "feed", ""), Title: "What is new", Author: "Release notes",
+		Updated: formatRFC3339(time.Unix(0, 0).UTC()),
+		Links:   []atomLink{{"self", "application/atom+xml", b.Base + ".atom"}, {"alternate", "text/html", b.Base}},
 	}
 	if u, err := url.Parse(b.Base); err == nil && u.Host != "" {
 		f.Author = u.Hostname()
@@ -75,14 +77,14 @@ func (p *Printer) Feed(b Bulletin) ([]byte, error) {
 	}
 	slices.SortStableFunc(all, func(a, b dated) int { return b.At.Compare(a.At) })
 	for _, d := range all {
-		e, err := p.entry(b.Base, d.kind, d.Item)
+		e, err := p.feedEntry(b.Base, d.kind, d.Item)
 		if err != nil {
 			return nil, err
 		}
 		f.Entries = append(f.Entries, e)
 	}
 	if len(all) > 0 {
-		f.Updated = stamp(all[0].At)
+		f.Updated = formatRFC3339(all[0].At)
 	}
 	var out bytes.Buffer
 	out.WriteString(xml.Header)
@@ -92,29 +94,30 @@ func (p *Printer) Feed(b Bulletin) ([]byte, error) {
 	return append(out.Bytes(), '\n'), nil
 }
 
-func (p *Printer) entry(base, kind string, item Item) (entry, error) {
-	notes, err := p.notes.print(item.Notes)
+func (p *Renderer) feedEntry(base, kind string, item Item) (atomEntry, error) {
+	notes, err := p.notes.renderNotes(item.Notes)
 	if err != nil {
-		return entry{}, fmt.Errorf("render the notes of %s: %w", item.ID, err)
+		return atomEntry{}, fmt.Errorf("render the notes of %s: %w", item.ID, err)
 	}
-	e := entry{
-		ID: permanent(base, kind, item.ID), Title: item.Title, Published: stamp(item.At), Updated: stamp(item.At),
-		Link: link{"alternate", "text/html", base + "/" + item.ID}, Categories: []category{{kind}},
+	e := atomEntry{
+		ID: stableID(base, kind, item.ID), Title: item.Title, Published: formatRFC3339(item.At),
+		Updated: formatRFC3339(item.At),
+		Link:    atomLink{"alternate", "text/html", base + "/" + item.ID}, Categories: []atomCategory{{kind}},
 	}
 	if notes != "" {
-		e.Content = &content{"html", string(notes)}
+		e.Content = &atomContent{"html", string(notes)}
 	}
 	if kind == kindRelease {
 		e.Title, e.Link.Href = "Release "+item.Title, base+"#release-"+item.ID
 	}
 	for _, channel := range item.Channels {
-		e.Categories = append(e.Categories, category{channel})
+		e.Categories = append(e.Categories, atomCategory{channel})
 	}
 	return e, nil
 }
 
-// permanent is an id that stays while the page's host does: a UUID of version 8 (RFC 9562).
-func permanent(base, kind, id string) string {
+// stableID returns an id that depends on the page's host, a kind and an id only: a UUID of version 8 (RFC 9562).
+func stableID(base, kind, id string) string {
 	host := ""
 	if u, err := url.Parse(base); err == nil {
 		host = u.Hostname()

@@ -14,15 +14,14 @@ import (
 	"github.com/yuin/goldmark/util"
 )
 
-// MaxNotes is how much of one release's or announcement's notes is shown, in bytes: the time to render some grows with the
-// square of it.
+// MaxNotes bounds the notes of one release or announcement, in bytes: rendering can take quadratic time.
 const MaxNotes = 16 << 10
 
-// cut is what was cut off, for readers.
-const cut = "\n\n…\n"
+// truncationMark ends truncated notes.
+const truncationMark = "\n\n…\n"
 
-// Shorten bounds notes.
-func Shorten(notes string) string {
+// TruncateNotes truncates notes to MaxNotes.
+func TruncateNotes(notes string) string {
 	if len(notes) <= MaxNotes {
 		return notes
 	}
@@ -30,65 +29,66 @@ func Shorten(notes string) string {
 	if i := strings.LastIndexByte(notes, '\n'); i > MaxNotes/2 {
 		notes = notes[:i]
 	}
-	return strings.ToValidUTF8(notes, "") + cut
+	return strings.ToValidUTF8(notes, "") + truncationMark
 }
 
-// printer renders notes, the same ones once. It is safe for concurrent use.
-type printer struct {
+// notesRenderer renders notes and caches the results. It is safe for concurrent use.
+type notesRenderer struct {
 	markdown goldmark.Markdown
 
-	mu    sync.Mutex
-	known map[string]markup // by notes; at most maxKnown
+	mu       sync.Mutex
+	rendered map[string]markup // by notes; at most maxRendered
 }
 
-// maxKnown is how many rendered notes are kept: all that a bulletin of any channel shows, most likely.
-const maxKnown = 4 * Most
+// maxRendered bounds the cache: it suffices for the bulletins of some channels.
+const maxRendered = 4 * MaxItems
 
-func newPrinter() *printer {
-	table := extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute)) // a style is not allowed on the page
-	return &printer{known: map[string]markup{}, markdown: goldmark.New(
+func newNotesRenderer() *notesRenderer {
+	// Cells are aligned by attribute: the page's policy forbids inline styles.
+	table := extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute))
+	return &notesRenderer{rendered: map[string]markup{}, markdown: goldmark.New(
 		goldmark.WithExtensions(table, extension.Strikethrough, extension.Linkify),
-		goldmark.WithRendererOptions(renderer.WithNodeRenderers(util.Prioritized(harmless{}, 100))),
+		goldmark.WithRendererOptions(renderer.WithNodeRenderers(util.Prioritized(safeRenderer{}, 100))),
 	)}
 }
 
-// print renders notes as HTML that is safe to show.
-func (p *printer) print(notes string) (markup, error) {
+// renderNotes renders notes as safe HTML.
+func (p *notesRenderer) renderNotes(notes string) (markup, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if known, ok := p.known[notes]; ok {
+	if known, ok := p.rendered[notes]; ok {
 		return known, nil
 	}
 	var b bytes.Buffer
-	if err := p.markdown.Convert([]byte(Shorten(notes)), &b); err != nil {
+	if err := p.markdown.Convert([]byte(TruncateNotes(notes)), &b); err != nil {
 		return "", err
 	}
-	if len(p.known) >= maxKnown {
-		clear(p.known)
+	if len(p.rendered) >= maxRendered {
+		clear(p.rendered)
 	}
-	done := markup(b.String()) // by harmless
-	p.known[notes] = done
+	done := markup(b.String()) // safeRenderer makes it safe
+	p.rendered[notes] = done
 	return done, nil
 }
 
-// harmless renders what could do harm, in its own way: links only to the web and to mail, images as their text, HTML as the text
-// that it is; and headings below those of the page.
-type harmless struct{}
+// safeRenderer renders what could do harm: links only to the web and to mail, images as their text, HTML as text, and
+// headings below the page's own.
+type safeRenderer struct{}
 
-// RegisterFuncs is a renderer.NodeRenderer's.
-func (h harmless) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
-	r.Register(ast.KindHeading, h.heading)
-	r.Register(ast.KindLink, h.link)
-	r.Register(ast.KindAutoLink, h.autoLink)
-	r.Register(ast.KindImage, h.image)
-	r.Register(ast.KindRawHTML, h.rawHTML)
-	r.Register(ast.KindHTMLBlock, h.block)
+// RegisterFuncs implements renderer.NodeRenderer.
+func (h safeRenderer) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
+	r.Register(ast.KindHeading, h.renderHeading)
+	r.Register(ast.KindLink, h.renderLink)
+	r.Register(ast.KindAutoLink, h.renderAutoLink)
+	r.Register(ast.KindImage, h.renderImage)
+	r.Register(ast.KindRawHTML, h.renderRawHTML)
+	r.Register(ast.KindHTMLBlock, h.renderHTMLBlock)
 }
 
-// firstHeading is the level of notes' first headings: the page has those above.
+// firstHeading is the level of the notes' top headings, below the page's own.
 const firstHeading = 4
 
-func (harmless) heading(w util.BufWriter, _ []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
+func (safeRenderer) renderHeading(w util.BufWriter, _ []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
 	level := min(n.(*ast.Heading).Level+firstHeading-1, 6)
 	if entering {
 		_, _ = w.WriteString("<h" + strconv.Itoa(level) + ">")
@@ -98,8 +98,8 @@ func (harmless) heading(w util.BufWriter, _ []byte, n ast.Node, entering bool) (
 	return ast.WalkContinue, nil
 }
 
-// open begins a link, if it leads where one may.
-func open(w util.BufWriter, to []byte) bool {
+// openLink begins a link if its address is allowed.
+func openLink(w util.BufWriter, to []byte) bool {
 	address := util.URLEscape(to, true)
 	u, err := url.Parse(string(address))
 	if err != nil || u.Scheme != "mailto" && (u.Scheme != "https" && u.Scheme != "http" || u.Host == "") {
@@ -111,17 +111,17 @@ func open(w util.BufWriter, to []byte) bool {
 	return true
 }
 
-func (harmless) link(w util.BufWriter, _ []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
+func (safeRenderer) renderLink(w util.BufWriter, _ []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
 	l := n.(*ast.Link)
 	if entering {
-		l.SetAttributeString("open", open(w, l.Destination))
+		l.SetAttributeString("open", openLink(w, l.Destination))
 	} else if is, _ := l.AttributeString("open"); is == true {
 		_, _ = w.WriteString("</a>")
 	}
 	return ast.WalkContinue, nil
 }
 
-func (harmless) autoLink(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
+func (safeRenderer) renderAutoLink(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
 	if !entering {
 		return ast.WalkContinue, nil
 	}
@@ -130,7 +130,7 @@ func (harmless) autoLink(w util.BufWriter, source []byte, n ast.Node, entering b
 	if l.AutoLinkType == ast.AutoLinkEmail {
 		to = append([]byte("mailto:"), bytes.TrimPrefix(to, []byte("mailto:"))...)
 	}
-	is := open(w, to)
+	is := openLink(w, to)
 	_, _ = w.Write(util.EscapeHTML(l.Label(source)))
 	if is {
 		_, _ = w.WriteString("</a>")
@@ -138,19 +138,21 @@ func (harmless) autoLink(w util.BufWriter, source []byte, n ast.Node, entering b
 	return ast.WalkContinue, nil
 }
 
-// image shows what stands for the image: its text is rendered as the text around is.
-func (harmless) image(util.BufWriter, []byte, ast.Node, bool) (ast.WalkStatus, error) {
+// renderImage leaves the image's text, which goldmark renders next.
+func (safeRenderer) renderImage(util.BufWriter, []byte, ast.Node, bool) (ast.WalkStatus, error) {
 	return ast.WalkContinue, nil
 }
 
-func (harmless) rawHTML(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
+func (safeRenderer) renderRawHTML(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
 	if entering {
 		_, _ = w.Write(util.EscapeHTML(n.(*ast.RawHTML).Segments.Value(source)))
 	}
 	return ast.WalkSkipChildren, nil
 }
 
-func (harmless) block(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
+func (safeRenderer) renderHTMLBlock(
+	w util.BufWriter, source []byte, n ast.Node, entering bool,
+) (ast.WalkStatus, error) {
 	if !entering {
 		return ast.WalkContinue, nil
 	}

@@ -5,33 +5,33 @@ import (
 	"strings"
 )
 
-// markup is HTML that is safe to show: only these functions, and the printer of notes, make it of other text. It is written
-// by hand because templates keep every method of the whole program alive, agents' too: 7 MB each.
+// markup is safe HTML, made only by these functions and by notesRenderer. It avoids html/template, with which the
+// linker keeps every method of a program: 7 MB for each binary.
 type markup string
 
-// attributes are names and values, in turn.
+// attributes holds names and values in turn.
 type attributes []string
 
-func text(s string) markup { return markup(html.EscapeString(s)) }
+func escapeText(s string) markup { return markup(html.EscapeString(s)) }
 
-func anchor(to, name string) markup { return element("a", attributes{"href", to}, text(name)) }
+func anchor(to, name string) markup { return element("a", attributes{"href", to}, escapeText(name)) }
 
-// element is a tag with what is inside. Its name and its attributes' names are ours.
+// element returns a tag with its content. The names of tag and attributes are constants of this package.
 func element(tag string, with attributes, inside ...markup) markup {
 	var b strings.Builder
-	b.WriteString(string(void(tag, with...)))
+	b.WriteString(string(voidElement(tag, with...)))
 	for _, m := range inside {
 		b.WriteString(string(m))
 	}
 	b.WriteString("</" + tag + ">")
-	if block(tag) {
+	if isBlock(tag) {
 		b.WriteByte('\n')
 	}
 	return markup(b.String())
 }
 
-// void is a tag that nothing is inside of.
-func void(tag string, with ...string) markup {
+// voidElement returns a tag without content.
+func voidElement(tag string, with ...string) markup {
 	var b strings.Builder
 	b.WriteString("<" + tag)
 	for i := 0; i+1 < len(with); i += 2 {
@@ -41,5 +41,5 @@ func void(tag string, with ...string) markup {
 	return markup(b.String())
 }
 
-// block tells whether a line may end behind a tag.
-func block(tag string) bool { return tag != "a" && tag != "span" && tag != "time" }
+// isBlock reports whether a line may end after a tag.
+func isBlock(tag string) bool { return tag != "a" && tag != "span" && tag != "time" }

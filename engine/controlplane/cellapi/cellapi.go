@@ -1,9 +1,9 @@
-// Package cellapi is the cells' side of the control plane: what is desired of a cell, by polls and streams; the bytes of
-// its release and of its flags; its reports; its keys.
+// Package cellapi serves cells: desired state by polls and streams, the bytes of releases and flag bundles, reports,
+// and keys.
 //
-// It decides nothing and keeps nothing: every answer comes from the engine's last View, which is immutable, and a report is
-// acknowledged once the engine's Inbox says that it is durable (invariant 8). An idle poll reads no database. No write waits
-// for a cell that does not read. Who asks is judged before a handler is called (package auth), and again while a stream
+// It decides nothing and stores nothing. Every answer is derived from the engine's latest View, which is immutable, and
+// a report is acknowledged after the engine's Inbox made it durable (invariant 8). An idle poll reads no database. No
+// write waits for a slow cell. Package auth admits the caller before a handler is called, and again while a stream
 // lasts. All methods may be called from any goroutine.
 package cellapi
 
@@ -23,102 +23,124 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Options of the cells' side. Members may be nil, where cells have no keys; Pins are nil where they have no listener.
+// Options configures the cells' API. Members and Pins are nil without a cells' listener.
 type Options struct {
-	Views      api.Views
-	Repository api.Repository
-	Inbox      Inbox
-	Members    Members
-	Auth       *auth.Auth
-	Pins       []string      // of the control plane's keys
-	Period     time.Duration // in which a cell that does not wait is told to ask once
-	Limits     Limits
-	Stopping   api.Stopping
-	Metrics    *metrics.Metrics
-	Log        zerolog.Logger
+	Views        api.Views
+	Repository   api.Repository
+	Inbox        Inbox
+	Members      Members
+	Auth         *auth.Auth
+	Pins         []string      // pins of the control plane's keys
+	PollInterval time.Duration // for cells that poll without waiting
+	Limits       Limits
+	Shutdown     api.Shutdown
+	Metrics      *metrics.Metrics
+	Log          zerolog.Logger
 }
 
-// API is the cells' side.
+// API serves cells.
 type API struct {
-	desired      *desired
-	content      *content
-	reports      *reports
-	registration *registration
+	desired      *desiredHandlers
+	content      *contentHandlers
+	reports      *reportHandlers
+	registration *registrationHandlers
 	fanout       *fanout
 }
 
-// New makes it. It starts nothing: goroutines run while cells listen.
+// New returns an API and starts nothing: goroutines run while there are subscribers.
 func New(o Options) *API {
 	answers, throttle := newAnswerCache(o.Views), newThrottle(o.Limits.withDefaults(), o.Metrics)
-	f := newFanout(answers, o.Auth, o.Metrics, o.Stopping)
+	f := newFanout(answers, o.Auth, o.Metrics, o.Shutdown)
 	return &API{
-		desired:      &desired{answers: answers, fanout: f, throttle: throttle, period: o.Period, headers: newHeaderValues()},
-		content:      &content{answers: answers, repository: o.Repository, throttle: throttle, releases: newPackedCache(keptReleases), bundles: newPackedCache(keptBundles)},
-		reports:      &reports{inbox: o.Inbox, auth: o.Auth, answers: answers, throttle: throttle, pins: o.Pins},
-		registration: &registration{members: o.Members, auth: o.Auth, limits: newUnregistered(), pins: o.Pins, stopping: o.Stopping, log: o.Log},
-		fanout:       f,
+		desired: &desiredHandlers{answers: answers, fanout: f, throttle: throttle, pollInterval: o.PollInterval,
+			headers: newHeaderValues()},
+		content: &contentHandlers{answers: answers, repository: o.Repository, throttle: throttle,
+			releases: newPackedCache(releaseCacheSize), bundles: newPackedCache(bundleCacheSize)},
+		reports: &reportHandlers{inbox: o.Inbox, auth: o.Auth, answers: answers, throttle: throttle, pins: o.Pins},
+		registration: &registrationHandlers{members: o.Members, auth: o.Auth, limits: newRegistrationLimiter(),
+			pins: o.Pins, shutdown: o.Shutdown, log: o.Log},
+		fanout: f,
 	}
 }
 
-// Drain lets those who listen go once Stopping is closed, with jitter over a few seconds; each is told when to come back.
-func (a *API) Drain() { a.fanout.drain() }
+// Drain wakes the fan-out after Shutdown is closed: long polls and streams end with jitter over a few seconds, and each
+// cell receives a time after which to retry.
+func (a *API) Drain() { a.fanout.wakeShards() }
 
-// Drained waits until nobody listens any more, or ctx ends: then it cuts those who still do. http.Server.Shutdown knows
-// nothing of streams.
-func (a *API) Drained(ctx context.Context) error { return a.fanout.drained(ctx) }
+// AwaitDrained waits until there are no subscribers. If ctx ends first, it closes the remaining streams and polls.
+// http.Server.Shutdown does not wait for connections that were taken over.
+func (a *API) AwaitDrained(ctx context.Context) error { return a.fanout.awaitDrained(ctx) }
 
-// Routes are the cells'.
+// Routes returns the cells' routes.
 func (a *API) Routes(d api.Docs) []api.Route {
 	digest := &huma.Schema{Type: huma.TypeString, Pattern: releases.DigestPattern}
 	return []api.Route{
-		{Method: http.MethodGet, Path: DesiredPath, Who: api.Cell, Handler: a.desired.get, Operation: describeDesired(d)},
-		{Method: http.MethodGet, Path: "/v1/releases/{digest}", Who: api.Cell, Handler: a.content.release, Operation: describeRelease(digest)},
-		{Method: http.MethodGet, Path: "/v1/flagbundles/{digest}", Who: api.Cell, Handler: a.content.bundle, Operation: describeBundle(digest)},
-		{Method: http.MethodPost, Path: "/v1/reports", Who: api.Cell, Handler: a.reports.post, Operation: huma.Operation{
-			OperationID: "report", Tags: tags(),
-			Summary:     "A cell's current state and the history since",
-			Description: "At most 64 KiB. Answered once it is durable: a report that was acknowledged survives a crash.",
-			RequestBody: d.Body(cells.Report{}),
-			Responses:   map[string]*huma.Response{"200": d.JSON("What is kept", cells.Receipt{})},
-			Errors:      []int{400, 404, 413, 415, 429, 500, 503, 507},
-		}},
-		{Method: http.MethodPost, Path: "/v1/key", Who: api.Cell, OnlyByKey: true, Handler: a.registration.next, Operation: huma.Operation{
-			OperationID: "nextKey", Tags: tags(),
-			Summary:     "A cell's next key",
-			Description: "Presented over a connection of the key so far, which is good until the next was used. The signature is over the lines \"sluice next key 1\", the cell's name, the key so far and the next, each with its newline.",
-			RequestBody: d.Body(identity.Next{}),
-			Responses:   map[string]*huma.Response{"200": d.JSON("The key is the cell's", identity.Joined{})},
-			Errors:      []int{400, 409, 413, 415, 429, 503, 507},
-		}},
-		{Method: http.MethodPost, Path: "/v1/register", Who: api.AnyKey, Handler: a.registration.first, Operation: huma.Operation{
-			OperationID: "register", Tags: tags(),
-			Summary:     "A cell's first key, or its first after a new token",
-			Description: "The connection proves the key. The same token with the same key is answered the same; everything that is wrong with a token is one 401.",
-			RequestBody: d.Body(identity.Join{}),
-			Responses:   map[string]*huma.Response{"200": d.JSON("The key is the cell's", identity.Joined{})},
-			Errors:      []int{400, 413, 415, 429, 503, 507},
-		}},
+		{Method: http.MethodGet, Path: DesiredPath, Audience: api.Cell, Handler: a.desired.serveDesired,
+			Operation: describeDesired(d)},
+		{Method: http.MethodGet, Path: "/v1/releases/{digest}", Audience: api.Cell, Handler: a.content.serveRelease,
+			Operation: describeRelease(digest)},
+		{Method: http.MethodGet, Path: "/v1/flagbundles/{digest}", Audience: api.Cell, Handler: a.content.serveBundle,
+			Operation: describeBundle(digest)},
+		{Method: http.MethodPost, Path: "/v1/reports", Audience: api.Cell, Handler: a.reports.serveReport,
+			Operation: huma.Operation{
+				OperationID: "report", Tags: cellTags(),
+				Summary: "A cell's current state and its history since the last report",
+				Description: "At most 64 KiB. The response comes after the report is durable: an acknowledged report " +
+					"survives a crash.",
+				RequestBody: d.JSONBody(cells.Report{}),
+				Responses:   map[string]*huma.Response{"200": d.JSONResponse("The report is stored", cells.Receipt{})},
+				Errors:      []int{400, 404, 413, 415, 429, 500, 503, 507},
+			}},
+		{Method: http.MethodPost, Path: "/v1/key", Audience: api.Cell, RequiresKey: true,
+			Handler: a.registration.serveNextKey, Operation: huma.Operation{
+				OperationID: "nextKey", Tags: cellTags(),
+				Summary: "A cell's next key",
+				Description: "Presented over a connection of the current key, which is valid until the next key is " +
+					"used. The signature covers the lines \"sluice next key 1\", the cell's name, the current key " +
+					"and the next key, each with its newline.",
+				RequestBody: d.JSONBody(identity.Next{}),
+				Responses: map[string]*huma.Response{
+					"200": d.JSONResponse("The key is the cell's", identity.Joined{})},
+				Errors: []int{400, 409, 413, 415, 429, 503, 507},
+			}},
+		{Method: http.MethodPost, Path: "/v1/register", Audience: api.AnyKey, Handler: a.registration.serveRegister,
+			Operation: huma.Operation{
+				OperationID: "register", Tags: cellTags(),
+				Summary: "A cell's first key, or the first after a new token",
+				Description: "The connection proves the key. A repeated request with the same token and key has the " +
+					"same response. All invalid tokens have the same 401.",
+				RequestBody: d.JSONBody(identity.Join{}),
+				Responses: map[string]*huma.Response{
+					"200": d.JSONResponse("The key is the cell's", identity.Joined{})},
+				Errors: []int{400, 413, 415, 429, 503, 507},
+			}},
 	}
 }
 
-func tags() []string { return []string{"cells"} }
+func cellTags() []string { return []string{"cells"} }
 
 func describeDesired(d api.Docs) huma.Operation {
-	found := d.JSON("The newest head, the cell's assignment, and what holds it back", cells.Desired{}, "ETag", nextPoll)
-	found.Content["text/event-stream"] = &huma.MediaType{Schema: api.Text()}
+	found := d.JSONResponse("The newest head, the cell's assignment, and what holds the cell back", cells.Desired{},
+		"ETag", nextPollHeader)
+	found.Content["text/event-stream"] = &huma.MediaType{Schema: api.TextSchema()}
 	return huma.Operation{
-		OperationID: "desired", Tags: tags(),
-		Summary:     "What is desired of a cell",
-		Description: "With If-None-Match: 304 while nothing changed for this cell. With wait, the answer comes when it changes, or when the time is over. Sluice-Next-Poll says in how many seconds to ask again. With Accept: text/event-stream the same comes as events named desired, their ids the ETags, the first at once; a comment at least every 15 s; retry, when the server stops. A cell has two streams at most.",
+		OperationID: "desired", Tags: cellTags(),
+		Summary: "The desired state of a cell",
+		Description: "With If-None-Match: 304 unless the response changed for this cell. With wait, the response " +
+			"comes when it changes, or after the wait. Sluice-Next-Poll has the seconds after which to poll again. " +
+			"With Accept: text/event-stream, each response is an event named desired whose id is the ETag: the first " +
+			"at once, with a comment at least every 15 s, and retry when the server stops. A cell has at most two " +
+			"streams.",
 		Parameters: []*huma.Param{
-			api.Param("cell", "query", "the cell's name, on this machine, where cells have no keys; with a key it is not needed", api.Text()),
-			api.Param("wait", "query", "how long to wait for a change, such as 30s; at most 60s", api.Text()),
-			api.Param("If-None-Match", "header", "the ETag of the answer that the cell has", api.Text()),
-			api.Param("Last-Event-ID", "header", "the same, of a stream that broke", api.Text()),
+			api.Param("cell", "query", "the cell's name, required on this machine where cells have no keys",
+				api.TextSchema()),
+			api.Param("wait", "query", "how long to wait for a change, such as 30s; at most 60s", api.TextSchema()),
+			api.Param("If-None-Match", "header", "the ETag of the cell's last response", api.TextSchema()),
+			api.Param("Last-Event-ID", "header", "the id of the last event of an interrupted stream", api.TextSchema()),
 		},
 		Responses: map[string]*huma.Response{
 			"200": found,
-			"304": {Description: "As before", Headers: api.Headers("ETag", nextPoll)},
+			"304": {Description: "As before", Headers: api.Headers("ETag", nextPollHeader)},
 		},
 		Errors: []int{400, 404, 429, 503},
 	}
@@ -127,19 +149,22 @@ func describeDesired(d api.Docs) huma.Operation {
 func describeRelease(digest *huma.Schema) huma.Operation {
 	tar := &huma.Schema{Type: huma.TypeString, Format: "binary"}
 	return huma.Operation{
-		OperationID: "release", Tags: tags(),
-		Summary:     "The bytes of a release",
-		Description: "The canonical tar whose SHA-256 the digest is, in zstd where that is accepted. It never changes. Ranges are of the tar itself.",
+		OperationID: "release", Tags: cellTags(),
+		Summary: "The bytes of a release",
+		Description: "The canonical tar with this SHA-256, compressed with zstd if accepted. It never changes. " +
+			"Ranges are of the uncompressed tar.",
 		Parameters: []*huma.Param{
-			api.Required(api.Param("digest", "path", "as the assignment names it", digest)),
-			api.Param("cell", "query", "the cell that asks: it gets what it was offered; without it, what any cell was", api.Text()),
-			api.Param("Range", "header", "a part, to go on where a connection broke", api.Text()),
+			api.RequiredParam(api.Param("digest", "path", "as the assignment names it", digest)),
+			api.Param("cell", "query",
+				"the requesting cell, which may download what it was offered; without it, what any cell was offered",
+				api.TextSchema()),
+			api.Param("Range", "header", "a part, to resume an interrupted download", api.TextSchema()),
 		},
 		Responses: map[string]*huma.Response{
-			"200": api.Answer("The tar", "application/x-tar", tar, "ETag"),
-			"206": api.Answer("A part of the tar", "application/x-tar", tar, "ETag"),
+			"200": api.Response("The tar", "application/x-tar", tar, "ETag"),
+			"206": api.Response("A part of the tar", "application/x-tar", tar, "ETag"),
 			"304": {Description: "As before"},
-			"416": {Description: "There is no such part"},
+			"416": {Description: "The range is outside the tar"},
 		},
 		Errors: []int{404, 429, 500, 503},
 	}
@@ -147,15 +172,18 @@ func describeRelease(digest *huma.Schema) huma.Operation {
 
 func describeBundle(digest *huma.Schema) huma.Operation {
 	return huma.Operation{
-		OperationID: "flagBundle", Tags: tags(),
-		Summary:     "The bytes of a bundle of flags",
-		Description: "JSON whose SHA-256 the digest is, in zstd where that is accepted. It never changes. 503: this replica has not told the cell of such a bundle, which one that knows more may have.",
+		OperationID: "flagBundle", Tags: cellTags(),
+		Summary: "The bytes of a flag bundle",
+		Description: "JSON with this SHA-256, compressed with zstd if accepted. It never changes. 503: this replica " +
+			"has not offered the cell such a bundle, but another replica may have.",
 		Parameters: []*huma.Param{
-			api.Required(api.Param("digest", "path", "as flags.bundle of the answer to /v1/desired names it", digest)),
-			api.Param("cell", "query", "the cell that asks: it gets what it is told; without it, what any cell is", api.Text()),
+			api.RequiredParam(api.Param("digest", "path", "as in flags.bundle of the response of /v1/desired", digest)),
+			api.Param("cell", "query",
+				"the requesting cell, which may download what it is offered; without it, what any cell is offered",
+				api.TextSchema()),
 		},
 		Responses: map[string]*huma.Response{
-			"200": api.Answer("The bundle", "application/json", &huma.Schema{Type: huma.TypeObject}, "ETag"),
+			"200": api.Response("The bundle", "application/json", &huma.Schema{Type: huma.TypeObject}, "ETag"),
 			"304": {Description: "As before"},
 		},
 		Errors: []int{404, 429, 500, 503},

@@ -18,13 +18,13 @@ import (
 )
 
 const (
-	contentWithin = 10 * time.Minute // for a cell on a slow line
-	keptReleases  = 32 << 20         // bytes of packed releases that are kept at hand
-	keptBundles   = 16 << 20         // bytes of packed bundles of flags
+	downloadTimeout  = 10 * time.Minute // for a cell on a slow line
+	releaseCacheSize = 32 << 20         // bytes
+	bundleCacheSize  = 16 << 20         // bytes
 )
 
-// content gives the bytes of releases and of bundles of flags, by their digests.
-type content struct {
+// contentHandlers serves releases and flag bundles by digest.
+type contentHandlers struct {
 	answers    *answerCache
 	repository api.Repository
 	throttle   *throttle
@@ -32,43 +32,44 @@ type content struct {
 	bundles    *packedCache
 }
 
-// release answers GET /v1/releases/{digest}: the canonical tar, for ever the same. A cell gets few at once, and what
-// waits for a slow reader is the one copy that all share.
-func (h *content) release(w http.ResponseWriter, r *http.Request, c *api.Caller) {
-	at := h.answers.latest()
-	v := at.view
+// serveRelease answers GET /v1/releases/{digest} with the canonical tar. All downloads of a release share one copy in
+// memory.
+func (h *contentHandlers) serveRelease(w http.ResponseWriter, r *http.Request, c *api.Caller) {
+	snap := h.answers.latest()
+	v := snap.view
 	if v == nil {
-		api.NotYet(w)
+		api.WriteNotReady(w)
 		return
 	}
 	digest, err := releases.ParseDigest(r.PathValue("digest"))
-	if err != nil || !offered(v, digest, c.Cell) {
-		api.Problem(w, http.StatusNotFound, "No release with this digest is offered: ask /v1/desired for the one that is.")
+	if err != nil || !releaseOffered(v, digest, c.Cell) {
+		api.WriteProblem(w, http.StatusNotFound,
+			"No release with this digest is offered: ask /v1/desired for the offered one.")
 		return
 	}
-	if e := at.entries[c.Cell]; e != nil {
-		if !h.throttle.download(w, e) {
+	if e := snap.entries[c.Cell]; e != nil {
+		if !h.throttle.startDownload(w, e) {
 			return
 		}
 		defer e.downloads.Add(-1)
 	}
-	packed, err := h.releases.get(digest, h.tar(v, digest))
+	packed, err := h.releases.get(digest, h.packRelease(v, digest))
 	if err != nil {
-		api.Failed(w, err)
+		api.WriteError(w, err)
 		return
 	}
 	serveContent(w, r, packed, "application/x-tar")
 }
 
-// serveContent answers with something that is for ever the same.
-func serveContent(w http.ResponseWriter, r *http.Request, p *packed, kind string) {
-	api.SetAnswerTime(w, contentWithin)
+// serveContent serves immutable content.
+func serveContent(w http.ResponseWriter, r *http.Request, p *packedContent, kind string) {
+	api.SetWriteTimeout(w, downloadTimeout)
 	h := w.Header()
 	h.Set("Content-Type", kind)
 	h.Set("Cache-Control", "private, max-age=31536000, immutable")
 	h.Set("Vary", "Accept-Encoding")
 	body, etag := p.plain, `"`+string(p.digest)+`"`
-	// A part of it is always a part of the thing itself: compressed bytes may differ between versions of this server.
+	// A range is always of the plain bytes: compressed bytes may differ between versions of this server.
 	if acceptsZstd(r.Header.Get("Accept-Encoding")) && r.Header.Get("Range") == "" && p.zstd != nil {
 		h.Set("Content-Encoding", "zstd")
 		h.Set("Content-Length", fmt.Sprint(len(p.zstd)))
@@ -78,9 +79,10 @@ func serveContent(w http.ResponseWriter, r *http.Request, p *packed, kind string
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
 
-// offered reports whether a cell may have these bytes (R34): its channel's heads, old ones too, for it may have to go
-// back, and what it was given, in channels that it has left too. What it only says that it runs proves nothing. Without a name, on this machine only: whether any cell may.
-func offered(v *view.View, digest releases.Digest, name string) bool {
+// releaseOffered reports whether a cell may download a release (R34): a present or former head of its channel, or what
+// it was granted, also in channels that it has left. Its own reports prove nothing. For callers on this machine that
+// name no cell, any cell's releases count.
+func releaseOffered(v *view.View, digest releases.Digest, name string) bool {
 	if name == "" {
 		_, _, ok := v.Content(digest)
 		return ok
@@ -101,7 +103,7 @@ func offered(v *view.View, digest releases.Digest, name string) bool {
 	return state.Granted != nil && state.Granted.Digest == digest || slices.Contains(state.Left, digest)
 }
 
-// acceptsZstd reads Accept-Encoding.
+// acceptsZstd reports whether an Accept-Encoding header allows zstd.
 func acceptsZstd(header string) bool {
 	for one := range strings.SplitSeq(header, ",") {
 		coding, parameter, weighted := strings.Cut(one, ";")
@@ -118,12 +120,12 @@ func acceptsZstd(header string) bool {
 	return false
 }
 
-// tar gives how to make a release's canonical tar from git.
-func (h *content) tar(v *view.View, digest releases.Digest) func() ([]byte, error) {
+// packRelease returns a function that packs a release's canonical tar from git.
+func (h *contentHandlers) packRelease(v *view.View, digest releases.Digest) func() ([]byte, error) {
 	return func() ([]byte, error) {
 		commit, version, ok := v.Content(digest)
 		if !ok {
-			return nil, errors.New("no head ever named it")
+			return nil, errors.New("no head ever had this digest")
 		}
 		files, err := h.repository.FS(commit)
 		if err != nil {
@@ -137,44 +139,47 @@ func (h *content) tar(v *view.View, digest releases.Digest) func() ([]byte, erro
 	}
 }
 
-// bundle answers GET /v1/flagbundles/{digest}: the bytes of a bundle of flags, for ever the same. A cell gets what it is told,
-// and what this server told it before that. Of anything else it does not learn whether there is such a bundle: another
-// replica may know more than this one, so that it should ask again (R34, R39).
-func (h *content) bundle(w http.ResponseWriter, r *http.Request, c *api.Caller) {
-	at := h.answers.latest()
-	if at.view == nil {
-		api.NotYet(w)
+// serveBundle answers GET /v1/flagbundles/{digest}. A cell may download the bundle in its answer to GET /v1/desired,
+// and the bundle before. For any other digest the response is 503 whether or not the bundle exists, since another
+// replica may have a newer view (R34, R39).
+func (h *contentHandlers) serveBundle(w http.ResponseWriter, r *http.Request, c *api.Caller) {
+	snap := h.answers.latest()
+	if snap.view == nil {
+		api.WriteNotReady(w)
 		return
 	}
 	digest, err := releases.ParseDigest(r.PathValue("digest"))
 	name := c.Cell
-	if f := at.view.Flags; err != nil || f == nil || name != "" && f.Told[name] == nil {
-		api.Problem(w, http.StatusNotFound, "This cell is told of no flags, or this is no digest: ask /v1/desired for the bundle to ask for.")
+	if f := snap.view.Flags; err != nil || f == nil || name != "" && f.Told[name] == nil {
+		api.WriteProblem(w, http.StatusNotFound,
+			"This cell has no flags, or this is not a digest: ask /v1/desired for the cell's bundle.")
 		return
 	}
-	e := at.entries[name]
+	e := snap.entries[name]
 	if e != nil {
-		if !h.throttle.within(w, &e.bundles, h.throttle.limits.Polls, h.throttle.now(), "bundles") || !h.throttle.enter(w, e.hash) {
+		if !h.throttle.allow(w, &e.bundleBucket, h.throttle.limits.Polls, h.throttle.now(), "bundles") ||
+			!h.throttle.admit(w, e.hash) {
 			return
 		}
-		defer h.throttle.inFlight.Leave()
+		defer h.throttle.inFlight.Release()
 	}
-	bytes := at.view.Flags.Bundles[digest]
-	if bytes == nil || name != "" && !toldOf(at.view.Flags, e, name, digest) {
-		api.RetryAfter(w, 1)
-		api.Problem(w, http.StatusServiceUnavailable, "This replica has not told the cell of such a bundle: ask /v1/desired anew, or another replica in a moment.")
+	bytes := snap.view.Flags.Bundles[digest]
+	if bytes == nil || name != "" && !bundleOffered(snap.view.Flags, e, name, digest) {
+		api.SetRetryAfter(w, 1)
+		api.WriteProblem(w, http.StatusServiceUnavailable,
+			"This replica has not offered the cell such a bundle: ask /v1/desired again, or another replica.")
 		return
 	}
 	packed, err := h.bundles.get(digest, func() ([]byte, error) { return bytes, nil })
 	if err != nil {
-		api.Failed(w, fmt.Errorf("bundle of flags: %w", err))
+		api.WriteError(w, fmt.Errorf("bundle of flags: %w", err))
 		return
 	}
 	serveContent(w, r, packed, "application/json")
 }
 
-// toldOf reports whether a cell is told of a bundle now, or was before that.
-func toldOf(f *view.Flags, e *cellEntry, name string, digest releases.Digest) bool {
+// bundleOffered reports whether a bundle is, or was before the latest, in the cell's answer.
+func bundleOffered(f *view.Flags, e *cellEntry, name string, digest releases.Digest) bool {
 	if told := f.Told[name]; told != nil && told.Bundle.Digest == digest {
 		return true
 	}
@@ -183,5 +188,5 @@ func toldOf(f *view.Flags, e *cellEntry, name string, digest releases.Digest) bo
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return slices.Contains(e.bundled[:], digest)
+	return slices.Contains(e.recentBundles[:], digest)
 }

@@ -14,135 +14,138 @@ import (
 )
 
 const (
-	maxWait  = time.Minute // the longest that a poll waits
-	nextPoll = "Sluice-Next-Poll"
+	maxWait        = time.Minute // the longest wait of a poll
+	nextPollHeader = "Sluice-Next-Poll"
 
-	// DesiredPath is what is asked for most.
+	// DesiredPath is the path of the most frequent request.
 	DesiredPath = "/v1/desired"
 )
 
-// desired says what is desired of a cell. A poll that nothing changed for takes no lock and reads no store.
-type desired struct {
-	answers  *answerCache
-	fanout   *fanout
-	throttle *throttle
-	period   time.Duration // in which a cell that does not wait asks once
-	headers  headerValues
+// desiredHandlers serves the cells' desired state. A poll without changes takes no lock and reads no store.
+type desiredHandlers struct {
+	answers      *answerCache
+	fanout       *fanout
+	throttle     *throttle
+	pollInterval time.Duration // for cells that poll without waiting
+	headers      headerValues
 }
 
-// headerValues are header values that most answers share. Nobody changes them.
+// headerValues holds header values that most responses share. They are never changed.
 type headerValues struct {
 	private, json []string
 	seconds       [][]string
 }
 
 func newHeaderValues() headerValues {
-	return headerValues{private: []string{"private, no-cache"}, json: []string{"application/json"}, seconds: numbers(128)}
+	return headerValues{private: []string{"private, no-cache"}, json: []string{"application/json"},
+		seconds: secondsHeaders(128)}
 }
 
-// get answers GET /v1/desired: at once, or with ?wait= when this cell's ETag changes, not just the view (R31), or
-// as a stream. The meaning is the same.
-func (d *desired) get(w http.ResponseWriter, r *http.Request, c *api.Caller) {
+// serveDesired answers GET /v1/desired: at once, with ?wait= once this cell's ETag changes (R31), or as a stream.
+func (d *desiredHandlers) serveDesired(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	name := c.Cell
-	wait, err := waitTime(queryparam.Get(r.URL.RawQuery, "wait"))
+	wait, err := parseWait(queryparam.Get(r.URL.RawQuery, "wait"))
 	if name == "" || err != nil {
 		missing := &huma.ErrorDetail{Location: "query.cell", Message: "name the cell: ?cell=NAME"}
 		if name != "" {
-			missing = &huma.ErrorDetail{Location: "query.wait", Message: "a time such as 30s, at most 60s"}
+			missing = &huma.ErrorDetail{Location: "query.wait", Message: "a duration such as 30s, at most 60s"}
 		}
-		api.Problem(w, http.StatusBadRequest, "The question is not complete.", missing)
+		api.WriteProblem(w, http.StatusBadRequest, "The request is incomplete or invalid.", missing)
 		return
 	}
-	at := d.answers.latest()
-	if at.view == nil {
-		api.NotYet(w)
+	snap := d.answers.latest()
+	if snap.view == nil {
+		api.WriteNotReady(w)
 		return
 	}
-	e := at.entries[name]
+	e := snap.entries[name]
 	if e == nil {
-		api.UnknownCell(w)
+		api.WriteUnknownCell(w)
 		return
 	}
 	now := d.throttle.now()
-	if !d.throttle.within(w, &e.polls, d.throttle.limits.Polls, now, "polls") || !d.throttle.enter(w, e.hash) {
+	if !d.throttle.allow(w, &e.pollBucket, d.throttle.limits.Polls, now, "polls") || !d.throttle.admit(w, e.hash) {
 		return
 	}
-	defer d.throttle.inFlight.Leave()
+	defer d.throttle.inFlight.Release()
 	switch known := r.Header.Get("If-None-Match"); {
 	case api.WantsStream(r):
-		d.stream(w, r, c, e)
-	case wait > 0 && !d.fanout.stopping.Now():
-		d.wait(w, r, c, e, known, wait)
+		d.serveStream(w, r, c, e)
+	case wait > 0 && !d.fanout.shutdown.Begun():
+		d.serveLongPoll(w, r, c, e, known, wait)
 	default:
-		d.answer(w, e, known, nextSlot(e.hash, now, d.period))
+		d.respond(w, e, known, nextPollSeconds(e.hash, now, d.pollInterval))
 	}
 }
 
-// wait answers once the cell's answer is not the known one any more, or the time is over.
-func (d *desired) wait(w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry, known string, wait time.Duration) {
-	at := d.answers.latest()
-	if tag := at.tagOf(e); tag == nil || !api.Matches(known, tag.etag) {
-		d.answer(w, e, known, 0)
+// serveLongPoll responds once the cell's ETag is not the known one, or after the wait.
+func (d *desiredHandlers) serveLongPoll(
+	w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry, known string, wait time.Duration,
+) {
+	snap := d.answers.latest()
+	if tag := snap.tagFor(e); tag == nil || !api.MatchesETag(known, tag.etag) {
+		d.respond(w, e, known, 0)
 		return
 	}
-	d.throttle.inFlight.Leave()
-	defer d.throttle.inFlight.Return()
-	api.SetAnswerTime(w, wait+api.AnswerTime)
+	d.throttle.inFlight.Release()
+	defer d.throttle.inFlight.Reacquire()
+	api.SetWriteTimeout(w, wait+api.ResponseTimeout)
 	l := newWaiter(d.fanout, e, c, known)
-	d.fanout.add(e, l)
-	defer d.fanout.remove(e, l)
+	d.fanout.subscribe(e, l)
+	defer d.fanout.unsubscribe(e, l)
 	d.fanout.metrics.LongPolls.Inc()
 	defer d.fanout.metrics.LongPolls.Dec()
-	l.notify(d.answers.latest()) // it may have changed before l was there to be told
+	l.notify(d.answers.latest()) // the answer may have changed before the subscription
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
 	case <-l.woken:
 	case <-t.C:
-	case again := <-l.closing:
+	case retryAfter := <-l.closing:
 		w.Header().Set("Connection", "close")
-		d.answer(w, e, known, limit.Seconds(again))
+		d.respond(w, e, known, limit.CeilSeconds(retryAfter))
 		return
 	case <-r.Context().Done():
 		return
 	}
-	if !d.fanout.auth.Still(c) {
-		auth.Unauthorized(w, c.Listener)
+	if !d.fanout.auth.StillAllowsCell(c) {
+		auth.WriteUnauthorized(w, c.Listener)
 		return
 	}
-	d.answer(w, e, known, 0)
+	d.respond(w, e, known, 0)
 }
 
-// answer answers with what is desired of the cell now. again is in how many seconds it should ask next.
-func (d *desired) answer(w http.ResponseWriter, e *cellEntry, known string, again int) {
-	at := d.answers.latest()
-	tag := at.tagOf(e)
+// respond writes the cell's answer, or 304. The cell should poll again after retryAfter seconds.
+func (d *desiredHandlers) respond(w http.ResponseWriter, e *cellEntry, known string, retryAfter int) {
+	snap := d.answers.latest()
+	tag := snap.tagFor(e)
 	h := w.Header()
-	if again < len(d.headers.seconds) {
-		h[nextPoll] = d.headers.seconds[again]
+	if retryAfter < len(d.headers.seconds) {
+		h[nextPollHeader] = d.headers.seconds[retryAfter]
 	} else {
-		h[nextPoll] = []string{strconv.Itoa(again)}
+		h[nextPollHeader] = []string{strconv.Itoa(retryAfter)}
 	}
 	h["Cache-Control"] = d.headers.private
-	if tag != nil && api.Matches(known, tag.etag) {
+	if tag != nil && api.MatchesETag(known, tag.etag) {
 		h["Etag"] = tag.header
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	body, etag, ok := at.encode(e)
+	body, etag, ok := snap.encodeAnswer(e)
 	switch {
 	case ok:
-		h["Etag"], h["Content-Type"], h["Content-Length"] = []string{etag}, d.headers.json, []string{strconv.Itoa(len(body))}
-		_, _ = w.Write(body) // an error: the cell has gone, and asks again
-	case at.view == nil:
-		api.NotYet(w)
+		h["Etag"], h["Content-Type"], h["Content-Length"] = []string{etag}, d.headers.json,
+			[]string{strconv.Itoa(len(body))}
+		_, _ = w.Write(body) // after an error the cell polls again
+	case snap.view == nil:
+		api.WriteNotReady(w)
 	default:
-		api.UnknownCell(w)
+		api.WriteUnknownCell(w)
 	}
 }
 
-// waitTime reads ?wait=: a Go duration or whole seconds, cut at maxWait. Empty: no wait.
-func waitTime(text string) (time.Duration, error) {
+// parseWait parses ?wait=, a Go duration or whole seconds, limited to maxWait. Empty means no wait.
+func parseWait(text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
 	}

@@ -8,96 +8,96 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// remainder is a cells.Desired without what comes first and last in it: the cell's name, the head that many cells share, the
-// assignment, which a cell is told again with every head; and flags, of which many share most.
-type remainder struct {
+// holdAndNotices holds the fields of cells.Desired that marshalDesired encodes for each cell anew. The other fields are
+// cached or shared.
+type holdAndNotices struct {
 	Hold    *cells.Hold    `json:"hold,omitempty"`
 	Notices []cells.Notice `json:"notices,omitempty"`
 }
 
-// assignmentJSON is kept with the assignment that it is of. Immutable.
+// assignmentJSON is an assignment with its JSON. It is immutable.
 type assignmentJSON struct {
-	of   *cells.Assignment
-	text []byte
+	assignment *cells.Assignment
+	json       []byte
 }
 
-// encode is the answer under at as JSON, ending with a newline.
-func (at *snapshot) encode(e *cellEntry) (body []byte, etag string, ok bool) {
-	if at.view == nil {
+// encodeAnswer returns the cell's answer under snap as JSON with a final newline.
+func (snap *snapshot) encodeAnswer(e *cellEntry) (body []byte, etag string, ok bool) {
+	if snap.view == nil {
 		return nil, "", false
 	}
-	d, etag, ok := at.view.Cell(e.name)
+	d, etag, ok := snap.view.Cell(e.name)
 	if !ok {
 		return nil, "", false
 	}
-	body, err := at.marshal(e, &d)
+	body, err := snap.marshalDesired(e, &d)
 	return body, etag, err == nil // values that came from YAML always encode
 }
 
-// marshal is json.Marshal of d, which is e's, and a newline, at a fraction of the cost: ten thousand cells are told of one new head.
-func (at *snapshot) marshal(e *cellEntry, d *cells.Desired) ([]byte, error) {
+// marshalDesired returns json.Marshal of d and a newline, from cached parts: a new head is sent to ten thousand cells.
+func (snap *snapshot) marshalDesired(e *cellEntry, d *cells.Desired) ([]byte, error) {
 	name, err := json.Marshal(d.Cell)
 	if err != nil {
 		return nil, err
 	}
-	head, err := at.head(d.Head)
+	head, err := snap.marshalHead(d.Head)
 	if err != nil {
 		return nil, err
 	}
-	given, err := e.assignment(d.Assignment)
+	assignment, err := e.marshalAssignment(d.Assignment)
 	if err != nil {
 		return nil, err
 	}
-	more := []byte("{}")
+	rest := []byte("{}")
 	if d.Hold != nil || len(d.Notices) > 0 {
-		if more, err = json.Marshal(remainder{d.Hold, d.Notices}); err != nil {
+		if rest, err = json.Marshal(holdAndNotices{d.Hold, d.Notices}); err != nil {
 			return nil, err
 		}
 	}
-	lit, err := at.flags(d.Flags)
+	flags, err := snap.marshalFlags(d.Flags)
 	if err != nil {
 		return nil, err
 	}
-	b := make([]byte, 0, len(name)+len(head)+len(given)+len(more)+len(lit)+48)
+	b := make([]byte, 0, len(name)+len(head)+len(assignment)+len(rest)+len(flags)+48)
 	b = append(append(b, `{"cell":`...), name...)
 	b = append(append(b, `,"head":`...), head...)
-	if given != nil {
-		b = append(append(b, `,"assignment":`...), given...)
+	if assignment != nil {
+		b = append(append(b, `,"assignment":`...), assignment...)
 	}
-	if len(more) > len("{}") {
-		b = append(append(b, ','), more[1:len(more)-1]...)
+	if len(rest) > len("{}") {
+		b = append(append(b, ','), rest[1:len(rest)-1]...)
 	}
-	if lit != nil {
-		b = append(append(b, `,"flags":`...), lit...)
+	if flags != nil {
+		b = append(append(b, `,"flags":`...), flags...)
 	}
 	return append(b, "}\n"...), nil
 }
 
-// assignment is a as JSON, kept while the cell has it: views change nothing in it, and share it.
-func (e *cellEntry) assignment(a *cells.Assignment) ([]byte, error) {
+// marshalAssignment returns a as JSON, cached in e. Views share unchanged assignments.
+func (e *cellEntry) marshalAssignment(a *cells.Assignment) ([]byte, error) {
 	if a == nil {
 		return nil, nil
 	}
-	if known := e.assigned.Load(); known != nil && known.of == a {
-		return known.text, nil
+	if known := e.assignment.Load(); known != nil && known.assignment == a {
+		return known.json, nil
 	}
 	text, err := json.Marshal(a)
 	if err == nil {
-		e.assigned.Store(&assignmentJSON{a, text})
+		e.assignment.Store(&assignmentJSON{a, text})
 	}
 	return text, err
 }
 
-// flags is f as JSON: bundle and orders made once, for many cells are told the same.
-func (at *snapshot) flags(f *cells.Flags) ([]byte, error) {
+// marshalFlags returns f as JSON. Bundle and orders are encoded once for all cells.
+func (snap *snapshot) marshalFlags(f *cells.Flags) ([]byte, error) {
 	if f == nil {
 		return nil, nil
 	}
-	bundle, err := marshalOnce(at, sharedKey{"bundle", f.Bundle.Digest}, f.Bundle)
+	bundle, err := marshalOnce(snap, sharedKey{"bundle", f.Bundle.Digest}, f.Bundle)
 	if err != nil {
 		return nil, err
 	}
-	orders, err := marshalOnce(at, sharedKey{"orders", f.Orders.Digest}, f.Orders)
+	orders, err := marshalOnce(snap, sharedKey{"orders", f.Orders.Digest}, f.Orders)
 	if err != nil {
 		return nil, err
 	}
@@ -117,25 +117,25 @@ func (at *snapshot) flags(f *cells.Flags) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// head is a sealed head as JSON, made once.
-func (at *snapshot) head(h cells.Sealed) ([]byte, error) {
-	return marshalOnce(at, sharedKey{"head", h.Digest}, h)
+// marshalHead returns a sealed head as JSON, encoded once for all cells.
+func (snap *snapshot) marshalHead(h cells.Sealed) ([]byte, error) {
+	return marshalOnce(snap, sharedKey{"head", h.Digest}, h)
 }
 
-// sharedKey names a part of answers that many cells share.
+// sharedKey identifies a part that many answers share.
 type sharedKey struct {
 	kind   string
 	digest releases.Digest
 }
 
-// marshalOnce is json.Marshal of what a key stands for, made once under at.
-func marshalOnce(at *snapshot, key sharedKey, of any) ([]byte, error) {
-	if known, ok := at.shared.Load(key); ok {
+// marshalOnce returns json.Marshal of the part that key identifies, encoded once under snap.
+func marshalOnce(snap *snapshot, key sharedKey, of any) ([]byte, error) {
+	if known, ok := snap.sharedJSON.Load(key); ok {
 		return known.([]byte), nil
 	}
 	text, err := json.Marshal(of)
 	if err == nil {
-		at.shared.Store(key, text)
+		snap.sharedJSON.Store(key, text)
 	}
 	return text, err
 }

@@ -10,14 +10,16 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 )
 
-// What is put together from parts is what the standard library would write.
-func TestMarshalIsJSON(t *testing.T) {
+// marshalDesired writes what json.Marshal writes.
+func TestMarshalDesired(t *testing.T) {
 	t.Parallel()
-	at, e := &snapshot{shared: &sync.Map{}}, &cellEntry{}
+	at, e := &snapshot{sharedJSON: &sync.Map{}}, &cellEntry{}
 	head := cells.Sealed{Payload: []byte(`{"channel":"staging"}`), Digest: "sha256:00", Metadata: []any{}}
-	given := &cells.Assignment{Channel: "staging", Sequence: 3, Release: "1.0.1", Values: map[string]any{"b": 1, "a": "<x>"}}
+	given := &cells.Assignment{Channel: "staging", Sequence: 3, Release: "1.0.1",
+		Values: map[string]any{"b": 1, "a": "<x>"}}
 	lit := &cells.Flags{
-		Height: 7, Bundle: cells.FlagBundle{Digest: "sha256:00", Size: 3, Metadata: []any{}}, // the digest is the head's: they are not mixed up
+		// The digest equals the head's, to detect that the two are confused.
+		Height: 7, Bundle: cells.FlagBundle{Digest: "sha256:00", Size: 3, Metadata: []any{}},
 		Orders: cells.Sealed{Payload: []byte(`{}`), Digest: "sha256:00", Metadata: []any{}},
 	}
 	for _, d := range []cells.Desired{
@@ -27,22 +29,26 @@ func TestMarshalIsJSON(t *testing.T) {
 		{Cell: "acme", Head: head, Assignment: given},
 		{Cell: "acme", Head: head, Hold: &cells.Hold{Gate: "soak", Reason: "r", Until: time.Unix(0, 0).UTC()}},
 		{Cell: "acme", Head: head, Assignment: given, Hold: &cells.Hold{Gate: "wave", Reason: "r"}},
-		{Cell: "acme", Head: head, Assignment: &cells.Assignment{Channel: "staging", Sequence: 4}}, // another than is kept
+		// not the cached one
+		{Cell: "acme", Head: head, Assignment: &cells.Assignment{Channel: "staging", Sequence: 4}},
 		{Cell: "acme", Head: head, Assignment: given, Notices: []cells.Notice{{Code: "c"}, {Code: "d", Text: "t"}}},
 		{Cell: "acme", Flags: &cells.Flags{}},
 		{Cell: "acme", Head: head, Flags: lit},
-		{Cell: "bolt", Head: head, Flags: &cells.Flags{Height: 8, Bundle: lit.Bundle, Orders: lit.Orders, Labels: map[string]string{"region": "eu", "a<b": `"`}}},
-		{Cell: "acme", Head: head, Assignment: given, Hold: &cells.Hold{Gate: "wave"}, Notices: []cells.Notice{{Code: "c"}}, Flags: lit},
+		{Cell: "bolt", Head: head,
+			Flags: &cells.Flags{Height: 8, Bundle: lit.Bundle, Orders: lit.Orders,
+				Labels: map[string]string{"region": "eu", "a<b": `"`}}},
+		{Cell: "acme", Head: head, Assignment: given, Hold: &cells.Hold{Gate: "wave"},
+			Notices: []cells.Notice{{Code: "c"}}, Flags: lit},
 	} {
 		want, err := json.Marshal(d)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := at.marshal(e, &d); err != nil || string(got) != string(want)+"\n" {
+		if got, err := at.marshalDesired(e, &d); err != nil || string(got) != string(want)+"\n" {
 			t.Errorf("got  %s (%v)\nwant %s", got, err, want)
 		}
 	}
-	if n := reflect.TypeFor[cells.Desired]().NumField(); n != 4+reflect.TypeFor[remainder]().NumField() {
+	if n := reflect.TypeFor[cells.Desired]().NumField(); n != 4+reflect.TypeFor[holdAndNotices]().NumField() {
 		t.Errorf("cells.Desired has %d fields: marshal leaves the new one out: add it to remainder", n)
 	}
 }

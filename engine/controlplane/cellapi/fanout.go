@@ -16,29 +16,29 @@ import (
 	"github.com/sluice-cd/sluice/internal/wake"
 )
 
-// fanout tells those who listen of what changed for them: a few goroutines, each with its share of the subscribers. Each
-// holds the answers of its cells against the new view, and writes to those whose answer is another, one after the
-// other; a write never waits for the other side. A goroutine runs while it has subscribers.
+// fanout notifies subscribers of changes. Each of a few goroutines, one a shard, compares its cells' answers with the
+// new view and writes to subscribers whose answer changed. A write never waits for the client. A goroutine runs while
+// its shard has subscribers.
 type fanout struct {
-	answers  *answerCache
-	auth     *auth.Auth
-	metrics  *metrics.Metrics
-	stopping api.Stopping
-	begun    time.Time
-	shards   []*shard
+	answers    *answerCache
+	auth       *auth.Auth
+	metrics    *metrics.Metrics
+	shutdown   api.Shutdown
+	clockStart time.Time
+	shards     []*shard
 }
 
-// subscriber is a cell's stream, or a poll that waits. Its methods are called by one goroutine at a time, and don't block.
+// subscriber is a stream or a long poll of a cell. Its methods are called by one goroutine at a time and never block.
 type subscriber interface {
-	notify(at *snapshot)            // writes what changed, if anything did
-	beat(now time.Duration)         // a sign of life, if it is time for one; now as time.Since(fanout.begun)
-	recheck()                       // who may listen changed
-	closeAfter(again time.Duration) // the server stops: the cell should come back after so long
+	notify(snap *snapshot)                   // writes the cell's answer if it changed
+	sendHeartbeat(now time.Duration)         // if one is due; now is time.Since(fanout.clockStart)
+	recheckAccess()                          // after a change of the roster
+	closeWithRetry(retryAfter time.Duration) // the server stops, and the cell should retry after so long
 }
 
 type shard struct {
 	fanout *fanout
-	wake   wake.Signal // look at once
+	wake   wake.Signal // wakes the goroutine
 
 	mu          sync.Mutex // guards what follows
 	subscribers map[subscriber]struct{}
@@ -46,25 +46,26 @@ type shard struct {
 }
 
 const (
-	beatEvery  = time.Second      // how often it is looked at who is due for a heartbeat
-	drainDelay = time.Second      // over which waiting polls and few streams are let go when the server stops
-	drainMost  = 5 * time.Second  // over which any number of streams is
-	silentFor  = 10 * time.Second // how long streams stay that nothing can be told, on top of what it takes to notice
+	heartbeatCheck = time.Second      // how often heartbeats and freshness are checked
+	minDrain       = time.Second      // how long draining takes at least
+	maxDrain       = 5 * time.Second  // how long draining takes at most
+	staleGrace     = 10 * time.Second // how long streams last without a fresh roster, after that was noticed
 )
 
-func newFanout(answers *answerCache, a *auth.Auth, m *metrics.Metrics, stopping api.Stopping) *fanout {
-	f := &fanout{answers: answers, auth: a, metrics: m, stopping: stopping, begun: time.Now(), shards: make([]*shard, max(2, min(runtime.GOMAXPROCS(0), 16)))}
+func newFanout(answers *answerCache, a *auth.Auth, m *metrics.Metrics, shutdown api.Shutdown) *fanout {
+	f := &fanout{answers: answers, auth: a, metrics: m, shutdown: shutdown, clockStart: time.Now(),
+		shards: make([]*shard, max(2, min(runtime.GOMAXPROCS(0), 16)))}
 	for i := range f.shards {
 		f.shards[i] = &shard{fanout: f, wake: wake.New(), subscribers: map[subscriber]struct{}{}}
 	}
 	return f
 }
 
-func (f *fanout) shard(e *cellEntry) *shard { return f.shards[int(e.hash>>8)%len(f.shards)] }
+func (f *fanout) shardFor(e *cellEntry) *shard { return f.shards[int(e.hash>>8)%len(f.shards)] }
 
-// add makes l be told. What changed just before is for the caller to tell.
-func (f *fanout) add(e *cellEntry, l subscriber) {
-	h := f.shard(e)
+// subscribe adds l. The caller notifies l of earlier changes.
+func (f *fanout) subscribe(e *cellEntry, l subscriber) {
+	h := f.shardFor(e)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.subscribers[l] = struct{}{}
@@ -74,19 +75,19 @@ func (f *fanout) add(e *cellEntry, l subscriber) {
 	}
 }
 
-func (f *fanout) remove(e *cellEntry, l subscriber) {
-	h := f.shard(e)
+func (f *fanout) unsubscribe(e *cellEntry, l subscriber) {
+	h := f.shardFor(e)
 	h.mu.Lock()
 	delete(h.subscribers, l)
 	empty := len(h.subscribers) == 0
 	h.mu.Unlock()
 	if empty {
-		h.wake.Notify() // it ends
+		h.wake.Notify() // the goroutine ends
 	}
 }
 
-// len is how many listen.
-func (f *fanout) len() int {
+// subscriberCount returns the number of subscribers.
+func (f *fanout) subscriberCount() int {
 	n := 0
 	for _, h := range f.shards {
 		h.mu.Lock()
@@ -96,15 +97,15 @@ func (f *fanout) len() int {
 	return n
 }
 
-// idle reports whether nobody listens, and the goroutine has ended.
-func (h *shard) idle() bool {
+// isIdle reports whether the shard has no subscribers and its goroutine has ended.
+func (h *shard) isIdle() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.subscribers) == 0 && !h.running
 }
 
-// list gives who listens now, to the goroutine. Where there is nobody, and it asks as its last question, it has ended.
-func (h *shard) list(into []subscriber, last bool) []subscriber {
+// listSubscribers returns the shard's subscribers in into's memory. With last, the goroutine ends if there are none.
+func (h *shard) listSubscribers(into []subscriber, last bool) []subscriber {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	clear(into)
@@ -118,77 +119,77 @@ func (h *shard) list(into []subscriber, last bool) []subscriber {
 
 func (h *shard) run() {
 	f := h.fanout
-	tick := time.NewTicker(beatEvery)
+	tick := time.NewTicker(heartbeatCheck)
 	defer tick.Stop()
 	roster := f.auth.RosterChanged()
-	told, silent, going := uint64(0), 0, false
-	for all := h.list(nil, true); len(all) > 0; all = h.list(all, true) {
-		at := f.answers.latest()
+	notified, staleChecks, draining := uint64(0), 0, false
+	for all := h.listSubscribers(nil, true); len(all) > 0; all = h.listSubscribers(all, true) {
+		snap := f.answers.latest()
 		switch {
-		case f.stopping.Now():
-			h.closeAll(all, !going)
-			going = true
-		case f.auth.Fresh() != nil: // who was shut out can't be known: nothing is told (R29)
-		case at.number != told:
-			h.notify(all, at)
-			told = at.number
-			continue // a newer view may be there
+		case f.shutdown.Begun():
+			h.closeAll(all, !draining)
+			draining = true
+		case f.auth.CheckFresh() != nil: // a revocation may be unknown (R29)
+		case snap.generation != notified:
+			h.notifyAll(all, snap)
+			notified = snap.generation
+			continue // there may be a newer view
 		}
 		select {
-		case <-at.over:
+		case <-snap.replaced:
 		case <-h.wake:
 		case <-roster:
 			roster = f.auth.RosterChanged()
-			all = h.list(all, false)
+			all = h.listSubscribers(all, false)
 			for _, l := range all {
-				l.recheck()
+				l.recheckAccess()
 			}
 		case <-tick.C:
-			all = h.list(all, false)
-			h.beat(all)
-			if silent++; f.auth.Fresh() == nil {
-				silent = 0
-			} else if silent > int(silentFor/beatEvery) { // another replica may know more
+			all = h.listSubscribers(all, false)
+			h.sendHeartbeats(all)
+			if staleChecks++; f.auth.CheckFresh() == nil {
+				staleChecks = 0
+			} else if staleChecks > int(staleGrace/heartbeatCheck) { // another replica may be fresh
 				h.closeAll(all, true)
-				silent = 0
+				staleChecks = 0
 			}
 		}
 	}
 }
 
-// abort ends all at once.
-func (h *shard) abort() {
+// abortAll closes all subscribers at once.
+func (h *shard) abortAll() {
 	h.mu.Lock()
 	all := slices.Collect(maps.Keys(h.subscribers))
 	h.mu.Unlock()
 	for _, l := range all {
-		l.closeAfter(beatEvery)
+		l.closeWithRetry(heartbeatCheck)
 		if c, ok := l.(closer); ok {
 			c.close("stopping")
 		}
 	}
 }
 
-// notify tells what changed for anyone. Those who came meanwhile were told by whoever added them.
-func (h *shard) notify(all []subscriber, at *snapshot) {
+// notifyAll notifies subscribers of a new view. Whoever adds a subscriber meanwhile notifies it.
+func (h *shard) notifyAll(all []subscriber, snap *snapshot) {
 	for _, l := range all {
-		l.notify(at)
+		l.notify(snap)
 	}
 }
 
-func (h *shard) beat(all []subscriber) {
-	now := time.Since(h.fanout.begun)
+func (h *shard) sendHeartbeats(all []subscriber) {
+	now := time.Since(h.fanout.clockStart)
 	for _, l := range all {
-		l.beat(now)
-		l.recheck() // in case nobody said that the roster changed
+		l.sendHeartbeat(now)
+		l.recheckAccess() // in case the roster changed without a signal
 	}
 }
 
-// closeAll lets subscribers go, spread over a time that grows with their number, or at once; so does the time after which
-// they come back.
+// closeAll asks all subscribers to retry later, with jitter. With spread, they are closed over a time that grows with
+// their number.
 func (h *shard) closeAll(all []subscriber, spread bool) {
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	over, back := drainTimes(h.fanout.len())
+	over, back := drainTimes(h.fanout.subscriberCount())
 	steps := max(1, min(len(all), 50))
 	pause := time.NewTicker(over / time.Duration(steps))
 	defer pause.Stop()
@@ -197,37 +198,37 @@ func (h *shard) closeAll(all []subscriber, spread bool) {
 			<-pause.C
 		}
 		for _, l := range all[len(all)*step/steps : len(all)*(step+1)/steps] {
-			l.closeAfter(time.Second + rand.N(back))
+			l.closeWithRetry(time.Second + rand.N(back))
 		}
 	}
 }
 
-// drainTimes says over which time so many listeners are let go, and within which they come back: so that a replica
-// that takes them over is not asked for more handshakes than it can make.
+// drainTimes returns the time over which n subscribers are closed and the time within which they retry, so that the
+// replica that takes them over can make all handshakes.
 func drainTimes(n int) (over, back time.Duration) {
-	return min(drainMost, drainDelay+time.Duration(n)*time.Millisecond/2), 4*time.Second + time.Duration(n)*time.Millisecond
+	return min(maxDrain, minDrain+time.Duration(n)*time.Millisecond/2),
+		4*time.Second + time.Duration(n)*time.Millisecond
 }
 
-// drain has the shards look whether the server stops, and let go those who listen.
-func (f *fanout) drain() {
+// wakeShards wakes all shards to see the shutdown.
+func (f *fanout) wakeShards() {
 	for _, h := range f.shards {
 		h.wake.Notify()
 	}
 }
 
-// drained waits until nobody listens any more, or ctx ends: then it cuts those who still do. http.Server.Shutdown
-// knows nothing of streams.
-func (f *fanout) drained(ctx context.Context) error {
+// awaitDrained waits until there are no subscribers. If ctx ends first, it closes the remaining ones.
+func (f *fanout) awaitDrained(ctx context.Context) error {
 	t := time.NewTicker(20 * time.Millisecond)
 	defer t.Stop()
-	for slices.ContainsFunc(f.shards, func(h *shard) bool { return !h.idle() }) {
+	for slices.ContainsFunc(f.shards, func(h *shard) bool { return !h.isIdle() }) {
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			for _, h := range f.shards {
-				h.abort()
+				h.abortAll()
 			}
-			return fmt.Errorf("stop: cells were still told: %w", ctx.Err())
+			return fmt.Errorf("stop: cells were still connected: %w", ctx.Err())
 		}
 	}
 	return nil

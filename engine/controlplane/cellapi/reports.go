@@ -20,13 +20,13 @@ import (
 // maxReport bounds a report's body, in bytes.
 const maxReport = 64 << 10
 
-// Inbox takes a report and returns once it is durable.
+// Inbox stores a report durably before it returns.
 type Inbox interface {
 	Receive(ctx context.Context, r cells.Report) (cells.Receipt, error)
 }
 
-// reports takes what cells say of themselves.
-type reports struct {
+// reportHandlers receives the cells' reports.
+type reportHandlers struct {
 	inbox    Inbox
 	auth     *auth.Auth
 	answers  *answerCache
@@ -34,56 +34,58 @@ type reports struct {
 	pins     []string
 }
 
-// post answers POST /v1/reports: 200 with a receipt, once the report is durable.
-func (h *reports) post(w http.ResponseWriter, r *http.Request, c *api.Caller) {
-	if !h.within(w, c.Cell) || !h.throttle.enter(w, hashName(c.Cell)) {
+// serveReport answers POST /v1/reports with a receipt, after the report is durable.
+func (h *reportHandlers) serveReport(w http.ResponseWriter, r *http.Request, c *api.Caller) {
+	if !h.allowReport(w, c.Cell) || !h.throttle.admit(w, hashName(c.Cell)) {
 		return
 	}
-	defer h.throttle.inFlight.Leave()
+	defer h.throttle.inFlight.Release()
 	body, ok := api.ReadBody(w, r, maxReport)
 	if !ok {
 		return
 	}
 	report, fault := parseReport(body)
 	if fault != nil {
-		api.Problem(w, http.StatusBadRequest, "The report was not understood, and nothing was kept: "+fault.Location+": "+fault.Message+".", fault)
+		api.WriteProblem(w, http.StatusBadRequest,
+			"The report is invalid, and nothing was stored: "+fault.Location+": "+fault.Message+".", fault)
 		return
 	}
-	if !h.auth.SpeaksFor(c, report.Cell) {
-		auth.Forbidden(w)
+	if !h.auth.MaySpeakFor(c, report.Cell) {
+		auth.WriteForbidden(w)
 		return
 	}
-	if c.Cell == "" && !h.within(w, report.Cell) { // on this machine it need not be named before
+	if c.Cell == "" && !h.allowReport(w, report.Cell) { // the query need not name the cell on this machine
 		return
 	}
 	h.throttle.metrics.Reports.Inc()
 	defer h.throttle.metrics.Reports.Dec()
 	receipt, err := h.inbox.Receive(r.Context(), report)
 	if err != nil {
-		api.Failed(w, err)
+		api.WriteError(w, err)
 		return
 	}
 	if c.Listener == api.Cells {
-		receipt.Pins = h.pins // the cell learns of a new standby key
+		receipt.Pins = h.pins // a new standby key reaches the cell
 	}
 	api.WriteJSON(w, http.StatusOK, receipt)
 }
 
-// within reports whether a cell may report now; if not, it has answered. Cells that nobody knows are for the inbox to refuse.
-func (h *reports) within(w http.ResponseWriter, cell string) bool {
+// allowReport reports whether a cell is within its limit; if not, it has written the response. The inbox refuses
+// unknown cells.
+func (h *reportHandlers) allowReport(w http.ResponseWriter, cell string) bool {
 	e := h.answers.latest().entries[cell]
-	return e == nil || h.throttle.within(w, &e.reports, h.throttle.limits.Reports, h.throttle.now(), "reports")
+	return e == nil || h.throttle.allow(w, &e.reportBucket, h.throttle.limits.Reports, h.throttle.now(), "reports")
 }
 
-// parseReport is strict: a field that is not known here may mean something that is not understood here.
+// parseReport refuses unknown fields, which may change the meaning of a report.
 func parseReport(body []byte) (report cells.Report, fault *huma.ErrorDetail) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
-	d.UseNumber() // values come back as the same JSON
+	d.UseNumber() // keeps numbers as they were sent
 	err := d.Decode(&report)
 	if err == nil {
 		if _, more := d.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("there is something after the report")
+			err = errors.New("there is more after the report")
 		}
 	}
 	if err == nil {
@@ -95,7 +97,8 @@ func parseReport(body []byte) (report cells.Report, fault *huma.ErrorDetail) {
 	fault = &huma.ErrorDetail{Location: "body", Message: strings.TrimPrefix(err.Error(), "json: ")}
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
-		fault = &huma.ErrorDetail{Location: "body." + wrong.Field, Message: "must be " + wrong.Type.String() + ", not " + wrong.Value}
+		fault = &huma.ErrorDetail{Location: "body." + wrong.Field,
+			Message: "must be " + wrong.Type.String() + ", not " + wrong.Value}
 	} else if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		if name, err := strconv.Unquote(field); err == nil {
 			fault = &huma.ErrorDetail{Location: "body." + name, Message: "there is no such field"}

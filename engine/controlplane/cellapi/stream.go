@@ -1,25 +1,26 @@
 package cellapi
 
-// How a cell learns of what changed: by a stream (this file; over HTTP/2, stream_http2.go) or by a poll that waits
-// (desired.go, waiter.go). All are subscribers of the fanout.
+// How a cell learns of changes: by a stream (this file; over HTTP/2, stream_http2.go) or by a long poll (desired.go,
+// waiter.go). Both are subscribers of the fanout.
 //
-//	a new View ──▶ answerCache.latest ── a new snapshot: its number, and each cell's entry
+//	a new View ──▶ answerCache.latest ── a new snapshot: its generation, and each cell's entry
 //	                     │
-//	   fanout: a few shards, a goroutine each, woken by snapshot.over
+//	   fanout: a few shards, a goroutine each, woken by snapshot.replaced
 //	                     │  for each subscriber of the shard, in turn
 //	                     ▼
-//	   stream.notify ── snapshot.refresh(entry): has this cell's ETag changed? ── no: nothing is written
+//	   stream.notify ── snapshot.refreshEntry: has this cell's ETag changed? ── no: nothing is written
 //	                     │ yes
 //	                     ▼
-//	   snapshot.encode, PushConn.Write ── what the kernel has no room for is kept; nobody waits
-//	                     │ the other side was behind, and has read all
+//	   snapshot.encodeAnswer, StreamConn.Write ── bytes that the kernel does not take stay pending
+//	                     │ all pending bytes are written
 //	                     ▼
-//	   stream.drained ── catchUp: what changed meanwhile is written, the newest answer only
+//	   stream.onDrained ── catchUp: the newest answer is written, if it changed meanwhile
 //
-// A stream has no goroutine and no buffer: ten thousand idle ones cost a connection and this struct each. It begins in
-// begin, on a connection that is taken over from net/http, and ends in close, once, for one reason: gone, slow, removed,
-// replaced, shut out or stopping. Between the two the shard's goroutine calls notify, beat and recheck; drained is called by
-// the connection. stream.mu is held while writing, and cellEntry.mu may be taken under it, never the other way around.
+// A stream has no goroutine and no buffer: ten thousand idle streams cost a connection and this struct each. A stream
+// begins in start, on a connection taken over from net/http, and ends in close, once, for one reason: gone, slow,
+// removed, replaced, shut out or stopping. Between the two the shard's goroutine calls notify, sendHeartbeat and
+// recheckAccess; the connection calls onDrained. stream.mu is held while writing, and cellEntry.mu may be locked under
+// it, never the other way around.
 
 import (
 	"errors"
@@ -33,34 +34,34 @@ import (
 )
 
 const (
-	beatSpread = 4 * time.Second // heartbeats come up to so much earlier, so that not all come at once
-	maxStreams = 2               // of one cell: an agent that comes back may not know yet that its last stream is dead
+	heartbeatSpread = 4 * time.Second // heartbeats are up to this much early, so that they do not coincide
+	maxStreams      = 2               // of one cell, whose agent may reconnect before its last stream is found dead
 )
 
-// closer is a stream of either kind.
+// closer is a stream over either HTTP version.
 type closer interface{ close(reason string) }
 
-// stream is a cell's connection over which it is told what is desired. It has no goroutine and no buffers of its own:
-// the connection was taken over from net/http, and the fan-out writes to it.
+// stream is a subscriber that writes events to a connection taken over from net/http.
 type stream struct {
 	fanout *fanout
 	entry  *cellEntry
-	who    *api.Caller
-	conn   transport.PushConn
+	caller *api.Caller
+	conn   transport.StreamConn
 
-	mu      sync.Mutex // guards what follows, and is held while writing
-	etag    string     // of what was written last
-	number  uint64     // of the view that it is from
-	last    time.Duration
-	closed  bool
-	closing bool // to what is new: it is closed once the other side has read all
+	mu         sync.Mutex // guards what follows, and is held while writing
+	etag       string     // of the last event
+	generation uint64     // of the view of the last event
+	lastWrite  time.Duration
+	closed     bool
+	closing    bool // no more events: the stream closes once all bytes are written
 }
 
-// stream answers with events, for as long as the cell listens: GET /v1/desired with Accept: text/event-stream.
-func (d *desired) stream(w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry) {
-	if d.fanout.stopping.Now() {
-		api.RetryAfter(w, 1+int(e.hash%8))
-		api.Problem(w, http.StatusServiceUnavailable, "This server is stopping: wait as long as Retry-After says.")
+// serveStream answers GET /v1/desired with Accept: text/event-stream.
+func (d *desiredHandlers) serveStream(w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry) {
+	if d.fanout.shutdown.Begun() {
+		api.SetRetryAfter(w, 1+int(e.hash%8))
+		api.WriteProblem(w, http.StatusServiceUnavailable,
+			"This server is stopping: retry after the time in Retry-After.")
 		return
 	}
 	known := r.Header.Get("Last-Event-ID")
@@ -68,41 +69,42 @@ func (d *desired) stream(w http.ResponseWriter, r *http.Request, c *api.Caller, 
 		known = r.Header.Get("If-None-Match")
 	}
 	if r.ProtoMajor > 1 {
-		d.streamHTTP2(w, r, c, e, known)
+		d.serveHTTP2Stream(w, r, c, e, known)
 		return
 	}
 	id := w.Header().Get("X-Request-Id")
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if errors.Is(err, http.ErrNotSupported) {
-		d.streamHTTP2(w, r, c, e, known)
+		d.serveHTTP2Stream(w, r, c, e, known)
 		return
 	}
 	api.NoteStatus(w, http.StatusOK)
-	if err != nil || buffered.Reader.Buffered() > 0 { // it sends more than it may
+	if err != nil || buffered.Reader.Buffered() > 0 { // a client must not send more on this connection
 		if conn != nil {
 			_ = conn.Close()
 		}
 		return
 	}
-	l := &stream{fanout: d.fanout, entry: e, who: c, last: time.Since(d.fanout.begun)}
-	l.conn = transport.Push(conn, l.drained)
-	l.begin(known, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: private, no-store\r\nX-Accel-Buffering: no\r\nConnection: close\r\nX-Request-Id: "+
+	l := &stream{fanout: d.fanout, entry: e, caller: c, lastWrite: time.Since(d.fanout.clockStart)}
+	l.conn = transport.NewStreamConn(conn, l.onDrained)
+	l.start(known, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: private, no-store\r\n"+
+		"X-Accel-Buffering: no\r\nConnection: close\r\nX-Request-Id: "+
 		id+"\r\nDate: "+time.Now().UTC().Format(http.TimeFormat)+"\r\n\r\n")
 }
 
-// begin writes what comes first, at once, so that a proxy that holds answers back is found out (R33).
-func (l *stream) begin(known, head string) {
+// start writes the first event at once, so that the cell detects a proxy that buffers responses (R33).
+func (l *stream) start(known, head string) {
 	f := l.fanout
-	at := f.answers.latest()
+	snap := f.answers.latest()
 	l.mu.Lock()
-	if tag := at.tagOf(l.entry); tag != nil && api.Matches(known, tag.etag) {
-		l.etag, l.number = tag.etag, at.number
+	if tag := snap.tagFor(l.entry); tag != nil && api.MatchesETag(known, tag.etag) {
+		l.etag, l.generation = tag.etag, snap.generation
 		head += ": as before\n\n"
-	} else if body, etag, ok := at.encode(l.entry); ok {
-		l.etag, l.number = etag, at.number
-		head += string(event(etag, body))
+	} else if body, etag, ok := snap.encodeAnswer(l.entry); ok {
+		l.etag, l.generation = etag, snap.generation
+		head += string(desiredEvent(etag, body))
 	}
-	err := l.write([]byte(head))
+	err := l.writeLocked([]byte(head))
 	l.mu.Unlock()
 	f.metrics.Streams.Inc()
 	if err != nil {
@@ -110,76 +112,76 @@ func (l *stream) begin(known, head string) {
 		return
 	}
 	l.entry.addStream(l)
-	f.add(l.entry, l)
-	l.catchUp() // with what changed before l was there to be told
-	l.recheck()
+	f.subscribe(l.entry, l)
+	l.catchUp() // with changes before the subscription
+	l.recheckAccess()
 	l.mu.Lock()
 	closed := l.closed
 	l.mu.Unlock()
 	if closed { // perhaps before it was added
-		f.remove(l.entry, l)
+		f.unsubscribe(l.entry, l)
 	}
 }
 
-// event is an answer as streams tell it: the same JSON, with the ETag as its id. body ends with a newline, and has no other.
-func event(etag string, body []byte) []byte {
+// desiredEvent returns an answer as an event whose id is the ETag. body ends with its only newline.
+func desiredEvent(etag string, body []byte) []byte {
 	b := make([]byte, 0, len(body)+len(etag)+32)
 	b = append(append(b, "event: desired\nid: "...), etag...)
 	b = append(append(b, "\ndata: "...), body...)
 	return append(b, '\n')
 }
 
-// write writes under l.mu.
-func (l *stream) write(b []byte) error {
-	l.last = time.Since(l.fanout.begun)
+// writeLocked writes b. The caller holds l.mu.
+func (l *stream) writeLocked(b []byte) error {
+	l.lastWrite = time.Since(l.fanout.clockStart)
 	_, err := l.conn.Write(b)
 	return err
 }
 
-func (l *stream) notify(at *snapshot) {
-	if reason := l.writeChange(at); reason != "" {
+func (l *stream) notify(snap *snapshot) {
+	if reason := l.writeChange(snap); reason != "" {
 		l.close(reason)
 	}
 }
 
-// writeChange writes what changed. It gives a reason to close the stream, or none.
-func (l *stream) writeChange(at *snapshot) string {
+// writeChange writes the cell's answer if it changed. It returns a reason to close the stream, or "".
+func (l *stream) writeChange(snap *snapshot) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || l.closing || at.number < l.number || at.view == nil {
+	if l.closed || l.closing || snap.generation < l.generation || snap.view == nil {
 		return ""
 	}
-	tag, fresh := at.refresh(l.entry)
+	tag, fresh := snap.refreshEntry(l.entry)
 	switch {
 	case tag == nil:
 		return "removed"
 	case tag.etag == l.etag:
 		return ""
-	case l.conn.Behind(): // it is told once it has read what came before
+	case l.conn.HasPending(): // onDrained catches up
 		return ""
 	}
 	etag, ok := tag.etag, true
 	var body []byte
 	if fresh != nil {
 		var err error
-		body, err = at.marshal(l.entry, fresh)
+		body, err = snap.marshalDesired(l.entry, fresh)
 		ok = err == nil
 	} else {
-		body, etag, ok = at.encode(l.entry)
+		body, etag, ok = snap.encodeAnswer(l.entry)
 	}
-	if !ok || etag == l.etag { // a newer view is on its way
+	if !ok || etag == l.etag { // a newer view will notify
 		return ""
 	}
-	l.etag, l.number = etag, at.number
+	l.etag, l.generation = etag, snap.generation
 	l.fanout.metrics.Events.Inc()
-	if err := l.write(event(etag, body)); err != nil {
+	if err := l.writeLocked(desiredEvent(etag, body)); err != nil {
 		return closeReason(err)
 	}
 	return ""
 }
 
-// drained is told by the connection that the other side has read all, or will not.
-func (l *stream) drained(err error) {
+// onDrained is called by the connection when all pending bytes are written, or when writing failed.
+func (l *stream) onDrained(err error) {
 	l.mu.Lock()
 	closing := l.closing
 	l.mu.Unlock()
@@ -193,26 +195,28 @@ func (l *stream) drained(err error) {
 	}
 }
 
-// catchUp tells what changed, unless it can't be known who may be told.
+// catchUp writes the newest answer, unless a revocation may be unknown.
 func (l *stream) catchUp() {
-	if l.fanout.auth.Fresh() == nil {
+	if l.fanout.auth.CheckFresh() == nil {
 		l.notify(l.fanout.answers.latest())
 	}
 }
 
 func closeReason(err error) string {
-	if transport.IsSlow(err) {
+	if transport.IsSlowPeer(err) {
 		return "slow"
 	}
 	return "gone"
 }
 
-func (l *stream) beat(now time.Duration) {
+func (l *stream) sendHeartbeat(now time.Duration) {
 	l.mu.Lock()
-	due := !l.closed && !l.closing && now-l.last >= api.Heartbeat-beatEvery-time.Duration(l.entry.hash)%beatSpread && !l.conn.Behind()
+	due := !l.closed && !l.closing &&
+		now-l.lastWrite >= api.Heartbeat-heartbeatCheck-time.Duration(l.entry.hash)%heartbeatSpread &&
+		!l.conn.HasPending()
 	var err error
 	if due {
-		err = l.write([]byte(":\n\n"))
+		err = l.writeLocked([]byte(":\n\n"))
 	}
 	l.mu.Unlock()
 	switch {
@@ -223,26 +227,26 @@ func (l *stream) beat(now time.Duration) {
 	}
 }
 
-func (l *stream) recheck() {
-	if !l.fanout.auth.Still(l.who) {
+func (l *stream) recheckAccess() {
+	if !l.fanout.auth.StillAllowsCell(l.caller) {
 		l.close("shut out")
 	}
 }
 
-func (l *stream) closeAfter(again time.Duration) {
+func (l *stream) closeWithRetry(retryAfter time.Duration) {
 	l.mu.Lock()
 	if !l.closed && !l.closing {
-		_ = l.write(api.ComeBack(again)) // an error: it has gone already
+		_ = l.writeLocked(api.RetryEvent(retryAfter)) // an error means that the peer has gone
 		l.closing = true
 	}
-	later := l.conn.Behind()
+	later := l.conn.HasPending()
 	l.mu.Unlock()
-	if !later { // else once it has read all, or has not in time
+	if !later { // otherwise onDrained closes the stream
 		l.close("stopping")
 	}
 }
 
-// close ends the stream, once.
+// close ends the stream. Only the first call has an effect.
 func (l *stream) close(reason string) {
 	l.mu.Lock()
 	first := !l.closed
@@ -252,28 +256,28 @@ func (l *stream) close(reason string) {
 		return
 	}
 	l.entry.removeStream(l)
-	l.fanout.remove(l.entry, l)
-	l.fanout.metrics.StreamEnded(reason)
-	_ = l.conn.Close() // nobody is there to be told of an error
+	l.fanout.unsubscribe(l.entry, l)
+	l.fanout.metrics.CountStreamEnd(reason)
+	_ = l.conn.Close()
 }
 
-// checkPeer finds out whether the other side has ended: nobody reads from the connection, so that nobody was told.
+// checkPeer closes the stream if the peer has ended the connection, which no read reports.
 func (l *stream) checkPeer() {
-	sent, ended := l.conn.Peek()
+	sent, ended := l.conn.PeekPeer()
 	switch {
 	case ended:
 		l.close("gone")
 	case sent:
 		go func() {
-			if l.conn.Ends(beatEvery) {
+			if l.conn.PeerEnded(heartbeatCheck) {
 				l.close("gone")
 			}
 		}()
 	}
 }
 
-// addStream adds a stream to the cell's, closes those that have ended, for a whole fleet may come back before its last
-// streams are found dead, and the oldest if there are too many.
+// addStream adds a stream. It closes the cell's ended streams, as a whole fleet may reconnect before heartbeats find
+// its last streams dead, and the oldest stream if there are more than maxStreams.
 func (e *cellEntry) addStream(c closer) {
 	e.mu.Lock()
 	before := slices.Clone(e.streams)

@@ -7,41 +7,44 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 )
 
-// streamHTTP2 is a stream that the request's own goroutine writes: over HTTP/2, whose connection others share.
-func (d *desired) streamHTTP2(w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry, known string) {
+// serveHTTP2Stream serves a stream over HTTP/2, whose connection other requests share, from the request's own
+// goroutine.
+func (d *desiredHandlers) serveHTTP2Stream(
+	w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry, known string,
+) {
 	f := d.fanout
 	l := newWaiter(f, e, c, known)
 	out := api.NewEventWriter(w)
-	at := f.answers.latest()
+	snap := f.answers.latest()
 	first := []byte(": as before\n\n")
-	if tag := at.tagOf(e); tag == nil || !api.Matches(known, tag.etag) {
-		body, etag, ok := at.encode(e)
+	if tag := snap.tagFor(e); tag == nil || !api.MatchesETag(known, tag.etag) {
+		body, etag, ok := snap.encodeAnswer(e)
 		if !ok {
-			api.UnknownCell(w)
+			api.WriteUnknownCell(w)
 			return
 		}
-		l.has(etag)
-		first = event(etag, body)
+		l.setKnown(etag)
+		first = desiredEvent(etag, body)
 	}
-	d.throttle.inFlight.Leave()
-	defer d.throttle.inFlight.Return()
+	d.throttle.inFlight.Release()
+	defer d.throttle.inFlight.Reacquire()
 	if out.Write(first) != nil {
 		return
 	}
 	f.metrics.Streams.Inc()
 	e.addStream(l)
 	defer e.removeStream(l)
-	f.add(e, l)
-	defer f.remove(e, l)
+	f.subscribe(e, l)
+	defer f.unsubscribe(e, l)
 	l.notify(f.answers.latest())
-	l.recheck()
-	f.metrics.StreamEnded(l.follow(r, out))
+	l.recheckAccess()
+	f.metrics.CountStreamEnd(l.follow(r, out))
 }
 
-// follow writes what l is woken for, until the stream ends, and says why it did.
+// follow writes events until the stream ends, and returns the reason.
 func (l *waiter) follow(r *http.Request, out api.EventWriter) string {
 	f := l.fanout
-	beat := time.NewTicker(api.Heartbeat - time.Duration(l.entry.hash)%beatSpread)
+	beat := time.NewTicker(api.Heartbeat - time.Duration(l.entry.hash)%heartbeatSpread)
 	defer beat.Stop()
 	for {
 		var b []byte
@@ -50,26 +53,26 @@ func (l *waiter) follow(r *http.Request, out api.EventWriter) string {
 			return "gone"
 		case reason := <-l.ended:
 			return reason
-		case again := <-l.closing:
-			_ = out.Write(api.ComeBack(again)) // an error: it has gone already
+		case retryAfter := <-l.closing:
+			_ = out.Write(api.RetryEvent(retryAfter)) // an error means that the peer has gone
 			return "stopping"
 		case <-beat.C:
 			b = []byte(":\n\n")
 		case <-l.woken:
 		}
-		if !f.auth.Still(l.who) {
+		if !f.auth.StillAllowsCell(l.caller) {
 			return "shut out"
 		}
-		if f.auth.Fresh() == nil { // else with the next heartbeat
-			at := f.answers.latest()
-			tag := at.tagOf(l.entry)
+		if f.auth.CheckFresh() == nil { // otherwise with the next heartbeat
+			snap := f.answers.latest()
+			tag := snap.tagFor(l.entry)
 			if tag == nil {
 				return "removed"
 			}
-			if !l.knows(tag.etag) {
-				if body, etag, ok := at.encode(l.entry); ok {
-					l.has(etag)
-					b = event(etag, body)
+			if !l.knowsETag(tag.etag) {
+				if body, etag, ok := snap.encodeAnswer(l.entry); ok {
+					l.setKnown(etag)
+					b = desiredEvent(etag, body)
 					f.metrics.Events.Inc()
 				}
 			}

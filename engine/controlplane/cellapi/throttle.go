@@ -11,13 +11,13 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
 )
 
-// Limits bound what cells may ask for. What is counted is always a cell, never an address: behind a private link all cells
-// have one (R34). Zero fields get their default, negative ones mean no limit.
+// Limits bounds the cells' requests. Limits are per cell, never per address: behind a private link all cells have one
+// address (R34). Zero fields have a default; negative fields mean no limit.
 type Limits struct {
-	Polls     limit.Rate // of GET /v1/desired by one cell; default 10 a second, 60 at once
-	Reports   limit.Rate // of one cell; default 10 a second, 60 at once
-	Downloads int        // of one cell at once; default 4
-	InFlight  int        // requests of cells that are being answered, those that wait left out; default 4096
+	Polls     limit.Rate // of GET /v1/desired by one cell; default 10 a second, burst 60
+	Reports   limit.Rate // of one cell; default 10 a second, burst 60
+	Downloads int        // concurrent downloads of one cell; default 4
+	InFlight  int        // concurrent requests of all cells, waiting polls not counted; default 4096
 }
 
 func (l Limits) withDefaults() Limits {
@@ -33,73 +33,76 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// throttle turns away what cells ask for beyond their limits.
+// throttle refuses requests over the cells' limits.
 type throttle struct {
-	limits   Limits
-	inFlight limit.InFlight
-	begun    time.Time // when the buckets' clock began
-	metrics  *metrics.Metrics
+	limits     Limits
+	inFlight   limit.InFlight
+	clockStart time.Time // of the buckets' clock
+	metrics    *metrics.Metrics
 }
 
 func newThrottle(l Limits, m *metrics.Metrics) *throttle {
-	return &throttle{limits: l, inFlight: limit.InFlight{Limit: int64(l.InFlight)}, begun: time.Now(), metrics: m}
+	return &throttle{limits: l, inFlight: limit.InFlight{Limit: int64(l.InFlight)}, clockStart: time.Now(), metrics: m}
 }
 
-// within takes one of a cell's tokens, or answers 429 (fault 40).
-func (t *throttle) within(w http.ResponseWriter, b *limit.Bucket, r limit.Rate, now time.Duration, what string) bool {
-	after, ok := b.Take(r, now)
+// allow takes one token of a cell's bucket, or answers 429 (fault 40).
+func (t *throttle) allow(w http.ResponseWriter, b *limit.Bucket, r limit.Rate, now time.Duration, what string) bool {
+	after, ok := b.Allow(r, now)
 	if !ok {
-		t.metrics.Shed(what)
-		api.RetryAfter(w, limit.Seconds(after))
-		api.Problem(w, http.StatusTooManyRequests, "This cell sends "+what+" faster than it may: wait as long as Retry-After says.")
+		t.metrics.CountShed(what)
+		api.SetRetryAfter(w, limit.CeilSeconds(after))
+		api.WriteProblem(w, http.StatusTooManyRequests,
+			"This cell sends "+what+" faster than allowed: retry after the time in Retry-After.")
 	}
 	return ok
 }
 
-// enter counts a request of a cell in, or answers 503: then more is under way than helps anyone. Who is turned away comes
-// back spread over some seconds, by the hash of its name.
-func (t *throttle) enter(w http.ResponseWriter, hash uint32) bool {
-	if t.inFlight.Enter() {
+// admit counts a request in, or answers 503 if too many are in flight. Retry-After is spread by the hash of the cell's
+// name.
+func (t *throttle) admit(w http.ResponseWriter, hash uint32) bool {
+	if t.inFlight.Acquire() {
 		return true
 	}
-	t.metrics.Shed("busy")
-	api.RetryAfter(w, 1+int(hash%8))
-	api.Problem(w, http.StatusServiceUnavailable, "More is asked at once than can be answered: wait as long as Retry-After says.")
+	t.metrics.CountShed("busy")
+	api.SetRetryAfter(w, 1+int(hash%8))
+	api.WriteProblem(w, http.StatusServiceUnavailable,
+		"Too many requests at once: retry after the time in Retry-After.")
 	return false
 }
 
-// download counts a cell's download in, or answers 429: it has as many already as it may at once.
-func (t *throttle) download(w http.ResponseWriter, e *cellEntry) bool {
+// startDownload counts a cell's download in, or answers 429 if the cell has too many.
+func (t *throttle) startDownload(w http.ResponseWriter, e *cellEntry) bool {
 	limit := t.limits.Downloads
 	if n := e.downloads.Add(1); limit < 0 || int(n) <= limit {
 		return true
 	}
 	e.downloads.Add(-1)
-	t.metrics.Shed("downloads")
-	api.RetryAfter(w, 2)
-	api.Problem(w, http.StatusTooManyRequests, "This cell has "+strconv.Itoa(limit)+" downloads under way already: let one end first.")
+	t.metrics.CountShed("downloads")
+	api.SetRetryAfter(w, 2)
+	api.WriteProblem(w, http.StatusTooManyRequests,
+		"This cell has "+strconv.Itoa(limit)+" downloads in progress already: wait until one ends.")
 	return false
 }
 
-// now is the time on the buckets' clock.
-func (t *throttle) now() time.Duration { return time.Since(t.begun) }
+// now returns the time on the buckets' clock.
+func (t *throttle) now() time.Duration { return time.Since(t.clockStart) }
 
-// nextSlot says when a cell that polls should ask next: at its own place in the period, so that those that once asked
-// together do so only once. In whole seconds, rounded up.
-func nextSlot(hash uint32, now, period time.Duration) int {
+// nextPollSeconds returns in how many seconds a cell should poll next: at its own offset in the interval, so that cells
+// that polled together once do not do so again.
+func nextPollSeconds(hash uint32, now, period time.Duration) int {
 	if period < time.Second {
-		return limit.Seconds(period)
+		return limit.CeilSeconds(period)
 	}
 	at := time.Duration(uint64(hash)*uint64(period.Microseconds())>>32) * time.Microsecond
 	wait := (at - now%period + period) % period
 	if wait < period/2 {
 		wait += period
 	}
-	return limit.Seconds(wait)
+	return limit.CeilSeconds(wait)
 }
 
-// numbers are the header values for small counts of seconds, made once.
-func numbers(n int) [][]string {
+// secondsHeaders returns the header values for 0 to n-1 seconds.
+func secondsHeaders(n int) [][]string {
 	all := make([][]string, n)
 	for i := range all {
 		all[i] = []string{strconv.Itoa(i)}

@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/limit"
 )
 
-// Ten thousand cells that ask at one instant ask at ten thousand different ones from then on, and each once a period.
-func TestSlotsSpread(t *testing.T) {
+// Ten thousand cells that poll at one instant are spread over the interval from then on, each polling once an interval.
+func TestPollsAreSpread(t *testing.T) {
 	t.Parallel()
 	const n, period = 10_000, 15 * time.Second
 	var a [15]int
@@ -17,13 +17,14 @@ func TestSlotsSpread(t *testing.T) {
 		hash := hashName(string(rune('a'+i%26)) + "cell" + time.Duration(i).String())
 		now := 1000 * time.Second
 		for range 4 {
-			wait := time.Duration(nextSlot(hash, now, period)) * time.Second
+			wait := time.Duration(nextPollSeconds(hash, now, period)) * time.Second
 			if wait < period/2 || wait > period*3/2+time.Second {
-				t.Fatalf("told to ask again in %s", wait)
+				t.Fatalf("asked to poll again in %s", wait)
 			}
 			now += wait
-			if next := nextSlot(hash, now, period); next != int(period/time.Second) && next != int(period/time.Second)+1 && next != int(period/time.Second)-1 {
-				t.Fatalf("on its slot, and told to ask again in %d s", next)
+			if next := nextPollSeconds(hash, now, period); next != int(period/time.Second) &&
+				next != int(period/time.Second)+1 && next != int(period/time.Second)-1 {
+				t.Fatalf("at its offset, and asked to poll again in %d s", next)
 			}
 		}
 		a[now%period/time.Second]++
@@ -33,7 +34,7 @@ func TestSlotsSpread(t *testing.T) {
 			t.Errorf("%d cells ask in second %d, not about %.0f", got, second, want)
 		}
 	}
-	if got := nextSlot(0, 0, 100*time.Millisecond); got != 1 {
+	if got := nextPollSeconds(0, 0, 100*time.Millisecond); got != 1 {
 		t.Errorf("a period below a second: %d", got)
 	}
 }

@@ -8,55 +8,55 @@ import (
 	"github.com/sluice-cd/sluice/internal/wake"
 )
 
-// waiter is a subscriber with a goroutine of its own: a poll that waits, or a stream over HTTP/2.
+// waiter is a subscriber with a goroutine of its own: a long poll, or a stream over HTTP/2.
 type waiter struct {
 	fanout  *fanout
 	entry   *cellEntry
-	who     *api.Caller
-	woken   wake.Signal        // look again
-	ended   chan string        // capacity 1: end, for that reason
-	closing chan time.Duration // capacity 1: the server stops, come back after so long
+	caller  *api.Caller
+	woken   wake.Signal        // the answer or the roster may have changed
+	ended   chan string        // capacity 1: the reason to end
+	closing chan time.Duration // capacity 1: the server stops, retry after so long
 
 	mu    sync.Mutex // guards what follows
-	known string     // what the cell has, as If-None-Match says it
+	known string     // the cell's ETags, as in If-None-Match
 }
 
 func newWaiter(f *fanout, e *cellEntry, who *api.Caller, known string) *waiter {
 	return &waiter{
-		fanout: f, entry: e, who: who, known: known,
+		fanout: f, entry: e, caller: who, known: known,
 		woken: wake.New(), ended: make(chan string, 1), closing: make(chan time.Duration, 1),
 	}
 }
 
-func (l *waiter) notify(at *snapshot) {
-	if tag := at.tagOf(l.entry); tag == nil || !l.knows(tag.etag) {
+func (l *waiter) notify(snap *snapshot) {
+	if tag := snap.tagFor(l.entry); tag == nil || !l.knowsETag(tag.etag) {
 		l.woken.Notify()
 	}
 }
 
-func (l *waiter) knows(etag string) bool {
+func (l *waiter) knowsETag(etag string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return api.Matches(l.known, etag)
+	return api.MatchesETag(l.known, etag)
 }
 
-func (l *waiter) has(etag string) {
+func (l *waiter) setKnown(etag string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.known = etag
 }
 
-func (l *waiter) beat(time.Duration) {}
+func (l *waiter) sendHeartbeat(time.Duration) {}
 
-func (l *waiter) recheck() {
-	if !l.fanout.auth.Still(l.who) {
+func (l *waiter) recheckAccess() {
+	if !l.fanout.auth.StillAllowsCell(l.caller) {
 		l.woken.Notify()
 	}
 }
 
-func (l *waiter) closeAfter(again time.Duration) {
+func (l *waiter) closeWithRetry(retryAfter time.Duration) {
 	select {
-	case l.closing <- again:
+	case l.closing <- retryAfter:
 	default:
 	}
 }

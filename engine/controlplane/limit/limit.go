@@ -1,7 +1,7 @@
-// Package limit counts what clients may ask for: so many a second (Bucket), and so many at once (InFlight).
+// Package limit bounds what clients may request: a rate (Bucket), and a number in flight (InFlight).
 //
-// It keeps no list of clients and reads no clock: a bucket lives beside what it bounds, and is told the time. The zero
-// values are ready for use. All methods may be called from any goroutine, and none waits.
+// It has no list of clients and reads no clock: a bucket lives beside what it bounds, and its callers pass the time.
+// Zero values are ready for use. All methods may be called from any goroutine, and none blocks.
 package limit
 
 import (
@@ -9,25 +9,25 @@ import (
 	"time"
 )
 
-// Rate is so many a second over time, and so many at once. PerSecond 0: the default; below: no limit.
+// Rate is a sustained rate and a burst. PerSecond 0 means the default, a negative value no limit.
 type Rate struct {
 	PerSecond float64
 	Burst     int
 }
 
-// Bucket is a token bucket in one word: the instant, in nanoseconds of its clock, at which it will be full again.
+// Bucket is a token bucket in one word: the instant, in nanoseconds of the caller's clock, at which it will be full.
 // The zero bucket is full.
-type Bucket struct{ full atomic.Int64 }
+type Bucket struct{ fullAt atomic.Int64 }
 
-// Take takes one at now. If there is none, it says when there will be.
-func (b *Bucket) Take(r Rate, now time.Duration) (after time.Duration, ok bool) {
+// Allow takes one token at the instant now. If there is none, Allow returns the time until the next.
+func (b *Bucket) Allow(r Rate, now time.Duration) (after time.Duration, ok bool) {
 	if r.PerSecond <= 0 {
 		return 0, true
 	}
 	each := time.Duration(float64(time.Second) / r.PerSecond)
 	room := each * time.Duration(r.Burst)
 	for {
-		old := b.full.Load()
+		old := b.fullAt.Load()
 		next := now + each
 		if old != 0 {
 			next = max(time.Duration(old), now) + each
@@ -35,33 +35,33 @@ func (b *Bucket) Take(r Rate, now time.Duration) (after time.Duration, ok bool) 
 		if over := next - now - room; over > 0 {
 			return over, false
 		}
-		if b.full.CompareAndSwap(old, int64(next)) {
+		if b.fullAt.CompareAndSwap(old, int64(next)) {
 			return 0, true
 		}
 	}
 }
 
-// InFlight counts what is under way.
+// InFlight counts operations in flight.
 type InFlight struct {
-	Limit int64 // negative: none
+	Limit int64 // negative: no limit
 
-	n atomic.Int64
+	count atomic.Int64
 }
 
-// Enter counts one in, and reports whether there was room.
-func (f *InFlight) Enter() bool {
-	if n := f.n.Add(1); f.Limit >= 0 && n > f.Limit {
-		f.n.Add(-1)
+// Acquire counts one operation in and reports whether the limit allows it.
+func (f *InFlight) Acquire() bool {
+	if n := f.count.Add(1); f.Limit >= 0 && n > f.Limit {
+		f.count.Add(-1)
 		return false
 	}
 	return true
 }
 
-// Leave counts one out.
-func (f *InFlight) Leave() { f.n.Add(-1) }
+// Release counts one operation out.
+func (f *InFlight) Release() { f.count.Add(-1) }
 
-// Return counts one in again that had been counted in before: it is never turned away.
-func (f *InFlight) Return() { f.n.Add(1) }
+// Reacquire counts an operation in again after Release. It ignores the limit.
+func (f *InFlight) Reacquire() { f.count.Add(1) }
 
-// Seconds are whole seconds, rounded up, at least one for any time at all.
-func Seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+// CeilSeconds returns d in whole seconds, rounded up.
+func CeilSeconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

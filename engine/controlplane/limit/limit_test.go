@@ -14,21 +14,22 @@ func TestBucket(t *testing.T) {
 		ok    bool
 		after time.Duration
 	}{
-		{0, true, 0}, {0, true, 0}, {0, true, 0}, // three at once
+		{0, true, 0}, {0, true, 0}, {0, true, 0}, // the burst
 		{0, false, 500 * time.Millisecond},
 		{400 * time.Millisecond, false, 100 * time.Millisecond},
 		{500 * time.Millisecond, true, 0},
 		{500 * time.Millisecond, false, 500 * time.Millisecond},
-		{time.Minute, true, 0}, {time.Minute, true, 0}, {time.Minute, true, 0}, // never more at once, however long it was quiet
+		// never more than the burst, after any pause
+		{time.Minute, true, 0}, {time.Minute, true, 0}, {time.Minute, true, 0},
 		{time.Minute, false, 500 * time.Millisecond},
 	} {
-		if after, ok := b.Take(rate, c.at); ok != c.ok || after != c.after {
+		if after, ok := b.Allow(rate, c.at); ok != c.ok || after != c.after {
 			t.Errorf("%d, at %s: %v after %s, not %v after %s", i, c.at, ok, after, c.ok, c.after)
 		}
 	}
 	var free Bucket
 	for range 1000 {
-		if _, ok := free.Take(Rate{PerSecond: -1}, 0); !ok {
+		if _, ok := free.Allow(Rate{PerSecond: -1}, 0); !ok {
 			t.Fatal("no limit, and turned away")
 		}
 	}

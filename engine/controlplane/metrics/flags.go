@@ -8,12 +8,12 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// flagMetrics tells of flags as the newest view has them, when it is scraped. Labels are channels and words of ours: no flag,
-// announcement or cell makes a series.
+// flagMetrics collects metrics of flags from the newest view at each scrape. Labels are channels and fixed words:
+// flags, announcements and cells make no series.
 type flagMetrics struct {
-	view                                               func() *view.View
-	height, fault, faults, diverged, cells             *prometheus.Desc
-	kills, uncommitted, unconfirmed, announcements, at *prometheus.Desc
+	view                                                       func() *view.View
+	height, fault, faults, diverged, cells                     *prometheus.Desc
+	kills, uncommitted, unconfirmed, announcements, nextChange *prometheus.Desc
 }
 
 func newFlagMetrics(v func() *view.View) *flagMetrics {
@@ -21,63 +21,69 @@ func newFlagMetrics(v func() *view.View) *flagMetrics {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	return &flagMetrics{
-		view:          v,
-		height:        desc("sluice_flags_height", "Place of the flags repository's tip in its first-parent history."),
-		fault:         desc("sluice_flags_fault", "1: the flags repository can't be read, or its tip is not in force."),
-		faults:        desc("sluice_flags_repository_faults", "Faults in the flags repository, warnings left out."),
-		diverged:      desc("sluice_flags_diverged", "1: the flags repository was force-pushed, and cells keep what they have."),
-		cells:         desc("sluice_flags_cells", "Cells by what they have in force of flags: current, behind, or none that they told of.", "channel", "bundle"),
-		kills:         desc("sluice_flags_kills", "Kills that count."),
-		uncommitted:   desc("sluice_flags_kills_uncommitted", "Of those, the ones that are not in the flags repository yet."),
-		unconfirmed:   desc("sluice_flags_kills_unconfirmed_cells", "Cells that are told of kills and have not said that they have them all in force, by whether they are heard of.", "channel", "cell"),
+		view:   v,
+		height: desc("sluice_flags_height", "Place of the flags repository's tip in its first-parent history."),
+		fault:  desc("sluice_flags_fault", "1: the flags repository can't be read, or its tip is not in force."),
+		faults: desc("sluice_flags_repository_faults", "Faults in the flags repository, warnings left out."),
+		diverged: desc("sluice_flags_diverged",
+			"1: the flags repository was force-pushed, and cells keep what they have."),
+		cells: desc("sluice_flags_cells", "Cells by their flags in force: current, behind, or none reported.",
+			"channel", "bundle"),
+		kills:       desc("sluice_flags_kills", "Active kills."),
+		uncommitted: desc("sluice_flags_kills_uncommitted", "Active kills that are not in the flags repository yet."),
+		unconfirmed: desc("sluice_flags_kills_unconfirmed_cells",
+			"Cells that have kills to apply and have not confirmed all of them, connected or offline.",
+			"channel", "cell"),
 		announcements: desc("sluice_announcements", "Announcements by state.", "state"),
-		at:            desc("sluice_flags_next_timestamp_seconds", "When time alone changes something about announcements next."),
+		nextChange: desc("sluice_flags_next_timestamp_seconds",
+			"Unix time at which the next announcement changes by time alone."),
 	}
 }
 
-// Describe is a prometheus.Collector's.
+// Describe implements prometheus.Collector.
 func (f *flagMetrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{f.height, f.fault, f.faults, f.diverged, f.cells, f.kills, f.uncommitted, f.unconfirmed, f.announcements, f.at} {
+	for _, d := range []*prometheus.Desc{f.height, f.fault, f.faults, f.diverged, f.cells, f.kills, f.uncommitted,
+		f.unconfirmed, f.announcements, f.nextChange} {
 		out <- d
 	}
 }
 
-// Collect is a prometheus.Collector's.
+// Collect implements prometheus.Collector.
 func (f *flagMetrics) Collect(c chan<- prometheus.Metric) {
-	v, out := f.view(), gauges(c)
+	v, out := f.view(), metricWriter(c)
 	if v == nil || v.Flags == nil {
 		return
 	}
 	flagged := v.Flags
-	out.set(f.height, float64(flagged.Height))
-	out.flag(f.fault, flagged.Fault != "")
-	out.flag(f.diverged, flagged.Diverged != nil)
+	out.gauge(f.height, float64(flagged.Height))
+	out.boolGauge(f.fault, flagged.Fault != "")
+	out.boolGauge(f.diverged, flagged.Diverged != nil)
 	faults := 0
 	for _, fault := range flagged.Faults {
 		if !fault.Warning {
 			faults++
 		}
 	}
-	out.set(f.faults, float64(faults))
+	out.gauge(f.faults, float64(faults))
 	if next := flagged.Plan.Next; !next.IsZero() {
-		out.set(f.at, float64(next.Unix()))
+		out.gauge(f.nextChange, float64(next.Unix()))
 	}
 	states := map[announce.State]int{}
 	for i := range flagged.Plan.Announcements {
 		states[flagged.Plan.Announcements[i].State]++
 	}
 	for state, n := range states {
-		out.set(f.announcements, float64(n), string(state))
+		out.gauge(f.announcements, float64(n), string(state))
 	}
 	f.collectCells(v, out)
 }
 
-func (f *flagMetrics) collectCells(v *view.View, out gauges) {
+func (f *flagMetrics) collectCells(v *view.View, out metricWriter) {
 	b := view.NewFlagIndex(v)
 	kills := 0
 	b.Overrides(func(repository.Override, bool) { kills++ })
-	out.set(f.kills, float64(kills))
-	out.set(f.uncommitted, float64(len(v.Flags.Kills)))
+	out.gauge(f.kills, float64(kills))
+	out.gauge(f.uncommitted, float64(len(v.Flags.Kills)))
 	lag, unconfirmed := map[[2]string]int{}, map[[2]string]int{}
 	for name, cell := range v.Desired.Cells {
 		told := v.Flags.Told[name]
@@ -100,11 +106,11 @@ func (f *flagMetrics) collectCells(v *view.View, out gauges) {
 		}
 	}
 	for k, n := range lag {
-		out.set(f.cells, float64(n), k[0], k[1])
+		out.gauge(f.cells, float64(n), k[0], k[1])
 	}
 	for channel := range v.Desired.Channels {
-		for _, heard := range []string{"connected", "offline"} { // none is a number too: alerts rest on it
-			out.set(f.unconfirmed, float64(unconfirmed[[2]string{channel, heard}]), channel, heard)
+		for _, heard := range []string{"connected", "offline"} { // zero is exported too, for alerts
+			out.gauge(f.unconfirmed, float64(unconfirmed[[2]string{channel, heard}]), channel, heard)
 		}
 	}
 }

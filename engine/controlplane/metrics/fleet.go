@@ -10,16 +10,16 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// fleetMetrics tells of channels and cells as the newest view has them, when it is scraped. Names in labels are those
-// of channels and releases in the repository.
+// fleetMetrics collects metrics of channels and cells from the newest view at each scrape. Labels are names of channels
+// and releases in the repository.
 type fleetMetrics struct {
-	view func() *view.View
-	work func() engine.Numbers
+	view    func() *view.View
+	numbers func() engine.Numbers
 
-	cells, oldest, silent, granted, slots               *prometheus.Desc
-	sequence, promotion, rollout, rolling               *prometheus.Desc
-	blocked, faults, diverged, refused, since, took     *prometheus.Desc
-	leads, tick, pushes, retries, grants, actions, skew *prometheus.Desc
+	cells, oldest, silent, granted, slots                *prometheus.Desc
+	sequence, promotion, rollout, rolling                *prometheus.Desc
+	blocked, faults, diverged, refused, since, took      *prometheus.Desc
+	leader, tick, pushes, retries, grants, actions, skew *prometheus.Desc
 }
 
 func newFleetMetrics(v func() *view.View, numbers func() engine.Numbers) *fleetMetrics {
@@ -27,69 +27,77 @@ func newFleetMetrics(v func() *view.View, numbers func() engine.Numbers) *fleetM
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	return &fleetMetrics{
-		view: v, work: numbers,
-		cells:     desc("sluice_cells", "Cells by what they run and how.", "channel", "release", "state"),
-		oldest:    desc("sluice_oldest_report_seconds", "Age of the oldest last report among the channel's cells that ever reported, when the newest plan was made.", "channel"),
-		silent:    desc("sluice_cells_never_reported", "Cells that have not reported yet.", "channel"),
-		granted:   desc("sluice_cells_granted", "Cells that were granted something else than they run.", "channel"),
-		slots:     desc("sluice_rollout_slots", "Cells that take a slot of maxInFlight.", "channel"),
-		sequence:  desc("sluice_channel_head_sequence", "Sequence of the channel's head.", "channel", "release"),
-		promotion: desc("sluice_promotion_seconds", "From when an upstream had the channel's head until the channel did.", "channel", "release"),
-		rollout:   desc("sluice_rollout_seconds", "From when the channel's head moved until it had reached all cells that it was for.", "channel", "release"),
-		rolling:   desc("sluice_rollout_running_seconds", "For how long the channel's head has been on its way to its cells.", "channel", "release"),
-		blocked:   desc("sluice_blocked", "Verdicts that hold something back.", "channel", "gate"),
-		faults:    desc("sluice_repository_faults", "Faults in the release repository, warnings left out."),
-		diverged:  desc("sluice_repository_diverged", "1: the branch was force-pushed, and nothing moves."),
-		refused:   desc("sluice_push_refused", "1: the git host refused the channel's last push, and it is not tried again for a while.", "channel"),
-		since:     desc("sluice_plan_timestamp_seconds", "When the newest plan was made."),
-		took:      desc("sluice_plan_seconds", "How long it took to make the newest plan."),
-		actions:   desc("sluice_plan_actions", "What the newest plan does.", "kind"),
-		skew:      desc("sluice_clock_skew_seconds", "Median of the cells' clocks against ours."),
-		leads:     desc("sluice_leader", "1: this process carries plans out."),
-		tick:      desc("sluice_tick_seconds", "How long the last tick took, fetching and pushing included."),
-		pushes:    desc("sluice_pushed_commits_total", "Commits that were pushed."),
-		retries:   desc("sluice_push_retries_total", "Pushes that did not land: the branch had moved, or the host said no."),
-		grants:    desc("sluice_grants_total", "Grants that were made."),
+		view: v, numbers: numbers,
+		cells: desc("sluice_cells", "Cells by channel, release and state.", "channel", "release", "state"),
+		oldest: desc("sluice_oldest_report_seconds",
+			"Age of the oldest last report of the channel's cells, at the time of the newest plan.", "channel"),
+		silent: desc("sluice_cells_never_reported", "Cells that have not reported yet.", "channel"),
+		granted: desc("sluice_cells_granted", "Cells that were granted something other than what they run.",
+			"channel"),
+		slots:    desc("sluice_rollout_slots", "Cells that take a slot of maxInFlight.", "channel"),
+		sequence: desc("sluice_channel_head_sequence", "Sequence of the channel's head.", "channel", "release"),
+		promotion: desc("sluice_promotion_seconds",
+			"Time from the upstream's promotion of the channel's head to the channel's own.", "channel", "release"),
+		rollout: desc("sluice_rollout_seconds",
+			"Time from the promotion of the channel's head until all its cells ran it.", "channel", "release"),
+		rolling: desc("sluice_rollout_running_seconds",
+			"Time since the promotion of the channel's head, while the rollout runs.", "channel", "release"),
+		blocked:  desc("sluice_blocked", "Blocking verdicts by gate.", "channel", "gate"),
+		faults:   desc("sluice_repository_faults", "Faults in the release repository, warnings left out."),
+		diverged: desc("sluice_repository_diverged", "1: the branch was force-pushed, and nothing moves."),
+		refused: desc("sluice_push_refused",
+			"1: the git host refused the channel's last push, which is retried later.", "channel"),
+		since:   desc("sluice_plan_timestamp_seconds", "Unix time of the newest plan."),
+		took:    desc("sluice_plan_seconds", "Time taken to make the newest plan."),
+		actions: desc("sluice_plan_actions", "Actions in the newest plan by kind.", "kind"),
+		skew:    desc("sluice_clock_skew_seconds", "Median offset of the cells' clocks from the control plane's."),
+		leader:  desc("sluice_leader", "1: this process leads, and executes plans."),
+		tick:    desc("sluice_tick_seconds", "Duration of the last tick, fetching and pushing included."),
+		pushes:  desc("sluice_pushed_commits_total", "Commits that were pushed."),
+		retries: desc("sluice_push_retries_total",
+			"Pushes that failed, because the branch had moved or the host refused."),
+		grants: desc("sluice_grants_total", "Grants that were made."),
 	}
 }
 
-// Describe is a prometheus.Collector's.
+// Describe implements prometheus.Collector.
 func (f *fleetMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		f.cells, f.oldest, f.silent, f.granted, f.slots, f.sequence, f.promotion, f.rollout, f.rolling, f.blocked, f.faults,
-		f.diverged, f.refused, f.since, f.took, f.actions, f.skew, f.leads, f.tick, f.pushes, f.retries, f.grants,
+		f.cells, f.oldest, f.silent, f.granted, f.slots, f.sequence, f.promotion, f.rollout, f.rolling, f.blocked,
+		f.faults,
+		f.diverged, f.refused, f.since, f.took, f.actions, f.skew, f.leader, f.tick, f.pushes, f.retries, f.grants,
 	} {
 		out <- d
 	}
 }
 
-type gauges chan<- prometheus.Metric
+type metricWriter chan<- prometheus.Metric
 
-func (out gauges) set(d *prometheus.Desc, value float64, labels ...string) {
+func (out metricWriter) gauge(d *prometheus.Desc, value float64, labels ...string) {
 	out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 }
 
-func (out gauges) total(d *prometheus.Desc, value uint64) {
+func (out metricWriter) counter(d *prometheus.Desc, value uint64) {
 	out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value))
 }
 
-func (out gauges) flag(d *prometheus.Desc, is bool, labels ...string) {
+func (out metricWriter) boolGauge(d *prometheus.Desc, is bool, labels ...string) {
 	value := 0.0
 	if is {
 		value = 1
 	}
-	out.set(d, value, labels...)
+	out.gauge(d, value, labels...)
 }
 
-// Collect is a prometheus.Collector's.
+// Collect implements prometheus.Collector.
 func (f *fleetMetrics) Collect(out chan<- prometheus.Metric) {
-	if f.work != nil {
-		w := f.work()
-		gauges(out).flag(f.leads, w.Leads)
-		gauges(out).set(f.tick, w.Ticks.Last.Seconds())
-		gauges(out).total(f.pushes, w.Commits)
-		gauges(out).total(f.retries, w.Retries)
-		gauges(out).total(f.grants, w.Grants)
+	if f.numbers != nil {
+		w := f.numbers()
+		metricWriter(out).boolGauge(f.leader, w.Leads)
+		metricWriter(out).gauge(f.tick, w.Ticks.Last.Seconds())
+		metricWriter(out).counter(f.pushes, w.Commits)
+		metricWriter(out).counter(f.retries, w.Retries)
+		metricWriter(out).counter(f.grants, w.Grants)
 	}
 	v := f.view()
 	if v == nil {
@@ -100,8 +108,7 @@ func (f *fleetMetrics) Collect(out chan<- prometheus.Metric) {
 	f.collectPlan(v, out)
 }
 
-// collectCells walks over the cells once.
-func (f *fleetMetrics) collectCells(v *view.View, out gauges) {
+func (f *fleetMetrics) collectCells(v *view.View, out metricWriter) {
 	type key struct{ channel, release, state string }
 	type sum struct {
 		oldest          time.Time
@@ -116,7 +123,7 @@ func (f *fleetMetrics) collectCells(v *view.View, out gauges) {
 		}
 		k, s := key{cell.Channel, "", string(view.StateUnknown)}, v.Observed.Cells[name]
 		if s != nil && s.State != "" {
-			k.release, k.state = known(v, cell.Channel, s), string(s.State)
+			k.release, k.state = releaseLabel(v, cell.Channel, s), string(s.State)
 		}
 		count[k]++
 		switch {
@@ -125,24 +132,25 @@ func (f *fleetMetrics) collectCells(v *view.View, out gauges) {
 		case total.oldest.IsZero() || s.LastReport.Before(total.oldest):
 			total.oldest = s.LastReport
 		}
-		if s != nil && s.Granted != nil && (s.Running == nil || s.Running.Sequence != s.Granted.Sequence || s.Running.Digest != s.Granted.Digest) {
+		if s != nil && s.Granted != nil &&
+			(s.Running == nil || s.Running.Sequence != s.Granted.Sequence || s.Running.Digest != s.Granted.Digest) {
 			total.granted++
 		}
 	}
 	for k, n := range count {
-		out.set(f.cells, float64(n), k.channel, k.release, k.state)
+		out.gauge(f.cells, float64(n), k.channel, k.release, k.state)
 	}
 	for channel, total := range sums {
-		out.set(f.silent, float64(total.silent), channel)
-		out.set(f.granted, float64(total.granted), channel)
+		out.gauge(f.silent, float64(total.silent), channel)
+		out.gauge(f.granted, float64(total.granted), channel)
 		if !total.oldest.IsZero() {
-			out.set(f.oldest, v.Plan.Now.Sub(total.oldest).Seconds(), channel)
+			out.gauge(f.oldest, v.Plan.Now.Sub(total.oldest).Seconds(), channel)
 		}
 	}
 }
 
-// known is the release that a cell says it runs, if the repository ever had it as a head: a cell must not make series.
-func known(v *view.View, channel string, s *plan.CellState) string {
+// releaseLabel returns the version that a cell runs, or "other" if no head ever had it: reports must not make series.
+func releaseLabel(v *view.View, channel string, s *plan.CellState) string {
 	if s.Digest == "" {
 		return ""
 	}
@@ -155,28 +163,28 @@ func known(v *view.View, channel string, s *plan.CellState) string {
 	return "other"
 }
 
-func (f *fleetMetrics) collectChannels(v *view.View, out gauges) {
+func (f *fleetMetrics) collectChannels(v *view.View, out metricWriter) {
 	for name, c := range v.Desired.Channels {
-		out.set(f.slots, float64(len(v.Observed.Slots[name])), name)
-		out.flag(f.refused, v.Observed.Refused[name].Reason != "", name)
+		out.gauge(f.slots, float64(len(v.Observed.Slots[name])), name)
+		out.boolGauge(f.refused, v.Observed.Refused[name].Reason != "", name)
 		head := c.Effective
 		if head == nil {
 			continue
 		}
-		out.set(f.sequence, float64(head.Sequence), name, head.Release)
-		if since, ok := upstreamHad(v, c); ok {
-			out.set(f.promotion, head.Moved.Sub(since).Seconds(), name, head.Release)
+		out.gauge(f.sequence, float64(head.Sequence), name, head.Release)
+		if since, ok := upstreamSince(v, c); ok {
+			out.gauge(f.promotion, head.Moved.Sub(since).Seconds(), name, head.Release)
 		}
-		if at, ok := finished(v, name, head.Sequence); ok {
-			out.set(f.rollout, at.Sub(head.Moved).Seconds(), name, head.Release)
+		if at, ok := rolloutFinished(v, name, head.Sequence); ok {
+			out.gauge(f.rollout, at.Sub(head.Moved).Seconds(), name, head.Release)
 		} else {
-			out.set(f.rolling, v.Plan.Now.Sub(head.Moved).Seconds(), name, head.Release)
+			out.gauge(f.rolling, v.Plan.Now.Sub(head.Moved).Seconds(), name, head.Release)
 		}
 	}
 }
 
-// upstreamHad is when the last upstream to get it got what is the channel's head now.
-func upstreamHad(v *view.View, c *plan.Channel) (since time.Time, ok bool) {
+// upstreamSince returns the latest time at which an upstream got the release that is the channel's head now.
+func upstreamSince(v *view.View, c *plan.Channel) (since time.Time, ok bool) {
 	if c.Policy == nil {
 		return since, false
 	}
@@ -194,7 +202,7 @@ func upstreamHad(v *view.View, c *plan.Channel) (since time.Time, ok bool) {
 	return since, ok
 }
 
-func finished(v *view.View, channel string, sequence int64) (at time.Time, ok bool) {
+func rolloutFinished(v *view.View, channel string, sequence int64) (at time.Time, ok bool) {
 	for _, l := range v.Observed.Learned.Finished {
 		if l.Channel == channel && l.Sequence == sequence {
 			return l.At, true
@@ -203,20 +211,20 @@ func finished(v *view.View, channel string, sequence int64) (at time.Time, ok bo
 	return at, false
 }
 
-func (f *fleetMetrics) collectPlan(v *view.View, out gauges) {
+func (f *fleetMetrics) collectPlan(v *view.View, out metricWriter) {
 	blocked := map[[2]string]int{}
 	for _, b := range v.Plan.Blocked {
 		blocked[[2]string{b.Channel, b.Gate}]++
 	}
 	for k, n := range blocked {
-		out.set(f.blocked, float64(n), k[0], k[1])
+		out.gauge(f.blocked, float64(n), k[0], k[1])
 	}
 	actions := map[plan.Kind]int{}
 	for _, a := range v.Plan.Actions {
 		actions[a.Kind] += max(1, len(a.Cells))
 	}
 	for kind, n := range actions {
-		out.set(f.actions, float64(n), string(kind))
+		out.gauge(f.actions, float64(n), string(kind))
 	}
 	faults := 0
 	for _, fault := range v.Desired.Faults {
@@ -224,9 +232,9 @@ func (f *fleetMetrics) collectPlan(v *view.View, out gauges) {
 			faults++
 		}
 	}
-	out.set(f.faults, float64(faults))
-	out.flag(f.diverged, v.Observed.Diverged != nil)
-	out.set(f.skew, v.Observed.Clock.Skew.Seconds())
-	out.set(f.since, float64(v.Plan.Now.UnixMilli())/1000)
-	out.set(f.took, v.Took.Seconds())
+	out.gauge(f.faults, float64(faults))
+	out.boolGauge(f.diverged, v.Observed.Diverged != nil)
+	out.gauge(f.skew, v.Observed.Clock.Skew.Seconds())
+	out.gauge(f.since, float64(v.Plan.Now.UnixMilli())/1000)
+	out.gauge(f.took, v.Took.Seconds())
 }

@@ -1,8 +1,8 @@
-// Package metrics is what the control plane tells Prometheus: of the requests, streams and handshakes that it serves, and of
-// channels, cells and flags as the newest View has them when it is scraped.
+// Package metrics exports the control plane's Prometheus metrics: requests, streams and handshakes of this server, and
+// channels, cells and flags of the newest View at each scrape.
 //
-// It reads no database. Labels are routes and reasons of ours, methods and codes, and names of channels and releases in the
-// repository: nothing that a client says becomes a series. All methods may be called from any goroutine.
+// It reads no database. Labels are routes, fixed reasons, methods and codes, and the repository's channels and
+// releases: what a client sends never makes a series. All methods may be called from any goroutine.
 package metrics
 
 import (
@@ -16,55 +16,62 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// Options say what there is to tell of. Registry and View are required.
+// Options configures Metrics. Registry and View are required.
 type Options struct {
-	Registry *prometheus.Registry
-	View     func() *view.View
-	Flags    bool                   // there is a flags repository
-	Numbers  func() engine.Numbers  // nil: not shown
-	Reads    func() int64           // of the database; nil: not shown
-	Collect  []prometheus.Collector // what else is told of
+	Registry   *prometheus.Registry
+	View       func() *view.View
+	Flags      bool                   // with a flags repository
+	Numbers    func() engine.Numbers  // engine counters; nil: not exported
+	Reads      func() int64           // reads of the database; nil: not exported
+	Collectors []prometheus.Collector // further collectors
 }
 
-// Metrics is what this server counts of itself.
+// Metrics holds the metrics that the server updates.
 type Metrics struct {
 	Requests   *Requests
 	Streams    prometheus.Gauge
 	LongPolls  prometheus.Gauge
-	Reports    prometheus.Gauge // that are not durable yet
+	Reports    prometheus.Gauge // not durable yet
 	Handshakes prometheus.Gauge
-	Events     prometheus.Counter // that were sent over streams
-	Handler    http.Handler       // of GET /metrics
+	Events     prometheus.Counter // sent over streams
+	Handler    http.Handler       // serves GET /metrics
 
-	ended *prometheus.CounterVec
-	shed  *prometheus.CounterVec
+	streamsEnded *prometheus.CounterVec
+	shed         *prometheus.CounterVec
 }
 
-// New registers everything.
+// New registers all metrics.
 func New(o Options) (*Metrics, error) {
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
 	m := &Metrics{
 		Requests:   newRequests(),
-		Streams:    gauge("sluice_streams", "Cells that are told over a stream."),
-		LongPolls:  gauge("sluice_long_polls", "Cells that wait for their answer to change."),
+		Streams:    gauge("sluice_streams", "Cells connected by a stream."),
+		LongPolls:  gauge("sluice_long_polls", "Waiting long polls."),
 		Reports:    gauge("sluice_reports_in_flight", "Reports that are not durable yet."),
 		Handshakes: gauge("sluice_tls_handshakes", "TLS handshakes under way."),
-		Events:     prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_stream_events_total", Help: "Answers that were told over streams."}),
-		ended:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_streams_ended_total", Help: "Streams that ended, by why."}, []string{"reason"}),
-		shed:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_shed_total", Help: "Requests and connections that were turned away, by why."}, []string{"reason"}),
-		Handler:    promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
+		Events: prometheus.NewCounter(
+			prometheus.CounterOpts{Name: "sluice_stream_events_total", Help: "Events sent over streams."}),
+		streamsEnded: prometheus.NewCounterVec(
+			prometheus.CounterOpts{Name: "sluice_streams_ended_total", Help: "Ended streams by reason."},
+			[]string{"reason"}),
+		shed: prometheus.NewCounterVec(
+			prometheus.CounterOpts{Name: "sluice_shed_total", Help: "Refused requests and connections by reason."},
+			[]string{"reason"}),
+		Handler: promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
 	}
 	if o.Reads != nil {
-		reads := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sluice_store_reads_total", Help: "Reads of the database; polls make none."},
+		reads := prometheus.NewCounterFunc(
+			prometheus.CounterOpts{Name: "sluice_store_reads_total", Help: "Reads of the database; polls make none."},
 			func() float64 { return float64(o.Reads()) })
 		if err := o.Registry.Register(reads); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	all := []prometheus.Collector{m.Requests, m.Streams, m.LongPolls, m.Reports, m.Handshakes, m.Events, m.ended, m.shed, newFleetMetrics(o.View, o.Numbers)}
-	all = append(all, o.Collect...)
+	all := []prometheus.Collector{m.Requests, m.Streams, m.LongPolls, m.Reports, m.Handshakes, m.Events,
+		m.streamsEnded, m.shed, newFleetMetrics(o.View, o.Numbers)}
+	all = append(all, o.Collectors...)
 	if o.Flags {
 		all = append(all, newFlagMetrics(o.View))
 	}
@@ -76,11 +83,11 @@ func New(o Options) (*Metrics, error) {
 	return m, nil
 }
 
-// StreamEnded counts a stream that had begun out. reason is one of ours.
-func (m *Metrics) StreamEnded(reason string) {
+// CountStreamEnd counts the end of a stream. reason is one of a fixed set.
+func (m *Metrics) CountStreamEnd(reason string) {
 	m.Streams.Dec()
-	m.ended.WithLabelValues(reason).Inc()
+	m.streamsEnded.WithLabelValues(reason).Inc()
 }
 
-// Shed counts what was turned away. reason is one of ours.
-func (m *Metrics) Shed(reason string) { m.shed.WithLabelValues(reason).Inc() }
+// CountShed counts a refused request or connection. reason is one of a fixed set.
+func (m *Metrics) CountShed(reason string) { m.shed.WithLabelValues(reason).Inc() }

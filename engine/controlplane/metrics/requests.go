@@ -10,23 +10,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// buckets are the upper bounds of the latency histogram, in order. The last ones are for polls that wait.
+// buckets returns the upper bounds of the latency histogram, in order. The last bounds are for polls that wait.
 func buckets() []time.Duration {
 	return []time.Duration{
-		100 * time.Microsecond, 500 * time.Microsecond, 2 * time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond,
+		100 * time.Microsecond, 500 * time.Microsecond, 2 * time.Millisecond, 10 * time.Millisecond,
+		50 * time.Millisecond,
 		250 * time.Millisecond, time.Second, 5 * time.Second, 30 * time.Second, 65 * time.Second,
 	}
 }
 
-// Requests counts what was answered by route, method and code, and how long it took. To count costs a look into a map
-// that never changes and two additions, for polls are many. Routes are ours, methods and codes few: a client makes no series.
+// Requests counts responses and their latency by route, method and code. Observe costs a lookup in an immutable map and
+// two additions, since polls are frequent.
 type Requests struct {
 	bounds []time.Duration
 	count  *prometheus.Desc
 	took   *prometheus.Desc
 
-	mu    sync.Mutex // held to add a series
-	known atomic.Pointer[map[requestKey]*series]
+	mu          sync.Mutex // held to add a series
+	seriesByKey atomic.Pointer[map[requestKey]*series]
 }
 
 type requestKey struct {
@@ -34,7 +35,7 @@ type requestKey struct {
 	status        int
 }
 
-// series is one histogram: how many took at most so long, each bound apart, and those beyond all.
+// series is one histogram, with a counter for each bucket and one for longer requests.
 type series struct {
 	within []atomic.Uint64
 	sum    atomic.Int64 // nanoseconds
@@ -43,24 +44,26 @@ type series struct {
 func newRequests() *Requests {
 	q := &Requests{
 		bounds: buckets(),
-		count:  prometheus.NewDesc("sluice_http_requests_total", "Requests answered.", []string{"route", "method", "code"}, nil),
-		took:   prometheus.NewDesc("sluice_http_request_seconds", "Time to answer, waiting included.", []string{"route", "method", "code"}, nil),
+		count: prometheus.NewDesc("sluice_http_requests_total", "Requests answered.",
+			[]string{"route", "method", "code"}, nil),
+		took: prometheus.NewDesc("sluice_http_request_seconds", "Time to answer, waiting included.",
+			[]string{"route", "method", "code"}, nil),
 	}
-	q.known.Store(&map[requestKey]*series{})
+	q.seriesByKey.Store(&map[requestKey]*series{})
 	return q
 }
 
-// Add counts an answer.
-func (q *Requests) Add(route, method string, status int, took time.Duration) {
+// Observe counts a response.
+func (q *Requests) Observe(route, method string, status int, took time.Duration) {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete:
 	default:
 		method = "other"
 	}
 	key := requestKey{route, method, status}
-	s := (*q.known.Load())[key]
+	s := (*q.seriesByKey.Load())[key]
 	if s == nil {
-		s = q.series(key)
+		s = q.addSeries(key)
 	}
 	i := 0
 	for i < len(q.bounds) && took > q.bounds[i] {
@@ -70,10 +73,10 @@ func (q *Requests) Add(route, method string, status int, took time.Duration) {
 	s.sum.Add(int64(took))
 }
 
-func (q *Requests) series(key requestKey) *series {
+func (q *Requests) addSeries(key requestKey) *series {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	old := *q.known.Load()
+	old := *q.seriesByKey.Load()
 	if s := old[key]; s != nil {
 		return s
 	}
@@ -83,19 +86,19 @@ func (q *Requests) series(key requestKey) *series {
 		next[k] = v
 	}
 	next[key] = s
-	q.known.Store(&next)
+	q.seriesByKey.Store(&next)
 	return s
 }
 
-// Describe is a prometheus.Collector's.
+// Describe implements prometheus.Collector.
 func (q *Requests) Describe(out chan<- *prometheus.Desc) {
 	out <- q.count
 	out <- q.took
 }
 
-// Collect is a prometheus.Collector's.
+// Collect implements prometheus.Collector.
 func (q *Requests) Collect(out chan<- prometheus.Metric) {
-	for key, s := range *q.known.Load() {
+	for key, s := range *q.seriesByKey.Load() {
 		labels := []string{key.route, key.method, strconv.Itoa(key.status)}
 		total, below := uint64(0), make(map[float64]uint64, len(q.bounds))
 		for i := range s.within {

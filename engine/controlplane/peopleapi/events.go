@@ -17,41 +17,42 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// eventsPage is how many decisions are read at once for one who follows.
-const eventsPage = 100
+// decisionsPage is how many decisions a stream reads at once.
+const decisionsPage = 100
 
-// Journal gives decisions after a cursor, at most limit, and the cursor of the last; a negative cursor asks for the last limit.
+// Journal returns at most limit decisions after a cursor, and the cursor of the last one. A negative cursor asks for
+// the latest.
 type Journal interface {
 	Decisions(ctx context.Context, after int64, limit int) (found []plan.Decided, next int64, err error)
 }
 
-// events tells the engine's decisions, by pages and as they come.
-type events struct {
+// eventHandlers serves the engine's decisions, by pages and as a stream.
+type eventHandlers struct {
 	views     api.Views
 	journal   Journal
 	auth      *auth.Auth
 	followers limit.InFlight
-	stopping  api.Stopping
+	shutdown  api.Shutdown
 	log       zerolog.Logger
 }
 
 type eventsInput struct {
-	Since int64 `query:"since" minimum:"-1" default:"-1" doc:"decisions after this cursor; without it, the last ones"`
+	Since int64 `query:"since" minimum:"-1" default:"-1" doc:"decisions after this cursor; default: the latest"`
 	Limit int   `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 }
 
-// Events is a part of the decisions, in the order in which they were found in git.
+// Events is a page of decisions, in the order in which they were found in git.
 type Events struct {
 	Decisions []plan.Decided `json:"decisions"`
-	Next      int64          `json:"next" doc:"give it as since= for those that follow"`
+	Next      int64          `json:"next" doc:"since= of the next request"`
 }
 
 type eventsOutput struct{ Body Events }
 
-func (e *events) page(ctx context.Context, in *eventsInput) (*eventsOutput, error) {
+func (e *eventHandlers) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput, error) {
 	found, next, err := e.journal.Decisions(ctx, in.Since, in.Limit)
 	if err != nil {
-		status, detail, unexpected := api.Explain(err)
+		status, detail, unexpected := api.DescribeError(err)
 		if unexpected {
 			e.log.Error().Err(err).Msg("read decisions")
 		}
@@ -63,42 +64,43 @@ func (e *events) page(ctx context.Context, in *eventsInput) (*eventsOutput, erro
 	return &eventsOutput{Body: Events{Decisions: found, Next: next}}, nil
 }
 
-// followed hands over requests for /v1/events that ask for a stream; others go on.
-func (e *events) followed(ctx huma.Context, next func(huma.Context)) {
+// streamMiddleware serves requests for /v1/events that ask for a stream, and passes others on.
+func (e *eventHandlers) streamMiddleware(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	if !api.WantsStream(r) {
 		next(ctx)
 		return
 	}
-	e.follow(w, r)
+	e.streamEvents(w, r)
 }
 
-// follow tells decisions as they are found in git: GET /v1/events with Accept: text/event-stream. An event's id is
-// its cursor, so that a client that lost its connection goes on with Last-Event-ID, or with since=.
-func (e *events) follow(w http.ResponseWriter, r *http.Request) {
-	cursor, ok := eventsCursor(r)
+// streamEvents answers GET /v1/events with Accept: text/event-stream. An event's id is its cursor, so that a client can
+// resume with Last-Event-ID or since=.
+func (e *eventHandlers) streamEvents(w http.ResponseWriter, r *http.Request) {
+	cursor, ok := parseCursor(r)
 	if !ok {
-		api.Problem(w, http.StatusBadRequest, "The cursor is not one: give the id of the last event, or leave it out.")
+		api.WriteProblem(w, http.StatusBadRequest, "The cursor is invalid: use the id of the last event, or omit it.")
 		return
 	}
-	if e.stopping.Now() || !e.followers.Enter() {
-		api.RetryAfter(w, 15)
-		api.Problem(w, http.StatusServiceUnavailable, "So many follow already that one more is turned away: wait as long as Retry-After says, or ask without a stream.")
+	if e.shutdown.Begun() || !e.followers.Acquire() {
+		api.SetRetryAfter(w, 15)
+		api.WriteProblem(w, http.StatusServiceUnavailable,
+			"Too many clients follow already: retry after the time in Retry-After, or ask without a stream.")
 		return
 	}
-	defer e.followers.Leave()
+	defer e.followers.Release()
 	out := api.NewEventWriter(w)
 	if out.Write([]byte(": decisions\n\n")) != nil {
 		return
 	}
-	beat, still := time.NewTicker(api.Heartbeat-time.Second), time.NewTicker(auth.TokensFor)
+	beat, still := time.NewTicker(api.Heartbeat-time.Second), time.NewTicker(auth.TokenMaxAge)
 	defer beat.Stop()
 	defer still.Stop()
-	commit := "\x00" // none
+	commit := "\x00" // no commit
 	for {
-		changed := e.views.Changed()                                     // before View: what comes in between is seen
-		if v := e.views.View(); v != nil && v.Desired.Commit != commit { // decisions come with commits
-			next, err := e.write(r, out, cursor)
+		changed := e.views.Changed()                                     // before View, to miss no change
+		if v := e.views.View(); v != nil && v.Desired.Commit != commit { // decisions are commits
+			next, err := e.writeDecisions(r, out, cursor)
 			if err != nil {
 				api.NoteError(w, err)
 				return
@@ -109,11 +111,11 @@ func (e *events) follow(w http.ResponseWriter, r *http.Request) {
 		case <-changed:
 		case <-r.Context().Done():
 			return
-		case <-e.stopping:
-			_ = out.Write(api.ComeBack(time.Second)) // an error: it has gone already
+		case <-e.shutdown:
+			_ = out.Write(api.RetryEvent(time.Second)) // an error means that the client has gone
 			return
 		case <-still.C:
-			if !e.auth.StillMay(r.Context(), api.CallerOf(r.Context()), api.Viewer) {
+			if !e.auth.StillAllowsRole(r.Context(), api.CallerOf(r.Context()), api.Viewer) {
 				return
 			}
 		case <-beat.C:
@@ -124,8 +126,8 @@ func (e *events) follow(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// eventsCursor reads where to go on: Last-Event-ID, or else since=; -1: from the last ones.
-func eventsCursor(r *http.Request) (int64, bool) {
+// parseCursor returns the cursor in Last-Event-ID, or else in since=, or -1 for the latest decisions.
+func parseCursor(r *http.Request) (int64, bool) {
 	text := r.Header.Get("Last-Event-ID")
 	if text == "" {
 		text = r.URL.Query().Get("since")
@@ -137,15 +139,15 @@ func eventsCursor(r *http.Request) (int64, bool) {
 	return n, err == nil && n >= -1
 }
 
-// write writes the decisions after a cursor, and gives the cursor of the last.
-func (e *events) write(r *http.Request, out api.EventWriter, after int64) (int64, error) {
+// writeDecisions writes the decisions after a cursor, and returns the cursor of the last one.
+func (e *eventHandlers) writeDecisions(r *http.Request, out api.EventWriter, after int64) (int64, error) {
 	for {
-		found, next, err := e.journal.Decisions(r.Context(), after, eventsPage)
+		found, next, err := e.journal.Decisions(r.Context(), after, decisionsPage)
 		if err != nil {
 			return after, err
 		}
 		for i, d := range found {
-			b, err := decisionEvent(d, next, i == len(found)-1)
+			b, err := encodeDecision(d, next, i == len(found)-1)
 			if err != nil {
 				return after, err
 			}
@@ -153,7 +155,7 @@ func (e *events) write(r *http.Request, out api.EventWriter, after int64) (int64
 				return after, err
 			}
 		}
-		more := len(found) == eventsPage && after >= 0
+		more := len(found) == decisionsPage && after >= 0
 		after = next
 		if !more {
 			return after, nil
@@ -161,9 +163,9 @@ func (e *events) write(r *http.Request, out api.EventWriter, after int64) (int64
 	}
 }
 
-// decisionEvent is a decision as streams tell it. Only the last one of a page has the cursor as its id: who is cut off in
-// between gets some again, and loses none.
-func decisionEvent(d plan.Decided, cursor int64, last bool) ([]byte, error) {
+// encodeDecision returns a decision as an event. Only the last event of a page has the cursor as its id: a client that
+// is cut off in between receives some events again, and misses none.
+func encodeDecision(d plan.Decided, cursor int64, last bool) ([]byte, error) {
 	body, err := json.Marshal(d)
 	if err != nil {
 		return nil, err

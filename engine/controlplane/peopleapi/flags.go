@@ -18,52 +18,53 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// flagHandlers show flags and announcements, and kill flags.
+// flagHandlers serves flags, announcements and webhooks, and kills flags.
 type flagHandlers struct {
-	views  api.Views
-	killer Killer        // nil: there is no flags repository
-	outbox engine.Outbox // of webhooks; nil: there are none
-	ledger ledger
+	views   api.Views
+	killer  Killer        // nil without a flags repository
+	outbox  engine.Outbox // queue of webhooks; nil without one
+	auditor auditor
 }
 
-// Flags is where every flag is, and what is known of the flags repository.
+// Flags is a page of flags, with the state of the flags repository.
 type Flags struct {
 	Commit   string            `json:"commit" doc:"the tip of the flags repository"`
 	Height   int64             `json:"height" doc:"of the tip: its place in the first-parent history"`
-	Fault    string            `json:"fault,omitempty" doc:"why the repository can't be read, or its tip is not in force: then what was valid last is"`
+	Fault    string            `json:"fault,omitempty" doc:"why the tip is not in force; the last valid commit is"`
 	Faults   []manifest.Fault  `json:"faults,omitempty" doc:"the first 100 of the tip"`
-	Diverged *plan.Divergence  `json:"diverged,omitempty" doc:"the branch was force-pushed: cells keep what they have until that is acknowledged (R39)"`
+	Diverged *plan.Divergence  `json:"diverged,omitempty" doc:"set after a force-push, until it is acknowledged (R39)"`
 	Kills    []view.FlagKill   `json:"kills" doc:"all kills, by flag"`
-	Flags    []view.FlagStatus `json:"flags" doc:"by key, after the one that was asked for"`
+	Flags    []view.FlagStatus `json:"flags" doc:"a page of flags, by key"`
 	Total    int               `json:"total" doc:"how many flags there are"`
-	Next     string            `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+	Next     string            `json:"next,omitempty" doc:"after= of the next page; omitted on the last page"`
 }
 
-// FlagDetail is one flag, with its definition and its cells.
+// FlagDetail is a flag with its definition and its cells.
 type FlagDetail struct {
 	view.FlagStatus
 	Definition json.RawMessage `json:"definition,omitempty" doc:"the tip's, as flagd reads it"`
 	Kills      []view.FlagKill `json:"kills,omitempty"`
-	Cells      []view.FlagCell `json:"cells" doc:"by name, after the one that was asked for"`
+	Cells      []view.FlagCell `json:"cells" doc:"a page of cells, by name"`
 	Total      int             `json:"total" doc:"how many cells there are, by the same filter"`
-	Next       string          `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+	Next       string          `json:"next,omitempty" doc:"after= of the next page; omitted on the last page"`
 }
 
 type flagsInput struct {
-	After string `query:"after" doc:"flags with keys after this one: what next= said"`
+	After string `query:"after" doc:"flags with keys after this one: next of the previous page"`
 	Limit int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"flags on a page"`
 }
 
 type flagsOutput struct{ Body Flags }
 
-func (g *flagHandlers) flags(_ context.Context, in *flagsInput) (*flagsOutput, error) {
-	v, err := g.view()
+func (g *flagHandlers) listFlags(_ context.Context, in *flagsInput) (*flagsOutput, error) {
+	v, err := g.flagsView()
 	if err != nil {
 		return nil, err
 	}
 	f, b := v.Flags, view.NewFlagIndex(v)
 	out := &flagsOutput{Body: Flags{
-		Commit: f.Commit, Height: f.Height, Fault: f.Fault, Faults: f.Faults[:min(len(f.Faults), view.MaxFaults)], Diverged: f.Diverged, Kills: b.Kills(""),
+		Commit: f.Commit, Height: f.Height, Fault: f.Fault, Faults: f.Faults[:min(len(f.Faults), view.MaxFaults)],
+		Diverged: f.Diverged, Kills: b.Kills(""),
 		Flags: []view.FlagStatus{},
 	}}
 	keys := b.Keys()
@@ -78,14 +79,14 @@ func (g *flagHandlers) flags(_ context.Context, in *flagsInput) (*flagsOutput, e
 type flagInput struct {
 	Key     string `path:"key" doc:"a flag"`
 	Channel string `query:"channel" doc:"only cells of this channel"`
-	After   string `query:"after" doc:"cells with names after this one: what next= said"`
+	After   string `query:"after" doc:"cells with names after this one: next of the previous page"`
 	Limit   int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"cells on a page"`
 }
 
 type flagOutput struct{ Body FlagDetail }
 
-func (g *flagHandlers) flag(_ context.Context, in *flagInput) (*flagOutput, error) {
-	v, err := g.view()
+func (g *flagHandlers) showFlag(_ context.Context, in *flagInput) (*flagOutput, error) {
+	v, err := g.flagsView()
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +99,8 @@ func (g *flagHandlers) flag(_ context.Context, in *flagInput) (*flagOutput, erro
 		out.Body.Definition = d.Encode()
 	}
 	names := slices.Sorted(maps.Keys(v.Desired.Cells))
-	names = slices.DeleteFunc(names, func(name string) bool { return in.Channel != "" && v.Desired.Cells[name].Channel != in.Channel })
+	names = slices.DeleteFunc(names,
+		func(name string) bool { return in.Channel != "" && v.Desired.Cells[name].Channel != in.Channel })
 	out.Body.Total = len(names)
 	names, out.Body.Next = view.Paginate(names, in.After, in.Limit)
 	at := b.Places(in.Key)
@@ -108,26 +110,29 @@ func (g *flagHandlers) flag(_ context.Context, in *flagInput) (*flagOutput, erro
 	return out, nil
 }
 
-const noFlags = "This control plane has no flags repository: start it with sluice serve --flags-repo."
+const noFlagsMessage = "This control plane has no flags repository: start it with sluice serve --flags-repo."
 
-// view is the newest view if it has flags, or what people are told while there is none.
-func (g *flagHandlers) view() (*view.View, error) {
+// flagsView returns the newest view that has flags, or the response while there is none.
+func (g *flagHandlers) flagsView() (*view.View, error) {
 	if g.killer == nil {
-		return nil, huma.Error404NotFound(noFlags)
+		return nil, huma.Error404NotFound(noFlagsMessage)
 	}
-	v, err := shown(g.views)
+	v, err := latestView(g.views)
 	if err != nil {
 		return nil, err
 	}
 	if v.Flags == nil {
-		return nil, huma.ErrorWithHeaders(huma.Error503ServiceUnavailable("The flags repository has not been read yet: ask again in a moment, or see the log of sluice serve."), http.Header{"Retry-After": {"2"}})
+		return nil, huma.ErrorWithHeaders(
+			huma.Error503ServiceUnavailable(
+				"The flags repository has not been read yet: ask again in a moment, or see the log of sluice serve."),
+			http.Header{"Retry-After": {"2"}})
 	}
 	return v, nil
 }
 
 type announcementsInput struct {
 	State string `query:"state" doc:"only announcements in this state"`
-	After string `query:"after" doc:"announcements with IDs after this one: what next= said"`
+	After string `query:"after" doc:"announcements with IDs after this one: next of the previous page"`
 	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"announcements on a page"`
 }
 
@@ -135,13 +140,13 @@ type announcementsInput struct {
 type Announcements struct {
 	Announcements []announce.Status `json:"announcements" doc:"by ID, without their cells"`
 	Total         int               `json:"total" doc:"how many there are, by the same filter"`
-	Next          string            `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+	Next          string            `json:"next,omitempty" doc:"after= of the next page; omitted on the last page"`
 }
 
 type announcementsOutput struct{ Body Announcements }
 
-func (g *flagHandlers) announcements(_ context.Context, in *announcementsInput) (*announcementsOutput, error) {
-	v, err := g.view()
+func (g *flagHandlers) listAnnouncements(_ context.Context, in *announcementsInput) (*announcementsOutput, error) {
+	v, err := g.flagsView()
 	if err != nil {
 		return nil, err
 	}
@@ -168,26 +173,27 @@ type announcementInput struct {
 
 type announcementOutput struct{ Body announce.Status }
 
-func (g *flagHandlers) announcement(_ context.Context, in *announcementInput) (*announcementOutput, error) {
-	v, err := g.view()
+func (g *flagHandlers) showAnnouncement(_ context.Context, in *announcementInput) (*announcementOutput, error) {
+	v, err := g.flagsView()
 	if err != nil {
 		return nil, err
 	}
 	st, ok := v.Flags.Plan.Detail(in.ID)
 	if !ok {
-		return nil, huma.Error404NotFound("The flags repository has no such announcement: /v1/announcements lists them.")
+		return nil, huma.Error404NotFound(
+			"The flags repository has no such announcement: /v1/announcements lists them.")
 	}
 	return &announcementOutput{Body: st}, nil
 }
 
 type webhooksOutput struct {
 	Body struct {
-		Webhooks []outbox.State `json:"webhooks" doc:"as the settings of the flags repository have them"`
+		Webhooks []outbox.State `json:"webhooks" doc:"of the flags repository's settings"`
 	}
 }
 
-func (g *flagHandlers) webhooks(ctx context.Context, _ *struct{}) (*webhooksOutput, error) {
-	v, err := g.view()
+func (g *flagHandlers) listWebhooks(ctx context.Context, _ *struct{}) (*webhooksOutput, error) {
+	v, err := g.flagsView()
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +203,7 @@ func (g *flagHandlers) webhooks(ctx context.Context, _ *struct{}) (*webhooksOutp
 		return out, nil
 	}
 	if out.Body.Webhooks, err = outbox.Read(ctx, g.outbox, v.Flags.Tip.Settings.Webhooks); err != nil {
-		return nil, g.ledger.explained(err, "read how webhooks fare")
+		return nil, g.auditor.explainError(err, "read how webhooks fare")
 	}
 	return out, nil
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// fleet shows the plan, and where channels and cells are.
-type fleet struct{ views api.Views }
+// fleetHandlers serves the plan, and the state of channels and cells.
+type fleetHandlers struct{ views api.Views }
 
 type planOutput struct{ Body plan.Plan }
 
-func (f *fleet) plan(context.Context, *struct{}) (*planOutput, error) {
-	v, err := shown(f.views)
+func (f *fleetHandlers) showPlan(context.Context, *struct{}) (*planOutput, error) {
+	v, err := latestView(f.views)
 	if err != nil {
 		return nil, err
 	}
@@ -30,40 +30,42 @@ func (f *fleet) plan(context.Context, *struct{}) (*planOutput, error) {
 
 type statusInput struct {
 	Channel string `query:"channel" doc:"only this channel and its cells"`
-	After   string `query:"after" doc:"cells with names after this one: what next= said"`
+	After   string `query:"after" doc:"cells with names after this one: next of the previous page"`
 	Limit   int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"cells on a page"`
 }
 
 type statusOutput struct{ Body view.Status }
 
-func (f *fleet) status(_ context.Context, in *statusInput) (*statusOutput, error) {
-	v, err := f.channel(in.Channel)
+func (f *fleetHandlers) showStatus(_ context.Context, in *statusInput) (*statusOutput, error) {
+	v, err := f.viewWithChannel(in.Channel)
 	if err != nil {
 		return nil, err
 	}
-	return &statusOutput{Body: view.StatusOf(v, view.StatusPage{Channel: in.Channel, After: in.After, Limit: in.Limit})}, nil
+	return &statusOutput{
+		Body: view.StatusOf(v, view.StatusPage{Channel: in.Channel, After: in.After, Limit: in.Limit})}, nil
 }
 
 type whyInput struct {
 	Name string `path:"name" doc:"a cell, or else a channel"`
 }
 
-// Why is the answer to /v1/why/{name}.
+// Why is the response of /v1/why/{name}.
 type Why struct {
 	Name  string   `json:"name"`
-	Lines []string `json:"lines" doc:"what it runs, what it should run, and every verdict between, for people"`
+	Lines []string `json:"lines" doc:"what it runs, what it should run, and every verdict between the two, for people"`
 }
 
 type whyOutput struct{ Body Why }
 
-func (f *fleet) why(_ context.Context, in *whyInput) (*whyOutput, error) {
-	v, err := shown(f.views)
+func (f *fleetHandlers) showWhy(_ context.Context, in *whyInput) (*whyOutput, error) {
+	v, err := latestView(f.views)
 	if err != nil {
 		return nil, err
 	}
 	lines, ok := view.Why(v, in.Name)
 	if !ok {
-		return nil, huma.Error404NotFound("The release repository has neither a cell nor a channel of that name: /v1/status lists them.")
+		return nil, huma.Error404NotFound(
+			"The release repository has neither a cell nor a channel of that name: /v1/status lists them.")
 	}
 	return &whyOutput{Body: Why{Name: in.Name, Lines: lines}}, nil
 }
@@ -72,35 +74,37 @@ type rolloutsInput struct {
 	Channel string `query:"channel" doc:"only this channel"`
 }
 
-// Rollouts is the answer to /v1/rollouts.
+// Rollouts is the response of /v1/rollouts.
 type Rollouts struct {
 	Rollouts []plan.Progress `json:"rollouts" doc:"of each channel, upstreams first"`
 }
 
 type rolloutsOutput struct{ Body Rollouts }
 
-func (f *fleet) rollouts(_ context.Context, in *rolloutsInput) (*rolloutsOutput, error) {
-	v, err := f.channel(in.Channel)
+func (f *fleetHandlers) listRollouts(_ context.Context, in *rolloutsInput) (*rolloutsOutput, error) {
+	v, err := f.viewWithChannel(in.Channel)
 	if err != nil {
 		return nil, err
 	}
 	return &rolloutsOutput{Body: Rollouts{Rollouts: view.Rollouts(v, in.Channel)}}, nil
 }
 
-// shown is the newest view, or what people are told while there is none.
-func shown(views api.Views) (*view.View, error) {
+// latestView returns the newest view, or the response while there is none.
+func latestView(views api.Views) (*view.View, error) {
 	v := views.View()
 	if v == nil {
-		return nil, huma.ErrorWithHeaders(huma.Error503ServiceUnavailable(api.NotRead), http.Header{"Retry-After": {"2"}})
+		return nil, huma.ErrorWithHeaders(huma.Error503ServiceUnavailable(api.NotReadMessage),
+			http.Header{"Retry-After": {"2"}})
 	}
 	return v, nil
 }
 
-// channel is what is shown, and has the channel that is asked for, if one is.
-func (f *fleet) channel(name string) (*view.View, error) {
-	v, err := shown(f.views)
+// viewWithChannel is latestView, with a 404 unless name is empty or one of its channels.
+func (f *fleetHandlers) viewWithChannel(name string) (*view.View, error) {
+	v, err := latestView(f.views)
 	if err == nil && name != "" && v.Desired.Channels[name] == nil {
-		return nil, huma.Error404NotFound("The release repository has no such channel: add channels/NAME/channel.yaml, or check the name.")
+		return nil, huma.Error404NotFound(
+			"The release repository has no such channel: add channels/NAME/channel.yaml, or check the name.")
 	}
 	return v, err
 }

@@ -16,53 +16,55 @@ import (
 
 const (
 	HookPath = "/v1/hooks/push"
-	maxHook  = 1 << 20 // bytes; a larger push is found by polling
-	maxHooks = 64      // that are read at once: anyone may send them, and a signature is known from the whole body only
+	maxHook  = 1 << 20 // bytes; polling finds a larger push
+	maxHooks = 64      // bodies read at once: anyone may send one, and the signature covers the whole body
 )
 
-// hooked answers a hook.
+// hooked is the response to a hook.
 type hooked struct {
-	Triggered bool   `json:"triggered" doc:"the branch is looked at now"`
-	Reason    string `json:"reason,omitempty" doc:"why not"`
+	Triggered bool   `json:"triggered" doc:"the branch is polled now"`
+	Reason    string `json:"reason,omitempty" doc:"why nothing was triggered"`
 }
 
-// hooks takes git hosts' words of pushes.
-type hooks struct {
-	secret  string // that the git host signs with; empty: hooks are not served
-	branch  string // empty: a push to any branch counts
-	pushed  func() // nil: hooks are not served
-	reading limit.InFlight
-	metrics *metrics.Metrics
+// hookHandlers receives push hooks of git hosts.
+type hookHandlers struct {
+	secret   string // signing secret shared with the git host; empty: hooks are off
+	branch   string // empty: a push to any branch counts
+	onPush   func() // triggers a poll; nil: hooks are off
+	inFlight limit.InFlight
+	metrics  *metrics.Metrics
 }
 
-// push answers POST /v1/hooks/push. The signature is checked over the raw body before anything is parsed.
-// A hook only says where to look: sent again, or forged by one who has the secret, it makes the engine look once more.
-func (h *hooks) push(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
-	if h.secret == "" || h.pushed == nil {
-		api.Problem(w, http.StatusNotFound, "Hooks are not set up: start the server with a hook secret.")
+// servePush answers POST /v1/hooks/push. It verifies the signature over the raw body before it parses the body. A hook
+// only triggers a poll, so that a repeated or forged one does no harm.
+func (h *hookHandlers) servePush(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
+	if h.secret == "" || h.onPush == nil {
+		api.WriteProblem(w, http.StatusNotFound, "Hooks are not set up: start the server with a hook secret.")
 		return
 	}
-	if !h.reading.Enter() {
-		h.metrics.Shed("hooks")
-		api.RetryAfter(w, 5)
-		api.Problem(w, http.StatusServiceUnavailable, "So many hooks are sent at once that one more is turned away: send it again, or let the branch be polled.")
+	if !h.inFlight.Acquire() {
+		h.metrics.CountShed("hooks")
+		api.SetRetryAfter(w, 5)
+		api.WriteProblem(w, http.StatusServiceUnavailable,
+			"Too many hooks at once: send it again, or wait for the next poll of the branch.")
 		return
 	}
-	defer h.reading.Leave()
+	defer h.inFlight.Release()
 	body, ok := api.ReadBody(w, r, maxHook)
 	if !ok {
 		return
 	}
-	if !signed(r.Header, body, h.secret) {
-		api.Problem(w, http.StatusUnauthorized, "The signature is missing or wrong: give the git host the same secret as this server.")
+	if !validSignature(r.Header, body, h.secret) {
+		api.WriteProblem(w, http.StatusUnauthorized,
+			"The signature is missing or wrong: configure the git host with this server's secret.")
 		return
 	}
 	var pushed struct {
 		Ref  string `json:"ref"`
-		Kind string `json:"object_kind"` // GitLab's, also from its system hooks
+		Kind string `json:"object_kind"` // GitLab's, from system hooks too
 	}
 	if err := json.Unmarshal(body, &pushed); err != nil {
-		api.Problem(w, http.StatusBadRequest, "The body is not the JSON of a push.")
+		api.WriteProblem(w, http.StatusBadRequest, "The body is not the JSON of a push hook.")
 		return
 	}
 	switch {
@@ -73,25 +75,25 @@ func (h *hooks) push(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
 	case h.branch != "" && pushed.Ref != "refs/heads/"+h.branch:
 		api.WriteJSON(w, http.StatusOK, hooked{Reason: "not a push to " + h.branch})
 	default:
-		h.pushed()
+		h.onPush()
 		api.WriteJSON(w, http.StatusAccepted, hooked{Triggered: true})
 	}
 }
 
-// signed reports whether whoever sent the body has the secret. The first header that is there decides.
-func signed(h http.Header, body []byte, secret string) bool {
+// validSignature reports whether the body is signed with the secret. The first signature header decides.
+func validSignature(h http.Header, body []byte, secret string) bool {
 	for _, name := range []string{"X-Forgejo-Signature", "X-Gitea-Signature", "X-Hub-Signature-256"} {
-		given := h.Get(name)
-		if given == "" {
+		signature := h.Get(name)
+		if signature == "" {
 			continue
 		}
 		if name == "X-Hub-Signature-256" {
 			var ok bool
-			if given, ok = strings.CutPrefix(given, "sha256="); !ok {
+			if signature, ok = strings.CutPrefix(signature, "sha256="); !ok {
 				return false
 			}
 		}
-		mac, err := hex.DecodeString(given)
+		mac, err := hex.DecodeString(signature)
 		if err != nil {
 			return false
 		}
@@ -99,9 +101,9 @@ func signed(h http.Header, body []byte, secret string) bool {
 		want.Write(body)
 		return hmac.Equal(mac, want.Sum(nil))
 	}
-	// GitLab sends the secret itself. Hashed first, so that its length does not show in the time either.
-	given, want := sha256.Sum256([]byte(h.Get("X-Gitlab-Token"))), sha256.Sum256([]byte(secret))
-	return subtle.ConstantTimeCompare(given[:], want[:]) == 1
+	// GitLab sends the secret itself. Hashing both hides the length of the secret from timing.
+	signature, want := sha256.Sum256([]byte(h.Get("X-Gitlab-Token"))), sha256.Sum256([]byte(secret))
+	return subtle.ConstantTimeCompare(signature[:], want[:]) == 1
 }
 
 func isPush(h http.Header, kind string) bool {

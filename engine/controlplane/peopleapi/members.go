@@ -18,23 +18,23 @@ import (
 // Members changes cells' identities.
 type Members interface {
 	Roster() *roster.Roster
-	// Identify changes a cell's identity, durably. plan.ErrStale: somebody else did meanwhile.
+	// Identify durably changes a cell's identity. It returns plan.ErrStale after a concurrent change.
 	Identify(ctx context.Context, cell, by string, change func(*cells.Identity)) error
 }
 
-// members shows cells' identities, and changes them. Each change is written to the audit before it is done.
-type members struct {
-	views   api.Views
-	members Members  // nil: cells have no keys
-	tokens  Tokens   // nil: nobody keeps any
-	address string   // HOST:PORT under which cells reach their listener
-	pins    []string // that they know it by; empty: they have no listener
-	look    func()   // has the branch looked at; nil: nobody does
-	ledger  ledger
+// memberHandlers serves cells' identities, and changes them. Each change is recorded in the audit first.
+type memberHandlers struct {
+	views      api.Views
+	members    Members  // nil if cells have no keys
+	tokens     Tokens   // nil without a store of tokens
+	address    string   // HOST:PORT under which cells reach their listener
+	pins       []string // of the cells' listener; empty without one
+	pollBranch func()   // nil: the branch is polled at intervals only
+	auditor    auditor
 }
 
-// member is a cell as it is shown: by the roster, which is newer than the view.
-func (m *members) member(c view.CellStatus) view.Member {
+// describeMember returns a cell with its identity in the roster, which is newer than the view.
+func (m *memberHandlers) describeMember(c view.CellStatus) view.Member {
 	if m.members == nil {
 		return view.MemberOf(c, cells.Identity{})
 	}
@@ -45,19 +45,21 @@ func (m *members) member(c view.CellStatus) view.Member {
 type MemberPage struct {
 	Cells []view.Member `json:"cells" doc:"by name"`
 	Total int           `json:"total"`
-	Next  string        `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+	Next  string        `json:"next,omitempty" doc:"after= of the next page; omitted on the last page"`
 }
 
 type membersOutput struct{ Body MemberPage }
 
-func (m *members) page(ctx context.Context, in *statusInput) (*membersOutput, error) {
-	found, err := (&fleet{m.views}).status(ctx, in)
+func (m *memberHandlers) listMembers(ctx context.Context, in *statusInput) (*membersOutput, error) {
+	found, err := (&fleetHandlers{m.views}).showStatus(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	out := &membersOutput{Body: MemberPage{Cells: make([]view.Member, 0, len(found.Body.Cells)), Total: found.Body.Total, Next: found.Body.Next}}
+	out := &membersOutput{
+		Body: MemberPage{Cells: make([]view.Member, 0, len(found.Body.Cells)), Total: found.Body.Total,
+			Next: found.Body.Next}}
 	for _, c := range found.Body.Cells {
-		out.Body.Cells = append(out.Body.Cells, m.member(c))
+		out.Body.Cells = append(out.Body.Cells, m.describeMember(c))
 	}
 	return out, nil
 }
@@ -68,29 +70,31 @@ type cellInput struct {
 
 type memberOutput struct{ Body view.Member }
 
-func (m *members) one(_ context.Context, in *cellInput) (*memberOutput, error) {
-	v, err := shown(m.views)
+func (m *memberHandlers) showMember(_ context.Context, in *cellInput) (*memberOutput, error) {
+	v, err := latestView(m.views)
 	if err != nil {
 		return nil, err
 	}
 	if v.Desired.Cells[in.Name] == nil {
-		return nil, m.noCell()
+		return nil, m.unknownCell()
 	}
-	return &memberOutput{Body: m.member(view.CellOf(v, in.Name))}, nil
+	return &memberOutput{Body: m.describeMember(view.CellOf(v, in.Name))}, nil
 }
 
-// noCell says so, and has the branch looked at: the cell may have been committed just now.
-func (m *members) noCell() error {
-	if m.look != nil {
-		m.look()
+// unknownCell polls the branch, which may have the cell since a moment ago, and returns a 404.
+func (m *memberHandlers) unknownCell() error {
+	if m.pollBranch != nil {
+		m.pollBranch()
 	}
-	return huma.Error404NotFound("The release repository has no such cell: add cells/NAME/cell.yaml, or check the name. If it was added just now, ask again in a moment.")
+	return huma.Error404NotFound(
+		"The release repository has no such cell: add cells/NAME/cell.yaml, or check the name. If it was added just " +
+			"now, ask again in a moment.")
 }
 
-// JoinToken is a token that lets one agent register as a cell. It is shown this once.
+// JoinToken lets one agent register as a cell. Its secret is shown once.
 type JoinToken struct {
 	Cell    string    `json:"cell"`
-	Token   string    `json:"token" doc:"for sluice agent --join: one word"`
+	Token   string    `json:"token" doc:"one word, for sluice agent --join"`
 	Expires time.Time `json:"expires"`
 }
 
@@ -99,69 +103,80 @@ type joinOutput struct {
 	Body         JoinToken
 }
 
-func (m *members) addJoin(ctx context.Context, in *cellInput) (*joinOutput, error) {
-	v, err := shown(m.views)
+func (m *memberHandlers) createJoinToken(ctx context.Context, in *cellInput) (*joinOutput, error) {
+	v, err := latestView(m.views)
 	if err != nil {
 		return nil, err
 	}
 	if v.Desired.Cells[in.Name] == nil {
-		return nil, m.noCell()
+		return nil, m.unknownCell()
 	}
 	if len(m.pins) == 0 || m.members == nil || m.tokens == nil {
-		return nil, huma.Error409Conflict("This control plane does not serve cells by key, so that there is nothing to register at: start it with sluice serve --cells HOST:PORT.")
+		return nil, huma.Error409Conflict(
+			"This control plane has no listener for cells with keys: start it with sluice serve --cells HOST:PORT.")
 	}
 	c := api.CallerOf(ctx)
-	if err := m.ledger.audit(ctx, "make a token for cell "+in.Name); err != nil {
+	if err := m.auditor.record(ctx, "make a token for cell "+in.Name); err != nil {
 		return nil, err
 	}
-	token, join, err := NewJoin(in.Name, m.members.Roster().Identity(in.Name).Serial, c.Name, m.address, m.pins, time.Now())
+	token, join, err := NewJoin(in.Name, m.members.Roster().Identity(in.Name).Serial, c.Name, m.address, m.pins,
+		time.Now())
 	if err == nil {
 		err = m.tokens.AddJoin(ctx, join)
 	}
 	if err != nil {
-		return nil, m.ledger.explained(err, "make a token")
+		return nil, m.auditor.explainError(err, "make a token")
 	}
-	return &joinOutput{CacheControl: "no-store", Body: JoinToken{Cell: in.Name, Token: token.String(), Expires: join.Expires}}, nil
+	return &joinOutput{CacheControl: "no-store",
+		Body: JoinToken{Cell: in.Name, Token: token.String(), Expires: join.Expires}}, nil
 }
 
-// NewJoin makes a token for a cell whose identity has a serial: what is handed over, and what is kept.
-func NewJoin(cell string, serial int64, by, address string, pins []string, now time.Time) (identity.Token, access.Join, error) {
+// NewJoin returns a one-time token for a cell whose identity has a serial, and the record to store.
+func NewJoin(
+	cell string, serial int64, by, address string, pins []string, now time.Time,
+) (identity.Token, access.Join, error) {
 	secret, err := identity.NewSecret(rand.Reader)
 	if err != nil {
 		return identity.Token{}, access.Join{}, err
 	}
 	return identity.Token{Cell: cell, Address: address, Pins: pins, Secret: secret},
-		access.Join{Cell: cell, Hash: identity.HashSecret(secret), Serial: serial, By: by, Created: now, Expires: now.Add(access.JoinFor)}, nil
+		access.Join{Cell: cell, Hash: identity.HashSecret(secret), Serial: serial, By: by, Created: now,
+			Expires: now.Add(access.JoinFor)}, nil
 }
 
-func (m *members) rotate(ctx context.Context, in *cellInput) (*memberOutput, error) {
-	return m.identifies(ctx, in, "ask cell "+in.Name+" for a new key", func(id *cells.Identity) { id.Rotate = true })
+func (m *memberHandlers) rotateKey(ctx context.Context, in *cellInput) (*memberOutput, error) {
+	return m.changeIdentity(ctx, in, "ask cell "+in.Name+" for a new key",
+		func(id *cells.Identity) { id.Rotate = true })
 }
 
-func (m *members) revoke(ctx context.Context, in *cellInput) (*memberOutput, error) {
-	return m.identifies(ctx, in, "revoke cell "+in.Name, func(id *cells.Identity) { id.Revoked, id.Rotate = true, false })
+func (m *memberHandlers) revokeCell(ctx context.Context, in *cellInput) (*memberOutput, error) {
+	return m.changeIdentity(ctx, in, "revoke cell "+in.Name, func(id *cells.Identity) {
+		id.Revoked, id.Rotate = true, false
+	})
 }
 
-// identifies changes a cell's identity. It counts at once, here, and within 2 s everywhere.
-func (m *members) identifies(ctx context.Context, in *cellInput, what string, change func(*cells.Identity)) (*memberOutput, error) {
-	v, err := shown(m.views)
+// changeIdentity changes a cell's identity. The change applies at once here, and within 2 s in other replicas.
+func (m *memberHandlers) changeIdentity(
+	ctx context.Context, in *cellInput, what string, change func(*cells.Identity),
+) (*memberOutput, error) {
+	v, err := latestView(m.views)
 	if err != nil {
 		return nil, err
 	}
 	if m.members == nil {
-		return nil, huma.Error409Conflict("This control plane does not know cells by key.")
+		return nil, huma.Error409Conflict("On this control plane cells have no keys.")
 	}
 	if now := m.members.Roster().Identity(in.Name); now.PublicKey == "" || view.AccessOf(now) == view.AccessRevoked {
 		if v.Desired.Cells[in.Name] == nil {
-			return nil, m.noCell()
+			return nil, m.unknownCell()
 		}
-		return nil, huma.Error409Conflict("The cell has no key that is good: sluice cell add makes it a token.")
+		return nil, huma.Error409Conflict("The cell has no valid key: make a token for it with sluice cell add.")
 	}
-	if err := m.ledger.audit(ctx, what); err != nil {
+	if err := m.auditor.record(ctx, what); err != nil {
 		return nil, err
 	}
 	if err := m.members.Identify(ctx, in.Name, api.CallerOf(ctx).Name, change); err != nil {
-		return nil, m.ledger.explained(err, what)
+		return nil, m.auditor.explainError(err, what)
 	}
-	return m.one(ctx, in)
+	return m.showMember(ctx, in)
 }

@@ -22,39 +22,39 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// pageRenderer renders what everyone may read, once for each state of the repositories: anyone may ask, as often as they like.
+// pageRenderer renders public pages, once for each state of the repositories, however often they are requested.
 type pageRenderer struct {
 	repository api.Repository
 	log        zerolog.Logger
-	printer    *bulletin.Printer
+	renderer   *bulletin.Renderer
 
-	mu      sync.Mutex // held while rendering; guards what follows
+	mu      sync.Mutex // guards what follows, and is held while rendering
 	flags   *view.Flags
 	desired *plan.Desired
 	pages   map[pageKey]*page
 	notes   map[releases.Digest]string
 }
 
-// pageKey is what was asked for. The channel is one of the repository's, and the announcement is shown: there are few.
+// pageKey identifies a page. Keys are few: the channel exists, and the announcement is published.
 type pageKey struct {
 	feed         bool
-	announcement string // alone; empty: all
-	channel      string // only this one's; empty: all
+	announcement string // empty: all announcements
+	channel      string // empty: all channels
 }
 
-// page is an answer. Immutable.
+// page is a rendered page. It is immutable.
 type page struct {
 	body []byte
 	etag string
 }
 
 func newPageRenderer(r api.Repository, log zerolog.Logger) *pageRenderer {
-	return &pageRenderer{repository: r, log: log, printer: bulletin.NewPrinter()}
+	return &pageRenderer{repository: r, log: log, renderer: bulletin.NewRenderer()}
 }
 
-var errNotShown = errors.New("no such announcement is shown")
+var errNotPublished = errors.New("no such announcement is published")
 
-// render gives what was asked for under v.
+// render returns a page under v.
 func (p *pageRenderer) render(v *view.View, what pageKey) (*page, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,11 +65,11 @@ func (p *pageRenderer) render(v *view.View, what pageKey) (*page, error) {
 		return known, nil
 	}
 	read := map[releases.Digest]string{}
-	b := bulletin.Of(v, what.channel, func(h plan.EffectiveHead) string {
+	b := bulletin.New(v, what.channel, func(h plan.EffectiveHead) string {
 		text, ok := p.notes[h.Digest]
 		if !ok {
 			var err error
-			if text, err = p.read(h); err != nil { // the page goes on without it, until the repositories change
+			if text, err = p.readNotes(h); err != nil { // the page has no such notes until the repositories change
 				p.log.Error().Err(err).Str("release", h.Release).Msg("read release notes")
 				return ""
 			}
@@ -77,11 +77,11 @@ func (p *pageRenderer) render(v *view.View, what pageKey) (*page, error) {
 		read[h.Digest] = text
 		return text
 	})
-	if what.channel != "" { // else what is not shown any more is forgotten
+	if what.channel != "" { // a page of all channels evicts notes that are no longer shown
 		maps.Copy(read, p.notes)
 	}
 	p.notes = read
-	body, err := p.write(b, what)
+	body, err := p.renderBody(b, what)
 	if err != nil {
 		return nil, err
 	}
@@ -91,22 +91,22 @@ func (p *pageRenderer) render(v *view.View, what pageKey) (*page, error) {
 	return done, nil
 }
 
-func (p *pageRenderer) write(b bulletin.Bulletin, what pageKey) ([]byte, error) {
+func (p *pageRenderer) renderBody(b bulletin.Bulletin, what pageKey) ([]byte, error) {
 	switch {
 	case what.announcement != "":
-		item, ok := b.Find(what.announcement)
+		item, ok := b.FindAnnouncement(what.announcement)
 		if !ok {
-			return nil, errNotShown
+			return nil, errNotPublished
 		}
-		return p.printer.Single(b, item)
+		return p.renderer.AnnouncementPage(b, item)
 	case what.feed:
-		return p.printer.Feed(b)
+		return p.renderer.Feed(b)
 	}
-	return p.printer.Page(b)
+	return p.renderer.Page(b)
 }
 
-// read gives the notes of a release; empty: it has none.
-func (p *pageRenderer) read(h plan.EffectiveHead) (string, error) {
+// readNotes returns a release's notes, or "" if it has none.
+func (p *pageRenderer) readNotes(h plan.EffectiveHead) (string, error) {
 	files, err := p.repository.FS(h.Commit)
 	if err != nil {
 		return "", err
@@ -120,54 +120,55 @@ func (p *pageRenderer) read(h plan.EffectiveHead) (string, error) {
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, bulletin.MaxNotes+1))
-	return bulletin.Shorten(string(text)), err
+	return bulletin.TruncateNotes(string(text)), err
 }
 
-// pages are for everyone.
-type pages struct {
+// pageHandlers serves the public pages.
+type pageHandlers struct {
 	views    api.Views
 	renderer *pageRenderer
 }
 
-func (p *pages) page(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
-	w.Header().Set("Content-Security-Policy", bulletin.Policy())
-	p.publish(w, r, pageKey{announcement: r.PathValue("id")}, "text/html; charset=utf-8")
+func (p *pageHandlers) servePage(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
+	w.Header().Set("Content-Security-Policy", bulletin.ContentSecurityPolicy())
+	p.servePublished(w, r, pageKey{announcement: r.PathValue("id")}, "text/html; charset=utf-8")
 }
 
-func (p *pages) feed(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
-	p.publish(w, r, pageKey{feed: true}, "application/atom+xml; charset=utf-8")
+func (p *pageHandlers) serveFeed(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
+	p.servePublished(w, r, pageKey{feed: true}, "application/atom+xml; charset=utf-8")
 }
 
-// publish answers everyone with what is published.
-func (p *pages) publish(w http.ResponseWriter, r *http.Request, what pageKey, kind string) {
+// servePublished serves a page.
+func (p *pageHandlers) servePublished(w http.ResponseWriter, r *http.Request, what pageKey, kind string) {
 	v := p.views.View()
 	if v == nil {
-		api.NotYet(w)
+		api.WriteNotReady(w)
 		return
 	}
 	what.channel = queryparam.Get(r.URL.RawQuery, "channel")
 	if what.channel != "" && v.Desired.Channels[what.channel] == nil {
-		api.Problem(w, http.StatusNotFound, "There is no such channel: leave ?channel= out.")
+		api.WriteProblem(w, http.StatusNotFound, "There is no such channel: leave ?channel= out.")
 		return
 	}
 	done, err := p.renderer.render(v, what)
 	switch {
-	case errors.Is(err, errNotShown):
-		api.Problem(w, http.StatusNotFound, "No announcement of that name is published: /announcements shows those that are.")
+	case errors.Is(err, errNotPublished):
+		api.WriteProblem(w, http.StatusNotFound,
+			"No announcement of that name is published: /announcements lists the published ones.")
 		return
 	case err != nil:
-		api.Failed(w, err)
+		api.WriteError(w, err)
 		return
 	}
 	h := w.Header()
 	h.Set("ETag", done.etag)
 	h.Set("Cache-Control", "public, max-age=60")
 	h.Set("X-Content-Type-Options", "nosniff")
-	if api.Matches(r.Header.Get("If-None-Match"), done.etag) {
+	if api.MatchesETag(r.Header.Get("If-None-Match"), done.etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
 	h.Set("Content-Type", kind)
 	h.Set("Content-Length", strconv.Itoa(len(done.body)))
-	_, _ = w.Write(done.body) // an error: the reader has gone
+	_, _ = w.Write(done.body) // an error means that the client has gone
 }

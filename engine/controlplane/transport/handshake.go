@@ -15,90 +15,95 @@ import (
 )
 
 const (
-	handshakeWithin = 10 * time.Second // how long a TLS handshake may take, from when it began
-	beginWithin     = 5 * time.Second  // how long one waits to begin: the other side gives up some ten seconds after it connected
+	handshakeTimeout = 10 * time.Second // for a TLS handshake, counted from its start
+	// longest time in the queue: clients give up some ten seconds after they connected
+	handshakeQueueTimeout = 5 * time.Second
 )
 
-// Limits bound handshakes. Zero fields get their default.
+// Limits bounds handshakes. Zero fields have a default.
 type Limits struct {
-	Handshakes int // TLS handshakes that compute at once; default: as many as there are processors
-	Handshaken int // TLS handshakes that are under way, waiting for the other side included; default 512
-	Backlog    int // connections whose handshake has not begun; default 16384
+	ConcurrentHandshakes int // handshakes that compute at once; default GOMAXPROCS
+	HandshakesInFlight   int // started handshakes, those that wait for their peer too; default 512
+	Backlog              int // connections whose handshake has not started; default 16384
 }
 
 func (l Limits) withDefaults() Limits {
-	return Limits{cmp.Or(l.Handshakes, runtime.GOMAXPROCS(0)), cmp.Or(l.Handshaken, 512), cmp.Or(l.Backlog, 16384)}
+	return Limits{cmp.Or(l.ConcurrentHandshakes, runtime.GOMAXPROCS(0)), cmp.Or(l.HandshakesInFlight, 512),
+		cmp.Or(l.Backlog, 16384)}
 }
 
-// handshakes is a listener whose connections have their TLS handshake behind them. Few compute at once, so that ten
-// thousand cells that come back together do not starve those that are connected: the others wait in order, in bounded
-// number and for a bounded time. One that waits for its other side keeps nobody from computing.
+// handshakeListener is a listener that returns connections after their TLS handshake. Few handshakes compute at once,
+// so that ten thousand reconnecting cells do not starve connected ones: the others wait in order, in bounded number and
+// for a bounded time. A handshake that waits for its peer lets others compute.
 //
-// What was begun goes before what is new, and what would end too late is not begun: a server that is starved then
-// finishes as many as it has time for, where one that serves all alike finishes none.
-type handshakes struct {
+// Started handshakes precede new ones, and a handshake that would end too late is not started. So an overloaded server
+// finishes as many handshakes as it can, where a fair one would finish none.
+type handshakeListener struct {
 	net.Listener
-	config    *tls.Config
-	log       zerolog.Logger
-	metrics   *metrics.Metrics
-	computing *slots
-	under     chan struct{} // one place for each that is under way
-	accepted  chan arrival  // their handshake has not begun
-	ready     chan net.Conn
-	failed    chan error // of Accept below: capacity 1
-	closed    chan struct{}
-	closing   sync.Once
+	config      *tls.Config
+	log         zerolog.Logger
+	metrics     *metrics.Metrics
+	computing   *semaphore
+	inFlight    chan struct{}    // holds one value for each started handshake
+	queue       chan pendingConn // connections whose handshake has not started
+	ready       chan net.Conn
+	acceptError chan error // of the listener below; capacity 1
+	closed      chan struct{}
+	closeOnce   sync.Once
 }
 
-type arrival struct {
-	conn net.Conn
-	at   time.Time
+type pendingConn struct {
+	conn       net.Conn
+	acceptedAt time.Time
 }
 
-// late reports whether the handshake has waited for so long that the other side will have given up before its end.
-func (a arrival) late() bool { return time.Since(a.at) > beginWithin }
+// late reports whether the client will have given up before the handshake's end.
+func (a pendingConn) late() bool { return time.Since(a.acceptedAt) > handshakeQueueTimeout }
 
-// handshaken serves TLS on l. Its goroutines end when it is closed.
-func (s *Server) handshaken(l net.Listener, c *tls.Config) net.Listener {
+// newHandshakeListener serves TLS on l. Its goroutines end when the listener is closed.
+func (s *Server) newHandshakeListener(l net.Listener, c *tls.Config) net.Listener {
 	c = c.Clone()
 	c.NextProtos = []string{"h2", "http/1.1"}
 	limits := s.Limits.withDefaults()
-	h := &handshakes{
-		Listener: l, config: c, log: s.Log, metrics: s.Metrics, computing: newSlots(max(limits.Handshakes, 1)), under: make(chan struct{}, max(limits.Handshaken, 1)),
-		accepted: make(chan arrival, max(limits.Backlog, 0)), ready: make(chan net.Conn), failed: make(chan error, 1), closed: make(chan struct{}),
+	h := &handshakeListener{
+		Listener: l, config: c, log: s.Log, metrics: s.Metrics,
+		computing: newSemaphore(max(limits.ConcurrentHandshakes, 1)),
+		inFlight:  make(chan struct{}, max(limits.HandshakesInFlight, 1)),
+		queue:     make(chan pendingConn, max(limits.Backlog, 0)), ready: make(chan net.Conn),
+		acceptError: make(chan error, 1), closed: make(chan struct{}),
 	}
-	go h.accept()
-	go h.dispatch()
+	go h.acceptLoop()
+	go h.dispatchLoop()
 	return h
 }
 
-// Accept gives the next connection whose handshake went well.
-func (h *handshakes) Accept() (net.Conn, error) {
+// Accept returns the next connection whose handshake succeeded.
+func (h *handshakeListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-h.ready:
 		return c, nil
-	case err := <-h.failed:
+	case err := <-h.acceptError:
 		return nil, err
 	case <-h.closed:
 		return nil, net.ErrClosed
 	}
 }
 
-// Close stops accepting; what has not been handed over is closed.
-func (h *handshakes) Close() error {
-	h.closing.Do(func() { close(h.closed) })
+// Close stops accepting, and closes connections that Accept has not returned.
+func (h *handshakeListener) Close() error {
+	h.closeOnce.Do(func() { close(h.closed) })
 	return h.Listener.Close()
 }
 
-func (h *handshakes) accept() {
+func (h *handshakeListener) acceptLoop() {
 	pause := 5 * time.Millisecond
 	for {
 		c, err := h.Listener.Accept()
 		if err != nil {
 			var t interface{ Temporary() bool }
 			if !errors.As(err, &t) || !t.Temporary() || errors.Is(err, net.ErrClosed) {
-				h.failed <- err
-				close(h.accepted)
+				h.acceptError <- err
+				close(h.queue)
 				return
 			}
 			h.log.Error().Err(err).Msg("connections can't be accepted")
@@ -111,46 +116,46 @@ func (h *handshakes) accept() {
 		}
 		pause = 5 * time.Millisecond
 		select {
-		case h.accepted <- arrival{c, time.Now()}:
-		default: // it finds out sooner than by waiting, and comes back with jitter
-			h.metrics.Shed("backlog")
+		case h.queue <- pendingConn{c, time.Now()}:
+		default: // a closed connection is retried with jitter, sooner than after a timeout
+			h.metrics.CountShed("backlog")
 			_ = c.Close()
 		}
 	}
 }
 
-func (h *handshakes) dispatch() {
-	for a := range h.accepted {
+func (h *handshakeListener) dispatchLoop() {
+	for a := range h.queue {
 		select {
-		case h.under <- struct{}{}:
+		case h.inFlight <- struct{}{}:
 		case <-h.closed:
 			_ = a.conn.Close()
 			continue
 		}
 		if a.late() {
-			h.metrics.Shed("late")
+			h.metrics.CountShed("late")
 			_ = a.conn.Close()
-			<-h.under
+			<-h.inFlight
 			continue
 		}
 		h.metrics.Handshakes.Inc()
-		go h.shake(a)
+		go h.handshake(a)
 	}
 }
 
-func (h *handshakes) shake(a arrival) {
+func (h *handshakeListener) handshake(a pendingConn) {
 	defer func() {
 		h.metrics.Handshakes.Dec()
-		<-h.under
+		<-h.inFlight
 	}()
-	w := newWire(a.conn)
-	w.slot = &slot{of: h.computing, late: a.late}
-	_ = w.SetDeadline(time.Now().Add(handshakeWithin)) // an error: it is closed, and the handshake says so
+	w := newAsyncConn(a.conn)
+	w.permit = &permit{semaphore: h.computing, late: a.late}
+	_ = w.SetDeadline(time.Now().Add(handshakeTimeout)) // an error means a closed connection, which Handshake reports
 	c := tls.Server(w, h.config)
 	err := c.Handshake() //nolint:noctx // the deadline bounds it, without a goroutine more
-	w.handshaken()
+	w.endHandshake()
 	if errors.Is(err, errLate) {
-		h.metrics.Shed("late")
+		h.metrics.CountShed("late")
 	}
 	if err == nil {
 		err = w.SetDeadline(time.Time{})

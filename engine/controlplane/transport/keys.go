@@ -19,39 +19,42 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// Keys are the control plane's two: it speaks with the active one, and cells know the standby one already, so that
-// it can take over without a word to them (R29). Replicas share them.
+// Keys are the control plane's two TLS keys: the active key, and the standby key, which cells know already, so that it
+// can take over without notice (R29). Replicas share them.
 type Keys struct {
-	Pins []string // active and standby
+	Pins []string // of the active and the standby key
 	cert tls.Certificate
 }
 
 const (
 	activeKey  = "active.key"
 	standbyKey = "standby.key"
-	maxKey     = 16 << 10 // bytes
-	// maxCertificate bounds what a cell shows, in bytes: one that it signed itself has some 400.
-	maxCertificate = 4 << 10
+	maxKeySize = 16 << 10 // bytes
+	// maxCertificateSize bounds a cell's certificate, in bytes. A self-signed one has about 400.
+	maxCertificateSize = 4 << 10
 )
 
-// OpenKeys reads the keys in a folder, and makes those that are missing. To let the standby key take over, move it
-// onto the active one and start again: a new standby is made, and cells learn of it.
+// OpenKeys reads the keys in a folder and creates missing ones. To make the standby key active, move its file onto the
+// active one and restart: a new standby key is created, and cells learn its pin.
 func OpenKeys(dir string) (*Keys, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the folder of the control plane's keys: %w", err)
+		return nil, fmt.Errorf("create the folder of the control plane's keys: %w", err)
 	}
 	if info, err := os.Stat(dir); err != nil {
-		return nil, fmt.Errorf("look at the folder of the control plane's keys: %w", err)
+		return nil, fmt.Errorf("check the folder of the control plane's keys: %w", err)
 	} else if info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0 {
-		return nil, fmt.Errorf("everyone on this machine may put files into %s, and so keys of theirs: chmod o-w %s", dir, dir)
+		return nil, fmt.Errorf("everyone on this machine can write to %s, and so replace the keys: chmod o-w %s",
+			dir, dir)
 	}
 	active, standby := filepath.Join(dir, activeKey), filepath.Join(dir, standbyKey)
-	if !there(active) && there(standby) {
-		return nil, fmt.Errorf("%s is missing, and %s is there: move it there to let it take over, or put the missing one back", active, standby)
+	if !fileExists(active) && fileExists(standby) {
+		return nil, fmt.Errorf(
+			"%s is missing, but %s exists: restore the first, or move the second to its place to let it take over",
+			active, standby)
 	}
 	k := &Keys{}
 	for i, file := range []string{active, standby} {
-		key, err := openKey(file)
+		key, err := loadOrCreateKey(file)
 		if err != nil {
 			return nil, err
 		}
@@ -64,33 +67,34 @@ func OpenKeys(dir string) (*Keys, error) {
 				return nil, fmt.Errorf("%s: %w", file, err)
 			}
 		} else if pin == k.Pins[0] {
-			return nil, fmt.Errorf("%s and %s are the same key: remove the second, and a new one is made", active, standby)
+			return nil, fmt.Errorf("%s and %s are the same key: remove the second, and a new key is created",
+				active, standby)
 		}
 		k.Pins = append(k.Pins, pin)
 	}
 	return k, nil
 }
 
-// Certificate is the one that the active key signed for itself.
+// Certificate returns the active key's self-signed certificate.
 func (k *Keys) Certificate() tls.Certificate { return k.cert }
 
-func there(file string) bool {
+func fileExists(file string) bool {
 	_, err := os.Lstat(file)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-func openKey(file string) (*ecdsa.PrivateKey, error) {
-	key, err := readKey(file)
+func loadOrCreateKey(file string) (*ecdsa.PrivateKey, error) {
+	key, err := loadKey(file)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	if err := makeKey(file); err != nil && !errors.Is(err, fs.ErrExist) { // another replica was quicker
+	if err := createKey(file); err != nil && !errors.Is(err, fs.ErrExist) { // ErrExist: another replica was faster
 		return nil, fmt.Errorf("make %s: %w", file, err)
 	}
-	return readKey(file)
+	return loadKey(file)
 }
 
-func readKey(file string) (*ecdsa.PrivateKey, error) {
+func loadKey(file string) (*ecdsa.PrivateKey, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the control plane's key: %w", err)
@@ -101,41 +105,47 @@ func readKey(file string) (*ecdsa.PrivateKey, error) {
 		return nil, fmt.Errorf("read the control plane's key: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be read by others: whoever has it can speak as the control plane: chmod 600 %s, and if somebody may have read it, let the standby key take over", file, file)
+		return nil, fmt.Errorf(
+			"%s can be read by others, who could impersonate the control plane: chmod 600 %s, and if somebody may "+
+				"have read it, let the standby key take over", file, file)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKey))
+	data, err := io.ReadAll(io.LimitReader(f, maxKeySize))
 	if err != nil {
 		return nil, fmt.Errorf("read the control plane's key: %w", err)
 	}
 	block, _ := pem.Decode(data)
 	if block == nil {
-		return nil, fmt.Errorf("%s is no key in PEM: put the right one back", file)
+		return nil, fmt.Errorf("%s is not a key in PEM: restore the right file", file)
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("%s is no private key in PKCS #8: put the right one back", file) // err could tell of the key
+		// err could quote the key
+		return nil, fmt.Errorf("%s is not a private key in PKCS #8: restore the right file", file)
 	}
 	ec, ok := key.(*ecdsa.PrivateKey)
 	if !ok || ec.Curve != elliptic.P256() {
-		return nil, fmt.Errorf("%s is no ECDSA key on P-256: put the right one back", file)
+		return nil, fmt.Errorf("%s is not an ECDSA key on P-256: restore the right file", file)
 	}
 	return ec, nil
 }
 
-// ReadPair reads a certificate for people and its private key, which others must not be able to read.
+// ReadPair reads a certificate and its private key. It refuses a key that everyone on the machine can read.
 func ReadPair(cert, key string) (tls.Certificate, error) {
 	info, err := os.Stat(key)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
 	if info.Mode().Perm()&0o007 != 0 {
-		return tls.Certificate{}, fmt.Errorf("%s can be read by everyone on this machine: chmod o= %s, and get another if somebody may have read it", key, key)
+		return tls.Certificate{},
+			fmt.Errorf("%s can be read by everyone on this machine: chmod o= %s, and replace it if somebody may have "+
+				"read it", key, key)
 	}
 	return tls.LoadX509KeyPair(cert, key)
 }
 
-// makeKey makes a file that is whole and on the disk before it has its name; fs.ErrExist: somebody else's has it.
-func makeKey(file string) (err error) {
+// createKey writes a new key to a temporary file, syncs it and links it to its name. It returns fs.ErrExist if the name
+// is taken.
+func createKey(file string) (err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -144,7 +154,7 @@ func makeKey(file string) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(file), ".new-*") // 0600
+	f, err := os.CreateTemp(filepath.Dir(file), ".new-*") // mode 0600
 	if err != nil {
 		return err
 	}
@@ -162,15 +172,16 @@ func makeKey(file string) (err error) {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// cellsTLS is the cells' listener: TLS 1.3 from end to end, and the peer has a key. Which key is looked at for every
-// request, for a session that was resumed may be older than a revocation.
+// cellsTLS configures the cells' listener: TLS 1.3, with a key on the client's side. Package auth looks the key up for
+// every request, as a resumed session may be older than a revocation.
 func cellsTLS(cert tls.Certificate) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert,
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			// Anyone can make a key, and a connection keeps the certificates for as long as it is open.
-			if len(cs.PeerCertificates) > 1 || len(cs.PeerCertificates[0].Raw) > maxCertificate {
-				return fmt.Errorf("the peer shows more than one certificate, or one of more than %d bytes", maxCertificate)
+			// Anyone can make a key, and an open connection keeps its certificates in memory.
+			if len(cs.PeerCertificates) > 1 || len(cs.PeerCertificates[0].Raw) > maxCertificateSize {
+				return fmt.Errorf("the peer shows more than one certificate, or one of more than %d bytes",
+					maxCertificateSize)
 			}
 			if _, ok := cs.PeerCertificates[0].PublicKey.(ed25519.PublicKey); !ok {
 				return errors.New("the peer's key is not Ed25519")

@@ -10,12 +10,13 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 )
 
-// The keys are made once, in whole files for their owner only; the standby one takes over by moving it (R29).
+// Keys are created once, in whole files readable by their owner only. Moving the standby key's file makes it active
+// (R29).
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "tls")
 	made := make(chan *transport.Keys, 8)
-	for range cap(made) { // replicas that share the folder
+	for range cap(made) { // replicas with a common folder
 		go func() {
 			k, err := transport.OpenKeys(dir)
 			if err != nil {
@@ -51,7 +52,7 @@ func TestKeys(t *testing.T) {
 	}
 	for says, change := range map[string]func() error{
 		"chmod 600": func() error { return os.Chmod(active, 0o640) },
-		"no key in PEM": func() error {
+		"not a key in PEM": func() error {
 			return os.WriteFile(active, []byte("-----BEGIN SECRET"), 0o600)
 		},
 		"is missing": func() error { return os.Remove(active) },
@@ -63,7 +64,8 @@ func TestKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := transport.OpenKeys(dir); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "SECRET") {
+		if _, err := transport.OpenKeys(dir); err == nil || !strings.Contains(err.Error(), says) ||
+			strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%v, wanted %q in it", err, says)
 		}
 		if err := os.WriteFile(active, text, 0o600); err != nil {
@@ -75,8 +77,8 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// Keys that others may read or replace are not used.
-func TestKeysOfOthers(t *testing.T) {
+// Keys that others may read or replace are refused.
+func TestReadableKeysAreRefused(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	open := filepath.Join(dir, "open")

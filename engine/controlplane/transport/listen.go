@@ -13,34 +13,39 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 )
 
-// ListenLoopback listens on a loopback address such as 127.0.0.1:8400, [::1]:8400 or localhost:0, and on
-// nothing else: what goes over a network in the plain can be read and changed on the way, tokens included.
+// ListenLoopback listens on a loopback address such as 127.0.0.1:8400, [::1]:8400 or localhost:0, and refuses other
+// addresses: on a network, everyone on the way could read and change plain requests, tokens included.
 func ListenLoopback(addr string) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %q: %w: give host:port, such as 127.0.0.1:8400", addr, err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("listen on %q: without TLS only loopback is safe, for everyone between could read and change what is said: "+
-			"write https://%s, or 127.0.0.1:%s, or a unix socket", addr, net.JoinHostPort(host, port), port)
+		return nil, fmt.Errorf(
+			"listen on %q: without TLS only loopback is safe, as others on the network could read and change the "+
+				"traffic: write https://%s, or 127.0.0.1:%s, or a unix socket",
+			addr, net.JoinHostPort(host, port), port)
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
-	// What localhost means is up to the machine.
+	// The machine may map localhost to any address.
 	if tcp, ok := l.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
-		return nil, errors.Join(fmt.Errorf("listen on %s: it is %s, not loopback: use 127.0.0.1:%s", addr, l.Addr(), port), l.Close())
+		return nil, errors.Join(
+			fmt.Errorf("listen on %s: it is %s, not loopback: use 127.0.0.1:%s", addr, l.Addr(), port), l.Close())
 	}
 	return l, nil
 }
 
-// ListenUnix listens on a unix socket that only its owner may use. A socket that a killed server left is taken over.
+// ListenUnix listens on a unix socket that only its owner may use. It replaces the socket that a killed server left.
 func ListenUnix(path string) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
 		c, err := net.DialTimeout("unix", path, time.Second)
 		if err == nil {
-			return nil, errors.Join(fmt.Errorf("listen on %s: another server answers there: stop it, or choose another path", path), c.Close())
+			return nil, errors.Join(
+				fmt.Errorf("listen on %s: another server listens there: stop it, or choose another path", path),
+				c.Close())
 		}
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			if err := os.Remove(path); err != nil {
@@ -48,7 +53,7 @@ func ListenUnix(path string) (net.Listener, error) {
 			}
 		}
 	}
-	// Whoever gets in is an administrator: the socket is its owner's from the first moment on, not only once it was changed.
+	// The socket's users are administrators: a chmod after Listen would come too late.
 	before := syscall.Umask(0o077)
 	l, err := net.Listen("unix", path)
 	syscall.Umask(before)
@@ -58,11 +63,11 @@ func ListenUnix(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// secure is a listener whose connections are TLS, from the first byte.
-type secure struct {
+// tlsListener is a listener whose connections are to be served by TLS.
+type tlsListener struct {
 	net.Listener
-	at  api.Listener
-	tls *tls.Config
+	kind   api.Listener
+	config *tls.Config
 }
 
 // ListenPeople listens on HOST:PORT for people and hooks, by TLS.
@@ -70,7 +75,7 @@ func ListenPeople(addr string, cert tls.Certificate) (net.Listener, error) {
 	return listenTLS(addr, api.People, peopleTLS(cert))
 }
 
-// ListenCells listens on HOST:PORT for cells, by mutual TLS. The TLS must end here: what is in between passes bytes on.
+// ListenCells listens on HOST:PORT for cells, by mutual TLS. TLS must end here: proxies must pass bytes on unchanged.
 func ListenCells(addr string, keys *Keys) (net.Listener, error) {
 	return listenTLS(addr, api.Cells, cellsTLS(keys.cert))
 }
@@ -83,15 +88,15 @@ func listenTLS(addr string, at api.Listener, c *tls.Config) (net.Listener, error
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
-	return &secure{Listener: l, at: at, tls: c}, nil
+	return &tlsListener{Listener: l, kind: at, config: c}, nil
 }
 
-// Address is where people and programs reach a listener, as --server takes it.
+// Address returns a listener's URL, in the form of --server.
 func Address(l net.Listener) string {
 	if l.Addr().Network() == "unix" {
 		return "unix://" + l.Addr().String()
 	}
-	if _, ok := l.(*secure); ok {
+	if _, ok := l.(*tlsListener); ok {
 		return "https://" + l.Addr().String()
 	}
 	return "http://" + l.Addr().String()

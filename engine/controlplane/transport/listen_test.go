@@ -22,7 +22,8 @@ func TestListenLoopback(t *testing.T) {
 		l.Close()
 	}
 	for addr, says := range map[string]string{
-		":8400": "only loopback is safe", "0.0.0.0:8400": "write https://0.0.0.0:8400", "[::]:8400": "unix socket", "192.0.2.1:8400": "127.0.0.1:8400",
+		":8400": "only loopback is safe", "0.0.0.0:8400": "write https://0.0.0.0:8400", "[::]:8400": "unix socket",
+		"192.0.2.1:8400": "127.0.0.1:8400",
 		"example.com:80": "only loopback", "127.0.0.1": "host:port", "": "host:port", "127.0.0.1:nope": "nope",
 	} {
 		l, err := transport.ListenLoopback(addr)
@@ -37,7 +38,7 @@ func TestListenLoopback(t *testing.T) {
 
 func TestListenUnix(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "sluice") // a socket's path is short
+	dir, err := os.MkdirTemp("", "sluice") // socket paths are limited to about 100 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func TestListenUnix(t *testing.T) {
 		l.Close()
 		t.Error("two servers on one socket")
 	}
-	first.(*net.UnixListener).SetUnlinkOnClose(false) // as if killed
+	first.(*net.UnixListener).SetUnlinkOnClose(false) // as after a kill
 	first.Close()
 	second, err := transport.ListenUnix(path)
 	if err != nil {
@@ -71,7 +72,7 @@ func TestListenUnix(t *testing.T) {
 	}
 }
 
-// Nothing that is not loopback is spoken to in the plain; with TLS it is, and by no tokens less.
+// Listeners for other machines use TLS.
 func TestListenPeople(t *testing.T) {
 	t.Parallel()
 	k, err := transport.OpenKeys(filepath.Join(t.TempDir(), "tls"))

@@ -2,6 +2,7 @@ package runcmd
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/signing"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -36,7 +38,7 @@ type running struct {
 func (r *running) engineFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&r.author, "author", "Sluice <sluice@localhost>", "in whose name promotions are committed")
-	f.StringVar(&r.key, "signing-key", "", "`FILE` of a private SSH key that signs promotions")
+	f.StringVar(&r.key, "signing-key", "", "`FILE` of a private SSH key that signs what the engine commits (default: one that the store keeps)")
 	f.StringVar(&r.level, "log", "info", "log level: debug, info, warn, error")
 	f.StringVar(&r.webhookSecrets, "webhook-secrets-file", "", "`FILE` of lines NAME whsec_BASE64: what messages to webhooks are signed with (default $SLUICE_WEBHOOK_SECRETS)")
 }
@@ -73,16 +75,12 @@ func engage(ctx context.Context, a *cli.App, cmd *cobra.Command, r running) (*en
 	if as.Person = (releases.Person{Name: name, Email: mail}); !ok || !closed || name == "" {
 		return nil, cli.Usage(cmd, "--author %q is not of the form Name <address>", r.author)
 	}
-	if r.key != "" {
-		signer, err := gitrepo.LoadSigner(r.key)
-		if err != nil {
-			return nil, err
-		}
-		as.Signer = &signer
-	}
 	st, err := a.OpenStore(ctx, log)
 	if err != nil {
 		return nil, err
+	}
+	if as.Signer, err = engineSigner(ctx, st, r.key); err != nil {
+		return nil, errors.Join(err, st.Close())
 	}
 	repo, err := a.OpenAs(ctx, cmd, as)
 	if err != nil {
@@ -92,12 +90,22 @@ func engage(ctx context.Context, a *cli.App, cmd *cobra.Command, r running) (*en
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
 	}
-	e, err := engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Probe: engine.HTTPProber{}, Poll: r.poll, Keep: filepath.Join(a.Data, keptFile)})
+	e, err := engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Key: signing.Public(as.Signer.Key), Probe: engine.HTTPProber{}, Poll: r.poll, Keep: filepath.Join(a.Data, keptFile)})
 	if err != nil {
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
 	}
 	return &engaged{Engine: e, repo: repo, store: st, as: as, log: log}, nil
+}
+
+// engineSigner is the key that the engine signs with: file's or, without one, the store's, which all replicas share.
+func engineSigner(ctx context.Context, st cli.Store, file string) (*gitrepo.SSHSigner, error) {
+	if file != "" {
+		signer, err := gitrepo.LoadSigner(file)
+		return &signer, err
+	}
+	key, err := signing.Key(ctx, st, rand.Reader)
+	return &gitrepo.SSHSigner{Key: key}, err
 }
 
 // lockFile is held in the data folder while serve runs there. It stays when it is not held.

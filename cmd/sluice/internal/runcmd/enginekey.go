@@ -1,0 +1,186 @@
+package runcmd
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/engine/signing"
+	"github.com/sluice-cd/sluice/internal/gitrepo"
+)
+
+// EngineKeyVerb is the tree of verbs about the keys that the engine signs with.
+func EngineKeyVerb(a *cli.App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "engine-key",
+		GroupID: cli.GroupRun,
+		Short:   "Show and change the keys that the engine signs its commits with",
+		Long: `What the engine writes into the release repository counts only in commits that a key in engine.keys of sluice.yaml signed. The engine
+makes a key at its first start, keeps it in its store, and lists it where none is listed. The list changes only by a commit that a listed key
+signed: keep a second key offline and list it too, for the day on which the store is lost.`,
+	}
+	cmd.AddCommand(showEngineKey(a), rotateEngineKey(a), changeEngineKeys(a, "add"), changeEngineKeys(a, "remove"))
+	return cmd
+}
+
+type engineKeys struct {
+	Key     string   `json:"key"`              // of the store
+	Listed  []string `json:"listed"`           // in force
+	Ignored string   `json:"ignored,omitzero"` // the commit whose list does not count
+}
+
+func showEngineKey(a *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use:     "show --repo R --data DIR",
+		Short:   "Show the store's key, and those that count",
+		Example: `  sluice engine-key show --repo /srv/git/releases.git --data /var/lib/sluice`,
+		Args:    cli.Arguments(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := a.Releases().Read(cmd.Context(), a, cmd)
+			if err != nil {
+				return err
+			}
+			out := engineKeys{Listed: s.Desired.Authority.Keys, Ignored: s.Desired.Authority.Ignored}
+			err = withStore(a, cmd, func(ctx context.Context, st cli.Store) error {
+				key, err := signing.Key(ctx, st, rand.Reader)
+				if err == nil {
+					out.Key = signing.Public(key)
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if encoded, err := a.Encode(out); encoded {
+				return err
+			}
+			a.Stdout.Line("this store's key: %s", out.Key)
+			switch {
+			case s.Desired.Authority.Unsigned:
+				a.Stdout.Line("sluice.yaml says engine: unsigned: whoever may push may promote")
+			case len(out.Listed) == 0:
+				a.Stdout.Line("sluice.yaml lists no key yet: whoever may push may promote until sluice serve lists its own")
+			}
+			for _, key := range out.Listed {
+				a.Stdout.Line("counts: %s", key)
+			}
+			if out.Ignored != "" {
+				a.Stdout.Line("the list in sluice.yaml was changed in %s without the signature of one of these, and does not count", cli.Short(out.Ignored))
+			}
+			return nil
+		},
+	}
+}
+
+func rotateEngineKey(a *cli.App) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "rotate --repo R --data DIR",
+		Short: "Make a new key for the engine, list it, and have the store keep it",
+		Long: `The commit that lists the new key is signed by the one before, or by --signing-key, which is listed. Both count until the old one is removed:
+restart serve and its replicas, then remove it with sluice engine-key remove.`,
+		Example: `  sluice engine-key rotate --repo /srv/git/releases.git --data /var/lib/sluice`,
+		Args:    cli.Arguments(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withStore(a, cmd, func(ctx context.Context, st cli.Store) error {
+				var done edits.Done
+				err := signing.Rotate(ctx, st, rand.Reader, func(next, before ssh.Signer) (err error) {
+					signer := &gitrepo.SSHSigner{Key: before}
+					if file != "" {
+						if signer, err = signerFrom(file); err != nil {
+							return err
+						}
+					}
+					done, err = pushKeys(a, cmd, signer, edits.EngineKeys{Add: []string{signing.Public(next)}})
+					done.Next = "restart serve and its replicas, then: sluice engine-key remove '" + signing.Public(before) + "'"
+					return err
+				})
+				if err != nil {
+					return err
+				}
+				return a.Wrote(done)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&file, "signing-key", "", "`FILE` of a private SSH key that is listed (default: the store's)")
+	return cmd
+}
+
+func changeEngineKeys(a *cli.App, verb string) *cobra.Command {
+	var file string
+	short := "List one more key as the engine's"
+	if verb == "remove" {
+		short = "Take a key off the list"
+	}
+	cmd := &cobra.Command{
+		Use:     verb + " KEY --repo R {--data DIR | --signing-key FILE}",
+		Short:   short,
+		Long:    "KEY is the line of a .pub file. A key that is listed signs the change: the store's, or --signing-key.",
+		Example: fmt.Sprintf("  sluice engine-key %s 'ssh-ed25519 AAAA…' --repo /srv/git/releases.git --data /var/lib/sluice", verb),
+		Args:    cli.Arguments(1, 1, "KEY"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d := edits.EngineKeys{Add: args}
+			if verb == "remove" {
+				d = edits.EngineKeys{Remove: args}
+			}
+			push := func(signer *gitrepo.SSHSigner) error {
+				done, err := pushKeys(a, cmd, signer, d)
+				if err != nil {
+					return err
+				}
+				return a.Wrote(done)
+			}
+			if file != "" {
+				signer, err := signerFrom(file)
+				if err != nil {
+					return err
+				}
+				return push(signer)
+			}
+			return withStore(a, cmd, func(ctx context.Context, st cli.Store) error {
+				key, err := signing.Key(ctx, st, rand.Reader)
+				if err != nil {
+					return err
+				}
+				return push(&gitrepo.SSHSigner{Key: key})
+			})
+		},
+	}
+	cmd.Flags().StringVar(&file, "signing-key", "", "`FILE` of a private SSH key that is listed (default: the store's)")
+	return cmd
+}
+
+func signerFrom(file string) (*gitrepo.SSHSigner, error) {
+	s, err := gitrepo.LoadSigner(file)
+	return &s, err
+}
+
+// pushKeys commits a change of the list as the caller, signed by a key of the engine's.
+func pushKeys(a *cli.App, cmd *cobra.Command, signer *gitrepo.SSHSigner, d edits.EngineKeys) (edits.Done, error) {
+	repo, p, err := a.Releases().Pusher(a, cmd)
+	if err != nil {
+		return edits.Done{}, cli.FailedTo(d, err)
+	}
+	defer repo.Close()
+	return cli.Signed(p, repo, signer).Push(cmd.Context(), d)
+}
+
+// withStore opens the engine's store for f.
+func withStore(a *cli.App, cmd *cobra.Command, f func(context.Context, cli.Store) error) (err error) {
+	if a.Data == "" && a.Database == "" {
+		return cli.Usage(cmd, "--data or --database is missing: the engine's key is in its store")
+	}
+	st, err := a.OpenStore(cmd.Context(), zerolog.Nop())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	return f(cmd.Context(), st)
+}

@@ -1,0 +1,252 @@
+package transport
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	slowPeerTimeout = 10 * time.Second // how long a stream's peer may take to read what was written
+	maxPendingBytes = 1 << 20          // pending bytes after which a slow peer is cut
+)
+
+// errSlowPeer means that the peer does not read.
+var errSlowPeer = errors.New("the peer does not read what it is sent")
+
+// asyncConn is a connection, usually below TLS, that differs from its like in package net in two ways.
+//
+// Deadlines are cheap: a deadline is only noted, and set where a read or write would block. net/http sets some with
+// every request.
+//
+// After writeAsync, a write never blocks: bytes that the kernel does not take are pending, and a goroutine writes them
+// within slowPeerTimeout. A peer that does not read delays no other.
+type asyncConn struct {
+	net.Conn
+	raw      syscall.RawConn
+	tryWrite func(fd uintptr) bool // calls current.write; made once
+	permit   *permit               // of the handshake; nil: none, or the handshake is over
+
+	readDeadline, writeDeadline atomic.Int64 // deadlines as requested, Unix nanoseconds; 0: none
+	appliedReadDeadline         atomic.Int64 // the read deadline that is set on Conn
+
+	mu       sync.Mutex // guards what follows, and is held during nonblocking writes
+	current  nonblockingWrite
+	async    bool   // writes don't block
+	flushing bool   // the goroutine runs
+	pending  []byte // what the goroutine writes next
+	failed   error
+	drained  func(error) // called after pending bytes are written, or writing failed
+}
+
+// nonblockingWrite is a write that does not block.
+type nonblockingWrite struct {
+	b   []byte
+	n   int
+	err error
+}
+
+func newAsyncConn(c net.Conn) *asyncConn {
+	w := &asyncConn{Conn: c, raw: rawConn(c)}
+	w.tryWrite = w.current.write
+	return w
+}
+
+// asyncListener is a listener of asyncConns.
+type asyncListener struct{ net.Listener }
+
+func (l asyncListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return newAsyncConn(c), nil
+}
+
+// Read releases the handshake's permit while it waits for the peer.
+func (w *asyncConn) Read(b []byte) (int, error) {
+	if w.permit == nil {
+		return w.readWithDeadline(b)
+	}
+	w.permit.release()
+	n, err := w.readWithDeadline(b)
+	if err != nil {
+		return n, err
+	}
+	return n, w.permit.acquire()
+}
+
+// readWithDeadline reads. When the deadline that is set on Conn passes, it sets the one that was requested.
+func (w *asyncConn) readWithDeadline(b []byte) (int, error) {
+	for {
+		n, err := w.Conn.Read(b)
+		if n > 0 || err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		by := w.readDeadline.Load()
+		if by != 0 && time.Now().UnixNano() >= by {
+			return n, err
+		}
+		if err := w.applyReadDeadline(by); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// applyReadDeadline sets a read deadline on Conn, or the one that is requested meanwhile.
+func (w *asyncConn) applyReadDeadline(by int64) error {
+	for {
+		w.appliedReadDeadline.Store(by)
+		if err := w.Conn.SetReadDeadline(fromUnixNano(by)); err != nil {
+			return err
+		}
+		now := w.readDeadline.Load()
+		if now == by || now == 0 || by != 0 && now > by {
+			return nil
+		}
+		by = now
+	}
+}
+
+// SetReadDeadline sets a deadline that is earlier than the one on Conn, and notes a later one.
+func (w *asyncConn) SetReadDeadline(t time.Time) error {
+	by := unixNano(t)
+	w.readDeadline.Store(by)
+	if set := w.appliedReadDeadline.Load(); by == 0 || set != 0 && set <= by {
+		return nil
+	}
+	return w.applyReadDeadline(by)
+}
+
+// SetWriteDeadline notes the deadline for a write that blocks.
+func (w *asyncConn) SetWriteDeadline(t time.Time) error {
+	w.writeDeadline.Store(unixNano(t))
+	return nil
+}
+
+// SetDeadline sets both deadlines.
+func (w *asyncConn) SetDeadline(t time.Time) error {
+	_ = w.SetWriteDeadline(t)
+	return w.SetReadDeadline(t)
+}
+
+// endHandshake releases the handshake's permit for good.
+func (w *asyncConn) endHandshake() {
+	if w.permit != nil {
+		w.permit.release()
+		w.permit = nil
+	}
+}
+
+// writeAsync makes writes nonblocking from now on. drained is called without locks.
+func (w *asyncConn) writeAsync(drained func(error)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.async, w.drained = true, drained
+	w.readDeadline.Store(0)
+	w.writeDeadline.Store(0)
+	_ = w.applyReadDeadline(0) // an error means a closed connection, which the next write reports
+}
+
+func (w *asyncConn) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failed != nil {
+		return 0, w.failed
+	}
+	n := 0
+	if !w.flushing {
+		if n, w.failed = w.writeNow(b); w.failed != nil || n == len(b) {
+			return n, w.failed
+		}
+	}
+	if !w.async {
+		return w.writeBlocking(b, n)
+	}
+	if len(w.pending)+len(b)-n > maxPendingBytes {
+		w.failed = errSlowPeer
+		return n, errSlowPeer
+	}
+	w.pending = append(w.pending, b[n:]...)
+	if !w.flushing {
+		w.flushing = true
+		go w.flushPending(time.Now().Add(slowPeerTimeout))
+	}
+	return len(b), nil
+}
+
+// writeNow writes what the kernel takes. The caller holds w.mu.
+func (w *asyncConn) writeNow(b []byte) (int, error) {
+	if w.raw == nil {
+		return 0, nil
+	}
+	w.current = nonblockingWrite{b: b}
+	err := w.raw.Write(w.tryWrite)
+	n := w.current.n
+	if err == nil {
+		err = w.current.err
+	}
+	w.current = nonblockingWrite{}
+	return n, err
+}
+
+// writeBlocking writes the rest of b by the requested deadline. The caller holds w.mu.
+func (w *asyncConn) writeBlocking(b []byte, n int) (int, error) {
+	if err := w.Conn.SetWriteDeadline(fromUnixNano(w.writeDeadline.Load())); err != nil {
+		return n, err
+	}
+	more, err := w.Conn.Write(b[n:])
+	if cleared := w.Conn.SetWriteDeadline(time.Time{}); err == nil {
+		err = cleared
+	}
+	return n + more, err
+}
+
+func (w *asyncConn) flushPending(until time.Time) {
+	_ = w.Conn.SetWriteDeadline(until) // an error means a closed connection, which Write reports
+	for {
+		w.mu.Lock()
+		b := w.pending
+		w.pending = nil
+		if len(b) == 0 {
+			w.flushing = false
+			_ = w.Conn.SetWriteDeadline(time.Time{})
+			w.mu.Unlock()
+			w.drained(nil)
+			return
+		}
+		w.mu.Unlock()
+		if _, err := w.Conn.Write(b); err != nil {
+			w.mu.Lock()
+			w.failed, w.pending = err, nil
+			w.mu.Unlock()
+			w.drained(err)
+			return
+		}
+	}
+}
+
+// hasPending reports whether written bytes are pending.
+func (w *asyncConn) hasPending() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.flushing
+}
+
+func unixNano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func fromUnixNano(nanos int64) time.Time {
+	if nanos == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, nanos)
+}

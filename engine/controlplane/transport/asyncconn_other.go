@@ -1,0 +1,19 @@
+//go:build !linux
+
+package transport
+
+import (
+	"net"
+	"syscall"
+	"time"
+)
+
+// Elsewhere writes block or are made by goroutines, and TCP keepalive finds a dead peer.
+
+func rawConn(net.Conn) syscall.RawConn { return nil }
+
+func (a *attempt) write(uintptr) bool { return true }
+
+func peek(syscall.RawConn) (sent, ended bool) { return false, false }
+
+func userTimeout(net.Conn, time.Duration) {}

@@ -1,0 +1,74 @@
+package transport
+
+import (
+	"errors"
+	"sync"
+)
+
+// errLate means that a handshake waited too long to start.
+var errLate = errors.New("the handshake waited too long to start")
+
+// semaphore lets a number of handshakes compute at once: started ones before new ones, each kind in order.
+type semaphore struct {
+	mu                         sync.Mutex // guards what follows
+	free                       int
+	startedWaiters, newWaiters []chan struct{} // longest wait first; a channel is closed when a permit is passed on
+}
+
+func newSemaphore(n int) *semaphore { return &semaphore{free: n} }
+
+func (s *semaphore) acquire(begun bool) {
+	s.mu.Lock()
+	if s.free > 0 {
+		s.free--
+		s.mu.Unlock()
+		return
+	}
+	ready := make(chan struct{})
+	if begun {
+		s.startedWaiters = append(s.startedWaiters, ready)
+	} else {
+		s.newWaiters = append(s.newWaiters, ready)
+	}
+	s.mu.Unlock()
+	<-ready
+}
+
+// release passes a permit on.
+func (s *semaphore) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, waiting := range []*[]chan struct{}{&s.startedWaiters, &s.newWaiters} {
+		if all := *waiting; len(all) > 0 {
+			close(all[0])
+			*waiting = all[1:]
+			return
+		}
+	}
+	s.free++
+}
+
+// permit is one handshake's use of the semaphore. Its methods are called by one goroutine.
+type permit struct {
+	semaphore *semaphore
+	late      func() bool // reports whether it is too late to start
+	started   bool        // has computed before
+	held      bool        // may compute now
+}
+
+func (s *permit) acquire() error {
+	s.semaphore.acquire(s.started)
+	s.held = true
+	if !s.started && s.late() {
+		return errLate
+	}
+	s.started = true
+	return nil
+}
+
+func (s *permit) release() {
+	if s.held {
+		s.semaphore.release()
+	}
+	s.held = false
+}

@@ -1,0 +1,112 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
+)
+
+// shutdownTimeout bounds requests in flight after the server begins to stop.
+const shutdownTimeout = 10 * time.Second
+
+// Server serves listeners. All fields except Limits are required.
+type Server struct {
+	Handle       func(w http.ResponseWriter, r *http.Request, at api.Listener)
+	ConnContext  func(ctx context.Context, c net.Conn) context.Context // of TLS connections
+	Drain        func()                                                // begins to end streams and long polls
+	AwaitDrained func(ctx context.Context) error                       // returns when all have ended
+	Log          zerolog.Logger
+	Metrics      *metrics.Metrics
+	Limits       Limits
+}
+
+// Serve serves the listeners until ctx ends, then waits for requests in flight and closes the listeners. Waiting polls
+// end with jitter, so that cells do not reconnect all at once.
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
+	var g errgroup.Group
+	ended, cancel := context.WithCancel(ctx)
+	defer cancel()
+	servers := make([]*http.Server, 0, len(listeners))
+	for _, l := range listeners {
+		server := s.httpServer(l)
+		servers = append(servers, server)
+		g.Go(func() error {
+			defer cancel() // a listener's failure stops the others
+			if t, ok := l.(*tlsListener); ok {
+				l = s.newHandshakeListener(t.Listener, t.config)
+			} else {
+				l = asyncListener{l}
+			}
+			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serve on %s: %w", l.Addr(), err)
+			}
+			return nil
+		})
+	}
+	<-ended.Done()
+	s.Drain()
+	stop, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer done()
+	var stopped errgroup.Group
+	for _, server := range servers {
+		stopped.Go(func() error {
+			err := server.Shutdown(stop)
+			if err != nil {
+				err = errors.Join(fmt.Errorf("stop: requests were still in flight after %s: %w", shutdownTimeout, err),
+					server.Close())
+			}
+			return err
+		})
+	}
+	stopped.Go(func() error { return s.AwaitDrained(stop) })
+	return errors.Join(stopped.Wait(), g.Wait())
+}
+
+// httpServer returns the HTTP server of a listener.
+func (s *Server) httpServer(l net.Listener) *http.Server {
+	server := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.Handle(w, r, ListenerOf(r))
+		}),
+		ReadHeaderTimeout: 10 * time.Second, // includes a TLS handshake
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          log.New(s.Log, "", 0),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 32},
+	}
+	if t, ok := l.(*tlsListener); ok {
+		server.ConnContext = s.ConnContext
+		server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.Handle(w, r, t.kind) })
+	}
+	return server
+}
+
+// ListenerOf returns the kind of plain listener at which a request arrived. Requests through a proxy are untrusted.
+func ListenerOf(r *http.Request) api.Listener {
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "Via"} {
+		if len(r.Header[name]) > 0 {
+			return api.Untrusted
+		}
+	}
+	switch at := r.Context().Value(http.LocalAddrContextKey).(type) {
+	case nil: // without a network, as in tests
+		return api.Loopback
+	case *net.UnixAddr:
+		return api.Socket
+	case *net.TCPAddr:
+		if at.IP.IsLoopback() && r.TLS == nil {
+			return api.Loopback
+		}
+	}
+	return api.Untrusted
+}

@@ -1,0 +1,87 @@
+package plan
+
+import (
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
+	"github.com/sluice-cd/sluice/internal/words"
+)
+
+// channelPlan holds what one run of Make finds out about one channel.
+type channelPlan struct {
+	*Channel
+	planner      *planner
+	cohort       *Rollout // the cells that count for the head (R9); nil: learn has not run, or there is no head
+	wavesThrough int      // how many waves of the head were through before this plan
+	tally        *tally   // nil until learn has run
+	rollout      *rollout // of the head; nil: no head, or no policy was ever in force
+	barrier      *barrier // set by findBarrier
+}
+
+// decide decides about the channel in this order: a rollback that a person requested, a rollback or halt because the
+// head failed, any other request, a promotion, and last the grants of the head to cells.
+func (c *channelPlan) decide() {
+	if gone := c.planner.observed.Diverged; gone != nil {
+		c.planner.block(divergedVerdict(c.Name, gone.Seen))
+		return
+	}
+	if c.rollBackByRequest() || c.rollBackOrHalt() {
+		return // the head moves; the next plan grants it
+	}
+	moves, waits := c.answerRequest()
+	if moves || !waits && c.advanceHead() {
+		return
+	}
+	if c.rollout != nil {
+		c.rollout.grantCells()
+	}
+}
+
+func divergedVerdict(channel, seen string) channels.Verdict {
+	return channels.Blocked("diverged", reason.Diverged, words.Short(seen), AcknowledgeTrailer, seen).About(channel, "")
+}
+
+// isPushRefused reports whether the git host refused a push for c lately. No push for c is tried before Refusal.Until.
+func (c *channelPlan) isPushRefused(release string) bool {
+	if c.planner.isUnlisted(c.Name, release) {
+		return true
+	}
+	r, ok := c.planner.observed.Refused[c.Name]
+	if !ok || !r.Until.After(c.planner.now) {
+		return false
+	}
+	c.planner.block(channels.Blocked("push", reason.PushRefused, r.Reason).Before(r.Until).About(c.Name, release))
+	return true
+}
+
+// MaxAhead is how far above git's newest sequence a sequence may be to be believed. Without the limit, one cell that
+// reports an absurd sequence would use up the channel's.
+const MaxAhead = 1 << 20
+
+// nextSequence returns the next sequence of c: above every sequence in git, granted, served or reported (R2).
+func (c *channelPlan) nextSequence() int64 {
+	git := int64(0)
+	if c.Effective != nil {
+		git = c.Effective.Sequence
+	}
+	highest := git
+	rise := func(n int64) {
+		if n <= git+MaxAhead {
+			highest = max(highest, n)
+		}
+	}
+	served := c.planner.observed.Served[c.Name] // at least every granted sequence, if it is believable
+	rise(served)
+	for _, cell := range c.Cells {
+		s := c.planner.observed.Cells[cell.Name]
+		if s == nil {
+			continue
+		}
+		if s.Channel == c.Name {
+			rise(s.Sequence)
+		}
+		if served > git+MaxAhead && s.Granted != nil && s.Granted.Channel == c.Name {
+			rise(s.Granted.Sequence)
+		}
+	}
+	return highest + 1
+}

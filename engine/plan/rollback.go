@@ -1,0 +1,214 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// rollBackOrHalt moves the channel off a head that failed or was quarantined: down to its last good release or, where
+// no rollback is possible, to a halt. It reports whether the head moves or waits to move.
+func (c *channelPlan) rollBackOrHalt() bool {
+	e := c.Effective
+	if e == nil {
+		return false
+	}
+	cause, failed := c.headFailure()
+	if !failed {
+		q := c.planner.findQuarantine(c.Name, e.Release, e.Digest)
+		if q == nil || q.FailedIn != "" && q.FailedIn != c.Name {
+			return false
+		}
+		cause = fmt.Sprintf("%s is quarantined: %s", e.Release, q.Reason)
+		stays := ""
+		switch {
+		// an unreadable quarantine stops the release that its file is named after, and rolls nothing back
+		case q.Digest == "":
+			stays = "nothing goes back for that"
+		case !c.rollsBackByItself():
+			stays = "onFailure is halt, so nothing moves by itself"
+		}
+		if stays != "" {
+			v := channels.Blocked("quarantine", reason.QuarantineStays, cause, stays)
+			c.planner.block(v.About(c.Name, e.Release))
+			return false
+		}
+	}
+	target, why := c.findRollbackTarget()
+	switch {
+	case !c.rollsBackByItself():
+		why = "onFailure is halt"
+	case e.Kind == Rollback && failed:
+		why = "it was a rollback itself"
+	case why == "":
+		if c.isPushRefused(target.Release) {
+			return true
+		}
+		c.addRollback(target, cause, failed)
+		return true
+	}
+	return c.addHalt(cause, why, failed)
+}
+
+// restateHead writes the head anew under a higher sequence if cells were granted a sequence that the branch has lost.
+// These cells would refuse the head's own sequence (R2, R5). It reports whether the head moves or waits to move.
+func (c *channelPlan) restateHead(waiting []waitingCell) bool {
+	e := c.Effective
+	i := slices.IndexFunc(waiting, func(n waitingCell) bool {
+		g := n.state.Granted
+		return g != nil && g.Channel == c.Name &&
+			(g.Sequence > e.Sequence && g.Sequence <= e.Sequence+MaxAhead ||
+				g.Sequence == e.Sequence && g.Digest != e.Digest)
+	})
+	if i < 0 {
+		return false
+	}
+	if c.isPushRefused(e.Release) {
+		return true
+	}
+	g := waiting[i].state.Granted
+	reason := fmt.Sprintf("the branch has lost sequence %d, under which %s was granted %s", g.Sequence,
+		waiting[i].cell.Name, g.Release)
+	c.planner.addAction(Action{
+		Kind: Rollback, Channel: c.Name, Release: e.Release, Digest: e.Digest, Commit: e.Commit,
+		From: fmt.Sprintf("the branch as it is, sequence %d", e.Sequence), Replaces: e.Release,
+		Sequence: c.nextSequence(), Reason: reason, Evidence: []string{reason}, Finished: c.isFinished(e),
+		forwardOnly: c.planner.forwardOnlyRelease(*e),
+	})
+	return true
+}
+
+func (c *channelPlan) rollsBackByItself() bool {
+	return c.Valid == nil || c.Valid.OnFailure == channels.OnFailureRollback
+}
+
+// headFailure reports whether more cells failed the head than its failure budget allows, and why.
+func (c *channelPlan) headFailure() (reason string, failed bool) {
+	t := c.tally
+	if len(t.failed) <= c.failureBudget() {
+		return "", false
+	}
+	reason = fmt.Sprintf("%s failed in %s", c.Effective.Release, joinNames(t.failed))
+	if s := c.planner.observed.Cells[t.failed[0]]; s != nil {
+		if why := failureReason(s, c.Effective.Digest); why != "" {
+			reason += ": " + why
+		}
+	}
+	return reason, true
+}
+
+func failureReason(s *CellState, digest releases.Digest) string {
+	for _, f := range slices.Backward(s.Failures) {
+		if f.Assignment.Digest == digest {
+			return f.Reason
+		}
+	}
+	return s.Message
+}
+
+// findRollbackTarget finds the newest finished head of another digest that c may roll back to (R19). why says why there
+// is none.
+func (c *channelPlan) findRollbackTarget() (target EffectiveHead, why string) {
+	e := c.Effective
+	finished := map[int64]bool{}
+	for i := range c.History {
+		h := &c.History[i]
+		if c.isFinished(h) {
+			finished[h.Sequence] = true
+		}
+		if h.ReplacedFinished && i > 0 {
+			finished[c.History[i-1].Sequence] = true
+		}
+	}
+	why = "there is no earlier release to go back to"
+	for _, h := range slices.Backward(c.History) {
+		switch v, err := releases.ParseVersion(h.Release); {
+		case err != nil || h.Digest == e.Digest || !isBelow(h.Release, c.planner.headVersion(e)):
+			continue // the same release, or a newer one that the channel left before
+		case c.crossedBarrier(v) != "":
+			why = c.crossedBarrier(v) + " is forward-only"
+		case c.rollbackObstacle(h.Release, h.Digest) != "":
+			why = c.rollbackObstacle(h.Release, h.Digest)
+		case !finished[h.Sequence]:
+			why = h.Release + " never finished here"
+		default:
+			return h, ""
+		}
+	}
+	return EffectiveHead{}, why
+}
+
+// rollbackObstacle returns why c may not roll back to a release; empty: it may.
+func (c *channelPlan) rollbackObstacle(version string, digest releases.Digest) string {
+	r := c.planner.desired.Releases[version]
+	switch {
+	case r == nil || r.Tombstone != nil:
+		return version + " is gone from the repository"
+	case c.planner.findQuarantine(c.Name, version, digest) != nil:
+		return version + " is quarantined"
+	case c.Valid != nil && c.Valid.Floor != nil && r.Version.Less(*c.Valid.Floor):
+		return fmt.Sprintf("%s is below the floor %s", version, c.Valid.Floor)
+	}
+	return ""
+}
+
+func (c *channelPlan) addRollback(target EffectiveHead, reason string, failed bool) {
+	e := c.Effective
+	cause := reason
+	if q := c.Request; q != nil && q.Release != "" {
+		reason += fmt.Sprintf("; %s's request for %s lapses: ask again", q.By, q.Release)
+	}
+	c.planner.addAction(Action{
+		Kind: Rollback, Channel: c.Name, Release: target.Release, Digest: target.Digest, Commit: target.Commit,
+		From: fmt.Sprintf("last good, sequence %d", target.Sequence), Replaces: e.Release,
+		Sequence: c.nextSequence(), Reason: reason, Evidence: []string{reason},
+		forwardOnly: c.planner.forwardOnlyRelease(target),
+	})
+	if failed {
+		c.addQuarantine(cause)
+	}
+}
+
+// addQuarantine quarantines the head in all channels because it failed here (R21). The release of a rollback is not
+// quarantined: it was good here before, so its failure says nothing about other channels.
+func (c *channelPlan) addQuarantine(reason string) {
+	e := c.Effective
+	if !c.rollsBackByItself() || e.Kind == Rollback || c.planner.findQuarantine(c.Name, e.Release, e.Digest) != nil {
+		return
+	}
+	c.planner.addAction(Action{
+		Kind: Quarantines, Channel: c.Name, Release: e.Release, Digest: e.Digest, Reason: reason,
+		Evidence: []string{reason},
+	})
+}
+
+// addHalt stops the channel at its head with a hold that a person must lift. A head is halted only once. It reports
+// whether the halt is added or waits to be pushed.
+func (c *channelPlan) addHalt(reason, why string, failed bool) bool {
+	e := c.Effective
+	if slices.Contains(c.Halted, e.Sequence) {
+		return false // halted before: the hold blocks, or a person lifted it
+	}
+	if c.isPushRefused(e.Release) {
+		return true
+	}
+	reason = fmt.Sprintf("%s; no way back: %s", reason, why)
+	c.planner.addAction(Action{
+		Kind: Halt, Channel: c.Name, Release: e.Release, Digest: e.Digest, Reason: reason, Evidence: []string{reason},
+	})
+	if failed {
+		c.addQuarantine(reason)
+	}
+	return true
+}
+
+// haltFileName returns the file name of the hold that a halt leaves; each head has its own.
+func haltFileName(sequence int64) string { return fmt.Sprintf("halt-%d.yaml", sequence) }
+
+func parseHaltFileName(file string) (sequence int64, ok bool) {
+	n, err := fmt.Sscanf(file, "halt-%d.yaml", &sequence)
+	return sequence, n == 1 && err == nil && file == haltFileName(sequence)
+}
