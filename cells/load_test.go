@@ -57,7 +57,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// A fault in one cell is said with its line, and leaves the others alone.
+// A fault in one cell is reported with its line and leaves the other cells alone.
 func TestLoadFaults(t *testing.T) {
 	good := header + "channel: staging\n"
 	for _, test := range []struct {

@@ -53,7 +53,8 @@ func TestMatch(t *testing.T) {
 		"nobody":                     {nil, false},
 		"a pinned with a stranger's": {[]*x509.Certificate{active, stranger}, true},
 	} {
-		if err := identity.Match(pins, c.chain, now); (err == nil) != c.good || err != nil && !errors.Is(err, identity.ErrPin) {
+		if err := identity.Match(pins, c.chain, now); (err == nil) != c.good || err != nil &&
+			!errors.Is(err, identity.ErrPin) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -86,8 +87,9 @@ func TestMatchAboveTheLeaf(t *testing.T) {
 	}
 	template := func(ca bool) *x509.Certificate {
 		return &x509.Certificate{
-			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "x"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
-			IsCA: ca, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "x"}, NotBefore: now.Add(-time.Hour),
+			NotAfter: now.Add(time.Hour),
+			IsCA:     ca, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		}
 	}
@@ -113,7 +115,8 @@ func TestKeysAsText(t *testing.T) {
 	if err != nil || !back.Equal(k) {
 		t.Fatalf("%v, %v", back, err)
 	}
-	for _, bad := range []string{"", "ed25519:", "ed25519:AAAA", "rsa:" + identity.FormatKey(k)[8:], identity.FormatKey(k) + "=", " " + identity.FormatKey(k)} {
+	for _, bad := range []string{"", "ed25519:", "ed25519:AAAA", "rsa:" + identity.FormatKey(k)[8:],
+		identity.FormatKey(k) + "=", " " + identity.FormatKey(k)} {
 		if _, err := identity.ParseKey(bad); err == nil {
 			t.Errorf("%q was taken for a key", bad)
 		}
@@ -135,16 +138,19 @@ func TestToken(t *testing.T) {
 	if err != nil || len(raw) != 32 {
 		t.Errorf("a secret has %d bytes (%v), want 256 bits", len(raw), err)
 	}
-	want := identity.Token{Cell: "acme", Address: "cells.example:7443", Pins: []string{"sha256:aa", "sha256:bb"}, Secret: secret}
+	want := identity.Token{Cell: "acme", Address: "cells.example:7443", Pins: []string{"sha256:aa", "sha256:bb"},
+		Secret: secret}
 	word := want.String()
 	if strings.ContainsAny(word, " \n\t+/=") {
 		t.Errorf("%q is not one word that a shell and a URL take", word)
 	}
 	got, err := identity.ParseToken("\n" + word + " \n")
-	if err != nil || got.Cell != want.Cell || got.Address != want.Address || got.Secret != want.Secret || len(got.Pins) != 2 {
+	if err != nil || got.Cell != want.Cell || got.Address != want.Address || got.Secret != want.Secret ||
+		len(got.Pins) != 2 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if h := identity.HashSecret(secret); len(h) != 64 || strings.Contains(word, h) || h == identity.HashSecret(secret+"x") {
+	if h := identity.HashSecret(secret); len(h) != 64 || strings.Contains(word, h) ||
+		h == identity.HashSecret(secret+"x") {
 		t.Errorf("hash %q", h)
 	}
 	for name, bad := range map[string]identity.Token{
@@ -158,7 +164,8 @@ func TestToken(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, bad := range []string{"", "sluice1.", "sluice2." + word[8:], word[:len(word)-5], word + strings.Repeat("A", 5000), "sluice1.e30"} {
+	for _, bad := range []string{"", "sluice1.", "sluice2." + word[8:], word[:len(word)-5],
+		word + strings.Repeat("A", 5000), "sluice1.e30"} {
 		_, err := identity.ParseToken(bad)
 		if !errors.Is(err, identity.ErrToken) {
 			t.Errorf("%.20q…: %v", bad, err)

@@ -67,7 +67,7 @@ func (k EngineKeys) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	if text, err = edit.Set(text, []string{"engine"}, edit.Fields{{Key: "keys", Value: keys}}); err != nil {
 		return Edit{}, Fail(fmt.Errorf("edit %s: %w", file, err), "write it by hand: engine: {keys: [%q]}", strings.Join(keys, `", "`))
 	}
-	return Edit{Files: one(file, text)}, nil
+	return Edit{Files: singleFile(file, text)}, nil
 }
 
 func authorizedKey(key ssh.PublicKey) string {

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	os.Exit(server.Main(m))
 }
 
-// opener gives each test a database of its own, the same each time that it asks.
+// opener opens a database for each test, the same one each time.
 func opener() storetest.Open {
 	var mu sync.Mutex
 	urls := map[string]string{} // by test
@@ -88,7 +88,8 @@ func TestKill(t *testing.T) {
 }
 
 func report(name string, version int64, message string) []plan.Reported {
-	return []plan.Reported{{State: &plan.CellState{Name: name, Channel: "staging", Sequence: 1, Version: version, Message: message, LastReport: time.Now()}}}
+	return []plan.Reported{{State: &plan.CellState{Name: name, Channel: "staging", Sequence: 1, Version: version,
+		Message: message, LastReport: time.Now()}}}
 }
 
 func must(t testing.TB, err error) {

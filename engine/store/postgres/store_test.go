@@ -17,8 +17,8 @@ import (
 	server "github.com/sluice-cd/sluice/test/postgres"
 )
 
-// What one cell says must not fail the reports of others: text that PostgreSQL does not take, or an error of its row.
-func TestPoison(t *testing.T) {
+// A cell's report must not fail the reports of others, by text that PostgreSQL rejects or by an error of its row.
+func TestBadDataFailsOnlyItsReport(t *testing.T) {
 	t.Parallel()
 	address := server.Start(t)
 	s, conn := open(t, address), connect(t, address)
@@ -52,23 +52,24 @@ func TestPoison(t *testing.T) {
 	if err != nil || len(o.Cells) != 40 || o.Cells["cell-00"].Message != "well" {
 		t.Errorf("%d cells (%v)", len(o.Cells), err)
 	}
-	if kept, err := s.Events(t.Context(), "cell-07", 10); err != nil || len(kept) != 1 || kept[0].Detail != "\x00"+long {
+	if kept, err := s.Events(t.Context(), "cell-07", 10); err != nil || len(kept) != 1 ||
+		kept[0].Detail != "\x00"+long {
 		t.Errorf("%d events (%v)", len(kept), err)
 	}
 }
 
-// Versions are compared whatever was heard: also what was written without a word is told of. What this store wrote is not.
-func TestCompare(t *testing.T) {
+// Follow compares versions, and so finds reports without a notification, but not this store's own.
+func TestFollowComparesVersions(t *testing.T) {
 	t.Parallel()
 	address := server.Start(t)
 	s := openWith(t, address, postgres.Options{Compare: time.Millisecond})
 	conn := connect(t, address)
 	must(t, s.Report(t.Context(), slices.Concat(report("acme", 1, ""), report("bolt", 1, ""))))
-	told := make(chan engine.News, 100)
-	go func() { _ = s.Follow(t.Context(), func(n engine.News) { told <- n }) }()
+	told := make(chan engine.StoreUpdate, 100)
+	go func() { _ = s.Follow(t.Context(), func(n engine.StoreUpdate) { told <- n }) }()
 	all(t, told)
 	must(t, s.Report(t.Context(), report("bolt", 2, "")))
-	do(t, conn, `UPDATE cells SET version = version + 1 WHERE name = 'acme'`)
+	execSQL(t, conn, `UPDATE cells SET version = version + 1 WHERE name = 'acme'`)
 	for n := range told {
 		if len(n.Cells) > 0 {
 			if !slices.Equal(n.Cells, []string{"acme"}) || !n.Known {
@@ -79,13 +80,13 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// Many names are told in several notes: PostgreSQL takes fewer than 8000 bytes.
-func TestTellsOfMany(t *testing.T) {
+// Many names are sent in several notifications: PostgreSQL accepts fewer than 8000 bytes.
+func TestLongNotificationsAreSplit(t *testing.T) {
 	t.Parallel()
 	address := server.Start(t)
 	s, other := open(t, address), open(t, address)
-	told := make(chan engine.News, 1000)
-	go func() { _ = s.Follow(t.Context(), func(n engine.News) { told <- n }) }()
+	told := make(chan engine.StoreUpdate, 1000)
+	go func() { _ = s.Follow(t.Context(), func(n engine.StoreUpdate) { told <- n }) }()
 	all(t, told)
 	const many = 2000
 	var batch []plan.Reported
@@ -94,7 +95,7 @@ func TestTellsOfMany(t *testing.T) {
 		r[0].Material = n%2 == 0
 		batch = append(batch, r...)
 	}
-	for i := range batch { // apart, so that each is material or not for itself
+	for i := range batch { // separately, so that each is material or not by itself
 		must(t, other.Report(t.Context(), batch[i:i+1]))
 		if i == 100 {
 			must(t, other.Report(t.Context(), batch[i+1:]))
@@ -128,13 +129,14 @@ func TestHistoryIsBounded(t *testing.T) {
 		kept, err := s.Events(t.Context(), "acme", 1000)
 		must(t, err)
 		if n := len(kept); n < history || n > history+100 || kept[n-1].Number != number {
-			t.Errorf("%d events kept, the last %d of %d; wanted the last %d or a few more", n, kept[n-1].Number, number, history)
+			t.Errorf("%d events kept, the last %d of %d; wanted the last %d or a few more", n, kept[n-1].Number, number,
+				history)
 		}
 		s.Close()
 	}
 }
 
-// Replicas that start together bring the same new database up to date.
+// Replicas that start together migrate the same new database.
 func TestOpenedTwiceAtOnce(t *testing.T) {
 	t.Parallel()
 	address := server.Start(t)
@@ -156,13 +158,14 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	t.Parallel()
 	address := server.Start(t)
 	open(t, address).Close()
-	do(t, connect(t, address), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, true)`)
-	if _, err := postgres.Open(t.Context(), address, postgres.Options{}); err == nil || !strings.Contains(err.Error(), "newer sluice") {
+	execSQL(t, connect(t, address), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, true)`)
+	if _, err := postgres.Open(t.Context(), address, postgres.Options{}); err == nil ||
+		!strings.Contains(err.Error(), "newer sluice") {
 		t.Errorf("opened a newer schema: %v", err)
 	}
 }
 
-func TestOpenSaysWhatIsWrong(t *testing.T) {
+func TestOpenNamesTheFault(t *testing.T) {
 	t.Parallel()
 	good, err := url.Parse(server.Start(t))
 	must(t, err)
@@ -176,9 +179,10 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		address, want string
 		busy          bool
 	}{
-		"no URL":           {"postgres://sluice:" + secret + "@[::bad/x", "postgres://USER@HOST", false},
-		"not an option":    {with(func(u *url.URL) { u.RawQuery = "sslmode=perhaps" }), "postgres://USER@HOST", false},
-		"another password": {with(func(u *url.URL) { u.User = url.UserPassword("sluice", secret+"x") }), "PGPASSWORD", false},
+		"no URL":        {"postgres://sluice:" + secret + "@[::bad/x", "postgres://USER@HOST", false},
+		"not an option": {with(func(u *url.URL) { u.RawQuery = "sslmode=perhaps" }), "postgres://USER@HOST", false},
+		"another password": {with(func(u *url.URL) { u.User = url.UserPassword("sluice", secret+"x") }), "PGPASSWORD",
+			false},
 		"no such database": {with(func(u *url.URL) { u.Path = "/nowhere" }), "create it", false},
 		"nobody listens":   {with(func(u *url.URL) { u.Host = "127.0.0.1:1" }), "127.0.0.1", true},
 	} {
@@ -192,20 +196,20 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-// A call on a store that was closed says so, whatever the call.
-func TestClosedSaysSo(t *testing.T) {
+// Every call on a closed store returns ErrClosed.
+func TestClosedStoreReturnsErrClosed(t *testing.T) {
 	t.Parallel()
 	s := open(t, server.Start(t))
-	told, followed := make(chan engine.News, 10), make(chan error, 1)
-	go func() { followed <- s.Follow(t.Context(), func(n engine.News) { told <- n }) }()
+	told, followed := make(chan engine.StoreUpdate, 10), make(chan error, 1)
+	go func() { followed <- s.Follow(t.Context(), func(n engine.StoreUpdate) { told <- n }) }()
 	all(t, told)
 	must(t, s.Close())
 	_, known := s.Known(t.Context())
 	_, now := s.Now(t.Context())
-	_, _, leads := s.Lead(t.Context(), time.Second)
+	_, _, leads := s.AcquireLease(t.Context(), time.Second)
 	for what, err := range map[string]error{
 		"known": known, "now": now, "lead": leads, "follow": <-followed, "ready": s.Ready(t.Context()),
-		"report": s.Report(t.Context(), report("acme", 1, "")), "seen": s.Seen(t.Context(), "", nil),
+		"report": s.Report(t.Context(), report("acme", 1, "")), "seen": s.RecordSeen(t.Context(), "", nil),
 	} {
 		if !errors.Is(err, postgres.ErrClosed) {
 			t.Errorf("%s: %v, not ErrClosed", what, err)

@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// facts: of two processes that make up their minds at once, one is right (R29).
+// R29: of two processes that write a fact at once, one succeeds.
 func facts(t *testing.T, open Open) {
 	s, other, ctx := opened(t, open), opened(t, open), t.Context()
 	want := func(s Store, value string) {

@@ -41,9 +41,9 @@ func showEngineKey(a *cli.App) *cobra.Command {
 		Use:     "show --repo R --data DIR",
 		Short:   "Show the store's key, and those that count",
 		Example: `  sluice engine-key show --repo /srv/git/releases.git --data /var/lib/sluice`,
-		Args:    cli.Arguments(0, 0, ""),
+		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := a.Releases().Read(cmd.Context(), a, cmd)
+			s, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
 			if err != nil {
 				return err
 			}
@@ -58,21 +58,21 @@ func showEngineKey(a *cli.App) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if encoded, err := a.Encode(out); encoded {
+			if encoded, err := a.PrintEncoded(out); encoded {
 				return err
 			}
-			a.Stdout.Line("this store's key: %s", out.Key)
+			a.Stdout.PrintLine("this store's key: %s", out.Key)
 			switch {
 			case s.Desired.Authority.Unsigned:
-				a.Stdout.Line("sluice.yaml says engine: unsigned: whoever may push may promote")
+				a.Stdout.PrintLine("sluice.yaml says engine: unsigned: whoever may push may promote")
 			case len(out.Listed) == 0:
-				a.Stdout.Line("sluice.yaml lists no key yet: whoever may push may promote until sluice serve lists its own")
+				a.Stdout.PrintLine("sluice.yaml lists no key yet: whoever may push may promote until sluice serve lists its own")
 			}
 			for _, key := range out.Listed {
-				a.Stdout.Line("counts: %s", key)
+				a.Stdout.PrintLine("counts: %s", key)
 			}
 			if out.Ignored != "" {
-				a.Stdout.Line("the list in sluice.yaml was changed in %s without the signature of one of these, and does not count", cli.Short(out.Ignored))
+				a.Stdout.PrintLine("the list in sluice.yaml was changed in %s without the signature of one of these, and does not count", cli.ShortID(out.Ignored))
 			}
 			return nil
 		},
@@ -87,7 +87,7 @@ func rotateEngineKey(a *cli.App) *cobra.Command {
 		Long: `The commit that lists the new key is signed by the one before, or by --signing-key, which is listed. Both count until the old one is removed:
 restart serve and its replicas, then remove it with sluice engine-key remove.`,
 		Example: `  sluice engine-key rotate --repo /srv/git/releases.git --data /var/lib/sluice`,
-		Args:    cli.Arguments(0, 0, ""),
+		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(a, cmd, func(ctx context.Context, st cli.Store) error {
 				var done edits.Done
@@ -105,7 +105,7 @@ restart serve and its replicas, then remove it with sluice engine-key remove.`,
 				if err != nil {
 					return err
 				}
-				return a.Wrote(done)
+				return a.PrintDone(done)
 			})
 		},
 	}
@@ -124,7 +124,7 @@ func changeEngineKeys(a *cli.App, verb string) *cobra.Command {
 		Short:   short,
 		Long:    "KEY is the line of a .pub file. A key that is listed signs the change: the store's, or --signing-key.",
 		Example: fmt.Sprintf("  sluice engine-key %s 'ssh-ed25519 AAAA…' --repo /srv/git/releases.git --data /var/lib/sluice", verb),
-		Args:    cli.Arguments(1, 1, "KEY"),
+		Args:    cli.ArgumentCount(1, 1, "KEY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d := edits.EngineKeys{Add: args}
 			if verb == "remove" {
@@ -135,7 +135,7 @@ func changeEngineKeys(a *cli.App, verb string) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.Wrote(done)
+				return a.PrintDone(done)
 			}
 			if file != "" {
 				signer, err := signerFrom(file)
@@ -164,18 +164,18 @@ func signerFrom(file string) (*gitrepo.SSHSigner, error) {
 
 // pushKeys commits a change of the list as the caller, signed by a key of the engine's.
 func pushKeys(a *cli.App, cmd *cobra.Command, signer *gitrepo.SSHSigner, d edits.EngineKeys) (edits.Done, error) {
-	repo, p, err := a.Releases().Pusher(a, cmd)
+	repo, p, err := a.ReleaseRepository().OpenPusher(a, cmd)
 	if err != nil {
-		return edits.Done{}, cli.FailedTo(d, err)
+		return edits.Done{}, cli.DecisionError(d, err)
 	}
 	defer repo.Close()
-	return cli.Signed(p, repo, signer).Push(cmd.Context(), d)
+	return cli.WithSigner(p, repo, signer).Push(cmd.Context(), d)
 }
 
 // withStore opens the engine's store for f.
 func withStore(a *cli.App, cmd *cobra.Command, f func(context.Context, cli.Store) error) (err error) {
 	if a.Data == "" && a.Database == "" {
-		return cli.Usage(cmd, "--data or --database is missing: the engine's key is in its store")
+		return cli.UsageError(cmd, "--data or --database is missing: the engine's key is in its store")
 	}
 	st, err := a.OpenStore(cmd.Context(), zerolog.Nop())
 	if err != nil {
