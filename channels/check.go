@@ -14,7 +14,7 @@ import (
 
 var channelName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// preparePolicy is what Load does with a decoded policy: it validates the policy by itself, then fills in the defaults.
+// preparePolicy validates a decoded policy by itself, then fills in the defaults.
 func preparePolicy(doc *manifest.Doc[Channel]) []manifest.Fault {
 	c := &doc.Value
 	c.Name = path.Base(path.Dir(doc.File))

@@ -56,7 +56,7 @@ type Component struct {
 	Maintenance bool   `yaml:"maintenance" json:"maintenance,omitempty" doc:"a change of it takes a maintenance mode"`
 }
 
-// Requires is what a cell must have before it is granted the release (R16).
+// Requires lists the conditions for granting a cell the release (R16).
 type Requires struct {
 	Infrastructure int     `yaml:"infrastructure" json:"infrastructure,omitempty" doc:"least infrastructure template number"`
 	From           Version `yaml:"from" json:"from,omitzero" doc:"least release that it may be installed over"`

@@ -17,7 +17,7 @@ type Signer interface {
 	Sign(commit []byte) ([]byte, error)
 }
 
-// signatureNamespace is what git signs commits for (git-config, gpg.format ssh).
+// signatureNamespace is the namespace of git's SSH signatures (git-config, gpg.format ssh).
 const signatureNamespace = "git"
 
 // SSHSigner signs as git does with gpg.format=ssh.

@@ -34,7 +34,7 @@ const maxDaysBetween = 8*366 + 1
 // maxLookahead is how far Judge looks for the closing time; a window that closes later has none.
 const maxLookahead = 10 * 366 * 24 * time.Hour
 
-// wallTime is what a wall clock shows, in seconds since 1970 as if the zone were UTC.
+// wallTime is the time on a wall clock, in seconds since 1970 as if the zone were UTC.
 type wallTime int64
 
 type opening struct {
