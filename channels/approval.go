@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Approver is a person whose approval of the release at hand is proven as R22 asks: by a signature, or by the commit's
-// author where the pipeline trusts authors.
+// Approver is a person whose approval of the judged release is proven (R22): by a signature, or by the commit's author
+// where the pipeline trusts authors.
 type Approver struct {
 	Person string // the key in people
 	Email  string
@@ -17,8 +17,8 @@ type Approver struct {
 	Roles  []string
 }
 
-// Judge tells whether enough people of the asked roles approved. A person counts once, and never if they are an
-// author of the release.
+// Judge reports whether enough people with the required roles approved. A person counts once, and never as an author of
+// the release.
 func (a *Approval) Judge(approvers []Approver, authors Authorship) Verdict {
 	var counted, notes []string
 	seen := map[string]bool{}
@@ -32,7 +32,7 @@ func (a *Approval) Judge(approvers []Approver, authors Authorship) Verdict {
 		switch {
 		case authors.Includes(p):
 			notes = append(notes, p.Person+" wrote the release")
-		case !a.asks(p.Roles):
+		case !a.acceptsRoles(p.Roles):
 			notes = append(notes, p.Person+" has no such role")
 		default:
 			counted = append(counted, p.Person)
@@ -55,20 +55,21 @@ func (a *Approval) Judge(approvers []Approver, authors Authorship) Verdict {
 	return Blocked("", reason.ApprovalMissing, len(counted), need, from, why)
 }
 
-// asks tells whether one of roles is asked for.
-func (a *Approval) asks(roles []string) bool {
-	return len(a.From) == 0 || slices.ContainsFunc(a.From, func(role string) bool { return slices.Contains(roles, role) })
+// acceptsRoles reports whether the gate accepts a person with these roles.
+func (a *Approval) acceptsRoles(roles []string) bool {
+	return len(a.From) == 0 ||
+		slices.ContainsFunc(a.From, func(role string) bool { return slices.Contains(roles, role) })
 }
 
-// Authorship is who had a hand in a release (R52).
+// Authorship says who wrote a release (R52).
 type Authorship struct {
 	People []releases.Person // who wrote, committed or co-authored its folder's commits
-	Keys   []string          // whose signatures of those commits hold
+	Keys   []string          // keys with valid signatures of the folder's commits
 	Names  []string          // of release.yaml: names or e-mail addresses
 }
 
-// Includes reports whether p is among the authors, by key, address or name. It errs on the strict side: nothing proves the
-// names in commits.
+// Includes reports whether p is among the authors, by key, address or name. Nothing proves the names in commits, so any
+// match counts.
 func (a Authorship) Includes(p Approver) bool {
 	is := func(name string) bool {
 		return name != "" && (strings.EqualFold(name, p.Person) || strings.EqualFold(name, p.Email))

@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/reason"
 )
 
-// JudgeFreezes is the gate "freeze". Blocked: now is inside a freeze, and Until is its end, freezes that meet or overlap
-// counted as one. Held: Until is when the next one begins; zero: none is known.
+// JudgeFreezes judges the gate "freeze". Blocked: now is inside a freeze, and Until is the freeze's end; freezes that
+// meet or overlap count as one. Held: Until is when the next freeze begins; zero: none is known.
 func JudgeFreezes(freezes []Freeze, now time.Time) Verdict {
 	v := Held("freeze", reason.NotFrozen)
 	sorted := slices.Clone(freezes)

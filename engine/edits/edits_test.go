@@ -338,7 +338,7 @@ func TestReleaseDecisions(t *testing.T) {
 		"freeze: a policy with faults": {
 			d: edits.Freeze{Channel: "dedicated",
 				Freeze: channels.Freeze{From: noon, Until: noon.Add(time.Hour), Reason: "fair"}},
-			want: "error: add a freeze: mend the policy first: channel.yaml:2: apiVersion is required\n" +
+			want: "error: add a freeze: correct the policy first: channel.yaml:2: apiVersion is required\n" +
 				"next: edit channels/dedicated/channel.yaml by hand",
 		},
 		"quarantine": {

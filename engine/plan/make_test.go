@@ -218,7 +218,7 @@ func TestSettled(t *testing.T) {
 	w.Commit("bob", "cut", Release("1.2.0"))
 	w.Wait(time.Minute, "staging", "dedicated")
 	w.WantActions("")
-	w.WantBlocked("staging", "settled", "keeps 1.1.0 until dedicated accepted it")
+	w.WantBlocked("staging", "settled", "keeps 1.1.0 until dedicated accepts it")
 	w.Wait(time.Hour, "staging", "dedicated")
 	w.WantActions("promote 1.2.0 staging; promote 1.1.0 dedicated")
 }

@@ -204,7 +204,7 @@ func TestUnreadableQuarantineMovesNothing(t *testing.T) {
 	w.Takes("staging", "1.1.0")
 	w.Commit("eve", "typo", map[string]string{"quarantine/1.1.0.yaml": "digest: nonsense\n"})
 	w.WantActions("")
-	w.WantBlocked("staging", "quarantine", "mend or remove quarantine/1.1.0.yaml")
+	w.WantBlocked("staging", "quarantine", "correct or remove quarantine/1.1.0.yaml")
 	w.Commit("eve", "another cell", CellFiles("staging", "s3"))
 	w.Obs.Cells["s3"] = w.Receive(nil, cells.Report{Cell: "s3", State: cells.StatePending})
 	w.WantActions("")

@@ -108,7 +108,7 @@ func TestLatecomersWaitForTheirWave(t *testing.T) {
 	late = late[:4]
 	w.Others(20*time.Minute, late...)
 	for _, name := range late {
-		w.WantGate(name, "silent", "not heard of since")
+		w.WantGate(name, "silent", "not heard from since")
 		w.Report(name, cells.StateHealthy)
 	}
 	if got := w.Granted(); got != nil {

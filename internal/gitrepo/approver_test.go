@@ -9,7 +9,7 @@ import (
 
 // R52: an approval is the word of who signed the very commit that wrote it, and nothing else.
 func TestApprover(t *testing.T) {
-	bare, _ := shared(t)
+	bare, _ := newSharedRepository(t)
 	adaKey, ada := testKey(t, "ada")
 	bobKey, _ := testKey(t, "bob")
 	signer := func(file string) Signer {
@@ -19,8 +19,8 @@ func TestApprover(t *testing.T) {
 		}
 		return s
 	}
-	plain := open(t, bare, nil)
-	base := fetch(t, plain)
+	plain := openRepo(t, bare, nil)
+	base := mustFetch(t, plain)
 	const file, other = "channels/dedicated/approvals/1.0.0/ada.yaml", "channels/dedicated/approvals/2.0.0/ada.yaml"
 	approve := draft("approve", map[string]string{file: "digest: x\n"})
 	withdraw := releases.Draft{Message: "withdraw", When: noon, Files: map[string][]byte{file: nil}}
@@ -55,16 +55,16 @@ func TestApprover(t *testing.T) {
 			gitIn(t, bare, "branch", branch, base)
 			tip := base
 			for _, s := range c.steps {
-				r := open(t, bare, func(o *Options) {
+				r := openRepo(t, bare, func(o *Options) {
 					if o.Branch = branch; s.by != "" {
 						o.Signer = signer(s.by)
 					}
 				})
-				fetch(t, r)
-				tip = pushed(t, r, tip, s.d)[0]
+				mustFetch(t, r)
+				tip = mustPush(t, r, tip, s.d)[0]
 			}
-			on := open(t, bare, func(o *Options) { o.Branch = branch })
-			list := changes(t, on, base, fetch(t, on))
+			on := openRepo(t, bare, func(o *Options) { o.Branch = branch })
+			list := mustChanges(t, on, base, mustFetch(t, on))
 			last := list[len(list)-1]
 			i := slices.IndexFunc(last.Files, func(f releases.FileChange) bool { return f.Path == c.path })
 			got := last.Files[i].Key
@@ -77,12 +77,12 @@ func TestApprover(t *testing.T) {
 			}
 			// A merge by somebody who signs changes nothing about that.
 			gitIn(t, bare, "branch", "-f", "into", base)
-			into := open(t, bare, func(o *Options) { o.Branch, o.Signer = "into", signer(bobKey) })
-			main := pushed(t, into, fetch(t, into), draft("meanwhile", map[string]string{"other.md": "new\n"}))[0]
+			into := openRepo(t, bare, func(o *Options) { o.Branch, o.Signer = "into", signer(bobKey) })
+			main := mustPush(t, into, mustFetch(t, into), draft("meanwhile", map[string]string{"other.md": "new\n"}))[0]
 			tree := gitIn(t, bare, "merge-tree", "--write-tree", main, tip)
 			merge := gitIn(t, bare, "commit-tree", tree, "-p", main, "-p", tip, "-m", "merge")
 			gitIn(t, bare, "update-ref", "refs/heads/into", merge)
-			list = changes(t, into, main, fetch(t, into))
+			list = mustChanges(t, into, main, mustFetch(t, into))
 			i = slices.IndexFunc(list[0].Files, func(f releases.FileChange) bool { return f.Path == c.path })
 			if merged := list[0].Files[i].Key; merged != got {
 				t.Errorf("merged: key %q, want %q", merged, got)
@@ -93,23 +93,23 @@ func TestApprover(t *testing.T) {
 
 // R52: who signed what a release is made of is among its authors, by key, whatever address the commit names.
 func TestKeysOfReleases(t *testing.T) {
-	bare, _ := shared(t)
+	bare, _ := newSharedRepository(t)
 	adaKey, ada := testKey(t, "ada")
 	signer, err := LoadSigner(adaKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain := open(t, bare, nil)
-	base := fetch(t, plain)
+	plain := openRepo(t, bare, nil)
+	base := mustFetch(t, plain)
 	gitIn(t, bare, "branch", "topic", base)
-	topic := open(t, bare, func(o *Options) { o.Branch, o.Signer = "topic", signer })
-	fetch(t, topic)
-	side := pushed(t, topic, base, draft("cut", map[string]string{"releases/3.0.0/release.yaml": "x\n"}))[0]
-	main := pushed(t, plain, base, draft("meanwhile", map[string]string{"other.md": "new\n"}))[0]
+	topic := openRepo(t, bare, func(o *Options) { o.Branch, o.Signer = "topic", signer })
+	mustFetch(t, topic)
+	side := mustPush(t, topic, base, draft("cut", map[string]string{"releases/3.0.0/release.yaml": "x\n"}))[0]
+	main := mustPush(t, plain, base, draft("meanwhile", map[string]string{"other.md": "new\n"}))[0]
 	tree := gitIn(t, bare, "merge-tree", "--write-tree", main, side)
 	merge := gitIn(t, bare, "commit-tree", tree, "-p", main, "-p", side, "-m", "merge")
 	gitIn(t, bare, "update-ref", "refs/heads/main", merge)
-	for _, list := range [][]releases.Change{changes(t, topic, base, side), changes(t, plain, main, fetch(t, plain))} {
+	for _, list := range [][]releases.Change{mustChanges(t, topic, base, side), mustChanges(t, plain, main, mustFetch(t, plain))} {
 		f := list[len(list)-1].Files
 		if len(f) != 1 || !slices.Equal(f[0].Keys, []string{ada}) {
 			t.Errorf("%+v, want the key %s", f, ada)

@@ -16,12 +16,12 @@ import (
 // maxDepth bounds folders in folders.
 const maxDepth = 64
 
-// Changes gives the first-parent commits after since (empty: from the root) up to tip, oldest
-// first, with the paths that the repository's Layout names. What did not change is not read, so the
-// cost is that of the new commits. releases.ErrDiverged: since is not among them.
+// Changes returns the first-parent commits after since (empty: from the root) up to tip, oldest first, with the paths
+// that the repository's Layout names. Unchanged folders are not read, so the cost depends on the new commits only.
+// releases.ErrDiverged: since is not among them.
 //
-// A merge's paths are credited to the authors of what it brought, looking at no more than
-// 10,000 of its commits. Signatures are verified of commits that touch any of these paths.
+// A merge's paths are credited to the authors of the merged commits, of which at most 10,000 are read. Signatures are
+// verified only for commits that touch one of these paths.
 func (r *Repo) Changes(ctx context.Context, since, tip string) ([]releases.Change, error) {
 	until, _, err := r.named(tip)
 	if err != nil {
@@ -95,7 +95,7 @@ func (r *Repo) Contains(ctx context.Context, commit, tip string) (bool, error) {
 	if err == nil {
 		_, err = r.firstParents(ctx, until, stop)
 	}
-	if errors.Is(err, releases.ErrDiverged) || err == nil && stop.IsZero() { // no commit is called that
+	if errors.Is(err, releases.ErrDiverged) || err == nil && stop.IsZero() { // no commit has the zero id
 		return false, nil
 	} else if err != nil {
 		return false, fmt.Errorf("read history of %.40s: %w", tip, err)
@@ -103,8 +103,8 @@ func (r *Repo) Contains(ctx context.Context, commit, tip string) (bool, error) {
 	return true, nil
 }
 
-// Commits gives at most limit first-parent commits of the mirror's tip that changed path (a file
-// or a folder), newest first, each with that path's change alone. Zero limit: all.
+// Commits returns at most limit first-parent commits of the mirror's tip that changed path (a file or a folder), newest
+// first, each with that path's change alone. Zero limit: all.
 func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.Change, error) {
 	name = path.Clean(name)
 	var list []releases.Change
@@ -135,7 +135,7 @@ func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.
 	return list, nil
 }
 
-// parent gives a commit's first parent and its tree; zero at the root.
+// parent returns a commit's first parent and the parent's tree; zero at the root.
 func (r *reader) parent(c *objects.Commit) (id, tree objects.ID, err error) {
 	if len(c.Parents) > 0 {
 		id = c.Parents[0]
@@ -144,7 +144,7 @@ func (r *reader) parent(c *objects.Commit) (id, tree objects.ID, err error) {
 	return id, tree, err
 }
 
-// at finds what a tree has at a path; the zero entry if nothing.
+// at returns a tree's entry at a path; the zero entry if there is none.
 func (r *reader) at(tree objects.ID, name string) (objects.Entry, error) {
 	e := objects.Entry{Mode: objects.ModeTree, ID: tree}
 	for part := range strings.SplitSeq(name, "/") {
@@ -223,7 +223,7 @@ func (r *reader) change(id objects.ID, c *objects.Commit, before objects.ID) (re
 
 var coAuthor = regexp.MustCompile(`(?im)^co-authored-by:[ \t]*([^<\n]*)<([^>\n]*)>`)
 
-// authors are a commit's author and those that its message credits.
+// authors returns a commit's author and the people that its message credits.
 func authors(c *objects.Commit) []releases.Person {
 	list := []releases.Person{{Name: c.Author.Name, Email: c.Author.Email}}
 	for _, m := range coAuthor.FindAllStringSubmatch(c.Message, 100) {
@@ -242,7 +242,7 @@ func union(a, b []releases.Person) []releases.Person {
 	return list
 }
 
-// diff lists what Sluice reads of the difference between two root trees, by path.
+// diff lists the paths that Sluice reads among the differences of two root trees, sorted.
 func (r *reader) diff(before, after objects.ID) ([]releases.FileChange, error) {
 	var list []releases.FileChange
 	add := func(name string, old, now objects.ID) {
@@ -253,7 +253,7 @@ func (r *reader) diff(before, after objects.ID) ([]releases.FileChange, error) {
 	return list, err
 }
 
-// treeOf and fileOf give an entry's id if it is a folder, or is none; else zero.
+// treeOf returns the id of an entry that is a folder, fileOf of any other entry; else zero.
 func treeOf(e objects.Entry) objects.ID {
 	if e.IsTree() {
 		return e.ID

@@ -9,18 +9,18 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Layout says which paths Changes tells of, and which of them are approvals, whose signatures it verifies. What lies
-// elsewhere in a repository costs nothing.
+// Layout says which paths Changes reports, and which of them are approvals, whose signatures Changes verifies. Other
+// paths of a repository cost nothing.
 type Layout int
 
 const (
-	// ReleaseLayout is that of a release repository: see releases.FileChange.
+	// ReleaseLayout is the layout of a release repository: see releases.FileChange.
 	ReleaseLayout Layout = iota
-	// FlagsLayout is that of a flags repository: sluice.yaml and all files below its folders.
+	// FlagsLayout is the layout of a flags repository: sluice.yaml and all files below its folders.
 	FlagsLayout
 )
 
-// flagsFolders are those of a flags repository.
+// flagsFolders are the folders of a flags repository.
 func flagsFolders() []string {
 	return []string{"flags", "announcements", approvalsDir, "overrides", "heads", "records"}
 }
@@ -30,7 +30,7 @@ const (
 	approvalsDir = "approvals"
 )
 
-// approval tells whether a path is a person's approval: whose word it is must be known.
+// approval reports whether a path is a person's approval, whose signer must be known.
 func (l Layout) approval(f releases.FileChange) bool {
 	part := strings.SplitN(f.Path, "/", 4)
 	if l == FlagsLayout {
@@ -39,7 +39,7 @@ func (l Layout) approval(f releases.FileChange) bool {
 	return len(part) == 4 && part[0] == "channels" && part[2] == approvalsDir
 }
 
-// approvalsFolder is the folder at the root below which approvals are.
+// approvalsFolder returns the root folder that contains the approvals.
 func (l Layout) approvalsFolder() string {
 	if l == FlagsLayout {
 		return approvalsDir
@@ -52,7 +52,7 @@ func (l Layout) release(f releases.FileChange) bool {
 	return l == ReleaseLayout && path.Dir(f.Path) == releases.Dir
 }
 
-// noted adds what is told of one difference between two root trees.
+// noted adds the reported paths of one difference between two root trees.
 func (r *reader) noted(d objects.Difference, add func(name string, old, now objects.ID)) error {
 	if d.Name == settings {
 		add(d.Name, fileOf(d.Old), fileOf(d.New))
@@ -68,7 +68,7 @@ func (r *reader) noted(d objects.Difference, add func(name string, old, now obje
 	switch d.Name {
 	case releases.Dir:
 		return r.compare(old, now, func(d objects.Difference) error {
-			if old, now := treeOf(d.Old), treeOf(d.New); old != now { // what is no folder is no release
+			if old, now := treeOf(d.Old), treeOf(d.New); old != now { // a file here is no release
 				add(path.Join(releases.Dir, d.Name), old, now)
 			}
 			return nil

@@ -9,18 +9,18 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// maxSide bounds how many commits are read to find out what a merge brought. An author is anyone's
-// word in git; who hides behind ten thousand commits could as well write another name.
+// maxSide bounds how many commits are read to find a merge's authors. Authors are claims in git; someone who hides
+// behind ten thousand commits could as well use another name.
 const maxSide = 10_000
 
-// credit is who, among the commits that a merge brought, wrote a path.
+// credit says who, among the authors of merged commits, wrote a path.
 type credit struct {
 	authors []releases.Person // of a release the committers too
 	keys    []string          // of a release: whose signatures hold
 	last    linked            // the newest of the commits
 }
 
-// brought finds, by path, who wrote what a merge brought to the first parent's side.
+// brought finds, by path, the authors of what a merge brought to the first parent's side.
 func (r *reader) brought(merge *objects.Commit, files []releases.FileChange) (map[string]credit, error) {
 	by := map[string]credit{}
 	for _, f := range files {
@@ -61,7 +61,7 @@ func (r *reader) brought(merge *objects.Commit, files []releases.FileChange) (ma
 	return by, nil
 }
 
-// signer is the key whose signature of the commit holds; empty: there is none.
+// signer returns the key with a valid signature of the commit; empty: there is none.
 func (r *reader) signer(id objects.ID, c *objects.Commit) (string, error) {
 	if c.Signature == nil {
 		return "", nil
@@ -202,7 +202,7 @@ func (r *reader) side(main objects.ID, tips []objects.ID) ([]linked, error) {
 	return commits, nil
 }
 
-// walk goes back in history from several commits at once, by their dates.
+// walk goes back in history from several commits at once, in the order of their dates.
 type walk struct {
 	r     *reader
 	seen  map[objects.ID]*reached

@@ -16,7 +16,7 @@ const (
 	maxAliased = 10_000 // nodes reached through aliases, in one document
 )
 
-// decoder follows a plan through the nodes of one document.
+// decoder decodes the nodes of one document according to a plan.
 type decoder struct {
 	jsondoc.Checker
 	path    []string // of the field being read, for messages
@@ -28,7 +28,7 @@ func (d *decoder) fault(code FaultCode, n *yaml.Node, format string, args ...any
 	d.Fault(code, n.Line, format, args...)
 }
 
-// alias counts a node, wherever it stands, that is reached through an alias. It reports whether to read on.
+// alias counts a node that is reached through an alias, at any depth, and reports whether to read on.
 func (d *decoder) alias(line int) bool {
 	if d.inAlias > 0 {
 		if d.aliased++; d.aliased > maxAliased {
@@ -38,7 +38,7 @@ func (d *decoder) alias(line int) bool {
 	return !d.Stopped()
 }
 
-// name gives the field being read, for the beginning of a message.
+// name returns the path of the field being read, for the beginning of a message.
 func (d *decoder) name() string {
 	if len(d.path) == 0 {
 		return "the document"
@@ -53,7 +53,7 @@ func (d *decoder) name() string {
 	return b.String()
 }
 
-// decode reads n into v as p says. It tells whether something was there: null is not.
+// decode reads n into v as p says, and reports whether there is a value: null is none.
 func (d *decoder) decode(p *plan, n *yaml.Node, v reflect.Value) (present bool) {
 	if d.Stopped() {
 		return true
@@ -160,7 +160,7 @@ func (d *decoder) decodeMap(p *plan, n *yaml.Node, v reflect.Value) {
 	}
 }
 
-// key gives a mapping's key, which must be text that is not empty.
+// key returns a mapping's key, which must be text that is not empty.
 func (d *decoder) key(n *yaml.Node) (string, bool) {
 	switch {
 	case n.Kind == yaml.ScalarNode && n.Value == "<<" && n.Style == 0:
@@ -189,7 +189,7 @@ func (d *decoder) decodeSlice(p *plan, n *yaml.Node, v reflect.Value) {
 	v.Set(s)
 }
 
-// constrain holds a value against its field's enum and bounds.
+// constrain checks a value against its field's enum and bounds.
 func (d *decoder) constrain(f *field, n *yaml.Node, v reflect.Value) {
 	for v.Kind() == reflect.Pointer && !v.IsNil() {
 		v = v.Elem()

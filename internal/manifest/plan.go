@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// plan is how a Go type is read: worked out once for a type, then only followed.
+// plan says how a Go type is read: computed once for a type.
 type plan struct {
 	typ    reflect.Type
 	read   reader
@@ -53,8 +53,8 @@ var (
 	textType     = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-// plans holds the plan of each type ever read. It is a global because types are constants of the program:
-// the entries never change, and there are as many as document types. Without it every file would pay for reflection again.
+// plans holds the plan of each type read so far. It is a global because types are constants of the program: the entries
+// never change, and are as many as document types. Otherwise every file would pay for reflection again.
 var plans sync.Map // reflect.Type to *plan
 
 func planOf(t reflect.Type) *plan {
@@ -69,8 +69,8 @@ func planOf(t reflect.Type) *plan {
 	return p
 }
 
-// makePlan works out a type's plan; making has those begun, so that types may contain themselves.
-// It panics on a type that no document can have: a programming error, found by the first test that decodes it.
+// makePlan makes a type's plan; making has the unfinished plans, so that types may contain themselves. It panics on a
+// type that no document can have: a programming error, found by the first test that decodes it.
 func makePlan(t reflect.Type, making map[reflect.Type]*plan) *plan {
 	if p, ok := making[t]; ok {
 		return p

@@ -81,7 +81,7 @@ func (d *decoder) decodeScalar(p *plan, n *yaml.Node, v reflect.Value) {
 	}
 }
 
-// decodeAny reads what JSON could say too: text, whole numbers up to 2^53, other numbers, bools, lists and mappings.
+// decodeAny reads what JSON can express: text, whole numbers up to 2^53, other numbers, bools, lists and mappings.
 func (d *decoder) decodeAny(n *yaml.Node) any {
 	anyPlan := planOf(reflect.TypeFor[any]())
 	switch n.Kind {
@@ -124,7 +124,7 @@ func (d *decoder) decodeAny(n *yaml.Node) any {
 	return nil
 }
 
-// truth reads a bool as YAML writes it: a tag alone makes none of other text.
+// truth reads a bool in YAML's notation, whatever the tag.
 func truth(s string) (value, ok bool) {
 	switch s {
 	case "true", "True", "TRUE":

@@ -10,11 +10,11 @@ import (
 // schemaDialect is the draft of JSON Schema that Schema writes.
 const schemaDialect = "https://json-schema.org/draft/2020-12/schema"
 
-// durationPattern is what parseDuration reads, negative lengths left out.
+// durationPattern matches what parseDuration reads, except negative durations.
 const durationPattern = `^(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))*|[0-9]+d)$`
 
-// Schema gives the JSON Schema (draft 2020-12) of the documents that Decode reads into a T, from the same tags,
-// so that editors complete and check them. patterns are the regular expressions of types that read their own text.
+// Schema returns the JSON Schema (draft 2020-12) of the documents that Decode reads into a T, made of the same tags, so
+// that editors complete and check the documents. patterns has the regular expressions of types with UnmarshalText.
 func Schema[T any](title, description string, patterns map[reflect.Type]string) ([]byte, error) {
 	s := schemer{patterns}.of(planOf(reflect.TypeFor[T]()))
 	s["$schema"], s["title"], s["description"] = schemaDialect, title, description

@@ -27,10 +27,12 @@ func (b brokenDir) ReadDir(name string) ([]fs.DirEntry, error) {
 	return b.MapFS.ReadDir(name)
 }
 
-// What can't be read may say anything: nothing is promoted meanwhile.
+// An unreadable file may say anything: nothing is promoted meanwhile.
 func TestFolderThatCanNotBeRead(t *testing.T) {
-	fsys := files("sluice.yaml", pipelineOK, "channels/a/channel.yaml", header, "channels/a/holds/x.yaml", "reason: y\n", "channels/b/channel.yaml", header, "quarantine/1.0.0.yaml", "")
-	for dir, stopped := range map[string]string{"channels/a/holds": "a", "channels/a": "a", "quarantine": "a b", "channels": ""} {
+	fsys := repositoryFS("sluice.yaml", pipelineOK, "channels/a/channel.yaml", header, "channels/a/holds/x.yaml",
+		"reason: y\n", "channels/b/channel.yaml", header, "quarantine/1.0.0.yaml", "")
+	for dir, stopped := range map[string]string{"channels/a/holds": "a", "channels/a": "a", "quarantine": "a b",
+		"channels": ""} {
 		set, faults := Load(nil, brokenDir{fsys, dir})
 		var got []string
 		for name, s := range set.Channels {
@@ -39,13 +41,14 @@ func TestFolderThatCanNotBeRead(t *testing.T) {
 			}
 		}
 		slices.Sort(got)
-		if strings.Join(got, " ") != stopped || !strings.Contains(lines(faults), dir+": can't be read: input/output error") {
-			t.Errorf("%s: stopped %v, with\n%s", dir, got, lines(faults))
+		if strings.Join(got, " ") != stopped ||
+			!strings.Contains(joinFaults(faults), dir+": can't be read: input/output error") {
+			t.Errorf("%s: stopped %v, with\n%s", dir, got, joinFaults(faults))
 		}
 	}
 }
 
-// withIDs gives files and folders ids as a commit does: what is inside decides.
+// withIDs has ids for files and folders, as a commit does: the content determines the id.
 type withIDs struct {
 	fstest.MapFS
 	opened *int
@@ -99,33 +102,35 @@ func (w withIDs) ReadDir(name string) ([]fs.DirEntry, error) {
 	return entries, err
 }
 
-// With a cache, what did not change is not opened again, and the answers are those without.
+// With a cache, unchanged files are not opened again, and the results are the same as without.
 func TestLoadCached(t *testing.T) {
 	opened := 0
-	fsys := withIDs{files("sluice.yaml", people(t), "channels/staging/channel.yaml", header, "channels/dedicated/channel.yaml", theDesign, "channels/same/channel.yaml", header), &opened}
+	fsys := withIDs{repositoryFS("sluice.yaml", pipelineWithPeople(t), "channels/staging/channel.yaml", header,
+		"channels/dedicated/channel.yaml", designExample, "channels/same/channel.yaml", header), &opened}
 	var cache manifest.Cache
 	if _, faults := Load(&cache, fsys); len(faults) > 0 {
-		t.Fatal(lines(faults))
+		t.Fatal(joinFaults(faults))
 	}
 	opened = 0
 	set, faults := Load(&cache, fsys)
 	if opened != 0 || len(faults) > 0 {
-		t.Errorf("opened %d files of a commit that was read before:\n%s", opened, lines(faults))
+		t.Errorf("opened %d files of a commit that was read before:\n%s", opened, joinFaults(faults))
 	}
 	if set.Channels["same"].Policy.Name != "same" || set.Channels["staging"].Policy.Name != "staging" {
 		t.Error("two channels with one text share their names")
 	}
-	// What other files say is not cached with the folder.
+	// References to other files are not cached with the folder.
 	delete(fsys.MapFS, "channels/staging/channel.yaml")
 	set, faults = Load(&cache, fsys)
-	if set.Channels["dedicated"].Policy != nil || lines(faults) != `channels/dedicated/channel.yaml:3: there is no channel "staging"` {
-		t.Errorf("after its upstream went: %+v\n%s", set.Channels["dedicated"].Policy, lines(faults))
+	if set.Channels["dedicated"].Policy != nil ||
+		joinFaults(faults) != `channels/dedicated/channel.yaml:3: there is no channel "staging"` {
+		t.Errorf("after its upstream went: %+v\n%s", set.Channels["dedicated"].Policy, joinFaults(faults))
 	}
 	fsys.MapFS["channels/staging/channel.yaml"] = &fstest.MapFile{Data: []byte(header + "x: y\n")}
 	for range 2 {
 		set, faults = Load(&cache, fsys)
 		if set.Channels["dedicated"].Policy == nil || set.Channels["staging"].Policy != nil || len(faults) != 1 {
-			t.Errorf("after it came back, mistyped:\n%s", lines(faults))
+			t.Errorf("after it came back, mistyped:\n%s", joinFaults(faults))
 		}
 	}
 }

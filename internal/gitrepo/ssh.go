@@ -20,46 +20,46 @@ import (
 
 // SSH says how an ssh:// repository is reached. The host's key is always checked.
 type SSH struct {
-	Key        string // file of a private key without a passphrase; empty: only the agent
+	Key        string // file of a private key without a passphrase; empty: the agent's keys only
 	Agent      string // socket of an agent; default: $SSH_AUTH_SOCK
 	KnownHosts string // default: ~/.ssh/known_hosts
 }
 
-// shell is a repository behind ssh.
-type shell struct {
-	at      *transport.Endpoint
-	address string // host:port
-	keys    []ssh.Signer
-	agent   string
-	known   string
-	timeout time.Duration // of connecting
+// sshHost is a repository behind ssh.
+type sshHost struct {
+	endpoint   *transport.Endpoint
+	address    string // host:port
+	signers    []ssh.Signer
+	agent      string
+	knownHosts string
+	timeout    time.Duration // for connecting
 }
 
-func newShell(at *transport.Endpoint, o SSH, timeout time.Duration) (*shell, error) {
+func newSSHHost(at *transport.Endpoint, o SSH, timeout time.Duration) (*sshHost, error) {
 	port := at.Port
 	if port <= 0 {
 		port = 22
 	}
-	s := &shell{
-		at: at, address: net.JoinHostPort(at.Host, strconv.Itoa(port)),
-		agent: o.Agent, known: o.KnownHosts, timeout: min(timeout, 30*time.Second),
+	s := &sshHost{
+		endpoint: at, address: net.JoinHostPort(at.Host, strconv.Itoa(port)),
+		agent: o.Agent, knownHosts: o.KnownHosts, timeout: min(timeout, 30*time.Second),
 	}
 	if s.agent == "" {
 		s.agent = os.Getenv("SSH_AUTH_SOCK")
 	}
-	if s.known == "" {
+	if s.knownHosts == "" {
 		home, err := os.UserHomeDir()
 		if err != nil {
 			return nil, fmt.Errorf("no known_hosts file is given: %w", err)
 		}
-		s.known = filepath.Join(home, ".ssh", "known_hosts")
+		s.knownHosts = filepath.Join(home, ".ssh", "known_hosts")
 	}
 	if o.Key != "" {
 		key, err := readKey(o.Key)
 		if err != nil {
 			return nil, err
 		}
-		s.keys = append(s.keys, key)
+		s.signers = append(s.signers, key)
 	}
 	return s, nil
 }
@@ -79,19 +79,19 @@ func readKey(file string) (ssh.Signer, error) {
 	return key, nil
 }
 
-func (s *shell) dial(ctx context.Context, service string) (conn, error) {
+func (s *sshHost) dial(ctx context.Context, service string) (conn, error) {
 	client, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.start(client, service)
+	c, err := s.startService(client, service)
 	if err != nil {
 		_ = client.Close()
 		return nil, fmt.Errorf("start %s at %s: %w", service, s.address, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = client.Close() })
-	end := c.end
-	c.end = func(finished bool) {
+	end := c.finish
+	c.finish = func(finished bool) {
 		stop()
 		end(finished)
 		_ = client.Close()
@@ -99,39 +99,39 @@ func (s *shell) dial(ctx context.Context, service string) (conn, error) {
 	return c, nil
 }
 
-func (s *shell) start(client *ssh.Client, service string) (*stream, error) {
+func (s *sshHost) startService(client *ssh.Client, service string) (*stream, error) {
 	session, err := client.NewSession()
 	if err != nil {
 		return nil, err
 	}
-	said := &tail{limit: maxWords}
-	session.Stderr = said
+	stderr := &tailBuffer{limit: maxMessage}
+	session.Stderr = stderr
 	in, err1 := session.StdinPipe()
 	out, err2 := session.StdoutPipe()
-	path := s.at.Path
+	path := s.endpoint.Path
 	if strings.HasPrefix(path, "/~") {
 		path = path[1:]
 	}
-	if err := errors.Join(err1, err2, session.Start(service+" "+quoted(path))); err != nil {
+	if err := errors.Join(err1, err2, session.Start(service+" "+quoteShellWord(path))); err != nil {
 		return nil, err
 	}
-	return &stream{in: in, out: bufio.NewReader(out), said: said, end: func(bool) {
+	return &stream{in: in, out: bufio.NewReader(out), stderr: stderr, finish: func(bool) {
 		_ = session.Close()
 	}}, nil
 }
 
-// quoted is a word for the host's shell, as git quotes it.
-func quoted(word string) string {
+// quoteShellWord quotes a word for the host's shell, as git does.
+func quoteShellWord(word string) string {
 	return "'" + strings.NewReplacer("'", `'\''`, "!", `'\!'`).Replace(word) + "'"
 }
 
-func (s *shell) connect(ctx context.Context) (*ssh.Client, error) {
+func (s *sshHost) connect(ctx context.Context) (*ssh.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	if _, err := os.Stat(s.known); err != nil {
-		return nil, fmt.Errorf("the host keys in %s are needed: %w; %s", s.known, err, s.advice())
+	if _, err := os.Stat(s.knownHosts); err != nil {
+		return nil, fmt.Errorf("the host keys in %s are needed: %w; %s", s.knownHosts, err, s.advice())
 	}
-	known, err := knownhosts.NewDB(s.known)
+	known, err := knownhosts.NewDB(s.knownHosts)
 	if err != nil {
 		return nil, fmt.Errorf("read known hosts: %w", err)
 	}
@@ -140,9 +140,9 @@ func (s *shell) connect(ctx context.Context) (*ssh.Client, error) {
 		return nil, err
 	}
 	defer context.AfterFunc(ctx, func() { _ = raw.Close() })()
-	methods, done := s.methods(ctx)
+	methods, done := s.authMethods(ctx)
 	defer done()
-	user := s.at.User
+	user := s.endpoint.User
 	if user == "" {
 		user = "git"
 	}
@@ -158,22 +158,24 @@ func (s *shell) connect(ctx context.Context) (*ssh.Client, error) {
 	case ctx.Err() != nil:
 		err = fmt.Errorf("%s does not answer: %w", s.address, ctx.Err())
 	case knownhosts.IsHostKeyChanged(err):
-		err = fmt.Errorf("%s shows another host key than %s has: find out why before you trust it (%w)", s.address, s.known, err)
+		err = fmt.Errorf("%s shows another host key than %s has: find out why before you trust it (%w)", s.address,
+			s.knownHosts, err)
 	case knownhosts.IsHostUnknown(err):
-		err = fmt.Errorf("the host key of %s is not in %s: %s (%w)", s.address, s.known, s.advice(), err)
+		err = fmt.Errorf("the host key of %s is not in %s: %s (%w)", s.address, s.knownHosts, s.advice(), err)
 	}
 	return nil, err
 }
 
-func (s *shell) advice() string {
+func (s *sshHost) advice() string {
 	host, port, _ := net.SplitHostPort(s.address)
-	return fmt.Sprintf("ask the host's owner for its fingerprint, then add it with: ssh-keyscan -p %s %s >> %s", port, host, s.known)
+	return fmt.Sprintf("ask the host's owner for its fingerprint, then add it with: ssh-keyscan -p %s %s >> %s",
+		port, host, s.knownHosts)
 }
 
-// methods are the ways to prove who we are: the key file first, then what the agent has.
-func (s *shell) methods(ctx context.Context) (list []ssh.AuthMethod, done func()) {
+// authMethods returns the ways to authenticate: the key file first, then the agent's keys.
+func (s *sshHost) authMethods(ctx context.Context) (list []ssh.AuthMethod, done func()) {
 	done = func() {}
-	keys := s.keys
+	keys := s.signers
 	if s.agent != "" {
 		if c, err := (&net.Dialer{}).DialContext(ctx, "unix", s.agent); err == nil {
 			done = func() { _ = c.Close() }

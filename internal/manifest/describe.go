@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
-// unknown says that key is no field of p, and which was most likely meant.
+// unknown adds a fault for a key that is no field of p, with the field that was most likely meant.
 func (d *decoder) unknown(p *plan, key *yaml.Node) {
 	if d.Stopped() {
 		return
@@ -31,7 +31,7 @@ func (d *decoder) unknown(p *plan, key *yaml.Node) {
 	}
 }
 
-// describe says what a node is, for people.
+// describe names a node for people.
 func describe(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -68,14 +68,14 @@ func (p *plan) describe() string {
 	return "text"
 }
 
-// nearest gives the field that a mistyped name most likely means, if one is near.
+// nearest returns the field that a misspelt name most likely means, "" if none is similar.
 func nearest(name string, fields []field) string {
 	if len(name) > 40 {
 		return ""
 	}
 	best, at := "", 0
 	for i := range fields {
-		dist := distance(strings.ToLower(name), strings.ToLower(fields[i].name))
+		dist := editDistance(strings.ToLower(name), strings.ToLower(fields[i].name))
 		if dist <= max(1, (len(name)+1)/3) && (best == "" || dist < at) {
 			best, at = fields[i].name, dist
 		}
@@ -83,8 +83,8 @@ func nearest(name string, fields []field) string {
 	return best
 }
 
-// distance is Levenshtein's.
-func distance(a, b string) int {
+// editDistance is the Levenshtein distance.
+func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
