@@ -17,33 +17,33 @@ func TestClocksThatDiffer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.server.start()
-	w.cut("1.0.0", "fine")
+	w.cutRelease("1.0.0", "fine")
 	skew := 2 * time.Minute
 	w.eventually(func() (string, bool) {
-		w.beCell("eu-1", skew)
+		w.reportAsCell("eu-1", skew)
 		return "nobody says that clocks differ", w.status().Clock.SkewSeconds > 100
 	})
 	w.eventually(func() (string, bool) {
-		w.beCell("eu-1", skew)
+		w.reportAsCell("eu-1", skew)
 		c := w.cellStatus("eu-1")
 		return fmt.Sprintf("it does not soak: %+v", c), c.SoakSeconds > 1.2
 	})
-	w.blocked("dedicated", "clock", "check its time service")
-	if got := w.head("dedicated"); got != "" {
+	w.awaitVerdict("dedicated", "clock", "check its time service")
+	if got := w.headRelease("dedicated"); got != "" {
 		t.Fatalf("dedicated got %s", got)
 	}
 	w.eventually(func() (string, bool) {
-		w.beCell("eu-1", 0)
-		return "dedicated has not got 1.0.0", w.head("dedicated") == "1.0.0"
+		w.reportAsCell("eu-1", 0)
+		return "dedicated has not got 1.0.0", w.headRelease("dedicated") == "1.0.0"
 	})
 }
 
-// beCell takes a cell's part once: it runs what it is assigned at once, and reports with a clock that is off.
-func (w *world) beCell(name string, off time.Duration) {
+// reportAsCell takes a cell's part once: it runs what it is assigned at once, and reports with a clock that is off.
+func (w *world) reportAsCell(name string, off time.Duration) {
 	w.t.Helper()
 	time.Sleep(100 * time.Millisecond) // more than ten reports a second are refused in the end, on a machine where this takes long
 	var d cells.Desired
-	if err := w.get("/v1/desired?cell="+name, &d); err != nil {
+	if err := w.getJSON("/v1/desired?cell="+name, &d); err != nil {
 		return // not read yet
 	}
 	r := cells.Report{Cell: name, Boot: "b", Sent: time.Now().Add(off), State: cells.StateHealthy, Running: d.Assignment, Acknowledged: d.Assignment}
@@ -54,7 +54,7 @@ func (w *world) beCell(name string, off time.Duration) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	response, err := w.do(http.MethodPost, "/v1/reports", body, http.Header{"Content-Type": {"application/json"}})
+	response, err := w.request(http.MethodPost, "/v1/reports", body, http.Header{"Content-Type": {"application/json"}})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -13,8 +13,8 @@ import (
 )
 
 var (
-	faultsNamed = regexp.MustCompile(`(?i)\bfaults?((?:\s*(?:,|and|//)?\s*\d+)+)`)
-	digits      = regexp.MustCompile(`\d+`)
+	faultPattern  = regexp.MustCompile(`(?i)\bfaults?((?:\s*(?:,|and|//)?\s*\d+)+)`)
+	numberPattern = regexp.MustCompile(`\d+`)
 )
 
 // Each fault that docs describe and that is built so far is held by a test that names it, so that whoever changes the
@@ -38,8 +38,8 @@ func TestEveryFaultIsHeld(t *testing.T) {
 		if !bytes.Contains(text, []byte("\nfunc Test")) && !bytes.Contains(text, []byte("testing.TB")) {
 			return nil
 		}
-		for _, named := range faultsNamed.FindAllSubmatch(text, -1) {
-			for _, number := range digits.FindAll(named[1], -1) {
+		for _, named := range faultPattern.FindAllSubmatch(text, -1) {
+			for _, number := range numberPattern.FindAll(named[1], -1) {
 				n, err := strconv.Atoi(string(number))
 				if err != nil {
 					return err

@@ -30,12 +30,12 @@ import (
 func TestReleaseGoesTheWholeWay(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
-	w.cell("eu-1")
-	w.cell("acme")
+	w.addAgent("eu-1")
+	w.addAgent("acme")
 	w.startAll()
-	w.cut("1.0.0", "fine")
-	w.runs("acme", "1.0.0")
-	w.runs("eu-1", "1.0.0")
+	w.cutRelease("1.0.0", "fine")
+	w.awaitRelease("acme", "1.0.0")
+	w.awaitRelease("eu-1", "1.0.0")
 	log := git(t, w.repo, "log", "-1", "--format=%B", "main", "--", "channels/dedicated/head.yaml")
 	for _, line := range []string{"promote 1.0.0 to dedicated\n", "\nRelease: 1.0.0\n", "\nDigest: sha256:", "\nFrom: staging@", "\nGate: soak held, 1 of 1 cell healthy for ", "\nDecided-On: ", "\nDecision: sha256:"} {
 		if !strings.Contains(log, line) {
@@ -57,33 +57,33 @@ func TestReleaseGoesTheWholeWay(t *testing.T) {
 func TestBadReleaseStopsInStaging(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
-	w.cell("eu-1")
-	w.cell("acme")
+	w.addAgent("eu-1")
+	w.addAgent("acme")
 	w.startAll()
-	w.cut("1.0.0", "fine")
-	w.runs("acme", "1.0.0")
-	w.cut("1.1.0", "broken")
+	w.cutRelease("1.0.0", "fine")
+	w.awaitRelease("acme", "1.0.0")
+	w.cutRelease("1.1.0", "broken")
 	w.eventually(func() (string, bool) {
-		return "1.1.0 is not quarantined", strings.Contains(w.show("quarantine/1.1.0.yaml"), "failedIn: staging")
+		return "1.1.0 is not quarantined", strings.Contains(w.readCommitted("quarantine/1.1.0.yaml"), "failedIn: staging")
 	})
-	w.runs("eu-1", "1.0.0")
-	if q := w.show("quarantine/1.1.0.yaml"); !strings.Contains(q, "it is broken") {
+	w.awaitRelease("eu-1", "1.0.0")
+	if q := w.readCommitted("quarantine/1.1.0.yaml"); !strings.Contains(q, "it is broken") {
 		t.Errorf("the quarantine does not say what the health command said:\n%s", q)
 	}
-	w.cut("1.2.0", "fine")
-	w.runs("acme", "1.2.0")
+	w.cutRelease("1.2.0", "fine")
+	w.awaitRelease("acme", "1.2.0")
 	want := []string{"promote 1.0.0 to staging", "promote 1.1.0 to staging", "roll back staging to 1.0.0", "promote 1.2.0 to staging"}
-	if diff := cmp.Diff(want, w.subjects("staging")); diff != "" {
+	if diff := cmp.Diff(want, w.headSubjects("staging")); diff != "" {
 		t.Errorf("staging:\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"promote 1.0.0 to dedicated", "promote 1.2.0 to dedicated"}, w.subjects("dedicated")); diff != "" {
+	if diff := cmp.Diff([]string{"promote 1.0.0 to dedicated", "promote 1.2.0 to dedicated"}, w.headSubjects("dedicated")); diff != "" {
 		t.Errorf("dedicated:\n%s", diff)
 	}
 	if c := w.cellStatus("acme"); c.Failures != 0 {
 		t.Errorf("acme had it: %+v", c)
 	}
-	checkOnce(t, w.repo, "staging")
-	checkOnce(t, w.repo, "dedicated")
+	checkPromotedOnce(t, w.repo, "staging")
+	checkPromotedOnce(t, w.repo, "dedicated")
 }
 
 // Fault 35 (the rest is in cells/agent): without a control plane a cell keeps running and heals; it goes back by
@@ -92,40 +92,40 @@ func TestCellWithoutControlPlane(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	held := w.path("held")
-	w.cell("eu-1", "--hook", fmt.Sprintf("while [ -e %s ]; do sleep 0.02; done", held))
+	w.addAgent("eu-1", "--hook", fmt.Sprintf("while [ -e %s ]; do sleep 0.02; done", held))
 	w.startAll()
-	w.cut("1.0.0", "fine")
-	w.runs("eu-1", "1.0.0")
-	good := w.manifests("eu-1")
+	w.cutRelease("1.0.0", "fine")
+	w.awaitRelease("eu-1", "1.0.0")
+	good := w.installedManifests("eu-1")
 
 	w.server.kill()
 	drifted := w.path("cells", "eu-1", "current", "manifests.yaml")
 	if err := os.WriteFile(drifted, []byte("edited by hand"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually(func() (string, bool) { return "drift is not healed", w.manifests("eu-1") == good })
+	w.eventually(func() (string, bool) { return "drift is not healed", w.installedManifests("eu-1") == good })
 
 	// The next release is in the middle of being applied when the control plane goes.
 	w.server.start()
 	if err := os.WriteFile(held, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.cut("1.1.0", "broken")
+	w.cutRelease("1.1.0", "broken")
 	w.eventually(func() (string, bool) {
-		return "1.1.0 is not applied", strings.Contains(w.manifests("eu-1"), "version: 1.1.0")
+		return "1.1.0 is not applied", strings.Contains(w.installedManifests("eu-1"), "version: 1.1.0")
 	})
 	w.server.kill()
 	if err := os.Remove(held); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually(func() (string, bool) { return "it did not go back", w.manifests("eu-1") == good })
+	w.eventually(func() (string, bool) { return "it did not go back", w.installedManifests("eu-1") == good })
 	w.agents["eu-1"].kill() // and a loss of power does not make it forget
 	w.agents["eu-1"].start()
 	w.server.start()
 	w.eventually(func() (string, bool) {
-		return "staging was not rolled back", slices.Equal(w.subjects("staging"), []string{"promote 1.0.0 to staging", "promote 1.1.0 to staging", "roll back staging to 1.0.0"})
+		return "staging was not rolled back", slices.Equal(w.headSubjects("staging"), []string{"promote 1.0.0 to staging", "promote 1.1.0 to staging", "roll back staging to 1.0.0"})
 	})
-	w.runs("eu-1", "1.0.0")
+	w.awaitRelease("eu-1", "1.0.0")
 }
 
 // Fault 48: what the cell would go back to is gone from its disk, and so is the control plane: what runs is kept, until
@@ -134,17 +134,17 @@ func TestRollbackTargetGone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	held := w.path("held")
-	w.cell("eu-1", "--hook", fmt.Sprintf("while [ -e %s ]; do sleep 0.02; done", held))
+	w.addAgent("eu-1", "--hook", fmt.Sprintf("while [ -e %s ]; do sleep 0.02; done", held))
 	w.startAll()
-	w.cut("1.0.0", "fine")
-	w.runs("eu-1", "1.0.0")
-	good := w.manifests("eu-1")
+	w.cutRelease("1.0.0", "fine")
+	w.awaitRelease("eu-1", "1.0.0")
+	good := w.installedManifests("eu-1")
 	if err := os.WriteFile(held, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.cut("1.1.0", "broken")
+	w.cutRelease("1.1.0", "broken")
 	w.eventually(func() (string, bool) {
-		return "1.1.0 is not applied", strings.Contains(w.manifests("eu-1"), "version: 1.1.0")
+		return "1.1.0 is not applied", strings.Contains(w.installedManifests("eu-1"), "version: 1.1.0")
 	})
 	w.server.kill()
 	for _, kept := range []string{"releases", "rendered"} {
@@ -165,12 +165,12 @@ func TestRollbackTargetGone(t *testing.T) {
 		log, err := os.ReadFile(w.path("eu-1.log"))
 		return "it does not say that 1.1.0 failed", err == nil && bytes.Contains(log, []byte("it is broken"))
 	})
-	if now := w.manifests("eu-1"); !strings.Contains(now, "version: 1.1.0") {
+	if now := w.installedManifests("eu-1"); !strings.Contains(now, "version: 1.1.0") {
 		t.Errorf("what ran was not kept: %s", now)
 	}
 	w.server.start()
-	w.eventually(func() (string, bool) { return "it did not go back", w.manifests("eu-1") == good })
-	w.runs("eu-1", "1.0.0")
+	w.eventually(func() (string, bool) { return "it did not go back", w.installedManifests("eu-1") == good })
+	w.awaitRelease("eu-1", "1.0.0")
 }
 
 // values is a release that takes a value, which the health command may not like.
@@ -191,35 +191,35 @@ func TestValuesAlone(t *testing.T) {
 	w := newWorld(t, func(files map[string]string) {
 		files["cells/beta/cell.yaml"] = files["cells/acme/cell.yaml"]
 	})
-	w.cell("eu-1")
-	w.cell("acme")
-	w.cell("beta")
+	w.addAgent("eu-1")
+	w.addAgent("acme")
+	w.addAgent("beta")
 	w.startAll()
-	w.commit("cut 1.0.0", valuesRelease("1.0.0"))
-	w.runs("acme", "1.0.0")
-	w.runs("beta", "1.0.0")
+	w.pushFiles("cut 1.0.0", valuesRelease("1.0.0"))
+	w.awaitRelease("acme", "1.0.0")
+	w.awaitRelease("beta", "1.0.0")
 	values := func(note string) {
-		w.commit("acme: another note", map[string]string{"cells/acme/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\nvalues: {note: " + note + "}\n"})
+		w.pushFiles("acme: another note", map[string]string{"cells/acme/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\nvalues: {note: " + note + "}\n"})
 	}
 	values("blue")
 	w.eventually(func() (string, bool) {
-		return "acme has not got its value", strings.Contains(w.manifests("acme"), "note: blue")
+		return "acme has not got its value", strings.Contains(w.installedManifests("acme"), "note: blue")
 	})
-	w.runs("acme", "1.0.0")
+	w.awaitRelease("acme", "1.0.0")
 	values("broken")
 	w.eventually(func() (string, bool) {
 		c := w.cellStatus("acme")
-		return fmt.Sprintf("acme: %+v", c), c.Failures == 1 && c.State == "healthy" && strings.Contains(w.manifests("acme"), "note: blue")
+		return fmt.Sprintf("acme: %+v", c), c.Failures == 1 && c.State == "healthy" && strings.Contains(w.installedManifests("acme"), "note: blue")
 	})
-	if beta := w.manifests("beta"); !strings.Contains(beta, "note: none") {
+	if beta := w.installedManifests("beta"); !strings.Contains(beta, "note: none") {
 		t.Errorf("beta: %s", beta)
 	}
 	// The release goes on to be good: the next one takes its turn.
-	w.commit("cut 1.1.0", valuesRelease("1.1.0"))
-	w.runs("beta", "1.1.0")
+	w.pushFiles("cut 1.1.0", valuesRelease("1.1.0"))
+	w.awaitRelease("beta", "1.1.0")
 	for _, channel := range []string{"staging", "dedicated"} {
 		want := []string{"promote 1.0.0 to " + channel, "promote 1.1.0 to " + channel}
-		if diff := cmp.Diff(want, w.subjects(channel)); diff != "" {
+		if diff := cmp.Diff(want, w.headSubjects(channel)); diff != "" {
 			t.Errorf("%s:\n%s", channel, diff)
 		}
 	}
@@ -311,14 +311,14 @@ spec:
 func TestOthersBaseGoesUnchanged(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
-	w.cell("eu-1")
-	w.cell("acme")
+	w.addAgent("eu-1")
+	w.addAgent("acme")
 	w.startAll()
 	base, files := shopBase(), map[string]string{"releases/6.5.4/release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: 6.5.4\n"}
 	for name, text := range base {
 		files["releases/6.5.4/"+name] = text
 	}
-	w.commit("cut 6.5.4", files)
+	w.pushFiles("cut 6.5.4", files)
 	w.eventually(func() (string, bool) {
 		c := w.cellStatus("acme")
 		return fmt.Sprintf("acme: %+v", c), c.Release == "6.5.4" && c.State == "healthy"
@@ -328,7 +328,7 @@ func TestOthersBaseGoesUnchanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	var served []byte
-	if err := w.get("/v1/releases/"+string(releases.DigestBytes(tar.Bytes()))+"?cell=acme", &served); err != nil {
+	if err := w.getJSON("/v1/releases/"+string(releases.DigestBytes(tar.Bytes()))+"?cell=acme", &served); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(served, tar.Bytes()) {
@@ -351,13 +351,13 @@ func TestOthersBaseGoesUnchanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(documents(t, want), documents(t, []byte(w.manifests("acme")))); diff != "" {
+	if diff := cmp.Diff(parseManifests(t, want), parseManifests(t, []byte(w.installedManifests("acme")))); diff != "" {
 		t.Errorf("what the cell runs is not what kustomize makes:\n%s", diff)
 	}
 }
 
-// documents reads a stream of manifests, by kind and name.
-func documents(t *testing.T, stream []byte) map[string]any {
+// parseManifests reads a stream of manifests, by kind and name.
+func parseManifests(t *testing.T, stream []byte) map[string]any {
 	t.Helper()
 	all := map[string]any{}
 	for d := yaml.NewDecoder(bytes.NewReader(stream)); ; {
@@ -383,31 +383,31 @@ func TestHookFetches(t *testing.T) {
 		t.Fatal(err)
 	}
 	git(t, w.repo, "config", "http.receivepack", "true")
-	w.server.args = []string{"serve", "--repo", webHost(t, w.dir) + "/repo.git", "--data", w.path("data"), "--listen", w.socket(), "--poll", "1h",
+	w.server.args = []string{"serve", "--repo", serveGitHTTP(t, w.dir) + "/repo.git", "--data", w.path("data"), "--listen", w.socket(), "--poll", "1h",
 		"--branch", "main", "--hook-secret-file", w.path("secret")}
 	w.server.start()
 	w.eventually(func() (string, bool) { return "it never read the repository", w.status().Commit != "" })
 	before := w.status().Commit
-	w.cut("1.0.0", "fine")
+	w.cutRelease("1.0.0", "fine")
 	body := []byte(`{"ref":"refs/heads/main","after":"` + strings.TrimSpace(git(t, w.repo, "rev-parse", "main")) + `"}`)
-	if code := w.hook(body, "a guess"); code != http.StatusUnauthorized {
+	if code := w.postHook(body, "a guess"); code != http.StatusUnauthorized {
 		t.Errorf("a hook with a wrong signature: %d", code)
 	}
 	if now := w.status().Commit; now != before {
 		t.Errorf("it looked without being told: %s", now)
 	}
-	if code := w.hook(body, secret); code != http.StatusAccepted {
+	if code := w.postHook(body, secret); code != http.StatusAccepted {
 		t.Errorf("a signed hook: %d", code)
 	}
-	w.eventually(func() (string, bool) { return "staging has not got 1.0.0", w.head("staging") == "1.0.0" })
+	w.eventually(func() (string, bool) { return "staging has not got 1.0.0", w.headRelease("staging") == "1.0.0" })
 }
 
-// hook tells the control plane of a push as GitHub does, and gives the answer's status.
-func (w *world) hook(body []byte, secret string) int {
+// postHook tells the control plane of a push as GitHub does, and gives the answer's status.
+func (w *world) postHook(body []byte, secret string) int {
 	w.t.Helper()
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write(body)
-	response, err := w.do(http.MethodPost, "/v1/hooks/push", body, http.Header{
+	response, err := w.request(http.MethodPost, "/v1/hooks/push", body, http.Header{
 		"Content-Type": {"application/json"}, "X-Github-Event": {"push"}, "X-Hub-Signature-256": {"sha256=" + hex.EncodeToString(mac.Sum(nil))},
 	})
 	if err != nil {
@@ -417,8 +417,8 @@ func (w *world) hook(body []byte, secret string) int {
 	return response.StatusCode
 }
 
-// webHost serves the repositories of a folder as git http-backend does.
-func webHost(t *testing.T, root string) string {
+// serveGitHTTP serves the repositories of a folder as git http-backend does.
+func serveGitHTTP(t *testing.T, root string) string {
 	t.Helper()
 	path, err := exec.LookPath("git")
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// command runs a program in a folder of the tree, and gives what it prints.
-func command(t *testing.T, dir, name string, args ...string) string {
+// runInTree runs a program in a folder of the tree, and gives what it prints.
+func runInTree(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Dir = filepath.Join("..", dir)
@@ -25,10 +25,10 @@ func command(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
-// linked gives the packages that a package links, the standard library's apart: ours without the module's path.
-func linked(t *testing.T, dir, pkg string) (ours, theirs []string) {
+// linkedPackages gives the packages that a package links, the standard library's apart: ours without the module's path.
+func linkedPackages(t *testing.T, dir, pkg string) (ours, theirs []string) {
 	t.Helper()
-	for _, path := range strings.Fields(command(t, dir, "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", pkg)) {
+	for _, path := range strings.Fields(runInTree(t, dir, "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", pkg)) {
 		if name, ok := strings.CutPrefix(path, module+"/"); ok {
 			ours = append(ours, name)
 		} else {
@@ -44,9 +44,9 @@ func linked(t *testing.T, dir, pkg string) (ours, theirs []string) {
 func TestWhatAProductTakesOn(t *testing.T) {
 	t.Parallel()
 	const product = "test/product" // a module of its own, as it is made by "go mod tidy"
-	command(t, product, "go", "build", "-o", filepath.Join(t.TempDir(), "product"), ".")
-	command(t, product, "go", "mod", "tidy", "-diff") // fails if its go.mod and go.sum are others
-	ours, theirs := linked(t, product, ".")
+	runInTree(t, product, "go", "build", "-o", filepath.Join(t.TempDir(), "product"), ".")
+	runInTree(t, product, "go", "mod", "tidy", "-diff") // fails if its go.mod and go.sum are others
+	ours, theirs := linkedPackages(t, product, ".")
 	if want := []string{"flags", "flags/jsonlogic", "flags/provider", "internal/jsondoc", "test/product"}; !slices.Equal(ours, want) {
 		t.Errorf("of ours it links %s, want %s", ours, want)
 	}
@@ -79,7 +79,7 @@ func TestWhatAProductTakesOn(t *testing.T) {
 // TestInstallsByVersion: "go install …/cmd/sluice@VERSION" refuses a module whose go.mod replaces or excludes another.
 func TestInstallsByVersion(t *testing.T) {
 	t.Parallel()
-	out := command(t, ".", "go", "mod", "edit", "-json")
+	out := runInTree(t, ".", "go", "mod", "edit", "-json")
 	for _, directive := range []string{"Replace", "Exclude"} {
 		if !strings.Contains(out, `"`+directive+`": null`) {
 			t.Errorf("go.mod has %s:\n%s", strings.ToLower(directive), out)

@@ -82,20 +82,20 @@ func (w *world) path(parts ...string) string {
 
 func (w *world) socket() string { return "unix://" + w.path("s") }
 
-// broken is a health command that fails where a file says so.
-const broken = `! grep -q broken "$SLUICE_DIR/manifests.yaml" || { echo it is broken; exit 1; }`
+// healthCommand is a health command that fails where a file says so.
+const healthCommand = `! grep -q broken "$SLUICE_DIR/manifests.yaml" || { echo it is broken; exit 1; }`
 
-// cell adds a cell's agent; more comes after the usual arguments.
-func (w *world) cell(name string, more ...string) *process {
+// addAgent adds a cell's agent; more comes after the usual arguments.
+func (w *world) addAgent(name string, more ...string) *process {
 	w.agents[name] = w.process(name, append([]string{
-		"agent", "--cell", name, "--server", w.socket(), "--dir", w.path("cells", name), "--health", broken, "--health-timeout", "300ms",
+		"agent", "--cell", name, "--server", w.socket(), "--dir", w.path("cells", name), "--health", healthCommand, "--health-timeout", "300ms",
 		"--healthy-for", "0s", "--health-every", "200ms", "--report-every", "200ms", "--heal-every", "300ms",
 	}, more...)...)
 	return w.agents[name]
 }
 
-// manifests is what a cell runs, empty if nothing.
-func (w *world) manifests(cell string) string {
+// installedManifests is what a cell runs, empty if nothing.
+func (w *world) installedManifests(cell string) string {
 	text, err := os.ReadFile(w.path("cells", cell, "current", "manifests.yaml"))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		w.t.Error(err)
@@ -103,8 +103,8 @@ func (w *world) manifests(cell string) string {
 	return string(text)
 }
 
-// commit writes files in the person's clone, removes those without content, and pushes.
-func (w *world) commit(message string, files map[string]string) {
+// pushFiles writes files in the person's clone, removes those without content, and pushes.
+func (w *world) pushFiles(message string, files map[string]string) {
 	w.t.Helper()
 	git(w.t, w.clone, "pull", "-q", "--rebase", "origin", "main")
 	for name, text := range files {
@@ -133,19 +133,19 @@ func (w *world) commit(message string, files map[string]string) {
 	w.t.Fatalf("%q never landed", message)
 }
 
-// cut commits a release of one ConfigMap; note goes into it.
-func (w *world) cut(version, note string) {
+// cutRelease commits a release of one ConfigMap; note goes into it.
+func (w *world) cutRelease(version, note string) {
 	w.t.Helper()
 	files := map[string]string{}
 	for name, data := range releaseFiles(version) {
 		files[name] = string(data)
 	}
 	files["releases/"+version+"/app.yaml"] += "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: note}\ndata: {note: " + note + "}\n"
-	w.commit("cut "+version, files)
+	w.pushFiles("cut "+version, files)
 }
 
-// show is a file at the branch's tip; empty if it is not there.
-func (w *world) show(name string) string {
+// readCommitted is a file at the branch's tip; empty if it is not there.
+func (w *world) readCommitted(name string) string {
 	text, err := tryGit(w.t.Context(), w.repo, "show", "main:"+name)
 	if err != nil {
 		return ""
@@ -153,21 +153,21 @@ func (w *world) show(name string) string {
 	return text
 }
 
-// head is the release that a channel's head.yaml names.
-func (w *world) head(channel string) string {
-	first, _, _ := strings.Cut(w.show("channels/"+channel+"/head.yaml"), "\n")
+// headRelease is the release that a channel's head.yaml names.
+func (w *world) headRelease(channel string) string {
+	first, _, _ := strings.Cut(w.readCommitted("channels/"+channel+"/head.yaml"), "\n")
 	return strings.TrimPrefix(first, "release: ")
 }
 
-// subjects are those of the commits that moved a channel's head, oldest first.
-func (w *world) subjects(channel string) []string {
+// headSubjects are those of the commits that moved a channel's head, oldest first.
+func (w *world) headSubjects(channel string) []string {
 	w.t.Helper()
 	log := git(w.t, w.repo, "log", "--reverse", "--format=%s", "main", "--", "channels/"+channel+"/head.yaml")
 	return strings.Split(strings.TrimSpace(log), "\n")
 }
 
-// do asks the control plane.
-func (w *world) do(method, path string, body []byte, header http.Header) (*http.Response, error) {
+// request asks the control plane.
+func (w *world) request(method, path string, body []byte, header http.Header) (*http.Response, error) {
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", w.path("s"))
 	}}}
@@ -181,9 +181,9 @@ func (w *world) do(method, path string, body []byte, header http.Header) (*http.
 	return client.Do(request)
 }
 
-// get reads JSON, or bytes as they are.
-func (w *world) get(path string, into any) error {
-	response, err := w.do(http.MethodGet, path, nil, nil)
+// getJSON reads JSON, or bytes as they are.
+func (w *world) getJSON(path string, into any) error {
+	response, err := w.request(http.MethodGet, path, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func (w *world) get(path string, into any) error {
 
 // status is where everything is, as the control plane tells it; empty while it does not answer.
 func (w *world) status() (s view.Status) {
-	_ = w.get("/v1/status", &s)
+	_ = w.getJSON("/v1/status", &s)
 	return s
 }
 
@@ -217,17 +217,17 @@ func (w *world) cellStatus(name string) (c view.CellStatus) {
 	return c
 }
 
-// runs waits until a cell is healthy on a release, and has its manifests.
-func (w *world) runs(cell, version string) {
+// awaitRelease waits until a cell is healthy on a release, and has its manifests.
+func (w *world) awaitRelease(cell, version string) {
 	w.t.Helper()
-	w.eventually(w.isOn(cell, version))
+	w.eventually(w.isHealthyOn(cell, version))
 }
 
-// isOn tells whether a cell is healthy on a release, and has its manifests.
-func (w *world) isOn(cell, version string) func() (string, bool) {
+// isHealthyOn tells whether a cell is healthy on a release, and has its manifests.
+func (w *world) isHealthyOn(cell, version string) func() (string, bool) {
 	return func() (string, bool) {
 		c := w.cellStatus(cell)
-		ok := c.Release == version && c.State == "healthy" && strings.Contains(w.manifests(cell), "version: "+version)
+		ok := c.Release == version && c.State == "healthy" && strings.Contains(w.installedManifests(cell), "version: "+version)
 		return fmt.Sprintf("%s is not healthy on %s: %+v", cell, version, c), ok
 	}
 }
@@ -242,11 +242,11 @@ func (w *world) eventually(ok func() (string, bool)) {
 			return
 		}
 	}
-	w.t.Fatalf("still after 90 s: %s\n%s", wrong, w.said())
+	w.t.Fatalf("still after 90 s: %s\n%s", wrong, w.describe())
 }
 
-// said is the end of the branch's history, and of every process's log.
-func (w *world) said() string {
+// describe is the end of the branch's history, and of every process's log.
+func (w *world) describe() string {
 	var b strings.Builder
 	log, err := tryGit(context.WithoutCancel(w.t.Context()), w.repo, "log", "-5", "--oneline", "main")
 	fmt.Fprintln(&b, log, err)
@@ -259,8 +259,8 @@ func (w *world) said() string {
 	return b.String()
 }
 
-// saidBy is the whole log of a process.
-func (w *world) saidBy(name string) string {
+// processLog is the whole log of a process.
+func (w *world) processLog(name string) string {
 	text, err := os.ReadFile(w.path(name + ".log"))
 	if err != nil {
 		w.t.Error(err)
@@ -268,8 +268,8 @@ func (w *world) saidBy(name string) string {
 	return string(text)
 }
 
-// sluice runs a verb to its end.
-func (w *world) sluice(args ...string) (string, error) {
+// runSluice runs a verb to its end.
+func (w *world) runSluice(args ...string) (string, error) {
 	c := exec.CommandContext(w.t.Context(), os.Getenv(binaryVariable), args...) //nolint:gosec // ours
 	c.Env = w.env()
 	out, err := c.CombinedOutput()
@@ -292,10 +292,10 @@ type process struct {
 	name string
 	args []string
 
-	before []string      // the command that runs it; none: itself
-	more   []string      // environment
-	cmd    *exec.Cmd     // nil: does not run
-	done   chan struct{} // closed when it has ended
+	prefix      []string      // the command that runs it; none: itself
+	environment []string      // environment
+	cmd         *exec.Cmd     // nil: does not run
+	done        chan struct{} // closed when it has ended
 }
 
 func (w *world) process(name string, args ...string) *process {
@@ -315,9 +315,9 @@ func (p *process) start() *process {
 		p.w.t.Fatal(err)
 	}
 	defer log.Close()
-	line := append(append(slices.Clone(p.before), os.Getenv(binaryVariable)), p.args...)
+	line := append(append(slices.Clone(p.prefix), os.Getenv(binaryVariable)), p.args...)
 	p.cmd = exec.Command(line[0], line[1:]...) //nolint:gosec,noctx // ours; killed in the end
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = append(p.w.env(), p.more...), log, log
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = append(p.w.env(), p.environment...), log, log
 	if err := p.cmd.Start(); err != nil {
 		p.w.t.Fatal(err)
 	}
@@ -331,17 +331,17 @@ func (p *process) start() *process {
 }
 
 // kill ends it at once, as a loss of power would. That it had ended by itself is reported.
-func (p *process) kill() { p.end(syscall.SIGKILL) }
+func (p *process) kill() { p.signalAndWait(syscall.SIGKILL) }
 
 // killIfAlive is for what may have come to its end; it tells whether it had to kill.
 func (p *process) killIfAlive() bool {
 	select {
 	case <-p.done:
 		if code := p.cmd.ProcessState.ExitCode(); code != 0 {
-			p.w.t.Errorf("%s: %s\n%s", p.name, p.cmd.ProcessState, p.w.said())
+			p.w.t.Errorf("%s: %s\n%s", p.name, p.cmd.ProcessState, p.w.describe())
 		}
 		p.cmd = nil
-		p.noRaces()
+		p.reportRaces()
 		return false
 	default:
 		p.kill()
@@ -350,28 +350,28 @@ func (p *process) killIfAlive() bool {
 }
 
 // stop asks it to end.
-func (p *process) stop() { p.end(syscall.SIGTERM) }
+func (p *process) stop() { p.signalAndWait(syscall.SIGTERM) }
 
-func (p *process) end(how syscall.Signal) {
+func (p *process) signalAndWait(how syscall.Signal) {
 	if p.cmd == nil {
 		return
 	}
 	select {
 	case <-p.done:
-		p.w.t.Errorf("%s ended by itself: %s\n%s", p.name, p.cmd.ProcessState, p.w.said())
+		p.w.t.Errorf("%s ended by itself: %s\n%s", p.name, p.cmd.ProcessState, p.w.describe())
 	default:
 		_ = p.cmd.Process.Signal(how)
 	}
 	<-p.done
 	if code := p.cmd.ProcessState.ExitCode(); how == syscall.SIGTERM && code != 0 {
-		p.w.t.Errorf("%s, asked to stop: %s\n%s", p.name, p.cmd.ProcessState, p.w.said())
+		p.w.t.Errorf("%s, asked to stop: %s\n%s", p.name, p.cmd.ProcessState, p.w.describe())
 	}
 	p.cmd = nil
-	p.noRaces()
+	p.reportRaces()
 }
 
-// noRaces reads the log for what the race detector found.
-func (p *process) noRaces() {
+// reportRaces reads the log for what the race detector found.
+func (p *process) reportRaces() {
 	text, err := os.ReadFile(p.w.path(p.name + ".log"))
 	if err == nil && bytes.Contains(text, []byte("WARNING: DATA RACE")) {
 		p.w.t.Errorf("%s: a data race\n%s", p.name, text)

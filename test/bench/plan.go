@@ -17,8 +17,8 @@ import (
 )
 
 // plan measures a snapshot and a plan of 100 channels, 10,000 cells and 2,000 releases.
-func plans(ctx context.Context, dir string) ([]figures.Row, error) {
-	url, err := decided(ctx, dir)
+func measurePlan(ctx context.Context, dir string) ([]figures.Row, error) {
+	url, err := repositoryWithHeads(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func plans(ctx context.Context, dir string) ([]figures.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := observed(d)
+	o := observedHeads(d)
 	warm, err := figures.Timed(30, func(int) error { plan.Make(d, o, time.Now()); return nil })
 	if err != nil {
 		return nil, err
@@ -72,12 +72,12 @@ func plans(ctx context.Context, dir string) ([]figures.Row, error) {
 		},
 		figures.Within("snapshot and plan when only reports changed", figures.Median(warm), 10*time.Millisecond),
 	}
-	return append(rows, exponent(d)), nil
+	return append(rows, growthExponent(d)), nil
 }
 
-// decided is a large repository whose heads an engine wrote.
-func decided(ctx context.Context, dir string) (string, error) {
-	url, err := big(ctx, dir, biggit.Fleet)
+// repositoryWithHeads is a large repository whose heads an engine wrote.
+func repositoryWithHeads(ctx context.Context, dir string) (string, error) {
+	url, err := copyRepository(ctx, dir, biggit.Fleet)
 	if err != nil {
 		return "", err
 	}
@@ -127,8 +127,8 @@ func catFiles(ctx context.Context, url string) error {
 	return nil
 }
 
-// observed lets every cell run its channel's head.
-func observed(d *plan.Desired) *plan.Observed {
+// observedHeads lets every cell run its channel's head.
+func observedHeads(d *plan.Desired) *plan.Observed {
 	o := &plan.Observed{Cells: map[string]*plan.CellState{}}
 	now := time.Now()
 	for name, cell := range d.Cells {
@@ -145,12 +145,12 @@ func observed(d *plan.Desired) *plan.Observed {
 	return o
 }
 
-// exponent fits time = a · cells^b over 1,000, 10,000 and 100,000 cells in 100 channels.
-func exponent(d *plan.Desired) figures.Row {
+// growthExponent fits time = a · cells^b over 1,000, 10,000 and 100,000 cells in 100 channels.
+func growthExponent(d *plan.Desired) figures.Row {
 	var xs, ys []float64
 	for _, n := range []int{1_000, 10_000, 100_000} {
 		e := withCells(d, n)
-		o := observed(e)
+		o := observedHeads(e)
 		all, err := figures.Timed(max(5, 200_000/n), func(int) error { plan.Make(e, o, time.Now()); return nil })
 		if err != nil {
 			continue
@@ -160,11 +160,11 @@ func exponent(d *plan.Desired) figures.Row {
 	b := (ys[2] - ys[0]) / (xs[2] - xs[0])
 	return figures.Row{
 		What: "exponent of a plan's time in cells: 1k, 10k, 100k", Got: fmt.Sprintf("%.2f", b),
-		Base: fmt.Sprintf("%s, %s, %s", figures.Time(exp(ys[0])), figures.Time(exp(ys[1])), figures.Time(exp(ys[2]))), Ratio: b, Limit: 1.2,
+		Base: fmt.Sprintf("%s, %s, %s", figures.Time(expDuration(ys[0])), figures.Time(expDuration(ys[1])), figures.Time(expDuration(ys[2]))), Ratio: b, Limit: 1.2,
 	}
 }
 
-func exp(y float64) time.Duration { return time.Duration(math.Exp(y)) }
+func expDuration(y float64) time.Duration { return time.Duration(math.Exp(y)) }
 
 // withCells is d with n cells, spread over its channels.
 func withCells(d *plan.Desired, n int) *plan.Desired {

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// doWithin bounds what an administrator does.
-const doWithin = 30 * time.Second
+// adminTimeout bounds what an administrator does.
+const adminTimeout = 30 * time.Second
 
 // Create makes an empty database on the server of an address, and gives the new one's address.
 func Create(ctx context.Context, server string) (string, error) {
@@ -21,7 +21,7 @@ func Create(ctx context.Context, server string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := administer(ctx, server, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize()); err != nil {
+	if err := execAdmin(ctx, server, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize()); err != nil {
 		return "", fmt.Errorf("create a database: %w", err)
 	}
 	return address, nil
@@ -33,7 +33,7 @@ func Drop(ctx context.Context, database string) error {
 	if err != nil {
 		return err
 	}
-	if err := administer(ctx, database, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)"); err != nil {
+	if err := execAdmin(ctx, database, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)"); err != nil {
 		return fmt.Errorf("drop a database: %w", err)
 	}
 	return nil
@@ -45,15 +45,15 @@ func KillSessions(ctx context.Context, database string) error {
 	if err != nil {
 		return err
 	}
-	if err := administer(ctx, database, `SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1`, name); err != nil {
+	if err := execAdmin(ctx, database, `SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1`, name); err != nil {
 		return fmt.Errorf("kill sessions: %w", err)
 	}
 	return nil
 }
 
-// administer runs one statement in the database postgres, of the same server.
-func administer(ctx context.Context, address, statement string, args ...any) error {
-	ctx, cancel := context.WithTimeout(ctx, doWithin)
+// execAdmin runs one statement in the database postgres, of the same server.
+func execAdmin(ctx context.Context, address, statement string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
 	address, err := at(address, "postgres")
 	if err != nil {

@@ -26,7 +26,7 @@ func Members(prefix string, n int, seed uint64) []Member {
 	all := make([]Member, n)
 	for i := range all {
 		name := fmt.Sprintf("%s-%05d", prefix, i)
-		all[i] = Member{name, ed25519.NewKeyFromSeed(draw(seed, "key", name))}
+		all[i] = Member{name, ed25519.NewKeyFromSeed(deriveBytes(seed, "key", name))}
 	}
 	return all
 }
@@ -34,8 +34,8 @@ func Members(prefix string, n int, seed uint64) []Member {
 // Public is the member's public key.
 func (m Member) Public() ed25519.PublicKey { return m.Key.Public().(ed25519.PublicKey) }
 
-// draw gives 32 bytes that follow from the seed and words.
-func draw(seed uint64, words ...string) []byte {
+// deriveBytes gives 32 bytes that follow from the seed and words.
+func deriveBytes(seed uint64, words ...string) []byte {
 	h := sha256.New()
 	_ = binary.Write(h, binary.LittleEndian, seed) // a hash takes all
 	for _, w := range words {
@@ -44,13 +44,13 @@ func draw(seed uint64, words ...string) []byte {
 	return h.Sum(nil)
 }
 
-// share gives a number in [0, 1) that follows from the seed and words.
-func share(seed uint64, words ...string) float64 {
-	return float64(binary.LittleEndian.Uint64(draw(seed, words...))>>11) / (1 << 53)
+// deriveFraction gives a number in [0, 1) that follows from the seed and words.
+func deriveFraction(seed uint64, words ...string) float64 {
+	return float64(binary.LittleEndian.Uint64(deriveBytes(seed, words...))>>11) / (1 << 53)
 }
 
-// certificates makes each member's.
-func certificates(members []Member) ([]tls.Certificate, error) {
+// makeCertificates makes each member's.
+func makeCertificates(members []Member) ([]tls.Certificate, error) {
 	now := time.Now()
 	made := make([]tls.Certificate, len(members))
 	var g errgroup.Group

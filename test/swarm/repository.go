@@ -22,13 +22,13 @@ type Repository struct {
 	Dir string
 }
 
-const branch = "refs/heads/main"
+const branchRef = "refs/heads/main"
 
-// MakeRepository makes a bare repository in dir, which must not exist, of files and of members as cells of the
+// CreateRepository makes a bare repository in dir, which must not exist, of files and of members as cells of the
 // channels that channel names. They are registered: their identity.yaml has their keys.
-func MakeRepository(ctx context.Context, dir string, files map[string]string, members []Member, channel func(i int) string) (*Repository, error) {
+func CreateRepository(ctx context.Context, dir string, files map[string]string, members []Member, channel func(i int) string) (*Repository, error) {
 	r := &Repository{Dir: dir}
-	if _, err := r.git(ctx, nil, "init", "-q", "--bare", "--template=", "-b", "main", dir); err != nil {
+	if _, err := r.runGit(ctx, nil, "init", "-q", "--bare", "--template=", "-b", "main", dir); err != nil {
 		return nil, err
 	}
 	all := maps.Clone(files)
@@ -39,7 +39,7 @@ func MakeRepository(ctx context.Context, dir string, files map[string]string, me
 	if _, ok := all[".gitattributes"]; !ok {
 		all[".gitattributes"] = "releases/** -text -filter -ident\n"
 	}
-	return r, r.write(ctx, branch, "", "begin", all)
+	return r, r.writeCommit(ctx, branchRef, "", "begin", all)
 }
 
 // IdentityFile is a member's identity.yaml: registered, epoch 1.
@@ -47,8 +47,8 @@ func IdentityFile(m Member) string {
 	return "apiVersion: sluice/v1\nkind: Identity\nepoch: 1\nserial: 1\npublicKey: " + identity.FormatKey(m.Public()) + "\n"
 }
 
-// Release is the files of a release of so many ConfigMaps, about 200 bytes each.
-func Release(version string, objects int) map[string]string {
+// ReleaseFiles is the files of a release of so many ConfigMaps, about 200 bytes each.
+func ReleaseFiles(version string, objects int) map[string]string {
 	dir := "releases/" + version + "/"
 	files := map[string]string{dir + "release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: " + version + "\n"}
 	kustomization := "resources:\n"
@@ -61,32 +61,32 @@ func Release(version string, objects int) map[string]string {
 	return files
 }
 
-// Land puts a commit of files onto the branch; an empty file is removed. It gives the instant just before the branch
+// Commit puts a commit of files onto the branch; an empty file is removed. It gives the instant just before the branch
 // moved. Should somebody else move it meanwhile, the commit is made again.
-func (r *Repository) Land(ctx context.Context, message string, files map[string]string) (time.Time, error) {
+func (r *Repository) Commit(ctx context.Context, message string, files map[string]string) (time.Time, error) {
 	const side = "refs/landing"
 	var err error
 	for range 50 {
 		var base, next string
-		if base, err = r.git(ctx, nil, "rev-parse", branch); err != nil {
+		if base, err = r.runGit(ctx, nil, "rev-parse", branchRef); err != nil {
 			return time.Time{}, err
 		}
-		if err = r.write(ctx, side, base, message, files); err != nil {
+		if err = r.writeCommit(ctx, side, base, message, files); err != nil {
 			return time.Time{}, err
 		}
-		if next, err = r.git(ctx, nil, "rev-parse", side); err != nil {
+		if next, err = r.runGit(ctx, nil, "rev-parse", side); err != nil {
 			return time.Time{}, err
 		}
 		at := time.Now()
-		if _, err = r.git(ctx, nil, "update-ref", branch, next, base); err == nil {
+		if _, err = r.runGit(ctx, nil, "update-ref", branchRef, next, base); err == nil {
 			return at, nil
 		}
 	}
 	return time.Time{}, fmt.Errorf("%q never landed: %w", message, err)
 }
 
-// write makes a commit on base, or a root one, and points ref at it.
-func (r *Repository) write(ctx context.Context, ref, base, message string, files map[string]string) error {
+// writeCommit makes a commit on base, or a root one, and points ref at it.
+func (r *Repository) writeCommit(ctx context.Context, ref, base, message string, files map[string]string) error {
 	in, out := io.Pipe()
 	go func() { // ends with git, which closes its end
 		b := bufio.NewWriterSize(out, 1<<20)
@@ -103,13 +103,13 @@ func (r *Repository) write(ctx context.Context, ref, base, message string, files
 		}
 		out.CloseWithError(b.Flush())
 	}()
-	_, err := r.git(ctx, in, "fast-import", "--quiet", "--force")
+	_, err := r.runGit(ctx, in, "fast-import", "--quiet", "--force")
 	_ = in.Close()
 	return err
 }
 
-// git runs one command on the repository.
-func (r *Repository) git(ctx context.Context, in io.Reader, args ...string) (string, error) {
+// runGit runs one command on the repository.
+func (r *Repository) runGit(ctx context.Context, in io.Reader, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "git", args...)
@@ -126,5 +126,5 @@ func (r *Repository) git(ctx context.Context, in io.Reader, args ...string) (str
 
 // Tip is the branch's newest commit.
 func (r *Repository) Tip(ctx context.Context) (string, error) {
-	return r.git(ctx, nil, "rev-parse", branch)
+	return r.runGit(ctx, nil, "rev-parse", branchRef)
 }

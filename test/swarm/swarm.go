@@ -36,10 +36,10 @@ const (
 
 // Options of a Swarm. Plane and Members are required.
 type Options struct {
-	Plane   Plane
+	Plane   ControlPlane
 	Members []Member
 	Mode    Mode
-	Resume  []Word // cells that lived before go on from what they had, under a new boot; nil: all are new
+	Resume  []Snapshot // cells that lived before go on from what they had, under a new boot; nil: all are new
 
 	Seed        uint64             // of applies' lengths and failures
 	Apply       [2]time.Duration   // an apply takes from the first to the second; zero: no time
@@ -55,21 +55,21 @@ type Options struct {
 	RetryCap  time.Duration // between tries to reach the control plane; default 30 s
 	DeniedCap time.Duration // after a 401; default 5 min
 
-	Told func(cell int, d *cells.Desired, at time.Time) // called by the cell's goroutine with each new answer; nil: nobody
+	OnDesired func(cell int, d *cells.Desired, at time.Time) // called by the cell's goroutine with each new answer; nil: nobody
 }
 
 // Swarm is the cells. Make it with New, run it with Run.
 type Swarm struct {
-	opts   Options
-	dialer *Dialer
-	cells  []*cell
-	places chan struct{} // one for each connection for reports
-	counts counts
+	opts        Options
+	dialer      *Dialer
+	cells       []*cell
+	reportSlots chan struct{} // one for each connection for reports
+	counts      counters
 
-	trouble atomic.Pointer[error] // the newest; nil: none so far
+	lastError atomic.Pointer[error] // the newest; nil: none so far
 }
 
-type counts struct {
+type counters struct {
 	connects, connected, told, polls, unchanged, reports, acknowledged, events, refused, failed atomic.Int64
 }
 
@@ -105,16 +105,16 @@ func New(o Options) (*Swarm, error) {
 		o.Reporting = 4096
 	}
 	if o.Dialing > 0 {
-		dialer.atOnce = make(chan struct{}, o.Dialing)
+		dialer.slots = make(chan struct{}, o.Dialing)
 	}
-	s := &Swarm{opts: o, dialer: dialer, places: make(chan struct{}, o.Reporting)}
+	s := &Swarm{opts: o, dialer: dialer, reportSlots: make(chan struct{}, o.Reporting)}
 	if o.Resume != nil && len(o.Resume) != len(o.Members) {
 		return nil, fmt.Errorf("swarm.Options: %d words to go on from, and %d members", len(o.Resume), len(o.Members))
 	}
 	for i, m := range o.Members {
 		c := newCell(s, i, m)
 		if o.Resume != nil {
-			c.peer.resume(o.Resume[i])
+			c.agent.resume(o.Resume[i])
 		}
 		s.cells = append(s.cells, c)
 	}
@@ -128,9 +128,9 @@ func (s *Swarm) Run(ctx context.Context) {
 		all.Go(func() {
 			_ = backoff.Sleep(ctx, s.opts.Spread*time.Duration(i)/time.Duration(len(s.cells)))
 			if !s.opts.Silent {
-				all.Go(func() { c.act(ctx) })
+				all.Go(func() { c.runReporter(ctx) })
 			}
-			c.listen(ctx)
+			c.followDesired(ctx)
 		})
 	}
 	all.Wait()
@@ -145,27 +145,27 @@ func (s *Swarm) Counts() Counts {
 	}
 }
 
-// Trouble is the newest thing that went wrong on a connection; nil: nothing did.
-func (s *Swarm) Trouble() error {
-	if err := s.trouble.Load(); err != nil {
+// LastError is the newest thing that went wrong on a connection; nil: nothing did.
+func (s *Swarm) LastError() error {
+	if err := s.lastError.Load(); err != nil {
 		return *err
 	}
 	return nil
 }
 
-func (s *Swarm) failed(err error) {
+func (s *Swarm) countFailure(err error) {
 	s.counts.failed.Add(1)
-	s.trouble.Store(&err)
+	s.lastError.Store(&err)
 }
 
-func (s *Swarm) refused(status int, body []byte) {
+func (s *Swarm) countRefusal(status int, body []byte) {
 	s.counts.refused.Add(1)
 	err := fmt.Errorf("the answer is %d: %.300s", status, body)
-	s.trouble.Store(&err)
+	s.lastError.Store(&err)
 }
 
-// Word is what is known of one cell, at the cell.
-type Word struct {
+// Snapshot is what is known of one cell, at the cell.
+type Snapshot struct {
 	Name         string
 	Boot         string
 	Desired      *cells.Desired // the newest answer; nil: none yet
@@ -180,23 +180,23 @@ type Word struct {
 	Acknowledged *cells.Report      // the newest report that was acknowledged, without its events; nil: none
 }
 
-// Words gives each cell's, in the order of Options.Members.
-func (s *Swarm) Words() []Word {
-	words := make([]Word, len(s.cells))
+// Snapshots gives each cell's, in the order of Options.Members.
+func (s *Swarm) Snapshots() []Snapshot {
+	words := make([]Snapshot, len(s.cells))
 	for i, c := range s.cells {
-		words[i] = c.word()
+		words[i] = c.snapshot()
 	}
 	return words
 }
 
 // Await waits until what ok says holds for every cell. The error tells how many it did not hold for, and of one of them.
-func (s *Swarm) Await(ctx context.Context, ok func(Word) bool) error {
+func (s *Swarm) Await(ctx context.Context, ok func(Snapshot) bool) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		missing, one := 0, Word{}
+		missing, one := 0, Snapshot{}
 		for _, c := range s.cells {
-			if w := c.word(); !ok(w) {
+			if w := c.snapshot(); !ok(w) {
 				missing, one = missing+1, w
 			}
 		}
@@ -210,7 +210,7 @@ func (s *Swarm) Await(ctx context.Context, ok func(Word) bool) error {
 				one.Desired = &cells.Desired{}
 			}
 			return fmt.Errorf("%d of %d cells are not as awaited, %s for one: state %s, running %+v, assigned %+v, hold %+v; newest trouble: %v: %w",
-				missing, len(s.cells), one.Name, one.State, one.Running, one.Desired.Assignment, one.Desired.Hold, s.Trouble(), context.Cause(ctx))
+				missing, len(s.cells), one.Name, one.State, one.Running, one.Desired.Assignment, one.Desired.Hold, s.LastError(), context.Cause(ctx))
 		}
 	}
 }

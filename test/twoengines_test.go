@@ -41,8 +41,8 @@ func tryGit(ctx context.Context, dir string, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// pipeline makes a bare repository with staging, which takes the newest at once, and dedicated after it. Each has a cell.
-func pipeline(t testing.TB) string {
+// newPipelineRepository makes a bare repository with staging, which takes the newest at once, and dedicated after it. Each has a cell.
+func newPipelineRepository(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "repo.git")
 	files := map[string][]byte{
@@ -99,7 +99,7 @@ func startEngine(t testing.TB, repo string) (e *engine.Engine, stop func()) {
 			t.Error(err)
 		}
 	})
-	running.Go(func() { beCells(ctx, t, e) })
+	running.Go(func() { playCells(ctx, t, e) })
 	return e, func() {
 		cancel()
 		running.Wait()
@@ -112,8 +112,8 @@ func startEngine(t testing.TB, repo string) (e *engine.Engine, stop func()) {
 	}
 }
 
-// beCells takes every cell's part: it runs what it is assigned at once, and reports.
-func beCells(ctx context.Context, t testing.TB, e *engine.Engine) {
+// playCells takes every cell's part: it runs what it is assigned at once, and reports.
+func playCells(ctx context.Context, t testing.TB, e *engine.Engine) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -142,7 +142,7 @@ func beCells(ctx context.Context, t testing.TB, e *engine.Engine) {
 // R3, fault 4: two engines and git push at once. Nobody's commit is lost, and each promotion is made once.
 func TestRivals(t *testing.T) {
 	const cuts = 12
-	repo := pipeline(t)
+	repo := newPipelineRepository(t)
 	first, stopFirst := startEngine(t, repo)
 	_, stopSecond := startEngine(t, repo)
 	var people sync.WaitGroup
@@ -154,7 +154,7 @@ func TestRivals(t *testing.T) {
 				return
 			}
 			for i := range cuts / 2 {
-				if err := cut(t.Context(), clone, fmt.Sprintf("1.%d.%d", i+1, p)); err != nil {
+				if err := pushRelease(t.Context(), clone, fmt.Sprintf("1.%d.%d", i+1, p)); err != nil {
 					t.Error(err)
 					return
 				}
@@ -186,12 +186,12 @@ func TestRivals(t *testing.T) {
 		t.Errorf("%d of people's %d commits are there", people1, cuts)
 	}
 	for _, channel := range []string{"staging", "dedicated"} {
-		checkOnce(t, repo, channel)
+		checkPromotedOnce(t, repo, channel)
 	}
 }
 
-// cut commits a release and pushes it, as often as it takes.
-func cut(ctx context.Context, clone, version string) error {
+// pushRelease commits a release and pushes it, as often as it takes.
+func pushRelease(ctx context.Context, clone, version string) error {
 	for name, data := range releaseFiles(version) {
 		file := filepath.Join(clone, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // a test's
@@ -217,8 +217,8 @@ func cut(ctx context.Context, clone, version string) error {
 	return fmt.Errorf("push of %s never landed", version)
 }
 
-// checkOnce holds a channel's history against what must be so: one commit a release, sequences that rise by one.
-func checkOnce(t testing.TB, repo, channel string) {
+// checkPromotedOnce holds a channel's history against what must be so: one commit a release, sequences that rise by one.
+func checkPromotedOnce(t testing.TB, repo, channel string) {
 	t.Helper()
 	log := git(t, repo, "log", "--reverse", "--format=%H %s", "main", "--", "channels/"+channel+"/head.yaml")
 	seen, sequence := map[string]bool{}, 0

@@ -24,9 +24,9 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// site is the control plane's own server, without an engine and a store behind it: what it shows is made by hand, so
+// planeStub is the control plane's own server, without an engine and a store behind it: what it shows is made by hand, so
 // that the instant at which there is something new to tell is known exactly.
-type site struct {
+type planeStub struct {
 	controlplane.Members // nil: nobody registers here
 	names                []string
 	roster               *roster.Roster
@@ -36,60 +36,60 @@ type site struct {
 	changed chan struct{}
 }
 
-func (s *site) View() *view.View {
+func (s *planeStub) View() *view.View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.view
 }
 
-func (s *site) Changed() <-chan struct{} {
+func (s *planeStub) Changed() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.changed
 }
 
 // Roster knows all cells.
-func (s *site) Roster() *roster.Roster { return s.roster }
+func (s *planeStub) Roster() *roster.Roster { return s.roster }
 
 // RosterChanged never happens.
-func (s *site) RosterChanged() <-chan struct{} { return nil }
+func (s *planeStub) RosterChanged() <-chan struct{} { return nil }
 
 // Fresh is always so.
-func (s *site) Fresh() error { return nil }
+func (s *planeStub) Fresh() error { return nil }
 
-var errNone = errors.New("there is none here")
+var errUnsupported = errors.New("there is none here")
 
 // Receive takes no reports, FS has no files, Decisions are none.
-func (s *site) Receive(context.Context, cells.Report) (cells.Receipt, error) {
-	return cells.Receipt{}, errNone
+func (s *planeStub) Receive(context.Context, cells.Report) (cells.Receipt, error) {
+	return cells.Receipt{}, errUnsupported
 }
-func (s *site) FS(string) (fs.FS, error) { return nil, errNone }
-func (s *site) Decisions(context.Context, int64, int) ([]plan.Decided, int64, error) {
-	return nil, 0, errNone
+func (s *planeStub) FS(string) (fs.FS, error) { return nil, errUnsupported }
+func (s *planeStub) Decisions(context.Context, int64, int) ([]plan.Decided, int64, error) {
+	return nil, 0, errUnsupported
 }
 
-// siting is how many cells a site has.
-type siting struct {
+// stubOptions is how many cells a site has.
+type stubOptions struct {
 	N    int
 	Seed uint64
 }
 
-func siteDuties(ctx context.Context) duties {
-	s := &site{changed: make(chan struct{})}
-	return duties{
-		"listen": duty(func(w siting) (any, error) { return s.listen(ctx, w) }),
-		"show":   duty(func(n int64) (any, error) { return s.show(n), nil }),
+func stubCommands(ctx context.Context) commands {
+	s := &planeStub{changed: make(chan struct{})}
+	return commands{
+		"listen": commandOf(func(w stubOptions) (any, error) { return s.listen(ctx, w) }),
+		"show":   commandOf(func(n int64) (any, error) { return s.setHead(n), nil }),
 	}
 }
 
-func (s *site) listen(ctx context.Context, w siting) (any, error) {
+func (s *planeStub) listen(ctx context.Context, w stubOptions) (any, error) {
 	known := map[string]cells.Identity{}
-	for _, m := range swarm.Members(prefix, w.N, w.Seed) {
+	for _, m := range swarm.Members(cellPrefix, w.N, w.Seed) {
 		s.names = append(s.names, m.Name)
 		known[m.Name] = cells.Identity{PublicKey: identity.FormatKey(m.Public())}
 	}
 	s.roster = roster.New(known)
-	s.show(1)
+	s.setHead(1)
 	dir, err := os.MkdirTemp("", "sluice-fleet-site-")
 	if err != nil {
 		return nil, err
@@ -110,12 +110,12 @@ func (s *site) listen(ctx context.Context, w siting) (any, error) {
 		return nil, err
 	}
 	go func() { _ = server.Serve(ctx, l) }() // until the process ends
-	return swarm.Plane{Addresses: []string{l.Addr().String()}, Pins: keys.Pins}, nil
+	return swarm.ControlPlane{Addresses: []string{l.Addr().String()}, Pins: keys.Pins}, nil
 }
 
-// show makes the n-th release the head, and gives the instant just before all can know.
-func (s *site) show(n int64) time.Time {
-	v := s.viewOf(n)
+// setHead makes the n-th release the head, and gives the instant just before all can know.
+func (s *planeStub) setHead(n int64) time.Time {
+	v := s.makeView(n)
 	runtime.GC() // what making it by hand left behind is not the fan-out's: the push figure has the engine's
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,8 +126,8 @@ func (s *site) show(n int64) time.Time {
 	return begun
 }
 
-// viewOf is one channel of all cells. All run the release before the head, and wait for their wave.
-func (s *site) viewOf(n int64) *view.View {
+// makeView is one channel of all cells. All run the release before the head, and wait for their wave.
+func (s *planeStub) makeView(n int64) *view.View {
 	release := func(n int64) (string, releases.Digest) {
 		v := fmt.Sprintf("1.%d.0", n)
 		return v, releases.DigestBytes([]byte(v))
@@ -136,21 +136,21 @@ func (s *site) viewOf(n int64) *view.View {
 	head := plan.EffectiveHead{Kind: plan.Promote, Written: fmt.Sprintf("c%d", n), Moved: now}
 	head.Release, head.Digest = release(n)
 	head.Commit, head.Sequence = head.Written, n
-	c := &plan.Channel{State: channels.State{Name: channel}, Effective: &head, History: []plan.EffectiveHead{head}}
-	d := &plan.Desired{Commit: head.Written, Channels: map[string]*plan.Channel{channel: c}, Order: []string{channel}, Cells: map[string]*plan.Cell{}}
+	c := &plan.Channel{State: channels.State{Name: channelName}, Effective: &head, History: []plan.EffectiveHead{head}}
+	d := &plan.Desired{Commit: head.Written, Channels: map[string]*plan.Channel{channelName: c}, Order: []string{channelName}, Cells: map[string]*plan.Cell{}}
 	o := &plan.Observed{Cells: map[string]*plan.CellState{}}
 	p := plan.Plan{Commit: head.Written, Now: now}
 	before, digest := release(n - 1)
 	for _, name := range s.names {
 		cell := &plan.Cell{}
-		cell.Name, cell.Channel = name, channel
+		cell.Name, cell.Channel = name, channelName
 		d.Cells[name] = cell
 		c.Cells = append(c.Cells, cell)
 		o.Cells[name] = &plan.CellState{
-			Name: name, Channel: channel, Epoch: 1, Sequence: n - 1, Release: before, Digest: digest, State: cells.StateHealthy, LastReport: now,
-			Granted: &cells.Assignment{Channel: channel, Epoch: 1, Sequence: n - 1, Release: before, Digest: digest, Values: map[string]any{"domain": name + ".example.com", "replicas": 3}},
+			Name: name, Channel: channelName, Epoch: 1, Sequence: n - 1, Release: before, Digest: digest, State: cells.StateHealthy, LastReport: now,
+			Granted: &cells.Assignment{Channel: channelName, Epoch: 1, Sequence: n - 1, Release: before, Digest: digest, Values: map[string]any{"domain": name + ".example.com", "replicas": 3}},
 		}
-		p.Blocked = append(p.Blocked, channels.Verdict{Channel: channel, Cell: name, Release: head.Release, Gate: "wave", Reason: "wave 2 opens when all cells of wave 1 are healthy for 2h"})
+		p.Blocked = append(p.Blocked, channels.Verdict{Channel: channelName, Cell: name, Release: head.Release, Gate: "wave", Reason: "wave 2 opens when all cells of wave 1 are healthy for 2h"})
 	}
 	return &view.View{Desired: d, Observed: o, Plan: p}
 }

@@ -18,68 +18,68 @@ import (
 // entryPolicy is that of a channel which takes each new release at once.
 const entryPolicy = "apiVersion: sluice/v1\nkind: Channel\nsettleWithin: 1h\nadvance: newest\n"
 
-// badLine is a line with cells behind it: some of the swarm, and an agent that has a line of its own, so that its
+// proxiedCells is a line with cells behind it: some of the swarm, and an agent that has a line of its own, so that its
 // connections are counted apart.
-type badLine struct {
-	name        string
-	many, alone *line
-	herd        *herd
-	before      [2]int // connections when it went bad
+type proxiedCells struct {
+	name                   string
+	swarmProxy, agentProxy *faultyProxy
+	group                  *cellGroup
+	countsBefore           [2]int // connections when it went bad
 }
 
-// put puts some of the fleet's cells, and an agent, behind lines of one kind, which are good to begin with.
-func (f *fleet) put(name string, members []swarm.Member, mode swarm.Mode) *badLine {
+// proxyCells puts some of the fleet's cells, and an agent, behind lines of one kind, which are good to begin with.
+func (f *fleet) proxyCells(name string, members []swarm.Member, mode swarm.Mode) *proxiedCells {
 	f.t.Helper()
-	b := &badLine{name: name, many: newLine(f.t, f.plane.Addresses[0], fault{}), alone: newLine(f.t, f.plane.Addresses[0], fault{})}
-	b.herd = f.behind([]string{b.many.address()}, members, swarm.Options{Seed: 7, Fetch: true, Mode: mode})
+	b := &proxiedCells{name: name, swarmProxy: newFaultyProxy(f.t, f.plane.Addresses[0], proxyFault{}), agentProxy: newFaultyProxy(f.t, f.plane.Addresses[0], proxyFault{})}
+	b.group = f.startCells([]string{b.swarmProxy.address()}, members, swarm.Options{Seed: 7, Fetch: true, Mode: mode})
 	token := f.path(name + ".token")
-	f.sluiceMust("cell", "add", name, "--channel", "dedicated", "--repo", f.world.repo, "--token-file", token)
-	f.joined(name, name, "--join", "@"+token, "--server", "https://"+b.alone.address())
+	f.mustRunSluice("cell", "add", name, "--channel", "dedicated", "--repo", f.world.repo, "--token-file", token)
+	f.startAgent(name, name, "--join", "@"+token, "--server", "https://"+b.agentProxy.address())
 	return b
 }
 
-func (b *badLine) bad(f fault) {
-	b.before[0], _ = b.many.counts()
-	b.before[1], _ = b.alone.counts()
-	b.many.set(f)
-	b.alone.set(f)
+func (b *proxiedCells) setFault(f proxyFault) {
+	b.countsBefore[0], _ = b.swarmProxy.counts()
+	b.countsBefore[1], _ = b.agentProxy.counts()
+	b.swarmProxy.setFault(f)
+	b.agentProxy.setFault(f)
 }
 
 // heal makes the lines good. Connections that were under way are cut: who is on them is not to wait for more.
-func (b *badLine) heal() {
-	for _, l := range []*line{b.many, b.alone} {
-		l.set(fault{})
-		l.reset()
+func (b *proxiedCells) heal() {
+	for _, l := range []*faultyProxy{b.swarmProxy, b.agentProxy} {
+		l.setFault(proxyFault{})
+		l.resetConns()
 	}
 }
 
-// dialled is how many connections the cells behind it, and the agent, began since the lines went bad.
-func (b *badLine) dialled() (many, alone int) {
-	many, _ = b.many.counts()
-	alone, _ = b.alone.counts()
-	return many - b.before[0], alone - b.before[1]
+// countDials is how many connections the cells behind it, and the agent, began since the lines went bad.
+func (b *proxiedCells) countDials() (many, alone int) {
+	many, _ = b.swarmProxy.counts()
+	alone, _ = b.agentProxy.counts()
+	return many - b.countsBefore[0], alone - b.countsBefore[1]
 }
 
-// has tells whether all cells of a herd are healthy on a release.
-func (h *herd) has(version string) bool {
-	return !slices.ContainsFunc(h.Words(), func(w swarm.Word) bool {
+// allHealthyOn tells whether all cells of a herd are healthy on a release.
+func (h *cellGroup) allHealthyOn(version string) bool {
+	return !slices.ContainsFunc(h.Snapshots(), func(w swarm.Snapshot) bool {
 		return w.State != cells.StateHealthy || w.Running == nil || w.Running.Release != version
 	})
 }
 
-// reach waits until the cells behind a line, and its agent, are healthy on a release.
-func (f *fleet) reach(version string, lines ...*badLine) {
+// awaitBehind waits until the cells behind a line, and its agent, are healthy on a release.
+func (f *fleet) awaitBehind(version string, lines ...*proxiedCells) {
 	f.t.Helper()
 	for _, b := range lines {
 		f.eventually(func() (string, bool) {
-			return "behind the line " + b.name + " not all have " + version + ": " + f.lags(version), b.herd.has(version)
+			return "behind the line " + b.name + " not all have " + version + ": " + f.describeLagging(version), b.group.allHealthyOn(version)
 		})
-		f.runs(b.name, version)
+		f.awaitRelease(b.name, version)
 	}
 }
 
-// onlyThese holds that no cell ever began anything but these releases under the digests that the heads name.
-func (f *fleet) onlyThese(versions ...string) {
+// checkBegunReleases holds that no cell ever began anything but these releases under the digests that the heads name.
+func (f *fleet) checkBegunReleases(versions ...string) {
 	f.t.Helper()
 	known := map[string]bool{}
 	for _, version := range versions {
@@ -94,7 +94,7 @@ func (f *fleet) onlyThese(versions ...string) {
 	if len(known) != len(versions) {
 		f.t.Errorf("the heads' digests are %v", known)
 	}
-	for _, w := range f.words() {
+	for _, w := range f.snapshots() {
 		for _, a := range w.Began {
 			if !known[a.Release+" "+string(a.Digest)] {
 				f.t.Errorf("%s began %s %s, which no head names", w.Name, a.Release, a.Digest)
@@ -103,9 +103,9 @@ func (f *fleet) onlyThese(versions ...string) {
 	}
 }
 
-// nothingOfAgentsLost holds that the events of each agent are in the database, each once and without a gap, as far as
+// checkAgentEvents holds that the events of each agent are in the database, each once and without a gap, as far as
 // the agent knows them to be acknowledged at the least. The agents have ended.
-func (f *fleet) nothingOfAgentsLost() {
+func (f *fleet) checkAgentEvents() {
 	f.t.Helper()
 	st, err := pgstore.Open(f.t.Context(), f.database, pgstore.Options{Log: zerolog.Nop()})
 	if err != nil {
@@ -138,20 +138,20 @@ func (f *fleet) nothingOfAgentsLost() {
 	}
 }
 
-// endLines stops the agents and holds that nothing was lost of anyone.
-func (f *fleet) endLines(versions ...string) {
+// stopAndCheck stops the agents and holds that nothing was lost of anyone.
+func (f *fleet) stopAndCheck(versions ...string) {
 	f.t.Helper()
 	for _, a := range f.agents {
 		a.stop()
 	}
-	f.nothingLost()
-	f.nothingOfAgentsLost()
-	f.onlyThese(versions...)
+	f.checkNothingLost()
+	f.checkAgentEvents()
+	f.checkBegunReleases(versions...)
 	var moves []string
 	for _, v := range versions {
 		moves = append(moves, "promote "+v+" to dedicated")
 	}
-	f.once(map[string][]string{"dedicated": moves})
+	f.checkHeads(map[string][]string{"dedicated": moves})
 }
 
 // Lines that are slow, that are cut every second, and that change bytes: all cells behind them get the next release in
@@ -160,33 +160,33 @@ func (f *fleet) endLines(versions ...string) {
 func TestBadLines(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 100, 0, 1, entryPolicy)
-	good := f.behind(f.plane.Addresses, f.members[:70], swarm.Options{Seed: 7, Fetch: true})
-	slow, cut, bent := f.put("slow", f.members[70:80], swarm.Stream), f.put("cut", f.members[80:90], swarm.LongPoll), f.put("bent", f.members[90:], swarm.Stream)
-	f.land("1.0.0")
-	f.eventually(func() (string, bool) { return "not all have 1.0.0", good.has("1.0.0") })
-	f.reach("1.0.0", slow, cut, bent)
+	good := f.startCells(f.plane.Addresses, f.members[:70], swarm.Options{Seed: 7, Fetch: true})
+	slow, cut, bent := f.proxyCells("slow", f.members[70:80], swarm.Stream), f.proxyCells("cut", f.members[80:90], swarm.LongPoll), f.proxyCells("bent", f.members[90:], swarm.Stream)
+	f.commitRelease("1.0.0")
+	f.eventually(func() (string, bool) { return "not all have 1.0.0", good.allHealthyOn("1.0.0") })
+	f.awaitBehind("1.0.0", slow, cut, bent)
 	calm := good.Counts()
 
 	begun := time.Now()
-	slow.bad(fault{latency: 300 * time.Millisecond, rate: 8 << 10})
-	cut.bad(fault{lives: [2]time.Duration{900 * time.Millisecond, 1100 * time.Millisecond}})
-	bent.bad(fault{bend: 12 << 10})
-	for _, b := range []*badLine{slow, cut, bent} { // what is under way is of the good line
-		b.many.reset()
-		b.alone.reset()
+	slow.setFault(proxyFault{latency: 300 * time.Millisecond, rate: 8 << 10})
+	cut.setFault(proxyFault{lifetime: [2]time.Duration{900 * time.Millisecond, 1100 * time.Millisecond}})
+	bent.setFault(proxyFault{alterWithin: 12 << 10})
+	for _, b := range []*proxiedCells{slow, cut, bent} { // what is under way is of the good line
+		b.swarmProxy.resetConns()
+		b.agentProxy.resetConns()
 	}
-	f.land("1.0.1")
-	f.eventually(func() (string, bool) { return "those with good lines have not got 1.0.1", good.has("1.0.1") })
+	f.commitRelease("1.0.1")
+	f.eventually(func() (string, bool) { return "those with good lines have not got 1.0.1", good.allHealthyOn("1.0.1") })
 	took := time.Since(begun)
-	f.reach("1.0.1", slow, cut)
+	f.awaitBehind("1.0.1", slow, cut)
 	f.eventually(func() (string, bool) {
-		_, many := bent.many.counts()
-		_, alone := bent.alone.counts()
+		_, many := bent.swarmProxy.counts()
+		_, alone := bent.agentProxy.counts()
 		return fmt.Sprintf("%d and %d bytes were changed", many, alone), many >= 20 && alone >= 3
 	})
 	bad := time.Since(begun)
-	for _, b := range []*badLine{slow, cut, bent} {
-		many, alone := b.dialled()
+	for _, b := range []*proxiedCells{slow, cut, bent} {
+		many, alone := b.countDials()
 		t.Logf("%s: in %s ten cells dialled %d times, and the agent %d times", b.name, bad.Round(time.Second), many, alone)
 		// Full jitter from 100 ms on begins with a few tries in the first second; cut once a second is two connections a second.
 		if most := 15 + 4*int(bad/time.Second); alone > most {
@@ -194,18 +194,18 @@ func TestBadLines(t *testing.T) {
 		}
 	}
 	if c := good.Counts(); c.Failed != calm.Failed || c.Refused != calm.Refused {
-		t.Errorf("cells with good lines had trouble: %+v, before %+v: %v", c, calm, good.Trouble())
+		t.Errorf("cells with good lines had trouble: %+v, before %+v: %v", c, calm, good.LastError())
 	}
 	t.Logf("those with good lines had 1.0.1 after %s, those with slow ones and cut ones after %s", took.Round(time.Millisecond), bad.Round(time.Millisecond))
 
-	for _, b := range []*badLine{slow, cut, bent} {
+	for _, b := range []*proxiedCells{slow, cut, bent} {
 		b.heal()
 	}
-	f.reach("1.0.1", bent)
-	f.land("1.0.2")
-	f.reach("1.0.2", slow, cut, bent)
-	f.eventually(func() (string, bool) { return "those with good lines have not got 1.0.2", good.has("1.0.2") })
-	f.endLines("1.0.0", "1.0.1", "1.0.2")
+	f.awaitBehind("1.0.1", bent)
+	f.commitRelease("1.0.2")
+	f.awaitBehind("1.0.2", slow, cut, bent)
+	f.eventually(func() (string, bool) { return "those with good lines have not got 1.0.2", good.allHealthyOn("1.0.2") })
+	f.stopAndCheck("1.0.0", "1.0.1", "1.0.2")
 }
 
 // Lines that are half open, both ways or one, for longer than two heartbeats (R33): a release lands meanwhile, and cells
@@ -213,58 +213,58 @@ func TestBadLines(t *testing.T) {
 func TestHalfOpenLines(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 100, 0, 1, entryPolicy)
-	good := f.behind(f.plane.Addresses, f.members[:70], swarm.Options{Seed: 7, Fetch: true})
-	both, up, down := f.put("both", f.members[70:80], swarm.Stream), f.put("up", f.members[80:90], swarm.LongPoll), f.put("down", f.members[90:], swarm.Stream)
-	f.land("1.0.0")
-	f.eventually(func() (string, bool) { return "not all have 1.0.0", good.has("1.0.0") })
-	f.reach("1.0.0", both, up, down)
+	good := f.startCells(f.plane.Addresses, f.members[:70], swarm.Options{Seed: 7, Fetch: true})
+	both, up, down := f.proxyCells("both", f.members[70:80], swarm.Stream), f.proxyCells("up", f.members[80:90], swarm.LongPoll), f.proxyCells("down", f.members[90:], swarm.Stream)
+	f.commitRelease("1.0.0")
+	f.eventually(func() (string, bool) { return "not all have 1.0.0", good.allHealthyOn("1.0.0") })
+	f.awaitBehind("1.0.0", both, up, down)
 	calm := good.Counts()
 
 	begun := time.Now()
-	both.bad(fault{deafUp: true, deafDn: true})
-	up.bad(fault{deafUp: true})
-	down.bad(fault{deafDn: true})
-	f.land("1.0.1")
-	f.eventually(func() (string, bool) { return "those with good lines have not got 1.0.1", good.has("1.0.1") })
+	both.setFault(proxyFault{blockUp: true, blockDown: true})
+	up.setFault(proxyFault{blockUp: true})
+	down.setFault(proxyFault{blockDown: true})
+	f.commitRelease("1.0.1")
+	f.eventually(func() (string, bool) { return "those with good lines have not got 1.0.1", good.allHealthyOn("1.0.1") })
 	took := time.Since(begun)
 	// A stream over which nothing comes is given up after two missed heartbeats, by agents that miss them.
 	f.eventually(func() (string, bool) {
 		noticed := 0
 		for _, name := range []string{"both", "down"} {
-			if strings.Contains(f.saidBy(name), "no stream comes through") {
+			if strings.Contains(f.processLog(name), "no stream comes through") {
 				noticed++
 			}
 		}
 		return "no agent has noticed that its stream is dead", noticed == 2 && time.Since(begun) > 32*time.Second
 	})
 	bad := time.Since(begun)
-	for _, b := range []*badLine{both, up, down} {
-		many, alone := b.dialled()
+	for _, b := range []*proxiedCells{both, up, down} {
+		many, alone := b.countDials()
 		t.Logf("%s: in %s ten cells dialled %d times, and the agent %d times", b.name, bad.Round(time.Second), many, alone)
 		if alone > 20 {
 			t.Errorf("%s: the agent dialled %d times in %s", b.name, alone, bad)
 		}
 	}
 	if c := good.Counts(); c.Failed != calm.Failed || c.Refused != calm.Refused {
-		t.Errorf("cells with good lines had trouble: %+v, before %+v: %v", c, calm, good.Trouble())
+		t.Errorf("cells with good lines had trouble: %+v, before %+v: %v", c, calm, good.LastError())
 	}
-	for _, b := range []*badLine{both, up, down} {
+	for _, b := range []*proxiedCells{both, up, down} {
 		b.heal()
 	}
-	f.reach("1.0.1", both, up, down)
+	f.awaitBehind("1.0.1", both, up, down)
 	t.Logf("those with good lines had 1.0.1 after %s, the others %s after theirs were whole", took.Round(time.Millisecond), (time.Since(begun) - bad).Round(time.Millisecond))
-	f.endLines("1.0.0", "1.0.1")
+	f.stopAndCheck("1.0.0", "1.0.1")
 }
 
 // Every connection to the cell is reset after 128 KiB, in the middle of a download of a megabyte: it goes on where it was
 // (Range), and the release is begun once its digest was held against what came.
 func TestResetInTheMiddleOfADownload(t *testing.T) {
 	t.Parallel()
-	w := keyed(t)
+	w := newKeyedWorld(t)
 	address, _, _ := strings.Cut(w.server.args[slices.Index(w.server.args, "--cells")+1], " ")
-	l := newLine(t, address, fault{after: 128 << 10})
+	l := newFaultyProxy(t, address, proxyFault{resetAfter: 128 << 10})
 	w.agents["acme"].stop()
-	w.joined("acme", "acme", "--server", "https://"+l.address())
+	w.startAgent("acme", "acme", "--server", "https://"+l.address())
 	notes := make([]byte, 900<<10)
 	random := rand.NewChaCha8([32]byte{1})
 	for i := range notes {
@@ -275,14 +275,14 @@ func TestResetInTheMiddleOfADownload(t *testing.T) {
 		files[name] = string(data)
 	}
 	before, _ := l.counts()
-	w.commit("cut 1.0.1", files)
-	w.runs("acme", "1.0.1")
+	w.pushFiles("cut 1.0.1", files)
+	w.awaitRelease("acme", "1.0.1")
 	after, _ := l.counts()
 	t.Logf("%d connections for a release of %d KiB, reset after 128 KiB each", after-before, len(notes)>>10)
 	if after-before < 4 || after-before > 40 {
 		t.Errorf("it took %d connections", after-before)
 	}
-	if said := w.saidBy("acme"); strings.Contains(said, "refused") {
+	if said := w.processLog("acme"); strings.Contains(said, "refused") {
 		t.Errorf("the release was blamed for its line:\n%s", said)
 	}
 }

@@ -11,17 +11,17 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// travelled is a world whose cells run 1.1.0, and ran 1.0.0 before.
-func travelled(t *testing.T, change func(files map[string]string)) *world {
+// newUpgradedWorld is a world whose cells run 1.1.0, and ran 1.0.0 before.
+func newUpgradedWorld(t *testing.T, change func(files map[string]string)) *world {
 	t.Helper()
 	w := newWorld(t, change)
-	w.cell("eu-1")
-	w.cell("acme")
+	w.addAgent("eu-1")
+	w.addAgent("acme")
 	w.startAll()
 	for _, version := range []string{"1.0.0", "1.1.0"} {
-		w.cut(version, "fine")
-		w.runs("eu-1", version)
-		w.runs("acme", version)
+		w.cutRelease(version, "fine")
+		w.awaitRelease("eu-1", version)
+		w.awaitRelease("acme", version)
 	}
 	return w
 }
@@ -35,8 +35,8 @@ func (w *world) channelStatus(name string) (c view.ChannelStatus) {
 	return c
 }
 
-// blocked waits until a channel's verdicts say why nothing moves.
-func (w *world) blocked(channel, gate, words string) {
+// awaitVerdict waits until a channel's verdicts say why nothing moves.
+func (w *world) awaitVerdict(channel, gate, words string) {
 	w.t.Helper()
 	w.eventually(func() (string, bool) {
 		c := w.channelStatus(channel)
@@ -49,8 +49,8 @@ func (w *world) blocked(channel, gate, words string) {
 	})
 }
 
-// looked waits until the plan is of the branch's tip, and gives the number of commits.
-func (w *world) looked() string {
+// awaitPlan waits until the plan is of the branch's tip, and gives the number of commits.
+func (w *world) awaitPlan() string {
 	w.t.Helper()
 	w.eventually(func() (string, bool) {
 		s := w.status()
@@ -59,8 +59,8 @@ func (w *world) looked() string {
 	return strings.TrimSpace(git(w.t, w.repo, "rev-list", "--count", "main"))
 }
 
-// push pushes what stands in the person's clone.
-func (w *world) push() {
+// pushClone pushes what stands in the person's clone.
+func (w *world) pushClone() {
 	w.t.Helper()
 	git(w.t, w.clone, "push", "-q", "origin", "HEAD:main")
 }
@@ -69,30 +69,30 @@ func (w *world) push() {
 // own, and held until a person lifts it.
 func TestRevertIsAnsweredOnce(t *testing.T) {
 	t.Parallel()
-	w := travelled(t, nil)
+	w := newUpgradedWorld(t, nil)
 	git(t, w.clone, "pull", "-q", "--rebase", "origin", "main")
 	promoted := strings.TrimSpace(git(t, w.clone, "log", "-1", "--format=%H", "--", "channels/dedicated/head.yaml"))
 	git(t, w.clone, "revert", "--no-edit", promoted)
-	w.push()
-	w.runs("acme", "1.0.0")
-	w.runs("eu-1", "1.1.0")
+	w.pushClone()
+	w.awaitRelease("acme", "1.0.0")
+	w.awaitRelease("eu-1", "1.1.0")
 	log := git(t, w.repo, "log", "-1", "--format=%B", "main", "--", "channels/dedicated/head.yaml")
 	if !strings.HasPrefix(log, "roll back dedicated to 1.0.0\n") || !strings.Contains(log, "\nRequested-By: bob\n") {
 		t.Errorf("the answer is\n%s", log)
 	}
-	if head := w.show("channels/dedicated/head.yaml"); !strings.Contains(head, "sequence: 3\n") || strings.Count(head, "release:") != 1 {
+	if head := w.readCommitted("channels/dedicated/head.yaml"); !strings.Contains(head, "sequence: 3\n") || strings.Count(head, "release:") != 1 {
 		t.Errorf("head:\n%s", head)
 	}
-	w.blocked("dedicated", "hold", "")
-	before := w.looked()
+	w.awaitVerdict("dedicated", "hold", "")
+	before := w.awaitPlan()
 
 	// The promotion's own commit, put back with its message and its decision, is not the engine's word a second time.
 	git(t, w.clone, "pull", "-q", "--rebase", "origin", "main")
 	git(t, w.clone, "checkout", promoted, "--", "channels/dedicated/head.yaml", "channels/dedicated/decision.json")
 	git(t, w.clone, "commit", "-q", "-C", promoted)
-	w.push()
-	w.blocked("dedicated", "hold", "")
-	w.looked()
+	w.pushClone()
+	w.awaitVerdict("dedicated", "hold", "")
+	w.awaitPlan()
 	if c := w.channelStatus("dedicated"); c.Release != "1.0.0" || c.Sequence != 3 || c.Request == nil || c.Request.Release != "1.1.0" {
 		t.Errorf("dedicated: %+v", c)
 	}
@@ -105,8 +105,8 @@ func TestRevertIsAnsweredOnce(t *testing.T) {
 	for _, h := range holds {
 		lift[h] = ""
 	}
-	w.commit("lift the hold", lift)
-	w.runs("acme", "1.1.0")
+	w.pushFiles("lift the hold", lift)
+	w.awaitRelease("acme", "1.1.0")
 	if c := w.channelStatus("dedicated"); c.Sequence != 4 || c.Request != nil {
 		t.Errorf("dedicated: %+v", c)
 	}
@@ -120,20 +120,20 @@ func atoi(s string) (n int) {
 // Fault 49: one commit that squashes edits of several heads: each channel answers for itself, once.
 func TestSquashedEditsAreAnsweredOnce(t *testing.T) {
 	t.Parallel()
-	w := travelled(t, nil)
+	w := newUpgradedWorld(t, nil)
 	git(t, w.clone, "pull", "-q", "--rebase", "origin", "main")
 	for _, channel := range []string{"staging", "dedicated"} {
 		promoted := strings.TrimSpace(git(t, w.clone, "log", "-1", "--format=%H", "--", "channels/"+channel+"/head.yaml"))
 		git(t, w.clone, "revert", "--no-commit", promoted)
 	}
 	git(t, w.clone, "commit", "-qm", "go back, everywhere")
-	w.push()
-	w.runs("acme", "1.0.0")
-	w.runs("eu-1", "1.0.0")
-	w.looked()
+	w.pushClone()
+	w.awaitRelease("acme", "1.0.0")
+	w.awaitRelease("eu-1", "1.0.0")
+	w.awaitPlan()
 	for _, channel := range []string{"staging", "dedicated"} {
 		want := []string{"promote 1.0.0 to " + channel, "promote 1.1.0 to " + channel, "go back, everywhere", "roll back " + channel + " to 1.0.0"}
-		if diff := cmp.Diff(want, w.subjects(channel)); diff != "" {
+		if diff := cmp.Diff(want, w.headSubjects(channel)); diff != "" {
 			t.Errorf("%s:\n%s", channel, diff)
 		}
 		if c := w.channelStatus(channel); c.Sequence != 3 || c.Request != nil {
@@ -145,22 +145,22 @@ func TestSquashedEditsAreAnsweredOnce(t *testing.T) {
 // Fault 42, R1: heads written by hand that make no sense: a verdict each, and the effective head stays.
 func TestHandWrittenHeads(t *testing.T) {
 	t.Parallel()
-	w := travelled(t, nil)
+	w := newUpgradedWorld(t, nil)
 	for name, c := range map[string]struct{ head, words string }{
 		"unknown release": {"release: 9.9.9\n", "9.9.9, which is not in the repository"},
 		"wrong digest":    {"release: 1.1.0\ndigest: sha256:" + strings.Repeat("0", 64) + "\nsequence: 2\n", "the head already"},
 		"old sequence":    {"release: 1.1.0\nsequence: 1\n", "the head already"},
 	} {
-		w.commit(name, map[string]string{"channels/dedicated/head.yaml": c.head})
-		w.blocked("dedicated", "request", c.words)
-		w.looked()
+		w.pushFiles(name, map[string]string{"channels/dedicated/head.yaml": c.head})
+		w.awaitVerdict("dedicated", "request", c.words)
+		w.awaitPlan()
 		if c := w.channelStatus("dedicated"); c.Release != "1.1.0" || c.Sequence != 2 {
 			t.Errorf("%s: dedicated at %+v", name, c)
 		}
 	}
-	w.runs("acme", "1.1.0")
-	if n := len(w.subjects("dedicated")); n != 2+3 {
-		t.Errorf("the engine answered with commits: %v", w.subjects("dedicated"))
+	w.awaitRelease("acme", "1.1.0")
+	if n := len(w.headSubjects("dedicated")); n != 2+3 {
+		t.Errorf("the engine answered with commits: %v", w.headSubjects("dedicated"))
 	}
 }
 
@@ -169,34 +169,34 @@ func TestHandWrittenHeads(t *testing.T) {
 func TestEditedRelease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
-	w.cell("eu-1")
-	w.cell("acme")
+	w.addAgent("eu-1")
+	w.addAgent("acme")
 	w.startAll()
-	w.cut("1.0.0", "fine")
-	w.runs("acme", "1.0.0")
+	w.cutRelease("1.0.0", "fine")
+	w.awaitRelease("acme", "1.0.0")
 	before := w.cellStatus("acme").Digest
-	app := w.show("releases/1.0.0/app.yaml")
-	w.commit("only a word", map[string]string{"releases/1.0.0/app.yaml": strings.Replace(app, "fine", "finer", 1)})
+	app := w.readCommitted("releases/1.0.0/app.yaml")
+	w.pushFiles("only a word", map[string]string{"releases/1.0.0/app.yaml": strings.Replace(app, "fine", "finer", 1)})
 	edit := strings.TrimSpace(git(t, w.clone, "rev-parse", "HEAD"))
-	out, err := w.sluice("validate", w.repo)
+	out, err := w.runSluice("validate", w.repo)
 	if err == nil || !strings.Contains(out, "releases/1.0.0/release.yaml: release 1.0.0 was edited after its merge") || !strings.Contains(out, edit[:12]) {
 		t.Errorf("validate: %v\n%s", err, out)
 	}
-	w.looked()
-	w.commit("another cell", map[string]string{"cells/beta/cell.yaml": w.show("cells/acme/cell.yaml")})
-	w.cell("beta").start()
-	w.runs("beta", "1.0.0")
+	w.awaitPlan()
+	w.pushFiles("another cell", map[string]string{"cells/beta/cell.yaml": w.readCommitted("cells/acme/cell.yaml")})
+	w.addAgent("beta").start()
+	w.awaitRelease("beta", "1.0.0")
 	for _, name := range []string{"eu-1", "acme", "beta"} {
-		if m := w.manifests(name); !strings.Contains(m, "note: fine\n") || w.cellStatus(name).Digest != before {
+		if m := w.installedManifests(name); !strings.Contains(m, "note: fine\n") || w.cellStatus(name).Digest != before {
 			t.Errorf("%s runs other bytes:\n%s", name, m)
 		}
 	}
 	// A release that is edited before it got anywhere gets nowhere.
-	w.cut("1.1.0", "fine")
-	w.eventually(func() (string, bool) { return "staging has not got 1.1.0", w.head("staging") == "1.1.0" })
-	w.commit("another word", map[string]string{"releases/1.1.0/app.yaml": app})
-	w.blocked("dedicated", "invalid", "was edited after its merge")
-	if got := w.subjects("dedicated"); !slices.Equal(got, []string{"promote 1.0.0 to dedicated"}) {
+	w.cutRelease("1.1.0", "fine")
+	w.eventually(func() (string, bool) { return "staging has not got 1.1.0", w.headRelease("staging") == "1.1.0" })
+	w.pushFiles("another word", map[string]string{"releases/1.1.0/app.yaml": app})
+	w.awaitVerdict("dedicated", "invalid", "was edited after its merge")
+	if got := w.headSubjects("dedicated"); !slices.Equal(got, []string{"promote 1.0.0 to dedicated"}) {
 		t.Errorf("dedicated: %v", got)
 	}
 }
@@ -217,32 +217,32 @@ func TestNoWayBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, nil)
-			w.cell("eu-1")
+			w.addAgent("eu-1")
 			w.startAll()
-			w.cut("1.0.0", "fine")
-			w.runs("eu-1", "1.0.0")
+			w.cutRelease("1.0.0", "fine")
+			w.awaitRelease("eu-1", "1.0.0")
 			w.eventually(func() (string, bool) { // so that staging is free for the next
-				return "dedicated has not got 1.0.0", w.head("dedicated") == "1.0.0"
+				return "dedicated has not got 1.0.0", w.headRelease("dedicated") == "1.0.0"
 			})
 			for file, text := range c.before {
-				w.commit("before", map[string]string{file: strings.Replace(text, "@", string(w.cellStatus("eu-1").Digest), 1)})
+				w.pushFiles("before", map[string]string{file: strings.Replace(text, "@", string(w.cellStatus("eu-1").Digest), 1)})
 			}
-			w.commit("cut 1.1.0", map[string]string{
+			w.pushFiles("cut 1.1.0", map[string]string{
 				"releases/1.1.0/release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: 1.1.0\n" + c.more,
 				"releases/1.1.0/kustomization.yaml": "resources: [app.yaml]\n",
 				"releases/1.1.0/app.yaml":           "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\ndata: {version: 1.1.0, note: broken}\n",
 			})
 			w.eventually(func() (string, bool) {
-				return "staging does not halt", strings.Contains(w.show("channels/staging/holds/halt-2.yaml"), c.words)
+				return "staging does not halt", strings.Contains(w.readCommitted("channels/staging/holds/halt-2.yaml"), c.words)
 			})
-			if q := w.show("quarantine/1.1.0.yaml"); !strings.Contains(q, "failedIn: staging") {
+			if q := w.readCommitted("quarantine/1.1.0.yaml"); !strings.Contains(q, "failedIn: staging") {
 				t.Errorf("1.1.0 is not quarantined: %s", q)
 			}
-			w.looked()
-			w.cut("1.2.0", "fine")
-			w.blocked("staging", "hold", c.words)
+			w.awaitPlan()
+			w.cutRelease("1.2.0", "fine")
+			w.awaitVerdict("staging", "hold", c.words)
 			want := []string{"promote 1.0.0 to staging", "promote 1.1.0 to staging"}
-			if diff := cmp.Diff(want, w.subjects("staging")); diff != "" {
+			if diff := cmp.Diff(want, w.headSubjects("staging")); diff != "" {
 				t.Errorf("staging:\n%s", diff)
 			}
 		})

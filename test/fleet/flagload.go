@@ -16,60 +16,60 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// watched is the flag that cells evaluate whenever they are told something of flags.
-const watched = "watched"
+// watchedFlagKey is the flag that cells evaluate whenever they are told something of flags.
+const watchedFlagKey = "watched"
 
-// lit is a cell's evaluation of the watched flag.
-type lit struct {
+// evaluation is a cell's evaluation of the watched flag.
+type evaluation struct {
 	cell    int
 	at      time.Time
 	variant string
 }
 
-// lamps opens a stream for each of n cells. What they are told of flags each does as an agent would: it fetches the bundle
+// openFlagStreams opens a stream for each of n cells. What they are told of flags each does as an agent would: it fetches the bundle
 // over a connection of its own, holds it against its digest, compiles and folds it, and evaluates the watched flag. All wait
 // until the bundle is compiled, which is done once: each would have a processor of its own for that.
-func (l *load) lamps(n int) (any, error) {
-	return l.streams(n, func(i int, events *swarm.Events) error {
-		go l.shine(i, events)
+func (l *load) openFlagStreams(n int) (any, error) {
+	return l.openStreams(n, func(i int, events *swarm.EventStream) error {
+		go l.followFlags(i, events)
 		return nil
 	})
 }
 
-func (l *load) shine(i int, events *swarm.Events) {
-	lamp := lamp{load: l, cell: i}
+func (l *load) followFlags(i int, events *swarm.EventStream) {
+	lamp := flagCell{load: l, cell: i}
 	for {
-		e, err := events.Next()
+		e, err := events.ReadEvent()
 		if err == nil && e.Data == nil {
 			continue
 		}
 		variant := ""
 		if err == nil {
-			variant, err = lamp.told(e.Data)
+			variant, err = lamp.handleDesired(e.Data)
 		}
 		at := time.Now()
 		l.mu.Lock()
 		if err != nil {
 			l.broken++
-			l.trouble = err
+			l.streamError = err
 			l.mu.Unlock()
 			return
 		}
-		l.lit = append(l.lit, lit{i, at, variant})
+		l.evaluations = append(l.evaluations, evaluation{i, at, variant})
 		l.mu.Unlock()
 	}
 }
 
-// lamp is one cell's flags. One goroutine uses it.
-type lamp struct {
+// flagCell is one cell's flags. One goroutine uses it.
+type flagCell struct {
 	load     *load
 	cell     int
 	digest   releases.Digest
 	compiled *flags.Compiled
 }
 
-// told takes what is desired, and gives the watched flag's variant.
-func (p *lamp) told(data []byte) (variant string, err error) {
+// handleDesired takes what is desired, and gives the watched flag's variant.
+func (p *flagCell) handleDesired(data []byte) (variant string, err error) {
 	var d cells.Desired
 	if err := json.Unmarshal(data, &d); err != nil {
 		return "", err
@@ -78,7 +78,7 @@ func (p *lamp) told(data []byte) (variant string, err error) {
 		return "", nil
 	}
 	if d.Flags.Bundle.Digest != p.digest {
-		if err := p.fetch(d.Flags.Bundle.Digest); err != nil {
+		if err := p.fetchBundle(d.Flags.Bundle.Digest); err != nil {
 			return "", err
 		}
 	}
@@ -87,17 +87,17 @@ func (p *lamp) told(data []byte) (variant string, err error) {
 		return "", err
 	}
 	now := time.Now().Unix()
-	facts := flags.Facts{Cell: p.load.names[p.cell], Channel: channel, Labels: d.Flags.Labels}
-	return p.compiled.Fold(orders, facts, now).Evaluate(watched, flags.Context{"targetingKey": facts.Cell}, now).Variant, nil
+	facts := flags.Facts{Cell: p.load.names[p.cell], Channel: channelName, Labels: d.Flags.Labels}
+	return p.compiled.Fold(orders, facts, now).Evaluate(watchedFlagKey, flags.Context{"targetingKey": facts.Cell}, now).Variant, nil
 }
 
-func (p *lamp) fetch(digest releases.Digest) error {
+func (p *flagCell) fetchBundle(digest releases.Digest) error {
 	link, err := p.load.dialer.Dial(context.Background(), p.cell, 0)
 	if err != nil {
 		return err
 	}
 	defer link.Close()
-	a, body, err := link.Ask(time.Minute, "GET", "/v1/flagbundles/"+string(digest), "", nil)
+	a, body, err := link.RoundTrip(time.Minute, "GET", "/v1/flagbundles/"+string(digest), "", nil)
 	switch {
 	case err != nil:
 		return err
@@ -107,12 +107,12 @@ func (p *lamp) fetch(digest releases.Digest) error {
 		return errors.New("the bundle is not what its digest says")
 	}
 	p.digest = digest
-	p.compiled, err = p.load.compile(digest, body)
+	p.compiled, err = p.load.compileOnce(digest, body)
 	return err
 }
 
-// compile compiles a bundle, once.
-func (l *load) compile(digest releases.Digest, body []byte) (*flags.Compiled, error) {
+// compileOnce compiles a bundle, once.
+func (l *load) compileOnce(digest releases.Digest, body []byte) (*flags.Compiled, error) {
 	l.mu.Lock()
 	do := l.compiled[digest]
 	if do == nil {
@@ -129,19 +129,19 @@ func (l *load) compile(digest releases.Digest, body []byte) (*flags.Compiled, er
 	return do()
 }
 
-// shining is what cells are to evaluate, and since when.
-type shining struct {
+// variantQuery is what cells are to evaluate, and since when.
+type variantQuery struct {
 	Since   time.Time
 	Variant string
 	Wait    time.Duration
 }
 
-// shines waits until every cell evaluates the watched flag so, and gives when. Instants of two processes on one machine compare.
-func (l *load) shines(s shining) (any, error) {
+// awaitVariant waits until every cell evaluates the watched flag so, and gives when. Instants of two processes on one machine compare.
+func (l *load) awaitVariant(s variantQuery) (any, error) {
 	deadline := time.Now().Add(s.Wait)
 	for {
 		l.mu.Lock()
-		all, broken, trouble := slices.Clone(l.lit), l.broken, l.trouble
+		all, broken, trouble := slices.Clone(l.evaluations), l.broken, l.streamError
 		l.mu.Unlock()
 		first := map[int]time.Duration{}
 		for _, n := range all {
@@ -149,18 +149,18 @@ func (l *load) shines(s shining) (any, error) {
 				first[n.cell] = n.at.Round(0).Sub(s.Since)
 			}
 		}
-		if len(first) == len(l.links) {
-			return spreadOf(first, len(all)), nil
+		if len(first) == len(l.conns) {
+			return newSpread(first, len(all)), nil
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("%d of %d evaluate to %s within %s, %d streams broke: %w", len(first), len(l.links), s.Variant, s.Wait, broken, trouble)
+			return nil, fmt.Errorf("%d of %d evaluate to %s within %s, %d streams broke: %w", len(first), len(l.conns), s.Variant, s.Wait, broken, trouble)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// spreadOf sorts by how long it took.
-func spreadOf(first map[int]time.Duration, events int) spread {
+// newSpread sorts by how long it took.
+func newSpread(first map[int]time.Duration, events int) spread {
 	all := make([]time.Duration, 0, len(first))
 	for _, d := range first {
 		all = append(all, d)

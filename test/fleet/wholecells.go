@@ -10,43 +10,43 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// living is how whole cells live, beyond what the load was told already.
-type living struct {
+// swarmOptions is how whole cells live, beyond what the load was told already.
+type swarmOptions struct {
 	Apply       [2]time.Duration
 	ReportEvery time.Duration
 	Spread      time.Duration
 	Dialing     int
-	Resume      []swarm.Word
+	Resume      []swarm.Snapshot
 }
 
-// until is what whole cells should come to.
-type until struct {
+// cellCondition is what whole cells should come to.
+type cellCondition struct {
 	Connected int           // at least so many have a stream
 	None      bool          // nobody has one
 	Release   string        // all are healthy on it, and all that they said is acknowledged; empty: any
 	Within    time.Duration // else it fails
 }
 
-// live lets all cells live, on streams.
-func (l *load) live(v living) (any, error) {
+// startSwarm lets all cells live, on streams.
+func (l *load) startSwarm(v swarmOptions) (any, error) {
 	if l.swarm != nil {
 		return nil, errors.New("it lives already")
 	}
-	s, err := swarm.New(swarm.Options{Plane: l.who.Plane, Members: swarm.Members(prefix, l.who.N, l.who.Seed), Seed: l.who.Seed, Apply: v.Apply, ReportEvery: v.ReportEvery, Idle: time.Second, Spread: v.Spread, Dialing: v.Dialing, Resume: v.Resume})
+	s, err := swarm.New(swarm.Options{Plane: l.options.Plane, Members: swarm.Members(cellPrefix, l.options.N, l.options.Seed), Seed: l.options.Seed, Apply: v.Apply, ReportEvery: v.ReportEvery, Idle: time.Second, Spread: v.Spread, Dialing: v.Dialing, Resume: v.Resume})
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	l.swarm, l.end, l.ended = s, cancel, make(chan struct{})
+	l.swarm, l.stop, l.stopped = s, cancel, make(chan struct{})
 	go func() {
 		s.Run(ctx)
-		close(l.ended)
+		close(l.stopped)
 	}()
 	return nil, nil
 }
 
-// until waits, and gives the instant at which it was so.
-func (l *load) until(u until) (any, error) {
+// awaitCells waits, and gives the instant at which it was so.
+func (l *load) awaitCells(u cellCondition) (any, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), u.Within)
 	defer cancel()
 	for {
@@ -64,7 +64,7 @@ func (l *load) until(u until) (any, error) {
 	if u.Release == "" {
 		return at, nil
 	}
-	err := l.swarm.Await(ctx, func(w swarm.Word) bool {
+	err := l.swarm.Await(ctx, func(w swarm.Snapshot) bool {
 		return w.State == cells.StateHealthy && w.Running.Release == u.Release && w.Confirmed == w.Last && w.Acknowledged != nil && w.Acknowledged.State == w.State && w.Acknowledged.Running == w.Running
 	})
 	if err != nil {
@@ -73,19 +73,19 @@ func (l *load) until(u until) (any, error) {
 	return at, err
 }
 
-// words is what is known of each cell, at the cell; what it desires left out.
-func (l *load) words(struct{}) (any, error) {
-	words := l.swarm.Words()
+// snapshots is what is known of each cell, at the cell; what it desires left out.
+func (l *load) snapshots(struct{}) (any, error) {
+	words := l.swarm.Snapshots()
 	for i := range words {
 		words[i].Desired = nil
 	}
 	return words, nil
 }
 
-// stopLiving ends the cells' lives.
-func (l *load) stopLiving(struct{}) (any, error) {
-	l.end()
-	<-l.ended
+// stopSwarm ends the cells' lives.
+func (l *load) stopSwarm(struct{}) (any, error) {
+	l.stop()
+	<-l.stopped
 	l.swarm = nil
 	return nil, nil
 }
