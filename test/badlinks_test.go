@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	pgstore "github.com/sluice-cd/sluice/engine/store/postgres"
+	"github.com/sluice-cd/sluice/test/proxy"
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
@@ -22,7 +23,7 @@ const entryPolicy = "apiVersion: sluice/v1\nkind: Channel\nsettleWithin: 1h\nadv
 // connections are counted apart.
 type proxiedCells struct {
 	name                   string
-	swarmProxy, agentProxy *faultyProxy
+	swarmProxy, agentProxy *proxy.Proxy
 	group                  *cellGroup
 	countsBefore           [2]int // connections when it went bad
 }
@@ -30,34 +31,39 @@ type proxiedCells struct {
 // proxyCells puts some of the fleet's cells, and an agent, behind lines of one kind, which are good to begin with.
 func (f *fleet) proxyCells(name string, members []swarm.Member, mode swarm.Mode) *proxiedCells {
 	f.t.Helper()
-	b := &proxiedCells{name: name, swarmProxy: newFaultyProxy(f.t, f.plane.Addresses[0], proxyFault{}), agentProxy: newFaultyProxy(f.t, f.plane.Addresses[0], proxyFault{})}
-	b.group = f.startCells([]string{b.swarmProxy.address()}, members, swarm.Options{Seed: 7, Fetch: true, Mode: mode})
+	b := &proxiedCells{name: name, swarmProxy: proxy.New(f.t, f.plane.Addresses[0], proxy.Fault{}), agentProxy: proxy.New(f.t, f.plane.Addresses[0], proxy.Fault{})}
+	b.group = f.startCells([]string{b.swarmProxy.Address()}, members, swarm.Options{Seed: 7, Fetch: true, Mode: mode})
 	token := f.path(name + ".token")
 	f.mustRunSluice("cell", "add", name, "--channel", "dedicated", "--repo", f.world.repo, "--token-file", token)
-	f.startAgent(name, name, "--join", "@"+token, "--server", "https://"+b.agentProxy.address())
+	f.startAgent(name, name, "--join", "@"+token, "--server", "https://"+b.agentProxy.Address())
 	return b
 }
 
-func (b *proxiedCells) setFault(f proxyFault) {
-	b.countsBefore[0], _ = b.swarmProxy.counts()
-	b.countsBefore[1], _ = b.agentProxy.counts()
-	b.swarmProxy.setFault(f)
-	b.agentProxy.setFault(f)
+func (b *proxiedCells) setFault(f proxy.Fault) {
+	b.countsBefore[0], _ = b.swarmProxy.Counts()
+	b.countsBefore[1], _ = b.agentProxy.Counts()
+	b.swarmProxy.SetFault(f)
+	b.agentProxy.SetFault(f)
 }
 
 // heal makes the lines good. Connections that were under way are cut: who is on them is not to wait for more.
 func (b *proxiedCells) heal() {
-	for _, l := range []*faultyProxy{b.swarmProxy, b.agentProxy} {
-		l.setFault(proxyFault{})
-		l.resetConns()
+	for _, l := range []*proxy.Proxy{b.swarmProxy, b.agentProxy} {
+		l.SetFault(proxy.Fault{})
+		l.ResetConns()
 	}
 }
 
-// countDials is how many connections the cells behind it, and the agent, began since the lines went bad.
-func (b *proxiedCells) countDials() (many, alone int) {
-	many, _ = b.swarmProxy.counts()
-	alone, _ = b.agentProxy.counts()
-	return many - b.countsBefore[0], alone - b.countsBefore[1]
+// checkDials checks that the agent dialled at most so many times while the connections were bad.
+func (b *proxiedCells) checkDials(t *testing.T, bad time.Duration, most int) {
+	t.Helper()
+	many, _ := b.swarmProxy.Counts()
+	alone, _ := b.agentProxy.Counts()
+	many, alone = many-b.countsBefore[0], alone-b.countsBefore[1]
+	t.Logf("%s: in %s ten cells dialled %d times, and the agent %d times", b.name, bad.Round(time.Second), many, alone)
+	if alone > most {
+		t.Errorf("%s: the agent dialled %d times in %s", b.name, alone, bad)
+	}
 }
 
 // allHealthyOn tells whether all cells of a herd are healthy on a release.
@@ -168,30 +174,26 @@ func TestBadLines(t *testing.T) {
 	calm := good.Counts()
 
 	begun := time.Now()
-	slow.setFault(proxyFault{latency: 300 * time.Millisecond, rate: 8 << 10})
-	cut.setFault(proxyFault{lifetime: [2]time.Duration{900 * time.Millisecond, 1100 * time.Millisecond}})
-	bent.setFault(proxyFault{alterWithin: 12 << 10})
+	slow.setFault(proxy.Fault{Latency: 300 * time.Millisecond, Rate: 8 << 10})
+	cut.setFault(proxy.Fault{Lifetime: [2]time.Duration{900 * time.Millisecond, 1100 * time.Millisecond}})
+	bent.setFault(proxy.Fault{AlterWithin: 12 << 10})
 	for _, b := range []*proxiedCells{slow, cut, bent} { // what is under way is of the good line
-		b.swarmProxy.resetConns()
-		b.agentProxy.resetConns()
+		b.swarmProxy.ResetConns()
+		b.agentProxy.ResetConns()
 	}
 	f.commitRelease("1.0.1")
 	f.eventually(func() (string, bool) { return "those with good lines have not got 1.0.1", good.allHealthyOn("1.0.1") })
 	took := time.Since(begun)
 	f.awaitBehind("1.0.1", slow, cut)
 	f.eventually(func() (string, bool) {
-		_, many := bent.swarmProxy.counts()
-		_, alone := bent.agentProxy.counts()
+		_, many := bent.swarmProxy.Counts()
+		_, alone := bent.agentProxy.Counts()
 		return fmt.Sprintf("%d and %d bytes were changed", many, alone), many >= 20 && alone >= 3
 	})
 	bad := time.Since(begun)
 	for _, b := range []*proxiedCells{slow, cut, bent} {
-		many, alone := b.countDials()
-		t.Logf("%s: in %s ten cells dialled %d times, and the agent %d times", b.name, bad.Round(time.Second), many, alone)
-		// Full jitter from 100 ms on begins with a few tries in the first second; cut once a second is two connections a second.
-		if most := 15 + 4*int(bad/time.Second); alone > most {
-			t.Errorf("%s: the agent dialled %d times in %s", b.name, alone, bad)
-		}
+		// Full jitter from 100 ms on begins with a few tries in the first second; a reset each second makes two connections.
+		b.checkDials(t, bad, 15+4*int(bad/time.Second))
 	}
 	if c := good.Counts(); c.Failed != calm.Failed || c.Refused != calm.Refused {
 		t.Errorf("cells with good lines had trouble: %+v, before %+v: %v", c, calm, good.LastError())
@@ -221,9 +223,9 @@ func TestHalfOpenLines(t *testing.T) {
 	calm := good.Counts()
 
 	begun := time.Now()
-	both.setFault(proxyFault{blockUp: true, blockDown: true})
-	up.setFault(proxyFault{blockUp: true})
-	down.setFault(proxyFault{blockDown: true})
+	both.setFault(proxy.Fault{BlockUp: true, BlockDown: true})
+	up.setFault(proxy.Fault{BlockUp: true})
+	down.setFault(proxy.Fault{BlockDown: true})
 	f.commitRelease("1.0.1")
 	f.eventually(func() (string, bool) { return "those with good lines have not got 1.0.1", good.allHealthyOn("1.0.1") })
 	took := time.Since(begun)
@@ -239,11 +241,7 @@ func TestHalfOpenLines(t *testing.T) {
 	})
 	bad := time.Since(begun)
 	for _, b := range []*proxiedCells{both, up, down} {
-		many, alone := b.countDials()
-		t.Logf("%s: in %s ten cells dialled %d times, and the agent %d times", b.name, bad.Round(time.Second), many, alone)
-		if alone > 20 {
-			t.Errorf("%s: the agent dialled %d times in %s", b.name, alone, bad)
-		}
+		b.checkDials(t, bad, 20)
 	}
 	if c := good.Counts(); c.Failed != calm.Failed || c.Refused != calm.Refused {
 		t.Errorf("cells with good lines had trouble: %+v, before %+v: %v", c, calm, good.LastError())
@@ -262,9 +260,9 @@ func TestResetInTheMiddleOfADownload(t *testing.T) {
 	t.Parallel()
 	w := newKeyedWorld(t)
 	address, _, _ := strings.Cut(w.server.args[slices.Index(w.server.args, "--cells")+1], " ")
-	l := newFaultyProxy(t, address, proxyFault{resetAfter: 128 << 10})
+	l := proxy.New(t, address, proxy.Fault{ResetAfter: 128 << 10})
 	w.agents["acme"].stop()
-	w.startAgent("acme", "acme", "--server", "https://"+l.address())
+	w.startAgent("acme", "acme", "--server", "https://"+l.Address())
 	notes := make([]byte, 900<<10)
 	random := rand.NewChaCha8([32]byte{1})
 	for i := range notes {
@@ -274,10 +272,10 @@ func TestResetInTheMiddleOfADownload(t *testing.T) {
 	for name, data := range releaseFiles("1.0.1") {
 		files[name] = string(data)
 	}
-	before, _ := l.counts()
+	before, _ := l.Counts()
 	w.pushFiles("cut 1.0.1", files)
 	w.awaitRelease("acme", "1.0.1")
-	after, _ := l.counts()
+	after, _ := l.Counts()
 	t.Logf("%d connections for a release of %d KiB, reset after 128 KiB each", after-before, len(notes)>>10)
 	if after-before < 4 || after-before > 40 {
 		t.Errorf("it took %d connections", after-before)

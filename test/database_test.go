@@ -57,10 +57,7 @@ func TestDatabaseIsEmptied(t *testing.T) {
 	f.commitRelease("1.0.0")
 	f.awaitAllOn("1.0.0")
 	f.commitRelease("1.0.1")
-	f.eventually(func() (string, bool) {
-		n := f.countOn("1.0.1")
-		return fmt.Sprintf("%d cells are on 1.0.1", n), n >= 8
-	})
+	f.awaitSomeOn("1.0.1", 8)
 	for _, r := range f.replicas {
 		r.kill()
 	}

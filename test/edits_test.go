@@ -14,10 +14,7 @@ import (
 // newUpgradedWorld is a world whose cells run 1.1.0, and ran 1.0.0 before.
 func newUpgradedWorld(t *testing.T, change func(files map[string]string)) *world {
 	t.Helper()
-	w := newWorld(t, change)
-	w.addAgent("eu-1")
-	w.addAgent("acme")
-	w.startAll()
+	w := startWorld(t, change)
 	for _, version := range []string{"1.0.0", "1.1.0"} {
 		w.cutRelease(version, "fine")
 		w.awaitRelease("eu-1", version)
@@ -168,10 +165,7 @@ func TestHandWrittenHeads(t *testing.T) {
 // cells have the original bytes, new ones too.
 func TestEditedRelease(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	w.addAgent("eu-1")
-	w.addAgent("acme")
-	w.startAll()
+	w := startWorld(t, nil)
 	w.cutRelease("1.0.0", "fine")
 	w.awaitRelease("acme", "1.0.0")
 	before := w.cellStatus("acme").Digest

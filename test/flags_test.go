@@ -2,11 +2,9 @@ package test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -90,15 +88,12 @@ func (l *flagWorld) setPin(cell, release string) {
 // evaluateFlag evaluates the flag in a cell, by OFREP, for a caller who says that it is somewhere else (R36).
 func (l *flagWorld) evaluateFlag(cell string) (value any, err error) {
 	claims := `{"context": {"targetingKey": "u", "cell": "acme", "channel": "staging", "release": "1.1.0", "features": ["` + feature + `"], "$flagd": {"timestamp": 99999999999}}}`
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", l.path(cell+".f"))
-	}}}
 	request, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost, "http://cell/ofrep/v1/evaluate/flags/"+newEditor, strings.NewReader(claims))
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	response, err := client.Do(request)
+	response, err := socketClient(l.path(cell + ".f")).Do(request)
 	if err != nil {
 		return nil, err
 	}

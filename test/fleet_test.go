@@ -180,14 +180,11 @@ func (f *fleet) snapshots() []swarm.Snapshot {
 // getFrom gets JSON from one replica.
 func (f *fleet) getFrom(replica int, path string, into any) error {
 	socket := f.path(fmt.Sprintf("replica-%d.s", replica))
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}}}
 	request, err := http.NewRequestWithContext(context.WithoutCancel(f.t.Context()), http.MethodGet, "http://sluice"+path, nil)
 	if err != nil {
 		return err
 	}
-	answer, err := client.Do(request)
+	answer, err := socketClient(socket).Do(request)
 	if err != nil {
 		return err
 	}
@@ -255,6 +252,15 @@ func (f *fleet) describeLagging(version string) string {
 		return fmt.Sprintf("%s: %s\n%s", w.Name, said, strings.Join(all, "\n"))
 	}
 	return ""
+}
+
+// awaitSomeOn waits until at least so many cells are healthy on a release.
+func (f *fleet) awaitSomeOn(version string, least int) {
+	f.t.Helper()
+	f.eventually(func() (string, bool) {
+		n := f.countOn(version)
+		return fmt.Sprintf("%d cells are on %s", n, version), n >= least
+	})
 }
 
 // awaitAllOn waits until every cell is healthy on a release.
@@ -355,10 +361,7 @@ func TestReplicas(t *testing.T) {
 	f.commitRelease("1.0.0")
 	f.awaitAllOn("1.0.0")
 	f.commitRelease("1.0.1")
-	f.eventually(func() (string, bool) {
-		n := f.countOn("1.0.1")
-		return fmt.Sprintf("%d cells are on 1.0.1", n), n >= 30 // staging, and some of dedicated
-	})
+	f.awaitSomeOn("1.0.1", 30) // staging, and some of dedicated
 	first := f.findLeader()
 	if first < 0 {
 		t.Fatal("nobody leads")

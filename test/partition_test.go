@@ -65,10 +65,7 @@ func TestLeaderIsCutOffFromItsDatabase(t *testing.T) {
 	f.commitRelease("1.0.0")
 	f.awaitAllOn("1.0.0")
 	f.commitRelease("1.0.1")
-	f.eventually(func() (string, bool) {
-		n := f.countOn("1.0.1")
-		return fmt.Sprintf("%d cells are on 1.0.1", n), n >= 8
-	})
+	f.awaitSomeOn("1.0.1", 8)
 	old := f.findLeader()
 	if old < 0 {
 		t.Fatal("nobody leads")

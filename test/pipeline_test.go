@@ -29,10 +29,7 @@ import (
 // noticed by itself.
 func TestReleaseGoesTheWholeWay(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	w.addAgent("eu-1")
-	w.addAgent("acme")
-	w.startAll()
+	w := startWorld(t, nil)
 	w.cutRelease("1.0.0", "fine")
 	w.awaitRelease("acme", "1.0.0")
 	w.awaitRelease("eu-1", "1.0.0")
@@ -56,10 +53,7 @@ func TestReleaseGoesTheWholeWay(t *testing.T) {
 // Fault 32: staging catches a bad release: one automatic rollback, quarantined, never in dedicated; the next release goes on.
 func TestBadReleaseStopsInStaging(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	w.addAgent("eu-1")
-	w.addAgent("acme")
-	w.startAll()
+	w := startWorld(t, nil)
 	w.cutRelease("1.0.0", "fine")
 	w.awaitRelease("acme", "1.0.0")
 	w.cutRelease("1.1.0", "broken")
@@ -310,10 +304,7 @@ spec:
 // bytes that are served are those that were committed, and the cell runs the objects that kustomize itself makes of them.
 func TestOthersBaseGoesUnchanged(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	w.addAgent("eu-1")
-	w.addAgent("acme")
-	w.startAll()
+	w := startWorld(t, nil)
 	base, files := shopBase(), map[string]string{"releases/6.5.4/release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: 6.5.4\n"}
 	for name, text := range base {
 		files["releases/6.5.4/"+name] = text

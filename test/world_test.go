@@ -76,6 +76,16 @@ func newWorld(t testing.TB, change func(files map[string]string)) *world {
 	return w
 }
 
+// startWorld makes a world with an agent for each of the two cells, and starts all.
+func startWorld(t testing.TB, change func(files map[string]string)) *world {
+	t.Helper()
+	w := newWorld(t, change)
+	w.addAgent("eu-1")
+	w.addAgent("acme")
+	w.startAll()
+	return w
+}
+
 func (w *world) path(parts ...string) string {
 	return filepath.Join(append([]string{w.dir}, parts...)...)
 }
@@ -168,9 +178,6 @@ func (w *world) headSubjects(channel string) []string {
 
 // request asks the control plane.
 func (w *world) request(method, path string, body []byte, header http.Header) (*http.Response, error) {
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", w.path("s"))
-	}}}
 	request, err := http.NewRequestWithContext(w.t.Context(), method, "http://sluice"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -178,7 +185,15 @@ func (w *world) request(method, path string, body []byte, header http.Header) (*
 	if header != nil {
 		request.Header = header
 	}
-	return client.Do(request)
+	return socketClient(w.path("s")).Do(request)
+}
+
+// socketClient returns a client whose every request goes to a Unix socket.
+func socketClient(socket string) *http.Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
+	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
 }
 
 // getJSON reads JSON, or bytes as they are.

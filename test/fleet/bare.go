@@ -63,8 +63,6 @@ func bareCommands() (commands, error) {
 	return commands{
 		"listen":    commandOf(func(struct{}) (any, error) { return b.listen() }),
 		"broadcast": commandOf(b.broadcast),
-		"streams":   commandOf(func(struct{}) (any, error) { b.mu.Lock(); defer b.mu.Unlock(); return len(b.streams), nil }),
-		"drop":      commandOf(func(struct{}) (any, error) { b.closeStreams(); return nil, nil }),
 	}, nil
 }
 
@@ -172,13 +170,4 @@ func (b *bareServer) broadcast(size int) (any, error) {
 	}
 	all.Wait()
 	return begun, nil
-}
-
-func (b *bareServer) closeStreams() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, c := range b.streams {
-		_ = c.(*tls.Conn).NetConn().Close()
-	}
-	b.streams = nil
 }

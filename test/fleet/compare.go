@@ -144,7 +144,7 @@ func (b *bench) measurePolls(ctx context.Context) ([]figures.Row, error) {
 	}
 	begun := time.Now()
 	h := hammerOptions{AtOnce: concurrency, Lasts: b.roundLength, Status: 304}
-	ours, theirs, err := b.comparePair(ctx, s, "polls", h, "polls", f)
+	ours, theirs, err := b.comparePair(ctx, s, "hammerPolls", h, "polls", f)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +212,7 @@ func (b *bench) measureReportsOn(ctx context.Context, f *fleet, database, file s
 		return nil, err
 	}
 	h := hammerOptions{AtOnce: concurrency, Lasts: b.roundLength, Like: like, Events: f.snapshots[0].Confirmed}
-	ours, theirs, err := b.comparePair(ctx, s, "reports", h, file, f)
+	ours, theirs, err := b.comparePair(ctx, s, "hammerReports", h, file, f)
 	if err != nil {
 		return nil, err
 	}

@@ -36,10 +36,10 @@ func (b *bench) measureFlags(ctx context.Context) ([]figures.Row, error) {
 		return nil, err
 	}
 	defer l.stop()
-	if err := l.call("lamps", flagCells, nil); err != nil {
+	if err := l.call("openFlagStreams", flagCells, nil); err != nil {
 		return nil, err
 	}
-	if err := l.call("shines", variantQuery{Variant: "v0", Wait: flagTimeout}, nil); err != nil {
+	if err := l.call("awaitVariant", variantQuery{Variant: "v0", Wait: flagTimeout}, nil); err != nil {
 		return nil, err
 	}
 	var p99, last []time.Duration
@@ -54,7 +54,7 @@ func (b *bench) measureFlags(ctx context.Context) ([]figures.Row, error) {
 		if _, err := repo.Commit(ctx, "change one flag", map[string]string{watchedFlagPath: watchedFlagFile("v1")}); err != nil {
 			return nil, err
 		}
-		if err := l.call("shines", variantQuery{Variant: "v1", Wait: flagTimeout}, nil); err != nil {
+		if err := l.call("awaitVariant", variantQuery{Variant: "v1", Wait: flagTimeout}, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -79,7 +79,7 @@ func (b *bench) timeFlagChanges(ctx context.Context, repo *swarm.Repository, l *
 			return nil, nil, err
 		}
 		var s spread
-		if err := l.call("shines", variantQuery{Since: landed, Variant: variant, Wait: flagTimeout}, &s); err != nil {
+		if err := l.call("awaitVariant", variantQuery{Since: landed, Variant: variant, Wait: flagTimeout}, &s); err != nil {
 			return nil, nil, err
 		}
 		p99, last = append(p99, s.P99), append(last, s.Last)
@@ -106,7 +106,7 @@ func (b *bench) timeKill(ctx context.Context, f *fleet, l *child) (s spread, err
 	if w.StatusCode/100 != 2 {
 		return s, errors.New("kill: " + w.Status)
 	}
-	return s, l.call("shines", variantQuery{Since: begun, Variant: "off", Wait: flagTimeout}, &s)
+	return s, l.call("awaitVariant", variantQuery{Since: begun, Variant: "off", Wait: flagTimeout}, &s)
 }
 
 // startWithFlags makes a fleet whose control plane has a flags repository.

@@ -62,16 +62,16 @@ func (b *bench) prepareFleet(ctx context.Context, n int, database string) (f *fl
 		return f, err
 	}
 	defer l.stop()
-	if err := l.call("live", swarmOptions{ReportEvery: 10 * time.Minute, Dialing: concurrency}, nil); err != nil {
+	if err := l.call("startSwarm", swarmOptions{ReportEvery: 10 * time.Minute, Dialing: concurrency}, nil); err != nil {
 		return f, err
 	}
-	if err := l.call("until", cellCondition{Release: firstRelease, Within: 5 * time.Minute}, nil); err != nil {
+	if err := l.call("awaitCells", cellCondition{Release: firstRelease, Within: 5 * time.Minute}, nil); err != nil {
 		return f, err
 	}
-	if err := l.call("words", struct{}{}, &f.snapshots); err != nil {
+	if err := l.call("snapshots", struct{}{}, &f.snapshots); err != nil {
 		return f, err
 	}
-	if err := l.call("end", struct{}{}, nil); err != nil {
+	if err := l.call("stopSwarm", struct{}{}, nil); err != nil {
 		return f, err
 	}
 	f.stop()
@@ -96,7 +96,7 @@ func (b *bench) startLoad(ctx context.Context, to swarm.ControlPlane, n int) (*c
 	if err != nil {
 		return nil, err
 	}
-	if err := l.call("be", loadOptions{Plane: to, N: n, Seed: keySeed}, nil); err != nil {
+	if err := l.call("configure", loadOptions{Plane: to, N: n, Seed: keySeed}, nil); err != nil {
 		l.stop()
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func (f *fleet) setPolicy(ctx context.Context, text string) error {
 // firstAssignment is what the first cell is told to run.
 func firstAssignment(l *child) (cells.Assignment, error) {
 	var d cells.Desired
-	if err := l.call("head", struct{}{}, &d); err != nil {
+	if err := l.call("requestDesired", struct{}{}, &d); err != nil {
 		return cells.Assignment{}, err
 	}
 	if d.Assignment == nil {

@@ -58,25 +58,24 @@ const cellPrefix = "cell"
 func loadCommands() commands {
 	l := &load{compiled: map[releases.Digest]func() (*flags.Compiled, error){}}
 	return commands{
-		"be":         commandOf(l.configure),
-		"connect":    commandOf(l.connect),
-		"handshakes": commandOf(l.timeHandshakes),
-		"polls":      commandOf(l.hammerPolls),
-		"reports":    commandOf(l.hammerReports),
-		"listen":     commandOf(l.followHeads),
-		"mark":       commandOf(l.forgetArrivals),
-		"told":       commandOf(l.awaitHead),
-		"head":       commandOf(l.requestDesired),
+		"configure":      commandOf(l.configure),
+		"connect":        commandOf(l.connect),
+		"timeHandshakes": commandOf(l.timeHandshakes),
+		"hammerPolls":    commandOf(l.hammerPolls),
+		"hammerReports":  commandOf(l.hammerReports),
+		"followHeads":    commandOf(l.followHeads),
+		"forgetArrivals": commandOf(l.forgetArrivals),
+		"awaitHead":      commandOf(l.awaitHead),
+		"requestDesired": commandOf(l.requestDesired),
 
-		"lamps":  commandOf(l.openFlagStreams),
-		"shines": commandOf(l.awaitVariant),
+		"openFlagStreams": commandOf(l.openFlagStreams),
+		"awaitVariant":    commandOf(l.awaitVariant),
 
-		"live":   commandOf(l.startSwarm),
-		"until":  commandOf(l.awaitCells),
-		"counts": commandOf(func(struct{}) (any, error) { return l.swarm.Counts(), nil }),
-		"words":  commandOf(l.snapshots),
-		"end":    commandOf(l.stopSwarm),
-		"drop":   commandOf(func(struct{}) (any, error) { swarm.CloseAll(l.conns); l.conns = nil; return nil, nil }),
+		"startSwarm": commandOf(l.startSwarm),
+		"awaitCells": commandOf(l.awaitCells),
+		"counts":     commandOf(func(struct{}) (any, error) { return l.swarm.Counts(), nil }),
+		"snapshots":  commandOf(l.snapshots),
+		"stopSwarm":  commandOf(l.stopSwarm),
 	}
 }
 

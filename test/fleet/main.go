@@ -55,7 +55,7 @@ func runChild(ctx context.Context, role string) (err error) {
 		}
 	case "load":
 		d = loadCommands()
-	case "site":
+	case "stub":
 		d = stubCommands(ctx)
 	default:
 		return fmt.Errorf("there is no role %q", role)

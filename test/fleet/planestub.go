@@ -77,8 +77,8 @@ type stubOptions struct {
 func stubCommands(ctx context.Context) commands {
 	s := &planeStub{changed: make(chan struct{})}
 	return commands{
-		"listen": commandOf(func(w stubOptions) (any, error) { return s.listen(ctx, w) }),
-		"show":   commandOf(func(n int64) (any, error) { return s.setHead(n), nil }),
+		"listen":  commandOf(func(w stubOptions) (any, error) { return s.listen(ctx, w) }),
+		"setHead": commandOf(func(n int64) (any, error) { return s.setHead(n), nil }),
 	}
 }
 

@@ -28,10 +28,10 @@ func (b *bench) measureReconnect(ctx context.Context) ([]figures.Row, error) {
 		return nil, err
 	}
 	defer l.stop()
-	if err := l.call("live", swarmOptions{Apply: [2]time.Duration{100 * time.Millisecond, 2 * time.Second}, ReportEvery: 30 * time.Second, Spread: time.Duration(b.streamCells) * time.Millisecond, Resume: f.snapshots[:b.streamCells]}, nil); err != nil {
+	if err := l.call("startSwarm", swarmOptions{Apply: [2]time.Duration{100 * time.Millisecond, 2 * time.Second}, ReportEvery: 30 * time.Second, Spread: time.Duration(b.streamCells) * time.Millisecond, Resume: f.snapshots[:b.streamCells]}, nil); err != nil {
 		return nil, err
 	}
-	if err := l.call("until", cellCondition{Connected: b.streamCells, Within: 4 * time.Minute}, nil); err != nil {
+	if err := l.call("awaitCells", cellCondition{Connected: b.streamCells, Within: 4 * time.Minute}, nil); err != nil {
 		return nil, err
 	}
 	var ours, theirs, outages []time.Duration
@@ -48,7 +48,7 @@ func (b *bench) measureReconnect(ctx context.Context) ([]figures.Row, error) {
 		ours, theirs, outages = append(ours, took), append(theirs, bare), append(outages, outage)
 	}
 	var all []swarm.Snapshot
-	if err := l.call("words", struct{}{}, &all); err != nil {
+	if err := l.call("snapshots", struct{}{}, &all); err != nil {
 		return nil, err
 	}
 	var counts swarm.Counts
@@ -77,7 +77,7 @@ func (b *bench) killAndRestart(ctx context.Context, f *fleet, l *child, profile 
 	sleep(ctx, 1500*time.Millisecond)
 	killed := time.Now()
 	f.kill()
-	if err := l.call("until", cellCondition{None: true, Within: time.Minute}, nil); err != nil {
+	if err := l.call("awaitCells", cellCondition{None: true, Within: time.Minute}, nil); err != nil {
 		return 0, 0, err
 	}
 	if err := f.launch(ctx); err != nil {
@@ -90,10 +90,10 @@ func (b *bench) killAndRestart(ctx context.Context, f *fleet, l *child, profile 
 	}
 	var at time.Time
 	err = f.withProfile(file, func() error {
-		return l.call("until", cellCondition{Connected: b.streamCells, Within: 4 * time.Minute}, &at)
+		return l.call("awaitCells", cellCondition{Connected: b.streamCells, Within: 4 * time.Minute}, &at)
 	})
 	if err == nil {
-		err = l.call("until", cellCondition{Connected: b.streamCells, Release: version, Within: 4 * time.Minute}, nil)
+		err = l.call("awaitCells", cellCondition{Connected: b.streamCells, Release: version, Within: 4 * time.Minute}, nil)
 	}
 	return at.Sub(listened.Round(0)), listened.Sub(killed), err
 }
@@ -110,7 +110,7 @@ func (b *bench) timeBareHandshakes(ctx context.Context) (took time.Duration, err
 		return 0, err
 	}
 	defer l.stop()
-	return took, l.call("handshakes", b.streamCells, &took)
+	return took, l.call("timeHandshakes", b.streamCells, &took)
 }
 
 // countLost counts cells of which the store lacks something that was acknowledged. It stops the control plane.

@@ -27,13 +27,13 @@ func (b *bench) measureFanout(ctx context.Context) ([]figures.Row, error) {
 
 // compareFanouts lets the control plane's server, without an engine behind it, and a bare one tell n streams in turn. It gives the medians.
 func (b *bench) compareFanouts(ctx context.Context, n, rounds int) (ours, theirs spread, err error) {
-	site, err := startChild(ctx, "site")
+	stub, err := startChild(ctx, "stub")
 	if err != nil {
 		return ours, theirs, err
 	}
-	defer site.stop()
+	defer stub.stop()
 	var plane swarm.ControlPlane
-	if err := site.call("listen", stubOptions{N: n, Seed: keySeed}, &plane); err != nil {
+	if err := stub.call("listen", stubOptions{N: n, Seed: keySeed}, &plane); err != nil {
 		return ours, theirs, err
 	}
 	bare, at, err := b.startBare(ctx)
@@ -47,24 +47,24 @@ func (b *bench) compareFanouts(ctx context.Context, n, rounds int) (ours, theirs
 			return ours, theirs, err
 		}
 		defer listeners[i].stop()
-		if err := listeners[i].call("listen", n, nil); err != nil {
+		if err := listeners[i].call("followHeads", n, nil); err != nil {
 			return ours, theirs, err
 		}
 	}
 	size := 0
 	tell := func(l *child, do func(*time.Time) error) (s spread, err error) {
-		if err := l.call("mark", struct{}{}, nil); err != nil {
+		if err := l.call("forgetArrivals", struct{}{}, nil); err != nil {
 			return s, err
 		}
 		var since time.Time
 		if err := do(&since); err != nil {
 			return s, err
 		}
-		return s, l.call("told", headQuery{Since: since, Wait: fanoutTimeout}, &s)
+		return s, l.call("awaitHead", headQuery{Since: since, Wait: fanoutTimeout}, &s)
 	}
 	var all, bareAll []spread
 	for round := range rounds + 1 {
-		s, err := tell(listeners[0], func(since *time.Time) error { return site.call("show", round+2, since) })
+		s, err := tell(listeners[0], func(since *time.Time) error { return stub.call("setHead", round+2, since) })
 		if err != nil {
 			return ours, theirs, fmt.Errorf("the control plane's: %w", err)
 		}
@@ -142,14 +142,14 @@ func (b *bench) measurePush(ctx context.Context) ([]figures.Row, error) {
 
 // timePush lands a release and waits until all know that it is the head.
 func (b *bench) timePush(ctx context.Context, f *fleet, l *child) (s spread, err error) {
-	if err := l.call("mark", struct{}{}, nil); err != nil {
+	if err := l.call("forgetArrivals", struct{}{}, nil); err != nil {
 		return s, err
 	}
 	version, landed, err := f.cutRelease(ctx)
 	if err != nil {
 		return s, err
 	}
-	err = l.call("told", headQuery{Since: landed, Release: version, Wait: fanoutTimeout}, &s)
+	err = l.call("awaitHead", headQuery{Since: landed, Release: version, Wait: fanoutTimeout}, &s)
 	sleep(ctx, 300*time.Millisecond) // what the release set off comes to rest
 	return s, err
 }
@@ -180,7 +180,7 @@ func (b *bench) connectStreams(ctx context.Context, f *fleet, n int) (l *child, 
 			l.stop()
 		}
 	}()
-	if err := l.call("listen", n, &c.took); err != nil {
+	if err := l.call("followHeads", n, &c.took); err != nil {
 		return l, c, err
 	}
 	v, err := readUsage(pid)
