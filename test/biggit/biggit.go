@@ -1,6 +1,6 @@
-// Package biggit makes large release repositories for benchmarks, by git fast-import: the same
-// shape gives the same commits, byte for byte. It is for tests and benchmarks only, and its
-// history is not one that an engine wrote.
+// Package biggit makes large release repositories for benchmarks, by git fast-import. The same shape always makes the
+// same commits, byte for byte. The history is not one that an engine wrote. The package is for tests and benchmarks
+// only; calls for different folders may run at once.
 package biggit
 
 import (
@@ -19,12 +19,12 @@ import (
 type Shape struct {
 	Releases int // folders releases/V, one commit each
 	Files    int // files a release, at least 3: release.yaml, kustomization.yaml, notes.md, and manifests
-	Commits  int // in all; those left over after the releases move channels' heads
-	Channels int // all but the first take releases from the one before; default 2
+	Commits  int // in all; those beyond the releases move channels' heads
+	Channels int // each but the first takes releases from the one before; default 2
 	Cells    int // spread over the channels
 }
 
-// The shapes that the project's figures are about.
+// The shapes of the published figures.
 var (
 	Standard = Shape{Releases: 2000, Files: 10, Commits: 5000, Channels: 100}
 	Long     = Shape{Releases: 2000, Files: 10, Commits: 50000, Channels: 100}
@@ -34,10 +34,10 @@ var (
 // Branch is the branch that Make writes.
 const Branch = "main"
 
-// Version names release i, counted from 0: 2020.1.0, 2020.1.1 …, ten a month.
+// Version returns the name of release i, counted from 0: 2020.1.0, 2020.1.1 …, ten a month.
 func Version(i int) string { return fmt.Sprintf("%d.%d.%d", 2020+i/120, i/10%12+1, i%10) }
 
-// Channel names channel i, Cell cell i.
+// Channel returns the name of channel i, Cell that of cell i.
 func Channel(i int) string { return fmt.Sprintf("channel-%03d", i) }
 func Cell(i int) string    { return fmt.Sprintf("cell-%05d", i) }
 
@@ -58,7 +58,7 @@ func Make(ctx context.Context, dir string, s Shape) error {
 	return runGit(ctx, dir, nil, "repack", "-a", "-d", "-q")
 }
 
-// Cached is Make, unless the folder that the shape has under root holds the repository already.
+// Cached returns the repository of shape s below root, and makes it first if needed.
 func Cached(ctx context.Context, root string, s Shape) (string, error) {
 	dir := filepath.Join(root, fmt.Sprintf("r%d-f%d-c%d-ch%d-ce%d-v1.git", s.Releases, s.Files, s.Commits, s.Channels, s.Cells))
 	if _, err := os.Stat(dir); err == nil {

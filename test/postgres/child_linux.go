@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// childAttributes has a server stop at once, and whole, when the process dies that started it.
+// childAttributes makes a server stop at once when the process that started it dies.
 func childAttributes(as *syscall.Credential) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: as, Setpgid: true, Pdeathsig: syscall.SIGQUIT}
 }

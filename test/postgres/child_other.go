@@ -4,7 +4,7 @@ package postgres
 
 import "syscall"
 
-// childAttributes can't tie a server to its parent here: Close stops it.
+// childAttributes can't make a server stop with its parent on this system: only Close stops it.
 func childAttributes(as *syscall.Credential) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: as, Setpgid: true}
 }

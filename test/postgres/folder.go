@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// serverUser is whom a server runs as: root may not.
+// serverUser returns the user that a server runs as; nil: the user of this process, which is not root.
 func serverUser() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -41,7 +41,8 @@ func chown(path string, as *syscall.Credential) error {
 
 const folderPrefix = "sluice-postgres-"
 
-// createFolder makes a folder for a server, and locks it for as long as this process lives. What killed processes left is removed.
+// createFolder makes a folder for a server and locks the folder while this process lives. It removes the folders that
+// killed processes left.
 func createFolder(parent string, as *syscall.Credential) (path string, lock *os.File, err error) {
 	removeStaleFolders(parent)
 	if path, err = os.MkdirTemp(parent, folderPrefix); err != nil {
@@ -55,9 +56,9 @@ func createFolder(parent string, as *syscall.Credential) (path string, lock *os.
 	return path, lock, err
 }
 
-// removeStaleFolders removes folders that nobody holds any more. One that is new may be about to be locked.
+// removeStaleFolders removes folders that no process has locked. A new folder may not be locked yet, so it is left.
 func removeStaleFolders(parent string) {
-	left, _ := filepath.Glob(filepath.Join(parent, folderPrefix+"*", "lock")) // the pattern is good
+	left, _ := filepath.Glob(filepath.Join(parent, folderPrefix+"*", "lock")) // the pattern is valid
 	for _, path := range left {
 		info, err := os.Stat(path)
 		if err != nil || time.Since(info.ModTime()) < time.Minute {
@@ -65,10 +66,10 @@ func removeStaleFolders(parent string) {
 		}
 		f, err := os.Open(path)
 		if err != nil {
-			continue // somebody else's
+			continue // of another user
 		}
 		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
-			_ = os.RemoveAll(filepath.Dir(path)) // the next one tries again
+			_ = os.RemoveAll(filepath.Dir(path)) // the next call tries again
 		}
 		_ = f.Close()
 	}

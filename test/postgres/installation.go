@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// installTimeout bounds the package manager, its download included.
+// installTimeout bounds one run of the package manager, downloads included.
 const installTimeout = 10 * time.Minute
 
-// installation are the programs of one PostgreSQL installation.
+// installation holds the paths of one PostgreSQL installation's programs.
 type installation struct{ initdb, postgres string }
 
-// findInstallation gives the newest installation, and makes one where there is none and this process may.
+// findInstallation returns the newest installation, and installs PostgreSQL if there is none and this process may.
 func findInstallation(ctx context.Context) (installation, error) {
 	if b, ok := newestInstalled(); ok {
 		return b, nil
@@ -36,19 +36,19 @@ func findInstallation(ctx context.Context) (installation, error) {
 	return installation{}, errors.New("the package postgresql is installed, yet neither PATH nor " + debianFolders + " has initdb and postgres")
 }
 
-// debianFolders is where Debian's packages put the programs, a folder for each major version, off PATH.
+// debianFolders matches the folders of Debian's packages, which are not on PATH: one for each major version.
 const debianFolders = "/usr/lib/postgresql/*/bin"
 
 func newestInstalled() (installation, bool) {
 	if initdb, err := exec.LookPath("initdb"); err == nil {
-		// A link on PATH may be to one program only: its neighbours are where it leads.
+		// A link on PATH may lead to a folder with both programs.
 		if real, err := filepath.EvalSymlinks(initdb); err == nil {
 			if b, ok := installationIn(filepath.Dir(real)); ok {
 				return b, true
 			}
 		}
 	}
-	folders, _ := filepath.Glob(debianFolders) // the pattern is good
+	folders, _ := filepath.Glob(debianFolders) // the pattern is valid
 	slices.SortFunc(folders, func(a, b string) int { return cmp.Compare(majorVersion(b), majorVersion(a)) })
 	for _, folder := range folders {
 		if b, ok := installationIn(folder); ok {
@@ -68,13 +68,13 @@ func installationIn(folder string) (installation, bool) {
 	return b, true
 }
 
-// majorVersion is the version in a path like /usr/lib/postgresql/17/bin.
+// majorVersion returns the version in a path like /usr/lib/postgresql/17/bin.
 func majorVersion(folder string) int {
-	n, _ := strconv.Atoi(filepath.Base(filepath.Dir(folder))) // another name counts as the oldest
+	n, _ := strconv.Atoi(filepath.Base(filepath.Dir(folder))) // 0, the oldest, for another name
 	return n
 }
 
-// installPackage asks Debian's package manager. Processes that do so at once wait for each other at its lock.
+// installPackage installs PostgreSQL by Debian's package manager, whose lock serializes concurrent processes.
 func installPackage(ctx context.Context) error {
 	apt, err := exec.LookPath("apt-get")
 	if err != nil {
@@ -89,7 +89,7 @@ func installPackage(ctx context.Context) error {
 	if aptGet(ctx, apt, install...) == nil {
 		return nil
 	}
-	if err := aptGet(ctx, apt, "update", "-q"); err != nil { // the list of packages may be old, or none
+	if err := aptGet(ctx, apt, "update", "-q"); err != nil { // the package list may be old or missing
 		return err
 	}
 	return aptGet(ctx, apt, install...)
@@ -107,7 +107,7 @@ func aptGet(ctx context.Context, apt string, args ...string) error {
 	return nil
 }
 
-// lastOutput is the end of what a program printed.
+// lastOutput returns the end of what a program printed.
 func lastOutput(text string) string {
 	const most = 2 << 10
 	text = strings.TrimSpace(text)

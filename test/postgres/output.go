@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// outputLog keeps what a server says, and tells when it says that it is ready.
+// outputLog records what a server prints, and signals when the server is ready.
 type outputLog struct {
 	ready chan struct{} // closed at the line that says so
 
@@ -14,10 +14,10 @@ type outputLog struct {
 	readyClosed bool
 }
 
-// maxOutput bounds what is kept, in bytes: the beginning, which says why a start failed.
+// maxOutput bounds the recorded output, in bytes: the beginning, which says why a start failed.
 const maxOutput = 64 << 10
 
-// Write takes what the server wrote.
+// Write records what the server printed.
 func (o *outputLog) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -31,7 +31,7 @@ func (o *outputLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String is what was kept.
+// String returns the recorded output.
 func (o *outputLog) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

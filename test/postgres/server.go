@@ -1,13 +1,13 @@
-// Package postgres runs PostgreSQL servers for tests and benchmarks: real ones, from the installation that it finds, or
-// installs where it may (Debian, as root).
+// Package postgres runs real PostgreSQL servers for tests and benchmarks, from an installation that it finds, or makes
+// where it may (Debian, as root).
 //
-// A server listens on loopback alone, asks for a password that is made for it, keeps its data in a temporary folder with
-// fsync on, and ends with the process that launched it, also when that is killed. Servers refuse to run as root: then
-// they run as the user postgres, or nobody. The package never touches a server that it did not launch, but for one
-// that Address names.
+// A server listens on loopback alone, requires a random password, keeps its data in a temporary folder with fsync on,
+// and stops when the process that launched it ends or is killed. Servers refuse to run as root, so root runs them as
+// the user postgres or nobody. The package never touches a server that it did not launch, except the one that Address
+// names.
 //
-// Launch is for programs. Tests use Start, and call Main from their TestMain so that they share one server. A Server's
-// methods are called by one goroutine at a time; Create, Drop and KillSessions by many.
+// Programs use Launch. Tests use Start, and call Main from TestMain to share one server. A Server's methods may be
+// called by one goroutine at a time; Create, Drop and KillSessions by many at once.
 package postgres
 
 import (
@@ -28,29 +28,29 @@ import (
 )
 
 const (
-	startTimeout = time.Minute // to initialize, and to recover after a crash
+	startTimeout = time.Minute // includes recovery after a crash
 	stopTimeout  = time.Minute
 	superuser    = "sluice"
 )
 
-// Options may be left zero.
+// Options may be zero.
 type Options struct {
-	Folder string // where the data goes, in a folder of its own; default: the folder for temporary files
+	Folder string // parent of the data folder; default: the folder for temporary files
 }
 
-// Server is a running PostgreSQL server. Close it.
+// Server is a running PostgreSQL server, which must be closed.
 type Server struct {
 	options  Options
 	programs installation
-	user     *syscall.Credential // nil: the process's own
+	user     *syscall.Credential // nil: the user of this process
 	folder   string
 	lock     *os.File // held while the folder is in use
 	password string
 	port     int
 
 	process *exec.Cmd     // nil: stopped
-	exited  chan struct{} // of process
-	output  *outputLog    // by process
+	exited  chan struct{} // closed when process has ended
+	output  *outputLog    // of process
 }
 
 // Launch initializes a server in a new folder and starts it.
@@ -61,7 +61,7 @@ func Launch(ctx context.Context, o Options) (*Server, error) {
 		if s.port, err = freePort(); err != nil {
 			break
 		}
-		// Between asking for a free port and using it, somebody else may have taken it.
+		// Another process may take the port before the server does.
 		if err = s.Restart(ctx); err == nil || attempt == 4 || s.output == nil || !strings.Contains(s.output.String(), "in use") {
 			break
 		}
@@ -102,7 +102,8 @@ func (s *Server) initialize(ctx context.Context) (err error) {
 	return nil
 }
 
-// Restart starts the server again, at the same address, after Stop or Crash. It returns when the server answers.
+// Restart starts the server again, at the same address, after Stop or Crash. It returns when the server accepts
+// connections.
 func (s *Server) Restart(ctx context.Context) error {
 	if s.process != nil {
 		return errors.New("start PostgreSQL: it runs")
@@ -135,8 +136,8 @@ func (s *Server) Restart(ctx context.Context) error {
 	return errors.Join(err, s.Crash())
 }
 
-// startProcess runs cmd from a thread that lives as long as it does: the kernel tells a child of the death of the thread that
-// started it, not of the process.
+// startProcess starts cmd from a thread that lives as long as cmd does: the kernel signals the death of the parent
+// thread, not of the parent process.
 func startProcess(cmd *exec.Cmd) (exited chan struct{}, err error) {
 	exited = make(chan struct{})
 	started := make(chan error)
@@ -144,24 +145,24 @@ func startProcess(cmd *exec.Cmd) (exited chan struct{}, err error) {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait() // how it ended, its output says
+			_ = cmd.Wait() // the output says how it ended
 			close(exited)
 		}
 	})
 	return exited, <-started
 }
 
-// Stop ends sessions and stops the server as an administrator would. Nothing happens if it is stopped.
+// Stop ends sessions and stops the server as an administrator would. It does nothing if the server is stopped.
 func (s *Server) Stop() error { return s.signalAndWait(syscall.SIGINT) }
 
-// Crash stops the server at once, without a checkpoint: Restart then recovers from the log.
+// Crash stops the server at once, without a checkpoint, so that Restart recovers from the log.
 func (s *Server) Crash() error { return s.signalAndWait(syscall.SIGQUIT) }
 
 func (s *Server) signalAndWait(signal syscall.Signal) error {
 	if s.process == nil {
 		return nil
 	}
-	_ = s.process.Process.Signal(signal) // it may have ended
+	_ = s.process.Process.Signal(signal) // it may have ended already
 	timeout := time.NewTimer(stopTimeout)
 	defer timeout.Stop()
 	select {
@@ -175,7 +176,7 @@ func (s *Server) signalAndWait(signal syscall.Signal) error {
 
 // Close stops the server and removes its folder.
 func (s *Server) Close() error {
-	if err := s.Crash(); err != nil { // nobody needs the checkpoint
+	if err := s.Crash(); err != nil { // no checkpoint is needed
 		return err
 	}
 	if s.folder == "" {
@@ -185,7 +186,7 @@ func (s *Server) Close() error {
 	return errors.Join(err, s.lock.Close())
 }
 
-// URL is the address of a database of the server; it carries the password.
+// URL returns the address of a database of the server, with the password.
 func (s *Server) URL(database string) string {
 	u := url.URL{
 		Scheme: "postgres", User: url.UserPassword(superuser, s.password),
@@ -196,7 +197,7 @@ func (s *Server) URL(database string) string {
 
 func (s *Server) dataFolder() string { return filepath.Join(s.folder, "data") }
 
-// programEnvironment keeps out what would change the programs' defaults, and their language.
+// programEnvironment leaves out variables that would change the programs' defaults or language.
 func programEnvironment() []string {
 	return []string{"LC_ALL=C", "PATH=" + os.Getenv("PATH")}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 )
 
-// agentState is a cell's mind: what it runs, what it was offered, its failures and its events. Its methods are pure but for
-// the boot id. One at a time uses it.
+// agentState is the state machine of one cell: what it runs, what it was assigned, its failures and its events. Except
+// for the boot ID its methods are pure. One goroutine at a time may use it.
 type agentState struct {
 	name         string
 	bootID       string
@@ -19,18 +19,19 @@ type agentState struct {
 	applyRange   [2]time.Duration
 	failureRates map[string]float64
 
-	desired         *cells.Assignment // the control plane's last word
-	accepted        *cells.Assignment
-	unconfirmed     *cells.Assignment // accepted, and not begun: the control plane has not confirmed that it knows
+	desired  *cells.Assignment // newest from the control plane
+	accepted *cells.Assignment
+	// accepted but not begun: the control plane has not confirmed the acknowledgement
+	unconfirmed     *cells.Assignment
 	running         *cells.Assignment // last good
 	applying        *cells.Assignment
 	failures        []cells.Failure
 	message         string
-	lastRefused     string             // key of the assignment that was refused last
+	lastRefused     string             // key of the last refused assignment
 	began           []cells.Assignment // all, in order
-	events          []cells.Event      // not acknowledged yet, in order
-	lastNumber      int64              // number of the newest event
-	confirmedNumber int64              // acknowledged up to here
+	events          []cells.Event      // not acknowledged, in order
+	lastNumber      int64              // of the newest event
+	confirmedNumber int64              // events up to this number are acknowledged
 }
 
 func newAgentState(name string, o *Options) agentState {
@@ -39,13 +40,14 @@ func newAgentState(name string, o *Options) agentState {
 	return agentState{name: name, bootID: hex.EncodeToString(boot), seed: o.Seed, applyRange: o.Apply, failureRates: o.Fails}
 }
 
-// resume goes on from what the cell had on its disk. What was being applied is begun anew when it is offered again.
+// resume restores what the cell had on its disk. An interrupted apply begins again when the assignment is offered
+// again.
 func (p *agentState) resume(w Snapshot) {
 	p.running, p.accepted, p.failures = w.Running, w.Running, w.Failures
 	p.began, p.events, p.lastNumber, p.confirmedNumber = w.Began, w.Pending, w.Last, w.Confirmed
 }
 
-// handleAssignment takes the control plane's word, and tells whether there is something new to report.
+// handleAssignment takes the newest assignment, and reports whether there is something new to report.
 func (p *agentState) handleAssignment(a *cells.Assignment, now time.Time) bool {
 	p.desired = a
 	if a == nil || p.accepted != nil && a.Equal(*p.accepted) || p.hasFailed(a) {
@@ -68,7 +70,8 @@ func (p *agentState) hasFailed(a *cells.Assignment) bool {
 	return slices.ContainsFunc(p.failures, func(f cells.Failure) bool { return f.Assignment.Key() == key })
 }
 
-// startConfirmed: the control plane knows that a was accepted. It gives how long the apply takes; begun is false if nothing begins.
+// startConfirmed begins a if the control plane has confirmed that a was accepted. It returns how long the apply takes;
+// begun is false if no apply begins.
 func (p *agentState) startConfirmed(a *cells.Assignment, now time.Time) (takes time.Duration, begun bool) {
 	o := p.unconfirmed
 	if o == nil || a == nil || !o.Equal(*a) || p.desired == nil || !p.desired.Equal(*o) { // withdrawn meanwhile
@@ -91,7 +94,7 @@ func (p *agentState) startConfirmed(a *cells.Assignment, now time.Time) (takes t
 	return least + time.Duration(deriveFraction(p.seed, "apply", p.name, o.Key())*float64(max(0, most-least))), true
 }
 
-// finishApply ends what is being applied, well or not, as the seed has it.
+// finishApply ends the apply in progress; the seed decides whether it succeeds.
 func (p *agentState) finishApply(fetched error, now time.Time) {
 	a := p.applying
 	if a == nil {
@@ -152,7 +155,7 @@ func (p *agentState) makeReport(now time.Time) cells.Report {
 	}
 }
 
-// dropAcknowledged forgets events that the control plane has, and gives how many they were.
+// dropAcknowledged drops events that the control plane has, and returns how many.
 func (p *agentState) dropAcknowledged(number int64) int64 {
 	number = min(number, p.lastNumber)
 	if number <= p.confirmedNumber {

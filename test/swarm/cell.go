@@ -14,17 +14,17 @@ import (
 )
 
 const (
-	longPollWait    = 30 * time.Second // of a long-poll
-	requestTimeout  = 60 * time.Second // everything else: a server that is overwhelmed answers late
+	longPollWait    = 30 * time.Second // the server answers a long-poll after this time at the latest
+	requestTimeout  = 60 * time.Second // of other requests: an overloaded server answers late
 	firstRetryPause = 100 * time.Millisecond
-	streamTimeout   = 60 * time.Second // until a stream says something: ten thousand begin at once
+	streamTimeout   = 60 * time.Second // until the first bytes of a stream: ten thousand may start at once
 )
 
-// cell is one cell: listen keeps what is desired, act does it and reports.
+// cell is one cell: followDesired tracks what is desired, runReporter applies it and reports.
 type cell struct {
 	swarm   *Swarm
 	index   int
-	changed wake.Signal // desired is another
+	changed wake.Signal // desired has changed
 
 	mu           sync.Mutex // guards what follows
 	agent        agentState
@@ -47,7 +47,7 @@ func (c *cell) snapshot() Snapshot {
 	}
 }
 
-// followDesired keeps asking what is desired until ctx ends.
+// followDesired asks what is desired until ctx ends.
 func (c *cell) followDesired(ctx context.Context) {
 	for failures, replica := 0, c.index; ctx.Err() == nil; {
 		progress, after, status := c.runSession(ctx, replica)
@@ -63,7 +63,7 @@ func (c *cell) followDesired(ctx context.Context) {
 	}
 }
 
-// retryPause is how long to wait after failures in a row: with full jitter, capped (R33).
+// retryPause returns the pause after failures in a row: with full jitter, capped (R33).
 func (c *cell) retryPause(failures int, after time.Duration, status int) time.Duration {
 	switch {
 	case after > 0:
@@ -75,7 +75,7 @@ func (c *cell) retryPause(failures int, after time.Duration, status int) time.Du
 	}
 }
 
-// runSession is one connection on which answers come. progress: at least one came.
+// runSession receives responses on one connection until it fails. progress reports whether at least one came.
 func (c *cell) runSession(ctx context.Context, replica int) (progress bool, after time.Duration, status int) {
 	counts := &c.swarm.counts
 	link, err := c.swarm.dialer.Dial(ctx, c.index, replica)
@@ -139,7 +139,7 @@ func (c *cell) readStream(link *Conn, connected func()) (ResponseHead, error) {
 	}
 }
 
-// pollDesired asks again and again on one connection.
+// pollDesired asks repeatedly on one connection.
 func (c *cell) pollDesired(ctx context.Context, link *Conn, connected func()) (ResponseHead, error) {
 	path, within := "/v1/desired", requestTimeout
 	if c.swarm.opts.Mode == LongPoll {
@@ -178,7 +178,7 @@ func ifNoneMatch(etag string) string {
 	return "If-None-Match: " + etag + "\r\n"
 }
 
-// storeDesired takes an answer that says something new.
+// storeDesired handles a response with new content.
 func (c *cell) storeDesired(body []byte, etag string) error {
 	at := time.Now()
 	d := new(cells.Desired)
@@ -200,7 +200,7 @@ func (c *cell) storeDesired(body []byte, etag string) error {
 	return nil
 }
 
-// fetchRelease fetches the bytes of a and holds them against its digest.
+// fetchRelease fetches the bytes of a, and checks their digest.
 func (c *cell) fetchRelease(link *Conn, a *cells.Assignment) error {
 	answer, body, err := link.RoundTrip(requestTimeout, "GET", "/v1/releases/"+string(a.Digest), "", nil)
 	switch {

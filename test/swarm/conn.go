@@ -17,25 +17,25 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// ControlPlane is a control plane as cells find it.
+// ControlPlane is how cells find and recognise a control plane.
 type ControlPlane struct {
-	Addresses []string // HOST:PORT of its replicas; a cell goes on to the next when one fails
-	Pins      []string // of its keys
+	Addresses []string // HOST:PORT of replicas; a cell tries the next when one fails
+	Pins      []string // of the replicas' keys
 }
 
-// dialTimeout bounds connecting, the handshake included. Ten thousand at once take a while.
+// dialTimeout bounds connecting, the handshake included. Ten thousand connections at once take a while.
 const dialTimeout = 60 * time.Second
 
 // Dialer connects members to the control plane, each with its own key and session ticket.
 type Dialer struct {
 	plane   ControlPlane
 	configs []*tls.Config
-	sources []net.IP // on loopback: one address alone has too few ports for tens of thousands
+	sources []net.IP // local addresses on loopback: one has too few ports for tens of thousands
 	dialed  atomic.Int64
-	slots   chan struct{} // one place for each that is being connected; nil: no bound
+	slots   chan struct{} // one for each connection being made; nil: unlimited
 }
 
-// NewDialer makes the members' certificates.
+// NewDialer makes a dialer and the members' certificates.
 func NewDialer(plane ControlPlane, members []Member) (*Dialer, error) {
 	made, err := makeCertificates(members)
 	if err != nil {
@@ -45,7 +45,7 @@ func NewDialer(plane ControlPlane, members []Member) (*Dialer, error) {
 	for i := range made {
 		d.configs[i] = &tls.Config{
 			MinVersion: tls.VersionTLS13, Certificates: made[i : i+1 : i+1], ClientSessionCache: new(ticketCache),
-			InsecureSkipVerify: true, //nolint:gosec // the pins say who it is
+			InsecureSkipVerify: true, // VerifyConnection checks the pins
 			VerifyConnection:   d.verify,
 		}
 	}
@@ -61,14 +61,14 @@ func (d *Dialer) verify(s tls.ConnectionState) error {
 	return identity.Match(d.plane.Pins, s.PeerCertificates, time.Now())
 }
 
-// ForgetSessions drops all session tickets: the next handshakes are full ones.
+// ForgetSessions drops all session tickets, so that the next handshakes are full ones.
 func (d *Dialer) ForgetSessions() {
 	for _, c := range d.configs {
 		c.ClientSessionCache = new(ticketCache)
 	}
 }
 
-// Dial connects member i to a replica, counted round, and shakes hands.
+// Dial connects member i to a replica, modulo their number, and completes the handshake.
 func (d *Dialer) Dial(ctx context.Context, i, replica int) (*Conn, error) {
 	if d.slots != nil {
 		select {
@@ -97,21 +97,21 @@ func (d *Dialer) Dial(ctx context.Context, i, replica int) (*Conn, error) {
 	return &Conn{conn: secure, host: address, reader: bufio.NewReaderSize(secure, 1<<10)}, nil
 }
 
-// ticketCache is a session cache for one cell, of one ticket.
+// ticketCache is one cell's session cache. It holds one ticket.
 type ticketCache struct {
 	newest atomic.Pointer[tls.ClientSessionState]
 }
 
-// Get gives the ticket, once: each is used a single time.
+// Get returns the ticket and removes it: a ticket is used once.
 func (t *ticketCache) Get(string) (*tls.ClientSessionState, bool) {
 	s := t.newest.Swap(nil)
 	return s, s != nil
 }
 
-// Put keeps the newest ticket.
+// Put stores the newest ticket.
 func (t *ticketCache) Put(_ string, s *tls.ClientSessionState) { t.newest.Store(s) }
 
-// Conn is one connection of a cell. One goroutine uses it; Close may come from any.
+// Conn is one connection of a cell. One goroutine uses it; Close may be called from any.
 type Conn struct {
 	conn   *tls.Conn
 	host   string
@@ -122,18 +122,18 @@ type Conn struct {
 // Close ends the connection at once.
 func (l *Conn) Close() { _ = l.conn.NetConn().Close() }
 
-// ResponseHead is the head of an HTTP answer.
+// ResponseHead is the status and header of an HTTP response.
 type ResponseHead struct {
 	Status     int
 	ETag       string
 	NextPoll   time.Duration // Sluice-Next-Poll
 	RetryAfter time.Duration // Retry-After; zero: none
-	Close      bool          // the server ends the connection behind it
+	Close      bool          // the server closes the connection after the body
 	length     int64         // of the body; -1: until the connection ends
 	chunked    bool
 }
 
-// RoundTrip sends a request and reads its answer, the body included, within a time. header is lines, each ended by CR LF.
+// RoundTrip sends a request and reads the whole response within a time. header consists of lines that end in CR LF.
 func (l *Conn) RoundTrip(within time.Duration, method, path, header string, body []byte) (ResponseHead, []byte, error) {
 	_ = l.conn.SetDeadline(time.Now().Add(within))
 	if err := l.writeRequest(method, path, header, body); err != nil {
@@ -202,7 +202,7 @@ func (l *Conn) readHead() (a ResponseHead, err error) {
 	return a, err
 }
 
-// parseHeader reads a line of the header. Those that are not of interest cost a comparison of their length.
+// parseHeader parses one header line.
 func (a *ResponseHead) parseHeader(line []byte) {
 	name, value, _ := bytes.Cut(line, []byte(":"))
 	value = bytes.TrimSpace(value)
@@ -231,7 +231,7 @@ func parseSeconds(text []byte) time.Duration {
 	return min(time.Duration(n)*time.Second, time.Hour)
 }
 
-// readLine gives the next line, without its end; it is good until the next read.
+// readLine returns the next line without its end. The bytes are valid until the next read.
 func (l *Conn) readLine() ([]byte, error) {
 	line, err := l.reader.ReadSlice('\n')
 	if err != nil {
@@ -251,7 +251,7 @@ func (l *Conn) bodyReader(a ResponseHead) io.Reader {
 	}
 }
 
-// AwaitByte reads one byte: what a bare server says when a handshake is through on its side too.
+// AwaitByte reads one byte, which a bare server sends when it has completed the handshake.
 func (l *Conn) AwaitByte(within time.Duration) error {
 	_ = l.conn.SetReadDeadline(time.Now().Add(within))
 	_, err := l.reader.ReadByte()

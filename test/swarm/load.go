@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// DialAll connects the first n members, so many at once. It gives how long each took, sorted; ready, if not nil, is
-// called for each after its handshake and may talk on it.
+// DialAll connects the first n members, atOnce at a time. It returns how long each connection took, sorted. ready, if
+// not nil, is called for each connection after the handshake, and may use it.
 func (d *Dialer) DialAll(ctx context.Context, n, atOnce int, ready func(i int, l *Conn) error) ([]*Conn, []time.Duration, error) {
 	links, took := make([]*Conn, n), make([]time.Duration, n)
 	g, ctx := errgroup.WithContext(ctx)
@@ -43,7 +43,7 @@ func (d *Dialer) DialAll(ctx context.Context, n, atOnce int, ready func(i int, l
 	return links, took, nil
 }
 
-// CloseAll closes links; nil ones are left out.
+// CloseAll closes connections; nil ones are skipped.
 func CloseAll(links []*Conn) {
 	for _, l := range links {
 		if l != nil {
@@ -52,18 +52,18 @@ func CloseAll(links []*Conn) {
 	}
 }
 
-// Measurement is what came of a Hammer.
+// Measurement is the result of Hammer.
 type Measurement struct {
 	Answered int
 	Took     time.Duration
-	P50, P99 time.Duration // of the answers' times
+	P50, P99 time.Duration // of response times
 }
 
-// Rate is answers a second.
+// Rate returns the responses a second.
 func (m Measurement) Rate() float64 { return float64(m.Answered) / m.Took.Seconds() }
 
-// Hammer asks over all links, atOnce of them at any time, each in its turn, for a while. Each question waits for the answer to
-// the one before on its link. The order is shuffled: neighbours in a table would flatter a database.
+// Hammer sends requests over all connections, atOnce at any time, each connection in its turn, for the time lasts. A
+// connection has one request at a time. The order is shuffled, since neighbours in a table would flatter a database.
 func Hammer(ctx context.Context, links []*Conn, atOnce int, lasts time.Duration, ask func(i int, l *Conn) error) (Measurement, error) {
 	order := rand.Perm(len(links))
 	var over atomic.Bool

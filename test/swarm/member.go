@@ -15,13 +15,13 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// Member is a cell: its name, and its key.
+// Member is the name and key of a cell.
 type Member struct {
 	Name string
 	Key  ed25519.PrivateKey
 }
 
-// Members makes n cells named PREFIX-00000 and so on. The same seed gives the same keys, in every process.
+// Members makes n cells named PREFIX-00000 and so on. The same seed makes the same keys, in every process.
 func Members(prefix string, n int, seed uint64) []Member {
 	all := make([]Member, n)
 	for i := range all {
@@ -31,25 +31,25 @@ func Members(prefix string, n int, seed uint64) []Member {
 	return all
 }
 
-// Public is the member's public key.
+// Public returns the member's public key.
 func (m Member) Public() ed25519.PublicKey { return m.Key.Public().(ed25519.PublicKey) }
 
-// deriveBytes gives 32 bytes that follow from the seed and words.
+// deriveBytes derives 32 bytes from the seed and words.
 func deriveBytes(seed uint64, words ...string) []byte {
 	h := sha256.New()
-	_ = binary.Write(h, binary.LittleEndian, seed) // a hash takes all
+	_ = binary.Write(h, binary.LittleEndian, seed) // a hash never fails
 	for _, w := range words {
 		h.Write([]byte(w + "\x00"))
 	}
 	return h.Sum(nil)
 }
 
-// deriveFraction gives a number in [0, 1) that follows from the seed and words.
+// deriveFraction derives a number in [0, 1) from the seed and words.
 func deriveFraction(seed uint64, words ...string) float64 {
 	return float64(binary.LittleEndian.Uint64(deriveBytes(seed, words...))>>11) / (1 << 53)
 }
 
-// makeCertificates makes each member's.
+// makeCertificates makes a certificate for each member.
 func makeCertificates(members []Member) ([]tls.Certificate, error) {
 	now := time.Now()
 	made := make([]tls.Certificate, len(members))
@@ -59,7 +59,7 @@ func makeCertificates(members []Member) ([]tls.Certificate, error) {
 		g.Go(func() (err error) {
 			for i := w; i < len(members) && err == nil; i += workers {
 				made[i], err = identity.Certificate(rand.Reader, members[i].Key, members[i].Name, now)
-				made[i].Leaf = nil // memory
+				made[i].Leaf = nil // saves memory
 			}
 			return err
 		})

@@ -11,19 +11,19 @@ import (
 	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
-// reporter does what is desired and reports, on a connection of its own that is closed when it is idle.
+// reporter applies what is desired and reports, on a connection of its own that is closed when idle.
 type reporter struct {
 	*cell
-	ctx         context.Context // of act
+	ctx         context.Context // of runReporter
 	conn        *Conn           // nil: not connected
 	replica     int
 	failures    int
-	applyTimer  *time.Timer // runs while something is applied
+	applyTimer  *time.Timer // runs during an apply
 	reportTimer *time.Timer // the next report
 	idleTimer   *time.Timer
 }
 
-// runReporter lives until ctx ends.
+// runReporter applies and reports until ctx ends.
 func (c *cell) runReporter(ctx context.Context) {
 	stopped := func() *time.Timer { t := time.NewTimer(time.Hour); t.Stop(); return t }
 	a := &reporter{cell: c, ctx: ctx, replica: c.index, applyTimer: stopped(), idleTimer: stopped()}
@@ -64,7 +64,7 @@ func (a *reporter) finishApply() {
 		if err = a.connect(); err == nil {
 			err = a.fetchRelease(a.conn, fetching)
 		}
-		if err != nil { // not the release's fault: it is tried again
+		if err != nil { // not a failure of the release: retry
 			a.closeConn()
 			a.failures++
 			a.applyTimer.Reset(a.retryPause(a.failures, 0, 0))
@@ -76,7 +76,8 @@ func (a *reporter) finishApply() {
 	a.mu.Unlock()
 }
 
-// sendReports sends what there is until all events are acknowledged, or it fails: then again after a pause.
+// sendReports reports until all events are acknowledged, or until a report fails; the next try then follows after a
+// pause.
 func (a *reporter) sendReports() {
 	for {
 		a.mu.Lock()
@@ -101,7 +102,8 @@ func (a *reporter) sendReports() {
 	a.idleTimer.Reset(a.swarm.idleTimeout())
 }
 
-// handleReceipt counts what a receipt says, begins what it lets begin, and tells whether there is more to say.
+// handleReceipt counts what a receipt acknowledges, starts an apply that it confirms, and reports whether another
+// report is due.
 func (a *reporter) handleReceipt(r cells.Report, receipt cells.Receipt) (more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -116,7 +118,7 @@ func (a *reporter) handleReceipt(r cells.Report, receipt cells.Receipt) (more bo
 	return a.agent.lastNumber > last || n > 0 && len(a.agent.events) > 0
 }
 
-// postReport delivers one report. pause says when to try again.
+// postReport delivers one report. pause is the time until the next try.
 func (a *reporter) postReport(r cells.Report) (receipt cells.Receipt, pause time.Duration, err error) {
 	if err := a.connect(); err != nil {
 		return receipt, a.retryPause(a.failures, 0, 0), err
@@ -169,7 +171,7 @@ func (a *reporter) closeConn() {
 	}
 }
 
-// idleTimeout is how long a connection for reports is kept: no longer than anyone waits for its place.
+// idleTimeout returns how long an unused connection for reports stays open: shorter while other cells need slots.
 func (s *Swarm) idleTimeout() time.Duration {
 	if len(s.reportSlots) > cap(s.reportSlots)/2 {
 		return min(s.opts.Idle, 10*time.Millisecond)

@@ -16,16 +16,16 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// Repository is a bare release repository that people land commits in, as a git host does: by moving the branch's
-// tip, compare-and-swap. One at a time uses it.
+// Repository is a bare release repository in which people make commits as on a git host: by moving the branch with
+// compare-and-swap. One goroutine at a time may use it.
 type Repository struct {
 	Dir string
 }
 
 const branchRef = "refs/heads/main"
 
-// CreateRepository makes a bare repository in dir, which must not exist, of files and of members as cells of the
-// channels that channel names. They are registered: their identity.yaml has their keys.
+// CreateRepository makes a bare repository in dir, which must not exist, with files and a cell for each member, in the
+// channel that channel returns. The members are registered: identity.yaml has their keys.
 func CreateRepository(ctx context.Context, dir string, files map[string]string, members []Member, channel func(i int) string) (*Repository, error) {
 	r := &Repository{Dir: dir}
 	if _, err := r.runGit(ctx, nil, "init", "-q", "--bare", "--template=", "-b", "main", dir); err != nil {
@@ -42,12 +42,12 @@ func CreateRepository(ctx context.Context, dir string, files map[string]string, 
 	return r, r.writeCommit(ctx, branchRef, "", "begin", all)
 }
 
-// IdentityFile is a member's identity.yaml: registered, epoch 1.
+// IdentityFile returns a member's identity.yaml: registered, epoch 1.
 func IdentityFile(m Member) string {
 	return "apiVersion: sluice/v1\nkind: Identity\nepoch: 1\nserial: 1\npublicKey: " + identity.FormatKey(m.Public()) + "\n"
 }
 
-// ReleaseFiles is the files of a release of so many ConfigMaps, about 200 bytes each.
+// ReleaseFiles returns the files of a release with so many ConfigMaps of about 200 bytes.
 func ReleaseFiles(version string, objects int) map[string]string {
 	dir := "releases/" + version + "/"
 	files := map[string]string{dir + "release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: " + version + "\n"}
@@ -61,8 +61,8 @@ func ReleaseFiles(version string, objects int) map[string]string {
 	return files
 }
 
-// Commit puts a commit of files onto the branch; an empty file is removed. It gives the instant just before the branch
-// moved. Should somebody else move it meanwhile, the commit is made again.
+// Commit puts files onto the branch in one commit; an empty file is removed. It returns the instant just before the
+// branch moved. If the branch moves meanwhile, the commit is made again.
 func (r *Repository) Commit(ctx context.Context, message string, files map[string]string) (time.Time, error) {
 	const side = "refs/landing"
 	var err error
@@ -85,10 +85,10 @@ func (r *Repository) Commit(ctx context.Context, message string, files map[strin
 	return time.Time{}, fmt.Errorf("%q never landed: %w", message, err)
 }
 
-// writeCommit makes a commit on base, or a root one, and points ref at it.
+// writeCommit makes a commit on base, or a root commit if base is empty, and points ref to the commit.
 func (r *Repository) writeCommit(ctx context.Context, ref, base, message string, files map[string]string) error {
 	in, out := io.Pipe()
-	go func() { // ends with git, which closes its end
+	go func() { // ends with git, which closes in
 		b := bufio.NewWriterSize(out, 1<<20)
 		fmt.Fprintf(b, "commit %s\ncommitter Ada <ada@example.com> %d +0000\ndata %d\n%s\n", ref, time.Now().Unix(), len(message), message)
 		if base != "" {
@@ -108,7 +108,6 @@ func (r *Repository) writeCommit(ctx context.Context, ref, base, message string,
 	return err
 }
 
-// runGit runs one command on the repository.
 func (r *Repository) runGit(ctx context.Context, in io.Reader, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -124,7 +123,7 @@ func (r *Repository) runGit(ctx context.Context, in io.Reader, args ...string) (
 	return strings.TrimSpace(string(out)), nil
 }
 
-// Tip is the branch's newest commit.
+// Tip returns the branch's newest commit.
 func (r *Repository) Tip(ctx context.Context) (string, error) {
 	return r.runGit(ctx, nil, "rev-parse", branchRef)
 }

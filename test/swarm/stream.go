@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// Event is one of a stream (SSE, HTML Living Standard section 9.2), or a heartbeat: a comment, without data.
+// Event is an event of a stream (SSE, HTML Living Standard section 9.2), or a heartbeat: a comment, without data.
 type Event struct {
 	Name string // empty: message
 	ID   string
 	Data []byte
-	// Retry is when to come back once the stream has ended; zero: nothing was said of it.
+	// Retry is the pause before the next connection; zero: not specified.
 	Retry time.Duration
 }
 
@@ -24,20 +24,20 @@ const (
 	maxEventSize   = 1 << 20
 )
 
-// EventStream is a stream of events on a connection, which serves nothing else from then on.
+// EventStream reads the events of a connection, which serves nothing else from then on.
 type EventStream struct {
 	conn     *Conn
 	reader   *bufio.Reader
-	longLine []byte // of a line that does not fit into the reader
+	longLine []byte // part of a line that exceeds the reader's buffer
 }
 
-// OpenStream asks for a stream. Where the answer is not 200 there is none, and the connection should be closed.
+// OpenStream asks for a stream. If the status is not 200 there is no stream, and the connection should be closed.
 func (l *Conn) OpenStream(within time.Duration, path, header string) (ResponseHead, *EventStream, error) {
 	_ = l.conn.SetDeadline(time.Now().Add(within))
 	if err := l.writeRequest("GET", path, "Accept: text/event-stream\r\n"+header, nil); err != nil {
 		return ResponseHead{}, nil, err
 	}
-	l.buffer = nil // memory: nothing else is sent
+	l.buffer = nil // frees memory: nothing else is sent
 	a, err := l.readHead()
 	if err != nil || a.Status != 200 {
 		return a, nil, err
@@ -50,7 +50,7 @@ func (l *Conn) OpenStream(within time.Duration, path, header string) (ResponseHe
 	return a, e, nil
 }
 
-// ReadEvent gives the next event or heartbeat. An error ends the stream.
+// ReadEvent returns the next event or heartbeat. An error ends the stream.
 func (e *EventStream) ReadEvent() (Event, error) {
 	var event Event
 	_ = e.conn.conn.SetReadDeadline(time.Now().Add(silenceTimeout))
@@ -94,7 +94,7 @@ func (e *EventStream) ReadEvent() (Event, error) {
 	}
 }
 
-// readLine gives the next line, however long, without its end; it is good until the next read.
+// readLine returns the next line, however long, without its end. The bytes are valid until the next read.
 func (e *EventStream) readLine() ([]byte, error) {
 	e.longLine = e.longLine[:0]
 	for {

@@ -25,7 +25,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// testPlane is the least that cells take for a control plane: one head for all, streams and polls, reports that it keeps.
+// testPlane is a minimal control plane for cells: one head for all, streams and polls, and stored reports.
 type testPlane struct {
 	*httptest.Server
 	pin   string
@@ -34,8 +34,8 @@ type testPlane struct {
 	mu           sync.Mutex // guards what follows
 	head         cells.Assignment
 	moved        chan struct{}
-	events       map[string][]int64 // by cell, as they were acknowledged
-	dropReceipts int                // so many reports are not answered, and the connection is cut
+	events       map[string][]int64 // numbers, in the order of acknowledgement
+	dropReceipts int                // so many reports are stored but not answered: the connection is closed
 }
 
 func newTestPlane(t *testing.T, members []Member, head cells.Assignment) *testPlane {
@@ -137,7 +137,7 @@ func (p *testPlane) handleReports(w http.ResponseWriter, r *http.Request) {
 	p.dropReceipts--
 	lost := p.dropReceipts >= 0
 	p.mu.Unlock()
-	if lost { // kept, and the answer is lost
+	if lost { // stored, but the response is lost
 		panic(http.ErrAbortHandler)
 	}
 	_ = json.NewEncoder(w).Encode(receipt)
@@ -148,8 +148,8 @@ func assignment(sequence int64) cells.Assignment {
 	return cells.Assignment{Channel: "fleet", Epoch: 1, Sequence: sequence, Release: version, Digest: releases.DigestBytes([]byte(version))}
 }
 
-// TestSwarm holds that cells take what they are told in each mode, fail where they are made to, go back, and that every
-// event arrives once and in order, though answers are lost (R14, R35).
+// TestSwarm checks that in each mode cells apply what they are assigned, fail where they should, roll back, and deliver
+// every event once and in order though responses are lost (R14, R35).
 func TestSwarm(t *testing.T) {
 	t.Parallel()
 	for name, mode := range map[string]Mode{"stream": Stream, "long-poll": LongPoll, "poll": Poll} {
@@ -210,8 +210,8 @@ func TestSwarm(t *testing.T) {
 	}
 }
 
-// TestPeerRefuses holds that a cell takes nothing older, and not another release under one sequence (R2).
-func TestPeerRefuses(t *testing.T) {
+// TestOlderAssignmentsAreRefused checks that a cell refuses older assignments, and another release with the same sequence (R2).
+func TestOlderAssignmentsAreRefused(t *testing.T) {
 	t.Parallel()
 	p := newAgentState("acme", &Options{})
 	now := time.Now()
@@ -230,7 +230,7 @@ func TestPeerRefuses(t *testing.T) {
 	}
 }
 
-// TestWrongPin holds that a cell talks to no other control plane.
+// TestWrongPin checks that a cell talks to no control plane with another pin.
 func TestWrongPin(t *testing.T) {
 	t.Parallel()
 	members := Members("cell", 1, 1)
@@ -244,8 +244,8 @@ func TestWrongPin(t *testing.T) {
 	}
 }
 
-// TestWire holds the reading of answers against net/http's writing of them.
-func TestWire(t *testing.T) {
+// TestResponsesAreRead checks that Conn reads responses as net/http writes them.
+func TestResponsesAreRead(t *testing.T) {
 	t.Parallel()
 	members := Members("cell", 1, 1)
 	p := newTestPlane(t, members, assignment(1))
@@ -284,7 +284,7 @@ func TestWire(t *testing.T) {
 	}
 }
 
-// TestRepository holds that the repository is as git says, and that what lands is on the branch.
+// TestRepository checks that git accepts the repository, and that commits are on the branch.
 func TestRepository(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir() + "/releases.git"
