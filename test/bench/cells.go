@@ -29,7 +29,7 @@ const (
 	switchCount = 40
 )
 
-// measureCells measures how long it takes from a pushed commit until ten cells on this machine run it and said so.
+// measureCells measures the time from a push until ten cells on this machine run the release and have reported so.
 func measureCells(ctx context.Context, dir string) ([]figures.Row, error) {
 	p, err := startPipeline(ctx, dir)
 	if err != nil {
@@ -67,7 +67,7 @@ func measureCells(ctx context.Context, dir string) ([]figures.Row, error) {
 	}, nil
 }
 
-// measureMemory measures the control plane on the large repository.
+// measureMemory measures a control plane on the large repository.
 func measureMemory(ctx context.Context, dir string) ([]figures.Row, error) {
 	url, err := repositoryWithHeads(ctx, dir)
 	if err != nil {
@@ -150,7 +150,7 @@ func startPipeline(ctx context.Context, dir string) (*pipeline, error) {
 
 func version(i int) string { return fmt.Sprintf("1.%d.0", i) }
 
-// productRelease is a release of ten objects.
+// productRelease returns the files of a release of ten objects.
 func productRelease(i int) map[string][]byte {
 	dir := "releases/" + version(i) + "/"
 	kustomization := "resources:\n"
@@ -163,7 +163,7 @@ func productRelease(i int) map[string][]byte {
 	return files
 }
 
-// deployRelease pushes a release and waits until every cell says that it is healthy on it.
+// deployRelease pushes a release and waits until every cell is healthy on it.
 func (p *pipeline) deployRelease(ctx context.Context, i int) error {
 	base, err := p.people.Fetch(ctx)
 	if err != nil {
@@ -175,7 +175,7 @@ func (p *pipeline) deployRelease(ctx context.Context, i int) error {
 	return p.awaitRelease(ctx, version(i))
 }
 
-// awaitRelease looks every few milliseconds whether all cells are healthy on a release.
+// awaitRelease polls every few milliseconds until all cells are healthy on a release.
 func (p *pipeline) awaitRelease(ctx context.Context, release string) error {
 	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) {
@@ -215,7 +215,7 @@ func (p *pipeline) countHealthy(ctx context.Context, release string) (n int, err
 	return n, nil
 }
 
-// renderAll is the baseline: ten render children at once, as ten cells on one machine need them.
+// renderAll is the baseline: ten render children at once, as ten cells on one machine need.
 func (p *pipeline) renderAll(ctx context.Context, i int) error {
 	files := fstest.MapFS{}
 	for name, data := range productRelease(1000 + i) {
@@ -298,7 +298,7 @@ func buildBinary(ctx context.Context, dir string) (string, error) {
 	return binary, nil
 }
 
-// goBenchmark runs one of Go's own benchmarks and gives its time per operation.
+// goBenchmark runs a Go benchmark and returns its time per operation.
 func goBenchmark(ctx context.Context, pkg, name string) (time.Duration, error) {
 	out, err := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^"+name+"$", pkg).CombinedOutput()
 	if err != nil {
@@ -312,7 +312,7 @@ func goBenchmark(ctx context.Context, pkg, name string) (time.Duration, error) {
 	return time.Duration(ns), err
 }
 
-// settledMemory gives a process's resident memory once it stays the same, in MB.
+// settledMemory returns a process's resident memory in MB once it stays the same.
 func settledMemory(ctx context.Context, pid int) (float64, error) {
 	last := 0.0
 	for range 30 {

@@ -16,7 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/test/figures"
 )
 
-// plan measures a snapshot and a plan of 100 channels, 10,000 cells and 2,000 releases.
+// measurePlan measures a snapshot and a plan of 100 channels, 10,000 cells and 2,000 releases.
 func measurePlan(ctx context.Context, dir string) ([]figures.Row, error) {
 	url, err := repositoryWithHeads(ctx, dir)
 	if err != nil {
@@ -54,7 +54,7 @@ func measurePlan(ctx context.Context, dir string) ([]figures.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The same work as it is without any of ours: the git command prints the same files' contents.
+	// The baseline: the git command prints the contents of the same files.
 	cat, err := figures.Timed(5, func(int) error { return catFiles(ctx, url) })
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func measurePlan(ctx context.Context, dir string) ([]figures.Row, error) {
 	return append(rows, growthExponent(d)), nil
 }
 
-// repositoryWithHeads is a large repository whose heads an engine wrote.
+// repositoryWithHeads makes a large repository whose heads an engine wrote.
 func repositoryWithHeads(ctx context.Context, dir string) (string, error) {
 	url, err := copyRepository(ctx, dir, biggit.Fleet)
 	if err != nil {
@@ -112,7 +112,7 @@ func repositoryWithHeads(ctx context.Context, dir string) (string, error) {
 	if out, err := pack.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("git repack: %w: %s", err, out)
 	}
-	// A mirror as it is after a clone: packed.
+	// Without the mirror the next open clones the repository, packed.
 	return url, os.RemoveAll(url + ".mirror")
 }
 
@@ -127,7 +127,7 @@ func catFiles(ctx context.Context, url string) error {
 	return nil
 }
 
-// observedHeads lets every cell run its channel's head.
+// observedHeads returns reports by which every cell runs its channel's head.
 func observedHeads(d *plan.Desired) *plan.Observed {
 	o := &plan.Observed{Cells: map[string]*plan.CellState{}}
 	now := time.Now()
@@ -166,7 +166,7 @@ func growthExponent(d *plan.Desired) figures.Row {
 
 func expDuration(y float64) time.Duration { return time.Duration(math.Exp(y)) }
 
-// withCells is d with n cells, spread over its channels.
+// withCells returns a copy of d with n cells, spread over its channels.
 func withCells(d *plan.Desired, n int) *plan.Desired {
 	e := *d
 	e.Cells, e.Channels = map[string]*plan.Cell{}, map[string]*plan.Channel{}

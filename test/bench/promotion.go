@@ -19,7 +19,7 @@ import (
 
 const pushCount = 40
 
-// copyRepository gives a copy, which may be pushed to, of a large repository.
+// copyRepository returns a copy of a large repository, which may be pushed to.
 func copyRepository(ctx context.Context, dir string, s biggit.Shape) (string, error) {
 	root := filepath.Join(os.TempDir(), "sluice-bench")
 	if err := os.MkdirAll(root, 0o755); err != nil { //nolint:gosec // nothing secret
@@ -33,7 +33,7 @@ func copyRepository(ctx context.Context, dir string, s biggit.Shape) (string, er
 	return repo, os.CopyFS(repo, os.DirFS(made))
 }
 
-// measurePromotion holds our way of committing and pushing against the git command's.
+// measurePromotion compares Sluice's way to commit and push with the git command's.
 func measurePromotion(ctx context.Context, dir string) ([]figures.Row, error) {
 	standard, err := timeBoth(ctx, dir, biggit.Standard)
 	if err != nil {
@@ -52,7 +52,7 @@ func measurePromotion(ctx context.Context, dir string) ([]figures.Row, error) {
 
 type medians struct{ build, push, gitBuild, gitPush time.Duration }
 
-// timeBoth measures both on one shape, in turn, so that a slow moment of the machine hits both.
+// timeBoth alternates between both on one shape, so that a slow moment of the machine affects both.
 func timeBoth(ctx context.Context, dir string, s biggit.Shape) (medians, error) {
 	ours, err := copyRepository(ctx, dir, s)
 	if err != nil {
@@ -124,7 +124,7 @@ func promotionDraft(i int) releases.Draft {
 	}
 }
 
-// gitCLI is the git command's way, with as few processes as it takes.
+// gitCLI commits and pushes by the git command, with as few processes as possible.
 type gitCLI struct{ repo, clone, folder, base string }
 
 func newGitCLI(ctx context.Context, dir string, s biggit.Shape) (*gitCLI, error) {
@@ -143,7 +143,7 @@ func newGitCLI(ctx context.Context, dir string, s biggit.Shape) (*gitCLI, error)
 	return c, err
 }
 
-// commit takes hash-object, read-tree, update-index, write-tree and commit-tree.
+// commit runs hash-object, read-tree, update-index, write-tree and commit-tree.
 func (c *gitCLI) commit(ctx context.Context, i int) (string, error) {
 	var paths, files []string
 	for name, data := range promotionDraft(i).Files {

@@ -23,8 +23,8 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// bareServer is the baseline: what Go can do over the same mutual TLS, and nothing of what a control plane does beyond that.
-// It answers questions by net/http, and takes streams and handshakes on listeners of their own.
+// bareServer is the baseline: Go's own speed over the same mutual TLS, without the work of a control plane. It answers
+// requests by net/http, and serves streams and handshakes on listeners of their own.
 type bareServer struct {
 	config *tls.Config
 	pin    string
@@ -33,12 +33,12 @@ type bareServer struct {
 	streams []net.Conn
 }
 
-// bareAddresses is where a bare server is.
+// bareAddresses are the addresses of a bare server's listeners.
 type bareAddresses struct {
 	Pin        string
-	HTTP       string // GET anything: 304; POST /v1/reports: decoded, answered, forgotten
-	Streams    string // any request begins a stream
-	Handshakes string // a byte, after the handshake
+	HTTP       string // any GET: 304; POST /v1/reports: decoded, answered, dropped
+	Streams    string // any request opens a stream
+	Handshakes string // sends one byte after the handshake
 }
 
 func newBareServer() (*bareServer, error) {
@@ -151,8 +151,7 @@ func (b *bareServer) serveStreams(l net.Listener) {
 	})
 }
 
-// broadcast writes an event of so many bytes to all streams, from as many goroutines as there are processors, and gives
-// the instant at which it began.
+// broadcast writes an event of size bytes to all streams, from one goroutine a processor, and returns when it began.
 func (b *bareServer) broadcast(size int) (any, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -164,7 +163,7 @@ func (b *bareServer) broadcast(size int) (any, error) {
 		all.Go(func() {
 			for i := w; i < len(b.streams); i += workers {
 				_ = b.streams[i].SetWriteDeadline(time.Now().Add(10 * time.Second))
-				_, _ = b.streams[i].Write(event) // an error: its listener will say that nothing came
+				_, _ = b.streams[i].Write(event) // an error: the load will report that nothing came
 			}
 		})
 	}

@@ -12,22 +12,22 @@ import (
 	"time"
 )
 
-// Children are this program again, each in a process of its own: loads and bare servers. One is told what to do by a line
-// of JSON and answers by one. It ends when its input does, so also with its parent.
+// A child is this program in another process: a load, a bare server or a stub of the control plane. The parent sends a
+// command as one line of JSON; the child answers by one line. A child ends when its input does, and so with its parent.
 
-// commandRequest is what a child is told.
+// commandRequest is a command with its argument.
 type commandRequest struct {
 	Command  string          `json:"do"`
 	Argument json.RawMessage `json:"with"`
 }
 
-// commandResult is a child's answer.
+// commandResult is the answer to a command.
 type commandResult struct {
 	Error string          `json:"error,omitempty"`
 	Value json.RawMessage `json:"gives,omitempty"`
 }
 
-// child is a child as its parent has it. One goroutine uses it.
+// child is the parent's side of a child. One goroutine uses it.
 type child struct {
 	role string
 	cmd  *exec.Cmd
@@ -35,7 +35,7 @@ type child struct {
 	out  *bufio.Reader
 }
 
-// callTimeout bounds one order.
+// callTimeout bounds one command.
 const callTimeout = 6 * time.Minute
 
 func startChild(ctx context.Context, role string) (*child, error) {
@@ -56,7 +56,7 @@ func startChild(ctx context.Context, role string) (*child, error) {
 	return c, c.cmd.Start()
 }
 
-// call gives an order and waits for its outcome. gives may be nil.
+// call sends a command and waits for its result, which it stores in gives unless that is nil.
 func (c *child) call(do string, with, gives any) error {
 	raw, err := json.Marshal(with)
 	if err != nil {
@@ -95,13 +95,13 @@ func (c *child) stop() {
 	_ = c.in.Close()
 	late := time.AfterFunc(10*time.Second, func() { _ = c.cmd.Process.Kill() })
 	defer late.Stop()
-	_ = c.cmd.Wait() // how it ended does not matter any more
+	_ = c.cmd.Wait() // the exit code does not matter
 }
 
-// commands are what a child can be told to do, by name.
+// commands are the functions of a child, by name.
 type commands map[string]func(with json.RawMessage) (gives any, err error)
 
-// commandOf makes one of a function with an argument of its own type.
+// commandOf makes a command of a function with an argument of its own type.
 func commandOf[T any](f func(T) (any, error)) func(json.RawMessage) (any, error) {
 	return func(raw json.RawMessage) (any, error) {
 		var with T
@@ -112,7 +112,7 @@ func commandOf[T any](f func(T) (any, error)) func(json.RawMessage) (any, error)
 	}
 }
 
-// serveCommands carries out orders until in ends.
+// serveCommands runs commands until in ends.
 func serveCommands(in io.Reader, out io.Writer, d commands) error {
 	lines := bufio.NewReaderSize(in, 1<<20)
 	for {

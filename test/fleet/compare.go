@@ -11,16 +11,16 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// concurrency is how many questions are under way at any time.
+// concurrency is the number of requests in flight.
 const concurrency = 64
 
-// loadPair are two loads of the same cells, one on the control plane and one on the bare server.
+// loadPair is two loads of the same cells: one on the control plane, one on the bare server.
 type loadPair struct {
 	ours, theirs *child // loads
 	bare         *child
 }
 
-// connectPair connects all cells to both.
+// connectPair connects all cells to both servers.
 func (b *bench) connectPair(ctx context.Context, f *fleet) (s *loadPair, err error) {
 	s = &loadPair{}
 	defer func() {
@@ -50,13 +50,13 @@ func (s *loadPair) stop() {
 	}
 }
 
-// sideMedians is what came of one side of a duel: medians, and the server's CPU for an answer.
+// sideMedians are the results of one side of a comparison: medians, and the server's CPU for one response.
 type sideMedians struct {
 	rate     float64
 	p99, cpu time.Duration
 }
 
-// comparePair lets both do the same in turn, and gives what came of it.
+// comparePair lets both loads do the same in turn, and returns the results.
 func (b *bench) comparePair(ctx context.Context, s *loadPair, do string, h hammerOptions, file string, f *fleet) (ours, theirs sideMedians, err error) {
 	var all, bareAll []roundResult
 	for n := range b.rounds + 1 {
@@ -83,10 +83,10 @@ func (b *bench) comparePair(ctx context.Context, s *loadPair, do string, h hamme
 	return mediansOf(all), mediansOf(bareAll), nil
 }
 
-// roundResult is one side's turn.
+// roundResult is the result of one side in one round.
 type roundResult struct {
 	swarm.Measurement
-	cpu time.Duration // of the server, an answer
+	cpu time.Duration // of the server, for one response
 }
 
 func runRound(l *child, server int, do string, h hammerOptions) (r roundResult, err error) {
@@ -111,12 +111,12 @@ func mediansOf(all []roundResult) sideMedians {
 	return sideMedians{figures.Median(rates), figures.Median(p99), figures.Median(cpu)}
 }
 
-// contextRow are figures that a duel's rows are read beside.
+// contextRow returns the figures that explain a comparison.
 func (s sideMedians) contextRow(bare sideMedians) figures.Row {
 	return figures.Beside("  server CPU an answer; answers' p99", figures.Time(s.cpu)+"; "+figures.Time(s.p99), "bare "+figures.Time(bare.cpu)+"; "+figures.Time(bare.p99))
 }
 
-// profilePath names a group's profile; empty: none is written.
+// profilePath returns the file for a group's profile; empty: no profile.
 func (b *bench) profilePath(group string) string {
 	if b.profile == "" {
 		return ""
@@ -124,10 +124,10 @@ func (b *bench) profilePath(group string) string {
 	return filepath.Join(b.profile, group+".pprof")
 }
 
-// storeReadsMetric is the metric of queries to the database.
+// storeReadsMetric counts queries to the database.
 const storeReadsMetric = "sluice_store_reads_total"
 
-// measurePolls asks what is desired, again and again, where nothing is new.
+// measurePolls compares polls while nothing changes.
 func (b *bench) measurePolls(ctx context.Context) ([]figures.Row, error) {
 	f, err := b.openSharedFleet(ctx)
 	if err != nil {
@@ -152,7 +152,7 @@ func (b *bench) measurePolls(ctx context.Context) ([]figures.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := rest * time.Since(begun).Seconds() // what it reads by itself, now and then
+	own := rest * time.Since(begun).Seconds() // reads that no poll causes
 	reads := figures.Row{
 		What: "  database reads for them, counted by " + storeReadsMetric, Got: fmt.Sprintf("%.0f", max(0, math.Floor(after-before-own-2))),
 		Base: fmt.Sprintf("%.0f in all, %.1f a second at rest; limit 0", after-before, rest), Limit: 0,
@@ -166,7 +166,7 @@ func (b *bench) measurePolls(ctx context.Context) ([]figures.Row, error) {
 	}, nil
 }
 
-// idleReadRate gives how often a second the database is read while nobody asks anything, and the reads so far.
+// idleReadRate returns how many times a second the database is read without any request, and the reads so far.
 func idleReadRate(ctx context.Context, f *fleet) (rest, reads float64, ok bool, err error) {
 	const looks = 5 * time.Second
 	before, _, err := f.sumMetric(ctx, storeReadsMetric)
@@ -178,7 +178,7 @@ func idleReadRate(ctx context.Context, f *fleet) (rest, reads float64, ok bool, 
 	return (reads - before) / looks.Seconds(), reads, ok, err
 }
 
-// measureReports lets cells say that they are as well as before, on both databases.
+// measureReports compares reports without news, on both databases.
 func (b *bench) measureReports(ctx context.Context) ([]figures.Row, error) {
 	f, err := b.openSharedFleet(ctx)
 	if err != nil {

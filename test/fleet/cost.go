@@ -13,10 +13,10 @@ import (
 	"github.com/sluice-cd/sluice/test/figures"
 )
 
-// maxGrowth is how much more a cell may cost among ten thousand than among a thousand. Runs drift by ±12 %.
+// maxGrowth is how much more a cell may cost among ten thousand than among a thousand. Runs vary by ±12 %.
 const maxGrowth = 1.25
 
-// measureCost holds what a cell costs in a large fleet against what it costs in a small one.
+// measureCost compares the cost of a cell in a large fleet with that in a small one.
 func (b *bench) measureCost(ctx context.Context) ([]figures.Row, error) {
 	rows := []figures.Row{planningRow()}
 	kept, err := b.storingRow(ctx)
@@ -43,11 +43,10 @@ func (b *bench) measureCost(ctx context.Context) ([]figures.Row, error) {
 	), nil
 }
 
-// fleetSizes are those that a cell's cost is compared at.
+// fleetSizes are the sizes at which the cost of a cell is compared.
 func fleetSizes() [3]int { return [3]int{1_000, 10_000, 100_000} }
 
-// planningRow is the planner's, without a server: the best of some runs in turn, for nothing but the machine's other work makes
-// one slower than another.
+// planningRow measures the planner without a server: the best of some runs, since only other load makes a run slower.
 func planningRow() figures.Row {
 	var best [3]time.Duration
 	for range 5 {
@@ -68,7 +67,7 @@ func planningRow() figures.Row {
 	}
 }
 
-// rolloutInput is one channel of n cells in the midst of a rollout in waves.
+// rolloutInput returns one channel of n cells in the middle of a rollout in waves.
 func rolloutInput(n int) (*plan.Desired, *plan.Observed) {
 	now := time.Now()
 	release := func(version string, sequence int64) (h plan.EffectiveHead) {
@@ -95,12 +94,12 @@ func rolloutInput(n int) (*plan.Desired, *plan.Observed) {
 	return d, o
 }
 
-// storingRow is SQLite's: the best of some runs in turn.
+// storingRow measures SQLite: the best of some runs.
 func (b *bench) storingRow(ctx context.Context) (figures.Row, error) {
 	var best [3]time.Duration
 	for range 3 {
 		for i, n := range fleetSizes() {
-			k, err := b.sqliteOpener(ctx, fmt.Sprintf("cost-%d", n))() // the first time makes the rows
+			k, err := b.sqliteOpener(ctx, fmt.Sprintf("cost-%d", n))() // the first run makes the rows
 			if err != nil {
 				return figures.Row{}, err
 			}
@@ -119,7 +118,7 @@ func (b *bench) storingRow(ctx context.Context) (figures.Row, error) {
 	}, nil
 }
 
-// cellCost are one cell's share.
+// cellCost is the share of one cell.
 type cellCost struct {
 	connectCost
 	fanout time.Duration

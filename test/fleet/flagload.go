@@ -16,19 +16,20 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// watchedFlagKey is the flag that cells evaluate whenever they are told something of flags.
+// watchedFlagKey is the flag that cells evaluate after each event with news about flags.
 const watchedFlagKey = "watched"
 
-// evaluation is a cell's evaluation of the watched flag.
+// evaluation is a cell's result for the watched flag.
 type evaluation struct {
 	cell    int
 	at      time.Time
 	variant string
 }
 
-// openFlagStreams opens a stream for each of n cells. What they are told of flags each does as an agent would: it fetches the bundle
-// over a connection of its own, holds it against its digest, compiles and folds it, and evaluates the watched flag. All wait
-// until the bundle is compiled, which is done once: each would have a processor of its own for that.
+// openFlagStreams opens a stream for each of n cells. For each event about flags a cell does what an agent does: it
+// fetches the bundle over a connection of its own, checks the digest, compiles and folds the bundle, and evaluates the
+// watched flag. The bundle is compiled once while all cells wait: a real cell would have a processor of its own for
+// that.
 func (l *load) openFlagStreams(n int) (any, error) {
 	return l.openStreams(n, func(i int, events *swarm.EventStream) error {
 		go l.followFlags(i, events)
@@ -60,7 +61,7 @@ func (l *load) followFlags(i int, events *swarm.EventStream) {
 	}
 }
 
-// flagCell is one cell's flags. One goroutine uses it.
+// flagCell holds the flags of one cell. One goroutine uses it.
 type flagCell struct {
 	load     *load
 	cell     int
@@ -68,7 +69,7 @@ type flagCell struct {
 	compiled *flags.Compiled
 }
 
-// handleDesired takes what is desired, and gives the watched flag's variant.
+// handleDesired takes what is desired, and returns the watched flag's variant.
 func (p *flagCell) handleDesired(data []byte) (variant string, err error) {
 	var d cells.Desired
 	if err := json.Unmarshal(data, &d); err != nil {
@@ -111,7 +112,6 @@ func (p *flagCell) fetchBundle(digest releases.Digest) error {
 	return err
 }
 
-// compileOnce compiles a bundle, once.
 func (l *load) compileOnce(digest releases.Digest, body []byte) (*flags.Compiled, error) {
 	l.mu.Lock()
 	do := l.compiled[digest]
@@ -129,14 +129,15 @@ func (l *load) compileOnce(digest releases.Digest, body []byte) (*flags.Compiled
 	return do()
 }
 
-// variantQuery is what cells are to evaluate, and since when.
+// variantQuery names the variant that cells should evaluate to, and the start of the measurement.
 type variantQuery struct {
 	Since   time.Time
 	Variant string
 	Wait    time.Duration
 }
 
-// awaitVariant waits until every cell evaluates the watched flag so, and gives when. Instants of two processes on one machine compare.
+// awaitVariant waits until every cell evaluates the watched flag to the variant, and returns the times. Clocks of two
+// processes on one machine agree.
 func (l *load) awaitVariant(s variantQuery) (any, error) {
 	deadline := time.Now().Add(s.Wait)
 	for {
@@ -159,7 +160,7 @@ func (l *load) awaitVariant(s variantQuery) (any, error) {
 	}
 }
 
-// newSpread sorts by how long it took.
+// newSpread summarizes the times by cell.
 func newSpread(first map[int]time.Duration, events int) spread {
 	all := make([]time.Duration, 0, len(first))
 	for _, d := range first {

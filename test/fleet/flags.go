@@ -14,15 +14,14 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// What a change of a flag is measured with.
 const (
 	flagCells   = 1_000
 	flagCount   = 50
 	flagTimeout = 30 * time.Second // for one change, before it counts as lost
 )
 
-// measureFlags measures how long after a push of the flags repository, and after a kill, the last of a thousand connected cells
-// evaluates accordingly.
+// measureFlags measures the time from a push to the flags repository, and from a kill, until the last of a thousand
+// connected cells evaluates the flag accordingly.
 func (b *bench) measureFlags(ctx context.Context) ([]figures.Row, error) {
 	f, repo, err := b.startWithFlags(ctx)
 	if f != nil {
@@ -50,7 +49,7 @@ func (b *bench) measureFlags(ctx context.Context) ([]figures.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.pushCount%2 == 0 { // not the variant that a killed flag has
+	if b.pushCount%2 == 0 { // a killed flag has variant v0
 		if _, err := repo.Commit(ctx, "change one flag", map[string]string{watchedFlagPath: watchedFlagFile("v1")}); err != nil {
 			return nil, err
 		}
@@ -70,7 +69,7 @@ func (b *bench) measureFlags(ctx context.Context) ([]figures.Row, error) {
 	}, nil
 }
 
-// timeFlagChanges changes the watched flag again and again, and gives how long cells took.
+// timeFlagChanges changes the watched flag pushCount times, and returns how long cells took.
 func (b *bench) timeFlagChanges(ctx context.Context, repo *swarm.Repository, l *child) (p99, last []time.Duration, err error) {
 	for n := range b.pushCount {
 		variant := fmt.Sprintf("v%d", (n+1)%2)
@@ -109,7 +108,7 @@ func (b *bench) timeKill(ctx context.Context, f *fleet, l *child) (s spread, err
 	return s, l.call("awaitVariant", variantQuery{Since: begun, Variant: "off", Wait: flagTimeout}, &s)
 }
 
-// startWithFlags makes a fleet whose control plane has a flags repository.
+// startWithFlags starts a fleet whose control plane has a flags repository.
 func (b *bench) startWithFlags(ctx context.Context) (*fleet, *swarm.Repository, error) {
 	files := map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Flags\n", watchedFlagPath: watchedFlagFile("v0")}
 	for i := range flagCount - 1 {
@@ -134,7 +133,7 @@ func watchedFlagFile(variant string) string {
 	return "flags:\n  " + watchedFlagKey + ":\n    state: ENABLED\n    variants: {v0: a, v1: b, 'off': 'no'}\n    defaultVariant: " + variant + "\n    metadata: {'off': 'off'}\n"
 }
 
-// otherFlagFile is one of those that stay the same: a rule and a share each.
+// otherFlagFile returns a flag that never changes, with a rule and a share.
 func otherFlagFile(i int) string {
 	return fmt.Sprintf(`flags:
   more-%d:

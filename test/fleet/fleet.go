@@ -11,38 +11,39 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// channelName is where all cells are.
+// channelName is the channel of all cells.
 const channelName = "fleet"
 
-// firstRelease is the release that the repository begins with; later ones count up.
+// firstRelease is the release that the repository starts with; versions of later releases count up.
 const firstRelease = "1.0.0"
 
-// The channel's policies: everyone at once, and in waves, as it is most of the time.
+// The channel's policies: all cells at once, and in waves, which is the normal case.
 const (
 	atOncePolicy = "apiVersion: sluice/v1\nkind: Channel\nadvance: newest\n"
 	wavesPolicy  = atOncePolicy + "rollout:\n  waves: [{cells: 10, soak: 30m}, {percent: 25, soak: 2h}, {percent: 100}]\n  maxInFlight: 100\n  failureBudget: 20\n"
 )
 
-// policyFile is the channel's.
 const policyFile = "channels/" + channelName + "/channel.yaml"
 
-// fleet is a release repository with cells that have installed its first release, and a control plane that knows so.
+// fleet is a release repository with cells that have installed its first release, and a control plane with their
+// reports.
 type fleet struct {
 	*server
 	repo         *swarm.Repository
 	n            int
-	releaseCount int // releases after the first
+	releaseCount int // after the first
 
-	snapshots []swarm.Snapshot // the cells, as the swarm left them
+	snapshots []swarm.Snapshot // state of the cells when the swarm stopped
 }
 
-// prepareFleet makes a fleet of n cells, lets a swarm install the first release, and starts the control plane again.
-// database is PostgreSQL's URL, or empty for SQLite. Whoever asked for it closes it.
+// prepareFleet makes a fleet of n cells, lets a swarm install the first release, and restarts the control plane.
+// database is PostgreSQL's URL, or empty for SQLite. The caller stops the fleet.
 func (b *bench) prepareFleet(ctx context.Context, n int, database string) (f *fleet, err error) {
 	b.fleetCount++
 	dir := filepath.Join(b.dir, fmt.Sprintf("fleet-%d", b.fleetCount))
 	files := swarm.ReleaseFiles(firstRelease, 3)
-	files["sluice.yaml"] = "apiVersion: sluice/v1\nkind: Pipeline\nstaleAfter: 1h\n" // those who listen report nothing
+	// cells that only listen send no reports
+	files["sluice.yaml"] = "apiVersion: sluice/v1\nkind: Pipeline\nstaleAfter: 1h\n"
 	files[policyFile] = atOncePolicy
 	repo, err := swarm.CreateRepository(ctx, filepath.Join(dir, "releases.git"), files, swarm.Members(cellPrefix, n, keySeed), func(int) string { return channelName })
 	if err != nil {
@@ -78,7 +79,7 @@ func (b *bench) prepareFleet(ctx context.Context, n int, database string) (f *fl
 	return f, f.start(ctx)
 }
 
-// openSharedFleet is the fleet on SQLite that most groups work on, one after the other.
+// openSharedFleet returns the fleet on SQLite that most groups use, one after the other.
 func (b *bench) openSharedFleet(ctx context.Context) (*fleet, error) {
 	if b.sharedFleet == nil {
 		f, err := b.prepareFleet(ctx, b.reportCells, "")
@@ -90,7 +91,7 @@ func (b *bench) openSharedFleet(ctx context.Context) (*fleet, error) {
 	return b.sharedFleet, nil
 }
 
-// startLoad starts a child that plays the first n cells.
+// startLoad starts a child that simulates the first n cells.
 func (b *bench) startLoad(ctx context.Context, to swarm.ControlPlane, n int) (*child, error) {
 	l, err := startChild(ctx, "load")
 	if err != nil {
@@ -118,7 +119,7 @@ func (at bareAddresses) controlPlane(address string) swarm.ControlPlane {
 	return swarm.ControlPlane{Addresses: []string{address}, Pins: []string{at.Pin}}
 }
 
-// cutRelease cuts the next one, and gives its version and the instant at which it landed.
+// cutRelease cuts the next release, and returns its version and the instant at which the branch moved.
 func (f *fleet) cutRelease(ctx context.Context) (version string, landed time.Time, err error) {
 	f.releaseCount++
 	version = fmt.Sprintf("1.%d.0", f.releaseCount)
@@ -126,7 +127,7 @@ func (f *fleet) cutRelease(ctx context.Context) (version string, landed time.Tim
 	return version, landed, err
 }
 
-// setPolicy gives the channel another, and waits until the control plane has read it.
+// setPolicy changes the channel's policy, and waits until the control plane has read the new one.
 func (f *fleet) setPolicy(ctx context.Context, text string) error {
 	if _, err := f.repo.Commit(ctx, "another policy", map[string]string{policyFile: text}); err != nil {
 		return err
@@ -149,7 +150,7 @@ func (f *fleet) setPolicy(ctx context.Context, text string) error {
 	return errors.New("the control plane did not read another policy within a minute")
 }
 
-// firstAssignment is what the first cell is told to run.
+// firstAssignment returns the first cell's assignment.
 func firstAssignment(l *child) (cells.Assignment, error) {
 	var d cells.Desired
 	if err := l.call("requestDesired", struct{}{}, &d); err != nil {

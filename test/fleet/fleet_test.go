@@ -28,7 +28,7 @@ func TestChildrenObey(t *testing.T) {
 	}
 }
 
-// TestSiteShowsHeads holds that what the site shows is what cells are to be told: the head, what they have, and a hold.
+// The stub shows cells what a control plane would: the head, their assignment, and a hold.
 func TestSiteShowsHeads(t *testing.T) {
 	t.Parallel()
 	s := &planeStub{names: []string{"cell-00000"}, changed: make(chan struct{})}
@@ -45,7 +45,7 @@ func TestSiteShowsHeads(t *testing.T) {
 	}
 }
 
-// TestPlannedIsARollout holds that the planner is measured on something that it has to think about.
+// The planner is measured on input that needs decisions.
 func TestPlannedIsARollout(t *testing.T) {
 	t.Parallel()
 	d, o := rolloutInput(100)

@@ -16,21 +16,21 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// load is the other side: cells, or as much of them as a figure needs.
+// load simulates cells, as far as a figure needs.
 type load struct {
 	options loadOptions
 	dialer  *swarm.Dialer
 	names   []string
 	conns   []*swarm.Conn
 
-	etags  []string // by cell, what it was told last
+	etags  []string // by cell, of the newest response
 	bodies [][]byte // by cell, a report without its instant
 
 	mu          sync.Mutex // guards what follows
 	arrivals    []arrival
 	broken      int // streams that ended
 	evaluations []evaluation
-	streamError error // why the newest of them ended; nil: unknown
+	streamError error // of the last broken stream; nil: unknown
 	compiled    map[releases.Digest]func() (*flags.Compiled, error)
 
 	swarm   *swarm.Swarm // whole cells; nil: none
@@ -38,21 +38,21 @@ type load struct {
 	stopped chan struct{}
 }
 
-// arrival is an event that came on a stream.
+// arrival is an event that arrived on a stream.
 type arrival struct {
 	cell int
 	at   time.Time
 	data []byte
 }
 
-// loadOptions is whom a load plays, and to whom.
+// loadOptions say which cells a load simulates, and where they connect.
 type loadOptions struct {
 	Plane swarm.ControlPlane
 	N     int
 	Seed  uint64
 }
 
-// cellPrefix is that of the cells' names.
+// cellPrefix begins the names of cells.
 const cellPrefix = "cell"
 
 func loadCommands() commands {
@@ -91,7 +91,7 @@ func (l *load) configure(w loadOptions) (any, error) {
 	return nil, err
 }
 
-// connect opens a connection for each cell and asks once, so that the ETag is known.
+// connect opens a connection for each cell, and makes one request to learn the ETag.
 func (l *load) connect(n int) (any, error) {
 	l.etags = make([]string, n)
 	return l.dialAll(n, func(i int, link *swarm.Conn) error {
@@ -104,7 +104,7 @@ func (l *load) connect(n int) (any, error) {
 	})
 }
 
-// dialAll opens a connection for each of n cells, and gives when the last of them was through with begin.
+// dialAll opens a connection for each of n cells, and returns when begin had returned for all.
 func (l *load) dialAll(n int, begin func(i int, link *swarm.Conn) error) (any, error) {
 	links, took, err := l.dialer.DialAll(context.Background(), n, 64, begin)
 	if err != nil {
@@ -114,7 +114,7 @@ func (l *load) dialAll(n int, begin func(i int, link *swarm.Conn) error) (any, e
 	return took[len(took)-1], nil
 }
 
-// timeHandshakes shakes hands for n cells at once, in full, and gives when the last was through.
+// timeHandshakes does full handshakes for n cells at once, and returns how long all took.
 func (l *load) timeHandshakes(n int) (any, error) {
 	l.dialer.ForgetSessions()
 	links, took, err := l.dialer.DialAll(context.Background(), n, n, func(_ int, link *swarm.Conn) error { return link.AwaitByte(time.Minute) })
@@ -125,16 +125,16 @@ func (l *load) timeHandshakes(n int) (any, error) {
 	return took[len(took)-1], nil
 }
 
-// hammerOptions is how many at once, for how long.
+// hammerOptions are the options of one run of swarm.Hammer.
 type hammerOptions struct {
 	AtOnce int
 	Lasts  time.Duration
-	Status int              // that each answer must have
-	Like   cells.Assignment // reports: what all run
-	Events int64            // reports: how many events of each were acknowledged
+	Status int              // required of each response
+	Like   cells.Assignment // reports: what all cells run
+	Events int64            // reports: number of each cell's last acknowledged event
 }
 
-// hammerPolls asks whether anything is new, as each cell's ETag has it.
+// hammerPolls polls with each cell's ETag.
 func (l *load) hammerPolls(h hammerOptions) (any, error) {
 	headers := make([]string, len(l.conns))
 	for i := range headers {
@@ -149,9 +149,9 @@ func (l *load) hammerPolls(h hammerOptions) (any, error) {
 	})
 }
 
-// hammerReports says that each cell is as well as before.
+// hammerReports reports for each cell that it is still healthy.
 func (l *load) hammerReports(h hammerOptions) (any, error) {
-	const sent = "2006-01-02T15:04:05.000000000Z07:00" // always as long
+	const sent = "2006-01-02T15:04:05.000000000Z07:00" // of constant length
 	mark := []byte(time.Unix(0, 0).UTC().Format(sent))
 	if l.bodies == nil {
 		for i := range l.conns {
@@ -177,8 +177,8 @@ func (l *load) hammerReports(h hammerOptions) (any, error) {
 	})
 }
 
-// followHeads opens a stream for each of n cells. Each event is noted with its instant, and looked at later: what a cell
-// does with it is not the server's time.
+// followHeads opens a stream for each of n cells, and records each event with its instant. Events are decoded later, so
+// that the cells' work does not count as the server's time.
 func (l *load) followHeads(n int) (any, error) {
 	return l.openStreams(n, func(i int, events *swarm.EventStream) error {
 		_, err := events.ReadEvent()
@@ -189,7 +189,7 @@ func (l *load) followHeads(n int) (any, error) {
 	})
 }
 
-// openStreams opens a stream for each of n cells, and hands each to opened.
+// openStreams opens a stream for each of n cells, and calls opened with each.
 func (l *load) openStreams(n int, opened func(i int, events *swarm.EventStream) error) (any, error) {
 	return l.dialAll(n, func(i int, link *swarm.Conn) error {
 		a, events, err := link.OpenStream(time.Minute, "/v1/desired", "")
@@ -221,7 +221,6 @@ func (l *load) recordArrivals(i int, events *swarm.EventStream) {
 	}
 }
 
-// forgetArrivals forgets what came so far.
 func (l *load) forgetArrivals(struct{}) (any, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -232,23 +231,24 @@ func (l *load) forgetArrivals(struct{}) (any, error) {
 	return nil, nil
 }
 
-// spread is how long after an instant cells were told.
+// spread is how long after an instant events reached cells.
 type spread struct {
 	Told                  int
 	First, P50, P99, Last time.Duration
-	Events                int // all that came, those that said something else included
-	Broken                int // streams that ended, ever
+	Events                int // all that arrived, also with other contents
+	Broken                int // streams that ended since the start
 	Size                  int // of the newest event, in bytes
 }
 
-// headQuery is what cells are to be told, and since when.
+// headQuery names the release that cells should learn of, and the start of the measurement.
 type headQuery struct {
 	Since   time.Time
-	Release string // of the head; empty: anything
+	Release string // of the head; empty: any
 	Wait    time.Duration
 }
 
-// awaitHead waits until every stream was told, and gives when. Instants of two processes on one machine compare.
+// awaitHead waits until an event with the release arrived on every stream, and returns the times. Clocks of two
+// processes on one machine agree.
 func (l *load) awaitHead(t headQuery) (any, error) {
 	deadline := time.Now().Add(t.Wait)
 	for {
@@ -288,7 +288,7 @@ func (l *load) measureArrivals(t headQuery) spread {
 	return s
 }
 
-// headRelease is the release of the head that an answer names.
+// headRelease returns the release of the head that a response names.
 func headRelease(data []byte) string {
 	var d cells.Desired
 	var h cells.Head
@@ -298,7 +298,7 @@ func headRelease(data []byte) string {
 	return h.Release
 }
 
-// requestDesired asks as the first cell what is desired of it.
+// requestDesired returns what is desired of the first cell.
 func (l *load) requestDesired(struct{}) (any, error) {
 	link, err := l.dialer.Dial(context.Background(), 0, 0)
 	if err != nil {

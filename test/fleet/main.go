@@ -1,7 +1,7 @@
-// Command fleet measures what the project promises about ten thousand cells, each figure beside a bare baseline of the same
-// run, in turn with it, and prints a table: a row a figure, each ending in met or short. Server, load and baseline
-// are processes of their own on this machine; the load is test/swarm's. It needs git, and PostgreSQL or the right to
-// install it (see test/postgres).
+// Command fleet measures what the project promises about ten thousand cells. Each figure alternates with a bare
+// baseline in the same run. It prints a table: one row a figure, each ending in met or short. Server, load and baseline
+// are processes of their own on this machine; package swarm makes the load. The command needs git, and PostgreSQL or
+// the right to install it (see test/postgres).
 //
 // Absolute figures mean little on a shared machine: read the ratios.
 package main
@@ -36,7 +36,7 @@ func main() {
 	}
 }
 
-// raiseFileLimit lets this process and its children open as many files as they may.
+// raiseFileLimit raises this process's and its children's limit of open files to the maximum.
 func raiseFileLimit() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -70,16 +70,16 @@ type bench struct {
 	binary      string
 	profile     string        // folder for CPU profiles of the server; empty: none
 	streamCells int           // cells on streams
-	reportCells int           // that ask and report: with fewer, each would reach its limits
-	rounds      int           // of each side of a comparison
-	roundLength time.Duration // of a round that counts answers
+	reportCells int           // cells that poll and report; fewer would reach their rate limits
+	rounds      int           // of each comparison
+	roundLength time.Duration // of a round that counts responses
 	pushCount   int
 
 	fleetCount  int    // made so far
-	sharedFleet *fleet // that groups share; nil: not made yet
+	sharedFleet *fleet // used by most groups; nil: not made yet
 }
 
-// keySeed is that of the cells' keys.
+// keySeed determines the cells' keys.
 const keySeed = 2026
 
 func runBench(ctx context.Context) error {

@@ -24,10 +24,10 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// planeStub is the control plane's own server, without an engine and a store behind it: what it shows is made by hand, so
-// that the instant at which there is something new to tell is known exactly.
+// planeStub feeds the control plane's own server without an engine or a store. Its views are made by hand, so that the
+// instant of each change is known exactly.
 type planeStub struct {
-	controlplane.Members // nil: nobody registers here
+	controlplane.Members // nil: no cell registers
 	names                []string
 	roster               *roster.Roster
 
@@ -48,18 +48,16 @@ func (s *planeStub) Changed() <-chan struct{} {
 	return s.changed
 }
 
-// Roster knows all cells.
 func (s *planeStub) Roster() *roster.Roster { return s.roster }
 
-// RosterChanged never happens.
+// RosterChanged returns nil: the roster never changes.
 func (s *planeStub) RosterChanged() <-chan struct{} { return nil }
 
-// Fresh is always so.
 func (s *planeStub) Fresh() error { return nil }
 
 var errUnsupported = errors.New("there is none here")
 
-// Receive takes no reports, FS has no files, Decisions are none.
+// Receive, FS and Decisions always fail.
 func (s *planeStub) Receive(context.Context, cells.Report) (cells.Receipt, error) {
 	return cells.Receipt{}, errUnsupported
 }
@@ -68,7 +66,7 @@ func (s *planeStub) Decisions(context.Context, int64, int) ([]plan.Decided, int6
 	return nil, 0, errUnsupported
 }
 
-// stubOptions is how many cells a site has.
+// stubOptions say which cells a stub has.
 type stubOptions struct {
 	N    int
 	Seed uint64
@@ -113,10 +111,10 @@ func (s *planeStub) listen(ctx context.Context, w stubOptions) (any, error) {
 	return swarm.ControlPlane{Addresses: []string{l.Addr().String()}, Pins: keys.Pins}, nil
 }
 
-// setHead makes the n-th release the head, and gives the instant just before all can know.
+// setHead makes the n-th release the head, and returns the instant just before subscribers can see it.
 func (s *planeStub) setHead(n int64) time.Time {
 	v := s.makeView(n)
-	runtime.GC() // what making it by hand left behind is not the fan-out's: the push figure has the engine's
+	runtime.GC() // collects the garbage of making the view, which is not part of the fan-out
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	begun := time.Now()
@@ -126,7 +124,7 @@ func (s *planeStub) setHead(n int64) time.Time {
 	return begun
 }
 
-// makeView is one channel of all cells. All run the release before the head, and wait for their wave.
+// makeView makes a view of one channel with all cells. All run the release before the head, and wait for their wave.
 func (s *planeStub) makeView(n int64) *view.View {
 	release := func(n int64) (string, releases.Digest) {
 		v := fmt.Sprintf("1.%d.0", n)

@@ -13,8 +13,8 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// measureReconnect kills the control plane in the middle of a rollout to cells that report, and starts it again: how long
-// until all are connected and current, and does it have all that it ever acknowledged?
+// measureReconnect kills the control plane during a rollout to cells that report, and restarts it. It measures how long
+// until all cells are connected and current, and counts acknowledged reports that are lost.
 func (b *bench) measureReconnect(ctx context.Context) ([]figures.Row, error) {
 	f, err := b.openSharedFleet(ctx)
 	if err != nil {
@@ -67,8 +67,8 @@ func (b *bench) measureReconnect(ctx context.Context) ([]figures.Row, error) {
 	}, nil
 }
 
-// killAndRestart begins a rollout, kills the control plane in its midst, and starts it again. took is from the instant at
-// which it listens.
+// killAndRestart begins a rollout, kills the control plane during it, and restarts it. took counts from the instant at
+// which the control plane listens.
 func (b *bench) killAndRestart(ctx context.Context, f *fleet, l *child, profile bool) (took, outage time.Duration, err error) {
 	version, _, err := f.cutRelease(ctx)
 	if err != nil {
@@ -98,7 +98,7 @@ func (b *bench) killAndRestart(ctx context.Context, f *fleet, l *child, profile 
 	return at.Sub(listened.Round(0)), listened.Sub(killed), err
 }
 
-// timeBareHandshakes is how long a bare server takes for as many, at once.
+// timeBareHandshakes returns how long a bare server takes for as many handshakes at once.
 func (b *bench) timeBareHandshakes(ctx context.Context) (took time.Duration, err error) {
 	bare, at, err := b.startBare(ctx)
 	if err != nil {
@@ -113,7 +113,7 @@ func (b *bench) timeBareHandshakes(ctx context.Context) (took time.Duration, err
 	return took, l.call("timeHandshakes", b.streamCells, &took)
 }
 
-// countLost counts cells of which the store lacks something that was acknowledged. It stops the control plane.
+// countLost stops the control plane, and counts cells of which the store lacks something that was acknowledged.
 func (b *bench) countLost(ctx context.Context, f *fleet, all []swarm.Snapshot) (lost int, events int64, err error) {
 	f.stop()
 	b.sharedFleet = nil

@@ -3,7 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
-	_ "embed" // the profiler's source
+	_ "embed" // for the profiler's source
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,27 +22,27 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// server is a sluice serve, as a process. One goroutine uses it.
+// server is a process that runs sluice serve. One goroutine uses it.
 type server struct {
 	binary    string
 	repo      string
 	data      string
 	database  string // URL; empty: SQLite in data
-	flagsRepo string // the flags repository; empty: none
-	socket    string // a path that people with all rights come in by; empty: none
+	flagsRepo string // empty: none
+	socket    string // path of a socket for people with all rights; empty: none
 
-	address     string // of people
-	cellAddress string // of cells; the same after a restart
+	address     string // of the listener for people
+	cellAddress string // of the listener for cells; the same after a restart
 	pin         string
-	cmd         *exec.Cmd // nil: it does not run
+	cmd         *exec.Cmd // nil: not running
 	exited      chan struct{}
 	listened    time.Time // zero: not yet
 }
 
-// readyTimeout bounds a start. The first one clones.
+// readyTimeout bounds a start. The first start clones.
 const readyTimeout = 2 * time.Minute
 
-// start runs it, and returns when it is ready.
+// start starts the server, and returns when the server is ready.
 func (s *server) start(ctx context.Context) error {
 	if err := s.launch(ctx); err != nil {
 		return err
@@ -50,7 +50,7 @@ func (s *server) start(ctx context.Context) error {
 	return s.awaitReady(ctx)
 }
 
-// launch runs it, and returns when it listens.
+// launch starts the server, and returns when the server listens.
 func (s *server) launch(ctx context.Context) error {
 	at := s.cellAddress
 	if at == "" {
@@ -66,7 +66,7 @@ func (s *server) launch(ctx context.Context) error {
 	s.cmd = exec.CommandContext(ctx, s.binary, args...)
 	s.cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_NOSYSTEM=1", "SLUICE_CPU_PROFILE="+filepath.Join(filepath.Dir(s.data), "cpu.pprof"))
 	if s.database != "" {
-		s.cmd.Env = append(s.cmd.Env, "SLUICE_DATABASE="+s.database) // it carries a password
+		s.cmd.Env = append(s.cmd.Env, "SLUICE_DATABASE="+s.database) // contains a password
 	}
 	s.cmd.Stderr = os.Stderr
 	out, err := s.cmd.StdoutPipe()
@@ -137,7 +137,7 @@ func (s *server) httpGet(ctx context.Context, path string) ([]byte, error) {
 	return body, err
 }
 
-// adminClient comes in by the socket, whatever address is asked for.
+// adminClient returns a client that connects to the socket, whatever the URL.
 func (s *server) adminClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
@@ -154,7 +154,8 @@ func (s *server) readStatus(ctx context.Context, v any) error {
 	return json.Unmarshal(body, v)
 }
 
-// sumMetric is the sum of a metric's series whose labels contain all of some texts; false: there is none of that name.
+// sumMetric returns the sum of a metric's series whose labels contain all the given texts. ok is false if there is no
+// such metric.
 func (s *server) sumMetric(ctx context.Context, name string, labels ...string) (sum float64, ok bool, err error) {
 	body, err := s.httpGet(ctx, "/metrics")
 	if err != nil {
@@ -189,7 +190,7 @@ func (s *server) controlPlane() swarm.ControlPlane {
 	return swarm.ControlPlane{Addresses: []string{s.cellAddress}, Pins: []string{s.pin}}
 }
 
-// stop ends it as an administrator would, kill as a loss of power.
+// stop ends the server as an administrator would, kill as a power failure would.
 func (s *server) stop() { s.signalAndWait(syscall.SIGTERM) }
 func (s *server) kill() { s.signalAndWait(syscall.SIGKILL) }
 
@@ -207,7 +208,7 @@ func (s *server) signalAndWait(how syscall.Signal) {
 	s.cmd, s.address, s.listened = nil, "", time.Time{}
 }
 
-// processUsage is what a process has taken so far.
+// processUsage is what a process has used so far.
 type processUsage struct {
 	cpu time.Duration // user and system
 	rss int64         // bytes, now
@@ -218,12 +219,12 @@ func readUsage(pid int) (u processUsage, err error) {
 	if err != nil {
 		return u, err
 	}
-	_, rest, _ := strings.Cut(string(text), ") ") // behind the name, which may have spaces
+	_, rest, _ := strings.Cut(string(text), ") ") // after the name, which may contain spaces
 	fields := strings.Fields(rest)
 	if len(fields) < 22 {
 		return u, errors.New("/proc has no times of the process")
 	}
-	const ticks, page = 100, 4096 // of Linux, everywhere that this runs
+	const ticks, page = 100, 4096 // of Linux, wherever this program runs
 	for _, i := range []int{11, 12} {
 		n, err := strconv.ParseInt(fields[i], 10, 64)
 		if err != nil {
@@ -236,7 +237,8 @@ func readUsage(pid int) (u processUsage, err error) {
 	return u, err
 }
 
-// settledMemory gives a process's resident memory once it stays the same for a while. Nobody asks it to collect garbage.
+// settledMemory returns a process's resident memory once it stays the same for a while, without forcing a garbage
+// collection.
 func settledMemory(ctx context.Context, pid int) (int64, error) {
 	var last int64
 	for same, looks := 0, 0; same < 3 && looks < 40; looks++ {
@@ -261,7 +263,7 @@ func settledMemory(ctx context.Context, pid int) (int64, error) {
 //go:embed profiler.go.txt
 var profilerSource []byte
 
-// buildBinary makes the binary as make build does; with profiles, one that can be told to write some.
+// buildBinary builds the command as make build does, or with profilerSource if profiles is true.
 func buildBinary(ctx context.Context, dir string, profiles bool) (string, error) {
 	binary := filepath.Join(dir, "sluice")
 	args := []string{"build", "-trimpath", "-o", binary}
@@ -288,7 +290,7 @@ func buildBinary(ctx context.Context, dir string, profiles bool) (string, error)
 	return binary, nil
 }
 
-// withProfile writes a CPU profile of what the server does during do to a file; an empty name: none.
+// withProfile writes a CPU profile of the server during do to a file; an empty name: no profile.
 func (s *server) withProfile(file string, do func() error) error {
 	if file == "" {
 		return do()
@@ -299,7 +301,7 @@ func (s *server) withProfile(file string, do func() error) error {
 		return err
 	}
 	err := do()
-	_ = s.cmd.Process.Signal(syscall.SIGUSR2) // it writes the file and gives it its name
+	_ = s.cmd.Process.Signal(syscall.SIGUSR2) // the server writes and renames the file
 	for range 200 {
 		if os.Rename(written, file) == nil {
 			break

@@ -25,7 +25,7 @@ import (
 	"github.com/sluice-cd/sluice/test/postgres"
 )
 
-// measureDisk times what every durable write waits for.
+// measureDisk times fdatasync, for which every durable write waits.
 func (b *bench) measureDisk(ctx context.Context) ([]figures.Row, error) {
 	f, err := os.Create(filepath.Join(b.dir, "fsync"))
 	if err != nil {
@@ -51,13 +51,13 @@ func (b *bench) measureDisk(ctx context.Context) ([]figures.Row, error) {
 	return []figures.Row{figures.Beside("the disk: fdatasync of 4 KiB, p50, p99", figures.Time(figures.Median(all))+", "+figures.Time(figures.Quantile(all, 0.99)), "read what is durable beside it")}, nil
 }
 
-// startPostgres starts a server of our own with an empty database in it.
+// startPostgres starts a PostgreSQL server with an empty database.
 func (b *bench) startPostgres(ctx context.Context) (database string, stop func(), err error) {
 	s, err := postgres.Launch(ctx, postgres.Options{})
 	if err != nil {
 		return "", nil, err
 	}
-	stop = func() { _ = s.Close() } // the folder goes anyway
+	stop = func() { _ = s.Close() } // the folder is temporary
 	if database, err = postgres.Create(ctx, s.URL("postgres")); err != nil {
 		stop()
 	}
@@ -98,14 +98,14 @@ func (b *bench) sqliteOpener(ctx context.Context, name string) func() (reportSto
 	return func() (reportStore, error) { return store.Open(ctx, filepath.Join(b.dir, name+".db"), zerolog.Nop()) }
 }
 
-// reportStore is a store as far as it takes reports.
+// reportStore is the part of a store that takes reports.
 type reportStore interface {
 	engine.Reports
 	Cells(ctx context.Context, names ...string) (map[string]*plan.CellState, error)
 	Close() error
 }
 
-// hammerStore lets n cells report, so many at once and each in its turn, and gives reports a second.
+// hammerStore records reports of n cells, atOnce at any time, each cell in its turn, and returns reports a second.
 func (b *bench) hammerStore(ctx context.Context, k reportStore, n, atOnce int) (float64, error) {
 	known, err := k.Cells(ctx)
 	if err != nil {
@@ -148,7 +148,7 @@ func (b *bench) hammerStore(ctx context.Context, k reportStore, n, atOnce int) (
 	return float64(kept.Load()) / time.Since(begun).Seconds(), err
 }
 
-// healthyState is a healthy cell's.
+// healthyState returns the state of a healthy cell.
 func healthyState(name string, now time.Time) *plan.CellState {
 	a := &cells.Assignment{Channel: channelName, Epoch: 1, Sequence: 1, Release: firstRelease, Digest: releases.DigestBytes([]byte(firstRelease))}
 	return &plan.CellState{

@@ -10,10 +10,10 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// fanoutTimeout bounds how long all cells may take to be told.
+// fanoutTimeout bounds the time until an event reaches all cells.
 const fanoutTimeout = time.Minute
 
-// measureFanout holds the control plane's telling of a new head to all streams against a bare broadcast to as many.
+// measureFanout compares sending a new head to all streams with a bare broadcast to as many.
 func (b *bench) measureFanout(ctx context.Context) ([]figures.Row, error) {
 	ours, theirs, err := b.compareFanouts(ctx, b.streamCells, 2*b.rounds)
 	if err != nil {
@@ -25,7 +25,8 @@ func (b *bench) measureFanout(ctx context.Context) ([]figures.Row, error) {
 	}, nil
 }
 
-// compareFanouts lets the control plane's server, without an engine behind it, and a bare one tell n streams in turn. It gives the medians.
+// compareFanouts alternates between the control plane's server, without an engine, and a bare server, each with n
+// streams, and returns the medians.
 func (b *bench) compareFanouts(ctx context.Context, n, rounds int) (ours, theirs spread, err error) {
 	stub, err := startChild(ctx, "stub")
 	if err != nil {
@@ -80,7 +81,7 @@ func (b *bench) compareFanouts(ctx context.Context, n, rounds int) (ours, theirs
 	return medianSpread(all), medianSpread(bareAll), nil
 }
 
-// medianSpread gives the medians, each by itself.
+// medianSpread returns the median of each field.
 func medianSpread(all []spread) (m spread) {
 	pick := func(of func(spread) time.Duration) time.Duration {
 		var ds []time.Duration
@@ -96,7 +97,8 @@ func medianSpread(all []spread) (m spread) {
 	return m
 }
 
-// measurePush measures the server with all cells on streams: its memory, and how long after a push the last was told.
+// measurePush measures a server with all cells on streams: its memory, and the time from a push until the last cell
+// learned of it.
 func (b *bench) measurePush(ctx context.Context) ([]figures.Row, error) {
 	f, err := b.openSharedFleet(ctx)
 	if err != nil {
@@ -105,7 +107,7 @@ func (b *bench) measurePush(ctx context.Context) ([]figures.Row, error) {
 	if err := f.setPolicy(ctx, wavesPolicy); err != nil {
 		return nil, err
 	}
-	f.stop() // memory is measured on a process that did nothing else yet
+	f.stop() // memory is measured on a new process
 	if err := f.start(ctx); err != nil {
 		return nil, err
 	}
@@ -140,7 +142,7 @@ func (b *bench) measurePush(ctx context.Context) ([]figures.Row, error) {
 	), nil
 }
 
-// timePush lands a release and waits until all know that it is the head.
+// timePush commits a release and waits until the new head reached all cells.
 func (b *bench) timePush(ctx context.Context, f *fleet, l *child) (s spread, err error) {
 	if err := l.call("forgetArrivals", struct{}{}, nil); err != nil {
 		return s, err
@@ -150,11 +152,11 @@ func (b *bench) timePush(ctx context.Context, f *fleet, l *child) (s spread, err
 		return s, err
 	}
 	err = l.call("awaitHead", headQuery{Since: landed, Release: version, Wait: fanoutTimeout}, &s)
-	sleep(ctx, 300*time.Millisecond) // what the release set off comes to rest
+	sleep(ctx, 300*time.Millisecond) // the server becomes idle again
 	return s, err
 }
 
-// connectCost is what connecting cells did to a server.
+// connectCost is what connecting cells cost a server.
 type connectCost struct {
 	memoryBefore int64         // bytes
 	memory       float64       // bytes a cell
@@ -162,7 +164,7 @@ type connectCost struct {
 	took         time.Duration // until all had a stream
 }
 
-// connectStreams connects n cells' streams to a server that has nothing else to do.
+// connectStreams connects streams of n cells to a server that is otherwise idle.
 func (b *bench) connectStreams(ctx context.Context, f *fleet, n int) (l *child, c connectCost, err error) {
 	pid := f.cmd.Process.Pid
 	if c.memoryBefore, err = settledMemory(ctx, pid); err != nil {
@@ -192,7 +194,6 @@ func (b *bench) connectStreams(ctx context.Context, f *fleet, n int) (l *child, 
 	return l, c, err
 }
 
-// sleep lets time go by.
 func sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():

@@ -10,7 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// swarmOptions is how whole cells live, beyond what the load was told already.
+// swarmOptions are the options of whole cells, beyond loadOptions.
 type swarmOptions struct {
 	Apply       [2]time.Duration
 	ReportEvery time.Duration
@@ -19,15 +19,15 @@ type swarmOptions struct {
 	Resume      []swarm.Snapshot
 }
 
-// cellCondition is what whole cells should come to.
+// cellCondition is the state that whole cells should reach.
 type cellCondition struct {
-	Connected int           // at least so many have a stream
-	None      bool          // nobody has one
-	Release   string        // all are healthy on it, and all that they said is acknowledged; empty: any
-	Within    time.Duration // else it fails
+	Connected int           // least number of cells with a stream
+	None      bool          // no cell has a stream
+	Release   string        // all cells are healthy on it, and all their events are acknowledged; empty: any
+	Within    time.Duration // limit of the wait
 }
 
-// startSwarm lets all cells live, on streams.
+// startSwarm starts all cells, on streams.
 func (l *load) startSwarm(v swarmOptions) (any, error) {
 	if l.swarm != nil {
 		return nil, errors.New("it lives already")
@@ -45,7 +45,7 @@ func (l *load) startSwarm(v swarmOptions) (any, error) {
 	return nil, nil
 }
 
-// awaitCells waits, and gives the instant at which it was so.
+// awaitCells waits for a condition, and returns when it held.
 func (l *load) awaitCells(u cellCondition) (any, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), u.Within)
 	defer cancel()
@@ -73,7 +73,7 @@ func (l *load) awaitCells(u cellCondition) (any, error) {
 	return at, err
 }
 
-// snapshots is what is known of each cell, at the cell; what it desires left out.
+// snapshots returns the state of each cell, without what is desired.
 func (l *load) snapshots(struct{}) (any, error) {
 	words := l.swarm.Snapshots()
 	for i := range words {
@@ -82,7 +82,6 @@ func (l *load) snapshots(struct{}) (any, error) {
 	return words, nil
 }
 
-// stopSwarm ends the cells' lives.
 func (l *load) stopSwarm(struct{}) (any, error) {
 	l.stop()
 	<-l.stopped

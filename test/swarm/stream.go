@@ -19,7 +19,7 @@ type Event struct {
 }
 
 const (
-	// silenceTimeout is after how much silence a stream counts as broken: two heartbeats missed (R33), and some.
+	// silenceTimeout is the silence after which a stream counts as broken: more than two missed heartbeats (R33).
 	silenceTimeout = 40 * time.Second
 	maxEventSize   = 1 << 20
 )
