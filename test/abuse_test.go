@@ -17,10 +17,10 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// requestTimeout bounds each question of these tests: generously, for others share the machine.
+// requestTimeout bounds each request of these tests, generously since the machine is shared.
 const requestTimeout = 30 * time.Second
 
-// dialReplica gives a connection of a member to a replica.
+// dialReplica returns a connection of a member to a replica.
 func (f *fleet) dialReplica(m swarm.Member, replica int) *swarm.Conn {
 	f.t.Helper()
 	dialer, err := swarm.NewDialer(f.plane, []swarm.Member{m})
@@ -35,7 +35,7 @@ func (f *fleet) dialReplica(m swarm.Member, replica int) *swarm.Conn {
 	return link
 }
 
-// reportBody is the body of a cell's report that has nothing to say; more bytes go into its message.
+// reportBody returns the body of a report without news, with a message of more bytes.
 func reportBody(t *testing.T, cell string, more int) []byte {
 	t.Helper()
 	body, err := json.Marshal(cells.Report{Cell: cell, Boot: "a", Sent: time.Now(), State: cells.StatePending, Message: strings.Repeat("x", more)})
@@ -45,9 +45,9 @@ func reportBody(t *testing.T, cell string, more int) []byte {
 	return body
 }
 
-// Fault 40: one cell's flood of reports is answered 429, with when to come back, while each report of another cell is
-// taken; a body over 64 KiB is 413, a report for another cell 403. One that is revoked is out on both replicas: its
-// streams are closed, and it is answered 401.
+// Fault 40: a flood of reports from one cell is answered 429 with Retry-After, while each report of another cell is
+// accepted. A body over 64 KiB is answered 413, a report for another cell 403. A revoked cell is shut out on both
+// replicas: its streams are closed, and its requests are answered 401.
 func TestFloodForgeryAndRevocation(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 3, 0, 2, entryPolicy)
@@ -121,7 +121,7 @@ func TestFloodForgeryAndRevocation(t *testing.T) {
 	f.checkRevocation(leaver)
 }
 
-// checkRevocation revokes a cell and holds that it is out on both replicas.
+// checkRevocation revokes a cell and checks that it is shut out on both replicas.
 func (f *fleet) checkRevocation(m swarm.Member) {
 	f.t.Helper()
 	var ended sync.WaitGroup
@@ -163,14 +163,14 @@ func (f *fleet) checkRevocation(m swarm.Member) {
 	}
 	f.t.Logf("revoke took %s; replicas closed its streams after %v and answered 401 after %v", said, took, denied)
 	for i := range f.replicas {
-		if late := max(took[i], denied[i]) - said; late > 10*time.Second { // 2 s by R29, on a machine that has time
+		if late := max(took[i], denied[i]) - said; late > 10*time.Second { // R29 says 2 s, on an idle machine
 			f.t.Errorf("replica %d let it go %s after it was revoked", i, late)
 		}
 	}
 }
 
-// Fault 39: one token, 50 keys at once, at two replicas: one succeeds, and may say so again at either; all the others get
-// one and the same 401 (R28).
+// Fault 39: of 50 keys that use one token at once, at two replicas, one succeeds, and may repeat its request at either
+// replica. All others get the same 401 (R28).
 func TestTokenRace(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, 0, 2, entryPolicy)

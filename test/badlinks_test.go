@@ -16,19 +16,19 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// entryPolicy is that of a channel which takes each new release at once.
+// entryPolicy is the policy of a channel that takes each new release at once.
 const entryPolicy = "apiVersion: sluice/v1\nkind: Channel\nsettleWithin: 1h\nadvance: newest\n"
 
-// proxiedCells is a line with cells behind it: some of the swarm, and an agent that has a line of its own, so that its
-// connections are counted apart.
+// proxiedCells are cells behind a proxy: some of the swarm, and an agent with a proxy of its own, so that its
+// connections are counted separately.
 type proxiedCells struct {
 	name                   string
 	swarmProxy, agentProxy *proxy.Proxy
 	group                  *cellGroup
-	countsBefore           [2]int // connections when it went bad
+	countsBefore           [2]int // connections before the fault
 }
 
-// proxyCells puts some of the fleet's cells, and an agent, behind lines of one kind, which are good to begin with.
+// proxyCells puts some of the fleet's cells, and an agent, behind proxies without a fault.
 func (f *fleet) proxyCells(name string, members []swarm.Member, mode swarm.Mode) *proxiedCells {
 	f.t.Helper()
 	b := &proxiedCells{name: name, swarmProxy: proxy.New(f.t, f.plane.Addresses[0], proxy.Fault{}), agentProxy: proxy.New(f.t, f.plane.Addresses[0], proxy.Fault{})}
@@ -46,7 +46,7 @@ func (b *proxiedCells) setFault(f proxy.Fault) {
 	b.agentProxy.SetFault(f)
 }
 
-// heal makes the lines good. Connections that were under way are cut: who is on them is not to wait for more.
+// heal removes the fault. Existing connections are reset, so that no cell waits on them.
 func (b *proxiedCells) heal() {
 	for _, l := range []*proxy.Proxy{b.swarmProxy, b.agentProxy} {
 		l.SetFault(proxy.Fault{})
@@ -66,14 +66,14 @@ func (b *proxiedCells) checkDials(t *testing.T, bad time.Duration, most int) {
 	}
 }
 
-// allHealthyOn tells whether all cells of a herd are healthy on a release.
+// allHealthyOn reports whether all cells of a group are healthy on a release.
 func (h *cellGroup) allHealthyOn(version string) bool {
 	return !slices.ContainsFunc(h.Snapshots(), func(w swarm.Snapshot) bool {
 		return w.State != cells.StateHealthy || w.Running == nil || w.Running.Release != version
 	})
 }
 
-// awaitBehind waits until the cells behind a line, and its agent, are healthy on a release.
+// awaitBehind waits until the cells and the agent behind each of some proxies are healthy on a release.
 func (f *fleet) awaitBehind(version string, lines ...*proxiedCells) {
 	f.t.Helper()
 	for _, b := range lines {
@@ -84,7 +84,7 @@ func (f *fleet) awaitBehind(version string, lines ...*proxiedCells) {
 	}
 }
 
-// checkBegunReleases holds that no cell ever began anything but these releases under the digests that the heads name.
+// checkBegunReleases checks that no cell ever began anything but the given releases, with the digests of the heads.
 func (f *fleet) checkBegunReleases(versions ...string) {
 	f.t.Helper()
 	known := map[string]bool{}
@@ -109,8 +109,8 @@ func (f *fleet) checkBegunReleases(versions ...string) {
 	}
 }
 
-// checkAgentEvents holds that the events of each agent are in the database, each once and without a gap, as far as
-// the agent knows them to be acknowledged at the least. The agents have ended.
+// checkAgentEvents checks that the events of each agent are in the database, each once and without a gap, at least up
+// to the last that the agent knows to be acknowledged. The agents have stopped.
 func (f *fleet) checkAgentEvents() {
 	f.t.Helper()
 	st, err := pgstore.Open(f.t.Context(), f.database, pgstore.Options{Log: zerolog.Nop()})
@@ -144,7 +144,7 @@ func (f *fleet) checkAgentEvents() {
 	}
 }
 
-// stopAndCheck stops the agents and holds that nothing was lost of anyone.
+// stopAndCheck stops the agents and checks that nothing of any cell is lost.
 func (f *fleet) stopAndCheck(versions ...string) {
 	f.t.Helper()
 	for _, a := range f.agents {
@@ -160,9 +160,9 @@ func (f *fleet) stopAndCheck(versions ...string) {
 	f.checkHeads(map[string][]string{"dedicated": moves})
 }
 
-// Lines that are slow, that are cut every second, and that change bytes: all cells behind them get the next release in
-// spite of it, and the one after that once the lines are good again. Those behind good lines notice nothing, no
-// acknowledged report is lost (invariant 8), nobody dials without end (R33), and nothing that was changed is acted on.
+// Behind connections that are slow, reset every second, or altered, all cells get the next release nevertheless, and
+// the one after once the fault is gone. Other cells notice nothing, no acknowledged report is lost (invariant 8), no
+// cell dials without end (R33), and no altered bytes are acted on.
 func TestBadLines(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 100, 0, 1, entryPolicy)
@@ -177,7 +177,7 @@ func TestBadLines(t *testing.T) {
 	slow.setFault(proxy.Fault{Latency: 300 * time.Millisecond, Rate: 8 << 10})
 	cut.setFault(proxy.Fault{Lifetime: [2]time.Duration{900 * time.Millisecond, 1100 * time.Millisecond}})
 	bent.setFault(proxy.Fault{AlterWithin: 12 << 10})
-	for _, b := range []*proxiedCells{slow, cut, bent} { // what is under way is of the good line
+	for _, b := range []*proxiedCells{slow, cut, bent} { // existing connections predate the fault
 		b.swarmProxy.ResetConns()
 		b.agentProxy.ResetConns()
 	}
@@ -210,8 +210,8 @@ func TestBadLines(t *testing.T) {
 	f.stopAndCheck("1.0.0", "1.0.1", "1.0.2")
 }
 
-// Lines that are half open, both ways or one, for longer than two heartbeats (R33): a release lands meanwhile, and cells
-// get it once something comes through again. The control plane keeps serving the others.
+// Connections are half open, in both directions or one, for more than two heartbeats (R33). A release that is made
+// meanwhile reaches the cells once bytes pass again. The control plane keeps serving other cells.
 func TestHalfOpenLines(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 100, 0, 1, entryPolicy)
@@ -229,7 +229,7 @@ func TestHalfOpenLines(t *testing.T) {
 	f.commitRelease("1.0.1")
 	f.eventually(func() (string, bool) { return "those with good lines have not got 1.0.1", good.allHealthyOn("1.0.1") })
 	took := time.Since(begun)
-	// A stream over which nothing comes is given up after two missed heartbeats, by agents that miss them.
+	// An agent gives a silent stream up after two missed heartbeats.
 	f.eventually(func() (string, bool) {
 		noticed := 0
 		for _, name := range []string{"both", "down"} {
@@ -254,8 +254,8 @@ func TestHalfOpenLines(t *testing.T) {
 	f.stopAndCheck("1.0.0", "1.0.1")
 }
 
-// Every connection to the cell is reset after 128 KiB, in the middle of a download of a megabyte: it goes on where it was
-// (Range), and the release is begun once its digest was held against what came.
+// Every connection to the cell is reset after 128 KiB, during a download of a megabyte. The download resumes by Range,
+// and the release begins after its digest was verified.
 func TestResetInTheMiddleOfADownload(t *testing.T) {
 	t.Parallel()
 	w := newKeyedWorld(t)

@@ -10,9 +10,9 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 )
 
-// Fault 14, R10: the clocks of those who tell what happened and the engine's differ by more than a minute: that is shown,
-// and time decides nothing until they agree. (With SQLite the database has no clock of its own.) Faults 16 and 17: soak
-// is counted by receipt all the while, whatever a cell's clock says.
+// Fault 14, R10: the engine's clock and the clocks of cells differ by more than a minute. Status shows the difference,
+// and no time decides anything until the clocks agree. (With SQLite the database has no clock of its own.) Faults 16
+// and 17: soak counts by receipt, whatever a cell's clock says.
 func TestClocksThatDiffer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -38,13 +38,14 @@ func TestClocksThatDiffer(t *testing.T) {
 	})
 }
 
-// reportAsCell takes a cell's part once: it runs what it is assigned at once, and reports with a clock that is off.
+// reportAsCell reports once as a cell that runs its assignment at once and whose clock is off.
 func (w *world) reportAsCell(name string, off time.Duration) {
 	w.t.Helper()
-	time.Sleep(100 * time.Millisecond) // more than ten reports a second are refused in the end, on a machine where this takes long
+	// More than ten reports a second would be refused on a slow machine.
+	time.Sleep(100 * time.Millisecond)
 	var d cells.Desired
 	if err := w.getJSON("/v1/desired?cell="+name, &d); err != nil {
-		return // not read yet
+		return // the engine has no plan yet
 	}
 	r := cells.Report{Cell: name, Boot: "b", Sent: time.Now().Add(off), State: cells.StateHealthy, Running: d.Assignment, Acknowledged: d.Assignment}
 	if d.Assignment == nil {

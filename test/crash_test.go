@@ -20,32 +20,32 @@ import (
 )
 
 const (
-	totalKills   = 200 // in all, over the worlds below
-	killedWorlds = 2   // worlds that are killed, side by side with one that is not
+	totalKills   = 200 // in all worlds
+	killedWorlds = 2   // worlds in which processes are killed; in one more none is
 )
 
-// journeyStep is a release of the journey; staging catches a bad one.
+// journeyStep is one release of the journey; staging catches a bad one.
 type journeyStep struct {
 	version string
 	bad     bool
 }
 
-// journey is what is cut, one after the other.
+// journey returns the releases in the order in which they are cut.
 func journey() []journeyStep {
 	return []journeyStep{{"1.0.0", false}, {"1.1.0", false}, {"1.2.0", true}, {"1.3.0", false}, {"1.4.0", false}}
 }
 
-// outcome is all that must be the same, however often something was killed.
+// outcome is the state that must not depend on kills.
 type outcome struct {
 	Subjects   map[string][]string // by channel: each promotion once, in order
 	Quarantine map[string]string   // files
 	Runs       map[string]string   // by cell: manifests
-	Digests    map[string]string   // by cell: what it runs, as it says
+	Digests    map[string]string   // by cell: as it reports
 	Decisions  []string            // in the store: exactly one event each
 }
 
-// Invariant 4, fault 34 (power loss) and faults 1, 2 and 3 at instants that nobody chose: control plane, agents and ticks are killed
-// again and again, and started again. The end is that of a world where nothing was.
+// Invariant 4, fault 34 (power loss) and faults 1, 2 and 3 at random instants: control plane, agents and ticks are
+// killed again and again, and restarted. The outcome is that of an undisturbed world.
 func TestKilledAtAnyInstant(t *testing.T) {
 	seed, total := environmentNumber(t, "SLUICE_SEED", time.Now().UnixNano()), int(environmentNumber(t, "SLUICE_KILLS", totalKills))
 	t.Logf("SLUICE_SEED=%d SLUICE_KILLS=%d", seed, total)
@@ -88,7 +88,7 @@ func environmentNumber(t *testing.T, variable string, otherwise int64) int64 {
 	return n
 }
 
-// killer takes a world through the journey and kills in it as often as it may.
+// killer runs the journey in a world, and kills processes meanwhile.
 type killer struct {
 	w    *world
 	tick *process
@@ -96,7 +96,7 @@ type killer struct {
 	mu         sync.Mutex // guards the processes and what follows
 	rand       *rand.Rand
 	killsLeft  int            // kills
-	killCounts map[string]int // kills, by what and when
+	killCounts map[string]int // by process and instant
 }
 
 func (r *killer) runJourney() {
@@ -120,12 +120,12 @@ func (r *killer) runJourney() {
 		}
 		w.cutRelease(step.version, note)
 		r.killAtRandom(len(legs) - i)
-		// The next is cut while this one soaks: it has to wait for its turn.
+		// The next release is cut while this one soaks, and has to wait.
 		w.eventually(func() (string, bool) {
 			on := strings.Contains(strings.Join(w.headSubjects("staging"), "\n"), "promote "+step.version+" to staging")
 			return "staging never got " + step.version, on
 		})
-		if good != "" { // acme may be past it by now: the history tells
+		if good != "" { // acme may run a later release by now, so the history decides
 			w.eventually(func() (string, bool) {
 				on := strings.Contains(strings.Join(w.headSubjects("dedicated"), "\n"), "promote "+good+" to dedicated")
 				return "dedicated never got " + good, on
@@ -147,7 +147,7 @@ func (r *killer) runJourney() {
 	w.t.Logf("killed: %v", r.killCounts)
 }
 
-// killOnPushes kills the control plane whenever a push begins or lands, until ctx ends.
+// killOnPushes kills the control plane at half of the instants at which a push begins or lands, until ctx ends.
 func (r *killer) killOnPushes(ctx context.Context) {
 	received, branch := filepath.Join(r.w.repo, "objects"), filepath.Join(r.w.repo, "refs", "heads", "main")
 	look := time.NewTicker(time.Millisecond)
@@ -172,7 +172,7 @@ func (r *killer) killOnPushes(ctx context.Context) {
 	}
 }
 
-// killAtRandom kills by chance, and leaves what later of the rounds to come need; none comes: it leaves nothing.
+// killAtRandom kills at random instants, and leaves kills for the rounds to come; after the last round it leaves none.
 func (r *killer) killAtRandom(rounds int) {
 	r.mu.Lock()
 	leave := 0
@@ -184,7 +184,7 @@ func (r *killer) killAtRandom(rounds int) {
 	}
 }
 
-// killOne kills something at an instant by chance.
+// killOne kills some process at a random instant.
 func (r *killer) killOne(leave int) bool {
 	r.mu.Lock()
 	limit, step, x := time.Duration(r.rand.IntN(400))*time.Millisecond, r.rand.IntN(2) == 0, r.rand.IntN(10)
@@ -217,10 +217,10 @@ func (r *killer) killOne(leave int) bool {
 	return true
 }
 
-// killAndRestart kills, and starts again; mu is held.
+// killAndRestart kills processes and restarts them; mu is held.
 func (r *killer) killAndRestart(when string, victims ...*process) {
 	if victims[0] == r.tick && !r.tick.killIfAlive() {
-		return // it had done what there was to do
+		return // it ended by itself
 	}
 	r.killsLeft--
 	r.killCounts[victims[0].name+when]++
@@ -232,7 +232,7 @@ func (r *killer) killAndRestart(when string, victims ...*process) {
 	}
 }
 
-// awaitFileChange waits for a file to become another.
+// awaitFileChange waits for a change of a file, and reports whether there was one.
 func awaitFileChange(watched string, limit time.Duration) bool {
 	before, look, end := fileStamp(watched), time.NewTicker(time.Millisecond), time.After(limit)
 	defer look.Stop()
@@ -246,7 +246,7 @@ func awaitFileChange(watched string, limit time.Duration) bool {
 	return true
 }
 
-// fileStamp tells one state of a file from another.
+// fileStamp returns a text that changes with the file.
 func fileStamp(file string) string {
 	info, err := os.Stat(file)
 	if err != nil {
@@ -255,7 +255,7 @@ func fileStamp(file string) string {
 	return fmt.Sprint(info.ModTime().UnixNano(), info.Size())
 }
 
-// stopAndCollect stops everything and looks at what is left.
+// stopAndCollect stops everything and returns the outcome.
 func (w *world) stopAndCollect() outcome {
 	w.t.Helper()
 	e := outcome{Subjects: map[string][]string{}, Quarantine: map[string]string{}, Runs: map[string]string{}, Digests: map[string]string{}}
@@ -280,7 +280,8 @@ func (w *world) stopAndCollect() outcome {
 	return e
 }
 
-// storedDecisions are the store's, each once, in no order between channels; they must be git's, and all announced.
+// storedDecisions returns the store's decisions, sorted. It checks that they are those in git, and that all were
+// announced.
 func (w *world) storedDecisions() []string {
 	w.t.Helper()
 	db, err := sql.Open("sqlite", w.path("data", "sluice.db"))

@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// emptyDatabase empties the fleet's database, as if it had been lost.
+// emptyDatabase drops everything in the fleet's database.
 func (f *fleet) emptyDatabase() {
 	f.t.Helper()
 	conn, err := pgx.Connect(f.t.Context(), f.database)
@@ -25,7 +25,7 @@ func (f *fleet) emptyDatabase() {
 	}
 }
 
-// wasAssigned tells whether a cell was told to have a release, or had it before.
+// wasAssigned reports whether a cell is assigned a release, or ever began it.
 func wasAssigned(w swarm.Snapshot, version string) bool {
 	for _, a := range w.Began {
 		if a.Release == version {
@@ -35,7 +35,7 @@ func wasAssigned(w swarm.Snapshot, version string) bool {
 	return w.Desired != nil && w.Desired.Assignment != nil && w.Desired.Assignment.Release == version
 }
 
-// countWarnings is how often a process warned of something.
+// countWarnings returns how many warnings of a process contain a text.
 func (w *world) countWarnings(name, of string) (n int) {
 	for line := range strings.Lines(w.processLog(name)) {
 		if strings.Contains(line, of) && (strings.Contains(line, `"level":"warn"`) || strings.Contains(line, "WRN")) {
@@ -47,8 +47,8 @@ func (w *world) countWarnings(name, of string) (n int) {
 
 const adoptionWarning = "knows of more acknowledgments than the store"
 
-// Fault 54: the database is emptied in the middle of a rollout. While one cell is not heard of nobody is granted anything,
-// however many others have reported (R26); then the rollout comes to the same end, and sequences go on.
+// Fault 54: the database is emptied during a rollout. While one cell is silent no cell is granted anything, however
+// many others have reported (R26). Then the rollout completes, and sequences continue.
 func TestDatabaseIsEmptied(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 60, 0, 2, rollingPolicy)
@@ -117,8 +117,8 @@ func TestDatabaseIsEmptied(t *testing.T) {
 	}
 }
 
-// R26, R27: the database is put back to an older copy. Cells are ahead of it: they are adopted with one alarm and not
-// taken for clones, go on under their keys, and a token that was used since stays void, for anybody.
+// R26, R27: the database is restored from an older copy. Cells that are ahead of it are adopted with one warning and
+// not taken for clones, keep their keys, and a token that was used since stays void.
 func TestDatabaseIsRestored(t *testing.T) {
 	t.Parallel()
 	w := newKeyedWorld(t)

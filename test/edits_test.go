@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// newUpgradedWorld is a world whose cells run 1.1.0, and ran 1.0.0 before.
+// newUpgradedWorld returns a world whose cells run 1.1.0, and ran 1.0.0 before.
 func newUpgradedWorld(t *testing.T, change func(files map[string]string)) *world {
 	t.Helper()
 	w := startWorld(t, change)
@@ -32,7 +32,7 @@ func (w *world) channelStatus(name string) (c view.ChannelStatus) {
 	return c
 }
 
-// awaitVerdict waits until a channel's verdicts say why nothing moves.
+// awaitVerdict waits until a verdict of the gate, with the given words, blocks a channel.
 func (w *world) awaitVerdict(channel, gate, words string) {
 	w.t.Helper()
 	w.eventually(func() (string, bool) {
@@ -46,7 +46,7 @@ func (w *world) awaitVerdict(channel, gate, words string) {
 	})
 }
 
-// awaitPlan waits until the plan is of the branch's tip, and gives the number of commits.
+// awaitPlan waits until the plan is of the branch's tip, and returns the number of commits.
 func (w *world) awaitPlan() string {
 	w.t.Helper()
 	w.eventually(func() (string, bool) {
@@ -56,14 +56,13 @@ func (w *world) awaitPlan() string {
 	return strings.TrimSpace(git(w.t, w.repo, "rev-list", "--count", "main"))
 }
 
-// pushClone pushes what stands in the person's clone.
 func (w *world) pushClone() {
 	w.t.Helper()
 	git(w.t, w.clone, "push", "-q", "origin", "HEAD:main")
 }
 
-// Fault 49, R1: `git revert` of the last promotion is a request to go back: answered once, by a commit of the engine's
-// own, and held until a person lifts it.
+// Fault 49, R1: `git revert` of the last promotion is a request to roll back. The engine answers once, by a commit of
+// its own, and holds the channel until a person lifts the hold.
 func TestRevertIsAnsweredOnce(t *testing.T) {
 	t.Parallel()
 	w := newUpgradedWorld(t, nil)
@@ -83,7 +82,7 @@ func TestRevertIsAnsweredOnce(t *testing.T) {
 	w.awaitVerdict("dedicated", "hold", "")
 	before := w.awaitPlan()
 
-	// The promotion's own commit, put back with its message and its decision, is not the engine's word a second time.
+	// The promotion's own commit, repeated with its message and decision, does not count as the engine's.
 	git(t, w.clone, "pull", "-q", "--rebase", "origin", "main")
 	git(t, w.clone, "checkout", promoted, "--", "channels/dedicated/head.yaml", "channels/dedicated/decision.json")
 	git(t, w.clone, "commit", "-q", "-C", promoted)
@@ -96,7 +95,7 @@ func TestRevertIsAnsweredOnce(t *testing.T) {
 	if n := strings.TrimSpace(git(t, w.repo, "rev-list", "--count", "main")); n != fmt.Sprint(atoi(before)+1) {
 		t.Errorf("%s commits, want one more than %s: the replay itself", n, before)
 	}
-	// Lifted, the request is answered: once, with a sequence of its own.
+	// Once the hold is lifted, the engine answers the request once, with a new sequence.
 	holds := strings.Fields(git(t, w.repo, "ls-tree", "-r", "--name-only", "main", "channels/dedicated/holds/"))
 	lift := map[string]string{}
 	for _, h := range holds {
@@ -114,7 +113,7 @@ func atoi(s string) (n int) {
 	return n
 }
 
-// Fault 49: one commit that squashes edits of several heads: each channel answers for itself, once.
+// Fault 49: after one commit that squashes edits of several heads, each channel is answered once.
 func TestSquashedEditsAreAnsweredOnce(t *testing.T) {
 	t.Parallel()
 	w := newUpgradedWorld(t, nil)
@@ -139,7 +138,7 @@ func TestSquashedEditsAreAnsweredOnce(t *testing.T) {
 	}
 }
 
-// Fault 42, R1: heads written by hand that make no sense: a verdict each, and the effective head stays.
+// Fault 42, R1: each invalid head that a person writes gets a verdict, and the effective head stays.
 func TestHandWrittenHeads(t *testing.T) {
 	t.Parallel()
 	w := newUpgradedWorld(t, nil)
@@ -161,8 +160,8 @@ func TestHandWrittenHeads(t *testing.T) {
 	}
 }
 
-// Fault 41, R24: a release folder that is edited after its merge is said, with the commit; it goes nowhere any more, and
-// cells have the original bytes, new ones too.
+// Fault 41, R24: a release folder that is edited after its merge is reported with the commit. The release is promoted
+// no further, and all cells, new ones too, get the original bytes.
 func TestEditedRelease(t *testing.T) {
 	t.Parallel()
 	w := startWorld(t, nil)
@@ -185,7 +184,7 @@ func TestEditedRelease(t *testing.T) {
 			t.Errorf("%s runs other bytes:\n%s", name, m)
 		}
 	}
-	// A release that is edited before it got anywhere gets nowhere.
+	// An edited release that no cell has yet is not promoted.
 	w.cutRelease("1.1.0", "fine")
 	w.eventually(func() (string, bool) { return "staging has not got 1.1.0", w.headRelease("staging") == "1.1.0" })
 	w.pushFiles("another word", map[string]string{"releases/1.1.0/app.yaml": app})
@@ -195,13 +194,13 @@ func TestEditedRelease(t *testing.T) {
 	}
 }
 
-// Fault 57, R19, R20: where there is no way back the channel halts, and says why: the bad release is quarantined, and
-// nothing moves until a person decides.
+// Fault 57, R19, R20: where no rollback is possible the channel halts, and says why. The bad release is quarantined,
+// and nothing moves until a person decides.
 func TestNoWayBack(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		before map[string]string // committed between the good release and the bad one
-		more   string            // in the bad one's release.yaml
+		before map[string]string // committed between the good and the bad release
+		more   string            // in the bad release's release.yaml
 		words  string
 	}{
 		"target quarantined": {map[string]string{"quarantine/1.0.0.yaml": "digest: @\nreason: leaks\nfailedIn: elsewhere\n"}, "", "1.0.0 is quarantined"},
@@ -215,7 +214,8 @@ func TestNoWayBack(t *testing.T) {
 			w.startAll()
 			w.cutRelease("1.0.0", "fine")
 			w.awaitRelease("eu-1", "1.0.0")
-			w.eventually(func() (string, bool) { // so that staging is free for the next
+			// Staging is then free for the next release.
+			w.eventually(func() (string, bool) {
 				return "dedicated has not got 1.0.0", w.headRelease("dedicated") == "1.0.0"
 			})
 			for file, text := range c.before {

@@ -17,8 +17,8 @@ var (
 	numberPattern = regexp.MustCompile(`\d+`)
 )
 
-// Each fault that docs describe and that is built so far is held by a test that names it, so that whoever changes the
-// behaviour finds the rule, and whoever takes the test away finds this one.
+// Each documented fault that is implemented is named by a test, so that a change of the behaviour leads to the rule,
+// and the removal of the test fails here.
 func TestEveryFaultIsHeld(t *testing.T) {
 	held := map[int][]string{}
 	err := filepath.WalkDir("..", func(name string, entry fs.DirEntry, err error) error {

@@ -15,7 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 )
 
-// webhookRecorder is a webhook. It kills a process once, before it answers to a message of a type.
+// webhookRecorder is a webhook that records messages. It kills a process once, before it answers a message of a type.
 type webhookRecorder struct {
 	*httptest.Server
 
@@ -50,7 +50,7 @@ func (b *webhookRecorder) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// received gives the webhook-ids under which messages of an event came, by how often. kind begins the event's ID.
+// received returns how many events came whose IDs begin with kind, and the Webhook-Ids of one of them, with counts.
 func (b *webhookRecorder) received(kind string) (events int, ids map[string]int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -62,9 +62,9 @@ func (b *webhookRecorder) received(kind string) (events int, ids map[string]int)
 	return events, ids
 }
 
-// Killed at any instant between what flags are told, committed, posted and noted, and started again: each record and each kill is
-// committed once, each event comes at least once and always under one id, and a kill that was acknowledged is in force (R43,
-// faults 1-3).
+// The control plane is killed between the steps of a change of flags (told, committed, posted, recorded), and
+// restarted. Each record and each kill is committed once, each event comes at least once and always under one ID, and
+// an acknowledged kill is in force (R43, faults 1-3).
 func TestFlagsKilledAtAnInstant(t *testing.T) {
 	t.Parallel()
 	const before, after = "pre-receive", "reference-transaction"

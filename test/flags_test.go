@@ -20,13 +20,14 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// flagWorld is a world with a flags repository: cells eu-1 in staging, acme and beta in dedicated, which answer for flags.
+// flagWorld is a world with a flags repository: cells eu-1 in staging, acme and beta in dedicated, which evaluate
+// flags.
 type flagWorld struct {
 	*world
 	flags string // bare
 }
 
-// feature is what the world's second release contains, and newEditor's code is part of.
+// feature is in the world's second release, and newEditor belongs to it.
 const (
 	feature   = "workspace-classes"
 	newEditor = "new-editor"
@@ -52,7 +53,7 @@ func newFlagWorld(t *testing.T) *flagWorld {
 	return l
 }
 
-// runAs runs a verb as somebody, who must succeed.
+// runAs runs a verb as a person, and requires success.
 func (l *flagWorld) runAs(who string, args ...string) string {
 	l.t.Helper()
 	c := exec.CommandContext(l.t.Context(), os.Getenv(binaryVariable), args...) //nolint:gosec // ours
@@ -75,7 +76,7 @@ func (l *flagWorld) cutFeature(version string) {
 	l.pushFiles("cut "+version, files)
 }
 
-// setPin sets the release that a cell is kept on; empty: none.
+// setPin sets the release that a cell is pinned to; empty: none.
 func (l *flagWorld) setPin(cell, release string) {
 	l.t.Helper()
 	text := "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\n"
@@ -85,7 +86,7 @@ func (l *flagWorld) setPin(cell, release string) {
 	l.pushFiles("pin "+cell, map[string]string{"cells/" + cell + "/cell.yaml": text})
 }
 
-// evaluateFlag evaluates the flag in a cell, by OFREP, for a caller who says that it is somewhere else (R36).
+// evaluateFlag evaluates the flag in a cell, by OFREP, for a caller who claims to be elsewhere (R36).
 func (l *flagWorld) evaluateFlag(cell string) (value any, err error) {
 	claims := `{"context": {"targetingKey": "u", "cell": "acme", "channel": "staging", "release": "1.1.0", "features": ["` + feature + `"], "$flagd": {"timestamp": 99999999999}}}`
 	request, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost, "http://cell/ofrep/v1/evaluate/flags/"+newEditor, strings.NewReader(claims))
@@ -111,7 +112,7 @@ func (l *flagWorld) evaluateFlag(cell string) (value any, err error) {
 	return answer.Value, json.NewDecoder(bytes.NewReader(body)).Decode(&answer)
 }
 
-// flagValue is ask's, once it answers.
+// flagValue returns evaluateFlag's value, or the error's text.
 func (l *flagWorld) flagValue(cell string) any {
 	value, err := l.evaluateFlag(cell)
 	if err != nil {
@@ -129,7 +130,7 @@ func (l *flagWorld) awaitValue(cell string, want bool) {
 	})
 }
 
-// checkValueUntil fails if the flag has another value in a cell at any look until end.
+// checkValueUntil fails if the flag ever has another value in a cell until end.
 func (l *flagWorld) checkValueUntil(cell string, want bool, end time.Time) {
 	l.t.Helper()
 	for time.Now().Before(end) {
@@ -141,7 +142,7 @@ func (l *flagWorld) checkValueUntil(cell string, want bool, end time.Time) {
 	}
 }
 
-// awaitStates waits until the announcement has these states in cells, by their own word.
+// awaitStates waits until the announcement has these states in cells, as the cells report.
 func (l *flagWorld) awaitStates(want map[string]flags.CellState) {
 	l.t.Helper()
 	l.eventually(func() (string, bool) {
@@ -159,7 +160,6 @@ func (l *flagWorld) awaitStates(want map[string]flags.CellState) {
 	})
 }
 
-// newestKill is the newest kill of the flag.
 func (l *flagWorld) newestKill() (k view.FlagKill) {
 	var d peopleapi.FlagDetail
 	if err := l.getJSON("/v1/flags/"+newEditor, &d); err == nil && len(d.Kills) > 0 {
@@ -168,7 +168,7 @@ func (l *flagWorld) newestKill() (k view.FlagKill) {
 	return k
 }
 
-// deployFeature brings 1.1.0, with the feature, to all cells but beta, which is kept on 1.0.0, and defines the flag.
+// deployFeature deploys 1.1.0, with the feature, to all cells but beta, which is pinned to 1.0.0, and defines the flag.
 func (l *flagWorld) deployFeature() {
 	l.t.Helper()
 	l.startAll()
@@ -182,30 +182,31 @@ func (l *flagWorld) deployFeature() {
 	l.awaitRelease("eu-1", "1.1.0")
 }
 
-// announceFeature announces the feature for an instant, approved by somebody else.
+// announceFeature announces the feature for an instant, with another person's approval.
 func (l *flagWorld) announceFeature(at time.Time) {
 	l.t.Helper()
 	l.runAs("ada", "announce", "new", "classes", "--title", "Workspace classes", "--feature", feature, "--at", at.UTC().Format("2006-01-02 15:04:05"))
 	l.runAs("grace", "announce", "approve", "classes")
 }
 
-// The story of a feature: deployed and off, on at the second of its announcement without a control plane, suspended by a
-// rollback, back with the release, killed. A cell that does not have the release gets it when it does (invariant 9).
+// The life of a feature: deployed and off, on at the second of its announcement without a control plane, suspended by a
+// rollback, on again with the release, killed. A cell without the release gets the feature with the release (invariant
+// 9).
 func TestFeatureTurnsOnWithItsAnnouncement(t *testing.T) {
 	t.Parallel()
 	l := newFlagWorld(t)
 	l.deployFeature()
-	l.awaitValue("acme", false) // in, and off
+	l.awaitValue("acme", false) // deployed, but off
 	l.awaitValue("eu-1", false)
 
 	at := time.Now().Add(8 * time.Second).Truncate(time.Second)
 	l.announceFeature(at)
-	l.awaitValue("eu-1", true) // staging may see it first
+	l.awaitValue("eu-1", true) // staging sees it early
 	l.awaitStates(map[string]flags.CellState{"acme": flags.Armed, "beta": flags.Waiting, "eu-1": flags.On})
 	if time.Until(at) < time.Second {
 		t.Fatal("this machine is too slow for the story: it was armed too late")
 	}
-	l.server.kill() // from here on nobody tells them
+	l.server.kill() // no more messages to cells
 	l.checkValueUntil("acme", false, at)
 	l.awaitValue("acme", true)
 	t.Logf("on %s after its time", time.Since(at))
@@ -234,7 +235,7 @@ func TestFeatureTurnsOnWithItsAnnouncement(t *testing.T) {
 		t.Errorf("it is said to be suspended, though it was on nowhere without the release:\n%s", log)
 	}
 
-	// Rolled back below the feature it is suspended by itself, and comes back with a release that has it.
+	// A rollback below the feature suspends it by itself; a release with the feature turns it on again.
 	l.runAs("ada", "rollback", "dedicated", "--reason", "it is slow")
 	l.awaitRelease("acme", "1.0.0")
 	l.awaitValue("acme", false)
@@ -245,7 +246,8 @@ func TestFeatureTurnsOnWithItsAnnouncement(t *testing.T) {
 	l.awaitValue("acme", true)
 	l.awaitStates(map[string]flags.CellState{"acme": flags.On})
 
-	// Killed: off where it is connected, unconfirmed where it is not, off there too when it comes back.
+	// A kill turns the flag off in connected cells, is unconfirmed by others, and turns the flag off there when they
+	// reconnect.
 	l.agents["beta"].stop()
 	said := l.runAs("ada", "flag", "kill", newEditor, "--reason", "loses text", "--until", "1s")
 	if !strings.Contains(said, "not confirmed: beta") {
@@ -262,7 +264,7 @@ func TestFeatureTurnsOnWithItsAnnouncement(t *testing.T) {
 		k := l.newestKill()
 		return fmt.Sprintf("beta is back, and has not confirmed it: %+v", k), k.Confirmed == 3 && k.Unconfirmed == 0 && len(k.Offline) == 0
 	})
-	time.Sleep(1100 * time.Millisecond) // fault 63: its end is over, and ended nothing
+	time.Sleep(1100 * time.Millisecond) // fault 63: the kill's end passed, and changed nothing
 	if got := l.flagValue("acme"); got != false {
 		t.Errorf("after the kill's end it is %v in acme", got)
 	}
@@ -272,12 +274,12 @@ func TestFeatureTurnsOnWithItsAnnouncement(t *testing.T) {
 	l.checkSeparateHistories()
 }
 
-// A kill is in force in a connected cell within two seconds, by what the product is told there (R43).
+// A kill is in force in a connected cell within two seconds, as the product sees it (R43).
 func TestKillIsQuick(t *testing.T) {
 	t.Parallel()
 	l := newFlagWorld(t)
 	l.startAll()
-	l.runAs("ada", "flag", "set", newEditor, "--new", "--default", "on", "--off", "off") // of no feature
+	l.runAs("ada", "flag", "set", newEditor, "--new", "--default", "on", "--off", "off") // without a feature
 	l.awaitValue("eu-1", true)
 	begun := time.Now()
 	response, err := l.request(http.MethodPost, "/v1/flags/"+newEditor+"/kill", []byte(`{"reason":"loses text"}`), http.Header{"Content-Type": {"application/json"}})
@@ -296,7 +298,7 @@ func TestKillIsQuick(t *testing.T) {
 	}
 }
 
-// checkSeparateHistories holds that neither repository has a commit of the other's.
+// checkSeparateHistories checks that neither repository has a commit that belongs to the other.
 func (l *flagWorld) checkSeparateHistories() {
 	l.t.Helper()
 	own := map[string][]string{
@@ -317,7 +319,8 @@ func (l *flagWorld) checkSeparateHistories() {
 	}
 }
 
-// Faults 33 and 61: a fault in the flags repository leaves what was valid last in force, lets releases go on, and stops no kill.
+// Faults 33 and 61: a fault in the flags repository leaves the last valid flags in force, and blocks neither releases
+// nor kills.
 func TestFaultInTheFlagsRepository(t *testing.T) {
 	t.Parallel()
 	l := newFlagWorld(t)

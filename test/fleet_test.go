@@ -25,7 +25,7 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// fleet is a release repository, replicas of the control plane on one PostgreSQL, and cells that are light peers.
+// fleet is a release repository, replicas of the control plane on one PostgreSQL, and cells of a swarm.
 type fleet struct {
 	world
 	repo     *swarm.Repository
@@ -33,11 +33,11 @@ type fleet struct {
 	replicas []*process
 	members  []swarm.Member
 	plane    swarm.ControlPlane
-	swarm    *swarm.Swarm // of all members; nil: there are several, or none yet
+	swarm    *swarm.Swarm // of all members; nil: several swarms, or none yet
 	groups   []*cellGroup
 }
 
-// cellGroup is cells that live together until they are hushed.
+// cellGroup is a set of cells that are started and stopped together.
 type cellGroup struct {
 	*swarm.Swarm
 	members []swarm.Member
@@ -45,7 +45,8 @@ type cellGroup struct {
 	done    sync.WaitGroup
 }
 
-// newFleet makes n cells, those below staging in the channel staging, and so many replicas, which run once it returns.
+// newFleet makes n cells, of which the first ones, staging in number, are in the channel staging, and so many replicas,
+// which it starts.
 func newFleet(t *testing.T, n, staging, replicas int, policy string) *fleet {
 	t.Helper()
 	f := makeFleet(t, n, staging, replicas, policy)
@@ -53,7 +54,7 @@ func newFleet(t *testing.T, n, staging, replicas int, policy string) *fleet {
 	return f
 }
 
-// makeFleet is newFleet, and nothing runs yet.
+// makeFleet is newFleet without starting anything.
 func makeFleet(t *testing.T, n, staging, replicas int, policy string) *fleet {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sluice-")
@@ -90,15 +91,15 @@ func makeFleet(t *testing.T, n, staging, replicas int, policy string) *fleet {
 		f.plane.Addresses = append(f.plane.Addresses, address)
 		f.replicas = append(f.replicas, f.process(name, "serve", "--repo", f.world.repo, "--data", f.path(name),
 			"--listen", "unix://"+f.path(name+".s"), "--cells", address, "--tls-dir", f.path("tls"), "--poll", "1h"))
-		f.replicas[i].environment = []string{"SLUICE_DATABASE=" + f.database} // it has a password
+		f.replicas[i].environment = []string{"SLUICE_DATABASE=" + f.database} // contains a password
 	}
-	if err := os.Symlink(f.path("replica-0.s"), f.path("s")); err != nil { // a world asks there
+	if err := os.Symlink(f.path("replica-0.s"), f.path("s")); err != nil { // the socket that world.request uses
 		t.Fatal(err)
 	}
 	return f
 }
 
-// startReplicas starts all replicas, and waits until they answer.
+// startReplicas starts all replicas, and waits until they are ready.
 func (f *fleet) startReplicas() {
 	f.t.Helper()
 	for _, r := range f.replicas {
@@ -112,7 +113,7 @@ func (f *fleet) startReplicas() {
 	}
 }
 
-// freePort is an address on loopback where nobody listened just now.
+// freePort returns an address on loopback where nothing listened just now.
 func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -123,13 +124,13 @@ func freePort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// startAllCells lets the cells live until the test ends, or hush.
+// startAllCells starts the cells, which stop with the test or by stopCells.
 func (f *fleet) startAllCells(o swarm.Options) {
 	f.t.Helper()
 	f.swarm = f.startCells(f.plane.Addresses, f.members, o).Swarm
 }
 
-// startCells lets some of the cells live until the test ends, or hush. They find the control plane at addresses.
+// startCells starts some of the cells, which find the control plane at addresses, and stop with the test or by stop.
 func (f *fleet) startCells(addresses []string, members []swarm.Member, o swarm.Options) *cellGroup {
 	f.t.Helper()
 	o.Plane, o.Members = swarm.ControlPlane{Addresses: addresses, Pins: f.plane.Pins}, members
@@ -149,20 +150,18 @@ func (f *fleet) startCells(addresses []string, members []swarm.Member, o swarm.O
 	return h
 }
 
-// stop ends the cells.
 func (h *cellGroup) stop() {
 	h.cancel()
 	h.done.Wait()
 }
 
-// stopCells ends all cells.
 func (f *fleet) stopCells() {
 	for _, h := range f.groups {
 		h.stop()
 	}
 }
 
-// snapshots are those of all cells. Of one that lived twice the later life counts.
+// snapshots returns the state of all cells. For a cell that was started twice the later state counts.
 func (f *fleet) snapshots() []swarm.Snapshot {
 	var all []swarm.Snapshot
 	seen := map[string]bool{}
@@ -177,7 +176,7 @@ func (f *fleet) snapshots() []swarm.Snapshot {
 	return all
 }
 
-// getFrom gets JSON from one replica.
+// getFrom gets JSON, or text if into is a *string, from one replica.
 func (f *fleet) getFrom(replica int, path string, into any) error {
 	socket := f.path(fmt.Sprintf("replica-%d.s", replica))
 	request, err := http.NewRequestWithContext(context.WithoutCancel(f.t.Context()), http.MethodGet, "http://sluice"+path, nil)
@@ -203,7 +202,7 @@ func (f *fleet) getFrom(replica int, path string, into any) error {
 	return json.Unmarshal(body, into)
 }
 
-// findLeader is the replica that leads; -1: none.
+// findLeader returns the replica that leads; -1: none.
 func (f *fleet) findLeader() int {
 	for i, p := range f.replicas {
 		var metrics string
@@ -222,7 +221,7 @@ func (f *fleet) commitRelease(version string) {
 	}
 }
 
-// countOn tells how many cells are healthy on a release, as they say.
+// countOn returns how many cells are healthy on a release, as they report.
 func (f *fleet) countOn(version string) (n int) {
 	for _, w := range f.snapshots() {
 		if w.State == cells.StateHealthy && w.Running != nil && w.Running.Release == version {
@@ -232,7 +231,8 @@ func (f *fleet) countOn(version string) (n int) {
 	return n
 }
 
-// describeLagging says of one cell that is not healthy on a release what it says, and what the control plane says of it.
+// describeLagging describes one cell that is not healthy on a release: its own state, and what the control plane says
+// of it.
 func (f *fleet) describeLagging(version string) string {
 	for _, w := range f.snapshots() {
 		if w.State == cells.StateHealthy && w.Running != nil && w.Running.Release == version {
@@ -275,7 +275,8 @@ func (f *fleet) awaitAllOn(version string) {
 	})
 }
 
-// checkNothingLost holds that all that was acknowledged to any cell is in the database: its state, and its events each once.
+// checkNothingLost stops the cells, and checks that all that was acknowledged to any cell is in the database: its
+// state, and its events each once.
 func (f *fleet) checkNothingLost() {
 	f.t.Helper()
 	f.stopCells()
@@ -323,7 +324,7 @@ func (f *fleet) checkNothingLost() {
 	}
 }
 
-// checkHeads holds that each channel got each release by one commit, in order, with sequences without a gap.
+// checkHeads checks that each channel got each release by one commit, in order, with sequences without a gap.
 func (f *fleet) checkHeads(channels map[string][]string) {
 	f.t.Helper()
 	for _, channel := range slices.Sorted(maps.Keys(channels)) {
@@ -352,8 +353,8 @@ rollout:
   failureBudget: 2
 `
 
-// TestReplicas holds faults 3, 4 and 11 for a fleet: while a rollout is under way the leader is killed, then all of the
-// database's sessions. The rollout completes, each promotion is made once, and no acknowledged report is lost.
+// TestReplicas checks faults 3, 4 and 11 for a fleet: during a rollout the leader is killed, then all sessions of the
+// database. The rollout completes, each promotion is made once, and no acknowledged report is lost.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 200, 20, 2, wavesPolicy)
@@ -393,8 +394,9 @@ func TestReplicas(t *testing.T) {
 	f.checkNothingLost()
 }
 
-// TestThousandCellsAndTheirControlPlane holds faults 4, 35 and 37 with two replicas and a thousand cells: the whole
-// control plane is away while a release lands, and all cells come back at once. One jump to the head, nothing lost.
+// TestThousandCellsAndTheirControlPlane checks faults 4, 35 and 37 with two replicas and a thousand cells. The whole
+// control plane is away while a release lands, and all cells come back at once. Each cell goes to the head directly,
+// and nothing is lost.
 func TestThousandCellsAndTheirControlPlane(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1000, 100, 2, "apiVersion: sluice/v1\nkind: Channel\nafter: [staging]\nsettleWithin: 1h\ngates:\n- soak: {for: 1s, percent: 90}\n")
@@ -424,8 +426,8 @@ func TestThousandCellsAndTheirControlPlane(t *testing.T) {
 	f.checkNothingLost()
 }
 
-// TestBadReleaseStopsInTheFirstWave: a release that fails on 30 % of cells is stopped within the failure budget, rolled
-// back and quarantined, and no cell outside the opened wave ever gets it.
+// TestBadReleaseStopsInTheFirstWave checks that a release that fails on 30 % of cells is stopped within the failure
+// budget, rolled back and quarantined, and that no cell outside the opened wave ever gets it.
 func TestBadReleaseStopsInTheFirstWave(t *testing.T) {
 	t.Parallel()
 	const all, wave, budget, inFlight = 100, 20, 2, 5

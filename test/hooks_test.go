@@ -10,7 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/test/postgres"
 )
 
-// Of two replicas the one that does not lead gets the git host's hook: who leads is told, and promotes.
+// The git host's hook reaches a replica that does not lead: the leader is notified, and promotes.
 func TestHookAtAFollower(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -28,7 +28,7 @@ func TestHookAtAFollower(t *testing.T) {
 	}
 	replica("leads", w.socket())
 	w.eventually(func() (string, bool) { return "the first does not lead", w.hasMetric("sluice_leader 1") })
-	if err := os.Rename(w.path("s"), w.path("first")); err != nil { // it is asked nothing more
+	if err := os.Rename(w.path("s"), w.path("first")); err != nil { // the leader gets no more requests
 		t.Fatal(err)
 	}
 	replica("follows", w.socket())
@@ -46,7 +46,7 @@ func TestHookAtAFollower(t *testing.T) {
 	}
 }
 
-// hasMetric tells whether a line is among the control plane's metrics.
+// hasMetric reports whether a line is among the control plane's metrics.
 func (w *world) hasMetric(line string) bool {
 	answer, err := w.request(http.MethodGet, "/metrics", nil, nil)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// newKeyedWorld is a world whose cells have keys: eu-1 and acme, registered and running 1.0.0.
+// newKeyedWorld returns a world whose cells have keys: eu-1 and acme, registered and running 1.0.0.
 func newKeyedWorld(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t, nil)
@@ -36,7 +36,7 @@ func (w *world) startAgent(name, folder string, more ...string) *process {
 	return w.agents[name].start()
 }
 
-// The identity is in git (R25): key, epoch and serial, by one commit of the engine for both cells or one each.
+// The identity is in git (R25): key, epoch and serial, by one commit of the engine for both cells, or one each.
 func TestKeysAreInGit(t *testing.T) {
 	t.Parallel()
 	w := newKeyedWorld(t)
@@ -46,7 +46,7 @@ func TestKeysAreInGit(t *testing.T) {
 			return text, strings.Contains(text, "publicKey: ed25519:") && strings.Contains(text, "epoch: 1") && strings.Contains(text, "serial: 1")
 		})
 	}
-	// The database is deleted: cells keep their keys, which are in git, and nobody is shut out (R26).
+	// Without the database cells keep their keys, which are in git, and no cell is shut out (R26).
 	w.server.kill()
 	if err := os.RemoveAll(w.path("data", "sluice.db")); err != nil {
 		t.Fatal(err)
@@ -60,8 +60,8 @@ func TestKeysAreInGit(t *testing.T) {
 	w.awaitRelease("acme", "1.0.1")
 }
 
-// A new key, then none: the cell asked for a new one has it in git and goes on; the revoked one is out within seconds,
-// keeps running what it has (R30), and comes back by a new token.
+// A cell whose key is rotated has the new one in git and continues. A revoked cell is shut out within seconds, keeps
+// running its release (R30), and returns with a new token.
 func TestRotateAndRevoke(t *testing.T) {
 	t.Parallel()
 	w := newKeyedWorld(t)
@@ -94,8 +94,8 @@ func TestRotateAndRevoke(t *testing.T) {
 	w.awaitRelease("acme", "1.0.2")
 }
 
-// Fault 38: one identity used from two places. Both are quarantined and named, each keeps what it runs, and a new token
-// lets one of them in again.
+// Fault 38: one identity is used from two places. Both are quarantined and named, each keeps what it runs, and a new
+// token admits one of them again.
 func TestClone(t *testing.T) {
 	t.Parallel()
 	w := newKeyedWorld(t)
@@ -122,8 +122,7 @@ func TestClone(t *testing.T) {
 	w.awaitRelease("acme", "1.0.1")
 }
 
-// R18: what the cell's owner decided on its machine binds everyone: paused, it gets nothing new, and why says so; the
-// control plane can't override it.
+// R18: a paused cell gets nothing new, and why says so; the control plane can't override the cell's owner.
 func TestOwnerPauses(t *testing.T) {
 	t.Parallel()
 	w := newKeyedWorld(t)
@@ -142,7 +141,7 @@ func TestOwnerPauses(t *testing.T) {
 		why := w.mustRunSluice("why", "acme")
 		return "why does not name the owner: " + why, strings.Contains(why, "owner") && strings.Contains(why, "inventory")
 	})
-	began := time.Now() // a few of the cell's reports
+	began := time.Now() // time for a few reports
 	w.eventually(func() (string, bool) { return "", time.Since(began) > 2*time.Second })
 	if text := w.installedManifests("acme"); !strings.Contains(text, "version: 1.0.0") {
 		t.Errorf("the paused cell runs %q", text)

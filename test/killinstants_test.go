@@ -11,13 +11,13 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// installKillHook makes a hook of the git host kill the control plane when it is the control plane that pushes.
+// installKillHook installs a hook of the git host that kills the control plane when the control plane pushes.
 func (w *world) installKillHook(name string, code int) {
 	w.t.Helper()
 	w.installKillHookIn(w.repo, name, "", code)
 }
 
-// installKillHookIn is hookKills in a repository, for commits whose subject begins so.
+// installKillHookIn is installKillHook in a repository, for commits whose subject begins with subject.
 func (w *world) installKillHookIn(repo, name, subject string, code int) {
 	w.t.Helper()
 	text := fmt.Sprintf(`#!/bin/sh
@@ -39,7 +39,7 @@ exit %d
 	}
 }
 
-// awaitHookKill waits until the hook has killed the control plane, and takes the hook away.
+// awaitHookKill waits until the hook has killed the control plane, and removes the hook.
 func (w *world) awaitHookKill(name string) {
 	w.t.Helper()
 	<-w.server.done
@@ -49,7 +49,7 @@ func (w *world) awaitHookKill(name string) {
 	}
 }
 
-// queryText gives the store's answer to a query for one text.
+// queryText returns one text from the store.
 func (w *world) queryText(query string, args ...any) (text string) {
 	w.t.Helper()
 	db, err := sql.Open("sqlite", w.path("data", "sluice.db"))
@@ -63,7 +63,8 @@ func (w *world) queryText(query string, args ...any) (text string) {
 	return text
 }
 
-// checkPromotedAfterRestart starts the control plane again, and expects the promotion once: in git, in the store, and told.
+// checkPromotedAfterRestart restarts the control plane, and checks that the promotion is there once: in git, in the
+// store, and announced.
 func (w *world) checkPromotedAfterRestart() {
 	w.t.Helper()
 	w.server.start()
@@ -81,7 +82,7 @@ func (w *world) checkPromotedAfterRestart() {
 	}
 }
 
-// countAnnounced is how often the log has an announcement.
+// countAnnounced returns how often the log has an announced decision.
 func (w *world) countAnnounced() int {
 	w.t.Helper()
 	log, err := os.ReadFile(w.path("serve.log"))
@@ -91,7 +92,7 @@ func (w *world) countAnnounced() int {
 	return bytes.Count(log, []byte(`"message":"decided"`))
 }
 
-// Fault 1: killed before the push lands: the branch is unchanged; started again, it makes one commit.
+// Fault 1: killed before the push lands, the control plane leaves the branch unchanged; restarted, it makes one commit.
 func TestKilledBeforeThePush(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -106,13 +107,14 @@ func TestKilledBeforeThePush(t *testing.T) {
 	w.checkPromotedAfterRestart()
 }
 
-// Fault 2: killed after the push landed, before anything was written down: recognised from git, and not pushed again.
+// Fault 2: killed after the push landed but before it was recorded, the control plane recognises the commit from git,
+// and does not push again.
 func TestKilledAfterThePush(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.server.start()
 	w.eventually(func() (string, bool) { return "it never read the repository", w.status().Commit != "" })
-	w.installKillHook("reference-transaction", 0) // the branch has moved, and the host has not answered
+	w.installKillHook("reference-transaction", 0) // the branch has moved, but the host has not answered
 	w.cutRelease("1.0.0", "fine")
 	w.awaitHookKill("reference-transaction")
 	w.eventually(func() (string, bool) { return "the push did not land", w.headRelease("staging") == "1.0.0" })
@@ -126,7 +128,7 @@ func TestKilledAfterThePush(t *testing.T) {
 	}
 }
 
-// Fault 3: killed after the decision was written down, and before it was told: it is told once, and not again.
+// Fault 3: killed after a decision was recorded but before it was announced, the control plane announces it once.
 func TestKilledBeforeTheEvent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -139,7 +141,8 @@ func TestKilledBeforeTheEvent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.ExecContext(t.Context(), `UPDATE decisions SET announced = 0`); err != nil { // as if it had been killed there
+	// as a kill at this point leaves it
+	if _, err := db.ExecContext(t.Context(), `UPDATE decisions SET announced = 0`); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {

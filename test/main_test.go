@@ -10,7 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/test/postgres"
 )
 
-// binaryVariable names the sluice that the tests run: TestMain builds it once.
+// binaryVariable names the binary that the tests run, which TestMain builds once.
 const binaryVariable = "SLUICE_TEST_BINARY"
 
 func TestMain(m *testing.M) {

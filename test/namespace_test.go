@@ -16,18 +16,18 @@ import (
 	"time"
 )
 
-// insideVariable is set in the child that has a network of its own.
+// insideVariable is set in the child that has its own network namespace.
 const insideVariable = "SLUICE_TEST_NAMESPACE"
 
-// The two ends of the only cable there is.
+// The addresses of the two ends of the cable.
 const (
 	planeAddress = "10.77.0.1"
 	cellAddress  = "10.77.0.2"
 )
 
-// TestCellBehindOneCable holds invariant 6 where it counts: in the kernel. The control plane and a cell are in
-// network namespaces with one cable between them. The cell registers, installs, updates and goes back; it listens on
-// nothing beyond loopback, and the control plane never dials: no packet that it sends begins a connection.
+// TestCellBehindOneCable checks invariant 6 in the kernel. The control plane and a cell are in network namespaces with
+// one cable between them. The cell registers, installs, updates and rolls back. The cell listens on nothing beyond
+// loopback, and no packet of the control plane begins a connection.
 func TestCellBehindOneCable(t *testing.T) {
 	if os.Getenv(insideVariable) == "" {
 		t.Parallel()
@@ -56,7 +56,7 @@ func TestCellBehindOneCable(t *testing.T) {
 	w.cutRelease("1.0.0", "first")
 	w.awaitRelease("acme", "1.0.0")
 	agent.stop()
-	agent.args = agent.args[:len(agent.args)-2] // it has a key now
+	agent.args = agent.args[:len(agent.args)-2] // the agent has a key now
 	agent.start()
 	w.cutRelease("1.0.1", "second")
 	w.awaitRelease("acme", "1.0.1")
@@ -84,8 +84,8 @@ func TestCellBehindOneCable(t *testing.T) {
 	t.Logf("connections begun on the cable: %v; sockets that listen in the cell: %q", began, listening)
 }
 
-// enterNamespace runs the test again in a child that has a network of its own. Who is not root becomes root of a user
-// namespace first.
+// enterNamespace runs the test again in a child with its own network namespace. A user other than root first becomes
+// root of a user namespace.
 func enterNamespace(t *testing.T) {
 	t.Helper()
 	for _, tool := range []string{"ip", "ss", "nsenter"} {
@@ -114,10 +114,10 @@ func enterNamespace(t *testing.T) {
 
 // cable is a veth pair: one end here, the other in the cell's namespace.
 type cable struct {
-	cellPID int // process that holds the cell's namespace
+	cellPID int // process that holds the cell's namespace open
 
 	mu    sync.Mutex
-	begun map[string]int // connections, by who began them
+	begun map[string]int // connections, by the address that began them
 }
 
 func newCable(t *testing.T) *cable {
@@ -160,7 +160,8 @@ func (c *cable) runInCell(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// captureConnections counts the connections that are begun on the cable: TCP segments with SYN and without ACK, and UDP.
+// captureConnections counts the connections that are begun on the cable: TCP segments with SYN and without ACK, and
+// UDP.
 func (c *cable) captureConnections(t *testing.T) {
 	t.Helper()
 	everything := int(binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, syscall.ETH_P_ALL)))
@@ -205,7 +206,7 @@ func (c *cable) captureConnections(t *testing.T) {
 func (c *cable) interfaceIndex(t *testing.T) int {
 	t.Helper()
 	text, err := os.ReadFile("/sys/class/net/plane/ifindex")
-	if err != nil { // /sys is the first namespace's: ask ip
+	if err != nil { // /sys shows the first namespace: ask ip
 		out, err := exec.CommandContext(t.Context(), "ip", "-o", "link", "show", "plane").Output()
 		if err != nil {
 			t.Fatal(err)
@@ -219,7 +220,7 @@ func (c *cable) interfaceIndex(t *testing.T) int {
 	return n
 }
 
-// countPacket looks at one IPv4 packet.
+// countPacket counts an IPv4 packet if it begins a connection.
 func (c *cable) countPacket(p []byte) {
 	const tcp, udp, syn, ack = 6, 17, 0x02, 0x10
 	if len(p) < 20 || p[0]>>4 != 4 {
@@ -244,7 +245,7 @@ func (c *cable) begunByEnd() map[string]int {
 	return map[string]int{planeAddress: c.begun[planeAddress], cellAddress: c.begun[cellAddress]}
 }
 
-// mustRunSluice runs a verb that has to work.
+// mustRunSluice runs a verb, and requires success.
 func (w *world) mustRunSluice(args ...string) string {
 	w.t.Helper()
 	out, err := w.runSluice(args...)
@@ -254,7 +255,7 @@ func (w *world) mustRunSluice(args ...string) string {
 	return out
 }
 
-// addCell adds a cell, and gives the file with its one-time token.
+// addCell adds a cell, and returns the file with its one-time token.
 func (w *world) addCell(cell, channel string) string {
 	w.t.Helper()
 	file := w.path(fmt.Sprintf("%s-%d.token", cell, time.Now().UnixNano()))

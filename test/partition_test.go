@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// rollingPolicy lets cells have a release a few at a time.
+// rollingPolicy gives cells a release a few at a time.
 const rollingPolicy = `apiVersion: sluice/v1
 kind: Channel
 settleWithin: 1h
@@ -24,13 +24,13 @@ rollout:
   failureBudget: 2
 `
 
-// isLeader tells whether a replica says that it leads.
+// isLeader reports whether a replica claims to lead.
 func (f *fleet) isLeader(replica int) bool {
 	var metrics string
 	return f.replicas[replica].cmd != nil && f.getFrom(replica, "/metrics", &metrics) == nil && strings.Contains(metrics, "\nsluice_leader 1")
 }
 
-// requestDesired asks what is desired, as one of the cells, of one replica.
+// requestDesired asks one replica, as one of the cells, what is desired.
 func (f *fleet) requestDesired(cell, replica int) (status int, err error) {
 	dialer, err := swarm.NewDialer(f.plane, f.members[cell:cell+1])
 	if err != nil {
@@ -47,10 +47,10 @@ func (f *fleet) requestDesired(cell, replica int) (status int, err error) {
 	return answer.Status, err
 }
 
-// Fault 12: the leader is cut off from the database in the middle of a rollout. It stops by itself before its lease can
-// have run out, so that there never are two; it answers cells 503, for it can't know who was shut out (R29); the other
-// one leads and the rollout goes on. When the link is whole again one of them leads, each promotion was made once, and
-// nothing that was acknowledged is lost.
+// Fault 12: the leader is cut off from the database during a rollout. It stops leading before its lease can have
+// expired, so that there are never two leaders, and answers cells 503, since it can't know which cells are shut out
+// (R29). The other replica leads and the rollout continues. Once the link is restored one of them leads, each promotion
+// was made once, and no acknowledged report is lost.
 func TestLeaderIsCutOffFromItsDatabase(t *testing.T) {
 	t.Parallel()
 	f := makeFleet(t, 60, 0, 2, rollingPolicy)
@@ -75,7 +75,7 @@ func TestLeaderIsCutOffFromItsDatabase(t *testing.T) {
 	begun := time.Now()
 	var shut, stopped, succeeded time.Duration
 	f.eventually(func() (string, bool) {
-		next := f.isLeader(other) // asked first: one that leads now must find the other one stopped before
+		next := f.isLeader(other) // asked first: if it leads now, the old leader must have stopped before
 		was := f.isLeader(old)
 		if next && was {
 			t.Error("two replicas lead at once")
@@ -90,7 +90,7 @@ func TestLeaderIsCutOffFromItsDatabase(t *testing.T) {
 	})
 	t.Logf("cut off from the database, the leader answers cells 503 after %s and stops after %s; another leads after %s",
 		shut.Round(time.Millisecond), stopped.Round(time.Millisecond), succeeded.Round(time.Millisecond))
-	if succeeded > 25*time.Second { // 15 s by fault 12, on a machine that has time
+	if succeeded > 25*time.Second { // fault 12 says 15 s, on an idle machine
 		t.Errorf("a successor leads after %s", succeeded)
 	}
 	if status, err := f.requestDesired(0, other); status != http.StatusOK {
@@ -115,15 +115,15 @@ func TestLeaderIsCutOffFromItsDatabase(t *testing.T) {
 	f.checkNothingLost()
 }
 
-// recordElapsed notes how long something took to become true.
+// recordElapsed records the time since begun when a condition first holds.
 func recordElapsed(took *time.Duration, begun time.Time, now bool) {
 	if now && *took == 0 {
 		*took = time.Since(begun)
 	}
 }
 
-// Faults 13 and 35: the git host is away, and a replica is started anew meanwhile. Cells are served all the time, and
-// those that were silent come back to what they had; what people wanted meanwhile goes on in order once the host is back.
+// Faults 13 and 35: the git host is away, and cells are served nevertheless. Cells that were silent come back to the
+// assignments that they had. What people commit meanwhile takes effect in order once the host is back.
 func TestGitHostIsAway(t *testing.T) {
 	t.Parallel()
 	f := makeFleet(t, 60, 0, 2, entryPolicy)
@@ -141,7 +141,7 @@ func TestGitHostIsAway(t *testing.T) {
 	if err := os.Rename(f.world.repo, away); err != nil {
 		t.Fatal(err)
 	}
-	f.repo.Dir = away // people go on
+	f.repo.Dir = away // people continue to commit
 	f.commitRelease("1.0.1")
 	f.eventually(func() (string, bool) {
 		return "nobody notices that the git host is away", strings.Contains(f.processLog("replica-0"), "tick failed") && strings.Contains(f.processLog("replica-1"), "tick failed")

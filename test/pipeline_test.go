@@ -25,8 +25,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// The main job: a release goes from a commit through staging into dedicated. Nobody polls: an ordinary git push is
-// noticed by itself.
+// The main path: a release goes from a commit through staging into dedicated. An ordinary git push is noticed without
+// polling.
 func TestReleaseGoesTheWholeWay(t *testing.T) {
 	t.Parallel()
 	w := startWorld(t, nil)
@@ -50,7 +50,8 @@ func TestReleaseGoesTheWholeWay(t *testing.T) {
 	}
 }
 
-// Fault 32: staging catches a bad release: one automatic rollback, quarantined, never in dedicated; the next release goes on.
+// Fault 32: staging catches a bad release: one automatic rollback, a quarantine, nothing in dedicated; the next release
+// is promoted.
 func TestBadReleaseStopsInStaging(t *testing.T) {
 	t.Parallel()
 	w := startWorld(t, nil)
@@ -80,8 +81,8 @@ func TestBadReleaseStopsInStaging(t *testing.T) {
 	checkPromotedOnce(t, w.repo, "dedicated")
 }
 
-// Fault 35 (the rest is in cells/agent): without a control plane a cell keeps running and heals; it goes back by
-// itself, and says so when the control plane is there again.
+// Fault 35 (the rest is in cells/agent): without a control plane a cell keeps running and heals. It rolls back by
+// itself, and reports so when the control plane returns.
 func TestCellWithoutControlPlane(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -99,7 +100,7 @@ func TestCellWithoutControlPlane(t *testing.T) {
 	}
 	w.eventually(func() (string, bool) { return "drift is not healed", w.installedManifests("eu-1") == good })
 
-	// The next release is in the middle of being applied when the control plane goes.
+	// The control plane goes away while the next release is being applied.
 	w.server.start()
 	if err := os.WriteFile(held, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -113,7 +114,7 @@ func TestCellWithoutControlPlane(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.eventually(func() (string, bool) { return "it did not go back", w.installedManifests("eu-1") == good })
-	w.agents["eu-1"].kill() // and a loss of power does not make it forget
+	w.agents["eu-1"].kill() // a power loss does not erase the rollback
 	w.agents["eu-1"].start()
 	w.server.start()
 	w.eventually(func() (string, bool) {
@@ -122,8 +123,8 @@ func TestCellWithoutControlPlane(t *testing.T) {
 	w.awaitRelease("eu-1", "1.0.0")
 }
 
-// Fault 48: what the cell would go back to is gone from its disk, and so is the control plane: what runs is kept, until
-// it can be fetched again.
+// Fault 48: the release that the cell would roll back to is gone from its disk, and the control plane is away. The cell
+// keeps what runs until it can fetch that release again.
 func TestRollbackTargetGone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -167,7 +168,7 @@ func TestRollbackTargetGone(t *testing.T) {
 	w.awaitRelease("eu-1", "1.0.0")
 }
 
-// values is a release that takes a value, which the health command may not like.
+// valuesRelease returns a release with a parameter that can make the health command fail.
 func valuesRelease(version string) map[string]string {
 	dir := "releases/" + version + "/"
 	return map[string]string{
@@ -178,8 +179,8 @@ func valuesRelease(version string) map[string]string {
 	}
 }
 
-// Fault 52, R13: a change of one cell's values alone reaches that cell, without a promotion; values that do not work
-// send it back to the old ones, and nobody blames the release.
+// Fault 52, R13: a change of one cell's values alone reaches that cell without a promotion. Values that do not work
+// send the cell back to the old ones, and the release is not blamed.
 func TestValuesAlone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(files map[string]string) {
@@ -208,7 +209,7 @@ func TestValuesAlone(t *testing.T) {
 	if beta := w.installedManifests("beta"); !strings.Contains(beta, "note: none") {
 		t.Errorf("beta: %s", beta)
 	}
-	// The release goes on to be good: the next one takes its turn.
+	// The release still counts as good: the next one is promoted.
 	w.pushFiles("cut 1.1.0", valuesRelease("1.1.0"))
 	w.awaitRelease("beta", "1.1.0")
 	for _, channel := range []string{"staging", "dedicated"} {
@@ -222,7 +223,7 @@ func TestValuesAlone(t *testing.T) {
 	}
 }
 
-// shopBase is a kustomize base as somebody else writes one, with nothing of Sluice in it.
+// shopBase returns a third party's kustomize base, with nothing of Sluice in it.
 func shopBase() map[string]string {
 	return map[string]string{
 		"kustomization.yaml": "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - hpa.yaml\n  - deployment.yaml\n  - service.yaml\n",
@@ -300,8 +301,8 @@ spec:
 	}
 }
 
-// Invariant 5: somebody else's kustomize base, to which only release.yaml is added, goes the whole way unchanged: the
-// bytes that are served are those that were committed, and the cell runs the objects that kustomize itself makes of them.
+// Invariant 5: a third party's kustomize base, to which only release.yaml is added, goes the whole way unchanged. The
+// served bytes are the committed ones, and the cell runs the objects that kustomize itself makes.
 func TestOthersBaseGoesUnchanged(t *testing.T) {
 	t.Parallel()
 	w := startWorld(t, nil)
@@ -347,7 +348,7 @@ func TestOthersBaseGoesUnchanged(t *testing.T) {
 	}
 }
 
-// parseManifests reads a stream of manifests, by kind and name.
+// parseManifests decodes a stream of manifests, by kind and name.
 func parseManifests(t *testing.T, stream []byte) map[string]any {
 	t.Helper()
 	all := map[string]any{}
@@ -365,7 +366,7 @@ func parseManifests(t *testing.T, stream []byte) map[string]any {
 	}
 }
 
-// Where nothing tells of a push but the git host's hook, a signed hook is enough, and one that is not signed is nothing.
+// If only the git host's hook announces pushes, a signed hook suffices, and an unsigned one does nothing.
 func TestHookFetches(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -393,7 +394,7 @@ func TestHookFetches(t *testing.T) {
 	w.eventually(func() (string, bool) { return "staging has not got 1.0.0", w.headRelease("staging") == "1.0.0" })
 }
 
-// postHook tells the control plane of a push as GitHub does, and gives the answer's status.
+// postHook announces a push to the control plane as GitHub does, and returns the status code.
 func (w *world) postHook(body []byte, secret string) int {
 	w.t.Helper()
 	mac := hmac.New(sha256.New, []byte(secret))

@@ -10,8 +10,8 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// A control plane that is asked to stop lets its 300 streams go one after the other within a few seconds, tells each
-// when to come back, and ends well. Started again it has them all back, and no acknowledged report is lost.
+// A control plane that is asked to stop ends its 300 streams one after the other within a few seconds, each with the
+// time to come back, and exits with 0. After a restart all streams are back, and no acknowledged report is lost.
 func TestGracefulRestart(t *testing.T) {
 	t.Parallel()
 	const cells = 300
@@ -49,7 +49,7 @@ func TestGracefulRestart(t *testing.T) {
 		}
 	}()
 	begun := time.Now()
-	f.replicas[0].stop() // the exit code is looked at
+	f.replicas[0].stop() // stop checks the exit code
 	took := time.Since(begun)
 	close(stopped)
 	<-sampled
@@ -60,7 +60,7 @@ func TestGracefulRestart(t *testing.T) {
 	if len(levels) < 8 {
 		t.Errorf("the streams ended at %d instants: that is no spreading", len(levels))
 	}
-	if over := last.Sub(first); over > 10*time.Second { // 1.15 s by the server's own rule, 10 s is when it cuts
+	if over := last.Sub(first); over > 10*time.Second { // the server aims at 1.15 s, and cuts after 10 s
 		t.Errorf("the streams ended over %s", over)
 	}
 	f.replicas[0].start()
@@ -76,9 +76,9 @@ func TestGracefulRestart(t *testing.T) {
 	f.checkNothingLost()
 }
 
-// Fault 36: a cell whose health comes and goes every second does not count as healthy, however often it is: its channel's
-// release does not go on to the next. A cell that joins meanwhile is not kept waiting, though only one may update at once.
-// Once it stays healthy, the release goes on.
+// Fault 36: a cell whose health changes every second never counts as healthy, and its channel's release is not
+// promoted. A cell that joins meanwhile is not delayed, though only one may update at once. Once the cell stays
+// healthy, the release is promoted.
 func TestFlappingCell(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(files map[string]string) {
@@ -94,7 +94,7 @@ func TestFlappingCell(t *testing.T) {
 	late := w.addAgent("late")
 	delete(w.agents, "late")
 	w.startAll()
-	for _, cell := range []string{"eu-1", "flap"} { // soak asks for those that were there when the head moved (R9)
+	for _, cell := range []string{"eu-1", "flap"} { // soak counts cells that were there when the head moved (R9)
 		w.eventually(func() (string, bool) { return cell + " has not reported", w.cellStatus(cell).State == "pending" })
 	}
 	w.cutRelease("1.0.0", "fine")

@@ -20,7 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// git runs the git command in dir and gives what it printed.
+// git runs the git command in dir and returns its output.
 func git(t testing.TB, dir string, args ...string) string {
 	t.Helper()
 	out, err := tryGit(t.Context(), dir, args...)
@@ -41,7 +41,8 @@ func tryGit(ctx context.Context, dir string, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// newPipelineRepository makes a bare repository with staging, which takes the newest at once, and dedicated after it. Each has a cell.
+// newPipelineRepository makes a bare repository with the channel staging, which takes the newest release at once, and
+// dedicated after it. Each has a cell.
 func newPipelineRepository(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "repo.git")
@@ -72,7 +73,7 @@ func releaseFiles(version string) map[string][]byte {
 	}
 }
 
-// startEngine runs an engine on repo with a data folder of its own until stop is called, and its cells beside it.
+// startEngine runs an engine on repo, with a data folder of its own and simulated cells, until stop is called.
 func startEngine(t testing.TB, repo string) (e *engine.Engine, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -112,7 +113,7 @@ func startEngine(t testing.TB, repo string) (e *engine.Engine, stop func()) {
 	}
 }
 
-// playCells takes every cell's part: it runs what it is assigned at once, and reports.
+// playCells simulates every cell: each runs its assignment at once, and reports.
 func playCells(ctx context.Context, t testing.TB, e *engine.Engine) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -139,7 +140,7 @@ func playCells(ctx context.Context, t testing.TB, e *engine.Engine) {
 	}
 }
 
-// R3, fault 4: two engines and git push at once. Nobody's commit is lost, and each promotion is made once.
+// R3, fault 4: two engines and git push at once. No commit is lost, and each promotion is made once.
 func TestRivals(t *testing.T) {
 	const cuts = 12
 	repo := newPipelineRepository(t)
@@ -190,7 +191,7 @@ func TestRivals(t *testing.T) {
 	}
 }
 
-// pushRelease commits a release and pushes it, as often as it takes.
+// pushRelease commits a release, and pushes until the push succeeds.
 func pushRelease(ctx context.Context, clone, version string) error {
 	for name, data := range releaseFiles(version) {
 		file := filepath.Join(clone, name)
@@ -217,7 +218,7 @@ func pushRelease(ctx context.Context, clone, version string) error {
 	return fmt.Errorf("push of %s never landed", version)
 }
 
-// checkPromotedOnce holds a channel's history against what must be so: one commit a release, sequences that rise by one.
+// checkPromotedOnce checks a channel's history: one commit for each release, and sequences that rise by one.
 func checkPromotedOnce(t testing.TB, repo, channel string) {
 	t.Helper()
 	log := git(t, repo, "log", "--reverse", "--format=%H %s", "main", "--", "channels/"+channel+"/head.yaml")
@@ -239,7 +240,7 @@ func checkPromotedOnce(t testing.TB, repo, channel string) {
 	}
 }
 
-// waitFor waits until ok; it gives up after a minute, with what was still wrong.
+// waitFor waits until ok holds; after a minute it fails with what is still wrong.
 func waitFor(t testing.TB, ok func() (string, bool)) {
 	t.Helper()
 	wrong := ""

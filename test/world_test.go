@@ -34,17 +34,17 @@ type world struct {
 	agents map[string]*process // by cell
 }
 
-// The gates of a world: dedicated takes what soaked in staging for a second.
+// The policies of a world: dedicated takes releases that soaked in staging for a second.
 const (
 	stagingPolicy   = "apiVersion: sluice/v1\nkind: Channel\nsettleWithin: 1h\n"
 	dedicatedPolicy = "apiVersion: sluice/v1\nkind: Channel\nafter: [staging]\nsettleWithin: 1h\ngates:\n- soak: {for: 1s, cells: 1}\n"
 )
 
-// newWorld makes the repository: staging with the cell eu-1, dedicated with acme, and what change makes of it.
-// Nothing runs yet.
+// newWorld makes the repository: staging with the cell eu-1, dedicated with acme, as altered by change. It starts
+// nothing.
 func newWorld(t testing.TB, change func(files map[string]string)) *world {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sluice-") // short: the path of a socket has a limit
+	dir, err := os.MkdirTemp("", "sluice-") // short, since the path of a socket has a limit
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,8 @@ func newWorld(t testing.TB, change func(files map[string]string)) *world {
 		t.Fatal(err)
 	}
 	git(t, dir, "clone", "-q", w.repo, w.clone)
-	w.server = w.process("serve", "serve", "--repo", w.repo, "--data", w.path("data"), "--listen", w.socket(), "--poll", "1h") // pushes are noticed, not found
+	// pushes are noticed without polls
+	w.server = w.process("serve", "serve", "--repo", w.repo, "--data", w.path("data"), "--listen", w.socket(), "--poll", "1h")
 	return w
 }
 
@@ -92,10 +93,10 @@ func (w *world) path(parts ...string) string {
 
 func (w *world) socket() string { return "unix://" + w.path("s") }
 
-// healthCommand is a health command that fails where a file says so.
+// healthCommand fails if the manifests contain the word broken.
 const healthCommand = `! grep -q broken "$SLUICE_DIR/manifests.yaml" || { echo it is broken; exit 1; }`
 
-// addAgent adds a cell's agent; more comes after the usual arguments.
+// addAgent adds a cell's agent with more arguments; it starts nothing.
 func (w *world) addAgent(name string, more ...string) *process {
 	w.agents[name] = w.process(name, append([]string{
 		"agent", "--cell", name, "--server", w.socket(), "--dir", w.path("cells", name), "--health", healthCommand, "--health-timeout", "300ms",
@@ -104,7 +105,7 @@ func (w *world) addAgent(name string, more ...string) *process {
 	return w.agents[name]
 }
 
-// installedManifests is what a cell runs, empty if nothing.
+// installedManifests returns the manifests that a cell runs; empty: none.
 func (w *world) installedManifests(cell string) string {
 	text, err := os.ReadFile(w.path("cells", cell, "current", "manifests.yaml"))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -113,7 +114,7 @@ func (w *world) installedManifests(cell string) string {
 	return string(text)
 }
 
-// pushFiles writes files in the person's clone, removes those without content, and pushes.
+// pushFiles writes files in the person's clone, removes those without content, commits and pushes.
 func (w *world) pushFiles(message string, files map[string]string) {
 	w.t.Helper()
 	git(w.t, w.clone, "pull", "-q", "--rebase", "origin", "main")
@@ -143,7 +144,7 @@ func (w *world) pushFiles(message string, files map[string]string) {
 	w.t.Fatalf("%q never landed", message)
 }
 
-// cutRelease commits a release of one ConfigMap; note goes into it.
+// cutRelease commits a release of one ConfigMap that contains note.
 func (w *world) cutRelease(version, note string) {
 	w.t.Helper()
 	files := map[string]string{}
@@ -154,7 +155,7 @@ func (w *world) cutRelease(version, note string) {
 	w.pushFiles("cut "+version, files)
 }
 
-// readCommitted is a file at the branch's tip; empty if it is not there.
+// readCommitted returns a file at the branch's tip; empty: there is none.
 func (w *world) readCommitted(name string) string {
 	text, err := tryGit(w.t.Context(), w.repo, "show", "main:"+name)
 	if err != nil {
@@ -163,20 +164,20 @@ func (w *world) readCommitted(name string) string {
 	return text
 }
 
-// headRelease is the release that a channel's head.yaml names.
+// headRelease returns the release that a channel's head.yaml names.
 func (w *world) headRelease(channel string) string {
 	first, _, _ := strings.Cut(w.readCommitted("channels/"+channel+"/head.yaml"), "\n")
 	return strings.TrimPrefix(first, "release: ")
 }
 
-// headSubjects are those of the commits that moved a channel's head, oldest first.
+// headSubjects returns the subjects of the commits that moved a channel's head, oldest first.
 func (w *world) headSubjects(channel string) []string {
 	w.t.Helper()
 	log := git(w.t, w.repo, "log", "--reverse", "--format=%s", "main", "--", "channels/"+channel+"/head.yaml")
 	return strings.Split(strings.TrimSpace(log), "\n")
 }
 
-// request asks the control plane.
+// request sends a request to the control plane.
 func (w *world) request(method, path string, body []byte, header http.Header) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(w.t.Context(), method, "http://sluice"+path, bytes.NewReader(body))
 	if err != nil {
@@ -196,7 +197,7 @@ func socketClient(socket string) *http.Client {
 	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
 }
 
-// getJSON reads JSON, or bytes as they are.
+// getJSON decodes a JSON response, or stores the bytes if into is a *[]byte.
 func (w *world) getJSON(path string, into any) error {
 	response, err := w.request(http.MethodGet, path, nil, nil)
 	if err != nil {
@@ -217,7 +218,7 @@ func (w *world) getJSON(path string, into any) error {
 	return json.Unmarshal(body, into)
 }
 
-// status is where everything is, as the control plane tells it; empty while it does not answer.
+// status returns the control plane's status; empty while it does not answer.
 func (w *world) status() (s view.Status) {
 	_ = w.getJSON("/v1/status", &s)
 	return s
@@ -238,7 +239,7 @@ func (w *world) awaitRelease(cell, version string) {
 	w.eventually(w.isHealthyOn(cell, version))
 }
 
-// isHealthyOn tells whether a cell is healthy on a release, and has its manifests.
+// isHealthyOn returns a condition for eventually: a cell is healthy on a release, and has its manifests.
 func (w *world) isHealthyOn(cell, version string) func() (string, bool) {
 	return func() (string, bool) {
 		c := w.cellStatus(cell)
@@ -247,7 +248,7 @@ func (w *world) isHealthyOn(cell, version string) func() (string, bool) {
 	}
 }
 
-// eventually waits until ok; if it gives up it says what is wrong, and what the processes said.
+// eventually waits until ok holds. When it gives up it prints what is wrong, and the logs.
 func (w *world) eventually(ok func() (string, bool)) {
 	w.t.Helper()
 	wrong := ""
@@ -260,7 +261,7 @@ func (w *world) eventually(ok func() (string, bool)) {
 	w.t.Fatalf("still after 90 s: %s\n%s", wrong, w.describe())
 }
 
-// describe is the end of the branch's history, and of every process's log.
+// describe returns the end of the branch's history, and of every process's log.
 func (w *world) describe() string {
 	var b strings.Builder
 	log, err := tryGit(context.WithoutCancel(w.t.Context()), w.repo, "log", "-5", "--oneline", "main")
@@ -274,7 +275,7 @@ func (w *world) describe() string {
 	return b.String()
 }
 
-// processLog is the whole log of a process.
+// processLog returns the whole log of a process.
 func (w *world) processLog(name string) string {
 	text, err := os.ReadFile(w.path(name + ".log"))
 	if err != nil {
@@ -301,15 +302,15 @@ func (w *world) env() []string {
 	}
 }
 
-// process is one of a world's, which may be started and killed again and again. One goroutine uses it.
+// process is a process of a world, which may be started and killed repeatedly. One goroutine uses it.
 type process struct {
 	w    *world
 	name string
 	args []string
 
-	prefix      []string      // the command that runs it; none: itself
+	prefix      []string      // command that runs it, such as nsenter; none: no prefix
 	environment []string      // environment
-	cmd         *exec.Cmd     // nil: does not run
+	cmd         *exec.Cmd     // nil: not running
 	done        chan struct{} // closed when it has ended
 }
 
@@ -319,7 +320,7 @@ func (w *world) process(name string, args ...string) *process {
 	return p
 }
 
-// start runs it until it is stopped or killed; ending by itself is a fault.
+// start runs the process until it is stopped or killed; if it ends by itself the test fails.
 func (p *process) start() *process {
 	p.w.t.Helper()
 	if p.cmd != nil {
@@ -345,10 +346,10 @@ func (p *process) start() *process {
 	return p
 }
 
-// kill ends it at once, as a loss of power would. That it had ended by itself is reported.
+// kill ends the process at once, as a power loss would.
 func (p *process) kill() { p.signalAndWait(syscall.SIGKILL) }
 
-// killIfAlive is for what may have come to its end; it tells whether it had to kill.
+// killIfAlive kills the process unless it has ended by itself, and reports whether it had to.
 func (p *process) killIfAlive() bool {
 	select {
 	case <-p.done:
@@ -364,7 +365,7 @@ func (p *process) killIfAlive() bool {
 	}
 }
 
-// stop asks it to end.
+// stop asks the process to end.
 func (p *process) stop() { p.signalAndWait(syscall.SIGTERM) }
 
 func (p *process) signalAndWait(how syscall.Signal) {
@@ -385,7 +386,7 @@ func (p *process) signalAndWait(how syscall.Signal) {
 	p.reportRaces()
 }
 
-// reportRaces reads the log for what the race detector found.
+// reportRaces fails the test if the race detector wrote to the log.
 func (p *process) reportRaces() {
 	text, err := os.ReadFile(p.w.path(p.name + ".log"))
 	if err == nil && bytes.Contains(text, []byte("WARNING: DATA RACE")) {
@@ -402,7 +403,7 @@ func (w *world) startAll() {
 	}
 }
 
-// stopAll asks all to end, the cells first.
+// stopAll stops the cells, then the control plane.
 func (w *world) stopAll() {
 	var all sync.WaitGroup
 	for _, a := range w.agents {
