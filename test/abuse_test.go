@@ -38,7 +38,8 @@ func (f *fleet) dialReplica(m swarm.Member, replica int) *swarm.Conn {
 // reportBody returns the body of a report without news, with a message of more bytes.
 func reportBody(t *testing.T, cell string, more int) []byte {
 	t.Helper()
-	body, err := json.Marshal(cells.Report{Cell: cell, Boot: "a", Sent: time.Now(), State: cells.StatePending, Message: strings.Repeat("x", more)})
+	body, err := json.Marshal(cells.Report{Cell: cell, Boot: "a", Sent: time.Now(), State: cells.StatePending,
+		Message: strings.Repeat("x", more)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +105,8 @@ func TestFloodForgeryAndRevocation(t *testing.T) {
 	}
 	close(stop)
 	flood.Wait()
-	t.Logf("of %d reports of the flood %d were taken; 40 of another cell all were, the slowest in %s", taken+turned, taken, slowest.Round(time.Microsecond))
+	t.Logf("of %d reports of the flood %d were taken; 40 of another cell all were, the slowest in %s", taken+turned,
+		taken, slowest.Round(time.Microsecond))
 	if turned == 0 || taken > 200 {
 		t.Errorf("%d reports of the flood were taken, %d turned away", taken, turned)
 	}
@@ -112,7 +114,8 @@ func TestFloodForgeryAndRevocation(t *testing.T) {
 	if a, text := post(calm, reportBody(t, flooder.Name, 0)); a.Status != http.StatusForbidden {
 		t.Errorf("a report for another cell is answered %d: %s", a.Status, text)
 	}
-	if a, text := post(f.dialReplica(other, 1), reportBody(t, other.Name, 64<<10)); a.Status != http.StatusRequestEntityTooLarge {
+	if a, text := post(f.dialReplica(other, 1),
+		reportBody(t, other.Name, 64<<10)); a.Status != http.StatusRequestEntityTooLarge {
 		t.Errorf("a body over 64 KiB is answered %d: %s", a.Status, text)
 	}
 	if a, text := post(calm, reportBody(t, other.Name, 0)); a.Status != http.StatusOK {
@@ -231,13 +234,15 @@ func TestTokenRace(t *testing.T) {
 		}
 	}
 	for replica := range f.replicas {
-		a, text, err := f.dialReplica(members[winner], replica).RoundTrip(requestTimeout, http.MethodPost, "/v1/register", "", body)
+		a, text, err := f.dialReplica(members[winner], replica).RoundTrip(requestTimeout, http.MethodPost,
+			"/v1/register", "", body)
 		if err != nil || a.Status != http.StatusOK {
 			t.Errorf("the winner says it again to replica %d: %d %s %v", replica, a.Status, text, err)
 		}
 	}
 	f.eventually(func() (string, bool) {
 		text := f.readCommitted("cells/acme/identity.yaml")
-		return "the winner's key is not in git: " + text, strings.Contains(text, identity.FormatKey(members[winner].Public()))
+		return "the winner's key is not in git: " +
+			text, strings.Contains(text, identity.FormatKey(members[winner].Public()))
 	})
 }

@@ -31,7 +31,8 @@ type proxiedCells struct {
 // proxyCells puts some of the fleet's cells, and an agent, behind proxies without a fault.
 func (f *fleet) proxyCells(name string, members []swarm.Member, mode swarm.Mode) *proxiedCells {
 	f.t.Helper()
-	b := &proxiedCells{name: name, swarmProxy: proxy.New(f.t, f.plane.Addresses[0], proxy.Fault{}), agentProxy: proxy.New(f.t, f.plane.Addresses[0], proxy.Fault{})}
+	b := &proxiedCells{name: name, swarmProxy: proxy.New(f.t, f.plane.Addresses[0], proxy.Fault{}),
+		agentProxy: proxy.New(f.t, f.plane.Addresses[0], proxy.Fault{})}
 	b.group = f.startCells([]string{b.swarmProxy.Address()}, members, swarm.Options{Seed: 7, Fetch: true, Mode: mode})
 	token := f.path(name + ".token")
 	f.mustRunSluice("cell", "add", name, "--channel", "dedicated", "--repo", f.world.repo, "--token-file", token)
@@ -78,7 +79,8 @@ func (f *fleet) awaitBehind(version string, lines ...*proxiedCells) {
 	f.t.Helper()
 	for _, b := range lines {
 		f.eventually(func() (string, bool) {
-			return "behind the line " + b.name + " not all have " + version + ": " + f.describeLagging(version), b.group.allHealthyOn(version)
+			return "behind the line " + b.name + " not all have " + version +
+				": " + f.describeLagging(version), b.group.allHealthyOn(version)
 		})
 		f.awaitRelease(b.name, version)
 	}
@@ -167,7 +169,8 @@ func TestBadLines(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 100, 0, 1, entryPolicy)
 	good := f.startCells(f.plane.Addresses, f.members[:70], swarm.Options{Seed: 7, Fetch: true})
-	slow, cut, bent := f.proxyCells("slow", f.members[70:80], swarm.Stream), f.proxyCells("cut", f.members[80:90], swarm.LongPoll), f.proxyCells("bent", f.members[90:], swarm.Stream)
+	slow, cut, bent := f.proxyCells("slow", f.members[70:80], swarm.Stream), f.proxyCells("cut", f.members[80:90],
+		swarm.LongPoll), f.proxyCells("bent", f.members[90:], swarm.Stream)
 	f.commitRelease("1.0.0")
 	f.eventually(func() (string, bool) { return "not all have 1.0.0", good.allHealthyOn("1.0.0") })
 	f.awaitBehind("1.0.0", slow, cut, bent)
@@ -182,7 +185,9 @@ func TestBadLines(t *testing.T) {
 		b.agentProxy.ResetConns()
 	}
 	f.commitRelease("1.0.1")
-	f.eventually(func() (string, bool) { return "those with good lines have not got 1.0.1", good.allHealthyOn("1.0.1") })
+	f.eventually(func() (string, bool) {
+		return "those with good lines have not got 1.0.1", good.allHealthyOn("1.0.1")
+	})
 	took := time.Since(begun)
 	f.awaitBehind("1.0.1", slow, cut)
 	f.eventually(func() (string, bool) {
@@ -192,13 +197,15 @@ func TestBadLines(t *testing.T) {
 	})
 	bad := time.Since(begun)
 	for _, b := range []*proxiedCells{slow, cut, bent} {
-		// Full jitter from 100 ms on begins with a few tries in the first second; a reset each second makes two connections.
+		// Full jitter from 100 ms on begins with a few tries in the first second; a reset each second makes two
+		// connections.
 		b.checkDials(t, bad, 15+4*int(bad/time.Second))
 	}
 	if c := good.Counts(); c.Failed != calm.Failed || c.Refused != calm.Refused {
 		t.Errorf("cells with good lines had trouble: %+v, before %+v: %v", c, calm, good.LastError())
 	}
-	t.Logf("those with good lines had 1.0.1 after %s, those with slow ones and cut ones after %s", took.Round(time.Millisecond), bad.Round(time.Millisecond))
+	t.Logf("those with good lines had 1.0.1 after %s, those with slow ones and cut ones after %s",
+		took.Round(time.Millisecond), bad.Round(time.Millisecond))
 
 	for _, b := range []*proxiedCells{slow, cut, bent} {
 		b.heal()
@@ -206,7 +213,9 @@ func TestBadLines(t *testing.T) {
 	f.awaitBehind("1.0.1", bent)
 	f.commitRelease("1.0.2")
 	f.awaitBehind("1.0.2", slow, cut, bent)
-	f.eventually(func() (string, bool) { return "those with good lines have not got 1.0.2", good.allHealthyOn("1.0.2") })
+	f.eventually(func() (string, bool) {
+		return "those with good lines have not got 1.0.2", good.allHealthyOn("1.0.2")
+	})
 	f.stopAndCheck("1.0.0", "1.0.1", "1.0.2")
 }
 
@@ -216,7 +225,8 @@ func TestHalfOpenLines(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 100, 0, 1, entryPolicy)
 	good := f.startCells(f.plane.Addresses, f.members[:70], swarm.Options{Seed: 7, Fetch: true})
-	both, up, down := f.proxyCells("both", f.members[70:80], swarm.Stream), f.proxyCells("up", f.members[80:90], swarm.LongPoll), f.proxyCells("down", f.members[90:], swarm.Stream)
+	both, up, down := f.proxyCells("both", f.members[70:80], swarm.Stream), f.proxyCells("up", f.members[80:90],
+		swarm.LongPoll), f.proxyCells("down", f.members[90:], swarm.Stream)
 	f.commitRelease("1.0.0")
 	f.eventually(func() (string, bool) { return "not all have 1.0.0", good.allHealthyOn("1.0.0") })
 	f.awaitBehind("1.0.0", both, up, down)
@@ -227,7 +237,9 @@ func TestHalfOpenLines(t *testing.T) {
 	up.setFault(proxy.Fault{BlockUp: true})
 	down.setFault(proxy.Fault{BlockDown: true})
 	f.commitRelease("1.0.1")
-	f.eventually(func() (string, bool) { return "those with good lines have not got 1.0.1", good.allHealthyOn("1.0.1") })
+	f.eventually(func() (string, bool) {
+		return "those with good lines have not got 1.0.1", good.allHealthyOn("1.0.1")
+	})
 	took := time.Since(begun)
 	// An agent gives a silent stream up after two missed heartbeats.
 	f.eventually(func() (string, bool) {
@@ -250,7 +262,8 @@ func TestHalfOpenLines(t *testing.T) {
 		b.heal()
 	}
 	f.awaitBehind("1.0.1", both, up, down)
-	t.Logf("those with good lines had 1.0.1 after %s, the others %s after theirs were whole", took.Round(time.Millisecond), (time.Since(begun) - bad).Round(time.Millisecond))
+	t.Logf("those with good lines had 1.0.1 after %s, the others %s after theirs were whole",
+		took.Round(time.Millisecond), (time.Since(begun) - bad).Round(time.Millisecond))
 	f.stopAndCheck("1.0.0", "1.0.1")
 }
 

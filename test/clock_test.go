@@ -47,7 +47,8 @@ func (w *world) reportAsCell(name string, off time.Duration) {
 	if err := w.getJSON("/v1/desired?cell="+name, &d); err != nil {
 		return // the engine has no plan yet
 	}
-	r := cells.Report{Cell: name, Boot: "b", Sent: time.Now().Add(off), State: cells.StateHealthy, Running: d.Assignment, Acknowledged: d.Assignment}
+	r := cells.Report{Cell: name, Boot: "b", Sent: time.Now().Add(off), State: cells.StateHealthy,
+		Running: d.Assignment, Acknowledged: d.Assignment}
 	if d.Assignment == nil {
 		r.State = cells.StatePending
 	}

@@ -47,14 +47,16 @@ type outcome struct {
 // Invariant 4, fault 34 (power loss) and faults 1, 2 and 3 at random instants: control plane, agents and ticks are
 // killed again and again, and restarted. The outcome is that of an undisturbed world.
 func TestKilledAtAnyInstant(t *testing.T) {
-	seed, total := environmentNumber(t, "SLUICE_SEED", time.Now().UnixNano()), int(environmentNumber(t, "SLUICE_KILLS", totalKills))
+	seed := environmentNumber(t, "SLUICE_SEED", time.Now().UnixNano())
+	total := int(environmentNumber(t, "SLUICE_KILLS", totalKills))
 	t.Logf("SLUICE_SEED=%d SLUICE_KILLS=%d", seed, total)
 	ends := make([]outcome, 1+killedWorlds)
 	t.Run("worlds", func(t *testing.T) {
 		for i := range ends {
 			t.Run(strconv.Itoa(i), func(t *testing.T) {
 				t.Parallel()
-				r := &killer{w: newWorld(t, nil), rand: rand.New(rand.NewPCG(uint64(seed), uint64(i))), killCounts: map[string]int{}} //nolint:gosec // repeatable
+				r := &killer{w: newWorld(t, nil), rand: rand.New(rand.NewPCG(uint64(seed), uint64(i))),
+					killCounts: map[string]int{}} //nolint:gosec // repeatable
 				if i > 0 {
 					r.killsLeft = total / killedWorlds
 				}
@@ -68,8 +70,10 @@ func TestKilledAtAnyInstant(t *testing.T) {
 			t.Errorf("world %d came to another end (SLUICE_SEED=%d):\n%s", i, seed, diff)
 		}
 	}
-	staging := []string{"promote 1.0.0 to staging", "promote 1.1.0 to staging", "promote 1.2.0 to staging", "roll back staging to 1.1.0", "promote 1.3.0 to staging", "promote 1.4.0 to staging"}
-	dedicated := []string{"promote 1.0.0 to dedicated", "promote 1.1.0 to dedicated", "promote 1.3.0 to dedicated", "promote 1.4.0 to dedicated"}
+	staging := []string{"promote 1.0.0 to staging", "promote 1.1.0 to staging", "promote 1.2.0 to staging",
+		"roll back staging to 1.1.0", "promote 1.3.0 to staging", "promote 1.4.0 to staging"}
+	dedicated := []string{"promote 1.0.0 to dedicated", "promote 1.1.0 to dedicated", "promote 1.3.0 to dedicated",
+		"promote 1.4.0 to dedicated"}
 	if diff := cmp.Diff(map[string][]string{"staging": staging, "dedicated": dedicated}, ends[0].Subjects); diff != "" {
 		t.Errorf("undisturbed:\n%s", diff)
 	}
@@ -140,7 +144,8 @@ func (r *killer) runJourney() {
 	w.awaitRelease("acme", good)
 	w.eventually(func() (string, bool) {
 		s := w.status()
-		return fmt.Sprintf("the last plan is not of the last commit: %+v", s), s.Commit == strings.TrimSpace(git(w.t, w.repo, "rev-parse", "main"))
+		return fmt.Sprintf("the last plan is not of the last commit: %+v", s),
+			s.Commit == strings.TrimSpace(git(w.t, w.repo, "rev-parse", "main"))
 	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -258,7 +263,8 @@ func fileStamp(file string) string {
 // stopAndCollect stops everything and returns the outcome.
 func (w *world) stopAndCollect() outcome {
 	w.t.Helper()
-	e := outcome{Subjects: map[string][]string{}, Quarantine: map[string]string{}, Runs: map[string]string{}, Digests: map[string]string{}}
+	e := outcome{Subjects: map[string][]string{}, Quarantine: map[string]string{}, Runs: map[string]string{},
+		Digests: map[string]string{}}
 	for _, c := range w.status().Cells {
 		e.Digests[c.Name] = string(c.Digest)
 	}
@@ -273,7 +279,8 @@ func (w *world) stopAndCollect() outcome {
 	for name := range w.agents {
 		e.Runs[name] = w.installedManifests(name)
 	}
-	if out := git(w.t, w.repo, "fsck", "--strict", "--full"); strings.Contains(out, "error") || strings.Contains(out, "missing") {
+	if out := git(w.t, w.repo, "fsck", "--strict", "--full"); strings.Contains(out, "error") ||
+		strings.Contains(out, "missing") {
 		w.t.Errorf("fsck: %s", out)
 	}
 	e.Decisions = w.storedDecisions()
@@ -289,7 +296,9 @@ func (w *world) storedDecisions() []string {
 		w.t.Fatal(err)
 	}
 	defer db.Close()
-	rows, err := db.QueryContext(w.t.Context(), `SELECT commit_id, announced, body ->> 'kind', body ->> 'channel', body ->> 'sequence', body ->> 'release' FROM decisions`)
+	rows, err := db.QueryContext(w.t.Context(),
+		`SELECT commit_id, announced,
+			body ->> 'kind', body ->> 'channel', body ->> 'sequence', body ->> 'release' FROM decisions`)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -52,8 +52,10 @@ const adoptionWarning = "knows of more acknowledgments than the store"
 func TestDatabaseIsEmptied(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 60, 0, 2, rollingPolicy)
-	o := swarm.Options{Seed: 5, Apply: [2]time.Duration{100 * time.Millisecond, 300 * time.Millisecond}, ReportEvery: time.Second}
-	quiet, others := f.startCells(f.plane.Addresses, f.members[:1], o), f.startCells(f.plane.Addresses, f.members[1:], o)
+	o := swarm.Options{Seed: 5, Apply: [2]time.Duration{100 * time.Millisecond, 300 * time.Millisecond},
+		ReportEvery: time.Second}
+	quiet, others := f.startCells(f.plane.Addresses, f.members[:1], o), f.startCells(f.plane.Addresses, f.members[1:],
+		o)
 	f.commitRelease("1.0.0")
 	f.awaitAllOn("1.0.0")
 	f.commitRelease("1.0.1")
@@ -92,11 +94,13 @@ func TestDatabaseIsEmptied(t *testing.T) {
 	}
 	for i := range f.replicas {
 		var metrics string
-		if err := f.getFrom(i, "/metrics", &metrics); err != nil || !strings.Contains(metrics, "\nsluice_grants_total 0") {
+		if err := f.getFrom(i, "/metrics", &metrics); err != nil ||
+			!strings.Contains(metrics, "\nsluice_grants_total 0") {
 			t.Errorf("replica %d granted something: %v", i, err)
 		}
 	}
-	f.startCells(f.plane.Addresses, f.members[:1], swarm.Options{Seed: 5, Resume: quiet.Snapshots(), ReportEvery: time.Second})
+	f.startCells(f.plane.Addresses, f.members[:1],
+		swarm.Options{Seed: 5, Resume: quiet.Snapshots(), ReportEvery: time.Second})
 	f.awaitAllOn("1.0.1")
 	f.commitRelease("1.0.2")
 	f.awaitAllOn("1.0.2")
@@ -109,7 +113,8 @@ func TestDatabaseIsEmptied(t *testing.T) {
 			}
 		}
 	}
-	f.checkHeads(map[string][]string{"dedicated": {"promote 1.0.0 to dedicated", "promote 1.0.1 to dedicated", "promote 1.0.2 to dedicated"}})
+	f.checkHeads(map[string][]string{"dedicated": {"promote 1.0.0 to dedicated", "promote 1.0.1 to dedicated",
+		"promote 1.0.2 to dedicated"}})
 	for i := range f.replicas {
 		if n := f.countWarnings(fmt.Sprintf("replica-%d", i), adoptionWarning); n > 1 {
 			t.Errorf("replica %d warned %d times that the store was emptied", i, n)
@@ -158,7 +163,8 @@ func TestDatabaseIsRestored(t *testing.T) {
 	}
 	w.cutRelease("1.0.3", "fourth")
 	w.awaitRelease("late", "1.0.3")
-	if got := w.headSubjects("dedicated"); len(got) != 4 || !strings.Contains(w.readCommitted("channels/dedicated/head.yaml"), "sequence: 4") {
+	if got := w.headSubjects("dedicated"); len(got) != 4 ||
+		!strings.Contains(w.readCommitted("channels/dedicated/head.yaml"), "sequence: 4") {
 		t.Errorf("dedicated moved by %q, head %s", got, w.readCommitted("channels/dedicated/head.yaml"))
 	}
 }

@@ -51,7 +51,8 @@ func (w *world) awaitPlan() string {
 	w.t.Helper()
 	w.eventually(func() (string, bool) {
 		s := w.status()
-		return fmt.Sprintf("the plan is of %s", s.Commit), s.Commit == strings.TrimSpace(git(w.t, w.repo, "rev-parse", "main"))
+		return fmt.Sprintf("the plan is of %s", s.Commit),
+			s.Commit == strings.TrimSpace(git(w.t, w.repo, "rev-parse", "main"))
 	})
 	return strings.TrimSpace(git(w.t, w.repo, "rev-list", "--count", "main"))
 }
@@ -76,7 +77,8 @@ func TestRevertIsAnsweredOnce(t *testing.T) {
 	if !strings.HasPrefix(log, "roll back dedicated to 1.0.0\n") || !strings.Contains(log, "\nRequested-By: bob\n") {
 		t.Errorf("the answer is\n%s", log)
 	}
-	if head := w.readCommitted("channels/dedicated/head.yaml"); !strings.Contains(head, "sequence: 3\n") || strings.Count(head, "release:") != 1 {
+	if head := w.readCommitted("channels/dedicated/head.yaml"); !strings.Contains(head, "sequence: 3\n") ||
+		strings.Count(head, "release:") != 1 {
 		t.Errorf("head:\n%s", head)
 	}
 	w.awaitVerdict("dedicated", "hold", "")
@@ -89,7 +91,8 @@ func TestRevertIsAnsweredOnce(t *testing.T) {
 	w.pushClone()
 	w.awaitVerdict("dedicated", "hold", "")
 	w.awaitPlan()
-	if c := w.channelStatus("dedicated"); c.Release != "1.0.0" || c.Sequence != 3 || c.Request == nil || c.Request.Release != "1.1.0" {
+	if c := w.channelStatus("dedicated"); c.Release != "1.0.0" || c.Sequence != 3 || c.Request == nil ||
+		c.Request.Release != "1.1.0" {
 		t.Errorf("dedicated: %+v", c)
 	}
 	if n := strings.TrimSpace(git(t, w.repo, "rev-list", "--count", "main")); n != fmt.Sprint(atoi(before)+1) {
@@ -119,7 +122,8 @@ func TestSquashedEditsAreAnsweredOnce(t *testing.T) {
 	w := newUpgradedWorld(t, nil)
 	git(t, w.clone, "pull", "-q", "--rebase", "origin", "main")
 	for _, channel := range []string{"staging", "dedicated"} {
-		promoted := strings.TrimSpace(git(t, w.clone, "log", "-1", "--format=%H", "--", "channels/"+channel+"/head.yaml"))
+		promoted := strings.TrimSpace(git(t, w.clone, "log", "-1", "--format=%H", "--",
+			"channels/"+channel+"/head.yaml"))
 		git(t, w.clone, "revert", "--no-commit", promoted)
 	}
 	git(t, w.clone, "commit", "-qm", "go back, everywhere")
@@ -128,7 +132,8 @@ func TestSquashedEditsAreAnsweredOnce(t *testing.T) {
 	w.awaitRelease("eu-1", "1.0.0")
 	w.awaitPlan()
 	for _, channel := range []string{"staging", "dedicated"} {
-		want := []string{"promote 1.0.0 to " + channel, "promote 1.1.0 to " + channel, "go back, everywhere", "roll back " + channel + " to 1.0.0"}
+		want := []string{"promote 1.0.0 to " + channel, "promote 1.1.0 to " + channel, "go back, everywhere",
+			"roll back " + channel + " to 1.0.0"}
 		if diff := cmp.Diff(want, w.headSubjects(channel)); diff != "" {
 			t.Errorf("%s:\n%s", channel, diff)
 		}
@@ -144,8 +149,9 @@ func TestHandWrittenHeads(t *testing.T) {
 	w := newUpgradedWorld(t, nil)
 	for name, c := range map[string]struct{ head, words string }{
 		"unknown release": {"release: 9.9.9\n", "9.9.9, which is not in the repository"},
-		"wrong digest":    {"release: 1.1.0\ndigest: sha256:" + strings.Repeat("0", 64) + "\nsequence: 2\n", "the head already"},
-		"old sequence":    {"release: 1.1.0\nsequence: 1\n", "the head already"},
+		"wrong digest": {"release: 1.1.0\ndigest: sha256:" + strings.Repeat("0", 64) + "\nsequence: 2\n",
+			"the head already"},
+		"old sequence": {"release: 1.1.0\nsequence: 1\n", "the head already"},
 	} {
 		w.pushFiles(name, map[string]string{"channels/dedicated/head.yaml": c.head})
 		w.awaitVerdict("dedicated", "request", c.words)
@@ -172,7 +178,8 @@ func TestEditedRelease(t *testing.T) {
 	w.pushFiles("only a word", map[string]string{"releases/1.0.0/app.yaml": strings.Replace(app, "fine", "finer", 1)})
 	edit := strings.TrimSpace(git(t, w.clone, "rev-parse", "HEAD"))
 	out, err := w.runSluice("validate", w.repo)
-	if err == nil || !strings.Contains(out, "releases/1.0.0/release.yaml: release 1.0.0 was edited after its merge") || !strings.Contains(out, edit[:12]) {
+	if err == nil || !strings.Contains(out, "releases/1.0.0/release.yaml: release 1.0.0 was edited after its merge") ||
+		!strings.Contains(out, edit[:12]) {
 		t.Errorf("validate: %v\n%s", err, out)
 	}
 	w.awaitPlan()
@@ -180,7 +187,8 @@ func TestEditedRelease(t *testing.T) {
 	w.addAgent("beta").start()
 	w.awaitRelease("beta", "1.0.0")
 	for _, name := range []string{"eu-1", "acme", "beta"} {
-		if m := w.installedManifests(name); !strings.Contains(m, "note: fine\n") || w.cellStatus(name).Digest != before {
+		if m := w.installedManifests(name); !strings.Contains(m, "note: fine\n") ||
+			w.cellStatus(name).Digest != before {
 			t.Errorf("%s runs other bytes:\n%s", name, m)
 		}
 	}
@@ -203,9 +211,11 @@ func TestNoWayBack(t *testing.T) {
 		more   string            // in the bad release's release.yaml
 		words  string
 	}{
-		"target quarantined": {map[string]string{"quarantine/1.0.0.yaml": "digest: @\nreason: leaks\nfailedIn: elsewhere\n"}, "", "1.0.0 is quarantined"},
-		"below the floor":    {map[string]string{"channels/staging/channel.yaml": stagingPolicy + "floor: 1.1.0\n"}, "", "1.0.0 is below the floor 1.1.0"},
-		"forward-only":       {nil, "rollback: forward-only\n", "1.1.0 is forward-only"},
+		"target quarantined": {map[string]string{"quarantine/1.0.0.yaml": "digest: @\nreason: leaks\n" +
+			"failedIn: elsewhere\n"}, "", "1.0.0 is quarantined"},
+		"below the floor": {map[string]string{"channels/staging/channel.yaml": stagingPolicy + "floor: 1.1.0\n"},
+			"", "1.0.0 is below the floor 1.1.0"},
+		"forward-only": {nil, "rollback: forward-only\n", "1.1.0 is forward-only"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -219,15 +229,18 @@ func TestNoWayBack(t *testing.T) {
 				return "dedicated has not got 1.0.0", w.headRelease("dedicated") == "1.0.0"
 			})
 			for file, text := range c.before {
-				w.pushFiles("before", map[string]string{file: strings.Replace(text, "@", string(w.cellStatus("eu-1").Digest), 1)})
+				w.pushFiles("before",
+					map[string]string{file: strings.Replace(text, "@", string(w.cellStatus("eu-1").Digest), 1)})
 			}
 			w.pushFiles("cut 1.1.0", map[string]string{
 				"releases/1.1.0/release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: 1.1.0\n" + c.more,
 				"releases/1.1.0/kustomization.yaml": "resources: [app.yaml]\n",
-				"releases/1.1.0/app.yaml":           "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\ndata: {version: 1.1.0, note: broken}\n",
+				"releases/1.1.0/app.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\n" +
+					"data: {version: 1.1.0, note: broken}\n",
 			})
 			w.eventually(func() (string, bool) {
-				return "staging does not halt", strings.Contains(w.readCommitted("channels/staging/holds/halt-2.yaml"), c.words)
+				return "staging does not halt", strings.Contains(w.readCommitted("channels/staging/holds/halt-2.yaml"),
+					c.words)
 			})
 			if q := w.readCommitted("quarantine/1.1.0.yaml"); !strings.Contains(q, "failedIn: staging") {
 				t.Errorf("1.1.0 is not quarantined: %s", q)

@@ -55,7 +55,8 @@ func TestEveryFaultHasACode(t *testing.T) {
 		}
 	}
 	if literals < 20 || calls < 200 {
-		t.Errorf("%d literals and %d calls were looked at: those that make a Fault are called otherwise", literals, calls)
+		t.Errorf("%d literals and %d calls were looked at: those that make a Fault are called otherwise", literals,
+			calls)
 	}
 }
 

@@ -83,7 +83,8 @@ func TestFlagsKilledAtAnInstant(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l, b := newFlagWorld(t), newWebhookRecorder(t)
-			l.server.environment = append(l.server.environment, "SLUICE_WEBHOOK_SECRETS=chat whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+			l.server.environment = append(l.server.environment,
+				"SLUICE_WEBHOOK_SECRETS=chat whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 			l.addWebhook(b.URL)
 			l.server.start()
 			b.mu.Lock()
@@ -113,7 +114,8 @@ func TestFlagsKilledAtAnInstant(t *testing.T) {
 			})
 			l.eventually(func() (string, bool) {
 				revive()
-				response, err := l.request(http.MethodPost, "/v1/flags/"+newEditor+"/kill", []byte(`{"reason":"it burns"}`), http.Header{"Content-Type": {"application/json"}})
+				response, err := l.request(http.MethodPost, "/v1/flags/"+newEditor+"/kill",
+					[]byte(`{"reason":"it burns"}`), http.Header{"Content-Type": {"application/json"}})
 				if err != nil {
 					return err.Error(), false
 				}
@@ -127,8 +129,10 @@ func TestFlagsKilledAtAnInstant(t *testing.T) {
 				published, _ := b.received("published/classes/dedicated/")
 				var d peopleapi.FlagDetail
 				err := l.getJSON("/v1/flags/"+newEditor, &d)
-				over := dead == nil && said["publish classes"] > 0 && said["kill "+newEditor+":"] > 0 && killed > 0 && published > 0 && err == nil && len(d.Kills) == 1 && d.Kills[0].Committed
-				return fmt.Sprintf("%v, %d kills and %d publications told, %+v, killed by the test: %t", said, killed, published, d.Kills, dead == nil), over
+				over := dead == nil && said["publish classes"] > 0 && said["kill "+newEditor+":"] > 0 && killed > 0 &&
+					published > 0 && err == nil && len(d.Kills) == 1 && d.Kills[0].Committed
+				return fmt.Sprintf("%v, %d kills and %d publications told, %+v, killed by the test: %t",
+					said, killed, published, d.Kills, dead == nil), over
 			})
 			l.server.stop()
 			for subject, n := range l.countFlagCommits() {
@@ -149,7 +153,8 @@ func TestFlagsKilledAtAnInstant(t *testing.T) {
 func (l *flagWorld) countFlagCommits() map[string]int {
 	l.t.Helper()
 	said := map[string]int{}
-	for line := range strings.Lines(git(l.t, l.flags, "log", "--first-parent", "--author=Sluice", "--format=%s", "main")) {
+	for line := range strings.Lines(git(l.t, l.flags, "log", "--first-parent", "--author=Sluice", "--format=%s",
+		"main")) {
 		words := strings.Fields(line)
 		said[strings.Join(words[:min(len(words), 2)], " ")]++
 	}

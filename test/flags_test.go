@@ -39,9 +39,11 @@ func newFlagWorld(t *testing.T) *flagWorld {
 		files["cells/beta/cell.yaml"] = files["cells/acme/cell.yaml"]
 	})
 	l := &flagWorld{world: w, flags: w.path("flags.git")}
-	settings := "apiVersion: sluice/v1\nkind: Flags\ntrustAuthors: true\nsoak: 1s\npeople:\n  grace: {email: grace@example.com}\n"
+	settings := "apiVersion: sluice/v1\nkind: Flags\ntrustAuthors: true\nsoak: 1s\npeople:\n" +
+		"  grace: {email: grace@example.com}\n"
 	_, err := gitrepo.Init(t.Context(), l.flags, gitrepo.New{
-		Bare: true, Files: map[string][]byte{"sluice.yaml": []byte(settings)}, Message: "begin", Author: releases.Person{Name: "ada", Email: "ada@example.com"}, When: time.Now(),
+		Bare: true, Files: map[string][]byte{"sluice.yaml": []byte(settings)}, Message: "begin",
+		Author: releases.Person{Name: "ada", Email: "ada@example.com"}, When: time.Now(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +59,8 @@ func newFlagWorld(t *testing.T) *flagWorld {
 func (l *flagWorld) runAs(who string, args ...string) string {
 	l.t.Helper()
 	c := exec.CommandContext(l.t.Context(), os.Getenv(binaryVariable), args...) //nolint:gosec // ours
-	c.Env = append(l.env(), "GIT_AUTHOR_NAME="+who, "GIT_AUTHOR_EMAIL="+who+"@example.com", "SLUICE_FLAGS_REPO="+l.flags)
+	c.Env = append(l.env(), "GIT_AUTHOR_NAME="+who, "GIT_AUTHOR_EMAIL="+who+"@example.com",
+		"SLUICE_FLAGS_REPO="+l.flags)
 	out, err := c.CombinedOutput()
 	if err != nil {
 		l.t.Fatalf("sluice %s: %v\n%s", strings.Join(args, " "), err, out)
@@ -89,7 +92,8 @@ func (l *flagWorld) setPin(cell, release string) {
 // evaluateFlag evaluates the flag in a cell, by OFREP, for a caller who claims to be elsewhere (R36).
 func (l *flagWorld) evaluateFlag(cell string) (value any, err error) {
 	claims := `{"context": {"targetingKey": "u", "cell": "acme", "channel": "staging", "release": "1.1.0", "features": ["` + feature + `"], "$flagd": {"timestamp": 99999999999}}}`
-	request, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost, "http://cell/ofrep/v1/evaluate/flags/"+newEditor, strings.NewReader(claims))
+	request, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost,
+		"http://cell/ofrep/v1/evaluate/flags/"+newEditor, strings.NewReader(claims))
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +189,8 @@ func (l *flagWorld) deployFeature() {
 // announceFeature announces the feature for an instant, with another person's approval.
 func (l *flagWorld) announceFeature(at time.Time) {
 	l.t.Helper()
-	l.runAs("ada", "announce", "new", "classes", "--title", "Workspace classes", "--feature", feature, "--at", at.UTC().Format("2006-01-02 15:04:05"))
+	l.runAs("ada", "announce", "new", "classes", "--title", "Workspace classes", "--feature", feature, "--at",
+		at.UTC().Format("2006-01-02 15:04:05"))
 	l.runAs("grace", "announce", "approve", "classes")
 }
 
@@ -262,7 +267,8 @@ func TestFeatureTurnsOnWithItsAnnouncement(t *testing.T) {
 	l.awaitValue("beta", false)
 	l.eventually(func() (string, bool) {
 		k := l.newestKill()
-		return fmt.Sprintf("beta is back, and has not confirmed it: %+v", k), k.Confirmed == 3 && k.Unconfirmed == 0 && len(k.Offline) == 0
+		return fmt.Sprintf("beta is back, and has not confirmed it: %+v", k), k.Confirmed == 3 && k.Unconfirmed == 0 &&
+			len(k.Offline) == 0
 	})
 	time.Sleep(1100 * time.Millisecond) // fault 63: the kill's end passed, and changed nothing
 	if got := l.flagValue("acme"); got != false {
@@ -282,7 +288,8 @@ func TestKillIsQuick(t *testing.T) {
 	l.runAs("ada", "flag", "set", newEditor, "--new", "--default", "on", "--off", "off") // without a feature
 	l.awaitValue("eu-1", true)
 	begun := time.Now()
-	response, err := l.request(http.MethodPost, "/v1/flags/"+newEditor+"/kill", []byte(`{"reason":"loses text"}`), http.Header{"Content-Type": {"application/json"}})
+	response, err := l.request(http.MethodPost, "/v1/flags/"+newEditor+"/kill", []byte(`{"reason":"loses text"}`),
+		http.Header{"Content-Type": {"application/json"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,7 +350,8 @@ func TestFaultInTheFlagsRepository(t *testing.T) {
 	l.eventually(func() (string, bool) {
 		var f peopleapi.Flags
 		err := l.getJSON("/v1/flags", &f)
-		return fmt.Sprintf("the fault is not said: %q, %v", f.Fault, err), strings.Contains(f.Fault, "flags/slip.yaml:2")
+		return fmt.Sprintf("the fault is not said: %q, %v", f.Fault, err), strings.Contains(f.Fault,
+			"flags/slip.yaml:2")
 	})
 	l.cutFeature("1.2.0")
 	l.awaitRelease("acme", "1.2.0")

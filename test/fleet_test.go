@@ -62,7 +62,8 @@ func makeFleet(t *testing.T, n, staging, replicas int, policy string) *fleet {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	f := &fleet{world: world{t: t, dir: dir, agents: map[string]*process{}}, members: swarm.Members("c", n, 1), database: postgres.Start(t)}
+	f := &fleet{world: world{t: t, dir: dir, agents: map[string]*process{}}, members: swarm.Members("c", n, 1),
+		database: postgres.Start(t)}
 	f.world.repo = f.path("repo.git")
 	files := map[string]string{
 		"sluice.yaml":                     "apiVersion: sluice/v1\nkind: Pipeline\nstaleAfter: 1m\n",
@@ -179,7 +180,8 @@ func (f *fleet) snapshots() []swarm.Snapshot {
 // getFrom gets JSON, or text if into is a *string, from one replica.
 func (f *fleet) getFrom(replica int, path string, into any) error {
 	socket := f.path(fmt.Sprintf("replica-%d.s", replica))
-	request, err := http.NewRequestWithContext(context.WithoutCancel(f.t.Context()), http.MethodGet, "http://sluice"+path, nil)
+	request, err := http.NewRequestWithContext(context.WithoutCancel(f.t.Context()), http.MethodGet,
+		"http://sluice"+path, nil)
 	if err != nil {
 		return err
 	}
@@ -247,7 +249,8 @@ func (f *fleet) describeLagging(version string) string {
 		w.Pending = nil
 		said, _ := json.Marshal(w)
 		for _, h := range f.groups {
-			all = append(all, fmt.Sprintf("%d cells: %+v, newest trouble: %v", len(h.members), h.Counts(), h.LastError()))
+			all = append(all, fmt.Sprintf("%d cells: %+v, newest trouble: %v", len(h.members), h.Counts(),
+				h.LastError()))
 		}
 		return fmt.Sprintf("%s: %s\n%s", w.Name, said, strings.Join(all, "\n"))
 	}
@@ -271,7 +274,8 @@ func (f *fleet) awaitAllOn(version string) {
 		if n == len(f.members) {
 			return "", true
 		}
-		return fmt.Sprintf("%d of %d cells are healthy on %s, not %s", n, len(f.members), version, f.describeLagging(version)), false
+		return fmt.Sprintf("%d of %d cells are healthy on %s, not %s",
+			n, len(f.members), version, f.describeLagging(version)), false
 	})
 }
 
@@ -296,8 +300,10 @@ func (f *fleet) checkNothingLost() {
 			f.t.Errorf("%s: acknowledged %v, kept %v", w.Name, w.Acknowledged != nil, state != nil)
 			continue
 		}
-		if said := w.Acknowledged.Running; said != nil && (state.Sequence < said.Sequence || state.Sequence == said.Sequence && state.Digest != said.Digest) {
-			f.t.Errorf("%s: it was acknowledged that it runs %s (%d), kept is %s (%d)", w.Name, said.Release, said.Sequence, state.Release, state.Sequence)
+		if said := w.Acknowledged.Running; said != nil &&
+			(state.Sequence < said.Sequence || state.Sequence == said.Sequence && state.Digest != said.Digest) {
+			f.t.Errorf("%s: it was acknowledged that it runs %s (%d), kept is %s (%d)", w.Name, said.Release,
+				said.Sequence, state.Release, state.Sequence)
 		}
 		history, err := st.Events(f.t.Context(), w.Name, 1000)
 		if err != nil {
@@ -309,7 +315,8 @@ func (f *fleet) checkNothingLost() {
 		}
 		for n := int64(1); n <= w.Confirmed; n++ {
 			if numbers[n] != 1 {
-				f.t.Errorf("%s: event %d of %d that were acknowledged is kept %d times", w.Name, n, w.Confirmed, numbers[n])
+				f.t.Errorf("%s: event %d of %d that were acknowledged is kept %d times", w.Name, n, w.Confirmed,
+					numbers[n])
 				break
 			}
 		}
@@ -331,11 +338,13 @@ func (f *fleet) checkHeads(channels map[string][]string) {
 		if got := f.headSubjects(channel); !slices.Equal(got, channels[channel]) {
 			f.t.Errorf("%s moved by %q, want %q", channel, got, channels[channel])
 		}
-		if want := fmt.Sprintf("sequence: %d", len(channels[channel])); !strings.Contains(f.readCommitted("channels/"+channel+"/head.yaml"), want) {
+		if want := fmt.Sprintf("sequence: %d",
+			len(channels[channel])); !strings.Contains(f.readCommitted("channels/"+channel+"/head.yaml"), want) {
 			f.t.Errorf("%s: head is %s, want %s", channel, f.readCommitted("channels/"+channel+"/head.yaml"), want)
 		}
 	}
-	if out, err := exec.CommandContext(context.WithoutCancel(f.t.Context()), "git", "-C", f.world.repo, "fsck", "--full", "--strict").CombinedOutput(); err != nil { //nolint:gosec // a test's
+	if out, err := exec.CommandContext(context.WithoutCancel(f.t.Context()), "git", "-C", f.world.repo, "fsck",
+		"--full", "--strict").CombinedOutput(); err != nil { //nolint:gosec // a test's
 		f.t.Errorf("fsck: %v: %s", err, out)
 	}
 }
@@ -399,8 +408,11 @@ func TestReplicas(t *testing.T) {
 // and nothing is lost.
 func TestThousandCellsAndTheirControlPlane(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 1000, 100, 2, "apiVersion: sluice/v1\nkind: Channel\nafter: [staging]\nsettleWithin: 1h\ngates:\n- soak: {for: 1s, percent: 90}\n")
-	f.startAllCells(swarm.Options{Seed: 2, Apply: [2]time.Duration{0, 300 * time.Millisecond}, ReportEvery: 5 * time.Second})
+	f := newFleet(t, 1000, 100, 2,
+		"apiVersion: sluice/v1\nkind: Channel\nafter: [staging]\nsettleWithin: 1h\ngates:\n"+
+			"- soak: {for: 1s, percent: 90}\n")
+	f.startAllCells(swarm.Options{Seed: 2, Apply: [2]time.Duration{0, 300 * time.Millisecond},
+		ReportEvery: 5 * time.Second})
 	f.commitRelease("1.0.0")
 	f.awaitAllOn("1.0.0")
 	for _, r := range f.replicas {
@@ -439,12 +451,15 @@ rollout:
   failureBudget: %d
   stall: 10m
 `, wave, inFlight, budget))
-	f.startAllCells(swarm.Options{Seed: 3, Apply: [2]time.Duration{50 * time.Millisecond, 200 * time.Millisecond}, Fails: map[string]float64{"1.0.1": 0.3}})
+	f.startAllCells(swarm.Options{Seed: 3, Apply: [2]time.Duration{50 * time.Millisecond, 200 * time.Millisecond},
+		Fails: map[string]float64{"1.0.1": 0.3}})
 	f.commitRelease("1.0.0")
 	f.awaitAllOn("1.0.0")
 	f.commitRelease("1.0.1")
 	f.eventually(func() (string, bool) {
-		return "1.0.1 is not quarantined: " + f.readCommitted("channels/dedicated/head.yaml"), f.readCommitted("quarantine/1.0.1.yaml") != "" && f.headRelease("dedicated") == "1.0.0"
+		return "1.0.1 is not quarantined: " +
+				f.readCommitted("channels/dedicated/head.yaml"), f.readCommitted("quarantine/1.0.1.yaml") != "" &&
+				f.headRelease("dedicated") == "1.0.0"
 	})
 	f.awaitAllOn("1.0.0")
 	f.stopCells()

@@ -21,7 +21,8 @@ func TestHookAtAFollower(t *testing.T) {
 	git(t, w.repo, "config", "http.receivepack", "true")
 	database, repo := postgres.Start(t), serveGitHTTP(t, w.dir)+"/repo.git"
 	replica := func(name, listen string) {
-		p := w.process(name, "serve", "--repo", repo, "--data", w.path(name), "--listen", listen, "--poll", "1h", "--branch", "main",
+		p := w.process(name, "serve", "--repo", repo, "--data", w.path(name), "--listen", listen, "--poll", "1h",
+			"--branch", "main",
 			"--hook-secret-file", w.path("secret"))
 		p.environment = []string{"SLUICE_DATABASE=" + database}
 		p.start()

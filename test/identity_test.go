@@ -43,7 +43,8 @@ func TestKeysAreInGit(t *testing.T) {
 	for _, cell := range []string{"eu-1", "acme"} {
 		w.eventually(func() (string, bool) {
 			text := w.readCommitted("cells/" + cell + "/identity.yaml")
-			return text, strings.Contains(text, "publicKey: ed25519:") && strings.Contains(text, "epoch: 1") && strings.Contains(text, "serial: 1")
+			return text, strings.Contains(text, "publicKey: ed25519:") && strings.Contains(text, "epoch: 1") &&
+				strings.Contains(text, "serial: 1")
 		})
 	}
 	// Without the database cells keep their keys, which are in git, and no cell is shut out (R26).
@@ -75,14 +76,16 @@ func TestRotateAndRevoke(t *testing.T) {
 	w.mustRunSluice("cell", "rotate", "acme")
 	w.eventually(func() (string, bool) {
 		text := w.readCommitted("cells/acme/identity.yaml")
-		return "the key was not changed: " + text, key() != first && !strings.Contains(text, "previous:") && !strings.Contains(text, "rotate:")
+		return "the key was not changed: " + text, key() != first && !strings.Contains(text, "previous:") &&
+			!strings.Contains(text, "rotate:")
 	})
 	w.cutRelease("1.0.1", "second")
 	w.awaitRelease("acme", "1.0.1")
 
 	w.mustRunSluice("cell", "revoke", "acme")
 	w.eventually(func() (string, bool) {
-		return "acme is not revoked in git", strings.Contains(w.readCommitted("cells/acme/identity.yaml"), "revoked: true")
+		return "acme is not revoked in git", strings.Contains(w.readCommitted("cells/acme/identity.yaml"),
+			"revoked: true")
 	})
 	w.cutRelease("1.0.2", "third")
 	w.awaitRelease("eu-1", "1.0.2")
@@ -100,7 +103,8 @@ func TestClone(t *testing.T) {
 	t.Parallel()
 	w := newKeyedWorld(t)
 	w.agents["acme"].stop()
-	if out, err := exec.CommandContext(t.Context(), "cp", "-a", w.path("cells", "acme"), w.path("cells", "copy")).CombinedOutput(); err != nil { //nolint:gosec // a test's
+	if out, err := exec.CommandContext(t.Context(), "cp", "-a", w.path("cells", "acme"),
+		w.path("cells", "copy")).CombinedOutput(); err != nil { //nolint:gosec // a test's
 		t.Fatal(err, string(out))
 	}
 	w.agents["acme"].start()
@@ -130,7 +134,8 @@ func TestOwnerPauses(t *testing.T) {
 	w.mustRunSluice("cell", "pause", "--state", state, "--reason", "inventory")
 	w.eventually(func() (string, bool) {
 		why, _ := w.runSluice("why", "acme")
-		return "why does not know of the pause: " + why, strings.Contains(why, "inventory") || strings.Contains(w.mustRunSluice("cell", "show", "acme"), "inventory")
+		return "why does not know of the pause: " + why, strings.Contains(why, "inventory") ||
+			strings.Contains(w.mustRunSluice("cell", "show", "acme"), "inventory")
 	})
 	w.cutRelease("1.0.1", "second")
 	w.awaitRelease("eu-1", "1.0.1")
@@ -139,7 +144,8 @@ func TestOwnerPauses(t *testing.T) {
 	})
 	w.eventually(func() (string, bool) {
 		why := w.mustRunSluice("why", "acme")
-		return "why does not name the owner: " + why, strings.Contains(why, "owner") && strings.Contains(why, "inventory")
+		return "why does not name the owner: " + why, strings.Contains(why, "owner") &&
+			strings.Contains(why, "inventory")
 	})
 	began := time.Now() // time for a few reports
 	w.eventually(func() (string, bool) { return "", time.Since(began) > 2*time.Second })

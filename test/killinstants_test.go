@@ -70,7 +70,8 @@ func (w *world) checkPromotedAfterRestart() {
 	w.server.start()
 	w.eventually(func() (string, bool) {
 		s := w.status()
-		return fmt.Sprintf("staging: %+v", s), len(s.Channels) == 2 && s.Channels[1].Release+s.Channels[0].Release == "1.0.0"
+		return fmt.Sprintf("staging: %+v", s), len(s.Channels) == 2 &&
+			s.Channels[1].Release+s.Channels[0].Release == "1.0.0"
 	})
 	w.server.stop()
 	checkPromotedOnce(w.t, w.repo, "staging")

@@ -47,7 +47,8 @@ func TestCellBehindOneCable(t *testing.T) {
 	})
 	token := w.addCell("acme", "staging")
 
-	agent := w.process("acme", "agent", "--dir", w.path("cells", "acme"), "--health", healthCommand, "--health-timeout", "300ms",
+	agent := w.process("acme", "agent", "--dir", w.path("cells", "acme"), "--health", healthCommand, "--health-timeout",
+		"300ms",
 		"--healthy-for", "0s", "--health-every", "200ms", "--report-every", "200ms", "--heal-every", "300ms")
 	agent.prefix = []string{"nsenter", "--target", strconv.Itoa(cable.cellPID), "--net"}
 	agent.args = append(agent.args, "--join", "@"+token)
@@ -259,6 +260,7 @@ func (w *world) mustRunSluice(args ...string) string {
 func (w *world) addCell(cell, channel string) string {
 	w.t.Helper()
 	file := w.path(fmt.Sprintf("%s-%d.token", cell, time.Now().UnixNano()))
-	w.mustRunSluice("cell", "add", cell, "--channel", channel, "--repo", w.repo, "--data", w.path("data"), "--token-file", file)
+	w.mustRunSluice("cell", "add", cell, "--channel", channel, "--repo", w.repo, "--data", w.path("data"),
+		"--token-file", file)
 	return file
 }

@@ -27,7 +27,8 @@ rollout:
 // isLeader reports whether a replica claims to lead.
 func (f *fleet) isLeader(replica int) bool {
 	var metrics string
-	return f.replicas[replica].cmd != nil && f.getFrom(replica, "/metrics", &metrics) == nil && strings.Contains(metrics, "\nsluice_leader 1")
+	return f.replicas[replica].cmd != nil && f.getFrom(replica, "/metrics", &metrics) == nil &&
+		strings.Contains(metrics, "\nsluice_leader 1")
 }
 
 // requestDesired asks one replica, as one of the cells, what is desired.
@@ -86,9 +87,11 @@ func TestLeaderIsCutOffFromItsDatabase(t *testing.T) {
 			status, _ := f.requestDesired(0, old)
 			recordElapsed(&shut, begun, status == http.StatusServiceUnavailable)
 		}
-		return fmt.Sprintf("since it was cut off: 503 after %s, stopped after %s, another leads after %s", shut, stopped, succeeded), shut > 0 && stopped > 0 && succeeded > 0
+		return fmt.Sprintf("since it was cut off: 503 after %s, stopped after %s, another leads after %s",
+			shut, stopped, succeeded), shut > 0 && stopped > 0 && succeeded > 0
 	})
-	t.Logf("cut off from the database, the leader answers cells 503 after %s and stops after %s; another leads after %s",
+	t.Logf(
+		"cut off from the database, the leader answers cells 503 after %s and stops after %s; another leads after %s",
 		shut.Round(time.Millisecond), stopped.Round(time.Millisecond), succeeded.Round(time.Millisecond))
 	if succeeded > 25*time.Second { // fault 12 says 15 s, on an idle machine
 		t.Errorf("a successor leads after %s", succeeded)
@@ -111,7 +114,8 @@ func TestLeaderIsCutOffFromItsDatabase(t *testing.T) {
 	if next, was := f.isLeader(other), f.isLeader(old); next == was {
 		t.Errorf("of two replicas %v and %v lead", next, was)
 	}
-	f.checkHeads(map[string][]string{"dedicated": {"promote 1.0.0 to dedicated", "promote 1.0.1 to dedicated", "promote 1.0.2 to dedicated"}})
+	f.checkHeads(map[string][]string{"dedicated": {"promote 1.0.0 to dedicated", "promote 1.0.1 to dedicated",
+		"promote 1.0.2 to dedicated"}})
 	f.checkNothingLost()
 }
 
@@ -144,13 +148,15 @@ func TestGitHostIsAway(t *testing.T) {
 	f.repo.Dir = away // people continue to commit
 	f.commitRelease("1.0.1")
 	f.eventually(func() (string, bool) {
-		return "nobody notices that the git host is away", strings.Contains(f.processLog("replica-0"), "tick failed") && strings.Contains(f.processLog("replica-1"), "tick failed")
+		return "nobody notices that the git host is away", strings.Contains(f.processLog("replica-0"), "tick failed") &&
+			strings.Contains(f.processLog("replica-1"), "tick failed")
 	})
 	reports := early.Counts().Acknowledged
 	again := f.startCells(f.plane.Addresses, f.members[40:], swarm.Options{Seed: 4, Resume: late.Snapshots()})
 	f.eventually(func() (string, bool) {
 		c, n := again.Counts(), early.Counts().Acknowledged-reports
-		return fmt.Sprintf("without the git host %d reports were acknowledged, %d of cells that came back: %v", n, c.Acknowledged, again.LastError()),
+		return fmt.Sprintf("without the git host %d reports were acknowledged, %d of cells that came back: %v",
+				n, c.Acknowledged, again.LastError()),
 			n >= 80 && c.Acknowledged >= 20 && c.Connected == 20
 	})
 	for i := range f.replicas {

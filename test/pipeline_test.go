@@ -34,18 +34,22 @@ func TestReleaseGoesTheWholeWay(t *testing.T) {
 	w.awaitRelease("acme", "1.0.0")
 	w.awaitRelease("eu-1", "1.0.0")
 	log := git(t, w.repo, "log", "-1", "--format=%B", "main", "--", "channels/dedicated/head.yaml")
-	for _, line := range []string{"promote 1.0.0 to dedicated\n", "\nRelease: 1.0.0\n", "\nDigest: sha256:", "\nFrom: staging@", "\nGate: soak held, 1 of 1 cell healthy for ", "\nDecided-On: ", "\nDecision: sha256:"} {
+	for _, line := range []string{"promote 1.0.0 to dedicated\n", "\nRelease: 1.0.0\n", "\nDigest: sha256:",
+		"\nFrom: staging@", "\nGate: soak held, 1 of 1 cell healthy for ", "\nDecided-On: ", "\nDecision: sha256:"} {
 		if !strings.Contains(log, line) {
 			t.Errorf("no %q in\n%s", line, log)
 		}
 	}
 	// Invariant 1: decided on exactly the commit that it was pushed onto.
-	written := strings.TrimSpace(git(t, w.repo, "log", "-1", "--format=%H", "main", "--", "channels/dedicated/head.yaml"))
-	if parent := strings.TrimSpace(git(t, w.repo, "rev-parse", written+"^")); !strings.Contains(log, "Decided-On: "+parent) {
+	written := strings.TrimSpace(git(t, w.repo, "log", "-1", "--format=%H", "main", "--",
+		"channels/dedicated/head.yaml"))
+	if parent := strings.TrimSpace(git(t, w.repo, "rev-parse", written+"^")); !strings.Contains(log,
+		"Decided-On: "+parent) {
 		t.Errorf("decided on another commit than %s:\n%s", parent, log)
 	}
 	changed := strings.Fields(git(t, w.repo, "diff-tree", "--no-commit-id", "--name-only", "-r", written))
-	if diff := cmp.Diff([]string{"channels/dedicated/decision.json", "channels/dedicated/head.yaml"}, changed); diff != "" {
+	if diff := cmp.Diff([]string{"channels/dedicated/decision.json", "channels/dedicated/head.yaml"},
+		changed); diff != "" {
 		t.Errorf("a promotion changes head.yaml and decision.json only:\n%s", diff)
 	}
 }
@@ -59,7 +63,8 @@ func TestBadReleaseStopsInStaging(t *testing.T) {
 	w.awaitRelease("acme", "1.0.0")
 	w.cutRelease("1.1.0", "broken")
 	w.eventually(func() (string, bool) {
-		return "1.1.0 is not quarantined", strings.Contains(w.readCommitted("quarantine/1.1.0.yaml"), "failedIn: staging")
+		return "1.1.0 is not quarantined", strings.Contains(w.readCommitted("quarantine/1.1.0.yaml"),
+			"failedIn: staging")
 	})
 	w.awaitRelease("eu-1", "1.0.0")
 	if q := w.readCommitted("quarantine/1.1.0.yaml"); !strings.Contains(q, "it is broken") {
@@ -67,11 +72,13 @@ func TestBadReleaseStopsInStaging(t *testing.T) {
 	}
 	w.cutRelease("1.2.0", "fine")
 	w.awaitRelease("acme", "1.2.0")
-	want := []string{"promote 1.0.0 to staging", "promote 1.1.0 to staging", "roll back staging to 1.0.0", "promote 1.2.0 to staging"}
+	want := []string{"promote 1.0.0 to staging", "promote 1.1.0 to staging", "roll back staging to 1.0.0",
+		"promote 1.2.0 to staging"}
 	if diff := cmp.Diff(want, w.headSubjects("staging")); diff != "" {
 		t.Errorf("staging:\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"promote 1.0.0 to dedicated", "promote 1.2.0 to dedicated"}, w.headSubjects("dedicated")); diff != "" {
+	if diff := cmp.Diff([]string{"promote 1.0.0 to dedicated", "promote 1.2.0 to dedicated"},
+		w.headSubjects("dedicated")); diff != "" {
 		t.Errorf("dedicated:\n%s", diff)
 	}
 	if c := w.cellStatus("acme"); c.Failures != 0 {
@@ -118,7 +125,8 @@ func TestCellWithoutControlPlane(t *testing.T) {
 	w.agents["eu-1"].start()
 	w.server.start()
 	w.eventually(func() (string, bool) {
-		return "staging was not rolled back", slices.Equal(w.headSubjects("staging"), []string{"promote 1.0.0 to staging", "promote 1.1.0 to staging", "roll back staging to 1.0.0"})
+		return "staging was not rolled back", slices.Equal(w.headSubjects("staging"),
+			[]string{"promote 1.0.0 to staging", "promote 1.1.0 to staging", "roll back staging to 1.0.0"})
 	})
 	w.awaitRelease("eu-1", "1.0.0")
 }
@@ -172,10 +180,17 @@ func TestRollbackTargetGone(t *testing.T) {
 func valuesRelease(version string) map[string]string {
 	dir := "releases/" + version + "/"
 	return map[string]string{
-		dir + "release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: " + version + "\nparameters:\n  note: {type: string, default: none}\n",
-		dir + "kustomization.yaml": "resources: [app.yaml, sluice-values.yaml]\nreplacements:\n- source: {kind: ConfigMap, name: sluice-values, fieldPath: data.note}\n  targets: [{select: {kind: ConfigMap, name: app}, fieldPaths: [data.note]}]\n",
-		dir + "sluice-values.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: sluice-values\n  annotations: {config.kubernetes.io/local-config: \"true\"}\ndata: {note: none}\n",
-		dir + "app.yaml":           "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\ndata: {version: " + version + ", note: unset}\n",
+		dir + "release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: " + version +
+			"\nparameters:\n  note: {type: string, default: none}\n",
+		dir +
+			"kustomization.yaml": "resources: [app.yaml, sluice-values.yaml]\nreplacements:\n" +
+			"- source: {kind: ConfigMap, name: sluice-values, fieldPath: data.note}\n" +
+			"  targets: [{select: {kind: ConfigMap, name: app}, fieldPaths: [data.note]}]\n",
+		dir +
+			"sluice-values.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: sluice-values\n" +
+			"  annotations: {config.kubernetes.io/local-config: \"true\"}\ndata: {note: none}\n",
+		dir + "app.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\ndata: {version: " +
+			version + ", note: unset}\n",
 	}
 }
 
@@ -194,7 +209,9 @@ func TestValuesAlone(t *testing.T) {
 	w.awaitRelease("acme", "1.0.0")
 	w.awaitRelease("beta", "1.0.0")
 	values := func(note string) {
-		w.pushFiles("acme: another note", map[string]string{"cells/acme/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\nvalues: {note: " + note + "}\n"})
+		w.pushFiles("acme: another note",
+			map[string]string{"cells/acme/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\n" +
+				"values: {note: " + note + "}\n"})
 	}
 	values("blue")
 	w.eventually(func() (string, bool) {
@@ -204,7 +221,8 @@ func TestValuesAlone(t *testing.T) {
 	values("broken")
 	w.eventually(func() (string, bool) {
 		c := w.cellStatus("acme")
-		return fmt.Sprintf("acme: %+v", c), c.Failures == 1 && c.State == "healthy" && strings.Contains(w.installedManifests("acme"), "note: blue")
+		return fmt.Sprintf("acme: %+v", c), c.Failures == 1 && c.State == "healthy" &&
+			strings.Contains(w.installedManifests("acme"), "note: blue")
 	})
 	if beta := w.installedManifests("beta"); !strings.Contains(beta, "note: none") {
 		t.Errorf("beta: %s", beta)
@@ -226,7 +244,8 @@ func TestValuesAlone(t *testing.T) {
 // shopBase returns a third party's kustomize base, with nothing of Sluice in it.
 func shopBase() map[string]string {
 	return map[string]string{
-		"kustomization.yaml": "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - hpa.yaml\n  - deployment.yaml\n  - service.yaml\n",
+		"kustomization.yaml": "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n" +
+			"  - hpa.yaml\n  - deployment.yaml\n  - service.yaml\n",
 		"deployment.yaml": `apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -306,7 +325,8 @@ spec:
 func TestOthersBaseGoesUnchanged(t *testing.T) {
 	t.Parallel()
 	w := startWorld(t, nil)
-	base, files := shopBase(), map[string]string{"releases/6.5.4/release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: 6.5.4\n"}
+	base, files := shopBase(), map[string]string{"releases/6.5.4/release.yaml": "apiVersion: sluice/v1\n" +
+		"kind: Release\nversion: 6.5.4\n"}
 	for name, text := range base {
 		files["releases/6.5.4/"+name] = text
 	}
@@ -375,7 +395,8 @@ func TestHookFetches(t *testing.T) {
 		t.Fatal(err)
 	}
 	git(t, w.repo, "config", "http.receivepack", "true")
-	w.server.args = []string{"serve", "--repo", serveGitHTTP(t, w.dir) + "/repo.git", "--data", w.path("data"), "--listen", w.socket(), "--poll", "1h",
+	w.server.args = []string{"serve", "--repo", serveGitHTTP(t, w.dir) + "/repo.git", "--data", w.path("data"),
+		"--listen", w.socket(), "--poll", "1h",
 		"--branch", "main", "--hook-secret-file", w.path("secret")}
 	w.server.start()
 	w.eventually(func() (string, bool) { return "it never read the repository", w.status().Commit != "" })
@@ -400,7 +421,8 @@ func (w *world) postHook(body []byte, secret string) int {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write(body)
 	response, err := w.request(http.MethodPost, "/v1/hooks/push", body, http.Header{
-		"Content-Type": {"application/json"}, "X-Github-Event": {"push"}, "X-Hub-Signature-256": {"sha256=" + hex.EncodeToString(mac.Sum(nil))},
+		"Content-Type": {"application/json"}, "X-Github-Event": {"push"},
+		"X-Hub-Signature-256": {"sha256=" + hex.EncodeToString(mac.Sum(nil))},
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -416,8 +438,10 @@ func serveGitHTTP(t *testing.T, root string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(&cgi.Handler{Path: path, Args: []string{"http-backend"}, Dir: root, InheritEnv: []string{"PATH"}, Stderr: io.Discard,
-		Env: []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=engine", "GIT_CONFIG_NOSYSTEM=1", "HOME=" + root}})
+	server := httptest.NewServer(&cgi.Handler{Path: path, Args: []string{"http-backend"}, Dir: root,
+		InheritEnv: []string{"PATH"}, Stderr: io.Discard,
+		Env: []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=engine",
+			"GIT_CONFIG_NOSYSTEM=1", "HOME=" + root}})
 	t.Cleanup(server.Close)
 	return server.URL
 }

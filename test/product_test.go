@@ -29,7 +29,8 @@ func runInTree(t *testing.T, dir, name string, args ...string) string {
 // path, and others.
 func linkedPackages(t *testing.T, dir, pkg string) (ours, theirs []string) {
 	t.Helper()
-	for _, path := range strings.Fields(runInTree(t, dir, "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", pkg)) {
+	for _, path := range strings.Fields(runInTree(t, dir, "go", "list", "-deps", "-f",
+		"{{if not .Standard}}{{.ImportPath}}{{end}}", pkg)) {
 		if name, ok := strings.CutPrefix(path, module+"/"); ok {
 			ours = append(ours, name)
 		} else {
@@ -49,7 +50,8 @@ func TestWhatAProductTakesOn(t *testing.T) {
 	runInTree(t, product, "go", "build", "-o", filepath.Join(t.TempDir(), "product"), ".")
 	runInTree(t, product, "go", "mod", "tidy", "-diff") // fails if go.mod or go.sum is not tidy
 	ours, theirs := linkedPackages(t, product, ".")
-	if want := []string{"flags", "flags/jsonlogic", "flags/provider", "internal/jsondoc", "test/product"}; !slices.Equal(ours, want) {
+	if want := []string{"flags", "flags/jsonlogic", "flags/provider", "internal/jsondoc",
+		"test/product"}; !slices.Equal(ours, want) {
 		t.Errorf("of ours it links %s, want %s", ours, want)
 	}
 	for _, path := range theirs {
@@ -69,9 +71,11 @@ func TestWhatAProductTakesOn(t *testing.T) {
 	may := []string{
 		"github.com/open-feature/go-sdk", "go.uber.org/mock", // linked, and required by linked modules
 		// tests of those
-		"github.com/google/go-cmp", "github.com/stretchr/testify", "go.uber.org/goleak", "go.yaml.in/yaml/v3", "golang.org/x/text",
+		"github.com/google/go-cmp", "github.com/stretchr/testify", "go.uber.org/goleak", "go.yaml.in/yaml/v3",
+		"golang.org/x/text",
 		// tests of ours
-		"pgregory.net/rapid", "github.com/rs/zerolog", "github.com/mattn/go-colorable", "github.com/mattn/go-isatty", "golang.org/x/sys",
+		"pgregory.net/rapid", "github.com/rs/zerolog", "github.com/mattn/go-colorable", "github.com/mattn/go-isatty",
+		"golang.org/x/sys",
 	}
 	for _, path := range slices.Sorted(maps.Keys(modules)) {
 		if !slices.Contains(may, path) {

@@ -53,7 +53,8 @@ func TestGracefulRestart(t *testing.T) {
 	took := time.Since(begun)
 	close(stopped)
 	<-sampled
-	t.Logf("stopped after %s; %d streams ended over %s, seen at %d levels", took.Round(time.Millisecond), cells, last.Sub(first).Round(time.Millisecond), len(levels))
+	t.Logf("stopped after %s; %d streams ended over %s, seen at %d levels", took.Round(time.Millisecond), cells,
+		last.Sub(first).Round(time.Millisecond), len(levels))
 	if n := f.swarm.Counts().Connected; n != 0 {
 		t.Errorf("%d streams are still there", n)
 	}
@@ -71,7 +72,8 @@ func TestGracefulRestart(t *testing.T) {
 		return fmt.Sprintf("%d streams are back", n), n == cells
 	})
 	after := f.swarm.Counts()
-	t.Logf("until all were back: %d connections, %d that broke, %d refused", after.Connects-before.Connects, after.Failed-before.Failed, after.Refused-before.Refused)
+	t.Logf("until all were back: %d connections, %d that broke, %d refused", after.Connects-before.Connects,
+		after.Failed-before.Failed, after.Refused-before.Refused)
 	f.checkHeads(map[string][]string{"dedicated": {"promote 1.0.0 to dedicated", "promote 1.0.1 to dedicated"}})
 	f.checkNothingLost()
 }
@@ -85,7 +87,8 @@ func TestFlappingCell(t *testing.T) {
 		files["cells/flap/cell.yaml"] = files["cells/eu-1/cell.yaml"]
 		files["cells/late/cell.yaml"] = files["cells/eu-1/cell.yaml"]
 		files["channels/staging/channel.yaml"] += "rollout: {maxInFlight: 1}\n"
-		files["channels/dedicated/channel.yaml"] = strings.Replace(dedicatedPolicy, "{for: 1s, cells: 1}", "{for: 8s, cells: 2}", 1)
+		files["channels/dedicated/channel.yaml"] = strings.Replace(dedicatedPolicy, "{for: 1s, cells: 1}",
+			"{for: 8s, cells: 2}", 1)
 	})
 	flaps := w.path("flaps")
 	w.addAgent("eu-1")

@@ -31,7 +31,9 @@ func git(t testing.TB, dir string, args ...string) string {
 }
 
 func tryGit(ctx context.Context, dir string, args ...string) (string, error) {
-	c := exec.CommandContext(ctx, "git", append([]string{"-c", "user.name=bob", "-c", "user.email=bob@example.com", "-c", "commit.gpgsign=false"}, args...)...)
+	c := exec.CommandContext(ctx, "git",
+		append([]string{"-c", "user.name=bob", "-c", "user.email=bob@example.com", "-c", "commit.gpgsign=false"},
+			args...)...)
 	c.Dir = dir
 	c.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
 	out, err := c.CombinedOutput()
@@ -47,17 +49,19 @@ func newPipelineRepository(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "repo.git")
 	files := map[string][]byte{
-		"sluice.yaml":                     []byte("apiVersion: sluice/v1\nkind: Pipeline\n"),
-		"channels/staging/channel.yaml":   []byte("apiVersion: sluice/v1\nkind: Channel\nadvance: newest\n"),
-		"channels/dedicated/channel.yaml": []byte("apiVersion: sluice/v1\nkind: Channel\nafter: [staging]\nadvance: newest\n"),
-		"cells/eu-1/cell.yaml":            []byte("apiVersion: sluice/v1\nkind: Cell\nchannel: staging\n"),
-		"cells/acme/cell.yaml":            []byte("apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\n"),
+		"sluice.yaml":                   []byte("apiVersion: sluice/v1\nkind: Pipeline\n"),
+		"channels/staging/channel.yaml": []byte("apiVersion: sluice/v1\nkind: Channel\nadvance: newest\n"),
+		"channels/dedicated/channel.yaml": []byte(
+			"apiVersion: sluice/v1\nkind: Channel\nafter: [staging]\nadvance: newest\n"),
+		"cells/eu-1/cell.yaml": []byte("apiVersion: sluice/v1\nkind: Cell\nchannel: staging\n"),
+		"cells/acme/cell.yaml": []byte("apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\n"),
 	}
 	for name, data := range releaseFiles("1.0.0") {
 		files[name] = data
 	}
 	_, err := gitrepo.Init(t.Context(), dir, gitrepo.New{
-		Bare: true, Files: files, Message: "begin", Author: releases.Person{Name: "ada", Email: "ada@example.com"}, When: time.Now(),
+		Bare: true, Files: files, Message: "begin", Author: releases.Person{Name: "ada", Email: "ada@example.com"},
+		When: time.Now(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -67,9 +71,11 @@ func newPipelineRepository(t testing.TB) string {
 
 func releaseFiles(version string) map[string][]byte {
 	return map[string][]byte{
-		"releases/" + version + "/release.yaml":       fmt.Appendf(nil, "apiVersion: sluice/v1\nkind: Release\nversion: %s\n", version),
+		"releases/" + version + "/release.yaml": fmt.Appendf(nil,
+			"apiVersion: sluice/v1\nkind: Release\nversion: %s\n", version),
 		"releases/" + version + "/kustomization.yaml": []byte("resources: [app.yaml]\n"),
-		"releases/" + version + "/app.yaml":           fmt.Appendf(nil, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\ndata: {version: %q}\n", version),
+		"releases/" + version + "/app.yaml": fmt.Appendf(nil,
+			"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\ndata: {version: %q}\n", version),
 	}
 }
 
@@ -129,7 +135,8 @@ func playCells(ctx context.Context, t testing.TB, e *engine.Engine) {
 		}
 		for name := range view.Desired.Cells {
 			d, _, _ := view.Cell(name)
-			report := cells.Report{Cell: name, Boot: "b", Sent: time.Now(), State: cells.StateHealthy, Running: d.Assignment}
+			report := cells.Report{Cell: name, Boot: "b", Sent: time.Now(), State: cells.StateHealthy,
+				Running: d.Assignment}
 			if d.Assignment == nil {
 				report.State = cells.StatePending
 			}

@@ -37,7 +37,8 @@ type world struct {
 // The policies of a world: dedicated takes releases that soaked in staging for a second.
 const (
 	stagingPolicy   = "apiVersion: sluice/v1\nkind: Channel\nsettleWithin: 1h\n"
-	dedicatedPolicy = "apiVersion: sluice/v1\nkind: Channel\nafter: [staging]\nsettleWithin: 1h\ngates:\n- soak: {for: 1s, cells: 1}\n"
+	dedicatedPolicy = "apiVersion: sluice/v1\nkind: Channel\nafter: [staging]\nsettleWithin: 1h\ngates:\n" +
+		"- soak: {for: 1s, cells: 1}\n"
 )
 
 // newWorld makes the repository: staging with the cell eu-1, dedicated with acme, as altered by change. It starts
@@ -49,7 +50,8 @@ func newWorld(t testing.TB, change func(files map[string]string)) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	w := &world{t: t, dir: dir, repo: filepath.Join(dir, "repo.git"), clone: filepath.Join(dir, "clone"), agents: map[string]*process{}}
+	w := &world{t: t, dir: dir, repo: filepath.Join(dir, "repo.git"), clone: filepath.Join(dir, "clone"),
+		agents: map[string]*process{}}
 	files := map[string]string{
 		".gitattributes":                  "releases/** -text -filter -ident\n",
 		"sluice.yaml":                     "apiVersion: sluice/v1\nkind: Pipeline\n",
@@ -66,14 +68,16 @@ func newWorld(t testing.TB, change func(files map[string]string)) *world {
 		content[name] = []byte(text)
 	}
 	_, err = gitrepo.Init(t.Context(), w.repo, gitrepo.New{
-		Bare: true, Files: content, Message: "begin", Author: releases.Person{Name: "ada", Email: "ada@example.com"}, When: time.Now(),
+		Bare: true, Files: content, Message: "begin", Author: releases.Person{Name: "ada", Email: "ada@example.com"},
+		When: time.Now(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	git(t, dir, "clone", "-q", w.repo, w.clone)
 	// pushes are noticed without polls
-	w.server = w.process("serve", "serve", "--repo", w.repo, "--data", w.path("data"), "--listen", w.socket(), "--poll", "1h")
+	w.server = w.process("serve", "serve", "--repo", w.repo, "--data", w.path("data"), "--listen", w.socket(),
+		"--poll", "1h")
 	return w
 }
 
@@ -99,7 +103,8 @@ const healthCommand = `! grep -q broken "$SLUICE_DIR/manifests.yaml" || { echo i
 // addAgent adds a cell's agent with more arguments; it starts nothing.
 func (w *world) addAgent(name string, more ...string) *process {
 	w.agents[name] = w.process(name, append([]string{
-		"agent", "--cell", name, "--server", w.socket(), "--dir", w.path("cells", name), "--health", healthCommand, "--health-timeout", "300ms",
+		"agent", "--cell", name, "--server", w.socket(), "--dir", w.path("cells", name), "--health", healthCommand,
+		"--health-timeout", "300ms",
 		"--healthy-for", "0s", "--health-every", "200ms", "--report-every", "200ms", "--heal-every", "300ms",
 	}, more...)...)
 	return w.agents[name]
@@ -151,7 +156,8 @@ func (w *world) cutRelease(version, note string) {
 	for name, data := range releaseFiles(version) {
 		files[name] = string(data)
 	}
-	files["releases/"+version+"/app.yaml"] += "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: note}\ndata: {note: " + note + "}\n"
+	files["releases/"+version+
+		"/app.yaml"] += "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: note}\ndata: {note: " + note + "}\n"
 	w.pushFiles("cut "+version, files)
 }
 
@@ -194,7 +200,8 @@ func socketClient(socket string) *http.Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}
-	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
+	return &http.Client{Timeout: 10 * time.Second,
+		Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
 }
 
 // getJSON decodes a JSON response, or stores the bytes if into is a *[]byte.
@@ -243,7 +250,8 @@ func (w *world) awaitRelease(cell, version string) {
 func (w *world) isHealthyOn(cell, version string) func() (string, bool) {
 	return func() (string, bool) {
 		c := w.cellStatus(cell)
-		ok := c.Release == version && c.State == "healthy" && strings.Contains(w.installedManifests(cell), "version: "+version)
+		ok := c.Release == version && c.State == "healthy" &&
+			strings.Contains(w.installedManifests(cell), "version: "+version)
 		return fmt.Sprintf("%s is not healthy on %s: %+v", cell, version, c), ok
 	}
 }
@@ -298,7 +306,8 @@ func (w *world) runSluice(args ...string) (string, error) {
 func (w *world) env() []string {
 	return []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
-		"GIT_AUTHOR_NAME=ada", "GIT_AUTHOR_EMAIL=ada@example.com", "SLUICE_SERVER=" + w.socket(), "SLUICE_REPO=" + w.repo,
+		"GIT_AUTHOR_NAME=ada", "GIT_AUTHOR_EMAIL=ada@example.com", "SLUICE_SERVER=" + w.socket(),
+		"SLUICE_REPO=" + w.repo,
 	}
 }
 

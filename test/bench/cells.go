@@ -56,14 +56,17 @@ func measureCells(ctx context.Context, dir string) ([]figures.Row, error) {
 	return []figures.Row{
 		{
 			What: "pushed until 10 cells are healthy on it, p99 beyond render", Got: figures.Time(p99 - render),
-			Base: fmt.Sprintf("p99 %s, 10 renders %s", figures.Time(p99), figures.Time(render)), Ratio: float64(p99-render) / float64(500*time.Millisecond), Limit: 1,
+			Base:  fmt.Sprintf("p99 %s, 10 renders %s", figures.Time(p99), figures.Time(render)),
+			Ratio: float64(p99-render) / float64(500*time.Millisecond), Limit: 1,
 		},
 		{
-			What: "the same, p50 beyond render", Got: figures.Time(figures.Median(all) - render), Base: "p50 " + figures.Time(figures.Median(all)),
+			What: "the same, p50 beyond render", Got: figures.Time(figures.Median(all) - render),
+			Base:  "p50 " + figures.Time(figures.Median(all)),
 			Ratio: float64(figures.Median(all)-render) / float64(500*time.Millisecond), Limit: 1,
 		},
 		figures.Within("a render that was seen before", seen, time.Millisecond),
-		{What: "memory of an idle agent", Got: fmt.Sprintf("%.1f MB", agent), Base: "limit 30 MB", Ratio: agent / 30, Limit: 1},
+		{What: "memory of an idle agent", Got: fmt.Sprintf("%.1f MB", agent), Base: "limit 30 MB", Ratio: agent / 30,
+			Limit: 1},
 	}, nil
 }
 
@@ -95,8 +98,10 @@ func measureMemory(ctx context.Context, dir string) ([]figures.Row, error) {
 		return nil, err
 	}
 	return []figures.Row{
-		{What: "memory of serve, 2,000 releases, 5,000 commits, 10,000 cells", Got: fmt.Sprintf("%.0f MB", again), Base: "limit 150 MB", Ratio: again / 150, Limit: 1},
-		{What: "the same, after the first start ever, which clones", Got: fmt.Sprintf("%.0f MB", first), Base: "limit 150 MB", Ratio: first / 150, Limit: 1},
+		{What: "memory of serve, 2,000 releases, 5,000 commits, 10,000 cells", Got: fmt.Sprintf("%.0f MB", again),
+			Base: "limit 150 MB", Ratio: again / 150, Limit: 1},
+		{What: "the same, after the first start ever, which clones", Got: fmt.Sprintf("%.0f MB", first),
+			Base: "limit 150 MB", Ratio: first / 150, Limit: 1},
 	}, nil
 }
 
@@ -119,16 +124,19 @@ func startPipeline(ctx context.Context, dir string) (*pipeline, error) {
 		"channels/staging/channel.yaml": []byte("apiVersion: sluice/v1\nkind: Channel\nadvance: newest\n"),
 	}
 	for i := range cellCount {
-		files[fmt.Sprintf("cells/cell-%d/cell.yaml", i)] = []byte("apiVersion: sluice/v1\nkind: Cell\nchannel: staging\n")
+		files[fmt.Sprintf("cells/cell-%d/cell.yaml",
+			i)] = []byte("apiVersion: sluice/v1\nkind: Cell\nchannel: staging\n")
 	}
 	for name, data := range productRelease(0) {
 		files[name] = data
 	}
 	ada := releases.Person{Name: "ada", Email: "ada@example.com"}
-	if _, err := gitrepo.Init(ctx, p.repo, gitrepo.New{Bare: true, Files: files, Message: "begin", Author: ada, When: time.Now()}); err != nil {
+	if _, err := gitrepo.Init(ctx, p.repo, gitrepo.New{Bare: true, Files: files, Message: "begin", Author: ada,
+		When: time.Now()}); err != nil {
 		return nil, err
 	}
-	if p.people, err = gitrepo.Open(ctx, p.repo, gitrepo.Options{Mirror: filepath.Join(p.dir, "people"), Author: ada}); err != nil {
+	if p.people, err = gitrepo.Open(ctx, p.repo,
+		gitrepo.Options{Mirror: filepath.Join(p.dir, "people"), Author: ada}); err != nil {
 		return nil, err
 	}
 	if err := p.serve(ctx); err != nil {
@@ -137,7 +145,8 @@ func startPipeline(ctx context.Context, dir string) (*pipeline, error) {
 	}
 	for i := range cellCount {
 		name := fmt.Sprintf("cell-%d", i)
-		a := exec.CommandContext(ctx, p.binary, "agent", "--cell", name, "--server", "http://"+p.address, "--dir", filepath.Join(p.dir, name), "--healthy-for", "0s", "--log", "error")
+		a := exec.CommandContext(ctx, p.binary, "agent", "--cell", name, "--server", "http://"+p.address, "--dir",
+			filepath.Join(p.dir, name), "--healthy-for", "0s", "--log", "error")
 		a.Stderr = os.Stderr
 		if err := a.Start(); err != nil {
 			p.stop()
@@ -154,10 +163,14 @@ func version(i int) string { return fmt.Sprintf("1.%d.0", i) }
 func productRelease(i int) map[string][]byte {
 	dir := "releases/" + version(i) + "/"
 	kustomization := "resources:\n"
-	files := map[string][]byte{dir + "release.yaml": fmt.Appendf(nil, "apiVersion: sluice/v1\nkind: Release\nversion: %s\n", version(i))}
+	files := map[string][]byte{dir + "release.yaml": fmt.Appendf(nil,
+		"apiVersion: sluice/v1\nkind: Release\nversion: %s\n", version(i))}
 	for j := range 10 {
 		kustomization += fmt.Sprintf("  - part-%d.yaml\n", j)
-		files[fmt.Sprintf("%spart-%d.yaml", dir, j)] = fmt.Appendf(nil, "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: part-%d}\nspec:\n  selector: {matchLabels: {app: part-%d}}\n  template:\n    metadata: {labels: {app: part-%d}}\n    spec: {containers: [{name: main, image: \"registry.example/part:%d\"}]}\n", j, j, j, i)
+		files[fmt.Sprintf("%spart-%d.yaml", dir, j)] = fmt.Appendf(nil,
+			"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: part-%d}\nspec:\n"+
+				"  selector: {matchLabels: {app: part-%d}}\n  template:\n    metadata: {labels: {app: part-%d}}\n"+
+				"    spec: {containers: [{name: main, image: \"registry.example/part:%d\"}]}\n", j, j, j, i)
 	}
 	files[dir+"kustomization.yaml"] = []byte(kustomization)
 	return files
@@ -169,7 +182,8 @@ func (p *pipeline) deployRelease(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	if _, err := p.people.Push(ctx, base, []releases.Draft{{Message: "cut " + version(i), When: time.Now(), Files: productRelease(i)}}); err != nil {
+	if _, err := p.people.Push(ctx, base,
+		[]releases.Draft{{Message: "cut " + version(i), When: time.Now(), Files: productRelease(i)}}); err != nil {
 		return err
 	}
 	return p.awaitRelease(ctx, version(i))
@@ -245,7 +259,8 @@ func (p *pipeline) renderAll(ctx context.Context, i int) error {
 
 // serve starts a control plane and waits until it is ready.
 func (p *pipeline) serve(ctx context.Context) error {
-	p.server = exec.CommandContext(ctx, p.binary, "serve", "--repo", p.repo, "--data", filepath.Join(p.dir, "data"), "--listen", "127.0.0.1:0", "--log", "error")
+	p.server = exec.CommandContext(ctx, p.binary, "serve", "--repo", p.repo, "--data", filepath.Join(p.dir, "data"),
+		"--listen", "127.0.0.1:0", "--log", "error")
 	p.server.Stderr = os.Stderr
 	out, err := p.server.StdoutPipe()
 	if err != nil {

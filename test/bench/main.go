@@ -41,7 +41,8 @@ func run(ctx context.Context, out io.Writer, only string) error {
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // temporary
 	fmt.Fprintln(out, figures.Head())
-	for _, g := range []group{{"promotion", measurePromotion}, {"plan", measurePlan}, {"cells", measureCells}, {"memory", measureMemory}} {
+	for _, g := range []group{{"promotion", measurePromotion}, {"plan", measurePlan}, {"cells", measureCells},
+		{"memory", measureMemory}} {
 		if !strings.Contains(g.name, only) {
 			continue
 		}

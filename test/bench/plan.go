@@ -65,9 +65,11 @@ func measurePlan(ctx context.Context, dir string) ([]figures.Row, error) {
 		return nil, err
 	}
 	rows := []figures.Row{
-		figures.Within("snapshot and plan, cold: a new process on its data folder", figures.Median(cold), 150*time.Millisecond),
+		figures.Within("snapshot and plan, cold: a new process on its data folder", figures.Median(cold),
+			150*time.Millisecond),
 		{
-			What: "snapshot and plan, cold: the first process ever", Got: figures.Time(figures.Median(first)), Base: "limit 150 ms, git cat-file " + figures.Time(figures.Median(cat)),
+			What: "snapshot and plan, cold: the first process ever", Got: figures.Time(figures.Median(first)),
+			Base:  "limit 150 ms, git cat-file " + figures.Time(figures.Median(cat)),
 			Ratio: float64(figures.Median(first)) / float64(150*time.Millisecond), Limit: 1,
 		},
 		figures.Within("snapshot and plan when only reports changed", figures.Median(warm), 10*time.Millisecond),
@@ -98,7 +100,8 @@ func repositoryWithHeads(ctx context.Context, dir string) (string, error) {
 	p := plan.Plan{Commit: tip, Now: time.Now().Add(-72 * time.Hour)}
 	for i, name := range d.Order {
 		r := d.Versions[len(d.Versions)-1-i%3]
-		p.Actions = append(p.Actions, plan.Action{Kind: plan.Promote, Channel: name, Release: r.Version.String(), Digest: r.Digest, Sequence: 1})
+		p.Actions = append(p.Actions, plan.Action{Kind: plan.Promote, Channel: name, Release: r.Version.String(),
+			Digest: r.Digest, Sequence: 1})
 	}
 	chain, _, err := plan.Drafts(d, p)
 	if err != nil {
@@ -138,7 +141,8 @@ func observedHeads(d *plan.Desired) *plan.Observed {
 		}
 		a := plan.Assign(d, cell, c.Effective, nil)
 		o.Cells[name] = &plan.CellState{
-			Name: name, Channel: a.Channel, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest, State: cells.StateHealthy,
+			Name: name, Channel: a.Channel, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest,
+			State:   cells.StateHealthy,
 			Running: &a, Granted: &a, Soaked: 23 * time.Hour, HealthySince: now.Add(-23 * time.Hour), LastReport: now,
 		}
 	}
@@ -160,7 +164,8 @@ func growthExponent(d *plan.Desired) figures.Row {
 	b := (ys[2] - ys[0]) / (xs[2] - xs[0])
 	return figures.Row{
 		What: "exponent of a plan's time in cells: 1k, 10k, 100k", Got: fmt.Sprintf("%.2f", b),
-		Base: fmt.Sprintf("%s, %s, %s", figures.Time(expDuration(ys[0])), figures.Time(expDuration(ys[1])), figures.Time(expDuration(ys[2]))), Ratio: b, Limit: 1.2,
+		Base: fmt.Sprintf("%s, %s, %s", figures.Time(expDuration(ys[0])), figures.Time(expDuration(ys[1])),
+			figures.Time(expDuration(ys[2]))), Ratio: b, Limit: 1.2,
 	}
 }
 

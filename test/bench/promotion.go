@@ -44,7 +44,8 @@ func measurePromotion(ctx context.Context, dir string) ([]figures.Row, error) {
 		return nil, err
 	}
 	return []figures.Row{
-		figures.AtMost("build a promotion's commit, 2,000 releases, 5,000 commits", standard.build, "git, 5 processes", standard.gitBuild, 0.1),
+		figures.AtMost("build a promotion's commit, 2,000 releases, 5,000 commits", standard.build, "git, 5 processes",
+			standard.gitBuild, 0.1),
 		figures.AtMost("build and push it to a bare repository on disk", standard.push, "git", standard.gitPush, 0.5),
 		figures.AtMost("build and push, ten times the history", long.push, "5,000 commits", standard.push, 1.2),
 	}, nil
@@ -175,15 +176,18 @@ func (c *gitCLI) commit(ctx context.Context, i int) (string, error) {
 }
 
 func (c *gitCLI) push(ctx context.Context, next string) error {
-	_, err := c.run(ctx, "", "push", "-q", "--force-with-lease="+biggit.Branch+":"+c.base, c.repo, next+":refs/heads/"+biggit.Branch)
+	_, err := c.run(ctx, "", "push", "-q", "--force-with-lease="+biggit.Branch+":"+c.base, c.repo,
+		next+":refs/heads/"+biggit.Branch)
 	c.base = next
 	return err
 }
 
 func (c *gitCLI) run(ctx context.Context, in string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", args...)
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_INDEX_FILE="+c.folder+"/index",
-		"GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=A", "GIT_COMMITTER_EMAIL=a@example.com")
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull,
+		"GIT_INDEX_FILE="+c.folder+"/index",
+		"GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=A",
+		"GIT_COMMITTER_EMAIL=a@example.com")
 	if args[0] != "clone" && args[0] != "-C" {
 		cmd.Env = append(cmd.Env, "GIT_DIR="+c.clone)
 	}

@@ -60,7 +60,8 @@ func Make(ctx context.Context, dir string, s Shape) error {
 
 // Cached returns the repository of shape s below root, and makes it first if needed.
 func Cached(ctx context.Context, root string, s Shape) (string, error) {
-	dir := filepath.Join(root, fmt.Sprintf("r%d-f%d-c%d-ch%d-ce%d-v1.git", s.Releases, s.Files, s.Commits, s.Channels, s.Cells))
+	dir := filepath.Join(root, fmt.Sprintf("r%d-f%d-c%d-ch%d-ce%d-v1.git", s.Releases, s.Files, s.Commits, s.Channels,
+		s.Cells))
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
@@ -101,7 +102,8 @@ func (s Shape) writeHistory(w io.Writer) {
 }
 
 func (s Shape) writeCommit(w io.Writer, n int, message string) {
-	fmt.Fprintf(w, "commit refs/heads/%s\ncommitter Ada <ada@example.com> %d +0000\ndata %d\n%s\n", Branch, 1577836800+int64(n)*60, len(message), message)
+	fmt.Fprintf(w, "commit refs/heads/%s\ncommitter Ada <ada@example.com> %d +0000\ndata %d\n%s\n",
+		Branch, 1577836800+int64(n)*60, len(message), message)
 }
 
 func writeFile(w io.Writer, path, text string) {
@@ -115,26 +117,43 @@ func (s Shape) writeSettings(w io.Writer) {
 		after, gates := "", ""
 		if i > 0 {
 			after = fmt.Sprintf("after: [%s]\n", Channel(i-1))
-			gates = "gates:\n  - soak: {for: 24h, cells: 3, percent: 95}\n  - window: {opens: \"0 9 * * MON-THU\", for: 7h, zone: Europe/Berlin}\n"
+			gates = "gates:\n  - soak: {for: 24h, cells: 3, percent: 95}\n" +
+				"  - window: {opens: \"0 9 * * MON-THU\", for: 7h, zone: Europe/Berlin}\n"
 		}
 		writeFile(w, "channels/"+Channel(i)+"/channel.yaml", "apiVersion: sluice/v1\nkind: Channel\n"+after+gates)
 	}
 	for i := range s.Cells {
-		writeFile(w, "cells/"+Cell(i)+"/cell.yaml", fmt.Sprintf("apiVersion: sluice/v1\nkind: Cell\nchannel: %s\nprofile: default\nvalues:\n  domain: %s.example.com\n  replicas: %d\nlabels: {region: eu-%d}\n",
-			Channel(i%s.Channels), Cell(i), i%5+1, i%7))
+		writeFile(w, "cells/"+Cell(i)+"/cell.yaml",
+			fmt.Sprintf(
+				"apiVersion: sluice/v1\nkind: Cell\nchannel: %s\nprofile: default\nvalues:\n"+
+					"  domain: %s.example.com\n  replicas: %d\nlabels: {region: eu-%d}\n",
+				Channel(i%s.Channels), Cell(i), i%5+1, i%7))
 	}
 }
 
 func (s Shape) writeRelease(w io.Writer, i int) {
 	dir := "releases/" + Version(i) + "/"
-	writeFile(w, dir+"release.yaml", fmt.Sprintf("apiVersion: sluice/v1\nkind: Release\nversion: %s\nsource: {repository: https://git.example/product, commit: %s}\ncomponents:\n  - {name: server, image: \"registry.example/server@sha256:%s\"}\n  - {name: ws-manager, image: \"registry.example/ws-manager@sha256:%s\", maintenance: true}\nfeatures: [workspace-classes, ssh-gateway]\nparameters:\n  domain: {type: string, required: true}\n  replicas: {type: integer, default: 2, minimum: 1}\nprofiles: {default: \".\"}\n",
-		Version(i), fakeHash("commit", i)[:40], fakeHash("server", i), fakeHash("ws-manager", i)))
+	writeFile(w, dir+"release.yaml",
+		fmt.Sprintf(
+			"apiVersion: sluice/v1\nkind: Release\nversion: %s\n"+
+				"source: {repository: https://git.example/product, commit: %s}\ncomponents:\n"+
+				"  - {name: server, image: \"registry.example/server@sha256:%s\"}\n"+
+				"  - {name: ws-manager, image: \"registry.example/ws-manager@sha256:%s\", maintenance: true}\n"+
+				"features: [workspace-classes, ssh-gateway]\nparameters:\n  domain: {type: string, required: true}\n"+
+				"  replicas: {type: integer, default: 2, minimum: 1}\nprofiles: {default: \".\"}\n",
+			Version(i), fakeHash("commit", i)[:40], fakeHash("server", i), fakeHash("ws-manager", i)))
 	kustomization := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n"
 	for j := range s.Files - 3 {
 		name := fmt.Sprintf("manifest-%d.yaml", j)
 		kustomization += "  - " + name + "\n"
-		writeFile(w, dir+name, fmt.Sprintf("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: part-%d}\nspec:\n  replicas: 2\n  selector: {matchLabels: {app: part-%d}}\n  template:\n    metadata: {labels: {app: part-%d}}\n    spec:\n      containers:\n        - name: main\n          image: registry.example/part-%d@sha256:%s\n          ports: [{containerPort: 8080}]\n          resources: {requests: {cpu: 100m, memory: 128Mi}, limits: {memory: 256Mi}}\n",
-			j, j, j, j, fakeHash(name, i-i%(j+1))))
+		writeFile(w, dir+name,
+			fmt.Sprintf(
+				"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: part-%d}\nspec:\n  replicas: 2\n"+
+					"  selector: {matchLabels: {app: part-%d}}\n  template:\n"+
+					"    metadata: {labels: {app: part-%d}}\n    spec:\n      containers:\n        - name: main\n"+
+					"          image: registry.example/part-%d@sha256:%s\n          ports: [{containerPort: 8080}]\n"+
+					"          resources: {requests: {cpu: 100m, memory: 128Mi}, limits: {memory: 256Mi}}\n",
+				j, j, j, j, fakeHash(name, i-i%(j+1))))
 	}
 	writeFile(w, dir+"kustomization.yaml", kustomization)
 	writeFile(w, dir+"notes.md", "# "+Version(i)+"\n\nMends what "+fakeHash("notes", i)[:12]+" broke.\n")
@@ -143,8 +162,12 @@ func (s Shape) writeRelease(w io.Writer, i int) {
 func (s Shape) writeHead(w io.Writer, n, release int) {
 	channel := Channel(n % s.Channels)
 	s.writeCommit(w, release+1, "promote "+Version(release)+" to "+channel)
-	writeFile(w, "channels/"+channel+"/head.yaml", fmt.Sprintf("release: %s\ncommit: %s\ndigest: sha256:%s\nsequence: %d\n", Version(release), fakeHash("head", n)[:40], fakeHash("digest", release), n/s.Channels+1))
-	writeFile(w, "channels/"+channel+"/decision.json", fmt.Sprintf("{\"base\":\"%s\",\"now\":\"2026-01-01T00:00:00Z\",\"digest\":\"sha256:%s\",\"verdicts\":[{\"gate\":\"soak\",\"reason\":\"%d of %d cells healthy\"}]}\n", fakeHash("base", n)[:40], fakeHash("digest", release), n%9+1, n%9+1))
+	writeFile(w, "channels/"+channel+"/head.yaml",
+		fmt.Sprintf("release: %s\ncommit: %s\ndigest: sha256:%s\nsequence: %d\n", Version(release),
+			fakeHash("head", n)[:40], fakeHash("digest", release), n/s.Channels+1))
+	writeFile(w, "channels/"+channel+"/decision.json",
+		fmt.Sprintf(
+			"{\"base\":\"%s\",\"now\":\"2026-01-01T00:00:00Z\",\"digest\":\"sha256:%s\",\"verdicts\":[{\"gate\":\"soak\",\"reason\":\"%d of %d cells healthy\"}]}\n", fakeHash("base", n)[:40], fakeHash("digest", release), n%9+1, n%9+1))
 }
 
 func fakeHash(what string, i int) string {

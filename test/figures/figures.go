@@ -49,7 +49,8 @@ func AtLeast(what string, got float64, name string, base, limit float64) Row {
 
 // AtMost returns a row that compares two times.
 func AtMost(what string, got time.Duration, name string, base time.Duration, limit float64) Row {
-	return Row{What: what, Got: Time(got), Base: name + " " + Time(base), Ratio: float64(got) / float64(base), Limit: limit}
+	return Row{What: what, Got: Time(got), Base: name + " " + Time(base), Ratio: float64(got) / float64(base),
+		Limit: limit}
 }
 
 // Within returns a row of a time with an absolute limit.

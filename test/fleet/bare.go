@@ -68,7 +68,8 @@ func bareCommands() (commands, error) {
 
 func (b *bareServer) listen() (bareAddresses, error) {
 	at := bareAddresses{Pin: b.pin}
-	for address, serve := range map[*string]func(net.Listener){&at.HTTP: b.serveHTTP, &at.Streams: b.serveStreams, &at.Handshakes: b.serveHandshakes} {
+	for address, serve := range map[*string]func(net.Listener){&at.HTTP: b.serveHTTP, &at.Streams: b.serveStreams,
+		&at.Handshakes: b.serveHandshakes} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return at, err
@@ -82,7 +83,8 @@ func (b *bareServer) listen() (bareAddresses, error) {
 func (b *bareServer) serveHTTP(l net.Listener) {
 	server := &http.Server{
 		Handler: http.HandlerFunc(handleBare), ErrorLog: log.New(io.Discard, "", 0),
-		ReadHeaderTimeout: time.Minute, TLSConfig: b.config.Clone(), TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
+		ReadHeaderTimeout: time.Minute, TLSConfig: b.config.Clone(),
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}
 	_ = server.ServeTLS(l, "", "") // until the process ends
 }
@@ -142,7 +144,8 @@ func (b *bareServer) serveStreams(l net.Listener) {
 				break
 			}
 		}
-		if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n: begun\n\n"); err != nil {
+		if _, err := io.WriteString(c,
+			"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n: begun\n\n"); err != nil {
 			return
 		}
 		b.mu.Lock()

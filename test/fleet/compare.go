@@ -57,7 +57,8 @@ type sideMedians struct {
 }
 
 // comparePair lets both loads do the same in turn, and returns the results.
-func (b *bench) comparePair(ctx context.Context, s *loadPair, do string, h hammerOptions, file string, f *fleet) (ours, theirs sideMedians, err error) {
+func (b *bench) comparePair(ctx context.Context, s *loadPair, do string, h hammerOptions, file string, f *fleet) (ours,
+	theirs sideMedians, err error) {
 	var all, bareAll []roundResult
 	for n := range b.rounds + 1 {
 		if ctx.Err() != nil {
@@ -68,7 +69,10 @@ func (b *bench) comparePair(ctx context.Context, s *loadPair, do string, h hamme
 			profile = b.profilePath(file)
 		}
 		var r roundResult
-		err := f.withProfile(profile, func() (err error) { r, err = runRound(s.ours, f.cmd.Process.Pid, do, h); return err })
+		err := f.withProfile(profile, func() (err error) {
+			r, err = runRound(s.ours, f.cmd.Process.Pid, do, h)
+			return err
+		})
 		if err != nil {
 			return ours, theirs, err
 		}
@@ -113,7 +117,8 @@ func mediansOf(all []roundResult) sideMedians {
 
 // contextRow returns the figures that explain a comparison.
 func (s sideMedians) contextRow(bare sideMedians) figures.Row {
-	return figures.Beside("  server CPU an answer; answers' p99", figures.Time(s.cpu)+"; "+figures.Time(s.p99), "bare "+figures.Time(bare.cpu)+"; "+figures.Time(bare.p99))
+	return figures.Beside("  server CPU an answer; answers' p99", figures.Time(s.cpu)+"; "+figures.Time(s.p99),
+		"bare "+figures.Time(bare.cpu)+"; "+figures.Time(bare.p99))
 }
 
 // profilePath returns the file for a group's profile; empty: no profile.
@@ -154,14 +159,16 @@ func (b *bench) measurePolls(ctx context.Context) ([]figures.Row, error) {
 	}
 	own := rest * time.Since(begun).Seconds() // reads that no poll causes
 	reads := figures.Row{
-		What: "  database reads for them, counted by " + storeReadsMetric, Got: fmt.Sprintf("%.0f", max(0, math.Floor(after-before-own-2))),
+		What: "  database reads for them, counted by " + storeReadsMetric,
+		Got:  fmt.Sprintf("%.0f", max(0, math.Floor(after-before-own-2))),
 		Base: fmt.Sprintf("%.0f in all, %.1f a second at rest; limit 0", after-before, rest), Limit: 0,
 	}
 	if reads.Ratio = max(0, math.Floor(after-before-own-2)); !ok {
 		reads.Got, reads.Ratio = "not counted", 1
 	}
 	return []figures.Row{
-		figures.AtLeast(fmt.Sprintf("idle polls, mutual TLS, %d at once over %d connections", concurrency, f.n), ours.rate, "bare 304", theirs.rate, 0.8),
+		figures.AtLeast(fmt.Sprintf("idle polls, mutual TLS, %d at once over %d connections", concurrency, f.n),
+			ours.rate, "bare 304", theirs.rate, 0.8),
 		ours.contextRow(theirs), reads,
 	}, nil
 }
@@ -217,7 +224,8 @@ func (b *bench) measureReportsOn(ctx context.Context, f *fleet, database, file s
 		return nil, err
 	}
 	return []figures.Row{
-		figures.AtLeast(fmt.Sprintf("reports durable on %s, %d at once", database, concurrency), ours.rate, "bare decode", theirs.rate, 0.5),
+		figures.AtLeast(fmt.Sprintf("reports durable on %s, %d at once", database, concurrency), ours.rate,
+			"bare decode", theirs.rate, 0.5),
 		figures.Within("  acknowledged, p99", ours.p99, 20*time.Millisecond),
 		ours.contextRow(theirs),
 	}, nil

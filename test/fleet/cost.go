@@ -34,7 +34,8 @@ func (b *bench) measureCost(ctx context.Context) ([]figures.Row, error) {
 	}
 	per := fmt.Sprintf("%d cells: ", b.streamCells/10)
 	bytes := figures.Row{
-		What: "memory a connected cell", Got: fmt.Sprintf("%.1f KiB", large.memory/1024), Base: per + fmt.Sprintf("%.1f KiB", small.memory/1024),
+		What: "memory a connected cell", Got: fmt.Sprintf("%.1f KiB", large.memory/1024),
+		Base:  per + fmt.Sprintf("%.1f KiB", small.memory/1024),
 		Ratio: large.memory / small.memory, Limit: maxGrowth,
 	}
 	return append(rows, bytes,
@@ -62,7 +63,8 @@ func planningRow() figures.Row {
 		}
 	}
 	return figures.Row{
-		What: "a plan's time a cell, among 100,000", Got: fmt.Sprintf("%d ns", best[2]), Base: fmt.Sprintf("1,000: %d ns, 10,000: %d ns", best[0], best[1]),
+		What: "a plan's time a cell, among 100,000", Got: fmt.Sprintf("%d ns", best[2]),
+		Base:  fmt.Sprintf("1,000: %d ns, 10,000: %d ns", best[0], best[1]),
 		Ratio: float64(best[2]) / float64(best[0]), Limit: 1.5,
 	}
 }
@@ -72,16 +74,19 @@ func rolloutInput(n int) (*plan.Desired, *plan.Observed) {
 	now := time.Now()
 	release := func(version string, sequence int64) (h plan.EffectiveHead) {
 		h.Kind, h.Written, h.Moved = plan.Promote, "c"+version, now.Add(-time.Hour)
-		h.Release, h.Digest, h.Commit, h.Sequence = version, releases.DigestBytes([]byte(version)), "c"+version, sequence
+		h.Release, h.Digest, h.Commit, h.Sequence = version, releases.DigestBytes([]byte(version)), "c"+
+			version, sequence
 		return h
 	}
 	history := []plan.EffectiveHead{release(firstRelease, 1), release("1.1.0", 2)}
 	policy := &channels.Channel{}
 	policy.Rollout.Waves = []channels.Wave{{Percent: 10, Soak: 30 * time.Minute}, {Percent: 100}}
 	policy.Rollout.MaxInFlight = 100
-	c := &plan.Channel{State: channels.State{Name: channelName, Policy: policy}, Valid: policy, Effective: &history[1], History: history}
+	c := &plan.Channel{State: channels.State{Name: channelName, Policy: policy}, Valid: policy, Effective: &history[1],
+		History: history}
 	d := &plan.Desired{
-		Commit: "c", Channels: map[string]*plan.Channel{channelName: c}, Order: []string{channelName}, Cells: map[string]*plan.Cell{}, Releases: map[string]*plan.Release{},
+		Commit: "c", Channels: map[string]*plan.Channel{channelName: c}, Order: []string{channelName},
+		Cells: map[string]*plan.Cell{}, Releases: map[string]*plan.Release{},
 	}
 	d.Pipeline.StaleAfter = 5 * time.Minute
 	o := &plan.Observed{Cells: make(map[string]*plan.CellState, n)}
@@ -113,7 +118,8 @@ func (b *bench) storingRow(ctx context.Context) (figures.Row, error) {
 		}
 	}
 	return figures.Row{
-		What: "SQLite's time a report, among 100,000 cells", Got: figures.Time(best[2]), Base: fmt.Sprintf("1,000: %s, 10,000: %s", figures.Time(best[0]), figures.Time(best[1])),
+		What: "SQLite's time a report, among 100,000 cells", Got: figures.Time(best[2]),
+		Base:  fmt.Sprintf("1,000: %s, 10,000: %s", figures.Time(best[0]), figures.Time(best[1])),
 		Ratio: float64(best[2]) / float64(best[0]), Limit: 1.5,
 	}, nil
 }

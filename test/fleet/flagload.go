@@ -89,7 +89,8 @@ func (p *flagCell) handleDesired(data []byte) (variant string, err error) {
 	}
 	now := time.Now().Unix()
 	facts := flags.Facts{Cell: p.load.names[p.cell], Channel: channelName, Labels: d.Flags.Labels}
-	return p.compiled.Fold(orders, facts, now).Evaluate(watchedFlagKey, flags.Context{"targetingKey": facts.Cell}, now).Variant, nil
+	return p.compiled.Fold(orders, facts, now).Evaluate(watchedFlagKey, flags.Context{"targetingKey": facts.Cell},
+		now).Variant, nil
 }
 
 func (p *flagCell) fetchBundle(digest releases.Digest) error {
@@ -154,7 +155,8 @@ func (l *load) awaitVariant(s variantQuery) (any, error) {
 			return newSpread(first, len(all)), nil
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("%d of %d evaluate to %s within %s, %d streams broke: %w", len(first), len(l.conns), s.Variant, s.Wait, broken, trouble)
+			return nil, fmt.Errorf("%d of %d evaluate to %s within %s, %d streams broke: %w", len(first), len(l.conns),
+				s.Variant, s.Wait, broken, trouble)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -50,7 +50,8 @@ func (b *bench) measureFlags(ctx context.Context) ([]figures.Row, error) {
 		return nil, err
 	}
 	if b.pushCount%2 == 0 { // a killed flag has variant v0
-		if _, err := repo.Commit(ctx, "change one flag", map[string]string{watchedFlagPath: watchedFlagFile("v1")}); err != nil {
+		if _, err := repo.Commit(ctx, "change one flag",
+			map[string]string{watchedFlagPath: watchedFlagFile("v1")}); err != nil {
 			return nil, err
 		}
 		if err := l.call("awaitVariant", variantQuery{Variant: "v1", Wait: flagTimeout}, nil); err != nil {
@@ -63,14 +64,17 @@ func (b *bench) measureFlags(ctx context.Context) ([]figures.Row, error) {
 	}
 	slices.Sort(p99)
 	return []figures.Row{
-		figures.Within(fmt.Sprintf("one of %d flags pushed, until %d cells evaluate it so, p99, worst of %d", flagCount, flagCells, b.pushCount), p99[len(p99)-1], 2*time.Second),
+		figures.Within(fmt.Sprintf("one of %d flags pushed, until %d cells evaluate it so, p99, worst of %d",
+			flagCount, flagCells, b.pushCount), p99[len(p99)-1], 2*time.Second),
 		figures.Beside("  the last cell, median of pushes", figures.Time(figures.Median(last)), ""),
-		figures.Within(fmt.Sprintf("a flag killed, until it is off in the last of %d cells", flagCells), killed.Last, 2*time.Second),
+		figures.Within(fmt.Sprintf("a flag killed, until it is off in the last of %d cells", flagCells), killed.Last,
+			2*time.Second),
 	}, nil
 }
 
 // timeFlagChanges changes the watched flag pushCount times, and returns how long cells took.
-func (b *bench) timeFlagChanges(ctx context.Context, repo *swarm.Repository, l *child) (p99, last []time.Duration, err error) {
+func (b *bench) timeFlagChanges(ctx context.Context, repo *swarm.Repository, l *child) (p99, last []time.Duration,
+	err error) {
 	for n := range b.pushCount {
 		variant := fmt.Sprintf("v%d", (n+1)%2)
 		landed, err := repo.Commit(ctx, "change one flag", map[string]string{watchedFlagPath: watchedFlagFile(variant)})
@@ -78,7 +82,8 @@ func (b *bench) timeFlagChanges(ctx context.Context, repo *swarm.Repository, l *
 			return nil, nil, err
 		}
 		var s spread
-		if err := l.call("awaitVariant", variantQuery{Since: landed, Variant: variant, Wait: flagTimeout}, &s); err != nil {
+		if err := l.call("awaitVariant", variantQuery{Since: landed, Variant: variant, Wait: flagTimeout},
+			&s); err != nil {
 			return nil, nil, err
 		}
 		p99, last = append(p99, s.P99), append(last, s.Last)
@@ -91,7 +96,8 @@ func (b *bench) timeFlagChanges(ctx context.Context, repo *swarm.Repository, l *
 func (b *bench) timeKill(ctx context.Context, f *fleet, l *child) (s spread, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sluice/v1/flags/"+watchedFlagKey+"/kill", strings.NewReader(`{"reason":"measured"}`))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sluice/v1/flags/"+watchedFlagKey+"/kill",
+		strings.NewReader(`{"reason":"measured"}`))
 	if err != nil {
 		return s, err
 	}
@@ -110,7 +116,8 @@ func (b *bench) timeKill(ctx context.Context, f *fleet, l *child) (s spread, err
 
 // startWithFlags starts a fleet whose control plane has a flags repository.
 func (b *bench) startWithFlags(ctx context.Context) (*fleet, *swarm.Repository, error) {
-	files := map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Flags\n", watchedFlagPath: watchedFlagFile("v0")}
+	files := map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Flags\n",
+		watchedFlagPath: watchedFlagFile("v0")}
 	for i := range flagCount - 1 {
 		files[fmt.Sprintf("flags/more-%d.yaml", i)] = otherFlagFile(i)
 	}
@@ -130,7 +137,9 @@ func (b *bench) startWithFlags(ctx context.Context) (*fleet, *swarm.Repository, 
 const watchedFlagPath = "flags/watched.yaml"
 
 func watchedFlagFile(variant string) string {
-	return "flags:\n  " + watchedFlagKey + ":\n    state: ENABLED\n    variants: {v0: a, v1: b, 'off': 'no'}\n    defaultVariant: " + variant + "\n    metadata: {'off': 'off'}\n"
+	return "flags:\n  " + watchedFlagKey +
+		":\n    state: ENABLED\n    variants: {v0: a, v1: b, 'off': 'no'}\n    defaultVariant: " +
+		variant + "\n    metadata: {'off': 'off'}\n"
 }
 
 // otherFlagFile returns a flag that never changes, with a rule and a share.

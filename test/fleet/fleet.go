@@ -20,7 +20,9 @@ const firstRelease = "1.0.0"
 // The channel's policies: all cells at once, and in waves, which is the normal case.
 const (
 	atOncePolicy = "apiVersion: sluice/v1\nkind: Channel\nadvance: newest\n"
-	wavesPolicy  = atOncePolicy + "rollout:\n  waves: [{cells: 10, soak: 30m}, {percent: 25, soak: 2h}, {percent: 100}]\n  maxInFlight: 100\n  failureBudget: 20\n"
+	wavesPolicy  = atOncePolicy +
+		"rollout:\n  waves: [{cells: 10, soak: 30m}, {percent: 25, soak: 2h}, {percent: 100}]\n  maxInFlight: 100\n" +
+		"  failureBudget: 20\n"
 )
 
 const policyFile = "channels/" + channelName + "/channel.yaml"
@@ -45,11 +47,13 @@ func (b *bench) prepareFleet(ctx context.Context, n int, database string) (f *fl
 	// cells that only listen send no reports
 	files["sluice.yaml"] = "apiVersion: sluice/v1\nkind: Pipeline\nstaleAfter: 1h\n"
 	files[policyFile] = atOncePolicy
-	repo, err := swarm.CreateRepository(ctx, filepath.Join(dir, "releases.git"), files, swarm.Members(cellPrefix, n, keySeed), func(int) string { return channelName })
+	repo, err := swarm.CreateRepository(ctx, filepath.Join(dir, "releases.git"), files,
+		swarm.Members(cellPrefix, n, keySeed), func(int) string { return channelName })
 	if err != nil {
 		return nil, err
 	}
-	f = &fleet{repo: repo, n: n, server: &server{binary: b.binary, repo: repo.Dir, data: filepath.Join(dir, "data"), database: database}}
+	f = &fleet{repo: repo, n: n, server: &server{binary: b.binary, repo: repo.Dir, data: filepath.Join(dir, "data"),
+		database: database}}
 	defer func() {
 		if err != nil {
 			f.stop()

@@ -23,7 +23,8 @@ func TestChildrenObey(t *testing.T) {
 	if err := serveCommands(strings.NewReader(in), &out, d); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := out.String(), `{"gives":3}`+"\n"+`{"error":"no"}`+"\n"+`{"error":"there is no such order"}`+"\n"; got != want {
+	if got, want := out.String(), `{"gives":3}`+"\n"+`{"error":"no"}`+"\n"+`{"error":"there is no such order"}`+
+		"\n"; got != want {
 		t.Errorf("%s, not %s", got, want)
 	}
 }
@@ -36,7 +37,8 @@ func TestSiteShowsHeads(t *testing.T) {
 	s.setHead(2)
 	<-before
 	d, etag, ok := s.View().Cell("cell-00000")
-	if !ok || d.Hold == nil || d.Assignment == nil || d.Assignment.Sequence != 1 || headRelease(mustJSON(t, d)) != "1.2.0" {
+	if !ok || d.Hold == nil || d.Assignment == nil || d.Assignment.Sequence != 1 ||
+		headRelease(mustJSON(t, d)) != "1.2.0" {
 		t.Errorf("%+v", d)
 	}
 	s.setHead(3)

@@ -117,7 +117,9 @@ func (l *load) dialAll(n int, begin func(i int, link *swarm.Conn) error) (any, e
 // timeHandshakes does full handshakes for n cells at once, and returns how long all took.
 func (l *load) timeHandshakes(n int) (any, error) {
 	l.dialer.ForgetSessions()
-	links, took, err := l.dialer.DialAll(context.Background(), n, n, func(_ int, link *swarm.Conn) error { return link.AwaitByte(time.Minute) })
+	links, took, err := l.dialer.DialAll(context.Background(), n, n, func(_ int, link *swarm.Conn) error {
+		return link.AwaitByte(time.Minute)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -156,11 +158,13 @@ func (l *load) hammerReports(h hammerOptions) (any, error) {
 	if l.bodies == nil {
 		for i := range l.conns {
 			a := h.Like
-			body, err := json.Marshal(cells.Report{Cell: l.names[i], Boot: fmt.Sprintf("b%07d", i), Agent: "bench", State: cells.StateHealthy, Running: &a, Acknowledged: &a, Confirmed: h.Events})
+			body, err := json.Marshal(cells.Report{Cell: l.names[i], Boot: fmt.Sprintf("b%07d", i), Agent: "bench",
+				State: cells.StateHealthy, Running: &a, Acknowledged: &a, Confirmed: h.Events})
 			if err != nil {
 				return nil, err
 			}
-			l.bodies = append(l.bodies, bytes.Replace(body, []byte(`"0001-01-01T00:00:00Z"`), []byte(`"`+string(mark)+`"`), 1))
+			l.bodies = append(l.bodies, bytes.Replace(body, []byte(`"0001-01-01T00:00:00Z"`),
+				[]byte(`"`+string(mark)+`"`), 1))
 		}
 	}
 	at := make([]int, len(l.bodies))
@@ -257,7 +261,8 @@ func (l *load) awaitHead(t headQuery) (any, error) {
 			return s, nil
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("%d of %d were told within %s, %d streams broke", s.Told, len(l.conns), t.Wait, s.Broken)
+			return nil, fmt.Errorf("%d of %d were told within %s, %d streams broke", s.Told, len(l.conns), t.Wait,
+				s.Broken)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -83,14 +83,16 @@ type bench struct {
 const keySeed = 2026
 
 func runBench(ctx context.Context) error {
-	only := flag.String("only", "", "run the groups whose name contains this: disk, store, polls, reports, fanout, push, flags, reconnect, cost")
+	only := flag.String("only", "",
+		"run the groups whose name contains this: disk, store, polls, reports, fanout, push, flags, reconnect, cost")
 	quick := flag.Bool("quick", false, "a small run: 2,000 cells, few rounds. What it says of ten thousand is nothing")
 	profile := flag.String("profile", "", "write CPU profiles of the server to this folder, one a group")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return errors.New("it takes flags only")
 	}
-	b := &bench{out: os.Stdout, profile: *profile, streamCells: 10_000, reportCells: 10_000, rounds: 5, roundLength: 2 * time.Second, pushCount: 20}
+	b := &bench{out: os.Stdout, profile: *profile, streamCells: 10_000, reportCells: 10_000, rounds: 5,
+		roundLength: 2 * time.Second, pushCount: 20}
 	if *quick {
 		b.streamCells, b.reportCells, b.rounds, b.roundLength, b.pushCount = 2_000, 5_000, 3, time.Second, 5
 	}
@@ -123,7 +125,8 @@ func (b *bench) run(ctx context.Context, only string) (err error) {
 	}
 	fmt.Fprintln(b.out, figures.Head())
 	for _, g := range []group{
-		{"disk", b.measureDisk}, {"store", b.measureStores}, {"polls", b.measurePolls}, {"reports", b.measureReports}, {"fanout", b.measureFanout},
+		{"disk", b.measureDisk}, {"store", b.measureStores}, {"polls", b.measurePolls}, {"reports", b.measureReports},
+		{"fanout", b.measureFanout},
 		{"push", b.measurePush}, {"flags", b.measureFlags}, {"reconnect", b.measureReconnect}, {"cost", b.measureCost},
 	} {
 		if !strings.Contains(g.name, only) {

@@ -98,7 +98,8 @@ func (s *planeStub) listen(ctx context.Context, w stubOptions) (any, error) {
 		return nil, err
 	}
 	server, err := controlplane.New(controlplane.Options{
-		Views: s, Inbox: s, Repository: s, Journal: s, Log: zerolog.New(os.Stderr).Level(zerolog.ErrorLevel), Members: s, Keys: keys,
+		Views: s, Inbox: s, Repository: s, Journal: s, Log: zerolog.New(os.Stderr).Level(zerolog.ErrorLevel),
+		Members: s, Keys: keys,
 	})
 	if err != nil {
 		return nil, err
@@ -135,7 +136,8 @@ func (s *planeStub) makeView(n int64) *view.View {
 	head.Release, head.Digest = release(n)
 	head.Commit, head.Sequence = head.Written, n
 	c := &plan.Channel{State: channels.State{Name: channelName}, Effective: &head, History: []plan.EffectiveHead{head}}
-	d := &plan.Desired{Commit: head.Written, Channels: map[string]*plan.Channel{channelName: c}, Order: []string{channelName}, Cells: map[string]*plan.Cell{}}
+	d := &plan.Desired{Commit: head.Written, Channels: map[string]*plan.Channel{channelName: c},
+		Order: []string{channelName}, Cells: map[string]*plan.Cell{}}
 	o := &plan.Observed{Cells: map[string]*plan.CellState{}}
 	p := plan.Plan{Commit: head.Written, Now: now}
 	before, digest := release(n - 1)
@@ -145,10 +147,13 @@ func (s *planeStub) makeView(n int64) *view.View {
 		d.Cells[name] = cell
 		c.Cells = append(c.Cells, cell)
 		o.Cells[name] = &plan.CellState{
-			Name: name, Channel: channelName, Epoch: 1, Sequence: n - 1, Release: before, Digest: digest, State: cells.StateHealthy, LastReport: now,
-			Granted: &cells.Assignment{Channel: channelName, Epoch: 1, Sequence: n - 1, Release: before, Digest: digest, Values: map[string]any{"domain": name + ".example.com", "replicas": 3}},
+			Name: name, Channel: channelName, Epoch: 1, Sequence: n - 1, Release: before, Digest: digest,
+			State: cells.StateHealthy, LastReport: now,
+			Granted: &cells.Assignment{Channel: channelName, Epoch: 1, Sequence: n - 1, Release: before, Digest: digest,
+				Values: map[string]any{"domain": name + ".example.com", "replicas": 3}},
 		}
-		p.Blocked = append(p.Blocked, channels.Verdict{Channel: channelName, Cell: name, Release: head.Release, Gate: "wave", Reason: "wave 2 opens when all cells of wave 1 are healthy for 2h"})
+		p.Blocked = append(p.Blocked, channels.Verdict{Channel: channelName, Cell: name, Release: head.Release,
+			Gate: "wave", Reason: "wave 2 opens when all cells of wave 1 are healthy for 2h"})
 	}
 	return &view.View{Desired: d, Observed: o, Plan: p}
 }

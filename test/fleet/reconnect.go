@@ -28,7 +28,9 @@ func (b *bench) measureReconnect(ctx context.Context) ([]figures.Row, error) {
 		return nil, err
 	}
 	defer l.stop()
-	if err := l.call("startSwarm", swarmOptions{Apply: [2]time.Duration{100 * time.Millisecond, 2 * time.Second}, ReportEvery: 30 * time.Second, Spread: time.Duration(b.streamCells) * time.Millisecond, Resume: f.snapshots[:b.streamCells]}, nil); err != nil {
+	if err := l.call("startSwarm", swarmOptions{Apply: [2]time.Duration{100 * time.Millisecond, 2 * time.Second},
+		ReportEvery: 30 * time.Second, Spread: time.Duration(b.streamCells) * time.Millisecond,
+		Resume: f.snapshots[:b.streamCells]}, nil); err != nil {
 		return nil, err
 	}
 	if err := l.call("awaitCells", cellCondition{Connected: b.streamCells, Within: 4 * time.Minute}, nil); err != nil {
@@ -60,16 +62,21 @@ func (b *bench) measureReconnect(ctx context.Context) ([]figures.Row, error) {
 		return nil, err
 	}
 	return []figures.Row{
-		figures.AtMost(fmt.Sprintf("killed and started again: %d cells connected and current", b.streamCells), figures.Median(ours), "bare handshakes", figures.Median(theirs), 3),
-		figures.Beside("  from the kill until it listens again", figures.Time(figures.Median(outages)), "not counted above"),
-		figures.Beside("  meanwhile turned away, and broken connections", fmt.Sprintf("%d, %d", counts.Refused, counts.Failed), fmt.Sprintf("%d made", counts.Connects)),
-		{What: fmt.Sprintf("acknowledged reports lost over %d kills in a rollout", rounds), Got: fmt.Sprint(lost), Base: fmt.Sprintf("%d cells, %d events", len(all), events), Ratio: float64(lost), Limit: 0},
+		figures.AtMost(fmt.Sprintf("killed and started again: %d cells connected and current", b.streamCells),
+			figures.Median(ours), "bare handshakes", figures.Median(theirs), 3),
+		figures.Beside("  from the kill until it listens again", figures.Time(figures.Median(outages)),
+			"not counted above"),
+		figures.Beside("  meanwhile turned away, and broken connections",
+			fmt.Sprintf("%d, %d", counts.Refused, counts.Failed), fmt.Sprintf("%d made", counts.Connects)),
+		{What: fmt.Sprintf("acknowledged reports lost over %d kills in a rollout", rounds), Got: fmt.Sprint(lost),
+			Base: fmt.Sprintf("%d cells, %d events", len(all), events), Ratio: float64(lost), Limit: 0},
 	}, nil
 }
 
 // killAndRestart begins a rollout, kills the control plane during it, and restarts it. took counts from the instant at
 // which the control plane listens.
-func (b *bench) killAndRestart(ctx context.Context, f *fleet, l *child, profile bool) (took, outage time.Duration, err error) {
+func (b *bench) killAndRestart(ctx context.Context, f *fleet, l *child, profile bool) (took, outage time.Duration,
+	err error) {
 	version, _, err := f.cutRelease(ctx)
 	if err != nil {
 		return 0, 0, err
@@ -93,7 +100,8 @@ func (b *bench) killAndRestart(ctx context.Context, f *fleet, l *child, profile 
 		return l.call("awaitCells", cellCondition{Connected: b.streamCells, Within: 4 * time.Minute}, &at)
 	})
 	if err == nil {
-		err = l.call("awaitCells", cellCondition{Connected: b.streamCells, Release: version, Within: 4 * time.Minute}, nil)
+		err = l.call("awaitCells", cellCondition{Connected: b.streamCells, Release: version, Within: 4 * time.Minute},
+			nil)
 	}
 	return at.Sub(listened.Round(0)), listened.Sub(killed), err
 }
@@ -141,7 +149,8 @@ func (b *bench) countLost(ctx context.Context, f *fleet, all []swarm.Snapshot) (
 		}
 		events += w.Confirmed
 		state, said := states[w.Name], w.Acknowledged
-		if missing || state == nil || said == nil || state.State != said.State || said.Running != nil && state.Release != said.Running.Release {
+		if missing || state == nil || said == nil || state.State != said.State || said.Running != nil &&
+			state.Release != said.Running.Release {
 			lost++
 		}
 	}

@@ -56,7 +56,8 @@ func (s *server) launch(ctx context.Context) error {
 	if at == "" {
 		at = "127.0.0.1:0"
 	}
-	args := []string{"serve", "--repo", s.repo, "--data", s.data, "--listen", "127.0.0.1:0", "--cells", at, "--log", "error"}
+	args := []string{"serve", "--repo", s.repo, "--data", s.data, "--listen", "127.0.0.1:0", "--cells", at, "--log",
+		"error"}
 	if s.flagsRepo != "" {
 		args = append(args, "--flags-repo", s.flagsRepo)
 	}
@@ -64,7 +65,8 @@ func (s *server) launch(ctx context.Context) error {
 		args = append(args, "--listen", "unix://"+s.socket)
 	}
 	s.cmd = exec.CommandContext(ctx, s.binary, args...)
-	s.cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_NOSYSTEM=1", "SLUICE_CPU_PROFILE="+filepath.Join(filepath.Dir(s.data), "cpu.pprof"))
+	s.cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_NOSYSTEM=1",
+		"SLUICE_CPU_PROFILE="+filepath.Join(filepath.Dir(s.data), "cpu.pprof"))
 	if s.database != "" {
 		s.cmd.Env = append(s.cmd.Env, "SLUICE_DATABASE="+s.database) // contains a password
 	}
@@ -139,7 +141,8 @@ func (s *server) httpGet(ctx context.Context, path string) ([]byte, error) {
 
 // adminClient returns a client that connects to the socket, whatever the URL.
 func (s *server) adminClient() *http.Client {
-	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn,
+		error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", s.socket)
 	}}}
@@ -258,7 +261,8 @@ func settledMemory(ctx context.Context, pid int) (int64, error) {
 	return last, nil
 }
 
-// profilerSource makes a binary write a CPU profile between two signals. It is laid over cmd/sluice when the binary is built for that.
+// profilerSource makes a binary write a CPU profile between two signals. It is laid over cmd/sluice when the binary is
+// built for that.
 //
 //go:embed profiler.go.txt
 var profilerSource []byte
@@ -277,7 +281,8 @@ func buildBinary(ctx context.Context, dir string, profiles bool) (string, error)
 		if err != nil {
 			return "", err
 		}
-		if err := errors.Join(os.WriteFile(source, profilerSource, 0o600), os.WriteFile(overlay, text, 0o600)); err != nil {
+		if err := errors.Join(os.WriteFile(source, profilerSource, 0o600),
+			os.WriteFile(overlay, text, 0o600)); err != nil {
 			return "", err
 		}
 		args = append(args, "-overlay", overlay)

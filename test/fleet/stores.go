@@ -48,7 +48,8 @@ func (b *bench) measureDisk(ctx context.Context) ([]figures.Row, error) {
 		all = append(all, time.Since(begun))
 	}
 	slices.Sort(all)
-	return []figures.Row{figures.Beside("the disk: fdatasync of 4 KiB, p50, p99", figures.Time(figures.Median(all))+", "+figures.Time(figures.Quantile(all, 0.99)), "read what is durable beside it")}, nil
+	return []figures.Row{figures.Beside("the disk: fdatasync of 4 KiB, p50, p99", figures.Time(figures.Median(all))+
+		", "+figures.Time(figures.Quantile(all, 0.99)), "read what is durable beside it")}, nil
 }
 
 // startPostgres starts a PostgreSQL server with an empty database.
@@ -75,7 +76,8 @@ func (b *bench) measureStores(ctx context.Context) ([]figures.Row, error) {
 	for _, s := range []struct {
 		name string
 		open func() (reportStore, error)
-	}{{"SQLite", b.sqliteOpener(ctx, "store")}, {"PostgreSQL", func() (reportStore, error) { return pgstore.Open(ctx, database, pgstore.Options{}) }}} {
+	}{{"SQLite", b.sqliteOpener(ctx, "store")},
+		{"PostgreSQL", func() (reportStore, error) { return pgstore.Open(ctx, database, pgstore.Options{}) }}} {
 		k, err := s.open()
 		if err != nil {
 			return nil, err
@@ -84,7 +86,8 @@ func (b *bench) measureStores(ctx context.Context) ([]figures.Row, error) {
 		if err == nil {
 			var many float64
 			if many, err = b.hammerStore(ctx, k, b.reportCells, 1024); err == nil {
-				rows = append(rows, figures.Beside("the store alone, "+s.name+": reports kept, 64 and 1,024 at once", figures.Rate(few), figures.Rate(many)))
+				rows = append(rows, figures.Beside("the store alone, "+s.name+": reports kept, 64 and 1,024 at once",
+					figures.Rate(few), figures.Rate(many)))
 			}
 		}
 		if err = errors.Join(err, k.Close()); err != nil {
@@ -150,9 +153,11 @@ func (b *bench) hammerStore(ctx context.Context, k reportStore, n, atOnce int) (
 
 // healthyState returns the state of a healthy cell.
 func healthyState(name string, now time.Time) *plan.CellState {
-	a := &cells.Assignment{Channel: channelName, Epoch: 1, Sequence: 1, Release: firstRelease, Digest: releases.DigestBytes([]byte(firstRelease))}
+	a := &cells.Assignment{Channel: channelName, Epoch: 1, Sequence: 1, Release: firstRelease,
+		Digest: releases.DigestBytes([]byte(firstRelease))}
 	return &plan.CellState{
-		Name: name, Channel: channelName, Epoch: 1, Sequence: 1, Release: firstRelease, Digest: a.Digest, State: cells.StateHealthy,
+		Name: name, Channel: channelName, Epoch: 1, Sequence: 1, Release: firstRelease, Digest: a.Digest,
+		State:   cells.StateHealthy,
 		Running: a, Granted: a, Soaked: time.Hour, HealthySince: now.Add(-time.Hour), LastReport: now, Taken: a.Key(),
 	}
 }

@@ -20,8 +20,10 @@ func (b *bench) measureFanout(ctx context.Context) ([]figures.Row, error) {
 		return nil, err
 	}
 	return []figures.Row{
-		figures.AtMost(fmt.Sprintf("one new head told to %d streams, p99", b.streamCells), ours.P99, "bare broadcast", theirs.P99, 1.5),
-		figures.Beside("  p50, and the last", figures.Time(ours.P50)+", "+figures.Time(ours.Last), "bare "+figures.Time(theirs.P50)+", "+figures.Time(theirs.Last)),
+		figures.AtMost(fmt.Sprintf("one new head told to %d streams, p99", b.streamCells), ours.P99, "bare broadcast",
+			theirs.P99, 1.5),
+		figures.Beside("  p50, and the last", figures.Time(ours.P50)+", "+figures.Time(ours.Last),
+			"bare "+figures.Time(theirs.P50)+", "+figures.Time(theirs.Last)),
 	}, nil
 }
 
@@ -117,8 +119,10 @@ func (b *bench) measurePush(ctx context.Context) ([]figures.Row, error) {
 	}
 	defer l.stop()
 	rows := []figures.Row{{
-		What: fmt.Sprintf("server memory for each of %d connected cells, RSS settled", b.streamCells), Got: fmt.Sprintf("%.1f KiB", m.memory/1024),
-		Base: fmt.Sprintf("%.0f MiB before, limit 24 KiB", float64(m.memoryBefore)/(1<<20)), Ratio: m.memory / 1024 / 24, Limit: 1,
+		What:  fmt.Sprintf("server memory for each of %d connected cells, RSS settled", b.streamCells),
+		Got:   fmt.Sprintf("%.1f KiB", m.memory/1024),
+		Base:  fmt.Sprintf("%.0f MiB before, limit 24 KiB", float64(m.memoryBefore)/(1<<20)),
+		Ratio: m.memory / 1024 / 24, Limit: 1,
 	}}
 	var last, p50 []time.Duration
 	events := 0
@@ -137,8 +141,11 @@ func (b *bench) measurePush(ctx context.Context) ([]figures.Row, error) {
 	}
 	slices.Sort(last)
 	return append(rows,
-		figures.Within(fmt.Sprintf("push landed, until the last of %d cells was told, p99 of %d", b.streamCells, b.pushCount), figures.Quantile(last, 0.99), 500*time.Millisecond),
-		figures.Beside("  median of the last, and of p50", figures.Time(figures.Median(last))+", "+figures.Time(figures.Median(p50)), fmt.Sprintf("%.2f events a cell and push", float64(events)/float64(b.pushCount*b.streamCells))),
+		figures.Within(fmt.Sprintf("push landed, until the last of %d cells was told, p99 of %d", b.streamCells,
+			b.pushCount), figures.Quantile(last, 0.99), 500*time.Millisecond),
+		figures.Beside("  median of the last, and of p50", figures.Time(figures.Median(last))+", "+
+			figures.Time(figures.Median(p50)),
+			fmt.Sprintf("%.2f events a cell and push", float64(events)/float64(b.pushCount*b.streamCells))),
 	), nil
 }
 

@@ -32,7 +32,9 @@ func (l *load) startSwarm(v swarmOptions) (any, error) {
 	if l.swarm != nil {
 		return nil, errors.New("it lives already")
 	}
-	s, err := swarm.New(swarm.Options{Plane: l.options.Plane, Members: swarm.Members(cellPrefix, l.options.N, l.options.Seed), Seed: l.options.Seed, Apply: v.Apply, ReportEvery: v.ReportEvery, Idle: time.Second, Spread: v.Spread, Dialing: v.Dialing, Resume: v.Resume})
+	s, err := swarm.New(swarm.Options{Plane: l.options.Plane, Members: swarm.Members(cellPrefix, l.options.N,
+		l.options.Seed), Seed: l.options.Seed, Apply: v.Apply, ReportEvery: v.ReportEvery, Idle: time.Second,
+		Spread: v.Spread, Dialing: v.Dialing, Resume: v.Resume})
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +67,8 @@ func (l *load) awaitCells(u cellCondition) (any, error) {
 		return at, nil
 	}
 	err := l.swarm.Await(ctx, func(w swarm.Snapshot) bool {
-		return w.State == cells.StateHealthy && w.Running.Release == u.Release && w.Confirmed == w.Last && w.Acknowledged != nil && w.Acknowledged.State == w.State && w.Acknowledged.Running == w.Running
+		return w.State == cells.StateHealthy && w.Running.Release == u.Release && w.Confirmed == w.Last &&
+			w.Acknowledged != nil && w.Acknowledged.State == w.State && w.Acknowledged.Running == w.Running
 	})
 	if err != nil {
 		err = fmt.Errorf("%w: %+v", err, l.swarm.Counts())

@@ -18,7 +18,8 @@ func serverUser() (*syscall.Credential, error) {
 	u, err := user.Lookup("postgres")
 	if err != nil {
 		if u, err = user.Lookup("nobody"); err != nil {
-			return nil, fmt.Errorf("a server must not run as root, and there is neither a user postgres nor nobody: %w", err)
+			return nil, fmt.Errorf("a server must not run as root, and there is neither a user postgres nor nobody: %w",
+				err)
 		}
 	}
 	uid, err := strconv.ParseUint(u.Uid, 10, 32)

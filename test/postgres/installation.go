@@ -33,7 +33,8 @@ func findInstallation(ctx context.Context) (installation, error) {
 	if b, ok := newestInstalled(); ok {
 		return b, nil
 	}
-	return installation{}, errors.New("the package postgresql is installed, yet neither PATH nor " + debianFolders + " has initdb and postgres")
+	return installation{}, errors.New("the package postgresql is installed, yet neither PATH nor " + debianFolders +
+		" has initdb and postgres")
 }
 
 // debianFolders matches the folders of Debian's packages, which are not on PATH: one for each major version.

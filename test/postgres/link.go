@@ -21,8 +21,8 @@ func Through(t testing.TB, address string) (string, *Link) {
 	return u.String(), l
 }
 
-// Cut makes a partition: nothing passes in either direction, and neither side gets an error. Bytes that were sent wait, and
-// new connections are accepted but not answered.
+// Cut makes a partition: nothing passes in either direction, and neither side gets an error. Bytes that were sent wait,
+// and new connections are accepted but not answered.
 func (l *Link) Cut() { l.proxy.SetFault(proxy.Fault{BlockUp: true, BlockDown: true}) }
 
 // Mend ends the partition: bytes that waited pass.

@@ -62,7 +62,8 @@ func Launch(ctx context.Context, o Options) (*Server, error) {
 			break
 		}
 		// Another process may take the port before the server does.
-		if err = s.Restart(ctx); err == nil || attempt == 4 || s.output == nil || !strings.Contains(s.output.String(), "in use") {
+		if err = s.Restart(ctx); err == nil || attempt == 4 || s.output == nil ||
+			!strings.Contains(s.output.String(), "in use") {
 			break
 		}
 		err = nil
@@ -92,7 +93,8 @@ func (s *Server) initialize(ctx context.Context) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, s.programs.initdb, "--pgdata="+s.dataFolder(), "--username="+superuser, "--pwfile="+secret,
+	cmd := exec.CommandContext(ctx, s.programs.initdb, "--pgdata="+s.dataFolder(), "--username="+superuser,
+		"--pwfile="+secret,
 		"--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync")
 	cmd.Dir, cmd.Env = s.folder, programEnvironment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.user}
@@ -108,8 +110,10 @@ func (s *Server) Restart(ctx context.Context) error {
 	if s.process != nil {
 		return errors.New("start PostgreSQL: it runs")
 	}
-	cmd := exec.Command(s.programs.postgres, "-D", s.dataFolder(), "-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(s.port),
-		"-c", "unix_socket_directories=", "-c", "max_connections=300", "-c", "shared_buffers=64MB", "-c", "timezone=UTC", "-c", "fsync=on")
+	cmd := exec.Command(s.programs.postgres, "-D", s.dataFolder(), "-c", "listen_addresses=127.0.0.1",
+		"-c", "port="+strconv.Itoa(s.port),
+		"-c", "unix_socket_directories=", "-c", "max_connections=300", "-c", "shared_buffers=64MB",
+		"-c", "timezone=UTC", "-c", "fsync=on")
 	said := &outputLog{ready: make(chan struct{})}
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = s.folder, programEnvironment(), said, said
 	cmd.WaitDelay = stopTimeout

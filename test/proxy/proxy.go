@@ -1,5 +1,5 @@
-// Package proxy is a TCP proxy whose connections can be made bad while they are in use: slow, short-lived, half open, or
-// with altered bytes. It is for tests only, and never fails by itself. All of it may be called at once.
+// Package proxy is a TCP proxy whose connections can be made bad while they are in use: slow, short-lived, half open,
+// or with altered bytes. It is for tests only, and never fails by itself. All of it may be called at once.
 //
 // Toxiproxy can neither alter bytes, nor limit how long a connection lives, nor count connections.
 package proxy
@@ -28,7 +28,8 @@ type Proxy struct {
 	forwarders sync.WaitGroup
 }
 
-// Fault is what is wrong with a proxy's connections, in both directions unless a field names one. The zero Fault is none.
+// Fault is what is wrong with a proxy's connections, in both directions unless a field names one. The zero Fault is
+// none.
 type Fault struct {
 	Latency     time.Duration
 	Rate        int              // bytes a second, of each connection; 0: unlimited
@@ -184,7 +185,8 @@ func (p *Proxy) forward(to, from net.Conn, up bool, altered int) {
 	}
 }
 
-// waitToForward waits as long as n bytes take, and while the direction is blocked. ok is false once the proxy has closed.
+// waitToForward waits as long as n bytes take, and while the direction is blocked. ok is false once the proxy has
+// closed.
 func (p *Proxy) waitToForward(up bool, n int) (f Fault, ok bool) {
 	p.mu.Lock()
 	for !p.closed && (up && p.fault.BlockUp || !up && p.fault.BlockDown) {

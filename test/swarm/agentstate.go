@@ -37,7 +37,8 @@ type agentState struct {
 func newAgentState(name string, o *Options) agentState {
 	boot := make([]byte, 8)
 	_, _ = rand.Read(boot) // never fails
-	return agentState{name: name, bootID: hex.EncodeToString(boot), seed: o.Seed, applyRange: o.Apply, failureRates: o.Fails}
+	return agentState{name: name, bootID: hex.EncodeToString(boot), seed: o.Seed, applyRange: o.Apply,
+		failureRates: o.Fails}
 }
 
 // resume restores what the cell had on its disk. An interrupted apply begins again when the assignment is offered
@@ -58,7 +59,8 @@ func (p *agentState) handleAssignment(a *cells.Assignment, now time.Time) bool {
 			return false
 		}
 		p.lastRefused = a.Key()
-		p.addEvent("refused", a, fmt.Sprintf("epoch %d, sequence %d after epoch %d, sequence %d", a.Epoch, a.Sequence, old.Epoch, old.Sequence), now)
+		p.addEvent("refused", a, fmt.Sprintf("epoch %d, sequence %d after epoch %d, sequence %d", a.Epoch, a.Sequence,
+			old.Epoch, old.Sequence), now)
 		return true
 	}
 	p.accepted, p.unconfirmed = a, a
@@ -128,7 +130,8 @@ func (p *agentState) finishApply(fetched error, now time.Time) {
 
 func (p *agentState) addEvent(kind string, a *cells.Assignment, detail string, now time.Time) {
 	p.lastNumber++
-	p.events = append(p.events, cells.Event{Number: p.lastNumber, At: now, Kind: kind, Release: a.Release, Digest: string(a.Digest), Detail: detail})
+	p.events = append(p.events, cells.Event{Number: p.lastNumber, At: now, Kind: kind, Release: a.Release,
+		Digest: string(a.Digest), Detail: detail})
 }
 
 func (p *agentState) currentState() cells.State {
@@ -149,7 +152,8 @@ const maxBatch = 64
 
 func (p *agentState) makeReport(now time.Time) cells.Report {
 	return cells.Report{
-		Cell: p.name, Boot: p.bootID, Sent: now, Agent: "swarm", State: p.currentState(), Running: p.running, Applying: p.applying,
+		Cell: p.name, Boot: p.bootID, Sent: now, Agent: "swarm", State: p.currentState(), Running: p.running,
+		Applying:     p.applying,
 		Acknowledged: p.accepted, Message: p.message, Failures: p.failures, Confirmed: p.confirmedNumber,
 		Events: slices.Clone(p.events[:min(maxBatch, len(p.events))]),
 	}

@@ -42,8 +42,10 @@ func (c *cell) snapshot() Snapshot {
 	defer c.mu.Unlock()
 	p := &c.agent
 	return Snapshot{
-		Name: p.name, Boot: p.bootID, Desired: c.desired, ETag: c.etag, State: p.currentState(), Running: p.running, Failures: p.failures,
-		Began: p.began, Confirmed: p.confirmedNumber, Last: p.lastNumber, Pending: p.events, Acknowledged: c.acknowledged,
+		Name: p.name, Boot: p.bootID, Desired: c.desired, ETag: c.etag, State: p.currentState(), Running: p.running,
+		Failures: p.failures,
+		Began:    p.began, Confirmed: p.confirmedNumber, Last: p.lastNumber, Pending: p.events,
+		Acknowledged: c.acknowledged,
 	}
 }
 

@@ -14,7 +14,8 @@ import (
 
 // DialAll connects the first n members, atOnce at a time. It returns how long each connection took, sorted. ready, if
 // not nil, is called for each connection after the handshake, and may use it.
-func (d *Dialer) DialAll(ctx context.Context, n, atOnce int, ready func(i int, l *Conn) error) ([]*Conn, []time.Duration, error) {
+func (d *Dialer) DialAll(ctx context.Context, n, atOnce int, ready func(i int, l *Conn) error) ([]*Conn,
+	[]time.Duration, error) {
 	links, took := make([]*Conn, n), make([]time.Duration, n)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, atOnce))
@@ -64,7 +65,8 @@ func (m Measurement) Rate() float64 { return float64(m.Answered) / m.Took.Second
 
 // Hammer sends requests over all connections, atOnce at any time, each connection in its turn, for the time lasts. A
 // connection has one request at a time. The order is shuffled, since neighbours in a table would flatter a database.
-func Hammer(ctx context.Context, links []*Conn, atOnce int, lasts time.Duration, ask func(i int, l *Conn) error) (Measurement, error) {
+func Hammer(ctx context.Context, links []*Conn, atOnce int, lasts time.Duration,
+	ask func(i int, l *Conn) error) (Measurement, error) {
 	order := rand.Perm(len(links))
 	var over atomic.Bool
 	defer context.AfterFunc(ctx, func() { over.Store(true) })()

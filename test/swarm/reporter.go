@@ -130,7 +130,8 @@ func (a *reporter) postReport(r cells.Report) (receipt cells.Receipt, pause time
 	answer, text, err := a.conn.RoundTrip(requestTimeout, "POST", "/v1/reports", "", body)
 	if err == nil && answer.Status != 200 {
 		a.swarm.countRefusal(answer.Status, text)
-		return receipt, a.retryPause(a.failures, answer.RetryAfter, answer.Status), fmt.Errorf("report of %s: %d: %.200s", r.Cell, answer.Status, text)
+		return receipt, a.retryPause(a.failures, answer.RetryAfter,
+			answer.Status), fmt.Errorf("report of %s: %d: %.200s", r.Cell, answer.Status, text)
 	}
 	if err == nil {
 		err = json.Unmarshal(text, &receipt)

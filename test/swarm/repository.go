@@ -26,7 +26,8 @@ const branchRef = "refs/heads/main"
 
 // CreateRepository makes a bare repository in dir, which must not exist, with files and a cell for each member, in the
 // channel that channel returns. The members are registered: identity.yaml has their keys.
-func CreateRepository(ctx context.Context, dir string, files map[string]string, members []Member, channel func(i int) string) (*Repository, error) {
+func CreateRepository(ctx context.Context, dir string, files map[string]string, members []Member,
+	channel func(i int) string) (*Repository, error) {
 	r := &Repository{Dir: dir}
 	if _, err := r.runGit(ctx, nil, "init", "-q", "--bare", "--template=", "-b", "main", dir); err != nil {
 		return nil, err
@@ -44,7 +45,8 @@ func CreateRepository(ctx context.Context, dir string, files map[string]string, 
 
 // IdentityFile returns a member's identity.yaml: registered, epoch 1.
 func IdentityFile(m Member) string {
-	return "apiVersion: sluice/v1\nkind: Identity\nepoch: 1\nserial: 1\npublicKey: " + identity.FormatKey(m.Public()) + "\n"
+	return "apiVersion: sluice/v1\nkind: Identity\nepoch: 1\nserial: 1\npublicKey: " + identity.FormatKey(m.Public()) +
+		"\n"
 }
 
 // ReleaseFiles returns the files of a release with so many ConfigMaps of about 200 bytes.
@@ -55,7 +57,8 @@ func ReleaseFiles(version string, objects int) map[string]string {
 	for i := range objects {
 		name := fmt.Sprintf("part-%d", i)
 		kustomization += "  - " + name + ".yaml\n"
-		files[dir+name+".yaml"] = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + "}\ndata: {version: " + version + ", text: " + strings.Repeat("x", 100) + "}\n"
+		files[dir+name+".yaml"] = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + "}\ndata: {version: " +
+			version + ", text: " + strings.Repeat("x", 100) + "}\n"
 	}
 	files[dir+"kustomization.yaml"] = kustomization
 	return files
@@ -90,7 +93,8 @@ func (r *Repository) writeCommit(ctx context.Context, ref, base, message string,
 	in, out := io.Pipe()
 	go func() { // ends with git, which closes in
 		b := bufio.NewWriterSize(out, 1<<20)
-		fmt.Fprintf(b, "commit %s\ncommitter Ada <ada@example.com> %d +0000\ndata %d\n%s\n", ref, time.Now().Unix(), len(message), message)
+		fmt.Fprintf(b, "commit %s\ncommitter Ada <ada@example.com> %d +0000\ndata %d\n%s\n", ref, time.Now().Unix(),
+			len(message), message)
 		if base != "" {
 			fmt.Fprintf(b, "from %s\n", base)
 		}

@@ -96,7 +96,8 @@ func New(o Options) (*Swarm, error) {
 	if len(o.Members) == 0 || len(o.Plane.Addresses) == 0 {
 		return nil, errors.New("swarm.Options: Plane and Members are required")
 	}
-	for d, length := range map[*time.Duration]time.Duration{&o.ReportEvery: 30 * time.Second, &o.Idle: 5 * time.Second, &o.RetryCap: 30 * time.Second, &o.DeniedCap: 5 * time.Minute} {
+	for d, length := range map[*time.Duration]time.Duration{&o.ReportEvery: 30 * time.Second, &o.Idle: 5 * time.Second,
+		&o.RetryCap: 30 * time.Second, &o.DeniedCap: 5 * time.Minute} {
 		if *d <= 0 {
 			*d = length
 		}
@@ -213,8 +214,10 @@ func (s *Swarm) Await(ctx context.Context, ok func(Snapshot) bool) error {
 			if one.Desired == nil {
 				one.Desired = &cells.Desired{}
 			}
-			return fmt.Errorf("%d of %d cells are not as awaited, %s for one: state %s, running %+v, assigned %+v, hold %+v; newest trouble: %v: %w",
-				missing, len(s.cells), one.Name, one.State, one.Running, one.Desired.Assignment, one.Desired.Hold, s.LastError(), context.Cause(ctx))
+			return fmt.Errorf(
+				"%d of %d cells are not as awaited, %s for one: state %s, running %+v, assigned %+v, hold %+v; newest trouble: %v: %w",
+				missing, len(s.cells), one.Name, one.State, one.Running, one.Desired.Assignment, one.Desired.Hold,
+				s.LastError(), context.Cause(ctx))
 		}
 	}
 }

@@ -47,7 +47,8 @@ func newTestPlane(t *testing.T, members []Member, head cells.Assignment) *testPl
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &testPlane{pin: identity.Pin(cert.Leaf), names: map[string]string{}, head: head, moved: make(chan struct{}), events: map[string][]int64{}}
+	p := &testPlane{pin: identity.Pin(cert.Leaf), names: map[string]string{}, head: head, moved: make(chan struct{}),
+		events: map[string][]int64{}}
 	for _, m := range members {
 		p.names[identity.FormatKey(m.Public())] = m.Name
 	}
@@ -55,7 +56,8 @@ func newTestPlane(t *testing.T, members []Member, head cells.Assignment) *testPl
 	mux.HandleFunc("GET /v1/desired", p.handleDesired)
 	mux.HandleFunc("POST /v1/reports", p.handleReports)
 	p.Server = httptest.NewUnstartedServer(mux)
-	p.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS13}
+	p.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert,
+		MinVersion: tls.VersionTLS13}
 	p.StartTLS()
 	t.Cleanup(func() { p.CloseClientConnections(); p.Close() })
 	return p
@@ -145,7 +147,8 @@ func (p *testPlane) handleReports(w http.ResponseWriter, r *http.Request) {
 
 func assignment(sequence int64) cells.Assignment {
 	version := fmt.Sprintf("1.%d.0", sequence)
-	return cells.Assignment{Channel: "fleet", Epoch: 1, Sequence: sequence, Release: version, Digest: releases.DigestBytes([]byte(version))}
+	return cells.Assignment{Channel: "fleet", Epoch: 1, Sequence: sequence, Release: version,
+		Digest: releases.DigestBytes([]byte(version))}
 }
 
 // TestSwarm checks that in each mode cells apply what they are assigned, fail where they should, roll back, and deliver
@@ -159,7 +162,8 @@ func TestSwarm(t *testing.T) {
 			p := newTestPlane(t, members, assignment(1))
 			p.dropReceipts = 20
 			s, err := New(Options{
-				Plane: p.controlPlane(), Members: members, Mode: mode, Seed: 7, Apply: [2]time.Duration{0, 10 * time.Millisecond},
+				Plane: p.controlPlane(), Members: members, Mode: mode, Seed: 7,
+				Apply: [2]time.Duration{0, 10 * time.Millisecond},
 				Fails: map[string]float64{"1.2.0": 0.4}, RetryCap: 50 * time.Millisecond, ReportEvery: time.Second,
 			})
 			if err != nil {
@@ -172,7 +176,8 @@ func TestSwarm(t *testing.T) {
 			defer cancel()
 			on := func(sequence int64) func(Snapshot) bool {
 				return func(w Snapshot) bool {
-					return w.State == cells.StateHealthy && w.Running.Sequence == sequence && w.Confirmed == w.Last && w.Acknowledged != nil && w.Acknowledged.State == w.State
+					return w.State == cells.StateHealthy && w.Running.Sequence == sequence && w.Confirmed == w.Last &&
+						w.Acknowledged != nil && w.Acknowledged.State == w.State
 				}
 			}
 			if err := s.Await(ctx, on(1)); err != nil {
@@ -210,7 +215,8 @@ func TestSwarm(t *testing.T) {
 	}
 }
 
-// TestOlderAssignmentsAreRefused checks that a cell refuses older assignments, and another release with the same sequence (R2).
+// TestOlderAssignmentsAreRefused checks that a cell refuses older assignments, and another release with the same
+// sequence (R2).
 func TestOlderAssignmentsAreRefused(t *testing.T) {
 	t.Parallel()
 	p := newAgentState("acme", &Options{})
@@ -296,14 +302,16 @@ func TestRepository(t *testing.T) {
 	if _, err := r.Commit(t.Context(), "cut 1.1.0", ReleaseFiles("1.1.0", 1)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Commit(t.Context(), "drop 1.0.0's part", map[string]string{"releases/1.0.0/part-1.yaml": ""}); err != nil {
+	if _, err := r.Commit(t.Context(), "drop 1.0.0's part",
+		map[string]string{"releases/1.0.0/part-1.yaml": ""}); err != nil {
 		t.Fatal(err)
 	}
 	out, err := exec.CommandContext(t.Context(), "git", "-C", dir, "ls-tree", "-r", "--name-only", "main").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]bool{"cells/cell-00002/identity.yaml": true, "releases/1.1.0/part-0.yaml": true, "releases/1.0.0/part-0.yaml": true, "releases/1.0.0/part-1.yaml": false} {
+	for name, want := range map[string]bool{"cells/cell-00002/identity.yaml": true, "releases/1.1.0/part-0.yaml": true,
+		"releases/1.0.0/part-0.yaml": true, "releases/1.0.0/part-1.yaml": false} {
 		if got := strings.Contains(string(out), name+"\n"); got != want {
 			t.Errorf("%s is there: %t", name, got)
 		}
