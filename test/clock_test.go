@@ -10,43 +10,45 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 )
 
-// Fault 14, R10: the clocks of those who tell what happened and the engine's differ by more than a minute: that is shown,
-// and time decides nothing until they agree. (With SQLite the database has no clock of its own.) Faults 16 and 17: soak
-// is counted by receipt all the while, whatever a cell's clock says.
+// Fault 14, R10: the engine's clock and the clocks of cells differ by more than a minute. Status shows the difference,
+// and no time decides anything until the clocks agree. (With SQLite the database has no clock of its own.) Faults 16
+// and 17: soak counts by receipt, whatever a cell's clock says.
 func TestClocksThatDiffer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.server.start()
-	w.cut("1.0.0", "fine")
+	w.cutRelease("1.0.0", "fine")
 	skew := 2 * time.Minute
 	w.eventually(func() (string, bool) {
-		w.beCell("eu-1", skew)
+		w.reportAsCell("eu-1", skew)
 		return "nobody says that clocks differ", w.status().Clock.SkewSeconds > 100
 	})
 	w.eventually(func() (string, bool) {
-		w.beCell("eu-1", skew)
+		w.reportAsCell("eu-1", skew)
 		c := w.cellStatus("eu-1")
 		return fmt.Sprintf("it does not soak: %+v", c), c.SoakSeconds > 1.2
 	})
-	w.blocked("dedicated", "clock", "check its time service")
-	if got := w.head("dedicated"); got != "" {
+	w.awaitVerdict("dedicated", "clock", "check its time service")
+	if got := w.headRelease("dedicated"); got != "" {
 		t.Fatalf("dedicated got %s", got)
 	}
 	w.eventually(func() (string, bool) {
-		w.beCell("eu-1", 0)
-		return "dedicated has not got 1.0.0", w.head("dedicated") == "1.0.0"
+		w.reportAsCell("eu-1", 0)
+		return "dedicated has not got 1.0.0", w.headRelease("dedicated") == "1.0.0"
 	})
 }
 
-// beCell takes a cell's part once: it runs what it is assigned at once, and reports with a clock that is off.
-func (w *world) beCell(name string, off time.Duration) {
+// reportAsCell reports once as a cell that runs its assignment at once and whose clock is off.
+func (w *world) reportAsCell(name string, off time.Duration) {
 	w.t.Helper()
-	time.Sleep(100 * time.Millisecond) // more than ten reports a second are refused in the end, on a machine where this takes long
+	// More than ten reports a second would be refused on a slow machine.
+	time.Sleep(100 * time.Millisecond)
 	var d cells.Desired
-	if err := w.get("/v1/desired?cell="+name, &d); err != nil {
-		return // not read yet
+	if err := w.getJSON("/v1/desired?cell="+name, &d); err != nil {
+		return // the engine has no plan yet
 	}
-	r := cells.Report{Cell: name, Boot: "b", Sent: time.Now().Add(off), State: cells.StateHealthy, Running: d.Assignment, Acknowledged: d.Assignment}
+	r := cells.Report{Cell: name, Boot: "b", Sent: time.Now().Add(off), State: cells.StateHealthy,
+		Running: d.Assignment, Acknowledged: d.Assignment}
 	if d.Assignment == nil {
 		r.State = cells.StatePending
 	}
@@ -54,7 +56,7 @@ func (w *world) beCell(name string, off time.Duration) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	response, err := w.do(http.MethodPost, "/v1/reports", body, http.Header{"Content-Type": {"application/json"}})
+	response, err := w.request(http.MethodPost, "/v1/reports", body, http.Header{"Content-Type": {"application/json"}})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -20,46 +20,48 @@ import (
 )
 
 const (
-	kills   = 200 // in all, over the worlds below
-	crashed = 2   // worlds that are killed, side by side with one that is not
+	totalKills   = 200 // in all worlds
+	killedWorlds = 2   // worlds in which processes are killed; in one more none is
 )
 
-// leg is a release of the journey; staging catches a bad one.
-type leg struct {
+// journeyStep is one release of the journey; staging catches a bad one.
+type journeyStep struct {
 	version string
 	bad     bool
 }
 
-// journey is what is cut, one after the other.
-func journey() []leg {
-	return []leg{{"1.0.0", false}, {"1.1.0", false}, {"1.2.0", true}, {"1.3.0", false}, {"1.4.0", false}}
+// journey returns the releases in the order in which they are cut.
+func journey() []journeyStep {
+	return []journeyStep{{"1.0.0", false}, {"1.1.0", false}, {"1.2.0", true}, {"1.3.0", false}, {"1.4.0", false}}
 }
 
-// end is all that must be the same, however often something was killed.
-type end struct {
+// outcome is the state that must not depend on kills.
+type outcome struct {
 	Subjects   map[string][]string // by channel: each promotion once, in order
 	Quarantine map[string]string   // files
 	Runs       map[string]string   // by cell: manifests
-	Digests    map[string]string   // by cell: what it runs, as it says
+	Digests    map[string]string   // by cell: as it reports
 	Decisions  []string            // in the store: exactly one event each
 }
 
-// Invariant 4, fault 34 (power loss) and faults 1, 2 and 3 at instants that nobody chose: control plane, agents and ticks are killed
-// again and again, and started again. The end is that of a world where nothing was.
+// Invariant 4, fault 34 (power loss) and faults 1, 2 and 3 at random instants: control plane, agents and ticks are
+// killed again and again, and restarted. The outcome is that of an undisturbed world.
 func TestKilledAtAnyInstant(t *testing.T) {
-	seed, total := number(t, "SLUICE_SEED", time.Now().UnixNano()), int(number(t, "SLUICE_KILLS", kills))
+	seed := environmentNumber(t, "SLUICE_SEED", time.Now().UnixNano())
+	total := int(environmentNumber(t, "SLUICE_KILLS", totalKills))
 	t.Logf("SLUICE_SEED=%d SLUICE_KILLS=%d", seed, total)
-	ends := make([]end, 1+crashed)
+	ends := make([]outcome, 1+killedWorlds)
 	t.Run("worlds", func(t *testing.T) {
 		for i := range ends {
 			t.Run(strconv.Itoa(i), func(t *testing.T) {
 				t.Parallel()
-				r := &reaper{w: newWorld(t, nil), rand: rand.New(rand.NewPCG(uint64(seed), uint64(i))), counted: map[string]int{}} //nolint:gosec // repeatable
+				r := &killer{w: newWorld(t, nil), rand: rand.New(rand.NewPCG(uint64(seed), uint64(i))),
+					killCounts: map[string]int{}} //nolint:gosec // repeatable
 				if i > 0 {
-					r.left = total / crashed
+					r.killsLeft = total / killedWorlds
 				}
-				r.travel()
-				ends[i] = r.w.outcome()
+				r.runJourney()
+				ends[i] = r.w.stopAndCollect()
 			})
 		}
 	})
@@ -68,14 +70,16 @@ func TestKilledAtAnyInstant(t *testing.T) {
 			t.Errorf("world %d came to another end (SLUICE_SEED=%d):\n%s", i, seed, diff)
 		}
 	}
-	staging := []string{"promote 1.0.0 to staging", "promote 1.1.0 to staging", "promote 1.2.0 to staging", "roll back staging to 1.1.0", "promote 1.3.0 to staging", "promote 1.4.0 to staging"}
-	dedicated := []string{"promote 1.0.0 to dedicated", "promote 1.1.0 to dedicated", "promote 1.3.0 to dedicated", "promote 1.4.0 to dedicated"}
+	staging := []string{"promote 1.0.0 to staging", "promote 1.1.0 to staging", "promote 1.2.0 to staging",
+		"roll back staging to 1.1.0", "promote 1.3.0 to staging", "promote 1.4.0 to staging"}
+	dedicated := []string{"promote 1.0.0 to dedicated", "promote 1.1.0 to dedicated", "promote 1.3.0 to dedicated",
+		"promote 1.4.0 to dedicated"}
 	if diff := cmp.Diff(map[string][]string{"staging": staging, "dedicated": dedicated}, ends[0].Subjects); diff != "" {
 		t.Errorf("undisturbed:\n%s", diff)
 	}
 }
 
-func number(t *testing.T, variable string, otherwise int64) int64 {
+func environmentNumber(t *testing.T, variable string, otherwise int64) int64 {
 	t.Helper()
 	text := os.Getenv(variable)
 	if text == "" {
@@ -88,29 +92,29 @@ func number(t *testing.T, variable string, otherwise int64) int64 {
 	return n
 }
 
-// reaper takes a world through the journey and kills in it as often as it may.
-type reaper struct {
+// killer runs the journey in a world, and kills processes meanwhile.
+type killer struct {
 	w    *world
 	tick *process
 
-	mu      sync.Mutex // guards the processes and what follows
-	rand    *rand.Rand
-	left    int            // kills
-	counted map[string]int // kills, by what and when
+	mu         sync.Mutex // guards the processes and what follows
+	rand       *rand.Rand
+	killsLeft  int            // kills
+	killCounts map[string]int // by process and instant
 }
 
-func (r *reaper) travel() {
+func (r *killer) runJourney() {
 	w := r.w
 	w.t.Helper()
 	r.tick = w.process("tick", "tick", "--repo", w.repo, "--data", w.path("data"))
-	w.cell("eu-1")
-	w.cell("acme")
+	w.addAgent("eu-1")
+	w.addAgent("acme")
 	w.startAll()
 	watching, stop := context.WithCancel(w.t.Context())
 	var watch sync.WaitGroup
 	defer watch.Wait()
 	defer stop()
-	watch.Go(func() { r.watch(watching) })
+	watch.Go(func() { r.killOnPushes(watching) })
 	good := ""
 	legs := journey()
 	for i, step := range legs {
@@ -118,16 +122,16 @@ func (r *reaper) travel() {
 		if step.bad {
 			note = "broken"
 		}
-		w.cut(step.version, note)
-		r.kill(len(legs) - i)
-		// The next is cut while this one soaks: it has to wait for its turn.
+		w.cutRelease(step.version, note)
+		r.killAtRandom(len(legs) - i)
+		// The next release is cut while this one soaks, and has to wait.
 		w.eventually(func() (string, bool) {
-			on := strings.Contains(strings.Join(w.subjects("staging"), "\n"), "promote "+step.version+" to staging")
+			on := strings.Contains(strings.Join(w.headSubjects("staging"), "\n"), "promote "+step.version+" to staging")
 			return "staging never got " + step.version, on
 		})
-		if good != "" { // acme may be past it by now: the history tells
+		if good != "" { // acme may run a later release by now, so the history decides
 			w.eventually(func() (string, bool) {
-				on := strings.Contains(strings.Join(w.subjects("dedicated"), "\n"), "promote "+good+" to dedicated")
+				on := strings.Contains(strings.Join(w.headSubjects("dedicated"), "\n"), "promote "+good+" to dedicated")
 				return "dedicated never got " + good, on
 			})
 		}
@@ -135,60 +139,61 @@ func (r *reaper) travel() {
 			good = step.version
 		}
 	}
-	r.kill(0)
-	w.runs("eu-1", good)
-	w.runs("acme", good)
+	r.killAtRandom(0)
+	w.awaitRelease("eu-1", good)
+	w.awaitRelease("acme", good)
 	w.eventually(func() (string, bool) {
 		s := w.status()
-		return fmt.Sprintf("the last plan is not of the last commit: %+v", s), s.Commit == strings.TrimSpace(git(w.t, w.repo, "rev-parse", "main"))
+		return fmt.Sprintf("the last plan is not of the last commit: %+v", s),
+			s.Commit == strings.TrimSpace(git(w.t, w.repo, "rev-parse", "main"))
 	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	w.t.Logf("killed: %v", r.counted)
+	w.t.Logf("killed: %v", r.killCounts)
 }
 
-// watch kills the control plane whenever a push begins or lands, until ctx ends.
-func (r *reaper) watch(ctx context.Context) {
+// killOnPushes kills the control plane at half of the instants at which a push begins or lands, until ctx ends.
+func (r *killer) killOnPushes(ctx context.Context) {
 	received, branch := filepath.Join(r.w.repo, "objects"), filepath.Join(r.w.repo, "refs", "heads", "main")
 	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()
-	for seen := stamp(received) + stamp(branch); ; {
+	for seen := fileStamp(received) + fileStamp(branch); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-look.C:
 		}
-		now := stamp(received) + stamp(branch)
+		now := fileStamp(received) + fileStamp(branch)
 		if now == seen {
 			continue
 		}
 		r.mu.Lock()
-		if r.left > 0 && r.rand.IntN(2) == 0 {
+		if r.killsLeft > 0 && r.rand.IntN(2) == 0 {
 			time.Sleep(time.Duration(r.rand.IntN(20)) * time.Millisecond)
-			r.end(" at a push", r.w.server)
+			r.killAndRestart(" at a push", r.w.server)
 		}
 		r.mu.Unlock()
 		seen = now
 	}
 }
 
-// kill kills by chance, and leaves what later of the rounds to come need; none comes: it leaves nothing.
-func (r *reaper) kill(rounds int) {
+// killAtRandom kills at random instants, and leaves kills for the rounds to come; after the last round it leaves none.
+func (r *killer) killAtRandom(rounds int) {
 	r.mu.Lock()
 	leave := 0
 	if rounds > 0 {
-		leave = r.left - r.left/rounds*4/5
+		leave = r.killsLeft - r.killsLeft/rounds*4/5
 	}
 	r.mu.Unlock()
-	for r.one(leave) {
+	for r.killOne(leave) {
 	}
 }
 
-// one kills something at an instant by chance.
-func (r *reaper) one(leave int) bool {
+// killOne kills some process at a random instant.
+func (r *killer) killOne(leave int) bool {
 	r.mu.Lock()
 	limit, step, x := time.Duration(r.rand.IntN(400))*time.Millisecond, r.rand.IntN(2) == 0, r.rand.IntN(10)
-	more := r.left > leave
+	more := r.killsLeft > leave
 	r.mu.Unlock()
 	if !more {
 		return false
@@ -201,7 +206,7 @@ func (r *reaper) one(leave int) bool {
 		victims = all[:1]
 	case x < 8:
 		victims = all[x/2-1 : x/2]
-		if step && changes(w.path("cells", victims[0].name, ".agent", "journal.json"), limit) {
+		if step && awaitFileChange(w.path("cells", victims[0].name, ".agent", "journal.json"), limit) {
 			when, limit = " at a step", 0
 		}
 	case x < 9: // the whole machine
@@ -213,17 +218,17 @@ func (r *reaper) one(leave int) bool {
 	time.Sleep(limit)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.end(when, victims...)
+	r.killAndRestart(when, victims...)
 	return true
 }
 
-// end kills, and starts again; mu is held.
-func (r *reaper) end(when string, victims ...*process) {
+// killAndRestart kills processes and restarts them; mu is held.
+func (r *killer) killAndRestart(when string, victims ...*process) {
 	if victims[0] == r.tick && !r.tick.killIfAlive() {
-		return // it had done what there was to do
+		return // it ended by itself
 	}
-	r.left--
-	r.counted[victims[0].name+when]++
+	r.killsLeft--
+	r.killCounts[victims[0].name+when]++
 	for _, v := range victims {
 		if v != r.tick {
 			v.kill()
@@ -232,11 +237,11 @@ func (r *reaper) end(when string, victims ...*process) {
 	}
 }
 
-// changes waits for a file to become another.
-func changes(watched string, limit time.Duration) bool {
-	before, look, end := stamp(watched), time.NewTicker(time.Millisecond), time.After(limit)
+// awaitFileChange waits for a change of a file, and reports whether there was one.
+func awaitFileChange(watched string, limit time.Duration) bool {
+	before, look, end := fileStamp(watched), time.NewTicker(time.Millisecond), time.After(limit)
 	defer look.Stop()
-	for stamp(watched) == before {
+	for fileStamp(watched) == before {
 		select {
 		case <-end:
 			return false
@@ -246,8 +251,8 @@ func changes(watched string, limit time.Duration) bool {
 	return true
 }
 
-// stamp tells one state of a file from another.
-func stamp(file string) string {
+// fileStamp returns a text that changes with the file.
+func fileStamp(file string) string {
 	info, err := os.Stat(file)
 	if err != nil {
 		return err.Error()
@@ -255,40 +260,45 @@ func stamp(file string) string {
 	return fmt.Sprint(info.ModTime().UnixNano(), info.Size())
 }
 
-// outcome stops everything and looks at what is left.
-func (w *world) outcome() end {
+// stopAndCollect stops everything and returns the outcome.
+func (w *world) stopAndCollect() outcome {
 	w.t.Helper()
-	e := end{Subjects: map[string][]string{}, Quarantine: map[string]string{}, Runs: map[string]string{}, Digests: map[string]string{}}
+	e := outcome{Subjects: map[string][]string{}, Quarantine: map[string]string{}, Runs: map[string]string{},
+		Digests: map[string]string{}}
 	for _, c := range w.status().Cells {
 		e.Digests[c.Name] = string(c.Digest)
 	}
 	w.stopAll()
 	for _, channel := range []string{"staging", "dedicated"} {
-		checkOnce(w.t, w.repo, channel)
-		e.Subjects[channel] = w.subjects(channel)
+		checkPromotedOnce(w.t, w.repo, channel)
+		e.Subjects[channel] = w.headSubjects(channel)
 	}
 	for name := range strings.FieldsSeq(git(w.t, w.repo, "ls-tree", "-r", "--name-only", "main", "quarantine/")) {
-		e.Quarantine[name] = w.show(name)
+		e.Quarantine[name] = w.readCommitted(name)
 	}
 	for name := range w.agents {
-		e.Runs[name] = w.manifests(name)
+		e.Runs[name] = w.installedManifests(name)
 	}
-	if out := git(w.t, w.repo, "fsck", "--strict", "--full"); strings.Contains(out, "error") || strings.Contains(out, "missing") {
+	if out := git(w.t, w.repo, "fsck", "--strict", "--full"); strings.Contains(out, "error") ||
+		strings.Contains(out, "missing") {
 		w.t.Errorf("fsck: %s", out)
 	}
-	e.Decisions = w.decisions()
+	e.Decisions = w.storedDecisions()
 	return e
 }
 
-// decisions are the store's, each once, in no order between channels; they must be git's, and all announced.
-func (w *world) decisions() []string {
+// storedDecisions returns the store's decisions, sorted. It checks that they are those in git, and that all were
+// announced.
+func (w *world) storedDecisions() []string {
 	w.t.Helper()
 	db, err := sql.Open("sqlite", w.path("data", "sluice.db"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	defer db.Close()
-	rows, err := db.QueryContext(w.t.Context(), `SELECT commit_id, announced, body ->> 'kind', body ->> 'channel', body ->> 'sequence', body ->> 'release' FROM decisions`)
+	rows, err := db.QueryContext(w.t.Context(),
+		`SELECT commit_id, announced,
+			body ->> 'kind', body ->> 'channel', body ->> 'sequence', body ->> 'release' FROM decisions`)
 	if err != nil {
 		w.t.Fatal(err)
 	}

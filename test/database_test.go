@@ -12,8 +12,8 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// emptied empties the fleet's database, as if it had been lost.
-func (f *fleet) emptied() {
+// emptyDatabase drops everything in the fleet's database.
+func (f *fleet) emptyDatabase() {
 	f.t.Helper()
 	conn, err := pgx.Connect(f.t.Context(), f.database)
 	if err != nil {
@@ -25,8 +25,8 @@ func (f *fleet) emptied() {
 	}
 }
 
-// wants tells whether a cell was told to have a release, or had it before.
-func wants(w swarm.Word, version string) bool {
+// wasAssigned reports whether a cell is assigned a release, or ever began it.
+func wasAssigned(w swarm.Snapshot, version string) bool {
 	for _, a := range w.Began {
 		if a.Release == version {
 			return true
@@ -35,9 +35,9 @@ func wants(w swarm.Word, version string) bool {
 	return w.Desired != nil && w.Desired.Assignment != nil && w.Desired.Assignment.Release == version
 }
 
-// alarms is how often a process warned of something.
-func (w *world) alarms(name, of string) (n int) {
-	for line := range strings.Lines(w.saidBy(name)) {
+// countWarnings returns how many warnings of a process contain a text.
+func (w *world) countWarnings(name, of string) (n int) {
+	for line := range strings.Lines(w.processLog(name)) {
 		if strings.Contains(line, of) && (strings.Contains(line, `"level":"warn"`) || strings.Contains(line, "WRN")) {
 			n++
 		}
@@ -45,42 +45,41 @@ func (w *world) alarms(name, of string) (n int) {
 	return n
 }
 
-const adopted = "knows of more acknowledgments than the store"
+const adoptionWarning = "knows of more acknowledgments than the store"
 
-// Fault 54: the database is emptied in the middle of a rollout. While one cell is not heard of nobody is granted anything,
-// however many others have reported (R26); then the rollout comes to the same end, and sequences go on.
+// Fault 54: the database is emptied during a rollout. While one cell is silent no cell is granted anything, however
+// many others have reported (R26). Then the rollout completes, and sequences continue.
 func TestDatabaseIsEmptied(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 60, 0, 2, rollingPolicy)
-	o := swarm.Options{Seed: 5, Apply: [2]time.Duration{100 * time.Millisecond, 300 * time.Millisecond}, ReportEvery: time.Second}
-	quiet, others := f.behind(f.plane.Addresses, f.members[:1], o), f.behind(f.plane.Addresses, f.members[1:], o)
-	f.land("1.0.0")
-	f.allOn("1.0.0")
-	f.land("1.0.1")
-	f.eventually(func() (string, bool) {
-		n := f.on("1.0.1")
-		return fmt.Sprintf("%d cells are on 1.0.1", n), n >= 8
-	})
+	o := swarm.Options{Seed: 5, Apply: [2]time.Duration{100 * time.Millisecond, 300 * time.Millisecond},
+		ReportEvery: time.Second}
+	quiet, others := f.startCells(f.plane.Addresses, f.members[:1], o), f.startCells(f.plane.Addresses, f.members[1:],
+		o)
+	f.commitRelease("1.0.0")
+	f.awaitAllOn("1.0.0")
+	f.commitRelease("1.0.1")
+	f.awaitSomeOn("1.0.1", 8)
 	for _, r := range f.replicas {
 		r.kill()
 	}
-	quiet.hush()
-	f.emptied()
+	quiet.stop()
+	f.emptyDatabase()
 	told := map[string]bool{}
-	for _, w := range f.words() {
-		if wants(w, "1.0.1") {
+	for _, w := range f.snapshots() {
+		if wasAssigned(w, "1.0.1") {
 			told[w.Name] = true
 		}
 	}
 	if len(told) < 10 || len(told) > 50 {
 		t.Fatalf("%d cells were told of 1.0.1: this is not the middle of a rollout", len(told))
 	}
-	f.open()
+	f.startReplicas()
 	for range 3 { // rounds of reports
 		since := time.Now()
 		f.eventually(func() (string, bool) {
 			n := 0
-			for _, w := range others.Words() {
+			for _, w := range others.Snapshots() {
 				if w.Acknowledged != nil && w.Acknowledged.Sent.After(since) {
 					n++
 				}
@@ -88,52 +87,55 @@ func TestDatabaseIsEmptied(t *testing.T) {
 			return fmt.Sprintf("%d cells have reported", n), n == len(others.members)
 		})
 	}
-	for _, w := range others.Words() {
-		if wants(w, "1.0.1") && !told[w.Name] {
+	for _, w := range others.Snapshots() {
+		if wasAssigned(w, "1.0.1") && !told[w.Name] {
 			t.Errorf("%s was granted 1.0.1 before all had reported", w.Name)
 		}
 	}
 	for i := range f.replicas {
 		var metrics string
-		if err := f.ask(i, "/metrics", &metrics); err != nil || !strings.Contains(metrics, "\nsluice_grants_total 0") {
+		if err := f.getFrom(i, "/metrics", &metrics); err != nil ||
+			!strings.Contains(metrics, "\nsluice_grants_total 0") {
 			t.Errorf("replica %d granted something: %v", i, err)
 		}
 	}
-	f.behind(f.plane.Addresses, f.members[:1], swarm.Options{Seed: 5, Resume: quiet.Words(), ReportEvery: time.Second})
-	f.allOn("1.0.1")
-	f.land("1.0.2")
-	f.allOn("1.0.2")
-	f.hush()
+	f.startCells(f.plane.Addresses, f.members[:1],
+		swarm.Options{Seed: 5, Resume: quiet.Snapshots(), ReportEvery: time.Second})
+	f.awaitAllOn("1.0.1")
+	f.commitRelease("1.0.2")
+	f.awaitAllOn("1.0.2")
+	f.stopCells()
 	t.Logf("%d of %d cells had been told of 1.0.1 when the database was emptied", len(told), len(f.members))
-	for _, w := range f.words() {
+	for _, w := range f.snapshots() {
 		for i := 1; i < len(w.Began); i++ {
 			if w.Began[i].Sequence <= w.Began[i-1].Sequence {
 				t.Errorf("%s began sequence %d after %d", w.Name, w.Began[i].Sequence, w.Began[i-1].Sequence)
 			}
 		}
 	}
-	f.once(map[string][]string{"dedicated": {"promote 1.0.0 to dedicated", "promote 1.0.1 to dedicated", "promote 1.0.2 to dedicated"}})
+	f.checkHeads(map[string][]string{"dedicated": {"promote 1.0.0 to dedicated", "promote 1.0.1 to dedicated",
+		"promote 1.0.2 to dedicated"}})
 	for i := range f.replicas {
-		if n := f.alarms(fmt.Sprintf("replica-%d", i), adopted); n > 1 {
+		if n := f.countWarnings(fmt.Sprintf("replica-%d", i), adoptionWarning); n > 1 {
 			t.Errorf("replica %d warned %d times that the store was emptied", i, n)
 		}
 	}
 }
 
-// R26, R27: the database is put back to an older copy. Cells are ahead of it: they are adopted with one alarm and not
-// taken for clones, go on under their keys, and a token that was used since stays void, for anybody.
+// R26, R27: the database is restored from an older copy. Cells that are ahead of it are adopted with one warning and
+// not taken for clones, keep their keys, and a token that was used since stays void.
 func TestDatabaseIsRestored(t *testing.T) {
 	t.Parallel()
-	w := keyed(t)
-	token := w.token("late", "dedicated")
-	w.sluiceMust("backup", "--data", w.path("data"), "--to", w.path("copy.db"))
-	w.joined("late", "late", "--join", "@"+token)
-	w.cut("1.0.1", "second")
+	w := newKeyedWorld(t)
+	token := w.addCell("late", "dedicated")
+	w.mustRunSluice("backup", "--data", w.path("data"), "--to", w.path("copy.db"))
+	w.startAgent("late", "late", "--join", "@"+token)
+	w.cutRelease("1.0.1", "second")
 	for _, cell := range []string{"eu-1", "acme", "late"} {
-		w.runs(cell, "1.0.1")
+		w.awaitRelease(cell, "1.0.1")
 	}
 	w.eventually(func() (string, bool) {
-		text := w.show("cells/late/identity.yaml")
+		text := w.readCommitted("cells/late/identity.yaml")
 		return "the key of late is not in git: " + text, strings.Contains(text, "publicKey: ed25519:")
 	})
 	w.server.kill()
@@ -143,25 +145,26 @@ func TestDatabaseIsRestored(t *testing.T) {
 	if err := os.Rename(w.path("copy.db"), w.path("data", "sluice.db")); err != nil {
 		t.Fatal(err)
 	}
-	before := w.alarms("serve", adopted)
+	before := w.countWarnings("serve", adoptionWarning)
 	w.server.start()
-	w.cut("1.0.2", "third")
+	w.cutRelease("1.0.2", "third")
 	for _, cell := range []string{"eu-1", "acme", "late"} {
-		w.runs(cell, "1.0.2")
-		if text := w.show("cells/" + cell + "/identity.yaml"); strings.Contains(text, "quarantined") {
+		w.awaitRelease(cell, "1.0.2")
+		if text := w.readCommitted("cells/" + cell + "/identity.yaml"); strings.Contains(text, "quarantined") {
 			t.Errorf("%s is taken for a clone: %s", cell, text)
 		}
 	}
-	if n := w.alarms("serve", adopted) - before; n != 1 {
-		t.Errorf("it was warned %d times that the store was restored, want once:\n%s", n, w.saidBy("serve"))
+	if n := w.countWarnings("serve", adoptionWarning) - before; n != 1 {
+		t.Errorf("it was warned %d times that the store was restored, want once:\n%s", n, w.processLog("serve"))
 	}
-	out, err := w.sluice("agent", "--join", "@"+token, "--dir", w.path("cells", "thief"))
+	out, err := w.runSluice("agent", "--join", "@"+token, "--dir", w.path("cells", "thief"))
 	if err == nil || !strings.Contains(err.Error(), "the token is not good") {
 		t.Errorf("the token that the older copy does not know to be used: %v %s", err, out)
 	}
-	w.cut("1.0.3", "fourth")
-	w.runs("late", "1.0.3")
-	if got := w.subjects("dedicated"); len(got) != 4 || !strings.Contains(w.show("channels/dedicated/head.yaml"), "sequence: 4") {
-		t.Errorf("dedicated moved by %q, head %s", got, w.show("channels/dedicated/head.yaml"))
+	w.cutRelease("1.0.3", "fourth")
+	w.awaitRelease("late", "1.0.3")
+	if got := w.headSubjects("dedicated"); len(got) != 4 ||
+		!strings.Contains(w.readCommitted("channels/dedicated/head.yaml"), "sequence: 4") {
+		t.Errorf("dedicated moved by %q, head %s", got, w.readCommitted("channels/dedicated/head.yaml"))
 	}
 }

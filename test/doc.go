@@ -1,6 +1,6 @@
-// Package test holds what is true of the whole module rather than of one package: which way imports go, that each
-// package says what it is for, that each fault is held by a test; and the acceptance tests, which run the built
-// binary, real git and real processes, and kill them. It is only tests; nothing imports it.
+// Package test checks properties of the whole module: the direction of imports, a comment for each package, a test for
+// each fault. It also holds the acceptance tests, which run the built binary, real git and real processes, and kill
+// them. It consists of tests only; no package imports it, and tests with t.Parallel run at once.
 //
-// SLUICE_SEED and SLUICE_KILLS choose when, and how often, the kill test kills; it says which seed it took.
+// SLUICE_SEED and SLUICE_KILLS determine when, and how often, the kill test kills; the test logs its seed.
 package test

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestEveryFaultHasACode holds that who makes a Fault says its class, by a constant: a literal has Code, and a call of what makes
-// one does not begin with a text. That the others have a code, the compiler holds.
+// TestEveryFaultHasACode checks that each Fault is made with a class, by a constant: a literal sets Code, and a call of
+// a constructor does not begin with a text. The compiler checks other calls.
 func TestEveryFaultHasACode(t *testing.T) {
 	makers := []string{"Fault", "Warning", "Warn", "Stop", "fault", "warn"}
 	literals, calls := 0, 0
@@ -55,11 +55,12 @@ func TestEveryFaultHasACode(t *testing.T) {
 		}
 	}
 	if literals < 20 || calls < 200 {
-		t.Errorf("%d literals and %d calls were looked at: those that make a Fault are called otherwise", literals, calls)
+		t.Errorf("%d literals and %d calls were looked at: those that make a Fault are called otherwise", literals,
+			calls)
 	}
 }
 
-// typeName gives the name of a type, without its package.
+// typeName returns the name of a type, without its package.
 func typeName(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.Ident:

@@ -13,12 +13,12 @@ import (
 )
 
 var (
-	faultsNamed = regexp.MustCompile(`(?i)\bfaults?((?:\s*(?:,|and|//)?\s*\d+)+)`)
-	digits      = regexp.MustCompile(`\d+`)
+	faultPattern  = regexp.MustCompile(`(?i)\bfaults?((?:\s*(?:,|and|//)?\s*\d+)+)`)
+	numberPattern = regexp.MustCompile(`\d+`)
 )
 
-// Each fault that docs describe and that is built so far is held by a test that names it, so that whoever changes the
-// behaviour finds the rule, and whoever takes the test away finds this one.
+// Each documented fault that is implemented is named by a test, so that a change of the behaviour leads to the rule,
+// and the removal of the test fails here.
 func TestEveryFaultIsHeld(t *testing.T) {
 	held := map[int][]string{}
 	err := filepath.WalkDir("..", func(name string, entry fs.DirEntry, err error) error {
@@ -38,8 +38,8 @@ func TestEveryFaultIsHeld(t *testing.T) {
 		if !bytes.Contains(text, []byte("\nfunc Test")) && !bytes.Contains(text, []byte("testing.TB")) {
 			return nil
 		}
-		for _, named := range faultsNamed.FindAllSubmatch(text, -1) {
-			for _, number := range digits.FindAll(named[1], -1) {
+		for _, named := range faultPattern.FindAllSubmatch(text, -1) {
+			for _, number := range numberPattern.FindAll(named[1], -1) {
 				n, err := strconv.Atoi(string(number))
 				if err != nil {
 					return err

@@ -15,25 +15,25 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 )
 
-// bell is a webhook. It kills a process once, before it answers to a message of a type.
-type bell struct {
+// webhookRecorder is a webhook that records messages. It kills a process once, before it answers a message of a type.
+type webhookRecorder struct {
 	*httptest.Server
 
-	mu    sync.Mutex // guards what follows
-	ids   map[string]map[string]int
-	kills string
-	pid   int
+	mu       sync.Mutex // guards what follows
+	ids      map[string]map[string]int
+	killType string
+	pid      int
 }
 
-func newBell(t *testing.T) *bell {
+func newWebhookRecorder(t *testing.T) *webhookRecorder {
 	t.Helper()
-	b := &bell{ids: map[string]map[string]int{}}
+	b := &webhookRecorder{ids: map[string]map[string]int{}}
 	b.Server = httptest.NewServer(b)
 	t.Cleanup(b.Close)
 	return b
 }
 
-func (b *bell) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+func (b *webhookRecorder) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	var e struct{ ID, Type string }
 	if json.NewDecoder(http.MaxBytesReader(nil, r.Body, 1<<20)).Decode(&e) != nil {
 		return
@@ -44,14 +44,14 @@ func (b *bell) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 		b.ids[e.ID] = map[string]int{}
 	}
 	b.ids[e.ID][r.Header.Get("Webhook-Id")]++
-	if b.kills != "" && strings.HasSuffix(e.Type, "."+b.kills) {
-		b.kills = ""
+	if b.killType != "" && strings.HasSuffix(e.Type, "."+b.killType) {
+		b.killType = ""
 		_ = syscall.Kill(b.pid, syscall.SIGKILL)
 	}
 }
 
-// rang gives the webhook-ids under which messages of an event came, by how often. kind begins the event's ID.
-func (b *bell) rang(kind string) (events int, ids map[string]int) {
+// received returns how many events came whose IDs begin with kind, and the Webhook-Ids of one of them, with counts.
+func (b *webhookRecorder) received(kind string) (events int, ids map[string]int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for id, of := range b.ids {
@@ -62,9 +62,9 @@ func (b *bell) rang(kind string) (events int, ids map[string]int) {
 	return events, ids
 }
 
-// Killed at any instant between what flags are told, committed, posted and noted, and started again: each record and each kill is
-// committed once, each event comes at least once and always under one id, and a kill that was acknowledged is in force (R43,
-// faults 1-3).
+// The control plane is killed between the steps of a change of flags (told, committed, posted, recorded), and
+// restarted. Each record and each kill is committed once, each event comes at least once and always under one ID, and
+// an acknowledged kill is in force (R43, faults 1-3).
 func TestFlagsKilledAtAnInstant(t *testing.T) {
 	t.Parallel()
 	const before, after = "pre-receive", "reference-transaction"
@@ -82,15 +82,16 @@ func TestFlagsKilledAtAnInstant(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l, b := newLit(t), newBell(t)
-			l.server.more = append(l.server.more, "SLUICE_WEBHOOK_SECRETS=chat whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-			l.webhook(b.URL)
+			l, b := newFlagWorld(t), newWebhookRecorder(t)
+			l.server.environment = append(l.server.environment,
+				"SLUICE_WEBHOOK_SECRETS=chat whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+			l.addWebhook(b.URL)
 			l.server.start()
 			b.mu.Lock()
-			b.kills, b.pid = c.event, l.server.cmd.Process.Pid
+			b.killType, b.pid = c.event, l.server.cmd.Process.Pid
 			b.mu.Unlock()
 			if c.hook != "" {
-				l.hookKillsAt(l.flags, c.hook, c.subject, map[string]int{before: 1, after: 0}[c.hook])
+				l.installKillHookIn(l.flags, c.hook, c.subject, map[string]int{before: 1, after: 0}[c.hook])
 			}
 			dead := l.server.done
 			revive := func() {
@@ -104,16 +105,17 @@ func TestFlagsKilledAtAnInstant(t *testing.T) {
 				default:
 				}
 			}
-			l.does("ada", "flag", "set", newEditor, "--new", "--feature", feature)
-			l.announceAt(time.Now().Add(8 * time.Second))
+			l.runAs("ada", "flag", "set", newEditor, "--new", "--feature", feature)
+			l.announceFeature(time.Now().Add(8 * time.Second))
 			l.eventually(func() (string, bool) {
 				revive()
-				said := l.flagSubjects()
+				said := l.countFlagCommits()
 				return fmt.Sprintf("it is not armed: %v", said), said["arm classes"] > 0
 			})
 			l.eventually(func() (string, bool) {
 				revive()
-				response, err := l.do(http.MethodPost, "/v1/flags/"+newEditor+"/kill", []byte(`{"reason":"it burns"}`), http.Header{"Content-Type": {"application/json"}})
+				response, err := l.request(http.MethodPost, "/v1/flags/"+newEditor+"/kill",
+					[]byte(`{"reason":"it burns"}`), http.Header{"Content-Type": {"application/json"}})
 				if err != nil {
 					return err.Error(), false
 				}
@@ -122,22 +124,24 @@ func TestFlagsKilledAtAnInstant(t *testing.T) {
 			})
 			l.eventually(func() (string, bool) {
 				revive()
-				said := l.flagSubjects()
-				killed, _ := b.rang("killed/")
-				published, _ := b.rang("published/classes/dedicated/")
+				said := l.countFlagCommits()
+				killed, _ := b.received("killed/")
+				published, _ := b.received("published/classes/dedicated/")
 				var d peopleapi.FlagDetail
-				err := l.get("/v1/flags/"+newEditor, &d)
-				over := dead == nil && said["publish classes"] > 0 && said["kill "+newEditor+":"] > 0 && killed > 0 && published > 0 && err == nil && len(d.Kills) == 1 && d.Kills[0].Committed
-				return fmt.Sprintf("%v, %d kills and %d publications told, %+v, killed by the test: %t", said, killed, published, d.Kills, dead == nil), over
+				err := l.getJSON("/v1/flags/"+newEditor, &d)
+				over := dead == nil && said["publish classes"] > 0 && said["kill "+newEditor+":"] > 0 && killed > 0 &&
+					published > 0 && err == nil && len(d.Kills) == 1 && d.Kills[0].Committed
+				return fmt.Sprintf("%v, %d kills and %d publications told, %+v, killed by the test: %t",
+					said, killed, published, d.Kills, dead == nil), over
 			})
 			l.server.stop()
-			for subject, n := range l.flagSubjects() {
+			for subject, n := range l.countFlagCommits() {
 				if n != 1 && !strings.HasPrefix(subject, "move ") {
 					t.Errorf("%d commits: %s", n, subject)
 				}
 			}
 			for _, kind := range []string{"killed/", "published/classes/dedicated/"} {
-				if events, ids := b.rang(kind); events != 1 || len(ids) != 1 {
+				if events, ids := b.received(kind); events != 1 || len(ids) != 1 {
 					t.Errorf("%s: %d events, one of them under %v", kind, events, ids)
 				}
 			}
@@ -145,19 +149,20 @@ func TestFlagsKilledAtAnInstant(t *testing.T) {
 	}
 }
 
-// flagSubjects counts the engine's commits to the flags repository by the first two words of their subjects.
-func (l *lit) flagSubjects() map[string]int {
+// countFlagCommits counts the engine's commits to the flags repository by the first two words of their subjects.
+func (l *flagWorld) countFlagCommits() map[string]int {
 	l.t.Helper()
 	said := map[string]int{}
-	for line := range strings.Lines(git(l.t, l.flags, "log", "--first-parent", "--author=Sluice", "--format=%s", "main")) {
+	for line := range strings.Lines(git(l.t, l.flags, "log", "--first-parent", "--author=Sluice", "--format=%s",
+		"main")) {
 		words := strings.Fields(line)
 		said[strings.Join(words[:min(len(words), 2)], " ")]++
 	}
 	return said
 }
 
-// webhook adds a webhook to the settings.
-func (l *lit) webhook(url string) {
+// addWebhook adds a webhook to the settings.
+func (l *flagWorld) addWebhook(url string) {
 	l.t.Helper()
 	clone := l.path("settings")
 	git(l.t, l.dir, "clone", "-q", l.flags, clone)

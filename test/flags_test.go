@@ -2,11 +2,9 @@ package test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,43 +20,47 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// lit is a world with a flags repository: cells eu-1 in staging, acme and beta in dedicated, which answer for flags.
-type lit struct {
+// flagWorld is a world with a flags repository: cells eu-1 in staging, acme and beta in dedicated, which evaluate
+// flags.
+type flagWorld struct {
 	*world
 	flags string // bare
 }
 
-// feature is what the world's second release contains, and newEditor's code is part of.
+// feature is in the world's second release, and newEditor belongs to it.
 const (
 	feature   = "workspace-classes"
 	newEditor = "new-editor"
 )
 
-func newLit(t *testing.T) *lit {
+func newFlagWorld(t *testing.T) *flagWorld {
 	t.Helper()
 	w := newWorld(t, func(files map[string]string) {
 		files["cells/beta/cell.yaml"] = files["cells/acme/cell.yaml"]
 	})
-	l := &lit{world: w, flags: w.path("flags.git")}
-	settings := "apiVersion: sluice/v1\nkind: Flags\ntrustAuthors: true\nsoak: 1s\npeople:\n  grace: {email: grace@example.com}\n"
+	l := &flagWorld{world: w, flags: w.path("flags.git")}
+	settings := "apiVersion: sluice/v1\nkind: Flags\ntrustAuthors: true\nsoak: 1s\npeople:\n" +
+		"  grace: {email: grace@example.com}\n"
 	_, err := gitrepo.Init(t.Context(), l.flags, gitrepo.New{
-		Bare: true, Files: map[string][]byte{"sluice.yaml": []byte(settings)}, Message: "begin", Author: releases.Person{Name: "ada", Email: "ada@example.com"}, When: time.Now(),
+		Bare: true, Files: map[string][]byte{"sluice.yaml": []byte(settings)}, Message: "begin",
+		Author: releases.Person{Name: "ada", Email: "ada@example.com"}, When: time.Now(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.server.args = append(w.server.args, "--flags-repo", l.flags)
 	for _, name := range []string{"eu-1", "acme", "beta"} {
-		w.cell(name, "--flags-listen", "unix://"+w.path(name+".f"))
+		w.addAgent(name, "--flags-listen", "unix://"+w.path(name+".f"))
 	}
 	return l
 }
 
-// does runs a verb as somebody, who must succeed.
-func (l *lit) does(who string, args ...string) string {
+// runAs runs a verb as a person, and requires success.
+func (l *flagWorld) runAs(who string, args ...string) string {
 	l.t.Helper()
 	c := exec.CommandContext(l.t.Context(), os.Getenv(binaryVariable), args...) //nolint:gosec // ours
-	c.Env = append(l.env(), "GIT_AUTHOR_NAME="+who, "GIT_AUTHOR_EMAIL="+who+"@example.com", "SLUICE_FLAGS_REPO="+l.flags)
+	c.Env = append(l.env(), "GIT_AUTHOR_NAME="+who, "GIT_AUTHOR_EMAIL="+who+"@example.com",
+		"SLUICE_FLAGS_REPO="+l.flags)
 	out, err := c.CombinedOutput()
 	if err != nil {
 		l.t.Fatalf("sluice %s: %v\n%s", strings.Join(args, " "), err, out)
@@ -67,38 +69,36 @@ func (l *lit) does(who string, args ...string) string {
 }
 
 // cutFeature cuts a release with the feature.
-func (l *lit) cutFeature(version string) {
+func (l *flagWorld) cutFeature(version string) {
 	l.t.Helper()
 	files := map[string]string{}
 	for name, data := range releaseFiles(version) {
 		files[name] = string(data)
 	}
 	files["releases/"+version+"/release.yaml"] += "features: [" + feature + "]\n"
-	l.commit("cut "+version, files)
+	l.pushFiles("cut "+version, files)
 }
 
-// pin sets the release that a cell is kept on; empty: none.
-func (l *lit) pin(cell, release string) {
+// setPin sets the release that a cell is pinned to; empty: none.
+func (l *flagWorld) setPin(cell, release string) {
 	l.t.Helper()
 	text := "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\n"
 	if release != "" {
 		text += "pin: " + release + "\n"
 	}
-	l.commit("pin "+cell, map[string]string{"cells/" + cell + "/cell.yaml": text})
+	l.pushFiles("pin "+cell, map[string]string{"cells/" + cell + "/cell.yaml": text})
 }
 
-// ask evaluates the flag in a cell, by OFREP, for a caller who says that it is somewhere else (R36).
-func (l *lit) ask(cell string) (value any, err error) {
+// evaluateFlag evaluates the flag in a cell, by OFREP, for a caller who claims to be elsewhere (R36).
+func (l *flagWorld) evaluateFlag(cell string) (value any, err error) {
 	claims := `{"context": {"targetingKey": "u", "cell": "acme", "channel": "staging", "release": "1.1.0", "features": ["` + feature + `"], "$flagd": {"timestamp": 99999999999}}}`
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", l.path(cell+".f"))
-	}}}
-	request, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost, "http://cell/ofrep/v1/evaluate/flags/"+newEditor, strings.NewReader(claims))
+	request, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost,
+		"http://cell/ofrep/v1/evaluate/flags/"+newEditor, strings.NewReader(claims))
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	response, err := client.Do(request)
+	response, err := socketClient(l.path(cell + ".f")).Do(request)
 	if err != nil {
 		return nil, err
 	}
@@ -116,29 +116,29 @@ func (l *lit) ask(cell string) (value any, err error) {
 	return answer.Value, json.NewDecoder(bytes.NewReader(body)).Decode(&answer)
 }
 
-// value is ask's, once it answers.
-func (l *lit) value(cell string) any {
-	value, err := l.ask(cell)
+// flagValue returns evaluateFlag's value, or the error's text.
+func (l *flagWorld) flagValue(cell string) any {
+	value, err := l.evaluateFlag(cell)
 	if err != nil {
 		return err.Error()
 	}
 	return value
 }
 
-// is waits until the flag has a value in a cell.
-func (l *lit) is(cell string, want bool) {
+// awaitValue waits until the flag has a value in a cell.
+func (l *flagWorld) awaitValue(cell string, want bool) {
 	l.t.Helper()
 	l.eventually(func() (string, bool) {
-		got := l.value(cell)
+		got := l.flagValue(cell)
 		return fmt.Sprintf("%s is %v in %s, want %v", newEditor, got, cell, want), got == want
 	})
 }
 
-// stays fails if the flag has another value in a cell at any look until end.
-func (l *lit) stays(cell string, want bool, end time.Time) {
+// checkValueUntil fails if the flag ever has another value in a cell until end.
+func (l *flagWorld) checkValueUntil(cell string, want bool, end time.Time) {
 	l.t.Helper()
 	for time.Now().Before(end) {
-		got, err := l.ask(cell)
+		got, err := l.evaluateFlag(cell)
 		if time.Now().Before(end) && (err != nil || got != want) {
 			l.t.Fatalf("%s is %v in %s, %s before it may change: %v", newEditor, got, cell, time.Until(end), err)
 		}
@@ -146,12 +146,12 @@ func (l *lit) stays(cell string, want bool, end time.Time) {
 	}
 }
 
-// told waits until the announcement has these states in cells, by their own word.
-func (l *lit) told(want map[string]flags.CellState) {
+// awaitStates waits until the announcement has these states in cells, as the cells report.
+func (l *flagWorld) awaitStates(want map[string]flags.CellState) {
 	l.t.Helper()
 	l.eventually(func() (string, bool) {
 		var s announce.Status
-		err := l.get("/v1/announcements/classes", &s)
+		err := l.getJSON("/v1/announcements/classes", &s)
 		met := 0
 		for _, c := range s.Channels {
 			for _, cell := range c.Cells {
@@ -164,128 +164,132 @@ func (l *lit) told(want map[string]flags.CellState) {
 	})
 }
 
-// killed is the newest kill of the flag.
-func (l *lit) killed() (k view.FlagKill) {
+func (l *flagWorld) newestKill() (k view.FlagKill) {
 	var d peopleapi.FlagDetail
-	if err := l.get("/v1/flags/"+newEditor, &d); err == nil && len(d.Kills) > 0 {
+	if err := l.getJSON("/v1/flags/"+newEditor, &d); err == nil && len(d.Kills) > 0 {
 		k = d.Kills[len(d.Kills)-1]
 	}
 	return k
 }
 
-// ready brings 1.1.0, with the feature, to all cells but beta, which is kept on 1.0.0, and defines the flag.
-func (l *lit) ready() {
+// deployFeature deploys 1.1.0, with the feature, to all cells but beta, which is pinned to 1.0.0, and defines the flag.
+func (l *flagWorld) deployFeature() {
 	l.t.Helper()
 	l.startAll()
-	l.cut("1.0.0", "fine")
-	l.runs("acme", "1.0.0")
-	l.runs("beta", "1.0.0")
-	l.pin("beta", "1.0.0")
-	l.does("ada", "flag", "set", newEditor, "--new", "--feature", feature)
+	l.cutRelease("1.0.0", "fine")
+	l.awaitRelease("acme", "1.0.0")
+	l.awaitRelease("beta", "1.0.0")
+	l.setPin("beta", "1.0.0")
+	l.runAs("ada", "flag", "set", newEditor, "--new", "--feature", feature)
 	l.cutFeature("1.1.0")
-	l.runs("acme", "1.1.0")
-	l.runs("eu-1", "1.1.0")
+	l.awaitRelease("acme", "1.1.0")
+	l.awaitRelease("eu-1", "1.1.0")
 }
 
-// announceAt announces the feature for an instant, approved by somebody else.
-func (l *lit) announceAt(at time.Time) {
+// announceFeature announces the feature for an instant, with another person's approval.
+func (l *flagWorld) announceFeature(at time.Time) {
 	l.t.Helper()
-	l.does("ada", "announce", "new", "classes", "--title", "Workspace classes", "--feature", feature, "--at", at.UTC().Format("2006-01-02 15:04:05"))
-	l.does("grace", "announce", "approve", "classes")
+	l.runAs("ada", "announce", "new", "classes", "--title", "Workspace classes", "--feature", feature, "--at",
+		at.UTC().Format("2006-01-02 15:04:05"))
+	l.runAs("grace", "announce", "approve", "classes")
 }
 
-// The story of a feature: deployed and off, on at the second of its announcement without a control plane, suspended by a
-// rollback, back with the release, killed. A cell that does not have the release gets it when it does (invariant 9).
+// The life of a feature: deployed and off, on at the second of its announcement without a control plane, suspended by a
+// rollback, on again with the release, killed. A cell without the release gets the feature with the release (invariant
+// 9).
 func TestFeatureTurnsOnWithItsAnnouncement(t *testing.T) {
 	t.Parallel()
-	l := newLit(t)
-	l.ready()
-	l.is("acme", false) // in, and off
-	l.is("eu-1", false)
+	l := newFlagWorld(t)
+	l.deployFeature()
+	l.awaitValue("acme", false) // deployed, but off
+	l.awaitValue("eu-1", false)
 
 	at := time.Now().Add(8 * time.Second).Truncate(time.Second)
-	l.announceAt(at)
-	l.is("eu-1", true) // staging may see it first
-	l.told(map[string]flags.CellState{"acme": flags.Armed, "beta": flags.Waiting, "eu-1": flags.On})
+	l.announceFeature(at)
+	l.awaitValue("eu-1", true) // staging sees it early
+	l.awaitStates(map[string]flags.CellState{"acme": flags.Armed, "beta": flags.Waiting, "eu-1": flags.On})
 	if time.Until(at) < time.Second {
 		t.Fatal("this machine is too slow for the story: it was armed too late")
 	}
-	l.server.kill() // from here on nobody tells them
-	l.stays("acme", false, at)
-	l.is("acme", true)
+	l.server.kill() // no more messages to cells
+	l.checkValueUntil("acme", false, at)
+	l.awaitValue("acme", true)
 	t.Logf("on %s after its time", time.Since(at))
 	time.Sleep(time.Until(at.Add(time.Second)))
-	if got := l.value("acme"); got != true {
+	if got := l.flagValue("acme"); got != true {
 		t.Errorf("a second after its time it is %v in acme", got)
 	}
-	if got := l.value("beta"); got != false { // fault 62: whatever the caller claims
+	if got := l.flagValue("beta"); got != false { // fault 62: whatever the caller claims
 		t.Errorf("it is %v in beta, which does not have the release", got)
 	}
 
 	l.server.start()
-	l.told(map[string]flags.CellState{"acme": flags.On, "beta": flags.Waiting})
+	l.awaitStates(map[string]flags.CellState{"acme": flags.On, "beta": flags.Waiting})
 	l.eventually(func() (string, bool) {
 		record := git(t, l.flags, "log", "-1", "--format=%s", "main", "--", "records/classes/dedicated.yaml")
 		return "the publication is not recorded: " + record, strings.HasPrefix(record, "publish classes in dedicated")
 	})
-	if got := l.value("beta"); got != false {
+	if got := l.flagValue("beta"); got != false {
 		t.Errorf("it is %v in beta, which does not have the release", got)
 	}
-	l.pin("beta", "")
-	l.runs("beta", "1.1.0")
-	l.is("beta", true)
+	l.setPin("beta", "")
+	l.awaitRelease("beta", "1.1.0")
+	l.awaitValue("beta", true)
 
-	if log := l.saidBy("serve"); strings.Contains(log, "suspended/classes/") {
+	if log := l.processLog("serve"); strings.Contains(log, "suspended/classes/") {
 		t.Errorf("it is said to be suspended, though it was on nowhere without the release:\n%s", log)
 	}
 
-	// Rolled back below the feature it is suspended by itself, and comes back with a release that has it.
-	l.does("ada", "rollback", "dedicated", "--reason", "it is slow")
-	l.runs("acme", "1.0.0")
-	l.is("acme", false)
-	l.told(map[string]flags.CellState{"acme": flags.Suspended})
+	// A rollback below the feature suspends it by itself; a release with the feature turns it on again.
+	l.runAs("ada", "rollback", "dedicated", "--reason", "it is slow")
+	l.awaitRelease("acme", "1.0.0")
+	l.awaitValue("acme", false)
+	l.awaitStates(map[string]flags.CellState{"acme": flags.Suspended})
 	l.cutFeature("1.2.0")
-	l.does("ada", "hold", "dedicated", "--lift")
-	l.runs("acme", "1.2.0")
-	l.is("acme", true)
-	l.told(map[string]flags.CellState{"acme": flags.On})
+	l.runAs("ada", "hold", "dedicated", "--lift")
+	l.awaitRelease("acme", "1.2.0")
+	l.awaitValue("acme", true)
+	l.awaitStates(map[string]flags.CellState{"acme": flags.On})
 
-	// Killed: off where it is connected, unconfirmed where it is not, off there too when it comes back.
+	// A kill turns the flag off in connected cells, is unconfirmed by others, and turns the flag off there when they
+	// reconnect.
 	l.agents["beta"].stop()
-	said := l.does("ada", "flag", "kill", newEditor, "--reason", "loses text", "--until", "1s")
+	said := l.runAs("ada", "flag", "kill", newEditor, "--reason", "loses text", "--until", "1s")
 	if !strings.Contains(said, "not confirmed: beta") {
 		t.Errorf("it is not said that beta did not confirm it:\n%s", said)
 	}
-	l.is("acme", false)
+	l.awaitValue("acme", false)
 	l.eventually(func() (string, bool) {
-		k := l.killed()
+		k := l.newestKill()
 		return fmt.Sprintf("the kill is not committed, or not confirmed: %+v", k), k.Committed && k.Confirmed == 2
 	})
 	l.agents["beta"].start()
-	l.is("beta", false)
+	l.awaitValue("beta", false)
 	l.eventually(func() (string, bool) {
-		k := l.killed()
-		return fmt.Sprintf("beta is back, and has not confirmed it: %+v", k), k.Confirmed == 3 && k.Unconfirmed == 0 && len(k.Offline) == 0
+		k := l.newestKill()
+		return fmt.Sprintf("beta is back, and has not confirmed it: %+v", k), k.Confirmed == 3 && k.Unconfirmed == 0 &&
+			len(k.Offline) == 0
 	})
-	time.Sleep(1100 * time.Millisecond) // fault 63: its end is over, and ended nothing
-	if got := l.value("acme"); got != false {
+	time.Sleep(1100 * time.Millisecond) // fault 63: the kill's end passed, and changed nothing
+	if got := l.flagValue("acme"); got != false {
 		t.Errorf("after the kill's end it is %v in acme", got)
 	}
-	l.does("ada", "flag", "unkill", newEditor, "--reason", "mended")
-	l.is("acme", true)
-	l.is("beta", true)
-	l.apart()
+	l.runAs("ada", "flag", "unkill", newEditor, "--reason", "mended")
+	l.awaitValue("acme", true)
+	l.awaitValue("beta", true)
+	l.checkSeparateHistories()
 }
 
-// A kill is in force in a connected cell within two seconds, by what the product is told there (R43).
+// A kill is in force in a connected cell within two seconds, as the product sees it (R43).
 func TestKillIsQuick(t *testing.T) {
 	t.Parallel()
-	l := newLit(t)
+	l := newFlagWorld(t)
 	l.startAll()
-	l.does("ada", "flag", "set", newEditor, "--new", "--default", "on", "--off", "off") // of no feature
-	l.is("eu-1", true)
+	l.runAs("ada", "flag", "set", newEditor, "--new", "--default", "on", "--off", "off") // without a feature
+	l.awaitValue("eu-1", true)
 	begun := time.Now()
-	response, err := l.do(http.MethodPost, "/v1/flags/"+newEditor+"/kill", []byte(`{"reason":"loses text"}`), http.Header{"Content-Type": {"application/json"}})
+	response, err := l.request(http.MethodPost, "/v1/flags/"+newEditor+"/kill", []byte(`{"reason":"loses text"}`),
+		http.Header{"Content-Type": {"application/json"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +297,7 @@ func TestKillIsQuick(t *testing.T) {
 	if response.StatusCode/100 != 2 {
 		t.Fatalf("the kill is answered %s", response.Status)
 	}
-	l.is("eu-1", false)
+	l.awaitValue("eu-1", false)
 	took := time.Since(begun)
 	t.Logf("off %s after it was asked for", took)
 	if took > 2*time.Second {
@@ -301,8 +305,8 @@ func TestKillIsQuick(t *testing.T) {
 	}
 }
 
-// apart holds that neither repository has a commit of the other's.
-func (l *lit) apart() {
+// checkSeparateHistories checks that neither repository has a commit that belongs to the other.
+func (l *flagWorld) checkSeparateHistories() {
 	l.t.Helper()
 	own := map[string][]string{
 		l.repo:  {"sluice.yaml", ".gitattributes", "releases", "channels", "cells", "quarantine"},
@@ -322,13 +326,14 @@ func (l *lit) apart() {
 	}
 }
 
-// Faults 33 and 61: a fault in the flags repository leaves what was valid last in force, lets releases go on, and stops no kill.
+// Faults 33 and 61: a fault in the flags repository leaves the last valid flags in force, and blocks neither releases
+// nor kills.
 func TestFaultInTheFlagsRepository(t *testing.T) {
 	t.Parallel()
-	l := newLit(t)
-	l.ready()
-	l.announceAt(time.Now().Add(4 * time.Second))
-	l.is("acme", true)
+	l := newFlagWorld(t)
+	l.deployFeature()
+	l.announceFeature(time.Now().Add(4 * time.Second))
+	l.awaitValue("acme", true)
 
 	clone := l.path("flags")
 	git(t, l.dir, "clone", "-q", l.flags, clone)
@@ -344,12 +349,13 @@ func TestFaultInTheFlagsRepository(t *testing.T) {
 	})
 	l.eventually(func() (string, bool) {
 		var f peopleapi.Flags
-		err := l.get("/v1/flags", &f)
-		return fmt.Sprintf("the fault is not said: %q, %v", f.Fault, err), strings.Contains(f.Fault, "flags/slip.yaml:2")
+		err := l.getJSON("/v1/flags", &f)
+		return fmt.Sprintf("the fault is not said: %q, %v", f.Fault, err), strings.Contains(f.Fault,
+			"flags/slip.yaml:2")
 	})
 	l.cutFeature("1.2.0")
-	l.runs("acme", "1.2.0")
-	if got := l.value("acme"); got != true {
+	l.awaitRelease("acme", "1.2.0")
+	if got := l.flagValue("acme"); got != true {
 		t.Errorf("a fault elsewhere made the flag %v", got)
 	}
 
@@ -357,10 +363,10 @@ func TestFaultInTheFlagsRepository(t *testing.T) {
 	if err := os.Rename(l.flags, l.flags+".away"); err != nil {
 		t.Fatal(err)
 	}
-	l.does("ada", "flag", "kill", newEditor, "--reason", "loses text")
-	l.is("acme", false)
-	l.is("eu-1", false)
-	if k := l.killed(); k.Committed {
+	l.runAs("ada", "flag", "kill", newEditor, "--reason", "loses text")
+	l.awaitValue("acme", false)
+	l.awaitValue("eu-1", false)
+	if k := l.newestKill(); k.Committed {
 		t.Errorf("it is committed to a repository that is away: %+v", k)
 	}
 	l.server.kill() // what was said to be kept is
@@ -369,11 +375,11 @@ func TestFaultInTheFlagsRepository(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.eventually(func() (string, bool) {
-		k := l.killed()
+		k := l.newestKill()
 		return fmt.Sprintf("the kill is not committed: %+v", k), k.Committed
 	})
-	if got := l.value("acme"); got != false {
+	if got := l.flagValue("acme"); got != false {
 		t.Errorf("killed, it is %v", got)
 	}
-	l.apart()
+	l.checkSeparateHistories()
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/test/postgres"
 )
 
-// Of two replicas the one that does not lead gets the git host's hook: who leads is told, and promotes.
+// The git host's hook reaches a replica that does not lead: the leader is notified, and promotes.
 func TestHookAtAFollower(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -19,36 +19,37 @@ func TestHookAtAFollower(t *testing.T) {
 		t.Fatal(err)
 	}
 	git(t, w.repo, "config", "http.receivepack", "true")
-	database, repo := postgres.Start(t), webHost(t, w.dir)+"/repo.git"
+	database, repo := postgres.Start(t), serveGitHTTP(t, w.dir)+"/repo.git"
 	replica := func(name, listen string) {
-		p := w.process(name, "serve", "--repo", repo, "--data", w.path(name), "--listen", listen, "--poll", "1h", "--branch", "main",
+		p := w.process(name, "serve", "--repo", repo, "--data", w.path(name), "--listen", listen, "--poll", "1h",
+			"--branch", "main",
 			"--hook-secret-file", w.path("secret"))
-		p.more = []string{"SLUICE_DATABASE=" + database}
+		p.environment = []string{"SLUICE_DATABASE=" + database}
 		p.start()
 	}
 	replica("leads", w.socket())
-	w.eventually(func() (string, bool) { return "the first does not lead", w.metric("sluice_leader 1") })
-	if err := os.Rename(w.path("s"), w.path("first")); err != nil { // it is asked nothing more
+	w.eventually(func() (string, bool) { return "the first does not lead", w.hasMetric("sluice_leader 1") })
+	if err := os.Rename(w.path("s"), w.path("first")); err != nil { // the leader gets no more requests
 		t.Fatal(err)
 	}
 	replica("follows", w.socket())
 	w.eventually(func() (string, bool) { return "the second does not read the repository", w.status().Commit != "" })
-	if !w.metric("sluice_leader 0") {
+	if !w.hasMetric("sluice_leader 0") {
 		t.Fatal("the second leads")
 	}
-	w.cut("1.0.0", "fine")
-	if code := w.hook([]byte(`{"ref":"refs/heads/main"}`), secret); code != http.StatusAccepted {
+	w.cutRelease("1.0.0", "fine")
+	if code := w.postHook([]byte(`{"ref":"refs/heads/main"}`), secret); code != http.StatusAccepted {
 		t.Fatalf("a signed hook: %d", code)
 	}
-	w.eventually(func() (string, bool) { return "staging has not got 1.0.0", w.head("staging") == "1.0.0" })
-	if !w.metric("sluice_leader 0") {
+	w.eventually(func() (string, bool) { return "staging has not got 1.0.0", w.headRelease("staging") == "1.0.0" })
+	if !w.hasMetric("sluice_leader 0") {
 		t.Error("it was promoted by the one that was told")
 	}
 }
 
-// metric tells whether a line is among the control plane's metrics.
-func (w *world) metric(line string) bool {
-	answer, err := w.do(http.MethodGet, "/metrics", nil, nil)
+// hasMetric reports whether a line is among the control plane's metrics.
+func (w *world) hasMetric(line string) bool {
+	answer, err := w.request(http.MethodGet, "/metrics", nil, nil)
 	if err != nil {
 		return false
 	}

@@ -8,43 +8,46 @@ import (
 	"time"
 )
 
-// keyed is a world whose cells have keys: eu-1 and acme, registered and running 1.0.0.
-func keyed(t *testing.T) *world {
+// newKeyedWorld returns a world whose cells have keys: eu-1 and acme, registered and running 1.0.0.
+func newKeyedWorld(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t, nil)
 	w.server.args = append(w.server.args, "--cells", freePort(t))
 	w.server.start()
-	w.eventually(func() (string, bool) { return "the control plane is not ready", w.get("/readyz", new([]byte)) == nil })
+	w.eventually(func() (string, bool) {
+		return "the control plane is not ready", w.getJSON("/readyz", new([]byte)) == nil
+	})
 	for cell, channel := range map[string]string{"eu-1": "staging", "acme": "dedicated"} {
-		w.joined(cell, cell, "--join", "@"+w.token(cell, channel))
+		w.startAgent(cell, cell, "--join", "@"+w.addCell(cell, channel))
 	}
-	w.cut("1.0.0", "first")
-	w.runs("eu-1", "1.0.0")
-	w.runs("acme", "1.0.0")
+	w.cutRelease("1.0.0", "first")
+	w.awaitRelease("eu-1", "1.0.0")
+	w.awaitRelease("acme", "1.0.0")
 	return w
 }
 
-// joined starts an agent with a key, in a folder of its own.
-func (w *world) joined(name, folder string, more ...string) *process {
+// startAgent starts an agent with a key, in a folder of its own.
+func (w *world) startAgent(name, folder string, more ...string) *process {
 	w.t.Helper()
 	w.agents[name] = w.process(name, append([]string{
-		"agent", "--dir", w.path("cells", folder), "--health", broken, "--health-timeout", "300ms",
+		"agent", "--dir", w.path("cells", folder), "--health", healthCommand, "--health-timeout", "300ms",
 		"--healthy-for", "0s", "--health-every", "200ms", "--report-every", "200ms", "--heal-every", "300ms",
 	}, more...)...)
 	return w.agents[name].start()
 }
 
-// The identity is in git (R25): key, epoch and serial, by one commit of the engine for both cells or one each.
+// The identity is in git (R25): key, epoch and serial, by one commit of the engine for both cells, or one each.
 func TestKeysAreInGit(t *testing.T) {
 	t.Parallel()
-	w := keyed(t)
+	w := newKeyedWorld(t)
 	for _, cell := range []string{"eu-1", "acme"} {
 		w.eventually(func() (string, bool) {
-			text := w.show("cells/" + cell + "/identity.yaml")
-			return text, strings.Contains(text, "publicKey: ed25519:") && strings.Contains(text, "epoch: 1") && strings.Contains(text, "serial: 1")
+			text := w.readCommitted("cells/" + cell + "/identity.yaml")
+			return text, strings.Contains(text, "publicKey: ed25519:") && strings.Contains(text, "epoch: 1") &&
+				strings.Contains(text, "serial: 1")
 		})
 	}
-	// The database is deleted: cells keep their keys, which are in git, and nobody is shut out (R26).
+	// Without the database cells keep their keys, which are in git, and no cell is shut out (R26).
 	w.server.kill()
 	if err := os.RemoveAll(w.path("data", "sluice.db")); err != nil {
 		t.Fatal(err)
@@ -53,98 +56,102 @@ func TestKeysAreInGit(t *testing.T) {
 		_ = os.RemoveAll(w.path("data", "sluice.db"+suffix))
 	}
 	w.server.start()
-	w.cut("1.0.1", "second")
-	w.runs("eu-1", "1.0.1")
-	w.runs("acme", "1.0.1")
+	w.cutRelease("1.0.1", "second")
+	w.awaitRelease("eu-1", "1.0.1")
+	w.awaitRelease("acme", "1.0.1")
 }
 
-// A new key, then none: the cell asked for a new one has it in git and goes on; the revoked one is out within seconds,
-// keeps running what it has (R30), and comes back by a new token.
+// A cell whose key is rotated has the new one in git and continues. A revoked cell is shut out within seconds, keeps
+// running its release (R30), and returns with a new token.
 func TestRotateAndRevoke(t *testing.T) {
 	t.Parallel()
-	w := keyed(t)
+	w := newKeyedWorld(t)
 	key := func() string {
-		_, after, _ := strings.Cut(w.show("cells/acme/identity.yaml"), "publicKey: ")
+		_, after, _ := strings.Cut(w.readCommitted("cells/acme/identity.yaml"), "publicKey: ")
 		text, _, _ := strings.Cut(after, "\n")
 		return text
 	}
 	w.eventually(func() (string, bool) { return "no key in git", key() != "" })
 	first := key()
-	w.sluiceMust("cell", "rotate", "acme")
+	w.mustRunSluice("cell", "rotate", "acme")
 	w.eventually(func() (string, bool) {
-		text := w.show("cells/acme/identity.yaml")
-		return "the key was not changed: " + text, key() != first && !strings.Contains(text, "previous:") && !strings.Contains(text, "rotate:")
+		text := w.readCommitted("cells/acme/identity.yaml")
+		return "the key was not changed: " + text, key() != first && !strings.Contains(text, "previous:") &&
+			!strings.Contains(text, "rotate:")
 	})
-	w.cut("1.0.1", "second")
-	w.runs("acme", "1.0.1")
+	w.cutRelease("1.0.1", "second")
+	w.awaitRelease("acme", "1.0.1")
 
-	w.sluiceMust("cell", "revoke", "acme")
+	w.mustRunSluice("cell", "revoke", "acme")
 	w.eventually(func() (string, bool) {
-		return "acme is not revoked in git", strings.Contains(w.show("cells/acme/identity.yaml"), "revoked: true")
+		return "acme is not revoked in git", strings.Contains(w.readCommitted("cells/acme/identity.yaml"),
+			"revoked: true")
 	})
-	w.cut("1.0.2", "third")
-	w.runs("eu-1", "1.0.2")
-	if text := w.manifests("acme"); !strings.Contains(text, "version: 1.0.1") {
+	w.cutRelease("1.0.2", "third")
+	w.awaitRelease("eu-1", "1.0.2")
+	if text := w.installedManifests("acme"); !strings.Contains(text, "version: 1.0.1") {
 		t.Errorf("the revoked cell runs %q: it was to keep what it has", text)
 	}
 	w.agents["acme"].stop()
-	w.joined("acme", "acme", "--join", "@"+w.token("acme", "dedicated"))
-	w.runs("acme", "1.0.2")
+	w.startAgent("acme", "acme", "--join", "@"+w.addCell("acme", "dedicated"))
+	w.awaitRelease("acme", "1.0.2")
 }
 
-// Fault 38: one identity used from two places. Both are quarantined and named, each keeps what it runs, and a new token
-// lets one of them in again.
+// Fault 38: one identity is used from two places. Both are quarantined and named, each keeps what it runs, and a new
+// token admits one of them again.
 func TestClone(t *testing.T) {
 	t.Parallel()
-	w := keyed(t)
+	w := newKeyedWorld(t)
 	w.agents["acme"].stop()
-	if out, err := exec.CommandContext(t.Context(), "cp", "-a", w.path("cells", "acme"), w.path("cells", "copy")).CombinedOutput(); err != nil { //nolint:gosec // a test's
+	if out, err := exec.CommandContext(t.Context(), "cp", "-a", w.path("cells", "acme"),
+		w.path("cells", "copy")).CombinedOutput(); err != nil { //nolint:gosec // a test's
 		t.Fatal(err, string(out))
 	}
 	w.agents["acme"].start()
-	w.joined("copy", "copy")
+	w.startAgent("copy", "copy")
 	w.eventually(func() (string, bool) {
-		text := w.show("cells/acme/identity.yaml")
+		text := w.readCommitted("cells/acme/identity.yaml")
 		return "acme is not quarantined: " + text, strings.Contains(text, "quarantined:")
 	})
-	why := w.sluiceMust("why", "acme")
+	why := w.mustRunSluice("why", "acme")
 	if !strings.Contains(why, "two") && !strings.Contains(why, "twice") && !strings.Contains(why, "clone") {
 		t.Errorf("why acme does not name what happened:\n%s", why)
 	}
 	t.Logf("why acme:\n%s", why)
 	w.agents["copy"].stop()
 	w.agents["acme"].stop()
-	w.cut("1.0.1", "second")
-	w.runs("eu-1", "1.0.1")
-	w.joined("acme", "acme", "--join", "@"+w.token("acme", "dedicated"))
-	w.runs("acme", "1.0.1")
+	w.cutRelease("1.0.1", "second")
+	w.awaitRelease("eu-1", "1.0.1")
+	w.startAgent("acme", "acme", "--join", "@"+w.addCell("acme", "dedicated"))
+	w.awaitRelease("acme", "1.0.1")
 }
 
-// R18: what the cell's owner decided on its machine binds everyone: paused, it gets nothing new, and why says so; the
-// control plane can't override it.
+// R18: a paused cell gets nothing new, and why says so; the control plane can't override the cell's owner.
 func TestOwnerPauses(t *testing.T) {
 	t.Parallel()
-	w := keyed(t)
+	w := newKeyedWorld(t)
 	state := w.path("cells", "acme", ".agent")
-	w.sluiceMust("cell", "pause", "--state", state, "--reason", "inventory")
+	w.mustRunSluice("cell", "pause", "--state", state, "--reason", "inventory")
 	w.eventually(func() (string, bool) {
-		why, _ := w.sluice("why", "acme")
-		return "why does not know of the pause: " + why, strings.Contains(why, "inventory") || strings.Contains(w.sluiceMust("cell", "show", "acme"), "inventory")
+		why, _ := w.runSluice("why", "acme")
+		return "why does not know of the pause: " + why, strings.Contains(why, "inventory") ||
+			strings.Contains(w.mustRunSluice("cell", "show", "acme"), "inventory")
 	})
-	w.cut("1.0.1", "second")
-	w.runs("eu-1", "1.0.1")
+	w.cutRelease("1.0.1", "second")
+	w.awaitRelease("eu-1", "1.0.1")
 	w.eventually(func() (string, bool) {
-		return "dedicated has not got 1.0.1", w.head("dedicated") == "1.0.1"
+		return "dedicated has not got 1.0.1", w.headRelease("dedicated") == "1.0.1"
 	})
 	w.eventually(func() (string, bool) {
-		why := w.sluiceMust("why", "acme")
-		return "why does not name the owner: " + why, strings.Contains(why, "owner") && strings.Contains(why, "inventory")
+		why := w.mustRunSluice("why", "acme")
+		return "why does not name the owner: " + why, strings.Contains(why, "owner") &&
+			strings.Contains(why, "inventory")
 	})
-	began := time.Now() // a few of the cell's reports
+	began := time.Now() // time for a few reports
 	w.eventually(func() (string, bool) { return "", time.Since(began) > 2*time.Second })
-	if text := w.manifests("acme"); !strings.Contains(text, "version: 1.0.0") {
+	if text := w.installedManifests("acme"); !strings.Contains(text, "version: 1.0.0") {
 		t.Errorf("the paused cell runs %q", text)
 	}
-	w.sluiceMust("cell", "unpause", "--state", state)
-	w.runs("acme", "1.0.1")
+	w.mustRunSluice("cell", "unpause", "--state", state)
+	w.awaitRelease("acme", "1.0.1")
 }

@@ -10,13 +10,13 @@ import (
 	"github.com/sluice-cd/sluice/test/postgres"
 )
 
-// binaryVariable names the sluice that the tests run: TestMain builds it once.
+// binaryVariable names the binary that the tests run, which TestMain builds once.
 const binaryVariable = "SLUICE_TEST_BINARY"
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "sluice-test-")
 	if err == nil {
-		err = build(filepath.Join(dir, "sluice"))
+		err = buildBinary(filepath.Join(dir, "sluice"))
 	}
 	code := 1
 	if err != nil {
@@ -28,9 +28,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func build(binary string) error {
+func buildBinary(binary string) error {
 	args := []string{"build", "-o", binary}
-	if raced {
+	if raceDetector {
 		args = append(args, "-race")
 	}
 	out, err := exec.Command("go", append(args, module+"/cmd/sluice")...).CombinedOutput() //nolint:noctx // ends with the build

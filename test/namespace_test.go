@@ -16,25 +16,25 @@ import (
 	"time"
 )
 
-// insideVariable is set in the child that has a network of its own.
+// insideVariable is set in the child that has its own network namespace.
 const insideVariable = "SLUICE_TEST_NAMESPACE"
 
-// The two ends of the only cable there is.
+// The addresses of the two ends of the cable.
 const (
 	planeAddress = "10.77.0.1"
 	cellAddress  = "10.77.0.2"
 )
 
-// TestCellBehindOneCable holds invariant 6 where it counts: in the kernel. The control plane and a cell are in
-// network namespaces with one cable between them. The cell registers, installs, updates and goes back; it listens on
-// nothing beyond loopback, and the control plane never dials: no packet that it sends begins a connection.
+// TestCellBehindOneCable checks invariant 6 in the kernel. The control plane and a cell are in network namespaces with
+// one cable between them. The cell registers, installs, updates and rolls back. The cell listens on nothing beyond
+// loopback, and no packet of the control plane begins a connection.
 func TestCellBehindOneCable(t *testing.T) {
 	if os.Getenv(insideVariable) == "" {
 		t.Parallel()
 		enterNamespace(t)
 		return
 	}
-	cable := layCable(t)
+	cable := newCable(t)
 	w := newWorld(t, func(files map[string]string) {
 		delete(files, "cells/acme/cell.yaml")
 		delete(files, "cells/eu-1/cell.yaml")
@@ -42,29 +42,32 @@ func TestCellBehindOneCable(t *testing.T) {
 	listen := planeAddress + ":7443"
 	w.server.args = append(w.server.args, "--cells", listen)
 	w.server.start()
-	w.eventually(func() (string, bool) { return "the control plane is not ready", w.get("/readyz", new([]byte)) == nil })
-	token := w.token("acme", "staging")
+	w.eventually(func() (string, bool) {
+		return "the control plane is not ready", w.getJSON("/readyz", new([]byte)) == nil
+	})
+	token := w.addCell("acme", "staging")
 
-	agent := w.process("acme", "agent", "--dir", w.path("cells", "acme"), "--health", broken, "--health-timeout", "300ms",
+	agent := w.process("acme", "agent", "--dir", w.path("cells", "acme"), "--health", healthCommand, "--health-timeout",
+		"300ms",
 		"--healthy-for", "0s", "--health-every", "200ms", "--report-every", "200ms", "--heal-every", "300ms")
-	agent.before = []string{"nsenter", "--target", strconv.Itoa(cable.cell), "--net"}
+	agent.prefix = []string{"nsenter", "--target", strconv.Itoa(cable.cellPID), "--net"}
 	agent.args = append(agent.args, "--join", "@"+token)
 	agent.start()
 	w.agents["acme"] = agent
-	w.cut("1.0.0", "first")
-	w.runs("acme", "1.0.0")
+	w.cutRelease("1.0.0", "first")
+	w.awaitRelease("acme", "1.0.0")
 	agent.stop()
-	agent.args = agent.args[:len(agent.args)-2] // it has a key now
+	agent.args = agent.args[:len(agent.args)-2] // the agent has a key now
 	agent.start()
-	w.cut("1.0.1", "second")
-	w.runs("acme", "1.0.1")
-	w.cut("1.0.2", "broken")
+	w.cutRelease("1.0.1", "second")
+	w.awaitRelease("acme", "1.0.1")
+	w.cutRelease("1.0.2", "broken")
 	w.eventually(func() (string, bool) {
-		return "1.0.2 is not quarantined", w.show("quarantine/1.0.2.yaml") != ""
+		return "1.0.2 is not quarantined", w.readCommitted("quarantine/1.0.2.yaml") != ""
 	})
-	w.runs("acme", "1.0.1")
+	w.awaitRelease("acme", "1.0.1")
 
-	listening := cable.inCell(t, "ss", "--no-header", "--listening", "--tcp", "--udp", "--numeric")
+	listening := cable.runInCell(t, "ss", "--no-header", "--listening", "--tcp", "--udp", "--numeric")
 	for line := range strings.Lines(listening) {
 		if fields := strings.Fields(line); len(fields) > 4 {
 			if at, err := netip.ParseAddrPort(fields[4]); err != nil || !at.Addr().IsLoopback() {
@@ -72,7 +75,7 @@ func TestCellBehindOneCable(t *testing.T) {
 			}
 		}
 	}
-	began := cable.dialled()
+	began := cable.begunByEnd()
 	if began[planeAddress] != 0 {
 		t.Errorf("the control plane dialled out %d times", began[planeAddress])
 	}
@@ -82,8 +85,8 @@ func TestCellBehindOneCable(t *testing.T) {
 	t.Logf("connections begun on the cable: %v; sockets that listen in the cell: %q", began, listening)
 }
 
-// enterNamespace runs the test again in a child that has a network of its own. Who is not root becomes root of a user
-// namespace first.
+// enterNamespace runs the test again in a child with its own network namespace. A user other than root first becomes
+// root of a user namespace.
 func enterNamespace(t *testing.T) {
 	t.Helper()
 	for _, tool := range []string{"ip", "ss", "nsenter"} {
@@ -112,13 +115,13 @@ func enterNamespace(t *testing.T) {
 
 // cable is a veth pair: one end here, the other in the cell's namespace.
 type cable struct {
-	cell int // process that holds the cell's namespace
+	cellPID int // process that holds the cell's namespace open
 
 	mu    sync.Mutex
-	began map[string]int // connections, by who began them
+	begun map[string]int // connections, by the address that began them
 }
 
-func layCable(t *testing.T) *cable {
+func newCable(t *testing.T) *cable {
 	t.Helper()
 	holder := exec.Command("sleep", "infinity") //nolint:noctx // ends with the test
 	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
@@ -129,28 +132,28 @@ func layCable(t *testing.T) *cable {
 		_ = holder.Process.Kill()
 		_ = holder.Wait()
 	})
-	c := &cable{cell: holder.Process.Pid, began: map[string]int{}}
-	ip(t, "link", "set", "lo", "up")
-	ip(t, "link", "add", "plane", "type", "veth", "peer", "name", "cell", "netns", strconv.Itoa(c.cell))
-	ip(t, "address", "add", planeAddress+"/30", "dev", "plane")
-	ip(t, "link", "set", "plane", "up")
-	c.inCell(t, "ip", "link", "set", "lo", "up")
-	c.inCell(t, "ip", "address", "add", cellAddress+"/30", "dev", "cell")
-	c.inCell(t, "ip", "link", "set", "cell", "up")
-	c.watch(t)
+	c := &cable{cellPID: holder.Process.Pid, begun: map[string]int{}}
+	runIP(t, "link", "set", "lo", "up")
+	runIP(t, "link", "add", "plane", "type", "veth", "peer", "name", "cell", "netns", strconv.Itoa(c.cellPID))
+	runIP(t, "address", "add", planeAddress+"/30", "dev", "plane")
+	runIP(t, "link", "set", "plane", "up")
+	c.runInCell(t, "ip", "link", "set", "lo", "up")
+	c.runInCell(t, "ip", "address", "add", cellAddress+"/30", "dev", "cell")
+	c.runInCell(t, "ip", "link", "set", "cell", "up")
+	c.captureConnections(t)
 	return c
 }
 
-func ip(t *testing.T, args ...string) {
+func runIP(t *testing.T, args ...string) {
 	t.Helper()
 	if out, err := exec.CommandContext(t.Context(), "ip", args...).CombinedOutput(); err != nil {
 		t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
 	}
 }
 
-func (c *cable) inCell(t *testing.T, args ...string) string {
+func (c *cable) runInCell(t *testing.T, args ...string) string {
 	t.Helper()
-	args = append([]string{"--target", strconv.Itoa(c.cell), "--net", "--"}, args...)
+	args = append([]string{"--target", strconv.Itoa(c.cellPID), "--net", "--"}, args...)
 	out, err := exec.CommandContext(t.Context(), "nsenter", args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("nsenter %s: %v: %s", strings.Join(args, " "), err, out)
@@ -158,15 +161,16 @@ func (c *cable) inCell(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// watch counts the connections that are begun on the cable: TCP segments with SYN and without ACK, and UDP.
-func (c *cable) watch(t *testing.T) {
+// captureConnections counts the connections that are begun on the cable: TCP segments with SYN and without ACK, and
+// UDP.
+func (c *cable) captureConnections(t *testing.T) {
 	t.Helper()
 	everything := int(binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, syscall.ETH_P_ALL)))
 	fd, err := syscall.Socket(syscall.AF_PACKET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, everything)
 	if err != nil {
 		t.Fatalf("capture packets: %v", err)
 	}
-	index := c.index(t)
+	index := c.interfaceIndex(t)
 	if err := syscall.Bind(fd, &syscall.SockaddrLinklayer{Protocol: uint16(everything), Ifindex: index}); err != nil { //nolint:gosec // fits
 		t.Fatalf("capture packets: %v", err)
 	}
@@ -181,7 +185,7 @@ func (c *cable) watch(t *testing.T) {
 		for {
 			n, _, err := syscall.Recvfrom(fd, packet, 0)
 			if err == nil {
-				c.see(packet[:n])
+				c.countPacket(packet[:n])
 			}
 			select {
 			case <-done:
@@ -200,10 +204,10 @@ func (c *cable) watch(t *testing.T) {
 	})
 }
 
-func (c *cable) index(t *testing.T) int {
+func (c *cable) interfaceIndex(t *testing.T) int {
 	t.Helper()
 	text, err := os.ReadFile("/sys/class/net/plane/ifindex")
-	if err != nil { // /sys is the first namespace's: ask ip
+	if err != nil { // /sys shows the first namespace: ask ip
 		out, err := exec.CommandContext(t.Context(), "ip", "-o", "link", "show", "plane").Output()
 		if err != nil {
 			t.Fatal(err)
@@ -217,8 +221,8 @@ func (c *cable) index(t *testing.T) int {
 	return n
 }
 
-// see looks at one IPv4 packet.
-func (c *cable) see(p []byte) {
+// countPacket counts an IPv4 packet if it begins a connection.
+func (c *cable) countPacket(p []byte) {
 	const tcp, udp, syn, ack = 6, 17, 0x02, 0x10
 	if len(p) < 20 || p[0]>>4 != 4 {
 		return
@@ -232,30 +236,31 @@ func (c *cable) see(p []byte) {
 	if began {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.began[netip.AddrFrom4([4]byte(p[12:16])).String()]++
+		c.begun[netip.AddrFrom4([4]byte(p[12:16])).String()]++
 	}
 }
 
-func (c *cable) dialled() map[string]int {
+func (c *cable) begunByEnd() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return map[string]int{planeAddress: c.began[planeAddress], cellAddress: c.began[cellAddress]}
+	return map[string]int{planeAddress: c.begun[planeAddress], cellAddress: c.begun[cellAddress]}
 }
 
-// sluiceMust runs a verb that has to work.
-func (w *world) sluiceMust(args ...string) string {
+// mustRunSluice runs a verb, and requires success.
+func (w *world) mustRunSluice(args ...string) string {
 	w.t.Helper()
-	out, err := w.sluice(args...)
+	out, err := w.runSluice(args...)
 	if err != nil {
-		w.t.Fatalf("%v\n%s", err, w.said())
+		w.t.Fatalf("%v\n%s", err, w.describe())
 	}
 	return out
 }
 
-// token adds a cell, and gives the file with its one-time token.
-func (w *world) token(cell, channel string) string {
+// addCell adds a cell, and returns the file with its one-time token.
+func (w *world) addCell(cell, channel string) string {
 	w.t.Helper()
 	file := w.path(fmt.Sprintf("%s-%d.token", cell, time.Now().UnixNano()))
-	w.sluiceMust("cell", "add", cell, "--channel", channel, "--repo", w.repo, "--data", w.path("data"), "--token-file", file)
+	w.mustRunSluice("cell", "add", cell, "--channel", channel, "--repo", w.repo, "--data", w.path("data"),
+		"--token-file", file)
 	return file
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// rollingPolicy lets cells have a release a few at a time.
+// rollingPolicy gives cells a release a few at a time.
 const rollingPolicy = `apiVersion: sluice/v1
 kind: Channel
 settleWithin: 1h
@@ -24,14 +24,15 @@ rollout:
   failureBudget: 2
 `
 
-// leads tells whether a replica says that it leads.
-func (f *fleet) leads(replica int) bool {
+// isLeader reports whether a replica claims to lead.
+func (f *fleet) isLeader(replica int) bool {
 	var metrics string
-	return f.replicas[replica].cmd != nil && f.ask(replica, "/metrics", &metrics) == nil && strings.Contains(metrics, "\nsluice_leader 1")
+	return f.replicas[replica].cmd != nil && f.getFrom(replica, "/metrics", &metrics) == nil &&
+		strings.Contains(metrics, "\nsluice_leader 1")
 }
 
-// asCell asks what is desired, as one of the cells, of one replica.
-func (f *fleet) asCell(cell, replica int) (status int, err error) {
+// requestDesired asks one replica, as one of the cells, what is desired.
+func (f *fleet) requestDesired(cell, replica int) (status int, err error) {
 	dialer, err := swarm.NewDialer(f.plane, f.members[cell:cell+1])
 	if err != nil {
 		return 0, err
@@ -43,33 +44,30 @@ func (f *fleet) asCell(cell, replica int) (status int, err error) {
 		return 0, err
 	}
 	defer link.Close()
-	answer, _, err := link.Ask(10*time.Second, http.MethodGet, "/v1/desired", "", nil)
+	answer, _, err := link.RoundTrip(10*time.Second, http.MethodGet, "/v1/desired", "", nil)
 	return answer.Status, err
 }
 
-// Fault 12: the leader is cut off from the database in the middle of a rollout. It stops by itself before its lease can
-// have run out, so that there never are two; it answers cells 503, for it can't know who was shut out (R29); the other
-// one leads and the rollout goes on. When the link is whole again one of them leads, each promotion was made once, and
-// nothing that was acknowledged is lost.
+// Fault 12: the leader is cut off from the database during a rollout. It stops leading before its lease can have
+// expired, so that there are never two leaders, and answers cells 503, since it can't know which cells are shut out
+// (R29). The other replica leads and the rollout continues. Once the link is restored one of them leads, each promotion
+// was made once, and no acknowledged report is lost.
 func TestLeaderIsCutOffFromItsDatabase(t *testing.T) {
 	t.Parallel()
 	f := makeFleet(t, 60, 0, 2, rollingPolicy)
 	var links []*postgres.Link
 	for _, r := range f.replicas {
 		through, link := postgres.Through(t, f.database)
-		r.more = []string{"SLUICE_DATABASE=" + through}
+		r.environment = []string{"SLUICE_DATABASE=" + through}
 		links = append(links, link)
 	}
-	f.open()
-	f.live(swarm.Options{Seed: 3, Apply: [2]time.Duration{100 * time.Millisecond, 300 * time.Millisecond}})
-	f.land("1.0.0")
-	f.allOn("1.0.0")
-	f.land("1.0.1")
-	f.eventually(func() (string, bool) {
-		n := f.on("1.0.1")
-		return fmt.Sprintf("%d cells are on 1.0.1", n), n >= 8
-	})
-	old := f.leader()
+	f.startReplicas()
+	f.startAllCells(swarm.Options{Seed: 3, Apply: [2]time.Duration{100 * time.Millisecond, 300 * time.Millisecond}})
+	f.commitRelease("1.0.0")
+	f.awaitAllOn("1.0.0")
+	f.commitRelease("1.0.1")
+	f.awaitSomeOn("1.0.1", 8)
+	old := f.findLeader()
 	if old < 0 {
 		t.Fatal("nobody leads")
 	}
@@ -78,100 +76,105 @@ func TestLeaderIsCutOffFromItsDatabase(t *testing.T) {
 	begun := time.Now()
 	var shut, stopped, succeeded time.Duration
 	f.eventually(func() (string, bool) {
-		next := f.leads(other) // asked first: one that leads now must find the other one stopped before
-		was := f.leads(old)
+		next := f.isLeader(other) // asked first: if it leads now, the old leader must have stopped before
+		was := f.isLeader(old)
 		if next && was {
 			t.Error("two replicas lead at once")
 		}
-		mark(&stopped, begun, !was)
-		mark(&succeeded, begun, next)
+		recordElapsed(&stopped, begun, !was)
+		recordElapsed(&succeeded, begun, next)
 		if shut == 0 {
-			status, _ := f.asCell(0, old)
-			mark(&shut, begun, status == http.StatusServiceUnavailable)
+			status, _ := f.requestDesired(0, old)
+			recordElapsed(&shut, begun, status == http.StatusServiceUnavailable)
 		}
-		return fmt.Sprintf("since it was cut off: 503 after %s, stopped after %s, another leads after %s", shut, stopped, succeeded), shut > 0 && stopped > 0 && succeeded > 0
+		return fmt.Sprintf("since it was cut off: 503 after %s, stopped after %s, another leads after %s",
+			shut, stopped, succeeded), shut > 0 && stopped > 0 && succeeded > 0
 	})
-	t.Logf("cut off from the database, the leader answers cells 503 after %s and stops after %s; another leads after %s",
+	t.Logf(
+		"cut off from the database, the leader answers cells 503 after %s and stops after %s; another leads after %s",
 		shut.Round(time.Millisecond), stopped.Round(time.Millisecond), succeeded.Round(time.Millisecond))
-	if succeeded > 25*time.Second { // 15 s by fault 12, on a machine that has time
+	if succeeded > 25*time.Second { // fault 12 says 15 s, on an idle machine
 		t.Errorf("a successor leads after %s", succeeded)
 	}
-	if status, err := f.asCell(0, other); status != http.StatusOK {
+	if status, err := f.requestDesired(0, other); status != http.StatusOK {
 		t.Errorf("the other replica answers %d %v", status, err)
 	}
-	f.allOn("1.0.1")
+	f.awaitAllOn("1.0.1")
 	links[old].Mend()
 	f.eventually(func() (string, bool) {
-		err := f.ask(old, "/readyz", nil)
+		err := f.getFrom(old, "/readyz", nil)
 		return fmt.Sprintf("the replica that was cut off does not come back: %v", err), err == nil
 	})
 	f.eventually(func() (string, bool) {
-		status, err := f.asCell(0, old)
+		status, err := f.requestDesired(0, old)
 		return fmt.Sprintf("the replica that was cut off answers %d %v", status, err), status == http.StatusOK
 	})
-	f.land("1.0.2")
-	f.allOn("1.0.2")
-	if next, was := f.leads(other), f.leads(old); next == was {
+	f.commitRelease("1.0.2")
+	f.awaitAllOn("1.0.2")
+	if next, was := f.isLeader(other), f.isLeader(old); next == was {
 		t.Errorf("of two replicas %v and %v lead", next, was)
 	}
-	f.once(map[string][]string{"dedicated": {"promote 1.0.0 to dedicated", "promote 1.0.1 to dedicated", "promote 1.0.2 to dedicated"}})
-	f.nothingLost()
+	f.checkHeads(map[string][]string{"dedicated": {"promote 1.0.0 to dedicated", "promote 1.0.1 to dedicated",
+		"promote 1.0.2 to dedicated"}})
+	f.checkNothingLost()
 }
 
-// mark notes how long something took to become true.
-func mark(took *time.Duration, begun time.Time, now bool) {
+// recordElapsed records the time since begun when a condition first holds.
+func recordElapsed(took *time.Duration, begun time.Time, now bool) {
 	if now && *took == 0 {
 		*took = time.Since(begun)
 	}
 }
 
-// Faults 13 and 35: the git host is away, and a replica is started anew meanwhile. Cells are served all the time, and
-// those that were silent come back to what they had; what people wanted meanwhile goes on in order once the host is back.
+// Faults 13 and 35: the git host is away, and cells are served nevertheless. Cells that were silent come back to the
+// assignments that they had. What people commit meanwhile takes effect in order once the host is back.
 func TestGitHostIsAway(t *testing.T) {
 	t.Parallel()
 	f := makeFleet(t, 60, 0, 2, entryPolicy)
 	for _, r := range f.replicas {
 		r.args = append(r.args, "--poll", "1s")
 	}
-	f.open()
-	early := f.behind(f.plane.Addresses, f.members[:40], swarm.Options{Seed: 4})
-	late := f.behind(f.plane.Addresses, f.members[40:], swarm.Options{Seed: 4})
-	f.land("1.0.0")
-	f.allOn("1.0.0")
-	late.hush()
+	f.startReplicas()
+	early := f.startCells(f.plane.Addresses, f.members[:40], swarm.Options{Seed: 4})
+	late := f.startCells(f.plane.Addresses, f.members[40:], swarm.Options{Seed: 4})
+	f.commitRelease("1.0.0")
+	f.awaitAllOn("1.0.0")
+	late.stop()
 
 	away := f.world.repo + ".away"
 	if err := os.Rename(f.world.repo, away); err != nil {
 		t.Fatal(err)
 	}
-	f.repo.Dir = away // people go on
-	f.land("1.0.1")
+	f.repo.Dir = away // people continue to commit
+	f.commitRelease("1.0.1")
 	f.eventually(func() (string, bool) {
-		return "nobody notices that the git host is away", strings.Contains(f.saidBy("replica-0"), "tick failed") && strings.Contains(f.saidBy("replica-1"), "tick failed")
+		return "nobody notices that the git host is away", strings.Contains(f.processLog("replica-0"), "tick failed") &&
+			strings.Contains(f.processLog("replica-1"), "tick failed")
 	})
 	reports := early.Counts().Acknowledged
-	again := f.behind(f.plane.Addresses, f.members[40:], swarm.Options{Seed: 4, Resume: late.Words()})
+	again := f.startCells(f.plane.Addresses, f.members[40:], swarm.Options{Seed: 4, Resume: late.Snapshots()})
 	f.eventually(func() (string, bool) {
 		c, n := again.Counts(), early.Counts().Acknowledged-reports
-		return fmt.Sprintf("without the git host %d reports were acknowledged, %d of cells that came back: %v", n, c.Acknowledged, again.Trouble()),
+		return fmt.Sprintf("without the git host %d reports were acknowledged, %d of cells that came back: %v",
+				n, c.Acknowledged, again.LastError()),
 			n >= 80 && c.Acknowledged >= 20 && c.Connected == 20
 	})
 	for i := range f.replicas {
-		if status, err := f.asCell(0, i); status != http.StatusOK {
+		if status, err := f.requestDesired(0, i); status != http.StatusOK {
 			t.Errorf("without the git host replica %d answers %d %v", i, status, err)
 		}
 	}
-	for _, w := range f.words() {
+	for _, w := range f.snapshots() {
 		if w.Desired == nil || w.Desired.Assignment == nil || w.Desired.Assignment.Release != "1.0.0" {
 			t.Errorf("without the git host %s is told %+v", w.Name, w.Desired)
 		}
 	}
-	f.land("1.0.2")
+	f.commitRelease("1.0.2")
 	if err := os.Rename(away, f.world.repo); err != nil {
 		t.Fatal(err)
 	}
 	f.repo.Dir = f.world.repo
-	f.allOn("1.0.2")
-	f.once(map[string][]string{"dedicated": {"promote 1.0.0 to dedicated", "promote 1.0.2 to dedicated"}})
-	f.nothingLost()
+	f.awaitAllOn("1.0.2")
+	f.checkHeads(map[string][]string{"dedicated": {"promote 1.0.0 to dedicated", "promote 1.0.2 to dedicated"}})
+	f.checkNothingLost()
 }

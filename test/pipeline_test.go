@@ -25,126 +25,129 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// The main job: a release goes from a commit through staging into dedicated. Nobody polls: an ordinary git push is
-// noticed by itself.
+// The main path: a release goes from a commit through staging into dedicated. An ordinary git push is noticed without
+// polling.
 func TestReleaseGoesTheWholeWay(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	w.cell("eu-1")
-	w.cell("acme")
-	w.startAll()
-	w.cut("1.0.0", "fine")
-	w.runs("acme", "1.0.0")
-	w.runs("eu-1", "1.0.0")
+	w := startWorld(t, nil)
+	w.cutRelease("1.0.0", "fine")
+	w.awaitRelease("acme", "1.0.0")
+	w.awaitRelease("eu-1", "1.0.0")
 	log := git(t, w.repo, "log", "-1", "--format=%B", "main", "--", "channels/dedicated/head.yaml")
-	for _, line := range []string{"promote 1.0.0 to dedicated\n", "\nRelease: 1.0.0\n", "\nDigest: sha256:", "\nFrom: staging@", "\nGate: soak held, 1 of 1 cell healthy for ", "\nDecided-On: ", "\nDecision: sha256:"} {
+	for _, line := range []string{"promote 1.0.0 to dedicated\n", "\nRelease: 1.0.0\n", "\nDigest: sha256:",
+		"\nFrom: staging@", "\nGate: soak held, 1 of 1 cell healthy for ", "\nDecided-On: ", "\nDecision: sha256:"} {
 		if !strings.Contains(log, line) {
 			t.Errorf("no %q in\n%s", line, log)
 		}
 	}
 	// Invariant 1: decided on exactly the commit that it was pushed onto.
-	written := strings.TrimSpace(git(t, w.repo, "log", "-1", "--format=%H", "main", "--", "channels/dedicated/head.yaml"))
-	if parent := strings.TrimSpace(git(t, w.repo, "rev-parse", written+"^")); !strings.Contains(log, "Decided-On: "+parent) {
+	written := strings.TrimSpace(git(t, w.repo, "log", "-1", "--format=%H", "main", "--",
+		"channels/dedicated/head.yaml"))
+	if parent := strings.TrimSpace(git(t, w.repo, "rev-parse", written+"^")); !strings.Contains(log,
+		"Decided-On: "+parent) {
 		t.Errorf("decided on another commit than %s:\n%s", parent, log)
 	}
 	changed := strings.Fields(git(t, w.repo, "diff-tree", "--no-commit-id", "--name-only", "-r", written))
-	if diff := cmp.Diff([]string{"channels/dedicated/decision.json", "channels/dedicated/head.yaml"}, changed); diff != "" {
+	if diff := cmp.Diff([]string{"channels/dedicated/decision.json", "channels/dedicated/head.yaml"},
+		changed); diff != "" {
 		t.Errorf("a promotion changes head.yaml and decision.json only:\n%s", diff)
 	}
 }
 
-// Fault 32: staging catches a bad release: one automatic rollback, quarantined, never in dedicated; the next release goes on.
+// Fault 32: staging catches a bad release: one automatic rollback, a quarantine, nothing in dedicated; the next release
+// is promoted.
 func TestBadReleaseStopsInStaging(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	w.cell("eu-1")
-	w.cell("acme")
-	w.startAll()
-	w.cut("1.0.0", "fine")
-	w.runs("acme", "1.0.0")
-	w.cut("1.1.0", "broken")
+	w := startWorld(t, nil)
+	w.cutRelease("1.0.0", "fine")
+	w.awaitRelease("acme", "1.0.0")
+	w.cutRelease("1.1.0", "broken")
 	w.eventually(func() (string, bool) {
-		return "1.1.0 is not quarantined", strings.Contains(w.show("quarantine/1.1.0.yaml"), "failedIn: staging")
+		return "1.1.0 is not quarantined", strings.Contains(w.readCommitted("quarantine/1.1.0.yaml"),
+			"failedIn: staging")
 	})
-	w.runs("eu-1", "1.0.0")
-	if q := w.show("quarantine/1.1.0.yaml"); !strings.Contains(q, "it is broken") {
+	w.awaitRelease("eu-1", "1.0.0")
+	if q := w.readCommitted("quarantine/1.1.0.yaml"); !strings.Contains(q, "it is broken") {
 		t.Errorf("the quarantine does not say what the health command said:\n%s", q)
 	}
-	w.cut("1.2.0", "fine")
-	w.runs("acme", "1.2.0")
-	want := []string{"promote 1.0.0 to staging", "promote 1.1.0 to staging", "roll back staging to 1.0.0", "promote 1.2.0 to staging"}
-	if diff := cmp.Diff(want, w.subjects("staging")); diff != "" {
+	w.cutRelease("1.2.0", "fine")
+	w.awaitRelease("acme", "1.2.0")
+	want := []string{"promote 1.0.0 to staging", "promote 1.1.0 to staging", "roll back staging to 1.0.0",
+		"promote 1.2.0 to staging"}
+	if diff := cmp.Diff(want, w.headSubjects("staging")); diff != "" {
 		t.Errorf("staging:\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"promote 1.0.0 to dedicated", "promote 1.2.0 to dedicated"}, w.subjects("dedicated")); diff != "" {
+	if diff := cmp.Diff([]string{"promote 1.0.0 to dedicated", "promote 1.2.0 to dedicated"},
+		w.headSubjects("dedicated")); diff != "" {
 		t.Errorf("dedicated:\n%s", diff)
 	}
 	if c := w.cellStatus("acme"); c.Failures != 0 {
 		t.Errorf("acme had it: %+v", c)
 	}
-	checkOnce(t, w.repo, "staging")
-	checkOnce(t, w.repo, "dedicated")
+	checkPromotedOnce(t, w.repo, "staging")
+	checkPromotedOnce(t, w.repo, "dedicated")
 }
 
-// Fault 35 (the rest is in cells/agent): without a control plane a cell keeps running and heals; it goes back by
-// itself, and says so when the control plane is there again.
+// Fault 35 (the rest is in cells/agent): without a control plane a cell keeps running and heals. It rolls back by
+// itself, and reports so when the control plane returns.
 func TestCellWithoutControlPlane(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	held := w.path("held")
-	w.cell("eu-1", "--hook", fmt.Sprintf("while [ -e %s ]; do sleep 0.02; done", held))
+	w.addAgent("eu-1", "--hook", fmt.Sprintf("while [ -e %s ]; do sleep 0.02; done", held))
 	w.startAll()
-	w.cut("1.0.0", "fine")
-	w.runs("eu-1", "1.0.0")
-	good := w.manifests("eu-1")
+	w.cutRelease("1.0.0", "fine")
+	w.awaitRelease("eu-1", "1.0.0")
+	good := w.installedManifests("eu-1")
 
 	w.server.kill()
 	drifted := w.path("cells", "eu-1", "current", "manifests.yaml")
 	if err := os.WriteFile(drifted, []byte("edited by hand"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually(func() (string, bool) { return "drift is not healed", w.manifests("eu-1") == good })
+	w.eventually(func() (string, bool) { return "drift is not healed", w.installedManifests("eu-1") == good })
 
-	// The next release is in the middle of being applied when the control plane goes.
+	// The control plane goes away while the next release is being applied.
 	w.server.start()
 	if err := os.WriteFile(held, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.cut("1.1.0", "broken")
+	w.cutRelease("1.1.0", "broken")
 	w.eventually(func() (string, bool) {
-		return "1.1.0 is not applied", strings.Contains(w.manifests("eu-1"), "version: 1.1.0")
+		return "1.1.0 is not applied", strings.Contains(w.installedManifests("eu-1"), "version: 1.1.0")
 	})
 	w.server.kill()
 	if err := os.Remove(held); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually(func() (string, bool) { return "it did not go back", w.manifests("eu-1") == good })
-	w.agents["eu-1"].kill() // and a loss of power does not make it forget
+	w.eventually(func() (string, bool) { return "it did not go back", w.installedManifests("eu-1") == good })
+	w.agents["eu-1"].kill() // a power loss does not erase the rollback
 	w.agents["eu-1"].start()
 	w.server.start()
 	w.eventually(func() (string, bool) {
-		return "staging was not rolled back", slices.Equal(w.subjects("staging"), []string{"promote 1.0.0 to staging", "promote 1.1.0 to staging", "roll back staging to 1.0.0"})
+		return "staging was not rolled back", slices.Equal(w.headSubjects("staging"),
+			[]string{"promote 1.0.0 to staging", "promote 1.1.0 to staging", "roll back staging to 1.0.0"})
 	})
-	w.runs("eu-1", "1.0.0")
+	w.awaitRelease("eu-1", "1.0.0")
 }
 
-// Fault 48: what the cell would go back to is gone from its disk, and so is the control plane: what runs is kept, until
-// it can be fetched again.
+// Fault 48: the release that the cell would roll back to is gone from its disk, and the control plane is away. The cell
+// keeps what runs until it can fetch that release again.
 func TestRollbackTargetGone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	held := w.path("held")
-	w.cell("eu-1", "--hook", fmt.Sprintf("while [ -e %s ]; do sleep 0.02; done", held))
+	w.addAgent("eu-1", "--hook", fmt.Sprintf("while [ -e %s ]; do sleep 0.02; done", held))
 	w.startAll()
-	w.cut("1.0.0", "fine")
-	w.runs("eu-1", "1.0.0")
-	good := w.manifests("eu-1")
+	w.cutRelease("1.0.0", "fine")
+	w.awaitRelease("eu-1", "1.0.0")
+	good := w.installedManifests("eu-1")
 	if err := os.WriteFile(held, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.cut("1.1.0", "broken")
+	w.cutRelease("1.1.0", "broken")
 	w.eventually(func() (string, bool) {
-		return "1.1.0 is not applied", strings.Contains(w.manifests("eu-1"), "version: 1.1.0")
+		return "1.1.0 is not applied", strings.Contains(w.installedManifests("eu-1"), "version: 1.1.0")
 	})
 	w.server.kill()
 	for _, kept := range []string{"releases", "rendered"} {
@@ -165,61 +168,71 @@ func TestRollbackTargetGone(t *testing.T) {
 		log, err := os.ReadFile(w.path("eu-1.log"))
 		return "it does not say that 1.1.0 failed", err == nil && bytes.Contains(log, []byte("it is broken"))
 	})
-	if now := w.manifests("eu-1"); !strings.Contains(now, "version: 1.1.0") {
+	if now := w.installedManifests("eu-1"); !strings.Contains(now, "version: 1.1.0") {
 		t.Errorf("what ran was not kept: %s", now)
 	}
 	w.server.start()
-	w.eventually(func() (string, bool) { return "it did not go back", w.manifests("eu-1") == good })
-	w.runs("eu-1", "1.0.0")
+	w.eventually(func() (string, bool) { return "it did not go back", w.installedManifests("eu-1") == good })
+	w.awaitRelease("eu-1", "1.0.0")
 }
 
-// values is a release that takes a value, which the health command may not like.
+// valuesRelease returns a release with a parameter that can make the health command fail.
 func valuesRelease(version string) map[string]string {
 	dir := "releases/" + version + "/"
 	return map[string]string{
-		dir + "release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: " + version + "\nparameters:\n  note: {type: string, default: none}\n",
-		dir + "kustomization.yaml": "resources: [app.yaml, sluice-values.yaml]\nreplacements:\n- source: {kind: ConfigMap, name: sluice-values, fieldPath: data.note}\n  targets: [{select: {kind: ConfigMap, name: app}, fieldPaths: [data.note]}]\n",
-		dir + "sluice-values.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: sluice-values\n  annotations: {config.kubernetes.io/local-config: \"true\"}\ndata: {note: none}\n",
-		dir + "app.yaml":           "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\ndata: {version: " + version + ", note: unset}\n",
+		dir + "release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: " + version +
+			"\nparameters:\n  note: {type: string, default: none}\n",
+		dir +
+			"kustomization.yaml": "resources: [app.yaml, sluice-values.yaml]\nreplacements:\n" +
+			"- source: {kind: ConfigMap, name: sluice-values, fieldPath: data.note}\n" +
+			"  targets: [{select: {kind: ConfigMap, name: app}, fieldPaths: [data.note]}]\n",
+		dir +
+			"sluice-values.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: sluice-values\n" +
+			"  annotations: {config.kubernetes.io/local-config: \"true\"}\ndata: {note: none}\n",
+		dir + "app.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\ndata: {version: " +
+			version + ", note: unset}\n",
 	}
 }
 
-// Fault 52, R13: a change of one cell's values alone reaches that cell, without a promotion; values that do not work
-// send it back to the old ones, and nobody blames the release.
+// Fault 52, R13: a change of one cell's values alone reaches that cell without a promotion. Values that do not work
+// send the cell back to the old ones, and the release is not blamed.
 func TestValuesAlone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(files map[string]string) {
 		files["cells/beta/cell.yaml"] = files["cells/acme/cell.yaml"]
 	})
-	w.cell("eu-1")
-	w.cell("acme")
-	w.cell("beta")
+	w.addAgent("eu-1")
+	w.addAgent("acme")
+	w.addAgent("beta")
 	w.startAll()
-	w.commit("cut 1.0.0", valuesRelease("1.0.0"))
-	w.runs("acme", "1.0.0")
-	w.runs("beta", "1.0.0")
+	w.pushFiles("cut 1.0.0", valuesRelease("1.0.0"))
+	w.awaitRelease("acme", "1.0.0")
+	w.awaitRelease("beta", "1.0.0")
 	values := func(note string) {
-		w.commit("acme: another note", map[string]string{"cells/acme/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\nvalues: {note: " + note + "}\n"})
+		w.pushFiles("acme: another note",
+			map[string]string{"cells/acme/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\n" +
+				"values: {note: " + note + "}\n"})
 	}
 	values("blue")
 	w.eventually(func() (string, bool) {
-		return "acme has not got its value", strings.Contains(w.manifests("acme"), "note: blue")
+		return "acme has not got its value", strings.Contains(w.installedManifests("acme"), "note: blue")
 	})
-	w.runs("acme", "1.0.0")
+	w.awaitRelease("acme", "1.0.0")
 	values("broken")
 	w.eventually(func() (string, bool) {
 		c := w.cellStatus("acme")
-		return fmt.Sprintf("acme: %+v", c), c.Failures == 1 && c.State == "healthy" && strings.Contains(w.manifests("acme"), "note: blue")
+		return fmt.Sprintf("acme: %+v", c), c.Failures == 1 && c.State == "healthy" &&
+			strings.Contains(w.installedManifests("acme"), "note: blue")
 	})
-	if beta := w.manifests("beta"); !strings.Contains(beta, "note: none") {
+	if beta := w.installedManifests("beta"); !strings.Contains(beta, "note: none") {
 		t.Errorf("beta: %s", beta)
 	}
-	// The release goes on to be good: the next one takes its turn.
-	w.commit("cut 1.1.0", valuesRelease("1.1.0"))
-	w.runs("beta", "1.1.0")
+	// The release still counts as good: the next one is promoted.
+	w.pushFiles("cut 1.1.0", valuesRelease("1.1.0"))
+	w.awaitRelease("beta", "1.1.0")
 	for _, channel := range []string{"staging", "dedicated"} {
 		want := []string{"promote 1.0.0 to " + channel, "promote 1.1.0 to " + channel}
-		if diff := cmp.Diff(want, w.subjects(channel)); diff != "" {
+		if diff := cmp.Diff(want, w.headSubjects(channel)); diff != "" {
 			t.Errorf("%s:\n%s", channel, diff)
 		}
 	}
@@ -228,10 +241,11 @@ func TestValuesAlone(t *testing.T) {
 	}
 }
 
-// shopBase is a kustomize base as somebody else writes one, with nothing of Sluice in it.
+// shopBase returns a third party's kustomize base, with nothing of Sluice in it.
 func shopBase() map[string]string {
 	return map[string]string{
-		"kustomization.yaml": "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - hpa.yaml\n  - deployment.yaml\n  - service.yaml\n",
+		"kustomization.yaml": "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n" +
+			"  - hpa.yaml\n  - deployment.yaml\n  - service.yaml\n",
 		"deployment.yaml": `apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -306,19 +320,17 @@ spec:
 	}
 }
 
-// Invariant 5: somebody else's kustomize base, to which only release.yaml is added, goes the whole way unchanged: the
-// bytes that are served are those that were committed, and the cell runs the objects that kustomize itself makes of them.
+// Invariant 5: a third party's kustomize base, to which only release.yaml is added, goes the whole way unchanged. The
+// served bytes are the committed ones, and the cell runs the objects that kustomize itself makes.
 func TestOthersBaseGoesUnchanged(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	w.cell("eu-1")
-	w.cell("acme")
-	w.startAll()
-	base, files := shopBase(), map[string]string{"releases/6.5.4/release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: 6.5.4\n"}
+	w := startWorld(t, nil)
+	base, files := shopBase(), map[string]string{"releases/6.5.4/release.yaml": "apiVersion: sluice/v1\n" +
+		"kind: Release\nversion: 6.5.4\n"}
 	for name, text := range base {
 		files["releases/6.5.4/"+name] = text
 	}
-	w.commit("cut 6.5.4", files)
+	w.pushFiles("cut 6.5.4", files)
 	w.eventually(func() (string, bool) {
 		c := w.cellStatus("acme")
 		return fmt.Sprintf("acme: %+v", c), c.Release == "6.5.4" && c.State == "healthy"
@@ -328,7 +340,7 @@ func TestOthersBaseGoesUnchanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	var served []byte
-	if err := w.get("/v1/releases/"+string(releases.DigestBytes(tar.Bytes()))+"?cell=acme", &served); err != nil {
+	if err := w.getJSON("/v1/releases/"+string(releases.DigestBytes(tar.Bytes()))+"?cell=acme", &served); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(served, tar.Bytes()) {
@@ -351,13 +363,13 @@ func TestOthersBaseGoesUnchanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(documents(t, want), documents(t, []byte(w.manifests("acme")))); diff != "" {
+	if diff := cmp.Diff(parseManifests(t, want), parseManifests(t, []byte(w.installedManifests("acme")))); diff != "" {
 		t.Errorf("what the cell runs is not what kustomize makes:\n%s", diff)
 	}
 }
 
-// documents reads a stream of manifests, by kind and name.
-func documents(t *testing.T, stream []byte) map[string]any {
+// parseManifests decodes a stream of manifests, by kind and name.
+func parseManifests(t *testing.T, stream []byte) map[string]any {
 	t.Helper()
 	all := map[string]any{}
 	for d := yaml.NewDecoder(bytes.NewReader(stream)); ; {
@@ -374,7 +386,7 @@ func documents(t *testing.T, stream []byte) map[string]any {
 	}
 }
 
-// Where nothing tells of a push but the git host's hook, a signed hook is enough, and one that is not signed is nothing.
+// If only the git host's hook announces pushes, a signed hook suffices, and an unsigned one does nothing.
 func TestHookFetches(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -383,32 +395,34 @@ func TestHookFetches(t *testing.T) {
 		t.Fatal(err)
 	}
 	git(t, w.repo, "config", "http.receivepack", "true")
-	w.server.args = []string{"serve", "--repo", webHost(t, w.dir) + "/repo.git", "--data", w.path("data"), "--listen", w.socket(), "--poll", "1h",
+	w.server.args = []string{"serve", "--repo", serveGitHTTP(t, w.dir) + "/repo.git", "--data", w.path("data"),
+		"--listen", w.socket(), "--poll", "1h",
 		"--branch", "main", "--hook-secret-file", w.path("secret")}
 	w.server.start()
 	w.eventually(func() (string, bool) { return "it never read the repository", w.status().Commit != "" })
 	before := w.status().Commit
-	w.cut("1.0.0", "fine")
+	w.cutRelease("1.0.0", "fine")
 	body := []byte(`{"ref":"refs/heads/main","after":"` + strings.TrimSpace(git(t, w.repo, "rev-parse", "main")) + `"}`)
-	if code := w.hook(body, "a guess"); code != http.StatusUnauthorized {
+	if code := w.postHook(body, "a guess"); code != http.StatusUnauthorized {
 		t.Errorf("a hook with a wrong signature: %d", code)
 	}
 	if now := w.status().Commit; now != before {
 		t.Errorf("it looked without being told: %s", now)
 	}
-	if code := w.hook(body, secret); code != http.StatusAccepted {
+	if code := w.postHook(body, secret); code != http.StatusAccepted {
 		t.Errorf("a signed hook: %d", code)
 	}
-	w.eventually(func() (string, bool) { return "staging has not got 1.0.0", w.head("staging") == "1.0.0" })
+	w.eventually(func() (string, bool) { return "staging has not got 1.0.0", w.headRelease("staging") == "1.0.0" })
 }
 
-// hook tells the control plane of a push as GitHub does, and gives the answer's status.
-func (w *world) hook(body []byte, secret string) int {
+// postHook announces a push to the control plane as GitHub does, and returns the status code.
+func (w *world) postHook(body []byte, secret string) int {
 	w.t.Helper()
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write(body)
-	response, err := w.do(http.MethodPost, "/v1/hooks/push", body, http.Header{
-		"Content-Type": {"application/json"}, "X-Github-Event": {"push"}, "X-Hub-Signature-256": {"sha256=" + hex.EncodeToString(mac.Sum(nil))},
+	response, err := w.request(http.MethodPost, "/v1/hooks/push", body, http.Header{
+		"Content-Type": {"application/json"}, "X-Github-Event": {"push"},
+		"X-Hub-Signature-256": {"sha256=" + hex.EncodeToString(mac.Sum(nil))},
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -417,15 +431,17 @@ func (w *world) hook(body []byte, secret string) int {
 	return response.StatusCode
 }
 
-// webHost serves the repositories of a folder as git http-backend does.
-func webHost(t *testing.T, root string) string {
+// serveGitHTTP serves the repositories of a folder as git http-backend does.
+func serveGitHTTP(t *testing.T, root string) string {
 	t.Helper()
 	path, err := exec.LookPath("git")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(&cgi.Handler{Path: path, Args: []string{"http-backend"}, Dir: root, InheritEnv: []string{"PATH"}, Stderr: io.Discard,
-		Env: []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=engine", "GIT_CONFIG_NOSYSTEM=1", "HOME=" + root}})
+	server := httptest.NewServer(&cgi.Handler{Path: path, Args: []string{"http-backend"}, Dir: root,
+		InheritEnv: []string{"PATH"}, Stderr: io.Discard,
+		Env: []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=engine",
+			"GIT_CONFIG_NOSYSTEM=1", "HOME=" + root}})
 	t.Cleanup(server.Close)
 	return server.URL
 }

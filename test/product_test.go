@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// command runs a program in a folder of the tree, and gives what it prints.
-func command(t *testing.T, dir, name string, args ...string) string {
+// runInTree runs a program in a folder of the tree, and returns its output.
+func runInTree(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Dir = filepath.Join("..", dir)
@@ -25,10 +25,12 @@ func command(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
-// linked gives the packages that a package links, the standard library's apart: ours without the module's path.
-func linked(t *testing.T, dir, pkg string) (ours, theirs []string) {
+// linkedPackages returns the packages that a package links, without the standard library's: ours, without the module's
+// path, and others.
+func linkedPackages(t *testing.T, dir, pkg string) (ours, theirs []string) {
 	t.Helper()
-	for _, path := range strings.Fields(command(t, dir, "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", pkg)) {
+	for _, path := range strings.Fields(runInTree(t, dir, "go", "list", "-deps", "-f",
+		"{{if not .Standard}}{{.ImportPath}}{{end}}", pkg)) {
 		if name, ok := strings.CutPrefix(path, module+"/"); ok {
 			ours = append(ours, name)
 		} else {
@@ -39,15 +41,17 @@ func linked(t *testing.T, dir, pkg string) (ours, theirs []string) {
 	return ours, theirs
 }
 
-// TestWhatAProductTakesOn holds what a program takes on with the provider: of ours the evaluation alone, without the reader of YAML and
-// what checks a flags repository; of others OpenFeature's SDK; and of our requirements only what these packages and their tests need.
+// TestWhatAProductTakesOn checks the dependencies that the provider brings: of ours only the evaluation, without the
+// YAML parser and the linter of flags repositories; of others OpenFeature's SDK; and of our requirements only those of
+// these packages and their tests.
 func TestWhatAProductTakesOn(t *testing.T) {
 	t.Parallel()
-	const product = "test/product" // a module of its own, as it is made by "go mod tidy"
-	command(t, product, "go", "build", "-o", filepath.Join(t.TempDir(), "product"), ".")
-	command(t, product, "go", "mod", "tidy", "-diff") // fails if its go.mod and go.sum are others
-	ours, theirs := linked(t, product, ".")
-	if want := []string{"flags", "flags/jsonlogic", "flags/provider", "internal/jsondoc", "test/product"}; !slices.Equal(ours, want) {
+	const product = "test/product" // a module of its own, kept by "go mod tidy"
+	runInTree(t, product, "go", "build", "-o", filepath.Join(t.TempDir(), "product"), ".")
+	runInTree(t, product, "go", "mod", "tidy", "-diff") // fails if go.mod or go.sum is not tidy
+	ours, theirs := linkedPackages(t, product, ".")
+	if want := []string{"flags", "flags/jsonlogic", "flags/provider", "internal/jsondoc",
+		"test/product"}; !slices.Equal(ours, want) {
 		t.Errorf("of ours it links %s, want %s", ours, want)
 	}
 	for _, path := range theirs {
@@ -65,9 +69,13 @@ func TestWhatAProductTakesOn(t *testing.T) {
 		modules[strings.Fields(line)[0]] = true
 	}
 	may := []string{
-		"github.com/open-feature/go-sdk", "go.uber.org/mock", // what it links, and what that requires
-		"github.com/google/go-cmp", "github.com/stretchr/testify", "go.uber.org/goleak", "go.yaml.in/yaml/v3", "golang.org/x/text", // tests of that
-		"pgregory.net/rapid", "github.com/rs/zerolog", "github.com/mattn/go-colorable", "github.com/mattn/go-isatty", "golang.org/x/sys", // tests of ours
+		"github.com/open-feature/go-sdk", "go.uber.org/mock", // linked, and required by linked modules
+		// tests of those
+		"github.com/google/go-cmp", "github.com/stretchr/testify", "go.uber.org/goleak", "go.yaml.in/yaml/v3",
+		"golang.org/x/text",
+		// tests of ours
+		"pgregory.net/rapid", "github.com/rs/zerolog", "github.com/mattn/go-colorable", "github.com/mattn/go-isatty",
+		"golang.org/x/sys",
 	}
 	for _, path := range slices.Sorted(maps.Keys(modules)) {
 		if !slices.Contains(may, path) {
@@ -76,10 +84,11 @@ func TestWhatAProductTakesOn(t *testing.T) {
 	}
 }
 
-// TestInstallsByVersion: "go install …/cmd/sluice@VERSION" refuses a module whose go.mod replaces or excludes another.
+// TestInstallsByVersion checks go.mod: "go install …/cmd/sluice@VERSION" refuses a module that replaces or excludes
+// another.
 func TestInstallsByVersion(t *testing.T) {
 	t.Parallel()
-	out := command(t, ".", "go", "mod", "edit", "-json")
+	out := runInTree(t, ".", "go", "mod", "edit", "-json")
 	for _, directive := range []string{"Replace", "Exclude"} {
 		if !strings.Contains(out, `"`+directive+`": null`) {
 			t.Errorf("go.mod has %s:\n%s", strings.ToLower(directive), out)

@@ -2,5 +2,5 @@
 
 package test
 
-// raced tells whether the tests run with the race detector: then the binary does too.
-const raced = true
+// raceDetector reports whether the tests, and so the binary, run with the race detector.
+const raceDetector = true

@@ -10,15 +10,15 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// A control plane that is asked to stop lets its 300 streams go one after the other within a few seconds, tells each
-// when to come back, and ends well. Started again it has them all back, and no acknowledged report is lost.
+// A control plane that is asked to stop ends its 300 streams one after the other within a few seconds, each with the
+// time to come back, and exits with 0. After a restart all streams are back, and no acknowledged report is lost.
 func TestGracefulRestart(t *testing.T) {
 	t.Parallel()
 	const cells = 300
 	f := newFleet(t, cells, 0, 1, entryPolicy)
-	f.live(swarm.Options{Seed: 6})
-	f.land("1.0.0")
-	f.allOn("1.0.0")
+	f.startAllCells(swarm.Options{Seed: 6})
+	f.commitRelease("1.0.0")
+	f.awaitAllOn("1.0.0")
 	f.eventually(func() (string, bool) {
 		n := f.swarm.Counts().Connected
 		return fmt.Sprintf("%d streams", n), n == cells
@@ -49,62 +49,65 @@ func TestGracefulRestart(t *testing.T) {
 		}
 	}()
 	begun := time.Now()
-	f.replicas[0].stop() // the exit code is looked at
+	f.replicas[0].stop() // stop checks the exit code
 	took := time.Since(begun)
 	close(stopped)
 	<-sampled
-	t.Logf("stopped after %s; %d streams ended over %s, seen at %d levels", took.Round(time.Millisecond), cells, last.Sub(first).Round(time.Millisecond), len(levels))
+	t.Logf("stopped after %s; %d streams ended over %s, seen at %d levels", took.Round(time.Millisecond), cells,
+		last.Sub(first).Round(time.Millisecond), len(levels))
 	if n := f.swarm.Counts().Connected; n != 0 {
 		t.Errorf("%d streams are still there", n)
 	}
 	if len(levels) < 8 {
 		t.Errorf("the streams ended at %d instants: that is no spreading", len(levels))
 	}
-	if over := last.Sub(first); over > 10*time.Second { // 1.15 s by the server's own rule, 10 s is when it cuts
+	if over := last.Sub(first); over > 10*time.Second { // the server aims at 1.15 s, and cuts after 10 s
 		t.Errorf("the streams ended over %s", over)
 	}
 	f.replicas[0].start()
-	f.land("1.0.1")
-	f.allOn("1.0.1")
+	f.commitRelease("1.0.1")
+	f.awaitAllOn("1.0.1")
 	f.eventually(func() (string, bool) {
 		n := f.swarm.Counts().Connected
 		return fmt.Sprintf("%d streams are back", n), n == cells
 	})
 	after := f.swarm.Counts()
-	t.Logf("until all were back: %d connections, %d that broke, %d refused", after.Connects-before.Connects, after.Failed-before.Failed, after.Refused-before.Refused)
-	f.once(map[string][]string{"dedicated": {"promote 1.0.0 to dedicated", "promote 1.0.1 to dedicated"}})
-	f.nothingLost()
+	t.Logf("until all were back: %d connections, %d that broke, %d refused", after.Connects-before.Connects,
+		after.Failed-before.Failed, after.Refused-before.Refused)
+	f.checkHeads(map[string][]string{"dedicated": {"promote 1.0.0 to dedicated", "promote 1.0.1 to dedicated"}})
+	f.checkNothingLost()
 }
 
-// Fault 36: a cell whose health comes and goes every second does not count as healthy, however often it is: its channel's
-// release does not go on to the next. A cell that joins meanwhile is not kept waiting, though only one may update at once.
-// Once it stays healthy, the release goes on.
+// Fault 36: a cell whose health changes every second never counts as healthy, and its channel's release is not
+// promoted. A cell that joins meanwhile is not delayed, though only one may update at once. Once the cell stays
+// healthy, the release is promoted.
 func TestFlappingCell(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(files map[string]string) {
 		files["cells/flap/cell.yaml"] = files["cells/eu-1/cell.yaml"]
 		files["cells/late/cell.yaml"] = files["cells/eu-1/cell.yaml"]
 		files["channels/staging/channel.yaml"] += "rollout: {maxInFlight: 1}\n"
-		files["channels/dedicated/channel.yaml"] = strings.Replace(dedicatedPolicy, "{for: 1s, cells: 1}", "{for: 8s, cells: 2}", 1)
+		files["channels/dedicated/channel.yaml"] = strings.Replace(dedicatedPolicy, "{for: 1s, cells: 1}",
+			"{for: 8s, cells: 2}", 1)
 	})
 	flaps := w.path("flaps")
-	w.cell("eu-1")
-	w.cell("acme")
-	w.cell("flap", "--health", fmt.Sprintf(`! test -e %s || test $(( $(date +%%s) %% 2 )) = 0`, flaps))
-	late := w.cell("late")
+	w.addAgent("eu-1")
+	w.addAgent("acme")
+	w.addAgent("flap", "--health", fmt.Sprintf(`! test -e %s || test $(( $(date +%%s) %% 2 )) = 0`, flaps))
+	late := w.addAgent("late")
 	delete(w.agents, "late")
 	w.startAll()
-	for _, cell := range []string{"eu-1", "flap"} { // soak asks for those that were there when the head moved (R9)
+	for _, cell := range []string{"eu-1", "flap"} { // soak counts cells that were there when the head moved (R9)
 		w.eventually(func() (string, bool) { return cell + " has not reported", w.cellStatus(cell).State == "pending" })
 	}
-	w.cut("1.0.0", "fine")
-	w.runs("flap", "1.0.0")
+	w.cutRelease("1.0.0", "fine")
+	w.awaitRelease("flap", "1.0.0")
 	if err := os.WriteFile(flaps, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.runs("eu-1", "1.0.0")
+	w.awaitRelease("eu-1", "1.0.0")
 	late.start()
-	w.runs("late", "1.0.0")
+	w.awaitRelease("late", "1.0.0")
 	turns, was := 0, ""
 	w.eventually(func() (string, bool) {
 		if now := string(w.cellStatus("flap").State); now != was && (now == "healthy" || now == "unhealthy") {
@@ -112,16 +115,16 @@ func TestFlappingCell(t *testing.T) {
 		}
 		return fmt.Sprintf("its health has come or gone %d times", turns), turns >= 13
 	})
-	if head := w.head("dedicated"); head != "" {
+	if head := w.headRelease("dedicated"); head != "" {
 		t.Errorf("dedicated has %s, though one of staging's cells was never healthy for long", head)
 	}
-	w.blocked("dedicated", "soak", "")
+	w.awaitVerdict("dedicated", "soak", "")
 	if err := os.Remove(flaps); err != nil {
 		t.Fatal(err)
 	}
-	w.runs("flap", "1.0.0")
-	w.runs("acme", "1.0.0")
-	if said := w.saidBy("flap"); strings.Contains(said, "rolled-back") {
+	w.awaitRelease("flap", "1.0.0")
+	w.awaitRelease("acme", "1.0.0")
+	if said := w.processLog("flap"); strings.Contains(said, "rolled-back") {
 		t.Errorf("it went back:\n%s", said)
 	}
 }

@@ -34,22 +34,24 @@ type world struct {
 	agents map[string]*process // by cell
 }
 
-// The gates of a world: dedicated takes what soaked in staging for a second.
+// The policies of a world: dedicated takes releases that soaked in staging for a second.
 const (
 	stagingPolicy   = "apiVersion: sluice/v1\nkind: Channel\nsettleWithin: 1h\n"
-	dedicatedPolicy = "apiVersion: sluice/v1\nkind: Channel\nafter: [staging]\nsettleWithin: 1h\ngates:\n- soak: {for: 1s, cells: 1}\n"
+	dedicatedPolicy = "apiVersion: sluice/v1\nkind: Channel\nafter: [staging]\nsettleWithin: 1h\ngates:\n" +
+		"- soak: {for: 1s, cells: 1}\n"
 )
 
-// newWorld makes the repository: staging with the cell eu-1, dedicated with acme, and what change makes of it.
-// Nothing runs yet.
+// newWorld makes the repository: staging with the cell eu-1, dedicated with acme, as altered by change. It starts
+// nothing.
 func newWorld(t testing.TB, change func(files map[string]string)) *world {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sluice-") // short: the path of a socket has a limit
+	dir, err := os.MkdirTemp("", "sluice-") // short, since the path of a socket has a limit
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	w := &world{t: t, dir: dir, repo: filepath.Join(dir, "repo.git"), clone: filepath.Join(dir, "clone"), agents: map[string]*process{}}
+	w := &world{t: t, dir: dir, repo: filepath.Join(dir, "repo.git"), clone: filepath.Join(dir, "clone"),
+		agents: map[string]*process{}}
 	files := map[string]string{
 		".gitattributes":                  "releases/** -text -filter -ident\n",
 		"sluice.yaml":                     "apiVersion: sluice/v1\nkind: Pipeline\n",
@@ -66,13 +68,26 @@ func newWorld(t testing.TB, change func(files map[string]string)) *world {
 		content[name] = []byte(text)
 	}
 	_, err = gitrepo.Init(t.Context(), w.repo, gitrepo.New{
-		Bare: true, Files: content, Message: "begin", Author: releases.Person{Name: "ada", Email: "ada@example.com"}, When: time.Now(),
+		Bare: true, Files: content, Message: "begin", Author: releases.Person{Name: "ada", Email: "ada@example.com"},
+		When: time.Now(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	git(t, dir, "clone", "-q", w.repo, w.clone)
-	w.server = w.process("serve", "serve", "--repo", w.repo, "--data", w.path("data"), "--listen", w.socket(), "--poll", "1h") // pushes are noticed, not found
+	// pushes are noticed without polls
+	w.server = w.process("serve", "serve", "--repo", w.repo, "--data", w.path("data"), "--listen", w.socket(),
+		"--poll", "1h")
+	return w
+}
+
+// startWorld makes a world with an agent for each of the two cells, and starts all.
+func startWorld(t testing.TB, change func(files map[string]string)) *world {
+	t.Helper()
+	w := newWorld(t, change)
+	w.addAgent("eu-1")
+	w.addAgent("acme")
+	w.startAll()
 	return w
 }
 
@@ -82,20 +97,21 @@ func (w *world) path(parts ...string) string {
 
 func (w *world) socket() string { return "unix://" + w.path("s") }
 
-// broken is a health command that fails where a file says so.
-const broken = `! grep -q broken "$SLUICE_DIR/manifests.yaml" || { echo it is broken; exit 1; }`
+// healthCommand fails if the manifests contain the word broken.
+const healthCommand = `! grep -q broken "$SLUICE_DIR/manifests.yaml" || { echo it is broken; exit 1; }`
 
-// cell adds a cell's agent; more comes after the usual arguments.
-func (w *world) cell(name string, more ...string) *process {
+// addAgent adds a cell's agent with more arguments; it starts nothing.
+func (w *world) addAgent(name string, more ...string) *process {
 	w.agents[name] = w.process(name, append([]string{
-		"agent", "--cell", name, "--server", w.socket(), "--dir", w.path("cells", name), "--health", broken, "--health-timeout", "300ms",
+		"agent", "--cell", name, "--server", w.socket(), "--dir", w.path("cells", name), "--health", healthCommand,
+		"--health-timeout", "300ms",
 		"--healthy-for", "0s", "--health-every", "200ms", "--report-every", "200ms", "--heal-every", "300ms",
 	}, more...)...)
 	return w.agents[name]
 }
 
-// manifests is what a cell runs, empty if nothing.
-func (w *world) manifests(cell string) string {
+// installedManifests returns the manifests that a cell runs; empty: none.
+func (w *world) installedManifests(cell string) string {
 	text, err := os.ReadFile(w.path("cells", cell, "current", "manifests.yaml"))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		w.t.Error(err)
@@ -103,8 +119,8 @@ func (w *world) manifests(cell string) string {
 	return string(text)
 }
 
-// commit writes files in the person's clone, removes those without content, and pushes.
-func (w *world) commit(message string, files map[string]string) {
+// pushFiles writes files in the person's clone, removes those without content, commits and pushes.
+func (w *world) pushFiles(message string, files map[string]string) {
 	w.t.Helper()
 	git(w.t, w.clone, "pull", "-q", "--rebase", "origin", "main")
 	for name, text := range files {
@@ -133,19 +149,20 @@ func (w *world) commit(message string, files map[string]string) {
 	w.t.Fatalf("%q never landed", message)
 }
 
-// cut commits a release of one ConfigMap; note goes into it.
-func (w *world) cut(version, note string) {
+// cutRelease commits a release of one ConfigMap that contains note.
+func (w *world) cutRelease(version, note string) {
 	w.t.Helper()
 	files := map[string]string{}
 	for name, data := range releaseFiles(version) {
 		files[name] = string(data)
 	}
-	files["releases/"+version+"/app.yaml"] += "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: note}\ndata: {note: " + note + "}\n"
-	w.commit("cut "+version, files)
+	files["releases/"+version+
+		"/app.yaml"] += "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: note}\ndata: {note: " + note + "}\n"
+	w.pushFiles("cut "+version, files)
 }
 
-// show is a file at the branch's tip; empty if it is not there.
-func (w *world) show(name string) string {
+// readCommitted returns a file at the branch's tip; empty: there is none.
+func (w *world) readCommitted(name string) string {
 	text, err := tryGit(w.t.Context(), w.repo, "show", "main:"+name)
 	if err != nil {
 		return ""
@@ -153,24 +170,21 @@ func (w *world) show(name string) string {
 	return text
 }
 
-// head is the release that a channel's head.yaml names.
-func (w *world) head(channel string) string {
-	first, _, _ := strings.Cut(w.show("channels/"+channel+"/head.yaml"), "\n")
+// headRelease returns the release that a channel's head.yaml names.
+func (w *world) headRelease(channel string) string {
+	first, _, _ := strings.Cut(w.readCommitted("channels/"+channel+"/head.yaml"), "\n")
 	return strings.TrimPrefix(first, "release: ")
 }
 
-// subjects are those of the commits that moved a channel's head, oldest first.
-func (w *world) subjects(channel string) []string {
+// headSubjects returns the subjects of the commits that moved a channel's head, oldest first.
+func (w *world) headSubjects(channel string) []string {
 	w.t.Helper()
 	log := git(w.t, w.repo, "log", "--reverse", "--format=%s", "main", "--", "channels/"+channel+"/head.yaml")
 	return strings.Split(strings.TrimSpace(log), "\n")
 }
 
-// do asks the control plane.
-func (w *world) do(method, path string, body []byte, header http.Header) (*http.Response, error) {
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", w.path("s"))
-	}}}
+// request sends a request to the control plane.
+func (w *world) request(method, path string, body []byte, header http.Header) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(w.t.Context(), method, "http://sluice"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -178,12 +192,21 @@ func (w *world) do(method, path string, body []byte, header http.Header) (*http.
 	if header != nil {
 		request.Header = header
 	}
-	return client.Do(request)
+	return socketClient(w.path("s")).Do(request)
 }
 
-// get reads JSON, or bytes as they are.
-func (w *world) get(path string, into any) error {
-	response, err := w.do(http.MethodGet, path, nil, nil)
+// socketClient returns a client whose every request goes to a Unix socket.
+func socketClient(socket string) *http.Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
+	return &http.Client{Timeout: 10 * time.Second,
+		Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
+}
+
+// getJSON decodes a JSON response, or stores the bytes if into is a *[]byte.
+func (w *world) getJSON(path string, into any) error {
+	response, err := w.request(http.MethodGet, path, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -202,9 +225,9 @@ func (w *world) get(path string, into any) error {
 	return json.Unmarshal(body, into)
 }
 
-// status is where everything is, as the control plane tells it; empty while it does not answer.
+// status returns the control plane's status; empty while it does not answer.
 func (w *world) status() (s view.Status) {
-	_ = w.get("/v1/status", &s)
+	_ = w.getJSON("/v1/status", &s)
 	return s
 }
 
@@ -217,22 +240,23 @@ func (w *world) cellStatus(name string) (c view.CellStatus) {
 	return c
 }
 
-// runs waits until a cell is healthy on a release, and has its manifests.
-func (w *world) runs(cell, version string) {
+// awaitRelease waits until a cell is healthy on a release, and has its manifests.
+func (w *world) awaitRelease(cell, version string) {
 	w.t.Helper()
-	w.eventually(w.isOn(cell, version))
+	w.eventually(w.isHealthyOn(cell, version))
 }
 
-// isOn tells whether a cell is healthy on a release, and has its manifests.
-func (w *world) isOn(cell, version string) func() (string, bool) {
+// isHealthyOn returns a condition for eventually: a cell is healthy on a release, and has its manifests.
+func (w *world) isHealthyOn(cell, version string) func() (string, bool) {
 	return func() (string, bool) {
 		c := w.cellStatus(cell)
-		ok := c.Release == version && c.State == "healthy" && strings.Contains(w.manifests(cell), "version: "+version)
+		ok := c.Release == version && c.State == "healthy" &&
+			strings.Contains(w.installedManifests(cell), "version: "+version)
 		return fmt.Sprintf("%s is not healthy on %s: %+v", cell, version, c), ok
 	}
 }
 
-// eventually waits until ok; if it gives up it says what is wrong, and what the processes said.
+// eventually waits until ok holds. When it gives up it prints what is wrong, and the logs.
 func (w *world) eventually(ok func() (string, bool)) {
 	w.t.Helper()
 	wrong := ""
@@ -242,11 +266,11 @@ func (w *world) eventually(ok func() (string, bool)) {
 			return
 		}
 	}
-	w.t.Fatalf("still after 90 s: %s\n%s", wrong, w.said())
+	w.t.Fatalf("still after 90 s: %s\n%s", wrong, w.describe())
 }
 
-// said is the end of the branch's history, and of every process's log.
-func (w *world) said() string {
+// describe returns the end of the branch's history, and of every process's log.
+func (w *world) describe() string {
 	var b strings.Builder
 	log, err := tryGit(context.WithoutCancel(w.t.Context()), w.repo, "log", "-5", "--oneline", "main")
 	fmt.Fprintln(&b, log, err)
@@ -259,8 +283,8 @@ func (w *world) said() string {
 	return b.String()
 }
 
-// saidBy is the whole log of a process.
-func (w *world) saidBy(name string) string {
+// processLog returns the whole log of a process.
+func (w *world) processLog(name string) string {
 	text, err := os.ReadFile(w.path(name + ".log"))
 	if err != nil {
 		w.t.Error(err)
@@ -268,8 +292,8 @@ func (w *world) saidBy(name string) string {
 	return string(text)
 }
 
-// sluice runs a verb to its end.
-func (w *world) sluice(args ...string) (string, error) {
+// runSluice runs a verb to its end.
+func (w *world) runSluice(args ...string) (string, error) {
 	c := exec.CommandContext(w.t.Context(), os.Getenv(binaryVariable), args...) //nolint:gosec // ours
 	c.Env = w.env()
 	out, err := c.CombinedOutput()
@@ -282,20 +306,21 @@ func (w *world) sluice(args ...string) (string, error) {
 func (w *world) env() []string {
 	return []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
-		"GIT_AUTHOR_NAME=ada", "GIT_AUTHOR_EMAIL=ada@example.com", "SLUICE_SERVER=" + w.socket(), "SLUICE_REPO=" + w.repo,
+		"GIT_AUTHOR_NAME=ada", "GIT_AUTHOR_EMAIL=ada@example.com", "SLUICE_SERVER=" + w.socket(),
+		"SLUICE_REPO=" + w.repo,
 	}
 }
 
-// process is one of a world's, which may be started and killed again and again. One goroutine uses it.
+// process is a process of a world, which may be started and killed repeatedly. One goroutine uses it.
 type process struct {
 	w    *world
 	name string
 	args []string
 
-	before []string      // the command that runs it; none: itself
-	more   []string      // environment
-	cmd    *exec.Cmd     // nil: does not run
-	done   chan struct{} // closed when it has ended
+	prefix      []string      // command that runs it, such as nsenter; none: no prefix
+	environment []string      // environment
+	cmd         *exec.Cmd     // nil: not running
+	done        chan struct{} // closed when it has ended
 }
 
 func (w *world) process(name string, args ...string) *process {
@@ -304,7 +329,7 @@ func (w *world) process(name string, args ...string) *process {
 	return p
 }
 
-// start runs it until it is stopped or killed; ending by itself is a fault.
+// start runs the process until it is stopped or killed; if it ends by itself the test fails.
 func (p *process) start() *process {
 	p.w.t.Helper()
 	if p.cmd != nil {
@@ -315,9 +340,9 @@ func (p *process) start() *process {
 		p.w.t.Fatal(err)
 	}
 	defer log.Close()
-	line := append(append(slices.Clone(p.before), os.Getenv(binaryVariable)), p.args...)
+	line := append(append(slices.Clone(p.prefix), os.Getenv(binaryVariable)), p.args...)
 	p.cmd = exec.Command(line[0], line[1:]...) //nolint:gosec,noctx // ours; killed in the end
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = append(p.w.env(), p.more...), log, log
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = append(p.w.env(), p.environment...), log, log
 	if err := p.cmd.Start(); err != nil {
 		p.w.t.Fatal(err)
 	}
@@ -330,18 +355,18 @@ func (p *process) start() *process {
 	return p
 }
 
-// kill ends it at once, as a loss of power would. That it had ended by itself is reported.
-func (p *process) kill() { p.end(syscall.SIGKILL) }
+// kill ends the process at once, as a power loss would.
+func (p *process) kill() { p.signalAndWait(syscall.SIGKILL) }
 
-// killIfAlive is for what may have come to its end; it tells whether it had to kill.
+// killIfAlive kills the process unless it has ended by itself, and reports whether it had to.
 func (p *process) killIfAlive() bool {
 	select {
 	case <-p.done:
 		if code := p.cmd.ProcessState.ExitCode(); code != 0 {
-			p.w.t.Errorf("%s: %s\n%s", p.name, p.cmd.ProcessState, p.w.said())
+			p.w.t.Errorf("%s: %s\n%s", p.name, p.cmd.ProcessState, p.w.describe())
 		}
 		p.cmd = nil
-		p.noRaces()
+		p.reportRaces()
 		return false
 	default:
 		p.kill()
@@ -349,29 +374,29 @@ func (p *process) killIfAlive() bool {
 	}
 }
 
-// stop asks it to end.
-func (p *process) stop() { p.end(syscall.SIGTERM) }
+// stop asks the process to end.
+func (p *process) stop() { p.signalAndWait(syscall.SIGTERM) }
 
-func (p *process) end(how syscall.Signal) {
+func (p *process) signalAndWait(how syscall.Signal) {
 	if p.cmd == nil {
 		return
 	}
 	select {
 	case <-p.done:
-		p.w.t.Errorf("%s ended by itself: %s\n%s", p.name, p.cmd.ProcessState, p.w.said())
+		p.w.t.Errorf("%s ended by itself: %s\n%s", p.name, p.cmd.ProcessState, p.w.describe())
 	default:
 		_ = p.cmd.Process.Signal(how)
 	}
 	<-p.done
 	if code := p.cmd.ProcessState.ExitCode(); how == syscall.SIGTERM && code != 0 {
-		p.w.t.Errorf("%s, asked to stop: %s\n%s", p.name, p.cmd.ProcessState, p.w.said())
+		p.w.t.Errorf("%s, asked to stop: %s\n%s", p.name, p.cmd.ProcessState, p.w.describe())
 	}
 	p.cmd = nil
-	p.noRaces()
+	p.reportRaces()
 }
 
-// noRaces reads the log for what the race detector found.
-func (p *process) noRaces() {
+// reportRaces fails the test if the race detector wrote to the log.
+func (p *process) reportRaces() {
 	text, err := os.ReadFile(p.w.path(p.name + ".log"))
 	if err == nil && bytes.Contains(text, []byte("WARNING: DATA RACE")) {
 		p.w.t.Errorf("%s: a data race\n%s", p.name, text)
@@ -387,7 +412,7 @@ func (w *world) startAll() {
 	}
 }
 
-// stopAll asks all to end, the cells first.
+// stopAll stops the cells, then the control plane.
 func (w *world) stopAll() {
 	var all sync.WaitGroup
 	for _, a := range w.agents {

@@ -25,22 +25,22 @@ import (
 )
 
 const (
-	tenCells = 10
-	switches = 40
+	cellCount   = 10
+	switchCount = 40
 )
 
-// cellsSwitch measures how long it takes from a pushed commit until ten cells on this machine run it and said so.
-func cellsSwitch(ctx context.Context, dir string) ([]figures.Row, error) {
+// measureCells measures the time from a push until ten cells on this machine run the release and have reported so.
+func measureCells(ctx context.Context, dir string) ([]figures.Row, error) {
 	p, err := startPipeline(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
 	defer p.stop()
-	renders, err := figures.Timed(10, func(i int) error { return p.renderTen(ctx, i) })
+	renders, err := figures.Timed(10, func(i int) error { return p.renderAll(ctx, i) })
 	if err != nil {
 		return nil, err
 	}
-	all, err := figures.Timed(switches, func(i int) error { return p.switchAll(ctx, i+1) })
+	all, err := figures.Timed(switchCount, func(i int) error { return p.deployRelease(ctx, i+1) })
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func cellsSwitch(ctx context.Context, dir string) ([]figures.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	agent, err := rss(p.agents[0].Process.Pid)
+	agent, err := residentMemory(p.agents[0].Process.Pid)
 	if err != nil {
 		return nil, err
 	}
@@ -56,24 +56,27 @@ func cellsSwitch(ctx context.Context, dir string) ([]figures.Row, error) {
 	return []figures.Row{
 		{
 			What: "pushed until 10 cells are healthy on it, p99 beyond render", Got: figures.Time(p99 - render),
-			Base: fmt.Sprintf("p99 %s, 10 renders %s", figures.Time(p99), figures.Time(render)), Ratio: float64(p99-render) / float64(500*time.Millisecond), Limit: 1,
+			Base:  fmt.Sprintf("p99 %s, 10 renders %s", figures.Time(p99), figures.Time(render)),
+			Ratio: float64(p99-render) / float64(500*time.Millisecond), Limit: 1,
 		},
 		{
-			What: "the same, p50 beyond render", Got: figures.Time(figures.Median(all) - render), Base: "p50 " + figures.Time(figures.Median(all)),
+			What: "the same, p50 beyond render", Got: figures.Time(figures.Median(all) - render),
+			Base:  "p50 " + figures.Time(figures.Median(all)),
 			Ratio: float64(figures.Median(all)-render) / float64(500*time.Millisecond), Limit: 1,
 		},
 		figures.Within("a render that was seen before", seen, time.Millisecond),
-		{What: "memory of an idle agent", Got: fmt.Sprintf("%.1f MB", agent), Base: "limit 30 MB", Ratio: agent / 30, Limit: 1},
+		{What: "memory of an idle agent", Got: fmt.Sprintf("%.1f MB", agent), Base: "limit 30 MB", Ratio: agent / 30,
+			Limit: 1},
 	}, nil
 }
 
-// memory measures the control plane on the large repository.
-func memory(ctx context.Context, dir string) ([]figures.Row, error) {
-	url, err := decided(ctx, dir)
+// measureMemory measures a control plane on the large repository.
+func measureMemory(ctx context.Context, dir string) ([]figures.Row, error) {
+	url, err := repositoryWithHeads(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	binary, err := build(ctx, dir)
+	binary, err := buildBinary(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +85,7 @@ func memory(ctx context.Context, dir string) ([]figures.Row, error) {
 	if err := p.serve(ctx); err != nil {
 		return nil, err
 	}
-	first, err := settled(ctx, p.server.Process.Pid)
+	first, err := settledMemory(ctx, p.server.Process.Pid)
 	if err != nil {
 		return nil, err
 	}
@@ -90,13 +93,15 @@ func memory(ctx context.Context, dir string) ([]figures.Row, error) {
 	if err := p.serve(ctx); err != nil {
 		return nil, err
 	}
-	again, err := settled(ctx, p.server.Process.Pid)
+	again, err := settledMemory(ctx, p.server.Process.Pid)
 	if err != nil {
 		return nil, err
 	}
 	return []figures.Row{
-		{What: "memory of serve, 2,000 releases, 5,000 commits, 10,000 cells", Got: fmt.Sprintf("%.0f MB", again), Base: "limit 150 MB", Ratio: again / 150, Limit: 1},
-		{What: "the same, after the first start ever, which clones", Got: fmt.Sprintf("%.0f MB", first), Base: "limit 150 MB", Ratio: first / 150, Limit: 1},
+		{What: "memory of serve, 2,000 releases, 5,000 commits, 10,000 cells", Got: fmt.Sprintf("%.0f MB", again),
+			Base: "limit 150 MB", Ratio: again / 150, Limit: 1},
+		{What: "the same, after the first start ever, which clones", Got: fmt.Sprintf("%.0f MB", first),
+			Base: "limit 150 MB", Ratio: first / 150, Limit: 1},
 	}, nil
 }
 
@@ -109,7 +114,7 @@ type pipeline struct {
 }
 
 func startPipeline(ctx context.Context, dir string) (*pipeline, error) {
-	binary, err := build(ctx, dir)
+	binary, err := buildBinary(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -118,26 +123,30 @@ func startPipeline(ctx context.Context, dir string) (*pipeline, error) {
 		"sluice.yaml":                   []byte("apiVersion: sluice/v1\nkind: Pipeline\n"),
 		"channels/staging/channel.yaml": []byte("apiVersion: sluice/v1\nkind: Channel\nadvance: newest\n"),
 	}
-	for i := range tenCells {
-		files[fmt.Sprintf("cells/cell-%d/cell.yaml", i)] = []byte("apiVersion: sluice/v1\nkind: Cell\nchannel: staging\n")
+	for i := range cellCount {
+		files[fmt.Sprintf("cells/cell-%d/cell.yaml",
+			i)] = []byte("apiVersion: sluice/v1\nkind: Cell\nchannel: staging\n")
 	}
-	for name, data := range product(0) {
+	for name, data := range productRelease(0) {
 		files[name] = data
 	}
 	ada := releases.Person{Name: "ada", Email: "ada@example.com"}
-	if _, err := gitrepo.Init(ctx, p.repo, gitrepo.New{Bare: true, Files: files, Message: "begin", Author: ada, When: time.Now()}); err != nil {
+	if _, err := gitrepo.Init(ctx, p.repo, gitrepo.New{Bare: true, Files: files, Message: "begin", Author: ada,
+		When: time.Now()}); err != nil {
 		return nil, err
 	}
-	if p.people, err = gitrepo.Open(ctx, p.repo, gitrepo.Options{Mirror: filepath.Join(p.dir, "people"), Author: ada}); err != nil {
+	if p.people, err = gitrepo.Open(ctx, p.repo,
+		gitrepo.Options{Mirror: filepath.Join(p.dir, "people"), Author: ada}); err != nil {
 		return nil, err
 	}
 	if err := p.serve(ctx); err != nil {
 		p.stop()
 		return nil, err
 	}
-	for i := range tenCells {
+	for i := range cellCount {
 		name := fmt.Sprintf("cell-%d", i)
-		a := exec.CommandContext(ctx, p.binary, "agent", "--cell", name, "--server", "http://"+p.address, "--dir", filepath.Join(p.dir, name), "--healthy-for", "0s", "--log", "error")
+		a := exec.CommandContext(ctx, p.binary, "agent", "--cell", name, "--server", "http://"+p.address, "--dir",
+			filepath.Join(p.dir, name), "--healthy-for", "0s", "--log", "error")
 		a.Stderr = os.Stderr
 		if err := a.Start(); err != nil {
 			p.stop()
@@ -145,45 +154,50 @@ func startPipeline(ctx context.Context, dir string) (*pipeline, error) {
 		}
 		p.agents = append(p.agents, a)
 	}
-	return p, p.await(ctx, version(0))
+	return p, p.awaitRelease(ctx, version(0))
 }
 
 func version(i int) string { return fmt.Sprintf("1.%d.0", i) }
 
-// product is a release of ten objects.
-func product(i int) map[string][]byte {
+// productRelease returns the files of a release of ten objects.
+func productRelease(i int) map[string][]byte {
 	dir := "releases/" + version(i) + "/"
 	kustomization := "resources:\n"
-	files := map[string][]byte{dir + "release.yaml": fmt.Appendf(nil, "apiVersion: sluice/v1\nkind: Release\nversion: %s\n", version(i))}
+	files := map[string][]byte{dir + "release.yaml": fmt.Appendf(nil,
+		"apiVersion: sluice/v1\nkind: Release\nversion: %s\n", version(i))}
 	for j := range 10 {
 		kustomization += fmt.Sprintf("  - part-%d.yaml\n", j)
-		files[fmt.Sprintf("%spart-%d.yaml", dir, j)] = fmt.Appendf(nil, "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: part-%d}\nspec:\n  selector: {matchLabels: {app: part-%d}}\n  template:\n    metadata: {labels: {app: part-%d}}\n    spec: {containers: [{name: main, image: \"registry.example/part:%d\"}]}\n", j, j, j, i)
+		files[fmt.Sprintf("%spart-%d.yaml", dir, j)] = fmt.Appendf(nil,
+			"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: part-%d}\nspec:\n"+
+				"  selector: {matchLabels: {app: part-%d}}\n  template:\n    metadata: {labels: {app: part-%d}}\n"+
+				"    spec: {containers: [{name: main, image: \"registry.example/part:%d\"}]}\n", j, j, j, i)
 	}
 	files[dir+"kustomization.yaml"] = []byte(kustomization)
 	return files
 }
 
-// switchAll pushes a release and waits until every cell says that it is healthy on it.
-func (p *pipeline) switchAll(ctx context.Context, i int) error {
+// deployRelease pushes a release and waits until every cell is healthy on it.
+func (p *pipeline) deployRelease(ctx context.Context, i int) error {
 	base, err := p.people.Fetch(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err := p.people.Push(ctx, base, []releases.Draft{{Message: "cut " + version(i), When: time.Now(), Files: product(i)}}); err != nil {
+	if _, err := p.people.Push(ctx, base,
+		[]releases.Draft{{Message: "cut " + version(i), When: time.Now(), Files: productRelease(i)}}); err != nil {
 		return err
 	}
-	return p.await(ctx, version(i))
+	return p.awaitRelease(ctx, version(i))
 }
 
-// await looks every few milliseconds whether all cells are healthy on a release.
-func (p *pipeline) await(ctx context.Context, release string) error {
+// awaitRelease polls every few milliseconds until all cells are healthy on a release.
+func (p *pipeline) awaitRelease(ctx context.Context, release string) error {
 	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) {
-		n, err := p.healthyOn(ctx, release)
+		n, err := p.countHealthy(ctx, release)
 		if err != nil {
 			return err
 		}
-		if n == tenCells {
+		if n == cellCount {
 			return nil
 		}
 		time.Sleep(4 * time.Millisecond)
@@ -191,7 +205,7 @@ func (p *pipeline) await(ctx context.Context, release string) error {
 	return fmt.Errorf("the cells are not on %s after a minute", release)
 }
 
-func (p *pipeline) healthyOn(ctx context.Context, release string) (n int, err error) {
+func (p *pipeline) countHealthy(ctx context.Context, release string) (n int, err error) {
 	var status struct {
 		Cells []struct{ Release, State string } `json:"cells"`
 	}
@@ -215,10 +229,10 @@ func (p *pipeline) healthyOn(ctx context.Context, release string) (n int, err er
 	return n, nil
 }
 
-// renderTen is the baseline: ten render children at once, as ten cells on one machine need them.
-func (p *pipeline) renderTen(ctx context.Context, i int) error {
+// renderAll is the baseline: ten render children at once, as ten cells on one machine need.
+func (p *pipeline) renderAll(ctx context.Context, i int) error {
 	files := fstest.MapFS{}
-	for name, data := range product(1000 + i) {
+	for name, data := range productRelease(1000 + i) {
 		files[name] = &fstest.MapFile{Data: data, Mode: 0o644}
 	}
 	var tar bytes.Buffer
@@ -228,7 +242,7 @@ func (p *pipeline) renderTen(ctx context.Context, i int) error {
 	digest := releases.DigestBytes(tar.Bytes())
 	header := fmt.Sprintf(`{"digest":%q,"memory":%d,"cpu":30}`+"\n", digest, 1<<30)
 	var g errgroup.Group
-	for range tenCells {
+	for range cellCount {
 		g.Go(func() error {
 			c := exec.CommandContext(ctx, p.binary, "render")
 			c.Env = []string{}
@@ -245,7 +259,8 @@ func (p *pipeline) renderTen(ctx context.Context, i int) error {
 
 // serve starts a control plane and waits until it is ready.
 func (p *pipeline) serve(ctx context.Context) error {
-	p.server = exec.CommandContext(ctx, p.binary, "serve", "--repo", p.repo, "--data", filepath.Join(p.dir, "data"), "--listen", "127.0.0.1:0", "--log", "error")
+	p.server = exec.CommandContext(ctx, p.binary, "serve", "--repo", p.repo, "--data", filepath.Join(p.dir, "data"),
+		"--listen", "127.0.0.1:0", "--log", "error")
 	p.server.Stderr = os.Stderr
 	out, err := p.server.StdoutPipe()
 	if err != nil {
@@ -287,7 +302,7 @@ func (p *pipeline) stop() {
 	}
 }
 
-func build(ctx context.Context, dir string) (string, error) {
+func buildBinary(ctx context.Context, dir string) (string, error) {
 	binary := filepath.Join(dir, "sluice")
 	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "./cmd/sluice")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
@@ -298,7 +313,7 @@ func build(ctx context.Context, dir string) (string, error) {
 	return binary, nil
 }
 
-// goBenchmark runs one of Go's own benchmarks and gives its time per operation.
+// goBenchmark runs a Go benchmark and returns its time per operation.
 func goBenchmark(ctx context.Context, pkg, name string) (time.Duration, error) {
 	out, err := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^"+name+"$", pkg).CombinedOutput()
 	if err != nil {
@@ -312,8 +327,8 @@ func goBenchmark(ctx context.Context, pkg, name string) (time.Duration, error) {
 	return time.Duration(ns), err
 }
 
-// settled gives a process's resident memory once it stays the same, in MB.
-func settled(ctx context.Context, pid int) (float64, error) {
+// settledMemory returns a process's resident memory in MB once it stays the same.
+func settledMemory(ctx context.Context, pid int) (float64, error) {
 	last := 0.0
 	for range 30 {
 		select {
@@ -321,7 +336,7 @@ func settled(ctx context.Context, pid int) (float64, error) {
 			return 0, ctx.Err()
 		case <-time.After(2 * time.Second):
 		}
-		now, err := rss(pid)
+		now, err := residentMemory(pid)
 		if err != nil {
 			return 0, err
 		}
@@ -333,7 +348,7 @@ func settled(ctx context.Context, pid int) (float64, error) {
 	return last, nil
 }
 
-func rss(pid int) (float64, error) {
+func residentMemory(pid int) (float64, error) {
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
 	if err != nil {
 		return 0, err

@@ -1,6 +1,6 @@
-// Command bench measures what the project promises about speed, each figure beside its baseline in
-// the same run, and prints a table: a row a figure, each ending in met or short. It needs git, and
-// builds the repositories that it measures on in the system's temporary folder, once.
+// Command bench measures what the project promises about speed. Each figure has its baseline in the same run. It prints
+// a table: one row a figure, each ending in met or short. The command needs git, and builds the repositories that it
+// measures in the system's temporary folder, once.
 //
 // Absolute times mean little on a shared machine: read the ratios.
 package main
@@ -41,7 +41,8 @@ func run(ctx context.Context, out io.Writer, only string) error {
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // temporary
 	fmt.Fprintln(out, figures.Head())
-	for _, g := range []group{{"promotion", promotion}, {"plan", plans}, {"cells", cellsSwitch}, {"memory", memory}} {
+	for _, g := range []group{{"promotion", measurePromotion}, {"plan", measurePlan}, {"cells", measureCells},
+		{"memory", measureMemory}} {
 		if !strings.Contains(g.name, only) {
 			continue
 		}

@@ -16,9 +16,9 @@ import (
 	"github.com/sluice-cd/sluice/test/figures"
 )
 
-// plan measures a snapshot and a plan of 100 channels, 10,000 cells and 2,000 releases.
-func plans(ctx context.Context, dir string) ([]figures.Row, error) {
-	url, err := decided(ctx, dir)
+// measurePlan measures a snapshot and a plan of 100 channels, 10,000 cells and 2,000 releases.
+func measurePlan(ctx context.Context, dir string) ([]figures.Row, error) {
+	url, err := repositoryWithHeads(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -54,30 +54,32 @@ func plans(ctx context.Context, dir string) ([]figures.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The same work as it is without any of ours: the git command prints the same files' contents.
+	// The baseline: the git command prints the contents of the same files.
 	cat, err := figures.Timed(5, func(int) error { return catFiles(ctx, url) })
 	if err != nil {
 		return nil, err
 	}
-	o := observed(d)
+	o := observedHeads(d)
 	warm, err := figures.Timed(30, func(int) error { plan.Make(d, o, time.Now()); return nil })
 	if err != nil {
 		return nil, err
 	}
 	rows := []figures.Row{
-		figures.Within("snapshot and plan, cold: a new process on its data folder", figures.Median(cold), 150*time.Millisecond),
+		figures.Within("snapshot and plan, cold: a new process on its data folder", figures.Median(cold),
+			150*time.Millisecond),
 		{
-			What: "snapshot and plan, cold: the first process ever", Got: figures.Time(figures.Median(first)), Base: "limit 150 ms, git cat-file " + figures.Time(figures.Median(cat)),
+			What: "snapshot and plan, cold: the first process ever", Got: figures.Time(figures.Median(first)),
+			Base:  "limit 150 ms, git cat-file " + figures.Time(figures.Median(cat)),
 			Ratio: float64(figures.Median(first)) / float64(150*time.Millisecond), Limit: 1,
 		},
 		figures.Within("snapshot and plan when only reports changed", figures.Median(warm), 10*time.Millisecond),
 	}
-	return append(rows, exponent(d)), nil
+	return append(rows, growthExponent(d)), nil
 }
 
-// decided is a large repository whose heads an engine wrote.
-func decided(ctx context.Context, dir string) (string, error) {
-	url, err := big(ctx, dir, biggit.Fleet)
+// repositoryWithHeads makes a large repository whose heads an engine wrote.
+func repositoryWithHeads(ctx context.Context, dir string) (string, error) {
+	url, err := copyRepository(ctx, dir, biggit.Fleet)
 	if err != nil {
 		return "", err
 	}
@@ -98,7 +100,8 @@ func decided(ctx context.Context, dir string) (string, error) {
 	p := plan.Plan{Commit: tip, Now: time.Now().Add(-72 * time.Hour)}
 	for i, name := range d.Order {
 		r := d.Versions[len(d.Versions)-1-i%3]
-		p.Actions = append(p.Actions, plan.Action{Kind: plan.Promote, Channel: name, Release: r.Version.String(), Digest: r.Digest, Sequence: 1})
+		p.Actions = append(p.Actions, plan.Action{Kind: plan.Promote, Channel: name, Release: r.Version.String(),
+			Digest: r.Digest, Sequence: 1})
 	}
 	chain, _, err := plan.Drafts(d, p)
 	if err != nil {
@@ -112,7 +115,7 @@ func decided(ctx context.Context, dir string) (string, error) {
 	if out, err := pack.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("git repack: %w: %s", err, out)
 	}
-	// A mirror as it is after a clone: packed.
+	// Without the mirror the next open clones the repository, packed.
 	return url, os.RemoveAll(url + ".mirror")
 }
 
@@ -127,8 +130,8 @@ func catFiles(ctx context.Context, url string) error {
 	return nil
 }
 
-// observed lets every cell run its channel's head.
-func observed(d *plan.Desired) *plan.Observed {
+// observedHeads returns reports by which every cell runs its channel's head.
+func observedHeads(d *plan.Desired) *plan.Observed {
 	o := &plan.Observed{Cells: map[string]*plan.CellState{}}
 	now := time.Now()
 	for name, cell := range d.Cells {
@@ -138,19 +141,20 @@ func observed(d *plan.Desired) *plan.Observed {
 		}
 		a := plan.Assign(d, cell, c.Effective, nil)
 		o.Cells[name] = &plan.CellState{
-			Name: name, Channel: a.Channel, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest, State: cells.StateHealthy,
+			Name: name, Channel: a.Channel, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest,
+			State:   cells.StateHealthy,
 			Running: &a, Granted: &a, Soaked: 23 * time.Hour, HealthySince: now.Add(-23 * time.Hour), LastReport: now,
 		}
 	}
 	return o
 }
 
-// exponent fits time = a · cells^b over 1,000, 10,000 and 100,000 cells in 100 channels.
-func exponent(d *plan.Desired) figures.Row {
+// growthExponent fits time = a · cells^b over 1,000, 10,000 and 100,000 cells in 100 channels.
+func growthExponent(d *plan.Desired) figures.Row {
 	var xs, ys []float64
 	for _, n := range []int{1_000, 10_000, 100_000} {
 		e := withCells(d, n)
-		o := observed(e)
+		o := observedHeads(e)
 		all, err := figures.Timed(max(5, 200_000/n), func(int) error { plan.Make(e, o, time.Now()); return nil })
 		if err != nil {
 			continue
@@ -160,13 +164,14 @@ func exponent(d *plan.Desired) figures.Row {
 	b := (ys[2] - ys[0]) / (xs[2] - xs[0])
 	return figures.Row{
 		What: "exponent of a plan's time in cells: 1k, 10k, 100k", Got: fmt.Sprintf("%.2f", b),
-		Base: fmt.Sprintf("%s, %s, %s", figures.Time(exp(ys[0])), figures.Time(exp(ys[1])), figures.Time(exp(ys[2]))), Ratio: b, Limit: 1.2,
+		Base: fmt.Sprintf("%s, %s, %s", figures.Time(expDuration(ys[0])), figures.Time(expDuration(ys[1])),
+			figures.Time(expDuration(ys[2]))), Ratio: b, Limit: 1.2,
 	}
 }
 
-func exp(y float64) time.Duration { return time.Duration(math.Exp(y)) }
+func expDuration(y float64) time.Duration { return time.Duration(math.Exp(y)) }
 
-// withCells is d with n cells, spread over its channels.
+// withCells returns a copy of d with n cells, spread over its channels.
 func withCells(d *plan.Desired, n int) *plan.Desired {
 	e := *d
 	e.Cells, e.Channels = map[string]*plan.Cell{}, map[string]*plan.Channel{}

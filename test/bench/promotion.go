@@ -17,10 +17,10 @@ import (
 	"github.com/sluice-cd/sluice/test/figures"
 )
 
-const pushes = 40
+const pushCount = 40
 
-// big gives a copy, which may be pushed to, of a large repository.
-func big(ctx context.Context, dir string, s biggit.Shape) (string, error) {
+// copyRepository returns a copy of a large repository, which may be pushed to.
+func copyRepository(ctx context.Context, dir string, s biggit.Shape) (string, error) {
 	root := filepath.Join(os.TempDir(), "sluice-bench")
 	if err := os.MkdirAll(root, 0o755); err != nil { //nolint:gosec // nothing secret
 		return "", err
@@ -33,43 +33,44 @@ func big(ctx context.Context, dir string, s biggit.Shape) (string, error) {
 	return repo, os.CopyFS(repo, os.DirFS(made))
 }
 
-// promotion holds our way of committing and pushing against the git command's.
-func promotion(ctx context.Context, dir string) ([]figures.Row, error) {
-	standard, err := side(ctx, dir, biggit.Standard)
+// measurePromotion compares Sluice's way to commit and push with the git command's.
+func measurePromotion(ctx context.Context, dir string) ([]figures.Row, error) {
+	standard, err := timeBoth(ctx, dir, biggit.Standard)
 	if err != nil {
 		return nil, err
 	}
-	long, err := side(ctx, dir, biggit.Long)
+	long, err := timeBoth(ctx, dir, biggit.Long)
 	if err != nil {
 		return nil, err
 	}
 	return []figures.Row{
-		figures.AtMost("build a promotion's commit, 2,000 releases, 5,000 commits", standard.build, "git, 5 processes", standard.gitBuild, 0.1),
+		figures.AtMost("build a promotion's commit, 2,000 releases, 5,000 commits", standard.build, "git, 5 processes",
+			standard.gitBuild, 0.1),
 		figures.AtMost("build and push it to a bare repository on disk", standard.push, "git", standard.gitPush, 0.5),
 		figures.AtMost("build and push, ten times the history", long.push, "5,000 commits", standard.push, 1.2),
 	}, nil
 }
 
-type sides struct{ build, push, gitBuild, gitPush time.Duration }
+type medians struct{ build, push, gitBuild, gitPush time.Duration }
 
-// side measures both on one shape, in turn, so that a slow moment of the machine hits both.
-func side(ctx context.Context, dir string, s biggit.Shape) (sides, error) {
-	ours, err := big(ctx, dir, s)
+// timeBoth alternates between both on one shape, so that a slow moment of the machine affects both.
+func timeBoth(ctx context.Context, dir string, s biggit.Shape) (medians, error) {
+	ours, err := copyRepository(ctx, dir, s)
 	if err != nil {
-		return sides{}, err
+		return medians{}, err
 	}
-	theirs, err := newCLI(ctx, dir, s)
+	theirs, err := newGitCLI(ctx, dir, s)
 	if err != nil {
-		return sides{}, err
+		return medians{}, err
 	}
 	repo, err := gitrepo.Open(ctx, ours, gitrepo.Options{Mirror: ours + ".mirror"})
 	if err != nil {
-		return sides{}, err
+		return medians{}, err
 	}
 	defer repo.Close() //nolint:errcheck // temporary
 	base, err := repo.Fetch(ctx)
 	if err != nil {
-		return sides{}, err
+		return medians{}, err
 	}
 	var build, push, gitBuild, gitPush []time.Duration
 	measure := func(into *[]time.Duration, f func() error) error {
@@ -78,43 +79,43 @@ func side(ctx context.Context, dir string, s biggit.Shape) (sides, error) {
 		*into = append(*into, time.Since(begin))
 		return err
 	}
-	for i := range pushes {
+	for i := range pushCount {
 		err := measure(&build, func() error {
-			pack, err := repo.Pack(base, []releases.Draft{draft(i)})
+			pack, err := repo.Pack(base, []releases.Draft{promotionDraft(i)})
 			if err != nil {
 				return err
 			}
 			return os.WriteFile(ours+".pack", pack, 0o600) // git writes its objects to disk, too
 		})
 		if err != nil {
-			return sides{}, err
+			return medians{}, err
 		}
 		err = measure(&push, func() error {
-			commits, err := repo.Push(ctx, base, []releases.Draft{draft(i)})
+			commits, err := repo.Push(ctx, base, []releases.Draft{promotionDraft(i)})
 			if err == nil {
 				base = commits[0]
 			}
 			return err
 		})
 		if err != nil {
-			return sides{}, err
+			return medians{}, err
 		}
 		next := ""
 		if err := measure(&gitBuild, func() (err error) { next, err = theirs.commit(ctx, i); return err }); err != nil {
-			return sides{}, err
+			return medians{}, err
 		}
 		if err := measure(&gitPush, func() error { return theirs.push(ctx, next) }); err != nil {
-			return sides{}, err
+			return medians{}, err
 		}
 		gitPush[i] += gitBuild[i]
 	}
 	for _, all := range [][]time.Duration{build, push, gitBuild, gitPush} {
 		slices.Sort(all)
 	}
-	return sides{figures.Median(build), figures.Median(push), figures.Median(gitBuild), figures.Median(gitPush)}, nil
+	return medians{figures.Median(build), figures.Median(push), figures.Median(gitBuild), figures.Median(gitPush)}, nil
 }
 
-func draft(i int) releases.Draft {
+func promotionDraft(i int) releases.Draft {
 	return releases.Draft{
 		Message: fmt.Sprintf("promote %d", i), When: time.Now(),
 		Files: map[string][]byte{
@@ -124,36 +125,36 @@ func draft(i int) releases.Draft {
 	}
 }
 
-// cli is the git command's way, with as few processes as it takes.
-type cli struct{ repo, clone, folder, base string }
+// gitCLI commits and pushes by the git command, with as few processes as possible.
+type gitCLI struct{ repo, clone, folder, base string }
 
-func newCLI(ctx context.Context, dir string, s biggit.Shape) (*cli, error) {
-	repo, err := big(ctx, dir, s)
+func newGitCLI(ctx context.Context, dir string, s biggit.Shape) (*gitCLI, error) {
+	repo, err := copyRepository(ctx, dir, s)
 	if err != nil {
 		return nil, err
 	}
-	c := &cli{repo: repo, clone: repo + ".clone", folder: repo + ".files"}
+	c := &gitCLI{repo: repo, clone: repo + ".clone", folder: repo + ".files"}
 	if err := os.MkdirAll(c.folder, 0o755); err != nil { //nolint:gosec // nothing secret
 		return nil, err
 	}
-	if _, err := c.git(ctx, "", "clone", "-q", "--bare", "--no-hardlinks", repo, c.clone); err != nil {
+	if _, err := c.run(ctx, "", "clone", "-q", "--bare", "--no-hardlinks", repo, c.clone); err != nil {
 		return nil, err
 	}
-	c.base, err = c.git(ctx, "", "-C", repo, "rev-parse", biggit.Branch)
+	c.base, err = c.run(ctx, "", "-C", repo, "rev-parse", biggit.Branch)
 	return c, err
 }
 
-// commit takes hash-object, read-tree, update-index, write-tree and commit-tree.
-func (c *cli) commit(ctx context.Context, i int) (string, error) {
+// commit runs hash-object, read-tree, update-index, write-tree and commit-tree.
+func (c *gitCLI) commit(ctx context.Context, i int) (string, error) {
 	var paths, files []string
-	for name, data := range draft(i).Files {
+	for name, data := range promotionDraft(i).Files {
 		file := filepath.Join(c.folder, filepath.Base(name))
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			return "", err
 		}
 		paths, files = append(paths, name), append(files, file)
 	}
-	ids, err := c.git(ctx, "", append([]string{"hash-object", "-w", "--no-filters"}, files...)...)
+	ids, err := c.run(ctx, "", append([]string{"hash-object", "-w", "--no-filters"}, files...)...)
 	if err != nil {
 		return "", err
 	}
@@ -161,29 +162,32 @@ func (c *cli) commit(ctx context.Context, i int) (string, error) {
 	for j, id := range strings.Fields(ids) {
 		fmt.Fprintf(&info, "100644 %s\t%s\n", id, paths[j])
 	}
-	if _, err := c.git(ctx, "", "read-tree", c.base); err != nil {
+	if _, err := c.run(ctx, "", "read-tree", c.base); err != nil {
 		return "", err
 	}
-	if _, err := c.git(ctx, info.String(), "update-index", "--index-info"); err != nil {
+	if _, err := c.run(ctx, info.String(), "update-index", "--index-info"); err != nil {
 		return "", err
 	}
-	tree, err := c.git(ctx, "", "write-tree")
+	tree, err := c.run(ctx, "", "write-tree")
 	if err != nil {
 		return "", err
 	}
-	return c.git(ctx, "", "commit-tree", tree, "-p", c.base, "-m", draft(i).Message)
+	return c.run(ctx, "", "commit-tree", tree, "-p", c.base, "-m", promotionDraft(i).Message)
 }
 
-func (c *cli) push(ctx context.Context, next string) error {
-	_, err := c.git(ctx, "", "push", "-q", "--force-with-lease="+biggit.Branch+":"+c.base, c.repo, next+":refs/heads/"+biggit.Branch)
+func (c *gitCLI) push(ctx context.Context, next string) error {
+	_, err := c.run(ctx, "", "push", "-q", "--force-with-lease="+biggit.Branch+":"+c.base, c.repo,
+		next+":refs/heads/"+biggit.Branch)
 	c.base = next
 	return err
 }
 
-func (c *cli) git(ctx context.Context, in string, args ...string) (string, error) {
+func (c *gitCLI) run(ctx context.Context, in string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", args...)
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_INDEX_FILE="+c.folder+"/index",
-		"GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=A", "GIT_COMMITTER_EMAIL=a@example.com")
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull,
+		"GIT_INDEX_FILE="+c.folder+"/index",
+		"GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=A",
+		"GIT_COMMITTER_EMAIL=a@example.com")
 	if args[0] != "clone" && args[0] != "-C" {
 		cmd.Env = append(cmd.Env, "GIT_DIR="+c.clone)
 	}

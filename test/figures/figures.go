@@ -1,5 +1,6 @@
-// Package figures is how benchmarks say what they found: a row a figure, held against a baseline of the same run or an
-// absolute limit, and ending in met or short. It measures nothing, and is for benchmarks only.
+// Package figures formats benchmark results: one row a figure, compared with a baseline of the same run or an absolute
+// limit, and ending in met or short. It measures nothing but what Timed runs, and is for benchmarks only. All of it may
+// be called at once.
 package figures
 
 import (
@@ -8,23 +9,23 @@ import (
 	"time"
 )
 
-// Row is one figure. The zero values of Least and Note: the ratio must not be above Limit.
+// Row is one figure. If Least and Note are false, the ratio must not be above Limit.
 type Row struct {
 	What  string
 	Got   string
-	Base  string  // what it is held against, and that one's figure
-	Ratio float64 // got to base or, where there is no baseline, got to the limit's unit
+	Base  string  // the baseline's name and figure, or the limit
+	Ratio float64 // got to base or, without a baseline, got to the limit's unit
 	Limit float64
 	Least bool // the ratio must not be below the limit
-	Note  bool // it is printed beside others and held against nothing
+	Note  bool // not compared with anything
 }
 
-// Head is the line above rows.
+// Head returns the header line.
 func Head() string {
 	return fmt.Sprintf("%-66s %12s   %-38s %8s  %-9s", "figure", "got", "against", "ratio", "limit")
 }
 
-// Met tells whether the row keeps its limit.
+// Met reports whether the row keeps its limit.
 func (r Row) Met() bool { return r.Note || r.Ratio == r.Limit || r.Least == (r.Ratio > r.Limit) }
 
 func (r Row) String() string {
@@ -41,25 +42,26 @@ func (r Row) String() string {
 	return fmt.Sprintf("%-66s %12s   %-38s %8.3f  %s %-6.3g %s", r.What, r.Got, r.Base, r.Ratio, sign, r.Limit, verdict)
 }
 
-// AtLeast is a row of two rates, side by side.
+// AtLeast returns a row that compares two rates.
 func AtLeast(what string, got float64, name string, base, limit float64) Row {
 	return Row{What: what, Got: Rate(got), Base: name + " " + Rate(base), Ratio: got / base, Limit: limit, Least: true}
 }
 
-// AtMost is a row of two times, side by side.
+// AtMost returns a row that compares two times.
 func AtMost(what string, got time.Duration, name string, base time.Duration, limit float64) Row {
-	return Row{What: what, Got: Time(got), Base: name + " " + Time(base), Ratio: float64(got) / float64(base), Limit: limit}
+	return Row{What: what, Got: Time(got), Base: name + " " + Time(base), Ratio: float64(got) / float64(base),
+		Limit: limit}
 }
 
-// Within is a row of a time with an absolute limit.
+// Within returns a row of a time with an absolute limit.
 func Within(what string, got, limit time.Duration) Row {
 	return Row{What: what, Got: Time(got), Base: "limit " + Time(limit), Ratio: float64(got) / float64(limit), Limit: 1}
 }
 
-// Beside is a figure that others are read beside.
+// Beside returns a row that is printed beside others and compared with nothing.
 func Beside(what, got, base string) Row { return Row{What: what, Got: got, Base: base, Note: true} }
 
-// Rate gives a rate in words.
+// Rate formats a rate.
 func Rate(rate float64) string {
 	if rate >= 10_000 {
 		return fmt.Sprintf("%.1fk/s", rate/1000)
@@ -67,7 +69,7 @@ func Rate(rate float64) string {
 	return fmt.Sprintf("%.0f/s", rate)
 }
 
-// Time gives a time in words.
+// Time formats a duration.
 func Time(d time.Duration) string {
 	switch {
 	case d < 10*time.Microsecond:
@@ -81,18 +83,18 @@ func Time(d time.Duration) string {
 	}
 }
 
-// Median gives the middle one of a few; it sorts them.
+// Median sorts all and returns the middle value.
 func Median[T float64 | time.Duration](all []T) T {
 	slices.Sort(all)
 	return all[len(all)/2]
 }
 
-// Quantile gives the time that a share q of sorted times stayed within.
+// Quantile returns the time within which a share q of sorted times lies.
 func Quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
 }
 
-// Timed runs f n times and gives each run's time, sorted.
+// Timed runs f n times and returns the durations, sorted.
 func Timed(n int, f func(i int) error) ([]time.Duration, error) {
 	all := make([]time.Duration, 0, n)
 	for i := range n {

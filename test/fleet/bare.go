@@ -23,9 +23,9 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// bare is the baseline: what Go can do over the same mutual TLS, and nothing of what a control plane does beyond that.
-// It answers questions by net/http, and takes streams and handshakes on listeners of their own.
-type bare struct {
+// bareServer is the baseline: Go's own speed over the same mutual TLS, without the work of a control plane. It answers
+// requests by net/http, and serves streams and handshakes on listeners of their own.
+type bareServer struct {
 	config *tls.Config
 	pin    string
 
@@ -33,15 +33,15 @@ type bare struct {
 	streams []net.Conn
 }
 
-// bareAt is where a bare server is.
-type bareAt struct {
+// bareAddresses are the addresses of a bare server's listeners.
+type bareAddresses struct {
 	Pin        string
-	HTTP       string // GET anything: 304; POST /v1/reports: decoded, answered, forgotten
-	Streams    string // any request begins a stream
-	Handshakes string // a byte, after the handshake
+	HTTP       string // any GET: 304; POST /v1/reports: decoded, answered, dropped
+	Streams    string // any request opens a stream
+	Handshakes string // sends one byte after the handshake
 }
 
-func newBare() (*bare, error) {
+func newBareServer() (*bareServer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -50,27 +50,26 @@ func newBare() (*bare, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &bare{pin: identity.Pin(cert.Leaf), config: &tls.Config{
+	return &bareServer{pin: identity.Pin(cert.Leaf), config: &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert,
 	}}, nil
 }
 
-func bareDuties() (duties, error) {
-	b, err := newBare()
+func bareCommands() (commands, error) {
+	b, err := newBareServer()
 	if err != nil {
 		return nil, err
 	}
-	return duties{
-		"listen":    duty(func(struct{}) (any, error) { return b.listen() }),
-		"broadcast": duty(b.broadcast),
-		"streams":   duty(func(struct{}) (any, error) { b.mu.Lock(); defer b.mu.Unlock(); return len(b.streams), nil }),
-		"drop":      duty(func(struct{}) (any, error) { b.drop(); return nil, nil }),
+	return commands{
+		"listen":    commandOf(func(struct{}) (any, error) { return b.listen() }),
+		"broadcast": commandOf(b.broadcast),
 	}, nil
 }
 
-func (b *bare) listen() (bareAt, error) {
-	at := bareAt{Pin: b.pin}
-	for address, serve := range map[*string]func(net.Listener){&at.HTTP: b.http, &at.Streams: b.takeStreams, &at.Handshakes: b.shakeHands} {
+func (b *bareServer) listen() (bareAddresses, error) {
+	at := bareAddresses{Pin: b.pin}
+	for address, serve := range map[*string]func(net.Listener){&at.HTTP: b.serveHTTP, &at.Streams: b.serveStreams,
+		&at.Handshakes: b.serveHandshakes} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return at, err
@@ -81,15 +80,16 @@ func (b *bare) listen() (bareAt, error) {
 	return at, nil
 }
 
-func (b *bare) http(l net.Listener) {
+func (b *bareServer) serveHTTP(l net.Listener) {
 	server := &http.Server{
-		Handler: http.HandlerFunc(bareAnswer), ErrorLog: log.New(io.Discard, "", 0),
-		ReadHeaderTimeout: time.Minute, TLSConfig: b.config.Clone(), TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
+		Handler: http.HandlerFunc(handleBare), ErrorLog: log.New(io.Discard, "", 0),
+		ReadHeaderTimeout: time.Minute, TLSConfig: b.config.Clone(),
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}
 	_ = server.ServeTLS(l, "", "") // until the process ends
 }
 
-func bareAnswer(w http.ResponseWriter, r *http.Request) {
+func handleBare(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet {
 		w.WriteHeader(http.StatusNotModified)
 		return
@@ -103,7 +103,7 @@ func bareAnswer(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(cells.Receipt{Time: time.Now()}) // an error: the client has gone
 }
 
-func (b *bare) accept(l net.Listener, then func(net.Conn)) {
+func (b *bareServer) acceptTLS(l net.Listener, then func(net.Conn)) {
 	for {
 		conn, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -123,16 +123,16 @@ func (b *bare) accept(l net.Listener, then func(net.Conn)) {
 	}
 }
 
-func (b *bare) shakeHands(l net.Listener) {
-	b.accept(l, func(c net.Conn) {
+func (b *bareServer) serveHandshakes(l net.Listener) {
+	b.acceptTLS(l, func(c net.Conn) {
 		_, _ = c.Write([]byte{'!'}) // an error: the client has gone
 		_, _ = io.Copy(io.Discard, c)
 		_ = c.Close()
 	})
 }
 
-func (b *bare) takeStreams(l net.Listener) {
-	b.accept(l, func(c net.Conn) {
+func (b *bareServer) serveStreams(l net.Listener) {
+	b.acceptTLS(l, func(c net.Conn) {
 		in := bufio.NewReaderSize(c, 512)
 		for {
 			line, err := in.ReadString('\n')
@@ -144,7 +144,8 @@ func (b *bare) takeStreams(l net.Listener) {
 				break
 			}
 		}
-		if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n: begun\n\n"); err != nil {
+		if _, err := io.WriteString(c,
+			"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n: begun\n\n"); err != nil {
 			return
 		}
 		b.mu.Lock()
@@ -153,9 +154,8 @@ func (b *bare) takeStreams(l net.Listener) {
 	})
 }
 
-// broadcast writes an event of so many bytes to all streams, from as many goroutines as there are processors, and gives
-// the instant at which it began.
-func (b *bare) broadcast(size int) (any, error) {
+// broadcast writes an event of size bytes to all streams, from one goroutine a processor, and returns when it began.
+func (b *bareServer) broadcast(size int) (any, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	event := []byte(fmt.Sprintf("id: bare\nevent: desired\ndata: %s\n\n", strings.Repeat("x", max(1, size-34))))
@@ -166,19 +166,10 @@ func (b *bare) broadcast(size int) (any, error) {
 		all.Go(func() {
 			for i := w; i < len(b.streams); i += workers {
 				_ = b.streams[i].SetWriteDeadline(time.Now().Add(10 * time.Second))
-				_, _ = b.streams[i].Write(event) // an error: its listener will say that nothing came
+				_, _ = b.streams[i].Write(event) // an error: the load will report that nothing came
 			}
 		})
 	}
 	all.Wait()
 	return begun, nil
-}
-
-func (b *bare) drop() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, c := range b.streams {
-		_ = c.(*tls.Conn).NetConn().Close()
-	}
-	b.streams = nil
 }

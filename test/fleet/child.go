@@ -12,22 +12,22 @@ import (
 	"time"
 )
 
-// Children are this program again, each in a process of its own: loads and bare servers. One is told what to do by a line
-// of JSON and answers by one. It ends when its input does, so also with its parent.
+// A child is this program in another process: a load, a bare server or a stub of the control plane. The parent sends a
+// command as one line of JSON; the child answers by one line. A child ends when its input does, and so with its parent.
 
-// order is what a child is told.
-type order struct {
-	Do   string          `json:"do"`
-	With json.RawMessage `json:"with"`
+// commandRequest is a command with its argument.
+type commandRequest struct {
+	Command  string          `json:"do"`
+	Argument json.RawMessage `json:"with"`
 }
 
-// outcome is a child's answer.
-type outcome struct {
+// commandResult is the answer to a command.
+type commandResult struct {
 	Error string          `json:"error,omitempty"`
-	Gives json.RawMessage `json:"gives,omitempty"`
+	Value json.RawMessage `json:"gives,omitempty"`
 }
 
-// child is a child as its parent has it. One goroutine uses it.
+// child is the parent's side of a child. One goroutine uses it.
 type child struct {
 	role string
 	cmd  *exec.Cmd
@@ -35,8 +35,8 @@ type child struct {
 	out  *bufio.Reader
 }
 
-// doWithin bounds one order.
-const doWithin = 6 * time.Minute
+// callTimeout bounds one command.
+const callTimeout = 6 * time.Minute
 
 func startChild(ctx context.Context, role string) (*child, error) {
 	self, err := os.Executable()
@@ -56,17 +56,17 @@ func startChild(ctx context.Context, role string) (*child, error) {
 	return c, c.cmd.Start()
 }
 
-// do gives an order and waits for its outcome. gives may be nil.
-func (c *child) do(do string, with, gives any) error {
+// call sends a command and waits for its result, which it stores in gives unless that is nil.
+func (c *child) call(do string, with, gives any) error {
 	raw, err := json.Marshal(with)
 	if err != nil {
 		return err
 	}
-	line, err := json.Marshal(order{do, raw})
+	line, err := json.Marshal(commandRequest{do, raw})
 	if err != nil {
 		return err
 	}
-	late := time.AfterFunc(doWithin, func() { _ = c.cmd.Process.Kill() })
+	late := time.AfterFunc(callTimeout, func() { _ = c.cmd.Process.Kill() })
 	defer late.Stop()
 	if _, err := c.in.Write(append(line, '\n')); err != nil {
 		return fmt.Errorf("%s: %s: %w", c.role, do, err)
@@ -75,7 +75,7 @@ func (c *child) do(do string, with, gives any) error {
 	if err != nil {
 		return fmt.Errorf("%s: %s: it ended: %w", c.role, do, err)
 	}
-	var o outcome
+	var o commandResult
 	if err := json.Unmarshal(answer, &o); err != nil {
 		return fmt.Errorf("%s: %s: %w", c.role, do, err)
 	}
@@ -85,7 +85,7 @@ func (c *child) do(do string, with, gives any) error {
 	if gives == nil {
 		return nil
 	}
-	return json.Unmarshal(o.Gives, gives)
+	return json.Unmarshal(o.Value, gives)
 }
 
 func (c *child) stop() {
@@ -95,14 +95,14 @@ func (c *child) stop() {
 	_ = c.in.Close()
 	late := time.AfterFunc(10*time.Second, func() { _ = c.cmd.Process.Kill() })
 	defer late.Stop()
-	_ = c.cmd.Wait() // how it ended does not matter any more
+	_ = c.cmd.Wait() // the exit code does not matter
 }
 
-// duties are what a child can be told to do, by name.
-type duties map[string]func(with json.RawMessage) (gives any, err error)
+// commands are the functions of a child, by name.
+type commands map[string]func(with json.RawMessage) (gives any, err error)
 
-// duty makes one of a function with an argument of its own type.
-func duty[T any](f func(T) (any, error)) func(json.RawMessage) (any, error) {
+// commandOf makes a command of a function with an argument of its own type.
+func commandOf[T any](f func(T) (any, error)) func(json.RawMessage) (any, error) {
 	return func(raw json.RawMessage) (any, error) {
 		var with T
 		if err := json.Unmarshal(raw, &with); err != nil {
@@ -112,8 +112,8 @@ func duty[T any](f func(T) (any, error)) func(json.RawMessage) (any, error) {
 	}
 }
 
-// obey carries out orders until in ends.
-func obey(in io.Reader, out io.Writer, d duties) error {
+// serveCommands runs commands until in ends.
+func serveCommands(in io.Reader, out io.Writer, d commands) error {
 	lines := bufio.NewReaderSize(in, 1<<20)
 	for {
 		line, err := lines.ReadBytes('\n')
@@ -123,16 +123,16 @@ func obey(in io.Reader, out io.Writer, d duties) error {
 		if err != nil {
 			return err
 		}
-		var o order
+		var o commandRequest
 		if err := json.Unmarshal(line, &o); err != nil {
 			return err
 		}
-		var answer outcome
-		if f := d[o.Do]; f == nil {
+		var answer commandResult
+		if f := d[o.Command]; f == nil {
 			answer.Error = "there is no such order"
-		} else if gives, err := f(o.With); err != nil {
+		} else if gives, err := f(o.Argument); err != nil {
 			answer.Error = err.Error()
-		} else if answer.Gives, err = json.Marshal(gives); err != nil {
+		} else if answer.Value, err = json.Marshal(gives); err != nil {
 			answer.Error = err.Error()
 		}
 		text, err := json.Marshal(answer)

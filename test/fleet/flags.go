@@ -14,91 +14,96 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// What a change of a flag is measured with.
 const (
 	flagCells   = 1_000
 	flagCount   = 50
-	flagsWithin = 30 * time.Second // for one change, before it counts as lost
+	flagTimeout = 30 * time.Second // for one change, before it counts as lost
 )
 
-// flags measures how long after a push of the flags repository, and after a kill, the last of a thousand connected cells
-// evaluates accordingly.
-func (b *bench) flags(ctx context.Context) ([]figures.Row, error) {
-	f, repo, err := b.flagged(ctx)
+// measureFlags measures the time from a push to the flags repository, and from a kill, until the last of a thousand
+// connected cells evaluates the flag accordingly.
+func (b *bench) measureFlags(ctx context.Context) ([]figures.Row, error) {
+	f, repo, err := b.startWithFlags(ctx)
 	if f != nil {
 		defer f.stop()
 	}
 	if err != nil {
 		return nil, err
 	}
-	l, err := b.load(ctx, f.plane(), flagCells)
+	l, err := b.startLoad(ctx, f.controlPlane(), flagCells)
 	if err != nil {
 		return nil, err
 	}
 	defer l.stop()
-	if err := l.do("lamps", flagCells, nil); err != nil {
+	if err := l.call("openFlagStreams", flagCells, nil); err != nil {
 		return nil, err
 	}
-	if err := l.do("shines", shining{Variant: "v0", Wait: flagsWithin}, nil); err != nil {
+	if err := l.call("awaitVariant", variantQuery{Variant: "v0", Wait: flagTimeout}, nil); err != nil {
 		return nil, err
 	}
 	var p99, last []time.Duration
-	err = f.profiled(b.profileOf("flags"), func() (err error) {
-		p99, last, err = b.change(ctx, repo, l)
+	err = f.withProfile(b.profilePath("flags"), func() (err error) {
+		p99, last, err = b.timeFlagChanges(ctx, repo, l)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if b.pushes%2 == 0 { // not the variant that a killed flag has
-		if _, err := repo.Land(ctx, "change one flag", map[string]string{watchedFile: watchedFlag("v1")}); err != nil {
+	if b.pushCount%2 == 0 { // a killed flag has variant v0
+		if _, err := repo.Commit(ctx, "change one flag",
+			map[string]string{watchedFlagPath: watchedFlagFile("v1")}); err != nil {
 			return nil, err
 		}
-		if err := l.do("shines", shining{Variant: "v1", Wait: flagsWithin}, nil); err != nil {
+		if err := l.call("awaitVariant", variantQuery{Variant: "v1", Wait: flagTimeout}, nil); err != nil {
 			return nil, err
 		}
 	}
-	killed, err := b.kill(ctx, f, l)
+	killed, err := b.timeKill(ctx, f, l)
 	if err != nil {
 		return nil, err
 	}
 	slices.Sort(p99)
 	return []figures.Row{
-		figures.Within(fmt.Sprintf("one of %d flags pushed, until %d cells evaluate it so, p99, worst of %d", flagCount, flagCells, b.pushes), p99[len(p99)-1], 2*time.Second),
+		figures.Within(fmt.Sprintf("one of %d flags pushed, until %d cells evaluate it so, p99, worst of %d",
+			flagCount, flagCells, b.pushCount), p99[len(p99)-1], 2*time.Second),
 		figures.Beside("  the last cell, median of pushes", figures.Time(figures.Median(last)), ""),
-		figures.Within(fmt.Sprintf("a flag killed, until it is off in the last of %d cells", flagCells), killed.Last, 2*time.Second),
+		figures.Within(fmt.Sprintf("a flag killed, until it is off in the last of %d cells", flagCells), killed.Last,
+			2*time.Second),
 	}, nil
 }
 
-// change changes the watched flag again and again, and gives how long cells took.
-func (b *bench) change(ctx context.Context, repo *swarm.Repository, l *child) (p99, last []time.Duration, err error) {
-	for n := range b.pushes {
+// timeFlagChanges changes the watched flag pushCount times, and returns how long cells took.
+func (b *bench) timeFlagChanges(ctx context.Context, repo *swarm.Repository, l *child) (p99, last []time.Duration,
+	err error) {
+	for n := range b.pushCount {
 		variant := fmt.Sprintf("v%d", (n+1)%2)
-		landed, err := repo.Land(ctx, "change one flag", map[string]string{watchedFile: watchedFlag(variant)})
+		landed, err := repo.Commit(ctx, "change one flag", map[string]string{watchedFlagPath: watchedFlagFile(variant)})
 		if err != nil {
 			return nil, nil, err
 		}
 		var s spread
-		if err := l.do("shines", shining{Since: landed, Variant: variant, Wait: flagsWithin}, &s); err != nil {
+		if err := l.call("awaitVariant", variantQuery{Since: landed, Variant: variant, Wait: flagTimeout},
+			&s); err != nil {
 			return nil, nil, err
 		}
 		p99, last = append(p99, s.P99), append(last, s.Last)
-		pause(ctx, 300*time.Millisecond)
+		sleep(ctx, 300*time.Millisecond)
 	}
 	return p99, last, nil
 }
 
-// kill kills the watched flag as an operator does.
-func (b *bench) kill(ctx context.Context, f *fleet, l *child) (s spread, err error) {
+// timeKill kills the watched flag as an operator does.
+func (b *bench) timeKill(ctx context.Context, f *fleet, l *child) (s spread, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sluice/v1/flags/"+watched+"/kill", strings.NewReader(`{"reason":"measured"}`))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sluice/v1/flags/"+watchedFlagKey+"/kill",
+		strings.NewReader(`{"reason":"measured"}`))
 	if err != nil {
 		return s, err
 	}
 	r.Header.Set("Content-Type", "application/json")
 	begun := time.Now()
-	w, err := f.administrator().Do(r)
+	w, err := f.adminClient().Do(r)
 	if err != nil {
 		return s, err
 	}
@@ -106,36 +111,39 @@ func (b *bench) kill(ctx context.Context, f *fleet, l *child) (s spread, err err
 	if w.StatusCode/100 != 2 {
 		return s, errors.New("kill: " + w.Status)
 	}
-	return s, l.do("shines", shining{Since: begun, Variant: "off", Wait: flagsWithin}, &s)
+	return s, l.call("awaitVariant", variantQuery{Since: begun, Variant: "off", Wait: flagTimeout}, &s)
 }
 
-// flagged makes a fleet whose control plane has a flags repository.
-func (b *bench) flagged(ctx context.Context) (*fleet, *swarm.Repository, error) {
-	files := map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Flags\n", watchedFile: watchedFlag("v0")}
+// startWithFlags starts a fleet whose control plane has a flags repository.
+func (b *bench) startWithFlags(ctx context.Context) (*fleet, *swarm.Repository, error) {
+	files := map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Flags\n",
+		watchedFlagPath: watchedFlagFile("v0")}
 	for i := range flagCount - 1 {
-		files[fmt.Sprintf("flags/more-%d.yaml", i)] = moreFlag(i)
+		files[fmt.Sprintf("flags/more-%d.yaml", i)] = otherFlagFile(i)
 	}
-	repo, err := swarm.MakeRepository(ctx, filepath.Join(b.dir, "flags.git"), files, nil, nil)
+	repo, err := swarm.CreateRepository(ctx, filepath.Join(b.dir, "flags.git"), files, nil, nil)
 	if err != nil {
 		return nil, nil, err
 	}
-	f, err := b.settle(ctx, flagCells, "")
+	f, err := b.prepareFleet(ctx, flagCells, "")
 	if err != nil {
 		return f, nil, err
 	}
 	f.stop()
-	f.flags, f.socket = repo.Dir, filepath.Join(b.dir, "people")
+	f.flagsRepo, f.socket = repo.Dir, filepath.Join(b.dir, "people")
 	return f, repo, f.start(ctx)
 }
 
-const watchedFile = "flags/watched.yaml"
+const watchedFlagPath = "flags/watched.yaml"
 
-func watchedFlag(variant string) string {
-	return "flags:\n  " + watched + ":\n    state: ENABLED\n    variants: {v0: a, v1: b, 'off': 'no'}\n    defaultVariant: " + variant + "\n    metadata: {'off': 'off'}\n"
+func watchedFlagFile(variant string) string {
+	return "flags:\n  " + watchedFlagKey +
+		":\n    state: ENABLED\n    variants: {v0: a, v1: b, 'off': 'no'}\n    defaultVariant: " +
+		variant + "\n    metadata: {'off': 'off'}\n"
 }
 
-// moreFlag is one of those that stay the same: a rule and a share each.
-func moreFlag(i int) string {
+// otherFlagFile returns a flag that never changes, with a rule and a share.
+func otherFlagFile(i int) string {
 	return fmt.Sprintf(`flags:
   more-%d:
     state: ENABLED

@@ -14,41 +14,43 @@ import (
 
 func TestChildrenObey(t *testing.T) {
 	t.Parallel()
-	d := duties{
-		"add":  duty(func(all []int) (any, error) { return all[0] + all[1], nil }),
-		"fail": duty(func(struct{}) (any, error) { return nil, errors.New("no") }),
+	d := commands{
+		"add":  commandOf(func(all []int) (any, error) { return all[0] + all[1], nil }),
+		"fail": commandOf(func(struct{}) (any, error) { return nil, errors.New("no") }),
 	}
 	var out bytes.Buffer
 	in := `{"do":"add","with":[1,2]}` + "\n" + `{"do":"fail","with":{}}` + "\n" + `{"do":"sing","with":{}}` + "\n"
-	if err := obey(strings.NewReader(in), &out, d); err != nil {
+	if err := serveCommands(strings.NewReader(in), &out, d); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := out.String(), `{"gives":3}`+"\n"+`{"error":"no"}`+"\n"+`{"error":"there is no such order"}`+"\n"; got != want {
+	if got, want := out.String(), `{"gives":3}`+"\n"+`{"error":"no"}`+"\n"+`{"error":"there is no such order"}`+
+		"\n"; got != want {
 		t.Errorf("%s, not %s", got, want)
 	}
 }
 
-// TestSiteShowsHeads holds that what the site shows is what cells are to be told: the head, what they have, and a hold.
+// The stub shows cells what a control plane would: the head, their assignment, and a hold.
 func TestSiteShowsHeads(t *testing.T) {
 	t.Parallel()
-	s := &site{names: []string{"cell-00000"}, changed: make(chan struct{})}
+	s := &planeStub{names: []string{"cell-00000"}, changed: make(chan struct{})}
 	before := s.Changed()
-	s.show(2)
+	s.setHead(2)
 	<-before
 	d, etag, ok := s.View().Cell("cell-00000")
-	if !ok || d.Hold == nil || d.Assignment == nil || d.Assignment.Sequence != 1 || releaseOf(mustJSON(t, d)) != "1.2.0" {
+	if !ok || d.Hold == nil || d.Assignment == nil || d.Assignment.Sequence != 1 ||
+		headRelease(mustJSON(t, d)) != "1.2.0" {
 		t.Errorf("%+v", d)
 	}
-	s.show(3)
+	s.setHead(3)
 	if _, next, _ := s.View().Cell("cell-00000"); next == etag {
 		t.Error("another head has the same ETag")
 	}
 }
 
-// TestPlannedIsARollout holds that the planner is measured on something that it has to think about.
+// The planner is measured on input that needs decisions.
 func TestPlannedIsARollout(t *testing.T) {
 	t.Parallel()
-	d, o := planned(100)
+	d, o := rolloutInput(100)
 	p := plan.Make(d, o, time.Now())
 	granted := 0
 	for _, a := range p.Actions {

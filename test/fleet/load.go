@@ -16,73 +16,72 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// load is the other side: cells, or as much of them as a figure needs.
+// load simulates cells, as far as a figure needs.
 type load struct {
-	who    who
-	dialer *swarm.Dialer
-	names  []string
-	links  []*swarm.Link
+	options loadOptions
+	dialer  *swarm.Dialer
+	names   []string
+	conns   []*swarm.Conn
 
-	etags  []string // by cell, what it was told last
+	etags  []string // by cell, of the newest response
 	bodies [][]byte // by cell, a report without its instant
 
-	mu       sync.Mutex // guards what follows
-	arrivals []arrival
-	broken   int // streams that ended
-	lit      []lit
-	trouble  error // why the newest of them ended; nil: unknown
-	compiled map[releases.Digest]func() (*flags.Compiled, error)
+	mu          sync.Mutex // guards what follows
+	arrivals    []arrival
+	broken      int // streams that ended
+	evaluations []evaluation
+	streamError error // of the last broken stream; nil: unknown
+	compiled    map[releases.Digest]func() (*flags.Compiled, error)
 
-	swarm *swarm.Swarm // whole cells; nil: none
-	end   context.CancelFunc
-	ended chan struct{}
+	swarm   *swarm.Swarm // whole cells; nil: none
+	stop    context.CancelFunc
+	stopped chan struct{}
 }
 
-// arrival is an event that came on a stream.
+// arrival is an event that arrived on a stream.
 type arrival struct {
 	cell int
 	at   time.Time
 	data []byte
 }
 
-// who is whom a load plays, and to whom.
-type who struct {
-	Plane swarm.Plane
+// loadOptions say which cells a load simulates, and where they connect.
+type loadOptions struct {
+	Plane swarm.ControlPlane
 	N     int
 	Seed  uint64
 }
 
-// prefix is that of the cells' names.
-const prefix = "cell"
+// cellPrefix begins the names of cells.
+const cellPrefix = "cell"
 
-func loadDuties() duties {
+func loadCommands() commands {
 	l := &load{compiled: map[releases.Digest]func() (*flags.Compiled, error){}}
-	return duties{
-		"be":         duty(l.be),
-		"connect":    duty(l.connect),
-		"handshakes": duty(l.handshakes),
-		"polls":      duty(l.polls),
-		"reports":    duty(l.reports),
-		"listen":     duty(l.listen),
-		"mark":       duty(l.mark),
-		"told":       duty(l.told),
-		"head":       duty(l.head),
+	return commands{
+		"configure":      commandOf(l.configure),
+		"connect":        commandOf(l.connect),
+		"timeHandshakes": commandOf(l.timeHandshakes),
+		"hammerPolls":    commandOf(l.hammerPolls),
+		"hammerReports":  commandOf(l.hammerReports),
+		"followHeads":    commandOf(l.followHeads),
+		"forgetArrivals": commandOf(l.forgetArrivals),
+		"awaitHead":      commandOf(l.awaitHead),
+		"requestDesired": commandOf(l.requestDesired),
 
-		"lamps":  duty(l.lamps),
-		"shines": duty(l.shines),
+		"openFlagStreams": commandOf(l.openFlagStreams),
+		"awaitVariant":    commandOf(l.awaitVariant),
 
-		"live":   duty(l.live),
-		"until":  duty(l.until),
-		"counts": duty(func(struct{}) (any, error) { return l.swarm.Counts(), nil }),
-		"words":  duty(l.words),
-		"end":    duty(l.stopLiving),
-		"drop":   duty(func(struct{}) (any, error) { swarm.Hangup(l.links); l.links = nil; return nil, nil }),
+		"startSwarm": commandOf(l.startSwarm),
+		"awaitCells": commandOf(l.awaitCells),
+		"counts":     commandOf(func(struct{}) (any, error) { return l.swarm.Counts(), nil }),
+		"snapshots":  commandOf(l.snapshots),
+		"stopSwarm":  commandOf(l.stopSwarm),
 	}
 }
 
-func (l *load) be(w who) (any, error) {
-	l.who = w
-	members := swarm.Members(prefix, w.N, w.Seed)
+func (l *load) configure(w loadOptions) (any, error) {
+	l.options = w
+	members := swarm.Members(cellPrefix, w.N, w.Seed)
 	l.names = make([]string, w.N)
 	for i, m := range members {
 		l.names[i] = m.Name
@@ -92,11 +91,11 @@ func (l *load) be(w who) (any, error) {
 	return nil, err
 }
 
-// connect opens a connection for each cell and asks once, so that the ETag is known.
+// connect opens a connection for each cell, and makes one request to learn the ETag.
 func (l *load) connect(n int) (any, error) {
 	l.etags = make([]string, n)
-	return l.dial(n, func(i int, link *swarm.Link) error {
-		a, _, err := link.Ask(time.Minute, "GET", "/v1/desired", "", nil)
+	return l.dialAll(n, func(i int, link *swarm.Conn) error {
+		a, _, err := link.RoundTrip(time.Minute, "GET", "/v1/desired", "", nil)
 		l.etags[i] = a.ETag
 		if err == nil && a.Status != 200 && a.Status != 304 {
 			err = fmt.Errorf("the answer is %d", a.Status)
@@ -105,44 +104,46 @@ func (l *load) connect(n int) (any, error) {
 	})
 }
 
-// dial opens a connection for each of n cells, and gives when the last of them was through with begin.
-func (l *load) dial(n int, begin func(i int, link *swarm.Link) error) (any, error) {
+// dialAll opens a connection for each of n cells, and returns when begin had returned for all.
+func (l *load) dialAll(n int, begin func(i int, link *swarm.Conn) error) (any, error) {
 	links, took, err := l.dialer.DialAll(context.Background(), n, 64, begin)
 	if err != nil {
 		return nil, err
 	}
-	l.links = links
+	l.conns = links
 	return took[len(took)-1], nil
 }
 
-// handshakes shakes hands for n cells at once, in full, and gives when the last was through.
-func (l *load) handshakes(n int) (any, error) {
-	l.dialer.Forget()
-	links, took, err := l.dialer.DialAll(context.Background(), n, n, func(_ int, link *swarm.Link) error { return link.Byte(time.Minute) })
+// timeHandshakes does full handshakes for n cells at once, and returns how long all took.
+func (l *load) timeHandshakes(n int) (any, error) {
+	l.dialer.ForgetSessions()
+	links, took, err := l.dialer.DialAll(context.Background(), n, n, func(_ int, link *swarm.Conn) error {
+		return link.AwaitByte(time.Minute)
+	})
 	if err != nil {
 		return nil, err
 	}
-	swarm.Hangup(links)
+	swarm.CloseAll(links)
 	return took[len(took)-1], nil
 }
 
-// hammering is how many at once, for how long.
-type hammering struct {
+// hammerOptions are the options of one run of swarm.Hammer.
+type hammerOptions struct {
 	AtOnce int
 	Lasts  time.Duration
-	Status int              // that each answer must have
-	Like   cells.Assignment // reports: what all run
-	Events int64            // reports: how many events of each were acknowledged
+	Status int              // required of each response
+	Like   cells.Assignment // reports: what all cells run
+	Events int64            // reports: number of each cell's last acknowledged event
 }
 
-// polls asks whether anything is new, as each cell's ETag has it.
-func (l *load) polls(h hammering) (any, error) {
-	headers := make([]string, len(l.links))
+// hammerPolls polls with each cell's ETag.
+func (l *load) hammerPolls(h hammerOptions) (any, error) {
+	headers := make([]string, len(l.conns))
 	for i := range headers {
 		headers[i] = "If-None-Match: " + l.etags[i] + "\r\n"
 	}
-	return swarm.Hammer(context.Background(), l.links, h.AtOnce, h.Lasts, func(i int, link *swarm.Link) error {
-		a, _, err := link.Ask(time.Minute, "GET", "/v1/desired", headers[i], nil)
+	return swarm.Hammer(context.Background(), l.conns, h.AtOnce, h.Lasts, func(i int, link *swarm.Conn) error {
+		a, _, err := link.RoundTrip(time.Minute, "GET", "/v1/desired", headers[i], nil)
 		if err == nil && a.Status != h.Status {
 			err = fmt.Errorf("the answer is %d", a.Status)
 		}
@@ -150,27 +151,29 @@ func (l *load) polls(h hammering) (any, error) {
 	})
 }
 
-// reports says that each cell is as well as before.
-func (l *load) reports(h hammering) (any, error) {
-	const sent = "2006-01-02T15:04:05.000000000Z07:00" // always as long
+// hammerReports reports for each cell that it is still healthy.
+func (l *load) hammerReports(h hammerOptions) (any, error) {
+	const sent = "2006-01-02T15:04:05.000000000Z07:00" // of constant length
 	mark := []byte(time.Unix(0, 0).UTC().Format(sent))
 	if l.bodies == nil {
-		for i := range l.links {
+		for i := range l.conns {
 			a := h.Like
-			body, err := json.Marshal(cells.Report{Cell: l.names[i], Boot: fmt.Sprintf("b%07d", i), Agent: "bench", State: cells.StateHealthy, Running: &a, Acknowledged: &a, Confirmed: h.Events})
+			body, err := json.Marshal(cells.Report{Cell: l.names[i], Boot: fmt.Sprintf("b%07d", i), Agent: "bench",
+				State: cells.StateHealthy, Running: &a, Acknowledged: &a, Confirmed: h.Events})
 			if err != nil {
 				return nil, err
 			}
-			l.bodies = append(l.bodies, bytes.Replace(body, []byte(`"0001-01-01T00:00:00Z"`), []byte(`"`+string(mark)+`"`), 1))
+			l.bodies = append(l.bodies, bytes.Replace(body, []byte(`"0001-01-01T00:00:00Z"`),
+				[]byte(`"`+string(mark)+`"`), 1))
 		}
 	}
 	at := make([]int, len(l.bodies))
 	for i, body := range l.bodies {
 		at[i] = bytes.Index(body, []byte(`"sent":"`)) + len(`"sent":"`)
 	}
-	return swarm.Hammer(context.Background(), l.links, h.AtOnce, h.Lasts, func(i int, link *swarm.Link) error {
+	return swarm.Hammer(context.Background(), l.conns, h.AtOnce, h.Lasts, func(i int, link *swarm.Conn) error {
 		copy(l.bodies[i][at[i]:], time.Now().UTC().Format(sent))
-		a, text, err := link.Ask(time.Minute, "POST", "/v1/reports", "", l.bodies[i])
+		a, text, err := link.RoundTrip(time.Minute, "POST", "/v1/reports", "", l.bodies[i])
 		if err == nil && a.Status != 200 {
 			err = fmt.Errorf("the answer is %d: %.300s", a.Status, text)
 		}
@@ -178,22 +181,22 @@ func (l *load) reports(h hammering) (any, error) {
 	})
 }
 
-// listen opens a stream for each of n cells. Each event is noted with its instant, and looked at later: what a cell
-// does with it is not the server's time.
-func (l *load) listen(n int) (any, error) {
-	return l.streams(n, func(i int, events *swarm.Events) error {
-		_, err := events.Next()
+// followHeads opens a stream for each of n cells, and records each event with its instant. Events are decoded later, so
+// that the cells' work does not count as the server's time.
+func (l *load) followHeads(n int) (any, error) {
+	return l.openStreams(n, func(i int, events *swarm.EventStream) error {
+		_, err := events.ReadEvent()
 		if err == nil {
-			go l.follow(i, events)
+			go l.recordArrivals(i, events)
 		}
 		return err
 	})
 }
 
-// streams opens a stream for each of n cells, and hands each to opened.
-func (l *load) streams(n int, opened func(i int, events *swarm.Events) error) (any, error) {
-	return l.dial(n, func(i int, link *swarm.Link) error {
-		a, events, err := link.Stream(time.Minute, "/v1/desired", "")
+// openStreams opens a stream for each of n cells, and calls opened with each.
+func (l *load) openStreams(n int, opened func(i int, events *swarm.EventStream) error) (any, error) {
+	return l.dialAll(n, func(i int, link *swarm.Conn) error {
+		a, events, err := link.OpenStream(time.Minute, "/v1/desired", "")
 		if err == nil && events == nil {
 			err = fmt.Errorf("the answer is %d", a.Status)
 		}
@@ -204,9 +207,9 @@ func (l *load) streams(n int, opened func(i int, events *swarm.Events) error) (a
 	})
 }
 
-func (l *load) follow(i int, events *swarm.Events) {
+func (l *load) recordArrivals(i int, events *swarm.EventStream) {
 	for {
-		e, err := events.Next()
+		e, err := events.ReadEvent()
 		at := time.Now()
 		if err == nil && e.Data == nil {
 			continue
@@ -222,75 +225,76 @@ func (l *load) follow(i int, events *swarm.Events) {
 	}
 }
 
-// mark forgets what came so far.
-func (l *load) mark(struct{}) (any, error) {
+func (l *load) forgetArrivals(struct{}) (any, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if cap(l.arrivals) < 4*len(l.links) {
-		l.arrivals = make([]arrival, 0, 4*len(l.links))
+	if cap(l.arrivals) < 4*len(l.conns) {
+		l.arrivals = make([]arrival, 0, 4*len(l.conns))
 	}
 	l.arrivals = l.arrivals[:0]
 	return nil, nil
 }
 
-// spread is how long after an instant cells were told.
+// spread is how long after an instant events reached cells.
 type spread struct {
 	Told                  int
 	First, P50, P99, Last time.Duration
-	Events                int // all that came, those that said something else included
-	Broken                int // streams that ended, ever
+	Events                int // all that arrived, also with other contents
+	Broken                int // streams that ended since the start
 	Size                  int // of the newest event, in bytes
 }
 
-// telling is what cells are to be told, and since when.
-type telling struct {
+// headQuery names the release that cells should learn of, and the start of the measurement.
+type headQuery struct {
 	Since   time.Time
-	Release string // of the head; empty: anything
+	Release string // of the head; empty: any
 	Wait    time.Duration
 }
 
-// told waits until every stream was told, and gives when. Instants of two processes on one machine compare.
-func (l *load) told(t telling) (any, error) {
+// awaitHead waits until an event with the release arrived on every stream, and returns the times. Clocks of two
+// processes on one machine agree.
+func (l *load) awaitHead(t headQuery) (any, error) {
 	deadline := time.Now().Add(t.Wait)
 	for {
-		s := l.look(t)
-		if s.Told == len(l.links) {
+		s := l.measureArrivals(t)
+		if s.Told == len(l.conns) {
 			return s, nil
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("%d of %d were told within %s, %d streams broke", s.Told, len(l.links), t.Wait, s.Broken)
+			return nil, fmt.Errorf("%d of %d were told within %s, %d streams broke", s.Told, len(l.conns), t.Wait,
+				s.Broken)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 }
 
-func (l *load) look(t telling) spread {
+func (l *load) measureArrivals(t headQuery) spread {
 	l.mu.Lock()
 	arrivals, broken := slices.Clone(l.arrivals), l.broken
 	l.mu.Unlock()
-	if len(arrivals) < len(l.links) {
+	if len(arrivals) < len(l.conns) {
 		return spread{Told: len(arrivals), Broken: broken}
 	}
-	first := make(map[int]time.Duration, len(l.links))
+	first := make(map[int]time.Duration, len(l.conns))
 	for _, a := range arrivals {
 		if _, known := first[a.cell]; known {
 			continue
 		}
-		if t.Release != "" && releaseOf(a.data) != t.Release {
+		if t.Release != "" && headRelease(a.data) != t.Release {
 			continue
 		}
 		first[a.cell] = a.at.Round(0).Sub(t.Since)
 	}
 	s := spread{}
 	if len(first) > 0 {
-		s = spreadOf(first, len(arrivals))
+		s = newSpread(first, len(arrivals))
 	}
 	s.Events, s.Broken, s.Size = len(arrivals), broken, len(arrivals[len(arrivals)-1].data)
 	return s
 }
 
-// releaseOf is the release of the head that an answer names.
-func releaseOf(data []byte) string {
+// headRelease returns the release of the head that a response names.
+func headRelease(data []byte) string {
 	var d cells.Desired
 	var h cells.Head
 	if json.Unmarshal(data, &d) != nil || json.Unmarshal(d.Head.Payload, &h) != nil {
@@ -299,14 +303,14 @@ func releaseOf(data []byte) string {
 	return h.Release
 }
 
-// head asks as the first cell what is desired of it.
-func (l *load) head(struct{}) (any, error) {
+// requestDesired returns what is desired of the first cell.
+func (l *load) requestDesired(struct{}) (any, error) {
 	link, err := l.dialer.Dial(context.Background(), 0, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer link.Close()
-	a, body, err := link.Ask(time.Minute, "GET", "/v1/desired", "", nil)
+	a, body, err := link.RoundTrip(time.Minute, "GET", "/v1/desired", "", nil)
 	if err == nil && a.Status != 200 {
 		err = fmt.Errorf("the answer is %d: %.300s", a.Status, body)
 	}

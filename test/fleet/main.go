@@ -1,7 +1,7 @@
-// Command fleet measures what the project promises about ten thousand cells, each figure beside a bare baseline of the same
-// run, in turn with it, and prints a table: a row a figure, each ending in met or short. Server, load and baseline
-// are processes of their own on this machine; the load is test/swarm's. It needs git, and PostgreSQL or the right to
-// install it (see test/postgres).
+// Command fleet measures what the project promises about ten thousand cells. Each figure alternates with a bare
+// baseline in the same run. It prints a table: one row a figure, each ending in met or short. Server, load and baseline
+// are processes of their own on this machine; package swarm makes the load. The command needs git, and PostgreSQL or
+// the right to install it (see test/postgres).
 //
 // Absolute figures mean little on a shared machine: read the ratios.
 package main
@@ -24,11 +24,11 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := raiseFiles()
+	err := raiseFileLimit()
 	if err == nil && len(os.Args) == 3 && os.Args[1] == "child" {
-		err = beChild(ctx, os.Args[2])
+		err = runChild(ctx, os.Args[2])
 	} else if err == nil {
-		err = command(ctx)
+		err = runBench(ctx)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "fleet:", err)
@@ -36,8 +36,8 @@ func main() {
 	}
 }
 
-// raiseFiles lets this process and its children open as many files as they may.
-func raiseFiles() error {
+// raiseFileLimit raises this process's and its children's limit of open files to the maximum.
+func raiseFileLimit() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return err
@@ -46,53 +46,55 @@ func raiseFiles() error {
 	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 }
 
-func beChild(ctx context.Context, role string) (err error) {
-	var d duties
+func runChild(ctx context.Context, role string) (err error) {
+	var d commands
 	switch role {
 	case "bare":
-		if d, err = bareDuties(); err != nil {
+		if d, err = bareCommands(); err != nil {
 			return err
 		}
 	case "load":
-		d = loadDuties()
-	case "site":
-		d = siteDuties(ctx)
+		d = loadCommands()
+	case "stub":
+		d = stubCommands(ctx)
 	default:
 		return fmt.Errorf("there is no role %q", role)
 	}
-	return obey(os.Stdin, os.Stdout, d)
+	return serveCommands(os.Stdin, os.Stdout, d)
 }
 
 // bench is one run.
 type bench struct {
-	out     io.Writer
-	dir     string
-	binary  string
-	profile string        // folder for CPU profiles of the server; empty: none
-	n       int           // cells on streams
-	cells   int           // that ask and report: with fewer, each would reach its limits
-	rounds  int           // of each side of a comparison
-	lasts   time.Duration // of a round that counts answers
-	pushes  int
+	out         io.Writer
+	dir         string
+	binary      string
+	profile     string        // folder for CPU profiles of the server; empty: none
+	streamCells int           // cells on streams
+	reportCells int           // cells that poll and report; fewer would reach their rate limits
+	rounds      int           // of each comparison
+	roundLength time.Duration // of a round that counts responses
+	pushCount   int
 
-	fleets int    // made so far
-	common *fleet // that groups share; nil: not made yet
+	fleetCount  int    // made so far
+	sharedFleet *fleet // used by most groups; nil: not made yet
 }
 
-// seed is that of the cells' keys.
-const seed = 2026
+// keySeed determines the cells' keys.
+const keySeed = 2026
 
-func command(ctx context.Context) error {
-	only := flag.String("only", "", "run the groups whose name contains this: disk, store, polls, reports, fanout, push, flags, reconnect, cost")
+func runBench(ctx context.Context) error {
+	only := flag.String("only", "",
+		"run the groups whose name contains this: disk, store, polls, reports, fanout, push, flags, reconnect, cost")
 	quick := flag.Bool("quick", false, "a small run: 2,000 cells, few rounds. What it says of ten thousand is nothing")
 	profile := flag.String("profile", "", "write CPU profiles of the server to this folder, one a group")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return errors.New("it takes flags only")
 	}
-	b := &bench{out: os.Stdout, profile: *profile, n: 10_000, cells: 10_000, rounds: 5, lasts: 2 * time.Second, pushes: 20}
+	b := &bench{out: os.Stdout, profile: *profile, streamCells: 10_000, reportCells: 10_000, rounds: 5,
+		roundLength: 2 * time.Second, pushCount: 20}
 	if *quick {
-		b.n, b.cells, b.rounds, b.lasts, b.pushes = 2_000, 5_000, 3, time.Second, 5
+		b.streamCells, b.reportCells, b.rounds, b.roundLength, b.pushCount = 2_000, 5_000, 3, time.Second, 5
 	}
 	return b.run(ctx, *only)
 }
@@ -109,8 +111,8 @@ func (b *bench) run(ctx context.Context, only string) (err error) {
 	}
 	defer os.RemoveAll(b.dir) //nolint:errcheck // temporary
 	defer func() {
-		if b.common != nil {
-			b.common.stop()
+		if b.sharedFleet != nil {
+			b.sharedFleet.stop()
 		}
 	}()
 	if b.profile != "" {
@@ -118,13 +120,14 @@ func (b *bench) run(ctx context.Context, only string) (err error) {
 			return err
 		}
 	}
-	if b.binary, err = build(ctx, b.dir, b.profile != ""); err != nil {
+	if b.binary, err = buildBinary(ctx, b.dir, b.profile != ""); err != nil {
 		return err
 	}
 	fmt.Fprintln(b.out, figures.Head())
 	for _, g := range []group{
-		{"disk", b.disk}, {"store", b.stores}, {"polls", b.polls}, {"reports", b.reports}, {"fanout", b.fanout},
-		{"push", b.push}, {"flags", b.flags}, {"reconnect", b.reconnect}, {"cost", b.cost},
+		{"disk", b.measureDisk}, {"store", b.measureStores}, {"polls", b.measurePolls}, {"reports", b.measureReports},
+		{"fanout", b.measureFanout},
+		{"push", b.measurePush}, {"flags", b.measureFlags}, {"reconnect", b.measureReconnect}, {"cost", b.measureCost},
 	} {
 		if !strings.Contains(g.name, only) {
 			continue

@@ -13,71 +13,78 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// reconnect kills the control plane in the middle of a rollout to cells that report, and starts it again: how long
-// until all are connected and current, and does it have all that it ever acknowledged?
-func (b *bench) reconnect(ctx context.Context) ([]figures.Row, error) {
-	f, err := b.shared(ctx)
+// measureReconnect kills the control plane during a rollout to cells that report, and restarts it. It measures how long
+// until all cells are connected and current, and counts acknowledged reports that are lost.
+func (b *bench) measureReconnect(ctx context.Context) ([]figures.Row, error) {
+	f, err := b.openSharedFleet(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := f.policy(ctx, atOncePolicy); err != nil {
+	if err := f.setPolicy(ctx, atOncePolicy); err != nil {
 		return nil, err
 	}
-	l, err := b.load(ctx, f.plane(), b.n)
+	l, err := b.startLoad(ctx, f.controlPlane(), b.streamCells)
 	if err != nil {
 		return nil, err
 	}
 	defer l.stop()
-	if err := l.do("live", living{Apply: [2]time.Duration{100 * time.Millisecond, 2 * time.Second}, ReportEvery: 30 * time.Second, Spread: time.Duration(b.n) * time.Millisecond, Resume: f.words[:b.n]}, nil); err != nil {
+	if err := l.call("startSwarm", swarmOptions{Apply: [2]time.Duration{100 * time.Millisecond, 2 * time.Second},
+		ReportEvery: 30 * time.Second, Spread: time.Duration(b.streamCells) * time.Millisecond,
+		Resume: f.snapshots[:b.streamCells]}, nil); err != nil {
 		return nil, err
 	}
-	if err := l.do("until", until{Connected: b.n, Within: 4 * time.Minute}, nil); err != nil {
+	if err := l.call("awaitCells", cellCondition{Connected: b.streamCells, Within: 4 * time.Minute}, nil); err != nil {
 		return nil, err
 	}
 	var ours, theirs, outages []time.Duration
 	rounds := max(1, b.rounds-2)
 	for round := range rounds {
-		bare, err := b.handshakes(ctx)
+		bare, err := b.timeBareHandshakes(ctx)
 		if err != nil {
 			return nil, err
 		}
-		took, outage, err := b.restart(ctx, f, l, round == rounds-1)
+		took, outage, err := b.killAndRestart(ctx, f, l, round == rounds-1)
 		if err != nil {
 			return nil, err
 		}
 		ours, theirs, outages = append(ours, took), append(theirs, bare), append(outages, outage)
 	}
-	var all []swarm.Word
-	if err := l.do("words", struct{}{}, &all); err != nil {
+	var all []swarm.Snapshot
+	if err := l.call("snapshots", struct{}{}, &all); err != nil {
 		return nil, err
 	}
 	var counts swarm.Counts
-	if err := l.do("counts", struct{}{}, &counts); err != nil {
+	if err := l.call("counts", struct{}{}, &counts); err != nil {
 		return nil, err
 	}
-	lost, events, err := b.lost(ctx, f, all)
+	lost, events, err := b.countLost(ctx, f, all)
 	if err != nil {
 		return nil, err
 	}
 	return []figures.Row{
-		figures.AtMost(fmt.Sprintf("killed and started again: %d cells connected and current", b.n), figures.Median(ours), "bare handshakes", figures.Median(theirs), 3),
-		figures.Beside("  from the kill until it listens again", figures.Time(figures.Median(outages)), "not counted above"),
-		figures.Beside("  meanwhile turned away, and broken connections", fmt.Sprintf("%d, %d", counts.Refused, counts.Failed), fmt.Sprintf("%d made", counts.Connects)),
-		{What: fmt.Sprintf("acknowledged reports lost over %d kills in a rollout", rounds), Got: fmt.Sprint(lost), Base: fmt.Sprintf("%d cells, %d events", len(all), events), Ratio: float64(lost), Limit: 0},
+		figures.AtMost(fmt.Sprintf("killed and started again: %d cells connected and current", b.streamCells),
+			figures.Median(ours), "bare handshakes", figures.Median(theirs), 3),
+		figures.Beside("  from the kill until it listens again", figures.Time(figures.Median(outages)),
+			"not counted above"),
+		figures.Beside("  meanwhile turned away, and broken connections",
+			fmt.Sprintf("%d, %d", counts.Refused, counts.Failed), fmt.Sprintf("%d made", counts.Connects)),
+		{What: fmt.Sprintf("acknowledged reports lost over %d kills in a rollout", rounds), Got: fmt.Sprint(lost),
+			Base: fmt.Sprintf("%d cells, %d events", len(all), events), Ratio: float64(lost), Limit: 0},
 	}, nil
 }
 
-// restart begins a rollout, kills the control plane in its midst, and starts it again. took is from the instant at
-// which it listens.
-func (b *bench) restart(ctx context.Context, f *fleet, l *child, profile bool) (took, outage time.Duration, err error) {
-	version, _, err := f.release(ctx)
+// killAndRestart begins a rollout, kills the control plane during it, and restarts it. took counts from the instant at
+// which the control plane listens.
+func (b *bench) killAndRestart(ctx context.Context, f *fleet, l *child, profile bool) (took, outage time.Duration,
+	err error) {
+	version, _, err := f.cutRelease(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
-	pause(ctx, 1500*time.Millisecond)
+	sleep(ctx, 1500*time.Millisecond)
 	killed := time.Now()
 	f.kill()
-	if err := l.do("until", until{None: true, Within: time.Minute}, nil); err != nil {
+	if err := l.call("awaitCells", cellCondition{None: true, Within: time.Minute}, nil); err != nil {
 		return 0, 0, err
 	}
 	if err := f.launch(ctx); err != nil {
@@ -86,37 +93,38 @@ func (b *bench) restart(ctx context.Context, f *fleet, l *child, profile bool) (
 	listened := f.listened
 	file := ""
 	if profile {
-		file = b.profileOf("reconnect")
+		file = b.profilePath("reconnect")
 	}
 	var at time.Time
-	err = f.profiled(file, func() error {
-		return l.do("until", until{Connected: b.n, Within: 4 * time.Minute}, &at)
+	err = f.withProfile(file, func() error {
+		return l.call("awaitCells", cellCondition{Connected: b.streamCells, Within: 4 * time.Minute}, &at)
 	})
 	if err == nil {
-		err = l.do("until", until{Connected: b.n, Release: version, Within: 4 * time.Minute}, nil)
+		err = l.call("awaitCells", cellCondition{Connected: b.streamCells, Release: version, Within: 4 * time.Minute},
+			nil)
 	}
 	return at.Sub(listened.Round(0)), listened.Sub(killed), err
 }
 
-// handshakes is how long a bare server takes for as many, at once.
-func (b *bench) handshakes(ctx context.Context) (took time.Duration, err error) {
-	bare, at, err := b.bareServer(ctx)
+// timeBareHandshakes returns how long a bare server takes for as many handshakes at once.
+func (b *bench) timeBareHandshakes(ctx context.Context) (took time.Duration, err error) {
+	bare, at, err := b.startBare(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer bare.stop()
-	l, err := b.load(ctx, at.plane(at.Handshakes), b.n)
+	l, err := b.startLoad(ctx, at.controlPlane(at.Handshakes), b.streamCells)
 	if err != nil {
 		return 0, err
 	}
 	defer l.stop()
-	return took, l.do("handshakes", b.n, &took)
+	return took, l.call("timeHandshakes", b.streamCells, &took)
 }
 
-// lost counts cells of which the store lacks something that was acknowledged. It stops the control plane.
-func (b *bench) lost(ctx context.Context, f *fleet, all []swarm.Word) (lost int, events int64, err error) {
+// countLost stops the control plane, and counts cells of which the store lacks something that was acknowledged.
+func (b *bench) countLost(ctx context.Context, f *fleet, all []swarm.Snapshot) (lost int, events int64, err error) {
 	f.stop()
-	b.common = nil
+	b.sharedFleet = nil
 	s, err := store.Open(ctx, filepath.Join(f.data, "sluice.db"), zerolog.Nop())
 	if err != nil {
 		return 0, 0, err
@@ -141,7 +149,8 @@ func (b *bench) lost(ctx context.Context, f *fleet, all []swarm.Word) (lost int,
 		}
 		events += w.Confirmed
 		state, said := states[w.Name], w.Acknowledged
-		if missing || state == nil || said == nil || state.State != said.State || said.Running != nil && state.Release != said.Running.Release {
+		if missing || state == nil || said == nil || state.State != said.State || said.Running != nil &&
+			state.Release != said.Running.Release {
 			lost++
 		}
 	}

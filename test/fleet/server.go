@@ -3,7 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
-	_ "embed" // the profiler's source
+	_ "embed" // for the profiler's source
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,51 +22,53 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// server is a sluice serve, as a process. One goroutine uses it.
+// server is a process that runs sluice serve. One goroutine uses it.
 type server struct {
-	binary   string
-	repo     string
-	data     string
-	database string // URL; empty: SQLite in data
-	flags    string // the flags repository; empty: none
-	socket   string // a path that people with all rights come in by; empty: none
+	binary    string
+	repo      string
+	data      string
+	database  string // URL; empty: SQLite in data
+	flagsRepo string // empty: none
+	socket    string // path of a socket for people with all rights; empty: none
 
-	address  string // of people
-	cells    string // of cells; the same after a restart
-	pin      string
-	cmd      *exec.Cmd // nil: it does not run
-	ended    chan struct{}
-	listened time.Time // zero: not yet
+	address     string // of the listener for people
+	cellAddress string // of the listener for cells; the same after a restart
+	pin         string
+	cmd         *exec.Cmd // nil: not running
+	exited      chan struct{}
+	listened    time.Time // zero: not yet
 }
 
-// readyWithin bounds a start. The first one clones.
-const readyWithin = 2 * time.Minute
+// readyTimeout bounds a start. The first start clones.
+const readyTimeout = 2 * time.Minute
 
-// start runs it, and returns when it is ready.
+// start starts the server, and returns when the server is ready.
 func (s *server) start(ctx context.Context) error {
 	if err := s.launch(ctx); err != nil {
 		return err
 	}
-	return s.ready(ctx)
+	return s.awaitReady(ctx)
 }
 
-// launch runs it, and returns when it listens.
+// launch starts the server, and returns when the server listens.
 func (s *server) launch(ctx context.Context) error {
-	at := s.cells
+	at := s.cellAddress
 	if at == "" {
 		at = "127.0.0.1:0"
 	}
-	args := []string{"serve", "--repo", s.repo, "--data", s.data, "--listen", "127.0.0.1:0", "--cells", at, "--log", "error"}
-	if s.flags != "" {
-		args = append(args, "--flags-repo", s.flags)
+	args := []string{"serve", "--repo", s.repo, "--data", s.data, "--listen", "127.0.0.1:0", "--cells", at, "--log",
+		"error"}
+	if s.flagsRepo != "" {
+		args = append(args, "--flags-repo", s.flagsRepo)
 	}
 	if s.socket != "" {
 		args = append(args, "--listen", "unix://"+s.socket)
 	}
 	s.cmd = exec.CommandContext(ctx, s.binary, args...)
-	s.cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_NOSYSTEM=1", "SLUICE_CPU_PROFILE="+filepath.Join(filepath.Dir(s.data), "cpu.pprof"))
+	s.cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_NOSYSTEM=1",
+		"SLUICE_CPU_PROFILE="+filepath.Join(filepath.Dir(s.data), "cpu.pprof"))
 	if s.database != "" {
-		s.cmd.Env = append(s.cmd.Env, "SLUICE_DATABASE="+s.database) // it carries a password
+		s.cmd.Env = append(s.cmd.Env, "SLUICE_DATABASE="+s.database) // contains a password
 	}
 	s.cmd.Stderr = os.Stderr
 	out, err := s.cmd.StdoutPipe()
@@ -78,23 +80,23 @@ func (s *server) launch(ctx context.Context) error {
 	}
 	lines := bufio.NewScanner(out)
 	for (s.address == "" || s.pin == "" || s.listened.IsZero()) && lines.Scan() {
-		s.read(lines.Text())
+		s.parseLine(lines.Text())
 	}
-	s.ended = make(chan struct{})
+	s.exited = make(chan struct{})
 	go func(cmd *exec.Cmd, ended chan struct{}) {
 		_, _ = io.Copy(io.Discard, out)
 		_ = cmd.Wait()
 		close(ended)
-	}(s.cmd, s.ended)
+	}(s.cmd, s.exited)
 	if s.pin == "" {
 		return errors.New("serve did not say where it listens")
 	}
 	return nil
 }
 
-func (s *server) read(line string) {
+func (s *server) parseLine(line string) {
 	if at := regexp.MustCompile(`^listening for cells on (\S+),`).FindStringSubmatch(line); at != nil {
-		s.cells, s.listened = at[1], time.Now()
+		s.cellAddress, s.listened = at[1], time.Now()
 	} else if at := regexp.MustCompile(`^listening on http://(\S+)`).FindStringSubmatch(line); at != nil {
 		s.address = at[1]
 	} else if pin, ok := strings.CutPrefix(line, "active key "); ok {
@@ -102,23 +104,23 @@ func (s *server) read(line string) {
 	}
 }
 
-func (s *server) ready(ctx context.Context) error {
-	for begun := time.Now(); time.Since(begun) < readyWithin; time.Sleep(5 * time.Millisecond) {
+func (s *server) awaitReady(ctx context.Context) error {
+	for begun := time.Now(); time.Since(begun) < readyTimeout; time.Sleep(5 * time.Millisecond) {
 		select {
-		case <-s.ended:
+		case <-s.exited:
 			return errors.New("serve ended")
 		case <-ctx.Done():
 			return ctx.Err()
 		default:
 		}
-		if _, err := s.get(ctx, "/readyz"); err == nil {
+		if _, err := s.httpGet(ctx, "/readyz"); err == nil {
 			return nil
 		}
 	}
 	return errors.New("serve is not ready")
 }
 
-func (s *server) get(ctx context.Context, path string) ([]byte, error) {
+func (s *server) httpGet(ctx context.Context, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.address+path, nil)
@@ -137,26 +139,28 @@ func (s *server) get(ctx context.Context, path string) ([]byte, error) {
 	return body, err
 }
 
-// administrator comes in by the socket, whatever address is asked for.
-func (s *server) administrator() *http.Client {
-	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+// adminClient returns a client that connects to the socket, whatever the URL.
+func (s *server) adminClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn,
+		error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", s.socket)
 	}}}
 }
 
-// status reads /v1/status into v.
-func (s *server) status(ctx context.Context, v any) error {
-	body, err := s.get(ctx, "/v1/status?limit=1")
+// readStatus reads /v1/status into v.
+func (s *server) readStatus(ctx context.Context, v any) error {
+	body, err := s.httpGet(ctx, "/v1/status?limit=1")
 	if err != nil {
 		return err
 	}
 	return json.Unmarshal(body, v)
 }
 
-// metric is the sum of a metric's series whose labels contain all of some texts; false: there is none of that name.
-func (s *server) metric(ctx context.Context, name string, labels ...string) (sum float64, ok bool, err error) {
-	body, err := s.get(ctx, "/metrics")
+// sumMetric returns the sum of a metric's series whose labels contain all the given texts. ok is false if there is no
+// such metric.
+func (s *server) sumMetric(ctx context.Context, name string, labels ...string) (sum float64, ok bool, err error) {
+	body, err := s.httpGet(ctx, "/metrics")
 	if err != nil {
 		return 0, false, err
 	}
@@ -185,45 +189,45 @@ func (s *server) metric(ctx context.Context, name string, labels ...string) (sum
 	return sum, ok, nil
 }
 
-func (s *server) plane() swarm.Plane {
-	return swarm.Plane{Addresses: []string{s.cells}, Pins: []string{s.pin}}
+func (s *server) controlPlane() swarm.ControlPlane {
+	return swarm.ControlPlane{Addresses: []string{s.cellAddress}, Pins: []string{s.pin}}
 }
 
-// stop ends it as an administrator would, kill as a loss of power.
-func (s *server) stop() { s.end(syscall.SIGTERM) }
-func (s *server) kill() { s.end(syscall.SIGKILL) }
+// stop ends the server as an administrator would, kill as a power failure would.
+func (s *server) stop() { s.signalAndWait(syscall.SIGTERM) }
+func (s *server) kill() { s.signalAndWait(syscall.SIGKILL) }
 
-func (s *server) end(how syscall.Signal) {
+func (s *server) signalAndWait(how syscall.Signal) {
 	if s == nil || s.cmd == nil {
 		return
 	}
 	_ = s.cmd.Process.Signal(how)
 	select {
-	case <-s.ended:
+	case <-s.exited:
 	case <-time.After(time.Minute):
 		_ = s.cmd.Process.Kill()
-		<-s.ended
+		<-s.exited
 	}
 	s.cmd, s.address, s.listened = nil, "", time.Time{}
 }
 
-// usage is what a process has taken so far.
-type usage struct {
+// processUsage is what a process has used so far.
+type processUsage struct {
 	cpu time.Duration // user and system
 	rss int64         // bytes, now
 }
 
-func usageOf(pid int) (u usage, err error) {
+func readUsage(pid int) (u processUsage, err error) {
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
 		return u, err
 	}
-	_, rest, _ := strings.Cut(string(text), ") ") // behind the name, which may have spaces
+	_, rest, _ := strings.Cut(string(text), ") ") // after the name, which may contain spaces
 	fields := strings.Fields(rest)
 	if len(fields) < 22 {
 		return u, errors.New("/proc has no times of the process")
 	}
-	const ticks, page = 100, 4096 // of Linux, everywhere that this runs
+	const ticks, page = 100, 4096 // of Linux, wherever this program runs
 	for _, i := range []int{11, 12} {
 		n, err := strconv.ParseInt(fields[i], 10, 64)
 		if err != nil {
@@ -236,11 +240,12 @@ func usageOf(pid int) (u usage, err error) {
 	return u, err
 }
 
-// settled gives a process's resident memory once it stays the same for a while. Nobody asks it to collect garbage.
-func settled(ctx context.Context, pid int) (int64, error) {
+// settledMemory returns a process's resident memory once it stays the same for a while, without forcing a garbage
+// collection.
+func settledMemory(ctx context.Context, pid int) (int64, error) {
 	var last int64
 	for same, looks := 0, 0; same < 3 && looks < 40; looks++ {
-		u, err := usageOf(pid)
+		u, err := readUsage(pid)
 		if err != nil {
 			return 0, err
 		}
@@ -256,13 +261,14 @@ func settled(ctx context.Context, pid int) (int64, error) {
 	return last, nil
 }
 
-// profiler makes a binary write a CPU profile between two signals. It is laid over cmd/sluice when the binary is built for that.
+// profilerSource makes a binary write a CPU profile between two signals. It is laid over cmd/sluice when the binary is
+// built for that.
 //
 //go:embed profiler.go.txt
-var profiler []byte
+var profilerSource []byte
 
-// build makes the binary as make build does; with profiles, one that can be told to write some.
-func build(ctx context.Context, dir string, profiles bool) (string, error) {
+// buildBinary builds the command as make build does, or with profilerSource if profiles is true.
+func buildBinary(ctx context.Context, dir string, profiles bool) (string, error) {
 	binary := filepath.Join(dir, "sluice")
 	args := []string{"build", "-trimpath", "-o", binary}
 	if profiles {
@@ -275,7 +281,8 @@ func build(ctx context.Context, dir string, profiles bool) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if err := errors.Join(os.WriteFile(source, profiler, 0o600), os.WriteFile(overlay, text, 0o600)); err != nil {
+		if err := errors.Join(os.WriteFile(source, profilerSource, 0o600),
+			os.WriteFile(overlay, text, 0o600)); err != nil {
 			return "", err
 		}
 		args = append(args, "-overlay", overlay)
@@ -288,8 +295,8 @@ func build(ctx context.Context, dir string, profiles bool) (string, error) {
 	return binary, nil
 }
 
-// profiled writes a CPU profile of what the server does during do to a file; an empty name: none.
-func (s *server) profiled(file string, do func() error) error {
+// withProfile writes a CPU profile of the server during do to a file; an empty name: no profile.
+func (s *server) withProfile(file string, do func() error) error {
 	if file == "" {
 		return do()
 	}
@@ -299,7 +306,7 @@ func (s *server) profiled(file string, do func() error) error {
 		return err
 	}
 	err := do()
-	_ = s.cmd.Process.Signal(syscall.SIGUSR2) // it writes the file and gives it its name
+	_ = s.cmd.Process.Signal(syscall.SIGUSR2) // the server writes and renames the file
 	for range 200 {
 		if os.Rename(written, file) == nil {
 			break

@@ -25,8 +25,8 @@ import (
 	"github.com/sluice-cd/sluice/test/postgres"
 )
 
-// disk times what every durable write waits for.
-func (b *bench) disk(ctx context.Context) ([]figures.Row, error) {
+// measureDisk times fdatasync, for which every durable write waits.
+func (b *bench) measureDisk(ctx context.Context) ([]figures.Row, error) {
 	f, err := os.Create(filepath.Join(b.dir, "fsync"))
 	if err != nil {
 		return nil, err
@@ -48,25 +48,26 @@ func (b *bench) disk(ctx context.Context) ([]figures.Row, error) {
 		all = append(all, time.Since(begun))
 	}
 	slices.Sort(all)
-	return []figures.Row{figures.Beside("the disk: fdatasync of 4 KiB, p50, p99", figures.Time(figures.Median(all))+", "+figures.Time(figures.Quantile(all, 0.99)), "read what is durable beside it")}, nil
+	return []figures.Row{figures.Beside("the disk: fdatasync of 4 KiB, p50, p99", figures.Time(figures.Median(all))+
+		", "+figures.Time(figures.Quantile(all, 0.99)), "read what is durable beside it")}, nil
 }
 
-// postgres starts a server of our own with an empty database in it.
-func (b *bench) postgres(ctx context.Context) (database string, stop func(), err error) {
+// startPostgres starts a PostgreSQL server with an empty database.
+func (b *bench) startPostgres(ctx context.Context) (database string, stop func(), err error) {
 	s, err := postgres.Launch(ctx, postgres.Options{})
 	if err != nil {
 		return "", nil, err
 	}
-	stop = func() { _ = s.Close() } // the folder goes anyway
+	stop = func() { _ = s.Close() } // the folder is temporary
 	if database, err = postgres.Create(ctx, s.URL("postgres")); err != nil {
 		stop()
 	}
 	return database, stop, err
 }
 
-// stores measures both stores without a server in front: reports of ten thousand cells, 64 and 1,024 at once.
-func (b *bench) stores(ctx context.Context) ([]figures.Row, error) {
-	database, stop, err := b.postgres(ctx)
+// measureStores measures both stores without a server in front: reports of ten thousand cells, 64 and 1,024 at once.
+func (b *bench) measureStores(ctx context.Context) ([]figures.Row, error) {
+	database, stop, err := b.startPostgres(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -74,17 +75,19 @@ func (b *bench) stores(ctx context.Context) ([]figures.Row, error) {
 	var rows []figures.Row
 	for _, s := range []struct {
 		name string
-		open func() (keeper, error)
-	}{{"SQLite", b.sqlite(ctx, "store")}, {"PostgreSQL", func() (keeper, error) { return pgstore.Open(ctx, database, pgstore.Options{}) }}} {
+		open func() (reportStore, error)
+	}{{"SQLite", b.sqliteOpener(ctx, "store")},
+		{"PostgreSQL", func() (reportStore, error) { return pgstore.Open(ctx, database, pgstore.Options{}) }}} {
 		k, err := s.open()
 		if err != nil {
 			return nil, err
 		}
-		few, err := b.keep(ctx, k, b.cells, atOnce)
+		few, err := b.hammerStore(ctx, k, b.reportCells, concurrency)
 		if err == nil {
 			var many float64
-			if many, err = b.keep(ctx, k, b.cells, 1024); err == nil {
-				rows = append(rows, figures.Beside("the store alone, "+s.name+": reports kept, 64 and 1,024 at once", figures.Rate(few), figures.Rate(many)))
+			if many, err = b.hammerStore(ctx, k, b.reportCells, 1024); err == nil {
+				rows = append(rows, figures.Beside("the store alone, "+s.name+": reports kept, 64 and 1,024 at once",
+					figures.Rate(few), figures.Rate(many)))
 			}
 		}
 		if err = errors.Join(err, k.Close()); err != nil {
@@ -94,19 +97,19 @@ func (b *bench) stores(ctx context.Context) ([]figures.Row, error) {
 	return rows, nil
 }
 
-func (b *bench) sqlite(ctx context.Context, name string) func() (keeper, error) {
-	return func() (keeper, error) { return store.Open(ctx, filepath.Join(b.dir, name+".db"), zerolog.Nop()) }
+func (b *bench) sqliteOpener(ctx context.Context, name string) func() (reportStore, error) {
+	return func() (reportStore, error) { return store.Open(ctx, filepath.Join(b.dir, name+".db"), zerolog.Nop()) }
 }
 
-// keeper is a store as far as it takes reports.
-type keeper interface {
+// reportStore is the part of a store that takes reports.
+type reportStore interface {
 	engine.Reports
 	Cells(ctx context.Context, names ...string) (map[string]*plan.CellState, error)
 	Close() error
 }
 
-// keep lets n cells report, so many at once and each in its turn, and gives reports a second.
-func (b *bench) keep(ctx context.Context, k keeper, n, atOnce int) (float64, error) {
+// hammerStore records reports of n cells, atOnce at any time, each cell in its turn, and returns reports a second.
+func (b *bench) hammerStore(ctx context.Context, k reportStore, n, atOnce int) (float64, error) {
 	known, err := k.Cells(ctx)
 	if err != nil {
 		return 0, err
@@ -115,11 +118,11 @@ func (b *bench) keep(ctx context.Context, k keeper, n, atOnce int) (float64, err
 	for i, at := range rand.Perm(n) { // neighbours would flatter the database
 		name := fmt.Sprintf("cell-%06d", at)
 		if states[i] = known[name]; states[i] == nil {
-			states[i] = stateOf(name, time.Now())
+			states[i] = healthyState(name, time.Now())
 		}
 	}
 	var over atomic.Bool
-	t := time.AfterFunc(b.lasts, func() { over.Store(true) })
+	t := time.AfterFunc(b.roundLength, func() { over.Store(true) })
 	defer t.Stop()
 	var kept atomic.Int64
 	var g errgroup.Group
@@ -148,11 +151,13 @@ func (b *bench) keep(ctx context.Context, k keeper, n, atOnce int) (float64, err
 	return float64(kept.Load()) / time.Since(begun).Seconds(), err
 }
 
-// stateOf is a healthy cell's.
-func stateOf(name string, now time.Time) *plan.CellState {
-	a := &cells.Assignment{Channel: channel, Epoch: 1, Sequence: 1, Release: first, Digest: releases.DigestBytes([]byte(first))}
+// healthyState returns the state of a healthy cell.
+func healthyState(name string, now time.Time) *plan.CellState {
+	a := &cells.Assignment{Channel: channelName, Epoch: 1, Sequence: 1, Release: firstRelease,
+		Digest: releases.DigestBytes([]byte(firstRelease))}
 	return &plan.CellState{
-		Name: name, Channel: channel, Epoch: 1, Sequence: 1, Release: first, Digest: a.Digest, State: cells.StateHealthy,
+		Name: name, Channel: channelName, Epoch: 1, Sequence: 1, Release: firstRelease, Digest: a.Digest,
+		State:   cells.StateHealthy,
 		Running: a, Granted: a, Soaked: time.Hour, HealthySince: now.Add(-time.Hour), LastReport: now, Taken: a.Key(),
 	}
 }

@@ -10,66 +10,69 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// toldWithin bounds how long all cells may take to be told.
-const toldWithin = time.Minute
+// fanoutTimeout bounds the time until an event reaches all cells.
+const fanoutTimeout = time.Minute
 
-// fanout holds the control plane's telling of a new head to all streams against a bare broadcast to as many.
-func (b *bench) fanout(ctx context.Context) ([]figures.Row, error) {
-	ours, theirs, err := b.fanouts(ctx, b.n, 2*b.rounds)
+// measureFanout compares sending a new head to all streams with a bare broadcast to as many.
+func (b *bench) measureFanout(ctx context.Context) ([]figures.Row, error) {
+	ours, theirs, err := b.compareFanouts(ctx, b.streamCells, 2*b.rounds)
 	if err != nil {
 		return nil, err
 	}
 	return []figures.Row{
-		figures.AtMost(fmt.Sprintf("one new head told to %d streams, p99", b.n), ours.P99, "bare broadcast", theirs.P99, 1.5),
-		figures.Beside("  p50, and the last", figures.Time(ours.P50)+", "+figures.Time(ours.Last), "bare "+figures.Time(theirs.P50)+", "+figures.Time(theirs.Last)),
+		figures.AtMost(fmt.Sprintf("one new head told to %d streams, p99", b.streamCells), ours.P99, "bare broadcast",
+			theirs.P99, 1.5),
+		figures.Beside("  p50, and the last", figures.Time(ours.P50)+", "+figures.Time(ours.Last),
+			"bare "+figures.Time(theirs.P50)+", "+figures.Time(theirs.Last)),
 	}, nil
 }
 
-// fanouts lets the control plane's server, without an engine behind it, and a bare one tell n streams in turn. It gives the medians.
-func (b *bench) fanouts(ctx context.Context, n, rounds int) (ours, theirs spread, err error) {
-	site, err := startChild(ctx, "site")
+// compareFanouts alternates between the control plane's server, without an engine, and a bare server, each with n
+// streams, and returns the medians.
+func (b *bench) compareFanouts(ctx context.Context, n, rounds int) (ours, theirs spread, err error) {
+	stub, err := startChild(ctx, "stub")
 	if err != nil {
 		return ours, theirs, err
 	}
-	defer site.stop()
-	var plane swarm.Plane
-	if err := site.do("listen", siting{N: n, Seed: seed}, &plane); err != nil {
+	defer stub.stop()
+	var plane swarm.ControlPlane
+	if err := stub.call("listen", stubOptions{N: n, Seed: keySeed}, &plane); err != nil {
 		return ours, theirs, err
 	}
-	bare, at, err := b.bareServer(ctx)
+	bare, at, err := b.startBare(ctx)
 	if err != nil {
 		return ours, theirs, err
 	}
 	defer bare.stop()
 	listeners := make([]*child, 2)
-	for i, to := range []swarm.Plane{plane, at.plane(at.Streams)} {
-		if listeners[i], err = b.load(ctx, to, n); err != nil {
+	for i, to := range []swarm.ControlPlane{plane, at.controlPlane(at.Streams)} {
+		if listeners[i], err = b.startLoad(ctx, to, n); err != nil {
 			return ours, theirs, err
 		}
 		defer listeners[i].stop()
-		if err := listeners[i].do("listen", n, nil); err != nil {
+		if err := listeners[i].call("followHeads", n, nil); err != nil {
 			return ours, theirs, err
 		}
 	}
 	size := 0
 	tell := func(l *child, do func(*time.Time) error) (s spread, err error) {
-		if err := l.do("mark", struct{}{}, nil); err != nil {
+		if err := l.call("forgetArrivals", struct{}{}, nil); err != nil {
 			return s, err
 		}
 		var since time.Time
 		if err := do(&since); err != nil {
 			return s, err
 		}
-		return s, l.do("told", telling{Since: since, Wait: toldWithin}, &s)
+		return s, l.call("awaitHead", headQuery{Since: since, Wait: fanoutTimeout}, &s)
 	}
 	var all, bareAll []spread
 	for round := range rounds + 1 {
-		s, err := tell(listeners[0], func(since *time.Time) error { return site.do("show", round+2, since) })
+		s, err := tell(listeners[0], func(since *time.Time) error { return stub.call("setHead", round+2, since) })
 		if err != nil {
 			return ours, theirs, fmt.Errorf("the control plane's: %w", err)
 		}
 		size = s.Size
-		t, err := tell(listeners[1], func(since *time.Time) error { return bare.do("broadcast", size, since) })
+		t, err := tell(listeners[1], func(since *time.Time) error { return bare.call("broadcast", size, since) })
 		if err != nil {
 			return ours, theirs, fmt.Errorf("the bare: %w", err)
 		}
@@ -77,11 +80,11 @@ func (b *bench) fanouts(ctx context.Context, n, rounds int) (ours, theirs spread
 			all, bareAll = append(all, s), append(bareAll, t)
 		}
 	}
-	return middle(all), middle(bareAll), nil
+	return medianSpread(all), medianSpread(bareAll), nil
 }
 
-// middle gives the medians, each by itself.
-func middle(all []spread) (m spread) {
+// medianSpread returns the median of each field.
+func medianSpread(all []spread) (m spread) {
 	pick := func(of func(spread) time.Duration) time.Duration {
 		var ds []time.Duration
 		for _, s := range all {
@@ -96,33 +99,36 @@ func middle(all []spread) (m spread) {
 	return m
 }
 
-// push measures the server with all cells on streams: its memory, and how long after a push the last was told.
-func (b *bench) push(ctx context.Context) ([]figures.Row, error) {
-	f, err := b.shared(ctx)
+// measurePush measures a server with all cells on streams: its memory, and the time from a push until the last cell
+// learned of it.
+func (b *bench) measurePush(ctx context.Context) ([]figures.Row, error) {
+	f, err := b.openSharedFleet(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := f.policy(ctx, wavesPolicy); err != nil {
+	if err := f.setPolicy(ctx, wavesPolicy); err != nil {
 		return nil, err
 	}
-	f.stop() // memory is measured on a process that did nothing else yet
+	f.stop() // memory is measured on a new process
 	if err := f.start(ctx); err != nil {
 		return nil, err
 	}
-	l, m, err := b.listeners(ctx, f, b.n)
+	l, m, err := b.connectStreams(ctx, f, b.streamCells)
 	if err != nil {
 		return nil, err
 	}
 	defer l.stop()
 	rows := []figures.Row{{
-		What: fmt.Sprintf("server memory for each of %d connected cells, RSS settled", b.n), Got: fmt.Sprintf("%.1f KiB", m.each/1024),
-		Base: fmt.Sprintf("%.0f MiB before, limit 24 KiB", float64(m.before)/(1<<20)), Ratio: m.each / 1024 / 24, Limit: 1,
+		What:  fmt.Sprintf("server memory for each of %d connected cells, RSS settled", b.streamCells),
+		Got:   fmt.Sprintf("%.1f KiB", m.memory/1024),
+		Base:  fmt.Sprintf("%.0f MiB before, limit 24 KiB", float64(m.memoryBefore)/(1<<20)),
+		Ratio: m.memory / 1024 / 24, Limit: 1,
 	}}
 	var last, p50 []time.Duration
 	events := 0
-	err = f.profiled(b.profileOf("push"), func() error {
-		for range b.pushes {
-			s, err := b.pushOnce(ctx, f, l)
+	err = f.withProfile(b.profilePath("push"), func() error {
+		for range b.pushCount {
+			s, err := b.timePush(ctx, f, l)
 			if err != nil {
 				return err
 			}
@@ -135,44 +141,47 @@ func (b *bench) push(ctx context.Context) ([]figures.Row, error) {
 	}
 	slices.Sort(last)
 	return append(rows,
-		figures.Within(fmt.Sprintf("push landed, until the last of %d cells was told, p99 of %d", b.n, b.pushes), figures.Quantile(last, 0.99), 500*time.Millisecond),
-		figures.Beside("  median of the last, and of p50", figures.Time(figures.Median(last))+", "+figures.Time(figures.Median(p50)), fmt.Sprintf("%.2f events a cell and push", float64(events)/float64(b.pushes*b.n))),
+		figures.Within(fmt.Sprintf("push landed, until the last of %d cells was told, p99 of %d", b.streamCells,
+			b.pushCount), figures.Quantile(last, 0.99), 500*time.Millisecond),
+		figures.Beside("  median of the last, and of p50", figures.Time(figures.Median(last))+", "+
+			figures.Time(figures.Median(p50)),
+			fmt.Sprintf("%.2f events a cell and push", float64(events)/float64(b.pushCount*b.streamCells))),
 	), nil
 }
 
-// pushOnce lands a release and waits until all know that it is the head.
-func (b *bench) pushOnce(ctx context.Context, f *fleet, l *child) (s spread, err error) {
-	if err := l.do("mark", struct{}{}, nil); err != nil {
+// timePush commits a release and waits until the new head reached all cells.
+func (b *bench) timePush(ctx context.Context, f *fleet, l *child) (s spread, err error) {
+	if err := l.call("forgetArrivals", struct{}{}, nil); err != nil {
 		return s, err
 	}
-	version, landed, err := f.release(ctx)
+	version, landed, err := f.cutRelease(ctx)
 	if err != nil {
 		return s, err
 	}
-	err = l.do("told", telling{Since: landed, Release: version, Wait: toldWithin}, &s)
-	pause(ctx, 300*time.Millisecond) // what the release set off comes to rest
+	err = l.call("awaitHead", headQuery{Since: landed, Release: version, Wait: fanoutTimeout}, &s)
+	sleep(ctx, 300*time.Millisecond) // the server becomes idle again
 	return s, err
 }
 
-// connected is what connecting cells did to a server.
-type connected struct {
-	before int64         // bytes
-	each   float64       // bytes a cell
-	cpu    time.Duration // of the server, a cell
-	took   time.Duration // until all had a stream
+// connectCost is what connecting cells cost a server.
+type connectCost struct {
+	memoryBefore int64         // bytes
+	memory       float64       // bytes a cell
+	cpu          time.Duration // of the server, a cell
+	took         time.Duration // until all had a stream
 }
 
-// listeners connects n cells' streams to a server that has nothing else to do.
-func (b *bench) listeners(ctx context.Context, f *fleet, n int) (l *child, c connected, err error) {
+// connectStreams connects streams of n cells to a server that is otherwise idle.
+func (b *bench) connectStreams(ctx context.Context, f *fleet, n int) (l *child, c connectCost, err error) {
 	pid := f.cmd.Process.Pid
-	if c.before, err = settled(ctx, pid); err != nil {
+	if c.memoryBefore, err = settledMemory(ctx, pid); err != nil {
 		return nil, c, err
 	}
-	u, err := usageOf(pid)
+	u, err := readUsage(pid)
 	if err != nil {
 		return nil, c, err
 	}
-	if l, err = b.load(ctx, f.plane(), n); err != nil {
+	if l, err = b.startLoad(ctx, f.controlPlane(), n); err != nil {
 		return nil, c, err
 	}
 	defer func() {
@@ -180,20 +189,19 @@ func (b *bench) listeners(ctx context.Context, f *fleet, n int) (l *child, c con
 			l.stop()
 		}
 	}()
-	if err := l.do("listen", n, &c.took); err != nil {
+	if err := l.call("followHeads", n, &c.took); err != nil {
 		return l, c, err
 	}
-	v, err := usageOf(pid)
+	v, err := readUsage(pid)
 	if err != nil {
 		return l, c, err
 	}
-	after, err := settled(ctx, pid)
-	c.each, c.cpu = float64(after-c.before)/float64(n), (v.cpu-u.cpu)/time.Duration(n)
+	after, err := settledMemory(ctx, pid)
+	c.memory, c.cpu = float64(after-c.memoryBefore)/float64(n), (v.cpu-u.cpu)/time.Duration(n)
 	return l, c, err
 }
 
-// pause lets time go by.
-func pause(ctx context.Context, d time.Duration) {
+func sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(d):

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -11,77 +12,69 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// doWithin bounds what an administrator does.
-const doWithin = 30 * time.Second
+// adminTimeout bounds one administrative statement.
+const adminTimeout = 30 * time.Second
 
-// Create makes an empty database on the server of an address, and gives the new one's address.
+// Create makes an empty database on the server of an address, and returns the address of the new one.
 func Create(ctx context.Context, server string) (string, error) {
-	name := "sluice_" + strings.ToLower(rand.Text())
-	address, err := at(server, name)
+	u, err := parseAddress(server)
 	if err != nil {
 		return "", err
 	}
-	if err := administer(ctx, server, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize()); err != nil {
+	u.Path = "/sluice_" + strings.ToLower(rand.Text())
+	if err := execAdmin(ctx, u, "CREATE DATABASE "+quotedName(u)); err != nil {
 		return "", fmt.Errorf("create a database: %w", err)
 	}
-	return address, nil
+	return u.String(), nil
 }
 
-// Drop removes the database of an address, whoever uses it.
+// Drop removes the database of an address, even while sessions use it.
 func Drop(ctx context.Context, database string) error {
-	name, err := nameOf(database)
+	u, err := parseAddress(database)
 	if err != nil {
 		return err
 	}
-	if err := administer(ctx, database, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)"); err != nil {
+	if err := execAdmin(ctx, u, "DROP DATABASE IF EXISTS "+quotedName(u)+" WITH (FORCE)"); err != nil {
 		return fmt.Errorf("drop a database: %w", err)
 	}
 	return nil
 }
 
-// KillSessions ends every session with the database of an address, in the middle of what it does (fault 11).
+// KillSessions ends every session of the database of an address, whatever the session is doing (fault 11).
 func KillSessions(ctx context.Context, database string) error {
-	name, err := nameOf(database)
+	u, err := parseAddress(database)
 	if err != nil {
 		return err
 	}
-	if err := administer(ctx, database, `SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1`, name); err != nil {
+	const kill = `SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1`
+	if err := execAdmin(ctx, u, kill, databaseName(u)); err != nil {
 		return fmt.Errorf("kill sessions: %w", err)
 	}
 	return nil
 }
 
-// administer runs one statement in the database postgres, of the same server.
-func administer(ctx context.Context, address, statement string, args ...any) error {
-	ctx, cancel := context.WithTimeout(ctx, doWithin)
+// execAdmin runs one statement in the database postgres of the same server.
+func execAdmin(ctx context.Context, server url.URL, statement string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
-	address, err := at(address, "postgres")
-	if err != nil {
-		return err
-	}
-	conn, err := pgx.Connect(ctx, address)
+	server.Path = "/postgres"
+	conn, err := pgx.Connect(ctx, server.String())
 	if err != nil {
 		return err
 	}
 	_, err = conn.Exec(ctx, statement, args...)
-	_ = conn.Close(ctx) // there is nothing that it could lose
+	_ = conn.Close(ctx) // nothing can be lost
 	return err
 }
 
-// at is the address of another database of the same server.
-func at(address, database string) (string, error) {
+func parseAddress(address string) (url.URL, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return "", fmt.Errorf("the address of a database is no URL") // which may hold a password
+		return url.URL{}, errors.New("the address of a database is not a URL") // err may quote a password
 	}
-	u.Path = "/" + database
-	return u.String(), nil
+	return *u, nil
 }
 
-func nameOf(address string) (string, error) {
-	u, err := url.Parse(address)
-	if err != nil {
-		return "", fmt.Errorf("the address of a database is no URL")
-	}
-	return strings.TrimPrefix(u.Path, "/"), nil
-}
+func databaseName(u url.URL) string { return strings.TrimPrefix(u.Path, "/") }
+
+func quotedName(u url.URL) string { return pgx.Identifier{databaseName(u)}.Sanitize() }

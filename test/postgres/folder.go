@@ -10,15 +10,16 @@ import (
 	"time"
 )
 
-// unprivileged is whom a server runs as: root may not.
-func unprivileged() (*syscall.Credential, error) {
+// serverUser returns the user that a server runs as; nil: the user of this process, which is not root.
+func serverUser() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}
 	u, err := user.Lookup("postgres")
 	if err != nil {
 		if u, err = user.Lookup("nobody"); err != nil {
-			return nil, fmt.Errorf("a server must not run as root, and there is neither a user postgres nor nobody: %w", err)
+			return nil, fmt.Errorf("a server must not run as root, and there is neither a user postgres nor nobody: %w",
+				err)
 		}
 	}
 	uid, err := strconv.ParseUint(u.Uid, 10, 32)
@@ -32,32 +33,33 @@ func unprivileged() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }
 
-func own(path string, as *syscall.Credential) error {
+func chown(path string, as *syscall.Credential) error {
 	if as == nil {
 		return nil
 	}
 	return os.Chown(path, int(as.Uid), int(as.Gid))
 }
 
-const prefix = "sluice-postgres-"
+const folderPrefix = "sluice-postgres-"
 
-// folder makes a folder for a server, and locks it for as long as this process lives. What killed processes left is removed.
-func folder(parent string, as *syscall.Credential) (path string, lock *os.File, err error) {
-	sweep(parent)
-	if path, err = os.MkdirTemp(parent, prefix); err != nil {
+// createFolder makes a folder for a server and locks the folder while this process lives. It removes the folders that
+// killed processes left.
+func createFolder(parent string, as *syscall.Credential) (path string, lock *os.File, err error) {
+	removeStaleFolders(parent)
+	if path, err = os.MkdirTemp(parent, folderPrefix); err != nil {
 		return "", nil, err
 	}
 	if lock, err = os.Create(filepath.Join(path, "lock")); err == nil {
 		if err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err == nil {
-			err = own(path, as)
+			err = chown(path, as)
 		}
 	}
 	return path, lock, err
 }
 
-// sweep removes folders that nobody holds any more. One that is new may be about to be locked.
-func sweep(parent string) {
-	left, _ := filepath.Glob(filepath.Join(parent, prefix+"*", "lock")) // the pattern is good
+// removeStaleFolders removes folders that no process has locked. A new folder may not be locked yet, so it is left.
+func removeStaleFolders(parent string) {
+	left, _ := filepath.Glob(filepath.Join(parent, folderPrefix+"*", "lock")) // the pattern is valid
 	for _, path := range left {
 		info, err := os.Stat(path)
 		if err != nil || time.Since(info.ModTime()) < time.Minute {
@@ -65,10 +67,10 @@ func sweep(parent string) {
 		}
 		f, err := os.Open(path)
 		if err != nil {
-			continue // somebody else's
+			continue // of another user
 		}
 		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
-			_ = os.RemoveAll(filepath.Dir(path)) // the next one tries again
+			_ = os.RemoveAll(filepath.Dir(path)) // the next call tries again
 		}
 		_ = f.Close()
 	}

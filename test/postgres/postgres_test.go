@@ -18,7 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/test/postgres"
 )
 
-// childFolder names where the process that TestKilled kills launches its server.
+// childFolder is the variable with the folder of the child process that TestKilled kills.
 const childFolder = "SLUICE_POSTGRES_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -50,7 +50,7 @@ func TestStartGivesEachTestItsOwn(t *testing.T) {
 	a, b := postgres.Start(t), postgres.Start(t)
 	for _, address := range []string{a, b} {
 		if _, err := ask(t.Context(), address, `CREATE TABLE t ()`); !errors.Is(err, pgx.ErrNoRows) {
-			t.Errorf("make a table: %v", err) // the other's would be in the way
+			t.Errorf("make a table: %v", err) // fails if the databases are one
 		}
 		if got, err := ask(t.Context(), address, `SHOW fsync`); got != "on" || err != nil {
 			t.Errorf("fsync is %q (%v)", got, err)
@@ -112,7 +112,7 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// A server ends with its process, also when that is killed, and the next launch removes what it left.
+// A server ends with its process, even when the process is killed, and the next launch removes the folder.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
@@ -142,7 +142,7 @@ func TestKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	// The session ends only with the server: nobody else closes it.
+	// The session ends only with the server: nothing else closes it.
 	if _, err := conn.WaitForNotification(t.Context()); err == nil {
 		t.Error("a notification of a dead server")
 	}

@@ -7,11 +7,12 @@ import (
 	"testing"
 )
 
-// Address names, in the environment, the server whose databases tests use; also for their child processes. Main sets it,
-// unless it is set: then that server is used as it is. The user must be allowed to make databases and end sessions.
+// Address is the environment variable with the address of the server whose databases tests use, also in child
+// processes. Main sets it. If it is set already, tests use that server as it is; its user must be allowed to make
+// databases and end sessions.
 const Address = "SLUICE_TEST_POSTGRES"
 
-// Main runs a package's tests with one server for all of them, and gives what to exit with. Without a server none is run.
+// Main runs a package's tests with one server for all, and returns the exit code. Without a server no test runs.
 func Main(m *testing.M) int {
 	if os.Getenv(Address) != "" {
 		return m.Run()
@@ -33,8 +34,8 @@ func Main(m *testing.M) int {
 	return code
 }
 
-// Start gives the address of an empty database for this test alone, on the process's server, or without Main on one of
-// the test's own.
+// Start returns the address of an empty database for this test alone, on the process's server or, without Main, on a
+// server of the test's own.
 func Start(t testing.TB) (url string) {
 	t.Helper()
 	server := os.Getenv(Address)
@@ -53,7 +54,7 @@ func Start(t testing.TB) (url string) {
 	return database
 }
 
-// Own gives a server for this test alone, which it may stop. It ends with the test.
+// Own starts a server for this test alone, which the test may stop. The server closes with the test.
 func Own(t testing.TB, o Options) *Server {
 	t.Helper()
 	s, err := Launch(t.Context(), o)

@@ -1,5 +1,5 @@
-// Command product is the least that a product's program is: it asks a flag by the provider. It is a module of its own, so that its
-// go.mod and go.sum show what a program takes on with the provider; a test of package test holds them.
+// Command product is a minimal program of a product: it evaluates one flag by the provider. It is a module of its own,
+// so that its go.mod and go.sum show which dependencies the provider brings; a test of package test checks them.
 package main
 
 import (
@@ -19,7 +19,7 @@ func main() {
 	}
 }
 
-// ask tells whether a flag is on, by the agent that answers there.
+// ask evaluates a flag by the agent at address, and prints the value.
 func ask(ctx context.Context, address, flag string) error {
 	p, err := provider.Dial(address)
 	if err != nil {

@@ -14,43 +14,45 @@ import (
 )
 
 const (
-	waitFor     = 30 * time.Second // of a long-poll
-	askWithin   = 60 * time.Second // everything else: a server that is overwhelmed answers late
-	firstPause  = 100 * time.Millisecond
-	streamStart = 60 * time.Second // until a stream says something: ten thousand begin at once
+	longPollWait    = 30 * time.Second // the server answers a long-poll after this time at the latest
+	requestTimeout  = 60 * time.Second // of other requests: an overloaded server answers late
+	firstRetryPause = 100 * time.Millisecond
+	streamTimeout   = 60 * time.Second // until the first bytes of a stream: ten thousand may start at once
 )
 
-// cell is one cell: listen keeps what is desired, act does it and reports.
+// cell is one cell: followDesired tracks what is desired, runReporter applies it and reports.
 type cell struct {
-	swarm *Swarm
-	index int
-	news  wake.Signal // desired is another
+	swarm   *Swarm
+	index   int
+	changed wake.Signal // desired has changed
 
-	mu      sync.Mutex // guards what follows
-	peer    peer
-	desired *cells.Desired
-	etag    string
-	acked   *cells.Report
+	mu           sync.Mutex // guards what follows
+	agent        agentState
+	desired      *cells.Desired
+	etag         string
+	acknowledged *cells.Report
 }
 
 func newCell(s *Swarm, i int, m Member) *cell {
-	return &cell{swarm: s, index: i, news: wake.New(), peer: newPeer(m.Name, &s.opts)}
+	return &cell{swarm: s, index: i, changed: wake.New(), agent: newAgentState(m.Name, &s.opts)}
 }
 
-func (c *cell) word() Word {
+func (c *cell) snapshot() Snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := &c.peer
-	return Word{
-		Name: p.name, Boot: p.boot, Desired: c.desired, ETag: c.etag, State: p.state(), Running: p.running, Failures: p.failures,
-		Began: p.began, Confirmed: p.known, Last: p.last, Pending: p.events, Acknowledged: c.acked,
+	p := &c.agent
+	return Snapshot{
+		Name: p.name, Boot: p.bootID, Desired: c.desired, ETag: c.etag, State: p.currentState(), Running: p.running,
+		Failures: p.failures,
+		Began:    p.began, Confirmed: p.confirmedNumber, Last: p.lastNumber, Pending: p.events,
+		Acknowledged: c.acknowledged,
 	}
 }
 
-// listen keeps asking what is desired until ctx ends.
-func (c *cell) listen(ctx context.Context) {
+// followDesired asks what is desired until ctx ends.
+func (c *cell) followDesired(ctx context.Context) {
 	for failures, replica := 0, c.index; ctx.Err() == nil; {
-		progress, after, status := c.session(ctx, replica)
+		progress, after, status := c.runSession(ctx, replica)
 		if ctx.Err() != nil {
 			return
 		}
@@ -58,29 +60,29 @@ func (c *cell) listen(ctx context.Context) {
 			failures = 0
 		}
 		replica++
-		_ = backoff.Sleep(ctx, c.pause(failures, after, status))
+		_ = backoff.Sleep(ctx, c.retryPause(failures, after, status))
 		failures++
 	}
 }
 
-// pause is how long to wait after failures in a row: with full jitter, capped (R33).
-func (c *cell) pause(failures int, after time.Duration, status int) time.Duration {
+// retryPause returns the pause after failures in a row: with full jitter, capped (R33).
+func (c *cell) retryPause(failures int, after time.Duration, status int) time.Duration {
 	switch {
 	case after > 0:
 		return backoff.Lengthen(after)
 	case status == 401:
 		return backoff.Shorten(c.swarm.opts.DeniedCap)
 	default:
-		return backoff.FullJitter(backoff.Exponential(firstPause, c.swarm.opts.RetryCap, failures))
+		return backoff.FullJitter(backoff.Exponential(firstRetryPause, c.swarm.opts.RetryCap, failures))
 	}
 }
 
-// session is one connection on which answers come. progress: at least one came.
-func (c *cell) session(ctx context.Context, replica int) (progress bool, after time.Duration, status int) {
+// runSession receives responses on one connection until it fails. progress reports whether at least one came.
+func (c *cell) runSession(ctx context.Context, replica int) (progress bool, after time.Duration, status int) {
 	counts := &c.swarm.counts
 	link, err := c.swarm.dialer.Dial(ctx, c.index, replica)
 	if err != nil {
-		c.swarm.failed(err)
+		c.swarm.countFailure(err)
 		return false, 0, 0
 	}
 	counts.connects.Add(1)
@@ -97,64 +99,64 @@ func (c *cell) session(ctx context.Context, replica int) (progress bool, after t
 			counts.connected.Add(-1)
 		}
 	}()
-	var a Answer
+	var a ResponseHead
 	if c.swarm.opts.Mode == Stream {
-		a, err = c.follow(link, connected)
+		a, err = c.readStream(link, connected)
 	} else {
-		a, err = c.poll(ctx, link, connected)
+		a, err = c.pollDesired(ctx, link, connected)
 	}
 	switch {
 	case a.Status >= 400:
-		c.swarm.refused(a.Status, nil)
+		c.swarm.countRefusal(a.Status, nil)
 	case err != nil && ctx.Err() == nil:
-		c.swarm.failed(err)
+		c.swarm.countFailure(err)
 	}
-	return progress, a.After, a.Status
+	return progress, a.RetryAfter, a.Status
 }
 
-// follow reads a stream to its end.
-func (c *cell) follow(link *Link, connected func()) (Answer, error) {
+// readStream reads a stream to its end.
+func (c *cell) readStream(link *Conn, connected func()) (ResponseHead, error) {
 	c.mu.Lock()
 	header := ifNoneMatch(c.etag)
 	c.mu.Unlock()
-	a, events, err := link.Stream(streamStart, "/v1/desired", header)
+	a, events, err := link.OpenStream(streamTimeout, "/v1/desired", header)
 	if err != nil || events == nil {
 		return a, err
 	}
 	for {
-		e, err := events.Next()
+		e, err := events.ReadEvent()
 		if err != nil {
 			return a, err
 		}
 		connected()
 		if e.Retry > 0 {
-			a.After = e.Retry
+			a.RetryAfter = e.Retry
 		}
 		if len(e.Data) == 0 {
 			continue
 		}
-		if err := c.told(e.Data, e.ID); err != nil {
+		if err := c.storeDesired(e.Data, e.ID); err != nil {
 			return a, err
 		}
 	}
 }
 
-// poll asks again and again on one connection.
-func (c *cell) poll(ctx context.Context, link *Link, connected func()) (Answer, error) {
-	path, within := "/v1/desired", askWithin
+// pollDesired asks repeatedly on one connection.
+func (c *cell) pollDesired(ctx context.Context, link *Conn, connected func()) (ResponseHead, error) {
+	path, within := "/v1/desired", requestTimeout
 	if c.swarm.opts.Mode == LongPoll {
-		path, within = path+"?wait="+waitFor.String(), within+waitFor
+		path, within = path+"?wait="+longPollWait.String(), within+longPollWait
 	}
 	for {
 		c.mu.Lock()
 		header := ifNoneMatch(c.etag)
 		c.mu.Unlock()
-		a, body, err := link.Ask(within, "GET", path, header, nil)
+		a, body, err := link.RoundTrip(within, "GET", path, header, nil)
 		switch {
 		case err != nil:
 			return a, err
 		case a.Status == 200:
-			err = c.told(body, a.ETag)
+			err = c.storeDesired(body, a.ETag)
 		case a.Status == 304:
 			c.swarm.counts.unchanged.Add(1)
 		default:
@@ -165,7 +167,7 @@ func (c *cell) poll(ctx context.Context, link *Link, connected func()) (Answer, 
 		}
 		connected()
 		c.swarm.counts.polls.Add(1)
-		if _ = backoff.Sleep(ctx, a.Next); ctx.Err() != nil || a.Close {
+		if _ = backoff.Sleep(ctx, a.NextPoll); ctx.Err() != nil || a.Close {
 			return a, nil
 		}
 	}
@@ -178,31 +180,31 @@ func ifNoneMatch(etag string) string {
 	return "If-None-Match: " + etag + "\r\n"
 }
 
-// told takes an answer that says something new.
-func (c *cell) told(body []byte, etag string) error {
+// storeDesired handles a response with new content.
+func (c *cell) storeDesired(body []byte, etag string) error {
 	at := time.Now()
 	d := new(cells.Desired)
 	if err := json.Unmarshal(body, d); err != nil {
 		return fmt.Errorf("what is desired: %w", err)
 	}
 	c.mu.Lock()
-	if d.Cell != "" && d.Cell != c.peer.name {
+	if d.Cell != "" && d.Cell != c.agent.name {
 		c.mu.Unlock()
-		return fmt.Errorf("%s is told what %.80q should do", c.peer.name, d.Cell)
+		return fmt.Errorf("%s is told what %.80q should do", c.agent.name, d.Cell)
 	}
 	c.desired, c.etag = d, etag
 	c.mu.Unlock()
 	c.swarm.counts.told.Add(1)
-	if c.swarm.opts.Told != nil {
-		c.swarm.opts.Told(c.index, d, at)
+	if c.swarm.opts.OnDesired != nil {
+		c.swarm.opts.OnDesired(c.index, d, at)
 	}
-	c.news.Notify()
+	c.changed.Notify()
 	return nil
 }
 
-// verify fetches the bytes of a and holds them against its digest.
-func (c *cell) verify(link *Link, a *cells.Assignment) error {
-	answer, body, err := link.Ask(askWithin, "GET", "/v1/releases/"+string(a.Digest), "", nil)
+// fetchRelease fetches the bytes of a, and checks their digest.
+func (c *cell) fetchRelease(link *Conn, a *cells.Assignment) error {
+	answer, body, err := link.RoundTrip(requestTimeout, "GET", "/v1/releases/"+string(a.Digest), "", nil)
 	switch {
 	case err != nil:
 		return err

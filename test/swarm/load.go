@@ -12,10 +12,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// DialAll connects the first n members, so many at once. It gives how long each took, sorted; ready, if not nil, is
-// called for each after its handshake and may talk on it.
-func (d *Dialer) DialAll(ctx context.Context, n, atOnce int, ready func(i int, l *Link) error) ([]*Link, []time.Duration, error) {
-	links, took := make([]*Link, n), make([]time.Duration, n)
+// DialAll connects the first n members, atOnce at a time. It returns how long each connection took, sorted. ready, if
+// not nil, is called for each connection after the handshake, and may use it.
+func (d *Dialer) DialAll(ctx context.Context, n, atOnce int, ready func(i int, l *Conn) error) ([]*Conn,
+	[]time.Duration, error) {
+	links, took := make([]*Conn, n), make([]time.Duration, n)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, atOnce))
 	begun := time.Now()
@@ -36,15 +37,15 @@ func (d *Dialer) DialAll(ctx context.Context, n, atOnce int, ready func(i int, l
 		})
 	}
 	if err := g.Wait(); err != nil {
-		Hangup(links)
+		CloseAll(links)
 		return nil, nil, err
 	}
 	slices.Sort(took)
 	return links, took, nil
 }
 
-// Hangup closes links; nil ones are left out.
-func Hangup(links []*Link) {
+// CloseAll closes connections; nil ones are skipped.
+func CloseAll(links []*Conn) {
 	for _, l := range links {
 		if l != nil {
 			l.Close()
@@ -52,19 +53,20 @@ func Hangup(links []*Link) {
 	}
 }
 
-// Measured is what came of a Hammer.
-type Measured struct {
+// Measurement is the result of Hammer.
+type Measurement struct {
 	Answered int
 	Took     time.Duration
-	P50, P99 time.Duration // of the answers' times
+	P50, P99 time.Duration // of response times
 }
 
-// Rate is answers a second.
-func (m Measured) Rate() float64 { return float64(m.Answered) / m.Took.Seconds() }
+// Rate returns the responses a second.
+func (m Measurement) Rate() float64 { return float64(m.Answered) / m.Took.Seconds() }
 
-// Hammer asks over all links, atOnce of them at any time, each in its turn, for a while. Each question waits for the answer to
-// the one before on its link. The order is shuffled: neighbours in a table would flatter a database.
-func Hammer(ctx context.Context, links []*Link, atOnce int, lasts time.Duration, ask func(i int, l *Link) error) (Measured, error) {
+// Hammer sends requests over all connections, atOnce at any time, each connection in its turn, for the time lasts. A
+// connection has one request at a time. The order is shuffled, since neighbours in a table would flatter a database.
+func Hammer(ctx context.Context, links []*Conn, atOnce int, lasts time.Duration,
+	ask func(i int, l *Conn) error) (Measurement, error) {
 	order := rand.Perm(len(links))
 	var over atomic.Bool
 	defer context.AfterFunc(ctx, func() { over.Store(true) })()
@@ -97,12 +99,12 @@ func Hammer(ctx context.Context, links []*Link, atOnce int, lasts time.Duration,
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return Measured{}, err
+		return Measurement{}, err
 	}
 	took := time.Since(begun)
 	if len(all) == 0 {
-		return Measured{}, fmt.Errorf("no answer within %s", lasts)
+		return Measurement{}, fmt.Errorf("no answer within %s", lasts)
 	}
 	slices.Sort(all)
-	return Measured{Answered: len(all), Took: took, P50: all[len(all)/2], P99: all[len(all)*99/100]}, nil
+	return Measurement{Answered: len(all), Took: took, P50: all[len(all)/2], P99: all[len(all)*99/100]}, nil
 }

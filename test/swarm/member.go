@@ -15,42 +15,42 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// Member is a cell: its name, and its key.
+// Member is the name and key of a cell.
 type Member struct {
 	Name string
 	Key  ed25519.PrivateKey
 }
 
-// Members makes n cells named PREFIX-00000 and so on. The same seed gives the same keys, in every process.
+// Members makes n cells named PREFIX-00000 and so on. The same seed makes the same keys, in every process.
 func Members(prefix string, n int, seed uint64) []Member {
 	all := make([]Member, n)
 	for i := range all {
 		name := fmt.Sprintf("%s-%05d", prefix, i)
-		all[i] = Member{name, ed25519.NewKeyFromSeed(draw(seed, "key", name))}
+		all[i] = Member{name, ed25519.NewKeyFromSeed(deriveBytes(seed, "key", name))}
 	}
 	return all
 }
 
-// Public is the member's public key.
+// Public returns the member's public key.
 func (m Member) Public() ed25519.PublicKey { return m.Key.Public().(ed25519.PublicKey) }
 
-// draw gives 32 bytes that follow from the seed and words.
-func draw(seed uint64, words ...string) []byte {
+// deriveBytes derives 32 bytes from the seed and words.
+func deriveBytes(seed uint64, words ...string) []byte {
 	h := sha256.New()
-	_ = binary.Write(h, binary.LittleEndian, seed) // a hash takes all
+	_ = binary.Write(h, binary.LittleEndian, seed) // a hash never fails
 	for _, w := range words {
 		h.Write([]byte(w + "\x00"))
 	}
 	return h.Sum(nil)
 }
 
-// share gives a number in [0, 1) that follows from the seed and words.
-func share(seed uint64, words ...string) float64 {
-	return float64(binary.LittleEndian.Uint64(draw(seed, words...))>>11) / (1 << 53)
+// deriveFraction derives a number in [0, 1) from the seed and words.
+func deriveFraction(seed uint64, words ...string) float64 {
+	return float64(binary.LittleEndian.Uint64(deriveBytes(seed, words...))>>11) / (1 << 53)
 }
 
-// certificates makes each member's.
-func certificates(members []Member) ([]tls.Certificate, error) {
+// makeCertificates makes a certificate for each member.
+func makeCertificates(members []Member) ([]tls.Certificate, error) {
 	now := time.Now()
 	made := make([]tls.Certificate, len(members))
 	var g errgroup.Group
@@ -59,7 +59,7 @@ func certificates(members []Member) ([]tls.Certificate, error) {
 		g.Go(func() (err error) {
 			for i := w; i < len(members) && err == nil; i += workers {
 				made[i], err = identity.Certificate(rand.Reader, members[i].Key, members[i].Name, now)
-				made[i].Leaf = nil // memory
+				made[i].Leaf = nil // saves memory
 			}
 			return err
 		})

@@ -16,19 +16,20 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// Repository is a bare release repository that people land commits in, as a git host does: by moving the branch's
-// tip, compare-and-swap. One at a time uses it.
+// Repository is a bare release repository in which people make commits as on a git host: by moving the branch with
+// compare-and-swap. One goroutine at a time may use it.
 type Repository struct {
 	Dir string
 }
 
-const branch = "refs/heads/main"
+const branchRef = "refs/heads/main"
 
-// MakeRepository makes a bare repository in dir, which must not exist, of files and of members as cells of the
-// channels that channel names. They are registered: their identity.yaml has their keys.
-func MakeRepository(ctx context.Context, dir string, files map[string]string, members []Member, channel func(i int) string) (*Repository, error) {
+// CreateRepository makes a bare repository in dir, which must not exist, with files and a cell for each member, in the
+// channel that channel returns. The members are registered: identity.yaml has their keys.
+func CreateRepository(ctx context.Context, dir string, files map[string]string, members []Member,
+	channel func(i int) string) (*Repository, error) {
 	r := &Repository{Dir: dir}
-	if _, err := r.git(ctx, nil, "init", "-q", "--bare", "--template=", "-b", "main", dir); err != nil {
+	if _, err := r.runGit(ctx, nil, "init", "-q", "--bare", "--template=", "-b", "main", dir); err != nil {
 		return nil, err
 	}
 	all := maps.Clone(files)
@@ -39,58 +40,61 @@ func MakeRepository(ctx context.Context, dir string, files map[string]string, me
 	if _, ok := all[".gitattributes"]; !ok {
 		all[".gitattributes"] = "releases/** -text -filter -ident\n"
 	}
-	return r, r.write(ctx, branch, "", "begin", all)
+	return r, r.writeCommit(ctx, branchRef, "", "begin", all)
 }
 
-// IdentityFile is a member's identity.yaml: registered, epoch 1.
+// IdentityFile returns a member's identity.yaml: registered, epoch 1.
 func IdentityFile(m Member) string {
-	return "apiVersion: sluice/v1\nkind: Identity\nepoch: 1\nserial: 1\npublicKey: " + identity.FormatKey(m.Public()) + "\n"
+	return "apiVersion: sluice/v1\nkind: Identity\nepoch: 1\nserial: 1\npublicKey: " + identity.FormatKey(m.Public()) +
+		"\n"
 }
 
-// Release is the files of a release of so many ConfigMaps, about 200 bytes each.
-func Release(version string, objects int) map[string]string {
+// ReleaseFiles returns the files of a release with so many ConfigMaps of about 200 bytes.
+func ReleaseFiles(version string, objects int) map[string]string {
 	dir := "releases/" + version + "/"
 	files := map[string]string{dir + "release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: " + version + "\n"}
 	kustomization := "resources:\n"
 	for i := range objects {
 		name := fmt.Sprintf("part-%d", i)
 		kustomization += "  - " + name + ".yaml\n"
-		files[dir+name+".yaml"] = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + "}\ndata: {version: " + version + ", text: " + strings.Repeat("x", 100) + "}\n"
+		files[dir+name+".yaml"] = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + "}\ndata: {version: " +
+			version + ", text: " + strings.Repeat("x", 100) + "}\n"
 	}
 	files[dir+"kustomization.yaml"] = kustomization
 	return files
 }
 
-// Land puts a commit of files onto the branch; an empty file is removed. It gives the instant just before the branch
-// moved. Should somebody else move it meanwhile, the commit is made again.
-func (r *Repository) Land(ctx context.Context, message string, files map[string]string) (time.Time, error) {
+// Commit puts files onto the branch in one commit; an empty file is removed. It returns the instant just before the
+// branch moved. If the branch moves meanwhile, the commit is made again.
+func (r *Repository) Commit(ctx context.Context, message string, files map[string]string) (time.Time, error) {
 	const side = "refs/landing"
 	var err error
 	for range 50 {
 		var base, next string
-		if base, err = r.git(ctx, nil, "rev-parse", branch); err != nil {
+		if base, err = r.runGit(ctx, nil, "rev-parse", branchRef); err != nil {
 			return time.Time{}, err
 		}
-		if err = r.write(ctx, side, base, message, files); err != nil {
+		if err = r.writeCommit(ctx, side, base, message, files); err != nil {
 			return time.Time{}, err
 		}
-		if next, err = r.git(ctx, nil, "rev-parse", side); err != nil {
+		if next, err = r.runGit(ctx, nil, "rev-parse", side); err != nil {
 			return time.Time{}, err
 		}
 		at := time.Now()
-		if _, err = r.git(ctx, nil, "update-ref", branch, next, base); err == nil {
+		if _, err = r.runGit(ctx, nil, "update-ref", branchRef, next, base); err == nil {
 			return at, nil
 		}
 	}
 	return time.Time{}, fmt.Errorf("%q never landed: %w", message, err)
 }
 
-// write makes a commit on base, or a root one, and points ref at it.
-func (r *Repository) write(ctx context.Context, ref, base, message string, files map[string]string) error {
+// writeCommit makes a commit on base, or a root commit if base is empty, and points ref to the commit.
+func (r *Repository) writeCommit(ctx context.Context, ref, base, message string, files map[string]string) error {
 	in, out := io.Pipe()
-	go func() { // ends with git, which closes its end
+	go func() { // ends with git, which closes in
 		b := bufio.NewWriterSize(out, 1<<20)
-		fmt.Fprintf(b, "commit %s\ncommitter Ada <ada@example.com> %d +0000\ndata %d\n%s\n", ref, time.Now().Unix(), len(message), message)
+		fmt.Fprintf(b, "commit %s\ncommitter Ada <ada@example.com> %d +0000\ndata %d\n%s\n", ref, time.Now().Unix(),
+			len(message), message)
 		if base != "" {
 			fmt.Fprintf(b, "from %s\n", base)
 		}
@@ -103,13 +107,12 @@ func (r *Repository) write(ctx context.Context, ref, base, message string, files
 		}
 		out.CloseWithError(b.Flush())
 	}()
-	_, err := r.git(ctx, in, "fast-import", "--quiet", "--force")
+	_, err := r.runGit(ctx, in, "fast-import", "--quiet", "--force")
 	_ = in.Close()
 	return err
 }
 
-// git runs one command on the repository.
-func (r *Repository) git(ctx context.Context, in io.Reader, args ...string) (string, error) {
+func (r *Repository) runGit(ctx context.Context, in io.Reader, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "git", args...)
@@ -124,7 +127,7 @@ func (r *Repository) git(ctx context.Context, in io.Reader, args ...string) (str
 	return strings.TrimSpace(string(out)), nil
 }
 
-// Tip is the branch's newest commit.
+// Tip returns the branch's newest commit.
 func (r *Repository) Tip(ctx context.Context) (string, error) {
-	return r.git(ctx, nil, "rev-parse", branch)
+	return r.runGit(ctx, nil, "rev-parse", branchRef)
 }

@@ -9,53 +9,53 @@ import (
 	"time"
 )
 
-// Event is one of a stream (SSE, HTML Living Standard section 9.2), or a heartbeat: a comment, without data.
+// Event is an event of a stream (SSE, HTML Living Standard section 9.2), or a heartbeat: a comment, without data.
 type Event struct {
 	Name string // empty: message
 	ID   string
 	Data []byte
-	// Retry is when to come back once the stream has ended; zero: nothing was said of it.
+	// Retry is the pause before the next connection; zero: not specified.
 	Retry time.Duration
 }
 
 const (
-	// quietFor is after how much silence a stream counts as broken: two heartbeats missed (R33), and some.
-	quietFor = 40 * time.Second
-	maxEvent = 1 << 20
+	// silenceTimeout is the silence after which a stream counts as broken: more than two missed heartbeats (R33).
+	silenceTimeout = 40 * time.Second
+	maxEventSize   = 1 << 20
 )
 
-// Events is a stream of events on a connection, which serves nothing else from then on.
-type Events struct {
-	link  *Link
-	lines *bufio.Reader
-	long  []byte // of a line that does not fit into the reader
+// EventStream reads the events of a connection, which serves nothing else from then on.
+type EventStream struct {
+	conn     *Conn
+	reader   *bufio.Reader
+	longLine []byte // part of a line that exceeds the reader's buffer
 }
 
-// Stream asks for a stream. Where the answer is not 200 there is none, and the connection should be closed.
-func (l *Link) Stream(within time.Duration, path, header string) (Answer, *Events, error) {
+// OpenStream asks for a stream. If the status is not 200 there is no stream, and the connection should be closed.
+func (l *Conn) OpenStream(within time.Duration, path, header string) (ResponseHead, *EventStream, error) {
 	_ = l.conn.SetDeadline(time.Now().Add(within))
-	if err := l.send("GET", path, "Accept: text/event-stream\r\n"+header, nil); err != nil {
-		return Answer{}, nil, err
+	if err := l.writeRequest("GET", path, "Accept: text/event-stream\r\n"+header, nil); err != nil {
+		return ResponseHead{}, nil, err
 	}
-	l.out = nil // memory: nothing else is sent
-	a, err := l.answer()
+	l.buffer = nil // frees memory: nothing else is sent
+	a, err := l.readHead()
 	if err != nil || a.Status != 200 {
 		return a, nil, err
 	}
 	_ = l.conn.SetWriteDeadline(time.Time{})
-	e := &Events{link: l, lines: l.in}
+	e := &EventStream{conn: l, reader: l.reader}
 	if a.chunked {
-		e.lines = bufio.NewReaderSize(l.body(a), 512)
+		e.reader = bufio.NewReaderSize(l.bodyReader(a), 512)
 	}
 	return a, e, nil
 }
 
-// Next gives the next event or heartbeat. An error ends the stream.
-func (e *Events) Next() (Event, error) {
+// ReadEvent returns the next event or heartbeat. An error ends the stream.
+func (e *EventStream) ReadEvent() (Event, error) {
 	var event Event
-	_ = e.link.conn.SetReadDeadline(time.Now().Add(quietFor))
+	_ = e.conn.conn.SetReadDeadline(time.Now().Add(silenceTimeout))
 	for {
-		line, err := e.line()
+		line, err := e.readLine()
 		if err != nil {
 			return event, err
 		}
@@ -87,30 +87,30 @@ func (e *Events) Next() (Event, error) {
 				event.Data = append(event.Data, '\n')
 			}
 			event.Data = append(event.Data, value...)
-			if len(event.Data) > maxEvent {
-				return event, fmt.Errorf("an event has more than %d bytes", maxEvent)
+			if len(event.Data) > maxEventSize {
+				return event, fmt.Errorf("an event has more than %d bytes", maxEventSize)
 			}
 		}
 	}
 }
 
-// line gives the next line, however long, without its end; it is good until the next read.
-func (e *Events) line() ([]byte, error) {
-	e.long = e.long[:0]
+// readLine returns the next line, however long, without its end. The bytes are valid until the next read.
+func (e *EventStream) readLine() ([]byte, error) {
+	e.longLine = e.longLine[:0]
 	for {
-		part, err := e.lines.ReadSlice('\n')
+		part, err := e.reader.ReadSlice('\n')
 		switch {
-		case err == nil && len(e.long) == 0:
+		case err == nil && len(e.longLine) == 0:
 			return bytes.TrimRight(part, "\r\n"), nil
 		case err == nil:
-			line := bytes.TrimRight(append(e.long, part...), "\r\n")
-			e.long = nil
+			line := bytes.TrimRight(append(e.longLine, part...), "\r\n")
+			e.longLine = nil
 			return line, nil
 		case !errors.Is(err, bufio.ErrBufferFull):
 			return nil, err
 		}
-		if e.long = append(e.long, part...); len(e.long) > maxEvent {
-			return nil, fmt.Errorf("a line has more than %d bytes", maxEvent)
+		if e.longLine = append(e.longLine, part...); len(e.longLine) > maxEventSize {
+			return nil, fmt.Errorf("a line has more than %d bytes", maxEventSize)
 		}
 	}
 }

@@ -1,14 +1,14 @@
-// Package swarm is thousands of light cells in one process: load for benchmarks, and honest peers for the acceptance
-// tests of a fleet. It is for tests and benchmarks only.
+// Package swarm simulates thousands of light cells in one process: load for benchmarks, and protocol-conforming peers
+// for the acceptance tests of a fleet. It is for tests and benchmarks only.
 //
-// A cell of it has its own Ed25519 key, connects by mutual TLS and looks at the control plane's pins, asks by poll,
-// long-poll or stream, and reports as an agent does: it acknowledges an assignment, begins it once that is acknowledged
-// in turn, and is healthy on it a while later, or fails, goes back to its last good and remembers the failure (R13,
-// R14). Its events travel in sequence, one batch in flight, until they are acknowledged (R35). It applies nothing:
-// how long an apply takes and whether it fails is made up, from a seed. What was acknowledged to it is counted, so that
-// a test can hold that none of it is lost (invariant 8).
+// Each cell has its own Ed25519 key, connects by mutual TLS, checks the control plane's pins, asks by poll, long-poll
+// or stream, and reports as an agent does: it acknowledges an assignment, begins it once the acknowledgement is
+// confirmed, and is healthy on it a while later, or fails, goes back to its last good assignment and remembers the
+// failure (R13, R14). A cell sends its events in sequence, one batch at a time, until they are acknowledged (R35). A
+// cell never applies anything: the length and result of an apply follow from a seed. Each cell counts what was
+// acknowledged, so that a test can check that none of it is lost (invariant 8).
 //
-// It speaks HTTP/1.1 itself, with as little memory and time as that takes: about two goroutines and 40 KiB a cell on a
+// The package speaks HTTP/1.1 itself, with little memory and time: about two goroutines and 40 KiB for a cell on a
 // stream. A Swarm's methods may be called from any goroutine.
 package swarm
 
@@ -24,10 +24,10 @@ import (
 	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
-// Mode is how cells learn what is desired of them.
+// Mode is how cells ask for what is desired.
 type Mode int
 
-// Stream is one answer that goes on (SSE), LongPoll a question that waits, Poll one that does not.
+// Stream is one endless response (SSE), LongPoll a request that waits for a change, Poll a request that does not wait.
 const (
 	Stream Mode = iota
 	LongPoll
@@ -36,63 +36,68 @@ const (
 
 // Options of a Swarm. Plane and Members are required.
 type Options struct {
-	Plane   Plane
+	Plane   ControlPlane
 	Members []Member
 	Mode    Mode
-	Resume  []Word // cells that lived before go on from what they had, under a new boot; nil: all are new
+	// state of an earlier swarm's cells, which restart with a new boot ID; nil: all cells are new
+	Resume []Snapshot
 
-	Seed        uint64             // of applies' lengths and failures
-	Apply       [2]time.Duration   // an apply takes from the first to the second; zero: no time
-	Fails       map[string]float64 // by release: the share of cells that it fails on
-	Fetch       bool               // fetch a release's bytes before it is begun, and hold them against their digest
+	Seed        uint64             // determines lengths and failures of applies
+	Apply       [2]time.Duration   // shortest and longest apply; zero: no time
+	Fails       map[string]float64 // by release: the share of cells on which it fails
+	Fetch       bool               // fetch a release's bytes before beginning it, and check the digest
 	ReportEvery time.Duration      // default 30 s
-	Idle        time.Duration      // how long the connection for reports is kept when there is nothing to report; default 5 s
-	Spread      time.Duration      // over which cells begin; zero: all at once
-	Dialing     int                // handshakes at once, where the control plane is not to be tried; zero: no bound
-	Silent      bool               // cells listen, and report nothing
-	Reporting   int                // connections for reports at once, besides those that cells listen on; default 4096: a process may have about 19,900
+	Idle        time.Duration      // after which an unused connection for reports is closed; default 5 s
+	Spread      time.Duration      // during which cells start; zero: all at once
+	Dialing     int                // handshakes at once, to spare the control plane; zero: unlimited
+	Silent      bool               // cells send no reports
+	// Reporting limits the connections for reports, besides those that cells listen on; default 4096, since a process
+	// may have about 19,900.
+	Reporting int
 
-	RetryCap  time.Duration // between tries to reach the control plane; default 30 s
+	RetryCap  time.Duration // longest pause between tries to connect; default 30 s
 	DeniedCap time.Duration // after a 401; default 5 min
 
-	Told func(cell int, d *cells.Desired, at time.Time) // called by the cell's goroutine with each new answer; nil: nobody
+	// OnDesired is called by the cell's goroutine with each new response; nil: not called.
+	OnDesired func(cell int, d *cells.Desired, at time.Time)
 }
 
-// Swarm is the cells. Make it with New, run it with Run.
+// Swarm is a set of simulated cells. New makes it, Run runs it.
 type Swarm struct {
-	opts   Options
-	dialer *Dialer
-	cells  []*cell
-	places chan struct{} // one for each connection for reports
-	counts counts
+	opts        Options
+	dialer      *Dialer
+	cells       []*cell
+	reportSlots chan struct{} // one for each connection for reports
+	counts      counters
 
-	trouble atomic.Pointer[error] // the newest; nil: none so far
+	lastError atomic.Pointer[error] // newest; nil: none
 }
 
-type counts struct {
+type counters struct {
 	connects, connected, told, polls, unchanged, reports, acknowledged, events, refused, failed atomic.Int64
 }
 
 // Counts are sums over all cells.
 type Counts struct {
 	Connects     int64 // connections made
-	Connected    int64 // cells that have a stream, or whose last question was answered, now
-	Told         int64 // answers that said something new
-	Polls        int64 // questions answered
+	Connected    int64 // cells that have a stream now, or whose last request was answered
+	Told         int64 // responses with new content
+	Polls        int64 // requests answered
 	Unchanged    int64 // of these, with 304
 	Reports      int64 // sent
 	Acknowledged int64 // of these, acknowledged
 	Events       int64 // acknowledged
-	Refused      int64 // answers of 4xx and 5xx
+	Refused      int64 // responses of 4xx and 5xx
 	Failed       int64 // connections and exchanges that broke
 }
 
-// New makes the cells, their certificates included. Nothing is connected yet.
+// New makes the cells and their certificates. It connects nothing.
 func New(o Options) (*Swarm, error) {
 	if len(o.Members) == 0 || len(o.Plane.Addresses) == 0 {
 		return nil, errors.New("swarm.Options: Plane and Members are required")
 	}
-	for d, length := range map[*time.Duration]time.Duration{&o.ReportEvery: 30 * time.Second, &o.Idle: 5 * time.Second, &o.RetryCap: 30 * time.Second, &o.DeniedCap: 5 * time.Minute} {
+	for d, length := range map[*time.Duration]time.Duration{&o.ReportEvery: 30 * time.Second, &o.Idle: 5 * time.Second,
+		&o.RetryCap: 30 * time.Second, &o.DeniedCap: 5 * time.Minute} {
 		if *d <= 0 {
 			*d = length
 		}
@@ -105,38 +110,38 @@ func New(o Options) (*Swarm, error) {
 		o.Reporting = 4096
 	}
 	if o.Dialing > 0 {
-		dialer.atOnce = make(chan struct{}, o.Dialing)
+		dialer.slots = make(chan struct{}, o.Dialing)
 	}
-	s := &Swarm{opts: o, dialer: dialer, places: make(chan struct{}, o.Reporting)}
+	s := &Swarm{opts: o, dialer: dialer, reportSlots: make(chan struct{}, o.Reporting)}
 	if o.Resume != nil && len(o.Resume) != len(o.Members) {
 		return nil, fmt.Errorf("swarm.Options: %d words to go on from, and %d members", len(o.Resume), len(o.Members))
 	}
 	for i, m := range o.Members {
 		c := newCell(s, i, m)
 		if o.Resume != nil {
-			c.peer.resume(o.Resume[i])
+			c.agent.resume(o.Resume[i])
 		}
 		s.cells = append(s.cells, c)
 	}
 	return s, nil
 }
 
-// Run lets all cells live until ctx ends.
+// Run runs all cells until ctx ends.
 func (s *Swarm) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	for i, c := range s.cells {
 		all.Go(func() {
 			_ = backoff.Sleep(ctx, s.opts.Spread*time.Duration(i)/time.Duration(len(s.cells)))
 			if !s.opts.Silent {
-				all.Go(func() { c.act(ctx) })
+				all.Go(func() { c.runReporter(ctx) })
 			}
-			c.listen(ctx)
+			c.followDesired(ctx)
 		})
 	}
 	all.Wait()
 }
 
-// Counts gives the sums as they are now.
+// Counts returns the current sums.
 func (s *Swarm) Counts() Counts {
 	c := &s.counts
 	return Counts{
@@ -145,58 +150,58 @@ func (s *Swarm) Counts() Counts {
 	}
 }
 
-// Trouble is the newest thing that went wrong on a connection; nil: nothing did.
-func (s *Swarm) Trouble() error {
-	if err := s.trouble.Load(); err != nil {
+// LastError returns the newest error of a connection; nil: there was none.
+func (s *Swarm) LastError() error {
+	if err := s.lastError.Load(); err != nil {
 		return *err
 	}
 	return nil
 }
 
-func (s *Swarm) failed(err error) {
+func (s *Swarm) countFailure(err error) {
 	s.counts.failed.Add(1)
-	s.trouble.Store(&err)
+	s.lastError.Store(&err)
 }
 
-func (s *Swarm) refused(status int, body []byte) {
+func (s *Swarm) countRefusal(status int, body []byte) {
 	s.counts.refused.Add(1)
 	err := fmt.Errorf("the answer is %d: %.300s", status, body)
-	s.trouble.Store(&err)
+	s.lastError.Store(&err)
 }
 
-// Word is what is known of one cell, at the cell.
-type Word struct {
+// Snapshot is the state of one cell, as the cell knows it.
+type Snapshot struct {
 	Name         string
 	Boot         string
-	Desired      *cells.Desired // the newest answer; nil: none yet
+	Desired      *cells.Desired // newest response; nil: none yet
 	ETag         string
 	State        cells.State
 	Running      *cells.Assignment
 	Failures     []cells.Failure
-	Began        []cells.Assignment // every assignment that was begun, in order
-	Confirmed    int64              // events up to this number were acknowledged
+	Began        []cells.Assignment // all that were begun, in order
+	Confirmed    int64              // events up to this number are acknowledged
 	Last         int64              // number of the newest event
-	Pending      []cells.Event      // those that are not confirmed
-	Acknowledged *cells.Report      // the newest report that was acknowledged, without its events; nil: none
+	Pending      []cells.Event      // events that are not acknowledged
+	Acknowledged *cells.Report      // newest acknowledged report, without its events; nil: none
 }
 
-// Words gives each cell's, in the order of Options.Members.
-func (s *Swarm) Words() []Word {
-	words := make([]Word, len(s.cells))
+// Snapshots returns the state of each cell, in the order of Options.Members.
+func (s *Swarm) Snapshots() []Snapshot {
+	words := make([]Snapshot, len(s.cells))
 	for i, c := range s.cells {
-		words[i] = c.word()
+		words[i] = c.snapshot()
 	}
 	return words
 }
 
-// Await waits until what ok says holds for every cell. The error tells how many it did not hold for, and of one of them.
-func (s *Swarm) Await(ctx context.Context, ok func(Word) bool) error {
+// Await waits until ok holds for every cell. The error says for how many cells it does not hold, and describes one.
+func (s *Swarm) Await(ctx context.Context, ok func(Snapshot) bool) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		missing, one := 0, Word{}
+		missing, one := 0, Snapshot{}
 		for _, c := range s.cells {
-			if w := c.word(); !ok(w) {
+			if w := c.snapshot(); !ok(w) {
 				missing, one = missing+1, w
 			}
 		}
@@ -209,8 +214,10 @@ func (s *Swarm) Await(ctx context.Context, ok func(Word) bool) error {
 			if one.Desired == nil {
 				one.Desired = &cells.Desired{}
 			}
-			return fmt.Errorf("%d of %d cells are not as awaited, %s for one: state %s, running %+v, assigned %+v, hold %+v; newest trouble: %v: %w",
-				missing, len(s.cells), one.Name, one.State, one.Running, one.Desired.Assignment, one.Desired.Hold, s.Trouble(), context.Cause(ctx))
+			return fmt.Errorf(
+				"%d of %d cells are not as awaited, %s for one: state %s, running %+v, assigned %+v, hold %+v; newest trouble: %v: %w",
+				missing, len(s.cells), one.Name, one.State, one.Running, one.Desired.Assignment, one.Desired.Hold,
+				s.LastError(), context.Cause(ctx))
 		}
 	}
 }

@@ -25,20 +25,20 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// plane is the least that cells take for a control plane: one head for all, streams and polls, reports that it keeps.
-type plane struct {
+// testPlane is a minimal control plane for cells: one head for all, streams and polls, and stored reports.
+type testPlane struct {
 	*httptest.Server
 	pin   string
 	names map[string]string // by key
 
-	mu     sync.Mutex // guards what follows
-	head   cells.Assignment
-	moved  chan struct{}
-	events map[string][]int64 // by cell, as they were acknowledged
-	drop   int                // so many reports are not answered, and the connection is cut
+	mu           sync.Mutex // guards what follows
+	head         cells.Assignment
+	moved        chan struct{}
+	events       map[string][]int64 // numbers, in the order of acknowledgement
+	dropReceipts int                // so many reports are stored but not answered: the connection is closed
 }
 
-func newPlane(t *testing.T, members []Member, head cells.Assignment) *plane {
+func newTestPlane(t *testing.T, members []Member, head cells.Assignment) *testPlane {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -47,25 +47,27 @@ func newPlane(t *testing.T, members []Member, head cells.Assignment) *plane {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &plane{pin: identity.Pin(cert.Leaf), names: map[string]string{}, head: head, moved: make(chan struct{}), events: map[string][]int64{}}
+	p := &testPlane{pin: identity.Pin(cert.Leaf), names: map[string]string{}, head: head, moved: make(chan struct{}),
+		events: map[string][]int64{}}
 	for _, m := range members {
 		p.names[identity.FormatKey(m.Public())] = m.Name
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/desired", p.desired)
-	mux.HandleFunc("POST /v1/reports", p.reports)
+	mux.HandleFunc("GET /v1/desired", p.handleDesired)
+	mux.HandleFunc("POST /v1/reports", p.handleReports)
 	p.Server = httptest.NewUnstartedServer(mux)
-	p.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS13}
+	p.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert,
+		MinVersion: tls.VersionTLS13}
 	p.StartTLS()
 	t.Cleanup(func() { p.CloseClientConnections(); p.Close() })
 	return p
 }
 
-func (p *plane) at() Plane {
-	return Plane{Addresses: []string{p.Listener.Addr().String()}, Pins: []string{p.pin}}
+func (p *testPlane) controlPlane() ControlPlane {
+	return ControlPlane{Addresses: []string{p.Listener.Addr().String()}, Pins: []string{p.pin}}
 }
 
-func (p *plane) move(a cells.Assignment) {
+func (p *testPlane) setHead(a cells.Assignment) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.head = a
@@ -73,20 +75,20 @@ func (p *plane) move(a cells.Assignment) {
 	p.moved = make(chan struct{})
 }
 
-func (p *plane) cell(r *http.Request) string {
+func (p *testPlane) cellName(r *http.Request) string {
 	return p.names[identity.FormatKey(r.TLS.PeerCertificates[0].PublicKey.(ed25519.PublicKey))]
 }
 
-func (p *plane) answer(name string) (etag string, body []byte, moved chan struct{}) {
+func (p *testPlane) currentDesired(name string) (etag string, body []byte, moved chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	body, _ = json.Marshal(cells.Desired{Cell: name, Assignment: &p.head})
 	return fmt.Sprintf(`"%d"`, p.head.Sequence), body, p.moved
 }
 
-func (p *plane) desired(w http.ResponseWriter, r *http.Request) {
-	name := p.cell(r)
-	etag, body, moved := p.answer(name)
+func (p *testPlane) handleDesired(w http.ResponseWriter, r *http.Request) {
+	name := p.cellName(r)
+	etag, body, moved := p.currentDesired(name)
 	if r.Header.Get("Accept") == "text/event-stream" {
 		for {
 			fmt.Fprintf(w, ":\n\nid: %s\ndata: %s\n\n", etag, body)
@@ -96,7 +98,7 @@ func (p *plane) desired(w http.ResponseWriter, r *http.Request) {
 			case <-r.Context().Done():
 				return
 			}
-			etag, body, moved = p.answer(name)
+			etag, body, moved = p.currentDesired(name)
 		}
 	}
 	if r.URL.Query().Get("wait") != "" && r.Header.Get("If-None-Match") == etag {
@@ -105,7 +107,7 @@ func (p *plane) desired(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		}
-		etag, body, _ = p.answer(name)
+		etag, body, _ = p.currentDesired(name)
 	}
 	w.Header().Set("ETag", etag)
 	w.Header().Set("Sluice-Next-Poll", "0")
@@ -116,13 +118,13 @@ func (p *plane) desired(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body)
 }
 
-func (p *plane) reports(w http.ResponseWriter, r *http.Request) {
+func (p *testPlane) handleReports(w http.ResponseWriter, r *http.Request) {
 	var report cells.Report
 	err := json.NewDecoder(r.Body).Decode(&report)
 	if err == nil {
 		err = report.Check()
 	}
-	if name := p.cell(r); err != nil || name != report.Cell {
+	if name := p.cellName(r); err != nil || name != report.Cell {
 		http.Error(w, fmt.Sprint(err), http.StatusBadRequest)
 		return
 	}
@@ -134,10 +136,10 @@ func (p *plane) reports(w http.ResponseWriter, r *http.Request) {
 		}
 		receipt.Acknowledged = e.Number
 	}
-	p.drop--
-	lost := p.drop >= 0
+	p.dropReceipts--
+	lost := p.dropReceipts >= 0
 	p.mu.Unlock()
-	if lost { // kept, and the answer is lost
+	if lost { // stored, but the response is lost
 		panic(http.ErrAbortHandler)
 	}
 	_ = json.NewEncoder(w).Encode(receipt)
@@ -145,21 +147,23 @@ func (p *plane) reports(w http.ResponseWriter, r *http.Request) {
 
 func assignment(sequence int64) cells.Assignment {
 	version := fmt.Sprintf("1.%d.0", sequence)
-	return cells.Assignment{Channel: "fleet", Epoch: 1, Sequence: sequence, Release: version, Digest: releases.DigestBytes([]byte(version))}
+	return cells.Assignment{Channel: "fleet", Epoch: 1, Sequence: sequence, Release: version,
+		Digest: releases.DigestBytes([]byte(version))}
 }
 
-// TestSwarm holds that cells take what they are told in each mode, fail where they are made to, go back, and that every
-// event arrives once and in order, though answers are lost (R14, R35).
+// TestSwarm checks that in each mode cells apply what they are assigned, fail where they should, roll back, and deliver
+// every event once and in order though responses are lost (R14, R35).
 func TestSwarm(t *testing.T) {
 	t.Parallel()
 	for name, mode := range map[string]Mode{"stream": Stream, "long-poll": LongPoll, "poll": Poll} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			members := Members("cell", 50, 7)
-			p := newPlane(t, members, assignment(1))
-			p.drop = 20
+			p := newTestPlane(t, members, assignment(1))
+			p.dropReceipts = 20
 			s, err := New(Options{
-				Plane: p.at(), Members: members, Mode: mode, Seed: 7, Apply: [2]time.Duration{0, 10 * time.Millisecond},
+				Plane: p.controlPlane(), Members: members, Mode: mode, Seed: 7,
+				Apply: [2]time.Duration{0, 10 * time.Millisecond},
 				Fails: map[string]float64{"1.2.0": 0.4}, RetryCap: 50 * time.Millisecond, ReportEvery: time.Second,
 			})
 			if err != nil {
@@ -170,21 +174,22 @@ func TestSwarm(t *testing.T) {
 			run.Go(func() { s.Run(ctx) })
 			defer run.Wait()
 			defer cancel()
-			on := func(sequence int64) func(Word) bool {
-				return func(w Word) bool {
-					return w.State == cells.StateHealthy && w.Running.Sequence == sequence && w.Confirmed == w.Last && w.Acknowledged != nil && w.Acknowledged.State == w.State
+			on := func(sequence int64) func(Snapshot) bool {
+				return func(w Snapshot) bool {
+					return w.State == cells.StateHealthy && w.Running.Sequence == sequence && w.Confirmed == w.Last &&
+						w.Acknowledged != nil && w.Acknowledged.State == w.State
 				}
 			}
 			if err := s.Await(ctx, on(1)); err != nil {
 				t.Fatal(err)
 			}
-			p.move(assignment(2))
-			failed := func(w Word) bool { return len(w.Failures) == 1 && on(1)(w) }
-			if err := s.Await(ctx, func(w Word) bool { return on(2)(w) || failed(w) }); err != nil {
+			p.setHead(assignment(2))
+			failed := func(w Snapshot) bool { return len(w.Failures) == 1 && on(1)(w) }
+			if err := s.Await(ctx, func(w Snapshot) bool { return on(2)(w) || failed(w) }); err != nil {
 				t.Fatal(err)
 			}
 			bad := 0
-			for _, w := range s.Words() {
+			for _, w := range s.Snapshots() {
 				if failed(w) {
 					bad++
 				}
@@ -192,13 +197,13 @@ func TestSwarm(t *testing.T) {
 			if bad < 10 || bad > 30 {
 				t.Errorf("it failed on %d of 50 cells, and should on about 40 %%", bad)
 			}
-			p.move(assignment(3))
+			p.setHead(assignment(3))
 			if err := s.Await(ctx, on(3)); err != nil {
 				t.Fatal(err)
 			}
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			for _, w := range s.Words() {
+			for _, w := range s.Snapshots() {
 				if all := p.events[w.Name]; int64(len(all)) != w.Confirmed || !slices.IsSorted(all) {
 					t.Errorf("%s: %d events were acknowledged, and arrived as %v", w.Name, w.Confirmed, all)
 				}
@@ -210,32 +215,33 @@ func TestSwarm(t *testing.T) {
 	}
 }
 
-// TestPeerRefuses holds that a cell takes nothing older, and not another release under one sequence (R2).
-func TestPeerRefuses(t *testing.T) {
+// TestOlderAssignmentsAreRefused checks that a cell refuses older assignments, and another release with the same
+// sequence (R2).
+func TestOlderAssignmentsAreRefused(t *testing.T) {
 	t.Parallel()
-	p := newPeer("acme", &Options{})
+	p := newAgentState("acme", &Options{})
 	now := time.Now()
 	five, four, other := assignment(5), assignment(4), assignment(5)
 	other.Digest = releases.DigestBytes([]byte("other"))
-	if !p.offered(&five, now) || p.accepted != &five {
+	if !p.handleAssignment(&five, now) || p.accepted != &five {
 		t.Fatal("it does not take the first")
 	}
 	for _, a := range []*cells.Assignment{&four, &other} {
-		if !p.offered(a, now) || p.accepted != &five || p.events[len(p.events)-1].Kind != "refused" {
+		if !p.handleAssignment(a, now) || p.accepted != &five || p.events[len(p.events)-1].Kind != "refused" {
 			t.Errorf("it takes %+v", a)
 		}
-		if p.offered(a, now) {
+		if p.handleAssignment(a, now) {
 			t.Error("it says so again and again")
 		}
 	}
 }
 
-// TestWrongPin holds that a cell talks to no other control plane.
+// TestWrongPin checks that a cell talks to no control plane with another pin.
 func TestWrongPin(t *testing.T) {
 	t.Parallel()
 	members := Members("cell", 1, 1)
-	p := newPlane(t, members, assignment(1))
-	d, err := NewDialer(Plane{Addresses: p.at().Addresses, Pins: []string{"sha256:00"}}, members)
+	p := newTestPlane(t, members, assignment(1))
+	d, err := NewDialer(ControlPlane{Addresses: p.controlPlane().Addresses, Pins: []string{"sha256:00"}}, members)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,11 +250,11 @@ func TestWrongPin(t *testing.T) {
 	}
 }
 
-// TestWire holds the reading of answers against net/http's writing of them.
-func TestWire(t *testing.T) {
+// TestResponsesAreRead checks that Conn reads responses as net/http writes them.
+func TestResponsesAreRead(t *testing.T) {
 	t.Parallel()
 	members := Members("cell", 1, 1)
-	p := newPlane(t, members, assignment(1))
+	p := newTestPlane(t, members, assignment(1))
 	long := bytes.Repeat([]byte("0123456789"), 20_000)
 	p.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/chunked" {
@@ -263,7 +269,7 @@ func TestWire(t *testing.T) {
 		w.WriteHeader(http.StatusTooManyRequests)
 		_, _ = w.Write(body)
 	})
-	d, err := NewDialer(p.at(), members)
+	d, err := NewDialer(p.controlPlane(), members)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,37 +279,39 @@ func TestWire(t *testing.T) {
 	}
 	defer l.Close()
 	for range 3 { // on one connection
-		a, body, err := l.Ask(time.Minute, "GET", "/chunked", "", nil)
+		a, body, err := l.RoundTrip(time.Minute, "GET", "/chunked", "", nil)
 		if err != nil || a.Status != 200 || !bytes.Equal(body, long) {
 			t.Fatalf("%+v, %d bytes, %v", a, len(body), err)
 		}
-		a, body, err = l.Ask(time.Minute, "POST", "/echo", "", []byte("word"))
-		if err != nil || a.Status != 429 || a.After != 7*time.Second || string(body) != "word" {
+		a, body, err = l.RoundTrip(time.Minute, "POST", "/echo", "", []byte("word"))
+		if err != nil || a.Status != 429 || a.RetryAfter != 7*time.Second || string(body) != "word" {
 			t.Fatalf("%+v, %q, %v", a, body, err)
 		}
 	}
 }
 
-// TestRepository holds that the repository is as git says, and that what lands is on the branch.
+// TestRepository checks that git accepts the repository, and that commits are on the branch.
 func TestRepository(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir() + "/releases.git"
 	members := Members("cell", 3, 1)
-	r, err := MakeRepository(t.Context(), dir, Release("1.0.0", 2), members, func(int) string { return "fleet" })
+	r, err := CreateRepository(t.Context(), dir, ReleaseFiles("1.0.0", 2), members, func(int) string { return "fleet" })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Land(t.Context(), "cut 1.1.0", Release("1.1.0", 1)); err != nil {
+	if _, err := r.Commit(t.Context(), "cut 1.1.0", ReleaseFiles("1.1.0", 1)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Land(t.Context(), "drop 1.0.0's part", map[string]string{"releases/1.0.0/part-1.yaml": ""}); err != nil {
+	if _, err := r.Commit(t.Context(), "drop 1.0.0's part",
+		map[string]string{"releases/1.0.0/part-1.yaml": ""}); err != nil {
 		t.Fatal(err)
 	}
 	out, err := exec.CommandContext(t.Context(), "git", "-C", dir, "ls-tree", "-r", "--name-only", "main").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]bool{"cells/cell-00002/identity.yaml": true, "releases/1.1.0/part-0.yaml": true, "releases/1.0.0/part-0.yaml": true, "releases/1.0.0/part-1.yaml": false} {
+	for name, want := range map[string]bool{"cells/cell-00002/identity.yaml": true, "releases/1.1.0/part-0.yaml": true,
+		"releases/1.0.0/part-0.yaml": true, "releases/1.0.0/part-1.yaml": false} {
 		if got := strings.Contains(string(out), name+"\n"); got != want {
 			t.Errorf("%s is there: %t", name, got)
 		}

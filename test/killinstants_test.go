@@ -11,14 +11,14 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// hookKills makes a hook of the git host kill the control plane when it is the control plane that pushes.
-func (w *world) hookKills(name string, code int) {
+// installKillHook installs a hook of the git host that kills the control plane when the control plane pushes.
+func (w *world) installKillHook(name string, code int) {
 	w.t.Helper()
-	w.hookKillsAt(w.repo, name, "", code)
+	w.installKillHookIn(w.repo, name, "", code)
 }
 
-// hookKillsAt is hookKills in a repository, for commits whose subject begins so.
-func (w *world) hookKillsAt(repo, name, subject string, code int) {
+// installKillHookIn is installKillHook in a repository, for commits whose subject begins with subject.
+func (w *world) installKillHookIn(repo, name, subject string, code int) {
 	w.t.Helper()
 	text := fmt.Sprintf(`#!/bin/sh
 case "$1" in prepared|aborted) exit 0 ;; esac # of a reference-transaction, only the end counts
@@ -39,8 +39,8 @@ exit %d
 	}
 }
 
-// killed waits until the hook has killed the control plane, and takes the hook away.
-func (w *world) killed(name string) {
+// awaitHookKill waits until the hook has killed the control plane, and removes the hook.
+func (w *world) awaitHookKill(name string) {
 	w.t.Helper()
 	<-w.server.done
 	w.server.cmd = nil
@@ -49,8 +49,8 @@ func (w *world) killed(name string) {
 	}
 }
 
-// sql gives the store's answer to a query for one text.
-func (w *world) sql(query string, args ...any) (text string) {
+// queryText returns one text from the store.
+func (w *world) queryText(query string, args ...any) (text string) {
 	w.t.Helper()
 	db, err := sql.Open("sqlite", w.path("data", "sluice.db"))
 	if err != nil {
@@ -63,26 +63,28 @@ func (w *world) sql(query string, args ...any) (text string) {
 	return text
 }
 
-// afterwards starts the control plane again, and expects the promotion once: in git, in the store, and told.
-func (w *world) afterwards() {
+// checkPromotedAfterRestart restarts the control plane, and checks that the promotion is there once: in git, in the
+// store, and announced.
+func (w *world) checkPromotedAfterRestart() {
 	w.t.Helper()
 	w.server.start()
 	w.eventually(func() (string, bool) {
 		s := w.status()
-		return fmt.Sprintf("staging: %+v", s), len(s.Channels) == 2 && s.Channels[1].Release+s.Channels[0].Release == "1.0.0"
+		return fmt.Sprintf("staging: %+v", s), len(s.Channels) == 2 &&
+			s.Channels[1].Release+s.Channels[0].Release == "1.0.0"
 	})
 	w.server.stop()
-	checkOnce(w.t, w.repo, "staging")
-	if got := w.subjects("staging"); len(got) != 1 {
+	checkPromotedOnce(w.t, w.repo, "staging")
+	if got := w.headSubjects("staging"); len(got) != 1 {
 		w.t.Errorf("staging: %v", got)
 	}
-	if got := w.decisions(); len(got) != 1 || got[0] != "staging 1: promote 1.0.0" {
+	if got := w.storedDecisions(); len(got) != 1 || got[0] != "staging 1: promote 1.0.0" {
 		w.t.Errorf("the store: %v", got)
 	}
 }
 
-// told is how often the log has an announcement.
-func (w *world) told() int {
+// countAnnounced returns how often the log has an announced decision.
+func (w *world) countAnnounced() int {
 	w.t.Helper()
 	log, err := os.ReadFile(w.path("serve.log"))
 	if err != nil {
@@ -91,63 +93,65 @@ func (w *world) told() int {
 	return bytes.Count(log, []byte(`"message":"decided"`))
 }
 
-// Fault 1: killed before the push lands: the branch is unchanged; started again, it makes one commit.
+// Fault 1: killed before the push lands, the control plane leaves the branch unchanged; restarted, it makes one commit.
 func TestKilledBeforeThePush(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.server.start()
 	w.eventually(func() (string, bool) { return "it never read the repository", w.status().Commit != "" })
-	w.hookKills("pre-receive", 1)
-	w.cut("1.0.0", "fine")
-	w.killed("pre-receive")
+	w.installKillHook("pre-receive", 1)
+	w.cutRelease("1.0.0", "fine")
+	w.awaitHookKill("pre-receive")
 	if tip := git(t, w.repo, "rev-parse", "main"); tip != git(t, w.clone, "rev-parse", "HEAD") {
 		t.Errorf("the branch is at %s", tip)
 	}
-	w.afterwards()
+	w.checkPromotedAfterRestart()
 }
 
-// Fault 2: killed after the push landed, before anything was written down: recognised from git, and not pushed again.
+// Fault 2: killed after the push landed but before it was recorded, the control plane recognises the commit from git,
+// and does not push again.
 func TestKilledAfterThePush(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.server.start()
 	w.eventually(func() (string, bool) { return "it never read the repository", w.status().Commit != "" })
-	w.hookKills("reference-transaction", 0) // the branch has moved, and the host has not answered
-	w.cut("1.0.0", "fine")
-	w.killed("reference-transaction")
-	w.eventually(func() (string, bool) { return "the push did not land", w.head("staging") == "1.0.0" })
-	if n := w.sql(`SELECT count(*) FROM decisions`); n != "0" {
+	w.installKillHook("reference-transaction", 0) // the branch has moved, but the host has not answered
+	w.cutRelease("1.0.0", "fine")
+	w.awaitHookKill("reference-transaction")
+	w.eventually(func() (string, bool) { return "the push did not land", w.headRelease("staging") == "1.0.0" })
+	if n := w.queryText(`SELECT count(*) FROM decisions`); n != "0" {
 		t.Fatalf("%s decisions are written down already", n)
 	}
 	tip := git(t, w.repo, "rev-parse", "main")
-	w.afterwards()
+	w.checkPromotedAfterRestart()
 	if now := git(t, w.repo, "rev-parse", "main"); now != tip {
 		t.Errorf("it pushed again: %s", now)
 	}
 }
 
-// Fault 3: killed after the decision was written down, and before it was told: it is told once, and not again.
+// Fault 3: killed after a decision was recorded but before it was announced, the control plane announces it once.
 func TestKilledBeforeTheEvent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
-	w.cut("1.0.0", "fine")
-	w.afterwards()
-	if n := w.told(); n != 1 {
+	w.cutRelease("1.0.0", "fine")
+	w.checkPromotedAfterRestart()
+	if n := w.countAnnounced(); n != 1 {
 		t.Fatalf("told %d times", n)
 	}
 	db, err := sql.Open("sqlite", w.path("data", "sluice.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.ExecContext(t.Context(), `UPDATE decisions SET announced = 0`); err != nil { // as if it had been killed there
+	// as a kill at this point leaves it
+	if _, err := db.ExecContext(t.Context(), `UPDATE decisions SET announced = 0`); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		w.afterwards()
-		if n := w.told(); n != 2 {
+		w.checkPromotedAfterRestart()
+		if n := w.countAnnounced(); n != 2 {
 			t.Errorf("told %d times, want once more than before", n-1)
 		}
 	}

@@ -5,12 +5,12 @@ import (
 	"syscall"
 )
 
-// tied has a server stop at once, and whole, when the process dies that started it.
-func tied(as *syscall.Credential) *syscall.SysProcAttr {
+// childAttributes makes a server stop at once when the process that started it dies.
+func childAttributes(as *syscall.Credential) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: as, Setpgid: true, Pdeathsig: syscall.SIGQUIT}
 }
 
-func lockedToThread(do func()) {
+func runOnLockedThread(do func()) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	do()

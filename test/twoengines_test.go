@@ -20,7 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// git runs the git command in dir and gives what it printed.
+// git runs the git command in dir and returns its output.
 func git(t testing.TB, dir string, args ...string) string {
 	t.Helper()
 	out, err := tryGit(t.Context(), dir, args...)
@@ -31,7 +31,9 @@ func git(t testing.TB, dir string, args ...string) string {
 }
 
 func tryGit(ctx context.Context, dir string, args ...string) (string, error) {
-	c := exec.CommandContext(ctx, "git", append([]string{"-c", "user.name=bob", "-c", "user.email=bob@example.com", "-c", "commit.gpgsign=false"}, args...)...)
+	c := exec.CommandContext(ctx, "git",
+		append([]string{"-c", "user.name=bob", "-c", "user.email=bob@example.com", "-c", "commit.gpgsign=false"},
+			args...)...)
 	c.Dir = dir
 	c.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
 	out, err := c.CombinedOutput()
@@ -41,22 +43,25 @@ func tryGit(ctx context.Context, dir string, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// pipeline makes a bare repository with staging, which takes the newest at once, and dedicated after it. Each has a cell.
-func pipeline(t testing.TB) string {
+// newPipelineRepository makes a bare repository with the channel staging, which takes the newest release at once, and
+// dedicated after it. Each has a cell.
+func newPipelineRepository(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "repo.git")
 	files := map[string][]byte{
-		"sluice.yaml":                     []byte("apiVersion: sluice/v1\nkind: Pipeline\n"),
-		"channels/staging/channel.yaml":   []byte("apiVersion: sluice/v1\nkind: Channel\nadvance: newest\n"),
-		"channels/dedicated/channel.yaml": []byte("apiVersion: sluice/v1\nkind: Channel\nafter: [staging]\nadvance: newest\n"),
-		"cells/eu-1/cell.yaml":            []byte("apiVersion: sluice/v1\nkind: Cell\nchannel: staging\n"),
-		"cells/acme/cell.yaml":            []byte("apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\n"),
+		"sluice.yaml":                   []byte("apiVersion: sluice/v1\nkind: Pipeline\n"),
+		"channels/staging/channel.yaml": []byte("apiVersion: sluice/v1\nkind: Channel\nadvance: newest\n"),
+		"channels/dedicated/channel.yaml": []byte(
+			"apiVersion: sluice/v1\nkind: Channel\nafter: [staging]\nadvance: newest\n"),
+		"cells/eu-1/cell.yaml": []byte("apiVersion: sluice/v1\nkind: Cell\nchannel: staging\n"),
+		"cells/acme/cell.yaml": []byte("apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\n"),
 	}
 	for name, data := range releaseFiles("1.0.0") {
 		files[name] = data
 	}
 	_, err := gitrepo.Init(t.Context(), dir, gitrepo.New{
-		Bare: true, Files: files, Message: "begin", Author: releases.Person{Name: "ada", Email: "ada@example.com"}, When: time.Now(),
+		Bare: true, Files: files, Message: "begin", Author: releases.Person{Name: "ada", Email: "ada@example.com"},
+		When: time.Now(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -66,13 +71,15 @@ func pipeline(t testing.TB) string {
 
 func releaseFiles(version string) map[string][]byte {
 	return map[string][]byte{
-		"releases/" + version + "/release.yaml":       fmt.Appendf(nil, "apiVersion: sluice/v1\nkind: Release\nversion: %s\n", version),
+		"releases/" + version + "/release.yaml": fmt.Appendf(nil,
+			"apiVersion: sluice/v1\nkind: Release\nversion: %s\n", version),
 		"releases/" + version + "/kustomization.yaml": []byte("resources: [app.yaml]\n"),
-		"releases/" + version + "/app.yaml":           fmt.Appendf(nil, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\ndata: {version: %q}\n", version),
+		"releases/" + version + "/app.yaml": fmt.Appendf(nil,
+			"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\ndata: {version: %q}\n", version),
 	}
 }
 
-// startEngine runs an engine on repo with a data folder of its own until stop is called, and its cells beside it.
+// startEngine runs an engine on repo, with a data folder of its own and simulated cells, until stop is called.
 func startEngine(t testing.TB, repo string) (e *engine.Engine, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -99,7 +106,7 @@ func startEngine(t testing.TB, repo string) (e *engine.Engine, stop func()) {
 			t.Error(err)
 		}
 	})
-	running.Go(func() { beCells(ctx, t, e) })
+	running.Go(func() { playCells(ctx, t, e) })
 	return e, func() {
 		cancel()
 		running.Wait()
@@ -112,8 +119,8 @@ func startEngine(t testing.TB, repo string) (e *engine.Engine, stop func()) {
 	}
 }
 
-// beCells takes every cell's part: it runs what it is assigned at once, and reports.
-func beCells(ctx context.Context, t testing.TB, e *engine.Engine) {
+// playCells simulates every cell: each runs its assignment at once, and reports.
+func playCells(ctx context.Context, t testing.TB, e *engine.Engine) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -128,7 +135,8 @@ func beCells(ctx context.Context, t testing.TB, e *engine.Engine) {
 		}
 		for name := range view.Desired.Cells {
 			d, _, _ := view.Cell(name)
-			report := cells.Report{Cell: name, Boot: "b", Sent: time.Now(), State: cells.StateHealthy, Running: d.Assignment}
+			report := cells.Report{Cell: name, Boot: "b", Sent: time.Now(), State: cells.StateHealthy,
+				Running: d.Assignment}
 			if d.Assignment == nil {
 				report.State = cells.StatePending
 			}
@@ -139,10 +147,10 @@ func beCells(ctx context.Context, t testing.TB, e *engine.Engine) {
 	}
 }
 
-// R3, fault 4: two engines and git push at once. Nobody's commit is lost, and each promotion is made once.
+// R3, fault 4: two engines and git push at once. No commit is lost, and each promotion is made once.
 func TestRivals(t *testing.T) {
 	const cuts = 12
-	repo := pipeline(t)
+	repo := newPipelineRepository(t)
 	first, stopFirst := startEngine(t, repo)
 	_, stopSecond := startEngine(t, repo)
 	var people sync.WaitGroup
@@ -154,7 +162,7 @@ func TestRivals(t *testing.T) {
 				return
 			}
 			for i := range cuts / 2 {
-				if err := cut(t.Context(), clone, fmt.Sprintf("1.%d.%d", i+1, p)); err != nil {
+				if err := pushRelease(t.Context(), clone, fmt.Sprintf("1.%d.%d", i+1, p)); err != nil {
 					t.Error(err)
 					return
 				}
@@ -186,12 +194,12 @@ func TestRivals(t *testing.T) {
 		t.Errorf("%d of people's %d commits are there", people1, cuts)
 	}
 	for _, channel := range []string{"staging", "dedicated"} {
-		checkOnce(t, repo, channel)
+		checkPromotedOnce(t, repo, channel)
 	}
 }
 
-// cut commits a release and pushes it, as often as it takes.
-func cut(ctx context.Context, clone, version string) error {
+// pushRelease commits a release, and pushes until the push succeeds.
+func pushRelease(ctx context.Context, clone, version string) error {
 	for name, data := range releaseFiles(version) {
 		file := filepath.Join(clone, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // a test's
@@ -217,8 +225,8 @@ func cut(ctx context.Context, clone, version string) error {
 	return fmt.Errorf("push of %s never landed", version)
 }
 
-// checkOnce holds a channel's history against what must be so: one commit a release, sequences that rise by one.
-func checkOnce(t testing.TB, repo, channel string) {
+// checkPromotedOnce checks a channel's history: one commit for each release, and sequences that rise by one.
+func checkPromotedOnce(t testing.TB, repo, channel string) {
 	t.Helper()
 	log := git(t, repo, "log", "--reverse", "--format=%H %s", "main", "--", "channels/"+channel+"/head.yaml")
 	seen, sequence := map[string]bool{}, 0
@@ -239,7 +247,7 @@ func checkOnce(t testing.TB, repo, channel string) {
 	}
 }
 
-// waitFor waits until ok; it gives up after a minute, with what was still wrong.
+// waitFor waits until ok holds; after a minute it fails with what is still wrong.
 func waitFor(t testing.TB, ok func() (string, bool)) {
 	t.Helper()
 	wrong := ""
