@@ -80,8 +80,8 @@ func Newer(a, b Assignment) bool {
 	return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Sequence, b.Sequence)) > 0
 }
 
-// Conflict reports whether a and b have the same epoch and sequence and different digests. A cell refuses such an
+// Conflicts reports whether a and b have the same epoch and sequence and different digests. A cell refuses such an
 // assignment and raises an alarm (R2). Profile and values may differ: they change without a move of the head (R13).
-func Conflict(a, b Assignment) bool {
+func Conflicts(a, b Assignment) bool {
 	return a.Epoch == b.Epoch && a.Sequence == b.Sequence && a.Digest != b.Digest
 }

@@ -32,7 +32,7 @@ func TestKey(t *testing.T) {
 		t.Errorf("%+v is not %+v (%v)", back, a, err)
 	}
 	same := a
-	same.Forward, same.Revision = true, "r"
+	same.ForwardOnly, same.Revision = true, "r"
 	if !same.Equal(a) {
 		t.Error("what follows from the rest made a difference")
 	}
@@ -61,9 +61,9 @@ func TestKeyCoversEveryPart(t *testing.T) {
 		}
 		release := name == "release" || name == "digest"
 		content := release || name == "profile" || name == "values"
-		if a.SameRelease(b) == release || a.SameContent(b) == content || cells.Conflict(a, b) != (name == "digest") {
+		if a.SameRelease(b) == release || a.SameContent(b) == content || cells.Conflicts(a, b) != (name == "digest") {
 			t.Errorf("%s: SameRelease %v, SameContent %v, Conflict %v", name, a.SameRelease(b), a.SameContent(b),
-				cells.Conflict(a, b))
+				cells.Conflicts(a, b))
 		}
 	}
 }

@@ -2,8 +2,8 @@
 // it is assigned, what it reports, and what a Target must do.
 //
 // The package holds values and pure functions: it does no I/O but through the fs.FS that Load is passed, keeps no state
-// and logs nothing. What Load returns is immutable, and its functions may be called at once, except Report.Check and
-// Owner.Check, which write to their receiver. The agent that runs in a cell is cells/agent; cells/directory is a
+// and logs nothing. What Load returns is immutable, and its functions may be called at once, except Report.Validate and
+// Owner.Validate, which write to their receiver. The agent that runs in a cell is cells/agent; cells/directory is a
 // Target, and cells/targettest tests what every Target must do.
 package cells
 
@@ -30,10 +30,10 @@ type Cell struct {
 	Pin        string            `yaml:"pin" json:"pin,omitempty" doc:"the only new release that the vendor grants for now; rollbacks go on"`
 	Windows    []window.Window   `yaml:"windows" json:"windows,omitempty" doc:"when the vendor grants new releases: in any of them; none: at any time; rollbacks go on"`
 
-	Name     string `yaml:"-" json:"name"` // name of the folder
-	Revision string `yaml:"-" json:"-"`    // hash of profile and values; empty: the defaults
-	Tags     string `yaml:"-" json:"-"`    // hash of the labels; empty: no labels
-	Blob     string `yaml:"-" json:"-"`
+	Name       string `yaml:"-" json:"name"` // name of the folder
+	Revision   string `yaml:"-" json:"-"`    // hash of profile and values; empty: the defaults
+	LabelsHash string `yaml:"-" json:"-"`    // hash of the labels; empty: no labels
+	Blob       string `yaml:"-" json:"-"`
 }
 
 // Identity is the content of cells/NAME/identity.yaml. The engine writes the file (R25); people may set Revoked.
@@ -51,15 +51,15 @@ type Identity struct {
 
 // Assignment names the release, profile and values that a cell runs: one value, delivered and journalled as one (R13).
 type Assignment struct {
-	Channel  string          `json:"channel"`
-	Epoch    int64           `json:"epoch"`
-	Sequence int64           `json:"sequence"`
-	Release  string          `json:"release"`
-	Digest   releases.Digest `json:"digest"`
-	Profile  string          `json:"profile,omitempty"`
-	Values   map[string]any  `json:"values,omitempty"`
-	Revision string          `json:"revision,omitempty"`    // hash of profile and values, set by whoever assigns
-	Forward  bool            `json:"forwardOnly,omitempty"` // the release is forward-only (R20)
+	Channel     string          `json:"channel"`
+	Epoch       int64           `json:"epoch"`
+	Sequence    int64           `json:"sequence"`
+	Release     string          `json:"release"`
+	Digest      releases.Digest `json:"digest"`
+	Profile     string          `json:"profile,omitempty"`
+	Values      map[string]any  `json:"values,omitempty"`
+	Revision    string          `json:"revision,omitempty"`    // hash of profile and values, set by whoever assigns
+	ForwardOnly bool            `json:"forwardOnly,omitempty"` // the release is forward-only (R20)
 }
 
 // State is the state that a cell reports of itself.

@@ -20,12 +20,12 @@ const (
 	identityFile = "identity.yaml"
 )
 
-// Found is a cell as Load read it. It may come from a cache, and is immutable.
-type Found struct {
+// LoadedCell is a cell as Load read it. It may come from a cache, and is immutable.
+type LoadedCell struct {
 	Cell     Cell     // only Name, if the file has faults
 	Identity Identity // as the file has it; zero: never registered, or unreadable
 	Faults   []releases.Fault
-	Tree     string // git tree id of the folder, if known
+	TreeID   string // git tree id of the folder, if known
 
 	IdentityBlob   string // git object id of the identity's file, if known
 	IdentityFaults []releases.Fault
@@ -39,14 +39,14 @@ func ValidName(name string) bool { return dnsLabel.MatchString(name) }
 
 // loadResult is the result of Load, as the cache holds it.
 type loadResult struct {
-	found  map[string]*Found
+	found  map[string]*LoadedCell
 	faults []releases.Fault
 }
 
 // Load reads all cells of a repository in parallel and returns them by name. The returned faults include those of each
 // cell. Load does not check whether channels, profiles and values exist: other files define them. With a cache, a
 // folder whose tree id is known is not read again, and the returned map may be shared: it is immutable.
-func Load(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault) {
+func Load(c *manifest.Cache, fsys fs.FS) (map[string]*LoadedCell, []releases.Fault) {
 	id := ""
 	if info, err := fs.Stat(fsys, Dir); err == nil {
 		id = manifest.ID(info)
@@ -58,7 +58,7 @@ func Load(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault) {
 	return a.found, slices.Clip(a.faults)
 }
 
-func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault) {
+func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*LoadedCell, []releases.Fault) {
 	folders, err := fs.ReadDir(fsys, Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -74,7 +74,7 @@ func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault
 		}
 		return !f.IsDir()
 	})
-	found := make([]*Found, len(folders))
+	found := make([]*LoadedCell, len(folders))
 	var reading errgroup.Group
 	workers := runtime.GOMAXPROCS(0)
 	for w := range workers {
@@ -86,7 +86,7 @@ func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault
 		})
 	}
 	_ = reading.Wait() // never an error
-	byName := make(map[string]*Found, len(found))
+	byName := make(map[string]*LoadedCell, len(found))
 	for _, f := range found {
 		byName[f.Cell.Name] = f
 		faults = append(append(faults, f.Faults...), f.IdentityFaults...)
@@ -94,22 +94,22 @@ func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault
 	return byName, manifest.Sort(faults)
 }
 
-func loadFolder(c *manifest.Cache, fsys fs.FS, folder fs.DirEntry) *Found {
+func loadFolder(c *manifest.Cache, fsys fs.FS, folder fs.DirEntry) *LoadedCell {
 	id := ""
 	if info, err := folder.Info(); err == nil {
 		id = manifest.ID(info)
 	}
 	name := folder.Name()
-	return manifest.Cached(c, name, id, func() *Found {
+	return manifest.Cached(c, name, id, func() *LoadedCell {
 		f := readFolder(fsys, name)
-		f.Tree = id
+		f.TreeID = id
 		return f
 	})
 }
 
 // readFolder reads one folder. The cache holds the folder as a whole, so its files need no entries of their own.
-func readFolder(fsys fs.FS, name string) *Found {
-	f := &Found{Cell: Cell{Name: name}}
+func readFolder(fsys fs.FS, name string) *LoadedCell {
+	f := &LoadedCell{Cell: Cell{Name: name}}
 	add := func(code manifest.FaultCode, file, format string, args ...any) {
 		f.Faults = append(f.Faults, releases.Fault{File: file, Code: code, Message: fmt.Sprintf(format, args...)})
 	}
@@ -132,7 +132,7 @@ func readFolder(fsys fs.FS, name string) *Found {
 				f.Cell = *cell
 				f.Cell.Name = name
 				f.Cell.Revision = contentHash(f.Cell)
-				f.Cell.Tags = labelsHash(f.Cell.Labels)
+				f.Cell.LabelsHash = labelsHash(f.Cell.Labels)
 				f.Cell.Blob = blob(e)
 			}
 		case identityFile:
@@ -169,7 +169,7 @@ func validateCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 			"%d windows: at most %d are read", len(c.Windows), MaxWindows))
 	}
 	for i := range c.Windows {
-		for _, wrong := range c.Windows[i].Ready() {
+		for _, wrong := range c.Windows[i].Compile() {
 			faults = append(faults, d.Fault(manifest.WrongValue,
 				fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
 		}

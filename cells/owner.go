@@ -81,9 +81,9 @@ func JudgeWindows(windows []window.Window, now time.Time) (open bool, why string
 	return open || len(windows) == 0, why, until
 }
 
-// Check validates an owner's decisions against their bounds and prepares their windows for judging. No other goroutine
+// Validate validates an owner's decisions against their bounds and prepares their windows for judging. No other goroutine
 // may use o meanwhile.
-func (o *Owner) Check() error {
+func (o *Owner) Validate() error {
 	if o == nil {
 		return nil
 	}
@@ -107,7 +107,7 @@ func (o *Owner) Check() error {
 		fault("more than %d windows", MaxWindows)
 	}
 	for i := range o.Windows[:min(len(o.Windows), MaxWindows)] {
-		for _, wrong := range o.Windows[i].Ready() {
+		for _, wrong := range o.Windows[i].Compile() {
 			fault("windows[%d].%s: %s", i, wrong.Field, wrong.Reason)
 		}
 	}
@@ -139,9 +139,9 @@ func ValidFeature(name string) bool {
 		!strings.ContainsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) })
 }
 
-// Binds returns why the vendor withholds new releases from a cell at now, by cell.yaml: paused, pinned, or outside its
+// Judge returns why the vendor withholds new releases from a cell at now, by cell.yaml: paused, pinned, or outside its
 // windows.
-func (c *Cell) Binds(release string, now time.Time) Binding {
+func (c *Cell) Judge(release string, now time.Time) Binding {
 	switch {
 	case c.Paused != "":
 		return newBinding("paused", reason.CellPaused, c.Paused)

@@ -87,13 +87,13 @@ func TestOwnerCheck(t *testing.T) {
 		"report of acme: ow": {Pin: "newest"},
 	} {
 		r := Report{Cell: "acme", Boot: "b", State: StateHealthy, Owner: o}
-		if err := r.Check(); err == nil || !strings.Contains(err.Error(), want) {
+		if err := r.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
 	r := Report{Cell: "acme", Boot: "b", State: StateHealthy,
 		Owner: &Owner{Windows: []window.Window{{Opens: "0 9 * * *", For: time.Hour}}}}
-	if err := r.Check(); err != nil {
+	if err := r.Validate(); err != nil {
 		t.Error(err)
 	}
 }
@@ -115,7 +115,7 @@ func TestCellWindows(t *testing.T) {
 		t.Fatal(faults)
 	}
 	noon := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	if b := c.Binds("1.0.0", noon); b.OK || b.Gate != "window" || b.Code != reason.WindowShut ||
+	if b := c.Judge("1.0.0", noon); b.OK || b.Gate != "window" || b.Code != reason.WindowShut ||
 		!b.Until.Equal(noon.Add(21*time.Hour)) {
 		t.Errorf("%+v", b)
 	}
@@ -139,7 +139,7 @@ func TestOwnerHoldsFeatures(t *testing.T) {
 		"that of a has more than 200 b": {Features: []string{"a"},
 			Reasons: map[string]string{"a": strings.Repeat("x", 201)}},
 	} {
-		err := o.Check()
+		err := o.Validate()
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%q: %v", want, err)
 		}

@@ -20,9 +20,9 @@ const (
 
 var validStates = []State{StatePending, StateApplying, StateHealthy, StateUnhealthy, StateFailed, StateStuck}
 
-// Check validates a report from outside: the bounds of its fields and the order of its events. It also prepares the
+// Validate validates a report from outside: the bounds of its fields and the order of its events. It also prepares the
 // owner's windows for judging. It does not check who sent the report, nor whether the assignments were ever granted.
-func (r *Report) Check() error {
+func (r *Report) Validate() error {
 	switch {
 	case !ValidName(r.Cell):
 		return fmt.Errorf("report: %.80q can't be a cell's name", r.Cell)
@@ -63,7 +63,7 @@ func (r *Report) Check() error {
 	if err := r.Flags.validate(); err != nil {
 		return fmt.Errorf("report of %s: flags: %w", r.Cell, err)
 	}
-	if err := r.Owner.Check(); err != nil {
+	if err := r.Owner.Validate(); err != nil {
 		return fmt.Errorf("report of %s: %w", r.Cell, err)
 	}
 	return nil

@@ -31,7 +31,7 @@ func manyStates() map[string]flags.CellState {
 
 func TestReportCheck(t *testing.T) {
 	good := report()
-	if err := good.Check(); err != nil {
+	if err := good.Validate(); err != nil {
 		t.Fatal(err)
 	}
 	for want, change := range map[string]func(*cells.Report){
@@ -80,7 +80,7 @@ func TestReportCheck(t *testing.T) {
 	} {
 		r := report()
 		change(&r)
-		if err := r.Check(); err == nil || !strings.Contains(err.Error(), want) {
+		if err := r.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
@@ -96,7 +96,7 @@ func FuzzReport(f *testing.F) {
 	f.Add([]byte(`{"cell":"a","boot":"b","state":"healthy","running":{"values":{"a":1e400}}}`))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var r cells.Report
-		if json.Unmarshal(in, &r) != nil || r.Check() != nil {
+		if json.Unmarshal(in, &r) != nil || r.Validate() != nil {
 			return
 		}
 		out, err := json.Marshal(r)
@@ -104,8 +104,8 @@ func FuzzReport(f *testing.F) {
 			t.Fatal(err)
 		}
 		var back cells.Report
-		if err := json.Unmarshal(out, &back); err != nil || back.Check() != nil {
-			t.Errorf("%v, %v", err, back.Check())
+		if err := json.Unmarshal(out, &back); err != nil || back.Validate() != nil {
+			t.Errorf("%v, %v", err, back.Validate())
 		}
 		if r.Running != nil && back.Running.Key() != r.Running.Key() {
 			t.Error("the key changes on its way")

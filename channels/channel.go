@@ -197,9 +197,9 @@ type Quarantine struct {
 	File    string `yaml:"-" json:"file"`
 }
 
-// Approved is channels/NAME/approvals/V/PERSON.yaml. Whether the approval counts depends on git's history, not on the
+// ApprovalFile is channels/NAME/approvals/V/PERSON.yaml. Whether the approval counts depends on git's history, not on the
 // file.
-type Approved struct {
+type ApprovalFile struct {
 	Digest  releases.Digest `yaml:"digest" json:"digest" required:"true"`
 	Comment string          `yaml:"comment" json:"comment,omitempty"`
 
@@ -243,7 +243,7 @@ type State struct {
 	Holds      []Hold           // of the whole channel
 	CellHolds  []Hold           // of single cells
 	Hotfixes   []Hotfix
-	Approvals  []Approved
+	Approvals  []ApprovalFile
 	Skips      []Skip
 	Faults     []releases.Fault // faults that make the channel invalid (R6)
 	// faults that stop nothing: warnings, and approvals that can't be read and so don't count

@@ -34,8 +34,8 @@ func (e EngineKeys) Equal(o EngineKeys) bool {
 	return e.Unsigned == o.Unsigned && slices.Equal(e.Keys, o.Keys)
 }
 
-// ready brings the keys into the form that releases.Change.Key has.
-func (e *EngineKeys) ready(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
+// normaliseKeys brings the keys into the form that releases.Change.Key has.
+func (e *EngineKeys) normaliseKeys(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 	if e.Keys != nil && len(e.Keys) == 0 {
 		faults = append(faults, doc.Fault(manifest.Missing, "engine.keys", "lists no key: list the engine's, or write engine: unsigned"))
 	}

@@ -41,7 +41,7 @@ func JudgeFreezes(freezes []Freeze, now time.Time) Verdict {
 		return v
 	}
 	if len(reasons) == 0 {
-		return Blocked("freeze", reason.Frozen).Before(until)
+		return Blocked("freeze", reason.Frozen).WithUntil(until)
 	}
-	return Blocked("freeze", reason.Frozen, strings.Join(reasons, "; ")).Before(until)
+	return Blocked("freeze", reason.Frozen, strings.Join(reasons, "; ")).WithUntil(until)
 }

@@ -127,7 +127,7 @@ func checkGate(doc *manifest.Doc[Channel], g *Gate, at string) (faults []manifes
 
 // checkWindow validates a window's fields (fault 20), and compiles the window.
 func checkWindow(doc *manifest.Doc[Channel], w *window.Window, at string) (faults []manifest.Fault) {
-	for _, wrong := range w.Ready() {
+	for _, wrong := range w.Compile() {
 		faults = append(faults, doc.Fault(manifest.WrongValue, at+"."+wrong.Field, "%s", wrong.Reason))
 	}
 	return faults
@@ -138,9 +138,9 @@ func checkWindow(doc *manifest.Doc[Channel], w *window.Window, at string) (fault
 func JudgeWindow(w *window.Window, now time.Time) Verdict {
 	open, why, until := w.Judge(now)
 	if open {
-		return Held("", reason.WindowOpen).Before(until)
+		return Held("", reason.WindowOpen).WithUntil(until)
 	}
-	return Blocked("", reason.WindowShut, why).Before(until)
+	return Blocked("", reason.WindowShut, why).WithUntil(until)
 }
 
 func checkMetric(fault func(code manifest.FaultCode, field, format string, args ...any), m *Metric) {

@@ -150,7 +150,7 @@ func TestElapsed(t *testing.T) {
 		300*time.Millisecond + 7: "300ms", 999 * time.Nanosecond: "0s", 100 * time.Hour: "100h",
 		-90 * time.Minute: "-1h30m",
 	} {
-		if got := Elapsed(d); got != want {
+		if got := FormatElapsed(d); got != want {
 			t.Errorf("Elapsed(%d) = %s, want %s", d, got, want)
 		}
 	}

@@ -123,7 +123,7 @@ func TestLoad(t *testing.T) {
 	if len(s.Hotfixes) != 1 || s.Hotfixes[0].Release != "2026.11.3" || s.Hotfixes[0].Fixes[0] != "CVE-2026-1" {
 		t.Errorf("hotfixes: %+v", s.Hotfixes)
 	}
-	if want := (Approved{Digest: digest, Release: "2026.11.3", Person: "ada",
+	if want := (ApprovalFile{Digest: digest, Release: "2026.11.3", Person: "ada",
 		File: "channels/dedicated/approvals/2026.11.3/ada.yaml"}); len(s.Approvals) != 1 || s.Approvals[0] != want {
 		t.Errorf("approvals: %+v", s.Approvals)
 	}

@@ -21,7 +21,7 @@ var personName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 // ParsePipeline reads sluice.yaml; nil if it is missing, or has faults that are not warnings.
 func ParsePipeline(c *manifest.Cache, fsys fs.FS) (*Pipeline, []manifest.Fault) {
-	return manifest.Load(c, fsys, pipelineFile, readyPipeline)
+	return manifest.Load(c, fsys, pipelineFile, preparePipeline)
 }
 
 // loadPipeline reads sluice.yaml. With faults that are not warnings, the result has the defaults only.
@@ -39,7 +39,7 @@ func loadPipeline(c *manifest.Cache, fsys fs.FS) (Pipeline, []manifest.Fault) {
 
 func (p *Pipeline) withDefaults() { setDefault(&p.StaleAfter, 5*time.Minute) }
 
-func readyPipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
+func preparePipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 	p := &doc.Value
 	fault := func(code manifest.FaultCode, at, format string, args ...any) {
 		faults = append(faults, doc.Fault(code, at, format, args...))
@@ -85,7 +85,7 @@ func readyPipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 			keys[parsed] = name
 		}
 	}
-	faults = append(faults, p.Engine.ready(doc)...)
+	faults = append(faults, p.Engine.normaliseKeys(doc)...)
 	p.withDefaults()
 	return faults
 }

@@ -62,7 +62,7 @@ func (s *Soak) Judge(upstream string, samples []Sample) Verdict {
 		if doneCounted < least { // only later cells complete the number
 			doneCounted, counted, soakedCounted = done, len(samples), soaked
 		}
-		return Held("", reason.SoakHeld, doneCounted, countCells(counted), Elapsed(soakedCounted))
+		return Held("", reason.SoakHeld, doneCounted, countCells(counted), FormatElapsed(soakedCounted))
 	}
 	healthy, of, needs := done, len(samples), least
 	if doneCounted < share && share >= least || done >= least {
@@ -70,7 +70,7 @@ func (s *Soak) Judge(upstream string, samples []Sample) Verdict {
 	}
 	v := Blocked("", reason.SoakShort, upstream, healthy, countCells(of), formatDuration(s.For), needs,
 		describeFailures(samples))
-	return v.Before(s.earliestPass(samples, least, share))
+	return v.WithUntil(s.earliestPass(samples, least, share))
 }
 
 // earliestPass returns the first instant at which least cells and share of the counting cells can have soaked; zero:
@@ -126,9 +126,9 @@ func countCells(n int) string {
 	return fmt.Sprintf("%d cells", n)
 }
 
-// Elapsed formats a measured duration for people: 24h2m, 7m30s, 45s, 300ms. From an hour on seconds are dropped, and
+// FormatElapsed formats a measured duration for people: 24h2m, 7m30s, 45s, 300ms. From an hour on seconds are dropped, and
 // from a second on milliseconds; nothing is rounded up.
-func Elapsed(d time.Duration) string {
+func FormatElapsed(d time.Duration) string {
 	switch abs := d.Abs(); {
 	case abs >= time.Hour:
 		d = d.Truncate(time.Minute)

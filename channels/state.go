@@ -77,7 +77,7 @@ func readState(c *manifest.Cache, fsys fs.FS, name string) State {
 }
 
 // readApprovals reads approvals/V/PERSON.yaml. An approval that can't be read does not count, and stops nothing.
-func readApprovals(s *State, r folderReader, dir string) (all []Approved) {
+func readApprovals(s *State, r folderReader, dir string) (all []ApprovalFile) {
 	versions, faults := listFolder(r.fsys, dir)
 	s.Ignored = append(s.Ignored, faults...)
 	for _, v := range versions {
@@ -153,7 +153,7 @@ func prepareQuarantine(doc *manifest.Doc[Quarantine]) []manifest.Fault {
 	return checkVersionName(doc)
 }
 
-func prepareApproval(doc *manifest.Doc[Approved]) []manifest.Fault {
+func prepareApproval(doc *manifest.Doc[ApprovalFile]) []manifest.Fault {
 	a := &doc.Value
 	a.Release, a.Person, a.File = path.Base(path.Dir(doc.File)), fileStem(doc.File), doc.File
 	if !personName.MatchString(a.Person) {

@@ -31,14 +31,14 @@ func Blocked(gate string, code reason.Code, args ...any) Verdict {
 	return Verdict{Gate: gate, Code: code, Reason: code.Words(args...)}
 }
 
-// Before sets Until, before which time alone does not change the verdict.
-func (v Verdict) Before(until time.Time) Verdict {
+// WithUntil sets Until, before which time alone does not change the verdict.
+func (v Verdict) WithUntil(until time.Time) Verdict {
 	v.Until = until
 	return v
 }
 
-// About sets the channel and release of the verdict.
-func (v Verdict) About(channel, release string) Verdict {
+// WithSubject sets the channel and release of the verdict.
+func (v Verdict) WithSubject(channel, release string) Verdict {
 	v.Channel, v.Release = channel, release
 	return v
 }

@@ -145,8 +145,8 @@ func (k *clocks) wallStep(t time.Time) time.Duration {
 // Now returns the store's time, which plans are made at.
 func (e *Engine) Now() time.Time { return e.clocks.now() }
 
-// Time returns the store's time, and why that time can't be trusted; an empty doubt means that it can (R10).
-func (e *Engine) Time() (now time.Time, doubt string) {
+// TrustedTime returns the store's time, and why that time can't be trusted; an empty doubt means that it can (R10).
+func (e *Engine) TrustedTime() (now time.Time, doubt string) {
 	t := time.Now()
 	now = e.clocks.timeAt(t)
 	var k plan.Clock

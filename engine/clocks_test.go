@@ -22,7 +22,7 @@ func TestClockSeesSteps(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		o.Cells["s1"] = &plan.CellState{LastReport: time.Now(), Skew: time.Second}
-		o.Cells["s1"].Watch(time.Now())
+		o.Cells["s1"].SetWatched(time.Now())
 		if c := k.judge(time.Now(), time.Now(), o); c.Step != 0 {
 			t.Fatalf("step %s, and the cells agree", c.Step)
 		}
@@ -34,12 +34,12 @@ func TestTimeIsDoubted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &Engine{publisher: newPublisher(), clocks: &clocks{singleProcess: func() bool { return true },
 			detector: newStepDetector(time.Now())}}
-		if now, doubt := e.Time(); !now.Equal(time.Now()) || doubt != "" {
+		if now, doubt := e.TrustedTime(); !now.Equal(time.Now()) || doubt != "" {
 			t.Errorf("%s, doubted: %q", now, doubt)
 		}
 		e.clocks.detector.baseWall = e.clocks.detector.baseWall.Add(-48 * time.Hour) // a step back since then
 		time.Sleep(time.Minute)
-		if _, doubt := e.Time(); !strings.Contains(doubt, "stepped by 48h") {
+		if _, doubt := e.TrustedTime(); !strings.Contains(doubt, "stepped by 48h") {
 			t.Errorf("doubted: %q", doubt)
 		}
 	})

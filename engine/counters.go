@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Numbers are what an engine counted since it was made.
-type Numbers struct {
+// Stats are what an engine counted since it was made.
+type Stats struct {
 	Leads       bool
-	Plans       Timed
-	Ticks       Timed
+	Plans       Timing
+	Ticks       Timing
 	Retries     uint64 // pushes that failed for any reason
 	Commits     uint64 // pushed
 	Grants      uint64 // made
@@ -17,8 +17,8 @@ type Numbers struct {
 	UnreadCells int    // cells with states in the store that were not read yet
 }
 
-// Timed counts how often something was done, and how long it took.
-type Timed struct {
+// Timing counts how often something was done, and how long it took.
+type Timing struct {
 	Count       uint64
 	Total, Last time.Duration
 }
@@ -42,14 +42,14 @@ func (t *timer) observeSince(began time.Time) {
 	t.last.Store(took)
 }
 
-func (t *timer) load() Timed {
-	return Timed{Count: t.count.Load(), Total: time.Duration(t.total.Load()), Last: time.Duration(t.last.Load())}
+func (t *timer) load() Timing {
+	return Timing{Count: t.count.Load(), Total: time.Duration(t.total.Load()), Last: time.Duration(t.last.Load())}
 }
 
-// Numbers returns the current counts, for metrics.
-func (e *Engine) Numbers() Numbers {
+// Stats returns the current counts, for metrics.
+func (e *Engine) Stats() Stats {
 	c := &e.counters
-	return Numbers{
+	return Stats{
 		Leads: e.lease.Leads(), Plans: c.plans.load(), Ticks: c.ticks.load(),
 		Retries: c.retries.Load(), Commits: c.commits.Load(),
 		Grants: c.grants.Load(), Receiving: int(c.receiving.Load()), UnreadCells: e.follower.unreadCells(),

@@ -18,11 +18,11 @@ import (
 
 // Options of an Engine. The zero value is usable.
 type Options struct {
-	Log   zerolog.Logger
-	Key   string        // SSH public key, authorized_keys form, that signs what is pushed; empty: nothing is signed
-	Probe Prober        // runs the plan's Wants; nil: gates that need a probe stay blocked
-	Keep  string        // a cache file for quick starts; safe to delete; empty: none
-	Poll  time.Duration // how often the branch is fetched without a notified push; jittered; default 60s
+	Log       zerolog.Logger
+	Key       string        // SSH public key, authorized_keys form, that signs what is pushed; empty: nothing is signed
+	Probe     Prober        // runs the plan's Wants; nil: gates that need a probe stay blocked
+	CacheFile string        // a cache file for quick starts; safe to delete; empty: none
+	Poll      time.Duration // how often the branch is fetched without a notified push; jittered; default 60s
 }
 
 // Engine carries plans out: the shell around plan.Make. Of several engines that share a store each makes and shows the
@@ -73,7 +73,7 @@ func New(ctx context.Context, repo Repository, store Store, o Options) (*Engine,
 	registrar := &registrar{store: store, obs: obs, clocks: clocks, signals: signals}
 	return &Engine{
 		publisher: newPublisher(), registrar: registrar, repo: repo, store: store, opts: o, signals: signals,
-		loader: Loader{Repo: repo, Keep: o.Keep}, clocks: clocks, observations: obs, follower: follower,
+		loader: Loader{Repo: repo, CacheFile: o.CacheFile}, clocks: clocks, observations: obs, follower: follower,
 		lease:             &lease{store: store, clocks: clocks, signals: signals, log: o.Log},
 		inbox:             &inbox{store: store, obs: obs, registrar: registrar, log: o.Log},
 		recordedSequences: map[string]int64{}, refusalCounts: map[string]int{},
@@ -86,8 +86,8 @@ var ErrUnknownCell = errors.New("no such cell in the release repository")
 // ErrNotReady means that the repository has not been read since the process started.
 var ErrNotReady = errors.New("the release repository has not been read yet")
 
-// Pushed notes that the branch may have moved, and notifies the leader if this process does not lead.
-func (e *Engine) Pushed() {
+// NotifyPush notes that the branch may have moved, and notifies the leader if this process does not lead.
+func (e *Engine) NotifyPush() {
 	e.signals.pushed.Notify()
 	if !e.lease.Leads() {
 		e.signals.forwardPush.Notify()

@@ -36,7 +36,7 @@ type inbox struct {
 
 // Receive stores a cell's report and returns once it is durable (invariant 8).
 func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, error) {
-	k := plan.Arrival{Local: time.Now()}
+	k := plan.ReportArrival{Local: time.Now()}
 	k.At = e.clocks.timeAt(k.Local)
 	v := e.View()
 	if v == nil {
@@ -51,7 +51,7 @@ func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, er
 		return cells.Receipt{}, err
 	}
 	var receipt cells.Receipt
-	if now, doubt := e.Time(); doubt == "" { // after storing, which takes time
+	if now, doubt := e.TrustedTime(); doubt == "" { // after storing, which takes time
 		receipt.Time = now
 	}
 	if n := len(r.Events); n > 0 {
@@ -61,7 +61,7 @@ func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, er
 }
 
 // acceptReport stores a report, and wakes who depends on it.
-func (b *inbox) acceptReport(ctx context.Context, k plan.Arrival, r cells.Report, staleAfter time.Duration) error {
+func (b *inbox) acceptReport(ctx context.Context, k plan.ReportArrival, r cells.Report, staleAfter time.Duration) error {
 	lock := &b.locks[lockIndex(r.Cell, len(b.locks))]
 	lock.Lock()
 	defer lock.Unlock()
@@ -73,7 +73,7 @@ func (b *inbox) acceptReport(ctx context.Context, k plan.Arrival, r cells.Report
 	if plan.FlagsDiffer(prev, state) {
 		b.obs.signals.flagsReported.Notify()
 	}
-	if plan.Material(prev, state) {
+	if plan.StatesDiffer(prev, state) {
 		b.obs.signals.changed.Notify()
 	} else {
 		b.obs.signals.heartbeat.Notify()
@@ -86,16 +86,16 @@ func (b *inbox) acceptReport(ctx context.Context, k plan.Arrival, r cells.Report
 // storeReport folds a report and stores the new state. If another replica stored a report of the cell meanwhile,
 // storeReport folds again on top of that one. The caller holds the cell's lock.
 func (b *inbox) storeReport(
-	ctx context.Context, k plan.Arrival, r cells.Report, staleAfter time.Duration,
+	ctx context.Context, k plan.ReportArrival, r cells.Report, staleAfter time.Duration,
 ) (prev, state *plan.CellState, restore plan.Restore, err error) {
 	for try := 1; ; try++ {
 		var d *plan.Desired
 		prev, k.Epoch, d = b.obs.foldInputs(r.Cell)
 		var h plan.FreshEvents
 		state, restore, h = k.Fold(prev, r, staleAfter)
-		err = b.store.Report(ctx, []plan.Reported{{
+		err = b.store.RecordReports(ctx, []plan.Reported{{
 			State: state, Boot: h.Line, Events: h.Events,
-			Material: plan.Material(prev, state), Strange: plan.UnknownChannels(d, state),
+			Material: plan.StatesDiffer(prev, state), UnknownChannels: plan.UnknownChannels(d, state),
 		}})
 		switch {
 		case !errors.Is(err, plan.ErrStale):
@@ -152,7 +152,7 @@ func (b *inbox) quarantineClone(ctx context.Context, s *plan.CellState) {
 	}
 	b.log.Warn().Str("cell", s.Name).Str("clone", s.Clone).
 		Msg("the cell's key is used from two places: both are shut out until a new token is used")
-	err := b.registrar.Identify(ctx, s.Name, "clone found", func(i *cells.Identity) {
+	err := b.registrar.ChangeIdentity(ctx, s.Name, "clone found", func(i *cells.Identity) {
 		if i.Epoch == s.Joined {
 			i.Quarantined = s.Clone
 		}

@@ -18,8 +18,8 @@ func TestLeadsOnAfterATick(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pass := e.Lead(t.Context())
-		loop := e.Lead(t.Context())
+		pass := e.HoldLease(t.Context())
+		loop := e.HoldLease(t.Context())
 		pass()
 		time.Sleep(time.Minute)
 		if !e.Leads() {

@@ -14,9 +14,9 @@ import (
 // Loader makes Desired of commits, and caches what it read: unchanged blobs are not parsed again, and only new commits
 // of the history are folded. Methods may be called from any goroutine; loads happen one at a time.
 type Loader struct {
-	Repo Repository // required
-	All  bool       // parse every release, not only those that a decision may need
-	Keep string     // a file that caches what was read, for quick restarts; empty: none
+	Repo        Repository // required
+	AllReleases bool       // parse every release, not only those that a decision may need
+	CacheFile   string     // a file that caches what was read, for quick restarts; empty: none
 
 	mu               sync.Mutex
 	cache            manifest.Cache
@@ -57,7 +57,7 @@ func (l *Loader) Load(ctx context.Context, tip string) (*plan.Desired, error) {
 		l.history = nil
 		return nil, err
 	}
-	d, err := plan.Build(files, l.history, l.Repo.FS, &l.cache, l.All)
+	d, err := plan.Build(files, l.history, l.Repo.FS, &l.cache, l.AllReleases)
 	if err != nil {
 		return nil, err
 	}

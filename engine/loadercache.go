@@ -18,7 +18,7 @@ import (
 type loaderCache struct {
 	Edition string // of the program that wrote the file: another may fold history in another way
 	History *plan.History
-	Cells   []*cells.Found
+	Cells   []*cells.LoadedCell
 }
 
 const maxCacheSize = 256 << 20
@@ -26,14 +26,14 @@ const maxCacheSize = 256 << 20
 // readCacheFile restores what an earlier process saved.
 func (l *Loader) readCacheFile() {
 	l.history = plan.NewHistory()
-	if l.Keep == "" {
+	if l.CacheFile == "" {
 		return
 	}
-	info, err := os.Stat(l.Keep)
+	info, err := os.Stat(l.CacheFile)
 	if err != nil || info.Size() < sha256.Size || info.Size() > maxCacheSize {
 		return
 	}
-	data, err := os.ReadFile(l.Keep)
+	data, err := os.ReadFile(l.CacheFile)
 	if err != nil {
 		return
 	}
@@ -47,13 +47,13 @@ func (l *Loader) readCacheFile() {
 	if err != nil || k.Edition != programEdition() || k.History == nil {
 		return
 	}
-	l.history = k.History.Ready()
+	l.history = k.History.MakeMaps()
 	l.cacheFileCurrent = true
 	for _, f := range k.Cells {
 		for i := range f.Cell.Windows {
-			f.Cell.Windows[i].Ready() // neither do Windows in the cache have faults that are not in f
+			f.Cell.Windows[i].Compile() // neither do Windows in the cache have faults that are not in f
 		}
-		manifest.Cached(&l.cache, f.Cell.Name, f.Tree, func() *cells.Found { return f })
+		manifest.Cached(&l.cache, f.Cell.Name, f.TreeID, func() *cells.LoadedCell { return f })
 	}
 }
 
@@ -62,13 +62,13 @@ func (l *Loader) readCacheFile() {
 func (l *Loader) writeCacheFile(d *plan.Desired, folded int) {
 	const worthIt = 256 // commits
 	l.uncachedCommits += folded
-	if l.Keep == "" || l.uncachedCommits < worthIt && l.cacheFileCurrent {
+	if l.CacheFile == "" || l.uncachedCommits < worthIt && l.cacheFileCurrent {
 		return
 	}
 	l.uncachedCommits, l.cacheFileCurrent = 0, true
-	k := loaderCache{Edition: programEdition(), History: l.history, Cells: make([]*cells.Found, 0, len(d.Cells))}
+	k := loaderCache{Edition: programEdition(), History: l.history, Cells: make([]*cells.LoadedCell, 0, len(d.Cells))}
 	for _, cell := range d.Cells {
-		if cell.Found != nil && cell.Found.Tree != "" {
+		if cell.Found != nil && cell.Found.TreeID != "" {
 			k.Cells = append(k.Cells, cell.Found)
 		}
 	}
@@ -78,7 +78,7 @@ func (l *Loader) writeCacheFile(d *plan.Desired, folded int) {
 		return
 	}
 	sum := sha256.Sum256(body.Bytes())
-	_ = replaceFile(l.Keep, append(sum[:], body.Bytes()...))
+	_ = replaceFile(l.CacheFile, append(sum[:], body.Bytes()...))
 }
 
 // registerGobTypes registers the types of cells' values, as gob requires; repeated calls are harmless.

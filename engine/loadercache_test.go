@@ -12,14 +12,14 @@ import (
 // A cache file leads to the same Desired as reading everything, and a damaged one does no harm.
 func TestLoaderCache(t *testing.T) {
 	w := TwoChannels(t, map[string]string{"cells/acme/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\n" +
-		"channel: dedicated\nvalues: {a: 1, b: [x, {c: 2.5}]}\n"}).Installed()
+		"channel: dedicated\nvalues: {a: 1, b: [x, {c: 2.5}]}\n"}).ReportInstalled()
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
 	b := newBranch(w)
 	load := func(keep string) string {
 		t.Helper()
-		l := Loader{Repo: b, Keep: keep}
+		l := Loader{Repo: b, CacheFile: keep}
 		d, err := l.Load(t.Context(), w.Tip)
 		if err != nil {
 			t.Fatal(err)

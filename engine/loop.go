@@ -82,7 +82,7 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 
 // startBackground begins to follow the store and to request the lease. stop releases the lease.
 func (e *Engine) startBackground(ctx context.Context, background *sync.WaitGroup) (stop func()) {
-	stop = e.lease.Lead(ctx)
+	stop = e.lease.HoldLease(ctx)
 	e.observations.setListeningSince(e.clocks.now())
 	background.Go(func() { e.follower.followStore(ctx) })
 	background.Go(func() { e.follower.catchUp(ctx) })
@@ -141,12 +141,12 @@ func (e *Engine) startProbes(
 	}
 }
 
-// Answer runs probes one after the other, and stores the answers if this process leads.
-func (e *Engine) Answer(ctx context.Context, wants []plan.Probe) error {
+// RunProbes runs probes one after the other, and stores the answers if this process leads.
+func (e *Engine) RunProbes(ctx context.Context, wants []plan.Probe) error {
 	if e.opts.Probe == nil || len(wants) == 0 {
 		return nil
 	}
-	stop := e.lease.Lead(ctx)
+	stop := e.lease.HoldLease(ctx)
 	defer stop()
 	if err := e.runProbes(ctx, wants); !errors.Is(err, plan.ErrDeposed) {
 		return err
@@ -165,7 +165,7 @@ func (e *Engine) runProbes(ctx context.Context, wants []plan.Probe) error {
 	if err := e.store.RecordObservations(ctx, answers); err != nil {
 		return err
 	}
-	e.observations.applyWrite(func(o *plan.Observed) { o.Observations = plan.MergeAnswers(o.Observations, answers) })
+	e.observations.applyWrite(func(o *plan.Observed) { o.Observations = plan.MergeObservations(o.Observations, answers) })
 	return nil
 }
 

@@ -290,7 +290,7 @@ func (m *memoryStore) Cells(_ context.Context, names ...string) (map[string]*pla
 	for name, g := range m.grants { // over states of writers that did not know the grant
 		s := all[name]
 		if s == nil || s.Granted == nil || !cells.Newer(*s.Granted, g.Assignment) {
-			all[name] = plan.Give(s, g)
+			all[name] = plan.WithGrant(s, g)
 			if s != nil {
 				all[name].StartedAt = s.StartedAt
 			}
@@ -326,7 +326,7 @@ func (m *memoryStore) NotifyPush(context.Context) error {
 	return nil
 }
 
-func (m *memoryStore) Report(_ context.Context, batch []plan.Reported) error {
+func (m *memoryStore) RecordReports(_ context.Context, batch []plan.Reported) error {
 	if err := m.lock(); err != nil {
 		return err
 	}
@@ -358,7 +358,7 @@ func (m *memoryStore) RecordLearned(_ context.Context, l plan.Learned) error {
 	all.Accepted = append(slices.Clip(all.Accepted), l.Accepted...)
 	all.Finished = append(slices.Clip(all.Finished), l.Finished...)
 	all.Waves = append(slices.Clip(all.Waves), l.Waves...)
-	all.Rollouts = append(slices.Clip(all.Rollouts), l.Rollouts...)
+	all.Cohorts = append(slices.Clip(all.Cohorts), l.Cohorts...)
 	m.broadcast(StoreUpdate{Known: true})
 	return nil
 }
@@ -403,12 +403,12 @@ func (m *memoryStore) RecordObservations(_ context.Context, observations []plan.
 		return err
 	}
 	defer m.mu.Unlock()
-	m.obs.Observations = plan.MergeAnswers(m.obs.Observations, observations)
+	m.obs.Observations = plan.MergeObservations(m.obs.Observations, observations)
 	m.broadcast(StoreUpdate{Known: true})
 	return nil
 }
 
-func (m *memoryStore) Decided(_ context.Context, decisions []plan.Decided) (fresh []plan.Decided, err error) {
+func (m *memoryStore) RecordDecisions(_ context.Context, decisions []plan.Decided) (fresh []plan.Decided, err error) {
 	if err := m.lockAsLeader(); err != nil {
 		return nil, err
 	}

@@ -67,7 +67,7 @@ func (o *observations) states() map[string]*plan.CellState {
 func (o *observations) setListeningSince(up time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.obs.Up = up
+	o.obs.ListeningSince = up
 }
 
 // endSilentSoaks ends the soak of cells that were silent while the process before this one heard others.
@@ -108,7 +108,7 @@ func (o *observations) applyWrite(change func(*plan.Observed)) {
 func (o *observations) forgetOffers(names []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.obs.Lapse(names)
+	o.obs.LapseOffers(names)
 }
 
 // seenCommit returns the newest commit that was acted upon, and how the branch diverged from it; nil: it did not.
@@ -173,7 +173,7 @@ func (o *observations) mergeStates(states map[string]*plan.CellState) {
 	defer o.mu.Unlock()
 	flags := false
 	for name, s := range states {
-		s.Watch(o.obs.Up) // if this process was listening, it watched the time since that report too
+		s.SetWatched(o.obs.ListeningSince) // if this process was listening, it watched the time since that report too
 		flags = flags || plan.FlagsDiffer(o.obs.Cells[name], s)
 		o.obs.Cells[name] = mergeState(o.obs.Cells[name], s)
 		if o.raisesSequence(s) {
@@ -203,7 +203,7 @@ func mergeState(have, read *plan.CellState) *plan.CellState {
 	if s == given || given.Granted == nil {
 		return s
 	}
-	return plan.Give(s, plan.Granted{Assignment: *given.Granted, At: given.GrantedAt})
+	return plan.WithGrant(s, plan.Granted{Assignment: *given.Granted, At: given.GrantedAt})
 }
 
 // reloadCell reads a cell whose state another process wrote. The store's state counts even if it is older than the one
@@ -220,7 +220,7 @@ func (o *observations) reloadCell(ctx context.Context, name string) error {
 		delete(o.obs.Cells, name)
 		return nil
 	}
-	s.Watch(o.obs.Up)
+	s.SetWatched(o.obs.ListeningSince)
 	if have == nil || s.Version >= have.Version {
 		s = mergeState(have, s)
 	}

@@ -70,9 +70,9 @@ type StoreUpdate struct {
 
 // Reports stores what cells report. Any process that shares the store may write it.
 type Reports interface {
-	// Report stores cells' states and events, all or none of the batch. Each state's Version must be one above the
+	// RecordReports stores cells' states and events, all or none of the batch. Each state's Version must be one above the
 	// stored one's (none: 0), else ErrStale. An event number already stored for its boot is not changed.
-	Report(ctx context.Context, batch []plan.Reported) error
+	RecordReports(ctx context.Context, batch []plan.Reported) error
 }
 
 // Ledger stores what the engine does and finds out. Only the leader may write it: other processes get ErrDeposed, and
@@ -89,9 +89,9 @@ type Ledger interface {
 	FreeSlots(ctx context.Context, channel string, cells []string) error
 	// RecordObservations records answers to probes; the newest answer replaces older ones.
 	RecordObservations(ctx context.Context, observations []plan.Observation) error
-	// Decided records decisions found in git, once for each commit, and returns those that are not announced: each is
+	// RecordDecisions records decisions found in git, once for each commit, and returns those that are not announced: each is
 	// announced exactly once, even after a crash between write and announcement.
-	Decided(ctx context.Context, decisions []plan.Decided) (fresh []plan.Decided, err error)
+	RecordDecisions(ctx context.Context, decisions []plan.Decided) (fresh []plan.Decided, err error)
 	// MarkAnnounced marks decisions as announced.
 	MarkAnnounced(ctx context.Context, commits []string) error
 	// RecordSeen records the newest commit that was acted upon, and the branch's divergence from it; nil clears that.
@@ -153,10 +153,10 @@ type Kills interface {
 
 // Outbox stores messages to webhooks until they are sent or given up.
 type Outbox interface {
-	// Post stores messages of events that were never posted before, and returns those events' IDs; an event without a
+	// PostMessages stores messages of events that were never posted before, and returns those events' IDs; an event without a
 	// webhook is posted too. Each event is told once, even after a crash (fault 3), as posted events are remembered for
 	// OutboxMemory. Only the leader may write: see Ledger.
-	Post(ctx context.Context, messages []plan.Message) (fresh []string, err error)
+	PostMessages(ctx context.Context, messages []plan.Message) (fresh []string, err error)
 	// DueMessages returns at most limit messages that are due, oldest first.
 	DueMessages(ctx context.Context, now time.Time, limit int) ([]plan.Message, error)
 	// MarkSent records that a message arrived; the message is shown for a while.

@@ -10,11 +10,11 @@ import (
 
 // recordLearned records what a plan found out, in the store first, then in the observations.
 func (e *Engine) recordLearned(ctx context.Context, l plan.Learned) error {
-	if len(l.Accepted)+len(l.Finished)+len(l.Waves)+len(l.Rollouts) > 0 {
+	if len(l.Accepted)+len(l.Finished)+len(l.Waves)+len(l.Cohorts) > 0 {
 		if err := e.store.RecordLearned(ctx, l); err != nil {
 			return fmt.Errorf("record what was learned: %w", err)
 		}
-		e.observations.applyWrite(func(o *plan.Observed) { o.Remember(l) })
+		e.observations.applyWrite(func(o *plan.Observed) { o.AddLearned(l) })
 	}
 	e.observations.forgetOffers(l.Lapsed)
 	return e.freeSlots(ctx, l.Freed)
@@ -26,7 +26,7 @@ func (e *Engine) freeSlots(ctx context.Context, freed []plan.Freed) error {
 		if err := e.store.FreeSlots(ctx, f.Channel, f.Cells); err != nil {
 			return fmt.Errorf("free %d slots of %s: %w", len(f.Cells), f.Channel, err)
 		}
-		e.observations.applyWrite(func(o *plan.Observed) { o.Free(f) })
+		e.observations.applyWrite(func(o *plan.Observed) { o.FreeSlots(f) })
 	}
 	return nil
 }
@@ -47,6 +47,6 @@ func (e *Engine) recordGrants(ctx context.Context, offers []plan.Offer) (made in
 		given[g.Cell] = true
 	}
 	offers = slices.DeleteFunc(offers, func(o plan.Offer) bool { return !given[o.Cell] })
-	e.observations.applyWrite(func(o *plan.Observed) { o.Grant(offers) })
+	e.observations.applyWrite(func(o *plan.Observed) { o.RecordGrants(offers) })
 	return len(grants), nil
 }

@@ -31,9 +31,9 @@ type registrar struct {
 	signals *signals
 }
 
-// Identify changes a cell's identity; by is for the commit. change may be called more than once, and must not set
+// ChangeIdentity changes a cell's identity; by is for the commit. change may be called more than once, and must not set
 // Serial. ErrUnknownCell; ErrStale: others kept changing the identity meanwhile.
-func (g *registrar) Identify(ctx context.Context, cell, by string, change func(*cells.Identity)) error {
+func (g *registrar) ChangeIdentity(ctx context.Context, cell, by string, change func(*cells.Identity)) error {
 	_, err := g.changeIdentity(ctx, cell, by, func(i *cells.Identity) error {
 		change(i)
 		return nil
@@ -41,9 +41,9 @@ func (g *registrar) Identify(ctx context.Context, cell, by string, change func(*
 	return err
 }
 
-// NewKey accepts a cell's new key, presented over a connection of the old one, while the cell is asked to make one: both keys
+// ReplaceKey accepts a cell's new key, presented over a connection of the old one, while the cell is asked to make one: both keys
 // are valid until the new one is used, see Used. A repeated call changes nothing. ErrDenied.
-func (g *registrar) NewKey(ctx context.Context, cell, key string) error {
+func (g *registrar) ReplaceKey(ctx context.Context, cell, key string) error {
 	if !g.isKeyAvailable(cell, key) {
 		return plan.ErrDenied
 	}
@@ -66,9 +66,9 @@ func (g *registrar) NewKey(ctx context.Context, cell, key string) error {
 	return err
 }
 
-// Used notes that a connection proved key: if key is the cell's newest, the previous one becomes invalid. Used is cheap
-// where there is nothing to do; Roster.Next reports where there is.
-func (g *registrar) Used(ctx context.Context, cell, key string) error {
+// RetirePreviousKey notes that a connection proved key: if key is the cell's newest, the previous one becomes invalid. Used is cheap
+// where there is nothing to do; Roster.IsNewKey reports where there is.
+func (g *registrar) RetirePreviousKey(ctx context.Context, cell, key string) error {
 	_, err := g.changeIdentity(ctx, cell, "the cell", func(i *cells.Identity) error {
 		if i.PublicKey != key || i.Previous == "" || i.Revoked || i.Quarantined != "" {
 			return errNoChange
@@ -79,10 +79,10 @@ func (g *registrar) Used(ctx context.Context, cell, key string) error {
 	return err
 }
 
-// Join registers the key that a connection proved as a cell's, if the token is valid. Repeated with the same token and
+// RegisterKey registers the key that a connection proved as a cell's, if the token is valid. Repeated with the same token and
 // key, it succeeds again (R28). The first key has epoch 1; a later key has an epoch above all known ones of the cell.
 // Every error of the caller is ErrDenied.
-func (g *registrar) Join(ctx context.Context, cell, tokenHash, key, by string) (cells.Identity, error) {
+func (g *registrar) RegisterKey(ctx context.Context, cell, tokenHash, key, by string) (cells.Identity, error) {
 	if !g.awaitCell(ctx, cell) || !g.isKeyAvailable(cell, key) {
 		return cells.Identity{}, plan.ErrDenied
 	}
@@ -185,7 +185,7 @@ func (g *registrar) isKeyAvailable(cell, key string) bool {
 	if key == "" || len(key) > maxKeyLength {
 		return false
 	}
-	holder, known := g.Roster().Holder(key)
+	holder, known := g.Roster().CellOfAnyKey(key)
 	return !known || holder == cell
 }
 
@@ -217,7 +217,7 @@ func (m *membership) rebuildRoster(registered map[string]plan.Registration) {
 	if m.desired == nil {
 		return
 	}
-	if r := roster.Of(m.desired, registered, m.roster.Load()); r != m.roster.Load() {
+	if r := roster.Update(m.desired, registered, m.roster.Load()); r != m.roster.Load() {
 		m.setRoster(r)
 	}
 }
@@ -247,7 +247,7 @@ func (o *observations) addRegistration(r plan.Registration) {
 	o.obs.Registered[r.Cell] = r
 	if d := o.membership.desired; d != nil {
 		if c := d.Cells[r.Cell]; c != nil && r.Identity.Serial > c.Identity.Serial {
-			o.membership.setRoster(o.membership.roster.Load().With(r))
+			o.membership.setRoster(o.membership.roster.Load().WithRegistration(r))
 		}
 	}
 	o.signals.changed.Notify()

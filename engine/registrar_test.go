@@ -24,7 +24,7 @@ func (r *replicas) addToken(hash, cell string) {
 
 func (r *replicas) mustJoin(at *replica, hash, cell, key string) cells.Identity {
 	r.t.Helper()
-	i, err := at.Join(r.t.Context(), cell, hash, key, "token of ada")
+	i, err := at.RegisterKey(r.t.Context(), cell, hash, key, "token of ada")
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -37,8 +37,8 @@ func (r *replicas) wantCellOf(key, want string) {
 	time.Sleep(2 * time.Second)
 	synctest.Wait()
 	for name, e := range map[string]*replica{"a": r.a, "b": r.b} {
-		if got, ok := e.Roster().Cell(key); got != want || ok != (want != "") {
-			r.t.Errorf("at %s, %s is of %q (%s), want %q", name, key, got, e.Roster().Why(key), want)
+		if got, ok := e.Roster().CellOfKey(key); got != want || ok != (want != "") {
+			r.t.Errorf("at %s, %s is of %q (%s), want %q", name, key, got, e.Roster().RejectionReason(key), want)
 		}
 	}
 }
@@ -60,7 +60,7 @@ func TestJoin(t *testing.T) {
 		if i.Epoch != 1 || i.Serial != 1 || i.PublicKey != "ed25519:one" {
 			r.t.Fatalf("registered %+v", i)
 		}
-		if got, ok := r.b.Roster().Cell("ed25519:one"); got != "s1" || !ok {
+		if got, ok := r.b.Roster().CellOfKey("ed25519:one"); got != "s1" || !ok {
 			r.t.Fatal("the one who registered it does not know the cell")
 		}
 		<-changed
@@ -84,12 +84,12 @@ func TestJoin(t *testing.T) {
 			{"t1", "s1", "ed25519:two"}, {"t1", "s2", "ed25519:two"}, {"t0", "s1", "ed25519:two"},
 			{"t1", "nobody", "ed25519:two"}, {"t1", "s1", ""},
 		} {
-			if _, err := r.a.Join(r.t.Context(), c[1], c[0], c[2], ""); !errors.Is(err, plan.ErrDenied) {
+			if _, err := r.a.RegisterKey(r.t.Context(), c[1], c[0], c[2], ""); !errors.Is(err, plan.ErrDenied) {
 				r.t.Errorf("%v: %v", c, err)
 			}
 		}
 		r.addToken("t2", "s2")
-		if _, err := r.a.Join(r.t.Context(), "s2", "t2", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
+		if _, err := r.a.RegisterKey(r.t.Context(), "s2", "t2", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
 			r.t.Errorf("a key of another cell: %v", err)
 		}
 		r.addToken("t3", "s1")
@@ -130,40 +130,40 @@ func TestRotation(t *testing.T) {
 				r.t.Fatal(err)
 			}
 		}
-		must(r.b.Identify(ctx, "s1", "ada", func(i *cells.Identity) { i.Rotate = true }))
+		must(r.b.ChangeIdentity(ctx, "s1", "ada", func(i *cells.Identity) { i.Rotate = true }))
 		time.Sleep(2 * time.Second)
 		d, etag, _ := r.a.View().Cell("s1")
 		if len(d.Notices) != 1 || d.Notices[0].Code != cells.NoticeRotate {
 			r.t.Errorf("notices %+v", d.Notices)
 		}
-		must(r.b.NewKey(ctx, "s1", "ed25519:lost"))
-		must(r.b.NewKey(ctx, "s1", "ed25519:two"))
-		must(r.a.NewKey(ctx, "s1", "ed25519:two"))
+		must(r.b.ReplaceKey(ctx, "s1", "ed25519:lost"))
+		must(r.b.ReplaceKey(ctx, "s1", "ed25519:two"))
+		must(r.a.ReplaceKey(ctx, "s1", "ed25519:two"))
 		r.wantCellOf("ed25519:lost", "")
 		r.wantCellOf("ed25519:one", "s1")
 		r.wantCellOf("ed25519:two", "s1")
 		if d, now, _ := r.a.View().Cell("s1"); len(d.Notices) != 0 || now == etag {
 			r.t.Errorf("notices %+v under %s, before %s", d.Notices, now, etag)
 		}
-		if !r.a.Roster().Next("ed25519:two") || r.a.Roster().Next("ed25519:one") {
+		if !r.a.Roster().IsNewKey("ed25519:two") || r.a.Roster().IsNewKey("ed25519:one") {
 			r.t.Error("the next key is not known as that")
 		}
-		must(r.a.Used(ctx, "s1", "ed25519:one"))
+		must(r.a.RetirePreviousKey(ctx, "s1", "ed25519:one"))
 		r.wantCellOf("ed25519:one", "s1")
-		must(r.a.Used(ctx, "s1", "ed25519:two"))
+		must(r.a.RetirePreviousKey(ctx, "s1", "ed25519:two"))
 		r.wantCellOf("ed25519:one", "")
 		r.wantCellOf("ed25519:two", "s1")
 		if i := r.committedIdentity("s1"); i.PublicKey != "ed25519:two" || i.Previous != "" || i.Epoch != 1 ||
 			i.Rotate {
 			r.t.Errorf("committed %+v", i)
 		}
-		if err := r.a.NewKey(ctx, "s1", "ed25519:four"); !errors.Is(err, plan.ErrDenied) { // R46
+		if err := r.a.ReplaceKey(ctx, "s1", "ed25519:four"); !errors.Is(err, plan.ErrDenied) { // R46
 			r.t.Errorf("a key that nobody asked for: %v", err)
 		}
-		if err := r.a.NewKey(ctx, "s2", "ed25519:three"); !errors.Is(err, plan.ErrDenied) {
+		if err := r.a.ReplaceKey(ctx, "s2", "ed25519:three"); !errors.Is(err, plan.ErrDenied) {
 			r.t.Errorf("a cell without a key renewed it: %v", err)
 		}
-		if err := r.a.NewKey(ctx, "s2", "ed25519:two"); !errors.Is(err, plan.ErrDenied) {
+		if err := r.a.ReplaceKey(ctx, "s2", "ed25519:two"); !errors.Is(err, plan.ErrDenied) {
 			r.t.Errorf("another cell's key: %v", err)
 		}
 	})
@@ -175,15 +175,15 @@ func TestRevocation(t *testing.T) {
 		r.addToken("t1", "s1")
 		r.mustJoin(r.a, "t1", "s1", "ed25519:one")
 		r.wantCellOf("ed25519:one", "s1")
-		if err := r.b.Identify(r.t.Context(), "s1", "ada", func(i *cells.Identity) { i.Revoked = true }); err != nil {
+		if err := r.b.ChangeIdentity(r.t.Context(), "s1", "ada", func(i *cells.Identity) { i.Revoked = true }); err != nil {
 			r.t.Fatal(err)
 		}
 		r.wantCellOf("ed25519:one", "")
-		if why := r.a.Roster().Why("ed25519:one"); why != "s1: revoked" || !r.a.Roster().Keyed("s1") {
+		if why := r.a.Roster().RejectionReason("ed25519:one"); why != "s1: revoked" || !r.a.Roster().HasKey("s1") {
 			r.t.Errorf("out because %q", why)
 		}
 		r.addToken("t2", "s1")
-		if _, err := r.a.Join(r.t.Context(), "s1", "t2", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
+		if _, err := r.a.RegisterKey(r.t.Context(), "s1", "t2", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
 			r.t.Errorf("a revoked key: %v", err)
 		}
 		r.mustJoin(r.a, "t2", "s1", "ed25519:two")
@@ -243,7 +243,7 @@ func TestIdentifyIsOneCommit(t *testing.T) {
 
 // History tells heads and identities apart: a committed identity answers no request and moves no head.
 func TestIdentitiesAreNoDecisions(t *testing.T) {
-	w := TwoChannels(t).Installed()
+	w := TwoChannels(t).ReportInstalled()
 	w.Settle()
 	before := len(w.Desired().Channels["staging"].History)
 	w.Obs.Registered = map[string]plan.Registration{"s1": {Cell: "s1", By: "ada",
@@ -282,7 +282,7 @@ func TestCloneIsShutOut(t *testing.T) {
 			time.Sleep(10 * time.Second)
 		}
 		r.wantCellOf("ed25519:one", "")
-		if why := r.b.Roster().Why("ed25519:one"); !strings.Contains(why, "north") || !strings.Contains(why, "south") {
+		if why := r.b.Roster().RejectionReason("ed25519:one"); !strings.Contains(why, "north") || !strings.Contains(why, "south") {
 			r.t.Errorf("out because %q", why)
 		}
 		if i := r.committedIdentity("s1"); !strings.Contains(i.Quarantined, "report in turns") {

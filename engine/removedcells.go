@@ -44,7 +44,7 @@ func (e *Engine) revokeRemovedCells(ctx context.Context, d *plan.Desired) error 
 	}
 	before, err := e.repo.FS(seen)
 	if err != nil {
-		return fmt.Errorf("read %s, to find removed cells: %w", words.Short(seen), err)
+		return fmt.Errorf("read %s, to find removed cells: %w", words.ShortCommit(seen), err)
 	}
 	for _, r := range due {
 		gone, err := wasRemoved(before, d, r.Cell)

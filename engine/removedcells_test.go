@@ -38,12 +38,12 @@ func TestReaddedCellStartsAnew(t *testing.T) {
 				}
 				time.Sleep(2 * time.Minute)
 				r.wantCellOf("ed25519:one", "")
-				if _, err := r.a.Join(r.t.Context(), "s1", "left", "ed25519:three", ""); !errors.Is(err,
+				if _, err := r.a.RegisterKey(r.t.Context(), "s1", "left", "ed25519:three", ""); !errors.Is(err,
 					plan.ErrDenied) {
 					r.t.Errorf("a token of the cell before: %v", err)
 				}
 				r.addToken("t2", "s1")
-				if _, err := r.b.Join(r.t.Context(), "s1", "t2", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
+				if _, err := r.b.RegisterKey(r.t.Context(), "s1", "t2", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
 					r.t.Errorf("the key of the cell before: %v", err)
 				}
 				r.mustJoin(r.b, "t2", "s1", "ed25519:two")
@@ -62,7 +62,7 @@ func TestTokenOfACellThatNeverRegistered(t *testing.T) {
 		r.addToken("left", "s1")
 		r.push("eve", "remove", map[string]string{"cells/s1/cell.yaml": ""})
 		r.push("eve", "add", CellFiles("staging", "s1"))
-		if _, err := r.b.Join(r.t.Context(), "s1", "left", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
+		if _, err := r.b.RegisterKey(r.t.Context(), "s1", "left", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
 			r.t.Errorf("a token of the cell before: %v", err)
 		}
 		r.addToken("t2", "s1")
@@ -84,7 +84,7 @@ func TestPresentCellsKeepTheirIdentity(t *testing.T) {
 		if i := r.committedIdentity("s9"); i.PublicKey != "ed25519:nine" || i.Revoked {
 			r.t.Errorf("committed %+v", i)
 		}
-		if err := r.a.Identify(r.t.Context(), "s9", "ada", func(i *cells.Identity) { i.Rotate = true }); err != nil {
+		if err := r.a.ChangeIdentity(r.t.Context(), "s9", "ada", func(i *cells.Identity) { i.Rotate = true }); err != nil {
 			r.t.Fatal(err)
 		}
 		r.push("eve", "label", map[string]string{"cells/s9/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\n" +

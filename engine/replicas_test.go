@@ -186,7 +186,7 @@ func TestDeposedLeaderDoesNothing(t *testing.T) {
 		a.sharedDatabase.term++
 		a.mu.Unlock()
 		r.push("bob", "cut", Release("1.1.0"))
-		r.a.Pushed()
+		r.a.NotifyPush()
 		synctest.Wait()
 		if r.a.Leads() || r.a.Reachable() != nil {
 			r.t.Errorf("a leads: %v, error %v", r.a.Leads(), r.a.Reachable())
@@ -316,7 +316,7 @@ func TestHookAtAFollower(t *testing.T) {
 		if !r.a.Leads() {
 			r.t.Fatal("a does not lead")
 		}
-		r.b.Pushed()
+		r.b.NotifyPush()
 		synctest.Wait()
 		if r.branch.pushes != 1 || r.a.View().Desired.Channels["staging"].Effective.Release != "1.1.0" {
 			r.t.Errorf("%d pushes, staging at %+v", r.branch.pushes, r.a.View().Desired.Channels["staging"].Effective)
@@ -329,7 +329,7 @@ func TestHookAtAFollower(t *testing.T) {
 		r.branch.mu.Lock()
 		r.w.Commit("bob", "cut", Release("1.2.0"))
 		r.branch.mu.Unlock()
-		r.b.Pushed()
+		r.b.NotifyPush()
 		synctest.Wait()
 		r.a.follower.handleUpdate(StoreUpdate{All: true})
 		synctest.Wait()
@@ -344,17 +344,17 @@ func TestHookAtAFollower(t *testing.T) {
 func TestReplicaNoticesLostContact(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		time.Sleep(time.Minute)
-		if err := errors.Join(r.a.Fresh(), r.b.Fresh()); err != nil {
+		if err := errors.Join(r.a.CheckFresh(), r.b.CheckFresh()); err != nil {
 			r.t.Fatal(err)
 		}
 		r.b.store.setReachable(false)
 		time.Sleep(6 * time.Second)
-		if r.b.Fresh() == nil || r.a.Fresh() != nil {
-			r.t.Errorf("b: %v, a: %v", r.b.Fresh(), r.a.Fresh())
+		if r.b.CheckFresh() == nil || r.a.CheckFresh() != nil {
+			r.t.Errorf("b: %v, a: %v", r.b.CheckFresh(), r.a.CheckFresh())
 		}
 		r.b.store.setReachable(true)
 		time.Sleep(2 * time.Second)
-		if err := r.b.Fresh(); err != nil {
+		if err := r.b.CheckFresh(); err != nil {
 			r.t.Error(err)
 		}
 		slow := func(yes bool) { // updates arrive, and can't be read
@@ -364,19 +364,19 @@ func TestReplicaNoticesLostContact(t *testing.T) {
 		}
 		slow(true)
 		time.Sleep(10 * time.Second)
-		if err := r.b.Fresh(); err != nil {
+		if err := r.b.CheckFresh(); err != nil {
 			r.t.Error(err)
 		}
-		if err := r.a.Identify(r.t.Context(), "s1", "ada", func(i *cells.Identity) { i.Revoked = true }); err != nil {
+		if err := r.a.ChangeIdentity(r.t.Context(), "s1", "ada", func(i *cells.Identity) { i.Revoked = true }); err != nil {
 			r.t.Fatal(err)
 		}
 		time.Sleep(6 * time.Second)
-		if r.b.Fresh() == nil {
+		if r.b.CheckFresh() == nil {
 			r.t.Error("b does not know who was shut out, and answers")
 		}
 		slow(false)
 		time.Sleep(time.Minute)
-		if err := r.b.Fresh(); err != nil || !r.b.Roster().Keyed("s1") {
+		if err := r.b.CheckFresh(); err != nil || !r.b.Roster().HasKey("s1") {
 			r.t.Error(err)
 		}
 	})
@@ -392,15 +392,15 @@ func TestTickBesideALeader(t *testing.T) {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		if _, err := e.Tick(ctx); err != nil || e.Led() || !r.a.Leads() {
-			r.t.Errorf("led: %v, a leads: %v, %v", e.Led(), r.a.Leads(), err)
+		if _, err := e.Tick(ctx); err != nil || e.TickLed() || !r.a.Leads() {
+			r.t.Errorf("led: %v, a leads: %v, %v", e.TickLed(), r.a.Leads(), err)
 		}
 		r.a.stop()
 		r.branch.mu.Lock()
 		r.w.Commit("bob", "cut", Release("1.1.0"))
 		r.branch.mu.Unlock()
-		if _, err := e.Tick(ctx); err != nil || !e.Led() || e.Leads() || r.branch.pushes != 1 {
-			r.t.Errorf("led: %v, leads still: %v, %d pushes, %v", e.Led(), e.Leads(), r.branch.pushes, err)
+		if _, err := e.Tick(ctx); err != nil || !e.TickLed() || e.Leads() || r.branch.pushes != 1 {
+			r.t.Errorf("led: %v, leads still: %v, %d pushes, %v", e.TickLed(), e.Leads(), r.branch.pushes, err)
 		}
 	})
 }
@@ -428,7 +428,7 @@ func TestSlotsAcrossReplicas(t *testing.T) {
 				done[name] = to.View().Observed.Cells[name].Release == "1.1.0"
 			}
 			if i == 1 {
-				if r.a.Numbers().Grants == 0 {
+				if r.a.Stats().Grants == 0 {
 					r.t.Error("no grants were counted")
 				}
 				r.a.stop()

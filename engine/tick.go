@@ -33,15 +33,15 @@ const (
 // that has nothing left. Killed at any instant, it can be run again (invariant 4). Tick tries to lead while it runs; if
 // another process leads, Tick does nothing, and returns the plan that the leader is about to carry out: see Led.
 func (e *Engine) Tick(ctx context.Context) (plan.Plan, error) {
-	stop := e.lease.Lead(ctx)
+	stop := e.lease.HoldLease(ctx)
 	defer stop()
 	e.tickMu.Lock()
 	defer e.tickMu.Unlock()
 	return e.tickLocked(ctx, true)
 }
 
-// Led reports whether the last tick carried its plan out.
-func (e *Engine) Led() bool { return e.counters.led.Load() }
+// TickLed reports whether the last tick carried its plan out.
+func (e *Engine) TickLed() bool { return e.counters.led.Load() }
 
 // tickLocked is one tick, for callers that hold tickMu. A new leader always fetches the branch.
 func (e *Engine) tickLocked(ctx context.Context, fetch bool) (plan.Plan, error) {
@@ -161,7 +161,7 @@ func (e *Engine) detectForcePush(ctx context.Context, d *plan.Desired) error {
 	if seen != "" && !slices.Contains(d.Acknowledged, seen) {
 		contained, err := e.repo.Contains(ctx, seen, d.Commit)
 		if err != nil {
-			return fmt.Errorf("compare with %s: %w", words.Short(seen), err)
+			return fmt.Errorf("compare with %s: %w", words.ShortCommit(seen), err)
 		}
 		if !contained {
 			now = &plan.Divergence{Seen: seen, Tip: d.Commit, At: e.clocks.now().UTC()}
@@ -199,7 +199,7 @@ func (e *Engine) recordDecisions(ctx context.Context, d *plan.Desired) error {
 		return nil
 	}
 	slices.Reverse(found)
-	fresh, err := e.store.Decided(ctx, found)
+	fresh, err := e.store.RecordDecisions(ctx, found)
 	if err != nil {
 		return fmt.Errorf("record %d decisions: %w", len(found), err)
 	}
@@ -245,7 +245,7 @@ func (e *Engine) planOnce(ctx context.Context) (p plan.Plan, tip string, out out
 	if e.View() == nil {
 		e.observations.endSilentSoaks(e.desired.StaleAfter())
 	}
-	e.publisher.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, Took: took})
+	e.publisher.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, PlanDuration: took})
 	return p, "", outcomeDone, nil
 }
 

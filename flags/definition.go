@@ -236,7 +236,7 @@ func (r *SetReader) readFlag(key string, line int, n jsondoc.Node, shared map[st
 	default:
 		size, _ := measureNode(m.Node)
 		if variants, ok := r.mappingMembers(m.Node, "variants"); ok && r.reserveBytes(m.Line, size.bytes) {
-			d.Variants, _ = m.Plain().(map[string]any)
+			d.Variants, _ = m.PlainValue().(map[string]any)
 			if len(variants) == 0 {
 				r.Fault(jsondoc.Missing, m.Line, "flag %s: variants is empty: a flag needs at least one", key)
 			}

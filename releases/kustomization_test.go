@@ -146,7 +146,7 @@ func TestScanRefuses(t *testing.T) {
 			if len(faults) == 0 {
 				t.Fatal("passed")
 			}
-			inMemory := filesIn(hostileRelease(test.in)).Scan()
+			inMemory := filesIn(hostileRelease(test.in)).ScanKustomizations()
 			for i := range inMemory {
 				inMemory[i].File = path.Join("releases/1.0.0", inMemory[i].File)
 			}

@@ -26,7 +26,7 @@ type Set struct {
 
 // Entry is one release folder. It is immutable, since a cache may share it.
 type Entry struct {
-	Found
+	StoredRelease
 	Loaded bool    // whether the folder was read; if not, only Version and Tree are set
 	Faults []Fault // includes warnings; a release with any other fault is no candidate
 }
@@ -52,7 +52,7 @@ func Load(c *manifest.Cache, fsys fs.FS, want func(Version) bool) (Set, []Fault)
 			faults = append(faults, *fault)
 			continue
 		}
-		e := &Entry{Found: Found{Release: Release{Version: v}, Tree: treeID(folder)}}
+		e := &Entry{StoredRelease: StoredRelease{Release: Release{Version: v}, Tree: treeID(folder)}}
 		set.Versions = append(set.Versions, e)
 		if want != nil && !want(v) {
 			continue
@@ -126,7 +126,7 @@ func markTies(sorted []*Entry) {
 
 func readFolder(fsys fs.FS, v Version, treeID string) Entry {
 	dir := path.Join(Dir, v.String())
-	e := Entry{Found: Found{Release: Release{Version: v}, Tree: treeID}, Loaded: true}
+	e := Entry{StoredRelease: StoredRelease{Release: Release{Version: v}, Tree: treeID}, Loaded: true}
 	t, wrong := walkRelease(fsys, dir, Limits{})
 	e.Faults = slices.Clone(wrong)
 	add := func(faults ...Fault) { e.Faults = append(e.Faults, faults...) }

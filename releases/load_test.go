@@ -306,7 +306,7 @@ func TestReadRelease(t *testing.T) {
 		map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0") + "rollback: forward-only\n"})
 	set, _ := releases.Load(nil, m, nil)
 	one := releases.ReadRelease(nil, m, parse(t, "1.0.0"))
-	if diff := cmp.Diff(set.Releases["1.0.0"], one); diff != "" || !one.ForwardOnly() {
+	if diff := cmp.Diff(set.Releases["1.0.0"], one); diff != "" || !one.IsForwardOnly() {
 		t.Error(diff)
 	}
 	if none := releases.ReadRelease(nil, m, parse(t, "2.0.0")); !manifest.Fatal(none.Faults) {

@@ -89,8 +89,8 @@ type Tombstone struct {
 	Reason     string  `yaml:"reason" json:"reason,omitempty"`
 }
 
-// ForwardOnly reports whether a cell that began to apply r never goes back from r (R20).
-func (r *Release) ForwardOnly() bool { return r.Rollback == ForwardOnly }
+// IsForwardOnly reports whether a cell that began to apply r never goes back from r (R20).
+func (r *Release) IsForwardOnly() bool { return r.Rollback == ForwardOnly }
 
 // Profile returns the kustomize folder of a profile; the empty name means "default". ok is false if the release
 // declares profiles and name is not among them.
@@ -105,8 +105,8 @@ func (r *Release) Profile(name string) (dir string, ok bool) {
 	return dir, ok
 }
 
-// Found is a release found in a repository: the manifest, and what the files around it add.
-type Found struct {
+// StoredRelease is a release found in a repository: the manifest, and what the files around it add.
+type StoredRelease struct {
 	Release
 	Digest    Digest
 	Tree      string     // the git tree id of its folder, where known

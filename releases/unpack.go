@@ -218,8 +218,8 @@ func (f Files) Pack(w io.Writer) error {
 	return nil
 }
 
-// Scan is ScanKustomization of f. The faults name paths in the release.
-func (f Files) Scan() []Fault {
+// ScanKustomizations is ScanKustomization of f. The faults name paths in the release.
+func (f Files) ScanKustomizations() []Fault {
 	t := releaseTree{inMemory: f, dir: "."}
 	for _, name := range slices.Sorted(maps.Keys(f)) {
 		t.files = append(t.files, file{name, int64(len(f[name].Data)), f[name].Mode})

@@ -117,8 +117,8 @@ func (v Version) Less(w Version) bool { return v.Compare(w) < 0 }
 // IsZero reports whether v is no version.
 func (v Version) IsZero() bool { return v.text == "" }
 
-// Pre reports whether v is a pre-release.
-func (v Version) Pre() bool { return v.pre != "" }
+// IsPrerelease reports whether v is a pre-release.
+func (v Version) IsPrerelease() bool { return v.pre != "" }
 
 // String returns the text that was parsed.
 func (v Version) String() string { return v.text }

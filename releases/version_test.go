@@ -75,7 +75,7 @@ func TestVersionRefused(t *testing.T) {
 
 func TestVersionText(t *testing.T) {
 	v := parse(t, "v1.2.3-rc.1")
-	if v.String() != "v1.2.3-rc.1" || !v.Pre() || v.IsZero() || parse(t, "1.2.3").Pre() ||
+	if v.String() != "v1.2.3-rc.1" || !v.IsPrerelease() || v.IsZero() || parse(t, "1.2.3").IsPrerelease() ||
 		!(releases.Version{}).IsZero() {
 		t.Error(v)
 	}

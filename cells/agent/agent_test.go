@@ -406,7 +406,7 @@ func TestForwardOnlyIsStuck(t *testing.T) {
 	p.assign(one)
 	p.await(t, "healthy", healthyOn(one))
 	bad := p.addRelease(t, "2.0.0", 2, brokenRelease("2.0.0"))
-	bad.Forward = true
+	bad.ForwardOnly = true
 	p.assign(bad)
 	p.await(t, "stuck", func(r cells.Report) bool { return r.State == cells.StateStuck && failedAt(bad)(r) })
 	c.stop()

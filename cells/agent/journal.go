@@ -124,9 +124,9 @@ func (j *journal) save(dir string) error {
 	return nil
 }
 
-// Whose returns the cell that a state folder belongs to, or "" if none does yet. keyed reports whether it has a key, or
+// StateDirCell returns the cell that a state folder belongs to, or "" if none does yet. keyed reports whether it has a key, or
 // is registering one.
-func Whose(stateDir string) (cell string, keyed bool, err error) {
+func StateDirCell(stateDir string) (cell string, keyed bool, err error) {
 	c, err := plane.LoadCredentials(stateDir, "", nil)
 	if err != nil {
 		return "", false, err

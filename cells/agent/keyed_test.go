@@ -66,7 +66,7 @@ func newServerKey(t testing.TB) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
-	c, err := identity.Certificate(rand.Reader, key, "sluice", time.Now())
+	c, err := identity.SelfSignedCertificate(rand.Reader, key, "sluice", time.Now())
 	must(t, err)
 	return c
 }
@@ -91,7 +91,7 @@ func (k *keyedControlPlane) currentPins() []string {
 	defer k.mu.Unlock()
 	var pins []string
 	for _, c := range k.keys {
-		pins = append(pins, identity.Pin(c.Leaf))
+		pins = append(pins, identity.CertificatePin(c.Leaf))
 	}
 	return pins
 }
@@ -179,7 +179,7 @@ func (k *keyedControlPlane) serveKey(w http.ResponseWriter, r *http.Request, cel
 	switch {
 	case k.keyStatus != 0:
 		w.WriteHeader(k.keyStatus)
-	case n.Check(cell, key) != nil:
+	case n.Verify(cell, key) != nil:
 		w.WriteHeader(http.StatusBadRequest)
 	default:
 		k.cells[n.Key] = cell

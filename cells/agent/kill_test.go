@@ -131,14 +131,14 @@ func TestKilledAtEveryStep(t *testing.T) {
 					files = brokenRelease(version)
 				}
 				next := p.addRelease(t, version, int64(i+2), files)
-				next.Forward = strings.HasSuffix(kind, "forward-only")
+				next.ForwardOnly = strings.HasSuffix(kind, "forward-only")
 				p.assign(next)
 				k.start(point.at, point.after)
 				k.awaitDeath()
 				since := p.reportCount()
 				k.start("", 0)
 				switch {
-				case bad && next.Forward:
+				case bad && next.ForwardOnly:
 					p.awaitAfter(t, since, "stuck "+point.at,
 						func(r cells.Report) bool { return failedAt(next)(r) && r.State == cells.StateStuck })
 					k.checkOutcome(version)

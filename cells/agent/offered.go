@@ -15,8 +15,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Offered is the control plane's last word, as the agent stores it for the cell's owner.
-type Offered struct {
+// Offer is the control plane's last word, as the agent stores it for the cell's owner.
+type Offer struct {
 	Head       *cells.Head       `json:"head,omitempty"`       // newest head of the cell's channel; nil: not received
 	Assignment *cells.Assignment `json:"assignment,omitempty"` // what the cell may have; nil: nothing yet
 	Hold       *cells.Hold       `json:"hold,omitempty"`       // why the assignment is not the head
@@ -26,9 +26,9 @@ type Offered struct {
 
 func offeredFile(dir string) string { return filepath.Join(dir, "offered.json") }
 
-// LoadOffered reads what the control plane offers the cell of a state folder, and what the cell runs.
-func LoadOffered(stateDir string) (Offered, error) {
-	var o Offered
+// LoadOffer reads what the control plane offers the cell of a state folder, and what the cell runs.
+func LoadOffer(stateDir string) (Offer, error) {
+	var o Offer
 	info, err := os.Stat(offeredFile(stateDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return o, nil
@@ -55,7 +55,7 @@ func (l *loop) saveOffered() error {
 	if d == nil {
 		return nil
 	}
-	text, err := json.Marshal(Offered{Head: decodeHead(d.Head), Assignment: d.Assignment, Hold: d.Hold,
+	text, err := json.Marshal(Offer{Head: decodeHead(d.Head), Assignment: d.Assignment, Hold: d.Hold,
 		Running: l.state.runningAssignment(), Waits: l.state.waitReason})
 	if err != nil || bytes.Equal(text, l.savedOffer) {
 		return err

@@ -89,14 +89,14 @@ func parseOwner(name string, text []byte) (*cells.Owner, error) {
 		}
 	}
 	for i := range d.Windows {
-		for _, wrong := range d.Windows[i].Ready() {
+		for _, wrong := range d.Windows[i].Compile() {
 			faults = append(faults, doc.Fault(manifest.WrongValue,
 				fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
 		}
 	}
 	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, Approval: d.Approval, Approved: d.Approved, Windows: d.Windows,
 		Features: slices.Sorted(slices.Values(d.Features)), Reasons: d.Reasons}
-	if err := o.Check(); err != nil && len(faults) == 0 { // the bounds
+	if err := o.Validate(); err != nil && len(faults) == 0 { // the bounds
 		faults = append(faults, releases.Fault{File: name, Line: 1, Code: manifest.WrongValue, Message: err.Error()})
 	}
 	if len(faults) > 0 {
@@ -127,7 +127,7 @@ func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner
 	if err := change(o); err != nil {
 		return nil, err
 	}
-	if err := o.Check(); err != nil {
+	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	text, err := yaml.Marshal(ownerDoc{"sluice/v1", "Owner", o.Paused, o.Pin, o.Approval, o.Approved, o.Windows,

@@ -206,11 +206,11 @@ func TestOfferedIsShown(t *testing.T) {
 		p.desired.Head = cells.Sealed{Payload: []byte(payload), Digest: releases.DigestBytes([]byte(payload))}
 		p.desired.Hold = &cells.Hold{Gate: "owner", Reason: "waits"}
 	})
-	var o Offered
+	var o Offer
 	for o.Head == nil || o.Running == nil {
 		time.Sleep(time.Millisecond)
 		var err error
-		o, err = LoadOffered(s.State)
+		o, err = LoadOffer(s.State)
 		must(t, err)
 	}
 	if o.Head.Release != "1.1.0" || o.Running.Key() != good.Key() || o.Hold.Gate != "owner" ||
@@ -220,7 +220,7 @@ func TestOfferedIsShown(t *testing.T) {
 	if decodeHead(cells.Sealed{Payload: []byte(payload), Digest: releases.DigestBytes([]byte("y"))}) != nil {
 		t.Error("a head that is not what its digest says is shown")
 	}
-	if cell, keyed, err := Whose(s.State); cell != "acme" || keyed || err != nil {
+	if cell, keyed, err := StateDirCell(s.State); cell != "acme" || keyed || err != nil {
 		t.Errorf("%s, %v, %v", cell, keyed, err)
 	}
 }

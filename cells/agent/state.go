@@ -176,7 +176,7 @@ func (s *state) rejectionReason(a *cells.Assignment) string {
 	case cells.Newer(*old, *a):
 		return fmt.Sprintf("it is older (epoch %d, sequence %d) than what was accepted before (epoch %d, sequence %d)",
 			a.Epoch, a.Sequence, old.Epoch, old.Sequence)
-	case cells.Conflict(*a, *old):
+	case cells.Conflicts(*a, *old):
 		return fmt.Sprintf("alarm: epoch %d, sequence %d named digest %s before, and now names %s", a.Epoch, a.Sequence,
 			old.Digest, a.Digest)
 	}
@@ -241,7 +241,7 @@ func (s *state) handlePrepared(err error, now time.Time) {
 	a.Phase = phaseApplying
 	s.Attempt, s.Dirty = &a, true
 	s.narrowContained(a.Features)
-	if a.Assignment.Forward && (s.LastGood == nil || s.LastGood.Digest != a.Assignment.Digest) {
+	if a.Assignment.ForwardOnly && (s.LastGood == nil || s.LastGood.Digest != a.Assignment.Digest) {
 		s.NoReturn = true
 	}
 }

@@ -47,7 +47,7 @@ func assignment(t *rapid.T) cells.Assignment {
 	a := cells.Assignment{
 		Channel: "staging", Epoch: rapid.Int64Range(1, 2).Draw(t, "epoch"),
 		Sequence: rapid.Int64Range(1, 6).Draw(t, "sequence"),
-		Release:  release, Digest: releases.DigestBytes([]byte(release)), Forward: release == "2.0.0",
+		Release:  release, Digest: releases.DigestBytes([]byte(release)), ForwardOnly: release == "2.0.0",
 	}
 	if rapid.Bool().Draw(t, "valued") {
 		a.Values = map[string]any{"x": rapid.IntRange(1, 2).Draw(t, "x")}
@@ -91,7 +91,7 @@ func (w *world) runEvent(t *rapid.T) {
 	if before != nil && cells.Newer(*before, *w.Accepted) {
 		t.Fatalf("%s: accepted went back from %v to %v (R2)", kind, before, w.Accepted)
 	}
-	if before != nil && cells.Conflict(*before, *w.Accepted) {
+	if before != nil && cells.Conflicts(*before, *w.Accepted) {
 		t.Fatalf("%s: one number, two digests: %v and %v (R2)", kind, before, w.Accepted)
 	}
 	if r := w.buildReport(); r.State == cells.StateHealthy && !w.healthSeen {
@@ -150,7 +150,7 @@ func (w *world) runStep(t *rapid.T) {
 		w.touched, w.healthSeen, w.wholeRelease = true, false, ""
 		w.mayRun[s.Assignment.Release] = true
 		w.checkContained(t, "before the first write")
-		if s.Assignment.Forward && !back && (w.LastGood == nil || !w.LastGood.SameRelease(*s.Assignment)) {
+		if s.Assignment.ForwardOnly && !back && (w.LastGood == nil || !w.LastGood.SameRelease(*s.Assignment)) {
 			w.began[s.Assignment.Key()] = true
 		}
 		w.handleApplied(err, w.now)
@@ -267,7 +267,7 @@ func TestFirstLooksAreQuick(t *testing.T) {
 
 // R20: new values of a forward-only release that is already good can be rolled back.
 func TestValuesOfForwardOnlyGoBack(t *testing.T) {
-	old := cells.Assignment{Epoch: 1, Sequence: 1, Release: "2.0.0", Digest: releases.DigestBytes(nil), Forward: true}
+	old := cells.Assignment{Epoch: 1, Sequence: 1, Release: "2.0.0", Digest: releases.DigestBytes(nil), ForwardOnly: true}
 	other := old
 	other.Values = map[string]any{"x": 1}
 	s := state{journal: journal{LastGood: &old, Attempt: &attempt{Assignment: other, Phase: phasePreparing}}}
@@ -281,7 +281,7 @@ func TestValuesOfForwardOnlyGoBack(t *testing.T) {
 
 // A stuck release that becomes healthy, after a long migration say, is good after all.
 func TestStuckRecovers(t *testing.T) {
-	a := cells.Assignment{Epoch: 1, Sequence: 1, Release: "2.0.0", Digest: releases.DigestBytes(nil), Forward: true}
+	a := cells.Assignment{Epoch: 1, Sequence: 1, Release: "2.0.0", Digest: releases.DigestBytes(nil), ForwardOnly: true}
 	s := state{journal: journal{Attempt: &attempt{Assignment: a, Phase: phasePreparing}},
 		policy: policy{HealthTimeout: time.Second, HealthInterval: time.Second, HealInterval: time.Second}}
 	now := time.Unix(0, 0)

@@ -89,10 +89,10 @@ func (t *Target) runCommand(
 	case err == nil:
 		return output, nil
 	case errors.Is(err, timeout):
-		timeout.output = output.Last(maxErrorOutput)
+		timeout.output = output.LastLine(maxErrorOutput)
 		return output, timeout
 	case errors.As(err, &exit):
-		return output, &commandError{name: name, reason: exit.Error(), output: output.Last(maxErrorOutput)}
+		return output, &commandError{name: name, reason: exit.Error(), output: output.LastLine(maxErrorOutput)}
 	default:
 		return output, err
 	}

@@ -41,14 +41,14 @@ func ParseKey(text string) (ed25519.PublicKey, error) {
 	return raw, nil
 }
 
-// Pin returns the pin of a certificate's public key: sha256:HEX over its SubjectPublicKeyInfo.
-func Pin(c *x509.Certificate) string {
+// CertificatePin returns the pin of a certificate's public key: sha256:HEX over its SubjectPublicKeyInfo.
+func CertificatePin(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// PinOf returns the pin of a public key.
-func PinOf(key crypto.PublicKey) (string, error) {
+// KeyPin returns the pin of a public key.
+func KeyPin(key crypto.PublicKey) (string, error) {
 	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
 		return "", fmt.Errorf("pin a public key: %w", err)
@@ -57,17 +57,17 @@ func PinOf(key crypto.PublicKey) (string, error) {
 	return "sha256:" + hex.EncodeToString(sum[:]), nil
 }
 
-// ErrPin says that the peer's key is not one of the pins.
-var ErrPin = errors.New("the peer's key is not among the pinned keys: " +
+// ErrPinMismatch says that the peer's key is not one of the pins.
+var ErrPinMismatch = errors.New("the peer's key is not among the pinned keys: " +
 	"this is another control plane, or somebody intercepts the connection")
 
-// Match checks a peer's chain against pins: either its own key is pinned, or a key of the chain under which its
+// MatchPins checks a peer's chain against pins: either its own key is pinned, or a key of the chain under which its
 // certificate verifies (R29). Names and dates are ignored where the peer's own key is pinned.
-func Match(pins []string, chain []*x509.Certificate, now time.Time) error {
+func MatchPins(pins []string, chain []*x509.Certificate, now time.Time) error {
 	if len(chain) == 0 {
-		return ErrPin
+		return ErrPinMismatch
 	}
-	if slices.Contains(pins, Pin(chain[0])) {
+	if slices.Contains(pins, CertificatePin(chain[0])) {
 		return nil
 	}
 	between := x509.NewCertPool()
@@ -75,7 +75,7 @@ func Match(pins []string, chain []*x509.Certificate, now time.Time) error {
 		between.AddCert(c)
 	}
 	for _, c := range chain[1:] {
-		if !slices.Contains(pins, Pin(c)) {
+		if !slices.Contains(pins, CertificatePin(c)) {
 			continue
 		}
 		root := x509.NewCertPool()
@@ -85,12 +85,12 @@ func Match(pins []string, chain []*x509.Certificate, now time.Time) error {
 			return nil
 		}
 	}
-	return ErrPin
+	return ErrPinMismatch
 }
 
-// Certificate returns a certificate that key signs for itself. It may be valid for long: cells and control planes check
+// SelfSignedCertificate returns a certificate that key signs for itself. It may be valid for long: cells and control planes check
 // only its key.
-func Certificate(random io.Reader, key crypto.Signer, name string, now time.Time) (tls.Certificate, error) {
+func SelfSignedCertificate(random io.Reader, key crypto.Signer, name string, now time.Time) (tls.Certificate, error) {
 	serial := make([]byte, 16)
 	if _, err := io.ReadFull(random, serial); err != nil {
 		return tls.Certificate{}, fmt.Errorf("certificate of %s: %w", name, err)

@@ -22,13 +22,13 @@ func certificate(t testing.TB, name string, now time.Time) *x509.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := identity.Certificate(rand.Reader, k, name, now)
+	c, err := identity.SelfSignedCertificate(rand.Reader, k, name, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pin, err := identity.PinOf(k.Public())
-	if err != nil || pin != identity.Pin(c.Leaf) {
-		t.Fatalf("pin of the key %s, of its certificate %s (%v)", pin, identity.Pin(c.Leaf), err)
+	pin, err := identity.KeyPin(k.Public())
+	if err != nil || pin != identity.CertificatePin(c.Leaf) {
+		t.Fatalf("pin of the key %s, of its certificate %s (%v)", pin, identity.CertificatePin(c.Leaf), err)
 	}
 	return c.Leaf
 }
@@ -40,7 +40,7 @@ func TestMatch(t *testing.T) {
 	now := time.Now()
 	active, standby, stranger := certificate(t, "a", now), certificate(t, "b", now), certificate(t, "c", now)
 	expired := certificate(t, "old", now.AddDate(-30, 0, 0))
-	pins := []string{identity.Pin(active), identity.Pin(standby), identity.Pin(expired)}
+	pins := []string{identity.CertificatePin(active), identity.CertificatePin(standby), identity.CertificatePin(expired)}
 	for name, c := range map[string]struct {
 		chain []*x509.Certificate
 		good  bool
@@ -53,12 +53,12 @@ func TestMatch(t *testing.T) {
 		"nobody":                     {nil, false},
 		"a pinned with a stranger's": {[]*x509.Certificate{active, stranger}, true},
 	} {
-		if err := identity.Match(pins, c.chain, now); (err == nil) != c.good || err != nil &&
-			!errors.Is(err, identity.ErrPin) {
+		if err := identity.MatchPins(pins, c.chain, now); (err == nil) != c.good || err != nil &&
+			!errors.Is(err, identity.ErrPinMismatch) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if identity.Match(nil, []*x509.Certificate{active}, now) == nil {
+	if identity.MatchPins(nil, []*x509.Certificate{active}, now) == nil {
 		t.Error("without pins nobody is trusted")
 	}
 }
@@ -96,14 +96,14 @@ func TestMatchAboveTheLeaf(t *testing.T) {
 	rootKey, leafKey := signer(), signer()
 	root := make509(template(true), template(true), rootKey, rootKey)
 	leaf := make509(template(false), root, leafKey, rootKey)
-	pins := []string{identity.Pin(root)}
-	if err := identity.Match(pins, []*x509.Certificate{leaf, root}, now); err != nil {
+	pins := []string{identity.CertificatePin(root)}
+	if err := identity.MatchPins(pins, []*x509.Certificate{leaf, root}, now); err != nil {
 		t.Error(err)
 	}
-	if identity.Match(pins, []*x509.Certificate{leaf, root}, now.Add(2*time.Hour)) == nil {
+	if identity.MatchPins(pins, []*x509.Certificate{leaf, root}, now.Add(2*time.Hour)) == nil {
 		t.Error("a certificate that another key vouches for is out of date, and was taken")
 	}
-	if identity.Match(pins, []*x509.Certificate{leaf}, now) == nil {
+	if identity.MatchPins(pins, []*x509.Certificate{leaf}, now) == nil {
 		t.Error("the pinned key is not in the chain")
 	}
 }
@@ -121,7 +121,7 @@ func TestKeysAsText(t *testing.T) {
 			t.Errorf("%q was taken for a key", bad)
 		}
 	}
-	c, err := identity.Certificate(rand.Reader, key(t), "acme", time.Now())
+	c, err := identity.SelfSignedCertificate(rand.Reader, key(t), "acme", time.Now())
 	if err != nil || c.Leaf.PublicKeyAlgorithm != x509.Ed25519 {
 		t.Errorf("a cell's certificate: %v", err)
 	}

@@ -24,8 +24,8 @@ type Next struct {
 	Signature []byte `json:"signature" doc:"by the next key, as proof of possession"`
 }
 
-// NewNext returns a Next that next signs for itself, for this cell and as the successor of old only.
-func NewNext(next ed25519.PrivateKey, cell string, old ed25519.PublicKey) Next {
+// NewNextKey returns a Next that next signs for itself, for this cell and as the successor of old only.
+func NewNextKey(next ed25519.PrivateKey, cell string, old ed25519.PublicKey) Next {
 	key := FormatKey(next.Public().(ed25519.PublicKey))
 	return Next{Key: key, Signature: ed25519.Sign(next, nextKeyMessage(cell, FormatKey(old), key))}
 }
@@ -34,8 +34,8 @@ func NewNext(next ed25519.PrivateKey, cell string, old ed25519.PublicKey) Next {
 var ErrNextKey = errors.New("the next key's signature is not valid: " +
 	"sign the cell's name, the current key and the next key with the next key")
 
-// Check verifies the signature for the cell and its current key, formatted by FormatKey.
-func (n Next) Check(cell, old string) error {
+// Verify verifies the signature for the cell and its current key, formatted by FormatKey.
+func (n Next) Verify(cell, old string) error {
 	key, err := ParseKey(n.Key)
 	if err != nil {
 		return err

@@ -25,8 +25,8 @@ func TestNextKey(t *testing.T) {
 	t.Parallel()
 	old, next, other := key(t), key(t), key(t)
 	text := func(k ed25519.PrivateKey) string { return identity.FormatKey(public(k)) }
-	good := identity.NewNext(next, "acme", public(old))
-	if err := good.Check("acme", text(old)); err != nil || good.Key != text(next) {
+	good := identity.NewNextKey(next, "acme", public(old))
+	if err := good.Verify("acme", text(old)); err != nil || good.Key != text(next) {
 		t.Fatalf("%s, %v", good.Key, err)
 	}
 	for name, c := range map[string]struct {
@@ -37,15 +37,15 @@ func TestNextKey(t *testing.T) {
 		"after another key": {good, "acme", text(other)},
 		"somebody's key":    {identity.Next{Key: text(other), Signature: good.Signature}, "acme", text(old)},
 		"signed by the old": {identity.Next{Key: text(next),
-			Signature: identity.NewNext(old, "acme", public(old)).Signature}, "acme", text(old)},
+			Signature: identity.NewNextKey(old, "acme", public(old)).Signature}, "acme", text(old)},
 		"no signature":     {identity.Next{Key: text(next)}, "acme", text(old)},
 		"half a signature": {identity.Next{Key: text(next), Signature: good.Signature[:40]}, "acme", text(old)},
 	} {
-		if err := c.next.Check(c.cell, c.old); !errors.Is(err, identity.ErrNextKey) {
+		if err := c.next.Verify(c.cell, c.old); !errors.Is(err, identity.ErrNextKey) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := (identity.Next{Key: "ed25519:AAAA", Signature: good.Signature}).Check("acme", text(old)); err == nil {
+	if err := (identity.Next{Key: "ed25519:AAAA", Signature: good.Signature}).Verify("acme", text(old)); err == nil {
 		t.Error("half a key was taken")
 	}
 }

@@ -47,8 +47,8 @@ func (t *Tail) Dropped() int64 {
 	return t.dropped + int64(len(t.content)-len(t.Bytes()))
 }
 
-// Last returns the last bytes as one line of at most limit bytes, for an error message.
-func (t *Tail) Last(limit int) string {
+// LastLine returns the last bytes as one line of at most limit bytes, for an error message.
+func (t *Tail) LastLine(limit int) string {
 	text := bytes.ToValidUTF8(bytes.TrimSpace(t.Bytes()), []byte("?"))
 	if len(text) > limit {
 		text = bytes.ToValidUTF8(text[len(text)-limit:], nil)

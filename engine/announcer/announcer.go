@@ -105,8 +105,8 @@ func New(o Options) (*Announcer, error) {
 	}, nil
 }
 
-// Pushed notes that the flags repository's branch may have moved.
-func (a *Announcer) Pushed() { a.pushed.Notify() }
+// NotifyPush notes that the flags repository's branch may have moved.
+func (a *Announcer) NotifyPush() { a.pushed.Notify() }
 
 // Kill turns a flag off in all cells: the kill is stored when Kill returns, sent to cells at once, and committed later.
 // Only Flag, Reason, By and Until of o are used: a kill for some cells is a file, so that no stored kill narrows

@@ -41,7 +41,7 @@ func TestForcePush(t *testing.T) {
 	})
 	lost := was.Flags.Commit
 	w.git("update-ref", "refs/heads/main", root)
-	p.Pushed()
+	p.NotifyPush()
 	stays := func(v *view.View) bool {
 		b := bundle(t, v, "s1")
 		return v.Flags != nil && v.Flags.Diverged != nil && v.Flags.Diverged.Seen == lost &&
@@ -62,7 +62,7 @@ func TestForcePush(t *testing.T) {
 		tip := w.git("rev-parse", "main")
 		made := w.git("commit-tree", "-p", tip, "-m", "accept the branch", "-m", trailer, tip+"^{tree}")
 		w.git("update-ref", "refs/heads/main", made)
-		p.Pushed()
+		p.NotifyPush()
 	}
 	accept("Acknowledge-Divergence: " + lost)
 	time.Sleep(300 * time.Millisecond)
@@ -150,7 +150,7 @@ func TestBeginsEmptyAndIsReplaced(t *testing.T) {
 		func(v *view.View) bool { return v.Flags != nil && v.Flags.Fault != "" })
 	t.Log(v.Flags.Fault)
 	w.git("fetch", "-q", full, "main:main")
-	p.Pushed()
+	p.NotifyPush()
 	p.waitForView("the first commit is told", func(v *view.View) bool {
 		return bundle(t, v, "d1") != nil &&
 			v.Flags.Fault == ""
@@ -159,7 +159,7 @@ func TestBeginsEmptyAndIsReplaced(t *testing.T) {
 	p.waitUntilQuiet()
 	other := w.git("commit-tree", "-m", "another beginning", "main^{tree}")
 	w.git("update-ref", "refs/heads/main", other)
-	p.Pushed()
+	p.NotifyPush()
 	v = p.waitForView("it is another's", func(v *view.View) bool {
 		return v.Flags.Diverged != nil &&
 			v.Flags.Diverged.Tip == other

@@ -37,10 +37,10 @@ type encodedBundle struct {
 // got last: a cell whose bundle is unknown keeps the one in before.
 func (p *bundleCache) flagsForCells(made announce.Plan, height int64, now time.Time,
 	before map[string]*cells.Flags) (map[string]*cells.Flags, map[releases.Digest][]byte) {
-	byCell := make(map[string]*cells.Flags, len(made.Told))
-	shared := map[*announce.Told]*cells.Flags{}
+	byCell := make(map[string]*cells.Flags, len(made.CellFlags))
+	shared := map[*announce.CellFlags]*cells.Flags{}
 	found := map[*flags.Bundle]*encodedBundle{}
-	for name, t := range made.Told {
+	for name, t := range made.CellFlags {
 		if t.Bundle == nil {
 			if last := before[name]; last != nil {
 				byCell[name] = &cells.Flags{Height: height, Bundle: last.Bundle, Orders: sealOrders(t.Orders)}

@@ -84,7 +84,7 @@ func (a *Announcer) decide(ctx context.Context) (fetch bool) {
 
 // decisionTime returns the instant to decide at: the last one that could be trusted, while time can't be trusted (R10).
 func (a *Announcer) decisionTime() (now time.Time, doubt string) {
-	now, doubt = a.opts.Engine.Time()
+	now, doubt = a.opts.Engine.TrustedTime()
 	switch {
 	case doubt == "":
 		a.lastTrusted = now
@@ -117,7 +117,7 @@ func (a *Announcer) publishedFlags() map[string]*cells.Flags {
 	if a.published == nil {
 		return nil
 	}
-	return a.published.Told
+	return a.published.ByCell
 }
 
 func (a *Announcer) makePlan(inputs planInputs, now time.Time) announce.Plan {
@@ -151,9 +151,9 @@ func (a *Announcer) publish(inputs planInputs, states map[string]*plan.CellState
 		}
 	}
 	if f.Tip != nil {
-		f.Told, f.Bundles = a.bundles.flagsForCells(a.plan, f.Height, now, a.publishedFlags())
+		f.ByCell, f.Bundles = a.bundles.flagsForCells(a.plan, f.Height, now, a.publishedFlags())
 	} else {
-		f.Told = flagsWithoutRepository(inputs.fleet.desired, states, kills)
+		f.ByCell = flagsWithoutRepository(inputs.fleet.desired, states, kills)
 	}
 	f.Seen = flagsSeen(f, kills)
 	a.published = f
@@ -171,7 +171,7 @@ func whyNotInForce(r *snapshot) string {
 	if r.valid == "" {
 		return why + ": no commit before it is valid either, and nothing is in force but overrides"
 	}
-	return why + ": the flags and announcements of " + words.Short(r.valid) +
+	return why + ": the flags and announcements of " + words.ShortCommit(r.valid) +
 		" stay in force, and the overrides of the tip"
 }
 

@@ -32,7 +32,7 @@ func (a *Announcer) postEvents(ctx context.Context, now time.Time) {
 		messages = append(messages, eventMessages(e, hooks, now)...)
 	}
 	if len(messages) > 0 {
-		fresh, err := a.opts.Store.Post(ctx, messages)
+		fresh, err := a.opts.Store.PostMessages(ctx, messages)
 		if err != nil {
 			a.retrySoon(ctx, err)
 			return

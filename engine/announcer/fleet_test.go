@@ -29,7 +29,7 @@ func newCrowd(tb testing.TB, flagCount, cellCount int) (*Announcer, planInputs) 
 	definitions += "  classes: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: lit, metadata: " +
 		"{feature: classes, off: dark}}\n"
 	dir := tb.TempDir()
-	n := gitrepo.New{Bare: true, Message: "begin", When: time.Now(),
+	n := gitrepo.InitOptions{Bare: true, Message: "begin", When: time.Now(),
 		Author: releases.Person{Name: "Ada", Email: "ada@example.com"}, Files: map[string][]byte{
 			"sluice.yaml":    []byte("apiVersion: sluice/v1\nkind: Flags\n"),
 			"flags/all.yaml": []byte(definitions),
@@ -100,7 +100,7 @@ func TestBundleRetention(t *testing.T) {
 	planned := func(flag string) announce.Plan {
 		b := &flags.Bundle{Version: 1, Channel: "staging",
 			Flags: map[string]json.RawMessage{flag: json.RawMessage(`{}`)}}
-		return announce.Plan{Told: map[string]*announce.Told{"s1": {Bundle: b}}}
+		return announce.Plan{CellFlags: map[string]*announce.CellFlags{"s1": {Bundle: b}}}
 	}
 	told, _ := p.flagsForCells(planned("a"), 1, now, nil)
 	first := told["s1"].Bundle.Digest
@@ -112,7 +112,7 @@ func TestBundleRetention(t *testing.T) {
 		told); bundles[first] != nil {
 		t.Error("a bundle is kept for ever")
 	}
-	unknown := announce.Plan{Told: map[string]*announce.Told{"s1": {}, "s2": {}}}
+	unknown := announce.Plan{CellFlags: map[string]*announce.CellFlags{"s1": {}, "s2": {}}}
 	kept, _ := p.flagsForCells(unknown, 4, now, told)
 	if kept["s1"].Bundle.Digest != first || kept["s1"].Height != 4 || kept["s2"] != nil {
 		t.Errorf("of a channel that is not known cells are told %+v", kept)
@@ -200,7 +200,7 @@ func TestCommonFeatures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &plan.Release{Loaded: true, Found: releases.Found{Digest: releases.DigestBytes([]byte(version)),
+		return &plan.Release{Loaded: true, StoredRelease: releases.StoredRelease{Digest: releases.DigestBytes([]byte(version)),
 			Release: releases.Release{Version: v, Features: features}}}
 	}
 	old, new := release("1.0.0", "b", "a"), release("1.1.0", "b", "c", "b")
@@ -211,7 +211,7 @@ func TestCommonFeatures(t *testing.T) {
 		}
 		return &cells.Assignment{Digest: r.Digest}
 	}
-	strange := &plan.Release{Found: releases.Found{Digest: releases.DigestBytes([]byte("x"))}}
+	strange := &plan.Release{StoredRelease: releases.StoredRelease{Digest: releases.DigestBytes([]byte("x"))}}
 	for _, tt := range []struct {
 		running, applying *plan.Release
 		want              string

@@ -121,12 +121,12 @@ func (h *history) foldFile(c releases.Change, f releases.FileChange, open func(s
 }
 
 // provenApprovals returns the approvals of tree that the history proves to be by listed people (R22).
-func (h *history) provenApprovals(tree *repository.Tree) (all []announce.Proven) {
+func (h *history) provenApprovals(tree *repository.Tree) (all []announce.ProvenApproval) {
 	for _, a := range tree.Approvals {
 		person := tree.Settings.People[a.Person]
 		fact, known := h.approvals[path.Join(repository.ApprovalsDir, a.Announcement, a.Person+".yaml")]
-		if person != nil && known && fact.Of(a.Person, person.Email, tree.Settings.TrustAuthors) {
-			all = append(all, announce.Proven{Approval: a, Email: person.Email})
+		if person != nil && known && fact.ProvenFor(a.Person, person.Email, tree.Settings.TrustAuthors) {
+			all = append(all, announce.ProvenApproval{Approval: a, Email: person.Email})
 		}
 	}
 	return all

@@ -33,7 +33,7 @@ func (f *fleet) equal(g *fleet) bool {
 func sameCell(a, b announce.Cell) bool {
 	return a.Name == b.Name && a.Silent == b.Silent && a.Known == b.Known && a.Release == b.Release &&
 		a.Assignment == b.Assignment &&
-		a.Waits == b.Waits && a.Current == b.Current && a.Bundle == b.Bundle && sameSlice(a.Features, b.Features) &&
+		a.HeadWait == b.HeadWait && a.Current == b.Current && a.Bundle == b.Bundle && sameSlice(a.Features, b.Features) &&
 		sameReport(a.Report, b.Report)
 }
 
@@ -66,8 +66,8 @@ func (a *Announcer) observeFleet(v *view.View, states map[string]*plan.CellState
 	next := a.contents.blockedReasons(v)
 	for _, name := range a.contents.names {
 		c := a.cellInput(v, v.Desired.Cells[name], states[name], published[name])
-		if c.Waits.Text == "" {
-			c.Waits = next[c.Channel]
+		if c.HeadWait.Text == "" {
+			c.HeadWait = next[c.Channel]
 		}
 		if t := published[name]; t != nil {
 			c.Bundle = bundles[t.Bundle.Digest]
@@ -81,7 +81,7 @@ func (a *Announcer) observeFleet(v *view.View, states map[string]*plan.CellState
 func (a *Announcer) cellInput(v *view.View, c *plan.Cell, s *plan.CellState, published *cells.Flags) announce.Cell {
 	out := announce.Cell{Name: c.Name, Channel: c.Channel, Labels: c.Labels, Silent: v.Silent(s)}
 	if held := v.Held(c.Name); held != nil {
-		out.Waits = a.contents.describeWait(held)
+		out.HeadWait = a.contents.describeWait(held)
 	}
 	if s == nil || s.LastReport.IsZero() {
 		return out
@@ -108,7 +108,7 @@ type releaseContents struct {
 	names    []string                     // of cells, sorted
 	features map[releases.Digest][]string // sorted; of releases that were read
 	common   map[[2]releases.Digest][]string
-	waits    map[waitKey]announce.Wait
+	waits    map[waitKey]announce.HeadWait
 }
 
 type waitKey struct {
@@ -121,7 +121,7 @@ func newReleaseContents(d *plan.Desired) *releaseContents {
 	c := &releaseContents{
 		desired: d, names: slices.Sorted(maps.Keys(d.Cells)),
 		features: map[releases.Digest][]string{}, common: map[[2]releases.Digest][]string{},
-		waits: map[waitKey]announce.Wait{},
+		waits: map[waitKey]announce.HeadWait{},
 	}
 	for _, r := range d.Releases {
 		if r.Loaded && len(r.Faults) == 0 {
@@ -156,8 +156,8 @@ func (c *releaseContents) commonFeatures(s *plan.CellState) []string {
 }
 
 // blockedReasons returns, by channel, what keeps a release from becoming its head.
-func (c *releaseContents) blockedReasons(v *view.View) map[string]announce.Wait {
-	reasons := map[string]announce.Wait{}
+func (c *releaseContents) blockedReasons(v *view.View) map[string]announce.HeadWait {
+	reasons := map[string]announce.HeadWait{}
 	for i := range v.Plan.Blocked {
 		b := &v.Plan.Blocked[i]
 		channel := v.Desired.Channels[b.Channel]
@@ -171,7 +171,7 @@ func (c *releaseContents) blockedReasons(v *view.View) map[string]announce.Wait 
 }
 
 // describeWait returns a verdict in words: "soak until …", or words to follow a cell's name: "is paused by its owner".
-func (c *releaseContents) describeWait(v *channels.Verdict) announce.Wait {
+func (c *releaseContents) describeWait(v *channels.Verdict) announce.HeadWait {
 	key := waitKey{v.Gate, v.Reason, v.Code, v.Until}
 	wait, known := c.waits[key]
 	if known {
@@ -183,7 +183,7 @@ func (c *releaseContents) describeWait(v *channels.Verdict) announce.Wait {
 	}
 	switch {
 	case v.Code == reason.OwnerPaused, v.Code == reason.OwnerPinned:
-		wait = announce.Wait{Text: "is " + why, Owner: true}
+		wait = announce.HeadWait{Text: "is " + why, Owner: true}
 	case v.Gate == "soak" && until != "":
 		wait.Text = "soak " + until
 	case until != "":

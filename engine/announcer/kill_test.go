@@ -281,7 +281,7 @@ func TestRestored(t *testing.T) {
 	if err := os.Rename(away, w.flags); err != nil {
 		t.Fatal(err)
 	}
-	p.Pushed()
+	p.NotifyPush()
 	p.waitForView("it is committed", func(v *view.View) bool { return inFile(v, "plain") && !stored(v, "plain") })
 	lifted := w.commit("lift", map[string]string{"overrides/kill-plain.yaml": ""})
 	p.waitForView("it is lifted", func(v *view.View) bool {

@@ -12,9 +12,9 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// Look returns the input of a plan at now, for showing a plan without carrying it out: the flags repository at tip, and
+// ReadInput returns the input of a plan at now, for showing a plan without carrying it out: the flags repository at tip, and
 // the channels and cells of v; without v, none. If no commit is valid, Look returns the tip's overrides.
-func Look(ctx context.Context, repo engine.Repository, tip string, v *view.View, now time.Time) (announce.Input,
+func ReadInput(ctx context.Context, repo engine.Repository, tip string, v *view.View, now time.Time) (announce.Input,
 	error) {
 	in := announce.Input{Now: now}
 	r := reader{repo: repo}
@@ -27,14 +27,14 @@ func Look(ctx context.Context, repo engine.Repository, tip string, v *view.View,
 		in.Tip, in.Commit = &repository.Tree{Overrides: read.tipTree.Overrides}, tip
 	}
 	if v != nil {
-		fleet := Survey(v)
+		fleet := FleetInput(v)
 		in.Channels, in.Cells, in.Releases = fleet.Channels, fleet.Cells, fleet.Releases
 	}
 	return in, nil
 }
 
-// Survey returns the channels, cells and releases of v as an Input without other fields.
-func Survey(v *view.View) announce.Input {
+// FleetInput returns the channels, cells and releases of v as an Input without other fields.
+func FleetInput(v *view.View) announce.Input {
 	f := new(Announcer).observeFleet(v, v.Observed.Cells, nil)
 	return announce.Input{Channels: f.channels, Cells: f.cells, Releases: f.releases}
 }

@@ -33,7 +33,7 @@ type snapshot struct {
 	inForce      *repository.Tree
 	tipTree      *repository.Tree            // the tip's
 	trees        map[string]*repository.Tree // other commits, by commit
-	proven       []announce.Proven
+	proven       []announce.ProvenApproval
 	authors      map[string][]string
 	kills        map[string]string // by a stored kill's ID: the commit that contains it
 	heights      map[string]int64  // by commit: all that lead to the tip

@@ -106,7 +106,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) initRepos(name string, files map[string]string) {
 	w.t.Helper()
-	n := gitrepo.New{Bare: true, Files: map[string][]byte{}, Message: "begin",
+	n := gitrepo.InitOptions{Bare: true, Files: map[string][]byte{}, Message: "begin",
 		Author: releases.Person{Name: "Ada", Email: "ada@example.com"}, When: time.Now()}
 	for path, text := range files {
 		n.Files[path] = []byte(text)
@@ -153,7 +153,7 @@ func (w *world) commitAs(who *gitrepo.Repo, message string, files map[string]str
 		commits, err := who.Push(w.t.Context(), tip, []releases.Draft{d})
 		if err == nil {
 			for _, p := range w.process {
-				p.Pushed()
+				p.NotifyPush()
 			}
 			return commits[0]
 		}

@@ -44,7 +44,7 @@ func (a Announce) Edit(s *Flags, _ Person, now time.Time) (Edit, error) {
 	if err != nil {
 		return Edit{}, err
 	}
-	at := repository.Local{}
+	at := repository.LocalTime{}
 	if a.At != "" {
 		if at, err = parseFutureTime(a.At, zone, now); err != nil {
 			return Edit{}, err
@@ -70,7 +70,7 @@ func (a Announce) Edit(s *Flags, _ Person, now time.Time) (Edit, error) {
 	if s.Tree.Settings.Approvals.Count == 0 && len(s.Tree.Settings.People) == 0 {
 		next = "sluice announce show " + a.ID
 	}
-	data, err := edit.New(all)
+	data, err := edit.Format(all)
 	return Edit{Files: singleFile(file, data), Next: next}, err
 }
 
@@ -114,7 +114,7 @@ func (p PublishAnnouncement) fields(s *Flags, old *repository.Announcement, now 
 	if err != nil {
 		return nil, err
 	}
-	when := repository.LocalOf(now.In(zone))
+	when := repository.LocalTimeOf(now.In(zone))
 	if p.At != "" {
 		if when, err = parseFutureTime(p.At, zone, now); err != nil {
 			return nil, err
@@ -123,7 +123,7 @@ func (p PublishAnnouncement) fields(s *Flags, old *repository.Announcement, now 
 		if err != nil {
 			return nil, err
 		}
-		if !p.Now && !old.PublishAt.IsZero() && !isLater(old.PublishAt, repository.LocalOf(now.In(before))) {
+		if !p.Now && !old.PublishAt.IsZero() && !isLater(old.PublishAt, repository.LocalTimeOf(now.In(before))) {
 			return nil, Fail(fmt.Errorf("its time, %s, has passed", old.PublishAt),
 				"users may have been told: to move it anyway, add --now")
 		}
@@ -194,21 +194,21 @@ func (s *Flags) loadZone(name string) (*time.Location, error) {
 }
 
 // parseFutureTime parses a time in the future, as clocks in zone show it.
-func parseFutureTime(text string, zone *time.Location, now time.Time) (repository.Local, error) {
-	var at repository.Local
+func parseFutureTime(text string, zone *time.Location, now time.Time) (repository.LocalTime, error) {
+	var at repository.LocalTime
 	instant, err := time.Parse(time.RFC3339, text) // RFC 3339 has an offset
 	if err == nil {
-		at = repository.LocalOf(instant.In(zone))
+		at = repository.LocalTimeOf(instant.In(zone))
 	} else if err = at.UnmarshalText([]byte(strings.Replace(text, " ", "T", 1))); err != nil {
 		return at, Fail(fmt.Errorf("--at %q is not a time", text),
 			`write it as "2026-12-01 10:00", as clocks in --zone show it`)
 	}
-	if now = now.In(zone); !isLater(at, repository.LocalOf(now)) {
-		return at, Fail(fmt.Errorf("--at %s has passed: it is %s in %s", at, repository.LocalOf(now), zone),
+	if now = now.In(zone); !isLater(at, repository.LocalTimeOf(now)) {
+		return at, Fail(fmt.Errorf("--at %s has passed: it is %s in %s", at, repository.LocalTimeOf(now), zone),
 			"give a future time; to publish at once: sluice announce publish --now")
 	}
 	return at, nil
 }
 
 // isLater compares two times of the same zone.
-func isLater(a, b repository.Local) bool { return a.String() > b.String() }
+func isLater(a, b repository.LocalTime) bool { return a.String() > b.String() }

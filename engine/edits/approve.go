@@ -35,7 +35,7 @@ func (a Approve) Message() (subject, body string) {
 // Edit writes the approval, and refuses one that would not count (R22).
 func (a Approve) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	subject, _ := a.Message()
-	person, err := s.People().Who(a.As, by)
+	person, err := s.People().FindApprover(a.As, by)
 	if err != nil {
 		return Edit{}, err
 	}
@@ -60,17 +60,17 @@ func (a Approve) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	if err := s.People().checkProvable(person, by, s.Desired.Pipeline.TrustAuthors); err != nil {
 		return Edit{}, err
 	}
-	data, err := yaml.Marshal(channels.Approved{Digest: r.Digest, Comment: a.Comment})
+	data, err := yaml.Marshal(channels.ApprovalFile{Digest: r.Digest, Comment: a.Comment})
 	return Edit{
-		Files: approvalFiles(s.Files, path.Join(channels.Dir, a.Channel, "approvals", a.Release, person+".yaml"), data),
-		Did:   subject + " as " + person,
-		Next:  "the engine counts it; sluice why " + a.Channel + " shows what else it waits for",
+		Files:   approvalFiles(s.Files, path.Join(channels.Dir, a.Channel, "approvals", a.Release, person+".yaml"), data),
+		Summary: subject + " as " + person,
+		Next:    "the engine counts it; sluice why " + a.Channel + " shows what else it waits for",
 	}, err
 }
 
 // Confirm returns an error if the approval landed and does not count.
 func (a Approve) Confirm(after *Releases, by Person) error {
-	if person, err := after.People().Who(a.As, by); err == nil && !a.isProven(after, person) {
+	if person, err := after.People().FindApprover(a.As, by); err == nil && !a.isProven(after, person) {
 		return errNotCounted(person)
 	}
 	return nil
@@ -120,7 +120,7 @@ func (a ApproveAnnouncement) Message() (subject, body string) {
 // Edit writes the approval, and refuses one that would not count (R22, R42).
 func (a ApproveAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error) {
 	subject, _ := a.Message()
-	person, err := s.People().Who(a.As, by)
+	person, err := s.People().FindApprover(a.As, by)
 	if err != nil {
 		return Edit{}, err
 	}
@@ -151,7 +151,7 @@ func (a ApproveAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error
 			"ask somebody else")
 	}
 	hash, _ := s.Tree.Hash(announcement)
-	if slices.ContainsFunc(known.Proven, func(p announce.Proven) bool {
+	if slices.ContainsFunc(known.Proven, func(p announce.ProvenApproval) bool {
 		return p.Announcement == a.ID && p.Person == person && p.Hash == hash
 	}) {
 		return Edit{}, nil
@@ -163,23 +163,23 @@ func (a ApproveAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error
 	if a.Comment != "" {
 		approved = append(approved, edit.Field{Key: "comment", Value: a.Comment})
 	}
-	data, err := edit.New(approved)
+	data, err := edit.Format(approved)
 	return Edit{
-		Files: approvalFiles(s.Files, path.Join(repository.ApprovalsDir, a.ID, person+".yaml"), data),
-		Did:   subject + " as " + person,
-		Next:  "the engine counts it; sluice announce show " + a.ID + " shows what else it waits for",
+		Files:   approvalFiles(s.Files, path.Join(repository.ApprovalsDir, a.ID, person+".yaml"), data),
+		Summary: subject + " as " + person,
+		Next:    "the engine counts it; sluice announce show " + a.ID + " shows what else it waits for",
 	}, err
 }
 
 // Confirm returns an error if the approval landed and does not count.
 func (a ApproveAnnouncement) Confirm(after *Flags, by Person) error {
-	person, err := after.People().Who(a.As, by)
+	person, err := after.People().FindApprover(a.As, by)
 	if err != nil {
 		return nil //nolint:nilerr // it landed: whether it counts, announce show tells
 	}
 	known, err := after.Approvals()
 	if err != nil || slices.ContainsFunc(known.Proven,
-		func(p announce.Proven) bool { return p.Announcement == a.ID && p.Person == person }) {
+		func(p announce.ProvenApproval) bool { return p.Announcement == a.ID && p.Person == person }) {
 		return nil //nolint:nilerr // as above
 	}
 	return errNotCounted(person)
@@ -199,8 +199,8 @@ func refuseEnded(a *repository.Announcement) error {
 // People are the people in sluice.yaml of either repository, by name.
 type People map[string]*channels.Member
 
-// Who returns the name of the person who approves: the given name or, without one, the person with by's address.
-func (p People) Who(name string, by Person) (string, error) {
+// FindApprover returns the name of the person who approves: the given name or, without one, the person with by's address.
+func (p People) FindApprover(name string, by Person) (string, error) {
 	var known []string
 	for n, m := range p {
 		if m != nil {

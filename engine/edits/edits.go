@@ -60,15 +60,15 @@ type Person struct {
 type Edit struct {
 	Files    map[string][]byte // by path; nil removes the file; empty: nothing changes
 	Message  string            // set by Decide
-	Did      string            // the outcome in one line; default: the message's subject
+	Summary  string            // the outcome in one line; default: the message's subject
 	Next     string            // what happens next, or what to do next; may be empty
 	Warnings []releases.Fault  // set by Decide: warnings for the author
 }
 
-// Done is the outcome of a decision.
-type Done struct {
+// Result is the outcome of a decision.
+type Result struct {
 	Commit   string           `json:"commit"` // empty: nothing changed
-	Did      string           `json:"did"`
+	Summary  string           `json:"did"`
 	Next     string           `json:"next,omitempty"`
 	Warnings []releases.Fault `json:"-"`
 }
@@ -97,10 +97,10 @@ func Decide[S Snapshot](d Decision[S], s S, by Person, now time.Time) (Edit, err
 	case err != nil:
 		return Edit{}, err
 	case len(e.Files) == 0:
-		e.Did = cmp.Or(e.Did, subject+": already done")
+		e.Summary = cmp.Or(e.Summary, subject+": already done")
 		return e, nil
 	}
-	e.Did = cmp.Or(e.Did, subject)
+	e.Summary = cmp.Or(e.Summary, subject)
 	e.Message = strings.TrimSpace(subject+"\n\n"+body) + "\n"
 	e.Warnings, err = s.Check(e.Files)
 	return e, err

@@ -56,7 +56,7 @@ func decided(e edits.Edit, err error) string {
 		return said
 	}
 	if len(e.Files) == 0 {
-		return "unchanged: " + e.Did
+		return "unchanged: " + e.Summary
 	}
 	all := e.Message
 	for _, name := range slices.Sorted(maps.Keys(e.Files)) {
@@ -66,7 +66,7 @@ func decided(e edits.Edit, err error) string {
 		}
 		all += "+ " + name + "\n" + string(e.Files[name])
 	}
-	all += "did: " + e.Did
+	all += "did: " + e.Summary
 	if e.Next != "" {
 		all += "\nnext: " + e.Next
 	}
@@ -509,7 +509,7 @@ func (b *branch) pusher() edits.Pusher[*edits.Releases] {
 		b.read = inMemory
 	}
 	return edits.Pusher[*edits.Releases]{Repo: b, By: ada, Address: "/srv/releases",
-		Read: func(context.Context) (*edits.Releases, error) {
+		ReadSnapshot: func(context.Context) (*edits.Releases, error) {
 			b.reads++
 			return b.read(), nil
 		}}
@@ -518,7 +518,7 @@ func (b *branch) pusher() edits.Pusher[*edits.Releases] {
 func TestPushDecidesAgainWhenTheBranchMoved(t *testing.T) {
 	b := &branch{moves: 3}
 	done, err := b.pusher().Push(t.Context(), edits.Hold{Channel: "dedicated", ID: "fair", Reason: "fair"})
-	if err != nil || done.Commit != "c2" || done.Did != "hold dedicated" || b.reads != 4 || len(b.drafts) != 1 {
+	if err != nil || done.Commit != "c2" || done.Summary != "hold dedicated" || b.reads != 4 || len(b.drafts) != 1 {
 		t.Errorf("done %+v, %v; read %d times, pushed %d commits", done, err, b.reads, len(b.drafts))
 	}
 	if got, want := b.drafts[0].Message, "hold dedicated\n\nfair\n"; got != want {
@@ -535,7 +535,7 @@ func TestPushDecidesAgainWhenTheBranchMoved(t *testing.T) {
 func TestPushOfNothingNew(t *testing.T) {
 	b := new(branch)
 	done, err := b.pusher().Push(t.Context(), edits.AddCell{Name: "acme", Channel: "dedicated"})
-	if err != nil || done.Commit != "" || done.Did != "add cell acme to dedicated: already done" || len(b.drafts) > 0 {
+	if err != nil || done.Commit != "" || done.Summary != "add cell acme to dedicated: already done" || len(b.drafts) > 0 {
 		t.Errorf("done %+v, %v; pushed %d commits", done, err, len(b.drafts))
 	}
 }
@@ -582,7 +582,7 @@ func TestPushLooksWhetherAnApprovalCounts(t *testing.T) {
 		}
 		return s
 	}
-	if done, err := b.pusher().Push(t.Context(), d); err != nil || done.Did != "approve 1.1.0 for dedicated as ada" {
+	if done, err := b.pusher().Push(t.Context(), d); err != nil || done.Summary != "approve 1.1.0 for dedicated as ada" {
 		t.Errorf("done %+v, %v", done, err)
 	}
 }

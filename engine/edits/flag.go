@@ -217,7 +217,7 @@ func (p PromoteFlags) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 	if now := s.Tree.Heads[p.Channel].Commit; now == head || s.sameFlags(now, head) {
 		return Edit{}, nil
 	}
-	data, err := edit.New(edit.Fields{{Key: "commit", Value: head}})
+	data, err := edit.Format(edit.Fields{{Key: "commit", Value: head}})
 	return Edit{Files: singleFile(path.Join(repository.HeadsDir, p.Channel+".yaml"), data),
 		Next: "its cells get them at their next poll; see sluice flag list"}, err
 }

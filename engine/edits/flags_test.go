@@ -290,7 +290,7 @@ func TestApproveAnnouncementOnce(t *testing.T) {
 	}
 	hash, _ := s.Tree.Hash(s.Tree.Announcements["classes"])
 	s.Approvals = func() (announce.Input, error) {
-		return announce.Input{Proven: []announce.Proven{{Approval: repository.Approval{Announcement: "classes",
+		return announce.Input{Proven: []announce.ProvenApproval{{Approval: repository.Approval{Announcement: "classes",
 			Person: "ada", Hash: hash}}}}, nil
 	}
 	if got, want := decided(edits.Decide(d, s, ada, noon)),

@@ -26,7 +26,7 @@ func overrideFiles(name string, o repository.Override) (map[string][]byte, error
 	add("reason", o.Reason, true)
 	add("by", o.By, o.By != "")
 	add("until", o.Until, !o.Until.IsZero())
-	data, err := edit.New(all)
+	data, err := edit.Format(all)
 	return singleFile(overrideFile(name), data), err
 }
 

@@ -36,11 +36,11 @@ func (p Promote) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	}
 	if c.Request != nil && c.Request.Release == p.Release ||
 		c.Request == nil && c.Effective != nil && c.Effective.Release == p.Release {
-		return Edit{Did: subject + ": it is already the head, or requested"}, nil
+		return Edit{Summary: subject + ": it is already the head, or requested"}, nil
 	}
 	files, err := requestHead(s.Files, p.Channel, p.Release)
 	next := "the engine answers; sluice why " + p.Channel + " shows what it waits for"
-	return Edit{Files: files, Did: "ask to " + subject, Next: next}, err
+	return Edit{Files: files, Summary: "ask to " + subject, Next: next}, err
 }
 
 var releaseLine = regexp.MustCompile(`(?m)^release:.*$`)

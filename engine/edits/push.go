@@ -19,10 +19,10 @@ type Repository interface {
 
 // Pusher commits decisions. All fields are required.
 type Pusher[S Snapshot] struct {
-	Repo    Repository
-	Read    func(context.Context) (S, error) // returns the newest snapshot
-	By      Person                           // the person whom Repo commits for
-	Address string                           // of the repository, for advice
+	Repo         Repository
+	ReadSnapshot func(context.Context) (S, error) // returns the newest snapshot
+	By           Person                           // the person whom Repo commits for
+	Address      string                           // of the repository, for advice
 }
 
 // maxAttempts limits how often a decision is made again because the branch moved.
@@ -35,7 +35,7 @@ type confirmer[S Snapshot] interface {
 }
 
 // Push commits a decision. Errors begin with the decision's subject.
-func (p Pusher[S]) Push(ctx context.Context, d Decision[S]) (Done, error) {
+func (p Pusher[S]) Push(ctx context.Context, d Decision[S]) (Result, error) {
 	subject, _ := d.Message()
 	for range maxAttempts {
 		done, err := p.pushOnce(ctx, d)
@@ -46,21 +46,21 @@ func (p Pusher[S]) Push(ctx context.Context, d Decision[S]) (Done, error) {
 			return done, fmt.Errorf("%s: %w", subject, err)
 		}
 	}
-	return Done{}, Fail(fmt.Errorf("%s: the branch moved %d times meanwhile", subject, maxAttempts), "try again")
+	return Result{}, Fail(fmt.Errorf("%s: the branch moved %d times meanwhile", subject, maxAttempts), "try again")
 }
 
 // pushOnce decides on the newest snapshot and pushes. releases.ErrMoved: the branch moved meanwhile.
-func (p Pusher[S]) pushOnce(ctx context.Context, d Decision[S]) (Done, error) {
-	s, err := p.Read(ctx)
+func (p Pusher[S]) pushOnce(ctx context.Context, d Decision[S]) (Result, error) {
+	s, err := p.ReadSnapshot(ctx)
 	if err != nil {
-		return Done{}, err
+		return Result{}, err
 	}
 	now := time.Now()
 	e, err := Decide(d, s, p.By, now)
 	if err != nil {
-		return Done{}, err
+		return Result{}, err
 	}
-	result := Done{Did: e.Did, Next: e.Next, Warnings: e.Warnings}
+	result := Result{Summary: e.Summary, Next: e.Next, Warnings: e.Warnings}
 	if len(e.Files) == 0 {
 		return result, nil
 	}
@@ -68,21 +68,21 @@ func (p Pusher[S]) pushOnce(ctx context.Context, d Decision[S]) (Done, error) {
 		Files: e.Files}})
 	switch {
 	case errors.Is(err, releases.ErrMoved):
-		return Done{}, err
+		return Result{}, err
 	case err != nil:
-		return Done{}, Refused(err, p.Address)
+		return Result{}, PushError(err, p.Address)
 	}
 	result.Commit = commits[0]
 	if c, ok := d.(confirmer[S]); ok {
-		if after, err := p.Read(ctx); err == nil { // an error here hides no failure: the commit landed
+		if after, err := p.ReadSnapshot(ctx); err == nil { // an error here hides no failure: the commit landed
 			return result, c.Confirm(after, p.By)
 		}
 	}
 	return result, nil
 }
 
-// Refused adds the next step to the error of a push to the repository at address.
-func Refused(err error, address string) error {
+// PushError adds the next step to the error of a push to the repository at address.
+func PushError(err error, address string) error {
 	no := new(releases.RefusedError)
 	switch {
 	case !errors.As(err, &no):

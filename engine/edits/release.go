@@ -32,7 +32,7 @@ func NewCut(version releases.Version, files map[string][]byte, comment string) (
 		c.files[path.Join(releases.Dir, version.String(), name)] = data
 	}
 	var nothing embed.FS
-	entry := releases.ReadRelease(nil, simulate.Over(nothing, c.files), version)
+	entry := releases.ReadRelease(nil, simulate.Overlay(nothing, c.files), version)
 	c.digest = entry.Digest
 	return c, entry.Faults
 }
@@ -49,7 +49,7 @@ func (c Cut) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 			return Edit{}, Fail(fmt.Errorf("%s was used before, and pruned", c.version), "use another version")
 		case r.Loaded && r.Digest == c.digest:
 			did := fmt.Sprintf("%s: it exists already, with the same bytes (%s)", subject, c.digest.Short())
-			return Edit{Did: did}, nil
+			return Edit{Summary: did}, nil
 		}
 		return Edit{}, Fail(fmt.Errorf("%s exists already, with other bytes", c.version),
 			"releases never change: use another version")
@@ -59,7 +59,7 @@ func (c Cut) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 			return Edit{}, Fail(fmt.Errorf("%s is the same version as %s", c.version, r.Version), "use another version")
 		}
 	}
-	return Edit{Files: c.files, Did: fmt.Sprintf("%s (%d files, %.17s)", subject, len(c.files), c.digest),
+	return Edit{Files: c.files, Summary: fmt.Sprintf("%s (%d files, %.17s)", subject, len(c.files), c.digest),
 		Next: nextAfterCut(s.Desired)}, nil
 }
 
@@ -94,9 +94,9 @@ func (p Prune) Message() (subject, body string) { return "prune releases", "" }
 
 // Edit removes what Gone returns.
 func (p Prune) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
-	obsolete := p.Gone(s.Desired)
+	obsolete := p.Obsolete(s.Desired)
 	if len(obsolete) == 0 {
-		return Edit{Did: "nothing to prune"}, nil
+		return Edit{Summary: "nothing to prune"}, nil
 	}
 	out := map[string][]byte{}
 	for _, version := range obsolete {
@@ -116,11 +116,11 @@ func (p Prune) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 		}
 		out[path.Join(releases.Dir, version, "tombstone.yaml")] = data
 	}
-	return Edit{Files: out, Did: "prune " + strings.Join(obsolete, ", ")}, nil
+	return Edit{Files: out, Summary: "prune " + strings.Join(obsolete, ", ")}, nil
 }
 
-// Gone returns the releases that nothing needs any more, oldest first.
-func (p Prune) Gone(d *plan.Desired) (obsolete []string) {
+// Obsolete returns the releases that nothing needs any more, oldest first.
+func (p Prune) Obsolete(d *plan.Desired) (obsolete []string) {
 	needed := map[string]bool{}
 	var oldest *releases.Version
 	for _, name := range d.Order {

@@ -106,7 +106,7 @@ func (s *Flags) People() People {
 
 // Check refuses a change that introduces a fault. Earlier faults don't matter: the change may mend one.
 func (s *Flags) Check(files map[string][]byte) (warnings []releases.Fault, err error) {
-	more := Brought(s.Tree.Faults, repository.Load(nil, simulate.Over(s.Files, files)).Faults)
+	more := NewFaults(s.Tree.Faults, repository.Load(nil, simulate.Overlay(s.Files, files)).Faults)
 	wrong := Fatal(more)
 	if len(wrong) == 0 {
 		return more, nil
@@ -118,8 +118,8 @@ func (s *Flags) Check(files map[string][]byte) (warnings []releases.Fault, err e
 	return nil, &Error{Err: err, Next: "nothing was committed; docs/formats.md describes the files", Faults: more}
 }
 
-// Brought returns the faults of after that before lacks, whatever their lines.
-func Brought(before, after []releases.Fault) (added []releases.Fault) {
+// NewFaults returns the faults of after that before lacks, whatever their lines.
+func NewFaults(before, after []releases.Fault) (added []releases.Fault) {
 	known := map[releases.Fault]bool{}
 	for _, f := range before {
 		f.Line = 0

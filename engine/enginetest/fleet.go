@@ -47,7 +47,7 @@ func Fleet(tb testing.TB, n, cellCount, releaseCount int) (*plan.Desired, *plan.
 		if err != nil {
 			tb.Fatal(err)
 		}
-		r := &plan.Release{Found: releases.Found{Release: releases.Release{Version: v}}}
+		r := &plan.Release{StoredRelease: releases.StoredRelease{Release: releases.Release{Version: v}}}
 		d.Releases[v.String()] = r
 		d.Versions = append([]*plan.Release{r}, d.Versions...)
 	}

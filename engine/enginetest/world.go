@@ -23,18 +23,18 @@ import (
 
 // World is a release repository in memory, for the pure core: files, commits and their folded history.
 type World struct {
-	T       testing.TB
-	Files   map[string]string
-	Commits map[string]fs.FS
-	history *plan.History
-	cache   manifest.Cache
-	Tip     string
-	Changes []releases.Change
-	Built   *plan.Desired     // of Tip
-	Also    []releases.Person // further authors of the next commit, a merge
-	Signs   map[string]string // the key that signs an author's commits; the engine's author is "sluice"
-	Now     time.Time
-	Obs     plan.Observed
+	T         testing.TB
+	Files     map[string]string
+	Commits   map[string]fs.FS
+	history   *plan.History
+	cache     manifest.Cache
+	Tip       string
+	Changes   []releases.Change
+	Built     *plan.Desired     // of Tip
+	CoAuthors []releases.Person // further authors of the next commit, a merge
+	Signs     map[string]string // the key that signs an author's commits; the engine's author is "sluice"
+	Now       time.Time
+	Obs       plan.Observed
 }
 
 var Start = time.Date(2026, 11, 23, 9, 30, 0, 0, time.UTC) // a Monday
@@ -118,10 +118,10 @@ func (w *World) Commit(author, message string, files map[string]string) string {
 	for _, name := range slices.Sorted(maps.Keys(merged(before, after))) {
 		if before[name] != after[name] {
 			c.Files = append(c.Files, releases.FileChange{Path: name, Old: before[name], New: after[name],
-				Authors: append([]releases.Person{who}, w.Also...)})
+				Authors: append([]releases.Person{who}, w.CoAuthors...)})
 		}
 	}
-	w.Also = nil
+	w.CoAuthors = nil
 	w.Commits[c.Commit] = w.fs()
 	if err := w.history.Advance([]releases.Change{c}, w.Open, &w.cache); err != nil {
 		w.T.Fatal(err)
@@ -208,8 +208,8 @@ func (w *World) Report(name string, state cells.State) {
 	w.Obs.Cells[name] = w.Receive(prev, r)
 }
 
-// Fails makes a cell fail its grant and go back to what it ran before.
-func (w *World) Fails(name, reason string) {
+// ReportFailed makes a cell fail its grant and go back to what it ran before.
+func (w *World) ReportFailed(name, reason string) {
 	w.T.Helper()
 	prev := w.Obs.Cells[name]
 	r := cells.Report{Cell: name, Boot: "b", Sent: w.Now, State: cells.StateHealthy, Running: prev.Running}

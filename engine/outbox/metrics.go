@@ -52,7 +52,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()
-	states, err := Read(ctx, s.opts.Store, hooks)
+	states, err := ReadStates(ctx, s.opts.Store, hooks)
 	if err != nil {
 		s.opts.Log.Warn().Err(err).Msg("metrics of webhooks are missing")
 		return

@@ -192,7 +192,7 @@ func message(id, webhook string, posted time.Time) plan.Message {
 
 func (p *testSender) enqueue(t *testing.T, messages ...plan.Message) {
 	t.Helper()
-	fresh, err := p.store.Post(t.Context(), messages)
+	fresh, err := p.store.PostMessages(t.Context(), messages)
 	if err != nil || len(fresh) == 0 {
 		t.Fatalf("posted %v (%v)", fresh, err)
 	}
@@ -203,7 +203,7 @@ func (p *testSender) enqueue(t *testing.T, messages ...plan.Message) {
 func (p *testSender) wantState(t *testing.T, what string, is func(outbox.State) bool) outbox.State {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		states, err := outbox.Read(t.Context(), p.store, *p.hooks.Load())
+		states, err := outbox.ReadStates(t.Context(), p.store, *p.hooks.Load())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -514,7 +514,7 @@ func TestOnlyTheLeaderSends(t *testing.T) {
 	r.wantMessages(1)
 	p.wantState(t, "sent", arrived)
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		states, err := outbox.Read(t.Context(), p.store, *p.hooks.Load())
+		states, err := outbox.ReadStates(t.Context(), p.store, *p.hooks.Load())
 		if err != nil || time.Now().After(end) {
 			t.Fatalf("%+v (%v)", states, err)
 		}

@@ -27,8 +27,8 @@ type State struct {
 // maxSummed limits how many messages are summed up; it is more than the store keeps.
 const maxSummed = 50_000
 
-// Read returns the state of webhooks from what the store has. Any process may call it.
-func Read(ctx context.Context, store engine.Outbox, webhooks []repository.Webhook) ([]State, error) {
+// ReadStates returns the state of webhooks from what the store has. Any process may call it.
+func ReadStates(ctx context.Context, store engine.Outbox, webhooks []repository.Webhook) ([]State, error) {
 	messages, err := store.Messages(ctx, maxSummed)
 	if err != nil {
 		return nil, fmt.Errorf("read the state of webhooks: %w", err)

@@ -26,7 +26,7 @@ func (p *planner) adoptKey() bool {
 		return false
 	}
 	if r, ok := p.observed.Refused[PipelinePushes]; ok && r.Until.After(p.now) {
-		p.block(channels.Blocked("push", reason.KeyRefused, r.Reason).Before(r.Until))
+		p.block(channels.Blocked("push", reason.KeyRefused, r.Reason).WithUntil(r.Until))
 		return false
 	}
 	p.addAction(Action{Kind: Adopt, key: p.observed.Key})
@@ -38,7 +38,7 @@ func (p *planner) isUnlisted(channel, release string) bool {
 	if p.observed.Key == "" || p.desired.Authority.Trust(p.observed.Key) {
 		return false
 	}
-	p.block(channels.Blocked("push", reason.KeyUnlisted, p.observed.Key).About(channel, release))
+	p.block(channels.Blocked("push", reason.KeyUnlisted, p.observed.Key).WithSubject(channel, release))
 	return true
 }
 

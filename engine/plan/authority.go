@@ -42,6 +42,6 @@ func (a Authority) fault() *releases.Fault {
 	return &releases.Fault{
 		File: pipelineFile, Code: manifest.Forbidden,
 		Message: fmt.Sprintf("engine was changed in %s, which no listed key signed: the keys listed before stay in force; put them back, or have the change signed by one of them",
-			words.Short(a.Ignored)),
+			words.ShortCommit(a.Ignored)),
 	}
 }

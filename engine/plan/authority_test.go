@@ -32,7 +32,7 @@ func listed(keys ...string) map[string]string {
 // signedWorld is a settled pipeline whose engine signs, and where mallory signs too.
 func signedWorld(t *testing.T) *World {
 	t.Helper()
-	w := TwoChannels(t).Installed()
+	w := TwoChannels(t).ReportInstalled()
 	w.Signs = map[string]string{"sluice": engineKey, "mallory": malloryKey}
 	w.Commit("sluice", "list the engine's key", listed(engineKey))
 	w.Settle()
@@ -74,7 +74,7 @@ func TestForgedDecision(t *testing.T) {
 // R46: unsigned heads of the past count; from the commit that lists keys on, they don't.
 func TestAdoption(t *testing.T) {
 	w := One(t, "")
-	w.Takes("staging", "1.1.0")
+	w.CutAndInstall("staging", "1.1.0")
 	w.WantHead("staging", "1.1.0")
 	w.Signs = map[string]string{"sluice": engineKey}
 	w.Commit("sluice", "list the engine's key", listed(engineKey))
@@ -141,7 +141,7 @@ func TestUnjustifiedDecision(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := signedWorld(t)
-			w.Takes("staging", "1.1.0")
+			w.CutAndInstall("staging", "1.1.0")
 			for range 90 {
 				w.Wait(time.Minute, "staging", "dedicated")
 				if p := w.Plan(); strings.Contains(Kinds(p), "promote 1.1.0 dedicated") {
@@ -259,7 +259,7 @@ func TestWayBackStays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := One(t, "")
-			w.Takes("staging", "1.1.0")
+			w.CutAndInstall("staging", "1.1.0")
 			files := maps.Clone(gone)
 			for file, text := range more {
 				files[file] = strings.ReplaceAll(text, "@digest:1.0.0", string(w.Digest("1.0.0")))
@@ -272,7 +272,7 @@ func TestWayBackStays(t *testing.T) {
 			w.Settle()
 			w.WantHead("staging", "1.2.0")
 			w.Commit("eve", "stop it", map[string]string{"quarantine/1.1.0.yaml": "digest: @digest:1.1.0\nreason: bad\n"})
-			w.Fails("s1", "broken")
+			w.ReportFailed("s1", "broken")
 			w.WantActions("rollback 1.0.0 staging; quarantine 1.2.0 staging")
 		})
 	}

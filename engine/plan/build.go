@@ -118,13 +118,13 @@ func (b *builder) readRequest(c *Channel, r Request) *Request {
 }
 
 // proveApproval returns whose approval a is, and whether the history proves it (R22).
-func (b *builder) proveApproval(past *PastChannel, a channels.Approved) (Approved, bool) {
+func (b *builder) proveApproval(past *PastChannel, a channels.ApprovalFile) (Approved, bool) {
 	fact, ok := past.Approvals[a.File]
 	if !ok {
 		return Approved{}, false
 	}
 	member := b.set.Pipeline.People[a.Person]
-	if member == nil || !fact.Of(a.Person, member.Email, b.set.Pipeline.TrustAuthors) {
+	if member == nil || !fact.ProvenFor(a.Person, member.Email, b.set.Pipeline.TrustAuthors) {
 		return Approved{}, false
 	}
 	return Approved{
@@ -172,7 +172,7 @@ func (b *builder) loadReleases(all bool) error {
 	set, faults := releases.Load(b.cache, b.files, b.wantedReleases(all))
 	b.desired.Faults = append(b.desired.Faults, faults...)
 	for name, found := range set.Releases {
-		r := &Release{Found: found.Found, Loaded: found.Loaded}
+		r := &Release{StoredRelease: found.StoredRelease, Loaded: found.Loaded}
 		for _, f := range found.Faults {
 			if !f.Warning {
 				r.Faults = append(r.Faults, f)
@@ -188,7 +188,7 @@ func (b *builder) loadReleases(all bool) error {
 			f := releases.Fault{
 				File:    path.Join(releases.Dir, name, "release.yaml"),
 				Code:    manifest.Immutable,
-				Message: fmt.Sprintf("release %s was edited after its merge in %s, by %s: releases are immutable; put it back, and cut a new version", name, words.Short(origin.Commit), words.Short(origin.Edited)),
+				Message: fmt.Sprintf("release %s was edited after its merge in %s, by %s: releases are immutable; put it back, and cut a new version", name, words.ShortCommit(origin.Commit), words.ShortCommit(origin.Edited)),
 			}
 			r.Faults = append(r.Faults, f)
 			b.desired.Faults = append(b.desired.Faults, f)
@@ -277,9 +277,9 @@ func (b *builder) restoreWaysBack() {
 			f := releases.Fault{
 				File: path.Join(releases.Dir, h.Release), Code: manifest.Immutable,
 				Message: fmt.Sprintf("was removed, and %s may go back to it: the release stays as it was in %s; put it back",
-					c.Name, words.Short(h.Commit)),
+					c.Name, words.ShortCommit(h.Commit)),
 			}
-			kept := &Release{Found: entry.Found, Loaded: true, Origin: h.Commit, Faults: []releases.Fault{f}}
+			kept := &Release{StoredRelease: entry.StoredRelease, Loaded: true, Origin: h.Commit, Faults: []releases.Fault{f}}
 			if origin := b.history.Releases[h.Release]; origin != nil {
 				kept.Origin, kept.Authors, kept.Keys = origin.Commit, origin.Authors, origin.Keys
 			}

@@ -78,7 +78,7 @@ type Request struct {
 
 // Release is a release as the repository has it, with what history adds.
 type Release struct {
-	releases.Found
+	releases.StoredRelease
 	// The first first-parent commit that has the release. The release's bytes are those in this commit (R24).
 	Origin  string
 	Authors []releases.Person // authors of commits that changed the release's folder
@@ -95,7 +95,7 @@ func (r *Release) Authorship() channels.Authorship {
 // Cell is a cell of the repository, with its identity.
 type Cell struct {
 	cells.Cell
-	Found    *cells.Found // as read from the repository
+	Found    *cells.LoadedCell // as read from the repository
 	Identity cells.Identity
 	Faults   []releases.Fault // why the cell is granted nothing
 }

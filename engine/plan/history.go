@@ -61,7 +61,7 @@ const (
 
 // NewHistory returns an empty History.
 func NewHistory() *History {
-	return (&History{}).Ready()
+	return (&History{}).MakeMaps()
 }
 
 // Advance folds changes, oldest first, into h. open returns the files of a commit. After an error, h is at the last
@@ -361,8 +361,8 @@ func (d Decision) Head() channels.Head {
 	return channels.Head{Release: d.Release, Commit: d.Commit, Digest: d.Digest, Sequence: d.Sequence}
 }
 
-// Ready makes the maps that gob leaves nil.
-func (h *History) Ready() *History {
+// MakeMaps makes the maps that gob leaves nil.
+func (h *History) MakeMaps() *History {
 	if h.Releases == nil {
 		h.Releases = map[string]*Origin{}
 	}

@@ -49,7 +49,7 @@ func (p *planner) identifyCells() {
 		return
 	}
 	if r, ok := p.observed.Refused[IdentityPushes]; ok && r.Until.After(p.now) {
-		p.block(channels.Blocked("push", reason.IdentitiesRefused, r.Reason).Before(r.Until))
+		p.block(channels.Blocked("push", reason.IdentitiesRefused, r.Reason).WithUntil(r.Until))
 		return
 	}
 	if commitAt := oldest.Add(identifyDelay); !oldest.After(p.now) && commitAt.After(p.now) {

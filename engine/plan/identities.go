@@ -71,7 +71,7 @@ func (p PastIdentity) read(cell string, open func(string) (fs.FS, error)) cells.
 }
 
 // identity returns what counts of a cell's identity.yaml, and what of it does not.
-func (b *builder) identity(cell string, found *cells.Found) (cells.Identity, *releases.Fault) {
+func (b *builder) identity(cell string, found *cells.LoadedCell) (cells.Identity, *releases.Fault) {
 	past, known := b.history.Identities[cell]
 	asWritten := past.Blob == found.IdentityBlob && past.Revoked == ""
 	if past.Ignored == "" && asWritten && !manifest.Fatal(found.IdentityFaults) || !known && found.IdentityBlob == "" {
@@ -87,6 +87,6 @@ func (b *builder) identity(cell string, found *cells.Found) (cells.Identity, *re
 	return id, &releases.Fault{
 		File: path.Join(cells.Dir, cell, IdentityFile), Code: manifest.Forbidden,
 		Message: fmt.Sprintf("was changed in %s, which the engine did not sign: of that only revoked: true counts; put the file back, and give the cell a new token if it needs a new key",
-			words.Short(past.Ignored)),
+			words.ShortCommit(past.Ignored)),
 	}
 }

@@ -58,13 +58,13 @@ func live(t *testing.T, s *store.Store, day int, now time.Time) {
 	}
 	_, err := s.RecordGrants(ctx, offers)
 	for _, err := range []error{
-		err, s.Report(ctx, batch), s.FreeSlots(ctx, "staging", names),
+		err, s.RecordReports(ctx, batch), s.FreeSlots(ctx, "staging", names),
 		s.RecordObservations(ctx, []plan.Observation{{Gate: "check", Subject: fmt.Sprint("release ", day),
 			ObservedAt: now, ValidUntil: now.Add(time.Hour), Value: strings.Repeat("z", 1000)}}),
-		s.RecordLearned(ctx, plan.Learned{Rollouts: []plan.Rollout{{Channel: "staging", Sequence: version, Since: now,
+		s.RecordLearned(ctx, plan.Learned{Cohorts: []plan.Cohort{{Channel: "staging", Sequence: version, Since: now,
 			Eligible: slices.Repeat(names, 50)}}}),
 		s.AddJoin(ctx, access.Join{Cell: "cell-00", Hash: fmt.Sprint("hash ", day), By: strings.Repeat("a", 500),
-			Created: now, Expires: now.Add(access.JoinFor)}),
+			Created: now, Expires: now.Add(access.JoinLifetime)}),
 		s.Register(ctx, plan.Registration{Cell: "cell-00", Identity: cells.Identity{Serial: version}}),
 	} {
 		if err != nil {
@@ -73,7 +73,7 @@ func live(t *testing.T, s *store.Store, day int, now time.Time) {
 	}
 }
 
-// The audit keeps access.MaxEntries entries.
+// The audit keeps access.MaxAuditEntries entries.
 func TestAuditIsBounded(t *testing.T) {
 	t.Parallel()
 	ctx, file := t.Context(), filepath.Join(t.TempDir(), "sluice.db")
@@ -84,17 +84,17 @@ func TestAuditIsBounded(t *testing.T) {
 	}
 	defer db.Close()
 	_, err = db.Exec(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n
-		WHERE i < ?) INSERT INTO audit (body) SELECT '{"who":"eve"}' FROM n`, access.MaxEntries-1)
+		WHERE i < ?) INSERT INTO audit (body) SELECT '{"who":"eve"}' FROM n`, access.MaxAuditEntries-1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for n := range 3 {
-		if err := s.Audit(ctx, access.Entry{Who: "ada", What: fmt.Sprint(n)}); err != nil {
+		if err := s.RecordAudit(ctx, access.Entry{Who: "ada", What: fmt.Sprint(n)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	all, err := s.Audits(ctx, 2*access.MaxEntries)
-	if err != nil || len(all) != access.MaxEntries || all[0].What != "2" || all[3].Who != "eve" {
+	all, err := s.AuditEntries(ctx, 2*access.MaxAuditEntries)
+	if err != nil || len(all) != access.MaxAuditEntries || all[0].What != "2" || all[3].Who != "eve" {
 		t.Errorf("%d lines are kept (%v)", len(all), err)
 	}
 }

@@ -90,7 +90,7 @@ func wantOldData(t *testing.T, s *store.Store, version int) {
 			Accepted: []plan.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: three,
 				At: noon, Evidence: "2 of 2 cells"}},
 			Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: three, At: noon}},
-			Rollouts: []plan.Rollout{{Channel: "staging", Sequence: 4, Since: noon, Eligible: []string{"acme"}}},
+			Cohorts:  []plan.Cohort{{Channel: "staging", Sequence: 4, Since: noon, Eligible: []string{"acme"}}},
 		},
 		Served:  map[string]int64{"staging": 4, "dedicated": 41},
 		Refused: map[string]plan.Refusal{"dedicated": {Reason: "hook", Until: noon.Add(5 * time.Minute)}},
@@ -140,7 +140,7 @@ func wantNewerData(t *testing.T, s *store.Store, version int) {
 			due[0].Event.Text != "gateway was killed" {
 			t.Errorf("the messages: %+v (%v)", due, err)
 		}
-		if lines, err := s.Audits(ctx, 10); err != nil || len(lines) != 1 || lines[0].Who != "ada" {
+		if lines, err := s.AuditEntries(ctx, 10); err != nil || len(lines) != 1 || lines[0].Who != "ada" {
 			t.Errorf("the audit: %+v (%v)", lines, err)
 		}
 		if o, err := s.Token(ctx, "of-ada"); err != nil || o.Name != "ada" || !o.Expires.IsZero() {
@@ -163,11 +163,11 @@ func wantUsable(t *testing.T, s *store.Store) {
 	t.Helper()
 	ctx := t.Context()
 	for _, name := range []string{"acme", "bolt", "newcomer"} {
-		if err := s.Report(ctx, report(name, "again")); err != nil {
+		if err := s.RecordReports(ctx, report(name, "again")); err != nil {
 			t.Errorf("the next report of %s: %v", name, err)
 		}
 	}
-	if fresh, err := s.Decided(ctx, nil); err != nil || len(fresh) != 1 || fresh[0].Commit != "c2" {
+	if fresh, err := s.RecordDecisions(ctx, nil); err != nil || len(fresh) != 1 || fresh[0].Commit != "c2" {
 		t.Errorf("not announced: %+v (%v)", fresh, err)
 	}
 	if _, led, err := s.AcquireLease(ctx, time.Minute); err != nil || !led {

@@ -96,7 +96,7 @@ func TestFullDisk(t *testing.T) {
 	kept := 0
 	var err error
 	for ; kept < 1000 && err == nil; kept++ {
-		err = s.Report(ctx, report(fmt.Sprintf("cell-%04d", kept), strings.Repeat("x", 4000)))
+		err = s.RecordReports(ctx, report(fmt.Sprintf("cell-%04d", kept), strings.Repeat("x", 4000)))
 	}
 	kept--
 	if !errors.Is(err, plan.ErrFull) {
@@ -132,7 +132,7 @@ func TestFullDisk(t *testing.T) {
 	if all, err := s.Kills(ctx); err != nil || len(all) != killed {
 		t.Errorf("%d kills (%v), %d were acknowledged", len(all), err, killed)
 	}
-	if err := errors.Join(s.Report(ctx, report("later", strings.Repeat("x", 4000))), s.Ready(ctx)); err != nil {
+	if err := errors.Join(s.RecordReports(ctx, report("later", strings.Repeat("x", 4000))), s.Ready(ctx)); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
 }
@@ -151,7 +151,7 @@ func TestLocked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Report(ctx, report("acme", "")); !errors.Is(err, plan.ErrBusy) {
+	if err := s.RecordReports(ctx, report("acme", "")); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("report: %v, not ErrBusy", err)
 	}
 	if err := s.Kill(ctx, plan.Kill{ID: "k", Override: repository.Override{Flag: "f"}}); !errors.Is(err, plan.ErrBusy) {
@@ -169,7 +169,7 @@ func TestLocked(t *testing.T) {
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(s.Ready(ctx), s.Report(ctx, report("acme", ""))); err != nil {
+	if err := errors.Join(s.Ready(ctx), s.RecordReports(ctx, report("acme", ""))); err != nil {
 		t.Errorf("once the lock is free: %v", err)
 	}
 }
@@ -185,7 +185,7 @@ func TestWaitsForARival(t *testing.T) {
 		for n := range 4 {
 			wg.Go(func() {
 				for i := range 25 {
-					if err := s.Report(ctx, report(fmt.Sprintf("cell-%p-%d-%d", s, n, i), "")); err != nil {
+					if err := s.RecordReports(ctx, report(fmt.Sprintf("cell-%p-%d-%d", s, n, i), "")); err != nil {
 						t.Error(err)
 					}
 				}
@@ -232,7 +232,7 @@ func TestHistoryIsBounded(t *testing.T) {
 			}
 			r := report("acme", "")
 			r[0].Events, r[0].State.Version = events, number/10
-			if err := s.Report(ctx, r); err != nil {
+			if err := s.RecordReports(ctx, r); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -289,7 +289,7 @@ func TestBackup(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
 	s := open(t, filepath.Join(dir, "odd name?#%20.db"), store.Options{})
-	if err := s.Report(ctx, report("acme", "hello")); err != nil {
+	if err := s.RecordReports(ctx, report("acme", "hello")); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Backup(ctx, filepath.Join(dir, "copy.db")); err != nil {
@@ -312,7 +312,7 @@ func TestReadsOnlyWhatIsAskedFor(t *testing.T) {
 	t.Parallel()
 	ctx, file := t.Context(), filepath.Join(t.TempDir(), "sluice.db")
 	s := open(t, file, store.Options{})
-	if err := s.Report(ctx, append(report("acme", ""), report("bolt", "")...)); err != nil {
+	if err := s.RecordReports(ctx, append(report("acme", ""), report("bolt", "")...)); err != nil {
 		t.Fatal(err)
 	}
 	db, err := sql.Open("sqlite", "file:"+file)
@@ -344,7 +344,7 @@ func TestRestoredStoreHonoursNoUsedToken(t *testing.T) {
 	now := time.Now()
 	for _, hash := range []string{"used", "unused"} {
 		if err := s.AddJoin(ctx, access.Join{Cell: hash, Hash: hash, Serial: 4, Created: now,
-			Expires: now.Add(access.JoinFor)}); err != nil {
+			Expires: now.Add(access.JoinLifetime)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -386,7 +386,7 @@ func BenchmarkReport(b *testing.B) {
 						versions[n]++
 						r := report(fmt.Sprintf("cell-%05d", n*7919%fleet), "")
 						r[0].State.Version = versions[n]
-						if err := s.Report(b.Context(), r); err != nil {
+						if err := s.RecordReports(b.Context(), r); err != nil {
 							b.Error(err)
 						}
 					}
@@ -410,7 +410,7 @@ func BenchmarkRead10k(b *testing.B) {
 			Values: map[string]any{"domain": "example", "replicas": 3}}
 		batch = append(batch, r...)
 	}
-	if err := s.Report(b.Context(), batch); err != nil {
+	if err := s.RecordReports(b.Context(), batch); err != nil {
 		b.Fatal(err)
 	}
 	b.Run("Observed", func(b *testing.B) {

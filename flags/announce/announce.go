@@ -28,7 +28,7 @@ type Input struct {
 	Tip      *repository.Tree
 	Commit   string                      // the commit of Tip
 	Trees    map[string]*repository.Tree // by commit: the readable ones that records and heads name
-	Proven   []Proven
+	Proven   []ProvenApproval
 	Authors  map[string][]string   // by announcement: e-mail addresses of the authors of the current file
 	Kills    []repository.Override // stored but not committed yet
 	Channels []Channel             // upstreams before downstreams
@@ -54,8 +54,8 @@ type Served struct {
 	Since time.Time `json:"since,omitzero"` // zero: sent, but not in force in every cell yet
 }
 
-// Proven is an approval whose commit was proven to be from the approver (R22).
-type Proven struct {
+// ProvenApproval is an approval whose commit was proven to be from the approver (R22).
+type ProvenApproval struct {
 	repository.Approval
 	Email string
 }
@@ -76,15 +76,15 @@ type Cell struct {
 	Assignment    string // the assignment; another after each move: "2/41"
 	// contained in every release that may run there, sorted; cells may share the slice
 	Features []string
-	Waits    Wait    // why the cell is not on its channel's head; zero: it is
-	Report   *Report // the cell's last report; nil: none
-	Current  bool    // Report is about the last bundle and orders
+	HeadWait HeadWait // why the cell is not on its channel's head; zero: it is
+	Report   *Report  // the cell's last report; nil: none
+	Current  bool     // Report is about the last bundle and orders
 
 	Bundle *flags.Bundle // last sent; nil: not known
 }
 
-// Wait says why a cell is not on its channel's head.
-type Wait struct {
+// HeadWait says why a cell is not on its channel's head.
+type HeadWait struct {
 	Text  string // "soak until …"
 	Owner bool   // the owner keeps the cell: Text follows the cell's name, "is paused by its owner"
 }
@@ -103,10 +103,10 @@ type Release struct {
 
 // Plan holds what Make decided.
 type Plan struct {
-	Writes        []Write          // for one commit to the flags repository, in order
-	Announcements []Status         // by ID, without cells: see Plan.Detail
-	Told          map[string]*Told // by cell
-	Events        []Event          // report each once, by ID
+	Writes        []Write               // for one commit to the flags repository, in order
+	Announcements []Status              // by ID, without cells: see Plan.Detail
+	CellFlags     map[string]*CellFlags // by cell
+	Events        []Event               // report each once, by ID
 	// warnings that need both repositories, and errors for commits that can't be read
 	Faults []manifest.Fault
 	Memory Memory    // for the next Input
@@ -122,8 +122,8 @@ type Write struct {
 	Why     string // "arm workspace-classes in dedicated for 2026-12-01T10:00:00+01:00"
 }
 
-// Told holds what to send to a cell. Equal cells share one Told, and cells with the same gates share one Bundle.
-type Told struct {
+// CellFlags holds what to send to a cell. Equal cells share one Told, and cells with the same gates share one Bundle.
+type CellFlags struct {
 	Bundle *flags.Bundle // nil: the channel is unknown, so the cell keeps its bundle
 	Orders flags.Orders
 }

@@ -69,17 +69,17 @@ func TestShared(t *testing.T) {
 	w.kills = []repository.Override{{Flag: "f00-0", Reason: "no",
 		Cells: repository.Selector{Names: []string{"c00500"}}}}
 	p := w.planUntilSettled()
-	told, bundles := map[*Told]bool{}, map[*flags.Bundle]bool{}
-	for _, x := range p.Told {
+	told, bundles := map[*CellFlags]bool{}, map[*flags.Bundle]bool{}
+	for _, x := range p.CellFlags {
 		told[x], bundles[x.Bundle] = true, true
 	}
 	if len(told) != 5 || len(bundles) != 4 { // gold and iron in two channels; and the one with the kill
 		t.Errorf("%d are told, with %d bundles", len(told), len(bundles))
 	}
-	if got := len(p.Told["c00500"].Bundle.Gates); got != 100 {
+	if got := len(p.CellFlags["c00500"].Bundle.Gates); got != 100 {
 		t.Errorf("%d gates", got)
 	}
-	if got := len(p.Told["c00501"].Bundle.Gates); got != 90 {
+	if got := len(p.CellFlags["c00501"].Bundle.Gates); got != 90 {
 		t.Errorf("%d gates", got)
 	}
 }

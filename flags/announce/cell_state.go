@@ -153,8 +153,8 @@ func (i cellAnnouncement) describeWait() string {
 		return "has it off: the approved commit can't be read"
 	case len(missing) == 0:
 		return "does not report it as on"
-	case i.cell.Waits.Owner:
-		return i.cell.Waits.Text
+	case i.cell.HeadWait.Owner:
+		return i.cell.HeadWait.Text
 	case !i.cell.Known:
 		return "has not reported what it runs"
 	}
@@ -162,8 +162,8 @@ func (i cellAnnouncement) describeWait() string {
 	if !ok {
 		return "waits for a release that contains " + strings.Join(missing, ", ")
 	}
-	if i.cell.Waits.Text != "" {
-		return "waits for " + release + " (" + i.cell.Waits.Text + ")"
+	if i.cell.HeadWait.Text != "" {
+		return "waits for " + release + " (" + i.cell.HeadWait.Text + ")"
 	}
 	return "waits for " + release
 }

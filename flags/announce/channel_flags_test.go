@@ -128,7 +128,7 @@ func TestArchived(t *testing.T) {
 	w.planUntilSettled()
 	w.advanceTo(w.now.Add(2 * time.Hour)).planUntilSettled()
 	p = w.planUntilSettled()
-	if b := p.Told["d1"].Bundle; len(b.Flags) != 1 || len(b.Gates) != 0 {
+	if b := p.CellFlags["d1"].Bundle; len(b.Flags) != 1 || len(b.Gates) != 0 {
 		t.Errorf("d1 still has %d flags and %d gates", len(b.Flags), len(b.Gates))
 	}
 	if got := p.channelStatus(t, "news", "dedicated"); got.findCell("d1").State != flags.Retired {
@@ -142,13 +142,13 @@ func TestHidden(t *testing.T) {
 	w.putFiles(newsFile,
 		newsYAML("embargo: true", "cells: {names: [d1]}", "channels: {staging: never}")).approve("news", "ada")
 	p := w.planUntilSettled()
-	hidden := func(p Plan, name string) string { return strings.Join(p.Told[name].Bundle.Hidden, " ") }
+	hidden := func(p Plan, name string) string { return strings.Join(p.CellFlags[name].Bundle.Hidden, " ") }
 	for name, want := range map[string]string{"d1": "", "d2": "f", "s1": "f"} {
 		if got := hidden(p, name); got != want {
 			t.Errorf("%s hides %q, not %q", name, got, want)
 		}
 	}
-	if gates := p.Told["d1"].Bundle.Gates; len(gates) != 1 || !gates[0].Embargo {
+	if gates := p.CellFlags["d1"].Bundle.Gates; len(gates) != 1 || !gates[0].Embargo {
 		t.Errorf("%+v", gates)
 	}
 	p = w.advanceTo(noon()).planUntilSettled()

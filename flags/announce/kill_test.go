@@ -79,7 +79,7 @@ func TestKillFiles(t *testing.T) {
 	}
 	w.kills = nil
 	p := w.planUntilSettled()
-	if k := p.Told["d2"].Orders.Killed; len(k) != 3 {
+	if k := p.CellFlags["d2"].Orders.Killed; len(k) != 3 {
 		t.Errorf("%v", k)
 	}
 	// A kill of the same flag in the same cells replaces the file.
@@ -95,7 +95,7 @@ func TestKillWithoutChannel(t *testing.T) {
 	w := newWorld(t)
 	w.cells = append(w.cells, w.cell("lost", "nowhere"))
 	w.kills = []repository.Override{{Flag: "x", Reason: "no"}}
-	if told := w.planUntilSettled().Told["lost"]; told == nil || told.Bundle != nil || len(told.Orders.Killed) != 1 {
+	if told := w.planUntilSettled().CellFlags["lost"]; told == nil || told.Bundle != nil || len(told.Orders.Killed) != 1 {
 		t.Errorf("%+v", told)
 	}
 }

@@ -15,7 +15,7 @@ func (p *planner) planChannels() {
 	for i := range p.input.Cells {
 		// kills reach cells of unknown channels too (R43)
 		if c := &p.input.Cells[i]; p.channelsByName[c.Channel] == nil {
-			p.plan.Told[c.Name] = &Told{Orders: p.cellOrders(&cell{Cell: c}, nil)}
+			p.plan.CellFlags[c.Name] = &CellFlags{Orders: p.cellOrders(&cell{Cell: c}, nil)}
 		}
 	}
 }
@@ -36,7 +36,7 @@ func (c *channel) planCells() {
 			held = append(held, s)
 		}
 	}
-	bundles, toldByKey := map[string]*flags.Bundle{}, map[string]*Told{}
+	bundles, toldByKey := map[string]*flags.Bundle{}, map[string]*CellFlags{}
 	var key []byte
 	for _, cell := range c.cells {
 		key = key[:0]
@@ -60,10 +60,10 @@ func (c *channel) planCells() {
 				b.Hidden = ungatedFeatures(hidden, b.Gates)
 				bundles[string(key[:gates])] = b
 			}
-			t = &Told{Bundle: b, Orders: c.planner.cellOrders(cell, held)}
+			t = &CellFlags{Bundle: b, Orders: c.planner.cellOrders(cell, held)}
 			toldByKey[string(key)] = t
 		}
-		c.planner.plan.Told[cell.Name] = t
+		c.planner.plan.CellFlags[cell.Name] = t
 	}
 }
 

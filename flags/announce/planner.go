@@ -16,7 +16,7 @@ func newPlanner(in Input) *planner {
 		input: in, now: in.Now.Truncate(time.Second).UTC(),
 		channelsByName: map[string]*channel{},
 		indexes:        map[*repository.Tree]map[string][]*flags.Definition{}, encoded: map[*flags.Definition][]byte{},
-		plan: Plan{Told: make(map[string]*Told, len(in.Cells))},
+		plan: Plan{CellFlags: make(map[string]*CellFlags, len(in.Cells))},
 	}
 	for _, c := range in.Channels {
 		known := &channel{Channel: c, planner: p, entry: len(c.After) == 0}
@@ -25,7 +25,7 @@ func newPlanner(in Input) *planner {
 	}
 	p.groupCells()
 	p.input.Proven = slices.Clone(in.Proven)
-	slices.SortFunc(p.input.Proven, func(a, b Proven) int {
+	slices.SortFunc(p.input.Proven, func(a, b ProvenApproval) int {
 		return cmp.Or(cmp.Compare(a.Person, b.Person), cmp.Compare(a.Hash, b.Hash))
 	})
 	ids := slices.Collect(maps.Keys(in.Tip.Announcements))

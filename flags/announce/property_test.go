@@ -144,11 +144,11 @@ func (h *history) checkPlan(p Plan) {
 	h.tb.Helper()
 	t := h.plannedTip
 	for _, c := range h.cells {
-		if p.Told[c.Name].Bundle == nil {
+		if p.CellFlags[c.Name].Bundle == nil {
 			continue // its channel is gone
 		}
 		f := h.foldFlags(p, c.Name)
-		for key, raw := range p.Told[c.Name].Bundle.Flags {
+		for key, raw := range p.CellFlags[c.Name].Bundle.Flags {
 			if key == "plain" || f.Evaluate(key, flags.Context{"targetingKey": "k"}, h.now.Unix()).Variant != "on" {
 				continue
 			}

@@ -17,8 +17,8 @@ func TestBlock(t *testing.T) {
 		newsYAML("whenNotReady: block 100%",
 			"ramp: {steps: [{percent: 50}, {percent: 100, after: 1h}]}")).approve("news", "ada")
 	p := w.planUntilSettled()
-	if w.record("news", "dedicated") != repository.Armed || len(p.Told["d2"].Bundle.Gates) != 0 {
-		t.Fatalf("it is %q, and sent: %v", w.record("news", "dedicated"), p.Told["d2"].Bundle.Gates)
+	if w.record("news", "dedicated") != repository.Armed || len(p.CellFlags["d2"].Bundle.Gates) != 0 {
+		t.Fatalf("it is %q, and sent: %v", w.record("news", "dedicated"), p.CellFlags["d2"].Bundle.Gates)
 	}
 	p = w.advanceTo(noon().Add(time.Minute)).planUntilSettled()
 	if got := p.channelStatus(t, "news", "dedicated"); got.State != Scheduled ||
@@ -97,8 +97,8 @@ func TestHoldOfSomeCells(t *testing.T) {
 		got.findCell("d1").Why != "held: asked for" {
 		t.Fatalf("%+v", got)
 	}
-	if len(p.Told["d1"].Orders.Held) != 1 || len(p.Told["d2"].Orders.Held) != 0 {
-		t.Errorf("orders: %v, %v", p.Told["d1"].Orders, p.Told["d2"].Orders)
+	if len(p.CellFlags["d1"].Orders.Held) != 1 || len(p.CellFlags["d2"].Orders.Held) != 0 {
+		t.Errorf("orders: %v, %v", p.CellFlags["d1"].Orders, p.CellFlags["d2"].Orders)
 	}
 	w.advanceTo(noon().Add(time.Minute)).putFiles("overrides/d1.yaml", "")
 	p = w.planUntilSettled()

@@ -17,10 +17,10 @@ func fleetWorld(t *testing.T) *world {
 	for _, n := range "abcdefghijklmnopqrst" {
 		w.cells = append(w.cells, w.cell("c"+string(n), "dedicated"))
 	}
-	for name, waits := range map[string]Wait{"cb": {Text: "soak until 2026-12-01T18:00:00Z"},
+	for name, waits := range map[string]HeadWait{"cb": {Text: "soak until 2026-12-01T18:00:00Z"},
 		"cd": {Text: "is paused by its owner", Owner: true}} {
 		w.downgrade(name)
-		w.findCell(name).Waits = waits
+		w.findCell(name).HeadWait = waits
 	}
 	w.putFiles(newsFile, newsYAML("ramp: {steps: [{percent: 25}, {percent: 100, after: 2h}]}")).approve("news",
 		"ada").planUntilSettled()

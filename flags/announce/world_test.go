@@ -152,7 +152,7 @@ func (w *world) input() Input {
 		if p := in.Tip.Settings.People[a.Person]; p != nil {
 			email = p.Email
 		}
-		in.Proven = append(in.Proven, Proven{Approval: a, Email: email})
+		in.Proven = append(in.Proven, ProvenApproval{Approval: a, Email: email})
 	}
 	return in
 }
@@ -163,10 +163,10 @@ func (w *world) planOnce() Plan {
 	w.plannedTip = w.tip()
 	p := Make(w.input())
 	w.memory = p.Memory
-	prints := map[*Told]string{}
+	prints := map[*CellFlags]string{}
 	for i := range w.cells {
 		c := &w.cells[i]
-		if t := p.Told[c.Name]; t != nil {
+		if t := p.CellFlags[c.Name]; t != nil {
 			is, known := prints[t]
 			if !known {
 				is = fingerprint(t)
@@ -192,7 +192,7 @@ func (w *world) commitWrites(writes []Write) {
 	}
 }
 
-func fingerprint(t *Told) string {
+func fingerprint(t *CellFlags) string {
 	if t.Bundle == nil {
 		return fmt.Sprintf("%+v", t.Orders)
 	}
@@ -220,7 +220,7 @@ func (w *world) advanceTo(to time.Time) *world {
 // foldFlags folds a cell's bundle and orders.
 func (w *world) foldFlags(p Plan, name string) *flags.Folded {
 	w.tb.Helper()
-	c, t := w.findCell(name), p.Told[name]
+	c, t := w.findCell(name), p.CellFlags[name]
 	compiled, err := flags.Compile(t.Bundle)
 	if err != nil {
 		w.tb.Fatalf("compile what %s is told: %v", name, err)

@@ -7,37 +7,37 @@ import (
 
 // Announcement is announcements/ID.yaml: what is announced, when, to whom, and which features turn on with it.
 type Announcement struct {
-	APIVersion   string          `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
-	Kind         string          `yaml:"kind" json:"kind" required:"true" enum:"Announcement"`
-	Title        string          `yaml:"title" json:"title" required:"true"`
-	Notes        string          `yaml:"notes,omitempty" json:"notes,omitempty" doc:"Markdown, for users"`
-	PublishAt    Local           `yaml:"publishAt,omitempty" json:"publishAt,omitzero" doc:"wall time in zone, 2026-12-01T10:00:00; none: approved, not scheduled"`
-	Zone         string          `yaml:"zone,omitempty" json:"zone,omitempty" doc:"IANA zone; default: the repository's"`
-	Now          bool            `yaml:"now,omitempty" json:"now,omitempty" doc:"publish although publishAt has passed"`
-	Channels     map[string]When `yaml:"channels,omitempty" json:"channels,omitempty" doc:"per channel: ready, never, or a wall time; default: ready in entry channels, publishAt elsewhere"`
-	Features     []string        `yaml:"features" json:"features" required:"true"`
-	Cells        Selector        `yaml:"cells,omitempty" json:"cells,omitzero" doc:"which cells; default: all"`
-	Ramp         Ramp            `yaml:"ramp,omitempty" json:"ramp,omitzero" doc:"default: everybody at once"`
-	Embargo      bool            `yaml:"embargo,omitempty" json:"embargo,omitempty" doc:"hide keys and time until publication (R45)"`
-	WhenNotReady Readiness       `yaml:"whenNotReady,omitempty" json:"whenNotReady,omitzero" doc:"wait (default), skip 90% or block 90%: the required share of ready cells (R41)"`
-	Approvals    *ApprovalRule   `yaml:"approvals,omitempty" json:"approvals,omitempty" doc:"default: the repository's"`
-	Cancelled    string          `yaml:"cancelled,omitempty" json:"cancelled,omitempty" doc:"why it is not published, or is retracted after publication"`
-	Archived     bool            `yaml:"archived,omitempty" json:"archived,omitempty" doc:"announced, and its flags are retired: kept for the record"`
+	APIVersion   string                 `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
+	Kind         string                 `yaml:"kind" json:"kind" required:"true" enum:"Announcement"`
+	Title        string                 `yaml:"title" json:"title" required:"true"`
+	Notes        string                 `yaml:"notes,omitempty" json:"notes,omitempty" doc:"Markdown, for users"`
+	PublishAt    LocalTime              `yaml:"publishAt,omitempty" json:"publishAt,omitzero" doc:"wall time in zone, 2026-12-01T10:00:00; none: approved, not scheduled"`
+	Zone         string                 `yaml:"zone,omitempty" json:"zone,omitempty" doc:"IANA zone; default: the repository's"`
+	Now          bool                   `yaml:"now,omitempty" json:"now,omitempty" doc:"publish although publishAt has passed"`
+	Channels     map[string]PublishTime `yaml:"channels,omitempty" json:"channels,omitempty" doc:"per channel: ready, never, or a wall time; default: ready in entry channels, publishAt elsewhere"`
+	Features     []string               `yaml:"features" json:"features" required:"true"`
+	Cells        Selector               `yaml:"cells,omitempty" json:"cells,omitzero" doc:"which cells; default: all"`
+	Ramp         Ramp                   `yaml:"ramp,omitempty" json:"ramp,omitzero" doc:"default: everybody at once"`
+	Embargo      bool                   `yaml:"embargo,omitempty" json:"embargo,omitempty" doc:"hide keys and time until publication (R45)"`
+	WhenNotReady Readiness              `yaml:"whenNotReady,omitempty" json:"whenNotReady,omitzero" doc:"wait (default), skip 90% or block 90%: the required share of ready cells (R41)"`
+	Approvals    *ApprovalRule          `yaml:"approvals,omitempty" json:"approvals,omitempty" doc:"default: the repository's"`
+	Cancelled    string                 `yaml:"cancelled,omitempty" json:"cancelled,omitempty" doc:"why it is not published, or is retracted after publication"`
+	Archived     bool                   `yaml:"archived,omitempty" json:"archived,omitempty" doc:"announced, and its flags are retired: kept for the record"`
 
 	ID    string         `yaml:"-" json:"id"` // the file name without ending
 	zone  *time.Location // of Zone or Settings.Zone; nil: not loaded from a repository
 	lines map[string]int // by field: lines for faults that need other files
 }
 
-// Local is a wall time without a zone, in whole seconds.
-type Local struct{ wall time.Time } // in UTC; zero: none
+// LocalTime is a wall time without a zone, in whole seconds.
+type LocalTime struct{ wall time.Time } // in UTC; zero: none
 
-// When says when an announcement is published in a channel: Ready means as soon as a cell has the release; otherwise
+// PublishTime says when an announcement is published in a channel: Ready means as soon as a cell has the release; otherwise
 // Never, or at a wall time.
-type When struct {
+type PublishTime struct {
 	Ready bool
 	Never bool
-	At    Local
+	At    LocalTime
 }
 
 // Selector selects cells that match all given fields; the zero Selector selects every cell.

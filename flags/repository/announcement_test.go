@@ -30,7 +30,7 @@ func TestWhen(t *testing.T) {
 			t.Errorf("%s in %s: %q, %t, %t", tt.announcement, tt.channel, got, ready, never)
 		}
 	}
-	untimed := repository.Announcement{Channels: map[string]repository.When{"never": {Never: true}}}
+	untimed := repository.Announcement{Channels: map[string]repository.PublishTime{"never": {Never: true}}}
 	if at, ready, never := untimed.When("dedicated", false); !at.IsZero() || ready || never {
 		t.Error("without a time there is one")
 	}

@@ -37,7 +37,7 @@ func validateAnnouncement(doc *manifest.Doc[Announcement]) (faults []manifest.Fa
 			fault(manifest.WrongName, channelPath(name), "%.70q can't name a channel: %s", name, labelRule)
 		}
 		w := a.Channels[name]
-		if w == (When{}) {
+		if w == (PublishTime{}) {
 			fault(manifest.WrongValue, channelPath(name),
 				"channels.%.70s must be ready, never or a wall time such as 2026-12-01T10:00:00", name)
 		}
@@ -47,7 +47,7 @@ func validateAnnouncement(doc *manifest.Doc[Announcement]) (faults []manifest.Fa
 		fault(manifest.Missing, "now",
 			"now publishes although the time has passed, but there is no time: add publishAt")
 	}
-	if doc.Has("cancelled") && strings.TrimSpace(a.Cancelled) == "" {
+	if doc.HasField("cancelled") && strings.TrimSpace(a.Cancelled) == "" {
 		fault(manifest.Missing, "cancelled",
 			"cancelled must give a reason; remove it if the announcement is not cancelled")
 	}
@@ -70,7 +70,7 @@ func validateAnnouncement(doc *manifest.Doc[Announcement]) (faults []manifest.Fa
 
 func checkFeatures(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 	features := doc.Value.Features
-	if doc.Has("features") && len(features) == 0 {
+	if doc.HasField("features") && len(features) == 0 {
 		faults = append(faults, doc.Fault(manifest.Missing, "features",
 			"features is empty: name what turns on with the announcement"))
 	}
@@ -95,7 +95,7 @@ func checkSelector[T any](doc *manifest.Doc[T], at string, s Selector) (faults [
 	for field, filled := range map[string]bool{
 		"names": len(s.Names) > 0, "channels": len(s.Channels) > 0, "labels": len(s.Labels) > 0,
 	} {
-		if !filled && doc.Has(at+"."+field) {
+		if !filled && doc.HasField(at+"."+field) {
 			faults = append(faults, doc.Fault(manifest.Missing, at+"."+field,
 				"%s.%s is empty: leave it out to select all", at, field))
 		}
@@ -106,7 +106,7 @@ func checkSelector[T any](doc *manifest.Doc[T], at string, s Selector) (faults [
 
 func checkRamp(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 	r := doc.Value.Ramp
-	if len(r.Steps) == 0 && doc.Has("ramp") {
+	if len(r.Steps) == 0 && doc.HasField("ramp") {
 		return []manifest.Fault{doc.Fault(manifest.Missing, "ramp",
 			"ramp has no steps: leave it out to turn the features on for all users at once")}
 	}
@@ -171,7 +171,7 @@ func (a *Announcement) filePath() string { return path.Join(AnnouncementsDir, a.
 
 // checkTimes faults wall times that the zone's clocks never show, or show twice.
 func (l *loader) checkTimes(a *Announcement) {
-	check := func(at string, t Local) {
+	check := func(at string, t LocalTime) {
 		if t.IsZero() {
 			return
 		}

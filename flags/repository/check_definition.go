@@ -19,7 +19,7 @@ type flagSet struct {
 // parseFlagSet parses a file with a flagd flag set, without regard to other files.
 func parseFlagSet(file string, data []byte) flagSet {
 	const lines = 100_000 // of YAML: 0.2 s
-	root, faults := manifest.Free(file, data, manifest.FreeLimits{Entries: lines, Limits: flags.Limits()})
+	root, faults := manifest.DecodeFreeForm(file, data, manifest.FreeFormLimits{Entries: lines, Limits: flags.Limits()})
 	r := flags.NewSetReader(file, faults)
 	r.Set(root, linter{r})
 	return flagSet{r.Flags, manifest.Sort(r.Faults), r.Bytes}

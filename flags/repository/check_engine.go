@@ -54,7 +54,7 @@ func validateRecord(doc *manifest.Doc[Record]) []manifest.Fault {
 	switch at := flags.Instant(r.At); {
 	case r.At.Truncate(time.Second) != r.At:
 		faults = append(faults, doc.Fault(manifest.WrongValue, "at", "at must be a whole second"))
-	case doc.Has("at") && (at <= 0 || at > flags.MaxInstant):
+	case doc.HasField("at") && (at <= 0 || at > flags.MaxInstant):
 		faults = append(faults, doc.Fault(manifest.WrongValue, "at", "at must be after 1970 and before 10000"))
 	}
 	return slices.Concat(faults, checkLabels(doc, "cells", r.Cells, "a cell"),

@@ -55,7 +55,7 @@ func (c *ruleChecker) checkConstantResult(n jsondoc.Node) {
 	if n.Value == nil {
 		return
 	}
-	if !c.isVariant(n.Plain()) {
+	if !c.isVariant(n.PlainValue()) {
 		c.Fault(jsondoc.UnknownReference, n.Line,
 			"flag %s: the rule returns %s, which is not a variant; there are: %s",
 			c.flag.Key, jsondoc.Describe(n.Value), c.flag.VariantNames())

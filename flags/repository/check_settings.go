@@ -41,7 +41,7 @@ func (l *loader) loadSettings() {
 func validateSettings(doc *manifest.Doc[Settings]) []manifest.Fault {
 	s := &doc.Value
 	setDefaultCount(doc, "approvals.count", &s.Approvals)
-	if !doc.Has("soak") {
+	if !doc.HasField("soak") {
 		s.Soak = defaultSoak
 	}
 	faults := slices.Concat(checkPeople(doc), checkWebhooks(doc))
@@ -59,7 +59,7 @@ func validateSettings(doc *manifest.Doc[Settings]) []manifest.Fault {
 
 // setDefaultCount fills in the default of one approval.
 func setDefaultCount[T any](doc *manifest.Doc[T], at string, rule *ApprovalRule) {
-	if !doc.Has(at) {
+	if !doc.HasField(at) {
 		rule.Count = 1
 	}
 }

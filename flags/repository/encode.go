@@ -10,7 +10,7 @@ import (
 // Regular expressions for the types that parse text themselves, for JSON Schemas.
 const (
 	DurationPattern  = `^(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))*|[0-9]+d)$`
-	LocalPattern     = `^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?$`
+	LocalTimePattern = `^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?$`
 	WhenPattern      = `^(ready|never|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)$`
 	ReadinessPattern = `^(wait|(skip|block) ([1-9][0-9]?|100)%)$`
 )
@@ -57,25 +57,25 @@ const (
 )
 
 // UnmarshalText parses ready, never or a wall time.
-func (w *When) UnmarshalText(text []byte) error {
+func (w *PublishTime) UnmarshalText(text []byte) error {
 	switch string(text) {
 	case ready:
-		*w = When{Ready: true}
+		*w = PublishTime{Ready: true}
 		return nil
 	case never:
-		*w = When{Never: true}
+		*w = PublishTime{Never: true}
 		return nil
 	}
-	var at Local
+	var at LocalTime
 	if err := at.UnmarshalText(text); err != nil {
 		return fmt.Errorf("must be ready, never or %s", strings.TrimPrefix(err.Error(), "must be "))
 	}
-	*w = When{At: at}
+	*w = PublishTime{At: at}
 	return nil
 }
 
 // MarshalText returns the text that UnmarshalText parses.
-func (w When) MarshalText() ([]byte, error) {
+func (w PublishTime) MarshalText() ([]byte, error) {
 	switch {
 	case w.Ready:
 		return []byte(ready), nil

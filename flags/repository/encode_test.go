@@ -15,7 +15,7 @@ import (
 
 func drawAnnouncement(rt *rapid.T) *Announcement {
 	name := rapid.StringMatching(`[a-z][a-z0-9]{0,4}`)
-	at := rapid.Map(rapid.Int64Range(1e9, 3e9), func(s int64) Local { return LocalOf(time.Unix(s, 0).UTC()) })
+	at := rapid.Map(rapid.Int64Range(1e9, 3e9), func(s int64) LocalTime { return LocalTimeOf(time.Unix(s, 0).UTC()) })
 	a := &Announcement{
 		APIVersion: "sluice/v1", Kind: "Announcement", Title: rapid.StringMatching(`[ -~]{0,8}[a-z]`).Draw(rt, "title"),
 		ID:    "x",
@@ -26,7 +26,7 @@ func drawAnnouncement(rt *rapid.T) *Announcement {
 	}
 	if rapid.Bool().Draw(rt, "timed") {
 		a.PublishAt = at.Draw(rt, "at")
-		a.Channels = map[string]When{
+		a.Channels = map[string]PublishTime{
 			"staging": {Ready: true}, "beta": {At: at.Draw(rt, "beta")}, "never": {Never: true},
 		}
 	}
@@ -69,7 +69,7 @@ func TestAnnouncementsRoundTrip(t *testing.T) {
 		if (a.WhenNotReady == Readiness{}) && doc.Value.WhenNotReady.Mode == wait { // the same, written out
 			doc.Value.WhenNotReady = Readiness{}
 		}
-		if diff := cmp.Diff(a, &doc.Value, cmp.AllowUnexported(Announcement{}, Local{})); diff != "" {
+		if diff := cmp.Diff(a, &doc.Value, cmp.AllowUnexported(Announcement{}, LocalTime{})); diff != "" {
 			rt.Fatalf("%s\n%s", written, diff)
 		}
 		var again Announcement
@@ -77,7 +77,7 @@ func TestAnnouncementsRoundTrip(t *testing.T) {
 		if err == nil {
 			err = json.Unmarshal(text, &again)
 		}
-		if diff := cmp.Diff(a, &again, cmp.AllowUnexported(Announcement{}, Local{})); err != nil || diff != "" {
+		if diff := cmp.Diff(a, &again, cmp.AllowUnexported(Announcement{}, LocalTime{})); err != nil || diff != "" {
 			rt.Fatalf("%s\n%v %s", text, err, diff)
 		}
 	})
@@ -106,7 +106,7 @@ func TestTexts(t *testing.T) {
 		case "duration":
 			v, pattern = new(Duration), DurationPattern
 		case "when":
-			v, pattern = new(When), WhenPattern
+			v, pattern = new(PublishTime), WhenPattern
 		default:
 			v, pattern = new(Readiness), ReadinessPattern
 		}

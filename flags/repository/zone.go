@@ -38,14 +38,14 @@ func (z zoneCache) load(name string) (*time.Location, error) {
 }
 
 // UnmarshalText parses 2026-12-01T10:00:00, or the same without seconds.
-func (l *Local) UnmarshalText(text []byte) error {
+func (l *LocalTime) UnmarshalText(text []byte) error {
 	s := string(text)
 	for _, form := range [...]string{localLayout, minuteLayout} {
 		if wall, err := time.Parse(form, s); err == nil && len(s) == len(form) { // Parse accepts fractions too
 			if year := wall.Year(); year < firstYear || year > lastYear {
 				return fmt.Errorf("must be a time from %d to %d, not %s", firstYear, lastYear, s)
 			}
-			*l = Local{wall}
+			*l = LocalTime{wall}
 			return nil
 		}
 	}
@@ -57,10 +57,10 @@ func (l *Local) UnmarshalText(text []byte) error {
 }
 
 // MarshalText returns the text that UnmarshalText parses; empty for none.
-func (l Local) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+func (l LocalTime) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
 // String returns the wall time as written; empty: none.
-func (l Local) String() string {
+func (l LocalTime) String() string {
 	if l.IsZero() {
 		return ""
 	}
@@ -68,22 +68,22 @@ func (l Local) String() string {
 }
 
 // IsZero reports whether l is no wall time.
-func (l Local) IsZero() bool { return l.wall.IsZero() }
+func (l LocalTime) IsZero() bool { return l.wall.IsZero() }
 
-// LocalOf returns the wall time of t in its zone, in whole seconds.
-func LocalOf(t time.Time) Local {
-	return Local{time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)}
+// LocalTimeOf returns the wall time of t in its zone, in whole seconds.
+func LocalTimeOf(t time.Time) LocalTime {
+	return LocalTime{time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)}
 }
 
 // instants returns every instant at which a clock in zone shows l, earliest first: one, or none in a gap, or two in an
 // overlap.
-func (l Local) instants(zone *time.Location) (all []time.Time) {
+func (l LocalTime) instants(zone *time.Location) (all []time.Time) {
 	const reach = 26 * time.Hour // no zone is farther from UTC
 	for t := l.wall.Add(-reach).In(zone); ; {
 		_, offset := t.Zone()
 		_, end := t.ZoneBounds()
 		at := l.wall.Add(-time.Duration(offset) * time.Second).In(zone)
-		if LocalOf(at) == l && (len(all) == 0 || !all[len(all)-1].Equal(at)) {
+		if LocalTimeOf(at) == l && (len(all) == 0 || !all[len(all)-1].Equal(at)) {
 			all = append(all, at)
 		}
 		if end.IsZero() || end.After(l.wall.Add(reach)) {
@@ -94,7 +94,7 @@ func (l Local) instants(zone *time.Location) (all []time.Time) {
 }
 
 // inZone returns the first instant at which a clock in zone shows l or, in a gap, would without the gap.
-func (l Local) inZone(zone *time.Location) time.Time {
+func (l LocalTime) inZone(zone *time.Location) time.Time {
 	if all := l.instants(zone); len(all) > 0 {
 		return all[0]
 	}
@@ -103,14 +103,14 @@ func (l Local) inZone(zone *time.Location) time.Time {
 }
 
 // checkIn returns what is wrong with l in zone, and what to write instead.
-func (l Local) checkIn(zone *time.Location) error {
+func (l LocalTime) checkIn(zone *time.Location) error {
 	switch all := l.instants(zone); len(all) {
 	case 1:
 		return nil
 	case 0:
 		_, end := l.wall.Add(-26 * time.Hour).In(zone).ZoneBounds()
 		for {
-			before, after := LocalOf(end.Add(-time.Second).In(zone)), LocalOf(end.In(zone))
+			before, after := LocalTimeOf(end.Add(-time.Second).In(zone)), LocalTimeOf(end.In(zone))
 			if !before.wall.After(l.wall) && after.wall.After(l.wall) {
 				return fmt.Errorf("%s does not exist in %s: at %s clocks go forward to %s; choose that or another time",
 					l, zone, end.UTC().Format(time.RFC3339), after)

@@ -11,8 +11,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-func parseLocal(t interface{ Fatal(...any) }, text string) Local {
-	var l Local
+func parseLocal(t interface{ Fatal(...any) }, text string) LocalTime {
+	var l LocalTime
 	if err := l.UnmarshalText([]byte(text)); err != nil {
 		t.Fatal(err)
 	}
@@ -75,10 +75,10 @@ func TestInstantsAreTheClocks(t *testing.T) {
 				at = end.Add(time.Duration(rapid.IntRange(-7200, 7200).Draw(rt, "off")) * time.Second)
 			}
 		}
-		l := LocalOf(at.In(zone))
+		l := LocalTimeOf(at.In(zone))
 		found := false
 		for i, x := range l.instants(zone) {
-			if LocalOf(x.In(zone)) != l || i > 1 {
+			if LocalTimeOf(x.In(zone)) != l || i > 1 {
 				rt.Fatalf("%s in %s: %s shows something else, or is one too many", l, zone, x)
 			}
 			found = found || x.Equal(at)
@@ -126,11 +126,11 @@ func checkAroundChange(t *testing.T, zone *time.Location, change time.Time) {
 	for _, offset := range []int{before, after, (before + after) / 2} {
 		for _, off := range []int{-3601, -1800, -1, 0, 1, 1800, 3601} {
 			wall := change.UTC().Add(time.Duration(offset+off) * time.Second)
-			l := LocalOf(wall)
+			l := LocalTimeOf(wall)
 			var want []time.Time
 			for _, o := range []int{before, after} {
 				x := wall.Add(-time.Duration(o) * time.Second)
-				if LocalOf(x.In(zone)) == l && (len(want) == 0 || !want[0].Equal(x)) {
+				if LocalTimeOf(x.In(zone)) == l && (len(want) == 0 || !want[0].Equal(x)) {
 					want = append(want, x)
 				}
 			}
@@ -144,8 +144,8 @@ func checkAroundChange(t *testing.T, zone *time.Location, change time.Time) {
 				}
 			}
 			date := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), 0, zone)
-			if LocalOf(date) == l && !got[0].Equal(date) && !got[len(got)-1].Equal(date) ||
-				LocalOf(date) != l && len(got) > 0 {
+			if LocalTimeOf(date) == l && !got[0].Equal(date) && !got[len(got)-1].Equal(date) ||
+				LocalTimeOf(date) != l && len(got) > 0 {
 				t.Fatalf("%s in %s is at %v, and time.Date says %s", l, zone, got, date)
 			}
 			if err := l.checkIn(zone); (err == nil) != (len(want) == 1) {

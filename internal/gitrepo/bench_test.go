@@ -29,7 +29,7 @@ func bigRepository(b *testing.B, s biggit.Shape) string {
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		b.Fatal(err)
 	}
-	dir, err := biggit.Cached(b.Context(), root, s)
+	dir, err := biggit.CachedRepository(b.Context(), root, s)
 	if err != nil {
 		b.Fatal(err)
 	}

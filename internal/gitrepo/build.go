@@ -13,7 +13,7 @@ import (
 
 // builder makes the objects of a chain of drafts in memory. It reads and writes only the folders that a draft touches.
 type builder struct {
-	reader    *reader
+	reader    *mirrorReader
 	committer Committer
 	added     []objects.NewObject // no object comes before an object that it refers to
 	built     map[objects.ID][]byte
@@ -21,8 +21,8 @@ type builder struct {
 
 // build makes the commits of chain on base (zero: a root commit) and returns their ids in order.
 func (c Committer) build(base objects.ID, chain []releases.Draft) ([]objects.NewObject, []objects.ID, error) {
-	b := &builder{reader: &c.repo.reader, committer: c, built: map[objects.ID][]byte{}}
-	tree, err := b.reader.root(base)
+	b := &builder{reader: &c.repo.mirrorReader, committer: c, built: map[objects.ID][]byte{}}
+	tree, err := b.reader.readRootTree(base)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -189,7 +189,7 @@ func (b *builder) readEntries(tree objects.ID) ([]objects.Entry, error) {
 	if raw, ok := b.built[tree]; ok {
 		return objects.ParseTree(raw, b.reader.limits.Entries)
 	}
-	return b.reader.tree(tree)
+	return b.reader.readTree(tree)
 }
 
 // addTree adds a folder. A large folder that resembles before is sent as a delta.
@@ -203,7 +203,7 @@ func (b *builder) addTree(before objects.ID, entries []objects.Entry) (objects.I
 	}
 	if _, made := b.built[before]; !made && !before.IsZero() && len(o.Data) > 1<<10 {
 		var err error
-		if o.Base, err = b.reader.rawTree(before); err != nil {
+		if o.Base, err = b.reader.readRawTree(before); err != nil {
 			return before, err
 		}
 		o.BaseID = before

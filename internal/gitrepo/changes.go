@@ -23,7 +23,7 @@ const maxDepth = 64
 // A merge's paths are credited to the authors of the merged commits, of which at most 10,000 are read. Signatures are
 // verified only for commits that touch one of these paths.
 func (r *Repo) Changes(ctx context.Context, since, tip string) ([]releases.Change, error) {
-	until, _, err := r.named(tip)
+	until, _, err := r.readNamedCommit(tip)
 	if err != nil {
 		return nil, fmt.Errorf("read history of %.40s: %w", tip, err)
 	}
@@ -48,7 +48,7 @@ func (r *Repo) Changes(ctx context.Context, since, tip string) ([]releases.Chang
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("read history of %v: %w", until, ctx.Err())
 		}
-		c, err := r.change(l.id, l.commit, before)
+		c, err := r.newDescribedChange(l.id, l.commit, before)
 		if err != nil {
 			return nil, fmt.Errorf("read commit %v: %w", l.id, err)
 		}
@@ -57,24 +57,24 @@ func (r *Repo) Changes(ctx context.Context, since, tip string) ([]releases.Chang
 	return list, nil
 }
 
-// linked is a commit of the first-parent history.
-type linked struct {
+// historyCommit is a commit of the first-parent history.
+type historyCommit struct {
 	id     objects.ID
 	commit *objects.Commit
 }
 
 // firstParents lists tip and its first parents, newest first, down to but without stop.
-func (r *reader) firstParents(ctx context.Context, tip, stop objects.ID) ([]linked, error) {
-	var line []linked
+func (r *mirrorReader) firstParents(ctx context.Context, tip, stop objects.ID) ([]historyCommit, error) {
+	var line []historyCommit
 	for id := tip; id != stop; {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		c, err := r.commit(id)
+		c, err := r.readCommit(id)
 		if err != nil {
 			return nil, err
 		}
-		line = append(line, linked{id, c})
+		line = append(line, historyCommit{id, c})
 		if id = (objects.ID{}); len(c.Parents) > 0 {
 			id = c.Parents[0]
 		} else if !stop.IsZero() {
@@ -112,7 +112,7 @@ func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("read history of %s: %w", name, ctx.Err())
 		}
-		c, err := r.commit(id)
+		c, err := r.readCommit(id)
 		if err != nil {
 			return nil, fmt.Errorf("read history of %s: %w", name, err)
 		}
@@ -120,13 +120,13 @@ func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.
 		if err != nil {
 			return nil, fmt.Errorf("read history of %s: %w", name, err)
 		}
-		old, err1 := r.at(before, name)
-		now, err2 := r.at(c.Tree, name)
+		old, err1 := r.lookUpPath(before, name)
+		now, err2 := r.lookUpPath(c.Tree, name)
 		if err := errors.Join(err1, err2); err != nil {
 			return nil, fmt.Errorf("read history of %s: %w", name, err)
 		}
 		if old.ID != now.ID {
-			ch := describe(id, c)
+			ch := newChange(id, c)
 			ch.Files = []releases.FileChange{{Path: name, Old: idOrNone(old.ID), New: idOrNone(now.ID), Authors: authors(c)}}
 			list = append(list, ch)
 		}
@@ -136,22 +136,22 @@ func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.
 }
 
 // parent returns a commit's first parent and the parent's tree; zero at the root.
-func (r *reader) parent(c *objects.Commit) (id, tree objects.ID, err error) {
+func (r *mirrorReader) parent(c *objects.Commit) (id, tree objects.ID, err error) {
 	if len(c.Parents) > 0 {
 		id = c.Parents[0]
 	}
-	tree, err = r.root(id)
+	tree, err = r.readRootTree(id)
 	return id, tree, err
 }
 
-// at returns a tree's entry at a path; the zero entry if there is none.
-func (r *reader) at(tree objects.ID, name string) (objects.Entry, error) {
+// lookUpPath returns a tree's entry at a path; the zero entry if there is none.
+func (r *mirrorReader) lookUpPath(tree objects.ID, name string) (objects.Entry, error) {
 	e := objects.Entry{Mode: objects.ModeTree, ID: tree}
 	for part := range strings.SplitSeq(name, "/") {
 		if !e.IsTree() {
 			return objects.Entry{}, nil
 		}
-		raw, err := r.rawTree(e.ID)
+		raw, err := r.readRawTree(e.ID)
 		if err != nil {
 			return e, err
 		}
@@ -170,7 +170,7 @@ func idOrNone(id objects.ID) string {
 	return id.String()
 }
 
-func describe(id objects.ID, c *objects.Commit) releases.Change {
+func newChange(id objects.ID, c *objects.Commit) releases.Change {
 	ch := releases.Change{
 		Commit:    id.String(),
 		Author:    releases.Person{Name: c.Author.Name, Email: c.Author.Email},
@@ -184,21 +184,21 @@ func describe(id objects.ID, c *objects.Commit) releases.Change {
 	return ch
 }
 
-// change describes a commit whose first parent has the tree before.
-func (r *reader) change(id objects.ID, c *objects.Commit, before objects.ID) (releases.Change, error) {
+// newDescribedChange describes a commit whose first parent has the tree before.
+func (r *mirrorReader) newDescribedChange(id objects.ID, c *objects.Commit, before objects.ID) (releases.Change, error) {
 	var err error
-	ch := describe(id, c)
-	if ch.Files, err = r.diff(before, c.Tree); err != nil {
+	ch := newChange(id, c)
+	if ch.Files, err = r.listChanges(before, c.Tree); err != nil {
 		return ch, err
 	}
 	var by map[string]credit
 	if len(c.Parents) > 1 && len(ch.Files) > 0 {
-		if by, err = r.brought(c, ch.Files); err != nil {
+		if by, err = r.creditMerge(c, ch.Files); err != nil {
 			return ch, err
 		}
 	}
 	if len(ch.Files) > 0 {
-		if ch.Key, err = r.signer(id, c); err != nil {
+		if ch.Key, err = r.findSigner(id, c); err != nil {
 			return ch, err
 		}
 	}
@@ -207,11 +207,11 @@ func (r *reader) change(id objects.ID, c *objects.Commit, before objects.ID) (re
 		file, side := &ch.Files[i], by[f.Path]
 		file.Authors = union(own, side.authors)
 		switch {
-		case r.layout.approval(f):
-			if file.Key, err = r.approver(linked{id, c}, side, f); err != nil {
+		case r.layout.isApproval(f):
+			if file.Key, err = r.findApprover(historyCommit{id, c}, side, f); err != nil {
 				return ch, err
 			}
-		case r.layout.release(f):
+		case r.layout.isRelease(f):
 			file.Authors = union(file.Authors, []releases.Person{ch.Committer})
 			if file.Keys = side.keys; ch.Key != "" && !slices.Contains(file.Keys, ch.Key) {
 				file.Keys = append(file.Keys, ch.Key)
@@ -242,13 +242,13 @@ func union(a, b []releases.Person) []releases.Person {
 	return list
 }
 
-// diff lists the paths that Sluice reads among the differences of two root trees, sorted.
-func (r *reader) diff(before, after objects.ID) ([]releases.FileChange, error) {
+// listChanges lists the paths that Sluice reads among the differences of two root trees, sorted.
+func (r *mirrorReader) listChanges(before, after objects.ID) ([]releases.FileChange, error) {
 	var list []releases.FileChange
 	add := func(name string, old, now objects.ID) {
 		list = append(list, releases.FileChange{Path: name, Old: idOrNone(old), New: idOrNone(now)})
 	}
-	err := r.compare(before, after, func(d objects.Difference) error { return r.noted(d, add) })
+	err := r.diffTrees(before, after, func(d objects.Difference) error { return r.addReported(d, add) })
 	slices.SortFunc(list, func(a, b releases.FileChange) int { return strings.Compare(a.Path, b.Path) })
 	return list, err
 }
@@ -268,34 +268,34 @@ func fileOf(e objects.Entry) objects.ID {
 	return e.ID
 }
 
-func (r *reader) compare(before, after objects.ID, found func(objects.Difference) error) error {
+func (r *mirrorReader) diffTrees(before, after objects.ID, found func(objects.Difference) error) error {
 	if before == after {
 		return nil
 	}
-	old, err1 := r.rawTree(before)
-	now, err2 := r.rawTree(after)
+	old, err1 := r.readRawTree(before)
+	now, err2 := r.readRawTree(after)
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
 	return objects.Diff(old, now, found)
 }
 
-// files adds every file that differs at or below name.
-func (r *reader) files(name string, before, after objects.Entry, add func(string, objects.ID, objects.ID), depth int) error {
+// addChangedFiles adds every file that differs at or below name.
+func (r *mirrorReader) addChangedFiles(name string, before, after objects.Entry, add func(string, objects.ID, objects.ID), depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("%s: more than %d folders deep", name, maxDepth)
 	}
 	if old, now := fileOf(before), fileOf(after); old != now {
 		add(name, old, now)
 	}
-	return r.compare(treeOf(before), treeOf(after), func(d objects.Difference) error {
-		return r.files(name+"/"+d.Name, d.Old, d.New, add, depth+1)
+	return r.diffTrees(treeOf(before), treeOf(after), func(d objects.Difference) error {
+		return r.addChangedFiles(name+"/"+d.Name, d.Old, d.New, add, depth+1)
 	})
 }
 
-func (r *reader) identity(cell objects.Difference, add func(string, objects.ID, objects.ID)) error {
+func (r *mirrorReader) addChangedIdentity(cell objects.Difference, add func(string, objects.ID, objects.ID)) error {
 	const name = "identity.yaml"
-	return r.compare(treeOf(cell.Old), treeOf(cell.New), func(d objects.Difference) error {
+	return r.diffTrees(treeOf(cell.Old), treeOf(cell.New), func(d objects.Difference) error {
 		if old, now := fileOf(d.Old), fileOf(d.New); d.Name == name && old != now {
 			add("cells/"+cell.Name+"/"+name, old, now)
 		}

@@ -108,7 +108,7 @@ func (r *Repo) fetch(ctx context.Context) (objects.ID, error) {
 			return objects.ID{}, withCause(ctx, err)
 		}
 	}
-	if _, err := r.find(tip, objects.CommitKind); err != nil {
+	if _, err := r.readObject(tip, objects.CommitKind); err != nil {
 		return objects.ID{}, fmt.Errorf("branch %s: %w", branch, err)
 	}
 	return tip, r.mirror.setTip(branch, tip)
@@ -175,7 +175,7 @@ func (r *Repo) listHaves(tip objects.ID) []plumbing.Hash {
 	var list []plumbing.Hash
 	id := tip
 	for step, gap := 0, 1; !id.IsZero(); step++ {
-		c, err := r.commit(id)
+		c, err := r.readCommit(id)
 		if err != nil {
 			return nil // fetch everything
 		}

@@ -22,11 +22,11 @@ import (
 // content, all the way down. A folder with an entry that git would not write (a path for a name, .git, a duplicate)
 // can't be read at all.
 func (r *Repo) FS(commit string) (fs.FS, error) {
-	_, c, err := r.named(commit)
+	_, c, err := r.readNamedCommit(commit)
 	if err != nil {
 		return nil, fmt.Errorf("read commit %.40s: %w", commit, err)
 	}
-	return &commitFS{r: &r.reader, root: objects.Entry{Name: ".", Mode: objects.ModeTree, ID: c.Tree}}, nil
+	return &commitFS{r: &r.mirrorReader, root: objects.Entry{Name: ".", Mode: objects.ModeTree, ID: c.Tree}}, nil
 }
 
 // ReadFile reads one file of a commit.
@@ -39,7 +39,7 @@ func (r *Repo) ReadFile(commit, name string) ([]byte, error) {
 }
 
 type commitFS struct {
-	r    *reader
+	r    *mirrorReader
 	root objects.Entry
 }
 
@@ -62,7 +62,7 @@ func (f *commitFS) lookUp(op, name string) (objects.Entry, error) {
 		if !e.IsTree() {
 			return e, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
 		}
-		list, err := f.r.tree(e.ID)
+		list, err := f.r.readTree(e.ID)
 		if err != nil {
 			return e, &fs.PathError{Op: op, Path: name, Err: err}
 		}
@@ -110,7 +110,7 @@ func (f *commitFS) readBlob(op, name string, e objects.Entry) ([]byte, error) {
 	default:
 		return nil, &fs.PathError{Op: op, Path: name, Err: errors.New("is a submodule")}
 	}
-	data, err := f.r.get(e.ID, objects.BlobKind)
+	data, err := f.r.readReferenced(e.ID, objects.BlobKind)
 	if size := int64(len(data)); size > f.r.limits.File {
 		err = fmt.Errorf("%w: %d bytes, the limit is %d", objects.ErrTooLarge, size, f.r.limits.File)
 	}
@@ -132,7 +132,7 @@ func (f *commitFS) ReadDir(name string) ([]fs.DirEntry, error) {
 }
 
 func (f *commitFS) listTree(op, name string, e objects.Entry) ([]fs.DirEntry, error) {
-	tree, err := f.r.tree(e.ID)
+	tree, err := f.r.readTree(e.ID)
 	if err != nil {
 		return nil, &fs.PathError{Op: op, Path: name, Err: err}
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// New describes the first commit of a release repository.
-type New struct {
+// InitOptions describes the first commit of a release repository.
+type InitOptions struct {
 	Bare    bool
 	Branch  string            // default main
 	Files   map[string][]byte // by path
@@ -25,7 +25,7 @@ type New struct {
 // Init makes a release repository in dir, with one commit. A repository that is not bare has the files checked out, and
 // accepts pushes while its worktree is clean; they update the worktree (receive.denyCurrentBranch=updateInstead). If a
 // file is in the way, or the branch exists already, Init returns an error and leaves both as they are.
-func Init(ctx context.Context, dir string, n New) (commit string, err error) {
+func Init(ctx context.Context, dir string, n InitOptions) (commit string, err error) {
 	git, err := findGit()
 	if err != nil {
 		return "", err
@@ -42,7 +42,7 @@ func Init(ctx context.Context, dir string, n New) (commit string, err error) {
 	return commit, nil
 }
 
-func initRepository(ctx context.Context, git, dir string, n New) (string, error) {
+func initRepository(ctx context.Context, git, dir string, n InitOptions) (string, error) {
 	gitFolder := dir
 	args := []string{"init", "--quiet", "--initial-branch=" + n.Branch}
 	if n.Bare {
@@ -70,9 +70,9 @@ func initRepository(ctx context.Context, git, dir string, n New) (string, error)
 	if err != nil {
 		return "", err
 	}
-	r := &Repo{reader: reader{limits: Limits{}.orDefaults()}} // build needs nothing else for a first commit
+	r := &Repo{mirrorReader: mirrorReader{limits: Limits{}.orDefaults()}} // build needs nothing else for a first commit
 	r.store.Store(store)
-	list, ids, err := r.As(n.Author, nil).build(objects.ID{},
+	list, ids, err := r.CommitterAs(n.Author, nil).build(objects.ID{},
 		[]releases.Draft{{Message: n.Message, When: n.When, Files: n.Files}})
 	if err != nil {
 		return "", err

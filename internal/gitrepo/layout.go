@@ -30,8 +30,8 @@ const (
 	approvalsDir = "approvals"
 )
 
-// approval reports whether a path is a person's approval, whose signer must be known.
-func (l Layout) approval(f releases.FileChange) bool {
+// isApproval reports whether a path is a person's approval, whose signer must be known.
+func (l Layout) isApproval(f releases.FileChange) bool {
 	part := strings.SplitN(f.Path, "/", 4)
 	if l == FlagsLayout {
 		return len(part) == 3 && part[0] == approvalsDir // approvals/ID/PERSON.yaml
@@ -47,37 +47,37 @@ func (l Layout) approvalsFolder() string {
 	return "channels"
 }
 
-// release reports whether a path is a release's folder.
-func (l Layout) release(f releases.FileChange) bool {
+// isRelease reports whether a path is a release's folder.
+func (l Layout) isRelease(f releases.FileChange) bool {
 	return l == ReleaseLayout && path.Dir(f.Path) == releases.Dir
 }
 
-// noted adds the reported paths of one difference between two root trees.
-func (r *reader) noted(d objects.Difference, add func(name string, old, now objects.ID)) error {
+// addReported adds the reported paths of one difference between two root trees.
+func (r *mirrorReader) addReported(d objects.Difference, add func(name string, old, now objects.ID)) error {
 	if d.Name == settings {
 		add(d.Name, fileOf(d.Old), fileOf(d.New))
 		return nil
 	}
 	if r.layout == FlagsLayout {
 		if slices.Contains(flagsFolders(), d.Name) {
-			return r.files(d.Name, d.Old, d.New, add, 0)
+			return r.addChangedFiles(d.Name, d.Old, d.New, add, 0)
 		}
 		return nil
 	}
 	old, now := treeOf(d.Old), treeOf(d.New)
 	switch d.Name {
 	case releases.Dir:
-		return r.compare(old, now, func(d objects.Difference) error {
+		return r.diffTrees(old, now, func(d objects.Difference) error {
 			if old, now := treeOf(d.Old), treeOf(d.New); old != now { // a file here is no release
 				add(path.Join(releases.Dir, d.Name), old, now)
 			}
 			return nil
 		})
 	case "channels", "quarantine":
-		return r.files(d.Name, d.Old, d.New, add, 0)
+		return r.addChangedFiles(d.Name, d.Old, d.New, add, 0)
 	case "cells":
-		return r.compare(old, now, func(d objects.Difference) error {
-			return r.identity(d, add)
+		return r.diffTrees(old, now, func(d objects.Difference) error {
+			return r.addChangedIdentity(d, add)
 		})
 	}
 	return nil

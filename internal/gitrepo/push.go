@@ -39,12 +39,12 @@ type Committer struct {
 	signer Signer
 }
 
-// As returns a Committer with another author and signer than those of Options; a nil signer signs nothing.
-func (r *Repo) As(author releases.Person, signer Signer) Committer {
+// CommitterAs returns a Committer with another author and signer than those of Options; a nil signer signs nothing.
+func (r *Repo) CommitterAs(author releases.Person, signer Signer) Committer {
 	return Committer{repo: r, author: author, signer: signer}
 }
 
-func (r *Repo) defaultCommitter() Committer { return r.As(r.o.Author, r.o.Signer) }
+func (r *Repo) defaultCommitter() Committer { return r.CommitterAs(r.o.Author, r.o.Signer) }
 
 // Push is Repo.Push in the committer's name.
 func (c Committer) Push(ctx context.Context, base string, chain []releases.Draft) ([]string, error) {

@@ -337,7 +337,7 @@ func TestPushRefusesDraftsThatLeadElsewhere(t *testing.T) {
 // A repository with a worktree takes pushes while the worktree is clean.
 func TestPushIntoAWorktree(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "work")
-	first, err := Init(t.Context(), dir, New{Files: map[string][]byte{"sluice.yaml": []byte("a\n"),
+	first, err := Init(t.Context(), dir, InitOptions{Files: map[string][]byte{"sluice.yaml": []byte("a\n"),
 		"channels/x/head.yaml": []byte("b\n")}, Message: "start", When: noon,
 		Author: releases.Person{Name: "Ada", Email: "ada@example.com"}})
 	if err != nil {
@@ -360,7 +360,7 @@ func TestPushIntoAWorktree(t *testing.T) {
 		[]releases.Draft{draft("again", map[string]string{"sluice.yaml": "d\n"})}); !errors.As(err, &refused) {
 		t.Errorf("into a dirty worktree: %v", err)
 	}
-	if _, err := Init(t.Context(), dir, New{Files: map[string][]byte{"x": nil}, Message: "again",
+	if _, err := Init(t.Context(), dir, InitOptions{Files: map[string][]byte{"x": nil}, Message: "again",
 		When: noon}); err == nil {
 		t.Error("Init over a repository")
 	}
@@ -370,7 +370,7 @@ func TestPushIntoAWorktree(t *testing.T) {
 // Two concurrent pushes into a worktree leave it clean: a loser's file in it would make git refuse every later push.
 func TestRivalsLeaveAWorktreeClean(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "work")
-	start := New{Files: map[string][]byte{"sluice.yaml": []byte("a\n"), "channels/x/head.yaml": []byte("b\n")},
+	start := InitOptions{Files: map[string][]byte{"sluice.yaml": []byte("a\n"), "channels/x/head.yaml": []byte("b\n")},
 		Message: "start", When: noon, Author: releases.Person{Name: "Ada", Email: "ada@example.com"}}
 	if _, err := Init(t.Context(), dir, start); err != nil {
 		t.Fatal(err)
@@ -412,7 +412,7 @@ func TestRivalsLeaveAWorktreeClean(t *testing.T) {
 func TestInitOverwritesNothing(t *testing.T) {
 	dir := t.TempDir()
 	writeFiles(t, dir, map[string]string{"sluice.yaml": "mine\n"})
-	if _, err := Init(t.Context(), dir, New{Files: map[string][]byte{"sluice.yaml": []byte("theirs\n")},
+	if _, err := Init(t.Context(), dir, InitOptions{Files: map[string][]byte{"sluice.yaml": []byte("theirs\n")},
 		Message: "start", When: noon}); err == nil || !strings.Contains(err.Error(), "sluice.yaml") {
 		t.Errorf("got %v", err)
 	}
@@ -420,7 +420,7 @@ func TestInitOverwritesNothing(t *testing.T) {
 		t.Errorf("the file is %q now", text)
 	}
 	bare := filepath.Join(t.TempDir(), "r.git")
-	if _, err := Init(t.Context(), bare, New{Bare: true, Branch: "trunk",
+	if _, err := Init(t.Context(), bare, InitOptions{Bare: true, Branch: "trunk",
 		Files: map[string][]byte{"sluice.yaml": []byte("x")}, Message: "start", When: noon}); err != nil {
 		t.Fatal(err)
 	}

@@ -86,7 +86,7 @@ type Repo struct {
 	host   host
 	mirror mirror
 
-	reader
+	mirrorReader
 	fetching chan struct{} // has one token, whose holder may change the mirror's refs and location
 
 	background sync.WaitGroup // a repack, and the ends of reported pushes
@@ -117,7 +117,7 @@ func Open(ctx context.Context, url string, o Options) (*Repo, error) {
 	r := &Repo{
 		o: o, host: h, mirror: mirror{git: git, dir: dir},
 		fetching: make(chan struct{}, 1),
-		reader: reader{
+		mirrorReader: mirrorReader{
 			limits: o.Limits, layout: o.Layout,
 			trees: objects.NewCache[objects.ID, []objects.Entry](treeCacheCost),
 			raw:   objects.NewCache[objects.ID, []byte](rawTreeCacheCost),

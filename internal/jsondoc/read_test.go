@@ -55,7 +55,7 @@ func checkAgainstStdlib(t interface{ Fatalf(string, ...any) }, in []byte) (taken
 	if err := json.Unmarshal(in, &want); err != nil {
 		t.Fatalf("%q was taken, but encoding/json says %v", in, err)
 	}
-	if got := n.Plain(); !reflect.DeepEqual(got, want) {
+	if got := n.PlainValue(); !reflect.DeepEqual(got, want) {
 		t.Fatalf("%q is %v, want %v", in, got, want)
 	}
 	return true

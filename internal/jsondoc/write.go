@@ -11,19 +11,19 @@ import (
 	"strings"
 )
 
-// Plain returns the node's value in the types of encoding/json.
-func (n Node) Plain() any {
+// PlainValue returns the node's value in the types of encoding/json.
+func (n Node) PlainValue() any {
 	switch v := n.Value.(type) {
 	case Members:
 		m := make(map[string]any, len(v))
 		for _, member := range v {
-			m[member.Key] = member.Plain()
+			m[member.Key] = member.PlainValue()
 		}
 		return m
 	case []Node:
 		list := make([]any, len(v))
 		for i := range v {
-			list[i] = v[i].Plain()
+			list[i] = v[i].PlainValue()
 		}
 		return list
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
-// unknown adds a fault for a key that is no field of p, with the field that was most likely meant.
-func (d *decoder) unknown(p *plan, key *yaml.Node) {
+// addUnknownField adds a fault for a key that is no field of p, with the field that was most likely meant.
+func (d *decoder) addUnknownField(p *decodePlan, key *yaml.Node) {
 	if d.Stopped() {
 		return
 	}
@@ -31,8 +31,8 @@ func (d *decoder) unknown(p *plan, key *yaml.Node) {
 	}
 }
 
-// describe names a node for people.
-func describe(n *yaml.Node) string {
+// describeNode names a node for people.
+func describeNode(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return "a mapping"
@@ -50,8 +50,8 @@ func describe(n *yaml.Node) string {
 	return fmt.Sprintf("%q", jsondoc.Clip(n.Value))
 }
 
-func (p *plan) describe() string {
-	switch p.read {
+func (p *decodePlan) describeType() string {
+	switch p.kind {
 	case readBool:
 		return "true or false"
 	case readInt:

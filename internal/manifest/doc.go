@@ -37,7 +37,7 @@ func Decode[T any](file string, data []byte) (*Doc[T], []Fault) {
 	doc.root = root
 	d := decoder{Checker: jsondoc.Checker{File: file, Limits: jsondoc.Limits{Depth: maxDepth}}}
 	v := reflect.ValueOf(&doc.Value).Elem()
-	if !d.decode(planOf(v.Type()), root, v) {
+	if !d.decode(decodePlanOf(v.Type()), root, v) {
 		d.fault(Missing, root, "is empty")
 	}
 	return doc, d.Faults
@@ -65,8 +65,8 @@ func (d *Doc[T]) Line(path string) int {
 	return line
 }
 
-// Has reports whether the document has the field with that path, even if its value is zero.
-func (d *Doc[T]) Has(path string) bool {
+// HasField reports whether the document has the field with that path, even if its value is zero.
+func (d *Doc[T]) HasField(path string) bool {
 	n := d.root
 	for n != nil && path != "" {
 		var key string

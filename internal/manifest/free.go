@@ -10,17 +10,17 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
-// FreeLimits bounds a free-form document.
-type FreeLimits struct {
+// FreeFormLimits bounds a free-form document.
+type FreeFormLimits struct {
 	jsondoc.Limits
 	Entries int // lines and entries, as countEntries counts them
 }
 
-// Free reads a document that has only what JSON can express: JSON if the file's name ends in .json, else YAML, whose
+// DecodeFreeForm reads a document that has only what JSON can express: JSON if the file's name ends in .json, else YAML, whose
 // numbers become float64 as JSON's do. A value that YAML and JSON would not read alike is a fault: dates without
 // quotes, keys that are not text, tags. With faults, Free returns what could be read; the zero Node if the document is
 // neither, or exceeds the limits.
-func Free(file string, data []byte, limits FreeLimits) (root jsondoc.Node, faults []Fault) {
+func DecodeFreeForm(file string, data []byte, limits FreeFormLimits) (root jsondoc.Node, faults []Fault) {
 	if strings.HasSuffix(file, ".json") {
 		return jsondoc.Read(file, data, limits.Limits)
 	}
@@ -44,7 +44,7 @@ func (f *freeReader) readNode(n *yaml.Node) jsondoc.Node {
 		defer func() { f.inAlias-- }()
 		n = n.Alias
 	}
-	if !f.alias(line) {
+	if !f.countAliased(line) {
 		return jsondoc.Node{Line: line}
 	}
 	switch n.Kind {
@@ -91,7 +91,7 @@ func (f *freeReader) readKey(n *yaml.Node) (string, bool) {
 		f.fault(Syntax, n, "a key can't be an alias: write it out")
 		return "", false
 	}
-	key, ok := f.key(n)
+	key, ok := f.decodeKey(n)
 	if !ok {
 		return "", false
 	}
@@ -119,7 +119,7 @@ func (f *freeReader) readScalar(n *yaml.Node, line int) any {
 	case "!!str":
 		return f.Text(n.Value, line)
 	case "!!bool":
-		if x, ok := truth(n.Value); ok {
+		if x, ok := parseBool(n.Value); ok {
 			return x
 		}
 		f.Fault(WrongType, line, "%s is neither true nor false", jsondoc.Clip(n.Value))

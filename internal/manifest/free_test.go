@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
-var testFreeLimits = FreeLimits{Entries: 100_000, Limits: jsondoc.Limits{Depth: 50, Text: 1 << 10}}
+var testFreeLimits = FreeFormLimits{Entries: 100_000, Limits: jsondoc.Limits{Depth: 50, Text: 1 << 10}}
 
 func joinFaults(faults []Fault) string {
 	var all []string
@@ -36,13 +36,13 @@ func TestFree(t *testing.T) {
 			`{"a":[1,-0.5,1000,"bA\n",true,false,null,{},[]]}`},
 		{"x.json", ` "x" `, `"x"`},
 	} {
-		n, faults := Free(tt.name, []byte(tt.in), testFreeLimits)
+		n, faults := DecodeFreeForm(tt.name, []byte(tt.in), testFreeLimits)
 		var want any
 		if err := json.Unmarshal([]byte(tt.want), &want); err != nil {
 			t.Fatal(err)
 		}
-		if len(faults) > 0 || !reflect.DeepEqual(n.Plain(), want) {
-			t.Errorf("%s\nis %v, want %v; %v", tt.in, n.Plain(), want, faults)
+		if len(faults) > 0 || !reflect.DeepEqual(n.PlainValue(), want) {
+			t.Errorf("%s\nis %v, want %v; %v", tt.in, n.PlainValue(), want, faults)
 		}
 	}
 }
@@ -50,7 +50,7 @@ func TestFree(t *testing.T) {
 func TestFreeKnowsLines(t *testing.T) {
 	for name, in := range map[string]string{"x.yaml": "a:\n  b:\n    - 1\n    - c: 2\n",
 		"x.json": "{\"a\":\n{\"b\": [\n1,\n{\"c\": 2}]}}"} {
-		n, faults := Free(name, []byte(in), testFreeLimits)
+		n, faults := DecodeFreeForm(name, []byte(in), testFreeLimits)
 		list := n.Value.(jsondoc.Members).Get("a").Value.(jsondoc.Members).Get("b").Value.([]jsondoc.Node)
 		if c := list[1].Value.(jsondoc.Members).Get("c"); list[0].Line != 3 || c.Line != 4 || len(faults) > 0 {
 			t.Errorf("%s: lines %d and %d, want 3 and 4; %v", name, list[0].Line, c.Line, faults)
@@ -80,7 +80,7 @@ func TestFreeRefuses(t *testing.T) {
 		{"x.yaml", "a: &a [*a]\n", "1: nests deeper than 50 levels"},
 		{"x.yaml", strings.Repeat("- a\n", 100_001), " has more than 100000 lines and entries"},
 	} {
-		_, faults := Free(tt.name, []byte(tt.in), testFreeLimits)
+		_, faults := DecodeFreeForm(tt.name, []byte(tt.in), testFreeLimits)
 		if got := joinFaults(faults); got != tt.want {
 			t.Errorf("%.60q\nsays  %s\nwants %s", tt.in, got, tt.want)
 		}
@@ -104,8 +104,8 @@ func TestFreeReadsYAMLAsJSON(t *testing.T) {
 			rt.Fatal(err)
 		}
 		for name, in := range map[string][]byte{"x.json": asJSON, "x.yaml": asYAML} {
-			n, faults := Free(name, in, testFreeLimits)
-			again, err := json.Marshal(n.Plain())
+			n, faults := DecodeFreeForm(name, in, testFreeLimits)
+			again, err := json.Marshal(n.PlainValue())
 			if err != nil || len(faults) > 0 || !bytes.Equal(again, asJSON) {
 				rt.Fatalf("%s\nis %s, want %s; %v", in, again, asJSON, faults)
 			}
@@ -118,7 +118,7 @@ func FuzzFree(f *testing.F) {
 		f.Add([]byte(in))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		_, faults := Free("x.yaml", in, testFreeLimits)
+		_, faults := DecodeFreeForm("x.yaml", in, testFreeLimits)
 		for _, fault := range faults {
 			if fault.Message == "" {
 				t.Error(fmt.Sprint(faults))

@@ -68,9 +68,9 @@ type FieldFault struct {
 	Reason string
 }
 
-// Ready returns all that is wrong with w (fault 20), or compiles w so that Judge is fast. No other goroutine may use w
+// Compile returns all that is wrong with w (fault 20), or compiles w so that Judge is fast. No other goroutine may use w
 // meanwhile.
-func (w *Window) Ready() []FieldFault {
+func (w *Window) Compile() []FieldFault {
 	c, wrong := w.compile()
 	if len(wrong) > 0 {
 		return wrong

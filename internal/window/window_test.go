@@ -21,7 +21,7 @@ func parseTime(t testing.TB, s string) time.Time {
 func window(t testing.TB, opens string, open time.Duration, zone string) *Window {
 	t.Helper()
 	w := &Window{Opens: opens, For: open, Zone: zone}
-	if wrong := w.Ready(); wrong != nil {
+	if wrong := w.Compile(); wrong != nil {
 		t.Fatalf("window %q for %s in %q: %v", opens, open, zone, wrong)
 	}
 	return w
@@ -171,7 +171,7 @@ func TestWindowRefused(t *testing.T) {
 		{Window{Opens: "CRON_TZ=Europe/Berlin 0 9 * * *", For: time.Hour}, `write five fields`},
 		{Window{Opens: "0 9 * * " + strings.Repeat("1,", 200) + "1", For: time.Hour}, `at most 256`},
 	} {
-		wrong := tt.w.Ready()
+		wrong := tt.w.Compile()
 		if len(wrong) != 1 || !strings.Contains(wrong[0].Reason, tt.want) {
 			t.Errorf("%+v: got %v, want %q", tt.w, wrong, tt.want)
 		}
@@ -206,7 +206,7 @@ func drawWindow(t *rapid.T) (*Window, *compiled) {
 		).Draw(t, "for"),
 		Zone: rapid.SampledFrom(testZones).Draw(t, "zone"),
 	}
-	if wrong := w.Ready(); wrong != nil {
+	if wrong := w.Compile(); wrong != nil {
 		t.Skip(wrong) // a drawn line may name no day
 	}
 	return w, w.compiled
@@ -320,7 +320,7 @@ func FuzzWindow(f *testing.F) {
 	f.Add("TZ=", int64(1), "", int64(0))
 	f.Fuzz(func(t *testing.T, opens string, open int64, zone string, now int64) {
 		w := &Window{Opens: opens, For: time.Duration(open), Zone: zone}
-		if w.Ready() != nil {
+		if w.Compile() != nil {
 			if v := judge(w, time.Unix(now, 0)); v.open || v.why == "" {
 				t.Fatalf("an invalid window: %+v", v)
 			}

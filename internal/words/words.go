@@ -25,16 +25,16 @@ func OneLine(s string) string {
 	return s
 }
 
-// Short shortens a commit's id for people.
-func Short(commit string) string {
+// ShortCommit shortens a commit's id for people.
+func ShortCommit(commit string) string {
 	if len(commit) > 12 {
 		return commit[:12]
 	}
 	return commit
 }
 
-// Stamp returns an instant as people read it: in UTC, to the second.
-func Stamp(t time.Time) string {
+// FormatTime returns an instant as people read it: in UTC, to the second.
+func FormatTime(t time.Time) string {
 	if t.IsZero() {
 		return "an unknown time"
 	}

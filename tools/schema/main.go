@@ -63,7 +63,7 @@ func buildSchemas() (map[string][]byte, error) {
 		{"hotfix", "channels/NAME/hotfixes/VERSION.yaml: lets a release past upstreams, soak and windows.",
 			manifest.Schema[channels.Hotfix]},
 		{"approval", "channels/NAME/approvals/VERSION/PERSON.yaml: a person's approval of a release.",
-			manifest.Schema[channels.Approved]},
+			manifest.Schema[channels.ApprovalFile]},
 		{"quarantine", "quarantine/VERSION.yaml: a release that channels may not take.",
 			manifest.Schema[channels.Quarantine]},
 		{"cell", "cells/NAME/cell.yaml: which channel, profile and values a cell has.", manifest.Schema[cells.Cell]},
@@ -84,13 +84,13 @@ func buildSchemas() (map[string][]byte, error) {
 			manifest.Schema[repository.Record]},
 	} {
 		content, err := kind.schema(kind.name, kind.where, map[reflect.Type]string{
-			reflect.TypeFor[channels.EngineKeys]():  "^unsigned$",
-			reflect.TypeFor[releases.Version]():     releases.VersionPattern,
-			reflect.TypeFor[releases.Digest]():      releases.DigestPattern,
-			reflect.TypeFor[repository.Duration]():  repository.DurationPattern,
-			reflect.TypeFor[repository.Local]():     repository.LocalPattern,
-			reflect.TypeFor[repository.When]():      repository.WhenPattern,
-			reflect.TypeFor[repository.Readiness](): repository.ReadinessPattern,
+			reflect.TypeFor[channels.EngineKeys]():    "^unsigned$",
+			reflect.TypeFor[releases.Version]():       releases.VersionPattern,
+			reflect.TypeFor[releases.Digest]():        releases.DigestPattern,
+			reflect.TypeFor[repository.Duration]():    repository.DurationPattern,
+			reflect.TypeFor[repository.LocalTime]():   repository.LocalTimePattern,
+			reflect.TypeFor[repository.PublishTime](): repository.WhenPattern,
+			reflect.TypeFor[repository.Readiness]():   repository.ReadinessPattern,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("schema of %s: %w", kind.name, err)

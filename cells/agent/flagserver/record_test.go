@@ -116,7 +116,7 @@ func TestReportedStatesAreBounded(t *testing.T) {
 	}
 	r := cells.Report{Cell: "acme", Boot: "b", State: cells.StatePending,
 		Flags: &cells.FlagsReport{States: reportedStates(states)}}
-	if err := r.Check(); err != nil {
+	if err := r.Validate(); err != nil {
 		t.Error(err)
 	}
 }

@@ -140,7 +140,7 @@ func (c *Client) updatePins(pins []string, connection *tls.ConnectionState) erro
 		slices.Equal(pins, c.credentials.snapshot().Pins) {
 		return nil
 	}
-	if !validPins(pins) || identity.Match(pins, connection.PeerCertificates, time.Now()) != nil {
+	if !validPins(pins) || identity.MatchPins(pins, connection.PeerCertificates, time.Now()) != nil {
 		return errors.New("the control plane sent new pins that lack its own key: the previous pins stay in force")
 	}
 	if _, err := c.credentials.update(func(s *identityRecord) { s.Pins = pins }); err != nil {
@@ -153,7 +153,7 @@ func (c *Client) updatePins(pins []string, connection *tls.ConnectionState) erro
 // trustsConnection reports whether the pins of today admit an open connection.
 func (c *Client) trustsConnection(connection *tls.ConnectionState) bool {
 	return c.credentials == nil || connection != nil &&
-		identity.Match(c.credentials.snapshot().Pins, connection.PeerCertificates, time.Now()) == nil
+		identity.MatchPins(c.credentials.snapshot().Pins, connection.PeerCertificates, time.Now()) == nil
 }
 
 // RetryPause returns how long to wait after failures in a row, of which err is the last (R33). Right after a key was

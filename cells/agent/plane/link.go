@@ -46,7 +46,7 @@ func (c *Client) plainLink(base, socket string) *link {
 // and names and dates are ignored (R29).
 func (c *Client) mutualLink(base string, seed []byte, pins func() []string) (*link, error) {
 	key := ed25519.NewKeyFromSeed(seed)
-	certificate, err := identity.Certificate(rand.Reader, key, c.cell, time.Now())
+	certificate, err := identity.SelfSignedCertificate(rand.Reader, key, c.cell, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func (c *Client) mutualLink(base string, seed []byte, pins func() []string) (*li
 		},
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection does it
 		VerifyConnection: func(s tls.ConnectionState) error {
-			return identity.Match(pins(), s.PeerCertificates, time.Now())
+			return identity.MatchPins(pins(), s.PeerCertificates, time.Now())
 		},
 		// Sessions are not resumed: a session would rest on keys proved long ago, and saves little.
 	}

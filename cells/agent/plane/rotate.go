@@ -73,7 +73,7 @@ func (c *Client) replaceKey(ctx context.Context) error {
 	c.onTestPoint("next key made")
 	next := ed25519.NewKeyFromSeed(s.Next)
 	l := c.link.Load()
-	body, err := json.Marshal(identity.NewNext(next, c.cell, l.key.Public().(ed25519.PublicKey)))
+	body, err := json.Marshal(identity.NewNextKey(next, c.cell, l.key.Public().(ed25519.PublicKey)))
 	if err != nil {
 		return fmt.Errorf("present a new key: %w", err)
 	}

@@ -150,7 +150,7 @@ func (q *request) render(tar io.Reader) ([]body, []string, error) {
 	if err := overlayValues(files, values); err != nil {
 		return nil, nil, err
 	}
-	if err := joinFaults(files.Scan()); err != nil {
+	if err := joinFaults(files.ScanKustomizations()); err != nil {
 		return nil, nil, err
 	}
 	if err := refuseBombs(files); err != nil {

@@ -38,7 +38,7 @@ func BenchmarkReport(b *testing.B) {
 // kinds opens an empty store of each kind.
 func kinds() map[string]func(b *testing.B) storetest.Store {
 	return map[string]func(b *testing.B) storetest.Store{
-		"postgres": func(b *testing.B) storetest.Store { return openWith(b, server.Start(b), postgres.Options{}) },
+		"postgres": func(b *testing.B) storetest.Store { return openWith(b, server.NewDatabase(b), postgres.Options{}) },
 		"sqlite": func(b *testing.B) storetest.Store {
 			s, err := store.Open(b.Context(), filepath.Join(b.TempDir(), "sluice.db"), zerolog.Nop())
 			if err != nil {
@@ -67,7 +67,7 @@ func submit(b *testing.B, s storetest.Store, submitters int) {
 				r := report(name, versions[name], "all well")
 				r[0].State.Running = running
 				start := time.Now()
-				if err := s.Report(b.Context(), r); err != nil {
+				if err := s.RecordReports(b.Context(), r); err != nil {
 					b.Error(err)
 					return
 				}
@@ -94,12 +94,12 @@ func fill(t testing.TB, s storetest.Store) {
 		r[0].State.Running = running
 		batch = append(batch, r...)
 	}
-	must(t, s.Report(t.Context(), batch))
+	must(t, s.RecordReports(t.Context(), batch))
 }
 
 // BenchmarkCells10k measures how long a replica takes to read a whole fleet.
 func BenchmarkCells10k(b *testing.B) {
-	s := openWith(b, server.Start(b), postgres.Options{})
+	s := openWith(b, server.NewDatabase(b), postgres.Options{})
 	fill(b, s)
 	for b.Loop() {
 		if all, err := s.Cells(b.Context()); err != nil || len(all) != fleet {

@@ -61,7 +61,7 @@ func (f *testFleet) run(t *testing.T, s *postgres.Store, name string) {
 	for number := int64(1); !f.stop.Load() && t.Context().Err() == nil; {
 		r := report(name, version+1, "")
 		r[0].Boot, r[0].Events = "b", []cells.Event{{Number: number, Kind: "healed"}}
-		switch err := s.Report(t.Context(), r); {
+		switch err := s.RecordReports(t.Context(), r); {
 		case err == nil:
 			version++
 			f.mu.Lock()
@@ -129,7 +129,7 @@ func (f *testFleet) wantNothingLost(t *testing.T, s *postgres.Store) {
 // Fault 11: sessions are killed under load. Writes are retried; nothing acknowledged is lost or stored twice.
 func TestSessionsKilled(t *testing.T) {
 	t.Parallel()
-	url := server.Start(t)
+	url := server.NewDatabase(t)
 	s := openWith(t, url, postgres.Options{History: 1 << 20})
 	f := startFleet(t, s, 16)
 	for range 10 {
@@ -152,7 +152,7 @@ func TestSessionsKilled(t *testing.T) {
 // A database that crashes and restarts under load loses no acknowledged report.
 func TestServerRestart(t *testing.T) {
 	t.Parallel()
-	own := server.Own(t, server.Options{})
+	own := server.NewServer(t, server.Options{})
 	url, err := server.Create(t.Context(), own.URL("postgres"))
 	must(t, err)
 	s := openWith(t, url, postgres.Options{History: 1 << 20, Timeout: time.Second})
@@ -193,7 +193,7 @@ func all(t *testing.T, told <-chan engine.StoreUpdate) {
 // Fault 11: a leader whose session was killed, and whom another followed, changes 0 rows.
 func TestDeposedAfterItsSessionWasKilled(t *testing.T) {
 	t.Parallel()
-	url := server.Start(t)
+	url := server.NewDatabase(t)
 	old, next := open(t, url), open(t, url)
 	lead(t, old, time.Second, 1)
 	if _, led, err := next.AcquireLease(t.Context(), time.Second); led || err != nil {
@@ -228,8 +228,8 @@ func lead(t *testing.T, s *postgres.Store, length time.Duration, term int64) {
 // Fault 12: cut off from the database, a leader can't renew, even while it holds the lease's lock; another takes over.
 func TestPartition(t *testing.T) {
 	t.Parallel()
-	url := server.Start(t)
-	over, link := server.Through(t, url)
+	url := server.NewDatabase(t)
+	over, link := server.NewLink(t, url)
 	o := postgres.Options{Timeout: 300 * time.Millisecond}
 	old, next := openWith(t, over, o), open(t, url)
 	lead(t, old, time.Second, 1)
@@ -250,14 +250,14 @@ func TestPartition(t *testing.T) {
 	if _, _, err := old.AcquireLease(t.Context(), time.Second); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("lead over a link that is cut: %v, not ErrBusy", err)
 	}
-	if err := old.Report(t.Context(), report("acme", 1, "")); !errors.Is(err, plan.ErrBusy) {
+	if err := old.RecordReports(t.Context(), report("acme", 1, "")); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("report over a link that is cut: %v, not ErrBusy", err)
 	}
 	lead(t, next, time.Minute, 2)
 	must(t, next.RecordSeen(t.Context(), "77aa", nil))
 	close(stop)
 	wg.Wait()
-	link.Mend()
+	link.Restore()
 	for {
 		err := old.RecordSeen(t.Context(), "of the old leader", nil)
 		if errors.Is(err, plan.ErrDeposed) {
@@ -275,18 +275,18 @@ func TestPartition(t *testing.T) {
 // A follower whose connection was cut misses nothing.
 func TestFollowOverAPartition(t *testing.T) {
 	t.Parallel()
-	url := server.Start(t)
-	over, link := server.Through(t, url)
+	url := server.NewDatabase(t)
+	over, link := server.NewLink(t, url)
 	s, other := openWith(t, over, postgres.Options{Timeout: 300 * time.Millisecond}), open(t, url)
 	told := make(chan engine.StoreUpdate, 1000)
 	go func() { _ = s.Follow(t.Context(), func(n engine.StoreUpdate) { told <- n }) }()
 	all(t, told)
-	for version, interrupt := range []func(){link.Break, link.Cut} {
+	for version, interrupt := range []func(){link.ResetConns, link.Cut} {
 		interrupt()
 		r := report("acme", int64(version+1), "")
 		r[0].Material = true
-		must(t, other.Report(t.Context(), r))
-		link.Mend()
+		must(t, other.RecordReports(t.Context(), r))
+		link.Restore()
 		for n := range told {
 			if n.All || slices.Contains(n.Cells, "acme") {
 				break
@@ -298,11 +298,11 @@ func TestFollowOverAPartition(t *testing.T) {
 // A commit whose answer is lost is made once: the store reads whether it was made before it retries.
 func TestCommitAnswerLost(t *testing.T) {
 	t.Parallel()
-	url := server.Start(t)
-	over, link := server.Through(t, url)
+	url := server.NewDatabase(t)
+	over, link := server.NewLink(t, url)
 	s, beside, watch := openWith(t, over, postgres.Options{}), connect(t, url), connect(t, url)
 	first := report("acme", 1, "first")
-	must(t, s.Report(t.Context(), first))
+	must(t, s.RecordReports(t.Context(), first))
 
 	// A lock on the channel's row delays the report's last statement, and the commit after it.
 	execSQL(t, beside, `BEGIN`)
@@ -311,9 +311,9 @@ func TestCommitAnswerLost(t *testing.T) {
 	second[0].State.Sequence = 2
 	second[0].Boot, second[0].Events = "b", []cells.Event{{Number: 1, Kind: "healed"}}
 	answer := make(chan error, 1)
-	go func() { answer <- s.Report(t.Context(), second) }()
+	go func() { answer <- s.RecordReports(t.Context(), second) }()
 	waiting(t, watch)
-	link.Break()
+	link.ResetConns()
 	execSQL(t, beside, `COMMIT`)
 	if err := <-answer; err != nil {
 		t.Errorf("the report: %v", err)
@@ -326,14 +326,14 @@ func TestCommitAnswerLost(t *testing.T) {
 	if kept, err := s.Events(t.Context(), "acme", 10); err != nil || len(kept) != 1 {
 		t.Errorf("the events are %v (%v)", kept, err)
 	}
-	must(t, s.Report(t.Context(), report("acme", 3, "third")))
+	must(t, s.RecordReports(t.Context(), report("acme", 3, "third")))
 }
 
 // A record whose commit's answer is lost is written once, and its writer gets the stored version.
 func TestRecordAnswerLost(t *testing.T) {
 	t.Parallel()
-	url := server.Start(t)
-	over, link := server.Through(t, url)
+	url := server.NewDatabase(t)
+	over, link := server.NewLink(t, url)
 	s, beside, watch := openWith(t, over, postgres.Options{}), connect(t, url), connect(t, url)
 	execSQL(t, beside, `CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql
 		AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$`)
@@ -345,7 +345,7 @@ func TestRecordAnswerLost(t *testing.T) {
 		answer := make(chan error, 1)
 		go func() { answer <- write() }()
 		waiting(t, watch)
-		link.Break()
+		link.ResetConns()
 		execSQL(t, beside, `SELECT pg_advisory_unlock(1)`)
 		return <-answer
 	}
@@ -376,13 +376,13 @@ func waiting(t *testing.T, conn *pgx.Conn) {
 // Fault 10: another session holds the lock: the store waits, returns ErrBusy, and continues when the lock is free.
 func TestLocked(t *testing.T) {
 	t.Parallel()
-	url := server.Start(t)
+	url := server.NewDatabase(t)
 	s, rival := openWith(t, url, postgres.Options{Timeout: 200 * time.Millisecond}), connect(t, url)
-	must(t, s.Report(t.Context(), report("acme", 1, "")))
+	must(t, s.RecordReports(t.Context(), report("acme", 1, "")))
 	execSQL(t, rival, `BEGIN`)
 	execSQL(t, rival, `SELECT FROM lease FOR UPDATE`)
 	execSQL(t, rival, `SELECT FROM cells FOR UPDATE`)
-	if err := s.Report(t.Context(), report("acme", 2, "")); !errors.Is(err, plan.ErrBusy) {
+	if err := s.RecordReports(t.Context(), report("acme", 2, "")); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("report: %v, not ErrBusy", err)
 	}
 	if err := s.RecordSeen(t.Context(), "4f0c", nil); !errors.Is(err, plan.ErrBusy) {
@@ -395,7 +395,7 @@ func TestLocked(t *testing.T) {
 		t.Errorf("a reader waits for a writer: %v", err)
 	}
 	execSQL(t, rival, `ROLLBACK`)
-	if err := errors.Join(s.Report(t.Context(), report("acme", 2, "")), s.RecordSeen(t.Context(), "4f0c", nil),
+	if err := errors.Join(s.RecordReports(t.Context(), report("acme", 2, "")), s.RecordSeen(t.Context(), "4f0c", nil),
 		s.Ready(t.Context())); err != nil {
 		t.Errorf("once the lock is free: %v", err)
 	}
@@ -414,11 +414,11 @@ func failOn(t *testing.T, conn *pgx.Conn, table, condition, code string) (heal f
 // Fault 9: a full disk rolls the write back with ErrFull; the store recovers when there is room.
 func TestFullDatabase(t *testing.T) {
 	t.Parallel()
-	url := server.Start(t)
+	url := server.NewDatabase(t)
 	s, conn := open(t, url), connect(t, url)
-	must(t, s.Report(t.Context(), report("acme", 1, "before")))
+	must(t, s.RecordReports(t.Context(), report("acme", 1, "before")))
 	healCells, healFacts := failOn(t, conn, "cells", "true", "53100"), failOn(t, conn, "facts", "true", "53100")
-	if err := s.Report(t.Context(), report("acme", 2, "lost")); !errors.Is(err, plan.ErrFull) {
+	if err := s.RecordReports(t.Context(), report("acme", 2, "lost")); !errors.Is(err, plan.ErrFull) {
 		t.Errorf("report: %v, not ErrFull", err)
 	}
 	if err := s.RecordSeen(t.Context(), "4f0c", nil); !errors.Is(err, plan.ErrFull) {
@@ -433,7 +433,7 @@ func TestFullDatabase(t *testing.T) {
 	}
 	healCells()
 	healFacts()
-	if err := errors.Join(s.Ready(t.Context()), s.Report(t.Context(), report("acme", 2, "after"))); err != nil {
+	if err := errors.Join(s.Ready(t.Context()), s.RecordReports(t.Context(), report("acme", 2, "after"))); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
 }

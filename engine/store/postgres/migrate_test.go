@@ -33,7 +33,7 @@ func TestMigrations(t *testing.T) {
 	for version := 1; version <= len(files); version++ {
 		t.Run(fmt.Sprint("from ", version), func(t *testing.T) {
 			t.Parallel()
-			url := server.Start(t)
+			url := server.NewDatabase(t)
 			createOldDatabase(t, url, int64(version))
 			for range 2 { // the second time it is up to date
 				s := open(t, url)
@@ -88,7 +88,7 @@ func wantOldData(t *testing.T, s *postgres.Store) {
 				At: noon, Evidence: "2 of 2 cells"}},
 			Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: three, At: noon}},
 			Waves:    []plan.Through{{Channel: "staging", Sequence: 4, Digest: three, Wave: 1, At: noon}},
-			Rollouts: []plan.Rollout{{Channel: "staging", Sequence: 4, Since: noon, Eligible: []string{"acme"}}},
+			Cohorts:  []plan.Cohort{{Channel: "staging", Sequence: 4, Since: noon, Eligible: []string{"acme"}}},
 		},
 		Served:  map[string]int64{"staging": 4, "dedicated": 41},
 		Refused: map[string]plan.Refusal{"dedicated": {Reason: "hook", Until: noon.Add(5 * time.Minute)}},
@@ -118,7 +118,7 @@ func wantOldData(t *testing.T, s *postgres.Store) {
 	if err != nil || len(found) != 2 || found[0].Commit != "c1" {
 		t.Errorf("the decisions: %+v (%v)", found, err)
 	}
-	if lines, err := s.Audits(t.Context(), 10); err != nil || len(lines) != 1 || lines[0].Who != "ada" {
+	if lines, err := s.AuditEntries(t.Context(), 10); err != nil || len(lines) != 1 || lines[0].Who != "ada" {
 		t.Errorf("the audit: %+v (%v)", lines, err)
 	}
 	if o, err := s.Token(t.Context(), "of-ada"); err != nil || o.Name != "ada" || !o.Expires.IsZero() {
@@ -155,14 +155,14 @@ func wantUsable(t *testing.T, s *postgres.Store) {
 	t.Helper()
 	ctx := t.Context()
 	for name, version := range map[string]int64{"acme": 8, "bolt": 2, "newcomer": 1} {
-		if err := s.Report(ctx, report(name, version, "again")); err != nil {
+		if err := s.RecordReports(ctx, report(name, version, "again")); err != nil {
 			t.Errorf("the next report of %s: %v", name, err)
 		}
 	}
 	if term, led, err := s.AcquireLease(ctx, time.Minute); err != nil || !led || term != 13 {
 		t.Errorf("lead: term %d, %v (%v)", term, led, err)
 	}
-	if fresh, err := s.Decided(ctx, nil); err != nil || len(fresh) != 1 || fresh[0].Commit != "c2" {
+	if fresh, err := s.RecordDecisions(ctx, nil); err != nil || len(fresh) != 1 || fresh[0].Commit != "c2" {
 		t.Errorf("not announced: %+v (%v)", fresh, err)
 	}
 	offer := plan.Offer{Granted: plan.Granted{Cell: "bolt",

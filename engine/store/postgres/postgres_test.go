@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(server.Main(m))
+	os.Exit(server.RunTests(m))
 }
 
 // opener opens a database for each test, the same one each time.
@@ -43,7 +43,7 @@ func opener() storetest.Open {
 		url, ok := urls[t.Name()]
 		mu.Unlock()
 		if !ok {
-			url = server.Start(t)
+			url = server.NewDatabase(t)
 			mu.Lock()
 			urls[t.Name()] = url
 			mu.Unlock()
@@ -76,7 +76,7 @@ func TestPushes(t *testing.T) {
 
 func TestKill(t *testing.T) {
 	t.Parallel()
-	url := server.Start(t)
+	url := server.NewDatabase(t)
 	storetest.Kill(t,
 		func(t *testing.T, _ func() time.Time) storetest.Store { return open(t, url) },
 		func(t *testing.T) *exec.Cmd {

@@ -20,7 +20,7 @@ import (
 // A cell's report must not fail the reports of others, by text that PostgreSQL rejects or by an error of its row.
 func TestBadDataFailsOnlyItsReport(t *testing.T) {
 	t.Parallel()
-	address := server.Start(t)
+	address := server.NewDatabase(t)
 	s, conn := open(t, address), connect(t, address)
 	failOn(t, conn, "cells", "NEW.name = 'poison'", "22023")
 	long := strings.Repeat("é", 5000)
@@ -31,21 +31,21 @@ func TestBadDataFailsOnlyItsReport(t *testing.T) {
 			r := report(name, 1, "nul \x00, bad \xff, "+long)
 			r[0].State.Channel, r[0].State.Release, r[0].Boot = "a\x00b"+long, "\xff", "boot\x00"+long
 			r[0].Events = []cells.Event{{Number: 1, Kind: "healed", Detail: "\x00" + long}}
-			if err := s.Report(t.Context(), r); err != nil {
+			if err := s.RecordReports(t.Context(), r); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			if n%8 == 0 {
-				if err := s.Report(t.Context(), report("poison", 1, "")); err == nil {
+				if err := s.RecordReports(t.Context(), report("poison", 1, "")); err == nil {
 					t.Error("the poisonous report was kept")
 				}
 			}
-			if err := s.Report(t.Context(), report(name, 2, "well")); err != nil {
+			if err := s.RecordReports(t.Context(), report(name, 2, "well")); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		})
 	}
 	wg.Wait()
-	if err := s.Report(t.Context(), report("a\x00b", 1, "")); err == nil {
+	if err := s.RecordReports(t.Context(), report("a\x00b", 1, "")); err == nil {
 		t.Error("a cell without a name was kept")
 	}
 	o, err := s.Observed(t.Context())
@@ -61,14 +61,14 @@ func TestBadDataFailsOnlyItsReport(t *testing.T) {
 // Follow compares versions, and so finds reports without a notification, but not this store's own.
 func TestFollowComparesVersions(t *testing.T) {
 	t.Parallel()
-	address := server.Start(t)
+	address := server.NewDatabase(t)
 	s := openWith(t, address, postgres.Options{Compare: time.Millisecond})
 	conn := connect(t, address)
-	must(t, s.Report(t.Context(), slices.Concat(report("acme", 1, ""), report("bolt", 1, ""))))
+	must(t, s.RecordReports(t.Context(), slices.Concat(report("acme", 1, ""), report("bolt", 1, ""))))
 	told := make(chan engine.StoreUpdate, 100)
 	go func() { _ = s.Follow(t.Context(), func(n engine.StoreUpdate) { told <- n }) }()
 	all(t, told)
-	must(t, s.Report(t.Context(), report("bolt", 2, "")))
+	must(t, s.RecordReports(t.Context(), report("bolt", 2, "")))
 	execSQL(t, conn, `UPDATE cells SET version = version + 1 WHERE name = 'acme'`)
 	for n := range told {
 		if len(n.Cells) > 0 {
@@ -83,7 +83,7 @@ func TestFollowComparesVersions(t *testing.T) {
 // Many names are sent in several notifications: PostgreSQL accepts fewer than 8000 bytes.
 func TestLongNotificationsAreSplit(t *testing.T) {
 	t.Parallel()
-	address := server.Start(t)
+	address := server.NewDatabase(t)
 	s, other := open(t, address), open(t, address)
 	told := make(chan engine.StoreUpdate, 1000)
 	go func() { _ = s.Follow(t.Context(), func(n engine.StoreUpdate) { told <- n }) }()
@@ -96,9 +96,9 @@ func TestLongNotificationsAreSplit(t *testing.T) {
 		batch = append(batch, r...)
 	}
 	for i := range batch { // separately, so that each is material or not by itself
-		must(t, other.Report(t.Context(), batch[i:i+1]))
+		must(t, other.RecordReports(t.Context(), batch[i:i+1]))
 		if i == 100 {
-			must(t, other.Report(t.Context(), batch[i+1:]))
+			must(t, other.RecordReports(t.Context(), batch[i+1:]))
 			break
 		}
 	}
@@ -112,7 +112,7 @@ func TestLongNotificationsAreSplit(t *testing.T) {
 
 func TestHistoryIsBounded(t *testing.T) {
 	t.Parallel()
-	address := server.Start(t)
+	address := server.NewDatabase(t)
 	const history = 50
 	number, version := int64(0), int64(0)
 	for range 2 {
@@ -124,7 +124,7 @@ func TestHistoryIsBounded(t *testing.T) {
 				number++
 				r[0].Events = append(r[0].Events, cells.Event{Number: number, Kind: "healed"})
 			}
-			must(t, s.Report(t.Context(), r))
+			must(t, s.RecordReports(t.Context(), r))
 		}
 		kept, err := s.Events(t.Context(), "acme", 1000)
 		must(t, err)
@@ -139,7 +139,7 @@ func TestHistoryIsBounded(t *testing.T) {
 // Replicas that start together migrate the same new database.
 func TestOpenedTwiceAtOnce(t *testing.T) {
 	t.Parallel()
-	address := server.Start(t)
+	address := server.NewDatabase(t)
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -156,7 +156,7 @@ func TestOpenedTwiceAtOnce(t *testing.T) {
 
 func TestNewerSchemaIsRefused(t *testing.T) {
 	t.Parallel()
-	address := server.Start(t)
+	address := server.NewDatabase(t)
 	open(t, address).Close()
 	execSQL(t, connect(t, address), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, true)`)
 	if _, err := postgres.Open(t.Context(), address, postgres.Options{}); err == nil ||
@@ -167,7 +167,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 
 func TestOpenNamesTheFault(t *testing.T) {
 	t.Parallel()
-	good, err := url.Parse(server.Start(t))
+	good, err := url.Parse(server.NewDatabase(t))
 	must(t, err)
 	with := func(change func(u *url.URL)) string {
 		u := *good
@@ -199,7 +199,7 @@ func TestOpenNamesTheFault(t *testing.T) {
 // Every call on a closed store returns ErrClosed.
 func TestClosedStoreReturnsErrClosed(t *testing.T) {
 	t.Parallel()
-	s := open(t, server.Start(t))
+	s := open(t, server.NewDatabase(t))
 	told, followed := make(chan engine.StoreUpdate, 10), make(chan error, 1)
 	go func() { followed <- s.Follow(t.Context(), func(n engine.StoreUpdate) { told <- n }) }()
 	all(t, told)
@@ -209,7 +209,7 @@ func TestClosedStoreReturnsErrClosed(t *testing.T) {
 	_, _, leads := s.AcquireLease(t.Context(), time.Second)
 	for what, err := range map[string]error{
 		"known": known, "now": now, "lead": leads, "follow": <-followed, "ready": s.Ready(t.Context()),
-		"report": s.Report(t.Context(), report("acme", 1, "")), "seen": s.RecordSeen(t.Context(), "", nil),
+		"report": s.RecordReports(t.Context(), report("acme", 1, "")), "seen": s.RecordSeen(t.Context(), "", nil),
 	} {
 		if !errors.Is(err, postgres.ErrClosed) {
 			t.Errorf("%s: %v, not ErrClosed", what, err)

@@ -52,7 +52,7 @@ func DecodeStates(bodies []string, versions []int64) (map[string]*plan.CellState
 	all := make(map[string]*plan.CellState, len(states))
 	for i := range states {
 		states[i].Version = versions[i]
-		_ = states[i].Owner.Check() // it was valid when reported; Check prepares its windows
+		_ = states[i].Owner.Validate() // it was valid when reported; Check prepares its windows
 		all[states[i].Name] = &states[i]
 	}
 	return all, nil
@@ -75,7 +75,7 @@ func ApplyGrant(states map[string]*plan.CellState, cell, assignment, granted str
 		states[cell] = c
 	}
 	if c.Granted == nil || !cells.Newer(*c.Granted, *a) {
-		c.Take(*a, at)
+		c.SetGrant(*a, at)
 	}
 	return nil
 }

@@ -128,7 +128,7 @@ func (w *jsonWriter) writeAssignment(before string, a *cells.Assignment) {
 	if a.Revision != "" {
 		w.writeString(`,"revision":`, a.Revision)
 	}
-	if a.Forward {
+	if a.ForwardOnly {
 		w.writeRaw(`,"forwardOnly":true`)
 	}
 	w.writeRaw(`}`)

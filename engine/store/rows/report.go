@@ -68,7 +68,7 @@ func (r *Report) addReported(b plan.Reported) error {
 		LastReport: Millis(s.LastReport), Version: s.Version, Body: body,
 	})
 	serve := func(channel string, sequence int64) {
-		if !slices.Contains(b.Strange, channel) {
+		if !slices.Contains(b.UnknownChannels, channel) {
 			r.Served = append(r.Served, Sequence{channel, sequence})
 		}
 	}

@@ -75,7 +75,7 @@ func TestAdmit(t *testing.T) {
 func TestServedByWord(t *testing.T) {
 	s := &plan.CellState{Name: "a", Channel: "staging", Sequence: 3,
 		Applying: &cells.Assignment{Channel: "made-up", Sequence: 9}, Granted: &cells.Assignment{Sequence: 4}}
-	r, err := rows.EncodeReports([]plan.Reported{{State: s, Strange: []string{"made-up"}}})
+	r, err := rows.EncodeReports([]plan.Reported{{State: s, UnknownChannels: []string{"made-up"}}})
 	if want := []rows.Sequence{{"staging", 3}, {"staging", 4}}; err != nil || !slices.Equal(r.Served, want) {
 		t.Errorf("kept %v (%v), want %v", r.Served, err, want)
 	}

@@ -64,7 +64,7 @@ func served(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	must(t, report(t, s, plan.Reported{State: state("acme", 41)}, plan.Reported{State: state("acme", 40)}))
 	must(t, grantUncapped(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *assignment("dedicated", 1, 7), At: noon}}))
-	_, err := s.Decided(ctx, []plan.Decided{{Commit: "c1", Channel: "edge", Sequence: 5}})
+	_, err := s.RecordDecisions(ctx, []plan.Decided{{Commit: "c1", Channel: "edge", Sequence: 5}})
 	must(t, err)
 	wantSame(t, "the sequences", map[string]int64{"staging": 41, "dedicated": 7, "edge": 5}, observed(t, s).Served)
 	s = reopen(t, s, open)
@@ -82,7 +82,7 @@ func latches(t *testing.T, open Open) {
 			At: noon, Evidence: "first"}},
 		Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}},
 		Waves:    []plan.Through{{Channel: "staging", Sequence: 3, Digest: digest(3), Wave: 1, At: noon}},
-		Rollouts: []plan.Rollout{{Channel: "staging", Sequence: 3, Since: noon, Eligible: []string{"acme"}}},
+		Cohorts:  []plan.Cohort{{Channel: "staging", Sequence: 3, Since: noon, Eligible: []string{"acme"}}},
 	}
 	must(t, s.RecordLearned(ctx, first))
 	later := noon.Add(time.Hour)
@@ -91,7 +91,7 @@ func latches(t *testing.T, open Open) {
 			At: later, Evidence: "second"}},
 		Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: digest(4), At: later}},
 		Waves:    []plan.Through{{Channel: "staging", Sequence: 3, Digest: digest(3), Wave: 1, At: later}},
-		Rollouts: []plan.Rollout{{Channel: "staging", Sequence: 3, Since: later, Eligible: []string{"acme", "bolt"}}},
+		Cohorts:  []plan.Cohort{{Channel: "staging", Sequence: 3, Since: later, Eligible: []string{"acme", "bolt"}}},
 	}))
 	wantSame(t, "what was learned", first, observed(t, s).Learned)
 	must(t, s.RecordLearned(ctx, plan.Learned{Finished: []plan.Finish{{Channel: "staging", Sequence: 4,
@@ -125,7 +125,7 @@ func decidedOnce(t *testing.T, open Open) {
 		Sequence: 4, Replaces: "1.0.3", At: noon}
 	decide := func(what string, give, want []plan.Decided) {
 		t.Helper()
-		fresh, err := s.Decided(ctx, give)
+		fresh, err := s.RecordDecisions(ctx, give)
 		must(t, err)
 		wantSame(t, what, want, fresh)
 	}
@@ -173,7 +173,7 @@ func decisionsByCursor(t *testing.T, open Open) {
 	if _, next, err := s.Decisions(ctx, 0, 3); err != nil || next != 0 {
 		t.Errorf("none yet: cursor %d (%v)", next, err)
 	}
-	_, err := s.Decided(ctx, all)
+	_, err := s.RecordDecisions(ctx, all)
 	must(t, err)
 	cursor := int64(0)
 	for _, want := range [][]plan.Decided{all[:3], all[3:], nil} {

@@ -138,7 +138,7 @@ func message(event, webhook string) plan.Message {
 
 func wantPosted(t *testing.T, s Store, what string, messages []plan.Message, want ...string) {
 	t.Helper()
-	fresh, err := s.Post(t.Context(), messages)
+	fresh, err := s.PostMessages(t.Context(), messages)
 	must(t, err)
 	slices.Sort(fresh)
 	wantSame(t, what, want, fresh)
@@ -169,7 +169,7 @@ func postRace(t *testing.T, open Open) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			fresh, err := s.Post(t.Context(), []plan.Message{message("e1", "chat")})
+			fresh, err := s.PostMessages(t.Context(), []plan.Message{message("e1", "chat")})
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {

@@ -30,7 +30,7 @@ func Child(ctx context.Context, s Store, out io.Writer) error {
 				n = c.Version + 1
 			}
 			for ; ; n++ { // number, sequence and version are equal here
-				if err := s.Report(ctx, []plan.Reported{{State: versioned(state(name, n), n), Boot: "b",
+				if err := s.RecordReports(ctx, []plan.Reported{{State: versioned(state(name, n), n), Boot: "b",
 					Events: events(n, n)}}); err != nil {
 					failed <- err
 					return

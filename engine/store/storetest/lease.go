@@ -114,7 +114,7 @@ func writes() map[string]func(ctx context.Context, s Store) error {
 			return s.RecordObservations(ctx, []plan.Observation{{Gate: "check", Holds: true}})
 		},
 		"Decided": func(ctx context.Context, s Store) error {
-			fresh, err := s.Decided(ctx, []plan.Decided{{Commit: "ccc", Channel: "staging", Sequence: 9}})
+			fresh, err := s.RecordDecisions(ctx, []plan.Decided{{Commit: "ccc", Channel: "staging", Sequence: 9}})
 			if err != nil && len(fresh) > 0 {
 				return errors.New("it gives decisions beside an error")
 			}
@@ -132,7 +132,7 @@ func writes() map[string]func(ctx context.Context, s Store) error {
 			return s.SetFlagsMemory(ctx, announce.Memory{Lifted: map[string]int{"gateway": 1}})
 		},
 		"Post": func(ctx context.Context, s Store) error {
-			fresh, err := s.Post(ctx, []plan.Message{message("e1", "chat")})
+			fresh, err := s.PostMessages(ctx, []plan.Message{message("e1", "chat")})
 			if err != nil && len(fresh) > 0 {
 				return errors.New("it gives events beside an error")
 			}
@@ -162,7 +162,7 @@ func deposed(t *testing.T, open Open) {
 	mustLead(t, a, 1)
 	offers(t, a, offer("held", "staging", 1, 10))
 	before := plan.Decided{Commit: "before", Channel: "staging", Sequence: 1}
-	_, err := a.Decided(t.Context(), []plan.Decided{before})
+	_, err := a.RecordDecisions(t.Context(), []plan.Decided{before})
 	must(t, err)
 	was := observed(t, b)
 	h.advance(length)
@@ -174,7 +174,7 @@ func deposed(t *testing.T, open Open) {
 	wantDeposed(t, b, "though its lease ran out")
 	wantSame(t, "what is kept", was, observed(t, b))
 	mustLead(t, a, 3)
-	fresh, err := a.Decided(t.Context(), nil)
+	fresh, err := a.RecordDecisions(t.Context(), nil)
 	must(t, err)
 	wantSame(t, "what is not announced", []plan.Decided{before}, fresh)
 	for name, write := range writes() {

@@ -21,7 +21,7 @@ func registration(cell string, serial int64, key string) plan.Registration {
 
 func join(cell, hash string, serial int64) access.Join {
 	return access.Join{Cell: cell, Hash: hash, Serial: serial, By: "ada", Created: noon,
-		Expires: noon.Add(access.JoinFor)}
+		Expires: noon.Add(access.JoinLifetime)}
 }
 
 // registered returns the newest registrations.
@@ -59,7 +59,7 @@ func claimRace(t *testing.T, open Open) {
 		t.Fatalf("%v won, and %s is registered", winners, won)
 	}
 	// The answer was lost, and the cell's next registration would have a later serial by now.
-	h.advance(2 * access.JoinFor)
+	h.advance(2 * access.JoinLifetime)
 	for serial := int64(5); serial <= 6; serial++ {
 		must(t, two[1].ClaimToken(ctx, "h1", registration("acme", serial, won)))
 	}
@@ -92,7 +92,7 @@ func denied(t *testing.T, open Open) {
 	if err := s.ClaimToken(ctx, "h1", registration("bolt", 1, "key")); !errors.Is(err, plan.ErrDenied) {
 		t.Errorf("another cell's token: %v, not ErrDenied", err)
 	}
-	h.advance(access.JoinFor)
+	h.advance(access.JoinLifetime)
 	try("a token that ran out", "h1", registration("acme", 1, "key"))
 	for _, text := range texts {
 		if text != texts[0] {
@@ -147,7 +147,7 @@ func joins(t *testing.T, open Open) {
 	h := newManualClock()
 	s, ctx := openedAt(t, open, h.timeNow), t.Context()
 	first, second := join("acme", "h1", 0), join("acme", "h2", 0)
-	second.Created, second.Expires = noon.Add(time.Minute), noon.Add(2*access.JoinFor)
+	second.Created, second.Expires = noon.Add(time.Minute), noon.Add(2*access.JoinLifetime)
 	must(t, s.AddJoin(ctx, second))
 	must(t, s.AddJoin(ctx, first))
 	must(t, s.AddJoin(ctx, join("bolt", "h3", 7)))
@@ -165,7 +165,7 @@ func joins(t *testing.T, open Open) {
 	want("nobody")
 	must(t, s.ClaimToken(ctx, "h3", registration("bolt", 8, "key")))
 	want("bolt")
-	h.advance(access.JoinFor)
+	h.advance(access.JoinLifetime)
 	want("acme", second)
 	s = reopenAt(t, s, open, h.timeNow)
 	want("acme", second)

@@ -52,12 +52,12 @@ func audit(t *testing.T, open Open) {
 			From: "192.0.2.1:5000"}
 	}
 	for n := range 5 {
-		must(t, s.Audit(ctx, entry(n)))
+		must(t, s.RecordAudit(ctx, entry(n)))
 	}
 	s = reopen(t, s, open)
 	for limit, want := range map[int][]access.Entry{2: {entry(4), entry(3)},
 		100: {entry(4), entry(3), entry(2), entry(1), entry(0)}} {
-		got, err := s.Audits(ctx, limit)
+		got, err := s.AuditEntries(ctx, limit)
 		must(t, err)
 		wantSame(t, fmt.Sprintf("the newest %d", limit), want, got)
 	}

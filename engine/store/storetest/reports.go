@@ -34,13 +34,13 @@ func durable(t *testing.T, open Open) {
 		Accepted: []plan.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3),
 			At: noon, Evidence: "2 of 2 cells"}},
 		Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}},
-		Rollouts: []plan.Rollout{{Channel: "staging", Sequence: 3, Since: noon, Eligible: []string{"acme", "bolt"}}},
+		Cohorts:  []plan.Cohort{{Channel: "staging", Sequence: 3, Since: noon, Eligible: []string{"acme", "bolt"}}},
 	}))
 	must(t, s.RecordObservations(ctx, []plan.Observation{{Channel: "staging", Gate: "check", Subject: "x", Holds: true,
 		Value: "200", ObservedAt: noon}}))
 	must(t, s.RecordSeen(ctx, "4f0c", &plan.Divergence{Seen: "4f0c", Tip: "77aa", At: noon}))
 	must(t, s.RecordRefusal(ctx, "staging", &plan.Refusal{Reason: "hook", Until: noon}))
-	_, err := s.Decided(ctx, []plan.Decided{{Commit: "c1", Kind: plan.Promote, Channel: "staging", Sequence: 3,
+	_, err := s.RecordDecisions(ctx, []plan.Decided{{Commit: "c1", Kind: plan.Promote, Channel: "staging", Sequence: 3,
 		At: noon}})
 	must(t, err)
 
@@ -58,7 +58,7 @@ func durable(t *testing.T, open Open) {
 
 func reports(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	must(t, s.Report(ctx, nil))
+	must(t, s.RecordReports(ctx, nil))
 	must(t, report(t, s, plan.Reported{State: state("acme", 3), Boot: "b1", Events: events(1, 3)}))
 	// The answer was lost, and the cell sends it again with more, and with another text for number 2 (fault 45).
 	again := events(2, 4)
@@ -82,7 +82,7 @@ func reports(t *testing.T, open Open) {
 func wholeBatch(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	for _, broken := range []*plan.CellState{nil, {}} {
-		if err := s.Report(ctx, []plan.Reported{{State: versioned(state("acme", 3), 1)}, {State: broken}}); err == nil {
+		if err := s.RecordReports(ctx, []plan.Reported{{State: versioned(state("acme", 3), 1)}, {State: broken}}); err == nil {
 			t.Error("a report of no cell was kept")
 		}
 	}
@@ -125,7 +125,7 @@ func concurrent(t *testing.T, open Open) {
 			for n := int64(1); n <= each; n++ {
 				c := state(name, n)
 				c.Version = n
-				if err := s.Report(ctx, []plan.Reported{{State: c, Boot: "b", Events: events(n, n)}}); err != nil {
+				if err := s.RecordReports(ctx, []plan.Reported{{State: c, Boot: "b", Events: events(n, n)}}); err != nil {
 					t.Errorf("report: %v", err)
 				}
 				if n%8 != 0 {
@@ -162,7 +162,7 @@ func ended(t *testing.T, open Open) {
 		At: noon}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("grant under an ended context: %v", err)
 	}
-	if err := s.Report(ctx, []plan.Reported{{State: versioned(state("acme", 1), 1)}}); !errors.Is(err,
+	if err := s.RecordReports(ctx, []plan.Reported{{State: versioned(state("acme", 1), 1)}}); !errors.Is(err,
 		context.Canceled) {
 		t.Errorf("report under an ended context: %v", err)
 	}
@@ -174,7 +174,7 @@ func closed(t *testing.T, open Open) {
 	must(t, report(t, s, plan.Reported{State: state("acme", 1)}))
 	must(t, s.Close())
 	must(t, s.Close())
-	if err := s.Report(ctx, []plan.Reported{{State: versioned(state("acme", 2), 2)}}); err == nil {
+	if err := s.RecordReports(ctx, []plan.Reported{{State: versioned(state("acme", 2), 2)}}); err == nil {
 		t.Error("a closed store kept a report")
 	}
 	if err := s.RecordLearned(ctx, plan.Learned{}); err == nil {

@@ -41,11 +41,11 @@ type Store interface {
 	RemoveToken(ctx context.Context, name string) error
 	Tokens(ctx context.Context) ([]access.Token, error)
 	Token(ctx context.Context, hash string) (access.Token, error)
-	Audit(ctx context.Context, e access.Entry) error
-	Audits(ctx context.Context, limit int) ([]access.Entry, error)
+	RecordAudit(ctx context.Context, e access.Entry) error
+	AuditEntries(ctx context.Context, limit int) ([]access.Entry, error)
 
 	Fact(ctx context.Context, name string) (string, error)
-	KeepFact(ctx context.Context, name, before, value string) error
+	SetFact(ctx context.Context, name, before, value string) error
 
 	Records() records.Store
 }
@@ -220,7 +220,7 @@ func report(t *testing.T, s Store, batch ...plan.Reported) error {
 		next[name]++
 		r.State.Version = next[name]
 	}
-	return s.Report(t.Context(), batch)
+	return s.RecordReports(t.Context(), batch)
 }
 
 func observed(t *testing.T, s Store) plan.Observed {

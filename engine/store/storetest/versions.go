@@ -20,7 +20,7 @@ func stale(t *testing.T, open Open) {
 	want := int64(0)
 	for _, step := range steps {
 		c := versioned(state("acme", 10+step.version), step.version)
-		err := s.Report(ctx, []plan.Reported{{State: c, Boot: fmt.Sprint(step),
+		err := s.RecordReports(ctx, []plan.Reported{{State: c, Boot: fmt.Sprint(step),
 			Events: events(step.version, step.version)}})
 		if step.kept {
 			must(t, err)
@@ -58,7 +58,7 @@ func staleAmongOthers(t *testing.T, open Open) {
 					batch = []plan.Reported{{State: versioned(state("late", n), 1)},
 						{State: versioned(state(name, 99), 1), Boot: "b", Events: events(n, n)}}
 				}
-				switch err := s.Report(ctx, batch); {
+				switch err := s.RecordReports(ctx, batch); {
 				case w == 0 && !errors.Is(err, plan.ErrStale):
 					t.Errorf("stale: %v", err)
 				case w != 0 && err != nil:
@@ -113,7 +113,7 @@ func race(t *testing.T, of func(writer int) Store) {
 				if c := known["acme"]; c != nil {
 					version = c.Version + 1
 				}
-				switch err := s.Report(ctx, []plan.Reported{{State: versioned(state("acme", version), version)}}); {
+				switch err := s.RecordReports(ctx, []plan.Reported{{State: versioned(state("acme", version), version)}}); {
 				case err == nil:
 					mu.Lock()
 					kept++
@@ -143,7 +143,7 @@ func byName(t *testing.T, open Open) {
 			batch = append(batch, plan.Reported{State: versioned(state(name, int64(n)), 1)})
 		}
 	}
-	must(t, s.Report(ctx, batch))
+	must(t, s.RecordReports(ctx, batch))
 	must(t, grantUncapped(ctx, s, []plan.Granted{
 		{Cell: "cell-0001", Assignment: *assignment("staging", 1, 1), At: noon},
 		{Cell: "cell-0002", Assignment: *assignment("staging", 1, 99), At: noon},
@@ -197,7 +197,7 @@ func twoReporters(t *testing.T, open Open) {
 		wg.Go(func() {
 			name := fmt.Sprintf("cell-%d", w)
 			for n := int64(1); n <= 25; n++ {
-				if err := two[w%2].Report(ctx, []plan.Reported{{State: versioned(state(name, n), n), Boot: "b",
+				if err := two[w%2].RecordReports(ctx, []plan.Reported{{State: versioned(state(name, n), n), Boot: "b",
 					Events: events(n, n)}}); err != nil {
 					t.Errorf("report: %v", err)
 				}
@@ -218,5 +218,5 @@ func twoReporters(t *testing.T, open Open) {
 		}
 	}
 	next := versioned(state("cell-0", 26), 26) // the cell moves to the other process
-	must(t, two[1].Report(ctx, []plan.Reported{{State: next, Events: []cells.Event{}}}))
+	must(t, two[1].RecordReports(ctx, []plan.Reported{{State: next, Events: []cells.Event{}}}))
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
-// Decided records decisions found in git, once for each commit, and returns those that are not announced yet, oldest
+// RecordDecisions records decisions found in git, once for each commit, and returns those that are not announced yet, oldest
 // first: new ones, and those that a crash kept from being announced (fault 3).
-func (l Ledger) Decided(ctx context.Context, decisions []plan.Decided) (fresh []plan.Decided, err error) {
+func (l Ledger) RecordDecisions(ctx context.Context, decisions []plan.Decided) (fresh []plan.Decided, err error) {
 	served := make([]rows.Sequence, 0, len(decisions))
 	for _, d := range decisions {
 		served = append(served, rows.Sequence{Channel: d.Channel, Number: d.Sequence})

@@ -20,8 +20,8 @@ func (f Facts) Fact(ctx context.Context, name string) (string, error) {
 	})
 }
 
-// KeepFact stores a value under a name if the stored value is before (empty: none); else plan.ErrStale.
-func (f Facts) KeepFact(ctx context.Context, name, before, value string) error {
+// SetFact stores a value under a name if the stored value is before (empty: none); else plan.ErrStale.
+func (f Facts) SetFact(ctx context.Context, name, before, value string) error {
 	return f.db.Write(ctx, "store "+name, func(tx Tx) error {
 		statement, args := `UPDATE facts SET body = $2 WHERE name = $1 AND body = $3`, []any{name, value, before}
 		if before == "" {

@@ -40,7 +40,7 @@ func (l Ledger) RecordLearned(ctx context.Context, learned plan.Learned) error {
 			tx.Queue(`INSERT INTO finishes (channel, sequence, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
 				f.Channel, f.Sequence, jsonBody{f})
 		}
-		for _, r := range learned.Rollouts {
+		for _, r := range learned.Cohorts {
 			tx.Queue(`INSERT INTO rollouts (channel, sequence, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
 				r.Channel, r.Sequence, jsonBody{r})
 			tx.Queue(`DELETE FROM rollouts WHERE channel = $1 AND sequence <= (SELECT sequence FROM rollouts

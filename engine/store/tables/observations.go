@@ -100,7 +100,7 @@ func readLearned(r Reader, o *plan.Observed) (err error) {
 		`SELECT body FROM waves ORDER BY channel, sequence, wave`); err != nil {
 		return err
 	}
-	o.Learned.Rollouts, err = queryJSON[plan.Rollout](r, `SELECT body FROM rollouts ORDER BY channel, sequence`)
+	o.Learned.Cohorts, err = queryJSON[plan.Cohort](r, `SELECT body FROM rollouts ORDER BY channel, sequence`)
 	return err
 }
 

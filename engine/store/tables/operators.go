@@ -65,17 +65,17 @@ func (o Operators) queryTokens(ctx context.Context, query string, args ...any) (
 	})
 }
 
-// Audit stores an entry of who did what, and deletes the oldest beyond access.MaxEntries.
-func (o Operators) Audit(ctx context.Context, e access.Entry) error {
+// RecordAudit stores an entry of who did what, and deletes the oldest beyond access.MaxAuditEntries.
+func (o Operators) RecordAudit(ctx context.Context, e access.Entry) error {
 	return o.db.Write(ctx, "store an audit entry", func(tx Tx) error {
 		tx.Queue(`INSERT INTO audit (body) VALUES ($1)`, jsonBody{e})
-		tx.Queue(`DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - $1`, access.MaxEntries)
+		tx.Queue(`DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - $1`, access.MaxAuditEntries)
 		return nil
 	})
 }
 
-// Audits returns at most limit of the audit's newest entries, newest first.
-func (o Operators) Audits(ctx context.Context, limit int) ([]access.Entry, error) {
+// AuditEntries returns at most limit of the audit's newest entries, newest first.
+func (o Operators) AuditEntries(ctx context.Context, limit int) ([]access.Entry, error) {
 	return readJSON[access.Entry](ctx, o.db, "read the audit", `SELECT body FROM audit ORDER BY id DESC LIMIT $1`,
 		limit)
 }

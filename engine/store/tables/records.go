@@ -21,7 +21,7 @@ func (t Tables) Records() records.Store { return t.records }
 
 // Get returns a record, or records.ErrNotFound.
 func (t Records) Get(ctx context.Context, kind, key string) (records.Record, error) {
-	if err := records.CheckName(kind, key); err != nil {
+	if err := records.ValidateName(kind, key); err != nil {
 		return records.Record{}, fmt.Errorf("read a record: %w", err)
 	}
 	found, err := t.query(ctx, `SELECT kind, key, version, updated, body FROM records WHERE kind = $1 AND key = $2`,
@@ -37,14 +37,14 @@ func (t Records) Get(ctx context.Context, kind, key string) (records.Record, err
 
 // List returns a page of a kind's records.
 func (t Records) List(ctx context.Context, kind string, p records.Page) ([]records.Record, error) {
-	p, err := p.Normal(kind)
+	p, err := p.Normalise(kind)
 	if err != nil {
 		return nil, fmt.Errorf("list records: %w", err)
 	}
 	found, err := t.query(ctx, `SELECT kind, key, version, updated, body FROM records
 		WHERE kind = $1 AND key >= $2 AND key > $3 ORDER BY key LIMIT $4`,
 		kind, p.Prefix, p.After, p.Limit)
-	return p.Cut(found), err
+	return p.FilterPrefix(found), err
 }
 
 func (t Records) query(ctx context.Context, query string, args ...any) ([]records.Record, error) {
@@ -63,7 +63,7 @@ func (t Records) query(ctx context.Context, query string, args ...any) ([]record
 // Put stores r in place of the record with r.Version; 0: as a new one. Else records.ErrConflict.
 func (t Records) Put(ctx context.Context, r records.Record) (records.Record, error) {
 	op := fmt.Sprintf("store %.80q of %.80q", r.Key, r.Kind)
-	if err := r.Check(); err != nil {
+	if err := r.Validate(); err != nil {
 		return records.Record{}, fmt.Errorf("%s: %w", op, err)
 	}
 	before := r.Version
@@ -104,7 +104,7 @@ func (t Records) Put(ctx context.Context, r records.Record) (records.Record, err
 // Delete deletes the record with that version. Else records.ErrConflict.
 func (t Records) Delete(ctx context.Context, kind, key string, version int64) error {
 	op := fmt.Sprintf("delete %.80q of %.80q", key, kind)
-	if err := records.CheckName(kind, key); err != nil {
+	if err := records.ValidateName(kind, key); err != nil {
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	return t.db.Write(ctx, op, func(tx Tx) error {

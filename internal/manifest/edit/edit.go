@@ -66,8 +66,8 @@ func Append(text []byte, key, entry string, right func(edited []byte) bool) ([]b
 	return nil, ErrLayout
 }
 
-// New returns a YAML document with those fields.
-func New(f Fields) ([]byte, error) {
+// Format returns a YAML document with those fields.
+func Format(f Fields) ([]byte, error) {
 	text, err := formatIndented(f, "")
 	return []byte(text), err
 }

@@ -127,7 +127,7 @@ func measureClients(ctx context.Context) ([]figures.Row, error) {
 	for i, what := range []string{"a boolean with a rule", "a fractional"} {
 		c := costs[i+1]
 		rows = append(rows,
-			figures.AtMost(what+" through OpenFeature's client", c.time, "constant", costs[0].time, 1.3),
+			figures.TimeRow(what+" through OpenFeature's client", c.time, "constant", costs[0].time, 1.3),
 			figures.Row{
 				What: "  allocations beyond the client's own", Got: fmt.Sprint(c.allocs - costs[0].allocs),
 				Base:  fmt.Sprintf("constant %d, limit 5", costs[0].allocs),
@@ -164,10 +164,10 @@ func measureEvaluation(ctx context.Context) ([]figures.Row, error) {
 			return nil, err
 		}
 		theirs, ours := costs[0], costs[1]
-		row := figures.AtLeast(what, perSecond(ours.time), "flagd/core", perSecond(theirs.time), 8)
+		row := figures.RateRow(what, perSecond(ours.time), "flagd/core", perSecond(theirs.time), 8)
 		row.Got, row.Base = figures.Time(ours.time), fmt.Sprintf("flagd/core %s", figures.Time(theirs.time))
 		rows = append(rows, row,
-			figures.Beside("  allocations", fmt.Sprint(ours.allocs), fmt.Sprintf("flagd/core %d", theirs.allocs)))
+			figures.NoteRow("  allocations", fmt.Sprint(ours.allocs), fmt.Sprintf("flagd/core %d", theirs.allocs)))
 	}
 	return rows, nil
 }

@@ -49,7 +49,7 @@ func measureLoads(ctx context.Context) ([]figures.Row, error) {
 	}
 	peak := figures.Median(peaks)
 	return []figures.Row{
-		figures.Within(fmt.Sprintf("%d flags loaded and compiled", manyFlags), figures.Median(times),
+		figures.LimitRow(fmt.Sprintf("%d flags loaded and compiled", manyFlags), figures.Median(times),
 			500*time.Millisecond),
 		{
 			What: "  memory for it, resident at most", Got: fmt.Sprintf("%.0f MB", peak), Base: "limit 100 MB",

@@ -45,7 +45,7 @@ type group struct {
 }
 
 func run(ctx context.Context, out io.Writer, only string) error {
-	fmt.Fprintln(out, figures.Head())
+	fmt.Fprintln(out, figures.HeaderLine())
 	for _, g := range []group{{"client", measureClients}, {"evaluation", measureEvaluation}, {"remote", measureRemote},
 		{"load", measureLoads}} {
 		if !strings.Contains(g.name, only) {

@@ -76,9 +76,9 @@ func measureRemote(ctx context.Context) ([]figures.Row, error) {
 		evaluated = append(evaluated, callRate(func() { _, _, _ = flagd.ResolveAllValues(ctx, "", caller()) }))
 	}
 	return []figures.Row{
-		figures.AtLeast(fmt.Sprintf("OFREP, one flag, %d callers", callers), figures.Median(single), "bare handler",
+		figures.RateRow(fmt.Sprintf("OFREP, one flag, %d callers", callers), figures.Median(single), "bare handler",
 			figures.Median(plain), 0.7),
-		figures.AtLeast("OFREP, bulk of 50 flags", figures.Median(bulk), "flagd/core, no HTTP",
+		figures.RateRow("OFREP, bulk of 50 flags", figures.Median(bulk), "flagd/core, no HTTP",
 			figures.Median(evaluated), 5),
 	}, nil
 }

@@ -184,10 +184,10 @@ func createJoinToken(ctx context.Context, a *cli.App, cmd *cobra.Command,
 		serial = max(serial, r.Identity.Serial)
 	}
 	user := currentOperator(a)
-	if err := st.Audit(ctx, user.auditEntry("make a token for cell "+name)); err != nil {
+	if err := st.RecordAudit(ctx, user.auditEntry("make a token for cell "+name)); err != nil {
 		return token, err
 	}
-	newToken, join, err := peopleapi.NewJoin(name, serial, user.name, advertised.Address, advertised.Pins, time.Now())
+	newToken, join, err := peopleapi.NewJoinToken(name, serial, user.name, advertised.Address, advertised.Pins, time.Now())
 	if err == nil {
 		err = st.AddJoin(ctx, join)
 	}

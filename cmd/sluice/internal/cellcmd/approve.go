@@ -36,7 +36,7 @@ type candidate struct {
 }
 
 // candidates returns what can be approved, newest first.
-func candidates(o agent.Offered) []candidate {
+func candidates(o agent.Offer) []candidate {
 	var all []candidate
 	add := func(c candidate) {
 		if c.Digest != "" && (o.Running == nil || o.Running.Digest != c.Digest) && !slices.ContainsFunc(all,
@@ -66,7 +66,7 @@ func cellApproveVerb(a *cli.App) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		offered, err := agent.LoadOffered(state)
+		offered, err := agent.LoadOffer(state)
 		if err != nil {
 			return fmt.Errorf("cell approve: %w", err)
 		}
@@ -150,11 +150,11 @@ func cellOwnerVerb(a *cli.App) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		offered, err := agent.LoadOffered(state)
+		offered, err := agent.LoadOffer(state)
 		if err != nil {
 			return fmt.Errorf("cell owner: %w", err)
 		}
-		name, _, err := agent.Whose(state)
+		name, _, err := agent.StateDirCell(state)
 		if err != nil {
 			return fmt.Errorf("cell owner: %w", err)
 		}

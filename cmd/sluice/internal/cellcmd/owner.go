@@ -166,7 +166,7 @@ each instant that the cron line names.`,
 	f.DurationVar(&w.For, "for", 0, "how long it stays open")
 	f.StringVar(&w.Zone, "zone", "", "IANA `ZONE` (default: UTC)")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		for _, wrong := range w.Ready() {
+		for _, wrong := range w.Compile() {
 			return cli.UsageError(cmd, "--%s: %s", wrong.Field, wrong.Reason)
 		}
 		return nil

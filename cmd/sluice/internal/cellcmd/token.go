@@ -136,7 +136,7 @@ func tokenListVerb(a *cli.App) *cobra.Command {
 					if !t.Expires.IsZero() {
 						until = cli.Text(cli.FormatTime(t.Expires.Round(time.Second)))
 					}
-					if !t.Good(time.Now()) {
+					if !t.IsValid(time.Now()) {
 						until.Colour = cli.Red
 					}
 					rows = append(rows, []cli.Field{cli.Text(t.Name), cli.Text(string(t.Role)),
@@ -171,7 +171,7 @@ func tokenRemoveVerb(a *cli.App) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%s: %w", what, err)
 			}
-			return a.PrintDone(edits.Done{Did: what + ": done"})
+			return a.PrintDone(edits.Result{Summary: what + ": done"})
 		},
 	}
 	cli.AddServerFlag(a, cmd)
@@ -200,7 +200,7 @@ func withStore(ctx context.Context, a *cli.App, what string, do func(cli.Store) 
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	if what != "" {
-		if err := st.Audit(ctx, currentOperator(a).auditEntry(what)); err != nil {
+		if err := st.RecordAudit(ctx, currentOperator(a).auditEntry(what)); err != nil {
 			return err
 		}
 	}

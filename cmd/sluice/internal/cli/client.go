@@ -115,7 +115,7 @@ func (a *App) connectionError(err error) error {
 	unknown := new(tls.CertificateVerificationError)
 	netErr := new(net.OpError)
 	switch {
-	case errors.Is(err, identity.ErrPin):
+	case errors.Is(err, identity.ErrPinMismatch):
 		return Fail(failed,
 			"set SLUICE_SERVER_PIN to both keys that sluice serve prints when it starts: \"sha256:… sha256:…\"")
 	case errors.As(err, &unknown):
@@ -188,7 +188,7 @@ func (a *App) Transport() (base string, t *http.Transport) {
 			MinVersion:         tls.VersionTLS12,
 			InsecureSkipVerify: true, //nolint:gosec // the pin is held instead, below
 			VerifyConnection: func(cs tls.ConnectionState) error {
-				return identity.Match(strings.Fields(strings.ReplaceAll(pin, ",", " ")), cs.PeerCertificates,
+				return identity.MatchPins(strings.Fields(strings.ReplaceAll(pin, ",", " ")), cs.PeerCertificates,
 					time.Now())
 			},
 		}

@@ -25,7 +25,7 @@ func (a *App) ReleaseRepository() Repository[*edits.Releases] {
 func (a *App) FullReleaseRepository() Repository[*edits.Releases] {
 	return Repository[*edits.Releases]{a.OpenReleases,
 		func(o *OpenRepository, ctx context.Context) (*edits.Releases, error) {
-			o.Loader.All = true
+			o.Loader.AllReleases = true
 			return o.ReadReleases(ctx)
 		}}
 }
@@ -55,15 +55,15 @@ func (s Repository[S]) OpenPusher(a *App, cmd *cobra.Command) (repo *OpenReposit
 	if repo, err = s.open(ctx, cmd); err != nil {
 		return nil, p, err
 	}
-	p = edits.Pusher[S]{Repo: repo.As(who, nil), By: edits.Person{Person: who}, Address: repo.Address}
-	p.Read = func(ctx context.Context) (S, error) { return s.snapshot(repo, ctx) }
+	p = edits.Pusher[S]{Repo: repo.CommitterAs(who, nil), By: edits.Person{Person: who}, Address: repo.Address}
+	p.ReadSnapshot = func(ctx context.Context) (S, error) { return s.snapshot(repo, ctx) }
 	return repo, p, nil
 }
 
 // WithSigner returns p signing its commits; a nil signer signs nothing.
 func WithSigner[S edits.Snapshot](p edits.Pusher[S], repo *OpenRepository, signer *gitrepo.SSHSigner) edits.Pusher[S] {
 	if signer != nil {
-		p.Repo, p.By.Key = repo.As(p.By.Person, signer), signer.Key.PublicKey()
+		p.Repo, p.By.Key = repo.CommitterAs(p.By.Person, signer), signer.Key.PublicKey()
 	}
 	return p
 }
@@ -109,11 +109,11 @@ func CommitApproval[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[
 		return DecisionError(d(w.person), err)
 	}
 	defer repo.Close()
-	s, err := p.Read(ctx)
+	s, err := p.ReadSnapshot(ctx)
 	if err != nil {
 		return DecisionError(d(w.person), err)
 	}
-	person, err := s.People().Who(w.person, p.By)
+	person, err := s.People().FindApprover(w.person, p.By)
 	if err != nil {
 		return DecisionError(d(w.person), err)
 	}
@@ -129,16 +129,16 @@ func CommitApproval[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[
 }
 
 // PrintDone prints what a decision did.
-func (a *App) PrintDone(done edits.Done) error {
+func (a *App) PrintDone(done edits.Result) error {
 	a.ReportFaults(done.Warnings)
 	if encoded, err := a.PrintEncoded(done); encoded {
 		return err
 	}
 	if done.Commit == "" {
-		a.Stdout.PrintLine("%s", done.Did)
+		a.Stdout.PrintLine("%s", done.Summary)
 		return nil
 	}
-	a.Stdout.PrintLine("%s: commit %s", done.Did, ShortID(done.Commit))
+	a.Stdout.PrintLine("%s: commit %s", done.Summary, ShortID(done.Commit))
 	if done.Next != "" {
 		a.Stdout.PrintLine("next: %s", done.Next)
 	}

@@ -75,7 +75,7 @@ func (o *OpenRepository) ReadFlags(ctx context.Context) (*edits.Flags, error) {
 			in, err := o.Contains(ctx, older, commit)
 			return err == nil && in
 		},
-		Approvals: func() (announce.Input, error) { return announcer.Look(ctx, o.Repo, commit, nil, time.Now()) },
+		Approvals: func() (announce.Input, error) { return announcer.ReadInput(ctx, o.Repo, commit, nil, time.Now()) },
 	}, nil
 }
 

@@ -33,7 +33,7 @@ type Store interface {
 	// Fact returns a single value by name; empty: there is none. KeepFact replaces the value if it still is
 	// before, else it returns plan.ErrStale.
 	Fact(ctx context.Context, name string) (string, error)
-	KeepFact(ctx context.Context, name, before, value string) error
+	SetFact(ctx context.Context, name, before, value string) error
 	Close() error
 }
 
@@ -101,7 +101,7 @@ func (a *App) LocalView(ctx context.Context, cmd *cobra.Command, all bool) (*vie
 		return nil, err
 	}
 	defer repo.Close()
-	repo.Loader.All = all
+	repo.Loader.AllReleases = all
 	return a.DecideView(ctx, repo)
 }
 

@@ -88,7 +88,7 @@ func awaitAnswer(ctx context.Context, a *cli.App, repo *cli.OpenRepository, d ed
 				return fmt.Errorf("%s: %w", what, err)
 			}
 			if e := c.Effective; e != nil && e.Release == d.Release {
-				return a.PrintDone(edits.Done{Commit: e.Written, Did: what})
+				return a.PrintDone(edits.Result{Commit: e.Written, Summary: what})
 			}
 			if c.Request == nil || c.Request.Release != d.Release {
 				return cli.Blocked(fmt.Errorf("%s: it is no longer requested", what),

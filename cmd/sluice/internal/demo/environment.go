@@ -141,7 +141,7 @@ func (d *demo) prepareReleases(ctx context.Context) error {
 		return err
 	}
 	_, err = gitrepo.Init(ctx, d.repo,
-		gitrepo.New{Files: files, Message: "begin: two channels, four cells, two releases\n", Author: who,
+		gitrepo.InitOptions{Files: files, Message: "begin: two channels, four cells, two releases\n", Author: who,
 			When: time.Now().Truncate(time.Second)})
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func (d *demo) prepareFlags(ctx context.Context) error {
 	settings := "apiVersion: " + releases.APIVersion + "\nkind: Flags\n" +
 		"trustAuthors: true # in earnest approvals are signed\npeople:\n  grace: {email: grace@sluice.example}\n"
 	_, err = gitrepo.Init(ctx, d.flags,
-		gitrepo.New{Files: map[string][]byte{cli.SettingsFile: []byte(settings)},
+		gitrepo.InitOptions{Files: map[string][]byte{cli.SettingsFile: []byte(settings)},
 			Message: "begin a flags repository\n", Author: who, When: time.Now().Truncate(time.Second)})
 	if err == nil {
 		d.screen.printEvent("made a flags repository: %s", d.flags)
@@ -105,7 +105,7 @@ func (d *demo) runVerb(ctx context.Context, who string, args ...string) error {
 	output := process.NewTail(4 << 10)
 	if err := (process.Child{Args: append([]string{d.self}, args...), Env: env, Stdout: output,
 		Stderr: output}).Run(ctx); err != nil {
-		return fmt.Errorf("%s: %w: %s", args[0], err, output.Last(1<<10))
+		return fmt.Errorf("%s: %w: %s", args[0], err, output.LastLine(1<<10))
 	}
 	return nil
 }

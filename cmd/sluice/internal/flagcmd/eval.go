@@ -213,7 +213,7 @@ func (o *flagsState) inputOfCell(cell string) (input cellInput, facts flags.Fact
 			facts.Features = slices.Sorted(slices.Values(r.Features))
 		}
 	}
-	t := o.plan.Told[cell]
+	t := o.plan.CellFlags[cell]
 	if t == nil || t.Bundle == nil {
 		return input, facts, cli.Fail(fmt.Errorf("nothing is known of the flags of %s", c.Channel),
 			"sluice flag lint, and sluice validate of the release repository, show what is wrong")

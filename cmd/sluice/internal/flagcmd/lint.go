@@ -87,7 +87,7 @@ func releaseWarnings(tree *repository.Tree, v *view.View) []manifest.Fault {
 	if v == nil {
 		return nil
 	}
-	in := announcer.Survey(v)
+	in := announcer.FleetInput(v)
 	in.Tip, in.Releases = tree, nil
 	for _, r := range v.Desired.Versions { // including those that no channel has yet
 		in.Releases = append(in.Releases, announce.Release{Version: r.Version.String(), Features: r.Features})

@@ -45,7 +45,7 @@ func openFlagsState(a *cli.App, cmd *cobra.Command, now time.Time) (*flagsState,
 		return nil, err
 	}
 	o := &flagsState{Flags: s, repo: repo, view: v}
-	if o.input, err = announcer.Look(ctx, repo.Repo, s.Commit, v, now); err != nil {
+	if o.input, err = announcer.ReadInput(ctx, repo.Repo, s.Commit, v, now); err != nil {
 		repo.Close()
 		return nil, fmt.Errorf("read %s: %w", repo.Address, err)
 	}

@@ -84,15 +84,15 @@ func initRepository(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Loc
 			"sluice validate %s, or name another", at.Address)
 	}
 	draft := releases.Draft{Message: k.firstMessage(), When: time.Now().Truncate(time.Second), Files: files}
-	commits, err := repo.As(who, nil).Push(ctx, tip, []releases.Draft{draft})
+	commits, err := repo.CommitterAs(who, nil).Push(ctx, tip, []releases.Draft{draft})
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, edits.Refused(err, at.Address))
+		return fmt.Errorf("%s: %w", what, edits.PushError(err, at.Address))
 	}
 	return printInit(a, k, at, commits[0])
 }
 
 func printInit(a *cli.App, k repositoryKind, at cli.Location, commit string) error {
-	return a.PrintDone(edits.Done{Commit: commit, Did: k.verb + " " + at.Address,
+	return a.PrintDone(edits.Result{Commit: commit, Summary: k.verb + " " + at.Address,
 		Next: fmt.Sprintf(k.next, at.Address)})
 }
 
@@ -110,7 +110,7 @@ func initFolder(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Locatio
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	commit, err := gitrepo.Init(cmd.Context(), dir,
-		gitrepo.New{Bare: bare, Branch: at.Branch, Files: files, Message: k.firstMessage(), Author: who,
+		gitrepo.InitOptions{Bare: bare, Branch: at.Branch, Files: files, Message: k.firstMessage(), Author: who,
 			When: time.Now().Truncate(time.Second)})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)

@@ -65,7 +65,7 @@ func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault
 				return nil, err
 			}
 		}
-		faults = append(faults, edits.Brought(before, after)...)
+		faults = append(faults, edits.NewFaults(before, after)...)
 	}
 	return faults, lines.Err()
 }

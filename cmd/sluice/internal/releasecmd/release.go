@@ -135,7 +135,7 @@ func showVerb(a *cli.App) *cobra.Command {
 				return err
 			}
 			defer repo.Close()
-			repo.Loader.All = true
+			repo.Loader.AllReleases = true
 			s, err := repo.ReadReleases(cmd.Context())
 			if err != nil {
 				return err
@@ -178,7 +178,7 @@ func printRelease(a *cli.App, s releaseDetails) {
 	line("quarantined", a.Stdout.Paint(cli.Red, strings.Join(s.Quarantined, ", ")))
 	line("fixes", strings.Join(s.Manifest.Fixes, ", "))
 	line("features", strings.Join(s.Manifest.Features, ", "))
-	if s.Manifest.ForwardOnly() {
+	if s.Manifest.IsForwardOnly() {
 		line("rollback", a.Stdout.Paint(cli.Yellow, "forward-only: cells never go back from it"))
 	}
 	for _, c := range s.Manifest.Components {
@@ -226,13 +226,13 @@ to, what is newer than the oldest head, and what a request, a hotfix or a quaran
 				return cli.DecisionError(d, err)
 			}
 			defer repo.Close()
-			repo.Loader.All = true // a tombstone needs its release's digest
+			repo.Loader.AllReleases = true // a tombstone needs its release's digest
 			if dry {
-				s, err := p.Read(cmd.Context())
+				s, err := p.ReadSnapshot(cmd.Context())
 				if err != nil {
 					return err
 				}
-				return a.PrintDone(edits.Done{Did: "would prune " + cli.OrDash(strings.Join(d.Gone(s.Desired), ", "))})
+				return a.PrintDone(edits.Result{Summary: "would prune " + cli.OrDash(strings.Join(d.Obsolete(s.Desired), ", "))})
 			}
 			done, err := p.Push(cmd.Context(), d)
 			if err != nil {

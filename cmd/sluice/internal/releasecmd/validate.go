@@ -107,12 +107,12 @@ func validateTip(ctx context.Context, a *cli.App, address string) ([]releases.Fa
 	if cli.IsFlags(files) {
 		return repository.Load(nil, files).Faults, nil
 	}
-	repo.Loader.All = true
+	repo.Loader.AllReleases = true
 	d, err := repo.Loader.Load(ctx, tip)
 	if err != nil {
 		return nil, err
 	}
-	return d.Check(), nil
+	return d.AllFaults(), nil
 }
 
 // openTip opens a repository and returns its branch's tip. If the tip is empty, nothing is left open.
@@ -246,7 +246,7 @@ func loadCommit(ctx context.Context, a *cli.App, dir, commit string) (d *plan.De
 			return err
 		}
 		defer repo.Close()
-		repo.Loader.All = true
+		repo.Loader.AllReleases = true
 		d, err = repo.Loader.Load(ctx, tip)
 		return err
 	})

@@ -111,7 +111,7 @@ func identifyCell(a *cli.App, cmd *cobra.Command, o *agent.Options, join string)
 			return fmt.Errorf("agent: %w", err)
 		}
 	}
-	kept, keyed, err := agent.Whose(o.StateDir)
+	kept, keyed, err := agent.StateDirCell(o.StateDir)
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}

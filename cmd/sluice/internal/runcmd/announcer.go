@@ -81,10 +81,10 @@ func (e *runningEngine) webhooks() (all []repository.Webhook, ok bool) {
 // extendOptions adds flags to the control plane. A push hook for either repository triggers a read of both.
 func (n *runningAnnouncer) extendOptions(o *controlplane.Options, e *runningEngine) {
 	o.Flags, o.Outbox = n, e.store
-	o.Collect = append(o.Collect, n.sender.Collector())
-	o.Pushed = func() {
-		e.Pushed()
-		n.Pushed()
+	o.Collectors = append(o.Collectors, n.sender.Collector())
+	o.OnPush = func() {
+		e.NotifyPush()
+		n.NotifyPush()
 	}
 	if n.repo.Branch != o.Branch {
 		o.Branch = "" // a push to any branch counts: two are of interest

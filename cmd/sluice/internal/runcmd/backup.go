@@ -66,7 +66,7 @@ backed up with its own tools. The keys in DIR/tls are files: copy them too.`,
 			if err := writeBackup(cmd.Context(), st, to); err != nil {
 				return fmt.Errorf("backup: %w", err)
 			}
-			return a.PrintDone(edits.Done{Did: "backup of " + file + " in " + to})
+			return a.PrintDone(edits.Result{Summary: "backup of " + file + " in " + to})
 		},
 	}
 	cmd.Flags().StringVar(&to, "to", "", "`FILE` to write; it must not exist yet")

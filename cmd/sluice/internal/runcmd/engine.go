@@ -93,7 +93,7 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 		return nil, errors.Join(err, st.Close())
 	}
 	e, err := engine.New(ctx, repo.Repo, st,
-		engine.Options{Log: log, Key: signing.Public(as.Signer.Key), Probe: engine.HTTPProber{}, Poll: r.poll, Keep: filepath.Join(a.Data, cacheFile)})
+		engine.Options{Log: log, Key: signing.Public(as.Signer.Key), Probe: engine.HTTPProber{}, Poll: r.poll, CacheFile: filepath.Join(a.Data, cacheFile)})
 	if err != nil {
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
@@ -166,7 +166,7 @@ func advertise(ctx context.Context, st cli.Store, mine cli.Advertised, dir strin
 		if err != nil {
 			return err
 		}
-		err = st.KeepFact(ctx, cli.AdvertisedFact, stored, string(data))
+		err = st.SetFact(ctx, cli.AdvertisedFact, stored, string(data))
 		switch {
 		case errors.Is(err, plan.ErrStale): // another replica was quicker: look again
 			continue

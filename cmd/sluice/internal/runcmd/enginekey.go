@@ -87,7 +87,7 @@ restart serve and its replicas, then remove it with sluice engine-key remove.`,
 			if a.Data == "" {
 				return cli.UsageError(cmd, missingData)
 			}
-			var done edits.Done
+			var done edits.Result
 			err := signing.Rotate(engineKeyFile(a), rand.Reader, func(next, before ssh.Signer) (err error) {
 				signer := &gitrepo.SSHSigner{Key: before}
 				if file != "" {
@@ -148,10 +148,10 @@ func changeEngineKeys(a *cli.App, verb string) *cobra.Command {
 }
 
 // pushKeys commits a change of the list as the caller, signed by a key of the engine's.
-func pushKeys(a *cli.App, cmd *cobra.Command, signer *gitrepo.SSHSigner, d edits.EngineKeys) (edits.Done, error) {
+func pushKeys(a *cli.App, cmd *cobra.Command, signer *gitrepo.SSHSigner, d edits.EngineKeys) (edits.Result, error) {
 	repo, p, err := a.ReleaseRepository().OpenPusher(a, cmd)
 	if err != nil {
-		return edits.Done{}, cli.DecisionError(d, err)
+		return edits.Result{}, cli.DecisionError(d, err)
 	}
 	defer repo.Close()
 	return cli.WithSigner(p, repo, signer).Push(cmd.Context(), d)

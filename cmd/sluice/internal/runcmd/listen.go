@@ -155,7 +155,7 @@ func (d *listenOptions) certificate(data string, e *listeners) (cert tls.Certifi
 		cert = e.keys.Certificate()
 	}
 	if d.cert != "" {
-		if cert, err = transport.ReadPair(d.cert, d.key); err != nil {
+		if cert, err = transport.LoadKeyPair(d.cert, d.key); err != nil {
 			return cert, cli.Fail(fmt.Errorf("read --tls-cert and --tls-key: %w", err),
 				"both are PEM; the certificate file begins with the server's own certificate")
 		}
@@ -169,7 +169,7 @@ func printListeners(a *cli.App, e *listeners) {
 			a.Stdout.PrintLine("listening for cells on %s, which they reach as %s", l.Addr(), e.public)
 			continue
 		}
-		a.Stdout.PrintLine("listening on %s", transport.Address(l))
+		a.Stdout.PrintLine("listening on %s", transport.ListenerURL(l))
 	}
 	if e.keys != nil {
 		a.Stdout.PrintLine("active key %s", e.keys.Pins[0])

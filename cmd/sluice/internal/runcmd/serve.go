@@ -111,8 +111,8 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 	o := controlplane.Options{
 		Views: e, Inbox: e, Repository: e.repo, Journal: e.store, Log: e.log,
 		Members: e, Tokens: e.store, Address: listening.public,
-		Pushed: e.Pushed, HookSecret: secret, Branch: a.Branch,
-		Reachable: e.Reachable, Store: e.store.Ready, Keys: listening.cellKeys(), Numbers: e.Numbers,
+		OnPush: e.NotifyPush, HookSecret: secret, Branch: a.Branch,
+		RepositoryError: e.Reachable, CheckStore: e.store.Ready, Keys: listening.cellKeys(), Stats: e.Stats,
 	}
 	if announcing != nil {
 		announcing.extendOptions(&o, e)

@@ -50,7 +50,7 @@ func tick(a *cli.App, cmd *cobra.Command, r engineOptions) (err error) {
 	}
 	defer announcing.Close()
 	if announcing != nil {
-		defer e.Lead(ctx)()
+		defer e.HoldLease(ctx)()
 	}
 	_, cursor, err := e.store.Decisions(ctx, -1, 1)
 	if err != nil {
@@ -61,7 +61,7 @@ func tick(a *cli.App, cmd *cobra.Command, r engineOptions) (err error) {
 		if err != nil || len(made.Wants) == 0 {
 			break
 		}
-		if err = e.Answer(ctx, made.Wants); err == nil {
+		if err = e.RunProbes(ctx, made.Wants); err == nil {
 			made, err = e.Tick(ctx)
 		}
 	}
@@ -78,7 +78,7 @@ func tick(a *cli.App, cmd *cobra.Command, r engineOptions) (err error) {
 	if done, err := a.PrintEncoded(made); done {
 		return err
 	}
-	if !e.Led() {
+	if !e.TickLed() {
 		a.Stdout.PrintLine("another process leads, and does what there is to do")
 	}
 	const most = 1000
@@ -114,7 +114,7 @@ func decisionText(d plan.Decided) string {
 	case plan.Rollback:
 		return fmt.Sprintf("roll back %s from %s to %s, commit %s", d.Channel, cli.OrDash(d.Replaces), d.Release,
 			cli.ShortID(d.Commit))
-	case plan.Adopted, plan.Quarantines, plan.Halt, plan.Grant:
+	case plan.Adopted, plan.Quarantine, plan.Halt, plan.Grant:
 	}
 	return fmt.Sprintf("%s %s in %s, commit %s", d.Kind, d.Release, d.Channel, cli.ShortID(d.Commit))
 }
