@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 	_ "time/tzdata" // zones must not depend on the machine
+
+	"github.com/sluice-cd/sluice/internal/window"
 )
 
 const (
@@ -81,7 +83,7 @@ func (l LocalTime) instants(zone *time.Location) (all []time.Time) {
 	const reach = 26 * time.Hour // no zone is farther from UTC
 	for t := l.wall.Add(-reach).In(zone); ; {
 		_, offset := t.Zone()
-		_, end := t.ZoneBounds()
+		_, end := window.OffsetBounds(t)
 		at := l.wall.Add(-time.Duration(offset) * time.Second).In(zone)
 		if LocalTimeOf(at) == l && (len(all) == 0 || !all[len(all)-1].Equal(at)) {
 			all = append(all, at)
@@ -108,14 +110,14 @@ func (l LocalTime) checkIn(zone *time.Location) error {
 	case 1:
 		return nil
 	case 0:
-		_, end := l.wall.Add(-26 * time.Hour).In(zone).ZoneBounds()
+		_, end := window.OffsetBounds(l.wall.Add(-26 * time.Hour).In(zone))
 		for {
 			before, after := LocalTimeOf(end.Add(-time.Second).In(zone)), LocalTimeOf(end.In(zone))
 			if !before.wall.After(l.wall) && after.wall.After(l.wall) {
 				return fmt.Errorf("%s does not exist in %s: at %s clocks go forward to %s; choose that or another time",
 					l, zone, end.UTC().Format(time.RFC3339), after)
 			}
-			if _, end = end.In(zone).ZoneBounds(); end.IsZero() {
+			if _, end = window.OffsetBounds(end.In(zone)); end.IsZero() {
 				return fmt.Errorf("%s does not exist in %s: choose another time", l, zone)
 			}
 		}

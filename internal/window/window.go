@@ -177,7 +177,7 @@ func (w *Window) Judge(now time.Time) (open bool, why string, until time.Time) {
 // closingTime returns the end of the open time that begins at o; zero: never, or after maxLookahead.
 func (c *compiled) closingTime(o opening) time.Time {
 	for limit := o.at.Add(maxLookahead); o.at.Before(limit); {
-		_, shift := offsetBounds(o.at)
+		_, shift := OffsetBounds(o.at)
 		last := o
 		if c.gapless {
 			if shift.IsZero() {
@@ -279,7 +279,7 @@ func (c *compiled) instantOf(w wallTime) time.Time {
 	const west = 16 * 60 * 60 // no zone was ever farther from UTC
 	for t := time.Unix(int64(w)-west, 0).In(c.zone); ; {
 		_, offset := t.Zone()
-		_, end := offsetBounds(t)
+		_, end := OffsetBounds(t)
 		shown := time.Unix(int64(w)-int64(offset), 0).In(c.zone)
 		if shown.Before(t) { // w was skipped when this offset began
 			shown = t
@@ -299,7 +299,7 @@ func (c *compiled) latestWallTime(now time.Time) wallTime {
 	_, offset := t.Zone()
 	reach := t.Unix() + int64(offset)
 	for {
-		start, _ := offsetBounds(t)
+		start, _ := OffsetBounds(t)
 		if start.IsZero() || now.Sub(start) > overlap {
 			return wallTime(reach)
 		}
@@ -309,9 +309,9 @@ func (c *compiled) latestWallTime(now time.Time) wallTime {
 	}
 }
 
-// offsetBounds returns a period around t, end excluded, in which the zone's offset does not change; zero: no bound. It
+// OffsetBounds returns a period around t, end excluded, in which the zone's offset does not change; zero: no bound. It
 // corrects ZoneBounds, which returns an end in the past on 31 December of a leap year decades ahead (Go 1.26).
-func offsetBounds(t time.Time) (start, end time.Time) {
+func OffsetBounds(t time.Time) (start, end time.Time) {
 	start, end = t.ZoneBounds()
 	if !end.IsZero() && !end.After(t) {
 		end = time.Date(t.UTC().Year()+1, 1, 1, 0, 0, 0, 0, time.UTC).In(t.Location())
