@@ -175,7 +175,7 @@ func homes() map[string][]string {
 		"github.com/spf13/cobra":          {"cmd"},
 		"github.com/yuin/goldmark":        {"engine/controlplane/bulletin"},
 		"go.yaml.in/yaml":                 {"internal/manifest", "flags/announce", "engine/plan", "engine/edits", "engine/simulate", "cells/agent", "cmd"}, // all but the first only write it
-		"golang.org/x/crypto/ssh":         {"internal/gitrepo", "channels", "flags/repository", "engine/edits", "cmd"},
+		"golang.org/x/crypto/ssh":         {"internal/gitrepo", "channels", "flags/repository", "engine/edits", "engine/signing", "cmd"},
 		"golang.org/x/sync":               {"releases", "cells", "flags/repository", "engine/store/rows", "engine/controlplane", "cmd"},
 		"golang.org/x/sys":                {"cells/agent/clock"},
 		"golang.org/x/term":               {"cmd"},

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 )
 
 // UnfinishedPattern matches files that an interrupted write leaves in a folder: see RemoveUnfinished.
@@ -56,6 +57,10 @@ func SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// lockWait is how long LockDir waits for a lock that may be about to be freed: a child process holds its parent's lock until
+// it runs its own program, and an agent that is told to stop needs a moment.
+const lockWait = 2 * time.Second
+
 // LockDir ensures that only one agent uses a state folder, until the returned file is closed or the process ends.
 func LockDir(dir string) (*os.File, error) {
 	//nolint:gosec // the owner names the folder
@@ -63,14 +68,18 @@ func LockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("another agent uses %s: give each cell a state folder of its own", dir)
+	for end := time.Now().Add(lockWait); ; time.Sleep(20 * time.Millisecond) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch held := errors.Is(err, syscall.EWOULDBLOCK); {
+		case err == nil:
+			return f, nil
+		case held && time.Now().After(end):
+			err = fmt.Errorf("another agent uses %s: give each cell a state folder of its own", dir)
+		case held || errors.Is(err, syscall.EINTR):
+			continue
 		}
-		return nil, err
+		return nil, errors.Join(err, f.Close())
 	}
-	return f, nil
 }
 
 // PruneOldest removes the oldest files of a folder, so that n are left. The files to keep are never removed.
