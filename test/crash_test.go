@@ -155,13 +155,13 @@ func (r *killer) runJourney() {
 // killOnPushes kills the control plane at half of the instants at which a push begins or lands, until ctx ends.
 func (r *killer) killOnPushes(ctx context.Context) {
 	received, branch := filepath.Join(r.w.repo, "objects"), filepath.Join(r.w.repo, "refs", "heads", "main")
-	look := time.NewTicker(time.Millisecond)
-	defer look.Stop()
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
 	for seen := fileStamp(received) + fileStamp(branch); ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-look.C:
+		case <-ticker.C:
 		}
 		now := fileStamp(received) + fileStamp(branch)
 		if now == seen {
@@ -239,13 +239,13 @@ func (r *killer) killAndRestart(when string, victims ...*process) {
 
 // awaitFileChange waits for a change of a file, and reports whether there was one.
 func awaitFileChange(watched string, limit time.Duration) bool {
-	before, look, end := fileStamp(watched), time.NewTicker(time.Millisecond), time.After(limit)
-	defer look.Stop()
+	before, ticker, timeout := fileStamp(watched), time.NewTicker(time.Millisecond), time.After(limit)
+	defer ticker.Stop()
 	for fileStamp(watched) == before {
 		select {
-		case <-end:
+		case <-timeout:
 			return false
-		case <-look.C:
+		case <-ticker.C:
 		}
 	}
 	return true

@@ -55,7 +55,7 @@ func TestEveryFaultHasACode(t *testing.T) {
 		}
 	}
 	if literals < 20 || calls < 200 {
-		t.Errorf("%d literals and %d calls were looked at: those that make a Fault are called otherwise", literals,
+		t.Errorf("only %d literals and %d calls found: the names of the constructors have changed", literals,
 			calls)
 	}
 }

@@ -237,7 +237,7 @@ func TestFeatureTurnsOnWithItsAnnouncement(t *testing.T) {
 	l.awaitValue("beta", true)
 
 	if log := l.processLog("serve"); strings.Contains(log, "suspended/classes/") {
-		t.Errorf("it is said to be suspended, though it was on nowhere without the release:\n%s", log)
+		t.Errorf("the log has a suspension, though no cell without the release had the flag on:\n%s", log)
 	}
 
 	// A rollback below the feature suspends it by itself; a release with the feature turns it on again.
@@ -254,9 +254,9 @@ func TestFeatureTurnsOnWithItsAnnouncement(t *testing.T) {
 	// A kill turns the flag off in connected cells, is unconfirmed by others, and turns the flag off there when they
 	// reconnect.
 	l.agents["beta"].stop()
-	said := l.runAs("ada", "flag", "kill", newEditor, "--reason", "loses text", "--until", "1s")
-	if !strings.Contains(said, "not confirmed: beta") {
-		t.Errorf("it is not said that beta did not confirm it:\n%s", said)
+	output := l.runAs("ada", "flag", "kill", newEditor, "--reason", "loses text", "--until", "1s")
+	if !strings.Contains(output, "not confirmed: beta") {
+		t.Errorf("the output does not list beta as unconfirmed:\n%s", output)
 	}
 	l.awaitValue("acme", false)
 	l.eventually(func() (string, bool) {
@@ -312,9 +312,9 @@ func (l *flagWorld) checkSeparateHistories() {
 		l.repo:  {"sluice.yaml", ".gitattributes", "releases", "channels", "cells", "quarantine"},
 		l.flags: {"sluice.yaml", "flags", "announcements", "approvals", "overrides", "heads", "records"},
 	}
-	for repo, may := range own {
+	for repo, folders := range own {
 		allowed := map[string]bool{}
-		for _, name := range may {
+		for _, name := range folders {
 			allowed[name] = true
 		}
 		for name := range strings.FieldsSeq(git(l.t, repo, "log", "--name-only", "--format=", "main")) {
@@ -367,7 +367,7 @@ func TestFaultInTheFlagsRepository(t *testing.T) {
 	l.awaitValue("acme", false)
 	l.awaitValue("eu-1", false)
 	if k := l.newestKill(); k.Committed {
-		t.Errorf("it is committed to a repository that is away: %+v", k)
+		t.Errorf("the kill is committed to a repository that is away: %+v", k)
 	}
 	l.server.kill() // what was said to be kept is
 	l.server.start()

@@ -98,7 +98,7 @@ func TestKilledBeforeThePush(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.server.start()
-	w.eventually(func() (string, bool) { return "it never read the repository", w.status().Commit != "" })
+	w.eventually(func() (string, bool) { return "the control plane never read the repository", w.status().Commit != "" })
 	w.installKillHook("pre-receive", 1)
 	w.cutRelease("1.0.0", "fine")
 	w.awaitHookKill("pre-receive")
@@ -114,7 +114,7 @@ func TestKilledAfterThePush(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.server.start()
-	w.eventually(func() (string, bool) { return "it never read the repository", w.status().Commit != "" })
+	w.eventually(func() (string, bool) { return "the control plane never read the repository", w.status().Commit != "" })
 	w.installKillHook("reference-transaction", 0) // the branch has moved, but the host has not answered
 	w.cutRelease("1.0.0", "fine")
 	w.awaitHookKill("reference-transaction")
@@ -136,7 +136,7 @@ func TestKilledBeforeTheEvent(t *testing.T) {
 	w.cutRelease("1.0.0", "fine")
 	w.checkPromotedAfterRestart()
 	if n := w.countAnnounced(); n != 1 {
-		t.Fatalf("told %d times", n)
+		t.Fatalf("announced %d times", n)
 	}
 	db, err := sql.Open("sqlite", w.path("data", "sluice.db"))
 	if err != nil {
@@ -152,7 +152,7 @@ func TestKilledBeforeTheEvent(t *testing.T) {
 	for range 2 {
 		w.checkPromotedAfterRestart()
 		if n := w.countAnnounced(); n != 2 {
-			t.Errorf("told %d times, want once more than before", n-1)
+			t.Errorf("announced %d times, want once more than before", n-1)
 		}
 	}
 }

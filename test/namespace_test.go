@@ -71,7 +71,7 @@ func TestCellBehindOneCable(t *testing.T) {
 	for line := range strings.Lines(listening) {
 		if fields := strings.Fields(line); len(fields) > 4 {
 			if at, err := netip.ParseAddrPort(fields[4]); err != nil || !at.Addr().IsLoopback() {
-				t.Errorf("in the cell somebody listens beyond loopback: %s", line)
+				t.Errorf("a process in the cell listens beyond loopback: %s", line)
 			}
 		}
 	}

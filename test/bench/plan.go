@@ -23,7 +23,7 @@ func measurePlan(ctx context.Context, dir string) ([]figures.Row, error) {
 		return nil, err
 	}
 	var d *plan.Desired
-	look := func(keep string) error {
+	loadAndPlan := func(cacheFile string) error {
 		repo, err := gitrepo.Open(ctx, url, gitrepo.Options{Mirror: url + ".mirror"})
 		if err != nil {
 			return err
@@ -33,24 +33,24 @@ func measurePlan(ctx context.Context, dir string) ([]figures.Row, error) {
 		if err != nil {
 			return err
 		}
-		loader := engine.Loader{Repo: repo, Keep: keep}
+		loader := engine.Loader{Repo: repo, Keep: cacheFile}
 		if d, err = loader.Load(ctx, tip); err != nil {
 			return err
 		}
 		plan.Make(d, &plan.Observed{}, time.Now())
 		return nil
 	}
-	if err := look(""); err != nil { // clones
+	if err := loadAndPlan(""); err != nil { // clones
 		return nil, err
 	}
-	first, err := figures.Timed(7, func(int) error { return look("") })
+	first, err := figures.Timed(7, func(int) error { return loadAndPlan("") })
 	if err != nil {
 		return nil, err
 	}
-	if err := look(url + ".keep"); err != nil {
+	if err := loadAndPlan(url + ".keep"); err != nil {
 		return nil, err
 	}
-	cold, err := figures.Timed(7, func(int) error { return look(url + ".keep") })
+	cold, err := figures.Timed(7, func(int) error { return loadAndPlan(url + ".keep") })
 	if err != nil {
 		return nil, err
 	}

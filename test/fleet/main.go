@@ -89,7 +89,7 @@ func runBench(ctx context.Context) error {
 	profile := flag.String("profile", "", "write CPU profiles of the server to this folder, one a group")
 	flag.Parse()
 	if flag.NArg() > 0 {
-		return errors.New("it takes flags only")
+		return errors.New("the command takes flags, but no arguments")
 	}
 	b := &bench{out: os.Stdout, profile: *profile, streamCells: 10_000, reportCells: 10_000, rounds: 5,
 		roundLength: 2 * time.Second, pushCount: 20}

@@ -244,7 +244,7 @@ func readUsage(pid int) (u processUsage, err error) {
 // collection.
 func settledMemory(ctx context.Context, pid int) (int64, error) {
 	var last int64
-	for same, looks := 0, 0; same < 3 && looks < 40; looks++ {
+	for same, samples := 0, 0; same < 3 && samples < 40; samples++ {
 		u, err := readUsage(pid)
 		if err != nil {
 			return 0, err

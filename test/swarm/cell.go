@@ -190,7 +190,7 @@ func (c *cell) storeDesired(body []byte, etag string) error {
 	c.mu.Lock()
 	if d.Cell != "" && d.Cell != c.agent.name {
 		c.mu.Unlock()
-		return fmt.Errorf("%s is told what %.80q should do", c.agent.name, d.Cell)
+		return fmt.Errorf("%s was sent what is desired of %.80q", c.agent.name, d.Cell)
 	}
 	c.desired, c.etag = d, etag
 	c.mu.Unlock()
@@ -204,12 +204,12 @@ func (c *cell) storeDesired(body []byte, etag string) error {
 
 // fetchRelease fetches the bytes of a, and checks their digest.
 func (c *cell) fetchRelease(link *Conn, a *cells.Assignment) error {
-	answer, body, err := link.RoundTrip(requestTimeout, "GET", "/v1/releases/"+string(a.Digest), "", nil)
+	head, body, err := link.RoundTrip(requestTimeout, "GET", "/v1/releases/"+string(a.Digest), "", nil)
 	switch {
 	case err != nil:
 		return err
-	case answer.Status != 200:
-		return fmt.Errorf("fetch %s: the answer is %d: %.200s", a.Digest, answer.Status, body)
+	case head.Status != 200:
+		return fmt.Errorf("fetch %s: the answer is %d: %.200s", a.Digest, head.Status, body)
 	case releases.DigestBytes(body) != a.Digest:
 		return fmt.Errorf("fetch %s: the bytes are others", a.Digest)
 	}

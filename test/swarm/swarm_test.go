@@ -195,7 +195,7 @@ func TestSwarm(t *testing.T) {
 				}
 			}
 			if bad < 10 || bad > 30 {
-				t.Errorf("it failed on %d of 50 cells, and should on about 40 %%", bad)
+				t.Errorf("the release failed on %d of 50 cells, want about 40 %%", bad)
 			}
 			p.setHead(assignment(3))
 			if err := s.Await(ctx, on(3)); err != nil {
@@ -224,14 +224,14 @@ func TestOlderAssignmentsAreRefused(t *testing.T) {
 	five, four, other := assignment(5), assignment(4), assignment(5)
 	other.Digest = releases.DigestBytes([]byte("other"))
 	if !p.handleAssignment(&five, now) || p.accepted != &five {
-		t.Fatal("it does not take the first")
+		t.Fatal("the first assignment is not accepted")
 	}
 	for _, a := range []*cells.Assignment{&four, &other} {
 		if !p.handleAssignment(a, now) || p.accepted != &five || p.events[len(p.events)-1].Kind != "refused" {
-			t.Errorf("it takes %+v", a)
+			t.Errorf("an older or conflicting assignment is accepted: %+v", a)
 		}
 		if p.handleAssignment(a, now) {
-			t.Error("it says so again and again")
+			t.Error("the refusal is reported twice")
 		}
 	}
 }
