@@ -105,7 +105,8 @@ func TestFloodForgeryAndRevocation(t *testing.T) {
 	}
 	close(stop)
 	flood.Wait()
-	t.Logf("of %d reports of the flood %d were accepted; all 40 of another cell were, the slowest in %s", accepted+limited,
+	t.Logf("of %d reports of the flood %d were accepted; all 40 of another cell were, the slowest in %s",
+		accepted+limited,
 		accepted, slowest.Round(time.Microsecond))
 	if limited == 0 || accepted > 200 {
 		t.Errorf("%d reports of the flood were accepted, %d answered 429", accepted, limited)
@@ -164,7 +165,8 @@ func (f *fleet) checkRevocation(m swarm.Member) {
 	for _, end := range endedAt {
 		took = append(took, end.Sub(begun))
 	}
-	f.t.Logf("revoke took %s; replicas closed its streams after %v and answered 401 after %v", commandTook, took, denied)
+	f.t.Logf("revoke took %s; replicas closed its streams after %v and answered 401 after %v", commandTook, took,
+		denied)
 	for i := range f.replicas {
 		if late := max(took[i], denied[i]) - commandTook; late > 10*time.Second { // R29 says 2 s, on an idle machine
 			f.t.Errorf("replica %d shut the cell out %s after the revocation", i, late)

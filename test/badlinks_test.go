@@ -169,8 +169,9 @@ func TestBadLines(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 100, 0, 1, entryPolicy)
 	good := f.startCells(f.plane.Addresses, f.members[:70], swarm.Options{Seed: 7, Fetch: true})
-	slow, shortLived, altered := f.proxyCells("slow", f.members[70:80], swarm.Stream), f.proxyCells("cut", f.members[80:90],
-		swarm.LongPoll), f.proxyCells("bent", f.members[90:], swarm.Stream)
+	slow := f.proxyCells("slow", f.members[70:80], swarm.Stream)
+	shortLived := f.proxyCells("cut", f.members[80:90], swarm.LongPoll)
+	altered := f.proxyCells("bent", f.members[90:], swarm.Stream)
 	f.commitRelease("1.0.0")
 	f.eventually(func() (string, bool) { return "not all have 1.0.0", good.allHealthyOn("1.0.0") })
 	f.awaitBehind("1.0.0", slow, shortLived, altered)
@@ -225,8 +226,9 @@ func TestHalfOpenLines(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 100, 0, 1, entryPolicy)
 	good := f.startCells(f.plane.Addresses, f.members[:70], swarm.Options{Seed: 7, Fetch: true})
-	both, up, down := f.proxyCells("both", f.members[70:80], swarm.Stream), f.proxyCells("up", f.members[80:90],
-		swarm.LongPoll), f.proxyCells("down", f.members[90:], swarm.Stream)
+	both := f.proxyCells("both", f.members[70:80], swarm.Stream)
+	up := f.proxyCells("up", f.members[80:90], swarm.LongPoll)
+	down := f.proxyCells("down", f.members[90:], swarm.Stream)
 	f.commitRelease("1.0.0")
 	f.eventually(func() (string, bool) { return "not all have 1.0.0", good.allHealthyOn("1.0.0") })
 	f.awaitBehind("1.0.0", both, up, down)

@@ -129,7 +129,8 @@ func TestFlagsKilledAtAnInstant(t *testing.T) {
 				published, _ := b.received("published/classes/dedicated/")
 				var d peopleapi.FlagDetail
 				err := l.getJSON("/v1/flags/"+newEditor, &d)
-				over := dead == nil && commits["publish classes"] > 0 && commits["kill "+newEditor+":"] > 0 && killed > 0 &&
+				over := dead == nil && commits["publish classes"] > 0 && commits["kill "+newEditor+":"] > 0 &&
+					killed > 0 &&
 					published > 0 && err == nil && len(d.Kills) == 1 && d.Kills[0].Committed
 				return fmt.Sprintf("%v, %d kills and %d publications told, %+v, killed by the test: %t",
 					commits, killed, published, d.Kills, dead == nil), over

@@ -91,7 +91,8 @@ func (l *flagWorld) setPin(cell, release string) {
 
 // evaluateFlag evaluates the flag in a cell, by OFREP, for a caller who claims to be elsewhere (R36).
 func (l *flagWorld) evaluateFlag(cell string) (value any, err error) {
-	claims := `{"context": {"targetingKey": "u", "cell": "acme", "channel": "staging", "release": "1.1.0", "features": ["` + feature + `"], "$flagd": {"timestamp": 99999999999}}}`
+	claims := `{"context": {"targetingKey": "u", "cell": "acme", "channel": "staging", "release": "1.1.0", ` +
+		`"features": ["` + feature + `"], "$flagd": {"timestamp": 99999999999}}}`
 	request, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost,
 		"http://cell/ofrep/v1/evaluate/flags/"+newEditor, strings.NewReader(claims))
 	if err != nil {

@@ -249,7 +249,7 @@ func (f *fleet) describeLagging(version string) string {
 		w.Pending = nil
 		state, _ := json.Marshal(w)
 		for _, h := range f.groups {
-			all = append(all, fmt.Sprintf("%d cells: %+v, newest trouble: %v", len(h.members), h.Counts(),
+			all = append(all, fmt.Sprintf("%d cells: %+v, newest error: %v", len(h.members), h.Counts(),
 				h.LastError()))
 		}
 		return fmt.Sprintf("%s: %s\n%s", w.Name, state, strings.Join(all, "\n"))
@@ -301,7 +301,8 @@ func (f *fleet) checkNothingLost() {
 			continue
 		}
 		if running := w.Acknowledged.Running; running != nil &&
-			(state.Sequence < running.Sequence || state.Sequence == running.Sequence && state.Digest != running.Digest) {
+			(state.Sequence < running.Sequence || state.Sequence == running.Sequence &&
+				state.Digest != running.Digest) {
 			f.t.Errorf("%s: it was acknowledged that it runs %s (%d), kept is %s (%d)", w.Name, running.Release,
 				running.Sequence, state.Release, state.Sequence)
 		}

@@ -34,7 +34,7 @@ exit %d
 	if err := os.MkdirAll(filepath.Join(repo, "hooks"), 0o755); err != nil { //nolint:gosec // a test's
 		w.t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(repo, "hooks", name), []byte(text), 0o755); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(filepath.Join(repo, "hooks", name), []byte(text), 0o755); err != nil { //nolint:gosec
 		w.t.Fatal(err)
 	}
 }
@@ -98,7 +98,7 @@ func TestKilledBeforeThePush(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.server.start()
-	w.eventually(func() (string, bool) { return "the control plane never read the repository", w.status().Commit != "" })
+	w.awaitFirstRead()
 	w.installKillHook("pre-receive", 1)
 	w.cutRelease("1.0.0", "fine")
 	w.awaitHookKill("pre-receive")
@@ -114,7 +114,7 @@ func TestKilledAfterThePush(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.server.start()
-	w.eventually(func() (string, bool) { return "the control plane never read the repository", w.status().Commit != "" })
+	w.awaitFirstRead()
 	w.installKillHook("reference-transaction", 0) // the branch has moved, but the host has not answered
 	w.cutRelease("1.0.0", "fine")
 	w.awaitHookKill("reference-transaction")

@@ -148,7 +148,8 @@ func TestGitHostIsAway(t *testing.T) {
 	f.repo.Dir = away // people continue to commit
 	f.commitRelease("1.0.1")
 	f.eventually(func() (string, bool) {
-		return "no replica notices that the git host is away", strings.Contains(f.processLog("replica-0"), "tick failed") &&
+		return "no replica notices that the git host is away", strings.Contains(f.processLog("replica-0"),
+			"tick failed") &&
 			strings.Contains(f.processLog("replica-1"), "tick failed")
 	})
 	reports := early.Counts().Acknowledged

@@ -399,7 +399,7 @@ func TestHookFetches(t *testing.T) {
 		"--listen", w.socket(), "--poll", "1h",
 		"--branch", "main", "--hook-secret-file", w.path("secret")}
 	w.server.start()
-	w.eventually(func() (string, bool) { return "the control plane never read the repository", w.status().Commit != "" })
+	w.awaitFirstRead()
 	before := w.status().Commit
 	w.cutRelease("1.0.0", "fine")
 	body := []byte(`{"ref":"refs/heads/main","after":"` + strings.TrimSpace(git(t, w.repo, "rev-parse", "main")) + `"}`)

@@ -240,6 +240,14 @@ func (w *world) cellStatus(name string) (c view.CellStatus) {
 	return c
 }
 
+// awaitFirstRead waits until the control plane has read the repository.
+func (w *world) awaitFirstRead() {
+	w.t.Helper()
+	w.eventually(func() (string, bool) {
+		return "the control plane never read the repository", w.status().Commit != ""
+	})
+}
+
 // awaitRelease waits until a cell is healthy on a release, and has its manifests.
 func (w *world) awaitRelease(cell, version string) {
 	w.t.Helper()

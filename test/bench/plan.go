@@ -120,7 +120,8 @@ func repositoryWithHeads(ctx context.Context, dir string) (string, error) {
 }
 
 func catFiles(ctx context.Context, url string) error {
-	script := `git ls-tree -r main -- cells releases | grep -E '(cell|release)\.yaml$' | cut -d' ' -f3 | cut -f1 | git cat-file --batch >/dev/null`
+	script := `git ls-tree -r main -- cells releases | grep -E '(cell|release)\.yaml$' | cut -d' ' -f3 | cut -f1 |
+		git cat-file --batch >/dev/null`
 	c := exec.CommandContext(ctx, "sh", "-c", script)
 	c.Dir = url
 	out, err := c.CombinedOutput()

@@ -167,7 +167,9 @@ func (s Shape) writeHead(w io.Writer, n, release int) {
 			fakeHash("head", n)[:40], fakeHash("digest", release), n/s.Channels+1))
 	writeFile(w, "channels/"+channel+"/decision.json",
 		fmt.Sprintf(
-			"{\"base\":\"%s\",\"now\":\"2026-01-01T00:00:00Z\",\"digest\":\"sha256:%s\",\"verdicts\":[{\"gate\":\"soak\",\"reason\":\"%d of %d cells healthy\"}]}\n", fakeHash("base", n)[:40], fakeHash("digest", release), n%9+1, n%9+1))
+			"{\"base\":\"%s\",\"now\":\"2026-01-01T00:00:00Z\",\"digest\":\"sha256:%s\","+
+				"\"verdicts\":[{\"gate\":\"soak\",\"reason\":\"%d of %d cells healthy\"}]}\n", fakeHash("base", n)[:40],
+			fakeHash("digest", release), n%9+1, n%9+1))
 }
 
 func fakeHash(what string, i int) string {

@@ -261,7 +261,8 @@ func (l *load) awaitHead(t headQuery) (any, error) {
 			return s, nil
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("the event reached %d of %d cells within %s, %d streams broke", s.Told, len(l.conns), t.Wait,
+			return nil, fmt.Errorf("the event reached %d of %d cells within %s, %d streams broke", s.Told, len(l.conns),
+				t.Wait,
 				s.Broken)
 		}
 		time.Sleep(50 * time.Millisecond)

@@ -149,8 +149,9 @@ func (b *bench) countLost(ctx context.Context, f *fleet, all []swarm.Snapshot) (
 		}
 		events += w.Confirmed
 		state, acknowledged := states[w.Name], w.Acknowledged
-		if missing || state == nil || acknowledged == nil || state.State != acknowledged.State || acknowledged.Running != nil &&
-			state.Release != acknowledged.Running.Release {
+		if missing || state == nil || acknowledged == nil || state.State != acknowledged.State ||
+			acknowledged.Running != nil &&
+				state.Release != acknowledged.Running.Release {
 			lost++
 		}
 	}

@@ -215,7 +215,8 @@ func (s *Swarm) Await(ctx context.Context, ok func(Snapshot) bool) error {
 				one.Desired = &cells.Desired{}
 			}
 			return fmt.Errorf(
-				"%d of %d cells are not as awaited, %s for one: state %s, running %+v, assigned %+v, hold %+v; newest trouble: %v: %w",
+				"%d of %d cells are not as awaited, %s for one: state %s, running %+v, assigned %+v, hold %+v; "+
+					"newest error: %v: %w",
 				missing, len(s.cells), one.Name, one.State, one.Running, one.Desired.Assignment, one.Desired.Hold,
 				s.LastError(), context.Cause(ctx))
 		}
