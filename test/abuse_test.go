@@ -20,7 +20,6 @@ import (
 // requestTimeout bounds each request of these tests, generously since the machine is shared.
 const requestTimeout = 30 * time.Second
 
-// dialReplica returns a connection of a member to a replica.
 func (f *fleet) dialReplica(m swarm.Member, replica int) *swarm.Conn {
 	f.t.Helper()
 	dialer, err := swarm.NewDialer(f.plane, []swarm.Member{m})

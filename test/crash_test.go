@@ -24,7 +24,6 @@ const (
 	killedWorlds = 2   // worlds in which processes are killed; in one more none is
 )
 
-// journeyStep is one release of the journey; staging catches a bad one.
 type journeyStep struct {
 	version string
 	bad     bool
@@ -92,7 +91,6 @@ func environmentNumber(t *testing.T, variable string, otherwise int64) int64 {
 	return n
 }
 
-// killer runs the journey in a world, and kills processes meanwhile.
 type killer struct {
 	w    *world
 	tick *process
@@ -260,7 +258,6 @@ func fileStamp(file string) string {
 	return fmt.Sprint(info.ModTime().UnixNano(), info.Size())
 }
 
-// stopAndCollect stops everything and returns the outcome.
 func (w *world) stopAndCollect() outcome {
 	w.t.Helper()
 	e := outcome{Subjects: map[string][]string{}, Quarantine: map[string]string{}, Runs: map[string]string{},

@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// newUpgradedWorld returns a world whose cells run 1.1.0, and ran 1.0.0 before.
+// newUpgradedWorld makes a world whose cells ran 1.0.0 and run 1.1.0.
 func newUpgradedWorld(t *testing.T, change func(files map[string]string)) *world {
 	t.Helper()
 	w := startWorld(t, change)

@@ -60,7 +60,6 @@ func TestEveryFaultHasACode(t *testing.T) {
 	}
 }
 
-// typeName returns the name of a type, without its package.
 func typeName(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.Ident:

@@ -162,7 +162,6 @@ func (l *flagWorld) countFlagCommits() map[string]int {
 	return counts
 }
 
-// addWebhook adds a webhook to the settings.
 func (l *flagWorld) addWebhook(url string) {
 	l.t.Helper()
 	clone := l.path("settings")

@@ -68,7 +68,6 @@ func (l *flagWorld) runAs(who string, args ...string) string {
 	return string(out)
 }
 
-// cutFeature cuts a release with the feature.
 func (l *flagWorld) cutFeature(version string) {
 	l.t.Helper()
 	files := map[string]string{}
@@ -126,7 +125,6 @@ func (l *flagWorld) flagValue(cell string) any {
 	return value
 }
 
-// awaitValue waits until the flag has a value in a cell.
 func (l *flagWorld) awaitValue(cell string, want bool) {
 	l.t.Helper()
 	l.eventually(func() (string, bool) {

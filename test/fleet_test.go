@@ -100,7 +100,6 @@ func makeFleet(t *testing.T, n, staging, replicas int, policy string) *fleet {
 	return f
 }
 
-// startReplicas starts all replicas, and waits until they are ready.
 func (f *fleet) startReplicas() {
 	f.t.Helper()
 	for _, r := range f.replicas {
@@ -215,7 +214,6 @@ func (f *fleet) findLeader() int {
 	return -1
 }
 
-// commitRelease commits a release of a few objects.
 func (f *fleet) commitRelease(version string) {
 	f.t.Helper()
 	if _, err := f.repo.Commit(f.t.Context(), "cut "+version, swarm.ReleaseFiles(version, 2)); err != nil {
@@ -257,7 +255,6 @@ func (f *fleet) describeLagging(version string) string {
 	return ""
 }
 
-// awaitSomeOn waits until at least so many cells are healthy on a release.
 func (f *fleet) awaitSomeOn(version string, least int) {
 	f.t.Helper()
 	f.eventually(func() (string, bool) {
@@ -266,7 +263,6 @@ func (f *fleet) awaitSomeOn(version string, least int) {
 	})
 }
 
-// awaitAllOn waits until every cell is healthy on a release.
 func (f *fleet) awaitAllOn(version string) {
 	f.t.Helper()
 	f.eventually(func() (string, bool) {

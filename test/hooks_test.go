@@ -47,7 +47,6 @@ func TestHookAtAFollower(t *testing.T) {
 	}
 }
 
-// hasMetric reports whether a line is among the control plane's metrics.
 func (w *world) hasMetric(line string) bool {
 	response, err := w.request(http.MethodGet, "/metrics", nil, nil)
 	if err != nil {

@@ -26,7 +26,6 @@ func newKeyedWorld(t *testing.T) *world {
 	return w
 }
 
-// startAgent starts an agent with a key, in a folder of its own.
 func (w *world) startAgent(name, folder string, more ...string) *process {
 	w.t.Helper()
 	w.agents[name] = w.process(name, append([]string{

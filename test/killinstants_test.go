@@ -49,7 +49,6 @@ func (w *world) awaitHookKill(name string) {
 	}
 }
 
-// queryText returns one text from the store.
 func (w *world) queryText(query string, args ...any) (text string) {
 	w.t.Helper()
 	db, err := sql.Open("sqlite", w.path("data", "sluice.db"))
@@ -83,7 +82,6 @@ func (w *world) checkPromotedAfterRestart() {
 	}
 }
 
-// countAnnounced returns how often the log has an announced decision.
 func (w *world) countAnnounced() int {
 	w.t.Helper()
 	log, err := os.ReadFile(w.path("serve.log"))

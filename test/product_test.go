@@ -11,7 +11,6 @@ import (
 	"testing"
 )
 
-// runInTree runs a program in a folder of the tree, and returns its output.
 func runInTree(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)

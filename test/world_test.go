@@ -183,7 +183,6 @@ func (w *world) headSubjects(channel string) []string {
 	return strings.Split(strings.TrimSpace(log), "\n")
 }
 
-// request sends a request to the control plane.
 func (w *world) request(method, path string, body []byte, header http.Header) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(w.t.Context(), method, "http://sluice"+path, bytes.NewReader(body))
 	if err != nil {
@@ -240,7 +239,6 @@ func (w *world) cellStatus(name string) (c view.CellStatus) {
 	return c
 }
 
-// awaitFirstRead waits until the control plane has read the repository.
 func (w *world) awaitFirstRead() {
 	w.t.Helper()
 	w.eventually(func() (string, bool) {
@@ -291,7 +289,6 @@ func (w *world) describe() string {
 	return b.String()
 }
 
-// processLog returns the whole log of a process.
 func (w *world) processLog(name string) string {
 	text, err := os.ReadFile(w.path(name + ".log"))
 	if err != nil {
@@ -300,7 +297,6 @@ func (w *world) processLog(name string) string {
 	return string(text)
 }
 
-// runSluice runs a verb to its end.
 func (w *world) runSluice(args ...string) (string, error) {
 	c := exec.CommandContext(w.t.Context(), os.Getenv(binaryVariable), args...) //nolint:gosec // ours
 	c.Env = w.env()
@@ -411,7 +407,6 @@ func (p *process) reportRaces() {
 	}
 }
 
-// startAll starts the control plane and every cell's agent.
 func (w *world) startAll() {
 	w.t.Helper()
 	w.server.start()

@@ -31,7 +31,6 @@ var (
 	Fleet    = Shape{Releases: 2000, Files: 10, Commits: 5000, Channels: 100, Cells: 10000}
 )
 
-// Branch is the branch that Make writes.
 const Branch = "main"
 
 // Version returns the name of release i, counted from 0: 2020.1.0, 2020.1.1 …, ten a month.

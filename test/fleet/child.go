@@ -15,13 +15,11 @@ import (
 // A child is this program in another process: a load, a bare server or a stub of the control plane. The parent sends a
 // command as one line of JSON; the child answers by one line. A child ends when its input does, and so with its parent.
 
-// commandRequest is a command with its argument.
 type commandRequest struct {
 	Command  string          `json:"do"`
 	Argument json.RawMessage `json:"with"`
 }
 
-// commandResult is the answer to a command.
 type commandResult struct {
 	Error string          `json:"error,omitempty"`
 	Value json.RawMessage `json:"gives,omitempty"`
@@ -112,7 +110,6 @@ func commandOf[T any](f func(T) (any, error)) func(json.RawMessage) (any, error)
 	}
 }
 
-// serveCommands runs commands until in ends.
 func serveCommands(in io.Reader, out io.Writer, d commands) error {
 	lines := bufio.NewReaderSize(in, 1<<20)
 	for {

@@ -11,7 +11,6 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// concurrency is the number of requests in flight.
 const concurrency = 64
 
 // loadPair is two loads of the same cells: one on the control plane, one on the bare server.
@@ -87,7 +86,6 @@ func (b *bench) comparePair(ctx context.Context, s *loadPair, do string, h hamme
 	return mediansOf(all), mediansOf(bareAll), nil
 }
 
-// roundResult is the result of one side in one round.
 type roundResult struct {
 	swarm.Measurement
 	cpu time.Duration // of the server, for one response

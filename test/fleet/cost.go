@@ -124,7 +124,6 @@ func (b *bench) storingRow(ctx context.Context) (figures.Row, error) {
 	}, nil
 }
 
-// cellCost is the share of one cell.
 type cellCost struct {
 	connectCost
 	fanout time.Duration

@@ -38,7 +38,6 @@ type load struct {
 	stopped chan struct{}
 }
 
-// arrival is an event that arrived on a stream.
 type arrival struct {
 	cell int
 	at   time.Time
@@ -304,7 +303,6 @@ func headRelease(data []byte) string {
 	return h.Release
 }
 
-// requestDesired returns what is desired of the first cell.
 func (l *load) requestDesired(struct{}) (any, error) {
 	link, err := l.dialer.Dial(context.Background(), 0, 0)
 	if err != nil {

@@ -63,7 +63,6 @@ func runChild(ctx context.Context, role string) (err error) {
 	return serveCommands(os.Stdin, os.Stdout, d)
 }
 
-// bench is one run.
 type bench struct {
 	out         io.Writer
 	dir         string
@@ -99,7 +98,6 @@ func runBench(ctx context.Context) error {
 	return b.run(ctx, *only)
 }
 
-// group measures some rows together.
 type group struct {
 	name    string
 	measure func(context.Context) ([]figures.Row, error)

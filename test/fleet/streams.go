@@ -83,7 +83,6 @@ func (b *bench) compareFanouts(ctx context.Context, n, rounds int) (ours, theirs
 	return medianSpread(all), medianSpread(bareAll), nil
 }
 
-// medianSpread returns the median of each field.
 func medianSpread(all []spread) (m spread) {
 	pick := func(of func(spread) time.Duration) time.Duration {
 		var ds []time.Duration

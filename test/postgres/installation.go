@@ -109,7 +109,6 @@ func aptGet(ctx context.Context, apt string, args ...string) error {
 	return nil
 }
 
-// lastOutput returns the end of what a program printed.
 func lastOutput(text string) string {
 	const most = 2 << 10
 	text = strings.TrimSpace(text)

@@ -70,7 +70,6 @@ func New(t testing.TB, server string, f Fault) *Proxy {
 	return p
 }
 
-// Address returns the host and port of the proxy.
 func (p *Proxy) Address() string { return p.listener.Addr().String() }
 
 // SetFault replaces the fault, also for existing connections.

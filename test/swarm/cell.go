@@ -49,7 +49,6 @@ func (c *cell) snapshot() Snapshot {
 	}
 }
 
-// followDesired asks what is desired until ctx ends.
 func (c *cell) followDesired(ctx context.Context) {
 	for failures, replica := 0, c.index; ctx.Err() == nil; {
 		progress, after, status := c.runSession(ctx, replica)
@@ -114,7 +113,6 @@ func (c *cell) runSession(ctx context.Context, replica int) (progress bool, afte
 	return progress, a.RetryAfter, a.Status
 }
 
-// readStream reads a stream to its end.
 func (c *cell) readStream(link *Conn, connected func()) (ResponseHead, error) {
 	c.mu.Lock()
 	header := ifNoneMatch(c.etag)
@@ -180,7 +178,6 @@ func ifNoneMatch(etag string) string {
 	return "If-None-Match: " + etag + "\r\n"
 }
 
-// storeDesired handles a response with new content.
 func (c *cell) storeDesired(body []byte, etag string) error {
 	at := time.Now()
 	d := new(cells.Desired)

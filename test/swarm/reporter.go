@@ -23,7 +23,6 @@ type reporter struct {
 	idleTimer   *time.Timer
 }
 
-// runReporter applies and reports until ctx ends.
 func (c *cell) runReporter(ctx context.Context) {
 	stopped := func() *time.Timer { t := time.NewTimer(time.Hour); t.Stop(); return t }
 	a := &reporter{cell: c, ctx: ctx, replica: c.index, applyTimer: stopped(), idleTimer: stopped()}
@@ -54,7 +53,6 @@ func (c *cell) runReporter(ctx context.Context) {
 	}
 }
 
-// finishApply ends an apply.
 func (a *reporter) finishApply() {
 	a.mu.Lock()
 	fetching := a.agent.applying

@@ -126,7 +126,6 @@ func New(o Options) (*Swarm, error) {
 	return s, nil
 }
 
-// Run runs all cells until ctx ends.
 func (s *Swarm) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	for i, c := range s.cells {
@@ -141,7 +140,6 @@ func (s *Swarm) Run(ctx context.Context) {
 	all.Wait()
 }
 
-// Counts returns the current sums.
 func (s *Swarm) Counts() Counts {
 	c := &s.counts
 	return Counts{
