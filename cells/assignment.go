@@ -8,21 +8,23 @@ import (
 	"encoding/json"
 )
 
-// Key names an assignment as a whole: equal for equal epoch, sequence, channel, release, digest, profile and
-// values, on every machine and for ever. Last good and failed assignments are remembered by it (R13).
+// Key returns the name of an assignment as a whole. Assignments with equal epoch, sequence, channel, release, digest,
+// profile and values have equal keys, on every machine and for ever. Cells remember last good and failed assignments by
+// key (R13).
 func (a Assignment) Key() string {
-	place, _ := json.Marshal([]any{a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest, a.profile()}) // text and numbers: no error
+	// Strings and numbers always encode.
+	position, _ := json.Marshal([]any{a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest, a.profile()})
 	h := sha256.New()
-	h.Write(place)
+	h.Write(position)
 	h.Write(a.canonicalValues())
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// profile gives the profile's name: the empty one means "default".
+// profile returns the profile's name, which is "default" where Profile is empty.
 func (a Assignment) profile() string { return cmp.Or(a.Profile, "default") }
 
-// revision names a cell's profile and values; empty: the defaults.
-func revision(c Cell) string {
+// contentHash returns a hash of a cell's profile and values, or "" for the defaults.
+func contentHash(c Cell) string {
 	a := Assignment{Profile: c.Profile, Values: c.Values}
 	if len(a.Values) == 0 && a.profile() == "default" {
 		return ""
@@ -31,21 +33,22 @@ func revision(c Cell) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// tags is the hash of labels; empty: there are none.
-func tags(labels map[string]string) string {
+// labelsHash returns a hash of labels, or "" if there are none.
+func labelsHash(labels map[string]string) string {
 	if len(labels) == 0 {
 		return ""
 	}
 	b, err := json.Marshal(labels)
 	if err != nil {
-		return err.Error() // strings always are JSON
+		return err.Error() // strings always encode
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:8])
 }
 
-// canonicalValues gives the values as JSON: keys sorted, a whole number said alike whether it came from YAML or
-// JSON, no values the same as an empty map. What JSON can't say has come from neither, and equals only itself.
+// canonicalValues returns the values as JSON, with sorted keys. A whole number is written alike whether it came from
+// YAML or JSON, and no values are the same as an empty map. Values that JSON can't express come from neither, and equal
+// only themselves.
 func (a Assignment) canonicalValues() []byte {
 	if len(a.Values) == 0 {
 		return []byte("null")
@@ -57,28 +60,28 @@ func (a Assignment) canonicalValues() []byte {
 	return b
 }
 
-// Equal tells whether a and b are the same assignment.
+// Equal reports whether a and b are the same assignment.
 func (a Assignment) Equal(b Assignment) bool {
 	return a.Epoch == b.Epoch && a.Sequence == b.Sequence && a.Digest == b.Digest && a.Key() == b.Key()
 }
 
-// SameRelease tells whether a and b run the same bytes; profile and values may differ.
+// SameRelease reports whether a and b run the same bytes. Their profile and values may differ.
 func (a Assignment) SameRelease(b Assignment) bool {
 	return a.Release == b.Release && a.Digest == b.Digest
 }
 
-// SameContent tells whether a and b come to the same files: release, profile and values.
+// SameContent reports whether a and b render to the same files: whether release, profile and values are equal.
 func (a Assignment) SameContent(b Assignment) bool {
 	return a.SameRelease(b) && a.profile() == b.profile() && bytes.Equal(a.canonicalValues(), b.canonicalValues())
 }
 
-// Newer tells whether a comes after b: by epoch, then by sequence (R2).
+// Newer reports whether a comes after b, by epoch and then by sequence (R2).
 func Newer(a, b Assignment) bool {
 	return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Sequence, b.Sequence)) > 0
 }
 
-// Conflict tells whether a and b claim the same place in the order with different bytes: a cell refuses such a
-// one and alarms (R2). Profile and values may differ there: they change without a move of the head (R13).
-func Conflict(a, b Assignment) bool {
+// Conflicts reports whether a and b have the same epoch and sequence and different digests. A cell refuses such an
+// assignment and raises an alarm (R2). Profile and values may differ: they change without a move of the head (R13).
+func Conflicts(a, b Assignment) bool {
 	return a.Epoch == b.Epoch && a.Sequence == b.Sequence && a.Digest != b.Digest
 }

@@ -17,7 +17,7 @@ func assignment() cells.Assignment {
 	}
 }
 
-// The key is written to cells' disks: it must never change, and survive the way through JSON.
+// Keys are stored on cells' disks, so a key must never change, nor differ after a round trip through JSON.
 func TestKey(t *testing.T) {
 	a := assignment()
 	if got, want := a.Key(), "e8bd3ce1968b7de8aaf22ab800c8ebf9"; got != want {
@@ -32,7 +32,7 @@ func TestKey(t *testing.T) {
 		t.Errorf("%+v is not %+v (%v)", back, a, err)
 	}
 	same := a
-	same.Forward, same.Revision = true, "r"
+	same.ForwardOnly, same.Revision = true, "r"
 	if !same.Equal(a) {
 		t.Error("what follows from the rest made a difference")
 	}
@@ -43,7 +43,7 @@ func TestKey(t *testing.T) {
 	}
 }
 
-// R13: an assignment is one value, and a change of any part is another one.
+// R13: an assignment is one value, and a change of any part makes another one.
 func TestKeyCoversEveryPart(t *testing.T) {
 	for name, change := range map[string]func(*cells.Assignment){
 		"epoch":    func(a *cells.Assignment) { a.Epoch++ },
@@ -61,8 +61,9 @@ func TestKeyCoversEveryPart(t *testing.T) {
 		}
 		release := name == "release" || name == "digest"
 		content := release || name == "profile" || name == "values"
-		if a.SameRelease(b) == release || a.SameContent(b) == content || cells.Conflict(a, b) != (name == "digest") {
-			t.Errorf("%s: SameRelease %v, SameContent %v, Conflict %v", name, a.SameRelease(b), a.SameContent(b), cells.Conflict(a, b))
+		if a.SameRelease(b) == release || a.SameContent(b) == content || cells.Conflicts(a, b) != (name == "digest") {
+			t.Errorf("%s: SameRelease %v, SameContent %v, Conflict %v", name, a.SameRelease(b), a.SameContent(b),
+				cells.Conflicts(a, b))
 		}
 	}
 }

@@ -1,8 +1,10 @@
-// Package cells says what a cell is: an instance of the product in a customer's account
-// that only dials out; what it is assigned, what it reports, and what a Target must do.
+// Package cells defines what a cell is (an instance of the product in a customer's account that only dials out), what
+// it is assigned, what it reports, and what a Target must do.
 //
-// The package holds values and pure functions. The agent that runs in a cell is cells/agent; what it applies to is a Target,
-// such as cells/directory, and cells/targettest says what every Target must do.
+// The package holds values and pure functions: it does no I/O but through the fs.FS that Load is passed, keeps no state
+// and logs nothing. What Load returns is immutable, and its functions may be called at once, except Report.Validate and
+// Owner.Validate, which write to their receiver. The agent that runs in a cell is cells/agent; cells/directory is a
+// Target, and cells/targettest tests what every Target must do.
 package cells
 
 import (
@@ -16,7 +18,7 @@ import (
 // Dir is the folder of all cells in a release repository.
 const Dir = "cells"
 
-// Cell is cells/NAME/cell.yaml.
+// Cell is the content of cells/NAME/cell.yaml.
 type Cell struct {
 	APIVersion string            `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind       string            `yaml:"kind" json:"kind" required:"true" enum:"Cell"`
@@ -24,114 +26,114 @@ type Cell struct {
 	Profile    string            `yaml:"profile" json:"profile,omitempty" doc:"one of the release's profiles; default: default"`
 	Values     map[string]any    `yaml:"values" json:"values,omitempty" doc:"by parameter of the release"`
 	Labels     map[string]string `yaml:"labels" json:"labels,omitempty"`
-	Paused     string            `yaml:"paused" json:"paused,omitempty" doc:"why the vendor gives it nothing new for now; rollbacks go on"`
-	Pin        string            `yaml:"pin" json:"pin,omitempty" doc:"the only release that the vendor gives it for now; rollbacks go on"`
-	Windows    []window.Window   `yaml:"windows" json:"windows,omitempty" doc:"when the vendor gives it something new: in any of them; none: at any time; rollbacks go on"`
+	Paused     string            `yaml:"paused" json:"paused,omitempty" doc:"why the vendor grants nothing new for now; rollbacks go on"`
+	Pin        string            `yaml:"pin" json:"pin,omitempty" doc:"the only new release that the vendor grants for now; rollbacks go on"`
+	Windows    []window.Window   `yaml:"windows" json:"windows,omitempty" doc:"when the vendor grants new releases: in any of them; none: at any time; rollbacks go on"`
 
-	Name     string `yaml:"-" json:"name"` // the folder's name
-	Revision string `yaml:"-" json:"-"`    // hash of profile and values; empty: the defaults
-	Tags     string `yaml:"-" json:"-"`    // hash of the labels; empty: there are none
-	Blob     string `yaml:"-" json:"-"`
+	Name       string `yaml:"-" json:"name"` // name of the folder
+	Revision   string `yaml:"-" json:"-"`    // hash of profile and values; empty: the defaults
+	LabelsHash string `yaml:"-" json:"-"`    // hash of the labels; empty: no labels
+	Blob       string `yaml:"-" json:"-"`
 }
 
-// Identity is cells/NAME/identity.yaml. The engine writes it (R25); people may write Revoked.
+// Identity is the content of cells/NAME/identity.yaml. The engine writes the file (R25); people may set Revoked.
 type Identity struct {
 	APIVersion  string `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind        string `yaml:"kind" json:"kind" required:"true" enum:"Identity"`
 	Epoch       int64  `yaml:"epoch" json:"epoch" minimum:"0"`
-	Serial      int64  `yaml:"serial,omitempty" json:"serial,omitempty" minimum:"0" doc:"grows with every change of what follows: of two, the greater counts"`
+	Serial      int64  `yaml:"serial,omitempty" json:"serial,omitempty" minimum:"0" doc:"grows with every change of the fields below; of two, the greater counts"`
 	PublicKey   string `yaml:"publicKey,omitempty" json:"publicKey,omitempty" doc:"ed25519:BASE64"`
-	Previous    string `yaml:"previous,omitempty" json:"previous,omitempty" doc:"the key before, good until the new one was used"`
+	Previous    string `yaml:"previous,omitempty" json:"previous,omitempty" doc:"the previous key, valid until the new one is used"`
 	Rotate      bool   `yaml:"rotate,omitempty" json:"rotate,omitempty" doc:"the cell is asked to make a new key"`
 	Revoked     bool   `yaml:"revoked,omitempty" json:"revoked,omitempty"`
-	Quarantined string `yaml:"quarantined,omitempty" json:"quarantined,omitempty" doc:"why nobody is served under this key (R27): a new token ends it"`
+	Quarantined string `yaml:"quarantined,omitempty" json:"quarantined,omitempty" doc:"why this key is refused (R27); a new token ends it"`
 }
 
-// Assignment is what a cell runs, one value, delivered and journalled as one (R13).
+// Assignment names the release, profile and values that a cell runs: one value, delivered and journalled as one (R13).
 type Assignment struct {
-	Channel  string          `json:"channel"`
-	Epoch    int64           `json:"epoch"`
-	Sequence int64           `json:"sequence"`
-	Release  string          `json:"release"`
-	Digest   releases.Digest `json:"digest"`
-	Profile  string          `json:"profile,omitempty"`
-	Values   map[string]any  `json:"values,omitempty"`
-	Revision string          `json:"revision,omitempty"`    // hash of profile and values, by whoever assigns
-	Forward  bool            `json:"forwardOnly,omitempty"` // the release is forward-only (R20)
+	Channel     string          `json:"channel"`
+	Epoch       int64           `json:"epoch"`
+	Sequence    int64           `json:"sequence"`
+	Release     string          `json:"release"`
+	Digest      releases.Digest `json:"digest"`
+	Profile     string          `json:"profile,omitempty"`
+	Values      map[string]any  `json:"values,omitempty"`
+	Revision    string          `json:"revision,omitempty"`    // hash of profile and values, set by whoever assigns
+	ForwardOnly bool            `json:"forwardOnly,omitempty"` // the release is forward-only (R20)
 }
 
-// State is what a cell says of itself.
+// State is the state that a cell reports of itself.
 type State string
 
 const (
-	StatePending   State = "pending"   // nothing installed yet
-	StateApplying  State = "applying"  // has begun an assignment
-	StateHealthy   State = "healthy"   // runs its assignment, and its health holds
-	StateUnhealthy State = "unhealthy" // runs its assignment, and its health does not hold
-	StateFailed    State = "failed"    // could not apply, and could not go back either
-	StateStuck     State = "stuck"     // a forward-only release that could not be completed (R20)
+	StatePending   State = "pending"   // nothing is installed yet
+	StateApplying  State = "applying"  // an assignment has begun
+	StateHealthy   State = "healthy"   // the assignment runs, and its health holds
+	StateUnhealthy State = "unhealthy" // the assignment runs, and its health does not hold
+	StateFailed    State = "failed"    // the assignment could not be applied, and the cell could not roll back either
+	StateStuck     State = "stuck"     // a forward-only release could not be completed (R20)
 )
 
-// Report is a cell's current state. It travels unsequenced, and only it drives soak and budgets (R35).
+// Report is a cell's current state. Reports are not numbered, and only they drive soak and budgets (R35).
 type Report struct {
 	Cell           string       `json:"cell"`
 	Boot           string       `json:"boot"`            // random for each start of the agent (R27)
-	Sent           time.Time    `json:"sent"`            // the cell's clock: shown as skew, never trusted for soak
-	Agent          string       `json:"agent,omitempty"` // the agent's version
+	Sent           time.Time    `json:"sent"`            // by the cell's clock: shown as skew, never trusted for soak
+	Agent          string       `json:"agent,omitempty"` // version of the agent
 	State          State        `json:"state"`
-	Running        *Assignment  `json:"running,omitempty"`      // last good, or what it is going to if Applying is nil
+	Running        *Assignment  `json:"running,omitempty"`      // last good, or target of a rollback if Applying is nil
 	Applying       *Assignment  `json:"applying,omitempty"`     // begun, without a result so far
-	Acknowledged   *Assignment  `json:"acknowledged,omitempty"` // the newest assignment accepted, before it begins (R14)
+	Acknowledged   *Assignment  `json:"acknowledged,omitempty"` // newest accepted assignment, before it begins (R14)
 	Message        string       `json:"message,omitempty"`
 	Failures       []Failure    `json:"failures,omitempty"` // remembered failures, at most MaxFailures, newest last
 	Infrastructure int          `json:"infrastructure,omitempty"`
-	Owner          *Owner       `json:"owner,omitempty"`     // what the cell's owner decided; nil: nothing
-	Flags          *FlagsReport `json:"flags,omitempty"`     // nil: it was told nothing of flags
-	Confirmed      int64        `json:"confirmed,omitempty"` // the newest event that it knows to be acknowledged (R27)
+	Owner          *Owner       `json:"owner,omitempty"`     // decisions of the cell's owner; nil: none
+	Flags          *FlagsReport `json:"flags,omitempty"`     // nil: the cell received no flags
+	Confirmed      int64        `json:"confirmed,omitempty"` // newest event known to be acknowledged (R27)
 	Events         []Event      `json:"events,omitempty"`    // history, in order; acknowledged by number
 }
 
-// Owner is what the cell's owner decided on the cell's machine. The vendor sees it and can't override it (R18): the
-// agent enforces it, the engine grants nothing against it.
+// Owner holds the decisions that the cell's owner made on the cell's machine. The vendor sees them and can't override
+// them (R18): the agent enforces them, and the engine grants nothing against them.
 type Owner struct {
-	Paused   string            `json:"paused,omitempty"`   // why; empty: not paused
-	Pin      string            `json:"pin,omitempty"`      // the only release that may be begun
-	Approval bool              `json:"approval,omitempty"` // only releases in Approved may be begun
+	Paused   string            `json:"paused,omitempty"`   // why the cell is paused; empty: it is not
+	Pin      string            `json:"pin,omitempty"`      // the only release that may begin
+	Approval bool              `json:"approval,omitempty"` // only releases in Approved may begin
 	Approved []releases.Digest `json:"approved,omitempty"` // newest last
-	Windows  []window.Window   `json:"windows,omitempty"`  // nothing is begun outside all of them; none: at any time
-	Features []string          `json:"features,omitempty"` // held: they stay off here, whatever is announced (R43)
-	Reasons  map[string]string `json:"reasons,omitempty"`  // why, by feature that is held
+	Windows  []window.Window   `json:"windows,omitempty"`  // nothing begins outside all of them; none: at any time
+	Features []string          `json:"features,omitempty"` // held features: off here, whatever is announced (R43)
+	Reasons  map[string]string `json:"reasons,omitempty"`  // why, by held feature
 }
 
 // MaxFailures is how many failures a cell remembers.
 const MaxFailures = 16
 
-// Failure is an assignment that did not work, and will not be tried again under the same key.
+// Failure is an assignment that did not work and is not tried again under the same key.
 type Failure struct {
 	Assignment Assignment `json:"assignment"`
-	Values     bool       `json:"values,omitempty"` // only values or profile had changed: never counts against the release (R13)
+	Values     bool       `json:"values,omitempty"` // only values or profile had changed: not the release's fault (R13)
 	Reason     string     `json:"reason"`
-	At         time.Time  `json:"at"` // the cell's clock
+	At         time.Time  `json:"at"` // by the cell's clock
 }
 
-// Event is one line of a cell's history. Number grows by one.
+// Event is one entry of a cell's history. Numbers grow by one.
 type Event struct {
 	Number  int64     `json:"number"`
-	At      time.Time `json:"at"`   // the cell's clock
+	At      time.Time `json:"at"`   // by the cell's clock
 	Kind    string    `json:"kind"` // started, applied, healthy, unhealthy, failed, rolled-back, healed, stuck, gap …
 	Release string    `json:"release,omitempty"`
 	Digest  string    `json:"digest,omitempty"`
 	Detail  string    `json:"detail,omitempty"`
 }
 
-// Receipt answers a report, after it is durable.
+// Receipt is the response to a report. It is sent once the report is durable.
 type Receipt struct {
-	Acknowledged int64     `json:"acknowledged"`   // all events up to this number are kept
+	Acknowledged int64     `json:"acknowledged"`   // all events up to this number are stored
 	Time         time.Time `json:"time"`           // the server's clock; zero: it can't be trusted now (R10)
-	Pins         []string  `json:"pins,omitempty"` // of the control plane's keys: the cell's new set (R29); none: as before
+	Pins         []string  `json:"pins,omitempty"` // the cell's new set of pins (R29); none: unchanged
 }
 
-// Desired is what the control plane wants of a cell: one resource, however it travels.
+// Desired is the state that the control plane wants of a cell: one resource, whether a stream or a poll delivers it.
 type Desired struct {
 	Cell       string      `json:"cell"`
 	Head       Sealed      `json:"head"`                 // the channel's newest effective head: a sealed Head
@@ -141,34 +143,35 @@ type Desired struct {
 	Flags      *Flags      `json:"flags,omitempty"` // nil: the control plane has no flags repository
 }
 
-// Flags is what a cell is told of feature flags. It takes none of a lower height than it has (R39).
+// Flags is the control plane's word on feature flags. A cell refuses flags of a lower height than it has (R39).
 type Flags struct {
-	Height int64             `json:"height"`           // of the flags repository's commit: its place in the first-parent history
+	Height int64             `json:"height"`           // position of the flags commit in the first-parent history
 	Bundle FlagBundle        `json:"bundle"`           // sent ahead of time
-	Orders Sealed            `json:"orders"`           // sealed flags.Orders: what is off at once; they apply whatever becomes of the bundle (R43)
-	Labels map[string]string `json:"labels,omitempty"` // the cell's own, which rules may ask for
+	Orders Sealed            `json:"orders"`           // sealed flags.Orders: off at once, whatever the bundle (R43)
+	Labels map[string]string `json:"labels,omitempty"` // of the cell; rules may refer to them
 }
 
-// FlagBundle names the bytes of a flags.Bundle, with room for signatures (R32). GET /v1/flagbundles/{digest} gives them.
+// FlagBundle names the bytes of a flags.Bundle, with room for signatures (R32). GET /v1/flagbundles/{digest} returns
+// the bytes.
 type FlagBundle struct {
 	Digest   releases.Digest `json:"digest"`
 	Size     int64           `json:"size"` // bytes
 	Metadata []any           `json:"metadata"`
 }
 
-// FlagsReport is what a cell has in force of what it was told of flags.
+// FlagsReport is the part of the received flags that a cell has in force.
 type FlagsReport struct {
 	Height int64                      `json:"height"`
 	Bundle releases.Digest            `json:"bundle,omitempty"`
 	Orders releases.Digest            `json:"orders,omitempty"`
 	States map[string]flags.CellState `json:"states,omitempty"` // by announcement, at most MaxFlagStates
-	Fault  string                     `json:"fault,omitempty"`  // why what it was told last is not in force
+	Fault  string                     `json:"fault,omitempty"`  // why the flags received last are not in force
 }
 
-// MaxFlagStates is how many announcements a report tells of: those that are not simply on come first.
+// MaxFlagStates is how many announcements a report holds. Announcements that are not simply on come first.
 const MaxFlagStates = 128
 
-// Notice is something that a cell should know or do. Agents leave a code that they don't know alone.
+// Notice is something that a cell should know or do. Agents ignore a code that they don't know.
 type Notice struct {
 	Code string `json:"code"`
 	Text string `json:"text,omitempty"`
@@ -177,7 +180,7 @@ type Notice struct {
 // NoticeRotate asks the agent to make a new key.
 const NoticeRotate = "rotate-key"
 
-// Head is what a channel's head looks like to a cell.
+// Head is a channel's head as a cell sees it.
 type Head struct {
 	Channel  string          `json:"channel"`
 	Release  string          `json:"release"`
@@ -185,14 +188,14 @@ type Head struct {
 	Sequence int64           `json:"sequence"`
 }
 
-// Sealed is opaque bytes with their digest and room for signatures (R32): today's cells ignore Metadata.
+// Sealed is opaque bytes with their digest and room for signatures (R32). Today's cells ignore Metadata.
 type Sealed struct {
 	Payload  []byte          `json:"payload,omitempty"` // JSON
 	Digest   releases.Digest `json:"digest,omitempty"`
 	Metadata []any           `json:"metadata"`
 }
 
-// Hold is the first verdict that keeps a cell from its head (R31): no countdown, no place in a queue.
+// Hold is the first verdict that keeps a cell from its head (R31), without a countdown or a position in a queue.
 type Hold struct {
 	Gate   string    `json:"gate"`
 	Reason string    `json:"reason"`

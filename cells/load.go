@@ -20,42 +20,45 @@ const (
 	identityFile = "identity.yaml"
 )
 
-// Found is a cell as it was found in a repository. It may come from a cache: immutable.
-type Found struct {
-	Cell     Cell     // with faults in its file: only Name
-	Identity Identity // zero: never registered
+// LoadedCell is a cell as Load read it. It may come from a cache, and is immutable.
+type LoadedCell struct {
+	Cell     Cell     // only Name, if the file has faults
+	Identity Identity // as the file has it; zero: never registered, or unreadable
 	Faults   []releases.Fault
-	Tree     string // the git tree id of its folder, where known
+	TreeID   string // git tree id of the folder, if known
+
+	IdentityBlob   string // git object id of the identity's file, if known
+	IdentityFaults []releases.Fault
 }
 
-// label is a DNS label: cells' and channels' names become parts of host names and paths.
-var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+// dnsLabel matches a DNS label: names of cells and channels become parts of host names and paths.
+var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// ValidName tells whether a cell may have that name: a DNS label, at most 63 lower-case letters, digits and hyphens.
-func ValidName(name string) bool { return label.MatchString(name) }
+// ValidName reports whether name can be a cell's name: a DNS label, at most 63 lower-case letters, digits and hyphens.
+func ValidName(name string) bool { return dnsLabel.MatchString(name) }
 
-// all is what Load gives, as the cache keeps it.
-type all struct {
-	found  map[string]*Found
+// loadResult is the result of Load, as the cache holds it.
+type loadResult struct {
+	found  map[string]*LoadedCell
 	faults []releases.Fault
 }
 
-// Load reads all cells of a repository, several at a time, by name. The faults that are returned are all there are,
-// those of the cells included. Whether channels, profiles and values exist, others check: that is in other files. With a
-// cache, a folder whose tree id is known is not read again, and the map may be one that was given out before: immutable.
-func Load(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault) {
+// Load reads all cells of a repository in parallel and returns them by name. The returned faults include those of each
+// cell. Load does not check whether channels, profiles and values exist: other files define them. With a cache, a
+// folder whose tree id is known is not read again, and the returned map may be shared: it is immutable.
+func Load(c *manifest.Cache, fsys fs.FS) (map[string]*LoadedCell, []releases.Fault) {
 	id := ""
 	if info, err := fs.Stat(fsys, Dir); err == nil {
 		id = manifest.ID(info)
 	}
-	a := manifest.Cached(c, Dir, id, func() all {
+	a := manifest.Cached(c, Dir, id, func() loadResult {
 		found, faults := loadAll(c, fsys)
-		return all{found, faults}
+		return loadResult{found, faults}
 	})
 	return a.found, slices.Clip(a.faults)
 }
 
-func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault) {
+func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*LoadedCell, []releases.Fault) {
 	folders, err := fs.ReadDir(fsys, Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -71,42 +74,42 @@ func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault
 		}
 		return !f.IsDir()
 	})
-	found := make([]*Found, len(folders))
+	found := make([]*LoadedCell, len(folders))
 	var reading errgroup.Group
 	workers := runtime.GOMAXPROCS(0)
 	for w := range workers {
-		reading.Go(func() error { // each writes its own entries
+		reading.Go(func() error {
 			for i := w; i < len(folders); i += workers {
-				found[i] = load(c, fsys, folders[i])
+				found[i] = loadFolder(c, fsys, folders[i])
 			}
 			return nil
 		})
 	}
-	_ = reading.Wait() // none returns an error
-	byName := make(map[string]*Found, len(found))
+	_ = reading.Wait() // never an error
+	byName := make(map[string]*LoadedCell, len(found))
 	for _, f := range found {
 		byName[f.Cell.Name] = f
-		faults = append(faults, f.Faults...)
+		faults = append(append(faults, f.Faults...), f.IdentityFaults...)
 	}
 	return byName, manifest.Sort(faults)
 }
 
-func load(c *manifest.Cache, fsys fs.FS, folder fs.DirEntry) *Found {
+func loadFolder(c *manifest.Cache, fsys fs.FS, folder fs.DirEntry) *LoadedCell {
 	id := ""
 	if info, err := folder.Info(); err == nil {
 		id = manifest.ID(info)
 	}
 	name := folder.Name()
-	return manifest.Cached(c, name, id, func() *Found {
-		f := read(fsys, name)
-		f.Tree = id
+	return manifest.Cached(c, name, id, func() *LoadedCell {
+		f := readFolder(fsys, name)
+		f.TreeID = id
 		return f
 	})
 }
 
-// read reads one folder. The cache keeps the whole of it, so its files need no entries of their own.
-func read(fsys fs.FS, name string) *Found {
-	f := &Found{Cell: Cell{Name: name}}
+// readFolder reads one folder. The cache holds the folder as a whole, so its files need no entries of their own.
+func readFolder(fsys fs.FS, name string) *LoadedCell {
+	f := &LoadedCell{Cell: Cell{Name: name}}
 	add := func(code manifest.FaultCode, file, format string, args ...any) {
 		f.Faults = append(f.Faults, releases.Fault{File: file, Code: code, Message: fmt.Sprintf(format, args...)})
 	}
@@ -123,21 +126,18 @@ func read(fsys fs.FS, name string) *Found {
 	for _, e := range entries {
 		switch file := path.Join(dir, e.Name()); e.Name() {
 		case cellFile:
-			cell, faults := manifest.Load(nil, fsys, file, checkCell)
+			cell, faults := manifest.Load(nil, fsys, file, validateCell)
 			f.Faults = append(f.Faults, faults...)
 			if cell != nil {
 				f.Cell = *cell
 				f.Cell.Name = name
-				f.Cell.Revision = revision(f.Cell)
-				f.Cell.Tags = tags(f.Cell.Labels)
+				f.Cell.Revision = contentHash(f.Cell)
+				f.Cell.LabelsHash = labelsHash(f.Cell.Labels)
 				f.Cell.Blob = blob(e)
 			}
 		case identityFile:
-			identity, faults := manifest.Load(nil, fsys, file, checkIdentity)
-			f.Faults = append(f.Faults, faults...)
-			if identity != nil {
-				f.Identity = *identity
-			}
+			f.Identity, f.IdentityFaults = LoadIdentity(fsys, name)
+			f.IdentityBlob = blob(e)
 		default:
 			f.Faults = append(f.Faults, releases.Fault{File: file, Warning: true, Code: manifest.Unused, Message: "is not read: nothing here has this name"})
 		}
@@ -156,9 +156,9 @@ func blob(e fs.DirEntry) string {
 	return manifest.ID(info)
 }
 
-func checkCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
+func validateCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 	c := &d.Value
-	if !label.MatchString(c.Channel) {
+	if !dnsLabel.MatchString(c.Channel) {
 		faults = append(faults, d.Fault(manifest.WrongName, "channel", "%q can't be a channel's name", c.Channel))
 	}
 	if _, err := releases.ParseVersion(c.Pin); c.Pin != "" && err != nil {
@@ -169,7 +169,7 @@ func checkCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 			"%d windows: at most %d are read", len(c.Windows), MaxWindows))
 	}
 	for i := range c.Windows {
-		for _, wrong := range c.Windows[i].Ready() {
+		for _, wrong := range c.Windows[i].Compile() {
 			faults = append(faults, d.Fault(manifest.WrongValue,
 				fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
 		}
@@ -177,12 +177,32 @@ func checkCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 	return faults
 }
 
-// maxKey bounds a public key's text, in bytes.
+// maxKey bounds the text of a public key, in bytes.
 const maxKey = 1024
 
-func checkIdentity(d *manifest.Doc[Identity]) []releases.Fault {
-	if len(d.Value.PublicKey) > maxKey {
-		return []releases.Fault{d.Fault(manifest.TooLarge, "publicKey", "publicKey has more than %d bytes", maxKey)}
+// LoadIdentity reads a cell's identity.yaml. A field that only a newer version knows is no reason to forget the cell: such a
+// fault is a warning.
+func LoadIdentity(fsys fs.FS, cell string) (Identity, []releases.Fault) {
+	file := path.Join(Dir, cell, identityFile)
+	type parsed struct {
+		value  Identity
+		faults []releases.Fault
 	}
-	return nil
+	p, fault := manifest.LoadBytes(nil, fsys, file, func(data []byte) (p parsed) {
+		doc, faults := manifest.Decode[Identity](file, data)
+		if len(doc.Value.PublicKey) > maxKey {
+			faults = append(faults, doc.Fault(manifest.TooLarge, "publicKey", "publicKey has more than %d bytes", maxKey))
+		}
+		for i := range faults {
+			faults[i].Warning = faults[i].Warning || faults[i].Code == manifest.UnknownField
+		}
+		if p.faults = faults; !manifest.Fatal(faults) {
+			p.value = doc.Value
+		}
+		return p
+	})
+	if fault != nil {
+		return Identity{}, []releases.Fault{*fault}
+	}
+	return p.value, p.faults
 }

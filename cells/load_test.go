@@ -34,18 +34,18 @@ func TestLoad(t *testing.T) {
 		t.Fatal(faults)
 	}
 	revision := found["acme"].Cell.Revision
-	if found["acme"].Cell.Tags == "" || found["beta"].Cell.Tags != "" {
-		t.Errorf("tags %q and %q: labels have a hash, none have none", found["acme"].Cell.Tags, found["beta"].Cell.Tags)
+	if found["acme"].Cell.LabelsHash == "" || found["beta"].Cell.LabelsHash != "" {
+		t.Errorf("tags %q and %q: labels have a hash, none have none", found["acme"].Cell.LabelsHash, found["beta"].Cell.LabelsHash)
 	}
 	if revision == "" || found["beta"].Cell.Revision != "" {
 		t.Errorf("revisions %q and %q: values and profile have one, the defaults none", revision, found["beta"].Cell.Revision)
 	}
-	want := map[string]*cells.Found{
+	want := map[string]*cells.LoadedCell{
 		"acme": {
 			Cell: cells.Cell{APIVersion: "sluice/v1", Kind: "Cell", Channel: "dedicated", Profile: "small",
 				Values: map[string]any{"domain": "acme.example", "replicas": 3}, Labels: map[string]string{"region": "eu"},
-				Name: "acme", Revision: revision, Tags: found["acme"].Cell.Tags, Blob: "id of acme/cell.yaml"},
-			Identity: cells.Identity{APIVersion: "sluice/v1", Kind: "Identity", Epoch: 2, PublicKey: "AAAA"},
+				Name: "acme", Revision: revision, LabelsHash: found["acme"].Cell.LabelsHash, Blob: "id of acme/cell.yaml"},
+			Identity: cells.Identity{APIVersion: "sluice/v1", Kind: "Identity", Epoch: 2, PublicKey: "AAAA"}, IdentityBlob: "id of acme/identity.yaml",
 		},
 		"beta": {Cell: cells.Cell{APIVersion: "sluice/v1", Kind: "Cell", Channel: "staging", Name: "beta", Blob: "id of beta/cell.yaml"}},
 	}
@@ -57,7 +57,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// A fault in one cell is said with its line, and leaves the others alone.
+// A fault in one cell is reported with its line and leaves the other cells alone.
 func TestLoadFaults(t *testing.T) {
 	good := header + "channel: staging\n"
 	for _, test := range []struct {
@@ -85,7 +85,7 @@ func TestLoadFaults(t *testing.T) {
 			if beta := found["beta"]; beta.Cell.Channel != "staging" || len(beta.Faults) > 0 {
 				t.Errorf("another cell: %+v", beta)
 			}
-			if test.cell != "" && len(found[test.cell].Faults) != 1 {
+			if test.cell != "" && len(found[test.cell].Faults)+len(found[test.cell].IdentityFaults) != 1 {
 				t.Errorf("%+v", found[test.cell])
 			}
 		})

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// memory is files in memory whose lookups take constant time, so that a benchmark measures what reads them.
-// fstest.MapFS takes time linear in all files for each folder.
+// memory is a file system in memory whose lookups take constant time, so that a benchmark measures its readers. Lookups
+// of fstest.MapFS take time linear in the number of files.
 type memory map[string]*node
 
 type node struct {

@@ -15,74 +15,75 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Bounds of what an owner decides.
 const (
-	MaxWindows  = 16
-	MaxApproved = 64
-	MaxHeld     = 64      // features
-	maxReason   = 1 << 10 // bytes
-	maxWhy      = 200     // bytes, of a reason to hold a feature
+	MaxWindows    = 16
+	MaxApproved   = 64
+	MaxHeld       = 64      // features
+	maxReason     = 1 << 10 // bytes
+	maxHeldReason = 200     // bytes, of a reason to hold a feature
 )
 
-// Binding is what decisions about one cell come to at an instant.
+// Binding is the outcome of the decisions about one cell at an instant.
 type Binding struct {
 	OK     bool
-	Gate   string // what binds it: owner, paused, pin or window
+	Gate   string // what binds the cell: owner, paused, pin or window
 	Code   reason.Code
 	Reason string    // empty if OK
-	Until  time.Time // the earliest instant at which time alone may change it; zero: not known, somebody must do something
+	Until  time.Time // earliest instant at which time alone may change it; zero: a person must act
 }
 
-func binds(gate string, code reason.Code, args ...any) Binding {
+func newBinding(gate string, code reason.Code, args ...any) Binding {
 	return Binding{Gate: gate, Code: code, Reason: code.Words(args...)}
 }
 
-// Judge tells whether the owner's decisions let a cell begin an assignment at now. It is pure, and both the agent and the engine ask it: the agent enforces it, the
-// engine grants nothing against it (R18). A cell's own return to its last good assignment is not asked about. A nil
-// Owner decided nothing.
+// Judge returns whether the owner's decisions let a cell begin an assignment at now. It is pure. The agent and the
+// engine both call it: the agent enforces the decisions, and the engine grants nothing against them (R18). A cell's own
+// return to its last good assignment is not judged. A nil Owner decided nothing.
 func (o *Owner) Judge(a Assignment, now time.Time) Binding {
 	switch {
 	case o == nil:
 		return Binding{OK: true}
 	case o.Paused != "":
-		return binds("owner", reason.OwnerPaused, o.Paused)
+		return newBinding("owner", reason.OwnerPaused, o.Paused)
 	case o.Pin != "" && o.Pin != a.Release:
-		return binds("owner", reason.OwnerPinned, o.Pin)
+		return newBinding("owner", reason.OwnerPinned, o.Pin)
 	case o.Approval && !slices.Contains(o.Approved, a.Digest):
-		return binds("owner", reason.OwnerApproval, a.Release)
+		return newBinding("owner", reason.OwnerApproval, a.Release)
 	}
-	return inWindows("owner", reason.OwnerWindow, o.Windows, now)
+	return windowBinding("owner", reason.OwnerWindow, o.Windows, now)
 }
 
-func inWindows(gate string, code reason.Code, all []window.Window, now time.Time) (b Binding) {
-	open, why, until := JudgeWindows(all, now)
+func windowBinding(gate string, code reason.Code, windows []window.Window, now time.Time) (b Binding) {
+	open, why, until := JudgeWindows(windows, now)
 	if !open {
-		b = binds(gate, code, why)
+		b = newBinding(gate, code, why)
 	}
 	b.OK, b.Until = open, until
 	return b
 }
 
-// JudgeWindows tells whether any of the windows is open at now; without windows it is always so. Open: until is an instant up
-// to which it stays so; zero: for ever. Shut: until is when the first opens, and why says so.
-func JudgeWindows(all []window.Window, now time.Time) (open bool, why string, until time.Time) {
-	for i := range all {
-		is, says, at := all[i].Judge(now)
+// JudgeWindows reports whether any of the windows is open at now; without windows, the answer is always yes. If open,
+// until is an instant up to which it stays open, or zero for ever. If shut, until is when the first window opens, and
+// why says so.
+func JudgeWindows(windows []window.Window, now time.Time) (open bool, why string, until time.Time) {
+	for i := range windows {
+		isOpen, shutReason, instant := windows[i].Judge(now)
 		switch {
-		case is && !open:
-			open, why, until = true, "", at
-		case is && (at.IsZero() || !until.IsZero() && at.After(until)):
-			until = at
-		case open || is:
-		case why == "" || !at.IsZero() && (until.IsZero() || at.Before(until)):
-			why, until = says, at
+		case isOpen && !open:
+			open, why, until = true, "", instant
+		case isOpen && (instant.IsZero() || !until.IsZero() && instant.After(until)):
+			until = instant
+		case open || isOpen:
+		case why == "" || !instant.IsZero() && (until.IsZero() || instant.Before(until)):
+			why, until = shutReason, instant
 		}
 	}
-	return open || len(all) == 0, why, until
+	return open || len(windows) == 0, why, until
 }
 
-// Check holds what an owner decided against its bounds, and makes its windows quick to judge. Nobody else may use o meanwhile.
-func (o *Owner) Check() error {
+// Validate validates an owner's decisions against their bounds and prepares their windows for judging. No other goroutine
+// may use o meanwhile.
+func (o *Owner) Validate() error {
 	if o == nil {
 		return nil
 	}
@@ -106,7 +107,7 @@ func (o *Owner) Check() error {
 		fault("more than %d windows", MaxWindows)
 	}
 	for i := range o.Windows[:min(len(o.Windows), MaxWindows)] {
-		for _, wrong := range o.Windows[i].Ready() {
+		for _, wrong := range o.Windows[i].Compile() {
 			fault("windows[%d].%s: %s", i, wrong.Field, wrong.Reason)
 		}
 	}
@@ -125,27 +126,27 @@ func (o *Owner) Check() error {
 		switch {
 		case !slices.Contains(o.Features, f):
 			fault("reasons: %.80q is not held", f)
-		case len(o.Reasons[f]) > maxWhy:
-			fault("reasons: that of %s has more than %d bytes", f, maxWhy)
+		case len(o.Reasons[f]) > maxHeldReason:
+			fault("reasons: that of %s has more than %d bytes", f, maxHeldReason)
 		}
 	}
 	return errors.Join(faults...)
 }
 
-// ValidFeature tells whether a name can be a feature's: 1 to 128 bytes without spaces and what can't be seen.
+// ValidFeature reports whether name can be a feature's name: 1 to 128 bytes, all printable, without spaces.
 func ValidFeature(name string) bool {
 	return name != "" && len(name) <= maxName && utf8.ValidString(name) &&
 		!strings.ContainsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) })
 }
 
-// Binds says why the vendor gives a cell nothing new of a release at now, by what cell.yaml says: paused, pinned, or outside
-// its windows.
-func (c *Cell) Binds(release string, now time.Time) Binding {
+// Judge returns why the vendor withholds new releases from a cell at now, by cell.yaml: paused, pinned, or outside its
+// windows.
+func (c *Cell) Judge(release string, now time.Time) Binding {
 	switch {
 	case c.Paused != "":
-		return binds("paused", reason.CellPaused, c.Paused)
+		return newBinding("paused", reason.CellPaused, c.Paused)
 	case c.Pin != "" && c.Pin != release:
-		return binds("pin", reason.CellPinned, c.Pin)
+		return newBinding("pin", reason.CellPinned, c.Pin)
 	}
-	return inWindows("window", reason.WindowShut, c.Windows, now)
+	return windowBinding("window", reason.WindowShut, c.Windows, now)
 }

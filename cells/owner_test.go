@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// R18: an owner's decisions bind what the vendor gives; each says why and, where time ends it, until when.
+// R18: an owner's decisions bind what the vendor grants. Each binding says why and, where time ends it, until when.
 func TestOwnerJudge(t *testing.T) {
 	one, two := releases.Digest("sha256:"+strings.Repeat("1", 64)), releases.Digest("sha256:"+strings.Repeat("2", 64))
 	a := Assignment{Release: "1.1.0", Digest: one}
@@ -22,7 +22,7 @@ func TestOwnerJudge(t *testing.T) {
 		name   string
 		owner  *Owner
 		now    time.Time
-		reason string // empty: it may begin
+		reason string // empty: the assignment may begin
 		until  string
 	}{
 		{"nothing decided", nil, noon, "", ""},
@@ -30,16 +30,20 @@ func TestOwnerJudge(t *testing.T) {
 		{"paused", &Owner{Paused: "audit", Pin: "1.0.0"}, noon, "paused by the cell's owner: audit", ""},
 		{"pinned elsewhere", &Owner{Pin: "1.0.0"}, noon, "pinned to 1.0.0 by the cell's owner", ""},
 		{"pinned to it", &Owner{Pin: "1.1.0"}, noon, "", ""},
-		{"not approved", &Owner{Approval: true, Approved: []releases.Digest{two}}, noon, "1.1.0 waits for the approval of the cell's owner", ""},
+		{"not approved", &Owner{Approval: true, Approved: []releases.Digest{two}}, noon,
+			"1.1.0 waits for the approval of the cell's owner", ""},
 		{"approved", &Owner{Approval: true, Approved: []releases.Digest{two, one}}, noon, "", ""},
 		{"approved once, and not asked any more", &Owner{Approved: []releases.Digest{two}}, noon, "", ""},
-		{"outside", &Owner{Windows: nights}, noon, "outside the windows of the cell's owner: opens Wed 02:00 UTC", "2026-11-25T02:00:00Z"},
+		{"outside", &Owner{Windows: nights}, noon, "outside the windows of the cell's owner: opens Wed 02:00 UTC",
+			"2026-11-25T02:00:00Z"},
 		{"inside", &Owner{Windows: nights}, noon.Add(15 * time.Hour), "", "2026-11-25T04:00:00Z"},
-		{"a window that can't be read is shut", &Owner{Windows: []window.Window{{Opens: "x"}}}, noon, "outside the windows", ""},
+		{"a window that can't be read is shut", &Owner{Windows: []window.Window{{Opens: "x"}}}, noon,
+			"outside the windows", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := tt.owner.Judge(a, tt.now)
-			if b.OK != (tt.reason == "") || !strings.HasPrefix(b.Reason, tt.reason) || b.OK != (b.Code == reason.Unknown) {
+			if b.OK != (tt.reason == "") || !strings.HasPrefix(b.Reason, tt.reason) ||
+				b.OK != (b.Code == reason.Unknown) {
 				t.Errorf("ok %v: %s, %q, want %q", b.OK, b.Code, b.Reason, tt.reason)
 			}
 			got := ""
@@ -53,10 +57,11 @@ func TestOwnerJudge(t *testing.T) {
 	}
 }
 
-// Of several windows, that counts which is open longest, or opens first.
+// Of several windows, the one that is open longest counts, or else the one that opens first.
 func TestJudgeWindows(t *testing.T) {
 	all := []window.Window{{Opens: "0 9 * * *", For: time.Hour}, {Opens: "30 9 * * *", For: 2 * time.Hour}}
-	for now, want := range map[string]string{"08:00": "shut 09:00", "09:15": "open 10:00", "09:45": "open 11:30", "11:45": "shut 09:00"} {
+	for now, want := range map[string]string{"08:00": "shut 09:00", "09:15": "open 10:00", "09:45": "open 11:30",
+		"11:45": "shut 09:00"} {
 		at, err := time.Parse("15:04", now)
 		if err != nil {
 			t.Fatal(err)
@@ -69,7 +74,7 @@ func TestJudgeWindows(t *testing.T) {
 	}
 }
 
-// What an owner says is bounded, and told by field.
+// An owner's decisions are bounded, and faults name the field.
 func TestOwnerCheck(t *testing.T) {
 	for want, o := range map[string]*Owner{
 		"paused has more":    {Paused: strings.Repeat("x", maxReason+1)},
@@ -82,17 +87,18 @@ func TestOwnerCheck(t *testing.T) {
 		"report of acme: ow": {Pin: "newest"},
 	} {
 		r := Report{Cell: "acme", Boot: "b", State: StateHealthy, Owner: o}
-		if err := r.Check(); err == nil || !strings.Contains(err.Error(), want) {
+		if err := r.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
-	r := Report{Cell: "acme", Boot: "b", State: StateHealthy, Owner: &Owner{Windows: []window.Window{{Opens: "0 9 * * *", For: time.Hour}}}}
-	if err := r.Check(); err != nil {
+	r := Report{Cell: "acme", Boot: "b", State: StateHealthy,
+		Owner: &Owner{Windows: []window.Window{{Opens: "0 9 * * *", For: time.Hour}}}}
+	if err := r.Validate(); err != nil {
 		t.Error(err)
 	}
 }
 
-// cell.yaml's pin and windows are held to what they must be, with the line.
+// Faults in cell.yaml's pin and windows are reported with their line.
 func TestCellWindows(t *testing.T) {
 	for want, text := range map[string]string{
 		"cells/acme/cell.yaml:4: ":             "pin: newest",
@@ -109,29 +115,31 @@ func TestCellWindows(t *testing.T) {
 		t.Fatal(faults)
 	}
 	noon := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	if b := c.Binds("1.0.0", noon); b.OK || b.Gate != "window" || b.Code != reason.WindowShut || !b.Until.Equal(noon.Add(21*time.Hour)) {
+	if b := c.Judge("1.0.0", noon); b.OK || b.Gate != "window" || b.Code != reason.WindowShut ||
+		!b.Until.Equal(noon.Add(21*time.Hour)) {
 		t.Errorf("%+v", b)
 	}
 }
 
-// R43: what an owner holds is bounded, and each reason is of something that is held.
+// R43: held features are bounded, and each reason belongs to a held feature.
 func TestOwnerHoldsFeatures(t *testing.T) {
 	many := make([]string, MaxHeld+1)
 	for i := range many {
 		many[i] = fmt.Sprint("f", i)
 	}
 	for want, o := range map[string]*Owner{
-		"":                              {Features: many[:MaxHeld], Reasons: map[string]string{"f1": "training"}},
-		"more than 64 features":         {Features: many},
-		`"two words" can't be`:          {Features: []string{"two words"}},
-		`"" can't be`:                   {Features: []string{""}},
-		`can't be a feature's`:          {Features: []string{strings.Repeat("x", 129)}},
-		"a\\x00b":                       {Features: []string{"a\x00b"}},
-		"a is there twice":              {Features: []string{"a", "a"}},
-		`"b" is not held`:               {Features: []string{"a"}, Reasons: map[string]string{"b": "why"}},
-		"that of a has more than 200 b": {Features: []string{"a"}, Reasons: map[string]string{"a": strings.Repeat("x", 201)}},
+		"":                      {Features: many[:MaxHeld], Reasons: map[string]string{"f1": "training"}},
+		"more than 64 features": {Features: many},
+		`"two words" can't be`:  {Features: []string{"two words"}},
+		`"" can't be`:           {Features: []string{""}},
+		`can't be a feature's`:  {Features: []string{strings.Repeat("x", 129)}},
+		"a\\x00b":               {Features: []string{"a\x00b"}},
+		"a is there twice":      {Features: []string{"a", "a"}},
+		`"b" is not held`:       {Features: []string{"a"}, Reasons: map[string]string{"b": "why"}},
+		"that of a has more than 200 b": {Features: []string{"a"},
+			Reasons: map[string]string{"a": strings.Repeat("x", 201)}},
 	} {
-		err := o.Check()
+		err := o.Validate()
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%q: %v", want, err)
 		}

@@ -8,17 +8,18 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Approver is a person whose approval of the release at hand is proven as R22 asks: by a signature, or by the commit's
-// author where the pipeline trusts authors.
+// Approver is a person whose approval of the judged release is proven (R22): by a signature, or by the commit's author
+// where the pipeline trusts authors.
 type Approver struct {
 	Person string // the key in people
 	Email  string
+	Keys   []string // the SSH keys of theirs that sluice.yaml lists
 	Roles  []string
 }
 
-// Judge tells whether enough people of the asked roles approved. A person counts once, and never if they wrote the
-// release: as one of authors, by e-mail address or name, or as one of authorNames, which hold either.
-func (a *Approval) Judge(approvers []Approver, authors []releases.Person, authorNames []string) Verdict {
+// Judge reports whether enough people with the required roles approved. A person counts once, and never as an author of
+// the release.
+func (a *Approval) Judge(approvers []Approver, authors Authorship) Verdict {
 	var counted, notes []string
 	seen := map[string]bool{}
 	sorted := slices.Clone(approvers)
@@ -29,9 +30,9 @@ func (a *Approval) Judge(approvers []Approver, authors []releases.Person, author
 		}
 		seen[p.Person] = true
 		switch {
-		case wrote(p, authors, authorNames):
+		case authors.Includes(p):
 			notes = append(notes, p.Person+" wrote the release")
-		case !a.asks(p.Roles):
+		case !a.acceptsRoles(p.Roles):
 			notes = append(notes, p.Person+" has no such role")
 		default:
 			counted = append(counted, p.Person)
@@ -54,16 +55,34 @@ func (a *Approval) Judge(approvers []Approver, authors []releases.Person, author
 	return Blocked("", reason.ApprovalMissing, len(counted), need, from, why)
 }
 
-// asks tells whether one of roles is asked for.
-func (a *Approval) asks(roles []string) bool {
-	return len(a.From) == 0 || slices.ContainsFunc(a.From, func(role string) bool { return slices.Contains(roles, role) })
+// acceptsRoles reports whether the gate accepts a person with these roles.
+func (a *Approval) acceptsRoles(roles []string) bool {
+	return len(a.From) == 0 ||
+		slices.ContainsFunc(a.From, func(role string) bool { return slices.Contains(roles, role) })
 }
 
-// wrote tells whether p is an author of the release. It errs on the strict side: nothing proves the names in commits.
-func wrote(p Approver, authors []releases.Person, authorNames []string) bool {
+// Authorship says who wrote a release (R52).
+type Authorship struct {
+	People []releases.Person // who wrote, committed or co-authored its folder's commits
+	Keys   []string          // keys with valid signatures of the folder's commits
+	Names  []string          // of release.yaml: names or e-mail addresses
+}
+
+// Includes reports whether p is among the authors, by key, address or name. Nothing proves the names in commits, so any
+// match counts.
+func (a Authorship) Includes(p Approver) bool {
 	is := func(name string) bool {
 		return name != "" && (strings.EqualFold(name, p.Person) || strings.EqualFold(name, p.Email))
 	}
-	return slices.ContainsFunc(authorNames, is) ||
-		slices.ContainsFunc(authors, func(author releases.Person) bool { return is(author.Email) || is(author.Name) })
+	return slices.ContainsFunc(a.Names, is) ||
+		slices.ContainsFunc(a.People, func(author releases.Person) bool { return is(author.Email) || is(author.Name) }) ||
+		slices.ContainsFunc(a.Keys, func(key string) bool {
+			return slices.ContainsFunc(p.Keys, func(own string) bool { return SameKey(key, own) })
+		})
+}
+
+// SameKey compares SSH public keys in authorized_keys form by type and key, whatever the comment.
+func SameKey(a, b string) bool {
+	x, y := strings.Fields(a), strings.Fields(b)
+	return len(x) >= 2 && len(y) >= 2 && x[0] == y[0] && x[1] == y[1]
 }

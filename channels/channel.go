@@ -1,11 +1,9 @@
-// Package channels says what a channel is: its policy, its head, and the gates that a
-// release passes to get there.
+// Package channels says what a channel is: its policy, its head, and the gates that a release passes to get there.
 //
-// A gate is judged by a pure function over values, with now passed in, and answers with a
-// Verdict: holds, or blocked with a reason and, where known, until when. A closed gate is a
-// verdict, never an error. The package does no I/O beyond the fs.FS that Load is given and
-// the database of time zones, reads no clock, and decides no promotion: that is engine.
-// What Load gives is immutable, and so safe for concurrent use.
+// A gate is judged by a pure function over values, with now passed in, and answers with a Verdict: held, or blocked
+// with a reason and, where known, until when. A closed gate is a verdict, never an error. The package does no I/O
+// beyond the fs.FS that Load is given and the database of time zones, reads no clock, and decides no promotion: engine
+// does. What Load returns is immutable, and so safe for concurrent use.
 package channels
 
 import (
@@ -39,7 +37,7 @@ const (
 	OnFailureHalt     OnFailure = "halt"
 )
 
-// Channel is channels/NAME/channel.yaml: the policy. People write it, the engine never does.
+// Channel is channels/NAME/channel.yaml: the policy. People write the file, the engine never does.
 type Channel struct {
 	APIVersion   string            `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind         string            `yaml:"kind" json:"kind" required:"true" enum:"Channel"`
@@ -57,9 +55,9 @@ type Channel struct {
 	OnFailure    OnFailure         `yaml:"onFailure" json:"onFailure,omitempty" enum:"rollback,halt"`
 
 	Name string `yaml:"-" json:"name"` // the folder's name
-	Blob string `yaml:"-" json:"-"`    // object id (or SHA-256) of the file: what a decision names as its policy
+	Blob string `yaml:"-" json:"-"`    // object id (or SHA-256) of the file, by which decisions name their policy
 
-	lines map[string]int // of what is checked against other files, by path
+	lines map[string]int // lines of the fields that are compared with other files, by path
 }
 
 // People says whether gates bind people's requests (R1).
@@ -70,8 +68,8 @@ const (
 	PeopleFree  People = "free"
 )
 
-// Gate is one entry of gates: exactly one of its kinds is set. ID is unique in the channel:
-// the name if given, else the kind, with -2, -3 … for repeats.
+// Gate is one entry of gates: exactly one of its kinds is set. ID is unique in the channel: the name if there is one,
+// else the kind, with -2, -3 … for repeats.
 type Gate struct {
 	Name     string         `yaml:"name" json:"name,omitempty" doc:"names it in verdicts; default: its kind"`
 	Soak     *Soak          `yaml:"soak" json:"soak,omitempty"`
@@ -84,21 +82,21 @@ type Gate struct {
 	ID string `yaml:"-" json:"-"`
 }
 
-// Soak asks that a release was healthy in every upstream channel for a while (R9).
+// Soak requires that a release was healthy in every upstream channel for a while (R9).
 type Soak struct {
 	For     time.Duration `yaml:"for" json:"for" required:"true" doc:"how long each counted cell was continuously healthy on exactly this digest"`
 	Cells   int           `yaml:"cells" json:"cells,omitempty" doc:"at least so many cells; default 1" minimum:"0"`
 	Percent *float64      `yaml:"percent" json:"percent,omitempty" doc:"and so many percent of those eligible when the upstream's head moved; default 100"`
 }
 
-// Freeze lets nothing in from From up to Until.
+// Freeze blocks every promotion into a channel from From up to Until.
 type Freeze struct {
 	From   time.Time `yaml:"from" json:"from" required:"true"`
 	Until  time.Time `yaml:"until" json:"until" required:"true"`
 	Reason string    `yaml:"reason" json:"reason,omitempty"`
 }
 
-// Approval asks for signed files of people, never of the release's authors (R22).
+// Approval requires signed files of people who are not authors of the release (R22).
 type Approval struct {
 	Count int      `yaml:"count" json:"count,omitempty" minimum:"1" doc:"default 1"`
 	From  []string `yaml:"from" json:"from,omitempty" doc:"roles, any of which counts; default: everyone in people"`
@@ -111,7 +109,7 @@ type Check struct {
 	Timeout  time.Duration `yaml:"timeout" json:"timeout,omitempty" doc:"default 10s"`
 }
 
-// Metric is a Prometheus instant query with one value, held against bounds.
+// Metric is a Prometheus instant query with one value, compared with bounds.
 type Metric struct {
 	Prometheus string        `yaml:"prometheus" json:"prometheus" required:"true"`
 	Query      string        `yaml:"query" json:"query" required:"true" doc:"{release}, {digest} and {channel} are replaced"`
@@ -121,8 +119,8 @@ type Metric struct {
 	Timeout    time.Duration `yaml:"timeout" json:"timeout,omitempty" doc:"default 10s"`
 }
 
-// When is a CEL expression over release, channel and cells that must be true.
-// Load compiles it; an expression that does not compile to bool is a fault. In YAML and JSON it is its text.
+// When is a CEL expression over release, channel and cells that must be true. In YAML and JSON it is text, which Load
+// compiles; an expression that does not compile to bool is a fault.
 type When struct {
 	Expression string
 
@@ -137,7 +135,7 @@ type Rollout struct {
 	Stall         time.Duration `yaml:"stall" json:"stall,omitempty" doc:"a cell that began and reports no result for so long counts as failed; default 30m"`
 }
 
-// Wave is one step of a rollout: the cells that have it once the wave is through.
+// Wave is one step of a rollout: the cells that run the head once the wave is finished.
 type Wave struct {
 	Cells   int               `yaml:"cells" json:"cells,omitempty" minimum:"0"`
 	Percent float64           `yaml:"percent" json:"percent,omitempty" minimum:"0" maximum:"100"`
@@ -153,7 +151,7 @@ type Head struct {
 	Sequence int64           `yaml:"sequence" json:"sequence,omitempty" minimum:"0"`
 }
 
-// Hold is channels/NAME/holds/ID.yaml: it stops all but a rollback until somebody removes the file.
+// Hold is channels/NAME/holds/ID.yaml: it stops everything but a rollback until a person removes the file.
 type Hold struct {
 	Reason string   `yaml:"reason" json:"reason" required:"true"`
 	By     string   `yaml:"by,omitempty" json:"by,omitempty"`
@@ -163,8 +161,8 @@ type Hold struct {
 	File string `yaml:"-" json:"file"`
 }
 
-// Skip is channels/NAME/skips/SEQUENCE.yaml: the head with that sequence goes on to a wave without waiting for those
-// before. It skips nothing else: neither quarantine nor holds, windows, freezes or caps.
+// Skip is channels/NAME/skips/SEQUENCE.yaml: the head with that sequence goes on to a wave without waiting for the
+// waves before. Quarantine, holds, windows, freezes and caps still apply.
 type Skip struct {
 	Wave   int    `yaml:"wave" json:"wave" required:"true" minimum:"2" doc:"this wave is open, and all before it"`
 	Reason string `yaml:"reason" json:"reason" required:"true"`
@@ -174,7 +172,7 @@ type Skip struct {
 	File     string `yaml:"-" json:"file"`
 }
 
-// Hotfix is channels/NAME/hotfixes/V.yaml: it lets V past after, soak, windows and settled (R17).
+// Hotfix is channels/NAME/hotfixes/V.yaml: it exempts V from after, soak, windows and settled (R17).
 type Hotfix struct {
 	Digest         releases.Digest `yaml:"digest" json:"digest" required:"true"`
 	Reason         string          `yaml:"reason" json:"reason" required:"true"`
@@ -199,8 +197,9 @@ type Quarantine struct {
 	File    string `yaml:"-" json:"file"`
 }
 
-// Approved is channels/NAME/approvals/V/PERSON.yaml. Whether it counts is in git's history, not in the file.
-type Approved struct {
+// ApprovalFile is channels/NAME/approvals/V/PERSON.yaml. Whether the approval counts depends on git's history, not on the
+// file.
+type ApprovalFile struct {
 	Digest  releases.Digest `yaml:"digest" json:"digest" required:"true"`
 	Comment string          `yaml:"comment" json:"comment,omitempty"`
 
@@ -218,6 +217,7 @@ type Pipeline struct {
 	People       map[string]*Member `yaml:"people" json:"people,omitempty"`
 	TrustAuthors bool               `yaml:"trustAuthors" json:"trustAuthors,omitempty" doc:"count unsigned approvals by the commit's author: only where the git host proves authors"`
 	Freezes      []Freeze           `yaml:"freezes" json:"freezes,omitempty" doc:"for all channels"`
+	Engine       EngineKeys         `yaml:"engine" json:"engine,omitzero" doc:"whose commits count as the engine's, or: unsigned"`
 }
 
 // Member is a person whose approvals count.
@@ -227,19 +227,25 @@ type Member struct {
 	Roles []string `yaml:"roles" json:"roles,omitempty"`
 }
 
-// State is one channel folder as it stands at a commit. Policy is nil if channel.yaml is missing, or anything that it
-// stands on has faults: a mistyped freeze, hold or debt must not mean that there is none (R6).
+// Approver returns the person as gates judge them; name is their key in people.
+func (m *Member) Approver(name string) Approver {
+	return Approver{Person: name, Email: m.Email, Keys: m.Keys, Roles: m.Roles}
+}
+
+// State is one channel folder at a commit. Policy is nil if channel.yaml is missing, or if a file that the policy
+// depends on has faults: a mistyped freeze, hold or debt must not mean that there is none (R6).
 type State struct {
 	Name       string
 	Policy     *Channel
-	Head       *Head // the file as it stands; effective only if the engine wrote it (R1). nil: missing, or HeadFaults
+	Head       *Head // effective only if the engine wrote the file (R1). nil: missing, or HeadFaults
 	HeadBlob   string
-	HeadFaults []releases.Fault // why head.yaml can't be read: a request without meaning, not an invalid policy
+	HeadFaults []releases.Fault // why head.yaml can't be read; the policy stays valid
 	Holds      []Hold           // of the whole channel
 	CellHolds  []Hold           // of single cells
 	Hotfixes   []Hotfix
-	Approvals  []Approved
+	Approvals  []ApprovalFile
 	Skips      []Skip
-	Faults     []releases.Fault // those that make the channel invalid (R6)
-	Ignored    []releases.Fault // those that stop nothing: warnings, and approvals that can't be read and so don't count
+	Faults     []releases.Fault // faults that make the channel invalid (R6)
+	// faults that stop nothing: warnings, and approvals that can't be read and so don't count
+	Ignored []releases.Fault
 }

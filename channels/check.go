@@ -14,8 +14,8 @@ import (
 
 var channelName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// ready is what Load does with a policy that was read: check all that it says by itself, then fill in defaults.
-func ready(doc *manifest.Doc[Channel]) []manifest.Fault {
+// preparePolicy validates a decoded policy by itself, then fills in the defaults.
+func preparePolicy(doc *manifest.Doc[Channel]) []manifest.Fault {
 	c := &doc.Value
 	c.Name = path.Base(path.Dir(doc.File))
 	c.lines = map[string]int{}
@@ -27,17 +27,20 @@ func ready(doc *manifest.Doc[Channel]) []manifest.Fault {
 		}
 	}
 	if !channelName.MatchString(c.Name) {
-		faults = append(faults, doc.Fault(manifest.WrongName, "", "%.70q can't name a channel: use small letters, digits and hyphens, at most 63", c.Name))
+		faults = append(faults, doc.Fault(manifest.WrongName, "",
+			"%.70q can't name a channel: use small letters, digits and hyphens, at most 63", c.Name))
 	}
-	if c.SettleWithin == 0 && doc.Line("settleWithin") != doc.Line("") { // there, and 0: not the same as absent
+	// written as 0, which is not the same as absent
+	if c.SettleWithin == 0 && doc.Line("settleWithin") != doc.Line("") {
 		faults = append(faults, doc.Fault(manifest.WrongValue, "settleWithin", "settleWithin must be more than 0"))
 	}
 	for i, f := range c.Freezes {
 		if !f.From.Before(f.Until) {
-			faults = append(faults, doc.Fault(manifest.Conflict, fmt.Sprintf("freezes[%d]", i), "a freeze must end after it begins: until is not after from"))
+			faults = append(faults, doc.Fault(manifest.Conflict, fmt.Sprintf("freezes[%d]", i),
+				"a freeze must end after it begins: until is not after from"))
 		}
 	}
-	c.withDefaults()
+	c.applyDefaults()
 	return faults
 }
 
@@ -86,13 +89,14 @@ func checkRollout(doc *manifest.Doc[Channel]) (faults []manifest.Fault) {
 		cells, percent = max(cells, w.Cells), max(percent, w.Percent)
 	}
 	if n := len(r.Waves); n > 0 && r.Waves[n-1].Percent != 100 {
-		faults = append(faults, doc.Warning(manifest.WrongValue, fmt.Sprintf("rollout.waves[%d]", n-1), "the last wave is not 100 percent: all other cells follow at once when it is through"))
+		faults = append(faults, doc.Warning(manifest.WrongValue, fmt.Sprintf("rollout.waves[%d]", n-1),
+			"the last wave is not 100 percent: all other cells follow at once when it is through"))
 	}
 	return faults
 }
 
-// withDefaults fills in what is documented to be meant by absence. Everything that reads a policy reads it after this.
-func (c *Channel) withDefaults() {
+// applyDefaults fills in the documented defaults. Every reader of a policy sees the defaults.
+func (c *Channel) applyDefaults() {
 	setDefault(&c.Promote, PromoteAuto)
 	setDefault(&c.Advance, AdvanceSettled)
 	setDefault(&c.People, PeopleBound)
@@ -127,25 +131,27 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// checkReferences says what is wrong with what a policy says of other files: the channels after which it comes (fault
+// checkPolicyReferences returns what is wrong with a policy's references to other files: its upstream channels (fault
 // 44), and the people who are to approve.
-func checkReferences(c *Channel, policies map[string]*Channel, exists func(name string) bool, people *Pipeline) (faults []manifest.Fault) {
+func checkPolicyReferences(c *Channel, policies map[string]*Channel, exists func(name string) bool,
+	people *Pipeline) (faults []manifest.Fault) {
 	file := policyFile(c.Name)
 	for i, up := range c.After {
 		if !exists(up) {
-			faults = append(faults, manifest.Fault{File: file, Line: c.lines[afterPath(i)], Code: manifest.UnknownReference, Message: fmt.Sprintf("there is no channel %q", up)})
+			faults = append(faults, manifest.Fault{File: file, Line: c.lines[afterPath(i)],
+				Code: manifest.UnknownReference, Message: fmt.Sprintf("there is no channel %q", up)})
 		}
 	}
-	if circle := findCircle(c.Name, policies); circle != nil {
-		faults = append(faults, manifest.Fault{File: file, Line: c.lines[afterPath(slices.Index(c.After, circle[1]))],
+	if cycle := findCycle(c.Name, policies); cycle != nil {
+		faults = append(faults, manifest.Fault{File: file, Line: c.lines[afterPath(slices.Index(c.After, cycle[1]))],
 			Code:    manifest.Conflict,
-			Message: "channels come after each other in a circle: " + strings.Join(circle, " after ")})
+			Message: "channels come after each other in a circle: " + strings.Join(cycle, " after ")})
 	}
 	for i, g := range c.Gates {
 		if g.Approval == nil || people == nil {
 			continue
 		}
-		if code, message := unreachable(g.Approval, people); message != "" {
+		if code, message := checkApprovable(g.Approval, people); message != "" {
 			faults = append(faults, manifest.Fault{File: file, Line: c.lines[approvalPath(i)], Code: code,
 				Message: message})
 		}
@@ -153,24 +159,25 @@ func checkReferences(c *Channel, policies map[string]*Channel, exists func(name 
 	return faults
 }
 
-// findCircle gives a way from name back to itself along after, the shortest, or nil. Self-reference is checkAfter's.
-func findCircle(name string, policies map[string]*Channel) []string {
-	came := map[string]string{}
+// findCycle returns the shortest way from name along after back to name, or nil. checkAfter reports a channel that
+// names itself.
+func findCycle(name string, policies map[string]*Channel) []string {
+	via := map[string]string{}
 	for queue := []string{name}; len(queue) > 0; queue = queue[1:] {
-		at := policies[queue[0]]
-		if at == nil {
+		policy := policies[queue[0]]
+		if policy == nil {
 			continue
 		}
-		for _, up := range at.After {
-			if up == name && at.Name != name {
-				circle := []string{name}
-				for step := at.Name; step != name; step = came[step] {
-					circle = slices.Insert(circle, 0, step)
+		for _, up := range policy.After {
+			if up == name && policy.Name != name {
+				cycle := []string{name}
+				for step := policy.Name; step != name; step = via[step] {
+					cycle = slices.Insert(cycle, 0, step)
 				}
-				return slices.Insert(circle, 0, name)
+				return slices.Insert(cycle, 0, name)
 			}
-			if _, seen := came[up]; !seen && up != name {
-				came[up] = at.Name
+			if _, seen := via[up]; !seen && up != name {
+				via[up] = policy.Name
 				queue = append(queue, up)
 			}
 		}
@@ -178,25 +185,25 @@ func findCircle(name string, policies map[string]*Channel) []string {
 	return nil
 }
 
-// unreachable says why the approvals that a asks for can never come together, or "".
-func unreachable(a *Approval, p *Pipeline) (manifest.FaultCode, string) {
-	able := map[string]int{} // by role
+// checkApprovable returns why the approvals that a requires can never come together, or "".
+func checkApprovable(a *Approval, p *Pipeline) (manifest.FaultCode, string) {
+	signers := map[string]int{} // by role
 	total := 0
 	for _, m := range p.People {
 		if m == nil || len(m.Keys) == 0 && !(p.TrustAuthors && m.Email != "") {
 			continue
 		}
-		if a.asks(m.Roles) {
+		if a.acceptsRoles(m.Roles) {
 			total++
 		}
 		for _, role := range m.Roles {
-			able[role]++
+			signers[role]++
 		}
 	}
 	for _, role := range a.From {
-		if able[role] == 0 {
+		if signers[role] == 0 {
 			return manifest.UnknownReference,
-				fmt.Sprintf("nobody in %s who can sign has the role %q", pipelineFile, role)
+				fmt.Sprintf("no person in %s who can sign has the role %q", pipelineFile, role)
 		}
 	}
 	if total < a.Count {

@@ -8,51 +8,72 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// Everything that a policy can say wrong by itself is a fault at its line; the channel has no policy then (R6).
+// Every mistake that a policy alone can have is a fault with its line; the channel has no policy then (R6).
 func TestPolicyFaults(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"unknown field", "promot: auto\n", `3: unknown field "promot"; did you mean "promote"?`},
 		{"after itself", "after: [x]\n", "3: a channel can't come after itself"},
 		{"after twice", "after: [staging, staging]\n", `3: channel "staging" is there twice`},
-		{"no kind", "gates:\n  - name: nothing\n", "4: a gate has exactly one of soak, window, approval, check, metric, when"},
+		{"no kind", "gates:\n  - name: nothing\n",
+			"4: a gate has exactly one of soak, window, approval, check, metric, when"},
 		{"two kinds", "gates:\n  - check: {url: http://a/}\n    approval: {}\n", "4: a gate has exactly one of"},
-		{"one name twice", "gates:\n  - {name: a, check: {url: http://a/}}\n  - {name: a, check: {url: http://a/}}\n", `5: there is a gate "a" already`},
-		{"a name that is a generated one", "gates:\n  - check: {url: http://a/}\n  - {name: check-2, check: {url: http://a/}}\n  - check: {url: http://a/}\n", `6: there is a gate "check-2" already`},
-		{"another gate's name", "gates:\n  - name: freeze\n    check: {url: http://a/}\n", `4: "freeze" means another gate`},
+		{"one name twice", "gates:\n  - {name: a, check: {url: http://a/}}\n  - {name: a, check: {url: http://a/}}\n",
+			`5: there is a gate "a" already`},
+		{"a name that is a generated one",
+			"gates:\n  - check: {url: http://a/}\n  - {name: check-2, check: {url: http://a/}}\n  - check: {url: http://a/}\n", `6: there is a gate "check-2" already`},
+		{"another gate's name", "gates:\n  - name: freeze\n    check: {url: http://a/}\n",
+			`4: "freeze" means another gate`},
 		{"a kind as a name", "gates:\n  - name: soak\n    check: {url: http://a/}\n", `4: "soak" means another gate`},
 		{"no name", "gates:\n  - name: A b\n    check: {url: http://a/}\n", `4: "A b" can't name a gate`},
 		{"too many gates", "gates:\n" + strings.Repeat("  - approval: {}\n", 33), "3: 33 gates: at most 32 are read"},
 		{"soak for nothing", "after: [staging]\ngates:\n  - soak:\n      for: 0s\n", "6: for must be more than 0"},
-		{"soak percent", "after: [staging]\ngates:\n  - soak:\n      for: 1h\n      percent: 101\n", "7: percent must be from 0 to 100, not 101"},
-		{"fault 44: soak without upstream", "gates:\n  - soak: {for: 1h}\n", "4: a soak is counted in upstream channels: name one in after"},
-		{"fault 20: unknown zone", "gates:\n  - window:\n      opens: 0 9 * * *\n      for: 1h\n      zone: Europe/Berlin2\n", `7: unknown zone "Europe/Berlin2"`},
-		{"fault 20: a line that never fires", "gates:\n  - window:\n      opens: 0 9 30 2 *\n      for: 1h\n", `5: never opens: no day is "0 9 30 2 *"`},
+		{"soak percent", "after: [staging]\ngates:\n  - soak:\n      for: 1h\n      percent: 101\n",
+			"7: percent must be from 0 to 100, not 101"},
+		{"fault 44: soak without upstream", "gates:\n  - soak: {for: 1h}\n",
+			"4: a soak is counted in upstream channels: name one in after"},
+		{"fault 20: unknown zone",
+			"gates:\n  - window:\n      opens: 0 9 * * *\n      for: 1h\n      zone: Europe/Berlin2\n",
+			`7: unknown zone "Europe/Berlin2"`},
+		{"fault 20: a line that never fires", "gates:\n  - window:\n      opens: 0 9 30 2 *\n      for: 1h\n",
+			`5: never opens: no day matches "0 9 30 2 *"`},
 		{"fault 20: not a cron line", "gates:\n  - window:\n      opens: nine\n      for: 1h\n", `5: cron line "nine"`},
-		{"fault 20: never open", "gates:\n  - window:\n      opens: 0 9 * * *\n      for: 0h\n", "6: for must be more than 0, else the window never opens"},
+		{"fault 20: never open", "gates:\n  - window:\n      opens: 0 9 * * *\n      for: 0h\n",
+			"6: for must be more than 0, else the window never opens"},
 		{"a role twice", "gates:\n  - approval: {from: [a, a]}\n", `4: role "a" is there twice`},
 		{"not a URL", "gates:\n  - check: {url: \"ftp://a/\"}\n", `4: "ftp://a/" is not an http or https URL`},
 		{"no host", "gates:\n  - check: {url: \"http:///x\"}\n", `4: "http:///x" names no host`},
 		{"unknown placeholder", "gates:\n  - check: {url: \"http://a/{version}\"}\n", `4: "{version}" is not replaced`},
-		{"a negative time", "gates:\n  - check:\n      url: http://a/\n      validFor: -1s\n", "6: gates[0].check.validFor must be a length of time"},
-		{"too patient", "gates:\n  - check:\n      url: http://a/\n      timeout: 1h\n", "6: timeout must be at most 1m"},
-		{"metric without bounds", "gates:\n  - metric: {prometheus: http://a/, query: up}\n", "4: a metric needs a bound"},
-		{"metric between nothing", "gates:\n  - metric:\n      {prometheus: http://a/, query: up, above: 2, below: 1}\n", "5: nothing is above 2 and below 1"},
+		{"a negative time", "gates:\n  - check:\n      url: http://a/\n      validFor: -1s\n",
+			"6: gates[0].check.validFor must be a length of time"},
+		{"too patient", "gates:\n  - check:\n      url: http://a/\n      timeout: 1h\n",
+			"6: timeout must be at most 1m"},
+		{"metric without bounds", "gates:\n  - metric: {prometheus: http://a/, query: up}\n",
+			"4: a metric needs a bound"},
+		{"metric between nothing",
+			"gates:\n  - metric:\n      {prometheus: http://a/, query: up, above: 2, below: 1}\n",
+			"5: nothing is above 2 and below 1"},
 		{"metric NaN", "gates:\n  - metric: {prometheus: http://a/, query: up, above: .nan}\n", "4: "},
 		{"when", "gates:\n  - when: release.fixs.size() > 0\n", "4: column 8: undefined field 'fixs'"},
-		{"freeze", "freezes:\n  - {from: 2027-01-05T00:00:00Z, until: 2026-12-20T00:00:00Z}\n", "4: a freeze must end after it begins"},
+		{"freeze", "freezes:\n  - {from: 2027-01-05T00:00:00Z, until: 2026-12-20T00:00:00Z}\n",
+			"4: a freeze must end after it begins"},
 		{"settleWithin", "settleWithin: 0s\n", "3: settleWithin must be more than 0"},
 		{"stall", "rollout:\n  stall: -1m\n", "4: rollout.stall must be a length of time"},
-		{"waves that shrink", "rollout:\n  waves:\n    - {percent: 50}\n    - {percent: 25}\n    - {percent: 100}\n", "6: waves are cumulative: more than the 50 percent before"},
-		{"cells that shrink", "rollout:\n  waves:\n    - {cells: 3}\n    - {cells: 3}\n    - {percent: 100}\n", "6: waves are cumulative: more than the 3 cells before"},
-		{"an empty wave", "rollout:\n  waves:\n    - {soak: 1h}\n    - {percent: 100}\n", "5: a wave needs cells, percent or"},
-		{"two sizes", "rollout:\n  waves:\n    - {cells: 1, percent: 10}\n    - {percent: 100}\n", "5: a wave counts cells or percent, not both"},
-		{"late labels", "rollout:\n  waves:\n    - {cells: 1}\n    - {percent: 100, labels: {a: b}}\n", "6: only the first wave chooses by labels"},
+		{"waves that shrink", "rollout:\n  waves:\n    - {percent: 50}\n    - {percent: 25}\n    - {percent: 100}\n",
+			"6: waves are cumulative: more than the 50 percent before"},
+		{"cells that shrink", "rollout:\n  waves:\n    - {cells: 3}\n    - {cells: 3}\n    - {percent: 100}\n",
+			"6: waves are cumulative: more than the 3 cells before"},
+		{"an empty wave", "rollout:\n  waves:\n    - {soak: 1h}\n    - {percent: 100}\n",
+			"5: a wave needs cells, percent or"},
+		{"two sizes", "rollout:\n  waves:\n    - {cells: 1, percent: 10}\n    - {percent: 100}\n",
+			"5: a wave counts cells or percent, not both"},
+		{"late labels", "rollout:\n  waves:\n    - {cells: 1}\n    - {percent: 100, labels: {a: b}}\n",
+			"6: only the first wave chooses by labels"},
 		{"not all", "rollout:\n  waves:\n    - {percent: 50}\n", "5: warning: the last wave is not 100 percent"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p, faults := ParsePolicy(nil, files("channels/x/channel.yaml", header+tt.text), "x")
+			p, faults := ParsePolicy(nil, repositoryFS("channels/x/channel.yaml", header+tt.text), "x")
 			if len(faults) != 1 || !strings.HasPrefix(faults[0].String(), "channels/x/channel.yaml:"+tt.want) {
-				t.Errorf("got\n%s\nwant\nchannels/x/channel.yaml:%s", lines(faults), tt.want)
+				t.Errorf("got\n%s\nwant\nchannels/x/channel.yaml:%s", joinFaults(faults), tt.want)
 			}
 			if fatal := manifest.Fatal(faults); (p == nil) != fatal {
 				t.Errorf("policy %v with fatal %v", p, fatal)
@@ -61,32 +82,40 @@ func TestPolicyFaults(t *testing.T) {
 	}
 }
 
-// sluice.yaml stops every channel, and says what to do.
+// A fault in sluice.yaml stops every channel, and says what to do.
 func TestPipelineFaults(t *testing.T) {
-	ada, bob := key(t, "ada"), key(t, "bob")
+	ada, bob := sshKeyFor(t, "ada"), sshKeyFor(t, "bob")
 	for _, tt := range []struct{ name, text, want string }{
 		{"missing", "", "sluice.yaml: is missing: `sluice init` makes a release repository"},
 		{"unknown field", pipelineOK + "stale: 5m\n", `sluice.yaml:3: unknown field "stale"`},
 		{"staleAfter", pipelineOK + "staleAfter: -5m\n", "sluice.yaml:3: staleAfter must be a length of time"},
-		{"freeze", pipelineOK + "freezes:\n  - {from: 2027-01-05T00:00:00Z, until: 2027-01-05T00:00:00Z}\n", "sluice.yaml:4: a freeze must end after it begins"},
-		{"not a key", pipelineOK + "people:\n  ada:\n    keys:\n      - ssh-ed25519 nonsense\n", `sluice.yaml:6: "ssh-ed25519 nonsense" is not an SSH public key`},
-		{"a key with options", pipelineOK + "people:\n  ada:\n    keys:\n      - no-pty " + ada + "\n", `sluice.yaml:6: "no-pty ssh-ed25519`},
-		{"one key for two", pipelineOK + "people:\n  ada: {keys: [" + ada + " laptop]}\n  bob: {keys: [" + bob + ", " + ada + "]}\n", "sluice.yaml:5: ada has this key already"},
-		{"one address for two", pipelineOK + "people:\n  ada: {email: a@example.com}\n  bob: {email: A@example.com}\n", "sluice.yaml:5: ada has this e-mail address too"},
-		{"not an address", pipelineOK + "people:\n  ada: {email: Ada}\n", `sluice.yaml:4: "Ada" is not an e-mail address`},
-		{"a name that can't name a file", pipelineOK + "people:\n  ../ada: {email: a@example.com}\n", `sluice.yaml:4: "../ada" can't name a person`},
+		{"freeze", pipelineOK + "freezes:\n  - {from: 2027-01-05T00:00:00Z, until: 2027-01-05T00:00:00Z}\n",
+			"sluice.yaml:4: a freeze must end after it begins"},
+		{"not a key", pipelineOK + "people:\n  ada:\n    keys:\n      - ssh-ed25519 nonsense\n",
+			`sluice.yaml:6: "ssh-ed25519 nonsense" is not an SSH public key`},
+		{"a key with options", pipelineOK + "people:\n  ada:\n    keys:\n      - no-pty " + ada + "\n",
+			`sluice.yaml:6: "no-pty ssh-ed25519`},
+		{"one key for two", pipelineOK + "people:\n  ada: {keys: [" + ada + " laptop]}\n  bob: {keys: [" + bob +
+			", " + ada + "]}\n", "sluice.yaml:5: ada has this key already"},
+		{"one address for two", pipelineOK + "people:\n  ada: {email: a@example.com}\n  bob: {email: A@example.com}\n",
+			"sluice.yaml:5: ada has this e-mail address too"},
+		{"not an address", pipelineOK + "people:\n  ada: {email: Ada}\n",
+			`sluice.yaml:4: "Ada" is not an e-mail address`},
+		{"a name that can't name a file", pipelineOK + "people:\n  ../ada: {email: a@example.com}\n",
+			`sluice.yaml:4: "../ada" can't name a person`},
 		{"nobody", pipelineOK + "people:\n  ada:\n", "sluice.yaml:4: ada has neither an e-mail address nor a key"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			fsys := files("channels/a/channel.yaml", header, "sluice.yaml", tt.text)
+			fsys := repositoryFS("channels/a/channel.yaml", header, "sluice.yaml", tt.text)
 			if tt.text == "" {
 				delete(fsys, "sluice.yaml")
 			}
 			set, faults := Load(nil, fsys)
 			if len(faults) != 1 || !strings.HasPrefix(faults[0].String(), tt.want) {
-				t.Errorf("got\n%s\nwant\n%s", lines(faults), tt.want)
+				t.Errorf("got\n%s\nwant\n%s", joinFaults(faults), tt.want)
 			}
-			if s := set.Channels["a"]; s == nil || s.Policy != nil || len(s.Faults) != 1 || len(set.PipelineFaults) != 1 {
+			if s := set.Channels["a"]; s == nil || s.Policy != nil || len(s.Faults) != 1 ||
+				len(set.PipelineFaults) != 1 {
 				t.Errorf("the channel goes on: %+v", s)
 			}
 			if set.Pipeline.StaleAfter != 5*time.Minute {

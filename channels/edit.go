@@ -13,8 +13,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
 )
 
-// AddFreeze gives the policy with one freeze more, as `sluice freeze` commits it: to the second. All other text stays
-// as it is, comments and spacing included.
+// AddFreeze returns the policy with one more freeze, to the second, as `sluice freeze` commits it. All other text stays
+// unchanged, comments and spacing included.
 func AddFreeze(channelYAML []byte, f Freeze) ([]byte, error) {
 	f.From, f.Until = f.From.Truncate(time.Second), f.Until.Truncate(time.Second)
 	if !f.From.Before(f.Until) {
@@ -25,11 +25,11 @@ func AddFreeze(channelYAML []byte, f Freeze) ([]byte, error) {
 	}
 	before, faults := manifest.Decode[Channel]("channel.yaml", channelYAML)
 	if len(faults) > 0 {
-		return nil, fmt.Errorf("add a freeze: mend the policy first: %s", faults[0])
+		return nil, fmt.Errorf("add a freeze: correct the policy first: %s", faults[0])
 	}
-	edited, err := edit.Append(channelYAML, "freezes", freezeText(f), func(edited []byte) bool {
+	edited, err := edit.Append(channelYAML, "freezes", formatFreeze(f), func(edited []byte) bool {
 		after, faults := manifest.Decode[Channel]("channel.yaml", edited)
-		return len(faults) == 0 && addsOnly(before.Value, after.Value, f)
+		return len(faults) == 0 && addsOnlyFreeze(before.Value, after.Value, f)
 	})
 	switch {
 	case errors.Is(err, edit.ErrLayout):
@@ -40,8 +40,7 @@ func AddFreeze(channelYAML []byte, f Freeze) ([]byte, error) {
 	return edited, nil
 }
 
-// freezeText writes a freeze in one line.
-func freezeText(f Freeze) string {
+func formatFreeze(f Freeze) string {
 	s := "{from: " + f.From.Format(time.RFC3339) + ", until: " + f.Until.Format(time.RFC3339)
 	if f.Reason != "" {
 		s += ", reason: " + strconv.Quote(f.Reason) // Go's escapes are YAML's too
@@ -49,8 +48,8 @@ func freezeText(f Freeze) string {
 	return s + "}"
 }
 
-// addsOnly tells whether after is before with f and no other difference.
-func addsOnly(before, after Channel, f Freeze) bool {
+// addsOnlyFreeze reports whether f is the only difference between before and after.
+func addsOnlyFreeze(before, after Channel, f Freeze) bool {
 	same := func(a, b Freeze) bool { return a.From.Equal(b.From) && a.Until.Equal(b.Until) && a.Reason == b.Reason }
 	i := slices.IndexFunc(after.Freezes, func(g Freeze) bool { return same(f, g) })
 	if i < 0 || !slices.EqualFunc(slices.Delete(slices.Clone(after.Freezes), i, i+1), before.Freezes, same) {

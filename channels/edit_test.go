@@ -11,15 +11,21 @@ import (
 )
 
 func TestAddFreeze(t *testing.T) {
-	freeze := Freeze{From: at(t, "2026-12-20T00:00:00+01:00"), Until: at(t, "2027-01-05T00:00:00Z"), Reason: `year's end: "no deploys" # really`}
+	freeze := Freeze{From: parseTime(t, "2026-12-20T00:00:00+01:00"), Until: parseTime(t, "2027-01-05T00:00:00Z"),
+		Reason: `year's end: "no deploys" # really`}
 	const entry = `{from: 2026-12-20T00:00:00+01:00, until: 2027-01-05T00:00:00Z, reason: "year's end: \"no deploys\" # really"}`
 	const past = "{from: 2025-12-20T00:00:00Z, until: 2026-01-05T00:00:00Z}"
 	for _, tt := range []struct{ name, before, after string }{
-		{"the first one", header + "\n# who comes first\nafter:   [staging]   # as ever\n\n", "freezes:\n  - " + entry + "\n"},
+		{"the first one", header + "\n# who comes first\nafter:   [staging]   # as ever\n\n",
+			"freezes:\n  - " + entry + "\n"},
 		{"no line break at the end", header + "after: [staging]", "\nfreezes:\n  - " + entry + "\n"},
-		{"after the others", header + "# quiet times\nfreezes:\n  # every year\n  - " + past + " # past\n", "  - " + entry + "\n# what then\nonFailure: halt # stop\n"},
-		{"after the others, not indented", header + "freezes:\n- from: 2025-12-20T00:00:00Z\n  until: 2026-01-05T00:00:00Z\n", "- " + entry + "\nonFailure: halt\n"},
-		{"before one that ends nobody knows where", header + "freezes:\n", "  - " + entry + "\n  - from: 2025-12-20T00:00:00Z\n    until: 2026-01-05T00:00:00Z\n    reason: |\n      much\n      to say\n"},
+		{"after the others", header + "# quiet times\nfreezes:\n  # every year\n  - " + past + " # past\n",
+			"  - " + entry + "\n# what then\nonFailure: halt # stop\n"},
+		{"after the others, not indented", header +
+			"freezes:\n- from: 2025-12-20T00:00:00Z\n  until: 2026-01-05T00:00:00Z\n",
+			"- " + entry + "\nonFailure: halt\n"},
+		{"before one that ends nobody knows where", header + "freezes:\n", "  - " + entry +
+			"\n  - from: 2025-12-20T00:00:00Z\n    until: 2026-01-05T00:00:00Z\n    reason: |\n      much\n      to say\n"},
 		{"in brackets", header + "description: \"ü\"\nfreezes: [", entry + ", " + past + "]\n"},
 		{"in empty brackets", header + "freezes: [", entry + "]\n"},
 		{"a key with nothing", header + "freezes: # none\n", "  - " + entry + "\nonFailure: halt\n"},
@@ -27,7 +33,8 @@ func TestAddFreeze(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			want := tt.before + tt.after
-			text := tt.before + strings.NewReplacer("freezes: ["+entry+"], ", "", entry+", ", "", "\nfreezes:\n  - "+entry+"\n", "", "freezes:\n  - "+entry+"\n", "",
+			text := tt.before + strings.NewReplacer("freezes: ["+entry+"], ", "", entry+", ", "",
+				"\nfreezes:\n  - "+entry+"\n", "", "freezes:\n  - "+entry+"\n", "",
 				"  - "+entry+"\n", "", "- "+entry+"\n", "", entry, "").Replace(tt.after)
 			got, err := AddFreeze([]byte(text), freeze)
 			if err != nil {
@@ -41,7 +48,7 @@ func TestAddFreeze(t *testing.T) {
 }
 
 func TestAddFreezeRefused(t *testing.T) {
-	freeze := Freeze{From: at(t, "2026-12-20T00:00:00Z"), Until: at(t, "2027-01-05T00:00:00Z")}
+	freeze := Freeze{From: parseTime(t, "2026-12-20T00:00:00Z"), Until: parseTime(t, "2027-01-05T00:00:00Z")}
 	for _, tt := range []struct {
 		text   string
 		freeze Freeze
@@ -49,8 +56,8 @@ func TestAddFreezeRefused(t *testing.T) {
 	}{
 		{header, Freeze{From: freeze.Until, Until: freeze.From}, "it must end after it begins"},
 		{header, Freeze{From: freeze.From, Until: freeze.Until, Reason: "\xff"}, "not valid UTF-8"},
-		{header + "freeze: []\n", freeze, `mend the policy first: channel.yaml:3: unknown field "freeze"`},
-		{"", freeze, "mend the policy first: channel.yaml:1: is empty"},
+		{header + "freeze: []\n", freeze, `correct the policy first: channel.yaml:3: unknown field "freeze"`},
+		{"", freeze, "correct the policy first: channel.yaml:1: is empty"},
 		{header + "...\n", freeze, "add it by hand"},
 		{header + "freezes: ~\n", freeze, "add it by hand"},
 	} {
@@ -63,12 +70,15 @@ func TestAddFreezeRefused(t *testing.T) {
 // Any number of freezes can be added, with any reason, and all are read again.
 func TestAddFreezes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		text := []byte(rapid.SampledFrom([]string{header, theDesign, header + "freezes: []\n", header + "freezes:\n"}).Draw(t, "policy"))
+		text := []byte(rapid.SampledFrom([]string{header, designExample, header + "freezes: []\n",
+			header + "freezes:\n"}).Draw(t, "policy"))
 		before, _ := manifest.Decode[Channel]("channel.yaml", text)
 		n := rapid.IntRange(1, 4).Draw(t, "n")
 		for range n {
-			from := time.Unix(rapid.Int64Range(0, 4_000_000_000).Draw(t, "from"), 0).In(time.FixedZone("", 60*rapid.IntRange(-14*60, 14*60).Draw(t, "offset")))
-			edited, err := AddFreeze(text, Freeze{From: from, Until: from.Add(time.Hour), Reason: rapid.String().Draw(t, "reason")})
+			from := time.Unix(rapid.Int64Range(0, 4_000_000_000).Draw(t, "from"),
+				0).In(time.FixedZone("", 60*rapid.IntRange(-14*60, 14*60).Draw(t, "offset")))
+			edited, err := AddFreeze(text,
+				Freeze{From: from, Until: from.Add(time.Hour), Reason: rapid.String().Draw(t, "reason")})
 			if err != nil {
 				t.Fatalf("%v in\n%s", err, text)
 			}
@@ -76,7 +86,7 @@ func TestAddFreezes(t *testing.T) {
 		}
 		after, faults := manifest.Decode[Channel]("channel.yaml", text)
 		if len(faults) > 0 || len(after.Value.Freezes) != len(before.Value.Freezes)+n {
-			t.Fatalf("%s\n%s", lines(faults), text)
+			t.Fatalf("%s\n%s", joinFaults(faults), text)
 		}
 	})
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/reason"
 )
 
-// JudgeFreezes is the gate "freeze". Blocked: now is inside a freeze, and Until is its end, freezes that meet or overlap
-// counted as one. Held: Until is when the next one begins; zero: none is known.
+// JudgeFreezes judges the gate "freeze". Blocked: now is inside a freeze, and Until is the freeze's end; freezes that
+// meet or overlap count as one. Held: Until is when the next freeze begins; zero: none is known.
 func JudgeFreezes(freezes []Freeze, now time.Time) Verdict {
 	v := Held("freeze", reason.NotFrozen)
 	sorted := slices.Clone(freezes)
@@ -41,7 +41,7 @@ func JudgeFreezes(freezes []Freeze, now time.Time) Verdict {
 		return v
 	}
 	if len(reasons) == 0 {
-		return Blocked("freeze", reason.Frozen).Before(until)
+		return Blocked("freeze", reason.Frozen).WithUntil(until)
 	}
-	return Blocked("freeze", reason.Frozen, strings.Join(reasons, "; ")).Before(until)
+	return Blocked("freeze", reason.Frozen, strings.Join(reasons, "; ")).WithUntil(until)
 }

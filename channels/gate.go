@@ -14,16 +14,15 @@ import (
 	"github.com/sluice-cd/sluice/internal/window"
 )
 
-// maxGates bounds the gates of one channel.
 const maxGates = 32
 
-// kinds are the gates' kinds, in the order of Gate's fields.
-var kinds = []string{"soak", "window", "approval", "check", "metric", "when"}
+// gateKinds are in the order of Gate's fields.
+var gateKinds = []string{"soak", "window", "approval", "check", "metric", "when"}
 
-// reserved names gates that every channel has, and must not be a name of another.
-var reserved = []string{"freeze", "hold", "quarantine", "invalid"}
+// reservedGateNames are gates that every channel has, so no other gate may have these names.
+var reservedGateNames = []string{"freeze", "hold", "quarantine", "invalid"}
 
-// Kind gives the gate's kind: soak, window, approval, check, metric or when. Empty: not exactly one is set.
+// Kind returns the gate's kind: soak, window, approval, check, metric or when. Empty: not exactly one is set.
 func (g *Gate) Kind() string {
 	set := []bool{g.Soak != nil, g.Window != nil, g.Approval != nil, g.Check != nil, g.Metric != nil, g.When != nil}
 	kind := ""
@@ -32,13 +31,13 @@ func (g *Gate) Kind() string {
 			return ""
 		}
 		if is {
-			kind = kinds[i]
+			kind = gateKinds[i]
 		}
 	}
 	return kind
 }
 
-// checkGates says what is wrong with the gates, gives each its ID, and compiles windows and expressions.
+// checkGates validates the gates, sets each gate's ID, and compiles windows and expressions.
 func checkGates(doc *manifest.Doc[Channel]) []manifest.Fault {
 	c := &doc.Value
 	if len(c.Gates) > maxGates {
@@ -57,7 +56,7 @@ func checkGates(doc *manifest.Doc[Channel]) []manifest.Fault {
 				code = manifest.Missing
 			}
 			faults = append(faults, doc.Fault(code, at,
-				"a gate has exactly one of %s", strings.Join(kinds, ", ")))
+				"a gate has exactly one of %s", strings.Join(gateKinds, ", ")))
 			continue
 		}
 		g.ID = g.Name
@@ -68,8 +67,9 @@ func checkGates(doc *manifest.Doc[Channel]) []manifest.Fault {
 				g.ID = fmt.Sprintf("%s-%d", kind, repeats[kind])
 			}
 		case !gateName.MatchString(g.Name):
-			faults = append(faults, doc.Fault(manifest.WrongName, at+".name", "%.70q can't name a gate: use small letters, digits and hyphens, at most 63", g.Name))
-		case g.Name != kind && slices.Contains(kinds, g.Name) || slices.Contains(reserved, g.Name):
+			faults = append(faults, doc.Fault(manifest.WrongName, at+".name",
+				"%.70q can't name a gate: use small letters, digits and hyphens, at most 63", g.Name))
+		case g.Name != kind && slices.Contains(gateKinds, g.Name) || slices.Contains(reservedGateNames, g.Name):
 			faults = append(faults, doc.Fault(manifest.WrongName, at+".name",
 				"%q means another gate: choose another name", g.Name))
 		}
@@ -125,22 +125,22 @@ func checkGate(doc *manifest.Doc[Channel], g *Gate, at string) (faults []manifes
 	return faults
 }
 
-// checkWindow says what is wrong with each of a window's fields (fault 20), and makes it ready.
+// checkWindow validates a window's fields (fault 20), and compiles the window.
 func checkWindow(doc *manifest.Doc[Channel], w *window.Window, at string) (faults []manifest.Fault) {
-	for _, wrong := range w.Ready() {
+	for _, wrong := range w.Compile() {
 		faults = append(faults, doc.Fault(manifest.WrongValue, at+"."+wrong.Field, "%s", wrong.Reason))
 	}
 	return faults
 }
 
-// JudgeWindow is a window's verdict. Held: Until is when it closes, or zero if it never does. Blocked: Until is when it
-// opens next. Time alone changes nothing before Until.
+// JudgeWindow returns a window's verdict. Held: Until is when the window closes, or zero if it never does. Blocked:
+// Until is when the window opens next. Time alone changes nothing before Until.
 func JudgeWindow(w *window.Window, now time.Time) Verdict {
 	open, why, until := w.Judge(now)
 	if open {
-		return Held("", reason.WindowOpen).Before(until)
+		return Held("", reason.WindowOpen).WithUntil(until)
 	}
-	return Blocked("", reason.WindowShut, why).Before(until)
+	return Blocked("", reason.WindowShut, why).WithUntil(until)
 }
 
 func checkMetric(fault func(code manifest.FaultCode, field, format string, args ...any), m *Metric) {
@@ -161,7 +161,7 @@ func checkMetric(fault func(code manifest.FaultCode, field, format string, args 
 	checkTimeout(fault, m.Timeout)
 }
 
-// checkTimeout keeps one slow answer from keeping the others waiting.
+// checkTimeout bounds the timeout, so that one slow answer does not delay the others.
 func checkTimeout(fault func(code manifest.FaultCode, field, format string, args ...any), timeout time.Duration) {
 	if timeout > time.Minute {
 		fault(manifest.WrongValue, ".timeout", "timeout must be at most 1m")
@@ -170,7 +170,7 @@ func checkTimeout(fault func(code manifest.FaultCode, field, format string, args
 
 var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
 
-// checkURL says what is wrong with a URL that the engine is to ask.
+// checkURL validates a URL that the engine will request.
 func checkURL(s string) error {
 	for _, p := range placeholder.FindAllString(s, -1) {
 		if p != "{release}" && p != "{digest}" && p != "{channel}" {

@@ -11,25 +11,26 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// soaked is a cell that has been healthy on the digest for d, up to its last report at 12:00.
+// soaked returns a cell that has been healthy on the digest for d, up to its last report at 12:00.
 func soaked(t testing.TB, cell string, d time.Duration) Sample {
-	return Sample{Cell: cell, Counts: true, OnDigest: true, Healthy: true, Soaked: d, LastReport: at(t, "2026-11-24T12:00:00Z")}
+	return Sample{Cell: cell, Counts: true, OnDigest: true, Healthy: true, Soaked: d,
+		LastReport: parseTime(t, "2026-11-24T12:00:00Z")}
 }
 
-func with(s Sample, change func(*Sample)) Sample { change(&s); return s }
+func changeSample(s Sample, change func(*Sample)) Sample { change(&s); return s }
 
-// R9: count and percent both hold; the denominator is who counts.
+// R9: count and percent both hold; only counting cells are in the denominator.
 func TestSoak(t *testing.T) {
 	percent := func(p float64) *float64 { return &p }
 	long := func(cell string) Sample { return soaked(t, cell, 24*time.Hour+2*time.Minute+31*time.Second) }
 	short := func(cell string, d time.Duration) Sample { return soaked(t, cell, d) }
-	later := func(s Sample) Sample { return with(s, func(s *Sample) { s.Counts = false }) }
-	silent := func(s Sample) Sample { return with(s, func(s *Sample) { s.Silent = true }) }
+	later := func(s Sample) Sample { return changeSample(s, func(s *Sample) { s.Counts = false }) }
+	silent := func(s Sample) Sample { return changeSample(s, func(s *Sample) { s.Silent = true }) }
 	failed := func(s Sample) Sample {
-		return with(s, func(s *Sample) { s.Failed, s.OnDigest, s.Healthy = true, false, false })
+		return changeSample(s, func(s *Sample) { s.Failed, s.OnDigest, s.Healthy = true, false, false })
 	}
-	other := func(s Sample) Sample { return with(s, func(s *Sample) { s.OnDigest = false }) }
-	sick := func(s Sample) Sample { return with(s, func(s *Sample) { s.Healthy = false }) }
+	other := func(s Sample) Sample { return changeSample(s, func(s *Sample) { s.OnDigest = false }) }
+	sick := func(s Sample) Sample { return changeSample(s, func(s *Sample) { s.Healthy = false }) }
 	for _, tt := range []struct {
 		name    string
 		gate    Soak
@@ -39,15 +40,18 @@ func TestSoak(t *testing.T) {
 		{"all of them", Soak{For: 24 * time.Hour, Cells: 3},
 			[]Sample{long("a"), long("b"), long("c"), long("d"), short("e", 25*time.Hour)},
 			"held, 5 of 5 cells healthy for 24h2m"},
-		{"one cell", Soak{For: 45 * time.Second}, []Sample{short("a", 45*time.Second)}, "held, 1 of 1 cell healthy for 45s"},
-		{"exactly long enough", Soak{For: time.Hour}, []Sample{short("a", time.Hour)}, "held, 1 of 1 cell healthy for 1h"},
+		{"one cell", Soak{For: 45 * time.Second}, []Sample{short("a", 45*time.Second)},
+			"held, 1 of 1 cell healthy for 45s"},
+		{"exactly long enough", Soak{For: time.Hour}, []Sample{short("a", time.Hour)},
+			"held, 1 of 1 cell healthy for 1h"},
 		{"all is the default", Soak{For: 24 * time.Hour},
 			[]Sample{long("a"), long("b"), short("c", 23*time.Hour)},
 			"blocked: staging: 2 of 3 cells healthy for 24h, needs 3, until 2026-11-24T13:00:00Z"},
 		{"percent is rounded up", Soak{For: 24 * time.Hour, Percent: percent(50)},
 			[]Sample{long("a"), short("b", time.Hour), short("c", 2*time.Hour)},
 			"blocked: staging: 1 of 3 cells healthy for 24h, needs 2, until 2026-11-25T10:00:00Z"},
-		{"95 percent of 20 is 19", Soak{For: time.Hour, Percent: percent(95)}, append(many(t, 19), sick(long("z"))),
+		{"95 percent of 20 is 19", Soak{For: time.Hour, Percent: percent(95)},
+			append(manyOnDigest(t, 19), sick(long("z"))),
 			"held, 19 of 20 cells healthy for 24h"},
 		{"percent 0 leaves the number", Soak{For: time.Hour, Cells: 2, Percent: percent(0)},
 			[]Sample{long("a"), long("b"), short("c", 0)}, "held, 2 of 3 cells healthy for 24h2m"},
@@ -70,11 +74,14 @@ func TestSoak(t *testing.T) {
 		{"three failures, and a number", Soak{For: time.Hour},
 			[]Sample{failed(long("e")), failed(long("d")), failed(long("c")), failed(long("b")), failed(long("a"))},
 			"blocked: staging: 0 of 5 cells healthy for 1h, needs 5; failed in a, b, c and 2 more"},
-		{"too few cells ever", Soak{For: time.Hour, Cells: 3}, []Sample{long("a")}, "blocked: impossible: needs 3 cells, staging has 1"},
+		{"too few cells ever", Soak{For: time.Hour, Cells: 3}, []Sample{long("a")},
+			"blocked: impossible: needs 3 cells, staging has 1"},
 		{"fault 44: no cells at all", Soak{For: time.Hour}, nil, "blocked: impossible: needs 1 cell, staging has 0"},
-		{"nobody left who counts", Soak{For: time.Hour}, []Sample{later(long("a"))}, "held, 1 of 1 cell healthy for 24h2m"},
+		{"nobody left who counts", Soak{For: time.Hour}, []Sample{later(long("a"))},
+			"held, 1 of 1 cell healthy for 24h2m"},
 		{"until is the k-th, the number's and percent's", Soak{For: 24 * time.Hour, Cells: 3, Percent: percent(50)},
-			[]Sample{short("a", 20*time.Hour), short("b", 21*time.Hour), later(short("c", 22*time.Hour)), later(short("d", 23*time.Hour))},
+			[]Sample{short("a", 20*time.Hour), short("b", 21*time.Hour), later(short("c", 22*time.Hour)),
+				later(short("d", 23*time.Hour))},
 			"blocked: staging: 0 of 4 cells healthy for 24h, needs 3, until 2026-11-24T15:00:00Z"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -87,25 +94,29 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-func many(t testing.TB, n int) (samples []Sample) {
+func manyOnDigest(t testing.TB, n int) (samples []Sample) {
 	for range n {
 		samples = append(samples, soaked(t, "a", 24*time.Hour))
 	}
 	return samples
 }
 
-// R9: at Until, and no nanosecond before, the gate holds if the cells that soak go on and report.
+// R9: at Until, and not a nanosecond before, the gate holds if the soaking cells stay healthy and report.
 func TestSoakUntil(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := float64(rapid.IntRange(0, 100).Draw(t, "percent"))
-		gate := Soak{For: time.Duration(rapid.IntRange(1, 100).Draw(t, "for")), Cells: rapid.IntRange(0, 5).Draw(t, "cells"), Percent: &p}
+		gate := Soak{For: time.Duration(rapid.IntRange(1, 100).Draw(t, "for")),
+			Cells: rapid.IntRange(0, 5).Draw(t, "cells"), Percent: &p}
 		base := time.Unix(1_800_000_000, 0)
 		var samples []Sample
 		for range rapid.IntRange(0, 8).Draw(t, "n") {
 			samples = append(samples, Sample{
-				Counts: rapid.Bool().Draw(t, "counts"), OnDigest: rapid.IntRange(0, 5).Draw(t, "on") > 0, Healthy: rapid.IntRange(0, 5).Draw(t, "healthy") > 0,
-				Silent: rapid.IntRange(0, 9).Draw(t, "silent") == 0, Failed: rapid.IntRange(0, 9).Draw(t, "failed") == 0,
-				Soaked: time.Duration(rapid.IntRange(0, 100).Draw(t, "soaked")), LastReport: base.Add(time.Duration(rapid.IntRange(0, 50).Draw(t, "last"))),
+				Counts: rapid.Bool().Draw(t, "counts"), OnDigest: rapid.IntRange(0, 5).Draw(t, "on") > 0,
+				Healthy:    rapid.IntRange(0, 5).Draw(t, "healthy") > 0,
+				Silent:     rapid.IntRange(0, 9).Draw(t, "silent") == 0,
+				Failed:     rapid.IntRange(0, 9).Draw(t, "failed") == 0,
+				Soaked:     time.Duration(rapid.IntRange(0, 100).Draw(t, "soaked")),
+				LastReport: base.Add(time.Duration(rapid.IntRange(0, 50).Draw(t, "last"))),
 			})
 		}
 		judgeAt := func(now time.Time) Verdict { // with a report of every cell at now
@@ -132,20 +143,23 @@ func TestSoakUntil(t *testing.T) {
 
 func TestElapsed(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		0: "0s", 24*time.Hour + 2*time.Minute: "24h2m", 24*time.Hour + 2*time.Minute + 59*time.Second: "24h2m", 45 * time.Second: "45s",
-		45*time.Second + 900*time.Millisecond: "45s", 10 * time.Minute: "10m", 90 * time.Second: "1m30s", 10 * time.Hour: "10h",
-		300*time.Millisecond + 7: "300ms", 999 * time.Nanosecond: "0s", 100 * time.Hour: "100h", -90 * time.Minute: "-1h30m",
+		0: "0s", 24*time.Hour + 2*time.Minute: "24h2m", 24*time.Hour + 2*time.Minute + 59*time.Second: "24h2m",
+		45 * time.Second:                      "45s",
+		45*time.Second + 900*time.Millisecond: "45s", 10 * time.Minute: "10m", 90 * time.Second: "1m30s",
+		10 * time.Hour:           "10h",
+		300*time.Millisecond + 7: "300ms", 999 * time.Nanosecond: "0s", 100 * time.Hour: "100h",
+		-90 * time.Minute: "-1h30m",
 	} {
-		if got := Elapsed(d); got != want {
+		if got := FormatElapsed(d); got != want {
 			t.Errorf("Elapsed(%d) = %s, want %s", d, got, want)
 		}
 	}
 }
 
-// R18: a freeze blocks from its first instant, and lets go at its last.
+// R18: a freeze blocks from its first instant, and no longer at its last.
 func TestFreezes(t *testing.T) {
 	freeze := func(from, until, reason string) Freeze {
-		return Freeze{From: at(t, from), Until: at(t, until), Reason: reason}
+		return Freeze{From: parseTime(t, from), Until: parseTime(t, until), Reason: reason}
 	}
 	holidays := freeze("2026-12-20T00:00:00Z", "2027-01-05T00:00:00Z", "holidays")
 	audit := freeze("2027-01-04T00:00:00Z", "2027-01-07T00:00:00Z", "audit")
@@ -160,31 +174,38 @@ func TestFreezes(t *testing.T) {
 	}{
 		{"none", nil, "2026-12-20T00:00:00Z", "freeze held"},
 		{"before", []Freeze{holidays}, "2026-12-19T23:59:59Z", "freeze held until 2026-12-20T00:00:00Z"},
-		{"its first instant", []Freeze{holidays}, "2026-12-20T00:00:00Z", "freeze blocked: holidays, until 2027-01-05T00:00:00Z"},
-		{"its last", []Freeze{holidays}, "2027-01-04T23:59:59Z", "freeze blocked: holidays, until 2027-01-05T00:00:00Z"},
+		{"its first instant", []Freeze{holidays}, "2026-12-20T00:00:00Z",
+			"freeze blocked: holidays, until 2027-01-05T00:00:00Z"},
+		{"its last", []Freeze{holidays}, "2027-01-04T23:59:59Z",
+			"freeze blocked: holidays, until 2027-01-05T00:00:00Z"},
 		{"after", []Freeze{holidays}, "2027-01-05T00:00:00Z", "freeze held"},
-		{"overlapping ones are one, in any order", []Freeze{later, audit, holidays, next}, "2026-12-24T00:00:00Z", "freeze blocked: holidays; audit, until 2027-01-08T00:00:00Z"},
-		{"the same words in all of it", []Freeze{later, audit, holidays, next}, "2027-01-07T12:00:00Z", "freeze blocked: holidays; audit, until 2027-01-08T00:00:00Z"},
-		{"between", []Freeze{later, audit, holidays, next}, "2027-01-08T00:00:00Z", "freeze held until 2027-02-01T00:00:00Z"},
-		{"without a reason", []Freeze{later}, "2027-02-01T00:00:00Z", "freeze blocked: frozen, until 2027-02-02T00:00:00Z"},
+		{"overlapping ones are one, in any order", []Freeze{later, audit, holidays, next}, "2026-12-24T00:00:00Z",
+			"freeze blocked: holidays; audit, until 2027-01-08T00:00:00Z"},
+		{"the same words in all of it", []Freeze{later, audit, holidays, next}, "2027-01-07T12:00:00Z",
+			"freeze blocked: holidays; audit, until 2027-01-08T00:00:00Z"},
+		{"between", []Freeze{later, audit, holidays, next}, "2027-01-08T00:00:00Z",
+			"freeze held until 2027-02-01T00:00:00Z"},
+		{"without a reason", []Freeze{later}, "2027-02-01T00:00:00Z",
+			"freeze blocked: frozen, until 2027-02-02T00:00:00Z"},
 		{"one that is none", []Freeze{upside}, "2026-12-24T00:00:00Z", "freeze held"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := JudgeFreezes(tt.freezes, at(t, tt.now)).String(); got != tt.want {
+			if got := JudgeFreezes(tt.freezes, parseTime(t, tt.now)).String(); got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
 		})
 	}
 }
 
-// Whatever JudgeFreezes says changes at Until, and not before.
+// JudgeFreezes' verdict changes at Until, and not before.
 func TestFreezesChangeExactlyAtUntil(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		base := time.Unix(1_800_000_000, 0)
 		var freezes []Freeze
 		for range rapid.IntRange(0, 6).Draw(t, "n") {
 			from := rapid.IntRange(0, 40).Draw(t, "from")
-			freezes = append(freezes, Freeze{From: base.Add(time.Duration(from)), Until: base.Add(time.Duration(from + rapid.IntRange(-1, 10).Draw(t, "long"))),
+			freezes = append(freezes, Freeze{From: base.Add(time.Duration(from)),
+				Until:  base.Add(time.Duration(from + rapid.IntRange(-1, 10).Draw(t, "long"))),
 				Reason: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "reason")})
 		}
 		inside := func(now time.Time) bool {
@@ -210,12 +231,12 @@ func TestFreezesChangeExactlyAtUntil(t *testing.T) {
 	})
 }
 
-// R22: distinct people of the asked roles, never the release's author.
+// R22: distinct people with the required roles, never the release's author.
 func TestApproval(t *testing.T) {
-	ada := Approver{"ada", "ada@example.com", []string{"release-managers", "security"}}
-	bob := Approver{"bob", "bob@example.com", []string{"release-managers"}}
-	eve := Approver{"eve", "Eve@Example.com", []string{"release-managers"}}
-	mal := Approver{"mal", "", []string{"interns"}}
+	ada := Approver{"ada", "ada@example.com", nil, []string{"release-managers", "security"}}
+	bob := Approver{"bob", "bob@example.com", nil, []string{"release-managers"}}
+	eve := Approver{"eve", "Eve@Example.com", nil, []string{"release-managers"}}
+	mal := Approver{"mal", "", nil, []string{"interns"}}
 	two := Approval{Count: 2, From: []string{"release-managers"}}
 	for _, tt := range []struct {
 		name      string
@@ -229,25 +250,46 @@ func TestApproval(t *testing.T) {
 		{"more than enough", two, []Approver{bob, ada, eve}, nil, nil, "held, 3 of 2: ada, bob, eve"},
 		{"a person counts once", two, []Approver{ada, ada}, nil, nil, "blocked: 1 of 2 from release-managers (ada)"},
 		{"nobody", two, nil, nil, nil, "blocked: 0 of 2 from release-managers"},
-		{"an author, by address in any case", two, []Approver{ada, eve}, []releases.Person{{Name: "Evelyn", Email: "eve@example.com"}}, nil,
+		{"an author, by address in any case", two, []Approver{ada, eve},
+			[]releases.Person{{Name: "Evelyn", Email: "eve@example.com"}}, nil,
 			"blocked: 1 of 2 from release-managers (ada; eve wrote the release)"},
-		{"an author, by name", two, []Approver{ada, eve}, []releases.Person{{Name: "eve", Email: "eve@home.example"}}, nil,
+		{"an author, by name", two, []Approver{ada, eve}, []releases.Person{{Name: "eve", Email: "eve@home.example"}},
+			nil,
 			"blocked: 1 of 2 from release-managers (ada; eve wrote the release)"},
-		{"listed as an author, by name", two, []Approver{ada, eve}, nil, []string{"Eve"}, "blocked: 1 of 2 from release-managers (ada; eve wrote the release)"},
-		{"listed as an author, by address", two, []Approver{ada, eve}, nil, []string{"eve@example.com"}, "blocked: 1 of 2 from release-managers (ada; eve wrote the release)"},
-		{"without an address nobody matches the empty one", Approval{From: []string{"interns"}}, []Approver{mal}, []releases.Person{{}}, []string{""}, "held, 1 of 1: mal"},
-		{"another role", two, []Approver{ada, mal}, nil, nil, "blocked: 1 of 2 from release-managers (ada; mal has no such role)"},
-		{"any of the roles", Approval{Count: 2, From: []string{"security", "interns"}}, []Approver{ada, mal}, nil, nil, "held, 2 of 2: ada, mal"},
+		{"listed as an author, by name", two, []Approver{ada, eve}, nil, []string{"Eve"},
+			"blocked: 1 of 2 from release-managers (ada; eve wrote the release)"},
+		{"listed as an author, by address", two, []Approver{ada, eve}, nil, []string{"eve@example.com"},
+			"blocked: 1 of 2 from release-managers (ada; eve wrote the release)"},
+		{"without an address nobody matches the empty one", Approval{From: []string{"interns"}}, []Approver{mal},
+			[]releases.Person{{}}, []string{""}, "held, 1 of 1: mal"},
+		{"another role", two, []Approver{ada, mal}, nil, nil,
+			"blocked: 1 of 2 from release-managers (ada; mal has no such role)"},
+		{"any of the roles", Approval{Count: 2, From: []string{"security", "interns"}}, []Approver{ada, mal},
+			nil, nil, "held, 2 of 2: ada, mal"},
 		{"everyone", Approval{}, []Approver{mal}, nil, nil, "held, 1 of 1: mal"},
-		{"several roles, nobody", Approval{From: []string{"security", "interns"}}, nil, nil, nil, "blocked: 0 of 1 from security or interns"},
+		{"several roles, nobody", Approval{From: []string{"security", "interns"}}, nil, nil, nil,
+			"blocked: 0 of 1 from security or interns"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			v := tt.gate.Judge(tt.approvers, tt.authors, tt.names)
+			v := tt.gate.Judge(tt.approvers, Authorship{People: tt.authors, Names: tt.names})
 			v.Gate = "approval"
 			if got, want := v.String(), "approval "+tt.want; got != want {
 				t.Errorf("got  %s\nwant %s", got, want)
 			}
 		})
+	}
+}
+
+// R52: an author is one by their key too, whatever address their commits name.
+func TestApprovalByAuthorsKey(t *testing.T) {
+	const key, other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbQ", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIABV"
+	ada := Approver{Person: "ada", Email: "ada@example.com", Keys: []string{other, key + " ada@laptop"}}
+	gate := Approval{}
+	if v := gate.Judge([]Approver{ada}, Authorship{Keys: []string{key}}); v.Holds {
+		t.Error("ada approved what her key signed:", v)
+	}
+	if v := gate.Judge([]Approver{ada}, Authorship{Keys: []string{"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGHh"}}); !v.Holds {
+		t.Error(v)
 	}
 }
 
@@ -257,8 +299,10 @@ func TestWhen(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := WhenInput{
-		Release: &releases.Release{Version: version, Features: []string{"ssh-gateway"}, Components: []releases.Component{{Name: "server"}}},
-		Digest:  "sha256:ab", Channel: "dedicated", Cells: Counts{Total: 12, Healthy: 9}, ChannelCells: Counts{Total: 3, Failed: 1},
+		Release: &releases.Release{Version: version, Features: []string{"ssh-gateway"},
+			Components: []releases.Component{{Name: "server"}}},
+		Digest: "sha256:ab", Channel: "dedicated", Cells: Counts{Total: 12, Healthy: 9},
+		ChannelCells: Counts{Total: 3, Failed: 1},
 	}
 	const design = "release.fixes.size() > 0 || cells.healthy >= 10"
 	for _, tt := range []struct {
@@ -266,7 +310,7 @@ func TestWhen(t *testing.T) {
 		want       bool
 		reason     string
 	}{
-		{design, false, "not so: " + design},
+		{design, false, "false: " + design},
 		{"cells.healthy * 4 >= cells.total * 3", true, "cells.healthy * 4 >= cells.total * 3"},
 		{`release.version.startsWith("2026.") && release.digest == "sha256:ab"`, true, ""},
 		{`"server" in release.components && release.features.exists(f, f == "ssh-gateway")`, true, ""},
@@ -297,11 +341,12 @@ func TestWhen(t *testing.T) {
 	}
 }
 
-// Gates see flags: what is killed, and what is published in the channel and before it.
+// Gates see flags: killed flags, and features that are published in the channel and upstream.
 func TestWhenSeesFlags(t *testing.T) {
 	in := WhenInput{
 		Release: &releases.Release{Features: []string{"classes", "gateway"}},
-		Flags:   WhenFlags{Commit: "77aa", Killed: []string{"new-editor"}, Published: []string{"classes"}, Upstream: []string{"classes", "gateway"}},
+		Flags: WhenFlags{Commit: "77aa", Killed: []string{"new-editor"}, Published: []string{"classes"},
+			Upstream: []string{"classes", "gateway"}},
 	}
 	for expression, want := range map[string][2]bool{ // with them, and without a flags repository
 		`!("new-editor" in flags.killed)`:                        {false, true},
@@ -327,7 +372,7 @@ func TestWhenRefused(t *testing.T) {
 	for expression, want := range map[string]string{
 		"release.fixs.size() > 0":                 "undefined field 'fixs'",
 		"now > timestamp('2026-01-01T00:00:00Z')": "time is not available here: use a window or a freeze",
-		"cells.healthy":                           "gives int, and must give bool",
+		"cells.healthy":                           "must be a bool, not int",
 		"cell.healthy > 1":                        "there are release, channel, cells and flags",
 		"cells.healthy > '3'":                     "no matching overload",
 		"cells.healthy >":                         "column 16: Syntax error",
@@ -336,7 +381,8 @@ func TestWhenRefused(t *testing.T) {
 		strings.Repeat("true || ", 600) + "true":  "at most 1024",
 		strings.Repeat("[", 100) + strings.Repeat("]", 100) + " == []": "",
 	} {
-		if _, err := compileWhen(expression); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || len(err.Error()) > 600 {
+		if _, err := compileWhen(expression); err == nil || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "\n") || len(err.Error()) > 600 {
 			t.Errorf("%.80s: got %v, want %q", expression, err, want)
 		}
 	}
@@ -365,7 +411,7 @@ func BenchmarkWhen(b *testing.B) {
 	})
 }
 
-func at(t testing.TB, s string) time.Time {
+func parseTime(t testing.TB, s string) time.Time {
 	t.Helper()
 	x, err := time.Parse(time.RFC3339, s)
 	if err != nil {
@@ -380,7 +426,7 @@ func TestWindowVerdict(t *testing.T) {
 		"2026-11-24T12:00:00Z": "window held until 2026-11-24T16:00:00+01:00",
 		"2026-11-27T12:00:00Z": "window blocked: opens Mon 09:00 Europe/Berlin, until 2026-11-30T09:00:00+01:00",
 	} {
-		v := JudgeWindow(w, at(t, now))
+		v := JudgeWindow(w, parseTime(t, now))
 		v.Gate = "window"
 		if got := v.String(); got != want {
 			t.Errorf("at %s: %q, want %q", now, got, want)

@@ -17,31 +17,32 @@ const (
 	QuarantineDir = "quarantine"
 )
 
-// Set is what a commit says about all channels.
+// Set is the state of all channels at a commit.
 type Set struct {
-	Pipeline       Pipeline          // defaults applied; nothing but defaults if sluice.yaml has faults
-	PipelineFaults []manifest.Fault  // of sluice.yaml and whatever else no channel can do without: they make all invalid
+	Pipeline Pipeline // with defaults; nothing but defaults if sluice.yaml has faults
+	// of sluice.yaml and the folders that every channel needs: they make all channels invalid
+	PipelineFaults []manifest.Fault
 	Channels       map[string]*State // by name, one for each folder below channels
-	Quarantines    []Quarantine      // by release; one that can't be read has no digest: see Stops
+	Quarantines    []Quarantine      // by release; a quarantine that can't be read has no digest: see Stops
 }
 
 func policyFile(name string) string { return path.Join(Dir, name, "channel.yaml") }
 
-// Load reads sluice.yaml, the channels' folders and quarantine. The faults are all that it found, warnings too, in order;
-// what each of them stops, the Set says. One channel's faults never stop another (R6), sluice.yaml's stop them all.
-// c may be nil. With one, what has an object id and did not change is not read again; what Load gives is then shared
-// with other sets: immutable.
+// Load reads sluice.yaml, the channels' folders and the quarantines. It returns every fault that it found, warnings
+// included, in order; the Set says what each fault stops. One channel's faults never stop another channel (R6),
+// sluice.yaml's stop all. c may be nil. With a cache, whatever has an object id and did not change is not read again;
+// the result is then shared with other sets, and so immutable.
 func Load(c *manifest.Cache, fsys fs.FS) (Set, []manifest.Fault) {
 	set := Set{Channels: map[string]*State{}}
 	set.Pipeline, set.PipelineFaults = loadPipeline(c, fsys)
-	folders, faults := list(fsys, Dir)
-	_, more := list(fsys, QuarantineDir) // unlisted, it could stop any release
+	folders, faults := listFolder(fsys, Dir)
+	_, more := listFolder(fsys, QuarantineDir) // an unlisted quarantine could stop any release
 	set.PipelineFaults = slices.Concat(set.PipelineFaults, faults, more)
 	all := slices.Clone(set.PipelineFaults)
 	policies := map[string]*Channel{}
 	for _, entry := range folders {
 		if !entry.IsDir() {
-			all = append(all, unknown(path.Join(Dir, entry.Name())))
+			all = append(all, unusedFileFault(path.Join(Dir, entry.Name())))
 			continue
 		}
 		s := loadState(c, fsys, entry)
@@ -52,18 +53,19 @@ func Load(c *manifest.Cache, fsys fs.FS) (Set, []manifest.Fault) {
 	}
 	exists := func(name string) bool { return set.Channels[name] != nil }
 	for _, s := range set.Channels {
-		s.refer(&set, policies, exists)
+		s.checkReferences(&set, policies, exists)
 		all = slices.Concat(all, s.Faults, s.HeadFaults, s.Ignored)
 	}
 	set.Quarantines, faults = loadQuarantines(c, fsys, exists)
 	return set, manifest.Sort(append(all, faults...))
 }
 
-// ParsePolicy reads one channel's policy alone, from any commit: what it says by itself is checked, what it says of
-// other files is not. It serves the last valid policy of a channel whose newest is not (R6). c may be nil.
+// ParsePolicy reads one channel's policy alone, from any commit. It validates the policy by itself, but not its
+// references to other files. It serves the last valid policy of a channel whose newest policy is invalid (R6). c may be
+// nil.
 func ParsePolicy(c *manifest.Cache, fsys fs.FS, name string) (*Channel, []manifest.Fault) {
 	file := policyFile(name)
-	p, faults := manifest.Load(c, fsys, file, ready)
+	p, faults := manifest.Load(c, fsys, file, preparePolicy)
 	if p == nil {
 		if len(faults) == 0 {
 			faults = []manifest.Fault{{File: file, Code: manifest.Missing,
@@ -72,12 +74,12 @@ func ParsePolicy(c *manifest.Cache, fsys fs.FS, name string) (*Channel, []manife
 		return nil, faults
 	}
 	withBlob := *p
-	withBlob.Blob = blob(fsys, file)
+	withBlob.Blob = blobID(fsys, file)
 	return &withBlob, faults
 }
 
-// Stops tells whether the quarantine stops a release in a channel. One that can't be read stops the release that its file
-// is named after, everywhere: a mistyped quarantine must not mean that there is none.
+// Stops reports whether the quarantine stops a release in a channel. A quarantine that can't be read stops the release
+// that its file is named after, everywhere: a mistyped quarantine must not mean that there is none.
 func (q Quarantine) Stops(channel, release string, digest releases.Digest) bool {
 	if len(q.Channels) > 0 && !slices.Contains(q.Channels, channel) {
 		return false
@@ -88,17 +90,18 @@ func (q Quarantine) Stops(channel, release string, digest releases.Digest) bool 
 	return q.Digest == digest
 }
 
-// refer checks what the channel says of other files, which its folder's object id does not cover, and settles validity.
-func (s *State) refer(set *Set, policies map[string]*Channel, exists func(string) bool) {
+// checkReferences checks the channel's references to other files, which the folder's object id does not cover, and
+// decides whether the channel is valid.
+func (s *State) checkReferences(set *Set, policies map[string]*Channel, exists func(string) bool) {
 	var people *Pipeline
 	if manifest.Fatal(set.PipelineFaults) {
-		fatal, _ := split(set.PipelineFaults)
+		fatal, _ := splitWarnings(set.PipelineFaults)
 		s.Faults = slices.Concat(s.Faults, fatal)
 	} else {
 		people = &set.Pipeline
 	}
 	if s.Policy != nil {
-		s.Faults = slices.Concat(s.Faults, checkReferences(s.Policy, policies, exists, people))
+		s.Faults = slices.Concat(s.Faults, checkPolicyReferences(s.Policy, policies, exists, people))
 	}
 	for _, a := range s.Approvals {
 		if people != nil && people.People[a.Person] == nil {

@@ -23,8 +23,8 @@ const (
 	pipelineOK = "apiVersion: sluice/v1\nkind: Pipeline\n"
 )
 
-// key is a public key that is the same in every run.
-func key(t testing.TB, seed string) string {
+// sshKeyFor returns a public key that is the same in every run.
+func sshKeyFor(t testing.TB, seed string) string {
 	t.Helper()
 	private := ed25519.NewKeyFromSeed([]byte(fmt.Sprintf("%-32.32s", seed)))
 	public, err := ssh.NewPublicKey(private.Public())
@@ -34,14 +34,14 @@ func key(t testing.TB, seed string) string {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public)))
 }
 
-func people(t testing.TB) string {
+func pipelineWithPeople(t testing.TB) string {
 	return pipelineOK + "people:\n" +
-		"  ada: {email: ada@example.com, roles: [release-managers], keys: [" + key(t, "ada") + "]}\n" +
-		"  bob: {email: bob@example.com, roles: [release-managers], keys: [" + key(t, "bob") + "]}\n"
+		"  ada: {email: ada@example.com, roles: [release-managers], keys: [" + sshKeyFor(t, "ada") + "]}\n" +
+		"  bob: {email: bob@example.com, roles: [release-managers], keys: [" + sshKeyFor(t, "bob") + "]}\n"
 }
 
-// files makes a repository from name and text, in turns.
-func files(texts ...string) fstest.MapFS {
+// repositoryFS makes a repository of texts: name, content, name, content …
+func repositoryFS(texts ...string) fstest.MapFS {
 	fsys := fstest.MapFS{}
 	for i := 0; i+1 < len(texts); i += 2 {
 		fsys[texts[i]] = &fstest.MapFile{Data: []byte(texts[i+1])}
@@ -49,7 +49,7 @@ func files(texts ...string) fstest.MapFS {
 	return fsys
 }
 
-func lines(faults []manifest.Fault) string {
+func joinFaults(faults []manifest.Fault) string {
 	var s []string
 	for _, f := range faults {
 		s = append(s, f.String())
@@ -57,8 +57,8 @@ func lines(faults []manifest.Fault) string {
 	return strings.Join(s, "\n")
 }
 
-// theDesign is the example of the design, section 3.
-const theDesign = header + `after: [staging]
+// designExample is the example of the design, section 3.
+const designExample = header + `after: [staging]
 promote: auto
 advance: settled
 gates:
@@ -78,23 +78,24 @@ onFailure: halt
 `
 
 func TestLoad(t *testing.T) {
-	fsys := files(
-		"sluice.yaml", people(t),
+	fsys := repositoryFS(
+		"sluice.yaml", pipelineWithPeople(t),
 		"channels/staging/channel.yaml", header,
-		"channels/dedicated/channel.yaml", theDesign,
+		"channels/dedicated/channel.yaml", designExample,
 		"channels/dedicated/head.yaml", "release: 2026.11.2\ndigest: "+digest+"\nsequence: 41\n",
 		"channels/dedicated/decision.json", "{}",
 		"channels/dedicated/holds/.gitkeep", "",
 		"channels/dedicated/holds/incident-7.yaml", "reason: incident 7\nby: ada\n",
 		"channels/dedicated/holds/fair.yaml", "reason: a fair\ncells: [acme]\n",
 		"channels/dedicated/skips/41.yaml", "wave: 2\nreason: it soaked long enough elsewhere\nby: ada\n",
-		"channels/dedicated/hotfixes/2026.11.3.yaml", "digest: "+digest+"\nreason: CVE\nexpiry: 2026-12-01T00:00:00Z\nfixes: [CVE-2026-1]\n",
+		"channels/dedicated/hotfixes/2026.11.3.yaml",
+		"digest: "+digest+"\nreason: CVE\nexpiry: 2026-12-01T00:00:00Z\nfixes: [CVE-2026-1]\n",
 		"channels/dedicated/approvals/2026.11.3/ada.yaml", "digest: "+digest+"\n",
 		"quarantine/2026.11.1.yaml", "digest: "+digest+"\nchannels: [dedicated]\nreason: broken\n",
 	)
 	set, faults := Load(nil, fsys)
 	if len(faults) > 0 {
-		t.Fatalf("faults:\n%s", lines(faults))
+		t.Fatalf("faults:\n%s", joinFaults(faults))
 	}
 	if set.Pipeline.StaleAfter != 5*time.Minute || len(set.Pipeline.People) != 2 {
 		t.Errorf("pipeline: %+v", set.Pipeline)
@@ -103,25 +104,31 @@ func TestLoad(t *testing.T) {
 	if s == nil || s.Policy == nil || len(set.Channels) != 2 {
 		t.Fatalf("channels: %+v", set.Channels)
 	}
-	if s.Head == nil || s.Head.Sequence != 41 || s.Head.Digest != digest || len(s.HeadBlob) != 64 || len(s.Policy.Blob) != 64 {
+	if s.Head == nil || s.Head.Sequence != 41 || s.Head.Digest != digest || len(s.HeadBlob) != 64 ||
+		len(s.Policy.Blob) != 64 {
 		t.Errorf("head: %+v %s, policy's blob %s", s.Head, s.HeadBlob, s.Policy.Blob)
 	}
-	if want := (Hold{Reason: "incident 7", By: "ada", ID: "incident-7", File: "channels/dedicated/holds/incident-7.yaml"}); !reflect.DeepEqual(s.Holds, []Hold{want}) {
+	if want := (Hold{Reason: "incident 7", By: "ada", ID: "incident-7",
+		File: "channels/dedicated/holds/incident-7.yaml"}); !reflect.DeepEqual(s.Holds, []Hold{want}) {
 		t.Errorf("holds: %+v", s.Holds)
 	}
-	if want := (Hold{Reason: "a fair", Cells: []string{"acme"}, ID: "fair", File: "channels/dedicated/holds/fair.yaml"}); !reflect.DeepEqual(s.CellHolds, []Hold{want}) {
+	if want := (Hold{Reason: "a fair", Cells: []string{"acme"}, ID: "fair",
+		File: "channels/dedicated/holds/fair.yaml"}); !reflect.DeepEqual(s.CellHolds, []Hold{want}) {
 		t.Errorf("holds of cells: %+v", s.CellHolds)
 	}
-	if want := (Skip{Wave: 2, Reason: "it soaked long enough elsewhere", By: "ada", Sequence: 41, File: "channels/dedicated/skips/41.yaml"}); !slices.Equal(s.Skips, []Skip{want}) {
+	if want := (Skip{Wave: 2, Reason: "it soaked long enough elsewhere", By: "ada", Sequence: 41,
+		File: "channels/dedicated/skips/41.yaml"}); !slices.Equal(s.Skips, []Skip{want}) {
 		t.Errorf("skips: %+v", s.Skips)
 	}
 	if len(s.Hotfixes) != 1 || s.Hotfixes[0].Release != "2026.11.3" || s.Hotfixes[0].Fixes[0] != "CVE-2026-1" {
 		t.Errorf("hotfixes: %+v", s.Hotfixes)
 	}
-	if want := (Approved{Digest: digest, Release: "2026.11.3", Person: "ada", File: "channels/dedicated/approvals/2026.11.3/ada.yaml"}); len(s.Approvals) != 1 || s.Approvals[0] != want {
+	if want := (ApprovalFile{Digest: digest, Release: "2026.11.3", Person: "ada",
+		File: "channels/dedicated/approvals/2026.11.3/ada.yaml"}); len(s.Approvals) != 1 || s.Approvals[0] != want {
 		t.Errorf("approvals: %+v", s.Approvals)
 	}
-	if len(set.Quarantines) != 1 || !set.Quarantines[0].Stops("dedicated", "2026.11.1", digest) || set.Quarantines[0].Stops("staging", "2026.11.1", digest) {
+	if len(set.Quarantines) != 1 || !set.Quarantines[0].Stops("dedicated", "2026.11.1", digest) ||
+		set.Quarantines[0].Stops("staging", "2026.11.1", digest) {
 		t.Errorf("quarantines: %+v", set.Quarantines)
 	}
 	var ids []string
@@ -134,13 +141,14 @@ func TestLoad(t *testing.T) {
 	if s.Policy.Gates[5].When.program == nil {
 		t.Error("expressions are not compiled")
 	}
-	if s.Policy.OnFailure != OnFailureHalt || *s.Policy.Gates[0].Soak.Percent != 95 || s.Policy.Gates[3].Check.ValidFor != 10*time.Minute || s.Policy.Rollout.Stall != 10*time.Minute {
+	if s.Policy.OnFailure != OnFailureHalt || *s.Policy.Gates[0].Soak.Percent != 95 ||
+		s.Policy.Gates[3].Check.ValidFor != 10*time.Minute || s.Policy.Rollout.Stall != 10*time.Minute {
 		t.Error("defaults went over what is written")
 	}
 }
 
 func TestDefaults(t *testing.T) {
-	p, faults := ParsePolicy(nil, files("channels/x/channel.yaml", header+`after: [y]
+	p, faults := ParsePolicy(nil, repositoryFS("channels/x/channel.yaml", header+`after: [y]
 gates:
   - soak: {for: 1h}
   - window: {opens: "0 9 * * *", for: 1h}
@@ -152,14 +160,16 @@ gates:
   - window: {opens: "0 23 * * *", for: 1h}
 `), "x")
 	if p == nil || len(faults) > 0 {
-		t.Fatalf("faults:\n%s", lines(faults))
+		t.Fatalf("faults:\n%s", joinFaults(faults))
 	}
 	g := p.Gates
-	if p.Name != "x" || p.Promote != PromoteAuto || p.Advance != AdvanceSettled || p.People != PeopleBound || p.OnFailure != OnFailureRollback || p.Rollout.Stall != 30*time.Minute {
+	if p.Name != "x" || p.Promote != PromoteAuto || p.Advance != AdvanceSettled || p.People != PeopleBound ||
+		p.OnFailure != OnFailureRollback || p.Rollout.Stall != 30*time.Minute {
 		t.Errorf("channel: %+v", p)
 	}
 	if g[0].Soak.Cells != 1 || *g[0].Soak.Percent != 100 || g[1].Window.Zone != "UTC" || g[2].Approval.Count != 1 ||
-		g[3].Check.ValidFor != 5*time.Minute || g[3].Check.Timeout != 10*time.Second || g[4].Metric.ValidFor != 5*time.Minute || g[4].Metric.Timeout != 10*time.Second {
+		g[3].Check.ValidFor != 5*time.Minute || g[3].Check.Timeout != 10*time.Second ||
+		g[4].Metric.ValidFor != 5*time.Minute || g[4].Metric.Timeout != 10*time.Second {
 		t.Errorf("gates: %+v", g)
 	}
 	if g[1].ID != "window" || g[5].ID != "second" || g[6].ID != "window-2" || g[7].ID != "window-3" {
@@ -167,7 +177,7 @@ gates:
 	}
 }
 
-// What is wrong between files. Every fault is named, and only the channels concerned have no policy (R6).
+// Mistakes between files. Each has a fault, and only the channels concerned have no policy (R6).
 func TestLoadFaults(t *testing.T) {
 	const good = "channels/good/channel.yaml"
 	after := func(up string) string { return header + "after: [" + up + "]\n" }
@@ -178,60 +188,82 @@ func TestLoadFaults(t *testing.T) {
 		valid string // the channels with a policy
 		want  string
 	}{
-		{"fault 44: circle", files(
-			"channels/a/channel.yaml", after("good, c"), "channels/b/channel.yaml", after("a"), "channels/c/channel.yaml", after("b"), "channels/d/channel.yaml", after("c")),
+		{"fault 44: circle", repositoryFS(
+			"channels/a/channel.yaml", after("good, c"), "channels/b/channel.yaml", after("a"),
+			"channels/c/channel.yaml", after("b"), "channels/d/channel.yaml", after("c")),
 			"d good", `channels/a/channel.yaml:3: channels come after each other in a circle: a after c after b after a
 channels/b/channel.yaml:3: channels come after each other in a circle: b after a after c after b
 channels/c/channel.yaml:3: channels come after each other in a circle: c after b after a after c`},
-		{"fault 44: after what does not exist", files("channels/a/channel.yaml", after("stagin")), "good", `channels/a/channel.yaml:3: there is no channel "stagin"`},
-		{"after an invalid channel", files("channels/a/channel.yaml", header+"x: y\n", "channels/b/channel.yaml", after("a")), "b good",
+		{"fault 44: after what does not exist", repositoryFS("channels/a/channel.yaml", after("stagin")), "good",
+			`channels/a/channel.yaml:3: there is no channel "stagin"`},
+		{"after an invalid channel", repositoryFS("channels/a/channel.yaml", header+"x: y\n", "channels/b/channel.yaml",
+			after("a")), "b good",
 			`channels/a/channel.yaml:3: unknown field "x"; there are: apiVersion, kind, description, after, promote, advance, settleWithin, prereleases, floor, people, gates, freezes, rollout, onFailure`},
-		{"no policy", files("channels/a/head.yaml", "release: 1.0.0\n"), "good", "channels/a/channel.yaml: is missing: a channel needs a policy"},
-		{"a folder that can't be a channel", files("channels/A_b/channel.yaml", header), "good", `channels/A_b/channel.yaml:1: "A_b" can't name a channel: use small letters, digits and hyphens, at most 63`},
-		{"R22: nobody has the role", files("channels/a/channel.yaml", approval("{from: [release-managrs]}")), "good",
-			`channels/a/channel.yaml:4: nobody in sluice.yaml who can sign has the role "release-managrs"`},
-		{"R22: too few", files("channels/a/channel.yaml", approval("{count: 3, from: [release-managers]}")), "good",
+		{"no policy", repositoryFS("channels/a/head.yaml", "release: 1.0.0\n"), "good",
+			"channels/a/channel.yaml: is missing: a channel needs a policy"},
+		{"a folder that can't be a channel", repositoryFS("channels/A_b/channel.yaml", header), "good",
+			`channels/A_b/channel.yaml:1: "A_b" can't name a channel: use small letters, digits and hyphens, at most 63`},
+		{"R22: nobody has the role", repositoryFS("channels/a/channel.yaml", approval("{from: [release-managrs]}")),
+			"good",
+			`channels/a/channel.yaml:4: no person in sluice.yaml who can sign has the role "release-managrs"`},
+		{"R22: too few", repositoryFS("channels/a/channel.yaml", approval("{count: 3, from: [release-managers]}")),
+			"good",
 			"channels/a/channel.yaml:4: needs 3 approvals, and sluice.yaml lists 2 who can sign for it"},
-		{"R22: nobody can sign", files("sluice.yaml", pipelineOK+"people: {ada: {email: a@b.example}}\n", "channels/a/channel.yaml", approval("{}")), "good",
+		{"R22: nobody can sign", repositoryFS("sluice.yaml", pipelineOK+"people: {ada: {email: a@b.example}}\n",
+			"channels/a/channel.yaml", approval("{}")), "good",
 			"channels/a/channel.yaml:4: needs 1 approvals, and sluice.yaml lists 0 who can sign for it"},
-		{"R22: authors are trusted", files("sluice.yaml", pipelineOK+"trustAuthors: true\npeople: {ada: {email: a@b.example}}\n", "channels/a/channel.yaml", approval("{}")), "a good", ""},
-		{"a hold that can't be read holds", files("channels/a/channel.yaml", header, "channels/a/holds/x.yaml", "reson: y\n"), "good",
+		{"R22: authors are trusted", repositoryFS("sluice.yaml",
+			pipelineOK+"trustAuthors: true\npeople: {ada: {email: a@b.example}}\n", "channels/a/channel.yaml",
+			approval("{}")), "a good", ""},
+		{"a hold that can't be read holds", repositoryFS("channels/a/channel.yaml", header, "channels/a/holds/x.yaml",
+			"reson: y\n"), "good",
 			`channels/a/holds/x.yaml:1: reason is required
 channels/a/holds/x.yaml:1: unknown field "reson"; did you mean "reason"?`},
-		{"a hold of no cells holds", files("channels/a/channel.yaml", header, "channels/a/holds/x.yaml", "reason: y\ncells: []\n"), "good",
-			"channels/a/holds/x.yaml:2: names no cell: leave cells out to hold the whole channel"},
-		{"a hold of what is no cell's name", files("channels/a/channel.yaml", header, "channels/a/holds/x.yaml", "reason: y\ncells: [Acme]\n"), "good",
+		{"a hold of no cells holds", repositoryFS("channels/a/channel.yaml", header, "channels/a/holds/x.yaml",
+			"reason: y\ncells: []\n"), "good",
+			"channels/a/holds/x.yaml:2: names no cell: omit cells to hold the whole channel"},
+		{"a hold of what is no cell's name", repositoryFS("channels/a/channel.yaml", header, "channels/a/holds/x.yaml",
+			"reason: y\ncells: [Acme]\n"), "good",
 			`channels/a/holds/x.yaml:2: "Acme" can't be a cell's name`},
-		{"a skip that can't be read skips nothing, and stops nothing", files("channels/a/channel.yaml", header, "channels/a/skips/next.yaml", "wave: 2\nreason: y\n",
-			"channels/a/skips/7.yaml", "wave: 1\n"), "a good",
+		{"a skip that can't be read skips nothing, and stops nothing",
+			repositoryFS("channels/a/channel.yaml", header, "channels/a/skips/next.yaml", "wave: 2\nreason: y\n",
+				"channels/a/skips/7.yaml", "wave: 1\n"), "a good",
 			`channels/a/skips/7.yaml:1: reason is required
 channels/a/skips/7.yaml:1: wave must be at least 2, not 1
 channels/a/skips/next.yaml:1: the file must be named after the sequence of a head: 42.yaml`},
-		{"a hold with another ending holds", files("channels/a/channel.yaml", header, "channels/a/holds/x.yml", "reason: y\n"), "good", "channels/a/holds/x.yml: must end in .yaml"},
-		{"R17: debt that can't be read binds", files("channels/a/channel.yaml", header, "channels/a/hotfixes/next.yaml", "digest: "+digest+"\nreason: x\nexpiry: 2026-12-01T00:00:00Z\n"), "good",
+		{"a hold with another ending holds", repositoryFS("channels/a/channel.yaml", header, "channels/a/holds/x.yml",
+			"reason: y\n"), "good", "channels/a/holds/x.yml: must end in .yaml"},
+		{"R17: debt that can't be read binds", repositoryFS("channels/a/channel.yaml", header,
+			"channels/a/hotfixes/next.yaml", "digest: "+digest+"\nreason: x\nexpiry: 2026-12-01T00:00:00Z\n"), "good",
 			`channels/a/hotfixes/next.yaml:1: the file must be named after a release: "next" is not a version ([v]N.N.N[-pre]): it needs three numbers`},
-		{"an approval that can't be read counts for nothing", files("channels/a/channel.yaml", header, "channels/a/approvals/1.0.0/ada.yaml", "digest: sha256:1\n",
-			"channels/a/approvals/1.0/ada.yaml", "digest: "+digest+"\n", "channels/a/approvals/1.0.0/zoe.yaml", "digest: "+digest+"\n"), "a good",
+		{"an approval that can't be read counts for nothing",
+			repositoryFS("channels/a/channel.yaml", header, "channels/a/approvals/1.0.0/ada.yaml", "digest: sha256:1\n",
+				"channels/a/approvals/1.0/ada.yaml", "digest: "+digest+"\n", "channels/a/approvals/1.0.0/zoe.yaml",
+				"digest: "+digest+"\n"), "a good",
 			`channels/a/approvals/1.0: "1.0" is not a version ([v]N.N.N[-pre]): it needs three numbers
 channels/a/approvals/1.0.0/ada.yaml:1: digest: "sha256:1" is not a digest: it needs sha256: and 64 lower-case hex digits
 channels/a/approvals/1.0.0/zoe.yaml: warning: does not count: sluice.yaml does not list zoe in people`},
-		{"R1: a head that can't be read is a request without meaning", files("channels/a/channel.yaml", header, "channels/a/head.yaml", "releas: 1.0.0\n"), "a good",
+		{"R1: a head that can't be read is a request without meaning",
+			repositoryFS("channels/a/channel.yaml", header, "channels/a/head.yaml", "releas: 1.0.0\n"), "a good",
 			`channels/a/head.yaml:1: release is required
 channels/a/head.yaml:1: unknown field "releas"; did you mean "release"?`},
-		{"files that nobody reads", files("channels/README.md", "", "channels/a/channel.yaml", header, "channels/a/notes.txt", "", "channels/a/holds/x/y.yaml", "", "channels/a/approvals/x.yaml", ""), "a good",
+		{"files that nobody reads", repositoryFS("channels/README.md", "", "channels/a/channel.yaml", header,
+			"channels/a/notes.txt", "", "channels/a/holds/x/y.yaml", "", "channels/a/approvals/x.yaml", ""), "a good",
 			`channels/README.md: warning: is not read: nothing here has this name
 channels/a/approvals/x.yaml: warning: is not read: nothing here has this name
 channels/a/holds/x: warning: is not read: nothing here has this name
 channels/a/notes.txt: warning: is not read: nothing here has this name`},
-		{"a quarantine of a channel that is not", files("quarantine/1.0.0.yaml", "digest: "+digest+"\nreason: x\nchannels: [a]\n"), "good", `quarantine/1.0.0.yaml: warning: there is no channel "a"`},
+		{"a quarantine of a channel that is not", repositoryFS("quarantine/1.0.0.yaml",
+			"digest: "+digest+"\nreason: x\nchannels: [a]\n"),
+			"good", `quarantine/1.0.0.yaml: warning: there is no channel "a"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.fsys[good] = &fstest.MapFile{Data: []byte(header)}
 			if tt.fsys["sluice.yaml"] == nil {
-				tt.fsys["sluice.yaml"] = &fstest.MapFile{Data: []byte(people(t))}
+				tt.fsys["sluice.yaml"] = &fstest.MapFile{Data: []byte(pipelineWithPeople(t))}
 			}
 			set, faults := Load(nil, tt.fsys)
-			if got := lines(faults); got != tt.want {
+			if got := joinFaults(faults); got != tt.want {
 				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
 			}
 			var valid []string
@@ -253,9 +285,10 @@ channels/a/notes.txt: warning: is not read: nothing here has this name`},
 
 // R21: a mistyped quarantine must not mean that there is none.
 func TestQuarantineThatCanNotBeRead(t *testing.T) {
-	set, faults := Load(nil, files("sluice.yaml", pipelineOK, "quarantine/2026.11.2.yaml", "digest: "+digest+"\nreason: x\nchanels: [a]\n", "quarantine/1.0.0.yml", ""))
+	set, faults := Load(nil, repositoryFS("sluice.yaml", pipelineOK, "quarantine/2026.11.2.yaml",
+		"digest: "+digest+"\nreason: x\nchanels: [a]\n", "quarantine/1.0.0.yml", ""))
 	if len(faults) != 2 || len(set.Quarantines) != 2 {
-		t.Fatalf("%s\n%+v", lines(faults), set.Quarantines)
+		t.Fatalf("%s\n%+v", joinFaults(faults), set.Quarantines)
 	}
 	for i, release := range []string{"1.0.0", "2026.11.2"} {
 		if q := set.Quarantines[i]; !q.Stops("any", release, digest) || q.Stops("any", "2026.11.3", digest) {
@@ -265,9 +298,10 @@ func TestQuarantineThatCanNotBeRead(t *testing.T) {
 }
 
 func TestWhenAsText(t *testing.T) {
-	p, faults := ParsePolicy(nil, files("channels/x/channel.yaml", header+"gates:\n  - when: cells.healthy >= 10\n"), "x")
+	p, faults := ParsePolicy(nil, repositoryFS("channels/x/channel.yaml",
+		header+"gates:\n  - when: cells.healthy >= 10\n"), "x")
 	if p == nil {
-		t.Fatal(lines(faults))
+		t.Fatal(joinFaults(faults))
 	}
 	asJSON, err := json.Marshal(p.Gates[0])
 	if want := `{"when":"cells.healthy \u003e= 10"}`; err != nil || string(asJSON) != want {
@@ -281,14 +315,14 @@ func TestWhenAsText(t *testing.T) {
 
 func FuzzChannel(f *testing.F) {
 	f.Add([]byte(header))
-	f.Add([]byte(theDesign))
+	f.Add([]byte(designExample))
 	f.Add([]byte(header + "gates: [{window: {opens: \"TZ=\", for: 1h}}, {when: \"[[[[\"}, null]\nafter: [x, x]"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fsys := fstest.MapFS{"sluice.yaml": {Data: []byte(pipelineOK)}, "channels/x/channel.yaml": {Data: data}}
 		set, faults := Load(nil, fsys)
 		p := set.Channels["x"].Policy
 		if (p == nil) != manifest.Fatal(faults) {
-			t.Fatalf("policy %v with\n%s", p, lines(faults))
+			t.Fatalf("policy %v with\n%s", p, joinFaults(faults))
 		}
 		for _, fault := range faults {
 			if fault.File == "" || fault.Message == "" || strings.Contains(fault.Message, "\n") {
@@ -316,15 +350,16 @@ func FuzzChannel(f *testing.F) {
 }
 
 func BenchmarkLoad100(b *testing.B) {
-	fsys := files("sluice.yaml", people(b), "channels/staging/channel.yaml", header)
+	fsys := repositoryFS("sluice.yaml", pipelineWithPeople(b), "channels/staging/channel.yaml", header)
 	for i := range 100 {
 		dir := fmt.Sprintf("channels/dedicated-%d/", i)
-		fsys[dir+"channel.yaml"] = &fstest.MapFile{Data: []byte(theDesign)}
-		fsys[dir+"head.yaml"] = &fstest.MapFile{Data: []byte("release: 2026.11.2\ndigest: " + digest + "\nsequence: 41\n")}
+		fsys[dir+"channel.yaml"] = &fstest.MapFile{Data: []byte(designExample)}
+		fsys[dir+"head.yaml"] = &fstest.MapFile{Data: []byte("release: 2026.11.2\ndigest: " + digest +
+			"\nsequence: 41\n")}
 	}
 	for b.Loop() {
 		if _, faults := Load(nil, fsys); len(faults) > 0 {
-			b.Fatal(lines(faults))
+			b.Fatal(joinFaults(faults))
 		}
 	}
 }

@@ -16,12 +16,17 @@ import (
 
 const pipelineFile = "sluice.yaml"
 
-// personName is what can be a key in people: it names the files of a person's approvals.
+// personName matches the keys that people may have: they name the files of a person's approvals.
 var personName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
-// loadPipeline reads sluice.yaml. With faults that are not warnings, all of it is the defaults.
+// ParsePipeline reads sluice.yaml; nil if it is missing, or has faults that are not warnings.
+func ParsePipeline(c *manifest.Cache, fsys fs.FS) (*Pipeline, []manifest.Fault) {
+	return manifest.Load(c, fsys, pipelineFile, preparePipeline)
+}
+
+// loadPipeline reads sluice.yaml. With faults that are not warnings, the result has the defaults only.
 func loadPipeline(c *manifest.Cache, fsys fs.FS) (Pipeline, []manifest.Fault) {
-	p, faults := manifest.Load(c, fsys, pipelineFile, readyPipeline)
+	p, faults := ParsePipeline(c, fsys)
 	if p == nil {
 		if len(faults) == 0 {
 			faults = []manifest.Fault{{File: pipelineFile, Code: manifest.Missing, Message: "is missing: `sluice init` makes a release repository"}}
@@ -34,7 +39,7 @@ func loadPipeline(c *manifest.Cache, fsys fs.FS) (Pipeline, []manifest.Fault) {
 
 func (p *Pipeline) withDefaults() { setDefault(&p.StaleAfter, 5*time.Minute) }
 
-func readyPipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
+func preparePipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 	p := &doc.Value
 	fault := func(code manifest.FaultCode, at, format string, args ...any) {
 		faults = append(faults, doc.Fault(code, at, format, args...))
@@ -45,7 +50,7 @@ func readyPipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 				fmt.Sprintf("freezes[%d]", i), "a freeze must end after it begins: until is not after from")
 		}
 	}
-	emails, keys := map[string]string{}, map[string]string{} // to whom they belong
+	emails, keys := map[string]string{}, map[string]string{} // owners by address and by key
 	for _, name := range slices.Sorted(maps.Keys(p.People)) {
 		at := "people[" + name + "]"
 		m := p.People[name]
@@ -80,11 +85,12 @@ func readyPipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 			keys[parsed] = name
 		}
 	}
+	faults = append(faults, p.Engine.normaliseKeys(doc)...)
 	p.withDefaults()
 	return faults
 }
 
-// parseKey reads an SSH public key in authorized_keys form and gives it in the form that Change.Key has.
+// parseKey converts an SSH public key from authorized_keys form to the form of Change.Key.
 func parseKey(text string) (string, error) {
 	key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(text))
 	switch {

@@ -10,28 +10,28 @@ import (
 	"github.com/sluice-cd/sluice/internal/reason"
 )
 
-// Sample is one cell of an upstream channel, as a soak gate sees it. Soaked and LastReport come from receipt times, never
-// from the cell's clock or a commit's (R9).
+// Sample is one cell of an upstream channel, as a soak gate sees it. Soaked and LastReport are computed from receipt
+// times, never from the cell's clock or a commit's (R9).
 type Sample struct {
-	Cell       string
-	Counts     bool          // in the percent's denominator: eligible when the upstream's head moved, and not removed, moved or paused since
-	OnDigest   bool          // runs exactly the digest that is judged
-	Healthy    bool          // and reports to be healthy
+	Cell string
+	// counts in Percent: eligible when the upstream's head moved, and not removed, moved or paused since
+	Counts     bool
+	OnDigest   bool          // runs exactly the judged digest
+	Healthy    bool          // reports itself healthy
 	Silent     bool          // no report within the stale limit
 	Failed     bool          // the digest failed there
 	Soaked     time.Duration // unbroken healthy time on the digest, up to LastReport
 	LastReport time.Time
 }
 
-// going tells whether s soaks the digest at present.
-func (s Sample) going() bool { return s.OnDigest && s.Healthy && !s.Silent && !s.Failed }
+func (s Sample) isSoaking() bool { return s.OnDigest && s.Healthy && !s.Silent && !s.Failed }
 
-// namedFailures is how many failed cells a reason names.
-const namedFailures = 3
+// maxNamedFailures is the number of failed cells that a reason names.
+const maxNamedFailures = 3
 
-// Judge tells whether a release soaked in upstream (R9): at least Cells cells, later ones too, and Percent percent of
-// those that count, rounded up, were healthy for For. Blocked: Until is when it would hold if every cell that soaks now
-// goes on to; zero: too few do. It may be past: then the next report decides.
+// Judge reports whether a release soaked in upstream (R9): at least Cells cells, later ones included, and Percent
+// percent of the counting cells, rounded up, were healthy for For. Blocked: Until is when the gate would hold if every
+// soaking cell stays healthy; zero: too few cells soak. An Until in the past means that the next report decides.
 func (s *Soak) Judge(upstream string, samples []Sample) Verdict {
 	least, percent := max(s.Cells, 1), 100.0
 	if s.Percent != nil {
@@ -41,12 +41,13 @@ func (s *Soak) Judge(upstream string, samples []Sample) Verdict {
 		return Blocked("", reason.SoakImpossible, countCells(least), upstream, len(samples))
 	}
 	var counted, done, doneCounted int
-	var soaked, soakedCounted time.Duration = math.MaxInt64, math.MaxInt64 // the least of those that are done
+	// the least time among the cells that soaked enough
+	var soaked, soakedCounted time.Duration = math.MaxInt64, math.MaxInt64
 	for _, sample := range samples {
 		if sample.Counts {
 			counted++
 		}
-		if !sample.going() || sample.Soaked < s.For {
+		if !sample.isSoaking() || sample.Soaked < s.For {
 			continue
 		}
 		done++
@@ -56,26 +57,28 @@ func (s *Soak) Judge(upstream string, samples []Sample) Verdict {
 			soakedCounted = min(soakedCounted, sample.Soaked)
 		}
 	}
-	share := int(math.Ceil(percent*float64(counted)/100 - 1e-9)) // less what binary fractions add
+	share := int(math.Ceil(percent*float64(counted)/100 - 1e-9)) // minus the rounding error of binary fractions
 	if done >= least && doneCounted >= share {
-		if doneCounted < least { // later cells made up the number
+		if doneCounted < least { // only later cells complete the number
 			doneCounted, counted, soakedCounted = done, len(samples), soaked
 		}
-		return Held("", reason.SoakHeld, doneCounted, countCells(counted), Elapsed(soakedCounted))
+		return Held("", reason.SoakHeld, doneCounted, countCells(counted), FormatElapsed(soakedCounted))
 	}
 	healthy, of, needs := done, len(samples), least
 	if doneCounted < share && share >= least || done >= least {
 		healthy, of, needs = doneCounted, counted, share
 	}
-	v := Blocked("", reason.SoakShort, upstream, healthy, countCells(of), compact(s.For), needs, failures(samples))
-	return v.Before(s.earliest(samples, least, share))
+	v := Blocked("", reason.SoakShort, upstream, healthy, countCells(of), formatDuration(s.For), needs,
+		describeFailures(samples))
+	return v.WithUntil(s.earliestPass(samples, least, share))
 }
 
-// earliest gives the first instant at which least cells and share of those that count can have soaked; zero: not as they are.
-func (s *Soak) earliest(samples []Sample, least, share int) time.Time {
+// earliestPass returns the first instant at which least cells and share of the counting cells can have soaked; zero:
+// not with these samples.
+func (s *Soak) earliestPass(samples []Sample, least, share int) time.Time {
 	var all, counted []time.Time
 	for _, sample := range samples {
-		if !sample.going() {
+		if !sample.isSoaking() {
 			continue
 		}
 		at := sample.LastReport.Add(s.For - sample.Soaked)
@@ -96,8 +99,8 @@ func (s *Soak) earliest(samples []Sample, least, share int) time.Time {
 	return until
 }
 
-// failures names the cells where the release failed, or says nothing.
-func failures(samples []Sample) string {
+// describeFailures names the cells where the release failed; "" if there are none.
+func describeFailures(samples []Sample) string {
 	var names []string
 	for _, sample := range samples {
 		if sample.Failed {
@@ -108,8 +111,9 @@ func failures(samples []Sample) string {
 	switch n := len(names); {
 	case n == 0:
 		return ""
-	case n > namedFailures:
-		return fmt.Sprintf("; failed in %s and %d more", strings.Join(names[:namedFailures], ", "), n-namedFailures)
+	case n > maxNamedFailures:
+		return fmt.Sprintf("; failed in %s and %d more", strings.Join(names[:maxNamedFailures], ", "),
+			n-maxNamedFailures)
 	default:
 		return "; failed in " + strings.Join(names, ", ")
 	}
@@ -122,9 +126,9 @@ func countCells(n int) string {
 	return fmt.Sprintf("%d cells", n)
 }
 
-// Elapsed writes a duration that was measured, as people read it: 24h2m, 7m30s, 45s, 300ms. From an hour on seconds are
-// dropped, and milliseconds from a second on; nothing is rounded up.
-func Elapsed(d time.Duration) string {
+// FormatElapsed formats a measured duration for people: 24h2m, 7m30s, 45s, 300ms. From an hour on seconds are dropped, and
+// from a second on milliseconds; nothing is rounded up.
+func FormatElapsed(d time.Duration) string {
 	switch abs := d.Abs(); {
 	case abs >= time.Hour:
 		d = d.Truncate(time.Minute)
@@ -133,11 +137,11 @@ func Elapsed(d time.Duration) string {
 	default:
 		d = d.Truncate(time.Millisecond)
 	}
-	return compact(d)
+	return formatDuration(d)
 }
 
-// compact writes a duration exactly, without the zero units that String has: 24h, not 24h0m0s.
-func compact(d time.Duration) string {
+// formatDuration formats a duration exactly, without the zero units that String has: 24h, not 24h0m0s.
+func formatDuration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")

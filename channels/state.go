@@ -15,21 +15,22 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// loadState reads one folder, or takes it from the cache. The State is the caller's, what it points to is shared.
+// loadState reads one folder, or uses the cache. The State belongs to the caller; what it points to is shared.
 func loadState(c *manifest.Cache, fsys fs.FS, entry fs.DirEntry) *State {
 	dir, id := path.Join(Dir, entry.Name()), ""
 	if info, err := entry.Info(); err == nil {
 		id = manifest.ID(info)
 	}
 	s := manifest.Cached(c, dir, id, func() State { return readState(c, fsys, entry.Name()) })
-	if id != "" && s.doubtful() {
+	if id != "" && s.mayReadDifferently() {
 		s = readState(c, fsys, entry.Name())
 	}
 	return &s
 }
 
-// doubtful tells whether reading the folder again might say something else: some faults are the disk's, not the file's.
-func (s *State) doubtful() bool {
+// mayReadDifferently reports whether reading the folder again might have another result: some faults come from the
+// disk, not from the file.
+func (s *State) mayReadDifferently() bool {
 	return len(s.Faults) > 0 || len(s.HeadFaults) > 0 || manifest.Fatal(s.Ignored) ||
 		s.Policy != nil && s.Policy.Blob == "" || s.Head != nil && s.HeadBlob == ""
 }
@@ -38,18 +39,18 @@ func readState(c *manifest.Cache, fsys fs.FS, name string) State {
 	s := State{Name: name}
 	dir := path.Join(Dir, name)
 	s.Policy, s.Faults = ParsePolicy(c, fsys, name)
-	s.Faults, s.Ignored = split(s.Faults)
+	s.Faults, s.Ignored = splitWarnings(s.Faults)
 	head := path.Join(dir, "head.yaml")
 	s.Head, s.HeadFaults = manifest.Load[Head](c, fsys, head, nil)
-	s.HeadBlob = blob(fsys, head)
-	r := reader{c: c, fsys: fsys}
-	entries, faults := list(fsys, dir)
+	s.HeadBlob = blobID(fsys, head)
+	r := folderReader{c: c, fsys: fsys}
+	entries, faults := listFolder(fsys, dir)
 	s.Faults = append(s.Faults, faults...)
 	for _, entry := range entries {
 		at := path.Join(dir, entry.Name())
 		switch kind := entry.Name(); {
 		case entry.IsDir() && kind == "holds":
-			for _, h := range readFolder(&r, at, readyHold) {
+			for _, h := range readFolder(&r, at, prepareHold) {
 				if len(h.Cells) > 0 {
 					s.CellHolds = append(s.CellHolds, h)
 				} else {
@@ -57,70 +58,72 @@ func readState(c *manifest.Cache, fsys fs.FS, name string) State {
 				}
 			}
 		case entry.IsDir() && kind == "skips":
-			skips := reader{c: c, fsys: fsys} // one that can't be read skips nothing, and stops nothing
-			s.Skips = readFolder(&skips, at, readySkip)
+			skips := folderReader{c: c, fsys: fsys} // a skip that can't be read skips nothing, and stops nothing
+			s.Skips = readFolder(&skips, at, prepareSkip)
 			s.Ignored = append(s.Ignored, skips.faults...)
 		case entry.IsDir() && kind == "hotfixes":
-			s.Hotfixes = readFolder(&r, at, readyHotfix)
+			s.Hotfixes = readFolder(&r, at, prepareHotfix)
 		case entry.IsDir() && kind == "approvals":
-			s.Approvals = readApprovals(&s, reader{c: c, fsys: fsys}, at)
+			s.Approvals = readApprovals(&s, folderReader{c: c, fsys: fsys}, at)
 		case !entry.IsDir() && slices.Contains([]string{"channel.yaml", "head.yaml", "decision.json"}, kind):
 		default:
-			s.Ignored = append(s.Ignored, unknown(at))
+			s.Ignored = append(s.Ignored, unusedFileFault(at))
 		}
 	}
-	fatal, rest := split(r.faults)
+	fatal, rest := splitWarnings(r.faults)
 	s.Faults = append(s.Faults, fatal...)
 	s.Ignored = append(s.Ignored, rest...)
 	return s
 }
 
-// readApprovals reads approvals/V/PERSON.yaml. What can't be read does not count, and stops nothing.
-func readApprovals(s *State, r reader, dir string) (all []Approved) {
-	versions, faults := list(r.fsys, dir)
+// readApprovals reads approvals/V/PERSON.yaml. An approval that can't be read does not count, and stops nothing.
+func readApprovals(s *State, r folderReader, dir string) (all []ApprovalFile) {
+	versions, faults := listFolder(r.fsys, dir)
 	s.Ignored = append(s.Ignored, faults...)
 	for _, v := range versions {
 		at := path.Join(dir, v.Name())
 		if !v.IsDir() {
-			s.Ignored = append(s.Ignored, unknown(at))
+			s.Ignored = append(s.Ignored, unusedFileFault(at))
 			continue
 		}
 		if _, err := releases.ParseVersion(v.Name()); err != nil {
 			s.Ignored = append(s.Ignored, manifest.Fault{File: at, Code: manifest.WrongName, Message: err.Error()})
 			continue
 		}
-		all = append(all, readFolder(&r, at, readyApproved)...)
+		all = append(all, readFolder(&r, at, prepareApproval)...)
 	}
 	s.Ignored = append(s.Ignored, r.faults...)
 	return all
 }
 
 func loadQuarantines(c *manifest.Cache, fsys fs.FS, exists func(string) bool) ([]Quarantine, []manifest.Fault) {
-	r := reader{c: c, fsys: fsys, unread: map[string]bool{}}
-	all := readFolder(&r, QuarantineDir, readyQuarantine)
+	r := folderReader{c: c, fsys: fsys, unreadable: map[string]bool{}}
+	all := readFolder(&r, QuarantineDir, prepareQuarantine)
 	for _, q := range all {
 		for _, name := range q.Channels {
 			if !exists(name) {
-				r.faults = append(r.faults, manifest.Fault{File: q.File, Warning: true, Code: manifest.UnknownReference, Message: fmt.Sprintf("there is no channel %q", name)})
+				r.faults = append(r.faults, manifest.Fault{File: q.File, Warning: true, Code: manifest.UnknownReference,
+					Message: fmt.Sprintf("there is no channel %q", name)})
 			}
 		}
 	}
-	for file := range r.unread {
-		all = append(all, Quarantine{Release: stem(file), File: file, Reason: "its quarantine can't be read: mend or remove " + file})
+	for file := range r.unreadable {
+		all = append(all, Quarantine{Release: fileStem(file), File: file,
+			Reason: "its quarantine can't be read: correct or remove " + file})
 	}
 	slices.SortFunc(all, func(a, b Quarantine) int { return strings.Compare(a.File, b.File) })
 	return all, r.faults
 }
 
-func readyHold(doc *manifest.Doc[Hold]) (faults []manifest.Fault) {
+func prepareHold(doc *manifest.Doc[Hold]) (faults []manifest.Fault) {
 	h := &doc.Value
-	h.ID, h.File = stem(doc.File), doc.File
+	h.ID, h.File = fileStem(doc.File), doc.File
 	if h.Cells != nil && len(h.Cells) == 0 {
 		faults = append(faults, doc.Fault(manifest.Missing, "cells",
-			"names no cell: leave cells out to hold the whole channel"))
+			"names no cell: omit cells to hold the whole channel"))
 	}
 	for i, name := range h.Cells {
-		if !channelName.MatchString(name) { // cells' names are labels too
+		if !channelName.MatchString(name) { // a cell's name is a DNS label too
 			faults = append(faults, doc.Fault(manifest.WrongName,
 				fmt.Sprintf("cells[%d]", i), "%.70q can't be a cell's name", name))
 		}
@@ -128,11 +131,11 @@ func readyHold(doc *manifest.Doc[Hold]) (faults []manifest.Fault) {
 	return faults
 }
 
-func readySkip(doc *manifest.Doc[Skip]) []manifest.Fault {
+func prepareSkip(doc *manifest.Doc[Skip]) []manifest.Fault {
 	s := &doc.Value
 	s.File = doc.File
-	n, err := strconv.ParseInt(stem(doc.File), 10, 64)
-	if err != nil || n < 1 || strconv.FormatInt(n, 10) != stem(doc.File) {
+	n, err := strconv.ParseInt(fileStem(doc.File), 10, 64)
+	if err != nil || n < 1 || strconv.FormatInt(n, 10) != fileStem(doc.File) {
 		return []manifest.Fault{doc.Fault(manifest.WrongName, "",
 			"the file must be named after the sequence of a head: 42.yaml")}
 	}
@@ -140,19 +143,19 @@ func readySkip(doc *manifest.Doc[Skip]) []manifest.Fault {
 	return nil
 }
 
-func readyHotfix(doc *manifest.Doc[Hotfix]) []manifest.Fault {
-	doc.Value.Release, doc.Value.File = stem(doc.File), doc.File
+func prepareHotfix(doc *manifest.Doc[Hotfix]) []manifest.Fault {
+	doc.Value.Release, doc.Value.File = fileStem(doc.File), doc.File
 	return checkVersionName(doc)
 }
 
-func readyQuarantine(doc *manifest.Doc[Quarantine]) []manifest.Fault {
-	doc.Value.Release, doc.Value.File = stem(doc.File), doc.File
+func prepareQuarantine(doc *manifest.Doc[Quarantine]) []manifest.Fault {
+	doc.Value.Release, doc.Value.File = fileStem(doc.File), doc.File
 	return checkVersionName(doc)
 }
 
-func readyApproved(doc *manifest.Doc[Approved]) []manifest.Fault {
+func prepareApproval(doc *manifest.Doc[ApprovalFile]) []manifest.Fault {
 	a := &doc.Value
-	a.Release, a.Person, a.File = path.Base(path.Dir(doc.File)), stem(doc.File), doc.File
+	a.Release, a.Person, a.File = path.Base(path.Dir(doc.File)), fileStem(doc.File), doc.File
 	if !personName.MatchString(a.Person) {
 		return []manifest.Fault{doc.Fault(manifest.WrongName, "",
 			"%.70q is not the name of a person in %s", a.Person, pipelineFile)}
@@ -160,33 +163,34 @@ func readyApproved(doc *manifest.Doc[Approved]) []manifest.Fault {
 	return nil
 }
 
-// checkVersionName holds a file that must be named after a release.
+// checkVersionName adds a fault if a file is not named after a release.
 func checkVersionName[T any](doc *manifest.Doc[T]) []manifest.Fault {
-	if _, err := releases.ParseVersion(stem(doc.File)); err != nil {
+	if _, err := releases.ParseVersion(fileStem(doc.File)); err != nil {
 		return []manifest.Fault{doc.Fault(manifest.WrongName, "", "the file must be named after a release: %v", err)}
 	}
 	return nil
 }
 
-// reader collects the faults of folders of small files, and if unread is not nil, which of them have any.
-type reader struct {
-	c      *manifest.Cache
-	fsys   fs.FS
-	faults []manifest.Fault
-	unread map[string]bool
+// folderReader reads folders of small files. It collects their faults and, if unreadable is not nil, the files with
+// faults.
+type folderReader struct {
+	c          *manifest.Cache
+	fsys       fs.FS
+	faults     []manifest.Fault
+	unreadable map[string]bool
 }
 
 // readFolder reads every NAME.yaml in dir, in order. Other files are warnings.
-func readFolder[T any](r *reader, dir string, ready func(*manifest.Doc[T]) []manifest.Fault) (all []T) {
-	entries, faults := list(r.fsys, dir)
+func readFolder[T any](r *folderReader, dir string, ready func(*manifest.Doc[T]) []manifest.Fault) (all []T) {
+	entries, faults := listFolder(r.fsys, dir)
 	r.faults = append(r.faults, faults...)
 	for _, entry := range entries {
 		file := path.Join(dir, entry.Name())
 		if entry.IsDir() || path.Ext(file) != ".yaml" {
-			f := unknown(file)
+			f := unusedFileFault(file)
 			if path.Ext(file) == ".yml" { // a mistyped hold must not mean that there is none
 				f = manifest.Fault{File: file, Code: manifest.WrongName, Message: "must end in .yaml"}
-				r.markUnread(file)
+				r.markUnreadable(file)
 			}
 			r.faults = append(r.faults, f)
 			continue
@@ -196,20 +200,21 @@ func readFolder[T any](r *reader, dir string, ready func(*manifest.Doc[T]) []man
 		if value != nil {
 			all = append(all, *value)
 		} else {
-			r.markUnread(file)
+			r.markUnreadable(file)
 		}
 	}
 	return all
 }
 
-func (r *reader) markUnread(file string) {
-	if r.unread != nil {
-		r.unread[file] = true
+func (r *folderReader) markUnreadable(file string) {
+	if r.unreadable != nil {
+		r.unreadable[file] = true
 	}
 }
 
-// list gives a folder's entries, in order; none if it is not there. .gitkeep is what keeps a folder in git, no entry.
-func list(fsys fs.FS, dir string) ([]fs.DirEntry, []manifest.Fault) {
+// listFolder returns a folder's entries, in order; none if there is no such folder. .gitkeep, which keeps an empty
+// folder in git, is no entry.
+func listFolder(fsys fs.FS, dir string) ([]fs.DirEntry, []manifest.Fault) {
 	entries, err := fs.ReadDir(fsys, dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, []manifest.Fault{{File: dir, Code: manifest.Unreadable,
@@ -218,13 +223,13 @@ func list(fsys fs.FS, dir string) ([]fs.DirEntry, []manifest.Fault) {
 	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == ".gitkeep" }), nil
 }
 
-func unknown(file string) manifest.Fault {
+func unusedFileFault(file string) manifest.Fault {
 	return manifest.Fault{File: file, Code: manifest.Unused,
 		Message: "is not read: nothing here has this name", Warning: true}
 }
 
-// split parts faults from warnings.
-func split(faults []manifest.Fault) (fatal, warnings []manifest.Fault) {
+// splitWarnings separates faults from warnings.
+func splitWarnings(faults []manifest.Fault) (fatal, warnings []manifest.Fault) {
 	for _, f := range faults {
 		if f.Warning {
 			warnings = append(warnings, f)
@@ -235,11 +240,11 @@ func split(faults []manifest.Fault) (fatal, warnings []manifest.Fault) {
 	return fatal, warnings
 }
 
-// stem is a file's name without folder and extension.
-func stem(file string) string { return strings.TrimSuffix(path.Base(file), path.Ext(file)) }
+// fileStem returns a file's name without folder and extension.
+func fileStem(file string) string { return strings.TrimSuffix(path.Base(file), path.Ext(file)) }
 
-// blob gives a file's object id, where there is none its SHA-256, and "" if there is no file.
-func blob(fsys fs.FS, file string) string {
+// blobID returns a file's object id, the SHA-256 where there is no id, and "" if there is no file.
+func blobID(fsys fs.FS, file string) string {
 	info, err := fs.Stat(fsys, file)
 	if err != nil || info.Size() > manifest.MaxFile || !info.Mode().IsRegular() {
 		return ""

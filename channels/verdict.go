@@ -7,8 +7,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/reason"
 )
 
-// Verdict is a gate's answer about one release in one channel, or for one cell of it.
-// Reason never counts down: the same state gives the same words at any time.
+// Verdict is a gate's answer about one release in one channel, or about one cell of the channel. Reason never counts
+// down: the same state has the same words at any time.
 type Verdict struct {
 	Channel string      `json:"channel"`
 	Cell    string      `json:"cell,omitempty"`
@@ -17,32 +17,34 @@ type Verdict struct {
 	Holds   bool        `json:"-"`
 	Code    reason.Code `json:"code,omitempty" doc:"what reason says, as a name: see docs/gates.md"`
 	Reason  string      `json:"reason"`
-	Until   time.Time   `json:"until,omitzero"` // holds: no longer than this; blocked: no earlier than this. Zero: not known
+	// held: not beyond this instant; blocked: not before it. Zero: not known
+	Until time.Time `json:"until,omitzero"`
 }
 
-// Held is the verdict of a gate that holds, with what let the release pass.
+// Held returns the verdict of a gate that lets a release pass, and why.
 func Held(gate string, code reason.Code, args ...any) Verdict {
 	return Verdict{Gate: gate, Holds: true, Code: code, Reason: code.Words(args...)}
 }
 
-// Blocked is the verdict of a gate that does not hold, and why.
+// Blocked returns the verdict of a gate that stops a release, and why.
 func Blocked(gate string, code reason.Code, args ...any) Verdict {
 	return Verdict{Gate: gate, Code: code, Reason: code.Words(args...)}
 }
 
-// Before sets the instant from which on the verdict may be another.
-func (v Verdict) Before(until time.Time) Verdict {
+// WithUntil sets Until, before which time alone does not change the verdict.
+func (v Verdict) WithUntil(until time.Time) Verdict {
 	v.Until = until
 	return v
 }
 
-// About says which channel and release the verdict is about.
-func (v Verdict) About(channel, release string) Verdict {
+// WithSubject sets the channel and release of the verdict.
+func (v Verdict) WithSubject(channel, release string) Verdict {
 	v.Channel, v.Release = channel, release
 	return v
 }
 
-// String says it in a line, as in a promotion's Gate trailer: "window held until 2026-11-24T16:00:00+01:00".
+// String formats the verdict in one line, as in a promotion's Gate trailer: "window held until
+// 2026-11-24T16:00:00+01:00".
 func (v Verdict) String() string {
 	if !v.Holds {
 		s := v.Gate + " blocked: " + v.Reason

@@ -11,36 +11,41 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// clock watches whether wall time runs as monotonic time does (R10).
-type clock struct {
-	wall    time.Time // the instant that steps are measured from, by the wall clock
-	mono    time.Time // the same, by the monotonic clock
-	stepped time.Time // when a step was first seen; zero: none
+// stepDetector detects steps of the wall clock by comparing it with the monotonic clock (R10).
+type stepDetector struct {
+	baseWall  time.Time // wall time of the instant that steps are measured from
+	baseMono  time.Time // monotonic time of the same instant
+	steppedAt time.Time // when a step was first seen; zero: none
 }
 
-func newClock(now time.Time) clock { return clock{wall: now.Round(0), mono: now} }
+func newStepDetector(now time.Time) stepDetector {
+	return stepDetector{baseWall: now.Round(0), baseMono: now}
+}
 
-// read judges now. at is the same by the store's clock. A step is forgiven once cells that reported after it agree with the new time.
-func (k *clock) read(now, at time.Time, o *plan.Observed) plan.Clock {
+// judge compares the clocks at now, which is at by the store's clock. A step is forgiven once cells that reported after
+// the step agree with the new time.
+func (k *stepDetector) judge(now, at time.Time, o *plan.Observed) plan.Clock {
 	step := k.step(now)
-	skew, since := medianSkew(o, k.stepped)
+	skew, since := medianSkew(o, k.steppedAt)
 	if step.Abs() <= plan.MaxClockError {
-		k.stepped = time.Time{}
+		k.steppedAt = time.Time{}
 		return plan.Clock{Skew: skew}
 	}
-	if k.stepped.IsZero() {
-		k.stepped = at
+	if k.steppedAt.IsZero() {
+		k.steppedAt = at
 	} else if since && skew.Abs() <= plan.MaxClockError {
-		*k = newClock(now)
+		*k = newStepDetector(now)
 		return plan.Clock{Skew: skew}
 	}
 	return plan.Clock{Step: step, Skew: skew}
 }
 
-// step is how far wall time has run ahead of monotonic time.
-func (k *clock) step(now time.Time) time.Duration { return now.Round(0).Sub(k.wall) - now.Sub(k.mono) }
+// step returns how far wall time has run ahead of monotonic time.
+func (k *stepDetector) step(now time.Time) time.Duration {
+	return now.Round(0).Sub(k.baseWall) - now.Sub(k.baseMono)
+}
 
-// medianSkew is over the cells that reported after since; any is false if none did.
+// medianSkew returns the median skew of the cells that reported after since; any is false if no cell did.
 func medianSkew(o *plan.Observed, since time.Time) (skew time.Duration, any bool) {
 	skews := make([]time.Duration, 0, len(o.Cells))
 	for _, s := range o.Cells {
@@ -55,42 +60,42 @@ func medianSkew(o *plan.Observed, since time.Time) (skew time.Duration, any bool
 	return skews[len(skews)/2], true
 }
 
-// storeClock tells the store's time, which is the same for all replicas, between looks at it: receipts, plans and grants
-// are in it. It is counted on by the monotonic clock, so that a step of this machine's wall clock does not show.
+// storeClock extrapolates the store's time, which all replicas share, from the last measurement. It advances by the
+// monotonic clock, so that a step of this machine's wall clock does not show in receipts, plans and grants.
 type storeClock struct {
-	local time.Time // when the store was asked, by this process's clock; zero: not yet
-	store time.Time // its clock then
+	localTime time.Time // when the store was asked, by this process's clock; zero: never
+	storeTime time.Time // the store's clock at localTime
 }
 
-// at is the store's time at an instant of this process. Where it was never asked, the process's own counts.
-func (k storeClock) at(t time.Time) time.Time {
-	if k.local.IsZero() {
+// timeAt returns the store's time at an instant of this process; without a measurement, the instant itself.
+func (k storeClock) timeAt(t time.Time) time.Time {
+	if k.localTime.IsZero() {
 		return t
 	}
-	return k.store.Add(t.Sub(k.local))
+	return k.storeTime.Add(t.Sub(k.localTime))
 }
 
-// off is how far the store's clock is ahead of this machine's (fault 14).
-func (k storeClock) off() time.Duration {
-	if k.local.IsZero() {
+// offset returns how far the store's clock is ahead of this machine's (fault 14).
+func (k storeClock) offset() time.Duration {
+	if k.localTime.IsZero() {
 		return 0
 	}
-	return k.store.Sub(k.local.Round(0))
+	return k.storeTime.Sub(k.localTime.Round(0))
 }
 
-// clocks tell the time that plans are made by: the store's, which all replicas share.
+// clocks returns the time that plans are made by: the store's, which all replicas share.
 type clocks struct {
-	store Store
-	log   zerolog.Logger
-	alone func() bool // no other process writes to the store, so that this one's clock is the store's
+	store         Store
+	log           zerolog.Logger
+	singleProcess func() bool // reports whether no other process writes to the store
 
-	mu    sync.Mutex // guards what follows
-	steps clock
-	asked storeClock
+	mu       sync.Mutex // guards the fields below
+	detector stepDetector
+	measured storeClock
 }
 
-// measure asks the store for its time. Half the way there and back is taken for the answer's way. One that took long tells
-// little, and an answer that does not come changes nothing.
+// measure reads the store's clock, and attributes half of the round trip to the answer. A slow or missing answer
+// changes nothing.
 func (k *clocks) measure(ctx context.Context) {
 	const slow = 2 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, slow)
@@ -106,50 +111,48 @@ func (k *clocks) measure(ctx context.Context) {
 	answered := time.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.asked = storeClock{local: answered, store: now.Round(0).UTC().Add(answered.Sub(asked) / 2)}
+	k.measured = storeClock{localTime: answered, storeTime: now.Round(0).UTC().Add(answered.Sub(asked) / 2)}
 }
 
-// at is the store's time at an instant of this process. A process alone has the store's time by its own clock, whose
-// monotonic readings tell more than a time that was asked for.
-func (k *clocks) at(t time.Time) time.Time {
-	if k.alone() {
+// timeAt returns the store's time at an instant of this process. A single process uses its own clock as the store's:
+// its monotonic readings are more precise than a measurement.
+func (k *clocks) timeAt(t time.Time) time.Time {
+	if k.singleProcess() {
 		return t
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.asked.at(t)
+	return k.measured.timeAt(t)
 }
 
-// now is the store's time.
-func (k *clocks) now() time.Time { return k.at(time.Now()) }
+func (k *clocks) now() time.Time { return k.timeAt(time.Now()) }
 
-// judge says how far clocks are apart at an instant of this process, which is now by the store's clock.
-func (k *clocks) judge(t, now time.Time, o *plan.Observed) plan.Clock {
+// compareClocks returns how far the clocks are apart at t, an instant of this process that is now by the store's clock.
+func (k *clocks) compareClocks(t, now time.Time, o *plan.Observed) plan.Clock {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	c := k.steps.read(t, now, o)
-	c.Store = k.asked.off()
+	c := k.detector.judge(t, now, o)
+	c.Store = k.measured.offset()
 	return c
 }
 
-// step is how far the wall clock was stepped, as of t.
-func (k *clocks) step(t time.Time) time.Duration {
+func (k *clocks) wallStep(t time.Time) time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.steps.step(t)
+	return k.detector.step(t)
 }
 
-// Now is the instant that plans are made at: the store's time.
+// Now returns the store's time, which plans are made at.
 func (e *Engine) Now() time.Time { return e.clocks.now() }
 
-// Time is the store's time, and why it can't be trusted; empty: it can (R10).
-func (e *Engine) Time() (now time.Time, doubt string) {
+// TrustedTime returns the store's time, and why that time can't be trusted; an empty doubt means that it can (R10).
+func (e *Engine) TrustedTime() (now time.Time, doubt string) {
 	t := time.Now()
-	now = e.clocks.at(t)
+	now = e.clocks.timeAt(t)
 	var k plan.Clock
 	if v := e.View(); v != nil {
 		k = v.Observed.Clock
 	}
-	k.Step = e.clocks.step(t) // since the last look, too
+	k.Step = e.clocks.wallStep(t) // includes steps since the last plan
 	return now, k.Doubt()
 }

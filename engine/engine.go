@@ -1,8 +1,8 @@
 // Package engine carries plans out: it is the shell around package plan, which decides.
 //
-// Engine.Tick reads a snapshot, has plan.Make decide, and applies the plan by one compare-and-swap push (invariant 1), then
-// records what it saw. Tick may be killed at any instant and run again, and two engines may run at once: git's compare-and-swap
-// makes each promotion happen once (invariant 4). It decides nothing itself.
+// Engine.Tick takes a snapshot, has plan.Make decide, applies the plan by one compare-and-swap push (invariant 1), then
+// records what it saw. Package engine decides nothing itself. Tick may be killed at any instant and run again, and two
+// engines may run at once: git's compare-and-swap makes each promotion happen once (invariant 4).
 package engine
 
 import (
@@ -18,23 +18,25 @@ import (
 
 // Options of an Engine. The zero value is usable.
 type Options struct {
-	Log   zerolog.Logger
-	Probe Prober        // answers Wants; nil: nobody does, and gates that look outside stay blocked
-	Keep  string        // a file that makes the next start quick; it holds nothing that git has not; empty: none
-	Poll  time.Duration // how often the branch is looked at without being told of a push; jittered; default 60s
+	Log       zerolog.Logger
+	Key       string        // SSH public key, authorized_keys form, that signs what is pushed; empty: nothing is signed
+	Probe     Prober        // runs the plan's Wants; nil: gates that need a probe stay blocked
+	CacheFile string        // a cache file for quick starts; safe to delete; empty: none
+	Poll      time.Duration // how often the branch is fetched without a notified push; jittered; default 60s
 }
 
-// Engine carries plans out: the shell around plan.Make. Of several that share a store each makes the plan and shows it; the
-// one that leads carries it out (see lease), and two would do no harm. What the others write is followed (see follower).
+// Engine carries plans out: the shell around plan.Make. Of several engines that share a store each makes and shows the
+// plan; only the leader carries it out (see lease), though two would do no harm. Each follows what the others write
+// (see follower).
 //
-// Methods may be called from any goroutine. Ticks happen one at a time; reports are taken at any time.
+// Methods may be called from any goroutine. Ticks happen one at a time; reports are received at any time.
 //
-// Locks are taken in this order: ticking, then a cell's in inbox, then one of those that guard a few fields each (observations,
-// publisher, clocks, lease, follower), never two of the last. None but ticking and a cell's is held over I/O. What wakes whom is
-// said at signals; View's Changed and RosterChanged wake who serves cells.
+// Locks are taken in this order: tickMu, then a cell's lock in inbox, then one of the mutexes of observations,
+// publisher, clocks, lease and follower, never two of these. Only tickMu and a cell's lock are held over I/O. Type
+// signals says what wakes whom; the View's Changed and RosterChanged wake the handlers that serve cells.
 type Engine struct {
-	*publisher // what was decided last
-	*registrar // who may speak as which cell
+	*publisher // the newest view
+	*registrar // which key may speak as which cell
 	*lease     // whether this process leads
 
 	repo         Repository
@@ -48,13 +50,13 @@ type Engine struct {
 	inbox        *inbox
 	counters     counters
 
-	ticking  sync.Mutex // held for a whole tick; guards what follows
-	desired  *plan.Desired
-	recorded map[string]int64 // by channel: the newest decision that the store knows
-	refusals map[string]int   // by channel: refused pushes in a row
+	tickMu            sync.Mutex // held for a whole tick; guards the fields below
+	desired           *plan.Desired
+	recordedSequences map[string]int64 // by channel: the newest decision that the store knows
+	refusalCounts     map[string]int   // by channel: refused pushes in a row
 }
 
-// New makes an engine that goes on from what store has.
+// New returns an engine that continues from what store has.
 func New(ctx context.Context, repo Repository, store Store, o Options) (*Engine, error) {
 	if o.Poll <= 0 {
 		o.Poll = time.Minute
@@ -65,26 +67,29 @@ func New(ctx context.Context, repo Repository, store Store, o Options) (*Engine,
 		return nil, err
 	}
 	follower := newFollower(store, obs, signals, o.Log)
-	clocks := &clocks{store: store, log: o.Log, alone: follower.single, steps: newClock(time.Now())}
+	clocks := &clocks{
+		store: store, log: o.Log, singleProcess: follower.isSingleProcess, detector: newStepDetector(time.Now()),
+	}
 	registrar := &registrar{store: store, obs: obs, clocks: clocks, signals: signals}
 	return &Engine{
-		publisher: newPublisher(), registrar: registrar, lease: &lease{store: store, clocks: clocks, signals: signals, log: o.Log},
-		repo: repo, store: store, opts: o, loader: Loader{Repo: repo, Keep: o.Keep}, signals: signals, clocks: clocks, observations: obs,
-		follower: follower, inbox: &inbox{store: store, obs: obs, registrar: registrar, log: o.Log},
-		recorded: map[string]int64{}, refusals: map[string]int{},
+		publisher: newPublisher(), registrar: registrar, repo: repo, store: store, opts: o, signals: signals,
+		loader: Loader{Repo: repo, CacheFile: o.CacheFile}, clocks: clocks, observations: obs, follower: follower,
+		lease:             &lease{store: store, clocks: clocks, signals: signals, log: o.Log},
+		inbox:             &inbox{store: store, obs: obs, registrar: registrar, log: o.Log},
+		recordedSequences: map[string]int64{}, refusalCounts: map[string]int{},
 	}, nil
 }
 
-// ErrUnknownCell: the repository has no such cell.
+// ErrUnknownCell means that the repository has no such cell.
 var ErrUnknownCell = errors.New("no such cell in the release repository")
 
-// ErrNotReady: nothing has been read yet.
+// ErrNotReady means that the repository has not been read since the process started.
 var ErrNotReady = errors.New("the release repository has not been read yet")
 
-// Pushed says that the branch may have moved: to this process, and, unless it leads, to the one that does.
-func (e *Engine) Pushed() {
+// NotifyPush notes that the branch may have moved, and notifies the leader if this process does not lead.
+func (e *Engine) NotifyPush() {
 	e.signals.pushed.Notify()
 	if !e.lease.Leads() {
-		e.signals.pass.Notify()
+		e.signals.forwardPush.Notify()
 	}
 }

@@ -5,19 +5,21 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// States is the newest word of every cell, by name, whatever the plan was made of. The map is the caller's, the states are not.
-func (e *Engine) States() map[string]*plan.CellState { return e.observations.states() }
+// CellStates returns the newest state of every cell by name, whether or not the plan saw it. The caller may change the
+// map, not the states.
+func (e *Engine) CellStates() map[string]*plan.CellState { return e.observations.states() }
 
-// FlagsReported gives a value after a cell said something else of flags, or of what it runs, than before; to one receiver.
-func (e *Engine) FlagsReported() <-chan struct{} { return e.signals.flagged }
+// FlagsReported returns a channel that signals one receiver after a cell reported other flags, or another release, than
+// before.
+func (e *Engine) FlagsReported() <-chan struct{} { return e.signals.flagsReported }
 
-// FlagsWritten gives a value after another process wrote to the FlagStore, or may have; to one receiver.
-func (e *Engine) FlagsWritten() <-chan struct{} { return e.signals.flagNews }
+// FlagsWritten returns a channel that signals one receiver after another process may have written to the FlagStore.
+func (e *Engine) FlagsWritten() <-chan struct{} { return e.signals.flagsWritten }
 
-// Announce shows f from now on: to cells, by another View of the same plan, and to gates, which are asked again where they see
-// something else than before.
+// Announce publishes f: to cells, by another View of the same plan, and to gates, which are evaluated again if what
+// they see of flags changed.
 func (e *Engine) Announce(f *view.Flags) {
-	if e.publisher.announce(f) {
-		e.signals.moved.Notify()
+	if e.publisher.announceFlags(f) {
+		e.signals.changed.Notify()
 	}
 }

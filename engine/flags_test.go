@@ -13,20 +13,21 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-func flagged(t *testing.T, w *World) *Engine {
+func newFlagsEngine(t *testing.T, w *World) *Engine {
 	t.Helper()
-	e, err := New(t.Context(), newBranch(w), newMemory(), Options{})
+	e, err := New(t.Context(), newBranch(w), newMemoryStore(), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return e
 }
 
-// Gates see flags, and each promotion records the commit that they were seen at; a plan says nothing else of them.
+// Gates see flags, and each promotion records their commit; a plan has nothing else of them.
 func TestGatesSeeFlags(t *testing.T) {
 	t.Parallel()
-	w := NewWorld(t, Union(Policy("staging", "gates: [{when: '!(\"editor\" in flags.killed)'}]\n"), Release("1.0.0"), CellFiles("staging", "s1")))
-	e := flagged(t, w)
+	w := NewWorld(t, Union(Policy("staging", "gates: [{when: '!(\"editor\" in flags.killed)'}]\n"), Release("1.0.0"),
+		CellFiles("staging", "s1")))
+	e := newFlagsEngine(t, w)
 	killed := &view.Flags{Seen: plan.FlagsSeen{Commit: "f1", Killed: []string{"editor"}}}
 	e.Announce(killed)
 	if _, err := e.Tick(t.Context()); err != nil {
@@ -35,7 +36,7 @@ func TestGatesSeeFlags(t *testing.T) {
 	if v := e.View(); v.Flags != killed || v.Desired.Channels["staging"].Effective != nil {
 		t.Fatalf("a killed flag does not hold the release: %+v", v.Plan)
 	}
-	<-e.signals.moved // of the lease, and of the first Announce
+	<-e.signals.changed // sent by the lease, and by the first Announce
 	changed := e.Changed()
 	e.Announce(&view.Flags{Seen: plan.FlagsSeen{Commit: "f1", Killed: []string{"editor"}}})
 	select {
@@ -44,13 +45,13 @@ func TestGatesSeeFlags(t *testing.T) {
 		t.Error("no other view was shown")
 	}
 	select {
-	case <-e.signals.moved:
+	case <-e.signals.changed:
 		t.Error("a plan is made though gates see nothing else")
 	default:
 	}
 	e.Announce(&view.Flags{Seen: plan.FlagsSeen{Commit: "the second"}})
 	select {
-	case <-e.signals.moved:
+	case <-e.signals.changed:
 	default:
 		t.Error("no plan is made though gates see something else")
 	}
@@ -58,7 +59,8 @@ func TestGatesSeeFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	var d plan.Decision
-	if text := w.Files["channels/staging/decision.json"]; json.Unmarshal([]byte(text), &d) != nil || d.Flags != "the second" {
+	if text := w.Files["channels/staging/decision.json"]; json.Unmarshal([]byte(text), &d) != nil ||
+		d.Flags != "the second" {
 		t.Errorf("the decision: %s", text)
 	}
 	if p, err := json.Marshal(e.View().Plan); err != nil || strings.Contains(string(p), "the second") {
@@ -66,17 +68,19 @@ func TestGatesSeeFlags(t *testing.T) {
 	}
 }
 
-// A cell's other word on flags wakes who announces, and makes no plan of releases sooner.
+// A change of a cell's flags wakes the announcer, and does not hasten the next plan.
 func TestFlagsReported(t *testing.T) {
 	t.Parallel()
-	w := NewWorld(t, Union(Policy("staging", ""), Release("1.0.0"), Head("staging", "1.0.0"), CellFiles("staging", "s1")))
-	e := flagged(t, w)
+	w := NewWorld(t, Union(Policy("staging", ""), Release("1.0.0"), Head("staging", "1.0.0"),
+		CellFiles("staging", "s1")))
+	e := newFlagsEngine(t, w)
 	if _, err := e.Tick(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	report := func(state flags.CellState) {
 		t.Helper()
-		r := cells.Report{Cell: "s1", Boot: "b", State: cells.StatePending, Sent: time.Now(), Flags: &cells.FlagsReport{Height: 1, States: map[string]flags.CellState{"classes": state}}}
+		r := cells.Report{Cell: "s1", Boot: "b", State: cells.StatePending, Sent: time.Now(),
+			Flags: &cells.FlagsReport{Height: 1, States: map[string]flags.CellState{"classes": state}}}
 		if _, err := e.Receive(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +92,7 @@ func TestFlagsReported(t *testing.T) {
 		default:
 		}
 		select {
-		case <-e.signals.moved:
+		case <-e.signals.changed:
 			moved = true
 		default:
 		}
@@ -106,7 +110,7 @@ func TestFlagsReported(t *testing.T) {
 	if flagged, moved := woken(); !flagged || moved {
 		t.Errorf("another state: %v, %v", flagged, moved)
 	}
-	if s := e.States()["s1"]; s.Flags.States["classes"] != flags.On {
+	if s := e.CellStates()["s1"]; s.Flags.States["classes"] != flags.On {
 		t.Errorf("kept %+v", s.Flags)
 	}
 }

@@ -14,173 +14,183 @@ import (
 	"github.com/sluice-cd/sluice/internal/wake"
 )
 
-// deafAfter is how long a replica may hear nothing of the store, and still answer cells (R29).
-const deafAfter = 5 * time.Second
+// contactTimeout is how long a replica without contact to the store may still answer cells (R29).
+const contactTimeout = 5 * time.Second
 
-// follower takes what other processes write to the store into what is observed here.
+// follower applies what other processes write to the store to the observations of this process.
 type follower struct {
 	store   Store
 	obs     *observations
 	signals *signals
 	log     zerolog.Logger
 
-	mu       sync.Mutex // guards what follows
-	alone    bool       // no other process can write
-	heard    time.Time  // of the store, last; monotonic
-	cells    map[string]bool
-	known    bool
-	all      bool
-	material bool
-	unread   time.Time   // since when something is known to be there that may shut a cell out, and was not read; zero: nothing is
-	reading  time.Time   // the same, of what is read now
-	wake     wake.Signal // there is something to read: wakes catchUp
+	mu              sync.Mutex // guards the fields below
+	singleProcess   bool       // no other process can write
+	lastContact     time.Time  // monotonic
+	pendingCells    map[string]bool
+	pendingKnown    bool
+	pendingAll      bool
+	pendingMaterial bool
+	// unreadSince is when the store reported a change that may shut a cell out and is still unread; zero: none.
+	unreadSince  time.Time
+	readingSince time.Time   // unreadSince of the changes that are being read now
+	pending      wake.Signal // wakes catchUp
 }
 
-// Fresh is nil while the store was heard of lately: else this replica can't know who was shut out meanwhile (R29).
-// Before the repository has been read it knows nobody: an answer that somebody is not known would be false.
-func (e *Engine) Fresh() error {
-	if !e.publisher.shown.Load() {
+// CheckFresh returns nil while this replica is in contact with the store; without contact it can't know which cells were
+// shut out (R29). Before the repository was read, Fresh returns ErrNotReady, for every cell would be unknown.
+func (e *Engine) CheckFresh() error {
+	if !e.publisher.hasView.Load() {
 		return ErrNotReady
 	}
-	return e.follower.fresh()
+	return e.follower.checkContact()
 }
 
 func newFollower(store Store, obs *observations, s *signals, log zerolog.Logger) *follower {
-	return &follower{store: store, obs: obs, signals: s, log: log, heard: time.Now(), cells: map[string]bool{}, wake: wake.New()}
+	return &follower{
+		store: store, obs: obs, signals: s, log: log,
+		lastContact: time.Now(), pendingCells: map[string]bool{}, pending: wake.New(),
+	}
 }
 
-// fresh is nil while the store was heard of lately.
-func (f *follower) fresh() error {
+// checkContact returns an error if the store has been silent, or its changes unread, for longer than contactTimeout.
+func (f *follower) checkContact() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.alone {
+	if f.singleProcess {
 		return nil
 	}
-	if since := time.Since(f.heard); since > deafAfter {
-		return fmt.Errorf("nothing was heard of the store for %s: look at the connection to it", since.Round(time.Second))
+	if since := time.Since(f.lastContact); since > contactTimeout {
+		return fmt.Errorf("no contact with the store for %s: check the connection to the store",
+			since.Round(time.Second))
 	}
-	for _, told := range []time.Time{f.reading, f.unread} {
-		if since := time.Since(told); !told.IsZero() && since > deafAfter {
-			return fmt.Errorf("what the store told of %s ago could not be read: look at how busy it is", since.Round(time.Second))
+	for _, told := range []time.Time{f.readingSince, f.unreadSince} {
+		if since := time.Since(told); !told.IsZero() && since > contactTimeout {
+			return fmt.Errorf("changes that the store reported %s ago could not be read: check the load of the store",
+				since.Round(time.Second))
 		}
 	}
 	return nil
 }
 
-// single reports whether no other process can write to the store.
-func (f *follower) single() bool {
+// isSingleProcess reports whether no other process can write to the store.
+func (f *follower) isSingleProcess() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.alone
+	return f.singleProcess
 }
 
-// follow listens to the store until ctx ends, or there is nothing to listen to.
-func (f *follower) follow(ctx context.Context) {
+// followStore follows the store until ctx ends, or returns at once if no other process can write.
+func (f *follower) followStore(ctx context.Context) {
 	for try := 0; ; try++ {
-		err := f.store.Follow(ctx, f.told)
+		err := f.store.Follow(ctx, f.handleUpdate)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
 			f.mu.Lock()
-			f.alone = true
+			f.singleProcess = true
 			f.mu.Unlock()
 			return
 		}
 		f.log.Warn().Err(err).Msg("the store can't be followed: trying again")
-		if backoff.Sleep(ctx, pause(try)) != nil {
+		if backoff.Sleep(ctx, retryDelay(try)) != nil {
 			return
 		}
 	}
 }
 
-// tellPushes tells who leads of pushes that only this process was told of, until ctx ends. What can't be told is found by polling.
-func (f *follower) tellPushes(ctx context.Context) {
+// forwardPushes notifies the leader of pushes that only this process knows of, until ctx ends. Polling finds the
+// others.
+func (f *follower) forwardPushes(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-f.signals.pass:
+		case <-f.signals.forwardPush:
 		}
-		limited, cancel := context.WithTimeout(ctx, deafAfter)
-		if err := f.store.Pushed(limited); err != nil && ctx.Err() == nil {
-			f.log.Warn().Err(err).Msg("the others can't be told of a push: they find it by polling")
+		limited, cancel := context.WithTimeout(ctx, contactTimeout)
+		if err := f.store.NotifyPush(limited); err != nil && ctx.Err() == nil {
+			f.log.Warn().Err(err).Msg("other processes could not be notified of a push: they find it by polling")
 		}
 		cancel()
 	}
 }
 
-// told notes that the store was heard of, and what there is to read. It never waits.
-func (f *follower) told(n News) {
+// handleUpdate notes the contact with the store, and queues what there is to read. It never blocks.
+func (f *follower) handleUpdate(n StoreUpdate) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.heard = time.Now()
-	f.note(n)
+	f.lastContact = time.Now()
+	f.addPending(n)
 	if n.Pushed || n.All {
 		f.signals.pushed.Notify()
 	}
 	if n.Flags || n.All {
-		f.signals.flagNews.Notify()
+		f.signals.flagsWritten.Notify()
 	}
 }
 
-// note adds to what there is to read, under mu.
-func (f *follower) note(n News) {
+// addPending adds an update to what there is to read; the caller holds mu.
+func (f *follower) addPending(n StoreUpdate) {
 	if len(n.Cells) == 0 && !n.Known && !n.All {
 		return
 	}
 	for _, name := range n.Cells {
-		f.cells[name] = true
+		f.pendingCells[name] = true
 	}
-	f.known, f.all, f.material = f.known || n.Known, f.all || n.All, f.material || n.Material
-	if (n.Known || n.All) && f.unread.IsZero() {
-		f.unread = time.Now()
+	f.pendingKnown, f.pendingAll = f.pendingKnown || n.Known, f.pendingAll || n.All
+	f.pendingMaterial = f.pendingMaterial || n.Material
+	if (n.Known || n.All) && f.unreadSince.IsZero() {
+		f.unreadSince = time.Now()
 	}
-	f.wake.Notify()
+	f.pending.Notify()
 }
 
-// unreadCells is how many cells others wrote whose states were not read yet.
+// unreadCells returns how many cells have states that other processes wrote and this one has not read yet.
 func (f *follower) unreadCells() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.cells)
+	return len(f.pendingCells)
 }
 
-// take gives what there is to read, and forgets it.
-func (f *follower) take() News {
+func (f *follower) takePending() StoreUpdate {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := News{Cells: slices.Sorted(maps.Keys(f.cells)), Known: f.known, All: f.all, Material: f.material}
-	f.cells, f.known, f.all, f.material = map[string]bool{}, false, false, false
-	f.reading, f.unread = f.unread, time.Time{}
+	n := StoreUpdate{
+		Cells: slices.Sorted(maps.Keys(f.pendingCells)), Known: f.pendingKnown, All: f.pendingAll,
+		Material: f.pendingMaterial,
+	}
+	f.pendingCells, f.pendingKnown, f.pendingAll, f.pendingMaterial = map[string]bool{}, false, false, false
+	f.readingSince, f.unreadSince = f.unreadSince, time.Time{}
 	return n
 }
 
-// read says how reading went: what could not be read is still to be read.
-func (f *follower) read(n News, err error) {
+// finishRead records the outcome of reading an update; after an error, the update is pending again.
+func (f *follower) finishRead(n StoreUpdate, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	since := f.reading
-	f.reading = time.Time{}
+	since := f.readingSince
+	f.readingSince = time.Time{}
 	if err != nil {
-		f.note(n)
+		f.addPending(n)
 		if !since.IsZero() {
-			f.unread = since
+			f.unreadSince = since
 		}
 	}
 }
 
-// catchUp reads what was told of, until ctx ends.
+// catchUp reads pending updates until ctx ends.
 func (f *follower) catchUp(ctx context.Context) {
 	for tries := 0; ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-f.wake:
+		case <-f.pending:
 		}
-		n := f.take()
-		err := f.hear(ctx, n)
-		f.read(n, err)
+		n := f.takePending()
+		err := f.applyUpdate(ctx, n)
+		f.finishRead(n, err)
 		if err == nil {
 			tries = 0
 			continue
@@ -188,37 +198,37 @@ func (f *follower) catchUp(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		f.log.Warn().Err(err).Msg("what another process wrote can't be read: trying again")
-		if backoff.Sleep(ctx, pause(tries)) != nil {
+		f.log.Warn().Err(err).Msg("changes by another process can't be read: trying again")
+		if backoff.Sleep(ctx, retryDelay(tries)) != nil {
 			return
 		}
 		tries++
 	}
 }
 
-// hear takes news into what is observed.
-func (f *follower) hear(ctx context.Context, n News) error {
+// applyUpdate reads what an update names into the observations.
+func (f *follower) applyUpdate(ctx context.Context, n StoreUpdate) error {
 	if n.All {
-		if err := f.obs.readAll(ctx); err != nil {
+		if err := f.obs.reloadAll(ctx); err != nil {
 			return err
 		}
-		f.signals.moved.Notify()
+		f.signals.changed.Notify()
 		return nil
 	}
-	if n.Known { // first, so that who was shut out is out
-		if err := f.obs.refresh(ctx); err != nil {
+	if n.Known { // first, so that revoked identities are shut out
+		if err := f.obs.reloadKnown(ctx); err != nil {
 			return err
 		}
 	}
 	if len(n.Cells) > 0 {
-		if err := f.obs.readCells(ctx, n.Cells...); err != nil {
+		if err := f.obs.reloadCells(ctx, n.Cells...); err != nil {
 			return err
 		}
 	}
 	if n.Known || n.Material {
-		f.signals.moved.Notify()
+		f.signals.changed.Notify()
 	} else {
-		f.signals.beat.Notify()
+		f.signals.heartbeat.Notify()
 	}
 	return nil
 }

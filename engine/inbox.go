@@ -15,26 +15,29 @@ import (
 	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
-// maxFolds is how often a report is folded again because another replica kept one of the same cell meanwhile.
-const maxFolds = 8
+// maxFoldTries is how often a report is folded again because another replica stored a report of the same cell
+// meanwhile.
+const maxFoldTries = 8
 
-// quietFor is how long it is not said again that a cell's numbers are out of order.
-const quietFor = time.Hour
+// anomalyLogInterval is how long a warning about the same cell's event numbers is suppressed.
+const anomalyLogInterval = time.Hour
 
-// inbox folds cells' reports and has the store keep them.
+// inbox folds cells' reports and has the store keep the new states.
 type inbox struct {
-	store     Store
-	obs       *observations
-	registrar *registrar
-	log       zerolog.Logger
-	lostStore atomic.Bool      // it was said that the store knows less than the cells
-	locks     [8192]sync.Mutex // by name: a cell's reports are folded one after the other, and held until durable, so that many must not share one
+	store         Store
+	obs           *observations
+	registrar     *registrar
+	log           zerolog.Logger
+	restoreLogged atomic.Bool // the store was found to be behind the cells, and that was logged
+	// locks is indexed by a hash of the cell's name. A cell's reports are folded one after the other, and the lock is
+	// held until the report is durable; so few cells may share a lock.
+	locks [8192]sync.Mutex
 }
 
-// Receive takes a cell's report and returns once it is durable (invariant 8).
+// Receive stores a cell's report and returns once it is durable (invariant 8).
 func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, error) {
-	k := plan.Arrival{Local: time.Now()}
-	k.At = e.clocks.at(k.Local)
+	k := plan.ReportArrival{Local: time.Now()}
+	k.At = e.clocks.timeAt(k.Local)
 	v := e.View()
 	if v == nil {
 		return cells.Receipt{}, ErrNotReady
@@ -44,11 +47,11 @@ func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, er
 	}
 	e.counters.receiving.Add(1)
 	defer e.counters.receiving.Add(-1)
-	if err := e.inbox.take(ctx, k, r, v.Desired.StaleAfter()); err != nil {
+	if err := e.inbox.acceptReport(ctx, k, r, v.Desired.StaleAfter()); err != nil {
 		return cells.Receipt{}, err
 	}
 	var receipt cells.Receipt
-	if now, doubt := e.Time(); doubt == "" { // what it took to keep is over
+	if now, doubt := e.TrustedTime(); doubt == "" { // after storing, which takes time
 		receipt.Time = now
 	}
 	if n := len(r.Events); n > 0 {
@@ -57,98 +60,110 @@ func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, er
 	return receipt, nil
 }
 
-// take keeps a report, and wakes whom it concerns.
-func (b *inbox) take(ctx context.Context, k plan.Arrival, r cells.Report, staleAfter time.Duration) error {
-	lock := &b.locks[bucket(r.Cell, len(b.locks))]
+// acceptReport stores a report, and wakes who depends on it.
+func (b *inbox) acceptReport(ctx context.Context, k plan.ReportArrival, r cells.Report, staleAfter time.Duration) error {
+	lock := &b.locks[lockIndex(r.Cell, len(b.locks))]
 	lock.Lock()
 	defer lock.Unlock()
-	prev, state, what, err := b.keep(ctx, k, r, staleAfter)
+	prev, state, restore, err := b.storeReport(ctx, k, r, staleAfter)
 	if err != nil {
-		return fmt.Errorf("keep report of %s: %w", r.Cell, err)
+		return fmt.Errorf("store report of %s: %w", r.Cell, err)
 	}
-	b.obs.received(state)
+	b.obs.addReported(state)
 	if plan.FlagsDiffer(prev, state) {
-		b.obs.signals.flagged.Notify()
+		b.obs.signals.flagsReported.Notify()
 	}
-	if plan.Material(prev, state) {
-		b.obs.signals.moved.Notify()
+	if plan.StatesDiffer(prev, state) {
+		b.obs.signals.changed.Notify()
 	} else {
-		b.obs.signals.beat.Notify()
+		b.obs.signals.heartbeat.Notify()
 	}
-	b.logAnomalies(prev, state, what)
+	b.logAnomalies(prev, state, restore)
 	b.quarantineClone(ctx, state)
 	return nil
 }
 
-// keep folds a report and has the store keep it. Where another replica kept one of the cell meanwhile, it is
-// folded on that one. The cell's lock is held.
-func (b *inbox) keep(ctx context.Context, k plan.Arrival, r cells.Report, staleAfter time.Duration) (prev, state *plan.CellState, what plan.Restore, err error) {
+// storeReport folds a report and stores the new state. If another replica stored a report of the cell meanwhile,
+// storeReport folds again on top of that one. The caller holds the cell's lock.
+func (b *inbox) storeReport(
+	ctx context.Context, k plan.ReportArrival, r cells.Report, staleAfter time.Duration,
+) (prev, state *plan.CellState, restore plan.Restore, err error) {
 	for try := 1; ; try++ {
 		var d *plan.Desired
-		prev, k.Epoch, d = b.obs.forReport(r.Cell)
+		prev, k.Epoch, d = b.obs.foldInputs(r.Cell)
 		var h plan.FreshEvents
-		state, what, h = k.Fold(prev, r, staleAfter)
-		err = b.store.Report(ctx, []plan.Reported{{State: state, Boot: h.Line, Events: h.Events, Material: plan.Material(prev, state), Strange: plan.UnknownChannels(d, state)}})
+		state, restore, h = k.Fold(prev, r, staleAfter)
+		err = b.store.RecordReports(ctx, []plan.Reported{{
+			State: state, Boot: h.Line, Events: h.Events,
+			Material: plan.StatesDiffer(prev, state), UnknownChannels: plan.UnknownChannels(d, state),
+		}})
 		switch {
 		case !errors.Is(err, plan.ErrStale):
-			return prev, state, what, err
-		case try == maxFolds:
-			return prev, state, what, fmt.Errorf("others kept reports of it %d times meanwhile: %w", try, plan.ErrBusy)
+			return prev, state, restore, err
+		case try == maxFoldTries:
+			return prev, state, restore, fmt.Errorf("other replicas stored reports of the cell %d times meanwhile: %w",
+				try, plan.ErrBusy)
 		}
 		if try > 1 {
-			if err := backoff.Sleep(ctx, pause(try)); err != nil {
-				return prev, state, what, err
+			if err := backoff.Sleep(ctx, retryDelay(try)); err != nil {
+				return prev, state, restore, err
 			}
 		}
-		if err := b.obs.readCell(ctx, r.Cell); err != nil {
-			return prev, state, what, err
+		if err := b.obs.reloadCell(ctx, r.Cell); err != nil {
+			return prev, state, restore, err
 		}
 	}
 }
 
-// logAnomalies tells of restores and of numbers out of order (fault 45), of a cell's numbers once in a while only.
-func (b *inbox) logAnomalies(prev, s *plan.CellState, what plan.Restore) {
+// logAnomalies logs restores, and event numbers out of order (fault 45); the latter once in anomalyLogInterval for each
+// cell.
+func (b *inbox) logAnomalies(prev, s *plan.CellState, restore plan.Restore) {
 	log := b.log
 	if m := s.Miscount; m != nil && (prev == nil || prev.Miscount != m) {
 		event := log.Warn()
-		if prev != nil && prev.Miscount != nil && m.At.Sub(prev.Miscount.At) < quietFor {
+		if prev != nil && prev.Miscount != nil && m.At.Sub(prev.Miscount.At) < anomalyLogInterval {
 			event = log.Debug()
 		}
-		event.Str("cell", s.Name).Str("what", m.What).Int64("times", m.Times).Msg("the cell's event numbers are out of order: what came is kept")
+		event.Str("cell", s.Name).Str("what", m.What).Int64("times", m.Times).
+			Msg("the cell's event numbers are out of order: the events that arrived are kept")
 	}
-	switch what {
+	switch restore {
 	case plan.NoRestore:
 	case plan.StoreRestored:
 		event := log.Debug()
-		if !b.lostStore.Swap(true) {
+		if !b.restoreLogged.Swap(true) {
 			event = log.Warn()
 		}
-		event.Str("cell", s.Name).Msg("the cell knows of more acknowledgments than the store: it was restored or emptied, and is taken as it is")
+		event.Str("cell", s.Name).
+			Msg("the store was restored or emptied: it has fewer acknowledgments than the cell, and is used as it is")
 	case plan.AgentRestored:
-		log.Info().Str("cell", s.Name).Int64("confirmed", s.Confirmed).Msg("the cell's agent was restored: it goes on from there")
+		log.Info().Str("cell", s.Name).Int64("confirmed", s.Confirmed).
+			Msg("the cell's agent was restored: the cell goes on from the confirmed event")
 	}
 }
 
-// quarantineClone shuts a cell out whose key is used from two places (R27).
+// quarantineClone shuts out a cell whose key is used from two places (R27).
 func (b *inbox) quarantineClone(ctx context.Context, s *plan.CellState) {
 	if s.Clone == "" {
 		return
 	}
-	if i, _ := b.obs.known(s.Name); i.PublicKey == "" || i.Quarantined != "" || i.Epoch != s.Joined {
-		return // there is no key to shut out, or it is, or another one came
+	if i, _ := b.obs.identityOf(s.Name); i.PublicKey == "" || i.Quarantined != "" || i.Epoch != s.Joined {
+		return // there is no key to shut out, the key is shut out already, or the cell has another key
 	}
-	b.log.Warn().Str("cell", s.Name).Str("clone", s.Clone).Msg("the cell's key is used from two places: both are shut out until a new token is used")
-	err := b.registrar.Identify(ctx, s.Name, "clone found", func(i *cells.Identity) {
+	b.log.Warn().Str("cell", s.Name).Str("clone", s.Clone).
+		Msg("the cell's key is used from two places: both are shut out until a new token is used")
+	err := b.registrar.ChangeIdentity(ctx, s.Name, "clone found", func(i *cells.Identity) {
 		if i.Epoch == s.Joined {
 			i.Quarantined = s.Clone
 		}
 	})
 	if err != nil {
-		b.log.Error().Err(err).Str("cell", s.Name).Msg("a clone is not shut out yet: the next report tries again")
+		b.log.Error().Err(err).Str("cell", s.Name).
+			Msg("a clone could not be shut out: the next report triggers another attempt")
 	}
 }
 
-func bucket(name string, n int) int {
+func lockIndex(name string, n int) int {
 	h := uint32(2166136261)
 	for i := range len(name) {
 		h = (h ^ uint32(name[i])) * 16777619

@@ -13,95 +13,93 @@ import (
 )
 
 const (
-	leaseFor    = 10 * time.Second
-	leaseEvery  = 3 * time.Second
-	leaseMargin = time.Second // clocks don't run alike to the last bit
-	resignIn    = 2 * time.Second
+	leaseLength   = 10 * time.Second
+	leaseInterval = 3 * time.Second
+	leaseMargin   = time.Second // clocks don't run exactly alike
+	resignTimeout = 2 * time.Second
 )
 
-// lease is this process's part in who leads. A term is over when its lease may have run out, by this process's own
-// monotonic clock, counted from before the lease was asked for: whatever the store would say, nothing is done after that.
+// lease is this process's part in who leads. A term ends when its lease may have run out, by this process's own
+// monotonic clock, counted from before the lease was requested. After that nothing is done, whatever the store says.
 type lease struct {
 	store   Store
 	clocks  *clocks
 	signals *signals
 	log     zerolog.Logger
 
-	mu      sync.Mutex // guards what follows
-	wanted  int        // those who want this process to lead now
-	term    int64      // the newest that it had
-	until   time.Time
-	timer   *time.Timer        // ends ctx at until
-	ctx     context.Context    //nolint:containedctx // of the term, not of a call; nil: it never led
-	end     context.CancelFunc // of ctx
-	settled int64              // the term in which everything was read again: acts are for that one
-	over    bool               // that the term is over was told
+	mu          sync.Mutex // guards the fields below
+	holders     int        // callers of Lead that have not stopped
+	term        int64      // the newest that this process had
+	expires     time.Time
+	timer       *time.Timer        // cancels ctx at expires
+	ctx         context.Context    //nolint:containedctx // of the term, not of a call; nil: it never led
+	cancel      context.CancelFunc // of ctx
+	syncedTerm  int64              // the term in which everything was read again; the process acts only in that one
+	endReported bool               // takeTermEnd has returned true for this term
 }
 
-// renew begins or prolongs a term. began is false where it only goes on.
-func (l *lease) renew(term int64, until time.Time) (began bool) {
+// renewTerm begins or prolongs a term, and reports whether it began.
+func (l *lease) renewTerm(term int64, until time.Time) (began bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	left := time.Until(until)
 	if left <= 0 {
-		return false // the answer took too long
+		return false // the answer took longer than the lease
 	}
 	if l.ctx == nil || l.ctx.Err() != nil || term != l.term {
-		if l.end != nil {
+		if l.cancel != nil {
 			l.timer.Stop()
-			l.end()
+			l.cancel()
 		}
-		l.ctx, l.end = context.WithCancel(context.Background())
-		l.timer = time.AfterFunc(left, l.end)
-		l.settled, l.over = 0, false
+		l.ctx, l.cancel = context.WithCancel(context.Background())
+		l.timer = time.AfterFunc(left, l.cancel)
+		l.syncedTerm, l.endReported = 0, false
 		began = true
 	} else {
 		l.timer.Reset(left)
 	}
-	l.term, l.until = term, until
+	l.term, l.expires = term, until
 	return began
 }
 
-// lose ends the term.
-func (l *lease) lose() {
+func (l *lease) endTerm() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ctx != nil {
 		l.timer.Stop()
-		l.end()
+		l.cancel()
 	}
 }
 
-// lost tells once that a term is over.
-func (l *lease) lost() bool {
+// takeTermEnd reports whether a term is over, once for each term.
+func (l *lease) takeTermEnd() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ctx == nil || l.ctx.Err() == nil || l.over {
+	if l.ctx == nil || l.ctx.Err() == nil || l.endReported {
 		return false
 	}
-	l.over = true
+	l.endReported = true
 	return true
 }
 
-// now tells the term that this process leads in, and whether it has read everything in it.
-func (l *lease) now() (term int64, leads, settled bool) {
+// currentTerm returns the term that this process leads in, and whether it has read everything in that term.
+func (l *lease) currentTerm() (term int64, leads, settled bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ctx == nil || l.ctx.Err() != nil || !time.Now().Before(l.until) {
+	if l.ctx == nil || l.ctx.Err() != nil || !time.Now().Before(l.expires) {
 		return 0, false, false
 	}
-	return l.term, true, l.settled == l.term
+	return l.term, true, l.syncedTerm == l.term
 }
 
-// settle says that everything was read again in a term.
-func (l *lease) settle(term int64) {
+func (l *lease) markSynced(term int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.settled = term
+	l.syncedTerm = term
 }
 
-// act gives a context that ends with the term. done must be called.
-func (l *lease) act(ctx context.Context) (act context.Context, done func()) {
+// termContext returns a context that ends with the term. The caller must call done.
+func (l *lease) termContext(ctx context.Context) (act context.Context, done func()) {
 	l.mu.Lock()
 	term := l.ctx
 	l.mu.Unlock()
@@ -113,35 +111,35 @@ func (l *lease) act(ctx context.Context) (act context.Context, done func()) {
 	}
 }
 
-// Leads tells whether this process carries plans out. The others show the same plans, and do nothing.
+// Leads reports whether this process carries plans out. The other processes show the same plans, and do nothing.
 func (l *lease) Leads() bool {
-	_, leads, _ := l.now()
+	_, leads, _ := l.currentTerm()
 	return leads
 }
 
-// acts tells whether plans are carried out now: it leads, and has read everything since it does.
-func (l *lease) acts() bool {
-	_, _, settled := l.now()
+// mayAct reports whether this process leads and has read everything since its term began.
+func (l *lease) mayAct() bool {
+	_, _, settled := l.currentTerm()
 	return settled
 }
 
-// Lead has this process lead, if none other does, until stop is called: the lease is asked for at once, and then
-// now and then. Of several at a time each asks, so that any may end first; the last gives the lease back: a Tick alone does at its end.
-func (l *lease) Lead(ctx context.Context) (stop func()) {
+// HoldLease makes this process try to lead until stop is called: it requests the lease at once, and renews it. Lead may be
+// called several times, and stopped in any order; the last stop releases the lease, as at the end of a single Tick.
+func (l *lease) HoldLease(ctx context.Context) (stop func()) {
 	l.mu.Lock()
-	l.wanted++
+	l.holders++
 	l.mu.Unlock()
 	var going sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
-	l.seek(ctx)
+	l.acquire(ctx)
 	l.clocks.measure(ctx)
-	going.Go(func() { l.renewals(ctx) })
+	going.Go(func() { l.renewLoop(ctx) })
 	return func() {
 		cancel()
 		going.Wait()
 		l.mu.Lock()
-		l.wanted--
-		last := l.wanted == 0
+		l.holders--
+		last := l.holders == 0
 		l.mu.Unlock()
 		if last {
 			l.resign(ctx)
@@ -149,51 +147,51 @@ func (l *lease) Lead(ctx context.Context) (stop func()) {
 	}
 }
 
-// measureEvery is how many leases are asked for between looks at the store's clock.
-const measureEvery = 10
+// measureInterval is the number of lease requests between two measurements of the store's clock.
+const measureInterval = 10
 
-func (l *lease) renewals(ctx context.Context) {
-	for n := 1; backoff.Sleep(ctx, leaseEvery) == nil; n++ {
-		l.seek(ctx)
-		if n%measureEvery == 0 {
+func (l *lease) renewLoop(ctx context.Context) {
+	for n := 1; backoff.Sleep(ctx, leaseInterval) == nil; n++ {
+		l.acquire(ctx)
+		if n%measureInterval == 0 {
 			l.clocks.measure(ctx)
 		}
 	}
 }
 
-// seek asks for the lease, and tells of what changed.
-func (l *lease) seek(ctx context.Context) {
+// acquire requests the lease, and logs and signals what changed.
+func (l *lease) acquire(ctx context.Context) {
 	asked := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, leaseEvery)
+	ctx, cancel := context.WithTimeout(ctx, leaseInterval)
 	defer cancel()
-	term, led, err := l.store.Lead(ctx, leaseFor)
+	term, led, err := l.store.AcquireLease(ctx, leaseLength)
 	switch {
 	case err == nil && led:
-		if l.renew(term, asked.Add(leaseFor-leaseMargin)) {
+		if l.renewTerm(term, asked.Add(leaseLength-leaseMargin)) {
 			l.log.Info().Int64("term", term).Msg("this process leads")
-			l.signals.moved.Notify()
+			l.signals.changed.Notify()
 		}
 	case err == nil || errors.Is(err, plan.ErrDeposed):
-		l.lose()
-	default: // an answer that does not come changes nothing: the term ends by itself
-		l.log.Debug().Err(err).Msg("the lease could not be asked for")
+		l.endTerm()
+	default: // without an answer the term ends by itself
+		l.log.Debug().Err(err).Msg("the lease could not be requested")
 	}
-	if l.lost() {
-		l.log.Warn().Msg("this process does not lead any more: it shows what is planned, and does nothing")
+	if l.takeTermEnd() {
+		l.log.Warn().Msg("this process no longer leads: it shows plans, and does not carry them out")
 	}
 }
 
-// resign lets another lead at once.
+// resign releases the lease, so that another process can lead at once.
 func (l *lease) resign(ctx context.Context) {
 	leads := l.Leads()
-	l.lose()
-	l.lost()
+	l.endTerm()
+	l.takeTermEnd()
 	if !leads {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resignIn)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resignTimeout)
 	defer cancel()
-	if err := l.store.Resign(ctx); err != nil {
-		l.log.Debug().Err(err).Msg("the lease was not given back: it runs out by itself")
+	if err := l.store.ReleaseLease(ctx); err != nil {
+		l.log.Debug().Err(err).Msg("the lease could not be released: it runs out by itself")
 	}
 }

@@ -11,23 +11,23 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// Loader makes Desired of commits, and remembers what it read: unchanged blobs are not parsed again,
-// and of the history only new commits are folded. Safe for concurrent use; loads happen one at a time.
+// Loader makes Desired of commits, and caches what it read: unchanged blobs are not parsed again, and only new commits
+// of the history are folded. Methods may be called from any goroutine; loads happen one at a time.
 type Loader struct {
-	Repo Repository // required
-	All  bool       // parse every release, not only those that a decision could be about
-	Keep string     // a file to keep what was read in, so that a restart is quick; empty: none
+	Repo        Repository // required
+	AllReleases bool       // parse every release, not only those that a decision may need
+	CacheFile   string     // a file that caches what was read, for quick restarts; empty: none
 
-	mu      sync.Mutex
-	cache   manifest.Cache
-	history *plan.History
-	last    *plan.Desired
-	unkept  int  // commits folded since the file was written
-	kept    bool // it was written or read
+	mu               sync.Mutex
+	cache            manifest.Cache
+	history          *plan.History
+	last             *plan.Desired
+	uncachedCommits  int  // commits folded since the file was written
+	cacheFileCurrent bool // the file was written or read
 }
 
-// Load gives what the repository says at tip. ErrDiverged: the last tip that was loaded is not in
-// tip's history, and nobody acknowledged that (R5).
+// Load returns what the repository says at tip. ErrDiverged: tip's history lacks the tip that was loaded last, and no
+// commit acknowledges that (R5).
 func (l *Loader) Load(ctx context.Context, tip string) (*plan.Desired, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -41,12 +41,12 @@ func (l *Loader) Load(ctx context.Context, tip string) (*plan.Desired, error) {
 	var warming sync.WaitGroup
 	defer warming.Wait()
 	if l.history == nil {
-		l.recall()
-		warming.Go(func() { cells.Load(&l.cache, files) }) // beside the history, which takes as long
+		l.readCacheFile()
+		warming.Go(func() { cells.Load(&l.cache, files) }) // concurrently with the history, which takes as long
 	}
 	changes, err := l.Repo.Changes(ctx, l.history.Tip, tip)
 	if errors.Is(err, ErrDiverged) {
-		// The new branch is read from its root; what was served from the old one is the engine's to compare.
+		// The new branch is read from its root; comparing it with what was served from the old one is the engine's job.
 		l.history = plan.NewHistory()
 		changes, err = l.Repo.Changes(ctx, "", tip)
 	}
@@ -57,11 +57,11 @@ func (l *Loader) Load(ctx context.Context, tip string) (*plan.Desired, error) {
 		l.history = nil
 		return nil, err
 	}
-	d, err := plan.Build(files, l.history, l.Repo.FS, &l.cache, l.All)
+	d, err := plan.Build(files, l.history, l.Repo.FS, &l.cache, l.AllReleases)
 	if err != nil {
 		return nil, err
 	}
 	l.last = d
-	l.keep(d, len(changes))
+	l.writeCacheFile(d, len(changes))
 	return d, nil
 }

@@ -10,30 +10,31 @@ import (
 	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
-// beatDelay is how long reports that say nothing new may wait for others before a plan is made.
-const beatDelay = time.Second
+// heartbeatDelay is how long a report that says nothing new may wait for others before a plan is made.
+const heartbeatDelay = time.Second
 
-// Run ticks until ctx ends: when time changes the plan, when a push, a report or another process does, and now and then to
-// look whether a push went unnoticed. It leads while it can. watch may be nil, or be closed: then nobody tells of pushes.
+// Run ticks until ctx ends: when time changes the plan, after pushes, reports and writes of other processes, and at
+// intervals to find pushes that went unnoticed. It leads while it can. watch signals pushes; it may be nil, or be
+// closed.
 func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
-	var beside sync.WaitGroup // probes, and what follows the store
-	defer beside.Wait()
-	stop := e.listen(ctx, &beside)
+	var background sync.WaitGroup // probes, and goroutines that follow the store
+	defer background.Wait()
+	stop := e.startBackground(ctx, &background)
 	defer stop()
-	probes := &probing{asked: map[string]bool{}}
-	poll := time.NewTimer(0) // the first look is now
-	defer poll.Stop()
-	wake := time.NewTimer(time.Hour)
-	defer wake.Stop()
-	gather := time.NewTimer(time.Hour) // runs while late: reports without news wait for others
-	defer gather.Stop()
-	failures, late := 0, false
+	probes := &probesInFlight{keys: map[string]bool{}}
+	pollTimer := time.NewTimer(0) // the first tick fetches at once
+	defer pollTimer.Stop()
+	wakeTimer := time.NewTimer(time.Hour)
+	defer wakeTimer.Stop()
+	gatherTimer := time.NewTimer(time.Hour) // runs while gathering
+	defer gatherTimer.Stop()
+	failures, gathering := 0, false
 	for {
 		fetch := false
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-poll.C:
+		case <-pollTimer.C:
 			fetch = true
 		case <-e.signals.pushed:
 			fetch = true
@@ -43,130 +44,132 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 				continue
 			}
 			fetch = true
-		case <-e.signals.moved:
-		case <-wake.C:
-		case <-e.signals.beat:
-			if !late {
-				late = true
-				gather.Reset(beatDelay)
+		case <-e.signals.changed:
+		case <-wakeTimer.C:
+		case <-e.signals.heartbeat:
+			if !gathering {
+				gathering = true
+				gatherTimer.Reset(heartbeatDelay)
 			}
 			continue
-		case <-gather.C:
+		case <-gatherTimer.C:
 		}
-		late = false
-		gather.Stop()
-		p, err := e.turn(ctx, fetch)
+		gathering = false
+		gatherTimer.Stop()
+		p, err := e.runTick(ctx, fetch)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
 			e.opts.Log.Error().Err(err).Msg("tick failed")
-			poll.Reset(pause(failures))
+			pollTimer.Reset(retryDelay(failures))
 			failures++
 			continue
 		case fetch:
 			failures = 0
-			poll.Reset(backoff.Spread(e.opts.Poll))
+			pollTimer.Reset(backoff.Spread(e.opts.Poll))
 		}
-		if e.lease.acts() {
-			e.ask(ctx, p.Wants, probes, &beside)
+		if e.lease.mayAct() {
+			e.startProbes(ctx, p.Wants, probes, &background)
 		}
 		if !p.Next.IsZero() {
-			wake.Reset(max(p.Next.Sub(e.clocks.now()), time.Millisecond))
+			wakeTimer.Reset(max(p.Next.Sub(e.clocks.now()), time.Millisecond))
 		} else {
-			wake.Reset(time.Hour)
+			wakeTimer.Reset(time.Hour)
 		}
 	}
 }
 
-// listen begins to follow the store and to seek its lease. stop gives the lease back.
-func (e *Engine) listen(ctx context.Context, beside *sync.WaitGroup) (stop func()) {
-	stop = e.lease.Lead(ctx)
-	e.observations.listenSince(e.clocks.now())
-	beside.Go(func() { e.follower.follow(ctx) })
-	beside.Go(func() { e.follower.catchUp(ctx) })
-	beside.Go(func() { e.follower.tellPushes(ctx) })
+// startBackground begins to follow the store and to request the lease. stop releases the lease.
+func (e *Engine) startBackground(ctx context.Context, background *sync.WaitGroup) (stop func()) {
+	stop = e.lease.HoldLease(ctx)
+	e.observations.setListeningSince(e.clocks.now())
+	background.Go(func() { e.follower.followStore(ctx) })
+	background.Go(func() { e.follower.catchUp(ctx) })
+	background.Go(func() { e.follower.forwardPushes(ctx) })
 	return stop
 }
 
-// turn is a tick for the loop: without news of the branch it plans on what was read last.
-func (e *Engine) turn(ctx context.Context, fetch bool) (plan.Plan, error) {
-	e.ticking.Lock()
-	defer e.ticking.Unlock()
-	return e.tick(ctx, fetch || e.View() == nil)
+// runTick is a tick for the loop: unless fetch is set, it plans on the commit that was read last.
+func (e *Engine) runTick(ctx context.Context, fetch bool) (plan.Plan, error) {
+	e.tickMu.Lock()
+	defer e.tickMu.Unlock()
+	return e.tickLocked(ctx, fetch || e.View() == nil)
 }
 
-// probing is the probes that are under way, so that none is asked twice at a time.
-type probing struct {
-	mu    sync.Mutex
-	asked map[string]bool
+// probesInFlight holds the keys of running probes, so that no probe runs twice at a time.
+type probesInFlight struct {
+	mu   sync.Mutex
+	keys map[string]bool
 }
 
-func (p *probing) begin(key string) bool {
+func (p *probesInFlight) start(key string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	busy := p.asked[key]
-	p.asked[key] = true
+	busy := p.keys[key]
+	p.keys[key] = true
 	return !busy
 }
 
-func (p *probing) end(key string) {
+func (p *probesInFlight) finish(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.asked, key)
+	delete(p.keys, key)
 }
 
-// ask starts the probes that are not under way. Each answer is kept, and wakes the loop.
-func (e *Engine) ask(ctx context.Context, wants []plan.Probe, under *probing, beside *sync.WaitGroup) {
+// startProbes starts the probes that are not running. Each answer is stored, and wakes the loop.
+func (e *Engine) startProbes(
+	ctx context.Context, wants []plan.Probe, inFlight *probesInFlight, background *sync.WaitGroup,
+) {
 	if e.opts.Probe == nil {
 		return
 	}
 	for _, w := range wants {
 		key := w.Channel + "\x00" + w.Gate + "\x00" + string(w.Subject) + "\x00" + w.Policy
-		if !under.begin(key) {
+		if !inFlight.start(key) {
 			continue
 		}
-		beside.Go(func() {
-			err := e.answer(ctx, []plan.Probe{w})
+		background.Go(func() {
+			err := e.runProbes(ctx, []plan.Probe{w})
 			if err != nil && ctx.Err() == nil && !errors.Is(err, plan.ErrDeposed) {
 				e.opts.Log.Error().Err(err).Str("channel", w.Channel).Str("gate", w.Gate).Msg("probe failed")
-				_ = backoff.Sleep(ctx, retryAfter) // nobody is asked without end because answers can't be kept
+				_ = backoff.Sleep(ctx, probeRetryAfter) // a probe whose answer can't be stored is not repeated at once
 			}
-			under.end(key)
-			e.signals.moved.Notify()
+			inFlight.finish(key)
+			e.signals.changed.Notify()
 		})
 	}
 }
 
-// Answer carries probes out, one after the other, and keeps what they say, if this process leads.
-func (e *Engine) Answer(ctx context.Context, wants []plan.Probe) error {
+// RunProbes runs probes one after the other, and stores the answers if this process leads.
+func (e *Engine) RunProbes(ctx context.Context, wants []plan.Probe) error {
 	if e.opts.Probe == nil || len(wants) == 0 {
 		return nil
 	}
-	stop := e.lease.Lead(ctx)
+	stop := e.lease.HoldLease(ctx)
 	defer stop()
-	if err := e.answer(ctx, wants); !errors.Is(err, plan.ErrDeposed) {
+	if err := e.runProbes(ctx, wants); !errors.Is(err, plan.ErrDeposed) {
 		return err
 	}
-	return nil // who leads asks for itself
+	return nil // the leader runs its own probes
 }
 
-func (e *Engine) answer(ctx context.Context, wants []plan.Probe) error {
+func (e *Engine) runProbes(ctx context.Context, wants []plan.Probe) error {
 	answers := make([]plan.Observation, 0, len(wants))
 	for _, w := range wants {
-		answers = append(answers, e.opts.Probe.Ask(ctx, w, e.clocks.now()))
+		answers = append(answers, e.opts.Probe.Observe(ctx, w, e.clocks.now()))
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err := e.store.Observe(ctx, answers); err != nil {
+	if err := e.store.RecordObservations(ctx, answers); err != nil {
 		return err
 	}
-	e.observations.wrote(func(o *plan.Observed) { o.Observations = plan.MergeAnswers(o.Observations, answers) })
+	e.observations.applyWrite(func(o *plan.Observed) { o.Observations = plan.MergeObservations(o.Observations, answers) })
 	return nil
 }
 
-// pause grows from 50 ms to a minute, with full jitter.
-func pause(failures int) time.Duration {
+// retryDelay grows from 50 ms to a minute, with full jitter.
+func retryDelay(failures int) time.Duration {
 	return backoff.FullJitter(backoff.Exponential(50*time.Millisecond, time.Minute, failures))
 }

@@ -15,24 +15,26 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// running is an engine in a bubble of virtual time, with one healthy cell in each channel.
-type running struct {
+// loopTest is an engine in a bubble of virtual time, with one healthy cell in each channel.
+type loopTest struct {
 	*Engine
 	t      *testing.T
 	w      *World
 	branch *branch
-	store  *memory
+	store  *memoryStore
 	watch  chan struct{}
 	cells  map[string]cells.State
 }
 
-// bubble runs f beside an engine's loop, in virtual time. Cells report every 30 s.
-func bubble(t *testing.T, w *World, f func(*running)) {
+// runLoop runs f beside an engine's loop, in virtual time. All cells report every 30 s.
+func runLoop(t *testing.T, w *World, f func(*loopTest)) {
 	synctest.Test(t, func(t *testing.T) {
 		w.T, w.Now = t, time.Now()
 		ctx, cancel := context.WithCancel(t.Context())
-		r := &running{t: t, w: w, branch: newBranch(w), store: newMemory(), watch: make(chan struct{}, 1), cells: map[string]cells.State{}}
-		e, err := New(ctx, r.branch, r.store, Options{Log: zerolog.New(zerolog.NewTestWriter(t)), Poll: 10 * time.Minute})
+		r := &loopTest{t: t, w: w, branch: newBranch(w), store: newMemoryStore(), watch: make(chan struct{}, 1),
+			cells: map[string]cells.State{}}
+		e, err := New(ctx, r.branch, r.store, Options{Log: zerolog.New(zerolog.NewTestWriter(t)),
+			Poll: 10 * time.Minute})
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -43,7 +45,7 @@ func bubble(t *testing.T, w *World, f func(*running)) {
 		for name := range w.Desired().Cells {
 			r.cells[name] = cells.StateHealthy
 		}
-		go func() { r.report(ctx); done <- nil }()
+		go func() { r.reportCells(ctx); done <- nil }()
 		synctest.Wait()
 		f(r)
 		cancel()
@@ -55,8 +57,8 @@ func bubble(t *testing.T, w *World, f func(*running)) {
 	})
 }
 
-// report is every cell's agent in one: it takes what it is assigned at once and reports.
-func (r *running) report(ctx context.Context) {
+// reportCells acts as every cell's agent: it applies assignments at once, and reports.
+func (r *loopTest) reportCells(ctx context.Context) {
 	tick := time.NewTicker(30 * time.Second)
 	defer tick.Stop()
 	for {
@@ -81,7 +83,7 @@ func (r *running) report(ctx context.Context) {
 	}
 }
 
-func (r *running) push(author, message string, files map[string]string) {
+func (r *loopTest) push(author, message string, files map[string]string) {
 	r.branch.mu.Lock()
 	r.w.Now = time.Now()
 	r.w.Commit(author, message, files)
@@ -90,24 +92,24 @@ func (r *running) push(author, message string, files map[string]string) {
 	synctest.Wait()
 }
 
-func (r *running) head(channel string) string {
+func (r *loopTest) headOf(channel string) string {
 	synctest.Wait()
 	return r.View().Desired.Channels[channel].Effective.Release
 }
 
 func TestLoopPromotesWhenSoaked(t *testing.T) {
-	bubble(t, TwoChannels(t), func(r *running) {
+	runLoop(t, TwoChannels(t), func(r *loopTest) {
 		time.Sleep(2 * time.Minute)
 		r.push("bob", "cut", Release("1.1.0"))
-		if got := r.head("staging"); got != "1.1.0" {
+		if got := r.headOf("staging"); got != "1.1.0" {
 			r.t.Fatalf("staging at %s: %v %v", got, r.View().Plan.Blocked, r.View().Plan.Actions)
 		}
 		time.Sleep(59 * time.Minute)
-		if got := r.head("dedicated"); got != "1.0.0" {
+		if got := r.headOf("dedicated"); got != "1.0.0" {
 			r.t.Fatalf("dedicated at %s before its soak", got)
 		}
 		time.Sleep(3 * time.Minute)
-		if got := r.head("dedicated"); got != "1.1.0" {
+		if got := r.headOf("dedicated"); got != "1.1.0" {
 			r.t.Fatalf("dedicated at %s: %v", got, r.View().Plan.Blocked)
 		}
 		if n := r.branch.pushes; n != 2 {
@@ -119,16 +121,16 @@ func TestLoopPromotesWhenSoaked(t *testing.T) {
 	})
 }
 
-// Fault 4: the branch moves under a plan: it is decided again, on what is there now.
+// Fault 4: the branch moves during a plan, and the engine decides again on the new tip.
 func TestLoopDecidesAgainWhenTheBranchMoved(t *testing.T) {
-	bubble(t, TwoChannels(t), func(r *running) {
+	runLoop(t, TwoChannels(t), func(r *loopTest) {
 		time.Sleep(2 * time.Minute)
-		r.branch.rival = func(w *World) {
+		r.branch.beforePush = func(w *World) {
 			w.Commit("eve", "hold", map[string]string{"channels/staging/holds/stop.yaml": "reason: not now\n"})
 		}
 		r.push("bob", "cut", Release("1.1.0"))
 		time.Sleep(time.Minute)
-		if got := r.head("staging"); got != "1.0.0" {
+		if got := r.headOf("staging"); got != "1.0.0" {
 			r.t.Fatalf("staging at %s, and was held", got)
 		}
 		if n := r.branch.pushes; n != 0 {
@@ -139,10 +141,10 @@ func TestLoopDecidesAgainWhenTheBranchMoved(t *testing.T) {
 
 // Fault 5: a refused push is shown, waited out, and made once.
 func TestLoopWaitsOutARefusal(t *testing.T) {
-	bubble(t, TwoChannels(t), func(r *running) {
+	runLoop(t, TwoChannels(t), func(r *loopTest) {
 		time.Sleep(2 * time.Minute)
 		r.branch.mu.Lock()
-		r.branch.refuse = &RefusedError{Reason: "pre-receive hook declined"}
+		r.branch.refusePush = &RefusedError{Reason: "pre-receive hook declined"}
 		r.branch.mu.Unlock()
 		r.push("bob", "cut", Release("1.1.0"))
 		time.Sleep(time.Second)
@@ -152,49 +154,49 @@ func TestLoopWaitsOutARefusal(t *testing.T) {
 			r.t.Fatalf("blocked %v", blocked)
 		}
 		r.branch.mu.Lock()
-		r.branch.refuse = nil
+		r.branch.refusePush = nil
 		r.branch.mu.Unlock()
 		time.Sleep(6 * time.Minute)
-		if got := r.head("staging"); got != "1.1.0" || r.branch.pushes != 1 {
+		if got := r.headOf("staging"); got != "1.1.0" || r.branch.pushes != 1 {
 			r.t.Fatalf("staging at %s after %d pushes", got, r.branch.pushes)
 		}
 	})
 }
 
-// Fault 13: the git host is away for an hour: what was asked for is kept, and done in order.
+// Fault 13: the git host is away for an hour, and requested changes are made afterwards, in order.
 func TestLoopOutlivesTheGitHost(t *testing.T) {
-	bubble(t, TwoChannels(t), func(r *running) {
+	runLoop(t, TwoChannels(t), func(r *loopTest) {
 		time.Sleep(2 * time.Minute)
 		r.branch.mu.Lock()
-		r.branch.down = errors.New("connection refused")
+		r.branch.fetchErr = errors.New("connection refused")
 		r.branch.mu.Unlock()
 		r.push("bob", "cut", Release("1.1.0"))
 		time.Sleep(time.Hour)
-		if r.Reachable() == nil || r.head("staging") != "1.0.0" {
+		if r.Reachable() == nil || r.headOf("staging") != "1.0.0" {
 			r.t.Fatal("the host is away")
 		}
 		r.branch.mu.Lock()
-		r.branch.down = nil
+		r.branch.fetchErr = nil
 		r.branch.mu.Unlock()
 		time.Sleep(2 * time.Minute)
-		if r.head("staging") != "1.1.0" {
-			r.t.Fatalf("staging at %s", r.head("staging"))
+		if r.headOf("staging") != "1.1.0" {
+			r.t.Fatalf("staging at %s", r.headOf("staging"))
 		}
 	})
 }
 
 // R5, fault 6: a force-push stops everything until a person accepts the branch as it is.
 func TestLoopStopsAfterAForcePush(t *testing.T) {
-	bubble(t, TwoChannels(t), func(r *running) {
+	runLoop(t, TwoChannels(t), func(r *loopTest) {
 		time.Sleep(2 * time.Minute)
 		r.push("bob", "cut", Release("1.1.0"))
-		lost := r.head("staging")
+		lost := r.headOf("staging")
 		if lost != "1.1.0" {
 			r.t.Fatalf("staging at %s", lost)
 		}
 		tip := r.w.Tip
 		r.branch.mu.Lock()
-		r.w.Rewind(2) // the promotion and the release are gone
+		r.w.Rewind(2) // drops the promotion and the release
 		r.w.Commit("eve", "something else", Release("1.2.0"))
 		r.branch.mu.Unlock()
 		r.watch <- struct{}{}
@@ -212,16 +214,16 @@ func TestLoopStopsAfterAForcePush(t *testing.T) {
 	})
 }
 
-// Fault 5: a push landed, and its answer was lost: the branch tells, and nothing is pushed twice.
+// Fault 5: a push landed and its answer was lost; the engine finds it on the branch, and does not push twice.
 func TestLoopFindsAPushThatLanded(t *testing.T) {
-	bubble(t, TwoChannels(t), func(r *running) {
+	runLoop(t, TwoChannels(t), func(r *loopTest) {
 		time.Sleep(2 * time.Minute)
 		r.branch.mu.Lock()
-		r.branch.lose = errors.New("connection reset")
+		r.branch.losePushAnswer = errors.New("connection reset")
 		r.branch.mu.Unlock()
 		r.push("bob", "cut", Release("1.1.0"))
 		time.Sleep(time.Minute)
-		if got := r.head("staging"); got != "1.1.0" || r.branch.pushes != 1 {
+		if got := r.headOf("staging"); got != "1.1.0" || r.branch.pushes != 1 {
 			r.t.Fatalf("staging at %s after %d pushes", got, r.branch.pushes)
 		}
 		if s := r.View().Observed.Cells["s1"]; s == nil || s.Release != "1.1.0" {
@@ -230,10 +232,10 @@ func TestLoopFindsAPushThatLanded(t *testing.T) {
 	})
 }
 
-// R14: the loop plans on until no grant is left: cells that run what a rollback goes to need no slot and no report.
+// R14: the loop plans until no grant is left: cells that already run a rollback's release need no slot and no report.
 func TestTickGrantsAllItCan(t *testing.T) {
 	w := One(t, "rollout: {maxInFlight: 1}\n")
-	bubble(t, w, func(r *running) {
+	runLoop(t, w, func(r *loopTest) {
 		time.Sleep(2 * time.Minute)
 		r.push("bob", "cut", Release("1.1.0"))
 		time.Sleep(2 * time.Minute)

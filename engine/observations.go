@@ -11,20 +11,21 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// observations is what this process knows of what was observed: what it wrote to the store itself, and what it read of others'.
-// A state or a list in it is never changed, only replaced.
+// observations holds what this process knows of what was observed: what it wrote to the store, and what it read of
+// other processes' writes. States and lists in it are replaced, never changed.
 type observations struct {
 	store   Store
 	signals *signals
 
-	mu       sync.Mutex // guards what follows, and members
-	obs      plan.Observed
-	restored time.Time // observing began anew: the store was found to be restored (R26); zero: it was not
-	writes   uint64    // grows with every write to the store that Known would show: what was read before is not put over it
-	members  members
+	mu  sync.Mutex // guards the fields below, and membership's
+	obs plan.Observed
+	// restoredAt is when observing began anew, because the store was restored (R26); zero: never.
+	restoredAt time.Time
+	// writes grows with every write to the store that Known would return, so that an older read does not overwrite it.
+	writes     uint64
+	membership membership
 }
 
-// readObservations reads everything that store has.
 func readObservations(ctx context.Context, store Store, s *signals) (*observations, error) {
 	obs, err := store.Known(ctx)
 	if err == nil {
@@ -33,8 +34,9 @@ func readObservations(ctx context.Context, store Store, s *signals) (*observatio
 	if err != nil {
 		return nil, fmt.Errorf("read what was observed: %w", err)
 	}
-	obs.Cells, obs.Served, obs.Refused, obs.Registered = orEmpty(obs.Cells), orEmpty(obs.Served), orEmpty(obs.Refused), orEmpty(obs.Registered)
-	return &observations{store: store, signals: s, obs: obs, members: newMembers()}, nil
+	obs.Cells, obs.Served = orEmpty(obs.Cells), orEmpty(obs.Served)
+	obs.Refused, obs.Registered = orEmpty(obs.Refused), orEmpty(obs.Registered)
+	return &observations{store: store, signals: s, obs: obs, membership: newMembership()}, nil
 }
 
 func orEmpty[K comparable, V any](m map[K]V) map[K]V {
@@ -44,7 +46,7 @@ func orEmpty[K comparable, V any](m map[K]V) map[K]V {
 	return m
 }
 
-// snapshot is what is observed now, for one plan: later reports don't show in it.
+// snapshot returns what is observed now, for one plan; later changes don't show in it.
 func (o *observations) snapshot() *plan.Observed {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -55,30 +57,29 @@ func (o *observations) snapshot() *plan.Observed {
 	return &s
 }
 
-// states are the cells' last words.
 func (o *observations) states() map[string]*plan.CellState {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return maps.Clone(o.obs.Cells)
 }
 
-// listenSince notes when this process began to listen to cells.
-func (o *observations) listenSince(up time.Time) {
+// setListeningSince records when this process began to listen to cells.
+func (o *observations) setListeningSince(up time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.obs.Up = up
+	o.obs.ListeningSince = up
 }
 
-// begin ends the soak of cells that were silent while the process before this one heard others.
-func (o *observations) begin(staleAfter time.Duration) {
+// endSilentSoaks ends the soak of cells that were silent while the process before this one heard others.
+func (o *observations) endSilentSoaks(staleAfter time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	silenced(o.obs.Cells, staleAfter)
+	endSilentSoaks(o.obs.Cells, staleAfter)
 }
 
-// silenced ends the soak of cells that were silent while the process before this one heard others: only what nobody
-// listened to is a pause (R9). It changes the map, not the states in it.
-func silenced(all map[string]*plan.CellState, staleAfter time.Duration) {
+// endSilentSoaks ends the soak of cells that were silent while the process before this one heard others: only time in
+// which no process listened is a pause (R9). It changes the map, not the states in it.
+func endSilentSoaks(all map[string]*plan.CellState, staleAfter time.Duration) {
 	var heard time.Time
 	for _, s := range all {
 		if s.LastReport.After(heard) {
@@ -94,97 +95,99 @@ func silenced(all map[string]*plan.CellState, staleAfter time.Duration) {
 	}
 }
 
-// wrote changes what is observed after the same was written to the store.
-func (o *observations) wrote(change func(*plan.Observed)) {
+// applyWrite changes the observations, after the same change was written to the store.
+func (o *observations) applyWrite(change func(*plan.Observed)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.writes++
 	change(&o.obs)
 }
 
-// lapse forgets offers that ended untaken (R14). Each replica finds that out by itself, and one may have been taken just now.
-func (o *observations) lapse(names []string) {
+// forgetOffers removes offers that lapsed (R14). Each replica finds lapsed offers by itself, for a cell may have
+// accepted one just now.
+func (o *observations) forgetOffers(names []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.obs.Lapse(names)
+	o.obs.LapseOffers(names)
 }
 
-// seen is the newest commit that was acted upon, and whether the branch has left it.
-func (o *observations) seen() (commit string, diverged *plan.Divergence) {
+// seenCommit returns the newest commit that was acted upon, and how the branch diverged from it; nil: it did not.
+func (o *observations) seenCommit() (commit string, diverged *plan.Divergence) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.obs.Seen, o.obs.Diverged
 }
 
-// registered is the changes of identity that git may not have yet, by cell.
-func (o *observations) registered() map[string]plan.Registration {
+// registrations returns the changes of identity that git may not have yet, by cell.
+func (o *observations) registrations() map[string]plan.Registration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return maps.Clone(o.obs.Registered)
 }
 
-// forReport is what a report of a cell is folded onto: its last state, the epoch of its identity, and what the repository said last.
-func (o *observations) forReport(cell string) (prev *plan.CellState, epoch int64, d *plan.Desired) {
+// foldInputs returns what a report of a cell is folded onto: the cell's last state, the epoch of its identity, and the
+// newest Desired.
+func (o *observations) foldInputs(cell string) (prev *plan.CellState, epoch int64, d *plan.Desired) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	d = o.members.desired
+	d = o.membership.desired
 	return o.obs.Cells[cell], plan.IdentityOf(d, o.obs.Registered, cell).Epoch, d
 }
 
-// isRestored begins to observe anew.
-func (o *observations) isRestored(now time.Time) {
+// restartObserving makes observing begin anew.
+func (o *observations) restartObserving(now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.restored, o.obs.Since = now, now
+	o.restoredAt, o.obs.Since = now, now
 }
 
-// received takes a state that the store kept into what is observed, unless a later report came from elsewhere meanwhile.
-func (o *observations) received(state *plan.CellState) {
+// addReported adds a state that was stored, unless the observations have a later one from another process.
+func (o *observations) addReported(state *plan.CellState) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.served(state) {
+	if o.raisesSequence(state) {
 		o.obs.Served[state.Channel] = state.Sequence
 	}
 	now := o.obs.Cells[state.Name]
 	if now != nil && now.Version >= state.Version {
 		return
 	}
-	if now != nil && now.Granted != state.Granted { // it changed in between
-		c := *state // the store may still have it
+	if now != nil && now.Granted != state.Granted { // a grant was made in between
+		c := *state // the stored state may still be in use
 		c.Granted, c.GrantedAt = now.Granted, now.GrantedAt
 		state = &c
 	}
 	o.obs.Cells[state.Name] = state
 }
 
-// served reports whether a state has a sequence above all that are known, under mu. Channels that the repository does
-// not have don't count: a cell could name one after the other.
-func (o *observations) served(s *plan.CellState) bool {
-	d := o.members.desired
+// raisesSequence reports whether a state has a sequence above all known ones; the caller holds mu. Channels that the
+// repository does not have are ignored, for a cell could invent any number of them.
+func (o *observations) raisesSequence(s *plan.CellState) bool {
+	d := o.membership.desired
 	return s.Channel != "" && s.Sequence > o.obs.Served[s.Channel] && (d == nil || d.Channels[s.Channel] != nil)
 }
 
-// put takes cells' states that were read into what is observed: never an older one over a newer.
-func (o *observations) put(states map[string]*plan.CellState) {
+// mergeStates adds states that were read, without replacing newer ones.
+func (o *observations) mergeStates(states map[string]*plan.CellState) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	flags := false
 	for name, s := range states {
-		s.Watch(o.obs.Up) // the time since its report was watched by this process too, if it was listening then
+		s.SetWatched(o.obs.ListeningSince) // if this process was listening, it watched the time since that report too
 		flags = flags || plan.FlagsDiffer(o.obs.Cells[name], s)
-		o.obs.Cells[name] = newer(o.obs.Cells[name], s)
-		if o.served(s) {
+		o.obs.Cells[name] = mergeState(o.obs.Cells[name], s)
+		if o.raisesSequence(s) {
 			o.obs.Served[s.Channel] = s.Sequence
 		}
 	}
 	if flags {
-		o.signals.flagged.Notify()
+		o.signals.flagsReported.Notify()
 	}
 }
 
-// newer puts together what is known here of a cell with what was read: the later report, and the later grant. A grant that
-// lapsed here comes back with it, and is found to have lapsed again.
-func newer(have, read *plan.CellState) *plan.CellState {
+// mergeState combines two states of a cell: the later report, and the later grant. A grant that lapsed in have comes
+// back with read, and is found to have lapsed again.
+func mergeState(have, read *plan.CellState) *plan.CellState {
 	if have == nil {
 		return read
 	}
@@ -200,12 +203,12 @@ func newer(have, read *plan.CellState) *plan.CellState {
 	if s == given || given.Granted == nil {
 		return s
 	}
-	return plan.Give(s, plan.Granted{Assignment: *given.Granted, At: given.GrantedAt})
+	return plan.WithGrant(s, plan.Granted{Assignment: *given.Granted, At: given.GrantedAt})
 }
 
-// readCell reads a cell whose state was written by another process. What the store has counts, also if it is older than
-// what is known here: then it was restored.
-func (o *observations) readCell(ctx context.Context, name string) error {
+// reloadCell reads a cell whose state another process wrote. The store's state counts even if it is older than the one
+// in memory: then the store was restored.
+func (o *observations) reloadCell(ctx context.Context, name string) error {
 	states, err := o.store.Cells(ctx, name)
 	if err != nil {
 		return err
@@ -217,24 +220,23 @@ func (o *observations) readCell(ctx context.Context, name string) error {
 		delete(o.obs.Cells, name)
 		return nil
 	}
-	s.Watch(o.obs.Up)
+	s.SetWatched(o.obs.ListeningSince)
 	if have == nil || s.Version >= have.Version {
-		s = newer(have, s)
+		s = mergeState(have, s)
 	}
 	o.obs.Cells[name] = s
 	return nil
 }
 
-// readAll reads everything that the store has.
-func (o *observations) readAll(ctx context.Context) error {
-	if err := o.refresh(ctx); err != nil {
+func (o *observations) reloadAll(ctx context.Context) error {
+	if err := o.reloadKnown(ctx); err != nil {
 		return err
 	}
-	return o.readCells(ctx)
+	return o.reloadCells(ctx)
 }
 
-// readCells reads the named cells; without a name, all.
-func (o *observations) readCells(ctx context.Context, names ...string) error {
+// reloadCells reads the named cells; without a name, all.
+func (o *observations) reloadCells(ctx context.Context, names ...string) error {
 	states, err := o.store.Cells(ctx, names...)
 	if err != nil {
 		what := "all"
@@ -243,12 +245,12 @@ func (o *observations) readCells(ctx context.Context, names ...string) error {
 		}
 		return fmt.Errorf("read %s cells: %w", what, err)
 	}
-	o.put(states)
+	o.mergeStates(states)
 	return nil
 }
 
-// refresh reads all but the cells. What this process wrote while it was read is not lost: then it is read again.
-func (o *observations) refresh(ctx context.Context) error {
+// reloadKnown reads everything but the cells, again if this process wrote to the store meanwhile.
+func (o *observations) reloadKnown(ctx context.Context) error {
 	for {
 		o.mu.Lock()
 		before := o.writes
@@ -257,7 +259,7 @@ func (o *observations) refresh(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read what was observed: %w", err)
 		}
-		if o.keep(known, before) {
+		if o.replaceKnown(known, before) {
 			return nil
 		}
 		if err := ctx.Err(); err != nil {
@@ -266,19 +268,19 @@ func (o *observations) refresh(ctx context.Context) error {
 	}
 }
 
-// keep takes what was read into what is observed, unless this process wrote anything since before.
-func (o *observations) keep(read plan.Observed, before uint64) bool {
+// replaceKnown stores what was read in the observations, unless this process wrote to the store since before.
+func (o *observations) replaceKnown(read plan.Observed, before uint64) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.writes != before {
 		return false
 	}
-	if d := o.members.desired; read.Seen != o.obs.Seen && (d == nil || read.Seen != d.Commit) {
-		o.signals.pushed.Notify() // who leads has seen another tip
+	if d := o.membership.desired; read.Seen != o.obs.Seen && (d == nil || read.Seen != d.Commit) {
+		o.signals.pushed.Notify() // the leader has seen another tip
 	}
 	o.obs.Since, o.obs.Seen, o.obs.Diverged = read.Since, read.Seen, read.Diverged
-	if o.restored.After(read.Since) {
-		o.obs.Since = o.restored
+	if o.restoredAt.After(read.Since) {
+		o.obs.Since = o.restoredAt
 	}
 	o.obs.Learned, o.obs.Observations, o.obs.Slots = read.Learned, read.Observations, read.Slots
 	o.obs.Refused = orEmpty(read.Refused)
@@ -293,7 +295,7 @@ func (o *observations) keep(read plan.Observed, before uint64) bool {
 		}
 	}
 	if changed {
-		o.members.enroll(o.obs.Registered)
+		o.membership.rebuildRoster(o.obs.Registered)
 	}
 	return true
 }

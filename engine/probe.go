@@ -18,62 +18,65 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// Prober asks outside. It always answers: what can't be found out does not hold.
+// Prober answers probes from outside. It always returns an observation: what can't be found out does not hold.
 type Prober interface {
-	Ask(ctx context.Context, p plan.Probe, now time.Time) plan.Observation
+	Observe(ctx context.Context, p plan.Probe, now time.Time) plan.Observation
 }
 
-// HTTPProber asks by HTTP. Redirects are not followed, and bodies beyond 1 MiB not read.
+// HTTPProber probes by HTTP. It follows no redirects, and reads at most 1 MiB of a body.
 type HTTPProber struct {
-	Client *http.Client // nil: one with the limits that a gate needs
+	Client *http.Client // nil: a client with the limits that a gate needs
 }
 
 const (
-	maxAnswer  = 1 << 20
-	maxQuoted  = 200
-	retryAfter = 15 * time.Second // how long a failure to ask counts, so that a broken server isn't hammered
+	maxResponseBytes = 1 << 20
+	maxQuotedBytes   = 200
+	probeRetryAfter  = 15 * time.Second // how long a failed probe counts, so that a broken server isn't hammered
 )
 
-// Ask carries p out.
-func (h HTTPProber) Ask(ctx context.Context, p plan.Probe, now time.Time) plan.Observation {
-	o := plan.Observation{Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, ObservedAt: now.UTC()}
+// Observe runs p.
+func (h HTTPProber) Observe(ctx context.Context, p plan.Probe, now time.Time) plan.Observation {
+	o := plan.Observation{
+		Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, ObservedAt: now.UTC(),
+	}
 	var validFor time.Duration
 	var err error
 	switch {
 	case p.Check != nil:
 		validFor = p.Check.ValidFor
-		o.Value, err = h.check(ctx, p)
+		o.Value, err = h.probeCheck(ctx, p)
 	case p.Metric != nil:
 		validFor = p.Metric.ValidFor
-		o.Value, err = h.metric(ctx, p)
+		o.Value, err = h.probeMetric(ctx, p)
 	default:
-		err = errors.New("nothing to ask")
+		err = errors.New("the gate has nothing to probe")
 	}
 	o.Holds = err == nil
 	if err != nil {
 		o.Reason = words.OneLine(err.Error())
-		validFor = min(validFor, retryAfter)
+		validFor = min(validFor, probeRetryAfter)
 	}
 	o.ValidUntil = now.Add(validFor).UTC()
 	return o
 }
 
-func (h HTTPProber) check(ctx context.Context, p plan.Probe) (string, error) {
-	status, body, err := h.get(ctx, expand(p.Check.URL, p, url.QueryEscape), p.Check.Timeout)
+func (h HTTPProber) probeCheck(ctx context.Context, p plan.Probe) (string, error) {
+	status, body, err := h.fetch(ctx, expandTemplate(p.Check.URL, p, url.QueryEscape), p.Check.Timeout)
 	if err != nil {
 		return "", err
 	}
 	if status < 200 || status > 299 {
-		return "", fmt.Errorf("answered %d: %s", status, quote(body))
+		return "", fmt.Errorf("answered %d: %s", status, quoteBody(body))
 	}
 	return fmt.Sprintf("answered %d", status), nil
 }
 
-// metric asks for an instant vector or scalar with exactly one finite value (R11).
-func (h HTTPProber) metric(ctx context.Context, p plan.Probe) (string, error) {
+// probeMetric queries an instant vector or a scalar with exactly one finite value (R11).
+func (h HTTPProber) probeMetric(ctx context.Context, p plan.Probe) (string, error) {
 	m := p.Metric
-	query := url.Values{"query": {expand(m.Query, p, func(s string) string { return strings.Trim(strconv.Quote(s), `"`) })}}
-	status, body, err := h.get(ctx, strings.TrimRight(m.Prometheus, "/")+"/api/v1/query?"+query.Encode(), m.Timeout)
+	escape := func(s string) string { return strings.Trim(strconv.Quote(s), `"`) }
+	query := url.Values{"query": {expandTemplate(m.Query, p, escape)}}
+	status, body, err := h.fetch(ctx, strings.TrimRight(m.Prometheus, "/")+"/api/v1/query?"+query.Encode(), m.Timeout)
 	if err != nil {
 		return "", err
 	}
@@ -107,10 +110,10 @@ func prometheusValue(status int, body []byte) (float64, error) {
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return 0, fmt.Errorf("answered %d, which is not Prometheus's JSON: %s", status, quote(body))
+		return 0, fmt.Errorf("answered %d, which is not Prometheus's JSON: %s", status, quoteBody(body))
 	}
 	if answer.Status != "success" {
-		return 0, fmt.Errorf("answered %d: %s", status, quote([]byte(answer.Error)))
+		return 0, fmt.Errorf("answered %d: %s", status, quoteBody([]byte(answer.Error)))
 	}
 	var pair [2]any
 	switch answer.Data.Type {
@@ -126,15 +129,15 @@ func prometheusValue(status int, body []byte) (float64, error) {
 			return 0, fmt.Errorf("read the vector: %w", err)
 		}
 		if len(vector) != 1 {
-			return 0, fmt.Errorf("the query gives %d values, and must give one", len(vector))
+			return 0, fmt.Errorf("the query returned %d values; it must return one", len(vector))
 		}
 		pair = vector[0].Value
 	default:
-		return 0, fmt.Errorf("the query gives a %s, and must give one value", answer.Data.Type)
+		return 0, fmt.Errorf("the query returned a %s; it must return one value", answer.Data.Type)
 	}
 	text, ok := pair[1].(string)
 	if !ok {
-		return 0, errors.New("the value is not a string, as Prometheus's are")
+		return 0, errors.New("the value is not a string, as Prometheus returns")
 	}
 	value, err := strconv.ParseFloat(text, 64)
 	if err != nil {
@@ -143,42 +146,48 @@ func prometheusValue(status int, body []byte) (float64, error) {
 	return value, nil
 }
 
-func (h HTTPProber) get(ctx context.Context, address string, timeout time.Duration) (status int, body []byte, err error) {
+func (h HTTPProber) fetch(
+	ctx context.Context, address string, timeout time.Duration,
+) (status int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return 0, nil, fmt.Errorf("ask: %w", err)
+		return 0, nil, fmt.Errorf("send the request: %w", err)
 	}
 	req.Header.Set("User-Agent", "sluice")
 	client := h.Client
 	if client == nil {
-		client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		client = &http.Client{
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
 	}
 	resp, err := client.Do(req)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
 			return 0, nil, fmt.Errorf("no answer within %s", timeout)
 		}
-		return 0, nil, fmt.Errorf("ask: %w", err)
+		return 0, nil, fmt.Errorf("send the request: %w", err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // read only
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes))
 	if err != nil {
 		return 0, nil, fmt.Errorf("read the answer: %w", err)
 	}
 	return resp.StatusCode, body, nil
 }
 
-// expand puts the release, its digest and the channel where a gate names them.
-func expand(s string, p plan.Probe, escape func(string) string) string {
-	return strings.NewReplacer("{release}", escape(p.Release), "{digest}", escape(string(p.Subject)), "{channel}", escape(p.Channel)).Replace(s)
+// expandTemplate replaces {release}, {digest} and {channel} in a gate's URL or query.
+func expandTemplate(s string, p plan.Probe, escape func(string) string) string {
+	return strings.NewReplacer(
+		"{release}", escape(p.Release), "{digest}", escape(string(p.Subject)), "{channel}", escape(p.Channel),
+	).Replace(s)
 }
 
-func quote(body []byte) string {
+func quoteBody(body []byte) string {
 	s := strings.ToValidUTF8(strings.Join(strings.Fields(string(body)), " "), "?")
-	if len(s) > maxQuoted {
-		s = s[:maxQuoted] + "…"
+	if len(s) > maxQuotedBytes {
+		s = s[:maxQuotedBytes] + "…"
 	}
 	return strconv.Quote(s)
 }

@@ -15,7 +15,8 @@ import (
 func TestProberAnswers(t *testing.T) {
 	below := 0.01
 	vector := func(value string) string {
-		return `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"` + value + `"]}]}}`
+		return `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"` + value +
+			`"]}]}}`
 	}
 	for name, c := range map[string]struct {
 		metric bool
@@ -30,10 +31,12 @@ func TestProberAnswers(t *testing.T) {
 		"metric":           {true, 200, vector("0.001"), true, ""},
 		"metric above":     {true, 200, vector("0.5"), false, "0.5 is not below 0.01"},
 		"metric NaN":       {true, 200, vector("NaN"), false, "the value is NaN"},
-		"two values":       {true, 200, strings.Replace(vector("0"), `"result":[`, `"result":[{"value":[1,"0"]},`, 1), false, "gives 2 values"},
-		"no value":         {true, 200, `{"status":"success","data":{"resultType":"vector","result":[]}}`, false, "gives 0 values"},
-		"query error":      {true, 400, `{"status":"error","error":"parse error"}`, false, "parse error"},
-		"not Prometheus":   {true, 200, "<html>", false, "not Prometheus's JSON"},
+		"two values": {true, 200, strings.Replace(vector("0"), `"result":[`, `"result":[{"value":[1,"0"]},`, 1),
+			false, "returned 2 values"},
+		"no value": {true, 200, `{"status":"success","data":{"resultType":"vector","result":[]}}`, false,
+			"returned 0 values"},
+		"query error":    {true, 400, `{"status":"error","error":"parse error"}`, false, "parse error"},
+		"not Prometheus": {true, 200, "<html>", false, "not Prometheus's JSON"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked string
@@ -45,12 +48,14 @@ func TestProberAnswers(t *testing.T) {
 			defer server.Close()
 			p := plan.Probe{Channel: "dedicated", Gate: "g", Subject: "sha256:a", Release: "1.1.0"}
 			if c.metric {
-				p.Metric = &channels.Metric{Prometheus: server.URL, Query: `errors{release="{release}"}`, Below: &below, ValidFor: time.Minute, Timeout: 5 * time.Second}
+				p.Metric = &channels.Metric{Prometheus: server.URL, Query: `errors{release="{release}"}`, Below: &below,
+					ValidFor: time.Minute, Timeout: 5 * time.Second}
 			} else {
-				p.Check = &channels.Check{URL: server.URL + "/{channel}/{release}", ValidFor: time.Minute, Timeout: 5 * time.Second}
+				p.Check = &channels.Check{URL: server.URL + "/{channel}/{release}", ValidFor: time.Minute,
+					Timeout: 5 * time.Second}
 			}
 			now := time.Now()
-			o := HTTPProber{}.Ask(t.Context(), p, now)
+			o := HTTPProber{}.Observe(t.Context(), p, now)
 			if o.Holds != c.holds || !strings.Contains(o.Reason, c.reason) {
 				t.Errorf("answer %+v", o)
 			}
@@ -75,7 +80,8 @@ func TestProberDoesNotWaitForEver(t *testing.T) {
 	defer server.Close()
 	defer close(release)
 	p := plan.Probe{Check: &channels.Check{URL: server.URL, Timeout: 50 * time.Millisecond, ValidFor: time.Minute}}
-	if o := (HTTPProber{}).Ask(t.Context(), p, time.Now()); o.Holds || !strings.Contains(o.Reason, "no answer within 50ms") {
+	if o := (HTTPProber{}).Observe(t.Context(), p, time.Now()); o.Holds ||
+		!strings.Contains(o.Reason, "no answer within 50ms") {
 		t.Errorf("answer %+v", o)
 	}
 }

@@ -7,48 +7,47 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// publisher holds what was decided last, for everyone who serves or shows it.
+// publisher holds the newest view, for all who serve or show it.
 type publisher struct {
-	shown atomic.Bool // there is a view
+	hasView atomic.Bool // view is not nil; read without mu
 
-	mu      sync.Mutex // guards what follows
-	view    *view.View
-	flags   *view.Flags   // as last announced; nil: nothing was
-	changed chan struct{} // closed when view is replaced
-	lookErr error         // of the last look at the repository; nil: reachable
+	mu       sync.Mutex // guards the fields below
+	view     *view.View
+	flags    *view.Flags   // as announced last; nil: never
+	changed  chan struct{} // closed when view is replaced
+	fetchErr error         // of the last fetch of the repository; nil: it succeeded
 }
 
 func newPublisher() *publisher { return &publisher{changed: make(chan struct{})} }
 
-// View is what was last decided; nil before the first tick.
+// View returns the newest view; nil before the first tick.
 func (p *publisher) View() *view.View {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.view
 }
 
-// Changed is closed when there is another view than the one that View gave before.
+// Changed returns a channel that is closed when the view that View returned is replaced.
 func (p *publisher) Changed() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.changed
 }
 
-// Reachable is the error of the last look at the release repository; nil: it was read.
+// Reachable returns the error of the last fetch of the release repository; nil: it succeeded.
 func (p *publisher) Reachable() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.lookErr
+	return p.fetchErr
 }
 
-func (p *publisher) looked(err error) {
+func (p *publisher) recordFetch(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lookErr = err
+	p.fetchErr = err
 }
 
-// announced is what was announced last.
-func (p *publisher) announced() *view.Flags {
+func (p *publisher) announcedFlags() *view.Flags {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.flags
@@ -58,26 +57,26 @@ func (p *publisher) announced() *view.Flags {
 func (p *publisher) publish(v *view.View) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.present(v)
+	p.publishLocked(v)
 }
 
-// present is publish, under mu.
-func (p *publisher) present(v *view.View) {
+// publishLocked is publish for callers that hold mu.
+func (p *publisher) publishLocked(v *view.View) {
 	v.Flags = p.flags
 	p.view = v
-	p.shown.Store(true)
+	p.hasView.Store(true)
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
 
-// announce shows f from now on, by another view of the same plan. It reports whether gates see something else than before.
-func (p *publisher) announce(f *view.Flags) (gates bool) {
+// announceFlags publishes f in another view of the same plan, and reports whether gates see something else than before.
+func (p *publisher) announceFlags(f *view.Flags) (gates bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before := p.flags
 	p.flags = f
 	if v := p.view; v != nil {
-		p.present(&view.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan, Took: v.Took})
+		p.publishLocked(&view.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan, PlanDuration: v.PlanDuration})
 	}
 	return !before.ForGates().Equal(f.ForGates())
 }

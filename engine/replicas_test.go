@@ -24,16 +24,16 @@ type replicas struct {
 
 type replica struct {
 	*Engine
-	store *memory
+	store *memoryStore
 	watch chan struct{}
-	stop  func() // as if it was told to end
+	stop  func() // as if the process was asked to stop
 }
 
-func together(t *testing.T, w *World, f func(*replicas)) {
+func runReplicas(t *testing.T, w *World, f func(*replicas)) {
 	synctest.Test(t, func(t *testing.T) {
 		w.T, w.Now = t, time.Now()
 		r := &replicas{t: t, w: w, branch: newBranch(w)}
-		m := newMemory()
+		m := newMemoryStore()
 		other := m.replica("b")
 		r.a = r.start(m)
 		synctest.Wait()
@@ -45,9 +45,10 @@ func together(t *testing.T, w *World, f func(*replicas)) {
 	})
 }
 
-func (r *replicas) start(m *memory) *replica {
+func (r *replicas) start(m *memoryStore) *replica {
 	ctx, cancel := context.WithCancel(r.t.Context())
-	e, err := New(ctx, r.branch, m, Options{Log: zerolog.New(zerolog.NewTestWriter(r.t)).With().Str("replica", m.name).Logger(), Poll: 10 * time.Minute})
+	e, err := New(ctx, r.branch, m, Options{Log: zerolog.New(zerolog.NewTestWriter(r.t)).With().Str("replica",
+		m.name).Logger(), Poll: 10 * time.Minute})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -65,7 +66,7 @@ func (r *replicas) start(m *memory) *replica {
 	return one
 }
 
-// push lands a commit that both are told of.
+// push lands a commit, and notifies both replicas.
 func (r *replicas) push(author, message string, files map[string]string) {
 	r.branch.mu.Lock()
 	r.w.Now = time.Now()
@@ -77,14 +78,15 @@ func (r *replicas) push(author, message string, files map[string]string) {
 	synctest.Wait()
 }
 
-// report has a cell say that it runs what it is assigned, to one replica.
+// report makes a cell report to one replica that it runs its assignment.
 func (r *replicas) report(to *replica, cell string, state cells.State) {
 	r.t.Helper()
 	d, _, ok := to.View().Cell(cell)
 	if !ok {
 		r.t.Fatalf("no cell %s", cell)
 	}
-	rep := cells.Report{Cell: cell, Boot: "b", Sent: time.Now(), State: state, Running: d.Assignment, Acknowledged: d.Assignment}
+	rep := cells.Report{Cell: cell, Boot: "b", Sent: time.Now(), State: state, Running: d.Assignment,
+		Acknowledged: d.Assignment}
 	if d.Assignment == nil {
 		rep.State = cells.StatePending
 	}
@@ -94,8 +96,8 @@ func (r *replicas) report(to *replica, cell string, state cells.State) {
 	synctest.Wait()
 }
 
-// all has every cell report to one replica, for a while.
-func (r *replicas) all(to *replica, d time.Duration) {
+// reportAll makes every cell report to one replica for a while.
+func (r *replicas) reportAll(to *replica, d time.Duration) {
 	r.t.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(30 * time.Second) {
 		for _, name := range []string{"s1", "s2", "s3", "acme"} {
@@ -107,7 +109,7 @@ func (r *replicas) all(to *replica, d time.Duration) {
 	synctest.Wait()
 }
 
-func (r *replicas) soaked(cell string) time.Duration {
+func (r *replicas) wantSameSoak(cell string) time.Duration {
 	r.t.Helper()
 	synctest.Wait()
 	a, b := r.a.View().Observed.Cells[cell], r.b.View().Observed.Cells[cell]
@@ -117,14 +119,15 @@ func (r *replicas) soaked(cell string) time.Duration {
 	return a.Soaked
 }
 
-// Fault 12: the leader that is cut off from the store stops before another begins, which is soon; back again, it only shows.
+// Fault 12: a leader that is cut off from the store stops before another begins, which is soon; reconnected, it only
+// shows plans.
 func TestSuccessorLeadsInTime(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		if !r.a.Leads() || r.b.Leads() {
 			r.t.Fatalf("a leads: %v, b leads: %v", r.a.Leads(), r.b.Leads())
 		}
 		time.Sleep(2 * time.Minute)
-		r.a.store.reach(false)
+		r.a.store.setReachable(false)
 		cut := time.Now()
 		for !r.b.Leads() {
 			time.Sleep(100 * time.Millisecond)
@@ -135,14 +138,14 @@ func TestSuccessorLeadsInTime(t *testing.T) {
 				r.t.Fatal("nobody leads 15 s after the leader was lost")
 			}
 		}
-		r.all(r.b, 2*time.Minute)
+		r.reportAll(r.b, 2*time.Minute)
 		r.push("bob", "cut", Release("1.1.0"))
-		r.all(r.b, 2*time.Minute)
+		r.reportAll(r.b, 2*time.Minute)
 		if got := r.b.View().Desired.Channels["staging"].Effective.Release; got != "1.1.0" {
 			r.t.Fatalf("staging at %s", got)
 		}
-		r.a.store.reach(true)
-		r.all(r.a, time.Minute)
+		r.a.store.setReachable(true)
+		r.reportAll(r.a, time.Minute)
 		if r.a.Leads() || !r.b.Leads() || r.branch.pushes != 1 {
 			r.t.Errorf("a leads: %v, b leads: %v, %d pushes", r.a.Leads(), r.b.Leads(), r.branch.pushes)
 		}
@@ -155,35 +158,35 @@ func TestSuccessorLeadsInTime(t *testing.T) {
 	})
 }
 
-// A leader that ends gives the lease back: the other acts within a few seconds.
+// A leader that stops releases the lease: the other acts within a few seconds.
 func TestLeaderResigns(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		time.Sleep(time.Minute)
 		r.a.stop()
-		time.Sleep(leaseEvery)
+		time.Sleep(leaseInterval)
 		synctest.Wait()
 		if !r.b.Leads() {
 			r.t.Fatal("b does not lead")
 		}
 		r.b.watch <- struct{}{}
-		r.all(r.b, time.Minute)
+		r.reportAll(r.b, time.Minute)
 		if p := r.b.View().Plan; len(p.Actions) > 0 {
 			r.t.Errorf("left undone: %s", Kinds(p))
 		}
 	})
 }
 
-// Fault 11: a leader that was deposed without knowing finds out by its next write, which does nothing. That is no error.
+// Fault 11: a deposed leader finds out by its next write, which does nothing and is no error.
 func TestDeposedLeaderDoesNothing(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
-		r.all(r.a, 2*time.Minute)
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.reportAll(r.a, 2*time.Minute)
 		a := r.a.store
 		a.mu.Lock()
-		a.holder, a.until = r.b.store, time.Now().Add(time.Hour) // b got it while a was not looking
-		a.shared.term++
+		a.holder, a.until = r.b.store, time.Now().Add(time.Hour) // b acquired it without a's knowledge
+		a.sharedDatabase.term++
 		a.mu.Unlock()
 		r.push("bob", "cut", Release("1.1.0"))
-		r.a.Pushed()
+		r.a.NotifyPush()
 		synctest.Wait()
 		if r.a.Leads() || r.a.Reachable() != nil {
 			r.t.Errorf("a leads: %v, error %v", r.a.Leads(), r.a.Reachable())
@@ -191,66 +194,66 @@ func TestDeposedLeaderDoesNothing(t *testing.T) {
 	})
 }
 
-// R9: what one replica saw go wrong between two healthy reports at another is never counted.
-func TestIllnessSeenElsewhereEndsSoak(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
-		r.all(r.b, 10*time.Minute)
-		if got := r.soaked("s1"); got < 8*time.Minute {
+// R9: an illness that one replica saw between two healthy reports at another ends the soak.
+func TestIllnessAtAnotherReplicaEndsSoak(t *testing.T) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.reportAll(r.b, 10*time.Minute)
+		if got := r.wantSameSoak("s1"); got < 8*time.Minute {
 			r.t.Fatalf("soaked %s", got)
 		}
 		r.report(r.a, "s1", cells.StateUnhealthy)
 		time.Sleep(10 * time.Second)
 		r.report(r.b, "s1", cells.StateHealthy)
-		if got := r.soaked("s1"); got != 0 {
+		if got := r.wantSameSoak("s1"); got != 0 {
 			r.t.Errorf("soaked %s", got)
 		}
-		// The same, and the news does not come.
-		r.all(r.b, 2*time.Minute)
+		// The same holds if the update does not arrive.
+		r.reportAll(r.b, 2*time.Minute)
 		b := r.b.store
 		b.mu.Lock()
-		b.told = func(News) {}
-		told := b.shared.replicas
-		b.shared.replicas = nil
+		b.onUpdate = func(StoreUpdate) {}
+		told := b.sharedDatabase.replicas
+		b.sharedDatabase.replicas = nil
 		b.mu.Unlock()
 		r.report(r.a, "s1", cells.StateUnhealthy)
 		r.report(r.b, "s1", cells.StateHealthy)
 		b.mu.Lock()
-		b.shared.replicas, b.told = told, r.b.follower.told
+		b.sharedDatabase.replicas, b.onUpdate = told, r.b.follower.handleUpdate
 		b.mu.Unlock()
-		r.b.follower.told(News{All: true})
-		r.a.follower.told(News{All: true})
+		r.b.follower.handleUpdate(StoreUpdate{All: true})
+		r.a.follower.handleUpdate(StoreUpdate{All: true})
 		time.Sleep(2 * time.Second)
-		if got := r.soaked("s1"); got != 0 {
+		if got := r.wantSameSoak("s1"); got != 0 {
 			r.t.Errorf("soaked %s, and nobody told b", got)
 		}
 	})
 }
 
-// R9: a cell that goes from replica to replica soaks as long as it was watched, and no longer.
+// R9: a cell that reports to changing replicas soaks exactly as long as it was watched.
 func TestSoakGoesOnAcrossReplicas(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
-		r.all(r.a, time.Minute)
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.reportAll(r.a, time.Minute)
 		r.report(r.a, "s1", cells.StateHealthy)
 		time.Sleep(2 * time.Second)
-		s := r.soaked("s1")
+		s := r.wantSameSoak("s1")
 		for range 10 {
 			time.Sleep(20 * time.Second)
 			r.report(r.b, "s1", cells.StateHealthy)
 			time.Sleep(10 * time.Second)
 			r.report(r.a, "s1", cells.StateHealthy)
 		}
-		time.Sleep(2 * time.Second) // what only says "still so" may be gathered
-		if got, waited := r.soaked("s1")-s, 10*30*time.Second+2*time.Second; got != waited {
+		time.Sleep(2 * time.Second) // reports that say nothing new may be gathered
+		if got, waited := r.wantSameSoak("s1")-s, 10*30*time.Second+2*time.Second; got != waited {
 			r.t.Errorf("soaked %s in %s", got, waited)
 		}
 	})
 }
 
-// R9: what a replica that was down did not hear of does not count for it; it counts again from its first report on.
+// R9: time in which a replica was down does not count; time counts again from its first report on.
 func TestSoakPausesWhileNobodyListens(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		r.b.stop()
-		r.all(r.a, 5*time.Minute)
+		r.reportAll(r.a, 5*time.Minute)
 		before := r.a.View().Observed.Cells["s1"].Soaked
 		r.a.stop()
 		time.Sleep(2 * time.Minute)
@@ -272,19 +275,19 @@ func TestSoakPausesWhileNobodyListens(t *testing.T) {
 	})
 }
 
-// Fault 14: the store's clock is another one: receipts are in its time, and beyond a minute time decides nothing.
-func TestStoresClock(t *testing.T) {
+// Fault 14: if the store's clock differs, reports are in the store's time; beyond a minute, time decides nothing.
+func TestStoreClockDiffers(t *testing.T) {
 	for name, c := range map[string]struct {
 		off     time.Duration
 		blocked bool
 	}{"near": {20 * time.Second, false}, "far": {-2 * time.Minute, true}} {
 		t.Run(name, func(t *testing.T) {
-			together(t, TwoChannels(t), func(r *replicas) {
-				s := r.a.store.shared
+			runReplicas(t, TwoChannels(t), func(r *replicas) {
+				s := r.a.store.sharedDatabase
 				s.mu.Lock()
-				s.off = c.off
+				s.clockOffset = c.off
 				s.mu.Unlock()
-				time.Sleep(time.Minute) // until it was looked at
+				time.Sleep(time.Minute) // until the clock was measured
 				r.report(r.a, "s1", cells.StateHealthy)
 				got := time.Until(r.a.View().Observed.Cells["s1"].LastReport)
 				if (got - c.off).Abs() > time.Second {
@@ -302,10 +305,10 @@ func TestStoresClock(t *testing.T) {
 	}
 }
 
-// A hook reaches any replica: the one that leads looks at the branch at once, not at its next poll.
+// A hook may reach any replica: the leader fetches the branch at once, not at its next poll.
 func TestHookAtAFollower(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
-		r.all(r.a, time.Minute)
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.reportAll(r.a, time.Minute)
 		r.branch.mu.Lock()
 		r.w.Now = time.Now()
 		r.w.Commit("bob", "cut", Release("1.1.0"))
@@ -313,7 +316,7 @@ func TestHookAtAFollower(t *testing.T) {
 		if !r.a.Leads() {
 			r.t.Fatal("a does not lead")
 		}
-		r.b.Pushed()
+		r.b.NotifyPush()
 		synctest.Wait()
 		if r.branch.pushes != 1 || r.a.View().Desired.Channels["staging"].Effective.Release != "1.1.0" {
 			r.t.Errorf("%d pushes, staging at %+v", r.branch.pushes, r.a.View().Desired.Channels["staging"].Effective)
@@ -321,97 +324,97 @@ func TestHookAtAFollower(t *testing.T) {
 		if got := r.b.View().Desired.Channels["staging"].Effective.Release; got != "1.1.0" {
 			r.t.Errorf("b shows %s", got)
 		}
-		// The push could not be told, for the connection was lost: who hears of the store again looks.
-		r.b.store.reach(false)
+		// The push could not be notified without a connection: the leader fetches when it reaches the store again.
+		r.b.store.setReachable(false)
 		r.branch.mu.Lock()
 		r.w.Commit("bob", "cut", Release("1.2.0"))
 		r.branch.mu.Unlock()
-		r.b.Pushed()
+		r.b.NotifyPush()
 		synctest.Wait()
-		r.a.follower.told(News{All: true})
+		r.a.follower.handleUpdate(StoreUpdate{All: true})
 		synctest.Wait()
 		if d := r.a.View().Desired; d.Releases["1.2.0"] == nil {
 			r.t.Errorf("a is at %s", d.Commit)
 		}
-		r.b.store.reach(true)
+		r.b.store.setReachable(true)
 	})
 }
 
-// R29: a replica that has not heard of the store for 5 s can't know who was shut out.
-func TestReplicaKnowsThatItIsDeaf(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
+// R29: a replica without contact to the store for 5 s can't know which cells were shut out.
+func TestReplicaNoticesLostContact(t *testing.T) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		time.Sleep(time.Minute)
-		if err := errors.Join(r.a.Fresh(), r.b.Fresh()); err != nil {
+		if err := errors.Join(r.a.CheckFresh(), r.b.CheckFresh()); err != nil {
 			r.t.Fatal(err)
 		}
-		r.b.store.reach(false)
+		r.b.store.setReachable(false)
 		time.Sleep(6 * time.Second)
-		if r.b.Fresh() == nil || r.a.Fresh() != nil {
-			r.t.Errorf("b: %v, a: %v", r.b.Fresh(), r.a.Fresh())
+		if r.b.CheckFresh() == nil || r.a.CheckFresh() != nil {
+			r.t.Errorf("b: %v, a: %v", r.b.CheckFresh(), r.a.CheckFresh())
 		}
-		r.b.store.reach(true)
+		r.b.store.setReachable(true)
 		time.Sleep(2 * time.Second)
-		if err := r.b.Fresh(); err != nil {
+		if err := r.b.CheckFresh(); err != nil {
 			r.t.Error(err)
 		}
-		slow := func(yes bool) { // it hears that there is news, and can't read it
+		slow := func(yes bool) { // updates arrive, and can't be read
 			r.b.store.mu.Lock()
-			r.b.store.slow = yes
+			r.b.store.unreadable = yes
 			r.b.store.mu.Unlock()
 		}
 		slow(true)
 		time.Sleep(10 * time.Second)
-		if err := r.b.Fresh(); err != nil {
+		if err := r.b.CheckFresh(); err != nil {
 			r.t.Error(err)
 		}
-		if err := r.a.Identify(r.t.Context(), "s1", "ada", func(i *cells.Identity) { i.Revoked = true }); err != nil {
+		if err := r.a.ChangeIdentity(r.t.Context(), "s1", "ada", func(i *cells.Identity) { i.Revoked = true }); err != nil {
 			r.t.Fatal(err)
 		}
 		time.Sleep(6 * time.Second)
-		if r.b.Fresh() == nil {
+		if r.b.CheckFresh() == nil {
 			r.t.Error("b does not know who was shut out, and answers")
 		}
 		slow(false)
 		time.Sleep(time.Minute)
-		if err := r.b.Fresh(); err != nil || !r.b.Roster().Keyed("s1") {
+		if err := r.b.CheckFresh(); err != nil || !r.b.Roster().HasKey("s1") {
 			r.t.Error(err)
 		}
 	})
 }
 
-// A tick beside a leader that runs does nothing, and tells.
+// A Tick beside a running leader does nothing, and reports that.
 func TestTickBesideALeader(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
-		r.all(r.a, 2*time.Minute)
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.reportAll(r.a, 2*time.Minute)
 		r.b.stop()
 		ctx := r.t.Context()
 		e, err := New(ctx, r.branch, r.b.store, Options{})
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		if _, err := e.Tick(ctx); err != nil || e.Led() || !r.a.Leads() {
-			r.t.Errorf("led: %v, a leads: %v, %v", e.Led(), r.a.Leads(), err)
+		if _, err := e.Tick(ctx); err != nil || e.TickLed() || !r.a.Leads() {
+			r.t.Errorf("led: %v, a leads: %v, %v", e.TickLed(), r.a.Leads(), err)
 		}
 		r.a.stop()
 		r.branch.mu.Lock()
 		r.w.Commit("bob", "cut", Release("1.1.0"))
 		r.branch.mu.Unlock()
-		if _, err := e.Tick(ctx); err != nil || !e.Led() || e.Leads() || r.branch.pushes != 1 {
-			r.t.Errorf("led: %v, leads still: %v, %d pushes, %v", e.Led(), e.Leads(), r.branch.pushes, err)
+		if _, err := e.Tick(ctx); err != nil || !e.TickLed() || e.Leads() || r.branch.pushes != 1 {
+			r.t.Errorf("led: %v, leads still: %v, %d pushes, %v", e.TickLed(), e.Leads(), r.branch.pushes, err)
 		}
 	})
 }
 
-// R14: slots are counted in the store, and end with what they were for, whichever replica hears of it and whoever leads.
+// R14: slots are counted in the store, and end with their rollout, whichever replica learns of it and whichever leads.
 func TestSlotsAcrossReplicas(t *testing.T) {
-	together(t, One(t, "rollout: {maxInFlight: 1}\n"), func(r *replicas) {
+	runReplicas(t, One(t, "rollout: {maxInFlight: 1}\n"), func(r *replicas) {
 		used := func() []string {
-			s := r.a.store.shared
+			s := r.a.store.sharedDatabase
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return s.obs.Slots["staging"]
 		}
-		r.all(r.b, 2*time.Minute)
+		r.reportAll(r.b, 2*time.Minute)
 		r.push("bob", "cut", Release("1.1.0"))
 		done := map[string]bool{}
 		for i := range 20 {
@@ -425,11 +428,11 @@ func TestSlotsAcrossReplicas(t *testing.T) {
 				done[name] = to.View().Observed.Cells[name].Release == "1.1.0"
 			}
 			if i == 1 {
-				if r.a.Numbers().Grants == 0 {
+				if r.a.Stats().Grants == 0 {
 					r.t.Error("no grants were counted")
 				}
 				r.a.stop()
-				time.Sleep(leaseEvery + time.Second)
+				time.Sleep(leaseInterval + time.Second)
 				r.a = r.start(r.a.store)
 			}
 			time.Sleep(20 * time.Second)

@@ -2,14 +2,23 @@ package engine
 
 import "github.com/sluice-cd/sluice/internal/wake"
 
-// signals say who wakes whom.
+// signals wake goroutines. Each field says who waits, and who sends.
 type signals struct {
-	pushed   wake.Signal // the branch may have moved: wakes Run, which looks at it. Sent by Pushed, by news of others, for a cell that is not known yet
-	pass     wake.Signal // the leader is to be told of a push: wakes tellPushes. Sent by Pushed where another process leads
-	moved    wake.Signal // what is observed says something new: wakes Run at once. Sent by reports, probes, registrations, news, a lease
-	beat     wake.Signal // a report said the same as before: wakes Run within beatDelay
-	flagged  wake.Signal // what is observed says something else of flags: wakes the announcer
-	flagNews wake.Signal // another process wrote what concerns flags: wakes the announcer
+	// pushed: the branch may have moved. Run waits, and fetches. Sent by Pushed, by other processes' updates, and for a
+	// cell that is not known yet.
+	pushed wake.Signal
+	// forwardPush: the leader is to be notified of a push. forwardPushes waits. Sent by Pushed where another process
+	// leads.
+	forwardPush wake.Signal
+	// changed: the observations say something new. Run waits, and ticks at once. Sent by reports, probes,
+	// registrations, updates, and a new lease.
+	changed wake.Signal
+	// heartbeat: a report said nothing new. Run waits, and ticks within heartbeatDelay.
+	heartbeat wake.Signal
+	// flagsReported: the observations say something new of flags. The announcer waits.
+	flagsReported wake.Signal
+	// flagsWritten: another process wrote what concerns flags. The announcer waits.
+	flagsWritten wake.Signal
 }
 
 func newSignals() *signals {

@@ -13,106 +13,106 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// maxRounds bounds the plans of one tick: more means that what was done is not recognised, and would be done for ever.
-const maxRounds = 200
+// maxPlans limits the plans of one tick: beyond, what was done is not recognised, and would be repeated for ever.
+const maxPlans = 200
 
-// maxTries is how often one tick decides again because the branch moved under it.
-const maxTries = 10
+// maxMoves is how often one tick decides again because the branch moved meanwhile.
+const maxMoves = 10
 
-// outcome is what came of one plan.
 type outcome int
 
 const (
-	done   outcome = iota // nothing is left to do now, or to this process
-	landed                // commits were pushed: plan again on them
-	moved                 // the branch is elsewhere, or may be: look again
-	given                 // grants were made: plan again with them
-	lost                  // another process leads: plan again, and do nothing
+	outcomeDone    outcome = iota // nothing is left to do now, or for this process
+	outcomePushed                 // commits were pushed: load the branch, and plan again
+	outcomeMoved                  // the branch moved, or may have: fetch it, and plan again
+	outcomeGranted                // grants were made: plan again with them
+	outcomeDeposed                // another process leads: plan again, and do nothing
 )
 
-// Tick looks at the branch, decides, and carries the decision out, until nothing is left to do now. The plan it
-// returns is the one that has nothing left. Killed at any instant, it can be run again (invariant 4). It leads for the
-// pass; where another process does, it does nothing, and its plan is what that one is about to do: see Led.
+// Tick fetches the branch, decides, and carries the decision out, until nothing is left to do now; it returns the plan
+// that has nothing left. Killed at any instant, it can be run again (invariant 4). Tick tries to lead while it runs; if
+// another process leads, Tick does nothing, and returns the plan that the leader is about to carry out: see Led.
 func (e *Engine) Tick(ctx context.Context) (plan.Plan, error) {
-	stop := e.lease.Lead(ctx)
+	stop := e.lease.HoldLease(ctx)
 	defer stop()
-	e.ticking.Lock()
-	defer e.ticking.Unlock()
-	return e.tick(ctx, true)
+	e.tickMu.Lock()
+	defer e.tickMu.Unlock()
+	return e.tickLocked(ctx, true)
 }
 
-// Led tells whether the last tick carried its plan out.
-func (e *Engine) Led() bool { return e.counters.led.Load() }
+// TickLed reports whether the last tick carried its plan out.
+func (e *Engine) TickLed() bool { return e.counters.led.Load() }
 
-// tick is one pass. The branch is looked at if it is to be, or has to: who takes the lead reads everything.
-func (e *Engine) tick(ctx context.Context, fetch bool) (plan.Plan, error) {
-	defer e.counters.ticks.since(time.Now())
-	took, err := e.takeOver(ctx)
+// tickLocked is one tick, for callers that hold tickMu. A new leader always fetches the branch.
+func (e *Engine) tickLocked(ctx context.Context, fetch bool) (plan.Plan, error) {
+	defer e.counters.ticks.observeSince(time.Now())
+	took, err := e.syncTerm(ctx)
 	if err != nil {
 		return plan.Plan{}, err
 	}
 	if fetch || took {
-		if err := e.look(ctx, ""); err != nil {
+		if err := e.loadBranch(ctx, ""); err != nil {
 			if took {
-				e.lease.settle(0) // the branch is part of everything
+				e.lease.markSynced(0) // loading the branch is part of syncing
 			}
 			return plan.Plan{}, err
 		}
 	}
-	return e.settle(ctx)
+	return e.planUntilDone(ctx)
 }
 
-// takeOver reads everything again, once in each term and before anything is done in it: another may have acted until just
-// now. It tells whether it did.
-func (e *Engine) takeOver(ctx context.Context) (bool, error) {
-	term, leads, settled := e.lease.now()
+// syncTerm reads everything again, once in each term and before anything is done in it, since another process may have
+// acted until just now. It reports whether it did so.
+func (e *Engine) syncTerm(ctx context.Context) (bool, error) {
+	term, leads, settled := e.lease.currentTerm()
 	if !leads || settled {
 		return false, nil
 	}
-	if err := e.observations.readAll(ctx); err != nil {
+	if err := e.observations.reloadAll(ctx); err != nil {
 		return false, fmt.Errorf("read everything before leading: %w", err)
 	}
-	clear(e.recorded) // what the store has is its to say
-	e.lease.settle(term)
+	clear(e.recordedSequences) // the store may have other decisions
+	e.lease.markSynced(term)
 	return true, nil
 }
 
-// settle plans and acts until nothing is left, on what was looked at last.
-func (e *Engine) settle(ctx context.Context) (plan.Plan, error) {
+// planUntilDone plans and acts on the loaded commit until nothing is left to do.
+func (e *Engine) planUntilDone(ctx context.Context) (plan.Plan, error) {
 	tries := 0
 	for round := 1; ; round++ {
-		p, tip, out, err := e.step(ctx)
-		if err != nil || out == done {
+		p, tip, out, err := e.planOnce(ctx)
+		if err != nil || out == outcomeDone {
 			return p, err
 		}
-		if round == maxRounds {
-			return p, fmt.Errorf("%d plans in a row had something to do: look at what the engine commits to the branch, and stop it", round)
+		if round == maxPlans {
+			const message = "%d plans in a row had something to do: check what the engine commits, and stop the engine"
+			return p, fmt.Errorf(message, round)
 		}
-		if out == given || out == lost {
+		if out == outcomeGranted || out == outcomeDeposed {
 			continue
 		}
-		if out == moved {
-			if tries++; tries == maxTries {
+		if out == outcomeMoved {
+			if tries++; tries == maxMoves {
 				return p, fmt.Errorf("the branch moved %d times while deciding: %w", tries, ErrMoved)
 			}
-			if err := backoff.Sleep(ctx, pause(tries)); err != nil {
+			if err := backoff.Sleep(ctx, retryDelay(tries)); err != nil {
 				return p, err
 			}
 		}
-		if err := e.look(ctx, tip); err != nil {
+		if err := e.loadBranch(ctx, tip); err != nil {
 			return p, err
 		}
 	}
 }
 
-// look reads the branch's tip, unless it is known, and finds out what it says and what was decided since the last look.
-func (e *Engine) look(ctx context.Context, tip string) error {
-	err := e.read(ctx, tip)
-	e.publisher.looked(err)
+// loadBranch loads tip, or fetches the branch if tip is empty, and records what changed since the last load.
+func (e *Engine) loadBranch(ctx context.Context, tip string) error {
+	err := e.fetchAndLoad(ctx, tip)
+	e.publisher.recordFetch(err)
 	return err
 }
 
-func (e *Engine) read(ctx context.Context, tip string) error {
+func (e *Engine) fetchAndLoad(ctx context.Context, tip string) error {
 	if tip == "" {
 		fetched, err := e.repo.Fetch(ctx)
 		if err != nil {
@@ -124,68 +124,69 @@ func (e *Engine) read(ctx context.Context, tip string) error {
 	if err != nil {
 		return err
 	}
-	e.observations.enroll(d)
-	if err := e.departed(ctx, d); err != nil {
+	e.observations.setDesired(d)
+	if err := e.revokeRemovedCells(ctx, d); err != nil {
 		return err
 	}
-	if err := e.watchStore(ctx, d); err != nil {
+	if err := e.detectRestoredStore(ctx, d); err != nil {
 		return err
 	}
-	if err := e.ledger(e.watchHistory(ctx, d)); err != nil {
+	if err := e.ignoreDeposed(e.detectForcePush(ctx, d)); err != nil {
 		return err
 	}
 	e.desired = d
-	if e.lease.acts() {
-		return e.ledger(e.record(ctx, d))
+	if e.lease.mayAct() {
+		return e.ignoreDeposed(e.recordDecisions(ctx, d))
 	}
 	return nil
 }
 
-// ledger is the error of a write that only who leads may make; nil where another does: that is no fault.
-func (e *Engine) ledger(err error) error {
+// ignoreDeposed returns the error of a write that only the leader may make, or nil if another process leads.
+func (e *Engine) ignoreDeposed(err error) error {
 	if errors.Is(err, plan.ErrDeposed) {
-		e.lease.lose()
+		e.lease.endTerm()
 		return nil
 	}
 	return err
 }
 
-// watchHistory finds out whether the branch still contains what was acted upon (R5). Only who leads can tell: the others
-// may look at the branch a moment earlier or later than it did, and take its word.
-func (e *Engine) watchHistory(ctx context.Context, d *plan.Desired) error {
-	seen, diverged := e.observations.seen()
-	if !e.lease.acts() || seen == d.Commit && diverged == nil {
+// detectForcePush finds out whether the branch still contains what was acted upon (R5). Only the leader can decide
+// that: the others may fetch the branch earlier or later, and use the leader's record.
+func (e *Engine) detectForcePush(ctx context.Context, d *plan.Desired) error {
+	seen, diverged := e.observations.seenCommit()
+	if !e.lease.mayAct() || seen == d.Commit && diverged == nil {
 		return nil
 	}
 	now := (*plan.Divergence)(nil)
 	if seen != "" && !slices.Contains(d.Acknowledged, seen) {
 		contained, err := e.repo.Contains(ctx, seen, d.Commit)
 		if err != nil {
-			return fmt.Errorf("compare with %s: %w", words.Short(seen), err)
+			return fmt.Errorf("compare with %s: %w", words.ShortCommit(seen), err)
 		}
 		if !contained {
 			now = &plan.Divergence{Seen: seen, Tip: d.Commit, At: e.clocks.now().UTC()}
 			if diverged == nil {
-				e.opts.Log.Error().Str("seen", seen).Str("tip", d.Commit).Msg("the branch was force-pushed: nothing moves until that is acknowledged")
+				e.opts.Log.Error().Str("seen", seen).Str("tip", d.Commit).
+					Msg("the branch was force-pushed: nothing moves until that is acknowledged")
 			}
 		}
 	}
 	if now == nil {
 		seen = d.Commit
 	}
-	if err := e.store.Seen(ctx, seen, now); err != nil {
+	if err := e.store.RecordSeen(ctx, seen, now); err != nil {
 		return fmt.Errorf("record the branch's tip: %w", err)
 	}
-	e.observations.wrote(func(o *plan.Observed) { o.Seen, o.Diverged = seen, now })
+	e.observations.applyWrite(func(o *plan.Observed) { o.Seen, o.Diverged = seen, now })
 	return nil
 }
 
-// record finds decisions in git that the store does not know, and announces each once.
-func (e *Engine) record(ctx context.Context, d *plan.Desired) error {
+// recordDecisions finds decisions in git that the store lacks, and announces each once.
+func (e *Engine) recordDecisions(ctx context.Context, d *plan.Desired) error {
 	var found []plan.Decided
 	for _, name := range d.Order {
 		for _, h := range slices.Backward(d.Channels[name].History) {
-			if h.Sequence <= e.recorded[name] {
+			if h.Sequence <= e.recordedSequences[name] {
 				break
 			}
 			found = append(found, plan.Decided{
@@ -198,13 +199,13 @@ func (e *Engine) record(ctx context.Context, d *plan.Desired) error {
 		return nil
 	}
 	slices.Reverse(found)
-	fresh, err := e.store.Decided(ctx, found)
+	fresh, err := e.store.RecordDecisions(ctx, found)
 	if err != nil {
 		return fmt.Errorf("record %d decisions: %w", len(found), err)
 	}
-	e.observations.wrote(func(o *plan.Observed) {
+	e.observations.applyWrite(func(o *plan.Observed) {
 		for _, f := range found {
-			e.recorded[f.Channel] = max(e.recorded[f.Channel], f.Sequence)
+			e.recordedSequences[f.Channel] = max(e.recordedSequences[f.Channel], f.Sequence)
 			o.Served[f.Channel] = max(o.Served[f.Channel], f.Sequence)
 		}
 	})
@@ -214,67 +215,67 @@ func (e *Engine) record(ctx context.Context, d *plan.Desired) error {
 	commits := make([]string, 0, len(fresh))
 	for _, f := range fresh {
 		commits = append(commits, f.Commit)
-		e.opts.Log.Info().Str("commit", f.Commit).Str("kind", string(f.Kind)).Str("channel", f.Channel).Str("release", f.Release).
-			Str("replaces", f.Replaces).Int64("sequence", f.Sequence).Msg("decided")
+		e.opts.Log.Info().Str("commit", f.Commit).Str("kind", string(f.Kind)).Str("channel", f.Channel).
+			Str("release", f.Release).Str("replaces", f.Replaces).Int64("sequence", f.Sequence).Msg("decided")
 	}
-	if err := e.store.Announced(ctx, commits); err != nil {
+	if err := e.store.MarkAnnounced(ctx, commits); err != nil {
 		return fmt.Errorf("record announcements: %w", err)
 	}
 	return nil
 }
 
-// step makes one plan and, if this process leads, carries it out. tip is the branch's, if it is known now.
-func (e *Engine) step(ctx context.Context) (p plan.Plan, tip string, out outcome, err error) {
-	p, obs, took := e.decide()
-	acts := e.lease.acts()
+// planOnce makes one plan and, if this process leads, carries it out. tip is the branch's, if it is known.
+func (e *Engine) planOnce(ctx context.Context) (p plan.Plan, tip string, out outcome, err error) {
+	p, obs, took := e.makePlan()
+	acts := e.lease.mayAct()
 	e.counters.led.Store(acts)
 	if acts {
 		tip, out, err = e.carryOut(ctx, p)
-		if err != nil && ctx.Err() == nil && (errors.Is(err, plan.ErrDeposed) || !e.lease.acts()) {
-			e.lease.lose()
-			return p, "", lost, nil
+		if err != nil && ctx.Err() == nil && (errors.Is(err, plan.ErrDeposed) || !e.lease.mayAct()) {
+			e.lease.endTerm()
+			return p, "", outcomeDeposed, nil
 		}
-		if err != nil || out != done {
+		if err != nil || out != outcomeDone {
 			return p, tip, out, err
 		}
 	} else if len(p.Learned.Lapsed) > 0 {
-		e.observations.lapse(p.Learned.Lapsed)
-		return p, "", given, nil
+		e.observations.forgetOffers(p.Learned.Lapsed)
+		return p, "", outcomeGranted, nil
 	}
 	if e.View() == nil {
-		e.observations.begin(e.desired.StaleAfter())
+		e.observations.endSilentSoaks(e.desired.StaleAfter())
 	}
-	e.publisher.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, Took: took})
-	return p, "", done, nil
+	e.publisher.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, PlanDuration: took})
+	return p, "", outcomeDone, nil
 }
 
-// carryOut does what a plan says: what was learned first, then grants, then commits. What is shown and served has the
-// grants in it, so it is planned again after any.
+// carryOut records what the plan learned, then grants, then pushes commits. The published view must contain the grants,
+// so their outcome is to plan again.
 func (e *Engine) carryOut(ctx context.Context, p plan.Plan) (tip string, out outcome, err error) {
-	ctx, end := e.lease.act(ctx)
+	ctx, end := e.lease.termContext(ctx)
 	defer end()
-	if err := e.learn(ctx, p.Learned); err != nil {
-		return "", done, err
+	if err := e.recordLearned(ctx, p.Learned); err != nil {
+		return "", outcomeDone, err
 	}
-	made, err := e.grant(ctx, p.Offers())
+	made, err := e.recordGrants(ctx, p.Offers())
 	if err != nil {
-		return "", done, err
+		return "", outcomeDone, err
 	}
-	tip, out, err = e.push(ctx, p)
-	if err == nil && out == done && made+len(p.Learned.Lapsed) > 0 {
-		out = given
+	tip, out, err = e.pushPlan(ctx, p)
+	if err == nil && out == outcomeDone && made+len(p.Learned.Lapsed) > 0 {
+		out = outcomeGranted
 	}
 	return tip, out, err
 }
 
-// decide makes a plan of what is known now.
-func (e *Engine) decide() (plan.Plan, *plan.Observed, time.Duration) {
+func (e *Engine) makePlan() (plan.Plan, *plan.Observed, time.Duration) {
 	began := time.Now()
-	now := e.clocks.at(began)
+	now := e.clocks.timeAt(began)
 	obs := e.observations.snapshot()
-	obs.Flags = e.publisher.announced().ForGates()
-	obs.Clock = e.clocks.judge(began, now, obs)
+	obs.Key = e.opts.Key
+	obs.Flags = e.publisher.announcedFlags().ForGates()
+	obs.Clock = e.clocks.compareClocks(began, now, obs)
 	p := plan.Make(e.desired, obs, now)
-	e.counters.plans.since(began)
+	e.counters.plans.observeSince(began)
 	return p, obs, time.Since(began)
 }

@@ -12,11 +12,13 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// Fault 45: a person who asks why hears of it.
+// Fault 45: why names miscounts.
 func TestWhyNamesMiscounts(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		for _, n := range []int64{1, 5} {
-			_, err := r.a.Receive(context.Background(), cells.Report{Cell: "s1", Boot: "b", State: cells.StatePending, Confirmed: n / 2, Events: []cells.Event{{Number: n, Kind: "healthy"}}})
+			_, err := r.a.Receive(context.Background(),
+				cells.Report{Cell: "s1", Boot: "b", State: cells.StatePending, Confirmed: n / 2,
+					Events: []cells.Event{{Number: n, Kind: "healthy"}}})
 			if err != nil {
 				r.t.Fatal(err)
 			}
@@ -24,7 +26,10 @@ func TestWhyNamesMiscounts(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		for _, e := range []*replica{r.a, r.b} {
 			lines, _ := view.Why(e.View(), "s1")
-			if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "events 3 to 4 never came") }) {
+			if !slices.ContainsFunc(lines, func(l string) bool {
+				return strings.Contains(l,
+					"events 3 to 4 never came")
+			}) {
 				r.t.Errorf("why says %q", lines)
 			}
 		}

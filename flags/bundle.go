@@ -5,14 +5,16 @@ import (
 	"time"
 )
 
-// Bundle is what a cell is sent of flags ahead of time, apart from overrides: the same for all cells of a channel that the same
-// announcements reach. It names no other cell.
+// Bundle holds what a cell receives about flags ahead of time, apart from overrides. All cells of a channel that the
+// same announcements reach share one. A bundle names no other cell.
 type Bundle struct {
-	Version int                        `json:"version"` // of this format: BundleVersion
-	Channel string                     `json:"channel"`
-	Flags   map[string]json.RawMessage `json:"flags"`            // flagd flags without $ref, with all their metadata: Definition.Encode
-	Gates   []Gate                     `json:"gates"`            // by ID: announcements that are armed or published for the cell
-	Hidden  []string                   `json:"hidden,omitempty"` // sorted: features of announcements under embargo that have no gate yet (R45)
+	Version int    `json:"version"` // of the format: BundleVersion
+	Channel string `json:"channel"`
+	// flagd flags without $ref, with all metadata: see Definition.Encode
+	Flags map[string]json.RawMessage `json:"flags"`
+	Gates []Gate                     `json:"gates"` // by ID: armed or published announcements of the cell
+	// sorted: features of embargoed announcements without a gate so far (R45)
+	Hidden []string `json:"hidden,omitempty"`
 }
 
 // BundleVersion is the version of the format that this package writes and reads.
@@ -22,62 +24,62 @@ const BundleVersion = 1
 type Gate struct {
 	ID       string     `json:"id"`
 	Features []string   `json:"features"`
-	At       int64      `json:"at"` // Unix seconds; 0: as soon as the release is there
+	At       int64      `json:"at"` // Unix seconds; 0: as soon as the release runs
 	By       string     `json:"by,omitempty"`
-	Steps    []GateStep `json:"steps,omitempty"` // by After, growing; none: everybody at once
+	Steps    []GateStep `json:"steps,omitempty"` // by After, growing; none: all users at once
 	Embargo  bool       `json:"embargo,omitempty"`
 }
 
-// Whose share a ramp grows by.
+// A ramp's share counts users or cells.
 const (
 	ByUser = "user" // the default
 	ByCell = "cell"
 )
 
-// GateStep is a step of a ramp: so many percent from so many seconds after At.
+// GateStep is a step of a ramp: Percent applies from After seconds past the gate's time.
 type GateStep struct {
 	Percent int   `json:"percent"`
 	After   int64 `json:"after"`
 }
 
-// Orders is what a cell is told to turn off at once: the overrides that reach it. It travels apart from bundles.
+// Orders are the overrides that reach a cell: what to turn off at once. They travel apart from bundles.
 type Orders struct {
 	Killed []KilledFlag `json:"killed,omitempty"` // by flag
-	Held   []string     `json:"held,omitempty"`   // announcements that are not published yet, sorted
+	Held   []string     `json:"held,omitempty"`   // unpublished announcements, sorted
 }
 
-// Killed is a flag that is off whatever else holds.
+// KilledFlag is a flag that is off whatever else holds.
 type KilledFlag struct {
 	Flag   string `json:"flag"`
 	Reason string `json:"reason,omitempty"`
 }
 
-// Facts are what a flag may depend on in one cell. No caller can claim others (R36).
+// Facts are what a flag may depend on in one cell. A caller's context can't override them (R36).
 type Facts struct {
 	Cell    string            `json:"cell"`
 	Channel string            `json:"channel"`
-	Release string            `json:"release,omitempty"` // that it runs, or is going to
+	Release string            `json:"release,omitempty"` // the running release, or the next one
 	Region  string            `json:"region,omitempty"`  // label region
 	Labels  map[string]string `json:"labels,omitempty"`
 
-	Features []string `json:"features,omitempty"` // sorted: contained in every release that may be running now (R38)
-	Held     []string `json:"held,omitempty"`     // sorted: features that the cell's owner does not want yet (R43)
+	Features []string `json:"features,omitempty"` // sorted: contained in every release that may run now (R38)
+	Held     []string `json:"held,omitempty"`     // sorted: features that the cell's owner holds (R43)
 }
 
-// CellState is what an announcement is in one cell. Waiting and worse say in words why.
+// CellState is the state of an announcement in one cell.
 type CellState string
 
 const (
-	Waiting   CellState = "waiting"   // for a release that contains its features
-	Armed     CellState = "armed"     // on at its time, and nothing else is missing
+	Waiting   CellState = "waiting"   // its release lacks the features
+	Armed     CellState = "armed"     // ready: turns on at its time
 	Ramping   CellState = "ramping"   // on for a share
-	On        CellState = "on"        // for everybody
-	Suspended CellState = "suspended" // was on; the release that runs, or may run, does not contain its features
-	Killed    CellState = "killed"    // some of its flags are
-	Held      CellState = "held"      // by its owner, or by the vendor
-	LeftOut   CellState = "left out"  // it was not ready when others got it (skip)
-	Retired   CellState = "retired"   // its flags are gone
+	On        CellState = "on"        // on for all users
+	Suspended CellState = "suspended" // was on; a release that may run lacks the features
+	Killed    CellState = "killed"    // some of its flags are killed
+	Held      CellState = "held"      // held by the cell's owner or by the vendor
+	LeftOut   CellState = "left out"  // the cell was not ready when others got the features (skip)
+	Retired   CellState = "retired"   // the flags are gone
 )
 
-// Instant is a whole second of the cell's idea of the control plane's time (R40).
+// Instant returns t in whole seconds, as rules see the control plane's time (R40).
 func Instant(t time.Time) int64 { return t.Unix() }

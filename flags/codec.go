@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// Limits of a bundle. What exceeds them is refused whole, so that a cell keeps what it has.
+// Limits of a bundle. A bundle beyond a limit is refused whole, and the cell keeps the one it has.
 const (
 	MaxBundle = 32 << 20 // bytes
 	MaxFlags  = 20_000
@@ -23,8 +23,8 @@ const (
 	maxName      = 256     // bytes of an ID, a feature or a channel
 )
 
-// Encode gives the bundle's one form: the same bundle gives the same bytes, in whatever order its gates and names are. It is
-// nil if a flag is not JSON, which Definition.Encode never gives.
+// Encode returns the bundle's canonical form: equal bundles have equal bytes, whatever the order of gates and names. It
+// returns nil if a flag is not JSON, which Definition.Encode never returns.
 func (b *Bundle) Encode() []byte {
 	sorted := *b
 	if sorted.Flags == nil {
@@ -44,28 +44,28 @@ func (b *Bundle) Encode() []byte {
 	return raw
 }
 
-// sortedSet gives the names sorted, each once, in a slice of its own that is never nil.
+// sortedSet returns the names sorted and without duplicates, in a new slice that is never nil.
 func sortedSet(names []string) []string {
 	out := append([]string{}, names...)
 	slices.Sort(out)
 	return slices.Compact(out)
 }
 
-// ParseBundle reads what Encode gave, and nothing else: another spelling of the same bundle, a field that it does not know or a
-// limit exceeded is an error. The flags themselves are Compile's to read. What it allocates is in proportion to what it accepts.
+// ParseBundle reads the output of Encode and nothing else: another spelling of the same bundle, an unknown field or an
+// exceeded limit is an error. Compile reads the flags themselves. Memory use is in proportion to the input.
 func ParseBundle(raw []byte) (*Bundle, error) {
 	if len(raw) > MaxBundle {
-		return nil, fmt.Errorf("bundle of flags is %d bytes, beyond %d", len(raw), MaxBundle)
+		return nil, fmt.Errorf("bundle of flags has %d bytes, more than %d", len(raw), MaxBundle)
 	}
 	b, err := decodeBundle(raw)
 	if err != nil {
 		return nil, fmt.Errorf("read bundle of flags: %w", err)
 	}
-	if err := b.check(); err != nil {
+	if err := b.validate(); err != nil {
 		return nil, fmt.Errorf("bundle of flags: %w", err)
 	}
-	if !bytes.Equal(b.Encode(), raw) { // duplicate keys and fields in another case come out differently
-		return nil, errors.New("bundle of flags is not in its one form")
+	if !bytes.Equal(b.Encode(), raw) { // refuses duplicate keys, and fields in another case
+		return nil, errors.New("bundle of flags is not in canonical form")
 	}
 	return b, nil
 }
@@ -78,32 +78,32 @@ func decodeBundle(raw []byte) (*Bundle, error) {
 		Gates   json.RawMessage `json:"gates"`
 		Hidden  json.RawMessage `json:"hidden"`
 	}
-	if err := strictly(raw, &outer); err != nil {
+	if err := decodeStrict(raw, &outer); err != nil {
 		return nil, err
 	}
 	if outer.Version != BundleVersion {
-		return nil, fmt.Errorf("it has version %d, and this agent reads %d", outer.Version, BundleVersion)
+		return nil, fmt.Errorf("version %d is unknown: this agent reads version %d", outer.Version, BundleVersion)
 	}
 	b := &Bundle{Version: outer.Version, Channel: outer.Channel, Flags: map[string]json.RawMessage{}}
-	err := members(outer.Flags, '{', MaxFlags, func(key string, value json.RawMessage) error {
+	err := eachMember(outer.Flags, '{', MaxFlags, func(key string, value json.RawMessage) error {
 		b.Flags[key] = value
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("flags: %w", err)
 	}
-	err = members(outer.Gates, '[', MaxGates, func(_ string, value json.RawMessage) error {
+	err = eachMember(outer.Gates, '[', MaxGates, func(_ string, value json.RawMessage) error {
 		b.Gates = append(b.Gates, Gate{})
 		if len(value) > maxGate {
-			return fmt.Errorf("gate %d is %d bytes, beyond %d", len(b.Gates), len(value), maxGate)
+			return fmt.Errorf("gate %d has %d bytes, more than %d", len(b.Gates), len(value), maxGate)
 		}
-		return strictly(value, &b.Gates[len(b.Gates)-1])
+		return decodeStrict(value, &b.Gates[len(b.Gates)-1])
 	})
 	if err != nil {
 		return nil, fmt.Errorf("gates: %w", err)
 	}
 	if len(outer.Hidden) > 0 {
-		err = members(outer.Hidden, '[', MaxFlags, func(_ string, value json.RawMessage) error {
+		err = eachMember(outer.Hidden, '[', MaxFlags, func(_ string, value json.RawMessage) error {
 			b.Hidden = append(b.Hidden, "")
 			return json.Unmarshal(value, &b.Hidden[len(b.Hidden)-1])
 		})
@@ -114,21 +114,21 @@ func decodeBundle(raw []byte) (*Bundle, error) {
 	return b, nil
 }
 
-// strictly decodes one JSON value into v, which has all its fields.
-func strictly(raw []byte, v any) error {
+// decodeStrict decodes one JSON value into v, without unknown fields and without anything after the value.
+func decodeStrict(raw []byte, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
 		return err
 	}
 	if dec.InputOffset() != int64(len(raw)) {
-		return errors.New("something follows it")
+		return errors.New("more data follows it")
 	}
 	return nil
 }
 
-// members calls each for every member of a JSON object or array, at most limit of them.
-func members(raw []byte, open json.Delim, limit int, each func(key string, value json.RawMessage) error) error {
+// eachMember calls each for every member of a JSON object or array, at most limit times.
+func eachMember(raw []byte, open json.Delim, limit int, each func(key string, value json.RawMessage) error) error {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	if t, err := dec.Token(); err != nil || t != open {
 		return fmt.Errorf("must begin with %s", open)
@@ -156,38 +156,38 @@ func members(raw []byte, open json.Delim, limit int, each func(key string, value
 	return nil
 }
 
-func (b *Bundle) check() error {
+func (b *Bundle) validate() error {
 	switch {
-	case !named(b.Channel):
-		return errors.New("it has no channel, or a long one")
-	case slices.ContainsFunc(b.Hidden, func(f string) bool { return !named(f) }):
-		return errors.New("a hidden feature has no name, or a long one")
+	case !isValidName(b.Channel):
+		return errors.New("the channel is missing or too long")
+	case slices.ContainsFunc(b.Hidden, func(f string) bool { return !isValidName(f) }):
+		return errors.New("the name of a hidden feature is missing or too long")
 	}
 	for i, g := range b.Gates {
-		if err := g.check(); err != nil {
+		if err := g.validate(); err != nil {
 			return fmt.Errorf("gate %.40q: %w", g.ID, err)
 		}
 		if i > 0 && b.Gates[i-1].ID == g.ID {
-			return fmt.Errorf("gate %.40q is there twice", g.ID)
+			return fmt.Errorf("gate %.40q occurs twice", g.ID)
 		}
 	}
 	return nil
 }
 
-func (g *Gate) check() error {
+func (g *Gate) validate() error {
 	switch {
-	case !named(g.ID):
-		return errors.New("it has no ID, or a long one")
+	case !isValidName(g.ID):
+		return errors.New("the ID is missing or too long")
 	case len(g.Features) > MaxGateFeatures:
-		return fmt.Errorf("%d features, beyond %d", len(g.Features), MaxGateFeatures)
-	case slices.ContainsFunc(g.Features, func(f string) bool { return !named(f) }):
-		return errors.New("a feature has no name, or a long one")
+		return fmt.Errorf("%d features, more than %d", len(g.Features), MaxGateFeatures)
+	case slices.ContainsFunc(g.Features, func(f string) bool { return !isValidName(f) }):
+		return errors.New("the name of a feature is missing or too long")
 	case g.At < 0 || g.At > MaxInstant:
 		return fmt.Errorf("time %d is out of range", g.At)
 	case g.By != "" && g.By != ByUser && g.By != ByCell:
 		return fmt.Errorf("a ramp by %.40q, which is neither %s nor %s", g.By, ByUser, ByCell)
 	case len(g.Steps) > maxGateSteps:
-		return fmt.Errorf("%d steps, beyond %d", len(g.Steps), maxGateSteps)
+		return fmt.Errorf("%d steps, more than %d", len(g.Steps), maxGateSteps)
 	}
 	last := GateStep{Percent: -1, After: -1}
 	for _, s := range g.Steps {
@@ -195,11 +195,11 @@ func (g *Gate) check() error {
 			return fmt.Errorf("step of %d %% after %d s is out of range", s.Percent, s.After)
 		}
 		if s.Percent < last.Percent || s.After <= last.After {
-			return errors.New("its steps don't grow")
+			return errors.New("the steps don't grow")
 		}
 		last = s
 	}
 	return nil
 }
 
-func named(s string) bool { return s != "" && len(s) <= maxName }
+func isValidName(s string) bool { return s != "" && len(s) <= maxName }

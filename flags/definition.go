@@ -14,38 +14,43 @@ import (
 )
 
 const (
-	// MaxKey bounds a flag's key, and a feature's name, in bytes: overrides/kill-KEY.yaml must be a file's name.
+	// MaxKey bounds a flag's key and a feature's name, in bytes: overrides/kill-KEY.yaml must be a valid file name.
 	MaxKey = 200
 
-	maxText   = 16 << 10 // bytes of one text, in rules and in values
-	maxFaults = 200      // of one file: a person mends those first
+	maxText   = 16 << 10 // bytes of one text in rules and values
+	maxFaults = 200      // faults reported of one file
 )
 
-// bounds are those of definitions, with references and the set's metadata written out for each flag: files may be far smaller.
+// bounds limit definitions after references and the set's metadata are written out for each flag. Files may be far
+// smaller.
 type bounds struct {
-	depth, nodes int // of a rule. A rule is a mapping in which there mostly is a list: two levels
-	flag, set    int // bytes of a flag, and of all in a file
+	depth, nodes        int // of a rule; an operator with a list of arguments is two levels deep
+	flagBytes, setBytes int // bytes of a flag, and of all flags in a file
 }
 
-// asWritten bounds what people write, and bundles have of it.
-func asWritten() bounds { return bounds{depth: 64, nodes: 10_000, flag: 256 << 10, set: 8 << 20} }
+// sourceBounds are for flags as people write them, and as bundles carry them.
+func sourceBounds() bounds {
+	return bounds{depth: 64, nodes: 10_000, flagBytes: 256 << 10, setBytes: 8 << 20}
+}
 
-// asSettled bounds flags with what a fold settles in them: a ramp around the rule, facts in the place of references to them.
-func asSettled() bounds { return bounds{depth: 80, nodes: 50_000, flag: 2 << 20, set: MaxBundle} }
+// documentBounds are for folded flags, with ramps around rules and constants in the place of facts.
+func documentBounds() bounds {
+	return bounds{depth: 80, nodes: 50_000, flagBytes: 2 << 20, setBytes: MaxBundle}
+}
 
-// ParseDefinition reads one flag as Encode gives it. Unlike Load it takes a flag without a default variant, as flagd does,
-// and leaves aside what is no fault of form. The error is the first fault.
+// ParseDefinition reads one flag as Encode writes it. Unlike a flags repository, it accepts a flag without a default
+// variant, as flagd does, and does not lint. The error is the first fault.
 func ParseDefinition(key string, raw []byte) (*Definition, error) {
-	return parseDefinition(key, raw, asWritten())
+	return parseDefinition(key, raw, sourceBounds())
 }
 
 func parseDefinition(key string, raw []byte, b bounds) (*Definition, error) {
 	root, faults := jsondoc.Read("", raw, b.limits())
 	r := newSetReader("", faults, b)
-	if !r.bad[0] && root.Line > 0 {
-		r.flag(key, root.Line, root, nil)
+	if !r.badLines[0] && root.Line > 0 {
+		r.readFlag(key, root.Line, root, nil)
 	}
-	if f := r.first(); f != nil {
+	if f := r.firstFault(); f != nil {
 		return nil, fmt.Errorf("flag %.100q: %s", key, f.Message)
 	}
 	d := r.Flags[0]
@@ -53,70 +58,73 @@ func parseDefinition(key string, raw []byte, b bounds) (*Definition, error) {
 	return d, nil
 }
 
-// SetReader reads one of flagd's flag sets as people write it: whether it is well formed, and within bounds. It is for one file.
+// SetReader reads one file with a flagd flag set as people write it, and checks form and bounds.
 type SetReader struct {
-	Flags  []*Definition // in the file's order. One with faults is among them, so that what else names it has none for that
-	Bytes  int           // of the flags written out, at most
+	// Flags are in the file's order, faulty flags included, so that references to a faulty flag are no further fault.
+	Flags  []*Definition
+	Bytes  int // upper bound of the size of the flags, written out
 	Faults []jsondoc.Fault
 
 	file   string
 	bounds bounds
-	lint   Linter       // nil: what is well formed is well
-	bad    map[int]bool // lines that could not be parsed: of those it says nothing more, as it would most likely follow from that
-	shared references
+	linter Linter // nil: only form is checked
+	// badLines have syntax errors: further faults there would only follow from these.
+	badLines   map[int]bool
+	evaluators references
 
-	flagBytes int // of the flag that is being read, written out
+	flagBytes int // size of the current flag, written out
 }
 
-// Linter looks at what is well formed for sense. What it finds, it says to the SetReader that asks it.
+// Linter checks the sense of well-formed flags. A Linter adds its findings to its SetReader.
 type Linter interface {
 	Variants(d *Definition, all jsondoc.Members)
-	Metadata(d *Definition, line int, own *jsondoc.Member) // own: nil if the flag has none but its set's
+	Metadata(d *Definition, line int, own *jsondoc.Member) // own: nil if only the set has metadata
 	Targeting(d *Definition, rule jsondoc.Node)            // with references resolved
 }
 
-// NewSetReader makes a reader of a file in which parsing found those faults.
+// NewSetReader returns a reader of a file in which parsing found the given faults.
 func NewSetReader(file string, faults []jsondoc.Fault) *SetReader {
-	return newSetReader(file, faults, asWritten())
+	return newSetReader(file, faults, sourceBounds())
 }
 
-// Limits are those of a document with a flag set.
-func Limits() jsondoc.Limits { return asWritten().limits() }
+// Limits returns the limits of a document with a flag set.
+func Limits() jsondoc.Limits { return sourceBounds().limits() }
 
 func (b bounds) limits() jsondoc.Limits { return jsondoc.Limits{Depth: b.depth + 16, Text: maxText} }
 
 func newSetReader(file string, faults []jsondoc.Fault, b bounds) *SetReader {
-	r := &SetReader{Faults: faults, file: file, bounds: b, bad: map[int]bool{}, shared: references{}}
+	r := &SetReader{Faults: faults, file: file, bounds: b, badLines: map[int]bool{}, evaluators: references{}}
 	for _, f := range faults {
-		r.bad[f.Line] = r.bad[f.Line] || !f.Warning
+		r.badLines[f.Line] = r.badLines[f.Line] || !f.Warning
 	}
 	return r
 }
 
-// first gives the fault to mend first, nil if there is none.
-func (r *SetReader) first() (first *jsondoc.Fault) {
+// firstFault returns the fault to fix first; nil: none.
+func (r *SetReader) firstFault() (first *jsondoc.Fault) {
 	for i := range r.Faults {
 		f := &r.Faults[i]
-		if !f.Warning && (first == nil || cmp.Or(cmp.Compare(f.Line, first.Line), cmp.Compare(f.Message, first.Message)) < 0) {
+		if !f.Warning &&
+			(first == nil || cmp.Or(cmp.Compare(f.Line, first.Line), cmp.Compare(f.Message, first.Message)) < 0) {
 			first = f
 		}
 	}
 	return first
 }
 
-// Fault says what is wrong.
+// Fault adds a fault.
 func (r *SetReader) Fault(code jsondoc.FaultCode, line int, format string, args ...any) {
-	r.say(false, code, line, format, args...)
+	r.addFault(false, code, line, format, args...)
 }
 
-// Warn says what nobody can have meant, and stops nothing.
+// Warn adds a warning: a likely mistake that does not invalidate the file.
 func (r *SetReader) Warn(code jsondoc.FaultCode, line int, format string, args ...any) {
-	r.say(true, code, line, format, args...)
+	r.addFault(true, code, line, format, args...)
 }
 
-func (r *SetReader) say(warning bool, code jsondoc.FaultCode, line int, format string, args ...any) {
+func (r *SetReader) addFault(warning bool, code jsondoc.FaultCode, line int, format string, args ...any) {
 	switch {
-	case r.bad[line] || len(r.Faults) > maxFaults:
+	case r.badLines[line] || len(r.Faults) > maxFaults:
 		return
 	case len(r.Faults) == maxFaults:
 		warning, code, format, args = false, jsondoc.TooLarge, "and more: mend these first", nil
@@ -126,8 +134,9 @@ func (r *SetReader) say(warning bool, code jsondoc.FaultCode, line int, format s
 	})
 }
 
-// members gives a mapping's members, of which only those that are named may be there. Without names, all may.
-func (r *SetReader) members(n jsondoc.Node, what string, names ...string) (jsondoc.Members, bool) {
+// mappingMembers returns a mapping's members and faults those that are not among names. Without names, every member is
+// allowed.
+func (r *SetReader) mappingMembers(n jsondoc.Node, what string, names ...string) (jsondoc.Members, bool) {
 	all, ok := n.Value.(jsondoc.Members)
 	if !ok {
 		r.Fault(jsondoc.WrongType, n.Line, "%s must be a mapping, not %s", what, jsondoc.Describe(n.Value))
@@ -142,48 +151,48 @@ func (r *SetReader) members(n jsondoc.Node, what string, names ...string) (jsond
 	return all, true
 }
 
-// Set reads the set, and asks lint about it, unless that is nil.
+// Set reads the whole set and runs lint over the flags; nil: no linter.
 func (r *SetReader) Set(root jsondoc.Node, lint Linter) {
-	if r.bad[0] || root.Line == 0 { // it was not parsed
+	if r.badLines[0] || root.Line == 0 { // the file was not parsed
 		return
 	}
-	r.lint = lint
-	top, ok := r.members(root, "a flag set", "flags", "$evaluators", "metadata", "$schema")
+	r.linter = lint
+	top, ok := r.mappingMembers(root, "a flag set", "flags", "$evaluators", "metadata", "$schema")
 	if !ok {
 		return
 	}
 	if m := top.Get("$evaluators"); m != nil {
-		r.evaluators(m.Node)
+		r.readEvaluators(m.Node)
 	}
 	var metadata map[string]any
 	if m := top.Get("metadata"); m != nil {
-		metadata = r.metadata(m.Node, nil)
+		metadata = r.readMetadata(m.Node, nil)
 	}
 	flags := top.Get("flags")
 	if flags == nil {
-		r.Fault(jsondoc.Missing, root.Line, "flags is required: a flag set without any says flags: {}")
+		r.Fault(jsondoc.Missing, root.Line, "flags is required: write flags: {} for an empty flag set")
 		return
 	}
 	switch all := flags.Value.(type) {
 	case jsondoc.Members:
 		for _, m := range all {
-			r.flag(m.Key, m.Line, m.Node, metadata)
+			r.readFlag(m.Key, m.Line, m.Node, metadata)
 		}
 	case []jsondoc.Node:
 		for _, n := range all {
-			r.listed(n, metadata)
+			r.readListedFlag(n, metadata)
 		}
 	default:
 		r.Fault(jsondoc.WrongType, flags.Line, "flags must be a mapping, not %s", jsondoc.Describe(flags.Value))
 	}
 }
 
-// listed reads a flag of flagd's other form, a list of flags that name their keys.
-func (r *SetReader) listed(n jsondoc.Node, shared map[string]any) {
+// readListedFlag reads a flag of flagd's alternative form, a list of flags with their keys.
+func (r *SetReader) readListedFlag(n jsondoc.Node, shared map[string]any) {
 	fields, ok := n.Value.(jsondoc.Members)
 	at := fields.Get("key")
 	if !ok || at == nil {
-		r.Fault(jsondoc.Missing, n.Line, "a flag in a list needs its key")
+		r.Fault(jsondoc.Missing, n.Line, "a flag in a list needs a key")
 		return
 	}
 	key, ok := at.Value.(string)
@@ -192,23 +201,23 @@ func (r *SetReader) listed(n jsondoc.Node, shared map[string]any) {
 		return
 	}
 	rest := slices.DeleteFunc(slices.Clone(fields), func(m jsondoc.Member) bool { return m.Key == "key" })
-	r.flag(key, at.Line, jsondoc.Node{Line: n.Line, Value: rest}, shared)
+	r.readFlag(key, at.Line, jsondoc.Node{Line: n.Line, Value: rest}, shared)
 }
 
-// flag reads one flag.
-func (r *SetReader) flag(key string, line int, n jsondoc.Node, shared map[string]any) {
+func (r *SetReader) readFlag(key string, line int, n jsondoc.Node, shared map[string]any) {
 	d := &Definition{Key: key, Metadata: shared, File: r.file, Line: line}
 	if err := CheckKey(key); err != nil {
 		r.Fault(jsondoc.WrongName, line, "%.60q can't be a flag's key: %v", key, err)
 		return
 	}
 	r.Flags = append(r.Flags, d)
-	if r.Bytes > r.bounds.set { // that was said
+	if r.Bytes > r.bounds.setBytes { // already a fault
 		d.Metadata = nil
 		return
 	}
-	r.flagBytes = width(key)
-	fields, ok := r.members(n, "flag "+jsondoc.Clip(key), "state", "variants", "defaultVariant", "targeting", "metadata")
+	r.flagBytes = encodedSize(key)
+	fields, ok := r.mappingMembers(n, "flag "+jsondoc.Clip(key), "state", "variants", "defaultVariant",
+		"targeting", "metadata")
 	if !ok {
 		return
 	}
@@ -225,78 +234,87 @@ func (r *SetReader) flag(key string, line int, n jsondoc.Node, shared map[string
 	case m == nil:
 		r.Fault(jsondoc.Missing, line, "flag %s: variants is required: the values it can have, by name", key)
 	default:
-		size, _ := measure(m.Node)
-		if variants, ok := r.members(m.Node, "variants"); ok && r.take(m.Line, size.bytes) {
-			d.Variants, _ = m.Plain().(map[string]any)
+		size, _ := measureNode(m.Node)
+		if variants, ok := r.mappingMembers(m.Node, "variants"); ok && r.reserveBytes(m.Line, size.bytes) {
+			d.Variants, _ = m.PlainValue().(map[string]any)
 			if len(variants) == 0 {
 				r.Fault(jsondoc.Missing, m.Line, "flag %s: variants is empty: a flag needs at least one", key)
 			}
-			if r.lint != nil {
-				r.lint.Variants(d, variants)
+			if r.linter != nil {
+				r.linter.Variants(d, variants)
 			}
 		}
 	}
-	r.defaultVariant(d, line, fields.Get("defaultVariant"))
+	r.readDefaultVariant(d, line, fields.Get("defaultVariant"))
 	if m := fields.Get("metadata"); m != nil {
-		d.Metadata = r.metadata(m.Node, shared)
+		d.Metadata = r.readMetadata(m.Node, shared)
 	}
 	size := 0
 	for name, v := range d.Metadata {
-		size += width(name) + width(v)
+		size += encodedSize(name) + encodedSize(v)
 	}
-	if !r.take(line, size) {
-		d.Metadata = nil // which may be as much for each flag
+	if !r.reserveBytes(line, size) {
+		d.Metadata = nil // shared metadata may be as large for every flag
 		return
 	}
-	if r.lint != nil {
-		r.lint.Metadata(d, line, fields.Get("metadata"))
+	if r.linter != nil {
+		r.linter.Metadata(d, line, fields.Get("metadata"))
 	}
 	if m := fields.Get("targeting"); m != nil {
-		r.targeting(d, m.Node)
+		r.readTargeting(d, m.Node)
 	}
 }
 
-// take counts so many bytes more of the flag that is being read. It tells whether there is room for them.
-func (r *SetReader) take(line, bytes int) bool {
+// reserveBytes adds to the size of the current flag and reports whether the flag and the file are still within bounds.
+func (r *SetReader) reserveBytes(line, bytes int) bool {
 	r.flagBytes, r.Bytes = r.flagBytes+bytes, r.Bytes+bytes
 	switch {
-	case r.flagBytes > r.bounds.flag:
-		r.Fault(jsondoc.TooLarge, line, "the flag has more than %d KiB, references and the set's metadata written out: make it smaller", r.bounds.flag>>10)
-	case r.Bytes > r.bounds.set:
-		r.Fault(jsondoc.TooLarge, line, "the file has more than %d MiB, references and metadata written out with each flag: make what its flags share smaller", r.bounds.set>>20)
+	case r.flagBytes > r.bounds.flagBytes:
+		r.Fault(jsondoc.TooLarge, line,
+			"the flag has more than %d KiB, references and the set's metadata written out: make it smaller",
+			r.bounds.flagBytes>>10)
+	case r.Bytes > r.bounds.setBytes:
+		r.Fault(jsondoc.TooLarge, line,
+			"the file has more than %d MiB, references and metadata written out with each flag: make what its "+
+				"flags share smaller",
+			r.bounds.setBytes>>20)
 	default:
 		return true
 	}
 	return false
 }
 
-func (r *SetReader) defaultVariant(d *Definition, line int, m *jsondoc.Member) {
+func (r *SetReader) readDefaultVariant(d *Definition, line int, m *jsondoc.Member) {
 	if m == nil || m.Value == nil {
 		if m != nil {
 			line = m.Line
 		}
-		if r.lint != nil {
-			r.Fault(jsondoc.Missing, line, "flag %s: defaultVariant is required: without it callers would get whatever their code says", d.Key)
+		if r.linter != nil {
+			r.Fault(jsondoc.Missing, line,
+				"flag %s: defaultVariant is required: without one, callers get the default in their code", d.Key)
 		}
 		return
 	}
 	name, ok := m.Value.(string)
 	switch {
 	case !ok:
-		r.Fault(jsondoc.WrongType, m.Line, "flag %s: defaultVariant must be the name of a variant, as text, not %s: put it in quotes", d.Key, jsondoc.Describe(m.Value))
+		r.Fault(jsondoc.WrongType, m.Line,
+			"flag %s: defaultVariant must be the name of a variant, as text, not %s: put it in quotes",
+			d.Key, jsondoc.Describe(m.Value))
 		return
-	case name == "" && r.lint != nil:
+	case name == "" && r.linter != nil:
 		r.Fault(jsondoc.Missing, m.Line, "flag %s: defaultVariant is empty: name a variant", d.Key)
 	}
 	d.DefaultVariant = name
 	if _, ok := d.Variants[name]; !ok && name != "" && len(d.Variants) > 0 {
-		r.Fault(jsondoc.UnknownReference, m.Line, "flag %s: there is no variant %.60q for defaultVariant; there are: %s", d.Key, name, d.VariantNames())
+		r.Fault(jsondoc.UnknownReference, m.Line,
+			"flag %s: there is no variant %.60q for defaultVariant; there are: %s", d.Key, name, d.VariantNames())
 	}
 }
 
-// metadata reads the metadata of a flag, over those of its set, or of a set.
-func (r *SetReader) metadata(n jsondoc.Node, over map[string]any) map[string]any {
-	own, ok := r.members(n, "metadata")
+// readMetadata reads the metadata of a flag or a set, over inherited metadata.
+func (r *SetReader) readMetadata(n jsondoc.Node, over map[string]any) map[string]any {
+	own, ok := r.mappingMembers(n, "metadata")
 	if !ok {
 		return over
 	}
@@ -307,33 +325,36 @@ func (r *SetReader) metadata(n jsondoc.Node, over map[string]any) map[string]any
 		case bool, float64, string:
 			all[m.Key] = m.Value
 		default:
-			r.Fault(jsondoc.WrongType, m.Line, "metadata %.60q must be text, a number, true or false, not %s", m.Key, jsondoc.Describe(m.Value))
+			r.Fault(jsondoc.WrongType, m.Line, "metadata %.60q must be text, a number, true or false, not %s", m.Key,
+				jsondoc.Describe(m.Value))
 		}
 	}
 	return all
 }
 
-// targeting reads a flag's rules: references resolved, in one form. Without any rule it stays empty.
-func (r *SetReader) targeting(d *Definition, n jsondoc.Node) {
+// readTargeting reads a flag's rule, resolves references and stores the canonical form. An empty mapping is no rule.
+func (r *SetReader) readTargeting(d *Definition, n jsondoc.Node) {
 	rules, ok := n.Value.(jsondoc.Members)
 	if !ok {
-		r.Fault(jsondoc.WrongType, n.Line, "flag %s: targeting must be a rule, a mapping, not %s; leave it out if there is none", d.Key, jsondoc.Describe(n.Value))
+		r.Fault(jsondoc.WrongType, n.Line,
+			"flag %s: targeting must be a rule, a mapping, not %s; leave it out if there is none",
+			d.Key, jsondoc.Describe(n.Value))
 		return
 	}
 	if len(rules) == 0 {
 		return
 	}
-	resolved, ok := r.resolve(n)
+	resolved, ok := r.resolveReferences(n)
 	if !ok {
 		return
 	}
 	d.Targeting = jsondoc.AppendNode(nil, resolved)
-	if r.lint != nil {
-		r.lint.Targeting(d, resolved)
+	if r.linter != nil {
+		r.linter.Targeting(d, resolved)
 	}
 }
 
-// VariantNames gives the names of the variants, for people: a few of them.
+// VariantNames returns the names of the first variants, for messages.
 func (d *Definition) VariantNames() string {
 	names := slices.Sorted(maps.Keys(d.Variants))
 	const few = 8
@@ -343,29 +364,30 @@ func (d *Definition) VariantNames() string {
 	return jsondoc.Clip(strings.Join(names, ", "))
 }
 
-// CheckKey says why a flag can't have that key; nil: it can. Keys become parts of paths, and names of files.
+// CheckKey returns why a flag can't have the key; nil: it can. Keys become parts of paths and file names.
 func CheckKey(key string) error {
 	switch {
 	case key == "" || key == ".":
-		return errors.New("it needs one that says something")
+		return errors.New("it must not be empty or a dot")
 	case len(key) > MaxKey:
 		return fmt.Errorf("it has more than %d bytes", MaxKey)
 	case strings.Contains(key, "/"):
-		return errors.New("it has a slash")
+		return errors.New("it contains a slash")
 	case strings.Contains(key, ".."):
-		return errors.New("it has two dots in a row")
+		return errors.New("it contains two dots in a row")
 	case strings.TrimSpace(key) != key:
 		return errors.New("it begins or ends with a space")
 	}
 	for _, c := range key {
 		if !unicode.IsPrint(c) || c == unicode.ReplacementChar {
-			return fmt.Errorf("it has the character %U, which can't be seen", c)
+			return fmt.Errorf("it contains the invisible character %U", c)
 		}
 	}
 	return nil
 }
 
-// Encode gives the definition as flagd reads it, references resolved, in one form only: equal definitions have equal bytes.
+// Encode returns the definition in flagd's form, with references resolved, in canonical form: equal definitions have
+// equal bytes.
 func (d *Definition) Encode() json.RawMessage {
 	b := append([]byte(nil), `{`...)
 	if d.DefaultVariant != "" {

@@ -8,7 +8,7 @@ import (
 
 func TestParseDefinition(t *testing.T) {
 	for _, tt := range []struct{ in, wrong string }{
-		{`{"state":"ENABLED","variants":{"on":true}}`, ""}, // no default: flagd's, but not Load's
+		{`{"state":"ENABLED","variants":{"on":true}}`, ""}, // flagd, but not a flags repository, allows no default
 		{`{"state":"ENABLED","variants":{"a":1,"b":"x"},"targeting":{"nosuch":[]}}`, ""},
 		{`{"state":"ON","variants":{"on":true}}`, "state must be"},
 		{`{"state":"ENABLED","variants":{"on":true},"defaultVariant":"off"}`, "no variant"},
@@ -33,7 +33,7 @@ func TestParseDefinition(t *testing.T) {
 	}
 }
 
-// canonical gives JSON as encoding/json writes it, keys sorted.
+// canonical returns JSON as encoding/json writes it, with keys sorted.
 func canonical(t *testing.T, in string) string {
 	var v any
 	if err := json.Unmarshal([]byte(in), &v); err != nil {

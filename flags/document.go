@@ -7,46 +7,46 @@ import (
 	"github.com/sluice-cd/sluice/flags/jsonlogic"
 )
 
-// Document gives the flags as a flagd flag set, for flagd and its in-process providers: gates and the cell's facts are constants
-// in it, so that evaluating it gives the value and variant that Evaluate gives. Flags under embargo are not in it (R45). The
-// bytes are shared, and the same whenever Revision is.
+// Document returns the flags as a flagd flag set, for flagd and its in-process providers. Gates and the cell's facts
+// are constants there, so that evaluating the document yields the value and variant of Evaluate. Flags under embargo
+// are left out (R45). The bytes are shared, and are equal whenever Revision is.
 func (f *Folded) Document() []byte { return f.document() }
 
-func (f *Folded) encode() []byte {
+func (f *Folded) encodeDocument() []byte {
 	var out bytes.Buffer
 	out.WriteString(`{"$schema":"https://flagd.dev/schema/v0/flags.json","flags":{`)
 	first := true
 	for _, flag := range f.compiled.sorted {
-		if !f.shown(flag) {
+		if !f.isShown(flag) {
 			continue
 		}
 		if !first {
 			out.WriteByte(',')
 		}
 		first = false
-		out.Write(quoted(flag.def.Key))
+		out.Write(quoteJSON(flag.def.Key))
 		out.WriteByte(':')
-		def := f.settle(flag)
+		def := f.foldDefinition(flag)
 		out.Write(def.Encode())
 	}
 	out.WriteString("}}\n")
 	return out.Bytes()
 }
 
-// settle gives a flag's definition with all that the folding settled as constants.
-func (f *Folded) settle(flag *flag) Definition {
+// foldDefinition returns a flag's definition with everything that folding decided as constants.
+func (f *Folded) foldDefinition(flag *flag) Definition {
 	def := *flag.def
-	if dead, is := f.killed[def.Key]; is {
-		return dead.def
+	if killed, ok := f.killed[def.Key]; ok {
+		return killed.def
 	}
-	if flag.feature != ungated {
-		o := f.open[flag.feature]
+	if flag.featureIndex != ungated {
+		o := f.openings[flag.featureIndex]
 		switch {
 		case o.percent == 0:
-			def.Targeting, def.DefaultVariant, def.Disabled = nil, flag.shut.Variant, false
+			def.Targeting, def.DefaultVariant, def.Disabled = nil, flag.offResult.Variant, false
 			return def
 		case o.percent < 100:
-			def = ramp(flag.def, &f.compiled.gates[o.gate], o.percent)
+			def = addRamp(flag.def, &f.compiled.gates[o.gate], o.percent)
 		}
 	}
 	if len(def.Targeting) > 0 {
@@ -55,15 +55,16 @@ func (f *Folded) settle(flag *flag) Definition {
 	return def
 }
 
-// ramp gives a flag with a ramp around its rule: whoever the share does not have, by flagd's own bucket, gets the off variant,
-// and so does a caller without a targeting key (R44). A disabled flag leaves the others their own default.
-func ramp(d *Definition, g *Gate, percent int) Definition {
+// addRamp returns a flag with a ramp around its rule. Callers outside the share, by flagd's own bucket, and callers
+// without a targeting key get the off variant (R44). A disabled flag leaves the callers within the share their own
+// default.
+func addRamp(d *Definition, g *Gate, percent int) Definition {
 	ramped, rule := *d, json.RawMessage(d.Targeting)
 	if d.Disabled {
 		ramped.Disabled, ramped.DefaultVariant, rule = false, "", nil
 	}
 	if len(rule) == 0 || string(rule) == "{}" {
-		rule = json.RawMessage("null") // chooses none, so that the default variant counts
+		rule = json.RawMessage("null") // chooses no variant, so that the default counts
 	}
 	key := map[string]any{"var": "targetingKey"}
 	in := map[string]any{"and": []any{
@@ -73,16 +74,16 @@ func ramp(d *Definition, g *Gate, percent int) Definition {
 		}}}},
 	}}
 	raw, err := json.Marshal(map[string]any{"if": []any{in, rule, d.Off()}})
-	if err != nil { // the rule was compiled: it is JSON
-		raw = json.RawMessage(`{"if":[true,` + string(quoted(d.Off())) + `]}`)
+	if err != nil { // impossible: the rule was compiled from JSON
+		raw = json.RawMessage(`{"if":[true,` + string(quoteJSON(d.Off())) + `]}`)
 	}
 	ramped.Targeting = raw
 	return ramped
 }
 
-func quoted(s string) []byte {
+func quoteJSON(s string) []byte {
 	raw, err := json.Marshal(s)
-	if err != nil { // no string fails
+	if err != nil { // impossible for a string
 		return []byte(`""`)
 	}
 	return raw

@@ -5,47 +5,48 @@ import (
 	"sync"
 )
 
-// Folded is a Compiled for one cell and instant: whatever no caller can influence is settled. What it answers never changes.
+// Folded is a Compiled for one cell and instant, with everything decided that no caller can influence. Immutable.
 type Folded struct {
-	compiled *Compiled
-	facts    map[string]any    // what rules may ask of the cell
-	killed   map[string]killed // by flag
-	open     []opening         // by feature
-	states   []CellState       // by gate
-	next     int64
-	revision string
-	document func() []byte
-	ramps    sync.Map // *flag → *compiled: rules with their ramp around them, made when they are asked for
+	compiled   *Compiled
+	facts      map[string]any          // the cell's facts, as rules see them
+	killed     map[string]killedResult // by flag
+	openings   []opening               // by feature
+	states     []CellState             // by gate
+	nextChange int64
+	revision   string
+	document   func() []byte
+	ramps      sync.Map // *flag → *evaluator: flags with a ramp, made on first use
 }
 
-// opening is how far a feature is open.
+// opening says how far a feature is open.
 type opening struct {
 	percent int   // of users; 0: shut
-	gate    int32 // whose ramp counts, if percent is neither 0 nor 100
-	shown   bool  // its flags are in bulk answers and in the document (R45)
+	gate    int32 // the gate with the ramp, if percent is neither 0 nor 100
+	shown   bool  // bulk answers and the document contain the feature's flags (R45)
 }
 
-// Fold settles what may be on at all in the cell at an instant, in Unix seconds. What closes a feature, the first that
-// holds: its flag is killed, the cell's owner holds it, the vendor holds its announcement, a release that may run does not
-// contain it, its time has not come; then the ramp counts. Of several announcements of a feature the most open one counts.
+// Fold decides which flags may be on in the cell at an instant, in Unix seconds. The first of these conditions closes a
+// feature: its flag is killed, the cell's owner holds the feature, the vendor holds the announcement, a release that
+// may run lacks the feature, the time has not come. Otherwise the ramp counts. Of several announcements of a feature
+// the most open one counts.
 func (c *Compiled) Fold(o Orders, f Facts, at int64) *Folded {
 	out := &Folded{
 		compiled: c,
-		facts:    f.values(),
-		killed:   c.kill(o.Killed),
-		open:     make([]opening, len(c.features)),
+		facts:    f.ruleData(),
+		killed:   c.resolveKills(o.Killed),
+		openings: make([]opening, len(c.featureIndexes)),
 		states:   make([]CellState, len(c.gates)),
 	}
-	for i := range out.open {
-		out.open[i].shown = !c.gated[i] && !c.hidden[i]
+	for i := range out.openings {
+		out.openings[i].shown = !c.gated[i] && !c.hidden[i]
 	}
-	s := settled{
-		contained: c.marks(f.Features),
-		held:      c.marks(f.Held),
-		killed:    make([]bool, len(c.features)),
+	s := featureFacts{
+		contained: c.markFeatures(f.Features),
+		held:      c.markFeatures(f.Held),
+		killed:    make([]bool, len(c.featureIndexes)),
 	}
 	for key := range out.killed {
-		if place := c.flags[key].feature; place != ungated {
+		if place := c.flags[key].featureIndex; place != ungated {
 			s.killed[place] = true
 		}
 	}
@@ -55,26 +56,26 @@ func (c *Compiled) Fold(o Orders, f Facts, at int64) *Folded {
 	}
 	for i := range c.gates {
 		g := &c.gates[i]
-		share := g.share(f.Cell, at)
-		out.states[i] = s.state(c.holds[i], held[g.ID], at >= g.At, share, g.By)
+		share := g.percentInCell(f.Cell, at)
+		out.states[i] = s.cellState(c.gateFeatures[i], held[g.ID], at >= g.At, share, g.By)
 		if held[g.ID] {
-			out.openFor(i, &s, 0, !g.Embargo)
+			out.openFeatures(i, &s, 0, !g.Embargo)
 			continue
 		}
-		out.openFor(i, &s, share, !g.Embargo || at >= g.At)
-		if next := g.next(f.Cell, at); next != 0 && (out.next == 0 || next < out.next) {
-			out.next = next
+		out.openFeatures(i, &s, share, !g.Embargo || at >= g.At)
+		if next := g.nextChange(f.Cell, at); next != 0 && (out.nextChange == 0 || next < out.nextChange) {
+			out.nextChange = next
 		}
 	}
-	out.revision = out.hash()
-	out.document = sync.OnceValue(out.encode)
+	out.revision = out.computeRevision()
+	out.document = sync.OnceValue(out.encodeDocument)
 	return out
 }
 
-// openFor lets a gate's share through to those of its features that nothing else closes.
-func (f *Folded) openFor(gate int, s *settled, share int, shown bool) {
-	for _, place := range f.compiled.holds[gate] {
-		o := &f.open[place]
+// openFeatures opens a gate's features up to the gate's share, unless something else closes the feature.
+func (f *Folded) openFeatures(gate int, s *featureFacts, share int, shown bool) {
+	for _, place := range f.compiled.gateFeatures[gate] {
+		o := &f.openings[place]
 		o.shown = o.shown || shown
 		if share > o.percent && s.contained[place] && !s.held[place] {
 			o.percent, o.gate = share, int32(gate)
@@ -82,13 +83,13 @@ func (f *Folded) openFor(gate int, s *settled, share int, shown bool) {
 	}
 }
 
-// settled is what is the case for features, by place, whatever their gates say.
-type settled struct {
+// featureFacts holds, by feature index, what is true of features independent of gates.
+type featureFacts struct {
 	contained, held, killed []bool
 }
 
-// state says what an announcement is in the cell.
-func (s *settled) state(features []int32, held, due bool, share int, by string) CellState {
+// cellState returns the state of an announcement in the cell.
+func (s *featureFacts) cellState(features []int32, held, due bool, share int, by string) CellState {
 	var killed, missing bool
 	for _, place := range features {
 		killed = killed || s.killed[place]
@@ -102,7 +103,7 @@ func (s *settled) state(features []int32, held, due bool, share int, by string) 
 		return Held
 	case missing:
 		return Waiting
-	case !due || by == ByCell && share == 0: // the cell's step is its time
+	case !due || by == ByCell && share == 0: // for a ramp by cells, the cell's step is the time
 		return Armed
 	case share < 100:
 		return Ramping
@@ -110,15 +111,16 @@ func (s *settled) state(features []int32, held, due bool, share int, by string) 
 	return On
 }
 
-// killed is a flag as it is while it is killed.
-type killed struct {
+// killedResult is a killed flag's definition and result.
+type killedResult struct {
 	def    Definition
 	result Result
 }
 
-// kill gives what killed flags are: their off variant; or else, which is as near to off as they say, the default without rules.
-func (c *Compiled) kill(orders []KilledFlag) map[string]killed {
-	dead := make(map[string]killed, len(orders))
+// resolveKills returns the definitions and results of killed flags: the off variant or, without one, the default
+// variant without rules.
+func (c *Compiled) resolveKills(orders []KilledFlag) map[string]killedResult {
+	results := make(map[string]killedResult, len(orders))
 	for _, k := range orders {
 		f, known := c.flags[k.Flag]
 		if !known {
@@ -131,37 +133,41 @@ func (c *Compiled) kill(orders []KilledFlag) map[string]killed {
 			def.Metadata = map[string]any{}
 		}
 		def.Metadata["killed"] = true
-		if k.Reason != "" && !def.Client() { // browsers need not know why (R45)
+		if k.Reason != "" && !def.Client() { // browsers don't see the reason (R45)
 			def.Metadata["killed"] = k.Reason
 		}
-		if off := def.Off(); def.Variants[off] != nil { // without one, what is disabled stays so: no kill turns on what was off
+		// a disabled flag without an off variant stays disabled: a kill turns nothing on
+		if off := def.Off(); def.Variants[off] != nil {
 			def.DefaultVariant, def.Disabled = off, false
 		}
 		result := Result{Reason: ReasonDefault, Metadata: def.Metadata}
-		if rule, err := compileFlag(&def); err == nil { // as it was with its rule
+		if rule, err := newEvaluator(&def); err == nil { // keeps the reason that the definition yields
 			result = rule.evaluate(nil, nil, 0)
 		}
-		dead[k.Flag] = killed{def, result}
+		results[k.Flag] = killedResult{def, result}
 	}
-	return dead
+	return results
 }
 
-// values gives the facts as rules see them. All are there, so that none is taken from a caller (R36).
-func (f *Facts) values() map[string]any {
+// ruleData returns the facts as rules see them. Every fact is present, so that a rule never reads one from the caller's
+// context (R36).
+func (f *Facts) ruleData() map[string]any {
 	labels := make(map[string]any, len(f.Labels))
 	for name, value := range f.Labels {
 		labels[name] = value
 	}
-	return map[string]any{"cell": f.Cell, "channel": f.Channel, "release": f.Release, "region": f.Region, "labels": labels}
+	return map[string]any{
+		"cell": f.Cell, "channel": f.Channel, "release": f.Release, "region": f.Region, "labels": labels,
+	}
 }
 
-// Next gives the earliest later instant at which time alone changes the folding, in Unix seconds; 0: none.
-func (f *Folded) Next() int64 { return f.next }
+// Next returns the earliest later instant at which time alone changes the folding, in Unix seconds; 0: none.
+func (f *Folded) Next() int64 { return f.nextChange }
 
-// Revision changes whenever the answer to any question may change, and is the same while none does.
+// Revision returns a string that changes whenever any answer may change, and only then.
 func (f *Folded) Revision() string { return f.revision }
 
-// States tells what each announcement of the bundle is in the cell, by ID.
+// States returns the state of each announcement of the bundle in the cell, by ID.
 func (f *Folded) States() map[string]CellState {
 	states := make(map[string]CellState, len(f.states))
 	for i, s := range f.states {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// large is a bundle of n flags, half of them gated by n/20 announcements.
-func large(n int) *Bundle {
+// largeBundle returns a bundle of n flags, half of them gated by n/20 announcements.
+func largeBundle(n int) *Bundle {
 	b := &Bundle{Version: BundleVersion, Channel: "dedicated", Flags: make(map[string]json.RawMessage, n)}
 	for i := range n {
 		key := fmt.Sprintf("flag-%05d", i)
@@ -26,7 +26,7 @@ func large(n int) *Bundle {
 }
 
 func BenchmarkParseAndCompile10000(b *testing.B) {
-	raw := large(10_000).Encode()
+	raw := largeBundle(10_000).Encode()
 	b.ReportAllocs()
 	for b.Loop() {
 		bundle, err := ParseBundle(raw)
@@ -40,7 +40,7 @@ func BenchmarkParseAndCompile10000(b *testing.B) {
 }
 
 func BenchmarkFold10000(b *testing.B) {
-	c, err := Compile(large(10_000))
+	c, err := Compile(largeBundle(10_000))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func BenchmarkFold10000(b *testing.B) {
 }
 
 func BenchmarkDocument10000(b *testing.B) {
-	c, err := Compile(large(10_000))
+	c, err := Compile(largeBundle(10_000))
 	if err != nil {
 		b.Fatal(err)
 	}

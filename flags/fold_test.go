@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func compiled1(t testing.TB, b *Bundle) *Compiled {
+func compileBundle(t testing.TB, b *Bundle) *Compiled {
 	t.Helper()
 	parsed, err := ParseBundle(b.Encode())
 	if err != nil {
@@ -22,9 +22,11 @@ func compiled1(t testing.TB, b *Bundle) *Compiled {
 	return c
 }
 
-// one is a bundle of a flag, key "flag", of feature "f", with gates.
-func one(gates ...Gate) *Bundle {
-	b := &Bundle{Version: BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{"flag": gatedFlag("f", "")}}
+// oneFlagBundle returns a bundle of one flag, key "flag", of feature "f", with gates.
+func oneFlagBundle(gates ...Gate) *Bundle {
+	b := &Bundle{
+		Version: BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{"flag": gatedFlag("f", "")},
+	}
 	for _, g := range gates {
 		g.Features = append(g.Features, "f")
 		b.Gates = append(b.Gates, g)
@@ -32,13 +34,13 @@ func one(gates ...Gate) *Bundle {
 	return b
 }
 
-var has = Facts{Cell: "acme", Channel: "dedicated", Release: "2026.11.3", Features: []string{"f"}}
+var readyFacts = Facts{Cell: "acme", Channel: "dedicated", Release: "2026.11.3", Features: []string{"f"}}
 
-// TestWhatClosesAFlag holds the order of R43 and the conditions of the design's section 8, each alone and together.
+// TestWhatClosesAFlag checks the order of R43 and the conditions of the design's section 8, each alone and together.
 func TestWhatClosesAFlag(t *testing.T) {
 	killed := Orders{Killed: []KilledFlag{{Flag: "flag", Reason: "it burns"}}}
 	held := Orders{Held: []string{"a"}}
-	lacking, keeping := has, has
+	lacking, keeping := readyFacts, readyFacts
 	lacking.Features = []string{"other"}
 	keeping.Held = []string{"f"}
 	both := keeping
@@ -50,22 +52,22 @@ func TestWhatClosesAFlag(t *testing.T) {
 		on     bool
 		state  CellState
 	}{
-		"all holds":                        {Orders{}, has, 100, true, On},
-		"a second early":                   {Orders{}, has, 99, false, Armed},
+		"all holds":                        {Orders{}, readyFacts, 100, true, On},
+		"a second early":                   {Orders{}, readyFacts, 99, false, Armed},
 		"a release lacks it (R38)":         {Orders{}, lacking, 100, false, Waiting},
 		"lacking and early":                {Orders{}, lacking, 99, false, Waiting},
-		"held by the vendor":               {held, has, 100, false, Held},
+		"held by the vendor":               {held, readyFacts, 100, false, Held},
 		"held and lacking":                 {held, lacking, 100, false, Held},
 		"held by the owner":                {Orders{}, keeping, 100, false, Held},
 		"held by the owner, and lacking":   {Orders{}, both, 100, false, Held},
-		"killed":                           {killed, has, 100, false, Killed},
+		"killed":                           {killed, readyFacts, 100, false, Killed},
 		"killed, lacking, held by both":    {Orders{Killed: killed.Killed, Held: held.Held}, both, 99, false, Killed},
-		"another announcement is held":     {Orders{Held: []string{"b"}}, has, 100, true, On},
-		"another flag is killed":           {Orders{Killed: []KilledFlag{{Flag: "other"}}}, has, 100, true, On},
-		"all holds, long after (fault 63)": {killed, has, MaxInstant, false, Killed},
+		"another announcement is held":     {Orders{Held: []string{"b"}}, readyFacts, 100, true, On},
+		"another flag is killed":           {Orders{Killed: []KilledFlag{{Flag: "other"}}}, readyFacts, 100, true, On},
+		"all holds, long after (fault 63)": {killed, readyFacts, MaxInstant, false, Killed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := compiled1(t, one(Gate{ID: "a", At: 100})).Fold(test.orders, test.facts, test.at)
+			f := compileBundle(t, oneFlagBundle(Gate{ID: "a", At: 100})).Fold(test.orders, test.facts, test.at)
 			want := Result{Value: false, Variant: "off", Reason: ReasonStatic}
 			if test.on {
 				want = Result{Value: true, Variant: "on", Reason: ReasonStatic}
@@ -87,36 +89,39 @@ func TestWhatClosesAFlag(t *testing.T) {
 }
 
 func TestFeatureWithoutAnAnnouncementIsOff(t *testing.T) { // R37
-	f := compiled1(t, one()).Fold(Orders{}, has, 100)
+	f := compileBundle(t, oneFlagBundle()).Fold(Orders{}, readyFacts, 100)
 	if got := f.Evaluate("flag", nil, 100); got.Value != false || got.Reason != ReasonStatic {
 		t.Errorf("got %+v", got)
 	}
 }
 
-// TestTheMostOpenAnnouncementCounts: a feature is on if any of its announcements is.
+// A feature is on if any of its announcements is.
 func TestTheMostOpenAnnouncementCounts(t *testing.T) {
-	c := compiled1(t, one(
+	c := compileBundle(t, oneFlagBundle(
 		Gate{ID: "a", At: 100, Steps: []GateStep{{Percent: 0}, {Percent: 100, After: 1000}}},
 		Gate{ID: "b", At: 200},
 	))
 	for at, on := range map[int64]bool{100: false, 199: false, 200: true, 1100: true} {
-		if got := c.Fold(Orders{}, has, at).Evaluate("flag", Context{"targetingKey": "ann"}, at); got.Value != on {
+		if got := c.Fold(Orders{}, readyFacts, at).Evaluate("flag", Context{"targetingKey": "ann"},
+			at); got.Value != on {
 			t.Errorf("at %d it is %v", at, got.Value)
 		}
 	}
-	if got := c.Fold(Orders{Held: []string{"b"}}, has, 200).Evaluate("flag", Context{"targetingKey": "ann"}, 200); got.Value != false {
+	if got := c.Fold(Orders{Held: []string{"b"}}, readyFacts, 200).Evaluate("flag", Context{"targetingKey": "ann"},
+		200); got.Value != false {
 		t.Error("on by an announcement that is held")
 	}
 }
 
-// TestKilledFlags: off, or as near to it as the definition says; a kill turns nothing on.
+// A killed flag is off, or as close to off as its definition allows; a kill turns nothing on.
 func TestKilledFlags(t *testing.T) {
 	const rule = `"targeting":{"if":[true,"b"]}`
 	for name, test := range map[string]struct {
 		definition string
 		want       Result
 	}{
-		"off variant": {`{"state":"ENABLED","variants":{"a":1,"b":2,"o":0},"defaultVariant":"a",` + rule + `,"metadata":{"off":"o"}}`,
+		"off variant": {`{"state":"ENABLED","variants":{"a":1,"b":2,"o":0},"defaultVariant":"a",` + rule +
+			`,"metadata":{"off":"o"}}`,
 			Result{Value: 0.0, Variant: "o", Reason: ReasonStatic}},
 		"default": {`{"state":"ENABLED","variants":{"a":1,"b":2},"defaultVariant":"a",` + rule + `}`,
 			Result{Value: 1.0, Variant: "a", Reason: ReasonStatic}},
@@ -128,8 +133,12 @@ func TestKilledFlags(t *testing.T) {
 			Result{Value: 0.0, Variant: "o", Reason: ReasonStatic}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": json.RawMessage(test.definition)}}
-			f := compiled1(t, b).Fold(Orders{Killed: []KilledFlag{{Flag: "k"}, {Flag: "there is none"}}}, Facts{}, 5)
+			b := &Bundle{
+				Version: BundleVersion, Channel: "c",
+				Flags: map[string]json.RawMessage{"k": json.RawMessage(test.definition)},
+			}
+			f := compileBundle(t,
+				b).Fold(Orders{Killed: []KilledFlag{{Flag: "k"}, {Flag: "there is none"}}}, Facts{}, 5)
 			got := f.Evaluate("k", nil, 5)
 			if got.Metadata["killed"] != true {
 				t.Errorf("it does not tell that it is killed: %v", got.Metadata)
@@ -138,17 +147,21 @@ func TestKilledFlags(t *testing.T) {
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			agrees(t, f, "k", nil, 5)
+			checkDocumentAgrees(t, f, "k", nil, 5)
 		})
 	}
 }
 
-// TestRampByUsers holds R44: by flagd's bucket of announcement and user, all of an announcement for one user, growing only.
+// TestRampByUsers checks R44: membership by flagd's bucket of announcement and user, equal for all of an announcement's
+// features, and only growing.
 func TestRampByUsers(t *testing.T) {
-	b := one(Gate{ID: "autumn", At: 100, Features: []string{"g"}, Steps: []GateStep{{Percent: 10}, {Percent: 50, After: 10}, {Percent: 100, After: 20}}})
+	b := oneFlagBundle(Gate{
+		ID: "autumn", At: 100, Features: []string{"g"},
+		Steps: []GateStep{{Percent: 10}, {Percent: 50, After: 10}, {Percent: 100, After: 20}},
+	})
 	b.Flags["second"] = gatedFlag("g", "")
-	c := compiled1(t, b)
-	facts := has
+	c := compileBundle(t, b)
+	facts := readyFacts
 	facts.Features = []string{"f", "g"}
 	was := map[string]bool{}
 	for _, step := range []struct {
@@ -187,13 +200,13 @@ func TestRampByUsers(t *testing.T) {
 	}
 }
 
-// TestRampByCells: a cell has all or nothing, whatever its users say they are.
+// A cell has all or nothing, whatever its users claim.
 func TestRampByCells(t *testing.T) {
 	g := Gate{ID: "autumn", At: 100, By: ByCell, Steps: []GateStep{{Percent: 50}, {Percent: 100, After: 10}}}
-	c := compiled1(t, one(g))
+	c := compileBundle(t, oneFlagBundle(g))
 	in := 0
 	for i := range 200 {
-		facts := has
+		facts := readyFacts
 		facts.Cell = fmt.Sprintf("cell-%d", i)
 		f := c.Fold(Orders{}, facts, 100)
 		on, state, next := f.Evaluate("flag", Context{"targetingKey": "x"}, 100).Value == true, Armed, int64(110)
@@ -216,10 +229,10 @@ func TestRampByCells(t *testing.T) {
 	}
 }
 
-// TestEmbargo holds R45: neither key nor time before the time, not even in what changes with it.
+// TestEmbargo checks R45: neither key nor time show before the time.
 func TestEmbargo(t *testing.T) {
 	secret := Gate{ID: "secret", At: 100, Embargo: true}
-	hidden := one()
+	hidden := oneFlagBundle()
 	hidden.Hidden = []string{"f"}
 	for name, test := range map[string]struct {
 		bundle *Bundle
@@ -228,23 +241,31 @@ func TestEmbargo(t *testing.T) {
 		at     int64
 		shown  bool
 	}{
-		"before":                            {one(secret), Orders{}, has, 99, false},
-		"at its time":                       {one(secret), Orders{}, has, 100, true},
-		"at its time, where it is lacking":  {one(secret), Orders{}, Facts{}, 100, true},
-		"held":                              {one(secret), Orders{Held: []string{"secret"}}, has, 100, false},
-		"told elsewhere":                    {one(secret, Gate{ID: "z", At: 500}), Orders{}, has, 99, true},
-		"told elsewhere, held":              {one(secret, Gate{ID: "z", At: 500}), Orders{Held: []string{"z"}}, has, 99, true},
-		"without a gate":                    {hidden, Orders{}, has, 99, false},
-		"without a gate and an embargo":     {one(), Orders{}, has, 99, true},
-		"killed under embargo stays hidden": {one(secret), Orders{Killed: []KilledFlag{{Flag: "flag"}}}, has, 99, false},
+		"before":                           {oneFlagBundle(secret), Orders{}, readyFacts, 99, false},
+		"at its time":                      {oneFlagBundle(secret), Orders{}, readyFacts, 100, true},
+		"at its time, where it is lacking": {oneFlagBundle(secret), Orders{}, Facts{}, 100, true},
+		"held": {
+			oneFlagBundle(secret), Orders{Held: []string{"secret"}}, readyFacts, 100, false,
+		},
+		"told elsewhere": {
+			oneFlagBundle(secret, Gate{ID: "z", At: 500}), Orders{}, readyFacts, 99, true,
+		},
+		"told elsewhere, held": {
+			oneFlagBundle(secret, Gate{ID: "z", At: 500}), Orders{Held: []string{"z"}}, readyFacts, 99, true,
+		},
+		"without a gate":                {hidden, Orders{}, readyFacts, 99, false},
+		"without a gate and an embargo": {oneFlagBundle(), Orders{}, readyFacts, 99, true},
+		"killed under embargo stays hidden": {
+			oneFlagBundle(secret), Orders{Killed: []KilledFlag{{Flag: "flag"}}}, readyFacts, 99, false,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := compiled1(t, test.bundle).Fold(test.orders, test.facts, test.at)
+			f := compileBundle(t, test.bundle).Fold(test.orders, test.facts, test.at)
 			if all := f.All(nil, test.at, false); (len(all) == 1) != test.shown {
 				t.Errorf("in bulk there are %d", len(all))
 			}
-			if _, there := documented(t, f)["flag"]; there != test.shown {
-				t.Errorf("in the document: %v", there)
+			if _, ok := documentFlags(t, f)["flag"]; ok != test.shown {
+				t.Errorf("in the document: %v", ok)
 			}
 			if !test.shown && f.Evaluate("flag", nil, test.at).Value != false {
 				t.Error("one that asks for it does not get it as off")
@@ -253,62 +274,72 @@ func TestEmbargo(t *testing.T) {
 	}
 }
 
-// TestNobodySeesThatSomethingIsArmed: neither key, time nor that there is anything to come can be told from what is answered
-// before, whoever compares revisions, documents and bulk answers (R45).
+// Revisions, documents and bulk answers before the time reveal neither key nor time, nor that an announcement is coming
+// (R45).
 func TestNobodySeesThatSomethingIsArmed(t *testing.T) {
-	before := one()
+	before := oneFlagBundle()
 	before.Hidden = []string{"f"}
-	seen := compiled1(t, before).Fold(Orders{}, has, 50)
+	seen := compileBundle(t, before).Fold(Orders{}, readyFacts, 50)
 	for name, armed := range map[string]*Bundle{
-		"armed":           one(Gate{ID: "secret", At: 100, Embargo: true}),
-		"at another time": one(Gate{ID: "secret", At: 99, Embargo: true, Steps: []GateStep{{Percent: 10}, {Percent: 100, After: 5}}}),
-		"in two parts":    one(Gate{ID: "more", At: 300, Embargo: true, By: ByCell}, Gate{ID: "secret", At: 100, Embargo: true}),
+		"armed": oneFlagBundle(Gate{ID: "secret", At: 100, Embargo: true}),
+		"at another time": oneFlagBundle(Gate{
+			ID: "secret", At: 99, Embargo: true, Steps: []GateStep{{Percent: 10}, {Percent: 100, After: 5}},
+		}),
+		"in two parts": oneFlagBundle(Gate{ID: "more", At: 300, Embargo: true, By: ByCell},
+			Gate{ID: "secret", At: 100, Embargo: true}),
 	} {
 		for at := int64(50); at < 99; at += 16 {
-			f := compiled1(t, armed).Fold(Orders{}, has, at)
-			if f.Revision() != seen.Revision() || string(f.Document()) != string(seen.Document()) || len(f.All(nil, at, false)) > 0 {
+			f := compileBundle(t, armed).Fold(Orders{}, readyFacts, at)
+			if f.Revision() != seen.Revision() || string(f.Document()) != string(seen.Document()) ||
+				len(f.All(nil, at, false)) > 0 {
 				t.Errorf("%s: at %d it can be told", name, at)
 			}
 		}
-		if f := compiled1(t, armed).Fold(Orders{}, has, 100); f.Revision() == seen.Revision() {
+		if f := compileBundle(t, armed).Fold(Orders{}, readyFacts, 100); f.Revision() == seen.Revision() {
 			t.Errorf("%s: at its time it is not told", name)
 		}
 	}
 }
 
-// TestFactsAreNotTheCallers holds R36 and fault 62: what a caller says of release, cell and the rest changes nothing.
+// TestFactsAreNotTheCallers checks R36 and fault 62: a caller's claims of release, cell and the like change nothing.
 func TestFactsAreNotTheCallers(t *testing.T) {
 	rule := func(name, value string) json.RawMessage {
 		return json.RawMessage(fmt.Sprintf(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"off","targeting":{"if":[{"==":[{"var":%q},%q]},"on","off"]}}`, name, value))
 	}
-	b := one(Gate{ID: "a", At: 100})
-	b.Flags["cell"], b.Flags["release"], b.Flags["channel"] = rule("cell", "beta"), rule("release", "9.9.9"), rule("channel", "staging")
+	b := oneFlagBundle(Gate{ID: "a", At: 100})
+	b.Flags["cell"], b.Flags["release"], b.Flags["channel"] = rule("cell", "beta"), rule("release",
+		"9.9.9"), rule("channel", "staging")
 	b.Flags["region"], b.Flags["labels"] = rule("region", "eu"), rule("labels.tier", "gold")
 	b.Flags["mine"] = rule("labels.tier", "silver")
-	facts := Facts{Cell: "acme", Channel: "dedicated", Release: "2026.11.2", Labels: map[string]string{"tier": "silver"}}
-	f := compiled1(t, b).Fold(Orders{}, facts, 100)
+	facts := Facts{
+		Cell: "acme", Channel: "dedicated", Release: "2026.11.2", Labels: map[string]string{"tier": "silver"},
+	}
+	f := compileBundle(t, b).Fold(Orders{}, facts, 100)
 	lies := Context{
-		"targetingKey": "ann", "cell": "beta", "release": "9.9.9", "channel": "staging", "region": "eu", "labels": map[string]any{"tier": "gold"},
+		"targetingKey": "ann", "cell": "beta", "release": "9.9.9", "channel": "staging", "region": "eu",
+		"labels":   map[string]any{"tier": "gold"},
 		"features": []any{"f"}, "labels.tier": "gold", "$flagd": map[string]any{"timestamp": 1e12},
 	}
 	for _, e := range f.All(lies, 100, false) {
 		if on := e.Value == true; on != (e.Key == "mine") {
 			t.Errorf("%s is %+v", e.Key, e.Result)
 		}
-		agrees(t, f, e.Key, lies, 100)
+		checkDocumentAgrees(t, f, e.Key, lies, 100)
 	}
 }
 
-func TestExposedToBrowsers(t *testing.T) { // R45; they are not told why a flag was killed
-	b := small()
-	b.Flags["page"] = json.RawMessage(`{"state":"ENABLED","variants":{"a":1},"defaultVariant":"a","metadata":{"expose":"client"}}`)
-	f := compiled1(t, b).Fold(Orders{}, has, 5000)
+func TestExposedToBrowsers(t *testing.T) { // R45; browsers don't see why a flag was killed
+	b := smallBundle()
+	b.Flags["page"] = json.RawMessage(
+		`{"state":"ENABLED","variants":{"a":1},"defaultVariant":"a","metadata":{"expose":"client"}}`,
+	)
+	f := compileBundle(t, b).Fold(Orders{}, readyFacts, 5000)
 	all := f.All(nil, 5000, true)
 	if len(all) != 1 || all[0].Key != "page" || !f.Exposed("page") || f.Exposed("plain") || f.Exposed("none") {
 		t.Errorf("browsers see %+v", all)
 	}
 	why := []KilledFlag{{Flag: "page", Reason: "CVE"}, {Flag: "plain", Reason: "CVE"}}
-	for _, e := range compiled1(t, b).Fold(Orders{Killed: why}, has, 5000).All(nil, 5000, false) {
+	for _, e := range compileBundle(t, b).Fold(Orders{Killed: why}, readyFacts, 5000).All(nil, 5000, false) {
 		if is := e.Metadata["killed"]; e.Key == "page" && is != true || e.Key == "plain" && is != "CVE" {
 			t.Errorf("%s is killed: %v", e.Key, is)
 		}
@@ -323,26 +354,31 @@ func TestCompileRefuses(t *testing.T) {
 		"feature is no text":  `{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on","metadata":{"feature":5,"off":"off"}}`,
 		"feature is empty":    `{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on","metadata":{"feature":"","off":"off"}}`,
 		"no ramp can choose":  `{"state":"ENABLED","variants":{"on":true,"<off>":false},"defaultVariant":"on","metadata":{"feature":"f","off":"<off>"}}`,
-		"beyond its bound":    string(gatedFlag("", long(asWritten().flag))),
+		"beyond its bound":    string(gatedFlag("", longRule(sourceBounds().flagBytes))),
 	} {
-		b := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": json.RawMessage(definition)}}
+		b := &Bundle{
+			Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": json.RawMessage(definition)},
+		}
 		if _, err := Compile(b); err == nil {
 			t.Errorf("%s: compiled", name)
 		}
 	}
-	for name, rule := range map[string]string{"deepest": nested(asWritten().depth), "longest": long(asWritten().flag - 1000)} {
-		b := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"flag": gatedFlag("f", rule)},
-			Gates: []Gate{{ID: strings.Repeat("a", maxName), At: 1, Features: []string{"f"}, Steps: []GateStep{{Percent: 99}}}}}
-		f := compiled1(t, b).Fold(Orders{}, has, 2)
+	for name, rule := range map[string]string{"deepest": nestedRule(sourceBounds().depth),
+		"longest": longRule(sourceBounds().flagBytes - 1000)} {
+		b := &Bundle{Version: BundleVersion, Channel: "c",
+			Flags: map[string]json.RawMessage{"flag": gatedFlag("f", rule)},
+			Gates: []Gate{{ID: strings.Repeat("a", maxName), At: 1, Features: []string{"f"},
+				Steps: []GateStep{{Percent: 99}}}}}
+		f := compileBundle(t, b).Fold(Orders{}, readyFacts, 2)
 		if got := f.Evaluate("flag", Context{"targetingKey": "ann"}, 2); got.Error != "" || got.Reason == ReasonStatic {
 			t.Errorf("the %s rule with a ramp around it: %+v", name, got)
 		}
-		agrees(t, f, "flag", Context{"targetingKey": "ann"}, 2)
+		checkDocumentAgrees(t, f, "flag", Context{"targetingKey": "ann"}, 2)
 	}
 }
 
-// long is a rule of so many bytes.
-func long(bytes int) string {
+// longRule returns a rule of the given size.
+func longRule(bytes int) string {
 	const head, tail = `{"if":[{"in":["",[`, `0]]},"on","off"]}`
 	texts := ""
 	for n := bytes - len(head) - len(tail); n > 0; n = bytes - len(head) - len(tail) - len(texts) {

@@ -6,7 +6,8 @@ import (
 	"github.com/sluice-cd/sluice/flags/jsonlogic"
 )
 
-// Percent gives the share of a gate's users, or cells, that is in at an instant: 0 before its time, 100 without a ramp or a time.
+// Percent returns the share of the gate's users or cells at an instant: 0 before the gate's time, 100 without a ramp or
+// a time.
 func (g *Gate) Percent(at int64) int {
 	switch {
 	case at < g.At:
@@ -24,15 +25,15 @@ func (g *Gate) Percent(at int64) int {
 	return percent
 }
 
-// Includes tells whether a share of so many percent has a user, by targeting key, or a cell, by name: by flagd's bucket of
-// the announcement's ID and the key, so that one user gets all of an announcement, and keeps it while the share grows (R44).
-// Spaces around both do not count, as in the document's rule.
+// Includes reports whether a share of percent includes a user, by targeting key, or a cell, by name. Membership is
+// flagd's bucket of announcement ID and key, so that one user gets all features of an announcement and keeps them while
+// the share grows (R44). Spaces around both don't count, as in the document's rule.
 func (g *Gate) Includes(key string, percent int) bool {
 	return percent >= 100 || percent > 0 && int(jsonlogic.Bucket(strings.TrimSpace(g.ID+key), 100)) < percent
 }
 
-// share is Percent as a cell sees it: a ramp by cells is all or nothing there.
-func (g *Gate) share(cell string, at int64) int {
+// percentInCell is Percent within one cell: a ramp by cells is all or nothing there.
+func (g *Gate) percentInCell(cell string, at int64) int {
 	percent := g.Percent(at)
 	switch {
 	case g.By != ByCell:
@@ -43,14 +44,14 @@ func (g *Gate) share(cell string, at int64) int {
 	return 0
 }
 
-// next gives the earliest later instant at which share changes, or the gate's time has come; 0: none.
-func (g *Gate) next(cell string, at int64) int64 {
+// nextChange returns the earliest later instant at which percentInCell changes or the gate's time comes; 0: none.
+func (g *Gate) nextChange(cell string, at int64) int64 {
 	if at < g.At {
 		return g.At
 	}
-	now := g.share(cell, at)
+	now := g.percentInCell(cell, at)
 	for _, s := range g.Steps {
-		if t := g.At + s.After; t > at && g.share(cell, t) != now {
+		if t := g.At + s.After; t > at && g.percentInCell(cell, t) != now {
 			return t
 		}
 	}

@@ -13,13 +13,13 @@ import (
 	"github.com/sluice-cd/sluice/flags/jsonlogic"
 )
 
-// nested is a rule that chooses on, so many arrays and objects deep. deep is even.
-func nested(deep int) string {
+// nestedRule returns a rule that chooses on and is deep arrays and objects deep. deep is even.
+func nestedRule(deep int) string {
 	return strings.Repeat(`{"if":[true,`, deep/2) + `"on"` + strings.Repeat(`]}`, deep/2)
 }
 
-// documented gives the flags of a document.
-func documented(t interface{ Fatal(...any) }, f *Folded) map[string]json.RawMessage {
+// documentFlags returns the flags of a document.
+func documentFlags(t interface{ Fatal(...any) }, f *Folded) map[string]json.RawMessage {
 	var set struct {
 		Flags map[string]json.RawMessage `json:"flags"`
 	}
@@ -29,27 +29,28 @@ func documented(t interface{ Fatal(...any) }, f *Folded) map[string]json.RawMess
 	return set.Flags
 }
 
-// agrees holds that the document's flag, which knows neither facts nor gates, gives what Evaluate gives.
-func agrees(t interface {
+// checkDocumentAgrees checks that the document's flag, without facts and gates, evaluates as Evaluate does.
+func checkDocumentAgrees(t interface {
 	Fatal(...any)
 	Errorf(string, ...any)
 }, f *Folded, key string, ctx Context, at int64) {
-	raw, there := documented(t, f)[key]
-	if !there {
+	raw, ok := documentFlags(t, f)[key]
+	if !ok {
 		t.Fatal("the document has no " + key)
 	}
-	d, err := parseDefinition(key, raw, asSettled())
+	d, err := parseDefinition(key, raw, documentBounds())
 	if err != nil {
 		t.Fatal(err)
 	}
-	rule, err := compileFlag(d)
+	rule, err := newEvaluator(d)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want, got := f.Evaluate(key, ctx, at), rule.evaluate(ctx, nil, at)
 	want.Message, got.Message = "", ""
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%s with %v at %d: the document %s\ngives otherwise than Evaluate (-Evaluate +document):\n%s", key, ctx, at, raw, diff)
+		t.Errorf("%s with %v at %d: the document %s\ngives otherwise than Evaluate (-Evaluate +document):\n%s", key,
+			ctx, at, raw, diff)
 	}
 }
 
@@ -61,9 +62,9 @@ type world struct {
 	at     int64
 }
 
-const horizon = 60 // all that happens in a world happens before
+const horizon = 60 // all times of a world are earlier
 
-func features() []string { return []string{"f0", "f1", "f2"} }
+func featureNames() []string { return []string{"f0", "f1", "f2"} }
 
 func subset(t *rapid.T, name string, of []string) []string {
 	var some []string
@@ -77,8 +78,11 @@ func subset(t *rapid.T, name string, of []string) []string {
 
 func drawWorld(t *rapid.T) *world {
 	w := &world{
-		bundle: &Bundle{Version: BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{}, Hidden: subset(t, "hidden", features()[2:])},
-		at:     rapid.Int64Range(0, horizon).Draw(t, "at"),
+		bundle: &Bundle{
+			Version: BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{},
+			Hidden: subset(t, "hidden", featureNames()[2:]),
+		},
+		at: rapid.Int64Range(0, horizon).Draw(t, "at"),
 	}
 	for i := range rapid.IntRange(1, 5).Draw(t, "flags") {
 		w.bundle.Flags[fmt.Sprintf("k%d", i)] = drawFlag(t)
@@ -89,24 +93,26 @@ func drawWorld(t *rapid.T) *world {
 		w.bundle.Gates = append(w.bundle.Gates, g)
 		ids = append(ids, g.ID)
 	}
-	w.drawOthers(t, ids)
+	w.drawConditions(t, ids)
 	return w
 }
 
-// drawOthers draws what may change while the bundle stays.
-func (w *world) drawOthers(t *rapid.T, ids []string) {
+// drawConditions draws what may change while the bundle stays.
+func (w *world) drawConditions(t *rapid.T, ids []string) {
 	w.orders, w.facts = Orders{}, Facts{Channel: "dedicated"}
 	for _, key := range subset(t, "killed", []string{"k0", "k1", "k9"}) {
-		w.orders.Killed = append(w.orders.Killed, KilledFlag{Flag: key, Reason: rapid.SampledFrom([]string{"", "slow"}).Draw(t, "reason")})
+		w.orders.Killed = append(w.orders.Killed, KilledFlag{
+			Flag: key, Reason: rapid.SampledFrom([]string{"", "slow"}).Draw(t, "reason"),
+		})
 	}
 	if rapid.Bool().Draw(t, "held at all") {
 		w.orders.Held = subset(t, "held", ids)
 	}
 	w.facts.Cell = rapid.SampledFrom([]string{"acme", "beta", "gamma"}).Draw(t, "cell")
 	w.facts.Release = rapid.SampledFrom([]string{"", "2026.11.2", "2026.11.3"}).Draw(t, "release")
-	w.facts.Features = subset(t, "contained", features())
+	w.facts.Features = subset(t, "contained", featureNames())
 	if rapid.Bool().Draw(t, "owner holds") {
-		w.facts.Held = subset(t, "kept", features())
+		w.facts.Held = subset(t, "kept", featureNames())
 	}
 	if rapid.Bool().Draw(t, "labelled") {
 		w.facts.Labels = map[string]string{"tier": rapid.SampledFrom([]string{"gold", "silver"}).Draw(t, "tier")}
@@ -120,7 +126,7 @@ func drawFlag(t *rapid.T) json.RawMessage {
 		"defaultVariant": "on",
 	}
 	meta := map[string]any{}
-	if feature := rapid.SampledFrom(append(features(), "")).Draw(t, "feature"); feature != "" {
+	if feature := rapid.SampledFrom(append(featureNames(), "")).Draw(t, "feature"); feature != "" {
 		meta["feature"], meta["off"] = feature, "off"
 	}
 	if rapid.Bool().Draw(t, "client") {
@@ -152,7 +158,7 @@ func drawFlag(t *rapid.T) json.RawMessage {
 }
 
 func drawGate(t *rapid.T, id string) Gate {
-	g := Gate{ID: id, Features: subset(t, "gate's", features()), Embargo: rapid.Bool().Draw(t, "embargo")}
+	g := Gate{ID: id, Features: subset(t, "gate's", featureNames()), Embargo: rapid.Bool().Draw(t, "embargo")}
 	g.At = rapid.SampledFrom([]int64{0, 10, 20, 30}).Draw(t, "time")
 	g.By = rapid.SampledFrom([]string{"", ByUser, ByCell}).Draw(t, "by")
 	percent, after := 0, int64(0)
@@ -193,13 +199,13 @@ func (w *world) fold(t *rapid.T) *Folded {
 	return c.Fold(w.orders, w.facts, w.at)
 }
 
-// TestNothingIsOnUnlessAllHolds is the design's invariant 9, with the five conditions said once more, in other words.
+// TestNothingIsOnUnlessAllHolds checks the design's invariant 9 against a second implementation of the five conditions.
 func TestNothingIsOnUnlessAllHolds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
 		f, ctx := w.fold(t), drawContext(t)
 		for key, raw := range w.bundle.Flags {
-			d, err := parseDefinition(key, raw, asSettled())
+			d, err := parseDefinition(key, raw, documentBounds())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -207,7 +213,7 @@ func TestNothingIsOnUnlessAllHolds(t *testing.T) {
 				continue
 			}
 			got := f.Evaluate(key, ctx, w.at)
-			may := w.may(t, key, d.Feature(), ctx)
+			may := w.mayBeOn(t, key, d.Feature(), ctx)
 			if got.Variant != "off" && got.Error == "" && got.Reason != ReasonDisabled && !may {
 				t.Fatalf("%s is %+v, which not all conditions allow", key, got)
 			}
@@ -221,8 +227,9 @@ func TestNothingIsOnUnlessAllHolds(t *testing.T) {
 	})
 }
 
-// may tells whether all five conditions of the design's section 8 hold: by the most open of the feature's announcements.
-func (w *world) may(t *rapid.T, key, feature string, ctx Context) bool {
+// mayBeOn reports whether all five conditions of the design's section 8 hold, by the most open of the feature's
+// announcements.
+func (w *world) mayBeOn(t *rapid.T, key, feature string, ctx Context) bool {
 	for _, k := range w.orders.Killed {
 		if k.Flag == key {
 			return false
@@ -248,13 +255,13 @@ func (w *world) may(t *rapid.T, key, feature string, ctx Context) bool {
 		user, _ := ctx["targetingKey"].(string)
 		within := percent == 100
 		if g.By == ByCell {
-			if within = within || bucketed(t, g.ID+w.facts.Cell, percent); within {
+			if within = within || isInBucket(t, g.ID+w.facts.Cell, percent); within {
 				percent = 100
 			} else {
 				percent = 0
 			}
 		} else if !within {
-			within = user != "" && bucketed(t, g.ID+user, percent)
+			within = user != "" && isInBucket(t, g.ID+user, percent)
 		}
 		if percent > most {
 			most, in = percent, within
@@ -263,9 +270,10 @@ func (w *world) may(t *rapid.T, key, feature string, ctx Context) bool {
 	return in
 }
 
-// bucketed asks fractional itself.
-func bucketed(t *rapid.T, key string, percent int) bool {
-	rule, err := jsonlogic.Compile(fmt.Appendf(nil, `{"fractional":[{"cat":[%q]},["in",%d],["out",%d]]}`, key, percent, 100-percent))
+// isInBucket evaluates fractional itself.
+func isInBucket(t *rapid.T, key string, percent int) bool {
+	rule, err := jsonlogic.Compile(fmt.Appendf(nil, `{"fractional":[{"cat":[%q]},["in",%d],["out",%d]]}`, key,
+		percent, 100-percent))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +284,7 @@ func bucketed(t *rapid.T, key string, percent int) bool {
 	return got == "in"
 }
 
-// TestNextIsRight: until Next nothing changes by time alone, and without one nothing ever does.
+// Until Next nothing changes by time alone; without Next nothing ever does.
 func TestNextIsRight(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
@@ -300,18 +308,20 @@ func TestNextIsRight(t *testing.T) {
 	})
 }
 
-// TestRevisionCoversAnswers: where the revision is the same, so is every answer.
+// Equal revisions imply equal answers.
 func TestRevisionCoversAnswers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
 		f, ctx := w.fold(t), drawContext(t)
 		other := *w
 		if rapid.Bool().Draw(t, "others") {
-			other.drawOthers(t, []string{"a0", "a1", "a2", "a3"})
+			other.drawConditions(t, []string{"a0", "a1", "a2", "a3"})
 		}
 		if rapid.Bool().Draw(t, "other gates") {
 			b := *w.bundle
-			b.Gates, b.Hidden = []Gate{drawGate(t, "a0"), drawGate(t, "b0")}, subset(t, "hidden now", features()[2:])
+			b.Gates, b.Hidden = []Gate{
+				drawGate(t, "a0"), drawGate(t, "b0"),
+			}, subset(t, "hidden now", featureNames()[2:])
 			other.bundle = &b
 		}
 		other.at = rapid.Int64Range(0, horizon).Draw(t, "other time")
@@ -330,18 +340,18 @@ func TestRevisionCoversAnswers(t *testing.T) {
 	})
 }
 
-// TestDocumentAgreesWithEvaluate: whoever evaluates /flags.json gets what Evaluate gives, whatever the caller says.
+// Evaluating /flags.json agrees with Evaluate, whatever the caller claims.
 func TestDocumentAgreesWithEvaluate(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
 		f, ctx := w.fold(t), drawContext(t)
 		at := rapid.Int64Range(0, horizon).Draw(t, "asked at")
 		all := f.All(ctx, at, false)
-		if len(all) != len(documented(t, f)) {
-			t.Fatalf("%d flags in bulk, %d in the document", len(all), len(documented(t, f)))
+		if len(all) != len(documentFlags(t, f)) {
+			t.Fatalf("%d flags in bulk, %d in the document", len(all), len(documentFlags(t, f)))
 		}
 		for _, e := range all {
-			agrees(t, f, e.Key, ctx, at)
+			checkDocumentAgrees(t, f, e.Key, ctx, at)
 		}
 	})
 }

@@ -8,10 +8,11 @@ import (
 	"slices"
 )
 
-// hash gives the Revision: over the flags, the facts that rules see, what is killed, and how far each feature is open. A gate
-// that opens nothing yet is not in it: so nobody can tell from the revision that something is going to be announced (R45).
-func (f *Folded) hash() string {
-	b := make([]byte, 0, 512+8*len(f.open))
+// computeRevision returns the Revision: a hash of the flags, the facts that rules see, the killed flags and how far
+// each feature is open. A gate that opens nothing yet is left out, so that the revision does not reveal a coming
+// announcement (R45).
+func (f *Folded) computeRevision() string {
+	b := make([]byte, 0, 512+8*len(f.openings))
 	text := func(s string) {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
@@ -34,14 +35,14 @@ func (f *Folded) hash() string {
 		text(key)
 		text(reason)
 	}
-	for _, o := range f.open[:f.compiled.named] {
+	for _, o := range f.openings[:f.compiled.flagFeatures] {
 		shown := byte(0)
 		if o.shown {
 			shown = 1
 		}
 		b = append(b, byte(o.percent), shown)
 		if o.percent > 0 && o.percent < 100 {
-			text(f.compiled.gates[o.gate].ID) // by which it has its users
+			text(f.compiled.gates[o.gate].ID) // the gate selects the users
 		}
 	}
 	sum := sha256.Sum256(b)

@@ -7,15 +7,14 @@ import (
 	"strings"
 )
 
-// DigestPattern is the form of a digest as a regular expression, for schemas.
+// DigestPattern matches a digest, for schemas.
 const DigestPattern = `^sha256:[0-9a-f]{64}$`
 
 const digestPrefix = "sha256:"
 
-// Digest is "sha256:" and 64 lower-case hex digits: of a release's canonical tar, or of other bytes. Empty: none.
+// Digest is "sha256:" and 64 lower-case hex digits: of a release's canonical tar, or of other bytes. Empty means none.
 type Digest string
 
-// ParseDigest reads a digest.
 func ParseDigest(s string) (Digest, error) {
 	digits, ok := strings.CutPrefix(s, digestPrefix)
 	ok = ok && len(digits) == 2*sha256.Size
@@ -29,24 +28,24 @@ func ParseDigest(s string) (Digest, error) {
 	return Digest(s), nil
 }
 
-// DigestBytes gives the digest of b as it is.
+// DigestBytes returns the digest of b itself.
 func DigestBytes(b []byte) Digest {
 	sum := sha256.Sum256(b)
-	return digestOf(sum[:])
+	return digestFromSum(sum[:])
 }
 
-func digestOf(sum []byte) Digest { return Digest(digestPrefix + hex.EncodeToString(sum)) }
+func digestFromSum(sum []byte) Digest { return Digest(digestPrefix + hex.EncodeToString(sum)) }
 
-// Short gives the first 12 hex digits, for people.
+// Short returns the first 12 hex digits, for people.
 func (d Digest) Short() string {
 	s := strings.TrimPrefix(string(d), digestPrefix)
 	return s[:min(12, len(s))]
 }
 
-// Hex gives the hex digits alone, as file names use them.
+// Hex returns the hex digits alone, for file names.
 func (d Digest) Hex() string { return strings.TrimPrefix(string(d), digestPrefix) }
 
-// UnmarshalText is ParseDigest; empty text is no digest.
+// UnmarshalText is ParseDigest, but takes empty text as no digest.
 func (d *Digest) UnmarshalText(text []byte) (err error) {
 	if len(text) == 0 {
 		*d = ""

@@ -12,11 +12,11 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// kustomizationNames are the names by which kustomize finds its file in a folder.
+// kustomizationNames are the file names that kustomize looks for in a folder.
 var kustomizationNames = []string{"kustomization.yaml", "kustomization.yml", "Kustomization"}
 
-// kustomization is the file as the scan reads it: every field that kustomize knows, so that a misspelt one, which
-// kustomize might understand in another case, does not slip past. Fields that load nothing are any.
+// kustomization has every field that kustomize knows, so that the scan reports a misspelt field, which kustomize might
+// accept in another case. Fields that load nothing have type any.
 type kustomization struct {
 	APIVersion any `yaml:"apiVersion"`
 	Kind       any `yaml:"kind"`
@@ -83,17 +83,18 @@ type generator struct {
 	Env       string   `yaml:"env"`
 }
 
-// ScanKustomization reads every kustomization file of the release in dir and says what it must not do (fault 30):
-// reach outside the release, by a URL, a repository, an absolute path or "..", or run anything, by helm, an exec or a
-// container function. An entry that names nothing in the release is refused too, because kustomize would then look
-// for it elsewhere. It reads only, and dials nobody. Whoever renders must scan first, and not rest on the scan alone.
+// ScanKustomization reads every kustomization file of the release in dir and returns what none may do (fault 30): reach
+// outside the release by a URL, a repository, an absolute path or "..", or run a program by helm, an exec or a
+// container function. It also refuses an entry that names nothing in the release, since kustomize would look for the
+// name elsewhere. It only reads, and opens no connection. A renderer must scan first, and must not rely on the scan
+// alone.
 func ScanKustomization(fsys fs.FS, dir string) []Fault {
-	t, faults := walk(fsys, dir, Limits{})
-	return manifest.Sort(append(faults, t.scan()...))
+	t, faults := walkRelease(fsys, dir, Limits{})
+	return manifest.Sort(append(faults, t.scanKustomizations()...))
 }
 
-// scan is ScanKustomization without the walk's own faults.
-func (t *tree) scan() []Fault {
+// scanKustomizations is ScanKustomization without the walk's own faults.
+func (t *releaseTree) scanKustomizations() []Fault {
 	var faults []Fault
 	folders := map[string]string{}
 	for _, f := range t.files {
@@ -103,168 +104,176 @@ func (t *tree) scan() []Fault {
 		}
 		dir = path.Clean(dir)
 		if other := folders[dir]; other != "" {
-			faults = append(faults, Fault{File: path.Join(t.dir, f.path), Code: manifest.Conflict, Message: "stands beside " + other + ": kustomize takes only one of them"})
+			faults = append(faults, Fault{File: path.Join(t.dir, f.path), Code: manifest.Conflict,
+				Message: "is beside " + other + ": kustomize accepts only one of the two"})
 		}
 		folders[dir] = name
-		faults = append(faults, t.scanFile(f)...)
+		faults = append(faults, t.scanKustomization(f)...)
 	}
 	return faults
 }
 
-// kustomized tells whether a folder of the tree has a kustomization file.
-func (t *tree) kustomized(dir string) bool {
-	return slices.ContainsFunc(kustomizationNames, func(n string) bool { return t.has(path.Join(dir, n), false) })
+// hasKustomization reports whether a folder of the tree has a kustomization file.
+func (t *releaseTree) hasKustomization(dir string) bool {
+	return slices.ContainsFunc(kustomizationNames, func(n string) bool { return t.hasEntry(path.Join(dir, n), false) })
 }
 
-func (t *tree) scanFile(f file) []Fault {
+func (t *releaseTree) scanKustomization(f file) []Fault {
 	name := path.Join(t.dir, f.path)
-	data, fault := t.document(f)
+	data, fault := t.readDocument(f)
 	if fault != nil {
 		return []Fault{*fault}
 	}
 	doc, faults := manifest.Decode[kustomization](name, data)
-	s := scanner{tree: t, doc: doc, dir: path.Dir(f.path)}
-	s.scan(&doc.Value)
+	s := kustomizationScanner{releaseTree: t, doc: doc, dir: path.Dir(f.path)}
+	s.checkFields(&doc.Value)
 	return append(faults, s.faults...)
 }
 
-// document reads a file that is to be parsed.
-func (t *tree) document(f file) ([]byte, *Fault) {
+// readDocument reads a file that is to be parsed.
+func (t *releaseTree) readDocument(f file) ([]byte, *Fault) {
 	name := path.Join(t.dir, f.path)
 	if f.size > manifest.MaxFile {
 		return nil, &Fault{File: name, Code: manifest.TooLarge,
 			Message: fmt.Sprintf("is larger than %d bytes", manifest.MaxFile)}
 	}
-	data, err := t.read(f)
+	data, err := t.readFile(f)
 	if err != nil {
 		return nil, &Fault{File: name, Code: manifest.Unreadable, Message: fmt.Sprintf("can't be read: %v", err)}
 	}
 	return data, nil
 }
 
-type scanner struct {
-	*tree
+type kustomizationScanner struct {
+	*releaseTree
 	doc    *manifest.Doc[kustomization]
-	dir    string // of the kustomization file, in the release
+	dir    string // the kustomization file's folder in the release
 	faults []Fault
 }
 
-func (s *scanner) fault(code manifest.FaultCode, at, format string, args ...any) {
+func (s *kustomizationScanner) addFault(code manifest.FaultCode, at, format string, args ...any) {
 	s.faults = append(s.faults, s.doc.Fault(code, at, format, args...))
 }
 
-func (s *scanner) scan(k *kustomization) {
-	for field, entries := range map[string][]string{"resources": k.Resources, "bases": k.Bases, "components": k.Components} {
+func (s *kustomizationScanner) checkFields(k *kustomization) {
+	for field, entries := range map[string][]string{"resources": k.Resources, "bases": k.Bases,
+		"components": k.Components} {
 		for i, e := range entries {
-			s.root(at(field, i), e)
+			s.checkFileOrFolder(indexedField(field, i), e)
 		}
 	}
 	for field, entries := range map[string][]string{"crds": k.CRDs, "configurations": k.Configurations} {
 		for i, e := range entries {
-			s.file(at(field, i), e)
+			s.checkFile(indexedField(field, i), e)
 		}
 	}
-	for field, entries := range map[string][]string{"generators": k.Generators, "transformers": k.Transformers, "validators": k.Validators} {
+	for field, entries := range map[string][]string{"generators": k.Generators, "transformers": k.Transformers,
+		"validators": k.Validators} {
 		for i, e := range entries {
-			s.plugin(at(field, i), e)
+			s.checkPluginFile(indexedField(field, i), e)
 		}
 	}
-	for field, entries := range map[string][]kustomizePatch{"patches": k.Patches, "patchesJson6902": k.PatchesJSON6902} {
+	for field, entries := range map[string][]kustomizePatch{"patches": k.Patches,
+		"patchesJson6902": k.PatchesJSON6902} {
 		for i, p := range entries {
-			s.optional(at(field, i)+".path", p.Path)
+			s.checkOptionalFile(indexedField(field, i)+".path", p.Path)
 		}
 	}
 	for i, e := range k.PatchesStrategicMerge {
-		if !strings.Contains(e, "\n") && !strings.HasPrefix(e, "{") { // else the patch itself
-			s.file(at("patchesStrategicMerge", i), e)
+		if !strings.Contains(e, "\n") && !strings.HasPrefix(e, "{") { // otherwise the entry is the patch itself
+			s.checkFile(indexedField("patchesStrategicMerge", i), e)
 		}
 	}
 	for i, r := range k.Replacements {
-		s.optional(at("replacements", i)+".path", r.Path)
+		s.checkOptionalFile(indexedField("replacements", i)+".path", r.Path)
 	}
-	for field, entries := range map[string][]generator{"configMapGenerator": k.ConfigMapGenerator, "secretGenerator": k.SecretGenerator} {
+	for field, entries := range map[string][]generator{"configMapGenerator": k.ConfigMapGenerator,
+		"secretGenerator": k.SecretGenerator} {
 		for i, g := range entries {
-			s.sources(at(field, i), g)
+			s.checkGenerator(indexedField(field, i), g)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(k.OpenAPI)) {
 		if key == "path" {
-			s.file("openapi.path", k.OpenAPI[key])
+			s.checkFile("openapi.path", k.OpenAPI[key])
 		}
 	}
-	for field, value := range map[string]any{"helmCharts": k.HelmCharts, "helmGlobals": k.HelmGlobals, "helmChartInflationGenerator": k.HelmChartInflationGenerator} {
+	for field, value := range map[string]any{"helmCharts": k.HelmCharts, "helmGlobals": k.HelmGlobals,
+		"helmChartInflationGenerator": k.HelmChartInflationGenerator} {
 		if value != nil {
-			s.fault(manifest.Forbidden, field,
+			s.addFault(manifest.Forbidden, field,
 				"%s runs helm, and fetches charts: put the rendered manifests into the release", field)
 		}
 	}
 }
 
-func at(field string, i int) string { return fmt.Sprintf("%s[%d]", field, i) }
+func indexedField(field string, i int) string { return fmt.Sprintf("%s[%d]", field, i) }
 
-// sources checks what a ConfigMap or Secret is generated from: "path" or "key=path".
-func (s *scanner) sources(where string, g generator) {
+// checkGenerator checks the sources of a ConfigMap or Secret: "path" or "key=path".
+func (s *kustomizationScanner) checkGenerator(where string, g generator) {
 	for i, e := range g.Files {
 		if _, p, ok := strings.Cut(e, "="); ok {
 			e = p
 		}
-		s.file(where+"."+at("files", i), e)
+		s.checkFile(where+"."+indexedField("files", i), e)
 	}
 	for i, e := range g.Envs {
-		s.file(where+"."+at("envs", i), e)
+		s.checkFile(where+"."+indexedField("envs", i), e)
 	}
-	s.optional(where+".env", g.Env)
+	s.checkOptionalFile(where+".env", g.Env)
 }
 
-func (s *scanner) optional(where, entry string) {
+func (s *kustomizationScanner) checkOptionalFile(where, entry string) {
 	if entry != "" {
-		s.file(where, entry)
+		s.checkFile(where, entry)
 	}
 }
 
-// scheme is what makes a path a URL, also a malformed one.
-var scheme = regexp.MustCompile(`^\s*[A-Za-z][A-Za-z0-9+.-]*:`)
+// urlScheme matches a URL's beginning, malformed URLs included.
+var urlScheme = regexp.MustCompile(`^\s*[A-Za-z][A-Za-z0-9+.-]*:`)
 
-// local gives the path in the release that an entry means, or says why it is none.
-func (s *scanner) local(where, entry string) (string, bool) {
+// resolvePath returns the path in the release that an entry names; ok is false, and a fault added, if the entry names
+// none.
+func (s *kustomizationScanner) resolvePath(where, entry string) (string, bool) {
 	switch {
-	case scheme.MatchString(entry) || strings.Contains(entry, "://"):
-		s.fault(manifest.Forbidden, where, "%q is a URL: a release must contain all it is made of; copy it in", entry)
+	case urlScheme.MatchString(entry) || strings.Contains(entry, "://"):
+		s.addFault(manifest.Forbidden, where, "%q is a URL: a release must contain all it is made of; copy it in",
+			entry)
 	case path.IsAbs(entry):
-		s.fault(manifest.Forbidden, where, "%q is an absolute path: name files by their path in the release", entry)
+		s.addFault(manifest.Forbidden, where, "%q is an absolute path: name files by their path in the release", entry)
 	default:
 		p := path.Join(s.dir, entry)
 		if p != ".." && !strings.HasPrefix(p, "../") {
 			return p, true
 		}
-		s.fault(manifest.Forbidden, where, "%q leads out of the release: copy what it names in", entry)
+		s.addFault(manifest.Forbidden, where, "%q leads out of the release: copy what it names in", entry)
 	}
 	return "", false
 }
 
-func (s *scanner) file(where, entry string) bool {
-	p, ok := s.local(where, entry)
-	if ok && !s.has(p, false) {
-		s.fault(manifest.UnknownReference, where, "%q: there is no such file in the release", entry)
+func (s *kustomizationScanner) checkFile(where, entry string) bool {
+	p, ok := s.resolvePath(where, entry)
+	if ok && !s.hasEntry(p, false) {
+		s.addFault(manifest.UnknownReference, where, "%q: there is no such file in the release", entry)
 		return false
 	}
 	return ok
 }
 
-// root checks an entry that may name a folder. kustomize takes some names for repositories even if a folder
-// of that name exists: those with a user before an @, with a query, and all at GitHub.
-func (s *scanner) root(where, entry string) {
+// checkFileOrFolder checks an entry that may name a folder. Even if a folder of that name exists, kustomize takes some
+// names for repositories: those with a user before an @, with a query, and all at GitHub.
+func (s *kustomizationScanner) checkFileOrFolder(where, entry string) {
 	if strings.ContainsAny(entry, "@?") || strings.HasPrefix(strings.ToLower(strings.TrimSpace(entry)), "github.com") {
-		s.fault(manifest.Forbidden, where,
+		s.addFault(manifest.Forbidden, where,
 			"%q may name a remote repository: a release must contain all it is made of; copy it in", entry)
 		return
 	}
-	p, ok := s.local(where, entry)
+	p, ok := s.resolvePath(where, entry)
 	switch {
-	case !ok || s.has(p, false):
-	case !s.has(p, true):
-		s.fault(manifest.UnknownReference, where, "%q: there is no such file or folder in the release", entry)
-	case !s.kustomized(p):
-		s.fault(manifest.UnknownReference, where, "%q: the folder has no kustomization.yaml", entry)
+	case !ok || s.hasEntry(p, false):
+	case !s.hasEntry(p, true):
+		s.addFault(manifest.UnknownReference, where, "%q: there is no such file or folder in the release", entry)
+	case !s.hasKustomization(p):
+		s.addFault(manifest.UnknownReference, where, "%q: the folder has no kustomization.yaml", entry)
 	}
 }

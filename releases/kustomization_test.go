@@ -13,8 +13,8 @@ import (
 	"sigs.k8s.io/kustomize/api/types"
 )
 
-// ordinary is a release as people make them, podinfo's base with an overlay and a component.
-func ordinary() fstest.MapFS {
+// podinfoRelease is a typical release: podinfo's base with an overlay and a component.
+func podinfoRelease() fstest.MapFS {
 	m := fstest.MapFS{}
 	for name, content := range map[string]string{
 		"kustomization.yaml": `apiVersion: kustomize.config.k8s.io/v1beta1
@@ -40,8 +40,9 @@ labels:
   - pairs: {app: podinfo}
     includeSelectors: true
 `,
-		"hpa.yaml": "kind: HorizontalPodAutoscaler\n", "deployment.yaml": "kind: Deployment\n", "service.yaml": "kind: Service\n",
-		"logo@2x.png": "png", "app.env": "A=b\n", "sub.yaml": "kind: Service\n",
+		"hpa.yaml": "kind: HorizontalPodAutoscaler\n", "deployment.yaml": "kind: Deployment\n",
+		"service.yaml": "kind: Service\n",
+		"logo@2x.png":  "png", "app.env": "A=b\n", "sub.yaml": "kind: Service\n",
 		"overlays/small/kustomization.yml": `resources:
 - ../..
 components: [../../components/tls]
@@ -75,12 +76,12 @@ generatorOptions: {disableNameSuffixHash: true}
 }
 
 func TestScanPassesOrdinaryBases(t *testing.T) {
-	if faults := ScanKustomization(ordinary(), "releases/1.0.0"); len(faults) > 0 {
+	if faults := ScanKustomization(podinfoRelease(), "releases/1.0.0"); len(faults) > 0 {
 		t.Error(faults)
 	}
 }
 
-// Fault 30: whatever would leave the release or run something is refused, with file and line.
+// Fault 30: an entry that reaches outside the release or runs a program is refused, with file and line.
 func TestScanRefuses(t *testing.T) {
 	for _, test := range []struct{ name, in, want string }{
 		{"https", "resources:\n- https://example.com/base.yaml\n", `2: "https://example.com/base.yaml" is a URL`},
@@ -102,7 +103,8 @@ func TestScanRefuses(t *testing.T) {
 		{"escape and return", "resources: [../1.0.0/sub.yaml]\n", "leads out of the release"},
 		{"missing", "resources: [none.yaml]\n", "there is no such file or folder"},
 		{"folder without kustomization", "resources: [components]\n", "has no kustomization.yaml"},
-		{"remote patch", "patches:\n- path: https://example.com/p.yaml\n", "2: \"https://example.com/p.yaml\" is a URL"},
+		{"remote patch", "patches:\n- path: https://example.com/p.yaml\n",
+			"2: \"https://example.com/p.yaml\" is a URL"},
 		{"remote JSON patch", "patchesJson6902: [{path: 'https://example.com/p.yaml'}]\n", "is a URL"},
 		{"remote merge patch", "patchesStrategicMerge: ['https://example.com/p.yaml']\n", "is a URL"},
 		{"remote replacement", "replacements: [{path: 'https://example.com/r.yaml'}]\n", "is a URL"},
@@ -117,7 +119,8 @@ func TestScanRefuses(t *testing.T) {
 		{"helm", "helmCharts:\n- name: x\n  repo: https://example.com\n", "1: helmCharts runs helm"},
 		{"helm globals", "helmGlobals: {chartHome: x}\n", "helmGlobals runs helm"},
 		{"helm, old", "helmChartInflationGenerator: [{chartName: x}]\n", "runs helm"},
-		{"another case", "Resources: ['https://example.com/x']\n", `unknown field "Resources"; did you mean "resources"?`},
+		{"another case", "Resources: ['https://example.com/x']\n",
+			`unknown field "Resources"; did you mean "resources"?`},
 		{"another case within", "patches: [{Path: 'https://example.com/x'}]\n", `unknown field "Path"`},
 		{"unknown field", "runner: x\n", `unknown field "runner"`},
 		{"merge key", "x: &a {resources: ['https://example.com/x']}\n<<: *a\n", "merge keys"},
@@ -126,10 +129,13 @@ func TestScanRefuses(t *testing.T) {
 		{"duplicate", "resources: []\nresources: []\n", `2: "resources" is there twice`},
 		{"not YAML", "resources: [\n", "is not YAML"},
 		{"exec plugin", "generators: [exec.yaml]\n", "exec.yaml:2: only kustomize's built-in plugins may be used"},
-		{"container function", "transformers: [function.yaml]\n", "function.yaml:5: a plugin's configuration can't have annotations"},
-		{"second of a file", "validators: [second.yaml]\n", "second.yaml:6: only kustomize's built-in plugins may be used"},
+		{"container function", "transformers: [function.yaml]\n",
+			"function.yaml:5: a plugin's configuration can't have annotations"},
+		{"second of a file", "validators: [second.yaml]\n",
+			"second.yaml:6: only kustomize's built-in plugins may be used"},
 		{"hidden behind a separator", "validators: [hidden.yaml]\n", "hidden.yaml"},
-		{"helm as a plugin", "generators: [helm.yaml]\n", `helm.yaml:2: plugin "HelmChartInflationGenerator" may not be used`},
+		{"helm as a plugin", "generators: [helm.yaml]\n",
+			`helm.yaml:2: plugin "HelmChartInflationGenerator" is not allowed`},
 		{"plugin that loads", "transformers: [loads.yaml]\n", "loads.yaml:4: Path is not followed"},
 		{"plugin inline", "generators: ['{apiVersion: x}']\n", "into a file of its own"},
 		{"plugins of a folder", "generators: [components/tls]\n", "no such file in the release"},
@@ -140,7 +146,7 @@ func TestScanRefuses(t *testing.T) {
 			if len(faults) == 0 {
 				t.Fatal("passed")
 			}
-			inMemory := unpacked(hostileRelease(test.in)).Scan()
+			inMemory := filesIn(hostileRelease(test.in)).ScanKustomizations()
 			for i := range inMemory {
 				inMemory[i].File = path.Join("releases/1.0.0", inMemory[i].File)
 			}
@@ -161,8 +167,8 @@ func TestScanRefuses(t *testing.T) {
 	}
 }
 
-// unpacked gives the files of a folder as Unpack would.
-func unpacked(m fstest.MapFS) Files {
+// filesIn returns the files of a folder as Unpack would.
+func filesIn(m fstest.MapFS) Files {
 	files := Files{}
 	for name, f := range m {
 		files[strings.TrimPrefix(name, "releases/1.0.0/")] = File{f.Data, 0o644}
@@ -171,7 +177,7 @@ func unpacked(m fstest.MapFS) Files {
 }
 
 func hostileRelease(kustomization string) fstest.MapFS {
-	m := ordinary()
+	m := podinfoRelease()
 	for name, content := range map[string]string{
 		"kustomization.yaml":      kustomization,
 		"github.com/o/r/foo.yaml": "kind: Service\n", "github.com/o/r/kustomization.yaml": "resources: [foo.yaml]\n",
@@ -188,15 +194,16 @@ func hostileRelease(kustomization string) fstest.MapFS {
 }
 
 func TestScanRefusesTwoFilesInAFolder(t *testing.T) {
-	m := ordinary()
+	m := podinfoRelease()
 	m["releases/1.0.0/Kustomization"] = &fstest.MapFile{Data: []byte("resources: []\n")}
-	if faults := ScanKustomization(m, "releases/1.0.0"); len(faults) != 1 || !strings.Contains(faults[0].Message, "kustomize takes only one") {
+	if faults := ScanKustomization(m, "releases/1.0.0"); len(faults) != 1 ||
+		!strings.Contains(faults[0].Message, "kustomize accepts only one") {
 		t.Error(faults)
 	}
 }
 
-// The scan must know every field that kustomize knows: with a new version of it, this fails until somebody has
-// thought about what the new field loads.
+// The scan must know every field that kustomize knows: a new version of kustomize with more fields fails this test,
+// until someone has decided what the new field loads.
 func TestScanKnowsEveryFieldOfKustomize(t *testing.T) {
 	var compare func(ours, theirs reflect.Type)
 	names := func(typ reflect.Type, tag string) map[string]bool {
@@ -233,7 +240,7 @@ func TestScanKnowsEveryFieldOfKustomize(t *testing.T) {
 	compare(reflect.TypeFor[kustomization](), reflect.TypeFor[types.Kustomization]())
 	compare(reflect.TypeFor[kustomizePatch](), reflect.TypeFor[types.Patch]())
 	compare(reflect.TypeFor[generator](), reflect.TypeFor[types.SecretArgs]())
-	// types.ReplacementField has its path without a tag's name beside an inlined Replacement.
+	// types.ReplacementField has its path without a tag, beside an inlined Replacement.
 	for name := range names(reflect.TypeFor[types.Replacement](), "json") {
 		if !names(reflect.TypeFor[replacement](), "yaml")[name] {
 			t.Errorf("Replacement.%s is not known", name)
@@ -241,12 +248,15 @@ func TestScanKnowsEveryFieldOfKustomize(t *testing.T) {
 	}
 }
 
-// What the scan lets through, kustomize's own parser must read without finding anything that leads outside.
+// If the scan accepts a file, kustomize's own parser finds nothing in it that leads outside.
 func FuzzScan(f *testing.F) {
 	for _, in := range []string{
-		"resources: [sub.yaml]\n", "Resources: ['https://example.com']\n", "resources: &a [sub.yaml]\ncomponents: [components/tls]\n",
-		"patches: [{path: sub.yaml}]\n", "{\"resources\": [\"sub.yaml\"]}", "resources:\n- \"https\\x3a//example.com\"\n", "openapi: {path: sub.yaml}\n",
-		"configMapGenerator: [{name: a, files: [k=sub.yaml]}]\n", "? resources\n: [github.com/o/r]\n", "resources: [!!str sub.yaml]\n",
+		"resources: [sub.yaml]\n", "Resources: ['https://example.com']\n",
+		"resources: &a [sub.yaml]\ncomponents: [components/tls]\n",
+		"patches: [{path: sub.yaml}]\n", "{\"resources\": [\"sub.yaml\"]}",
+		"resources:\n- \"https\\x3a//example.com\"\n", "openapi: {path: sub.yaml}\n",
+		"configMapGenerator: [{name: a, files: [k=sub.yaml]}]\n", "? resources\n: [github.com/o/r]\n",
+		"resources: [!!str sub.yaml]\n",
 	} {
 		f.Add(in)
 	}
@@ -259,7 +269,7 @@ func FuzzScan(f *testing.F) {
 		if k.Unmarshal([]byte(in)) != nil {
 			return
 		}
-		// What kustomize read, by its own names for it: some of its fields are deprecated, and read nevertheless.
+		// The fields that kustomize read, by its own names; it still reads some deprecated fields.
 		normal, err := json.Marshal(k)
 		if err != nil {
 			t.Fatal(err)
@@ -273,13 +283,15 @@ func FuzzScan(f *testing.F) {
 		if err := json.Unmarshal(normal, &read); err != nil {
 			t.Fatal(err)
 		}
-		entries := slices.Concat(read.Resources, read.Components, read.Bases, read.CRDs, read.Configurations, read.Generators, read.Transformers, read.Validators)
+		entries := slices.Concat(read.Resources, read.Components, read.Bases, read.CRDs, read.Configurations,
+			read.Generators, read.Transformers, read.Validators)
 		for _, p := range slices.Concat(read.Patches, read.PatchesJSON6902) {
 			entries = append(entries, p.Path)
 		}
 		for _, e := range append(entries, read.OpenAPI.Path) {
 			p := path.Join("releases/1.0.0", e)
-			if _, err := fs.Stat(m, p); e != "" && (err != nil || !strings.HasPrefix(p, "releases/1.0.0") || strings.Contains(e, "://")) {
+			if _, err := fs.Stat(m, p); e != "" &&
+				(err != nil || !strings.HasPrefix(p, "releases/1.0.0") || strings.Contains(e, "://")) {
 				t.Errorf("%q passed", e)
 			}
 		}

@@ -13,12 +13,12 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// Limits bound what a release may hold. A zero field means the default, in brackets.
+// Limits bounds what a release may hold. A zero field means the default, in brackets.
 type Limits struct {
 	Files      int   // number of files (10,000)
 	FileBytes  int64 // size of one file in bytes (16 MiB)
 	TotalBytes int64 // size of all files in bytes (64 MiB)
-	Depth      int   // folders around a file, itself included (32)
+	Depth      int   // folders around a file, plus one (32)
 	PathBytes  int   // length of a path in bytes (512)
 }
 
@@ -41,62 +41,62 @@ func (l Limits) orDefault() Limits {
 	return l
 }
 
-// guard holds the files of one release against its limits, and their names against each other. It needs
-// the names in any order, each once.
+// guard checks the files of one release against the limits, and their names against each other. It accepts the names in
+// any order, each once.
 type guard struct {
-	limits Limits
-	files  int
-	total  int64
-	names  map[string]named // by the form in which file systems without case or Unicode forms see them
-	folder string           // the folder that was claimed last
-	over   bool             // the release as a whole is beyond its limits: no use to go on
+	limits     Limits
+	files      int
+	total      int64
+	names      map[string]claimedName // by name without case and Unicode form, as some file systems compare names
+	lastFolder string                 // the folder whose name was claimed last
+	exceeded   bool                   // the release as a whole exceeds the limits: the caller stops
 }
 
-type named struct {
+type claimedName struct {
 	name   string
 	folder bool
 }
 
-func newGuard(l Limits) *guard { return &guard{limits: l.orDefault(), names: map[string]named{}} }
+func newGuard(l Limits) *guard { return &guard{limits: l.orDefault(), names: map[string]claimedName{}} }
 
-// tooLarge is what a guard says about its limits; the rest is about names.
-type tooLarge struct{ error }
+// tooLargeError means that a limit is exceeded. A guard's other errors concern names.
+type tooLargeError struct{ error }
 
-// codeOf gives the class of what a guard says.
-func codeOf(err error) manifest.FaultCode {
-	if errors.As(err, new(tooLarge)) {
+// faultCodeOf returns the class of a guard's error.
+func faultCodeOf(err error) manifest.FaultCode {
+	if errors.As(err, new(tooLargeError)) {
 		return manifest.TooLarge
 	}
 	return manifest.WrongName
 }
 
-// admit says why a file with that path and size can't be part of the release (R23, faults 28 and 31).
-func (g *guard) admit(name string, size int64) error {
-	if err := g.form(name); err != nil {
+// admitFile returns an error if a file with that path and size can't be part of the release (R23, faults 28 and 31).
+func (g *guard) admitFile(name string, size int64) error {
+	if err := g.checkPath(name); err != nil {
 		return err
 	}
 	if g.files >= g.limits.Files {
-		g.over = true
-		return tooLarge{fmt.Errorf("the release has more than %d files", g.limits.Files)}
+		g.exceeded = true
+		return tooLargeError{fmt.Errorf("the release has more than %d files", g.limits.Files)}
 	}
 	if size < 0 || size > g.limits.FileBytes {
-		return tooLarge{fmt.Errorf("it is larger than %d bytes", g.limits.FileBytes)}
+		return tooLargeError{fmt.Errorf("it is larger than %d bytes", g.limits.FileBytes)}
 	}
 	if g.total+size > g.limits.TotalBytes {
-		g.over = true
-		return tooLarge{fmt.Errorf("the release is larger than %d bytes", g.limits.TotalBytes)}
+		g.exceeded = true
+		return tooLargeError{fmt.Errorf("the release is larger than %d bytes", g.limits.TotalBytes)}
 	}
-	if dir := path.Dir(name); dir != g.folder {
+	if dir := path.Dir(name); dir != g.lastFolder {
 		for i := range len(name) {
 			if name[i] == '/' {
-				if err := g.claim(name[:i], true); err != nil {
+				if err := g.claimName(name[:i], true); err != nil {
 					return err
 				}
 			}
 		}
-		g.folder = dir
+		g.lastFolder = dir
 	}
-	if err := g.claim(name, false); err != nil {
+	if err := g.claimName(name, false); err != nil {
 		return err
 	}
 	g.files++
@@ -104,13 +104,13 @@ func (g *guard) admit(name string, size int64) error {
 	return nil
 }
 
-// form says what is wrong with a path by itself.
-func (g *guard) form(name string) error {
+// checkPath returns an error if a path alone is reason to refuse the file.
+func (g *guard) checkPath(name string) error {
 	switch {
 	case name == "":
 		return fmt.Errorf("the name is empty")
 	case len(name) > g.limits.PathBytes:
-		return tooLarge{fmt.Errorf("the path is longer than %d bytes", g.limits.PathBytes)}
+		return tooLargeError{fmt.Errorf("the path is longer than %d bytes", g.limits.PathBytes)}
 	case !utf8.ValidString(name):
 		return fmt.Errorf("the name is not valid UTF-8")
 	case name[0] == '/':
@@ -129,22 +129,24 @@ func (g *guard) form(name string) error {
 		case strings.EqualFold(element, ".git"):
 			return fmt.Errorf("a release can't have anything named .git: git would not keep it")
 		case strings.EqualFold(element, ".gitattributes"):
-			return fmt.Errorf("a release can't have a .gitattributes: it could change the bytes on their way through git")
+			return fmt.Errorf(
+				"a release can't have a .gitattributes: it could change the bytes on their way through git")
 		}
 	}
 	if depth > g.limits.Depth {
-		return tooLarge{fmt.Errorf("it is more than %d folders deep", g.limits.Depth)}
+		return tooLargeError{fmt.Errorf("it is more than %d folders deep", g.limits.Depth)}
 	}
 	return nil
 }
 
-// claim takes a name. Two names that some file systems can't tell apart are refused: a clone there would lose one.
-func (g *guard) claim(name string, folder bool) error {
-	key := folded(name)
+// claimName takes a name. It refuses a second name that some file systems treat as the first: a clone there would lose
+// one of the files.
+func (g *guard) claimName(name string, folder bool) error {
+	key := foldName(name)
 	old, ok := g.names[key]
 	switch {
 	case !ok:
-		g.names[key] = named{name, folder}
+		g.names[key] = claimedName{name, folder}
 	case old.name != name:
 		return fmt.Errorf("the name differs from %s only by case or Unicode form", old.name)
 	case !old.folder && !folder:
@@ -155,7 +157,7 @@ func (g *guard) claim(name string, folder bool) error {
 	return nil
 }
 
-func folded(name string) string {
+func foldName(name string) string {
 	for i := range len(name) {
 		if name[i] >= utf8.RuneSelf {
 			return norm.NFC.String(cases.Fold().String(norm.NFC.String(name)))

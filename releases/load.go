@@ -18,23 +18,22 @@ const (
 	tombstoneFile = "tombstone.yaml"
 )
 
-// Set is the releases of a repository.
+// Set holds the releases of a repository.
 type Set struct {
 	Releases map[string]*Entry // by folder name
 	Versions []*Entry          // the same in order of version, the greatest last
 }
 
-// Entry is one release folder. It may come from a cache: immutable.
+// Entry is one release folder. It is immutable, since a cache may share it.
 type Entry struct {
-	Found
-	Loaded bool    // the folder was read; else only Version and Tree are set
-	Faults []Fault // warnings included; with any other, the release is no candidate
+	StoredRelease
+	Loaded bool    // whether the folder was read; if not, only Version and Tree are set
+	Faults []Fault // includes warnings; a release with any other fault is no candidate
 }
 
-// Load reads the releases of a repository, several at a time. want picks those that are read, by version; nil
-// means all. A fault in one release leaves the others as they are. The faults that are returned are all there are, those
-// of the entries included, and those of folders that are no release. With a cache, a folder whose tree id is known is not
-// read again.
+// Load reads the releases of a repository, several at a time. want selects, by version, the releases to read; nil
+// selects all. A fault in one release leaves the others as they are. Load returns all faults: the entries', and those
+// of folders that are no releases. A folder whose tree id is in the cache is not read again.
 func Load(c *manifest.Cache, fsys fs.FS, want func(Version) bool) (Set, []Fault) {
 	set := Set{Releases: map[string]*Entry{}}
 	folders, err := fs.ReadDir(fsys, Dir)
@@ -48,24 +47,26 @@ func Load(c *manifest.Cache, fsys fs.FS, want func(Version) bool) (Set, []Fault)
 	var reading errgroup.Group
 	reading.SetLimit(runtime.GOMAXPROCS(0))
 	for _, folder := range folders {
-		v, fault := version(folder)
+		v, fault := parseFolderName(folder)
 		if fault != nil {
 			faults = append(faults, *fault)
 			continue
 		}
-		e := &Entry{Found: Found{Release: Release{Version: v}, Tree: treeOf(folder)}}
+		e := &Entry{StoredRelease: StoredRelease{Release: Release{Version: v}, Tree: treeID(folder)}}
 		set.Versions = append(set.Versions, e)
 		if want != nil && !want(v) {
 			continue
 		}
-		reading.Go(func() error { // each writes its own entry
-			*e = manifest.Cached(c, path.Join(Dir, v.String()), e.Tree, func() Entry { return read(fsys, v, e.Tree) })
+		reading.Go(func() error { // each goroutine writes its own entry
+			*e = manifest.Cached(c, path.Join(Dir, v.String()), e.Tree, func() Entry {
+				return readFolder(fsys, v, e.Tree)
+			})
 			return nil
 		})
 	}
-	_ = reading.Wait() // none returns an error
+	_ = reading.Wait() // no goroutine returns an error
 	slices.SortFunc(set.Versions, func(a, b *Entry) int { return a.Version.Compare(b.Version) })
-	ties(set.Versions)
+	markTies(set.Versions)
 	for _, e := range set.Versions {
 		set.Releases[e.Version.String()] = e
 		faults = append(faults, e.Faults...)
@@ -73,19 +74,19 @@ func Load(c *manifest.Cache, fsys fs.FS, want func(Version) bool) (Set, []Fault)
 	return set, manifest.Sort(faults)
 }
 
-// ReadRelease reads one release folder, as Load does, without comparing it with others.
+// ReadRelease reads one release folder as Load does, but does not compare it with other releases.
 func ReadRelease(c *manifest.Cache, fsys fs.FS, version Version) *Entry {
 	dir := path.Join(Dir, version.String())
 	tree := ""
 	if info, err := fs.Stat(fsys, dir); err == nil {
 		tree = manifest.ID(info)
 	}
-	e := manifest.Cached(c, dir, tree, func() Entry { return read(fsys, version, tree) })
+	e := manifest.Cached(c, dir, tree, func() Entry { return readFolder(fsys, version, tree) })
 	return &e
 }
 
-// version reads a folder's name. Both are nil for what is no business of ours.
-func version(folder fs.DirEntry) (Version, *Fault) {
+// parseFolderName reads the version that a folder is named after.
+func parseFolderName(folder fs.DirEntry) (Version, *Fault) {
 	name := path.Join(Dir, folder.Name())
 	if !folder.IsDir() {
 		return Version{}, &Fault{File: name, Warning: true, Code: manifest.Unused,
@@ -98,7 +99,7 @@ func version(folder fs.DirEntry) (Version, *Fault) {
 	return v, nil
 }
 
-func treeOf(folder fs.DirEntry) string {
+func treeID(folder fs.DirEntry) string {
 	info, err := folder.Info()
 	if err != nil {
 		return ""
@@ -106,8 +107,8 @@ func treeOf(folder fs.DirEntry) string {
 	return manifest.ID(info)
 }
 
-// ties marks releases that no order tells apart (R12).
-func ties(sorted []*Entry) {
+// markTies adds a fault to releases whose versions compare as equal (R12).
+func markTies(sorted []*Entry) {
 	for i := 1; i < len(sorted); i++ {
 		a, b := sorted[i-1], sorted[i]
 		if a.Version.Compare(b.Version) != 0 {
@@ -123,22 +124,23 @@ func ties(sorted []*Entry) {
 	}
 }
 
-// read reads one folder.
-func read(fsys fs.FS, v Version, treeID string) Entry {
+func readFolder(fsys fs.FS, v Version, treeID string) Entry {
 	dir := path.Join(Dir, v.String())
-	e := Entry{Found: Found{Release: Release{Version: v}, Tree: treeID}, Loaded: true}
-	t, wrong := walk(fsys, dir, Limits{})
+	e := Entry{StoredRelease: StoredRelease{Release: Release{Version: v}, Tree: treeID}, Loaded: true}
+	t, wrong := walkRelease(fsys, dir, Limits{})
 	e.Faults = slices.Clone(wrong)
 	add := func(faults ...Fault) { e.Faults = append(e.Faults, faults...) }
 
 	file := path.Join(dir, tombstoneFile)
-	stone, faults := manifest.Load(nil, fsys, file, func(d *manifest.Doc[Tombstone]) []Fault { return sameVersion(d, d.Value.Version, v) })
+	stone, faults := manifest.Load(nil, fsys, file, func(d *manifest.Doc[Tombstone]) []Fault {
+		return checkFolderName(d, d.Value.Version, v)
+	})
 	add(faults...)
 	if stone != nil {
 		e.Tombstone, e.Digest = stone, stone.Digest
 		if len(t.files) > 1 {
 			add(Fault{File: file, Code: manifest.Conflict,
-				Message: "stands beside other files: a pruned release has nothing but its tombstone"})
+				Message: "has other files beside it: a pruned release has only its tombstone"})
 		}
 	}
 	if stone != nil || manifest.Fatal(faults) {
@@ -148,25 +150,25 @@ func read(fsys fs.FS, v Version, treeID string) Entry {
 
 	file = path.Join(dir, releaseFile)
 	r, faults := manifest.Load(nil, fsys, file, func(d *manifest.Doc[Release]) []Fault {
-		return append(sameVersion(d, d.Value.Version, v), check(d, t)...)
+		return append(checkFolderName(d, d.Value.Version, v), validateRelease(d, t)...)
 	})
 	add(faults...)
 	switch {
 	case r != nil:
 		e.Release = *r
 	case len(faults) == 0:
-		add(Fault{File: file, Code: manifest.Missing, Message: "is missing: without it the folder is no release"})
+		add(Fault{File: file, Code: manifest.Missing, Message: "is missing: a release needs one"})
 	}
-	add(t.scan()...)
-	if len(wrong) == 0 { // whatever release.yaml says, the bytes are what they are
-		e.Digest, faults = t.digest()
+	add(t.scanKustomizations()...)
+	if len(wrong) == 0 { // the digest depends on the bytes only, so a faulty release.yaml has one too
+		e.Digest, faults = t.computeDigest()
 		add(faults...)
 	}
 	e.Faults = manifest.Sort(e.Faults)
 	return e
 }
 
-func sameVersion[T any](d *manifest.Doc[T], is, want Version) []Fault {
+func checkFolderName[T any](d *manifest.Doc[T], is, want Version) []Fault {
 	if is == want {
 		return nil
 	}

@@ -21,11 +21,12 @@ import (
 const image = "registry.example/server@sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
 
 func releaseYAML(version string) string {
-	return "apiVersion: sluice/v1\nkind: Release\nversion: " + version + "\ncomponents:\n  - {name: server, image: \"" + image + "\"}\n"
+	return "apiVersion: sluice/v1\nkind: Release\nversion: " + version + "\ncomponents:\n  - {name: server, image: \"" +
+		image + "\"}\n"
 }
 
-// repository has a release for each version, and further files by path below releases/.
-func repository(versions []string, further map[string]string) fstest.MapFS {
+// repositoryFS makes a release for each version, and further files by path below releases/.
+func repositoryFS(versions []string, further map[string]string) fstest.MapFS {
 	m := fstest.MapFS{}
 	put := func(name, content string) {
 		m[path.Join("releases", name)] = &fstest.MapFile{Data: []byte(content)}
@@ -41,7 +42,7 @@ func repository(versions []string, further map[string]string) fstest.MapFS {
 	return m
 }
 
-func words(faults []manifest.Fault) []string {
+func messagesOf(faults []manifest.Fault) []string {
 	var all []string
 	for _, f := range faults {
 		all = append(all, f.String())
@@ -49,7 +50,7 @@ func words(faults []manifest.Fault) []string {
 	return all
 }
 
-// What a release can't have is a name, or beyond a limit.
+// Each forbidden name, kind of file and exceeded limit is a fault.
 func TestCodesOfFiles(t *testing.T) {
 	for name, want := range map[string]manifest.FaultCode{
 		"1.0.0/.gitattributes":                       manifest.WrongName,
@@ -57,7 +58,7 @@ func TestCodesOfFiles(t *testing.T) {
 		"1.0.0/" + strings.Repeat("d/", 40) + "deep": manifest.TooLarge,
 		"1.0.0/" + strings.Repeat("long", 60) + "/" + strings.Repeat("long", 100): manifest.TooLarge,
 	} {
-		_, faults := releases.Load(nil, repository([]string{"1.0.0"}, map[string]string{name: "x"}), nil)
+		_, faults := releases.Load(nil, repositoryFS([]string{"1.0.0"}, map[string]string{name: "x"}), nil)
 		if !slices.ContainsFunc(faults, func(f manifest.Fault) bool { return f.Code == want }) {
 			t.Errorf("%.30s: %v, none of them %s", name, faults, want)
 		}
@@ -65,9 +66,10 @@ func TestCodesOfFiles(t *testing.T) {
 }
 
 func TestLoad(t *testing.T) {
-	m := repository([]string{"2026.9.0", "2026.10.0", "2026.10.0-rc.1"}, map[string]string{"README.md": "about"})
+	m := repositoryFS([]string{"2026.9.0", "2026.10.0", "2026.10.0-rc.1"}, map[string]string{"README.md": "about"})
 	set, faults := releases.Load(nil, m, nil)
-	if diff := cmp.Diff([]string{"releases/README.md: warning: is not read: a release is a folder"}, words(faults)); diff != "" {
+	if diff := cmp.Diff([]string{"releases/README.md: warning: is not read: a release is a folder"},
+		messagesOf(faults)); diff != "" {
 		t.Error(diff)
 	}
 	var order []string
@@ -89,26 +91,29 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// Fault 43: two releases that tie are both no candidates; a folder that is no version is said and left out.
+// Fault 43: two releases that tie are no candidates; a folder that is no version is reported and left out.
 func TestLoadTies(t *testing.T) {
-	set, faults := releases.Load(nil, repository([]string{"1.2.3", "v1.2.3", "1.10.0"}, map[string]string{"latest/x": ""}), nil)
+	set, faults := releases.Load(nil, repositoryFS([]string{"1.2.3", "v1.2.3", "1.10.0"},
+		map[string]string{"latest/x": ""}), nil)
 	want := []string{
 		"releases/1.2.3: is the same version as v1.2.3: remove one of the two",
 		`releases/latest: "latest" is not a version ([v]N.N.N[-pre]): it needs three numbers`,
 		"releases/v1.2.3: is the same version as 1.2.3: remove one of the two",
 	}
-	if diff := cmp.Diff(want, words(faults)); diff != "" {
+	if diff := cmp.Diff(want, messagesOf(faults)); diff != "" {
 		t.Error(diff)
 	}
-	if len(set.Releases) != 3 || len(set.Releases["1.2.3"].Faults) != 1 || len(set.Releases["v1.2.3"].Faults) != 1 || len(set.Releases["1.10.0"].Faults) != 0 {
+	if len(set.Releases) != 3 || len(set.Releases["1.2.3"].Faults) != 1 || len(set.Releases["v1.2.3"].Faults) != 1 ||
+		len(set.Releases["1.10.0"].Faults) != 0 {
 		t.Errorf("%+v", set.Releases)
 	}
 }
 
 func TestLoadWanted(t *testing.T) {
-	m := repository([]string{"1.0.0", "1.1.0"}, map[string]string{"1.0.0/release.yaml": "broken"})
+	m := repositoryFS([]string{"1.0.0", "1.1.0"}, map[string]string{"1.0.0/release.yaml": "broken"})
 	set, faults := releases.Load(nil, m, func(v releases.Version) bool { return v.String() == "1.1.0" })
-	if len(faults) > 0 || set.Releases["1.0.0"].Loaded || set.Releases["1.0.0"].Digest != "" || !set.Releases["1.1.0"].Loaded {
+	if len(faults) > 0 || set.Releases["1.0.0"].Loaded || set.Releases["1.0.0"].Digest != "" ||
+		!set.Releases["1.1.0"].Loaded {
 		t.Error(faults)
 	}
 }
@@ -116,33 +121,40 @@ func TestLoadWanted(t *testing.T) {
 func TestLoadTombstone(t *testing.T) {
 	digest := releases.DigestBytes(nil)
 	stone := "apiVersion: sluice/v1\nkind: Tombstone\nversion: 1.0.0\ndigest: " + string(digest) + "\nreason: old\n"
-	set, faults := releases.Load(nil, repository(nil, map[string]string{"1.0.0/tombstone.yaml": stone}), nil)
+	set, faults := releases.Load(nil, repositoryFS(nil, map[string]string{"1.0.0/tombstone.yaml": stone}), nil)
 	e := set.Releases["1.0.0"]
-	if len(faults) > 0 || e.Tombstone == nil || e.Tombstone.Reason != "old" || e.Digest != digest || e.Version.String() != "1.0.0" {
+	if len(faults) > 0 || e.Tombstone == nil || e.Tombstone.Reason != "old" || e.Digest != digest ||
+		e.Version.String() != "1.0.0" {
 		t.Error(e, faults)
 	}
-	_, faults = releases.Load(nil, repository([]string{"1.0.0"}, map[string]string{"1.0.0/tombstone.yaml": stone}), nil)
-	if len(faults) != 1 || !strings.Contains(faults[0].Message, "stands beside other files") {
+	_, faults = releases.Load(nil, repositoryFS([]string{"1.0.0"}, map[string]string{"1.0.0/tombstone.yaml": stone}),
+		nil)
+	if len(faults) != 1 || !strings.Contains(faults[0].Message, "has other files beside it") {
 		t.Error(faults)
 	}
 }
 
-// A release's faults are all said at once, with their lines, and leave other releases alone.
+// A release's faults are all reported at once, with their lines, and leave other releases alone.
 func TestLoadFaults(t *testing.T) {
 	const head = "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\n"
 	for _, test := range []struct {
 		name, in string
 		want     []string // without the file's name
 	}{
-		{"another version", strings.Replace(head, "1.0.0", "1.0.1", 1), []string{"3: version is 1.0.1, but the folder's name is 1.0.0"}},
-		{"the same version, written otherwise", strings.Replace(head, "1.0.0", "v1.0.0", 1), []string{"3: version is v1.0.0, but the folder's name is 1.0.0"}},
-		{"not a version", strings.Replace(head, "1.0.0", "1.0", 1), []string{`3: version: "1.0" is not a version ([v]N.N.N[-pre]): it needs three numbers`}},
+		{"another version", strings.Replace(head, "1.0.0", "1.0.1", 1),
+			[]string{"3: version is 1.0.1, but the folder's name is 1.0.0"}},
+		{"the same version, written otherwise", strings.Replace(head, "1.0.0", "v1.0.0", 1),
+			[]string{"3: version is v1.0.0, but the folder's name is 1.0.0"}},
+		{"not a version", strings.Replace(head, "1.0.0", "1.0", 1),
+			[]string{`3: version: "1.0" is not a version ([v]N.N.N[-pre]): it needs three numbers`}},
 		{"images", head + "components:\n- {name: a, image: x}\n- {name: a, image: x@sha256:1}\n", []string{
 			"5: warning: image x has no digest: what soaks may not be what ships", "6: component a is there twice",
 			`6: image x@sha256:1: "sha256:1" is not a digest: it needs sha256: and 64 lower-case hex digits`}},
-		{"lists", head + "features: [a, b, a]\nfixes:\n- x\n- ''\n", []string{"4: a is there twice", "7: an entry of fixes is empty"}},
+		{"lists", head + "features: [a, b, a]\nfixes:\n- x\n- ''\n",
+			[]string{"4: a is there twice", "7: an entry of fixes is empty"}},
 		{"requires", head + "requires:\n  infrastructure: -1\n  from: 2.0.0\n", []string{
-			"5: requires.infrastructure is a template's number, not -1", "6: requires.from is 2.0.0, greater than the release: no cell could install it"}},
+			"5: requires.infrastructure is a template's number, not -1",
+			"6: requires.from is 2.0.0, greater than the release: no cell could install it"}},
 		{"rollback", head + "rollback: never\n", []string{`4: rollback must be allowed or forward-only, not "never"`}},
 		{"parameters", head + `parameters:
   a: {type: integer, default: x}
@@ -161,7 +173,8 @@ func TestLoadFaults(t *testing.T) {
 `, []string{
 			"5: parameter a: its default must be a number, not x",
 			"6: parameter b: minimum and maximum are for integer and number, not string",
-			"7: parameter c: minimum 2 is above maximum 1", "7: parameter c: pattern and enum are for string, not number",
+			"7: parameter c: minimum 2 is above maximum 1",
+			"7: parameter c: pattern and enum are for string, not number",
 			"8: parameter d: pattern: error parsing regexp: missing closing ]: `[`",
 			"9: parameter e: its default must be at most 4, not 5",
 			`10: parameter f: its default must be x or y, not "z"`,
@@ -173,25 +186,30 @@ func TestLoadFaults(t *testing.T) {
 			`16: parameters.m.owner must be vendor or cell, not "nobody"`,
 			"17: parameter n: its default must be a string, not 1",
 		}},
-		{"profiles", head + "profiles:\n  default: .\n  a: ../1.1.0\n  b: /etc\n  c: none\n  d: bare\n  E: .\n", []string{
-			`6: profile a: "../1.1.0" is not a folder of the release`, `7: profile b: "/etc" is not a folder of the release`,
-			"8: profile c: there is no folder none in the release", "9: profile d: folder bare has no kustomization.yaml",
-			`10: "E" can't be a profile's name: it takes at most 63 lower-case letters, digits and -`}},
+		{"profiles", head + "profiles:\n  default: .\n  a: ../1.1.0\n  b: /etc\n  c: none\n  d: bare\n  E: .\n",
+			[]string{
+				`6: profile a: "../1.1.0" is not a folder of the release`,
+				`7: profile b: "/etc" is not a folder of the release`,
+				"8: profile c: there is no folder none in the release",
+				"9: profile d: folder bare has no kustomization.yaml",
+				`10: "E" can't be a profile's name: it takes at most 63 lower-case letters, digits and -`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			m := repository([]string{"1.0.0", "1.1.0"}, map[string]string{"1.0.0/release.yaml": test.in, "1.0.0/bare/x": ""})
+			m := repositoryFS([]string{"1.0.0", "1.1.0"},
+				map[string]string{"1.0.0/release.yaml": test.in, "1.0.0/bare/x": ""})
 			set, faults := releases.Load(nil, m, nil)
 			var want []string
 			for _, w := range test.want {
 				want = append(want, "releases/1.0.0/release.yaml:"+w)
 			}
-			if diff := cmp.Diff(want, words(faults)); diff != "" {
+			if diff := cmp.Diff(want, messagesOf(faults)); diff != "" {
 				t.Error(diff)
 			}
 			if e := set.Releases["1.1.0"]; len(e.Faults) > 0 || e.Digest == "" {
 				t.Error("another release has faults too:", e.Faults)
 			}
-			if e := set.Releases["1.0.0"]; len(e.Faults) != len(faults) || e.Version.String() != "1.0.0" || e.Digest == "" {
+			if e := set.Releases["1.0.0"]; len(e.Faults) != len(faults) || e.Version.String() != "1.0.0" ||
+				e.Digest == "" {
 				t.Errorf("%+v", e)
 			}
 		})
@@ -203,29 +221,37 @@ func TestLoadFaultsOfTheFolder(t *testing.T) {
 		files map[string]string
 		want  string
 	}{
-		"no release.yaml":         {map[string]string{"1.0.0/kustomization.yaml": "resources: []\n"}, "releases/1.0.0/release.yaml: is missing: without it the folder is no release"},
-		"no kustomization":        {map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0")}, "releases/1.0.0/release.yaml:1: the release has no kustomization.yaml beside it, and names no profiles that have one"},
-		"remote base (fault 30)":  {map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0"), "1.0.0/kustomization.yaml": "resources:\n- https://x/y\n"}, `releases/1.0.0/kustomization.yaml:2: "https://x/y" is a URL: a release must contain all it is made of; copy it in`},
-		"nested attributes (R23)": {map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0"), "1.0.0/kustomization.yaml": "resources: []\n", "1.0.0/.gitattributes": "* text\n"}, "releases/1.0.0/.gitattributes: a release can't have a .gitattributes: it could change the bytes on their way through git"},
-		"LFS pointer (R23)":       {map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0"), "1.0.0/kustomization.yaml": "resources: []\n", "1.0.0/big": "version https://git-lfs.github.com/spec/v1\n"}, "releases/1.0.0/big: is a Git LFS pointer: a release must hold the content itself"},
+		"no release.yaml": {map[string]string{"1.0.0/kustomization.yaml": "resources: []\n"},
+			"releases/1.0.0/release.yaml: is missing: a release needs one"},
+		"no kustomization": {map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0")},
+			"releases/1.0.0/release.yaml:1: the release has no kustomization.yaml beside it, and names no profiles that have one"},
+		"remote base (fault 30)": {map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0"),
+			"1.0.0/kustomization.yaml": "resources:\n- https://x/y\n"},
+			`releases/1.0.0/kustomization.yaml:2: "https://x/y" is a URL: a release must contain all it is made of; copy it in`},
+		"nested attributes (R23)": {map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0"),
+			"1.0.0/kustomization.yaml": "resources: []\n", "1.0.0/.gitattributes": "* text\n"},
+			"releases/1.0.0/.gitattributes: a release can't have a .gitattributes: it could change the bytes on their way through git"},
+		"LFS pointer (R23)": {map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0"),
+			"1.0.0/kustomization.yaml": "resources: []\n", "1.0.0/big": "version https://git-lfs.github.com/spec/v1\n"},
+			"releases/1.0.0/big: is a Git LFS pointer: a release must hold the content itself"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, faults := releases.Load(nil, repository(nil, test.files), nil)
-			if diff := cmp.Diff([]string{test.want}, words(faults)); diff != "" {
+			_, faults := releases.Load(nil, repositoryFS(nil, test.files), nil)
+			if diff := cmp.Diff([]string{test.want}, messagesOf(faults)); diff != "" {
 				t.Error(diff)
 			}
 		})
 	}
 }
 
-// commit gives the folders of a repository object ids, as a git commit has them, and counts what is opened.
-type commit struct {
+// commitFS has object ids for the folders of a repository, as a git commit does, and counts opened files.
+type commitFS struct {
 	fstest.MapFS
 	mu     sync.Mutex
 	opened int
 }
 
-func (c *commit) Open(name string) (fs.File, error) {
+func (c *commitFS) Open(name string) (fs.File, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if strings.Count(name, "/") > 1 {
@@ -235,7 +261,7 @@ func (c *commit) Open(name string) (fs.File, error) {
 }
 
 func TestLoadReadsATreeOnce(t *testing.T) {
-	c := &commit{MapFS: repository([]string{"1.0.0", "1.1.0"}, nil)}
+	c := &commitFS{MapFS: repositoryFS([]string{"1.0.0", "1.1.0"}, nil)}
 	for _, v := range []string{"1.0.0", "1.1.0"} {
 		c.MapFS["releases/"+v] = &fstest.MapFile{Mode: fs.ModeDir | 0o755, Sys: "tree of " + v}
 	}
@@ -258,7 +284,7 @@ func TestLoadReadsATreeOnce(t *testing.T) {
 
 func TestLoadFromDisk(t *testing.T) {
 	dir := t.TempDir()
-	m := repository([]string{"1.0.0"}, nil)
+	m := repositoryFS([]string{"1.0.0"}, nil)
 	for name, f := range m {
 		full := filepath.Join(dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
@@ -276,10 +302,11 @@ func TestLoadFromDisk(t *testing.T) {
 }
 
 func TestReadRelease(t *testing.T) {
-	m := repository([]string{"1.0.0"}, map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0") + "rollback: forward-only\n"})
+	m := repositoryFS([]string{"1.0.0"},
+		map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0") + "rollback: forward-only\n"})
 	set, _ := releases.Load(nil, m, nil)
 	one := releases.ReadRelease(nil, m, parse(t, "1.0.0"))
-	if diff := cmp.Diff(set.Releases["1.0.0"], one); diff != "" || !one.ForwardOnly() {
+	if diff := cmp.Diff(set.Releases["1.0.0"], one); diff != "" || !one.IsForwardOnly() {
 		t.Error(diff)
 	}
 	if none := releases.ReadRelease(nil, m, parse(t, "2.0.0")); !manifest.Fatal(none.Faults) {
@@ -292,7 +319,7 @@ func BenchmarkLoad(b *testing.B) {
 	for i := range 200 {
 		versions = append(versions, fmt.Sprintf("1.%d.0", i))
 	}
-	m := repository(versions, nil)
+	m := repositoryFS(versions, nil)
 	for b.Loop() {
 		if _, faults := releases.Load(nil, m, nil); len(faults) > 0 {
 			b.Fatal(faults)

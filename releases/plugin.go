@@ -10,44 +10,45 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// builtins are kustomize's own plugins that run nothing, and load nothing but what their fields path and paths name.
-var builtins = []string{
+// builtinPlugins are kustomize's own plugins that run no program and load only the files that their fields path and
+// paths name.
+var builtinPlugins = []string{
 	"AnnotationsTransformer", "ImageTagTransformer", "LabelTransformer", "NamespaceTransformer",
 	"PatchJson6902Transformer", "PatchStrategicMergeTransformer", "PatchTransformer", "PrefixTransformer",
 	"ReplicaCountTransformer", "SuffixTransformer",
 }
 
-// plugin checks an entry of generators, transformers or validators: a file of built-in plugins.
-func (s *scanner) plugin(where, entry string) {
+// checkPluginFile checks an entry of generators, transformers or validators, which must name a file of built-in
+// plugins.
+func (s *kustomizationScanner) checkPluginFile(where, entry string) {
 	if strings.Contains(entry, "\n") || strings.HasPrefix(entry, "{") {
-		s.fault(manifest.Forbidden, where, "put the plugin's configuration into a file of its own")
+		s.addFault(manifest.Forbidden, where, "put the plugin's configuration into a file of its own")
 		return
 	}
-	if !s.file(where, entry) {
+	if !s.checkFile(where, entry) {
 		return
 	}
-	p, _ := s.local(where, entry)
+	p, _ := s.resolvePath(where, entry)
 	i, _ := slices.BinarySearchFunc(s.files, p, func(f file, s string) int { return strings.Compare(f.path, s) })
-	data, fault := s.document(s.files[i])
+	data, fault := s.readDocument(s.files[i])
 	if fault != nil {
 		s.faults = append(s.faults, *fault)
 		return
 	}
-	s.faults = append(s.faults, s.plugins(path.Join(s.tree.dir, p), data)...)
+	s.faults = append(s.faults, s.checkPluginDocuments(path.Join(s.releaseTree.dir, p), data)...)
 }
 
-// separator divides the documents of a YAML file. One with anything behind it on its line is left to the parser, which refuses it.
-var separator = regexp.MustCompile(`(?m)^---[ \t\r]*$`)
+// documentSeparator divides the documents of a YAML file. The parser refuses a separator with other text on its line.
+var documentSeparator = regexp.MustCompile(`(?m)^---[ \t\r]*$`)
 
-// plugins checks the documents of a plugin file.
-func (s *scanner) plugins(name string, data []byte) (faults []Fault) {
+func (s *kustomizationScanner) checkPluginDocuments(name string, data []byte) (faults []Fault) {
 	line := 0
 	start := 0
-	ends := append(separator.FindAllIndex(data, -1), []int{len(data), len(data)})
+	ends := append(documentSeparator.FindAllIndex(data, -1), []int{len(data), len(data)})
 	for _, end := range ends {
 		part := data[start:end[0]]
 		if len(bytes.TrimSpace(part)) > 0 {
-			for _, f := range s.pluginDocument(name, part) {
+			for _, f := range s.checkPluginDocument(name, part) {
 				f.Line += line
 				faults = append(faults, f)
 			}
@@ -58,7 +59,7 @@ func (s *scanner) plugins(name string, data []byte) (faults []Fault) {
 	return faults
 }
 
-func (s *scanner) pluginDocument(name string, data []byte) []Fault {
+func (s *kustomizationScanner) checkPluginDocument(name string, data []byte) []Fault {
 	doc, faults := manifest.Decode[map[string]any](name, data)
 	if len(faults) > 0 {
 		return faults
@@ -69,13 +70,15 @@ func (s *scanner) pluginDocument(name string, data []byte) []Fault {
 	kind, _ := doc.Value["kind"].(string)
 	switch {
 	case doc.Value["apiVersion"] != "builtin":
-		fault(manifest.Forbidden, "apiVersion", "only kustomize's built-in plugins may be used (apiVersion: builtin): any other would run a program")
-	case !slices.Contains(builtins, kind):
+		fault(manifest.Forbidden, "apiVersion",
+			"only kustomize's built-in plugins may be used (apiVersion: builtin): any other would run a program")
+	case !slices.Contains(builtinPlugins, kind):
 		fault(manifest.Forbidden, "kind",
-			"plugin %q may not be used; those that may: %s", kind, strings.Join(builtins, ", "))
+			"plugin %q is not allowed; allowed plugins: %s", kind, strings.Join(builtinPlugins, ", "))
 	}
 	if meta, _ := doc.Value["metadata"].(map[string]any); meta != nil && meta["annotations"] != nil {
-		fault(manifest.Forbidden, "metadata.annotations", "a plugin's configuration can't have annotations: they can make it a function that runs a program")
+		fault(manifest.Forbidden, "metadata.annotations",
+			"a plugin's configuration can't have annotations: they can make it a function that runs a program")
 	}
 	for key := range doc.Value {
 		if k := strings.ToLower(key); k == "path" || k == "paths" { // kustomize reads them in any case

@@ -1,10 +1,10 @@
-// Package releases says what a release is: its version, its manifest, its digest and the
-// canonical tar that the digest is of; and, as plain values, what a release repository's
-// history tells (Change) and what is written to it (Draft).
+// Package releases says what a release is: its version, manifest and digest, and the canonical tar that the digest is
+// computed over. It also has the plain values that a release repository's history consists of (Change) and that are
+// written to it (Draft).
 //
-// Everything here is pure: it reads an fs.FS that a caller hands in and decides nothing.
-// It does no network I/O, runs no git (that is gitrepo), and never changes a payload: the
-// bytes that soaked are the bytes that ship.
+// The package is pure: it reads an fs.FS that a caller hands in, and decides nothing. It does no network I/O, runs no
+// git (gitrepo does), and never changes a payload: the bytes that soaked are the bytes that ship. Everything may be
+// called at once.
 package releases
 
 import (
@@ -13,13 +13,13 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// APIVersion is what apiVersion says in every kind of document that has the field.
+// APIVersion is the value of apiVersion in every kind of document that has the field.
 const APIVersion = "sluice/v1"
 
 // Dir is the folder of all releases in a release repository.
 const Dir = "releases"
 
-// Rollback says whether cells may go back from a release.
+// Rollback says whether a cell may go back from a release.
 type Rollback string
 
 const (
@@ -27,7 +27,7 @@ const (
 	ForwardOnly     Rollback = "forward-only"
 )
 
-// Release is releases/V/release.yaml: what one release is. Immutable once merged.
+// Release is releases/V/release.yaml. It is immutable once merged.
 type Release struct {
 	APIVersion string               `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind       string               `yaml:"kind" json:"kind" required:"true" enum:"Release"`
@@ -56,7 +56,7 @@ type Component struct {
 	Maintenance bool   `yaml:"maintenance" json:"maintenance,omitempty" doc:"a change of it takes a maintenance mode"`
 }
 
-// Requires is what a cell must have before it is granted the release (R16).
+// Requires lists the conditions for granting a cell the release (R16).
 type Requires struct {
 	Infrastructure int     `yaml:"infrastructure" json:"infrastructure,omitempty" doc:"least infrastructure template number"`
 	From           Version `yaml:"from" json:"from,omitzero" doc:"least release that it may be installed over"`
@@ -77,10 +77,10 @@ type Parameter struct {
 	Owner    string        `yaml:"owner" json:"owner,omitempty" enum:"vendor,cell" doc:"cell: set in the cell only, never in the repository (R13)"`
 	Doc      string        `yaml:"description" json:"description,omitempty"`
 
-	pattern *regexp.Regexp // compiled by Load; nil: not yet
+	compiledPattern *regexp.Regexp // compiled by Load; nil before
 }
 
-// Tombstone is releases/V/tombstone.yaml: what prune leaves so that V is never used again (R24).
+// Tombstone is releases/V/tombstone.yaml, which prune leaves so that V is never used again (R24).
 type Tombstone struct {
 	APIVersion string  `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind       string  `yaml:"kind" json:"kind" required:"true" enum:"Tombstone"`
@@ -89,11 +89,11 @@ type Tombstone struct {
 	Reason     string  `yaml:"reason" json:"reason,omitempty"`
 }
 
-// ForwardOnly tells whether cells never go back from r once they began to apply it (R20).
-func (r *Release) ForwardOnly() bool { return r.Rollback == ForwardOnly }
+// IsForwardOnly reports whether a cell that began to apply r never goes back from r (R20).
+func (r *Release) IsForwardOnly() bool { return r.Rollback == ForwardOnly }
 
-// Profile gives the kustomize folder of a profile; the empty name means "default".
-// ok is false if the release declares profiles and not this one.
+// Profile returns the kustomize folder of a profile; the empty name means "default". ok is false if the release
+// declares profiles and name is not among them.
 func (r *Release) Profile(name string) (dir string, ok bool) {
 	if name == "" {
 		name = "default"
@@ -105,12 +105,12 @@ func (r *Release) Profile(name string) (dir string, ok bool) {
 	return dir, ok
 }
 
-// Found is a release as it was found in a repository: the manifest and what the files around it add.
-type Found struct {
+// StoredRelease is a release found in a repository: the manifest, and what the files around it add.
+type StoredRelease struct {
 	Release
 	Digest    Digest
 	Tree      string     // the git tree id of its folder, where known
-	Tombstone *Tombstone // pruned: nothing but its name is left
+	Tombstone *Tombstone // not nil: the release was pruned
 }
 
 // Fault is a fault in a file of the repository.

@@ -9,42 +9,46 @@ import (
 	"strconv"
 )
 
-// The canonical tar of a release is the same for the same files, for ever, on every machine: its SHA-256 is the
-// release's digest. It is what POSIX.1-2001 calls pax interchange format, narrowed:
+// The canonical tar of a release depends on the release's files only, for ever, on every machine; its SHA-256 is the
+// release's digest. The format is the pax interchange format of POSIX.1-2001, restricted:
 //
-//   - one entry for each regular file and none for folders, in bytewise order of their paths;
-//   - paths relative to the release's folder, slash-separated, UTF-8. One of at most 100 ASCII bytes stands in the
-//     ustar header's name; any other has a pax header named "path" with that single record before it;
-//   - mode 0644, or 0755 if the owner may execute the file: what git keeps of a mode;
+//   - one entry for each regular file and none for folders, in bytewise order of the paths;
+//
+//   - paths relative to the release's folder, slash-separated, UTF-8. A path of at most 100 ASCII bytes stands in the
+//     ustar header's name; any other path has a pax header before the entry, with the single record "path";
+//
+//   - mode 0644, or 0755 if the owner may execute the file: the two modes that git stores;
+//
 //   - times, owners, groups, devices: zero or empty; content padded with zeros to 512 bytes;
+//
 //   - two blocks of zeros at the end, and nothing after them.
 //
-// It is written here by hand, not by archive/tar, so that no release of Go can change it.
+// archive/tar is not used here, so that no release of Go can change the format.
 //
-// A worktree has the same digest as the commit that `git add` would make of it, if .gitattributes keeps git
+// A worktree has the same digest as the commit that `git add` would make of the worktree, if .gitattributes keeps git
 // from changing bytes (init writes `releases/** -text -filter -ident`) and no file is ignored. Where the file system
-// has no executable bit (core.fileMode false), only the commit knows the modes: there, take the digest of the commit.
+// has no executable bit (core.fileMode false), only the commit knows the modes: use the digest of the commit there.
 
 const (
-	block   = 512
-	nameMax = 100 // bytes of a name in a ustar header
-	// paxMax bounds a pax header's size in bytes: the longest path that any limits allow here, and its frame.
-	paxMax = 64 << 10
+	blockSize = 512
+	maxName   = 100 // bytes of a name in a ustar header
+	// maxPax bounds a pax header's size in bytes: the longest path that any limits allow, and its frame.
+	maxPax = 64 << 10
 )
 
-// Pack writes the canonical tar of the release in dir. If a file can't be part of a release, the error
-// says which and why, and what was written is of no use.
+// Pack writes the canonical tar of the release in dir. If a file can't be part of a release, Pack returns an error that
+// names the file and the reason, and the bytes written are useless.
 func Pack(w io.Writer, fsys fs.FS, dir string) error {
-	t, faults := walk(fsys, dir, Limits{})
-	if err := joined(faults); err != nil {
+	t, faults := walkRelease(fsys, dir, Limits{})
+	if err := joinFaults(faults); err != nil {
 		return err
 	}
 	out := bufio.NewWriterSize(w, 64<<10)
-	faults, err := t.pack(out)
+	faults, err := t.writeTar(out)
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", dir, err)
 	}
-	if err := joined(faults); err != nil {
+	if err := joinFaults(faults); err != nil {
 		return err
 	}
 	if err := out.Flush(); err != nil {
@@ -53,34 +57,34 @@ func Pack(w io.Writer, fsys fs.FS, dir string) error {
 	return nil
 }
 
-// DigestOf gives the digest of the release in dir: the SHA-256 of what Pack writes. Errors are as Pack's.
+// DigestOf returns the digest of the release in dir: the SHA-256 of the bytes that Pack writes. It fails as Pack does.
 func DigestOf(fsys fs.FS, dir string) (Digest, error) {
-	t, faults := walk(fsys, dir, Limits{})
-	if err := joined(faults); err != nil {
+	t, faults := walkRelease(fsys, dir, Limits{})
+	if err := joinFaults(faults); err != nil {
 		return "", err
 	}
-	digest, faults := t.digest()
-	return digest, joined(faults)
+	digest, faults := t.computeDigest()
+	return digest, joinFaults(faults)
 }
 
-func (t *tree) digest() (Digest, []Fault) {
+func (t *releaseTree) computeDigest() (Digest, []Fault) {
 	h := sha256.New()
-	if faults, _ := t.pack(h); len(faults) > 0 { // a hash returns no errors
+	if faults, _ := t.writeTar(h); len(faults) > 0 { // a hash returns no errors
 		return "", faults
 	}
-	return digestOf(h.Sum(nil)), nil
+	return digestFromSum(h.Sum(nil)), nil
 }
 
-func writeEntry(w io.Writer, name string, mode fs.FileMode, data []byte) error {
+func writeTarEntry(w io.Writer, name string, mode fs.FileMode, data []byte) error {
 	if needsPax(name) {
 		record := paxRecord(name)
-		h := header("path", 0o644, int64(len(record)), 'x')
+		h := ustarHeader("path", 0o644, int64(len(record)), 'x')
 		if err := writePadded(w, h[:], []byte(record)); err != nil {
 			return err
 		}
 		name = paxName(name)
 	}
-	h := header(name, mode, int64(len(data)), '0')
+	h := ustarHeader(name, mode, int64(len(data)), '0')
 	return writePadded(w, h[:], data)
 }
 
@@ -91,22 +95,22 @@ func writePadded(w io.Writer, header, data []byte) error {
 	if _, err := w.Write(data); err != nil {
 		return err
 	}
-	var zeros [block]byte
-	_, err := w.Write(zeros[:padding(len(data))])
+	var zeros [blockSize]byte
+	_, err := w.Write(zeros[:paddingSize(len(data))])
 	return err
 }
 
-func writeEnd(w io.Writer) error {
-	var zeros [2 * block]byte
+func writeTarEnd(w io.Writer) error {
+	var zeros [2 * blockSize]byte
 	_, err := w.Write(zeros[:])
 	return err
 }
 
-func padding(n int) int { return (block - n%block) % block }
+func paddingSize(n int) int { return (blockSize - n%blockSize) % blockSize }
 
-// needsPax tells whether a ustar header can't say the name.
+// needsPax reports whether a name does not fit a ustar header.
 func needsPax(name string) bool {
-	if len(name) > nameMax {
+	if len(name) > maxName {
 		return true
 	}
 	for i := range len(name) {
@@ -117,10 +121,11 @@ func needsPax(name string) bool {
 	return false
 }
 
-// paxName is what stands in the ustar header of a file whose name does not fit there: readers that know no pax see it.
+// paxName returns the name for the ustar header of a file that needs a pax header, as shown by readers that do not know
+// pax.
 func paxName(name string) string {
-	ascii := make([]byte, 0, nameMax)
-	for i := 0; i < len(name) && len(ascii) < nameMax; i++ {
+	ascii := make([]byte, 0, maxName)
+	for i := 0; i < len(name) && len(ascii) < maxName; i++ {
 		c := name[i]
 		if c >= 0x80 {
 			c = '_'
@@ -130,7 +135,7 @@ func paxName(name string) string {
 	return string(ascii)
 }
 
-// paxRecord is "LENGTH path=NAME\n", where LENGTH counts itself.
+// paxRecord returns "LENGTH path=NAME\n", where LENGTH counts itself.
 func paxRecord(name string) string {
 	rest := len(" path=") + len(name) + 1
 	n := rest + 1
@@ -140,8 +145,8 @@ func paxRecord(name string) string {
 	return strconv.Itoa(n) + " path=" + name + "\n"
 }
 
-// header makes a ustar header block. name has at most 100 bytes, size fits 11 octal digits by the limits.
-func header(name string, mode fs.FileMode, size int64, kind byte) (h [block]byte) {
+// ustarHeader makes a ustar header block. name has at most 100 bytes; the limits keep size within 11 octal digits.
+func ustarHeader(name string, mode fs.FileMode, size int64, kind byte) (h [blockSize]byte) {
 	octal := func(field []byte, n int64) { // zero-padded, ended by NUL
 		copy(field, fmt.Sprintf("%0*o", len(field)-1, n))
 	}

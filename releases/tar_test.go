@@ -23,8 +23,9 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// sample has what is easily got wrong: modes, an empty file, names that need a pax header, sorting around "/" and ".".
-func sample() releases.Files {
+// trickyFiles has the files that are easily packed wrongly: modes, an empty file, names that need a pax header, sorting
+// around "/" and ".".
+func trickyFiles() releases.Files {
 	return releases.Files{
 		"release.yaml":                       {Data: []byte("kind: Release\n"), Mode: 0o644},
 		"run.sh":                             {Data: []byte("#!/bin/sh\n"), Mode: 0o755},
@@ -47,7 +48,7 @@ func mapFS(dir string, files releases.Files) fstest.MapFS {
 	return m
 }
 
-func writeDir(t testing.TB, dir string, files releases.Files) {
+func writeFolder(t testing.TB, dir string, files releases.Files) {
 	t.Helper()
 	for name, f := range files {
 		full := filepath.Join(dir, filepath.FromSlash(name))
@@ -60,19 +61,19 @@ func writeDir(t testing.TB, dir string, files releases.Files) {
 	}
 }
 
-// The digest of a release is fixed for ever: if this test fails, every release that was ever cut is another one.
+// The digest of a release is fixed for ever: if this test fails, the digest of every existing release changed.
 func TestDigestNeverChanges(t *testing.T) {
 	const want = "sha256:7e2af9ff7d6312b2abceab59650b135b571e5d629b3b3e40d5d8d0692ca18a90"
-	got, err := releases.DigestOf(mapFS("releases/1.0.0", sample()), "releases/1.0.0")
+	got, err := releases.DigestOf(mapFS("releases/1.0.0", trickyFiles()), "releases/1.0.0")
 	if err != nil || got != want {
 		t.Errorf("digest %s, want %s (%v)", got, want, err)
 	}
 }
 
-// Any tar reads what Pack writes.
+// Any tar program reads Pack's output.
 func TestPackIsATar(t *testing.T) {
 	var packed bytes.Buffer
-	if err := releases.Pack(&packed, mapFS("r", sample()), "r"); err != nil {
+	if err := releases.Pack(&packed, mapFS("r", trickyFiles()), "r"); err != nil {
 		t.Fatal(err)
 	}
 	in, got := tar.NewReader(bytes.NewReader(packed.Bytes())), releases.Files{}
@@ -93,13 +94,13 @@ func TestPackIsATar(t *testing.T) {
 			t.Errorf("%+v", h)
 		}
 	}
-	if diff := cmp.Diff(sample(), got, cmp.Comparer(bytes.Equal)); diff != "" {
+	if diff := cmp.Diff(trickyFiles(), got, cmp.Comparer(bytes.Equal)); diff != "" {
 		t.Error(diff)
 	}
 	cmd := exec.Command("tar", "tf", "-")
 	cmd.Stdin = &packed
 	out, err := cmd.Output()
-	if err != nil || strings.Count(string(out), "\n") != len(sample()) {
+	if err != nil || strings.Count(string(out), "\n") != len(trickyFiles()) {
 		t.Errorf("tar: %v\n%s", err, out)
 	}
 }
@@ -121,13 +122,14 @@ func git(t testing.TB, dir string, args ...string) []byte {
 	return out
 }
 
-// R23: a worktree, memory, and what git itself gives back of the commit have one digest, also where git is set
-// to change line ends.
+// R23: a worktree, memory, and a checkout of the commit have one digest, even where git is set to change line ends.
 func TestDigestIsTheSameFromGit(t *testing.T) {
 	repo, out := t.TempDir(), t.TempDir()
-	writeDir(t, filepath.Join(repo, "releases", "1.0.0"), sample())
-	writeDir(t, repo, releases.Files{".gitattributes": {Data: []byte("* text=auto eol=lf\nreleases/** -text -filter -ident\n"), Mode: 0o644}})
-	want, err := releases.DigestOf(mapFS("releases/1.0.0", sample()), "releases/1.0.0")
+	writeFolder(t, filepath.Join(repo, "releases", "1.0.0"), trickyFiles())
+	writeFolder(t, repo,
+		releases.Files{".gitattributes": {Data: []byte("* text=auto eol=lf\nreleases/** -text -filter -ident\n"),
+			Mode: 0o644}})
+	want, err := releases.DigestOf(mapFS("releases/1.0.0", trickyFiles()), "releases/1.0.0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +156,7 @@ func TestDigestIsTheSameFromGit(t *testing.T) {
 	check("a clone", os.DirFS(clone), "releases/1.0.0")
 }
 
-// R23: what would not come back from every clone as it went in can't be in a release.
+// R23: a release can't have a file that some clones would not reproduce.
 func TestDigestRefuses(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -165,17 +167,23 @@ func TestDigestRefuses(t *testing.T) {
 		{"submodule", fstest.MapFS{"r/a": {Mode: fs.ModeIrregular}}, "r/a: is not a file (perhaps a submodule)"},
 		{"pipe", fstest.MapFS{"r/a": {Mode: fs.ModeNamedPipe}}, "r/a: is not a file (a pipe)"},
 		{"device", fstest.MapFS{"r/a": {Mode: fs.ModeDevice}}, "r/a: is not a file (a device)"},
-		{"attributes", fstest.MapFS{"r/sub/.gitattributes": {}}, "r/sub/.gitattributes: a release can't have a .gitattributes"},
-		{"attributes in capitals", fstest.MapFS{"r/.GitAttributes": {}}, "r/.GitAttributes: a release can't have a .gitattributes"},
+		{"attributes", fstest.MapFS{"r/sub/.gitattributes": {}},
+			"r/sub/.gitattributes: a release can't have a .gitattributes"},
+		{"attributes in capitals", fstest.MapFS{"r/.GitAttributes": {}},
+			"r/.GitAttributes: a release can't have a .gitattributes"},
 		{"git folder", fstest.MapFS{"r/sub/.git/config": {}}, "r/sub/.git: a release can't have anything named .git"},
-		{"LFS pointer", fstest.MapFS{"r/model": {Data: []byte("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n")}}, "r/model: is a Git LFS pointer"},
+		{"LFS pointer",
+			fstest.MapFS{"r/model": {Data: []byte(
+				"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n")}},
+			"r/model: is a Git LFS pointer"},
 		{"case", fstest.MapFS{"r/Readme": {}, "r/readme": {}}, "differs from Readme only by case"},
 		{"case of folders", fstest.MapFS{"r/A/x": {}, "r/a/y": {}}, "differs from A only by case"},
-		{"Unicode form", fstest.MapFS{"r/gr\u00f6\u00dfe": {}, "r/gro\u0308\u00dfe": {}}, "differs from gro\u0308\u00dfe only by case or Unicode form"},
+		{"Unicode form", fstest.MapFS{"r/gr\u00f6\u00dfe": {}, "r/gro\u0308\u00dfe": {}},
+			"differs from gro\u0308\u00dfe only by case or Unicode form"},
 		{"full case folding", fstest.MapFS{"r/STRASSE": {}, "r/stra\u00dfe": {}}, "differs from STRASSE only by case"},
 		{"backslash", fstest.MapFS{`r/a\b`: {}}, `r/a\b: the name has a backslash`},
 		{"control", fstest.MapFS{"r/a\nb": {}}, "control character"},
-		{"not UTF-8", fstest.MapFS{"r/a\xff": {}}, "no file name"},
+		{"not UTF-8", fstest.MapFS{"r/a\xff": {}}, "not a file name"},
 		{"too deep", fstest.MapFS{path.Join("r", strings.Repeat("d/", 40), "f"): {}}, "more than 32 folders deep"},
 		{"too large", fstest.MapFS{"r/f": {Data: make([]byte, 16<<20+1)}}, "r/f: it is larger than 16777216 bytes"},
 		{"missing", fstest.MapFS{}, "r: can't be read"},
@@ -192,19 +200,20 @@ func TestDigestRefuses(t *testing.T) {
 	}
 }
 
-// On disk, a symbolic link is seen as what it is, and the size of a file that grows meanwhile is not trusted.
+// On disk, a symbolic link is recognised, and the size of a growing file is not trusted.
 func TestDigestRefusesASymlinkOnDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := releases.DigestOf(os.DirFS(dir), "."); err == nil || !strings.Contains(err.Error(), "link: is a symbolic link") {
+	if _, err := releases.DigestOf(os.DirFS(dir), "."); err == nil ||
+		!strings.Contains(err.Error(), "link: is a symbolic link") {
 		t.Error(err)
 	}
 }
 
-// filesOf draws the files of a release that may exist.
-func filesOf(t *rapid.T) releases.Files {
+// drawFiles draws the files of a valid release.
+func drawFiles(t *rapid.T) releases.Files {
 	element := rapid.StringMatching(`[a-z0-9.é-]{1,60}`).Filter(func(s string) bool {
 		return s != "." && s != ".." && s != ".git" && s != ".gitattributes"
 	})
@@ -224,12 +233,12 @@ func filesOf(t *rapid.T) releases.Files {
 	return files
 }
 
-// Unpack undoes Pack, and both agree on the digest, wherever the files came from and in whatever order.
+// Unpack undoes Pack, and both return the same digest, wherever the files came from and in any order.
 func TestPackUnpack(t *testing.T) {
 	dir := t.TempDir()
 	n := 0
 	rapid.Check(t, func(rt *rapid.T) {
-		files := filesOf(rt)
+		files := drawFiles(rt)
 		var packed bytes.Buffer
 		if err := releases.Pack(&packed, mapFS("r", files), "r"); err != nil {
 			rt.Fatal(err)
@@ -240,7 +249,7 @@ func TestPackUnpack(t *testing.T) {
 		}
 		n++
 		sub := filepath.Join(dir, fmt.Sprint(n))
-		writeDir(t, sub, files)
+		writeFolder(t, sub, files)
 		if d, err := releases.DigestOf(os.DirFS(sub), "."); d != want || err != nil {
 			rt.Fatalf("on disk: %s, want %s (%v)", d, want, err)
 		}
@@ -263,7 +272,8 @@ func BenchmarkDigestOf(b *testing.B) {
 		b.Run(fmt.Sprintf("30x%dKB", size>>10), func(b *testing.B) {
 			files := releases.Files{}
 			for i := range 30 {
-				files[fmt.Sprintf("manifests/%02d.yaml", i)] = releases.File{Data: bytes.Repeat([]byte("x"), size), Mode: 0o644}
+				files[fmt.Sprintf("manifests/%02d.yaml", i)] = releases.File{Data: bytes.Repeat([]byte("x"), size),
+					Mode: 0o644}
 			}
 			fsys := mapFS(".", files)
 			b.SetBytes(int64(30 * size))

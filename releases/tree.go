@@ -13,15 +13,15 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// lfsPointer is how a Git LFS pointer begins: what is in git then is not what is meant.
-const lfsPointer = "version https://git-lfs.github.com/spec/v"
+// lfsPointerPrefix is how a Git LFS pointer begins: what is in git then is not what is meant.
+const lfsPointerPrefix = "version https://git-lfs.github.com/spec/v"
 
-// tree is the files of one release folder, found but not read.
-type tree struct {
-	fsys   fs.FS
-	memory Files // in place of fsys, if not nil
-	dir    string
-	files  []file // by path, bytewise
+// releaseTree lists the files of one release folder; their content is not read yet.
+type releaseTree struct {
+	fsys     fs.FS
+	inMemory Files // if not nil, used in place of fsys
+	dir      string
+	files    []file // by path, bytewise
 }
 
 type file struct {
@@ -30,75 +30,75 @@ type file struct {
 	mode fs.FileMode // 0o644 or 0o755
 }
 
-// walk finds the files of dir. Each thing that no release may have is a fault that names its path (R23); the rest
-// is in the tree nevertheless. It stops at the limits.
-func walk(fsys fs.FS, dir string, limits Limits) (*tree, []Fault) {
-	w := &walker{tree: tree{fsys: fsys, dir: dir}, guard: newGuard(limits)}
-	w.folder(".")
+// walkRelease lists the files of dir. Whatever no release may have is a fault with its path (R23); all other files are
+// in the tree nevertheless. The walk stops at the limits.
+func walkRelease(fsys fs.FS, dir string, limits Limits) (*releaseTree, []Fault) {
+	w := &walker{releaseTree: releaseTree{fsys: fsys, dir: dir}, guard: newGuard(limits)}
+	w.walkFolder(".")
 	slices.SortFunc(w.files, func(a, b file) int { return strings.Compare(a.path, b.path) })
-	return &w.tree, w.faults
+	return &w.releaseTree, w.faults
 }
 
-// maxWrong is how many faults a walk collects before it gives up on the folder.
-const maxWrong = 100
+// maxWalkFaults is the number of faults after which a walk stops.
+const maxWalkFaults = 100
 
 type walker struct {
-	tree
+	releaseTree
 	guard  *guard
 	faults []Fault
 }
 
-func (w *walker) fault(code manifest.FaultCode, name, format string, args ...any) {
+func (w *walker) addFault(code manifest.FaultCode, name, format string, args ...any) {
 	w.faults = append(w.faults, Fault{File: path.Join(w.dir, name), Code: code, Message: fmt.Sprintf(format, args...)})
 }
 
-func (w *walker) folder(name string) {
+func (w *walker) walkFolder(name string) {
 	entries, err := fs.ReadDir(w.fsys, path.Join(w.dir, name))
 	if err != nil {
-		w.fault(manifest.Unreadable, name, "can't be read: %v", err)
+		w.addFault(manifest.Unreadable, name, "can't be read: %v", err)
 		return
 	}
 	for _, e := range entries {
 		child := path.Join(name, e.Name())
 		if !fs.ValidPath(path.Join(w.dir, child)) || strings.Contains(e.Name(), "/") {
-			w.fault(manifest.WrongName, name, "has an entry that is no file name: %q", e.Name())
+			w.addFault(manifest.WrongName, name, "has an entry that is not a file name: %q", e.Name())
 			continue
 		}
 		switch t := e.Type(); {
 		case t&fs.ModeSymlink != 0:
-			w.fault(manifest.Forbidden, child, "is a symbolic link: a release holds only files")
+			w.addFault(manifest.Forbidden, child, "is a symbolic link: a release holds only files")
 		case t.IsDir():
-			if err := w.guard.form(child); err != nil {
-				w.fault(codeOf(err), child, "%v", err)
+			if err := w.guard.checkPath(child); err != nil {
+				w.addFault(faultCodeOf(err), child, "%v", err)
 				continue
 			}
-			w.folder(child)
+			w.walkFolder(child)
 		case !t.IsRegular():
-			w.fault(manifest.Forbidden, child,
-				"is not a file (%s): a release can't have submodules, devices or pipes", kindOf(t))
+			w.addFault(manifest.Forbidden, child,
+				"is not a file (%s): a release can't have submodules, devices or pipes", describeType(t))
 		default:
-			w.file(child, e)
+			w.addFile(child, e)
 		}
-		if w.guard.over || len(w.faults) >= maxWrong {
+		if w.guard.exceeded || len(w.faults) >= maxWalkFaults {
 			return
 		}
 	}
 }
 
-func (w *walker) file(name string, e fs.DirEntry) {
+func (w *walker) addFile(name string, e fs.DirEntry) {
 	info, err := e.Info()
 	if err != nil {
-		w.fault(manifest.Unreadable, name, "can't be read: %v", err)
+		w.addFault(manifest.Unreadable, name, "can't be read: %v", err)
 		return
 	}
-	if err := w.guard.admit(name, info.Size()); err != nil {
-		w.fault(codeOf(err), name, "%v", err)
+	if err := w.guard.admitFile(name, info.Size()); err != nil {
+		w.addFault(faultCodeOf(err), name, "%v", err)
 		return
 	}
-	w.files = append(w.files, file{name, info.Size(), modeOf(info.Mode())})
+	w.files = append(w.files, file{name, info.Size(), gitMode(info.Mode())})
 }
 
-func kindOf(t fs.FileMode) string {
+func describeType(t fs.FileMode) string {
 	switch {
 	case t&fs.ModeNamedPipe != 0:
 		return "a pipe"
@@ -110,16 +110,16 @@ func kindOf(t fs.FileMode) string {
 	return "perhaps a submodule"
 }
 
-// modeOf keeps of a mode what git keeps: whether the owner may execute the file.
-func modeOf(m fs.FileMode) fs.FileMode {
+// gitMode reduces a mode to what git stores: whether the owner may execute the file.
+func gitMode(m fs.FileMode) fs.FileMode {
 	if m&0o100 != 0 {
 		return 0o755
 	}
 	return 0o644
 }
 
-// has tells whether the tree has a file, or with folder a folder, of that path.
-func (t *tree) has(name string, folder bool) bool {
+// hasEntry reports whether the tree has a file or, if folder is true, a folder of that path.
+func (t *releaseTree) hasEntry(name string, folder bool) bool {
 	if folder && name == "." {
 		return len(t.files) > 0
 	}
@@ -134,10 +134,10 @@ func (t *tree) has(name string, folder bool) bool {
 	return i < len(t.files) && strings.HasPrefix(t.files[i].path, prefix)
 }
 
-// read gives the content of f, which must have the size that the walk saw.
-func (t *tree) read(f file) ([]byte, error) {
-	if t.memory != nil {
-		return t.memory[f.path].Data, nil
+// readFile returns the content of f, which must still have the size that the walk found.
+func (t *releaseTree) readFile(f file) ([]byte, error) {
+	if t.inMemory != nil {
+		return t.inMemory[f.path].Data, nil
 	}
 	in, err := t.fsys.Open(path.Join(t.dir, f.path))
 	if err != nil {
@@ -154,33 +154,33 @@ func (t *tree) read(f file) ([]byte, error) {
 	return data, nil
 }
 
-// pack writes the canonical tar of the tree, and gives faults for files that can't be part of it.
-// An error is w's.
-func (t *tree) pack(w io.Writer) ([]Fault, error) {
+// writeTar writes the canonical tar of the tree, and returns faults for files that can't be part of the tar. Errors
+// come from w.
+func (t *releaseTree) writeTar(w io.Writer) ([]Fault, error) {
 	var faults []Fault
 	fault := func(code manifest.FaultCode, f file, format string, args ...any) {
 		faults = append(faults, Fault{File: path.Join(t.dir, f.path), Code: code,
 			Message: fmt.Sprintf(format, args...)})
 	}
 	for _, f := range t.files {
-		data, err := t.read(f)
+		data, err := t.readFile(f)
 		if err != nil {
 			fault(manifest.Unreadable, f, "can't be read: %v", err)
 			continue
 		}
-		if bytes.HasPrefix(data, []byte(lfsPointer)) {
+		if bytes.HasPrefix(data, []byte(lfsPointerPrefix)) {
 			fault(manifest.Forbidden, f, "is a Git LFS pointer: a release must hold the content itself")
 			continue
 		}
-		if err := writeEntry(w, f.path, f.mode, data); err != nil {
+		if err := writeTarEntry(w, f.path, f.mode, data); err != nil {
 			return faults, err
 		}
 	}
-	return faults, writeEnd(w)
+	return faults, writeTarEnd(w)
 }
 
-// joined makes one error of the faults, nil of none.
-func joined(faults []Fault) error {
+// joinFaults makes one error of the faults; nil if all of them are warnings.
+func joinFaults(faults []Fault) error {
 	if !manifest.Fatal(faults) {
 		return nil
 	}

@@ -26,15 +26,14 @@ type File struct {
 // Files is a release in memory, by slash-separated path relative to its folder.
 type Files map[string]File
 
-// Unpack reads a canonical tar from outside, which nobody has checked yet, and gives its files and its
-// digest. Anything else than what Pack writes is refused, so equal files are equal bytes; so is what exceeds the
-// limits, before it is read. It writes nothing to disk. The caller compares the digest with the one that it wants,
-// and bounds the time that r may take.
+// Unpack reads a canonical tar from an untrusted source and returns its files and digest. It refuses every byte that
+// Pack would not write, so equal files are equal bytes, and whatever exceeds the limits, before reading it. Nothing is
+// written to disk. The caller compares the digest with the expected one, and bounds the time that r may take.
 func Unpack(r io.Reader, limits Limits) (Files, Digest, error) {
 	h := sha256.New()
 	u := unpacker{in: bufio.NewReaderSize(r, 64<<10), hash: h, guard: newGuard(limits), files: Files{}}
 	for {
-		more, err := u.next()
+		more, err := u.readEntry()
 		if err != nil {
 			if u.name != "" {
 				err = fmt.Errorf("unpack the release: %q: %w", u.name, err)
@@ -44,60 +43,60 @@ func Unpack(r io.Reader, limits Limits) (Files, Digest, error) {
 			return nil, "", err
 		}
 		if !more {
-			return u.files, digestOf(h.Sum(nil)), nil
+			return u.files, digestFromSum(h.Sum(nil)), nil
 		}
 	}
 }
 
 type unpacker struct {
-	in    *bufio.Reader
-	hash  hash.Hash
-	guard *guard
-	files Files
-	name  string // of the entry at hand, for messages
-	last  string
+	in       *bufio.Reader
+	hash     hash.Hash
+	guard    *guard
+	files    Files
+	name     string // of the entry being read, for messages
+	lastName string
 }
 
 var (
 	errNotCanonical = errors.New("it is not in the canonical form of a release")
-	errCutShort     = errors.New("it ends too early: fetch it again")
+	errTruncated    = errors.New("it ends too early: fetch it again")
 )
 
-// next reads one file. more is false at the end.
-func (u *unpacker) next() (more bool, err error) {
-	h, err := u.block()
+// readEntry reads one file. more is false at the end of the tar.
+func (u *unpacker) readEntry() (more bool, err error) {
+	h, err := u.readBlock()
 	if err != nil {
 		return false, err
 	}
-	if h == ([block]byte{}) {
-		return false, u.end()
+	if h == ([blockSize]byte{}) {
+		return false, u.readEnd()
 	}
-	name, pax := field(h[0:100]), false
+	name, pax := headerField(h[0:100]), false
 	u.name = name
 	if h[156] == 'x' {
-		if name, err = u.pax(h); err != nil {
+		if name, err = u.readPaxName(h); err != nil {
 			return false, err
 		}
 		u.name, pax = name, true
-		if h, err = u.block(); err != nil {
+		if h, err = u.readBlock(); err != nil {
 			return false, err
 		}
 	}
-	mode, size, err := u.check(h, name, pax)
+	mode, size, err := u.checkHeader(h, name, pax)
 	if err != nil {
 		return false, err
 	}
-	data, err := u.content(size)
+	data, err := u.readContent(size)
 	if err != nil {
 		return false, err
 	}
 	u.files[name] = File{data, mode}
-	u.last = name
+	u.lastName = name
 	return true, nil
 }
 
-// check holds a header against the rules: first those that people should hear about, then the exact bytes.
-func (u *unpacker) check(h [block]byte, name string, pax bool) (fs.FileMode, int64, error) {
+// checkHeader checks a header: first the mistakes that deserve an explanation, then the exact bytes.
+func (u *unpacker) checkHeader(h [blockSize]byte, name string, pax bool) (fs.FileMode, int64, error) {
 	switch h[156] {
 	case '0', 0:
 	case '1', '2':
@@ -109,34 +108,34 @@ func (u *unpacker) check(h [block]byte, name string, pax bool) (fs.FileMode, int
 	default:
 		return 0, 0, fmt.Errorf("it is an entry of kind %q: a release holds only files", h[156])
 	}
-	size, err := strconv.ParseInt(field(h[124:136]), 8, 64)
+	size, err := strconv.ParseInt(headerField(h[124:136]), 8, 64)
 	if err != nil {
 		return 0, 0, errNotCanonical
 	}
-	if err := u.guard.admit(name, size); err != nil {
+	if err := u.guard.admitFile(name, size); err != nil {
 		return 0, 0, err
 	}
 	mode := fs.FileMode(0o644)
-	if field(h[100:108]) == "0000755" {
+	if headerField(h[100:108]) == "0000755" {
 		mode = 0o755
 	}
 	short := name
 	if pax {
 		short = paxName(name)
 	}
-	if h != header(short, mode, size, '0') || pax != needsPax(name) || u.last != "" && name <= u.last {
+	if h != ustarHeader(short, mode, size, '0') || pax != needsPax(name) || u.lastName != "" && name <= u.lastName {
 		return 0, 0, errNotCanonical
 	}
 	return mode, size, nil
 }
 
-// pax reads the extended header that h announces: the one record that the canonical form knows.
-func (u *unpacker) pax(h [block]byte) (string, error) {
-	size, err := strconv.ParseInt(field(h[124:136]), 8, 64)
-	if err != nil || size <= 0 || size > paxMax || h != header("path", 0o644, size, 'x') {
+// readPaxName reads the extended header that h announces; the canonical form allows one record, the path.
+func (u *unpacker) readPaxName(h [blockSize]byte) (string, error) {
+	size, err := strconv.ParseInt(headerField(h[124:136]), 8, 64)
+	if err != nil || size <= 0 || size > maxPax || h != ustarHeader("path", 0o644, size, 'x') {
 		return "", errNotCanonical
 	}
-	data, err := u.content(size)
+	data, err := u.readContent(size)
 	if err != nil {
 		return "", err
 	}
@@ -148,14 +147,14 @@ func (u *unpacker) pax(h [block]byte) (string, error) {
 	return name, nil
 }
 
-// end wants the second block of zeros, and then nothing.
-func (u *unpacker) end() error {
+// readEnd expects the second block of zeros, and then the end of the input.
+func (u *unpacker) readEnd() error {
 	u.name = ""
-	h, err := u.block()
+	h, err := u.readBlock()
 	if err != nil {
 		return err
 	}
-	if _, err := u.in.ReadByte(); h != ([block]byte{}) || err == nil {
+	if _, err := u.in.ReadByte(); h != ([blockSize]byte{}) || err == nil {
 		return errNotCanonical
 	} else if !errors.Is(err, io.EOF) {
 		return err
@@ -163,28 +162,28 @@ func (u *unpacker) end() error {
 	return nil
 }
 
-func (u *unpacker) block() (b [block]byte, err error) {
+func (u *unpacker) readBlock() (b [blockSize]byte, err error) {
 	if _, err := io.ReadFull(u.in, b[:]); err != nil {
-		return b, cutShort(err)
+		return b, truncationError(err)
 	}
 	u.hash.Write(b[:])
 	return b, nil
 }
 
-// content reads size bytes and their padding. Memory grows with what really comes, not with what was announced.
-func (u *unpacker) content(size int64) ([]byte, error) {
+// readContent reads size bytes and their padding. Memory grows with the bytes received, not with the announced size.
+func (u *unpacker) readContent(size int64) ([]byte, error) {
 	var data bytes.Buffer
 	if size <= 64<<10 {
 		data.Grow(int(size))
 	}
 	if _, err := io.CopyN(&data, u.in, size); err != nil {
-		return nil, cutShort(err)
+		return nil, truncationError(err)
 	}
 	u.hash.Write(data.Bytes())
-	var pad, zeros [block]byte
-	n := padding(int(size))
+	var pad, zeros [blockSize]byte
+	n := paddingSize(int(size))
 	if _, err := io.ReadFull(u.in, pad[:n]); err != nil {
-		return nil, cutShort(err)
+		return nil, truncationError(err)
 	}
 	if pad != zeros {
 		return nil, errNotCanonical
@@ -193,37 +192,37 @@ func (u *unpacker) content(size int64) ([]byte, error) {
 	return data.Bytes(), nil
 }
 
-func cutShort(err error) error {
+func truncationError(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errCutShort
+		return errTruncated
 	}
 	return err
 }
 
-// field gives a header field up to its NUL.
-func field(b []byte) string {
+// headerField returns a header field up to its NUL.
+func headerField(b []byte) string {
 	s, _, _ := strings.Cut(string(b), "\x00")
 	return s
 }
 
-// Pack writes the canonical tar of f, which Unpack reads back. It checks nothing.
+// Pack writes the canonical tar of f, which Unpack reads back. It validates nothing.
 func (f Files) Pack(w io.Writer) error {
 	for _, name := range slices.Sorted(maps.Keys(f)) {
-		if err := writeEntry(w, name, f[name].Mode, f[name].Data); err != nil {
+		if err := writeTarEntry(w, name, f[name].Mode, f[name].Data); err != nil {
 			return fmt.Errorf("pack the release: %w", err)
 		}
 	}
-	if err := writeEnd(w); err != nil {
+	if err := writeTarEnd(w); err != nil {
 		return fmt.Errorf("pack the release: %w", err)
 	}
 	return nil
 }
 
-// Scan is ScanKustomization of f. The faults' files are paths in the release.
-func (f Files) Scan() []Fault {
-	t := tree{memory: f, dir: "."}
+// ScanKustomizations is ScanKustomization of f. The faults name paths in the release.
+func (f Files) ScanKustomizations() []Fault {
+	t := releaseTree{inMemory: f, dir: "."}
 	for _, name := range slices.Sorted(maps.Keys(f)) {
 		t.files = append(t.files, file{name, int64(len(f[name].Data)), f[name].Mode})
 	}
-	return manifest.Sort(t.scan())
+	return manifest.Sort(t.scanKustomizations())
 }

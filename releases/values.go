@@ -14,19 +14,19 @@ import (
 // OwnerCell marks parameters that are set in the cell only, never in the repository (R13).
 const OwnerCell = "cell"
 
-// CheckValues says what is wrong with the values that the repository has for a cell, against the parameters that r
-// declares. Nothing means that they can be granted. Sorted by parameter.
+// CheckValues returns what is wrong with the values that the repository has for a cell, compared with r's parameters,
+// sorted by parameter. An empty result means that the values can be granted.
 func CheckValues(r *Release, values map[string]any) []string {
 	var wrong []string
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		p, ok := r.Parameters[name]
 		switch {
 		case !ok:
-			wrong = append(wrong, fmt.Sprintf("%s is not a parameter of %s%s", name, r.Version, declared(r)))
+			wrong = append(wrong, fmt.Sprintf("%s is not a parameter of %s%s", name, r.Version, listParameters(r)))
 		case p.Owner == OwnerCell:
 			wrong = append(wrong, name+" is set in the cell only: remove it here")
 		default:
-			if _, why := p.accept(values[name]); why != "" {
+			if _, why := p.normaliseValue(values[name]); why != "" {
 				wrong = append(wrong, name+" "+why)
 			}
 		}
@@ -39,16 +39,16 @@ func CheckValues(r *Release, values map[string]any) []string {
 	return wrong
 }
 
-func declared(r *Release) string {
+func listParameters(r *Release) string {
 	if len(r.Parameters) == 0 {
 		return ", which has none"
 	}
 	return "; there are: " + strings.Join(slices.Sorted(maps.Keys(r.Parameters)), ", ")
 }
 
-// ResolveValues gives the value of every parameter of r that has one: from the cell for those that it owns, from the
-// repository for the others, else the default. Integers are int, numbers float64, however they travelled. Values in
-// the cell for other parameters are left out: they may be meant for another release.
+// ResolveValues returns the value of every parameter of r that has one: from the cell for parameters that the cell
+// owns, from the repository for the others, else the default. Integers are int and numbers float64, however the values
+// were decoded. The cell's values for other parameters are left out: another release may need them.
 func ResolveValues(r *Release, vendor, cell map[string]any) (map[string]any, error) {
 	wrong := CheckValues(r, vendor)
 	resolved := map[string]any{}
@@ -67,8 +67,8 @@ func ResolveValues(r *Release, vendor, cell map[string]any) (map[string]any, err
 		if value == nil {
 			continue
 		}
-		v, why := p.accept(value)
-		if why != "" && p.Owner == OwnerCell { // the others are in wrong already
+		v, why := p.normaliseValue(value)
+		if why != "" && p.Owner == OwnerCell { // CheckValues reported the others
 			wrong = append(wrong, name+" "+why)
 		}
 		resolved[name] = v
@@ -79,15 +79,15 @@ func ResolveValues(r *Release, vendor, cell map[string]any) (map[string]any, err
 	return resolved, nil
 }
 
-// accept gives a value in its one Go form, or says why the parameter can't have it.
-func (p Parameter) accept(value any) (v any, why string) {
+// normaliseValue returns a value in its one Go form, or the reason why the parameter can't have the value.
+func (p Parameter) normaliseValue(value any) (v any, why string) {
 	switch p.Type {
 	case "string":
 		s, ok := value.(string)
 		if !ok {
 			return nil, fmt.Sprintf("must be a string, not %v", value)
 		}
-		return s, p.acceptString(s)
+		return s, p.checkString(s)
 	case "boolean":
 		b, ok := value.(bool)
 		if !ok {
@@ -95,23 +95,23 @@ func (p Parameter) accept(value any) (v any, why string) {
 		}
 		return b, ""
 	case "integer", "number":
-		n, ok := number(value)
+		n, ok := toFloat(value)
 		if !ok {
 			return nil, fmt.Sprintf("must be a number, not %v", value)
 		}
-		return p.acceptNumber(n)
+		return p.normaliseNumber(n)
 	}
 	return nil, fmt.Sprintf("has a parameter of unknown type %q", p.Type)
 }
 
-func (p Parameter) acceptString(s string) (why string) {
+func (p Parameter) checkString(s string) (why string) {
 	if p.Enum != nil && !slices.Contains(p.Enum, s) {
 		return fmt.Sprintf("must be %s, not %q", strings.Join(p.Enum, " or "), s)
 	}
 	if p.Pattern == "" {
 		return ""
 	}
-	re, err := p.regexp()
+	re, err := p.compilePattern()
 	if err != nil {
 		return "has a pattern that is not a regular expression"
 	}
@@ -121,7 +121,7 @@ func (p Parameter) acceptString(s string) (why string) {
 	return ""
 }
 
-func (p Parameter) acceptNumber(n float64) (v any, why string) {
+func (p Parameter) normaliseNumber(n float64) (v any, why string) {
 	switch {
 	case p.Type == "integer" && (n != math.Trunc(n) || math.Abs(n) > 1<<53):
 		return nil, fmt.Sprintf("must be a whole number, not %v", n)
@@ -135,19 +135,20 @@ func (p Parameter) acceptNumber(n float64) (v any, why string) {
 	return n, ""
 }
 
-// regexp gives the pattern compiled so that it must match a whole value.
-func (p Parameter) regexp() (*regexp.Regexp, error) {
-	if p.pattern != nil {
-		return p.pattern, nil
+// compilePattern returns the pattern compiled so that it must match a whole value.
+func (p Parameter) compilePattern() (*regexp.Regexp, error) {
+	if p.compiledPattern != nil {
+		return p.compiledPattern, nil
 	}
-	if _, err := regexp.Compile(p.Pattern); err != nil { // as written, so that the message is about that
+	// compiled as written first, so that the message quotes the author's pattern
+	if _, err := regexp.Compile(p.Pattern); err != nil {
 		return nil, err
 	}
 	return regexp.Compile(`^(?:` + p.Pattern + `)$`)
 }
 
-// number reads a number in any of the forms that YAML and JSON decoders give.
-func number(value any) (float64, bool) {
+// toFloat converts a number from any type that the YAML and JSON decoders produce.
+func toFloat(value any) (float64, bool) {
 	var n float64
 	switch x := value.(type) {
 	case int:

@@ -12,7 +12,7 @@ import (
 
 func withParameters(t *testing.T) *releases.Release {
 	t.Helper()
-	m := repository([]string{"1.0.0"}, map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0") + `parameters:
+	m := repositoryFS([]string{"1.0.0"}, map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0") + `parameters:
   domain: {type: string, required: true, pattern: "[a-z.]+"}
   replicas: {type: integer, default: 2, minimum: 1, maximum: 9}
   ratio: {type: number}
@@ -40,13 +40,19 @@ func TestCheckValues(t *testing.T) {
 		{"as JSON gives them", map[string]any{"domain": "a.b", "replicas": 3.0, "ratio": json.Number("1")}, nil},
 		{"none", nil, []string{"domain is required"}},
 		{"null", map[string]any{"domain": nil}, []string{"domain must be a string, not <nil>", "domain is required"}},
-		{"wrong", map[string]any{"domain": "a.b ", "replicas": 10, "ratio": "x", "debug": "true", "size": "huge"}, []string{
-			"debug must be true or false, not true", `domain must match [a-z.]+, and "a.b " does not`, "ratio must be a number, not x",
-			"replicas must be at most 9, not 10", `size must be small or large, not "huge"`}},
-		{"fraction", map[string]any{"domain": "a", "replicas": 2.5}, []string{"replicas must be a whole number, not 2.5"}},
-		{"part of a match", map[string]any{"domain": "a\nB"}, []string{`domain must match [a-z.]+, and "a\nB" does not`}},
-		{"unknown", map[string]any{"domain": "a", "domian": "b"}, []string{"domian is not a parameter of 1.0.0; there are: debug, domain, ratio, replicas, size, token, zone"}},
-		{"the cell's (R13)", map[string]any{"domain": "a", "token": "x"}, []string{"token is set in the cell only: remove it here"}},
+		{"wrong", map[string]any{"domain": "a.b ", "replicas": 10, "ratio": "x", "debug": "true", "size": "huge"},
+			[]string{
+				"debug must be true or false, not true", `domain must match [a-z.]+, and "a.b " does not`,
+				"ratio must be a number, not x",
+				"replicas must be at most 9, not 10", `size must be small or large, not "huge"`}},
+		{"fraction", map[string]any{"domain": "a", "replicas": 2.5},
+			[]string{"replicas must be a whole number, not 2.5"}},
+		{"part of a match", map[string]any{"domain": "a\nB"},
+			[]string{`domain must match [a-z.]+, and "a\nB" does not`}},
+		{"unknown", map[string]any{"domain": "a", "domian": "b"},
+			[]string{"domian is not a parameter of 1.0.0; there are: debug, domain, ratio, replicas, size, token, zone"}},
+		{"the cell's (R13)", map[string]any{"domain": "a", "token": "x"},
+			[]string{"token is set in the cell only: remove it here"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if diff := cmp.Diff(test.want, releases.CheckValues(r, test.values)); diff != "" {
@@ -54,14 +60,16 @@ func TestCheckValues(t *testing.T) {
 			}
 		})
 	}
-	if got := releases.CheckValues(&releases.Release{Version: parse(t, "1.0.0")}, map[string]any{"a": 1}); len(got) != 1 || got[0] != "a is not a parameter of 1.0.0, which has none" {
+	if got := releases.CheckValues(&releases.Release{Version: parse(t, "1.0.0")},
+		map[string]any{"a": 1}); len(got) != 1 || got[0] != "a is not a parameter of 1.0.0, which has none" {
 		t.Error(got)
 	}
 }
 
 func TestResolveValues(t *testing.T) {
 	r := withParameters(t)
-	got, err := releases.ResolveValues(r, map[string]any{"domain": "a.b", "replicas": 3.0, "ratio": 2}, map[string]any{"token": "t", "replicas": 9, "later": 1})
+	got, err := releases.ResolveValues(r, map[string]any{"domain": "a.b", "replicas": 3.0, "ratio": 2},
+		map[string]any{"token": "t", "replicas": 9, "later": 1})
 	want := map[string]any{"domain": "a.b", "replicas": 3, "ratio": 2.0, "debug": false, "token": "t", "zone": "eu"}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Error(diff, err)

@@ -10,18 +10,18 @@ import (
 // maxVersion bounds the length, in bytes, of a version's text.
 const maxVersion = 128
 
-// VersionPattern is the form of a version as a regular expression, for schemas and messages.
+// VersionPattern matches a version, for schemas and messages.
 const VersionPattern = `^v?(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$`
 
-// Version is [v]N.N.N[-pre], ordered as SemVer orders (R12); calendar versions fit. There is no
-// build metadata. It keeps its text: v1.2.3 and 1.2.3 Compare as 0, but are not ==.
-// The zero value is no version, below all others.
+// Version is [v]N.N.N[-pre], ordered as SemVer orders versions (R12); calendar versions fit. There is no build
+// metadata. A Version keeps its text: v1.2.3 and 1.2.3 Compare as 0, but are not ==. The zero value is no version, and
+// below all others.
 type Version struct {
 	major, minor, patch uint64
 	pre, text           string
 }
 
-// ParseVersion reads a version. Leading zeros in numbers are refused, as SemVer does: 2026.09.0 is not a version.
+// ParseVersion reads a version. It refuses leading zeros in numbers, as SemVer does: 2026.09.0 is not a version.
 func ParseVersion(s string) (Version, error) {
 	bad := func(why string) (Version, error) {
 		return Version{}, fmt.Errorf("%.140q is not a version ([v]N.N.N[-pre]): %s", s, why)
@@ -39,7 +39,7 @@ func ParseVersion(s string) (Version, error) {
 	}
 	var numbers [3]uint64
 	for i, p := range parts {
-		if !digits(p) {
+		if !isDigits(p) {
 			return bad("each of the three parts must be a number")
 		}
 		if len(p) > 1 && p[0] == '0' {
@@ -53,10 +53,10 @@ func ParseVersion(s string) (Version, error) {
 	}
 	if hasPre {
 		for id := range strings.SplitSeq(pre, ".") {
-			if !identifier(id) {
+			if !isIdentifier(id) {
 				return bad("the pre-release consists of letters, digits and hyphens, separated by dots")
 			}
-			if digits(id) && len(id) > 1 && id[0] == '0' {
+			if isDigits(id) && len(id) > 1 && id[0] == '0' {
 				return bad("numbers have no leading zeros")
 			}
 		}
@@ -64,12 +64,13 @@ func ParseVersion(s string) (Version, error) {
 	return Version{numbers[0], numbers[1], numbers[2], pre, s}, nil
 }
 
-// Compare orders as SemVer 2.0.0, section 11. A leading v makes no difference.
+// Compare orders versions by SemVer 2.0.0, section 11. A leading v makes no difference.
 func (v Version) Compare(w Version) int {
 	if v.IsZero() || w.IsZero() {
 		return cmp.Compare(min(len(v.text), 1), min(len(w.text), 1))
 	}
-	if c := cmp.Or(cmp.Compare(v.major, w.major), cmp.Compare(v.minor, w.minor), cmp.Compare(v.patch, w.patch)); c != 0 {
+	if c := cmp.Or(cmp.Compare(v.major, w.major), cmp.Compare(v.minor, w.minor),
+		cmp.Compare(v.patch, w.patch)); c != 0 {
 		return c
 	}
 	switch {
@@ -83,15 +84,16 @@ func (v Version) Compare(w Version) int {
 	return comparePre(v.pre, w.pre)
 }
 
-// comparePre compares identifier by identifier: numbers as numbers and below words; a longer list is greater.
+// comparePre compares pre-releases identifier by identifier: numbers numerically and below words; a longer list is
+// greater.
 func comparePre(a, b string) int {
 	as, bs := strings.Split(a, "."), strings.Split(b, ".")
 	for i := range min(len(as), len(bs)) {
 		x, y := as[i], bs[i]
-		xn, yn := digits(x), digits(y)
+		xn, yn := isDigits(x), isDigits(y)
 		c := 0
 		switch {
-		case xn && yn: // without leading zeros a longer number is a greater one, of any size
+		case xn && yn: // without leading zeros, a longer number is greater, however long
 			c = cmp.Or(cmp.Compare(len(x), len(y)), strings.Compare(x, y))
 		case xn:
 			c = -1
@@ -107,25 +109,23 @@ func comparePre(a, b string) int {
 	return cmp.Compare(len(as), len(bs))
 }
 
-// Equal tells whether v and w are written alike; to tell whether they tie, Compare.
+// Equal reports whether v and w have the same text. Whether they tie, Compare decides.
 func (v Version) Equal(w Version) bool { return v == w }
 
-// Less tells whether v comes before w.
 func (v Version) Less(w Version) bool { return v.Compare(w) < 0 }
 
-// IsZero tells whether v is no version.
+// IsZero reports whether v is no version.
 func (v Version) IsZero() bool { return v.text == "" }
 
-// Pre tells whether v is a pre-release.
-func (v Version) Pre() bool { return v.pre != "" }
+// IsPrerelease reports whether v is a pre-release.
+func (v Version) IsPrerelease() bool { return v.pre != "" }
 
-// String gives the text that was parsed.
+// String returns the text that was parsed.
 func (v Version) String() string { return v.text }
 
-// MarshalText gives the text that was parsed.
 func (v Version) MarshalText() ([]byte, error) { return []byte(v.text), nil }
 
-// UnmarshalText is ParseVersion; empty text is the zero Version.
+// UnmarshalText is ParseVersion, but takes empty text as the zero Version.
 func (v *Version) UnmarshalText(text []byte) (err error) {
 	if len(text) == 0 {
 		*v = Version{}
@@ -135,7 +135,7 @@ func (v *Version) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-func digits(s string) bool {
+func isDigits(s string) bool {
 	for i := range len(s) {
 		if s[i] < '0' || s[i] > '9' {
 			return false
@@ -144,7 +144,7 @@ func digits(s string) bool {
 	return s != ""
 }
 
-func identifier(s string) bool {
+func isIdentifier(s string) bool {
 	for i := range len(s) {
 		c := s[i]
 		if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-') {

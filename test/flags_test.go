@@ -41,7 +41,7 @@ func newFlagWorld(t *testing.T) *flagWorld {
 	l := &flagWorld{world: w, flags: w.path("flags.git")}
 	settings := "apiVersion: sluice/v1\nkind: Flags\ntrustAuthors: true\nsoak: 1s\npeople:\n" +
 		"  grace: {email: grace@example.com}\n"
-	_, err := gitrepo.Init(t.Context(), l.flags, gitrepo.New{
+	_, err := gitrepo.Init(t.Context(), l.flags, gitrepo.InitOptions{
 		Bare: true, Files: map[string][]byte{"sluice.yaml": []byte(settings)}, Message: "begin",
 		Author: releases.Person{Name: "ada", Email: "ada@example.com"}, When: time.Now(),
 	})

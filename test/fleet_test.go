@@ -63,7 +63,7 @@ func makeFleet(t *testing.T, n, staging, replicas int, policy string) *fleet {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	f := &fleet{world: world{t: t, dir: dir, agents: map[string]*process{}}, members: swarm.Members("c", n, 1),
-		database: postgres.Start(t)}
+		database: postgres.NewDatabase(t)}
 	f.world.repo = f.path("repo.git")
 	files := map[string]string{
 		"sluice.yaml":                     "apiVersion: sluice/v1\nkind: Pipeline\nstaleAfter: 1m\n",

@@ -19,7 +19,7 @@ func TestHookAtAFollower(t *testing.T) {
 		t.Fatal(err)
 	}
 	git(t, w.repo, "config", "http.receivepack", "true")
-	database, repo := postgres.Start(t), serveGitHTTP(t, w.dir)+"/repo.git"
+	database, repo := postgres.NewDatabase(t), serveGitHTTP(t, w.dir)+"/repo.git"
 	replica := func(name, listen string) {
 		p := w.process(name, "serve", "--repo", repo, "--data", w.path(name), "--listen", listen, "--poll", "1h",
 			"--branch", "main",

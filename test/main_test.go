@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	} else {
-		code = postgres.Main(m)
+		code = postgres.RunTests(m)
 	}
 	_ = os.RemoveAll(dir)
 	os.Exit(code)

@@ -57,7 +57,7 @@ func TestLeaderIsCutOffFromItsDatabase(t *testing.T) {
 	f := makeFleet(t, 60, 0, 2, rollingPolicy)
 	var links []*postgres.Link
 	for _, r := range f.replicas {
-		through, link := postgres.Through(t, f.database)
+		through, link := postgres.NewLink(t, f.database)
 		r.environment = []string{"SLUICE_DATABASE=" + through}
 		links = append(links, link)
 	}
@@ -100,7 +100,7 @@ func TestLeaderIsCutOffFromItsDatabase(t *testing.T) {
 		t.Errorf("the other replica answers %d %v", status, err)
 	}
 	f.awaitAllOn("1.0.1")
-	links[old].Mend()
+	links[old].Restore()
 	f.eventually(func() (string, bool) {
 		err := f.getFrom(old, "/readyz", nil)
 		return fmt.Sprintf("the replica that was cut off does not come back: %v", err), err == nil

@@ -59,7 +59,7 @@ func newPipelineRepository(t testing.TB) string {
 	for name, data := range releaseFiles("1.0.0") {
 		files[name] = data
 	}
-	_, err := gitrepo.Init(t.Context(), dir, gitrepo.New{
+	_, err := gitrepo.Init(t.Context(), dir, gitrepo.InitOptions{
 		Bare: true, Files: files, Message: "begin", Author: releases.Person{Name: "ada", Email: "ada@example.com"},
 		When: time.Now(),
 	})

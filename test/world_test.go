@@ -67,7 +67,7 @@ func newWorld(t testing.TB, change func(files map[string]string)) *world {
 	for name, text := range files {
 		content[name] = []byte(text)
 	}
-	_, err = gitrepo.Init(t.Context(), w.repo, gitrepo.New{
+	_, err = gitrepo.Init(t.Context(), w.repo, gitrepo.InitOptions{
 		Bare: true, Files: content, Message: "begin", Author: releases.Person{Name: "ada", Email: "ada@example.com"},
 		When: time.Now(),
 	})

@@ -19,15 +19,14 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// Agent is one cell's agent.
 type Agent struct {
-	options Options
-	clock   *clock.Clock
-	client  *plane.Client
-	reached func(point string) // tests end the process here; nil in any other program
+	options     Options
+	clock       *clock.Clock
+	client      *plane.Client
+	onTestPoint func(point string) // tests end the process here; nil in any other program
 }
 
-// New makes an agent. Nothing is written before Run.
+// New returns an agent. It writes nothing before Run.
 func New(o Options) (*Agent, error) {
 	credentials, err := plane.LoadCredentials(o.StateDir, o.Cell, o.Join)
 	if err != nil {
@@ -36,13 +35,14 @@ func New(o Options) (*Agent, error) {
 	if o.Cell == "" {
 		o.Cell = credentials.Cell()
 	}
-	if o, err = o.orDefault(); err != nil {
+	if o, err = o.withDefaults(); err != nil {
 		return nil, err
 	}
 	a := &Agent{options: o, clock: clock.New(o.StateDir, o.machine)}
 	a.client, err = plane.New(plane.Options{
-		Server: o.Server, Cell: o.Cell, Token: o.Join, Credentials: credentials, Clock: a.clock, PollWait: o.PollWait, Log: o.Log,
-		Reached: a.at, Transport: o.transport,
+		Server: o.Server, Cell: o.Cell, Token: o.Join, Credentials: credentials, Clock: a.clock, PollWait: o.PollWait,
+		Log:         o.Log,
+		OnTestPoint: a.testPoint, WrapTransport: o.transport,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
@@ -50,37 +50,37 @@ func New(o Options) (*Agent, error) {
 	return a, nil
 }
 
-// Run runs the agent until ctx ends, and then returns nil. An error means that it can't do its
-// work at all: its state folder is unusable, another agent has it, or nobody knows the cell and it runs nothing.
+// Run runs the agent until ctx ends and then returns nil. An error means that the agent can't work at all: its state
+// folder is unusable or in use by another agent, or the cell is neither registered nor running anything.
 func (a *Agent) Run(ctx context.Context) error {
-	l, err := a.open()
+	l, err := a.openState()
 	if err != nil {
 		return fmt.Errorf("agent of %s: %w", a.options.Cell, err)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	seen := a.ownerInfo()
-	l.takeOwner(readOwnerFile(a.options.StateDir)) // before anything can be begun, or asked
-	callers, err := a.listen(ctx)
+	seen := a.statOwnerFile()
+	l.applyOwnerDecisions(readOwnerDecisions(a.options.StateDir)) // before anything begins or flags are served
+	callers, err := a.listenForFlags(ctx)
 	if err != nil {
 		return errors.Join(fmt.Errorf("agent of %s: %w", a.options.Cell, err), l.close())
 	}
 	installed := l.state.LastGood != nil || l.state.Attempt != nil
 	var unknown error
 	var others sync.WaitGroup
-	others.Go(func() { a.watchOwner(ctx, seen, l.owner) })
-	others.Go(func() { l.flags.KeepTime(ctx) })
+	others.Go(func() { a.watchOwnerFile(ctx, seen, l.ownerChanges) })
+	others.Go(func() { l.flags.RefoldOnTime(ctx) })
 	if callers != nil {
 		others.Go(func() { l.flags.Serve(ctx, callers, a.options.FlagsOrigins) })
 	}
 	others.Go(func() {
 		err := a.client.Register(ctx)
 		if err == nil {
-			a.talk(ctx, l)
+			a.runClient(ctx, l)
 			return
 		}
 		if installed { // R30
-			a.options.Log.Error().Err(err).Msg("the control plane can't be asked; what runs keeps running")
+			a.options.Log.Error().Err(err).Msg("the control plane can't be reached; what runs keeps running")
 			return
 		}
 		unknown = fmt.Errorf("agent of %s: %w", a.options.Cell, err)
@@ -92,34 +92,32 @@ func (a *Agent) Run(ctx context.Context) error {
 	return errors.Join(unknown, l.close())
 }
 
-// talk is all that goes on between the agent and its control plane, until ctx ends.
-func (a *Agent) talk(ctx context.Context, l *loop) {
-	var all sync.WaitGroup
-	all.Go(func() { a.client.Run(ctx, l.reporter, l) })
-	all.Go(func() { l.flags.Fetch(ctx) })
-	all.Wait()
+func (a *Agent) runClient(ctx context.Context, l *loop) {
+	var group sync.WaitGroup
+	group.Go(func() { a.client.Run(ctx, l.reporter, l) })
+	group.Go(func() { l.flags.FetchBundles(ctx) })
+	group.Wait()
 	a.client.Close()
 }
 
-// listen begins to listen for whoever asks for flags; nil: nobody may.
-func (a *Agent) listen(ctx context.Context) (net.Listener, error) {
+// listenForFlags opens the listener for requests for flags; nil: none is configured.
+func (a *Agent) listenForFlags(ctx context.Context) (net.Listener, error) {
 	if a.options.FlagsListen == "" {
 		return nil, nil
 	}
-	at, err := flagserver.ParseAddress(a.options.FlagsListen)
+	address, err := flagserver.ParseAddress(a.options.FlagsListen)
 	if err != nil {
 		return nil, fmt.Errorf("flags: %w", err)
 	}
-	l, err := at.Listen(ctx)
+	l, err := address.Listen(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("flags: %w: give another place, or end whoever has it", err)
+		return nil, fmt.Errorf("flags: %w: choose another address, or stop the process that uses this one", err)
 	}
 	a.options.Log.Info().Str("network", l.Addr().Network()).Stringer("address", l.Addr()).Msg("flags are served")
 	return l, nil
 }
 
-// open takes the state folder.
-func (a *Agent) open() (_ *loop, err error) {
+func (a *Agent) openState() (_ *loop, err error) {
 	dir := a.options.StateDir
 	folders := map[string]string{}
 	for _, name := range []string{"releases", "rendered", "work"} {
@@ -128,7 +126,7 @@ func (a *Agent) open() (_ *loop, err error) {
 			return nil, err
 		}
 	}
-	lock, err := disk.Lock(dir)
+	lock, err := disk.LockDir(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -137,10 +135,10 @@ func (a *Agent) open() (_ *loop, err error) {
 			_ = lock.Close()
 		}
 	}()
-	if err := a.client.Reload(); err != nil { // nobody else changes them now
+	if err := a.client.Reload(); err != nil { // other processes change them only without the lock
 		return nil, err
 	}
-	if err := disk.Sweep(dir, folders["releases"], folders["rendered"]); err != nil {
+	if err := disk.RemoveUnfinished(dir, folders["releases"], folders["rendered"]); err != nil {
 		return nil, err
 	}
 	j, err := loadJournal(dir, a.options.Cell)
@@ -159,29 +157,31 @@ func (a *Agent) open() (_ *loop, err error) {
 			HealthTimeout: a.options.HealthTimeout, HealthInterval: a.options.HealthInterval,
 			HealInterval: a.options.HealInterval, HealthyFor: a.options.HealthyFor,
 		}},
-		outbox:   outbox,
-		contents: store,
+		outbox:       outbox,
+		releaseCache: store,
 		renderer: render.New(render.Options{
-			Command: a.options.Render, Dir: folders["rendered"], Temp: folders["work"], Values: a.options.Values, Limits: a.options.RenderLimits,
+			Command: a.options.Render, Dir: folders["rendered"], Temp: folders["work"], Values: a.options.Values,
+			Limits: a.options.RenderLimits,
 		}, store),
-		desired:   make(chan *cells.Desired),
-		confirmed: make(chan string),
-		owner:     make(chan ownerFile),
+		desired:      make(chan *cells.Desired),
+		confirmed:    make(chan string),
+		ownerChanges: make(chan ownerDecisions),
 	}
 	l.reporter = plane.NewReporter(a.client, outbox, plane.ReporterOptions{
 		Version: a.options.Version, Infrastructure: a.options.Infrastructure, Every: a.options.ReportEvery,
 	})
 	l.flags = flagserver.New(flagserver.Options{
-		StateDir: dir, Source: a.client, Clock: a.clock, Facts: flags.Facts{Cell: a.options.Cell, Release: j.runningRelease(), Features: j.Contained},
-		Log: a.options.Log, News: l.reporter.Notify, Reached: a.at,
+		StateDir: dir, Source: a.client, Clock: a.clock,
+		Facts: flags.Facts{Cell: a.options.Cell, Release: j.runningRelease(), Features: j.Contained},
+		Log:   a.options.Log, OnReport: l.reporter.Notify, OnTestPoint: a.testPoint,
 	})
-	a.options.Log.Info().Str("boot", l.reporter.Boot()).Str("state", dir).Msg("the agent starts") // by its boot a clone is found
+	// Clones are found by their boot ids.
+	a.options.Log.Info().Str("boot", l.reporter.Boot()).Str("state", dir).Msg("the agent started")
 	return l, nil
 }
 
-// at tells a test how far the agent is.
-func (a *Agent) at(point string) {
-	if a.reached != nil {
-		a.reached(point)
+func (a *Agent) testPoint(point string) {
+	if a.onTestPoint != nil {
+		a.onTestPoint(point)
 	}
 }

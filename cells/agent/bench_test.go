@@ -14,8 +14,8 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 )
 
-// Ten agents on one machine: from a change of what is desired until the control plane has ten reports of
-// health. The releases were rendered before, so what is measured is everything but the render (make bench).
+// Ten agents on one machine: from a change of the desired state until ten reports of health. The releases were rendered
+// before, so everything but the render is measured (make bench).
 func BenchmarkSwitchTenCells(b *testing.B) {
 	p := newControlPlane(b)
 	var agents []*cell
@@ -23,16 +23,20 @@ func BenchmarkSwitchTenCells(b *testing.B) {
 		s := newSettings(b, p)
 		s.Cell = fmt.Sprintf("cell-%d", i)
 		s.Health = "true"
-		agents = append(agents, start(b, s, func(o *Options) { o.HealthyFor, o.ReportEvery, o.HealthInterval, o.HealInterval = 0, 0, 0, 0 }))
+		agents = append(agents, start(b, s, func(o *Options) {
+			o.HealthyFor, o.ReportEvery, o.HealthInterval,
+				o.HealInterval = 0, 0, 0, 0
+		}))
 	}
-	both := []cells.Assignment{p.ship(b, "1.0.0", 0, agenttest.Release("1.0.0", nil)), p.ship(b, "1.1.0", 0, agenttest.Release("1.1.0", nil))}
+	both := []cells.Assignment{p.addRelease(b, "1.0.0", 0, agenttest.Release("1.0.0", nil)),
+		p.addRelease(b, "1.1.0", 0, agenttest.Release("1.1.0", nil))}
 	switchAll := func(i int) time.Duration {
 		a := both[i%2]
 		a.Sequence = int64(i + 1)
-		mark, begun := p.mark(), time.Now()
+		since, begun := p.reportCount(), time.Now()
 		p.assign(a)
 		healthy := map[string]bool{}
-		p.awaitAfter(b, mark, "all healthy", func(r cells.Report) bool {
+		p.awaitAfter(b, since, "all healthy", func(r cells.Report) bool {
 			if healthyOn(a)(r) {
 				healthy[r.Cell] = true
 			}
@@ -54,24 +58,24 @@ func BenchmarkSwitchTenCells(b *testing.B) {
 // An idle agent in a process of its own takes at most 30 MB (make bench).
 func BenchmarkIdleMemory(b *testing.B) {
 	p := newControlPlane(b)
-	k := newKillable(b, p)
+	k := newAgentProcess(b, p)
 	k.HealthTimeout = 5 * time.Second
-	a := p.ship(b, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	a := p.addRelease(b, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(a)
 	k.start("", 0)
 	p.await(b, "healthy", healthyOn(a))
 	for b.Loop() {
-		mark := p.mark()
-		for range 5 { // a few more heartbeats, and looks at health and drift
-			p.awaitAfter(b, mark, "healthy", healthyOn(a))
-			mark = p.mark()
+		since := p.reportCount()
+		for range 5 { // a few more heartbeats, health checks and heals
+			p.awaitAfter(b, since, "healthy", healthyOn(a))
+			since = p.reportCount()
 		}
 	}
-	b.ReportMetric(rss(b, k.running.Process.Pid), "MB-rss")
+	b.ReportMetric(residentMemory(b, k.command.Process.Pid), "MB-rss")
 }
 
-// rss gives a process's resident memory in MB.
-func rss(tb testing.TB, pid int) float64 {
+// residentMemory returns a process's resident memory in MB.
+func residentMemory(tb testing.TB, pid int) float64 {
 	tb.Helper()
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
 	if err != nil {

@@ -8,17 +8,17 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// What the cell's owner decided binds everything that is begun, but not the cell's own return to what was last good (R18).
-// Whatever else may keep a cell from beginning, such as maintenance, is judged in allowed too, beside the owner.
+// The owner's decisions bind everything that begins, except the cell's own rollback to the last good assignment (R18).
+// Anything else that may keep a cell from beginning belongs in ownerAllows, beside the owner's decisions.
 
-// patience is how long to wait where the judgement names an instant that has come.
-const patience = time.Minute
+// minOwnerWait is the wait where the judgement names an instant that has passed.
+const minOwnerWait = time.Minute
 
-// allowed reports whether the owner's decisions let a begin now, and notes why not. A file that is not valid lets nothing
-// begin: a mistyped pause must not mean none.
-func (s *state) allowed(a *cells.Assignment, now time.Time) bool {
+// ownerAllows reports whether the owner's decisions let a begin now, and records why not. An invalid file lets nothing
+// begin: a mistyped pause must not count as none.
+func (s *state) ownerAllows(a *cells.Assignment, now time.Time) bool {
 	if s.owner.invalid != "" {
-		s.waitFor(time.Time{}, "the owner's decisions can't be read: "+s.owner.invalid)
+		s.recordWait(time.Time{}, "the owner's decisions are invalid, so nothing new begins: "+s.owner.invalid)
 		return false
 	}
 	bound := s.owner.decisions.Judge(*a, now)
@@ -27,55 +27,54 @@ func (s *state) allowed(a *cells.Assignment, now time.Time) bool {
 	}
 	until := bound.Until
 	if !until.IsZero() && !until.After(now) {
-		until = now.Add(patience)
+		until = now.Add(minOwnerWait)
 	}
-	s.waitFor(until, bound.Reason)
+	s.recordWait(until, bound.Reason)
 	return false
 }
 
-// waitFor notes why nothing begins, and until when; zero: until the owner does something.
-func (s *state) waitFor(until time.Time, why string) {
-	s.waits, s.waitsFor = words.Clip(why, maxReason), until
+// recordWait records why nothing begins, and until when; zero: until the owner acts.
+func (s *state) recordWait(until time.Time, why string) {
+	s.waitReason, s.waitUntil = words.Clip(why, maxReason), until
 }
 
-// ownerDecided takes the owner's word. While it does not count, the last one that did stands for all else.
-func (s *state) ownerDecided(w ownerFile, now time.Time) {
+// handleOwnerDecisions takes the owner's word. While it is invalid, the last valid decisions remain in force.
+func (s *state) handleOwnerDecisions(w ownerDecisions, now time.Time) {
 	if w.invalid != "" {
 		w.decisions = s.owner.decisions
 	}
 	s.owner = w
-	s.withdraw(now)
-	s.reconsider(now)
+	s.withdrawAttempt(now)
+	s.reconsiderDesired(now)
 }
 
-// reconsider looks again at what waits for the owner.
-func (s *state) reconsider(now time.Time) {
-	s.offered(s.desired, now)
-	s.begin(now)
+func (s *state) reconsiderDesired(now time.Time) {
+	s.handleOffer(s.desired, now)
+	s.beginOffer(now)
 }
 
-// waited: if what the owner's decisions wait for has come, they are looked at again.
-func (s *state) waited(now time.Time) {
-	if !s.waitsFor.IsZero() && !now.Before(s.waitsFor) {
-		s.reconsider(now)
+// reconsiderWhenDue judges again once the instant that the owner's decisions wait for has come.
+func (s *state) reconsiderWhenDue(now time.Time) {
+	if !s.waitUntil.IsZero() && !now.Before(s.waitUntil) {
+		s.reconsiderDesired(now)
 	}
 }
 
-// withdraw takes back an attempt that the owner is against now and that has not touched the target.
-func (s *state) withdraw(now time.Time) bool {
+// withdrawAttempt withdraws an attempt that the owner now forbids and that has not touched the target.
+func (s *state) withdrawAttempt(now time.Time) bool {
 	a := s.Attempt
-	if a == nil || a.Back || a.Phase != phaseTaken || s.Dirty || s.allowed(&a.Assignment, now) {
+	if a == nil || a.Rollback || a.Phase != phasePreparing || s.Dirty || s.ownerAllows(&a.Assignment, now) {
 		return false
 	}
-	s.note("withheld", &a.Assignment, s.waits)
+	s.recordEvent("withheld", &a.Assignment, s.waitReason)
 	s.generation++
 	s.Attempt, s.Offer = nil, &a.Assignment
-	s.known = key(s.Offer)
-	s.message, s.retries, s.retryAt = "", 0, time.Time{}
+	s.confirmedKey = assignmentKey(s.Offer)
+	s.problem, s.retries, s.retryAt = "", 0, time.Time{}
 	return true
 }
 
-// reportedOwner is what the owner decided, as the vendor is told. A file that is not valid reads as a pause.
+// reportedOwner returns the owner's decisions as the vendor sees them. An invalid file is reported as a pause.
 func (s *state) reportedOwner() *cells.Owner {
 	if s.owner.invalid == "" {
 		return s.owner.decisions

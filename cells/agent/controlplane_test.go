@@ -24,41 +24,41 @@ import (
 
 type digest = releases.Digest
 
-// What the protocol says, and the agent does: see package plane.
+// Constants of the protocol and of package plane.
 const (
 	registerPath = "/v1/register"
 	keyPath      = "/v1/key"
 	nextPoll     = "Sluice-Next-Poll"
 	maxPins      = 16
 
-	heartbeat = 15 * time.Second            // of a stream
-	twoMissed = 2*heartbeat + 2*time.Second // then it is taken for dead
-	firstWord = 5 * time.Second             // without any, something in between holds a stream back
-	settled   = time.Minute                 // how long a key is new
+	heartbeat         = 15 * time.Second            // of a stream
+	silenceTimeout    = 2*heartbeat + 2*time.Second // then the stream is dead
+	firstEventTimeout = 5 * time.Second             // a proxy buffers the stream if nothing comes within that time
+	newKeyPeriod      = time.Minute                 // a key is new for that time
 )
 
-// controlPlane is the control plane's end of the protocol, with answers given by the test.
+// controlPlane is the control plane's end of the protocol; the test decides its responses.
 type controlPlane struct {
 	server *httptest.Server
 
-	mu       sync.Mutex
-	changed  chan struct{} // closed and replaced at every change
-	version  int
-	desired  cells.Desired
-	tars     map[digest][]byte
-	fetched  map[digest]int
-	reports  []cells.Report
-	events   map[int64]cells.Event
-	clashes  []string // events that came twice and differ, and gaps
-	lastSeen int64
-	heard    func(r cells.Report)                              // called with each report; nil: nobody
-	refuse   func(w http.ResponseWriter, r *http.Request) bool // answers instead; nil: never
-	streams  bool                                              // it serves them
-	told     int                                               // streams that were begun
-	pins     []string                                          // told with each receipt
-	bundles  map[digest][]byte                                 // of flags
-	clock    time.Duration                                     // its clock is so far ahead
-	lie      func() time.Duration                              // how much more its next receipt says; nil: nothing
+	mu             sync.Mutex
+	changed        chan struct{} // closed and replaced at every change
+	version        int
+	desired        cells.Desired
+	tars           map[digest][]byte
+	fetched        map[digest]int
+	reports        []cells.Report
+	events         map[int64]cells.Event
+	eventConflicts []string // events that came twice and differ, and gaps
+	lastSeen       int64
+	onReport       func(r cells.Report)                              // called for each report; nil: not called
+	refuse         func(w http.ResponseWriter, r *http.Request) bool // responds instead if it returns true; nil: never
+	streams        bool                                              // streams are served
+	streamCount    int                                               // streams that were begun
+	pins           []string                                          // sent with each receipt
+	bundles        map[digest][]byte                                 // of flags
+	clockSkew      time.Duration                                     // how far its clock is ahead
+	extraSkew      func() time.Duration                              // added to the next receipt's time; nil: nothing
 }
 
 func newControlPlane(t testing.TB) *controlPlane {
@@ -69,7 +69,8 @@ func newControlPlane(t testing.TB) *controlPlane {
 		p.mu.Lock()
 		refuse := p.refuse
 		p.mu.Unlock()
-		w.Header().Set("Date", p.now().Add(72*time.Hour).UTC().Format(http.TimeFormat)) // one machine's word: receipts have all replicas'
+		// One machine's clock: receipts have the agreed time.
+		w.Header().Set("Date", p.now().Add(72*time.Hour).UTC().Format(http.TimeFormat))
 		if refuse != nil && refuse(w, r) {
 			return
 		}
@@ -89,12 +90,12 @@ func (p *controlPlane) mux() *http.ServeMux {
 }
 
 func (p *controlPlane) close() {
-	p.change(func() {}) // let long-polls go
+	p.update(func() {}) // release long-polls
 	p.server.CloseClientConnections()
 	p.server.Close()
 }
 
-func (p *controlPlane) change(f func()) {
+func (p *controlPlane) update(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f()
@@ -103,12 +104,12 @@ func (p *controlPlane) change(f func()) {
 }
 
 func (p *controlPlane) assign(a cells.Assignment) {
-	p.change(func() { p.version++; p.desired.Assignment = &a })
+	p.update(func() { p.version++; p.desired.Assignment = &a })
 }
 
-// down makes every request fail with a closed connection, or lets them through again.
-func (p *controlPlane) down(yes bool) {
-	p.change(func() {
+// setDown makes every request fail with a closed connection, or lets requests through again.
+func (p *controlPlane) setDown(yes bool) {
+	p.update(func() {
 		p.refuse = nil
 		if yes {
 			p.refuse = func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }
@@ -150,14 +151,14 @@ func (p *controlPlane) serveDesired(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveStream tells what is desired as it changes, with a heartbeat.
+// serveStream sends the desired state as it changes, with a heartbeat.
 func (p *controlPlane) serveStream(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	known := r.Header.Get("Last-Event-ID")
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	p.mu.Lock()
-	p.told++
+	p.streamCount++
 	p.mu.Unlock()
 	for begun := false; ; begun = true {
 		p.mu.Lock()
@@ -215,27 +216,28 @@ func (p *controlPlane) serveReport(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if err := report.Check(); err != nil {
+	if err := report.Validate(); err != nil {
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		return
 	}
 	receipt := cells.Receipt{Time: p.now()}
-	p.change(func() {
-		if p.lie != nil {
-			receipt.Time = receipt.Time.Add(p.lie())
+	p.update(func() {
+		if p.extraSkew != nil {
+			receipt.Time = receipt.Time.Add(p.extraSkew())
 		}
 		receipt.Pins = p.pins
 		p.reports = append(p.reports, report)
-		if p.heard != nil {
-			p.heard(report)
+		if p.onReport != nil {
+			p.onReport(report)
 		}
 		for _, e := range report.Events {
 			old, known := p.events[e.Number]
 			if known && (old.Kind != e.Kind || !old.At.Equal(e.At)) {
-				p.clashes = append(p.clashes, fmt.Sprintf("event %d was %s and is %s", e.Number, old.Kind, e.Kind))
+				p.eventConflicts = append(p.eventConflicts,
+					fmt.Sprintf("event %d was %s and is %s", e.Number, old.Kind, e.Kind))
 			}
 			if !known && e.Number != p.lastSeen+1 {
-				p.clashes = append(p.clashes, fmt.Sprintf("event %d after %d", e.Number, p.lastSeen))
+				p.eventConflicts = append(p.eventConflicts, fmt.Sprintf("event %d after %d", e.Number, p.lastSeen))
 			}
 			p.events[e.Number] = e
 			p.lastSeen = max(p.lastSeen, e.Number)
@@ -248,12 +250,12 @@ func (p *controlPlane) serveReport(w http.ResponseWriter, r *http.Request) {
 func (p *controlPlane) now() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return time.Now().Add(p.clock)
+	return time.Now().Add(p.clockSkew)
 }
 
-// tell makes the flags desired.
-func (p *controlPlane) tell(f *cells.Flags) {
-	p.change(func() { p.version++; p.desired.Flags = f })
+// setFlags makes f the desired flags.
+func (p *controlPlane) setFlags(f *cells.Flags) {
+	p.update(func() { p.version++; p.desired.Flags = f })
 }
 
 func (p *controlPlane) serveBundle(w http.ResponseWriter, r *http.Request) {
@@ -263,7 +265,8 @@ func (p *controlPlane) serveBundle(w http.ResponseWriter, r *http.Request) {
 	p.fetched[d]++
 	p.mu.Unlock()
 	if !ok { // R39
-		http.Error(w, `{"title":"Service Unavailable","detail":"this replica does not know these flags yet"}`, http.StatusServiceUnavailable)
+		http.Error(w, `{"title":"Service Unavailable","detail":"this replica does not know these flags yet"}`,
+			http.StatusServiceUnavailable)
 		return
 	}
 	w.Header().Set("Content-Encoding", "zstd")
@@ -272,28 +275,28 @@ func (p *controlPlane) serveBundle(w http.ResponseWriter, r *http.Request) {
 	_ = z.Close()
 }
 
-// await waits until a report, or an earlier one after mark, is as wanted.
+// await waits until any report so far, or a later one, satisfies want.
 func (p *controlPlane) await(t testing.TB, what string, want func(r cells.Report) bool) cells.Report {
 	t.Helper()
 	return p.awaitAfter(t, 0, what, want)
 }
 
-func (p *controlPlane) mark() int {
+func (p *controlPlane) reportCount() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.reports)
 }
 
-func (p *controlPlane) awaitAfter(t testing.TB, mark int, what string, want func(r cells.Report) bool) cells.Report {
+func (p *controlPlane) awaitAfter(t testing.TB, since int, what string, want func(r cells.Report) bool) cells.Report {
 	t.Helper()
 	giveUp := time.After(60 * time.Second)
 	for {
 		p.mu.Lock()
 		changed, reports := p.changed, p.reports
 		p.mu.Unlock()
-		for ; mark < len(reports); mark++ {
-			if want(reports[mark]) {
-				return reports[mark]
+		for ; since < len(reports); since++ {
+			if want(reports[since]) {
+				return reports[since]
 			}
 		}
 		select {
@@ -305,7 +308,7 @@ func (p *controlPlane) awaitAfter(t testing.TB, mark int, what string, want func
 	}
 }
 
-func (p *controlPlane) kinds() []string {
+func (p *controlPlane) eventKinds() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var kinds []string
@@ -327,8 +330,9 @@ func failedAt(a cells.Assignment) func(cells.Report) bool {
 	}
 }
 
-// ship puts a release into the control plane and gives its assignment.
-func (p *controlPlane) ship(t testing.TB, version string, sequence int64, files map[string]string) cells.Assignment {
+// addRelease adds a release to the control plane and returns its assignment.
+func (p *controlPlane) addRelease(t testing.TB, version string, sequence int64,
+	files map[string]string) cells.Assignment {
 	t.Helper()
 	tar := agenttest.Pack(t, files)
 	d := releases.DigestBytes(tar)
@@ -345,8 +349,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// app gives what the cell's folder has for the app, once it has the wanted words.
-func app(t testing.TB, dir string) string {
+// appManifest returns the app's manifest in the cell's folder, or "".
+func appManifest(t testing.TB, dir string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, "current", "configmap-shop-app.yaml"))
 	if os.IsNotExist(err) {

@@ -1,37 +1,37 @@
-// Package agent is what runs in a cell: it takes the cell's assignment, has its release fetched, verified and rendered,
-// applies it to a cells.Target, watches health, heals drift and reports; or goes back to the last assignment that was good,
-// by itself and offline.
+// Package agent is the program that runs in a cell. It takes the cell's assignment, has its release fetched, verified
+// and rendered, applies it to a cells.Target, watches health, heals drift and reports. It rolls back to the last good
+// assignment by itself, also offline.
 //
-// The package itself decides. state is the cell's whole mind: pure, with one owner, the loop, which asks it for the next
-// step, has that done, and folds in what came of it. What is around it are rooms with packages of their own, which know
-// nothing of the loop:
+// The package itself decides. Type state holds all that decisions depend on. It is pure and owned by the loop, which
+// asks it for the next step, has the step carried out and passes the result back. The packages around it know nothing
+// of the loop:
 //
-//	plane       speaks with the control plane: what is desired comes in, reports go out
-//	content     what a digest names: how it is asked for, and the releases on disk
+//	plane       the connection to the control plane: desired state comes in, reports go out
+//	content     fetching by digest, and the cache of releases on disk
 //	render      from a release to manifests, in a child process
-//	flagserver  has flags in force, and answers for them on this machine
+//	flagserver  flags in force, served on this machine
 //	clock       the control plane's time (R40)
 //	disk        durable files
 //
-// A place to apply to is a cells.Target, such as cells/directory; whoever starts the agent chooses it, and nothing here
-// knows one from another. What keeps a cell from beginning something is judged in state.allowed (consent.go): the owner's
-// decisions, and maintenance when there is such a thing. Whether bytes are believed is decided in content.
+// Whoever starts the agent chooses the cells.Target, such as cells/directory; this package does not distinguish
+// targets. state.ownerAllows (consent.go) judges whether anything keeps the cell from beginning: today the owner's
+// decisions. Package content verifies bytes.
 //
-// It listens on nothing but, if that is asked for, loopback or a unix socket, where the product asks for flags; it dials
-// nobody but its control plane, and runs only bytes whose digest its assignment names. It never accepts an assignment older
-// than one that it accepted before (R2), never begins one before the control plane knows that it was accepted (R14), never
-// tries a failed one again under the same key (R21), and never goes back across a forward-only release (R20). Nothing begins
-// against what the cell's owner decided in owner.yaml but the return to what was last good (R18).
+// The agent listens only on loopback or a unix socket, for the product's requests for flags, and only if configured. It
+// dials only its control plane, and runs only bytes whose digest its assignment names. It never accepts an assignment
+// older than one that it accepted before (R2), never begins one before the control plane knows that it was accepted
+// (R14), never retries a failed one under the same key (R21), and never rolls back across a forward-only release (R20).
+// Against the owner's decisions in owner.yaml nothing begins but the rollback to the last good assignment (R18).
 //
-// How far it is stands in a journal that is durable before the next step begins, so it may be killed at any instant: started
-// again, it resumes. It says "healthy" only after it has seen health hold in this process. What an apply may make untrue of
-// flags is said before its first write, and what it makes true after health held (R38).
+// The agent may be killed at any instant and resumes at its next start: a journal of its progress is durable before
+// each step begins. It reports "healthy" only after it has seen health hold in this process. Features that an apply may
+// remove count as gone before its first write, and features that it adds count only after health held (R38).
 //
-// What was applied must become healthy within HealthTimeout and then stay so for HealthyFor: the watch. If it does not, the
-// agent goes back. After the watch it does not go back by itself: it reports unhealthy, and heals drift; what to do is then
-// the engine's decision.
+// After an apply, health must hold within HealthTimeout and then stay good for HealthyFor. If it does not, the agent
+// rolls back. Later it does not roll back by itself: it reports unhealthy and heals drift, and the engine decides.
 //
-// Concurrency: one goroutine (loop) owns the state; one step at a time runs beside it, so two applies never overlap. Beside
-// them are plane's goroutines, once the cell is registered, flagserver's, and one that watches owner.yaml. They hand the loop
-// what they have over channels. All of them end before Run returns.
+// Concurrency: one goroutine (loop) owns the state. One step at a time runs beside it, so two applies never overlap.
+// The other goroutines are those of plane, once the cell is registered, those of flagserver, and one that watches
+// owner.yaml; they send to the loop over channels. All of them end before Run returns. Run is called once; LoadOwner,
+// ChangeOwner and LoadOffered may be called at any time, from other processes too.
 package agent

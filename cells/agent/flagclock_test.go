@@ -8,16 +8,16 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// R40, fault 64: nothing turns on early in an agent whose machine's clock is set two days ahead, or two days back and ahead
-// again, before it starts, between two starts without a network, or while the machine was off and the control plane answers. Its
-// time comes all the same.
+// R40, fault 64: nothing turns on early in an agent whose machine's clock is set two days ahead, or back and ahead
+// again: before it starts, between two starts without a network, or while the machine was off and the control plane is
+// reachable. Each flag still turns on at its instant.
 func TestNothingIsEarlyByTheWallClock(t *testing.T) {
 	t.Parallel()
 	const days = 48 * time.Hour
 	for name, tt := range map[string]struct {
 		first, second time.Duration
-		boot          string // the machine's second start; empty: it runs on
-		down          bool   // no control plane after the first one
+		boot          string // of the second start; empty: the machine keeps running
+		down          bool   // no control plane after the first start
 	}{
 		"ahead":                 {first: days, second: days, down: true},
 		"set ahead":             {second: days, down: true},
@@ -31,27 +31,27 @@ func TestNothingIsEarlyByTheWallClock(t *testing.T) {
 			p := newControlPlane(t)
 			s := newSettings(t, p)
 			s.Skew = tt.first
-			who := withFlags(t, &s)
+			product := serveFlags(t, &s)
 			c := start(t, s)
-			one := p.ship(t, "1.0.0", 1, agenttest.Featured("1.0.0", "classes"))
+			one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 			p.assign(one)
 			at := p.now().Add(6 * time.Second).Unix()
-			p.tell(p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}, At: at})))
-			p.await(t, "armed", stateIs("a", flags.Armed))
+			p.setFlags(p.newFlags(7, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}, At: at})))
+			p.await(t, "armed", announcementIs("a", flags.Armed))
 			c.stop()
 			s.Skew, s.Boot = tt.second, tt.boot
-			p.down(tt.down)
+			p.setDown(tt.down)
 			start(t, s)
-			who.until("plain", "true")
+			product.awaitFlag("plain", "true")
 			for p.now().Unix() < at {
-				if got := who.ask("classes"); got != "false" && p.now().Unix() < at {
+				if got := product.evaluateFlag("classes"); got != "false" && p.now().Unix() < at {
 					t.Fatalf("%s before its time", got)
 				}
 				time.Sleep(5 * time.Millisecond)
 			}
-			who.until("classes", "true")
+			product.awaitFlag("classes", "true")
 			if late := p.now().Sub(time.Unix(at, 0)); late > 20*time.Second {
-				t.Errorf("late by %s", late) // as if it went by another clock
+				t.Errorf("late by %s", late) // as if another clock counted
 			}
 		})
 	}
@@ -62,17 +62,18 @@ func TestOneWrongReceiptTurnsNothingOn(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	s := newSettings(t, p)
-	who := withFlags(t, &s)
+	product := serveFlags(t, &s)
 	c := start(t, s)
-	one := p.ship(t, "1.0.0", 1, agenttest.Featured("1.0.0", "classes"))
+	one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 	p.assign(one)
-	f := p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}, At: p.now().Add(24 * time.Hour).Unix()}))
-	p.tell(f)
-	p.await(t, "armed", stateIs("a", flags.Armed))
-	mark := p.mark()
+	f := p.newFlags(7, newBundle(flags.Gate{ID: "a", Features: []string{"classes"},
+		At: p.now().Add(24 * time.Hour).Unix()}))
+	p.setFlags(f)
+	p.await(t, "armed", announcementIs("a", flags.Armed))
+	since := p.reportCount()
 	lies := 0
-	p.change(func() {
-		p.lie = func() time.Duration {
+	p.update(func() {
+		p.extraSkew = func() time.Duration {
 			if lies++; lies%2 == 0 {
 				return 0
 			}
@@ -80,12 +81,12 @@ func TestOneWrongReceiptTurnsNothingOn(t *testing.T) {
 		}
 	})
 	for range 6 {
-		p.awaitAfter(t, mark, "another report", inForce(f))
-		mark = p.mark()
-		who.is("classes", "false")
+		p.awaitAfter(t, since, "another report", flagsInForce(f))
+		since = p.reportCount()
+		product.wantFlag("classes", "false")
 	}
 	c.stop()
 	start(t, s)
-	who.until("plain", "true")
-	who.is("classes", "false")
+	product.awaitFlag("plain", "true")
+	product.wantFlag("classes", "false")
 }

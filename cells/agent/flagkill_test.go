@@ -14,149 +14,156 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// R43, invariant 8: killed at any step of taking flags, the next start offline has in force what was reported; and online
-// it comes to the same end.
+// R43, invariant 8: an agent killed at any step of taking flags has, at its next start offline, what it reported in
+// force; online it reaches the same end.
 func TestKilledWhileFlagsAreTaken(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
-	k := newKillable(t, p)
-	who := withFlags(t, &k.settings)
-	healthy := p.heard
-	var killed atomic.Bool // so the control plane was told
-	p.heard = func(r cells.Report) {
+	k := newAgentProcess(t, p)
+	product := serveFlags(t, &k.settings)
+	healthy := p.onReport
+	var killed atomic.Bool // that is what it reported
+	p.onReport = func(r cells.Report) {
 		healthy(r)
 		if r.Flags != nil {
-			killed.Store(r.Flags.Orders == agenttest.Orders("plain").Digest)
+			killed.Store(r.Flags.Orders == agenttest.KillOrders("plain").Digest)
 		}
 	}
-	one := p.ship(t, "1.0.0", 1, agenttest.Featured("1.0.0", "classes"))
+	one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 	p.assign(one)
 	gate := func(height int64) flags.Gate {
 		return flags.Gate{ID: fmt.Sprint("a", height), Features: []string{"classes"}}
 	}
-	p.tell(p.word(1, bundleOf(gate(1))))
+	p.setFlags(p.newFlags(1, newBundle(gate(1))))
 	k.start("", 0)
-	p.await(t, "on", stateIs("a1", flags.On))
+	p.await(t, "on", announcementIs("a1", flags.On))
 	height := int64(1)
 	for _, point := range []string{"orders in force", "flags kept", "bundle kept", "reported"} {
 		for _, after := range []int{0, 1} {
 			if point == "bundle kept" && after > 0 {
-				continue // it is fetched once
+				continue // the bundle is fetched once
 			}
 			k.kill()
 			height += 2
-			kill, lift := p.word(height-1, bundleOf(gate(height-1)), "plain"), p.word(height, bundleOf(gate(height)))
+			kill, lift := p.newFlags(height-1, newBundle(gate(height-1)), "plain"),
+				p.newFlags(height, newBundle(gate(height)))
 			killed.Store(false)
-			p.tell(kill)
+			p.setFlags(kill)
 			k.start(point, after)
 			if point != "orders in force" || after == 0 {
-				k.died()
-			} else { // it comes there again with the next word
-				p.await(t, "killed", inForce(kill))
-				p.tell(lift)
-				k.died()
+				k.awaitDeath()
+			} else { // the next desired state takes it there again
+				p.await(t, "killed", flagsInForce(kill))
+				p.setFlags(lift)
+				k.awaitDeath()
 			}
 			was := killed.Load()
-			p.down(true)
+			p.setDown(true)
 			k.start("", 0)
-			for who.ask("plain") == "nobody there" {
+			for product.evaluateFlag("plain") == "nobody there" {
 				time.Sleep(time.Millisecond)
 			}
-			if got := who.ask("plain"); was && got != "false" {
+			if got := product.evaluateFlag("plain"); was && got != "false" {
 				t.Errorf("%s, %d: reported killed, and after a restart it is %s", point, after, got)
 			}
-			who.until("classes", "true")
-			mark := p.mark()
-			p.down(false)
-			p.tell(kill)
-			p.tell(lift)
-			p.awaitAfter(t, mark, "lifted "+point, inForce(lift))
-			who.is("plain", "true")
+			product.awaitFlag("classes", "true")
+			since := p.reportCount()
+			p.setDown(false)
+			p.setFlags(kill)
+			p.setFlags(lift)
+			p.awaitAfter(t, since, "lifted "+point, flagsInForce(lift))
+			product.wantFlag("plain", "true")
 		}
 	}
-	k.check("1.0.0")
+	k.checkOutcome("1.0.0")
 }
 
-// R38, fault 34: killed at any step of an apply, a feature that only one of two releases contains is off after the next
-// start, offline too, until health held again.
+// R38, fault 34: after a kill at any step of an apply, a feature that only one of two releases contains is off at the
+// next start, offline too, until health held again.
 func TestKilledBetweenReleasesFlagsAreOff(t *testing.T) {
 	t.Parallel()
 	for _, point := range []string{"journal begun", "applying", "target has it", "journal applied"} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			p := newControlPlane(t)
-			k := newKillable(t, p)
+			k := newAgentProcess(t, p)
 			k.HealthTimeout = time.Minute
 			stay := t.TempDir() + "/unhealthy"
 			k.Health = "! test -e " + stay + " && " + k.Health
-			who := withFlags(t, &k.settings)
-			two := p.ship(t, "1.1.0", 1, agenttest.Featured("1.1.0", "classes"))
+			product := serveFlags(t, &k.settings)
+			two := p.addRelease(t, "1.1.0", 1, agenttest.ReleaseWithFeatures("1.1.0", "classes"))
 			p.assign(two)
-			p.tell(p.word(1, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}})))
+			p.setFlags(p.newFlags(1, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}})))
 			k.start("", 0)
-			p.await(t, "on", stateIs("a", flags.On))
+			p.await(t, "on", announcementIs("a", flags.On))
 			k.kill()
-			one := p.ship(t, "1.0.0", 2, agenttest.Release("1.0.0", nil))
+			one := p.addRelease(t, "1.0.0", 2, agenttest.Release("1.0.0", nil))
 			p.assign(one)
 			k.start(point, 0)
-			k.died()
-			p.down(true)
+			k.awaitDeath()
+			p.setDown(true)
 			writeFile(t, stay)
 			k.start("", 0)
-			who.until("classes", "false")
-			who.until("plain", "true")
-			mark := p.mark()
-			p.down(false)
-			three := p.ship(t, "1.2.0", 3, agenttest.Featured("1.2.0", "classes"))
+			product.awaitFlag("classes", "false")
+			product.awaitFlag("plain", "true")
+			since := p.reportCount()
+			p.setDown(false)
+			three := p.addRelease(t, "1.2.0", 3, agenttest.ReleaseWithFeatures("1.2.0", "classes"))
 			p.assign(three)
-			p.awaitAfter(t, mark, "begun", func(r cells.Report) bool { return r.Applying != nil && r.Applying.Key() == three.Key() })
-			who.is("classes", "false") // between releases, of which one lacks it
+			p.awaitAfter(t, since, "begun", func(r cells.Report) bool {
+				return r.Applying != nil && r.Applying.Key() == three.Key()
+			})
+			product.wantFlag("classes", "false") // between releases of which one lacks the feature
 			removeFile(t, stay)
-			p.awaitAfter(t, mark, "on again", func(r cells.Report) bool { return healthyOn(three)(r) && stateIs("a", flags.On)(r) })
-			who.is("classes", "true")
+			p.awaitAfter(t, since, "on again",
+				func(r cells.Report) bool { return healthyOn(three)(r) && announcementIs("a", flags.On)(r) })
+			product.wantFlag("classes", "true")
 		})
 	}
 }
 
-// R38, fault 34: killed at random instants of random applies, rollbacks and returns, with hooks that write down what the product
-// is told while it is switched: nobody is told of a feature while a release may be running that lacks it, nor before health held
-// for one that has it.
+// R38, fault 34: kills at random instants of random applies and rollbacks, with hooks that record how flags evaluate
+// during a switch. No feature is on while a release may be running that lacks it, nor before health held for one that
+// has it.
 func TestKilledAtRandomInstantsNoFlagOutrunsItsCode(t *testing.T) {
 	t.Parallel()
 	const rounds = 25
 	p := newControlPlane(t)
-	k := newKillable(t, p)
-	p.heard = nil
-	who := withFlags(t, &k.settings)
+	k := newAgentProcess(t, p)
+	p.onReport = nil
+	product := serveFlags(t, &k.settings)
 	self, err := os.Executable()
 	must(t, err)
-	said := t.TempDir() + "/said" // in order: what was told while a release was switched to, and where health held
-	k.Hook = "echo switched $SLUICE_RELEASE $(" + self + " ask " + strings.TrimPrefix(k.Flags, "unix://") + " classes) >>" + said
+	said := t.TempDir() + "/said" // in order: evaluations during switches, and where health held
+	k.Hook = "echo switched $SLUICE_RELEASE $(" + self + " ask " + strings.TrimPrefix(k.Flags, "unix://") +
+		" classes) >>" + said
 	k.Health = broken + "; echo held $SLUICE_RELEASE >>" + said
-	bad := agenttest.Featured("6.6.7", "classes")
+	bad := agenttest.ReleaseWithFeatures("6.6.7", "classes")
 	for name, text := range brokenRelease("6.6.7") {
 		if name != "release.yaml" {
 			bad[name] = text
 		}
 	}
 	choices := []cells.Assignment{
-		p.ship(t, "1.0.0", 0, agenttest.Release("1.0.0", nil)), p.ship(t, "1.1.0", 0, agenttest.Featured("1.1.0", "classes")),
-		p.ship(t, "1.2.0", 0, agenttest.Featured("1.2.0", "classes", "other")), p.ship(t, "6.6.6", 0, brokenRelease("6.6.6")), p.ship(t, "6.6.7", 0, bad),
+		p.addRelease(t, "1.0.0", 0, agenttest.Release("1.0.0", nil)),
+		p.addRelease(t, "1.1.0", 0, agenttest.ReleaseWithFeatures("1.1.0", "classes")),
+		p.addRelease(t, "1.2.0", 0, agenttest.ReleaseWithFeatures("1.2.0", "classes", "other")),
+		p.addRelease(t, "6.6.6", 0, brokenRelease("6.6.6")), p.addRelease(t, "6.6.7", 0, bad),
 	}
 	has := func(release string) bool { return release == "1.1.0" || release == "1.2.0" || release == "6.6.7" }
-	inPlace := func() string { // empty: nothing, or it is being switched
-		_, rest, _ := strings.Cut(app(t, k.Dir), "version: ")
+	inPlace := func() string { // empty: none, or a switch is in progress
+		_, rest, _ := strings.Cut(appManifest(t, k.Dir), "version: ")
 		version, _, _ := strings.Cut(rest, "\n")
 		return strings.Trim(version, `"`)
 	}
-	p.tell(p.word(1, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}})))
+	p.setFlags(p.newFlags(1, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}})))
 	random := rand.New(rand.NewPCG(2, uint64(time.Now().UnixNano())))
 	on := 0
 	var next, good cells.Assignment
 	look := func(until time.Time) {
 		for time.Now().Before(until) {
 			before := inPlace()
-			got := who.ask("classes")
+			got := product.evaluateFlag("classes")
 			if after := inPlace(); got == "true" && before == after && before != "" && !has(before) {
 				t.Fatalf("told of the feature while %s is in place", before)
 			}
@@ -176,13 +183,13 @@ func TestKilledAtRandomInstantsNoFlagOutrunsItsCode(t *testing.T) {
 		next.Sequence = int64(i + 1)
 		p.assign(next)
 		for range random.IntN(4) {
-			if k.running == nil {
+			if k.command == nil {
 				k.start("", 0)
 			}
 			look(time.Now().Add(time.Duration(random.IntN(500)) * time.Millisecond)) // the instant to kill at
 			k.kill()
 		}
-		if k.running == nil {
+		if k.command == nil {
 			k.start("", 0)
 		}
 		p.await(t, "an end", func(r cells.Report) bool {
@@ -194,13 +201,13 @@ func TestKilledAtRandomInstantsNoFlagOutrunsItsCode(t *testing.T) {
 		look(time.Now().Add(20 * time.Millisecond))
 	}
 	may := false
-	for line := range strings.Lines(read(t, said)) {
+	for line := range strings.Lines(readFile(t, said)) {
 		word := append(strings.Fields(line), "killed meanwhile")
 		switch {
 		case word[0] == "held":
 			may = has(word[1])
 		case word[2] == "true" && (!may || !has(word[1])):
-			t.Fatalf("told of the feature while %s was switched to:\n%s", word[1], read(t, said))
+			t.Fatalf("told of the feature while %s was switched to:\n%s", word[1], readFile(t, said))
 		case !has(word[1]):
 			may = false
 		}

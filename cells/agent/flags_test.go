@@ -21,64 +21,69 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// gated is a flag of a feature that is on as far as it goes by itself.
-func gated(feature string) json.RawMessage {
-	return json.RawMessage(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on","metadata":{"feature":"` + feature + `","off":"off"}}`)
+// featureFlag is a flag of a feature, on unless something turns it off.
+func featureFlag(feature string) json.RawMessage {
+	return json.RawMessage(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on",` +
+		`"metadata":{"feature":"` + feature + `","off":"off"}}`)
 }
 
-// bundle has a flag by the name of each gate's features, and one without a feature.
-func bundleOf(gates ...flags.Gate) flags.Bundle {
+// newBundle returns a bundle with a flag for each gate's features, and one flag without a feature.
+func newBundle(gates ...flags.Gate) flags.Bundle {
 	b := flags.Bundle{Version: flags.BundleVersion, Channel: "staging", Gates: gates, Flags: map[string]json.RawMessage{
-		"plain": json.RawMessage(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on","metadata":{"off":"off"}}`),
+		"plain": json.RawMessage(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on",` +
+			`"metadata":{"off":"off"}}`),
 	}}
 	for _, g := range gates {
 		for _, f := range g.Features {
-			b.Flags[f] = gated(f)
+			b.Flags[f] = featureFlag(f)
 		}
 	}
 	return b
 }
 
-// word makes what a cell is told, and has the plane serve it.
-func (p *controlPlane) word(height int64, b flags.Bundle, killed ...string) *cells.Flags {
+// newFlags returns flags for a cell and has the control plane serve their bundle.
+func (p *controlPlane) newFlags(height int64, b flags.Bundle, killed ...string) *cells.Flags {
 	raw := b.Encode()
 	d := releases.DigestBytes(raw)
 	p.mu.Lock()
 	p.bundles[d] = raw
 	p.mu.Unlock()
-	return &cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: d, Size: int64(len(raw))}, Orders: agenttest.Orders(killed...)}
+	return &cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: d, Size: int64(len(raw))},
+		Orders: agenttest.KillOrders(killed...)}
 }
 
-// withFlags lets an agent serve flags, and gives who asks there.
-func withFlags(t testing.TB, s *settings) *product {
+// serveFlags configures an agent to serve flags and returns a client for them.
+func serveFlags(t testing.TB, s *settings) *flagsProduct {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "flags") // a socket's path is short
+	dir, err := os.MkdirTemp("", "flags") // the path of a socket must be short
 	must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, "s")
 	s.Flags = "unix://" + path
-	return &product{t, askAt(path)}
+	return &flagsProduct{t, newFlagsClient(path)}
 }
 
-// product is the product, which asks for flags.
-type product struct {
+// flagsProduct is the product, which requests flags.
+type flagsProduct struct {
 	t testing.TB
-	asking
+	flagsClient
 }
 
-// asking asks at a socket.
-type asking struct{ http *http.Client }
+// flagsClient sends requests to a socket.
+type flagsClient struct{ http *http.Client }
 
-func askAt(path string) asking {
-	return asking{&http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+func newFlagsClient(path string) flagsClient {
+	return flagsClient{&http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _,
+		_ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
 	}}}}
 }
 
-// ask gives what a flag is: "true", "false", or why it is not known.
-func (c asking) ask(key string) string {
-	response, err := c.http.Post("http://localhost/ofrep/v1/evaluate/flags/"+key, "application/json", strings.NewReader(`{"context":{"targetingKey":"u"}}`))
+// evaluateFlag returns a flag's value, "true" or "false", or why it is not known.
+func (c flagsClient) evaluateFlag(key string) string {
+	response, err := c.http.Post("http://localhost/ofrep/v1/evaluate/flags/"+key, "application/json",
+		strings.NewReader(`{"context":{"targetingKey":"u"}}`))
 	if err != nil {
 		return "nobody there"
 	}
@@ -97,11 +102,11 @@ func (c asking) ask(key string) string {
 	return "false"
 }
 
-// until asks until a flag is as wanted.
-func (c *product) until(key, want string) {
+// awaitFlag waits until a flag has the wanted value.
+func (c *flagsProduct) awaitFlag(key, want string) {
 	c.t.Helper()
 	for giveUp := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-		got := c.ask(key)
+		got := c.evaluateFlag(key)
 		if got == want {
 			return
 		}
@@ -111,231 +116,253 @@ func (c *product) until(key, want string) {
 	}
 }
 
-func (c *product) is(key, want string) {
+func (c *flagsProduct) wantFlag(key, want string) {
 	c.t.Helper()
-	if got := c.ask(key); got != want {
+	if got := c.evaluateFlag(key); got != want {
 		c.t.Errorf("%s is %s, want %s", key, got, want)
 	}
 }
 
-func inForce(f *cells.Flags) func(cells.Report) bool {
+func flagsInForce(f *cells.Flags) func(cells.Report) bool {
 	return func(r cells.Report) bool {
-		return r.Flags != nil && r.Flags.Height == f.Height && r.Flags.Bundle == f.Bundle.Digest && r.Flags.Orders == f.Orders.Digest
+		return r.Flags != nil && r.Flags.Height == f.Height && r.Flags.Bundle == f.Bundle.Digest &&
+			r.Flags.Orders == f.Orders.Digest
 	}
 }
 
-func stateIs(id string, want flags.CellState) func(cells.Report) bool {
+func announcementIs(id string, want flags.CellState) func(cells.Report) bool {
 	return func(r cells.Report) bool { return r.Flags != nil && r.Flags.States[id] == want }
 }
 
-// R40, fault 64, invariant 9: the release is in and its feature off; at the second it is on without a control plane, and not
+// R40, fault 64, invariant 9: a feature of an installed release turns on at its second without a control plane, and not
 // a moment before, though the cell's clock is two days ahead. A restart changes nothing.
 func TestFlagFlipsOfflineAtItsTime(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
-	p.clock = -48 * time.Hour
+	p.clockSkew = -48 * time.Hour
 	s := newSettings(t, p)
-	who := withFlags(t, &s)
+	product := serveFlags(t, &s)
 	c := start(t, s)
-	who.until("classes", "503 Service Unavailable") // it answers before anything is installed or told
-	one := p.ship(t, "1.0.0", 1, agenttest.Featured("1.0.0", "classes"))
+	product.awaitFlag("classes", "503 Service Unavailable") // it responds before anything is installed or received
+	one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 	p.assign(one)
 	at := p.now().Add(4 * time.Second).Unix()
-	f := p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}, At: at}, flags.Gate{ID: "b", Features: []string{"other"}, At: at}))
-	p.tell(f)
+	f := p.newFlags(7, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}, At: at},
+		flags.Gate{ID: "b", Features: []string{"other"}, At: at}))
+	p.setFlags(f)
 	p.await(t, "healthy", healthyOn(one))
-	p.await(t, "armed", stateIs("a", flags.Armed))
-	p.await(t, "waiting", func(r cells.Report) bool { return stateIs("b", flags.Waiting)(r) && inForce(f)(r) })
-	p.down(true)
+	p.await(t, "armed", announcementIs("a", flags.Armed))
+	p.await(t, "waiting", func(r cells.Report) bool {
+		return announcementIs("b", flags.Waiting)(r) && flagsInForce(f)(r)
+	})
+	p.setDown(true)
 	c.stop()
 	c = start(t, s)
-	who.until("plain", "true")
+	product.awaitFlag("plain", "true")
 	for p.now().Unix() < at {
-		if got := who.ask("classes"); got != "false" && p.now().Unix() < at {
+		if got := product.evaluateFlag("classes"); got != "false" && p.now().Unix() < at {
 			t.Fatalf("%s before its time", got)
 		}
 	}
-	who.until("classes", "true")
-	who.is("other", "false")
+	product.awaitFlag("classes", "true")
+	product.wantFlag("other", "false")
 	c.stop()
 	start(t, s)
-	who.until("classes", "true")
-	mark := p.mark()
-	p.down(false)
-	p.awaitAfter(t, mark, "on", stateIs("a", flags.On))
+	product.awaitFlag("classes", "true")
+	since := p.reportCount()
+	p.setDown(false)
+	p.awaitAfter(t, since, "on", announcementIs("a", flags.On))
 }
 
-// R43: a kill is in force whatever becomes of the bundle, is reported, and outlives restarts; a commit lifts it.
+// R43: a kill is in force whatever becomes of the bundle, is reported, and survives restarts; a commit lifts it.
 func TestKillNeedsNothingElse(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	s := newSettings(t, p)
-	who := withFlags(t, &s)
+	product := serveFlags(t, &s)
 	c := start(t, s)
-	one := p.ship(t, "1.0.0", 1, agenttest.Featured("1.0.0", "classes"))
+	one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 	p.assign(one)
-	f := p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}}))
-	p.tell(f)
-	p.await(t, "on", stateIs("a", flags.On))
-	who.is("classes", "true")
+	f := p.newFlags(7, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}}))
+	p.setFlags(f)
+	p.await(t, "on", announcementIs("a", flags.On))
+	product.wantFlag("classes", "true")
 
-	kill := p.word(7, bundleOf(flags.Gate{ID: "z"}), "classes", "plain")
+	kill := p.newFlags(7, newBundle(flags.Gate{ID: "z"}), "classes", "plain")
 	bundle := p.bundles[kill.Bundle.Digest]
-	p.change(func() { delete(p.bundles, kill.Bundle.Digest) }) // no replica has it
-	p.tell(kill)
+	p.update(func() { delete(p.bundles, kill.Bundle.Digest) }) // no replica serves it
+	p.setFlags(kill)
 	r := p.await(t, "killed", func(r cells.Report) bool {
-		return stateIs("a", flags.Killed)(r) && r.Flags.Orders == kill.Orders.Digest && r.Flags.Fault != ""
+		return announcementIs("a", flags.Killed)(r) && r.Flags.Orders == kill.Orders.Digest && r.Flags.Fault != ""
 	})
 	if r.Flags.Bundle != f.Bundle.Digest || !strings.Contains(r.Flags.Fault, "503") {
 		t.Errorf("told as %+v", r.Flags)
 	}
-	who.is("classes", "false")
-	p.tell(f) // a replica that does not know of the kill (R39)
-	who.is("classes", "false")
-	p.down(true)
+	product.wantFlag("classes", "false")
+	p.setFlags(f) // a replica that does not know of the kill (R39)
+	product.wantFlag("classes", "false")
+	p.setDown(true)
 	c.stop()
 	start(t, s)
-	who.until("classes", "false")
-	mark := p.mark()
-	p.tell(kill)
-	p.change(func() { p.bundles[kill.Bundle.Digest] = bundle })
-	p.down(false)
-	p.awaitAfter(t, mark, "the new bundle, and the kill", func(r cells.Report) bool { return inForce(kill)(r) && r.Flags.Fault == "" })
-	who.is("classes", "404 Not Found")
+	product.awaitFlag("classes", "false")
+	since := p.reportCount()
+	p.setFlags(kill)
+	p.update(func() { p.bundles[kill.Bundle.Digest] = bundle })
+	p.setDown(false)
+	p.awaitAfter(t, since, "the new bundle, and the kill",
+		func(r cells.Report) bool { return flagsInForce(kill)(r) && r.Flags.Fault == "" })
+	product.wantFlag("classes", "404 Not Found")
 
-	low := p.word(6, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}}))
-	p.tell(low)
-	r = p.awaitAfter(t, mark, "refused", func(r cells.Report) bool { return strings.Contains(r.Flags.Fault, "height 6") })
+	low := p.newFlags(6, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}}))
+	p.setFlags(low)
+	r = p.awaitAfter(t, since, "refused", func(r cells.Report) bool {
+		return strings.Contains(r.Flags.Fault, "height 6")
+	})
 	if r.Flags.Height != 7 {
 		t.Errorf("told as %+v", r.Flags)
 	}
-	lifted := p.word(8, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}}))
-	p.tell(lifted)
-	p.awaitAfter(t, mark, "lifted", inForce(lifted))
-	who.is("classes", "true")
+	lifted := p.newFlags(8, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}}))
+	p.setFlags(lifted)
+	p.awaitAfter(t, since, "lifted", flagsInForce(lifted))
+	product.wantFlag("classes", "true")
 }
 
-// R38: a rollback suspends before its first write, an update lights up after health held; both by themselves, offline.
+// R38: a rollback suspends before its first write, and an update turns on after health held; both without a control
+// plane.
 func TestFlagsFollowTheRelease(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	s := newSettings(t, p)
 	s.Health = broken
-	who := withFlags(t, &s)
+	product := serveFlags(t, &s)
 	var phase atomic.Value
 	phase.Store("")
-	startWatched(t, s, func(point string) {
+	startWithTestPoints(t, s, func(point string) {
 		switch what := phase.Load().(string); {
 		case point == "applying" && what != "", point == "target has it" && what == "forward":
-			who.is("classes", "false") // before the first write; and forward, until health held
-			who.is("plain", "true")
+			product.wantFlag("classes", "false") // before the first write; and after an update, until health held
+			product.wantFlag("plain", "true")
 		}
 	})
-	p.tell(p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}})))
-	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	p.setFlags(p.newFlags(7, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}})))
+	one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(one)
-	p.await(t, "waiting", func(r cells.Report) bool { return healthyOn(one)(r) && stateIs("a", flags.Waiting)(r) })
+	p.await(t, "waiting", func(r cells.Report) bool {
+		return healthyOn(one)(r) && announcementIs("a", flags.Waiting)(r)
+	})
 	phase.Store("forward")
-	two := p.ship(t, "1.1.0", 2, agenttest.Featured("1.1.0", "classes"))
+	two := p.addRelease(t, "1.1.0", 2, agenttest.ReleaseWithFeatures("1.1.0", "classes"))
 	p.assign(two)
-	p.await(t, "on", func(r cells.Report) bool { return healthyOn(two)(r) && stateIs("a", flags.On)(r) })
-	who.is("classes", "true")
+	p.await(t, "on", func(r cells.Report) bool { return healthyOn(two)(r) && announcementIs("a", flags.On)(r) })
+	product.wantFlag("classes", "true")
 	phase.Store("back")
 	back := one
 	back.Sequence = 3
-	mark := p.mark()
+	since := p.reportCount()
 	p.assign(back)
-	p.awaitAfter(t, mark, "suspended", func(r cells.Report) bool { return healthyOn(back)(r) && stateIs("a", flags.Suspended)(r) })
+	p.awaitAfter(t, since, "suspended", func(r cells.Report) bool {
+		return healthyOn(back)(r) && announcementIs("a", flags.Suspended)(r)
+	})
 	phase.Store("forward")
 	again := two
 	again.Sequence = 4
 	p.assign(again)
-	p.awaitAfter(t, mark, "resumed", func(r cells.Report) bool { return healthyOn(again)(r) && stateIs("a", flags.On)(r) })
-	// One that fails goes back by itself: off meanwhile, and on again.
+	p.awaitAfter(t, since, "resumed", func(r cells.Report) bool {
+		return healthyOn(again)(r) && announcementIs("a", flags.On)(r)
+	})
+	// A failing release is rolled back automatically: the feature is off meanwhile, and on again.
 	phase.Store("back")
 	files := brokenRelease("1.2.0")
-	bad := p.ship(t, "1.2.0", 5, files)
-	mark = p.mark()
+	bad := p.addRelease(t, "1.2.0", 5, files)
+	since = p.reportCount()
 	p.assign(bad)
-	p.awaitAfter(t, mark, "suspended", stateIs("a", flags.Suspended))
-	p.awaitAfter(t, mark, "back and on", func(r cells.Report) bool { return failedAt(bad)(r) && healthyOn(again)(r) && stateIs("a", flags.On)(r) })
-	who.is("classes", "true")
+	p.awaitAfter(t, since, "suspended", announcementIs("a", flags.Suspended))
+	p.awaitAfter(t, since, "back and on", func(r cells.Report) bool {
+		return failedAt(bad)(r) && healthyOn(again)(r) && announcementIs("a", flags.On)(r)
+	})
+	product.wantFlag("classes", "true")
 }
 
-// R43: what the owner holds stays off, whatever is announced, and with a mistake in the file too.
+// R43: a feature that the owner holds stays off, whatever is announced, even if owner.yaml becomes invalid.
 func TestOwnerHoldsAFeature(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	s := newSettings(t, p)
-	who := withFlags(t, &s)
+	product := serveFlags(t, &s)
 	c := start(t, s)
-	one := p.ship(t, "1.0.0", 1, agenttest.Featured("1.0.0", "classes"))
+	one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 	p.assign(one)
-	p.tell(p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}})))
-	p.await(t, "on", stateIs("a", flags.On))
+	p.setFlags(p.newFlags(7, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}})))
+	p.await(t, "on", announcementIs("a", flags.On))
 	_, err := ChangeOwner(s.State, func(o *cells.Owner) error {
 		o.Features, o.Reasons = []string{"classes"}, map[string]string{"classes": "training"}
 		return nil
 	})
 	must(t, err)
-	r := p.await(t, "held", func(r cells.Report) bool { return stateIs("a", flags.Held)(r) && r.Owner != nil })
+	r := p.await(t, "held", func(r cells.Report) bool { return announcementIs("a", flags.Held)(r) && r.Owner != nil })
 	if r.Owner.Reasons["classes"] != "training" {
 		t.Errorf("the vendor is told %+v", r.Owner)
 	}
-	who.is("classes", "false")
+	product.wantFlag("classes", "false")
 	must(t, os.WriteFile(filepath.Join(s.State, OwnerFile), []byte("oops"), 0o600))
-	mark := p.mark()
-	p.awaitAfter(t, mark, "a mistake", func(r cells.Report) bool { return r.Owner != nil && strings.Contains(r.Owner.Paused, "owner.yaml") })
-	who.is("classes", "false")
+	since := p.reportCount()
+	p.awaitAfter(t, since, "a mistake", func(r cells.Report) bool {
+		return r.Owner != nil && strings.Contains(r.Owner.Paused, "owner.yaml")
+	})
+	product.wantFlag("classes", "false")
 	c.stop()
 	start(t, s)
-	who.until("plain", "true")
-	who.is("classes", "false")
+	product.awaitFlag("plain", "true")
+	product.wantFlag("classes", "false")
 	must(t, os.Remove(filepath.Join(s.State, OwnerFile)))
-	who.until("classes", "true")
+	product.awaitFlag("classes", "true")
 }
 
-// A bundle that is another, can't be read or can't be compiled leaves the last good one in force, and the report says why.
+// A bundle that does not match its digest, can't be read or can't be compiled leaves the last good one in force, and
+// the report says why.
 func TestBundleThatCantBeUsed(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	s := newSettings(t, p)
-	who := withFlags(t, &s)
+	product := serveFlags(t, &s)
 	start(t, s)
-	f := p.word(1, bundleOf())
-	p.tell(f)
-	p.await(t, "in force", inForce(f))
+	f := p.newFlags(1, newBundle())
+	p.setFlags(f)
+	p.await(t, "in force", flagsInForce(f))
 	height := int64(1)
 	try := func(name string, serve []byte, d digest, want string) {
 		t.Helper()
 		height++
-		p.change(func() { p.bundles[d] = serve })
-		mark := p.mark()
-		p.tell(&cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: d}, Orders: agenttest.Orders()})
-		r := p.awaitAfter(t, mark, name, func(r cells.Report) bool { return r.Flags.Height == height && r.Flags.Fault != "" })
+		p.update(func() { p.bundles[d] = serve })
+		since := p.reportCount()
+		p.setFlags(&cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: d}, Orders: agenttest.KillOrders()})
+		r := p.awaitAfter(t, since, name, func(r cells.Report) bool {
+			return r.Flags.Height == height && r.Flags.Fault != ""
+		})
 		if r.Flags.Bundle != f.Bundle.Digest || !strings.Contains(r.Flags.Fault, want) {
 			t.Errorf("%s: told as %+v", name, r.Flags)
 		}
-		who.is("plain", "true")
+		product.wantFlag("plain", "true")
 	}
-	other := bundleOf(flags.Gate{ID: "a", At: 1})
+	other := newBundle(flags.Gate{ID: "a", At: 1})
 	good := other.Encode()
-	try("another", append(bytes.Clone(good), ' '), releases.DigestBytes(good), "has digest")
+	try("another", append(bytes.Clone(good), ' '), releases.DigestBytes(good), "have digest")
 	try("no bundle", []byte("{}"), releases.DigestBytes([]byte("{}")), "bundle")
-	rotten := flags.Bundle{Version: flags.BundleVersion, Channel: "staging", Flags: map[string]json.RawMessage{"x": json.RawMessage(`{"state":"MAYBE"}`)}}
+	rotten := flags.Bundle{Version: flags.BundleVersion, Channel: "staging",
+		Flags: map[string]json.RawMessage{"x": json.RawMessage(`{"state":"MAYBE"}`)}}
 	try("no flag", rotten.Encode(), releases.DigestBytes(rotten.Encode()), `"x"`)
 	large := append(bytes.Clone(good), make([]byte, flags.MaxBundle)...)
 	try("too large", large, releases.DigestBytes(large), "bytes")
 	fetched := p.fetched[releases.DigestBytes([]byte("{}"))]
-	next := p.word(height+1, bundleOf(flags.Gate{ID: "b", At: 1}))
-	p.tell(next)
-	p.await(t, "the next one", func(r cells.Report) bool { return inForce(next)(r) && r.Flags.Fault == "" })
+	next := p.newFlags(height+1, newBundle(flags.Gate{ID: "b", At: 1}))
+	p.setFlags(next)
+	p.await(t, "the next one", func(r cells.Report) bool { return flagsInForce(next)(r) && r.Flags.Fault == "" })
 	if fetched != 1 {
 		t.Errorf("what can't be used was fetched %d times", fetched)
 	}
 }
 
-// Damage on the disk: what is damaged is dropped and fetched again, and what was ordered stays.
+// Damaged files on disk are fetched again, and orders remain in force.
 func TestDamagedFlagFiles(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"bundle", "flags.json", "clock.json", "inforce.json"} {
@@ -343,12 +370,12 @@ func TestDamagedFlagFiles(t *testing.T) {
 			t.Parallel()
 			p := newControlPlane(t)
 			s := newSettings(t, p)
-			who := withFlags(t, &s)
+			product := serveFlags(t, &s)
 			c := start(t, s)
-			f := p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"x"}}), "plain")
-			p.tell(f)
-			p.await(t, "in force", inForce(f))
-			who.is("plain", "false")
+			f := p.newFlags(7, newBundle(flags.Gate{ID: "a", Features: []string{"x"}}), "plain")
+			p.setFlags(f)
+			p.await(t, "in force", flagsInForce(f))
+			product.wantFlag("plain", "false")
 			c.stop()
 			file := filepath.Join(s.State, name)
 			if name == "bundle" {
@@ -358,24 +385,24 @@ func TestDamagedFlagFiles(t *testing.T) {
 			must(t, err)
 			text[len(text)/2] ^= 1
 			must(t, os.WriteFile(file, text, 0o600))
-			p.down(true)
+			p.setDown(true)
 			c = start(t, s)
-			for who.ask("plain") == "nobody there" {
+			for product.evaluateFlag("plain") == "nobody there" {
 				time.Sleep(time.Millisecond)
 			}
-			if got := who.ask("plain"); got == "true" {
+			if got := product.evaluateFlag("plain"); got == "true" {
 				t.Error("the kill is forgotten")
 			}
-			mark := p.mark()
-			p.down(false)
-			p.awaitAfter(t, mark, "in force again", inForce(f))
-			who.is("plain", "false")
+			since := p.reportCount()
+			p.setDown(false)
+			p.awaitAfter(t, since, "in force again", flagsInForce(f))
+			product.wantFlag("plain", "false")
 			c.stop()
 		})
 	}
 }
 
-// R45: the owner sees how flags are, what is killed and why; but nothing of what is under embargo before its time.
+// R45: the owner sees which flags are in force, which are killed and why, but nothing under embargo before its time.
 func TestOwnerSeesHowFlagsAre(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -385,19 +412,21 @@ func TestOwnerSeesHowFlagsAre(t *testing.T) {
 	}
 	start(t, s)
 	at := p.now().Add(3 * time.Second).Unix()
-	f := p.word(7, bundleOf(
+	f := p.newFlags(7, newBundle(
 		flags.Gate{ID: "open", Features: []string{"x"}, At: at + 3600},
 		flags.Gate{ID: "secret", Features: []string{"y"}, At: at, Embargo: true},
 	), "plain")
 	f.Labels = map[string]string{"region": "eu"}
-	p.tell(f)
-	p.await(t, "in force", inForce(f))
+	p.setFlags(f)
+	p.await(t, "in force", flagsInForce(f))
 	v, err := flagserver.LoadInForce(s.State)
 	must(t, err)
-	if len(v.Announcements) != 1 || v.Announcements[0].ID != "open" || v.Announcements[0].At.Unix() != at+3600 || v.Announcements[0].State != flags.Waiting {
+	if len(v.Announcements) != 1 || v.Announcements[0].ID != "open" || v.Announcements[0].At.Unix() != at+3600 ||
+		v.Announcements[0].State != flags.Waiting {
 		t.Errorf("shown: %+v", v.Announcements)
 	}
-	if v.Height != 7 || v.Bundle != f.Bundle.Digest || len(v.Killed) != 1 || v.Killed[0].Reason != "it breaks" || v.Labels["region"] != "eu" || v.Since.IsZero() {
+	if v.Height != 7 || v.Bundle != f.Bundle.Digest || len(v.Killed) != 1 || v.Killed[0].Reason != "it breaks" ||
+		v.Labels["region"] != "eu" || v.Since.IsZero() {
 		t.Errorf("shown: %+v", v)
 	}
 	for giveUp := time.Now().Add(30 * time.Second); len(v.Announcements) != 2; time.Sleep(20 * time.Millisecond) {

@@ -11,44 +11,48 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// R43, invariant 8: with the disk full a kill is in force at once, is not reported as kept, and is once there is room.
+// R43, invariant 8: with a full disk, a kill is in force at once and not reported as saved until there is room.
 func TestKillOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
-	k := newKillable(t, p)
-	k.Health, p.heard = "true", nil // commands have as little room
-	who := withFlags(t, &k.settings)
-	one := p.ship(t, "1.0.0", 1, agenttest.Featured("1.0.0", "classes"))
+	k := newAgentProcess(t, p)
+	k.Health, p.onReport = "true", nil // commands can't write either
+	product := serveFlags(t, &k.settings)
+	one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 	p.assign(one)
 	gate := flags.Gate{ID: "a", Features: []string{"classes"}}
-	f := p.word(1, bundleOf(gate))
-	p.tell(f)
+	f := p.newFlags(1, newBundle(gate))
+	p.setFlags(f)
 	k.start("", 0)
-	p.await(t, "on", func(r cells.Report) bool { return inForce(f)(r) && stateIs("a", flags.On)(r) && healthyOn(one)(r) })
+	p.await(t, "on", func(r cells.Report) bool {
+		return flagsInForce(f)(r) && announcementIs("a", flags.On)(r) && healthyOn(one)(r)
+	})
 
-	room := func(bytes uint64) { // to a file
+	room := func(bytes uint64) { // limits the size of a file
 		var limit unix.Rlimit
-		must(t, unix.Prlimit(k.running.Process.Pid, unix.RLIMIT_FSIZE, nil, &limit))
+		must(t, unix.Prlimit(k.command.Process.Pid, unix.RLIMIT_FSIZE, nil, &limit))
 		limit.Cur = bytes
-		must(t, unix.Prlimit(k.running.Process.Pid, unix.RLIMIT_FSIZE, &limit, nil))
+		must(t, unix.Prlimit(k.command.Process.Pid, unix.RLIMIT_FSIZE, &limit, nil))
 	}
 	room(0)
-	mark := p.mark()
-	kill := p.word(2, bundleOf(gate, flags.Gate{ID: "b"}), "classes")
-	p.tell(kill)
-	who.until("classes", "false")
-	r := p.awaitAfter(t, mark, "in force, and not kept", func(r cells.Report) bool { return stateIs("a", flags.Killed)(r) && r.Flags.Fault != "" })
+	since := p.reportCount()
+	kill := p.newFlags(2, newBundle(gate, flags.Gate{ID: "b"}), "classes")
+	p.setFlags(kill)
+	product.awaitFlag("classes", "false")
+	r := p.awaitAfter(t, since, "in force, and not kept",
+		func(r cells.Report) bool { return announcementIs("a", flags.Killed)(r) && r.Flags.Fault != "" })
 	for range 3 {
-		if r.Flags.Height != 1 || r.Flags.Orders != f.Orders.Digest || r.Flags.Bundle != f.Bundle.Digest || !strings.Contains(r.Flags.Fault, "file too large") {
+		if r.Flags.Height != 1 || r.Flags.Orders != f.Orders.Digest || r.Flags.Bundle != f.Bundle.Digest ||
+			!strings.Contains(r.Flags.Fault, "file too large") {
 			t.Fatalf("told as %+v", r.Flags)
 		}
-		r = p.awaitAfter(t, p.mark(), "still", func(r cells.Report) bool { return r.Flags != nil })
+		r = p.awaitAfter(t, p.reportCount(), "still", func(r cells.Report) bool { return r.Flags != nil })
 	}
 	room(unix.RLIM_INFINITY)
-	p.await(t, "kept", func(r cells.Report) bool { return inForce(kill)(r) && r.Flags.Fault == "" })
+	p.await(t, "kept", func(r cells.Report) bool { return flagsInForce(kill)(r) && r.Flags.Fault == "" })
 	k.kill()
-	p.down(true)
+	p.setDown(true)
 	k.start("", 0)
-	who.until("classes", "false")
-	who.until("plain", "true")
+	product.awaitFlag("classes", "false")
+	product.awaitFlag("plain", "true")
 }

@@ -23,13 +23,13 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// A cell comes to be from nothing but a token, by the path of any update, and needs no token again.
+// A cell is installed with nothing but a token, by the path of any update, and needs no token again.
 func TestJoinAndInstall(t *testing.T) {
 	t.Parallel()
-	k := newKeyed(t)
-	s := k.settings(t, k.token(t, "acme"))
+	k := newKeyedControlPlane(t)
+	s := k.newSettings(t, k.newToken(t, "acme"))
 	c := start(t, s)
-	one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	one := k.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	k.assign(one)
 	k.await(t, "healthy", healthyOn(one))
 	c.stop()
@@ -38,7 +38,7 @@ func TestJoinAndInstall(t *testing.T) {
 	if info.Mode().Perm() != 0o600 {
 		t.Errorf("the key can be read by others: %v", info.Mode())
 	}
-	if text := read(t, credentialsFile(s.State)); strings.Contains(text, secretOf(t, s.Join)) {
+	if text := readFile(t, credentialsFile(s.State)); strings.Contains(text, tokenSecret(t, s.Join)) {
 		t.Error("the token was kept")
 	}
 	for name, change := range map[string]func(*settings){
@@ -50,98 +50,99 @@ func TestJoinAndInstall(t *testing.T) {
 	} {
 		again := s
 		change(&again)
-		mark := k.mark()
+		since := k.reportCount()
 		c := start(t, again)
-		k.awaitAfter(t, mark, "healthy "+name, healthyOn(one))
+		k.awaitAfter(t, since, "healthy "+name, healthyOn(one))
 		c.stop()
 	}
-	if len(k.tried) != 1 {
-		t.Errorf("a token was shown %d times", len(k.tried))
+	if len(k.tokenKeys) != 1 {
+		t.Errorf("a token was shown %d times", len(k.tokenKeys))
 	}
-	two := k.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
+	two := k.addRelease(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	k.assign(two)
 	start(t, s)
 	k.await(t, "healthy on the next", healthyOn(two))
-	if k.told == 0 {
+	if k.streamCount == 0 {
 		t.Error("it never listened to a stream")
 	}
 }
 
-func secretOf(t testing.TB, word string) string {
+func tokenSecret(t testing.TB, word string) string {
 	t.Helper()
 	token, err := identity.ParseToken(word)
 	must(t, err)
 	return token.Secret
 }
 
-// R28, fault 59: killed at any point of its registration, the same token completes it, and one key was ever shown.
+// R28, fault 59: after a kill at any point of a registration, the same token completes it, with one key.
 func TestRegistrationKilledAtEveryPoint(t *testing.T) {
 	t.Parallel()
 	for _, point := range []string{"key made", "token sent", "registered"} {
-		for _, gone := range []bool{false, true} { // whether the token is of use the second time
-			k := newKeyed(t)
-			q := newKillable(t, k.controlPlane)
-			q.Server, q.Join = "", k.token(t, "acme").String()
+		for _, gone := range []bool{false, true} { // whether the token is used up
+			k := newKeyedControlPlane(t)
+			q := newAgentProcess(t, k.controlPlane)
+			q.Server, q.Join = "", k.newToken(t, "acme").String()
 			q.start(point, 0)
-			q.died()
-			k.set(func() { k.deaf = gone && point != "key made" })
-			one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+			q.awaitDeath()
+			k.updateKeys(func() { k.denyTokens = gone && point != "key made" })
+			one := k.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 			k.assign(one)
 			q.start("", 0)
 			k.await(t, "healthy after "+point, healthyOn(one))
 			q.kill()
 			k.mu.Lock()
-			if shown := slices.Compact(slices.Clone(k.tried)); len(shown) != 1 || len(k.cells) != 1 {
-				t.Errorf("%s: keys %v were shown, %v are known", point, k.tried, k.cells)
+			if shown := slices.Compact(slices.Clone(k.tokenKeys)); len(shown) != 1 || len(k.cells) != 1 {
+				t.Errorf("%s: keys %v were shown, %v are known", point, k.tokenKeys, k.cells)
 			}
 			k.mu.Unlock()
 		}
 	}
 }
 
-// A token that is not good ends an agent that has nothing to look after, and says what to do; one that runs something
-// goes on (R30), under the key that it has.
+// An invalid token ends an agent that runs nothing, and the error says what to do. An agent that runs something
+// continues (R30), under the key that it has.
 func TestTokenThatIsNotGood(t *testing.T) {
 	t.Parallel()
-	k := newKeyed(t)
-	good := k.token(t, "acme")
+	k := newKeyedControlPlane(t)
+	good := k.newToken(t, "acme")
 	bad := good
-	bad.Secret = k.token(t, "acme").Secret[1:] + "x"
-	s := k.settings(t, bad)
+	bad.Secret = k.newToken(t, "acme").Secret[1:] + "x"
+	s := k.newSettings(t, bad)
 	o, err := s.options()
 	must(t, err)
 	a, err := New(o)
 	must(t, err)
-	if err := a.Run(t.Context()); !errors.Is(err, plane.ErrToken) || !strings.Contains(err.Error(), "sluice cell add") || strings.Contains(err.Error(), bad.Secret) {
+	if err := a.Run(t.Context()); !errors.Is(err, plane.ErrToken) ||
+		!strings.Contains(err.Error(), "sluice cell add") || strings.Contains(err.Error(), bad.Secret) {
 		t.Fatalf("it ends with %v", err)
 	}
 	s.Join = good.String()
 	c := start(t, s)
-	one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	one := k.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	k.assign(one)
 	k.await(t, "healthy", healthyOn(one))
 	c.stop()
-	before := kept(t, s.State).Key
+	before := readCredentials(t, s.State).Key
 	s.Join = bad.String()
-	mark := k.mark()
+	since := k.reportCount()
 	c = start(t, s)
-	k.awaitAfter(t, mark, "healthy in spite of a bad token", healthyOn(one))
+	k.awaitAfter(t, since, "healthy in spite of a bad token", healthyOn(one))
 	c.stop()
-	if !bytes.Equal(kept(t, s.State).Key, before) {
+	if !bytes.Equal(readCredentials(t, s.State).Key, before) {
 		t.Error("it has another key")
 	}
-	// A new token that is good makes a new key: the old one may have got around.
-	s.Join = k.token(t, "acme").String()
-	mark = k.mark()
+	// A valid new token makes a new key: the old one may have leaked.
+	s.Join = k.newToken(t, "acme").String()
+	since = k.reportCount()
 	c = start(t, s)
-	k.awaitAfter(t, mark, "healthy under a new key", healthyOn(one))
+	k.awaitAfter(t, since, "healthy under a new key", healthyOn(one))
 	c.stop()
-	if bytes.Equal(kept(t, s.State).Key, before) {
+	if bytes.Equal(readCredentials(t, s.State).Key, before) {
 		t.Error("a new token kept the old key")
 	}
 }
 
-// credentials are what a cell keeps of its keys: see package plane.
+// credentials is what package plane stores of a cell's keys.
 type credentials struct {
 	Cell    string    `json:"cell"`
 	Address string    `json:"address"`
@@ -153,7 +154,7 @@ type credentials struct {
 
 func credentialsFile(dir string) string { return filepath.Join(dir, "identity.json") }
 
-func kept(t testing.TB, dir string) (c credentials) {
+func readCredentials(t testing.TB, dir string) (c credentials) {
 	t.Helper()
 	text, err := os.ReadFile(credentialsFile(dir))
 	must(t, err)
@@ -161,60 +162,64 @@ func kept(t testing.TB, dir string) (c credentials) {
 	return c
 }
 
-// Whoever gives a token that can't be meant is told so before anything happens.
+// A token that contradicts the other options is refused before anything happens.
 func TestTokenThatIsNotMeant(t *testing.T) {
 	t.Parallel()
-	k := newKeyed(t)
-	s := k.settings(t, k.token(t, "acme"))
+	k := newKeyedControlPlane(t)
+	s := k.newSettings(t, k.newToken(t, "acme"))
 	c := start(t, s)
 	k.await(t, "pending", func(cells.Report) bool { return true })
 	c.stop()
-	unpinned := k.token(t, "acme")
+	unpinned := k.newToken(t, "acme")
 	unpinned.Pins = []string{"sha256:1234"}
 	for want, change := range map[string]func(*settings){
-		"the token is for cell globex, and": func(s *settings) { s.Join, s.Cell = k.token(t, "globex").String(), "" },
-		"the token is for cell globex, not": func(s *settings) { s.Join = k.token(t, "globex").String() },
+		"the token is for cell globex, and": func(s *settings) {
+			s.Join, s.Cell = k.newToken(t, "globex").String(), ""
+		},
+		"the token is for cell globex, not": func(s *settings) { s.Join = k.newToken(t, "globex").String() },
 		"belongs to cell acme, not":         func(s *settings) { s.Join, s.Cell = "", "globex" },
-		"this is no token":                  func(s *settings) { s.Join = unpinned.String() },
-		"leave the plain address out":       func(s *settings) { s.Server = "http://127.0.0.1:1" },
-		"give the token":                    func(s *settings) { s.Join, s.State = "", t.TempDir() },
-		"can't be read: give https":         func(s *settings) { s.Server = "https://acme:hush@127.0.0.1:1" },
+		"this is not a token":               func(s *settings) { s.Join = unpinned.String() },
+		"omit the plain address":            func(s *settings) { s.Server = "http://127.0.0.1:1" },
+		"pass the token":                    func(s *settings) { s.Join, s.State = "", t.TempDir() },
+		"is invalid: use https":             func(s *settings) { s.Server = "https://acme:hush@127.0.0.1:1" },
 	} {
 		other := s
 		change(&other)
 		o, err := other.options()
 		must(t, err)
-		if _, err := New(o); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hush") {
+		if _, err := New(o); err == nil || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "hush") {
 			t.Errorf("want %q: %v", want, err)
 		}
 	}
 	must(t, os.Chmod(credentialsFile(s.State), 0o644))
 	o, err := s.options()
 	must(t, err)
-	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "can be read by others") {
+	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "can be read by other users") {
 		t.Errorf("a key that others can read: %v", err)
 	}
 	must(t, os.WriteFile(credentialsFile(s.State), []byte(`{"cell":"acme","key":"aHVzaA=="`), 0o600))
 	must(t, os.Chmod(credentialsFile(s.State), 0o600))
-	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "is damaged") || strings.Contains(err.Error(), "aHVz") {
+	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "is damaged") ||
+		strings.Contains(err.Error(), "aHVz") {
 		t.Errorf("a damaged identity: %v", err)
 	}
 }
 
-// R29: a control plane that has none of the pinned keys is told nothing, not even a token.
+// R29: a control plane without a pinned key receives nothing, not even a token.
 func TestAnotherControlPlaneIsToldNothing(t *testing.T) {
 	t.Parallel()
-	k, impostor := newKeyed(t), newKeyed(t)
+	k, impostor := newKeyedControlPlane(t), newKeyedControlPlane(t)
 	asked := make(chan string, 100)
-	impostor.change(func() {
+	impostor.update(func() {
 		impostor.refuse = func(_ http.ResponseWriter, r *http.Request) bool { asked <- r.URL.Path; return false }
 	})
-	token := k.token(t, "acme")
+	token := k.newToken(t, "acme")
 	token.Address = impostor.address
-	s := k.settings(t, token)
+	s := k.newSettings(t, token)
 	o, err := s.options()
 	must(t, err)
-	told := newLogWatcher("the peer's key is none of those that are pinned")
+	told := newLogWatcher("the peer's key is not among the pinned keys")
 	o.Log = zerolog.New(told)
 	a, err := New(o)
 	must(t, err)
@@ -236,17 +241,17 @@ type logWatcher struct {
 	want string
 	seen chan struct{}
 	once bool
-	mute chan struct{}
+	lock chan struct{}
 }
 
 func newLogWatcher(want string) *logWatcher {
-	w := &logWatcher{want: want, seen: make(chan struct{}), mute: make(chan struct{}, 1)}
+	w := &logWatcher{want: want, seen: make(chan struct{}), lock: make(chan struct{}, 1)}
 	return w
 }
 
 func (w *logWatcher) Write(line []byte) (int, error) {
-	w.mute <- struct{}{}
-	defer func() { <-w.mute }()
+	w.lock <- struct{}{}
+	defer func() { <-w.lock }()
 	if !w.once && strings.Contains(string(line), w.want) {
 		w.once = true
 		close(w.seen)
@@ -254,69 +259,69 @@ func (w *logWatcher) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// R29: new pins come over a pinned connection, are durable before they count, and let a standby key take over; what
-// is not a set with the key in use is not taken.
+// R29: new pins come over a pinned connection, are durable before they count, and let a standby key take over. A set
+// without the key in use is refused.
 func TestPinsChange(t *testing.T) {
 	t.Parallel()
-	k := newKeyed(t)
-	s := k.settings(t, k.token(t, "acme"))
+	k := newKeyedControlPlane(t)
+	s := k.newSettings(t, k.newToken(t, "acme"))
 	c := start(t, s)
 	k.await(t, "pending", func(cells.Report) bool { return true })
-	known := func() []string { return kept(t, s.State).Pins }
-	first := k.pinned()
+	known := func() []string { return readCredentials(t, s.State).Pins }
+	first := k.currentPins()
 	for name, pins := range map[string][]string{
 		"without the one in use": {first[1]},
 		"no pins":                {"sha256:abc"},
 		"too many":               append(slices.Repeat(first[1:], maxPins), first[0]),
 	} {
-		k.change(func() { k.pins = pins })
-		mark := k.mark()
-		k.awaitAfter(t, mark, "a report", func(cells.Report) bool { return true })
-		k.awaitAfter(t, mark+1, "another", func(cells.Report) bool { return true })
+		k.update(func() { k.pins = pins })
+		since := k.reportCount()
+		k.awaitAfter(t, since, "a report", func(cells.Report) bool { return true })
+		k.awaitAfter(t, since+1, "another", func(cells.Report) bool { return true })
 		if !slices.Equal(known(), first) {
 			t.Fatalf("%s: taken: %v", name, known())
 		}
 	}
-	// The standby key takes over, and another stands by: the cell knows the one, and learns of the other.
+	// The standby key takes over with a new standby: the cell knows the first and learns the second.
 	learned := func(name string) {
 		t.Helper()
-		pins := k.pinned()
-		k.change(func() { k.pins = pins })
+		pins := k.currentPins()
+		k.update(func() { k.pins = pins })
 		k.server.CloseClientConnections()
-		mark := k.mark()
-		k.awaitAfter(t, mark, name, func(cells.Report) bool { return slices.Equal(known(), pins) })
+		since := k.reportCount()
+		k.awaitAfter(t, since, name, func(cells.Report) bool { return slices.Equal(known(), pins) })
 	}
 	third, fourth := newServerKey(t), newServerKey(t)
 	old := k.keys[0]
-	k.set(func() { k.keys = []tls.Certificate{k.keys[1], third} })
+	k.updateKeys(func() { k.keys = []tls.Certificate{k.keys[1], third} })
 	learned("the standby is active")
-	k.set(func() { k.keys = []tls.Certificate{third, fourth} })
+	k.updateKeys(func() { k.keys = []tls.Certificate{third, fourth} })
 	learned("the one after it too")
-	// The first one is out: with it nobody can speak as the control plane any more, nor after a restart.
-	k.change(func() { k.pins = nil })
-	k.set(func() { k.keys = []tls.Certificate{old, fourth} })
+	// The first key is out: nobody can act as the control plane with it any more, even after a restart.
+	k.update(func() { k.pins = nil })
+	k.updateKeys(func() { k.keys = []tls.Certificate{old, fourth} })
 	k.server.CloseClientConnections()
 	c.stop()
-	mark := k.mark()
-	told := newLogWatcher("none of those that are pinned")
+	since := k.reportCount()
+	told := newLogWatcher("not among the pinned keys")
 	c = start(t, s, func(o *Options) { o.Log = zerolog.New(told) })
 	<-told.seen
-	if k.mark() != mark {
+	if k.reportCount() != since {
 		t.Error("it reported to a key that was dropped")
 	}
-	k.set(func() { k.keys = []tls.Certificate{fourth, third} })
-	k.awaitAfter(t, mark, "back under the standby", func(cells.Report) bool { return true })
+	k.updateKeys(func() { k.keys = []tls.Certificate{fourth, third} })
+	k.awaitAfter(t, since, "back under the standby", func(cells.Report) bool { return true })
 	c.stop()
 }
 
-// killedWith ends a process that did not end itself.
-func killedWith(cmd *exec.Cmd) {
+// killAndWait kills a process and waits for its end.
+func killAndWait(cmd *exec.Cmd) {
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 }
 
-// child starts an agent in a process of its own, in an environment of its own.
-func child(t testing.TB, s settings, env ...string) *exec.Cmd {
+// agentCommand returns the command of an agent process without proxies, with env added.
+func agentCommand(t testing.TB, s settings, env ...string) *exec.Cmd {
 	t.Helper()
 	executable, err := os.Executable()
 	must(t, err)

@@ -14,68 +14,67 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 )
 
-// maxJournal bounds what is read back, in bytes.
+// maxJournal bounds the size of journal.json, in bytes.
 const maxJournal = 16 << 20
 
-// journal is what must survive a power loss: one small file, replaced as a whole before
-// anything that rests on it is done. Values behind its pointers are never changed in place.
+// journal holds the state that must survive a power loss: one small file, replaced as a whole before anything that
+// depends on it is done. The values behind its pointers are immutable.
 type journal struct {
 	Cell string `json:"cell"`
-	// Accepted is the newest assignment that was accepted, whatever came of it. None goes back behind it (R2).
+	// Accepted is the newest accepted assignment, whatever its outcome. None older is accepted (R2).
 	Accepted *cells.Assignment `json:"accepted,omitempty"`
-	// Offer is Accepted as long as the control plane does not know of it. It may not begin (R14).
+	// Offer is Accepted until the control plane knows of it. It may not begin before (R14).
 	Offer *cells.Assignment `json:"offer,omitempty"`
-	// Attempt is what is under way; nil: LastGood runs, or nothing does.
+	// Attempt is the assignment in progress; nil: LastGood runs, or nothing does.
 	Attempt *attempt `json:"attempt,omitempty"`
 	// LastGood is the last assignment whose health held for long enough.
 	LastGood *cells.Assignment `json:"lastGood,omitempty"`
-	// Dirty: the target may hold something else than LastGood.
+	// Dirty says that the target may hold something other than LastGood.
 	Dirty bool `json:"dirty,omitempty"`
-	// NoReturn: a forward-only release began, and nothing was good since: there is no way back (R20).
+	// NoReturn says that a forward-only release began and nothing was good since, so that no rollback is possible
+	// (R20).
 	NoReturn bool `json:"noReturn,omitempty"`
-	// Features is what LastGood contains; nil: not known.
+	// Features are those of LastGood; nil: not known.
 	Features []string `json:"features"`
-	// Contained is the features that every release contains that may be running now (R38).
+	// Contained holds the features that every release contains that may be running now (R38).
 	Contained []string `json:"contained,omitempty"`
-	// Failures are remembered, newest last, at most cells.MaxFailures.
+	// Failures holds remembered failures, newest last, at most cells.MaxFailures.
 	Failures []cells.Failure `json:"failures,omitempty"`
 }
 
-// attempt is an assignment on its way.
 type attempt struct {
 	Assignment cells.Assignment `json:"assignment"`
 	Phase      phase            `json:"phase"`
-	Back       bool             `json:"back,omitempty"`    // the return to LastGood
+	Rollback   bool             `json:"back,omitempty"`    // this is the rollback to LastGood
 	Applied    bool             `json:"applied,omitempty"` // the target has taken all of it
-	Features   []string         `json:"features"`          // what it contains; nil: not known
+	Features   []string         `json:"features"`          // of its release; nil: not known
 }
 
-// phase is how far an attempt is. Each is journalled before what it allows is done.
+// phase is the progress of an attempt. Each phase is journalled before the agent acts on it.
 type phase string
 
 const (
-	phaseTaken   phase = "taken"   // fetch and render; the target is as it was
-	phaseBegun   phase = "begun"   // the target may be written
-	phaseApplied phase = "applied" // all is written; health is watched
-	phaseStuck   phase = "stuck"   // forward-only, and it did not work
+	phasePreparing phase = "taken"   // fetching and rendering; the target is untouched
+	phaseApplying  phase = "begun"   // the target may be written
+	phaseApplied   phase = "applied" // all is written; health is watched
+	phaseStuck     phase = "stuck"   // forward-only, and it failed
 )
 
-// key is an assignment's Key; empty for none.
-func key(a *cells.Assignment) string {
+func assignmentKey(a *cells.Assignment) string {
 	if a == nil {
 		return ""
 	}
 	return a.Key()
 }
 
-// failed reports whether an assignment is remembered not to work.
-func (j *journal) failed(a *cells.Assignment) bool {
-	return slices.ContainsFunc(j.Failures, func(f cells.Failure) bool { return key(&f.Assignment) == key(a) })
+func (j *journal) hasFailed(a *cells.Assignment) bool {
+	k := assignmentKey(a)
+	return slices.ContainsFunc(j.Failures, func(f cells.Failure) bool { return f.Assignment.Key() == k })
 }
 
 func journalFile(dir string) string { return filepath.Join(dir, "journal.json") }
 
-// loadJournal reads the journal of a state folder; a fresh folder has an empty one.
+// loadJournal reads the journal of a cell's state folder; a fresh folder has an empty one.
 func loadJournal(dir, cell string) (journal, error) {
 	j, err := readJournal(dir)
 	switch {
@@ -89,7 +88,7 @@ func loadJournal(dir, cell string) (journal, error) {
 	return j, nil
 }
 
-// readJournal reads the journal, whose ever it is; without one it is empty.
+// readJournal reads the journal of whichever cell the folder belongs to; without a file it is empty.
 func readJournal(dir string) (journal, error) {
 	name := journalFile(dir)
 	info, err := os.Stat(name)
@@ -108,7 +107,8 @@ func readJournal(dir string) (journal, error) {
 	}
 	var j journal
 	if err := json.Unmarshal(text, &j); err != nil {
-		return journal{}, fmt.Errorf("read the journal %s: %w; restore it, or move the state folder away to start over", name, err)
+		return journal{}, fmt.Errorf("read the journal %s: %w; restore it, or move the state folder away to start over",
+			name, err)
 	}
 	return j, nil
 }
@@ -118,14 +118,15 @@ func (j *journal) save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
-	if err := disk.Replace(journalFile(dir), text); err != nil {
+	if err := disk.ReplaceFile(journalFile(dir), text); err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
 	return nil
 }
 
-// Whose names the cell that a state folder belongs to; empty: none so far. keyed: it has a key, or is about to.
-func Whose(stateDir string) (cell string, keyed bool, err error) {
+// StateDirCell returns the cell that a state folder belongs to, or "" if none does yet. keyed reports whether it has a key, or
+// is registering one.
+func StateDirCell(stateDir string) (cell string, keyed bool, err error) {
 	c, err := plane.LoadCredentials(stateDir, "", nil)
 	if err != nil {
 		return "", false, err

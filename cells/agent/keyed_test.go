@@ -21,29 +21,29 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// keyed is a control plane that knows cells by their keys, and is known by its own: a plane behind mutual TLS.
-type keyed struct {
+// keyedControlPlane is a control plane behind mutual TLS: it knows cells by their keys, and is known by its own.
+type keyedControlPlane struct {
 	*controlPlane
 	address string
 
-	mu      sync.Mutex
-	keys    []tls.Certificate // active and standby; the first is shown
-	cells   map[string]string // by key: the cell
-	tokens  map[string]string // by hash: the key that it was used by; empty: none so far
-	tried   []string          // keys that were shown with a token, in order
-	next    []string          // keys that were presented, in order
-	strict  bool              // the key before is out as soon as the next is known
-	shut    bool              // everyone gets 401
-	deaf    bool              // tokens get 401, whatever they are
-	refuses int               // status of the answer to a presented key; 0: it is taken
+	mu            sync.Mutex
+	keys          []tls.Certificate // active and standby; the first is presented
+	cells         map[string]string // cells by key
+	tokens        map[string]string // by hash: the key that used the token; empty: none yet
+	tokenKeys     []string          // keys that came with a token, in order
+	presentedKeys []string          // keys that were presented, in order
+	dropsOldKey   bool              // the old key is out as soon as the next is known
+	denyAll       bool              // everyone gets 401
+	denyTokens    bool              // each token gets 401
+	keyStatus     int               // status for a presented key; 0: the key is accepted
 }
 
-func newKeyed(t testing.TB) *keyed {
+func newKeyedControlPlane(t testing.TB) *keyedControlPlane {
 	t.Helper()
-	k := prepareKeyed(t, newBareControlPlane())
+	k := prepareKeyedControlPlane(t, newBareControlPlane())
 	k.streams = true
 	k.server = httptest.NewUnstartedServer(k)
-	k.server.TLS = k.tls()
+	k.server.TLS = k.tlsConfig()
 	k.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	k.server.StartTLS()
 	k.address = strings.TrimPrefix(k.server.URL, "https://")
@@ -52,29 +52,32 @@ func newKeyed(t testing.TB) *keyed {
 }
 
 func newBareControlPlane() *controlPlane {
-	return &controlPlane{changed: make(chan struct{}), tars: map[digest][]byte{}, fetched: map[digest]int{}, events: map[int64]cells.Event{}, bundles: map[digest][]byte{}}
+	return &controlPlane{changed: make(chan struct{}), tars: map[digest][]byte{}, fetched: map[digest]int{},
+		events: map[int64]cells.Event{}, bundles: map[digest][]byte{}}
 }
 
-func prepareKeyed(t testing.TB, p *controlPlane) *keyed {
+func prepareKeyedControlPlane(t testing.TB, p *controlPlane) *keyedControlPlane {
 	t.Helper()
-	return &keyed{controlPlane: p, cells: map[string]string{}, tokens: map[string]string{}, keys: []tls.Certificate{newServerKey(t), newServerKey(t)}}
+	return &keyedControlPlane{controlPlane: p, cells: map[string]string{}, tokens: map[string]string{},
+		keys: []tls.Certificate{newServerKey(t), newServerKey(t)}}
 }
 
 func newServerKey(t testing.TB) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
-	c, err := identity.Certificate(rand.Reader, key, "sluice", time.Now())
+	c, err := identity.SelfSignedCertificate(rand.Reader, key, "sluice", time.Now())
 	must(t, err)
 	return c
 }
 
-func (k *keyed) tls() *tls.Config {
+func (k *keyedControlPlane) tlsConfig() *tls.Config {
 	shown := func() *tls.Config {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		return &tls.Config{
-			MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAnyClientCert, NextProtos: []string{"http/1.1"}, Certificates: k.keys[:1:1],
+			MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAnyClientCert, NextProtos: []string{"http/1.1"},
+			Certificates: k.keys[:1:1],
 		}
 	}
 	c := shown()
@@ -82,43 +85,43 @@ func (k *keyed) tls() *tls.Config {
 	return c
 }
 
-// pinned gives the pins of the keys as they are.
-func (k *keyed) pinned() []string {
+// currentPins returns the pins of the present keys.
+func (k *keyedControlPlane) currentPins() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var pins []string
 	for _, c := range k.keys {
-		pins = append(pins, identity.Pin(c.Leaf))
+		pins = append(pins, identity.CertificatePin(c.Leaf))
 	}
 	return pins
 }
 
-// token makes one, for a cell.
-func (k *keyed) token(t testing.TB, cell string) identity.Token {
+// newToken returns a new token for a cell.
+func (k *keyedControlPlane) newToken(t testing.TB, cell string) identity.Token {
 	t.Helper()
 	secret, err := identity.NewSecret(rand.Reader)
 	must(t, err)
-	pins := k.pinned()
+	pins := k.currentPins()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.tokens[identity.HashSecret(secret)] = ""
 	return identity.Token{Cell: cell, Address: k.address, Pins: pins, Secret: secret}
 }
 
-func (k *keyed) settings(t testing.TB, token identity.Token) settings {
+func (k *keyedControlPlane) newSettings(t testing.TB, token identity.Token) settings {
 	t.Helper()
 	s := newSettings(t, k.controlPlane)
 	s.Server, s.Cell, s.Join = "", token.Cell, token.String()
 	return s
 }
 
-func (k *keyed) set(f func()) {
+func (k *keyedControlPlane) updateKeys(f func()) {
 	k.mu.Lock()
 	f()
 	k.mu.Unlock()
 }
 
-func (k *keyed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (k *keyedControlPlane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	public, ok := r.TLS.PeerCertificates[0].PublicKey.(ed25519.PublicKey)
 	if !ok {
 		http.Error(w, "no key", http.StatusUnauthorized)
@@ -132,18 +135,18 @@ func (k *keyed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.URL.Path == registerPath {
-		k.register(w, r, key)
+		k.serveRegister(w, r, key)
 		return
 	}
 	k.mu.Lock()
 	cell, known := k.cells[key]
-	known = known && !k.shut
+	known = known && !k.denyAll
 	k.mu.Unlock()
 	switch {
 	case !known:
 		w.WriteHeader(http.StatusUnauthorized)
 	case r.URL.Path == keyPath:
-		k.present(w, r, cell, key)
+		k.serveKey(w, r, cell, key)
 	case r.URL.Query().Get("cell") != "" && r.URL.Query().Get("cell") != cell:
 		w.WriteHeader(http.StatusForbidden)
 	default:
@@ -151,15 +154,15 @@ func (k *keyed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (k *keyed) register(w http.ResponseWriter, r *http.Request, key string) {
+func (k *keyedControlPlane) serveRegister(w http.ResponseWriter, r *http.Request, key string) {
 	var j identity.Join
 	_ = json.NewDecoder(r.Body).Decode(&j)
 	hash := identity.HashSecret(j.Secret)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.tried = append(k.tried, key)
+	k.tokenKeys = append(k.tokenKeys, key)
 	by, known := k.tokens[hash]
-	if !known || by != "" && by != key || k.deaf {
+	if !known || by != "" && by != key || k.denyTokens {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
@@ -167,75 +170,75 @@ func (k *keyed) register(w http.ResponseWriter, r *http.Request, key string) {
 	_ = json.NewEncoder(w).Encode(identity.Joined{Cell: j.Cell, Epoch: 1})
 }
 
-func (k *keyed) present(w http.ResponseWriter, r *http.Request, cell, key string) {
+func (k *keyedControlPlane) serveKey(w http.ResponseWriter, r *http.Request, cell, key string) {
 	var n identity.Next
 	_ = json.NewDecoder(r.Body).Decode(&n)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.next = append(k.next, n.Key)
+	k.presentedKeys = append(k.presentedKeys, n.Key)
 	switch {
-	case k.refuses != 0:
-		w.WriteHeader(k.refuses)
-	case n.Check(cell, key) != nil:
+	case k.keyStatus != 0:
+		w.WriteHeader(k.keyStatus)
+	case n.Verify(cell, key) != nil:
 		w.WriteHeader(http.StatusBadRequest)
 	default:
 		k.cells[n.Key] = cell
-		if k.strict {
+		if k.dropsOldKey {
 			delete(k.cells, key)
 		}
 		_ = json.NewEncoder(w).Encode(identity.Joined{Cell: cell, Epoch: 1})
 	}
 }
 
-// tcpLink is what lies between an agent and a control plane that can be cut.
+// tcpLink forwards connections from an agent to a control plane and can cut them.
 type tcpLink struct {
 	listener net.Listener
-	to       string
+	upstream string
 
-	mu   sync.Mutex
-	open []net.Conn
+	mu    sync.Mutex
+	conns []net.Conn
 }
 
 func newTCPLink(t testing.TB, to string) *tcpLink {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	link := &tcpLink{listener: l, to: to}
-	go link.run()
-	t.Cleanup(func() { _ = l.Close(); link.cut() })
+	link := &tcpLink{listener: l, upstream: to}
+	go link.acceptAll()
+	t.Cleanup(func() { _ = l.Close(); link.cutAll() })
 	return link
 }
 
-func (l *tcpLink) run() {
+func (l *tcpLink) acceptAll() {
 	for {
 		near, err := l.listener.Accept()
 		if err != nil {
 			return
 		}
-		far, err := net.Dial("tcp", l.to)
+		far, err := net.Dial("tcp", l.upstream)
 		if err != nil {
 			_ = near.Close()
 			continue
 		}
 		l.mu.Lock()
-		l.open = append(l.open, near, far)
+		l.conns = append(l.conns, near, far)
 		l.mu.Unlock()
-		go l.copy(near, far)
-		go l.copy(far, near)
+		go l.copyAndClose(near, far)
+		go l.copyAndClose(far, near)
 	}
 }
 
-func (l *tcpLink) copy(to, from net.Conn) {
+func (l *tcpLink) copyAndClose(to, from net.Conn) {
 	defer func() { _ = to.Close(); _ = from.Close() }()
 	_, _ = io.Copy(to, from)
 }
 
-// cut ends all connections.
-func (l *tcpLink) cut() {
+// cutAll ends all connections.
+func (l *tcpLink) cutAll() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, c := range l.open {
+	for _, c := range l.conns {
 		_ = c.Close()
 	}
-	l.open = nil
+	l.conns = nil
 }

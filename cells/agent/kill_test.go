@@ -16,37 +16,38 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 )
 
-// killable is an agent in a process of its own, with commands that write down what they do.
-type killable struct {
+// agentProcess is an agent in a process of its own, with commands that record what they do.
+type agentProcess struct {
 	settings
 	t       testing.TB
-	p       *controlPlane
+	plane   *controlPlane
 	hooks   string // a line when a hook begins, and when it ends
-	healths string // a line for each time that health held: the process's tag and the release
+	healths string // a line each time health held: the process's tag and the release
 	starts  int
-	running *exec.Cmd
+	command *exec.Cmd
 	output  bytes.Buffer
 }
 
-func newKillable(t testing.TB, p *controlPlane) *killable {
+func newAgentProcess(t testing.TB, p *controlPlane) *agentProcess {
 	t.Helper()
-	k := &killable{settings: newSettings(t, p), t: t, p: p}
+	k := &agentProcess{settings: newSettings(t, p), t: t, plane: p}
 	k.hooks, k.healths = filepath.Join(t.TempDir(), "hooks"), filepath.Join(t.TempDir(), "healths")
 	k.Hook = "echo begin $$ >>" + k.hooks + "; sleep 0.01; echo end $$ >>" + k.hooks
 	k.Health = broken + "; echo $TAG $SLUICE_RELEASE >>" + k.healths
 	k.HealthTimeout = 100 * time.Millisecond
 	t.Cleanup(k.kill)
 	// Fault 34: no report says healthy unless health held before, in the process that reports.
-	p.heard = func(r cells.Report) {
-		if r.State == cells.StateHealthy && !strings.Contains("\n"+read(t, k.healths), "\n"+r.Agent+" "+r.Running.Release+"\n") {
+	p.onReport = func(r cells.Report) {
+		if r.State == cells.StateHealthy && !strings.Contains("\n"+readFile(t, k.healths),
+			"\n"+r.Agent+" "+r.Running.Release+"\n") {
 			t.Errorf("%s reports %s healthy before it was", r.Agent, r.Running.Release)
 		}
 	}
 	return k
 }
 
-// start starts the process; point: where it ends itself, after that many times.
-func (k *killable) start(point string, after int) {
+// start starts a process that kills itself at a test point, after it was there that many times.
+func (k *agentProcess) start(point string, after int) {
 	k.t.Helper()
 	self, err := os.Executable()
 	must(k.t, err)
@@ -55,54 +56,54 @@ func (k *killable) start(point string, after int) {
 	s.KillAt, s.KillAfter, s.Tag = point, after, fmt.Sprint("start-", k.starts)
 	text, err := json.Marshal(s)
 	must(k.t, err)
-	k.running = exec.Command(self, "agent", string(text))
-	k.running.Stderr = &k.output
-	must(k.t, k.running.Start())
+	k.command = exec.Command(self, "agent", string(text))
+	k.command.Stderr = &k.output
+	must(k.t, k.command.Start())
 }
 
-// died waits for a process that ends itself.
-func (k *killable) died() {
+// awaitDeath waits for a process that kills itself.
+func (k *agentProcess) awaitDeath() {
 	k.t.Helper()
-	_ = k.running.Wait()
-	if k.running.ProcessState.Exited() {
+	_ = k.command.Wait()
+	if k.command.ProcessState.Exited() {
 		k.t.Fatalf("the agent ended by itself: %s", &k.output)
 	}
-	k.running = nil
+	k.command = nil
 }
 
-func (k *killable) kill() {
-	if k.running == nil {
+func (k *agentProcess) kill() {
+	if k.command == nil {
 		return
 	}
-	_ = k.running.Process.Kill()
-	_ = k.running.Wait()
-	k.running = nil
+	_ = k.command.Process.Kill()
+	_ = k.command.Wait()
+	k.command = nil
 }
 
-// check holds what must be true in the end.
-func (k *killable) check(version string) {
+// checkOutcome checks what must be true in the end.
+func (k *agentProcess) checkOutcome(version string) {
 	k.t.Helper()
-	if got := app(k.t, k.Dir); !strings.Contains(got, "version: "+version+"\n") {
+	if got := appManifest(k.t, k.Dir); !strings.Contains(got, "version: "+version+"\n") {
 		k.t.Errorf("in place: %s, want %s", got, version)
 	}
 	open := ""
-	for line := range strings.Lines(read(k.t, k.hooks)) {
+	for line := range strings.Lines(readFile(k.t, k.hooks)) {
 		verb, id, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if verb == "end" && open != id {
-			k.t.Fatalf("two hooks at once:\n%s", read(k.t, k.hooks))
+			k.t.Fatalf("two hooks at once:\n%s", readFile(k.t, k.hooks))
 		}
 		if open = ""; verb == "begin" {
 			open = id
 		}
 	}
-	k.p.mu.Lock()
-	defer k.p.mu.Unlock()
-	if len(k.p.clashes) > 0 {
-		k.t.Errorf("history: %v", k.p.clashes)
+	k.plane.mu.Lock()
+	defer k.plane.mu.Unlock()
+	if len(k.plane.eventConflicts) > 0 {
+		k.t.Errorf("history: %v", k.plane.eventConflicts)
 	}
 }
 
-// Fault 34: killed at any step of an apply or a rollback, the next start resumes or reverts to the same end.
+// Fault 34: after a kill at any step of an apply or a rollback, the next start resumes or reverts to the same end.
 func TestKilledAtEveryStep(t *testing.T) {
 	points := []struct {
 		at    string
@@ -116,8 +117,8 @@ func TestKilledAtEveryStep(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			p := newControlPlane(t)
-			k := newKillable(t, p)
-			good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+			k := newAgentProcess(t, p)
+			good := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 			p.assign(good)
 			k.start("", 0)
 			p.await(t, "healthy", healthyOn(good))
@@ -129,23 +130,25 @@ func TestKilledAtEveryStep(t *testing.T) {
 				if bad {
 					files = brokenRelease(version)
 				}
-				next := p.ship(t, version, int64(i+2), files)
-				next.Forward = strings.HasSuffix(kind, "forward-only")
+				next := p.addRelease(t, version, int64(i+2), files)
+				next.ForwardOnly = strings.HasSuffix(kind, "forward-only")
 				p.assign(next)
 				k.start(point.at, point.after)
-				k.died()
-				mark := p.mark()
+				k.awaitDeath()
+				since := p.reportCount()
 				k.start("", 0)
 				switch {
-				case bad && next.Forward:
-					p.awaitAfter(t, mark, "stuck "+point.at, func(r cells.Report) bool { return failedAt(next)(r) && r.State == cells.StateStuck })
-					k.check(version)
+				case bad && next.ForwardOnly:
+					p.awaitAfter(t, since, "stuck "+point.at,
+						func(r cells.Report) bool { return failedAt(next)(r) && r.State == cells.StateStuck })
+					k.checkOutcome(version)
 				case bad:
-					p.awaitAfter(t, mark, "failed and back "+point.at, func(r cells.Report) bool { return failedAt(next)(r) && healthyOn(good)(r) })
-					k.check(good.Release)
+					p.awaitAfter(t, since, "failed and back "+point.at,
+						func(r cells.Report) bool { return failedAt(next)(r) && healthyOn(good)(r) })
+					k.checkOutcome(good.Release)
 				default:
-					p.awaitAfter(t, mark, "healthy "+point.at, healthyOn(next))
-					k.check(version)
+					p.awaitAfter(t, since, "healthy "+point.at, healthyOn(next))
+					k.checkOutcome(version)
 					good = next
 				}
 			}
@@ -153,14 +156,15 @@ func TestKilledAtEveryStep(t *testing.T) {
 	}
 }
 
-// Fault 34: the same at random instants, several in a row, with the outcome of the undisturbed run.
+// Fault 34: the same at random instants, several in a row, with the outcome of an undisturbed run.
 func TestKilledAtRandomInstants(t *testing.T) {
 	t.Parallel()
 	const rounds = 40
 	p := newControlPlane(t)
-	k := newKillable(t, p)
-	works := []cells.Assignment{p.ship(t, "1.0.0", 0, agenttest.Release("1.0.0", nil)), p.ship(t, "1.1.0", 0, agenttest.Release("1.1.0", nil))}
-	fails := p.ship(t, "6.6.6", 0, brokenRelease("6.6.6"))
+	k := newAgentProcess(t, p)
+	works := []cells.Assignment{p.addRelease(t, "1.0.0", 0, agenttest.Release("1.0.0", nil)),
+		p.addRelease(t, "1.1.0", 0, agenttest.Release("1.1.0", nil))}
+	fails := p.addRelease(t, "6.6.6", 0, brokenRelease("6.6.6"))
 	random := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
 	var good cells.Assignment
 	kills := 0
@@ -173,14 +177,14 @@ func TestKilledAtRandomInstants(t *testing.T) {
 		next.Sequence = int64(i + 1)
 		p.assign(next)
 		for range random.IntN(4) {
-			if k.running == nil {
+			if k.command == nil {
 				k.start("", 0)
 			}
 			time.Sleep(time.Duration(random.IntN(400)) * time.Millisecond) // the instant to kill at
 			k.kill()
 			kills++
 		}
-		if k.running == nil {
+		if k.command == nil {
 			k.start("", 0)
 		}
 		if bad {
@@ -189,7 +193,7 @@ func TestKilledAtRandomInstants(t *testing.T) {
 			p.await(t, "healthy", healthyOn(next))
 			good = next
 		}
-		k.check(good.Release)
+		k.checkOutcome(good.Release)
 	}
 	t.Logf("%d rounds, killed %d times", rounds, kills)
 }

@@ -26,12 +26,14 @@ func removeFile(t testing.TB, name string) {
 	must(t, os.Remove(name))
 }
 
-// Invariant 6: flags are served on this machine only, and whoever asks for more is told so before anything starts.
+// Invariant 6: flags are served on this machine only, and any other address is refused before anything starts.
 func TestFlagsAreServedLocallyOnly(t *testing.T) {
 	p := newControlPlane(t)
 	for _, where := range []string{
-		"0.0.0.0:8013", ":8013", "8013", "[::]:8013", "192.0.2.1:8013", "example.com:8013", "localhost:8013", "127.0.0.1", "[::ffff:192.0.2.1]:80",
-		"http://127.0.0.1:8013", "unix://relative/s", "unix:s", "unix://", "unix:///s?mode=0777", "unix:///s?mode=rw", "tcp://127.0.0.1:1",
+		"0.0.0.0:8013", ":8013", "8013", "[::]:8013", "192.0.2.1:8013", "example.com:8013", "localhost:8013",
+		"127.0.0.1", "[::ffff:192.0.2.1]:80",
+		"http://127.0.0.1:8013", "unix://relative/s", "unix:s", "unix://", "unix:///s?mode=0777", "unix:///s?mode=rw",
+		"tcp://127.0.0.1:1",
 	} {
 		s := newSettings(t, p)
 		s.Flags = where
@@ -43,7 +45,7 @@ func TestFlagsAreServedLocallyOnly(t *testing.T) {
 	}
 }
 
-// The address is taken: an error at start, which says what to do, and nothing else of the agent is left behind.
+// An address in use is an error at start that says what to do, and leaves nothing of the agent running.
 func TestFlagsAddressIsTaken(t *testing.T) {
 	p := newControlPlane(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -56,13 +58,14 @@ func TestFlagsAddressIsTaken(t *testing.T) {
 		must(t, err)
 		a, err := New(o)
 		must(t, err)
-		if err := a.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "address already in use") || !strings.Contains(err.Error(), "give another place") {
+		if err := a.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "address already in use") ||
+			!strings.Contains(err.Error(), "choose another address") {
 			t.Fatalf("it runs: %v", err)
 		}
 	}
 }
 
-// A free port is found, told in the log and served.
+// A free port is chosen, logged and served.
 func TestFlagsOnAnyPort(t *testing.T) {
 	p := newControlPlane(t)
 	s := newSettings(t, p)
@@ -88,21 +91,21 @@ func TestFlagsOnAnyPort(t *testing.T) {
 	}
 }
 
-// Killed while it begins to listen in its own folder, the agent starts again.
+// After a kill while it opened the socket in a private folder, the agent starts again.
 func TestSocketLeftHalfMade(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	s := newSettings(t, p)
 	must(t, os.MkdirAll(filepath.Join(s.State, ".new-123"), 0o700))
 	writeFile(t, filepath.Join(s.State, ".new-123", "s"))
-	withFlags(t, &s)
+	serveFlags(t, &s)
 	start(t, s)
-	p.tell(p.word(1, bundleOf()))
+	p.setFlags(p.newFlags(1, newBundle()))
 	p.await(t, "a start", func(r cells.Report) bool { return r.Flags != nil })
 }
 
-// A thousand callers, streams that nobody reads, and requests that never end: others are answered, the agent ends within five
-// seconds, and the next one has the port.
+// A thousand callers, streams that nobody reads and requests that never end: other requests get responses, the agent
+// ends, and the next one can use the port.
 func TestManyCallers(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -112,9 +115,9 @@ func TestManyCallers(t *testing.T) {
 	s.Flags = free.Addr().String()
 	must(t, free.Close())
 	c := start(t, s)
-	f := p.word(1, bundleOf())
-	p.tell(f)
-	p.await(t, "in force", inForce(f))
+	f := p.newFlags(1, newBundle())
+	p.setFlags(f)
+	p.await(t, "in force", flagsInForce(f))
 	var idle []net.Conn
 	defer func() {
 		for _, c := range idle {
@@ -128,11 +131,12 @@ func TestManyCallers(t *testing.T) {
 		must(t, err)
 		idle = append(idle, conn)
 	}
-	for range 270 { // more than there are streams
+	for range 270 { // more than the limit of streams
 		say("GET /ofrep/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	}
 	for range 100 {
-		say("POST /ofrep/v1/evaluate/flags HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+		say("POST /ofrep/v1/evaluate/flags HTTP/1.1\r\nHost: localhost\r\n" +
+			"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
 	}
 	for range 400 {
 		say("")
@@ -142,22 +146,25 @@ func TestManyCallers(t *testing.T) {
 	}
 	begun := time.Now()
 	client := http.Client{Transport: &http.Transport{}}
-	response, err := client.Post("http://"+s.Flags+"/ofrep/v1/evaluate/flags/plain", "application/json", strings.NewReader("{}"))
+	response, err := client.Post("http://"+s.Flags+"/ofrep/v1/evaluate/flags/plain", "application/json",
+		strings.NewReader("{}"))
 	must(t, err)
 	_ = response.Body.Close()
 	client.CloseIdleConnections()
-	if took := time.Since(begun); response.StatusCode != http.StatusOK || took > 30*time.Second { // a crowd must not shut others out, however slow the machine
+	// A crowd must not shut others out, even on a slow machine.
+	if took := time.Since(begun); response.StatusCode != http.StatusOK || took > 30*time.Second {
 		t.Errorf("%s after %s", response.Status, took)
 	}
-	for i := range 50 { // what nobody reads
-		p.tell(p.word(int64(i+2), bundleOf(flags.Gate{ID: fmt.Sprint(i), Features: []string{"x"}})))
+	for i := range 50 { // the streams are not read
+		p.setFlags(p.newFlags(int64(i+2), newBundle(flags.Gate{ID: fmt.Sprint(i), Features: []string{"x"}})))
 	}
 	begun = time.Now()
 	c.stop()
 	if took := time.Since(begun); took > 30*time.Second {
 		t.Errorf("it takes %s to end", took)
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) { // another test may have the port for a moment
+	// Another test may use the port for a moment.
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		l, err := net.Listen("tcp", s.Flags)
 		if err == nil {
 			must(t, l.Close())

@@ -19,106 +19,102 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// loop owns the state. Only its own goroutine touches it; a step in flight has copies.
+// loop owns the state. Only its own goroutine uses the state; a step in flight works on copies.
 type loop struct {
-	agent    *Agent
-	state    state
-	lock     *os.File
-	outbox   *plane.Outbox
-	reporter *plane.Reporter
-	flags    *flagserver.Server
-	contents *content.Cache
-	renderer *render.Renderer
+	agent        *Agent
+	state        state
+	lock         *os.File
+	outbox       *plane.Outbox
+	reporter     *plane.Reporter
+	flags        *flagserver.Server
+	releaseCache *content.Cache
+	renderer     *render.Renderer
 
-	desired   chan *cells.Desired // from plane: what the control plane says
-	owner     chan ownerFile      // from whoever watches owner.yaml
-	confirmed chan string         // from plane: the key of an assignment that the control plane knows of
+	desired      chan *cells.Desired // from plane: the desired state
+	ownerChanges chan ownerDecisions // from watchOwnerFile
+	confirmed    chan string         // from plane: keys of assignments that the control plane knows of
 
-	saved    []byte         // the journal as it is on disk
-	offered  []byte         // offered.json, the same
-	lastWord *cells.Desired // the control plane's last word; nil: none in this process
-	busy     *flight        // nil: no step runs
+	savedJournal []byte         // the journal as on disk
+	savedOffer   []byte         // offered.json as on disk
+	lastDesired  *cells.Desired // the control plane's last word; nil: none in this process
+	inFlight     *runningStep
 }
 
-// flight is a step that runs.
-type flight struct {
+type runningStep struct {
 	step
 	generation int
 	cancel     context.CancelCauseFunc
-	done       chan result // of one
+	done       chan result // buffer of one
 }
 
-// result is what came of a step.
 type result struct {
 	mended   int
-	features []string // that the step's release contains; nil: they were not looked at
+	features []string // that the step's release contains; nil: not known
 	err      error
 }
 
-// The pauses between tries of what can't be done yet.
+// Bounds of the pauses between retries of a step.
 const (
-	firstPause = 100 * time.Millisecond
-	retryCap   = 30 * time.Second
+	minRetryPause = 100 * time.Millisecond
+	maxRetryPause = 30 * time.Second
 )
 
-// errSuperseded ends a step that is no longer wanted.
 var errSuperseded = errors.New("superseded by a newer assignment")
 
-// run decides and acts until ctx ends.
 func (l *loop) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	troubles := 0
 	for ctx.Err() == nil {
-		next := step{Task: rest}
-		l.state.waited(time.Now())
-		if err := l.keep(); err != nil { // a full disk, say: nothing goes on that is not journalled
+		next := step{Task: taskRest}
+		l.state.reconsiderWhenDue(time.Now())
+		if err := l.persist(); err != nil { // a full disk, say: nothing proceeds that is not journalled
 			l.agent.options.Log.Error().Err(err).Msg("the agent waits until it can write its state folder")
-			l.reporter.Trouble(words.Clip(err.Error(), maxReason))
-			next.At = time.Now().Add(backoff.FullJitter(backoff.Exponential(firstPause, retryCap, troubles)))
+			l.reporter.PublishProblem(words.Clip(err.Error(), maxReason))
+			next.At = time.Now().Add(backoff.FullJitter(backoff.Exponential(minRetryPause, maxRetryPause, troubles)))
 			troubles++
 		} else {
 			troubles = 0
-			next = l.state.step(time.Now())
+			next = l.state.nextStep(time.Now())
 		}
-		l.launch(ctx, next)
-		l.wait(ctx, timer, next.At)
+		l.startStep(ctx, next)
+		l.waitForEvent(ctx, timer, next.At)
 	}
-	if l.busy != nil {
-		l.busy.cancel(context.Cause(ctx))
-		<-l.busy.done
+	if l.inFlight != nil {
+		l.inFlight.cancel(context.Cause(ctx))
+		<-l.inFlight.done
 	}
 }
 
-// launch begins a step, unless one is in flight: that is ended if it is no longer wanted.
-func (l *loop) launch(ctx context.Context, next step) {
-	if l.busy != nil {
-		if l.busy.generation != l.state.generation {
-			l.busy.cancel(errSuperseded)
+// startStep starts a step, unless one is in flight. A step in flight that is no longer wanted is cancelled.
+func (l *loop) startStep(ctx context.Context, next step) {
+	if l.inFlight != nil {
+		if l.inFlight.generation != l.state.generation {
+			l.inFlight.cancel(errSuperseded)
 		}
 		return
 	}
-	if next.Task == rest {
+	if next.Task == taskRest {
 		return
 	}
 	stepping, cancel := context.WithCancelCause(ctx)
-	l.busy = &flight{step: next, generation: l.state.generation, cancel: cancel, done: make(chan result, 1)}
+	l.inFlight = &runningStep{step: next, generation: l.state.generation, cancel: cancel, done: make(chan result, 1)}
 	lastGood := l.state.LastGood
-	go func(f *flight) {
-		f.done <- l.do(stepping, f.step, lastGood)
-		if f.Task == apply {
-			debug.FreeOSMemory() // idle for long, most likely
+	go func(f *runningStep) {
+		f.done <- l.runStep(stepping, f.step, lastGood)
+		if f.Task == taskApply {
+			debug.FreeOSMemory() // the agent will most likely be idle for long
 		}
-	}(l.busy)
+	}(l.inFlight)
 }
 
-// wait waits for whatever comes first, and folds it into the state.
-func (l *loop) wait(ctx context.Context, timer *time.Timer, until time.Time) {
+// waitForEvent waits for the first event and passes it to the state.
+func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.Time) {
 	var done chan result
 	var alarm <-chan time.Time
 	switch {
-	case l.busy != nil:
-		done = l.busy.done
+	case l.inFlight != nil:
+		done = l.inFlight.done
 	case !until.IsZero():
 		timer.Reset(time.Until(until))
 		alarm = timer.C
@@ -127,54 +123,53 @@ func (l *loop) wait(ctx context.Context, timer *time.Timer, until time.Time) {
 	case <-ctx.Done():
 	case <-alarm:
 	case d := <-l.desired:
-		l.lastWord = d
-		l.state.offered(d.Assignment, time.Now())
+		l.lastDesired = d
+		l.state.handleOffer(d.Assignment, time.Now())
 	case k := <-l.confirmed:
-		l.state.confirmed(k, time.Now())
-	case w := <-l.owner:
-		l.takeOwner(w)
+		l.state.handleConfirmation(k, time.Now())
+	case w := <-l.ownerChanges:
+		l.applyOwnerDecisions(w)
 	case r := <-done:
-		l.busy.cancel(nil)
-		f := l.busy
-		l.busy = nil
+		l.inFlight.cancel(nil)
+		f := l.inFlight
+		l.inFlight = nil
 		if f.generation == l.state.generation && ctx.Err() == nil {
-			l.fold(f.step, r, time.Now())
+			l.foldResult(f.step, r, time.Now())
 		}
 	}
 }
 
-// fold makes a step's result part of the state.
-func (l *loop) fold(done step, r result, now time.Time) {
+func (l *loop) foldResult(done step, r result, now time.Time) {
 	t := done.Task
 	if r.features != nil {
-		l.state.learned(done.Assignment, r.features)
+		l.state.recordFeatures(done.Assignment, r.features)
 	}
 	var unavailable *content.UnavailableError
 	var refused *content.RefusedError
 	missing := errors.As(r.err, &unavailable)
 	if errors.As(r.err, &refused) {
-		l.state.reject(refused)
+		l.state.recordRejection(refused)
 	}
 	switch {
-	case missing && t == heal:
-		l.state.unhealable(r.err.Error(), now)
+	case missing && t == taskHeal:
+		l.state.handleHealUnavailable(r.err.Error(), now)
 	case missing:
-		l.state.retry(r.err.Error(), now, l.agent.client.Pause(r.err, l.state.retries))
-	case t == prepare:
-		l.state.prepared(r.err, now)
-	case t == apply:
-		l.state.applied(r.err, now)
-	case t == look:
-		l.state.looked(r.err, now)
-	case t == heal:
-		l.state.healed(r.mended, r.err, now)
+		l.state.scheduleRetry(r.err.Error(), now, l.agent.client.RetryPause(r.err, l.state.retries))
+	case t == taskPrepare:
+		l.state.handlePrepared(r.err, now)
+	case t == taskApply:
+		l.state.handleApplied(r.err, now)
+	case t == taskCheckHealth:
+		l.state.handleHealth(r.err, now)
+	case t == taskHeal:
+		l.state.handleHealed(r.mended, r.err, now)
 	}
 }
 
-// do carries out a step. It runs beside the loop and touches no state.
-func (l *loop) do(ctx context.Context, s step, lastGood *cells.Assignment) (r result) {
+// runStep carries out a step. It runs beside the loop and does not touch the state.
+func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment) (r result) {
 	target := l.agent.options.Target
-	if s.Task == look {
+	if s.Task == taskCheckHealth {
 		return result{err: target.Health(ctx)}
 	}
 	rendered, err := l.renderer.Render(ctx, s.Assignment)
@@ -183,76 +178,77 @@ func (l *loop) do(ctx context.Context, s step, lastGood *cells.Assignment) (r re
 	}
 	r.features = rendered.Features
 	switch s.Task {
-	case apply:
-		l.agent.at("applying")
+	case taskApply:
+		l.agent.testPoint("applying")
 		if r.err = target.Apply(ctx, rendered.Rendered); r.err == nil {
-			l.agent.at("target has it")
-			l.prune(s.Assignment, lastGood)
+			l.agent.testPoint("target has it")
+			l.pruneCaches(s.Assignment, lastGood)
 		}
-	case heal:
+	case taskHeal:
 		r.mended, r.err = target.Heal(ctx, rendered.Rendered)
 	}
 	return r
 }
 
-// prune drops releases and renderings that nothing rests on. That it fails hurts nothing but the disk.
-func (l *loop) prune(a, lastGood *cells.Assignment) {
+// pruneCaches removes releases and renderings that nothing refers to. A failure costs only disk space.
+func (l *loop) pruneCaches(a, lastGood *cells.Assignment) {
 	keep, digests := []*cells.Assignment{a}, []releases.Digest{a.Digest}
 	if lastGood != nil {
 		keep, digests = append(keep, lastGood), append(digests, lastGood.Digest)
 	}
-	if err := errors.Join(l.renderer.Prune(keep...), l.contents.Prune(digests...)); err != nil {
+	if err := errors.Join(l.renderer.Prune(keep...), l.releaseCache.Prune(digests...)); err != nil {
 		l.agent.options.Log.Warn().Err(err).Msg("old releases could not be removed")
 	}
 }
 
-// keep makes durable what the state has learned: first the history, then the journal, so that a
-// crash in between repeats an event rather than loses it. Then it tells the reporter.
-func (l *loop) keep() error {
+// persist makes the state durable: first the history, then the journal, so that a crash in between repeats an event
+// rather than loses it. Then it publishes the report.
+func (l *loop) persist() error {
 	s := &l.state
 	news := len(s.events) > 0
 	if err := l.outbox.Add(s.events, time.Now()); err != nil {
 		return err
 	}
 	for _, e := range s.events {
-		l.log(e)
+		l.logEvent(e)
 	}
 	s.events = nil
-	l.agent.at("history kept")
+	l.agent.testPoint("history kept")
 	text, err := json.Marshal(s.journal)
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(text, l.saved) {
+	if !bytes.Equal(text, l.savedJournal) {
 		if err := s.save(l.agent.options.StateDir); err != nil {
 			return err
 		}
-		l.saved = text
+		l.savedJournal = text
 		if s.Attempt != nil {
-			l.agent.at("journal " + string(s.Attempt.Phase))
+			l.agent.testPoint("journal " + string(s.Attempt.Phase))
 		} else {
-			l.agent.at("journal")
+			l.agent.testPoint("journal")
 		}
 	}
-	l.flags.Runs(s.runningRelease(), s.Contained) // durable before it counts, and in force before anything is written (R38)
-	l.reporter.Publish(s.report(), s.reportable(), news)
+	l.flags.SetRunning(s.runningRelease(), s.Contained) // journalled before, in force before the first write (R38)
+	l.reporter.Publish(s.buildReport(), s.isReportable(), news)
 	return l.saveOffered()
 }
 
-// takeOwner takes the owner's word: flags first, then what may begin.
-func (l *loop) takeOwner(w ownerFile) {
+// applyOwnerDecisions passes the owner's decisions on: first to the flags, then to the state.
+func (l *loop) applyOwnerDecisions(w ownerDecisions) {
 	if w.invalid != "" {
-		l.agent.options.Log.Error().Str("why", w.invalid).Msg("the owner's decisions can't be read: nothing new is begun")
+		l.agent.options.Log.Error().Str("why", w.invalid).
+			Msg("the owner's decisions are invalid: nothing new begins until owner.yaml is corrected")
 	} else if w.decisions != nil || l.state.owner.decisions != nil {
-		l.agent.options.Log.Info().Msg("the owner's decisions are read")
+		l.agent.options.Log.Info().Msg("the owner's decisions were read")
 	}
 	if w.invalid == "" {
-		l.flags.Hold(w.features())
-	} // else what was held stays so
-	l.state.ownerDecided(w, time.Now())
+		l.flags.SetHeld(w.features())
+	} // else features stay held as before
+	l.state.handleOwnerDecisions(w, time.Now())
 }
 
-func (l *loop) log(e cells.Event) {
+func (l *loop) logEvent(e cells.Event) {
 	line := l.agent.options.Log.Info()
 	switch e.Kind {
 	case "failed", "stuck", "refused", "unhealthy", "unhealed":
@@ -261,25 +257,24 @@ func (l *loop) log(e cells.Event) {
 	line.Str("release", e.Release).Str("detail", e.Detail).Msg(e.Kind)
 }
 
-// Desired hands the loop what the control plane says: see plane.Handler.
-func (l *loop) Desired(ctx context.Context, d *cells.Desired) {
-	l.flags.Take(d.Flags) // first: a kill waits for nothing
+// HandleDesired passes the desired state to the loop: see plane.Handler.
+func (l *loop) HandleDesired(ctx context.Context, d *cells.Desired) {
+	l.flags.SetDesired(d.Flags) // first: a kill waits for nothing
 	select {
 	case l.desired <- d:
 	case <-ctx.Done():
 	}
 }
 
-// Confirmed hands the loop the key of an assignment that the control plane knows of.
-func (l *loop) Confirmed(ctx context.Context, key string) {
+// HandleConfirmed passes the key of an assignment that the control plane knows of to the loop.
+func (l *loop) HandleConfirmed(ctx context.Context, key string) {
 	select {
 	case l.confirmed <- key:
 	case <-ctx.Done():
 	}
 }
 
-// Flags is what is reported of flags.
-func (l *loop) Flags() *cells.FlagsReport { return l.flags.Report() }
+func (l *loop) FlagsReport() *cells.FlagsReport { return l.flags.Report() }
 
 func (l *loop) close() error {
 	return errors.Join(l.outbox.Close(), l.lock.Close())

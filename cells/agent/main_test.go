@@ -20,7 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// TestMain lets the test binary be what an agent runs, and an agent that can be killed.
+// TestMain lets the test binary act as a render child, a hook's client, or an agent that can be killed.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
@@ -28,26 +28,26 @@ func TestMain(m *testing.M) {
 			os.Exit(render.Main(os.Stdin, os.Stdout))
 		case "agent":
 			os.Exit(runAgent(os.Args[2]))
-		case "ask": // a socket for a flag, as a hook may
-			fmt.Println(askAt(os.Args[2]).ask(os.Args[3]))
+		case "ask": // evaluates a flag over a socket, as a hook may
+			fmt.Println(newFlagsClient(os.Args[2]).evaluateFlag(os.Args[3]))
 			os.Exit(0)
 		}
 	}
 	os.Exit(m.Run())
 }
 
-// settings are those of an agent in a process of its own.
+// settings configure an agent, also in a process of its own.
 type settings struct {
 	Cell, Server, State, Dir, Hook, Health string
 	Join                                   string // a token
 	HealthTimeout, HealthyFor, HealEvery   time.Duration
-	KillAt                                 string // point; the process is killed when it gets there
-	KillAfter                              int    // times that it got there before
-	Tag                                    string // told to the control plane as version, and to commands as TAG
-	Flags                                  string // where flags are asked for
+	KillAt                                 string // test point at which the process is killed
+	KillAfter                              int    // times that it was there before
+	Tag                                    string // the version in reports, and TAG in commands' environments
+	Flags                                  string // address of the flags
 	Log                                    bool
-	Skew                                   time.Duration // that the wall clock is set ahead by
-	Boot                                   string        // names the machine's start; empty: as it is
+	Skew                                   time.Duration // how far the wall clock is set ahead
+	Boot                                   string        // identifies the machine's start; empty: the real one
 }
 
 func (s settings) options() (Options, error) {
@@ -57,8 +57,9 @@ func (s settings) options() (Options, error) {
 	}
 	self, err := os.Executable()
 	o := Options{
-		Cell: s.Cell, Server: s.Server, StateDir: s.State, Target: target, Version: cmp.Or(s.Tag, "test"), FlagsListen: s.Flags,
-		Render: agenttest.RenderCommand(self), HealthTimeout: s.HealthTimeout, HealthyFor: s.HealthyFor,
+		Cell: s.Cell, Server: s.Server, StateDir: s.State, Target: target, Version: cmp.Or(s.Tag, "test"),
+		FlagsListen: s.Flags,
+		Render:      agenttest.RenderCommand(self), HealthTimeout: s.HealthTimeout, HealthyFor: s.HealthyFor,
 		HealthInterval: 50 * time.Millisecond, HealInterval: 50 * time.Millisecond, ReportEvery: 100 * time.Millisecond,
 		machine: clock.Machine{Skew: s.Skew, Start: s.Boot},
 	}
@@ -95,10 +96,10 @@ func runAgent(text string) int {
 		return 2
 	}
 	var passed atomic.Int32
-	a.reached = func(point string) {
+	a.onTestPoint = func(point string) {
 		if point == s.KillAt && int(passed.Add(1)) > s.KillAfter {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {} // until the signal is there
+			select {} // until the signal arrives
 		}
 	}
 	if err := a.Run(context.Background()); err != nil {

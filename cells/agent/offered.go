@@ -15,20 +15,20 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Offered is what the control plane said last, as the agent keeps it for the cell's owner.
-type Offered struct {
-	Head       *cells.Head       `json:"head,omitempty"`       // the newest of the cell's channel; nil: it was not said
+// Offer is the control plane's last word, as the agent stores it for the cell's owner.
+type Offer struct {
+	Head       *cells.Head       `json:"head,omitempty"`       // newest head of the cell's channel; nil: not received
 	Assignment *cells.Assignment `json:"assignment,omitempty"` // what the cell may have; nil: nothing yet
-	Hold       *cells.Hold       `json:"hold,omitempty"`       // why that is not the head
+	Hold       *cells.Hold       `json:"hold,omitempty"`       // why the assignment is not the head
 	Running    *cells.Assignment `json:"running,omitempty"`    // what is known to work; nil: nothing
-	Waits      string            `json:"waits,omitempty"`      // why the owner's decisions keep it from beginning; empty: they don't
+	Waits      string            `json:"waits,omitempty"`      // why the owner's decisions forbid it; empty: they don't
 }
 
 func offeredFile(dir string) string { return filepath.Join(dir, "offered.json") }
 
-// LoadOffered reads what the control plane offers the cell with that state folder, and what the cell runs.
-func LoadOffered(stateDir string) (Offered, error) {
-	var o Offered
+// LoadOffer reads what the control plane offers the cell of a state folder, and what the cell runs.
+func LoadOffer(stateDir string) (Offer, error) {
+	var o Offer
 	info, err := os.Stat(offeredFile(stateDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return o, nil
@@ -37,37 +37,38 @@ func LoadOffered(stateDir string) (Offered, error) {
 		err = fmt.Errorf("it is larger than %d bytes", plane.MaxDesired)
 	}
 	if err != nil {
-		return o, fmt.Errorf("read what is offered: %w", err)
+		return o, fmt.Errorf("read the offer: %w", err)
 	}
 	text, err := os.ReadFile(offeredFile(stateDir)) //nolint:gosec // below the state folder
 	if err == nil {
 		err = json.Unmarshal(text, &o)
 	}
 	if err != nil {
-		return o, fmt.Errorf("read what is offered: %w", err)
+		return o, fmt.Errorf("read the offer: %w", err)
 	}
 	return o, nil
 }
 
-// saveOffered keeps what is offered for the owner to see.
+// saveOffered stores the offer for the owner's commands to show.
 func (l *loop) saveOffered() error {
-	d := l.lastWord
+	d := l.lastDesired
 	if d == nil {
 		return nil
 	}
-	text, err := json.Marshal(Offered{Head: headOf(d.Head), Assignment: d.Assignment, Hold: d.Hold, Running: l.state.running(), Waits: l.state.waits})
-	if err != nil || bytes.Equal(text, l.offered) {
+	text, err := json.Marshal(Offer{Head: decodeHead(d.Head), Assignment: d.Assignment, Hold: d.Hold,
+		Running: l.state.runningAssignment(), Waits: l.state.waitReason})
+	if err != nil || bytes.Equal(text, l.savedOffer) {
 		return err
 	}
-	if err := disk.Replace(offeredFile(l.agent.options.StateDir), text); err != nil {
-		return fmt.Errorf("write what is offered: %w", err)
+	if err := disk.ReplaceFile(offeredFile(l.agent.options.StateDir), text); err != nil {
+		return fmt.Errorf("write the offer: %w", err)
 	}
-	l.offered = text
+	l.savedOffer = text
 	return nil
 }
 
-// headOf reads a sealed head; nil: there is none, or it is not what its digest says.
-func headOf(s cells.Sealed) *cells.Head {
+// decodeHead decodes a sealed head; nil: there is none, or its digest is wrong.
+func decodeHead(s cells.Sealed) *cells.Head {
 	var h cells.Head
 	if len(s.Payload) == 0 || releases.DigestBytes(s.Payload) != s.Digest || json.Unmarshal(s.Payload, &h) != nil {
 		return nil

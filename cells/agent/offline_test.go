@@ -19,25 +19,24 @@ import (
 	"github.com/sluice-cd/sluice/cells/directory"
 )
 
-// wire carries requests to a handler without a network, so that time can be virtual. It is a
-// real handler's real answers; only the sockets are left out.
-type wire struct {
+// handlerTransport carries requests to a handler without sockets, so that time can be virtual.
+type handlerTransport struct {
 	handler http.Handler
 
-	mu    sync.Mutex
-	cut   bool
-	asked []asked
+	mu       sync.Mutex
+	cut      bool
+	requests []sentRequest
 }
 
-// asked is one request, when it came.
-type asked struct {
+// sentRequest is one request with its time.
+type sentRequest struct {
 	at   time.Time
 	path string
 }
 
-func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
+func (w *handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.mu.Lock()
-	w.asked = append(w.asked, asked{time.Now(), r.URL.Path})
+	w.requests = append(w.requests, sentRequest{time.Now(), r.URL.Path})
 	cut := w.cut
 	w.mu.Unlock()
 	if cut {
@@ -58,18 +57,18 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-func (w *wire) set(cut bool) {
+func (w *handlerTransport) setCut(cut bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cut = cut
 }
 
-// pauses gives the times between requests for path since from.
-func (w *wire) pauses(path string, from time.Time) []time.Duration {
+// pauses returns the times between requests for path since from.
+func (w *handlerTransport) pauses(path string, from time.Time) []time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var pauses []time.Duration
-	for _, a := range w.asked {
+	for _, a := range w.requests {
 		if a.path != path || a.at.Before(from) {
 			continue
 		}
@@ -79,15 +78,16 @@ func (w *wire) pauses(path string, from time.Time) []time.Duration {
 	return pauses
 }
 
-// bubble runs an agent in virtual time.
-func bubble(t *testing.T, s settings, w *wire) (stop func()) {
+// runInBubble runs an agent in virtual time.
+func runInBubble(t *testing.T, s settings, w *handlerTransport) (stop func()) {
 	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
 	target, err := directory.New(s.Dir, directory.Options{Cell: s.Cell})
 	must(t, err)
 	a, err := New(Options{
-		Cell: s.Cell, Server: "http://control.plane", StateDir: s.State, Target: target, Render: agenttest.RenderCommand(self), HealInterval: s.HealEvery,
+		Cell: s.Cell, Server: "http://control.plane", StateDir: s.State, Target: target,
+		Render: agenttest.RenderCommand(self), HealInterval: s.HealEvery,
 		transport: func(*http.Transport) http.RoundTripper { return w },
 	})
 	must(t, err)
@@ -102,24 +102,25 @@ func bubble(t *testing.T, s settings, w *wire) (stop func()) {
 	}
 }
 
-func newBubbleControlPlane() (*controlPlane, *wire) {
+func newBubbleControlPlane() (*controlPlane, *handlerTransport) {
 	p := newBareControlPlane()
-	return p, &wire{handler: p.mux()}
+	return p, &handlerTransport{handler: p.mux()}
 }
 
-// Fault 35: a week without the control plane. What runs keeps running and healing, across a restart too; back
-// comes one jump to the head, and every event once.
+// Fault 35: a week without the control plane. What runs keeps running and is healed, across a restart too. Afterwards
+// the cell goes straight to the head, and every event arrives once.
 func TestAWeekAlone(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		s := settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target"), HealEvery: 5 * time.Minute}
+		s := settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target"),
+			HealEvery: 5 * time.Minute}
 		p, w := newBubbleControlPlane()
-		one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+		one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 		p.assign(one)
-		stop := bubble(t, s, w)
+		stop := runInBubble(t, s, w)
 		p.await(t, "healthy", healthyOn(one))
 		time.Sleep(time.Minute)
-		w.set(true)
+		w.setCut(true)
 		start := time.Now()
 		const drifts = 14
 		for i := range drifts {
@@ -127,10 +128,11 @@ func TestAWeekAlone(t *testing.T) {
 			must(t, os.WriteFile(filepath.Join(s.Dir, "current", "manifests.yaml"), []byte("drift"), 0o600))
 			if i == 5 {
 				stop()
-				stop = bubble(t, s, w)
+				stop = runInBubble(t, s, w)
 			}
 			time.Sleep(s.HealEvery + time.Second)
-			if text := read(t, filepath.Join(s.Dir, "current", "manifests.yaml")); !strings.Contains(text, "version: 1.0.0") {
+			if text := readFile(t, filepath.Join(s.Dir, "current", "manifests.yaml")); !strings.Contains(text,
+				"version: 1.0.0") {
 				t.Fatalf("day %d: not healed: %s", i/2, text)
 			}
 		}
@@ -139,22 +141,24 @@ func TestAWeekAlone(t *testing.T) {
 			slices.Sort(pauses)
 			longest, typical := pauses[len(pauses)-1], pauses[len(pauses)/2]
 			if longest > 31*time.Second || typical < 10*time.Second || typical > 20*time.Second {
-				t.Errorf("%s was asked %d times in a week, every %s, at most %s (R33: full jitter, cap 30s)", path, len(pauses), typical, longest)
+				t.Errorf("%s was asked %d times in a week, every %s, at most %s (R33: full jitter, cap 30s)", path,
+					len(pauses), typical, longest)
 			}
 		}
-		for i := range 5 { // five heads went by
-			p.assign(p.ship(t, "1.1."+string(rune('0'+i)), int64(10+i), agenttest.Release("1.1."+string(rune('0'+i)), nil)))
+		for i := range 5 { // five heads came and went
+			p.assign(p.addRelease(t, "1.1."+string(rune('0'+i)), int64(10+i),
+				agenttest.Release("1.1."+string(rune('0'+i)), nil)))
 		}
-		head := p.ship(t, "1.2.0", 20, agenttest.Release("1.2.0", nil))
+		head := p.addRelease(t, "1.2.0", 20, agenttest.Release("1.2.0", nil))
 		p.assign(head)
-		w.set(false)
+		w.setCut(false)
 		back := time.Now()
 		p.await(t, "healthy on the head", healthyOn(head))
 		if took := time.Since(back); took > 61*time.Second {
 			t.Errorf("back after %s", took)
 		}
 		time.Sleep(time.Minute)
-		kinds := p.kinds()
+		kinds := p.eventKinds()
 		count := func(kind string) (n int) {
 			for _, k := range kinds {
 				if k == kind {
@@ -163,14 +167,15 @@ func TestAWeekAlone(t *testing.T) {
 			}
 			return n
 		}
-		if count("healed") != drifts || count("started") != 2 || len(p.clashes) > 0 {
-			t.Errorf("history %v, clashes %v", kinds, p.clashes)
+		if count("healed") != drifts || count("started") != 2 || len(p.eventConflicts) > 0 {
+			t.Errorf("history %v, clashes %v", kinds, p.eventConflicts)
 		}
 		stop()
 	})
 }
 
-// R30, R33: after a 401 it keeps running and asks every five minutes; Retry-After is kept, and up to half of it on top.
+// R30, R33: after a 401 the agent keeps running and polls every five minutes. Retry-After is honoured, plus up to half
+// of it.
 func TestRefusedPoliteness(t *testing.T) {
 	for name, c := range map[string]struct {
 		status      int
@@ -184,20 +189,22 @@ func TestRefusedPoliteness(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
-				w := &wire{handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w := &handlerTransport{handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 					if c.after != "" {
 						w.Header().Set("Retry-After", c.after)
 					}
 					w.WriteHeader(c.status)
 				})}
 				start := time.Now()
-				stop := bubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target")}, w)
+				stop := runInBubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"),
+					Dir: filepath.Join(dir, "target")}, w)
 				time.Sleep(2 * time.Hour)
 				stop()
 				for _, path := range []string{"/v1/desired", "/v1/reports"} {
 					pauses := w.pauses(path, start)[1:]
 					if len(pauses) < 10 || slices.Min(pauses) < c.least || slices.Max(pauses) > c.most {
-						t.Errorf("%s: %d pauses from %s to %s", path, len(pauses), slices.Min(pauses), slices.Max(pauses))
+						t.Errorf("%s: %d pauses from %s to %s", path, len(pauses), slices.Min(pauses),
+							slices.Max(pauses))
 					}
 				}
 			})
@@ -205,12 +212,12 @@ func TestRefusedPoliteness(t *testing.T) {
 	}
 }
 
-// A control plane that does not wait, or that says when to ask again, is not asked without end.
+// A control plane that does not wait, or that says when to poll again, is polled at a bounded rate.
 func TestBriskAnswersSlowThePuller(t *testing.T) {
 	for name, c := range map[string]struct {
 		after string
 		tag   func(n int) string
-		most  int // questions in an hour
+		most  int // requests in an hour
 	}{
 		"at once":       {"", func(int) string { return `"1"` }, 3600},
 		"without a tag": {"", func(int) string { return "" }, 3600},
@@ -221,7 +228,7 @@ func TestBriskAnswersSlowThePuller(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				n := 0
-				w := &wire{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w := &handlerTransport{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if r.Method == http.MethodGet {
 						n++
 						w.Header().Set("ETag", c.tag(n))
@@ -232,7 +239,8 @@ func TestBriskAnswersSlowThePuller(t *testing.T) {
 					_, _ = w.Write([]byte("{}"))
 				})}
 				start := time.Now()
-				stop := bubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target")}, w)
+				stop := runInBubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"),
+					Dir: filepath.Join(dir, "target")}, w)
 				time.Sleep(time.Hour)
 				stop()
 				if n := len(w.pauses("/v1/desired", start)); n > c.most || n < 60 {
@@ -243,12 +251,13 @@ func TestBriskAnswersSlowThePuller(t *testing.T) {
 	}
 }
 
-// Fault 36: reports go out as a heartbeat with jitter, and at once on a change.
+// Fault 36: reports are sent as a heartbeat with jitter, and at once on a change.
 func TestHeartbeatIsJittered(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		p, w := newBubbleControlPlane()
-		stop := bubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target")}, w)
+		stop := runInBubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"),
+			Dir: filepath.Join(dir, "target")}, w)
 		start := time.Now()
 		time.Sleep(time.Hour)
 		stop()
@@ -258,10 +267,11 @@ func TestHeartbeatIsJittered(t *testing.T) {
 			distinct[d] = true
 		}
 		if slices.Min(pauses) < 9*time.Second || slices.Max(pauses) > 10*time.Second || len(distinct) < 100 {
-			t.Errorf("%d heartbeats, from %s to %s, %d lengths", len(pauses), slices.Min(pauses), slices.Max(pauses), len(distinct))
+			t.Errorf("%d heartbeats, from %s to %s, %d lengths", len(pauses), slices.Min(pauses), slices.Max(pauses),
+				len(distinct))
 		}
-		if p.mark() != len(pauses)+1 {
-			t.Errorf("%d reports arrived", p.mark())
+		if p.reportCount() != len(pauses)+1 {
+			t.Errorf("%d reports arrived", p.reportCount())
 		}
 	})
 }

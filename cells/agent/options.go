@@ -17,19 +17,19 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// Options say which cell this is, and what it works with. Fields without a default are required.
+// Options say which cell this is, and what the agent works with. Fields without a default are required.
 type Options struct {
 	Cell     string          // default: that of Join, or the one that StateDir belongs to
-	Join     *identity.Token // registers the cell, unless it did; nil: it is registered, or Server is the plain form
-	Server   string          // http://HOST:PORT or unix:///PATH: the plain form; default, or https://HOST:PORT: by key
-	StateDir string          // the agent's own folder: identity, journal, outbox, releases; made if need be
+	Join     *identity.Token // token to register with; nil: the cell is registered, or Server is plain
+	Server   string          // http://HOST:PORT or unix:///PATH: plain; https://HOST:PORT or empty: TLS by key
+	StateDir string          // the agent's own folder: identity, journal, outbox, releases; created if needed
 	Target   cells.Target    // used by one call at a time
 
 	Values         map[string]any // of parameters that the cell owns; nil: none
 	Infrastructure int            // number of the cell's infrastructure template; 0: none
 	Version        string         // of the agent, as reported
-	FlagsListen    string         // where flags are asked for: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH; empty: nowhere
-	FlagsOrigins   []string       // whose pages may ask there: https://HOST; none: no page's
+	FlagsListen    string         // address for flags: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH; empty: none
+	FlagsOrigins   []string       // origins of web pages that may ask for flags: https://HOST; none: no page may
 	Log            zerolog.Logger // the zero value is silent
 	Render         []string       // command of the render child; default: this program with the argument "render"
 	RenderLimits   render.Limits
@@ -37,9 +37,9 @@ type Options struct {
 	PollWait       time.Duration // how long one long-poll may wait; default 30s
 	ReportEvery    time.Duration // heartbeat, jittered by a tenth; default 10s
 	HealthTimeout  time.Duration // for what was applied to become healthy; default 5m
-	HealthInterval time.Duration // between looks at health that holds; default 10s
-	HealthyFor     time.Duration // how long health must hold until there is no going back; default 10s; negative: no time
-	HealInterval   time.Duration // between looks for drift; default 30s
+	HealthInterval time.Duration // between health checks while health holds; default 10s
+	HealthyFor     time.Duration // health must hold so long before rollback ends; default 10s; negative: not at all
+	HealInterval   time.Duration // between checks for drift; default 30s
 	MaxContent     int64         // bytes of a release, on the wire and unpacked; default 64 MiB
 
 	// Tests replace the machine's clocks and the network.
@@ -47,8 +47,8 @@ type Options struct {
 	transport func(*http.Transport) http.RoundTripper
 }
 
-// orDefault validates o and fills in what is left out. All faults are told at once.
-func (o Options) orDefault() (Options, error) {
+// withDefaults validates o and fills in defaults. The error joins all faults.
+func (o Options) withDefaults() (Options, error) {
 	var faults []error
 	for name, missing := range map[string]bool{
 		"cell": o.Cell == "", "state folder": o.StateDir == "", "target": o.Target == nil,

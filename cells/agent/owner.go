@@ -22,28 +22,28 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// OwnerFile is the file of a state folder in which the cell's owner decides. The agent only reads it.
+// OwnerFile is the file of a state folder that holds the owner's decisions. The running agent only reads it.
 const OwnerFile = "owner.yaml"
 
 const (
-	maxOwner   = 64 << 10 // bytes
-	ownerEvery = time.Second
+	maxOwnerFile      = 64 << 10 // bytes
+	ownerPollInterval = time.Second
 )
 
-// ownerDoc is owner.yaml.
+// ownerDoc is the content of owner.yaml.
 type ownerDoc struct {
 	APIVersion string            `yaml:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind       string            `yaml:"kind" required:"true" enum:"Owner"`
-	Paused     string            `yaml:"paused,omitempty" doc:"why nothing is begun; empty: not paused"`
-	Pin        string            `yaml:"pin,omitempty" doc:"the only release that may be begun"`
-	Approval   bool              `yaml:"approval,omitempty" doc:"only approved releases may be begun"`
+	Paused     string            `yaml:"paused,omitempty" doc:"why nothing begins; empty: not paused"`
+	Pin        string            `yaml:"pin,omitempty" doc:"the only release that may begin"`
+	Approval   bool              `yaml:"approval,omitempty" doc:"only approved releases may begin"`
 	Approved   []releases.Digest `yaml:"approved,omitempty" doc:"newest last"`
-	Windows    []window.Window   `yaml:"windows,omitempty" doc:"nothing is begun outside all of them"`
-	Features   []string          `yaml:"features,omitempty" doc:"held: they stay off here, whatever is announced"`
-	Reasons    map[string]string `yaml:"reasons,omitempty" doc:"why, by feature that is held"`
+	Windows    []window.Window   `yaml:"windows,omitempty" doc:"nothing begins outside all of them"`
+	Features   []string          `yaml:"features,omitempty" doc:"held features: off here, whatever is announced"`
+	Reasons    map[string]string `yaml:"reasons,omitempty" doc:"why, by held feature"`
 }
 
-// OwnerError says what is wrong with owner.yaml, by file and line.
+// OwnerError lists what is wrong with owner.yaml, by file and line.
 type OwnerError struct{ Faults []releases.Fault }
 
 func (e *OwnerError) Error() string {
@@ -54,8 +54,8 @@ func (e *OwnerError) Error() string {
 	return text
 }
 
-// LoadOwner reads what the owner of the cell with that state folder decided; nil: nothing. An *OwnerError says that the
-// file is not valid.
+// LoadOwner reads the owner's decisions from a state folder; nil: there are none. An *OwnerError says that the file is
+// invalid.
 func LoadOwner(stateDir string) (*cells.Owner, error) {
 	name := filepath.Join(stateDir, OwnerFile)
 	f, err := os.Open(name) //nolint:gosec // below the state folder
@@ -66,12 +66,13 @@ func LoadOwner(stateDir string) (*cells.Owner, error) {
 		return nil, fmt.Errorf("read the owner's decisions: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	text, err := io.ReadAll(io.LimitReader(f, maxOwner+1))
+	text, err := io.ReadAll(io.LimitReader(f, maxOwnerFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the owner's decisions: %w", err)
 	}
-	if len(text) > maxOwner {
-		return nil, &OwnerError{[]releases.Fault{{File: name, Code: manifest.TooLarge, Message: fmt.Sprintf("is larger than %d bytes", maxOwner)}}}
+	if len(text) > maxOwnerFile {
+		return nil, &OwnerError{[]releases.Fault{{File: name, Code: manifest.TooLarge,
+			Message: fmt.Sprintf("is larger than %d bytes", maxOwnerFile)}}}
 	}
 	return parseOwner(name, text)
 }
@@ -88,13 +89,14 @@ func parseOwner(name string, text []byte) (*cells.Owner, error) {
 		}
 	}
 	for i := range d.Windows {
-		for _, wrong := range d.Windows[i].Ready() {
+		for _, wrong := range d.Windows[i].Compile() {
 			faults = append(faults, doc.Fault(manifest.WrongValue,
 				fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
 		}
 	}
-	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, Approval: d.Approval, Approved: d.Approved, Windows: d.Windows, Features: slices.Sorted(slices.Values(d.Features)), Reasons: d.Reasons}
-	if err := o.Check(); err != nil && len(faults) == 0 { // the bounds
+	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, Approval: d.Approval, Approved: d.Approved, Windows: d.Windows,
+		Features: slices.Sorted(slices.Values(d.Features)), Reasons: d.Reasons}
+	if err := o.Validate(); err != nil && len(faults) == 0 { // the bounds
 		faults = append(faults, releases.Fault{File: name, Line: 1, Code: manifest.WrongValue, Message: err.Error()})
 	}
 	if len(faults) > 0 {
@@ -103,14 +105,15 @@ func parseOwner(name string, text []byte) (*cells.Owner, error) {
 	return o, nil
 }
 
-// ChangeOwner changes what the owner decided, all of it or nothing, and returns it once that is durable. Of two at a time
-// one waits. The agent takes notice within two seconds.
+// ChangeOwner changes the owner's decisions, all of them or nothing, and returns them once they are durable. Concurrent
+// calls wait for each other. The agent notices within 2 seconds.
 func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner, error) {
-	lock, err := os.OpenFile(filepath.Join(stateDir, "owner.lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // below the state folder
+	//nolint:gosec // below the state folder
+	lock, err := os.OpenFile(filepath.Join(stateDir, "owner.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = lock.Close() }() // and lets go
+	defer func() { _ = lock.Close() }() // releases the lock
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
@@ -124,52 +127,53 @@ func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner
 	if err := change(o); err != nil {
 		return nil, err
 	}
-	if err := o.Check(); err != nil {
+	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	text, err := yaml.Marshal(ownerDoc{"sluice/v1", "Owner", o.Paused, o.Pin, o.Approval, o.Approved, o.Windows, o.Features, o.Reasons})
+	text, err := yaml.Marshal(ownerDoc{"sluice/v1", "Owner", o.Paused, o.Pin, o.Approval, o.Approved, o.Windows,
+		o.Features, o.Reasons})
 	if err != nil {
 		return nil, fmt.Errorf("write the owner's decisions: %w", err)
 	}
 	name := filepath.Join(stateDir, OwnerFile)
-	if _, err := parseOwner(name, text); err != nil { // what is written must be read
+	if _, err := parseOwner(name, text); err != nil { // what is written must be readable
 		return nil, err
 	}
-	// The agent may be another user than the owner, and there is no secret in it.
-	if err := disk.ReplaceMode(name, 0o644, text); err != nil {
+	// The agent may run as another user than the owner, and the file holds no secret.
+	if err := disk.ReplaceFileMode(name, 0o644, text); err != nil {
 		return nil, fmt.Errorf("write the owner's decisions: %w", err)
 	}
 	return o, nil
 }
 
-// ownerFile is what owner.yaml says, or why that does not count.
-type ownerFile struct {
+// ownerDecisions holds the content of owner.yaml, or why the file is invalid.
+type ownerDecisions struct {
 	decisions *cells.Owner // nil: none
-	invalid   string       // empty: it counts
+	invalid   string       // empty: the file is valid
 }
 
-// features are those that the owner holds, sorted.
-func (w ownerFile) features() []string {
+func (w ownerDecisions) features() []string {
 	if w.decisions == nil {
 		return nil
 	}
 	return w.decisions.Features
 }
 
-func readOwnerFile(dir string) ownerFile {
+func readOwnerDecisions(dir string) ownerDecisions {
 	o, err := LoadOwner(dir)
 	if err != nil {
-		return ownerFile{invalid: words.Clip(err.Error(), maxReason)}
+		return ownerDecisions{invalid: words.Clip(err.Error(), maxReason)}
 	}
-	if o != nil && o.Paused == "" && o.Pin == "" && !o.Approval && len(o.Approved) == 0 && len(o.Windows) == 0 && len(o.Features) == 0 {
+	if o != nil && o.Paused == "" && o.Pin == "" && !o.Approval && len(o.Approved) == 0 && len(o.Windows) == 0 &&
+		len(o.Features) == 0 {
 		o = nil
 	}
-	return ownerFile{decisions: o}
+	return ownerDecisions{decisions: o}
 }
 
-// watchOwner tells of every change of owner.yaml since it was as seen says, until ctx ends.
-func (a *Agent) watchOwner(ctx context.Context, seen os.FileInfo, changed chan<- ownerFile) {
-	tick := time.NewTicker(ownerEvery)
+// watchOwnerFile sends every change of owner.yaml since seen, until ctx ends.
+func (a *Agent) watchOwnerFile(ctx context.Context, seen os.FileInfo, changed chan<- ownerDecisions) {
+	tick := time.NewTicker(ownerPollInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -177,20 +181,21 @@ func (a *Agent) watchOwner(ctx context.Context, seen os.FileInfo, changed chan<-
 			return
 		case <-tick.C:
 		}
-		now := a.ownerInfo()
-		if sameFile(seen, now) {
+		now := a.statOwnerFile()
+		if sameFileInfo(seen, now) {
 			continue
 		}
 		seen = now
 		select {
-		case changed <- readOwnerFile(a.options.StateDir):
+		case changed <- readOwnerDecisions(a.options.StateDir):
 		case <-ctx.Done():
 		}
 	}
 }
 
-// ownerInfo tells owner.yaml's states apart; nil: there is none, or it can't be looked at.
-func (a *Agent) ownerInfo() os.FileInfo {
+// statOwnerFile returns the file's metadata, by which changes are noticed; nil: there is no file, or none that can be
+// read.
+func (a *Agent) statOwnerFile() os.FileInfo {
 	info, err := os.Stat(filepath.Join(a.options.StateDir, OwnerFile))
 	if err != nil {
 		return nil
@@ -198,7 +203,7 @@ func (a *Agent) ownerInfo() os.FileInfo {
 	return info
 }
 
-func sameFile(a, b os.FileInfo) bool {
+func sameFileInfo(a, b os.FileInfo) bool {
 	if a == nil || b == nil {
 		return a == b
 	}

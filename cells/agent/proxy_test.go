@@ -18,19 +18,19 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 )
 
-// connectProxy is an HTTP proxy that wants a password and knows names that nobody else does.
+// connectProxy is an HTTP proxy that wants a password and resolves names that only it knows.
 type connectProxy struct {
-	server *httptest.Server
-	names  map[string]string // HOST:PORT as asked for: where it is
+	server    *httptest.Server
+	upstreams map[string]string // by requested HOST:PORT: the address
 
-	mu     sync.Mutex
-	asked  []string // what it was asked for, with its status
-	passed bytes.Buffer
+	mu       sync.Mutex
+	requests []string // requests, with their status
+	recorded bytes.Buffer
 }
 
 func newConnectProxy(t testing.TB, names map[string]string) *connectProxy {
 	t.Helper()
-	p := &connectProxy{names: names}
+	p := &connectProxy{upstreams: names}
 	p.server = httptest.NewServer(p)
 	t.Cleanup(p.server.Close)
 	t.Cleanup(p.server.CloseClientConnections)
@@ -39,7 +39,7 @@ func newConnectProxy(t testing.TB, names map[string]string) *connectProxy {
 
 func (p *connectProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	status := http.StatusOK
-	to, known := p.names[r.Host]
+	to, known := p.upstreams[r.Host]
 	switch {
 	case r.Method != http.MethodConnect:
 		status = http.StatusMethodNotAllowed
@@ -49,7 +49,7 @@ func (p *connectProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status = http.StatusBadGateway
 	}
 	p.mu.Lock()
-	p.asked = append(p.asked, r.Method+" "+r.Host+" "+http.StatusText(status))
+	p.requests = append(p.requests, r.Method+" "+r.Host+" "+http.StatusText(status))
 	p.mu.Unlock()
 	if status != http.StatusOK {
 		w.WriteHeader(status)
@@ -66,73 +66,73 @@ func (p *connectProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = io.WriteString(near, "HTTP/1.1 200 Connection established\r\n\r\n")
-	go p.copy(near, far)
-	p.copy(far, buffered.Reader)
+	go p.copyRecorded(near, far)
+	p.copyRecorded(far, buffered.Reader)
 	_, _ = far.Close(), near.Close()
 }
 
-// copy passes bytes on, and keeps them.
-func (p *connectProxy) copy(to io.WriteCloser, from io.Reader) {
+// copyRecorded copies bytes and records them.
+func (p *connectProxy) copyRecorded(to io.WriteCloser, from io.Reader) {
 	defer func() { _ = to.Close() }()
-	_, _ = io.Copy(to, io.TeeReader(from, writer(func(b []byte) (int, error) {
+	_, _ = io.Copy(to, io.TeeReader(from, writerFunc(func(b []byte) (int, error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return p.passed.Write(b)
+		return p.recorded.Write(b)
 	})))
 }
 
-type writer func([]byte) (int, error)
+type writerFunc func([]byte) (int, error)
 
-func (w writer) Write(b []byte) (int, error) { return w(b) }
+func (w writerFunc) Write(b []byte) (int, error) { return w(b) }
 
-// Everything goes through a CONNECT proxy, with its password, and the proxy sees nothing but TLS.
+// All traffic passes a CONNECT proxy, with its password, and the proxy sees only TLS.
 func TestThroughAProxy(t *testing.T) {
 	t.Parallel()
-	k := newKeyed(t)
-	const name = "control.plane.invalid:7443" // only the proxy can find it
+	k := newKeyedControlPlane(t)
+	const name = "control.plane.invalid:7443" // only the proxy can resolve it
 	p := newConnectProxy(t, map[string]string{name: k.address})
 	at := strings.TrimPrefix(p.server.URL, "http://")
-	token := k.token(t, "acme")
+	token := k.newToken(t, "acme")
 	token.Address = name
-	s := k.settings(t, token)
-	one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	s := k.newSettings(t, token)
+	one := k.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	k.assign(one)
-	cmd := child(t, s, "HTTPS_PROXY=http://kim:hush@"+at)
+	cmd := agentCommand(t, s, "HTTPS_PROXY=http://kim:hush@"+at)
 	must(t, cmd.Start())
 	k.await(t, "healthy", healthyOn(one))
-	two := k.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
+	two := k.addRelease(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	k.assign(two)
 	k.await(t, "healthy on the next", healthyOn(two))
-	killedWith(cmd)
+	killAndWait(cmd)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if slices.ContainsFunc(p.asked, func(a string) bool { return a != "CONNECT "+name+" OK" }) {
-		t.Errorf("the proxy was asked for %v", p.asked)
+	if slices.ContainsFunc(p.requests, func(a string) bool { return a != "CONNECT "+name+" OK" }) {
+		t.Errorf("the proxy was asked for %v", p.requests)
 	}
-	for _, secret := range []string{secretOf(t, s.Join), "v1/desired", "hush"} {
-		if bytes.Contains(p.passed.Bytes(), []byte(secret)) {
+	for _, secret := range []string{tokenSecret(t, s.Join), "v1/desired", "hush"} {
+		if bytes.Contains(p.recorded.Bytes(), []byte(secret)) {
 			t.Errorf("the proxy sees %q", secret)
 		}
 	}
 }
 
-// What is wrong with a proxy is said without its password; NO_PROXY goes past it.
+// Errors about a proxy do not contain its password; NO_PROXY is honoured.
 func TestProxyThatDoesNotWork(t *testing.T) {
 	t.Parallel()
-	k := newKeyed(t)
+	k := newKeyedControlPlane(t)
 	const name = "control.plane.invalid:7443"
 	p := newConnectProxy(t, map[string]string{name: k.address})
 	at := strings.TrimPrefix(p.server.URL, "http://")
-	token := k.token(t, "acme")
+	token := k.newToken(t, "acme")
 	token.Address = name
 	for want, env := range map[string]string{
 		"Proxy Authentication Required":             "HTTPS_PROXY=http://kim:secret@" + at,
 		"HTTPS_PROXY is not the address of a proxy": "HTTPS_PROXY=https://kim:secret@" + at,
 		"lookup control.plane.invalid":              "HTTPS_PROXY=http://kim:secret@" + at + "\nNO_PROXY=.invalid",
 	} {
-		s := k.settings(t, token)
+		s := k.newSettings(t, token)
 		s.Log = true
-		cmd := child(t, s, strings.Split(env, "\n")...)
+		cmd := agentCommand(t, s, strings.Split(env, "\n")...)
 		out, err := cmd.StderrPipe()
 		must(t, err)
 		must(t, cmd.Start())
@@ -143,7 +143,7 @@ func TestProxyThatDoesNotWork(t *testing.T) {
 				break
 			}
 		}
-		killedWith(cmd)
+		killAndWait(cmd)
 		text := strings.Join(said, "\n")
 		if !strings.Contains(text, want) || strings.Contains(text, "secret") {
 			t.Errorf("want %q: %s", want, text)
@@ -151,28 +151,28 @@ func TestProxyThatDoesNotWork(t *testing.T) {
 	}
 }
 
-// Connections that are cut again and again cost no report, and no event comes twice.
+// Connections that are cut again and again lose no report and repeat no event.
 func TestCutAgainAndAgain(t *testing.T) {
 	t.Parallel()
-	k := newKeyed(t)
+	k := newKeyedControlPlane(t)
 	l := newTCPLink(t, k.address)
-	token := k.token(t, "acme")
+	token := k.newToken(t, "acme")
 	token.Address = l.listener.Addr().String()
-	c := start(t, k.settings(t, token))
+	c := start(t, k.newSettings(t, token))
 	for i := range int64(12) {
 		version := fmt.Sprintf("1.0.%d", i)
-		next := k.ship(t, version, i+1, agenttest.Release(version, nil))
+		next := k.addRelease(t, version, i+1, agenttest.Release(version, nil))
 		k.assign(next)
-		l.cut()
-		mark := k.mark()
-		k.awaitAfter(t, mark, "it is back", func(cells.Report) bool { return true })
-		l.cut()
+		l.cutAll()
+		since := k.reportCount()
+		k.awaitAfter(t, since, "it is back", func(cells.Report) bool { return true })
+		l.cutAll()
 		k.await(t, "healthy on "+version, healthyOn(next))
 	}
 	c.stop()
 	k.controlPlane.mu.Lock()
 	defer k.controlPlane.mu.Unlock()
-	if len(k.clashes) > 0 {
-		t.Errorf("history: %v", k.clashes)
+	if len(k.eventConflicts) > 0 {
+		t.Errorf("history: %v", k.eventConflicts)
 	}
 }

@@ -8,16 +8,17 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// maxReason bounds, in bytes, a reason or message that is kept or sent.
+// maxReason bounds a stored or sent reason or message, in bytes.
 const maxReason = 2 << 10
 
-// report says how things stand. It fills in what the state knows: who, when and history are the reporter's.
-func (s *state) report() cells.Report {
-	r := cells.Report{Running: s.LastGood, Acknowledged: s.Accepted, Message: s.problems(), Failures: s.Failures, Owner: s.reportedOwner()}
+// buildReport returns the report of the state. The reporter adds the cell, the boot, the time and the history.
+func (s *state) buildReport() cells.Report {
+	r := cells.Report{Running: s.LastGood, Acknowledged: s.Accepted, Message: s.problemSummary(), Failures: s.Failures,
+		Owner: s.reportedOwner()}
 	a := s.Attempt
 	switch {
 	case a == nil && s.LastGood != nil && !s.Dirty:
-		r.State = s.watched()
+		r.State = s.watchedState()
 	case a == nil:
 		r.Running, r.State = nil, cells.StatePending
 		if len(s.Failures) > 0 {
@@ -25,39 +26,40 @@ func (s *state) report() cells.Report {
 		}
 	case a.Phase == phaseStuck:
 		r.Running, r.State = &a.Assignment, cells.StateStuck
-	case a.Back:
+	case a.Rollback:
 		r.State = cells.StateUnhealthy
 		if s.retries > 0 {
-			r.State = cells.StateFailed // could not go back, so far
+			r.State = cells.StateFailed // the rollback has failed so far
 		}
-	case s.held:
-		r.Running, r.State = &a.Assignment, s.watched()
+	case s.wasHealthy:
+		r.Running, r.State = &a.Assignment, s.watchedState()
 	default:
 		r.Applying, r.State = &a.Assignment, cells.StateApplying
 	}
 	return r
 }
 
-// watched is the state of something that was good before: healthy only if this process has seen it (fault 34).
-func (s *state) watched() cells.State {
-	if s.health == holds && s.unhealed == "" {
+// watchedState returns the state of something that was good before: healthy only if this process has seen it (fault
+// 34).
+func (s *state) watchedState() cells.State {
+	if s.health == healthGood && s.healProblem == "" {
 		return cells.StateHealthy
 	}
 	return cells.StateUnhealthy
 }
 
-// problems is all that is wrong, in one line; nothing if nothing is.
-func (s *state) problems() string {
-	var all []string
-	for _, m := range []string{s.message, s.ailing, s.unhealed, s.missing, s.waits} {
-		if m != "" && !slices.Contains(all, m) {
-			all = append(all, m)
+func (s *state) problemSummary() string {
+	var problems []string
+	for _, m := range []string{s.problem, s.unhealthyReason, s.healProblem, s.healBlocked, s.waitReason} {
+		if m != "" && !slices.Contains(problems, m) {
+			problems = append(problems, m)
 		}
 	}
-	return words.Clip(strings.Join(all, "; "), maxReason)
+	return words.Clip(strings.Join(problems, "; "), maxReason)
 }
 
-// reportable reports whether there is anything to tell yet: just started, health is about to be known.
-func (s *state) reportable() bool {
-	return s.health != unknown || s.Attempt != nil || s.LastGood == nil || s.Dirty || s.Offer != nil
+// isReportable reports whether the state is worth reporting. Right after a start it is not: health is about to be
+// known.
+func (s *state) isReportable() bool {
+	return s.health != healthUnknown || s.Attempt != nil || s.LastGood == nil || s.Dirty || s.Offer != nil
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 )
 
-// rotation asks for a new key, or does not any more.
-func (k *keyed) rotation(asked bool) {
-	k.change(func() {
+// setRotation sets whether a new key is requested.
+func (k *keyedControlPlane) setRotation(asked bool) {
+	k.update(func() {
 		k.version++
 		k.desired.Notices = nil
 		if asked {
@@ -21,67 +21,69 @@ func (k *keyed) rotation(asked bool) {
 	})
 }
 
-// awaitKey waits until the cell has another key than before, and reports with it alone.
-func (k *keyed) awaitKey(t testing.TB, dir string, before []byte) credentials {
+// awaitKey waits until the cell reports with another key than before, and has no other.
+func (k *keyedControlPlane) awaitKey(t testing.TB, dir string, before []byte) credentials {
 	t.Helper()
 	var now credentials
 	k.await(t, "a new key", func(cells.Report) bool {
-		now = kept(t, dir)
+		now = readCredentials(t, dir)
 		return !bytes.Equal(now.Key, before) && len(now.Next) == 0
 	})
 	return now
 }
 
-// A new key is made when the control plane asks for one, once, and is the only one that is used then.
+// A new key is made when the control plane requests one, once, and is then the only one in use.
 func TestRotation(t *testing.T) {
 	t.Parallel()
-	k := newKeyed(t)
-	s := k.settings(t, k.token(t, "acme"))
+	k := newKeyedControlPlane(t)
+	s := k.newSettings(t, k.newToken(t, "acme"))
 	c := start(t, s)
 	k.await(t, "pending", func(cells.Report) bool { return true })
-	first := kept(t, s.State)
-	k.rotation(true)
+	first := readCredentials(t, s.State)
+	k.setRotation(true)
 	second := k.awaitKey(t, s.State, first.Key)
-	k.set(func() { delete(k.cells, k.tried[0]) }) // with the old key nobody comes in any more
-	one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
-	k.assign(one) // the notice is still there: the key is new enough
+	k.updateKeys(func() { delete(k.cells, k.tokenKeys[0]) }) // the old key is no longer accepted
+	one := k.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	k.assign(one) // the notice is still there, but the key is new enough
 	k.await(t, "healthy", healthyOn(one))
-	k.rotation(false)
+	k.setRotation(false)
 	c.stop()
-	if now := kept(t, s.State); !bytes.Equal(now.Key, second.Key) || len(now.Next) > 0 || len(k.next) != 1 {
-		t.Errorf("%d keys were presented, and it has %+v next", len(k.next), now.Next)
+	if now := readCredentials(t, s.State); !bytes.Equal(now.Key, second.Key) || len(now.Next) > 0 ||
+		len(k.presentedKeys) != 1 {
+		t.Errorf("%d keys were presented, and it has %+v next", len(k.presentedKeys), now.Next)
 	}
-	mark := k.mark()
+	since := k.reportCount()
 	start(t, s)
-	k.awaitAfter(t, mark, "healthy after a restart", healthyOn(one))
+	k.awaitAfter(t, since, "healthy after a restart", healthyOn(one))
 }
 
-// Killed at any point of a rotation, a key works, whether the old one is still good or not, and the new one follows.
+// After a kill at any point of a rotation some key works, whether or not the old one is still accepted, and the
+// rotation completes.
 func TestRotationKilledAtEveryPoint(t *testing.T) {
 	t.Parallel()
 	for _, point := range []string{"next key made", "next key presented", "next key kept"} {
 		for _, strict := range []bool{false, true} {
-			k := newKeyed(t)
-			k.strict = strict
-			q := newKillable(t, k.controlPlane)
-			q.Server, q.Join = "", k.token(t, "acme").String()
-			one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+			k := newKeyedControlPlane(t)
+			k.dropsOldKey = strict
+			q := newAgentProcess(t, k.controlPlane)
+			q.Server, q.Join = "", k.newToken(t, "acme").String()
+			one := k.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 			k.assign(one)
 			q.start("", 0)
 			k.await(t, "healthy", healthyOn(one))
 			q.kill()
-			first := kept(t, q.State)
-			k.rotation(true)
+			first := readCredentials(t, q.State)
+			k.setRotation(true)
 			q.start(point, 0)
-			q.died()
-			k.rotation(false) // it is known, or forgotten: what was begun is completed
+			q.awaitDeath()
+			k.setRotation(false) // whether or not the plane knows the new key, the rotation completes
 			q.start("", 0)
 			k.awaitKey(t, q.State, first.Key)
-			mark := k.mark()
-			k.awaitAfter(t, mark, "healthy under the new key", healthyOn(one))
+			since := k.reportCount()
+			k.awaitAfter(t, since, "healthy under the new key", healthyOn(one))
 			q.kill()
 			k.mu.Lock()
-			if keys := slices.Compact(slices.Clone(k.next)); len(keys) != 1 {
+			if keys := slices.Compact(slices.Clone(k.presentedKeys)); len(keys) != 1 {
 				t.Errorf("%s: %d keys were presented", point, len(keys))
 			}
 			k.mu.Unlock()
@@ -89,26 +91,27 @@ func TestRotationKilledAtEveryPoint(t *testing.T) {
 	}
 }
 
-// A new key that is not taken changes nothing, and is not shown again and again.
+// A refused new key changes nothing, and is not presented again and again.
 func TestRotationRefused(t *testing.T) {
 	t.Parallel()
-	k := newKeyed(t)
-	k.refuses = http.StatusConflict
-	s := k.settings(t, k.token(t, "acme"))
+	k := newKeyedControlPlane(t)
+	k.keyStatus = http.StatusConflict
+	s := k.newSettings(t, k.newToken(t, "acme"))
 	start(t, s)
 	k.await(t, "pending", func(cells.Report) bool { return true })
-	first := kept(t, s.State)
-	k.rotation(true)
-	presented := func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.next) > 0 }
+	first := readCredentials(t, s.State)
+	k.setRotation(true)
+	presented := func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.presentedKeys) > 0 }
 	k.await(t, "it presents one", func(cells.Report) bool { return presented() })
 	for range 5 {
-		k.rotation(true)
-		mark := k.mark()
-		k.awaitAfter(t, mark, "still there", func(cells.Report) bool { return true })
+		k.setRotation(true)
+		since := k.reportCount()
+		k.awaitAfter(t, since, "still there", func(cells.Report) bool { return true })
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now := kept(t, s.State); !bytes.Equal(now.Key, first.Key) || len(now.Next) > 0 || len(k.next) != 1 {
-		t.Errorf("presented %d times; next is %v", len(k.next), now.Next)
+	if now := readCredentials(t, s.State); !bytes.Equal(now.Key, first.Key) || len(now.Next) > 0 ||
+		len(k.presentedKeys) != 1 {
+		t.Errorf("presented %d times; next is %v", len(k.presentedKeys), now.Next)
 	}
 }

@@ -10,48 +10,46 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// state is the agent's whole mind: the journal, and what this process has seen. Its methods
-// are pure: they take the instant, do no I/O, and note in events what is worth telling. The
-// loop saves the journal and the events before it does what step then asks for.
+// state holds all that the agent's decisions depend on: the journal, and what this process has observed. Its methods
+// are pure: they take the instant, do no I/O, and add to events what is worth reporting. The loop saves the journal and
+// the events before it carries out the step that nextStep returns.
 type state struct {
 	journal
 	policy policy
-	events []cells.Event // new ones, not yet numbered or kept
+	events []cells.Event // new events, not yet numbered or stored
 
-	generation int               // grows when a step in flight is no longer wanted
-	desired    *cells.Assignment // the control plane's last word
-	known      string            // key of the accepted assignment that the control plane knows of
-	owner      ownerFile         // the owner's last word; while it does not count, the valid one before
-	waits      string            // why the owner's decisions keep the desired from beginning; empty: they don't
-	waitsFor   time.Time         // when they may not any more; zero: the owner must do something
-	refused    string            // key of the assignment that was refused last: alarmed once
-	message    string            // what went wrong with the last attempt or its step; empty: nothing
-	retries    int               // of the step at hand
-	retryAt    time.Time         // no step before; zero: at once
-	deadline   time.Time         // for the health of what was applied
+	generation     int // grows when the step in flight is no longer wanted
+	desired        *cells.Assignment
+	confirmedKey   string         // key of the accepted assignment that the control plane knows of
+	owner          ownerDecisions // the owner's last word; if invalid, with the last valid decisions
+	waitReason     string         // why the owner's decisions keep desired from beginning; empty: they don't
+	waitUntil      time.Time      // when they may no longer do so; zero: the owner must act
+	refusedKey     string         // key of the assignment that was refused last: one alarm each
+	problem        string         // what went wrong with the last attempt or its step; empty: nothing
+	retries        int            // of the current step
+	retryAt        time.Time      // the step waits until then; zero: it does not wait
+	healthDeadline time.Time      // for what was applied to become healthy
 
-	health       health
-	healthySince time.Time // zero: not healthy
-	healthAt     time.Time // the next look
-	quick        time.Duration
-	compared     bool   // this process has held the target against what it should have: health means that
-	held         bool   // the attempt was healthy once
-	ailing       string // why health does not hold
-	healAt       time.Time
-	unhealed     string // why drift could not be put back
-	missing      string // what healing needs and is not at hand
+	health          health
+	healthySince    time.Time // zero: not healthy
+	nextHealthCheck time.Time
+	healthPause     time.Duration
+	targetVerified  bool   // this process has compared the target with what it should have: only then health counts
+	wasHealthy      bool   // the attempt was healthy once
+	unhealthyReason string // why health does not hold
+	nextHeal        time.Time
+	healProblem     string
+	healBlocked     string // why healing can't be tried: what it needs is unavailable
 }
 
-// health is what the last look at it said.
 type health int
 
 const (
-	unknown health = iota
-	holds
-	fails
+	healthUnknown health = iota
+	healthGood
+	healthBad
 )
 
-// policy is the part of Options that decides.
 type policy struct {
 	HealthTimeout  time.Duration
 	HealthInterval time.Duration
@@ -59,120 +57,117 @@ type policy struct {
 	HealthyFor     time.Duration
 }
 
-// task is what the agent does next.
 type task string
 
 const (
-	rest    task = "rest"    // nothing before At
-	prepare task = "prepare" // fetch, verify, render
-	apply   task = "apply"
-	look    task = "look" // at health
-	heal    task = "heal"
+	taskRest        task = "rest"    // nothing to do before At
+	taskPrepare     task = "prepare" // fetch, verify, render
+	taskApply       task = "apply"
+	taskCheckHealth task = "check health"
+	taskHeal        task = "heal"
 )
 
-// step is a task for one assignment.
 type step struct {
 	Task       task
 	Assignment *cells.Assignment
-	At         time.Time // rest: when to decide again; zero: on the next event
+	At         time.Time // for taskRest: when to decide again; zero: on the next event
 }
 
-// firstLook and slowLook bound the pauses between looks at health while it is waited for.
+// minHealthPause and maxHealthPause bound the pauses between health checks until health holds.
 const (
-	firstLook = 10 * time.Millisecond
-	slowLook  = time.Second
+	minHealthPause = 10 * time.Millisecond
+	maxHealthPause = time.Second
 )
 
-// step says what to do now.
-func (s *state) step(now time.Time) step {
-	do := s.due(now)
-	if do.Task == rest && !s.waitsFor.IsZero() && (do.At.IsZero() || s.waitsFor.Before(do.At)) {
-		do.At = s.waitsFor
+func (s *state) nextStep(now time.Time) step {
+	do := s.attemptStep(now)
+	if do.Task == taskRest && !s.waitUntil.IsZero() && (do.At.IsZero() || s.waitUntil.Before(do.At)) {
+		do.At = s.waitUntil
 	}
 	return do
 }
 
-func (s *state) due(now time.Time) step {
+func (s *state) attemptStep(now time.Time) step {
 	a := s.Attempt
 	if a == nil {
 		if s.LastGood == nil || s.Dirty {
-			return step{Task: rest}
+			return step{Task: taskRest}
 		}
-		return s.watch(s.LastGood, now)
+		return s.watchStep(s.LastGood, now)
 	}
 	if now.Before(s.retryAt) {
-		return s.meanwhile(now)
+		return s.stepUntilRetry(now)
 	}
 	switch a.Phase {
-	case phaseTaken:
-		return step{Task: prepare, Assignment: &a.Assignment}
-	case phaseBegun:
-		return step{Task: apply, Assignment: &a.Assignment}
+	case phasePreparing:
+		return step{Task: taskPrepare, Assignment: &a.Assignment}
+	case phaseApplying:
+		return step{Task: taskApply, Assignment: &a.Assignment}
 	case phaseApplied:
-		return s.watch(&a.Assignment, now)
+		return s.watchStep(&a.Assignment, now)
 	case phaseStuck:
 		if a.Applied {
-			return s.watch(&a.Assignment, now)
+			return s.watchStep(&a.Assignment, now)
 		}
 	}
-	return step{Task: rest}
+	return step{Task: taskRest}
 }
 
-// meanwhile is what to do until the attempt's step is tried again: what runs is looked after.
-func (s *state) meanwhile(now time.Time) step {
+// stepUntilRetry returns what to do until the attempt's step is tried again: the last good assignment is watched.
+func (s *state) stepUntilRetry(now time.Time) step {
 	if s.LastGood != nil && !s.Dirty {
-		if w := s.watch(s.LastGood, now); w.Task != rest || w.At.Before(s.retryAt) {
+		if w := s.watchStep(s.LastGood, now); w.Task != taskRest || w.At.Before(s.retryAt) {
 			return w
 		}
 	}
-	return step{Task: rest, At: s.retryAt}
+	return step{Task: taskRest, At: s.retryAt}
 }
 
-// watch heals and looks at health, each when it is due. What is not known to work yet is looked at, not healed;
-// but a new process first makes sure of what is there.
-func (s *state) watch(a *cells.Assignment, now time.Time) step {
-	healable := !s.compared || s.held || s.Attempt == nil || !s.Attempt.Applied
+// watchStep returns a heal or a health check, whichever is due. An attempt that was not yet healthy is checked, not
+// healed; but a new process first compares the target.
+func (s *state) watchStep(a *cells.Assignment, now time.Time) step {
+	healable := !s.targetVerified || s.wasHealthy || s.Attempt == nil || !s.Attempt.Applied
 	switch {
-	case healable && !now.Before(s.healAt):
-		return step{Task: heal, Assignment: a}
-	case !now.Before(s.healthAt):
-		return step{Task: look, Assignment: a}
-	case healable && s.healAt.Before(s.healthAt):
-		return step{Task: rest, At: s.healAt}
+	case healable && !now.Before(s.nextHeal):
+		return step{Task: taskHeal, Assignment: a}
+	case !now.Before(s.nextHealthCheck):
+		return step{Task: taskCheckHealth, Assignment: a}
+	case healable && s.nextHeal.Before(s.nextHealthCheck):
+		return step{Task: taskRest, At: s.nextHeal}
 	default:
-		return step{Task: rest, At: s.healthAt}
+		return step{Task: taskRest, At: s.nextHealthCheck}
 	}
 }
 
-// offered takes the control plane's word. A newer assignment is accepted, journalled, and
-// begins once the control plane has confirmed that it knows (R14). What the owner's decisions are against is not
-// accepted: the offer lapses, and counts against nobody (R18).
-func (s *state) offered(a *cells.Assignment, now time.Time) {
+// handleOffer takes the control plane's word. A newer assignment is accepted and journalled; it begins once the control
+// plane has confirmed that it knows (R14). An assignment that the owner's decisions forbid is not accepted: the offer
+// lapses and counts against no release (R18).
+func (s *state) handleOffer(a *cells.Assignment, now time.Time) {
 	s.desired = a
-	s.waits, s.waitsFor = "", time.Time{}
-	if a == nil || key(a) == key(s.Accepted) || s.failed(a) {
+	s.waitReason, s.waitUntil = "", time.Time{}
+	if a == nil || assignmentKey(a) == assignmentKey(s.Accepted) || s.hasFailed(a) {
 		return
 	}
-	if why := s.objection(a); why != "" {
-		if s.refused != key(a) {
-			s.refused = key(a)
-			s.note("refused", a, why)
+	if why := s.rejectionReason(a); why != "" {
+		if s.refusedKey != assignmentKey(a) {
+			s.refusedKey = assignmentKey(a)
+			s.recordEvent("refused", a, why)
 		}
 		return
 	}
-	if !s.allowed(a, now) {
+	if !s.ownerAllows(a, now) {
 		return
 	}
 	s.Accepted, s.Offer = a, a
-	if s.Attempt != nil && key(&s.Attempt.Assignment) == key(a) {
-		s.Offer = nil // it is on its way: the offer between was withdrawn
+	if s.Attempt != nil && assignmentKey(&s.Attempt.Assignment) == assignmentKey(a) {
+		s.Offer = nil // it is in progress already: the offer in between was withdrawn
 	}
 }
 
-// objection says why an assignment is not accepted (R2).
-func (s *state) objection(a *cells.Assignment) string {
+// rejectionReason returns why an assignment is not accepted (R2), or "".
+func (s *state) rejectionReason(a *cells.Assignment) string {
 	if a.Digest == "" || a.Release == "" {
-		return "it names no release and digest"
+		return "it names no release or no digest"
 	}
 	old := s.Accepted
 	switch {
@@ -181,233 +176,242 @@ func (s *state) objection(a *cells.Assignment) string {
 	case cells.Newer(*old, *a):
 		return fmt.Sprintf("it is older (epoch %d, sequence %d) than what was accepted before (epoch %d, sequence %d)",
 			a.Epoch, a.Sequence, old.Epoch, old.Sequence)
-	case cells.Conflict(*a, *old):
-		return fmt.Sprintf("alarm: epoch %d, sequence %d is %s already, and now names %s", a.Epoch, a.Sequence, old.Digest, a.Digest)
+	case cells.Conflicts(*a, *old):
+		return fmt.Sprintf("alarm: epoch %d, sequence %d named digest %s before, and now names %s", a.Epoch, a.Sequence,
+			old.Digest, a.Digest)
 	}
 	return "" // the same head with other values or another profile (R13)
 }
 
-// confirmed: the control plane knows that the assignment with this key was accepted, so it may begin.
-func (s *state) confirmed(k string, now time.Time) {
-	s.known = k
-	s.begin(now)
+// handleConfirmation records that the control plane knows of the accepted assignment with this key, which may now
+// begin.
+func (s *state) handleConfirmation(k string, now time.Time) {
+	s.confirmedKey = k
+	s.beginOffer(now)
 }
 
-// begin begins what was accepted and confirmed, if the owner's decisions let it.
-func (s *state) begin(now time.Time) {
+// beginOffer begins the offer if it is confirmed and the owner's decisions allow it.
+func (s *state) beginOffer(now time.Time) {
 	o := s.Offer
-	if o == nil || key(o) != s.known || key(s.desired) != s.known || !s.allowed(o, now) {
+	if o == nil || assignmentKey(o) != s.confirmedKey || assignmentKey(s.desired) != s.confirmedKey ||
+		!s.ownerAllows(o, now) {
 		return
 	}
 	s.Offer = nil
 	s.generation++
-	if old := s.Attempt; old != nil && !old.Back {
-		s.note("superseded", &old.Assignment, "by "+o.Release)
+	if old := s.Attempt; old != nil && !old.Rollback {
+		s.recordEvent("superseded", &old.Assignment, "by "+o.Release)
 	}
-	s.message, s.retries, s.retryAt = "", 0, time.Time{}
-	s.note("started", o, "")
+	s.problem, s.retries, s.retryAt = "", 0, time.Time{}
+	s.recordEvent("started", o, "")
 	if s.LastGood != nil && !s.Dirty && s.Attempt == nil && s.LastGood.SameContent(*o) {
 		s.Attempt, s.LastGood = nil, o // nothing to change: another head for what runs
-		s.note("applied", o, "nothing to change")
+		s.recordEvent("applied", o, "nothing to change")
 		return
 	}
-	s.Attempt = &attempt{Assignment: *o, Phase: phaseTaken}
-	s.forgetHealth()
+	s.Attempt = &attempt{Assignment: *o, Phase: phasePreparing}
+	s.resetHealth()
 }
 
-// stepDone: the step at hand is through, however often it was tried.
-func (s *state) stepDone() {
+// clearRetries ends the retries of the current step, which succeeded.
+func (s *state) clearRetries() {
 	if s.retries > 0 {
-		s.message, s.retries, s.retryAt = "", 0, time.Time{}
+		s.problem, s.retries, s.retryAt = "", 0, time.Time{}
 	}
 }
 
-// forgetHealth forgets health: something else is going to run.
-func (s *state) forgetHealth() {
-	s.health, s.healthySince, s.ailing, s.held, s.unhealed, s.missing = unknown, time.Time{}, "", false, "", ""
-	s.healthAt, s.quick, s.deadline = time.Time{}, 0, time.Time{}
+// resetHealth forgets health: something else is going to run.
+func (s *state) resetHealth() {
+	s.health, s.healthySince, s.unhealthyReason, s.wasHealthy = healthUnknown, time.Time{}, "", false
+	s.healProblem, s.healBlocked = "", ""
+	s.nextHealthCheck, s.healthPause, s.healthDeadline = time.Time{}, 0, time.Time{}
 }
 
-// prepared: all that the attempt needs is on disk, or can't be had for good (err).
-func (s *state) prepared(err error, now time.Time) {
+// handlePrepared records that all that the attempt needs is on disk, or fails the attempt with err.
+func (s *state) handlePrepared(err error, now time.Time) {
 	a := *s.Attempt
 	if err != nil {
-		s.fail(err.Error(), now)
+		s.failAttempt(err.Error(), now)
 		return
 	}
-	s.stepDone()
-	if s.withdraw(now) {
+	s.clearRetries()
+	if s.withdrawAttempt(now) {
 		return
 	}
-	a.Phase = phaseBegun
+	a.Phase = phaseApplying
 	s.Attempt, s.Dirty = &a, true
-	s.narrow(a.Features)
-	if a.Assignment.Forward && (s.LastGood == nil || s.LastGood.Digest != a.Assignment.Digest) {
+	s.narrowContained(a.Features)
+	if a.Assignment.ForwardOnly && (s.LastGood == nil || s.LastGood.Digest != a.Assignment.Digest) {
 		s.NoReturn = true
 	}
 }
 
-// applied: the target has taken the attempt, or refused it (err).
-func (s *state) applied(err error, now time.Time) {
+// handleApplied records that the target has taken the attempt, or fails the attempt with err.
+func (s *state) handleApplied(err error, now time.Time) {
 	a := *s.Attempt
 	switch {
-	case err != nil && a.Back:
-		s.retry("cannot go back to "+a.Assignment.Release+" yet: "+err.Error(), now, backoff.Exponential(firstPause, retryCap, s.retries))
+	case err != nil && a.Rollback:
+		s.scheduleRetry("can't roll back to "+a.Assignment.Release+" yet: "+err.Error(), now,
+			backoff.Exponential(minRetryPause, maxRetryPause, s.retries))
 		return
 	case err != nil:
-		s.fail(err.Error(), now)
+		s.failAttempt(err.Error(), now)
 		return
 	}
-	s.stepDone()
-	s.forgetHealth()
-	s.compared = true
-	s.healAt = now.Add(s.policy.HealInterval)
-	if a.Back {
+	s.clearRetries()
+	s.resetHealth()
+	s.targetVerified = true
+	s.nextHeal = now.Add(s.policy.HealInterval)
+	if a.Rollback {
 		s.Attempt, s.Dirty = nil, false
-		s.note("rolled-back", &a.Assignment, "")
+		s.recordEvent("rolled-back", &a.Assignment, "")
 		return
 	}
 	a.Phase, a.Applied = phaseApplied, true
 	s.Attempt = &a
-	s.note("applied", &a.Assignment, "")
+	s.recordEvent("applied", &a.Assignment, "")
 }
 
-// looked: health holds (err nil) or does not.
-func (s *state) looked(err error, now time.Time) {
+// handleHealth records a health check, with err nil if health holds.
+func (s *state) handleHealth(err error, now time.Time) {
 	before := s.health
 	switch {
 	case err != nil:
-		s.health, s.healthySince, s.ailing = fails, time.Time{}, words.Clip(err.Error(), maxReason)
-	case s.health != holds:
-		s.health, s.healthySince, s.ailing = holds, now, ""
+		s.health, s.healthySince, s.unhealthyReason = healthBad, time.Time{}, words.Clip(err.Error(), maxReason)
+	case s.health != healthGood:
+		s.health, s.healthySince, s.unhealthyReason = healthGood, now, ""
 	}
 	watched := s.Attempt != nil && s.Attempt.Applied
 	switch {
 	case before == s.health:
-	case s.health == holds:
-		s.note("healthy", s.running(), "")
-	case s.held || !watched: // while health is waited for, its absence is no news
-		s.note("unhealthy", s.running(), s.ailing)
+	case s.health == healthGood:
+		s.recordEvent("healthy", s.runningAssignment(), "")
+	case s.wasHealthy || !watched: // until it was healthy once, ill health is no news
+		s.recordEvent("unhealthy", s.runningAssignment(), s.unhealthyReason)
 	}
-	s.scheduleLook(before, now)
+	s.scheduleHealthCheck(before, now)
 	if watched {
-		s.judge(now)
+		s.judgeAttempt(now)
 	}
-	s.widen()
+	s.widenContained()
 }
 
-// scheduleLook says when to look again: at once and then ever more slowly while health is waited for.
-func (s *state) scheduleLook(before health, now time.Time) {
-	slow := min(slowLook, s.policy.HealthInterval)
-	if s.health == holds {
-		s.quick = 0
-		s.healthAt = now.Add(s.policy.HealthInterval)
-		if s.Attempt != nil && s.policy.HealthyFor > 0 { // it still has to prove itself
-			s.healthAt = now.Add(min(slow, s.policy.HealthyFor))
+// scheduleHealthCheck sets when to check again. Until health holds, checks come quickly at first and then ever more
+// slowly.
+func (s *state) scheduleHealthCheck(before health, now time.Time) {
+	slow := min(maxHealthPause, s.policy.HealthInterval)
+	if s.health == healthGood {
+		s.healthPause = 0
+		s.nextHealthCheck = now.Add(s.policy.HealthInterval)
+		if s.Attempt != nil && s.policy.HealthyFor > 0 { // HealthyFor is not over
+			s.nextHealthCheck = now.Add(min(slow, s.policy.HealthyFor))
 		}
 		return
 	}
-	if before == holds {
-		s.quick = 0
+	if before == healthGood {
+		s.healthPause = 0
 	}
-	s.quick = min(max(firstLook, 2*s.quick), slow)
-	s.healthAt = now.Add(s.quick)
+	s.healthPause = min(max(minHealthPause, 2*s.healthPause), slow)
+	s.nextHealthCheck = now.Add(s.healthPause)
 }
 
-// judge decides an attempt that is being watched: good, still open, or failed.
-func (s *state) judge(now time.Time) {
+// judgeAttempt decides about an attempt whose health is watched: good, still open, or failed.
+func (s *state) judgeAttempt(now time.Time) {
 	a := *s.Attempt
-	if s.deadline.IsZero() {
-		s.deadline = now.Add(s.policy.HealthTimeout)
+	if s.healthDeadline.IsZero() {
+		s.healthDeadline = now.Add(s.policy.HealthTimeout)
 	}
 	switch {
-	case s.health == holds:
-		s.held = true
+	case s.health == healthGood:
+		s.wasHealthy = true
 		if now.Sub(s.healthySince) >= s.policy.HealthyFor {
-			s.succeed()
+			s.completeAttempt()
 		}
-	case a.Phase == phaseApplied && !now.Before(s.deadline):
-		s.fail(fmt.Sprintf("not healthy for %s within %s: %s", s.policy.HealthyFor, s.policy.HealthTimeout, s.ailing), now)
+	case a.Phase == phaseApplied && !now.Before(s.healthDeadline):
+		s.failAttempt(fmt.Sprintf("not healthy for %s within %s: %s", s.policy.HealthyFor, s.policy.HealthTimeout,
+			s.unhealthyReason), now)
 	}
 }
 
-// succeed makes the attempt the one to go back to.
-func (s *state) succeed() {
+func (s *state) completeAttempt() {
 	a := s.Attempt.Assignment
-	if s.Attempt.Phase == phaseStuck { // it worked in the end
-		s.Failures = slices.DeleteFunc(slices.Clone(s.Failures), func(f cells.Failure) bool { return key(&f.Assignment) == key(&a) })
+	if s.Attempt.Phase == phaseStuck { // it recovered
+		s.Failures = slices.DeleteFunc(slices.Clone(s.Failures),
+			func(f cells.Failure) bool { return assignmentKey(&f.Assignment) == assignmentKey(&a) })
 	}
 	s.Features = s.Attempt.Features
-	s.Attempt, s.LastGood, s.Dirty, s.NoReturn, s.message = nil, &a, false, false, ""
+	s.Attempt, s.LastGood, s.Dirty, s.NoReturn, s.problem = nil, &a, false, false, ""
 }
 
-// fail remembers that the attempt does not work, and turns back if there is a way (invariant 7).
-func (s *state) fail(reason string, now time.Time) {
+// failAttempt remembers that the attempt does not work, and begins the rollback if there is one (invariant 7).
+func (s *state) failAttempt(reason string, now time.Time) {
 	a := *s.Attempt
 	reason = words.Clip(reason, maxReason)
 	valuesOnly := s.LastGood != nil && s.LastGood.SameRelease(a.Assignment) && !s.LastGood.SameContent(a.Assignment)
-	s.Failures = append(slices.Clone(s.Failures), cells.Failure{Assignment: a.Assignment, Values: valuesOnly, Reason: reason, At: now})
+	s.Failures = append(slices.Clone(s.Failures),
+		cells.Failure{Assignment: a.Assignment, Values: valuesOnly, Reason: reason, At: now})
 	s.Failures = s.Failures[max(0, len(s.Failures)-cells.MaxFailures):]
-	s.note("failed", &a.Assignment, reason)
+	s.recordEvent("failed", &a.Assignment, reason)
 	s.retries, s.retryAt = 0, time.Time{}
-	s.message = a.Assignment.Release + " failed: " + reason
+	s.problem = a.Assignment.Release + " failed: " + reason
 	switch {
-	case a.Phase == phaseTaken && !s.Dirty:
+	case a.Phase == phasePreparing && !s.Dirty:
 		s.Attempt = nil // the target was never touched
 	case s.NoReturn:
 		a.Phase = phaseStuck
 		s.Attempt = &a
-		s.note("stuck", &a.Assignment, "a forward-only release had begun: there is no way back")
+		s.recordEvent("stuck", &a.Assignment,
+			"a forward-only release had begun, so rollback is not possible: promote a newer release that repairs it")
 	case s.LastGood == nil:
 		s.Attempt = nil
 	default:
-		s.Attempt = &attempt{Assignment: *s.LastGood, Phase: phaseBegun, Back: true, Features: s.Features}
-		s.narrow(s.Features)
-		s.forgetHealth()
+		s.Attempt = &attempt{Assignment: *s.LastGood, Phase: phaseApplying, Rollback: true, Features: s.Features}
+		s.narrowContained(s.Features)
+		s.resetHealth()
 	}
 }
 
-// healed: drift was put back, or could not be.
-func (s *state) healed(n int, err error, now time.Time) {
-	s.compared = true
-	s.healAt = now.Add(s.policy.HealInterval)
+// handleHealed records a heal of n objects, or why it failed.
+func (s *state) handleHealed(n int, err error, now time.Time) {
+	s.targetVerified = true
+	s.nextHeal = now.Add(s.policy.HealInterval)
 	if err != nil {
-		if s.unhealed == "" {
-			s.note("unhealed", s.running(), err.Error())
+		if s.healProblem == "" {
+			s.recordEvent("unhealed", s.runningAssignment(), err.Error())
 		}
-		s.unhealed = words.Clip(err.Error(), maxReason)
+		s.healProblem = words.Clip(err.Error(), maxReason)
 		return
 	}
-	s.unhealed, s.missing = "", ""
+	s.healProblem, s.healBlocked = "", ""
 	if n > 0 {
-		s.note("healed", s.running(), fmt.Sprintf("%d put back", n))
-		s.healthAt = now // see whether it works again
+		s.recordEvent("healed", s.runningAssignment(), words.Count(n, "object")+" restored")
+		s.nextHealthCheck = now // the heal may have changed it
 	}
 }
 
-// unhealable: what is needed to heal is not at hand. What runs may well be as it should.
-func (s *state) unhealable(why string, now time.Time) {
-	s.compared = true // as well as it can be
-	s.healAt = now.Add(s.policy.HealInterval)
-	s.missing = words.Clip(why, maxReason)
+// handleHealUnavailable records that a heal could not be tried. What runs may well be intact.
+func (s *state) handleHealUnavailable(why string, now time.Time) {
+	s.targetVerified = true // as far as possible
+	s.nextHeal = now.Add(s.policy.HealInterval)
+	s.healBlocked = words.Clip(why, maxReason)
 }
 
-// retry keeps the step and says why it could not be done yet.
-func (s *state) retry(why string, now time.Time, pause time.Duration) {
-	s.message = words.Clip(why, maxReason)
+// scheduleRetry keeps the step for another try and says why.
+func (s *state) scheduleRetry(why string, now time.Time, pause time.Duration) {
+	s.problem = words.Clip(why, maxReason)
 	s.retries++
 	s.retryAt = now.Add(pause)
 }
 
-// running is what the target holds as far as that is known to be complete.
-func (s *state) running() *cells.Assignment {
+// runningAssignment returns what the target completely holds, as far as known.
+func (s *state) runningAssignment() *cells.Assignment {
 	if s.Attempt != nil && s.Attempt.Applied {
 		return &s.Attempt.Assignment
 	}
 	return s.LastGood
 }
 
-func (s *state) note(kind string, a *cells.Assignment, detail string) {
+func (s *state) recordEvent(kind string, a *cells.Assignment, detail string) {
 	e := cells.Event{Kind: kind, Detail: words.Clip(detail, maxReason)}
 	if a != nil {
 		e.Release, e.Digest = a.Release, string(a.Digest)
@@ -415,10 +419,10 @@ func (s *state) note(kind string, a *cells.Assignment, detail string) {
 	s.events = append(s.events, e)
 }
 
-// reject tells once that what was fetched for an attempt is not what its digest says.
-func (s *state) reject(why error) {
-	if s.Attempt != nil && s.refused != s.Attempt.Assignment.Key() {
-		s.refused = s.Attempt.Assignment.Key()
-		s.note("refused", &s.Attempt.Assignment, why.Error())
+// recordRejection notes, once for each attempt, that the fetched bytes do not match their digest.
+func (s *state) recordRejection(why error) {
+	if s.Attempt != nil && s.refusedKey != s.Attempt.Assignment.Key() {
+		s.refusedKey = s.Attempt.Assignment.Key()
+		s.recordEvent("refused", &s.Attempt.Assignment, why.Error())
 	}
 }

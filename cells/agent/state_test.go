@@ -12,28 +12,28 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// world drives the pure state as the loop does, with results that rapid draws.
+// world drives the pure state as the loop does, with outcomes that rapid draws.
 type world struct {
 	state
-	now     time.Time
-	touched bool            // a target was written that is not known to be the last good one
-	began   map[string]bool // forward-only assignments that began, nothing being good since
-	failed  map[string]bool
-	seen    bool            // health was seen to hold, for what runs now, in this process
-	may     map[string]bool // releases that may be running; "": none
-	whole   string          // the release that all of the target is of; empty: not known
+	now          time.Time
+	touched      bool            // a target was written that may not hold the last good assignment
+	began        map[string]bool // forward-only assignments that began since anything was good
+	failed       map[string]bool
+	healthSeen   bool            // health was seen to hold, for what runs now, in this process
+	mayRun       map[string]bool // releases that may be running; "": none
+	wholeRelease string          // the release of all of the target; empty: not known
 }
 
-// contents is what releases contain.
-func contentsOf(release string) []string {
+// featuresOf returns the features of a release.
+func featuresOf(release string) []string {
 	return map[string][]string{"1.0.0": {"a", "b"}, "1.1.0": {"b", "c"}, "2.0.0": {"c", "d"}}[release]
 }
 
-// checkContained: no feature counts that a release lacks which may be running (R38).
+// checkContained checks that each contained feature is in every release that may be running (R38).
 func (w *world) checkContained(t *rapid.T, when string) {
-	for release := range w.may {
+	for release := range w.mayRun {
 		for _, f := range w.Contained {
-			if !slices.Contains(contentsOf(release), f) {
+			if !slices.Contains(featuresOf(release), f) {
 				t.Fatalf("%s: %s counts as contained, and %q may be running", when, f, release)
 			}
 		}
@@ -45,8 +45,9 @@ var errBad = errors.New("bad")
 func assignment(t *rapid.T) cells.Assignment {
 	release := rapid.SampledFrom([]string{"1.0.0", "1.1.0", "2.0.0"}).Draw(t, "release")
 	a := cells.Assignment{
-		Channel: "staging", Epoch: rapid.Int64Range(1, 2).Draw(t, "epoch"), Sequence: rapid.Int64Range(1, 6).Draw(t, "sequence"),
-		Release: release, Digest: releases.DigestBytes([]byte(release)), Forward: release == "2.0.0",
+		Channel: "staging", Epoch: rapid.Int64Range(1, 2).Draw(t, "epoch"),
+		Sequence: rapid.Int64Range(1, 6).Draw(t, "sequence"),
+		Release:  release, Digest: releases.DigestBytes([]byte(release)), ForwardOnly: release == "2.0.0",
 	}
 	if rapid.Bool().Draw(t, "valued") {
 		a.Values = map[string]any{"x": rapid.IntRange(1, 2).Draw(t, "x")}
@@ -54,52 +55,55 @@ func assignment(t *rapid.T) cells.Assignment {
 	return a
 }
 
-// step carries out one event: the control plane's, a crash, or what the state asks for.
-func (w *world) event(t *rapid.T) {
+// runEvent carries out one event: the control plane's, a crash, or the state's next step.
+func (w *world) runEvent(t *rapid.T) {
 	before, attempted, dirty := w.Accepted, w.Attempt, w.Dirty
-	kind := rapid.SampledFrom([]string{"offer", "owner", "confirm", "confirm", "crash", "later", "do", "do", "do", "do"}).Draw(t, "event")
+	kind := rapid.SampledFrom([]string{"offer", "owner", "confirm", "confirm", "crash", "later", "do", "do", "do",
+		"do"}).Draw(t, "event")
 	switch kind {
 	case "offer":
 		a := assignment(t)
-		w.offered(&a, w.now)
+		w.handleOffer(&a, w.now)
 	case "confirm":
 		if w.Offer != nil {
 			generation := w.generation
-			w.confirmed(w.Offer.Key(), w.now)
-			w.seen = w.seen && (w.Attempt == nil || w.generation == generation)
+			w.handleConfirmation(w.Offer.Key(), w.now)
+			w.healthSeen = w.healthSeen && (w.Attempt == nil || w.generation == generation)
 		}
 	case "crash":
 		word := w.owner
 		w.state = state{journal: w.journal, policy: w.policy}
-		w.seen = false
-		w.ownerDecided(word, w.now)
+		w.healthSeen = false
+		w.handleOwnerDecisions(word, w.now)
 	case "owner":
-		w.ownerDecided(rapid.SampledFrom([]ownerFile{
-			{}, {}, {decisions: &cells.Owner{Paused: "why"}}, {invalid: "line 3"}, {decisions: &cells.Owner{Pin: "1.0.0"}},
+		w.handleOwnerDecisions(rapid.SampledFrom([]ownerDecisions{
+			{}, {}, {decisions: &cells.Owner{Paused: "why"}}, {invalid: "line 3"},
+			{decisions: &cells.Owner{Pin: "1.0.0"}},
 		}).Draw(t, "word"), w.now)
 	case "later":
 		w.now = w.now.Add(time.Duration(rapid.IntRange(1, 30).Draw(t, "seconds")) * time.Second)
 	case "do":
-		w.do(t)
+		w.runStep(t)
 	}
 	w.events = nil
 	w.checkContained(t, kind)
-	w.checkConsent(t, kind, attempted, dirty)
+	w.checkOwnerObeyed(t, kind, attempted, dirty)
 	if before != nil && cells.Newer(*before, *w.Accepted) {
 		t.Fatalf("%s: accepted went back from %v to %v (R2)", kind, before, w.Accepted)
 	}
-	if before != nil && cells.Conflict(*before, *w.Accepted) {
+	if before != nil && cells.Conflicts(*before, *w.Accepted) {
 		t.Fatalf("%s: one number, two digests: %v and %v (R2)", kind, before, w.Accepted)
 	}
-	if r := w.report(); r.State == cells.StateHealthy && !w.seen {
+	if r := w.buildReport(); r.State == cells.StateHealthy && !w.healthSeen {
 		t.Fatalf("%s: reported healthy before health was seen (fault 34): %+v", kind, r)
 	}
 }
 
-// checkConsent: nothing is begun against the owner but the return to last good, and what had touched the target (R18).
-func (w *world) checkConsent(t *rapid.T, kind string, before *attempt, dirty bool) {
+// checkOwnerObeyed checks that nothing begins against the owner except the rollback and attempts that had touched the
+// target (R18).
+func (w *world) checkOwnerObeyed(t *rapid.T, kind string, before *attempt, dirty bool) {
 	a := w.Attempt
-	if a == nil || a.Back || a.Phase == phaseStuck {
+	if a == nil || a.Rollback || a.Phase == phaseStuck {
 		return
 	}
 	if w.owner.invalid == "" {
@@ -107,51 +111,51 @@ func (w *world) checkConsent(t *rapid.T, kind string, before *attempt, dirty boo
 			return
 		}
 	}
-	began := before == nil || before.Back || key(&before.Assignment) != key(&a.Assignment)
-	wrote := !began && before.Phase == phaseTaken && a.Phase != phaseTaken && !dirty
-	if began || wrote || a.Phase == phaseTaken && !dirty {
+	began := before == nil || before.Rollback || assignmentKey(&before.Assignment) != assignmentKey(&a.Assignment)
+	wrote := !began && before.Phase == phasePreparing && a.Phase != phasePreparing && !dirty
+	if began || wrote || a.Phase == phasePreparing && !dirty {
 		t.Fatalf("%s: %s is begun against the owner: %+v", kind, a.Assignment.Release, w.owner)
 	}
 }
 
-func (w *world) do(t *rapid.T) {
+func (w *world) runStep(t *rapid.T) {
 	var err error
 	if rapid.IntRange(0, 2).Draw(t, "outcome") == 0 {
 		err = errBad
 	}
-	s := w.step(w.now)
-	if s.Task != rest && s.Task != look {
-		w.learned(s.Assignment, contentsOf(s.Assignment.Release))
+	s := w.nextStep(w.now)
+	if s.Task != taskRest && s.Task != taskCheckHealth {
+		w.recordFeatures(s.Assignment, featuresOf(s.Assignment.Release))
 	}
 	switch s.Task {
-	case rest:
+	case taskRest:
 		if !s.At.IsZero() {
 			w.now = s.At
 		}
-	case prepare:
+	case taskPrepare:
 		if w.failed[s.Assignment.Key()] {
 			t.Fatalf("%v failed before and is tried again (R21)", s.Assignment)
 		}
 		if rapid.Bool().Draw(t, "unavailable") {
-			w.retry("not now", w.now, time.Second)
+			w.scheduleRetry("not now", w.now, time.Second)
 			return
 		}
-		w.prepared(err, w.now)
+		w.handlePrepared(err, w.now)
 		w.noteFailure(err, s.Assignment)
-	case apply:
-		back := w.Attempt.Back
+	case taskApply:
+		back := w.Attempt.Rollback
 		if back && len(w.began) > 0 {
 			t.Fatalf("goes back to %v across a forward-only release (R20)", s.Assignment)
 		}
-		w.touched, w.seen, w.whole = true, false, ""
-		w.may[s.Assignment.Release] = true
+		w.touched, w.healthSeen, w.wholeRelease = true, false, ""
+		w.mayRun[s.Assignment.Release] = true
 		w.checkContained(t, "before the first write")
-		if s.Assignment.Forward && !back && (w.LastGood == nil || !w.LastGood.SameRelease(*s.Assignment)) {
+		if s.Assignment.ForwardOnly && !back && (w.LastGood == nil || !w.LastGood.SameRelease(*s.Assignment)) {
 			w.began[s.Assignment.Key()] = true
 		}
-		w.applied(err, w.now)
+		w.handleApplied(err, w.now)
 		if err == nil {
-			w.whole = s.Assignment.Release
+			w.wholeRelease = s.Assignment.Release
 		}
 		if back && err == nil {
 			w.touched = false
@@ -159,26 +163,26 @@ func (w *world) do(t *rapid.T) {
 		if !back {
 			w.noteFailure(err, s.Assignment)
 		}
-	case look:
-		if err == nil && w.whole != "" {
-			w.may = map[string]bool{w.whole: true}
+	case taskCheckHealth:
+		if err == nil && w.wholeRelease != "" {
+			w.mayRun = map[string]bool{w.wholeRelease: true}
 		}
-		w.looked(err, w.now)
-		w.seen = err == nil
+		w.handleHealth(err, w.now)
+		w.healthSeen = err == nil
 		if w.Attempt == nil && w.touched && err == nil {
-			w.touched, w.began = false, map[string]bool{} // it is good
+			w.touched, w.began = false, map[string]bool{} // the attempt is good
 		}
 		if w.LastGood != nil && w.Attempt == nil {
-			delete(w.failed, w.LastGood.Key()) // stuck, and it worked in the end
+			delete(w.failed, w.LastGood.Key()) // a stuck attempt recovered
 		}
 		for _, f := range w.Failures {
 			w.failed[f.Assignment.Key()] = true
 		}
-	case heal:
+	case taskHeal:
 		if w.touched && (w.Attempt == nil || !w.Attempt.Applied) {
 			t.Fatalf("heals %v while the target holds something else", s.Assignment)
 		}
-		w.healed(rapid.IntRange(0, 2).Draw(t, "mended"), err, w.now)
+		w.handleHealed(rapid.IntRange(0, 2).Draw(t, "mended"), err, w.now)
 	}
 }
 
@@ -188,62 +192,66 @@ func (w *world) noteFailure(err error, a *cells.Assignment) {
 	}
 }
 
-// The state keeps its promises whatever comes, and whenever the process dies.
+// The state's invariants hold in any order of events and crashes.
 func TestStateKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := &world{now: time.Unix(1_800_000_000, 0), began: map[string]bool{}, failed: map[string]bool{}, may: map[string]bool{"": true}}
-		w.policy = policy{HealthTimeout: 20 * time.Second, HealthInterval: 5 * time.Second, HealInterval: 10 * time.Second}
+		w := &world{now: time.Unix(1_800_000_000, 0), began: map[string]bool{}, failed: map[string]bool{},
+			mayRun: map[string]bool{"": true}}
+		w.policy = policy{HealthTimeout: 20 * time.Second, HealthInterval: 5 * time.Second,
+			HealInterval: 10 * time.Second}
 		if rapid.Bool().Draw(t, "watch") {
 			w.policy.HealthyFor = 4 * time.Second
 		}
 		for range rapid.IntRange(1, 80).Draw(t, "events") {
-			w.event(t)
+			w.runEvent(t)
 		}
-		// Left alone, with everything working, it comes to rest: healthy, stuck or failed, or with nothing to do.
+		// Left alone, with everything working, the state comes to rest: healthy, stuck or failed, or with nothing to
+		// do.
 		for range 200 {
-			s := w.step(w.now)
-			if s.Task != rest && s.Task != look {
-				w.learned(s.Assignment, contentsOf(s.Assignment.Release))
+			s := w.nextStep(w.now)
+			if s.Task != taskRest && s.Task != taskCheckHealth {
+				w.recordFeatures(s.Assignment, featuresOf(s.Assignment.Release))
 			}
 			switch s.Task {
-			case rest:
+			case taskRest:
 				if s.At.IsZero() || w.Attempt == nil {
 					if w.Dirty && w.LastGood != nil && (w.Attempt == nil || w.Attempt.Phase != phaseStuck) {
 						t.Fatalf("rests with the target half done: %+v", w.journal)
 					}
-					if w.LastGood != nil && w.Attempt == nil && !slices.Equal(w.Contained, contentsOf(w.LastGood.Release)) {
+					if w.LastGood != nil && w.Attempt == nil &&
+						!slices.Equal(w.Contained, featuresOf(w.LastGood.Release)) {
 						t.Fatalf("rests, and of what runs not everything counts: %+v", w.journal)
 					}
 					return
 				}
 				w.now = s.At
-			case prepare:
-				w.prepared(nil, w.now)
-			case apply:
-				w.applied(nil, w.now)
-			case look:
-				w.looked(nil, w.now)
-			case heal:
-				w.healed(0, nil, w.now)
+			case taskPrepare:
+				w.handlePrepared(nil, w.now)
+			case taskApply:
+				w.handleApplied(nil, w.now)
+			case taskCheckHealth:
+				w.handleHealth(nil, w.now)
+			case taskHeal:
+				w.handleHealed(0, nil, w.now)
 			}
 		}
 		t.Fatalf("no rest: %+v", w.journal)
 	})
 }
 
-// While health is waited for it is looked at often at first, so that a switch is reported at once.
+// Until health holds it is checked often at first, so that a switch is reported at once.
 func TestFirstLooksAreQuick(t *testing.T) {
 	s := state{policy: policy{HealthTimeout: time.Minute, HealthInterval: 10 * time.Second, HealInterval: time.Minute}}
 	now := time.Unix(0, 0)
 	a := cells.Assignment{Release: "1.0.0", Digest: releases.DigestBytes(nil)}
-	s.Attempt = &attempt{Assignment: a, Phase: phaseBegun}
-	s.applied(nil, now)
+	s.Attempt = &attempt{Assignment: a, Phase: phaseApplying}
+	s.handleApplied(nil, now)
 	looks := 0
 	for now.Before(time.Unix(1, 0)) {
-		next := s.step(now)
-		if next.Task == look {
+		next := s.nextStep(now)
+		if next.Task == taskCheckHealth {
 			looks++
-			s.looked(errBad, now)
+			s.handleHealth(errBad, now)
 			continue
 		}
 		now = next.At
@@ -251,40 +259,41 @@ func TestFirstLooksAreQuick(t *testing.T) {
 	if looks < 5 {
 		t.Errorf("%d looks in the first second", looks)
 	}
-	s.looked(nil, now)
-	if s.Attempt != nil || s.report().State != cells.StateHealthy {
-		t.Errorf("good, and told as %+v", s.report())
+	s.handleHealth(nil, now)
+	if s.Attempt != nil || s.buildReport().State != cells.StateHealthy {
+		t.Errorf("good, and told as %+v", s.buildReport())
 	}
 }
 
-// R20: new values of a forward-only release that is good already cross nothing: the old values are restored.
+// R20: new values of a forward-only release that is already good can be rolled back.
 func TestValuesOfForwardOnlyGoBack(t *testing.T) {
-	old := cells.Assignment{Epoch: 1, Sequence: 1, Release: "2.0.0", Digest: releases.DigestBytes(nil), Forward: true}
+	old := cells.Assignment{Epoch: 1, Sequence: 1, Release: "2.0.0", Digest: releases.DigestBytes(nil), ForwardOnly: true}
 	other := old
 	other.Values = map[string]any{"x": 1}
-	s := state{journal: journal{LastGood: &old, Attempt: &attempt{Assignment: other, Phase: phaseTaken}}}
+	s := state{journal: journal{LastGood: &old, Attempt: &attempt{Assignment: other, Phase: phasePreparing}}}
 	now := time.Unix(0, 0)
-	s.prepared(nil, now)
-	s.applied(errBad, now)
-	if s.Attempt == nil || !s.Attempt.Back || !s.Failures[0].Values {
+	s.handlePrepared(nil, now)
+	s.handleApplied(errBad, now)
+	if s.Attempt == nil || !s.Attempt.Rollback || !s.Failures[0].Values {
 		t.Errorf("attempt %+v, failures %+v", s.Attempt, s.Failures)
 	}
 }
 
-// A stuck release that becomes healthy by itself, a long migration say, is good after all.
+// A stuck release that becomes healthy, after a long migration say, is good after all.
 func TestStuckRecovers(t *testing.T) {
-	a := cells.Assignment{Epoch: 1, Sequence: 1, Release: "2.0.0", Digest: releases.DigestBytes(nil), Forward: true}
-	s := state{journal: journal{Attempt: &attempt{Assignment: a, Phase: phaseTaken}}, policy: policy{HealthTimeout: time.Second, HealthInterval: time.Second, HealInterval: time.Second}}
+	a := cells.Assignment{Epoch: 1, Sequence: 1, Release: "2.0.0", Digest: releases.DigestBytes(nil), ForwardOnly: true}
+	s := state{journal: journal{Attempt: &attempt{Assignment: a, Phase: phasePreparing}},
+		policy: policy{HealthTimeout: time.Second, HealthInterval: time.Second, HealInterval: time.Second}}
 	now := time.Unix(0, 0)
-	s.prepared(nil, now)
-	s.applied(nil, now)
-	s.looked(errBad, now)
-	s.looked(errBad, now.Add(2*time.Second))
-	if r := s.report(); r.State != cells.StateStuck || len(r.Failures) != 1 {
+	s.handlePrepared(nil, now)
+	s.handleApplied(nil, now)
+	s.handleHealth(errBad, now)
+	s.handleHealth(errBad, now.Add(2*time.Second))
+	if r := s.buildReport(); r.State != cells.StateStuck || len(r.Failures) != 1 {
 		t.Fatalf("told as %+v", r)
 	}
-	s.looked(nil, now.Add(10*time.Second))
-	if r := s.report(); r.State != cells.StateHealthy || len(r.Failures) != 0 || s.LastGood == nil {
+	s.handleHealth(nil, now.Add(10*time.Second))
+	if r := s.buildReport(); r.State != cells.StateHealthy || len(r.Failures) != 0 || s.LastGood == nil {
 		t.Errorf("told as %+v", r)
 	}
 }

@@ -24,64 +24,67 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// pipes is a network within the process, so that time can be virtual: real HTTP, and real TLS, over it.
-type pipes struct {
-	conns chan net.Conn
-	over  chan struct{}
-	once  sync.Once
+// pipeNetwork is a network within the process, so that time can be virtual: real HTTP and TLS run over it.
+type pipeNetwork struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
 }
 
-func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), over: make(chan struct{})} }
+func newPipeNetwork() *pipeNetwork {
+	return &pipeNetwork{conns: make(chan net.Conn), closed: make(chan struct{})}
+}
 
-func (p *pipes) Accept() (net.Conn, error) {
+func (p *pipeNetwork) Accept() (net.Conn, error) {
 	select {
 	case c := <-p.conns:
 		return c, nil
-	case <-p.over:
+	case <-p.closed:
 		return nil, net.ErrClosed
 	}
 }
 
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.over) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
+func (p *pipeNetwork) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
+func (p *pipeNetwork) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
 
-func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+func (p *pipeNetwork) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	near, far := net.Pipe()
 	select {
 	case p.conns <- far:
 		return near, nil
-	case <-p.over:
+	case <-p.closed:
 		return nil, net.ErrClosed
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-// heard counts requests, when they came.
-type heard struct {
+// requestRecorder records requests with their times.
+type requestRecorder struct {
 	http.Handler
-	mu  sync.Mutex
-	all []question
+	mu       sync.Mutex
+	requests []recordedRequest
 }
 
-type question struct {
+type recordedRequest struct {
 	at     time.Time
 	path   string
 	stream bool
 }
 
-func (h *heard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *requestRecorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
-	h.all = append(h.all, question{time.Now(), r.URL.Path, r.Header.Get("Accept") == "text/event-stream"})
+	h.requests = append(h.requests, recordedRequest{time.Now(), r.URL.Path,
+		r.Header.Get("Accept") == "text/event-stream"})
 	h.mu.Unlock()
 	h.Handler.ServeHTTP(w, r)
 }
 
-// times gives when what is desired was asked for, by stream or by poll.
-func (h *heard) times(stream bool) (at []time.Time) {
+// desiredTimes returns when the desired state was requested, by stream or by poll.
+func (h *requestRecorder) desiredTimes(stream bool) (at []time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, r := range h.all {
+	for _, r := range h.requests {
 		if r.path == "/v1/desired" && r.stream == stream {
 			at = append(at, r.at)
 		}
@@ -89,12 +92,13 @@ func (h *heard) times(stream bool) (at []time.Time) {
 	return at
 }
 
-// virtual runs an agent and a server in virtual time; with who, the cell is its key. stop ends both.
-func virtual(t *testing.T, dir string, h http.Handler, k *keyed) (*heard, func()) {
+// runVirtual runs an agent and a server in virtual time. With k, the cell has a key. stop ends both.
+func runVirtual(t *testing.T, dir string, h http.Handler, k *keyedControlPlane) (*requestRecorder, func()) {
 	t.Helper()
-	p, count := newPipes(), &heard{Handler: h}
+	p, count := newPipeNetwork(), &requestRecorder{Handler: h}
 	server := &http.Server{Handler: count, ErrorLog: log.New(io.Discard, "", 0)}
-	o := Options{Cell: "acme", Server: "http://control.plane", StateDir: filepath.Join(dir, "state"), ReportEvery: time.Hour}
+	o := Options{Cell: "acme", Server: "http://control.plane", StateDir: filepath.Join(dir, "state"),
+		ReportEvery: time.Hour}
 	var err error
 	o.Target, err = directory.New(filepath.Join(dir, "target"), directory.Options{Cell: "acme"})
 	must(t, err)
@@ -102,11 +106,12 @@ func virtual(t *testing.T, dir string, h http.Handler, k *keyed) (*heard, func()
 	must(t, err)
 	o.Render = agenttest.RenderCommand(program)
 	if k != nil {
-		o.Server, server.TLSConfig = "", k.tls()
+		o.Server, server.TLSConfig = "", k.tlsConfig()
 		public, private, err := ed25519.GenerateKey(nil)
 		must(t, err)
 		k.cells[identity.FormatKey(public)] = "acme"
-		text, err := json.Marshal(credentials{Cell: "acme", Address: "control.plane:443", Pins: k.pinned(), Key: private.Seed(), Since: time.Now()})
+		text, err := json.Marshal(credentials{Cell: "acme", Address: "control.plane:443", Pins: k.currentPins(),
+			Key: private.Seed(), Since: time.Now()})
 		must(t, err)
 		must(t, os.MkdirAll(o.StateDir, 0o700))
 		must(t, os.WriteFile(credentialsFile(o.StateDir), text, 0o600))
@@ -139,38 +144,40 @@ func virtual(t *testing.T, dir string, h http.Handler, k *keyed) (*heard, func()
 	}
 }
 
-// One stream, with a heartbeat, carries everything: nothing is polled, and news is there at once.
+// One stream with a heartbeat is enough: nothing is polled, and news arrives at once.
 func TestOneStreamIsEnough(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		k := prepareKeyed(t, newBareControlPlane())
+		k := prepareKeyedControlPlane(t, newBareControlPlane())
 		k.streams = true
-		h, stop := virtual(t, dir, k, k)
+		h, stop := runVirtual(t, dir, k, k)
 		time.Sleep(5 * time.Hour)
-		one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+		one := k.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 		k.assign(one)
 		begun := time.Now()
-		k.await(t, "it is accepted", func(r cells.Report) bool { return r.Acknowledged != nil && r.Acknowledged.Key() == one.Key() })
+		k.await(t, "it is accepted", func(r cells.Report) bool {
+			return r.Acknowledged != nil && r.Acknowledged.Key() == one.Key()
+		})
 		if took := time.Since(begun); took > time.Second {
 			t.Errorf("it heard after %s", took)
 		}
 		time.Sleep(5 * time.Hour)
-		if s, p := len(h.times(true)), len(h.times(false)); s != 1 || p != 0 {
+		if s, p := len(h.desiredTimes(true)), len(h.desiredTimes(false)); s != 1 || p != 0 {
 			t.Errorf("%d streams and %d polls", s, p)
 		}
 		stop()
 	})
 }
 
-// R33: a stream that something in between holds back, or that falls silent, gives way to polls for a while.
+// R33: after a stream that a proxy buffers, or that falls silent, the agent polls for a while.
 func TestSilentStreamsGiveWayToPolls(t *testing.T) {
 	for name, c := range map[string]struct {
-		word        string        // the only one that comes
-		after       time.Duration // until it polls
+		word        string        // all that the stream sends
+		after       time.Duration // until the first poll
 		least, most int           // streams in two hours
 	}{
-		"held back":   {"", firstWord, 3, 7},
-		"falls still": {": as before\n\n", twoMissed, 15, 30},
+		"held back":   {"", firstEventTimeout, 3, 7},
+		"falls still": {": as before\n\n", silenceTimeout, 15, 30},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -188,12 +195,12 @@ func TestSilentStreamsGiveWayToPolls(t *testing.T) {
 					}
 					<-r.Context().Done()
 				})
-				h, stop := virtual(t, dir, still, nil)
+				h, stop := runVirtual(t, dir, still, nil)
 				time.Sleep(2 * time.Hour)
-				one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+				one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 				p.assign(one)
 				p.await(t, "it hears all the same", func(r cells.Report) bool { return r.Acknowledged != nil })
-				streams, polls := h.times(true), h.times(false)
+				streams, polls := h.desiredTimes(true), h.desiredTimes(false)
 				if n := len(streams); n < c.least || n > c.most {
 					t.Errorf("%d streams were tried", n)
 				}
@@ -206,7 +213,7 @@ func TestSilentStreamsGiveWayToPolls(t *testing.T) {
 	}
 }
 
-// Fault 36: whatever the control plane says, it is not asked without end.
+// Fault 36: whatever the control plane answers, the agent sends a bounded number of requests.
 func TestHostileAnswers(t *testing.T) {
 	events := func(n int, end string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -230,7 +237,7 @@ func TestHostileAnswers(t *testing.T) {
 	const hour = time.Hour
 	for name, c := range map[string]struct {
 		handler http.HandlerFunc
-		most    int // questions in an hour
+		most    int // requests in an hour
 	}{
 		"streams end at once":          {events(0, ""), 1000},
 		"streams end after an event":   {events(1, ""), 1000},
@@ -285,10 +292,10 @@ func TestHostileAnswers(t *testing.T) {
 					}
 					c.handler(w, r)
 				})
-				h, stop := virtual(t, dir, only, nil)
+				h, stop := runVirtual(t, dir, only, nil)
 				time.Sleep(length)
 				stop()
-				asked := len(h.times(true)) + len(h.times(false))
+				asked := len(h.desiredTimes(true)) + len(h.desiredTimes(false))
 				if asked == 0 || asked > c.most {
 					t.Errorf("it asked %d times in %s", asked, length)
 				}
@@ -298,32 +305,32 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
-// R30, R33: right after a registration a 401 may only mean that the replica has not heard of it; later it means 300 s.
+// R30, R33: right after a registration, a 401 may mean a replica that does not know the key yet; later it means 300 s.
 func TestDeniedRightAfterJoining(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		k := prepareKeyed(t, newBareControlPlane())
-		k.shut, k.streams = true, true
-		h, stop := virtual(t, dir, k, k)
+		k := prepareKeyedControlPlane(t, newBareControlPlane())
+		k.denyAll, k.streams = true, true
+		h, stop := runVirtual(t, dir, k, k)
 		begun := time.Now()
 		time.Sleep(2 * time.Hour)
 		var early, late []time.Duration
-		all := h.times(true)
+		all := h.desiredTimes(true)
 		for i, at := range all[1:] {
-			if pause := at.Sub(all[i]); all[i].Sub(begun) < settled {
+			if pause := at.Sub(all[i]); all[i].Sub(begun) < newKeyPeriod {
 				early = append(early, pause)
 			} else {
 				late = append(late, pause)
 			}
 		}
-		if len(early) < 5 || slices.Max(early) > retryCap+time.Second {
+		if len(early) < 5 || slices.Max(early) > maxRetryPause+time.Second {
 			t.Errorf("in the first minute it waited %v", early)
 		}
 		if len(late) < 10 || slices.Min(late) < 270*time.Second {
 			t.Errorf("then it waited %v", late)
 		}
-		k.set(func() { k.shut = false })
-		one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+		k.updateKeys(func() { k.denyAll = false })
+		one := k.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 		k.assign(one)
 		time.Sleep(10 * time.Minute)
 		k.await(t, "it is let in again", func(r cells.Report) bool { return r.Acknowledged != nil })
@@ -331,7 +338,8 @@ func TestDeniedRightAfterJoining(t *testing.T) {
 	})
 }
 
-// A download that stops in the middle, half-open or cut, goes on over another connection. Nothing is wrong with the release.
+// A download that stops midway, half-open or cut, continues over another connection, and counts not against the
+// release.
 func TestDownloadThatStops(t *testing.T) {
 	for name, stop := range map[string]func(r *http.Request){
 		"half-open": func(r *http.Request) { <-r.Context().Done() },
@@ -356,13 +364,15 @@ func TestDownloadThatStops(t *testing.T) {
 					_ = http.NewResponseController(w).Flush()
 					stop(r)
 				})
-				one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+				one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 				p.assign(one)
-				_, end := virtual(t, dir, half, nil)
+				_, end := runVirtual(t, dir, half, nil)
 				begun := time.Now()
 				time.Sleep(3 * time.Minute)
-				p.await(t, "it is there", func(r cells.Report) bool { return r.Running != nil && r.Running.Key() == one.Key() })
-				if kinds := p.kinds(); slices.Contains(kinds, "refused") || tries != 4 {
+				p.await(t, "it is there", func(r cells.Report) bool {
+					return r.Running != nil && r.Running.Key() == one.Key()
+				})
+				if kinds := p.eventKinds(); slices.Contains(kinds, "refused") || tries != 4 {
 					t.Errorf("after %s and %d tries: %v", time.Since(begun), tries, kinds)
 				}
 				end()

@@ -14,40 +14,40 @@ import (
 )
 
 const (
-	outputKept = 64 << 10
-	saidLast   = 1 << 10 // bytes of a command's output that go into an error
-	grace      = 300 * time.Millisecond
+	maxHookLog     = 64 << 10
+	maxErrorOutput = 1 << 10 // bytes of a command's output in an error
+	commandGrace   = 300 * time.Millisecond
 )
 
-// hook runs the hook command, if there is one, and keeps the end of what it printed.
-func (t *Target) hook(ctx context.Context, reason string) error {
+// runHook runs the hook command, if there is one, and logs the end of its output.
+func (t *Target) runHook(ctx context.Context, reason string) error {
 	if t.options.Hook == "" {
 		return nil
 	}
-	mark, err := t.mark()
+	marker, err := t.writeHookMarker()
 	if err != nil {
 		return err
 	}
-	t.owed = true
-	said, err := t.run(ctx, "hook", t.options.Hook, t.options.HookTimeout, "SLUICE_REASON="+reason, mark)
+	t.hookPending = true
+	output, err := t.runCommand(ctx, "hook", t.options.Hook, t.options.HookTimeout, "SLUICE_REASON="+reason, marker)
 	if err == nil {
-		t.owed = false
+		t.hookPending = false
 	}
-	if after := errors.Join(t.unmark(), t.keepLog(said)); err == nil {
-		err = after
+	if afterErr := errors.Join(t.removeHookMarker(), t.writeHookLog(output)); err == nil {
+		err = afterErr
 	}
 	return err
 }
 
-// Health runs the health command. With none, what is in place is healthy.
+// Health runs the health command. Without one, whatever is in place is healthy.
 func (t *Target) Health(ctx context.Context) error {
-	if _, err := os.Stat(t.path(link)); err != nil {
-		return &cells.Unhealthy{Reason: "nothing is in place: " + err.Error()}
+	if _, err := os.Stat(t.path(currentLink)); err != nil {
+		return &cells.Unhealthy{Reason: "nothing is installed: " + err.Error()}
 	}
 	if t.options.Health == "" {
 		return nil
 	}
-	_, err := t.run(ctx, "health command", t.options.Health, t.options.HealthTimeout)
+	_, err := t.runCommand(ctx, "health command", t.options.Health, t.options.HealthTimeout)
 	var failed *commandError
 	if errors.As(err, &failed) {
 		return &cells.Unhealthy{Reason: failed.Error()}
@@ -55,76 +55,77 @@ func (t *Target) Health(ctx context.Context) error {
 	return err
 }
 
-// commandError: a command ran and did not succeed.
 type commandError struct {
 	name   string
 	reason string
-	last   string // the end of its output
+	output string // the end of it
 }
 
 func (e *commandError) Error() string {
-	if e.last == "" {
+	if e.output == "" {
 		return e.name + ": " + e.reason
 	}
-	return e.name + ": " + e.reason + ": " + e.last
+	return e.name + ": " + e.reason + ": " + e.output
 }
 
-// run runs a shell command within its time limit. That it failed or took too long is a
-// *commandError; that ctx ended is ctx's cause.
-func (t *Target) run(ctx context.Context, name, command string, limit time.Duration, environment ...string) (*process.Tail, error) {
-	said := process.NewTail(outputKept)
-	late := &commandError{name: name, reason: fmt.Sprintf("no end after %s, killed", limit)}
-	limited, cancel := context.WithTimeoutCause(ctx, limit, late)
+// runCommand runs a shell command within its time limit. If the command failed or took too long, the error is a
+// *commandError; if ctx ended, the error is ctx's cause.
+func (t *Target) runCommand(
+	ctx context.Context, name, command string, limit time.Duration, environment ...string,
+) (*process.Tail, error) {
+	output := process.NewTail(maxHookLog)
+	timeout := &commandError{name: name, reason: fmt.Sprintf("not finished after %s, killed", limit)}
+	limited, cancel := context.WithTimeoutCause(ctx, limit, timeout)
 	defer cancel()
 	err := process.Child{
 		Args:   []string{"/bin/sh", "-c", command},
-		Env:    append(append(os.Environ(), t.environment()...), environment...),
-		Stdout: said,
-		Stderr: said,
-		Grace:  grace,
+		Env:    append(append(os.Environ(), t.commandEnvironment()...), environment...),
+		Stdout: output,
+		Stderr: output,
+		Grace:  commandGrace,
 	}.Run(limited)
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
-		return said, nil
-	case errors.Is(err, late):
-		late.last = said.Last(saidLast)
-		return said, late
+		return output, nil
+	case errors.Is(err, timeout):
+		timeout.output = output.LastLine(maxErrorOutput)
+		return output, timeout
 	case errors.As(err, &exit):
-		return said, &commandError{name: name, reason: exit.Error(), last: said.Last(saidLast)}
+		return output, &commandError{name: name, reason: exit.Error(), output: output.LastLine(maxErrorOutput)}
 	default:
-		return said, err
+		return output, err
 	}
 }
 
-func (t *Target) environment() []string {
-	folder, err := filepath.EvalSymlinks(t.path(link))
+func (t *Target) commandEnvironment() []string {
+	folder, err := filepath.EvalSymlinks(t.path(currentLink))
 	if err != nil {
-		folder = t.path(link)
+		folder = t.path(currentLink)
 	}
 	return []string{
 		"SLUICE_CELL=" + t.options.Cell,
-		"SLUICE_CHANNEL=" + t.told.Channel,
-		"SLUICE_RELEASE=" + t.told.Release,
-		"SLUICE_DIGEST=" + string(t.told.Digest),
-		"SLUICE_PROFILE=" + t.told.Profile,
+		"SLUICE_CHANNEL=" + t.assignment.Channel,
+		"SLUICE_RELEASE=" + t.assignment.Release,
+		"SLUICE_DIGEST=" + string(t.assignment.Digest),
+		"SLUICE_PROFILE=" + t.assignment.Profile,
 		"SLUICE_DIR=" + folder,
-		"SLUICE_CURRENT=" + t.path(link),
+		"SLUICE_CURRENT=" + t.path(currentLink),
 	}
 }
 
-// keepLog replaces hook.log. It is for people to read, so it need not survive a power loss.
-func (t *Target) keepLog(said *process.Tail) error {
-	text := said.Bytes()
-	if n := said.Dropped(); n > 0 {
-		text = append(fmt.Appendf(nil, "… %d bytes before this are not kept\n", n), text...)
+// writeHookLog replaces hook.log. The log is for people to read, so it need not survive a power loss.
+func (t *Target) writeHookLog(output *process.Tail) error {
+	text := output.Bytes()
+	if n := output.Dropped(); n > 0 {
+		text = append(fmt.Appendf(nil, "… %d earlier bytes were dropped\n", n), text...)
 	}
-	temporary := t.path(staging + "-log")
+	temporary := t.path(stagingPrefix + "-log")
 	if err := os.WriteFile(temporary, text, 0o600); err != nil {
-		return fmt.Errorf("keep the hook's output: %w", err)
+		return fmt.Errorf("write the hook's output: %w", err)
 	}
 	if err := os.Rename(temporary, t.path("hook.log")); err != nil {
-		return fmt.Errorf("keep the hook's output: %w", err)
+		return fmt.Errorf("write the hook's output: %w", err)
 	}
 	return nil
 }

@@ -1,24 +1,23 @@
-// Package directory applies a cell's manifests to a folder on disk: the default target, for
-// products that read files, and for trying Sluice out without Kubernetes.
+// Package directory applies a cell's manifests to a folder on disk. It is the default target, for products that read
+// files and for trying out Sluice without Kubernetes.
 //
-//	DIR/current              a symlink to the version that counts
+//	DIR/current              a symlink to the current version
 //	DIR/versions/ID/         the files of one version; complete as soon as the name exists
-//	DIR/hook.log             what the hook last printed: its end, at most 64 KiB
+//	DIR/hook.log             the end of what the hook last printed, at most 64 KiB
 //
-// A version is staged beside the others, every file and folder of it fsynced, and switched to
-// by one rename of the symlink. A consumer that resolves the link once and then reads below
-// what it got never sees a mix of two versions; the one before is kept for it.
+// A version is staged beside the others, each of its files and folders is fsynced, and one rename of the symlink makes
+// it current. A consumer that resolves the link once and then reads below the resolved folder never sees a mix of two
+// versions; the previous version is kept for such consumers.
 //
-// An optional hook runs after each switch, and after drift was mended; it may run more than
-// once for one version (after a crash, say), so it must be repeatable. An optional health
-// command tells whether the product works: exit status 0 is healthy. Both run by /bin/sh -c
-// with the agent's environment plus SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE,
-// SLUICE_DIGEST, SLUICE_PROFILE, SLUICE_DIR (the version's own folder), SLUICE_CURRENT (the
-// link) and, for the hook, SLUICE_REASON (apply or heal). Each has a time limit, after which
-// its whole process group is ended. A service that a hook starts should redirect its output.
+// An optional hook runs after each switch, and after drift was repaired. It may run more than once for one version, for
+// example after a crash, so it must be repeatable. An optional health command checks whether the product works: exit
+// status 0 is healthy. Both run by /bin/sh -c with the agent's environment plus SLUICE_CELL, SLUICE_CHANNEL,
+// SLUICE_RELEASE, SLUICE_DIGEST, SLUICE_PROFILE, SLUICE_DIR (the version's own folder), SLUICE_CURRENT (the link) and,
+// for the hook, SLUICE_REASON (apply or heal). Each has a time limit, after which its whole process group is ended. A
+// service that a hook starts should redirect its output.
 //
-// The package never decides what runs, never goes back by itself and never leaves DIR: links
-// inside it are replaced, not followed. Calls on one Target must not overlap (cells.Target).
+// The package never decides what runs, never rolls back by itself and never writes outside DIR: links inside DIR are
+// replaced, not followed. Calls on one Target must not overlap (cells.Target).
 package directory
 
 import (
@@ -34,33 +33,32 @@ import (
 )
 
 const (
-	link     = "current"
-	versions = "versions"
-	staging  = ".staging" // prefix of what is not complete
+	currentLink   = "current"
+	versionsDir   = "versions"
+	stagingPrefix = ".staging" // prefix of incomplete entries
 )
 
-// Options are what a Target may be given. Zero values are good.
+// Options configure a Target. The zero value is usable.
 type Options struct {
-	Cell          string        // told to hook and health command
-	Hook          string        // shell command after each switch; empty: none
+	Cell          string        // passed to the hook and the health command
+	Hook          string        // shell command, run after each switch; empty: none
 	HookTimeout   time.Duration // default 5m
 	Health        string        // shell command; empty: always healthy
 	HealthTimeout time.Duration // of one run; default 10s
-	Keep          int           // versions kept, the current one included; default and least 2
+	KeepVersions  int           // number of versions, the current one included; default and minimum 2
 }
 
-// Target is a folder as a cells.Target.
 type Target struct {
-	dir     string // absolute
-	options Options
-	told    cells.Assignment // what Apply or Heal was last given: for the commands' environment
-	owed    bool             // a hook failed: Heal runs it again
-	kept    []string         // versions in the order they were switched to, the current one last
+	dir          string // absolute
+	options      Options
+	assignment   cells.Assignment // of the last Apply or Heal, for the commands' environment
+	hookPending  bool             // a hook failed: Heal runs it again
+	keptVersions []string         // in the order in which they became current, the current one last
 }
 
 var _ cells.Target = (*Target)(nil)
 
-// New makes dir if need be, and returns it as a target.
+// New returns dir as a target and creates it if needed.
 func New(dir string, o Options) (*Target, error) {
 	if o.HookTimeout <= 0 {
 		o.HookTimeout = 5 * time.Minute
@@ -68,13 +66,13 @@ func New(dir string, o Options) (*Target, error) {
 	if o.HealthTimeout <= 0 {
 		o.HealthTimeout = 10 * time.Second
 	}
-	o.Keep = max(o.Keep, 2)
+	o.KeepVersions = max(o.KeepVersions, 2)
 	absolute, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("target directory %s: %w", dir, err)
 	}
 	t := &Target{dir: absolute, options: o}
-	if err := makeDir(t.path(versions)); err != nil {
+	if err := makeDurableDir(t.path(versionsDir)); err != nil {
 		return nil, fmt.Errorf("target directory %s: %w", dir, err)
 	}
 	return t, nil
@@ -84,99 +82,98 @@ func (t *Target) path(elements ...string) string {
 	return filepath.Join(append([]string{t.dir}, elements...)...)
 }
 
-// Apply makes r current and runs the hook. If the hook fails, r is current nevertheless:
-// going back is the caller's decision.
+// Apply makes r current and runs the hook. If the hook fails, r is current nevertheless: the caller decides about a
+// rollback.
 func (t *Target) Apply(ctx context.Context, r cells.Rendered) error {
-	if _, err := t.put(ctx, r); err != nil {
+	if _, err := t.reconcile(ctx, r); err != nil {
 		return fmt.Errorf("apply %s to %s: %w", r.Assignment.Release, t.dir, err)
 	}
-	return t.hook(ctx, "apply")
+	return t.runHook(ctx, "apply")
 }
 
-// Heal puts back what drifted: changed, missing and added files, and the link itself. Where
-// it mended something the hook runs.
+// Heal repairs drift: changed, missing and added files, and the link itself. The hook runs if anything was repaired.
 func (t *Target) Heal(ctx context.Context, r cells.Rendered) (int, error) {
-	mended, err := t.put(ctx, r)
+	mended, err := t.reconcile(ctx, r)
 	if err != nil {
 		return mended, fmt.Errorf("heal %s in %s: %w", r.Assignment.Release, t.dir, err)
 	}
-	if mended == 0 && !t.owed {
+	if mended == 0 && !t.hookPending {
 		return 0, nil
 	}
-	return mended, t.hook(ctx, "heal")
+	return mended, t.runHook(ctx, "heal")
 }
 
-// put makes the disk agree with r and tells how many files, folders and links it changed.
-func (t *Target) put(ctx context.Context, r cells.Rendered) (changed int, err error) {
-	t.told = r.Assignment
-	if err := t.endLeftover(); err != nil {
+// reconcile makes the disk agree with r and returns how many files, folders and links it changed.
+func (t *Target) reconcile(ctx context.Context, r cells.Rendered) (changed int, err error) {
+	t.assignment = r.Assignment
+	if err := t.killInterruptedHook(); err != nil {
 		return 0, err
 	}
-	if err := t.sweep(); err != nil {
+	if err := t.removeStaged(); err != nil {
 		return 0, err
 	}
-	want, err := plan(r)
+	want, err := planVersion(r)
 	if err != nil {
 		return 0, err
 	}
-	version := t.path(versions, want.id)
+	version := t.path(versionsDir, want.id)
 	switch info, err := os.Lstat(version); {
 	case err == nil && info.IsDir():
-		changed, err = t.mend(ctx, version, want)
+		changed, err = t.repairVersion(ctx, version, want)
 		if err != nil {
 			return changed, err
 		}
-	case err == nil: // something else sits there
+	case err == nil:
 		if err := os.RemoveAll(version); err != nil {
 			return 0, err
 		}
 		fallthrough
 	case errors.Is(err, fs.ErrNotExist):
-		if err := t.stage(ctx, version, want); err != nil {
+		if err := t.stageVersion(ctx, version, want); err != nil {
 			return 0, err
 		}
 		changed = len(want.files)
 	default:
 		return 0, err
 	}
-	switched, err := t.switchTo(want.id)
+	switched, err := t.switchLink(want.id)
 	if err != nil {
 		return changed, err
 	}
 	if switched {
 		changed++
 	}
-	return changed, t.prune(want.id)
+	return changed, t.pruneVersions(want.id)
 }
 
-// switchTo points the link at a version by one rename.
-func (t *Target) switchTo(id string) (switched bool, err error) {
-	to := filepath.Join(versions, id)
-	if at, err := os.Readlink(t.path(link)); err == nil && at == to {
+// switchLink points the link at a version by one rename.
+func (t *Target) switchLink(id string) (switched bool, err error) {
+	to := filepath.Join(versionsDir, id)
+	if present, err := os.Readlink(t.path(currentLink)); err == nil && present == to {
 		return false, nil
 	}
-	if info, err := os.Lstat(t.path(link)); err == nil && info.IsDir() {
-		if err := os.RemoveAll(t.path(link)); err != nil { // a rename can't replace a folder
+	if info, err := os.Lstat(t.path(currentLink)); err == nil && info.IsDir() {
+		if err := os.RemoveAll(t.path(currentLink)); err != nil { // a rename can't replace a folder
 			return false, err
 		}
 	}
-	temporary := t.path(staging + "-link")
+	temporary := t.path(stagingPrefix + "-link")
 	if err := os.Symlink(to, temporary); err != nil {
 		return false, err
 	}
-	if err := os.Rename(temporary, t.path(link)); err != nil {
+	if err := os.Rename(temporary, t.path(currentLink)); err != nil {
 		return false, err
 	}
 	return true, syncDir(t.dir)
 }
 
-// sweep removes what an interrupted call left. Calls never overlap, so nobody is using it.
-func (t *Target) sweep() error {
-	left, err := filepath.Glob(t.path(staging + "*"))
+// removeStaged removes what an interrupted call left behind. Calls never overlap, so it is not in use.
+func (t *Target) removeStaged() error {
+	leftovers, err := filepath.Glob(t.path(stagingPrefix + "*"))
 	if err != nil {
 		return err
 	}
-	for _, l := range left {
+	for _, l := range leftovers {
 		if err := os.RemoveAll(l); err != nil {
 			return err
 		}
@@ -184,27 +181,27 @@ func (t *Target) sweep() error {
 	return nil
 }
 
-// prune removes all versions but the current one and those switched to before it, up to Keep.
-func (t *Target) prune(current string) error {
-	if n := len(t.kept); n > 0 && t.kept[n-1] == current {
+// pruneVersions removes all versions but the current one and its predecessors, up to KeepVersions.
+func (t *Target) pruneVersions(current string) error {
+	if n := len(t.keptVersions); n > 0 && t.keptVersions[n-1] == current {
 		return nil
 	}
-	entries, err := os.ReadDir(t.path(versions))
+	entries, err := os.ReadDir(t.path(versionsDir))
 	if err != nil {
 		return err
 	}
-	if t.kept == nil {
-		t.kept = byAge(entries)
+	if t.keptVersions == nil {
+		t.keptVersions = sortByAge(entries)
 	}
-	t.kept = append(without(t.kept, current), current)
-	t.kept = t.kept[max(0, len(t.kept)-t.options.Keep):]
-	keep := make(map[string]bool, len(t.kept))
-	for _, id := range t.kept {
+	t.keptVersions = append(removeName(t.keptVersions, current), current)
+	t.keptVersions = t.keptVersions[max(0, len(t.keptVersions)-t.options.KeepVersions):]
+	keep := make(map[string]bool, len(t.keptVersions))
+	for _, id := range t.keptVersions {
 		keep[id] = true
 	}
 	for _, e := range entries {
 		if !keep[e.Name()] {
-			if err := os.RemoveAll(t.path(versions, e.Name())); err != nil {
+			if err := os.RemoveAll(t.path(versionsDir, e.Name())); err != nil {
 				return err
 			}
 		}

@@ -23,12 +23,12 @@ func TestContract(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "target")
 		broken := filepath.Join(t.TempDir(), "broken")
 		open := func(t *testing.T) cells.Target {
-			return open(t, dir, directory.Options{Health: "! test -e " + broken})
+			return newTarget(t, dir, directory.Options{Health: "! test -e " + broken})
 		}
 		return targettest.Subject{
 			Target:  open(t),
 			Reopen:  open,
-			Observe: func(t *testing.T) map[string]string { return observe(t, dir) },
+			Observe: func(t *testing.T) map[string]string { return observeConfigMaps(t, dir) },
 			Drift: func(t *testing.T, kind targettest.Drift, name string) {
 				file := filepath.Join(dir, "current", "configmap-default-"+name+".yaml")
 				if kind == targettest.Removed {
@@ -50,21 +50,21 @@ func TestContract(t *testing.T) {
 
 var valueLine = regexp.MustCompile(`value: "(.*)"`)
 
-func observe(t *testing.T, dir string) map[string]string {
+func observeConfigMaps(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	got := map[string]string{}
 	files, err := filepath.Glob(filepath.Join(dir, "current", "configmap-default-*.yaml"))
 	must(t, err)
 	for _, f := range files {
 		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(f), "configmap-default-"), ".yaml")
-		if m := valueLine.FindStringSubmatch(read(t, f)); m != nil {
+		if m := valueLine.FindStringSubmatch(readFile(t, f)); m != nil {
 			got[name] = m[1]
 		}
 	}
 	return got
 }
 
-func open(t *testing.T, dir string, o directory.Options) *directory.Target {
+func newTarget(t *testing.T, dir string, o directory.Options) *directory.Target {
 	t.Helper()
 	target, err := directory.New(dir, o)
 	must(t, err)
@@ -78,21 +78,21 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func read(t *testing.T, file string) string {
+func readFile(t *testing.T, file string) string {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	must(t, err)
 	return string(b)
 }
 
-func one(value string) cells.Rendered {
+func renderedWith(value string) cells.Rendered {
 	return targettest.Rendered("1.0.0", map[string]string{"a": value})
 }
 
 // A consumer that resolves the link once sees all of one version, whatever happens meanwhile.
 func TestNoMixes(t *testing.T) {
 	dir := t.TempDir()
-	target := open(t, dir, directory.Options{Keep: 4})
+	target := newTarget(t, dir, directory.Options{KeepVersions: 4})
 	pair := func(i int) cells.Rendered {
 		v := fmt.Sprint(i)
 		return targettest.Rendered("1.0."+v, map[string]string{"a": v, "b": v})
@@ -140,8 +140,8 @@ func TestHealsEveryDrift(t *testing.T) {
 	outside := filepath.Join(t.TempDir(), "outside")
 	must(t, os.MkdirAll(outside, 0o755))
 	must(t, os.WriteFile(filepath.Join(outside, "precious"), []byte("kept"), 0o644))
-	target := open(t, dir, directory.Options{})
-	r := one("1")
+	target := newTarget(t, dir, directory.Options{})
+	r := renderedWith("1")
 	r.Files["deep/er/file"] = []byte("x")
 	must(t, target.Apply(t.Context(), r))
 	at, err := filepath.EvalSymlinks(filepath.Join(dir, "current"))
@@ -152,19 +152,25 @@ func TestHealsEveryDrift(t *testing.T) {
 		"folder added":  func() error { return os.MkdirAll(filepath.Join(at, "extra", "more"), 0o755) },
 		"mode changed":  func() error { return os.Chmod(file, 0o777) },
 		"folder's mode": func() error { return os.Chmod(deep, 0o700) },
-		"same length":   func() error { return os.WriteFile(file, bytes.ToUpper([]byte(read(t, file))), 0o644) },
+		"same length":   func() error { return os.WriteFile(file, bytes.ToUpper([]byte(readFile(t, file))), 0o644) },
 		"file is a link": func() error {
 			return errors.Join(os.Remove(file), os.Symlink(filepath.Join(outside, "precious"), file))
 		},
-		"file is a folder":         func() error { return errors.Join(os.Remove(file), os.MkdirAll(filepath.Join(file, "in"), 0o755)) },
-		"folder is a link":         func() error { return errors.Join(os.RemoveAll(deep), os.Symlink(outside, deep)) },
-		"folder is a file":         func() error { return errors.Join(os.RemoveAll(deep), os.WriteFile(deep, nil, 0o644)) },
-		"folder removed":           func() error { return os.RemoveAll(deep) },
-		"version removed":          func() error { return os.RemoveAll(at) },
-		"version is a file":        func() error { return errors.Join(os.RemoveAll(at), os.WriteFile(at, nil, 0o644)) },
-		"link removed":             func() error { return os.Remove(link) },
-		"link elsewhere":           func() error { return errors.Join(os.Remove(link), os.Symlink(outside, link)) },
-		"link replaced by folder":  func() error { return errors.Join(os.Remove(link), os.MkdirAll(filepath.Join(link, "x"), 0o755)) },
+		"file is a folder": func() error {
+			return errors.Join(os.Remove(file), os.MkdirAll(filepath.Join(file, "in"), 0o755))
+		},
+		"folder is a link": func() error { return errors.Join(os.RemoveAll(deep), os.Symlink(outside, deep)) },
+		"folder is a file": func() error {
+			return errors.Join(os.RemoveAll(deep), os.WriteFile(deep, nil, 0o644))
+		},
+		"folder removed":    func() error { return os.RemoveAll(deep) },
+		"version removed":   func() error { return os.RemoveAll(at) },
+		"version is a file": func() error { return errors.Join(os.RemoveAll(at), os.WriteFile(at, nil, 0o644)) },
+		"link removed":      func() error { return os.Remove(link) },
+		"link elsewhere":    func() error { return errors.Join(os.Remove(link), os.Symlink(outside, link)) },
+		"link replaced by folder": func() error {
+			return errors.Join(os.Remove(link), os.MkdirAll(filepath.Join(link, "x"), 0o755))
+		},
 		"staging of a dead writer": func() error { return os.MkdirAll(filepath.Join(dir, ".staging", "x"), 0o755) },
 	} {
 		must(t, drift())
@@ -176,11 +182,11 @@ func TestHealsEveryDrift(t *testing.T) {
 			t.Errorf("%s: after healing, mended %d, %v", name, n, err)
 		}
 		for f, content := range r.Files {
-			if got := read(t, filepath.Join(link, f)); got != string(content) {
+			if got := readFile(t, filepath.Join(link, f)); got != string(content) {
 				t.Errorf("%s: %s is %q", name, f, got)
 			}
 		}
-		if got := read(t, filepath.Join(outside, "precious")); got != "kept" {
+		if got := readFile(t, filepath.Join(outside, "precious")); got != "kept" {
 			t.Fatalf("%s: wrote outside: %q", name, got)
 		}
 		if _, err := os.Lstat(filepath.Join(dir, ".staging")); err == nil {
@@ -192,29 +198,29 @@ func TestHealsEveryDrift(t *testing.T) {
 func TestBadNamesAreRefused(t *testing.T) {
 	for _, name := range []string{"../escape", "/abs", "a/../b", "", ".", "a\\b", "a//b", "a\x00b"} {
 		dir := t.TempDir()
-		r := one("1")
+		r := renderedWith("1")
 		r.Files[name] = nil
-		if err := open(t, dir, directory.Options{}).Apply(t.Context(), r); err == nil {
+		if err := newTarget(t, dir, directory.Options{}).Apply(t.Context(), r); err == nil {
 			t.Errorf("%q was taken", name)
 		}
 		if _, err := os.Lstat(filepath.Join(dir, "current")); err == nil {
 			t.Errorf("%q: switched", name)
 		}
 	}
-	r := one("1")
+	r := renderedWith("1")
 	r.Files["a"], r.Files["a/b"] = nil, nil
-	if err := open(t, t.TempDir(), directory.Options{}).Apply(t.Context(), r); err == nil {
+	if err := newTarget(t, t.TempDir(), directory.Options{}).Apply(t.Context(), r); err == nil {
 		t.Error("a file and a folder of one name were taken")
 	}
 }
 
 func TestHookKnowsWhatRuns(t *testing.T) {
 	dir, log := t.TempDir(), filepath.Join(t.TempDir(), "log")
-	target := open(t, dir, directory.Options{
+	target := newTarget(t, dir, directory.Options{
 		Cell: "acme",
 		Hook: `cat "$SLUICE_DIR/manifests.yaml" >/dev/null && echo "$SLUICE_REASON $SLUICE_CELL $SLUICE_CHANNEL $SLUICE_RELEASE $SLUICE_DIGEST" >>` + log,
 	})
-	r := one("1")
+	r := renderedWith("1")
 	must(t, target.Apply(t.Context(), r))
 	must(t, os.Remove(filepath.Join(dir, "current", "manifests.yaml")))
 	for range 2 { // the second finds nothing to mend, and runs no hook
@@ -222,7 +228,7 @@ func TestHookKnowsWhatRuns(t *testing.T) {
 		must(t, err)
 	}
 	line := "acme staging 1.0.0 " + string(r.Assignment.Digest) + "\n"
-	if got, want := read(t, log), "apply "+line+"heal "+line; got != want {
+	if got, want := readFile(t, log), "apply "+line+"heal "+line; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -230,15 +236,16 @@ func TestHookKnowsWhatRuns(t *testing.T) {
 // A hook that failed after drift was mended is owed: the next Heal runs it again.
 func TestFailedHookIsRunAgain(t *testing.T) {
 	dir, gate := t.TempDir(), filepath.Join(t.TempDir(), "gate")
-	target := open(t, dir, directory.Options{Hook: "test -e " + gate})
-	if err := target.Apply(t.Context(), one("1")); err == nil || !strings.Contains(err.Error(), "hook: exit status 1") {
+	target := newTarget(t, dir, directory.Options{Hook: "test -e " + gate})
+	if err := target.Apply(t.Context(), renderedWith("1")); err == nil ||
+		!strings.Contains(err.Error(), "hook: exit status 1") {
 		t.Fatalf("got %v", err)
 	}
-	if _, err := target.Heal(t.Context(), one("1")); err == nil {
+	if _, err := target.Heal(t.Context(), renderedWith("1")); err == nil {
 		t.Error("the hook was not run again")
 	}
 	must(t, os.WriteFile(gate, nil, 0o644))
-	if _, err := target.Heal(t.Context(), one("1")); err != nil {
+	if _, err := target.Heal(t.Context(), renderedWith("1")); err != nil {
 		t.Error(err)
 	}
 }
@@ -248,18 +255,21 @@ func TestHookIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	child := filepath.Join(t.TempDir(), "child")
 	hook := "sleep 600 & echo $! >" + child + "; while :; do echo noise; done"
-	err := open(t, dir, directory.Options{Hook: hook, HookTimeout: 200 * time.Millisecond}).Apply(t.Context(), one("1"))
-	if err == nil || !strings.Contains(err.Error(), "hook: no end after 200ms, killed: ") || len(err.Error()) > 2000 {
+	err := newTarget(t, dir, directory.Options{Hook: hook, HookTimeout: 200 * time.Millisecond}).Apply(t.Context(),
+		renderedWith("1"))
+	if err == nil || !strings.Contains(err.Error(), "hook: not finished after 200ms, killed: ") ||
+		len(err.Error()) > 2000 {
 		t.Errorf("got %v", err)
 	}
 	for {
-		stat, err := os.ReadFile("/proc/" + strings.TrimSpace(read(t, child)) + "/stat")
+		stat, err := os.ReadFile("/proc/" + strings.TrimSpace(readFile(t, child)) + "/stat")
 		if err != nil || strings.Contains(string(stat), ") Z ") {
 			break
 		}
 		time.Sleep(time.Millisecond)
 	}
-	if log := read(t, filepath.Join(dir, "hook.log")); len(log) > 65<<10 || !strings.Contains(log, "bytes before this are not kept") {
+	if log := readFile(t, filepath.Join(dir, "hook.log")); len(log) > 65<<10 ||
+		!strings.Contains(log, "earlier bytes were dropped") {
 		t.Errorf("hook.log has %d bytes", len(log))
 	}
 }
@@ -267,12 +277,12 @@ func TestHookIsBounded(t *testing.T) {
 // An interrupted hook's orphan is ended before another hook begins, by whichever agent comes next.
 func TestOrphanOfAnInterruptedHookIsEnded(t *testing.T) {
 	dir, pidFile := t.TempDir(), filepath.Join(t.TempDir(), "pid")
-	mark := filepath.Join(dir, ".hook-running")
-	hook := "cp " + mark + " " + mark + ".kept; sleep 600 & echo $! >" + pidFile
-	must(t, open(t, dir, directory.Options{Hook: hook}).Apply(t.Context(), one("1")))
-	pid := strings.TrimSpace(read(t, pidFile))
-	must(t, os.Rename(mark+".kept", mark)) // as if the agent had been killed before the hook's end
-	must(t, open(t, dir, directory.Options{}).Apply(t.Context(), one("2")))
+	marker := filepath.Join(dir, ".hook-running")
+	hook := "cp " + marker + " " + marker + ".kept; sleep 600 & echo $! >" + pidFile
+	must(t, newTarget(t, dir, directory.Options{Hook: hook}).Apply(t.Context(), renderedWith("1")))
+	pid := strings.TrimSpace(readFile(t, pidFile))
+	must(t, os.Rename(marker+".kept", marker)) // as if the agent had been killed before the hook's end
+	must(t, newTarget(t, dir, directory.Options{}).Apply(t.Context(), renderedWith("2")))
 	for {
 		stat, err := os.ReadFile("/proc/" + pid + "/stat")
 		if err != nil || strings.Contains(string(stat), ") Z ") {
@@ -283,13 +293,15 @@ func TestOrphanOfAnInterruptedHookIsEnded(t *testing.T) {
 }
 
 func TestHealthCommandIsBounded(t *testing.T) {
-	target := open(t, t.TempDir(), directory.Options{Health: "echo why; sleep 600", HealthTimeout: 100 * time.Millisecond})
+	target := newTarget(t, t.TempDir(), directory.Options{Health: "echo why; sleep 600",
+		HealthTimeout: 100 * time.Millisecond})
 	var unhealthy *cells.Unhealthy
 	if err := target.Health(t.Context()); !errors.As(err, &unhealthy) {
 		t.Errorf("nothing applied, and health says %v", err)
 	}
-	must(t, target.Apply(t.Context(), one("1")))
-	if err := target.Health(t.Context()); !errors.As(err, &unhealthy) || !strings.Contains(unhealthy.Reason, "no end after 100ms, killed: why") {
+	must(t, target.Apply(t.Context(), renderedWith("1")))
+	if err := target.Health(t.Context()); !errors.As(err, &unhealthy) ||
+		!strings.Contains(unhealthy.Reason, "not finished after 100ms, killed: why") {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -303,8 +315,8 @@ func TestHealthCommandIsBounded(t *testing.T) {
 func TestOldVersionsGo(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 7 {
-		target := open(t, dir, directory.Options{Keep: 3}) // a new one each time: nothing depends on memory
-		must(t, target.Apply(t.Context(), one(fmt.Sprint(i))))
+		target := newTarget(t, dir, directory.Options{KeepVersions: 3}) // new each time: memory does not matter
+		must(t, target.Apply(t.Context(), renderedWith(fmt.Sprint(i))))
 		left, err := os.ReadDir(filepath.Join(dir, "versions"))
 		must(t, err)
 		if want := min(i+1, 3); len(left) != want {

@@ -24,16 +24,16 @@ const (
 	dirMode  fs.FileMode = 0o755
 )
 
-// version is what a version's folder should hold.
+// version is the content that a version's folder should have.
 type version struct {
 	id    string
-	names []string // of files, sorted: parents come before what is below them
+	names []string // of files, sorted: parents come before their children
 	files map[string][]byte
 	dirs  map[string]bool // slash-separated, "." included
 }
 
-// plan names a version after its release and its content, so that one name never means two contents.
-func plan(r cells.Rendered) (version, error) {
+// planVersion names a version after its release and its content, so that one name never has two contents.
+func planVersion(r cells.Rendered) (version, error) {
 	v := version{names: slices.Sorted(maps.Keys(r.Files)), files: r.Files, dirs: map[string]bool{".": true}}
 	hash := sha256.New()
 	for _, name := range v.names {
@@ -69,9 +69,9 @@ func safeName(release string) string {
 	return "r" + safe[:min(len(safe), 64)]
 }
 
-// stage writes v beside the versions and gives it its name once all of it is durable.
-func (t *Target) stage(ctx context.Context, folder string, v version) error {
-	temporary := t.path(staging)
+// stageVersion writes v beside the versions and names it once all of it is durable.
+func (t *Target) stageVersion(ctx context.Context, folder string, v version) error {
+	temporary := t.path(stagingPrefix)
 	if err := os.Mkdir(temporary, dirMode); err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (t *Target) stage(ctx context.Context, folder string, v version) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		if err := writeFile(filepath.Join(temporary, filepath.FromSlash(name)), v.files[name]); err != nil {
+		if err := writeDurableFile(filepath.Join(temporary, filepath.FromSlash(name)), v.files[name]); err != nil {
 			return err
 		}
 	}
@@ -96,11 +96,11 @@ func (t *Target) stage(ctx context.Context, folder string, v version) error {
 	if err := os.Rename(temporary, folder); err != nil {
 		return err
 	}
-	return syncDir(t.path(versions))
+	return syncDir(t.path(versionsDir))
 }
 
-// mend compares a version's folder with v and replaces, file by file, what differs.
-func (t *Target) mend(ctx context.Context, folder string, v version) (mended int, err error) {
+// repairVersion compares a version's folder with v and replaces each file that differs.
+func (t *Target) repairVersion(ctx context.Context, folder string, v version) (mended int, err error) {
 	good := make(map[string]bool, len(v.files)+len(v.dirs))
 	err = filepath.WalkDir(folder, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -116,12 +116,12 @@ func (t *Target) mend(ctx context.Context, folder string, v version) (mended int
 		name := filepath.ToSlash(relative)
 		switch {
 		case v.dirs[name] && entry.IsDir(),
-			isFile(v, name) && entry.Type().IsRegular():
-			same, err := agrees(file, entry, v.files[name])
+			hasFile(v, name) && entry.Type().IsRegular():
+			same, err := entryMatches(file, entry, v.files[name])
 			good[name] = same
 			return err
-		default: // added, or of another kind: a link is removed, never followed
-			if !isFile(v, name) && !v.dirs[name] {
+		default: // added, or of another type; a link is removed, never followed
+			if !hasFile(v, name) && !v.dirs[name] {
 				mended++
 			}
 			if err := os.RemoveAll(file); err != nil {
@@ -136,27 +136,29 @@ func (t *Target) mend(ctx context.Context, folder string, v version) (mended int
 	if err != nil {
 		return mended, err
 	}
-	n, err := t.restore(ctx, folder, v, good)
+	n, err := t.restoreEntries(ctx, folder, v, good)
 	return mended + n, err
 }
 
-func isFile(v version, name string) bool {
+func hasFile(v version, name string) bool {
 	_, ok := v.files[name]
 	return ok
 }
 
-// restore writes every folder and file of v that is not good.
-func (t *Target) restore(ctx context.Context, folder string, v version, good map[string]bool) (restored int, err error) {
+// restoreEntries writes every folder and file of v that is not good.
+func (t *Target) restoreEntries(
+	ctx context.Context, folder string, v version, good map[string]bool,
+) (restored int, err error) {
 	touched := map[string]bool{}
 	for _, d := range slices.Sorted(maps.Keys(v.dirs)) {
 		if good[d] {
 			continue
 		}
-		place := filepath.Join(folder, filepath.FromSlash(d))
-		if err := os.Mkdir(place, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		dir := filepath.Join(folder, filepath.FromSlash(d))
+		if err := os.Mkdir(dir, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
 			return restored, err
 		}
-		if err := os.Chmod(place, dirMode); err != nil {
+		if err := os.Chmod(dir, dirMode); err != nil {
 			return restored, err
 		}
 		touched[path.Dir(d)], touched[d] = true, true
@@ -169,8 +171,8 @@ func (t *Target) restore(ctx context.Context, folder string, v version, good map
 		if err := context.Cause(ctx); err != nil {
 			return restored, err
 		}
-		temporary := t.path(staging + "-file")
-		if err := writeFile(temporary, v.files[name]); err != nil {
+		temporary := t.path(stagingPrefix + "-file")
+		if err := writeDurableFile(temporary, v.files[name]); err != nil {
 			return restored, err
 		}
 		if err := os.Rename(temporary, filepath.Join(folder, filepath.FromSlash(name))); err != nil {
@@ -187,8 +189,8 @@ func (t *Target) restore(ctx context.Context, folder string, v version, good map
 	return restored, nil
 }
 
-// agrees tells whether an entry has its mode and, if it is a file, its content.
-func agrees(file string, entry fs.DirEntry, content []byte) (bool, error) {
+// entryMatches reports whether an entry has the right mode and, if it is a file, the right content.
+func entryMatches(file string, entry fs.DirEntry, content []byte) (bool, error) {
 	info, err := entry.Info()
 	if err != nil {
 		return false, err
@@ -199,13 +201,14 @@ func agrees(file string, entry fs.DirEntry, content []byte) (bool, error) {
 	if info.Mode().Perm() != fileMode || info.Size() != int64(len(content)) {
 		return false, nil
 	}
-	at, err := os.ReadFile(file) //nolint:gosec // below the target's own folder
-	return bytes.Equal(at, content), err
+	present, err := os.ReadFile(file) //nolint:gosec // below the target's own folder
+	return bytes.Equal(present, content), err
 }
 
-// writeFile makes a new file, durable, with exactly our mode whatever the umask.
-func writeFile(name string, content []byte) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode) //nolint:gosec // manifests are for others to read
+// writeDurableFile creates a file, durable, with exactly fileMode whatever the umask.
+func writeDurableFile(name string, content []byte) error {
+	//nolint:gosec // manifests are for others to read
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
 		return err
 	}
@@ -213,8 +216,7 @@ func writeFile(name string, content []byte) error {
 	return errors.Join(err, f.Chmod(fileMode), f.Sync(), f.Close())
 }
 
-// makeDir makes a folder and its parents, durable.
-func makeDir(name string) error {
+func makeDurableDir(name string) error {
 	if err := os.MkdirAll(name, dirMode); err != nil {
 		return err
 	}
@@ -229,8 +231,8 @@ func syncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// byAge sorts version names by when their folders last changed.
-func byAge(entries []fs.DirEntry) []string {
+// sortByAge returns version names, sorted by the modification times of their folders.
+func sortByAge(entries []fs.DirEntry) []string {
 	age := func(e fs.DirEntry) int64 {
 		info, err := e.Info()
 		if err != nil {
@@ -248,6 +250,6 @@ func byAge(entries []fs.DirEntry) []string {
 	return names
 }
 
-func without(names []string, name string) []string {
+func removeName(names []string, name string) []string {
 	return slices.DeleteFunc(names, func(n string) bool { return n == name })
 }

@@ -1,8 +1,9 @@
-// Package identity is who a cell and its control plane are to each other: keys, pins and one-time tokens.
+// Package identity defines how a cell and its control plane recognise each other: keys, pins and one-time tokens.
 //
-// A cell is its Ed25519 key; a control plane is a set of pins, SHA-256 of public keys (R29). There is no authority
-// to run: both sides show a certificate that they signed themselves, and only its key is looked at. The package
-// holds values and pure functions; it keeps nothing, dials nobody and logs nothing. Randomness and time are passed in.
+// A cell is its Ed25519 key; a control plane is a set of pins, SHA-256 of public keys (R29). There is no authority:
+// both sides present a certificate that they signed themselves, and only its key counts. The package holds values and
+// pure functions, which may be called at once. It stores nothing, opens no connections and logs nothing; randomness and
+// time are passed in.
 package identity
 
 import (
@@ -25,29 +26,29 @@ import (
 
 const keyPrefix = "ed25519:"
 
-// FormatKey writes a cell's public key as identity.yaml has it: ed25519:BASE64.
+// FormatKey formats a cell's public key as in identity.yaml: ed25519:BASE64.
 func FormatKey(key ed25519.PublicKey) string {
 	return keyPrefix + base64.StdEncoding.EncodeToString(key)
 }
 
-// ParseKey reads what FormatKey writes.
+// ParseKey parses the output of FormatKey.
 func ParseKey(text string) (ed25519.PublicKey, error) {
 	rest, ok := strings.CutPrefix(text, keyPrefix)
 	raw, err := base64.StdEncoding.Strict().DecodeString(rest)
 	if !ok || err != nil || len(raw) != ed25519.PublicKeySize {
-		return nil, fmt.Errorf("%.80q is no public key: it is written ed25519: and 44 characters of base64", text)
+		return nil, fmt.Errorf("%.80q is not a public key: a public key is ed25519: and 44 characters of base64", text)
 	}
 	return raw, nil
 }
 
-// Pin is the pin of a certificate's public key: sha256:HEX over its SubjectPublicKeyInfo.
-func Pin(c *x509.Certificate) string {
+// CertificatePin returns the pin of a certificate's public key: sha256:HEX over its SubjectPublicKeyInfo.
+func CertificatePin(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// PinOf is the pin of a public key.
-func PinOf(key crypto.PublicKey) (string, error) {
+// KeyPin returns the pin of a public key.
+func KeyPin(key crypto.PublicKey) (string, error) {
 	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
 		return "", fmt.Errorf("pin a public key: %w", err)
@@ -56,16 +57,17 @@ func PinOf(key crypto.PublicKey) (string, error) {
 	return "sha256:" + hex.EncodeToString(sum[:]), nil
 }
 
-// ErrPin: the peer's key is not one of the pins.
-var ErrPin = errors.New("the peer's key is none of those that are pinned: this is another control plane, or somebody in between")
+// ErrPinMismatch says that the peer's key is not one of the pins.
+var ErrPinMismatch = errors.New("the peer's key is not among the pinned keys: " +
+	"this is another control plane, or somebody intercepts the connection")
 
-// Match holds a peer's chain against pins: its own key, or a key of the chain that its certificate verifies under (R29).
-// Names and dates count for nothing where the peer's own key is pinned.
-func Match(pins []string, chain []*x509.Certificate, now time.Time) error {
+// MatchPins checks a peer's chain against pins: either its own key is pinned, or a key of the chain under which its
+// certificate verifies (R29). Names and dates are ignored where the peer's own key is pinned.
+func MatchPins(pins []string, chain []*x509.Certificate, now time.Time) error {
 	if len(chain) == 0 {
-		return ErrPin
+		return ErrPinMismatch
 	}
-	if slices.Contains(pins, Pin(chain[0])) {
+	if slices.Contains(pins, CertificatePin(chain[0])) {
 		return nil
 	}
 	between := x509.NewCertPool()
@@ -73,21 +75,22 @@ func Match(pins []string, chain []*x509.Certificate, now time.Time) error {
 		between.AddCert(c)
 	}
 	for _, c := range chain[1:] {
-		if !slices.Contains(pins, Pin(c)) {
+		if !slices.Contains(pins, CertificatePin(c)) {
 			continue
 		}
 		root := x509.NewCertPool()
 		root.AddCert(c)
-		if _, err := chain[0].Verify(x509.VerifyOptions{Roots: root, Intermediates: between, CurrentTime: now}); err == nil {
+		options := x509.VerifyOptions{Roots: root, Intermediates: between, CurrentTime: now}
+		if _, err := chain[0].Verify(options); err == nil {
 			return nil
 		}
 	}
-	return ErrPin
+	return ErrPinMismatch
 }
 
-// Certificate is a certificate that key signs for itself. Cells and control planes look at its key only, so that it
-// may say that it is good for long.
-func Certificate(random io.Reader, key crypto.Signer, name string, now time.Time) (tls.Certificate, error) {
+// SelfSignedCertificate returns a certificate that key signs for itself. It may be valid for long: cells and control planes check
+// only its key.
+func SelfSignedCertificate(random io.Reader, key crypto.Signer, name string, now time.Time) (tls.Certificate, error) {
 	serial := make([]byte, 16)
 	if _, err := io.ReadFull(random, serial); err != nil {
 		return tls.Certificate{}, fmt.Errorf("certificate of %s: %w", name, err)
@@ -95,7 +98,8 @@ func Certificate(random io.Reader, key crypto.Signer, name string, now time.Time
 	template := &x509.Certificate{
 		SerialNumber: new(big.Int).SetBytes(serial), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
 		NotBefore: now.Add(-24 * time.Hour), NotAfter: now.AddDate(20, 0, 0),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(random, template, template, key.Public(), key)

@@ -22,13 +22,13 @@ func certificate(t testing.TB, name string, now time.Time) *x509.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := identity.Certificate(rand.Reader, k, name, now)
+	c, err := identity.SelfSignedCertificate(rand.Reader, k, name, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pin, err := identity.PinOf(k.Public())
-	if err != nil || pin != identity.Pin(c.Leaf) {
-		t.Fatalf("pin of the key %s, of its certificate %s (%v)", pin, identity.Pin(c.Leaf), err)
+	pin, err := identity.KeyPin(k.Public())
+	if err != nil || pin != identity.CertificatePin(c.Leaf) {
+		t.Fatalf("pin of the key %s, of its certificate %s (%v)", pin, identity.CertificatePin(c.Leaf), err)
 	}
 	return c.Leaf
 }
@@ -40,7 +40,7 @@ func TestMatch(t *testing.T) {
 	now := time.Now()
 	active, standby, stranger := certificate(t, "a", now), certificate(t, "b", now), certificate(t, "c", now)
 	expired := certificate(t, "old", now.AddDate(-30, 0, 0))
-	pins := []string{identity.Pin(active), identity.Pin(standby), identity.Pin(expired)}
+	pins := []string{identity.CertificatePin(active), identity.CertificatePin(standby), identity.CertificatePin(expired)}
 	for name, c := range map[string]struct {
 		chain []*x509.Certificate
 		good  bool
@@ -53,11 +53,12 @@ func TestMatch(t *testing.T) {
 		"nobody":                     {nil, false},
 		"a pinned with a stranger's": {[]*x509.Certificate{active, stranger}, true},
 	} {
-		if err := identity.Match(pins, c.chain, now); (err == nil) != c.good || err != nil && !errors.Is(err, identity.ErrPin) {
+		if err := identity.MatchPins(pins, c.chain, now); (err == nil) != c.good || err != nil &&
+			!errors.Is(err, identity.ErrPinMismatch) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if identity.Match(nil, []*x509.Certificate{active}, now) == nil {
+	if identity.MatchPins(nil, []*x509.Certificate{active}, now) == nil {
 		t.Error("without pins nobody is trusted")
 	}
 }
@@ -86,22 +87,23 @@ func TestMatchAboveTheLeaf(t *testing.T) {
 	}
 	template := func(ca bool) *x509.Certificate {
 		return &x509.Certificate{
-			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "x"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
-			IsCA: ca, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "x"}, NotBefore: now.Add(-time.Hour),
+			NotAfter: now.Add(time.Hour),
+			IsCA:     ca, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		}
 	}
 	rootKey, leafKey := signer(), signer()
 	root := make509(template(true), template(true), rootKey, rootKey)
 	leaf := make509(template(false), root, leafKey, rootKey)
-	pins := []string{identity.Pin(root)}
-	if err := identity.Match(pins, []*x509.Certificate{leaf, root}, now); err != nil {
+	pins := []string{identity.CertificatePin(root)}
+	if err := identity.MatchPins(pins, []*x509.Certificate{leaf, root}, now); err != nil {
 		t.Error(err)
 	}
-	if identity.Match(pins, []*x509.Certificate{leaf, root}, now.Add(2*time.Hour)) == nil {
+	if identity.MatchPins(pins, []*x509.Certificate{leaf, root}, now.Add(2*time.Hour)) == nil {
 		t.Error("a certificate that another key vouches for is out of date, and was taken")
 	}
-	if identity.Match(pins, []*x509.Certificate{leaf}, now) == nil {
+	if identity.MatchPins(pins, []*x509.Certificate{leaf}, now) == nil {
 		t.Error("the pinned key is not in the chain")
 	}
 }
@@ -113,12 +115,13 @@ func TestKeysAsText(t *testing.T) {
 	if err != nil || !back.Equal(k) {
 		t.Fatalf("%v, %v", back, err)
 	}
-	for _, bad := range []string{"", "ed25519:", "ed25519:AAAA", "rsa:" + identity.FormatKey(k)[8:], identity.FormatKey(k) + "=", " " + identity.FormatKey(k)} {
+	for _, bad := range []string{"", "ed25519:", "ed25519:AAAA", "rsa:" + identity.FormatKey(k)[8:],
+		identity.FormatKey(k) + "=", " " + identity.FormatKey(k)} {
 		if _, err := identity.ParseKey(bad); err == nil {
 			t.Errorf("%q was taken for a key", bad)
 		}
 	}
-	c, err := identity.Certificate(rand.Reader, key(t), "acme", time.Now())
+	c, err := identity.SelfSignedCertificate(rand.Reader, key(t), "acme", time.Now())
 	if err != nil || c.Leaf.PublicKeyAlgorithm != x509.Ed25519 {
 		t.Errorf("a cell's certificate: %v", err)
 	}
@@ -135,16 +138,19 @@ func TestToken(t *testing.T) {
 	if err != nil || len(raw) != 32 {
 		t.Errorf("a secret has %d bytes (%v), want 256 bits", len(raw), err)
 	}
-	want := identity.Token{Cell: "acme", Address: "cells.example:7443", Pins: []string{"sha256:aa", "sha256:bb"}, Secret: secret}
+	want := identity.Token{Cell: "acme", Address: "cells.example:7443", Pins: []string{"sha256:aa", "sha256:bb"},
+		Secret: secret}
 	word := want.String()
 	if strings.ContainsAny(word, " \n\t+/=") {
 		t.Errorf("%q is not one word that a shell and a URL take", word)
 	}
 	got, err := identity.ParseToken("\n" + word + " \n")
-	if err != nil || got.Cell != want.Cell || got.Address != want.Address || got.Secret != want.Secret || len(got.Pins) != 2 {
+	if err != nil || got.Cell != want.Cell || got.Address != want.Address || got.Secret != want.Secret ||
+		len(got.Pins) != 2 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if h := identity.HashSecret(secret); len(h) != 64 || strings.Contains(word, h) || h == identity.HashSecret(secret+"x") {
+	if h := identity.HashSecret(secret); len(h) != 64 || strings.Contains(word, h) ||
+		h == identity.HashSecret(secret+"x") {
 		t.Errorf("hash %q", h)
 	}
 	for name, bad := range map[string]identity.Token{
@@ -158,7 +164,8 @@ func TestToken(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, bad := range []string{"", "sluice1.", "sluice2." + word[8:], word[:len(word)-5], word + strings.Repeat("A", 5000), "sluice1.e30"} {
+	for _, bad := range []string{"", "sluice1.", "sluice2." + word[8:], word[:len(word)-5],
+		word + strings.Repeat("A", 5000), "sluice1.e30"} {
 		_, err := identity.ParseToken(bad)
 		if !errors.Is(err, identity.ErrToken) {
 			t.Errorf("%.20q…: %v", bad, err)

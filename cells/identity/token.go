@@ -13,7 +13,8 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 )
 
-// Token lets one agent register as one cell, once, and is all that it needs to find and know its control plane.
+// Token lets one agent register as one cell, once. It holds all that the agent needs to find and recognise its control
+// plane.
 type Token struct {
 	Cell    string   `json:"cell"`
 	Address string   `json:"address"` // HOST:PORT of the cells' listener
@@ -27,7 +28,7 @@ const (
 	secretBytes = 32
 )
 
-// NewSecret makes a token's secret, 256 bits.
+// NewSecret returns a random secret of 256 bits for a token.
 func NewSecret(random io.Reader) (string, error) {
 	raw := make([]byte, secretBytes)
 	if _, err := io.ReadFull(random, raw); err != nil {
@@ -36,13 +37,14 @@ func NewSecret(random io.Reader) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(raw), nil
 }
 
-// HashSecret is how a secret is stored and looked up: SHA-256, in hex. It has 256 bits of chance, so that no slow hash is needed.
+// HashSecret returns the SHA-256 of a secret in hex, by which it is stored and looked up. A secret has 256 bits of
+// randomness, so no slow hash is needed.
 func HashSecret(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
 	return hex.EncodeToString(sum[:])
 }
 
-// String is the token as it is handed over: one word.
+// String returns the token as one word, to be handed over.
 func (t Token) String() string {
 	data, err := json.Marshal(t)
 	if err != nil {
@@ -51,10 +53,11 @@ func (t Token) String() string {
 	return tokenPrefix + base64.RawURLEncoding.EncodeToString(data)
 }
 
-// ErrToken: the text is no token. It says nothing of the text, which may be a secret.
-var ErrToken = errors.New("this is no token: it begins with " + tokenPrefix + " and is copied whole, as sluice cell add printed it")
+// ErrToken says that a text is no token. It does not repeat the text, which may be a secret.
+var ErrToken = errors.New("this is not a token: a token begins with " + tokenPrefix +
+	"; copy all of what sluice cell add printed")
 
-// ParseToken reads what String writes.
+// ParseToken parses the output of String.
 func ParseToken(text string) (Token, error) {
 	var t Token
 	rest, ok := strings.CutPrefix(strings.TrimSpace(text), tokenPrefix)

@@ -2,7 +2,7 @@ package process
 
 import "syscall"
 
-// ownGroup puts a child into a process group of its own and ties its life to ours.
-func ownGroup() *syscall.SysProcAttr {
+// newProcessGroup puts a child into a process group of its own, and has it killed when its parent dies.
+func newProcessGroup() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

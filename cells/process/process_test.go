@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-func shell(script string) Child { return Child{Args: []string{"/bin/sh", "-c", script}} }
+func shellChild(script string) Child { return Child{Args: []string{"/bin/sh", "-c", script}} }
 
 func TestTailKeepsTheEnd(t *testing.T) {
 	for _, size := range []int{1, 7, 100, 4096} {
@@ -33,15 +33,15 @@ func TestTailKeepsTheEnd(t *testing.T) {
 				t.Fatalf("size %d, write %d: dropped %d, want %d", size, i, got, len(all)-len(want))
 			}
 		}
-		if cap(tail.kept) > 1000 {
-			t.Errorf("a tail of 100 bytes holds %d", cap(tail.kept))
+		if cap(tail.content) > 1000 {
+			t.Errorf("a tail of 100 bytes holds %d", cap(tail.content))
 		}
 	}
 }
 
 func TestHeadRefusesMore(t *testing.T) {
-	head := NewHead(10)
-	c := shell("printf 12345678901")
+	head := NewLimitedBuffer(10)
+	c := shellChild("printf 12345678901")
 	c.Stdout = head
 	if err := c.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "more than 10 bytes") {
 		t.Fatalf("got %v", err)
@@ -62,7 +62,7 @@ func TestEnvironmentIsOnlyWhatIsGiven(t *testing.T) {
 
 func TestExitErrorIsKept(t *testing.T) {
 	var exit *exec.ExitError
-	if err := shell("exit 7").Run(t.Context()); !errors.As(err, &exit) || exit.ExitCode() != 7 {
+	if err := shellChild("exit 7").Run(t.Context()); !errors.As(err, &exit) || exit.ExitCode() != 7 {
 		t.Errorf("got %v", err)
 	}
 }
@@ -73,25 +73,26 @@ func TestWholeGroupIsEnded(t *testing.T) {
 		script string
 		grace  time.Duration
 	}{
-		"at once":            {"sleep 600 & echo $! >child; echo up >up; wait", 0},
-		"politely":           {"sleep 600 & echo $! >child; echo up >up; wait", time.Minute},
-		"deaf to politeness": {"trap '' TERM; sleep 600 & echo $! >child; echo up >up; while :; do wait; sleep 1; done", 50 * time.Millisecond},
+		"at once":  {"sleep 600 & echo $! >child; echo up >up; wait", 0},
+		"politely": {"sleep 600 & echo $! >child; echo up >up; wait", time.Minute},
+		"deaf to politeness": {"trap '' TERM; sleep 600 & echo $! >child; echo up >up; while :; do wait; sleep 1; done",
+			50 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			ctx, cancel := context.WithCancelCause(t.Context())
 			stop := errors.New("stop")
-			child := shell(c.script)
+			child := shellChild(c.script)
 			child.Dir, child.Grace, child.Env = dir, c.grace, []string{"PATH=/usr/bin:/bin"}
 			done := make(chan error)
 			go func() { done <- child.Run(ctx) }()
-			await(t, filepath.Join(dir, "up"))
+			awaitFile(t, filepath.Join(dir, "up"))
 			cancel(stop)
 			if err := <-done; !errors.Is(err, stop) {
 				t.Errorf("got %v", err)
 			}
-			pid := strings.TrimSpace(read(t, filepath.Join(dir, "child")))
-			for alive(pid) {
+			pid := strings.TrimSpace(readFile(t, filepath.Join(dir, "child")))
+			for isAlive(pid) {
 				time.Sleep(time.Millisecond) // until init has reaped it
 			}
 		})
@@ -101,19 +102,19 @@ func TestWholeGroupIsEnded(t *testing.T) {
 // A hook may leave a service behind: it is not waited for, and not ended.
 func TestServiceIsLeftBehind(t *testing.T) {
 	dir := t.TempDir()
-	c := shell("sleep 600 & echo $! >child")
+	c := shellChild("sleep 600 & echo $! >child")
 	c.Dir, c.Env, c.Stdout = dir, []string{"PATH=/usr/bin:/bin"}, NewTail(10)
 	if err := c.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	pid := strings.TrimSpace(read(t, filepath.Join(dir, "child")))
-	if !alive(pid) {
+	pid := strings.TrimSpace(readFile(t, filepath.Join(dir, "child")))
+	if !isAlive(pid) {
 		t.Error("the service is gone")
 	}
 	_ = exec.Command("kill", pid).Run()
 }
 
-func alive(pid string) bool {
+func isAlive(pid string) bool {
 	state, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
 	if err != nil {
 		return !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ESRCH)
@@ -121,7 +122,7 @@ func alive(pid string) bool {
 	return !strings.Contains(string(state), ") Z ")
 }
 
-func await(t *testing.T, file string) {
+func awaitFile(t *testing.T, file string) {
 	t.Helper()
 	for {
 		if b, err := os.ReadFile(file); err == nil && len(b) > 0 {
@@ -134,7 +135,7 @@ func await(t *testing.T, file string) {
 	}
 }
 
-func read(t *testing.T, file string) string {
+func readFile(t *testing.T, file string) string {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {

@@ -1,8 +1,8 @@
-// Package targettest is the contract that every cells.Target keeps, as a test suite.
+// Package targettest is the contract of cells.Target as a test suite.
 //
-// It applies small ConfigMaps, so that a target for files and a target for Kubernetes can
-// both take part. It knows no target: what it can't see through cells.Target it asks the
-// Subject for. It is imported by tests only.
+// The suite applies small ConfigMaps, so that targets for files and for Kubernetes can both take part. It knows no
+// target: it asks the Subject for what it can't see through cells.Target. Only tests import it. It keeps no state; Run
+// may be called at once with Subjects of their own.
 package targettest
 
 import (
@@ -19,12 +19,12 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Subject is a target under test, and what the suite may do behind its back. Each Subject
-// stands on a place of its own, empty at first.
+// Subject is a target under test, with what the suite may do behind the target's back. Each Subject has a location of
+// its own, empty at first.
 type Subject struct {
 	Target  cells.Target                             // required
-	Reopen  func(t *testing.T) cells.Target          // required: another Target over the same place, as after a restart
-	Observe func(t *testing.T) map[string]string     // required: what is in place now: each ConfigMap's name and its data's value; empty: nothing
+	Reopen  func(t *testing.T) cells.Target          // required: another Target over the same location
+	Observe func(t *testing.T) map[string]string     // required: ConfigMaps in place, name to value
 	Drift   func(t *testing.T, kind Drift, n string) // required: disturbs the ConfigMap named n
 	Break   func(t *testing.T, broken bool)          // required: makes health fail, or hold again
 }
@@ -33,11 +33,11 @@ type Subject struct {
 type Drift string
 
 const (
-	Changed Drift = "changed" // its value is another
-	Removed Drift = "removed" // it is gone
+	Changed Drift = "changed" // its value is changed
+	Removed Drift = "removed" // it is deleted
 )
 
-// Rendered gives a release of ConfigMaps, name to value, as the agent would hand it over.
+// Rendered returns a release of ConfigMaps, name to value, as the agent would pass it.
 func Rendered(release string, values map[string]string) cells.Rendered {
 	r := cells.Rendered{
 		Assignment: cells.Assignment{
@@ -48,7 +48,8 @@ func Rendered(release string, values map[string]string) cells.Rendered {
 	}
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		manifest := fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: %s\n  namespace: default\ndata:\n  value: %q\n", name, values[name])
+		manifest := fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\n"+
+			"metadata:\n  name: %s\n  namespace: default\ndata:\n  value: %q\n", name, values[name])
 		r.Files["configmap-default-"+name+".yaml"] = []byte(manifest)
 		all = append(all, manifest)
 	}
@@ -56,7 +57,7 @@ func Rendered(release string, values map[string]string) cells.Rendered {
 	return r
 }
 
-// Run holds the target that each call of subject makes to the contract.
+// Run tests the targets that subject returns against the contract.
 func Run(t *testing.T, subject func(t *testing.T) Subject) {
 	for _, c := range []struct {
 		name string
@@ -64,12 +65,12 @@ func Run(t *testing.T, subject func(t *testing.T) Subject) {
 	}{
 		{"apply replaces what was there", applyReplaces},
 		{"apply again changes nothing", applyAgain},
-		{"ended before it begins, apply changes nothing", endedBefore},
-		{"ended in the middle, apply again completes (fault 34)", endedInTheMiddle},
-		{"drift is healed", heals},
-		{"healing what was never applied applies it", healsFromNothing},
-		{"health is told as it is", health},
-		{"a restarted target goes on", reopens},
+		{"ended before it begins, apply changes nothing", applyCancelledBefore},
+		{"ended in the middle, apply again completes (fault 34)", applyCancelledMidway},
+		{"drift is healed", healsDrift},
+		{"healing what was never applied applies it", healsMissing},
+		{"health is told as it is", reportsHealth},
+		{"a restarted target goes on", continuesAfterReopen},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.hold(t, subject(t)) })
 	}
@@ -77,8 +78,8 @@ func Run(t *testing.T, subject func(t *testing.T) Subject) {
 
 func applyReplaces(t *testing.T, s Subject) {
 	apply(t, s, "1.0.0", map[string]string{"a": "1", "b": "1"})
-	apply(t, s, "1.1.0", map[string]string{"a": "2", "c": "2"}) // b goes
-	apply(t, s, "1.0.0", map[string]string{"a": "1", "b": "1"}) // and comes back
+	apply(t, s, "1.1.0", map[string]string{"a": "2", "c": "2"}) // removes b
+	apply(t, s, "1.0.0", map[string]string{"a": "1", "b": "1"}) // restores b
 }
 
 func applyAgain(t *testing.T, s Subject) {
@@ -91,7 +92,7 @@ func applyAgain(t *testing.T, s Subject) {
 	}
 }
 
-func endedBefore(t *testing.T, s Subject) {
+func applyCancelledBefore(t *testing.T, s Subject) {
 	values := map[string]string{"a": "1"}
 	apply(t, s, "1.0.0", values)
 	superseded := errors.New("superseded")
@@ -100,13 +101,12 @@ func endedBefore(t *testing.T, s Subject) {
 	if err := s.Target.Apply(ctx, Rendered("1.1.0", map[string]string{"a": "2"})); !errors.Is(err, superseded) {
 		t.Errorf("apply says %v, want its context's cause", err)
 	}
-	observe(t, s, values)
+	wantObserved(t, s, values)
 }
 
-// endedInTheMiddle ends applies at instants all over their length. What is in place is then
-// the old or the new, or for a target that can't switch at once something between; applied
-// again it is the new one.
-func endedInTheMiddle(t *testing.T, s Subject) {
+// applyCancelledMidway cancels applies at instants all over their length. What is then in place is the old or the new
+// release, or a mix for a target that can't switch atomically. Applied again, it is the new release.
+func applyCancelledMidway(t *testing.T, s Subject) {
 	values := map[string]string{}
 	for i := range 20 {
 		values[fmt.Sprintf("object-%02d", i)] = "0"
@@ -127,14 +127,14 @@ func endedInTheMiddle(t *testing.T, s Subject) {
 			t.Fatalf("try %d: %v", i, err)
 		}
 		if err == nil {
-			observe(t, s, values)
+			wantObserved(t, s, values)
 		}
 		s.Target = s.Reopen(t)
 		apply(t, s, release, values)
 	}
 }
 
-func heals(t *testing.T, s Subject) {
+func healsDrift(t *testing.T, s Subject) {
 	values := map[string]string{"a": "1", "b": "1", "c": "1"}
 	apply(t, s, "1.0.0", values)
 	for _, kind := range []Drift{Changed, Removed} {
@@ -143,19 +143,19 @@ func heals(t *testing.T, s Subject) {
 		if n != 1 || err != nil {
 			t.Errorf("%s: heal mended %d, %v; want 1", kind, n, err)
 		}
-		observe(t, s, values)
+		wantObserved(t, s, values)
 	}
 }
 
-func healsFromNothing(t *testing.T, s Subject) {
+func healsMissing(t *testing.T, s Subject) {
 	values := map[string]string{"a": "1"}
 	if n, err := s.Target.Heal(t.Context(), Rendered("1.0.0", values)); n == 0 || err != nil {
 		t.Errorf("heal mended %d, %v", n, err)
 	}
-	observe(t, s, values)
+	wantObserved(t, s, values)
 }
 
-func health(t *testing.T, s Subject) {
+func reportsHealth(t *testing.T, s Subject) {
 	apply(t, s, "1.0.0", map[string]string{"a": "1"})
 	for _, broken := range []bool{false, true, false} {
 		s.Break(t, broken)
@@ -170,7 +170,7 @@ func health(t *testing.T, s Subject) {
 	}
 }
 
-func reopens(t *testing.T, s Subject) {
+func continuesAfterReopen(t *testing.T, s Subject) {
 	values := map[string]string{"a": "1"}
 	apply(t, s, "1.0.0", values)
 	s.Target = s.Reopen(t)
@@ -188,10 +188,10 @@ func apply(t *testing.T, s Subject, release string, values map[string]string) {
 	if err := s.Target.Apply(t.Context(), Rendered(release, values)); err != nil {
 		t.Fatalf("apply %s: %v", release, err)
 	}
-	observe(t, s, values)
+	wantObserved(t, s, values)
 }
 
-func observe(t *testing.T, s Subject, want map[string]string) {
+func wantObserved(t *testing.T, s Subject, want map[string]string) {
 	t.Helper()
 	if got := s.Observe(t); !maps.Equal(got, want) {
 		t.Errorf("in place is %v, want %v", got, want)

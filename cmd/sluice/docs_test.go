@@ -17,9 +17,9 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 )
 
-// documents are the files in which every command has to be one that sluice understands. The design and the
-// rules speak of what is to come as well.
-func documents(t *testing.T) []string {
+// documentFiles returns the files in which every command must be valid. The design, the rules and the faults
+// are left out: they also speak of what is planned.
+func documentFiles(t *testing.T) []string {
 	t.Helper()
 	root := filepath.Join(sourceDir, "..", "..")
 	files := []string{filepath.Join(root, "README.md"), filepath.Join(root, "CONTRIBUTING.md")}
@@ -39,14 +39,14 @@ func documents(t *testing.T) []string {
 type command struct {
 	where string // file:line
 	text  string
-	whole bool // stands in a block of its own, as it is typed; else it is mentioned in a sentence
+	whole bool // in a block, as it is typed; else mentioned in a sentence
 }
 
 var mentioned = regexp.MustCompile("`(sluice [^`]+)`")
 
-// commandsOf finds the commands of a document: in fenced blocks, lines that begin with sluice or $ sluice, joined
-// where a backslash or a pipe ends them; elsewhere, what stands in backticks.
-func commandsOf(name, text string) []command {
+// findCommands returns the commands of a document: in fenced blocks, the lines that begin with sluice or $
+// sluice, joined where a backslash ends them; elsewhere, the text in backticks.
+func findCommands(name, text string) []command {
 	var found []command
 	fenced := false
 	lines := strings.Split(text, "\n")
@@ -75,9 +75,9 @@ func commandsOf(name, text string) []command {
 	return found
 }
 
-// words splits a command line as a shell does, as far as documents need it: quotes, and an end at a comment, a pipe, a
-// redirection, or two spaces, after which they explain.
-func words(line string) []string {
+// splitCommandLine splits a command line as a shell does, as far as documents need: with quotes, and ending at
+// a comment, a pipe, a redirection, or two spaces, after which documents explain.
+func splitCommandLine(line string) []string {
 	var out []string
 	var word strings.Builder
 	quote, begun := rune(0), false
@@ -113,30 +113,30 @@ func words(line string) []string {
 	return out
 }
 
-// TestDocumentedCommands holds that each command in the documents, and in the verbs' own examples, is one that sluice
-// understands: verb, flags and, where it stands as it is typed, arguments.
+// TestDocumentedCommands checks that each command in the documents, and in the verbs' own examples, is valid:
+// verb, flags and, in a block, arguments.
 func TestDocumentedCommands(t *testing.T) {
 	var all []command
-	for _, file := range documents(t) {
+	for _, file := range documentFiles(t) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, commandsOf(filepath.Base(file), string(text))...)
+		all = append(all, findCommands(filepath.Base(file), string(text))...)
 	}
-	for _, verb := range everyVerb(root(cli.NewApp(nil, nil, io.Discard, io.Discard))) {
+	for _, verb := range allVerbs(root(cli.NewApp(nil, nil, io.Discard, io.Discard))) {
 		for line := range strings.Lines(verb.Example) {
 			all = append(all, command{verb.CommandPath() + " --help", strings.TrimSpace(line), true})
 		}
 	}
 	checked := 0
 	for _, c := range all {
-		args := words(c.text)
+		args := splitCommandLine(c.text)
 		if len(args) < 2 || args[0] != "sluice" {
 			continue
 		}
 		checked++
-		if err := understood(args[1:], c.whole); err != nil {
+		if err := checkCommandLine(args[1:], c.whole); err != nil {
 			t.Errorf("%s: %s: %v", c.where, c.text, err)
 		}
 	}
@@ -145,18 +145,19 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
-func everyVerb(root *cobra.Command) []*cobra.Command {
+func allVerbs(root *cobra.Command) []*cobra.Command {
 	all := []*cobra.Command{root}
 	for _, below := range root.Commands() {
-		all = append(all, everyVerb(below)...)
+		all = append(all, allVerbs(below)...)
 	}
 	return all
 }
 
 var placeholder = regexp.MustCompile(`[\[\]|…]`)
 
-// understood tells what is wrong with a command line; a synopsis with brackets is held only to its verb.
-func understood(args []string, whole bool) error {
+// checkCommandLine returns what is wrong with a command line. Of a synopsis with brackets, only the verb is
+// checked.
+func checkCommandLine(args []string, whole bool) error {
 	top := root(cli.NewApp(nil, nil, io.Discard, io.Discard))
 	top.InitDefaultCompletionCmd()
 	top.InitDefaultHelpCmd()
@@ -187,13 +188,13 @@ func TestWords(t *testing.T) {
 		`sluice status --watch # until it is stopped`:  `sluice,status,--watch`,
 		`sluice agent --health "a | b" --dir x > file`: `sluice,agent,--health,a | b,--dir,x`,
 	} {
-		if got := strings.Join(words(line), ","); got != want {
+		if got := strings.Join(splitCommandLine(line), ","); got != want {
 			t.Errorf("%s: got %s, want %s", line, got, want)
 		}
 	}
 }
 
-// tour FILE: runs each command of a document that looks at what the demo left, in order; each must end well.
+// tour FILE: runs, in order, the commands of a document that use what the demo left; each must succeed.
 func tour(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: tour FILE")
@@ -201,7 +202,7 @@ func tour(ts *testscript.TestScript, neg bool, args []string) {
 	text, err := os.ReadFile(filepath.Join(sourceDir, "..", "..", args[0]))
 	ts.Check(err)
 	ran := 0
-	for _, c := range commandsOf(args[0], string(bytes.ReplaceAll(text, []byte("\r"), nil))) {
+	for _, c := range findCommands(args[0], string(bytes.ReplaceAll(text, []byte("\r"), nil))) {
 		if !c.whole || !strings.Contains(c.text, " .demo/") {
 			continue
 		}

@@ -1,13 +1,14 @@
 // Command sluice takes releases from a git repository through channels into cells.
 //
-// Every verb reads flags, calls the packages that do the work, and prints. Verbs live in internal/, a package for each group of help; what
-// they share is in internal/cli, and the tree of all is in root.go.
-// The command decides nothing by itself: what plan, why and status show is engine's one Plan, and what people's
-// verbs write is a commit, pushed as anyone else's would be. Tables are for people; -o json and
-// -o yaml are for programs and stay as they are.
+// Every verb reads flags, calls the packages that do the work, and prints. Verbs live in internal/, a package
+// for each group of help; internal/cli has what the verbs share, and root.go builds the tree of all.
 //
-// A run ends with 0 (done), 1 (failed), 2 (wrong usage) or 3 (blocked: a gate or a hold is closed).
-// run holds no global state, so that several may go on in one process.
+// The command decides nothing itself: plan, why and status show the engine's one Plan, and people's verbs push
+// a commit, as anyone else would. Tables are for people; -o json and -o yaml are for programs, and their fields
+// are stable.
+//
+// A run ends with 0 (done), 1 (failed), 2 (wrong usage) or 3 (blocked by a gate or a hold). run holds no global
+// state, so several runs may go on in one process.
 package main
 
 import (
@@ -24,18 +25,18 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal ends the process at once: ours is no longer caught after the first.
+	// A second signal ends the process at once: after the first, signals are no longer caught.
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is the whole command. It returns the exit code; ctx ends it early.
+// run runs the command and returns the exit code; ctx ends it early.
 func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if len(args) == 1 && args[0] == runcmd.RenderName {
-		return render.Main(stdin, stdout) // before anything is set up: the child limits its own memory
+		return render.Main(stdin, stdout) // before any setup: the child limits its own memory
 	}
 	a := cli.NewApp(env, stdin, stdout, stderr)
 	root := root(a)
 	root.SetArgs(args)
-	return a.Report(root.ExecuteContext(ctx))
+	return a.ReportError(root.ExecuteContext(ctx))
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 )
 
-// fullDisk takes so many bytes and no more.
+// fullDisk accepts room bytes and no more.
 type fullDisk struct{ room int }
 
 func (d *fullDisk) Write(b []byte) (int, error) {
@@ -23,12 +23,13 @@ func (d *fullDisk) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// An answer that is cut short is no success, in whatever form.
+// Output that is cut short is a failure, in every form.
 func TestAnswerThatCannotBeWrittenFails(t *testing.T) {
 	for _, args := range [][]string{{"version"}, {"help"}, {"version", "-o", "json"}, {"completion", "bash"}} {
 		for _, room := range []int{0, 3} {
 			var said bytes.Buffer
-			if code := run(context.Background(), args, os.Environ(), nil, &fullDisk{room}, &said); code != cli.ExitFailed {
+			if code := run(context.Background(), args, os.Environ(), nil, &fullDisk{room},
+				&said); code != cli.ExitFailed {
 				t.Errorf("%v: exit code %d, want %d", args, code, cli.ExitFailed)
 			}
 			if !strings.Contains(said.String(), "no space left on device") {

@@ -8,9 +8,10 @@ import (
 	"github.com/sluice-cd/sluice/test/postgres"
 )
 
-// TestReplicas runs testdata/postgres/*.txtar: what several control planes do that share a database, an empty one each.
+// TestReplicas runs testdata/postgres/*.txtar: several control planes with one database, which is empty for
+// each script.
 func TestReplicas(t *testing.T) {
-	database := postgres.Own(t, postgres.Options{}).URL("postgres")
+	database := postgres.NewServer(t, postgres.Options{}).URL("postgres")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/postgres", RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {

@@ -15,34 +15,38 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/runcmd"
 )
 
-const about = `Sluice takes releases from a git repository through channels (staging, then dedicated) into
-cells: instances of a product that run in the customers' own accounts and only ever dial out.
+const rootHelp = `Sluice takes releases from a git repository through channels (staging, then dedicated) into cells:
+instances of a product that run in customers' own accounts and only ever dial out.
 
-The release repository says which release each channel runs. The engine promotes a release from one
-channel to the next when every gate holds, by one git commit. Cells sync to their channel's head.
+The release repository says which release each channel runs. When every gate holds, the engine
+promotes a release from one channel to the next with one git commit. Cells sync to their channel's
+head.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 blocked by a gate or a hold. With -o json standard output is JSON or nothing;
-what went wrong is said on standard error, in words.`
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 blocked by a gate or a hold. With -o json, standard
+output is JSON or empty; errors are printed in words on standard error.`
 
-// root builds the whole command tree by hand.
+// root builds the tree of all commands.
 func root(a *cli.App) *cobra.Command {
-	root := cli.Group("sluice", "Promote releases through channels into cells", about)
+	root := cli.Group("sluice", "Promote releases through channels into cells", rootHelp)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.SetIn(a.Stdin)
 	root.SetOut(a.Stdout.Writer)
 	root.SetErr(a.Stderr.Writer)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return cli.Usage(cmd, "%w", err) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return cli.UsageError(cmd, "%w", err) })
 
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.Repo, "repo", "", "release repository: a folder or a URL (default $SLUICE_REPO, else the repository around the working folder)")
-	flags.StringVar(&a.Branch, "branch", "", "its branch (default: the one its HEAD names)")
-	flags.StringVar(&a.Data, "data", "", "data `DIR`: the mirror of the repository and the store (default $SLUICE_DATA)")
-	flags.StringVar(&a.Database, "database", "", "PostgreSQL database instead of the store in --data: `postgres://USER@HOST:PORT/DATABASE` (default $SLUICE_DATABASE; the password is better in PGPASSWORD or a password file)")
-	flags.StringVarP(&a.Output, "output", "o", cli.AsTable, "table, json or yaml")
+	flags.StringVar(&a.Repo, "repo", "",
+		"release repository: a folder or a URL (default $SLUICE_REPO, else the repository around the working folder)")
+	flags.StringVar(&a.Branch, "branch", "", "branch of the release repository (default: the one that HEAD names)")
+	flags.StringVar(&a.Data, "data", "", "`DIR` for the mirror of the repository and the store (default $SLUICE_DATA)")
+	flags.StringVar(&a.Database, "database", "",
+		"PostgreSQL database to use instead of the store in --data: `postgres://USER@HOST:PORT/DATABASE` "+
+			"(default $SLUICE_DATABASE; put the password in PGPASSWORD or a password file)")
+	flags.StringVarP(&a.Output, "output", "o", cli.AsTable, "output `FORM`: table, json or yaml")
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if !slices.Contains([]string{cli.AsTable, cli.AsJSON, cli.AsYAML}, a.Output) {
-			return cli.Usage(cmd, "-o %q is none of table, json, yaml", a.Output)
+			return cli.UsageError(cmd, "-o %q is none of table, json, yaml", a.Output)
 		}
 		if a.Data == "" {
 			a.Data = a.Getenv("SLUICE_DATA")
@@ -50,18 +54,20 @@ func root(a *cli.App) *cobra.Command {
 		if a.Database == "" {
 			a.Database = a.Getenv("SLUICE_DATABASE")
 		} else if cli.HasPassword(a.Database) {
-			return cli.Usage(cmd, "a password in --database can be read by everyone on this machine: put the whole address in SLUICE_DATABASE, or the password in PGPASSWORD")
+			return cli.UsageError(cmd,
+				"a password in --database can be read by everyone on this machine: put the whole address in "+
+					"SLUICE_DATABASE, or the password in PGPASSWORD")
 		}
 		return nil
 	}
 
 	root.AddGroup(
 		&cobra.Group{ID: cli.GroupAuthor, Title: "The release repository:"},
-		&cobra.Group{ID: cli.GroupDecide, Title: "People's decisions (each is one commit of yours):"},
-		&cobra.Group{ID: cli.GroupFlags, Title: "Features, and when they are told:"},
-		&cobra.Group{ID: cli.GroupLook, Title: "What goes on, and why:"},
-		&cobra.Group{ID: cli.GroupCells, Title: "Who may come in:"},
-		&cobra.Group{ID: cli.GroupRun, Title: "What runs:"},
+		&cobra.Group{ID: cli.GroupDecide, Title: "Decisions (each is one commit in your name):"},
+		&cobra.Group{ID: cli.GroupFlags, Title: "Features and their announcements:"},
+		&cobra.Group{ID: cli.GroupLook, Title: "What is happening, and why:"},
+		&cobra.Group{ID: cli.GroupCells, Title: "Who has access:"},
+		&cobra.Group{ID: cli.GroupRun, Title: "Programs to run:"},
 	)
 	root.AddCommand(verbs(a)...)
 	return root
@@ -92,6 +98,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		runcmd.ServeVerb(a),
 		runcmd.TickVerb(a),
 		runcmd.BackupVerb(a),
+		runcmd.EngineKeyVerb(a),
 		runcmd.AgentVerb(a),
 		demo.Verb(a),
 		runcmd.RenderVerb(a),

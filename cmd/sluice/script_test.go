@@ -18,12 +18,12 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// TestMain lets the test binary be sluice itself: scripts, and the children that it starts, run it in processes of their own.
+// TestMain makes the test binary act as sluice: scripts run it, and so do the children that it starts.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"sluice": main})
 }
 
-// TestScripts runs testdata/script/*.txtar: what a person types, and what they see.
+// TestScripts runs testdata/script/*.txtar: what a person types, and what is printed.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -42,7 +42,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// setup gives a script a home of its own, a name, and nothing of ours.
+// setup gives a script its own home and author, and nothing of the developer's.
 func setup(env *testscript.Env) error {
 	env.Setenv("HOME", env.WorkDir)
 	env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, ".cache"))
@@ -55,7 +55,7 @@ func setup(env *testscript.Env) error {
 	return nil
 }
 
-// exits CODE COMMAND…: the command ends with exactly that exit code.
+// exits CODE COMMAND…: the command ends with exactly this exit code.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE COMMAND…")
@@ -75,10 +75,10 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// patience bounds how long a script waits for what must come: it is no assertion about speed.
-const patience = 2 * time.Minute
+// eventuallyTimeout bounds how long a script waits. It is no assertion about speed.
+const eventuallyTimeout = 2 * time.Minute
 
-// eventually PATTERN COMMAND…: run again and again, the command ends well and prints the pattern.
+// eventually PATTERN COMMAND…: the command is repeated until it succeeds and prints the pattern.
 func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: eventually PATTERN COMMAND…")
@@ -86,7 +86,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	pattern, err := regexp.Compile("(?s)" + args[0])
 	ts.Check(err)
 	pause := 50 * time.Millisecond
-	for end := time.Now().Add(patience); ; time.Sleep(pause) {
+	for end := time.Now().Add(eventuallyTimeout); ; time.Sleep(pause) {
 		pause = min(2*pause, time.Second)
 		err := ts.Exec(args[1], args[2:]...)
 		said := ts.ReadFile("stdout")
@@ -99,7 +99,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// sshkey FILE [VARIABLE]: makes a private SSH key; the variable gets the public one.
+// sshkey FILE [VARIABLE]: makes a private SSH key, and sets the variable to the public key.
 func sshkey(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
 		ts.Fatalf("usage: sshkey FILE [VARIABLE]")
@@ -124,7 +124,7 @@ func fixture(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.CopyFS(ts.MkAbs(args[1]), os.DirFS(filepath.Join(sourceDir, "..", "..", "fixtures", args[0]))))
 }
 
-// setdigest VARIABLE: the first digest that the last command printed.
+// setdigest VARIABLE: sets the variable to the first digest that the last command printed.
 func setdigest(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: setdigest VARIABLE")
@@ -136,7 +136,7 @@ func setdigest(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], found)
 }
 
-// sourceDir is this package's folder, where go test starts its binary.
+// sourceDir is this package's folder, where go test starts the binary.
 var sourceDir = func() string {
 	dir, err := os.Getwd()
 	if err != nil {

@@ -2,7 +2,7 @@
 // cells.
 //
 // It holds values and pure functions, does no I/O, and never holds a secret: the store keeps operators and tokens by
-// the hash of their secrets. The control plane checks every request with Role.May in one place. All functions may be
+// the hash of their secrets. The control plane checks every request with Role.Permits in one place. All functions may be
 // called at once.
 package access
 
@@ -37,8 +37,8 @@ func ParseRole(text string) (Role, error) {
 	return "", fmt.Errorf("there is no role %.80q: give viewer, operator, approver or admin", text)
 }
 
-// May reports whether r permits what need permits.
-func (r Role) May(need Role) bool {
+// Permits reports whether r permits what need permits.
+func (r Role) Permits(need Role) bool {
 	return slices.Contains(Roles(), r) && (r == need || r == Admin || need == Viewer)
 }
 
@@ -51,8 +51,8 @@ type Token struct {
 	Expires time.Time `json:"expires,omitzero"` // zero: never
 }
 
-// Good reports whether the token is valid at now.
-func (t Token) Good(now time.Time) bool { return t.Expires.IsZero() || now.Before(t.Expires) }
+// IsValid reports whether the token is valid at now.
+func (t Token) IsValid(now time.Time) bool { return t.Expires.IsZero() || now.Before(t.Expires) }
 
 // Join is a one-time token of a cell, as it is stored.
 type Join struct {
@@ -66,8 +66,8 @@ type Join struct {
 	Expires time.Time `json:"expires"`
 }
 
-// JoinFor is for how long a cell's token is valid.
-const JoinFor = time.Hour
+// JoinLifetime is for how long a cell's token is valid.
+const JoinLifetime = time.Hour
 
 // ErrUnknown means that no token has this hash or name.
 var ErrUnknown = errors.New("there is no such token")
@@ -83,11 +83,11 @@ type Entry struct {
 	From string    `json:"from"` // the peer's address
 }
 
-// MaxEntries is how many of the newest lines the audit keeps.
-const MaxEntries = 10_000
+// MaxAuditEntries is how many of the newest lines the audit keeps.
+const MaxAuditEntries = 10_000
 
-// Bearer returns the secret of an Authorization header (RFC 6750); empty: there is none.
-func Bearer(header string) string {
+// BearerSecret returns the secret of an Authorization header (RFC 6750); empty: there is none.
+func BearerSecret(header string) string {
 	scheme, secret, ok := strings.Cut(header, " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
 		return ""

@@ -1,15 +1,17 @@
-// Package announcer carries announcements out: it reads the flags repository, has announce.Make decide, tells cells by
-// engine.Announce, and commits what has to be remembered, by one compare-and-swap push a round, to the flags repository and to
-// nothing else. It decides nothing itself.
+// Package announcer carries announcements out: it reads the flags repository, has announce.Make decide, publishes flags
+// to cells by engine.Announce, and commits what must be remembered to the flags repository by one compare-and-swap push
+// a round. It decides nothing itself, and writes no other repository.
 //
 // What always holds:
-//   - What turns something off waits for nobody: a kill is told to cells as soon as it is stored, also while the git host does
-//     not answer or the tip is broken, and counts until its commit is on the branch (R43). Git's exchanges happen beside the
-//     loop, one at a time.
+//   - Nothing delays turning a flag off: a stored kill is sent to cells at once, even while the git host does not
+//     answer or the tip is invalid, and counts until its commit is on the branch (R43). Exchanges with git run beside
+//     the loop, one at a time.
 //   - Definitions come from the newest valid commit, overrides from the tip (fault 33).
-//   - After a force-push cells keep what they have until a commit accepts it (R39).
-//   - Of several processes each tells its cells; the one that leads commits, posts events, and remembers. Two that did so would do
-//     no harm: git compares and swaps, and an event is posted once.
+//   - After a force-push cells keep what they have until a commit accepts the branch (R39).
+//   - Each of several processes serves its cells; only the leader commits, posts events, and stores memory. Two leaders
+//     would do no harm: git compares and swaps, and an event is posted once.
+//
+// Kill and Pushed may be called from any goroutine; Run and Tick may not run at once.
 package announcer
 
 import (
@@ -33,63 +35,64 @@ import (
 type Options struct {
 	Repo   engine.Repository // the flags repository: a gitrepo.Repo of gitrepo.FlagsLayout
 	Store  engine.FlagStore
-	Engine *engine.Engine // runs beside
+	Engine *engine.Engine // runs concurrently
 	Log    zerolog.Logger
-	Poll   time.Duration // how often the branch is looked at without being told of a push; jittered; default 60s
+	Poll   time.Duration // interval of fetching without a notified push; jittered; default 60s
 }
 
 const (
-	lookGap = 250 * time.Millisecond // the least time between plans that only reports ask for
-	restful = 5                      // after such a plan, so many times as long as it took nothing is done for another one
+	minPlanGap = 250 * time.Millisecond // the least time between plans for reports
+	restFactor = 5                      // after such a plan, the next one waits for so many times its duration
 )
 
-// Announcer is the loop. Kill and Pushed may be called from any goroutine; Run once.
+// Announcer is the loop. Kill and Pushed may be called from any goroutine; Run must be called once.
 type Announcer struct {
-	o      Options
-	pushed wake.Signal // the branch may have moved
-	killed wake.Signal // a kill was stored
-	reader reader      // the git job's: there is one at a time
-	press  press
-	code   *code
+	opts     Options
+	pushed   wake.Signal // the branch may have moved
+	killed   wake.Signal // a kill was stored
+	reader   reader      // used by one job at a time
+	bundles  bundleCache
+	contents *releaseContents
 
-	// What follows is Run's.
-	stored  bool           // mark, kills and memory were read from the store
-	began   bool           // the first job was begun
-	unread  bool           // the last try to read them failed
-	mark    plan.FlagsMark // the newest that the store was heard to have
-	kills   []plan.Kill
-	memory  announce.Memory
-	kept    announce.Memory // as the store has it
-	read    *reading        // what is acted upon; nil: nothing could be read yet
-	asked   map[string]bool // IDs of the kills that were known when the look began that gave read
-	split   *plan.Divergence
-	fault   string // why the repository can't be read; empty: it can
-	leads   bool
-	posted  map[string]bool // IDs of events that are posted
-	plan    announce.Plan
-	decided situation // what plan was made of
-	trusted time.Time // the last instant at which time could be trusted; zero: it never could
-	shown   *view.Flags
-	push    pushing
-	made    uint64 // plans, ever
+	// The fields below belong to Run's goroutine.
+	loaded       bool           // mark, kills and memory were read from the store
+	started      bool           // the first job has started
+	storeUnread  bool           // the last attempt to read the store failed
+	mark         plan.FlagsMark // the newest known mark of the store
+	kills        []plan.Kill
+	memory       announce.Memory
+	storedMemory announce.Memory // memory as stored
+	snapshot     *snapshot       // what is acted upon; nil: nothing could be read yet
+	knownKills   map[string]bool // IDs of kills that were known before snapshot was fetched
+	diverged     *plan.Divergence
+	repoFault    string // why the repository can't be read; empty: it was read
+	leads        bool
+	postedEvents map[string]bool // IDs of posted events
+	plan         announce.Plan
+	planInputs   planInputs // the inputs of plan
+	lastTrusted  time.Time  // the last time that could be trusted; zero: never
+	published    *view.Flags
+	pushes       pushState
+	planCount    uint64 // number of plans since the start
 }
 
-// situation is all that a plan is made of but the time.
-type situation struct {
-	read  *reading
-	kills []plan.Kill
-	split *plan.Divergence
-	fault string
-	fleet *fleet
-	leads bool
-	doubt string // why time can't be trusted (R10); empty: it can
+// planInputs holds everything that a plan is made of, except the time.
+type planInputs struct {
+	snapshot  *snapshot
+	kills     []plan.Kill
+	diverged  *plan.Divergence
+	repoFault string
+	fleet     *fleet
+	leads     bool
+	doubt     string // why time can't be trusted (R10); empty: it can
 }
 
-func (s situation) same(o situation) bool {
-	return s.read == o.read && s.split == o.split && s.fault == o.fault && s.leads == o.leads && s.doubt == o.doubt && sameKills(s.kills, o.kills) && s.fleet.same(o.fleet)
+func (s planInputs) equal(o planInputs) bool {
+	return s.snapshot == o.snapshot && s.diverged == o.diverged && s.repoFault == o.repoFault && s.leads == o.leads &&
+		s.doubt == o.doubt && sameKills(s.kills, o.kills) && s.fleet.equal(o.fleet)
 }
 
-// New makes an announcer.
+// New returns an announcer.
 func New(o Options) (*Announcer, error) {
 	if o.Repo == nil || o.Store == nil || o.Engine == nil {
 		return nil, errors.New("make announcer: it needs a repository, a store and an engine")
@@ -98,124 +101,125 @@ func New(o Options) (*Announcer, error) {
 		o.Poll = time.Minute
 	}
 	return &Announcer{
-		o: o, pushed: wake.New(), killed: wake.New(), reader: reader{repo: o.Repo}, posted: map[string]bool{},
+		opts: o, pushed: wake.New(), killed: wake.New(), reader: reader{repo: o.Repo}, postedEvents: map[string]bool{},
 	}, nil
 }
 
-// Pushed says that the flags repository's branch may have moved.
-func (a *Announcer) Pushed() { a.pushed.Notify() }
+// NotifyPush notes that the flags repository's branch may have moved.
+func (a *Announcer) NotifyPush() { a.pushed.Notify() }
 
-// Kill turns a flag off in all cells: it is stored when Kill returns, told to cells at once, and committed later. Only Flag,
-// Reason, By and Until of o count: one of some cells is a file, so that no stored kill narrows another. Whether there is such a
-// flag is not asked.
+// Kill turns a flag off in all cells: the kill is stored when Kill returns, sent to cells at once, and committed later.
+// Only Flag, Reason, By and Until of o are used: a kill for some cells is a file, so that no stored kill narrows
+// another. The flag need not exist.
 func (a *Announcer) Kill(ctx context.Context, o repository.Override) error {
 	if o.Flag == "" {
 		return errors.New("kill: no flag is named")
 	}
 	o = repository.Override{
-		APIVersion: "sluice/v1", Kind: repository.Kill, Flag: o.Flag, Reason: o.Reason, By: o.By, Until: o.Until.UTC().Truncate(time.Second),
+		APIVersion: "sluice/v1", Kind: repository.Kill, Flag: o.Flag, Reason: o.Reason, By: o.By,
+		Until: o.Until.UTC().Truncate(time.Second),
 	}
-	if err := a.o.Store.Kill(ctx, plan.Kill{ID: rand.Text(), At: a.o.Engine.Now().UTC(), Override: o}); err != nil {
+	if err := a.opts.Store.Kill(ctx, plan.Kill{ID: rand.Text(), At: a.opts.Engine.Now().UTC(),
+		Override: o}); err != nil {
 		return err
 	}
 	a.killed.Notify()
 	return nil
 }
 
-// Run goes on until ctx ends: when a push, a kill, a report or another process has news, when the plan of releases changes, and
-// when time does. watch may be nil, or be closed: then nobody tells of pushes.
+// Run runs until ctx ends. It acts on pushes, kills, reports, writes of other processes, new release plans, and at
+// instants that plans name. watch signals pushes; it may be nil, or be closed.
 func (a *Announcer) Run(ctx context.Context, watch <-chan struct{}) error {
-	var beside sync.WaitGroup
-	defer beside.Wait()
+	var background sync.WaitGroup
+	defer background.Wait()
 	t := newTimers()
 	defer t.stop()
-	done := make(chan result, 1)
-	busy, fetch, changed := false, true, a.o.Engine.Changed()
-	a.recall(ctx)
+	results := make(chan jobResult, 1)
+	jobRunning, fetch, changed := false, true, a.opts.Engine.Changed()
+	a.loadStored(ctx)
 	for {
-		if !busy && a.stored {
-			if do := a.job(fetch); do != nil {
-				busy, fetch = true, false
-				beside.Go(func() { done <- do(ctx) })
+		if !jobRunning && a.loaded {
+			if do := a.nextJob(fetch); do != nil {
+				jobRunning, fetch = true, false
+				background.Go(func() { results <- do(ctx) })
 			}
 		}
-		look := false // only reports, or the plan of releases, ask for another plan
+		deferrable := false // only reports or the release plan changed
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-t.poll.C:
 			fetch = true
-			a.recall(ctx)
+			a.loadStored(ctx)
 		case <-a.pushed:
 			fetch = true
-			a.recall(ctx)
+			a.loadStored(ctx)
 		case _, open := <-watch:
 			if !open { // polling goes on
 				watch = nil
 				continue
 			}
 			fetch = true
-			a.recall(ctx)
+			a.loadStored(ctx)
 		case <-a.killed:
-			a.recall(ctx)
-		case <-a.o.Engine.FlagsWritten():
-			a.recall(ctx)
-		case r := <-done:
-			busy = false
-			again, wait := a.took(ctx, r)
+			a.loadStored(ctx)
+		case <-a.opts.Engine.FlagsWritten():
+			a.loadStored(ctx)
+		case r := <-results:
+			jobRunning = false
+			again, wait := a.handleResult(ctx, r)
 			fetch = fetch || again
 			t.poll.Reset(wait)
-		case <-a.o.Engine.FlagsReported():
-			look = true
+		case <-a.opts.Engine.FlagsReported():
+			deferrable = true
 		case <-changed:
-			changed, look = a.o.Engine.Changed(), true
-		case <-t.look.C:
-			t.late = false
+			changed, deferrable = a.opts.Engine.Changed(), true
+		case <-t.deferred.C:
+			t.isDeferred = false
 		case <-t.wake.C:
 		}
-		if look && t.wait() {
+		if deferrable && t.deferPlan() {
 			continue
 		}
 		began := time.Now()
 		fetch = a.decide(ctx) || fetch
-		t.decided(began, a.next())
+		t.reset(began, a.nextWait())
 	}
 }
 
-// timers are what wakes the loop.
 type timers struct {
-	poll, wake, look *time.Timer
-	late             bool // look runs
-	rest             time.Time
+	poll, wake, deferred *time.Timer
+	isDeferred           bool // deferred runs
+	restUntil            time.Time
 }
 
 func newTimers() *timers {
-	return &timers{poll: time.NewTimer(time.Hour), wake: time.NewTimer(time.Hour), look: time.NewTimer(time.Hour)}
+	return &timers{poll: time.NewTimer(time.Hour), wake: time.NewTimer(time.Hour), deferred: time.NewTimer(time.Hour)}
 }
 
 func (t *timers) stop() {
-	for _, timer := range []*time.Timer{t.poll, t.wake, t.look} {
+	for _, timer := range []*time.Timer{t.poll, t.wake, t.deferred} {
 		timer.Stop()
 	}
 }
 
-// wait tells whether a look has to wait for others, and sees to it that it comes.
-func (t *timers) wait() bool {
-	left := time.Until(t.rest)
+// deferPlan reports whether the next plan must wait for other reports, and schedules it.
+func (t *timers) deferPlan() bool {
+	left := time.Until(t.restUntil)
 	if left <= 0 {
 		return false
 	}
-	if !t.late {
-		t.late = true
-		t.look.Reset(left)
+	if !t.isDeferred {
+		t.isDeferred = true
+		t.deferred.Reset(left)
 	}
 	return true
 }
 
-func (t *timers) decided(began time.Time, next time.Duration) {
-	t.rest = began.Add(lookGap)
+func (t *timers) reset(began time.Time, next time.Duration) {
+	t.restUntil = began.Add(minPlanGap)
 	if now := time.Now(); now.After(began) {
-		t.rest = maxTime(t.rest, now.Add(restful*now.Sub(began)))
+		t.restUntil = maxTime(t.restUntil, now.Add(restFactor*now.Sub(began)))
 	}
 	t.wake.Reset(next)
 }

@@ -15,7 +15,8 @@ import (
 func manifestJSON(data []byte, v any) error { return json.Unmarshal(data, v) }
 
 func announcement(at time.Time) string {
-	return "apiVersion: sluice/v1\nkind: Announcement\ntitle: Workspace classes\nfeatures: [classes]\npublishAt: " + at.UTC().Format("2006-01-02T15:04:05") + "\n"
+	return "apiVersion: sluice/v1\nkind: Announcement\ntitle: Workspace classes\nfeatures: [classes]\npublishAt: " +
+		at.UTC().Format("2006-01-02T15:04:05") + "\n"
 }
 
 func gated(b *flags.Bundle, id string) bool {
@@ -27,7 +28,8 @@ func killed(t *testing.T, v *view.View, cell, flag string) bool {
 	return slices.Contains(all, flag)
 }
 
-// An announcement is armed by a commit once it is approved, is sent ahead, and is recorded as published after its time: once each.
+// An announcement is armed by a commit once approved, is sent ahead, and is recorded as published after its time: once
+// each.
 func TestArmedAndPublished(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -35,16 +37,18 @@ func TestArmedAndPublished(t *testing.T) {
 	p.reports()
 	at := time.Now().Add(4 * time.Second).Truncate(time.Second)
 	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(at)})
-	v := p.until("the entry channel follows the tip", func(v *view.View) bool { return v.Flags != nil && gated(bundle(t, v, "s1"), "classes") })
+	v := p.waitForView("the entry channel follows the tip",
+		func(v *view.View) bool { return v.Flags != nil && gated(bundle(t, v, "s1"), "classes") })
 	if gated(bundle(t, v, "d1"), "classes") {
 		t.Error("dedicated is sent what nobody approved")
 	}
 	w.approve("classes")
-	v = p.until("it is armed in dedicated", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
+	v = p.waitForView("it is armed in dedicated",
+		func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
 	if r := v.Flags.Tip.Records["classes"]["dedicated"]; r.Outcome != repository.Armed || !r.At.Equal(at) {
 		t.Errorf("recorded as %+v", r)
 	}
-	v = p.until("it is published", func(v *view.View) bool {
+	v = p.waitForView("it is published", func(v *view.View) bool {
 		return v.Flags.Tip.Records["classes"]["dedicated"].Outcome == repository.Published
 	})
 	if got := v.Flags.Seen; !slices.Contains(got.Published["dedicated"], "classes") || got.Commit != v.Flags.Commit {
@@ -62,25 +66,26 @@ func TestArmedAndPublished(t *testing.T) {
 	if len(own) != 2 {
 		t.Errorf("%d commits about it: %q", len(own), w.history())
 	}
-	p.posted("published")
+	p.wantPosted("published")
 	w.onlyOwnPaths()
 }
 
-// What is announced of a feature that no cell has is suspended nowhere, though cells that were not told of it yet say nothing of
-// it; and once nothing happens any more, no plan asks for another.
+// An announced feature that no cell has leads to no suspension, even of cells that got nothing yet and report nothing
+// of it; once nothing happens any more, no plan leads to another.
 func TestNewAnnouncement(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.start("store.db")
 	p.reports()
-	p.until("cells are told", func(v *view.View) bool { return bundle(t, v, "d1") != nil })
+	p.waitForView("cells are told", func(v *view.View) bool { return bundle(t, v, "d1") != nil })
 	p.reports()
 	w.commit("announce", map[string]string{
-		"flags/more.yaml":         "flags: {more: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: lit, metadata: {feature: more, off: dark}}}\n",
+		"flags/more.yaml": "flags: {more: {state: ENABLED, variants: {lit: true, dark: " +
+			"false}, defaultVariant: lit, metadata: {feature: more, off: dark}}}\n",
 		"announcements/more.yaml": strings.Replace(announcement(time.Now().Add(time.Hour)), "[classes]", "[more]", 1),
 	})
-	p.until("it is told in staging", func(v *view.View) bool { return gated(bundle(t, v, "s1"), "more") })
-	p.quiet()
+	p.waitForView("it is told in staging", func(v *view.View) bool { return gated(bundle(t, v, "s1"), "more") })
+	p.waitUntilQuiet()
 	all, err := p.store.Messages(t.Context(), 100)
 	if err != nil {
 		t.Fatal(err)
@@ -92,8 +97,8 @@ func TestNewAnnouncement(t *testing.T) {
 	}
 }
 
-// quiet waits until no view follows another.
-func (p *process) quiet() {
+// waitUntilQuiet waits until no view follows another.
+func (p *process) waitUntilQuiet() {
 	p.w.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		select {
@@ -107,8 +112,8 @@ func (p *process) quiet() {
 	}
 }
 
-// R10: while most cells say that it is another day, no time comes and nothing is armed, but a kill is told and committed. Once
-// they agree, all goes on.
+// R10: while most cells report another day, time stands still and nothing is armed, but a kill is sent and committed.
+// Once the cells agree, everything continues.
 func TestClocksDiffer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -117,41 +122,44 @@ func TestClocksDiffer(t *testing.T) {
 	at := time.Now().Add(9 * time.Second).Truncate(time.Second)
 	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(at)})
 	w.approve("classes")
-	p.until("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
-	p.off = 48 * time.Hour
+	p.waitForView("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
+	p.clockOffset = 48 * time.Hour
 	p.reports()
-	p.until("it is said that clocks differ", func(v *view.View) bool { return strings.Contains(v.Flags.Fault, "check its time service") })
-	if p.reports(); !p.said.IsZero() {
-		t.Errorf("cells are told that it is %s", p.said)
+	p.waitForView("it is said that clocks differ",
+		func(v *view.View) bool { return strings.Contains(v.Flags.Fault, "check its time service") })
+	if p.reports(); !p.receiptTime.IsZero() {
+		t.Errorf("cells are told that it is %s", p.receiptTime)
 	}
 	w.commit("announce another", map[string]string{
-		"flags/more.yaml":         "flags: {more: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: lit, metadata: {feature: more, off: dark}}}\n",
+		"flags/more.yaml": "flags: {more: {state: ENABLED, variants: {lit: true, dark: " +
+			"false}, defaultVariant: lit, metadata: {feature: more, off: dark}}}\n",
 		"announcements/more.yaml": strings.Replace(announcement(at.Add(time.Hour)), "[classes]", "[more]", 1),
 	})
 	w.approve("more")
 	time.Sleep(time.Until(at.Add(time.Second)))
 	p.kill("plain")
-	v := p.until("the kill is committed", func(v *view.View) bool {
+	v := p.waitForView("the kill is committed", func(v *view.View) bool {
 		return inFile(v, "plain") && !stored(v, "plain") && len(v.Flags.Tip.Approvals) == 2
 	})
 	if r := v.Flags.Tip.Records; r["classes"]["dedicated"].Outcome != repository.Armed || len(r["more"]) != 0 {
 		t.Errorf("records: %+v", r)
 	}
-	p.off = 0
-	for range 3 { // of a clock that goes back the first counts for nothing
+	p.clockOffset = 0
+	for range 3 { // after a clock went back, the first does not count
 		p.reports()
 	}
-	if p.said.IsZero() {
-		p.until("clocks agree", func(v *view.View) bool { p.reports(); return !p.said.IsZero() })
+	if p.receiptTime.IsZero() {
+		p.waitForView("clocks agree", func(v *view.View) bool { p.reports(); return !p.receiptTime.IsZero() })
 	}
-	p.until("all goes on", func(v *view.View) bool {
+	p.waitForView("all goes on", func(v *view.View) bool {
 		r := v.Flags.Tip.Records
-		return r["classes"]["dedicated"].Outcome == repository.Published && r["classes"]["dedicated"].At.Equal(at) && r["more"]["dedicated"].Outcome == repository.Armed && v.Flags.Fault == ""
+		return r["classes"]["dedicated"].Outcome == repository.Published && r["classes"]["dedicated"].At.Equal(at) &&
+			r["more"]["dedicated"].Outcome == repository.Armed && v.Flags.Fault == ""
 	})
 }
 
-// posted waits until a message of a type is in the outbox, and holds that there is one.
-func (p *process) posted(kind string) {
+// wantPosted waits until a message of a type is in the outbox, and wants just one.
+func (p *process) wantPosted(kind string) {
 	p.w.t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		all, err := p.store.Messages(p.w.t.Context(), 100)
@@ -173,7 +181,7 @@ func (p *process) posted(kind string) {
 	}
 }
 
-// onlyOwnPaths holds that the engine wrote nothing but its own folders, and said what it decided on.
+// onlyOwnPaths fails if the engine wrote outside of its own folders, or did not name what it decided on.
 func (w *world) onlyOwnPaths() {
 	w.t.Helper()
 	tip, err := w.ada.Fetch(w.t.Context())

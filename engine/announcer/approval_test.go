@@ -17,8 +17,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// signing makes an SSH key, and gives its public half and a repository whose commits it signs.
-func (w *world) signing(name string) (public string, repo *gitrepo.Repo) {
+// newSigner makes an SSH key, and returns its public half and a repository whose commits it signs.
+func (w *world) newSigner(name string) (public string, repo *gitrepo.Repo) {
 	w.t.Helper()
 	pub, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -41,7 +41,9 @@ func (w *world) signing(name string) (public string, repo *gitrepo.Repo) {
 		w.t.Fatal(err)
 	}
 	repo, err = gitrepo.Open(w.t.Context(), w.flags, gitrepo.Options{
-		Mirror: filepath.Join(w.dir, "mirrors", name), Author: releases.Person{Name: name, Email: name + "@example.com"}, Layout: gitrepo.FlagsLayout, Signer: signer, Log: w.log,
+		Mirror: filepath.Join(w.dir, "mirrors", name),
+		Author: releases.Person{Name: name, Email: name + "@example.com"}, Layout: gitrepo.FlagsLayout,
+		Signer: signer, Log: w.log,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -50,17 +52,18 @@ func (w *world) signing(name string) (public string, repo *gitrepo.Repo) {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))), repo
 }
 
-// R22: an approval counts if the commit that last touched it is signed by a key that people lists, at that commit's first parent,
-// for the person whose file it is; who says to be somebody does not.
+// R22: an approval counts if the commit that last changed it is signed by a key that people lists, at that commit's
+// first parent, for the person whose file it is; a claimed name does not count.
 func TestApprovalsAreSigned(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	kims, kim := w.signing("kim")
-	eves, eve := w.signing("eve")
+	kims, kim := w.newSigner("kim")
+	eves, eve := w.newSigner("eve")
 	people := func(kim string) string {
 		return "apiVersion: sluice/v1\nkind: Flags\npeople:\n  kim: {email: kim@example.com, keys: [\"" + kim + "\"]}\n"
 	}
-	w.commit("announce", map[string]string{"sluice.yaml": people(kims), "announcements/classes.yaml": announcement(time.Now().Add(time.Hour))})
+	w.commit("announce", map[string]string{"sluice.yaml": people(kims),
+		"announcements/classes.yaml": announcement(time.Now().Add(time.Hour))})
 	tree := w.tree()
 	hash, _ := tree.Hash(tree.Announcements["classes"])
 	file, text := "approvals/classes/kim.yaml", "hash: "+hash+"\n"
@@ -80,25 +83,26 @@ func TestApprovalsAreSigned(t *testing.T) {
 	}{
 		{"her name alone", w.kim, map[string]string{file: text}, false},
 		{"another's key", eve, map[string]string{file: text + "comment: sure\n"}, false},
-		{"a key that the same commit lists", eve, map[string]string{file: text + "comment: yes\n", "sluice.yaml": people(eves)}, false},
+		{"a key that the same commit lists", eve,
+			map[string]string{file: text + "comment: yes\n", "sluice.yaml": people(eves)}, false},
 		{"her key is listed again", w.ada, map[string]string{"sluice.yaml": people(kims)}, false},
 		{"hers", kim, map[string]string{file: text}, true},
 		{"touched by another since", w.ada, map[string]string{file: text + "comment: ada was here\n"}, false},
 		{"hers again", kim, map[string]string{file: text}, true},
 	} {
 		commit := w.commitAs(step.who, step.what, step.files)
-		v := p.until(step.what+" is read", func(v *view.View) bool {
-			return v.Flags != nil && v.Flags.Tip != nil && w.stands(v, commit)
+		v := p.waitForView(step.what+" is read", func(v *view.View) bool {
+			return v.Flags != nil && v.Flags.Tip != nil && w.isAtOrAfter(v, commit)
 		})
 		if got := slices.Contains(approvers(v), "kim"); got != step.want {
 			t.Errorf("%s: approved by %v, want %v", step.what, approvers(v), step.want)
 		}
 	}
-	p.until("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
+	p.waitForView("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
 }
 
-// stands tells whether a view is of a commit, or of one after it.
-func (w *world) stands(v *view.View, commit string) bool {
+// isAtOrAfter reports whether a view is of a commit, or of a later one.
+func (w *world) isAtOrAfter(v *view.View, commit string) bool {
 	if v.Flags.Commit == commit {
 		return true
 	}

@@ -14,168 +14,169 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// idle is how long nothing is done while neither time nor anybody asks for it.
-const idle = time.Hour
+// idleWait is how long the loop waits when nothing is due.
+const idleWait = time.Hour
 
-// retryStore is how soon the store is asked again that could not be read.
-const retryStore = time.Second
+// storeRetryDelay is the delay before reading the store again after an error.
+const storeRetryDelay = time.Second
 
-// recall reads what the store has: the kills above all. What can't be read is as it was: a kill that is known is never forgotten so.
-func (a *Announcer) recall(ctx context.Context) {
-	kills, err := a.o.Store.Kills(ctx)
+// loadStored reads the mark, the kills and, once, the memory. After an error the known values stay: a known kill is
+// never forgotten.
+func (a *Announcer) loadStored(ctx context.Context) {
+	kills, err := a.opts.Store.Kills(ctx)
 	if err == nil {
 		a.kills = kills
 		var mark plan.FlagsMark
-		if mark, err = a.o.Store.FlagsMark(ctx); err == nil {
+		if mark, err = a.opts.Store.FlagsMark(ctx); err == nil {
 			a.mark = mark
 		}
 	}
-	if err == nil && !a.stored {
-		if a.kept, err = a.o.Store.FlagsMemory(ctx); err == nil {
-			a.memory, a.stored = a.kept, true
+	if err == nil && !a.loaded {
+		if a.storedMemory, err = a.opts.Store.FlagsMemory(ctx); err == nil {
+			a.memory, a.loaded = a.storedMemory, true
 		}
 	}
-	a.unread = err != nil
+	a.storeUnread = err != nil
 	if err != nil && ctx.Err() == nil {
-		a.o.Log.Warn().Err(err).Msg("what is stored of flags can't be read: what is known of it stays in force")
+		a.opts.Log.Warn().Err(err).Msg("stored flag data can't be read: what is known stays in force")
 	}
 }
 
-// decide makes a plan of what is known now, if anything changed or time asks for it, tells cells, and does what only who leads
-// does beside commits. It tells whether the branch is to be looked at.
+// decide makes a plan if anything changed or is due, publishes it, and does the leader's work except commits. It
+// reports whether to fetch the branch.
 func (a *Announcer) decide(ctx context.Context) (fetch bool) {
-	if !a.stored || a.unread {
-		a.recall(ctx)
+	if !a.loaded || a.storeUnread {
+		a.loadStored(ctx)
 	}
-	v := a.o.Engine.View()
-	if !a.stored || v == nil || a.read == nil && a.fault == "" && len(a.pending()) == 0 {
-		return false // nothing is to be told yet
+	v := a.opts.Engine.View()
+	if !a.loaded || v == nil || a.snapshot == nil && a.repoFault == "" && len(a.pendingKills()) == 0 {
+		return false // there is nothing to publish yet
 	}
-	if leads := a.o.Engine.Leads(); leads != a.leads {
+	if leads := a.opts.Engine.Leads(); leads != a.leads {
 		if leads && !a.takeOver(ctx) {
 			return false
 		}
 		a.leads, fetch = leads, leads
 	}
 	if a.leads {
-		a.keepMark(ctx)
-		a.land(ctx)
+		a.storeMark(ctx)
+		a.recordLandedKills(ctx)
 	}
-	fetch = fetch || a.behind()
-	now, doubt := a.now()
-	states := a.o.Engine.States()
-	is := situation{a.read, a.kills, a.split, a.fault, a.survey(v, states, a.told()), a.leads, doubt}
-	if is.same(a.decided) && (a.plan.Next.IsZero() || now.Before(a.plan.Next)) {
+	fetch = fetch || a.isBehind()
+	now, doubt := a.decisionTime()
+	states := a.opts.Engine.CellStates()
+	inputs := planInputs{a.snapshot, a.kills, a.diverged, a.repoFault, a.observeFleet(v, states, a.publishedFlags()),
+		a.leads, doubt}
+	if inputs.equal(a.planInputs) && (a.plan.Next.IsZero() || now.Before(a.plan.Next)) {
 		return fetch
 	}
-	a.plan, a.decided = a.make(is, now), is
-	a.show(is, states, now)
-	if doubt != "" && a.trusted.IsZero() {
-		return fetch // what happened, and when, is told once that is known
+	a.plan, a.planInputs = a.makePlan(inputs, now), inputs
+	a.publish(inputs, states, now)
+	if doubt != "" && a.lastTrusted.IsZero() {
+		return fetch // events wait until their time is known
 	}
 	a.memory = a.plan.Memory
 	if a.leads {
-		a.post(ctx, now)
+		a.postEvents(ctx, now)
 	}
 	return fetch
 }
 
-// now is the instant to decide at. It stands still while time can't be trusted (R10), at the last one that could.
-func (a *Announcer) now() (now time.Time, doubt string) {
-	now, doubt = a.o.Engine.Time()
+// decisionTime returns the instant to decide at: the last one that could be trusted, while time can't be trusted (R10).
+func (a *Announcer) decisionTime() (now time.Time, doubt string) {
+	now, doubt = a.opts.Engine.TrustedTime()
 	switch {
 	case doubt == "":
-		a.trusted = now
-	case !a.trusted.IsZero():
-		now = a.trusted
+		a.lastTrusted = now
+	case !a.lastTrusted.IsZero():
+		now = a.lastTrusted
 	}
 	return now, doubt
 }
 
-// takeOver reads what the one who led before left behind.
+// takeOver reads what the previous leader stored.
 func (a *Announcer) takeOver(ctx context.Context) bool {
-	memory, err := a.o.Store.FlagsMemory(ctx)
+	memory, err := a.opts.Store.FlagsMemory(ctx)
 	if err != nil {
-		a.o.Log.Warn().Err(err).Msg("what announcements remember can't be read: nothing is committed before it can")
+		a.opts.Log.Warn().Err(err).Msg("the announcements' memory can't be read: nothing is committed until it can")
 		return false
 	}
-	a.memory, a.kept = memory, memory
-	clear(a.posted)
-	a.recall(ctx)
+	a.memory, a.storedMemory = memory, memory
+	clear(a.postedEvents)
+	a.loadStored(ctx)
 	return true
 }
 
-// behind tells whether another process acted upon a commit that this one has not read.
-func (a *Announcer) behind() bool {
-	return a.read != nil && a.split == nil && a.fault == "" && a.mark.Commit != "" && !a.read.has(a.mark.Commit)
+// isBehind reports whether another process acted upon a commit that this one has not read.
+func (a *Announcer) isBehind() bool {
+	return a.snapshot != nil && a.diverged == nil && a.repoFault == "" && a.mark.Commit != "" &&
+		!a.snapshot.contains(a.mark.Commit)
 }
 
-// told is what cells were told last.
-func (a *Announcer) told() map[string]*cells.Flags {
-	if a.shown == nil {
+func (a *Announcer) publishedFlags() map[string]*cells.Flags {
+	if a.published == nil {
 		return nil
 	}
-	return a.shown.Told
+	return a.published.ByCell
 }
 
-// make has announce.Make decide.
-func (a *Announcer) make(is situation, now time.Time) announce.Plan {
-	a.made++
+func (a *Announcer) makePlan(inputs planInputs, now time.Time) announce.Plan {
+	a.planCount++
 	in := announce.Input{
-		Now: now, Doubt: is.doubt, Kills: overrides(a.pending()), Channels: is.fleet.channels, Cells: is.fleet.cells, Releases: is.fleet.releases, Memory: a.memory,
+		Now: now, Doubt: inputs.doubt, Kills: killOverrides(a.pendingKills()), Channels: inputs.fleet.channels,
+		Cells: inputs.fleet.cells, Releases: inputs.fleet.releases, Memory: a.memory,
 	}
-	if r := is.read; r != nil && r.tree != nil {
-		in.Tip, in.Commit, in.Trees, in.Proven, in.Authors = r.tree, r.good, r.trees, r.proven, r.authors
+	if r := inputs.snapshot; r != nil && r.inForce != nil {
+		in.Tip, in.Commit, in.Trees, in.Proven, in.Authors = r.inForce, r.valid, r.trees, r.proven, r.authors
 	}
 	return announce.Make(in)
 }
 
-// show tells cells and people.
-func (a *Announcer) show(is situation, states map[string]*plan.CellState, now time.Time) {
-	f := &view.Flags{Diverged: a.split, Plan: a.plan, Fault: a.fault, Kills: overrides(a.pending())}
+func (a *Announcer) publish(inputs planInputs, states map[string]*plan.CellState, now time.Time) {
+	f := &view.Flags{Diverged: a.diverged, Plan: a.plan, Fault: a.repoFault, Kills: killOverrides(a.pendingKills())}
 	kills := slices.Clone(f.Kills)
-	if r := is.read; r != nil {
-		f.Commit, f.Height, f.Tip = r.tip, r.height, r.tree
-		f.Faults = manifest.Sort(slices.Concat(r.newest.Faults, a.plan.Faults))
-		if r.good != r.tip && f.Fault == "" {
-			f.Fault = outOfForce(r)
+	if r := inputs.snapshot; r != nil {
+		f.Commit, f.Height, f.Tip = r.tip, r.height, r.inForce
+		f.Faults = manifest.Sort(slices.Concat(r.tipTree.Faults, a.plan.Faults))
+		if r.valid != r.tip && f.Fault == "" {
+			f.Fault = whyNotInForce(r)
 		}
-		if f.Fault == "" && is.doubt != "" {
-			f.Fault = "no time comes for announcements: " + is.doubt
+		if f.Fault == "" && inputs.doubt != "" {
+			f.Fault = "announcements wait until time can be trusted: " + inputs.doubt
 		}
-		for _, o := range r.newest.Overrides {
+		for _, o := range r.tipTree.Overrides {
 			if o.Kind == repository.Kill {
 				kills = append(kills, o)
 			}
 		}
 	}
 	if f.Tip != nil {
-		f.Told, f.Bundles = a.press.tell(a.plan, f.Height, now, a.told())
+		f.ByCell, f.Bundles = a.bundles.flagsForCells(a.plan, f.Height, now, a.publishedFlags())
 	} else {
-		f.Told = blind(is.fleet.desired, states, kills)
+		f.ByCell = flagsWithoutRepository(inputs.fleet.desired, states, kills)
 	}
-	f.Seen = seen(f, kills)
-	a.shown = f
-	a.o.Engine.Announce(f)
+	f.Seen = flagsSeen(f, kills)
+	a.published = f
+	a.opts.Engine.Announce(f)
 }
 
-// outOfForce says why the tip's definitions are not in force.
-func outOfForce(r *reading) string {
+func whyNotInForce(r *snapshot) string {
 	why := "the tip can't be read"
-	for _, f := range r.newest.Faults {
+	for _, f := range r.tipTree.Faults {
 		if !f.Warning {
 			why = f.String()
 			break
 		}
 	}
-	if r.good == "" {
+	if r.valid == "" {
 		return why + ": no commit before it is valid either, and nothing is in force but overrides"
 	}
-	return why + ": the flags and announcements of " + words.Short(r.good) + " stay in force, and the overrides of the tip"
+	return why + ": the flags and announcements of " + words.ShortCommit(r.valid) +
+		" stay in force, and the overrides of the tip"
 }
 
-// seen is what gates see. Without a plan, that is what is killed.
-func seen(f *view.Flags, kills []repository.Override) plan.FlagsSeen {
+// flagsSeen returns what gates see; without a plan, only the kills.
+func flagsSeen(f *view.Flags, kills []repository.Override) plan.FlagsSeen {
 	s := plan.FlagsSeen{Commit: f.Commit, Published: f.Plan.Published()}
 	for _, k := range kills {
 		s.Killed = append(s.Killed, k.Flag)
@@ -185,20 +186,21 @@ func seen(f *view.Flags, kills []repository.Override) plan.FlagsSeen {
 	return s
 }
 
-// next is how long until time alone asks for something.
-func (a *Announcer) next() time.Duration {
-	wait := idle
-	if !a.stored || a.unread {
-		wait = retryStore
+// nextWait returns how long to wait until something is due.
+func (a *Announcer) nextWait() time.Duration {
+	wait := idleWait
+	if !a.loaded || a.storeUnread {
+		wait = storeRetryDelay
 	}
 	if !a.plan.Next.IsZero() {
-		left := a.plan.Next.Sub(a.o.Engine.Now())
-		if left <= 0 { // no plan is to ask for another without end
+		left := a.plan.Next.Sub(a.opts.Engine.Now())
+		if left <= 0 { // a plan must not lead to another one at once, for ever
 			left = time.Second
 		}
 		wait = min(wait, left)
 	}
-	if left := time.Until(a.push.after); left > 0 && a.owes() { // what is owed now is begun as soon as git's other job is done
+	// Writes that are due now start after git's current job.
+	if left := time.Until(a.pushes.notBefore); left > 0 && a.hasWrites() {
 		wait = min(wait, left)
 	}
 	return max(wait, time.Millisecond)

@@ -15,8 +15,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// draft spells the plan's writes out as one commit on what was read.
-func (a *Announcer) draft(now time.Time) (releases.Draft, error) {
+// draftCommit returns the plan's writes as one commit on the snapshot.
+func (a *Announcer) draftCommit(now time.Time) (releases.Draft, error) {
 	writes := a.plan.Writes
 	d := releases.Draft{When: now, Files: map[string][]byte{}}
 	var b strings.Builder
@@ -27,14 +27,15 @@ func (a *Announcer) draft(now time.Time) (releases.Draft, error) {
 	b.WriteString("\n\n")
 	ids := map[string]bool{}
 	for _, w := range writes {
-		if !mine(w.Path) {
-			return d, fmt.Errorf("write %s: only %s are the engine's to write", w.Path, strings.Join(ownFolders(), ", "))
+		if !isEngineFile(w.Path) {
+			return d, fmt.Errorf("write %s: only %s are the engine's to write", w.Path,
+				strings.Join(engineFolders(), ", "))
 		}
 		d.Files[w.Path] = w.Content
 		if len(writes) > 1 {
 			fmt.Fprintf(&b, "- %s\n", words.OneLine(w.Why))
 		}
-		if id := a.killOf(w); id != "" {
+		if id := a.killID(w); id != "" {
 			ids[id] = true
 		}
 	}
@@ -44,28 +45,27 @@ func (a *Announcer) draft(now time.Time) (releases.Draft, error) {
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
 		fmt.Fprintf(&b, "%s: %s\n", killTrailer, id)
 	}
-	fmt.Fprintf(&b, "%s: %s\n", baseTrailer, a.read.tip)
+	fmt.Fprintf(&b, "%s: %s\n", baseTrailer, a.snapshot.tip)
 	d.Message = b.String()
 	return d, nil
 }
 
-// ownFolders are those that the engine writes to.
-func ownFolders() []string {
+func engineFolders() []string {
 	return []string{repository.RecordsDir, repository.HeadsDir, repository.OverridesDir}
 }
 
-func mine(name string) bool {
+func isEngineFile(name string) bool {
 	dir, _, _ := strings.Cut(name, "/")
-	return path.Clean(name) == name && dir != name && slices.Contains(ownFolders(), dir)
+	return path.Clean(name) == name && dir != name && slices.Contains(engineFolders(), dir)
 }
 
-// killOf gives the ID of the stored kill that a write commits; empty: of none.
-func (a *Announcer) killOf(w announce.Write) string {
+// killID returns the ID of the stored kill that a write commits; empty: none.
+func (a *Announcer) killID(w announce.Write) string {
 	if path.Dir(w.Path) != repository.OverridesDir || w.Content == nil {
 		return ""
 	}
 	doc, _ := manifest.Decode[repository.Override](w.Path, w.Content)
-	for _, k := range a.pending() {
+	for _, k := range a.pendingKills() {
 		if doc.Value.Kind == repository.Kill && doc.Value.Flag == k.Override.Flag {
 			return k.ID
 		}

@@ -17,22 +17,23 @@ import (
 )
 
 const (
-	acknowledgeTrailer = plan.AcknowledgeTrailer // COMMIT HEIGHT: the commit that is lost, and its height, which the branch is lifted above (R39)
-	killTrailer        = "Kill"                  // a stored kill's ID: the commit has it (R43)
+	// The value is COMMIT HEIGHT: the lost commit, and its height, above which the branch is lifted (R39).
+	acknowledgeTrailer = plan.AcknowledgeTrailer
+	killTrailer        = "Kill" // the ID of the stored kill that the commit contains (R43)
 	baseTrailer        = "Decided-On"
 )
 
-// maxHeight bounds what a trailer can lift the height to: a slip of a person's finger must not use the numbers up.
+// maxHeight limits what a trailer can lift the height to, so that a typing error can't use the heights up.
 const maxHeight = 1 << 40
 
-// history is what the flags repository's first-parent history says, folded commit by commit. It holds only facts.
+// history holds the facts of the flags repository's first-parent history, folded commit by commit.
 type history struct {
-	line         []string                 // its commits, oldest first
+	commits      []string                 // oldest first
 	heights      map[string]int64         // by commit
 	approvals    map[string]plan.Approval // by file
-	authors      map[string][]string      // by announcement: addresses of those who wrote its file
-	acknowledged map[string]bool          // commits whose loss was accepted
-	kills        map[string]string        // by a stored kill's ID: the commit that has it
+	authors      map[string][]string      // by announcement: addresses of its authors
+	acknowledged map[string]bool          // lost commits whose loss was accepted
+	kills        map[string]string        // by a stored kill's ID: the commit that contains it
 }
 
 func newHistory() *history {
@@ -42,48 +43,51 @@ func newHistory() *history {
 	}
 }
 
-// tip is the newest commit that was folded; empty: none.
+// tip returns the newest folded commit; empty: none.
 func (h *history) tip() string {
-	if len(h.line) == 0 {
+	if len(h.commits) == 0 {
 		return ""
 	}
-	return h.line[len(h.line)-1]
+	return h.commits[len(h.commits)-1]
 }
 
-// advance folds changes, oldest first. open gives a commit's files. After an error h is of no use any more.
-func (h *history) advance(changes []releases.Change, open func(commit string) (fs.FS, error), cache *manifest.Cache) error {
+// advance folds changes, oldest first. open returns a commit's files. After an error h can't be used any more.
+func (h *history) advance(changes []releases.Change, open func(commit string) (fs.FS, error),
+	cache *manifest.Cache) error {
 	for _, c := range changes {
 		if c.Parent != h.tip() {
-			return fmt.Errorf("fold commit %s: its parent is %q, not %q: %w", c.Commit, c.Parent, h.tip(), engine.ErrDiverged)
+			return fmt.Errorf("fold commit %s: its parent is %q, not %q: %w", c.Commit, c.Parent, h.tip(),
+				engine.ErrDiverged)
 		}
 		for _, f := range c.Files {
-			if err := h.file(c, f, open, cache); err != nil {
+			if err := h.foldFile(c, f, open, cache); err != nil {
 				return fmt.Errorf("fold commit %s: %w", c.Commit, err)
 			}
 		}
-		h.commit(c)
+		h.foldCommit(c)
 	}
 	return nil
 }
 
-// commit takes a commit's place, and its trailers.
-func (h *history) commit(c releases.Change) {
+// foldCommit folds a commit's height and its trailers.
+func (h *history) foldCommit(c releases.Change) {
 	height := h.heights[h.tip()] + 1
-	for _, value := range trailers(c.Message, acknowledgeTrailer) {
+	for _, value := range trailerValues(c.Message, acknowledgeTrailer) {
 		lost, lifted, _ := strings.Cut(value, " ")
 		h.acknowledged[lost] = true
 		if n, err := strconv.ParseInt(strings.TrimSpace(lifted), 10, 64); err == nil && n < maxHeight {
 			height = max(height, n+1)
 		}
 	}
-	for _, id := range trailers(c.Message, killTrailer) {
+	for _, id := range trailerValues(c.Message, killTrailer) {
 		h.kills[id] = c.Commit
 	}
-	h.line = append(h.line, c.Commit)
+	h.commits = append(h.commits, c.Commit)
 	h.heights[c.Commit] = height
 }
 
-func (h *history) file(c releases.Change, f releases.FileChange, open func(string) (fs.FS, error), cache *manifest.Cache) error {
+func (h *history) foldFile(c releases.Change, f releases.FileChange, open func(string) (fs.FS, error),
+	cache *manifest.Cache) error {
 	switch dir, name := path.Split(f.Path); {
 	case strings.HasPrefix(dir, repository.ApprovalsDir+"/"):
 		delete(h.approvals, f.Path)
@@ -95,7 +99,7 @@ func (h *history) file(c releases.Change, f releases.FileChange, open func(strin
 			if err != nil {
 				return nil, err
 			}
-			return keysOf(files, cache), nil
+			return keysAt(files, cache), nil
 		})
 		if err != nil {
 			return err
@@ -104,9 +108,9 @@ func (h *history) file(c releases.Change, f releases.FileChange, open func(strin
 	case dir == repository.AnnouncementsDir+"/":
 		id := strings.TrimSuffix(name, ".yaml")
 		if f.Old == "" {
-			delete(h.authors, id) // what another of that name was is over
+			delete(h.authors, id) // authors of an earlier announcement with that name
 		}
-		h.authors[id] = slices.Clone(h.authors[id]) // it was given out
+		h.authors[id] = slices.Clone(h.authors[id]) // snapshots share the old slice
 		for _, a := range f.Authors {
 			if !slices.Contains(h.authors[id], a.Email) {
 				h.authors[id] = append(h.authors[id], a.Email)
@@ -116,24 +120,25 @@ func (h *history) file(c releases.Change, f releases.FileChange, open func(strin
 	return nil
 }
 
-// proven gives the approvals of tree that the history proves to be those of people whom it lists (R22).
-func (h *history) proven(tree *repository.Tree) (all []announce.Proven) {
+// provenApprovals returns the approvals of tree that the history proves to be by listed people (R22).
+func (h *history) provenApprovals(tree *repository.Tree) (all []announce.ProvenApproval) {
 	for _, a := range tree.Approvals {
 		person := tree.Settings.People[a.Person]
 		fact, known := h.approvals[path.Join(repository.ApprovalsDir, a.Announcement, a.Person+".yaml")]
-		if person != nil && known && fact.Of(a.Person, person.Email, tree.Settings.TrustAuthors) {
-			all = append(all, announce.Proven{Approval: a, Email: person.Email})
+		if person != nil && known && fact.ProvenFor(a.Person, person.Email, tree.Settings.TrustAuthors) {
+			all = append(all, announce.ProvenApproval{Approval: a, Email: person.Email})
 		}
 	}
 	return all
 }
 
-// signers is sluice.yaml as it is read for its people alone: the cache keeps it apart from what repository.Load makes of it.
-type signers repository.Settings
+// peopleSettings is sluice.yaml read only for its people. Its own type keeps it apart from repository.Load's in the
+// cache.
+type peopleSettings repository.Settings
 
-// keysOf gives people's keys as a commit's sluice.yaml has them.
-func keysOf(files fs.FS, cache *manifest.Cache) map[string][]string {
-	settings, _ := manifest.Load[signers](cache, files, "sluice.yaml", nil)
+// keysAt returns people's keys in a commit's sluice.yaml.
+func keysAt(files fs.FS, cache *manifest.Cache) map[string][]string {
+	settings, _ := manifest.Load[peopleSettings](cache, files, "sluice.yaml", nil)
 	if settings == nil {
 		return nil
 	}
@@ -144,8 +149,8 @@ func keysOf(files fs.FS, cache *manifest.Cache) map[string][]string {
 	return keys
 }
 
-// trailers gives the values of the "Key: value" lines of a message.
-func trailers(message, key string) (values []string) {
+// trailerValues returns the values of the "Key: value" lines of a message.
+func trailerValues(message, key string) (values []string) {
 	for line := range strings.Lines(message) {
 		if value, ok := strings.CutPrefix(line, key+":"); ok {
 			values = append(values, strings.TrimSpace(value))

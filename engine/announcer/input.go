@@ -16,7 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// fleet is what the release repository and the cells' reports have to say of announcements. Immutable.
+// fleet is what announcements need of the release repository and of cells' reports. Immutable.
 type fleet struct {
 	desired  *plan.Desired
 	channels []announce.Channel
@@ -24,18 +24,20 @@ type fleet struct {
 	releases []announce.Release
 }
 
-// same tells whether two fleets give the same plan. The repository's part is compared by its commit's identity alone.
-func (f *fleet) same(g *fleet) bool {
+// equal reports whether two fleets lead to the same plan. It compares the repository's part only by Desired's identity.
+func (f *fleet) equal(g *fleet) bool {
 	return f != nil && g != nil && f.desired == g.desired && slices.EqualFunc(f.cells, g.cells, sameCell)
 }
 
-// sameCell compares what may differ between two looks at one commit.
+// sameCell compares the fields that may change without a new commit.
 func sameCell(a, b announce.Cell) bool {
-	return a.Name == b.Name && a.Silent == b.Silent && a.Known == b.Known && a.Release == b.Release && a.Assignment == b.Assignment &&
-		a.Waits == b.Waits && a.Current == b.Current && a.Bundle == b.Bundle && sameSlice(a.Features, b.Features) && sameReport(a.Report, b.Report)
+	return a.Name == b.Name && a.Silent == b.Silent && a.Known == b.Known && a.Release == b.Release &&
+		a.Assignment == b.Assignment &&
+		a.HeadWait == b.HeadWait && a.Current == b.Current && a.Bundle == b.Bundle && sameSlice(a.Features, b.Features) &&
+		sameReport(a.Report, b.Report)
 }
 
-// sameSlice spares the comparison where two are one, as they mostly are.
+// sameSlice compares slices, quickly if they share their array, as they usually do.
 func sameSlice(a, b []string) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
 }
@@ -44,47 +46,48 @@ func sameReport(a, b *announce.Report) bool {
 	return a == b || a != nil && b != nil && maps.Equal(a.States, b.States)
 }
 
-// survey looks at the fleet: at the plan's view of it, and at each cell's newest word. told is what cells were told last.
-func (a *Announcer) survey(v *view.View, states map[string]*plan.CellState, told map[string]*cells.Flags) *fleet {
+// observeFleet returns the fleet in the plan's view, with each cell's newest state. published is what cells got last.
+func (a *Announcer) observeFleet(v *view.View, states map[string]*plan.CellState,
+	published map[string]*cells.Flags) *fleet {
 	f := &fleet{desired: v.Desired, cells: make([]announce.Cell, 0, len(v.Desired.Cells))}
-	if a.code == nil || a.code.desired != v.Desired {
-		a.code = newCode(v.Desired)
+	if a.contents == nil || a.contents.desired != v.Desired {
+		a.contents = newReleaseContents(v.Desired)
 	}
 	for _, name := range v.Desired.Order {
-		// A channel whose upstreams are not known must not pass for an entry channel, which has what nobody approved.
+		// A channel with unknown upstreams must not count as an entry channel, which gets flags without approval.
 		if policy := v.Desired.Channels[name].Valid; policy != nil {
 			f.channels = append(f.channels, announce.Channel{Name: name, After: policy.After})
 		}
 	}
 	bundles := map[releases.Digest]*flags.Bundle{}
-	for _, b := range a.press.bundles {
+	for _, b := range a.bundles.bundles {
 		bundles[b.digest] = b.bundle
 	}
-	next := a.code.next(v)
-	for _, name := range a.code.names {
-		c := a.cell(v, v.Desired.Cells[name], states[name], told[name])
-		if c.Waits.Text == "" {
-			c.Waits = next[c.Channel]
+	next := a.contents.blockedReasons(v)
+	for _, name := range a.contents.names {
+		c := a.cellInput(v, v.Desired.Cells[name], states[name], published[name])
+		if c.HeadWait.Text == "" {
+			c.HeadWait = next[c.Channel]
 		}
-		if t := told[name]; t != nil {
+		if t := published[name]; t != nil {
 			c.Bundle = bundles[t.Bundle.Digest]
 		}
 		f.cells = append(f.cells, c)
 	}
-	f.releases = a.code.supported(states)
+	f.releases = a.contents.releasesInUse(states)
 	return f
 }
 
-func (a *Announcer) cell(v *view.View, c *plan.Cell, s *plan.CellState, told *cells.Flags) announce.Cell {
+func (a *Announcer) cellInput(v *view.View, c *plan.Cell, s *plan.CellState, published *cells.Flags) announce.Cell {
 	out := announce.Cell{Name: c.Name, Channel: c.Channel, Labels: c.Labels, Silent: v.Silent(s)}
 	if held := v.Held(c.Name); held != nil {
-		out.Waits = a.code.waits(held)
+		out.HeadWait = a.contents.describeWait(held)
 	}
 	if s == nil || s.LastReport.IsZero() {
 		return out
 	}
 	out.Known, out.Release = true, s.Release
-	out.Features = a.code.contained(s)
+	out.Features = a.contents.commonFeatures(s)
 	newest := s.Applying
 	if newest == nil {
 		newest = s.Running
@@ -94,30 +97,31 @@ func (a *Announcer) cell(v *view.View, c *plan.Cell, s *plan.CellState, told *ce
 	}
 	if r := s.Flags; r != nil {
 		out.Report = &announce.Report{States: r.States}
-		out.Current = told != nil && r.Bundle == told.Bundle.Digest && r.Orders == told.Orders.Digest
+		out.Current = published != nil && r.Bundle == published.Bundle.Digest && r.Orders == published.Orders.Digest
 	}
 	return out
 }
 
-// code is what releases contain, of one commit of the release repository.
-type code struct {
+// releaseContents holds what releases of one commit of the release repository contain, and caches derived values.
+type releaseContents struct {
 	desired  *plan.Desired
 	names    []string                     // of cells, sorted
 	features map[releases.Digest][]string // sorted; of releases that were read
 	common   map[[2]releases.Digest][]string
-	words    map[wait]announce.Wait
+	waits    map[waitKey]announce.HeadWait
 }
 
-type wait struct {
+type waitKey struct {
 	gate, words string
 	code        reason.Code
 	until       time.Time
 }
 
-func newCode(d *plan.Desired) *code {
-	c := &code{
+func newReleaseContents(d *plan.Desired) *releaseContents {
+	c := &releaseContents{
 		desired: d, names: slices.Sorted(maps.Keys(d.Cells)),
-		features: map[releases.Digest][]string{}, common: map[[2]releases.Digest][]string{}, words: map[wait]announce.Wait{},
+		features: map[releases.Digest][]string{}, common: map[[2]releases.Digest][]string{},
+		waits: map[waitKey]announce.HeadWait{},
 	}
 	for _, r := range d.Releases {
 		if r.Loaded && len(r.Faults) == 0 {
@@ -127,8 +131,9 @@ func newCode(d *plan.Desired) *code {
 	return c
 }
 
-// contained gives the features that every release has that may be running in a cell (R38). What is not known contains nothing.
-func (c *code) contained(s *plan.CellState) []string {
+// commonFeatures returns the features in every release that may be running in a cell (R38). An unknown release contains
+// none.
+func (c *releaseContents) commonFeatures(s *plan.CellState) []string {
 	var pair [2]releases.Digest
 	if s.Running != nil {
 		pair[0] = s.Running.Digest
@@ -150,26 +155,27 @@ func (c *code) contained(s *plan.CellState) []string {
 	return features
 }
 
-// next says in words, for each channel, what keeps a release from becoming its head.
-func (c *code) next(v *view.View) map[string]announce.Wait {
-	words := map[string]announce.Wait{}
+// blockedReasons returns, by channel, what keeps a release from becoming its head.
+func (c *releaseContents) blockedReasons(v *view.View) map[string]announce.HeadWait {
+	reasons := map[string]announce.HeadWait{}
 	for i := range v.Plan.Blocked {
 		b := &v.Plan.Blocked[i]
 		channel := v.Desired.Channels[b.Channel]
-		if b.Cell != "" || b.Release == "" || words[b.Channel].Text != "" || channel == nil || channel.Effective != nil && channel.Effective.Release == b.Release {
+		if b.Cell != "" || b.Release == "" || reasons[b.Channel].Text != "" || channel == nil ||
+			channel.Effective != nil && channel.Effective.Release == b.Release {
 			continue
 		}
-		words[b.Channel] = c.waits(b)
+		reasons[b.Channel] = c.describeWait(b)
 	}
-	return words
+	return reasons
 }
 
-// waits says a verdict in words: "soak until …", or what follows a cell's name, "is paused by its owner".
-func (c *code) waits(v *channels.Verdict) announce.Wait {
-	key := wait{v.Gate, v.Reason, v.Code, v.Until}
-	words, known := c.words[key]
+// describeWait returns a verdict in words: "soak until …", or words to follow a cell's name: "is paused by its owner".
+func (c *releaseContents) describeWait(v *channels.Verdict) announce.HeadWait {
+	key := waitKey{v.Gate, v.Reason, v.Code, v.Until}
+	wait, known := c.waits[key]
 	if known {
-		return words
+		return wait
 	}
 	why, until := v.Code.AfterName(v.Reason), ""
 	if !v.Until.IsZero() {
@@ -177,26 +183,25 @@ func (c *code) waits(v *channels.Verdict) announce.Wait {
 	}
 	switch {
 	case v.Code == reason.OwnerPaused, v.Code == reason.OwnerPinned:
-		words = announce.Wait{Text: "is " + why, Owner: true}
+		wait = announce.HeadWait{Text: "is " + why, Owner: true}
 	case v.Gate == "soak" && until != "":
-		words.Text = "soak " + until
+		wait.Text = "soak " + until
 	case until != "":
-		words.Text = v.Gate + ": " + why + ", " + until
+		wait.Text = v.Gate + ": " + why + ", " + until
 	default:
-		words.Text = v.Gate + ": " + why
+		wait.Text = v.Gate + ": " + why
 	}
-	if len(c.words) > maxWords {
-		clear(c.words)
+	if len(c.waits) > maxWaits {
+		clear(c.waits)
 	}
-	c.words[key] = words
-	return words
+	c.waits[key] = wait
+	return wait
 }
 
-// maxWords bounds how many different reasons are remembered.
-const maxWords = 1000
+const maxWaits = 1000
 
-// supported gives the releases that some cell runs or some channel has as its head, newest last.
-func (c *code) supported(states map[string]*plan.CellState) (all []announce.Release) {
+// releasesInUse returns the releases that a cell runs or that are a channel's head, newest last.
+func (c *releaseContents) releasesInUse(states map[string]*plan.CellState) (all []announce.Release) {
 	used := map[string]bool{}
 	for _, channel := range c.desired.Channels {
 		if channel.Effective != nil {

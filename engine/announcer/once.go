@@ -12,63 +12,64 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// Look gives what a plan would be made of at now, for whoever wants to see it without carrying it out: what the flags repository
-// says at tip, and what v knows of channels and cells; without v, nothing. Where no commit is valid, the tip is given all the same.
-func Look(ctx context.Context, repo engine.Repository, tip string, v *view.View, now time.Time) (announce.Input, error) {
+// ReadInput returns the input of a plan at now, for showing a plan without carrying it out: the flags repository at tip, and
+// the channels and cells of v; without v, none. If no commit is valid, Look returns the tip's overrides.
+func ReadInput(ctx context.Context, repo engine.Repository, tip string, v *view.View, now time.Time) (announce.Input,
+	error) {
 	in := announce.Input{Now: now}
 	r := reader{repo: repo}
-	read, err := r.read(ctx, tip)
+	read, err := r.readSnapshot(ctx, tip)
 	if err != nil {
 		return in, err
 	}
-	in.Tip, in.Commit, in.Trees, in.Proven, in.Authors = read.tree, read.good, read.trees, read.proven, read.authors
+	in.Tip, in.Commit, in.Trees, in.Proven, in.Authors = read.inForce, read.valid, read.trees, read.proven, read.authors
 	if in.Tip == nil {
-		in.Tip, in.Commit = &repository.Tree{Overrides: read.newest.Overrides}, tip
+		in.Tip, in.Commit = &repository.Tree{Overrides: read.tipTree.Overrides}, tip
 	}
 	if v != nil {
-		fleet := Survey(v)
+		fleet := FleetInput(v)
 		in.Channels, in.Cells, in.Releases = fleet.Channels, fleet.Cells, fleet.Releases
 	}
 	return in, nil
 }
 
-// Survey gives what v has to say of channels, cells and releases, and nothing else of an Input.
-func Survey(v *view.View) announce.Input {
-	f := new(Announcer).survey(v, v.Observed.Cells, nil)
+// FleetInput returns the channels, cells and releases of v as an Input without other fields.
+func FleetInput(v *view.View) announce.Input {
+	f := new(Announcer).observeFleet(v, v.Observed.Cells, nil)
 	return announce.Input{Channels: f.channels, Cells: f.cells, Releases: f.releases}
 }
 
-// errNoEngine: the engine has not decided yet.
-var errNoEngine = errors.New("nothing is known of the release repository: let the engine look first")
+// errNoView means that the engine has not decided yet.
+var errNoView = errors.New("the release repository has not been read yet: the engine must tick first")
 
-// Tick is one pass of what Run does all the time, after one of the engine's: it looks at the branch, decides, and commits what is
-// to be remembered, until nothing is left. did is what was committed. Not beside Run.
-func (a *Announcer) Tick(ctx context.Context) (p announce.Plan, did []announce.Write, err error) {
-	if a.o.Engine.View() == nil {
-		return announce.Plan{}, nil, errNoEngine
+// Tick runs one pass of Run's loop after a tick of the engine: it fetches the branch, decides, and commits until
+// nothing is left. did is what was committed. It must not run beside Run.
+func (a *Announcer) Tick(ctx context.Context) (p announce.Plan, committed []announce.Write, err error) {
+	if a.opts.Engine.View() == nil {
+		return announce.Plan{}, nil, errNoView
 	}
 	fetch := true
 	var failed error // of the last exchange
-	for range maxTries {
-		a.recall(ctx)
-		if !a.stored {
-			return a.plan, did, plan.ErrBusy
+	for range maxMoves {
+		a.loadStored(ctx)
+		if !a.loaded {
+			return a.plan, committed, plan.ErrBusy
 		}
-		do := a.job(fetch)
+		do := a.nextJob(fetch)
 		if do == nil {
 			break
 		}
 		r := do(ctx)
-		if r.err != nil || r.pushed != nil {
+		if r.err != nil || r.writes != nil {
 			failed = r.err
 		}
 		if r.err == nil {
-			did = append(did, r.pushed...)
+			committed = append(committed, r.writes...)
 		}
-		if fetch, _ = a.took(ctx, r); r.err != nil && !fetch {
+		if fetch, _ = a.handleResult(ctx, r); r.err != nil && !fetch {
 			break
 		}
 		fetch = a.decide(ctx) || fetch
 	}
-	return a.plan, did, failed
+	return a.plan, committed, failed
 }

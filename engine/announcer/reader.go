@@ -14,40 +14,40 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// reader makes of the flags repository's commits what a plan needs. It is used by one goroutine at a time; what it gives is
+// reader turns commits of the flags repository into snapshots. One goroutine may use it at a time; snapshots are
 // immutable.
 type reader struct {
-	repo    engine.Repository
-	cache   manifest.Cache
-	history *history                    // nil: nothing was read yet, or it went wrong
-	trees   map[string]*repository.Tree // of commits that records and heads named last
-	good    string                      // the newest commit of history that is known to be valid; empty: none is
-	checked int                         // so many of history's commits are known to be no newer valid ones
+	repo           engine.Repository
+	cache          manifest.Cache
+	history        *history                    // nil: nothing was read yet, or reading failed
+	trees          map[string]*repository.Tree // commits that records and heads named last
+	valid          string                      // the newest known valid commit; empty: none
+	checkedCommits int                         // how many of history's commits were checked for validity
 }
 
-// reading is what the repository says at a commit.
-type reading struct {
-	tip, good    string // the commit, and the newest valid one: whose definitions are in force (fault 33). good is empty: there is none
-	height       int64
-	tree         *repository.Tree            // good's, with what counts of the tip whatever else is wrong there; nil: see good
-	newest       *repository.Tree            // the tip's
-	trees        map[string]*repository.Tree // of other commits, by commit
-	proven       []announce.Proven
+type snapshot struct {
+	// tip is the commit; valid is the newest valid commit, whose definitions are in force (fault 33); empty: none.
+	tip, valid string
+	height     int64
+	// inForce is valid's tree, with overrides, approvals, records and heads of the tip; nil without valid.
+	inForce      *repository.Tree
+	tipTree      *repository.Tree            // the tip's
+	trees        map[string]*repository.Tree // other commits, by commit
+	proven       []announce.ProvenApproval
 	authors      map[string][]string
-	kills        map[string]string // by a stored kill's ID: the commit that has it
+	kills        map[string]string // by a stored kill's ID: the commit that contains it
 	heights      map[string]int64  // by commit: all that lead to the tip
-	acknowledged map[string]bool   // commits whose loss was accepted
+	acknowledged map[string]bool   // lost commits whose loss was accepted
 }
 
-// has tells whether a commit is among those that lead to the tip.
-func (r *reading) has(commit string) bool {
+// contains reports whether a commit is among those that lead to the tip.
+func (r *snapshot) contains(commit string) bool {
 	_, known := r.heights[commit]
 	return known
 }
 
-// read reads the repository at tip.
-func (r *reader) read(ctx context.Context, tip string) (*reading, error) {
-	if err := r.fold(ctx, tip); err != nil {
+func (r *reader) readSnapshot(ctx context.Context, tip string) (*snapshot, error) {
+	if err := r.foldHistory(ctx, tip); err != nil {
 		return nil, err
 	}
 	files, err := r.repo.FS(tip)
@@ -55,36 +55,37 @@ func (r *reader) read(ctx context.Context, tip string) (*reading, error) {
 		return nil, fmt.Errorf("read commit %s: %w", tip, err)
 	}
 	h := r.history
-	out := &reading{
-		tip: tip, height: h.heights[tip], newest: repository.Load(&r.cache, files),
-		authors: maps.Clone(h.authors), kills: maps.Clone(h.kills), heights: maps.Clone(h.heights), acknowledged: maps.Clone(h.acknowledged),
+	out := &snapshot{
+		tip: tip, height: h.heights[tip], tipTree: repository.Load(&r.cache, files),
+		authors: maps.Clone(h.authors), kills: maps.Clone(h.kills), heights: maps.Clone(h.heights),
+		acknowledged: maps.Clone(h.acknowledged),
 	}
-	if err := r.settle(ctx, out); err != nil {
+	if err := r.resolveInForce(ctx, out); err != nil {
 		return nil, err
 	}
-	if out.tree != nil {
-		if err := r.named(out); err != nil {
+	if out.inForce != nil {
+		if err := r.loadNamedCommits(out); err != nil {
 			return nil, err
 		}
-		out.proven = h.proven(out.tree)
+		out.proven = h.provenApprovals(out.inForce)
 	}
 	return out, nil
 }
 
-// fold brings the history up to tip. A branch that does not contain what was folded is read from its root: whether that may be
-// acted upon is not decided here.
-func (r *reader) fold(ctx context.Context, tip string) error {
+// foldHistory folds the history up to tip. It reads a diverged branch from its root; the caller decides whether to act
+// upon that.
+func (r *reader) foldHistory(ctx context.Context, tip string) error {
 	if tip == "" {
 		return errEmpty
 	}
 	h := r.history
 	if h == nil {
-		h, r.good, r.checked = newHistory(), "", 0
+		h, r.valid, r.checkedCommits = newHistory(), "", 0
 	}
 	r.history = nil
 	changes, err := r.repo.Changes(ctx, h.tip(), tip)
 	if errors.Is(err, engine.ErrDiverged) {
-		h, r.good, r.checked = newHistory(), "", 0
+		h, r.valid, r.checkedCommits = newHistory(), "", 0
 		changes, err = r.repo.Changes(ctx, "", tip)
 	}
 	if err == nil {
@@ -99,15 +100,15 @@ func (r *reader) fold(ctx context.Context, tip string) error {
 
 var errEmpty = errors.New("it has no commits yet: sluice flag init makes the first")
 
-// settle finds the newest valid commit, and puts together what is in force: its definitions and announcements, with the tip's
+// resolveInForce finds the newest valid commit, and combines its definitions and announcements with the tip's
 // overrides, records, heads and approvals (fault 33, R43).
-func (r *reader) settle(ctx context.Context, out *reading) error {
-	line := r.history.line
-	for i := len(line) - 1; i >= r.checked; i-- {
+func (r *reader) resolveInForce(ctx context.Context, out *snapshot) error {
+	line := r.history.commits
+	for i := len(line) - 1; i >= r.checkedCommits; i-- {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		tree := out.newest
+		tree := out.tipTree
 		if i < len(line)-1 {
 			files, err := r.repo.FS(line[i])
 			if err != nil {
@@ -116,38 +117,39 @@ func (r *reader) settle(ctx context.Context, out *reading) error {
 			tree = repository.Load(&r.cache, files)
 		}
 		if !tree.Invalid {
-			r.good = line[i]
+			r.valid = line[i]
 			break
 		}
 	}
-	r.checked = len(line)
-	if out.good = r.good; out.good == "" {
+	r.checkedCommits = len(line)
+	if out.valid = r.valid; out.valid == "" {
 		return nil
 	}
-	if out.good == out.tip {
-		out.tree = out.newest
+	if out.valid == out.tip {
+		out.inForce = out.tipTree
 		return nil
 	}
-	files, err := r.repo.FS(out.good)
+	files, err := r.repo.FS(out.valid)
 	if err != nil {
-		return fmt.Errorf("read commit %s: %w", out.good, err)
+		return fmt.Errorf("read commit %s: %w", out.valid, err)
 	}
 	tree := *repository.Load(&r.cache, files)
-	tree.Overrides, tree.Approvals = out.newest.Overrides, out.newest.Approvals
-	tree.Records, tree.Heads = memory(out.newest, &tree)
-	out.tree = &tree
+	tree.Overrides, tree.Approvals = out.tipTree.Overrides, out.tipTree.Approvals
+	tree.Records, tree.Heads = recordsAndHeads(out.tipTree, &tree)
+	out.inForce = &tree
 	return nil
 }
 
-// memory gives the tip's records and heads. One whose file can't be read there is what it was when the tip was valid last: a slip
-// in it takes nothing back.
-func memory(tip, good *repository.Tree) (map[string]map[string]repository.Record, map[string]repository.Head) {
+// recordsAndHeads returns the tip's records and heads. If a file is broken at the tip, its content in the newest valid
+// commit counts: a slip takes nothing back.
+func recordsAndHeads(tip, valid *repository.Tree) (map[string]map[string]repository.Record,
+	map[string]repository.Head) {
 	broken := map[string]bool{}
 	for _, f := range tip.Faults {
 		broken[f.File] = broken[f.File] || !f.Warning
 	}
 	records, heads := maps.Clone(tip.Records), maps.Clone(tip.Heads)
-	for id, was := range good.Records {
+	for id, was := range valid.Records {
 		of := maps.Clone(records[id])
 		for channel, record := range was {
 			if _, read := of[channel]; !read && broken[path.Join(repository.RecordsDir, id, channel+".yaml")] {
@@ -161,7 +163,7 @@ func memory(tip, good *repository.Tree) (map[string]map[string]repository.Record
 			records[id] = of
 		}
 	}
-	for channel, head := range good.Heads {
+	for channel, head := range valid.Heads {
 		if _, read := heads[channel]; !read && broken[path.Join(repository.HeadsDir, channel+".yaml")] {
 			heads[channel] = head
 		}
@@ -169,22 +171,22 @@ func memory(tip, good *repository.Tree) (map[string]map[string]repository.Record
 	return records, heads
 }
 
-// named reads the commits that records and heads name. One that the mirror does not have, or that never was on the branch, is
-// left out: what rests on it is off.
-func (r *reader) named(out *reading) error {
+// loadNamedCommits reads the commits that records and heads name. It leaves out commits that were never on the branch:
+// what depends on them is off.
+func (r *reader) loadNamedCommits(out *snapshot) error {
 	var commits []string
-	for _, of := range out.tree.Records {
+	for _, of := range out.inForce.Records {
 		for _, record := range of {
 			commits = append(commits, record.Commit)
 		}
 	}
-	for _, head := range out.tree.Heads {
+	for _, head := range out.inForce.Heads {
 		commits = append(commits, head.Commit)
 	}
 	slices.Sort(commits)
 	out.trees = map[string]*repository.Tree{}
 	for _, commit := range slices.Compact(commits) {
-		if !out.has(commit) {
+		if !out.contains(commit) {
 			continue
 		}
 		tree := r.trees[commit]

@@ -25,7 +25,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// world is a release repository with two channels and a cell in each, both at a release that contains the feature classes, and a
+// world is a release repository with two channels and a cell in each, both at a release with the feature classes, and a
 // flags repository: real git, a real store.
 type world struct {
 	t       *testing.T
@@ -33,26 +33,27 @@ type world struct {
 	log     zerolog.Logger
 	digest  releases.Digest
 	flags   string        // the flags repository
-	ada     *gitrepo.Repo // as a person works with it
-	kim     *gitrepo.Repo // as another does, who approves
+	ada     *gitrepo.Repo // a person's clone
+	kim     *gitrepo.Repo // the approver's clone
 	process []*process
 
-	flagsURL string // where processes find the flags repository; empty: in dir
+	flagsURL string // the flags repository's URL for processes; empty: in dir
 }
 
-// process is one control plane as far as it matters here.
+// process is the part of a control plane that these tests need.
 type process struct {
 	*announcer.Announcer
-	w      *world
-	engine *engine.Engine
-	store  *store.Store
-	stop   func()
-	off    time.Duration // of cells' clocks
-	said   time.Time     // by the newest receipt
+	w           *world
+	engine      *engine.Engine
+	store       *store.Store
+	stop        func()
+	clockOffset time.Duration // of cells' clocks
+	receiptTime time.Time     // in the newest receipt
 }
 
 const (
-	settings = "apiVersion: sluice/v1\nkind: Flags\ntrustAuthors: true\npeople: {ada: {email: ada@example.com}, kim: {email: kim@example.com}}\nsoak: 1s\n" +
+	settings = "apiVersion: sluice/v1\nkind: Flags\ntrustAuthors: true\n" +
+		"people: {ada: {email: ada@example.com}, kim: {email: kim@example.com}}\nsoak: 1s\n" +
 		"webhooks: [{name: chat, url: \"https://chat.example/hook\"}]\n"
 	definitions = `flags:
   classes:
@@ -71,7 +72,8 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), log: zerolog.New(zerolog.NewTestWriter(t))}
 	release := map[string]string{
-		"releases/1.0.0/release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\nfeatures: [classes]\n",
+		"releases/1.0.0/release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\n" +
+			"features: [classes]\n",
 		"releases/1.0.0/kustomization.yaml": "resources: [app.yaml]\n",
 		"releases/1.0.0/app.yaml":           "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\n",
 	}
@@ -91,19 +93,21 @@ func newWorld(t *testing.T) *world {
 		"channels/staging/head.yaml":      head,
 		"channels/dedicated/head.yaml":    head,
 		"cells/s1/cell.yaml":              "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\n",
-		"cells/d1/cell.yaml":              "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\nlabels: {region: eu}\n",
+		"cells/d1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\n" +
+			"labels: {region: eu}\n",
 	})
-	w.init("releases.git", release)
-	w.init("flags.git", map[string]string{"sluice.yaml": settings, "flags/ui.yaml": definitions})
+	w.initRepos("releases.git", release)
+	w.initRepos("flags.git", map[string]string{"sluice.yaml": settings, "flags/ui.yaml": definitions})
 	w.flags = filepath.Join(w.dir, "flags.git")
-	w.ada = w.open("flags.git", "ada", releases.Person{Name: "Ada", Email: "ada@example.com"}, gitrepo.FlagsLayout)
-	w.kim = w.open("flags.git", "kim", releases.Person{Name: "Kim", Email: "kim@example.com"}, gitrepo.FlagsLayout)
+	w.ada = w.openRepo("flags.git", "ada", releases.Person{Name: "Ada", Email: "ada@example.com"}, gitrepo.FlagsLayout)
+	w.kim = w.openRepo("flags.git", "kim", releases.Person{Name: "Kim", Email: "kim@example.com"}, gitrepo.FlagsLayout)
 	return w
 }
 
-func (w *world) init(name string, files map[string]string) {
+func (w *world) initRepos(name string, files map[string]string) {
 	w.t.Helper()
-	n := gitrepo.New{Bare: true, Files: map[string][]byte{}, Message: "begin", Author: releases.Person{Name: "Ada", Email: "ada@example.com"}, When: time.Now()}
+	n := gitrepo.InitOptions{Bare: true, Files: map[string][]byte{}, Message: "begin",
+		Author: releases.Person{Name: "Ada", Email: "ada@example.com"}, When: time.Now()}
 	for path, text := range files {
 		n.Files[path] = []byte(text)
 	}
@@ -112,13 +116,14 @@ func (w *world) init(name string, files map[string]string) {
 	}
 }
 
-func (w *world) open(name, mirror string, author releases.Person, layout gitrepo.Layout) *gitrepo.Repo {
+func (w *world) openRepo(name, mirror string, author releases.Person, layout gitrepo.Layout) *gitrepo.Repo {
 	w.t.Helper()
 	url := filepath.Join(w.dir, name)
 	if name == "flags.git" && w.flagsURL != "" {
 		url = w.flagsURL
 	}
-	r, err := gitrepo.Open(w.t.Context(), url, gitrepo.Options{Mirror: filepath.Join(w.dir, "mirrors", mirror), Author: author, Layout: layout, Log: w.log})
+	r, err := gitrepo.Open(w.t.Context(), url, gitrepo.Options{Mirror: filepath.Join(w.dir, "mirrors", mirror),
+		Author: author, Layout: layout, Log: w.log})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -126,7 +131,7 @@ func (w *world) open(name, mirror string, author releases.Person, layout gitrepo
 	return r
 }
 
-// commit is Ada's: files by path, removed where empty. It stands on whatever the branch has.
+// commit commits as Ada on the current tip: files by path, removed if empty.
 func (w *world) commit(message string, files map[string]string) string {
 	w.t.Helper()
 	return w.commitAs(w.ada, message, files)
@@ -148,7 +153,7 @@ func (w *world) commitAs(who *gitrepo.Repo, message string, files map[string]str
 		commits, err := who.Push(w.t.Context(), tip, []releases.Draft{d})
 		if err == nil {
 			for _, p := range w.process {
-				p.Pushed()
+				p.NotifyPush()
 			}
 			return commits[0]
 		}
@@ -157,7 +162,7 @@ func (w *world) commitAs(who *gitrepo.Repo, message string, files map[string]str
 	return ""
 }
 
-// tree is what the flags repository's tip says.
+// tree returns the flags repository's tip.
 func (w *world) tree() *repository.Tree {
 	w.t.Helper()
 	tip, err := w.ada.Fetch(w.t.Context())
@@ -171,7 +176,7 @@ func (w *world) tree() *repository.Tree {
 	return repository.Load(new(manifest.Cache), files)
 }
 
-// approve is Kim's approval of an announcement as it is.
+// approve commits Kim's approval of an announcement's current text.
 func (w *world) approve(id string) {
 	w.t.Helper()
 	tree := w.tree()
@@ -179,7 +184,7 @@ func (w *world) approve(id string) {
 	w.commitAs(w.kim, "approve "+id, map[string]string{"approvals/" + id + "/kim.yaml": "hash: " + hash + "\n"})
 }
 
-// history gives the branch's commits, newest first, as "author: subject".
+// history returns the branch's commits, newest first, as "author: subject".
 func (w *world) history() (lines []string) {
 	w.t.Helper()
 	tip, err := w.ada.Fetch(w.t.Context())
@@ -197,7 +202,7 @@ func (w *world) history() (lines []string) {
 	return lines
 }
 
-// start starts a process on a store: two on one are replicas.
+// start starts a process on a store: two on one store are replicas.
 func (w *world) start(storeFile string) *process {
 	w.t.Helper()
 	return w.startOn(storeFile, fmt.Sprint("p", len(w.process)))
@@ -208,16 +213,19 @@ func (w *world) startOn(storeFile, name string) *process {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	log := w.log.With().Str("process", name).Logger()
-	s, err := store.OpenWith(ctx, filepath.Join(w.dir, storeFile), store.Options{Log: zerolog.Nop(), Poll: 100 * time.Millisecond})
+	s, err := store.OpenWith(ctx, filepath.Join(w.dir, storeFile),
+		store.Options{Log: zerolog.Nop(), Poll: 100 * time.Millisecond})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	bot := releases.Person{Name: "Sluice", Email: "sluice@localhost"}
-	e, err := engine.New(ctx, w.open("releases.git", name+"-releases", bot, gitrepo.ReleaseLayout), s, engine.Options{Log: zerolog.Nop()})
+	e, err := engine.New(ctx, w.openRepo("releases.git", name+"-releases", bot, gitrepo.ReleaseLayout), s,
+		engine.Options{Log: zerolog.Nop()})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	a, err := announcer.New(announcer.Options{Repo: w.open("flags.git", name+"-flags", bot, gitrepo.FlagsLayout), Store: s, Engine: e, Log: log, Poll: time.Hour})
+	a, err := announcer.New(announcer.Options{Repo: w.openRepo("flags.git", name+"-flags", bot, gitrepo.FlagsLayout),
+		Store: s, Engine: e, Log: log, Poll: time.Hour})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -231,12 +239,12 @@ func (w *world) startOn(storeFile, name string) *process {
 	})}
 	w.process = append(w.process, p)
 	w.t.Cleanup(p.stop)
-	p.until("the engine reads the repository", func(v *view.View) bool { return v != nil })
+	p.waitForView("the engine reads the repository", func(v *view.View) bool { return v != nil })
 	return p
 }
 
-// until waits for a view. One that never comes fails by the test's own time limit, or sooner.
-func (p *process) until(what string, is func(*view.View) bool) *view.View {
+// waitForView waits for a matching view, up to a time limit.
+func (p *process) waitForView(what string, is func(*view.View) bool) *view.View {
 	p.w.t.Helper()
 	deadline := time.After(20 * time.Second)
 	for {
@@ -249,26 +257,29 @@ func (p *process) until(what string, is func(*view.View) bool) *view.View {
 		case <-changed:
 		case <-deadline:
 			if v != nil && v.Flags != nil {
-				p.w.t.Fatalf("%s: never. Flags at %s: fault %q, writes %d, announcements %+v", what, v.Flags.Commit, v.Flags.Fault, len(v.Flags.Plan.Writes), v.Flags.Plan.Announcements)
+				p.w.t.Fatalf("%s: never. Flags at %s: fault %q, writes %d, announcements %+v", what, v.Flags.Commit,
+					v.Flags.Fault, len(v.Flags.Plan.Writes), v.Flags.Plan.Announcements)
 			}
 			p.w.t.Fatalf("%s: never", what)
 		}
 	}
 }
 
-// report has a cell say that it runs the release, with what it is told in force.
+// report makes a cell report that it runs the release, with its flags in force.
 func (p *process) report(name, channel string) {
 	p.w.t.Helper()
 	runs := &cells.Assignment{Channel: channel, Sequence: 1, Release: "1.0.0", Digest: p.w.digest}
-	r := cells.Report{Cell: name, Boot: "b", Sent: time.Now().Add(p.off), State: cells.StateHealthy, Running: runs}
+	r := cells.Report{Cell: name, Boot: "b", Sent: time.Now().Add(p.clockOffset), State: cells.StateHealthy,
+		Running: runs}
 	if d, _, ok := p.engine.View().Cell(name); ok && d.Flags != nil {
-		r.Flags = &cells.FlagsReport{Height: d.Flags.Height, Bundle: d.Flags.Bundle.Digest, Orders: d.Flags.Orders.Digest}
+		r.Flags = &cells.FlagsReport{Height: d.Flags.Height, Bundle: d.Flags.Bundle.Digest,
+			Orders: d.Flags.Orders.Digest}
 	}
 	receipt, err := p.engine.Receive(p.w.t.Context(), r)
 	if err != nil {
 		p.w.t.Fatal(err)
 	}
-	p.said = receipt.Time
+	p.receiptTime = receipt.Time
 }
 
 func (p *process) reports() {
@@ -277,7 +288,7 @@ func (p *process) reports() {
 	p.report("d1", "dedicated")
 }
 
-// bundle is what a cell is told, as it would read it.
+// bundle returns a cell's bundle, as the cell would read it.
 func bundle(t *testing.T, v *view.View, cell string) *flags.Bundle {
 	t.Helper()
 	d, _, _ := v.Cell(cell)

@@ -69,30 +69,30 @@ func (m *editableMembers) Identity(cell string) cells.Identity {
 	return m.all[cell]
 }
 
-func (m *editableMembers) Fresh() error {
+func (m *editableMembers) CheckFresh() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.stale
 }
 
-func (m *editableMembers) Join(context.Context, string, string, string, string) (cells.Identity, error) {
+func (m *editableMembers) RegisterKey(context.Context, string, string, string, string) (cells.Identity, error) {
 	return cells.Identity{}, plan.ErrDenied
 }
 
-func (m *editableMembers) NewKey(_ context.Context, cell, key string) error {
-	return m.Identify(context.Background(), cell, "", func(id *cells.Identity) {
+func (m *editableMembers) ReplaceKey(_ context.Context, cell, key string) error {
+	return m.ChangeIdentity(context.Background(), cell, "", func(id *cells.Identity) {
 		id.Previous, id.PublicKey, id.Rotate = id.PublicKey, key, false
 	})
 }
 
-func (m *editableMembers) Used(_ context.Context, cell, key string) error {
+func (m *editableMembers) RetirePreviousKey(_ context.Context, cell, key string) error {
 	m.mu.Lock()
 	m.used = append(m.used, key)
 	m.mu.Unlock()
-	return m.Identify(context.Background(), cell, "", func(id *cells.Identity) { id.Previous = "" })
+	return m.ChangeIdentity(context.Background(), cell, "", func(id *cells.Identity) { id.Previous = "" })
 }
 
-func (m *editableMembers) Identify(_ context.Context, cell, _ string, change func(*cells.Identity)) error {
+func (m *editableMembers) ChangeIdentity(_ context.Context, cell, _ string, change func(*cells.Identity)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	id := m.all[cell]
@@ -240,10 +240,10 @@ func (h *securedSite) clientTLS(t *testing.T, key crypto.Signer) *tls.Config {
 	t.Helper()
 	c := &tls.Config{InsecureSkipVerify: true,
 		VerifyConnection: func(cs tls.ConnectionState) error { //nolint:gosec // by pin
-			return identity.Match(h.keys.Pins, cs.PeerCertificates, time.Now())
+			return identity.MatchPins(h.keys.Pins, cs.PeerCertificates, time.Now())
 		}}
 	if key != nil {
-		cert, err := identity.Certificate(rand.Reader, key, "cell", time.Now())
+		cert, err := identity.SelfSignedCertificate(rand.Reader, key, "cell", time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -524,7 +524,7 @@ func TestRevokedCellIsRefused(t *testing.T) {
 	if got, resumed := status(); got != 200 || !resumed {
 		t.Errorf("%d, resumed: %t", got, resumed)
 	}
-	if err := h.members.Identify(t.Context(), "acme", "ada",
+	if err := h.members.ChangeIdentity(t.Context(), "acme", "ada",
 		func(id *cells.Identity) { id.Revoked = true }); err != nil {
 		t.Fatal(err)
 	}
@@ -612,12 +612,12 @@ func TestNextKey(t *testing.T) {
 		return h.request(t, first, "cells", "POST", "/v1/key", mustJSON(t, n))
 	}
 	for name, bad := range map[string]identity.Next{
-		"another cell's": identity.NewNext(next, "bolt", old.Public().(ed25519.PublicKey)),
-		"after another":  identity.NewNext(next, "acme", next.Public().(ed25519.PublicKey)),
+		"another cell's": identity.NewNextKey(next, "bolt", old.Public().(ed25519.PublicKey)),
+		"after another":  identity.NewNextKey(next, "acme", next.Public().(ed25519.PublicKey)),
 		"nobody's":       {Key: key},
 		"no key":         {Key: "x"},
 		"signed by before": {Key: key,
-			Signature: identity.NewNext(old, "acme", old.Public().(ed25519.PublicKey)).Signature},
+			Signature: identity.NewNextKey(old, "acme", old.Public().(ed25519.PublicKey)).Signature},
 	} {
 		if w, said := present(bad); w.StatusCode != 400 {
 			t.Errorf("%s: %s %s", name, w.Status, said)
@@ -626,7 +626,7 @@ func TestNextKey(t *testing.T) {
 	if w, _ := h.request(t, second, "cells", "GET", "/v1/desired", ""); w.StatusCode != 401 {
 		t.Errorf("before it was presented: %s", w.Status)
 	}
-	if w, said := present(identity.NewNext(next, "acme", old.Public().(ed25519.PublicKey))); w.StatusCode != 200 ||
+	if w, said := present(identity.NewNextKey(next, "acme", old.Public().(ed25519.PublicKey))); w.StatusCode != 200 ||
 		!strings.Contains(said, h.keys.Pins[0]) {
 		t.Fatalf("%s %s", w.Status, said)
 	}

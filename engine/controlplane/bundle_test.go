@@ -21,7 +21,7 @@ import (
 // viewWithFlags is viewOf with a bundle and orders for each named cell.
 func viewWithFlags(height int64, bundles, orders map[string]string) *view.View {
 	v := viewOf("1.0.1")
-	v.Flags = &view.Flags{Height: height, Commit: "f1", Told: map[string]*cells.Flags{},
+	v.Flags = &view.Flags{Height: height, Commit: "f1", ByCell: map[string]*cells.Flags{},
 		Bundles: map[releases.Digest][]byte{}}
 	for cell, bundle := range bundles {
 		told := &cells.Flags{
@@ -30,7 +30,7 @@ func viewWithFlags(height int64, bundles, orders map[string]string) *view.View {
 			Orders: cells.Sealed{Payload: []byte(orders[cell]), Digest: releases.DigestBytes([]byte(orders[cell])),
 				Metadata: []any{}},
 		}
-		v.Flags.Told[cell], v.Flags.Bundles[told.Bundle.Digest] = told, []byte(bundle)
+		v.Flags.ByCell[cell], v.Flags.Bundles[told.Bundle.Digest] = told, []byte(bundle)
 	}
 	return v
 }

@@ -17,7 +17,7 @@ func (s *site) addDecision(t *testing.T, n int64) {
 	t.Helper()
 	d := plan.Decided{Commit: fmt.Sprintf("c%d", n), Kind: plan.Promote, Channel: "staging",
 		Release: fmt.Sprintf("1.0.%d", n), Sequence: n, At: noon}
-	if _, err := s.store.Decided(t.Context(), []plan.Decided{d}); err != nil {
+	if _, err := s.store.RecordDecisions(t.Context(), []plan.Decided{d}); err != nil {
 		t.Fatal(err)
 	}
 	v := viewOf("1.0.1")

@@ -122,7 +122,7 @@ func (l *flagSite) refresh(ctx context.Context) {
 	}
 	v := viewOf("1.0.1")
 	v.Desired.Pipeline.StaleAfter = 5 * time.Minute
-	f := &view.Flags{Commit: "f1", Height: 4, Faults: newest.Faults, Told: map[string]*cells.Flags{},
+	f := &view.Flags{Commit: "f1", Height: 4, Faults: newest.Faults, ByCell: map[string]*cells.Flags{},
 		Bundles: map[releases.Digest][]byte{}}
 	for _, k := range kept {
 		f.Kills = append(f.Kills, k.Override)
@@ -140,13 +140,13 @@ func (l *flagSite) refresh(ctx context.Context) {
 			{Name: "acme", Channel: "staging", Known: true, Release: "1.0.1", Assignment: "0/3",
 				Features: []string{"classes"}},
 			{Name: "bolt", Channel: "staging", Known: true, Release: "1.0.0", Assignment: "0/2",
-				Waits: announce.Wait{Text: "soak"}},
+				HeadWait: announce.HeadWait{Text: "soak"}},
 			{Name: "crow", Channel: "dedicated"},
 		},
 		Releases: []announce.Release{{Version: "1.0.0"}, {Version: "1.0.1", Features: []string{"classes"}}},
 	})
-	for name, told := range f.Plan.Told {
-		f.Told[name] = encodeTold(f, told)
+	for name, told := range f.Plan.CellFlags {
+		f.ByCell[name] = encodeTold(f, told)
 	}
 	v.Flags = f
 	for _, change := range l.changes {
@@ -156,7 +156,7 @@ func (l *flagSite) refresh(ctx context.Context) {
 }
 
 // encodeTold returns what a cell is told, as in cells.Desired.
-func encodeTold(f *view.Flags, told *announce.Told) *cells.Flags {
+func encodeTold(f *view.Flags, told *announce.CellFlags) *cells.Flags {
 	orders, err := json.Marshal(told.Orders)
 	if err != nil {
 		panic(err)
@@ -177,7 +177,7 @@ func (l *flagSite) confirmFlags(names ...string) {
 	defer l.mu.Unlock()
 	l.changes = append(l.changes, func(v *view.View) {
 		for _, name := range names {
-			told := v.Flags.Told[name]
+			told := v.Flags.ByCell[name]
 			v.Observed.Cells[name].Flags = &cells.FlagsReport{Height: told.Height, Bundle: told.Bundle.Digest,
 				Orders: told.Orders.Digest}
 		}
@@ -258,10 +258,10 @@ func TestKillBeforeFlagsAreRead(t *testing.T) {
 	}
 	blind := viewOf("1.0.1")
 	blind.Desired.Pipeline.StaleAfter = time.Minute
-	blind.Flags = &view.Flags{Fault: "it can't be reached", Told: map[string]*cells.Flags{},
+	blind.Flags = &view.Flags{Fault: "it can't be reached", ByCell: map[string]*cells.Flags{},
 		Kills: []repository.Override{{Kind: repository.Kill, Flag: "rooms", Reason: "r", By: "operator"}}}
-	blind.Flags.Told["acme"] = encodeTold(blind.Flags,
-		&announce.Told{Orders: flags.Orders{Killed: []flags.KilledFlag{{Flag: "rooms"}}}})
+	blind.Flags.ByCell["acme"] = encodeTold(blind.Flags,
+		&announce.CellFlags{Orders: flags.Orders{Killed: []flags.KilledFlag{{Flag: "rooms"}}}})
 	time.AfterFunc(100*time.Millisecond, func() { l.setView(blind) })
 	got = requestAs[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/rooms/kill", `{"reason": "r"}`, 200)
 	if got.Told != 1 || got.Connected != 1 || !strings.Contains(got.Warning, "may not exist") {
@@ -448,7 +448,7 @@ func TestWebhooks(t *testing.T) {
 	t.Parallel()
 	l := newFlagSite(t)
 	m := plan.Message{Event: announce.Event{ID: "e1", Type: "killed"}, Webhook: "chat", Posted: noon, Next: noon}
-	if _, err := l.store.Post(t.Context(), []plan.Message{m}); err != nil {
+	if _, err := l.store.PostMessages(t.Context(), []plan.Message{m}); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.store.Postpone(t.Context(), m, noon.Add(time.Minute), "answered 500"); err != nil {

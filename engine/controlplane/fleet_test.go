@@ -45,7 +45,7 @@ func (m *members) Roster() *roster.Roster {
 	return m.roster
 }
 
-func (m *members) Fresh() error {
+func (m *members) CheckFresh() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.stale
@@ -86,7 +86,7 @@ func newFleet(t testing.TB, n int, change func(*controlplane.Options)) *fleet {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cert, err := identity.Certificate(rand.Reader, private, cellName(i), time.Now())
+		cert, err := identity.SelfSignedCertificate(rand.Reader, private, cellName(i), time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

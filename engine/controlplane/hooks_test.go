@@ -98,7 +98,7 @@ func TestHooksNotSetUp(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*controlplane.Options){
 		"no secret":   func(o *controlplane.Options) { o.HookSecret = "" },
-		"no callback": func(o *controlplane.Options) { o.Pushed = nil },
+		"no callback": func(o *controlplane.Options) { o.OnPush = nil },
 	} {
 		s := newSite(t, store.Options{}, change)
 		w, body := s.request(t, "POST", "/v1/hooks/push", `{"object_kind":"push","ref":"refs/heads/main"}`,

@@ -119,7 +119,7 @@ func TestEvents(t *testing.T) {
 		t.Errorf("nothing was decided: %+v", e)
 	}
 	for n := range 5 {
-		if _, err := s.store.Decided(t.Context(),
+		if _, err := s.store.RecordDecisions(t.Context(),
 			[]plan.Decided{{Commit: fmt.Sprint("c", n), Kind: plan.Promote, Channel: "staging",
 				Sequence: int64(n)}}); err != nil {
 			t.Fatal(err)
@@ -142,7 +142,7 @@ func TestHealth(t *testing.T) {
 	t.Parallel()
 	var down error
 	s := newSite(t, store.Options{}, func(o *controlplane.Options) {
-		o.Reachable = func() error { return down }
+		o.RepositoryError = func() error { return down }
 		o.MaxUnreachable = time.Nanosecond
 	})
 	for _, path := range []string{"/livez", "/readyz"} {

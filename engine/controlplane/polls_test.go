@@ -49,7 +49,7 @@ func TestIdlePollCosts(t *testing.T) {
 	s := newSite(t, store.Options{}, func(o *controlplane.Options) {
 		withoutLimits(o)
 		counted.Store = o.Journal.(*store.Store)
-		o.Journal, o.Store, o.Inbox, o.Tokens = counted, counted.Ready, counted, counted
+		o.Journal, o.CheckStore, o.Inbox, o.Tokens = counted, counted.Ready, counted, counted
 	})
 	h := s.server.Handler()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/desired?cell=acme", nil)

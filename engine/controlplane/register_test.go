@@ -126,7 +126,7 @@ func (p *engineSite) runUntilEnd(t *testing.T, all ...func(context.Context) erro
 // addJoinToken stores a token for a cell.
 func (p *engineSite) addJoinToken(t *testing.T, cell string, change func(*access.Join)) identity.Token {
 	t.Helper()
-	token, join, err := peopleapi.NewJoin(cell, 0, "ada", "sluice.example:7601", p.keys.Pins, time.Now())
+	token, join, err := peopleapi.NewJoinToken(cell, 0, "ada", "sluice.example:7601", p.keys.Pins, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

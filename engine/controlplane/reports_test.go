@@ -146,7 +146,7 @@ func TestLockedIs503(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { kept.Close() })
-	s := newSite(t, store.Options{}, func(o *controlplane.Options) { o.Journal, o.Store = kept, kept.Ready })
+	s := newSite(t, store.Options{}, func(o *controlplane.Options) { o.Journal, o.CheckStore = kept, kept.Ready })
 	s.store = kept
 	rival, err := sql.Open("sqlite", "file:"+file+"?_txlock=immediate")
 	if err != nil {

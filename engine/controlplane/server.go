@@ -78,19 +78,19 @@ type Options struct {
 	Flags  peopleapi.Killer // nil without a flags repository
 	Outbox engine.Outbox    // queue of webhooks; nil without one
 
-	Pushed     func() // called after a push to Branch; nil turns hooks off
+	OnPush     func() // called after a push to Branch; nil turns hooks off
 	HookSecret string // signing secret shared with the git host; empty turns hooks off
 	Branch     string // empty: a push to any branch counts
 
-	Reachable      func() error                    // of the last read of the release repository; nil: not checked
-	MaxUnreachable time.Duration                   // longest outage of the repository while ready; default 5 min
-	Store          func(ctx context.Context) error // checks the store; nil: not checked
+	RepositoryError func() error                    // of the last read of the release repository; nil: not checked
+	MaxUnreachable  time.Duration                   // longest outage of the repository while ready; default 5 min
+	CheckStore      func(ctx context.Context) error // checks the store; nil: not checked
 
 	Metrics      *prometheus.Registry // default: a new one
 	PollInterval time.Duration        // for cells that poll without waiting; default 15 s
 	Limits       Limits
-	Numbers      func() engine.Numbers  // engine counters to export; nil: none
-	Collect      []prometheus.Collector // further collectors to register
+	Stats        func() engine.Stats    // engine counters to export; nil: none
+	Collectors   []prometheus.Collector // further collectors to register
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -142,8 +142,8 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{log: o.Log, limits: o.Limits.Transport, shutdown: make(chan struct{})}
-	counted := metrics.Options{Registry: o.Metrics, View: o.Views.View, Flags: o.Flags != nil, Numbers: o.Numbers,
-		Collectors: o.Collect}
+	counted := metrics.Options{Registry: o.Metrics, View: o.Views.View, Flags: o.Flags != nil, Stats: o.Stats,
+		Collectors: o.Collectors}
 	if store, ok := o.Journal.(interface{ Reads() int64 }); ok {
 		counted.Reads = store.Reads
 	}
@@ -158,12 +158,12 @@ func New(o Options) (*Server, error) {
 	})
 	people := peopleapi.New(peopleapi.Options{
 		Views: o.Views, Repository: o.Repository, Journal: o.Journal, Auth: a, Members: o.Members, Tokens: o.Tokens,
-		Pins: o.pins(), Address: o.Address, Flags: o.Flags, Outbox: o.Outbox, OnPush: o.Pushed,
+		Pins: o.pins(), Address: o.Address, Flags: o.Flags, Outbox: o.Outbox, OnPush: o.OnPush,
 		HookSecret: o.HookSecret, Branch: o.Branch,
 		Followers: o.Limits.Events, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
-	probes := &probes{views: o.Views, repositoryError: o.Reachable, maxUnreachable: o.MaxUnreachable,
-		checkStore: o.Store, shutdown: s.shutdown}
+	probes := &probes{views: o.Views, repositoryError: o.RepositoryError, maxUnreachable: o.MaxUnreachable,
+		checkStore: o.CheckStore, shutdown: s.shutdown}
 
 	s.mux = newMux(a)
 	d := docsOf(s.mux.api)

@@ -82,7 +82,7 @@ func (s *site) Receive(ctx context.Context, r cells.Report) (cells.Receipt, erro
 		return cells.Receipt{}, err
 	}
 	state := plan.Receive(known[r.Cell], r, noon, time.Minute)
-	if err := s.store.Report(ctx, []plan.Reported{{State: state, Boot: r.Boot, Events: r.Events}}); err != nil {
+	if err := s.store.RecordReports(ctx, []plan.Reported{{State: state, Boot: r.Boot, Events: r.Events}}); err != nil {
 		return cells.Receipt{}, fmt.Errorf("keep report of %s: %w", r.Cell, err)
 	}
 	receipt := cells.Receipt{Time: noon}
@@ -103,8 +103,8 @@ func newSite(t testing.TB, so store.Options, change func(*controlplane.Options))
 		changed: make(chan struct{})}
 	o := controlplane.Options{
 		Views: s, Inbox: s, Repository: s, Journal: kept, Log: zerolog.New(s.log).Level(zerolog.DebugLevel),
-		Store:      kept.Ready,
-		HookSecret: "secret", Pushed: func() { s.mu.Lock(); s.pushes++; s.mu.Unlock() },
+		CheckStore: kept.Ready,
+		HookSecret: "secret", OnPush: func() { s.mu.Lock(); s.pushes++; s.mu.Unlock() },
 	}
 	if change != nil {
 		change(&o)
@@ -284,7 +284,7 @@ func TestProblemsEverywhere(t *testing.T) {
 func TestPanicIsAProblem(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{},
-		func(o *controlplane.Options) { o.Reachable = func() error { panic("out of order") } })
+		func(o *controlplane.Options) { o.RepositoryError = func() error { panic("out of order") } })
 	w, body := s.request(t, "GET", "/readyz", "", "X-Request-Id", "mine-1")
 	wantProblem(t, w, body, 500, "X-Request-Id")
 	if strings.Contains(body, "out of order") {

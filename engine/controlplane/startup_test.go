@@ -17,11 +17,11 @@ type startingMembers struct {
 	calls atomic.Int32
 }
 
-func (b *startingMembers) Fresh() error {
+func (b *startingMembers) CheckFresh() error {
 	if b.calls.Add(1) == 1 {
 		return engine.ErrNotReady
 	}
-	return b.members.Fresh()
+	return b.members.CheckFresh()
 }
 
 func (b *startingMembers) Roster() *roster.Roster {

@@ -19,12 +19,12 @@ func announcementFile(id string) string { return path.Join(repository.Announceme
 type Announce struct {
 	ID           string
 	Title        string
-	At           string      // a wall time in Zone that is to come, or RFC 3339; empty: it is not scheduled
+	At           string      // a future wall time in Zone, or RFC 3339; empty: not scheduled
 	Zone         string      // IANA; empty: the repository's
-	Channels     edit.Fields // when, by channel: ready, never or a time
+	Channels     edit.Fields // readiness by channel: ready, never or a time
 	Features     []string
 	Cells        edit.Fields // names, channels, labels; none: all
-	Ramp         edit.Fields // by, steps; none: everybody at once
+	Ramp         edit.Fields // by, steps; none: all cells at once
 	Embargo      bool
 	WhenNotReady repository.Readiness // zero: wait
 	Notes        string               // Markdown
@@ -35,22 +35,23 @@ func (a Announce) Message() (subject, body string) { return "announce " + a.ID +
 func (a Announce) Edit(s *Flags, _ Person, now time.Time) (Edit, error) {
 	file := announcementFile(a.ID)
 	if !ValidName(a.ID) {
-		return Edit{}, badName(a.ID, "an announcement's")
+		return Edit{}, errInvalidName(a.ID, "an announcement's")
 	}
 	if exists(s.Files, file) {
 		return Edit{}, Fail(fmt.Errorf("there is an announcement %s already", a.ID), "sluice announce show %s", a.ID)
 	}
-	zone, err := s.zone(a.Zone)
+	zone, err := s.loadZone(a.Zone)
 	if err != nil {
 		return Edit{}, err
 	}
-	at := repository.Local{}
+	at := repository.LocalTime{}
 	if a.At != "" {
-		if at, err = toCome(a.At, zone, now); err != nil {
+		if at, err = parseFutureTime(a.At, zone, now); err != nil {
 			return Edit{}, err
 		}
 	}
-	all := edit.Fields{{Key: "apiVersion", Value: releases.APIVersion}, {Key: "kind", Value: "Announcement"}, {Key: "title", Value: a.Title}}
+	all := edit.Fields{{Key: "apiVersion", Value: releases.APIVersion}, {Key: "kind", Value: "Announcement"},
+		{Key: "title", Value: a.Title}}
 	add := func(key string, value any, there bool) {
 		if there {
 			all = append(all, edit.Field{Key: key, Value: value})
@@ -69,16 +70,17 @@ func (a Announce) Edit(s *Flags, _ Person, now time.Time) (Edit, error) {
 	if s.Tree.Settings.Approvals.Count == 0 && len(s.Tree.Settings.People) == 0 {
 		next = "sluice announce show " + a.ID
 	}
-	data, err := edit.New(all)
-	return Edit{Files: one(file, data), Next: next}, err
+	data, err := edit.Format(all)
+	return Edit{Files: singleFile(file, data), Next: next}, err
 }
 
-// PublishAnnouncement gives an announcement a new time, or publishes it at once. It is a new text, to be approved again.
+// PublishAnnouncement changes an announcement's time, or publishes the announcement at once. The new text needs
+// approvals again.
 type PublishAnnouncement struct {
 	ID     string
 	At     string // as in Announce; empty: at once
 	Zone   string // empty: the announcement's
-	Now    bool   // with At: although its time has passed, so that users may have been told
+	Now    bool   // with At: move a time that has passed, though users may have been told
 	Reason string
 }
 
@@ -89,7 +91,7 @@ func (p PublishAnnouncement) Message() (subject, body string) {
 	return "publish the announcement " + p.ID + " now", p.Reason
 }
 
-// Edit sets the time. All other text stays.
+// Edit sets the time, and keeps all other text.
 func (p PublishAnnouncement) Edit(s *Flags, _ Person, now time.Time) (Edit, error) {
 	old, err := s.Announcement(p.ID)
 	if err != nil {
@@ -100,28 +102,30 @@ func (p PublishAnnouncement) Edit(s *Flags, _ Person, now time.Time) (Edit, erro
 		return Edit{}, err
 	}
 	files, err := s.setAnnouncement(p.ID, fields)
-	return Edit{Files: files, Next: fmt.Sprintf("it is a new text: sluice announce approve %s; sluice announce show %s tells how far it is", p.ID, p.ID)}, err
+	return Edit{Files: files, Next: fmt.Sprintf("the text is new: sluice announce approve %s; "+
+		"sluice announce show %s shows its progress", p.ID, p.ID)}, err
 }
 
 func (p PublishAnnouncement) fields(s *Flags, old *repository.Announcement, now time.Time) (edit.Fields, error) {
-	if err := over(old); err != nil {
+	if err := refuseEnded(old); err != nil {
 		return nil, err
 	}
-	zone, err := s.zone(cmp.Or(p.Zone, old.Zone))
+	zone, err := s.loadZone(cmp.Or(p.Zone, old.Zone))
 	if err != nil {
 		return nil, err
 	}
-	when := repository.LocalOf(now.In(zone))
+	when := repository.LocalTimeOf(now.In(zone))
 	if p.At != "" {
-		if when, err = toCome(p.At, zone, now); err != nil {
+		if when, err = parseFutureTime(p.At, zone, now); err != nil {
 			return nil, err
 		}
-		before, err := s.zone(old.Zone)
+		before, err := s.loadZone(old.Zone)
 		if err != nil {
 			return nil, err
 		}
-		if !p.Now && !old.PublishAt.IsZero() && !later(old.PublishAt, repository.LocalOf(now.In(before))) {
-			return nil, Fail(fmt.Errorf("its time, %s, has passed", old.PublishAt), "users may have been told: to move it all the same, say --now too")
+		if !p.Now && !old.PublishAt.IsZero() && !isLater(old.PublishAt, repository.LocalTimeOf(now.In(before))) {
+			return nil, Fail(fmt.Errorf("its time, %s, has passed", old.PublishAt),
+				"users may have been told: to move it anyway, add --now")
 		}
 	}
 	fields := edit.Fields{{Key: "publishAt", Value: when.String()}}
@@ -134,29 +138,28 @@ func (p PublishAnnouncement) fields(s *Flags, old *repository.Announcement, now 
 	return fields, nil
 }
 
-// CancelAnnouncement keeps an announcement from ever being published or, if it was, takes it back.
+// CancelAnnouncement prevents an announcement from being published or, if it was published, retracts it.
 type CancelAnnouncement struct{ ID, Reason string }
 
 func (c CancelAnnouncement) Message() (subject, body string) {
 	return "cancel the announcement " + c.ID, c.Reason
 }
 
-// Edit sets cancelled. All other text stays.
+// Edit sets cancelled, and keeps all other text.
 func (c CancelAnnouncement) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 	now, err := s.Announcement(c.ID)
 	if err != nil || now.Cancelled != "" {
 		return Edit{}, err
 	}
-	next := "it is never published; a new announcement may have its features"
-	if s.published(c.ID) {
-		next = "it is retracted: its features go off; sluice announce show " + c.ID
+	next := "it will never be published; a new announcement may take its features"
+	if s.isPublished(c.ID) {
+		next = "it is retracted: its features are turned off; sluice announce show " + c.ID
 	}
 	files, err := s.setAnnouncement(c.ID, edit.Fields{{Key: "cancelled", Value: c.Reason}})
 	return Edit{Files: files, Next: next}, err
 }
 
-// published reports whether an announcement is published in some channel.
-func (s *Flags) published(id string) bool {
+func (s *Flags) isPublished(id string) bool {
 	for _, r := range s.Tree.Records[id] {
 		if r.Outcome == repository.Published {
 			return true
@@ -165,7 +168,7 @@ func (s *Flags) published(id string) bool {
 	return false
 }
 
-// setAnnouncement sets fields of an announcement where they stand.
+// setAnnouncement sets fields of an announcement's file, and keeps all other text.
 func (s *Flags) setAnnouncement(id string, fields edit.Fields) (map[string][]byte, error) {
 	file := announcementFile(id)
 	text, err := fs.ReadFile(s.Files, file)
@@ -174,14 +177,14 @@ func (s *Flags) setAnnouncement(id string, fields edit.Fields) (map[string][]byt
 	}
 	for _, f := range fields {
 		if text, err = edit.Set(text, []string{f.Key}, f.Value); err != nil {
-			return nil, layout(file, err)
+			return nil, wrapEditError(file, err)
 		}
 	}
-	return one(file, text), nil
+	return singleFile(file, text), nil
 }
 
-// zone is the zone of a name or, without one, the repository's.
-func (s *Flags) zone(name string) (*time.Location, error) {
+// loadZone returns the time zone with a name; without a name, the repository's.
+func (s *Flags) loadZone(name string) (*time.Location, error) {
 	name = cmp.Or(name, s.Tree.Settings.Zone)
 	zone, err := time.LoadLocation(name)
 	if err != nil || name == "Local" {
@@ -190,20 +193,22 @@ func (s *Flags) zone(name string) (*time.Location, error) {
 	return zone, nil
 }
 
-// toCome reads a time that is still to come, as clocks in zone show it.
-func toCome(text string, zone *time.Location, now time.Time) (repository.Local, error) {
-	var at repository.Local
-	instant, err := time.Parse(time.RFC3339, text) // with an offset: the same instant in zone
+// parseFutureTime parses a time in the future, as clocks in zone show it.
+func parseFutureTime(text string, zone *time.Location, now time.Time) (repository.LocalTime, error) {
+	var at repository.LocalTime
+	instant, err := time.Parse(time.RFC3339, text) // RFC 3339 has an offset
 	if err == nil {
-		at = repository.LocalOf(instant.In(zone))
+		at = repository.LocalTimeOf(instant.In(zone))
 	} else if err = at.UnmarshalText([]byte(strings.Replace(text, " ", "T", 1))); err != nil {
-		return at, Fail(fmt.Errorf("--at %q is no time", text), `write it as "2026-12-01 10:00", as clocks in --zone show it`)
+		return at, Fail(fmt.Errorf("--at %q is not a time", text),
+			`write it as "2026-12-01 10:00", as clocks in --zone show it`)
 	}
-	if now = now.In(zone); !later(at, repository.LocalOf(now)) {
-		return at, Fail(fmt.Errorf("--at %s has passed: it is %s in %s", at, repository.LocalOf(now), zone), "give a time that is to come; to publish at once: --now of sluice announce publish")
+	if now = now.In(zone); !isLater(at, repository.LocalTimeOf(now)) {
+		return at, Fail(fmt.Errorf("--at %s has passed: it is %s in %s", at, repository.LocalTimeOf(now), zone),
+			"give a future time; to publish at once: sluice announce publish --now")
 	}
 	return at, nil
 }
 
-// later compares two times of one zone as they are written.
-func later(a, b repository.Local) bool { return a.String() > b.String() }
+// isLater compares two times of the same zone.
+func isLater(a, b repository.LocalTime) bool { return a.String() > b.String() }

@@ -18,13 +18,13 @@ import (
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
-	"github.com/sluice-cd/sluice/releases"
 )
 
-// Approve approves a release for a channel, as it is now. It counts if the commit is proven to be the person's (R22).
+// Approve approves the current digest of a release for a channel. It counts if the commit is proven to be the person's
+// (R22).
 type Approve struct {
 	Release, Channel string
-	As               string // a person of sluice.yaml; empty: the one with the committer's address
+	As               string // a person of sluice.yaml; empty: the person with the committer's address
 	Comment          string
 }
 
@@ -32,10 +32,10 @@ func (a Approve) Message() (subject, body string) {
 	return fmt.Sprintf("approve %s for %s", a.Release, a.Channel), a.Comment
 }
 
-// Edit writes the approval. What would not count is refused (R22).
+// Edit writes the approval, and refuses one that would not count (R22).
 func (a Approve) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	subject, _ := a.Message()
-	person, err := s.People().Who(a.As, by)
+	person, err := s.People().FindApprover(a.As, by)
 	if err != nil {
 		return Edit{}, err
 	}
@@ -48,46 +48,44 @@ func (a Approve) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	if err != nil {
 		return Edit{}, err
 	}
-	mine := slices.Contains(r.Release.Authors, person) || member.Email != "" && slices.Contains(r.Release.Authors, member.Email) ||
-		slices.ContainsFunc(r.Authors, func(p releases.Person) bool { return sameAddress(member.Email, p.Email) })
-	if mine {
+	if r.Authorship().Includes(member.Approver(person)) {
 		return Edit{}, Fail(fmt.Errorf("%s is an author of %s, and authors don't approve their own releases", person, a.Release), "ask somebody else")
 	}
-	if err := asked(c, person, member); err != nil {
+	if err := checkApprovalNeeded(c, person, member); err != nil {
 		return Edit{}, err
 	}
-	if a.counts(s, person) {
+	if a.isProven(s, person) {
 		return Edit{}, nil
 	}
-	if err := s.People().provable(person, by, s.Desired.Pipeline.TrustAuthors); err != nil {
+	if err := s.People().checkProvable(person, by, s.Desired.Pipeline.TrustAuthors); err != nil {
 		return Edit{}, err
 	}
-	data, err := yaml.Marshal(channels.Approved{Digest: r.Digest, Comment: a.Comment})
+	data, err := yaml.Marshal(channels.ApprovalFile{Digest: r.Digest, Comment: a.Comment})
 	return Edit{
-		Files: approval(s.Files, path.Join(channels.Dir, a.Channel, "approvals", a.Release, person+".yaml"), data),
-		Did:   subject + " as " + person,
-		Next:  "the engine counts it; sluice why " + a.Channel + " tells what else it waits for",
+		Files:   approvalFiles(s.Files, path.Join(channels.Dir, a.Channel, "approvals", a.Release, person+".yaml"), data),
+		Summary: subject + " as " + person,
+		Next:    "the engine counts it; sluice why " + a.Channel + " shows what else it waits for",
 	}, err
 }
 
-// Confirm reports as an error that the approval landed and does not count.
+// Confirm returns an error if the approval landed and does not count.
 func (a Approve) Confirm(after *Releases, by Person) error {
-	if person, err := after.People().Who(a.As, by); err == nil && !a.counts(after, person) {
-		return notCounted(person)
+	if person, err := after.People().FindApprover(a.As, by); err == nil && !a.isProven(after, person) {
+		return errNotCounted(person)
 	}
 	return nil
 }
 
-// counts reports whether a person's approval of the release as it is now is proven.
-func (a Approve) counts(s *Releases, person string) bool {
+// isProven reports whether a person's approval of the release's current digest is proven.
+func (a Approve) isProven(s *Releases, person string) bool {
 	c, r := s.Desired.Channels[a.Channel], s.Desired.Releases[a.Release]
 	return c != nil && r != nil && slices.ContainsFunc(c.Approved, func(p plan.Approved) bool {
 		return p.Person == person && p.Release == a.Release && p.Digest == r.Digest
 	})
 }
 
-// asked refuses an approval that no gate of a channel would count.
-func asked(c *plan.Channel, person string, m *channels.Member) error {
+// checkApprovalNeeded refuses an approval that no gate of a channel would count.
+func checkApprovalNeeded(c *plan.Channel, person string, m *channels.Member) error {
 	var from []string
 	none := true
 	if c.Policy != nil {
@@ -102,13 +100,13 @@ func asked(c *plan.Channel, person string, m *channels.Member) error {
 		}
 	}
 	if none {
-		return Fail(fmt.Errorf("%s asks for no approval", c.Name), "sluice why %s tells what it waits for", c.Name)
+		return Fail(fmt.Errorf("%s needs no approval", c.Name), "sluice why %s shows what it waits for", c.Name)
 	}
-	return notAsked(c.Name, person, from)
+	return errMissingRole(c.Name, person, from)
 }
 
-// ApproveAnnouncement approves an announcement and its flags, as they are now. It counts if the commit is proven to be the
-// person's (R22, R42).
+// ApproveAnnouncement approves the current text of an announcement and its flags. It counts if the commit is proven to
+// be the person's (R22, R42).
 type ApproveAnnouncement struct {
 	ID      string
 	As      string // as in Approve
@@ -119,10 +117,10 @@ func (a ApproveAnnouncement) Message() (subject, body string) {
 	return "approve the announcement " + a.ID, a.Comment
 }
 
-// Edit writes the approval. What would not count is refused (R22, R42).
+// Edit writes the approval, and refuses one that would not count (R22, R42).
 func (a ApproveAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error) {
 	subject, _ := a.Message()
-	person, err := s.People().Who(a.As, by)
+	person, err := s.People().FindApprover(a.As, by)
 	if err != nil {
 		return Edit{}, err
 	}
@@ -131,9 +129,10 @@ func (a ApproveAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error
 		return Edit{}, err
 	}
 	if s.Tree.Invalid {
-		return Edit{}, Fail(fmt.Errorf("the repository has faults, and nothing of it is taken until they are mended: %s", Fatal(s.Tree.Faults)[0]), "sluice flag lint tells all of them")
+		return Edit{}, Fail(fmt.Errorf("the repository has faults, and is not used until they are mended: %s",
+			Fatal(s.Tree.Faults)[0]), "sluice flag lint lists all of them")
 	}
-	if err := over(announcement); err != nil {
+	if err := refuseEnded(announcement); err != nil {
 		return Edit{}, err
 	}
 	member, rule := s.People()[person], s.Tree.Settings.Approvals
@@ -141,49 +140,53 @@ func (a ApproveAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error
 		rule = *announcement.Approvals
 	}
 	if !hasRole(member, rule.From) {
-		return Edit{}, notAsked("it", person, rule.From)
+		return Edit{}, errMissingRole("it", person, rule.From)
 	}
 	known, err := s.Approvals()
 	if err != nil {
 		return Edit{}, err
 	}
 	if slices.ContainsFunc(known.Authors[a.ID], func(email string) bool { return sameAddress(member.Email, email) }) {
-		return Edit{}, Fail(fmt.Errorf("%s wrote it, and authors don't approve their own announcements", person), "ask somebody else")
+		return Edit{}, Fail(fmt.Errorf("%s wrote it, and authors don't approve their own announcements", person),
+			"ask somebody else")
 	}
 	hash, _ := s.Tree.Hash(announcement)
-	if slices.ContainsFunc(known.Proven, func(p announce.Proven) bool { return p.Announcement == a.ID && p.Person == person && p.Hash == hash }) {
+	if slices.ContainsFunc(known.Proven, func(p announce.ProvenApproval) bool {
+		return p.Announcement == a.ID && p.Person == person && p.Hash == hash
+	}) {
 		return Edit{}, nil
 	}
-	if err := s.People().provable(person, by, s.Tree.Settings.TrustAuthors); err != nil {
+	if err := s.People().checkProvable(person, by, s.Tree.Settings.TrustAuthors); err != nil {
 		return Edit{}, err
 	}
 	approved := edit.Fields{{Key: "hash", Value: hash}}
 	if a.Comment != "" {
 		approved = append(approved, edit.Field{Key: "comment", Value: a.Comment})
 	}
-	data, err := edit.New(approved)
+	data, err := edit.Format(approved)
 	return Edit{
-		Files: approval(s.Files, path.Join(repository.ApprovalsDir, a.ID, person+".yaml"), data),
-		Did:   subject + " as " + person,
-		Next:  "the engine counts it; sluice announce show " + a.ID + " tells what else it waits for",
+		Files:   approvalFiles(s.Files, path.Join(repository.ApprovalsDir, a.ID, person+".yaml"), data),
+		Summary: subject + " as " + person,
+		Next:    "the engine counts it; sluice announce show " + a.ID + " shows what else it waits for",
 	}, err
 }
 
-// Confirm reports as an error that the approval landed and does not count.
+// Confirm returns an error if the approval landed and does not count.
 func (a ApproveAnnouncement) Confirm(after *Flags, by Person) error {
-	person, err := after.People().Who(a.As, by)
+	person, err := after.People().FindApprover(a.As, by)
 	if err != nil {
 		return nil //nolint:nilerr // it landed: whether it counts, announce show tells
 	}
 	known, err := after.Approvals()
-	if err != nil || slices.ContainsFunc(known.Proven, func(p announce.Proven) bool { return p.Announcement == a.ID && p.Person == person }) {
+	if err != nil || slices.ContainsFunc(known.Proven,
+		func(p announce.ProvenApproval) bool { return p.Announcement == a.ID && p.Person == person }) {
 		return nil //nolint:nilerr // as above
 	}
-	return notCounted(person)
+	return errNotCounted(person)
 }
 
-// over refuses a change of an announcement that is cancelled or archived.
-func over(a *repository.Announcement) error {
+// refuseEnded returns an error if an announcement is cancelled or archived.
+func refuseEnded(a *repository.Announcement) error {
 	switch {
 	case a.Cancelled != "":
 		return Fail(fmt.Errorf("it is cancelled: %s", a.Cancelled), "write another: sluice announce new")
@@ -193,11 +196,11 @@ func over(a *repository.Announcement) error {
 	return nil
 }
 
-// People are those whom sluice.yaml of either repository names.
+// People are the people in sluice.yaml of either repository, by name.
 type People map[string]*channels.Member
 
-// Who finds the person as whom somebody approves: the named one or, without a name, the one with the address.
-func (p People) Who(name string, by Person) (string, error) {
+// FindApprover returns the name of the person who approves: the given name or, without one, the person with by's address.
+func (p People) FindApprover(name string, by Person) (string, error) {
 	var known []string
 	for n, m := range p {
 		if m != nil {
@@ -207,7 +210,8 @@ func (p People) Who(name string, by Person) (string, error) {
 	slices.Sort(known)
 	switch {
 	case len(known) == 0:
-		return "", Fail(errors.New("sluice.yaml names no people, so that no approval would count"), "add yourself there, under people: with your email and keys (docs/formats.md)")
+		return "", Fail(errors.New("sluice.yaml names no people, so no approval would count"),
+			"add yourself there, under people: with your email and keys (docs/formats.md)")
 	case name != "" && p[name] == nil:
 		return "", Fail(fmt.Errorf("sluice.yaml has no person %q", name), "it has %s", strings.Join(known, ", "))
 	case name != "":
@@ -215,57 +219,62 @@ func (p People) Who(name string, by Person) (string, error) {
 	}
 	i := slices.IndexFunc(known, func(n string) bool { return sameAddress(p[n].Email, by.Email) })
 	if i < 0 {
-		return "", Fail(fmt.Errorf("sluice.yaml has no person with the address %s", by.Email), "say who you are: --as %s", strings.Join(known, " or "))
+		return "", Fail(fmt.Errorf("sluice.yaml has no person with the address %s", by.Email),
+			"say who you are: --as %s", strings.Join(known, " or "))
 	}
 	return known[i], nil
 }
 
 func sameAddress(theirs, other string) bool { return theirs != "" && strings.EqualFold(theirs, other) }
 
-// Listed reports whether a key is one of lines, which are as in authorized_keys.
-func Listed(key ssh.PublicKey, lines []string) bool {
+// isListedKey reports whether a key is one of lines in the format of authorized_keys.
+func isListedKey(key ssh.PublicKey, lines []string) bool {
 	return slices.ContainsFunc(lines, func(line string) bool {
 		public, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
 		return err == nil && bytes.Equal(key.Marshal(), public.Marshal())
 	})
 }
 
-// provable refuses an approval that would not be proven to be the person's, before it is committed (R22).
-func (p People) provable(person string, by Person, trustAuthors bool) error {
+// checkProvable refuses an approval that could not be proven to be the person's, before it is committed (R22).
+func (p People) checkProvable(person string, by Person, trustAuthors bool) error {
 	switch {
 	case trustAuthors:
 		return nil
 	case by.Key == nil:
-		return Fail(errors.New("an approval is signed, and there is no SSH key to sign with"), "name one that sluice.yaml lists for %s: --key FILE, or load it into your SSH agent", person)
-	case !Listed(by.Key, p[person].Keys):
-		return Fail(fmt.Errorf("it would not count: sluice.yaml does not list the key %s for %s", ssh.FingerprintSHA256(by.Key), person),
+		return Fail(errors.New("approvals are signed, and there is no SSH key to sign with"),
+			"name one that sluice.yaml lists for %s: --key FILE, or load it into your SSH agent", person)
+	case !isListedKey(by.Key, p[person].Keys):
+		return Fail(fmt.Errorf("it would not count: sluice.yaml does not list the key %s for %s",
+			ssh.FingerprintSHA256(by.Key), person),
 			"name one that it lists: --key FILE; or have this one added to people.%s.keys", person)
 	}
 	return nil
 }
 
-// hasRole reports whether somebody has one of the roles from which approvals are asked for; none: everybody has.
+// hasRole reports whether somebody has one of the roles that may approve; without roles, everybody may.
 func hasRole(m *channels.Member, from []string) bool {
 	return len(from) == 0 || slices.ContainsFunc(m.Roles, func(role string) bool { return slices.Contains(from, role) })
 }
 
-// notAsked says that an approval is asked for, and not of this person.
-func notAsked(who, person string, from []string) error {
-	return Fail(fmt.Errorf("%s asks for approvals of %s, and %s is none", who, strings.Join(from, " or "), person),
-		"ask somebody who is, or have people.%s.roles changed in sluice.yaml", person)
+// errMissingRole is the error for an approval by a person without any of the needed roles.
+func errMissingRole(who, person string, from []string) error {
+	roles := strings.Join(from, " or ")
+	return Fail(fmt.Errorf("%s needs approvals from %s, and %s has no such role", who, roles, person),
+		"ask somebody who has it, or have people.%s.roles changed in sluice.yaml", person)
 }
 
-// notCounted says that an approval landed in vain.
-func notCounted(person string) error {
-	return Fail(fmt.Errorf("it is committed, and does not count: the key that signed it is none that sluice.yaml lists for %s", person),
+// errNotCounted is the error for an approval that was committed and does not count.
+func errNotCounted(person string) error {
+	const message = "it is committed but does not count: sluice.yaml does not list its signing key for %s"
+	return Fail(fmt.Errorf(message, person),
 		"have the key added to people.%s.keys in sluice.yaml, then approve again", person)
 }
 
-// approval gives the file of an approval, in other words if it says the same already: what proves an approval is the commit
-// that changed its file.
-func approval(files fs.FS, file string, data []byte) map[string][]byte {
+// approvalFiles returns the file of an approval. If the file has the same bytes already, they are changed, for only a
+// commit that changes the file proves the approval.
+func approvalFiles(files fs.FS, file string, data []byte) map[string][]byte {
 	if before, err := fs.ReadFile(files, file); err == nil && bytes.Equal(before, data) {
 		data = append(data, "# once more\n"...)
 	}
-	return one(file, data)
+	return singleFile(file, data)
 }

@@ -13,12 +13,12 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// AddCell adds a cell to a channel. It has no key yet: its agent brings one.
+// AddCell adds a cell without a key to a channel. The cell's agent brings the key.
 type AddCell struct {
 	Name    string
 	Channel string
 	Profile string            // empty: the default
-	Values  map[string]string // as YAML: 3 is a number and true a boolean, as they would be in the file
+	Values  map[string]string // values in YAML: 3 is a number and true a boolean, as in the file
 	Labels  map[string]string
 }
 
@@ -26,10 +26,11 @@ func (a AddCell) Message() (subject, body string) {
 	return "add cell " + a.Name + " to " + a.Channel, ""
 }
 
-// Edit writes cell.yaml, without what is left to its default.
+// Edit writes cell.yaml without fields that have their defaults.
 func (a AddCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if !cells.ValidName(a.Name) {
-		return Edit{}, Fail(fmt.Errorf("%q can't be a cell's name", a.Name), "it takes lower-case letters, digits and dashes")
+		return Edit{}, Fail(fmt.Errorf("%q can't be a cell's name", a.Name),
+			"it takes lower-case letters, digits and dashes")
 	}
 	if _, err := s.Channel(a.Channel); err != nil {
 		return Edit{}, err
@@ -38,7 +39,8 @@ func (a AddCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 		if is.Channel == a.Channel && a.Profile == "" && len(a.Values)+len(a.Labels) == 0 {
 			return Edit{}, nil
 		}
-		return Edit{}, Fail(fmt.Errorf("the cell is there already, in %s", is.Channel), "edit cells/%s/cell.yaml to change it; for a new token leave --channel and the others out", a.Name)
+		return Edit{}, Fail(fmt.Errorf("the cell exists already, in %s", is.Channel),
+			"edit cells/%s/cell.yaml to change it; for a new token, omit --channel and the other flags", a.Name)
 	}
 	file := struct {
 		APIVersion string            `yaml:"apiVersion"`
@@ -56,7 +58,7 @@ func (a AddCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 		file.Values[name] = v
 	}
 	data, err := yaml.Marshal(file)
-	return Edit{Files: one(path.Join(cells.Dir, a.Name, "cell.yaml"), data)}, err
+	return Edit{Files: singleFile(path.Join(cells.Dir, a.Name, "cell.yaml"), data)}, err
 }
 
 // RemoveCell removes a cell and its key.
@@ -64,7 +66,7 @@ type RemoveCell struct{ Name string }
 
 func (r RemoveCell) Message() (subject, body string) { return "remove cell " + r.Name, "" }
 
-// Edit removes all files of the cell, also where cell.yaml has faults.
+// Edit removes all files of the cell, even if cell.yaml has faults.
 func (r RemoveCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	dir, files := path.Join(cells.Dir, r.Name), map[string][]byte{}
 	err := fs.WalkDir(s.Files, dir, func(name string, d fs.DirEntry, err error) error {
@@ -74,30 +76,31 @@ func (r RemoveCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 		return err
 	})
 	if err != nil || len(files) == 0 || !cells.ValidName(r.Name) {
-		return Edit{}, noCell(r.Name)
+		return Edit{}, errUnknownCell(r.Name)
 	}
-	return Edit{Files: files, Next: "nothing is asked of it any more, and nothing from it is taken"}, nil
+	return Edit{Files: files, Next: "it gets no more assignments, and its reports are refused"}, nil
 }
 
-func noCell(name string) error {
+func errUnknownCell(name string) error {
 	return Fail(fmt.Errorf("the repository has no cell %q", name), "sluice cell list")
 }
 
-// RevokeCell shuts a cell out until it gets a new token.
+// RevokeCell shuts out a cell until the cell gets a new token.
 type RevokeCell struct{ Name string }
 
 func (r RevokeCell) Message() (subject, body string) { return "revoke " + r.Name, "" }
 
-// Edit writes into the cell's identity that it is revoked: its serial is the next, so that older registrations are void.
+// Edit revokes the cell's identity and increments its serial, which voids older registrations.
 func (r RevokeCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	c := s.Desired.Cells[r.Name]
 	switch {
 	case c == nil:
-		return Edit{}, noCell(r.Name)
+		return Edit{}, errUnknownCell(r.Name)
 	case c.Identity.Revoked:
 		return Edit{}, nil
 	case c.Identity.PublicKey == "":
-		return Edit{}, Fail(fmt.Errorf("cell %s has no key in the repository", r.Name), "name the control plane with --server: it may know of one that is not committed yet")
+		return Edit{}, Fail(fmt.Errorf("cell %s has no key in the repository", r.Name),
+			"name the control plane with --server: it may know of one that is not committed yet")
 	}
 	id := c.Identity
 	id.APIVersion, id.Kind = releases.APIVersion, "Identity"
@@ -105,5 +108,5 @@ func (r RevokeCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	id.Revoked, id.Rotate = true, false
 	data, err := yaml.Marshal(id)
 	next := "the control plane shuts it out once it has read this; sluice cell add " + r.Name + " lets it come back"
-	return Edit{Files: one(path.Join(cells.Dir, r.Name, "identity.yaml"), data), Next: next}, err
+	return Edit{Files: singleFile(path.Join(cells.Dir, r.Name, "identity.yaml"), data), Next: next}, err
 }

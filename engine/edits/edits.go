@@ -1,16 +1,19 @@
-// Package edits is people's decisions as commits: what a promotion that somebody asks for, an approval, a hold, a new cell, a
-// flag's new value or an announcement write into git. The command line and the web UI call the same functions, so that they
+// Package edits turns people's decisions into commits: what a requested promotion, an approval, a hold, a new cell, a
+// flag's new value or an announcement write into git. The command line and the web UI call the same functions, and so
 // write the same commits.
 //
-// A Decision is a plain value that says what somebody wants. Decide gives the commit for it at a snapshot, or an Error that says
-// why not and what to do next; it is pure, and so is every decision. A Pusher commits a decision by compare-and-swap: when the
-// branch moved meanwhile it reads again, decides again and pushes again. It alone reads a clock, and it meets git only by its
-// Repository. Approving, for instance, is pusher.Push(ctx, edits.Approve{Release: "2026.11.3", Channel: "dedicated"}).
+// A Decision is a plain value that says what somebody wants. Decide returns the commit for a decision at a snapshot, or
+// an Error with the reason and the next step; Decide and all decisions are pure. A Pusher commits a decision by
+// compare-and-swap: if the branch moved meanwhile, the Pusher reads, decides and pushes again. Only the Pusher reads a
+// clock, and it uses git only by its Repository. To approve, for instance: pusher.Push(ctx, edits.Approve{Release:
+// "2026.11.3", Channel: "dedicated"}).
 //
-// What always holds: a decision that would not count, such as an approval by an author, is refused before it is written; text
-// that a decision doesn't concern stays as it is, comments included; no change of a flags repository brings a fault in.
+// What always holds: a decision that would not count, such as an approval by an author, is refused before it is
+// written; a decision keeps all text that it doesn't concern, comments included; no change of a flags repository
+// introduces a fault.
 //
-// The package never prints, never asks who somebody is, and judges no rights: By is taken at its word. All of it may be called
+// The package never prints, never identifies anybody, and checks no permissions: it trusts By. All of it may be called
+// at once.
 // at once.
 package edits
 
@@ -29,62 +32,64 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Decision is what somebody wants of the repository that S is a snapshot of. Its Edit may be asked again, with a newer snapshot.
+// Decision is what somebody wants to change in the repository that S is a snapshot of. Edit may be called again with a
+// newer snapshot.
 type Decision[S Snapshot] interface {
-	// Message is the subject of the commit, with which errors begin too, and the rest of its message; that may be empty.
+	// Message returns the subject of the commit, with which errors begin too, and the rest of the message, which may be
+	// empty.
 	Message() (subject, body string)
-	// Edit gives what the commit changes. Without files, there is nothing to do: it is so already.
+	// Edit returns what the commit changes; no files if there is nothing to change.
 	Edit(s S, by Person, now time.Time) (Edit, error)
 }
 
-// Snapshot is what a repository says at one commit: Releases or Flags.
+// Snapshot is the content of a repository at one commit: Releases or Flags.
 type Snapshot interface {
-	Base() string // the commit; empty: there is none yet
+	Base() string // the commit; empty: there are no commits
 	People() People
-	// Check refuses a change that would bring a fault in, and gives the warnings that it brings.
+	// Check refuses a change that would introduce a fault, and returns the warnings that the change introduces.
 	Check(files map[string][]byte) (warnings []releases.Fault, err error)
 }
 
-// Person is in whose name something is committed.
+// Person is who a commit is made for.
 type Person struct {
 	releases.Person
-	Key ssh.PublicKey // by which the commit is signed; nil: it is not
+	Key ssh.PublicKey // signs the commit; nil: the commit is not signed
 }
 
-// Edit is one commit, to be made.
+// Edit is a commit to be made.
 type Edit struct {
-	Files    map[string][]byte // by path; nil removes the file; none: nothing changes
+	Files    map[string][]byte // by path; nil removes the file; empty: nothing changes
 	Message  string            // set by Decide
-	Did      string            // what is done then, in a line; default: the message's subject
-	Next     string            // what happens next, or what to do; may be empty
-	Warnings []releases.Fault  // set by Decide: what its author should see
+	Summary  string            // the outcome in one line; default: the message's subject
+	Next     string            // what happens next, or what to do next; may be empty
+	Warnings []releases.Fault  // set by Decide: warnings for the author
 }
 
-// Done is a decision that was carried out.
-type Done struct {
-	Commit   string           `json:"commit"` // empty: it was so already
-	Did      string           `json:"did"`
+// Result is the outcome of a decision.
+type Result struct {
+	Commit   string           `json:"commit"` // empty: nothing changed
+	Summary  string           `json:"did"`
 	Next     string           `json:"next,omitempty"`
 	Warnings []releases.Fault `json:"-"`
 }
 
-// Error is a no that people can do something about. Its text and the next step are fit to be shown to whoever asked; errors of
-// other types are the machine's.
+// Error is a refusal that the person can act on. Its text and next step may be shown to that person; errors of other
+// types are failures of the machine.
 type Error struct {
 	Err    error
-	Next   string           // the next step; empty: nothing useful to say
-	Faults []releases.Fault // what to show with it
+	Next   string           // the next step; empty: none
+	Faults []releases.Fault // shown with the error
 }
 
 func (e *Error) Error() string { return e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
-// Fail is an Error with the next step.
+// Fail returns an Error with the next step.
 func Fail(err error, next string, args ...any) error {
 	return &Error{Err: err, Next: fmt.Sprintf(next, args...)}
 }
 
-// Decide gives the commit that a decision comes to at a snapshot. Pure.
+// Decide returns the commit of a decision at a snapshot. Pure.
 func Decide[S Snapshot](d Decision[S], s S, by Person, now time.Time) (Edit, error) {
 	subject, body := d.Message()
 	e, err := d.Edit(s, by, now)
@@ -92,36 +97,36 @@ func Decide[S Snapshot](d Decision[S], s S, by Person, now time.Time) (Edit, err
 	case err != nil:
 		return Edit{}, err
 	case len(e.Files) == 0:
-		e.Did = cmp.Or(e.Did, subject+": it is so already")
+		e.Summary = cmp.Or(e.Summary, subject+": already done")
 		return e, nil
 	}
-	e.Did = cmp.Or(e.Did, subject)
+	e.Summary = cmp.Or(e.Summary, subject)
 	e.Message = strings.TrimSpace(subject+"\n\n"+body) + "\n"
 	e.Warnings, err = s.Check(e.Files)
 	return e, err
 }
 
-// fileName are the names that every file system takes, so that a checkout of the repository works everywhere.
-var fileName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}$`)
+// fileNamePattern matches names that every file system accepts, so that every checkout of the repository works.
+var fileNamePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}$`)
 
-// ValidName reports whether a name that somebody chose does as a file's name everywhere.
-func ValidName(name string) bool { return fileName.MatchString(name) }
+// ValidName reports whether a name is a portable file name.
+func ValidName(name string) bool { return fileNamePattern.MatchString(name) }
 
-func badName(name, whose string) error {
-	return Fail(fmt.Errorf("%q can't be %s name", name, whose), "use up to 100 letters, digits, dots, dashes and underscores, a letter or a digit first")
+func errInvalidName(name, whose string) error {
+	return Fail(fmt.Errorf("%q can't be %s name", name, whose),
+		"use up to 100 letters, digits, dots, dashes and underscores, a letter or a digit first")
 }
 
-// one is the change of a single file. nil removes it.
-func one(file string, data []byte) map[string][]byte { return map[string][]byte{file: data} }
+// singleFile returns the change of one file; nil data removes the file.
+func singleFile(file string, data []byte) map[string][]byte { return map[string][]byte{file: data} }
 
-// exists reports whether the repository has a file.
 func exists(files fs.FS, name string) bool {
 	_, err := fs.Stat(files, name)
 	return err == nil
 }
 
-// below reads all regular files of a folder, by their path in it.
-func below(files fs.FS, dir string) (map[string][]byte, error) {
+// readFolder reads all regular files of a folder, by their path in the folder.
+func readFolder(files fs.FS, dir string) (map[string][]byte, error) {
 	out := map[string][]byte{}
 	err := fs.WalkDir(files, dir, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
@@ -134,7 +139,7 @@ func below(files fs.FS, dir string) (map[string][]byte, error) {
 	return out, err
 }
 
-// Fatal gives the faults that are no warnings.
+// Fatal returns the faults that are not warnings.
 func Fatal(faults []releases.Fault) (fatal []releases.Fault) {
 	for _, f := range faults {
 		if !f.Warning {
@@ -144,4 +149,4 @@ func Fatal(faults []releases.Fault) (fatal []releases.Fault) {
 	return fatal
 }
 
-func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -37,7 +37,7 @@ func key(seed byte) ssh.PublicKey {
 
 func line(k ssh.PublicKey) string { return string(ssh.MarshalAuthorizedKey(k)) }
 
-// files are a commit's.
+// files returns a commit's files.
 func files(texts map[string]string) fstest.MapFS {
 	all := fstest.MapFS{}
 	for name, text := range texts {
@@ -46,7 +46,7 @@ func files(texts map[string]string) fstest.MapFS {
 	return all
 }
 
-// decided is what a decision comes to, in a form that a test can write down: the message, then each file.
+// decided formats a decision's outcome for comparison: the message, then each file.
 func decided(e edits.Edit, err error) string {
 	if err != nil {
 		said := "error: " + err.Error()
@@ -56,7 +56,7 @@ func decided(e edits.Edit, err error) string {
 		return said
 	}
 	if len(e.Files) == 0 {
-		return "unchanged: " + e.Did
+		return "unchanged: " + e.Summary
 	}
 	all := e.Message
 	for _, name := range slices.Sorted(maps.Keys(e.Files)) {
@@ -66,14 +66,15 @@ func decided(e edits.Edit, err error) string {
 		}
 		all += "+ " + name + "\n" + string(e.Files[name])
 	}
-	all += "did: " + e.Did
+	all += "did: " + e.Summary
 	if e.Next != "" {
 		all += "\nnext: " + e.Next
 	}
 	return all
 }
 
-// inMemory is a release repository of two channels: staging runs 1.1.0, dedicated 1.0.0, after 0.9.0, and is asked for nothing.
+// inMemory returns a release repository of two channels: staging runs 1.1.0; dedicated runs 1.0.0, after 0.9.0, without
+// a request.
 func inMemory() *edits.Releases {
 	d := &plan.Desired{
 		Commit: "c1", Order: []string{"staging", "dedicated"},
@@ -104,9 +105,11 @@ func inMemory() *edits.Releases {
 	}
 	channel("staging", &channels.Channel{}, head("1.1.0", 3))
 	gates := []channels.Gate{{Approval: &channels.Approval{From: []string{"support"}}}}
-	channel("dedicated", &channels.Channel{After: []string{"staging"}, Gates: gates, Rollout: channels.Rollout{Waves: make([]channels.Wave, 3)}},
+	channel("dedicated", &channels.Channel{After: []string{"staging"}, Gates: gates,
+		Rollout: channels.Rollout{Waves: make([]channels.Wave, 3)}},
 		head("0.9.0", 1), head("1.0.0", 2))
-	for name, identity := range map[string]cells.Identity{"acme": {PublicKey: "ssh-ed25519 AAAA", Serial: 2}, "globex": {}} {
+	for name, identity := range map[string]cells.Identity{"acme": {PublicKey: "ssh-ed25519 AAAA", Serial: 2},
+		"globex": {}} {
 		c := &plan.Cell{Identity: identity}
 		c.Name, c.Channel = name, "dedicated"
 		d.Cells[name] = c
@@ -135,16 +138,20 @@ func TestReleaseDecisions(t *testing.T) {
 		want  string
 	}{
 		"promote": {
-			d:    edits.Promote{Release: "1.1.0", Channel: "dedicated", Reason: "asked for by acme"},
-			want: "promote 1.1.0 to dedicated\n\nasked for by acme\n+ channels/dedicated/head.yaml\n# moved by the engine\nrelease: 1.1.0\nsequence: 2\ndid: ask to promote 1.1.0 to dedicated\nnext: the engine answers; sluice why dedicated tells what it waits for",
+			d: edits.Promote{Release: "1.1.0", Channel: "dedicated", Reason: "asked for by acme"},
+			want: "promote 1.1.0 to dedicated\n\nasked for by acme\n+ channels/dedicated/head.yaml\n" +
+				"# moved by the engine\nrelease: 1.1.0\nsequence: 2\ndid: ask to promote 1.1.0 to dedicated\n" +
+				"next: the engine answers; sluice why dedicated shows what it waits for",
 		},
 		"promote: the first of a channel": {
-			d:    edits.Promote{Release: "1.2.0", Channel: "staging"},
-			want: "promote 1.2.0 to staging\n+ channels/staging/head.yaml\nrelease: 1.2.0\ndid: ask to promote 1.2.0 to staging\nnext: the engine answers; sluice why staging tells what it waits for",
+			d: edits.Promote{Release: "1.2.0", Channel: "staging"},
+			want: "promote 1.2.0 to staging\n+ channels/staging/head.yaml\nrelease: 1.2.0\n" +
+				"did: ask to promote 1.2.0 to staging\n" +
+				"next: the engine answers; sluice why staging shows what it waits for",
 		},
 		"promote: what it runs": {
 			d:    edits.Promote{Release: "1.0.0", Channel: "dedicated"},
-			want: "unchanged: promote 1.0.0 to dedicated: it is the head, or asked for, already",
+			want: "unchanged: promote 1.0.0 to dedicated: it is already the head, or requested",
 		},
 		"promote: no such release": {
 			d:    edits.Promote{Release: "9.0.0", Channel: "dedicated"},
@@ -152,100 +159,124 @@ func TestReleaseDecisions(t *testing.T) {
 		},
 		"promote: faults": {
 			given: func(s *edits.Releases) {
-				s.Desired.Releases["1.1.0"].Faults = []releases.Fault{{File: "a", Line: 1, Message: "odd", Warning: true}, {File: "a", Line: 2, Message: "bad"}}
+				s.Desired.Releases["1.1.0"].Faults = []releases.Fault{{File: "a", Line: 1, Message: "odd",
+					Warning: true}, {File: "a", Line: 2, Message: "bad"}}
 			},
 			d:    edits.Promote{Release: "1.1.0", Channel: "dedicated"},
-			want: "error: release 1.1.0 has faults: a:2: bad\nnext: sluice validate tells all of them",
+			want: "error: release 1.1.0 has faults: a:2: bad\nnext: sluice validate lists all of them",
 		},
 		"promote: no such channel": {
 			d:    edits.Promote{Release: "1.1.0", Channel: "public"},
 			want: "error: there is no channel \"public\"\nnext: the channels are staging, dedicated",
 		},
 		"rollback": {
-			d:    edits.Rollback{Channel: "dedicated", Reason: "slow"},
-			want: "roll back dedicated\n\nslow\n+ channels/dedicated/head.yaml\n# moved by the engine\nrelease: 0.9.0\nsequence: 2\ndid: roll back dedicated\nnext: the engine moves it, and holds the channel; when all is well: sluice hold dedicated --lift",
+			d: edits.Rollback{Channel: "dedicated", Reason: "slow"},
+			want: "roll back dedicated\n\nslow\n+ channels/dedicated/head.yaml\n# moved by the engine\n" +
+				"release: 0.9.0\nsequence: 2\ndid: roll back dedicated\n" +
+				"next: the engine moves it, and holds the channel; when all is well: sluice hold dedicated --lift",
 		},
 		"rollback: not to what is quarantined": {
 			given: func(s *edits.Releases) {
 				s.Desired.Quarantine = []channels.Quarantine{{Release: "0.9.0", Digest: digestOf("0.9.0")}}
 			},
-			d:    edits.Rollback{Channel: "dedicated"},
-			want: "error: dedicated never ran an earlier release that it could go back to\nnext: name one: --to V (sluice release list)",
+			d: edits.Rollback{Channel: "dedicated"},
+			want: "error: dedicated never ran an earlier release that it could go back to\n" +
+				"next: name one: --to V (sluice release list)",
 		},
 		"rollback: upward": {
-			d:    edits.Rollback{Channel: "dedicated", To: "1.1.0"},
-			want: "error: dedicated runs 1.0.0, and 1.1.0 is no earlier release\nnext: to go up: sluice promote dedicated 1.1.0",
+			d: edits.Rollback{Channel: "dedicated", To: "1.1.0"},
+			want: "error: dedicated runs 1.0.0, and 1.1.0 is not an earlier release\n" +
+				"next: to go up: sluice promote dedicated 1.1.0",
 		},
 		"approve": {
-			d:    edits.Approve{Release: "1.1.0", Channel: "dedicated", Comment: "tried it"},
-			want: "approve 1.1.0 for dedicated\n\ntried it\n+ channels/dedicated/approvals/1.1.0/ada.yaml\ndigest: " + string(digestOf("1.1.0")) + "\ncomment: tried it\ndid: approve 1.1.0 for dedicated as ada\nnext: the engine counts it; sluice why dedicated tells what else it waits for",
+			d: edits.Approve{Release: "1.1.0", Channel: "dedicated", Comment: "tried it"},
+			want: "approve 1.1.0 for dedicated\n\ntried it\n+ channels/dedicated/approvals/1.1.0/ada.yaml\ndigest: " +
+				string(digestOf("1.1.0")) + "\ncomment: tried it\ndid: approve 1.1.0 for dedicated as ada\n" +
+				"next: the engine counts it; sluice why dedicated shows what else it waits for",
 		},
 		"approve: once more": {
 			given: func(s *edits.Releases) {
 				s.Files.(fstest.MapFS)["channels/dedicated/approvals/1.1.0/ada.yaml"] = &fstest.MapFile{Data: []byte("digest: " + digestOf("1.1.0") + "\ncomment: \"\"\n")}
 			},
-			d:    edits.Approve{Release: "1.1.0", Channel: "dedicated"},
-			want: "approve 1.1.0 for dedicated\n+ channels/dedicated/approvals/1.1.0/ada.yaml\ndigest: " + string(digestOf("1.1.0")) + "\ncomment: \"\"\n# once more\ndid: approve 1.1.0 for dedicated as ada\nnext: the engine counts it; sluice why dedicated tells what else it waits for",
+			d: edits.Approve{Release: "1.1.0", Channel: "dedicated"},
+			want: "approve 1.1.0 for dedicated\n+ channels/dedicated/approvals/1.1.0/ada.yaml\ndigest: " +
+				string(digestOf("1.1.0")) + "\ncomment: \"\"\n# once more\ndid: approve 1.1.0 for dedicated as ada\n" +
+				"next: the engine counts it; sluice why dedicated shows what else it waits for",
 		},
 		"approve: proven already": {
 			given: func(s *edits.Releases) {
-				s.Desired.Channels["dedicated"].Approved = []plan.Approved{{Approver: channels.Approver{Person: "ada"}, Release: "1.1.0", Digest: digestOf("1.1.0")}}
+				s.Desired.Channels["dedicated"].Approved = []plan.Approved{{Approver: channels.Approver{Person: "ada"},
+					Release: "1.1.0", Digest: digestOf("1.1.0")}}
 			},
 			d:    edits.Approve{Release: "1.1.0", Channel: "dedicated"},
-			want: "unchanged: approve 1.1.0 for dedicated: it is so already",
+			want: "unchanged: approve 1.1.0 for dedicated: already done",
 		},
 		"approve: another key (R22)": {
 			d: edits.Approve{Release: "1.1.0", Channel: "dedicated"}, by: edits.Person{Person: ada.Person, Key: key(3)},
-			want: "error: it would not count: sluice.yaml does not list the key " + ssh.FingerprintSHA256(key(3)) + " for ada\nnext: name one that it lists: --key FILE; or have this one added to people.ada.keys",
+			want: "error: it would not count: sluice.yaml does not list the key " + ssh.FingerprintSHA256(key(3)) +
+				" for ada\nnext: name one that it lists: --key FILE; or have this one added to people.ada.keys",
 		},
 		"approve: no key": {
 			d: edits.Approve{Release: "1.1.0", Channel: "dedicated"}, by: edits.Person{Person: ada.Person},
-			want: "error: an approval is signed, and there is no SSH key to sign with\nnext: name one that sluice.yaml lists for ada: --key FILE, or load it into your SSH agent",
+			want: "error: approvals are signed, and there is no SSH key to sign with\n" +
+				"next: name one that sluice.yaml lists for ada: --key FILE, or load it into your SSH agent",
 		},
 		"approve: no key where authors are trusted": {
 			given: func(s *edits.Releases) { s.Desired.Pipeline.TrustAuthors = true },
 			d:     edits.Approve{Release: "1.1.0", Channel: "dedicated"}, by: edits.Person{Person: ada.Person},
-			want: "approve 1.1.0 for dedicated\n+ channels/dedicated/approvals/1.1.0/ada.yaml\ndigest: " + string(digestOf("1.1.0")) + "\ncomment: \"\"\ndid: approve 1.1.0 for dedicated as ada\nnext: the engine counts it; sluice why dedicated tells what else it waits for",
+			want: "approve 1.1.0 for dedicated\n+ channels/dedicated/approvals/1.1.0/ada.yaml\ndigest: " +
+				string(digestOf("1.1.0")) + "\ncomment: \"\"\ndid: approve 1.1.0 for dedicated as ada\n" +
+				"next: the engine counts it; sluice why dedicated shows what else it waits for",
 		},
 		"approve: by an author (R22)": {
-			d:    edits.Approve{Release: "1.2.0", Channel: "dedicated", As: "grace"},
-			want: "error: grace is an author of 1.2.0, and authors don't approve their own releases\nnext: ask somebody else",
+			d: edits.Approve{Release: "1.2.0", Channel: "dedicated", As: "grace"},
+			want: "error: grace is an author of 1.2.0, and authors don't approve their own releases\n" +
+				"next: ask somebody else",
 		},
 		"approve: of another role": {
-			d:    edits.Approve{Release: "1.1.0", Channel: "dedicated", As: "grace"},
-			want: "error: dedicated asks for approvals of support, and grace is none\nnext: ask somebody who is, or have people.grace.roles changed in sluice.yaml",
+			d: edits.Approve{Release: "1.1.0", Channel: "dedicated", As: "grace"},
+			want: "error: dedicated needs approvals from support, and grace has no such role\n" +
+				"next: ask somebody who has it, or have people.grace.roles changed in sluice.yaml",
 		},
 		"approve: nobody asks": {
 			d:    edits.Approve{Release: "1.1.0", Channel: "staging"},
-			want: "error: staging asks for no approval\nnext: sluice why staging tells what it waits for",
+			want: "error: staging needs no approval\nnext: sluice why staging shows what it waits for",
 		},
 		"approve: a stranger": {
-			d: edits.Approve{Release: "1.1.0", Channel: "dedicated"}, by: edits.Person{Person: releases.Person{Email: "x@example.com"}},
-			want: "error: sluice.yaml has no person with the address x@example.com\nnext: say who you are: --as ada or grace",
+			d:  edits.Approve{Release: "1.1.0", Channel: "dedicated"},
+			by: edits.Person{Person: releases.Person{Email: "x@example.com"}},
+			want: "error: sluice.yaml has no person with the address x@example.com\n" +
+				"next: say who you are: --as ada or grace",
 		},
 		"hold": {
-			d:    edits.Hold{Channel: "dedicated", Reason: "incident 512"},
-			want: "hold dedicated\n\nincident 512\n+ channels/dedicated/holds/20261124-120000.yaml\nreason: incident 512\nby: Ada\ndid: hold dedicated\nnext: nothing moves there but a rollback; sluice hold dedicated --lift ends it",
+			d: edits.Hold{Channel: "dedicated", Reason: "incident 512"},
+			want: "hold dedicated\n\nincident 512\n+ channels/dedicated/holds/20261124-120000.yaml\n" +
+				"reason: incident 512\nby: Ada\ndid: hold dedicated\n" +
+				"next: nothing moves there except rollbacks; sluice hold dedicated --lift ends it",
 		},
 		"hold: in the same second": {
 			given: func(s *edits.Releases) {
 				s.Files.(fstest.MapFS)["channels/dedicated/holds/20261124-120000.yaml"] = &fstest.MapFile{}
 			},
-			d:    edits.Hold{Channel: "dedicated", Cells: []string{"acme"}, Reason: "fair"},
-			want: "hold acme in dedicated\n\nfair\n+ channels/dedicated/holds/20261124-120000-2.yaml\nreason: fair\nby: Ada\ncells:\n    - acme\ndid: hold acme in dedicated\nnext: they get nothing new but a rollback; sluice hold dedicated --lift 20261124-120000-2 ends it",
+			d: edits.Hold{Channel: "dedicated", Cells: []string{"acme"}, Reason: "fair"},
+			want: "hold acme in dedicated\n\nfair\n+ channels/dedicated/holds/20261124-120000-2.yaml\nreason: fair\n" +
+				"by: Ada\ncells:\n    - acme\ndid: hold acme in dedicated\n" +
+				"next: they get nothing new except rollbacks; sluice hold dedicated --lift 20261124-120000-2 ends it",
 		},
 		"hold: no cell of it": {
 			d:    edits.Hold{Channel: "staging", Cells: []string{"acme"}},
 			want: "error: acme is no cell of staging\nnext: sluice status --channel staging lists them",
 		},
 		"hold: a name that leads elsewhere": {
-			d:    edits.Hold{Channel: "staging", ID: "../channel"},
-			want: "error: --id \"../channel\" does not do as a file's name everywhere\nnext: use up to 100 letters, digits, dots, dashes and underscores, a letter or a digit first",
+			d: edits.Hold{Channel: "staging", ID: "../channel"},
+			want: "error: --id \"../channel\" is not a portable file name\n" +
+				"next: use up to 100 letters, digits, dots, dashes and underscores, a letter or a digit first",
 		},
 		"lift": {
 			given: held("a"),
 			d:     edits.LiftHold{Channel: "dedicated"},
-			want:  "lift the hold on dedicated\n- channels/dedicated/holds/a.yaml\ndid: lift the hold on dedicated\nnext: what its gates allow goes on; sluice why dedicated",
+			want: "lift the hold on dedicated\n- channels/dedicated/holds/a.yaml\ndid: lift the hold on dedicated\n" +
+				"next: it continues as its gates allow; sluice why dedicated",
 		},
 		"lift: which": {
 			given: held("a", "b"),
@@ -260,27 +291,32 @@ func TestReleaseDecisions(t *testing.T) {
 		"resume: the person's halt first": {
 			given: held("a", edits.HaltID),
 			d:     edits.Resume{Channel: "dedicated", Reason: "fixed"},
-			want:  "resume the rollout of dedicated\n\nfixed\n- channels/dedicated/holds/rollout.yaml\ndid: resume the rollout of dedicated\nnext: it goes on where it was; sluice rollout status dedicated",
+			want: "resume the rollout of dedicated\n\nfixed\n- channels/dedicated/holds/rollout.yaml\n" +
+				"did: resume the rollout of dedicated\n" +
+				"next: it continues where it stopped; sluice rollout status dedicated",
 		},
 		"resume: which": {
 			given: held("a", "b"),
 			d:     edits.Resume{Channel: "dedicated"},
-			want:  "error: dedicated has 2 holds, none of them by sluice rollout halt\nnext: say which: sluice rollout resume dedicated a",
+			want: "error: dedicated has 2 holds, none of them by sluice rollout halt\n" +
+				"next: say which: sluice rollout resume dedicated a",
 		},
 		"resume: not halted": {
 			d:    edits.Resume{Channel: "dedicated"},
-			want: "error: dedicated is not halted\nnext: sluice rollout status dedicated tells what it waits for",
+			want: "error: dedicated is not halted\nnext: sluice rollout status dedicated shows what it waits for",
 		},
 		"skip a wave": {
-			d:    edits.SkipWave{Channel: "dedicated", Wave: 2, Seen: 2, Reason: "urgent"},
-			want: "open wave 2 of dedicated\n\nurgent\n+ channels/dedicated/skips/2.yaml\nwave: 2\nreason: urgent\nby: Ada\ndid: open wave 2 of dedicated\nnext: its cells get it as far as all else allows; sluice rollout status dedicated",
+			d: edits.SkipWave{Channel: "dedicated", Wave: 2, Seen: 2, Reason: "urgent"},
+			want: "open wave 2 of dedicated\n\nurgent\n+ channels/dedicated/skips/2.yaml\nwave: 2\nreason: urgent\n" +
+				"by: Ada\ndid: open wave 2 of dedicated\n" +
+				"next: its cells get it once everything else allows it; sluice rollout status dedicated",
 		},
 		"skip a wave: open already": {
 			given: func(s *edits.Releases) {
 				s.Desired.Channels["dedicated"].Skips = []channels.Skip{{Sequence: 2, Wave: 3}}
 			},
 			d:    edits.SkipWave{Channel: "dedicated", Wave: 2},
-			want: "unchanged: open wave 2 of dedicated: it is so already",
+			want: "unchanged: open wave 2 of dedicated: already done",
 		},
 		"skip a wave: the head moved": {
 			d:    edits.SkipWave{Channel: "dedicated", Wave: 2, Seen: 1},
@@ -291,67 +327,92 @@ func TestReleaseDecisions(t *testing.T) {
 			want: "error: there is no wave 4 to open: dedicated has 3\nnext: sluice rollout status dedicated",
 		},
 		"freeze": {
-			d:    edits.Freeze{Channel: "staging", Freeze: channels.Freeze{From: noon, Until: noon.Add(time.Hour), Reason: "fair"}},
-			want: "freeze staging until 2026-11-24T13:00:00Z\n\nfair\n+ channels/staging/channel.yaml\n# ours\napiVersion: sluice/v1\nkind: Channel\ngates: []\nfreezes:\n  - {from: 2026-11-24T12:00:00Z, until: 2026-11-24T13:00:00Z, reason: \"fair\"}\ndid: freeze staging until 2026-11-24T13:00:00Z\nnext: nothing is promoted or granted there meanwhile, but rollbacks",
+			d: edits.Freeze{Channel: "staging", Freeze: channels.Freeze{From: noon, Until: noon.Add(time.Hour),
+				Reason: "fair"}},
+			want: "freeze staging until 2026-11-24T13:00:00Z\n\nfair\n+ channels/staging/channel.yaml\n# ours\n" +
+				"apiVersion: sluice/v1\nkind: Channel\ngates: []\nfreezes:\n" +
+				"  - {from: 2026-11-24T12:00:00Z, until: 2026-11-24T13:00:00Z, reason: \"fair\"}\n" +
+				"did: freeze staging until 2026-11-24T13:00:00Z\n" +
+				"next: until then nothing but rollbacks is promoted or granted there",
 		},
 		"freeze: a policy with faults": {
-			d:    edits.Freeze{Channel: "dedicated", Freeze: channels.Freeze{From: noon, Until: noon.Add(time.Hour), Reason: "fair"}},
-			want: "error: add a freeze: mend the policy first: channel.yaml:2: apiVersion is required\nnext: edit channels/dedicated/channel.yaml by hand",
+			d: edits.Freeze{Channel: "dedicated",
+				Freeze: channels.Freeze{From: noon, Until: noon.Add(time.Hour), Reason: "fair"}},
+			want: "error: add a freeze: correct the policy first: channel.yaml:2: apiVersion is required\n" +
+				"next: edit channels/dedicated/channel.yaml by hand",
 		},
 		"quarantine": {
-			d:    edits.Quarantine{Release: "1.0.0", Channels: []string{"dedicated"}, Reason: "loses workspaces"},
-			want: "quarantine 1.0.0 in dedicated\n\nloses workspaces\n+ quarantine/1.0.0.yaml\ndigest: " + string(digestOf("1.0.0")) + "\nchannels:\n    - dedicated\nreason: loses workspaces\nby: Ada\ndid: quarantine 1.0.0 in dedicated\nnext: dedicated runs it: where onFailure is rollback it goes back by itself; sluice status tells",
+			d: edits.Quarantine{Release: "1.0.0", Channels: []string{"dedicated"}, Reason: "loses workspaces"},
+			want: "quarantine 1.0.0 in dedicated\n\nloses workspaces\n+ quarantine/1.0.0.yaml\ndigest: " +
+				string(digestOf("1.0.0")) + "\nchannels:\n    - dedicated\nreason: loses workspaces\nby: Ada\n" +
+				"did: quarantine 1.0.0 in dedicated\n" +
+				"next: dedicated runs it: where onFailure is rollback it rolls back by itself; see sluice status",
 		},
 		"quarantine: what nobody runs": {
-			d:    edits.Quarantine{Release: "1.2.0", Reason: "odd"},
-			want: "quarantine 1.2.0\n\nodd\n+ quarantine/1.2.0.yaml\ndigest: " + string(digestOf("1.2.0")) + "\nreason: odd\nby: Ada\ndid: quarantine 1.2.0\nnext: no channel takes it; lift it with sluice quarantine 1.2.0 --lift",
+			d: edits.Quarantine{Release: "1.2.0", Reason: "odd"},
+			want: "quarantine 1.2.0\n\nodd\n+ quarantine/1.2.0.yaml\ndigest: " + string(digestOf("1.2.0")) +
+				"\nreason: odd\nby: Ada\ndid: quarantine 1.2.0\n" +
+				"next: no channel takes it; lift it with sluice quarantine 1.2.0 --lift",
 		},
 		"lift a quarantine": {
-			d:    edits.LiftQuarantine{Release: "0.9.0"},
-			want: "lift the quarantine of 0.9.0\n- quarantine/0.9.0.yaml\ndid: lift the quarantine of 0.9.0\nnext: it is a candidate again where it was accepted",
+			d: edits.LiftQuarantine{Release: "0.9.0"},
+			want: "lift the quarantine of 0.9.0\n- quarantine/0.9.0.yaml\ndid: lift the quarantine of 0.9.0\n" +
+				"next: it is a candidate again where it was accepted",
 		},
 		"lift no quarantine": {
-			d:    edits.LiftQuarantine{Release: "1.0.0"},
-			want: "error: it is not quarantined: there is no quarantine/1.0.0.yaml\nnext: sluice status shows what holds",
+			d: edits.LiftQuarantine{Release: "1.0.0"},
+			want: "error: it is not quarantined: there is no quarantine/1.0.0.yaml\n" +
+				"next: sluice status shows what holds",
 		},
 		"add a cell": {
-			d:    edits.AddCell{Name: "initech", Channel: "dedicated", Profile: "small", Values: map[string]string{"replicas": "3", "domain": "initech.example"}, Labels: map[string]string{"region": "eu"}},
-			want: "add cell initech to dedicated\n+ cells/initech/cell.yaml\napiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\nprofile: small\nlabels:\n    region: eu\nvalues:\n    domain: initech.example\n    replicas: 3\ndid: add cell initech to dedicated",
+			d: edits.AddCell{Name: "initech", Channel: "dedicated", Profile: "small",
+				Values: map[string]string{"replicas": "3", "domain": "initech.example"},
+				Labels: map[string]string{"region": "eu"}},
+			want: "add cell initech to dedicated\n+ cells/initech/cell.yaml\napiVersion: sluice/v1\nkind: Cell\n" +
+				"channel: dedicated\nprofile: small\nlabels:\n    region: eu\nvalues:\n    domain: initech.example\n" +
+				"    replicas: 3\ndid: add cell initech to dedicated",
 		},
 		"add a cell: there": {
 			d:    edits.AddCell{Name: "acme", Channel: "dedicated"},
-			want: "unchanged: add cell acme to dedicated: it is so already",
+			want: "unchanged: add cell acme to dedicated: already done",
 		},
 		"add a cell: elsewhere": {
-			d:    edits.AddCell{Name: "acme", Channel: "staging"},
-			want: "error: the cell is there already, in dedicated\nnext: edit cells/acme/cell.yaml to change it; for a new token leave --channel and the others out",
+			d: edits.AddCell{Name: "acme", Channel: "staging"},
+			want: "error: the cell exists already, in dedicated\n" +
+				"next: edit cells/acme/cell.yaml to change it; for a new token, omit --channel and the other flags",
 		},
 		"add a cell: a name that leads elsewhere": {
 			d:    edits.AddCell{Name: "../acme", Channel: "staging"},
 			want: "error: \"../acme\" can't be a cell's name\nnext: it takes lower-case letters, digits and dashes",
 		},
 		"remove a cell": {
-			d:    edits.RemoveCell{Name: "acme"},
-			want: "remove cell acme\n- cells/acme/cell.yaml\n- cells/acme/identity.yaml\ndid: remove cell acme\nnext: nothing is asked of it any more, and nothing from it is taken",
+			d: edits.RemoveCell{Name: "acme"},
+			want: "remove cell acme\n- cells/acme/cell.yaml\n- cells/acme/identity.yaml\ndid: remove cell acme\n" +
+				"next: it gets no more assignments, and its reports are refused",
 		},
 		"remove a cell: none": {
 			d:    edits.RemoveCell{Name: "."},
 			want: "error: the repository has no cell \".\"\nnext: sluice cell list",
 		},
 		"revoke a cell": {
-			d:    edits.RevokeCell{Name: "acme"},
-			want: "revoke acme\n+ cells/acme/identity.yaml\napiVersion: sluice/v1\nkind: Identity\nepoch: 0\nserial: 3\npublicKey: ssh-ed25519 AAAA\nrevoked: true\ndid: revoke acme\nnext: the control plane shuts it out once it has read this; sluice cell add acme lets it come back",
+			d: edits.RevokeCell{Name: "acme"},
+			want: "revoke acme\n+ cells/acme/identity.yaml\napiVersion: sluice/v1\nkind: Identity\nepoch: 0\n" +
+				"serial: 3\npublicKey: ssh-ed25519 AAAA\nrevoked: true\ndid: revoke acme\n" +
+				"next: the control plane shuts it out once it has read this; sluice cell add acme lets it come back",
 		},
 		"revoke a cell: no key": {
-			d:    edits.RevokeCell{Name: "globex"},
-			want: "error: cell globex has no key in the repository\nnext: name the control plane with --server: it may know of one that is not committed yet",
+			d: edits.RevokeCell{Name: "globex"},
+			want: "error: cell globex has no key in the repository\n" +
+				"next: name the control plane with --server: it may know of one that is not committed yet",
 		},
 		"prune": {
 			given: func(s *edits.Releases) {
 				s.Desired.Channels["dedicated"].History = s.Desired.Channels["dedicated"].History[1:]
 			},
-			d:    edits.Prune{Keep: 1},
-			want: "prune releases\n- releases/0.9.0/base/app.yaml\n- releases/0.9.0/release.yaml\n+ releases/0.9.0/tombstone.yaml\napiVersion: sluice/v1\ndigest: " + string(digestOf("0.9.0")) + "\nkind: Tombstone\nreason: pruned\nversion: 0.9.0\ndid: prune 0.9.0",
+			d: edits.Prune{Keep: 1},
+			want: "prune releases\n- releases/0.9.0/base/app.yaml\n- releases/0.9.0/release.yaml\n" +
+				"+ releases/0.9.0/tombstone.yaml\napiVersion: sluice/v1\ndigest: " + string(digestOf("0.9.0")) +
+				"\nkind: Tombstone\nreason: pruned\nversion: 0.9.0\ndid: prune 0.9.0",
 		},
 		"prune: a rollback needs it": {
 			d:    edits.Prune{Keep: 1},
@@ -373,7 +434,7 @@ func TestReleaseDecisions(t *testing.T) {
 	}
 }
 
-// held has dedicated held.
+// held holds dedicated.
 func held(ids ...string) func(*edits.Releases) {
 	return func(s *edits.Releases) {
 		for _, id := range ids {
@@ -396,27 +457,33 @@ func TestCut(t *testing.T) {
 	s := inMemory()
 	e, err := edits.Decide(d, s, ada, noon)
 	got := decided(e, err)
-	for _, part := range []string{"cut 1.3.0\n\nfor the fair\n", "+ releases/1.3.0/kustomization.yaml\nresources: []\n+ releases/1.3.0/release.yaml\n" + manifest, "did: cut 1.3.0 (2 files, sha256:", "next: the engine promotes it to staging; sluice why staging tells how far it is"} {
+	for _, part := range []string{"cut 1.3.0\n\nfor the fair\n",
+		"+ releases/1.3.0/kustomization.yaml\nresources: []\n+ releases/1.3.0/release.yaml\n" + manifest,
+		"did: cut 1.3.0 (2 files, sha256:", "next: the engine promotes it to staging; " +
+			"sluice why staging shows its progress"} {
 		if !strings.Contains(got, part) {
 			t.Errorf("got\n%s\nwithout\n%s", got, part)
 		}
 	}
-	if _, faults := edits.NewCut(version, map[string][]byte{"release.yaml": []byte("version: 2.0.0\n")}, ""); len(edits.Fatal(faults)) == 0 {
+	if _, faults := edits.NewCut(version, map[string][]byte{"release.yaml": []byte("version: 2.0.0\n")},
+		""); len(edits.Fatal(faults)) == 0 {
 		t.Error("a release that says another version has no faults")
 	}
 	there := *s.Desired.Releases["1.2.0"]
 	there.Version = version
 	s.Desired.Releases["1.3.0"] = &there
-	if got, want := decided(edits.Decide(d, s, ada, noon)), "error: 1.3.0 is there already, with other bytes\nnext: releases never change: take another version"; got != want {
+	if got, want := decided(edits.Decide(d, s, ada, noon)),
+		"error: 1.3.0 exists already, with other bytes\nnext: releases never change: use another version"; got != want {
 		t.Errorf("other bytes: got\n%s\nwant\n%s", got, want)
 	}
 	there.Tombstone = &releases.Tombstone{}
-	if got, want := decided(edits.Decide(d, s, ada, noon)), "error: 1.3.0 was used before, and pruned\nnext: take another version"; got != want {
+	if got, want := decided(edits.Decide(d, s, ada, noon)),
+		"error: 1.3.0 was used before, and pruned\nnext: use another version"; got != want {
 		t.Errorf("pruned: got\n%s\nwant\n%s", got, want)
 	}
 }
 
-// branch is a branch of which others push too: it moves so many times before it takes a commit.
+// branch is a branch that other people push to: it moves some times before it accepts a commit.
 type branch struct {
 	moves  int
 	refuse error
@@ -441,16 +508,17 @@ func (b *branch) pusher() edits.Pusher[*edits.Releases] {
 	if b.read == nil {
 		b.read = inMemory
 	}
-	return edits.Pusher[*edits.Releases]{Repo: b, By: ada, Address: "/srv/releases", Read: func(context.Context) (*edits.Releases, error) {
-		b.reads++
-		return b.read(), nil
-	}}
+	return edits.Pusher[*edits.Releases]{Repo: b, By: ada, Address: "/srv/releases",
+		ReadSnapshot: func(context.Context) (*edits.Releases, error) {
+			b.reads++
+			return b.read(), nil
+		}}
 }
 
 func TestPushDecidesAgainWhenTheBranchMoved(t *testing.T) {
 	b := &branch{moves: 3}
 	done, err := b.pusher().Push(t.Context(), edits.Hold{Channel: "dedicated", ID: "fair", Reason: "fair"})
-	if err != nil || done.Commit != "c2" || done.Did != "hold dedicated" || b.reads != 4 || len(b.drafts) != 1 {
+	if err != nil || done.Commit != "c2" || done.Summary != "hold dedicated" || b.reads != 4 || len(b.drafts) != 1 {
 		t.Errorf("done %+v, %v; read %d times, pushed %d commits", done, err, b.reads, len(b.drafts))
 	}
 	if got, want := b.drafts[0].Message, "hold dedicated\n\nfair\n"; got != want {
@@ -458,7 +526,8 @@ func TestPushDecidesAgainWhenTheBranchMoved(t *testing.T) {
 	}
 	b = &branch{moves: 1000}
 	_, err = b.pusher().Push(t.Context(), edits.Hold{Channel: "dedicated", Reason: "fair"})
-	if got, want := decided(edits.Edit{}, err), "error: hold dedicated: the branch moved 8 times meanwhile\nnext: try again"; got != want {
+	if got, want := decided(edits.Edit{}, err),
+		"error: hold dedicated: the branch moved 8 times meanwhile\nnext: try again"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -466,7 +535,7 @@ func TestPushDecidesAgainWhenTheBranchMoved(t *testing.T) {
 func TestPushOfNothingNew(t *testing.T) {
 	b := new(branch)
 	done, err := b.pusher().Push(t.Context(), edits.AddCell{Name: "acme", Channel: "dedicated"})
-	if err != nil || done.Commit != "" || done.Did != "add cell acme to dedicated: it is so already" || len(b.drafts) > 0 {
+	if err != nil || done.Commit != "" || done.Summary != "add cell acme to dedicated: already done" || len(b.drafts) > 0 {
 		t.Errorf("done %+v, %v; pushed %d commits", done, err, len(b.drafts))
 	}
 }
@@ -476,25 +545,31 @@ func TestPushSaysWhatToDo(t *testing.T) {
 		err  error
 		next string
 	}{
-		{errors.New("timeout"), "whether it landed is not known: look with git log, then try again"},
-		{&releases.RefusedError{Reason: "refusing to update checked out branch"}, "git -C /srv/releases config receive.denyCurrentBranch updateInstead"},
-		{&releases.RefusedError{Reason: "Working directory has unstaged changes"}, "commit or put aside the changes in /srv/releases, then try again"},
-		{&releases.RefusedError{Reason: "protected branch"}, "the git host's own words are above: ask whoever runs it"},
+		{errors.New("timeout"), "it is not known whether the push landed: check git log, then try again"},
+		{&releases.RefusedError{Reason: "refusing to update checked out branch"},
+			"git -C /srv/releases config receive.denyCurrentBranch updateInstead"},
+		{&releases.RefusedError{Reason: "Working directory has unstaged changes"},
+			"commit or stash the changes in /srv/releases, then try again"},
+		{&releases.RefusedError{Reason: "protected branch"},
+			"the git host's own message is above: ask whoever runs the host"},
 	} {
 		b := &branch{refuse: c.err}
 		_, err := b.pusher().Push(t.Context(), edits.RemoveCell{Name: "acme"})
-		if got, want := decided(edits.Edit{}, err), "error: remove cell acme: "+c.err.Error()+"\nnext: "+c.next; got != want || !errors.Is(err, c.err) {
+		if got, want := decided(edits.Edit{}, err),
+			"error: remove cell acme: "+c.err.Error()+"\nnext: "+c.next; got != want || !errors.Is(err, c.err) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }
 
-// An approval that landed and is not proven is told as a failure, with the commit.
+// A push reports a landed approval that is not proven as a failure, with the commit.
 func TestPushLooksWhetherAnApprovalCounts(t *testing.T) {
 	b := new(branch)
 	d := edits.Approve{Release: "1.1.0", Channel: "dedicated"}
 	done, err := b.pusher().Push(t.Context(), d)
-	want := "error: approve 1.1.0 for dedicated: it is committed, and does not count: the key that signed it is none that sluice.yaml lists for ada\nnext: have the key added to people.ada.keys in sluice.yaml, then approve again"
+	want := "error: approve 1.1.0 for dedicated: it is committed but does not count: " +
+		"sluice.yaml does not list its signing key for ada\n" +
+		"next: have the key added to people.ada.keys in sluice.yaml, then approve again"
 	if got := decided(edits.Edit{}, err); got != want || done.Commit != "c2" {
 		t.Errorf("got %s, commit %q", got, done.Commit)
 	}
@@ -502,11 +577,12 @@ func TestPushLooksWhetherAnApprovalCounts(t *testing.T) {
 	b.read = func() *edits.Releases {
 		s := inMemory()
 		if b.reads > 1 {
-			s.Desired.Channels["dedicated"].Approved = []plan.Approved{{Approver: channels.Approver{Person: "ada"}, Release: "1.1.0", Digest: digestOf("1.1.0")}}
+			s.Desired.Channels["dedicated"].Approved = []plan.Approved{{Approver: channels.Approver{Person: "ada"},
+				Release: "1.1.0", Digest: digestOf("1.1.0")}}
 		}
 		return s
 	}
-	if done, err := b.pusher().Push(t.Context(), d); err != nil || done.Did != "approve 1.1.0 for dedicated as ada" {
+	if done, err := b.pusher().Push(t.Context(), d); err != nil || done.Summary != "approve 1.1.0 for dedicated as ada" {
 		t.Errorf("done %+v, %v", done, err)
 	}
 }

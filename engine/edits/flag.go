@@ -16,24 +16,24 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
 )
 
-// Flag is what to set of a flag. What is empty stays as it is or, in a new flag, has its default.
+// Flag holds what to set of a flag. Empty fields stay as they are or, in a new flag, get their defaults.
 type Flag struct {
 	State     string      // ENABLED or DISABLED
 	Variants  edit.Fields // to add or change
 	Default   string
-	Targeting map[string]any // empty and not nil: no rule
+	Targeting map[string]any // empty but not nil: no rule
 	Metadata  edit.Fields    // to add or change
 	Feature   string         // metadata.feature
 	Off       string         // metadata.off
 }
 
-// field is a field of a flag, by its path below the flag.
+// field is a field of a flag, by its path in the flag.
 type field struct {
 	path  []string
 	value any
 }
 
-// fields are those to set, in the order in which flags are written.
+// fields returns the fields to set, in the order in which flags are written.
 func (f Flag) fields() (all []field) {
 	add := func(there bool, value any, path ...string) {
 		if there {
@@ -54,10 +54,9 @@ func (f Flag) fields() (all []field) {
 	return all
 }
 
-// Empty reports whether nothing is to be set.
+// Empty reports whether there is nothing to set.
 func (f Flag) Empty() bool { return len(f.fields()) == 0 }
 
-// describe says in words what is to be set.
 func (f Flag) describe() string {
 	var all []string
 	for _, f := range f.fields() {
@@ -70,7 +69,7 @@ func (f Flag) describe() string {
 	return strings.Join(all, ", ")
 }
 
-// definition is a new flag.
+// definition returns the fields of a new flag.
 func (f Flag) definition() (all edit.Fields) {
 	f.State = cmp.Or(f.State, "ENABLED")
 	if len(f.Variants) == 0 {
@@ -95,7 +94,7 @@ func (f Flag) definition() (all edit.Fields) {
 	return all
 }
 
-// SetFlag changes a flag where it stands.
+// SetFlag changes an existing flag.
 type SetFlag struct {
 	Key    string
 	Flag   Flag
@@ -106,7 +105,7 @@ func (f SetFlag) Message() (subject, body string) {
 	return fmt.Sprintf("set flag %s: %s", f.Key, f.Flag.describe()), f.Reason
 }
 
-// Edit sets the fields. All other text stays.
+// Edit sets the fields, and keeps all other text.
 func (f SetFlag) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 	d, err := s.Definition(f.Key)
 	if err != nil {
@@ -119,42 +118,46 @@ func (f SetFlag) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 	after := before
 	for _, x := range f.Flag.fields() {
 		if after, err = edit.Set(after, append([]string{"flags", f.Key}, x.path...), x.value); err != nil {
-			return Edit{}, layout(d.File, err)
+			return Edit{}, wrapEditError(d.File, err)
 		}
 	}
 	if bytes.Equal(after, before) {
 		return Edit{}, nil
 	}
-	return Edit{Files: one(d.File, after), Next: s.afterFlag(f.Key, cmp.Or(f.Flag.Feature, d.Feature()))}, nil
+	next := s.nextAfterFlag(f.Key, cmp.Or(f.Flag.Feature, d.Feature()))
+	return Edit{Files: singleFile(d.File, after), Next: next}, nil
 }
 
-func layout(file string, err error) error {
+func wrapEditError(file string, err error) error {
 	if errors.Is(err, edit.ErrLayout) {
 		return Fail(fmt.Errorf("%s: %w", file, err), "edit %s in a clone, and push", file)
 	}
 	return fmt.Errorf("%s: %w", file, err)
 }
 
-// NewFlag makes a flag: on and off, unless Flag has other variants; with a feature it is gated.
+// NewFlag creates a flag: with variants on and off, unless Flag has others; gated, if Flag has a feature.
 type NewFlag struct {
 	Key    string
-	File   string // flags/NAME.yaml or .json, which may be new; empty: the feature's, or flags/flags.yaml
+	File   string // flags/NAME.yaml or .json, new or not; empty: the feature's file, or flags/flags.yaml
 	Flag   Flag
 	Reason string
 }
 
 func (n NewFlag) Message() (subject, body string) { return "make flag " + n.Key, n.Reason }
 
-// flagdSchema is where editors find what a file of flags may say.
+// flagdSchema is where editors find the schema of flag files.
 const flagdSchema = "https://flagd.dev/schema/v0/flags.json"
 
 func (n NewFlag) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 	if d := s.Tree.Flags[n.Key]; d != nil {
-		return Edit{}, Fail(fmt.Errorf("there is a flag %s already, in %s:%d", n.Key, d.File, d.Line), "leave --new out to change it")
+		return Edit{}, Fail(fmt.Errorf("there is a flag %s already, in %s:%d", n.Key, d.File, d.Line),
+			"omit --new to change it")
 	}
 	file := cmp.Or(n.File, path.Join(repository.DefinitionsDir, cmp.Or(n.Flag.Feature, "flags")+".yaml"))
-	if path.Dir(path.Clean(file)) != repository.DefinitionsDir || !slices.Contains([]string{".yaml", ".json"}, path.Ext(file)) {
-		return Edit{}, Fail(fmt.Errorf("--file %s is none of %s/*.yaml and %s/*.json", file, repository.DefinitionsDir, repository.DefinitionsDir), "leave --file out, or name one there")
+	if path.Dir(path.Clean(file)) != repository.DefinitionsDir ||
+		!slices.Contains([]string{".yaml", ".json"}, path.Ext(file)) {
+		return Edit{}, Fail(fmt.Errorf("--file %s is neither %s/*.yaml nor %s/*.json", file, repository.DefinitionsDir,
+			repository.DefinitionsDir), "omit --file, or name one there")
 	}
 	before, err := fs.ReadFile(s.Files, file)
 	switch {
@@ -167,24 +170,27 @@ func (n NewFlag) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 	}
 	after, err := edit.Set(before, []string{"flags", n.Key}, n.Flag.definition())
 	if err != nil {
-		return Edit{}, layout(file, err)
+		return Edit{}, wrapEditError(file, err)
 	}
-	return Edit{Files: one(file, after), Next: s.afterFlag(n.Key, n.Flag.Feature)}, nil
+	return Edit{Files: singleFile(file, after), Next: s.nextAfterFlag(n.Key, n.Flag.Feature)}, nil
 }
 
-// afterFlag says what follows from a change of a flag.
-func (s *Flags) afterFlag(key, feature string) string {
+// nextAfterFlag returns what follows from a change of a flag.
+func (s *Flags) nextAfterFlag(key, feature string) string {
 	announcing := s.Announcing(feature)
 	switch {
 	case feature == "":
-		return "cells of entry channels have it with the next look, the others once those served it for a while; sluice flag show " + key
+		return "cells of entry channels get it at the next poll, " +
+			"other cells once entry channels have served it for a while; sluice flag show " + key
 	case len(announcing) == 0:
 		return fmt.Sprintf("it stays off until its feature is announced: sluice announce new ID --feature %s", feature)
 	}
-	return fmt.Sprintf("cells of entry channels have it with the next look; where %s is approved, what was approved stays until: sluice announce approve %s", announcing[0], announcing[0])
+	return fmt.Sprintf("cells of entry channels get it at the next poll; "+
+		"where %s is approved, the approved version stays until: sluice announce approve %s",
+		announcing[0], announcing[0])
 }
 
-// PromoteFlags gives a channel the flags without an announcement as a commit has them, without the wait.
+// PromoteFlags moves a channel to a commit's flags that have no announcement, without waiting.
 type PromoteFlags struct {
 	Channel string
 	To      string // a commit; empty: the newest
@@ -197,30 +203,32 @@ func (p PromoteFlags) Message() (subject, body string) {
 
 func (p PromoteFlags) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 	if !ValidName(p.Channel) {
-		return Edit{}, badName(p.Channel, "a channel's")
+		return Edit{}, errInvalidName(p.Channel, "a channel's")
 	}
 	head := cmp.Or(p.To, s.Commit)
 	if !s.Contains(head) {
-		return Edit{}, Fail(fmt.Errorf("--to %s is not in the branch's history", p.To), "git -C CLONE log --first-parent lists its commits: name one in full")
+		return Edit{}, Fail(fmt.Errorf("--to %s is not in the branch's history", p.To),
+			"git -C CLONE log --first-parent lists its commits: name one in full")
 	}
 	if s.Tree.Invalid && head == s.Commit {
-		return Edit{}, Fail(fmt.Errorf("the tip has faults: %s", Fatal(s.Tree.Faults)[0]), "mend them first; sluice flag lint tells all")
+		return Edit{}, Fail(fmt.Errorf("the tip has faults: %s", Fatal(s.Tree.Faults)[0]),
+			"mend them first; sluice flag lint lists all")
 	}
 	if now := s.Tree.Heads[p.Channel].Commit; now == head || s.sameFlags(now, head) {
 		return Edit{}, nil
 	}
-	data, err := edit.New(edit.Fields{{Key: "commit", Value: head}})
-	return Edit{Files: one(path.Join(repository.HeadsDir, p.Channel+".yaml"), data), Next: "its cells have them with their next look; sluice flag list tells"}, err
+	data, err := edit.Format(edit.Fields{{Key: "commit", Value: head}})
+	return Edit{Files: singleFile(path.Join(repository.HeadsDir, p.Channel+".yaml"), data),
+		Next: "its cells get them at their next poll; see sluice flag list"}, err
 }
 
-// sameFlags reports whether two commits have the same definitions: heads and records alone came between.
 func (s *Flags) sameFlags(one, other string) bool {
 	read := func(commit string) (map[string][]byte, error) {
 		files, err := s.Open(commit)
 		if err != nil {
 			return nil, err
 		}
-		return below(files, repository.DefinitionsDir)
+		return readFolder(files, repository.DefinitionsDir)
 	}
 	before, err1 := read(one)
 	after, err2 := read(other)

@@ -14,10 +14,10 @@ import (
 	"github.com/sluice-cd/sluice/channels"
 )
 
-// Hold stops a channel, or some of its cells, until somebody lifts it.
+// Hold stops a channel, or some of its cells, until somebody lifts the hold.
 type Hold struct {
 	Channel string
-	ID      string   // the file's name; empty: made of the time
+	ID      string   // the file's name; empty: derived from the time
 	Cells   []string // none: the whole channel
 	Reason  string
 }
@@ -35,17 +35,19 @@ func (h Hold) Message() (subject, body string) {
 
 func (h Hold) Edit(s *Releases, by Person, now time.Time) (Edit, error) {
 	if h.ID != "" && !ValidName(h.ID) {
-		return Edit{}, Fail(fmt.Errorf("--id %q does not do as a file's name everywhere", h.ID), "use up to 100 letters, digits, dots, dashes and underscores, a letter or a digit first")
+		return Edit{}, Fail(fmt.Errorf("--id %q is not a portable file name", h.ID),
+			"use up to 100 letters, digits, dots, dashes and underscores, a letter or a digit first")
 	}
 	if _, err := s.Channel(h.Channel); err != nil {
 		return Edit{}, err
 	}
 	for _, name := range h.Cells {
 		if cell := s.Desired.Cells[name]; cell == nil || cell.Channel != h.Channel {
-			return Edit{}, Fail(fmt.Errorf("%s is no cell of %s", name, h.Channel), "sluice status --channel %s lists them", h.Channel)
+			return Edit{}, Fail(fmt.Errorf("%s is no cell of %s", name, h.Channel),
+				"sluice status --channel %s lists them", h.Channel)
 		}
 	}
-	if h.ID == "" { // two people in one second are both right
+	if h.ID == "" { // two holds in the same second are both valid
 		at := now.UTC().Format("20060102-150405")
 		h.ID = at
 		for n := 2; exists(s.Files, holdFile(h.Channel, h.ID)); n++ {
@@ -53,14 +55,15 @@ func (h Hold) Edit(s *Releases, by Person, now time.Time) (Edit, error) {
 		}
 	}
 	if exists(s.Files, holdFile(h.Channel, h.ID)) {
-		return Edit{}, Fail(fmt.Errorf("there is a hold %s already", h.ID), "lift it first: sluice hold %s --lift %s", h.Channel, h.ID)
+		return Edit{}, Fail(fmt.Errorf("there is a hold %s already", h.ID), "lift it first: sluice hold %s --lift %s",
+			h.Channel, h.ID)
 	}
-	next := fmt.Sprintf("nothing moves there but a rollback; sluice hold %s --lift ends it", h.Channel)
+	next := fmt.Sprintf("nothing moves there except rollbacks; sluice hold %s --lift ends it", h.Channel)
 	if len(h.Cells) > 0 {
-		next = fmt.Sprintf("they get nothing new but a rollback; sluice hold %s --lift %s ends it", h.Channel, h.ID)
+		next = fmt.Sprintf("they get nothing new except rollbacks; sluice hold %s --lift %s ends it", h.Channel, h.ID)
 	}
 	data, err := yaml.Marshal(channels.Hold{Reason: h.Reason, By: by.Name, Cells: h.Cells})
-	return Edit{Files: one(holdFile(h.Channel, h.ID), data), Next: next}, err
+	return Edit{Files: singleFile(holdFile(h.Channel, h.ID), data), Next: next}, err
 }
 
 // LiftHold ends a hold.
@@ -77,28 +80,30 @@ func (l LiftHold) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if err != nil {
 		return Edit{}, err
 	}
-	ids := idsOf(slices.Concat(c.Holds, c.CellHolds))
+	ids := holdIDs(slices.Concat(c.Holds, c.CellHolds))
 	switch {
 	case len(ids) == 0:
-		return Edit{}, Fail(fmt.Errorf("%s has no hold", l.Channel), "sluice why %s tells what it waits for", l.Channel)
+		return Edit{}, Fail(fmt.Errorf("%s has no hold", l.Channel), "sluice why %s shows what it waits for", l.Channel)
 	case l.ID == "" && len(ids) > 1:
-		return Edit{}, Fail(fmt.Errorf("%s has %d holds: %s", l.Channel, len(ids), strings.Join(ids, ", ")), "say which: sluice hold %s --lift %s", l.Channel, ids[0])
+		return Edit{}, Fail(fmt.Errorf("%s has %d holds: %s", l.Channel, len(ids), strings.Join(ids, ", ")),
+			"say which: sluice hold %s --lift %s", l.Channel, ids[0])
 	case l.ID == "":
 		l.ID = ids[0]
 	case !slices.Contains(ids, l.ID):
 		return Edit{}, Fail(fmt.Errorf("%s has no hold %s", l.Channel, l.ID), "there are: %s", strings.Join(ids, ", "))
 	}
-	return Edit{Files: one(holdFile(l.Channel, l.ID), nil), Next: "what its gates allow goes on; sluice why " + l.Channel}, nil
+	return Edit{Files: singleFile(holdFile(l.Channel, l.ID), nil),
+		Next: "it continues as its gates allow; sluice why " + l.Channel}, nil
 }
 
-func idsOf(holds []channels.Hold) (ids []string) {
+func holdIDs(holds []channels.Hold) (ids []string) {
 	for _, h := range holds {
 		ids = append(ids, h.ID)
 	}
 	return ids
 }
 
-// Freeze lets nothing into a channel for a while.
+// Freeze keeps new releases out of a channel for a while.
 type Freeze struct {
 	Channel string
 	channels.Freeze
@@ -108,7 +113,7 @@ func (f Freeze) Message() (subject, body string) {
 	return fmt.Sprintf("freeze %s until %s", f.Channel, f.Until.Format(time.RFC3339)), f.Reason
 }
 
-// Edit adds the freeze to the channel's policy. All other text stays.
+// Edit adds the freeze to the channel's policy, and keeps all other text.
 func (f Freeze) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if _, err := s.Channel(f.Channel); err != nil {
 		return Edit{}, err
@@ -122,16 +127,17 @@ func (f Freeze) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if err != nil {
 		return Edit{}, Fail(err, "edit %s by hand", file)
 	}
-	return Edit{Files: one(file, edited), Next: "nothing is promoted or granted there meanwhile, but rollbacks"}, nil
+	next := "until then nothing but rollbacks is promoted or granted there"
+	return Edit{Files: singleFile(file, edited), Next: next}, nil
 }
 
-// HaltID is the hold that stops a rollout until it is resumed.
+// HaltID is the ID of the hold that stops a rollout until the rollout is resumed.
 const HaltID = "rollout"
 
-// Resume lets a halted rollout go on where it was.
+// Resume continues a halted rollout.
 type Resume struct {
 	Channel string
-	Hold    string // empty: the one that HaltID names, or else the only one
+	Hold    string // empty: HaltID, or else the only hold
 	Reason  string
 }
 
@@ -144,28 +150,32 @@ func (r Resume) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if err != nil {
 		return Edit{}, err
 	}
-	ids := idsOf(c.Holds)
+	ids := holdIDs(c.Holds)
 	switch {
 	case len(ids) == 0:
-		return Edit{}, Fail(fmt.Errorf("%s is not halted", r.Channel), "sluice rollout status %s tells what it waits for", r.Channel)
+		return Edit{}, Fail(fmt.Errorf("%s is not halted", r.Channel),
+			"sluice rollout status %s shows what it waits for", r.Channel)
 	case r.Hold != "" && !slices.Contains(ids, r.Hold):
-		return Edit{}, Fail(fmt.Errorf("%s has no hold %s", r.Channel, r.Hold), "sluice status --channel %s lists them", r.Channel)
+		return Edit{}, Fail(fmt.Errorf("%s has no hold %s", r.Channel, r.Hold), "sluice status --channel %s lists them",
+			r.Channel)
 	case r.Hold != "":
 	case slices.Contains(ids, HaltID):
 		r.Hold = HaltID
 	case len(ids) == 1:
 		r.Hold = ids[0]
 	default:
-		return Edit{}, Fail(fmt.Errorf("%s has %d holds, none of them by sluice rollout halt", r.Channel, len(ids)), "say which: sluice rollout resume %s %s", r.Channel, ids[0])
+		return Edit{}, Fail(fmt.Errorf("%s has %d holds, none of them by sluice rollout halt", r.Channel, len(ids)),
+			"say which: sluice rollout resume %s %s", r.Channel, ids[0])
 	}
-	return Edit{Files: one(holdFile(r.Channel, r.Hold), nil), Next: "it goes on where it was; sluice rollout status " + r.Channel}, nil
+	return Edit{Files: singleFile(holdFile(r.Channel, r.Hold), nil),
+		Next: "it continues where it stopped; sluice rollout status " + r.Channel}, nil
 }
 
-// SkipWave opens a wave without waiting for those before, for the head that the channel has now and no other.
+// SkipWave opens a wave of the current head, and no other, without waiting for earlier waves.
 type SkipWave struct {
 	Channel string
 	Wave    int   // to open
-	Seen    int64 // the sequence of the head that it is meant for; 0: whichever there is
+	Seen    int64 // the sequence of the head that is meant; 0: any
 	Reason  string
 }
 
@@ -181,18 +191,24 @@ func (w SkipWave) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	e := c.Effective
 	switch {
 	case e == nil:
-		return Edit{}, Fail(fmt.Errorf("%s has no release yet", w.Channel), "sluice why %s tells what it waits for", w.Channel)
+		return Edit{}, Fail(fmt.Errorf("%s has no release yet", w.Channel), "sluice why %s shows what it waits for",
+			w.Channel)
 	case w.Seen != 0 && w.Seen != e.Sequence:
-		return Edit{}, Fail(fmt.Errorf("the head moved to %s meanwhile", e.Release), "look again: sluice rollout status %s", w.Channel)
+		return Edit{}, Fail(fmt.Errorf("the head moved to %s meanwhile", e.Release),
+			"look again: sluice rollout status %s", w.Channel)
 	case c.Policy == nil:
 		return Edit{}, Fail(fmt.Errorf("the policy of %s has faults", w.Channel), "sluice validate")
 	case w.Wave < 2 || w.Wave > len(c.Policy.Rollout.Waves):
-		return Edit{}, Fail(fmt.Errorf("there is no wave %d to open: %s has %d", w.Wave, w.Channel, len(c.Policy.Rollout.Waves)), "sluice rollout status %s", w.Channel)
+		return Edit{}, Fail(fmt.Errorf("there is no wave %d to open: %s has %d", w.Wave, w.Channel,
+			len(c.Policy.Rollout.Waves)), "sluice rollout status %s", w.Channel)
 	}
-	if slices.ContainsFunc(c.Skips, func(s channels.Skip) bool { return s.Sequence == e.Sequence && s.Wave >= w.Wave }) {
+	if slices.ContainsFunc(c.Skips, func(s channels.Skip) bool {
+		return s.Sequence == e.Sequence && s.Wave >= w.Wave
+	}) {
 		return Edit{}, nil
 	}
 	data, err := yaml.Marshal(channels.Skip{Wave: w.Wave, Reason: w.Reason, By: by.Name})
 	file := path.Join(channels.Dir, w.Channel, "skips", strconv.FormatInt(e.Sequence, 10)+".yaml")
-	return Edit{Files: one(file, data), Next: fmt.Sprintf("its cells get it as far as all else allows; sluice rollout status %s", w.Channel)}, err
+	next := "its cells get it once everything else allows it; sluice rollout status " + w.Channel
+	return Edit{Files: singleFile(file, data), Next: next}, err
 }

@@ -12,11 +12,9 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// overrideFile is where an override is written.
 func overrideFile(name string) string { return path.Join(repository.OverridesDir, name+".yaml") }
 
-// override is the file of an override.
-func override(name string, o repository.Override) (map[string][]byte, error) {
+func overrideFiles(name string, o repository.Override) (map[string][]byte, error) {
 	all := edit.Fields{{Key: "apiVersion", Value: releases.APIVersion}, {Key: "kind", Value: o.Kind}}
 	add := func(key string, value any, there bool) {
 		if there {
@@ -28,12 +26,12 @@ func override(name string, o repository.Override) (map[string][]byte, error) {
 	add("reason", o.Reason, true)
 	add("by", o.By, o.By != "")
 	add("until", o.Until, !o.Until.IsZero())
-	data, err := edit.New(all)
-	return one(overrideFile(name), data), err
+	data, err := edit.Format(all)
+	return singleFile(overrideFile(name), data), err
 }
 
-// without removes the files of some overrides.
-func (s *Flags) without(those func(repository.Override) bool) map[string][]byte {
+// overrideRemovals returns the removal of the overrides that match.
+func (s *Flags) overrideRemovals(those func(repository.Override) bool) map[string][]byte {
 	files := map[string][]byte{}
 	for _, o := range s.Tree.Overrides {
 		if those(o) {
@@ -43,18 +41,19 @@ func (s *Flags) without(those func(repository.Override) bool) map[string][]byte 
 	return files
 }
 
-// KillFlag turns a flag off everywhere, whatever else holds.
+// KillFlag turns a flag off everywhere, whatever else is set.
 type KillFlag struct {
 	Key    string
 	Reason string
-	Until  time.Time // when somebody should look again; zero: not said
+	Until  time.Time // when somebody should review the kill; zero: not set
 }
 
 func (k KillFlag) Message() (subject, body string) { return "kill " + k.Key, k.Reason }
 
-// Edit writes the override. It is refused for no fault of anything else (R43).
+// Edit writes the override, whatever other faults the repository has (R43).
 func (k KillFlag) Edit(s *Flags, by Person, _ time.Time) (Edit, error) {
-	if _, err := s.Definition(k.Key); err != nil && (!s.Tree.Invalid || strings.Contains(k.Key, "/")) { // which would be another file
+	// A key with a slash would be another file.
+	if _, err := s.Definition(k.Key); err != nil && (!s.Tree.Invalid || strings.Contains(k.Key, "/")) {
 		return Edit{}, err
 	}
 	if slices.ContainsFunc(s.Tree.Overrides, func(o repository.Override) bool {
@@ -62,8 +61,11 @@ func (k KillFlag) Edit(s *Flags, by Person, _ time.Time) (Edit, error) {
 	}) {
 		return Edit{}, nil
 	}
-	files, err := override("kill-"+k.Key, repository.Override{Kind: repository.Kill, Flag: k.Key, Reason: k.Reason, By: by.Name, Until: k.Until})
-	return Edit{Files: files, Next: fmt.Sprintf("it is off in connected cells as soon as the control plane sees the commit; sluice flag unkill %s --reason WHY lifts it", k.Key)}, err
+	files, err := overrideFiles("kill-"+k.Key, repository.Override{Kind: repository.Kill, Flag: k.Key, Reason: k.Reason,
+		By: by.Name, Until: k.Until})
+	const next = "it is off in connected cells as soon as the control plane sees the commit; " +
+		"sluice flag unkill %s --reason WHY lifts it"
+	return Edit{Files: files, Next: fmt.Sprintf(next, k.Key)}, err
 }
 
 // UnkillFlag lifts all kills of a flag.
@@ -72,14 +74,17 @@ type UnkillFlag struct{ Key, Reason string }
 func (u UnkillFlag) Message() (subject, body string) { return "lift the kill of " + u.Key, u.Reason }
 
 func (u UnkillFlag) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
-	files := s.without(func(o repository.Override) bool { return o.Kind == repository.Kill && o.Flag == u.Key })
+	files := s.overrideRemovals(func(o repository.Override) bool {
+		return o.Kind == repository.Kill && o.Flag == u.Key
+	})
 	if len(files) == 0 {
-		return Edit{}, Fail(fmt.Errorf("no kill of %s is in the repository", u.Key), "if it was killed this moment its commit is on its way: try again; sluice flag show %s tells", u.Key)
+		return Edit{}, Fail(fmt.Errorf("no kill of %s is in the repository", u.Key),
+			"if it was killed just now, its commit is on its way: try again; see sluice flag show %s", u.Key)
 	}
-	return Edit{Files: files, Next: "it is what its rules and announcements say; sluice flag show " + u.Key}, nil
+	return Edit{Files: files, Next: "it follows its rules and announcements; sluice flag show " + u.Key}, nil
 }
 
-// HoldAnnouncement keeps an announcement from being published.
+// HoldAnnouncement prevents an announcement from being published.
 type HoldAnnouncement struct{ ID, Reason string }
 
 func (h HoldAnnouncement) Message() (subject, body string) {
@@ -98,10 +103,12 @@ func (h HoldAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error) {
 		return Edit{}, nil
 	}
 	next := fmt.Sprintf("it is not published until sluice announce hold %s --lift", h.ID)
-	if s.published(h.ID) {
-		next = fmt.Sprintf("where it is published already a hold counts for nothing: sluice flag kill KEY, or sluice announce cancel %s", h.ID)
+	if s.isPublished(h.ID) {
+		next = fmt.Sprintf("where it is already published, a hold has no effect: "+
+			"sluice flag kill KEY, or sluice announce cancel %s", h.ID)
 	}
-	files, err := override("hold-"+h.ID, repository.Override{Kind: repository.Hold, Announcement: h.ID, Reason: h.Reason, By: by.Name})
+	files, err := overrideFiles("hold-"+h.ID, repository.Override{Kind: repository.Hold, Announcement: h.ID,
+		Reason: h.Reason, By: by.Name})
 	return Edit{Files: files, Next: next}, err
 }
 
@@ -113,9 +120,10 @@ func (l LiftAnnouncement) Message() (subject, body string) {
 }
 
 func (l LiftAnnouncement) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
-	files := s.without(holdsOf(l.ID))
+	files := s.overrideRemovals(holdsOf(l.ID))
 	if len(files) == 0 {
-		return Edit{}, Fail(fmt.Errorf("%s is not held", l.ID), "sluice announce show %s tells how far it is", l.ID)
+		return Edit{}, Fail(fmt.Errorf("%s is not held", l.ID), "sluice announce show %s shows its progress", l.ID)
 	}
-	return Edit{Files: files, Next: fmt.Sprintf("if its time has not passed it is published then; else it needs sluice announce publish %s", l.ID)}, nil
+	return Edit{Files: files, Next: fmt.Sprintf("if its time has not passed it is published then; "+
+		"else it needs sluice announce publish %s", l.ID)}, nil
 }

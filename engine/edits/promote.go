@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Promote asks for a release in a channel. The engine answers it (R1).
+// Promote requests a release for a channel. The engine decides on the request (R1).
 type Promote struct {
 	Release, Channel string
 	Reason           string // for the commit
@@ -24,7 +24,7 @@ func (p Promote) Message() (subject, body string) {
 	return fmt.Sprintf("promote %s to %s", p.Release, p.Channel), p.Reason
 }
 
-// Edit changes release: in head.yaml, and nothing else (R1).
+// Edit changes only release: in head.yaml (R1).
 func (p Promote) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	subject, _ := p.Message()
 	c, err := s.Channel(p.Channel)
@@ -34,17 +34,19 @@ func (p Promote) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if _, err := s.Release(p.Release); err != nil {
 		return Edit{}, err
 	}
-	if c.Request != nil && c.Request.Release == p.Release || c.Request == nil && c.Effective != nil && c.Effective.Release == p.Release {
-		return Edit{Did: subject + ": it is the head, or asked for, already"}, nil
+	if c.Request != nil && c.Request.Release == p.Release ||
+		c.Request == nil && c.Effective != nil && c.Effective.Release == p.Release {
+		return Edit{Summary: subject + ": it is already the head, or requested"}, nil
 	}
-	files, err := withHead(s.Files, p.Channel, p.Release)
-	return Edit{Files: files, Did: "ask to " + subject, Next: "the engine answers; sluice why " + p.Channel + " tells what it waits for"}, err
+	files, err := requestHead(s.Files, p.Channel, p.Release)
+	next := "the engine answers; sluice why " + p.Channel + " shows what it waits for"
+	return Edit{Files: files, Summary: "ask to " + subject, Next: next}, err
 }
 
 var releaseLine = regexp.MustCompile(`(?m)^release:.*$`)
 
-// withHead asks for a release in a channel's head.yaml.
-func withHead(files fs.FS, channel, version string) (map[string][]byte, error) {
+// requestHead writes a request for a release into a channel's head.yaml.
+func requestHead(files fs.FS, channel, version string) (map[string][]byte, error) {
 	file := path.Join(channels.Dir, channel, "head.yaml")
 	old, err := fs.ReadFile(files, file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -55,10 +57,10 @@ func withHead(files fs.FS, channel, version string) (map[string][]byte, error) {
 	if !releaseLine.MatchString(text) {
 		text = line + "\n" + text
 	}
-	return one(file, []byte(text)), nil
+	return singleFile(file, []byte(text)), nil
 }
 
-// Rollback asks for a channel to go back to an earlier release. The engine answers it.
+// Rollback requests an earlier release for a channel. The engine decides on the request.
 type Rollback struct {
 	Channel string
 	To      string // empty: the newest earlier head that is not quarantined
@@ -79,16 +81,17 @@ func (r Rollback) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if err != nil {
 		return Edit{}, err
 	}
-	target, err := r.target(s, c)
+	target, err := r.targetRelease(s, c)
 	if err != nil {
 		return Edit{}, err
 	}
-	files, err := withHead(s.Files, r.Channel, target)
-	return Edit{Files: files, Next: fmt.Sprintf("the engine moves it, and holds the channel; when all is well: sluice hold %s --lift", r.Channel)}, err
+	files, err := requestHead(s.Files, r.Channel, target)
+	return Edit{Files: files, Next: fmt.Sprintf("the engine moves it, and holds the channel; when all is well: "+
+		"sluice hold %s --lift", r.Channel)}, err
 }
 
-// target checks the release to go back to, or finds one.
-func (r Rollback) target(s *Releases, c *plan.Channel) (string, error) {
+// targetRelease validates the requested release, or finds the newest earlier one.
+func (r Rollback) targetRelease(s *Releases, c *plan.Channel) (string, error) {
 	e := c.Effective
 	if e == nil {
 		return "", Fail(fmt.Errorf("%s has no release yet", c.Name), "there is nothing to go back from")
@@ -103,16 +106,18 @@ func (r Rollback) target(s *Releases, c *plan.Channel) (string, error) {
 			return "", err
 		}
 		if !to.Version.Less(head) {
-			return "", Fail(fmt.Errorf("%s runs %s, and %s is no earlier release", c.Name, e.Release, r.To), "to go up: sluice promote %s %s", c.Name, r.To)
+			return "", Fail(fmt.Errorf("%s runs %s, and %s is not an earlier release", c.Name, e.Release, r.To),
+				"to go up: sluice promote %s %s", c.Name, r.To)
 		}
 		return r.To, nil
 	}
 	for _, h := range slices.Backward(c.History) {
 		before, err := s.Release(h.Release)
-		if err != nil || !before.Version.Less(head) || s.quarantined(c.Name, h.Release, h.Digest) {
+		if err != nil || !before.Version.Less(head) || s.isQuarantined(c.Name, h.Release, h.Digest) {
 			continue
 		}
 		return h.Release, nil
 	}
-	return "", Fail(fmt.Errorf("%s never ran an earlier release that it could go back to", c.Name), "name one: --to V (sluice release list)")
+	return "", Fail(fmt.Errorf("%s never ran an earlier release that it could go back to", c.Name),
+		"name one: --to V (sluice release list)")
 }

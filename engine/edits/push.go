@@ -10,34 +10,35 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Repository is a branch that commits are pushed to, in the name of one person.
+// Repository is a branch that accepts commits for one person.
 type Repository interface {
-	// Push makes commits on base and puts them onto the branch, if that is at base; else releases.ErrMoved. releases.RefusedError
-	// is the host's no. After another error it is not known whether they landed.
+	// Push makes commits on base and pushes them if the branch is at base; else releases.ErrMoved.
+	// releases.RefusedError means that the host refused. After other errors the commits may have landed.
 	Push(ctx context.Context, base string, drafts []releases.Draft) (commits []string, err error)
 }
 
-// Pusher commits what somebody decides. The zero value is of no use: all fields are required.
+// Pusher commits decisions. All fields are required.
 type Pusher[S Snapshot] struct {
-	Repo    Repository
-	Read    func(context.Context) (S, error) // the newest snapshot
-	By      Person                           // in whose name Repo commits
-	Address string                           // where the repository is, for advice
+	Repo         Repository
+	ReadSnapshot func(context.Context) (S, error) // returns the newest snapshot
+	By           Person                           // the person whom Repo commits for
+	Address      string                           // of the repository, for advice
 }
 
-// maxAttempts is how often a decision is made again because the branch moved.
+// maxAttempts limits how often a decision is made again because the branch moved.
 const maxAttempts = 8
 
-// confirmed is a decision that counts only if its commit is proven to be the person's own. Confirm looks at what was pushed.
-type confirmed[S Snapshot] interface {
+// confirmer is a decision that counts only if its commit is proven to be the person's own. Confirm checks that after
+// the push.
+type confirmer[S Snapshot] interface {
 	Confirm(after S, by Person) error
 }
 
-// Push makes one commit of a decision. Errors begin with its subject.
-func (p Pusher[S]) Push(ctx context.Context, d Decision[S]) (Done, error) {
+// Push commits a decision. Errors begin with the decision's subject.
+func (p Pusher[S]) Push(ctx context.Context, d Decision[S]) (Result, error) {
 	subject, _ := d.Message()
 	for range maxAttempts {
-		done, err := p.try(ctx, d)
+		done, err := p.pushOnce(ctx, d)
 		switch {
 		case err == nil:
 			return done, nil
@@ -45,50 +46,51 @@ func (p Pusher[S]) Push(ctx context.Context, d Decision[S]) (Done, error) {
 			return done, fmt.Errorf("%s: %w", subject, err)
 		}
 	}
-	return Done{}, Fail(fmt.Errorf("%s: the branch moved %d times meanwhile", subject, maxAttempts), "try again")
+	return Result{}, Fail(fmt.Errorf("%s: the branch moved %d times meanwhile", subject, maxAttempts), "try again")
 }
 
-// try decides on the newest snapshot and pushes. releases.ErrMoved: that was not the newest any more.
-func (p Pusher[S]) try(ctx context.Context, d Decision[S]) (Done, error) {
-	s, err := p.Read(ctx)
+// pushOnce decides on the newest snapshot and pushes. releases.ErrMoved: the branch moved meanwhile.
+func (p Pusher[S]) pushOnce(ctx context.Context, d Decision[S]) (Result, error) {
+	s, err := p.ReadSnapshot(ctx)
 	if err != nil {
-		return Done{}, err
+		return Result{}, err
 	}
 	now := time.Now()
 	e, err := Decide(d, s, p.By, now)
 	if err != nil {
-		return Done{}, err
+		return Result{}, err
 	}
-	done := Done{Did: e.Did, Next: e.Next, Warnings: e.Warnings}
+	result := Result{Summary: e.Summary, Next: e.Next, Warnings: e.Warnings}
 	if len(e.Files) == 0 {
-		return done, nil
+		return result, nil
 	}
-	commits, err := p.Repo.Push(ctx, s.Base(), []releases.Draft{{Message: e.Message, When: now.Truncate(time.Second), Files: e.Files}})
+	commits, err := p.Repo.Push(ctx, s.Base(), []releases.Draft{{Message: e.Message, When: now.Truncate(time.Second),
+		Files: e.Files}})
 	switch {
 	case errors.Is(err, releases.ErrMoved):
-		return Done{}, err
+		return Result{}, err
 	case err != nil:
-		return Done{}, Refused(err, p.Address)
+		return Result{}, PushError(err, p.Address)
 	}
-	done.Commit = commits[0]
-	if c, ok := d.(confirmed[S]); ok {
-		if after, err := p.Read(ctx); err == nil { // else it landed all the same
-			return done, c.Confirm(after, p.By)
+	result.Commit = commits[0]
+	if c, ok := d.(confirmer[S]); ok {
+		if after, err := p.ReadSnapshot(ctx); err == nil { // an error here hides no failure: the commit landed
+			return result, c.Confirm(after, p.By)
 		}
 	}
-	return done, nil
+	return result, nil
 }
 
-// Refused adds to why a push to the repository at an address failed what to do about it.
-func Refused(err error, address string) error {
+// PushError adds the next step to the error of a push to the repository at address.
+func PushError(err error, address string) error {
 	no := new(releases.RefusedError)
 	switch {
 	case !errors.As(err, &no):
-		return Fail(err, "whether it landed is not known: look with git log, then try again")
-	case strings.Contains(no.Reason, "checked out"): // git's own words, as the two below
+		return Fail(err, "it is not known whether the push landed: check git log, then try again")
+	case strings.Contains(no.Reason, "checked out"): // git's own words, here and below
 		return Fail(err, "git -C %s config receive.denyCurrentBranch updateInstead", address)
 	case strings.Contains(no.Reason, "unstaged changes") || strings.Contains(no.Reason, "staged changes"):
-		return Fail(err, "commit or put aside the changes in %s, then try again", address)
+		return Fail(err, "commit or stash the changes in %s, then try again", address)
 	}
-	return Fail(err, "the git host's own words are above: ask whoever runs it")
+	return Fail(err, "the git host's own message is above: ask whoever runs the host")
 }

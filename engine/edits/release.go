@@ -16,7 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Cut adds a release. NewCut makes it.
+// Cut adds a release. Use NewCut.
 type Cut struct {
 	version releases.Version
 	files   map[string][]byte
@@ -24,43 +24,47 @@ type Cut struct {
 	comment string
 }
 
-// NewCut makes a release of files, by their path in its folder, and tells what is wrong with them. It must not be pushed with
-// faults that are no warnings.
+// NewCut makes a release of files, by their path in the release's folder, and returns its faults. A Cut with faults
+// other than warnings must not be pushed.
 func NewCut(version releases.Version, files map[string][]byte, comment string) (Cut, []releases.Fault) {
 	c := Cut{version: version, files: map[string][]byte{}, comment: comment}
 	for name, data := range files {
 		c.files[path.Join(releases.Dir, version.String(), name)] = data
 	}
 	var nothing embed.FS
-	entry := releases.ReadRelease(nil, simulate.Over(nothing, c.files), version)
+	entry := releases.ReadRelease(nil, simulate.Overlay(nothing, c.files), version)
 	c.digest = entry.Digest
 	return c, entry.Faults
 }
 
 func (c Cut) Message() (subject, body string) { return "cut " + c.version.String(), c.comment }
 
-// Edit writes the release's files. The same bytes under the same version are there already; others are refused (R24).
+// Edit writes the release's files, unless the version exists with the same bytes. It refuses other bytes for a version
+// (R24).
 func (c Cut) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	subject, _ := c.Message()
 	if r := s.Desired.Releases[c.version.String()]; r != nil {
 		switch {
 		case r.Tombstone != nil:
-			return Edit{}, Fail(fmt.Errorf("%s was used before, and pruned", c.version), "take another version")
+			return Edit{}, Fail(fmt.Errorf("%s was used before, and pruned", c.version), "use another version")
 		case r.Loaded && r.Digest == c.digest:
-			return Edit{Did: fmt.Sprintf("%s: it is there already, with the same bytes (%s)", subject, c.digest.Short())}, nil
+			did := fmt.Sprintf("%s: it exists already, with the same bytes (%s)", subject, c.digest.Short())
+			return Edit{Summary: did}, nil
 		}
-		return Edit{}, Fail(fmt.Errorf("%s is there already, with other bytes", c.version), "releases never change: take another version")
+		return Edit{}, Fail(fmt.Errorf("%s exists already, with other bytes", c.version),
+			"releases never change: use another version")
 	}
 	for _, r := range s.Desired.Versions {
 		if r.Version.Compare(c.version) == 0 {
-			return Edit{}, Fail(fmt.Errorf("%s is the same version as %s", c.version, r.Version), "take another version")
+			return Edit{}, Fail(fmt.Errorf("%s is the same version as %s", c.version, r.Version), "use another version")
 		}
 	}
-	return Edit{Files: c.files, Did: fmt.Sprintf("%s (%d files, %.17s)", subject, len(c.files), c.digest), Next: whereReleasesEnter(s.Desired)}, nil
+	return Edit{Files: c.files, Summary: fmt.Sprintf("%s (%d files, %.17s)", subject, len(c.files), c.digest),
+		Next: nextAfterCut(s.Desired)}, nil
 }
 
-// whereReleasesEnter says which channels take new releases.
-func whereReleasesEnter(d *plan.Desired) string {
+// nextAfterCut returns which channels take new releases.
+func nextAfterCut(d *plan.Desired) string {
 	var auto, manual []string
 	for _, name := range d.Order {
 		if p := d.Channels[name].Policy; p != nil && len(p.After) == 0 {
@@ -73,28 +77,29 @@ func whereReleasesEnter(d *plan.Desired) string {
 	}
 	switch {
 	case len(auto) > 0:
-		return fmt.Sprintf("the engine promotes it to %s; sluice why %s tells how far it is", strings.Join(auto, " and "), auto[0])
+		return fmt.Sprintf("the engine promotes it to %s; sluice why %s shows its progress",
+			strings.Join(auto, " and "), auto[0])
 	case len(manual) > 0:
 		return fmt.Sprintf("sluice promote %s V", manual[0])
 	}
-	return "no channel takes new releases: one without `after` would"
+	return "no channel takes new releases: a channel without `after` would"
 }
 
-// Prune removes old releases, leaving a tombstone for each. It takes a snapshot in which every release was read.
+// Prune removes old releases, and leaves a tombstone for each. Its snapshot must have every release loaded.
 type Prune struct {
-	Keep int // how many of the newest stay in any case
+	Keep int // how many of the newest releases always stay
 }
 
 func (p Prune) Message() (subject, body string) { return "prune releases", "" }
 
-// Edit removes what nothing needs any more.
+// Edit removes what Gone returns.
 func (p Prune) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
-	gone := p.Gone(s.Desired)
-	if len(gone) == 0 {
-		return Edit{Did: "nothing to prune"}, nil
+	obsolete := p.Obsolete(s.Desired)
+	if len(obsolete) == 0 {
+		return Edit{Summary: "nothing to prune"}, nil
 	}
 	out := map[string][]byte{}
-	for _, version := range gone {
+	for _, version := range obsolete {
 		files, err := ReleaseFiles(s.Files, version)
 		if err != nil {
 			return Edit{}, fmt.Errorf("read release %s: %w", version, err)
@@ -103,21 +108,19 @@ func (p Prune) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 			out[path.Join(releases.Dir, version, name)] = nil
 		}
 		data, err := yaml.Marshal(map[string]any{
-			"apiVersion": releases.APIVersion, "kind": "Tombstone", "version": version, "digest": string(s.Desired.Releases[version].Digest), "reason": "pruned",
+			"apiVersion": releases.APIVersion, "kind": "Tombstone", "version": version,
+			"digest": string(s.Desired.Releases[version].Digest), "reason": "pruned",
 		})
 		if err != nil {
 			return Edit{}, err
 		}
 		out[path.Join(releases.Dir, version, "tombstone.yaml")] = data
 	}
-	return Edit{Files: out, Did: "prune " + strings.Join(gone, ", ")}, nil
+	return Edit{Files: out, Summary: "prune " + strings.Join(obsolete, ", ")}, nil
 }
 
-// rollbackReach is how many of a channel's past heads stay, as targets of a rollback.
-const rollbackReach = 10
-
-// Gone names the releases that nothing needs any more, the oldest first.
-func (p Prune) Gone(d *plan.Desired) (gone []string) {
+// Obsolete returns the releases that nothing needs any more, oldest first.
+func (p Prune) Obsolete(d *plan.Desired) (obsolete []string) {
 	needed := map[string]bool{}
 	var oldest *releases.Version
 	for _, name := range d.Order {
@@ -125,7 +128,7 @@ func (p Prune) Gone(d *plan.Desired) (gone []string) {
 		if c.Effective == nil {
 			continue
 		}
-		for _, h := range c.History[max(0, len(c.History)-rollbackReach):] {
+		for _, h := range c.History[max(0, len(c.History)-plan.RollbackReach):] {
 			needed[h.Release] = true
 		}
 		if c.Request != nil {
@@ -146,10 +149,10 @@ func (p Prune) Gone(d *plan.Desired) (gone []string) {
 	}
 	for _, r := range d.Versions[:max(0, len(d.Versions)-p.Keep)] {
 		if !needed[r.Version.String()] && r.Version.Less(*oldest) && r.Loaded {
-			gone = append(gone, r.Version.String())
+			obsolete = append(obsolete, r.Version.String())
 		}
 	}
-	return gone
+	return obsolete
 }
 
 // Quarantine keeps a release out of channels.
@@ -169,7 +172,7 @@ func (q Quarantine) Message() (subject, body string) {
 	return subject, q.Reason
 }
 
-// Edit writes the quarantine. A release with faults can be quarantined too.
+// Edit writes the quarantine, even of a release with faults.
 func (q Quarantine) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	for _, name := range q.Channels {
 		if _, err := s.Channel(name); err != nil {
@@ -183,16 +186,19 @@ func (q Quarantine) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	}
 	var running []string
 	for _, name := range s.Desired.Order {
-		if e := s.Desired.Channels[name].Effective; e != nil && e.Release == q.Release && (len(q.Channels) == 0 || slices.Contains(q.Channels, name)) {
+		if e := s.Desired.Channels[name].Effective; e != nil && e.Release == q.Release &&
+			(len(q.Channels) == 0 || slices.Contains(q.Channels, name)) {
 			running = append(running, name)
 		}
 	}
 	next := "no channel takes it; lift it with sluice quarantine " + q.Release + " --lift"
 	if len(running) > 0 {
-		next = fmt.Sprintf("%s runs it: where onFailure is rollback it goes back by itself; sluice status tells", strings.Join(running, ", "))
+		next = fmt.Sprintf("%s runs it: where onFailure is rollback it rolls back by itself; see sluice status",
+			strings.Join(running, ", "))
 	}
-	data, err := yaml.Marshal(channels.Quarantine{Digest: r.Digest, Channels: q.Channels, Reason: q.Reason, By: by.Name})
-	return Edit{Files: one(quarantineFile(q.Release), data), Next: next}, err
+	data, err := yaml.Marshal(channels.Quarantine{Digest: r.Digest, Channels: q.Channels, Reason: q.Reason,
+		By: by.Name})
+	return Edit{Files: singleFile(quarantineFile(q.Release), data), Next: next}, err
 }
 
 // LiftQuarantine ends the quarantine of a release.
@@ -207,5 +213,5 @@ func (l LiftQuarantine) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if !exists(s.Files, file) {
 		return Edit{}, Fail(fmt.Errorf("it is not quarantined: there is no %s", file), "sluice status shows what holds")
 	}
-	return Edit{Files: one(file, nil), Next: "it is a candidate again where it was accepted"}, nil
+	return Edit{Files: singleFile(file, nil), Next: "it is a candidate again where it was accepted"}, nil
 }

@@ -17,76 +17,82 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Releases is what a release repository says at one commit.
+// Releases is the content of a release repository at one commit.
 type Releases struct {
 	Files   fs.FS
 	Desired *plan.Desired
 }
 
-// Base is the commit.
+// Base returns the commit.
 func (s *Releases) Base() string { return s.Desired.Commit }
 
-// People are those of sluice.yaml.
+// People returns the people in sluice.yaml.
 func (s *Releases) People() People { return s.Desired.Pipeline.People }
 
-// Check takes every change: faults of a release repository stop what they concern, and nothing else.
+// Check accepts every change: a fault in a release repository stops only what has the fault.
 func (s *Releases) Check(map[string][]byte) ([]releases.Fault, error) { return nil, nil }
 
-// Channel gives a channel by name, or says which there are.
+// Channel returns a channel by name; the error lists the channels.
 func (s *Releases) Channel(name string) (*plan.Channel, error) {
 	if c := s.Desired.Channels[name]; c != nil {
 		return c, nil
 	}
 	if len(s.Desired.Order) == 0 {
-		return nil, Fail(fmt.Errorf("there is no channel %q, nor any other", name), "add channels/%s/channel.yaml", name)
+		return nil, Fail(fmt.Errorf("there is no channel %q: no channels exist yet", name),
+			"add channels/%s/channel.yaml", name)
 	}
-	return nil, Fail(fmt.Errorf("there is no channel %q", name), "the channels are %s", strings.Join(s.Desired.Order, ", "))
+	return nil, Fail(fmt.Errorf("there is no channel %q", name), "the channels are %s",
+		strings.Join(s.Desired.Order, ", "))
 }
 
-// Release gives a release by version, or says which is near. It must be there, not pruned, and read.
+// Release returns a release by version; the error names the newest. A pruned or faulty release is an error too.
 func (s *Releases) Release(version string) (*plan.Release, error) {
 	r := s.Desired.Releases[version]
 	switch {
 	case r == nil && len(s.Desired.Versions) == 0:
-		return nil, Fail(fmt.Errorf("there is no release %q, nor any other", version), "sluice release cut %s --from FOLDER", version)
+		return nil, Fail(fmt.Errorf("there is no release %q: no releases exist yet", version),
+			"sluice release cut %s --from FOLDER", version)
 	case r == nil:
 		newest := s.Desired.Versions[len(s.Desired.Versions)-1]
-		return nil, Fail(fmt.Errorf("there is no release %q", version), "sluice release list; the newest is %s", newest.Version)
+		return nil, Fail(fmt.Errorf("there is no release %q", version), "sluice release list; the newest is %s",
+			newest.Version)
 	case r.Tombstone != nil:
-		return nil, Fail(fmt.Errorf("release %s was pruned", version), "cut a new version; this number is not used again")
+		return nil, Fail(fmt.Errorf("release %s was pruned", version),
+			"cut a new version; this number is not used again")
 	}
 	if fatal := Fatal(r.Faults); len(fatal) > 0 {
-		return nil, Fail(fmt.Errorf("release %s has faults: %s", version, fatal[0]), "sluice validate tells all of them")
+		return nil, Fail(fmt.Errorf("release %s has faults: %s", version, fatal[0]),
+			"sluice validate lists all of them")
 	}
 	return r, nil
 }
 
-// ReleaseFiles reads all files of a release, by their path in its folder.
+// ReleaseFiles reads all files of a release, by their path in the release's folder.
 func ReleaseFiles(files fs.FS, version string) (map[string][]byte, error) {
-	return below(files, path.Join(releases.Dir, version))
+	return readFolder(files, path.Join(releases.Dir, version))
 }
 
-// quarantined reports whether a channel must not take a release.
-func (s *Releases) quarantined(channel, version string, digest releases.Digest) bool {
-	return slices.ContainsFunc(s.Desired.Quarantine, func(q channels.Quarantine) bool { return q.Stops(channel, version, digest) })
+func (s *Releases) isQuarantined(channel, version string, digest releases.Digest) bool {
+	return slices.ContainsFunc(s.Desired.Quarantine,
+		func(q channels.Quarantine) bool { return q.Stops(channel, version, digest) })
 }
 
-// Flags is what a flags repository says at one commit.
+// Flags is the content of a flags repository at one commit.
 type Flags struct {
 	Commit string
 	Files  fs.FS
 	Tree   *repository.Tree
 
-	// What follows is asked of the branch's history by the decisions that need it. nil: none of them is made.
+	// Decisions that need the branch's history call the functions below, which are nil where no such decision is made.
 	Contains  func(commit string) bool              // reports whether the branch has an older commit
-	Open      func(commit string) (fs.FS, error)    // that commit's files
-	Approvals func() (of announce.Input, err error) // Authors and Proven
+	Open      func(commit string) (fs.FS, error)    // returns that commit's files
+	Approvals func() (of announce.Input, err error) // returns Authors and Proven
 }
 
-// Base is the commit.
+// Base returns the commit.
 func (s *Flags) Base() string { return s.Commit }
 
-// People are those of sluice.yaml.
+// People returns the people in sluice.yaml.
 func (s *Flags) People() People {
 	people := People{}
 	for name, p := range s.Tree.Settings.People {
@@ -98,22 +104,22 @@ func (s *Flags) People() People {
 	return people
 }
 
-// Check refuses a change that brings a fault in. What was wrong before is no reason: it may be what is mended.
+// Check refuses a change that introduces a fault. Earlier faults don't matter: the change may mend one.
 func (s *Flags) Check(files map[string][]byte) (warnings []releases.Fault, err error) {
-	more := Brought(s.Tree.Faults, repository.Load(nil, simulate.Over(s.Files, files)).Faults)
+	more := NewFaults(s.Tree.Faults, repository.Load(nil, simulate.Overlay(s.Files, files)).Faults)
 	wrong := Fatal(more)
 	if len(wrong) == 0 {
 		return more, nil
 	}
-	if len(wrong) == 1 { // it is in the error itself
+	if len(wrong) == 1 { // the error itself has the fault
 		more = slices.DeleteFunc(more, func(f releases.Fault) bool { return !f.Warning })
 	}
-	err = fmt.Errorf("it would bring a fault in: %s", wrong[0])
+	err = fmt.Errorf("it would introduce a fault: %s", wrong[0])
 	return nil, &Error{Err: err, Next: "nothing was committed; docs/formats.md describes the files", Faults: more}
 }
 
-// Brought is what of after was not before, wherever it stood then: lines move.
-func Brought(before, after []releases.Fault) (more []releases.Fault) {
+// NewFaults returns the faults of after that before lacks, whatever their lines.
+func NewFaults(before, after []releases.Fault) (added []releases.Fault) {
 	known := map[releases.Fault]bool{}
 	for _, f := range before {
 		f.Line = 0
@@ -123,24 +129,26 @@ func Brought(before, after []releases.Fault) (more []releases.Fault) {
 		bare := f
 		bare.Line = 0
 		if !known[bare] {
-			more = append(more, f)
+			added = append(added, f)
 		}
 	}
-	return more
+	return added
 }
 
-// Definition gives a flag by key, or says which is near.
+// Definition returns a flag by key; the error has the next step.
 func (s *Flags) Definition(key string) (*flags.Definition, error) {
 	if d := s.Tree.Flags[key]; d != nil {
 		return d, nil
 	}
 	if broken := Fatal(s.Tree.Faults); len(broken) > 0 {
-		return nil, Fail(fmt.Errorf("there is no flag %q among those that could be read; the first fault is %s", key, broken[0]), "sluice flag lint tells all of them")
+		return nil, Fail(fmt.Errorf("there is no flag %q among those that could be read; the first fault is %s", key,
+			broken[0]), "sluice flag lint lists all of them")
 	}
-	return nil, Fail(fmt.Errorf("there is no flag %q", key), "sluice flag list; or make it: sluice flag set %s --new", key)
+	return nil, Fail(fmt.Errorf("there is no flag %q", key), "sluice flag list; or make it: sluice flag set %s --new",
+		key)
 }
 
-// Announcement gives an announcement by id.
+// Announcement returns an announcement by id.
 func (s *Flags) Announcement(id string) (*repository.Announcement, error) {
 	if a := s.Tree.Announcements[id]; a != nil {
 		return a, nil
@@ -148,29 +156,30 @@ func (s *Flags) Announcement(id string) (*repository.Announcement, error) {
 	file := announcementFile(id)
 	for _, f := range Fatal(s.Tree.Faults) {
 		if f.File == file {
-			return nil, Fail(errors.New(f.String()), "mend it; sluice flag lint tells all faults")
+			return nil, Fail(errors.New(f.String()), "mend it; sluice flag lint lists all faults")
 		}
 	}
-	return nil, Fail(fmt.Errorf("there is no announcement %q", id), "there are: %s", listOf(sorted(s.Tree.Announcements), ", "))
+	return nil, Fail(fmt.Errorf("there is no announcement %q", id), "there are: %s",
+		joinOrDash(sortedKeys(s.Tree.Announcements), ", "))
 }
 
-// Announcing gives the ids of the announcements that have a feature, those that are not over first.
+// Announcing returns the ids of the announcements of a feature, cancelled and archived ones last.
 func (s *Flags) Announcing(feature string) (ids []string) {
-	var over []string
-	for _, id := range sorted(s.Tree.Announcements) {
+	var ended []string
+	for _, id := range sortedKeys(s.Tree.Announcements) {
 		switch a := s.Tree.Announcements[id]; {
 		case feature == "" || !slices.Contains(a.Features, feature):
 		case a.Archived || a.Cancelled != "":
-			over = append(over, id)
+			ended = append(ended, id)
 		default:
 			ids = append(ids, id)
 		}
 	}
-	return append(ids, over...)
+	return append(ids, ended...)
 }
 
-// listOf is names in a row; a dash if there are none.
-func listOf(names []string, between string) string {
+// joinOrDash joins names; without names it returns a dash.
+func joinOrDash(names []string, between string) string {
 	if len(names) == 0 {
 		return "-"
 	}

@@ -10,14 +10,16 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Fleet is a pipeline of n channels with cells cells in all and as many releases: half of the channels come after the other half.
+// Fleet returns a pipeline of n channels with cellCount cells in all and n releases: the second half of the channels
+// comes after the first.
 func Fleet(tb testing.TB, n, cellCount, releaseCount int) (*plan.Desired, *plan.Observed) {
 	tb.Helper()
 	files := map[string]string{}
 	for i := range n {
 		text := "gates:\n  - window: {opens: \"0 9 * * MON-THU\", for: 7h, zone: Europe/Berlin}\n"
 		if i%2 == 1 {
-			text = fmt.Sprintf("after: [c%d]\ngates:\n  - soak: {for: 24h, cells: 3, percent: 95}\n  - window: {opens: \"0 9 * * MON-THU\", for: 7h, zone: Europe/Berlin}\n", i-1)
+			text = fmt.Sprintf("after: [c%d]\ngates:\n  - soak: {for: 24h, cells: 3, percent: 95}\n"+
+				"  - window: {opens: \"0 9 * * MON-THU\", for: 7h, zone: Europe/Berlin}\n", i-1)
 		}
 		for name, data := range Policy(fmt.Sprintf("c%d", i), text) {
 			files[name] = data
@@ -35,7 +37,7 @@ func Fleet(tb testing.TB, n, cellCount, releaseCount int) (*plan.Desired, *plan.
 	}
 	w := NewWorld(tb, files)
 	d := w.Desired()
-	for i := range cellCount { // not as files: a folder of a hundred thousand is slow in a map
+	for i := range cellCount { // not as files: a map is slow as a folder of a hundred thousand
 		cell := &plan.Cell{Cell: cells.Cell{Name: fmt.Sprintf("cell-%06d", i), Channel: fmt.Sprintf("c%d", i%n)}}
 		d.Cells[cell.Name] = cell
 		d.Channels[cell.Channel].Cells = append(d.Channels[cell.Channel].Cells, cell)
@@ -45,7 +47,7 @@ func Fleet(tb testing.TB, n, cellCount, releaseCount int) (*plan.Desired, *plan.
 		if err != nil {
 			tb.Fatal(err)
 		}
-		r := &plan.Release{Found: releases.Found{Release: releases.Release{Version: v}}}
+		r := &plan.Release{StoredRelease: releases.StoredRelease{Release: releases.Release{Version: v}}}
 		d.Releases[v.String()] = r
 		d.Versions = append([]*plan.Release{r}, d.Versions...)
 	}
@@ -53,8 +55,10 @@ func Fleet(tb testing.TB, n, cellCount, releaseCount int) (*plan.Desired, *plan.
 	for name, cell := range d.Cells {
 		a := plan.Assign(d, cell, d.Channels[cell.Channel].Effective, nil)
 		o.Cells[name] = &plan.CellState{
-			Name: name, Channel: a.Channel, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest, State: cells.StateHealthy,
-			Running: &a, Granted: &a, Soaked: 23 * time.Hour, HealthySince: w.Now.Add(-23 * time.Hour), LastReport: w.Now.Add(-10 * time.Second),
+			Name: name, Channel: a.Channel, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest,
+			State:   cells.StateHealthy,
+			Running: &a, Granted: &a, Soaked: 23 * time.Hour, HealthySince: w.Now.Add(-23 * time.Hour),
+			LastReport: w.Now.Add(-10 * time.Second),
 		}
 	}
 	return d, o

@@ -11,17 +11,17 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// One is a single channel at 1.0.0 with two cells.
+// One returns a world with a single channel at 1.0.0 with two cells.
 func One(t testing.TB, text string, more ...map[string]string) *World {
 	w := NewWorld(t, Union(append([]map[string]string{
 		Policy("staging", text), CellFiles("staging", "s1", "s2"), Release("1.0.0"), Head("staging", "1.0.0"),
-	}, more...)...)).Installed()
-	w.Through()
+	}, more...)...)).ReportInstalled()
+	w.InstallAll()
 	return w
 }
 
-// Through lets what was granted be installed everywhere, and settles.
-func (w *World) Through() {
+// InstallAll makes every cell install what it was granted, and settles.
+func (w *World) InstallAll() {
 	w.T.Helper()
 	w.Settle()
 	w.Now = w.Now.Add(time.Minute)
@@ -31,11 +31,11 @@ func (w *World) Through() {
 	w.Settle()
 }
 
-// Takes cuts a release, and has the channel take it and all its cells run it.
-func (w *World) Takes(channel, version string, more ...string) {
+// CutAndInstall cuts a release, and makes the channel take it and all its cells run it.
+func (w *World) CutAndInstall(channel, version string, more ...string) {
 	w.T.Helper()
 	w.Commit("bob", "cut "+version, Release(version, more...))
-	w.Through()
+	w.InstallAll()
 	w.WantHead(channel, version)
 }
 
@@ -50,13 +50,14 @@ func (w *World) Unhold() {
 	w.Commit("eve", "lift", lift)
 }
 
-func (w *World) Ask(channel, version string) {
+func (w *World) RequestRelease(channel, version string) {
 	w.T.Helper()
-	w.Commit("eve", "ask for "+version, map[string]string{"channels/" + channel + "/head.yaml": "release: " + version + "\n"})
+	head := "channels/" + channel + "/head.yaml"
+	w.Commit("eve", "ask for "+version, map[string]string{head: "release: " + version + "\n"})
 }
 
-// Arrive lets a cell report for the first time, or again: pending, or healthy on what it was granted.
-func (w *World) Arrive(name string) {
+// ReportFirst makes a cell report, possibly for the first time: pending, or healthy on what it was granted.
+func (w *World) ReportFirst(name string) {
 	w.T.Helper()
 	state := cells.StatePending
 	prev := w.Obs.Cells[name]
@@ -74,7 +75,7 @@ func (w *World) WantHead(channel, release string) {
 	}
 }
 
-// TwoChannels is staging before dedicated, which asks for an hour's soak; both run 1.0.0.
+// TwoChannels returns a world with staging before dedicated, which asks for an hour's soak; both run 1.0.0.
 func TwoChannels(t testing.TB, more ...map[string]string) *World {
 	return NewWorld(t, Union(append([]map[string]string{
 		Policy("staging", ""),
@@ -84,8 +85,8 @@ func TwoChannels(t testing.TB, more ...map[string]string) *World {
 	}, more...)...))
 }
 
-// Installed lets all cells report that they run their channel's head.
-func (w *World) Installed() *World {
+// ReportInstalled makes all cells report that they run their channel's head.
+func (w *World) ReportInstalled() *World {
 	w.T.Helper()
 	d := w.Desired()
 	for name, cell := range d.Cells {
@@ -133,7 +134,7 @@ func (w *World) WantBlockedAfterNext(channel, gate string) {
 	w.WantBlocked(channel, gate, "")
 }
 
-// Granted runs a plan that does nothing but grant the head, and gives to whom.
+// Granted runs a plan that must only grant the head, and returns to which cells.
 func (w *World) Granted() []string {
 	w.T.Helper()
 	p := w.Run()
@@ -146,8 +147,8 @@ func (w *World) Granted() []string {
 	return p.Actions[0].Cells
 }
 
-// Others lets time go by; all cells report but those named. Who was granted something runs it.
-func (w *World) Others(d time.Duration, silent ...string) {
+// WaitWithout lets time pass while all cells but the named ones report; a cell with a grant runs it.
+func (w *World) WaitWithout(d time.Duration, silent ...string) {
 	w.T.Helper()
 	for end := w.Now.Add(d); w.Now.Before(end); {
 		w.Now = w.Now.Add(time.Minute)
@@ -159,12 +160,12 @@ func (w *World) Others(d time.Duration, silent ...string) {
 	}
 }
 
-// Pending lets a cell report that it has nothing installed.
-func (w *World) Pending(name string) {
+// ReportPending makes a cell report that it has nothing installed.
+func (w *World) ReportPending(name string) {
 	w.Obs.Cells[name] = w.Receive(w.Obs.Cells[name], cells.Report{Cell: name, State: cells.StatePending})
 }
 
-// blockedCell gives the plan's verdict about a cell.
+// blockedCell returns the plan's verdict about a cell.
 func (w *World) blockedCell(name string) channels.Verdict {
 	w.T.Helper()
 	for _, b := range w.Plan().Blocked {
@@ -193,23 +194,26 @@ func (w *World) WantBlockedOrIdle(channel, gate string) {
 	}
 }
 
-// Says lets a cell's owner decide something.
-func (w *World) Says(name string, o *cells.Owner) {
+// SetOwnerDecision makes a cell's owner decide something.
+func (w *World) SetOwnerDecision(name string, o *cells.Owner) {
 	w.T.Helper()
 	s := w.Obs.Cells[name]
-	w.Obs.Cells[name] = w.Receive(s, cells.Report{Cell: name, Boot: "b", Sent: w.Now, State: s.State, Running: s.Running, Owner: o})
+	w.Obs.Cells[name] = w.Receive(s, cells.Report{Cell: name, Boot: "b", Sent: w.Now, State: s.State,
+		Running: s.Running, Owner: o})
 }
 
-// Begins lets a cell say that it has begun its grant.
-func (w *World) Begins(name string) {
+// ReportBegun makes a cell report that it has begun its grant.
+func (w *World) ReportBegun(name string) {
 	w.T.Helper()
 	prev := w.Obs.Cells[name]
-	w.Obs.Cells[name] = w.Receive(prev, cells.Report{Cell: name, State: cells.StateApplying, Running: prev.Running, Applying: prev.Last()})
+	w.Obs.Cells[name] = w.Receive(prev, cells.Report{Cell: name, State: cells.StateApplying, Running: prev.Running,
+		Applying: prev.Last()})
 }
 
-// Keeps lets a cell report what it runs and remembers, whatever it was granted.
-func (w *World) Keeps(name string) {
+// ReportMemory makes a cell report what it runs and remembers, whatever it was granted.
+func (w *World) ReportMemory(name string) {
 	w.T.Helper()
 	s := w.Obs.Cells[name]
-	w.Obs.Cells[name] = w.Receive(s, cells.Report{Cell: name, State: cells.StateHealthy, Running: s.Running, Failures: Plain(s.Failures)})
+	w.Obs.Cells[name] = w.Receive(s, cells.Report{Cell: name, State: cells.StateHealthy, Running: s.Running,
+		Failures: Plain(s.Failures)})
 }

@@ -1,5 +1,5 @@
-// Package enginetest is a release repository in memory, with cells that report, for tests of what decides: scenarios that can be
-// read aloud. It does no I/O. A World belongs to one test.
+// Package enginetest is a release repository in memory, with cells that report, for tests of the planner and the
+// engine: scenarios that can be read aloud. It does no I/O. A World belongs to one test.
 package enginetest
 
 import (
@@ -21,28 +21,30 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// World is a release repository in memory, for the pure core: files, commits and the history that they fold to.
+// World is a release repository in memory, for the pure core: files, commits and their folded history.
 type World struct {
-	T       testing.TB
-	Files   map[string]string
-	Commits map[string]fs.FS
-	history *plan.History
-	cache   manifest.Cache
-	Tip     string
-	Changes []releases.Change
-	Built   *plan.Desired     // of tip
-	Also    []releases.Person // who else wrote what the next commit, a merge, brings
-	Now     time.Time
-	Obs     plan.Observed
+	T         testing.TB
+	Files     map[string]string
+	Commits   map[string]fs.FS
+	history   *plan.History
+	cache     manifest.Cache
+	Tip       string
+	Changes   []releases.Change
+	Built     *plan.Desired     // of Tip
+	CoAuthors []releases.Person // further authors of the next commit, a merge
+	Signs     map[string]string // the key that signs an author's commits; the engine's author is "sluice"
+	Now       time.Time
+	Obs       plan.Observed
 }
 
 var Start = time.Date(2026, 11, 23, 9, 30, 0, 0, time.UTC) // a Monday
 
-// NewWorld commits files as the root. "@digest:V" in them stands for a release's digest.
+// NewWorld commits files as the root. "@digest:V" in a file is replaced by that release's digest.
 func NewWorld(t testing.TB, files map[string]string) *World {
 	t.Helper()
 	w := &World{T: t, Files: map[string]string{}, Commits: map[string]fs.FS{}, history: plan.NewHistory(), Now: Start}
-	w.Obs = plan.Observed{Cells: map[string]*plan.CellState{}, Served: map[string]int64{}, Refused: map[string]plan.Refusal{}}
+	w.Obs = plan.Observed{Cells: map[string]*plan.CellState{}, Served: map[string]int64{},
+		Refused: map[string]plan.Refusal{}}
 	if _, ok := files["sluice.yaml"]; !ok {
 		w.Files["sluice.yaml"] = "apiVersion: sluice/v1\nkind: Pipeline\n"
 	}
@@ -67,26 +69,26 @@ func (w *World) fs() fs.FS {
 	return m
 }
 
-func object(data string) string {
+func objectID(data string) string {
 	sum := sha1.Sum([]byte(data)) //nolint:gosec // git's object ids
 	return hex.EncodeToString(sum[:])
 }
 
-// trees gives the paths that a Change names, with their object ids.
+// paths returns the paths that a Change names, with their object ids.
 func (w *World) paths() map[string]string {
 	all := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(w.Files)) {
 		if parts := strings.Split(name, "/"); parts[0] == "releases" && len(parts) > 2 {
 			dir := path.Join(parts[0], parts[1])
-			all[dir] = object(all[dir] + name + "\x00" + w.Files[name])
+			all[dir] = objectID(all[dir] + name + "\x00" + w.Files[name])
 			continue
 		}
-		all[name] = object(w.Files[name])
+		all[name] = objectID(w.Files[name])
 	}
 	return all
 }
 
-// Commit changes files as author; an empty text removes the file. It gives the commit's id.
+// Commit changes files as author, and returns the commit's id; an empty text removes a file.
 func (w *World) Commit(author, message string, files map[string]string) string {
 	w.T.Helper()
 	before := w.paths()
@@ -110,14 +112,16 @@ func (w *World) Commit(author, message string, files map[string]string) string {
 	}
 	after := w.paths()
 	who := releases.Person{Name: author, Email: author + "@example.com"}
-	c := releases.Change{Parent: w.Tip, Author: who, Committer: who, When: w.Now, Message: message}
-	c.Commit = object(w.Tip + message + fmt.Sprint(after) + w.Now.String())
+	c := releases.Change{Parent: w.Tip, Author: who, Committer: who, When: w.Now, Message: message,
+		Key: w.Signs[author]}
+	c.Commit = objectID(w.Tip + message + fmt.Sprint(after) + w.Now.String())
 	for _, name := range slices.Sorted(maps.Keys(merged(before, after))) {
 		if before[name] != after[name] {
-			c.Files = append(c.Files, releases.FileChange{Path: name, Old: before[name], New: after[name], Authors: append([]releases.Person{who}, w.Also...)})
+			c.Files = append(c.Files, releases.FileChange{Path: name, Old: before[name], New: after[name],
+				Authors: append([]releases.Person{who}, w.CoAuthors...)})
 		}
 	}
-	w.Also = nil
+	w.CoAuthors = nil
 	w.Commits[c.Commit] = w.fs()
 	if err := w.history.Advance([]releases.Change{c}, w.Open, &w.cache); err != nil {
 		w.T.Fatal(err)
@@ -157,14 +161,14 @@ func (w *World) Plan() plan.Plan {
 	return plan.Make(w.Desired(), &w.Obs, w.Now)
 }
 
-// Progress is how far a channel's head has come.
+// Progress returns how far a channel's head has come.
 func (w *World) Progress(channel string) plan.Progress {
 	w.T.Helper()
 	p := w.Plan()
 	return plan.Rollouts(w.Desired(), &w.Obs, &p, channel)[0]
 }
 
-// Run carries a plan out as the engine does, without any I/O, and gives it.
+// Run carries a plan out as the engine does, without I/O, and returns the plan.
 func (w *World) Run() plan.Plan {
 	w.T.Helper()
 	d := w.Desired()
@@ -196,7 +200,7 @@ func (w *World) Settle() plan.Plan {
 	return plan.Plan{}
 }
 
-// Report lets a cell say that it runs what it was granted, in a state; reports before it go on from the last.
+// Report makes a cell report that it runs what it was granted, in a state; it continues from earlier reports.
 func (w *World) Report(name string, state cells.State) {
 	w.T.Helper()
 	prev := w.Obs.Cells[name]
@@ -204,8 +208,8 @@ func (w *World) Report(name string, state cells.State) {
 	w.Obs.Cells[name] = w.Receive(prev, r)
 }
 
-// Fails lets a cell fail its grant and go back to what it ran before.
-func (w *World) Fails(name, reason string) {
+// ReportFailed makes a cell fail its grant and go back to what it ran before.
+func (w *World) ReportFailed(name, reason string) {
 	w.T.Helper()
 	prev := w.Obs.Cells[name]
 	r := cells.Report{Cell: name, Boot: "b", Sent: w.Now, State: cells.StateHealthy, Running: prev.Running}
@@ -222,8 +226,8 @@ func (w *World) Receive(prev *plan.CellState, r cells.Report) *plan.CellState {
 	return plan.Receive(prev, r, w.Now, 5*time.Minute)
 }
 
-// reports lets all cells of a channel report healthy.
-func (w *World) reports(channel string) {
+// reportAllHealthy makes all cells of a channel report healthy.
+func (w *World) reportAllHealthy(channel string) {
 	w.T.Helper()
 	for name, cell := range w.Desired().Cells {
 		if cell.Channel == channel {
@@ -232,23 +236,25 @@ func (w *World) reports(channel string) {
 	}
 }
 
-// Wait lets time pass in steps of a minute, all cells of the channels reporting healthy.
+// Wait lets time pass in steps of a minute, while all cells of the channels report healthy.
 func (w *World) Wait(d time.Duration, healthy ...string) {
 	w.T.Helper()
 	end := w.Now.Add(d)
 	for w.Now.Before(end) {
 		w.Now = w.Now.Add(min(time.Minute, end.Sub(w.Now)))
 		for _, channel := range healthy {
-			w.reports(channel)
+			w.reportAllHealthy(channel)
 		}
 	}
 }
 
 func Release(version string, more ...string) map[string]string {
 	return map[string]string{
-		"releases/" + version + "/release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: " + version + "\n" + strings.Join(more, ""),
+		"releases/" + version + "/release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: " + version +
+			"\n" + strings.Join(more, ""),
 		"releases/" + version + "/kustomization.yaml": "resources: [app.yaml]\n",
-		"releases/" + version + "/app.yaml":           "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\ndata: {version: \"" + version + "\"}\n",
+		"releases/" + version + "/app.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\n" +
+			"data: {version: \"" + version + "\"}\n",
 	}
 }
 
@@ -265,7 +271,8 @@ func Policy(name, text string) map[string]string {
 }
 
 func Head(channel, version string) map[string]string {
-	return map[string]string{"channels/" + channel + "/head.yaml": "release: " + version + "\ndigest: @digest:" + version + "\nsequence: 7\n"}
+	return map[string]string{"channels/" + channel + "/head.yaml": "release: " + version + "\ndigest: @digest:" +
+		version + "\nsequence: 7\n"}
 }
 
 func Union(all ...map[string]string) map[string]string {

@@ -8,13 +8,14 @@ import (
 	"github.com/sluice-cd/sluice/flags/announce"
 )
 
-// TypePrefix is what the types of CloudEvents begin with; an announce.Event's own follows.
+// TypePrefix begins the types of CloudEvents, before the type of an announce.Event.
 const TypePrefix = "io.github.sluice-cd.flags."
 
-// Source is where CloudEvents come from. Their ids are unique in it.
+// Source is the source of CloudEvents. Their ids are unique in it.
 const Source = "/sluice/flags"
 
-// event is a CloudEvent in structured JSON: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
+// event is a CloudEvent in the JSON format:
+// https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
 type event struct {
 	SpecVersion string         `json:"specversion"`
 	ID          string         `json:"id"`
@@ -26,10 +27,11 @@ type event struct {
 	Data        announce.Event `json:"data"`
 }
 
-// encode is an event as it travels: the same bytes with every attempt.
-func encode(e announce.Event) ([]byte, error) {
+// encodeEvent returns the body of a message: the same bytes for every attempt.
+func encodeEvent(e announce.Event) ([]byte, error) {
 	return json.Marshal(event{
-		SpecVersion: "1.0", ID: e.ID, Source: Source, Type: TypePrefix + e.Type, Subject: cmp.Or(e.Announcement, e.Flag), Time: e.At.UTC(),
+		SpecVersion: "1.0", ID: e.ID, Source: Source, Type: TypePrefix + e.Type,
+		Subject: cmp.Or(e.Announcement, e.Flag), Time: e.At.UTC(),
 		ContentType: "application/json", Data: e,
 	})
 }

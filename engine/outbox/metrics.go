@@ -8,21 +8,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// counts is what this process did.
 type counts struct{ sent, failed atomic.Uint64 }
 
-// Collector tells Prometheus of the queue, which all replicas share, and of what this process sent. Labels are webhooks' names.
+// Collector returns metrics of the queue, which all replicas share, and of what this process sent. Labels are webhooks'
+// names.
 func (s *Sender) Collector() prometheus.Collector {
 	queue := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, []string{"webhook"}, nil)
 	}
 	return &collector{
-		sender:  s,
-		sent:    prometheus.NewDesc("sluice_webhook_sent_total", "Messages to webhooks that arrived, sent by this process.", nil, nil),
-		failed:  prometheus.NewDesc("sluice_webhook_failed_total", "Attempts to send a message to a webhook that failed, by this process.", nil, nil),
+		sender: s,
+		sent: prometheus.NewDesc("sluice_webhook_sent_total",
+			"Messages to webhooks that arrived, sent by this process.", nil, nil),
+		failed: prometheus.NewDesc("sluice_webhook_failed_total",
+			"Attempts to send a message to a webhook that failed, by this process.", nil, nil),
 		waiting: queue("sluice_webhook_waiting", "Messages that have not arrived yet."),
 		oldest:  queue("sluice_webhook_oldest_seconds", "Age of the oldest message that has not arrived yet."),
-		lost:    queue("sluice_webhook_given_up", "Messages that never arrived and are not tried any more, of those that are remembered."),
+		lost: queue("sluice_webhook_given_up",
+			"Messages that never arrived and are not tried any more, of those that are remembered."),
 	}
 }
 
@@ -31,14 +34,14 @@ type collector struct {
 	sent, failed, waiting, oldest, lost *prometheus.Desc
 }
 
-// Describe is a prometheus.Collector's.
+// Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.sent, c.failed, c.waiting, c.oldest, c.lost} {
 		out <- d
 	}
 }
 
-// Collect is a prometheus.Collector's.
+// Collect implements prometheus.Collector.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	s := c.sender
 	out <- prometheus.MustNewConstMetric(c.sent, prometheus.CounterValue, float64(s.counts.sent.Load()))
@@ -47,11 +50,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	if !ok || len(hooks) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), writeDown)
+	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()
-	states, err := Read(ctx, s.opts.Store, hooks)
+	states, err := ReadStates(ctx, s.opts.Store, hooks)
 	if err != nil {
-		s.opts.Log.Warn().Err(err).Msg("webhooks are not among the metrics")
+		s.opts.Log.Warn().Err(err).Msg("metrics of webhooks are missing")
 		return
 	}
 	now := time.Now()
@@ -60,7 +63,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		if !w.Oldest.IsZero() {
 			age = max(0, now.Sub(w.Oldest).Seconds())
 		}
-		for d, value := range map[*prometheus.Desc]float64{c.waiting: float64(w.Waiting), c.oldest: age, c.lost: float64(w.GivenUp)} {
+		for d, value := range map[*prometheus.Desc]float64{c.waiting: float64(w.Waiting), c.oldest: age,
+			c.lost: float64(w.GivenUp)} {
 			out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, w.Name)
 		}
 	}

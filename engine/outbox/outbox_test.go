@@ -33,12 +33,12 @@ import (
 
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-// receiver is a webhook: it checks what it is sent as its makers would, from the standards alone.
+// receiver is a webhook that validates messages by the standards alone, as its makers would.
 type receiver struct {
 	*httptest.Server
 	t *testing.T
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	got    []received // in order
 	answer func(w http.ResponseWriter, r *http.Request, nth int)
 }
@@ -59,13 +59,14 @@ func newReceiver(t *testing.T) *receiver {
 func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	body, err := io.ReadAll(q.Body)
 	if err != nil {
-		return // it was cut off
+		return // the connection was cut off
 	}
 	key, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
 	id, stamp := q.Header.Get("webhook-id"), q.Header.Get("webhook-timestamp")
 	mac := hmac.New(sha256.New, key)
 	fmt.Fprintf(mac, "%s.%s.%s", id, stamp, body)
-	if want := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil)); q.Header.Get("webhook-signature") != want || id == "" || strings.Contains(id, ".") {
+	if want := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil)); q.Header.Get("webhook-signature") != want ||
+		id == "" || strings.Contains(id, ".") {
 		r.t.Errorf("signature %q, want %q", q.Header.Get("webhook-signature"), want)
 	}
 	var e struct {
@@ -73,9 +74,11 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		Time                                                    time.Time
 		Data                                                    announce.Event
 	}
-	if err := json.Unmarshal(body, &e); err != nil || e.SpecVersion != "1.0" || e.ID == "" || e.Source == "" || e.DataContentType != "application/json" ||
+	if err := json.Unmarshal(body, &e); err != nil || e.SpecVersion != "1.0" || e.ID == "" || e.Source == "" ||
+		e.DataContentType != "application/json" ||
 		e.Type != "io.github.sluice-cd.flags."+e.Data.Type || e.ID != e.Data.ID || !e.Time.Equal(e.Data.At) ||
-		q.Method != http.MethodPost || !strings.HasPrefix(q.Header.Get("Content-Type"), "application/cloudevents+json") {
+		q.Method != http.MethodPost || !strings.HasPrefix(q.Header.Get("Content-Type"),
+		"application/cloudevents+json") {
 		r.t.Errorf("not a CloudEvent: %s (%v)", body, err)
 	}
 	r.mu.Lock()
@@ -87,24 +90,24 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	}
 }
 
-// answers makes it answer otherwise from now on.
-func (r *receiver) answers(f func(w http.ResponseWriter, r *http.Request, nth int)) {
+// setAnswer makes the webhook answer otherwise from now on.
+func (r *receiver) setAnswer(f func(w http.ResponseWriter, r *http.Request, nth int)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.answer = f
 }
 
-func (r *receiver) all() []received {
+func (r *receiver) messages() []received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.got)
 }
 
-// wants waits until n messages came in.
-func (r *receiver) wants(n int) []received {
+// wantMessages waits until n messages arrived.
+func (r *receiver) wantMessages(n int) []received {
 	r.t.Helper()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		got := r.all()
+		got := r.messages()
 		if len(got) >= n || time.Now().After(end) {
 			if len(got) < n {
 				r.t.Fatalf("%d messages came in, want %d", len(got), n)
@@ -114,8 +117,8 @@ func (r *receiver) wants(n int) []received {
 	}
 }
 
-// post is a sender over a real store.
-type post struct {
+// testSender is a sender over a real store.
+type testSender struct {
 	*outbox.Sender
 	store *store.Store
 	hooks atomic.Pointer[[]repository.Webhook]
@@ -133,14 +136,16 @@ func openStore(t *testing.T, file string) *store.Store {
 	return kept
 }
 
-func newPost(t *testing.T, kept *store.Store, change func(*outbox.Options), hooks ...repository.Webhook) *post {
+func newTestSender(t *testing.T, kept *store.Store, change func(*outbox.Options),
+	hooks ...repository.Webhook) *testSender {
 	t.Helper()
-	p := &post{store: kept, log: &lockedBuffer{}}
+	p := &testSender{store: kept, log: &lockedBuffer{}}
 	p.hooks.Store(&hooks)
 	o := outbox.Options{
 		Store: kept, Webhooks: func() ([]repository.Webhook, bool) { return *p.hooks.Load(), true },
 		Secret: func(string) (string, error) { return secret, nil },
-		Log:    zerolog.New(p.log), Timeout: 5 * time.Second, Every: 10 * time.Millisecond, Backoff: 20 * time.Millisecond,
+		Log:    zerolog.New(p.log), Timeout: 5 * time.Second, Poll: 10 * time.Millisecond,
+		Backoff: 20 * time.Millisecond,
 	}
 	if change != nil {
 		change(&o)
@@ -181,23 +186,24 @@ func (l *lockedBuffer) String() string {
 
 func message(id, webhook string, posted time.Time) plan.Message {
 	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	return plan.Message{Event: announce.Event{ID: id, Type: "published", Announcement: "classes", At: at, Text: "it is out"}, Webhook: webhook, Posted: posted, Next: posted}
+	return plan.Message{Event: announce.Event{ID: id, Type: "published", Announcement: "classes", At: at,
+		Text: "it is out"}, Webhook: webhook, Posted: posted, Next: posted}
 }
 
-func (p *post) post(t *testing.T, messages ...plan.Message) {
+func (p *testSender) enqueue(t *testing.T, messages ...plan.Message) {
 	t.Helper()
-	fresh, err := p.store.Post(t.Context(), messages)
+	fresh, err := p.store.PostMessages(t.Context(), messages)
 	if err != nil || len(fresh) == 0 {
 		t.Fatalf("posted %v (%v)", fresh, err)
 	}
-	p.Posted()
+	p.NotifyPosted()
 }
 
-// wants waits until the webhook's state is as it should be.
-func (p *post) wants(t *testing.T, what string, is func(outbox.State) bool) outbox.State {
+// wantState waits until the webhook's state is as it should be.
+func (p *testSender) wantState(t *testing.T, what string, is func(outbox.State) bool) outbox.State {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		states, err := outbox.Read(t.Context(), p.store, *p.hooks.Load())
+		states, err := outbox.ReadStates(t.Context(), p.store, *p.hooks.Load())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,10 +221,11 @@ func arrived(s outbox.State) bool { return s.Waiting == 0 && !s.LastSuccess.IsZe
 func TestSends(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "chat", URL: r.URL + "/secret-path?token=x"})
-	p.post(t, message("published/classes", "chat", time.Now()))
-	got := r.wants(1)
-	s := p.wants(t, "sent", arrived)
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil,
+		repository.Webhook{Name: "chat", URL: r.URL + "/secret-path?token=x"})
+	p.enqueue(t, message("published/classes", "chat", time.Now()))
+	got := r.wantMessages(1)
+	s := p.wantState(t, "sent", arrived)
 	if got[0].id != outbox.MessageID("published/classes") || got[0].event.Text != "it is out" {
 		t.Errorf("%+v", got[0])
 	}
@@ -226,49 +233,50 @@ func TestSends(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	time.Sleep(100 * time.Millisecond)
-	if n := len(r.all()); n != 1 {
+	if n := len(r.messages()); n != 1 {
 		t.Errorf("sent %d times", n)
 	}
 }
 
-// forgetful is a store whose process dies, or whose disk fills, between the sending and the writing down.
-type forgetful struct {
+// failingOutbox is a store whose process dies, or whose disk fills, after sending and before storing the outcome.
+type failingOutbox struct {
 	engine.Outbox
-	forgets atomic.Bool
+	fails atomic.Bool
 }
 
-func (f *forgetful) Sent(ctx context.Context, m plan.Message) error {
-	if f.forgets.Load() {
+func (f *failingOutbox) MarkSent(ctx context.Context, m plan.Message) error {
+	if f.fails.Load() {
 		return plan.ErrFull
 	}
-	return f.Outbox.Sent(ctx, m)
+	return f.Outbox.MarkSent(ctx, m)
 }
 
-// A crash after the answer came and before that was written down: the message comes again, under the same id (fault 3).
+// Fault 3: a crash between the answer and storing the outcome: the message comes again, under the same id.
 func TestSentAgainAfterACrash(t *testing.T) {
 	t.Parallel()
 	r, file := newReceiver(t), filepath.Join(t.TempDir(), "s.db")
 	hook := repository.Webhook{Name: "chat", URL: r.URL}
 	kept := openStore(t, file)
-	full := &forgetful{Outbox: kept}
-	full.forgets.Store(true)
-	p := newPost(t, kept, func(o *outbox.Options) { o.Store = full }, hook)
-	p.post(t, message("e1", "chat", time.Now()))
-	r.wants(1)
-	for end := time.Now().Add(20 * time.Second); !strings.Contains(p.log.String(), "not kept yet") && time.Now().Before(end); {
+	full := &failingOutbox{Outbox: kept}
+	full.fails.Store(true)
+	p := newTestSender(t, kept, func(o *outbox.Options) { o.Store = full }, hook)
+	p.enqueue(t, message("e1", "chat", time.Now()))
+	r.wantMessages(1)
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(p.log.String(), "not kept yet") &&
+		time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond)
 	}
-	time.Sleep(200 * time.Millisecond) // many looks
-	if n := len(r.all()); n != 1 {
+	time.Sleep(200 * time.Millisecond) // many passes
+	if n := len(r.messages()); n != 1 {
 		t.Errorf("while it can't be written down it was sent %d times", n)
 	}
 	p.stop()
 	if err := kept.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again := newPost(t, openStore(t, file), nil, hook)
-	got := r.wants(2)
-	again.wants(t, "sent", arrived)
+	again := newTestSender(t, openStore(t, file), nil, hook)
+	got := r.wantMessages(2)
+	again.wantState(t, "sent", arrived)
 	if got[0].id != got[1].id || got[0].event != got[1].event {
 		t.Errorf("another message: %+v", got)
 	}
@@ -277,47 +285,50 @@ func TestSentAgainAfterACrash(t *testing.T) {
 	}
 }
 
-// What could not be written down is, once it can be, and not sent again.
+// An outcome that could not be stored is stored later, and the message is not sent again.
 func TestWrittenDownLater(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	kept := openStore(t, filepath.Join(t.TempDir(), "s.db"))
-	full := &forgetful{Outbox: kept}
-	full.forgets.Store(true)
-	p := newPost(t, kept, func(o *outbox.Options) { o.Store = full }, repository.Webhook{Name: "chat", URL: r.URL})
-	p.post(t, message("e1", "chat", time.Now()))
-	r.wants(1)
-	full.forgets.Store(false)
-	p.wants(t, "sent", arrived)
-	if n := len(r.all()); n != 1 {
+	full := &failingOutbox{Outbox: kept}
+	full.fails.Store(true)
+	p := newTestSender(t, kept, func(o *outbox.Options) { o.Store = full },
+		repository.Webhook{Name: "chat", URL: r.URL})
+	p.enqueue(t, message("e1", "chat", time.Now()))
+	r.wantMessages(1)
+	full.fails.Store(false)
+	p.wantState(t, "sent", arrived)
+	if n := len(r.messages()); n != 1 {
 		t.Errorf("sent %d times", n)
 	}
 }
 
-// Who is down is tried again until it is up; another webhook is not delayed by it.
+// A webhook that is down is retried until it is up, and delays no other webhook.
 func TestReceiverDownThenUp(t *testing.T) {
 	t.Parallel()
 	down, up := newReceiver(t), newReceiver(t)
-	down.answers(func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusServiceUnavailable) })
+	down.setAnswer(func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusServiceUnavailable) })
 	address := down.URL
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "down", URL: address}, repository.Webhook{Name: "up", URL: up.URL})
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil,
+		repository.Webhook{Name: "down", URL: address}, repository.Webhook{Name: "up", URL: up.URL})
 	var all []plan.Message
 	for n := range 40 {
-		all = append(all, message(fmt.Sprint("e", n), "down", time.Now()), message(fmt.Sprint("e", n), "up", time.Now()))
+		all = append(all, message(fmt.Sprint("e", n), "down", time.Now()),
+			message(fmt.Sprint("e", n), "up", time.Now()))
 	}
-	p.post(t, all...)
-	up.wants(40)
-	s := p.wants(t, "waiting", func(s outbox.State) bool { return s.LastError != "" })
+	p.enqueue(t, all...)
+	up.wantMessages(40)
+	s := p.wantState(t, "waiting", func(s outbox.State) bool { return s.LastError != "" })
 	if s.Waiting != 40 || s.LastError != "answered 503 Service Unavailable" || s.Oldest.IsZero() {
 		t.Errorf("%+v", s)
 	}
-	if n := len(down.all()); n > 20 {
+	if n := len(down.messages()); n > 20 {
 		t.Errorf("who is down was asked %d times: those behind wait as well", n)
 	}
-	down.answers(nil)
-	p.wants(t, "sent", arrived)
+	down.setAnswer(nil)
+	p.wantState(t, "sent", arrived)
 	seen := map[string]bool{}
-	for _, m := range down.all() {
+	for _, m := range down.messages() {
 		seen[m.event.ID] = true
 	}
 	if len(seen) != 40 {
@@ -325,46 +336,49 @@ func TestReceiverDownThenUp(t *testing.T) {
 	}
 }
 
-// One message that a webhook does not take holds up no other.
-func TestPoison(t *testing.T) {
+// A message that a webhook rejects delays no other message.
+func TestBadDataFailsOnlyItsReport(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
-	r.answers(func(w http.ResponseWriter, _ *http.Request, nth int) {
+	r.setAnswer(func(w http.ResponseWriter, _ *http.Request, nth int) {
 		if nth == 1 {
 			w.WriteHeader(http.StatusRequestEntityTooLarge)
 		}
 	})
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) { o.Backoff = time.Hour }, repository.Webhook{Name: "chat", URL: r.URL})
-	p.post(t, message("e1", "chat", time.Now()), message("e2", "chat", time.Now()), message("e3", "chat", time.Now()))
-	r.wants(3)
-	s := p.wants(t, "two sent", func(s outbox.State) bool { return s.Waiting == 1 })
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")),
+		func(o *outbox.Options) { o.Backoff = time.Hour }, repository.Webhook{Name: "chat", URL: r.URL})
+	p.enqueue(t, message("e1", "chat", time.Now()), message("e2", "chat", time.Now()),
+		message("e3", "chat", time.Now()))
+	r.wantMessages(3)
+	s := p.wantState(t, "two sent", func(s outbox.State) bool { return s.Waiting == 1 })
 	if !strings.Contains(s.LastError, "413") {
 		t.Errorf("%+v", s)
 	}
 }
 
-// 410 stops the webhook, until its URL is another.
+// 410 stops messages to the webhook until its URL changes.
 func TestGone(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
-	r.answers(func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusGone) })
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "chat", URL: r.URL})
-	p.post(t, message("e1", "chat", time.Now()), message("e2", "chat", time.Now()))
-	p.wants(t, "given up", func(s outbox.State) bool {
+	r.setAnswer(func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusGone) })
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil,
+		repository.Webhook{Name: "chat", URL: r.URL})
+	p.enqueue(t, message("e1", "chat", time.Now()), message("e2", "chat", time.Now()))
+	p.wantState(t, "given up", func(s outbox.State) bool {
 		return s.GivenUp == 2 && s.Waiting == 0 && strings.Contains(s.LastError, "410")
 	})
-	p.post(t, message("e3", "chat", time.Now()))
-	p.wants(t, "given up", func(s outbox.State) bool { return s.GivenUp == 3 })
-	if n := len(r.all()); n != 1 {
+	p.enqueue(t, message("e3", "chat", time.Now()))
+	p.wantState(t, "given up", func(s outbox.State) bool { return s.GivenUp == 3 })
+	if n := len(r.messages()); n != 1 {
 		t.Errorf("who is gone was asked %d times", n)
 	}
-	r.answers(nil)
+	r.setAnswer(nil)
 	p.hooks.Store(&[]repository.Webhook{{Name: "chat", URL: r.URL + "/new"}})
-	p.post(t, message("e4", "chat", time.Now()))
-	r.wants(2)
+	p.enqueue(t, message("e4", "chat", time.Now()))
+	r.wantMessages(2)
 }
 
-// Whatever a webhook answers costs little, leads nowhere, and its text and address are shown to nobody.
+// A webhook's answer costs little, leads nowhere, and its text and address are shown to nobody.
 func TestStrangeAnswers(t *testing.T) {
 	t.Parallel()
 	elsewhere := newReceiver(t)
@@ -376,31 +390,40 @@ func TestStrangeAnswers(t *testing.T) {
 	t.Cleanup(untrusted.Close)
 	for name, c := range map[string]struct {
 		answer func(w http.ResponseWriter, r *http.Request, nth int)
-		url    string // another than the receiver's
+		url    string // another one than the receiver's
 		secret error
 		why    string // empty: it counts as sent
 	}{
 		"redirect": {answer: func(w http.ResponseWriter, r *http.Request, _ int) {
 			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
 		}, why: "answered 307 Temporary Redirect: redirects are not followed"},
-		"error with text": {answer: func(w http.ResponseWriter, _ *http.Request, _ int) { http.Error(w, "private words", 500) }, why: "answered 500 Internal Server Error"},
-		"too slow":        {answer: func(_ http.ResponseWriter, r *http.Request, _ int) { <-r.Context().Done() }, why: "did not answer within 300ms"},
-		"endless":         {answer: endless},
-		"huge header":     {answer: func(w http.ResponseWriter, _ *http.Request, _ int) { w.Header().Set("X", strings.Repeat("x", 1<<20)) }, why: "can't be reached"},
-		"hangs up":        {answer: func(http.ResponseWriter, *http.Request, int) { panic(http.ErrAbortHandler) }, why: "can't be reached"},
-		"refuses":         {url: refused.URL + "/secret-path", why: "refuses connections"},
-		"not trusted":     {url: untrusted.URL + "/secret-path", why: "its certificate is not good"},
-		"no URL":          {url: "http://[::1", why: "its URL is not good"},
-		"no secret":       {secret: errors.New("set $SLUICE_WEBHOOK_SECRET_CHAT"), why: "is not told, for nothing can be signed: set $SLUICE_WEBHOOK_SECRET_CHAT"},
+		"error with text": {answer: func(w http.ResponseWriter, _ *http.Request,
+			_ int) {
+			http.Error(w, "private words", 500)
+		}, why: "answered 500 Internal Server Error"},
+		"too slow": {answer: func(_ http.ResponseWriter, r *http.Request, _ int) { <-r.Context().Done() },
+			why: "did not answer within 300ms"},
+		"endless": {answer: endless},
+		"huge header": {answer: func(w http.ResponseWriter, _ *http.Request,
+			_ int) {
+			w.Header().Set("X", strings.Repeat("x", 1<<20))
+		}, why: "can't be reached"},
+		"hangs up": {answer: func(http.ResponseWriter, *http.Request, int) { panic(http.ErrAbortHandler) },
+			why: "can't be reached"},
+		"refuses":     {url: refused.URL + "/secret-path", why: "refuses connections"},
+		"not trusted": {url: untrusted.URL + "/secret-path", why: "its certificate is invalid"},
+		"no URL":      {url: "http://[::1", why: "its URL is invalid"},
+		"no secret": {secret: errors.New("set $SLUICE_WEBHOOK_SECRET_CHAT"),
+			why: "gets no messages, since nothing can be signed: set $SLUICE_WEBHOOK_SECRET_CHAT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newReceiver(t)
-			r.answers(c.answer)
+			r.setAnswer(c.answer)
 			if c.url == "" {
 				c.url = r.URL
 			}
-			p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) {
+			p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) {
 				o.Timeout, o.Backoff = 20*time.Second, time.Hour
 				if name == "too slow" {
 					o.Timeout = 300 * time.Millisecond
@@ -409,13 +432,14 @@ func TestStrangeAnswers(t *testing.T) {
 					o.Secret = func(string) (string, error) { return "", c.secret }
 				}
 			}, repository.Webhook{Name: "chat", URL: c.url})
-			p.post(t, message("e1", "chat", time.Now()))
+			p.enqueue(t, message("e1", "chat", time.Now()))
 			if c.why == "" {
-				p.wants(t, "sent", arrived)
+				p.wantState(t, "sent", arrived)
 				return
 			}
-			s := p.wants(t, "failed", func(s outbox.State) bool { return s.LastError != "" })
-			if !strings.HasPrefix(s.LastError, c.why) || s.Waiting != 1 || s.Next.Before(time.Now().Add(20*time.Minute)) {
+			s := p.wantState(t, "failed", func(s outbox.State) bool { return s.LastError != "" })
+			if !strings.HasPrefix(s.LastError, c.why) || s.Waiting != 1 ||
+				s.Next.Before(time.Now().Add(20*time.Minute)) {
 				t.Errorf("%+v, want %s", s, c.why)
 			}
 			for _, private := range []string{"private", "secret-path", "127.0.0.1"} {
@@ -429,7 +453,7 @@ func TestStrangeAnswers(t *testing.T) {
 		})
 	}
 	t.Cleanup(func() {
-		if n := len(elsewhere.all()); n != 0 {
+		if n := len(elsewhere.messages()); n != 0 {
 			t.Errorf("a redirect was followed %d times", n)
 		}
 	})
@@ -443,34 +467,35 @@ func endless(w http.ResponseWriter, _ *http.Request, _ int) {
 	}
 }
 
-// Retry-After is waited for, and after three days a message is given up.
+// Retry-After is respected, and a message is given up after three days.
 func TestPatience(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
-	r.answers(func(w http.ResponseWriter, _ *http.Request, _ int) {
+	r.setAnswer(func(w http.ResponseWriter, _ *http.Request, _ int) {
 		w.Header().Set("Retry-After", "7200")
 		w.WriteHeader(http.StatusTooManyRequests)
 	})
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "chat", URL: r.URL})
-	p.post(t, message("e1", "chat", time.Now()))
-	s := p.wants(t, "failed", func(s outbox.State) bool { return s.LastError != "" })
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil,
+		repository.Webhook{Name: "chat", URL: r.URL})
+	p.enqueue(t, message("e1", "chat", time.Now()))
+	s := p.wantState(t, "failed", func(s outbox.State) bool { return s.LastError != "" })
 	if wait := time.Until(s.Next); wait < 110*time.Minute || wait > 2*time.Hour {
 		t.Errorf("it is tried again in %v", wait)
 	}
-	p.post(t, message("e2", "chat", time.Now().Add(-outbox.Patience+time.Hour)))
-	s = p.wants(t, "given up", func(s outbox.State) bool { return s.GivenUp == 1 })
+	p.enqueue(t, message("e2", "chat", time.Now().Add(-outbox.Patience+time.Hour)))
+	s = p.wantState(t, "given up", func(s outbox.State) bool { return s.GivenUp == 1 })
 	if s.Waiting != 1 || !strings.Contains(s.LastError, "given up after 3 days") {
 		t.Errorf("%+v", s)
 	}
 }
 
-// Only who leads sends; a webhook that is in no settings any more is told nothing, and one that nobody knows of yet waits.
-func TestWhoIsTold(t *testing.T) {
+// Only the leader sends; a webhook that was removed gets no messages, and messages wait while the webhooks are unknown.
+func TestOnlyTheLeaderSends(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	var leads, known atomic.Bool
 	hook := repository.Webhook{Name: "chat", URL: r.URL}
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) {
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) {
 		o.Leads = leads.Load
 		read := o.Webhooks
 		o.Webhooks = func() ([]repository.Webhook, bool) {
@@ -478,22 +503,22 @@ func TestWhoIsTold(t *testing.T) {
 			return all[:1], known.Load()
 		}
 	}, hook, repository.Webhook{Name: "removed"})
-	p.post(t, message("e1", "chat", time.Now()), message("e1", "removed", time.Now()))
+	p.enqueue(t, message("e1", "chat", time.Now()), message("e1", "removed", time.Now()))
 	time.Sleep(200 * time.Millisecond)
 	leads.Store(true)
 	time.Sleep(200 * time.Millisecond)
-	if n := len(r.all()); n != 0 {
+	if n := len(r.messages()); n != 0 {
 		t.Fatalf("sent %d", n)
 	}
 	known.Store(true)
-	r.wants(1)
-	p.wants(t, "sent", arrived)
+	r.wantMessages(1)
+	p.wantState(t, "sent", arrived)
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		states, err := outbox.Read(t.Context(), p.store, *p.hooks.Load())
+		states, err := outbox.ReadStates(t.Context(), p.store, *p.hooks.Load())
 		if err != nil || time.Now().After(end) {
 			t.Fatalf("%+v (%v)", states, err)
 		}
-		if states[1].GivenUp == 1 && strings.Contains(states[1].LastError, "no such webhook") {
+		if states[1].GivenUp == 1 && strings.Contains(states[1].LastError, "no longer have this webhook") {
 			break
 		}
 	}
@@ -502,14 +527,16 @@ func TestWhoIsTold(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
-	r.answers(func(w http.ResponseWriter, _ *http.Request, nth int) {
+	r.setAnswer(func(w http.ResponseWriter, _ *http.Request, nth int) {
 		if nth > 1 {
 			w.WriteHeader(500)
 		}
 	})
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) { o.Backoff = time.Hour }, repository.Webhook{Name: "chat", URL: r.URL})
-	p.post(t, message("e1", "chat", time.Now().Add(-time.Minute)), message("e2", "chat", time.Now().Add(-time.Minute)))
-	p.wants(t, "failed", func(s outbox.State) bool { return s.LastError != "" && !s.LastSuccess.IsZero() })
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")),
+		func(o *outbox.Options) { o.Backoff = time.Hour }, repository.Webhook{Name: "chat", URL: r.URL})
+	p.enqueue(t, message("e1", "chat", time.Now().Add(-time.Minute)),
+		message("e2", "chat", time.Now().Add(-time.Minute)))
+	p.wantState(t, "failed", func(s outbox.State) bool { return s.LastError != "" && !s.LastSuccess.IsZero() })
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(p.Collector())
 	families, err := registry.Gather()
@@ -522,7 +549,9 @@ func TestMetrics(t *testing.T) {
 			got[f.GetName()] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}
 	}
-	if got["sluice_webhook_sent_total"] != 1 || got["sluice_webhook_failed_total"] != 1 || got["sluice_webhook_waiting"] != 1 || got["sluice_webhook_oldest_seconds"] < 59 || got["sluice_webhook_given_up"] != 0 {
+	if got["sluice_webhook_sent_total"] != 1 || got["sluice_webhook_failed_total"] != 1 ||
+		got["sluice_webhook_waiting"] != 1 || got["sluice_webhook_oldest_seconds"] < 59 ||
+		got["sluice_webhook_given_up"] != 0 {
 		t.Errorf("%v", got)
 	}
 }

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// secretPrefix is what secrets of Standard Webhooks begin with.
+// secretPrefix begins the secrets of Standard Webhooks.
 const secretPrefix = "whsec_"
 
-// sign adds the headers of Standard Webhooks: an id that stays with the event, when it is sent, and for each secret a signature.
-// https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+// sign sets the headers of Standard Webhooks: the event's constant id, the time of sending, and a signature for each
+// secret. https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 func sign(h http.Header, event string, at time.Time, body []byte, secrets string) error {
-	keys, err := keysOf(secrets)
+	keys, err := parseSecrets(secrets)
 	if err != nil {
 		return err
 	}
@@ -40,20 +40,21 @@ func signature(key []byte, id, stamp string, body []byte) string {
 	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// MessageID is the id of an event's messages: the same for every attempt. Receivers know by it what they have already.
+// MessageID returns the id of an event's messages, the same for every attempt, by which receivers recognise
+// repetitions.
 func MessageID(event string) string {
 	sum := sha256.Sum256([]byte(event))
 	return "msg_" + hex.EncodeToString(sum[:16])
 }
 
-// CheckSecret tells what is wrong with a webhook's secret.
+// CheckSecret returns an error if a webhook's secret is invalid.
 func CheckSecret(secrets string) error {
-	_, err := keysOf(secrets)
+	_, err := parseSecrets(secrets)
 	return err
 }
 
-// keysOf reads secrets, apart by spaces: while one is replaced by another, messages are signed with both.
-func keysOf(secrets string) ([][]byte, error) {
+// parseSecrets parses secrets separated by spaces: messages are signed with two while one replaces the other.
+func parseSecrets(secrets string) ([][]byte, error) {
 	var keys [][]byte
 	for _, one := range strings.Fields(secrets) {
 		text, ok := strings.CutPrefix(one, secretPrefix)

@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// State is how a webhook fares.
+// State is the state of a webhook.
 type State struct {
 	Name        string    `json:"name"`
 	Host        string    `json:"host" doc:"of its URL: the rest may be a secret"`
@@ -24,19 +24,19 @@ type State struct {
 	LastError   string    `json:"lastError,omitempty" doc:"of the newest message that has not arrived"`
 }
 
-// remembered is how many messages a state is summed up from: more than the store keeps.
-const remembered = 50_000
+// maxSummed limits how many messages are summed up; it is more than the store keeps.
+const maxSummed = 50_000
 
-// Read sums up how webhooks fare, from what the store keeps: any process may.
-func Read(ctx context.Context, store engine.Outbox, webhooks []repository.Webhook) ([]State, error) {
-	messages, err := store.Messages(ctx, remembered)
+// ReadStates returns the state of webhooks from what the store has. Any process may call it.
+func ReadStates(ctx context.Context, store engine.Outbox, webhooks []repository.Webhook) ([]State, error) {
+	messages, err := store.Messages(ctx, maxSummed)
 	if err != nil {
-		return nil, fmt.Errorf("read how webhooks fare: %w", err)
+		return nil, fmt.Errorf("read the state of webhooks: %w", err)
 	}
 	return StatesOf(webhooks, messages), nil
 }
 
-// StatesOf sums up how webhooks fare, in their order. Messages come newest first. Pure.
+// StatesOf returns the state of webhooks, in their order, from their messages, newest first. Pure.
 func StatesOf(webhooks []repository.Webhook, messages []plan.Message) []State {
 	states, at := make([]State, 0, len(webhooks)), map[string]int{}
 	for _, h := range webhooks {
@@ -49,13 +49,13 @@ func StatesOf(webhooks []repository.Webhook, messages []plan.Message) []State {
 	}
 	for _, m := range messages {
 		if i, ok := at[m.Webhook]; ok {
-			states[i].add(m)
+			states[i].addMessage(m)
 		}
 	}
 	return states
 }
 
-func (s *State) add(m plan.Message) {
+func (s *State) addMessage(m plan.Message) {
 	if !m.Sent.IsZero() {
 		if m.Sent.After(s.LastSuccess) {
 			s.LastSuccess = m.Sent

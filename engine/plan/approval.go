@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -32,7 +33,7 @@ func ApprovalOf(
 		return a, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(people)) {
-		if slices.ContainsFunc(people[name], func(k string) bool { return sameKey(k, f.Key) }) {
+		if slices.ContainsFunc(people[name], func(k string) bool { return channels.SameKey(k, f.Key) }) {
 			a.Person = name
 			break
 		}
@@ -40,16 +41,10 @@ func ApprovalOf(
 	return a, nil
 }
 
-// Of reports whether the approval is proven to be a person's: by the signature or, where authors are trusted and no
+// ProvenFor reports whether the approval is proven to be a person's: by the signature or, where authors are trusted and no
 // member of people signed, by the commit's author.
-func (a Approval) Of(person, email string, trustAuthors bool) bool {
+func (a Approval) ProvenFor(person, email string, trustAuthors bool) bool {
 	return a.Person == person || trustAuthors && a.Person == "" && email != "" && sameAddress(a.Author.Email, email)
-}
-
-// sameKey reports whether two authorized_keys lines have the same type and key; comments may differ.
-func sameKey(a, b string) bool {
-	x, y := strings.Fields(a), strings.Fields(b)
-	return len(x) >= 2 && len(y) >= 2 && x[0] == y[0] && x[1] == y[1]
 }
 
 // sameAddress reports whether two e-mail addresses are equal, ignoring case as git hosts do.

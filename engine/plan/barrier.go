@@ -53,7 +53,7 @@ func isForwardOnly(d *Desired, h *EffectiveHead) bool {
 		return true
 	}
 	r := d.Releases[h.Release]
-	return r != nil && r.ForwardOnly()
+	return r != nil && r.IsForwardOnly()
 }
 
 // forwardOnlyUpTo returns the greatest forward-only release above c's head, up to r; empty: none. r may depend on that
@@ -66,7 +66,7 @@ func (c *channelPlan) forwardOnlyUpTo(r *Release) string {
 		if c.Effective != nil && !isBelow(c.Effective.Release, x.Version) || c.Effective == nil && x != r {
 			return ""
 		}
-		if x.ForwardOnly() {
+		if x.IsForwardOnly() {
 			return x.Version.String()
 		}
 	}

@@ -28,7 +28,15 @@ func Build(
 	b.desired = &Desired{
 		Commit: h.Tip, Pipeline: set.Pipeline, Quarantine: set.Quarantines, Acknowledged: h.Acknowledged,
 		Faults: faults, Channels: map[string]*Channel{}, Releases: map[string]*Release{}, Cells: map[string]*Cell{},
+		Authority: h.Authority,
 	}
+	if a := h.Authority; !a.Enforced() && !a.Unsigned && !manifest.Fatal(set.PipelineFaults) {
+		b.desired.pipelineText, _ = fs.ReadFile(files, pipelineFile)
+	}
+	if f := h.Authority.fault(); f != nil {
+		b.desired.Faults = append(b.desired.Faults, *f)
+	}
+	b.checkQuarantines()
 	for _, name := range slices.Sorted(maps.Keys(set.Channels)) {
 		if err := b.addChannel(set.Channels[name]); err != nil {
 			return nil, err
@@ -38,7 +46,7 @@ func Build(
 	if err := b.loadReleases(all); err != nil {
 		return nil, err
 	}
-	b.checkAdoptedHeads()
+	b.checkHeads()
 	b.loadCells()
 	b.desired.Faults = manifest.Sort(b.desired.Faults)
 	b.desired.sources = sync.OnceValue(b.desired.findSources)
@@ -110,17 +118,17 @@ func (b *builder) readRequest(c *Channel, r Request) *Request {
 }
 
 // proveApproval returns whose approval a is, and whether the history proves it (R22).
-func (b *builder) proveApproval(past *PastChannel, a channels.Approved) (Approved, bool) {
+func (b *builder) proveApproval(past *PastChannel, a channels.ApprovalFile) (Approved, bool) {
 	fact, ok := past.Approvals[a.File]
 	if !ok {
 		return Approved{}, false
 	}
 	member := b.set.Pipeline.People[a.Person]
-	if member == nil || !fact.Of(a.Person, member.Email, b.set.Pipeline.TrustAuthors) {
+	if member == nil || !fact.ProvenFor(a.Person, member.Email, b.set.Pipeline.TrustAuthors) {
 		return Approved{}, false
 	}
 	return Approved{
-		Approver: channels.Approver{Person: a.Person, Email: member.Email, Roles: member.Roles},
+		Approver: member.Approver(a.Person),
 		Release:  a.Release, Digest: a.Digest,
 	}, true
 }
@@ -164,7 +172,7 @@ func (b *builder) loadReleases(all bool) error {
 	set, faults := releases.Load(b.cache, b.files, b.wantedReleases(all))
 	b.desired.Faults = append(b.desired.Faults, faults...)
 	for name, found := range set.Releases {
-		r := &Release{Found: found.Found, Loaded: found.Loaded}
+		r := &Release{StoredRelease: found.StoredRelease, Loaded: found.Loaded}
 		for _, f := range found.Faults {
 			if !f.Warning {
 				r.Faults = append(r.Faults, f)
@@ -175,17 +183,18 @@ func (b *builder) loadReleases(all bool) error {
 		if origin == nil {
 			continue
 		}
-		r.Origin, r.Authors = origin.Commit, origin.Authors
+		r.Origin, r.Authors, r.Keys = origin.Commit, origin.Authors, origin.Keys
 		if r.Tombstone == nil && origin.Tree != "" && r.Tree != "" && r.Tree != origin.Tree {
 			f := releases.Fault{
 				File:    path.Join(releases.Dir, name, "release.yaml"),
 				Code:    manifest.Immutable,
-				Message: fmt.Sprintf("release %s was edited after its merge in %s, by %s: releases are immutable; put it back, and cut a new version", name, words.Short(origin.Commit), words.Short(origin.Edited)),
+				Message: fmt.Sprintf("release %s was edited after its merge in %s, by %s: releases are immutable; put it back, and cut a new version", name, words.ShortCommit(origin.Commit), words.ShortCommit(origin.Edited)),
 			}
 			r.Faults = append(r.Faults, f)
 			b.desired.Faults = append(b.desired.Faults, f)
 		}
 	}
+	b.restoreWaysBack()
 	for _, r := range b.desired.Releases {
 		if r.Tombstone == nil {
 			b.desired.Versions = append(b.desired.Versions, r)
@@ -230,24 +239,103 @@ func (b *builder) wantedReleases(all bool) func(releases.Version) bool {
 	return func(v releases.Version) bool { return named[v.String()] || !v.Less(oldest) }
 }
 
-// checkAdoptedHeads compares adopted heads with the releases. A head whose digest is not its release's is not adopted
-// (fault 42).
-func (b *builder) checkAdoptedHeads() {
+// checkQuarantines reads a quarantine that names the channel that the release failed in, and that the engine did not write, as
+// a person's: failedIn is the engine's evidence (R46).
+func (b *builder) checkQuarantines() {
+	if !b.history.Authority.Enforced() {
+		return
+	}
+	b.desired.Quarantine = slices.Clone(b.desired.Quarantine)
+	for i := range b.desired.Quarantine {
+		q := &b.desired.Quarantine[i]
+		if _, signed := b.history.Quarantines[q.File]; signed || q.FailedIn == "" {
+			continue
+		}
+		q.FailedIn = ""
+		b.desired.Faults = append(b.desired.Faults, releases.Fault{
+			File: q.File, Code: manifest.Forbidden,
+			Message: "failedIn is the engine's to write, and the engine did not sign this file: it is read without; remove the field",
+		})
+	}
+}
+
+// RollbackReach is how many of a channel's newest heads a rollback may go back to: their releases can't be removed.
+const RollbackReach = 10
+
+// restoreWaysBack restores releases that a channel may go back to and that a commit removed, by a tombstone or whole. Their
+// bytes are where the head has them (R24).
+func (b *builder) restoreWaysBack() {
+	for _, c := range b.desired.Channels {
+		for _, h := range c.History[max(0, len(c.History)-RollbackReach):] {
+			if r := b.desired.Releases[h.Release]; r != nil && r.Tombstone == nil {
+				continue
+			}
+			entry := b.readRelease(h.Commit, h.Release)
+			if entry == nil || entry.Digest != h.Digest {
+				continue
+			}
+			f := releases.Fault{
+				File: path.Join(releases.Dir, h.Release), Code: manifest.Immutable,
+				Message: fmt.Sprintf("was removed, and %s may go back to it: the release stays as it was in %s; put it back",
+					c.Name, words.ShortCommit(h.Commit)),
+			}
+			kept := &Release{StoredRelease: entry.StoredRelease, Loaded: true, Origin: h.Commit, Faults: []releases.Fault{f}}
+			if origin := b.history.Releases[h.Release]; origin != nil {
+				kept.Origin, kept.Authors, kept.Keys = origin.Commit, origin.Authors, origin.Keys
+			}
+			b.desired.Releases[h.Release] = kept
+			b.desired.Faults = append(b.desired.Faults, f)
+		}
+	}
+}
+
+// readRelease reads a release as a commit has it; nil: the commit has none that can be read.
+func (b *builder) readRelease(commit, release string) *releases.Entry {
+	v, err := releases.ParseVersion(release)
+	if err != nil {
+		return nil
+	}
+	files, err := b.open(commit)
+	if err != nil {
+		return nil
+	}
+	entry := releases.ReadRelease(b.cache, files, v)
+	if entry.Tombstone != nil {
+		return nil
+	}
+	return entry
+}
+
+// checkHeads compares heads with the bytes of their releases. A head with another digest does not count, whoever wrote it
+// (R46, fault 42).
+func (b *builder) checkHeads() {
 	for _, c := range b.desired.Channels {
 		e := c.Effective
-		if e == nil || e.Kind != Adopted {
+		if e == nil {
 			continue
 		}
 		r := b.desired.Releases[e.Release]
-		if r != nil && (!r.Loaded || r.Digest == e.Digest) {
+		if r != nil && r.Tombstone == nil && (!r.Loaded && e.Kind == Adopted || r.Digest == e.Digest) {
 			continue
 		}
-		why := fmt.Sprintf("head.yaml names release %s, which does not exist", e.Release)
-		if r != nil {
+		why := ""
+		switch entry := b.readRelease(e.Commit, e.Release); {
+		case r == nil && entry == nil:
+			why = fmt.Sprintf("head.yaml names release %s, which does not exist", e.Release)
+		case entry != nil && entry.Digest == e.Digest:
+			continue
+		case entry != nil:
+			why = fmt.Sprintf("head.yaml says that release %s has digest %s, and it has %s", e.Release, e.Digest, entry.Digest)
+		case e.Kind != Adopted:
+			continue // the commit can't be read any more: the decision stands
+		default:
 			why = fmt.Sprintf("head.yaml says that release %s has digest %s, and it has %s", e.Release, e.Digest, r.Digest)
 		}
-		c.Effective, c.History = nil, nil
 		c.Request = &Request{Release: e.Release, Commit: e.Written, Fault: why}
+		n := len(c.History) - 1
+		if c.History, c.Effective = c.History[:n], nil; n > 0 {
+			c.Effective = &c.History[n-1]
+		}
 	}
 }
 
@@ -255,7 +343,11 @@ func (b *builder) loadCells() {
 	found, faults := cells.Load(b.cache, b.files)
 	b.desired.Faults = append(b.desired.Faults, faults...)
 	for name, f := range found {
-		cell := &Cell{Cell: f.Cell, Identity: f.Identity, Found: f}
+		cell := &Cell{Cell: f.Cell, Found: f}
+		var ignored *releases.Fault
+		if cell.Identity, ignored = b.identity(name, f); ignored != nil {
+			b.desired.Faults = append(b.desired.Faults, *ignored)
+		}
 		for _, fault := range f.Faults {
 			if !fault.Warning {
 				cell.Faults = append(cell.Faults, fault)

@@ -26,7 +26,7 @@ func (x candidate) isHotfix() bool { return x.hotfix != nil }
 // advanceHead promotes the best candidate if every gate holds. It reports whether the head moves.
 func (c *channelPlan) advanceHead() bool {
 	if c.Policy == nil {
-		c.planner.block(invalidVerdict(c.Channel).About(c.Name, ""))
+		c.planner.block(invalidVerdict(c.Channel).WithSubject(c.Name, ""))
 		return false
 	}
 	c.blockDeadHotfixes()
@@ -41,7 +41,7 @@ func (c *channelPlan) advanceHead() bool {
 // A release that is excluded gets a verdict as the answer, and then the request holds nothing up.
 func (c *channelPlan) promoteRequested(r *Release) (moves, waits bool) {
 	if c.Policy == nil {
-		c.planner.block(invalidVerdict(c.Channel).About(c.Name, c.Request.Release))
+		c.planner.block(invalidVerdict(c.Channel).WithSubject(c.Name, c.Request.Release))
 		return false, true
 	}
 	x := candidate{Release: r, channel: c, requested: c.Request, hotfix: c.openHotfixFor(r)}
@@ -138,16 +138,16 @@ func (x candidate) isAccepted(addVerdict func(channels.Verdict)) bool {
 		}
 		all = false
 		if addVerdict != nil {
-			v.Gate = upstreamGateID(c.Channel)
-			addVerdict(v.About(c.Name, x.Version.String()))
+			v.Gate = upstreamGateID(c.Policy)
+			addVerdict(v.WithSubject(c.Name, x.Version.String()))
 		}
 	}
 	return all
 }
 
 // upstreamGateID returns the gate of verdicts about upstreams: the soak gate, or "after" if the policy has none.
-func upstreamGateID(c *Channel) string {
-	for _, g := range c.Policy.Gates {
+func upstreamGateID(policy *channels.Channel) string {
+	for _, g := range policy.Gates {
 		if g.Soak != nil {
 			return g.ID
 		}
@@ -180,7 +180,7 @@ func (x candidate) judgeUpstream(up *channelPlan) channels.Verdict {
 func (x candidate) judgeExclusion() (channels.Verdict, bool) {
 	c, p := x.channel, x.channel.planner
 	out := func(gate string, code reason.Code, args ...any) (channels.Verdict, bool) {
-		return channels.Blocked(gate, code, args...).About(c.Name, x.Version.String()), true
+		return channels.Blocked(gate, code, args...).WithSubject(c.Name, x.Version.String()), true
 	}
 	if len(x.Faults) > 0 {
 		return out("invalid", reason.ReleaseInvalid, x.Faults[0].String())
@@ -188,7 +188,7 @@ func (x candidate) judgeExclusion() (channels.Verdict, bool) {
 	if x.Digest == "" {
 		return out("invalid", reason.DigestMissing, x.Version)
 	}
-	if x.Version.Pre() && !c.Policy.Prereleases {
+	if x.Version.IsPrerelease() && !c.Policy.Prereleases {
 		return out("prerelease", reason.Prerelease, c.Name)
 	}
 	if q := p.findQuarantine(c.Name, x.Version.String(), x.Digest); q != nil {
@@ -215,7 +215,7 @@ func (x candidate) promote() bool {
 	}
 	held, blocked := x.judge()
 	for _, v := range blocked {
-		p.block(v.About(c.Name, release))
+		p.block(v.WithSubject(c.Name, release))
 	}
 	for _, v := range held {
 		p.replanAt(v.Until) // the verdict stops holding then
@@ -244,7 +244,7 @@ func (x candidate) promote() bool {
 		}
 	}
 	for _, v := range held {
-		a.Verdicts = append(a.Verdicts, v.About(c.Name, release))
+		a.Verdicts = append(a.Verdicts, v.WithSubject(c.Name, release))
 		a.Evidence = append(a.Evidence, v.String())
 		if !v.Until.IsZero() && (a.Deadline.IsZero() || v.Until.Before(a.Deadline)) {
 			a.Deadline = v.Until
@@ -264,14 +264,14 @@ func (x candidate) fromTrailer() string {
 		up := p.channels[name]
 		for _, h := range slices.Backward(up.History) {
 			if h.Digest == x.Digest {
-				return name + "@" + words.Short(h.Written)
+				return name + "@" + words.ShortCommit(h.Written)
 			}
 		}
 	}
 	if x.requested != nil {
-		return "request@" + words.Short(x.requested.Commit)
+		return "request@" + words.ShortCommit(x.requested.Commit)
 	}
-	return "releases@" + words.Short(x.Origin)
+	return "releases@" + words.ShortCommit(x.Origin)
 }
 
 // settleWithin returns for how long c keeps a head that does not settle (R8).

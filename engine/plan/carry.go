@@ -8,12 +8,12 @@ import (
 // Carry changes o to what it is after plan p, which was made on o, is carried out, except for p's commits. It stores
 // what p learned and grants p's offers. It changes o's maps in place, and replaces cell states and lists.
 func Carry(o *Observed, p *Plan) {
-	o.Remember(p.Learned)
-	o.Lapse(p.Learned.Lapsed)
+	o.AddLearned(p.Learned)
+	o.LapseOffers(p.Learned.Lapsed)
 	for _, f := range p.Learned.Freed {
-		o.Free(f)
+		o.FreeSlots(f)
 	}
-	o.Grant(p.Offers())
+	o.RecordGrants(p.Offers())
 }
 
 // Offers returns all offers of the plan's grants.
@@ -24,8 +24,8 @@ func (p *Plan) Offers() (all []Offer) {
 	return all
 }
 
-// Remember adds what a plan learned. Of a channel's rollouts it keeps only the newest head's.
-func (o *Observed) Remember(l Learned) {
+// AddLearned adds what a plan learned. Of a channel's rollouts it keeps only the newest head's.
+func (o *Observed) AddLearned(l Learned) {
 	all := &o.Learned
 	all.Accepted = appendNew(all.Accepted, l.Accepted, func(a, b Acceptance) bool {
 		return a.Upstream == b.Upstream && a.Downstream == b.Downstream && a.Digest == b.Digest
@@ -36,12 +36,12 @@ func (o *Observed) Remember(l Learned) {
 	all.Waves = appendNew(all.Waves, l.Waves, func(a, b Through) bool {
 		return a.Channel == b.Channel && a.Sequence == b.Sequence && a.Digest == b.Digest && a.Wave == b.Wave
 	})
-	rollouts := slices.DeleteFunc(slices.Clone(all.Rollouts), func(old Rollout) bool {
-		return slices.ContainsFunc(l.Rollouts, func(r Rollout) bool {
+	rollouts := slices.DeleteFunc(slices.Clone(all.Cohorts), func(old Cohort) bool {
+		return slices.ContainsFunc(l.Cohorts, func(r Cohort) bool {
 			return r.Channel == old.Channel && r.Sequence >= old.Sequence
 		})
 	})
-	all.Rollouts = append(rollouts, l.Rollouts...)
+	all.Cohorts = append(rollouts, l.Cohorts...)
 }
 
 // appendNew returns all with the items of fresh that it lacks.
@@ -55,8 +55,8 @@ func appendNew[T any](all, fresh []T, same func(a, b T) bool) []T {
 	return all
 }
 
-// Lapse removes the grants of the named cells that did not take them (R14).
-func (o *Observed) Lapse(names []string) {
+// LapseOffers removes the grants of the named cells that did not take them (R14).
+func (o *Observed) LapseOffers(names []string) {
 	for _, name := range names {
 		if s := o.Cells[name]; s != nil && s.Granted != nil && !s.tookGrant() {
 			o.Cells[name] = WithoutGrant(s)
@@ -64,20 +64,20 @@ func (o *Observed) Lapse(names []string) {
 	}
 }
 
-// Free ends the slots of a channel that f names.
-func (o *Observed) Free(f Freed) {
+// FreeSlots ends the slots of a channel that f names.
+func (o *Observed) FreeSlots(f Freed) {
 	o.setSlots(f.Channel, slices.DeleteFunc(slices.Clone(o.Slots[f.Channel]), func(name string) bool {
 		return slices.Contains(f.Cells, name)
 	}))
 }
 
-// Grant makes each offer the newest grant of its cell.
-func (o *Observed) Grant(offers []Offer) {
+// RecordGrants makes each offer the newest grant of its cell.
+func (o *Observed) RecordGrants(offers []Offer) {
 	if o.Served == nil {
 		o.Served = map[string]int64{}
 	}
 	for _, g := range offers {
-		o.Cells[g.Cell] = Give(o.Cells[g.Cell], g.Granted)
+		o.Cells[g.Cell] = WithGrant(o.Cells[g.Cell], g.Granted)
 		a := g.Assignment
 		o.Served[a.Channel] = max(o.Served[a.Channel], a.Sequence)
 		if used := o.Slots[a.Channel]; g.Cap > 0 && !slices.Contains(used, g.Cell) {
@@ -95,8 +95,8 @@ func (o *Observed) setSlots(channel string, names []string) {
 	o.Slots[channel] = names
 }
 
-// MergeAnswers returns old and fresh observations, without the old ones whose question fresh answers again.
-func MergeAnswers(old, fresh []Observation) []Observation {
+// MergeObservations returns old and fresh observations, without the old ones whose question fresh answers again.
+func MergeObservations(old, fresh []Observation) []Observation {
 	out := make([]Observation, 0, len(old)+len(fresh))
 	same := func(a, b Observation) bool {
 		return a.Channel == b.Channel && a.Gate == b.Gate && a.Subject == b.Subject && a.Policy == b.Policy

@@ -10,7 +10,7 @@ import (
 type channelPlan struct {
 	*Channel
 	planner      *planner
-	cohort       *Rollout // the cells that count for the head (R9); nil: learn has not run, or there is no head
+	cohort       *Cohort  // the cells that count for the head (R9); nil: learn has not run, or there is no head
 	wavesThrough int      // how many waves of the head were through before this plan
 	tally        *tally   // nil until learn has run
 	rollout      *rollout // of the head; nil: no head, or no policy was ever in force
@@ -37,16 +37,19 @@ func (c *channelPlan) decide() {
 }
 
 func divergedVerdict(channel, seen string) channels.Verdict {
-	return channels.Blocked("diverged", reason.Diverged, words.Short(seen), AcknowledgeTrailer, seen).About(channel, "")
+	return channels.Blocked("diverged", reason.Diverged, words.ShortCommit(seen), AcknowledgeTrailer, seen).WithSubject(channel, "")
 }
 
 // isPushRefused reports whether the git host refused a push for c lately. No push for c is tried before Refusal.Until.
 func (c *channelPlan) isPushRefused(release string) bool {
+	if c.planner.isUnlisted(c.Name, release) {
+		return true
+	}
 	r, ok := c.planner.observed.Refused[c.Name]
 	if !ok || !r.Until.After(c.planner.now) {
 		return false
 	}
-	c.planner.block(channels.Blocked("push", reason.PushRefused, r.Reason).Before(r.Until).About(c.Name, release))
+	c.planner.block(channels.Blocked("push", reason.PushRefused, r.Reason).WithUntil(r.Until).WithSubject(c.Name, release))
 	return true
 }
 

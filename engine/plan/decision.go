@@ -82,7 +82,7 @@ func (a Action) commitSubject() string {
 		return fmt.Sprintf("roll back %s to %s", a.Channel, a.Release)
 	case Halt:
 		return fmt.Sprintf("halt %s at %s", a.Channel, a.Release)
-	case Quarantines:
+	case Quarantine:
 		return fmt.Sprintf("quarantine %s", a.Release)
 	default:
 		return fmt.Sprintf("%s %s to %s", a.Kind, a.Release, a.Channel)

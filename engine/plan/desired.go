@@ -19,10 +19,13 @@ type Desired struct {
 	Versions     []*Release // sorted, greatest last; no tombstones
 	Cells        map[string]*Cell
 	Quarantine   []channels.Quarantine
-	Acknowledged []string // lost commits whose loss a person accepted (R5)
+	Acknowledged []string  // lost commits whose loss a person accepted (R5)
+	Authority    Authority // who counts as the engine
 	Faults       []releases.Fault
 
-	sources func() map[releases.Digest]Source // findSources, called at most once; nil: Sources calls it each time
+	// The text of sluice.yaml where the engine may have to list its key; nil: it need not, or it can't.
+	pipelineText []byte
+	sources      func() map[releases.Digest]Source // findSources, called at most once; nil: Sources calls it each time
 }
 
 // Channel is one channel's folder, with what history adds to it.
@@ -75,18 +78,24 @@ type Request struct {
 
 // Release is a release as the repository has it, with what history adds.
 type Release struct {
-	releases.Found
+	releases.StoredRelease
 	// The first first-parent commit that has the release. The release's bytes are those in this commit (R24).
 	Origin  string
 	Authors []releases.Person // authors of commits that changed the release's folder
+	Keys    []string          // keys whose signatures of those commits hold
 	Faults  []releases.Fault  // why the release is no candidate
 	Loaded  bool              // manifest and digest were read; Build skips releases far below every head
+}
+
+// Authorship returns who had a hand in the release: their approvals of it do not count.
+func (r *Release) Authorship() channels.Authorship {
+	return channels.Authorship{People: r.Authors, Keys: r.Keys, Names: r.Release.Authors}
 }
 
 // Cell is a cell of the repository, with its identity.
 type Cell struct {
 	cells.Cell
-	Found    *cells.Found // as read from the repository
+	Found    *cells.LoadedCell // as read from the repository
 	Identity cells.Identity
 	Faults   []releases.Fault // why the cell is granted nothing
 }

@@ -23,6 +23,9 @@ func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err
 		switch a.Kind {
 		case Grant:
 			continue
+		case Adopt:
+			draft, err := draftAdoption(d, p, a)
+			return []releases.Draft{draft}, time.Time{}, err
 		case Identify:
 			identities = &p.Actions[i]
 			continue
@@ -58,7 +61,7 @@ func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) 
 	out := releases.Draft{When: p.Now, Files: files, Tags: map[string]string{}}
 	quarantined := ""
 	for _, a := range actions {
-		if a.Kind != Quarantines {
+		if a.Kind != Quarantine {
 			continue
 		}
 		quarantined = a.Release
@@ -70,7 +73,7 @@ func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) 
 		}
 		files[path.Join(channels.QuarantineDir, a.Release+".yaml")] = data
 	}
-	i := slices.IndexFunc(actions, func(a Action) bool { return a.Kind != Quarantines })
+	i := slices.IndexFunc(actions, func(a Action) bool { return a.Kind != Quarantine })
 	if i < 0 {
 		out.Message = actions[0].commitMessage(p.Commit, "", "")
 		return out, nil

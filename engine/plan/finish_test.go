@@ -19,15 +19,15 @@ func TestFirstHeadBeforeAnyReport(t *testing.T) {
 	w.Run()
 	for range 3 {
 		w.Now = w.Now.Add(time.Minute)
-		w.Arrive("s1")
+		w.ReportFirst("s1")
 		w.Settle()
 	}
-	w.Arrive("acme")
+	w.ReportFirst("acme")
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.WantActions("promote 1.1.0 staging")
 	w.Settle()
-	w.Fails("s1", "it is broken")
+	w.ReportFailed("s1", "it is broken")
 	w.WantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
 }
 
@@ -38,12 +38,12 @@ func TestFinishedWithoutTheSilentAndTheFailed(t *testing.T) {
 		"silent": func(w *World) { w.Wait(10*time.Minute, "dedicated") },
 		"failed": func(w *World) {
 			w.Now = w.Now.Add(time.Minute)
-			w.Fails("s2", "no room")
+			w.ReportFailed("s2", "no room")
 			w.Report("s1", cells.StateHealthy)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := TwoChannels(t, Policy("staging", "rollout: {failureBudget: 1}\n")).Installed()
+			w := TwoChannels(t, Policy("staging", "rollout: {failureBudget: 1}\n")).ReportInstalled()
 			w.Settle()
 			w.Commit("bob", "cut", Release("1.1.0"))
 			w.WantActions("promote 1.1.0 staging")
@@ -67,12 +67,12 @@ func TestFinishedWithoutTheSilentAndTheFailed(t *testing.T) {
 func TestNotFinishedByFailuresAlone(t *testing.T) {
 	w := manyCells(t, 1, "rollout: {waves: [{cells: 2, soak: 10m}, {percent: 50}], failureBudget: 1}\n")
 	w.WantActions("grant 1.1.0 staging c00")
-	w.Fails("c00", "no room")
+	w.ReportFailed("c00", "no room")
 	w.WantActions("")
 	joined := []string{"j1", "j2", "j3", "j4", "j5", "j6"}
 	w.Commit("eve", "more cells", CellFiles("staging", joined...))
 	for _, name := range joined {
-		w.Pending(name)
+		w.ReportPending(name)
 	}
 	w.WantActions("grant 1.0.0 staging j1+j2+j3+j4+j5+j6") // 1.0.0 is finished (R15)
 	for _, wave := range []struct {
@@ -81,7 +81,7 @@ func TestNotFinishedByFailuresAlone(t *testing.T) {
 	}{{time.Minute, 1}, {time.Minute, 0}, {11 * time.Minute, 2}, {0, 0}, {time.Minute, 3}} {
 		for end := w.Now.Add(wave.after); w.Now.Before(end); {
 			w.Now = w.Now.Add(time.Minute)
-			w.Keeps("c00")
+			w.ReportMemory("c00")
 			for _, name := range joined {
 				w.Report(name, cells.StateHealthy)
 			}

@@ -16,12 +16,12 @@ import (
 // Soak is the sum of gaps between reports, each within staleAfter, over which the cell was healthy on the same digest
 // at both ends (R9). The first gap after a restart does not count, because no process was listening.
 func Receive(prev *CellState, r cells.Report, received time.Time, staleAfter time.Duration) *CellState {
-	s, _, _ := Arrival{At: received, Local: received}.Fold(prev, r, staleAfter)
+	s, _, _ := ReportArrival{At: received, Local: received}.Fold(prev, r, staleAfter)
 	return s
 }
 
-// Arrival says when a report was received, and under which identity.
-type Arrival struct {
+// ReportArrival says when a report was received, and under which identity.
+type ReportArrival struct {
 	At    time.Time // by the store's clock
 	Local time.Time // by this process's clock, with its monotonic reading
 	Epoch int64     // epoch of the cell's identity
@@ -30,7 +30,7 @@ type Arrival struct {
 // Fold is Receive for a control plane with several replicas: a report that another replica received counts as if this
 // one had received it. Gaps between reports to this process are measured by its own clock, other gaps by the store's
 // clock.
-func (k Arrival) Fold(prev *CellState, r cells.Report, staleAfter time.Duration) (*CellState, Restore, FreshEvents) {
+func (k ReportArrival) Fold(prev *CellState, r cells.Report, staleAfter time.Duration) (*CellState, Restore, FreshEvents) {
 	if prev.isOvertaken(r, k.At) {
 		s := *prev
 		s.Version++
@@ -180,19 +180,19 @@ func WithoutGrant(s *CellState) *CellState {
 	return &c
 }
 
-// Give returns a copy of prev with grant g.
-func Give(prev *CellState, g Granted) *CellState {
+// WithGrant returns a copy of prev with grant g.
+func WithGrant(prev *CellState, g Granted) *CellState {
 	s := CellState{Name: g.Cell}
 	if prev != nil {
 		s = *prev
 	}
-	s.Take(g.Assignment, g.At)
+	s.SetGrant(g.Assignment, g.At)
 	s.StartedAt = time.Time{}
 	return &s
 }
 
-// Take makes a the newest grant. It remembers what was granted in another channel before.
-func (s *CellState) Take(a cells.Assignment, at time.Time) {
+// SetGrant makes a the newest grant. It remembers what was granted in another channel before.
+func (s *CellState) SetGrant(a cells.Assignment, at time.Time) {
 	if was := s.Granted; was != nil && was.Channel != a.Channel && !slices.Contains(s.Left, was.Digest) {
 		s.Left = append(slices.Clone(s.Left[max(0, len(s.Left)+1-maxLeft):]), was.Digest)
 	}
@@ -213,8 +213,8 @@ func UnknownChannels(d *Desired, s *CellState) (names []string) {
 	return names
 }
 
-// Material reports whether state b has news that the state before, a, lacks, other than that time passed.
-func Material(a, b *CellState) bool {
+// StatesDiffer reports whether state b has news that the state before, a, lacks, other than that time passed.
+func StatesDiffer(a, b *CellState) bool {
 	return a == nil || a.State != b.State || a.Digest != b.Digest || a.Sequence != b.Sequence || a.Epoch != b.Epoch ||
 		a.Taken != b.Taken || a.Clone != b.Clone || a.Infrastructure != b.Infrastructure ||
 		(a.Applying == nil) != (b.Applying == nil) || revisionChanged(a.Running, b.Running) ||

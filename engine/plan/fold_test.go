@@ -86,15 +86,15 @@ func TestWhatACellLeft(t *testing.T) {
 	a := func(channel, digest string) cells.Assignment {
 		return cells.Assignment{Channel: channel, Digest: releases.Digest(digest), Release: "1.0.0"}
 	}
-	s := plan.Give(nil, plan.Granted{Cell: "acme", Assignment: a("staging", "d1")})
-	s = plan.Give(s, plan.Granted{Assignment: a("staging", "d2")})
+	s := plan.WithGrant(nil, plan.Granted{Cell: "acme", Assignment: a("staging", "d1")})
+	s = plan.WithGrant(s, plan.Granted{Assignment: a("staging", "d2")})
 	if len(s.Left) != 0 {
 		t.Errorf("it never moved, and left %v", s.Left)
 	}
 	said := a("secret", "d9")
 	s = plan.Receive(s, cells.Report{Cell: "acme", State: cells.StateHealthy, Running: &said}, Start, time.Minute)
 	for i, channel := range []string{"dedicated", "staging", "dedicated", "staging", "dedicated"} {
-		s = plan.Receive(plan.Give(s, plan.Granted{Assignment: a(channel, fmt.Sprint("m", i))}),
+		s = plan.Receive(plan.WithGrant(s, plan.Granted{Assignment: a(channel, fmt.Sprint("m", i))}),
 			cells.Report{Cell: "acme", State: cells.StateHealthy, Running: &said}, Start, time.Minute)
 	}
 	if want := []releases.Digest{"m0", "m1", "m2", "m3"}; !slices.Equal(s.Left, want) {
@@ -115,16 +115,16 @@ func TestReceiveAcrossClocks(t *testing.T) {
 		}
 		if s != nil {
 			s = s.Stored() // another replica received it
-			s.Watch(Start)
+			s.SetWatched(Start)
 		}
-		s, _, _ = plan.Arrival{At: at, Local: at}.Fold(s, r, 5*time.Minute)
+		s, _, _ = plan.ReportArrival{At: at, Local: at}.Fold(s, r, 5*time.Minute)
 	}
 	if waited := 99 * 200 * time.Millisecond; s.Soaked < waited-time.Second || s.Soaked > waited+ahead {
 		t.Errorf("soaked %s in %s", s.Soaked, waited)
 	}
 	s = s.Stored()
-	s.Watch(Start)
-	if s, _, _ = (plan.Arrival{At: s.LastReport.Add(-2 * time.Second), Local: Start}).Fold(s, r,
+	s.SetWatched(Start)
+	if s, _, _ = (plan.ReportArrival{At: s.LastReport.Add(-2 * time.Second), Local: Start}).Fold(s, r,
 		5*time.Minute); s.Soaked != 0 {
 		t.Errorf("soaked %s by a clock that went back", s.Soaked)
 	}

@@ -30,7 +30,7 @@ func (x candidate) judge() (held, blocked []channels.Verdict) {
 		add(holdVerdict(h))
 	}
 	if until, yes := c.observing(); yes {
-		add(channels.Blocked("observing", reason.Observing).Before(until))
+		add(channels.Blocked("observing", reason.Observing).WithUntil(until))
 	}
 	peopleFree := x.requested != nil && c.Policy.People == channels.PeopleFree
 	if peopleFree {
@@ -51,7 +51,7 @@ func (x candidate) judge() (held, blocked []channels.Verdict) {
 		add(channels.Blocked("manual", reason.Manual, x.Version, c.Name))
 	}
 	if x.isHotfix() {
-		add(channels.Held("hotfix", reason.HotfixOpen, x.hotfix.Reason).Before(x.hotfix.Expiry))
+		add(channels.Held("hotfix", reason.HotfixOpen, x.hotfix.Reason).WithUntil(x.hotfix.Expiry))
 	} else {
 		x.judgeUpstreams(add)
 		if v, any := c.judgeSettled(); any {
@@ -90,7 +90,7 @@ func (x candidate) judgeUpstreams(add func(channels.Verdict)) {
 	c, p := x.channel, x.channel.planner
 	for _, name := range c.Policy.After {
 		v := x.judgeUpstream(p.channels[name])
-		v.Gate = upstreamGateID(c.Channel)
+		v.Gate = upstreamGateID(c.Policy)
 		if v.Holds {
 			v.Until = time.Time{} // a latched acceptance does not end
 			if len(c.Policy.After) > 1 && v.Code != reason.UpstreamFinished {
@@ -138,9 +138,9 @@ func (c *channelPlan) judgeSettled() (channels.Verdict, bool) {
 	}
 	if len(c.Down) > 0 {
 		return channels.Blocked("settled", reason.HeadUnaccepted, e.Release,
-			strings.Join(waiting, ", ")).Before(until), true
+			strings.Join(waiting, ", ")).WithUntil(until), true
 	}
-	return channels.Blocked("settled", reason.HeadUnfinished, e.Release).Before(until), true
+	return channels.Blocked("settled", reason.HeadUnfinished, e.Release).WithUntil(until), true
 }
 
 // downstreamTook reports whether a downstream has the head, or is past it.
@@ -176,7 +176,7 @@ func (x candidate) judgeGate(g *channels.Gate) (v channels.Verdict, applies bool
 				approvers = append(approvers, a.Approver)
 			}
 		}
-		return g.Approval.Judge(approvers, x.Authors, x.Release.Release.Authors), true
+		return g.Approval.Judge(approvers, x.Authorship()), true
 	case g.When != nil:
 		return g.When.Judge(x.whenInput()), true
 	}
@@ -246,13 +246,13 @@ func (x candidate) judgeObserved(g *channels.Gate) channels.Verdict {
 	case !o.ValidUntil.After(p.now):
 		v = channels.Blocked(g.ID, reason.AnswerOld)
 	case o.Holds:
-		return channels.Held(g.ID, reason.AnswerYes, o.Value).Before(o.ValidUntil)
+		return channels.Held(g.ID, reason.AnswerYes, o.Value).WithUntil(o.ValidUntil)
 	case o.Reason != "":
-		return channels.Blocked(g.ID, reason.AnswerFailed, o.Reason).Before(o.ValidUntil)
+		return channels.Blocked(g.ID, reason.AnswerFailed, o.Reason).WithUntil(o.ValidUntil)
 	case o.Value != "":
-		return channels.Blocked(g.ID, reason.AnswerNo, o.Value).Before(o.ValidUntil)
+		return channels.Blocked(g.ID, reason.AnswerNo, o.Value).WithUntil(o.ValidUntil)
 	default:
-		return channels.Blocked(g.ID, reason.AnswerNo).Before(o.ValidUntil)
+		return channels.Blocked(g.ID, reason.AnswerNo).WithUntil(o.ValidUntil)
 	}
 	p.plan.Wants = append(p.plan.Wants, Probe{
 		Channel: c.Name, Gate: g.ID, Subject: x.Digest, Release: x.Version.String(), Policy: policy, Check: g.Check,

@@ -94,7 +94,7 @@ func Assign(d *Desired, cell *Cell, head *EffectiveHead, s *CellState) cells.Ass
 		Channel: cell.Channel, Epoch: epoch, Sequence: head.Sequence, Release: head.Release, Digest: head.Digest,
 		Profile: cell.Profile, Values: cell.Values, Revision: cell.Revision,
 	}
-	a.Forward = isForwardOnly(d, head)
+	a.ForwardOnly = isForwardOnly(d, head)
 	return a
 }
 

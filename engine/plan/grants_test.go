@@ -12,8 +12,8 @@ import (
 // wait for them.
 func TestRollbackExemptsOnlyWhatGoesBack(t *testing.T) {
 	w := One(t, "")
-	w.Takes("staging", "1.1.0")
-	w.Ask("staging", "1.0.0")
+	w.CutAndInstall("staging", "1.1.0")
+	w.RequestRelease("staging", "1.0.0")
 	w.WantActions("rollback 1.0.0 staging")
 	w.WantActions("grant 1.0.0 staging s1+s2") // in spite of the rollback's hold
 	w.Now = w.Now.Add(time.Minute)
@@ -36,7 +36,7 @@ func TestNoSlotForWhatRunsAlready(t *testing.T) {
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.WantActions("promote 1.1.0 staging")
 	w.WantActions("grant 1.1.0 staging s1")
-	w.Fails("s1", "broken")
+	w.ReportFailed("s1", "broken")
 	w.WantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
 	w.WantActions("grant 1.0.0 staging s1+s2")
 }
@@ -50,7 +50,7 @@ func TestSlotForWhatIsTakenBack(t *testing.T) {
 	w.WantActions("grant 1.1.0 staging s1")
 	w.Report("s1", cells.StateHealthy)
 	w.WantActions("grant 1.1.0 staging s2")
-	w.Begins("s2")
+	w.ReportBegun("s2")
 	for range 30 {
 		w.Now = w.Now.Add(time.Minute)
 		w.Report("s1", cells.StateHealthy)
@@ -77,17 +77,17 @@ func TestOneUpstreamIsBehind(t *testing.T) {
 		Policy("east", ""), Policy("west", ""), Policy("prod", "after: [east, west]\n"),
 		CellFiles("east", "e1"), CellFiles("west", "w1"), CellFiles("prod", "p1"),
 		Release("1.0.0"), Head("east", "1.0.0"), Head("west", "1.0.0"), Head("prod", "1.0.0"),
-	)).Installed()
+	)).ReportInstalled()
 	w.Settle()
 	w.Commit("eve", "hold", map[string]string{"channels/west/holds/x.yaml": "reason: wait\n"})
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
 	w.WantBlocked("prod", "after", "west does not run it")
 	w.Unhold()
-	w.Through()
+	w.InstallAll()
 	p := w.Plan()
 	if len(p.Actions) == 0 {
-		w.Through()
+		w.InstallAll()
 	}
 	w.WantHead("prod", "1.1.0")
 }

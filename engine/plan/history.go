@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
@@ -26,6 +27,9 @@ type History struct {
 	Releases     map[string]*Origin      // by version, which is the folder's name
 	Channels     map[string]*PastChannel // by name
 	Acknowledged []string                // commits whose loss a person accepted
+	Authority    Authority               // who counts as the engine in the next commit
+	Identities   map[string]PastIdentity // by cell
+	Quarantines  map[string]string       // object ids of quarantine files that the engine wrote, by path
 
 	Last struct{ Commit, Base string } // the newest commit if the engine wrote it, and the commit it was decided on
 }
@@ -35,7 +39,8 @@ type Origin struct {
 	Commit  string // the first first-parent commit that has the release (R24)
 	Tree    string // object id of the release's folder in Commit
 	Authors []releases.Person
-	Edited  string // the first later commit that changed the folder, even if prune made it
+	Keys    []string // keys whose signatures of the folder's commits hold
+	Edited  string   // the first later commit that changed the folder, even if prune made it
 }
 
 // PastChannel is one channel's past.
@@ -56,7 +61,7 @@ const (
 
 // NewHistory returns an empty History.
 func NewHistory() *History {
-	return &History{Releases: map[string]*Origin{}, Channels: map[string]*PastChannel{}}
+	return (&History{}).MakeMaps()
 }
 
 // Advance folds changes, oldest first, into h. open returns the files of a commit. After an error, h is at the last
@@ -82,6 +87,7 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 		h.Acknowledged = append(h.Acknowledged, lost)
 	}
 	var written string // the commit that this one was decided on, if the engine wrote it
+	trusted := h.Authority.Trust(c.Key)
 	for _, f := range c.Files {
 		parts := strings.Split(f.Path, "/")
 		switch {
@@ -93,14 +99,14 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 			if n := len(past.Policies); n > keepPolicies {
 				past.Policies = slices.Clone(past.Policies[n-keepPolicies:])
 			}
-		case len(parts) == 3 && parts[0] == channels.Dir && parts[2] == "head.yaml":
-			base, err := h.foldHead(c, f, parts[1], open)
+		case isHeadChange(c, parts):
+			base, err := h.foldHead(c, f, parts[1], trusted, open, cache)
 			if err != nil {
 				return err
 			}
 			written = base
 		case len(parts) == 4 && parts[0] == channels.Dir && parts[2] == "holds":
-			if n, ok := parseHaltFileName(parts[3]); ok && f.Old == "" {
+			if n, ok := parseHaltFileName(parts[3]); ok && f.Old == "" && trusted {
 				past := h.pastChannel(parts[1])
 				past.Halted = append(past.Halted, n)
 			}
@@ -108,9 +114,21 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 			if err := h.foldApproval(c, f, parts[1], open, cache); err != nil {
 				return err
 			}
+		case len(parts) == 3 && parts[0] == cells.Dir && parts[2] == IdentityFile:
+			if err := h.foldIdentity(c, f, parts[1], trusted, open); err != nil {
+				return err
+			}
+		case parts[0] == channels.QuarantineDir:
+			if delete(h.Quarantines, f.Path); trusted && f.New != "" {
+				h.Quarantines[f.Path] = f.New
+			}
+		case f.Path == pipelineFile:
+			if err := h.foldPipeline(c, open, cache); err != nil {
+				return err
+			}
 		}
 	}
-	if written == "" && h.isHalt(c) {
+	if written == "" && trusted && h.isHalt(c) {
 		written = trailerValue(c.Message, "Decided-On")
 	}
 	h.Last.Commit, h.Last.Base = "", ""
@@ -142,24 +160,54 @@ func (h *History) foldRelease(c releases.Change, f releases.FileChange, version 
 			origin.Authors = append(origin.Authors, a)
 		}
 	}
+	for _, key := range f.Keys {
+		if !slices.Contains(origin.Keys, key) {
+			origin.Keys = append(origin.Keys, key)
+		}
+	}
+}
+
+// isHeadChange reports whether a path of c, split, may move a channel's head. A decision may leave head.yaml as somebody
+// else wrote it before; then the change of decision.json stands for both.
+func isHeadChange(c releases.Change, parts []string) bool {
+	if len(parts) != 3 || parts[0] != channels.Dir {
+		return false
+	}
+	return parts[2] == "head.yaml" ||
+		parts[2] == "decision.json" && !c.Touches(path.Join(channels.Dir, parts[1], "head.yaml"))
+}
+
+func (h *History) foldPipeline(c releases.Change, open func(string) (fs.FS, error), cache *manifest.Cache) error {
+	files, err := open(c.Commit)
+	if err != nil {
+		return err
+	}
+	if p, _ := channels.ParsePipeline(cache, files); p != nil {
+		h.Authority.amend(c, p.Engine)
+	}
+	return nil
 }
 
 // foldHead folds one change of a head.yaml: an effective head if the engine wrote it, else a request (R1). base is the
 // commit that the engine decided on; empty: someone else wrote the change.
 func (h *History) foldHead(
-	c releases.Change, f releases.FileChange, name string, open func(string) (fs.FS, error),
+	c releases.Change, f releases.FileChange, name string, trusted bool,
+	open func(string) (fs.FS, error), cache *manifest.Cache,
 ) (base string, err error) {
 	past := h.pastChannel(name)
 	files, err := open(c.Commit)
 	if err != nil {
 		return "", err
 	}
-	if head, ok := h.adoptHead(c, f, files); ok {
+	if head, ok := h.adoptHead(c, name, files); ok {
 		past.Heads, past.Touched = append(past.Heads, head), nil
 		return "", nil
 	}
 	d, ok := h.verifyDecision(c, name, files)
-	if !ok {
+	if !ok || !trusted || !h.isJustified(d, open, cache) {
+		if path.Base(f.Path) != "head.yaml" {
+			return "", nil
+		}
 		past.Touched = &Request{By: c.Author.Name, Commit: c.Commit}
 		return "", nil
 	}
@@ -169,15 +217,16 @@ func (h *History) foldHead(
 }
 
 // adoptHead reads a head that the root commit brought. Such a repository left its past behind.
-func (h *History) adoptHead(c releases.Change, f releases.FileChange, files fs.FS) (EffectiveHead, bool) {
+func (h *History) adoptHead(c releases.Change, name string, files fs.FS) (EffectiveHead, bool) {
 	if c.Parent != "" {
 		return EffectiveHead{}, false
 	}
-	data, err := fs.ReadFile(files, f.Path)
+	file := path.Join(channels.Dir, name, "head.yaml")
+	data, err := fs.ReadFile(files, file)
 	if err != nil {
 		return EffectiveHead{}, false
 	}
-	doc, faults := manifest.Decode[channels.Head](f.Path, data)
+	doc, faults := manifest.Decode[channels.Head](file, data)
 	if len(faults) > 0 || doc.Value.Digest == "" {
 		return EffectiveHead{}, false
 	}
@@ -266,7 +315,7 @@ func (h *History) foldApproval(
 }
 
 func peopleKeys(files fs.FS, cache *manifest.Cache) map[string][]string {
-	pipeline, _ := manifest.Load[channels.Pipeline](cache, files, pipelineFile, nil)
+	pipeline, _ := channels.ParsePipeline(cache, files)
 	if pipeline == nil {
 		return nil
 	}
@@ -312,13 +361,19 @@ func (d Decision) Head() channels.Head {
 	return channels.Head{Release: d.Release, Commit: d.Commit, Digest: d.Digest, Sequence: d.Sequence}
 }
 
-// Ready makes the maps that gob leaves nil.
-func (h *History) Ready() *History {
+// MakeMaps makes the maps that gob leaves nil.
+func (h *History) MakeMaps() *History {
 	if h.Releases == nil {
 		h.Releases = map[string]*Origin{}
 	}
 	if h.Channels == nil {
 		h.Channels = map[string]*PastChannel{}
+	}
+	if h.Identities == nil {
+		h.Identities = map[string]PastIdentity{}
+	}
+	if h.Quarantines == nil {
+		h.Quarantines = map[string]string{}
 	}
 	for _, past := range h.Channels {
 		if past.Approvals == nil {

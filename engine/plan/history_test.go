@@ -14,7 +14,7 @@ func TestHaltInsideAChain(t *testing.T) {
 	w.Commit("eve", "hold beta", map[string]string{"channels/beta/holds/x.yaml": "reason: wait\n"})
 	w.Settle()
 	w.WantHead("alpha", "1.1.0")
-	w.Fails("a1", "broken")
+	w.ReportFailed("a1", "broken")
 	w.Commit("eve", "lift", map[string]string{"channels/beta/holds/x.yaml": ""})
 	w.WantActions("halt 1.1.0 alpha; promote 1.1.0 beta")
 	w.WantHead("beta", "1.1.0")
@@ -71,11 +71,11 @@ func TestMergedApprovalIsTheWritersOnly(t *testing.T) {
 				Policy("staging", "gates: [{approval: {count: 1}}]\n"), CellFiles("staging", "s1"),
 				Release("1.0.0"), Head("staging", "1.0.0")))
 			w.Commit("bob", "cut", Release("1.1.0"))
-			w.Also = c.others
+			w.CoAuthors = c.others
 			w.Commit("ada", "approve", map[string]string{
 				"channels/staging/approvals/1.1.0/ada.yaml": "digest: @digest:1.1.0\n",
 			})
-			w.Installed().Settle()
+			w.ReportInstalled().Settle()
 			if got := w.Desired().Channels["staging"].Effective.Release == "1.1.0"; got != c.counts {
 				t.Errorf("the approval counts: %t, want %t", got, c.counts)
 			}

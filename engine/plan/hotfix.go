@@ -45,7 +45,7 @@ func (c *channelPlan) blockDeadHotfixes() {
 		default:
 			continue
 		}
-		c.planner.block(v.About(c.Name, h.Release))
+		c.planner.block(v.WithSubject(c.Name, h.Release))
 	}
 }
 

@@ -14,16 +14,16 @@ func TestDebtIsSuspendedByARollback(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Union(Release("1.0.1", "fixes: [CVE-1]\n")))
 	w.Commit("eve", "lane", hotfixFile("staging", "1.0.1", "fixes: [CVE-1]\n"))
-	w.Through()
+	w.InstallAll()
 	w.WantHead("staging", "1.0.1")
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.WantActions("")
 	w.WantBlocked("staging", "debt", "it lacks CVE-1")
 	w.Commit("eve", "it is worse", map[string]string{"quarantine/1.0.1.yaml": "digest: @digest:1.0.1\nreason: worse\n"})
 	w.WantActions("rollback 1.0.0 staging")
-	w.Through()
+	w.InstallAll()
 	w.WantHead("staging", "1.1.0")
-	w.Takes("staging", "1.2.0")
+	w.CutAndInstall("staging", "1.2.0")
 }
 
 // R17: a hotfix that was never promoted makes no debt.
@@ -33,15 +33,15 @@ func TestNoDebtForWhatWasNeverTaken(t *testing.T) {
 	w.Commit("eve", "lane", Union(hotfixFile("staging", "1.0.1", "fixes: [CVE-1]\n"), map[string]string{
 		"quarantine/1.0.1.yaml": "digest: @digest:1.0.1\nreason: no\n",
 	}))
-	w.Through()
+	w.InstallAll()
 	w.WantHead("staging", "1.1.0")
-	w.Takes("staging", "1.2.0")
+	w.CutAndInstall("staging", "1.2.0")
 }
 
 // R17, invariant 10: a hotfix that can have no effect gets a verdict.
 func TestLaneThatLeadsNowhere(t *testing.T) {
 	w := One(t, "")
-	w.Takes("staging", "1.1.0")
+	w.CutAndInstall("staging", "1.1.0")
 	w.Commit("bob", "cut", Release("1.0.1"))
 	w.Commit("eve", "lane", hotfixFile("staging", "1.0.1", ""))
 	w.WantActions("")

@@ -18,6 +18,7 @@ import (
 
 const (
 	IdentityFile = "identity.yaml"
+	cellFile     = "cell.yaml"
 	// Key of refused pushes of identities in Observed.Refused; no channel can have this name
 	IdentityPushes = "cells/"
 	maxIdentified  = 1000 // cells in one commit
@@ -44,8 +45,11 @@ func (p *planner) identifyCells() {
 	if len(due) == 0 || slices.ContainsFunc(p.plan.Actions, func(a Action) bool { return a.Kind != Grant }) {
 		return
 	}
+	if p.isUnlisted("", "") {
+		return
+	}
 	if r, ok := p.observed.Refused[IdentityPushes]; ok && r.Until.After(p.now) {
-		p.block(channels.Blocked("push", reason.IdentitiesRefused, r.Reason).Before(r.Until))
+		p.block(channels.Blocked("push", reason.IdentitiesRefused, r.Reason).WithUntil(r.Until))
 		return
 	}
 	if commitAt := oldest.Add(identifyDelay); !oldest.After(p.now) && commitAt.After(p.now) {

@@ -23,6 +23,9 @@ func Make(d *Desired, o *Observed, now time.Time) Plan {
 		p.channels[name].learn()
 		p.channels[name].freeEndedSlots()
 	}
+	if p.adoptKey() {
+		return p.finishPlan()
+	}
 	for _, name := range d.Order {
 		p.channels[name].decide()
 	}
@@ -74,9 +77,9 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 	for _, f := range o.Learned.Finished {
 		p.finished[finishKey{f.Channel, f.Sequence, f.Digest}] = true
 	}
-	for i, r := range o.Learned.Rollouts {
+	for i, r := range o.Learned.Cohorts {
 		if c := p.channels[r.Channel]; c != nil && c.Effective != nil && c.Effective.Sequence == r.Sequence {
-			c.cohort = &o.Learned.Rollouts[i]
+			c.cohort = &o.Learned.Cohorts[i]
 		}
 	}
 	for _, w := range o.Learned.Waves {

@@ -14,7 +14,7 @@ import (
 )
 
 func TestReleaseGoesThroughStagingIntoDedicated(t *testing.T) {
-	w := TwoChannels(t).Installed()
+	w := TwoChannels(t).ReportInstalled()
 	w.Wait(2*time.Minute, "staging", "dedicated")
 	w.Settle()
 	w.Commit("bob", "cut 1.1.0", Release("1.1.0"))
@@ -47,7 +47,7 @@ func TestSoakStartsAgain(t *testing.T) {
 		"illness": func(w *World) { w.Report("s1", cells.StateUnhealthy) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := TwoChannels(t).Installed()
+			w := TwoChannels(t).ReportInstalled()
 			w.Settle()
 			w.Commit("bob", "cut", Release("1.1.0"))
 			w.Settle()
@@ -63,13 +63,13 @@ func TestSoakStartsAgain(t *testing.T) {
 
 // A bad release stops in staging: it is rolled back and quarantined, and never reaches dedicated.
 func TestBadReleaseGoesBack(t *testing.T) {
-	w := TwoChannels(t).Installed()
+	w := TwoChannels(t).ReportInstalled()
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.WantActions("promote 1.1.0 staging")
 	w.WantActions("grant 1.1.0 staging s1+s2")
 	w.Now = w.Now.Add(time.Minute)
-	w.Fails("s1", "health: exit 1")
+	w.ReportFailed("s1", "health: exit 1")
 	p := w.WantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
 	if p.Actions[0].Sequence != 9 || !strings.Contains(p.Actions[0].Reason, "health: exit 1") {
 		t.Errorf("rollback %+v", p.Actions[0])
@@ -89,7 +89,7 @@ func TestBadReleaseGoesBack(t *testing.T) {
 func TestHaltWhereThereIsNoWayBack(t *testing.T) {
 	for name, more := range map[string]string{"forward-only": "rollback: forward-only\n", "first": ""} {
 		t.Run(name, func(t *testing.T) {
-			w := TwoChannels(t).Installed()
+			w := TwoChannels(t).ReportInstalled()
 			w.Settle()
 			if name == "first" {
 				w.Commit("bob", "hold on to nothing", map[string]string{
@@ -100,7 +100,7 @@ func TestHaltWhereThereIsNoWayBack(t *testing.T) {
 			w.Commit("bob", "cut", Release("1.1.0", more))
 			w.WantActions("promote 1.1.0 staging")
 			w.Settle()
-			w.Fails("s1", "migration failed")
+			w.ReportFailed("s1", "migration failed")
 			p := w.Run()
 			if p.Actions[0].Kind != plan.Halt {
 				t.Fatalf("actions %s", Kinds(p))
@@ -113,7 +113,7 @@ func TestHaltWhereThereIsNoWayBack(t *testing.T) {
 
 // R1: a revert requests a rollback, is answered once, and holds the channel until a person lifts the hold.
 func TestRevertIsARollbackRequest(t *testing.T) {
-	w := TwoChannels(t).Installed()
+	w := TwoChannels(t).ReportInstalled()
 	w.Settle()
 	w.Wait(2*time.Minute, "staging", "dedicated")
 	before := map[string]string{
@@ -153,7 +153,7 @@ func TestHandEditedHead(t *testing.T) {
 		"removed":         {"", "was removed"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := TwoChannels(t).Installed()
+			w := TwoChannels(t).ReportInstalled()
 			w.Settle()
 			w.Commit("eve", "edit", map[string]string{"channels/dedicated/head.yaml": c.head})
 			w.WantActions("")
@@ -168,7 +168,7 @@ func TestHandEditedHead(t *testing.T) {
 // R1: a request for a release above the head passes the gates like any release. The commit that answers it names who
 // requested it.
 func TestRequestUpward(t *testing.T) {
-	w := TwoChannels(t, Policy("staging", "promote: manual\n")).Installed()
+	w := TwoChannels(t, Policy("staging", "promote: manual\n")).ReportInstalled()
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.WantActions("")
@@ -192,9 +192,9 @@ func TestAcceptanceLatches(t *testing.T) {
 			"after: [staging]\ngates:\n  - soak: {for: 1h}\n  - window: {opens: \"0 9 * * *\", for: 1h}\n"),
 		CellFiles("staging", "s1"), CellFiles("dedicated", "acme"),
 		Release("1.0.0"), Head("staging", "1.0.0"), Head("dedicated", "1.0.0"),
-	)).Installed()
+	)).ReportInstalled()
 	w.Now = w.Now.Add(2 * time.Hour) // 11:30: closed
-	w.Installed().Settle()
+	w.ReportInstalled().Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
 	w.Wait(2*time.Hour, "staging", "dedicated")
@@ -210,7 +210,7 @@ func TestAcceptanceLatches(t *testing.T) {
 
 // R8: settled keeps a head until downstream accepted it; newest does not wait.
 func TestSettled(t *testing.T) {
-	w := TwoChannels(t).Installed()
+	w := TwoChannels(t).ReportInstalled()
 	w.Wait(time.Hour, "staging", "dedicated")
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -218,14 +218,14 @@ func TestSettled(t *testing.T) {
 	w.Commit("bob", "cut", Release("1.2.0"))
 	w.Wait(time.Minute, "staging", "dedicated")
 	w.WantActions("")
-	w.WantBlocked("staging", "settled", "keeps 1.1.0 until dedicated accepted it")
+	w.WantBlocked("staging", "settled", "keeps 1.1.0 until dedicated accepts it")
 	w.Wait(time.Hour, "staging", "dedicated")
 	w.WantActions("promote 1.2.0 staging; promote 1.1.0 dedicated")
 }
 
 // R6: a channel with an invalid policy promotes and grants nothing; other channels go on.
 func TestInvalidPolicy(t *testing.T) {
-	w := TwoChannels(t).Installed()
+	w := TwoChannels(t).ReportInstalled()
 	w.Settle()
 	w.Commit("bob", "mistype", Policy("staging", "freezes: [{form: 2026-12-20T00:00:00Z}]\n"))
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -235,13 +235,13 @@ func TestInvalidPolicy(t *testing.T) {
 
 // R13, fault 52: after a typo in one cell's values only that cell goes back, and the release is not blamed.
 func TestValuesAloneAreNotTheReleasesFault(t *testing.T) {
-	w := TwoChannels(t, Release("1.0.0", "parameters:\n  domain: {type: string}\n")).Installed()
+	w := TwoChannels(t, Release("1.0.0", "parameters:\n  domain: {type: string}\n")).ReportInstalled()
 	w.Settle()
 	cell := w.Files["cells/acme/cell.yaml"]
 	w.Commit("eve", "values", map[string]string{"cells/acme/cell.yaml": cell + "values: {domain: acme.example}\n"})
 	w.WantActions("grant 1.0.0 dedicated acme")
 	w.Now = w.Now.Add(time.Minute)
-	w.Fails("acme", "no such domain")
+	w.ReportFailed("acme", "no such domain")
 	w.WantActions("")
 	w.Commit("eve", "values", map[string]string{"cells/acme/cell.yaml": cell + "values: {domian: acme.example}\n"})
 	w.WantActions("")
@@ -250,7 +250,7 @@ func TestValuesAloneAreNotTheReleasesFault(t *testing.T) {
 
 // R2: a cell that moves from a channel with higher sequences gets a grant with a higher epoch.
 func TestMoveBetweenChannels(t *testing.T) {
-	w := TwoChannels(t).Installed()
+	w := TwoChannels(t).ReportInstalled()
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
@@ -264,7 +264,7 @@ func TestMoveBetweenChannels(t *testing.T) {
 
 // R5: after a force-push nothing moves.
 func TestDiverged(t *testing.T) {
-	w := TwoChannels(t).Installed()
+	w := TwoChannels(t).ReportInstalled()
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Obs.Diverged = &plan.Divergence{Seen: "4f0c", Tip: w.Tip}
@@ -274,7 +274,7 @@ func TestDiverged(t *testing.T) {
 
 // R10: clocks that can't be trusted block what time decides.
 func TestClock(t *testing.T) {
-	w := TwoChannels(t).Installed()
+	w := TwoChannels(t).ReportInstalled()
 	w.Wait(2*time.Hour, "staging", "dedicated")
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -289,7 +289,7 @@ func TestClock(t *testing.T) {
 
 // R2: a new sequence is above every sequence that was ever served.
 func TestSequenceRisesAboveServed(t *testing.T) {
-	w := TwoChannels(t).Installed()
+	w := TwoChannels(t).ReportInstalled()
 	w.Settle()
 	w.Obs.Served["staging"] = 120
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -300,7 +300,7 @@ func TestSequenceRisesAboveServed(t *testing.T) {
 
 // Invariant 2: equal inputs make equal plans, byte for byte.
 func TestSameBytes(t *testing.T) {
-	w := TwoChannels(t).Installed()
+	w := TwoChannels(t).ReportInstalled()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	var first []byte
 	for range 5 {

@@ -16,18 +16,19 @@ type Observed struct {
 	// When observing began. Until Since + staleAfter, cells have time to report (R26). Zero: long ago.
 	Since time.Time
 	// When this process began to listen to cells. Time before Up counts towards no stall (R10). Zero: long ago.
-	Up           time.Time
-	Clock        Clock                 // R10
-	Cells        map[string]*CellState // by name
-	Observations []Observation
-	Learned      Learned                 // what all plans so far learned
-	Served       map[string]int64        // highest sequence ever served or reported, by channel (R2)
-	Seen         string                  // newest commit that was acted on; empty: none yet
-	Diverged     *Divergence             // R5
-	Refused      map[string]Refusal      // pushes that the git host refused, by channel
-	Registered   map[string]Registration // newest change of each cell's identity that git may not have yet
-	Slots        map[string][]string     // cells that use a slot of maxInFlight, by channel, as the store counts them
-	Flags        *FlagsSeen              // what gates see of flags; nil: no flags repository
+	ListeningSince time.Time
+	Clock          Clock                 // R10
+	Cells          map[string]*CellState // by name
+	Observations   []Observation
+	Learned        Learned                 // what all plans so far learned
+	Served         map[string]int64        // highest sequence ever served or reported, by channel (R2)
+	Seen           string                  // newest commit that was acted on; empty: none yet
+	Diverged       *Divergence             // R5
+	Refused        map[string]Refusal      // pushes that the git host refused, by channel
+	Registered     map[string]Registration // newest change of each cell's identity that git may not have yet
+	Slots          map[string][]string     // cells that use a slot of maxInFlight, by channel, as the store counts them
+	Key            string                  `json:"-"` // SSH public key that this engine signs with; empty: it pushes nothing
+	Flags          *FlagsSeen              // what gates see of flags; nil: no flags repository
 }
 
 // CellState is a cell's last report, with what earlier reports added up to.
@@ -181,9 +182,9 @@ func (s *CellState) Stored() *CellState {
 	return &c
 }
 
-// Watch sets whether the time since the cell's last report counts: it does if this process has been listening since
+// SetWatched sets whether the time since the cell's last report counts: it does if this process has been listening since
 // before that report. A zero up means that it has not.
-func (s *CellState) Watch(up time.Time) { s.watched = !up.IsZero() && !s.LastReport.Before(up) }
+func (s *CellState) SetWatched(up time.Time) { s.watched = !up.IsZero() && !s.LastReport.Before(up) }
 
 // Watched reports whether some process was listening all the time since the cell's last report.
 func (s *CellState) Watched() bool { return s.watched }

@@ -22,13 +22,14 @@ import (
 type Kind string
 
 const (
-	Promote     Kind = "promote"    // move a channel's head up
-	Rollback    Kind = "rollback"   // move it down, by a forward commit
-	Quarantines Kind = "quarantine" // stop a release; in one commit with the rollback or halt it belongs to
-	Halt        Kind = "halt"       // put a hold on a channel
-	Grant       Kind = "grant"      // let cells have their channel's head
-	Identify    Kind = "identify"   // write cells' keys to their identity.yaml, one commit for all (R25)
-	Adopted     Kind = "adopted"    // no action: a head that the repository's root commit brought
+	Promote    Kind = "promote"    // move a channel's head up
+	Rollback   Kind = "rollback"   // move it down, by a forward commit
+	Quarantine Kind = "quarantine" // stop a release; in one commit with the rollback or halt it belongs to
+	Halt       Kind = "halt"       // put a hold on a channel
+	Grant      Kind = "grant"      // let cells have their channel's head
+	Identify   Kind = "identify"   // write cells' keys to their identity.yaml, one commit for all (R25)
+	Adopt      Kind = "adopt"      // list the engine's key in sluice.yaml, once (R46)
+	Adopted    Kind = "adopted"    // no action: a head that the repository's root commit brought
 )
 
 // Plan says what to do now, what is blocked, and when to make the next plan.
@@ -86,6 +87,7 @@ type Action struct {
 	Commit        string             `json:"-"` // the commit to read releases/Release from
 	forwardOnly   string             // see EffectiveHead.Forward
 	Holds         bool               `json:"-"` // rollback: it leaves a hold for a person to lift (R1)
+	key           string             // adopt: the engine's key
 	registrations []Registration     // identify: one for each of Cells, in the same order
 }
 
@@ -107,7 +109,7 @@ type Learned struct {
 	Finished []Finish     `json:"finished,omitempty"`
 	Waves    []Through    `json:"waves,omitempty"`
 	// Left out of JSON: the lists are long, and readers of plans decide nothing by them
-	Rollouts []Rollout `json:"-"`
+	Cohorts []Cohort `json:"-"`
 	// Slots that ended. The store frees them before it grants anything (R14); until then every plan finds them again.
 	Freed []Freed `json:"-"`
 	// Cells whose offers lapsed untaken (R14). Only memory forgets these offers; every plan finds those in the store
@@ -150,8 +152,8 @@ type Freed struct {
 	Cells   []string // sorted
 }
 
-// Rollout names the cells that count for a head: those that were eligible when the head moved (R9).
-type Rollout struct {
+// Cohort names the cells that count for a head: those that were eligible when the head moved (R9).
+type Cohort struct {
 	Channel  string    `json:"channel"`
 	Sequence int64     `json:"sequence"`
 	Since    time.Time `json:"since"`

@@ -62,7 +62,7 @@ func newLife(t *rapid.T, tb testing.TB) *life {
 		policyOf("staging", ""), policyOf("early", "staging"), policyOf("late", "early"),
 		CellFiles("staging", "s1", "s2"), CellFiles("early", "e1", "e2"), CellFiles("late", "l1", "l2", "l3"),
 		Release("1.0.0", tunable), Head("staging", "1.0.0"), Head("early", "1.0.0"), Head("late", "1.0.0"),
-	)).Installed()
+	)).ReportInstalled()
 	return &life{
 		World: w, t: t, served: map[string]int64{}, bad: map[string]bool{}, soaked: map[string]bool{},
 		onSince: map[string]time.Time{},
@@ -144,7 +144,7 @@ func (l *life) stepRarely(what string) {
 	case "begin":
 		for name, s := range l.Obs.Cells {
 			if s.Granted != nil && s.Running != nil && s.Granted.Sequence > s.Running.Sequence {
-				l.Begins(name)
+				l.ReportBegun(name)
 			}
 		}
 	case "values":
@@ -160,7 +160,7 @@ func (l *life) stepRarely(what string) {
 	case "answer":
 		l.answerProbes(rapid.Bool().Draw(l.t, "yes"))
 	case "up":
-		l.Obs.Up = l.Now
+		l.Obs.ListeningSince = l.Now
 	}
 }
 
@@ -171,7 +171,7 @@ func (l *life) answerProbes(yes bool) {
 			Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, Holds: yes,
 			ObservedAt: l.Now, ValidUntil: l.Now.Add(p.Check.ValidFor),
 		}
-		l.Obs.Observations = plan.MergeAnswers(l.Obs.Observations, []plan.Observation{o})
+		l.Obs.Observations = plan.MergeObservations(l.Obs.Observations, []plan.Observation{o})
 	}
 }
 
@@ -188,7 +188,7 @@ func (l *life) passTime(d time.Duration) {
 				return f.Assignment.Sequence == last.Sequence && f.Assignment.Channel == last.Channel
 			})
 			if l.bad[last.Release] && !known && (s.Running == nil || s.Running.Digest != last.Digest) {
-				l.Fails(name, "bad")
+				l.ReportFailed(name, "bad")
 			} else if known {
 				l.Obs.Cells[name] = l.Receive(s, cells.Report{
 					Cell: name, State: cells.StateHealthy, Running: s.Running, Failures: Plain(s.Failures),
@@ -363,9 +363,9 @@ func encodeTimeless(t *rapid.T, p plan.Plan) string {
 	for i := range p.Learned.Finished {
 		p.Learned.Finished[i].At = time.Time{}
 	}
-	p.Learned.Rollouts = slices.Clone(p.Learned.Rollouts)
-	for i := range p.Learned.Rollouts {
-		p.Learned.Rollouts[i].Since = time.Time{}
+	p.Learned.Cohorts = slices.Clone(p.Learned.Cohorts)
+	for i := range p.Learned.Cohorts {
+		p.Learned.Cohorts[i].Since = time.Time{}
 	}
 	data, err := json.Marshal(p)
 	if err != nil {

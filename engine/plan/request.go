@@ -24,10 +24,10 @@ func (c *channelPlan) rollBackByRequest() bool {
 	if c.isPushRefused(q.Release) {
 		return true
 	}
-	reason := fmt.Sprintf("%s asked for it in %s", q.By, words.Short(q.Commit))
+	reason := fmt.Sprintf("%s asked for it in %s", q.By, words.ShortCommit(q.Commit))
 	c.planner.addAction(Action{
 		Kind: Rollback, Channel: c.Name, Release: q.Release, Digest: target.Digest, Commit: target.Commit,
-		From: "request@" + words.Short(q.Commit), Replaces: c.Effective.Release, Sequence: c.nextSequence(),
+		From: "request@" + words.ShortCommit(q.Commit), Replaces: c.Effective.Release, Sequence: c.nextSequence(),
 		Requested: q.By, Reason: reason, Evidence: []string{reason}, Holds: true,
 		forwardOnly: c.planner.forwardOnlyRelease(target),
 	})
@@ -75,7 +75,7 @@ func (c *channelPlan) answerRequest() (moves, waits bool) {
 		return false, false
 	}
 	answer := func(code reason.Code, args ...any) {
-		c.planner.block(channels.Blocked("request", code, args...).About(c.Name, q.Release))
+		c.planner.block(channels.Blocked("request", code, args...).WithSubject(c.Name, q.Release))
 	}
 	if q.Fault != "" {
 		answer(reason.RequestFault, q.Fault)

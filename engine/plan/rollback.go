@@ -33,7 +33,7 @@ func (c *channelPlan) rollBackOrHalt() bool {
 		}
 		if stays != "" {
 			v := channels.Blocked("quarantine", reason.QuarantineStays, cause, stays)
-			c.planner.block(v.About(c.Name, e.Release))
+			c.planner.block(v.WithSubject(c.Name, e.Release))
 			return false
 		}
 	}
@@ -180,7 +180,7 @@ func (c *channelPlan) addQuarantine(reason string) {
 		return
 	}
 	c.planner.addAction(Action{
-		Kind: Quarantines, Channel: c.Name, Release: e.Release, Digest: e.Digest, Reason: reason,
+		Kind: Quarantine, Channel: c.Name, Release: e.Release, Digest: e.Digest, Reason: reason,
 		Evidence: []string{reason},
 	})
 }

@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -18,20 +19,24 @@ func TestNoWayBackOverForwardOnly(t *testing.T) {
 			w.Commit("bob", "cut two", Union(Release("2.0.0", "rollback: forward-only\n"), Release("3.0.0")))
 		},
 		"pruned": func(w *World) {
-			w.Takes("staging", "2.0.0", "rollback: forward-only\n")
-			w.Takes("staging", "2.1.0")
-			w.Commit("bob", "cut", Release("3.0.0"))
-			w.Settle()
-			w.Commit("eve", "prune", map[string]string{
+			w.CutAndInstall("staging", "2.0.0", "rollback: forward-only\n")
+			files := map[string]string{
 				"releases/2.0.0/release.yaml": "", "releases/2.0.0/kustomization.yaml": "",
 				"releases/2.0.0/app.yaml": "",
 				"releases/2.0.0/tombstone.yaml": "apiVersion: sluice/v1\nkind: Tombstone\nversion: 2.0.0\ndigest: " +
 					string(w.Digest("2.0.0")) + "\n",
-				"quarantine/2.1.0.yaml": "digest: @digest:2.1.0\nreason: bad\n",
-			})
+			}
+			for i := range plan.RollbackReach { // no tombstone takes what is within reach
+				version := fmt.Sprintf("2.1.%d", i)
+				w.CutAndInstall("staging", version)
+				files["quarantine/"+version+".yaml"] = "digest: @digest:" + version + "\nreason: bad\n"
+			}
+			w.Commit("bob", "cut", Release("3.0.0"))
+			w.Settle()
+			w.Commit("eve", "prune", files)
 		},
 		"edited": func(w *World) {
-			w.Takes("staging", "2.0.0", "rollback: forward-only\n")
+			w.CutAndInstall("staging", "2.0.0", "rollback: forward-only\n")
 			w.Commit("eve", "edit", Release("2.0.0"))
 			w.Commit("bob", "cut", Union(Release("3.0.0"), map[string]string{
 				"quarantine/2.0.0.yaml": "digest: " + string(w.Desired().Channels["staging"].Effective.Digest) +
@@ -48,13 +53,13 @@ func TestNoWayBackOverForwardOnly(t *testing.T) {
 				w.Settle()
 			}
 			w.WantHead("staging", "3.0.0")
-			w.Fails("s1", "broken")
+			w.ReportFailed("s1", "broken")
 			p := w.Run()
 			if len(p.Actions) == 0 || p.Actions[0].Kind != plan.Halt ||
 				!strings.Contains(p.Actions[0].Reason, "2.0.0 is forward-only") {
 				t.Fatalf("actions %s: %+v", Kinds(p), p.Actions)
 			}
-			w.Ask("staging", "1.0.0")
+			w.RequestRelease("staging", "1.0.0")
 			w.WantActions("")
 			w.WantBlocked("staging", "request", "2.0.0 is forward-only")
 		})
@@ -67,17 +72,17 @@ func TestLaterForwardOnlyIsNoBarrier(t *testing.T) {
 	w.Commit("bob", "cut", Release("3.0.0"))
 	w.Settle()
 	w.Commit("bob", "cut", Release("2.0.0", "rollback: forward-only\n"))
-	w.Fails("s1", "broken")
+	w.ReportFailed("s1", "broken")
 	w.WantActions("rollback 1.0.0 staging; quarantine 3.0.0 staging")
 }
 
 // R19: a rollback goes below the head. A release that a person rolled back is no target.
 func TestBackIsNeverUp(t *testing.T) {
 	w := One(t, "")
-	w.Takes("staging", "2.0.0")
-	w.Ask("staging", "1.0.0")
+	w.CutAndInstall("staging", "2.0.0")
+	w.RequestRelease("staging", "1.0.0")
 	w.WantActions("rollback 1.0.0 staging")
-	w.Through()
+	w.InstallAll()
 	w.Commit("eve", "stop it", map[string]string{"quarantine/1.0.0.yaml": "digest: @digest:1.0.0\nreason: leaks\n"})
 	w.WantActions("halt 1.0.0 staging")
 	w.WantHead("staging", "1.0.0")
@@ -87,12 +92,12 @@ func TestBackIsNeverUp(t *testing.T) {
 // cells that did not get it yet wait for a person.
 func TestFailedRollbackHalts(t *testing.T) {
 	w := One(t, "rollout: {maxInFlight: 1}\n")
-	w.Takes("staging", "2.0.0")
-	w.Through() // the second cell
-	w.Ask("staging", "1.0.0")
+	w.CutAndInstall("staging", "2.0.0")
+	w.InstallAll() // the second cell
+	w.RequestRelease("staging", "1.0.0")
 	w.WantActions("rollback 1.0.0 staging")
 	w.WantActions("grant 1.0.0 staging s1")
-	w.Fails("s1", "it does not start")
+	w.ReportFailed("s1", "it does not start")
 	w.WantActions("halt 1.0.0 staging")
 	w.WantActions("")
 	w.WantBlocked("staging", "hold", "it was a rollback itself")
@@ -104,11 +109,11 @@ func TestFailedRollbackHalts(t *testing.T) {
 // quarantined.
 func TestRequestDownGoesBeforeTheAutomaticOne(t *testing.T) {
 	w := One(t, "")
-	w.Takes("staging", "1.1.0")
+	w.CutAndInstall("staging", "1.1.0")
 	w.Commit("bob", "cut", Release("1.2.0"))
 	w.Settle()
-	w.Fails("s1", "broken")
-	w.Ask("staging", "1.0.0")
+	w.ReportFailed("s1", "broken")
+	w.RequestRelease("staging", "1.0.0")
 	p := w.WantActions("rollback 1.0.0 staging; quarantine 1.2.0 staging")
 	if a := p.Actions[0]; a.Requested != "eve" || !a.Holds {
 		t.Errorf("%+v", a)
@@ -122,9 +127,9 @@ func TestOvertakenRequestIsTold(t *testing.T) {
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.2.0"))
 	w.Commit("eve", "hold", map[string]string{"channels/staging/holds/x.yaml": "reason: wait\n"})
-	w.Ask("staging", "1.2.0")
+	w.RequestRelease("staging", "1.2.0")
 	w.WantActions("")
-	w.Fails("s1", "broken")
+	w.ReportFailed("s1", "broken")
 	p := w.WantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
 	if !strings.Contains(p.Actions[0].Reason, "eve's request for 1.2.0 lapses: ask again") {
 		t.Errorf("reason %q", p.Actions[0].Reason)
@@ -140,7 +145,7 @@ func TestRequestDownToWhatWasNeverHere(t *testing.T) {
 			w.Commit("bob", "cut two", Union(Release("1.1.0"), Release("1.2.0")))
 			w.Settle()
 			w.WantHead("staging", "1.2.0")
-			w.Ask("staging", "1.1.0")
+			w.RequestRelease("staging", "1.1.0")
 			w.WantActions(want)
 			if want == "" {
 				w.WantBlocked("staging", "request", "1.1.0 was never in staging")
@@ -154,9 +159,9 @@ func TestRequestDownToWhatWasNeverHere(t *testing.T) {
 func TestBackToAnEditedRelease(t *testing.T) {
 	w := One(t, "")
 	was := w.Desired().Channels["staging"].Effective
-	w.Takes("staging", "1.1.0")
+	w.CutAndInstall("staging", "1.1.0")
 	w.Commit("eve", "edit", map[string]string{"releases/1.0.0/app.yaml": "other\n"})
-	w.Ask("staging", "1.0.0")
+	w.RequestRelease("staging", "1.0.0")
 	p := w.WantActions("rollback 1.0.0 staging")
 	if a := p.Actions[0]; a.Digest != was.Digest || a.Commit != was.Commit {
 		t.Errorf("goes to %s of %s, and it was %s of %s", a.Digest, a.Commit, was.Digest, was.Commit)
@@ -167,7 +172,7 @@ func TestBackToAnEditedRelease(t *testing.T) {
 func TestNothingPassesARequest(t *testing.T) {
 	w := One(t, "gates: [{when: \"!release.fixes.exists(f, f == 'WAIT')\"}]\n")
 	w.Commit("bob", "cut", Release("1.1.0", "fixes: [WAIT]\n"))
-	w.Ask("staging", "1.1.0")
+	w.RequestRelease("staging", "1.1.0")
 	w.Commit("bob", "cut", Release("1.2.0"))
 	w.WantActions("")
 	w.WantBlocked("staging", "when", "")
@@ -186,7 +191,7 @@ func TestRequestWhileInvalid(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Commit("eve", "typo", Policy("staging", "frezes: []\n"))
-	w.Ask("staging", "1.1.0")
+	w.RequestRelease("staging", "1.1.0")
 	w.WantActions("")
 	if blocked := w.Plan().Blocked; len(blocked) != 1 || blocked[0].Gate != "invalid" {
 		t.Errorf("blocked %v", blocked)
@@ -196,10 +201,10 @@ func TestRequestWhileInvalid(t *testing.T) {
 // R21: an unreadable quarantine stops its release and rolls nothing back, since what it was meant to stop is unknown.
 func TestUnreadableQuarantineMovesNothing(t *testing.T) {
 	w := One(t, "")
-	w.Takes("staging", "1.1.0")
+	w.CutAndInstall("staging", "1.1.0")
 	w.Commit("eve", "typo", map[string]string{"quarantine/1.1.0.yaml": "digest: nonsense\n"})
 	w.WantActions("")
-	w.WantBlocked("staging", "quarantine", "mend or remove quarantine/1.1.0.yaml")
+	w.WantBlocked("staging", "quarantine", "correct or remove quarantine/1.1.0.yaml")
 	w.Commit("eve", "another cell", CellFiles("staging", "s3"))
 	w.Obs.Cells["s3"] = w.Receive(nil, cells.Report{Cell: "s3", State: cells.StatePending})
 	w.WantActions("")
@@ -207,7 +212,7 @@ func TestUnreadableQuarantineMovesNothing(t *testing.T) {
 
 // R21, R3: a quarantined release that is the head of two channels leaves both, in one chain.
 func TestQuarantineInTwoChannels(t *testing.T) {
-	w := TwoChannels(t).Installed()
+	w := TwoChannels(t).ReportInstalled()
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
@@ -231,7 +236,7 @@ func TestLostSequencesAreRisenAbove(t *testing.T) {
 	w.Now = time.Date(2026, 11, 24, 3, 5, 0, 0, time.UTC)
 	w.Report("s1", cells.StateHealthy)
 	w.Report("s2", cells.StateHealthy)
-	w.Takes("staging", "1.1.0")
+	w.CutAndInstall("staging", "1.1.0")
 	w.Now = w.Now.Add(2 * time.Minute)
 	w.Report("s1", cells.StateHealthy)
 	w.Report("s2", cells.StateHealthy)

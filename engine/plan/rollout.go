@@ -220,7 +220,7 @@ func (r *rollout) judgeAllGrants() (v channels.Verdict, stopped bool) {
 		return channels.Blocked("quarantine", reason.Quarantine, q.Reason), true
 	}
 	if until, yes := c.observing(); yes {
-		return channels.Blocked("observing", reason.Observing).Before(until), true
+		return channels.Blocked("observing", reason.Observing).WithUntil(until), true
 	}
 	if e.Kind == Rollback {
 		if i := slices.IndexFunc(c.Holds,

@@ -32,7 +32,7 @@ func TestWaves(t *testing.T) {
 			t.Errorf("%+v", b)
 		}
 	}
-	w.Others(10 * time.Minute)
+	w.WaitWithout(10 * time.Minute)
 	waves, s := map[string]int{}, w.Obs.Cells[first[0]]
 	soaked := s.LastReport.Add(30*time.Minute - s.Soaked)
 	for _, b := range w.Plan().Blocked {
@@ -55,16 +55,16 @@ func TestWaves(t *testing.T) {
 	if got := w.Granted(); got != nil {
 		t.Fatalf("granted %v while the first wave soaks", got)
 	}
-	w.Others(25 * time.Minute)
+	w.WaitWithout(25 * time.Minute)
 	if got := w.Granted(); len(got) != 2 { // 25 percent of 10 is 3
 		t.Fatalf("the second wave is %v", got)
 	}
-	w.Others(2*time.Hour + 5*time.Minute)
+	w.WaitWithout(2*time.Hour + 5*time.Minute)
 	for all := 3; all < 10; all += 3 { // maxInFlight
 		if got := w.Granted(); len(got) != min(3, 10-all) {
 			t.Fatalf("after %d: %v", all, got)
 		}
-		w.Others(time.Minute)
+		w.WaitWithout(time.Minute)
 	}
 	w.WantActions("")
 }
@@ -73,12 +73,12 @@ func TestWaves(t *testing.T) {
 func TestWavesStayThrough(t *testing.T) {
 	w := manyCells(t, 8, strings.Replace(byWaves, "maxInFlight: 3", "maxInFlight: 20", 1))
 	first := w.Granted()
-	w.Others(35 * time.Minute)
+	w.WaitWithout(35 * time.Minute)
 	second := w.Granted()
 	if len(second) != 1 {
 		t.Fatalf("the second wave is %v", second)
 	}
-	w.Others(2*time.Hour + 5*time.Minute)
+	w.WaitWithout(2*time.Hour + 5*time.Minute)
 	third := w.Granted()
 	if len(third) != 6 {
 		t.Fatalf("the third wave is %v", third)
@@ -106,9 +106,9 @@ func TestLatecomersWaitForTheirWave(t *testing.T) {
 	}
 	slices.Sort(late)
 	late = late[:4]
-	w.Others(20*time.Minute, late...)
+	w.WaitWithout(20*time.Minute, late...)
 	for _, name := range late {
-		w.WantGate(name, "silent", "not heard of since")
+		w.WantGate(name, "silent", "not heard from since")
 		w.Report(name, cells.StateHealthy)
 	}
 	if got := w.Granted(); got != nil {
@@ -123,18 +123,18 @@ func TestLatecomersWaitForTheirWave(t *testing.T) {
 func TestFirstWaveNeedsAWitness(t *testing.T) {
 	w := manyCells(t, 6, byWaves)
 	first := w.Granted()
-	w.Begins(first[0]) // and falls silent before it has a result
-	w.Others(10*time.Minute, first...)
+	w.ReportBegun(first[0]) // and falls silent before it has a result
+	w.WaitWithout(10*time.Minute, first...)
 	if got := w.Granted(); got != nil {
 		t.Fatalf("%v got it though the first of all has had no result", got)
 	}
-	w.Others(25*time.Minute, first...) // beyond the stall limit, so it failed
+	w.WaitWithout(25*time.Minute, first...) // beyond the stall limit, so it failed
 	second := w.Granted()
 	if len(second) != 1 {
 		t.Fatalf("one failed: %v, want one in its place", second)
 	}
-	w.Others(time.Minute, first...)
-	w.Fails(second[0], "broken")
+	w.WaitWithout(time.Minute, first...)
+	w.ReportFailed(second[0], "broken")
 	if got := w.Granted(); len(got) != 1 {
 		t.Fatalf("two failed, within the budget: %v, want one more", got)
 	}
@@ -148,12 +148,12 @@ func TestGrantedCellsOffline(t *testing.T) {
 	if len(away) != 3 {
 		t.Fatalf("granted %v", away)
 	}
-	w.Others(10*time.Minute, away...)
+	w.WaitWithout(10*time.Minute, away...)
 	for range 2 { // the offers lapse and free their slots
 		if got := w.Granted(); len(got) != 3 {
 			t.Fatalf("granted %v, want three in their places", got)
 		}
-		w.Others(2*time.Minute, away...)
+		w.WaitWithout(2*time.Minute, away...)
 	}
 	w.WantActions("")
 	w.WantHead("staging", "1.1.0")
@@ -174,7 +174,7 @@ func TestWindowClosesInMidRollout(t *testing.T) {
 			"freezes: [{from: 2026-11-24T08:00:00Z, until: 2026-11-24T09:30:00Z, reason: fair}]\n"+
 			"rollout: {maxInFlight: 2}\n")
 	for _, name := range w.Granted() {
-		w.Begins(name)
+		w.ReportBegun(name)
 	}
 	w.Now = time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 	for name, s := range w.Obs.Cells {
@@ -184,13 +184,13 @@ func TestWindowClosesInMidRollout(t *testing.T) {
 	}
 	w.WantActions("")
 	w.WantBlocked("staging", "window", "opens Tue 09:00")
-	w.Others(time.Minute) // cells that began finish
+	w.WaitWithout(time.Minute) // cells that began finish
 	w.Now = time.Date(2026, 11, 24, 9, 10, 0, 0, time.UTC)
-	w.Others(time.Minute)
+	w.WaitWithout(time.Minute)
 	w.WantActions("")
 	w.WantBlocked("staging", "freeze", "fair")
 	w.Now = time.Date(2026, 11, 24, 9, 30, 0, 0, time.UTC)
-	w.Others(time.Minute)
+	w.WaitWithout(time.Minute)
 	if got := w.Granted(); len(got) != 2 {
 		t.Errorf("granted %v", got)
 	}
@@ -201,16 +201,16 @@ func TestWindowClosesInMidRollout(t *testing.T) {
 func TestDatabaseLostInMidRollout(t *testing.T) {
 	w := manyCells(t, 8, byWaves)
 	first := w.Granted()
-	w.Others(35 * time.Minute)
+	w.WaitWithout(35 * time.Minute)
 	second := w.Granted()
-	w.Others(time.Minute)
+	w.WaitWithout(time.Minute)
 	running := map[string]*cells.Assignment{}
 	for name, s := range w.Obs.Cells {
 		running[name] = s.Running
 	}
 	w.Now = w.Now.Add(time.Minute)
 	w.Obs = plan.Observed{
-		Since: w.Now, Up: w.Now, Cells: map[string]*plan.CellState{}, Served: map[string]int64{},
+		Since: w.Now, ListeningSince: w.Now, Cells: map[string]*plan.CellState{}, Served: map[string]int64{},
 		Refused: map[string]plan.Refusal{},
 	}
 	w.WantActions("")
@@ -229,14 +229,14 @@ func TestDatabaseLostInMidRollout(t *testing.T) {
 	if got := w.Granted(); got != nil {
 		t.Fatalf("%v got it before the waves had soaked again", got)
 	}
-	w.Others(35 * time.Minute)
+	w.WaitWithout(35 * time.Minute)
 	if got := w.Granted(); got != nil { // the second wave has all its cells and soaks
 		t.Fatalf("%v got it beyond %v and %v", got, first, second)
 	}
-	w.Others(2 * time.Hour)
+	w.WaitWithout(2 * time.Hour)
 	for range 3 {
 		w.Granted()
-		w.Others(2 * time.Minute)
+		w.WaitWithout(2 * time.Minute)
 	}
 	w.Settle()
 	for name, s := range w.Obs.Cells {
@@ -257,7 +257,7 @@ func TestNewcomersGetWhatIsProven(t *testing.T) {
 	}
 	w.Commit("eve", "fifty", CellFiles("staging", names...))
 	for _, name := range names {
-		w.Pending(name)
+		w.ReportPending(name)
 	}
 	for range 29 { // while the first wave soaks
 		for _, a := range w.Run().Actions {
@@ -265,7 +265,7 @@ func TestNewcomersGetWhatIsProven(t *testing.T) {
 				t.Fatalf("%v of %s, which only %v has", a.Cells, a.Release, first)
 			}
 		}
-		w.Others(time.Minute)
+		w.WaitWithout(time.Minute)
 	}
 	for _, name := range names {
 		if got := w.Obs.Cells[name].Release; got != "1.0.0" {
@@ -280,12 +280,12 @@ func TestNewcomersJoinTheFirstRollout(t *testing.T) {
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.WantActions("promote 1.1.0 staging")
 	for _, name := range []string{"a", "b", "c", "d"} {
-		w.Pending(name)
+		w.ReportPending(name)
 	}
 	if got := w.Granted(); len(got) != 1 {
 		t.Fatalf("granted %v", got)
 	}
-	w.Others(10 * time.Minute)
+	w.WaitWithout(10 * time.Minute)
 	w.WantActions("")
 }
 
@@ -300,11 +300,11 @@ func TestMovedFromAHigherSequence(t *testing.T) {
 	w.Commit("eve", "move", CellFiles("staging", "mover"))
 	w.WantActions("")
 	w.WantGate("mover", "wave", "in wave ")
-	w.Others(35*time.Minute, first...)
+	w.WaitWithout(35*time.Minute, first...)
 	w.Report(first[0], cells.StateHealthy)
 	for range 40 {
 		w.Run()
-		w.Others(5 * time.Minute)
+		w.WaitWithout(5 * time.Minute)
 	}
 	got := w.Obs.Cells["mover"].Running
 	if got.Release != "1.1.0" || got.Epoch != 1 || got.Sequence != w.Desired().Channels["staging"].Effective.Sequence {
@@ -316,7 +316,7 @@ func TestMovedFromAHigherSequence(t *testing.T) {
 func TestOldEventsTouchNoBudget(t *testing.T) {
 	w := manyCells(t, 3, "rollout: {failureBudget: 0}\n")
 	w.Granted()
-	w.Others(time.Minute)
+	w.WaitWithout(time.Minute)
 	s := w.Obs.Cells["c00"]
 	old := cells.Assignment{Channel: "staging", Sequence: 7, Release: "1.0.0", Digest: w.Digest("1.0.0")}
 	r := cells.Report{
@@ -339,7 +339,7 @@ func TestQuarantineInMidRollout(t *testing.T) {
 	for onFailure, want := range map[string]string{"rollback": "rollback 1.0.0 staging", "halt": ""} {
 		w := manyCells(t, 6, "onFailure: "+onFailure+"\nrollout: {maxInFlight: 2}\n")
 		had := w.Granted()
-		w.Others(time.Minute)
+		w.WaitWithout(time.Minute)
 		w.Commit("eve", "stop", map[string]string{"quarantine/1.1.0.yaml": "digest: @digest:1.1.0\nreason: leaks\n"})
 		w.WantActions(want)
 		if want == "" {
@@ -370,7 +370,7 @@ func TestOwnersDecide(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := manyCells(t, 3, "rollout: {waves: [{cells: 2}, {percent: 100}]}\n")
-			w.Says("c00", tt.owner)
+			w.SetOwnerDecision("c00", tt.owner)
 			if got := w.Granted(); fmt.Sprint(got) != "[c01 c02]" {
 				t.Fatalf("granted %v", got)
 			}
@@ -382,17 +382,17 @@ func TestOwnersDecide(t *testing.T) {
 			if !strings.Contains(strings.Join(why, "\n"), "its owner ") {
 				t.Errorf("why: %v", why)
 			}
-			w.Others(time.Minute, "c00")
-			w.Says("c00", &cells.Owner{Approval: true, Approved: []releases.Digest{w.Digest("1.1.0")}})
+			w.WaitWithout(time.Minute, "c00")
+			w.SetOwnerDecision("c00", &cells.Owner{Approval: true, Approved: []releases.Digest{w.Digest("1.1.0")}})
 			if got := w.Granted(); fmt.Sprint(got) != "[c00]" {
 				t.Errorf("granted %v", got)
 			}
 		})
 	}
 	w := One(t, "")
-	w.Takes("staging", "1.1.0")
-	w.Says("s1", &cells.Owner{Paused: "audit"})
-	w.Ask("staging", "1.0.0")
+	w.CutAndInstall("staging", "1.1.0")
+	w.SetOwnerDecision("s1", &cells.Owner{Paused: "audit"})
+	w.RequestRelease("staging", "1.0.0")
 	w.WantActions("rollback 1.0.0 staging")
 	w.WantActions("grant 1.0.0 staging s2")
 	w.WantGate("s1", "owner", "audit")
@@ -422,13 +422,13 @@ func TestVendorHoldsSingleCells(t *testing.T) {
 			w.Commit("eve", "end", map[string]string{
 				tt.file: map[bool]string{true: cell}[strings.HasPrefix(tt.file, "cells/")],
 			})
-			w.Others(time.Minute)
+			w.WaitWithout(time.Minute)
 			if got := w.Granted(); fmt.Sprint(got) != "[c00]" {
 				t.Fatalf("granted %v", got)
 			}
-			w.Through()
+			w.InstallAll()
 			w.Commit("eve", tt.name, map[string]string{tt.file: tt.text})
-			w.Ask("staging", "1.0.0")
+			w.RequestRelease("staging", "1.0.0")
 			w.WantActions("rollback 1.0.0 staging")
 			w.WantActions("grant 1.0.0 staging c00+c01+c02")
 		})
@@ -450,7 +450,7 @@ func TestSlotsOutliveHeads(t *testing.T) {
 	w := manyCells(t, 6, "advance: newest\nrollout: {maxInFlight: 2, failureBudget: 5, stall: 20m}\n")
 	old := w.Granted()
 	for _, name := range old {
-		w.Begins(name)
+		w.ReportBegun(name)
 	}
 	w.Commit("bob", "cut", Release("1.2.0"))
 	w.WantActions("promote 1.2.0 staging")
@@ -464,7 +464,7 @@ func TestSlotsOutliveHeads(t *testing.T) {
 			w.WantGate(name, "maxInFlight", "place ")
 		}
 	}
-	w.Fails(old[0], "broken")
+	w.ReportFailed(old[0], "broken")
 	p = w.Run()
 	if len(p.Actions) != 1 || len(slotTakers(p.Actions[0], 2)) != 1 {
 		t.Fatalf("%s: want one in the place of %s", Kinds(p), old[0])
@@ -497,7 +497,7 @@ func TestSlotsThatEnded(t *testing.T) {
 func TestSkipWave(t *testing.T) {
 	w := manyCells(t, 8, strings.Replace(byWaves, "maxInFlight: 3", "maxInFlight: 2", 1))
 	first := w.Granted()
-	w.Others(time.Minute)
+	w.WaitWithout(time.Minute)
 	e := w.Desired().Channels["staging"].Effective
 	skip := map[string]string{fmt.Sprintf("channels/staging/skips/%d.yaml",
 		e.Sequence): "wave: 3\nreason: urgent\nby: ada\n"}
@@ -509,7 +509,7 @@ func TestSkipWave(t *testing.T) {
 		t.Fatalf("granted %v after %v, want two: maxInFlight", got, first)
 	}
 	for range 5 {
-		w.Others(time.Minute)
+		w.WaitWithout(time.Minute)
 		w.Run()
 	}
 	p := w.Progress("staging")
@@ -531,7 +531,7 @@ func TestSkipOfNothing(t *testing.T) {
 		"channels/staging/holds/x.yaml":  "reason: x\ncells: [nobody]\n",
 	})
 	var got []string
-	for _, f := range w.Desired().Check() {
+	for _, f := range w.Desired().AllFaults() {
 		got = append(got, f.String())
 	}
 	want := []string{
@@ -550,7 +550,7 @@ func TestRestatedHeadKeepsItsWaves(t *testing.T) {
 	s := w.Obs.Cells[first[0]]
 	lost := *s.Granted
 	lost.Sequence += 3
-	w.Obs.Cells[first[0]] = plan.Give(s, plan.Granted{Cell: first[0], Assignment: lost, At: w.Now})
+	w.Obs.Cells[first[0]] = plan.WithGrant(s, plan.Granted{Cell: first[0], Assignment: lost, At: w.Now})
 	w.Obs.Served["staging"] = lost.Sequence
 	w.WantActions("rollback 1.1.0 staging")
 	if got := w.Granted(); fmt.Sprint(got) != fmt.Sprint(first) {
@@ -569,7 +569,7 @@ func TestLabelledWave(t *testing.T) {
 		t.Errorf("granted %v", got)
 	}
 	w = manyCells(t, 5, text, canary)
-	w.Others(6*time.Minute, "c03")
+	w.WaitWithout(6*time.Minute, "c03")
 	if got := w.Granted(); len(got) != 1 || got[0] == "c03" {
 		t.Errorf("granted %v", got)
 	}
@@ -585,7 +585,7 @@ func TestNoWaveIsThroughWithoutCells(t *testing.T) {
 	if got := w.Obs.Learned.Waves; len(got) > 0 {
 		t.Fatalf("through on nobody's word: %v", got)
 	}
-	w.Others(time.Minute)
+	w.WaitWithout(time.Minute)
 	if got := w.Granted(); len(got) != 1 {
 		t.Errorf("granted %v", got)
 	}
@@ -619,7 +619,7 @@ func TestWavesCountThoseOutsideTheirWindows(t *testing.T) {
 	pass(0)
 	for name := range w.Obs.Cells {
 		if name > "c01" {
-			w.Says(name, night)
+			w.SetOwnerDecision(name, night)
 		}
 	}
 	pass(time.Hour)

@@ -19,8 +19,8 @@ type replica struct {
 	known *plan.CellState
 }
 
-func (r *replica) arrival(t time.Time) plan.Arrival {
-	return plan.Arrival{At: t.Add(r.off).Round(0), Local: t}
+func (r *replica) arrival(t time.Time) plan.ReportArrival {
+	return plan.ReportArrival{At: t.Add(r.off).Round(0), Local: t}
 }
 
 // readRow takes over the row as another replica wrote it.
@@ -29,7 +29,7 @@ func (r *replica) readRow(row *plan.CellState) {
 		return
 	}
 	c := row.Stored()
-	c.Watch(r.up)
+	c.SetWatched(r.up)
 	r.known = c
 }
 

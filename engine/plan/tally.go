@@ -72,9 +72,9 @@ func (c *channelPlan) learn() {
 	}
 	_, observing := c.observing()
 	if c.cohort == nil {
-		c.cohort = &Rollout{Channel: c.Name, Sequence: e.Sequence, Since: p.now, Eligible: t.findEligible()}
+		c.cohort = &Cohort{Channel: c.Name, Sequence: e.Sequence, Since: p.now, Eligible: t.findEligible()}
 		if !observing {
-			p.plan.Learned.Rollouts = append(p.plan.Learned.Rollouts, *c.cohort)
+			p.plan.Learned.Cohorts = append(p.plan.Learned.Cohorts, *c.cohort)
 		}
 	}
 	t.countCells(c.cohort.Eligible)

@@ -17,9 +17,9 @@ func TestOutageIsNoStall(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
-	w.Begins("s1")
+	w.ReportBegun("s1")
 	w.Now = w.Now.Add(2 * time.Hour) // the control plane was down
-	w.Obs.Up = w.Now
+	w.Obs.ListeningSince = w.Now
 	w.WantActions("")
 	w.Now = w.Now.Add(29 * time.Minute)
 	w.WantActions("")
@@ -32,12 +32,12 @@ func TestStallCountsFromThisAssignment(t *testing.T) {
 	w := One(t, "advance: newest\n")
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
-	w.Begins("s1")
+	w.ReportBegun("s1")
 	w.Now = w.Now.Add(29 * time.Minute)
-	w.Begins("s1")
+	w.ReportBegun("s1")
 	w.Commit("bob", "cut", Release("1.2.0"))
 	w.Settle()
-	w.Begins("s1")
+	w.ReportBegun("s1")
 	w.Now = w.Now.Add(2 * time.Minute)
 	w.WantActions("")
 	w.Now = w.Now.Add(28 * time.Minute)
@@ -50,7 +50,7 @@ func TestPercentAfterAnEmptyDatabase(t *testing.T) {
 		Policy("staging", ""), Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h}\n"),
 		CellFiles("staging", "s1", "s2", "s3"), CellFiles("dedicated", "acme"),
 		Release("1.0.0"), Head("staging", "1.0.0"), Head("dedicated", "1.0.0"),
-	)).Installed()
+	)).ReportInstalled()
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
@@ -84,7 +84,7 @@ func TestLaggardBlocksNobody(t *testing.T) {
 		Policy("staging", ""), Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h}\n"),
 		CellFiles("staging", "s1", "s2"), CellFiles("dedicated", "acme"),
 		Release("1.0.0"), Head("staging", "1.0.0"), Head("dedicated", "1.0.0"),
-	)).Installed()
+	)).ReportInstalled()
 	w.Settle()
 	w.Obs.Cells["s1"].Infrastructure = 7
 	w.Commit("bob", "cut", Release("1.1.0", "requires: {infrastructure: 7}\n"))
@@ -101,7 +101,7 @@ func TestUnreadableCellStillCounts(t *testing.T) {
 		Policy("staging", ""), Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h}\n"),
 		CellFiles("staging", "s1", "s2"), CellFiles("dedicated", "acme"),
 		Release("1.0.0"), Head("staging", "1.0.0"), Head("dedicated", "1.0.0"),
-	)).Installed()
+	)).ReportInstalled()
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
@@ -120,19 +120,19 @@ func TestRolloutEndsWithinItsBudget(t *testing.T) {
 	w := One(t, "rollout: {failureBudget: 1}\n")
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
-	w.Fails("s2", "its disk is full")
+	w.ReportFailed("s2", "its disk is full")
 	w.Settle()
 	w.WantHead("staging", "1.1.0")
 	w.Now = w.Now.Add(time.Minute)
 	w.Report("s1", cells.StateHealthy)
-	w.Keeps("s2")
+	w.ReportMemory("s2")
 	w.WantActions("")
 	w.WantBlocked("staging", "failed", "1.1.0 failed: its disk is full")
 	w.Commit("bob", "cut", Release("1.2.0"))
 	w.WantActions("promote 1.2.0 staging")
 	w.WantActions("grant 1.2.0 staging s1+s2")
-	w.Fails("s1", "broken")
-	w.Fails("s2", "broken")
+	w.ReportFailed("s1", "broken")
+	w.ReportFailed("s2", "broken")
 	w.WantActions("rollback 1.1.0 staging; quarantine 1.2.0 staging")
 }
 
@@ -141,8 +141,8 @@ func TestNothingIsThroughWhereAllFailed(t *testing.T) {
 	w := One(t, "rollout: {failureBudget: 2}\n")
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
-	w.Fails("s1", "broken")
-	w.Fails("s2", "broken")
+	w.ReportFailed("s1", "broken")
+	w.ReportFailed("s2", "broken")
 	w.Commit("bob", "cut", Release("1.2.0"))
 	w.WantActions("")
 	w.WantBlocked("staging", "settled", "keeps 1.1.0")
@@ -153,16 +153,16 @@ func TestFailureOfAnEarlierSequence(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
-	w.Fails("s1", "a full disk")
+	w.ReportFailed("s1", "a full disk")
 	w.WantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
 	w.Settle()
 	w.Now = w.Now.Add(time.Minute)
-	w.Keeps("s1")
-	w.Keeps("s2")
+	w.ReportMemory("s1")
+	w.ReportMemory("s2")
 	w.Commit("eve", "it was the disk", map[string]string{"quarantine/1.1.0.yaml": ""})
 	w.WantActions("promote 1.1.0 staging")
 	w.WantActions("grant 1.1.0 staging s1+s2")
-	w.Keeps("s1")
+	w.ReportMemory("s1")
 	w.WantActions("")
 }
 
@@ -185,7 +185,7 @@ func TestBadValuesAreNotTheRelease(t *testing.T) {
 	w.Commit("bob", "values", map[string]string{
 		"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nprofile: default\nlabels: {a: b}\n",
 	})
-	w.Takes("staging", "1.1.0", "parameters: {colour: {type: string}}\n")
+	w.CutAndInstall("staging", "1.1.0", "parameters: {colour: {type: string}}\n")
 	w.Commit("bob", "values", map[string]string{
 		"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nvalues: {colour: red}\n",
 	})
@@ -204,7 +204,7 @@ func TestBadValuesAreNotTheRelease(t *testing.T) {
 
 // R2, R14: a cell that came from another channel can fail this channel's head.
 func TestMovedCellFails(t *testing.T) {
-	w := TwoChannels(t, Policy("dedicated", "gates: [{when: \"true\"}]\n")).Installed()
+	w := TwoChannels(t, Policy("dedicated", "gates: [{when: \"true\"}]\n")).ReportInstalled()
 	w.Settle()
 	w.Wait(time.Minute, "staging", "dedicated")
 	w.Settle()
@@ -213,7 +213,7 @@ func TestMovedCellFails(t *testing.T) {
 	if g := w.Obs.Cells["s2"].Granted; g == nil || g.Channel != "dedicated" || g.Release != "1.1.0" {
 		t.Fatalf("granted %+v", g)
 	}
-	w.Fails("s2", "broken")
+	w.ReportFailed("s2", "broken")
 	p := w.Run()
 	if !slices.ContainsFunc(p.Actions,
 		func(a plan.Action) bool { return a.Kind == plan.Rollback && a.Channel == "dedicated" }) {
@@ -244,7 +244,7 @@ func TestLearnedOnce(t *testing.T) {
 		Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h, percent: 50}\n  - when: \"false\"\n"),
 		CellFiles("staging", "s1", "s2"), CellFiles("dedicated", "acme"),
 		Release("1.0.0"), Head("staging", "1.0.0"), Head("dedicated", "1.0.0"),
-	)).Installed()
+	)).ReportInstalled()
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
@@ -255,7 +255,7 @@ func TestLearnedOnce(t *testing.T) {
 		w.Report("acme", cells.StateHealthy)
 		w.Run()
 	}
-	if p := w.Plan(); len(p.Learned.Accepted)+len(p.Learned.Finished)+len(p.Learned.Rollouts) > 0 {
+	if p := w.Plan(); len(p.Learned.Accepted)+len(p.Learned.Finished)+len(p.Learned.Cohorts) > 0 {
 		t.Errorf("learned again %+v", p.Learned)
 	}
 }

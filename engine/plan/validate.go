@@ -19,11 +19,11 @@ func Validate(files fs.FS) ([]releases.Fault, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d.Check(), nil
+	return d.AllFaults(), nil
 }
 
-// Check returns every fault of d: those of single files, and contradictions between files.
-func (d *Desired) Check() []releases.Fault {
+// AllFaults returns every fault of d: those of single files, and contradictions between files.
+func (d *Desired) AllFaults() []releases.Fault {
 	all := slices.Clone(d.Faults)
 	for _, name := range d.Order {
 		c := d.Channels[name]

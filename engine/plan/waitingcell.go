@@ -78,7 +78,7 @@ func (r *rollout) failedGrant(cell *Cell, s *CellState, head *EffectiveHead) (v 
 			}
 			v = channels.Blocked("failed", reason.Failed, head.Release, f.Reason, tried)
 			v.Cell = cell.Name
-			return v.About(r.channel.Name, head.Release), true
+			return v.WithSubject(r.channel.Name, head.Release), true
 		}
 	}
 	return v, false
@@ -140,7 +140,7 @@ func (r *rollout) judgeCell(n *waitingCell) (v channels.Verdict) {
 	}
 	if v.Gate == "" && !r.channel.planner.inContact(n.state) {
 		// an offer to a silent cell would lapse
-		v = channels.Blocked("silent", reason.Silent, words.Stamp(n.state.LastReport))
+		v = channels.Blocked("silent", reason.Silent, words.FormatTime(n.state.LastReport))
 	}
 	return v
 }
@@ -180,7 +180,7 @@ func (r *rollout) judgeVendor(n *waitingCell) (v channels.Verdict) {
 	if n.cell.Paused == "" && n.cell.Pin == "" && len(n.cell.Windows) == 0 {
 		return v
 	}
-	b := n.cell.Binds(n.head.Release, r.channel.planner.now)
+	b := n.cell.Judge(n.head.Release, r.channel.planner.now)
 	if b.Gate == "window" && r.hotfixOpen {
 		return v
 	}
@@ -236,7 +236,7 @@ func (r *rollout) crossedBarrier(s *CellState, to releases.Version) string {
 	if running.IsZero() || !to.Less(running) {
 		return ""
 	}
-	if r := p.desired.Releases[s.Release]; r != nil && r.ForwardOnly() {
+	if r := p.desired.Releases[s.Release]; r != nil && r.IsForwardOnly() {
 		return s.Release
 	}
 	// the cell comes from channel from, and so do its migrations
@@ -275,8 +275,8 @@ func (c *channelPlan) usesSlot(s *CellState) bool {
 // stalledSince reports whether the stall limit has passed since an instant. Time in which no process was listening, or
 // that can't be trusted, does not count (R10).
 func (p *planner) stalledSince(since time.Time, limit time.Duration) bool {
-	if p.observed.Up.After(since) {
-		since = p.observed.Up
+	if p.observed.ListeningSince.After(since) {
+		since = p.observed.ListeningSince
 	}
 	stallsAt := since.Add(limit)
 	p.replanAt(stallsAt)

@@ -32,7 +32,7 @@ func midRollout(tb testing.TB, n, given int) (*plan.Desired, *plan.Observed) {
 	old, e := &c.History[0], c.Effective
 	o := &plan.Observed{Cells: make(map[string]*plan.CellState, n)}
 	o.Learned.Waves = []plan.Through{{Channel: "c", Sequence: e.Sequence, Digest: e.Digest, Wave: 1}}
-	o.Learned.Rollouts = []plan.Rollout{{Channel: "c", Sequence: e.Sequence, Since: Start}}
+	o.Learned.Cohorts = []plan.Cohort{{Channel: "c", Sequence: e.Sequence, Since: Start}}
 	for i, at := range c.WaveOrder() {
 		head := old
 		if i < given {
@@ -47,7 +47,7 @@ func midRollout(tb testing.TB, n, given int) (*plan.Desired, *plan.Observed) {
 		}
 	}
 	for _, cell := range c.Cells {
-		o.Learned.Rollouts[0].Eligible = append(o.Learned.Rollouts[0].Eligible, cell.Name)
+		o.Learned.Cohorts[0].Eligible = append(o.Learned.Cohorts[0].Eligible, cell.Name)
 	}
 	return d, o
 }
@@ -57,7 +57,7 @@ func sideBySide(t testing.TB, alpha, beta string, more ...map[string]string) *Wo
 	return NewWorld(t, Union(append([]map[string]string{
 		Policy("alpha", alpha), Policy("beta", beta), CellFiles("alpha", "a1"), CellFiles("beta", "b1"),
 		Release("1.0.0"), Head("alpha", "1.0.0"), Head("beta", "1.0.0"),
-	}, more...)...)).Installed()
+	}, more...)...)).ReportInstalled()
 }
 
 // manyCells returns a channel at 1.0.0 with n cells, c00 and so on, installed and soaked, and with 1.1.0 promoted.
@@ -69,8 +69,8 @@ func manyCells(t testing.TB, n int, text string, more ...map[string]string) *Wor
 	}
 	w := NewWorld(t,
 		Union(append([]map[string]string{Policy("staging", text), CellFiles("staging", names...), Release("1.0.0"),
-			Head("staging", "1.0.0")}, more...)...)).Installed()
-	w.Through()
+			Head("staging", "1.0.0")}, more...)...)).ReportInstalled()
+	w.InstallAll()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.WantActions("promote 1.1.0 staging")
 	return w

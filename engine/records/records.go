@@ -69,9 +69,9 @@ type Store interface {
 	Delete(ctx context.Context, kind, key string, version int64) error
 }
 
-// Check checks r against the limits. Its errors wrap ErrInvalid.
-func (r Record) Check() error {
-	if err := CheckName(r.Kind, r.Key); err != nil {
+// Validate checks r against the limits. Its errors wrap ErrInvalid.
+func (r Record) Validate() error {
+	if err := ValidateName(r.Kind, r.Key); err != nil {
 		return err
 	}
 	switch {
@@ -85,25 +85,25 @@ func (r Record) Check() error {
 	return nil
 }
 
-// CheckName checks the kind and the key of a record against the limits. Its errors wrap ErrInvalid.
-func CheckName(kind, key string) error {
+// ValidateName checks the kind and the key of a record against the limits. Its errors wrap ErrInvalid.
+func ValidateName(kind, key string) error {
 	if key == "" {
 		return fmt.Errorf("a record without a key: %w", ErrInvalid)
 	}
 	return errors.Join(validateKind(kind), validateKey(key))
 }
 
-// Normal returns p with its default limit, and checks p and kind against the limits. Its errors wrap ErrInvalid.
-func (p Page) Normal(kind string) (Page, error) {
+// Normalise returns p with its default limit, and checks p and kind against the limits. Its errors wrap ErrInvalid.
+func (p Page) Normalise(kind string) (Page, error) {
 	if p.Limit <= 0 || p.Limit > MaxPage {
 		p.Limit = MaxPage
 	}
 	return p, errors.Join(validateKind(kind), validateKey(p.Prefix), validateKey(p.After))
 }
 
-// Cut returns the first records of found whose keys have the prefix. found must be sorted by key and begin at the
+// FilterPrefix returns the first records of found whose keys have the prefix. found must be sorted by key and begin at the
 // prefix.
-func (p Page) Cut(found []Record) []Record {
+func (p Page) FilterPrefix(found []Record) []Record {
 	for i, r := range found {
 		if !strings.HasPrefix(r.Key, p.Prefix) {
 			return found[:i]

@@ -88,15 +88,15 @@ func (r *Roster) findHolder(key string) (keyHolder, bool) {
 	}
 }
 
-// Holder returns the cell that a key belongs to, whether the key is accepted or not. ok is false if it belongs to none.
-func (r *Roster) Holder(key string) (cell string, ok bool) {
+// CellOfAnyKey returns the cell that a key belongs to, whether the key is accepted or not. ok is false if it belongs to none.
+func (r *Roster) CellOfAnyKey(key string) (cell string, ok bool) {
 	k, ok := r.findHolder(key)
 	return k.cell, ok
 }
 
-// Cell returns the cell of an accepted key, given as identity.yaml writes keys: the cell's newest key, or the key
+// CellOfKey returns the cell of an accepted key, given as identity.yaml writes keys: the cell's newest key, or the key
 // before while that is valid. ok is false for a rejected key; Why says why.
-func (r *Roster) Cell(key string) (name string, ok bool) {
+func (r *Roster) CellOfKey(key string) (name string, ok bool) {
 	k, ok := r.findHolder(key)
 	if !ok || k.rejected != "" {
 		return "", false
@@ -104,8 +104,8 @@ func (r *Roster) Cell(key string) (name string, ok bool) {
 	return k.cell, true
 }
 
-// Why says why a key is rejected. The reason is for logs: an unauthenticated peer must not learn it.
-func (r *Roster) Why(key string) string {
+// RejectionReason says why a key is rejected. The reason is for logs: an unauthenticated peer must not learn it.
+func (r *Roster) RejectionReason(key string) string {
 	switch k, ok := r.findHolder(key); {
 	case !ok:
 		return "no cell has this key"
@@ -115,15 +115,15 @@ func (r *Roster) Why(key string) string {
 	return ""
 }
 
-// Next reports whether the key is its cell's newest while the key before is still valid. The first use of the new key
+// IsNewKey reports whether the key is its cell's newest while the key before is still valid. The first use of the new key
 // ends that, see Engine.Used.
-func (r *Roster) Next(key string) bool {
+func (r *Roster) IsNewKey(key string) bool {
 	k, ok := r.findHolder(key)
 	return ok && k.newest && k.rejected == ""
 }
 
-// Keyed reports whether a cell has a key, or had one that was revoked or quarantined.
-func (r *Roster) Keyed(cell string) bool {
+// HasKey reports whether a cell has a key, or had one that was revoked or quarantined.
+func (r *Roster) HasKey(cell string) bool {
 	i, ok := r.pending.byCell[cell]
 	if !ok {
 		i = r.inGit.byCell[cell]
@@ -139,8 +139,8 @@ func (r *Roster) Identity(cell string) cells.Identity {
 	return r.inGit.byCell[cell]
 }
 
-// Of returns the roster of d and the registrations. It returns before if nothing changed.
-func Of(d *plan.Desired, registered map[string]plan.Registration, before *Roster) *Roster {
+// Update returns the roster of d and the registrations. It returns before if nothing changed.
+func Update(d *plan.Desired, registered map[string]plan.Registration, before *Roster) *Roster {
 	r := &Roster{inGit: before.inGit, pending: newKeyIndex()}
 	if !sameIdentities(before.inGit, d) {
 		r.inGit = newKeyIndex()
@@ -171,8 +171,8 @@ func sameIdentities(m *keyIndex, d *plan.Desired) bool {
 	return true
 }
 
-// With returns r with one more registration.
-func (r *Roster) With(g plan.Registration) *Roster {
+// WithRegistration returns r with one more registration.
+func (r *Roster) WithRegistration(g plan.Registration) *Roster {
 	pending := r.pending.clone()
 	pending.removeCell(g.Cell)
 	pending.addCell(g.Cell, g.Identity)

@@ -247,7 +247,7 @@ func (f *fleet) finishApplying(c *cell, failed bool) {
 			Assignment: *a, Reason: "the scenario lets it fail", At: f.world.now,
 		})
 		switch {
-		case a.Forward: // no rollback (R20)
+		case a.ForwardOnly: // no rollback (R20)
 			c.running, c.health = a, cells.StateStuck
 		case c.running == nil:
 			c.health = cells.StateFailed

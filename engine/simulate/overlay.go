@@ -261,6 +261,6 @@ func (i entryInfo) Mode() fs.FileMode {
 	return 0o644
 }
 
-// Over returns base with files changed on top; nil data removes the file or, for a folder, everything below it. base
+// Overlay returns base with files changed on top; nil data removes the file or, for a folder, everything below it. base
 // stays as it is.
-func Over(base fs.FS, files map[string][]byte) fs.FS { return newOverlay(base).withFiles(files) }
+func Overlay(base fs.FS, files map[string][]byte) fs.FS { return newOverlay(base).withFiles(files) }

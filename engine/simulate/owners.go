@@ -45,7 +45,7 @@ func (s *Scenario) validateOwners(fault func(code manifest.FaultCode, at, format
 		if d.Paused == "" && d.Pin == "" && len(d.Windows) == 0 {
 			fault(manifest.Missing, at, "it decides nothing: give paused, pin or windows")
 		}
-		if err := d.owner().Check(); err != nil {
+		if err := d.owner().Validate(); err != nil {
 			fault(manifest.WrongValue, at, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 	}

@@ -109,7 +109,7 @@ func (r *recorder) recordAction(w *world, a *plan.Action) {
 		})
 	case plan.Halt:
 		s.Halts++
-	case plan.Quarantines:
+	case plan.Quarantine:
 		s.Quarantined++
 	case plan.Grant:
 		e.Wave, e.Cells, e.Names = a.Wave, len(a.Cells), a.Cells[:min(fewNames, len(a.Cells))]

@@ -7,31 +7,31 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 )
 
-// Now is this machine's clock: all who share a file share it.
+// Now returns this machine's clock, which all processes that share the file share.
 func (s *Store) Now(ctx context.Context) (time.Time, error) { return s.now(), ctx.Err() }
 
-// Pushed tells nobody: the processes that share a file are on one machine with the repository's mirror, one serves, and the
-// others look for themselves.
-func (s *Store) Pushed(ctx context.Context) error { return ctx.Err() }
+// NotifyPush does nothing: processes that share a file are on one machine with the repository's mirror; one serves, and
+// the others fetch by themselves.
+func (s *Store) NotifyPush(ctx context.Context) error { return ctx.Err() }
 
-// Follow looks now and then whether another process wrote. What it was is not known: News.All says so.
-func (s *Store) Follow(ctx context.Context, told func(engine.News)) error {
-	seen, lost := int64(0), true // told of everything at the start
+// Follow polls the file for other processes' writes. What they wrote is not known, so updates have All set.
+func (s *Store) Follow(ctx context.Context, notify func(engine.StoreUpdate)) error {
+	seen, failed := int64(0), true // everything may have changed before the start
 	tick := time.NewTicker(s.poll)
 	defer tick.Stop()
 	for {
-		version, err := s.others(ctx, seen)
+		version, err := s.externalVersion(ctx, seen)
 		switch {
 		case s.queue.Closed():
 			return ErrClosed
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			lost = true
+			failed = true
 		default:
-			all := lost || version != seen
-			seen, lost = version, false
-			told(engine.News{All: all})
+			all := failed || version != seen
+			seen, failed = version, false
+			notify(engine.StoreUpdate{All: all})
 		}
 		select {
 		case <-ctx.Done():
@@ -41,21 +41,21 @@ func (s *Store) Follow(ctx context.Context, told func(engine.News)) error {
 	}
 }
 
-// dataVersion asks a connection for a number that changes when the file was written, but not by this connection.
-const dataVersion = `PRAGMA data_version`
+// dataVersionQuery returns a number that changes on one connection when another connection wrote to the file.
+const dataVersionQuery = `PRAGMA data_version`
 
-// others gives a number that changes when another process wrote: that of the one connection on which this one writes.
-// While that connection is busy it is not asked: that the file can be read is enough.
-func (s *Store) others(ctx context.Context, seen int64) (version int64, err error) {
+// externalVersion returns a number that changes when another process wrote: that of the only connection that this
+// process writes on. While that connection is busy, it only makes sure that the file can be read, and returns seen.
+func (s *Store) externalVersion(ctx context.Context, seen int64) (version int64, err error) {
 	wait, cancel := context.WithTimeout(ctx, s.poll/2)
 	defer cancel()
-	conn, err := s.write.Conn(wait)
+	conn, err := s.writeDB.Conn(wait)
 	if err != nil {
 		var one int
-		err := s.read.QueryRowContext(ctx, `SELECT 1 FROM facts LIMIT 1`).Scan(&one)
-		return seen, wrap("read the store", err)
+		err := s.readDB.QueryRowContext(ctx, `SELECT 1 FROM facts LIMIT 1`).Scan(&one)
+		return seen, wrapError("read the store", err)
 	}
 	defer conn.Close()
-	err = conn.QueryRowContext(context.WithoutCancel(ctx), dataVersion).Scan(&version)
-	return version, wrap("look for others' writes", err)
+	err = conn.QueryRowContext(context.WithoutCancel(ctx), dataVersionQuery).Scan(&version)
+	return version, wrapError("look for other processes' writes", err)
 }

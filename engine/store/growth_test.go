@@ -15,9 +15,9 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// What a fleet says and does day by day takes no more room after months than after weeks: a cell has one state, a
-// bounded history, one grant and one registration; answers and tokens that are out of date go. What stays for good are a
-// few lines for each promotion.
+// What a fleet reports takes no more room after months than after weeks: a cell has one state, a bounded history, one
+// grant and one registration; outdated answers and tokens are deleted. Only a few rows for each promotion stay for
+// good.
 func TestLongRunDoesNotGrow(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -27,7 +27,7 @@ func TestLongRunDoesNotGrow(t *testing.T) {
 	for day := range 150 {
 		now = now.Add(24 * time.Hour)
 		live(t, s, day, now)
-		if day == 50 { // histories are full, and answers are a month out of date
+		if day == 50 { // histories are full, and answers are outdated by a month
 			early = pages(t, file)
 		}
 	}
@@ -36,7 +36,7 @@ func TestLongRunDoesNotGrow(t *testing.T) {
 	}
 }
 
-// live is one day of a fleet.
+// live writes what a fleet writes in one day.
 func live(t *testing.T, s *store.Store, day int, now time.Time) {
 	t.Helper()
 	ctx, version := t.Context(), int64(day+1)
@@ -45,19 +45,26 @@ func live(t *testing.T, s *store.Store, day int, now time.Time) {
 	var names []string
 	for c := range 8 {
 		name := fmt.Sprintf("cell-%02d", c)
-		r := plan.Reported{Boot: fmt.Sprint("boot ", day), State: &plan.CellState{Name: name, Version: version, LastReport: now, Sequence: version, Message: strings.Repeat("x", 200)}}
+		r := plan.Reported{Boot: fmt.Sprint("boot ", day),
+			State: &plan.CellState{Name: name, Version: version, LastReport: now, Sequence: version,
+				Message: strings.Repeat("x", 200)}}
 		for n := range int64(5) {
-			r.Events = append(r.Events, cells.Event{Number: n, At: now, Kind: "healed", Detail: strings.Repeat("y", 100)})
+			r.Events = append(r.Events, cells.Event{Number: n, At: now, Kind: "healed",
+				Detail: strings.Repeat("y", 100)})
 		}
 		batch, names = append(batch, r), append(names, name)
-		offers = append(offers, plan.Offer{Granted: plan.Granted{Cell: name, At: now, Assignment: cells.Assignment{Channel: "staging", Epoch: 1, Sequence: version}}, Cap: 100})
+		offers = append(offers, plan.Offer{Granted: plan.Granted{Cell: name, At: now,
+			Assignment: cells.Assignment{Channel: "staging", Epoch: 1, Sequence: version}}, Cap: 100})
 	}
-	_, err := s.Grant(ctx, offers)
+	_, err := s.RecordGrants(ctx, offers)
 	for _, err := range []error{
-		err, s.Report(ctx, batch), s.Free(ctx, "staging", names),
-		s.Observe(ctx, []plan.Observation{{Gate: "check", Subject: fmt.Sprint("release ", day), ObservedAt: now, ValidUntil: now.Add(time.Hour), Value: strings.Repeat("z", 1000)}}),
-		s.Learn(ctx, plan.Learned{Rollouts: []plan.Rollout{{Channel: "staging", Sequence: version, Since: now, Eligible: slices.Repeat(names, 50)}}}),
-		s.AddJoin(ctx, access.Join{Cell: "cell-00", Hash: fmt.Sprint("hash ", day), By: strings.Repeat("a", 500), Created: now, Expires: now.Add(access.JoinFor)}),
+		err, s.RecordReports(ctx, batch), s.FreeSlots(ctx, "staging", names),
+		s.RecordObservations(ctx, []plan.Observation{{Gate: "check", Subject: fmt.Sprint("release ", day),
+			ObservedAt: now, ValidUntil: now.Add(time.Hour), Value: strings.Repeat("z", 1000)}}),
+		s.RecordLearned(ctx, plan.Learned{Cohorts: []plan.Cohort{{Channel: "staging", Sequence: version, Since: now,
+			Eligible: slices.Repeat(names, 50)}}}),
+		s.AddJoin(ctx, access.Join{Cell: "cell-00", Hash: fmt.Sprint("hash ", day), By: strings.Repeat("a", 500),
+			Created: now, Expires: now.Add(access.JoinLifetime)}),
 		s.Register(ctx, plan.Registration{Cell: "cell-00", Identity: cells.Identity{Serial: version}}),
 	} {
 		if err != nil {
@@ -66,7 +73,7 @@ func live(t *testing.T, s *store.Store, day int, now time.Time) {
 	}
 }
 
-// The audit keeps access.MaxEntries lines.
+// The audit keeps access.MaxAuditEntries entries.
 func TestAuditIsBounded(t *testing.T) {
 	t.Parallel()
 	ctx, file := t.Context(), filepath.Join(t.TempDir(), "sluice.db")
@@ -76,17 +83,18 @@ func TestAuditIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	_, err = db.Exec(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) INSERT INTO audit (body) SELECT '{"who":"eve"}' FROM n`, access.MaxEntries-1)
+	_, err = db.Exec(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n
+		WHERE i < ?) INSERT INTO audit (body) SELECT '{"who":"eve"}' FROM n`, access.MaxAuditEntries-1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for n := range 3 {
-		if err := s.Audit(ctx, access.Entry{Who: "ada", What: fmt.Sprint(n)}); err != nil {
+		if err := s.RecordAudit(ctx, access.Entry{Who: "ada", What: fmt.Sprint(n)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	all, err := s.Audits(ctx, 2*access.MaxEntries)
-	if err != nil || len(all) != access.MaxEntries || all[0].What != "2" || all[3].Who != "eve" {
+	all, err := s.AuditEntries(ctx, 2*access.MaxAuditEntries)
+	if err != nil || len(all) != access.MaxAuditEntries || all[0].What != "2" || all[3].Who != "eve" {
 		t.Errorf("%d lines are kept (%v)", len(all), err)
 	}
 }

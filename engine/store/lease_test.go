@@ -13,16 +13,16 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// leaderFile names the database in the environment of a process that leads until it is killed.
+// leaderFile names the database in the environment of a process that leads until killed.
 const leaderFile = "SLUICE_STORE_TEST_LEADER"
 
-// leadForLong leads, says so, and waits to be killed.
+// leadForLong leads, prints that it does, and waits to be killed.
 func leadForLong(ctx context.Context, file string) error {
 	s, err := store.OpenWith(ctx, file, store.Options{})
 	if err != nil {
 		return err
 	}
-	term, led, err := s.Lead(ctx, 24*time.Hour)
+	term, led, err := s.AcquireLease(ctx, 24*time.Hour)
 	if err == nil && !led {
 		err = fmt.Errorf("term %d is another's", term)
 	}
@@ -33,7 +33,7 @@ func leadForLong(ctx context.Context, file string) error {
 	return err
 }
 
-// A leader that was killed is followed at once, however long its lease runs: its lock went with it.
+// A killed leader is followed at once, however long its lease runs, since its lock ended with it.
 func TestKilledLeaderIsFollowedAtOnce(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "sluice.db")
@@ -52,37 +52,37 @@ func TestKilledLeaderIsFollowedAtOnce(t *testing.T) {
 		if err != nil || string(line) != fmt.Sprint(2*round+1, true) {
 			t.Fatalf("the leader said %q (%v)", line, err)
 		}
-		if term, led, err := s.Lead(t.Context(), time.Minute); led || term != 2*round+1 {
+		if term, led, err := s.AcquireLease(t.Context(), time.Minute); led || term != 2*round+1 {
 			t.Errorf("beside a leader that lives: term %d, led %v (%v)", term, led, err)
 		}
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		cmd.Wait() // killed: an error, of course
-		if term, led, err := s.Lead(t.Context(), time.Minute); !led || term != 2*round+2 {
+		cmd.Wait() // an error, since it was killed
+		if term, led, err := s.AcquireLease(t.Context(), time.Minute); !led || term != 2*round+2 {
 			t.Errorf("after it was killed: term %d, led %v (%v)", term, led, err)
 		}
-		if err := s.Seen(t.Context(), "4f0c", nil); err != nil {
+		if err := s.RecordSeen(t.Context(), "4f0c", nil); err != nil {
 			t.Error(err)
 		}
-		if err := s.Resign(t.Context()); err != nil {
+		if err := s.ReleaseLease(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-// A clock that is set back doesn't make a dead leader's lease longer, nor one's own.
+// A clock that is set back prolongs no lease, neither a dead leader's nor one's own.
 func TestLeaseOutlivesNoClockThatWasSetBack(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	clock := func() time.Time { return now }
 	file := filepath.Join(t.TempDir(), "sluice.db")
 	a, b := open(t, file, store.Options{Now: clock}), open(t, file, store.Options{Now: clock})
-	if _, led, err := a.Lead(t.Context(), 10*time.Second); !led {
+	if _, led, err := a.AcquireLease(t.Context(), 10*time.Second); !led {
 		t.Fatal(err)
 	}
 	now = now.Add(-time.Hour)
-	if term, led, err := b.Lead(t.Context(), 10*time.Second); !led || term != 2 {
+	if term, led, err := b.AcquireLease(t.Context(), 10*time.Second); !led || term != 2 {
 		t.Errorf("after the clock was set back: term %d, led %v (%v)", term, led, err)
 	}
 }

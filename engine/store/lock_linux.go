@@ -7,53 +7,52 @@ import (
 	"syscall"
 )
 
-// fcntl's commands for locks of open files: Linux has them, syscall does not name them.
+// Commands of fcntl for open file description locks, which package syscall does not name.
 const (
 	getLock = 36 // F_OFD_GETLK
 	setLock = 37 // F_OFD_SETLK
 )
 
-// lock shows that the holder of a lease lives: it locks the byte of its term in a file beside the database, and the
-// system lets go of it when the process ends, however it ends. The locks are of open files, not of processes, so that two
-// stores of one process are told apart as well.
-type lock struct {
+// leaseLock shows that the holder of a lease is alive: the holder locks the byte of its term in a file beside the
+// database, and the system releases the lock when the process ends. The locks belong to open files, not to processes,
+// so that two stores of one process are distinct too.
+type leaseLock struct {
 	file string
 
-	mu   sync.Mutex // guards open
-	open *os.File   // nil: not open
+	mu     sync.Mutex // guards open
+	handle *os.File   // nil: not open
 }
 
-// take locks a term's byte, until close.
-func (l *lock) take(term int64) error {
-	return l.control(setLock, &syscall.Flock_t{Type: syscall.F_WRLCK, Start: term, Len: 1})
+func (l *leaseLock) lockTerm(term int64) error {
+	return l.fcntl(setLock, &syscall.Flock_t{Type: syscall.F_WRLCK, Start: term, Len: 1})
 }
 
-// free tells whether nobody locks a term's byte. What can't be found out is not free.
-func (l *lock) free(term int64) bool {
+// isTermFree reports whether nobody locks a term's byte; false if that is unknown.
+func (l *leaseLock) isTermFree(term int64) bool {
 	about := &syscall.Flock_t{Type: syscall.F_WRLCK, Start: term, Len: 1}
-	return l.control(getLock, about) == nil && about.Type == syscall.F_UNLCK
+	return l.fcntl(getLock, about) == nil && about.Type == syscall.F_UNLCK
 }
 
-func (l *lock) control(command int, about *syscall.Flock_t) error {
+func (l *leaseLock) fcntl(command int, flock *syscall.Flock_t) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open == nil {
+	if l.handle == nil {
 		f, err := os.OpenFile(l.file, os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
 			return err
 		}
-		l.open = f
+		l.handle = f
 	}
-	about.Whence = io.SeekStart
-	return syscall.FcntlFlock(l.open.Fd(), command, about)
+	flock.Whence = io.SeekStart
+	return syscall.FcntlFlock(l.handle.Fd(), command, flock)
 }
 
-// close lets go of everything. The lock may be taken again.
-func (l *lock) close() {
+// close releases all locks. lockTerm may be called again.
+func (l *leaseLock) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open != nil {
-		l.open.Close()
-		l.open = nil
+	if l.handle != nil {
+		l.handle.Close()
+		l.handle = nil
 	}
 }

@@ -4,7 +4,7 @@ package store
 
 import "errors"
 
-// lock shows nothing here: a lease whose holder died ends by running out.
+// leaseLock does nothing here: a dead holder's lease runs out.
 type lock struct{ file string }
 
 func (l *lock) take(int64) error { return errors.ErrUnsupported }

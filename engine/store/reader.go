@@ -6,21 +6,21 @@ import (
 	"sync/atomic"
 )
 
-// reader is the side of the database that only reads. It counts, so that what is to read nothing can be held to it.
-type reader struct {
+// countingReader is the read-only side of the database. It counts reads for tests of what must not read.
+type countingReader struct {
 	*sql.DB
 	reads atomic.Int64
 }
 
-func (r *reader) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+func (r *countingReader) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	r.reads.Add(1)
 	return r.DB.QueryRowContext(ctx, query, args...)
 }
 
-func (r *reader) BeginTx(ctx context.Context, o *sql.TxOptions) (*sql.Tx, error) {
+func (r *countingReader) BeginTx(ctx context.Context, o *sql.TxOptions) (*sql.Tx, error) {
 	r.reads.Add(1)
 	return r.DB.BeginTx(ctx, o)
 }
 
-// Reads is how often the database was read since it was opened; what a write reads on its way is not counted.
-func (s *Store) Reads() int64 { return s.read.reads.Load() }
+// Reads returns how often the database was read since it was opened, without reads by writes.
+func (s *Store) Reads() int64 { return s.readDB.reads.Load() }

@@ -11,74 +11,74 @@ import (
 )
 
 const (
-	perInsert = 32  // rows a statement
-	compactBy = 100 // a cell's events are cut back after so many new ones
+	rowsPerInsert = 32  // rows in one statement
+	trimEvery     = 100 // a cell's events are trimmed after so many new ones
 )
 
-// Report keeps cells' states and events, all or none of the batch, durable when it returns. Each state's version must be
-// one above the kept one's, else it is plan.ErrStale. If ctx ends first, whether they were kept is not known.
-func (s *Store) Report(ctx context.Context, batch []plan.Reported) error {
+// RecordReports stores cells' states and events, all or none of the batch, durably. Each state's version must be one above the
+// stored one's, else the error is plan.ErrStale. If ctx ends first, the batch may have been stored.
+func (s *Store) RecordReports(ctx context.Context, batch []plan.Reported) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r, err := rows.Reported(batch)
+	r, err := rows.EncodeReports(batch)
 	if err != nil || r.Empty() {
 		return err
 	}
-	return s.queue.Keep(ctx, r)
+	return s.queue.Submit(ctx, r)
 }
 
-// writer gives what the queue calls to write a batch.
-func (s *Store) writer() func([]*rows.Report) (map[*rows.Report]error, error) {
-	fresh := map[string]int{} // events by cell since they were last cut back
-	known := versions{kept: map[string]int64{}}
-	cells := upsert{}
+// newBatchWriter returns the function by which the queue writes a batch.
+func (s *Store) newBatchWriter() func([]*rows.Report) (map[*rows.Report]error, error) {
+	newEvents := map[string]int{} // number of events by cell since the last trim
+	known := versionCache{byCell: map[string]int64{}}
+	cells := cellUpserter{}
 	return func(batch []*rows.Report) (map[*rows.Report]error, error) {
 		var a rows.Admitted
-		if err := cells.prepare(s.write); err != nil {
-			err = wrap("keep reports", err)
-			s.failed.Store(&err)
+		if err := cells.prepare(s.writeDB); err != nil {
+			err = wrapError("store reports", err)
+			s.writeErr.Store(&err)
 			return nil, err
 		}
-		err := s.commit(context.Background(), "keep reports", func(tx *sql.Tx) error {
-			if err := known.read(tx, batch); err != nil {
+		err := s.commitTx(context.Background(), "store reports", func(tx *sql.Tx) error {
+			if err := known.refresh(tx, batch); err != nil {
 				return err
 			}
-			a = rows.Admit(batch, known.kept)
+			a = rows.Admit(batch, known.byCell)
 			if err := cells.write(tx, a.Cells); err != nil {
 				return err
 			}
-			return s.keep(tx, a, fresh)
+			return s.writeAdmitted(tx, a, newEvents)
 		})
 		if err != nil {
-			clear(known.kept) // it says what was to be
+			clear(known.byCell) // it has versions that were not written
 			return nil, err
 		}
-		s.served.Wrote(a.Served)
+		s.served.MarkWritten(a.Served)
 		return a.Refused, nil
 	}
 }
 
-// versions are those of cells' rows as this process read or wrote them last, so that an ordinary report reads nothing.
-type versions struct {
-	data int64            // data_version: another when another process wrote since
-	kept map[string]int64 // by cell; 0: it has no row
+// versionCache holds the versions of cells' rows as last read or written, so that an ordinary report reads nothing.
+type versionCache struct {
+	dataVersion int64            // changes when another process writes
+	byCell      map[string]int64 // by cell; 0: the cell has no row
 }
 
-// read makes sure that kept has what tx sees of a batch's cells.
-func (v *versions) read(tx *sql.Tx, batch []*rows.Report) error {
+// refresh makes byCell agree with what tx sees of a batch's cells.
+func (v *versionCache) refresh(tx *sql.Tx, batch []*rows.Report) error {
 	var data int64
-	if err := tx.QueryRow(dataVersion).Scan(&data); err != nil {
+	if err := tx.QueryRow(dataVersionQuery).Scan(&data); err != nil {
 		return err
 	}
-	if data != v.data {
-		clear(v.kept)
-		v.data = data
+	if data != v.dataVersion {
+		clear(v.byCell)
+		v.dataVersion = data
 	}
 	var missing []string
 	for _, r := range batch {
 		for _, c := range r.Cells {
-			if _, have := v.kept[c.Name]; !have {
+			if _, have := v.byCell[c.Name]; !have {
 				missing = append(missing, c.Name)
 			}
 		}
@@ -87,44 +87,47 @@ func (v *versions) read(tx *sql.Tx, batch []*rows.Report) error {
 		return nil
 	}
 	for _, name := range missing {
-		v.kept[name] = 0
+		v.byCell[name] = 0
 	}
 	var name string
 	var version int64
 	t := transaction{ctx: context.Background(), tx: tx}
-	return t.Each(`SELECT name, version FROM cells WHERE name = ANY($1)`, []any{missing}, []any{&name, &version}, func() error {
-		v.kept[name] = version
-		return nil
-	})
+	return t.Each(`SELECT name, version FROM cells WHERE name = ANY($1)`, []any{missing}, []any{&name, &version},
+		func() error {
+			v.byCell[name] = version
+			return nil
+		})
 }
 
-// keep writes what was admitted beside the cells.
-func (s *Store) keep(tx *sql.Tx, a rows.Admitted, fresh map[string]int) error {
+// writeAdmitted writes what was admitted, except the cells' rows.
+func (s *Store) writeAdmitted(tx *sql.Tx, a rows.Admitted, fresh map[string]int) error {
 	events := make([][]any, len(a.Events))
 	for i, e := range a.Events {
 		events[i] = []any{e.Cell, e.Boot, e.Number, e.Body}
 	}
-	if err := insert(tx, `INSERT INTO events (cell, boot, number, body)`, events, `ON CONFLICT (cell, boot, number) DO NOTHING`); err != nil {
+	if err := insertRows(tx, `INSERT INTO events (cell, boot, number, body)`, events,
+		`ON CONFLICT (cell, boot, number) DO NOTHING`); err != nil {
 		return err
 	}
-	if err := s.compact(tx, a.Events, fresh); err != nil {
+	if err := s.trimEvents(tx, a.Events, fresh); err != nil {
 		return err
 	}
 	t := &transaction{ctx: context.Background(), tx: tx}
-	tables.RaiseServed(t, s.served.News(a.Served))
+	tables.RaiseServed(t, s.served.Unwritten(a.Served))
 	return t.failed
 }
 
-// compact cuts the history of cells that wrote much since the last time, or for the first time since the start.
-func (s *Store) compact(tx *sql.Tx, events []rows.Event, fresh map[string]int) error {
+// trimEvents trims the events of cells that have many new ones, or the first ones since the start.
+func (s *Store) trimEvents(tx *sql.Tx, events []rows.Event, fresh map[string]int) error {
 	for _, e := range events {
 		n, known := fresh[e.Cell]
 		fresh[e.Cell] = n + 1
-		if known && n+1 < compactBy {
+		if known && n+1 < trimEvery {
 			continue
 		}
 		fresh[e.Cell] = 0
-		_, err := tx.Exec(`DELETE FROM events WHERE cell = ?1 AND id <= (SELECT id FROM events WHERE cell = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)`, e.Cell, s.history)
+		_, err := tx.Exec(`DELETE FROM events WHERE cell = ?1 AND id <= (SELECT id FROM events
+			WHERE cell = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)`, e.Cell, s.history)
 		if err != nil {
 			return err
 		}
@@ -132,19 +135,19 @@ func (s *Store) compact(tx *sql.Tx, events []rows.Event, fresh map[string]int) e
 	return nil
 }
 
-// insert writes rows with few statements, perInsert rows each while there are so many.
-func insert(tx *sql.Tx, into string, all [][]any, onConflict string) error {
-	spelled := func(n int) string { return into + ` VALUES ` + tuples(n, len(all[0])) + ` ` + onConflict }
+// insertRows inserts rows by few statements of rowsPerInsert rows each, and one for the rest.
+func insertRows(tx *sql.Tx, into string, all [][]any, onConflict string) error {
+	spelled := func(n int) string { return into + ` VALUES ` + valueTuples(n, len(all[0])) + ` ` + onConflict }
 	var many *sql.Stmt
 	for len(all) > 0 {
-		n := min(len(all), perInsert)
+		n := min(len(all), rowsPerInsert)
 		args := make([]any, 0, n*len(all[0]))
 		for _, r := range all[:n] {
 			args = append(args, r...)
 		}
 		var err error
 		switch {
-		case n < perInsert:
+		case n < rowsPerInsert:
 			_, err = tx.Exec(spelled(n), args...)
 		default:
 			if many == nil {
@@ -163,7 +166,7 @@ func insert(tx *sql.Tx, into string, all [][]any, onConflict string) error {
 	return nil
 }
 
-func tuples(rows, columns int) string {
+func valueTuples(rows, columns int) string {
 	tuple := "(?" + strings.Repeat(",?", columns-1) + ")"
 	return tuple + strings.Repeat(","+tuple, rows-1)
 }

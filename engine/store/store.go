@@ -1,16 +1,15 @@
-// Package store keeps what the engine observed in one SQLite file: cells' last words and history,
-// grants, answers to probes, what latched, and which decisions were announced. It implements
-// engine.Store; storetest holds what every implementation must do.
+// Package store keeps what the engine observed in one SQLite file: cells' states and events, grants, answers to probes,
+// what the engine learned, and which decisions were announced. It implements engine.Store; package storetest has the
+// contract of every implementation.
 //
-// It keeps no intent (invariant 3): deleting the file loses none, the engine refills it from the
-// cells' reports. Every write is durable when the call returns (WAL, synchronous=FULL) and whole:
-// after a crash or on a full disk a call's rows are all there or none is. Nothing here decides
-// anything or reads a policy.
+// The store has no intent (invariant 3): if the file is deleted, the engine refills a new one from the cells' reports.
+// Every write is durable when the call returns (WAL, synchronous=FULL) and whole, even after a crash or on a full disk.
+// The store decides nothing and reads no policy.
 //
-// All methods may be called from many goroutines and, since every write begins IMMEDIATE, from
-// several processes: one of them leads (see Lead), and Follow tells each what the others write. One connection writes;
-// reports of many callers share commits (see rows.Queue). Beside the file lie SQLite's own and one that ends in -lead,
-// which is empty: who leads locks it. A backup needs neither.
+// All methods may be called from many goroutines and, since every write begins IMMEDIATE, from several processes: one
+// of them leads (see AcquireLease), and each follows what the others write (see Follow). One connection writes; reports
+// of many callers share commits (see rows.Queue). SQLite's own files are beside the file, and an empty one whose name
+// ends in -lead, which the leader locks. A backup needs none of these.
 package store
 
 import (
@@ -39,7 +38,7 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// ErrClosed answers calls after Close.
+// ErrClosed is the error of calls after Close.
 var ErrClosed = rows.ErrClosed
 
 // pageSize is SQLite's default, in bytes; MaxBytes is counted in pages.
@@ -48,29 +47,29 @@ const pageSize = 4096
 // Options may be left zero.
 type Options struct {
 	Log         zerolog.Logger
-	MaxBytes    int64            // the file grows no further: writes then fail with plan.ErrFull. Default: as the disk allows
+	MaxBytes    int64            // maximal size, then writes fail with plan.ErrFull; default: no limit
 	History     int              // events kept for each cell; default 1000
-	BusyTimeout time.Duration    // how long a write waits for another process's; default 5 s
-	Poll        time.Duration    // how often Follow looks for other processes' writes; default 1 s
+	BusyTimeout time.Duration    // how long a write waits for other processes; default 5 s
+	Poll        time.Duration    // interval at which Follow polls for other processes' writes; default 1 s
 	Now         func() time.Time // the store's clock; default time.Now
 }
 
 // Store is an open database. Close it.
 type Store struct {
-	tables.Tables // what it keeps in the same way as PostgreSQL
+	tables.Tables // what is stored as in PostgreSQL
 
 	file    string
 	log     zerolog.Logger
 	history int
 	poll    time.Duration
 	now     func() time.Time
-	write   *sql.DB     // one connection, always the same: no context ever interrupts it (see dataVersion)
-	read    *reader     // query_only
-	queue   *rows.Queue // nil until the files are open
+	writeDB *sql.DB         // always the same connection, never interrupted by a context: see dataVersionQuery
+	readDB  *countingReader // query_only
+	queue   *rows.Queue     // nil until the files are open
 	lease   lease
 
-	failed atomic.Pointer[error] // of the last write; nil: it went well
-	served rows.Sequences
+	writeErr atomic.Pointer[error] // of the last write; nil: it succeeded
+	served   rows.Sequences
 }
 
 var (
@@ -78,28 +77,28 @@ var (
 	_ engine.FlagStore = (*Store)(nil)
 )
 
-// Open opens the database in file with default options, and makes it if it is not there.
+// Open opens the database in file with default options, and creates it if there is none.
 func Open(ctx context.Context, file string, log zerolog.Logger) (*Store, error) {
 	return OpenWith(ctx, file, Options{Log: log})
 }
 
-// OpenWith opens the database in file, makes it if it is not there, and brings its schema up to date.
-// A file that a newer version made is refused.
+// OpenWith opens the database in file, creates it if there is none, and migrates its schema. It refuses a file that a
+// newer version wrote.
 func OpenWith(ctx context.Context, file string, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	s := &Store{
 		file: file, log: o.Log, history: cmp.Or(o.History, 1000), poll: cmp.Or(o.Poll, time.Second), now: o.Now,
-		read: &reader{}, lease: newLease(file),
+		readDB: &countingReader{}, lease: newLease(file),
 	}
 	s.Tables = tables.New(database{s}, dialect, &s.served)
 	if err := s.open(ctx, o); err != nil {
 		s.closeFiles()
-		return nil, wrap("open database "+file, err)
+		return nil, wrapError("open database "+file, err)
 	}
 	s.log.Debug().Str("file", file).Msg("store opened")
-	s.queue = rows.NewQueue(s.writer())
+	s.queue = rows.NewQueue(s.newBatchWriter())
 	return s, nil
 }
 
@@ -107,7 +106,7 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	if err := os.MkdirAll(filepath.Dir(s.file), 0o700); err != nil {
 		return err
 	}
-	// Made here so that only its owner reads it; SQLite gives its other files the same mode.
+	// Create the file readable only by its owner; SQLite creates its other files with the same mode.
 	f, err := os.OpenFile(s.file, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -115,23 +114,23 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if s.write, err = connect(s.file, o, true); err != nil {
+	if s.writeDB, err = connect(s.file, o, true); err != nil {
 		return err
 	}
-	s.write.SetMaxOpenConns(1)
-	s.write.SetMaxIdleConns(1)
-	if err := migrate(ctx, s.write); err != nil {
+	s.writeDB.SetMaxOpenConns(1)
+	s.writeDB.SetMaxIdleConns(1)
+	if err := migrate(ctx, s.writeDB); err != nil {
 		return err
 	}
-	_, err = s.write.ExecContext(ctx, `INSERT INTO facts (name, body) VALUES ('since', ?) ON CONFLICT DO NOTHING`,
+	_, err = s.writeDB.ExecContext(ctx, `INSERT INTO facts (name, body) VALUES ('since', ?) ON CONFLICT DO NOTHING`,
 		o.Now().UTC().Format(time.RFC3339Nano))
 	if err != nil {
 		return err
 	}
-	if s.read.DB, err = connect(s.file, o, false); err != nil {
+	if s.readDB.DB, err = connect(s.file, o, false); err != nil {
 		return err
 	}
-	s.read.SetMaxOpenConns(4)
+	s.readDB.SetMaxOpenConns(4)
 	return nil
 }
 
@@ -144,7 +143,8 @@ func connect(file string, o Options, writes bool) (*sql.DB, error) {
 	pragma := func(format string, a ...any) { q.Add("_pragma", fmt.Sprintf(format, a...)) }
 	pragma("busy_timeout(%d)", cmp.Or(o.BusyTimeout, 5*time.Second).Milliseconds())
 	if writes {
-		q.Set("_txlock", "immediate") // a deferred upgrade to a write would fail at once instead of waiting (fault 10)
+		// A deferred upgrade to a write would fail at once instead of waiting (fault 10).
+		q.Set("_txlock", "immediate")
 		pragma("journal_mode(WAL)")
 		pragma("synchronous(FULL)")
 		pragma("wal_autocheckpoint(8000)") // about 32 MB: random upserts then share checkpoint writes
@@ -165,11 +165,12 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, folder, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, folder, goose.WithDisableGlobalRegistry(true),
+		goose.WithLogger(goose.NopLogger()))
 	if err != nil {
 		return err
 	}
-	// Another process may bring the same file up to date at the same time; then the loser looks again.
+	// If another process migrates the same file at the same time, the loser retries.
 	for attempt := 0; ; attempt++ {
 		if _, err = p.Up(ctx); err == nil {
 			break
@@ -184,12 +185,13 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	}
 	sources := p.ListSources()
 	if newest := sources[len(sources)-1].Version; version > newest {
-		return fmt.Errorf("its schema is number %d and this version of sluice knows %d: use a newer sluice, or another data folder", version, newest)
+		return fmt.Errorf("its schema has version %d, and this version of sluice knows %d: "+
+			"use a newer sluice, or another data folder", version, newest)
 	}
 	return nil
 }
 
-// Close writes what was handed over, then closes the database. Later calls answer ErrClosed.
+// Close writes all queued reports, then closes the database. Later calls return ErrClosed.
 func (s *Store) Close() error {
 	s.queue.Close()
 	return s.closeFiles()
@@ -197,7 +199,7 @@ func (s *Store) Close() error {
 
 func (s *Store) closeFiles() error {
 	var errs []error
-	for _, db := range []*sql.DB{s.read.DB, s.write} {
+	for _, db := range []*sql.DB{s.readDB.DB, s.writeDB} {
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
@@ -206,49 +208,52 @@ func (s *Store) closeFiles() error {
 	return errors.Join(errs...)
 }
 
-// Ready tells whether the store works. After a failed write it tries one again, so that it heals by itself.
+// Ready returns an error if the store does not work. After a failed write it tries a write, so that the store recovers
+// by itself.
 func (s *Store) Ready(ctx context.Context) error {
 	var one int
-	if err := s.read.QueryRowContext(ctx, `SELECT 1 FROM facts LIMIT 1`).Scan(&one); err != nil {
-		return wrap("read the store", err)
+	if err := s.readDB.QueryRowContext(ctx, `SELECT 1 FROM facts LIMIT 1`).Scan(&one); err != nil {
+		return wrapError("read the store", err)
 	}
-	if s.failed.Load() == nil {
+	if s.writeErr.Load() == nil {
 		return nil
 	}
-	// A few pages more, and back: a change in place would succeed on a full disk too.
-	err := s.tx(ctx, "try the store", func(tx *sql.Tx) error {
-		_, err := tx.Exec(`INSERT INTO facts (name, body) VALUES ('probe', hex(zeroblob(32768))) ON CONFLICT (name) DO UPDATE SET body = excluded.body`)
+	// The write adds a few pages, since a change in place would succeed on a full disk too.
+	err := s.writeTx(ctx, "test the store", func(tx *sql.Tx) error {
+		_, err := tx.Exec(`INSERT INTO facts (name, body) VALUES ('probe', hex(zeroblob(32768)))
+			ON CONFLICT (name) DO UPDATE SET body = excluded.body`)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return s.tx(ctx, "try the store", func(tx *sql.Tx) error {
+	return s.writeTx(ctx, "test the store", func(tx *sql.Tx) error {
 		_, err := tx.Exec(`DELETE FROM facts WHERE name = 'probe'`)
 		return err
 	})
 }
 
-// Backup writes a consistent copy to a file that is not there yet. Nobody waits for it.
+// Backup writes a consistent copy to a new file, without blocking other calls.
 func (s *Store) Backup(ctx context.Context, file string) error {
 	op := "back up the store to " + file
 	db, err := connect(s.file, Options{}, true)
 	if err != nil {
-		return wrap(op, err)
+		return wrapError(op, err)
 	}
 	defer db.Close()
 	_, err = db.ExecContext(ctx, `VACUUM INTO ?`, file)
-	return wrap(op, err)
+	return wrapError(op, err)
 }
 
 // Integrity runs SQLite's own check of the whole file.
 func (s *Store) Integrity(ctx context.Context) error {
 	var answer string
-	if err := s.read.QueryRowContext(ctx, `PRAGMA integrity_check(1)`).Scan(&answer); err != nil {
-		return wrap("check the store", err)
+	if err := s.readDB.QueryRowContext(ctx, `PRAGMA integrity_check(1)`).Scan(&answer); err != nil {
+		return wrapError("check the store", err)
 	}
 	if answer != "ok" {
-		return fmt.Errorf("check the store: %s: restore a backup, or delete %s and let the cells' reports refill it", answer, s.file)
+		return fmt.Errorf("check the store: %s: restore a backup, or delete %s and let the cells' reports refill it",
+			answer, s.file)
 	}
 	return nil
 }

@@ -84,10 +84,11 @@ func TestKill(t *testing.T) {
 }
 
 func report(name, message string) []plan.Reported {
-	return []plan.Reported{{State: &plan.CellState{Name: name, Channel: "staging", Sequence: 1, Message: message, LastReport: time.Now(), Version: 1}}}
+	return []plan.Reported{{State: &plan.CellState{Name: name, Channel: "staging", Sequence: 1, Message: message,
+		LastReport: time.Now(), Version: 1}}}
 }
 
-// Fault 9: a full disk rolls the write back and says so; the file is whole, and heals when there is room.
+// Fault 9: a full disk rolls the write back with ErrFull; the file is whole, and usable when there is room.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	ctx, file := t.Context(), filepath.Join(t.TempDir(), "sluice.db")
@@ -95,7 +96,7 @@ func TestFullDisk(t *testing.T) {
 	kept := 0
 	var err error
 	for ; kept < 1000 && err == nil; kept++ {
-		err = s.Report(ctx, report(fmt.Sprintf("cell-%04d", kept), strings.Repeat("x", 4000)))
+		err = s.RecordReports(ctx, report(fmt.Sprintf("cell-%04d", kept), strings.Repeat("x", 4000)))
 	}
 	kept--
 	if !errors.Is(err, plan.ErrFull) {
@@ -104,13 +105,14 @@ func TestFullDisk(t *testing.T) {
 	if err := s.Ready(ctx); !errors.Is(err, plan.ErrFull) {
 		t.Errorf("a full store is ready: %v", err)
 	}
-	err = s.Observe(ctx, []plan.Observation{{Gate: "check", Value: strings.Repeat("x", 100_000)}})
+	err = s.RecordObservations(ctx, []plan.Observation{{Gate: "check", Value: strings.Repeat("x", 100_000)}})
 	if !errors.Is(err, plan.ErrFull) {
 		t.Errorf("observe in a full store: %v, not ErrFull", err)
 	}
 	killed := 0
 	for err = nil; killed < 100 && err == nil; killed++ {
-		err = s.Kill(ctx, plan.Kill{ID: "k", Override: repository.Override{Flag: fmt.Sprint("f", killed), Reason: strings.Repeat("x", 4000)}})
+		err = s.Kill(ctx, plan.Kill{ID: "k", Override: repository.Override{Flag: fmt.Sprint("f", killed),
+			Reason: strings.Repeat("x", 4000)}})
 	}
 	killed--
 	if !errors.Is(err, plan.ErrFull) {
@@ -130,12 +132,12 @@ func TestFullDisk(t *testing.T) {
 	if all, err := s.Kills(ctx); err != nil || len(all) != killed {
 		t.Errorf("%d kills (%v), %d were acknowledged", len(all), err, killed)
 	}
-	if err := errors.Join(s.Report(ctx, report("later", strings.Repeat("x", 4000))), s.Ready(ctx)); err != nil {
+	if err := errors.Join(s.RecordReports(ctx, report("later", strings.Repeat("x", 4000))), s.Ready(ctx)); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
 }
 
-// Fault 10: another process holds the lock: wait, then ErrBusy; and go on when the lock is free.
+// Fault 10: another process holds the lock: the store waits, returns ErrBusy, and continues when the lock is free.
 func TestLocked(t *testing.T) {
 	t.Parallel()
 	ctx, file := t.Context(), filepath.Join(t.TempDir(), "sluice.db")
@@ -149,13 +151,13 @@ func TestLocked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Report(ctx, report("acme", "")); !errors.Is(err, plan.ErrBusy) {
+	if err := s.RecordReports(ctx, report("acme", "")); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("report: %v, not ErrBusy", err)
 	}
 	if err := s.Kill(ctx, plan.Kill{ID: "k", Override: repository.Override{Flag: "f"}}); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("kill: %v, not ErrBusy", err)
 	}
-	if err := s.Seen(ctx, "4f0c", nil); !errors.Is(err, plan.ErrBusy) {
+	if err := s.RecordSeen(ctx, "4f0c", nil); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("seen: %v, not ErrBusy", err)
 	}
 	if err := s.Ready(ctx); !errors.Is(err, plan.ErrBusy) {
@@ -167,12 +169,12 @@ func TestLocked(t *testing.T) {
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(s.Ready(ctx), s.Report(ctx, report("acme", ""))); err != nil {
+	if err := errors.Join(s.Ready(ctx), s.RecordReports(ctx, report("acme", ""))); err != nil {
 		t.Errorf("once the lock is free: %v", err)
 	}
 }
 
-// The default is to wait 5 s: a rival that lets go in time is waited for.
+// By default a write waits 5 s for a rival to release its lock.
 func TestWaitsForARival(t *testing.T) {
 	t.Parallel()
 	ctx, file := t.Context(), filepath.Join(t.TempDir(), "sluice.db")
@@ -183,7 +185,7 @@ func TestWaitsForARival(t *testing.T) {
 		for n := range 4 {
 			wg.Go(func() {
 				for i := range 25 {
-					if err := s.Report(ctx, report(fmt.Sprintf("cell-%p-%d-%d", s, n, i), "")); err != nil {
+					if err := s.RecordReports(ctx, report(fmt.Sprintf("cell-%p-%d-%d", s, n, i), "")); err != nil {
 						t.Error(err)
 					}
 				}
@@ -197,7 +199,7 @@ func TestWaitsForARival(t *testing.T) {
 	}
 }
 
-// A process that starts beside another brings the same new file up to date.
+// A process that starts beside another migrates the same new file.
 func TestOpenedTwiceAtOnce(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "sluice.db")
@@ -230,7 +232,7 @@ func TestHistoryIsBounded(t *testing.T) {
 			}
 			r := report("acme", "")
 			r[0].Events, r[0].State.Version = events, number/10
-			if err := s.Report(ctx, r); err != nil {
+			if err := s.RecordReports(ctx, r); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -239,7 +241,8 @@ func TestHistoryIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := len(kept); n < history || n > history+100 || kept[n-1].Number != number {
-			t.Errorf("%d events kept, the last %d of %d; wanted the last %d or a few more", n, kept[n-1].Number, number, history)
+			t.Errorf("%d events kept, the last %d of %d; wanted the last %d or a few more", n, kept[n-1].Number, number,
+				history)
 		}
 		s.Close()
 	}
@@ -263,10 +266,11 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	}
 }
 
-func TestOpenSaysWhatIsWrong(t *testing.T) {
+func TestOpenNamesTheFault(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "text"), []byte(strings.Repeat("not a database ", 100)), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "text"), []byte(strings.Repeat("not a database ", 100)),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range []string{dir, filepath.Join(dir, "text"), filepath.Join(dir, "text", "sluice.db")} {
@@ -285,7 +289,7 @@ func TestBackup(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
 	s := open(t, filepath.Join(dir, "odd name?#%20.db"), store.Options{})
-	if err := s.Report(ctx, report("acme", "hello")); err != nil {
+	if err := s.RecordReports(ctx, report("acme", "hello")); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Backup(ctx, filepath.Join(dir, "copy.db")); err != nil {
@@ -303,12 +307,12 @@ func TestBackup(t *testing.T) {
 	}
 }
 
-// Known reads no cell, and Cells only those that are named: a row that can't be read shows it.
+// Known reads no cell, and Cells only the named ones: an unreadable row proves it.
 func TestReadsOnlyWhatIsAskedFor(t *testing.T) {
 	t.Parallel()
 	ctx, file := t.Context(), filepath.Join(t.TempDir(), "sluice.db")
 	s := open(t, file, store.Options{})
-	if err := s.Report(ctx, append(report("acme", ""), report("bolt", "")...)); err != nil {
+	if err := s.RecordReports(ctx, append(report("acme", ""), report("bolt", "")...)); err != nil {
 		t.Fatal(err)
 	}
 	db, err := sql.Open("sqlite", "file:"+file)
@@ -332,14 +336,15 @@ func TestReadsOnlyWhatIsAskedFor(t *testing.T) {
 	}
 }
 
-// R26: a token that was used after the backup is void in the restored store, for git has a later serial by then.
+// R26: a token that was used after the backup is void in the restored store, since git has a later serial.
 func TestRestoredStoreHonoursNoUsedToken(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
 	s := open(t, filepath.Join(dir, "sluice.db"), store.Options{})
 	now := time.Now()
 	for _, hash := range []string{"used", "unused"} {
-		if err := s.AddJoin(ctx, access.Join{Cell: hash, Hash: hash, Serial: 4, Created: now, Expires: now.Add(access.JoinFor)}); err != nil {
+		if err := s.AddJoin(ctx, access.Join{Cell: hash, Hash: hash, Serial: 4, Created: now,
+			Expires: now.Add(access.JoinLifetime)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -349,20 +354,20 @@ func TestRestoredStoreHonoursNoUsedToken(t *testing.T) {
 	member := func(cell string, serial int64, key string) plan.Registration {
 		return plan.Registration{Cell: cell, Identity: cells.Identity{Serial: serial, PublicKey: key}}
 	}
-	if err := s.Claim(ctx, "used", member("used", 5, "key")); err != nil {
+	if err := s.ClaimToken(ctx, "used", member("used", 5, "key")); err != nil {
 		t.Fatal(err)
 	}
 	restored := open(t, filepath.Join(dir, "backup.db"), store.Options{})
-	// identity.yaml says 5 by now: the next is 6.
-	if err := restored.Claim(ctx, "used", member("used", 6, "thief")); !errors.Is(err, plan.ErrDenied) {
+	// as in identity.yaml: the next is 6
+	if err := restored.ClaimToken(ctx, "used", member("used", 6, "thief")); !errors.Is(err, plan.ErrDenied) {
 		t.Errorf("a used token came back: %v", err)
 	}
-	if err := restored.Claim(ctx, "unused", member("unused", 5, "key")); err != nil {
+	if err := restored.ClaimToken(ctx, "unused", member("unused", 5, "key")); err != nil {
 		t.Errorf("one that was not used yet: %v", err)
 	}
 }
 
-// Cells are shuffled, and each has one submitter, as the engine's locks see to.
+// Cells are shuffled, and each has one submitter, as with the engine's locks.
 func BenchmarkReport(b *testing.B) {
 	s, err := store.Open(b.Context(), filepath.Join(b.TempDir(), "sluice.db"), zerolog.Nop())
 	if err != nil {
@@ -381,7 +386,7 @@ func BenchmarkReport(b *testing.B) {
 						versions[n]++
 						r := report(fmt.Sprintf("cell-%05d", n*7919%fleet), "")
 						r[0].State.Version = versions[n]
-						if err := s.Report(b.Context(), r); err != nil {
+						if err := s.RecordReports(b.Context(), r); err != nil {
 							b.Error(err)
 						}
 					}
@@ -401,10 +406,11 @@ func BenchmarkRead10k(b *testing.B) {
 	var batch []plan.Reported
 	for n := range 10_000 {
 		r := report(fmt.Sprintf("cell-%05d", n), "")
-		r[0].State.Running = &cells.Assignment{Channel: "staging", Release: "2026.11.3", Sequence: 3, Values: map[string]any{"domain": "example", "replicas": 3}}
+		r[0].State.Running = &cells.Assignment{Channel: "staging", Release: "2026.11.3", Sequence: 3,
+			Values: map[string]any{"domain": "example", "replicas": 3}}
 		batch = append(batch, r...)
 	}
-	if err := s.Report(b.Context(), batch); err != nil {
+	if err := s.RecordReports(b.Context(), batch); err != nil {
 		b.Fatal(err)
 	}
 	b.Run("Observed", func(b *testing.B) {

@@ -14,35 +14,31 @@ import (
 
 var dialect = tables.Dialect{SetLanded: `json_set(body, '$.landed', $2)`}
 
-// database runs the transactions of the store's tables.
 type database struct{ *Store }
 
-// Read reads as of one instant.
 func (d database) Read(ctx context.Context, op string, read func(tables.Reader) error) error {
-	tx, err := d.read.BeginTx(ctx, nil)
+	tx, err := d.readDB.BeginTx(ctx, nil)
 	if err != nil {
-		return wrap(op, err)
+		return wrapError(op, err)
 	}
 	defer tx.Rollback()
-	return wrap(op, read(&transaction{ctx: ctx, tx: tx, now: d.now}))
+	return wrapError(op, read(&transaction{ctx: ctx, tx: tx, now: d.now}))
 }
 
-// Write writes whole and durably.
 func (d database) Write(ctx context.Context, op string, write func(tables.Tx) error) error {
-	return d.tx(ctx, op, func(tx *sql.Tx) error { return d.run(tx, write) })
+	return d.writeTx(ctx, op, func(tx *sql.Tx) error { return d.runTx(tx, write) })
 }
 
-// WriteAsLeader writes if this store leads.
 func (d database) WriteAsLeader(ctx context.Context, op string, write func(tables.Tx) error) error {
-	return d.tx(ctx, op, func(tx *sql.Tx) error {
+	return d.writeTx(ctx, op, func(tx *sql.Tx) error {
 		if err := d.fence(tx); err != nil {
 			return err
 		}
-		return d.run(tx, write)
+		return d.runTx(tx, write)
 	})
 }
 
-func (d database) run(tx *sql.Tx, write func(tables.Tx) error) error {
+func (d database) runTx(tx *sql.Tx, write func(tables.Tx) error) error {
 	t := &transaction{ctx: context.Background(), tx: tx, now: d.now}
 	if err := write(t); err != nil {
 		return err
@@ -50,20 +46,19 @@ func (d database) run(tx *sql.Tx, write func(tables.Tx) error) error {
 	return t.failed
 }
 
-// transaction is one as tables use it. What they queue is run at once.
+// transaction implements tables.Tx. Queued statements run at once.
 type transaction struct {
-	ctx    context.Context // of a read: a write is not given up
+	ctx    context.Context // used by reads only: a write is not interrupted
 	tx     *sql.Tx
 	now    func() time.Time
-	failed error // the first of what was queued
+	failed error // the first error of a queued statement
 }
 
-// Each calls row for each row.
 func (t *transaction) Each(query string, args, dest []any, row func() error) error {
 	if t.failed != nil {
 		return t.failed
 	}
-	query, args, err := spell(query, args)
+	query, args, err := rewriteLists(query, args)
 	if err != nil {
 		return err
 	}
@@ -83,12 +78,11 @@ func (t *transaction) Each(query string, args, dest []any, row func() error) err
 	return found.Err()
 }
 
-// Exec runs a statement.
 func (t *transaction) Exec(statement string, args ...any) (int64, error) {
 	if t.failed != nil {
 		return 0, t.failed
 	}
-	statement, args, err := spell(statement, args)
+	statement, args, err := rewriteLists(statement, args)
 	if err != nil {
 		return 0, err
 	}
@@ -99,29 +93,28 @@ func (t *transaction) Exec(statement string, args ...any) (int64, error) {
 	return done.RowsAffected()
 }
 
-// Queue runs a statement.
 func (t *transaction) Queue(statement string, args ...any) { _, t.failed = t.Exec(statement, args...) }
 
-// Insert inserts rows, many by a statement.
+// Insert inserts rows, many in one statement.
 func (t *transaction) Insert(into string, all [][]any, onConflict string) {
 	if t.failed == nil {
-		t.failed = insert(t.tx, into, all, onConflict)
+		t.failed = insertRows(t.tx, into, all, onConflict)
 	}
 }
 
-// Now is this machine's clock.
+// Now returns this machine's clock.
 func (t *transaction) Now() (time.Time, error) { return t.now(), nil }
 
-// Tell tells nobody: others look for themselves (see Follow).
-func (t *transaction) Tell(engine.News) {}
+// Notify does nothing: other processes poll (see Follow).
+func (t *transaction) Notify(engine.StoreUpdate) {}
 
-// Unsure is never so: a commit's answer is not lost on its way.
-func (t *transaction) Unsure() bool { return false }
+// MaybeCommitted returns false: the answer to a commit can't be lost.
+func (t *transaction) MaybeCommitted() bool { return false }
 
-var anyOf = regexp.MustCompile(`= ANY\((\$\d+)\)`)
+var anyPattern = regexp.MustCompile(`= ANY\((\$\d+)\)`)
 
-// spell writes lists as SQLite reads them, as JSON.
-func spell(statement string, args []any) (string, []any, error) {
+// rewriteLists passes lists as JSON, and rewrites a statement to read them.
+func rewriteLists(statement string, args []any) (string, []any, error) {
 	for i, a := range args {
 		names, ok := a.([]string)
 		if !ok {
@@ -133,7 +126,7 @@ func spell(statement string, args []any) (string, []any, error) {
 		}
 		args = slices.Clone(args)
 		args[i] = encoded
-		statement = anyOf.ReplaceAllString(statement, `IN (SELECT value FROM json_each($1))`)
+		statement = anyPattern.ReplaceAllString(statement, `IN (SELECT value FROM json_each($1))`)
 	}
 	return statement, args, nil
 }

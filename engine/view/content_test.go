@@ -9,9 +9,9 @@ import (
 
 // R34: Content finds the bytes of every head by digest.
 func TestContentByDigest(t *testing.T) {
-	w := TwoChannels(t).Installed()
+	w := TwoChannels(t).ReportInstalled()
 	w.Settle()
-	w.Takes("staging", "1.1.0")
+	w.CutAndInstall("staging", "1.1.0")
 	d := w.Desired()
 	v := &view.View{Desired: d, Observed: &w.Obs}
 	for _, c := range d.Channels {

@@ -10,7 +10,7 @@ import (
 
 // Fault 6: after a force-push, a cell gets no head of the new branch, and a hold that says why.
 func TestDivergedTellsNoHead(t *testing.T) {
-	w := TwoChannels(t).Installed()
+	w := TwoChannels(t).ReportInstalled()
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()

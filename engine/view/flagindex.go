@@ -99,19 +99,19 @@ func (x *FlagIndex) Keys() []string {
 			all[key] = true
 		}
 	}
-	x.Overrides(func(o repository.Override, _ bool) { all[o.Flag] = true })
+	x.EachKill(func(o repository.Override, _ bool) { all[o.Flag] = true })
 	return slices.Sorted(maps.Keys(all))
 }
 
 // Exists reports whether Keys has a flag.
 func (x *FlagIndex) Exists(key string) bool {
 	exists := x.Definition(key) != nil
-	x.Overrides(func(o repository.Override, _ bool) { exists = exists || o.Flag == key })
+	x.EachKill(func(o repository.Override, _ bool) { exists = exists || o.Flag == key })
 	return exists
 }
 
-// Overrides calls each for every kill: those in the repository, and those that are not committed yet.
-func (x *FlagIndex) Overrides(each func(o repository.Override, committed bool)) {
+// EachKill calls each for every kill: those in the repository, and those that are not committed yet.
+func (x *FlagIndex) EachKill(each func(o repository.Override, committed bool)) {
 	for _, o := range x.flags.Kills {
 		each(o, false)
 	}
@@ -172,7 +172,7 @@ func (x *FlagIndex) Offline(cell string) bool {
 // Kills returns the kills of one flag, or of all if key is empty, by flag, with how many cells confirmed each.
 func (x *FlagIndex) Kills(key string) []FlagKill {
 	all := []FlagKill{}
-	x.Overrides(func(o repository.Override, committed bool) {
+	x.EachKill(func(o repository.Override, committed bool) {
 		if key != "" && o.Flag != key {
 			return
 		}
@@ -182,7 +182,7 @@ func (x *FlagIndex) Kills(key string) []FlagKill {
 				continue
 			}
 			k.Cells++
-			cellFlags := x.flags.Told[name]
+			cellFlags := x.flags.ByCell[name]
 			_, there := x.Killed(cellFlags)[o.Flag]
 			orders, _ := x.Confirmed(name, cellFlags)
 			switch {
@@ -208,13 +208,13 @@ func (x *FlagIndex) Status(key string) FlagStatus {
 	if d := x.Definition(key); d != nil {
 		s.Defined, s.Feature, s.Disabled = true, d.Feature(), d.Disabled
 	}
-	x.Overrides(func(o repository.Override, _ bool) { s.Killed = s.Killed || o.Flag == key })
+	x.EachKill(func(o repository.Override, _ bool) { s.Killed = s.Killed || o.Flag == key })
 	for _, a := range x.features[s.Feature] {
 		s.Announcements = append(s.Announcements, a.Announcement.ID)
 	}
 	var at map[string]announce.CellStatus // a killed flag is counted cell by cell
 	if s.Killed {
-		at = x.Places(key)
+		at = x.CellStates(key)
 	}
 	for _, name := range x.view.Desired.Order {
 		c := FlagChannel{Channel: name, Cells: map[FlagState]int{}}
@@ -268,8 +268,8 @@ func (x *FlagIndex) bestAnnouncement(feature, channel string) *announce.ChannelS
 	return best
 }
 
-// Places returns the state of a flag's best announcement in each cell that one reaches, by cell.
-func (x *FlagIndex) Places(key string) map[string]announce.CellStatus {
+// CellStates returns the state of a flag's best announcement in each cell that one reaches, by cell.
+func (x *FlagIndex) CellStates(key string) map[string]announce.CellStatus {
 	d := x.Definition(key)
 	if d == nil || d.Feature() == "" {
 		return nil
@@ -293,7 +293,7 @@ func (x *FlagIndex) Places(key string) map[string]announce.CellStatus {
 
 // Cell returns a flag's state in one cell. at is the result of Places.
 func (x *FlagIndex) Cell(key, name string, at map[string]announce.CellStatus) FlagCell {
-	cellFlags := x.flags.Told[name]
+	cellFlags := x.flags.ByCell[name]
 	c := FlagCell{Cell: name, Channel: x.view.Desired.Cells[name].Channel, Offline: x.Offline(name)}
 	orders, bundle := x.Confirmed(name, cellFlags)
 	if why, killed := x.Killed(cellFlags)[key]; killed {
@@ -316,7 +316,7 @@ func (x *FlagIndex) Cell(key, name string, at map[string]announce.CellStatus) Fl
 }
 
 func (x *FlagIndex) bundleHas(cell, key string) bool {
-	planned := x.flags.Plan.Told[cell]
+	planned := x.flags.Plan.CellFlags[cell]
 	if planned == nil || planned.Bundle == nil {
 		return false
 	}

@@ -15,7 +15,7 @@ type Flags struct {
 	Commit   string                     // the tip
 	Height   int64                      // the tip's place in the first-parent history
 	Diverged *plan.Divergence           // cells keep what they have until a person acknowledges the divergence (R39)
-	Told     map[string]*cells.Flags    // by cell, without labels; cells with equal flags share one value
+	ByCell   map[string]*cells.Flags    // by cell, without labels; cells with equal flags share one value
 	Bundles  map[releases.Digest][]byte // bundles that cells may request: current ones, and recent ones
 	Plan     announce.Plan
 	Tip      *repository.Tree      // as announce.Input has it; nil: no valid tree was ever read
@@ -32,7 +32,7 @@ func (f *Flags) forCell(cell string) *cells.Flags {
 	if f == nil {
 		return nil
 	}
-	return f.Told[cell]
+	return f.ByCell[cell]
 }
 
 // ForGates returns what gates see of flags; nil: nothing.

@@ -17,10 +17,10 @@ import (
 // View holds what the engine last decided and observed, for everything that serves or shows it. Immutable; it must not
 // be copied.
 type View struct {
-	Desired  *plan.Desired
-	Observed *plan.Observed
-	Plan     plan.Plan
-	Took     time.Duration // how long Make took
+	Desired      *plan.Desired
+	Observed     *plan.Observed
+	Plan         plan.Plan
+	PlanDuration time.Duration // how long Make took
 	// As last announced, which may be later than the plan; nil: there is no flags repository, or nothing of it is known
 	// yet.
 	Flags *Flags
@@ -77,7 +77,7 @@ func (v *View) fillKey(name string, k *Key) (held *channels.Verdict, ok bool) {
 	if a != nil {
 		k.Assignment = AssignmentKey{
 			Channel: a.Channel, Release: a.Release, Profile: a.Profile, Revision: a.Revision, Digest: a.Digest,
-			Epoch: a.Epoch, Sequence: a.Sequence, Forward: a.Forward,
+			Epoch: a.Epoch, Sequence: a.Sequence, Forward: a.ForwardOnly,
 		}
 	}
 	if c := v.Desired.Channels[cell.Channel]; c != nil && c.Effective != nil {
@@ -94,7 +94,7 @@ func (v *View) fillKey(name string, k *Key) (held *channels.Verdict, ok bool) {
 		k.Rotate = v.Identity(name).Rotate
 	}
 	if flags := v.Flags.forCell(name); flags != nil {
-		k.Flags = FlagsKey{Bundle: flags.Bundle.Digest, Orders: flags.Orders.Digest, Labels: cell.Tags}
+		k.Flags = FlagsKey{Bundle: flags.Bundle.Digest, Orders: flags.Orders.Digest, Labels: cell.LabelsHash}
 	}
 	return held, true
 }

@@ -15,7 +15,7 @@ import (
 
 // R31: the ETag covers head, assignment, hold {gate, until} and notices, and nothing that counts or that is reworded.
 func TestWhatChangesACellsAnswer(t *testing.T) {
-	w := TwoChannels(t).Installed()
+	w := TwoChannels(t).ReportInstalled()
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Run()
@@ -103,7 +103,7 @@ func BenchmarkKeys(b *testing.B) {
 	}
 	same := flagsFor(7, "b", "o")
 	for name := range d.Cells {
-		same.Told[name] = same.Told["s1"]
+		same.ByCell[name] = same.ByCell["s1"]
 	}
 	for name, f := range map[string]*view.Flags{"without flags": nil, "with": same} {
 		b.Run(name, func(b *testing.B) {
@@ -132,7 +132,7 @@ func flagsFor(height int64, bundle, orders string) *view.Flags {
 		Height: height, Bundle: cells.FlagBundle{Digest: releases.DigestBytes([]byte(bundle))},
 		Orders: cells.Sealed{Digest: releases.DigestBytes([]byte(orders))},
 	}
-	return &view.Flags{Height: height, Told: map[string]*cells.Flags{"s1": f}}
+	return &view.Flags{Height: height, ByCell: map[string]*cells.Flags{"s1": f}}
 }
 
 // R31: a cell's answer changes with its bundle, its orders and its labels, but not with the height.
@@ -173,7 +173,7 @@ func TestKeyHasFlags(t *testing.T) {
 	if got == etag || d.Flags.Labels["region"] != "eu" {
 		t.Errorf("labels: told %+v under %s", d.Flags, got)
 	}
-	if told := labelled.Flags.Told["s1"]; told.Labels != nil {
+	if told := labelled.Flags.ByCell["s1"]; told.Labels != nil {
 		t.Error("what cells share has one cell's labels")
 	}
 }

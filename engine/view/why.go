@@ -39,7 +39,7 @@ func (v *View) whyCell(cell *plan.Cell) []string {
 		if s.Digest == e.Digest {
 			lines = append(lines, fmt.Sprintf("it runs what it should: %s, sequence %d", e.Release, e.Sequence))
 		} else {
-			lines = append(lines, fmt.Sprintf("it was granted %s at %s", e.Release, words.Stamp(s.GrantedAt)))
+			lines = append(lines, fmt.Sprintf("it was granted %s at %s", e.Release, words.FormatTime(s.GrantedAt)))
 		}
 	} else {
 		lines = append(lines, fmt.Sprintf("%s is at %s, sequence %d", c.Name, e.Release, e.Sequence))
@@ -52,7 +52,7 @@ func (v *View) whyCell(cell *plan.Cell) []string {
 		if m := s.Miscount; m != nil {
 			lines = append(lines,
 				fmt.Sprintf("its event numbers were out of order %s, the last time at %s: %s",
-					words.Count(int(m.Times), "time"), words.Stamp(m.At), m.What))
+					words.Count(int(m.Times), "time"), words.FormatTime(m.At), m.What))
 		}
 		for _, f := range s.Failures {
 			if f.Assignment.Digest == e.Digest {
@@ -142,11 +142,11 @@ func (v *View) describeRunning(s *plan.CellState) string {
 	case s == nil || s.LastReport.IsZero():
 		return "has not reported yet"
 	case s.Release == "":
-		return fmt.Sprintf("has nothing installed (%s); last report %s", s.State, words.Stamp(s.LastReport))
+		return fmt.Sprintf("has nothing installed (%s); last report %s", s.State, words.FormatTime(s.LastReport))
 	}
 	how := string(s.State)
 	if s.State == cells.StateHealthy && !s.HealthySince.IsZero() {
-		how = "healthy for " + channels.Elapsed(s.Soaked)
+		how = "healthy for " + channels.FormatElapsed(s.Soaked)
 	}
 	if s.Message != "" {
 		how += " (" + words.OneLine(s.Message) + ")"
@@ -154,7 +154,7 @@ func (v *View) describeRunning(s *plan.CellState) string {
 	if v.Silent(s) {
 		how += ", silent since then"
 	}
-	return fmt.Sprintf("runs %s, %s; last report %s", s.Release, how, words.Stamp(s.LastReport))
+	return fmt.Sprintf("runs %s, %s; last report %s", s.Release, how, words.FormatTime(s.LastReport))
 }
 
 func (v *View) whyChannel(c *plan.Channel) []string {
@@ -169,10 +169,10 @@ func (v *View) whyChannel(c *plan.Channel) []string {
 			}
 		}
 		lines = append(lines, fmt.Sprintf("%s runs %s, sequence %d, since %s; %d of %s healthy on it",
-			c.Name, e.Release, e.Sequence, words.Stamp(e.Moved), on, words.Count(len(c.Cells), "cell")))
+			c.Name, e.Release, e.Sequence, words.FormatTime(e.Moved), on, words.Count(len(c.Cells), "cell")))
 	}
 	if q := c.Request; q != nil && q.Release != "" {
-		lines = append(lines, fmt.Sprintf("%s asked for %s in %s", q.By, q.Release, words.Short(q.Commit)))
+		lines = append(lines, fmt.Sprintf("%s asked for %s in %s", q.By, q.Release, words.ShortCommit(q.Commit)))
 	}
 	return append(lines, verdictLines(v.verdictsAbout(c, ""))...)
 }

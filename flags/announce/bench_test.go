@@ -10,8 +10,9 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// large is 10,000 cells in two channels and 100 announcements that are published, with their reports; one in ten is for some cells only.
-func large(tb testing.TB) *world {
+// largeWorld returns 10,000 cells in two channels and 100 published announcements, with reports; one in ten is for some
+// cells only.
+func largeWorld(tb testing.TB) *world {
 	w := newWorld(tb)
 	w.cells = nil
 	features := []string{}
@@ -25,9 +26,11 @@ func large(tb testing.TB) *world {
 		if i%10 == 0 {
 			lines = append(lines, "cells: {labels: {tier: gold}}")
 		}
-		w.files["announcements/"+id+".yaml"] = strings.Replace(told(lines...), "[f]", "["+f+"]", 1)
+		w.files["announcements/"+id+".yaml"] = strings.Replace(newsYAML(lines...), "[f]", "["+f+"]", 1)
 		for j := range 3 {
-			fmt.Fprintf(&set, "  %s-%d:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n    metadata: {feature: %s, off: \"off\"}\n", f, j, f)
+			fmt.Fprintf(&set,
+				"  %s-%d:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n    metadata: {feature: %s, off: \"off\"}\n",
+				f, j, f)
 		}
 	}
 	w.files["flags/all.yaml"] = set.String()
@@ -46,36 +49,37 @@ func large(tb testing.TB) *world {
 		}
 		w.cells = append(w.cells, c)
 	}
-	w.commit().settle()
-	w.pass(noon()).settle()
-	w.pass(noon().Add(time.Hour)).settle()
+	w.commit().planUntilSettled()
+	w.advanceTo(noon()).planUntilSettled()
+	w.advanceTo(noon().Add(time.Hour)).planUntilSettled()
 	return w
 }
 
 func BenchmarkMake(b *testing.B) {
-	in := large(b).input()
+	in := largeWorld(b).input()
 	b.ReportAllocs()
 	for b.Loop() {
 		Make(in)
 	}
 }
 
-// Cells that are told the same share it, and those with the same gates a bundle.
+// Equal cells share one Told, and cells with the same gates share one Bundle.
 func TestShared(t *testing.T) {
-	w := large(t)
-	w.kills = []repository.Override{{Flag: "f00-0", Reason: "no", Cells: repository.Selector{Names: []string{"c00500"}}}}
-	p := w.settle()
-	told, bundles := map[*Told]bool{}, map[*flags.Bundle]bool{}
-	for _, x := range p.Told {
+	w := largeWorld(t)
+	w.kills = []repository.Override{{Flag: "f00-0", Reason: "no",
+		Cells: repository.Selector{Names: []string{"c00500"}}}}
+	p := w.planUntilSettled()
+	told, bundles := map[*CellFlags]bool{}, map[*flags.Bundle]bool{}
+	for _, x := range p.CellFlags {
 		told[x], bundles[x.Bundle] = true, true
 	}
 	if len(told) != 5 || len(bundles) != 4 { // gold and iron in two channels; and the one with the kill
 		t.Errorf("%d are told, with %d bundles", len(told), len(bundles))
 	}
-	if got := len(p.Told["c00500"].Bundle.Gates); got != 100 {
+	if got := len(p.CellFlags["c00500"].Bundle.Gates); got != 100 {
 		t.Errorf("%d gates", got)
 	}
-	if got := len(p.Told["c00501"].Bundle.Gates); got != 90 {
+	if got := len(p.CellFlags["c00501"].Bundle.Gates); got != 90 {
 		t.Errorf("%d gates", got)
 	}
 }

@@ -14,113 +14,116 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// fresh is how long something is told after it happened. It is far less than events' IDs are remembered.
-const fresh = 7 * 24 * time.Hour
+// eventLifetime is how long an event is reported after it happened: far less than event IDs are remembered.
+const eventLifetime = 7 * 24 * time.Hour
 
-// news is what is worth telling, and what of it the next plan has to know.
-type news struct {
-	p       *planner
+// eventCollector collects the events of a plan, and the part of Memory that the next plan needs.
+type eventCollector struct {
+	planner *planner
 	events  []Event
 	ongoing map[string]Event
-	lifted  map[string]int // how often what may begin again ended: then it is another event
+	lifted  map[string]int // how often a repeatable event ended: part of the next event's ID
 }
 
-// all gathers what is worth telling. What happened at an instant that git knows is told for a while, under one ID; what goes
-// on is remembered with the instant at which it was first seen, so that its end can be told.
-func (n *news) all() []Event {
-	for _, a := range n.p.announcements {
+// collect returns all events. An event at an instant that git records is reported for a while under one ID. An ongoing
+// event is remembered with the instant at which it was first seen, so that its end can be reported.
+func (n *eventCollector) collect() []Event {
+	for _, a := range n.planner.announcements {
 		for _, s := range a.states {
-			n.warnAhead(s)
-			n.happened(s)
-			n.suspended(s)
+			n.addWarnings(s)
+			n.addOutcome(s)
+			n.addSuspended(s)
 		}
 	}
-	n.killed()
-	n.ended()
+	n.addKilled()
+	n.addEnded()
 	slices.SortStableFunc(n.events, func(a, b Event) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.ID, b.ID)) })
 	return n.events
 }
 
-// event tells of something that happened lately.
-func (n *news) event(e Event) {
-	if !n.p.reached(e.At.Add(fresh)) {
+// addEvent adds an event that happened lately.
+func (n *eventCollector) addEvent(e Event) {
+	if !n.planner.reached(e.At.Add(eventLifetime)) {
 		n.events = append(n.events, e)
 	}
 }
 
-// goes tells of something that goes on: subject names it as long as it does.
-func (n *news) goes(subject string, e Event) {
-	if told, ok := n.p.in.Memory.Ongoing[subject]; ok {
-		e = told
+// addOngoing adds an event that goes on, under a subject that stays the same meanwhile.
+func (n *eventCollector) addOngoing(subject string, e Event) {
+	if known, ok := n.planner.input.Memory.Ongoing[subject]; ok {
+		e = known
 	} else {
-		e.At = n.p.now
+		e.At = n.planner.now
 	}
 	n.ongoing[subject] = e
-	n.event(e)
+	n.addEvent(e)
 }
 
-// happened tells that an announcement was published, missed or taken back.
-func (n *news) happened(s *channelState) {
-	name := s.a.id
+// addOutcome adds the event that an announcement was published, missed or retracted.
+func (n *eventCollector) addOutcome(s *channelState) {
+	name := s.announcement.id
 	if s.rules != nil {
 		name = s.rules.Title
 	}
-	e := Event{Announcement: s.a.id, Channel: s.c.Name, At: s.at}
+	e := Event{Announcement: s.announcement.id, Channel: s.channel.Name, At: s.at}
 	switch {
-	case s.c.entry && s.state != Retracted:
-		if s.at.IsZero() || !n.p.reached(s.at) || !s.sent {
+	case s.channel.entry && s.state != Retracted:
+		if s.at.IsZero() || !n.planner.reached(s.at) || !s.sent {
 			return
 		}
-		e.Type, e.Text = "published", fmt.Sprintf("%s is published in %s", name, s.c.Name)
+		e.Type, e.Text = "published", fmt.Sprintf("%s is published in %s", name, s.channel.Name)
 	case s.state == Retracted:
-		e.Type, e.Text = "retracted", fmt.Sprintf("%s is taken back in %s: %s", name, s.c.Name, s.why)
-		e.ID = fmt.Sprintf("retracted/%s/%s/%d", s.a.id, s.c.Name, unix(s.at))
+		e.Type, e.Text = "retracted", fmt.Sprintf("%s is retracted in %s: %s", name, s.channel.Name, s.reason)
+		e.ID = fmt.Sprintf("retracted/%s/%s/%d", s.announcement.id, s.channel.Name, unixSeconds(s.at))
 		subject := e.ID
-		if times := n.p.in.Memory.Lifted[subject]; times > 0 {
+		if times := n.planner.input.Memory.Lifted[subject]; times > 0 {
 			e.ID = fmt.Sprintf("%s/%d", subject, times)
 		}
-		n.goes(subject, e)
+		n.addOngoing(subject, e)
 		return
-	case s.recorded(repository.Missed):
-		e.Type, e.At, e.Text = "missed", s.rec.At, fmt.Sprintf("%s missed its time in %s: %s", name, s.c.Name, s.rec.Reason)
-	case s.rec != nil && s.rec.Outcome == repository.Published && s.sent:
-		e.Type, e.Text = "published", fmt.Sprintf("%s is published in %s: %s", name, s.c.Name, s.sentence())
+	case s.hasRecord(repository.Missed):
+		e.Type, e.At = "missed", s.record.At
+		e.Text = fmt.Sprintf("%s missed its time in %s: %s", name, s.channel.Name, s.record.Reason)
+	case s.record != nil && s.record.Outcome == repository.Published && s.sent:
+		e.Type, e.Text = "published", fmt.Sprintf("%s is published in %s: %s", name, s.channel.Name, s.summarise())
 	default:
 		return
 	}
-	e.ID = fmt.Sprintf("%s/%s/%s/%d", e.Type, s.a.id, s.c.Name, e.At.Unix())
-	n.event(e)
+	e.ID = fmt.Sprintf("%s/%s/%s/%d", e.Type, s.announcement.id, s.channel.Name, e.At.Unix())
+	n.addEvent(e)
 }
 
-// suspended tells of each cell in which what was on is off, as its release does not contain it. An episode is named by what the
-// cell was assigned when it began.
-func (n *news) suspended(s *channelState) {
-	if s.tally.counts[flags.Suspended] == 0 {
+// addSuspended adds an event for each cell in which features are off again because the cell's release lacks them. The
+// cell's assignment at the beginning identifies an episode.
+func (n *eventCollector) addSuspended(s *channelState) {
+	if s.counts.byState[flags.Suspended] == 0 {
 		return
 	}
-	for _, c := range s.c.cells {
-		state, _, ok := s.in(c).state()
+	for _, c := range s.channel.cells {
+		state, _, ok := s.inCell(c).cellState()
 		if !ok || state != flags.Suspended {
 			continue
 		}
-		n.goes("suspended/"+s.a.id+"/"+c.Name, Event{
-			ID:   fmt.Sprintf("suspended/%s/%s/%s", s.a.id, c.Name, cmp.Or(c.Assignment, c.Release)),
-			Type: "suspended", Announcement: s.a.id, Channel: s.c.Name, Cell: c.Name,
-			Text: fmt.Sprintf("%s is suspended in %s: %s without %s", s.rules.Title, c.Name, c.runs(), strings.Join(s.in(c).missing(), ", ")),
+		n.addOngoing("suspended/"+s.announcement.id+"/"+c.Name, Event{
+			ID:   fmt.Sprintf("suspended/%s/%s/%s", s.announcement.id, c.Name, cmp.Or(c.Assignment, c.Release)),
+			Type: "suspended", Announcement: s.announcement.id, Channel: s.channel.Name, Cell: c.Name,
+			Text: fmt.Sprintf("%s is suspended in %s: %s without %s", s.rules.Title, c.Name, c.describeRelease(),
+				strings.Join(s.inCell(c).missingFeatures(), ", ")),
 		})
 	}
 }
 
-// killed tells of flags that are killed, and of kills that somebody should look at again.
-func (n *news) killed() {
-	for i, k := range n.p.kills {
-		if !k.Until.IsZero() && n.p.reached(k.Until) {
-			n.event(Event{
-				ID: fmt.Sprintf("warning/kill/%s/%s/%d", k.Flag, k.Name, k.Until.Unix()), Type: "warning", Flag: k.Flag, At: k.Until,
-				Text: fmt.Sprintf("%s is still killed, and was to be looked at by now: %s", k.Flag, oneLine(k.Reason)),
+// addKilled adds events for killed flags, and reminders of kills to review.
+func (n *eventCollector) addKilled() {
+	for i, k := range n.planner.kills {
+		if !k.Until.IsZero() && n.planner.reached(k.Until) {
+			n.addEvent(Event{
+				ID: fmt.Sprintf("warning/kill/%s/%s/%d", k.Flag, k.Name, k.Until.Unix()), Type: "warning",
+				Flag: k.Flag, At: k.Until,
+				Text: fmt.Sprintf("%s is still killed, and its review is due: %s", k.Flag, oneLine(k.Reason)),
 			})
 		}
-		if i > 0 && n.p.kills[i-1].Flag == k.Flag {
+		if i > 0 && n.planner.kills[i-1].Flag == k.Flag {
 			continue
 		}
 		sum := sha256.Sum256([]byte(k.Reason + "\x00" + k.By + "\x00" + k.Until.UTC().String()))
@@ -128,17 +131,18 @@ func (n *news) killed() {
 		if k.By != "" {
 			text += " (by " + oneLine(k.By) + ")"
 		}
-		n.goes("killed/"+k.Flag, Event{
-			ID:   fmt.Sprintf("killed/%s/%s/%d", k.Flag, hex.EncodeToString(sum[:6]), n.p.in.Memory.Lifted[k.Flag]),
+		n.addOngoing("killed/"+k.Flag, Event{
+			ID: fmt.Sprintf("killed/%s/%s/%d", k.Flag, hex.EncodeToString(sum[:6]),
+				n.planner.input.Memory.Lifted[k.Flag]),
 			Type: "killed", Flag: k.Flag, Text: text,
 		})
 	}
 }
 
-// ended tells of what went on when the last plan was made, and does not any more.
-func (n *news) ended() {
-	for _, subject := range slices.Sorted(maps.Keys(n.p.in.Memory.Ongoing)) {
-		e := n.p.in.Memory.Ongoing[subject]
+// addEnded adds events for what went on in the last plan and has ended.
+func (n *eventCollector) addEnded() {
+	for _, subject := range slices.Sorted(maps.Keys(n.planner.input.Memory.Ongoing)) {
+		e := n.planner.input.Memory.Ongoing[subject]
 		if _, on := n.ongoing[subject]; on {
 			continue
 		}
@@ -148,31 +152,33 @@ func (n *news) ended() {
 			continue
 		case "killed":
 			n.lifted[e.Flag]++
-			e.ID, e.Type, e.Text = "lifted/"+strings.TrimPrefix(e.ID, "killed/"), "lifted", e.Flag+" is not killed any more"
+			e.ID, e.Type = "lifted/"+strings.TrimPrefix(e.ID, "killed/"), "lifted"
+			e.Text = e.Flag + " is no longer killed"
 		case "suspended":
-			state, ok := n.stateIn(e)
-			if !ok || !has(state) {
-				continue // it ended otherwise: there is no such cell, or announcement, any more
+			state, ok := n.cellState(e)
+			if !ok || !countsAsOn(state) {
+				continue // the cell or the announcement is gone
 			}
-			e.ID, e.Type, e.Text = "resumed/"+strings.TrimPrefix(e.ID, "suspended/"), "resumed", e.Announcement+" is on again in "+e.Cell
+			e.ID, e.Type = "resumed/"+strings.TrimPrefix(e.ID, "suspended/"), "resumed"
+			e.Text = e.Announcement + " is on again in " + e.Cell
 		default:
 			continue
 		}
-		e.At = n.p.now
-		n.event(e)
+		e.At = n.planner.now
+		n.addEvent(e)
 	}
 }
 
-// stateIn gives what an event's announcement is in its cell now.
-func (n *news) stateIn(e Event) (flags.CellState, bool) {
-	i, found := n.p.find(e.Announcement)
+// cellState returns the current state of an event's announcement in the event's cell.
+func (n *eventCollector) cellState(e Event) (flags.CellState, bool) {
+	i, found := n.planner.findAnnouncement(e.Announcement)
 	if !found {
 		return "", false
 	}
-	for _, s := range n.p.announcements[i].states {
-		for _, c := range s.c.cells {
+	for _, s := range n.planner.announcements[i].states {
+		for _, c := range s.channel.cells {
 			if c.Name == e.Cell {
-				state, _, ok := s.in(c).state()
+				state, _, ok := s.inCell(c).cellState()
 				return state, ok
 			}
 		}
@@ -180,7 +186,7 @@ func (n *news) stateIn(e Event) (flags.CellState, bool) {
 	return "", false
 }
 
-func unix(t time.Time) int64 {
+func unixSeconds(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}

@@ -15,66 +15,72 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// moveHeads has flags without an announcement pass the channels (R42): a channel takes the tip's once all cells of every
-// upstream that answer have had them in force for the soak. A channel without a head takes the tip's at once.
+// moveHeads moves flags without an announcement through the channels (R42): a channel takes the tip's definitions once
+// all answering cells of every upstream have had them in force for the soak. A channel without a head takes the tip's
+// at once.
 func (p *planner) moveHeads() {
-	announced := p.announced()
-	tip := p.loose(p.in.Tip, announced)
+	announced := p.announcedFeatures()
+	tip := p.hashLooseFlags(p.input.Tip, announced)
 	p.plan.Memory.Served = map[string]Served{}
 	for _, c := range p.channels {
-		c.base, c.loose = p.in.Tip, tip
-		head, begun := p.in.Tip.Heads[c.Name]
+		c.baseTree, c.looseHash = p.input.Tip, tip
+		head, hasHead := p.input.Tip.Heads[c.Name]
 		if c.entry {
 			continue
 		}
-		if !begun {
-			c.head("begin " + c.Name + "'s flags")
+		if !hasHead {
+			c.writeHead("begin " + c.Name + "'s flags")
 			continue
 		}
-		c.base = p.tree(head.Commit)
-		if c.base == nil { // the tip's, unsoaked, beat none at all
-			c.base = p.in.Tip
-			p.fault(manifest.Unreadable, headPath(c), "commit "+head.Commit+" can't be read: "+c.Name+" has the newest definitions of flags without an announcement")
+		c.baseTree = p.treeAt(head.Commit)
+		if c.baseTree == nil { // unsoaked definitions are better than none
+			c.baseTree = p.input.Tip
+			p.addFault(manifest.Unreadable, headPath(c),
+				"commit "+head.Commit+" can't be read: "+c.Name+
+					" has the newest definitions of flags without an announcement")
 			continue
 		}
-		c.loose = p.loose(c.base, announced)
+		c.looseHash = p.hashLooseFlags(c.baseTree, announced)
 	}
 	for _, c := range p.channels {
-		c.serve(tip)
+		c.trackServed(tip)
 	}
 	for _, c := range p.channels {
-		if _, begun := p.in.Tip.Heads[c.Name]; c.entry || !begun || c.loose == tip || p.in.Doubt != "" {
+		if _, hasHead := p.input.Tip.Heads[c.Name]; c.entry || !hasHead || c.looseHash == tip || p.input.Doubt != "" {
 			continue
 		}
-		if c.soaked(tip) {
-			c.head(fmt.Sprintf("move %s's flags to %.12s (%s in %s)", c.Name, p.in.Commit, time.Duration(p.in.Tip.Settings.Soak), strings.Join(c.After, ", ")))
+		if c.hasSoaked(tip) {
+			c.writeHead(fmt.Sprintf("move %s's flags to %.12s (%s in %s)", c.Name, p.input.Commit,
+				time.Duration(p.input.Tip.Settings.Soak), strings.Join(c.After, ", ")))
 		}
 	}
 }
 
-// serve goes on counting since when a channel has the tip's definitions. Cells were told them by the last plan that knew them,
-// so only what they report from then on counts.
-func (c *channel) serve(tip string) {
-	if c.loose != tip || !slices.ContainsFunc(c.p.channels, func(down *channel) bool { return slices.Contains(down.After, c.Name) }) {
+// trackServed keeps track of since when a channel has had the tip's definitions. Cells received them after the last
+// plan that knew them, so only later reports count.
+func (c *channel) trackServed(tip string) {
+	isUpstreamOf := func(down *channel) bool { return slices.Contains(down.After, c.Name) }
+	if c.looseHash != tip || !slices.ContainsFunc(c.planner.channels, isUpstreamOf) {
 		return
 	}
-	old, told := c.p.in.Memory.Served[c.Name]
-	switch told = told && old.Flags == tip; {
-	case told && !old.Since.IsZero():
-	case told && c.current():
-		old.Since = c.p.now
+	served, known := c.planner.input.Memory.Served[c.Name]
+	switch known = known && served.Flags == tip; {
+	case known && !served.Since.IsZero():
+	case known && c.isCurrent():
+		served.Since = c.planner.now
 	default:
-		old = Served{Flags: tip}
-		if c.current() { // of what it was told before, or of this: the next plan knows
-			c.p.reached(c.p.now.Add(time.Second))
+		served = Served{Flags: tip}
+		if c.isCurrent() { // reports may still be about earlier definitions: the next plan decides
+			c.planner.reached(c.planner.now.Add(time.Second))
 		}
 	}
-	c.p.plan.Memory.Served[c.Name] = old
+	c.planner.plan.Memory.Served[c.Name] = served
 }
 
-// current reports whether all cells of c that answer have in force what they were told. Of a channel that has cells, some must.
-func (c *channel) current() bool {
-	some := false
+// isCurrent reports whether all answering cells of c have in force what was sent. Of a channel with cells, at least one
+// must answer.
+func (c *channel) isCurrent() bool {
+	anyCurrent := false
 	for _, cell := range c.cells {
 		if cell.Silent || !cell.Known {
 			continue
@@ -82,17 +88,18 @@ func (c *channel) current() bool {
 		if !cell.Current {
 			return false
 		}
-		some = true
+		anyCurrent = true
 	}
-	return some || len(c.cells) == 0
+	return anyCurrent || len(c.cells) == 0
 }
 
-// soaked reports whether every upstream of c has had the tip's definitions for the soak, and has them still.
-func (c *channel) soaked(tip string) bool {
-	soak := time.Duration(c.p.in.Tip.Settings.Soak)
+// hasSoaked reports whether every upstream of c has had the tip's definitions for the soak, and still has them.
+func (c *channel) hasSoaked(tip string) bool {
+	soak := time.Duration(c.planner.input.Tip.Settings.Soak)
 	for _, name := range c.After {
-		up, served := c.p.named[name], c.p.plan.Memory.Served[name]
-		if up == nil || served.Flags != tip || served.Since.IsZero() || !c.p.reached(served.Since.Add(soak)) || !up.current() {
+		up, served := c.planner.channelsByName[name], c.planner.plan.Memory.Served[name]
+		if up == nil || served.Flags != tip || served.Since.IsZero() || !c.planner.reached(served.Since.Add(soak)) ||
+			!up.isCurrent() {
 			return false
 		}
 	}
@@ -101,35 +108,35 @@ func (c *channel) soaked(tip string) bool {
 
 func headPath(c *channel) string { return path.Join(repository.HeadsDir, c.Name+".yaml") }
 
-func (c *channel) head(why string) {
-	c.p.write(headPath(c), repository.Head{Commit: c.p.in.Commit}, why)
+func (c *channel) writeHead(why string) {
+	c.planner.addWrite(headPath(c), repository.Head{Commit: c.planner.input.Commit}, why)
 }
 
-// announced gives the features whose definitions pass with an announcement.
-func (p *planner) announced() map[string]bool {
+// announcedFeatures returns the features whose definitions move with an announcement.
+func (p *planner) announcedFeatures() map[string]bool {
 	features := map[string]bool{}
-	for _, a := range p.in.Tip.Announcements {
-		if !a.Archived { // what is left of them goes as others do
-			add(features, a.Features)
+	for _, a := range p.input.Tip.Announcements {
+		if !a.Archived { // remaining flags move as flags without an announcement do
+			addNames(features, a.Features)
 		}
 	}
 	return features
 }
 
-// loose hashes the definitions that pass without an announcement.
-func (p *planner) loose(t *repository.Tree, announced map[string]bool) string {
+// hashLooseFlags hashes the definitions that move without an announcement.
+func (p *planner) hashLooseFlags(t *repository.Tree, announced map[string]bool) string {
 	sum := sha256.New()
 	for _, key := range slices.Sorted(maps.Keys(t.Flags)) {
 		if d := t.Flags[key]; !announced[d.Feature()] {
 			fmt.Fprintf(sum, "%q ", key)
-			sum.Write(p.encode(d))
+			sum.Write(p.encodeDefinition(d))
 		}
 	}
 	return hex.EncodeToString(sum.Sum(nil)[:16])
 }
 
-// encode is d.Encode, once for a definition.
-func (p *planner) encode(d *flags.Definition) []byte {
+// encodeDefinition caches d.Encode.
+func (p *planner) encodeDefinition(d *flags.Definition) []byte {
 	raw, ok := p.encoded[d]
 	if !ok {
 		raw = d.Encode()

@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// Make decides. It is pure: the same values give the same Plan.
+// Make decides. It is pure: equal inputs yield equal Plans.
 func Make(in Input) Plan {
 	if in.Tip == nil {
 		return Plan{Memory: in.Memory}
@@ -18,39 +18,39 @@ func Make(in Input) Plan {
 	p.commitKills()
 	for _, a := range p.announcements {
 		for _, s := range a.states {
-			s.settle()
+			s.decideState()
 		}
 	}
 	p.moveHeads()
-	p.tell()
+	p.planChannels()
 	for _, a := range p.announcements {
-		p.plan.Announcements = append(p.plan.Announcements, a.status())
+		p.plan.Announcements = append(p.plan.Announcements, a.buildStatus())
 	}
-	news := news{p: p, ongoing: map[string]Event{}, lifted: map[string]int{}}
+	news := eventCollector{planner: p, ongoing: map[string]Event{}, lifted: map[string]int{}}
 	maps.Copy(news.lifted, in.Memory.Lifted)
-	p.plan.Events = news.all()
+	p.plan.Events = news.collect()
 	p.plan.Memory.Ongoing, p.plan.Memory.Lifted = news.ongoing, news.lifted
-	p.check()
+	p.checkNames()
 	p.plan.Faults = manifest.Sort(p.plan.Faults)
 	p.plan.Next = p.next
-	p.plan.p = p
+	p.plan.planner = p
 	return p.plan
 }
 
 // planner is one run of Make. Every comparison with a time goes through reached, so that Next misses none.
 type planner struct {
-	in   Input
-	now  time.Time // whole seconds
-	next time.Time
+	input Input
+	now   time.Time // whole seconds
+	next  time.Time
 
-	channels      []*channel
-	named         map[string]*channel
-	announcements []*announcement // by ID
-	kills         []repository.Override
-	codes         []map[string]bool // sets of features that cells contain
-	bundles       []map[string]bool // gates that cells were told of last
-	indexes       map[*repository.Tree]map[string][]*flags.Definition
-	encoded       map[*flags.Definition][]byte
+	channels       []*channel
+	channelsByName map[string]*channel
+	announcements  []*announcement // by ID
+	kills          []repository.Override
+	featureSets    []map[string]bool // distinct sets of features of cells
+	bundleGates    []map[string]bool // distinct sets of gate IDs last sent to cells
+	indexes        map[*repository.Tree]map[string][]*flags.Definition
+	encoded        map[*flags.Definition][]byte
 
 	plan Plan
 }
@@ -58,59 +58,59 @@ type planner struct {
 // channel is a channel and what is decided for all its cells.
 type channel struct {
 	Channel
-	p      *planner
-	entry  bool
-	cells  []*cell
-	states []*channelState  // by announcement
-	base   *repository.Tree // whose definitions of flags without a record count
-	ranked []*channelState  // whose definitions count; none in an entry channel
-	loose  string           // see planner.loose: of base
+	planner    *planner
+	entry      bool
+	cells      []*cell
+	states     []*channelState  // by announcement
+	baseTree   *repository.Tree // provides the definitions of flags without a record
+	precedence []*channelState  // lowest precedence first; nil in an entry channel
+	looseHash  string           // of baseTree, see planner.hashLooseFlags
 }
 
-// cell is a cell, which set of features it contains, which bundle it was told last, and what it says is not on.
+// cell is a Cell with indexes into planner.featureSets and planner.bundleGates, and the reported states other than on.
 type cell struct {
 	*Cell
-	code, bundle int
-	odd          []said
+	featureSet, bundleIndex int
+	notOn                   []reported
 }
 
-type said struct {
+type reported struct {
 	id    string
 	state flags.CellState
 }
 
-// announcement is an announcement and what holds for it in all channels.
+// announcement is an announcement and what holds for all channels.
 type announcement struct {
-	p          *planner
-	id         string
-	tip        *repository.Announcement // as it is; nil: its file is gone, and records of it are left
-	hash, text string
-	approvers  []string // persons whose approvals count, sorted
-	short      string   // what is missing of approvals; empty: nothing
-	states     []*channelState
+	planner          *planner
+	id               string
+	tip              *repository.Announcement // the current file; nil: only records are left
+	hash, text       string
+	approvers        []string // people whose approvals count, sorted
+	missingApprovals string   // missing approvals in words; empty: none
+	states           []*channelState
 }
 
-// channelState is an announcement in one channel: what settle finds out, and then count.
+// channelState is an announcement in one channel. decideState and then countCells fill it in.
 type channelState struct {
 	scope
-	p *planner
-	a *announcement
+	planner      *planner
+	announcement *announcement
 
-	rec   *repository.Record // what git has; nil: nothing
-	at    time.Time          // when it is published here; zero: as soon as a cell is ready, or no time is given
-	sent  bool               // its gate is told to the cells that it reaches
-	state State              // empty: it is not for this channel
-	why   string             // what keeps it, in words
-	stale string             // what was edited since it was decided on, and is not approved
+	record *repository.Record // the committed record; nil: none
+	at     time.Time          // zero: as soon as a cell is ready, or without a time
+	sent   bool               // reached cells receive the gate
+	state  State              // empty: not for this channel
+	reason string             // why the announcement is not further, in words
+	stale  string             // unapproved edits since the record, in words
 
-	known []bool // by bundle that cells were told last: it has the gate
+	knownTo []bool // by bundleIndex: the bundle has the gate
 
-	dead    []repository.Override // kills of its flags
-	retired bool                  // no flag of its is left
-	tally   tally
+	kills   []repository.Override // kills of the announcement's flags
+	retired bool                  // no flag of the announcement is left
+	counts  cellCounts
 }
 
-// reached reports whether an instant has come; if not, it may be the next at which the plan changes.
+// reached reports whether an instant has come. A later instant is a candidate for Plan.Next.
 func (p *planner) reached(t time.Time) bool {
 	if !p.now.Before(t) {
 		return true
@@ -121,19 +121,19 @@ func (p *planner) reached(t time.Time) bool {
 	return false
 }
 
-// tree gives what a commit says; nil: it can't be read.
-func (p *planner) tree(commit string) *repository.Tree {
-	if commit == p.in.Commit {
-		return p.in.Tip
+// treeAt returns the tree of a commit; nil: unreadable.
+func (p *planner) treeAt(commit string) *repository.Tree {
+	if commit == p.input.Commit {
+		return p.input.Tip
 	}
-	return p.in.Trees[commit]
+	return p.input.Trees[commit]
 }
 
-func (p *planner) fault(code manifest.FaultCode, file, message string) {
+func (p *planner) addFault(code manifest.FaultCode, file, message string) {
 	p.plan.Faults = append(p.plan.Faults, manifest.Fault{File: file, Code: code, Message: message})
 }
 
-func (p *planner) warn(code manifest.FaultCode, file string, line int, message string) {
+func (p *planner) addWarning(code manifest.FaultCode, file string, line int, message string) {
 	p.plan.Faults = append(p.plan.Faults, manifest.Fault{File: file, Line: line, Code: code,
 		Message: message, Warning: true})
 }

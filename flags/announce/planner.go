@@ -13,19 +13,21 @@ import (
 
 func newPlanner(in Input) *planner {
 	p := &planner{
-		in: in, now: in.Now.Truncate(time.Second).UTC(),
-		named:   map[string]*channel{},
-		indexes: map[*repository.Tree]map[string][]*flags.Definition{}, encoded: map[*flags.Definition][]byte{},
-		plan: Plan{Told: make(map[string]*Told, len(in.Cells))},
+		input: in, now: in.Now.Truncate(time.Second).UTC(),
+		channelsByName: map[string]*channel{},
+		indexes:        map[*repository.Tree]map[string][]*flags.Definition{}, encoded: map[*flags.Definition][]byte{},
+		plan: Plan{CellFlags: make(map[string]*CellFlags, len(in.Cells))},
 	}
 	for _, c := range in.Channels {
-		known := &channel{Channel: c, p: p, entry: len(c.After) == 0}
+		known := &channel{Channel: c, planner: p, entry: len(c.After) == 0}
 		p.channels = append(p.channels, known)
-		p.named[c.Name] = known
+		p.channelsByName[c.Name] = known
 	}
-	p.sortCells()
-	p.in.Proven = slices.Clone(in.Proven)
-	slices.SortFunc(p.in.Proven, func(a, b Proven) int { return cmp.Or(cmp.Compare(a.Person, b.Person), cmp.Compare(a.Hash, b.Hash)) })
+	p.groupCells()
+	p.input.Proven = slices.Clone(in.Proven)
+	slices.SortFunc(p.input.Proven, func(a, b ProvenApproval) int {
+		return cmp.Or(cmp.Compare(a.Person, b.Person), cmp.Compare(a.Hash, b.Hash))
+	})
 	ids := slices.Collect(maps.Keys(in.Tip.Announcements))
 	for id := range in.Tip.Records {
 		if in.Tip.Announcements[id] == nil {
@@ -34,21 +36,21 @@ func newPlanner(in Input) *planner {
 	}
 	slices.Sort(ids)
 	for _, id := range ids {
-		p.place(id)
+		p.addAnnouncement(id)
 	}
 	return p
 }
 
-// sortCells puts cells in their channels, by name.
-func (p *planner) sortCells() {
+// groupCells adds cells to their channels, by name, and indexes their feature sets, bundles and reported states.
+func (p *planner) groupCells() {
 	type slice struct {
 		first  *string
 		length int
 	}
 	same, sets := map[slice]int{}, map[string]int{}
 	bundles := map[*flags.Bundle]int{}
-	for i := range p.in.Cells {
-		c := &cell{Cell: &p.in.Cells[i]}
+	for i := range p.input.Cells {
+		c := &cell{Cell: &p.input.Cells[i]}
 		var key slice
 		if len(c.Features) > 0 {
 			key = slice{&c.Features[0], len(c.Features)}
@@ -57,26 +59,26 @@ func (p *planner) sortCells() {
 		if !known {
 			text := strings.Join(c.Features, "\x00")
 			if code, known = sets[text]; !known {
-				code = len(p.codes)
+				code = len(p.featureSets)
 				sets[text] = code
-				p.codes = append(p.codes, setOf(c.Features))
+				p.featureSets = append(p.featureSets, setOf(c.Features))
 			}
 			same[key] = code
 		}
-		c.code = code
-		if c.bundle, known = bundles[c.Bundle]; !known {
-			c.bundle = len(p.bundles)
-			bundles[c.Bundle] = c.bundle
-			p.bundles = append(p.bundles, gateIDs(c.Bundle))
+		c.featureSet = code
+		if c.bundleIndex, known = bundles[c.Bundle]; !known {
+			c.bundleIndex = len(p.bundleGates)
+			bundles[c.Bundle] = c.bundleIndex
+			p.bundleGates = append(p.bundleGates, gateIDs(c.Bundle))
 		}
 		if c.Report != nil && c.Current {
 			for id, state := range c.Report.States {
 				if state != flags.On {
-					c.odd = append(c.odd, said{id, state})
+					c.notOn = append(c.notOn, reported{id, state})
 				}
 			}
 		}
-		if in := p.named[c.Channel]; in != nil {
+		if in := p.channelsByName[c.Channel]; in != nil {
 			in.cells = append(in.cells, c)
 		}
 	}
@@ -85,23 +87,23 @@ func (p *planner) sortCells() {
 	}
 }
 
-// place says where an announcement may matter: in the channels that it names, and where it has been decided on.
-func (p *planner) place(id string) {
-	a := &announcement{p: p, id: id, tip: p.in.Tip.Announcements[id]}
+// addAnnouncement adds an announcement to the channels that it is for and to those with a record of it.
+func (p *planner) addAnnouncement(id string) {
+	a := &announcement{planner: p, id: id, tip: p.input.Tip.Announcements[id]}
 	if a.tip != nil {
-		a.hash, a.text = p.in.Tip.Hash(a.tip)
-		a.approve()
+		a.hash, a.text = p.input.Tip.Hash(a.tip)
+		a.countApprovals()
 	}
 	for _, c := range p.channels {
-		s := &channelState{p: p, a: a, scope: scope{c: c}}
-		if rec, ok := p.in.Tip.Records[id][c.Name]; ok && !c.entry {
-			s.rec = &rec
+		s := &channelState{planner: p, announcement: a, scope: scope{channel: c}}
+		if rec, ok := p.input.Tip.Records[id][c.Name]; ok && !c.entry {
+			s.record = &rec
 		}
-		if s.rec == nil && (a.tip == nil || !inChannel(a.tip.Cells, c)) {
+		if s.record == nil && (a.tip == nil || !inChannel(a.tip.Cells, c)) {
 			continue
 		}
-		for _, ids := range p.bundles {
-			s.known = append(s.known, ids[id])
+		for _, ids := range p.bundleGates {
+			s.knownTo = append(s.knownTo, ids[id])
 		}
 		a.states = append(a.states, s)
 		c.states = append(c.states, s)
@@ -111,11 +113,11 @@ func (p *planner) place(id string) {
 
 func setOf(names []string) map[string]bool {
 	set := make(map[string]bool, len(names))
-	add(set, names)
+	addNames(set, names)
 	return set
 }
 
-func add(set map[string]bool, names []string) {
+func addNames(set map[string]bool, names []string) {
 	for _, n := range names {
 		set[n] = true
 	}

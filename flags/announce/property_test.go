@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// history is a random life of an announcement, and what the test itself knows of it.
+// history is a random sequence of events around an announcement, and what the test knows about it.
 type history struct {
 	*world
 	t        *rapid.T
@@ -28,19 +28,22 @@ func newHistory(t *rapid.T) *history {
 	w.channels = threeChannels()
 	w.cells = append(w.cells, w.cell("l1", "late"))
 	h := &history{world: w, t: t, approved: map[string]bool{}, begun: w.now}
-	h.edit()
+	h.editNews()
 	return h
 }
 
 func threeChannels() []Channel {
-	return []Channel{{Name: "staging"}, {Name: "dedicated", After: []string{"staging"}}, {Name: "late", After: []string{"dedicated"}}}
+	return []Channel{
+		{Name: "staging"}, {Name: "dedicated", After: []string{"staging"}},
+		{Name: "late", After: []string{"dedicated"}},
+	}
 }
 
 func pick[T any](h *history, name string, from ...T) T {
 	return rapid.SampledFrom(from).Draw(h.t, name)
 }
 
-func (h *history) edit() {
+func (h *history) editNews() {
 	at := h.now.Add(time.Duration(rapid.IntRange(-6, 30).Draw(h.t, "hours")) * time.Hour).Round(time.Hour)
 	lines := []string{"publishAt: " + at.UTC().Format("2006-01-02T15:04:05"), "zone: UTC"}
 	for _, choices := range [][]string{
@@ -48,21 +51,24 @@ func (h *history) edit() {
 		{"", "", "cells: {names: [d1, l1]}", "cells: {labels: {name: d2}}"},
 		{"", "", "whenNotReady: block 60%", "whenNotReady: skip 40%"},
 		{"", "", "channels: {late: ready}", "channels: {dedicated: never}"},
-		{"", "", "ramp: {steps: [{percent: 0}, {percent: 100, after: 3h}]}", "ramp: {by: cell, steps: [{percent: 30}, {percent: 100, after: 2h}]}"},
+		{
+			"", "", "ramp: {steps: [{percent: 0}, {percent: 100, after: 3h}]}",
+			"ramp: {by: cell, steps: [{percent: 30}, {percent: 100, after: 2h}]}",
+		},
 	} {
 		if line := pick(h, "line", choices...); line != "" {
 			lines = append(lines, line)
 		}
 	}
-	h.put(file, told(lines...))
+	h.putFiles(newsFile, newsYAML(lines...))
 }
 
-// happen lets one thing happen.
-func (h *history) happen() {
+func (h *history) randomEvent() {
 	const held = "apiVersion: sluice/v1\nkind: Hold\nannouncement: news\nreason: wait\n"
 	const killed = "apiVersion: sluice/v1\nkind: Kill\nflag: x\nreason: hurts\n"
 	cell := pick(h, "cell", "d1", "d2", "d3", "l1", "s1")
-	switch pick(h, "what", "time", "time", "time", "approve", "approve", "edit", "hold", "hold some", "lift", "kill", "kill some", "stored", "revive",
+	switch pick(h, "what", "time", "time", "time", "approve", "approve", "edit", "hold", "hold some", "lift", "kill",
+		"kill some", "stored", "revive",
 		"define", "join", "back", "ahead", "silent", "heard", "clock", "gone", "forget", "move", "channels") {
 	case "time":
 		h.now = h.now.Add(time.Duration(rapid.IntRange(1, 600).Draw(h.t, "minutes")) * time.Minute)
@@ -71,48 +77,56 @@ func (h *history) happen() {
 			h.approve("news", pick(h, "who", "ada", "bob"))
 		}
 	case "edit":
-		h.edit()
+		h.editNews()
 	case "gone":
 		if pick(h, "really", true, false, false) {
-			h.put(file, "")
+			h.putFiles(newsFile, "")
 			if pick(h, "again", true, true, false) {
-				h.edit()
+				h.editNews()
 			}
 		}
 	case "hold":
-		h.put("overrides/hold.yaml", held)
+		h.putFiles("overrides/hold.yaml", held)
 	case "hold some":
-		h.put("overrides/some.yaml", held+"cells: {names: [d2]}\n")
+		h.putFiles("overrides/some.yaml", held+"cells: {names: [d2]}\n")
 	case "lift":
-		h.put("overrides/hold.yaml", "", "overrides/some.yaml", "")
+		h.putFiles("overrides/hold.yaml", "", "overrides/some.yaml", "")
 	case "kill":
-		h.put("overrides/kill.yaml", killed)
+		h.putFiles("overrides/kill.yaml", killed)
 	case "kill some":
-		h.put("overrides/kill-d1.yaml", killed+"cells: {names: [d1]}\n")
+		h.putFiles("overrides/kill-d1.yaml", killed+"cells: {names: [d1]}\n")
 	case "stored":
 		h.kills = []repository.Override{{Flag: "y", Reason: "stored", By: "eve"}}
 	case "revive":
 		h.kills = nil
-		h.put("overrides/kill.yaml", "", "overrides/kill-d1.yaml", "", "overrides/kill-y.yaml", "")
+		h.putFiles("overrides/kill.yaml", "", "overrides/kill-d1.yaml", "", "overrides/kill-y.yaml", "")
 	case "define":
-		h.put("flags/all.yaml", flagSet(pick(h, "rule", "", gold), pick(h, "plain", "a", "b")))
+		h.putFiles("flags/all.yaml", flagSetYAML(pick(h, "rule", "", goldRule), pick(h, "plain", "a", "b")))
 	case "join":
 		h.extra++
-		h.put("flags/more.yaml", fmt.Sprintf("flags:\n  late%d:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n    metadata: {feature: f, off: \"off\"}\n", h.extra))
+		h.putFiles("flags/more.yaml",
+			fmt.Sprintf("flags:\n  late%d:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n    metadata: {feature: f, off: \"off\"}\n", h.extra))
 	case "back":
-		h.back(cell)
+		h.downgrade(cell)
 	case "ahead":
-		h.ahead(cell)
+		h.upgrade(cell)
 	case "silent", "heard":
-		h.at(cell).Silent = pick(h, "silent", true, false)
+		h.findCell(cell).Silent = pick(h, "silent", true, false)
 	case "forget": // by hand
-		h.put(pick(h, "file", "records/news/dedicated.yaml", "records/news/late.yaml", "heads/dedicated.yaml", "heads/late.yaml"), "")
+		h.putFiles(pick(h, "file", "records/news/dedicated.yaml", "records/news/late.yaml", "heads/dedicated.yaml",
+			"heads/late.yaml"), "")
 	case "move":
-		h.at(cell).Channel = pick(h, "to", "dedicated", "late", "staging")
+		h.findCell(cell).Channel = pick(h, "to", "dedicated", "late", "staging")
 	case "channels":
 		h.channels = pick(h, "channels", threeChannels(), threeChannels()[:2],
-			[]Channel{{Name: "staging"}, {Name: "late", After: []string{"staging"}}, {Name: "dedicated", After: []string{"late"}}},
-			[]Channel{{Name: "dev"}, {Name: "staging", After: []string{"dev"}}, {Name: "dedicated", After: []string{"staging"}}, {Name: "late", After: []string{"dedicated"}}})
+			[]Channel{
+				{Name: "staging"}, {Name: "late", After: []string{"staging"}},
+				{Name: "dedicated", After: []string{"late"}},
+			},
+			[]Channel{
+				{Name: "dev"}, {Name: "staging", After: []string{"dev"}},
+				{Name: "dedicated", After: []string{"staging"}}, {Name: "late", After: []string{"dedicated"}},
+			})
 	case "clock":
 		h.now = h.now.Add(-time.Duration(rapid.IntRange(1, 200).Draw(h.t, "back")) * time.Minute)
 	}
@@ -125,16 +139,16 @@ func (h *history) happen() {
 	}
 }
 
-// check holds invariant 9, by the test's own reckoning, for every cell and every gated flag that it is told of.
-func (h *history) check(p Plan) {
+// checkPlan checks invariant 9 independently, for every cell and every gated flag that the cell is sent.
+func (h *history) checkPlan(p Plan) {
 	h.tb.Helper()
-	t := h.saw
+	t := h.plannedTip
 	for _, c := range h.cells {
-		if p.Told[c.Name].Bundle == nil {
+		if p.CellFlags[c.Name].Bundle == nil {
 			continue // its channel is gone
 		}
-		f := h.folded(p, c.Name)
-		for key, raw := range p.Told[c.Name].Bundle.Flags {
+		f := h.foldFlags(p, c.Name)
+		for key, raw := range p.CellFlags[c.Name].Bundle.Flags {
 			if key == "plain" || f.Evaluate(key, flags.Context{"targetingKey": "k"}, h.now.Unix()).Variant != "on" {
 				continue
 			}
@@ -161,7 +175,7 @@ func (h *history) check(p Plan) {
 
 func (h *history) checkDecided(c Cell, key string, raw []byte) {
 	h.tb.Helper()
-	t := h.saw
+	t := h.plannedTip
 	rec, ok := t.Records["news"][c.Channel]
 	if !ok || rec.Outcome != repository.Armed && rec.Outcome != repository.Published || rec.At.After(h.now) {
 		h.tb.Fatalf("%s is on in %s at %s by the record %+v", key, c.Name, h.now, rec)
@@ -177,13 +191,14 @@ func (h *history) checkDecided(c Cell, key string, raw []byte) {
 		h.tb.Fatalf("%s is on in %s by a definition that was not approved: %s", key, c.Name, raw)
 	}
 	for _, o := range t.Overrides {
-		if o.Kind == repository.Hold && rec.Outcome == repository.Armed && o.Cells.Selects(c.Name, c.Channel, c.Labels) {
+		if o.Kind == repository.Hold && rec.Outcome == repository.Armed &&
+			o.Cells.Selects(c.Name, c.Channel, c.Labels) {
 			h.tb.Fatalf("%s is on in %s, and held before it was published", key, c.Name)
 		}
 	}
 }
 
-func text(tb rapid.TB, p Plan) string {
+func planText(tb rapid.TB, p Plan) string {
 	tb.Helper()
 	raw, err := json.Marshal(p)
 	if err != nil {
@@ -192,33 +207,33 @@ func text(tb rapid.TB, p Plan) string {
 	return string(raw)
 }
 
-// Invariant 9, over random histories, with and without somebody there to decide.
+// Invariant 9 holds over random histories, with and without a running engine.
 func TestFlagsNeverOutrunCode(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHistory(rt)
 		for range rapid.IntRange(1, 25).Draw(rt, "events") {
-			h.happen()
+			h.randomEvent()
 			if pick(h, "engine", true, true, true, false) {
-				h.check(h.step())
+				h.checkPlan(h.planOnce())
 			}
 		}
-		h.check(h.settle())
+		h.checkPlan(h.planUntilSettled())
 	})
 }
 
-// One pass of writes is all that there is to do at an instant; and writes that never landed change nothing.
+// One round of writes is complete, and writes that never landed change nothing.
 func TestIdempotent(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHistory(rt)
 		for range rapid.IntRange(1, 20).Draw(rt, "events") {
-			h.happen()
+			h.randomEvent()
 			lost, again := Make(h.input()), Make(h.input())
-			if text(rt, lost) != text(rt, again) {
+			if planText(rt, lost) != planText(rt, again) {
 				rt.Fatal("two plans of the same input differ")
 			}
-			first := h.step()
-			if more := whys(Make(h.input())); len(more) > 0 {
-				rt.Fatalf("after %q there is still %q", whys(first), more)
+			first := h.planOnce()
+			if more := writeReasons(Make(h.input())); len(more) > 0 {
+				rt.Fatalf("after %q there is still %q", writeReasons(first), more)
 			}
 		}
 	})
@@ -229,11 +244,11 @@ func TestNext(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHistory(rt)
 		for range rapid.IntRange(1, 15).Draw(rt, "events") {
-			h.happen()
-			h.settle()
-			h.settle()
+			h.randomEvent()
+			h.planUntilSettled()
+			h.planUntilSettled()
 		}
-		p := h.settle()
+		p := h.planUntilSettled()
 		until := 400 * time.Hour
 		if !p.Next.IsZero() {
 			if !p.Next.After(h.now) {
@@ -247,24 +262,25 @@ func TestNext(t *testing.T) {
 			}
 			in := h.input()
 			in.Now = h.now.Add(after)
-			if q := Make(in); text(rt, q) != text(rt, p) {
-				rt.Fatalf("after %s, before %s, the plan is another:\n%s\n%s", after, until, text(rt, p), text(rt, q))
+			if q := Make(in); planText(rt, q) != planText(rt, p) {
+				rt.Fatalf("after %s, before %s, the plan is another:\n%s\n%s", after, until, planText(rt, p),
+					planText(rt, q))
 			}
 		}
 	})
 }
 
-// The order in which cells, approvals, kills and overrides are listed says nothing.
+// The order of cells, approvals, kills and overrides does not matter.
 func TestOrder(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHistory(rt)
 		for range rapid.IntRange(1, 15).Draw(rt, "events") {
-			h.happen()
-			h.step()
+			h.randomEvent()
+			h.planOnce()
 		}
-		h.happen()
+		h.randomEvent()
 		in := h.input()
-		want := text(rt, Make(in))
+		want := planText(rt, Make(in))
 		tip := *in.Tip
 		tip.Overrides = rapid.Permutation(tip.Overrides).Draw(rt, "overrides")
 		in.Tip = &tip
@@ -276,13 +292,13 @@ func TestOrder(t *testing.T) {
 		in.Cells = rapid.Permutation(in.Cells).Draw(rt, "cells")
 		in.Proven = rapid.Permutation(in.Proven).Draw(rt, "proven")
 		in.Kills = rapid.Permutation(in.Kills).Draw(rt, "kills")
-		if got := text(rt, Make(in)); got != want {
+		if got := planText(rt, Make(in)); got != want {
 			rt.Fatalf("another order, another plan:\n%s\n%s", want, got)
 		}
 	})
 }
 
-// A selector that was made quick selects what the selector does.
+// A reach selects what its selector selects.
 func TestReach(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		some := func(name string, from ...string) []string {
@@ -293,11 +309,14 @@ func TestReach(t *testing.T) {
 			s.Labels = map[string]string{"l": l}
 		}
 		c := &channel{Channel: Channel{Name: "x"}}
-		cell := &cell{Cell: &Cell{Name: rapid.SampledFrom([]string{"a", "c"}).Draw(rt, "cell"), Channel: "x", Labels: map[string]string{"l": "1"}}}
-		r := reachOf(s, c)
+		cell := &cell{Cell: &Cell{
+			Name: rapid.SampledFrom([]string{"a", "c"}).Draw(rt, "cell"), Channel: "x",
+			Labels: map[string]string{"l": "1"},
+		}}
+		r := newReach(s, c)
 		want := s.Selects(cell.Name, cell.Channel, cell.Labels)
-		if got := r.selects(cell); got != want || r.all() && !want {
-			rt.Fatalf("%+v selects %s: %t, all: %t", s, cell.Name, got, r.all())
+		if got := r.selects(cell); got != want || r.isWholeChannel() && !want {
+			rt.Fatalf("%+v selects %s: %t, all: %t", s, cell.Name, got, r.isWholeChannel())
 		}
 	})
 }

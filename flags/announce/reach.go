@@ -8,40 +8,40 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// reach says which cells of a channel something is for.
+// reach says which cells of a channel an announcement or a hold is for.
 type reach struct {
-	everyone bool            // the selector selects all cells of the channel
-	names    map[string]bool // that it names; nil: any
+	allCells bool            // the selector selects all cells of the channel
+	names    map[string]bool // named cells; nil: any
 	selector repository.Selector
-	only     map[string]bool // of those, who has it; nil: all
+	only     map[string]bool // of the selected cells, those with the features (skip); nil: all
 	without  map[string]bool
 }
 
-// reachOf makes a selector quick: most select all cells of a channel, or a few by name.
-func reachOf(s repository.Selector, c *channel) reach {
-	r := reach{selector: s, everyone: len(s.Names) == 0 && len(s.Labels) == 0 && inChannel(s, c)}
+// newReach prepares a selector for fast tests: most selectors select all cells of a channel or a few by name.
+func newReach(s repository.Selector, c *channel) reach {
+	r := reach{selector: s, allCells: len(s.Names) == 0 && len(s.Labels) == 0 && inChannel(s, c)}
 	if len(s.Names) > 0 {
 		r.names = setOf(s.Names)
 	}
 	return r
 }
 
-// selects reports whether the selector does.
+// selects reports whether the selector selects c.
 func (r *reach) selects(c *cell) bool {
-	if r.everyone || r.names != nil && !r.names[c.Name] {
-		return r.everyone
+	if r.allCells || r.names != nil && !r.names[c.Name] {
+		return r.allCells
 	}
 	return r.selector.Selects(c.Name, c.Channel, c.Labels)
 }
 
-// spares reports whether a cell that is selected is left out all the same.
-func (r *reach) spares(c *cell) bool {
+// excludes reports whether a selected cell is left out.
+func (r *reach) excludes(c *cell) bool {
 	return r.only != nil && !r.only[c.Name] || r.without[c.Name]
 }
 
-// all reports whether r is for every cell of its channel.
-func (r *reach) all() bool {
-	return r.everyone && r.only == nil && len(r.without) == 0
+// isWholeChannel reports whether r includes every cell of its channel.
+func (r *reach) isWholeChannel() bool {
+	return r.allCells && r.only == nil && len(r.without) == 0
 }
 
 // inChannel reports whether s may select a cell of c.
@@ -49,62 +49,63 @@ func inChannel(s repository.Selector, c *channel) bool {
 	return len(s.Channels) == 0 || slices.Contains(s.Channels, c.Name)
 }
 
-// scope is whom an announcement is for in a channel, by the rules that count there.
+// scope says for which cells of a channel an announcement is, by the rules that apply there.
 type scope struct {
-	c     *channel
-	rules *repository.Announcement // what counts here: as it was decided on, or else as it is
-	tree  *repository.Tree         // that has its definitions; nil: nothing of it is in force
-	reach reach
-	codes []bool                // by set of features: it contains all that rules ask for
-	held  string                // a hold of all its cells here: why; empty: none
-	holds []repository.Override // holds of some of its cells
+	channel    *channel
+	rules      *repository.Announcement // the recorded announcement, or the current one
+	tree       *repository.Tree         // provides the definitions; nil: none are in force
+	reach      reach
+	contained  []bool                // by feature set: contains all features of rules
+	heldReason string                // reason of a hold of all cells here; empty: none
+	holds      []repository.Override // holds of some cells
 }
 
-// govern makes rules what counts for s.
-func (s *scope) govern(rules *repository.Announcement, tree *repository.Tree) {
+// applyRules sets the rules and definitions that apply in s.
+func (s *scope) applyRules(rules *repository.Announcement, tree *repository.Tree) {
 	s.rules, s.tree = rules, tree
 	if rules == nil {
 		return
 	}
-	s.reach = reachOf(rules.Cells, s.c)
-	s.codes = make([]bool, len(s.c.p.codes))
-	for i, contains := range s.c.p.codes {
-		s.codes[i] = !slices.ContainsFunc(rules.Features, func(f string) bool { return !contains[f] })
+	s.reach = newReach(rules.Cells, s.channel)
+	s.contained = make([]bool, len(s.channel.planner.featureSets))
+	for i, contains := range s.channel.planner.featureSets {
+		s.contained[i] = !slices.ContainsFunc(rules.Features, func(f string) bool { return !contains[f] })
 	}
 }
 
-// hold learns which holds bind s, as it is written now.
-func (s *channelState) hold() {
-	for _, o := range s.p.in.Tip.Overrides {
-		if o.Kind != repository.Hold || o.Announcement != s.a.id || !inChannel(o.Cells, s.c) {
+// findHolds finds the holds of the current announcement in the channel.
+func (s *channelState) findHolds() {
+	for _, o := range s.planner.input.Tip.Overrides {
+		if o.Kind != repository.Hold || o.Announcement != s.announcement.id || !inChannel(o.Cells, s.channel) {
 			continue
 		}
-		if len(o.Cells.Names) == 0 && len(o.Cells.Labels) == 0 || s.c.coveredBy(s.a.tip.Cells, o.Cells) {
-			s.held = oneLine(o.Reason)
+		if len(o.Cells.Names) == 0 && len(o.Cells.Labels) == 0 ||
+			s.channel.holdCoversAll(s.announcement.tip.Cells, o.Cells) {
+			s.heldReason = oneLine(o.Reason)
 			continue
 		}
 		s.holds = append(s.holds, o)
 	}
 }
 
-// coveredBy reports whether a hold of some cells is one of all those that an announcement reaches here.
-func (c *channel) coveredBy(announcement, hold repository.Selector) bool {
-	some, announced, held := false, reachOf(announcement, c), reachOf(hold, c)
+// holdCoversAll reports whether a hold selects every cell that the announcement selects in c.
+func (c *channel) holdCoversAll(announcement, hold repository.Selector) bool {
+	anySelected, announced, held := false, newReach(announcement, c), newReach(hold, c)
 	for _, c := range c.cells {
 		if announced.selects(c) {
 			if !held.selects(c) {
 				return false
 			}
-			some = true
+			anySelected = true
 		}
 	}
-	return some
+	return anySelected
 }
 
-// holder gives why a cell is held; empty: it is not.
-func (s *scope) holder(c *cell) string {
-	if s.held != "" {
-		return s.held
+// holdReason returns why a cell is held; empty: not held.
+func (s *scope) holdReason(c *cell) string {
+	if s.heldReason != "" {
+		return s.heldReason
 	}
 	for _, o := range s.holds {
 		if o.Cells.Selects(c.Name, c.Channel, c.Labels) {
@@ -114,20 +115,20 @@ func (s *scope) holder(c *cell) string {
 	return ""
 }
 
-// reaches reports whether the gate of s is one of a cell's.
+// reaches reports whether the cell gets the gate of s.
 func (s *scope) reaches(c *cell) bool {
-	return s.reach.selects(c) && !s.reach.spares(c) && (len(s.holds) == 0 || s.holder(c) == "")
+	return s.reach.selects(c) && !s.reach.excludes(c) && (len(s.holds) == 0 || s.holdReason(c) == "")
 }
 
-// readiness gives, of the cells that s is for, those that are ready, those that are held, and how many are neither (R41). A cell
-// that is silent is not known to be ready.
-func (s *scope) readiness() (ready, held []string, lacking int) {
-	for _, c := range s.c.cells {
+// readyCells returns the ready and the held cells of s, and the number of other cells (R41). A silent cell does not
+// count as ready.
+func (s *scope) readyCells() (ready, held []string, lacking int) {
+	for _, c := range s.channel.cells {
 		switch {
 		case !s.reach.selects(c):
-		case s.reach.without[c.Name] || s.holder(c) != "":
+		case s.reach.without[c.Name] || s.holdReason(c) != "":
 			held = append(held, c.Name)
-		case s.codes[c.code] && !c.Silent:
+		case s.contained[c.featureSet] && !c.Silent:
 			ready = append(ready, c.Name)
 		default:
 			lacking++
@@ -136,8 +137,9 @@ func (s *scope) readiness() (ready, held []string, lacking int) {
 	return ready, held, lacking
 }
 
-// enough reports whether a share of the cells is ready, and says how many are.
-func enough(ready, lacking, percent int) (bool, string) {
+// enoughReady reports whether the required share of the cells is ready, and describes the share.
+func enoughReady(ready, lacking, percent int) (bool, string) {
 	all := ready + lacking
-	return ready*100 >= percent*all, fmt.Sprintf("%d of %s ready, and %d %% are asked for", ready, words.Count(all, "cell"), percent)
+	share := fmt.Sprintf("%d of %s ready, and %d %% are required", ready, words.Count(all, "cell"), percent)
+	return ready*100 >= percent*all, share
 }

@@ -12,35 +12,35 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-func (s *channelState) path() string {
-	return path.Join(repository.RecordsDir, s.a.id, s.c.Name+".yaml")
+func (s *channelState) recordPath() string {
+	return path.Join(repository.RecordsDir, s.announcement.id, s.channel.Name+".yaml")
 }
 
-// record asks for a record of what the announcement says now.
-func (s *channelState) record(rec repository.Record) {
-	rec.Text = s.a.text
-	s.put(rec)
+// writeRecord adds a write of a record for the announcement's current text.
+func (s *channelState) writeRecord(rec repository.Record) {
+	rec.Text = s.announcement.text
+	s.putRecord(rec)
 }
 
-// arm asks for a record that it is armed, to all but those that are held. It is written again as holds of some come and go: so
-// what was held when the time came is known even if nobody was there to see (R43).
+// arm records the announcement as armed for all cells but the held ones. The record follows holds of some cells as they
+// come and go, so that the cells held at the time are known even if the engine is down then (R43).
 func (s *channelState) arm(f finding) {
-	f.basis.Outcome, f.basis.Without = repository.Armed, s.withheld()
-	s.record(f.basis)
+	f.basis.Outcome, f.basis.Without = repository.Armed, s.withheldCells()
+	s.writeRecord(f.basis)
 }
 
-// publish asks for a record that it is published, to all but those that were held.
+// publish records the announcement as published for all cells but the held ones.
 func (s *channelState) publish(rec repository.Record) {
-	rec.Outcome, rec.Without = repository.Published, s.withheld()
-	s.record(rec)
+	rec.Outcome, rec.Without = repository.Published, s.withheldCells()
+	s.writeRecord(rec)
 }
 
-// withheld gives the cells that are held, or were at its time: of an announcement that others get.
-func (s *scope) withheld() []string {
+// withheldCells returns the cells that are held, or were held at the time, of an announcement that other cells get.
+func (s *scope) withheldCells() []string {
 	if len(s.holds)+len(s.reach.without) == 0 {
 		return nil
 	}
-	_, names, _ := s.readiness()
+	_, names, _ := s.readyCells()
 	return names
 }
 
@@ -49,58 +49,68 @@ func sameRecord(a, b repository.Record) bool {
 		slices.Equal(a.Cells, b.Cells) && slices.Equal(a.Without, b.Without) && a.Reason == b.Reason
 }
 
-// miss asks for a record that its time passed in vain.
-func (s *channelState) miss(f finding) {
-	s.record(repository.Record{Outcome: repository.Missed, Hash: s.a.hash, Commit: s.p.in.Commit, At: f.basis.At, Reason: f.why})
+// recordMiss records that the time passed without publication.
+func (s *channelState) recordMiss(f finding) {
+	s.writeRecord(repository.Record{
+		Outcome: repository.Missed, Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: f.basis.At,
+		Reason: f.explanation,
+	})
 }
 
-// disarm asks for a record that what was armed is not any more. It is out of what cells are told before that lands.
+// disarm records that an armed announcement is armed no more. Cells lose the gate before the commit lands.
 func (s *channelState) disarm(f finding) {
-	if s.rec != nil && s.rec.Outcome == repository.Armed {
-		rec := *s.rec
+	if s.record != nil && s.record.Outcome == repository.Armed {
+		rec := *s.record
 		rec.Outcome, rec.Reason = repository.Disarmed, f.reason
-		s.put(rec)
+		s.putRecord(rec)
 	}
 }
 
-// remember is disarm and, if there is no record, asks for one that it was held, lest its time pass unseen (R43).
-func (s *channelState) remember(f finding) {
-	if s.disarm(f); s.rec == nil {
-		s.record(repository.Record{Outcome: repository.Disarmed, Hash: s.a.hash, Commit: s.p.in.Commit, At: s.at, Reason: f.why})
+// recordHold disarms; without a record it records the hold, so that a time that passes meanwhile is missed even if
+// nothing sees it pass (R43).
+func (s *channelState) recordHold(f finding) {
+	if s.disarm(f); s.record == nil {
+		s.writeRecord(repository.Record{
+			Outcome: repository.Disarmed, Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: s.at,
+			Reason: f.explanation,
+		})
 	}
 }
 
-// put asks for a record that is not there yet. While time can't be trusted (R10), only for one that turns off.
-func (s *channelState) put(rec repository.Record) {
-	if s.p.in.Doubt != "" && rec.Outcome != repository.Disarmed || s.rec != nil && sameRecord(*s.rec, rec) {
+// putRecord adds a write for a record that differs from the committed one. While time can't be trusted (R10), only
+// disarming is recorded.
+func (s *channelState) putRecord(rec repository.Record) {
+	if s.planner.input.Doubt != "" && rec.Outcome != repository.Disarmed ||
+		s.record != nil && sameRecord(*s.record, rec) {
 		return
 	}
 	var why string
 	switch rec.Outcome {
 	case repository.Armed:
-		why = "arm " + s.a.id + " in " + s.c.Name + " for " + stamp(rec.At) + s.evidence()
+		why = "arm " + s.announcement.id + " in " + s.channel.Name + " for " + formatTime(rec.At) + s.describeEvidence()
 	case repository.Published:
-		why = "publish " + s.a.id + " in " + s.c.Name + " as of " + stamp(rec.At) + s.evidence()
+		why = "publish " + s.announcement.id + " in " + s.channel.Name + " as of " + formatTime(rec.At) +
+			s.describeEvidence()
 	case repository.Missed:
-		why = s.a.id + " missed " + stamp(rec.At) + " in " + s.c.Name + ": " + rec.Reason
+		why = s.announcement.id + " missed " + formatTime(rec.At) + " in " + s.channel.Name + ": " + rec.Reason
 	case repository.Disarmed:
-		why = "disarm " + s.a.id + " in " + s.c.Name + ": " + rec.Reason
+		why = "disarm " + s.announcement.id + " in " + s.channel.Name + ": " + rec.Reason
 	}
-	s.p.write(s.path(), rec, why)
+	s.planner.addWrite(s.recordPath(), rec, why)
 }
 
-// evidence says what a record rests on, for the commit's message.
-func (s *channelState) evidence() string {
+// describeEvidence says what a record rests on, for the commit's message.
+func (s *channelState) describeEvidence() string {
 	var by string
-	if len(s.a.approvers) > 0 {
-		by = "approved by " + strings.Join(s.a.approvers, ", ") + "; "
+	if len(s.announcement.approvers) > 0 {
+		by = "approved by " + strings.Join(s.announcement.approvers, ", ") + "; "
 	}
-	ready, held, lacking := s.readiness()
+	ready, held, lacking := s.readyCells()
 	return fmt.Sprintf(" (%s%d of %s ready)", by, len(ready), words.Count(len(ready)+len(held)+lacking, "cell"))
 }
 
-// write asks for a file. What it says is made of strings, times and lists of them, which can always be written.
-func (p *planner) write(file string, content any, why string) {
+// addWrite adds a file to the plan. Content consists of strings, times and lists, so marshalling can't fail.
+func (p *planner) addWrite(file string, content any, why string) {
 	data, err := yaml.Marshal(content)
 	if err != nil {
 		panic("announce: " + file + ": " + err.Error())

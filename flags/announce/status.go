@@ -9,8 +9,8 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// status says how far an announcement is, without its cells.
-func (a *announcement) status() Status {
+// buildStatus returns the status of an announcement, without cells.
+func (a *announcement) buildStatus() Status {
 	st := Status{Announcement: a.tip, Hash: a.hash, Approvals: a.approvers, Channels: []ChannelStatus{}}
 	for _, s := range a.states {
 		if s.state == "" {
@@ -19,125 +19,131 @@ func (a *announcement) status() Status {
 		if st.Announcement == nil {
 			st.Announcement = s.rules
 		}
-		s.count()
+		s.countCells()
 		st.Channels = append(st.Channels, ChannelStatus{
-			Channel: s.c.Name, State: s.state, At: s.at, Percent: s.shown(), Record: s.rec, Summary: s.sentence(), Counts: s.tally.counts,
+			Channel: s.channel.Name, State: s.state, At: s.at, Percent: s.shownPercent(), Record: s.record,
+			Summary: s.summarise(), Counts: s.counts.byState,
 		})
 	}
 	if st.Announcement != nil {
 		st.Zone = st.Announcement.Location().String()
 	}
-	last := a.last()
+	last := a.relevantChannel()
 	if last == nil {
 		st.State, st.Summary = Approved, "it is for no channel"
-		if a.short != "" {
+		if a.missingApprovals != "" {
 			st.State = Draft
 		}
 	} else {
-		st.State, st.Summary = last.state, last.sentence()
+		st.State, st.Summary = last.state, last.summarise()
 	}
-	st.Needs = a.needs(last)
-	st.Warnings = a.warnings()
+	st.Needs = a.nextStep(last)
+	st.Warnings = a.warningTexts()
 	return st
 }
 
-// last gives the channel that people ask for first: of the last channel that is not done or, if all are, the last with cells.
-func (a *announcement) last() (last *channelState) {
+// relevantChannel returns the last unfinished channel or, if all are finished, the last one with cells.
+func (a *announcement) relevantChannel() (last *channelState) {
 	for _, s := range a.states {
 		switch {
 		case s.state == "":
-		case last == nil, !s.done(), last.done() && (s.tally.cells > 0 || last.tally.cells == 0):
+		case last == nil, !s.isDone(), last.isDone() && (s.counts.cells > 0 || last.counts.cells == 0):
 			last = s
 		}
 	}
 	return last
 }
 
-// needs says what a person has to do next; empty: nothing.
-func (a *announcement) needs(last *channelState) string {
+// nextStep says what a person has to do next; empty: nothing.
+func (a *announcement) nextStep(last *channelState) string {
 	approve := ": sluice announce approve " + a.id
 	for _, s := range a.states {
-		if s.stale != "" && a.tip != nil && a.short != "" {
-			return s.stale + ", and that counts once it is approved: " + a.short + approve
+		if s.stale != "" && a.tip != nil && a.missingApprovals != "" {
+			return s.stale + ", and that counts once it is approved: " + a.missingApprovals + approve
 		}
 	}
 	switch {
 	case a.tip == nil:
-		return "its file is gone: restore it, and cancel or archive it if that is meant"
+		return "its file is gone: restore it, then cancel or archive it if that is intended"
 	case last == nil || a.tip.Cancelled != "" || a.tip.Archived:
 		return ""
 	case last.state == Missed:
-		return "its time passed: give it a new one, or publish it now: sluice announce publish " + a.id
-	case a.short != "" && last.state != Published && last.state != Publishing:
-		return a.short + approve
+		return "its time has passed: set a new one, or publish it now: sluice announce publish " + a.id
+	case a.missingApprovals != "" && last.state != Published && last.state != Publishing:
+		return a.missingApprovals + approve
 	case last.state == Held:
-		return "it is held: lift that before its time"
+		return "it is held: lift the hold before its time"
 	case last.state == Approved:
-		return "it has no time: give it one, or publish it now: sluice announce publish " + a.id
+		return "it has no time: set one, or publish it now: sluice announce publish " + a.id
 	}
 	return ""
 }
 
-// Detail gives the status of an announcement with every cell's. ok is false if there is none of that ID.
+// Detail returns the status of an announcement with every cell. ok is false for an unknown ID.
 func (p *Plan) Detail(id string) (st Status, ok bool) {
-	if p.p == nil {
+	if p.planner == nil {
 		return Status{}, false
 	}
-	i, ok := p.p.find(id)
+	i, ok := p.planner.findAnnouncement(id)
 	if !ok {
 		return Status{}, false
 	}
 	st = p.Announcements[i]
 	st.Channels = slices.Clone(st.Channels)
 	for j := range st.Channels {
-		for _, s := range p.p.announcements[i].states {
-			if s.c.Name == st.Channels[j].Channel {
-				st.Channels[j].Cells = s.detail()
+		for _, s := range p.planner.announcements[i].states {
+			if s.channel.Name == st.Channels[j].Channel {
+				st.Channels[j].Cells = s.cellStatuses()
 			}
 		}
 	}
 	return st, true
 }
 
-// find gives the place of an announcement in announcements.
-func (p *planner) find(id string) (int, bool) {
-	return slices.BinarySearchFunc(p.announcements, id, func(a *announcement, id string) int { return cmp.Compare(a.id, id) })
+// findAnnouncement returns the index of an announcement.
+func (p *planner) findAnnouncement(id string) (int, bool) {
+	return slices.BinarySearchFunc(p.announcements, id, func(a *announcement, id string) int {
+		return cmp.Compare(a.id, id)
+	})
 }
 
-func (s *channelState) detail() []CellStatus {
+func (s *channelState) cellStatuses() []CellStatus {
 	cells := []CellStatus{}
-	for _, c := range s.c.cells {
-		in := s.in(c)
-		if state, confirmed, ok := in.state(); ok {
-			cells = append(cells, CellStatus{Cell: c.Name, State: state, Why: strings.TrimPrefix(in.lacking(state), "is "), Confirmed: confirmed})
+	for _, c := range s.channel.cells {
+		in := s.inCell(c)
+		if state, confirmed, ok := in.cellState(); ok {
+			cells = append(cells, CellStatus{
+				Cell: c.Name, State: state, Why: strings.TrimPrefix(in.describeState(state), "is "),
+				Confirmed: confirmed,
+			})
 		}
 	}
 	return cells
 }
 
-// published gives a record that the announcement is published in some channel, one of what it says now if there is one; nil: none.
-func (a *announcement) published() *repository.Record {
+// publishedRecord returns a record of publication in some channel, of the current text if possible; nil: none.
+func (a *announcement) publishedRecord() *repository.Record {
 	var found *repository.Record
 	for _, s := range a.states {
-		if s.rec != nil && s.rec.Outcome == repository.Published && (found == nil || found.Text != a.text) {
-			found = s.rec
+		if s.record != nil && s.record.Outcome == repository.Published && (found == nil || found.Text != a.text) {
+			found = s.record
 		}
 	}
 	return found
 }
 
-// Published gives the features that are published, sorted, by channel: what gates see. In an entry channel, that is all whose
-// time has come. What was edited since and not approved does not show.
+// Published returns the published features by channel, sorted, as promotion gates see them: in an entry channel, all
+// features whose time has come. Unapproved edits don't show.
 func (p *Plan) Published() map[string][]string {
 	all := map[string][]string{}
-	if p.p == nil {
+	if p.planner == nil {
 		return all
 	}
-	for _, c := range p.p.channels {
+	for _, c := range p.planner.channels {
 		features := map[string]bool{}
 		for _, s := range c.states {
-			if s.published() {
-				add(features, s.rules.Features)
+			if s.isPublished() {
+				addNames(features, s.rules.Features)
 			}
 		}
 		if len(features) > 0 {
@@ -147,7 +153,7 @@ func (p *Plan) Published() map[string][]string {
 	return all
 }
 
-// published reports whether s is on record as published and in force or, in an entry channel, in force and due.
-func (s *channelState) published() bool {
-	return s.sent && s.tally.due && (s.c.entry || s.rec.Outcome == repository.Published)
+// isPublished reports whether s is in force and on record as published or, in an entry channel, in force and due.
+func (s *channelState) isPublished() bool {
+	return s.sent && s.counts.due && (s.channel.entry || s.record.Outcome == repository.Published)
 }

@@ -13,21 +13,21 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// world is a flags repository, a fleet and a clock. Files are read as they are in production; commits are numbers.
+// world is a flags repository, a fleet and a clock. Files are read as in production; commits are numbers.
 type world struct {
-	tb       rapid.TB
-	files    map[string]string
-	commits  int
-	trees    map[string]*repository.Tree
-	authors  map[string][]string
-	kills    []repository.Override
-	channels []Channel
-	cells    []Cell
-	releases []Release
-	memory   Memory
-	now      time.Time
-	told     map[string]string // by cell: the fingerprint of what it has in force
-	saw      *repository.Tree  // the tip that the last plan was made of
+	tb         rapid.TB
+	files      map[string]string
+	commits    int
+	trees      map[string]*repository.Tree
+	authors    map[string][]string
+	kills      []repository.Override
+	channels   []Channel
+	cells      []Cell
+	releases   []Release
+	memory     Memory
+	now        time.Time
+	inForce    map[string]string // by cell: fingerprint of its bundle and orders
+	plannedTip *repository.Tree  // the tip of the last plan
 }
 
 const settings = `apiVersion: sluice/v1
@@ -41,8 +41,8 @@ people:
   eve: {email: eve@example.com}
 `
 
-// flagSet has the flags x and y of the feature f, z of g, and one that is not gated.
-func flagSet(x, plain string) string {
+// flagSetYAML returns the flags x and y of the feature f, z of g, and one that is not gated.
+func flagSetYAML(x, plain string) string {
 	flag := func(key, feature, rule string) string {
 		return fmt.Sprintf("  %s:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n%s    metadata: {feature: %s, off: \"off\"}\n", key, rule, feature)
 	}
@@ -50,46 +50,52 @@ func flagSet(x, plain string) string {
 		"  plain:\n    state: ENABLED\n    variants: {a: 1, b: 2}\n    defaultVariant: " + plain + "\n"
 }
 
-// noon is 2026-12-01T12:00 in Berlin; announcements in tests are mostly published then.
+// noon is 2026-12-01T12:00 in Berlin, the usual time of publication in tests.
 func noon() time.Time { return time.Date(2026, 12, 1, 11, 0, 0, 0, time.UTC) }
 
-// newWorld has staging with s1, and dedicated behind it with d1, d2 and d3. All run a release that contains f; it is two days before noon.
+// newWorld has staging with s1, and downstream dedicated with d1, d2 and d3. All cells run a release that contains f;
+// the time is two days before noon.
 func newWorld(tb rapid.TB) *world {
 	w := &world{
 		tb: tb, now: noon().Add(-48 * time.Hour),
-		files:    map[string]string{"sluice.yaml": settings, "flags/all.yaml": flagSet("", "a")},
+		files:    map[string]string{"sluice.yaml": settings, "flags/all.yaml": flagSetYAML("", "a")},
 		trees:    map[string]*repository.Tree{},
 		authors:  map[string][]string{},
 		channels: []Channel{{Name: "staging"}, {Name: "dedicated", After: []string{"staging"}}},
 		releases: []Release{{Version: "1.0.0"}, {Version: "2.0.0", Features: []string{"f"}}},
-		told:     map[string]string{},
+		inForce:  map[string]string{},
 	}
-	w.cells = []Cell{w.cell("d1", "dedicated"), w.cell("d2", "dedicated"), w.cell("d3", "dedicated"), w.cell("s1", "staging")}
+	w.cells = []Cell{
+		w.cell("d1", "dedicated"), w.cell("d2", "dedicated"), w.cell("d3", "dedicated"), w.cell("s1", "staging"),
+	}
 	w.commit()
 	return w
 }
 
 func (w *world) cell(name, channel string) Cell {
-	return Cell{Name: name, Channel: channel, Known: true, Release: "2.0.0", Assignment: "1/2", Features: []string{"f"}, Labels: map[string]string{"name": name}}
+	return Cell{
+		Name: name, Channel: channel, Known: true, Release: "2.0.0", Assignment: "1/2", Features: []string{"f"},
+		Labels: map[string]string{"name": name},
+	}
 }
 
-func (w *world) at(name string) *Cell {
+func (w *world) findCell(name string) *Cell {
 	i := slices.IndexFunc(w.cells, func(c Cell) bool { return c.Name == name })
 	return &w.cells[i]
 }
 
-// back puts a cell on the release that lacks f; ahead puts it on the one that has it.
-func (w *world) back(name string)  { w.move(name, "1.0.0", nil) }
-func (w *world) ahead(name string) { w.move(name, "2.0.0", []string{"f"}) }
+// downgrade puts a cell on the release that lacks f, upgrade on the one that has it.
+func (w *world) downgrade(name string) { w.move(name, "1.0.0", nil) }
+func (w *world) upgrade(name string)   { w.move(name, "2.0.0", []string{"f"}) }
 
 func (w *world) move(name, release string, features []string) {
-	c := w.at(name)
+	c := w.findCell(name)
 	c.Release, c.Features = release, features
 	c.Assignment += "+"
 }
 
-// told is an announcement of f at noon, with more lines of YAML.
-func told(more ...string) string {
+// newsYAML returns an announcement of f at noon, with more lines of YAML.
+func newsYAML(more ...string) string {
 	text := "apiVersion: sluice/v1\nkind: Announcement\ntitle: News\nfeatures: [f]\n"
 	if !slices.ContainsFunc(more, func(l string) bool { return strings.HasPrefix(l, "publishAt:") || l == "" }) {
 		text += "publishAt: 2026-12-01T12:00:00\n"
@@ -97,8 +103,8 @@ func told(more ...string) string {
 	return text + strings.Join(more, "\n") + "\n"
 }
 
-// put writes files, or removes those without content, as one commit.
-func (w *world) put(files ...string) *world {
+// putFiles commits files, or removes those without content.
+func (w *world) putFiles(files ...string) *world {
 	for i := 0; i < len(files); i += 2 {
 		if w.files[files[i]] = files[i+1]; files[i+1] == "" {
 			delete(w.files, files[i])
@@ -126,7 +132,7 @@ func (w *world) commit() *world {
 
 func (w *world) tip() *repository.Tree { return w.trees[w.hash()] }
 
-// approve has people approve an announcement as it is.
+// approve adds people's approvals of the current announcement.
 func (w *world) approve(id string, people ...string) *world {
 	w.tb.Helper()
 	hash, _ := w.tip().Hash(w.tip().Announcements[id])
@@ -146,38 +152,37 @@ func (w *world) input() Input {
 		if p := in.Tip.Settings.People[a.Person]; p != nil {
 			email = p.Email
 		}
-		in.Proven = append(in.Proven, Proven{Approval: a, Email: email})
+		in.Proven = append(in.Proven, ProvenApproval{Approval: a, Email: email})
 	}
 	return in
 }
 
-// step makes a plan and carries it out. Cells have what they are told at once, unless they are silent.
-func (w *world) step() Plan {
+// planOnce makes a plan and carries it out. Cells apply the plan at once, unless they are silent.
+func (w *world) planOnce() Plan {
 	w.tb.Helper()
-	w.saw = w.tip()
+	w.plannedTip = w.tip()
 	p := Make(w.input())
 	w.memory = p.Memory
-	prints := map[*Told]string{}
+	prints := map[*CellFlags]string{}
 	for i := range w.cells {
 		c := &w.cells[i]
-		if t := p.Told[c.Name]; t != nil {
+		if t := p.CellFlags[c.Name]; t != nil {
 			is, known := prints[t]
 			if !known {
 				is = fingerprint(t)
 				prints[t] = is
 			}
 			if !c.Silent {
-				w.told[c.Name] = is
+				w.inForce[c.Name] = is
 			}
-			c.Current, c.Bundle = w.told[c.Name] == is, t.Bundle
+			c.Current, c.Bundle = w.inForce[c.Name] == is, t.Bundle
 		}
 	}
-	w.carry(p.Writes)
+	w.commitWrites(p.Writes)
 	return p
 }
 
-// carry commits writes.
-func (w *world) carry(writes []Write) {
+func (w *world) commitWrites(writes []Write) {
 	w.tb.Helper()
 	for _, x := range writes {
 		w.files[x.Path] = string(x.Content)
@@ -187,18 +192,18 @@ func (w *world) carry(writes []Write) {
 	}
 }
 
-func fingerprint(t *Told) string {
+func fingerprint(t *CellFlags) string {
 	if t.Bundle == nil {
 		return fmt.Sprintf("%+v", t.Orders)
 	}
 	return string(t.Bundle.Encode()) + fmt.Sprintf("%+v", t.Orders)
 }
 
-// settle steps until nothing is written any more, and gives the last plan.
-func (w *world) settle() Plan {
+// planUntilSettled plans until no write is left, and returns the last plan.
+func (w *world) planUntilSettled() Plan {
 	w.tb.Helper()
 	for range 10 {
-		if p := w.step(); len(p.Writes) == 0 {
+		if p := w.planOnce(); len(p.Writes) == 0 {
 			return p
 		}
 	}
@@ -206,36 +211,37 @@ func (w *world) settle() Plan {
 	return Plan{}
 }
 
-// pass lets time go on to an instant.
-func (w *world) pass(to time.Time) *world {
+// advanceTo sets the time.
+func (w *world) advanceTo(to time.Time) *world {
 	w.now = to
 	return w
 }
 
-// folded is what a cell makes of what it is told.
-func (w *world) folded(p Plan, name string) *flags.Folded {
+// foldFlags folds a cell's bundle and orders.
+func (w *world) foldFlags(p Plan, name string) *flags.Folded {
 	w.tb.Helper()
-	c, t := w.at(name), p.Told[name]
+	c, t := w.findCell(name), p.CellFlags[name]
 	compiled, err := flags.Compile(t.Bundle)
 	if err != nil {
 		w.tb.Fatalf("compile what %s is told: %v", name, err)
 	}
-	return compiled.Fold(t.Orders, flags.Facts{Cell: name, Channel: c.Channel, Release: c.Release, Features: c.Features}, w.now.Unix())
+	return compiled.Fold(t.Orders,
+		flags.Facts{Cell: name, Channel: c.Channel, Release: c.Release, Features: c.Features}, w.now.Unix())
 }
 
-// variant is what a flag is in a cell.
+// variant returns a flag's variant in a cell.
 func (w *world) variant(p Plan, name, key string) string {
 	w.tb.Helper()
-	return w.folded(p, name).Evaluate(key, flags.Context{"targetingKey": "somebody"}, w.now.Unix()).Variant
+	return w.foldFlags(p, name).Evaluate(key, flags.Context{"targetingKey": "somebody"}, w.now.Unix()).Variant
 }
 
-// record gives the outcome that git has.
+// record returns the committed outcome.
 func (w *world) record(id, channel string) repository.Outcome {
 	return w.tip().Records[id][channel].Outcome
 }
 
-// in gives what a plan says of an announcement in a channel.
-func (p *Plan) in(tb rapid.TB, id, channel string) ChannelStatus {
+// channelStatus returns a plan's status of an announcement in a channel.
+func (p *Plan) channelStatus(tb rapid.TB, id, channel string) ChannelStatus {
 	tb.Helper()
 	st, ok := p.Detail(id)
 	if !ok {
@@ -249,7 +255,7 @@ func (p *Plan) in(tb rapid.TB, id, channel string) ChannelStatus {
 	return ChannelStatus{}
 }
 
-func (c ChannelStatus) cell(name string) CellStatus {
+func (c ChannelStatus) findCell(name string) CellStatus {
 	for _, s := range c.Cells {
 		if s.Cell == name {
 			return s
@@ -258,7 +264,7 @@ func (c ChannelStatus) cell(name string) CellStatus {
 	return CellStatus{}
 }
 
-func whys(p Plan) (lines []string) {
+func writeReasons(p Plan) (lines []string) {
 	for _, w := range p.Writes {
 		lines = append(lines, w.Why)
 	}

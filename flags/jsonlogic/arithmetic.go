@@ -2,8 +2,8 @@ package jsonlogic
 
 import "math"
 
-// fold works through a list's numbers, beginning with the first.
-func fold(items []any, do func(acc, n float64) float64) (any, error) {
+// foldNumbers combines a list's numbers from the left.
+func foldNumbers(items []any, do func(acc, n float64) float64) (any, error) {
 	acc, err := toNumber(items[0])
 	if err != nil {
 		return nil, err
@@ -18,7 +18,7 @@ func fold(items []any, do func(acc, n float64) float64) (any, error) {
 	return acc, nil
 }
 
-func one(v any, do func(float64) float64) (any, error) {
+func applyNumber(v any, do func(float64) float64) (any, error) {
 	n, err := toNumber(v)
 	if err != nil {
 		return nil, err
@@ -29,13 +29,13 @@ func one(v any, do func(float64) float64) (any, error) {
 func sum(_ *run, in operands, _ any) (any, error) {
 	switch {
 	case !in.isList:
-		return one(in.one, func(n float64) float64 { return n })
+		return applyNumber(in.single, func(n float64) float64 { return n })
 	case len(in.items) == 0:
 		return 0.0, nil
 	case len(in.items) == 1:
-		return one(in.items[0], func(n float64) float64 { return n })
+		return applyNumber(in.items[0], func(n float64) float64 { return n })
 	}
-	acc := 0.0 // not the first item: 0 + -0 is 0
+	acc := 0.0 // not the first item, since 0 + -0 is 0
 	for _, item := range in.items {
 		n, err := toNumber(item)
 		if err != nil {
@@ -46,16 +46,16 @@ func sum(_ *run, in operands, _ any) (any, error) {
 	return acc, nil
 }
 
-func minus(_ *run, in operands, _ any) (any, error) {
+func difference(_ *run, in operands, _ any) (any, error) {
 	switch {
 	case !in.isList:
 		return nil, errShape
 	case len(in.items) == 0:
 		return 0, nil
 	case len(in.items) == 1:
-		return one(in.items[0], func(n float64) float64 { return -1 * n })
+		return applyNumber(in.items[0], func(n float64) float64 { return -1 * n })
 	}
-	return fold(in.items, func(acc, n float64) float64 { return acc - n })
+	return foldNumbers(in.items, func(acc, n float64) float64 { return acc - n })
 }
 
 func product(_ *run, in operands, _ any) (any, error) {
@@ -80,27 +80,27 @@ func quotient(_ *run, in operands, _ any) (any, error) {
 	case len(in.items) == 0:
 		return 0, nil
 	}
-	return fold(in.items, func(acc, n float64) float64 { return acc / n })
+	return foldNumbers(in.items, func(acc, n float64) float64 { return acc / n })
 }
 
 func modulo(_ *run, in operands, _ any) (any, error) {
 	if !in.isList || len(in.items) < 2 {
 		return nil, errShape
 	}
-	return fold(in.items[:2], math.Mod)
+	return foldNumbers(in.items[:2], math.Mod)
 }
 
 func absolute(_ *run, in operands, _ any) (any, error) {
 	switch {
 	case !in.isList:
-		return one(in.one, math.Abs)
+		return applyNumber(in.single, math.Abs)
 	case len(in.items) == 0:
 		return nil, errShape
 	}
-	return one(in.items[0], math.Abs)
+	return applyNumber(in.items[0], math.Abs)
 }
 
-func extreme(better func(a, b float64) bool) operator {
+func extremum(better func(a, b float64) bool) operator {
 	return func(_ *run, in operands, _ any) (any, error) {
 		switch {
 		case !in.isList:
@@ -108,7 +108,7 @@ func extreme(better func(a, b float64) bool) operator {
 		case len(in.items) == 0:
 			return nil, nil
 		}
-		return fold(in.items, func(acc, n float64) float64 {
+		return foldNumbers(in.items, func(acc, n float64) float64 {
 			if better(n, acc) {
 				return n
 			}

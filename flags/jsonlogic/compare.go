@@ -23,10 +23,10 @@ func equal(a, b any) bool {
 
 func lessOrEqual(a, b any) bool { return less(a, b) || equal(a, b) }
 
-// identical is equal for values of one kind.
-func identical(a, b any) bool { return kind(a) == kind(b) && equal(a, b) }
+// identical is equal for values of the same kind.
+func identical(a, b any) bool { return valueKind(a) == valueKind(b) && equal(a, b) }
 
-func kind(v any) int {
+func valueKind(v any) int {
 	switch v.(type) {
 	case nil:
 		return 0
@@ -53,7 +53,7 @@ func comparison(holds func(a, b any) bool, negated bool) operator {
 	}
 }
 
-// identity is comparison by identical, which is false of what is no list.
+// identity compares by identical; an operand that is not a list yields false.
 func identity(negated bool) operator {
 	compare := comparison(identical, negated)
 	return func(r *run, in operands, data any) (any, error) {
@@ -64,8 +64,8 @@ func identity(negated bool) operator {
 	}
 }
 
-// order compares two values or, of exactly three, the first with the second and the second with the third.
-func order(holds func(a, b any) bool, falling bool) operator {
+// ordering compares two values or, of exactly three, the first with the second and the second with the third.
+func ordering(holds func(a, b any) bool, falling bool) operator {
 	return func(_ *run, in operands, _ any) (any, error) {
 		if !in.isList {
 			return nil, errShape
@@ -89,12 +89,12 @@ func order(holds func(a, b any) bool, falling bool) operator {
 
 func not(_ *run, in operands, _ any) (any, error) {
 	if in.isList {
-		return len(in.items) == 0 || !truth(in.items[0]), nil
+		return len(in.items) == 0 || !isTruthy(in.items[0]), nil
 	}
-	return !truth(in.one), nil
+	return !isTruthy(in.single), nil
 }
 
-func notNot(r *run, in operands, data any) (any, error) {
+func toBool(r *run, in operands, data any) (any, error) {
 	v, err := not(r, in, data)
-	return !truth(v), err
+	return !isTruthy(v), err
 }

@@ -1,13 +1,13 @@
 package jsonlogic
 
-// compiler makes nodes of values. What it can't make sense of becomes a failure, which counts only where it is met.
-// With a run, for rules that come to be in an evaluation, every value costs a step.
+// compiler compiles values to nodes. An invalid part becomes a failure, which counts only if it is evaluated. With a
+// run, for rules that appear during an evaluation, every value costs a step.
 type compiler struct {
 	run   *run
 	depth int
 }
 
-// compile gives what evaluates to v's value.
+// compile returns a node that evaluates to v's value.
 func (c *compiler) compile(v any) node {
 	if c.run != nil && c.run.spend(1) != nil {
 		return failure{ErrBudget}
@@ -19,20 +19,20 @@ func (c *compiler) compile(v any) node {
 	defer func() { c.depth-- }()
 	switch v := v.(type) {
 	case map[string]any:
-		if len(v) != 1 { // it stands for itself
+		if len(v) != 1 { // not a rule, but a value
 			return constant{v}
 		}
 		for name, args := range v {
-			return c.call(name, args)
+			return c.compileCall(name, args)
 		}
 	case []any:
-		return c.list(v)
+		return c.compileList(v)
 	}
 	return constant{v}
 }
 
-func (c *compiler) list(items []any) node {
-	nodes := c.items(items)
+func (c *compiler) compileList(items []any) node {
+	nodes := c.compileItems(items)
 	values := make([]any, len(nodes))
 	for i, n := range nodes {
 		known, ok := n.(constant)
@@ -44,7 +44,7 @@ func (c *compiler) list(items []any) node {
 	return constant{values}
 }
 
-func (c *compiler) items(values []any) list {
+func (c *compiler) compileItems(values []any) list {
 	nodes := make(list, len(values))
 	for i, v := range values {
 		nodes[i] = c.compile(v)
@@ -52,21 +52,21 @@ func (c *compiler) items(values []any) list {
 	return nodes
 }
 
-// call compiles an operator. Some see their arguments before they are evaluated.
-func (c *compiler) call(name string, args any) node {
+// compileCall compiles an operator. Some operators see their arguments unevaluated.
+func (c *compiler) compileCall(name string, args any) node {
 	switch name {
 	case "var":
-		return c.variable(args)
+		return c.compileVariable(args)
 	case "if", "?:":
-		return c.conditional(args)
+		return c.compileConditional(args)
 	case "and", "or":
-		return c.junction(name == "or", args)
+		return c.compileJunction(name == "or", args)
 	case "map", "filter", "reduce", "all", "none", "some":
-		return c.iteration(name, args)
+		return c.compileIteration(name, args)
 	}
-	op := eager(name)
+	op := eagerOperator(name)
 	if op == nil {
-		return failure{unknown(name)}
+		return failure{unknownOperator(name)}
 	}
 	arg := c.compile(args)
 	if items, ok := arg.(list); ok {
@@ -75,25 +75,25 @@ func (c *compiler) call(name string, args any) node {
 	return &callOne{op, arg}
 }
 
-// eager gives the operators that work on evaluated arguments; nil: there is none of this name.
-func eager(name string) operator {
+// eagerOperator returns an operator that takes evaluated arguments; nil: unknown name.
+func eagerOperator(name string) operator {
 	switch name {
 	case "==", "!=":
 		return comparison(equal, name == "!=")
 	case "===", "!==":
 		return identity(name == "!==")
 	case "<", ">":
-		return order(less, name == ">")
+		return ordering(less, name == ">")
 	case "<=", ">=":
-		return order(lessOrEqual, name == ">=")
+		return ordering(lessOrEqual, name == ">=")
 	case "!":
 		return not
 	case "!!":
-		return notNot
+		return toBool
 	case "+":
 		return sum
 	case "-":
-		return minus
+		return difference
 	case "*":
 		return product
 	case "/":
@@ -103,9 +103,9 @@ func eager(name string) operator {
 	case "abs":
 		return absolute
 	case "max":
-		return extreme(func(a, b float64) bool { return a > b })
+		return extremum(func(a, b float64) bool { return a > b })
 	case "min":
-		return extreme(func(a, b float64) bool { return b > a })
+		return extremum(func(a, b float64) bool { return b > a })
 	case "cat":
 		return concatenate
 	case "substr":
@@ -131,9 +131,9 @@ func eager(name string) operator {
 	case "sem_ver":
 		return semVer
 	case "starts_with":
-		return affix(hasPrefix)
+		return affixTest(hasPrefix)
 	case "ends_with":
-		return affix(hasSuffix)
+		return affixTest(hasSuffix)
 	}
 	return nil
 }

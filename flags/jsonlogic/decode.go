@@ -10,8 +10,8 @@ import (
 	"strconv"
 )
 
-// decode reads a rule as encoding/json does, within limits.
-func decode(rule []byte) (any, error) {
+// decodeRule decodes a rule as encoding/json does, within limits.
+func decodeRule(rule []byte) (any, error) {
 	if len(rule) > MaxBytes {
 		return nil, fmt.Errorf("the rule has %d bytes, more than %d", len(rule), MaxBytes)
 	}
@@ -22,14 +22,14 @@ func decode(rule []byte) (any, error) {
 		return nil, fmt.Errorf("read the rule: %w", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("read the rule: something follows it")
+		return nil, errors.New("read the rule: more data follows it")
 	}
 	nodes := 0
-	return limited(v, 0, &nodes)
+	return enforceLimits(v, 0, &nodes)
 }
 
-// limited makes numbers of the json.Numbers in v, in place, and refuses what is beyond the limits.
-func limited(v any, depth int, nodes *int) (any, error) {
+// enforceLimits converts the json.Numbers in v to float64, in place, and refuses values beyond the limits.
+func enforceLimits(v any, depth int, nodes *int) (any, error) {
 	if *nodes++; *nodes > MaxNodes {
 		return nil, fmt.Errorf("the rule has more than %d values", MaxNodes)
 	}
@@ -38,12 +38,12 @@ func limited(v any, depth int, nodes *int) (any, error) {
 	}
 	switch v := v.(type) {
 	case json.Number:
-		return number(v)
+		return parseNumber(v)
 	case string:
-		return v, short(v)
+		return v, checkLength(v)
 	case []any:
 		for i := range v {
-			item, err := limited(v[i], depth+1, nodes)
+			item, err := enforceLimits(v[i], depth+1, nodes)
 			if err != nil {
 				return nil, err
 			}
@@ -51,10 +51,10 @@ func limited(v any, depth int, nodes *int) (any, error) {
 		}
 	case map[string]any:
 		for key, item := range v {
-			if err := short(key); err != nil {
+			if err := checkLength(key); err != nil {
 				return nil, err
 			}
-			item, err := limited(item, depth+1, nodes)
+			item, err := enforceLimits(item, depth+1, nodes)
 			if err != nil {
 				return nil, err
 			}
@@ -64,7 +64,7 @@ func limited(v any, depth int, nodes *int) (any, error) {
 	return v, nil
 }
 
-func number(n json.Number) (any, error) {
+func parseNumber(n json.Number) (any, error) {
 	if len(n) > MaxDigits {
 		return nil, fmt.Errorf("the rule has a number of %d digits, more than %d", len(n), MaxDigits)
 	}
@@ -75,7 +75,7 @@ func number(n json.Number) (any, error) {
 	return f, nil
 }
 
-func short(s string) error {
+func checkLength(s string) error {
 	if len(s) > MaxString {
 		return fmt.Errorf("the rule has a string of %d bytes, more than %d", len(s), MaxString)
 	}

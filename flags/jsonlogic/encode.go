@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// Text gives a value as encoding/json's Encoder writes it, without the line's end. A value that is too large to be an answer, or
-// that JSON can't express, is an error.
+// Text returns a value as encoding/json's Encoder writes it, without the final newline. A value that is too large for
+// an answer, or that JSON can't express, is an error.
 func Text(v any) (string, error) {
 	r := run{steps: maxSteps}
-	return r.text(v)
+	return r.encodeText(v)
 }
 
-func (r *run) text(v any) (string, error) {
-	if err := r.measure(v); err != nil {
+func (r *run) encodeText(v any) (string, error) {
+	if err := r.spendSize(v); err != nil {
 		return "", err
 	}
 	var b bytes.Buffer
@@ -25,8 +25,8 @@ func (r *run) text(v any) (string, error) {
 	return strings.TrimSuffix(b.String(), "\n"), nil
 }
 
-// measure spends what it costs to write v, before somebody does: what is met twice counts twice.
-func (r *run) measure(v any) error {
+// spendSize spends the cost of writing v in advance. A value that occurs twice counts twice.
+func (r *run) spendSize(v any) error {
 	if err := r.spend(1); err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (r *run) measure(v any) error {
 		return r.spend(len(v) / 16)
 	case []any:
 		for _, item := range v {
-			if err := r.measure(item); err != nil {
+			if err := r.spendSize(item); err != nil {
 				return err
 			}
 		}
@@ -44,7 +44,7 @@ func (r *run) measure(v any) error {
 			if err := r.spend(len(name) / 16); err != nil {
 				return err
 			}
-			if err := r.measure(item); err != nil {
+			if err := r.spendSize(item); err != nil {
 				return err
 			}
 		}

@@ -5,8 +5,9 @@ import (
 	"math"
 )
 
-// fractional is flagd's: it chooses one of its weighted values by the hash of a key. Its first argument is the key, if it is text
-// or nothing; without one it is the flag's key and the caller's targeting key. What it can't make sense of gives nil.
+// fractional is flagd's operator: it chooses one of its weighted values by the hash of a key. The first argument is the
+// key, if it is text or null; otherwise the key is made of the flag's key and the caller's targeting key. Invalid
+// arguments yield nil.
 func fractional(r *run, in operands, data any) (any, error) {
 	if len(in.items) == 0 {
 		return nil, nil
@@ -23,7 +24,7 @@ func fractional(r *run, in operands, data any) (any, error) {
 		}
 		bucket = murmur3(key)
 	} else {
-		flag, caller, err := r.bucketing(data)
+		flag, caller, err := r.bucketKeys(data)
 		if err != nil || caller == "" {
 			return nil, err
 		}
@@ -32,7 +33,7 @@ func fractional(r *run, in operands, data any) (any, error) {
 		}
 		bucket = murmur3(flag + caller)
 	}
-	return choose(bucket, shares), r.spend(len(shares) / 8)
+	return chooseShare(bucket, shares), r.spend(len(shares) / 8)
 }
 
 func isObject(data any) bool {
@@ -43,19 +44,19 @@ func isObject(data any) bool {
 	return false
 }
 
-// bucketing gives the flag's key and the caller's, as far as data has them.
-func (r *run) bucketing(data any) (flag, caller string, err error) {
+// bucketKeys returns the flag's key and the targeting key in data.
+func (r *run) bucketKeys(data any) (flag, caller string, err error) {
 	if data, ok := data.(map[string]any); ok {
 		caller, _ = data["targetingKey"].(string)
-		flag, err = r.flagKeyIn(data)
+		flag, err = r.nestedFlagKey(data)
 		return flag, caller, err
 	}
 	if _, ok := data.(root); !ok {
 		return "", "", nil
 	}
-	v, theirs := r.entry("targetingKey")
+	v, theirs := r.lookUpData("targetingKey")
 	if theirs {
-		if v, err = r.plain(v); err != nil {
+		if v, err = r.toJSONValue(v); err != nil {
 			return "", "", err
 		}
 	}
@@ -63,18 +64,18 @@ func (r *run) bucketing(data any) (flag, caller string, err error) {
 	return r.FlagKey, caller, nil
 }
 
-// flagKeyIn reads the flag's key of data that is an element of a list, or reduce's.
-func (r *run) flagKeyIn(data map[string]any) (string, error) {
+// nestedFlagKey returns the flag's key in data that is an element of a list or reduce's scope.
+func (r *run) nestedFlagKey(data map[string]any) (string, error) {
 	v, ok := data["$flagd"]
 	if !ok {
 		return "", nil
 	}
-	if err := r.measure(v); err != nil {
+	if err := r.spendSize(v); err != nil {
 		return "", err
 	}
 	text, err := json.Marshal(v)
 	if err != nil {
-		return "", nil // as flagd
+		return "", nil // as in flagd
 	}
 	var properties struct {
 		FlagKey   string `json:"flagKey"`
@@ -86,8 +87,8 @@ func (r *run) flagKeyIn(data map[string]any) (string, error) {
 	return properties.FlagKey, nil
 }
 
-// choose gives the value whose share of the hash's range the bucket falls into.
-func choose(bucket uint32, shares []any) any {
+// chooseShare returns the value whose share of the hash's range includes the bucket.
+func chooseShare(bucket uint32, shares []any) any {
 	total := int64(0)
 	for _, share := range shares {
 		weight, ok := weightOf(share)
@@ -109,7 +110,8 @@ func choose(bucket uint32, shares []any) any {
 	return nil
 }
 
-// weightOf reads a share: a list of a value and its weight, 1 unless it is given. Below nothing is nothing.
+// weightOf returns a share's weight: a share is a list of a value and a weight, by default 1. Negative weights count as
+// 0.
 func weightOf(share any) (int64, bool) {
 	items, ok := share.([]any)
 	if !ok || len(items) == 0 {

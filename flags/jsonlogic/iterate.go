@@ -2,13 +2,13 @@ package jsonlogic
 
 // iteration is an operator that evaluates its body with every element of a list as the data.
 type iteration struct {
-	subject node // gives the list
-	raw     any  // the body as it is written
-	body    node // compiled; nil: values are put into it first, see solve
-	object  bool // the body is one: none, some and all take nothing else
+	subject  node // gives the list
+	raw      any  // the body as written
+	body     node // compiled; nil: needs solveVars first
+	isObject bool // the body is an object, as none, some and all require
 }
 
-func (c *compiler) iteration(name string, args any) node {
+func (c *compiler) compileIteration(name string, args any) node {
 	items, ok := args.([]any)
 	if !ok {
 		return failure{errShape}
@@ -21,11 +21,11 @@ func (c *compiler) iteration(name string, args any) node {
 	case len(items) == 0:
 		return failure{errShape}
 	}
-	it := iteration{subject: c.subject(items[0])}
+	it := iteration{subject: c.compileSubject(items[0])}
 	if len(items) > 1 {
 		it.raw = items[1]
-		_, it.object = it.raw.(map[string]any)
-		if name == "map" || name == "reduce" || settled(it.raw) {
+		_, it.isObject = it.raw.(map[string]any)
+		if name == "map" || name == "reduce" || isSolved(it.raw) {
 			it.body = c.compile(it.raw)
 		}
 	}
@@ -35,15 +35,16 @@ func (c *compiler) iteration(name string, args any) node {
 	case "filter":
 		return &filter{it}
 	case "reduce":
-		return &reduction{it, c.initial(items[2])}
+		return &reduction{it, c.compileInitial(items[2])}
 	case "all":
 		return &every{it}
 	}
 	return &exists{it, name == "some"}
 }
 
-// subject compiles a list to go through: one that is written out is taken as it is, what is neither list nor rule is none.
-func (c *compiler) subject(v any) node {
+// compileSubject compiles the list to iterate over. A literal list is constant; a value that is neither list nor rule
+// counts as null.
+func (c *compiler) compileSubject(v any) node {
 	switch v := v.(type) {
 	case []any:
 		return constant{v}
@@ -53,8 +54,8 @@ func (c *compiler) subject(v any) node {
 	return constant{}
 }
 
-// elements gives the list.
-func (it *iteration) elements(r *run, data any) (items []any, none bool, err error) {
+// evalElements returns the list; none reports that there is none.
+func (it *iteration) evalElements(r *run, data any) (items []any, none bool, err error) {
 	v, err := it.subject.eval(r, data)
 	if err != nil || v == nil {
 		return nil, true, err
@@ -66,10 +67,10 @@ func (it *iteration) elements(r *run, data any) (items []any, none bool, err err
 	return items, false, r.spend(len(items))
 }
 
-// filled gives the list, if there is anything in it.
-func (it *iteration) filled(r *run, data any) ([]any, error) {
+// evalNonEmpty returns the list; nil if it is empty.
+func (it *iteration) evalNonEmpty(r *run, data any) ([]any, error) {
 	v, err := it.subject.eval(r, data)
-	if err != nil || !truth(v) {
+	if err != nil || !isTruthy(v) {
 		return nil, err
 	}
 	items, ok := v.([]any)
@@ -79,39 +80,39 @@ func (it *iteration) filled(r *run, data any) ([]any, error) {
 	return items, r.spend(len(items))
 }
 
-// with puts the values of data into the body.
-func (it *iteration) with(r *run, body, data any) (node, error) {
+// compileSolved solves the body with data, and compiles it.
+func (it *iteration) compileSolved(r *run, body, data any) (node, error) {
 	if it.body != nil {
 		return it.body, nil
 	}
-	solved, err := r.solve(body, data)
+	solved, err := r.solveVars(body, data)
 	if err != nil {
 		return nil, err
 	}
-	return r.compile(solved)
+	return r.compileNested(solved)
 }
 
-// condition evaluates the body, which must be an object, with values put into it.
-func (it *iteration) condition(r *run, solved, element any) (bool, error) {
+// evalCondition evaluates the solved body, which must be an object, for an element.
+func (it *iteration) evalCondition(r *run, solved, element any) (bool, error) {
 	if _, ok := solved.(map[string]any); !ok {
 		return false, errShape
 	}
 	n := it.body
 	if n == nil {
 		var err error
-		if n, err = r.compile(solved); err != nil {
+		if n, err = r.compileNested(solved); err != nil {
 			return false, err
 		}
 	}
-	v, err := r.dynamic(n, element)
-	return truth(v), err
+	v, err := r.evalNested(n, element)
+	return isTruthy(v), err
 }
 
-// mapping is map.
+// mapping is the operator map.
 type mapping struct{ iteration }
 
 func (n *mapping) eval(r *run, data any) (any, error) {
-	items, _, err := n.elements(r, data)
+	items, _, err := n.evalElements(r, data)
 	if err != nil {
 		return nil, err
 	}
@@ -127,41 +128,41 @@ func (n *mapping) eval(r *run, data any) (any, error) {
 type filter struct{ iteration }
 
 func (n *filter) eval(r *run, data any) (any, error) {
-	items, none, err := n.elements(r, data)
+	items, none, err := n.evalElements(r, data)
 	if err != nil || none {
 		return []any{}, err
 	}
-	body, err := n.with(r, n.raw, data)
+	body, err := n.compileSolved(r, n.raw, data)
 	if err != nil {
 		return nil, err
 	}
-	kept := []any{}
+	matching := []any{}
 	for _, item := range items {
-		v, err := r.dynamic(body, item)
+		v, err := r.evalNested(body, item)
 		if err != nil {
 			return nil, err
 		}
-		if truth(v) {
-			kept = append(kept, item)
+		if isTruthy(v) {
+			matching = append(matching, item)
 		}
 	}
-	return kept, nil
+	return matching, nil
 }
 
-// every is all.
+// every is the operator all.
 type every struct{ iteration }
 
 func (n *every) eval(r *run, data any) (any, error) {
-	items, err := n.filled(r, data)
+	items, err := n.evalNonEmpty(r, data)
 	if err != nil || len(items) == 0 {
 		return false, err
 	}
 	for _, item := range items {
-		solved, err := n.solved(r, n.raw, item)
+		solved, err := n.solveBody(r, n.raw, item)
 		if err != nil {
 			return nil, err
 		}
-		holds, err := n.condition(r, solved, item)
+		holds, err := n.evalCondition(r, solved, item)
 		if err != nil || !holds {
 			return false, err
 		}
@@ -169,40 +170,41 @@ func (n *every) eval(r *run, data any) (any, error) {
 	return true, nil
 }
 
-// solved is solve, unless there is nothing to put in.
-func (it *iteration) solved(r *run, body, data any) (any, error) {
+// solveBody solves the body with data, unless the body needs no solving.
+func (it *iteration) solveBody(r *run, body, data any) (any, error) {
 	if it.body != nil {
 		return body, nil
 	}
-	return r.solve(body, data)
+	return r.solveVars(body, data)
 }
 
-// exists is some and none. some puts values of both its own data and the element's into the body, none only of its own.
+// exists is the operators some and none. The body of some is solved with the outer data and then the element, the body
+// of none only with the outer data.
 type exists struct {
 	iteration
 	wanted bool
 }
 
 func (n *exists) eval(r *run, data any) (any, error) {
-	items, err := n.filled(r, data)
+	items, err := n.evalNonEmpty(r, data)
 	if err != nil {
 		return nil, err
 	}
 	if len(items) == 0 {
 		return !n.wanted, nil
 	}
-	outer, err := n.solved(r, n.raw, data)
+	outer, err := n.solveBody(r, n.raw, data)
 	if err != nil {
 		return nil, err
 	}
 	for _, item := range items {
 		body := outer
 		if n.wanted {
-			if body, err = n.solved(r, outer, item); err != nil {
+			if body, err = n.solveBody(r, outer, item); err != nil {
 				return nil, err
 			}
 		}
-		holds, err := n.condition(r, body, item)
+		holds, err := n.evalCondition(r, body, item)
 		if err != nil {
 			return nil, err
 		}

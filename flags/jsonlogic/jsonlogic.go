@@ -1,14 +1,14 @@
-// Package jsonlogic evaluates JSONLogic rules of feature flags with the results of flagd: its operators (fractional, sem_ver,
-// starts_with, ends_with) and the quirks of the JSONLogic it is built on, to the bit. What flagd answers with a panic that it
-// recovers from is an error here.
+// Package jsonlogic evaluates JSONLogic rules of feature flags with flagd's results, to the bit: flagd's operators
+// (fractional, sem_ver, starts_with, ends_with), and the quirks of the JSONLogic library that flagd uses. Where flagd
+// recovers from a panic, this package returns an error.
 //
-// Compile reads a rule strictly, within limits, and makes a tree of it once; Rule.Evaluate walks the tree. A Rule is immutable
-// and safe for concurrent use. Rules may come to be while others are evaluated: "if" and "set" evaluate what they get from the
-// data once more, "filter", "none", "some" and "all" put values into their body before they evaluate it. So whoever sends data
-// may send rules too; therefore an evaluation has a budget of steps, which bounds its time, its memory and its depth. It never
-// panics, reads no clock, and changes nothing that it is given.
+// Compile decodes a rule strictly, within limits, into a tree; Rule.Evaluate walks the tree. A Rule is immutable and
+// safe for concurrent use. Data can contain rules: "if" and "set" evaluate values from the data once more, and
+// "filter", "none", "some" and "all" put values into their body before evaluating it. Therefore an evaluation has a
+// budget of steps, which bounds its time, memory and depth. The package never panics, reads no clock and changes no
+// input.
 //
-// Facts are data that the caller can't influence: they hide what the data has of the same name.
+// Facts are data that the caller can't influence. A fact hides the caller's entry of the same name.
 package jsonlogic
 
 import (
@@ -17,43 +17,45 @@ import (
 	"sync"
 )
 
-// Limits of rules. A rule beyond them does not compile.
+// Limits of rules. A rule beyond a limit does not compile.
 const (
-	MaxBytes  = 1 << 20 // of a rule's JSON
-	MaxString = 1 << 14 // bytes of one string in it
-	MaxDigits = 64      // bytes of one number in it
+	MaxBytes  = 1 << 20 // bytes of a rule's JSON
+	MaxString = 1 << 14 // bytes of one string in a rule
+	MaxDigits = 64      // bytes of one number in a rule
 	MaxDepth  = 128     // of arrays and objects
 	MaxNodes  = 100_000 // values
 )
 
-// maxSteps bounds one evaluation: some milliseconds. A step is an operator, a variable, eight elements that were looked
-// through, or sixteen bytes of text that was made.
+// maxSteps bounds one evaluation to some milliseconds. An operator, a variable, eight compared elements or sixteen
+// bytes of new text cost a step.
 const maxSteps = 250_000
 
-// ErrBudget says that an evaluation took more steps than any may.
+// ErrBudget says that an evaluation exceeded its budget of steps.
 var ErrBudget = errors.New("the rule takes too many steps with this context")
 
-// errShape says that an operator got what it can't work with.
-var errShape = errors.New("an operator of the rule does not fit what it is given")
+// errShape says that an operator got operands of a wrong shape.
+var errShape = errors.New("an operator of the rule can't use its arguments")
 
 // Rule is a compiled rule. It must not be copied.
 type Rule struct {
 	root  node
 	empty bool
-	runs  sync.Pool // of *run, zero: making one would be half of what an evaluation costs
+	runs  sync.Pool // of *run, zeroed: allocating a run would double an evaluation's cost
 }
 
-// Input is what a rule is evaluated with. Nothing in it is changed.
+// Input holds what a rule is evaluated with. An evaluation changes nothing in it.
 type Input struct {
-	Data    map[string]any // the caller's; values as encoding/json gives them, or what encoding/json can write
-	Facts   map[string]any // hide Data's entries of the same name, even if they are nil; values as encoding/json gives them
-	FlagKey string         // $flagd.flagKey
-	At      int64          // $flagd.timestamp, Unix seconds
+	// Data is the caller's: values as encoding/json decodes them, or any value that encoding/json can encode.
+	Data map[string]any
+	// Facts hide Data's entries of the same name, even if nil; values as encoding/json decodes them.
+	Facts   map[string]any
+	FlagKey string // $flagd.flagKey
+	At      int64  // $flagd.timestamp, Unix seconds
 }
 
-// Compile reads a rule. Its errors say what is wrong with it in words for the rule's author.
+// Compile compiles a rule. Errors are worded for the rule's author.
 func Compile(rule []byte) (*Rule, error) {
-	v, err := decode(rule)
+	v, err := decodeRule(rule)
 	if err != nil {
 		return nil, err
 	}
@@ -62,10 +64,11 @@ func Compile(rule []byte) (*Rule, error) {
 	return &Rule{root: c.compile(v), empty: ok && len(object) == 0}, nil
 }
 
-// Empty tells whether the rule is {}, which flagd takes for none.
+// Empty reports whether the rule is {}, which flagd treats as no rule.
 func (r *Rule) Empty() bool { return r.empty }
 
-// Evaluate gives what the rule makes of in, as encoding/json would give it; it may share parts with the rule and with in.
+// Evaluate returns the rule's result, as encoding/json would decode it. The result may share parts with the rule and
+// with in.
 func (r *Rule) Evaluate(in Input) (any, error) {
 	e, ok := r.runs.Get().(*run)
 	if !ok {
@@ -78,4 +81,6 @@ func (r *Rule) Evaluate(in Input) (any, error) {
 	return v, err
 }
 
-func unknown(operator string) error { return fmt.Errorf("there is no operator %.64q", operator) }
+func unknownOperator(operator string) error {
+	return fmt.Errorf("there is no operator %.64q", operator)
+}

@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/jsonlogic"
 )
 
-// TestHostileRules holds that rules beyond the limits are refused before they are compiled.
+// TestHostileRules checks that rules beyond the limits are refused before they are compiled.
 func TestHostileRules(t *testing.T) {
 	nested := func(n int) string { return strings.Repeat(`{"!":[`, n) + `1` + strings.Repeat(`]}`, n) }
 	for name, test := range map[string]struct {
@@ -45,7 +45,7 @@ func TestHostileRules(t *testing.T) {
 	}
 }
 
-// TestBudget holds that no rule and no context make an evaluation endless, in time, memory or depth.
+// TestBudget checks that no rule and no context make an evaluation endless in time, memory or depth.
 func TestBudget(t *testing.T) {
 	many, err := json.Marshal(map[string]any{"list": make([]int, 1000)})
 	if err != nil {
@@ -57,13 +57,22 @@ func TestBudget(t *testing.T) {
 		grown = `{"map":[` + asSubject(grown) + `,[{"var":""},{"var":""}]]}`
 	}
 	for name, test := range map[string]struct{ rule, data string }{
-		"a rule that refers to itself":  {`{"if":[true,{"var":"r"}]}`, `{"r":{"if":[true,{"var":"r"}]}}`},
-		"set that refers to itself":     {`{"set":[{"var":""},"x",{"var":"r"}]}`, `{"r":{"set":[{"var":""},"x",{"var":"r"}]}}`},
-		"lists in lists":                {`{"map":[{"var":"list"},{"map":[` + zeros + `,{"+":[1,1]}]}]}`, string(many)},
-		"a text that doubles":           {`{"reduce":[{"var":"list"},{"cat":[{"var":"accumulator"},{"var":"accumulator"},"x"]},"x"]}`, string(many)},
-		"a result that doubles":         {grown, `{}`},
-		"a long list for every element": {`{"filter":[{"var":"list"},{"in":[{"var":""},{"merge":[{"var":"list"},["x"]]}]}]}`, string(many)},
-		"a deep context as a rule":      {`{"if":[true,{"var":"r"}]}`, `{"r":` + strings.Repeat(`{"!":`, 5000) + `1` + strings.Repeat(`}`, 5000) + `}`},
+		"a rule that refers to itself": {`{"if":[true,{"var":"r"}]}`, `{"r":{"if":[true,{"var":"r"}]}}`},
+		"set that refers to itself": {
+			`{"set":[{"var":""},"x",{"var":"r"}]}`, `{"r":{"set":[{"var":""},"x",{"var":"r"}]}}`,
+		},
+		"lists in lists": {`{"map":[{"var":"list"},{"map":[` + zeros + `,{"+":[1,1]}]}]}`, string(many)},
+		"a text that doubles": {
+			`{"reduce":[{"var":"list"},{"cat":[{"var":"accumulator"},{"var":"accumulator"},"x"]},"x"]}`, string(many),
+		},
+		"a result that doubles": {grown, `{}`},
+		"a long list for every element": {
+			`{"filter":[{"var":"list"},{"in":[{"var":""},{"merge":[{"var":"list"},["x"]]}]}]}`, string(many),
+		},
+		"a deep context as a rule": {
+			`{"if":[true,{"var":"r"}]}`,
+			`{"r":` + strings.Repeat(`{"!":`, 5000) + `1` + strings.Repeat(`}`, 5000) + `}`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rule, err := jsonlogic.Compile([]byte(test.rule))
@@ -88,7 +97,8 @@ func asSubject(rule string) string {
 	return `{"merge":[` + rule + `]}`
 }
 
-// FuzzEvaluate holds that no rule and no context make it panic, or go on for ever, and that substituting facts harms no rule.
+// FuzzEvaluate checks that no rule and no context make an evaluation panic or run for ever, and that Substitute returns
+// a rule that compiles.
 func FuzzEvaluate(f *testing.F) {
 	for line := range strings.Lines(operators) {
 		if parts := strings.Split(strings.TrimSuffix(line, "\n"), " | "); len(parts) == 3 {
@@ -106,12 +116,14 @@ func FuzzEvaluate(f *testing.F) {
 		if json.Unmarshal(data, &caller) != nil {
 			return
 		}
-		if v, err := compiled.Evaluate(jsonlogic.Input{Data: caller, Facts: facts, FlagKey: "flag", At: 1}); err == nil {
+		if v, err := compiled.Evaluate(jsonlogic.Input{Data: caller, Facts: facts, FlagKey: "flag",
+			At: 1}); err == nil {
 			if text, err := jsonlogic.Text(v); err == nil && !json.Valid([]byte(text)) {
 				t.Errorf("gives %q, which is no JSON", text)
 			}
 		}
-		if _, err := jsonlogic.Compile(jsonlogic.Substitute(rule, facts)); err != nil && !strings.Contains(err.Error(), "nested deeper") {
+		if _, err := jsonlogic.Compile(jsonlogic.Substitute(rule, facts)); err != nil &&
+			!strings.Contains(err.Error(), "nested deeper") {
 			t.Errorf("can't compile what Substitute makes: %v", err)
 		}
 	})

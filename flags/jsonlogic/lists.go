@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// within is in: of text in text, or of a value among a list's. An item that is a list is a range from its first to its second.
+// within is the operator in: whether a text contains a text, or a list a value. An item that is a list is a range from
+// its first to its second item.
 func within(r *run, in operands, _ any) (any, error) {
 	if len(in.items) == 0 {
 		return nil, errShape
@@ -22,12 +23,12 @@ func within(r *run, in operands, _ any) (any, error) {
 		}
 		return strings.Contains(b, part), nil
 	case []any:
-		return r.among(a, b)
+		return r.listContains(a, b)
 	}
 	return false, nil
 }
 
-func (r *run) among(a any, items []any) (any, error) {
+func (r *run) listContains(a any, items []any) (any, error) {
 	if err := r.spend(len(items) / 8); err != nil {
 		return nil, err
 	}
@@ -35,13 +36,13 @@ func (r *run) among(a any, items []any) (any, error) {
 		if err := r.spend(len(items) * len(s) / 512); err != nil {
 			return nil, err
 		}
-		return r.textAmong(s, items)
+		return r.listContainsText(s, items)
 	}
 	for _, item := range items {
-		if err := r.read(item); err != nil {
+		if err := r.spendText(item); err != nil {
 			return nil, err
 		}
-		found, err := r.matches(a, item)
+		found, err := r.matchesItem(a, item)
 		if err != nil {
 			return nil, err
 		}
@@ -52,8 +53,8 @@ func (r *run) among(a any, items []any) (any, error) {
 	return false, nil
 }
 
-// textAmong is among for what is nearly always looked for.
-func (r *run) textAmong(s string, items []any) (any, error) {
+// listContainsText is listContains for text, the most frequent case.
+func (r *run) listContainsText(s string, items []any) (any, error) {
 	for _, item := range items {
 		switch item := item.(type) {
 		case string:
@@ -69,12 +70,12 @@ func (r *run) textAmong(s string, items []any) (any, error) {
 	return false, nil
 }
 
-func (r *run) matches(a, item any) (bool, error) {
+func (r *run) matchesItem(a, item any) (bool, error) {
 	if bounds, ok := item.([]any); ok {
 		return r.inRange(a, bounds)
 	}
 	if !isNumber(a) {
-		return same(item, a)
+		return sameValue(item, a)
 	}
 	n, err := toNumber(item)
 	if err != nil {
@@ -89,7 +90,7 @@ func (r *run) inRange(a any, bounds []any) (bool, error) {
 		return false, errShape
 	}
 	for _, bound := range bounds[:2] {
-		if err := r.read(bound); err != nil {
+		if err := r.spendText(bound); err != nil {
 			return false, err
 		}
 	}
@@ -111,13 +112,13 @@ func (r *run) inRange(a any, bounds []any) (bool, error) {
 	return to >= n, nil
 }
 
-// merge makes one list of lists and values.
+// merge joins lists and values into one list.
 func merge(r *run, in operands, _ any) (any, error) {
 	if !in.isList {
-		if !isPrimitive(in.one) {
+		if !isPrimitive(in.single) {
 			return nil, errShape
 		}
-		return []any{in.one}, nil
+		return []any{in.single}, nil
 	}
 	size := 0
 	for _, item := range in.items {
@@ -140,19 +141,19 @@ func merge(r *run, in operands, _ any) (any, error) {
 	return merged, nil
 }
 
-// missing gives the names of those variables that are not there.
+// missing returns the names of the variables that are missing.
 func missing(r *run, in operands, data any) (any, error) {
-	if s, ok := in.one.(string); ok {
+	if s, ok := in.single.(string); ok {
 		in = operands{items: []any{s}, isList: true}
 	}
 	if !in.isList {
 		return nil, errShape
 	}
-	absent, _, err := r.absent(in.items, data)
+	absent, _, err := r.absentNames(in.items, data)
 	return absent, err
 }
 
-// missingSome gives them only if fewer than so many are there.
+// missingSome returns the missing names only if fewer variables than required are present.
 func missingSome(r *run, in operands, data any) (any, error) {
 	if len(in.items) < 2 {
 		return nil, errShape
@@ -165,7 +166,7 @@ func missingSome(r *run, in operands, data any) (any, error) {
 	if !ok {
 		return nil, errShape
 	}
-	absent, found, err := r.absent(names, data)
+	absent, found, err := r.absentNames(names, data)
 	if err != nil {
 		return nil, err
 	}
@@ -175,13 +176,13 @@ func missingSome(r *run, in operands, data any) (any, error) {
 	return []any{}, nil
 }
 
-func (r *run) absent(names []any, data any) (absent []any, found int, err error) {
+func (r *run) absentNames(names []any, data any) (absent []any, found int, err error) {
 	absent = []any{}
 	for _, name := range names {
 		if err := r.spend(1); err != nil {
 			return nil, 0, err
 		}
-		v, err := r.variable(name, data)
+		v, err := r.lookUpVariable(name, data)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -194,16 +195,16 @@ func (r *run) absent(names []any, data any) (absent []any, found int, err error)
 	return absent, found, nil
 }
 
-// variable looks a variable up by a var's arguments, which are evaluated first.
-func (r *run) variable(args, data any) (any, error) {
+// lookUpVariable looks a variable up by the arguments of a var, after evaluating them.
+func (r *run) lookUpVariable(args, data any) (any, error) {
 	args, err := r.evaluate(args, data)
 	if err != nil {
 		return nil, err
 	}
-	return variableOf(r, operandsOf(args), data)
+	return computedVariable(r, operandsOf(args), data)
 }
 
-// set gives an object with one entry changed, whose value is evaluated once more.
+// set returns an object with one entry changed; the entry's value is evaluated once more.
 func set(r *run, in operands, data any) (any, error) {
 	if !in.isList {
 		return nil, errShape
@@ -229,7 +230,7 @@ func set(r *run, in operands, data any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	changed := maps.Clone(object) // nothing is ever changed in place: what is below may be shared
+	changed := maps.Clone(object) // values may be shared and are never changed in place
 	if changed == nil {
 		changed = map[string]any{}
 	}
@@ -237,7 +238,7 @@ func set(r *run, in operands, data any) (any, error) {
 	return changed, nil
 }
 
-// twoLists gives the arguments of contains_*.
+// twoLists returns the arguments of contains_*.
 func twoLists(in operands) (in1, in2 []any, ok bool) {
 	if len(in.items) != 2 {
 		return nil, nil, false
@@ -253,7 +254,7 @@ func containsAll(r *run, in operands, _ any) (any, error) {
 		return false, nil
 	}
 	for _, w := range wanted {
-		if found, err := r.contains(all, w); !found || err != nil {
+		if found, err := r.containsValue(all, w); !found || err != nil {
 			return false, err
 		}
 	}
@@ -266,7 +267,7 @@ func containsAny(r *run, in operands, _ any) (any, error) {
 		return false, nil
 	}
 	for _, w := range wanted {
-		if found, err := r.contains(all, w); found || err != nil {
+		if found, err := r.containsValue(all, w); found || err != nil {
 			return found, err
 		}
 	}
@@ -281,7 +282,7 @@ func containsNone(r *run, in operands, data any) (any, error) {
 	return found == false, nil
 }
 
-func (r *run) contains(items []any, wanted any) (bool, error) {
+func (r *run) containsValue(items []any, wanted any) (bool, error) {
 	s, _ := wanted.(string)
 	if err := r.spend(1 + len(items)/8 + len(items)*len(s)/512); err != nil {
 		return false, err
@@ -294,7 +295,7 @@ func (r *run) contains(items []any, wanted any) (bool, error) {
 			}
 			continue
 		}
-		if found, err := same(item, wanted); found || err != nil {
+		if found, err := sameValue(item, wanted); found || err != nil {
 			return found, err
 		}
 	}

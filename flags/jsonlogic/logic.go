@@ -1,14 +1,14 @@
 package jsonlogic
 
-// conditional is if: conditions and results in turn, and what counts if none holds.
+// conditional is the operator if: pairs of a condition and a result, then optionally the result if no condition holds.
 type conditional []node
 
-func (c *compiler) conditional(args any) node {
+func (c *compiler) compileConditional(args any) node {
 	items, ok := args.([]any)
 	if !ok {
 		return failure{errShape}
 	}
-	return conditional(c.items(items))
+	return conditional(c.compileItems(items))
 }
 
 func (n conditional) eval(r *run, data any) (any, error) {
@@ -20,7 +20,7 @@ func (n conditional) eval(r *run, data any) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if truth(v) {
+		if isTruthy(v) {
 			return n.result(i+1, r, data)
 		}
 	}
@@ -30,7 +30,7 @@ func (n conditional) eval(r *run, data any) (any, error) {
 	return nil, nil
 }
 
-// result evaluates a result and, if that gives an object, the object.
+// result evaluates a result and, if that yields an object, the object.
 func (n conditional) result(i int, r *run, data any) (any, error) {
 	v, err := n[i].eval(r, data)
 	if err != nil {
@@ -42,18 +42,18 @@ func (n conditional) result(i int, r *run, data any) (any, error) {
 	return v, nil
 }
 
-// junction is and, or: the first value that decides, else the last.
+// junction is the operators and, or: the first value that decides, otherwise the last.
 type junction struct {
 	items   list
 	decides bool
 }
 
-func (c *compiler) junction(decides bool, args any) node {
+func (c *compiler) compileJunction(decides bool, args any) node {
 	items, ok := args.([]any)
 	if !ok {
 		return failure{errShape}
 	}
-	return &junction{c.items(items), decides}
+	return &junction{c.compileItems(items), decides}
 }
 
 func (n *junction) eval(r *run, data any) (last any, err error) {
@@ -62,7 +62,7 @@ func (n *junction) eval(r *run, data any) (last any, err error) {
 	}
 	for _, item := range n.items {
 		last, err = item.eval(r, data)
-		if err != nil || truth(last) == n.decides {
+		if err != nil || isTruthy(last) == n.decides {
 			return last, err
 		}
 	}

@@ -1,6 +1,6 @@
 package jsonlogic
 
-// node is a compiled value of a rule. data is what variables are looked up in: root, or an element of a list.
+// node is a compiled value of a rule. Variables are looked up in data: root, or an element of a list.
 type node interface {
 	eval(r *run, data any) (any, error)
 }
@@ -10,7 +10,7 @@ type constant struct{ value any }
 
 func (n constant) eval(*run, any) (any, error) { return n.value, nil }
 
-// failure is a part of a rule that can't be evaluated. It counts only if it is met.
+// failure is a part of a rule that can't be evaluated. It counts only if it is evaluated.
 type failure struct{ err error }
 
 func (n failure) eval(*run, any) (any, error) { return nil, n.err }
@@ -20,13 +20,13 @@ type list []node
 
 func (n list) eval(r *run, data any) (any, error) {
 	values := make([]any, len(n))
-	if err := n.into(values, r, data); err != nil {
+	if err := n.evalInto(values, r, data); err != nil {
 		return nil, err
 	}
 	return values, nil
 }
 
-func (n list) into(values []any, r *run, data any) error {
+func (n list) evalInto(values []any, r *run, data any) error {
 	if err := r.spend(len(n)); err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (n list) into(values []any, r *run, data any) error {
 		if err != nil {
 			return err
 		}
-		if err := r.read(v); err != nil {
+		if err := r.spendText(v); err != nil {
 			return err
 		}
 		values[i] = v
@@ -43,11 +43,11 @@ func (n list) into(values []any, r *run, data any) error {
 	return nil
 }
 
-// operands are the evaluated arguments of an operator: a list, or one value that is none.
-// An operator does not keep the list, only what is in it.
+// operands are the evaluated arguments of an operator: a list, or one value that is not a list. An operator may keep
+// the items, but not the slice.
 type operands struct {
 	items  []any
-	one    any
+	single any
 	isList bool
 }
 
@@ -55,10 +55,10 @@ func operandsOf(v any) operands {
 	if items, ok := v.([]any); ok {
 		return operands{items: items, isList: true}
 	}
-	return operands{one: v}
+	return operands{single: v}
 }
 
-// operator works on evaluated arguments. data is what it was evaluated in.
+// operator takes evaluated arguments. data is the data of the evaluation.
 type operator func(r *run, in operands, data any) (any, error)
 
 // call is an operator with arguments that are written as a list.
@@ -71,15 +71,16 @@ func (n *call) eval(r *run, data any) (any, error) {
 	if err := r.spend(1); err != nil {
 		return nil, err
 	}
-	values, before := r.push(len(n.args))
-	defer r.pop(before)
-	if err := n.args.into(values, r, data); err != nil {
+	values, before := r.pushArgs(len(n.args))
+	defer r.popArgs(before)
+	if err := n.args.evalInto(values, r, data); err != nil {
 		return nil, err
 	}
 	return n.op(r, operands{items: values, isList: true}, data)
 }
 
-// callOne is an operator whose argument is not written as a list, or is constant. It may still evaluate to a list.
+// callOne is an operator whose argument is not a literal list, or is constant. The argument may still evaluate to a
+// list.
 type callOne struct {
 	op  operator
 	arg node
@@ -95,7 +96,7 @@ func (n *callOne) eval(r *run, data any) (any, error) {
 	}
 	in := operandsOf(v)
 	for _, item := range in.items {
-		if err := r.read(item); err != nil {
+		if err := r.spendText(item); err != nil {
 			return nil, err
 		}
 	}

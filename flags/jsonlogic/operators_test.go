@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/jsonlogic"
 )
 
-// The table's lines are: rule | data | result, or "error". What it wants is what flagd gives: test/oracle holds that.
+// The table's lines are: rule | data | result, or "error". test/oracle checks the results against flagd.
 //
 //go:embed testdata/operators.txt
 var operators string
@@ -60,9 +60,13 @@ func object(t *testing.T, text string) map[string]any {
 	return o
 }
 
-// TestConcurrent holds that one rule serves many callers at once, and mixes up none of them.
+// TestConcurrent checks that one rule serves many callers at once without mixing them up.
 func TestConcurrent(t *testing.T) {
-	rule, err := jsonlogic.Compile([]byte(`{"cat":[{"var":"n"},"-",{"reduce":[{"filter":[{"var":"l"},{"<":[{"var":""},{"var":"n"}]}]},{"+":[{"var":"current"},{"var":"accumulator"}]},0]}]}`))
+	rule, err := jsonlogic.Compile(
+		[]byte(
+			`{"cat":[{"var":"n"},"-",{"reduce":[{"filter":[{"var":"l"},{"<":[{"var":""},{"var":"n"}]}]},{"+":[{"var":"current"},{"var":"accumulator"}]},0]}]}`,
+		),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,12 +85,14 @@ func TestConcurrent(t *testing.T) {
 	all.Wait()
 }
 
-// TestNative holds that what Go programs put into a context counts as JSON makes it.
+// TestNative checks that Go values in a context count as JSON would decode them.
 func TestNative(t *testing.T) {
 	type name string
 	data := map[string]any{
-		"int": 3, "int64": int64(1) << 62, "uint": uint(7), "float32": float32(0.1), "text": "a\xffb", "named": name("n"),
-		"list": []string{"a", "b"}, "deep": map[string]any{"list": []any{1, map[string]int{"n": 2}}}, "strings": map[string]string{"k": "v"},
+		"int": 3, "int64": int64(1) << 62, "uint": uint(7), "float32": float32(0.1), "text": "a\xffb",
+		"named": name("n"),
+		"list":  []string{"a", "b"}, "deep": map[string]any{"list": []any{1, map[string]int{"n": 2}}},
+		"strings": map[string]string{"k": "v"},
 		"struct": struct {
 			N int `json:"n"`
 		}{4}, "null": []any(nil), "channel": make(chan int),
@@ -124,7 +130,7 @@ func TestNative(t *testing.T) {
 	}
 }
 
-// TestFactsHide holds that no caller can claim another cell (R36), by a name, a path, or all of the data.
+// TestFactsHide checks that no caller can claim another cell (R36), by a name, a path, or all data.
 func TestFactsHide(t *testing.T) {
 	facts := map[string]any{"cell": "acme", "region": nil, "labels": map[string]any{"tier": "gold"}}
 	lies := `{"cell":"beta","region":"eu","labels":{"tier":"free","more":1},"name":"jo"}`

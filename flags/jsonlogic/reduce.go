@@ -1,13 +1,13 @@
 package jsonlogic
 
-// reduction is reduce. Its accumulator keeps the kind of its initial value: bool, number or text.
+// reduction is the operator reduce. Its accumulator keeps the kind of the initial value: bool, number or text.
 type reduction struct {
 	iteration
 	initial node
 }
 
-// initial compiles an initial value: a list that is written out is none.
-func (c *compiler) initial(v any) node {
+// compileInitial compiles an initial value, which can't be a literal list.
+func (c *compiler) compileInitial(v any) node {
 	if _, ok := v.([]any); ok {
 		return failure{errShape}
 	}
@@ -19,11 +19,11 @@ func (n *reduction) eval(r *run, data any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	kind, accumulator, err := kept(initial)
+	kind, accumulator, err := newAccumulator(initial)
 	if err != nil {
 		return nil, err
 	}
-	items, none, err := n.elements(r, data)
+	items, none, err := n.evalElements(r, data)
 	if err != nil || none {
 		return 0.0, err
 	}
@@ -32,7 +32,7 @@ func (n *reduction) eval(r *run, data any) (any, error) {
 		if item == nil {
 			continue
 		}
-		if !n.object {
+		if !n.isObject {
 			return nil, errShape
 		}
 		scope["current"] = item
@@ -40,7 +40,7 @@ func (n *reduction) eval(r *run, data any) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if accumulator, err = r.keep(kind, v); err != nil {
+		if accumulator, err = r.convertAccumulator(kind, v); err != nil {
 			return nil, err
 		}
 		scope["accumulator"] = accumulator
@@ -48,7 +48,7 @@ func (n *reduction) eval(r *run, data any) (any, error) {
 	return accumulator, nil
 }
 
-func kept(v any) (kind string, accumulator any, err error) {
+func newAccumulator(v any) (kind string, accumulator any, err error) {
 	switch v := v.(type) {
 	case bool:
 		return "bool", v, nil
@@ -61,15 +61,15 @@ func kept(v any) (kind string, accumulator any, err error) {
 	return "", nil, errShape
 }
 
-func (r *run) keep(kind string, v any) (any, error) {
-	if err := r.read(v); err != nil {
+func (r *run) convertAccumulator(kind string, v any) (any, error) {
+	if err := r.spendText(v); err != nil {
 		return nil, err
 	}
 	switch kind {
 	case "bool":
-		return truth(v), nil
+		return isTruthy(v), nil
 	case "number":
-		return one(v, func(n float64) float64 { return n })
+		return applyNumber(v, func(n float64) float64 { return n })
 	}
-	return boxed(toText(v))
+	return boxText(toText(v))
 }

@@ -3,14 +3,15 @@ package jsonlogic
 // run is one evaluation.
 type run struct {
 	Input
-	steps int // that are left
-	depth int // of rules that came to be in it
-	whole map[string]any
-	stack [8]any // of operators' arguments
-	top   int
+	steps  int // steps left
+	depth  int // depth of nested rules from the data
+	merged map[string]any
+	stack  [8]any // arguments of operators
+	top    int
 }
 
-// root stands for the data of the whole evaluation where variables are looked up, until somebody wants all of it at once.
+// root stands for the data of the whole evaluation where variables are looked up, so that the merged object is built
+// only on demand.
 type root struct{}
 
 func (r *run) spend(steps int) error {
@@ -20,16 +21,16 @@ func (r *run) spend(steps int) error {
 	return nil
 }
 
-// read spends what it costs to look through a text. Other values cost what is done with them.
-func (r *run) read(v any) error {
+// spendText spends the cost of scanning a text. Other values cost nothing here.
+func (r *run) spendText(v any) error {
 	if s, ok := v.(string); ok && len(s) >= 64 {
 		return r.spend(len(s) / 64)
 	}
 	return nil
 }
 
-// push gives room for n arguments until pop, which gets what push says was there before.
-func (r *run) push(n int) (room []any, before int) {
+// pushArgs returns room for n arguments until popArgs(before).
+func (r *run) pushArgs(n int) (room []any, before int) {
 	before = r.top
 	if n > len(r.stack)-r.top {
 		return make([]any, n), before
@@ -38,27 +39,27 @@ func (r *run) push(n int) (room []any, before int) {
 	return r.stack[before:r.top:r.top], before
 }
 
-func (r *run) pop(before int) { r.top = before }
+func (r *run) popArgs(before int) { r.top = before }
 
-// evaluate evaluates what came to be in this evaluation.
+// evaluate evaluates a value that appeared during the evaluation.
 func (r *run) evaluate(v, data any) (any, error) {
 	if v == nil || isPrimitive(v) {
 		return v, nil
 	}
-	n, err := r.compile(v)
+	n, err := r.compileNested(v)
 	if err != nil {
 		return nil, err
 	}
-	return r.dynamic(n, data)
+	return r.evalNested(n, data)
 }
 
-func (r *run) compile(v any) (node, error) {
+func (r *run) compileNested(v any) (node, error) {
 	c := compiler{run: r}
 	n := c.compile(v)
 	return n, r.spend(0)
 }
 
-func (r *run) dynamic(n node, data any) (any, error) {
+func (r *run) evalNested(n node, data any) (any, error) {
 	if r.depth++; r.depth > MaxDepth {
 		return nil, ErrBudget
 	}
@@ -67,10 +68,11 @@ func (r *run) dynamic(n node, data any) (any, error) {
 	return v, err
 }
 
-// entry gives what is called name in the data of the whole evaluation.
-func (r *run) entry(name string) (v any, theirs bool) {
+// lookUpData returns the entry called name of the whole evaluation's data; theirs reports that the caller provided the
+// entry.
+func (r *run) lookUpData(name string) (v any, theirs bool) {
 	if name == "$flagd" {
-		return r.properties(), false
+		return r.flagdProperties(), false
 	}
 	if v, ok := r.Facts[name]; ok {
 		return v, false
@@ -78,18 +80,18 @@ func (r *run) entry(name string) (v any, theirs bool) {
 	return r.Data[name], true
 }
 
-func (r *run) properties() map[string]any {
+func (r *run) flagdProperties() map[string]any {
 	return map[string]any{"flagKey": r.FlagKey, "timestamp": float64(r.At)}
 }
 
-// all gives the data of the whole evaluation as one object.
-func (r *run) all() (map[string]any, error) {
-	if r.whole != nil {
-		return r.whole, nil
+// allData returns the data of the whole evaluation as one object.
+func (r *run) allData() (map[string]any, error) {
+	if r.merged != nil {
+		return r.merged, nil
 	}
 	all := make(map[string]any, len(r.Data)+len(r.Facts)+1)
 	for name, v := range r.Data {
-		v, err := r.plain(v)
+		v, err := r.toJSONValue(v)
 		if err != nil {
 			return nil, err
 		}
@@ -98,7 +100,7 @@ func (r *run) all() (map[string]any, error) {
 	for name, v := range r.Facts {
 		all[name] = v
 	}
-	all["$flagd"] = r.properties()
-	r.whole = all
+	all["$flagd"] = r.flagdProperties()
+	r.merged = all
 	return all, r.spend(len(all))
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// semVer is flagd's sem_ver: two versions with an operator between them. What is none gives nil.
+// semVer is flagd's sem_ver: two versions with an operator between them. Invalid operands yield nil.
 func semVer(_ *run, in operands, _ any) (any, error) {
 	if len(in.items) != 3 {
 		return nil, nil
@@ -33,16 +33,16 @@ func semVer(_ *run, in operands, _ any) (any, error) {
 	case ">=":
 		return a.compare(b) >= 0, nil
 	case "^":
-		return a.numbers[0] == b.numbers[0], nil
+		return a.parts[0] == b.parts[0], nil
 	case "~":
-		return a.numbers[0] == b.numbers[0] && a.numbers[1] == b.numbers[1], nil
+		return a.parts[0] == b.parts[0] && a.parts[1] == b.parts[1], nil
 	}
 	return nil, nil
 }
 
-// version is a semantic version 2.0.0, or the beginning of one: 1, 1.2. A v or V may stand before it.
+// version is a semantic version 2.0.0, or the beginning of one: 1, 1.2. A leading v or V is allowed.
 type version struct {
-	numbers    [3]string // decimal, without zeros before them
+	parts      [3]string // decimal, without leading zeros
 	prerelease string    // without the hyphen
 }
 
@@ -63,18 +63,18 @@ func versionOf(v any) (version, bool) {
 }
 
 func parseVersion(s string) (v version, ok bool) {
-	for i := range v.numbers {
+	for i := range v.parts {
 		digits := len(s) - len(strings.TrimLeft(s, "0123456789"))
 		if digits == 0 || digits > 1 && s[0] == '0' {
 			return version{}, false
 		}
-		v.numbers[i], s = s[:digits], s[digits:]
+		v.parts[i], s = s[:digits], s[digits:]
 		if i == 2 {
 			break
 		}
 		if s == "" {
 			for i++; i < 3; i++ {
-				v.numbers[i] = "0"
+				v.parts[i] = "0"
 			}
 			return v, true
 		}
@@ -84,18 +84,18 @@ func parseVersion(s string) (v version, ok bool) {
 		s = s[1:]
 	}
 	s, build, ok := strings.Cut(s, "+")
-	if ok && !identifiers(build, false) {
+	if ok && !areIdentifiers(build, false) {
 		return version{}, false
 	}
 	if s == "" {
 		return v, true
 	}
 	v.prerelease = s[1:]
-	return v, s[0] == '-' && identifiers(v.prerelease, true)
+	return v, s[0] == '-' && areIdentifiers(v.prerelease, true)
 }
 
-// identifiers tells whether s is a series of identifiers with dots between them; if strict, numbers have no zeros before them.
-func identifiers(s string, strict bool) bool {
+// areIdentifiers reports whether s is a series of dot-separated identifiers; if strict, numbers have no leading zeros.
+func areIdentifiers(s string, strict bool) bool {
 	for id := range strings.SplitSeq(s, ".") {
 		if id == "" || strict && len(id) > 1 && id[0] == '0' && isDecimal(id) {
 			return false
@@ -114,8 +114,8 @@ func isDecimal(s string) bool { return strings.Trim(s, "0123456789") == "" }
 
 // compare orders versions by their precedence.
 func (v version) compare(w version) int {
-	for i := range v.numbers {
-		if c := compareDecimals(v.numbers[i], w.numbers[i]); c != 0 {
+	for i := range v.parts {
+		if c := compareDecimals(v.parts[i], w.parts[i]); c != 0 {
 			return c
 		}
 	}
@@ -134,13 +134,14 @@ func compareDecimals(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }
 
-// comparePrereleases compares by the first identifiers that differ: numbers come before words, less before more.
+// comparePrereleases compares by the first identifiers that differ: numbers come before words, and shorter series
+// before longer ones.
 func comparePrereleases(a, b string) int {
 	for {
-		one, restA, moreA := strings.Cut(a, ".")
-		other, restB, moreB := strings.Cut(b, ".")
-		if one != other {
-			return compareIdentifiers(one, other)
+		identifierA, restA, moreA := strings.Cut(a, ".")
+		identifierB, restB, moreB := strings.Cut(b, ".")
+		if identifierA != identifierB {
+			return compareIdentifiers(identifierA, identifierB)
 		}
 		switch {
 		case !moreA:

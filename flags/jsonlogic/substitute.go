@@ -5,18 +5,18 @@ import (
 	"encoding/json"
 )
 
-// Substitute gives a rule that evaluates without the facts to what rule does with them: its references to facts, "labels.tier"
-// and defaults included, become constants. So what is told to others can't be changed by what they say of the same names.
+// Substitute returns a rule that evaluates without facts as rule does with them: references to facts, "labels.tier" and
+// defaults included, become constants. Contexts of other readers then can't change the outcome by the same names.
 //
-// Bodies of map, reduce and all are left alone: there, a variable is the element's. What can't be known before an evaluation
-// stays as it is: names that are computed, and all of the data at once (""). So does an object of one entry, which would be
-// a rule where it is written out. In the body of some, a fact that is nothing becomes the element's value, which counts as a
-// rule no more. A rule that doesn't compile, and one without facts in it, is given back unchanged.
+// Bodies of map, reduce and all stay unchanged: there, a variable is the element's. Computed names and references to
+// all data ("") stay too, and so does an object of one entry, which would become a rule as a literal. In the body of
+// some, a null fact becomes the element's value, which no longer counts as a rule. A rule that does not compile, or
+// contains no facts, is returned unchanged.
 func Substitute(rule []byte, facts map[string]any) []byte {
-	if !mentions(rule, facts) {
+	if !mentionsFact(rule, facts) {
 		return rule
 	}
-	v, err := decode(rule)
+	v, err := decodeRule(rule)
 	if err != nil {
 		return rule
 	}
@@ -24,14 +24,14 @@ func Substitute(rule []byte, facts map[string]any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if enc.Encode(asRule(s.value(v))) != nil {
-		return rule // its values come from JSON: can't happen
+	if enc.Encode(asRule(s.substituteValue(v))) != nil {
+		return rule // impossible: the values come from JSON
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// mentions tells whether a rule may have the name of a fact in it.
-func mentions(rule []byte, facts map[string]any) bool {
+// mentionsFact reports whether a rule may contain the name of a fact.
+func mentionsFact(rule []byte, facts map[string]any) bool {
 	for name := range facts {
 		if bytes.Contains(rule, []byte(name)) {
 			return true
@@ -40,7 +40,7 @@ func mentions(rule []byte, facts map[string]any) bool {
 	return len(facts) > 0 && bytes.IndexByte(rule, '\\') >= 0
 }
 
-// asRule gives what evaluates to v where only an object is evaluated.
+// asRule returns an object that evaluates to v, for places that evaluate objects only.
 func asRule(v any) any {
 	if _, ok := v.(map[string]any); ok {
 		return v
@@ -50,84 +50,83 @@ func asRule(v any) any {
 
 type substitution struct{ facts map[string]any }
 
-// value substitutes in what is evaluated with all of the data.
-func (s substitution) value(v any) any {
+// substituteValue substitutes in a value that is evaluated with all data.
+func (s substitution) substituteValue(v any) any {
 	switch v := v.(type) {
 	case []any:
-		return s.values(v)
+		return s.substituteValues(v)
 	case map[string]any:
 		if len(v) != 1 {
 			return v
 		}
 		for name, args := range v {
-			return s.call(name, args)
+			return s.substituteCall(name, args)
 		}
 	}
 	return v
 }
 
-func (s substitution) values(items []any) []any {
+func (s substitution) substituteValues(items []any) []any {
 	substituted := make([]any, len(items))
 	for i, item := range items {
-		substituted[i] = s.value(item)
+		substituted[i] = s.substituteValue(item)
 	}
 	return substituted
 }
 
-func (s substitution) call(name string, args any) any {
+func (s substitution) substituteCall(name string, args any) any {
 	items, written := args.([]any)
 	switch name {
 	case "var":
-		return s.variable(args)
+		return s.substituteVariable(args)
 	case "missing":
-		return s.missing(args)
+		return s.substituteMissing(args)
 	case "missing_some":
-		return s.missingSome(args)
+		return s.substituteMissingSome(args)
 	case "if", "?:", "and", "or":
-		if !written { // it never evaluates
+		if !written { // it never evaluates its arguments
 			return map[string]any{name: args}
 		}
 	case "map", "filter", "reduce", "all", "none", "some":
-		return map[string]any{name: s.iteration(name, items, args)}
+		return map[string]any{name: s.substituteIteration(name, items, args)}
 	}
-	return map[string]any{name: s.value(args)}
+	return map[string]any{name: s.substituteValue(args)}
 }
 
-func (s substitution) iteration(name string, items []any, args any) any {
+func (s substitution) substituteIteration(name string, items []any, args any) any {
 	if len(items) == 0 {
 		return args
 	}
 	substituted := append([]any(nil), items...)
 	if subject, ok := items[0].(map[string]any); ok {
-		substituted[0] = asRule(s.value(subject))
+		substituted[0] = asRule(s.substituteValue(subject))
 	}
 	switch {
 	case name == "reduce" && len(items) > 2:
-		substituted[2] = s.value(items[2])
+		substituted[2] = s.substituteValue(items[2])
 	case len(items) > 1 && (name == "filter" || name == "none" || name == "some"):
-		substituted[1] = s.body(items[1])
+		substituted[1] = s.substituteBody(items[1])
 	}
 	return substituted
 }
 
-// variable substitutes a var.
-func (s substitution) variable(args any) any {
-	args = s.value(args)
-	name, fallback, ok := named(args)
+func (s substitution) substituteVariable(args any) any {
+	args = s.substituteValue(args)
+	name, fallback, ok := literalName(args)
 	if !ok {
 		return map[string]any{"var": args}
 	}
-	switch v, is := s.fact(name); {
-	case is && v == nil:
+	switch v, found := s.factValue(name); {
+	case found && v == nil:
 		return fallback
-	case is && quotable(v):
+	case found && isQuotable(v):
 		return v
 	}
 	return map[string]any{"var": args}
 }
 
-// named reads the arguments of a var whose name is written out.
-func named(args any) (name string, fallback any, ok bool) {
+// literalName returns the name and the default of a var with a literal name.
+func literalName(args any) (name string, fallback any, ok bool) {
 	switch args := args.(type) {
 	case string:
 		return args, nil, true
@@ -144,25 +143,25 @@ func named(args any) (name string, fallback any, ok bool) {
 	return "", nil, false
 }
 
-// fact gives what a variable's name is, if it is a fact's.
-func (s substitution) fact(name string) (v any, is bool) {
+// factValue returns the value of a variable that is a fact's.
+func (s substitution) factValue(name string) (v any, ok bool) {
 	p := pathOf(name)
 	if len(p) == 0 || p[0] == "$flagd" {
 		return nil, false
 	}
-	v, is = s.facts[p[0]]
+	v, ok = s.facts[p[0]]
 	if v != nil {
 		v = descend(v, p[1:], nil)
 	}
-	return v, is
+	return v, ok
 }
 
-// quotable tells whether v, written in a rule, evaluates to itself wherever it stands.
-func quotable(v any) bool {
+// isQuotable reports whether v as a literal in a rule evaluates to itself everywhere.
+func isQuotable(v any) bool {
 	switch v := v.(type) {
 	case []any:
 		for _, item := range v {
-			if !quotable(item) {
+			if !isQuotable(item) {
 				return false
 			}
 		}
@@ -171,7 +170,7 @@ func quotable(v any) bool {
 			return false
 		}
 		for _, item := range v {
-			if !quotable(item) {
+			if !isQuotable(item) {
 				return false
 			}
 		}
@@ -179,23 +178,23 @@ func quotable(v any) bool {
 	return true
 }
 
-// body substitutes in a body that all of the data is put into before it is evaluated with an element, see solve.
-func (s substitution) body(v any) any {
+// substituteBody substitutes in a body that is solved with all data before each element's evaluation, see solveVars.
+func (s substitution) substituteBody(v any) any {
 	switch v := v.(type) {
 	case []any:
 		substituted := make([]any, len(v))
 		for i, item := range v {
-			substituted[i] = s.body(item)
+			substituted[i] = s.substituteBody(item)
 		}
 		return substituted
 	case map[string]any:
 		substituted := make(map[string]any, len(v))
 		for name, args := range v {
 			if name != "var" {
-				substituted[name] = s.body(args)
+				substituted[name] = s.substituteBody(args)
 				continue
 			}
-			value, solved := s.solved(args)
+			value, solved := s.solveVariable(args)
 			if solved {
 				return value
 			}
@@ -206,91 +205,93 @@ func (s substitution) body(v any) any {
 	return v
 }
 
-// solved gives what is put in the place of a var, or its arguments if nothing is.
-func (s substitution) solved(args any) (v any, solved bool) {
-	name, fallback, ok := named(args)
-	if !ok || ofElement(args) {
+// solveVariable returns the value that replaces a var, or the var's arguments if none does.
+func (s substitution) solveVariable(args any) (v any, solved bool) {
+	name, fallback, ok := literalName(args)
+	if !ok || isElementVar(args) {
 		return args, false
 	}
-	switch v, is := s.fact(name); {
-	case is && v == nil && fallback == nil:
-		return "." + name, false // the element's, whatever the reader's data has
-	case is && v == nil && quotable(fallback):
+	switch v, found := s.factValue(name); {
+	case found && v == nil && fallback == nil:
+		return "." + name, false // the element's, whatever the reader's data contains
+	case found && v == nil && isQuotable(fallback):
 		return fallback, true
-	case is && v != nil && quotable(v):
+	case found && v != nil && isQuotable(v):
 		return v, true
 	}
 	return args, false
 }
 
-// missing substitutes in missing: names of facts that are nothing are missing, whatever the reader's data has; the others are not.
-func (s substitution) missing(args any) any {
+// substituteMissing substitutes in missing: null facts are missing and other facts are not, whatever the reader's data
+// contains.
+func (s substitution) substituteMissing(args any) any {
 	if name, ok := args.(string); ok {
 		args = []any{name}
 	}
 	items, ok := args.([]any)
 	if !ok {
-		return map[string]any{"missing": s.value(args)}
+		return map[string]any{"missing": s.substituteValue(args)}
 	}
-	names := s.names(items)
+	names := s.sortNames(items)
 	if len(names.absent) == 0 {
-		return map[string]any{"missing": names.open}
+		return map[string]any{"missing": names.unresolved}
 	}
-	return names.missing()
+	return names.missingRule()
 }
 
-// missingSome substitutes in missing_some, as missing: what is there counts as found.
-func (s substitution) missingSome(args any) any {
+// substituteMissingSome substitutes in missing_some as in missing; present facts count as found.
+func (s substitution) substituteMissingSome(args any) any {
 	items, ok := args.([]any)
 	if !ok || len(items) < 2 {
-		return map[string]any{"missing_some": s.value(args)}
+		return map[string]any{"missing_some": s.substituteValue(args)}
 	}
 	wanted, ok := items[0].(float64)
 	written, too := items[1].([]any)
 	if !ok || !too {
-		return map[string]any{"missing_some": s.value(args)}
+		return map[string]any{"missing_some": s.substituteValue(args)}
 	}
-	names := s.names(written)
+	names := s.sortNames(written)
 	wanted = float64(int(wanted) - names.found)
 	if len(names.absent) == 0 {
-		return map[string]any{"missing_some": []any{wanted, names.open}}
+		return map[string]any{"missing_some": []any{wanted, names.unresolved}}
 	}
-	// missing_some of the others can't tell "none of them is missing" from "enough are found": so they are counted.
+	// missing_some can't distinguish "no name is missing" from "enough are found", so count the unresolved names.
 	count := map[string]any{"reduce": []any{
-		map[string]any{"map": []any{map[string]any{"missing": names.open}, 1.0}}, op("+", op("var", "accumulator"), 1.0), 0.0,
+		map[string]any{"map": []any{map[string]any{"missing": names.unresolved}, 1.0}},
+		operation("+", operation("var", "accumulator"), 1.0), 0.0,
 	}}
-	found := op("-", float64(len(names.open)), count)
-	return op("if", op(">", wanted, found), names.missing(), []any{})
+	found := operation("-", float64(len(names.unresolved)), count)
+	return operation("if", operation(">", wanted, found), names.missingRule(), []any{})
 }
 
-func op(name string, args ...any) map[string]any {
+func operation(name string, args ...any) map[string]any {
 	if name == "var" {
 		return map[string]any{name: args[0]}
 	}
 	return map[string]any{name: args}
 }
 
-// names are those of missing, sorted out.
-type names struct {
-	open   []any   // that an evaluation has to look up
-	absent []any   // of facts that are nothing
-	found  int     // facts that there are
-	parts  [][]any // open and absent ones in turn, in the order that they were in
+// sortedNames are the names of missing, sorted by what is known before an evaluation.
+type sortedNames struct {
+	unresolved []any   // to be looked up by an evaluation
+	absent     []any   // null facts
+	found      int     // number of present facts
+	parts      [][]any // alternating runs of unresolved and absent names, in their order
 }
 
-func (s substitution) names(items []any) names {
-	n := names{open: []any{}}
+func (s substitution) sortNames(items []any) sortedNames {
+	n := sortedNames{unresolved: []any{}}
 	parts := [][]any{{}}
 	for _, item := range items {
 		name, ok := item.(string)
-		v, is := s.fact(name)
+		v, found := s.factValue(name)
 		switch {
-		case ok && is && v != nil:
+		case ok && found && v != nil:
 			n.found++
 			continue
-		case !ok || !is:
-			item = s.value(item)
-			n.open = append(n.open, item)
+		case !ok || !found:
+			item = s.substituteValue(item)
+			n.unresolved = append(n.unresolved, item)
 			if len(parts)%2 == 0 {
 				parts = append(parts, nil)
 			}
@@ -306,8 +307,8 @@ func (s substitution) names(items []any) names {
 	return n
 }
 
-// missing gives what evaluates to those of the names that are missing, in their order.
-func (n names) missing() any {
+// missingRule returns a rule that evaluates to the missing names, in their order.
+func (n sortedNames) missingRule() any {
 	lists := []any{}
 	for i, part := range n.parts {
 		switch {

@@ -18,7 +18,7 @@ func cellFacts() map[string]any {
 	}
 }
 
-// TestSubstitute holds what becomes of references to facts in rules that others read (R36).
+// TestSubstitute checks references to facts in rules for other readers (R36).
 func TestSubstitute(t *testing.T) {
 	for rule, want := range map[string]string{
 		`{"==":[{"var":"cell"},"acme"]}`:            `{"==":["acme","acme"]}`,
@@ -34,9 +34,9 @@ func TestSubstitute(t *testing.T) {
 		`{"missing":["a","cell","region","b","c"]}`: `{"merge":[{"missing":["a"]},["region"],{"missing":["b","c"]}]}`,
 		`{"missing":"labels.tier"}`:                 `{"missing":[]}`,
 		`{"missing_some":[2,["cell","a","b"]]}`:     `{"missing_some":[1,["a","b"]]}`,
-		`{"a":{"var":"cell"},"b":1}`:                `{"a":{"var":"cell"},"b":1}`, // it stands for itself
+		`{"a":{"var":"cell"},"b":1}`:                `{"a":{"var":"cell"},"b":1}`, // a value, not a rule
 
-		// In bodies, variables are the element's, unless all of the data comes first.
+		// In bodies, variables are the element's, unless the body is solved with all data first.
 		`{"map":[{"var":"list"},{"var":"cell"}]}`:                `{"map":[{"var":"list"},{"var":"cell"}]}`,
 		`{"all":[{"var":"list"},{"==":[{"var":"cell"},1]}]}`:     `{"all":[{"var":"list"},{"==":[{"var":"cell"},1]}]}`,
 		`{"reduce":[[1],{"var":"cell"},{"var":"cell"}]}`:         `{"reduce":[[1],{"var":"cell"},"acme"]}`,
@@ -60,11 +60,15 @@ func TestSubstitute(t *testing.T) {
 	}
 }
 
-// TestSubstituteMeansTheSame holds that a rule with its facts put in gives, whatever a caller claims, what the rule gives with the facts.
+// TestSubstituteMeansTheSame checks that a rule with substituted facts evaluates, whatever a caller claims, as the rule
+// with the facts.
 func TestSubstituteMeansTheSame(t *testing.T) {
 	lies := map[string]any{
-		"cell": "beta", "channel": 1.0, "region": "eu", "labels": map[string]any{"tier": "free"}, "email": "jo@example.com", "targetingKey": "k",
-		"list": []any{"acme", "beta", map[string]any{"cell": "acme", "region": "us", "n": 1.0}, 1.0, nil, []any{"gold"}},
+		"cell": "beta", "channel": 1.0, "region": "eu", "labels": map[string]any{"tier": "free"},
+		"email": "jo@example.com", "targetingKey": "k",
+		"list": []any{
+			"acme", "beta", map[string]any{"cell": "acme", "region": "us", "n": 1.0}, 1.0, nil, []any{"gold"},
+		},
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		rule := rules(4, append(something(), "region", "labels.none", "cell.more")...).Draw(t, "rule")
@@ -90,8 +94,8 @@ func evaluate(t *rapid.T, rule []byte, data, facts map[string]any) (any, error) 
 	return compiled.Evaluate(jsonlogic.Input{Data: data, Facts: facts, FlagKey: "flag", At: 1})
 }
 
-// rules makes rules that look at facts everywhere, but for what Substitute leaves alone: computed names, and all of the data.
-// In the body of some, a fact that is nothing is the element's, and not a value that is put in: so there are none.
+// rules generates rules that read facts everywhere except where Substitute leaves them: computed names, and all data.
+// In the body of some, a null fact is the element's and is not substituted, so null facts are left out there.
 func rules(depth int, names ...string) *rapid.Generator[any] {
 	return rapid.Custom(func(t *rapid.T) any {
 		variable := func() any { return map[string]any{"var": rapid.SampledFrom(names).Draw(t, "name")} }
@@ -119,7 +123,10 @@ func rules(depth int, names ...string) *rapid.Generator[any] {
 		case "missing":
 			return map[string]any{op: rapid.SliceOfN(rapid.SampledFrom(names), 0, 4).Draw(t, "names")}
 		case "missing_some":
-			return map[string]any{op: []any{rapid.IntRange(-1, 4).Draw(t, "wanted"), rapid.SliceOfN(rapid.SampledFrom(names), 0, 4).Draw(t, "names")}}
+			return map[string]any{op: []any{
+				rapid.IntRange(-1, 4).Draw(t, "wanted"),
+				rapid.SliceOfN(rapid.SampledFrom(names), 0, 4).Draw(t, "names"),
+			}}
 		case "some":
 			return map[string]any{op: []any{sub(), rules(depth-1, something()...).Draw(t, "body")}}
 		case "reduce":
@@ -133,5 +140,7 @@ func rules(depth int, names ...string) *rapid.Generator[any] {
 }
 
 func something() []string {
-	return []string{"cell", "channel", "release", "labels.tier", ".cell", "labels", "email", "list", "n", ".n", "list.0"}
+	return []string{
+		"cell", "channel", "release", "labels.tier", ".cell", "labels", "email", "list", "n", ".n", "list.0",
+	}
 }

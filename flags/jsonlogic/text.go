@@ -2,9 +2,9 @@ package jsonlogic
 
 import "strings"
 
-// concatenate joins texts. Of several it trims the ends of the whole.
+// concatenate joins texts. A join of several is trimmed.
 func concatenate(r *run, in operands, _ any) (any, error) {
-	if s, ok := in.one.(string); ok {
+	if s, ok := in.single.(string); ok {
 		return s, nil
 	}
 	switch {
@@ -13,7 +13,7 @@ func concatenate(r *run, in operands, _ any) (any, error) {
 	case len(in.items) == 0:
 		return "", nil
 	case len(in.items) == 1:
-		return boxed(toText(in.items[0]))
+		return boxText(toText(in.items[0]))
 	}
 	var b strings.Builder
 	size := 0
@@ -36,14 +36,14 @@ func concatenate(r *run, in operands, _ any) (any, error) {
 	return strings.TrimSpace(b.String()), nil
 }
 
-func boxed(s string, err error) (any, error) {
+func boxText(s string, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// substring counts in code points, from the end if its start is negative, up to the end's count if its length is.
+// substring counts code points. A negative start counts from the end, a negative length leaves out the end.
 func substring(r *run, in operands, _ any) (any, error) {
 	if !in.isList || len(in.items) < 2 {
 		return nil, errShape
@@ -88,8 +88,8 @@ func substring(r *run, in operands, _ any) (any, error) {
 func hasPrefix(s, part string) bool { return strings.HasPrefix(s, part) }
 func hasSuffix(s, part string) bool { return strings.HasSuffix(s, part) }
 
-// affix is flagd's starts_with and ends_with: nil but of two texts.
-func affix(has func(s, part string) bool) operator {
+// affixTest is flagd's starts_with and ends_with: nil unless both operands are text.
+func affixTest(has func(s, part string) bool) operator {
 	return func(_ *run, in operands, _ any) (any, error) {
 		if len(in.items) != 2 {
 			return nil, nil

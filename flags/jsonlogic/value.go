@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Values are nil, bool, float64, string, []any and map[string]any, and int, but only 0: "-" and "/" of nothing give it.
+// Values are nil, bool, float64, string, []any and map[string]any, and the int 0, as the result of "-" and "/" without
+// operands.
 
 func isPrimitive(v any) bool {
 	switch v.(type) {
@@ -24,8 +25,8 @@ func isNumber(v any) bool {
 	return false
 }
 
-// truth is what counts as true in a condition.
-func truth(v any) bool {
+// isTruthy reports whether v counts as true in a condition.
+func isTruthy(v any) bool {
 	switch v := v.(type) {
 	case bool:
 		return v
@@ -43,7 +44,7 @@ func truth(v any) bool {
 	return false
 }
 
-// toNumber is arithmetic's idea of a number: of text that is none, 0.
+// toNumber converts an operand of arithmetic to a number; text that is no number counts as 0.
 func toNumber(v any) (float64, error) {
 	switch v := v.(type) {
 	case float64:
@@ -57,7 +58,7 @@ func toNumber(v any) (float64, error) {
 	return 0, errShape
 }
 
-// toComparable is a comparison's idea of a number: of what is none, NaN.
+// toComparable converts an operand of a comparison to a number; NaN if that is impossible.
 func toComparable(v any) float64 {
 	switch v := v.(type) {
 	case nil:
@@ -96,8 +97,8 @@ func toText(v any) (string, error) {
 	return "", errShape
 }
 
-// same is Go's equality of values. Of two arrays or two objects it is none.
-func same(a, b any) (bool, error) {
+// sameValue is Go's equality of values. Two arrays or two objects can't be compared.
+func sameValue(a, b any) (bool, error) {
 	switch a.(type) {
 	case []any:
 		if _, ok := b.([]any); ok {

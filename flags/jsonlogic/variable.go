@@ -5,21 +5,21 @@ import (
 	"strings"
 )
 
-// path is a variable's name, split at its dots. No parts: all of the data.
+// path is a variable's name, split at its dots. An empty path is all data.
 type path []string
 
 func pathOf(name string) path {
 	parts := strings.Split(name, ".")
-	kept := parts[:0]
+	nonEmpty := parts[:0]
 	for _, part := range parts {
 		if part != "" {
-			kept = append(kept, part)
+			nonEmpty = append(nonEmpty, part)
 		}
 	}
-	return kept
+	return nonEmpty
 }
 
-// variable is a var whose name is known when it is compiled.
+// variable is a var with a literal name.
 type variable struct {
 	path     path
 	fallback any
@@ -29,10 +29,10 @@ func (n *variable) eval(r *run, data any) (any, error) {
 	if err := r.spend(1); err != nil {
 		return nil, err
 	}
-	return r.look(n.path, n.fallback, data)
+	return r.lookUpPath(n.path, n.fallback, data)
 }
 
-func (c *compiler) variable(args any) node {
+func (c *compiler) compileVariable(args any) node {
 	switch args := args.(type) {
 	case string:
 		if c.run != nil && c.run.spend(len(args)/16) != nil {
@@ -43,7 +43,7 @@ func (c *compiler) variable(args any) node {
 		name, _ := toText(args)
 		return &variable{path: pathOf(name)}
 	case []any:
-		if n := c.list(args); isConstantName(n) {
+		if n := c.compileList(args); isConstantName(n) {
 			items := n.(constant).value.([]any)
 			v := &variable{path: pathOf(items[0].(string))}
 			if len(items) == 2 {
@@ -54,12 +54,12 @@ func (c *compiler) variable(args any) node {
 	}
 	arg := c.compile(args)
 	if items, ok := arg.(list); ok {
-		return &call{variableOf, items}
+		return &call{computedVariable, items}
 	}
-	return &callOne{variableOf, arg}
+	return &callOne{computedVariable, arg}
 }
 
-// isConstantName tells whether n is a constant list that begins with a name.
+// isConstantName reports whether n is a constant list that begins with a name.
 func isConstantName(n node) bool {
 	known, ok := n.(constant)
 	if !ok {
@@ -73,29 +73,29 @@ func isConstantName(n node) bool {
 	return ok
 }
 
-// variableOf is a var whose name is computed.
-func variableOf(r *run, in operands, data any) (any, error) {
+// computedVariable is a var with a computed name.
+func computedVariable(r *run, in operands, data any) (any, error) {
 	if !in.isList {
-		return r.named(in.one, nil, data)
+		return r.lookUpNamed(in.single, nil, data)
 	}
 	switch len(in.items) {
 	case 0:
-		return r.itself(data)
+		return r.wholeData(data)
 	case 2:
-		return r.listed(in.items[0], in.items[1], data)
+		return r.lookUpListed(in.items[0], in.items[1], data)
 	}
-	return r.listed(in.items[0], nil, data)
+	return r.lookUpListed(in.items[0], nil, data)
 }
 
-// listed looks a variable up that was given in a list, where nothing but text is a name.
-func (r *run) listed(name, fallback, data any) (any, error) {
+// lookUpListed looks up a variable given in a list, where a name must be text.
+func (r *run) lookUpListed(name, fallback, data any) (any, error) {
 	if _, ok := name.(string); !ok {
 		return nil, errShape
 	}
-	return r.named(name, fallback, data)
+	return r.lookUpNamed(name, fallback, data)
 }
 
-func (r *run) named(name, fallback, data any) (any, error) {
+func (r *run) lookUpNamed(name, fallback, data any) (any, error) {
 	switch name := name.(type) {
 	case nil:
 		if !isPrimitive(data) {
@@ -106,10 +106,10 @@ func (r *run) named(name, fallback, data any) (any, error) {
 		if err := r.spend(len(name) / 16); err != nil {
 			return nil, err
 		}
-		return r.look(pathOf(name), fallback, data)
+		return r.lookUpPath(pathOf(name), fallback, data)
 	case float64, int:
 		text, _ := toText(name)
-		return r.look(pathOf(text), fallback, data)
+		return r.lookUpPath(pathOf(text), fallback, data)
 	}
 	if data == nil {
 		return fallback, nil
@@ -117,26 +117,26 @@ func (r *run) named(name, fallback, data any) (any, error) {
 	return nil, errShape
 }
 
-// itself gives all of the data.
-func (r *run) itself(data any) (any, error) {
+// wholeData returns all data.
+func (r *run) wholeData(data any) (any, error) {
 	if data == (root{}) {
-		return r.all()
+		return r.allData()
 	}
 	return data, nil
 }
 
-// look gives what is at a path in data.
-func (r *run) look(p path, fallback, data any) (any, error) {
+// lookUpPath returns the value at a path in data.
+func (r *run) lookUpPath(p path, fallback, data any) (any, error) {
 	if data == nil {
 		return fallback, nil
 	}
 	if len(p) == 0 {
-		return r.itself(data)
+		return r.wholeData(data)
 	}
 	if _, ok := data.(root); !ok {
 		return descend(data, p, fallback), nil
 	}
-	if len(p) == 2 && p[0] == "$flagd" { // without making a map
+	if len(p) == 2 && p[0] == "$flagd" { // avoids building a map
 		switch p[1] {
 		case "flagKey":
 			return r.FlagKey, nil
@@ -144,9 +144,9 @@ func (r *run) look(p path, fallback, data any) (any, error) {
 			return float64(r.At), nil
 		}
 	}
-	v, theirs := r.entry(p[0])
+	v, theirs := r.lookUpData(p[0])
 	if theirs {
-		return r.theirs(v, p[1:], fallback)
+		return r.lookUpCallerData(v, p[1:], fallback)
 	}
 	if v == nil {
 		return fallback, nil
@@ -154,8 +154,8 @@ func (r *run) look(p path, fallback, data any) (any, error) {
 	return descend(v, p[1:], fallback), nil
 }
 
-// theirs is descend in the caller's data, which need not be as encoding/json gives it.
-func (r *run) theirs(v any, p path, fallback any) (any, error) {
+// lookUpCallerData is descend for the caller's data, which may hold values other than encoding/json's.
+func (r *run) lookUpCallerData(v any, p path, fallback any) (any, error) {
 	for len(p) > 0 && v != nil {
 		object, ok := v.(map[string]any)
 		if !ok {
@@ -163,7 +163,7 @@ func (r *run) theirs(v any, p path, fallback any) (any, error) {
 		}
 		v, p = object[p[0]], p[1:]
 	}
-	v, err := r.plain(v)
+	v, err := r.toJSONValue(v)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +173,7 @@ func (r *run) theirs(v any, p path, fallback any) (any, error) {
 	return descend(v, p, fallback), nil
 }
 
-// descend gives what is at a path below v, or fallback. In an array, what is no number is place 0.
+// descend returns the value at a path below v, or fallback. In an array, a part that is no number is index 0.
 func descend(v any, p path, fallback any) any {
 	for _, part := range p {
 		switch at := v.(type) {

@@ -10,50 +10,50 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// view is a Folded with the answers that were given of it, which are few: each flag has as many as it has variants.
-type view struct {
-	folded *flags.Folded
-	pieces *sync.Map // outcome → []byte
+// snapshot is a Folded with a cache of encoded answers. The answers are few: as many as a flag has variants.
+type snapshot struct {
+	folded  *flags.Folded
+	answers *sync.Map // outcome → []byte
 }
 
-// outcome says all that an answer depends on, in one revision.
-type outcome struct {
+// answerKey is all that an answer depends on within one revision.
+type answerKey struct {
 	key, variant string
 	reason       flags.Reason
 }
 
-// current gives the flags in force, and the instant; nil: there are none yet.
-func (h *handler) current() (*view, int64) {
+// currentSnapshot returns the flags in force and the instant; nil: no flags yet.
+func (h *handler) currentSnapshot() (*snapshot, int64) {
 	folded, at := h.source.Current()
 	if folded == nil {
 		return nil, at
 	}
-	last := h.view.Load()
+	last := h.snapshot.Load()
 	if last != nil && last.folded == folded {
 		return last, at
 	}
-	v := &view{folded: folded, pieces: &sync.Map{}}
+	v := &snapshot{folded: folded, answers: &sync.Map{}}
 	if last != nil && last.folded.Revision() == folded.Revision() {
-		v.pieces = last.pieces
+		v.answers = last.answers
 	}
-	h.view.Store(v)
+	h.snapshot.Store(v)
 	return v, at
 }
 
-// piece gives the JSON of a flag's answer. It is shared.
-func (v *view) piece(key string, r *flags.Result) []byte {
-	of := outcome{key, r.Variant, r.Reason}
-	if made, there := v.pieces.Load(of); there {
-		return made.([]byte)
+// flagAnswer returns the JSON of a flag's answer. The bytes are shared.
+func (v *snapshot) flagAnswer(key string, r *flags.Result) []byte {
+	cacheKey := answerKey{key, r.Variant, r.Reason}
+	if cached, ok := v.answers.Load(cacheKey); ok {
+		return cached.([]byte)
 	}
-	made := success(key, r)
-	v.pieces.Store(of, made)
-	return made
+	cached := encodeSuccess(key, r)
+	v.answers.Store(cacheKey, cached)
+	return cached
 }
 
-// success is OFREP's evaluationSuccess. Without a value the caller's own default counts.
-func success(key string, r *flags.Result) []byte {
-	return encode(struct {
+// encodeSuccess encodes OFREP's evaluationSuccess. Without a value the caller's default counts.
+func encodeSuccess(key string, r *flags.Result) []byte {
+	return encodeJSON(struct {
 		Key      string         `json:"key"`
 		Reason   flags.Reason   `json:"reason"`
 		Variant  string         `json:"variant,omitempty"`
@@ -62,17 +62,18 @@ func success(key string, r *flags.Result) []byte {
 	}{key, r.Reason, r.Variant, r.Value, r.Metadata})
 }
 
-// failed is OFREP's evaluationFailure, bulkEvaluationFailure or generalErrorResponse, by what there is to say.
-func failed(key string, code flags.ErrorCode, details string) []byte {
-	return encode(struct {
+// encodeFailure encodes OFREP's evaluationFailure, bulkEvaluationFailure or generalErrorResponse, by the fields that
+// are set.
+func encodeFailure(key string, code flags.ErrorCode, details string) []byte {
+	return encodeJSON(struct {
 		Key     string          `json:"key,omitempty"`
 		Code    flags.ErrorCode `json:"errorCode,omitempty"`
 		Details string          `json:"errorDetails,omitempty"`
 	}{key, code, details})
 }
 
-// failure gives the status and OFREP's code of a flag that could not be evaluated.
-func failure(code flags.ErrorCode) (int, flags.ErrorCode) {
+// failureStatus returns the HTTP status and OFREP's code of a failed evaluation.
+func failureStatus(code flags.ErrorCode) (int, flags.ErrorCode) {
 	switch code {
 	case flags.ErrorFlagNotFound:
 		return http.StatusNotFound, code
@@ -82,32 +83,33 @@ func failure(code flags.ErrorCode) (int, flags.ErrorCode) {
 	return http.StatusBadRequest, flags.ErrorGeneral
 }
 
-func fail(w http.ResponseWriter, status int, key string, code flags.ErrorCode, details string) {
-	answer(w, status, failed(key, code, details))
+func writeFailure(w http.ResponseWriter, status int, key string, code flags.ErrorCode, details string) {
+	writeAnswer(w, status, encodeFailure(key, code, details))
 }
 
-// unready answers before there are flags.
-func unready(w http.ResponseWriter) {
+// writeUnready answers while there are no flags.
+func writeUnready(w http.ResponseWriter) {
 	w.Header().Set("Retry-After", "1")
-	fail(w, http.StatusServiceUnavailable, "", "", "the agent has no flags yet")
+	writeFailure(w, http.StatusServiceUnavailable, "", "", "the agent has no flags yet")
 }
 
-func answer(w http.ResponseWriter, status int, body []byte) {
+func writeAnswer(w http.ResponseWriter, status int, body []byte) {
 	header := w.Header()
 	header["Content-Type"] = []string{"application/json"}
 	header["X-Content-Type-Options"] = []string{"nosniff"}
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a caller who went away has no use for an error
+	_, _ = w.Write(body) // the caller is gone
 }
 
-// encode gives JSON as it is, without a newline at its end. What it is given came from JSON, and can be written.
-func encode(v any) []byte {
+// encodeJSON encodes without HTML escapes and without a final newline. The values come from JSON, so encoding can't
+// fail.
+func encodeJSON(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		panic(err) // guard answers for it
+		panic(err) // protect recovers
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }

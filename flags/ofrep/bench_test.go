@@ -15,8 +15,8 @@ import (
 
 const question = `{"context":{"targetingKey":"user-1","tier":"gold","mail":"ann@example.com","age":41}}`
 
-// post asks over one connection that is kept, as providers do, from as many callers as there are processors.
-func post(b *testing.B, url string) {
+// benchmarkPost posts over kept connections, as providers do, from as many callers as there are processors.
+func benchmarkPost(b *testing.B, url string) {
 	b.Helper()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	b.ReportAllocs()
@@ -37,26 +37,30 @@ func post(b *testing.B, url string) {
 	})
 }
 
-// fifty has 50 flags with a rule and a fractional each.
-func fifty(b *testing.B) *flags.Folded {
+// fiftyFlags returns 50 flags with a rule and a fractional each.
+func fiftyFlags(b *testing.B) *flags.Folded {
 	b.Helper()
 	set := &flags.Bundle{Version: flags.BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{}}
 	for i := range 50 {
-		set.Flags[fmt.Sprintf("flag-%02d", i)] = json.RawMessage(`{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off",` +
+		set.Flags[fmt.Sprintf("flag-%02d",
+			i)] = json.RawMessage(`{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off",` +
 			`"targeting":{"if":[{"ends_with":[{"var":"mail"},"@example.com"]},{"fractional":[["on",50],["off",50]]},null]},"metadata":{"owner":"web"}}`)
 	}
-	return compile(b, set).Fold(flags.Orders{}, acme(), 100)
+	return compile(b, set).Fold(flags.Orders{}, acmeFacts(), 100)
 }
 
 func BenchmarkSingle(b *testing.B) {
-	post(b, start(b, Server(b.Context(), New(newCell(fifty(b), 100), zerolog.Nop(), Options{})))+one+"flag-07")
+	benchmarkPost(b,
+		start(b,
+			Server(b.Context(), New(newTestSource(fiftyFlags(b), 100), zerolog.Nop(), Options{})))+flagPath+"flag-07")
 }
 
 func BenchmarkBulk50(b *testing.B) {
-	post(b, start(b, Server(b.Context(), New(newCell(fifty(b), 100), zerolog.Nop(), Options{})))+all)
+	benchmarkPost(b,
+		start(b, Server(b.Context(), New(newTestSource(fiftyFlags(b), 100), zerolog.Nop(), Options{})))+bulkPath)
 }
 
-// BenchmarkBareHandler reads and writes the same JSON as BenchmarkSingle, and does nothing else.
+// BenchmarkBareHandler reads and writes the same JSON as BenchmarkSingle, and nothing else.
 func BenchmarkBareHandler(b *testing.B) {
 	type request struct {
 		Context map[string]any `json:"context"`
@@ -69,14 +73,16 @@ func BenchmarkBareHandler(b *testing.B) {
 		Metadata map[string]any `json:"metadata"`
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+one+"{key}", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("POST "+flagPath+"{key}", func(w http.ResponseWriter, r *http.Request) {
 		var q request
 		if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(response{r.PathValue("key"), "TARGETING_MATCH", "on", true, map[string]any{"owner": "web"}})
+		_ = json.NewEncoder(w).Encode(response{
+			r.PathValue("key"), "TARGETING_MATCH", "on", true, map[string]any{"owner": "web"},
+		})
 	})
-	post(b, start(b, Server(b.Context(), mux))+one+"flag-07")
+	benchmarkPost(b, start(b, Server(b.Context(), mux))+flagPath+"flag-07")
 }

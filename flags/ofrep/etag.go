@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// tagOf gives the strong ETag of a body.
-func tagOf(body []byte) string {
+// etagOf returns the strong ETag of a body.
+func etagOf(body []byte) string {
 	sum := sha256.Sum256(body)
 	return `"` + hex.EncodeToString(sum[:16]) + `"`
 }
 
-// matches tells whether one of the header's tags is the tag, by the weak comparison, whether they come in quotes or not.
-func matches(header []string, tag string) bool {
+// matchesETag reports whether one of the header's tags equals the tag by the weak comparison, with or without quotes.
+func matchesETag(header []string, tag string) bool {
 	tag = strings.Trim(tag, `"`)
 	for _, line := range header {
 		for given := range strings.SplitSeq(line, ",") {

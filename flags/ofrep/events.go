@@ -14,17 +14,20 @@ const (
 	writeTimeout = 5 * time.Second
 )
 
-// events tells a caller to ask again: at once, unless Last-Event-ID says that it knows what is in force, and after each change.
-func (h *handler) events(w http.ResponseWriter, r *http.Request) {
+// serveEvents streams when to evaluate again: at once, unless Last-Event-ID is the current revision, and after each
+// change.
+func (h *handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if h.streams.Add(1) > maxStreams {
 		h.streams.Add(-1)
 		w.Header().Set("Retry-After", "30")
-		fail(w, http.StatusTooManyRequests, "", "", "there are as many streams as there may be: ask without one, or later")
+		writeFailure(w, http.StatusTooManyRequests, "", "",
+			"too many event streams: poll instead, or retry later")
 		return
 	}
 	defer h.streams.Add(-1)
 	s := stream{w: w, control: http.NewResponseController(w)}
-	_ = s.control.SetReadDeadline(time.Time{}) // the server's is for requests; a stream ends with its caller
+	// lifts the server's limit for requests: a stream ends with its caller
+	_ = s.control.SetReadDeadline(time.Time{})
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -39,7 +42,7 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request) {
 	defer beat.Stop()
 	known := r.Header.Get("Last-Event-ID")
 	for {
-		changed := h.source.Changed() // before Current, so that no change falls between them
+		changed := h.source.Changed() // before Current, so that no change is missed
 		if f, _ := h.source.Current(); f != nil && f.Revision() != known {
 			known = f.Revision()
 			if s.send("id: "+known+"\ndata: {\"type\":\"refetchEvaluation\"}\n\n") != nil {
@@ -64,21 +67,21 @@ type stream struct {
 }
 
 func (s *stream) send(text string) error {
-	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // where there is no connection there is none to set
+	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // fails only without a connection
 	if _, err := s.w.Write([]byte(text)); err != nil {
 		return err
 	}
 	return s.control.Flush()
 }
 
-// Server makes a server of a handler, with limits for callers on the same machine. Its streams end with ctx, which Shutdown
-// waits for.
+// Server returns a server for a handler, with limits for callers on the same machine. Streams end with ctx: cancel ctx
+// before Shutdown, which waits for streams.
 func Server(ctx context.Context, h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second, // of an answer; a stream has its own
+		WriteTimeout:      30 * time.Second, // of an answer; streams set their own deadline
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		BaseContext:       func(net.Listener) context.Context { return ctx },

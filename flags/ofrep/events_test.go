@@ -11,8 +11,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// follow opens a stream and gives its events, as id and data, as they come. The channel is closed when the stream ends.
-func follow(t *testing.T, ctx context.Context, url, last string) <-chan [2]string {
+// openStream opens a stream and returns its events, as id and data. The channel is closed when the stream ends.
+func openStream(t *testing.T, ctx context.Context, url, last string) <-chan [2]string {
 	t.Helper()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+eventsPath, nil)
 	if err != nil {
@@ -34,10 +34,10 @@ func follow(t *testing.T, ctx context.Context, url, last string) <-chan [2]strin
 		defer got.Body.Close()
 		var event [2]string
 		for lines := bufio.NewScanner(got.Body); lines.Scan(); {
-			if id, is := strings.CutPrefix(lines.Text(), "id: "); is {
+			if id, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
 				event[0] = id
 			}
-			if data, is := strings.CutPrefix(lines.Text(), "data: "); is {
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
 				event[1] = data
 			}
 			if lines.Text() == "" && event[1] != "" {
@@ -49,7 +49,7 @@ func follow(t *testing.T, ctx context.Context, url, last string) <-chan [2]strin
 	return events
 }
 
-func next(t *testing.T, events <-chan [2]string) [2]string {
+func nextEvent(t *testing.T, events <-chan [2]string) [2]string {
 	t.Helper()
 	select {
 	case e := <-events:
@@ -61,20 +61,20 @@ func next(t *testing.T, events <-chan [2]string) [2]string {
 }
 
 func TestEvents(t *testing.T) {
-	early, late := folded(t, 99), folded(t, 100)
-	c := newCell(early, 99)
+	early, late := foldBundle(t, 99), foldBundle(t, 100)
+	c := newTestSource(early, 99)
 	url := serve(t, c, Options{})
 	ctx, leave := context.WithCancel(t.Context())
-	events := follow(t, ctx, url, "")
-	knowing := follow(t, ctx, url, early.Revision())
+	events := openStream(t, ctx, url, "")
+	knowing := openStream(t, ctx, url, early.Revision())
 	const refetch = `{"type":"refetchEvaluation"}`
-	if e := next(t, events); e != [2]string{early.Revision(), refetch} {
+	if e := nextEvent(t, events); e != [2]string{early.Revision(), refetch} {
 		t.Errorf("at first: %v", e)
 	}
-	c.set(folded(t, 98), 98) // folded again, and nothing is new
-	c.set(late, 100)         // a flip that is timed
+	c.setFlags(foldBundle(t, 98), 98) // folded again, and nothing is new
+	c.setFlags(late, 100)             // a timed flip
 	for name, stream := range map[string]<-chan [2]string{"one that was told": events, "one that knew": knowing} {
-		if e := next(t, stream); e != [2]string{late.Revision(), refetch} {
+		if e := nextEvent(t, stream); e != [2]string{late.Revision(), refetch} {
 			t.Errorf("%s: %v", name, e)
 		}
 	}
@@ -84,17 +84,17 @@ func TestEvents(t *testing.T) {
 }
 
 func TestStreamsAreBounded(t *testing.T) {
-	c := newCell(folded(t, 99), 99)
+	c := newTestSource(foldBundle(t, 99), 99)
 	url := serve(t, c, Options{})
 	ctx, leave := context.WithCancel(t.Context())
 	streams := make([]<-chan [2]string, maxStreams)
 	for i := range streams {
-		streams[i] = follow(t, ctx, url, "")
+		streams[i] = openStream(t, ctx, url, "")
 	}
-	if got := ask(t, "GET", url+eventsPath, ""); got.status != 429 || got.header.Get("Retry-After") != "30" {
+	if got := request(t, "GET", url+eventsPath, ""); got.status != 429 || got.header.Get("Retry-After") != "30" {
 		t.Errorf("one more: %d", got.status)
 	}
-	if got := ask(t, "POST", url+all, ""); got.status != 200 {
+	if got := request(t, "POST", url+bulkPath, ""); got.status != 200 {
 		t.Errorf("a question beside them: %d", got.status)
 	}
 	leave()
@@ -104,7 +104,7 @@ func TestStreamsAreBounded(t *testing.T) {
 	}
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		if got := ask(t, "HEAD", url+eventsPath, ""); got.status == 200 {
+		if got := request(t, "HEAD", url+eventsPath, ""); got.status == 200 {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -114,19 +114,19 @@ func TestStreamsAreBounded(t *testing.T) {
 	}
 }
 
-// TestStreamOutlivesTheServersLimits: what bounds a request does not end a stream; the end of the server does.
+// A stream outlives the limits of requests, and ends with the server.
 func TestStreamOutlivesTheServersLimits(t *testing.T) {
-	c := newCell(folded(t, 99), 99)
+	c := newTestSource(foldBundle(t, 99), 99)
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	server := Server(ctx, New(c, zerolog.Nop(), Options{}))
 	server.ReadTimeout, server.WriteTimeout = 50*time.Millisecond, 50*time.Millisecond
 	url := start(t, server)
-	events := follow(t, t.Context(), url, "")
-	next(t, events)
+	events := openStream(t, t.Context(), url, "")
+	nextEvent(t, events)
 	time.Sleep(200 * time.Millisecond)
-	c.set(folded(t, 100), 100)
-	if e := next(t, events); e[1] == "" {
+	c.setFlags(foldBundle(t, 100), 100)
+	if e := nextEvent(t, events); e[1] == "" {
 		t.Error("it ended with the server's limit for requests")
 	}
 	stop()
@@ -136,12 +136,12 @@ func TestStreamOutlivesTheServersLimits(t *testing.T) {
 }
 
 func TestEventsBeforeThereAreFlags(t *testing.T) {
-	c := newCell(nil, 0)
+	c := newTestSource(nil, 0)
 	url := serve(t, c, Options{})
-	events := follow(t, t.Context(), url, "")
-	f := folded(t, 100)
-	c.set(f, 100)
-	if e := next(t, events); e[0] != f.Revision() {
+	events := openStream(t, t.Context(), url, "")
+	f := foldBundle(t, 100)
+	c.setFlags(f, 100)
+	if e := nextEvent(t, events); e[0] != f.Revision() {
 		t.Errorf("%v", e)
 	}
 }

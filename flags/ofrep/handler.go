@@ -1,9 +1,11 @@
-// Package ofrep answers the OpenFeature Remote Evaluation Protocol, OFREP 0.3, for one cell: flags one by one, all of them with
-// an ETag, and a stream that says when to ask again. GET /flags.json gives the same flags to flagd's own HTTP sync.
+// Package ofrep serves the OpenFeature Remote Evaluation Protocol, OFREP 0.3, for one cell: flags one by one, all flags
+// with an ETag, and a stream that says when to evaluate again. GET /flags.json serves the same flags to flagd's HTTP
+// sync.
 //
-// It decides nothing: what a flag is, its flags.Source says, and nothing in a request but the ramp's key reaches a gate (R36).
-// Browsers see only flags that are marked for them (R45); names that are not this machine's are refused, so that no page of
-// another site can be pointed here. A Handler is safe for concurrent use. What a request costs is bounded before it is read.
+// The package decides nothing: flags.Source provides the flags, and nothing in a request except the ramp's key
+// influences a gate (R36). Browsers see only flags marked for them (R45). Requests for names other than this machine's
+// are refused, so that no page of another site can be pointed here. A handler is safe for concurrent use. Limits on a
+// request's cost apply before its body is read.
 package ofrep
 
 import (
@@ -18,45 +20,48 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// Options of a handler. The zero Options are for a cell whose flags no page of another origin asks for.
+// Options of a handler. The zero Options suit a cell whose flags no page of another origin requests.
 type Options struct {
-	Origins []string // whose pages may read answers: "https://console.example.com"; exactly what browsers send
+	// origins whose pages may read answers, exactly as browsers send them: "https://console.example.com"
+	Origins []string
 }
 
-// Paths, beside the two of evaluation.
+// Paths besides the two of evaluation.
 const (
 	eventsPath = "/ofrep/v1/events"
 	flagsPath  = "/flags.json"
 )
 
 type handler struct {
-	source  flags.Source
-	options Options
-	log     zerolog.Logger
-	view    atomic.Pointer[view] // of the flags that were asked for last; nil: none were
-	streams atomic.Int32         // how many are open
-	buffers sync.Pool            // of *buffer
+	source   flags.Source
+	options  Options
+	log      zerolog.Logger
+	snapshot atomic.Pointer[snapshot] // of the last request; nil: none yet
+	streams  atomic.Int32             // open streams
+	buffers  sync.Pool                // of *buffer
 }
 
-// New makes a handler of all the paths. It logs what can't be answered, and nothing else.
+// New returns a handler of all paths. It logs failures to answer, and nothing else.
 func New(source flags.Source, log zerolog.Logger, options Options) http.Handler {
 	h := &handler{source: source, options: options, log: log}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /ofrep/v1/evaluate/flags/{key}", h.single)
-	mux.HandleFunc("POST /ofrep/v1/evaluate/flags", h.bulk)
-	mux.HandleFunc("GET "+eventsPath, h.events)
-	mux.HandleFunc("GET "+flagsPath, h.document)
-	return h.guard(mux)
+	mux.HandleFunc("POST /ofrep/v1/evaluate/flags/{key}", h.serveFlag)
+	mux.HandleFunc("POST /ofrep/v1/evaluate/flags", h.serveFlags)
+	mux.HandleFunc("GET "+eventsPath, h.serveEvents)
+	mux.HandleFunc("GET "+flagsPath, h.serveDocument)
+	return h.protect(mux)
 }
 
-// guard refuses requests for other machines' names, answers for origins, and answers what a handler could not.
-func (h *handler) guard(next http.Handler) http.Handler {
+// protect is the middleware that refuses requests for names other than this machine's, answers for origins, and answers
+// after a panic.
+func (h *handler) protect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !local(r) {
-			fail(w, http.StatusForbidden, "", "", "flags are asked for by localhost, 127.0.0.1 or [::1], or by a unix socket")
+		if !isLocal(r) {
+			writeFailure(w, http.StatusForbidden, "", "",
+				"this host name is refused: use localhost, 127.0.0.1, [::1] or a unix socket")
 			return
 		}
-		if h.allow(w, r) {
+		if h.allowOrigin(w, r) {
 			return
 		}
 		defer func() {
@@ -67,15 +72,17 @@ func (h *handler) guard(next http.Handler) http.Handler {
 			if problem == http.ErrAbortHandler {
 				panic(problem)
 			}
-			h.log.Error().Interface("problem", problem).Str("path", r.URL.Path).Msg("a question about flags could not be answered")
-			fail(w, http.StatusInternalServerError, "", "", "internal error: the agent's log says more")
+			h.log.Error().Interface("problem", problem).Str("path", r.URL.Path).
+				Msg("a request for flags could not be answered")
+			writeFailure(w, http.StatusInternalServerError, "", "", "internal error: see the agent's log")
 		}()
 		next.ServeHTTP(w, r)
 	})
 }
 
-// allow lets pages of listed origins read the answer. It tells whether that was all that was asked.
-func (h *handler) allow(w http.ResponseWriter, r *http.Request) (done bool) {
+// allowOrigin lets pages of listed origins read the answer, and reports whether it answered the whole request, a
+// preflight.
+func (h *handler) allowOrigin(w http.ResponseWriter, r *http.Request) (done bool) {
 	origin := r.Header.Get("Origin")
 	if len(h.options.Origins) > 0 {
 		w.Header().Add("Vary", "Origin")
@@ -99,91 +106,94 @@ func (h *handler) allow(w http.ResponseWriter, r *http.Request) (done bool) {
 	return true
 }
 
-// asked gives the flags in force, the instant, and the context of a question about one flag, or with an empty key about all. ok
-// is false if it was answered already.
-func (h *handler) asked(w http.ResponseWriter, r *http.Request, key string) (v *view, at int64, ctx flags.Context, ok bool) {
-	if v, at = h.current(); v == nil {
-		unready(w)
+// parseRequest returns the flags in force, the instant and the context of a request about one flag or, with an empty
+// key, all flags. ok is false after an error answer.
+func (h *handler) parseRequest(
+	w http.ResponseWriter, r *http.Request, key string,
+) (v *snapshot, at int64, ctx flags.Context, ok bool) {
+	if v, at = h.currentSnapshot(); v == nil {
+		writeUnready(w)
 		return nil, 0, nil, false
 	}
-	ctx, problem := h.read(r)
+	ctx, problem := h.readContext(r)
 	if problem != nil {
-		fail(w, problem.status, key, problem.code, problem.text)
+		writeFailure(w, problem.status, key, problem.code, problem.text)
 		return nil, 0, nil, false
 	}
 	return v, at, ctx, true
 }
 
-// single answers for one flag.
-func (h *handler) single(w http.ResponseWriter, r *http.Request) {
+// serveFlag answers for one flag.
+func (h *handler) serveFlag(w http.ResponseWriter, r *http.Request) {
 	key := r.PathValue("key")
-	v, at, ctx, ok := h.asked(w, r, key)
+	v, at, ctx, ok := h.parseRequest(w, r, key)
 	if !ok {
 		return
 	}
 	var result flags.Result
-	if browser(r) && !v.folded.Exposed(key) { // as if there were none
+	if isBrowser(r) && !v.folded.Exposed(key) { // as for an unknown flag
 		result = flags.Result{Error: flags.ErrorFlagNotFound, Message: "there is no such flag"}
 	} else {
 		result = v.folded.Evaluate(key, ctx, at)
 	}
 	if result.Error != "" {
-		status, code := failure(result.Error)
-		fail(w, status, key, code, result.Message)
+		status, code := failureStatus(result.Error)
+		writeFailure(w, status, key, code, result.Message)
 		return
 	}
-	answer(w, http.StatusOK, v.piece(key, &result))
+	writeAnswer(w, http.StatusOK, v.flagAnswer(key, &result))
 }
 
-// bulk answers for all flags, at one instant (R40).
-func (h *handler) bulk(w http.ResponseWriter, r *http.Request) {
-	v, at, ctx, ok := h.asked(w, r, "")
+// serveFlags answers for all flags at one instant (R40).
+func (h *handler) serveFlags(w http.ResponseWriter, r *http.Request) {
+	v, at, ctx, ok := h.parseRequest(w, r, "")
 	if !ok {
 		return
 	}
-	buffer := h.borrow()
-	defer h.giveBack(buffer)
+	buffer := h.getBuffer()
+	defer h.putBuffer(buffer)
 	body := append(buffer.bytes[:0], `{"flags":[`...)
-	for i, e := range v.folded.All(ctx, at, browser(r)) {
+	for i, e := range v.folded.All(ctx, at, isBrowser(r)) {
 		if i > 0 {
 			body = append(body, ',')
 		}
-		if e.Error != "" { // one bad flag never fails the others
-			_, code := failure(e.Error)
-			body = append(body, failed(e.Key, code, e.Message)...)
+		if e.Error != "" { // one bad flag does not fail the others
+			_, code := failureStatus(e.Error)
+			body = append(body, encodeFailure(e.Key, code, e.Message)...)
 			continue
 		}
-		body = append(body, v.piece(e.Key, &e.Result)...)
+		body = append(body, v.flagAnswer(e.Key, &e.Result)...)
 	}
 	body = append(body, `],"eventStreams":[{"type":"sse","endpoint":{"requestUri":"`+eventsPath+`"}}]}`...)
 	buffer.bytes = body
-	tag := tagOf(body)
+	tag := etagOf(body)
 	w.Header().Set("ETag", tag)
-	if matches(r.Header.Values("If-None-Match"), tag) {
+	if matchesETag(r.Header.Values("If-None-Match"), tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	answer(w, http.StatusOK, body)
+	writeAnswer(w, http.StatusOK, body)
 }
 
-// document gives the flags to flagd, which evaluates them itself. Rules are not for browsers.
-func (h *handler) document(w http.ResponseWriter, r *http.Request) {
-	v, at := h.current()
+// serveDocument returns the flags for flagd's own evaluation. Browsers don't get rules.
+func (h *handler) serveDocument(w http.ResponseWriter, r *http.Request) {
+	v, at := h.currentSnapshot()
 	switch {
 	case v == nil:
-		unready(w)
+		writeUnready(w)
 		return
-	case browser(r):
-		fail(w, http.StatusForbidden, "", "", "rules are not shown to browsers")
+	case isBrowser(r):
+		writeFailure(w, http.StatusForbidden, "", "", "rules are not shown to browsers")
 		return
 	}
 	tag := `"` + v.folded.Revision() + `"`
 	w.Header().Set("ETag", tag)
 	w.Header().Set("Cache-Control", "no-cache")
-	if matches(r.Header.Values("If-None-Match"), tag) {
+	if matchesETag(r.Header.Values("If-None-Match"), tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	w.Header().Set("Sluice-Time", strconv.FormatInt(at, 10)) // what rules see, for programs that evaluate them by themselves
-	answer(w, http.StatusOK, v.folded.Document())
+	// the instant for rules, for programs that evaluate them
+	w.Header().Set("Sluice-Time", strconv.FormatInt(at, 10))
+	writeAnswer(w, http.StatusOK, v.folded.Document())
 }

@@ -8,32 +8,44 @@ import (
 	"testing"
 )
 
-const one = "/ofrep/v1/evaluate/flags/"
-const all = "/ofrep/v1/evaluate/flags"
+const flagPath = "/ofrep/v1/evaluate/flags/"
+const bulkPath = "/ofrep/v1/evaluate/flags"
 
 func TestSingle(t *testing.T) {
-	url := serve(t, newCell(folded(t, 100), 100), Options{})
+	url := serve(t, newTestSource(foldBundle(t, 100), 100), Options{})
 	for key, test := range map[string]struct {
 		body   string
 		status int
 		want   string
 	}{
-		"static":      {`{"context":{}}`, 200, `{"key":"static","reason":"STATIC","variant":"a","value":"<b>&"}`},
-		"rule":        {`{"context":{"targetingKey":"ann","tier":"gold"}}`, 200, `{"key":"rule","reason":"TARGETING_MATCH","variant":"hi","value":{"n":[1,2.5,null]},"metadata":{"owner":"web","weight":1.5}}`},
-		"page":        {``, 200, `{"key":"page","reason":"STATIC","variant":"a","value":1,"metadata":{"expose":"client"}}`},
-		"off":         {`{}`, 200, `{"key":"off","reason":"DISABLED"}`},
-		"none":        {`{"context":null}`, 200, `{"key":"none","reason":"DEFAULT"}`},
-		"bad":         {`{"context":{"tier":"gold"}}`, 400, `{"key":"bad","errorCode":"GENERAL","errorDetails":`},
-		"gated":       {`{"context":{}}`, 200, `{"key":"gated","reason":"STATIC","variant":"on","value":true,"metadata":{"feature":"f","off":"off"}}`},
-		"secret":      {`{"context":{}}`, 200, `{"key":"secret","reason":"STATIC","variant":"off","value":false,"metadata":{"expose":"client","feature":"s","off":"off"}}`},
+		"static": {`{"context":{}}`, 200, `{"key":"static","reason":"STATIC","variant":"a","value":"<b>&"}`},
+		"rule": {
+			`{"context":{"targetingKey":"ann","tier":"gold"}}`, 200,
+			`{"key":"rule","reason":"TARGETING_MATCH","variant":"hi","value":{"n":[1,2.5,null]},"metadata":{"owner":"web","weight":1.5}}`,
+		},
+		"page": {
+			``, 200, `{"key":"page","reason":"STATIC","variant":"a","value":1,"metadata":{"expose":"client"}}`,
+		},
+		"off":  {`{}`, 200, `{"key":"off","reason":"DISABLED"}`},
+		"none": {`{"context":null}`, 200, `{"key":"none","reason":"DEFAULT"}`},
+		"bad":  {`{"context":{"tier":"gold"}}`, 400, `{"key":"bad","errorCode":"GENERAL","errorDetails":`},
+		"gated": {
+			`{"context":{}}`, 200,
+			`{"key":"gated","reason":"STATIC","variant":"on","value":true,"metadata":{"feature":"f","off":"off"}}`,
+		},
+		"secret": {
+			`{"context":{}}`, 200,
+			`{"key":"secret","reason":"STATIC","variant":"off","value":false,"metadata":{"expose":"client","feature":"s","off":"off"}}`,
+		},
 		"zz%20spaces": {`{"context":{}}`, 200, `{"key":"zz spaces","reason":"STATIC","variant":"a","value":1}`},
 		"unknown":     {`{"context":{}}`, 404, `{"key":"unknown","errorCode":"FLAG_NOT_FOUND","errorDetails":`},
 		"a%2Fb":       {`{"context":{}}`, 404, `{"key":"a/b","errorCode":"FLAG_NOT_FOUND","errorDetails":`},
 	} {
 		t.Run(key, func(t *testing.T) {
-			for range 2 { // the second answer is one that was kept
-				got := ask(t, "POST", url+one+key, test.body, "Content-Type", "application/json")
-				if got.status != test.status || !strings.HasPrefix(got.body, test.want) || test.status == 200 && got.body != test.want {
+			for range 2 { // the second answer comes from the cache
+				got := request(t, "POST", url+flagPath+key, test.body, "Content-Type", "application/json")
+				if got.status != test.status || !strings.HasPrefix(got.body, test.want) ||
+					test.status == 200 && got.body != test.want {
 					t.Errorf("%d %s\nwant %d %s", got.status, got.body, test.status, test.want)
 				}
 				if got.header.Get("Content-Type") != "application/json" {
@@ -44,9 +56,9 @@ func TestSingle(t *testing.T) {
 	}
 }
 
-// TestWrongRequests holds that what is no evaluation context gets OFREP's codes, one flag or all.
+// TestWrongRequests checks OFREP's codes for invalid evaluation contexts, for one flag and for all.
 func TestWrongRequests(t *testing.T) {
-	url := serve(t, newCell(folded(t, 100), 100), Options{})
+	url := serve(t, newTestSource(foldBundle(t, 100), 100), Options{})
 	deep := func(n int) string {
 		return `{"context":{"a":` + strings.Repeat("[", n-2) + strings.Repeat("]", n-2) + `}}`
 	}
@@ -74,16 +86,17 @@ func TestWrongRequests(t *testing.T) {
 		"context in another case":    {`{"Context":"ann"}`, 200, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, path := range []string{one + "static", all} {
-				got := ask(t, "POST", url+path, test.body)
+			for _, path := range []string{flagPath + "static", bulkPath} {
+				got := request(t, "POST", url+path, test.body)
 				var failure struct{ Key, ErrorCode, ErrorDetails string }
 				if err := json.Unmarshal([]byte(got.body), &failure); err != nil {
 					t.Fatal(err)
 				}
-				if got.status != test.status || failure.ErrorCode != test.code || (failure.ErrorDetails == "") != (test.code == "") {
+				if got.status != test.status || failure.ErrorCode != test.code ||
+					(failure.ErrorDetails == "") != (test.code == "") {
 					t.Errorf("%s: %d %s, want %d %s", path, got.status, got.body, test.status, test.code)
 				}
-				if test.code != "" && (failure.Key == "static") != (path != all) {
+				if test.code != "" && (failure.Key == "static") != (path != bulkPath) {
 					t.Errorf("%s: key %q", path, failure.Key)
 				}
 			}
@@ -92,10 +105,10 @@ func TestWrongRequests(t *testing.T) {
 }
 
 func TestBodyOfUnknownLength(t *testing.T) {
-	url := serve(t, newCell(folded(t, 100), 100), Options{})
+	url := serve(t, newTestSource(foldBundle(t, 100), 100), Options{})
 	for size, want := range map[int]int{100: 200, 1 << 20: 413} {
 		body := struct{ *strings.Reader }{strings.NewReader(`{"context":{"a":"` + strings.Repeat("x", size) + `"}}`)}
-		r, err := http.NewRequestWithContext(t.Context(), "POST", url+all, body) // of a type whose length nobody knows
+		r, err := http.NewRequestWithContext(t.Context(), "POST", url+bulkPath, body) // a body of unknown length
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,9 +124,9 @@ func TestBodyOfUnknownLength(t *testing.T) {
 }
 
 func TestBulk(t *testing.T) {
-	c := newCell(folded(t, 99), 99)
+	c := newTestSource(foldBundle(t, 99), 99)
 	url := serve(t, c, Options{})
-	got := ask(t, "POST", url+all, `{"context":{"tier":"gold"}}`)
+	got := request(t, "POST", url+bulkPath, `{"context":{"tier":"gold"}}`)
 	var bulk struct {
 		Flags []struct {
 			Key, Reason, Variant, ErrorCode string
@@ -134,54 +147,61 @@ func TestBulk(t *testing.T) {
 			t.Errorf("%s: error %q", f.Key, f.ErrorCode)
 		}
 	}
-	if want := "bad cell gated none off page release rule static zz spaces"; strings.Join(keys, " ") != want { // not secret (R45)
+	// not secret (R45)
+	if want := "bad cell gated none off page release rule static zz spaces"; strings.Join(keys, " ") != want {
 		t.Errorf("flags %s, want %s", keys, want)
 	}
-	if len(bulk.EventStreams) != 1 || bulk.EventStreams[0].Type != "sse" || bulk.EventStreams[0].Endpoint.RequestURI != eventsPath {
+	if len(bulk.EventStreams) != 1 || bulk.EventStreams[0].Type != "sse" ||
+		bulk.EventStreams[0].Endpoint.RequestURI != eventsPath {
 		t.Errorf("streams %+v", bulk.EventStreams)
 	}
 
 	tag := got.header.Get("ETag")
 	bare := strings.Trim(tag, `"`)
 	for header, status := range map[string]int{
-		tag: 304, bare: 304, "W/" + tag: 304, "W/" + bare: 304, `"x", ` + tag: 304, "*": 304, `"x"`: 200, "": 200, bare[:31]: 200,
+		tag: 304, bare: 304, "W/" + tag: 304, "W/" + bare: 304, `"x", ` + tag: 304, "*": 304, `"x"`: 200, "": 200,
+		bare[:31]: 200,
 	} {
-		again := ask(t, "POST", url+all, `{"context":{"tier":"gold"}}`, "If-None-Match", header)
+		again := request(t, "POST", url+bulkPath, `{"context":{"tier":"gold"}}`, "If-None-Match", header)
 		if again.status != status || again.header.Get("ETag") != tag || (again.body == "") != (status == 304) {
-			t.Errorf("If-None-Match %s: %d with ETag %s and %d bytes", header, again.status, again.header.Get("ETag"), len(again.body))
+			t.Errorf("If-None-Match %s: %d with ETag %s and %d bytes", header, again.status, again.header.Get("ETag"),
+				len(again.body))
 		}
 	}
-	if other := ask(t, "POST", url+all, `{"context":{"tier":"silver"}}`, "If-None-Match", tag); other.status != 200 {
+	if other := request(t, "POST", url+bulkPath, `{"context":{"tier":"silver"}}`, "If-None-Match",
+		tag); other.status != 200 {
 		t.Errorf("another caller's answers: %d", other.status)
 	}
-	c.set(folded(t, 100), 100) // no file changed: its time has come
-	if later := ask(t, "POST", url+all, `{"context":{"tier":"gold"}}`, "If-None-Match", tag); later.status != 200 || !strings.Contains(later.body, `"key":"gated","reason":"STATIC","variant":"on"`) {
+	c.setFlags(foldBundle(t, 100), 100) // only the time has come
+	if later := request(t, "POST", url+bulkPath, `{"context":{"tier":"gold"}}`, "If-None-Match",
+		tag); later.status != 200 || !strings.Contains(later.body, `"key":"gated","reason":"STATIC","variant":"on"`) {
 		t.Errorf("at its time: %d %s", later.status, later.body)
 	}
 }
 
-// TestClaimsChangeNothing is fault 62: a body that claims another release, cell or feature (R36).
+// TestClaimsChangeNothing checks fault 62: a body that claims another release, cell or feature (R36).
 func TestClaimsChangeNothing(t *testing.T) {
-	lacking := acme()
+	lacking := acmeFacts()
 	lacking.Features = nil
-	url := serve(t, newCell(compile(t, bundle()).Fold(noOrders(), lacking, 500), 500), Options{})
+	url := serve(t, newTestSource(compile(t, testBundle()).Fold(noOrders(), lacking, 500), 500), Options{})
 	claim := `{"context":{"targetingKey":"ann","release":"9.9.9","cell":"beta","features":["f"],"channel":"staging","$flagd":{"timestamp":1}}}`
-	honest := ask(t, "POST", url+all, `{"context":{"targetingKey":"ann"}}`)
-	claimed := ask(t, "POST", url+all, claim)
+	honest := request(t, "POST", url+bulkPath, `{"context":{"targetingKey":"ann"}}`)
+	claimed := request(t, "POST", url+bulkPath, claim)
 	if honest.body != claimed.body {
 		t.Errorf("claims change answers:\n%s\n%s", honest.body, claimed.body)
 	}
 	for key, variant := range map[string]string{"gated": "off", "release": "old", "cell": "theirs"} {
-		if got := ask(t, "POST", url+one+key, claim); !strings.Contains(got.body, fmt.Sprintf(`"variant":%q`, variant)) {
+		if got := request(t, "POST", url+flagPath+key, claim); !strings.Contains(got.body,
+			fmt.Sprintf(`"variant":%q`, variant)) {
 			t.Errorf("%s: %s", key, got.body)
 		}
 	}
 }
 
 func TestDocument(t *testing.T) {
-	c := newCell(folded(t, 100), 100)
+	c := newTestSource(foldBundle(t, 100), 100)
 	url := serve(t, c, Options{})
-	got := ask(t, "GET", url+flagsPath, "")
+	got := request(t, "GET", url+flagsPath, "")
 	var set struct {
 		Flags map[string]json.RawMessage
 	}
@@ -194,35 +214,38 @@ func TestDocument(t *testing.T) {
 		status      int
 	}{
 		{"If-None-Match", tag, 304}, {"If-None-Match", strings.Trim(tag, `"`), 304}, {"If-None-Match", `"x"`, 200},
-		{"If-Modified-Since", "Fri, 31 Dec 9999 23:59:59 GMT", 200}, // two changes in one second have one time
+		{"If-Modified-Since", "Fri, 31 Dec 9999 23:59:59 GMT", 200}, // times of changes are not unique
 	} {
-		if again := ask(t, "GET", url+flagsPath, "", test.name, test.value); again.status != test.status {
+		if again := request(t, "GET", url+flagsPath, "", test.name, test.value); again.status != test.status {
 			t.Errorf("%s: %s: %d", test.name, test.value, again.status)
 		}
 	}
-	c.set(folded(t, 150), 150) // folded again, and nothing is new
-	if again := ask(t, "GET", url+flagsPath, "", "If-None-Match", tag); again.status != 304 {
+	c.setFlags(foldBundle(t, 150), 150) // folded again, and nothing is new
+	if again := request(t, "GET", url+flagsPath, "", "If-None-Match", tag); again.status != 304 {
 		t.Errorf("the same flags: %d", again.status)
 	}
-	c.set(folded(t, 200), 200)
-	if again := ask(t, "GET", url+flagsPath, "", "If-None-Match", tag); again.status != 200 || !strings.Contains(again.body, `"secret"`) {
+	c.setFlags(foldBundle(t, 200), 200)
+	if again := request(t, "GET", url+flagsPath, "", "If-None-Match", tag); again.status != 200 ||
+		!strings.Contains(again.body, `"secret"`) {
 		t.Errorf("after the embargo: %d", again.status)
 	}
 }
 
 func TestBeforeThereAreFlags(t *testing.T) {
-	url := serve(t, newCell(nil, 0), Options{})
-	for _, r := range [][2]string{{"POST", one + "static"}, {"POST", all}, {"GET", flagsPath}} {
-		if got := ask(t, r[0], url+r[1], ""); got.status != 503 || got.header.Get("Retry-After") != "1" || !strings.Contains(got.body, "errorDetails") {
+	url := serve(t, newTestSource(nil, 0), Options{})
+	for _, r := range [][2]string{{"POST", flagPath + "static"}, {"POST", bulkPath}, {"GET", flagsPath}} {
+		if got := request(t, r[0], url+r[1], ""); got.status != 503 || got.header.Get("Retry-After") != "1" ||
+			!strings.Contains(got.body, "errorDetails") {
 			t.Errorf("%s: %d %s", r[1], got.status, got.body)
 		}
 	}
 }
 
-// TestPanicsAreAnswered holds that what must not happen is a 500 with OFREP's body, and the agent goes on.
+// TestPanicsAreAnswered checks that a panic yields a 500 with OFREP's body, and the agent goes on.
 func TestPanicsAreAnswered(t *testing.T) {
-	url := serve(t, broken{}, Options{})
-	if got := ask(t, "POST", url+all, ""); got.status != 500 || !strings.Contains(got.body, "errorDetails") || strings.Contains(got.body, "secret cause") {
+	url := serve(t, panickingSource{}, Options{})
+	if got := request(t, "POST", url+bulkPath, ""); got.status != 500 || !strings.Contains(got.body, "errorDetails") ||
+		strings.Contains(got.body, "secret cause") {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 }

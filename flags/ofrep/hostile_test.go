@@ -19,8 +19,8 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// raw opens a connection, and sends what is given.
-func raw(t *testing.T, url, text string) (net.Conn, *bufio.Reader) {
+// dialRaw opens a connection and sends text.
+func dialRaw(t *testing.T, url, text string) (net.Conn, *bufio.Reader) {
 	t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
@@ -34,18 +34,18 @@ func raw(t *testing.T, url, text string) (net.Conn, *bufio.Reader) {
 	return c, bufio.NewReader(c)
 }
 
-// TestRawRequests: what no client library sends is answered, or ends the connection.
+// Requests that no client library sends are answered, or end the connection.
 func TestRawRequests(t *testing.T) {
-	server := Server(t.Context(), New(newCell(folded(t, 100), 100), zerolog.Nop(), Options{}))
-	server.ReadTimeout = 200 * time.Millisecond // so long is waited for a body that does not come
+	server := Server(t.Context(), New(newTestSource(foldBundle(t, 100), 100), zerolog.Nop(), Options{}))
+	server.ReadTimeout = 200 * time.Millisecond // how long the server waits for a missing body
 	url := start(t, server)
-	const post = "POST " + one + "static HTTP/1.1\r\nHost: localhost\r\n"
+	const post = "POST " + flagPath + "static HTTP/1.1\r\nHost: localhost\r\n"
 	for name, test := range map[string]struct {
 		text   string
 		status int
 	}{
-		"HTTP/1.0":                {"POST " + one + "static HTTP/1.0\r\nHost: localhost\r\n\r\n", 200},
-		"HTTP/1.0 without a host": {"POST " + one + "static HTTP/1.0\r\n\r\n", 403},
+		"HTTP/1.0":                {"POST " + flagPath + "static HTTP/1.0\r\nHost: localhost\r\n\r\n", 200},
+		"HTTP/1.0 without a host": {"POST " + flagPath + "static HTTP/1.0\r\n\r\n", 403},
 		"of another kind":         {post + "Content-Type: image/png\r\nContent-Length: 2\r\n\r\n{}", 200},
 		"large headers":           {post + "X: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", 431},
 		"many headers":            {post + strings.Repeat("X: y\r\n", 16<<10) + "\r\n", 431},
@@ -54,13 +54,19 @@ func TestRawRequests(t *testing.T) {
 		"a huge length":           {post + "Content-Length: 9223372036854775807\r\n\r\n", 413},
 		"a huge chunk":            {post + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", 400},
 		"a chunk of nonsense":     {post + "Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400},
-		"chunks without end":      {post + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("100\r\n"+strings.Repeat(" ", 256)+"\r\n", 300), 413},
-		"chunks":                  {post + "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", 200},
-		"a key of 8 KiB":          {"POST " + one + strings.Repeat("k", 8<<10) + " HTTP/1.1\r\nHost: localhost\r\n\r\n", 404},
-		"a key of no text":        {"POST " + one + "%ff%00%0a HTTP/1.1\r\nHost: localhost\r\n\r\n", 404},
+		"chunks without end": {
+			post + "Transfer-Encoding: chunked\r\n\r\n" +
+				strings.Repeat("100\r\n"+strings.Repeat(" ", 256)+"\r\n", 300),
+			413,
+		},
+		"chunks": {post + "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", 200},
+		"a key of 8 KiB": {
+			"POST " + flagPath + strings.Repeat("k", 8<<10) + " HTTP/1.1\r\nHost: localhost\r\n\r\n", 404,
+		},
+		"a key of no text": {"POST " + flagPath + "%ff%00%0a HTTP/1.1\r\nHost: localhost\r\n\r\n", 404},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, answers := raw(t, url, test.text)
+			_, answers := dialRaw(t, url, test.text)
 			got, err := http.ReadResponse(answers, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -79,12 +85,12 @@ func TestRawRequests(t *testing.T) {
 
 func TestPipelining(t *testing.T) {
 	const n = 100
-	url := serve(t, newCell(folded(t, 100), 100), Options{})
+	url := serve(t, newTestSource(foldBundle(t, 100), 100), Options{})
 	text := ""
 	for i := range n {
-		text += fmt.Sprintf("POST %snone-%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", one, i)
+		text += fmt.Sprintf("POST %snone-%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", flagPath, i)
 	}
-	_, answers := raw(t, url, text)
+	_, answers := dialRaw(t, url, text)
 	for i := range n {
 		got, err := http.ReadResponse(answers, nil)
 		if err != nil {
@@ -98,25 +104,26 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
-// TestSlowCallers: who sends its body drop by drop, or does not read the answer, is left; nothing of it stays.
+// Callers that send a body slowly, or don't read the answer, are disconnected, and leave no goroutine.
 func TestSlowCallers(t *testing.T) {
 	b := &flags.Bundle{Version: flags.BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{}}
-	for i := range 1000 { // so that an answer is larger than what sockets keep
-		b.Flags[fmt.Sprintf("f%04d", i)] = json.RawMessage(`{"state":"ENABLED","variants":{"a":"` + strings.Repeat("x", 10_000) + `"},"defaultVariant":"a"}`)
+	for i := range 1000 { // so that an answer is larger than socket buffers
+		b.Flags[fmt.Sprintf("f%04d", i)] = json.RawMessage(`{"state":"ENABLED","variants":{"a":"` +
+			strings.Repeat("x", 10_000) + `"},"defaultVariant":"a"}`)
 	}
-	c := newCell(compile(t, b).Fold(flags.Orders{}, acme(), 100), 100)
+	c := newTestSource(compile(t, b).Fold(flags.Orders{}, acmeFacts(), 100), 100)
 	before := runtime.NumGoroutine()
 	ctx, stop := context.WithCancel(context.Background())
 	server := Server(ctx, New(c, zerolog.Nop(), Options{}))
 	server.ReadHeaderTimeout, server.ReadTimeout, server.WriteTimeout = 100*time.Millisecond, 100*time.Millisecond, 200*time.Millisecond
 	url := start(t, server)
 	for name, text := range map[string]string{
-		"headers": "POST " + all + " HTTP/1.1\r\nHost: loc",
-		"body":    "POST " + all + " HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n",
-		"answer":  "POST " + all + " HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"headers": "POST " + bulkPath + " HTTP/1.1\r\nHost: loc",
+		"body":    "POST " + bulkPath + " HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n",
+		"answer":  "POST " + bulkPath + " HTTP/1.1\r\nHost: localhost\r\n\r\n",
 		"rules":   "GET " + flagsPath + " HTTP/1.1\r\nHost: localhost\r\n\r\n",
 	} {
-		conn, answers := raw(t, url, text)
+		conn, answers := dialRaw(t, url, text)
 		time.Sleep(500 * time.Millisecond) // far beyond the limits, and without reading
 		n, err := io.Copy(io.Discard, answers)
 		if err == nil && n > 9_000_000 || errorIsTimeout(err) {
@@ -126,36 +133,37 @@ func TestSlowCallers(t *testing.T) {
 	}
 	stop()
 	_ = server.Close()
-	settle(t, before)
+	waitForGoroutines(t, before)
 }
 
 func errorIsTimeout(err error) bool {
-	timeout, is := err.(net.Error)
-	return is && timeout.Timeout()
+	timeout, ok := err.(net.Error)
+	return ok && timeout.Timeout()
 }
 
-// settle waits until there are no more goroutines than before.
-func settle(t *testing.T, before int) {
+// waitForGoroutines waits until there are no more goroutines than before.
+func waitForGoroutines(t *testing.T, before int) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); runtime.NumGoroutine() > before; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			stacks := make([]byte, 1<<16)
-			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
+			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before,
+				stacks[:runtime.Stack(stacks, true)])
 		}
 	}
 }
 
-// TestAThousandConnections asks, all at once, for one flag, for all, and for streams, while flags change.
+// TestAThousandConnections requests one flag, all flags and streams at once, while flags change.
 func TestAThousandConnections(t *testing.T) {
 	before := runtime.NumGoroutine()
-	c := newCell(folded(t, 99), 99)
+	c := newTestSource(foldBundle(t, 99), 99)
 	ctx, stop := context.WithCancel(context.Background())
 	server := Server(ctx, New(c, zerolog.Nop(), Options{}))
 	url := start(t, server)
 	var callers, streams sync.WaitGroup
 	refused := make(chan bool, 1000)
 	for i := range 1000 {
-		conn, answers := raw(t, url, "")
+		conn, answers := dialRaw(t, url, "")
 		if i%2 == 0 {
 			streams.Go(func() {
 				_, _ = io.WriteString(conn, "GET "+eventsPath+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -171,7 +179,7 @@ func TestAThousandConnections(t *testing.T) {
 			continue
 		}
 		callers.Go(func() {
-			for _, path := range []string{one + "gated", all, one + "gated"} {
+			for _, path := range []string{flagPath + "gated", bulkPath, flagPath + "gated"} {
 				_, _ = io.WriteString(conn, "POST "+path+" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
 				got, err := http.ReadResponse(answers, nil)
 				if err != nil || got.StatusCode != 200 {
@@ -185,7 +193,7 @@ func TestAThousandConnections(t *testing.T) {
 		})
 	}
 	for at := int64(100); at < 110; at++ {
-		c.set(folded(t, at), at)
+		c.setFlags(foldBundle(t, at), at)
 	}
 	callers.Wait()
 	stop()
@@ -201,5 +209,5 @@ func TestAThousandConnections(t *testing.T) {
 		t.Errorf("%d streams were refused, want %d", n, 500-maxStreams)
 	}
 	_ = server.Close()
-	settle(t, before)
+	waitForGoroutines(t, before)
 }

@@ -18,70 +18,72 @@ const (
 	maxDepth = 32       // of arrays and objects
 )
 
-// trouble is why a request is not answered: OFREP's code, and words.
-type trouble struct {
+// requestError is why a request is refused: HTTP status, OFREP's code and details.
+type requestError struct {
 	status int
 	code   flags.ErrorCode
 	text   string
 }
 
-// buffer is kept between requests.
+// buffer is pooled between requests.
 type buffer struct{ bytes []byte }
 
-// maxKept is how large a buffer may be that is kept.
-const maxKept = 256 << 10
+// maxPooled is the size up to which buffers return to the pool, in bytes.
+const maxPooled = 256 << 10
 
-func (h *handler) borrow() *buffer {
-	if b, is := h.buffers.Get().(*buffer); is {
+func (h *handler) getBuffer() *buffer {
+	if b, ok := h.buffers.Get().(*buffer); ok {
 		return b
 	}
 	return &buffer{bytes: make([]byte, 0, 4<<10)}
 }
 
-func (h *handler) giveBack(b *buffer) {
-	if cap(b.bytes) <= maxKept {
+func (h *handler) putBuffer(b *buffer) {
+	if cap(b.bytes) <= maxPooled {
 		h.buffers.Put(b)
 	}
 }
 
-// read gives the evaluation context of a request's body. No body: an empty one.
-func (h *handler) read(r *http.Request) (flags.Context, *trouble) {
-	tooLarge := &trouble{http.StatusRequestEntityTooLarge, flags.ErrorGeneral, "the body is larger than 64 KiB"}
+// readContext reads the evaluation context from a request's body. An empty body is an empty context.
+func (h *handler) readContext(r *http.Request) (flags.Context, *requestError) {
+	tooLarge := &requestError{http.StatusRequestEntityTooLarge, flags.ErrorGeneral, "the body is larger than 64 KiB"}
 	if r.ContentLength > maxBody {
 		return nil, tooLarge
 	}
-	b := h.borrow()
-	defer h.giveBack(b)
-	body, err := readAll(r.Body, b)
+	b := h.getBuffer()
+	defer h.putBuffer(b)
+	body, err := readBody(r.Body, b)
 	switch {
 	case errors.Is(err, errTooLarge):
 		return nil, tooLarge
 	case err != nil:
-		return nil, &trouble{http.StatusBadRequest, flags.ErrorParse, "the body could not be read"}
+		return nil, &requestError{http.StatusBadRequest, flags.ErrorParse, "the body could not be read"}
 	case len(bytes.TrimSpace(body)) == 0:
 		return flags.Context{}, nil
-	case tooDeep(body):
-		return nil, &trouble{http.StatusBadRequest, flags.ErrorInvalidContext, "the context is nested deeper than 32"}
+	case isTooDeep(body):
+		return nil, &requestError{
+			http.StatusBadRequest, flags.ErrorInvalidContext, "the context is nested deeper than 32",
+		}
 	}
 	var value any
 	if err := json.Unmarshal(body, &value); err != nil {
-		return nil, &trouble{http.StatusBadRequest, flags.ErrorParse, "the body is not JSON: " + err.Error()}
+		return nil, &requestError{http.StatusBadRequest, flags.ErrorParse, "the body is not JSON: " + err.Error()}
 	}
-	outer, is := value.(map[string]any)
-	if !is {
-		return nil, &trouble{http.StatusBadRequest, flags.ErrorParse, "the body is not a JSON object"}
+	outer, ok := value.(map[string]any)
+	if !ok {
+		return nil, &requestError{http.StatusBadRequest, flags.ErrorParse, "the body is not a JSON object"}
 	}
 	given := outer["context"]
 	if given == nil {
 		return flags.Context{}, nil
 	}
-	ctx, is := given.(map[string]any)
-	if !is {
-		return nil, &trouble{http.StatusBadRequest, flags.ErrorInvalidContext, "the context is not an object"}
+	ctx, ok := given.(map[string]any)
+	if !ok {
+		return nil, &requestError{http.StatusBadRequest, flags.ErrorInvalidContext, "the context is not an object"}
 	}
-	if key, there := ctx["targetingKey"]; there && key != nil {
-		if _, is := key.(string); !is {
-			return nil, &trouble{http.StatusBadRequest, flags.ErrorInvalidContext, "targetingKey is not a string"}
+	if key, found := ctx["targetingKey"]; found && key != nil {
+		if _, ok := key.(string); !ok {
+			return nil, &requestError{http.StatusBadRequest, flags.ErrorInvalidContext, "targetingKey is not a string"}
 		}
 	}
 	return ctx, nil
@@ -89,7 +91,7 @@ func (h *handler) read(r *http.Request) (flags.Context, *trouble) {
 
 var errTooLarge = errors.New("too large")
 
-func readAll(from io.Reader, b *buffer) ([]byte, error) {
+func readBody(from io.Reader, b *buffer) ([]byte, error) {
 	into := b.bytes[:0]
 	for {
 		if len(into) == cap(into) {
@@ -109,9 +111,9 @@ func readAll(from io.Reader, b *buffer) ([]byte, error) {
 	}
 }
 
-// tooDeep tells whether the body is nested deeper than a context may be in it. It sees only brackets: what is wrong with
-// them otherwise, the decoder says.
-func tooDeep(body []byte) bool {
+// isTooDeep reports whether the body nests deeper than allowed. It only counts brackets; the decoder finds other
+// errors.
+func isTooDeep(body []byte) bool {
 	depth, text := 0, false
 	for i := 0; i < len(body); i++ {
 		switch c := body[i]; {
@@ -131,15 +133,16 @@ func tooDeep(body []byte) bool {
 	return false
 }
 
-// browser tells whether a page asks: only browsers send these, and pages can't leave them out. Sec-Fetch-Mode is not among
-// them: Node's fetch sends it too.
-func browser(r *http.Request) bool {
+// isBrowser reports whether a page sent the request: only browsers send these headers, and pages can't leave them out.
+// Sec-Fetch-Mode is no sign, since Node's fetch sends it too.
+func isBrowser(r *http.Request) bool {
 	return r.Header["Origin"] != nil || r.Header["Sec-Fetch-Site"] != nil
 }
 
-// local tells whether the request is for this machine by name. A page whose name was pointed here brings that name along.
-func local(r *http.Request) bool {
-	if addr, is := r.Context().Value(http.LocalAddrContextKey).(net.Addr); is && addr.Network() == "unix" {
+// isLocal reports whether the request names this machine. A page whose name was pointed here (DNS rebinding) sends its
+// own name.
+func isLocal(r *http.Request) bool {
+	if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && addr.Network() == "unix" {
 		return true
 	}
 	host := r.Host

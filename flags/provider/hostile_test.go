@@ -20,8 +20,8 @@ import (
 	"github.com/sluice-cd/sluice/flags/ofrep"
 )
 
-// until writes text until the reader has enough, and counts it.
-func until(text string) http.HandlerFunc {
+// respondEndlessly writes text until the reader hangs up.
+func respondEndlessly(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		for {
 			if _, err := io.WriteString(w, text); err != nil {
@@ -31,7 +31,7 @@ func until(text string) http.HandlerFunc {
 	}
 }
 
-func says(status int, header, value, body string) http.HandlerFunc {
+func respond(status int, header, value, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set(header, value)
 		w.WriteHeader(status)
@@ -46,8 +46,8 @@ func hangUp(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// TestAgentsThatMisbehave: whatever an agent answers, the flags that are known count on, and those that come when it is
-// itself again are taken; nothing is left behind.
+// Whatever an agent answers, the known flags stay in force, new flags are taken once the agent recovers, and no
+// goroutine stays.
 func TestAgentsThatMisbehave(t *testing.T) {
 	many := func(n int) string {
 		var b strings.Builder
@@ -59,30 +59,30 @@ func TestAgentsThatMisbehave(t *testing.T) {
 	for name, test := range map[string]struct {
 		path  string
 		does  http.HandlerFunc
-		stale bool // it says so; else the agent is thought to be well
+		stale bool // the provider becomes stale; otherwise it stays ready
 	}{
-		"endless flags":           {flagsPath, until(strings.Repeat(" ", 64<<10)), true},
-		"garbage":                 {flagsPath, says(200, "ETag", `"x"`, `{"flags":{"mail":`), true},
-		"no flags":                {flagsPath, says(200, "ETag", `"x"`, `{}`), true},
-		"a page":                  {flagsPath, says(200, "Content-Type", "text/html", "<html>"), true},
-		"one bad flag":            {flagsPath, says(200, "ETag", `"x"`, `{"flags":{"mail":{"state":"ON"}}}`), true},
-		"too many flags":          {flagsPath, says(200, "ETag", `"x"`, many(flags.MaxFlags+1)), true},
-		"elsewhere":               {flagsPath, says(302, "Location", "http://127.0.0.1:1/", ""), true},
+		"endless flags":           {flagsPath, respondEndlessly(strings.Repeat(" ", 64<<10)), true},
+		"garbage":                 {flagsPath, respond(200, "ETag", `"x"`, `{"flags":{"mail":`), true},
+		"no flags":                {flagsPath, respond(200, "ETag", `"x"`, `{}`), true},
+		"a page":                  {flagsPath, respond(200, "Content-Type", "text/html", "<html>"), true},
+		"one bad flag":            {flagsPath, respond(200, "ETag", `"x"`, `{"flags":{"mail":{"state":"ON"}}}`), true},
+		"too many flags":          {flagsPath, respond(200, "ETag", `"x"`, many(flags.MaxFlags+1)), true},
+		"elsewhere":               {flagsPath, respond(302, "Location", "http://127.0.0.1:1/", ""), true},
 		"nothing":                 {flagsPath, hangUp, true},
-		"a header without end":    {flagsPath, says(200, "X", strings.Repeat("x", 1<<20), "{}"), true},
-		"stream without newlines": {eventsPath, until(strings.Repeat("data:", 100)), false},
-		"stream elsewhere":        {eventsPath, says(301, "Location", "/flags.json", ""), true},
-		"stream of another kind":  {eventsPath, says(200, "Content-Type", "text/html", "data:\n\n"), false},
-		"no more streams":         {eventsPath, says(429, "Retry-After", "30", "{}"), false},
+		"a header without end":    {flagsPath, respond(200, "X", strings.Repeat("x", 1<<20), "{}"), true},
+		"stream without newlines": {eventsPath, respondEndlessly(strings.Repeat("data:", 100)), false},
+		"stream elsewhere":        {eventsPath, respond(301, "Location", "/flags.json", ""), true},
+		"stream of another kind":  {eventsPath, respond(200, "Content-Type", "text/html", "data:\n\n"), false},
+		"no more streams":         {eventsPath, respond(429, "Retry-After", "30", "{}"), false},
 		"no stream":               {eventsPath, hangUp, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := runtime.NumGoroutine()
-			source := newHeld()
-			source.set(folded(t, flags.Orders{}))
+			source := newTestSource()
+			source.setFlags(foldBundle(t, flags.Orders{}))
 			well := ofrep.New(source, zerolog.Nop(), ofrep.Options{})
 			var ill atomic.Bool
-			var asked atomic.Int64 // while it was ill
+			var asked atomic.Int64 // requests while the agent misbehaved
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if ill.Load() && r.URL.Path == test.path {
 					asked.Add(1)
@@ -95,7 +95,7 @@ func TestAgentsThatMisbehave(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			stale := drain(p)
+			stale := watchStale(p)
 			if err := p.Init(openfeature.EvaluationContext{}); err != nil {
 				t.Fatal(err)
 			}
@@ -110,7 +110,7 @@ func TestAgentsThatMisbehave(t *testing.T) {
 			}
 			ill.Store(false)
 			server.CloseClientConnections()
-			source.set(folded(t, flags.Orders{Killed: []flags.KilledFlag{{Flag: "color"}}}))
+			source.setFlags(foldBundle(t, flags.Orders{Killed: []flags.KilledFlag{{Flag: "color"}}}))
 			eventually(t, "told of the kill", func() bool {
 				return p.StringEvaluation(t.Context(), "color", "", nil).FlagMetadata["killed"] == true
 			})
@@ -122,8 +122,8 @@ func TestAgentsThatMisbehave(t *testing.T) {
 	}
 }
 
-// drain takes a provider's events, and tells whether it is stale.
-func drain(p *Provider) *atomic.Bool {
+// watchStale consumes a provider's events, and reports whether the provider is stale.
+func watchStale(p *Provider) *atomic.Bool {
 	var stale atomic.Bool
 	go func() {
 		for e := range p.events {
@@ -133,11 +133,11 @@ func drain(p *Provider) *atomic.Bool {
 	return &stale
 }
 
-// TestAnAgentThatGaveNothing: who says "not modified" first has given nothing.
+// An agent whose first answer is "not modified" has provided no flags.
 func TestAnAgentThatGaveNothing(t *testing.T) {
 	for name, does := range map[string]http.HandlerFunc{
-		"not modified": says(304, "ETag", `"x"`, ""),
-		"not there":    says(404, "X", "x", ""),
+		"not modified": respond(304, "ETag", `"x"`, ""),
+		"not there":    respond(404, "X", "x", ""),
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -1,9 +1,9 @@
-// Package provider is the OpenFeature provider for Go: New evaluates a flags.Source's flags in process, Dial follows the agent of the
-// cell and evaluates its flags in process, so that an evaluation costs no request.
+// Package provider is the OpenFeature provider for Go. New evaluates the flags of a flags.Source in process. Dial
+// follows the agent of the cell and evaluates the agent's flags in process, so that an evaluation costs no request.
 //
-// It decides nothing: gates and the cell's facts are settled by the agent. Results are flagd's. Its methods are safe for
-// concurrent use, and never panic: an evaluation that can't be made gives the caller's default and says why. While nothing is
-// known it is not ready; while the agent can't be reached it is stale, and goes on with what it knew.
+// The package decides nothing: the agent has decided gates and facts. Results are flagd's. All methods are safe for
+// concurrent use and never panic: a failed evaluation returns the caller's default with an error. Without flags the
+// provider is not ready; while the agent does not answer, the provider is stale and keeps the last flags.
 package provider
 
 import (
@@ -16,15 +16,15 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// Provider is an openfeature.FeatureProvider that has a state and events.
+// Provider is an openfeature.FeatureProvider with state and events.
 type Provider struct {
 	source flags.Source
 	events chan openfeature.Event
-	follow func(ctx context.Context, p *Provider) // keeps the source up to date; nil: it does so itself
+	follow func(ctx context.Context, p *Provider) // keeps the source up to date; nil: not needed
 
-	mu    sync.Mutex // guards what follows
-	end   context.CancelFunc
-	ended chan struct{} // closed when what Init began is over; nil: nothing was begun
+	mu     sync.Mutex // guards the fields below
+	cancel context.CancelFunc
+	done   chan struct{} // closed when the goroutines of Init ended; nil: not started
 }
 
 var (
@@ -33,21 +33,21 @@ var (
 	_ openfeature.EventHandler             = (*Provider)(nil)
 )
 
-// name is the provider's, as hooks and events have it.
+// name is the provider's name in hooks and events.
 const name = "sluice"
 
-// New makes a provider of a source in the same process.
+// New returns a provider for a source in the same process.
 func New(source flags.Source) *Provider {
 	return &Provider{source: source, events: make(chan openfeature.Event, 8)}
 }
 
-// Metadata gives the provider's name.
+// Metadata returns the provider's name.
 func (p *Provider) Metadata() openfeature.Metadata { return openfeature.Metadata{Name: name} }
 
-// Hooks gives none.
+// Hooks returns no hooks.
 func (p *Provider) Hooks() []openfeature.Hook { return nil }
 
-// EventChannel gives what happens: a change, and the agent's coming and going.
+// EventChannel returns the provider's events: flag changes, and whether the agent answers.
 func (p *Provider) EventChannel() <-chan openfeature.Event { return p.events }
 
 // Init is InitWithContext.
@@ -55,10 +55,10 @@ func (p *Provider) Init(e openfeature.EvaluationContext) error {
 	return p.InitWithContext(context.Background(), e)
 }
 
-// InitWithContext waits for the first flags, or Shutdown. It does not end with ctx, as who waits for it does: OpenFeature would
-// make an error of that, and might take it in after the news that flags came, for good.
+// InitWithContext waits for the first flags, or Shutdown. It ignores the end of ctx, as the caller stops waiting by
+// itself: OpenFeature would turn that into an error state, possibly after the event that flags came, and keep it.
 func (p *Provider) InitWithContext(ctx context.Context, _ openfeature.EvaluationContext) error {
-	ended := p.begin(ctx)
+	ended := p.start(ctx)
 	for {
 		changed := p.source.Changed()
 		if f, _ := p.source.Current(); f != nil {
@@ -67,40 +67,40 @@ func (p *Provider) InitWithContext(ctx context.Context, _ openfeature.Evaluation
 		select {
 		case <-changed:
 		case <-ended:
-			return errors.New("no flags came from the cell's agent: is it running, and does it listen for flags?")
+			return errors.New("the cell's agent has sent no flags: check that it runs with --flags-listen")
 		}
 	}
 }
 
-// begin follows the source, unless that was begun. It gives what is closed when that is over.
-func (p *Provider) begin(ctx context.Context) (ended <-chan struct{}) {
+// start starts the goroutines that follow the source, once. The channel is closed when they end.
+func (p *Provider) start(ctx context.Context) (ended <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ended != nil {
-		return p.ended
+	if p.done != nil {
+		return p.done
 	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	p.end, p.ended = end, make(chan struct{})
+	p.cancel, p.done = end, make(chan struct{})
 	var all sync.WaitGroup
 	if p.follow != nil {
 		all.Go(func() { p.follow(life, p) })
 	}
-	all.Go(func() { p.tell(life) })
+	all.Go(func() { p.emitChanges(life) })
 	go func(ended chan<- struct{}) {
 		all.Wait()
 		close(ended)
-	}(p.ended)
-	return p.ended
+	}(p.done)
+	return p.done
 }
 
-// Shutdown ends what Init began.
+// Shutdown ends the goroutines of Init.
 func (p *Provider) Shutdown() { _ = p.ShutdownWithContext(context.Background()) }
 
-// ShutdownWithContext ends what Init began, and waits for it until ctx ends.
+// ShutdownWithContext ends the goroutines of Init, and waits for them until ctx ends.
 func (p *Provider) ShutdownWithContext(ctx context.Context) error {
 	p.mu.Lock()
-	end, ended := p.end, p.ended
-	p.end, p.ended = nil, nil
+	end, ended := p.cancel, p.done
+	p.cancel, p.done = nil, nil
 	p.mu.Unlock()
 	if ended == nil {
 		return nil
@@ -114,8 +114,8 @@ func (p *Provider) ShutdownWithContext(ctx context.Context) error {
 	}
 }
 
-// tell makes an event of each change.
-func (p *Provider) tell(ctx context.Context) {
+// emitChanges emits an event for each change.
+func (p *Provider) emitChanges(ctx context.Context) {
 	known := ""
 	for {
 		changed := p.source.Changed()
@@ -125,7 +125,7 @@ func (p *Provider) tell(ctx context.Context) {
 				kind = openfeature.ProviderReady
 			}
 			known = f.Revision()
-			p.say(ctx, kind, "")
+			p.emit(ctx, kind, "")
 		}
 		select {
 		case <-changed:
@@ -135,44 +135,59 @@ func (p *Provider) tell(ctx context.Context) {
 	}
 }
 
-// say emits an event, once there is room for it.
-func (p *Provider) say(ctx context.Context, kind openfeature.EventType, message string) {
+// emit sends an event once the channel has room.
+func (p *Provider) emit(ctx context.Context, kind openfeature.EventType, message string) {
 	select {
-	case p.events <- openfeature.Event{ProviderName: name, EventType: kind, ProviderEventDetails: openfeature.ProviderEventDetails{Message: message}}:
+	case p.events <- openfeature.Event{
+		ProviderName: name, EventType: kind, ProviderEventDetails: openfeature.ProviderEventDetails{Message: message},
+	}:
 	case <-ctx.Done():
 	}
 }
 
-// BooleanEvaluation gives what a flag of true and false is.
-func (p *Provider) BooleanEvaluation(_ context.Context, flag string, otherwise bool, c openfeature.FlattenedContext) openfeature.BoolResolutionDetail {
+// BooleanEvaluation evaluates a boolean flag.
+func (p *Provider) BooleanEvaluation(
+	_ context.Context, flag string, otherwise bool, c openfeature.FlattenedContext,
+) openfeature.BoolResolutionDetail {
 	return resolve(p, flag, flags.KindBool, otherwise, c)
 }
 
-// StringEvaluation gives what a flag of texts is.
-func (p *Provider) StringEvaluation(_ context.Context, flag, otherwise string, c openfeature.FlattenedContext) openfeature.StringResolutionDetail {
+// StringEvaluation evaluates a flag of strings.
+func (p *Provider) StringEvaluation(
+	_ context.Context, flag, otherwise string, c openfeature.FlattenedContext,
+) openfeature.StringResolutionDetail {
 	return resolve(p, flag, flags.KindString, otherwise, c)
 }
 
-// FloatEvaluation gives what a flag of numbers is.
-func (p *Provider) FloatEvaluation(_ context.Context, flag string, otherwise float64, c openfeature.FlattenedContext) openfeature.FloatResolutionDetail {
+// FloatEvaluation evaluates a flag of numbers.
+func (p *Provider) FloatEvaluation(
+	_ context.Context, flag string, otherwise float64, c openfeature.FlattenedContext,
+) openfeature.FloatResolutionDetail {
 	return resolve(p, flag, flags.KindFloat, otherwise, c)
 }
 
-// IntEvaluation gives what a flag of numbers is, without what follows the point.
-func (p *Provider) IntEvaluation(_ context.Context, flag string, otherwise int64, c openfeature.FlattenedContext) openfeature.IntResolutionDetail {
+// IntEvaluation evaluates a flag of numbers, and cuts off the fraction.
+func (p *Provider) IntEvaluation(
+	_ context.Context, flag string, otherwise int64, c openfeature.FlattenedContext,
+) openfeature.IntResolutionDetail {
 	return resolve(p, flag, flags.KindInt, otherwise, c)
 }
 
-// ObjectEvaluation gives what a flag of structures is. The value is shared: it must not be changed.
-func (p *Provider) ObjectEvaluation(_ context.Context, flag string, otherwise any, c openfeature.FlattenedContext) openfeature.InterfaceResolutionDetail {
+// ObjectEvaluation evaluates a flag of structures. The value is shared and must not be changed.
+func (p *Provider) ObjectEvaluation(
+	_ context.Context, flag string, otherwise any, c openfeature.FlattenedContext,
+) openfeature.InterfaceResolutionDetail {
 	return resolve(p, flag, flags.KindObject, otherwise, c)
 }
 
-func resolve[T any](p *Provider, flag string, kind flags.Kind, otherwise T, c openfeature.FlattenedContext) openfeature.GenericResolutionDetail[T] {
+func resolve[T any](
+	p *Provider, flag string, kind flags.Kind, otherwise T, c openfeature.FlattenedContext,
+) openfeature.GenericResolutionDetail[T] {
 	folded, at := p.source.Current()
 	d := openfeature.GenericResolutionDetail[T]{Value: otherwise}
 	if folded == nil {
-		d.Reason, d.ResolutionError = openfeature.ErrorReason, openfeature.NewProviderNotReadyResolutionError("no flags came from the cell's agent yet")
+		d.Reason = openfeature.ErrorReason
+		d.ResolutionError = openfeature.NewProviderNotReadyResolutionError("the cell's agent has sent no flags yet")
 		return d
 	}
 	r := folded.Evaluate(flag, flags.Context(c), at)
@@ -180,21 +195,21 @@ func resolve[T any](p *Provider, flag string, kind flags.Kind, otherwise T, c op
 		r = r.As(kind)
 	}
 	d.Reason, d.Variant = openfeature.Reason(r.Reason), r.Variant
-	if len(r.Metadata) > 0 { // the client copies even what is empty
+	if len(r.Metadata) > 0 { // the client copies even empty metadata
 		d.FlagMetadata = r.Metadata
 	}
 	if r.Error != "" {
-		d.Variant, d.ResolutionError = "", failure(r.Error, r.Message)
+		d.Variant, d.ResolutionError = "", resolutionError(r.Error, r.Message)
 		return d
 	}
-	if value, ok := r.Value.(T); ok { // nil: the caller's own default counts
+	if value, ok := r.Value.(T); ok { // nil: the caller's default counts
 		d.Value = value
 	}
 	return d
 }
 
-// failure gives an error as OpenFeature has it.
-func failure(code flags.ErrorCode, message string) openfeature.ResolutionError {
+// resolutionError converts an error to OpenFeature's form.
+func resolutionError(code flags.ErrorCode, message string) openfeature.ResolutionError {
 	switch code {
 	case flags.ErrorFlagNotFound:
 		return openfeature.NewFlagNotFoundResolutionError(message)

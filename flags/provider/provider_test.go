@@ -19,28 +19,28 @@ import (
 	"github.com/sluice-cd/sluice/flags/ofrep"
 )
 
-// held is a source that a test changes.
-type held struct {
+// testSource is a source that a test changes.
+type testSource struct {
 	mu      sync.Mutex
 	folded  *flags.Folded
 	changed chan struct{}
 }
 
-func newHeld() *held { return &held{changed: make(chan struct{})} }
+func newTestSource() *testSource { return &testSource{changed: make(chan struct{})} }
 
-func (h *held) Current() (*flags.Folded, int64) {
+func (h *testSource) Current() (*flags.Folded, int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.folded, 1_800_000_000
 }
 
-func (h *held) Changed() <-chan struct{} {
+func (h *testSource) Changed() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.changed
 }
 
-func (h *held) set(f *flags.Folded) {
+func (h *testSource) setFlags(f *flags.Folded) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.folded = f
@@ -48,7 +48,7 @@ func (h *held) set(f *flags.Folded) {
 	h.changed = make(chan struct{})
 }
 
-const some = `{
+const testBundle = `{
 	"version": 1, "channel": "staging", "gates": [],
 	"flags": {
 		"mail": {"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off",
@@ -63,10 +63,10 @@ const some = `{
 	}
 }`
 
-func folded(t testing.TB, orders flags.Orders) *flags.Folded {
+func foldBundle(t testing.TB, orders flags.Orders) *flags.Folded {
 	t.Helper()
 	var b flags.Bundle
-	if err := json.Unmarshal([]byte(some), &b); err != nil {
+	if err := json.Unmarshal([]byte(testBundle), &b); err != nil {
 		t.Fatal(err)
 	}
 	c, err := flags.Compile(&b)
@@ -76,8 +76,8 @@ func folded(t testing.TB, orders flags.Orders) *flags.Folded {
 	return c.Fold(orders, flags.Facts{Cell: "acme", Channel: "staging"}, 1_800_000_000)
 }
 
-// client makes the provider that of an OpenFeature API of the test's own.
-func client(t testing.TB, p *Provider) *openfeature.Client {
+// newClient returns a client of the provider, in a domain of the test's own.
+func newClient(t testing.TB, p *Provider) *openfeature.Client {
 	t.Helper()
 	domain := t.Name()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -91,12 +91,12 @@ func client(t testing.TB, p *Provider) *openfeature.Client {
 
 func TestEvaluations(t *testing.T) {
 	t.Parallel()
-	source := newHeld()
-	source.set(folded(t, flags.Orders{}))
-	checkEvaluations(t, client(t, New(source)))
+	source := newTestSource()
+	source.setFlags(foldBundle(t, flags.Orders{}))
+	checkEvaluations(t, newClient(t, New(source)))
 }
 
-// checkEvaluations holds what a client is told against what the flags of some are in the cell acme.
+// checkEvaluations checks a client's evaluations against testBundle in the cell acme.
 func checkEvaluations(t *testing.T, c *openfeature.Client) {
 	t.Helper()
 	ada := openfeature.NewEvaluationContext("ada", map[string]any{"email": "ada@example.com", "cell": "beta"}) // R36
@@ -135,7 +135,8 @@ func checkEvaluations(t *testing.T, c *openfeature.Client) {
 			got, d = r.Value, r.EvaluationDetails
 		}
 		if got != want.value || d.Variant != want.variant || d.Reason != want.reason || d.ErrorCode != want.code {
-			t.Errorf("%s as %s: %v, variant %q, %s %s: want %+v", want.flag, want.kind, got, d.Variant, d.Reason, d.ErrorCode, want)
+			t.Errorf("%s as %s: %v, variant %q, %s %s: want %+v", want.flag, want.kind, got, d.Variant, d.Reason,
+				d.ErrorCode, want)
 		}
 	}
 	shape, err := c.ObjectValue(t.Context(), "shape", nil, ada)
@@ -147,12 +148,12 @@ func checkEvaluations(t *testing.T, c *openfeature.Client) {
 	}
 }
 
-// A hook's context counts like the caller's, and sees what came of it.
+// A hook's context counts like the caller's, and the hook sees the result.
 func TestHooks(t *testing.T) {
 	t.Parallel()
-	source := newHeld()
-	source.set(folded(t, flags.Orders{}))
-	c := client(t, New(source))
+	source := newTestSource()
+	source.setFlags(foldBundle(t, flags.Orders{}))
+	c := newClient(t, New(source))
 	h := &mailHook{}
 	c.AddHooks(h)
 	on, err := c.BooleanValue(t.Context(), "mail", false, openfeature.EvaluationContext{})
@@ -166,19 +167,23 @@ type mailHook struct {
 	provider, variant string
 }
 
-func (h *mailHook) Before(_ context.Context, c openfeature.HookContext, _ openfeature.HookHints) (*openfeature.EvaluationContext, error) {
+func (h *mailHook) Before(
+	_ context.Context, c openfeature.HookContext, _ openfeature.HookHints,
+) (*openfeature.EvaluationContext, error) {
 	h.provider = c.ProviderMetadata().Name
 	more := openfeature.NewEvaluationContext("ada", map[string]any{"email": "ada@example.com"})
 	return &more, nil
 }
 
-func (h *mailHook) After(_ context.Context, _ openfeature.HookContext, d openfeature.InterfaceEvaluationDetails, _ openfeature.HookHints) error {
+func (h *mailHook) After(
+	_ context.Context, _ openfeature.HookContext, d openfeature.InterfaceEvaluationDetails, _ openfeature.HookHints,
+) error {
 	h.variant = d.Variant
 	return nil
 }
 
-// heard collects a client's events of a kind.
-func heard(c *openfeature.Client, kind openfeature.EventType) *atomic.Int64 {
+// countEvents counts a client's events of a kind.
+func countEvents(c *openfeature.Client, kind openfeature.EventType) *atomic.Int64 {
 	var n atomic.Int64
 	callback := func(openfeature.EventDetails) { n.Add(1) }
 	c.AddHandler(kind, &callback)
@@ -196,7 +201,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 func TestNotReadyUntilThereAreFlags(t *testing.T) {
 	t.Parallel()
-	source := newHeld()
+	source := newTestSource()
 	p := New(source)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -209,14 +214,14 @@ func TestNotReadyUntilThereAreFlags(t *testing.T) {
 	if err == nil || !d.Value || d.ErrorCode != openfeature.ProviderNotReadyCode {
 		t.Errorf("without flags: %+v, %v", d, err)
 	}
-	source.set(folded(t, flags.Orders{}))
+	source.setFlags(foldBundle(t, flags.Orders{}))
 	eventually(t, "ready", func() bool { return c.State() == openfeature.ReadyState })
-	changes := heard(c, openfeature.ProviderConfigChange)
-	source.set(folded(t, flags.Orders{Killed: []flags.KilledFlag{{Flag: "mail"}}}))
+	changes := countEvents(c, openfeature.ProviderConfigChange)
+	source.setFlags(foldBundle(t, flags.Orders{Killed: []flags.KilledFlag{{Flag: "mail"}}}))
 	eventually(t, "told of a change", func() bool { return changes.Load() == 1 })
 }
 
-// serve is an agent's side, on a socket that can be closed and opened again.
+// serve serves flags as an agent, on a socket that can be closed and opened again.
 func serve(t *testing.T, socket string, source flags.Source) (stop func()) {
 	t.Helper()
 	l, err := net.Listen("unix", socket)
@@ -247,21 +252,21 @@ func TestFollowsAnAgent(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "s")
-	source := newHeld()
-	source.set(folded(t, flags.Orders{}))
+	source := newTestSource()
+	source.setFlags(foldBundle(t, flags.Orders{}))
 	stop := serve(t, socket, source)
 	p, err := Dial("unix://" + socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := client(t, p)
+	c := newClient(t, p)
 	checkEvaluations(t, c)
 	if _, at := p.source.Current(); at < 1_800_000_000 || at > 1_800_000_060 {
 		t.Errorf("rules see the instant %d, and the agent's is 1800000000", at)
 	}
 
-	changes := heard(c, openfeature.ProviderConfigChange)
-	source.set(folded(t, flags.Orders{Killed: []flags.KilledFlag{{Flag: "color"}}}))
+	changes := countEvents(c, openfeature.ProviderConfigChange)
+	source.setFlags(foldBundle(t, flags.Orders{Killed: []flags.KilledFlag{{Flag: "color"}}}))
 	eventually(t, "told of a change", func() bool { return changes.Load() > 0 })
 	d, err := c.StringValueDetails(t.Context(), "color", "", openfeature.EvaluationContext{})
 	if err != nil || d.FlagMetadata["killed"] != true {
@@ -273,7 +278,7 @@ func TestFollowsAnAgent(t *testing.T) {
 	if v, err := c.StringValue(t.Context(), "color", "", openfeature.EvaluationContext{}); err != nil || v != "#f00" {
 		t.Errorf("stale, color is %q, %v", v, err)
 	}
-	source.set(folded(t, flags.Orders{}))
+	source.setFlags(foldBundle(t, flags.Orders{}))
 	t.Cleanup(serve(t, socket, source))
 	eventually(t, "ready again", func() bool { return c.State() == openfeature.ReadyState })
 	eventually(t, "what changed meanwhile is known", func() bool {
@@ -284,19 +289,20 @@ func TestFollowsAnAgent(t *testing.T) {
 
 func TestDialRefuses(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{"", "127.0.0.1:80", "https://example.com", "http://", "unix://relative", "http://127.0.0.1:1/path"} {
+	for _, address := range []string{"", "127.0.0.1:80", "https://example.com", "http://", "unix://relative",
+		"http://127.0.0.1:1/path"} {
 		if _, err := Dial(address); err == nil {
 			t.Errorf("%q is taken", address)
 		}
 	}
 }
 
-// Whatever flag and context, an evaluation gives a value and never panics.
+// Whatever flag and context, an evaluation returns a value and never panics.
 func FuzzEvaluation(f *testing.F) {
 	f.Add("mail", "ada", []byte(`{"email":"ada@example.com"}`))
 	f.Add("where", "", []byte(`{"cell":["beta"],"":null}`))
-	source := newHeld()
-	source.set(folded(f, flags.Orders{}))
+	source := newTestSource()
+	source.setFlags(foldBundle(f, flags.Orders{}))
 	p := New(source)
 	f.Fuzz(func(t *testing.T, flag, key string, raw []byte) {
 		c := openfeature.FlattenedContext{}
@@ -311,14 +317,14 @@ func FuzzEvaluation(f *testing.F) {
 	})
 }
 
-// constant is the least that a provider can do.
+// constant is the simplest possible provider.
 type constant struct{ openfeature.NoopProvider }
 
 func (constant) Metadata() openfeature.Metadata { return openfeature.Metadata{Name: "constant"} }
 
 func BenchmarkClient(b *testing.B) {
-	source := newHeld()
-	source.set(folded(b, flags.Orders{}))
+	source := newTestSource()
+	source.setFlags(foldBundle(b, flags.Orders{}))
 	ada := openfeature.NewEvaluationContext("ada", map[string]any{"email": "ada@example.com"})
 	for which, p := range map[string]openfeature.FeatureProvider{"constant": constant{}, "rule": New(source)} {
 		if err := openfeature.SetNamedProviderAndWait(b.Name()+which, p); err != nil {

@@ -30,7 +30,7 @@ func TestWhen(t *testing.T) {
 			t.Errorf("%s in %s: %q, %t, %t", tt.announcement, tt.channel, got, ready, never)
 		}
 	}
-	untimed := repository.Announcement{Channels: map[string]repository.When{"never": {Never: true}}}
+	untimed := repository.Announcement{Channels: map[string]repository.PublishTime{"never": {Never: true}}}
 	if at, ready, never := untimed.When("dedicated", false); !at.IsZero() || ready || never {
 		t.Error("without a time there is one")
 	}
@@ -46,10 +46,14 @@ func TestSelects(t *testing.T) {
 		want bool
 	}{
 		{repository.Selector{}, true},
-		{repository.Selector{Names: []string{"acme", "globex"}}, true}, {repository.Selector{Names: []string{"globex"}}, false},
-		{repository.Selector{Channels: []string{"beta"}}, true}, {repository.Selector{Channels: []string{"staging"}}, false},
-		{repository.Selector{Labels: map[string]string{"tier": "paid"}}, true}, {repository.Selector{Labels: map[string]string{"tier": "free"}}, false},
-		{repository.Selector{Labels: map[string]string{"empty": ""}}, true}, {repository.Selector{Labels: map[string]string{"absent": ""}}, false},
+		{repository.Selector{Names: []string{"acme", "globex"}}, true},
+		{repository.Selector{Names: []string{"globex"}}, false},
+		{repository.Selector{Channels: []string{"beta"}}, true},
+		{repository.Selector{Channels: []string{"staging"}}, false},
+		{repository.Selector{Labels: map[string]string{"tier": "paid"}}, true},
+		{repository.Selector{Labels: map[string]string{"tier": "free"}}, false},
+		{repository.Selector{Labels: map[string]string{"empty": ""}}, true},
+		{repository.Selector{Labels: map[string]string{"absent": ""}}, false},
 		{repository.Selector{Names: []string{"acme"}, Channels: []string{"staging"}}, false},
 	} {
 		if got := tt.s.Selects("acme", "beta", labels); got != tt.want {
@@ -58,16 +62,20 @@ func TestSelects(t *testing.T) {
 	}
 }
 
-// R44: steps count from publication; without any, everybody gets it at once.
+// R44: steps count from publication; without steps, all users get the features at once.
 func TestRamp(t *testing.T) {
-	r := repository.Ramp{Steps: []repository.Step{{Percent: 10, After: repository.Duration(time.Hour)}, {Percent: 50, After: repository.Duration(2 * time.Hour)}, {Percent: 100, After: repository.Duration(3 * time.Hour)}}}
+	r := repository.Ramp{Steps: []repository.Step{
+		{Percent: 10, After: repository.Duration(time.Hour)}, {Percent: 50, After: repository.Duration(2 * time.Hour)},
+		{Percent: 100, After: repository.Duration(3 * time.Hour)},
+	}}
 	for _, tt := range []struct {
 		since   time.Duration
 		percent int
 		next    time.Duration
 		more    bool
 	}{
-		{-time.Hour, 0, time.Hour, true}, {0, 0, time.Hour, true}, {time.Hour - 1, 0, time.Hour, true}, {time.Hour, 10, 2 * time.Hour, true},
+		{-time.Hour, 0, time.Hour, true}, {0, 0, time.Hour, true}, {time.Hour - 1, 0, time.Hour, true},
+		{time.Hour, 10, 2 * time.Hour, true},
 		{150 * time.Minute, 50, 3 * time.Hour, true}, {3 * time.Hour, 100, 0, false}, {99 * time.Hour, 100, 0, false},
 	} {
 		next, more := r.Next(tt.since)

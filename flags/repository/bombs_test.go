@@ -7,8 +7,8 @@ import (
 	"testing/fstest"
 )
 
-// commas joins what of gives for 0 to n-1.
-func commas(n int, of func(i int) string) string {
+// joinCommas joins of(0) to of(n-1).
+func joinCommas(n int, of func(i int) string) string {
 	parts := make([]string, n)
 	for i := range parts {
 		parts[i] = of(i)
@@ -16,35 +16,66 @@ func commas(n int, of func(i int) string) string {
 	return strings.Join(parts, ",")
 }
 
-// withRule is a member of flags with a rule.
-func withRule(key, rule string) string {
+// ruleFlag returns a member of flags with a rule.
+func ruleFlag(key, rule string) string {
 	return fmt.Sprintf(`%q:{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off","targeting":%s}`, key, rule)
 }
 
-// TestSmallFilesThatAreLargeWrittenOut: references and shared metadata make of a file of 1 MiB at most as much as is said.
+// References and shared metadata expand a file of at most 1 MiB only up to the limits.
 func TestSmallFilesThatAreLargeWrittenOut(t *testing.T) {
 	text := `"` + strings.Repeat("x", 16_000) + `"`
-	looks := func(n int) string { // a rule with so many texts
-		return `{"if":[{"in":[{"var":"x"},[` + commas(n, func(int) string { return text }) + `]]},"on","off"]}`
+	looks := func(n int) string { // a rule with n texts
+		return `{"if":[{"in":[{"var":"x"},[` + joinCommas(n, func(int) string { return text }) + `]]},"on","off"]}`
 	}
 	refer := func(n int) string {
-		return commas(n, func(i int) string { return withRule(fmt.Sprintf("f%d", i), `{"$ref":"e"}`) })
+		return joinCommas(n, func(i int) string { return ruleFlag(fmt.Sprintf("f%d", i), `{"$ref":"e"}`) })
 	}
-	doubling := commas(60, func(i int) string {
+	doubling := joinCommas(60, func(i int) string {
 		return fmt.Sprintf(`"e%d":{"and":[{"$ref":"e%d"},{"$ref":"e%d"}]}`, i+1, i, i)
 	})
 	for name, test := range map[string]struct {
 		files  []string
 		faults string
 	}{
-		"a rule of many texts":    {[]string{`{"flags":{` + withRule("f", looks(20)) + `}}`}, "more than 256 KiB"},
-		"a shared one":            {[]string{`{"$evaluators":{"e":` + looks(30) + `},"flags":{` + refer(3000) + `}}`}, "more than 256 KiB"},
-		"shared by many":          {[]string{`{"$evaluators":{"e":` + looks(14) + `},"flags":{` + refer(3000) + `}}`}, "more than 8 MiB"},
-		"shared in many files":    {repeat(`{"$evaluators":{"e":`+looks(14)+`},"flags":{`+refer(30)+`}}`, 200), "more than 24 MiB"},
-		"references that double":  {[]string{`{"$evaluators":{"e0":{"var":"x"},` + doubling + `},"flags":{` + withRule("f", `{"$ref":"e60"}`) + `}}`}, "more than 10000 nodes"},
-		"metadata of a set":       {[]string{`{"metadata":{` + commas(14, func(i int) string { return fmt.Sprintf(`"m%d":`, i) + text }) + `},"flags":{` + refer(3000) + `}}`}, "more than 8 MiB"},
-		"large metadata of a set": {[]string{`{"metadata":{` + commas(50, func(i int) string { return fmt.Sprintf(`"m%d":`, i) + text }) + `},"flags":{` + refer(2000) + `}}`}, "more than 256 KiB"},
-		"escapes":                 {[]string{`{"flags":{` + withRule("f", `{"in":[{"var":"x"},[`+commas(4, func(int) string { return `"` + strings.Repeat(`\"`, 16_000) + `"` })+`]]}`) + `}}`}, "more than 256 KiB"},
+		"a rule of many texts": {[]string{`{"flags":{` + ruleFlag("f", looks(20)) + `}}`}, "more than 256 KiB"},
+		"a shared one": {
+			[]string{`{"$evaluators":{"e":` + looks(30) + `},"flags":{` + refer(3000) + `}}`}, "more than 256 KiB",
+		},
+		"shared by many": {
+			[]string{`{"$evaluators":{"e":` + looks(14) + `},"flags":{` + refer(3000) + `}}`}, "more than 8 MiB",
+		},
+		"shared in many files": {
+			repeatText(`{"$evaluators":{"e":`+looks(14)+`},"flags":{`+refer(30)+`}}`, 200), "more than 24 MiB",
+		},
+		"references that double": {
+			[]string{
+				`{"$evaluators":{"e0":{"var":"x"},` + doubling + `},"flags":{` + ruleFlag("f", `{"$ref":"e60"}`) + `}}`,
+			},
+			"more than 10000 nodes",
+		},
+		"metadata of a set": {
+			[]string{
+				`{"metadata":{` + joinCommas(14, func(i int) string { return fmt.Sprintf(`"m%d":`, i) + text }) +
+					`},"flags":{` + refer(3000) + `}}`,
+			},
+			"more than 8 MiB",
+		},
+		"large metadata of a set": {
+			[]string{
+				`{"metadata":{` + joinCommas(50, func(i int) string { return fmt.Sprintf(`"m%d":`, i) + text }) +
+					`},"flags":{` + refer(2000) + `}}`,
+			},
+			"more than 256 KiB",
+		},
+		"escapes": {
+			[]string{
+				`{"flags":{` +
+					ruleFlag("f",
+						`{"in":[{"var":"x"},[`+joinCommas(4,
+							func(int) string { return `"` + strings.Repeat(`\"`, 16_000) + `"` })+`]]}`) + `}}`,
+			},
+			"more than 256 KiB",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fsys := fstest.MapFS{}
@@ -61,14 +92,14 @@ func TestSmallFilesThatAreLargeWrittenOut(t *testing.T) {
 			for _, d := range tree.Flags {
 				written += len(d.Encode())
 			}
-			if written > maxAll {
+			if written > maxTotalBytes {
 				t.Errorf("%d bytes written out", written)
 			}
 		})
 	}
 }
 
-func repeat(s string, n int) []string {
+func repeatText(s string, n int) []string {
 	all := make([]string, n)
 	for i := range all {
 		all[i] = s

@@ -11,74 +11,78 @@ import (
 )
 
 var (
-	hashForm   = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-	commitForm = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
-	// label is what names cells, channels, announcements and webhooks: they become parts of paths and host names.
-	label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	// personName is what can be a key in people: it names the files of a person's approvals.
-	personName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	hashPattern   = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	commitPattern = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	// labelPattern is for names of cells, channels, announcements and webhooks: they become parts of paths and host
+	// names.
+	labelPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	// personPattern is for keys in people: they name the files of a person's approvals.
+	personPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 )
 
 const labelRule = "use small letters, digits and hyphens, at most 63"
 
-// ValidID tells whether an announcement may be called id: a DNS label, as cells and channels are.
-func ValidID(id string) bool { return label.MatchString(id) }
+// ValidID reports whether id can be an announcement's ID: a DNS label, as for cells and channels.
+func ValidID(id string) bool { return labelPattern.MatchString(id) }
 
-func readyApproval(doc *manifest.Doc[Approval]) (faults []manifest.Fault) {
+func validateApproval(doc *manifest.Doc[Approval]) (faults []manifest.Fault) {
 	a := &doc.Value
 	a.Announcement, a.Person = path.Base(path.Dir(doc.File)), stem(doc.File)
-	if !personName.MatchString(a.Person) {
+	if !personPattern.MatchString(a.Person) {
 		faults = append(faults, doc.Fault(manifest.WrongName, "",
 			"%.70q is not the name of a person in %s", a.Person, settingsFile))
 	}
-	return append(faults, checkForm(doc, "hash", a.Hash, hashForm, "sha256:… as `sluice announce show` prints it")...)
+	return append(faults,
+		checkPattern(doc, "hash", a.Hash, hashPattern, "sha256:… as `sluice announce show` prints it")...)
 }
 
-func readyHead(doc *manifest.Doc[Head]) []manifest.Fault {
-	return append(checkChannelFile(doc), checkForm(doc, "commit", doc.Value.Commit, commitForm, "a commit of the flags repository")...)
+func validateHead(doc *manifest.Doc[Head]) []manifest.Fault {
+	return append(checkChannelFile(doc),
+		checkPattern(doc, "commit", doc.Value.Commit, commitPattern, "a commit of the flags repository")...)
 }
 
-func readyRecord(doc *manifest.Doc[Record]) []manifest.Fault {
+func validateRecord(doc *manifest.Doc[Record]) []manifest.Fault {
 	r := &doc.Value
 	faults := checkChannelFile(doc)
 	if id := path.Base(path.Dir(doc.File)); !ValidID(id) {
 		faults = append(faults, doc.Fault(manifest.WrongName, "",
 			"%.70q can't name an announcement: %s", id, labelRule))
 	}
-	faults = append(faults, checkForm(doc, "hash", r.Hash, hashForm, "sha256:… of what was decided on")...)
-	faults = append(faults, checkForm(doc, "text", r.Text, hashForm, "sha256:… of the announcement")...)
-	faults = append(faults, checkForm(doc, "commit", r.Commit, commitForm, "a commit of the flags repository")...)
+	faults = append(faults, checkPattern(doc, "hash", r.Hash, hashPattern, "sha256:… of what was decided on")...)
+	faults = append(faults, checkPattern(doc, "text", r.Text, hashPattern, "sha256:… of the announcement")...)
+	faults = append(faults, checkPattern(doc, "commit", r.Commit, commitPattern, "a commit of the flags repository")...)
 	switch at := flags.Instant(r.At); {
 	case r.At.Truncate(time.Second) != r.At:
 		faults = append(faults, doc.Fault(manifest.WrongValue, "at", "at must be a whole second"))
-	case doc.Has("at") && (at <= 0 || at > flags.MaxInstant):
+	case doc.HasField("at") && (at <= 0 || at > flags.MaxInstant):
 		faults = append(faults, doc.Fault(manifest.WrongValue, "at", "at must be after 1970 and before 10000"))
 	}
-	return slices.Concat(faults, checkLabels(doc, "cells", r.Cells, "a cell"), checkLabels(doc, "without", r.Without, "a cell"))
+	return slices.Concat(faults, checkLabels(doc, "cells", r.Cells, "a cell"),
+		checkLabels(doc, "without", r.Without, "a cell"))
 }
 
-// checkChannelFile holds a file that must be named after a channel.
+// checkChannelFile checks a file that must be named after a channel.
 func checkChannelFile[T any](doc *manifest.Doc[T]) []manifest.Fault {
-	if label.MatchString(stem(doc.File)) {
+	if labelPattern.MatchString(stem(doc.File)) {
 		return nil
 	}
 	return []manifest.Fault{doc.Fault(manifest.WrongName, "",
 		"%.70q can't name a channel: %s", stem(doc.File), labelRule)}
 }
 
-func checkForm[T any](doc *manifest.Doc[T], field, text string, form *regexp.Regexp, is string) []manifest.Fault {
-	if text == "" || form.MatchString(text) { // an empty one is missing, which was said
+func checkPattern[T any](doc *manifest.Doc[T], field, text string, form *regexp.Regexp, is string) []manifest.Fault {
+	if text == "" || form.MatchString(text) { // an empty field is already a fault
 		return nil
 	}
 	return []manifest.Fault{doc.Fault(manifest.WrongValue, field, "%s must be %s, not %.80q", field, is, text)}
 }
 
-// checkLabels holds names that must be labels, each once.
+// checkLabels checks names that must be labels without duplicates.
 func checkLabels[T any](doc *manifest.Doc[T], field string, names []string, what string) (faults []manifest.Fault) {
 	seen := make(map[string]bool, len(names))
 	for i, name := range names {
-		switch at := index(field, i); {
-		case !label.MatchString(name):
+		switch at := indexPath(field, i); {
+		case !labelPattern.MatchString(name):
 			faults = append(faults, doc.Fault(manifest.WrongName, at, "%.70q can't name %s: %s", name, what, labelRule))
 		case seen[name]:
 			faults = append(faults, doc.Fault(manifest.Duplicate, at, "%s is there twice", name))

@@ -2,64 +2,64 @@ package repository
 
 import "fmt"
 
-// operator is what an operator takes, by flagd's schema. With fewer or more, flagd fails or never matches.
+// operator describes the arguments of an operator by flagd's schema. With fewer or more, flagd fails or never matches.
 type operator struct {
-	least, most int
-	bare        bool // it takes one argument without a list, too
-	decides     bool // it gives true or false
-	varies      bool // with the context, even if all its arguments are constants
+	minArgs, maxArgs int
+	bare             bool // accepts one argument without a list
+	yieldsBool       bool // the result is true or false
+	variable         bool // depends on the context even with constant arguments
 }
 
-const many = 1 << 20
+const unlimited = 1 << 20
 
-// operators gives what there is to know of an operator.
-func operators(name string) (op operator, known bool) {
+// lookUpOperator returns an operator by name.
+func lookUpOperator(name string) (op operator, known bool) {
 	switch name {
 	case "==", "===", "!=", "!==", "in", "starts_with", "ends_with", "contains_all", "contains_any", "contains_none":
-		op = operator{least: 2, most: 2, decides: true}
+		op = operator{minArgs: 2, maxArgs: 2, yieldsBool: true}
 	case "<", "<=", ">", ">=":
-		op = operator{least: 2, most: 3, decides: true}
+		op = operator{minArgs: 2, maxArgs: 3, yieldsBool: true}
 	case "sem_ver":
-		op = operator{least: 3, most: 3, decides: true}
+		op = operator{minArgs: 3, maxArgs: 3, yieldsBool: true}
 	case "!", "!!":
-		op = operator{least: 1, most: 1, bare: true, decides: true}
+		op = operator{minArgs: 1, maxArgs: 1, bare: true, yieldsBool: true}
 	case "all", "none", "some":
-		op = operator{least: 2, most: 2, decides: true, varies: true}
+		op = operator{minArgs: 2, maxArgs: 2, yieldsBool: true, variable: true}
 	case "map", "filter":
-		op = operator{least: 2, most: 2, varies: true}
+		op = operator{minArgs: 2, maxArgs: 2, variable: true}
 	case "reduce", "set":
-		op = operator{least: 3, most: 3, varies: true}
+		op = operator{minArgs: 3, maxArgs: 3, variable: true}
 	case "if", "?:", "and", "or":
-		op = operator{least: 1, most: many}
+		op = operator{minArgs: 1, maxArgs: unlimited}
 	case "var":
-		op = operator{least: 0, most: 2, bare: true, varies: true}
+		op = operator{minArgs: 0, maxArgs: 2, bare: true, variable: true}
 	case "missing":
-		op = operator{least: 0, most: many, bare: true, varies: true}
+		op = operator{minArgs: 0, maxArgs: unlimited, bare: true, variable: true}
 	case "missing_some":
-		op = operator{least: 2, most: 2, varies: true}
+		op = operator{minArgs: 2, maxArgs: 2, variable: true}
 	case "fractional":
-		op = operator{least: 1, most: many, varies: true}
+		op = operator{minArgs: 1, maxArgs: unlimited, variable: true}
 	case "%", "/":
-		op = operator{least: 2, most: 2}
+		op = operator{minArgs: 2, maxArgs: 2}
 	case "*":
-		op = operator{least: 2, most: many}
+		op = operator{minArgs: 2, maxArgs: unlimited}
 	case "substr":
-		op = operator{least: 2, most: 3}
+		op = operator{minArgs: 2, maxArgs: 3}
 	case "+", "-", "max", "min", "merge", "cat", "abs":
-		op = operator{least: 1, most: many, bare: true}
+		op = operator{minArgs: 1, maxArgs: unlimited, bare: true}
 	default:
 		return op, false
 	}
 	return op, true
 }
 
-// takes says how many arguments it has, for people.
-func (op operator) takes() string {
+// describeArgs says how many arguments the operator takes, for messages.
+func (op operator) describeArgs() string {
 	switch {
-	case op.most == many:
-		return fmt.Sprintf("at least %d arguments", op.least)
-	case op.least == op.most:
-		return fmt.Sprintf("%d arguments", op.least)
+	case op.maxArgs == unlimited:
+		return fmt.Sprintf("at least %d arguments", op.minArgs)
+	case op.minArgs == op.maxArgs:
+		return fmt.Sprintf("%d arguments", op.minArgs)
 	}
-	return fmt.Sprintf("%d to %d arguments", op.least, op.most)
+	return fmt.Sprintf("%d to %d arguments", op.minArgs, op.maxArgs)
 }

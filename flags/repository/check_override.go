@@ -11,27 +11,31 @@ import (
 // killPrefix begins the names of files by which the engine and `sluice flag kill` kill a flag: kill-KEY.yaml.
 const killPrefix = "kill-"
 
-// readOverride is an override as it was read. It may come from a cache: immutable.
-type readOverride struct {
+// parsedOverride is an override as parsed. It may come from a cache: immutable.
+type parsedOverride struct {
 	Override
-	counts bool // it says what is killed or held
-	line   int  // where
-	faults []manifest.Fault
+	effective bool // names a killed flag or a held announcement
+	line      int  // the line of that name
+	faults    []manifest.Fault
 }
 
-// readOverrideFile makes of a file what can be made of it. A mistyped kill must not mean that there is none: one whose flag
-// can be read counts, for all cells if those can't, and so does a file that can't be read at all and is named kill-KEY.yaml (R43).
-func readOverrideFile(file string, data []byte) readOverride {
+// parseOverride reads as much of an override as possible, since a mistyped kill must not be lost. A kill with a
+// readable flag is effective, for all cells if its cells can't be read, and so is an unreadable file named
+// kill-KEY.yaml (R43).
+func parseOverride(file string, data []byte) parsedOverride {
 	doc, faults := manifest.Decode[Override](file, data)
-	o := readOverride{Override: doc.Value, faults: faults}
+	o := parsedOverride{Override: doc.Value, faults: faults}
 	o.Name = stem(file)
 	if path.Ext(file) != ".yaml" {
 		o.faults = append(o.faults, doc.Fault(manifest.WrongName, "", "must end in .yaml"))
 	}
-	if key, ok := strings.CutPrefix(o.Name, killPrefix); ok && o.Flag == "" && o.Announcement == "" && flags.CheckKey(key) == nil {
+	if key, ok := strings.CutPrefix(o.Name, killPrefix); ok && o.Flag == "" && o.Announcement == "" &&
+		flags.CheckKey(key) == nil {
 		o.Flag = key
-		o.Reason = strings.TrimSpace(o.Reason + " " + file + " can't be read: mend or remove it")
-		o.faults = append(o.faults, doc.Fault(manifest.Missing, "", "kills %s, by its name, as it says nothing else: mend or remove it", key))
+		o.Reason = strings.TrimSpace(o.Reason + " " + file + " can't be read: fix or remove it")
+		o.faults = append(o.faults,
+			doc.Fault(manifest.Missing, "",
+				"kills %s, by its name, since its content names no flag: fix or remove it", key))
 	}
 	switch {
 	case o.Flag != "" && o.Kind != Hold:
@@ -42,11 +46,15 @@ func readOverrideFile(file string, data []byte) readOverride {
 		o.faults = append(o.faults, doc.Fault(manifest.Missing, "flag",
 			"flag is required: a Kill names the flag it kills"))
 	case len(o.faults) == 0:
-		o.faults = append(o.faults, doc.Fault(manifest.Missing, "announcement", "announcement is required: a Hold names the announcement it holds"))
+		o.faults = append(o.faults,
+			doc.Fault(manifest.Missing, "announcement",
+				"announcement is required: a Hold names the announcement it holds"))
 	}
-	o.counts = o.Kind == Kill && o.Flag != "" || o.Kind == Hold && o.Announcement != ""
+	o.effective = o.Kind == Kill && o.Flag != "" || o.Kind == Hold && o.Announcement != ""
 	if o.Flag != "" && o.Announcement != "" {
-		o.faults = append(o.faults, doc.Fault(manifest.Conflict, "announcement", "a Kill names a flag, a Hold an announcement: write two files"))
+		o.faults = append(o.faults,
+			doc.Fault(manifest.Conflict, "announcement",
+				"a Kill names a flag, a Hold an announcement: write two files"))
 	}
 	o.faults = append(o.faults, checkSelector(doc, "cells", doc.Value.Cells)...)
 	if manifest.Fatal(o.faults) && !cellsReadable(file, data) {
@@ -56,7 +64,7 @@ func readOverrideFile(file string, data []byte) readOverride {
 	return o
 }
 
-// cellsReadable tells whether an override with faults says without any which cells it means.
+// cellsReadable reports whether the cells of a faulty override are themselves without faults.
 func cellsReadable(file string, data []byte) bool {
 	doc, faults := manifest.Decode[struct {
 		APIVersion   any      `yaml:"apiVersion"`

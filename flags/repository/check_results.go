@@ -7,83 +7,92 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
-// results holds against the variants what a rule may give, as far as that can be told.
-func (c *ruleChecker) results(n jsondoc.Node) {
+// checkResults checks the results that a rule may yield against the flag's variants, as far as they are known.
+func (c *ruleChecker) checkResults(n jsondoc.Node) {
 	name, args, isRule := operation(n)
 	if !isRule {
-		c.result(n)
+		c.checkConstantResult(n)
 		return
 	}
-	op, known := operators(name)
+	op, known := lookUpOperator(name)
 	switch {
-	case !known || len(args) < op.least:
+	case !known || len(args) < op.minArgs:
 	case name == "if" || name == "?:":
 		for i := 1; i < len(args); i += 2 {
-			c.results(args[i])
+			c.checkResults(args[i])
 		}
 		if len(args)%2 == 1 {
-			c.results(args[len(args)-1])
+			c.checkResults(args[len(args)-1])
 		}
 	case name == "and" || name == "or":
 		for _, arg := range args[:len(args)-1] {
-			if c.decides(arg) { // and stops at false and gives it, or at true
-				c.resultOf(arg.Line, name, name == "or")
+			if c.yieldsBool(arg) { // and yields false if it stops here, or yields true
+				c.checkBoolResult(arg.Line, name, name == "or")
 			}
 		}
-		c.results(args[len(args)-1])
+		c.checkResults(args[len(args)-1])
 	case name == "fractional":
 		for _, share := range args {
 			if list, ok := share.Value.([]jsondoc.Node); ok && len(list) > 0 {
-				c.results(list[0])
+				c.checkResults(list[0])
 			}
 		}
-	case op.decides:
-		c.resultOf(n.Line, name, true)
-		c.resultOf(n.Line, name, false)
+	case op.yieldsBool:
+		c.checkBoolResult(n.Line, name, true)
+		c.checkBoolResult(n.Line, name, false)
 	}
 }
 
-// decides tells whether a rule gives nothing but true or false.
-func (c *ruleChecker) decides(n jsondoc.Node) bool {
+// yieldsBool reports whether a rule yields only true or false.
+func (c *ruleChecker) yieldsBool(n jsondoc.Node) bool {
 	name, _, ok := operation(n)
-	op, _ := operators(name)
-	return ok && op.decides
+	op, _ := lookUpOperator(name)
+	return ok && op.yieldsBool
 }
 
-// result holds a constant result. Null is the default variant.
-func (c *ruleChecker) result(n jsondoc.Node) {
+// checkConstantResult checks a constant result. Null chooses the default variant.
+func (c *ruleChecker) checkConstantResult(n jsondoc.Node) {
 	if n.Value == nil {
 		return
 	}
-	if !c.has(n.Plain()) {
-		c.Fault(jsondoc.UnknownReference, n.Line, "flag %s: the rule gives %s, and there is no such variant; there are: %s", c.flag.Key, jsondoc.Describe(n.Value), c.flag.VariantNames())
+	if !c.isVariant(n.PlainValue()) {
+		c.Fault(jsondoc.UnknownReference, n.Line,
+			"flag %s: the rule returns %s, which is not a variant; there are: %s",
+			c.flag.Key, jsondoc.Describe(n.Value), c.flag.VariantNames())
 	}
 }
 
-func (c *ruleChecker) resultOf(line int, operator string, result bool) {
-	if !c.has(result) {
-		c.Fault(jsondoc.UnknownReference, line, "flag %s: %s may give %t, and there is no such variant: choose one by if; there are: %s", c.flag.Key, operator, result, c.flag.VariantNames())
+func (c *ruleChecker) checkBoolResult(line int, operator string, result bool) {
+	if !c.isVariant(result) {
+		c.Fault(jsondoc.UnknownReference, line,
+			"flag %s: %s may return %t, which is not a variant: choose a variant with if; there are: %s",
+			c.flag.Key, operator, result, c.flag.VariantNames())
 	}
 }
 
-func (c *ruleChecker) has(result any) bool {
+func (c *ruleChecker) isVariant(result any) bool {
 	variant, err := flags.VariantNamed(result)
 	if err != nil {
 		return false
 	}
-	_, there := c.flag.Variants[variant]
-	return there || len(c.flag.Variants) == 0 // that was said
+	_, ok := c.flag.Variants[variant]
+	return ok || len(c.flag.Variants) == 0 // empty variants are already a fault
 }
 
-// checkFractional looks at shares. flagd's weights are relative; here people mean percent, so other sums are worth a warning.
+// checkFractional checks shares. flagd's weights are relative; here people mean percent, so other sums are worth a
+// warning.
 func (c *ruleChecker) checkFractional(n jsondoc.Node, args []jsondoc.Node) {
 	shares := args
 	switch first := args[0]; {
 	case !first.IsCollection():
 		if text, ok := first.Value.(string); ok {
-			c.Warn(jsondoc.Unused, first.Line, "fractional goes by the text %q, which is the same for everybody: all get one share", jsondoc.Clip(text))
+			c.Warn(jsondoc.Unused, first.Line,
+				"fractional uses the text %q as its key, which is the same for everybody: all users get one share",
+				jsondoc.Clip(text))
 		} else if first.Value != nil {
-			c.Fault(jsondoc.WrongType, first.Line, "fractional begins with what it goes by, a rule, or with its first share, not %s", jsondoc.Describe(first.Value))
+			c.Fault(jsondoc.WrongType, first.Line,
+				"fractional begins with its key, a rule, or with its first share, not %s",
+				jsondoc.Describe(first.Value))
 		}
 		shares = args[1:]
 	default:
@@ -97,7 +106,7 @@ func (c *ruleChecker) checkFractional(n jsondoc.Node, args []jsondoc.Node) {
 	}
 	sum, written := 0.0, false
 	for _, share := range shares {
-		weight, stated, ok := c.weight(share)
+		weight, stated, ok := c.shareWeight(share)
 		if !ok {
 			return
 		}
@@ -110,12 +119,14 @@ func (c *ruleChecker) checkFractional(n jsondoc.Node, args []jsondoc.Node) {
 		c.Fault(jsondoc.WrongValue, n.Line,
 			"fractional's shares add up to more than %d: it never matches", math.MaxInt32)
 	case written && sum != 100:
-		c.Warn(jsondoc.WrongValue, n.Line, "fractional's shares add up to %s, not 100: they are taken as relative weights", jsondoc.AppendScalar(nil, sum))
+		c.Warn(jsondoc.WrongValue, n.Line,
+			"fractional's shares add up to %s, not 100: they count as relative weights",
+			jsondoc.AppendScalar(nil, sum))
 	}
 }
 
-// weight gives a share's weight; ok is false if it depends on the context, or can't be one, which is then said.
-func (c *ruleChecker) weight(share jsondoc.Node) (weight float64, stated, ok bool) {
+// shareWeight returns a share's weight. ok is false if the weight depends on the context, or is already a fault.
+func (c *ruleChecker) shareWeight(share jsondoc.Node) (weight float64, stated, ok bool) {
 	list, isList := share.Value.([]jsondoc.Node)
 	switch {
 	case !isList && isConstant(share) || isList && (len(list) == 0 || len(list) > 2):
@@ -128,14 +139,16 @@ func (c *ruleChecker) weight(share jsondoc.Node) (weight float64, stated, ok boo
 	case !isConstant(list[1]):
 		return 0, true, false
 	}
-	v, _ := fold(list[1])
+	v, _ := evaluateConstant(list[1])
 	weight, number := v.(float64)
 	switch {
 	case !number:
 		c.Fault(jsondoc.WrongType, list[1].Line,
 			"a share's percentage must be a number, not %s", jsondoc.Describe(list[1].Value))
 	case weight != math.Trunc(weight):
-		c.Fault(jsondoc.WrongValue, list[1].Line, "a share's percentage must be a whole number, not %s: fractional would never match", jsondoc.AppendScalar(nil, weight))
+		c.Fault(jsondoc.WrongValue, list[1].Line,
+			"a share's percentage must be a whole number, not %s: fractional would never match",
+			jsondoc.AppendScalar(nil, weight))
 	case weight < 0:
 		c.Fault(jsondoc.WrongValue, list[1].Line,
 			"a share's percentage can't be negative: %s", jsondoc.AppendScalar(nil, weight))

@@ -10,23 +10,32 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
-// secretForm is what well-known secrets look like: PEM blocks, keys of clouds and git hosts, JSON web tokens. It is made when it
-// is asked for: an agent never does.
-var secretForm = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`-----BEGIN |\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}|\bglpat-[A-Za-z0-9_-]{20,}|\bxox[abeprs]-[A-Za-z0-9-]{10,}|\bsk_live_[A-Za-z0-9]{16,}|\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.`)
+// secretPattern matches well-known secrets: PEM blocks, keys of clouds and git hosts, JSON web tokens. It is compiled
+// on demand, since agents never need it.
+var secretPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(
+		`-----BEGIN |\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}|` +
+			`\bglpat-[A-Za-z0-9_-]{20,}|\bxox[abeprs]-[A-Za-z0-9-]{10,}|` +
+			`\bsk_live_[A-Za-z0-9]{16,}|\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.`,
+	)
 })
 
-// secretName is what keys of secrets are called.
-var secretName = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?i)(^|[_.-])(password|passwd|passphrase|secret|token|credentials?|(api|private|access)[_-]?key)$|(Password|Secret|Token|ApiKey|PrivateKey|AccessKey)$`)
+// secretNamePattern matches common names of secrets.
+var secretNamePattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(
+		`(?i)(^|[_.-])(password|passwd|passphrase|secret|token|credentials?|(api|private|access)[_-]?key)$|` +
+			`(Password|Secret|Token|ApiKey|PrivateKey|AccessKey)$`,
+	)
 })
 
-// checkSecrets warns of values that look like secrets: whoever may read flags may read them (R45).
+// checkSecrets warns of values that look like secrets: every reader of flags can read them (R45).
 func (l linter) checkSecrets(d *flags.Definition, name string, n jsondoc.Node) {
 	switch v := n.Value.(type) {
 	case string:
-		if len(v) >= 8 && secretName().MatchString(name) || looksSecret(v) {
-			l.Warn(jsondoc.Secret, n.Line, "flag %s: %.60q looks like a secret, and flags are none: every reader of flags can see it (R45)", d.Key, name)
+		if len(v) >= 8 && secretNamePattern().MatchString(name) || looksSecret(v) {
+			l.Warn(jsondoc.Secret, n.Line,
+				"flag %s: %.60q looks like a secret: every reader of flags can see it (R45)",
+				d.Key, name)
 		}
 	case jsondoc.Members:
 		for _, m := range v {
@@ -39,7 +48,7 @@ func (l linter) checkSecrets(d *flags.Definition, name string, n jsondoc.Node) {
 	}
 }
 
-// looksSecret tells whether s has the form of a secret, or is one long word as random as tokens are.
+// looksSecret reports whether s has the form of a secret, or is one long word as random as a token.
 func looksSecret(s string) bool {
 	const (
 		shortest = 20
@@ -49,10 +58,11 @@ func looksSecret(s string) bool {
 	if len(s) < shortest {
 		return false
 	}
-	return secretForm().MatchString(s) || len(s) >= long && isToken(s, shortest) && entropy(s) > random
+	return secretPattern().MatchString(s) || len(s) >= long && isToken(s, shortest) && entropy(s) > random
 }
 
-// isToken tells whether s is made as base64 is, and has a word of so many digits, small and large letters in a row.
+// isToken reports whether s consists of base64 characters and contains a word of at least longest characters with
+// digits, small and large letters.
 func isToken(s string, longest int) bool {
 	var digit, small, large, found bool
 	run := 0
@@ -75,7 +85,7 @@ func isToken(s string, longest int) bool {
 	return found
 }
 
-// entropy gives the bits that a byte of s tells on average.
+// entropy returns the average bits of information in a byte of s.
 func entropy(s string) float64 {
 	var counts [256]int
 	for i := range len(s) {

@@ -15,33 +15,33 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// defaultSoak is how long flags without an announcement are served upstream if sluice.yaml does not say.
+// defaultSoak is Settings.Soak unless sluice.yaml gives one.
 const defaultSoak = Duration(time.Hour)
 
-// EventTypes are what webhooks can ask for.
+// EventTypes returns the event types that webhooks can subscribe to.
 func EventTypes() []string {
 	return []string{"published", "suspended", "resumed", "killed", "lifted", "retracted", "missed", "warning"}
 }
 
-// settings reads sluice.yaml. Without it, and with faults in it, the defaults hold.
-func (l *loader) settings() {
-	s, faults := manifest.Load(l.c, l.fsys, settingsFile, readySettings)
+// loadSettings reads sluice.yaml. Without the file, or with faults in it, the defaults hold.
+func (l *loader) loadSettings() {
+	s, faults := manifest.Load(l.cache, l.fsys, settingsFile, validateSettings)
 	l.faults = append(l.faults, faults...)
-	l.strangers = s == nil && len(faults) > 0
+	l.peopleUnknown = s == nil && len(faults) > 0
 	if s == nil {
 		if len(faults) == 0 {
-			l.warn(manifest.Missing, settingsFile, 0,
-				"is missing: defaults hold, and nobody can approve; name who may in people")
+			l.addWarning(manifest.Missing, settingsFile, 0,
+				"is missing: the defaults apply, and nobody can approve; list approvers in people")
 		}
 		s = &Settings{Soak: defaultSoak, Approvals: ApprovalRule{Count: 1}}
 	}
 	l.tree.Settings = *s
 }
 
-func readySettings(doc *manifest.Doc[Settings]) []manifest.Fault {
+func validateSettings(doc *manifest.Doc[Settings]) []manifest.Fault {
 	s := &doc.Value
-	defaultCount(doc, "approvals.count", &s.Approvals)
-	if !doc.Has("soak") {
+	setDefaultCount(doc, "approvals.count", &s.Approvals)
+	if !doc.HasField("soak") {
 		s.Soak = defaultSoak
 	}
 	faults := slices.Concat(checkPeople(doc), checkWebhooks(doc))
@@ -49,7 +49,7 @@ func readySettings(doc *manifest.Doc[Settings]) []manifest.Fault {
 		faults = append(faults, doc.Fault(manifest.WrongValue, "zone", "%v", err))
 	}
 	if err := checkURL(s.Link); s.Link != "" && err != nil {
-		faults = append(faults, doc.Fault(codeOf(err), "link", "link %v", err))
+		faults = append(faults, doc.Fault(urlFaultCode(err), "link", "link %v", err))
 	}
 	if f := s.checkRule(s.Approvals, settingsFile, doc.Line("approvals")); f != nil {
 		faults = append(faults, *f)
@@ -57,54 +57,58 @@ func readySettings(doc *manifest.Doc[Settings]) []manifest.Fault {
 	return faults
 }
 
-// defaultCount fills in what a rule does not say: one approval is enough.
-func defaultCount[T any](doc *manifest.Doc[T], at string, rule *ApprovalRule) {
-	if !doc.Has(at) {
+// setDefaultCount fills in the default of one approval.
+func setDefaultCount[T any](doc *manifest.Doc[T], at string, rule *ApprovalRule) {
+	if !doc.HasField(at) {
 		rule.Count = 1
 	}
 }
 
-// checkRule says what is wrong with a rule about people: a role that nobody has, more approvals than can be given.
+// checkRule returns the fault of an approval rule: a role without people, or more approvals than people can give.
 func (s *Settings) checkRule(rule ApprovalRule, file string, line int) *manifest.Fault {
 	fault := func(code manifest.FaultCode, format string, args ...any) *manifest.Fault {
 		return &manifest.Fault{File: file, Line: line, Code: code, Message: fmt.Sprintf(format, args...)}
 	}
-	may := map[string]bool{} // by person
+	eligible := map[string]bool{} // by person
 	for _, role := range rule.From {
-		held := false
+		assigned := false
 		for name, p := range s.People {
 			if p != nil && slices.Contains(p.Roles, role) {
-				may[name], held = true, true
+				eligible[name], assigned = true, true
 			}
 		}
-		if !held {
-			return fault(manifest.UnknownReference, "approvals come from %.60q, a role that nobody in people of %s has: give it to somebody there", role, settingsFile)
+		if !assigned {
+			return fault(manifest.UnknownReference,
+				"approvals must come from the role %.60q, which nobody in people of %s has: assign it there",
+				role, settingsFile)
 		}
 	}
-	able := len(may)
+	count := len(eligible)
 	if len(rule.From) == 0 {
-		able = len(s.People)
+		count = len(s.People)
 	}
 	switch {
-	case able >= rule.Count:
+	case count >= rule.Count:
 		return nil
-	case able == 0:
-		f := fault(manifest.Missing, "nobody can approve: name who may in people of %s", settingsFile)
+	case count == 0:
+		f := fault(manifest.Missing, "nobody can approve: list approvers in people of %s", settingsFile)
 		f.Warning = true
 		return f
 	}
-	return fault(manifest.Conflict, "%d approvals are needed, and %d in people of %s can give one: name more, or need fewer", rule.Count, able, settingsFile)
+	return fault(manifest.Conflict,
+		"%d approvals are required, but only %d in people of %s can approve: add people, or require fewer",
+		rule.Count, count, settingsFile)
 }
 
-// checkPeople holds that each person can be told from the others (R22).
+// checkPeople checks that each person can be distinguished from the others (R22).
 func checkPeople(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 	fault := func(code manifest.FaultCode, at, format string, args ...any) {
 		faults = append(faults, doc.Fault(code, at, format, args...))
 	}
-	emails, keys := map[string]string{}, map[string]string{} // to whom they belong
+	emails, keys := map[string]string{}, map[string]string{} // by address or key: the person
 	for _, name := range slices.Sorted(maps.Keys(doc.Value.People)) {
 		at, p := "people["+name+"]", doc.Value.People[name]
-		if !personName.MatchString(name) {
+		if !personPattern.MatchString(name) {
 			fault(manifest.WrongName, at,
 				"%.70q can't name a person: use letters, digits, dots and hyphens, at most 63", name)
 		}
@@ -129,7 +133,7 @@ func checkPeople(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 				err = fmt.Errorf("%s has this key already: a key is one person's", other)
 			}
 			if err != nil {
-				fault(code, index(at+".keys", i), "%v", err)
+				fault(code, indexPath(at+".keys", i), "%v", err)
 			}
 			keys[key] = name
 		}
@@ -137,7 +141,7 @@ func checkPeople(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 	return faults
 }
 
-// parseKey reads an SSH public key as in authorized_keys, without its comment.
+// parseKey parses an SSH public key as in authorized_keys, without its comment.
 func parseKey(text string) (string, error) {
 	key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(text))
 	switch {
@@ -155,20 +159,21 @@ func checkWebhooks(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 	}
 	seen := map[string]bool{}
 	for i, w := range doc.Value.Webhooks {
-		at := index("webhooks", i)
+		at := indexPath("webhooks", i)
 		switch {
-		case !label.MatchString(w.Name):
+		case !labelPattern.MatchString(w.Name):
 			fault(manifest.WrongName, at+".name", "%.70q can't name a webhook: %s", w.Name, labelRule)
 		case seen[w.Name]:
 			fault(manifest.Duplicate, at+".name", "webhook %s is there twice", w.Name)
 		}
 		seen[w.Name] = true
 		if err := checkURL(w.URL); err != nil {
-			fault(codeOf(err), at+".url", "url %v", err)
+			fault(urlFaultCode(err), at+".url", "url %v", err)
 		}
 		for j, kind := range w.Types {
 			if !slices.Contains(EventTypes(), kind) {
-				fault(manifest.WrongValue, index(at+".types", j), "there is no event %.60q; there are: %s", kind, strings.Join(EventTypes(), ", "))
+				fault(manifest.WrongValue, indexPath(at+".types", j), "there is no event type %.60q; there are: %s",
+					kind, strings.Join(EventTypes(), ", "))
 			}
 		}
 	}
@@ -176,17 +181,17 @@ func checkWebhooks(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 }
 
 var errPassword = errors.New("must not have a user or password: they would be in git; " +
-	"a webhook's secret is in the control plane's environment")
+	"set a webhook's secret in the control plane's environment")
 
-// codeOf gives the class of what checkURL says.
-func codeOf(err error) manifest.FaultCode {
+// urlFaultCode returns the class of an error of checkURL.
+func urlFaultCode(err error) manifest.FaultCode {
 	if errors.Is(err, errPassword) {
 		return manifest.Secret
 	}
 	return manifest.WrongValue
 }
 
-// checkURL holds that a URL is https, or http on loopback, and has no password: git is read by many.
+// checkURL checks that a URL is https, or http on loopback, and has no password: git has many readers.
 func checkURL(text string) error {
 	u, err := url.Parse(text)
 	switch {

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// What the types that read their own text take, as regular expressions, for JSON Schemas.
+// Regular expressions for the types that parse text themselves, for JSON Schemas.
 const (
 	DurationPattern  = `^(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))*|[0-9]+d)$`
-	LocalPattern     = `^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?$`
+	LocalTimePattern = `^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?$`
 	WhenPattern      = `^(ready|never|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)$`
 	ReadinessPattern = `^(wait|(skip|block) ([1-9][0-9]?|100)%)$`
 )
 
-// UnmarshalText reads 30m, 24h or 7d. It can't be negative.
+// UnmarshalText parses 30m, 24h or 7d, not a negative duration.
 func (d *Duration) UnmarshalText(text []byte) error {
 	s := string(text)
 	if days, ok := strings.CutSuffix(s, "d"); ok {
@@ -32,10 +32,10 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// MarshalText gives what UnmarshalText reads.
+// MarshalText returns the text that UnmarshalText parses.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// String gives the form in files: 30m, not 30m0s.
+// String returns the form in files: 30m, not 30m0s.
 func (d Duration) String() string {
 	s := time.Duration(d).String()
 	if strings.HasSuffix(s, "m0s") {
@@ -56,26 +56,26 @@ const (
 	block = "block"
 )
 
-// UnmarshalText reads ready, never or a wall time.
-func (w *When) UnmarshalText(text []byte) error {
+// UnmarshalText parses ready, never or a wall time.
+func (w *PublishTime) UnmarshalText(text []byte) error {
 	switch string(text) {
 	case ready:
-		*w = When{Ready: true}
+		*w = PublishTime{Ready: true}
 		return nil
 	case never:
-		*w = When{Never: true}
+		*w = PublishTime{Never: true}
 		return nil
 	}
-	var at Local
+	var at LocalTime
 	if err := at.UnmarshalText(text); err != nil {
 		return fmt.Errorf("must be ready, never or %s", strings.TrimPrefix(err.Error(), "must be "))
 	}
-	*w = When{At: at}
+	*w = PublishTime{At: at}
 	return nil
 }
 
-// MarshalText gives what UnmarshalText reads.
-func (w When) MarshalText() ([]byte, error) {
+// MarshalText returns the text that UnmarshalText parses.
+func (w PublishTime) MarshalText() ([]byte, error) {
 	switch {
 	case w.Ready:
 		return []byte(ready), nil
@@ -85,7 +85,7 @@ func (w When) MarshalText() ([]byte, error) {
 	return w.At.MarshalText()
 }
 
-// UnmarshalText reads wait, skip 90% or block 90%.
+// UnmarshalText parses wait, skip 90% or block 90%.
 func (r *Readiness) UnmarshalText(text []byte) error {
 	mode, share, found := strings.Cut(string(text), " ")
 	digits, isPercent := strings.CutSuffix(share, "%")
@@ -93,7 +93,8 @@ func (r *Readiness) UnmarshalText(text []byte) error {
 	switch {
 	case mode == wait && !found:
 		*r = Readiness{Mode: wait}
-	case (mode == skip || mode == block) && isPercent && err == nil && percent >= 1 && percent <= 100 && digits[0] != '+':
+	case (mode == skip || mode == block) && isPercent && err == nil && percent >= 1 && percent <= 100 &&
+		digits[0] != '+':
 		*r = Readiness{Mode: mode, Percent: percent}
 	default:
 		return fmt.Errorf("must be wait, skip 90%% or block 90%%, with 1 to 100 percent, not %.60q", text)
@@ -101,10 +102,10 @@ func (r *Readiness) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// MarshalText gives what UnmarshalText reads.
+// MarshalText returns the text that UnmarshalText parses.
 func (r Readiness) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// String gives the form in files.
+// String returns the form in files.
 func (r Readiness) String() string {
 	if r.Mode == "" || r.Mode == wait {
 		return wait

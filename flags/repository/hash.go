@@ -10,31 +10,31 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
-// Hash gives the hash of the announcement and of the resolved definitions of all its features' flags, which approvals
-// name (R42), and of the announcement alone. Both change with every meaning and with nothing else. Neither covers Cancelled
-// and Archived: they take effect without approval.
+// Hash returns two hashes: of the announcement with the resolved definitions of all its features' flags, which
+// approvals name (R42), and of the announcement alone. Each changes with every change of meaning and only then. Neither
+// covers Cancelled and Archived, which take effect without approval.
 func (t *Tree) Hash(a *Announcement) (hash, text string) {
-	canonical, err := json.Marshal(a.meaning())
+	canonical, err := json.Marshal(a.canonical())
 	if err != nil {
-		panic(err) // it has nothing but texts, numbers and bools
+		panic(err) // impossible: the announcement consists of texts, numbers and bools
 	}
-	text = digest(canonical)
+	text = hashBytes(canonical)
 	whole := slices.Concat([]byte(`{"announcement":`), canonical, []byte(`,"flags":{`))
-	for i, key := range t.flagsOf(a) {
+	for i, key := range t.flagKeys(a) {
 		if i > 0 {
 			whole = append(whole, ',')
 		}
 		whole = append(jsondoc.AppendString(whole, key), ':')
 		whole = append(whole, t.Flags[key].Encode()...)
 	}
-	return digest(append(whole, "}}"...)), text
+	return hashBytes(append(whole, "}}"...)), text
 }
 
-// flagsOf gives the keys of all flags of the announcement's features, sorted.
-func (t *Tree) flagsOf(a *Announcement) (keys []string) {
-	byFeature := t.byFeature
+// flagKeys returns the keys of all flags of the announcement's features, sorted.
+func (t *Tree) flagKeys(a *Announcement) (keys []string) {
+	byFeature := t.keysByFeature
 	if byFeature == nil { // not made by Load
-		byFeature = keysByFeature(t.Flags)
+		byFeature = groupByFeature(t.Flags)
 	}
 	for _, feature := range a.Features {
 		keys = append(keys, byFeature[feature]...)
@@ -43,7 +43,7 @@ func (t *Tree) flagsOf(a *Announcement) (keys []string) {
 	return slices.Compact(keys)
 }
 
-func keysByFeature(flags map[string]*flags.Definition) map[string][]string {
+func groupByFeature(flags map[string]*flags.Definition) map[string][]string {
 	byFeature := map[string][]string{}
 	for key, d := range flags {
 		if feature := d.Feature(); feature != "" {
@@ -53,8 +53,8 @@ func keysByFeature(flags map[string]*flags.Definition) map[string][]string {
 	return byFeature
 }
 
-// meaning gives the announcement in the one form of all that mean the same: defaults written out, lists that are sets sorted.
-func (a *Announcement) meaning() *Announcement {
+// canonical returns the announcement in the form that all equivalent ones share: defaults written out, sets sorted.
+func (a *Announcement) canonical() *Announcement {
 	m := *a
 	m.Cancelled, m.Archived = "", false
 	m.Zone = a.Location().String()
@@ -74,12 +74,12 @@ func (a *Announcement) meaning() *Announcement {
 	return &m
 }
 
-func digest(b []byte) string {
+func hashBytes(b []byte) string {
 	sum := sha256.Sum256(b)
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// sortedSet gives the names sorted, each once, in a slice of its own that is never nil.
+// sortedSet returns the names sorted and without duplicates, in a new slice that is never nil.
 func sortedSet(names []string) []string {
 	out := append([]string{}, names...)
 	slices.Sort(out)

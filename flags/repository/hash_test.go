@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// hashes gives the hashes of workspace-classes in a changed good repository.
+// hashes returns the hashes of workspace-classes in the good repository with changes.
 func hashes(t testing.TB, files map[string]string) (hash, text string) {
 	t.Helper()
 	tree := repository.Load(nil, with(t, files))
@@ -33,7 +33,7 @@ func replaced(t testing.TB, file, old, new string) map[string]string {
 	return map[string]string{file: after}
 }
 
-// R42: an approval covers every meaning of the announcement and of its flags, and nothing else.
+// R42: an approval covers every meaning of the announcement and its flags, and nothing else.
 func TestHash(t *testing.T) {
 	const told, defined = "announcements/workspace-classes.yaml", "flags/workspaces.yaml"
 	const neither, definitions, both = 0, 1, 2
@@ -85,21 +85,24 @@ func TestHash(t *testing.T) {
 		}
 		gotHash, gotText := hashes(t, files)
 		if (gotHash != hash) != (tt.changes != neither) || (gotText != text) != (tt.changes == both) {
-			t.Errorf("%s: %q for %q: hash changes %t, text changes %t", tt.file, tt.new, tt.old, gotHash != hash, gotText != text)
+			t.Errorf("%s: %q for %q: hash changes %t, text changes %t", tt.file, tt.new, tt.old, gotHash != hash,
+				gotText != text)
 		}
 	}
 }
 
-// The same definitions, in another order, in other files, as JSON or YAML, hash alike; and what a reader resolves does not matter.
+// Equal definitions hash alike in another order, in other files, as JSON or YAML, whatever their references.
 func TestHashDoesNotSeeForm(t *testing.T) {
 	tree := repository.Load(nil, good(t))
 	want, _ := tree.Hash(tree.Announcements["workspace-classes"])
 	rapid.Check(t, func(rt *rapid.T) {
-		keys := rapid.Permutation([]string{"header-color", "retired", "ssh-gateway", "workspace-class-limit", "workspace-classes"}).Draw(rt, "order")
+		keys := rapid.Permutation([]string{"header-color", "retired", "ssh-gateway", "workspace-class-limit",
+			"workspace-classes"}).Draw(rt, "order")
 		files := map[string]string{"flags/workspaces.yaml": "", "flags/gateway.json": ""}
 		fsys := with(t, files)
 		for i, key := range keys {
-			set, err := json.MarshalIndent(map[string]any{"flags": map[string]any{key: tree.Flags[key].Encode()}}, "", strings.Repeat(" ", i))
+			set, err := json.MarshalIndent(map[string]any{"flags": map[string]any{key: tree.Flags[key].Encode()}}, "",
+				strings.Repeat(" ", i))
 			if err != nil {
 				rt.Fatal(err)
 			}
@@ -113,7 +116,7 @@ func TestHashDoesNotSeeForm(t *testing.T) {
 	})
 }
 
-// A tree that was put together by hand hashes as one that was loaded.
+// A tree built by hand hashes like a loaded one.
 func TestHashOfAnyTree(t *testing.T) {
 	tree := repository.Load(nil, good(t))
 	a := tree.Announcements["workspace-classes"]

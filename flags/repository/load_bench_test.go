@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// manyFlags is a repository of n flags with a rule each, in as many files as it takes.
+// manyFlags returns a repository of n flags with a rule each, in several files.
 func manyFlags(n int, asJSON bool) fstest.MapFS {
 	const perFile = 1000
 	fsys := fstest.MapFS{"sluice.yaml": {Data: []byte("apiVersion: sluice/v1\nkind: Flags\n")}}
@@ -82,7 +82,8 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
-// BenchmarkLoadAndCompile is what a flags repository of 10,000 flags takes from its files to answers (goal: 500 ms, 100 MB).
+// BenchmarkLoadAndCompile measures a repository of 10,000 flags from its files to compiled rules (goal: 500 ms, 100
+// MB).
 func BenchmarkLoadAndCompile(b *testing.B) {
 	fsys := manyFlags(10_000, false)
 	b.ReportAllocs()

@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "record the faults as they are now; read
 
 const fixtures = "../../fixtures/flags"
 
-// Whole repositories, each with all the faults that are to be found in it.
+// TestFaults loads whole repositories and checks all faults.
 func TestFaults(t *testing.T) {
 	folders, err := os.ReadDir(fixtures)
 	if err != nil {
@@ -62,7 +62,7 @@ func good(t testing.TB) fs.FS {
 	return os.DirFS(filepath.Join(fixtures, "good"))
 }
 
-// with gives the good repository with files replaced or, if empty, removed.
+// with returns the good repository with files replaced or, if empty, removed.
 func with(t testing.TB, files map[string]string) fstest.MapFS {
 	t.Helper()
 	all := fstest.MapFS{}
@@ -96,29 +96,34 @@ func TestLoadsTheGood(t *testing.T) {
 	if got := string(limit.Encode()); got != want {
 		t.Errorf("encodes as\n%s\nwant\n%s", got, want)
 	}
-	if got := string(tree.Flags["header-color"].Targeting); !strings.Contains(got, `{"ends_with":[{"var":"email"},"@workspaces.example"]}`) || strings.Contains(got, "$ref") {
+	if got := string(tree.Flags["header-color"].Targeting); !strings.Contains(got,
+		`{"ends_with":[{"var":"email"},"@workspaces.example"]}`) || strings.Contains(got, "$ref") {
 		t.Errorf("references are not resolved: %s", got)
 	}
-	if tree.Flags["header-color"].Metadata["team"] != "web" || !tree.Flags["retired"].Disabled || limit.Feature() != "workspace-classes" || limit.Off() != "none" {
+	if tree.Flags["header-color"].Metadata["team"] != "web" || !tree.Flags["retired"].Disabled ||
+		limit.Feature() != "workspace-classes" || limit.Off() != "none" {
 		t.Error("metadata or states are not read")
 	}
-	if s := tree.Settings; s.Soak.String() != "2h" || s.Approvals.Count != 1 || len(s.People) != 2 || len(s.Webhooks) != 2 {
+	if s := tree.Settings; s.Soak.String() != "2h" || s.Approvals.Count != 1 || len(s.People) != 2 ||
+		len(s.Webhooks) != 2 {
 		t.Errorf("settings are %+v", s)
 	}
-	if len(tree.Overrides) != 2 || tree.Overrides[1].Name != "kill-header-color" || len(tree.Records["ssh-gateway"]) != 1 || tree.Heads["dedicated"].Commit == "" || len(tree.Approvals) != 1 {
+	if len(tree.Overrides) != 2 || tree.Overrides[1].Name != "kill-header-color" ||
+		len(tree.Records["ssh-gateway"]) != 1 || tree.Heads["dedicated"].Commit == "" || len(tree.Approvals) != 1 {
 		t.Error("overrides, records, heads or approvals are missing")
 	}
 }
 
-// Without sluice.yaml the defaults hold, and people are told.
+// Without sluice.yaml the defaults hold, with a warning.
 func TestNoSettings(t *testing.T) {
 	tree := repository.Load(nil, fstest.MapFS{})
-	if tree.Invalid || len(tree.Faults) != 1 || tree.Settings.Soak.String() != "1h" || tree.Settings.Approvals.Count != 1 {
+	if tree.Invalid || len(tree.Faults) != 1 || tree.Settings.Soak.String() != "1h" ||
+		tree.Settings.Approvals.Count != 1 {
 		t.Errorf("%+v", tree)
 	}
 }
 
-// Fault 33: a fault in any file but an override's makes all invalid, a warning does not.
+// Fault 33: a fault outside overrides makes the whole commit invalid, a warning does not.
 func TestInvalid(t *testing.T) {
 	for name, tt := range map[string]struct {
 		file, text string
@@ -140,7 +145,7 @@ func TestInvalid(t *testing.T) {
 	}
 }
 
-// R43, fault 61: a kill counts whatever else is broken, in its own file too; where in doubt, for all cells.
+// R43, fault 61: a kill is effective whatever else is broken, even in its own file, and in doubt for all cells.
 func TestKillsCountAnyway(t *testing.T) {
 	tree := repository.Load(nil, os.DirFS(filepath.Join(fixtures, "kills-anyway")))
 	if !tree.Invalid {
@@ -151,8 +156,9 @@ func TestKillsCountAnyway(t *testing.T) {
 		got[o.Kind+" "+o.Flag+o.Announcement] = strings.Join(o.Cells.Names, " ")
 	}
 	want := map[string]string{
-		"Kill shop": "", "Kill no-reason": "acme", "Kill faulty-cells": "", "Kill mistyped": "", "Kill broken": "", "Kill other-ending": "",
-		"Hold news": "", "Hold shopboth": "",
+		"Kill shop": "", "Kill no-reason": "acme", "Kill faulty-cells": "", "Kill mistyped": "", "Kill broken": "",
+		"Kill other-ending": "",
+		"Hold news":         "", "Hold shopboth": "",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -168,7 +174,7 @@ func TestOneKeyInTwoFiles(t *testing.T) {
 	}
 }
 
-// What names a flag that may be in a file that can't be parsed is no fault of its own.
+// A reference to a flag that may be in an unreadable file is no fault.
 func TestOneFaultDoesNotFollowFromAnother(t *testing.T) {
 	tree := repository.Load(nil, with(t, map[string]string{"flags/gateway.json": `{"flags":`}))
 	if len(tree.Faults) != 1 || tree.Faults[0].File != "flags/gateway.json" {
@@ -176,7 +182,7 @@ func TestOneFaultDoesNotFollowFromAnother(t *testing.T) {
 	}
 }
 
-// counting counts how often a file is opened, and gives each an object id, as a commit does.
+// counting counts how often files are opened, and has an object id for each, as a commit does.
 type counting struct {
 	fstest.MapFS
 	mu     *sync.Mutex // guards opened: files are read several at once
@@ -218,25 +224,33 @@ func TestLoadWithACache(t *testing.T) {
 			t.Errorf("%s: another hash from the cache", id)
 		}
 	}
-	if len(second.Faults) > 0 || len(second.Flags) != len(first.Flags) || len(second.Overrides) != len(first.Overrides) {
+	if len(second.Faults) > 0 || len(second.Flags) != len(first.Flags) ||
+		len(second.Overrides) != len(first.Overrides) {
 		t.Errorf("the cache gives another tree: %v", second.Faults)
 	}
 }
 
-// FuzzLoad: no bytes make it panic, or take long.
+// FuzzLoad checks that no input makes Load panic or run long.
 func FuzzLoad(f *testing.F) {
-	for _, name := range []string{"flags/workspaces.yaml", "flags/gateway.json", "announcements/workspace-classes.yaml", "sluice.yaml", "overrides/kill-header-color.yaml"} {
+	for _, name := range []string{"flags/workspaces.yaml", "flags/gateway.json", "announcements/workspace-classes.yaml",
+		"sluice.yaml", "overrides/kill-header-color.yaml"} {
 		data, err := fs.ReadFile(good(f), name)
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(data)
 	}
-	f.Add([]byte("$evaluators: {a: {and: [{$ref: b}, {$ref: b}]}, b: {or: [{$ref: a}]}}\nflags: {x: {state: ENABLED, variants: {1: 2}, targeting: {$ref: a}}}"))
+	f.Add(
+		[]byte(
+			"$evaluators: {a: {and: [{$ref: b}, {$ref: b}]}, b: {or: [{$ref: a}]}}\nflags: {x: {state: ENABLED, variants: {1: 2}, targeting: {$ref: a}}}",
+		),
+	)
 	f.Fuzz(func(t *testing.T, in []byte) {
 		file := &fstest.MapFile{Data: in}
-		tree := repository.Load(nil, fstest.MapFS{"flags/a.yaml": file, "flags/b.json": file, "announcements/a.yaml": file, "overrides/kill-a.yaml": file,
-			"sluice.yaml": file, "approvals/a/b.yaml": file, "records/a/b.yaml": file, "heads/a.yaml": file})
+		tree := repository.Load(nil,
+			fstest.MapFS{"flags/a.yaml": file, "flags/b.json": file, "announcements/a.yaml": file,
+				"overrides/kill-a.yaml": file,
+				"sluice.yaml":           file, "approvals/a/b.yaml": file, "records/a/b.yaml": file, "heads/a.yaml": file})
 		for _, fault := range tree.Faults {
 			if fault.Message == "" || fault.File == "" || fault.Code == "" {
 				t.Errorf("a fault that says nothing: %+v", fault)

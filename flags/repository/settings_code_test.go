@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// A password in a URL is a secret in git; what else is wrong with one is its value. A key of two people is there twice.
+// A password in a URL is a secret in git; other URL faults are wrong values. A key of two people is a duplicate.
 func TestCodesOfSettings(t *testing.T) {
 	const key = `"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG/IvJAu8LPJhX0OlSHfgPWKQhCXLtftJpTNrYLUG3Xc"`
 	for text, want := range map[string]manifest.FaultCode{

@@ -3,18 +3,18 @@ package repository
 import (
 	"fmt"
 	"time"
-	_ "time/tzdata" // which zones are known must not depend on the machine
+	_ "time/tzdata" // zones must not depend on the machine
 )
 
 const (
-	localForm  = "2006-01-02T15:04:05"
-	minuteForm = "2006-01-02T15:04"
+	localLayout  = "2006-01-02T15:04:05"
+	minuteLayout = "2006-01-02T15:04"
 
-	// What is told has a time in these years. In every zone that is an instant that cells take, see Gate.
+	// Announcements have times in these years: in every zone, such a time is within the limits of flags.Gate.
 	firstYear, lastYear = 1971, 9998
 )
 
-// loadZone gives a zone by its IANA name; "" is UTC. Local would mean another one on each machine.
+// loadZone returns a zone by its IANA name; "" is UTC. Local is refused, since it differs by machine.
 func loadZone(name string) (*time.Location, error) {
 	zone, err := time.LoadLocation(name)
 	if err != nil || name == "Local" {
@@ -23,10 +23,10 @@ func loadZone(name string) (*time.Location, error) {
 	return zone, nil
 }
 
-// zones keeps zones that were loaded: announcements share a few.
-type zones map[string]*time.Location
+// zoneCache caches loaded zones by name.
+type zoneCache map[string]*time.Location
 
-func (z zones) get(name string) (*time.Location, error) {
+func (z zoneCache) load(name string) (*time.Location, error) {
 	if zone := z[name]; zone != nil {
 		return zone, nil
 	}
@@ -37,51 +37,53 @@ func (z zones) get(name string) (*time.Location, error) {
 	return zone, err
 }
 
-// UnmarshalText reads 2026-12-01T10:00:00, or the same without seconds.
-func (l *Local) UnmarshalText(text []byte) error {
+// UnmarshalText parses 2026-12-01T10:00:00, or the same without seconds.
+func (l *LocalTime) UnmarshalText(text []byte) error {
 	s := string(text)
-	for _, form := range [...]string{localForm, minuteForm} {
-		if wall, err := time.Parse(form, s); err == nil && len(s) == len(form) { // Parse takes fractions too
+	for _, form := range [...]string{localLayout, minuteLayout} {
+		if wall, err := time.Parse(form, s); err == nil && len(s) == len(form) { // Parse accepts fractions too
 			if year := wall.Year(); year < firstYear || year > lastYear {
 				return fmt.Errorf("must be a time from %d to %d, not %s", firstYear, lastYear, s)
 			}
-			*l = Local{wall}
+			*l = LocalTime{wall}
 			return nil
 		}
 	}
 	if _, err := time.Parse(time.RFC3339, s); err == nil {
-		return fmt.Errorf("must be a wall time such as 2026-12-01T10:00:00, without an offset: %.60q; name the zone in zone", s)
+		return fmt.Errorf("must be a wall time such as 2026-12-01T10:00:00, without an offset: %.60q; name the zone in zone",
+			s)
 	}
 	return fmt.Errorf("must be a wall time such as 2026-12-01T10:00:00, not %.60q", s)
 }
 
-// MarshalText gives what UnmarshalText reads; nothing for none.
-func (l Local) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+// MarshalText returns the text that UnmarshalText parses; empty for none.
+func (l LocalTime) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
-// String gives the wall time as it is written; empty: none.
-func (l Local) String() string {
+// String returns the wall time as written; empty: none.
+func (l LocalTime) String() string {
 	if l.IsZero() {
 		return ""
 	}
-	return l.wall.Format(localForm)
+	return l.wall.Format(localLayout)
 }
 
-// IsZero tells whether there is none.
-func (l Local) IsZero() bool { return l.wall.IsZero() }
+// IsZero reports whether l is no wall time.
+func (l LocalTime) IsZero() bool { return l.wall.IsZero() }
 
-// LocalOf gives what a clock in t's zone shows at t, in whole seconds.
-func LocalOf(t time.Time) Local {
-	return Local{time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)}
+// LocalTimeOf returns the wall time of t in its zone, in whole seconds.
+func LocalTimeOf(t time.Time) LocalTime {
+	return LocalTime{time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)}
 }
 
-// instants gives every instant at which a clock in zone shows l, the first first: one, or in a gap none, or in an overlap two.
-func (l Local) instants(zone *time.Location) (all []time.Time) {
+// instants returns every instant at which a clock in zone shows l, earliest first: one, or none in a gap, or two in an
+// overlap.
+func (l LocalTime) instants(zone *time.Location) (all []time.Time) {
 	const reach = 26 * time.Hour // no zone is farther from UTC
 	for t := l.wall.Add(-reach).In(zone); ; {
 		_, offset := t.Zone()
 		_, end := t.ZoneBounds()
 		at := l.wall.Add(-time.Duration(offset) * time.Second).In(zone)
-		if LocalOf(at) == l && (len(all) == 0 || !all[len(all)-1].Equal(at)) {
+		if LocalTimeOf(at) == l && (len(all) == 0 || !all[len(all)-1].Equal(at)) {
 			all = append(all, at)
 		}
 		if end.IsZero() || end.After(l.wall.Add(reach)) {
@@ -91,8 +93,8 @@ func (l Local) instants(zone *time.Location) (all []time.Time) {
 	}
 }
 
-// in gives the first instant at which a clock in zone shows l, or would if it were not set forward then.
-func (l Local) in(zone *time.Location) time.Time {
+// inZone returns the first instant at which a clock in zone shows l or, in a gap, would without the gap.
+func (l LocalTime) inZone(zone *time.Location) time.Time {
 	if all := l.instants(zone); len(all) > 0 {
 		return all[0]
 	}
@@ -100,15 +102,15 @@ func (l Local) in(zone *time.Location) time.Time {
 	return time.Date(w.Year(), w.Month(), w.Day(), w.Hour(), w.Minute(), w.Second(), 0, zone)
 }
 
-// check says what is wrong with l in zone, and what else might be written.
-func (l Local) check(zone *time.Location) error {
+// checkIn returns what is wrong with l in zone, and what to write instead.
+func (l LocalTime) checkIn(zone *time.Location) error {
 	switch all := l.instants(zone); len(all) {
 	case 1:
 		return nil
 	case 0:
 		_, end := l.wall.Add(-26 * time.Hour).In(zone).ZoneBounds()
 		for {
-			before, after := LocalOf(end.Add(-time.Second).In(zone)), LocalOf(end.In(zone))
+			before, after := LocalTimeOf(end.Add(-time.Second).In(zone)), LocalTimeOf(end.In(zone))
 			if !before.wall.After(l.wall) && after.wall.After(l.wall) {
 				return fmt.Errorf("%s does not exist in %s: at %s clocks go forward to %s; choose that or another time",
 					l, zone, end.UTC().Format(time.RFC3339), after)

@@ -11,8 +11,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-func local(t interface{ Fatal(...any) }, text string) Local {
-	var l Local
+func parseLocal(t interface{ Fatal(...any) }, text string) LocalTime {
+	var l LocalTime
 	if err := l.UnmarshalText([]byte(text)); err != nil {
 		t.Fatal(err)
 	}
@@ -25,11 +25,18 @@ func TestLocal(t *testing.T) {
 		{"Europe/Berlin", "2026-07-01T10:00", "2026-07-01T10:00:00+02:00", ""},
 		{"Europe/Berlin", "2026-03-29T01:59:59", "2026-03-29T01:59:59+01:00", ""},
 		{"Europe/Berlin", "2026-03-29T03:00:00", "2026-03-29T03:00:00+02:00", ""},
-		{"Europe/Berlin", "2026-03-29T02:00:00", "", "does not exist in Europe/Berlin: at 2026-03-29T01:00:00Z clocks go forward to 2026-03-29T03:00:00"},
-		{"Europe/Berlin", "2026-10-25T02:00:00", "2026-10-25T02:00:00+02:00", "exists twice in Europe/Berlin, at 2026-10-25T02:00:00+02:00 and at 2026-10-25T02:00:00+01:00"},
+		{
+			"Europe/Berlin", "2026-03-29T02:00:00", "",
+			"does not exist in Europe/Berlin: at 2026-03-29T01:00:00Z clocks go forward to 2026-03-29T03:00:00",
+		},
+		{
+			"Europe/Berlin", "2026-10-25T02:00:00", "2026-10-25T02:00:00+02:00",
+			"exists twice in Europe/Berlin, at 2026-10-25T02:00:00+02:00 and at 2026-10-25T02:00:00+01:00",
+		},
 		{"Europe/Berlin", "2026-10-25T03:00:00", "2026-10-25T03:00:00+01:00", ""},
 		{"Australia/Lord_Howe", "2026-10-04T02:15:00", "", "clocks go forward to 2026-10-04T02:30:00"},
-		{"Pacific/Apia", "2011-12-30T12:00:00", "", "clocks go forward to 2011-12-31T00:00:00"}, // a day that was left out
+		// a day that was left out
+		{"Pacific/Apia", "2011-12-30T12:00:00", "", "clocks go forward to 2011-12-31T00:00:00"},
 		{"America/New_York", "2026-11-01T01:30:00", "2026-11-01T01:30:00-04:00", "exists twice"},
 		{"UTC", "2026-03-29T02:30:00", "2026-03-29T02:30:00Z", ""},
 		{"Asia/Kathmandu", "2026-01-01T00:00:00", "2026-01-01T00:00:00+05:45", ""},
@@ -38,22 +45,25 @@ func TestLocal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := local(t, tt.wall)
-		switch err := l.check(zone); {
+		l := parseLocal(t, tt.wall)
+		switch err := l.checkIn(zone); {
 		case err == nil && tt.wrong != "":
 			t.Errorf("%s in %s: nothing is wrong, want %s", tt.wall, tt.zone, tt.wrong)
 		case err != nil && (tt.wrong == "" || !strings.Contains(err.Error(), tt.wrong)):
 			t.Errorf("%s in %s: %v, want %q", tt.wall, tt.zone, err, tt.wrong)
 		}
-		if got := l.in(zone).Format(time.RFC3339); tt.want != "" && got != tt.want {
+		if got := l.inZone(zone).Format(time.RFC3339); tt.want != "" && got != tt.want {
 			t.Errorf("%s in %s is %s, want %s", tt.wall, tt.zone, got, tt.want)
 		}
 	}
 }
 
-// Whatever a clock shows at an instant, that instant is among those at which it shows it.
+// Local.instants of the wall time at an instant contains the instant.
 func TestInstantsAreTheClocks(t *testing.T) {
-	names := []string{"Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia", "Africa/Casablanca", "Asia/Tehran", "America/Sao_Paulo", "UTC"}
+	names := []string{
+		"Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia", "Africa/Casablanca", "Asia/Tehran",
+		"America/Sao_Paulo", "UTC",
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		zone, err := loadZone(rapid.SampledFrom(names).Draw(rt, "zone"))
 		if err != nil {
@@ -65,10 +75,10 @@ func TestInstantsAreTheClocks(t *testing.T) {
 				at = end.Add(time.Duration(rapid.IntRange(-7200, 7200).Draw(rt, "off")) * time.Second)
 			}
 		}
-		l := LocalOf(at.In(zone))
+		l := LocalTimeOf(at.In(zone))
 		found := false
 		for i, x := range l.instants(zone) {
-			if LocalOf(x.In(zone)) != l || i > 1 {
+			if LocalTimeOf(x.In(zone)) != l || i > 1 {
 				rt.Fatalf("%s in %s: %s shows something else, or is one too many", l, zone, x)
 			}
 			found = found || x.Equal(at)
@@ -79,8 +89,8 @@ func TestInstantsAreTheClocks(t *testing.T) {
 	})
 }
 
-// Around every change of every zone's clocks from 2020 to 2037, what is found is what time.Date knows: it gives an instant that
-// shows a wall time, if there is one; and a wall time is shown by one of the offsets before and after the change, or by both.
+// Around every change of every zone's clocks from 2020 to 2037, Local.instants agrees with time.Date, which returns an
+// instant that shows a wall time if there is one, and with the offsets before and after the change.
 func TestEveryZonesChanges(t *testing.T) {
 	changes := 0
 	for _, name := range zoneNames(t) {
@@ -94,7 +104,7 @@ func TestEveryZonesChanges(t *testing.T) {
 				break
 			}
 			changes++
-			around(t, zone, end)
+			checkAroundChange(t, zone, end)
 			at = end
 		}
 	}
@@ -102,25 +112,25 @@ func TestEveryZonesChanges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	around(t, apia, time.Date(2011, 12, 30, 10, 0, 0, 0, time.UTC))
+	checkAroundChange(t, apia, time.Date(2011, 12, 30, 10, 0, 0, 0, time.UTC))
 	if changes < 5000 {
 		t.Errorf("%d changes were looked at: the zones are not all there", changes)
 	}
 }
 
-// around holds the wall times around a change of a zone's clocks against what the offsets before and after it say.
-func around(t *testing.T, zone *time.Location, change time.Time) {
+// checkAroundChange checks wall times around a change of a zone's clocks against the offsets before and after it.
+func checkAroundChange(t *testing.T, zone *time.Location, change time.Time) {
 	t.Helper()
 	_, before := change.Add(-time.Second).In(zone).Zone()
 	_, after := change.In(zone).Zone()
 	for _, offset := range []int{before, after, (before + after) / 2} {
 		for _, off := range []int{-3601, -1800, -1, 0, 1, 1800, 3601} {
 			wall := change.UTC().Add(time.Duration(offset+off) * time.Second)
-			l := LocalOf(wall)
+			l := LocalTimeOf(wall)
 			var want []time.Time
 			for _, o := range []int{before, after} {
 				x := wall.Add(-time.Duration(o) * time.Second)
-				if LocalOf(x.In(zone)) == l && (len(want) == 0 || !want[0].Equal(x)) {
+				if LocalTimeOf(x.In(zone)) == l && (len(want) == 0 || !want[0].Equal(x)) {
 					want = append(want, x)
 				}
 			}
@@ -134,20 +144,21 @@ func around(t *testing.T, zone *time.Location, change time.Time) {
 				}
 			}
 			date := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), 0, zone)
-			if LocalOf(date) == l && !got[0].Equal(date) && !got[len(got)-1].Equal(date) || LocalOf(date) != l && len(got) > 0 {
+			if LocalTimeOf(date) == l && !got[0].Equal(date) && !got[len(got)-1].Equal(date) ||
+				LocalTimeOf(date) != l && len(got) > 0 {
 				t.Fatalf("%s in %s is at %v, and time.Date says %s", l, zone, got, date)
 			}
-			if err := l.check(zone); (err == nil) != (len(want) == 1) {
+			if err := l.checkIn(zone); (err == nil) != (len(want) == 1) {
 				t.Fatalf("%s in %s: %v, and it is at %v", l, zone, err, want)
 			}
-			if at := l.in(zone); len(want) > 0 && !at.Equal(want[0]) {
+			if at := l.inZone(zone); len(want) > 0 && !at.Equal(want[0]) {
 				t.Fatalf("%s in %s is first at %s, want %s", l, zone, at, want[0])
 			}
 		}
 	}
 }
 
-// zoneNames gives every zone that Go knows of.
+// zoneNames returns every zone that Go knows.
 func zoneNames(t *testing.T) (names []string) {
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {

@@ -22,25 +22,25 @@ import (
 	"github.com/sluice-cd/sluice/test/biggit"
 )
 
-// big gives a large repository of the shape, made once for all runs.
-func big(b *testing.B, s biggit.Shape) string {
+// bigRepository returns a large repository of that shape, made once for all runs.
+func bigRepository(b *testing.B, s biggit.Shape) string {
 	b.Helper()
 	root := filepath.Join(os.TempDir(), "sluice-bench")
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		b.Fatal(err)
 	}
-	dir, err := biggit.Cached(b.Context(), root, s)
+	dir, err := biggit.CachedRepository(b.Context(), root, s)
 	if err != nil {
 		b.Fatal(err)
 	}
 	return dir
 }
 
-// copied gives a copy of it that may be pushed to.
-func copied(b *testing.B, s biggit.Shape) string {
+// copyRepository returns a copy of bigRepository's that may be pushed to.
+func copyRepository(b *testing.B, s biggit.Shape) string {
 	b.Helper()
 	dir := filepath.Join(b.TempDir(), "big.git")
-	if err := os.CopyFS(dir, os.DirFS(big(b, s))); err != nil {
+	if err := os.CopyFS(dir, os.DirFS(bigRepository(b, s))); err != nil {
 		b.Fatal(err)
 	}
 	return dir
@@ -70,9 +70,10 @@ func cliCommit(b *testing.B, dir, index, base string, i int) string {
 		}
 		paths, files = append(paths, name), append(files, file)
 	}
-	env := append(ownEnv(dir), "GIT_INDEX_FILE="+index, "GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@b", "GIT_COMMITTER_NAME=A", "GIT_COMMITTER_EMAIL=a@b")
+	env := append(ownGitEnv(dir), "GIT_INDEX_FILE="+index, "GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@b",
+		"GIT_COMMITTER_NAME=A", "GIT_COMMITTER_EMAIL=a@b")
 	git := func(in string, args ...string) string {
-		out, err := run(b.Context(), "git", env, strings.NewReader(in), args...)
+		out, err := runGit(b.Context(), "git", env, strings.NewReader(in), args...)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -90,19 +91,19 @@ func cliCommit(b *testing.B, dir, index, base string, i int) string {
 func BenchmarkBuild(b *testing.B) {
 	for _, s := range shapes {
 		b.Run(s.name+"/sluice", func(b *testing.B) {
-			r := open(b, copied(b, s.shape), nil)
-			base, err := objects.ParseID(fetch(b, r))
+			r := openRepo(b, copyRepository(b, s.shape), nil)
+			base, err := objects.ParseID(mustFetch(b, r))
 			if err != nil {
 				b.Fatal(err)
 			}
 			for i := 0; b.Loop(); i++ {
-				if _, _, err := r.self().build(base, []releases.Draft{promotion(i)}); err != nil {
+				if _, _, err := r.defaultCommitter().build(base, []releases.Draft{promotion(i)}); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
 		b.Run(s.name+"/git", func(b *testing.B) {
-			dir := copied(b, s.shape)
+			dir := copyRepository(b, s.shape)
 			base := gitIn(b, dir, "rev-parse", "main")
 			index := filepath.Join(b.TempDir(), "index")
 			for i := 0; b.Loop(); i++ {
@@ -115,22 +116,23 @@ func BenchmarkBuild(b *testing.B) {
 func BenchmarkBuildAndPush(b *testing.B) {
 	for _, s := range shapes {
 		b.Run(s.name+"/sluice", func(b *testing.B) {
-			r := open(b, copied(b, s.shape), nil)
-			base := fetch(b, r)
+			r := openRepo(b, copyRepository(b, s.shape), nil)
+			base := mustFetch(b, r)
 			for i := 0; b.Loop(); i++ {
-				base = pushed(b, r, base, promotion(i))[0]
+				base = mustPush(b, r, base, promotion(i))[0]
 			}
 		})
 		b.Run(s.name+"/git", func(b *testing.B) {
-			dir := copied(b, s.shape)
+			dir := copyRepository(b, s.shape)
 			clone := filepath.Join(b.TempDir(), "clone.git")
 			gitIn(b, b.TempDir(), "clone", "-q", "--bare", "--no-hardlinks", dir, clone)
 			base := gitIn(b, dir, "rev-parse", "main")
 			index := filepath.Join(b.TempDir(), "index")
-			env := append(hostEnv(), "GIT_DIR="+clone)
+			env := append(hostGitEnv(), "GIT_DIR="+clone)
 			for i := 0; b.Loop(); i++ {
 				next := cliCommit(b, clone, index, base, i)
-				if _, err := run(b.Context(), "git", env, nil, "push", "-q", "--force-with-lease=main:"+base, dir, next+":refs/heads/main"); err != nil {
+				if _, err := runGit(b.Context(), "git", env, nil, "push", "-q", "--force-with-lease=main:"+base,
+					dir, next+":refs/heads/main"); err != nil {
 					b.Fatal(err)
 				}
 				base = next
@@ -139,19 +141,19 @@ func BenchmarkBuildAndPush(b *testing.B) {
 	}
 }
 
-// BenchmarkReadCold reads every cell.yaml and release.yaml of a packed repository that was just opened:
-// a folder and a file each. git cat-file is told the files' ids, so it has half of the work.
+// BenchmarkReadCold reads every cell.yaml and release.yaml of a packed repository that was just opened: a folder and a
+// file each. git cat-file gets the files' ids as input, so half of the work is done for it.
 func BenchmarkReadCold(b *testing.B) {
-	dir := big(b, biggit.Fleet)
-	mirror := open(b, dir, nil)
-	tip := fetch(b, mirror)
+	dir := bigRepository(b, biggit.Fleet)
+	mirror := openRepo(b, dir, nil)
+	tip := mustFetch(b, mirror)
 	want := []struct{ dir, file string }{{"cells", "cell.yaml"}, {"releases", "release.yaml"}}
 	sluice := func(b *testing.B, parallel int) {
 		for b.Loop() {
 			if err := mirror.reopen(); err != nil {
 				b.Fatal(err)
 			}
-			mirror.trees = objects.NewCache[objects.ID, []objects.Entry](treeCache)
+			mirror.trees = objects.NewCache[objects.ID, []objects.Entry](treeCacheCost)
 			files, err := mirror.FS(tip)
 			if err != nil {
 				b.Fatal(err)
@@ -180,7 +182,8 @@ func BenchmarkReadCold(b *testing.B) {
 	b.Run("sluice-2", func(b *testing.B) { sluice(b, 2) })
 	b.Run("go-git", func(b *testing.B) {
 		for b.Loop() {
-			st := filesystem.NewStorageWithOptions(osfs.New(mirror.mirror.dir), cache.NewObjectLRU(32*cache.MiByte), filesystem.Options{KeepDescriptors: true, ExclusiveAccess: true})
+			st := filesystem.NewStorageWithOptions(osfs.New(mirror.mirror.dir), cache.NewObjectLRU(32*cache.MiByte),
+				filesystem.Options{KeepDescriptors: true, ExclusiveAccess: true})
 			c, err := object.GetCommit(st, plumbing.NewHash(tip))
 			if err != nil {
 				b.Fatal(err)
@@ -236,7 +239,7 @@ func BenchmarkReadCold(b *testing.B) {
 			}
 		}
 		for b.Loop() {
-			cmd := command(b.Context(), "git", ownEnv(mirror.mirror.dir), "cat-file", "--batch", "--buffer")
+			cmd := gitCommand(b.Context(), "git", ownGitEnv(mirror.mirror.dir), "cat-file", "--batch", "--buffer")
 			cmd.Stdin = strings.NewReader(names.String())
 			if _, err := cmd.Output(); err != nil {
 				b.Fatal(err)
@@ -251,8 +254,8 @@ func BenchmarkChanges(b *testing.B) {
 		name  string
 		shape biggit.Shape
 	}{"5k+10k cells", biggit.Fleet}) {
-		r := open(b, big(b, s.shape), nil)
-		tip := fetch(b, r)
+		r := openRepo(b, bigRepository(b, s.shape), nil)
+		tip := mustFetch(b, r)
 		b.Run(s.name+"/all", func(b *testing.B) {
 			for b.Loop() {
 				if err := r.reopen(); err != nil {
@@ -275,25 +278,25 @@ func BenchmarkChanges(b *testing.B) {
 }
 
 func BenchmarkFetch(b *testing.B) {
-	dir := copied(b, biggit.Standard)
-	r, rival := open(b, dir, nil), open(b, dir, nil)
-	fetch(b, r)
+	dir := copyRepository(b, biggit.Standard)
+	r, rival := openRepo(b, dir, nil), openRepo(b, dir, nil)
+	mustFetch(b, r)
 	b.Run("nothing new", func(b *testing.B) {
 		for b.Loop() {
-			fetch(b, r)
+			mustFetch(b, r)
 		}
 	})
 	b.Run("one commit", func(b *testing.B) {
 		for i := 0; b.Loop(); i++ {
 			b.StopTimer()
-			pushed(b, rival, fetch(b, rival), promotion(i))
+			mustPush(b, rival, mustFetch(b, rival), promotion(i))
 			b.StartTimer()
-			fetch(b, r)
+			mustFetch(b, r)
 		}
 	})
 	b.Run("clone", func(b *testing.B) {
 		for b.Loop() {
-			fetch(b, open(b, dir, nil))
+			mustFetch(b, openRepo(b, dir, nil))
 		}
 	})
 }

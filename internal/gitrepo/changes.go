@@ -16,14 +16,14 @@ import (
 // maxDepth bounds folders in folders.
 const maxDepth = 64
 
-// Changes gives the first-parent commits after since (empty: from the root) up to tip, oldest
-// first, with the paths that the repository's Layout names. What did not change is not read, so the
-// cost is that of the new commits. releases.ErrDiverged: since is not among them.
+// Changes returns the first-parent commits after since (empty: from the root) up to tip, oldest first, with the paths
+// that the repository's Layout names. Unchanged folders are not read, so the cost depends on the new commits only.
+// releases.ErrDiverged: since is not among them.
 //
-// A merge's paths are credited to the authors of what it brought, looking at no more than
-// 10,000 of its commits. Signatures are verified only of commits that touch approvals.
+// A merge's paths are credited to the authors of the merged commits, of which at most 10,000 are read. Signatures are
+// verified only for commits that touch one of these paths.
 func (r *Repo) Changes(ctx context.Context, since, tip string) ([]releases.Change, error) {
-	until, _, err := r.named(tip)
+	until, _, err := r.readNamedCommit(tip)
 	if err != nil {
 		return nil, fmt.Errorf("read history of %.40s: %w", tip, err)
 	}
@@ -48,7 +48,7 @@ func (r *Repo) Changes(ctx context.Context, since, tip string) ([]releases.Chang
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("read history of %v: %w", until, ctx.Err())
 		}
-		c, err := r.change(l.id, l.commit, before)
+		c, err := r.newDescribedChange(l.id, l.commit, before)
 		if err != nil {
 			return nil, fmt.Errorf("read commit %v: %w", l.id, err)
 		}
@@ -57,24 +57,24 @@ func (r *Repo) Changes(ctx context.Context, since, tip string) ([]releases.Chang
 	return list, nil
 }
 
-// linked is a commit of the first-parent history.
-type linked struct {
+// historyCommit is a commit of the first-parent history.
+type historyCommit struct {
 	id     objects.ID
 	commit *objects.Commit
 }
 
 // firstParents lists tip and its first parents, newest first, down to but without stop.
-func (r *reader) firstParents(ctx context.Context, tip, stop objects.ID) ([]linked, error) {
-	var line []linked
+func (r *mirrorReader) firstParents(ctx context.Context, tip, stop objects.ID) ([]historyCommit, error) {
+	var line []historyCommit
 	for id := tip; id != stop; {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		c, err := r.commit(id)
+		c, err := r.readCommit(id)
 		if err != nil {
 			return nil, err
 		}
-		line = append(line, linked{id, c})
+		line = append(line, historyCommit{id, c})
 		if id = (objects.ID{}); len(c.Parents) > 0 {
 			id = c.Parents[0]
 		} else if !stop.IsZero() {
@@ -95,7 +95,7 @@ func (r *Repo) Contains(ctx context.Context, commit, tip string) (bool, error) {
 	if err == nil {
 		_, err = r.firstParents(ctx, until, stop)
 	}
-	if errors.Is(err, releases.ErrDiverged) || err == nil && stop.IsZero() { // no commit is called that
+	if errors.Is(err, releases.ErrDiverged) || err == nil && stop.IsZero() { // no commit has the zero id
 		return false, nil
 	} else if err != nil {
 		return false, fmt.Errorf("read history of %.40s: %w", tip, err)
@@ -103,8 +103,8 @@ func (r *Repo) Contains(ctx context.Context, commit, tip string) (bool, error) {
 	return true, nil
 }
 
-// Commits gives at most limit first-parent commits of the mirror's tip that changed path (a file
-// or a folder), newest first, each with that path's change alone. Zero limit: all.
+// Commits returns at most limit first-parent commits of the mirror's tip that changed path (a file or a folder), newest
+// first, each with that path's change alone. Zero limit: all.
 func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.Change, error) {
 	name = path.Clean(name)
 	var list []releases.Change
@@ -112,7 +112,7 @@ func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("read history of %s: %w", name, ctx.Err())
 		}
-		c, err := r.commit(id)
+		c, err := r.readCommit(id)
 		if err != nil {
 			return nil, fmt.Errorf("read history of %s: %w", name, err)
 		}
@@ -120,13 +120,13 @@ func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.
 		if err != nil {
 			return nil, fmt.Errorf("read history of %s: %w", name, err)
 		}
-		old, err1 := r.at(before, name)
-		now, err2 := r.at(c.Tree, name)
+		old, err1 := r.lookUpPath(before, name)
+		now, err2 := r.lookUpPath(c.Tree, name)
 		if err := errors.Join(err1, err2); err != nil {
 			return nil, fmt.Errorf("read history of %s: %w", name, err)
 		}
 		if old.ID != now.ID {
-			ch := describe(id, c)
+			ch := newChange(id, c)
 			ch.Files = []releases.FileChange{{Path: name, Old: idOrNone(old.ID), New: idOrNone(now.ID), Authors: authors(c)}}
 			list = append(list, ch)
 		}
@@ -135,23 +135,23 @@ func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.
 	return list, nil
 }
 
-// parent gives a commit's first parent and its tree; zero at the root.
-func (r *reader) parent(c *objects.Commit) (id, tree objects.ID, err error) {
+// parent returns a commit's first parent and the parent's tree; zero at the root.
+func (r *mirrorReader) parent(c *objects.Commit) (id, tree objects.ID, err error) {
 	if len(c.Parents) > 0 {
 		id = c.Parents[0]
 	}
-	tree, err = r.root(id)
+	tree, err = r.readRootTree(id)
 	return id, tree, err
 }
 
-// at finds what a tree has at a path; the zero entry if nothing.
-func (r *reader) at(tree objects.ID, name string) (objects.Entry, error) {
+// lookUpPath returns a tree's entry at a path; the zero entry if there is none.
+func (r *mirrorReader) lookUpPath(tree objects.ID, name string) (objects.Entry, error) {
 	e := objects.Entry{Mode: objects.ModeTree, ID: tree}
 	for part := range strings.SplitSeq(name, "/") {
 		if !e.IsTree() {
 			return objects.Entry{}, nil
 		}
-		raw, err := r.rawTree(e.ID)
+		raw, err := r.readRawTree(e.ID)
 		if err != nil {
 			return e, err
 		}
@@ -170,7 +170,7 @@ func idOrNone(id objects.ID) string {
 	return id.String()
 }
 
-func describe(id objects.ID, c *objects.Commit) releases.Change {
+func newChange(id objects.ID, c *objects.Commit) releases.Change {
 	ch := releases.Change{
 		Commit:    id.String(),
 		Author:    releases.Person{Name: c.Author.Name, Email: c.Author.Email},
@@ -184,35 +184,37 @@ func describe(id objects.ID, c *objects.Commit) releases.Change {
 	return ch
 }
 
-// change describes a commit whose first parent has the tree before.
-func (r *reader) change(id objects.ID, c *objects.Commit, before objects.ID) (releases.Change, error) {
+// newDescribedChange describes a commit whose first parent has the tree before.
+func (r *mirrorReader) newDescribedChange(id objects.ID, c *objects.Commit, before objects.ID) (releases.Change, error) {
 	var err error
-	ch := describe(id, c)
-	if ch.Files, err = r.diff(before, c.Tree); err != nil {
+	ch := newChange(id, c)
+	if ch.Files, err = r.listChanges(before, c.Tree); err != nil {
 		return ch, err
 	}
 	var by map[string]credit
 	if len(c.Parents) > 1 && len(ch.Files) > 0 {
-		if by, err = r.brought(c, ch.Files); err != nil {
+		if by, err = r.creditMerge(c, ch.Files); err != nil {
 			return ch, err
 		}
 	}
-	if c.Signature != nil && slices.ContainsFunc(ch.Files, r.layout.approval) {
-		raw, err := r.get(id, objects.CommitKind)
-		if err != nil {
+	if len(ch.Files) > 0 {
+		if ch.Key, err = r.findSigner(id, c); err != nil {
 			return ch, err
 		}
-		ch.Key = signedBy(raw, c.Signature)
 	}
 	own := authors(c)
 	for i, f := range ch.Files {
-		ch.Files[i].Authors = union(own, by[f.Path].authors)
-		if !r.layout.approval(f) {
-			continue
-		}
-		if ch.Files[i].Key = ch.Key; ch.Key == "" {
-			if ch.Files[i].Key, err = r.keyOf(by[f.Path].last, f); err != nil {
+		file, side := &ch.Files[i], by[f.Path]
+		file.Authors = union(own, side.authors)
+		switch {
+		case r.layout.isApproval(f):
+			if file.Key, err = r.findApprover(historyCommit{id, c}, side, f); err != nil {
 				return ch, err
+			}
+		case r.layout.isRelease(f):
+			file.Authors = union(file.Authors, []releases.Person{ch.Committer})
+			if file.Keys = side.keys; ch.Key != "" && !slices.Contains(file.Keys, ch.Key) {
+				file.Keys = append(file.Keys, ch.Key)
 			}
 		}
 	}
@@ -221,7 +223,7 @@ func (r *reader) change(id objects.ID, c *objects.Commit, before objects.ID) (re
 
 var coAuthor = regexp.MustCompile(`(?im)^co-authored-by:[ \t]*([^<\n]*)<([^>\n]*)>`)
 
-// authors are a commit's author and those that its message credits.
+// authors returns a commit's author and the people that its message credits.
 func authors(c *objects.Commit) []releases.Person {
 	list := []releases.Person{{Name: c.Author.Name, Email: c.Author.Email}}
 	for _, m := range coAuthor.FindAllStringSubmatch(c.Message, 100) {
@@ -240,18 +242,18 @@ func union(a, b []releases.Person) []releases.Person {
 	return list
 }
 
-// diff lists what Sluice reads of the difference between two root trees, by path.
-func (r *reader) diff(before, after objects.ID) ([]releases.FileChange, error) {
+// listChanges lists the paths that Sluice reads among the differences of two root trees, sorted.
+func (r *mirrorReader) listChanges(before, after objects.ID) ([]releases.FileChange, error) {
 	var list []releases.FileChange
 	add := func(name string, old, now objects.ID) {
 		list = append(list, releases.FileChange{Path: name, Old: idOrNone(old), New: idOrNone(now)})
 	}
-	err := r.compare(before, after, func(d objects.Difference) error { return r.noted(d, add) })
+	err := r.diffTrees(before, after, func(d objects.Difference) error { return r.addReported(d, add) })
 	slices.SortFunc(list, func(a, b releases.FileChange) int { return strings.Compare(a.Path, b.Path) })
 	return list, err
 }
 
-// treeOf and fileOf give an entry's id if it is a folder, or is none; else zero.
+// treeOf returns the id of an entry that is a folder, fileOf of any other entry; else zero.
 func treeOf(e objects.Entry) objects.ID {
 	if e.IsTree() {
 		return e.ID
@@ -266,34 +268,34 @@ func fileOf(e objects.Entry) objects.ID {
 	return e.ID
 }
 
-func (r *reader) compare(before, after objects.ID, found func(objects.Difference) error) error {
+func (r *mirrorReader) diffTrees(before, after objects.ID, found func(objects.Difference) error) error {
 	if before == after {
 		return nil
 	}
-	old, err1 := r.rawTree(before)
-	now, err2 := r.rawTree(after)
+	old, err1 := r.readRawTree(before)
+	now, err2 := r.readRawTree(after)
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
 	return objects.Diff(old, now, found)
 }
 
-// files adds every file that differs at or below name.
-func (r *reader) files(name string, before, after objects.Entry, add func(string, objects.ID, objects.ID), depth int) error {
+// addChangedFiles adds every file that differs at or below name.
+func (r *mirrorReader) addChangedFiles(name string, before, after objects.Entry, add func(string, objects.ID, objects.ID), depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("%s: more than %d folders deep", name, maxDepth)
 	}
 	if old, now := fileOf(before), fileOf(after); old != now {
 		add(name, old, now)
 	}
-	return r.compare(treeOf(before), treeOf(after), func(d objects.Difference) error {
-		return r.files(name+"/"+d.Name, d.Old, d.New, add, depth+1)
+	return r.diffTrees(treeOf(before), treeOf(after), func(d objects.Difference) error {
+		return r.addChangedFiles(name+"/"+d.Name, d.Old, d.New, add, depth+1)
 	})
 }
 
-func (r *reader) identity(cell objects.Difference, add func(string, objects.ID, objects.ID)) error {
+func (r *mirrorReader) addChangedIdentity(cell objects.Difference, add func(string, objects.ID, objects.ID)) error {
 	const name = "identity.yaml"
-	return r.compare(treeOf(cell.Old), treeOf(cell.New), func(d objects.Difference) error {
+	return r.diffTrees(treeOf(cell.Old), treeOf(cell.New), func(d objects.Difference) error {
 		if old, now := fileOf(d.Old), fileOf(d.New); d.Name == name && old != now {
 			add("cells/"+cell.Name+"/"+name, old, now)
 		}

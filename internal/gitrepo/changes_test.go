@@ -17,15 +17,16 @@ import (
 
 var inRelease = regexp.MustCompile(`^releases/[^/]+/`)
 
-// oracle lists the paths that git diff-tree gives for a commit against its first parent, as Sluice
-// reads them: a release is one path.
-func oracle(t *testing.T, dir, parent, commit string) map[string]bool {
+// changedByGit lists the paths that git diff-tree prints for a commit against its first parent, in Sluice's terms: a
+// release is one path.
+func changedByGit(t *testing.T, dir, parent, commit string) map[string]bool {
 	t.Helper()
 	if parent == "" {
 		parent = gitIn(t, dir, "hash-object", "-t", "tree", "/dev/null")
 	}
 	want := map[string]bool{}
-	for name := range strings.SplitSeq(strings.TrimRight(gitIn(t, dir, "diff-tree", "-r", "-z", "--no-renames", "--name-only", parent, commit), "\x00"), "\x00") {
+	for name := range strings.SplitSeq(strings.TrimRight(gitIn(t, dir, "diff-tree", "-r", "-z", "--no-renames",
+		"--name-only", parent, commit), "\x00"), "\x00") {
 		part := strings.Split(name, "/")
 		switch {
 		case inRelease.MatchString(name):
@@ -41,7 +42,7 @@ func oracle(t *testing.T, dir, parent, commit string) map[string]bool {
 func checkChanges(t *testing.T, dir string, list []releases.Change) {
 	t.Helper()
 	for _, c := range list {
-		want := oracle(t, dir, c.Parent, c.Commit)
+		want := changedByGit(t, dir, c.Parent, c.Commit)
 		for _, f := range c.Files {
 			if !want[f.Path] {
 				t.Errorf("%s: %s was not touched", c.Message, f.Path)
@@ -49,7 +50,8 @@ func checkChanges(t *testing.T, dir string, list []releases.Change) {
 			delete(want, f.Path)
 			for _, side := range []struct{ commit, id string }{{c.Parent, f.Old}, {c.Commit, f.New}} {
 				got, err := tryGit(dir, nil, "rev-parse", "--verify", "-q", side.commit+":"+f.Path)
-				if got = strings.TrimSpace(got); err != nil || !strings.HasPrefix(f.Path, "releases/") && gitIn(t, dir, "cat-file", "-t", got) != "blob" {
+				if got = strings.TrimSpace(got); err != nil || !strings.HasPrefix(f.Path, "releases/") &&
+					gitIn(t, dir, "cat-file", "-t", got) != "blob" {
 					got = "" // for all but releases, only files count
 				}
 				if got != side.id {
@@ -63,7 +65,7 @@ func checkChanges(t *testing.T, dir string, list []releases.Change) {
 	}
 }
 
-func changes(t *testing.T, r *Repo, since, tip string) []releases.Change {
+func mustChanges(t *testing.T, r *Repo, since, tip string) []releases.Change {
 	t.Helper()
 	list, err := r.Changes(t.Context(), since, tip)
 	if err != nil {
@@ -73,14 +75,16 @@ func changes(t *testing.T, r *Repo, since, tip string) []releases.Change {
 }
 
 func TestChangesAreWhatGitSays(t *testing.T) {
-	bare, work := shared(t)
+	bare, work := newSharedRepository(t)
 	steps := []struct {
 		message string
 		write   map[string]string
 		remove  string
 	}{
-		{"cells", map[string]string{"cells/acme/identity.yaml": "epoch: 1\n", "cells/beta/cell.yaml": "x", "README.md": "x", "releases/README.md": "x"}, ""},
-		{"release", map[string]string{"releases/1.1.0/release.yaml": "v", "quarantine/1.0.0.yaml": "reason: x\n", "channels/a/holds/x.yaml": "y"}, ""},
+		{"cells", map[string]string{"cells/acme/identity.yaml": "epoch: 1\n", "cells/beta/cell.yaml": "x",
+			"README.md": "x", "releases/README.md": "x"}, ""},
+		{"release", map[string]string{"releases/1.1.0/release.yaml": "v", "quarantine/1.0.0.yaml": "reason: x\n",
+			"channels/a/holds/x.yaml": "y"}, ""},
 		{"cell only", map[string]string{"cells/acme/cell.yaml": "z"}, ""},
 		{"edit a release", map[string]string{"releases/1.0.0/deploy/app.yaml": "z", "sluice.yaml": "z"}, ""},
 		{"remove a channel", nil, "channels/a"},
@@ -94,26 +98,27 @@ func TestChangesAreWhatGitSays(t *testing.T) {
 		if s.remove != "" {
 			gitIn(t, work, "rm", "-rq", s.remove)
 		}
-		write(t, work, s.write)
+		writeFiles(t, work, s.write)
 		commits = append(commits, commitAll(t, work, s.message))
 	}
 	gitIn(t, work, "push", "-q", "origin", "main")
-	r := open(t, bare, nil)
-	tip := fetch(t, r)
-	all := changes(t, r, "", tip)
+	r := openRepo(t, bare, nil)
+	tip := mustFetch(t, r)
+	all := mustChanges(t, r, "", tip)
 	if len(all) != len(steps)+1 {
 		t.Fatalf("%d changes, want %d", len(all), len(steps)+1)
 	}
 	checkChanges(t, bare, all)
 	for i, c := range all[1:] {
-		if c.Commit != commits[i] || c.Message != steps[i].message+"\n" || c.Author != (releases.Person{Name: "Ada", Email: "ada@example.com"}) {
+		if c.Commit != commits[i] || c.Message != steps[i].message+"\n" ||
+			c.Author != (releases.Person{Name: "Ada", Email: "ada@example.com"}) {
 			t.Errorf("change %d is %+v", i, c)
 		}
 	}
-	if some := changes(t, r, commits[4], tip); len(some) != 4 || some[0].Commit != commits[5] {
+	if some := mustChanges(t, r, commits[4], tip); len(some) != 4 || some[0].Commit != commits[5] {
 		t.Errorf("since %s: %v", commits[4], some)
 	}
-	if none := changes(t, r, tip, tip); len(none) != 0 {
+	if none := mustChanges(t, r, tip, tip); len(none) != 0 {
 		t.Errorf("since the tip: %v", none)
 	}
 	log, err := r.Commits(t.Context(), "channels/a", 2)
@@ -127,13 +132,13 @@ func TestChangesAreWhatGitSays(t *testing.T) {
 
 // R5, fault 6: a commit that was acted upon is no longer in the branch's history.
 func TestForcePushIsDivergence(t *testing.T) {
-	bare, work := shared(t)
-	r := open(t, bare, nil)
-	first := fetch(t, r)
-	second := pushed(t, r, first, headDraft("two")...)[0]
+	bare, work := newSharedRepository(t)
+	r := openRepo(t, bare, nil)
+	first := mustFetch(t, r)
+	second := mustPush(t, r, first, headDraft("two")...)[0]
 	gitIn(t, work, "commit", "-q", "--allow-empty", "-m", "other")
 	gitIn(t, work, "push", "-q", "--force", "origin", "main")
-	tip := fetch(t, r)
+	tip := mustFetch(t, r)
 	if _, err := r.Changes(t.Context(), second, tip); !errors.Is(err, releases.ErrDiverged) {
 		t.Errorf("got %v", err)
 	}
@@ -142,51 +147,53 @@ func TestForcePushIsDivergence(t *testing.T) {
 			t.Errorf("Contains(%s) = %v, %v", old, got, err)
 		}
 	}
-	// A merge makes it an ancestor again, but not a first-parent one: what the branch said in between counts.
+	// A merge makes the commit an ancestor again, but not a first-parent one: what the branch said in between counts.
 	gitIn(t, work, "fetch", "-q", bare, second+":refs/heads/dropped")
 	gitIn(t, work, "merge", "-q", "-m", "merge", "dropped")
 	gitIn(t, work, "push", "-q", "origin", "main")
-	if _, err := r.Changes(t.Context(), second, fetch(t, r)); !errors.Is(err, releases.ErrDiverged) {
+	if _, err := r.Changes(t.Context(), second, mustFetch(t, r)); !errors.Is(err, releases.ErrDiverged) {
 		t.Errorf("after a merge: %v", err)
 	}
-	// Cells keep their head: what was dropped is still readable, also after a repack.
+	// Cells keep their head: the dropped commit is still readable, also after a repack.
 	if err := r.Repack(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r2 := open(t, bare, func(o *Options) { o.Mirror = r.mirror.dir })
+	r2 := openRepo(t, bare, func(o *Options) { o.Mirror = r.mirror.dir })
 	if text, err := r2.ReadFile(second, "channels/staging/head.yaml"); err != nil || string(text) != "two\n" {
 		t.Errorf("%q %v", text, err)
 	}
 }
 
-// R22: a release's authors are those of its folder's commits, whoever merged them.
+// R22: a release's authors are the authors of its folder's commits, whoever merged them.
 func TestAuthorsOfMerges(t *testing.T) {
-	bare, work := shared(t)
+	bare, work := newSharedRepository(t)
 	as := func(name string, args ...string) {
 		t.Helper()
-		gitIn(t, work, append([]string{"-c", "user.name=x", "-c", "user.email=x"}, append(args, "--author="+name+" <"+strings.ToLower(name)+"@example.com>")...)...)
+		gitIn(t, work, append([]string{"-c", "user.name=x", "-c", "user.email=x"},
+			append(args, "--author="+name+" <"+strings.ToLower(name)+"@example.com>")...)...)
 	}
 	gitIn(t, work, "checkout", "-q", "-b", "topic")
-	write(t, work, map[string]string{"releases/2.0.0/release.yaml": "1"})
+	writeFiles(t, work, map[string]string{"releases/2.0.0/release.yaml": "1"})
 	gitIn(t, work, "add", "-A")
-	as("Bob", "commit", "-q", "-m", "cut\n\nCo-authored-by: Eve <eve@example.com>\nco-authored-by:  Finn Foo  <finn@example.com>")
-	write(t, work, map[string]string{"channels/staging/channel.yaml": "changed"})
+	as("Bob", "commit", "-q", "-m",
+		"cut\n\nCo-authored-by: Eve <eve@example.com>\nco-authored-by:  Finn Foo  <finn@example.com>")
+	writeFiles(t, work, map[string]string{"channels/staging/channel.yaml": "changed"})
 	gitIn(t, work, "add", "-A")
 	as("Cyd", "commit", "-q", "-m", "policy")
 	gitIn(t, work, "checkout", "-q", "main")
-	write(t, work, map[string]string{"sluice.yaml": "changed"})
+	writeFiles(t, work, map[string]string{"sluice.yaml": "changed"})
 	commitAll(t, work, "meanwhile")
 	gitIn(t, work, "checkout", "-q", "topic")
 	gitIn(t, work, "merge", "-q", "-m", "bring main in", "main")
-	write(t, work, map[string]string{"releases/2.0.0/notes.md": "2"})
+	writeFiles(t, work, map[string]string{"releases/2.0.0/notes.md": "2"})
 	gitIn(t, work, "add", "-A")
 	as("Dee", "commit", "-q", "-m", "notes")
 	gitIn(t, work, "checkout", "-q", "main")
 	gitIn(t, work, "merge", "-q", "--no-ff", "-m", "Merge topic", "topic")
 	gitIn(t, work, "push", "-q", "origin", "main")
 
-	r := open(t, bare, nil)
-	list := changes(t, r, "", fetch(t, r))
+	r := openRepo(t, bare, nil)
+	list := mustChanges(t, r, "", mustFetch(t, r))
 	checkChanges(t, bare, list)
 	merge := list[len(list)-1]
 	got := map[string]string{}
@@ -204,24 +211,24 @@ func TestAuthorsOfMerges(t *testing.T) {
 	}
 }
 
-// R22: the key is that of the signature over the raw commit, made by git itself or by Push.
+// R22: Key belongs to the signature over the raw commit, made by git itself or by Push.
 func TestKeyIsTheSignatures(t *testing.T) {
-	bare, _ := shared(t)
+	bare, _ := newSharedRepository(t)
 	key, public := testKey(t, "ada")
 	approve := map[string]string{"channels/dedicated/approvals/1.0.0/ada.yaml": "digest: x\n"}
 	signer, err := LoadSigner(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := open(t, bare, func(o *Options) { o.Signer = signer })
-	base := fetch(t, r)
+	r := openRepo(t, bare, func(o *Options) { o.Signer = signer })
+	base := mustFetch(t, r)
 	d := draft("approve", approve)
-	ids := pushed(t, r, base, d, draft("other", map[string]string{"channels/dedicated/head.yaml": "x"}))
-	list := changes(t, r, base, ids[1])
-	if list[0].Key != public || list[1].Key != "" {
-		t.Errorf("keys %q and %q, want %q and none", list[0].Key, list[1].Key, public)
+	ids := mustPush(t, r, base, d, draft("other", map[string]string{"channels/dedicated/head.yaml": "x"}))
+	list := mustChanges(t, r, base, ids[1])
+	if list[0].Key != public || list[1].Key != public {
+		t.Errorf("keys %q and %q, want %q of both", list[0].Key, list[1].Key, public)
 	}
-	// git reads the signature too, and what it is of is not what anyone changed afterwards.
+	// git verifies the signature too, and refuses it for a commit changed afterwards.
 	raw := gitIn(t, bare, "cat-file", "commit", ids[0]) + "\n"
 	if !strings.Contains(raw, "gpgsig -----BEGIN SSH SIGNATURE-----") {
 		t.Fatalf("not signed:\n%s", raw)
@@ -241,36 +248,37 @@ func TestKeyIsTheSignatures(t *testing.T) {
 		}
 		commit := strings.TrimSpace(out)
 		gitIn(t, bare, "update-ref", "refs/heads/main", commit)
-		if list := changes(t, r, base, fetch(t, r)); len(list) != 1 || list[0].Key != "" {
+		if list := mustChanges(t, r, base, mustFetch(t, r)); len(list) != 1 || list[0].Key != "" {
 			t.Errorf("%s: %+v", name, list)
 		}
 	}
 }
 
-// R22: approvals reach the branch by merges too. What counts is who signed the content, not who merged it.
+// R22: approvals reach the branch by merges too. The signer of the content counts, not the person who merged it.
 func TestKeyOfMergedApprovals(t *testing.T) {
-	bare, _ := shared(t)
+	bare, _ := newSharedRepository(t)
 	key, public := testKey(t, "ada")
 	signer, err := LoadSigner(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain := open(t, bare, nil)
-	base := fetch(t, plain)
+	plain := openRepo(t, bare, nil)
+	base := mustFetch(t, plain)
 	gitIn(t, bare, "branch", "topic", base)
-	topic := open(t, bare, func(o *Options) { o.Signer, o.Branch = signer, "topic" })
-	fetch(t, topic)
+	topic := openRepo(t, bare, func(o *Options) { o.Signer, o.Branch = signer, "topic" })
+	mustFetch(t, topic)
 	const file = "channels/dedicated/approvals/1.0.0/ada.yaml"
-	side := pushed(t, topic, base, draft("approve", map[string]string{file: "digest: x\n"}))[0]
-	main := pushed(t, plain, base, headDraft("meanwhile")...)[0]
+	side := mustPush(t, topic, base, draft("approve", map[string]string{file: "digest: x\n"}))[0]
+	main := mustPush(t, plain, base, headDraft("meanwhile")...)[0]
 	for name, c := range map[string]struct{ content, want string }{
 		"merged":  {"digest: x\n", public},
 		"altered": {"digest: y\n", ""}, // by whoever merged
 	} {
-		tree := pushed(t, open(t, bare, func(o *Options) { o.Branch = "scratch-" + name }), "", draft("scratch", map[string]string{file: c.content, "channels/staging/head.yaml": "meanwhile\n"}))[0]
+		tree := mustPush(t, openRepo(t, bare, func(o *Options) { o.Branch = "scratch-" + name }),
+			"", draft("scratch", map[string]string{file: c.content, "channels/staging/head.yaml": "meanwhile\n"}))[0]
 		merge := gitIn(t, bare, "commit-tree", tree+"^{tree}", "-p", main, "-p", side, "-m", "merge")
 		gitIn(t, bare, "update-ref", "refs/heads/main", merge)
-		list := changes(t, plain, main, fetch(t, plain))
+		list := mustChanges(t, plain, main, mustFetch(t, plain))
 		if len(list) != 1 || list[0].Key != "" {
 			t.Fatalf("%s: %+v", name, list)
 		}

@@ -12,36 +12,36 @@ import (
 	"time"
 )
 
-// maxWords bounds what is kept, and shown to people, of what a host or a child says.
-const maxWords = 1 << 10
+// maxMessage bounds the text from a host or a child process that is kept and shown to people, in bytes.
+const maxMessage = 1 << 10
 
-// grace is how long a child has to clean up when it is told to end: git-receive-pack killed on the
-// spot would leave the locks of a shared repository behind.
-const grace = 2 * time.Second
+// terminationGrace is the time that a child process has to clean up after SIGTERM: git-receive-pack killed at once
+// would leave the locks of a shared repository behind.
+const terminationGrace = 2 * time.Second
 
-// command is a child that runs git, the head of a process group. When ctx ends the whole group,
-// hooks included, is told to. Wait for it with reap.
-func command(ctx context.Context, git string, env []string, args ...string) *exec.Cmd {
+// gitCommand prepares a child process that runs git, as the leader of a process group. When ctx ends, the whole group,
+// hooks included, gets SIGTERM. Wait with waitCommand.
+func gitCommand(ctx context.Context, git string, env []string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, git, args...)
 	cmd.Env = env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = grace
+	cmd.WaitDelay = terminationGrace
 	return cmd
 }
 
-// reap waits for a command's end. What is left of its group after it was told to end is killed.
-func reap(ctx context.Context, cmd *exec.Cmd) error {
+// waitCommand waits for a command's end. If ctx ended, it kills the rest of the process group.
+func waitCommand(ctx context.Context, cmd *exec.Cmd) error {
 	err := cmd.Wait()
 	if ctx.Err() != nil {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // none left is the usual case
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // usually no process is left
 	}
 	return err
 }
 
-// hostEnv is for children that work on a repository of others: its owner's settings and hooks
-// apply, ours (which repository, which index) do not.
-func hostEnv() []string {
+// hostGitEnv is the environment of children that work on someone else's repository: the owner's settings and hooks
+// apply, and our own GIT_ variables (which repository, which index) do not.
+func hostGitEnv() []string {
 	var env []string
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "GIT_") {
@@ -51,9 +51,9 @@ func hostEnv() []string {
 	return append(env, "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
 }
 
-// ownEnv is for children that work on a repository of ours: no settings from anywhere else, no
-// network, no prompts, no hooks.
-func ownEnv(dir string) []string {
+// ownGitEnv is the environment of children that work on our own repository: no settings from elsewhere, no network, no
+// prompts, no hooks.
+func ownGitEnv(dir string) []string {
 	env := []string{
 		"GIT_DIR=" + dir, "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_ATTR_NOSYSTEM=1",
 		"GIT_TERMINAL_PROMPT=0", "GIT_ALLOW_PROTOCOL=none", "GIT_NO_REPLACE_OBJECTS=1", "GIT_NO_LAZY_FETCH=1",
@@ -71,33 +71,33 @@ func ownEnv(dir string) []string {
 	return env
 }
 
-// run runs git to its end. Its output is bounded; what it said to stderr is in the error.
-func run(ctx context.Context, git string, env []string, in io.Reader, args ...string) (string, error) {
-	cmd := command(ctx, git, env, args...)
-	out, said := &tail{limit: 64 << 10}, &tail{limit: maxWords}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, said
+// runGit runs git to its end. The output is bounded; the error quotes stderr.
+func runGit(ctx context.Context, git string, env []string, in io.Reader, args ...string) (string, error) {
+	cmd := gitCommand(ctx, git, env, args...)
+	stdout, stderr := &tailBuffer{limit: 64 << 10}, &tailBuffer{limit: maxMessage}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, stdout, stderr
 	err := cmd.Start()
 	if err == nil {
-		err = reap(ctx, cmd)
+		err = waitCommand(ctx, cmd)
 	}
 	switch {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("git %s: %w", args[0], context.Cause(ctx))
 	case err != nil:
-		return "", fmt.Errorf("git %s: %w: %s", args[0], err, said)
+		return "", fmt.Errorf("git %s: %w: %s", args[0], err, stderr)
 	}
-	return strings.TrimSpace(out.text()), nil
+	return strings.TrimSpace(stdout.text()), nil
 }
 
-// tail keeps the last bytes written to it. Safe for several goroutines.
-type tail struct {
+// tailBuffer keeps the last bytes written to it. Safe for several goroutines.
+type tailBuffer struct {
 	limit int
 
 	mu   sync.Mutex
 	kept []byte
 }
 
-func (t *tail) Write(p []byte) (int, error) {
+func (t *tailBuffer) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.kept = append(t.kept, p[max(0, len(p)-t.limit):]...)
@@ -107,14 +107,14 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (t *tail) text() string {
+func (t *tailBuffer) text() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return string(t.kept)
 }
 
-// String is the text on one line, without control characters.
-func (t *tail) String() string { return oneLine(t.text()) }
+// String returns the text on one line, without control characters.
+func (t *tailBuffer) String() string { return oneLine(t.text()) }
 
 func oneLine(text string) string {
 	text = strings.ToValidUTF8(text, "?")
@@ -128,8 +128,8 @@ func oneLine(text string) string {
 		}, l))
 	}
 	joined := strings.Trim(strings.Join(lines, "; "), "; ")
-	if len(joined) > maxWords {
-		joined = strings.ToValidUTF8(joined[:maxWords], "") + "…"
+	if len(joined) > maxMessage {
+		joined = strings.ToValidUTF8(joined[:maxMessage], "") + "…"
 	}
 	return joined
 }

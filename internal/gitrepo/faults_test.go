@@ -16,8 +16,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// damage overwrites a file of the mirror in the middle.
-func damage(t *testing.T, path string) {
+// damageFile overwrites a file of the mirror in the middle.
+func damageFile(t *testing.T, path string) {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -45,7 +45,8 @@ func glob(t *testing.T, pattern string) []string {
 
 func readAll(r *Repo, commit string) error {
 	var err error
-	for _, name := range []string{"sluice.yaml", "channels/staging/head.yaml", "releases/1.0.0/release.yaml", "cells/acme/cell.yaml"} {
+	for _, name := range []string{"sluice.yaml", "channels/staging/head.yaml", "releases/1.0.0/release.yaml",
+		"cells/acme/cell.yaml"} {
 		_, e := r.ReadFile(commit, name)
 		err = errors.Join(err, e)
 	}
@@ -55,9 +56,9 @@ func readAll(r *Repo, commit string) error {
 // Fault 7: reading fails, never gives other bytes; the next fetch sets the mirror aside and clones again.
 func TestDamagedMirrorIsClonedAgain(t *testing.T) {
 	for name, harm := range map[string]func(t *testing.T, r *Repo){
-		"pack": func(t *testing.T, r *Repo) { damage(t, glob(t, r.mirror.dir+"/objects/pack/*.pack")[0]) },
+		"pack": func(t *testing.T, r *Repo) { damageFile(t, glob(t, r.mirror.dir+"/objects/pack/*.pack")[0]) },
 		"pack index": func(t *testing.T, r *Repo) {
-			damage(t, glob(t, r.mirror.dir+"/objects/pack/*.idx")[0])
+			damageFile(t, glob(t, r.mirror.dir+"/objects/pack/*.idx")[0])
 		},
 		"no pack": func(t *testing.T, r *Repo) {
 			if err := os.Remove(glob(t, r.mirror.dir+"/objects/pack/*.idx")[0]); err != nil {
@@ -71,7 +72,7 @@ func TestDamagedMirrorIsClonedAgain(t *testing.T) {
 		},
 		"loose object": func(t *testing.T, r *Repo) {
 			id := objects.Sum(objects.BlobKind, []byte("pushed\n")).String()
-			damage(t, filepath.Join(r.mirror.dir, "objects", id[:2], id[2:]))
+			damageFile(t, filepath.Join(r.mirror.dir, "objects", id[:2], id[2:]))
 		},
 		"loose commit cut off": func(t *testing.T, r *Repo) {
 			id := tipOf(r)
@@ -82,57 +83,57 @@ func TestDamagedMirrorIsClonedAgain(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bare, _ := shared(t)
+			bare, _ := newSharedRepository(t)
 			dir := filepath.Join(t.TempDir(), "mirror.git")
-			first := open(t, bare, func(o *Options) { o.Mirror = dir })
-			tip := pushed(t, first, fetch(t, first), headDraft("pushed")...)[0]
+			first := openRepo(t, bare, func(o *Options) { o.Mirror = dir })
+			tip := mustPush(t, first, mustFetch(t, first), headDraft("pushed")...)[0]
 			harm(t, first)
-			r := open(t, bare, func(o *Options) { o.Mirror = dir }) // started again: nothing is cached
+			r := openRepo(t, bare, func(o *Options) { o.Mirror = dir }) // started again: nothing is cached
 			err := readAll(r, tip)
 			if err == nil && name != "ref" {
 				t.Fatal("read a damaged mirror")
 			}
-			if got := fetch(t, r); got != tip {
+			if got := mustFetch(t, r); got != tip {
 				t.Fatalf("fetched %s, want %s", got, tip)
 			}
 			if err := readAll(r, tip); err != nil {
-				if err = errors.Join(err); fetch(t, r) == "" || readAll(r, tip) != nil {
+				if err = errors.Join(err); mustFetch(t, r) == "" || readAll(r, tip) != nil {
 					t.Fatalf("after the fetch: %v", err)
 				}
 			}
 			mustFsck(t, dir)
-			pushed(t, r, tip, headDraft("goes on")...)
+			mustPush(t, r, tip, headDraft("goes on")...)
 			mustFsck(t, bare)
 		})
 	}
 }
 
-// Fault 7, found by a fetch: what came can't be joined to what is there.
+// Fault 7, found by a fetch: the received pack can't be joined to the damaged mirror.
 func TestFetchIntoADamagedMirror(t *testing.T) {
-	bare, work := shared(t)
+	bare, work := newSharedRepository(t)
 	var big strings.Builder
 	for i := range 5000 {
 		fmt.Fprintf(&big, "line %d\n", i*i)
 	}
-	write(t, work, map[string]string{"releases/1.0.0/big.yaml": big.String()})
+	writeFiles(t, work, map[string]string{"releases/1.0.0/big.yaml": big.String()})
 	commitAll(t, work, "big")
 	gitIn(t, work, "push", "-q", "origin", "main")
-	r := open(t, bare, nil)
-	fetch(t, r)
+	r := openRepo(t, bare, nil)
+	mustFetch(t, r)
 	for _, pack := range glob(t, r.mirror.dir+"/objects/pack/*.pack") {
-		damage(t, pack)
+		damageFile(t, pack)
 	}
-	write(t, work, map[string]string{"releases/1.0.0/big.yaml": big.String() + "more\n"})
+	writeFiles(t, work, map[string]string{"releases/1.0.0/big.yaml": big.String() + "more\n"})
 	tip := commitAll(t, work, "more")
 	gitIn(t, work, "push", "-q", "origin", "main")
 	r.store.Load() // the packs stay open: only the child reads the damage
 	if _, err := r.Fetch(t.Context()); err != nil {
 		t.Logf("first: %v", err)
-		if got := fetch(t, r); got != tip {
+		if got := mustFetch(t, r); got != tip {
 			t.Fatalf("fetched %s, want %s", got, tip)
 		}
 	}
-	if err := readAll(r, tip); err != nil && (fetch(t, r) != tip || readAll(r, tip) != nil) {
+	if err := readAll(r, tip); err != nil && (mustFetch(t, r) != tip || readAll(r, tip) != nil) {
 		t.Fatal(err)
 	}
 	mustFsck(t, r.mirror.dir)
@@ -140,9 +141,9 @@ func TestFetchIntoADamagedMirror(t *testing.T) {
 
 // Fault 13: the host is gone; what the mirror has stays readable, and a start without the host works.
 func TestHostDown(t *testing.T) {
-	bare, _ := shared(t)
-	r := open(t, bare, nil)
-	tip := fetch(t, r)
+	bare, _ := newSharedRepository(t)
+	r := openRepo(t, bare, nil)
+	tip := mustFetch(t, r)
 	if err := os.Rename(bare, bare+".away"); err != nil {
 		t.Fatal(err)
 	}
@@ -157,17 +158,17 @@ func TestHostDown(t *testing.T) {
 	if err := readAll(r, tip); err != nil {
 		t.Error(err)
 	}
-	again := open(t, "https://127.0.0.1:1/r.git", func(o *Options) { o.Mirror = r.mirror.dir })
+	again := openRepo(t, "https://127.0.0.1:1/r.git", func(o *Options) { o.Mirror = r.mirror.dir })
 	if _, err := again.Fetch(t.Context()); err == nil || tipOf(again) != tip || readAll(again, tip) != nil {
 		t.Errorf("with the host down: %v, tip %s", err, tipOf(again))
 	}
 	if err := os.Rename(bare+".away", bare); err != nil {
 		t.Fatal(err)
 	}
-	pushed(t, r, fetch(t, r), headDraft("x")...)
+	mustPush(t, r, mustFetch(t, r), headDraft("x")...)
 }
 
-// smallDisk mounts a tmpfs of some MiB; root may, and CI runs as root in its container.
+// smallDisk mounts a tmpfs of some MiB. root may do that, and CI runs as root in its container.
 func smallDisk(t *testing.T, size string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -178,8 +179,8 @@ func smallDisk(t *testing.T, size string) string {
 	return dir
 }
 
-// fill leaves no room on a disk; the function it returns makes room again.
-func fill(t *testing.T, dir string) (free func()) {
+// fillDisk fills a disk; the function it returns frees the space again.
+func fillDisk(t *testing.T, dir string) (free func()) {
 	t.Helper()
 	path := filepath.Join(dir, "filler")
 	f, err := os.Create(path)
@@ -194,7 +195,7 @@ func fill(t *testing.T, dir string) (free func()) {
 	return func() { _ = os.Remove(path) }
 }
 
-// incompressible is a file that needs its room on the disk.
+// incompressible returns content that git can't make smaller.
 func incompressible(size int) string {
 	var b strings.Builder
 	for i := 0; b.Len() < size; i++ {
@@ -203,13 +204,13 @@ func incompressible(size int) string {
 	return b.String()
 }
 
-// Fault 8: the mirror's disk is full. The error says so, and it heals when there is room.
+// Fault 8: the mirror's disk is full. The error says so, and Fetch works again when there is space.
 func TestMirrorsDiskFull(t *testing.T) {
-	bare, work := shared(t)
+	bare, work := newSharedRepository(t)
 	mirror, limited := fullableMirror(t)
-	r := open(t, bare, func(o *Options) { o.Mirror = mirror })
-	old := fetch(t, r)
-	write(t, work, map[string]string{"releases/9.0.0/blob": incompressible(300_000)})
+	r := openRepo(t, bare, func(o *Options) { o.Mirror = mirror })
+	old := mustFetch(t, r)
+	writeFiles(t, work, map[string]string{"releases/9.0.0/blob": incompressible(300_000)})
 	tip := commitAll(t, work, "large")
 	gitIn(t, work, "push", "-q", "origin", "main")
 	free := limited(t)
@@ -220,20 +221,20 @@ func TestMirrorsDiskFull(t *testing.T) {
 		t.Errorf("what was there: %v", err)
 	}
 	free()
-	if got := fetch(t, r); got != tip {
+	if got := mustFetch(t, r); got != tip {
 		t.Errorf("fetched %s, want %s", got, tip)
 	}
 	mustFsck(t, r.mirror.dir)
-	if left := glob(t, r.mirror.dir+"/objects/"+incoming+"*"); len(left) > 0 {
+	if left := glob(t, r.mirror.dir+"/objects/"+incomingPrefix+"*"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }
 
-// fullableMirror is a place for a mirror and a way to fill its disk. Who may not mount gets a
-// mirror whose objects can't be written instead: another errno on the same path.
+// fullableMirror returns a folder for a mirror and a way to fill its disk. Without the right to mount, it makes the
+// mirror's objects unwritable instead: another errno on the same path.
 func fullableMirror(t *testing.T) (mirror string, limited func(*testing.T) (free func())) {
 	if disk := smallDisk(t, "2m"); disk != "" {
-		return filepath.Join(disk, "mirror.git"), func(t *testing.T) func() { return fill(t, disk) }
+		return filepath.Join(disk, "mirror.git"), func(t *testing.T) func() { return fillDisk(t, disk) }
 	}
 	mirror = filepath.Join(t.TempDir(), "mirror.git")
 	return mirror, func(t *testing.T) func() {
@@ -245,21 +246,22 @@ func fullableMirror(t *testing.T) (mirror string, limited func(*testing.T) (free
 	}
 }
 
-// Fault 8: the host's disk is full. Refused, the branch unchanged; the same push works when there is room.
+// Fault 8: the host's disk is full. The push is refused and the branch unchanged; the same push works when there is
+// space.
 func TestHostsDiskFull(t *testing.T) {
 	disk := smallDisk(t, "4m")
 	if disk == "" {
 		disk = t.TempDir()
 	}
-	src, _ := shared(t)
+	src, _ := newSharedRepository(t)
 	bare := filepath.Join(disk, "shared.git")
 	gitIn(t, disk, "clone", "-q", "--bare", "--no-hardlinks", src, bare)
-	r := open(t, bare, nil)
-	base := fetch(t, r)
+	r := openRepo(t, bare, nil)
+	base := mustFetch(t, r)
 	d := draft("large", map[string]string{"releases/9.0.0/blob": incompressible(3_000_000)})
 	var free func()
 	if isMount(disk) {
-		free = fill(t, disk)
+		free = fillDisk(t, disk)
 	} else { // who may not mount: no room for objects all the same
 		if err := os.Chmod(filepath.Join(bare, "objects"), 0o555); err != nil {
 			t.Fatal(err)
@@ -274,7 +276,7 @@ func TestHostsDiskFull(t *testing.T) {
 		t.Errorf("the branch is at %s", got)
 	}
 	free()
-	pushed(t, r, base, d)
+	mustPush(t, r, base, d)
 	mustFsck(t, bare)
 }
 
@@ -283,15 +285,15 @@ func isMount(dir string) bool {
 	return syscall.Stat(dir, &a) == nil && syscall.Stat(filepath.Dir(dir), &b) == nil && a.Dev != b.Dev
 }
 
-// Fault 31: what is too large is refused before it takes memory or time, and the mirror goes on.
+// Fault 31: objects that are too large are refused before they take memory or time, and the mirror keeps working.
 func TestFetchWithinLimits(t *testing.T) {
-	bare, work := shared(t)
-	r := open(t, bare, func(o *Options) { o.Limits.Pack, o.Limits.Object = 200_000, 1<<20 })
-	old := fetch(t, r)
-	write(t, work, map[string]string{"bomb": strings.Repeat("\x00", 64<<20)})
+	bare, work := newSharedRepository(t)
+	r := openRepo(t, bare, func(o *Options) { o.Limits.Pack, o.Limits.Object = 200_000, 1<<20 })
+	old := mustFetch(t, r)
+	writeFiles(t, work, map[string]string{"bomb": strings.Repeat("\x00", 64<<20)})
 	bomb := commitAll(t, work, "64 MiB in 64 KiB")
 	gitIn(t, work, "push", "-q", "origin", "main")
-	if got := fetch(t, r); got != bomb {
+	if got := mustFetch(t, r); got != bomb {
 		t.Fatalf("fetched %s", got)
 	}
 	if _, err := r.ReadFile(bomb, "bomb"); !errors.Is(err, objects.ErrTooLarge) {
@@ -300,7 +302,7 @@ func TestFetchWithinLimits(t *testing.T) {
 	if err := readAll(r, bomb); err != nil {
 		t.Errorf("the rest: %v", err)
 	}
-	write(t, work, map[string]string{"huge": incompressible(2_000_000)})
+	writeFiles(t, work, map[string]string{"huge": incompressible(2_000_000)})
 	commitAll(t, work, "more than a fetch may bring")
 	gitIn(t, work, "push", "-q", "origin", "main")
 	if _, err := r.Fetch(t.Context()); err == nil {
@@ -313,15 +315,16 @@ func TestFetchWithinLimits(t *testing.T) {
 
 // A tree that git would not write never enters the mirror.
 func TestFetchRefusesHostileTrees(t *testing.T) {
-	bare, _ := shared(t)
-	r := open(t, bare, nil)
-	old := fetch(t, r)
+	bare, _ := newSharedRepository(t)
+	r := openRepo(t, bare, nil)
+	old := mustFetch(t, r)
 	blob := gitIn(t, bare, "rev-parse", "main:sluice.yaml")
 	id, err := objects.ParseID(blob)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := tryGit(bare, []byte("100644 ../evil\x00"+string(id[:])), "hash-object", "-t", "tree", "-w", "--literally", "--stdin")
+	out, err := tryGit(bare, []byte("100644 ../evil\x00"+string(id[:])), "hash-object", "-t", "tree",
+		"-w", "--literally", "--stdin")
 	if err != nil {
 		t.Fatal(out)
 	}
@@ -335,11 +338,11 @@ func TestFetchRefusesHostileTrees(t *testing.T) {
 	}
 }
 
-// Readers are not disturbed by repacks and fetches.
+// Repacks and fetches do not disturb readers.
 func TestReadersWhileRepacking(t *testing.T) {
-	bare, _ := shared(t)
-	r := open(t, bare, nil)
-	base := fetch(t, r)
+	bare, _ := newSharedRepository(t)
+	r := openRepo(t, bare, nil)
+	base := mustFetch(t, r)
 	stop := make(chan struct{})
 	var readers sync.WaitGroup
 	tips := make(chan string, 1)
@@ -366,7 +369,7 @@ func TestReadersWhileRepacking(t *testing.T) {
 		})
 	}
 	for i := range 6 {
-		base = pushed(t, r, base, draft("x", map[string]string{"channels/staging/head.yaml": fmt.Sprint(i)}))[0]
+		base = mustPush(t, r, base, draft("x", map[string]string{"channels/staging/head.yaml": fmt.Sprint(i)}))[0]
 		if err := r.Repack(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -389,15 +392,15 @@ func TestReadersWhileRepacking(t *testing.T) {
 
 // Two processes may share a mirror.
 func TestTwoReposOneMirror(t *testing.T) {
-	bare, _ := shared(t)
+	bare, _ := newSharedRepository(t)
 	dir := filepath.Join(t.TempDir(), "mirror.git")
 	share := func(o *Options) { o.Mirror = dir }
-	a, b := open(t, bare, share), open(t, bare, share)
-	tip := pushed(t, a, fetch(t, a), headDraft("a")...)[0]
-	if got := fetch(t, b); got != tip {
+	a, b := openRepo(t, bare, share), openRepo(t, bare, share)
+	tip := mustPush(t, a, mustFetch(t, a), headDraft("a")...)[0]
+	if got := mustFetch(t, b); got != tip {
 		t.Fatalf("fetched %s", got)
 	}
-	tip = pushed(t, b, tip, headDraft("b")...)[0]
+	tip = mustPush(t, b, tip, headDraft("b")...)[0]
 	var both sync.WaitGroup
 	for _, r := range []*Repo{a, b} {
 		both.Go(func() {
@@ -415,23 +418,23 @@ func TestTwoReposOneMirror(t *testing.T) {
 }
 
 func TestWatchTellsOfPushes(t *testing.T) {
-	bare, work := shared(t)
+	bare, work := newSharedRepository(t)
 	told, err := Watch(t.Context(), bare)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := open(t, bare, nil)
-	fetch(t, r)
+	r := openRepo(t, bare, nil)
+	mustFetch(t, r)
 	seen := func(what, want string) {
 		t.Helper()
-		for fetch(t, r) != want { // a value may come for a lock or for nothing
+		for mustFetch(t, r) != want { // a value may come for a lock or for nothing
 			if _, ok := <-told; !ok {
 				t.Fatalf("%s: the watch ended", what)
 			}
 		}
 	}
-	rival := open(t, bare, nil)
-	base := pushed(t, rival, fetch(t, rival), headDraft("1")...)[0]
+	rival := openRepo(t, bare, nil)
+	base := mustPush(t, rival, mustFetch(t, rival), headDraft("1")...)[0]
 	<-told
 	seen("push", base)
 	gitIn(t, bare, "pack-refs", "--all", "--prune")
@@ -446,23 +449,24 @@ func TestWatchTellsOfPushes(t *testing.T) {
 }
 
 func TestBranches(t *testing.T) {
-	bare, work := shared(t)
+	bare, work := newSharedRepository(t)
 	gitIn(t, work, "push", "-q", "origin", "main:release/next")
-	r := open(t, bare, func(o *Options) { o.Branch = "release/next" })
-	base := fetch(t, r)
-	tip := pushed(t, r, base, headDraft("x")...)[0]
+	r := openRepo(t, bare, func(o *Options) { o.Branch = "release/next" })
+	base := mustFetch(t, r)
+	tip := mustPush(t, r, base, headDraft("x")...)[0]
 	if got := gitIn(t, bare, "rev-parse", "release/next"); got != tip || gitIn(t, bare, "rev-parse", "main") != base {
 		t.Errorf("release/next is at %s", got)
 	}
-	if got := fetch(t, r); got != tip {
+	if got := mustFetch(t, r); got != tip {
 		t.Errorf("fetched %s", got)
 	}
-	none := open(t, bare, func(o *Options) { o.Branch = "nope" })
+	none := openRepo(t, bare, func(o *Options) { o.Branch = "nope" })
 	if _, err := none.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "main") {
 		t.Errorf("got %v", err)
 	}
 	gitIn(t, bare, "symbolic-ref", "HEAD", "refs/heads/release/next")
-	if other := open(t, work+"/../shared.git", nil); fetch(t, other) != tip || other.branch() != "release/next" {
+	if other := openRepo(t, work+"/../shared.git", nil); mustFetch(t, other) != tip ||
+		other.branch() != "release/next" {
 		t.Errorf("the branch is %q", other.branch())
 	}
 	for _, branch := range []string{"main", "release/next"} { // wiped: not the same as empty
@@ -473,11 +477,13 @@ func TestBranches(t *testing.T) {
 	}
 	sha256 := filepath.Join(t.TempDir(), "sha256.git")
 	gitIn(t, t.TempDir(), "init", "-q", "--bare", "--object-format=sha256", sha256)
-	gitIn(t, sha256, "update-ref", "refs/heads/main", gitIn(t, sha256, "commit-tree", "-m", "x", gitIn(t, sha256, "mktree", "--missing")))
-	if _, err := open(t, sha256, nil).Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "SHA-1") {
+	gitIn(t, sha256, "update-ref", "refs/heads/main",
+		gitIn(t, sha256, "commit-tree", "-m", "x", gitIn(t, sha256, "mktree", "--missing")))
+	if _, err := openRepo(t, sha256, nil).Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "SHA-1") {
 		t.Errorf("SHA-256: %v", err)
 	}
-	if _, err := Open(t.Context(), filepath.Join(t.TempDir(), "none"), Options{Mirror: t.TempDir() + "/m"}); err == nil {
+	if _, err := Open(t.Context(), filepath.Join(t.TempDir(), "none"),
+		Options{Mirror: t.TempDir() + "/m"}); err == nil {
 		t.Error("opened nothing")
 	}
 }

@@ -21,9 +21,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 )
 
-// Fetch brings the mirror up to date and returns the branch's tip; empty: the repository has no
-// commits yet. A mirror that turned out to be damaged is set aside and cloned again first. After
-// an error the mirror is as it was, and usable.
+// Fetch updates the mirror and returns the branch's tip; empty: the repository has no commits yet. A damaged mirror is
+// set aside and cloned again first. After an error the mirror is as it was, and usable.
 func (r *Repo) Fetch(ctx context.Context) (tip string, err error) {
 	select {
 	case r.fetching <- struct{}{}:
@@ -31,7 +30,7 @@ func (r *Repo) Fetch(ctx context.Context) (tip string, err error) {
 	case <-ctx.Done():
 		return "", fmt.Errorf("fetch: %w", ctx.Err())
 	}
-	if id, ok := r.unmoved(); ok {
+	if id, ok := r.knownTip(); ok {
 		return id.String(), nil
 	}
 	unlock, err := r.mirror.lock(ctx)
@@ -52,21 +51,21 @@ func (r *Repo) Fetch(ctx context.Context) (tip string, err error) {
 	return idOrNone(id), nil
 }
 
-// unmoved tells cheaply, where that is possible, that the mirror has the branch's tip.
-func (r *Repo) unmoved() (objects.ID, bool) {
-	d, ok := r.host.(*disk)
+// knownTip returns the branch's tip if the mirror has it, where the host's refs are files that are cheap to read.
+func (r *Repo) knownTip() (objects.ID, bool) {
+	d, ok := r.host.(*diskHost)
 	branch := r.branch()
-	if !ok || branch == "" || r.damaged.Load() || !d.filesForRefs() {
+	if !ok || branch == "" || r.damaged.Load() || !d.hasRefFiles() {
 		return objects.ID{}, false
 	}
-	there, err := readRef(d.dir, "refs/heads/"+branch)
-	if err != nil || there.IsZero() {
-		return objects.ID{}, false // fetch says what is wrong
+	remoteTip, err := readRef(d.dir, "refs/heads/"+branch)
+	if err != nil || remoteTip.IsZero() {
+		return objects.ID{}, false // fetch reports what is wrong
 	}
-	return there, there == r.mirror.tip(branch) && r.store.Load().Has(there)
+	return remoteTip, remoteTip == r.mirror.tip(branch) && r.store.Load().Has(remoteTip)
 }
 
-// branch is the branch that the Repo works with; empty: not known before the first fetch.
+// branch returns the branch that the Repo works with; empty: not known before the first fetch.
 func (r *Repo) branch() string {
 	if r.o.Branch != "" {
 		return r.o.Branch
@@ -93,42 +92,42 @@ func (r *Repo) fetch(ctx context.Context) (objects.ID, error) {
 	defer cancel()
 	c, err := r.host.dial(ctx, uploadPack)
 	if err != nil {
-		return objects.ID{}, ended(ctx, err)
+		return objects.ID{}, withCause(ctx, err)
 	}
 	defer c.close()
-	adv, err := readRefs(c)
+	adv, err := readAdvertisement(c)
 	if err != nil {
-		return objects.ID{}, ended(ctx, err)
+		return objects.ID{}, withCause(ctx, err)
 	}
-	branch, tip, err := r.choose(adv)
+	branch, tip, err := r.chooseBranch(adv)
 	if err != nil || tip.IsZero() {
 		return tip, err
 	}
-	if wants := r.wants(adv, tip); len(wants) > 0 {
-		if err := r.receive(ctx, c, adv, wants, r.haves(r.mirror.tip(branch))); err != nil {
-			return objects.ID{}, ended(ctx, err)
+	if wants := r.listWants(adv, tip); len(wants) > 0 {
+		if err := r.fetchPack(ctx, c, adv, wants, r.listHaves(r.mirror.tip(branch))); err != nil {
+			return objects.ID{}, withCause(ctx, err)
 		}
 	}
-	if _, err := r.find(tip, objects.CommitKind); err != nil {
+	if _, err := r.readObject(tip, objects.CommitKind); err != nil {
 		return objects.ID{}, fmt.Errorf("branch %s: %w", branch, err)
 	}
 	return tip, r.mirror.setTip(branch, tip)
 }
 
-// ended is err or, if that is why, that the time was up.
-func ended(ctx context.Context, err error) error {
+// withCause adds to err the cause of ctx's end, such as an exceeded time limit.
+func withCause(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return fmt.Errorf("%w (%w)", cause, err)
 	}
 	return err
 }
 
-// choose finds the branch and its tip in what the host has, and remembers the branch.
-func (r *Repo) choose(adv refs) (branch string, tip objects.ID, err error) {
+// chooseBranch finds the branch and its tip in the host's advertisement, and stores the branch's name in the mirror.
+func (r *Repo) chooseBranch(adv advertisedRefs) (branch string, tip objects.ID, err error) {
 	if branch = r.branch(); branch == "" {
-		branch, _ = adv.head()
-		if d, ok := r.host.(*disk); ok && branch == "" {
-			branch, _ = headBranch(d.dir) // an empty repository does not advertise it
+		branch, _ = adv.headBranch()
+		if d, ok := r.host.(*diskHost); ok && branch == "" {
+			branch, _ = readHeadBranch(d.dir) // an empty repository does not advertise HEAD
 		}
 		if branch == "" {
 			branch = "main"
@@ -141,7 +140,8 @@ func (r *Repo) choose(adv refs) (branch string, tip objects.ID, err error) {
 	case len(others) > 0:
 		return branch, tip, fmt.Errorf("the repository has no branch %q; it has %s", branch, strings.Join(others, ", "))
 	case !r.mirror.tip(branch).IsZero():
-		return branch, tip, fmt.Errorf("the repository has lost its branch %q, and all others: push it again from a clone", branch)
+		return branch, tip, fmt.Errorf(
+			"the repository has lost its branch %q, and all others: push it again from a clone", branch)
 	}
 	if r.mirror.branch() != branch {
 		err = r.mirror.setBranch(branch)
@@ -149,9 +149,9 @@ func (r *Repo) choose(adv refs) (branch string, tip objects.ID, err error) {
 	return branch, tip, err
 }
 
-// wants are the tip and those tags that the mirror lacks: tags keep commits that a force-push
-// dropped and cells still run (R24).
-func (r *Repo) wants(adv refs, tip objects.ID) []plumbing.Hash {
+// listWants returns the tip and the tags that the mirror lacks: tags keep commits that a force-push dropped and that
+// cells still run (R24).
+func (r *Repo) listWants(adv advertisedRefs, tip objects.ID) []plumbing.Hash {
 	var list []plumbing.Hash
 	store := r.store.Load()
 	for name, id := range adv.References {
@@ -165,18 +165,19 @@ func (r *Repo) wants(adv refs, tip objects.ID) []plumbing.Hash {
 	return list
 }
 
-// maxHaves is how far back haves looks: a force-push that drops more brings the whole history again.
+// maxHaves is how far back listHaves looks: after a force-push that drops more commits, the whole history is fetched
+// again.
 const maxHaves = 256
 
-// haves names commits of the mirror, ever further apart: after a force-push one of them is still
-// in the branch's history.
-func (r *Repo) haves(tip objects.ID) []plumbing.Hash {
+// listHaves returns commits of the mirror at growing distances: after a force-push the branch's history still has one
+// of them.
+func (r *Repo) listHaves(tip objects.ID) []plumbing.Hash {
 	var list []plumbing.Hash
 	id := tip
 	for step, gap := 0, 1; !id.IsZero(); step++ {
-		c, err := r.commit(id)
+		c, err := r.readCommit(id)
 		if err != nil {
-			return nil // take everything
+			return nil // fetch everything
 		}
 		if step == 0 || step == gap {
 			list = append(list, plumbing.Hash(id))
@@ -189,10 +190,11 @@ func (r *Repo) haves(tip objects.ID) []plumbing.Hash {
 	return list
 }
 
-// receive asks for wants and puts what comes into the mirror, all of it or nothing.
-func (r *Repo) receive(ctx context.Context, c conn, adv refs, wants, haves []plumbing.Hash) error {
+// fetchPack requests wants and adds the received objects to the mirror, all or none.
+func (r *Repo) fetchPack(ctx context.Context, c conn, adv advertisedRefs, wants, haves []plumbing.Hash) error {
 	q := packp.NewUploadPackRequest()
-	for _, want := range []capability.Capability{capability.Sideband64k, capability.OFSDelta, capability.ThinPack, capability.NoProgress, capability.Agent} {
+	for _, want := range []capability.Capability{capability.Sideband64k, capability.OFSDelta, capability.ThinPack,
+		capability.NoProgress, capability.Agent} {
 		if !adv.Capabilities.Supports(want) {
 			continue
 		}
@@ -206,35 +208,36 @@ func (r *Repo) receive(ctx context.Context, c conn, adv refs, wants, haves []plu
 	}
 	q.Wants, q.Haves = wants, haves
 	var b bytes.Buffer
-	err := errors.Join(q.UploadRequest.Encode(&b), q.UploadHaves.Encode(&b, false), pktline.NewEncoder(&b).EncodeString("done\n"))
+	err := errors.Join(q.UploadRequest.Encode(&b), q.UploadHaves.Encode(&b, false),
+		pktline.NewEncoder(&b).EncodeString("done\n"))
 	if err != nil {
 		return err
 	}
-	answer, err := c.ask(b.Bytes())
+	response, err := c.sendRequest(b.Bytes())
 	if err != nil {
 		return err
 	}
-	in := bufio.NewReaderSize(answer, 64<<10)
-	said := &tail{limit: maxWords}
+	in := bufio.NewReaderSize(response, 64<<10)
+	progress := &tailBuffer{limit: maxMessage}
 	if err := new(packp.ServerResponse).Decode(in, false); err != nil {
-		return fmt.Errorf("the host does not send: %w: %s", err, c.words())
+		return fmt.Errorf("the host refuses to send: %w: %s", err, c.message())
 	}
 	var pack io.Reader = in
 	if q.Capabilities.Supports(capability.Sideband64k) {
 		d := sideband.NewDemuxer(sideband.Sideband64k, in)
-		d.Progress = said
+		d.Progress = progress
 		pack = d
 	}
-	return r.index(ctx, &sticky{r: io.LimitReader(pack, r.o.Limits.Pack+1)})
+	return r.indexPack(ctx, &stickyReader{r: io.LimitReader(pack, r.o.Limits.Pack+1)})
 }
 
-// sticky remembers why reading ended: a child that reads would only say that its input did.
-type sticky struct {
+// stickyReader remembers why reading failed: a child process that reads would only report the end of its input.
+type stickyReader struct {
 	r   io.Reader
 	err error
 }
 
-func (s *sticky) Read(p []byte) (int, error) {
+func (s *stickyReader) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		s.err = err
@@ -242,25 +245,25 @@ func (s *sticky) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// index checks a pack in a folder of its own and, if all is well, adds it to the mirror's objects.
-func (r *Repo) index(ctx context.Context, pack *sticky) error {
+// indexPack checks a pack in a folder of its own and, if the pack is sound, adds it to the mirror's objects.
+func (r *Repo) indexPack(ctx context.Context, pack *stickyReader) error {
 	main := filepath.Join(r.mirror.dir, "objects")
-	aside, err := os.MkdirTemp(main, incoming)
+	aside, err := os.MkdirTemp(main, incomingPrefix)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(aside) }() // openMirror removes what is left
+	defer func() { _ = os.RemoveAll(aside) }() // openMirror removes a folder that is left
 	env := append(r.mirror.env(), "GIT_OBJECT_DIRECTORY="+aside, "GIT_ALTERNATE_OBJECT_DIRECTORIES="+main)
-	_, err = run(ctx, r.mirror.git, env, pack, "index-pack", "--stdin", "--fix-thin", "--strict",
+	_, err = runGit(ctx, r.mirror.git, env, pack, "index-pack", "--stdin", "--fix-thin", "--strict",
 		fmt.Sprintf("--max-input-size=%d", r.o.Limits.Pack))
 	switch {
 	case pack.err != nil:
 		return fmt.Errorf("the host broke off: %w", pack.err)
 	case err != nil:
-		r.checkMirror(ctx)
+		r.fsckMirror(ctx)
 		return fmt.Errorf("check what the host sent: %w", err)
 	}
-	for _, kind := range []string{".pack", ".rev", ".idx"} { // the index last: only with it a pack counts
+	for _, kind := range []string{".pack", ".rev", ".idx"} { // the index last: a pack counts only with its index
 		files, err := filepath.Glob(filepath.Join(aside, "pack", "pack-*"+kind))
 		for _, f := range files {
 			err = errors.Join(err, os.Rename(f, filepath.Join(main, "pack", filepath.Base(f))))
@@ -272,12 +275,13 @@ func (r *Repo) index(ctx context.Context, pack *sticky) error {
 	return nil
 }
 
-// checkMirror finds out whether the mirror is to blame that a pack could not be added.
-func (r *Repo) checkMirror(ctx context.Context) {
+// fsckMirror checks whether a damaged mirror is the reason why a pack could not be added.
+func (r *Repo) fsckMirror(ctx context.Context) {
 	if ctx.Err() != nil || r.mirror.tip(r.branch()).IsZero() {
 		return
 	}
-	if _, err := run(ctx, r.mirror.git, r.mirror.env(), nil, "fsck", "--no-dangling", "--no-progress"); err != nil && ctx.Err() == nil {
+	if _, err := runGit(ctx, r.mirror.git, r.mirror.env(), nil, "fsck", "--no-dangling", "--no-progress"); err != nil &&
+		ctx.Err() == nil {
 		r.o.Log.Warn().Err(err).Str("mirror", r.mirror.dir).Msg("the mirror is damaged: the next fetch clones again")
 		r.damaged.Store(true)
 	}

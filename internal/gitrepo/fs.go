@@ -14,19 +14,19 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 )
 
-// FS gives a commit's files, read-only, straight from the mirror. It also has ReadFile, ReadDir
-// and Stat, and may be used from several goroutines for as long as the Repo is open.
+// FS returns a commit's files, read-only, straight from the mirror. The FS also has ReadFile, ReadDir and Stat, and may
+// be used from several goroutines while the Repo is open.
 //
-// Modes are 0644, 0755, fs.ModeDir, fs.ModeSymlink and, for a gitlink, fs.ModeIrregular. Links are
-// not followed; reading one is an error. FileInfo.Sys() is the object's id, a string, of folders
-// too: what has the same id is the same, all the way down. A folder with an entry that git would
-// not write (a path for a name, .git, a duplicate) can't be read at all.
+// Modes are 0644, 0755, fs.ModeDir, fs.ModeSymlink and, for a gitlink, fs.ModeIrregular. Links are not followed;
+// reading a link is an error. FileInfo.Sys() is the object's id, a string, for folders too: equal ids mean equal
+// content, all the way down. A folder with an entry that git would not write (a path for a name, .git, a duplicate)
+// can't be read at all.
 func (r *Repo) FS(commit string) (fs.FS, error) {
-	_, c, err := r.named(commit)
+	_, c, err := r.readNamedCommit(commit)
 	if err != nil {
 		return nil, fmt.Errorf("read commit %.40s: %w", commit, err)
 	}
-	return &commitFS{r: &r.reader, root: objects.Entry{Name: ".", Mode: objects.ModeTree, ID: c.Tree}}, nil
+	return &commitFS{r: &r.mirrorReader, root: objects.Entry{Name: ".", Mode: objects.ModeTree, ID: c.Tree}}, nil
 }
 
 // ReadFile reads one file of a commit.
@@ -39,7 +39,7 @@ func (r *Repo) ReadFile(commit, name string) ([]byte, error) {
 }
 
 type commitFS struct {
-	r    *reader
+	r    *mirrorReader
 	root objects.Entry
 }
 
@@ -49,8 +49,8 @@ var (
 	_ fs.StatFS     = (*commitFS)(nil)
 )
 
-// entry walks from the root to a name.
-func (f *commitFS) entry(op, name string) (objects.Entry, error) {
+// lookUp walks from the root to a name.
+func (f *commitFS) lookUp(op, name string) (objects.Entry, error) {
 	if !fs.ValidPath(name) {
 		return objects.Entry{}, &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
 	}
@@ -62,7 +62,7 @@ func (f *commitFS) entry(op, name string) (objects.Entry, error) {
 		if !e.IsTree() {
 			return e, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
 		}
-		list, err := f.r.tree(e.ID)
+		list, err := f.r.readTree(e.ID)
 		if err != nil {
 			return e, &fs.PathError{Op: op, Path: name, Err: err}
 		}
@@ -74,34 +74,33 @@ func (f *commitFS) entry(op, name string) (objects.Entry, error) {
 	return e, nil
 }
 
-// Open opens a file or a folder.
 func (f *commitFS) Open(name string) (fs.File, error) {
-	e, err := f.entry("open", name)
+	e, err := f.lookUp("open", name)
 	if err != nil {
 		return nil, err
 	}
 	if e.IsTree() {
-		list, err := f.list("open", name, e)
-		return &folder{info: f.info(name, e), rest: list}, err
+		list, err := f.listTree("open", name, e)
+		return &openFolder{info: f.infoOf(name, e), rest: list}, err
 	}
-	data, err := f.read("open", name, e)
+	data, err := f.readBlob("open", name, e)
 	if err != nil {
 		return nil, err
 	}
-	return &file{Reader: *bytes.NewReader(data), info: f.info(name, e)}, nil
+	return &openFile{Reader: *bytes.NewReader(data), info: f.infoOf(name, e)}, nil
 }
 
-// ReadFile reads a file; the bytes are the caller's.
+// ReadFile reads a file; the caller owns the bytes.
 func (f *commitFS) ReadFile(name string) ([]byte, error) {
-	e, err := f.entry("read", name)
+	e, err := f.lookUp("read", name)
 	if err != nil {
 		return nil, err
 	}
-	data, err := f.read("read", name, e)
+	data, err := f.readBlob("read", name, e)
 	return slices.Clone(data), err
 }
 
-func (f *commitFS) read(op, name string, e objects.Entry) ([]byte, error) {
+func (f *commitFS) readBlob(op, name string, e objects.Entry) ([]byte, error) {
 	switch e.Mode {
 	case objects.ModeFile, objects.ModeExec:
 	case objects.ModeTree:
@@ -111,7 +110,7 @@ func (f *commitFS) read(op, name string, e objects.Entry) ([]byte, error) {
 	default:
 		return nil, &fs.PathError{Op: op, Path: name, Err: errors.New("is a submodule")}
 	}
-	data, err := f.r.get(e.ID, objects.BlobKind)
+	data, err := f.r.readReferenced(e.ID, objects.BlobKind)
 	if size := int64(len(data)); size > f.r.limits.File {
 		err = fmt.Errorf("%w: %d bytes, the limit is %d", objects.ErrTooLarge, size, f.r.limits.File)
 	}
@@ -121,64 +120,63 @@ func (f *commitFS) read(op, name string, e objects.Entry) ([]byte, error) {
 	return data, nil
 }
 
-// ReadDir lists a folder, sorted by name.
 func (f *commitFS) ReadDir(name string) ([]fs.DirEntry, error) {
-	e, err := f.entry("readdir", name)
+	e, err := f.lookUp("readdir", name)
 	if err != nil {
 		return nil, err
 	}
 	if !e.IsTree() {
-		return nil, &fs.PathError{Op: "readdir", Path: name, Err: errors.New("is no folder")}
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: errors.New("is not a folder")}
 	}
-	return f.list("readdir", name, e)
+	return f.listTree("readdir", name, e)
 }
 
-func (f *commitFS) list(op, name string, e objects.Entry) ([]fs.DirEntry, error) {
-	tree, err := f.r.tree(e.ID)
+func (f *commitFS) listTree(op, name string, e objects.Entry) ([]fs.DirEntry, error) {
+	tree, err := f.r.readTree(e.ID)
 	if err != nil {
 		return nil, &fs.PathError{Op: op, Path: name, Err: err}
 	}
-	infos := make([]info, len(tree))
+	infos := make([]entryInfo, len(tree))
 	list := make([]fs.DirEntry, len(tree))
 	for i, e := range tree {
-		infos[i] = info{fs: f, e: e}
+		infos[i] = entryInfo{fs: f, entry: e}
 		list[i] = &infos[i]
 	}
 	return list, nil
 }
 
-// Stat describes a file or a folder; it does not follow links.
+// Stat describes a file or a folder, and does not follow links.
 func (f *commitFS) Stat(name string) (fs.FileInfo, error) {
-	e, err := f.entry("stat", name)
+	e, err := f.lookUp("stat", name)
 	if err != nil {
 		return nil, err
 	}
-	return f.info(name, e), nil
+	return f.infoOf(name, e), nil
 }
 
-func (f *commitFS) info(name string, e objects.Entry) *info {
+func (f *commitFS) infoOf(name string, e objects.Entry) *entryInfo {
 	e.Name = path.Base(name)
-	return &info{fs: f, e: e}
+	return &entryInfo{fs: f, entry: e}
 }
 
-// info is an entry as fs.FileInfo and fs.DirEntry.
-type info struct {
-	fs *commitFS
-	e  objects.Entry
+// entryInfo is an entry as fs.FileInfo and fs.DirEntry.
+type entryInfo struct {
+	fs    *commitFS
+	entry objects.Entry
 }
 
-func (i *info) Name() string               { return i.e.Name }
-func (i *info) IsDir() bool                { return i.e.IsTree() }
-func (i *info) Type() fs.FileMode          { return i.Mode().Type() }
-func (i *info) Info() (fs.FileInfo, error) { return i, nil }
-func (i *info) Sys() any                   { return i.e.ID.String() }
-func (i *info) String() string             { return fs.FormatDirEntry(i) }
+func (i *entryInfo) Name() string               { return i.entry.Name }
+func (i *entryInfo) IsDir() bool                { return i.entry.IsTree() }
+func (i *entryInfo) Type() fs.FileMode          { return i.Mode().Type() }
+func (i *entryInfo) Info() (fs.FileInfo, error) { return i, nil }
+func (i *entryInfo) Sys() any                   { return i.entry.ID.String() }
+func (i *entryInfo) String() string             { return fs.FormatDirEntry(i) }
 
-// ModTime is none: a commit's time is its author's word.
-func (i *info) ModTime() time.Time { return time.Time{} }
+// ModTime is zero: a commit's time is its author's claim.
+func (i *entryInfo) ModTime() time.Time { return time.Time{} }
 
-func (i *info) Mode() fs.FileMode {
-	switch i.e.Mode {
+func (i *entryInfo) Mode() fs.FileMode {
+	switch i.entry.Mode {
 	case objects.ModeTree:
 		return fs.ModeDir | 0o755
 	case objects.ModeExec:
@@ -191,39 +189,39 @@ func (i *info) Mode() fs.FileMode {
 	return 0o644
 }
 
-// Size is read when it is asked for; an object that can't be read has none, and reading it says why.
-func (i *info) Size() int64 {
-	if i.e.IsTree() || i.e.Mode == objects.ModeGitlink {
+// Size reads the size on demand; 0 for an object that can't be read, whose reading returns the error.
+func (i *entryInfo) Size() int64 {
+	if i.entry.IsTree() || i.entry.Mode == objects.ModeGitlink {
 		return 0
 	}
-	size, err := i.fs.r.store.Load().Size(i.e.ID)
+	size, err := i.fs.r.store.Load().Size(i.entry.ID)
 	if err != nil {
 		return 0
 	}
 	return size
 }
 
-type file struct {
+type openFile struct {
 	bytes.Reader
-	info *info
+	info *entryInfo
 }
 
-func (f *file) Stat() (fs.FileInfo, error) { return f.info, nil }
-func (f *file) Close() error               { return nil }
+func (f *openFile) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (f *openFile) Close() error               { return nil }
 
-type folder struct {
-	info *info
+type openFolder struct {
+	info *entryInfo
 	rest []fs.DirEntry
 }
 
-func (d *folder) Stat() (fs.FileInfo, error) { return d.info, nil }
-func (d *folder) Close() error               { return nil }
+func (d *openFolder) Stat() (fs.FileInfo, error) { return d.info, nil }
+func (d *openFolder) Close() error               { return nil }
 
-func (d *folder) Read([]byte) (int, error) {
-	return 0, &fs.PathError{Op: "read", Path: d.info.e.Name, Err: errors.New("is a folder")}
+func (d *openFolder) Read([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "read", Path: d.info.entry.Name, Err: errors.New("is a folder")}
 }
 
-func (d *folder) ReadDir(n int) ([]fs.DirEntry, error) {
+func (d *openFolder) ReadDir(n int) ([]fs.DirEntry, error) {
 	if n <= 0 || n > len(d.rest) {
 		if n > 0 && len(d.rest) == 0 {
 			return nil, io.EOF

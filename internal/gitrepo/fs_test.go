@@ -13,10 +13,11 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 )
 
-// The oracle is git ls-tree and git cat-file.
+// FS agrees with git ls-tree and git cat-file.
 func TestFSIsWhatGitHas(t *testing.T) {
-	bare, work := shared(t)
-	write(t, work, map[string]string{"releases/1.0.0/run.sh": "#!/bin/sh\n", "a.b": "1", "a/x": "2", "ä ö/\"q\".yaml": "3", "big.bin": strings.Repeat("0123456789abcdef", 20_000)})
+	bare, work := newSharedRepository(t)
+	writeFiles(t, work, map[string]string{"releases/1.0.0/run.sh": "#!/bin/sh\n", "a.b": "1", "a/x": "2",
+		"ä ö/\"q\".yaml": "3", "big.bin": strings.Repeat("0123456789abcdef", 20_000)})
 	if err := os.Chmod(filepath.Join(work, "releases/1.0.0/run.sh"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -30,8 +31,8 @@ func TestFSIsWhatGitHas(t *testing.T) {
 
 	for _, packed := range []bool{false, true} {
 		t.Run(fmt.Sprintf("packed=%v", packed), func(t *testing.T) {
-			r := open(t, bare, nil)
-			tip := fetch(t, r)
+			r := openRepo(t, bare, nil)
+			tip := mustFetch(t, r)
 			if packed {
 				gitIn(t, r.mirror.dir, "repack", "-adfq", "--depth=50")
 			}
@@ -91,28 +92,30 @@ func compareWithGit(t *testing.T, r *Repo, bare, commit string) {
 }
 
 func TestFSKeepsTheContractOfFS(t *testing.T) {
-	bare, _ := shared(t)
-	r := open(t, bare, nil)
-	files, err := r.FS(fetch(t, r))
+	bare, _ := newSharedRepository(t)
+	r := openRepo(t, bare, nil)
+	files, err := r.FS(mustFetch(t, r))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := fstest.TestFS(files, "sluice.yaml", "releases/1.0.0/deploy/app.yaml", "cells/acme/cell.yaml"); err != nil {
+	if err := fstest.TestFS(files, "sluice.yaml", "releases/1.0.0/deploy/app.yaml",
+		"cells/acme/cell.yaml"); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestFSRefusesLinksAndLargeFiles(t *testing.T) {
-	bare, work := shared(t)
+	bare, work := newSharedRepository(t)
 	if err := os.Symlink("/etc/passwd", filepath.Join(work, "link")); err != nil {
 		t.Fatal(err)
 	}
-	write(t, work, map[string]string{"large": strings.Repeat("x", 2000)})
+	writeFiles(t, work, map[string]string{"large": strings.Repeat("x", 2000)})
 	commitAll(t, work, "link")
 	gitIn(t, work, "push", "-q", "origin", "main")
-	r := open(t, bare, func(o *Options) { o.Limits.File = 1000 })
-	tip := fetch(t, r)
-	for name, want := range map[string]string{"link": "symbolic link", "large": "too large", "releases": "is a folder", "none": "not exist", "sluice.yaml/x": "not exist", "../x": "invalid"} {
+	r := openRepo(t, bare, func(o *Options) { o.Limits.File = 1000 })
+	tip := mustFetch(t, r)
+	for name, want := range map[string]string{"link": "symbolic link", "large": "too large", "releases": "is a folder",
+		"none": "not exist", "sluice.yaml/x": "not exist", "../x": "invalid"} {
 		if _, err := r.ReadFile(tip, name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
@@ -121,9 +124,9 @@ func TestFSRefusesLinksAndLargeFiles(t *testing.T) {
 
 // A tree that git would never write can't be read through FS, wherever it came from.
 func TestFSRefusesHostileTrees(t *testing.T) {
-	bare, _ := shared(t)
-	r := open(t, bare, nil)
-	fetch(t, r)
+	bare, _ := newSharedRepository(t)
+	r := openRepo(t, bare, nil)
+	mustFetch(t, r)
 	blob := objects.Make(objects.BlobKind, []byte("x"))
 	line := func(mode, name string) string { return mode + " " + name + "\x00" + string(blob.ID[:]) }
 	for name, tree := range map[string]string{
@@ -143,7 +146,7 @@ func TestFSRefusesHostileTrees(t *testing.T) {
 			bad := objects.Make(objects.TreeKind, []byte(tree))
 			c := objects.Commit{Tree: bad.ID, Message: "hostile\n"}
 			commit := objects.Make(objects.CommitKind, c.Encode())
-			if err := r.store.Load().Write([]objects.New{blob, bad, commit}); err != nil {
+			if err := r.store.Load().Write([]objects.NewObject{blob, bad, commit}); err != nil {
 				t.Fatal(err)
 			}
 			files, err := r.FS(commit.ID.String())

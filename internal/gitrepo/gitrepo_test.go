@@ -15,7 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// gitIn runs the real git in a folder, with a fixed identity and nobody's settings.
+// gitIn runs the real git in a folder, with a fixed identity and no one's settings.
 func gitIn(t testing.TB, dir string, args ...string) string {
 	t.Helper()
 	out, err := tryGit(dir, nil, args...)
@@ -28,22 +28,23 @@ func gitIn(t testing.TB, dir string, args ...string) string {
 func tryGit(dir string, in []byte, args ...string) (string, error) {
 	cmd := exec.Command("git", args...)
 	cmd.Dir = dir
-	cmd.Env = append(hostEnv(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull,
-		"GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com", "GIT_COMMITTER_NAME=Ada", "GIT_COMMITTER_EMAIL=ada@example.com")
+	cmd.Env = append(hostGitEnv(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull,
+		"GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com", "GIT_COMMITTER_NAME=Ada",
+		"GIT_COMMITTER_EMAIL=ada@example.com")
 	cmd.Stdin = bytes.NewReader(in)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
-// shared makes a bare repository with some releases and channels, and a worktree of it.
-func shared(t testing.TB) (bare, work string) {
+// newSharedRepository makes a bare repository with some releases and channels, and a worktree of it.
+func newSharedRepository(t testing.TB) (bare, work string) {
 	t.Helper()
 	dir := t.TempDir()
 	bare, work = filepath.Join(dir, "shared.git"), filepath.Join(dir, "work")
 	gitIn(t, dir, "init", "-q", "--bare", "-b", "main", bare)
 	gitIn(t, dir, "init", "-q", "-b", "main", work)
 	gitIn(t, work, "remote", "add", "origin", bare)
-	write(t, work, map[string]string{
+	writeFiles(t, work, map[string]string{
 		"sluice.yaml":                    "apiVersion: sluice/v1\nkind: Pipeline\n",
 		"channels/staging/channel.yaml":  "kind: Channel\n",
 		"channels/staging/head.yaml":     "release: 1.0.0\nsequence: 1\n",
@@ -56,7 +57,7 @@ func shared(t testing.TB) (bare, work string) {
 	return bare, work
 }
 
-func write(t testing.TB, dir string, files map[string]string) {
+func writeFiles(t testing.TB, dir string, files map[string]string) {
 	t.Helper()
 	for name, text := range files {
 		path := filepath.Join(dir, filepath.FromSlash(name))
@@ -76,8 +77,8 @@ func commitAll(t testing.TB, work, message string) string {
 	return gitIn(t, work, "rev-parse", "HEAD")
 }
 
-// open opens url with a mirror of its own; change may be nil.
-func open(t testing.TB, url string, change func(*Options)) *Repo {
+// openRepo opens url with a mirror of its own; change may be nil.
+func openRepo(t testing.TB, url string, change func(*Options)) *Repo {
 	t.Helper()
 	o := Options{Mirror: filepath.Join(t.TempDir(), "mirror.git"), Log: zerolog.New(zerolog.NewTestWriter(t))}
 	if change != nil {
@@ -91,10 +92,10 @@ func open(t testing.TB, url string, change func(*Options)) *Repo {
 	return r
 }
 
-// tipOf gives the newest commit that the mirror has of the branch; empty: none.
+// tipOf returns the newest commit of the branch in the mirror; empty: none.
 func tipOf(r *Repo) string { return idOrNone(r.mirror.tip(r.branch())) }
 
-func fetch(t testing.TB, r *Repo) string {
+func mustFetch(t testing.TB, r *Repo) string {
 	t.Helper()
 	tip, err := r.Fetch(context.Background())
 	if err != nil {
@@ -117,7 +118,7 @@ func headDraft(text string) []releases.Draft {
 	return []releases.Draft{draft("promote "+text, map[string]string{"channels/staging/head.yaml": text + "\n"})}
 }
 
-func pushed(t testing.TB, r *Repo, base string, chain ...releases.Draft) []string {
+func mustPush(t testing.TB, r *Repo, base string, chain ...releases.Draft) []string {
 	t.Helper()
 	ids, err := r.Push(context.Background(), base, chain)
 	if err != nil {

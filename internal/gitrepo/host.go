@@ -23,28 +23,28 @@ const (
 	receivePack = "git-receive-pack"
 )
 
-// host is where the release repository is.
+// host is where the repository is.
 type host interface {
-	// dial begins one exchange with a service. It lasts until ctx ends, close, or the host's end.
+	// dial begins one exchange with a service, which lasts until ctx ends, close, or the host's end.
 	dial(ctx context.Context, service string) (conn, error)
 }
 
-// conn is one exchange: the host says which refs it has, is asked once, answers, and ends.
+// conn is one exchange: the host advertises its refs, gets one request, responds, and ends.
 type conn interface {
-	// advertisement is what the host says first.
+	// advertisement returns the host's refs.
 	advertisement() io.Reader
-	// ask sends the one request and gives the answer.
-	ask(request []byte) (io.Reader, error)
-	// words is what the host said beside the protocol: for people, on one line, bounded.
-	words() string
-	// close ends the exchange, whatever the host does meanwhile. It may be called again.
+	// sendRequest sends the one request and returns the response.
+	sendRequest(request []byte) (io.Reader, error)
+	// message returns the host's output beside the protocol, for people: one line, bounded.
+	message() string
+	// close ends the exchange, whatever the host is doing. It may be called again.
 	close()
 }
 
-// findHost tells by the form of a URL what kind of host it names, as git clone does.
-func findHost(git, address string, o Options) (host, error) {
+// newHost chooses the kind of host by the form of the address, as git clone does.
+func newHost(git, address string, o Options) (host, error) {
 	if _, err := os.Stat(address); err == nil {
-		return newDisk(git, address)
+		return newDiskHost(git, address)
 	}
 	at, err := transport.NewEndpoint(address)
 	if err != nil {
@@ -52,49 +52,49 @@ func findHost(git, address string, o Options) (host, error) {
 	}
 	switch at.Protocol {
 	case "file":
-		return newDisk(git, at.Path)
+		return newDiskHost(git, at.Path)
 	case "ssh":
-		return newShell(at, o.SSH, o.Limits.Exchange)
+		return newSSHHost(at, o.SSH, o.Limits.Exchange)
 	case "https", "http":
-		return newWeb(address, o.Web)
+		return newHTTPHost(address, o.Web)
 	}
 	return nil, fmt.Errorf("%s:// is not supported: use a path, https:// or ssh://", at.Protocol)
 }
 
-// redacted is an address without its password.
-func redacted(address string) string {
+// redactURL returns an address without its password.
+func redactURL(address string) string {
 	if u, err := url.Parse(address); err == nil && u.User != nil {
 		return u.Redacted()
 	}
 	return address
 }
 
-// refs are what a host advertises.
-type refs struct{ *packp.AdvRefs }
+// advertisedRefs are the refs that a host advertises.
+type advertisedRefs struct{ *packp.AdvRefs }
 
 const maxAdvertisement = 64 << 20 // bytes: close to a million refs
 
-// readRefs reads the advertisement. An empty repository has no refs, and is no error.
-func readRefs(c conn) (refs, error) {
+// readAdvertisement reads the refs. An empty repository has none, which is no error.
+func readAdvertisement(c conn) (advertisedRefs, error) {
 	adv := packp.NewAdvRefs()
 	err := adv.Decode(io.LimitReader(c.advertisement(), maxAdvertisement))
 	switch {
 	case err == nil, errors.Is(err, packp.ErrEmptyAdvRefs):
-		return refs{adv}, nil
+		return advertisedRefs{adv}, nil
 	case errors.Is(err, packp.ErrEmptyInput):
 		err = errors.New("the host ended the exchange")
 	default:
 		err = fmt.Errorf("its refs can't be read (of git's object formats, only SHA-1 is supported): %w", err)
 	}
-	c.close() // so that all its words are there
-	if said := c.words(); said != "" {
-		err = fmt.Errorf("%w: %s", err, said)
+	c.close() // so that the message is complete
+	if message := c.message(); message != "" {
+		err = fmt.Errorf("%w: %s", err, message)
 	}
-	return refs{}, err
+	return advertisedRefs{}, err
 }
 
-// head is the branch that the host's HEAD names, if it says so.
-func (r refs) head() (string, bool) {
+// headBranch returns the branch of the host's HEAD, if the host advertises it.
+func (r advertisedRefs) headBranch() (string, bool) {
 	for _, s := range r.Capabilities.Get("symref") {
 		if to, ok := strings.CutPrefix(s, "HEAD:refs/heads/"); ok {
 			return to, true
@@ -103,8 +103,8 @@ func (r refs) head() (string, bool) {
 	return "", false
 }
 
-// branches names some of the branches, for an error message.
-func (r refs) branches() []string {
+// branches returns some branches, for an error message.
+func (r advertisedRefs) branches() []string {
 	var list []string
 	for name := range r.References {
 		if b, ok := strings.CutPrefix(name, "refs/heads/"); ok && len(list) < 10 {
@@ -114,41 +114,41 @@ func (r refs) branches() []string {
 	return list
 }
 
-// disk is a repository on a disk of this machine. It is asked like any other host, through
-// git-upload-pack and git-receive-pack, which do the locking.
-type disk struct {
+// diskHost is a repository on a local disk. It is used like any other host, through git-upload-pack and
+// git-receive-pack, which do the locking.
+type diskHost struct {
 	git  string
 	path string // as given
-	dir  string // its git folder
+	dir  string // the git folder
 }
 
-func newDisk(git, path string) (*disk, error) {
+func newDiskHost(git, path string) (*diskHost, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := gitDir(path)
+	dir, err := findGitDir(path)
 	if err != nil {
 		return nil, err
 	}
-	return &disk{git: git, path: path, dir: dir}, nil
+	return &diskHost{git: git, path: path, dir: dir}, nil
 }
 
-// filesForRefs tells whether the refs are files that can be read without asking git.
-func (d *disk) filesForRefs() bool { return !isDir(filepath.Join(d.dir, "reftable")) }
+// hasRefFiles reports whether the refs are files, which can be read without asking git.
+func (d *diskHost) hasRefFiles() bool { return !isDir(filepath.Join(d.dir, "reftable")) }
 
-func (d *disk) dial(ctx context.Context, service string) (conn, error) {
+func (d *diskHost) dial(ctx context.Context, service string) (conn, error) {
 	release := func() {}
 	if service == receivePack {
 		var err error
-		if release, err = d.turn(ctx); err != nil {
+		if release, err = d.lockPush(ctx); err != nil {
 			return nil, err
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	cmd := command(ctx, d.git, hostEnv(), strings.TrimPrefix(service, "git-"), d.path)
-	said := &tail{limit: maxWords}
-	cmd.Stderr = said
+	cmd := gitCommand(ctx, d.git, hostGitEnv(), strings.TrimPrefix(service, "git-"), d.path)
+	stderr := &tailBuffer{limit: maxMessage}
+	cmd.Stderr = stderr
 	in, err1 := cmd.StdinPipe()
 	out, err2 := cmd.StdoutPipe()
 	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
@@ -156,24 +156,24 @@ func (d *disk) dial(ctx context.Context, service string) (conn, error) {
 		release()
 		return nil, fmt.Errorf("start %s: %w", service, err)
 	}
-	return &stream{in: in, out: bufio.NewReader(out), said: said, end: func(finished bool) {
+	return &stream{in: in, out: bufio.NewReader(out), stderr: stderr, finish: func(finished bool) {
 		defer release()
-		if !finished { // what a hook left in the background is not ours to kill
+		if !finished { // leave a hook's background processes alone
 			cancel()
 		}
-		_ = reap(ctx, cmd) // its words say why it failed
+		_ = waitCommand(ctx, cmd) // stderr says why it failed
 		cancel()
 	}}, nil
 }
 
-// stream is an exchange over two pipes: with a process here, or one behind ssh.
+// stream is an exchange over two pipes, with a local process or over ssh.
 type stream struct {
-	in       io.WriteCloser
-	out      *bufio.Reader
-	said     *tail
-	end      func(finished bool) // waits for the other side; stops it first, unless it said all it had to say
-	finished atomic.Bool         // out was read to its end
-	once     sync.Once
+	in     io.WriteCloser
+	out    *bufio.Reader
+	stderr *tailBuffer
+	finish func(finished bool) // waits for the other side; stops it first unless it ended its output
+	sawEOF atomic.Bool
+	once   sync.Once
 }
 
 func (s *stream) advertisement() io.Reader { return s }
@@ -181,14 +181,14 @@ func (s *stream) advertisement() io.Reader { return s }
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.out.Read(p)
 	if errors.Is(err, io.EOF) {
-		s.finished.Store(true)
+		s.sawEOF.Store(true)
 	}
 	return n, err
 }
 
-// ask writes in the background: a host may begin to answer before it read everything. That the
-// host does not read to the end is told by its answer, not by the broken pipe.
-func (s *stream) ask(request []byte) (io.Reader, error) {
+// sendRequest writes in the background, since a host may respond before it read everything. If the host does not read
+// to the end, its response tells why, not the broken pipe.
+func (s *stream) sendRequest(request []byte) (io.Reader, error) {
 	go func() {
 		_, _ = s.in.Write(request)
 		_ = s.in.Close()
@@ -196,11 +196,11 @@ func (s *stream) ask(request []byte) (io.Reader, error) {
 	return s, nil
 }
 
-func (s *stream) words() string { return s.said.String() }
+func (s *stream) message() string { return s.stderr.String() }
 
 func (s *stream) close() {
 	s.once.Do(func() {
 		_ = s.in.Close()
-		s.end(s.finished.Load())
+		s.finish(s.sawEOF.Load())
 	})
 }

@@ -41,16 +41,18 @@ func newKey(t testing.TB) (ed25519.PrivateKey, ssh.PublicKey) {
 
 func pemBytes(b *pem.Block) []byte { return pem.EncodeToMemory(b) }
 
-// webHost serves a folder of repositories as git http-backend does, over TLS, to one user.
-// broken, if set, is what it answers to every push after having carried it out.
-func webHost(t *testing.T, root string, broken *atomic.Int32) (url, ca string) {
+// startHTTPHost serves a folder of repositories as git http-backend does, over TLS, to one user. broken, if set, is the
+// status with which it responds to every push after having carried it out.
+func startHTTPHost(t *testing.T, root string, broken *atomic.Int32) (url, ca string) {
 	t.Helper()
 	git, err := exec.LookPath("git")
 	if err != nil {
 		t.Fatal(err)
 	}
-	backend := &cgi.Handler{Path: git, Args: []string{"http-backend"}, Dir: root, InheritEnv: []string{"PATH"}, Stderr: io.Discard,
-		Env: []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=engine", "GIT_CONFIG_NOSYSTEM=1", "HOME=" + t.TempDir()}}
+	backend := &cgi.Handler{Path: git, Args: []string{"http-backend"}, Dir: root, InheritEnv: []string{"PATH"},
+		Stderr: io.Discard,
+		Env: []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=engine",
+			"GIT_CONFIG_NOSYSTEM=1", "HOME=" + t.TempDir()}}
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		if user, password, _ := q.BasicAuth(); user != "engine" || password != "secret" {
 			w.Header().Set("WWW-Authenticate", "Basic")
@@ -66,35 +68,36 @@ func webHost(t *testing.T, root string, broken *atomic.Int32) (url, ca string) {
 	}))
 	t.Cleanup(server.Close)
 	ca = filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pemBytes(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+	if err := os.WriteFile(ca, pemBytes(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	return server.URL, ca
 }
 
 func TestOverHTTPS(t *testing.T) {
-	bare, work := shared(t)
+	bare, work := newSharedRepository(t)
 	gitIn(t, bare, "config", "http.receivepack", "true")
 	broken := new(atomic.Int32)
-	url, ca := webHost(t, filepath.Dir(bare), broken)
+	url, ca := startHTTPHost(t, filepath.Dir(bare), broken)
 	web := Web{Username: "engine", Password: "secret", CAFile: ca}
-	r := open(t, url+"/shared.git", func(o *Options) { o.Web = web })
+	r := openRepo(t, url+"/shared.git", func(o *Options) { o.Web = web })
 	roundTrip(t, r, bare, work)
 
 	t.Run("no password", func(t *testing.T) {
-		r := open(t, url+"/shared.git", func(o *Options) { o.Web = Web{CAFile: ca} })
+		r := openRepo(t, url+"/shared.git", func(o *Options) { o.Web = Web{CAFile: ca} })
 		if _, err := r.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "401") {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("unknown certificate", func(t *testing.T) {
-		r := open(t, url+"/shared.git", func(o *Options) { o.Web = Web{Username: "engine", Password: "secret"} })
+		r := openRepo(t, url+"/shared.git", func(o *Options) { o.Web = Web{Username: "engine", Password: "secret"} })
 		if _, err := r.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("no repository", func(t *testing.T) {
-		r := open(t, url+"/none.git", func(o *Options) { o.Web = web })
+		r := openRepo(t, url+"/none.git", func(o *Options) { o.Web = web })
 		if _, err := r.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "404") {
 			t.Errorf("got %v", err)
 		}
@@ -109,13 +112,14 @@ func TestOverHTTPS(t *testing.T) {
 		gitIn(t, bare, "config", "http.receivepack", "false")
 		defer gitIn(t, bare, "config", "http.receivepack", "true")
 		var refused *releases.RefusedError
-		if _, err := r.Push(t.Context(), fetch(t, r), headDraft("x")); !errors.As(err, &refused) {
+		if _, err := r.Push(t.Context(), mustFetch(t, r), headDraft("x")); !errors.As(err, &refused) {
 			t.Errorf("got %v", err)
 		}
 	})
-	// Fault 5: carried out, but the answer was lost: neither landed nor refused, and the next fetch tells.
+	// Fault 5: the push was carried out, but the response was lost: neither landed nor refused, and the next fetch
+	// tells.
 	t.Run("answer lost", func(t *testing.T) {
-		base := fetch(t, r)
+		base := mustFetch(t, r)
 		broken.Store(http.StatusBadGateway)
 		_, err := r.Push(t.Context(), base, headDraft("lost"))
 		broken.Store(0)
@@ -123,41 +127,42 @@ func TestOverHTTPS(t *testing.T) {
 		if err == nil || errors.Is(err, releases.ErrMoved) || errors.As(err, &refused) {
 			t.Fatalf("got %v", err)
 		}
-		list := changes(t, r, base, fetch(t, r))
+		list := mustChanges(t, r, base, mustFetch(t, r))
 		if len(list) != 1 || list[0].Message != "promote lost\n" {
 			t.Errorf("the branch has %+v", list)
 		}
 	})
 }
 
-// roundTrip clones, pushes, is overtaken, and fetches again, whatever the host.
+// roundTrip clones, pushes, loses a race, and fetches again, from any kind of host.
 func roundTrip(t *testing.T, r *Repo, bare, work string) {
 	t.Helper()
-	base := fetch(t, r)
+	base := mustFetch(t, r)
 	compareWithGit(t, r, bare, base)
 	d := headDraft("over the wire")
 	d[0].Tags = map[string]string{"sluice/x/1": base}
-	tip := pushed(t, r, base, d...)[0]
+	tip := mustPush(t, r, base, d...)[0]
 	if got := gitIn(t, bare, "rev-parse", "main"); got != tip {
 		t.Fatalf("the branch is at %s, want %s", got, tip)
 	}
 	gitIn(t, work, "pull", "-q", "origin", "main")
-	write(t, work, map[string]string{"releases/3.0.0/release.yaml": "3"})
+	writeFiles(t, work, map[string]string{"releases/3.0.0/release.yaml": "3"})
 	person := commitAll(t, work, "overtakes")
 	gitIn(t, work, "push", "-q", "origin", "main")
 	if _, err := r.Push(t.Context(), tip, headDraft("late")); !errors.Is(err, releases.ErrMoved) {
 		t.Fatalf("got %v", err)
 	}
-	if got := fetch(t, r); got != person {
+	if got := mustFetch(t, r); got != person {
 		t.Fatalf("fetched %s, want %s", got, person)
 	}
-	if got := fetch(t, r); got != person {
+	if got := mustFetch(t, r); got != person {
 		t.Fatalf("fetched %s, want %s", got, person)
 	}
 	compareWithGit(t, r, bare, person)
-	hook(t, bare, "pre-receive", "cat >/dev/null; echo 'closed today' >&2; exit 1")
+	writeHook(t, bare, "pre-receive", "cat >/dev/null; echo 'closed today' >&2; exit 1")
 	var refused *releases.RefusedError
-	if _, err := r.Push(t.Context(), person, headDraft("x")); !errors.As(err, &refused) || !strings.Contains(refused.Reason, "closed today") {
+	if _, err := r.Push(t.Context(), person, headDraft("x")); !errors.As(err, &refused) ||
+		!strings.Contains(refused.Reason, "closed today") {
 		t.Fatalf("got %v", err)
 	}
 	if err := os.Remove(filepath.Join(bare, "hooks/pre-receive")); err != nil {
@@ -167,15 +172,16 @@ func roundTrip(t *testing.T, r *Repo, bare, work string) {
 	mustFsck(t, r.mirror.dir)
 }
 
-// shellHost is an SSH server that lets one key in and runs what git asks for, and nothing else.
-func shellHost(t *testing.T, client ssh.PublicKey) (address string, hostKey ssh.PublicKey) {
+// startSSHHost starts an SSH server that accepts one key, and runs only the two commands that git asks for.
+func startSSHHost(t *testing.T, client ssh.PublicKey) (address string, hostKey ssh.PublicKey) {
 	t.Helper()
 	private, public := newKey(t)
 	signer, err := ssh.NewSignerFromKey(private)
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+	config := &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions,
+		error) {
 		if string(key.Marshal()) != string(client.Marshal()) {
 			return nil, errors.New("unknown key")
 		}
@@ -193,13 +199,13 @@ func shellHost(t *testing.T, client ssh.PublicKey) (address string, hostKey ssh.
 			if err != nil {
 				return
 			}
-			go serveShell(c, config)
+			go serveSSH(c, config)
 		}
 	}()
 	return l.Addr().String(), public
 }
 
-func serveShell(c net.Conn, config *ssh.ServerConfig) {
+func serveSSH(c net.Conn, config *ssh.ServerConfig) {
 	defer c.Close()
 	_, channels, requests, err := ssh.NewServerConn(c, config)
 	if err != nil {
@@ -234,22 +240,24 @@ func serveShell(c net.Conn, config *ssh.ServerConfig) {
 }
 
 func TestOverSSH(t *testing.T) {
-	bare, work := shared(t)
+	bare, work := newSharedRepository(t)
 	key, line := testKey(t, "engine")
 	public, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
 	if err != nil {
 		t.Fatal(err)
 	}
-	address, hostKey := shellHost(t, public)
+	address, hostKey := startSSHHost(t, public)
 	known := filepath.Join(t.TempDir(), "known_hosts")
-	if err := os.WriteFile(known, []byte(knownhosts.Line([]string{knownhosts.Normalize(address)}, hostKey)+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(known, []byte(knownhosts.Line([]string{knownhosts.Normalize(address)}, hostKey)+"\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	url := fmt.Sprintf("ssh://git@%s%s", address, bare)
 	noAgent := filepath.Join(t.TempDir(), "none")
 
 	t.Run("key file", func(t *testing.T) {
-		roundTrip(t, open(t, url, func(o *Options) { o.SSH = SSH{Key: key, Agent: noAgent, KnownHosts: known} }), bare, work)
+		roundTrip(t, openRepo(t, url, func(o *Options) { o.SSH = SSH{Key: key, Agent: noAgent, KnownHosts: known} }),
+			bare, work)
 	})
 	t.Run("agent", func(t *testing.T) {
 		pem, err := os.ReadFile(key)
@@ -283,22 +291,25 @@ func TestOverSSH(t *testing.T) {
 				go func() { _ = agent.ServeAgent(ring, c); _ = c.Close() }()
 			}
 		}()
-		fetch(t, open(t, url, func(o *Options) { o.SSH = SSH{Agent: l.Addr().String(), KnownHosts: known} }))
+		mustFetch(t, openRepo(t, url, func(o *Options) { o.SSH = SSH{Agent: l.Addr().String(), KnownHosts: known} }))
 	})
 	for name, c := range map[string]struct {
 		ssh  SSH
 		url  string
 		want string
 	}{
-		"unknown host":    {SSH{Key: key, Agent: noAgent, KnownHosts: os.DevNull}, url, "ssh-keyscan"},
-		"no known_hosts":  {SSH{Key: key, Agent: noAgent, KnownHosts: known + ".none"}, url, "ssh-keyscan"},
-		"another key":     {SSH{Agent: noAgent, KnownHosts: known}, url, "unable to authenticate"},
-		"no repository":   {SSH{Key: key, Agent: noAgent, KnownHosts: known}, url + "x", "does not appear to be a git repository"},
-		"quoted for sh":   {SSH{Key: key, Agent: noAgent, KnownHosts: known}, url + "';touch '" + noAgent, "does not appear to be a git repository"},
-		"changed hostkey": {SSH{Key: key, Agent: noAgent, KnownHosts: otherHostKey(t, address)}, url, "another host key"},
+		"unknown host":   {SSH{Key: key, Agent: noAgent, KnownHosts: os.DevNull}, url, "ssh-keyscan"},
+		"no known_hosts": {SSH{Key: key, Agent: noAgent, KnownHosts: known + ".none"}, url, "ssh-keyscan"},
+		"another key":    {SSH{Agent: noAgent, KnownHosts: known}, url, "unable to authenticate"},
+		"no repository": {SSH{Key: key, Agent: noAgent, KnownHosts: known}, url + "x",
+			"does not appear to be a git repository"},
+		"quoted for sh": {SSH{Key: key, Agent: noAgent, KnownHosts: known}, url + "';touch '" + noAgent,
+			"does not appear to be a git repository"},
+		"changed hostkey": {SSH{Key: key, Agent: noAgent, KnownHosts: otherHostKey(t, address)}, url,
+			"another host key"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := open(t, c.url, func(o *Options) { o.SSH = c.ssh }).Fetch(t.Context())
+			_, err := openRepo(t, c.url, func(o *Options) { o.SSH = c.ssh }).Fetch(t.Context())
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
@@ -313,7 +324,8 @@ func otherHostKey(t *testing.T, address string) string {
 	t.Helper()
 	_, other := newKey(t)
 	file := filepath.Join(t.TempDir(), "known_hosts")
-	if err := os.WriteFile(file, []byte(knownhosts.Line([]string{knownhosts.Normalize(address)}, other)+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(knownhosts.Line([]string{knownhosts.Normalize(address)}, other)+"\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file

@@ -12,8 +12,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// New says what Init begins a release repository with.
-type New struct {
+// InitOptions describes the first commit of a release repository.
+type InitOptions struct {
 	Bare    bool
 	Branch  string            // default main
 	Files   map[string][]byte // by path
@@ -22,11 +22,10 @@ type New struct {
 	When    time.Time
 }
 
-// Init makes a release repository in dir, with one commit. One that is not bare has the files
-// checked out, and takes pushes while its worktree is clean, which they bring along
-// (receive.denyCurrentBranch=updateInstead). A file that is in the way, or a branch that is there
-// already, is an error, and is left as it is.
-func Init(ctx context.Context, dir string, n New) (commit string, err error) {
+// Init makes a release repository in dir, with one commit. A repository that is not bare has the files checked out, and
+// accepts pushes while its worktree is clean; they update the worktree (receive.denyCurrentBranch=updateInstead). If a
+// file is in the way, or the branch exists already, Init returns an error and leaves both as they are.
+func Init(ctx context.Context, dir string, n InitOptions) (commit string, err error) {
 	git, err := findGit()
 	if err != nil {
 		return "", err
@@ -43,7 +42,7 @@ func Init(ctx context.Context, dir string, n New) (commit string, err error) {
 	return commit, nil
 }
 
-func initRepository(ctx context.Context, git, dir string, n New) (string, error) {
+func initRepository(ctx context.Context, git, dir string, n InitOptions) (string, error) {
 	gitFolder := dir
 	args := []string{"init", "--quiet", "--initial-branch=" + n.Branch}
 	if n.Bare {
@@ -53,26 +52,28 @@ func initRepository(ctx context.Context, git, dir string, n New) (string, error)
 	}
 	if _, err := os.Stat(filepath.Join(gitFolder, "HEAD")); err == nil {
 		if id, err := readRef(gitFolder, "refs/heads/"+n.Branch); err != nil || !id.IsZero() {
-			return "", errors.Join(fmt.Errorf("there is a git repository with a branch %s already: choose another folder", n.Branch), err)
+			return "", errors.Join(
+				fmt.Errorf("there is a git repository with a branch %s already: choose another folder", n.Branch), err)
 		}
 	}
 	if err := os.MkdirAll(dir, 0o777); err != nil { //nolint:gosec // the umask decides
 		return "", err
 	}
-	env := append(ownEnv(gitFolder), "GIT_WORK_TREE="+dir)
+	env := append(ownGitEnv(gitFolder), "GIT_WORK_TREE="+dir)
 	if n.Bare {
-		env = ownEnv(gitFolder)
+		env = ownGitEnv(gitFolder)
 	}
-	if _, err := run(ctx, git, env, nil, args...); err != nil {
+	if _, err := runGit(ctx, git, env, nil, args...); err != nil {
 		return "", err
 	}
 	store, err := objects.Open(filepath.Join(gitFolder, "objects"), Limits{}.orDefaults().Object)
 	if err != nil {
 		return "", err
 	}
-	r := &Repo{reader: reader{limits: Limits{}.orDefaults()}} // build needs no more of it for a first commit
+	r := &Repo{mirrorReader: mirrorReader{limits: Limits{}.orDefaults()}} // build needs nothing else for a first commit
 	r.store.Store(store)
-	list, ids, err := r.As(n.Author, nil).build(objects.ID{}, []releases.Draft{{Message: n.Message, When: n.When, Files: n.Files}})
+	list, ids, err := r.CommitterAs(n.Author, nil).build(objects.ID{},
+		[]releases.Draft{{Message: n.Message, When: n.When, Files: n.Files}})
 	if err != nil {
 		return "", err
 	}
@@ -81,11 +82,12 @@ func initRepository(ctx context.Context, git, dir string, n New) (string, error)
 	}
 	commit := ids[0].String()
 	steps := [][]string{{"update-ref", "refs/heads/" + n.Branch, commit, ""}}
-	if !n.Bare { // files first: what is in the way is found before the branch is there
-		steps = [][]string{{"read-tree", "-m", "-u", commit}, steps[0], {"config", "receive.denyCurrentBranch", "updateInstead"}}
+	if !n.Bare { // files first: a file in the way is found before the branch exists
+		steps = [][]string{{"read-tree", "-m", "-u", commit},
+			steps[0], {"config", "receive.denyCurrentBranch", "updateInstead"}}
 	}
 	for _, args := range steps {
-		if _, err := run(ctx, git, env, nil, args...); err != nil {
+		if _, err := runGit(ctx, git, env, nil, args...); err != nil {
 			return "", err
 		}
 	}

@@ -9,18 +9,18 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Layout says which paths Changes tells of, and which of them are approvals, whose signatures it verifies. What lies
-// elsewhere in a repository costs nothing.
+// Layout says which paths Changes reports, and which of them are approvals, whose signatures Changes verifies. Other
+// paths of a repository cost nothing.
 type Layout int
 
 const (
-	// ReleaseLayout is that of a release repository: see releases.FileChange.
+	// ReleaseLayout is the layout of a release repository: see releases.FileChange.
 	ReleaseLayout Layout = iota
-	// FlagsLayout is that of a flags repository: sluice.yaml and all files below its folders.
+	// FlagsLayout is the layout of a flags repository: sluice.yaml and all files below its folders.
 	FlagsLayout
 )
 
-// flagsFolders are those of a flags repository.
+// flagsFolders are the folders of a flags repository.
 func flagsFolders() []string {
 	return []string{"flags", "announcements", approvalsDir, "overrides", "heads", "records"}
 }
@@ -30,8 +30,8 @@ const (
 	approvalsDir = "approvals"
 )
 
-// approval tells whether a path is a person's approval: whose word it is must be known.
-func (l Layout) approval(f releases.FileChange) bool {
+// isApproval reports whether a path is a person's approval, whose signer must be known.
+func (l Layout) isApproval(f releases.FileChange) bool {
 	part := strings.SplitN(f.Path, "/", 4)
 	if l == FlagsLayout {
 		return len(part) == 3 && part[0] == approvalsDir // approvals/ID/PERSON.yaml
@@ -39,32 +39,45 @@ func (l Layout) approval(f releases.FileChange) bool {
 	return len(part) == 4 && part[0] == "channels" && part[2] == approvalsDir
 }
 
-// noted adds what is told of one difference between two root trees.
-func (r *reader) noted(d objects.Difference, add func(name string, old, now objects.ID)) error {
+// approvalsFolder returns the root folder that contains the approvals.
+func (l Layout) approvalsFolder() string {
+	if l == FlagsLayout {
+		return approvalsDir
+	}
+	return "channels"
+}
+
+// isRelease reports whether a path is a release's folder.
+func (l Layout) isRelease(f releases.FileChange) bool {
+	return l == ReleaseLayout && path.Dir(f.Path) == releases.Dir
+}
+
+// addReported adds the reported paths of one difference between two root trees.
+func (r *mirrorReader) addReported(d objects.Difference, add func(name string, old, now objects.ID)) error {
 	if d.Name == settings {
 		add(d.Name, fileOf(d.Old), fileOf(d.New))
 		return nil
 	}
 	if r.layout == FlagsLayout {
 		if slices.Contains(flagsFolders(), d.Name) {
-			return r.files(d.Name, d.Old, d.New, add, 0)
+			return r.addChangedFiles(d.Name, d.Old, d.New, add, 0)
 		}
 		return nil
 	}
 	old, now := treeOf(d.Old), treeOf(d.New)
 	switch d.Name {
 	case releases.Dir:
-		return r.compare(old, now, func(d objects.Difference) error {
-			if old, now := treeOf(d.Old), treeOf(d.New); old != now { // what is no folder is no release
+		return r.diffTrees(old, now, func(d objects.Difference) error {
+			if old, now := treeOf(d.Old), treeOf(d.New); old != now { // a file here is no release
 				add(path.Join(releases.Dir, d.Name), old, now)
 			}
 			return nil
 		})
 	case "channels", "quarantine":
-		return r.files(d.Name, d.Old, d.New, add, 0)
+		return r.addChangedFiles(d.Name, d.Old, d.New, add, 0)
 	case "cells":
-		return r.compare(old, now, func(d objects.Difference) error {
-			return r.identity(d, add)
+		return r.diffTrees(old, now, func(d objects.Difference) error {
+			return r.addChangedIdentity(d, add)
 		})
 	}
 	return nil

@@ -2,34 +2,36 @@ package gitrepo
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// maxSide bounds how many commits are read to find out what a merge brought. An author is anyone's
-// word in git; who hides behind ten thousand commits could as well write another name.
+// maxSide bounds how many commits are read to find a merge's authors. Authors are claims in git; someone who hides
+// behind ten thousand commits could as well use another name.
 const maxSide = 10_000
 
-// credit is who, among the commits that a merge brought, wrote a path.
+// credit says who, among the authors of merged commits, wrote a path.
 type credit struct {
-	authors []releases.Person
-	last    objects.ID // the newest of the commits
+	authors []releases.Person // of a release the committers too
+	keys    []string          // of a release: whose signatures hold
+	last    historyCommit     // the newest of the commits
 }
 
-// brought finds, by path, who wrote what a merge brought to the first parent's side.
-func (r *reader) brought(merge *objects.Commit, files []releases.FileChange) (map[string]credit, error) {
+// creditMerge finds, by path, the authors of what a merge brought to the first parent's side.
+func (r *mirrorReader) creditMerge(merge *objects.Commit, files []releases.FileChange) (map[string]credit, error) {
 	by := map[string]credit{}
 	for _, f := range files {
 		by[f.Path] = credit{}
 	}
-	side, err := r.side(merge.Parents[0], merge.Parents[1:])
+	side, err := r.listMerged(merge.Parents[0], merge.Parents[1:])
 	if err != nil {
 		return nil, err
 	}
 	for _, l := range side {
-		touched, err := r.touched(l.commit)
+		touched, err := r.listTouched(l.commit)
 		if err != nil {
 			return nil, err
 		}
@@ -38,8 +40,20 @@ func (r *reader) brought(merge *objects.Commit, files []releases.FileChange) (ma
 			if !wanted {
 				continue
 			}
-			if c.authors = union(c.authors, authors(l.commit)); c.last.IsZero() {
-				c.last = l.id
+			c.authors = union(c.authors, authors(l.commit))
+			if r.layout.isRelease(releases.FileChange{Path: path}) {
+				by := l.commit.Committer
+				c.authors = union(c.authors, []releases.Person{{Name: by.Name, Email: by.Email}})
+				key, err := r.findSigner(l.id, l.commit)
+				if err != nil {
+					return nil, err
+				}
+				if key != "" && !slices.Contains(c.keys, key) {
+					c.keys = append(c.keys, key)
+				}
+			}
+			if c.last.commit == nil {
+				c.last = l
 			}
 			by[path] = c
 		}
@@ -47,27 +61,88 @@ func (r *reader) brought(merge *objects.Commit, files []releases.FileChange) (ma
 	return by, nil
 }
 
-// keyOf is the key that signed a commit, if the commit has a file with exactly this content.
-func (r *reader) keyOf(commit objects.ID, f releases.FileChange) (string, error) {
-	if commit.IsZero() || f.New == "" {
+// findSigner returns the key with a valid signature of the commit; empty: there is none.
+func (r *mirrorReader) findSigner(id objects.ID, c *objects.Commit) (string, error) {
+	if c.Signature == nil {
 		return "", nil
 	}
-	raw, err := r.get(commit, objects.CommitKind)
+	raw, err := r.readReferenced(id, objects.CommitKind)
 	if err != nil {
-		return "", err
-	}
-	c, err := objects.ParseCommit(raw)
-	if err != nil || c.Signature == nil {
-		return "", err
-	}
-	if e, err := r.at(c.Tree, f.Path); err != nil || e.ID.String() != f.New {
 		return "", err
 	}
 	return signedBy(raw, c.Signature), nil
 }
 
-// touched lists the paths that differ from every parent of c.
-func (r *reader) touched(c *objects.Commit) ([]string, error) {
+// findApprover is the key that signed the very commit that wrote an approval: c or, if a parent of a merge has the file as the
+// merge has it, the newest of the commits that the merge brought. Such a commit touches approvals alone (R52).
+func (r *mirrorReader) findApprover(c historyCommit, side credit, f releases.FileChange) (string, error) {
+	if f.New == "" {
+		return "", nil
+	}
+	if len(c.commit.Parents) > 1 {
+		for _, parent := range c.commit.Parents[1:] {
+			tree, err := r.readRootTree(parent)
+			if err != nil {
+				return "", err
+			}
+			e, err := r.lookUpPath(tree, f.Path)
+			if err != nil {
+				return "", err
+			}
+			if e.ID.String() != f.New {
+				continue
+			}
+			if c = side.last; c.commit == nil {
+				return "", nil
+			}
+			break
+		}
+	}
+	if c.commit.Signature == nil {
+		return "", nil
+	}
+	if e, err := r.lookUpPath(c.commit.Tree, f.Path); err != nil || e.ID.String() != f.New {
+		return "", err
+	}
+	if alone, err := r.approvesOnly(c.commit); err != nil || !alone {
+		return "", err
+	}
+	return r.findSigner(c.id, c.commit)
+}
+
+// approvesOnly reports whether all that differs from every parent of c is approvals.
+func (r *mirrorReader) approvesOnly(c *objects.Commit) (bool, error) {
+	parents := c.Parents
+	if len(parents) == 0 {
+		parents = []objects.ID{{}}
+	}
+	seen := map[string]int{}
+	for _, id := range parents {
+		tree, err := r.readRootTree(id)
+		if err != nil {
+			return false, err
+		}
+		err = r.diffTrees(tree, c.Tree, func(d objects.Difference) error {
+			if d.Name != r.layout.approvalsFolder() {
+				seen[d.Name]++
+				return nil
+			}
+			return r.addChangedFiles(d.Name, d.Old, d.New, func(name string, _, _ objects.ID) { seen[name]++ }, 0)
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	for name, n := range seen {
+		if n == len(parents) && !r.layout.isApproval(releases.FileChange{Path: name}) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// listTouched lists the paths that differ from every parent of c.
+func (r *mirrorReader) listTouched(c *objects.Commit) ([]string, error) {
 	parents := c.Parents
 	if len(parents) == 0 {
 		parents = []objects.ID{{}}
@@ -75,11 +150,11 @@ func (r *reader) touched(c *objects.Commit) ([]string, error) {
 	seen := map[string]int{}
 	var paths []string
 	for _, id := range parents {
-		tree, err := r.root(id)
+		tree, err := r.readRootTree(id)
 		if err != nil {
 			return nil, err
 		}
-		files, err := r.diff(tree, c.Tree)
+		files, err := r.listChanges(tree, c.Tree)
 		if err != nil {
 			return nil, err
 		}
@@ -92,15 +167,15 @@ func (r *reader) touched(c *objects.Commit) ([]string, error) {
 	return paths, nil
 }
 
-// side lists the commits that are reachable from tips and not from main, newest first, as git log
+// listMerged lists the commits that are reachable from tips and not from main, newest first, as git log
 // main..tips does. Where clocks went backwards it may list some of main's too.
-func (r *reader) side(main objects.ID, tips []objects.ID) ([]linked, error) {
-	w := walk{r: r, seen: map[objects.ID]*reached{}}
-	if err := w.reach(main, true); err != nil {
+func (r *mirrorReader) listMerged(main objects.ID, tips []objects.ID) ([]historyCommit, error) {
+	w := historyWalk{r: r, seen: map[objects.ID]*reached{}}
+	if err := w.visit(main, true); err != nil {
 		return nil, err
 	}
 	for _, id := range tips {
-		if err := w.reach(id, false); err != nil {
+		if err := w.visit(id, false); err != nil {
 			return nil, err
 		}
 	}
@@ -113,42 +188,42 @@ func (r *reader) side(main objects.ID, tips []objects.ID) ([]linked, error) {
 			list = append(list, c)
 		}
 		for _, id := range c.commit.Parents {
-			if err := w.reach(id, c.main); err != nil {
+			if err := w.visit(id, c.main); err != nil {
 				return nil, err
 			}
 		}
 	}
-	var commits []linked
+	var commits []historyCommit
 	for _, c := range list {
 		if !c.main { // as far as is known by now
-			commits = append(commits, c.linked)
+			commits = append(commits, c.historyCommit)
 		}
 	}
 	return commits, nil
 }
 
-// walk goes back in history from several commits at once, by their dates.
-type walk struct {
-	r     *reader
+// historyWalk goes back in history from several commits at once, in the order of their dates.
+type historyWalk struct {
+	r     *mirrorReader
 	seen  map[objects.ID]*reached
 	queue byDate
 	open  int // queued commits that main is not known to reach
 }
 
 type reached struct {
-	linked
+	historyCommit
 	main   bool // reachable from main
 	queued bool
 }
 
-func (w *walk) reach(id objects.ID, main bool) error {
+func (w *historyWalk) visit(id objects.ID, main bool) error {
 	c := w.seen[id]
 	if c == nil {
-		commit, err := w.r.commit(id)
+		commit, err := w.r.readCommit(id)
 		if err != nil {
 			return err
 		}
-		c = &reached{linked: linked{id, commit}, main: main, queued: true}
+		c = &reached{historyCommit: historyCommit{id, commit}, main: main, queued: true}
 		w.seen[id] = c
 		heap.Push(&w.queue, c)
 		if !main {

@@ -17,19 +17,19 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 )
 
-// mirror is the engine's own bare repository: nobody pushes to it, and git itself only adds packs
-// to it and rewrites them, so its refs are files that are replaced whole.
+// mirror is the engine's own bare repository. Nothing is pushed to it, and git itself only adds and rewrites packs, so
+// the refs are files that are replaced whole.
 type mirror struct {
 	git string
 	dir string
 }
 
-// incoming is how folders of objects begin that are not checked yet.
-const incoming = "tmp_objdir-sluice-"
+// incomingPrefix begins the names of object folders that are not checked yet.
+const incomingPrefix = "tmp_objdir-sluice-"
 
-func (m mirror) env() []string { return ownEnv(m.dir) }
+func (m mirror) env() []string { return ownGitEnv(m.dir) }
 
-// lock keeps other processes from changing the mirror's refs and place.
+// lock keeps other processes from changing the mirror's refs and location.
 func (m mirror) lock(ctx context.Context) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(m.dir), 0o777); err != nil { //nolint:gosec // the umask decides
 		return nil, fmt.Errorf("make mirror: %w", err)
@@ -38,7 +38,7 @@ func (m mirror) lock(ctx context.Context) (unlock func(), err error) {
 		unlock func()
 		err    error
 	}
-	locked := make(chan result) // unbuffered: either the caller takes it, or it is unlocked again
+	locked := make(chan result) // unbuffered: the caller receives the lock, or it is released again
 	go func() {
 		unlock, err := lockedfile.MutexAt(m.dir + ".lock").Lock()
 		select {
@@ -60,27 +60,28 @@ func (m mirror) lock(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
-// make makes the mirror if there is none, and removes what a killed fetch left behind.
-func (m mirror) make(ctx context.Context) error {
+// create makes the mirror if there is none, and removes what a killed fetch left behind.
+func (m mirror) create(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(m.dir, "HEAD")); err == nil {
-		stale, err := filepath.Glob(filepath.Join(m.dir, "objects", incoming+"*"))
+		stale, err := filepath.Glob(filepath.Join(m.dir, "objects", incomingPrefix+"*"))
 		for _, dir := range stale {
 			err = errors.Join(err, os.RemoveAll(dir))
 		}
 		return err
 	}
-	if _, err := run(ctx, m.git, m.env(), nil, "init", "--quiet", "--bare", "--template=", "--initial-branch="+unknownBranch, m.dir); err != nil {
+	if _, err := runGit(ctx, m.git, m.env(), nil, "init", "--quiet", "--bare", "--template=",
+		"--initial-branch="+unknownBranch, m.dir); err != nil {
 		return fmt.Errorf("make mirror %s: %w", m.dir, err)
 	}
 	return nil
 }
 
-// unknownBranch is what the mirror's HEAD names until the branch is known.
+// unknownBranch is the mirror's HEAD until the branch is known.
 const unknownBranch = "sluice-not-fetched-yet"
 
-// branch is the branch that the mirror is of; empty: not known yet.
+// branch returns the branch that the mirror follows; empty: not known yet.
 func (m mirror) branch() string {
-	b, err := headBranch(m.dir)
+	b, err := readHeadBranch(m.dir)
 	if err != nil || b == unknownBranch {
 		return ""
 	}
@@ -91,11 +92,11 @@ func (m mirror) setBranch(name string) error {
 	return replaceFile(filepath.Join(m.dir, "HEAD"), "ref: refs/heads/"+name+"\n")
 }
 
-// tip is the newest commit of the branch that the mirror knows; zero: none.
+// tip returns the newest commit of the branch in the mirror; zero: none.
 func (m mirror) tip(branch string) objects.ID {
 	id, err := readRef(m.dir, "refs/heads/"+branch)
 	if err != nil {
-		return objects.ID{} // as after a power loss: the next fetch writes it again
+		return objects.ID{} // after a power loss, for instance: the next fetch writes the ref again
 	}
 	return id
 }
@@ -108,7 +109,7 @@ func (m mirror) setTip(branch string, tip objects.ID) error {
 	return replaceFile(path, tip.String()+"\n")
 }
 
-// setAside moves a damaged mirror away, for a person to look at; of those moved before it keeps none.
+// setAside moves a damaged mirror away, so that a person can examine it. It removes mirrors that were moved before.
 func (m mirror) setAside(ctx context.Context, now time.Time) (string, error) {
 	const mark = ".damaged-"
 	before, err := filepath.Glob(m.dir + mark + "*")
@@ -119,7 +120,7 @@ func (m mirror) setAside(ctx context.Context, now time.Time) (string, error) {
 	if err = errors.Join(err, os.Rename(m.dir, to)); err != nil {
 		return "", fmt.Errorf("set mirror aside: %w", err)
 	}
-	return to, m.make(ctx)
+	return to, m.create(ctx)
 }
 
 func replaceFile(path, text string) error {
@@ -137,15 +138,15 @@ func replaceFile(path, text string) error {
 	return nil
 }
 
-// gitDir finds a repository's git folder, and the one with its refs: the same but in linked worktrees.
-func gitDir(path string) (dir string, err error) {
+// findGitDir finds a repository's git folder; of a linked worktree, the folder that has the refs.
+func findGitDir(path string) (dir string, err error) {
 	for _, dir := range []string{filepath.Join(path, ".git"), path, path + ".git"} {
 		info, err := os.Stat(dir)
 		if err != nil {
 			continue
 		}
 		if !info.IsDir() {
-			text, err := readSmall(dir)
+			text, err := readLine(dir)
 			to, ok := strings.CutPrefix(text, "gitdir: ")
 			if err != nil || !ok {
 				continue
@@ -153,7 +154,7 @@ func gitDir(path string) (dir string, err error) {
 			if dir = to; !filepath.IsAbs(dir) {
 				dir = filepath.Join(path, to)
 			}
-			if common, err := readSmall(filepath.Join(dir, "commondir")); err == nil {
+			if common, err := readLine(filepath.Join(dir, "commondir")); err == nil {
 				dir = filepath.Join(dir, common)
 			}
 		}
@@ -164,9 +165,9 @@ func gitDir(path string) (dir string, err error) {
 	return "", fmt.Errorf("there is no git repository at %s", path)
 }
 
-// headBranch is the branch that HEAD names.
-func headBranch(dir string) (string, error) {
-	text, err := readSmall(filepath.Join(dir, "HEAD"))
+// readHeadBranch returns the branch that HEAD names.
+func readHeadBranch(dir string) (string, error) {
+	text, err := readLine(filepath.Join(dir, "HEAD"))
 	if err != nil {
 		return "", err
 	}
@@ -177,13 +178,13 @@ func headBranch(dir string) (string, error) {
 	return name, nil
 }
 
-// readRef reads a ref as git does: the file, else packed-refs. Git replaces both whole, and packs a
-// ref before it removes the file, so that this order misses none. No such ref: the zero id.
+// readRef reads a ref as git does: the file, else packed-refs. Git replaces both whole, and packs a ref before removing
+// the file, so this order misses no ref. The zero id means that there is no such ref.
 func readRef(dir, name string) (objects.ID, error) {
 	for range 5 {
-		text, err := readSmall(filepath.Join(dir, filepath.FromSlash(name)))
+		text, err := readLine(filepath.Join(dir, filepath.FromSlash(name)))
 		if errors.Is(err, fs.ErrNotExist) || err != nil && isDir(filepath.Join(dir, filepath.FromSlash(name))) {
-			return packedRef(dir, name)
+			return readPackedRef(dir, name)
 		} else if err != nil {
 			return objects.ID{}, err
 		}
@@ -206,7 +207,7 @@ func isDir(path string) bool {
 
 const maxPackedRefs = 64 << 20 // bytes: about a million refs
 
-func packedRef(dir, name string) (objects.ID, error) {
+func readPackedRef(dir, name string) (objects.ID, error) {
 	path := filepath.Join(dir, "packed-refs")
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -228,8 +229,8 @@ func packedRef(dir, name string) (objects.ID, error) {
 	return objects.ParseID(string(text[at-40 : at]))
 }
 
-// readSmall reads a file of one line, of at most 4 KiB.
-func readSmall(path string) (string, error) {
+// readLine reads a file of one line, at most 4 KiB.
+func readLine(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err

@@ -19,17 +19,17 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// drain bounds how long a host may go on (hooks, its own repack) after it reported a push.
-const drain = 30 * time.Second
+// drainTimeout bounds how long a host may go on after it reported a push, with hooks or a repack of its own.
+const drainTimeout = 30 * time.Second
 
-// Push makes the drafts, a chain on base, and puts them onto the branch if the branch is exactly
-// base; an empty base makes the first commit of a branch that does not exist. It returns the
-// commits' ids in order. One push, all or nothing where the host can (tags included).
+// Push makes the drafts, a chain on base, and pushes them if the branch is exactly at base; an empty base makes the
+// first commit of a branch that does not exist. It returns the commits' ids in order. The push is all or nothing where
+// the host can do that (tags included).
 //
-// releases.ErrMoved: the branch is elsewhere. *releases.RefusedError: the host said no. After any
-// other error, whether the push landed is not known: fetch, and look.
+// releases.ErrMoved: the branch is elsewhere. *releases.RefusedError: the host refused. After any other error, it is
+// not known whether the push landed: fetch, and look.
 func (r *Repo) Push(ctx context.Context, base string, chain []releases.Draft) ([]string, error) {
-	return r.self().Push(ctx, base, chain)
+	return r.defaultCommitter().Push(ctx, base, chain)
 }
 
 // Committer pushes to a repository in one person's name.
@@ -39,12 +39,12 @@ type Committer struct {
 	signer Signer
 }
 
-// As gives who pushes as somebody else than Options says: author and committer of what is made, and who signs it; nil: nobody.
-func (r *Repo) As(author releases.Person, signer Signer) Committer {
+// CommitterAs returns a Committer with another author and signer than those of Options; a nil signer signs nothing.
+func (r *Repo) CommitterAs(author releases.Person, signer Signer) Committer {
 	return Committer{repo: r, author: author, signer: signer}
 }
 
-func (r *Repo) self() Committer { return r.As(r.o.Author, r.o.Signer) }
+func (r *Repo) defaultCommitter() Committer { return r.CommitterAs(r.o.Author, r.o.Signer) }
 
 // Push is Repo.Push in the committer's name.
 func (c Committer) Push(ctx context.Context, base string, chain []releases.Draft) ([]string, error) {
@@ -63,7 +63,8 @@ func (c Committer) Push(ctx context.Context, base string, chain []releases.Draft
 	if err != nil {
 		return nil, fmt.Errorf("make commit on %.40s: %w", base, err)
 	}
-	p := push{branch: r.branch(), base: from, tip: ids[len(ids)-1], pack: objects.EncodePack(list), tags: map[string]objects.ID{}}
+	p := pendingPush{branch: r.branch(), base: from, tip: ids[len(ids)-1], pack: objects.EncodePack(list),
+		tags: map[string]objects.ID{}}
 	if p.branch == "" {
 		p.branch = "main"
 	}
@@ -74,13 +75,13 @@ func (c Committer) Push(ctx context.Context, base string, chain []releases.Draft
 			}
 		}
 	}
-	if err := p.check(); err != nil {
+	if err := p.validateRefs(); err != nil {
 		return nil, err
 	}
-	if err := r.push(ctx, p); err != nil {
+	if err := r.pushWithRetry(ctx, p); err != nil {
 		return nil, err
 	}
-	r.keep(p, list)
+	r.addToMirror(p, list)
 	commits := make([]string, len(ids))
 	for i, id := range ids {
 		commits[i] = id.String()
@@ -88,15 +89,15 @@ func (c Committer) Push(ctx context.Context, base string, chain []releases.Draft
 	return commits, nil
 }
 
-// push is one push, ready to be sent.
-type push struct {
+// pendingPush is one push, ready to be sent.
+type pendingPush struct {
 	branch    string
 	base, tip objects.ID
 	tags      map[string]objects.ID
 	pack      []byte
 }
 
-func (p push) check() error {
+func (p pendingPush) validateRefs() error {
 	names := []plumbing.ReferenceName{plumbing.NewBranchReferenceName(p.branch)}
 	for tag := range p.tags {
 		names = append(names, plumbing.NewTagReferenceName(tag))
@@ -109,12 +110,12 @@ func (p push) check() error {
 	return nil
 }
 
-// errBusy: another push held the branch's lock just then.
-var errBusy = errors.New("the branch was locked")
+// errRefLocked means that another push held the branch's lock at that moment.
+var errRefLocked = errors.New("the branch was locked")
 
-// push sends p. The host's lock on a ref is a matter of milliseconds: when that was in the way,
-// and the branch is still at base, it tries again.
-func (r *Repo) push(ctx context.Context, p push) error {
+// pushWithRetry sends p. The host holds its lock on a ref for milliseconds: if the lock was in the way, and the branch
+// is still at base, pushWithRetry tries again.
+func (r *Repo) pushWithRetry(ctx context.Context, p pendingPush) error {
 	limit := r.o.Limits.Exchange
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the host took longer than %v", limit))
 	defer cancel()
@@ -125,8 +126,8 @@ func (r *Repo) push(ctx context.Context, p push) error {
 			return nil
 		case errors.Is(err, releases.ErrMoved):
 			return fmt.Errorf("push to %s: %w", p.branch, releases.ErrMoved)
-		case !errors.Is(err, errBusy):
-			return fmt.Errorf("push to %s: %w", p.branch, ended(ctx, err))
+		case !errors.Is(err, errRefLocked):
+			return fmt.Errorf("push to %s: %w", p.branch, withCause(ctx, err))
 		case wait > time.Second:
 			return fmt.Errorf("push to %s: %w", p.branch, &releases.RefusedError{Reason: oneLine(err.Error())})
 		}
@@ -138,10 +139,10 @@ func (r *Repo) push(ctx context.Context, p push) error {
 	}
 }
 
-func (r *Repo) pushOnce(ctx context.Context, p push) error {
-	ours, cancel := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx once the host has reported
+func (r *Repo) pushOnce(ctx context.Context, p pendingPush) error {
+	connCtx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx after the host's report
 	stop := context.AfterFunc(ctx, cancel)
-	c, err := r.host.dial(ours, receivePack)
+	c, err := r.host.dial(connCtx, receivePack)
 	if err != nil {
 		stop()
 		cancel()
@@ -152,7 +153,7 @@ func (r *Repo) pushOnce(ctx context.Context, p push) error {
 		c.close()
 		cancel()
 	}
-	adv, err := readRefs(c)
+	adv, err := readAdvertisement(c)
 	if err == nil && objects.ID(adv.References["refs/heads/"+p.branch]) != p.base {
 		err = releases.ErrMoved
 	}
@@ -160,32 +161,33 @@ func (r *Repo) pushOnce(ctx context.Context, p push) error {
 		done()
 		return err
 	}
-	q, err := p.request(adv)
+	q, err := p.buildRequest(adv)
 	if err != nil {
 		done()
 		return err
 	}
-	report, rest, said, err := exchange(c, q)
+	report, rest, progress, err := exchangePush(c, q)
 	if err != nil {
 		done()
-		return fmt.Errorf("no report from the host: %w: %s", err, said)
+		return fmt.Errorf("no report from the host: %w: %s", err, progress)
 	}
 	if !stop() {
 		done()
 	} else {
-		r.background.Go(func() { // hooks that run after the report are left to finish
+		r.background.Go(func() { // let hooks finish that run after the report
 			defer done()
-			defer time.AfterFunc(drain, cancel).Stop()
+			defer time.AfterFunc(drainTimeout, cancel).Stop()
 			_, _ = io.Copy(io.Discard, rest)
 		})
 	}
-	return r.verdict(ctx, p, report, said)
+	return r.interpretReport(ctx, p, report, progress)
 }
 
-// request is what is sent: the compare-and-swap of the branch, tags that are not there yet, and the pack.
-func (p push) request(adv refs) (*packp.ReferenceUpdateRequest, error) {
+// buildRequest makes the request: the compare-and-swap of the branch, the tags that the host lacks, and the pack.
+func (p pendingPush) buildRequest(adv advertisedRefs) (*packp.ReferenceUpdateRequest, error) {
 	q := packp.NewReferenceUpdateRequest()
-	for _, want := range []capability.Capability{capability.ReportStatus, capability.Sideband64k, capability.Atomic, capability.Quiet} {
+	for _, want := range []capability.Capability{capability.ReportStatus, capability.Sideband64k, capability.Atomic,
+		capability.Quiet} {
 		if !adv.Capabilities.Supports(want) {
 			continue
 		}
@@ -196,10 +198,11 @@ func (p push) request(adv refs) (*packp.ReferenceUpdateRequest, error) {
 	if !q.Capabilities.Supports(capability.ReportStatus) {
 		return nil, errors.New("the host does not report what becomes of a push: it is too old")
 	}
-	q.Commands = []*packp.Command{{Name: plumbing.NewBranchReferenceName(p.branch), Old: plumbing.Hash(p.base), New: plumbing.Hash(p.tip)}}
+	q.Commands = []*packp.Command{{Name: plumbing.NewBranchReferenceName(p.branch), Old: plumbing.Hash(p.base),
+		New: plumbing.Hash(p.tip)}}
 	for name, id := range p.tags {
 		ref := plumbing.NewTagReferenceName(name)
-		if _, there := adv.References[ref.String()]; !there {
+		if _, exists := adv.References[ref.String()]; !exists {
 			q.Commands = append(q.Commands, &packp.Command{Name: ref, New: plumbing.Hash(id)})
 		}
 	}
@@ -207,39 +210,41 @@ func (p push) request(adv refs) (*packp.ReferenceUpdateRequest, error) {
 	return q, nil
 }
 
-// maxReport bounds what is read of a host's report.
+// maxReport bounds a host's report, in bytes.
 const maxReport = 1 << 20
 
-// exchange sends q and reads the report; rest is what the host still says after it.
-func exchange(c conn, q *packp.ReferenceUpdateRequest) (report *packp.ReportStatus, rest io.Reader, said *tail, err error) {
-	said = &tail{limit: maxWords}
+// exchangePush sends q and reads the report; rest is the host's output after the report.
+func exchangePush(c conn, q *packp.ReferenceUpdateRequest) (report *packp.ReportStatus, rest io.Reader,
+	progress *tailBuffer, err error) {
+	progress = &tailBuffer{limit: maxMessage}
 	var b bytes.Buffer
 	if err := q.Encode(&b); err != nil {
-		return nil, nil, said, err
+		return nil, nil, progress, err
 	}
-	answer, err := c.ask(b.Bytes())
+	response, err := c.sendRequest(b.Bytes())
 	if err != nil {
-		return nil, nil, said, err
+		return nil, nil, progress, err
 	}
-	rest = answer
+	rest = response
 	if q.Capabilities.Supports(capability.Sideband64k) {
-		d := sideband.NewDemuxer(sideband.Sideband64k, answer)
-		d.Progress = said
+		d := sideband.NewDemuxer(sideband.Sideband64k, response)
+		d.Progress = progress
 		rest = d
 	}
 	report = packp.NewReportStatus()
 	if err := report.Decode(io.LimitReader(rest, maxReport)); err != nil {
 		c.close()
-		_, _ = io.WriteString(said, "\n"+c.words())
-		return nil, nil, said, err
+		_, _ = io.WriteString(progress, "\n"+c.message())
+		return nil, nil, progress, err
 	}
-	return report, rest, said, nil
+	return report, rest, progress, nil
 }
 
-// verdict tells what a report means. If the branch is elsewhere by now, that is why.
-func (r *Repo) verdict(ctx context.Context, p push, report *packp.ReportStatus, said *tail) error {
+// interpretReport returns the error that a report means. If the branch is elsewhere by now, ErrMoved is the reason.
+func (r *Repo) interpretReport(ctx context.Context, p pendingPush, report *packp.ReportStatus,
+	progress *tailBuffer) error {
 	var reasons []string
-	busy := false
+	locked := false
 	if report.UnpackStatus != "ok" {
 		reasons = append(reasons, "unpack: "+report.UnpackStatus)
 	}
@@ -251,9 +256,9 @@ func (r *Repo) verdict(ctx context.Context, p push, report *packp.ReportStatus, 
 			continue
 		}
 		reasons = append(reasons, s.Status)
-		busy = busy || isBusy(s.Status)
+		locked = locked || isRefLockStatus(s.Status)
 	}
-	if landed { // without atomic a tag may be missing all the same: the next push tries it again
+	if landed { // without atomic a tag may be missing still: the next push tries again
 		return nil
 	}
 	if len(reasons) == 0 {
@@ -263,19 +268,20 @@ func (r *Repo) verdict(ctx context.Context, p push, report *packp.ReportStatus, 
 	if err != nil {
 		return fmt.Errorf("%s (and then: %w)", reasons[0], err)
 	}
-	words := oneLine(strings.Join(slices.Compact(reasons), "; ") + "\n" + said.text())
+	message := oneLine(strings.Join(slices.Compact(reasons), "; ") + "\n" + progress.text())
 	switch {
 	case tip != p.base:
 		return releases.ErrMoved
-	case busy:
-		return fmt.Errorf("%w: %s", errBusy, words)
+	case locked:
+		return fmt.Errorf("%w: %s", errRefLocked, message)
 	}
-	return &releases.RefusedError{Reason: words}
+	return &releases.RefusedError{Reason: message}
 }
 
-// isBusy knows git-receive-pack's words for a lock, or a value, that was in the way.
-func isBusy(status string) bool {
-	for _, known := range []string{"failed to update ref", "failed to lock", "cannot lock ref", "atomic transaction failed", "atomic push failure", "reference already exists", "incorrect old value"} {
+// isRefLockStatus knows git-receive-pack's words for a lock, or a value, that was in the way.
+func isRefLockStatus(status string) bool {
+	for _, known := range []string{"failed to update ref", "failed to lock", "cannot lock ref",
+		"atomic transaction failed", "atomic push failure", "reference already exists", "incorrect old value"} {
 		if strings.Contains(status, known) {
 			return true
 		}
@@ -283,9 +289,9 @@ func isBusy(status string) bool {
 	return false
 }
 
-// hostTip asks the host where the branch is now.
+// hostTip asks the host for the branch's tip.
 func (r *Repo) hostTip(ctx context.Context, branch string) (objects.ID, error) {
-	if d, ok := r.host.(*disk); ok && d.filesForRefs() {
+	if d, ok := r.host.(*diskHost); ok && d.hasRefFiles() {
 		return readRef(d.dir, "refs/heads/"+branch)
 	}
 	c, err := r.host.dial(ctx, uploadPack)
@@ -293,16 +299,16 @@ func (r *Repo) hostTip(ctx context.Context, branch string) (objects.ID, error) {
 		return objects.ID{}, err
 	}
 	defer c.close()
-	adv, err := readRefs(c)
+	adv, err := readAdvertisement(c)
 	if err != nil {
 		return objects.ID{}, err
 	}
 	return objects.ID(adv.References["refs/heads/"+branch]), nil
 }
 
-// keep puts what was pushed into the mirror, so that reading it takes no fetch. What goes wrong
-// here the next fetch mends.
-func (r *Repo) keep(p push, list []objects.New) {
+// addToMirror adds what was pushed to the mirror, so that reading it takes no fetch. The next fetch repairs a failure
+// here.
+func (r *Repo) addToMirror(p pendingPush, list []objects.NewObject) {
 	err := r.store.Load().Write(list)
 	if err == nil && r.mirror.branch() == "" {
 		err = r.mirror.setBranch(p.branch)
@@ -311,6 +317,7 @@ func (r *Repo) keep(p push, list []objects.New) {
 		err = r.mirror.setTip(p.branch, p.tip)
 	}
 	if err != nil {
-		r.o.Log.Warn().Err(err).Str("mirror", r.mirror.dir).Msg("what was pushed is not in the mirror: the next fetch brings it")
+		r.o.Log.Warn().Err(err).Str("mirror",
+			r.mirror.dir).Msg("what was pushed is not in the mirror: the next fetch brings it")
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-func hook(t testing.TB, bare, name, script string) {
+func writeHook(t testing.TB, bare, name, script string) {
 	t.Helper()
 	dir := filepath.Join(bare, "hooks")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -27,11 +27,11 @@ func hook(t testing.TB, bare, name, script string) {
 	}
 }
 
-// The oracle is git add and git write-tree over the same edits.
+// Push makes the trees that git add and git write-tree make of the same edits.
 func TestPushBuildsWhatGitWouldBuild(t *testing.T) {
-	bare, work := shared(t)
-	r := open(t, bare, func(o *Options) { o.Author = releases.Person{Name: "Engine", Email: "engine@example.com"} })
-	base := fetch(t, r)
+	bare, work := newSharedRepository(t)
+	r := openRepo(t, bare, func(o *Options) { o.Author = releases.Person{Name: "Engine", Email: "engine@example.com"} })
+	base := mustFetch(t, r)
 	var many = map[string]string{}
 	for i := range 300 {
 		many[fmt.Sprintf("releases/2.0.%d/release.yaml", i)] = fmt.Sprint(i)
@@ -41,7 +41,8 @@ func TestPushBuildsWhatGitWouldBuild(t *testing.T) {
 		write  map[string]string
 		remove []string
 	}{
-		{"change", map[string]string{"channels/staging/head.yaml": "release: 2\n", "channels/staging/decision.json": "{}"}, nil},
+		{"change", map[string]string{"channels/staging/head.yaml": "release: 2\n",
+			"channels/staging/decision.json": "{}"}, nil},
 		{"new folders", map[string]string{"a/b/c/d": "1", "a.b": "2", "a0": "3", "channels/z/holds/x.yaml": ""}, nil},
 		{"remove a file", nil, []string{"a/b/c/d"}},
 		{"remove a folder", nil, []string{"channels/z"}},
@@ -59,18 +60,19 @@ func TestPushBuildsWhatGitWouldBuild(t *testing.T) {
 		}
 		if step.name == "folder becomes a file" { // the draft says it in two steps
 			d.Files["cells"] = nil
-			base = pushed(t, r, base, d)[0]
+			base = mustPush(t, r, base, d)[0]
 			d = draft(step.name, step.write)
 		}
-		write(t, work, step.write)
+		writeFiles(t, work, step.write)
 		gitIn(t, work, "add", "-A")
 		want := gitIn(t, work, "write-tree")
-		base = pushed(t, r, base, d)[0]
+		base = mustPush(t, r, base, d)[0]
 		if got := gitIn(t, bare, "rev-parse", base+"^{tree}"); got != want {
 			t.Fatalf("%s: tree %s, git makes %s", step.name, got, want)
 		}
 	}
-	if got := gitIn(t, bare, "log", "-1", "--format=%an <%ae> %aI %cn %cI %B", "main"); got != "Engine <engine@example.com> 2026-11-03T12:00:00+01:00 Engine 2026-11-03T12:00:00+01:00 remove all but one" {
+	if got := gitIn(t, bare, "log", "-1", "--format=%an <%ae> %aI %cn %cI %B",
+		"main"); got != "Engine <engine@example.com> 2026-11-03T12:00:00+01:00 Engine 2026-11-03T12:00:00+01:00 remove all but one" {
 		t.Error(got)
 	}
 	mustFsck(t, bare)
@@ -78,15 +80,17 @@ func TestPushBuildsWhatGitWouldBuild(t *testing.T) {
 }
 
 func TestPushChainIsOnePushAndNeedsNoFetch(t *testing.T) {
-	bare, _ := shared(t)
-	hook(t, bare, "post-receive", "cat >> "+bare+"/pushes\n")
-	r := open(t, bare, nil)
-	base := fetch(t, r)
+	bare, _ := newSharedRepository(t)
+	writeHook(t, bare, "post-receive", "cat >> "+bare+"/pushes\n")
+	r := openRepo(t, bare, nil)
+	base := mustFetch(t, r)
 	same := draft("nothing changes", nil)
-	chain := []releases.Draft{draft("one", map[string]string{"channels/staging/head.yaml": "1"}), same, draft("two", map[string]string{"channels/staging/head.yaml": "2"})}
+	chain := []releases.Draft{draft("one", map[string]string{"channels/staging/head.yaml": "1"}),
+		same, draft("two", map[string]string{"channels/staging/head.yaml": "2"})}
 	chain[2].Tags = map[string]string{"sluice/staging/1": base}
-	ids := pushed(t, r, base, chain...)
-	if got := strings.Fields(gitIn(t, bare, "rev-list", "--first-parent", "main", "^"+base)); len(got) != 3 || got[0] != ids[2] || got[2] != ids[0] {
+	ids := mustPush(t, r, base, chain...)
+	if got := strings.Fields(gitIn(t, bare, "rev-list", "--first-parent", "main", "^"+base)); len(got) != 3 ||
+		got[0] != ids[2] || got[2] != ids[0] {
 		t.Fatalf("pushed %v, the branch has %v", ids, got)
 	}
 	if tipOf(r) != ids[2] {
@@ -101,7 +105,7 @@ func TestPushChainIsOnePushAndNeedsNoFetch(t *testing.T) {
 	// An existing tag is left as it is.
 	next := draft("three", map[string]string{"channels/staging/head.yaml": "3"})
 	next.Tags = map[string]string{"sluice/staging/1": ids[0]}
-	pushed(t, r, ids[2], next)
+	mustPush(t, r, ids[2], next)
 	if got := gitIn(t, bare, "rev-parse", "refs/tags/sluice/staging/1"); got != base {
 		t.Errorf("the tag moved to %s", got)
 	}
@@ -116,15 +120,15 @@ func TestPushChainIsOnePushAndNeedsNoFetch(t *testing.T) {
 func TestPushBeginsAnEmptyRepository(t *testing.T) {
 	bare := filepath.Join(t.TempDir(), "empty.git")
 	gitIn(t, t.TempDir(), "init", "-q", "--bare", "-b", "trunk", bare)
-	r := open(t, bare, nil)
-	if tip := fetch(t, r); tip != "" {
+	r := openRepo(t, bare, nil)
+	if tip := mustFetch(t, r); tip != "" {
 		t.Fatalf("tip %q of an empty repository", tip)
 	}
-	ids := pushed(t, r, "", draft("start", map[string]string{"sluice.yaml": "x"}))
+	ids := mustPush(t, r, "", draft("start", map[string]string{"sluice.yaml": "x"}))
 	if got := gitIn(t, bare, "rev-parse", "trunk"); got != ids[0] {
 		t.Errorf("trunk is at %s", got)
 	}
-	if tip := fetch(t, r); tip != ids[0] {
+	if tip := mustFetch(t, r); tip != ids[0] {
 		t.Errorf("fetched %s", tip)
 	}
 	if _, err := r.Push(t.Context(), "", headDraft("again")); !errors.Is(err, releases.ErrMoved) {
@@ -133,13 +137,13 @@ func TestPushBeginsAnEmptyRepository(t *testing.T) {
 	mustFsck(t, bare)
 }
 
-// R3, fault 50: a force-push to an ancestor makes base an ancestor of nothing that the host has;
-// an ordinary push would fast-forward and bring back what was dropped.
+// R3, fault 50: after a force-push to an ancestor of base, an ordinary push would fast-forward and bring back the
+// dropped commits.
 func TestPushAfterForcePushToAnAncestorIsRefused(t *testing.T) {
-	bare, work := shared(t)
-	r := open(t, bare, nil)
-	first := fetch(t, r)
-	second := pushed(t, r, first, headDraft("two")...)[0]
+	bare, work := newSharedRepository(t)
+	r := openRepo(t, bare, nil)
+	first := mustFetch(t, r)
+	second := mustPush(t, r, first, headDraft("two")...)[0]
 	gitIn(t, work, "push", "-q", "--force", "origin", first+":main")
 	if _, err := r.Push(t.Context(), second, headDraft("three")); !errors.Is(err, releases.ErrMoved) {
 		t.Fatalf("got %v", err)
@@ -149,17 +153,17 @@ func TestPushAfterForcePushToAnAncestorIsRefused(t *testing.T) {
 	}
 }
 
-// Fault 5: the host's words are in the error, bounded, and the branch is as it was.
+// Fault 5: the error quotes the host, bounded, and the branch is unchanged.
 func TestPushTurnedDownByAHook(t *testing.T) {
 	for name, script := range map[string]string{
 		"pre-receive": "cat >/dev/null; echo 'change window is closed' >&2; exit 1",
 		"update":      "echo 'change window is closed' >&2; exit 1",
 	} {
 		t.Run(name, func(t *testing.T) {
-			bare, _ := shared(t)
-			hook(t, bare, name, script)
-			r := open(t, bare, nil)
-			base := fetch(t, r)
+			bare, _ := newSharedRepository(t)
+			writeHook(t, bare, name, script)
+			r := openRepo(t, bare, nil)
+			base := mustFetch(t, r)
 			_, err := r.Push(t.Context(), base, headDraft("x"))
 			var refused *releases.RefusedError
 			if !errors.As(err, &refused) || !strings.Contains(refused.Reason, "change window is closed") {
@@ -173,22 +177,23 @@ func TestPushTurnedDownByAHook(t *testing.T) {
 }
 
 func TestHookThatPrintsWithoutEndIsBounded(t *testing.T) {
-	bare, _ := shared(t)
-	hook(t, bare, "pre-receive", "cat >/dev/null; i=0; while [ $i -lt 20000 ]; do echo \"no no no no no no $i\" >&2; i=$((i+1)); done; exit 1")
-	r := open(t, bare, nil)
-	_, err := r.Push(t.Context(), fetch(t, r), headDraft("x"))
+	bare, _ := newSharedRepository(t)
+	writeHook(t, bare, "pre-receive",
+		"cat >/dev/null; i=0; while [ $i -lt 20000 ]; do echo \"no no no no no no $i\" >&2; i=$((i+1)); done; exit 1")
+	r := openRepo(t, bare, nil)
+	_, err := r.Push(t.Context(), mustFetch(t, r), headDraft("x"))
 	var refused *releases.RefusedError
-	if !errors.As(err, &refused) || len(refused.Reason) > 2*maxWords {
+	if !errors.As(err, &refused) || len(refused.Reason) > 2*maxMessage {
 		t.Fatalf("%d bytes: %v", len(err.Error()), err)
 	}
 }
 
-// Fault 5: a host that does not answer in time. The push did not land, nothing is locked.
+// Fault 5: the host does not respond in time. The push did not land, and nothing is locked.
 func TestPushToASlowHostEndsInTime(t *testing.T) {
-	bare, _ := shared(t)
-	hook(t, bare, "pre-receive", "cat >/dev/null; sleep 600")
-	r := open(t, bare, func(o *Options) { o.Limits.Exchange = 500 * time.Millisecond })
-	base := fetch(t, r)
+	bare, _ := newSharedRepository(t)
+	writeHook(t, bare, "pre-receive", "cat >/dev/null; sleep 600")
+	r := openRepo(t, bare, func(o *Options) { o.Limits.Exchange = 500 * time.Millisecond })
+	base := mustFetch(t, r)
 	_, err := r.Push(t.Context(), base, headDraft("x"))
 	var refused *releases.RefusedError
 	if err == nil || errors.Is(err, releases.ErrMoved) || errors.As(err, &refused) {
@@ -197,20 +202,20 @@ func TestPushToASlowHostEndsInTime(t *testing.T) {
 	if err := os.Remove(filepath.Join(bare, "hooks/pre-receive")); err != nil {
 		t.Fatal(err)
 	}
-	r2 := open(t, bare, nil)
-	pushed(t, r2, fetch(t, r2), headDraft("y")...)
+	r2 := openRepo(t, bare, nil)
+	mustPush(t, r2, mustFetch(t, r2), headDraft("y")...)
 	mustFsck(t, bare)
 }
 
 func TestPushEndsWithItsContext(t *testing.T) {
-	bare, _ := shared(t)
+	bare, _ := newSharedRepository(t)
 	waiting := filepath.Join(bare, "waiting")
 	if err := syscall.Mkfifo(waiting, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	hook(t, bare, "pre-receive", "cat >/dev/null; echo here > "+waiting+"; sleep 600")
-	r := open(t, bare, nil)
-	base := fetch(t, r)
+	writeHook(t, bare, "pre-receive", "cat >/dev/null; echo here > "+waiting+"; sleep 600")
+	r := openRepo(t, bare, nil)
+	base := mustFetch(t, r)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		_, _ = os.ReadFile(waiting) // until the hook runs
@@ -221,11 +226,11 @@ func TestPushEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// A lock that is held for a moment is waited for; one that stays is the host's no.
+// A push waits for a lock that is held for a moment; a lasting lock is a refusal.
 func TestPushWaitsForALock(t *testing.T) {
-	bare, _ := shared(t)
-	r := open(t, bare, nil)
-	base := fetch(t, r)
+	bare, _ := newSharedRepository(t)
+	r := openRepo(t, bare, nil)
+	base := mustFetch(t, r)
 	lock := filepath.Join(bare, "refs/heads/main.lock")
 	if err := os.WriteFile(lock, nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -237,19 +242,19 @@ func TestPushWaitsForALock(t *testing.T) {
 	if err := os.Remove(lock); err != nil {
 		t.Fatal(err)
 	}
-	pushed(t, r, base, headDraft("x")...)
+	mustPush(t, r, base, headDraft("x")...)
 }
 
-// Two engines and git itself push at once: nobody's commit is lost, and who lost the race is told.
+// Two engines and git itself push at once: no commit is lost, and the losers get ErrMoved.
 func TestRivalWritersLoseNothing(t *testing.T) {
-	bare, _ := shared(t)
+	bare, _ := newSharedRepository(t)
 	gitIn(t, bare, "config", "gc.auto", "0")
 	const rounds = 12
 	var writers sync.WaitGroup
 	var mu sync.Mutex
 	var made []string
 	for w := range 2 {
-		r := open(t, bare, nil)
+		r := openRepo(t, bare, nil)
 		writers.Go(func() {
 			for i := range rounds {
 				name := fmt.Sprintf("engine %d %d", w, i)
@@ -259,7 +264,9 @@ func TestRivalWritersLoseNothing(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					ids, err := r.Push(context.Background(), base, []releases.Draft{draft(name, map[string]string{fmt.Sprintf("channels/e%d/head.yaml", w): name})})
+					ids, err := r.Push(context.Background(), base,
+						[]releases.Draft{draft(name,
+							map[string]string{fmt.Sprintf("channels/e%d/head.yaml", w): name})})
 					if errors.Is(err, releases.ErrMoved) {
 						continue
 					} else if err != nil {
@@ -279,7 +286,8 @@ func TestRivalWritersLoseNothing(t *testing.T) {
 		gitIn(t, t.TempDir(), "clone", "-q", bare, clone)
 		writers.Go(func() {
 			for i := range rounds {
-				if out, err := tryGit(clone, nil, "commit", "-q", "--allow-empty", "-m", fmt.Sprintf("person %d %d", w, i)); err != nil {
+				if out, err := tryGit(clone, nil, "commit", "-q", "--allow-empty", "-m",
+					fmt.Sprintf("person %d %d", w, i)); err != nil {
 					t.Errorf("%v %s", err, out)
 					return
 				}
@@ -287,7 +295,8 @@ func TestRivalWritersLoseNothing(t *testing.T) {
 					if _, err := tryGit(clone, nil, "push", "-q", "origin", "HEAD:main"); err == nil {
 						break
 					}
-					if out, err := tryGit(clone, nil, "pull", "-q", "--rebase", "origin", "main"); err != nil && !strings.Contains(out, "cannot lock ref") {
+					if out, err := tryGit(clone, nil, "pull", "-q", "--rebase", "origin", "main"); err != nil &&
+						!strings.Contains(out, "cannot lock ref") {
 						t.Errorf("%v %s", err, out)
 						return
 					}
@@ -309,10 +318,11 @@ func TestRivalWritersLoseNothing(t *testing.T) {
 }
 
 func TestPushRefusesDraftsThatLeadElsewhere(t *testing.T) {
-	bare, _ := shared(t)
-	r := open(t, bare, nil)
-	base := fetch(t, r)
-	for _, name := range []string{"/etc/passwd", "a//b", "../x", "a/../b", ".git/config", "a/.GIT/x", "", "sluice.yaml/x", "cells"} {
+	bare, _ := newSharedRepository(t)
+	r := openRepo(t, bare, nil)
+	base := mustFetch(t, r)
+	for _, name := range []string{"/etc/passwd", "a//b", "../x", "a/../b", ".git/config", "a/.GIT/x",
+		"", "sluice.yaml/x", "cells"} {
 		if _, err := r.Push(t.Context(), base, []releases.Draft{draft("x", map[string]string{name: "x"})}); err == nil {
 			t.Errorf("%q was pushed", name)
 		}
@@ -327,43 +337,48 @@ func TestPushRefusesDraftsThatLeadElsewhere(t *testing.T) {
 // A repository with a worktree takes pushes while the worktree is clean.
 func TestPushIntoAWorktree(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "work")
-	first, err := Init(t.Context(), dir, New{Files: map[string][]byte{"sluice.yaml": []byte("a\n"), "channels/x/head.yaml": []byte("b\n")}, Message: "start", When: noon, Author: releases.Person{Name: "Ada", Email: "ada@example.com"}})
+	first, err := Init(t.Context(), dir, InitOptions{Files: map[string][]byte{"sluice.yaml": []byte("a\n"),
+		"channels/x/head.yaml": []byte("b\n")}, Message: "start", When: noon,
+		Author: releases.Person{Name: "Ada", Email: "ada@example.com"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if out := gitIn(t, dir, "status", "--porcelain"); out != "" {
 		t.Fatalf("after Init: %s", out)
 	}
-	r := open(t, dir, nil)
-	if tip := fetch(t, r); tip != first {
+	r := openRepo(t, dir, nil)
+	if tip := mustFetch(t, r); tip != first {
 		t.Fatalf("tip %s, want %s", tip, first)
 	}
-	second := pushed(t, r, first, draft("move", map[string]string{"channels/x/head.yaml": "c\n"}))[0]
+	second := mustPush(t, r, first, draft("move", map[string]string{"channels/x/head.yaml": "c\n"}))[0]
 	if text, err := os.ReadFile(filepath.Join(dir, "channels/x/head.yaml")); err != nil || string(text) != "c\n" {
 		t.Errorf("%q %v", text, err)
 	}
-	write(t, dir, map[string]string{"sluice.yaml": "edited\n"})
+	writeFiles(t, dir, map[string]string{"sluice.yaml": "edited\n"})
 	var refused *releases.RefusedError
-	if _, err := r.Push(t.Context(), second, []releases.Draft{draft("again", map[string]string{"sluice.yaml": "d\n"})}); !errors.As(err, &refused) {
+	if _, err := r.Push(t.Context(), second,
+		[]releases.Draft{draft("again", map[string]string{"sluice.yaml": "d\n"})}); !errors.As(err, &refused) {
 		t.Errorf("into a dirty worktree: %v", err)
 	}
-	if _, err := Init(t.Context(), dir, New{Files: map[string][]byte{"x": nil}, Message: "again", When: noon}); err == nil {
+	if _, err := Init(t.Context(), dir, InitOptions{Files: map[string][]byte{"x": nil}, Message: "again",
+		When: noon}); err == nil {
 		t.Error("Init over a repository")
 	}
 	mustFsck(t, dir)
 }
 
-// Two that push into a worktree at once leave it clean: who loses leaves no file there that would have every later push refused.
+// Two concurrent pushes into a worktree leave it clean: a loser's file in it would make git refuse every later push.
 func TestRivalsLeaveAWorktreeClean(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "work")
-	start := New{Files: map[string][]byte{"sluice.yaml": []byte("a\n"), "channels/x/head.yaml": []byte("b\n")}, Message: "start", When: noon, Author: releases.Person{Name: "Ada", Email: "ada@example.com"}}
+	start := InitOptions{Files: map[string][]byte{"sluice.yaml": []byte("a\n"), "channels/x/head.yaml": []byte("b\n")},
+		Message: "start", When: noon, Author: releases.Person{Name: "Ada", Email: "ada@example.com"}}
 	if _, err := Init(t.Context(), dir, start); err != nil {
 		t.Fatal(err)
 	}
 	const rivals, rounds = 4, 6
 	var all sync.WaitGroup
 	for w := range rivals {
-		r := open(t, dir, nil)
+		r := openRepo(t, dir, nil)
 		all.Go(func() {
 			for i := 0; i < rounds; {
 				base, err := r.Fetch(context.Background())
@@ -371,7 +386,9 @@ func TestRivalsLeaveAWorktreeClean(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				_, err = r.Push(context.Background(), base, []releases.Draft{draft("move", map[string]string{"channels/x/head.yaml": fmt.Sprintf("%d %d\n", w, i)})})
+				_, err = r.Push(context.Background(), base,
+					[]releases.Draft{draft("move",
+						map[string]string{"channels/x/head.yaml": fmt.Sprintf("%d %d\n", w, i)})})
 				switch {
 				case err == nil:
 					i++
@@ -394,15 +411,17 @@ func TestRivalsLeaveAWorktreeClean(t *testing.T) {
 
 func TestInitOverwritesNothing(t *testing.T) {
 	dir := t.TempDir()
-	write(t, dir, map[string]string{"sluice.yaml": "mine\n"})
-	if _, err := Init(t.Context(), dir, New{Files: map[string][]byte{"sluice.yaml": []byte("theirs\n")}, Message: "start", When: noon}); err == nil || !strings.Contains(err.Error(), "sluice.yaml") {
+	writeFiles(t, dir, map[string]string{"sluice.yaml": "mine\n"})
+	if _, err := Init(t.Context(), dir, InitOptions{Files: map[string][]byte{"sluice.yaml": []byte("theirs\n")},
+		Message: "start", When: noon}); err == nil || !strings.Contains(err.Error(), "sluice.yaml") {
 		t.Errorf("got %v", err)
 	}
 	if text, _ := os.ReadFile(filepath.Join(dir, "sluice.yaml")); string(text) != "mine\n" {
 		t.Errorf("the file is %q now", text)
 	}
 	bare := filepath.Join(t.TempDir(), "r.git")
-	if _, err := Init(t.Context(), bare, New{Bare: true, Branch: "trunk", Files: map[string][]byte{"sluice.yaml": []byte("x")}, Message: "start", When: noon}); err != nil {
+	if _, err := Init(t.Context(), bare, InitOptions{Bare: true, Branch: "trunk",
+		Files: map[string][]byte{"sluice.yaml": []byte("x")}, Message: "start", When: noon}); err != nil {
 		t.Fatal(err)
 	}
 	mustFsck(t, bare)

@@ -8,32 +8,32 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 )
 
-// reader reads what is in the mirror. It asks the host nothing.
-type reader struct {
+// mirrorReader reads the mirror. It never contacts the host.
+type mirrorReader struct {
 	limits  Limits
 	layout  Layout
 	store   atomic.Pointer[objects.Store]
 	trees   *objects.Cache[objects.ID, []objects.Entry]
-	raw     *objects.Cache[objects.ID, []byte] // trees as git stores them
-	damaged atomic.Bool                        // an object of the mirror is damaged: the next Fetch clones again
+	raw     *objects.Cache[objects.ID, []byte] // trees in git's own encoding
+	damaged atomic.Bool                        // the mirror has a damaged object: the next Fetch clones again
 }
 
 const (
-	treeCache = 150_000 // names of folders that are kept: about 100 bytes each
-	rawCache  = 4 << 20 // bytes of raw trees that are kept: neighbours in history share most of theirs
+	treeCacheCost    = 150_000 // cached entries of trees: about 100 bytes each
+	rawTreeCacheCost = 4 << 20 // cached bytes of raw trees: neighbours in history share most of theirs
 )
 
-// get reads an object that another one names: if it isn't there, the mirror is damaged.
-func (r *reader) get(id objects.ID, kind objects.Kind) ([]byte, error) {
-	data, err := r.find(id, kind)
+// readReferenced reads an object that another object refers to: if it is missing, the mirror is damaged.
+func (r *mirrorReader) readReferenced(id objects.ID, kind objects.Kind) ([]byte, error) {
+	data, err := r.readObject(id, kind)
 	if errors.Is(err, objects.ErrNotFound) {
 		r.damaged.Store(true)
 	}
 	return data, err
 }
 
-// find reads an object that a caller names.
-func (r *reader) find(id objects.ID, kind objects.Kind) ([]byte, error) {
+// readObject reads an object that a caller named.
+func (r *mirrorReader) readObject(id objects.ID, kind objects.Kind) ([]byte, error) {
 	got, data, err := r.store.Load().Get(id)
 	if err != nil {
 		if errors.Is(err, objects.ErrCorrupt) {
@@ -47,8 +47,8 @@ func (r *reader) find(id objects.ID, kind objects.Kind) ([]byte, error) {
 	return data, nil
 }
 
-func (r *reader) commit(id objects.ID) (*objects.Commit, error) {
-	raw, err := r.get(id, objects.CommitKind)
+func (r *mirrorReader) readCommit(id objects.ID) (*objects.Commit, error) {
+	raw, err := r.readReferenced(id, objects.CommitKind)
 	if err != nil {
 		return nil, err
 	}
@@ -59,25 +59,25 @@ func (r *reader) commit(id objects.ID) (*objects.Commit, error) {
 	return c, nil
 }
 
-// root gives a commit's tree; zero of the zero id.
-func (r *reader) root(commit objects.ID) (tree objects.ID, err error) {
+// readRootTree returns a commit's tree; the zero id for the zero id.
+func (r *mirrorReader) readRootTree(commit objects.ID) (tree objects.ID, err error) {
 	if commit.IsZero() {
 		return tree, nil
 	}
-	c, err := r.commit(commit)
+	c, err := r.readCommit(commit)
 	if err != nil {
 		return tree, err
 	}
 	return c.Tree, nil
 }
 
-// named is commit for an id that a caller gave.
-func (r *reader) named(commit string) (objects.ID, *objects.Commit, error) {
+// readNamedCommit reads a commit whose id a caller gave.
+func (r *mirrorReader) readNamedCommit(commit string) (objects.ID, *objects.Commit, error) {
 	id, err := objects.ParseID(commit)
 	if err != nil {
 		return id, nil, err
 	}
-	raw, err := r.find(id, objects.CommitKind)
+	raw, err := r.readObject(id, objects.CommitKind)
 	if err != nil {
 		return id, nil, err
 	}
@@ -85,15 +85,15 @@ func (r *reader) named(commit string) (objects.ID, *objects.Commit, error) {
 	return id, c, err
 }
 
-// tree gives a folder's entries; the zero id is the empty folder.
-func (r *reader) tree(id objects.ID) ([]objects.Entry, error) {
+// readTree returns a folder's entries; the zero id is the empty folder.
+func (r *mirrorReader) readTree(id objects.ID) ([]objects.Entry, error) {
 	if id.IsZero() {
 		return nil, nil
 	}
 	if list, ok := r.trees.Get(id); ok {
 		return list, nil
 	}
-	raw, err := r.get(id, objects.TreeKind)
+	raw, err := r.readReferenced(id, objects.TreeKind)
 	if err != nil {
 		return nil, err
 	}
@@ -105,15 +105,15 @@ func (r *reader) tree(id objects.ID) ([]objects.Entry, error) {
 	return list, nil
 }
 
-// rawTree gives a folder as git stores it; the zero id is the empty folder.
-func (r *reader) rawTree(id objects.ID) ([]byte, error) {
+// readRawTree returns a folder in git's encoding; the zero id is the empty folder.
+func (r *mirrorReader) readRawTree(id objects.ID) ([]byte, error) {
 	if id.IsZero() {
 		return nil, nil
 	}
 	if raw, ok := r.raw.Get(id); ok {
 		return raw, nil
 	}
-	raw, err := r.get(id, objects.TreeKind)
+	raw, err := r.readReferenced(id, objects.TreeKind)
 	if err == nil {
 		r.raw.Put(id, raw, len(raw)+128)
 	}

@@ -9,18 +9,18 @@ import (
 	"strings"
 )
 
-// When the mirror is repacked by itself: every push adds some loose objects, every fetch a pack.
+// Limits beyond which the mirror is repacked: every push adds some loose objects, every fetch a pack.
 const (
 	maxLoose = 2000
 	maxPacks = 24
 )
 
-// Repack packs the mirror's loose objects and joins its small packs. Nothing is dropped, reachable
-// or not, and who reads meanwhile is not disturbed.
+// Repack packs the mirror's loose objects and joins its small packs. It drops nothing, reachable or not, and does not
+// disturb readers.
 func (r *Repo) Repack(ctx context.Context) error {
-	_, err := run(ctx, r.mirror.git, r.mirror.env(), nil, "repack", "-d", "-l", "-q", "--geometric=2")
+	_, err := runGit(ctx, r.mirror.git, r.mirror.env(), nil, "repack", "-d", "-l", "-q", "--geometric=2")
 	if err != nil && ctx.Err() == nil && strings.Contains(err.Error(), "geometric") { // git before 2.32
-		_, err = run(ctx, r.mirror.git, r.mirror.env(), nil, "repack", "-a", "-d", "-l", "-q", "--keep-unreachable")
+		_, err = runGit(ctx, r.mirror.git, r.mirror.env(), nil, "repack", "-a", "-d", "-l", "-q", "--keep-unreachable")
 	}
 	if err != nil {
 		return fmt.Errorf("repack mirror: %w", err)
@@ -28,9 +28,9 @@ func (r *Repo) Repack(ctx context.Context) error {
 	return nil
 }
 
-// repackIfDue starts a repack in the background when there is enough to gain.
+// repackIfDue starts a repack in the background when a limit is exceeded.
 func (r *Repo) repackIfDue() {
-	due, err := r.mirror.repackDue()
+	due, err := r.mirror.needsRepack()
 	if err == nil && !due || !r.repacking.CompareAndSwap(false, true) {
 		return
 	}
@@ -45,8 +45,8 @@ func (r *Repo) repackIfDue() {
 	})
 }
 
-// repackDue counts the packs, and guesses the loose objects by one of their 256 folders, as git gc does.
-func (m mirror) repackDue() (bool, error) {
+// needsRepack counts the packs, and estimates the loose objects from one of their 256 folders, as git gc does.
+func (m mirror) needsRepack() (bool, error) {
 	packs, err1 := os.ReadDir(filepath.Join(m.dir, "objects", "pack"))
 	loose, err2 := filepath.Glob(filepath.Join(m.dir, "objects", "17", "*"))
 	n := 0

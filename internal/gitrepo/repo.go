@@ -1,24 +1,26 @@
-// Package gitrepo is the release repository, or the flags repository: a commit as an fs.FS, its first-parent history as
+// Package gitrepo is the release repository, or the flags repository: a commit as an fs.FS, the first-parent history as
 // releases.Change, and drafts pushed onto a branch by compare-and-swap.
 //
-// It works on a bare mirror of its own. The mirror is filled over git's pack protocol (a path on
-// disk, ssh or https), read without a child process, and repacked by the git command. Nothing is
-// ever checked out.
+// A Repo works on a bare mirror of its own. git's pack protocol fills the mirror (from a path on disk, ssh or https),
+// this package reads it without a child process, and the git command repacks it. Nothing is ever checked out.
 //
 // What always holds:
-//   - Refs of the release repository change only by git's push protocol, with the old value named:
-//     the host compares and swaps (R3). Not even a repository on the same disk is written otherwise.
-//   - What enters the mirror was checked by git index-pack --strict, in a folder apart: every
-//     object that the mirror's branch reaches is there. An object that turns out to be damaged
-//     makes the next Fetch set the mirror aside and clone again (fault 7).
+//
+//   - Refs of the release repository change only by git's push protocol, with the old value named: the host compares
+//     and swaps (R3). Not even a repository on the same disk is written otherwise.
+//
+//   - git index-pack --strict checks what enters the mirror, in a folder of its own: every object that the mirror's
+//     branch reaches is there. A damaged object makes the next Fetch set the mirror aside and clone again (fault 7).
+//
 //   - The mirror loses no commit to a force-push, so that what cells run stays readable.
+//
 //   - Whatever comes from a host has a limit in size and in time.
 //
-// Durability is the host's: a push that was reported has been written by git-receive-pack with
-// that repository's core.fsync. The mirror is not synced to disk; it can always be cloned again.
+// Durability is the host's: git-receive-pack wrote a reported push with that repository's core.fsync. The mirror is not
+// synced to disk; it can always be cloned again.
 //
-// A Repo may be used from several goroutines and, for one mirror, from several processes. It
-// decides nothing: what is promoted when is for package engine. Only here go-git is used.
+// A Repo may be used from several goroutines, and a mirror from several processes. The package decides nothing: package
+// engine decides what is promoted when. go-git is used only here.
 package gitrepo
 
 import (
@@ -38,20 +40,20 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Options says how a repository is reached and worked with. Only Mirror is required.
+// Options says how a repository is reached and used. Only Mirror is required.
 type Options struct {
 	Mirror string          // folder of the engine's own bare mirror; made if it is missing
 	Branch string          // default: the branch that the repository's HEAD names, else main
-	Author releases.Person // author and committer of what Push makes; default: Sluice
-	Signer Signer          // signs what Push makes; nil: unsigned
+	Author releases.Person // author and committer of pushed commits; default: Sluice
+	Signer Signer          // signs pushed commits; nil: unsigned
 	SSH    SSH             // for ssh:// and host:path
 	Web    Web             // for https:// and http://
-	Layout Layout          // what is in it; default: releases
+	Layout Layout          // default: ReleaseLayout
 	Limits Limits
-	Log    zerolog.Logger // of what happens in the background
+	Log    zerolog.Logger // for what happens in the background
 }
 
-// Limits bound what a host can make the engine do. A zero value means the default.
+// Limits bounds what a host can make the engine do. A zero value means the default.
 type Limits struct {
 	Object   int64         // bytes of one object; default 32 MiB
 	File     int64         // bytes of one file that FS reads; default 16 MiB
@@ -84,17 +86,17 @@ type Repo struct {
 	host   host
 	mirror mirror
 
-	reader
-	fetching chan struct{} // holds one token: whoever takes it may change the mirror's refs and place
+	mirrorReader
+	fetching chan struct{} // has one token, whose holder may change the mirror's refs and location
 
-	background sync.WaitGroup // a repack, and ends of pushes that were reported
+	background sync.WaitGroup // a repack, and the ends of reported pushes
 	repacking  atomic.Bool
 	closing    context.Context
 	close      context.CancelFunc
 }
 
-// Open gives the repository at url: a path, file://, https://, http://, ssh:// or host:path. It
-// makes the mirror's folder and asks the host nothing yet: an engine starts while its host is down.
+// Open returns the repository at url: a path, file://, https://, http://, ssh:// or host:path. It makes the mirror's
+// folder, but does not contact the host: an engine can start while its host is down.
 func Open(ctx context.Context, url string, o Options) (*Repo, error) {
 	if o.Mirror == "" {
 		return nil, errors.New("open repository: no folder for the mirror is given")
@@ -104,9 +106,9 @@ func Open(ctx context.Context, url string, o Options) (*Repo, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := findHost(git, url, o)
+	h, err := newHost(git, url, o)
 	if err != nil {
-		return nil, fmt.Errorf("open repository %s: %w", redacted(url), err)
+		return nil, fmt.Errorf("open repository %s: %w", redactURL(url), err)
 	}
 	dir, err := filepath.Abs(o.Mirror)
 	if err != nil {
@@ -115,10 +117,10 @@ func Open(ctx context.Context, url string, o Options) (*Repo, error) {
 	r := &Repo{
 		o: o, host: h, mirror: mirror{git: git, dir: dir},
 		fetching: make(chan struct{}, 1),
-		reader: reader{
+		mirrorReader: mirrorReader{
 			limits: o.Limits, layout: o.Layout,
-			trees: objects.NewCache[objects.ID, []objects.Entry](treeCache),
-			raw:   objects.NewCache[objects.ID, []byte](rawCache),
+			trees: objects.NewCache[objects.ID, []objects.Entry](treeCacheCost),
+			raw:   objects.NewCache[objects.ID, []byte](rawTreeCacheCost),
 		},
 	}
 	r.closing, r.close = context.WithCancel(context.WithoutCancel(ctx))
@@ -129,7 +131,7 @@ func Open(ctx context.Context, url string, o Options) (*Repo, error) {
 	return r, nil
 }
 
-// Close waits for what still runs in the background and leaves the mirror as it is.
+// Close waits for the background work and leaves the mirror as it is.
 func (r *Repo) Close() error {
 	r.close()
 	r.background.Wait()
@@ -142,7 +144,7 @@ func (r *Repo) openMirror(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	if err := r.mirror.make(ctx); err != nil {
+	if err := r.mirror.create(ctx); err != nil {
 		return err
 	}
 	return r.reopen()
@@ -150,7 +152,7 @@ func (r *Repo) openMirror(ctx context.Context) error {
 
 func (r *Repo) reopen() error {
 	store, err := objects.Open(filepath.Join(r.mirror.dir, "objects"), r.o.Limits.Object)
-	if errors.Is(err, objects.ErrCorrupt) { // an index: read what else there is, and clone at the next Fetch
+	if errors.Is(err, objects.ErrCorrupt) { // a pack index: read the rest, and clone at the next Fetch
 		r.damaged.Store(true)
 	} else if err != nil {
 		return fmt.Errorf("open mirror %s: %w", r.mirror.dir, err)
@@ -162,7 +164,8 @@ func (r *Repo) reopen() error {
 func findGit() (string, error) {
 	git, err := exec.LookPath("git")
 	if err != nil {
-		return "", fmt.Errorf("the git command is needed and was not found in PATH (%s): install git", os.Getenv("PATH"))
+		return "", fmt.Errorf("the git command is needed and was not found in PATH (%s): install git",
+			os.Getenv("PATH"))
 	}
 	return git, nil
 }

@@ -10,20 +10,20 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// Watch tells of changes of the refs of a repository on a disk of this machine: a value comes
-// soon after a push, sometimes for nothing, several at once as one. For any other repository the
-// channel is nil. It is closed when ctx ends or the watch is lost. Fetch once after it began: what
-// was pushed before is not told.
+// Watch reports changes of the refs of a repository on a local disk: the channel receives a value soon after a push,
+// sometimes without a change, and one value for several changes. For any other repository the channel is nil. The
+// channel is closed when ctx ends or the watch is lost. Fetch once after Watch returned: earlier pushes are not
+// reported.
 func Watch(ctx context.Context, url string) (<-chan struct{}, error) {
 	git, err := findGit()
 	if err != nil {
 		return nil, err
 	}
-	h, err := findHost(git, url, Options{Limits: Limits{}.orDefaults()})
+	h, err := newHost(git, url, Options{Limits: Limits{}.orDefaults()})
 	if err != nil {
-		return nil, fmt.Errorf("watch %s: %w", redacted(url), err)
+		return nil, fmt.Errorf("watch %s: %w", redactURL(url), err)
 	}
-	d, ok := h.(*disk)
+	d, ok := h.(*diskHost)
 	if !ok {
 		return nil, nil
 	}
@@ -35,9 +35,9 @@ func Watch(ctx context.Context, url string) (<-chan struct{}, error) {
 		_ = w.Close()
 		return nil, fmt.Errorf("watch %s: %w", d.path, err)
 	}
-	told := make(chan struct{}, 1)
+	changed := make(chan struct{}, 1)
 	go func() {
-		defer close(told)
+		defer close(changed)
 		defer w.Close()
 		for {
 			select {
@@ -47,28 +47,28 @@ func Watch(ctx context.Context, url string) (<-chan struct{}, error) {
 				if !ok {
 					return
 				}
-				if !isRef(d.dir, e.Name) {
+				if !isBranchFile(d.dir, e.Name) {
 					continue
 				}
 				if e.Has(fsnotify.Create) && isDir(e.Name) {
-					_ = watchTree(w, e.Name) // it may be gone again
+					_ = watchTree(w, e.Name) // the folder may be gone again
 				}
 			case _, ok := <-w.Errors:
 				if !ok {
 					return
 				}
-				_ = watchRefs(w, d.dir) // events were lost, perhaps of new folders: look again
+				_ = watchRefs(w, d.dir) // events were lost, perhaps of new folders: watch all again
 			}
 			select {
-			case told <- struct{}{}:
-			default: // one is waiting already
+			case changed <- struct{}{}:
+			default: // a value is pending already
 			}
 		}
 	}()
-	return told, nil
+	return changed, nil
 }
 
-// watchRefs watches what git writes a ref to: packed-refs, the folders below refs/heads, reftables.
+// watchRefs watches the files that git stores refs in: packed-refs, the folders below refs/heads, reftables.
 func watchRefs(w *fsnotify.Watcher, dir string) error {
 	if err := w.Add(dir); err != nil {
 		return err
@@ -85,14 +85,14 @@ func watchRefs(w *fsnotify.Watcher, dir string) error {
 func watchTree(w *fsnotify.Watcher, root string) error {
 	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
-			return nil // gone meanwhile
+			return nil // removed meanwhile
 		}
 		return w.Add(path)
 	})
 }
 
-// isRef tells whether a change in the git folder may be one of a branch.
-func isRef(dir, path string) bool {
+// isBranchFile reports whether a change of that path in the git folder may be a change of a branch.
+func isBranchFile(dir, path string) bool {
 	name, err := filepath.Rel(dir, path)
 	if err != nil || strings.HasSuffix(name, ".lock") {
 		return false

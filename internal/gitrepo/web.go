@@ -25,17 +25,17 @@ type Web struct {
 	CAFile   string // PEM certificates to trust instead of the system's
 }
 
-// web is a repository behind git's smart HTTP protocol (gitprotocol-http).
-type web struct {
+// httpHost is a repository behind git's smart HTTP protocol (gitprotocol-http).
+type httpHost struct {
 	base   *url.URL // without user and password
 	auth   Web
 	client *http.Client
 }
 
-func newWeb(address string, o Web) (*web, error) {
+func newHTTPHost(address string, o Web) (*httpHost, error) {
 	base, err := url.Parse(address)
 	if err != nil {
-		return nil, errors.New("this is not a URL") // the cause would show a password
+		return nil, errors.New("this is not a URL") // the cause would show the password
 	}
 	if base.User != nil {
 		o.Username = base.User.Username()
@@ -62,7 +62,7 @@ func newWeb(address string, o Web) (*web, error) {
 			return nil, fmt.Errorf("%s holds no PEM certificate", o.CAFile)
 		}
 	}
-	return &web{base: base, auth: o, client: &http.Client{Transport: t, CheckRedirect: sameHost}}, nil
+	return &httpHost{base: base, auth: o, client: &http.Client{Transport: t, CheckRedirect: sameHost}}, nil
 }
 
 func isLoopback(host string) bool {
@@ -70,7 +70,7 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// sameHost follows a redirect only where the password may go.
+// sameHost follows a redirect only to a host that may get the password.
 func sameHost(to *http.Request, via []*http.Request) error {
 	if from := via[0].URL; to.URL.Host != from.Host || to.URL.Scheme != from.Scheme {
 		return fmt.Errorf("redirected to %s://%s: give that address", to.URL.Scheme, to.URL.Host)
@@ -81,78 +81,81 @@ func sameHost(to *http.Request, via []*http.Request) error {
 	return nil
 }
 
-func (w *web) dial(ctx context.Context, service string) (conn, error) {
-	at := *w.base
-	at.Path += "/info/refs"
-	at.RawQuery = "service=" + service
-	answer, err := w.do(ctx, http.MethodGet, at.String(), "", nil)
+func (w *httpHost) dial(ctx context.Context, service string) (conn, error) {
+	target := *w.base
+	target.Path += "/info/refs"
+	target.RawQuery = "service=" + service
+	response, err := w.roundTrip(ctx, http.MethodGet, target.String(), "", nil)
 	if err != nil {
 		return nil, err
 	}
-	if kind := answer.Header.Get("Content-Type"); kind != "application/x-"+service+"-advertisement" {
-		answer.Body.Close()
-		return nil, fmt.Errorf("%s answers with %.80q: it does not speak git's smart HTTP protocol", w.base, kind)
+	if contentType := response.Header.Get("Content-Type"); contentType != "application/x-"+service+"-advertisement" {
+		response.Body.Close()
+		return nil, fmt.Errorf("%s answers with %.80q: it does not speak git's smart HTTP protocol",
+			w.base, contentType)
 	}
-	base := strings.TrimSuffix(answer.Request.URL.Path, "/info/refs") // where a redirect led
-	at.Path, at.RawQuery = base+"/"+service, ""
-	return &webConn{ctx: ctx, web: w, service: service, at: at.String(), refs: answer.Body}, nil
+	base := strings.TrimSuffix(response.Request.URL.Path, "/info/refs") // the path after redirects
+	target.Path, target.RawQuery = base+"/"+service, ""
+	return &httpConn{ctx: ctx, host: w, service: service, url: target.String(), refs: response.Body}, nil
 }
 
-// do makes one request. An answer that is not 200 is an error: a *releases.RefusedError if it means no.
-func (w *web) do(ctx context.Context, method, at, kind string, body []byte) (*http.Response, error) {
-	q, err := http.NewRequestWithContext(ctx, method, at, bytes.NewReader(body))
+// roundTrip makes one request. A response other than 200 is an error: a *releases.RefusedError if the host refuses the
+// request.
+func (w *httpHost) roundTrip(ctx context.Context, method, address, contentType string, body []byte) (*http.Response,
+	error) {
+	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	q.Header.Set("User-Agent", "git/sluice")
-	if kind != "" {
-		q.Header.Set("Content-Type", kind)
+	request.Header.Set("User-Agent", "git/sluice")
+	if contentType != "" {
+		request.Header.Set("Content-Type", contentType)
 	}
 	if w.auth.Password != "" {
-		q.SetBasicAuth(w.auth.Username, w.auth.Password)
+		request.SetBasicAuth(w.auth.Username, w.auth.Password)
 	}
-	answer, err := w.client.Do(q)
+	response, err := w.client.Do(request)
 	if err != nil {
 		return nil, err
 	}
-	if answer.StatusCode == http.StatusOK {
-		return answer, nil
+	if response.StatusCode == http.StatusOK {
+		return response, nil
 	}
-	defer answer.Body.Close()
-	said, _ := io.ReadAll(io.LimitReader(answer.Body, maxWords)) // for people: what came, came
-	text := fmt.Sprintf("%s answers %s: %s", w.base, answer.Status, oneLine(string(said)))
-	switch answer.StatusCode {
+	defer response.Body.Close()
+	explanation, _ := io.ReadAll(io.LimitReader(response.Body, maxMessage)) // for people: part of it suffices
+	text := fmt.Sprintf("%s answers %s: %s", w.base, response.Status, oneLine(string(explanation)))
+	switch response.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge:
 		return nil, &releases.RefusedError{Reason: text}
 	}
 	return nil, errors.New(text)
 }
 
-type webConn struct {
-	ctx     context.Context //nolint:containedctx // a conn is one exchange, as long as its ctx
-	web     *web
-	service string
-	at      string
-	refs    io.ReadCloser
-	answer  io.ReadCloser
+type httpConn struct {
+	ctx      context.Context // a conn is one exchange, which ends with ctx
+	host     *httpHost
+	service  string
+	url      string
+	refs     io.ReadCloser
+	response io.ReadCloser
 }
 
-func (c *webConn) advertisement() io.Reader { return c.refs }
+func (c *httpConn) advertisement() io.Reader { return c.refs }
 
-func (c *webConn) ask(request []byte) (io.Reader, error) {
-	answer, err := c.web.do(c.ctx, http.MethodPost, c.at, "application/x-"+c.service+"-request", request)
+func (c *httpConn) sendRequest(request []byte) (io.Reader, error) {
+	response, err := c.host.roundTrip(c.ctx, http.MethodPost, c.url, "application/x-"+c.service+"-request", request)
 	if err != nil {
 		return nil, err
 	}
-	c.answer = answer.Body
-	return answer.Body, nil
+	c.response = response.Body
+	return response.Body, nil
 }
 
-func (c *webConn) words() string { return "" }
+func (c *httpConn) message() string { return "" }
 
-func (c *webConn) close() {
+func (c *httpConn) close() {
 	_ = c.refs.Close()
-	if c.answer != nil {
-		_ = c.answer.Close()
+	if c.response != nil {
+		_ = c.response.Close()
 	}
 }

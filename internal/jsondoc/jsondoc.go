@@ -1,10 +1,11 @@
 // Package jsondoc reads JSON documents whose fields are not known beforehand, strictly, and writes them in one form.
 //
-// What encoding/json does not tell, it does: where a value stands, and that a key is there twice. All faults of a document have its
-// file and a line; beyond its limits a document is refused. Package manifest makes the same Nodes of
-// YAML that says what JSON can say. Nodes are values, shared freely and never changed; a Checker is for one document.
+// Unlike encoding/json, it reports the line of each value, and a key that occurs twice. All faults of a document have
+// its file and a line; a document beyond the limits is refused. Package manifest makes the same Nodes of YAML that has
+// only what JSON can express. Nodes are values, shared freely and never changed; a Checker serves one document, and one
+// goroutine at a time.
 //
-// It is what programs link that evaluate flags: it imports nothing of ours, and nothing but the standard library.
+// Programs that evaluate flags link the package, so it imports nothing but the standard library.
 package jsondoc
 
 import (
@@ -14,23 +15,23 @@ import (
 	"strings"
 )
 
-// Node is a value, and where it stands.
+// Node is a value, and the line where it stands.
 type Node struct {
 	Line  int
 	Value any // nil, bool, float64, string, []Node or Members
 }
 
-// Members are a mapping's, in the document's order, no key twice.
+// Members are the members of a mapping, in the document's order, no key twice.
 type Members []Member
 
-// Member is a key, where it stands, and its value.
+// Member is a key, the line where it stands, and its value.
 type Member struct {
 	Key  string
 	Line int
 	Node
 }
 
-// Get gives the member with that key, nil if there is none.
+// Get returns the member with that key, nil if there is none.
 func (m Members) Get(key string) *Member {
 	for i := range m {
 		if m[i].Key == key {
@@ -49,16 +50,16 @@ func (n Node) IsCollection() bool {
 	return false
 }
 
-// Fault is something wrong in a file, said so that a person can mend it.
+// Fault is a mistake in a file, described so that a person can correct it.
 type Fault struct {
 	File    string    `json:"file"`
 	Line    int       `json:"line,omitempty"` // 1-based; 0: the file as a whole
 	Code    FaultCode `json:"code" doc:"its class; docs/formats.md lists them"`
 	Message string    `json:"message"`
-	Warning bool      `json:"warning,omitempty"` // worth saying, stops nothing
+	Warning bool      `json:"warning,omitempty"` // stops nothing
 }
 
-// String gives the form that editors and compilers share: file:line: message.
+// String formats a fault as editors and compilers do: file:line: message.
 func (f Fault) String() string {
 	prefix := ""
 	if f.Warning {
@@ -73,21 +74,21 @@ func (f Fault) String() string {
 const (
 	// MaxFile is the size, in bytes, beyond which a document is refused unread.
 	MaxFile = 1 << 20
-	// MaxInteger is the largest whole number that JSON's readers agree about.
+	// MaxInteger is the largest whole number that all JSON readers agree about.
 	MaxInteger = 1 << 53
-	// MaxNumber is how many bytes a number may take. None that a float64 tells apart from its neighbours needs more.
+	// MaxNumber is the length of the longest number that is read, in bytes. No two float64 need more to be told apart.
 	MaxNumber = 64
 
-	maxFaults = 100 // of one document; a person mends those first
+	maxFaults = 100 // faults of one document; the rest is found once these are corrected
 )
 
 // Limits bounds a document.
 type Limits struct {
-	Depth int // of lists and mappings in each other
+	Depth int // levels of nested lists and mappings
 	Text  int // bytes of one text or key
 }
 
-// Checker holds the values of one document against its limits, whatever notation they are read from, and collects what is wrong.
+// Checker compares the values of one document with its limits, whatever the notation, and collects the faults.
 type Checker struct {
 	File   string
 	Limits Limits
@@ -97,10 +98,11 @@ type Checker struct {
 	stopped bool
 }
 
-// Stopped reports whether what follows is not worth reading: a limit is exceeded, or there are too many faults.
+// Stopped reports whether the rest of the document is not worth reading: a limit is exceeded, or there are too many
+// faults.
 func (c *Checker) Stopped() bool { return c.stopped }
 
-// Stop says why the document is not read on.
+// Stop adds a last fault, which says why the rest of the document is not read.
 func (c *Checker) Stop(code FaultCode, line int, format string, args ...any) {
 	if !c.stopped {
 		c.Fault(code, line, format, args...)
@@ -108,19 +110,19 @@ func (c *Checker) Stop(code FaultCode, line int, format string, args ...any) {
 	}
 }
 
-// Fault says what is wrong.
+// Fault adds a fault. The fault after the last one allowed stops the document.
 func (c *Checker) Fault(code FaultCode, line int, format string, args ...any) {
 	if c.stopped {
 		return
 	}
 	if len(c.Faults) == maxFaults {
 		c.stopped = true
-		code, format, args = TooLarge, "and more: mend these first", nil
+		code, format, args = TooLarge, "and more: correct these first", nil
 	}
 	c.Faults = append(c.Faults, Fault{File: c.File, Line: line, Code: code, Message: fmt.Sprintf(format, args...)})
 }
 
-// Enter counts a list or mapping, whose end Leave counts. It reports whether it may be read.
+// Enter counts the beginning of a list or mapping, and reports whether to read it. Leave counts the end.
 func (c *Checker) Enter(line int) bool {
 	if c.depth++; c.depth > c.Limits.Depth {
 		c.Stop(TooLarge, line, "nests deeper than %d levels", c.Limits.Depth)
@@ -128,10 +130,9 @@ func (c *Checker) Enter(line int) bool {
 	return !c.stopped
 }
 
-// Leave ends what Enter began.
 func (c *Checker) Leave() { c.depth-- }
 
-// Text gives a text; one that is too long is a fault.
+// Text returns s; a text that is too long is a fault.
 func (c *Checker) Text(s string, line int) string {
 	if len(s) > c.Limits.Text {
 		c.Fault(TooLarge, line, "has a text of %d bytes: at most %d are read", len(s), c.Limits.Text)
@@ -140,7 +141,8 @@ func (c *Checker) Text(s string, line int) string {
 	return s
 }
 
-// Number reads a number that IsNumber knows. A whole one that a float64 can't hold is worth a warning: it is not what was written.
+// Number reads a number that IsNumber accepts. A whole number that a float64 can't represent is a warning, since its
+// value changes.
 func (c *Checker) Number(s string, line int) any {
 	if len(s) > MaxNumber {
 		c.Fault(TooLarge, line, "has a number of %d digits: at most %d are read", len(s), MaxNumber)
@@ -151,7 +153,8 @@ func (c *Checker) Number(s string, line int) any {
 		c.Fault(WrongValue, line, "%s is a number beyond what can be represented", Clip(s))
 		return nil
 	}
-	if math.Abs(x) >= MaxInteger && !strings.ContainsAny(s, ".eE") && strconv.FormatFloat(x, 'f', 0, 64) != strings.TrimPrefix(s, "+") && len(c.Faults) < maxFaults {
+	if math.Abs(x) >= MaxInteger && !strings.ContainsAny(s, ".eE") &&
+		strconv.FormatFloat(x, 'f', 0, 64) != strings.TrimPrefix(s, "+") && len(c.Faults) < maxFaults {
 		message := Clip(s) + " is a number too large to be exact: put it in quotes"
 		c.Faults = append(c.Faults, Fault{File: c.File, Line: line, Code: WrongValue, Message: message, Warning: true})
 	}

@@ -7,9 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// Read reads one JSON document. With faults it returns what could be read; the zero Node of what is not JSON, or beyond the limits.
+// Read reads one JSON document. With faults, it returns what could be read; the zero Node if the document is not JSON
+// or exceeds the limits.
 func Read(file string, data []byte, limits Limits) (Node, []Fault) {
-	r := reader{Checker: Checker{File: file, Limits: limits}, data: data, line: 1}
+	r := documentParser{Checker: Checker{File: file, Limits: limits}, data: data, line: 1}
 	switch {
 	case len(data) > MaxFile:
 		r.Stop(TooLarge, 0, "is larger than %d bytes", MaxFile)
@@ -23,9 +24,9 @@ func Read(file string, data []byte, limits Limits) (Node, []Fault) {
 	if r.stopped {
 		return Node{}, r.Faults
 	}
-	root := r.value()
-	if r.space(); !r.stopped && r.pos < len(data) {
-		r.fail("there is more after its end")
+	root := r.parseValue()
+	if r.skipSpace(); !r.stopped && r.pos < len(data) {
+		r.fail("there is text after its end")
 	}
 	if r.stopped {
 		root = Node{}
@@ -33,20 +34,20 @@ func Read(file string, data []byte, limits Limits) (Node, []Fault) {
 	return root, r.Faults
 }
 
-type reader struct {
+type documentParser struct {
 	Checker
 	data []byte
 	pos  int
 	line int // at pos
 }
 
-// fail says why the document is no JSON, and stops.
-func (r *reader) fail(why string) {
+// fail stops with a syntax fault.
+func (r *documentParser) fail(why string) {
 	r.Stop(Syntax, r.line, "is not JSON: %s", why)
 }
 
-// expected is fail where something else should stand.
-func (r *reader) expected(what string) {
+// failExpected stops with a fault that says what should stand here.
+func (r *documentParser) failExpected(what string) {
 	if r.pos == len(r.data) {
 		r.fail("it ends too early")
 		return
@@ -55,7 +56,7 @@ func (r *reader) expected(what string) {
 	r.fail("expected " + what + ", not " + string(c))
 }
 
-func (r *reader) space() {
+func (r *documentParser) skipSpace() {
 	for ; r.pos < len(r.data); r.pos++ {
 		switch r.data[r.pos] {
 		case '\n':
@@ -67,16 +68,16 @@ func (r *reader) space() {
 	}
 }
 
-// peek gives the next byte that is no space, 0 at the end.
-func (r *reader) peek() byte {
-	if r.space(); r.pos == len(r.data) {
+// peek returns the next byte that is no space, 0 at the end.
+func (r *documentParser) peek() byte {
+	if r.skipSpace(); r.pos == len(r.data) {
 		return 0
 	}
 	return r.data[r.pos]
 }
 
-// take takes c if it is next.
-func (r *reader) take(c byte) bool {
+// consume skips c if c is the next byte that is no space.
+func (r *documentParser) consume(c byte) bool {
 	if r.stopped || r.peek() != c {
 		return false
 	}
@@ -84,7 +85,7 @@ func (r *reader) take(c byte) bool {
 	return true
 }
 
-func (r *reader) value() Node {
+func (r *documentParser) parseValue() Node {
 	c := r.peek()
 	n := Node{Line: r.line}
 	switch {
@@ -92,28 +93,28 @@ func (r *reader) value() Node {
 	case c == '{' || c == '[':
 		if r.pos++; r.Enter(n.Line) {
 			if c == '{' {
-				n.Value = r.members()
+				n.Value = r.parseMembers()
 			} else {
-				n.Value = r.list()
+				n.Value = r.parseList()
 			}
 		}
 		r.Leave()
 	case c == '"':
-		n.Value = r.Text(r.quoted(), n.Line)
+		n.Value = r.Text(r.parseString(), n.Line)
 	case c == '-' || isDigit(c):
-		n.Value = r.numeral()
-	case r.literal("true"):
+		n.Value = r.parseNumber()
+	case r.consumeLiteral("true"):
 		n.Value = true
-	case r.literal("false"):
+	case r.consumeLiteral("false"):
 		n.Value = false
-	case r.literal("null"):
+	case r.consumeLiteral("null"):
 	default:
-		r.expected("a value")
+		r.failExpected("a value")
 	}
 	return n
 }
 
-func (r *reader) literal(word string) bool {
+func (r *documentParser) consumeLiteral(word string) bool {
 	is := bytes.HasPrefix(r.data[r.pos:], []byte(word))
 	if is {
 		r.pos += len(word)
@@ -121,23 +122,23 @@ func (r *reader) literal(word string) bool {
 	return is
 }
 
-// numeral reads a number, whose form IsNumber knows.
-func (r *reader) numeral() any {
+// parseNumber reads a number in the form that IsNumber accepts.
+func (r *documentParser) parseNumber() any {
 	end := r.pos
 	for end < len(r.data) && (isDigit(r.data[end]) || bytes.IndexByte([]byte("+-.eE"), r.data[end]) >= 0) {
 		end++
 	}
 	s := string(r.data[r.pos:end])
 	if !IsNumber(s) {
-		r.fail(Clip(s) + " is no number")
+		r.fail(Clip(s) + " is not a number")
 		return nil
 	}
 	r.pos = end
 	return r.Number(s, r.line)
 }
 
-// quoted reads a text, which begins here.
-func (r *reader) quoted() string {
+// parseString reads the string that begins at pos.
+func (r *documentParser) parseString() string {
 	escaped := false
 	for end := r.pos + 1; end < len(r.data); end++ {
 		switch c := r.data[end]; {
@@ -149,94 +150,95 @@ func (r *reader) quoted() string {
 			}
 			var s string
 			if err := json.Unmarshal(raw, &s); err != nil {
-				r.fail("a text has an escape that there is not")
+				r.fail("a string has an unknown escape")
 			}
 			return s
 		case c < ' ':
-			r.fail("a text has a character that must be escaped, or has no end")
+			r.fail("a string has a character that must be escaped, or has no end")
 			return ""
 		case c == '\\':
 			escaped = true
 			end++
 		}
 	}
-	r.fail("a text has no end")
+	r.fail("a string has no end")
 	return ""
 }
 
-func (r *reader) list() []Node {
-	if r.take(']') {
+func (r *documentParser) parseList() []Node {
+	if r.consume(']') {
 		return []Node{}
 	}
-	list := make([]Node, 0, 2) // as most lists in rules have
+	list := make([]Node, 0, 2) // the length of most lists in rules
 	for !r.stopped {
-		list = append(list, r.value())
+		list = append(list, r.parseValue())
 		switch {
-		case r.take(']'):
+		case r.consume(']'):
 			return list
-		case !r.take(','):
-			r.expected(", or ]")
+		case !r.consume(','):
+			r.failExpected(", or ]")
 		}
 	}
 	return list
 }
 
-func (r *reader) members() Members {
+func (r *documentParser) parseMembers() Members {
 	all := Members{}
-	if r.take('}') {
+	if r.consume('}') {
 		return all
 	}
-	keys := Keys{}
+	keys := KeySet{}
 	for !r.stopped {
 		if r.peek() != '"' {
-			r.expected("a key in quotes")
+			r.failExpected("a key in quotes")
 			return all
 		}
 		line := r.line
-		key := r.Text(r.quoted(), line)
-		if !r.take(':') {
-			r.expected(":")
+		key := r.Text(r.parseString(), line)
+		if !r.consume(':') {
+			r.failExpected(":")
 			return all
 		}
-		switch value := r.value(); {
+		switch value := r.parseValue(); {
 		case r.stopped:
 		case key == "":
 			r.Fault(WrongType, line, "a key must be text")
-		case keys.Twice(all, key):
+		case keys.Repeated(all, key):
 			r.Fault(Duplicate, line, "%q is there twice", Clip(key))
 		default:
 			all = append(all, Member{key, line, value})
 		}
 		switch {
-		case r.take('}'):
+		case r.consume('}'):
 			return all
-		case !r.take(','):
-			r.expected(", or }")
+		case !r.consume(','):
+			r.failExpected(", or }")
 		}
 	}
 	return all
 }
 
-// Keys finds keys that are there twice, of large mappings too.
-type Keys map[string]bool
+// KeySet finds repeated keys, in large mappings too.
+type KeySet map[string]bool
 
-func (s *Keys) Twice(before Members, key string) bool {
+// Repeated reports whether the mapping has the key already, and adds the key. before holds the members so far.
+func (k *KeySet) Repeated(before Members, key string) bool {
 	const few = 8
 	if len(before) < few {
 		return before.Get(key) != nil
 	}
-	if len(*s) == 0 {
-		*s = make(Keys, 2*few)
+	if len(*k) == 0 {
+		*k = make(KeySet, 2*few)
 		for _, m := range before {
-			(*s)[m.Key] = true
+			(*k)[m.Key] = true
 		}
 	}
-	there := (*s)[key]
-	(*s)[key] = true
-	return there
+	repeated := (*k)[key]
+	(*k)[key] = true
+	return repeated
 }
 
-// IsNumber reports whether s is a number as JSON writes it.
+// IsNumber reports whether s is a number in JSON's notation.
 func IsNumber(s string) bool {
 	s = strings.TrimPrefix(s, "-")
 	digits := func() bool {
@@ -264,7 +266,7 @@ func IsNumber(s string) bool {
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
-// InvalidLine gives the line of the first byte that is not UTF-8.
+// InvalidLine returns the line of the first byte that is not UTF-8.
 func InvalidLine(data []byte) int {
 	line := 1
 	for len(data) > 0 {

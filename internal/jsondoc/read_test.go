@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Fault 29: what is too large or not JSON is refused with its line.
+// Fault 29: input that is too large or not JSON is refused with its line.
 func TestReadRefuses(t *testing.T) {
 	deep := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 	for _, tt := range []struct{ in, want string }{
@@ -26,11 +26,11 @@ func TestReadRefuses(t *testing.T) {
 		{"{\"a\" 1}", "1: is not JSON: expected :, not 1"},
 		{"{\"a\": 1,}", "1: is not JSON: expected a key in quotes, not }"},
 		{"{a: 1}", "1: is not JSON: expected a key in quotes, not a"},
-		{"{\"a\": 01}", "1: is not JSON: 01 is no number"},
-		{"{\"a\": \"b\n\"}", "1: is not JSON: a text has a character that must be escaped, or has no end"},
-		{`["\x"]`, "1: is not JSON: a text has an escape that there is not"},
+		{"{\"a\": 01}", "1: is not JSON: 01 is not a number"},
+		{"{\"a\": \"b\n\"}", "1: is not JSON: a string has a character that must be escaped, or has no end"},
+		{`["\x"]`, "1: is not JSON: a string has an unknown escape"},
 		{"[1", "1: is not JSON: it ends too early"},
-		{"{} {}", "1: is not JSON: there is more after its end"},
+		{"{} {}", "1: is not JSON: there is text after its end"},
 		{"\"\xff\"", "1: is not valid UTF-8"},
 	} {
 		_, faults := Read("x.json", []byte(tt.in), Limits{Depth: 50, Text: 1 << 10})
@@ -40,8 +40,8 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
-// sameJSON holds Read against encoding/json: the same is taken, and read the same.
-func sameJSON(t interface{ Fatalf(string, ...any) }, in []byte) (taken bool) {
+// checkAgainstStdlib compares Read with encoding/json: both accept the same input, and read the same values.
+func checkAgainstStdlib(t interface{ Fatalf(string, ...any) }, in []byte) (taken bool) {
 	n, faults := Read("x.json", in, Limits{Depth: 5000, Text: MaxFile})
 	if slices.ContainsFunc(faults, func(f Fault) bool { return !f.Warning }) {
 		for _, f := range faults {
@@ -55,19 +55,20 @@ func sameJSON(t interface{ Fatalf(string, ...any) }, in []byte) (taken bool) {
 	if err := json.Unmarshal(in, &want); err != nil {
 		t.Fatalf("%q was taken, but encoding/json says %v", in, err)
 	}
-	if got := n.Plain(); !reflect.DeepEqual(got, want) {
+	if got := n.PlainValue(); !reflect.DeepEqual(got, want) {
 		t.Fatalf("%q is %v, want %v", in, got, want)
 	}
 	return true
 }
 
 func TestReadsJSONAsEncodingJSON(t *testing.T) {
-	pieces := []string{"{", "}", "[", "]", ",", ":", `"a"`, `"b\n"`, `"\u00e9"`, `"\ud800"`, "1", "-0", "2.5e3", "01", "true", "null", "nul", " ", "\n", "\t", `"`, `\`, "é"}
+	pieces := []string{"{", "}", "[", "]", ",", ":", `"a"`, `"b\n"`, `"\u00e9"`, `"\ud800"`, "1", "-0", "2.5e3",
+		"01", "true", "null", "nul", " ", "\n", "\t", `"`, `\`, "é"}
 	taken := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		in := strings.Join(rapid.SliceOfN(rapid.SampledFrom(pieces), 1, 8).Draw(rt, "pieces"), "")
 		for _, in := range []string{in, "[" + in + "]", `{"k":` + in + "}"} {
-			if sameJSON(rt, []byte(in)) {
+			if checkAgainstStdlib(rt, []byte(in)) {
 				taken++
 			}
 		}
@@ -81,5 +82,5 @@ func FuzzRead(f *testing.F) {
 	for _, in := range []string{`{"a":[1,"b",null]}`, "[[[[", `{"a":1,"a":2}`} {
 		f.Add([]byte(in))
 	}
-	f.Fuzz(func(t *testing.T, in []byte) { sameJSON(t, in) })
+	f.Fuzz(func(t *testing.T, in []byte) { checkAgainstStdlib(t, in) })
 }

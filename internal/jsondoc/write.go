@@ -11,26 +11,26 @@ import (
 	"strings"
 )
 
-// Plain gives the node's value as encoding/json would.
-func (n Node) Plain() any {
+// PlainValue returns the node's value in the types of encoding/json.
+func (n Node) PlainValue() any {
 	switch v := n.Value.(type) {
 	case Members:
 		m := make(map[string]any, len(v))
 		for _, member := range v {
-			m[member.Key] = member.Plain()
+			m[member.Key] = member.PlainValue()
 		}
 		return m
 	case []Node:
 		list := make([]any, len(v))
 		for i := range v {
-			list[i] = v[i].Plain()
+			list[i] = v[i].PlainValue()
 		}
 		return list
 	}
 	return n.Value
 }
 
-// AppendNode writes a node as JSON in one form only: no spaces, keys sorted.
+// AppendNode writes a node as JSON in one form: no spaces, keys sorted.
 func AppendNode(b []byte, n Node) []byte {
 	switch v := n.Value.(type) {
 	case Members:
@@ -60,7 +60,7 @@ func AppendNode(b []byte, n Node) []byte {
 	return AppendScalar(b, n.Value)
 }
 
-// AppendValue writes a value as AppendNode writes a node.
+// AppendValue writes a value in the form of AppendNode.
 func AppendValue(b []byte, v any) []byte {
 	switch v := v.(type) {
 	case map[string]any:
@@ -86,6 +86,7 @@ func AppendValue(b []byte, v any) []byte {
 	return AppendScalar(b, v)
 }
 
+// AppendScalar writes a bool, number, string or null in the form of AppendNode.
 func AppendScalar(b []byte, v any) []byte {
 	switch v := v.(type) {
 	case bool:
@@ -96,7 +97,7 @@ func AppendScalar(b []byte, v any) []byte {
 			return strconv.AppendInt(b, int64(v), 10)
 		}
 		text, err := json.Marshal(v)
-		if err != nil { // neither infinite nor NaN can be read
+		if err != nil { // infinity and NaN, which no reader produces
 			return append(b, "null"...)
 		}
 		return append(b, text...)
@@ -106,14 +107,14 @@ func AppendScalar(b []byte, v any) []byte {
 	return append(b, "null"...)
 }
 
-// AppendString writes s as encoding/json does, < and > and & as they are.
+// AppendString writes s as encoding/json does, but leaves <, > and & unescaped.
 func AppendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
 			var text bytes.Buffer
 			out := json.NewEncoder(&text)
 			out.SetEscapeHTML(false)
-			if err := out.Encode(s); err != nil { // no string fails
+			if err := out.Encode(s); err != nil { // a string never fails
 				return append(b, `""`...)
 			}
 			return append(b, bytes.TrimSuffix(text.Bytes(), []byte("\n"))...)
@@ -122,7 +123,7 @@ func AppendString(b []byte, s string) []byte {
 	return append(append(append(b, '"'), s...), '"')
 }
 
-// Describe says what a value is, for people.
+// Describe names a value for people.
 func Describe(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -139,7 +140,7 @@ func Describe(v any) string {
 	return "a mapping"
 }
 
-// Clip keeps what a file says from filling a message.
+// Clip shortens text from a file so that it does not fill a message.
 func Clip(s string) string {
 	const most = 60
 	if r := []rune(s); len(r) > most {

@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// A document's faults say their class.
+// A document's faults have their classes.
 func TestCodes(t *testing.T) {
 	decode := func(in string) []manifest.Fault {
 		_, faults := manifest.Decode[example]("x.yaml", []byte(in))

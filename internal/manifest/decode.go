@@ -16,7 +16,7 @@ const (
 	maxAliased = 10_000 // nodes reached through aliases, in one document
 )
 
-// decoder follows a plan through the nodes of one document.
+// decoder decodes the nodes of one document according to a plan.
 type decoder struct {
 	jsondoc.Checker
 	path    []string // of the field being read, for messages
@@ -28,8 +28,8 @@ func (d *decoder) fault(code FaultCode, n *yaml.Node, format string, args ...any
 	d.Fault(code, n.Line, format, args...)
 }
 
-// alias counts a node, wherever it stands, that is reached through an alias. It reports whether to read on.
-func (d *decoder) alias(line int) bool {
+// countAliased counts a node that is reached through an alias, at any depth, and reports whether to read on.
+func (d *decoder) countAliased(line int) bool {
 	if d.inAlias > 0 {
 		if d.aliased++; d.aliased > maxAliased {
 			d.Stop(TooLarge, line, "aliases expand to more than %d nodes", maxAliased)
@@ -38,8 +38,8 @@ func (d *decoder) alias(line int) bool {
 	return !d.Stopped()
 }
 
-// name gives the field being read, for the beginning of a message.
-func (d *decoder) name() string {
+// fieldPath returns the path of the field being read, for the beginning of a message.
+func (d *decoder) fieldPath() string {
 	if len(d.path) == 0 {
 		return "the document"
 	}
@@ -53,8 +53,8 @@ func (d *decoder) name() string {
 	return b.String()
 }
 
-// decode reads n into v as p says. It tells whether something was there: null is not.
-func (d *decoder) decode(p *plan, n *yaml.Node, v reflect.Value) (present bool) {
+// decode reads n into v as p says, and reports whether there is a value: null is none.
+func (d *decoder) decode(p *decodePlan, n *yaml.Node, v reflect.Value) (present bool) {
 	if d.Stopped() {
 		return true
 	}
@@ -65,13 +65,13 @@ func (d *decoder) decode(p *plan, n *yaml.Node, v reflect.Value) (present bool) 
 		defer func() { d.inAlias-- }()
 		n = n.Alias
 	}
-	if !d.alias(n.Line) {
+	if !d.countAliased(n.Line) {
 		return true
 	}
 	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" {
 		return false
 	}
-	switch p.read {
+	switch p.kind {
 	case readPointer:
 		if v.IsNil() {
 			v.Set(reflect.New(p.typ.Elem()))
@@ -93,9 +93,13 @@ func (d *decoder) decode(p *plan, n *yaml.Node, v reflect.Value) (present bool) 
 	return true
 }
 
-func (d *decoder) decodeStruct(p *plan, n *yaml.Node, v reflect.Value) {
+func (d *decoder) decodeStruct(p *decodePlan, n *yaml.Node, v reflect.Value) {
+	if p.text && n.Kind == yaml.ScalarNode {
+		d.decodeText(n, v)
+		return
+	}
 	if n.Kind != yaml.MappingNode {
-		d.fault(WrongType, n, "%s must be a mapping of fields, not %s", d.name(), describe(n))
+		d.fault(WrongType, n, "%s must be a mapping of fields, not %s", d.fieldPath(), describeNode(n))
 		return
 	}
 	var seen, present uint64
@@ -103,7 +107,7 @@ func (d *decoder) decodeStruct(p *plan, n *yaml.Node, v reflect.Value) {
 		key := n.Content[i]
 		at, ok := p.byName[key.Value]
 		if !ok || key.Kind != yaml.ScalarNode {
-			d.unknown(p, key)
+			d.addUnknownField(p, key)
 			continue
 		}
 		if seen&(1<<at) != 0 {
@@ -126,20 +130,20 @@ func (d *decoder) decodeStruct(p *plan, n *yaml.Node, v reflect.Value) {
 	for at := range p.fields {
 		if f := &p.fields[at]; f.required && present&(1<<at) == 0 {
 			d.path = append(d.path, f.name)
-			d.fault(Missing, n, "%s is required", d.name())
+			d.fault(Missing, n, "%s is required", d.fieldPath())
 			d.path = d.path[:len(d.path)-1]
 		}
 	}
 }
 
-func (d *decoder) decodeMap(p *plan, n *yaml.Node, v reflect.Value) {
+func (d *decoder) decodeMap(p *decodePlan, n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.MappingNode {
-		d.fault(WrongType, n, "%s must be a mapping, not %s", d.name(), describe(n))
+		d.fault(WrongType, n, "%s must be a mapping, not %s", d.fieldPath(), describeNode(n))
 		return
 	}
 	v.Set(reflect.MakeMapWithSize(p.typ, len(n.Content)/2))
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, ok := d.key(n.Content[i])
+		key, ok := d.decodeKey(n.Content[i])
 		if !ok {
 			continue
 		}
@@ -156,8 +160,8 @@ func (d *decoder) decodeMap(p *plan, n *yaml.Node, v reflect.Value) {
 	}
 }
 
-// key gives a mapping's key, which must be text that is not empty.
-func (d *decoder) key(n *yaml.Node) (string, bool) {
+// decodeKey returns a mapping's key, which must be text that is not empty.
+func (d *decoder) decodeKey(n *yaml.Node) (string, bool) {
 	switch {
 	case n.Kind == yaml.ScalarNode && n.Value == "<<" && n.Style == 0:
 		d.fault(Syntax, n, "merge keys (<<) are not read: write the fields out")
@@ -169,23 +173,23 @@ func (d *decoder) key(n *yaml.Node) (string, bool) {
 	return "", false
 }
 
-func (d *decoder) decodeSlice(p *plan, n *yaml.Node, v reflect.Value) {
+func (d *decoder) decodeSlice(p *decodePlan, n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.SequenceNode {
-		d.fault(WrongType, n, "%s must be a list, not %s", d.name(), describe(n))
+		d.fault(WrongType, n, "%s must be a list, not %s", d.fieldPath(), describeNode(n))
 		return
 	}
 	s := reflect.MakeSlice(p.typ, len(n.Content), len(n.Content))
 	for i, c := range n.Content {
 		d.path = append(d.path, "["+strconv.Itoa(i)+"]")
 		if !d.decode(p.elem, c, s.Index(i)) {
-			d.fault(Missing, c, "%s is empty", d.name())
+			d.fault(Missing, c, "%s is empty", d.fieldPath())
 		}
 		d.path = d.path[:len(d.path)-1]
 	}
 	v.Set(s)
 }
 
-// constrain holds a value against its field's enum and bounds.
+// constrain checks a value against its field's enum and bounds.
 func (d *decoder) constrain(f *field, n *yaml.Node, v reflect.Value) {
 	for v.Kind() == reflect.Pointer && !v.IsNil() {
 		v = v.Elem()
@@ -195,13 +199,13 @@ func (d *decoder) constrain(f *field, n *yaml.Node, v reflect.Value) {
 		case reflect.String:
 			if !slices.Contains(f.enum, v.String()) {
 				d.fault(WrongValue, n,
-					"%s must be %s, not %q", d.name(), strings.Join(f.enum, " or "), jsondoc.Clip(v.String()))
+					"%s must be %s, not %q", d.fieldPath(), strings.Join(f.enum, " or "), jsondoc.Clip(v.String()))
 			}
 		case reflect.Slice:
 			for i := range v.Len() {
 				if s := v.Index(i).String(); !slices.Contains(f.enum, s) {
 					d.fault(WrongValue, n,
-						"%s must each be %s, not %q", d.name(), strings.Join(f.enum, " or "), jsondoc.Clip(s))
+						"%s must each be %s, not %q", d.fieldPath(), strings.Join(f.enum, " or "), jsondoc.Clip(s))
 				}
 			}
 		}
@@ -221,9 +225,9 @@ func (d *decoder) constrain(f *field, n *yaml.Node, v reflect.Value) {
 		return
 	}
 	if f.minimum != nil && x < *f.minimum {
-		d.fault(WrongValue, n, "%s must be at least %v, not %v", d.name(), *f.minimum, x)
+		d.fault(WrongValue, n, "%s must be at least %v, not %v", d.fieldPath(), *f.minimum, x)
 	}
 	if f.maximum != nil && x > *f.maximum {
-		d.fault(WrongValue, n, "%s must be at most %v, not %v", d.name(), *f.maximum, x)
+		d.fault(WrongValue, n, "%s must be at most %v, not %v", d.fieldPath(), *f.maximum, x)
 	}
 }

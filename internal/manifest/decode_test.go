@@ -23,8 +23,8 @@ type example struct {
 	For      time.Duration     `yaml:"for"`
 	At       time.Time         `yaml:"at"`
 	Colours  []string          `yaml:"colours" enum:"red,blue"`
-	Words    word              `yaml:"word"`
-	Maybe    *word             `yaml:"maybe"`
+	Words    colourWord        `yaml:"word"`
+	Maybe    *colourWord       `yaml:"maybe"`
 	Labels   map[string]string `yaml:"labels"`
 	Inner    inner             `yaml:"inner"`
 	Pointer  *inner            `yaml:"pointer"`
@@ -41,13 +41,13 @@ type inner struct {
 	Self *inner `yaml:"self"`
 }
 
-type word string
+type colourWord string
 
-func (w *word) UnmarshalText(b []byte) error {
+func (w *colourWord) UnmarshalText(b []byte) error {
 	if strings.ContainsAny(string(b), " ") {
 		return fmt.Errorf("%q is more than a word", b)
 	}
-	*w = word(b)
+	*w = colourWord(b)
 	return nil
 }
 
@@ -80,7 +80,7 @@ values: {n: 1}
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}
-	ratio, maybe := 1.5, word("x")
+	ratio, maybe := 1.5, colourWord("x")
 	want := example{
 		Kind: "Example", Count: 3, Small: -128, Size: 16, Ratio: &ratio, On: true, For: 7 * 24 * time.Hour,
 		At:      time.Date(2026, 12, 20, 0, 0, 0, 0, time.FixedZone("", 3600)),
@@ -97,14 +97,15 @@ values: {n: 1}
 	}
 }
 
-// Fault 29: whatever is wrong is said with its line, all of it at once.
+// Fault 29: every mistake is reported with its line, all at once.
 func TestDecodeFaults(t *testing.T) {
 	for _, test := range []struct {
 		name, in string
 		want     []string // "line: message", sorted by line
 	}{
 		{"unknown field", "kind: Example\ncuont: 1\n", []string{`2: unknown field "cuont"; did you mean "count"?`}},
-		{"unknown field, nothing near", "kind: Example\ninner: {name: a, zzzzzz: 1}\n", []string{`2: unknown field "zzzzzz"; there are: name, self`}},
+		{"unknown field, nothing near", "kind: Example\ninner: {name: a, zzzzzz: 1}\n",
+			[]string{`2: unknown field "zzzzzz"; there are: name, self`}},
 		{"case matters", "kind: Example\nCount: 1\n", []string{`2: unknown field "Count"; did you mean "count"?`}},
 		{"hidden and untagged are unknown", "kind: Example\nHidden: a\nUntagged: b\n", []string{
 			`2: unknown field "Hidden"; there are: ` + names, `3: unknown field "Untagged"; there are: ` + names}},
@@ -114,43 +115,55 @@ func TestDecodeFaults(t *testing.T) {
 		{"missing", "count: 1\n", []string{"1: kind is required"}},
 		{"null is missing", "kind: null\n", []string{"1: kind is required"}},
 		{"empty is missing", "kind: \"\"\n", []string{"1: kind is required"}},
-		{"missing below", "kind: Example\nlist:\n  - name: a\n  - self: {}\n", []string{"4: list[1].name is required", "4: list[1].self.name is required"}},
-		{"enum", "kind: Sample\ncolours: [red, green]\n", []string{`1: kind must be Example, not "Sample"`, `2: colours must each be red or blue, not "green"`}},
-		{"bounds", "kind: Example\ncount: 10\nratio: -1\n", []string{"2: count must be at most 9, not 10", "3: ratio must be at least 0, not -1"}},
-		{"wrong types", "kind: 1\ncount: x\nsmall: 128\nsize: -1\nratio: .nan\non: yes\nfor: 5\nat: 2026-12-20\ncolours: red\nlabels: [a]\ninner: a\nlist: {}\nword: [a]\n", []string{
-			"1: kind must be text, not the number 1: put it in quotes",
-			`2: count must be a whole number, not the text "x"`,
-			"3: small must be a whole number, not the number 128",
-			"4: size must be a whole number of at least 0, not the number -1",
-			"5: ratio must be a number, not the number .nan",
-			`6: on must be true or false, not the text "yes"`,
-			`7: for must be a length of time such as 30m, 24h or 7d, not "5"`,
-			`8: at must be an instant such as 2026-12-20T00:00:00Z (RFC 3339), not "2026-12-20"`,
-			`9: colours must be a list, not the text "red"`,
-			"10: labels must be a mapping, not a list",
-			`11: inner must be a mapping of fields, not the text "a"`,
-			"12: list must be a list, not a mapping",
-			"13: word must be text, not a list",
-		}},
-		{"negative and endless durations", "kind: Example\nfor: -1h\n", []string{`2: for must be a length of time such as 30m, 24h or 7d, not "-1h"`}},
+		{"missing below", "kind: Example\nlist:\n  - name: a\n  - self: {}\n",
+			[]string{"4: list[1].name is required", "4: list[1].self.name is required"}},
+		{"enum", "kind: Sample\ncolours: [red, green]\n",
+			[]string{`1: kind must be Example, not "Sample"`, `2: colours must each be red or blue, not "green"`}},
+		{"bounds", "kind: Example\ncount: 10\nratio: -1\n",
+			[]string{"2: count must be at most 9, not 10", "3: ratio must be at least 0, not -1"}},
+		{"wrong types",
+			"kind: 1\ncount: x\nsmall: 128\nsize: -1\nratio: .nan\non: yes\nfor: 5\nat: 2026-12-20\ncolours: red\nlabels: [a]\ninner: a\nlist: {}\nword: [a]\n", []string{
+				"1: kind must be text, not the number 1: put it in quotes",
+				`2: count must be a whole number, not the text "x"`,
+				"3: small must be a whole number, not the number 128",
+				"4: size must be a whole number of at least 0, not the number -1",
+				"5: ratio must be a number, not the number .nan",
+				`6: on must be true or false, not the text "yes"`,
+				`7: for must be a length of time such as 30m, 24h or 7d, not "5"`,
+				`8: at must be an instant such as 2026-12-20T00:00:00Z (RFC 3339), not "2026-12-20"`,
+				`9: colours must be a list, not the text "red"`,
+				"10: labels must be a mapping, not a list",
+				`11: inner must be a mapping of fields, not the text "a"`,
+				"12: list must be a list, not a mapping",
+				"13: word must be text, not a list",
+			}},
+		{"negative and endless durations", "kind: Example\nfor: -1h\n",
+			[]string{`2: for must be a length of time such as 30m, 24h or 7d, not "-1h"`}},
 		{"text's own error", "kind: Example\nword: a b\n", []string{`2: word: "a b" is more than a word`}},
 		{"what JSON can't say", "kind: Example\nany: [.inf, 9007199254740993, !!binary aGk=, !x y]\n", []string{
-			"2: any[0] must be a finite number, not the number .inf", "2: any[1] is a number too large to be exact: put it in quotes",
+			"2: any[0] must be a finite number, not the number .inf",
+			"2: any[1] is a number too large to be exact: put it in quotes",
 			"2: any[2] has a YAML tag (!!binary) that is not read", "2: any[3] has a YAML tag (!x) that is not read"}},
 		{"empty list entry", "kind: Example\ncolours:\n  - red\n  -\n", []string{"4: colours[1] is empty"}},
 		{"merge keys", "kind: Example\ninner: &a {name: x}\npointer: {<<: *a}\nlabels: {<<: {a: b}}\n", []string{
-			"3: merge keys (<<) are not read: write the fields out", "3: pointer.name is required", "4: merge keys (<<) are not read: write the fields out"}},
-		{"key that is no text", "kind: Example\n[a]: b\nlabels: {[a]: b, ? : c}\n", []string{"2: a field's name must be text", "3: a key must be text"}},
-		{"two documents", "kind: Example\n---\nkind: Example\n", []string{"2: has more than one document: put each in a file of its own"}},
-		{"second document broken", "kind: Example\n---\n[\n", []string{"1: has more than one document: put each in a file of its own"}},
+			"3: merge keys (<<) are not read: write the fields out", "3: pointer.name is required",
+			"4: merge keys (<<) are not read: write the fields out"}},
+		{"key that is no text", "kind: Example\n[a]: b\nlabels: {[a]: b, ? : c}\n",
+			[]string{"2: a field's name must be text", "3: a key must be text"}},
+		{"two documents", "kind: Example\n---\nkind: Example\n",
+			[]string{"2: has more than one document: put each in a file of its own"}},
+		{"second document broken", "kind: Example\n---\n[\n",
+			[]string{"1: has more than one document: put each in a file of its own"}},
 		{"empty", "", []string{"1: is empty"}},
 		{"only a comment", "# nothing\n", []string{"1: is empty"}},
 		{"null", "# nothing\n~\n", []string{"2: is empty"}},
 		{"a list", "- a\n", []string{"1: the document must be a mapping of fields, not a list"}},
-		{"not YAML", "kind: Example\n  a: b\n", []string{"2: is not YAML: mapping values are not allowed in this context"}},
+		{"not YAML", "kind: Example\n  a: b\n",
+			[]string{"2: is not YAML: mapping values are not allowed in this context"}},
 		{"not UTF-8", "kind: Example\nword: \xff\n", []string{"2: is not valid UTF-8"}},
 		{"UTF-16", "\xff\xfek\x00", []string{"1: is not valid UTF-8"}},
-		{"line separator", "kind: Example\nword: a\u2028b\n", []string{"2: has the character U+2028, which breaks a line in YAML but not in an editor"}},
+		{"line separator", "kind: Example\nword: a\u2028b\n",
+			[]string{"2: has the character U+2028, which breaks a line in YAML but not in an editor"}},
 		{"too large", strings.Repeat("#", manifest.MaxFile+1), []string{"0: is larger than 1048576 bytes"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -171,10 +184,11 @@ func TestDecodeFaults(t *testing.T) {
 
 const names = "kind, count, small, size, ratio, on, for, at, colours, word, maybe, labels, inner, pointer, list, people, any, values"
 
-// bombs are files that are small, or no larger than a file may be, and ask for much.
+// bombs are small files, or files of the allowed size, that take much memory or time to read.
 var bombs = map[string]string{
-	"billion laughs": laughs(),
-	"wide aliases":   "kind: Example\nany: [&a [" + strings.Repeat("x,", 1000) + "]" + strings.Repeat(",*a", 15_000) + "]\n",
+	"billion laughs": billionLaughs(),
+	"wide aliases": "kind: Example\nany: [&a [" + strings.Repeat("x,", 1000) + "]" + strings.Repeat(",*a", 15_000) +
+		"]\n",
 	"aliases":        "any: [&a x" + strings.Repeat(",*a", 300_000) + "]\n",
 	"most lines":     strings.Repeat("x: 1\n", 19_000),
 	"most anchors":   "any: [" + strings.Repeat("&a x, ", 19_000) + "]\n",
@@ -193,7 +207,7 @@ var bombs = map[string]string{
 	"control":        "kind: \x00\x01\x02\n",
 }
 
-func laughs() string {
+func billionLaughs() string {
 	var b strings.Builder
 	b.WriteString("kind: Example\nany:\n  a: &a [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n")
 	for c := 'b'; c <= 'z'; c++ {
@@ -210,7 +224,7 @@ func indents(n int) string {
 	return b.String()
 }
 
-// Fault 29: a bomb is refused, with few words. (That it takes less than 100 ms is in the benchmark below.)
+// Fault 29: a bomb is refused in few words. (BenchmarkBombs shows that this takes less than 100 ms.)
 func TestDecodeRefusesBombs(t *testing.T) {
 	for name, bomb := range bombs {
 		t.Run(name, func(t *testing.T) {
@@ -247,7 +261,8 @@ func TestLine(t *testing.T) {
 		t.Fatal(faults)
 	}
 	for path, want := range map[string]int{
-		"": 1, "kind": 1, "list": 2, "list[0]": 3, "list[1]": 4, "list[1].self.name": 5, "labels[a.b]": 7, "any.k[1]": 11,
+		"": 1, "kind": 1, "list": 2, "list[0]": 3, "list[1]": 4, "list[1].self.name": 5, "labels[a.b]": 7,
+		"any.k[1]":     11,
 		"list[7].name": 2, "nothing.at.all": 1, "labels.missing": 6, "values.alias.k": 9, "list[x": 2,
 	} {
 		if got := doc.Line(path); got != want {
@@ -288,7 +303,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// A tag alone does not make a bool: such text once read beyond its end.
+// A tag alone does not make a bool: the decoder once read beyond the end of such a text.
 func TestTaggedBools(t *testing.T) {
 	for _, in := range []string{`!!bool ""`, "!!bool yes", "!!bool t"} {
 		_, faults := manifest.Decode[struct {

@@ -16,7 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
-// Doc is a decoded document that still knows where each of its fields stands.
+// Doc is a decoded document, with the line of each of its fields.
 type Doc[T any] struct {
 	Value T
 	File  string
@@ -24,27 +24,27 @@ type Doc[T any] struct {
 	root *yaml.Node // nil if the document could not be parsed
 }
 
-// Decode reads one YAML document into a T, strictly. It always returns a Doc: with what could be
-// read, if there are faults. Fields are found by their yaml tags; those without a tag, or with "-",
-// are never read. Further tags: required:"true", enum:"a,b", minimum, maximum (numbers), doc.
-// Null counts as absent. A type with UnmarshalText is read from any scalar's text.
+// Decode reads one YAML document into a T, strictly. It always returns a Doc: with faults, the Doc holds what could be
+// read. Fields are found by their yaml tags; a field without a tag, or with "-", is never read. Further tags:
+// required:"true", enum:"a,b", minimum, maximum (numbers), doc. Null counts as absent. A type with UnmarshalText is
+// read from any scalar's text.
 func Decode[T any](file string, data []byte) (*Doc[T], []Fault) {
 	doc := &Doc[T]{File: file}
-	root, fault := parse(file, data, maxEntries)
+	root, fault := parseDocument(file, data, maxEntries)
 	if fault != nil {
 		return doc, []Fault{*fault}
 	}
 	doc.root = root
 	d := decoder{Checker: jsondoc.Checker{File: file, Limits: jsondoc.Limits{Depth: maxDepth}}}
 	v := reflect.ValueOf(&doc.Value).Elem()
-	if !d.decode(planOf(v.Type()), root, v) {
+	if !d.decode(decodePlanOf(v.Type()), root, v) {
 		d.fault(Missing, root, "is empty")
 	}
 	return doc, d.Faults
 }
 
-// Line gives the line of the field that path names, as in "gates[1].window.zone" or, for a key with
-// dots, "values[a.b]". If it is not there, the line of the nearest thing around it; 0 in a nil or empty Doc.
+// Line returns the line of the field with a path such as "gates[1].window.zone" or, for a key with dots, "values[a.b]".
+// A missing field has the line of the nearest field around it; 0 in a nil or empty Doc.
 func (d *Doc[T]) Line(path string) int {
 	if d == nil || d.root == nil {
 		return 0
@@ -52,11 +52,11 @@ func (d *Doc[T]) Line(path string) int {
 	n, line := d.root, d.root.Line
 	for path != "" {
 		var key string
-		key, path = step(path)
+		key, path = cutPathKey(path)
 		if n.Kind == yaml.AliasNode {
 			n = n.Alias
 		}
-		child, at := find(n, key)
+		child, at := findChild(n, key)
 		if child == nil {
 			return line
 		}
@@ -65,34 +65,34 @@ func (d *Doc[T]) Line(path string) int {
 	return line
 }
 
-// Has tells whether the field that path names is written, be it with its zero value.
-func (d *Doc[T]) Has(path string) bool {
+// HasField reports whether the document has the field with that path, even if its value is zero.
+func (d *Doc[T]) HasField(path string) bool {
 	n := d.root
 	for n != nil && path != "" {
 		var key string
-		key, path = step(path)
+		key, path = cutPathKey(path)
 		if n.Kind == yaml.AliasNode {
 			n = n.Alias
 		}
-		n, _ = find(n, key)
+		n, _ = findChild(n, key)
 	}
 	return n != nil
 }
 
-// Fault says something about the field that path names.
+// Fault returns a fault of the field with that path.
 func (d *Doc[T]) Fault(code FaultCode, path, format string, args ...any) Fault {
 	return Fault{File: d.File, Line: d.Line(path), Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// Warning is Fault that stops nothing.
+// Warning is Fault, but the fault stops nothing.
 func (d *Doc[T]) Warning(code FaultCode, path, format string, args ...any) Fault {
 	f := d.Fault(code, path, format, args...)
 	f.Warning = true
 	return f
 }
 
-// step splits the first key off a path.
-func step(path string) (key, rest string) {
+// cutPathKey cuts the first key off a path.
+func cutPathKey(path string) (key, rest string) {
 	if path[0] == '[' {
 		if end := strings.IndexByte(path, ']'); end > 0 {
 			return path[1:end], strings.TrimPrefix(path[end+1:], ".")
@@ -106,8 +106,8 @@ func step(path string) (key, rest string) {
 	return path[:end], strings.TrimPrefix(path[end:], ".")
 }
 
-// find gives the value below key, and the line where the key (of a sequence: the element) stands.
-func find(n *yaml.Node, key string) (*yaml.Node, int) {
+// findChild returns the value below key, and the line of the key, or of the element of a sequence.
+func findChild(n *yaml.Node, key string) (*yaml.Node, int) {
 	switch n.Kind {
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
@@ -125,8 +125,8 @@ func find(n *yaml.Node, key string) (*yaml.Node, int) {
 
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
 
-// parse gives the root of the only document in data.
-func parse(file string, data []byte, maxEntries int) (root *yaml.Node, fault *Fault) {
+// parseDocument returns the root of the only document in data.
+func parseDocument(file string, data []byte, maxEntries int) (root *yaml.Node, fault *Fault) {
 	fail := func(code FaultCode, line int, format string, args ...any) (*yaml.Node, *Fault) {
 		return nil, &Fault{File: file, Line: line, Code: code, Message: fmt.Sprintf(format, args...)}
 	}
@@ -136,27 +136,28 @@ func parse(file string, data []byte, maxEntries int) (root *yaml.Node, fault *Fa
 	if !utf8.Valid(data) {
 		return fail(Encoding, jsondoc.InvalidLine(data), "is not valid UTF-8")
 	}
-	if entries(data) > maxEntries {
+	if countEntries(data) > maxEntries {
 		return fail(TooLarge, 0, "has more than %d lines and entries", maxEntries)
 	}
 	for _, b := range lineBreaks {
 		if i := bytes.Index(data, []byte(b)); i >= 0 {
-			return fail(Encoding, 1+bytes.Count(data[:i], []byte("\n")), "has the character %U, which breaks a line in YAML but not in an editor", []rune(b)[0])
+			return fail(Encoding, 1+bytes.Count(data[:i], []byte("\n")),
+				"has the character %U, which breaks a line in YAML but not in an editor", []rune(b)[0])
 		}
 	}
-	if root := plainDocument(data); root != nil {
+	if root := parsePlain(data); root != nil {
 		return root, nil
 	}
-	return libraryDocument(file, data)
+	return parseWithLibrary(file, data)
 }
 
-// libraryDocument reads any document.
-func libraryDocument(file string, data []byte) (root *yaml.Node, fault *Fault) {
+// parseWithLibrary parses any document.
+func parseWithLibrary(file string, data []byte) (root *yaml.Node, fault *Fault) {
 	fail := func(code FaultCode, line int, format string, args ...any) (*yaml.Node, *Fault) {
 		return nil, &Fault{File: file, Line: line, Code: code, Message: fmt.Sprintf(format, args...)}
 	}
 	defer func() {
-		if r := recover(); r != nil { // the parser is not ours, and its input comes from outside
+		if r := recover(); r != nil { // the parser is a library's, and its input comes from outside
 			root, fault = fail(Syntax, 0, "is not YAML that can be parsed: %v", r)
 		}
 	}()
@@ -176,15 +177,15 @@ func libraryDocument(file string, data []byte) (root *yaml.Node, fault *Fault) {
 	return first.Content[0], nil
 }
 
-// maxEntries bounds the work that a file makes: the parser takes a microsecond or two for each line and each
-// entry of a list, so that a file of MaxFile bytes could take half a second.
+// maxEntries bounds the time that a file takes: the parser needs a microsecond or two for each line and each entry of a
+// list, so a file of MaxFile bytes could take half a second.
 const maxEntries = 20_000
 
-// lineBreaks are what only YAML takes for the end of a line.
+// lineBreaks end a line in YAML only.
 var lineBreaks = [...]string{"\u0085", "\u2028", "\u2029"}
 
-// entries counts what may begin a line, an entry or a key. It overestimates: text has commas too.
-func entries(data []byte) int {
+// countEntries counts what may begin a line, an entry or a key. It overestimates, since text has commas too.
+func countEntries(data []byte) int {
 	n := 0
 	for _, b := range [...]string{"\n", "\r", ",", "[", "{", "- ", "? "} {
 		n += bytes.Count(data, []byte(b))

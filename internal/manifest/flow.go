@@ -6,46 +6,46 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// plainFlow reads what stands on one line.
+// plainFlow reads the value in a line.
 type plainFlow struct {
 	*plainParser
-	s    string // what is left of it
+	rest string // the rest of the line
 	line int
 }
 
-// node reads one scalar or collection. within tells whether it is inside a flow collection.
-func (f *plainFlow) node(within bool) *yaml.Node {
+// parseNode reads one scalar or collection. within says whether the value is inside a flow collection.
+func (f *plainFlow) parseNode(within bool) *yaml.Node {
 	if f.depth++; f.depth > maxDepth {
 		return f.fail()
 	}
 	defer func() { f.depth-- }()
-	if f.s == "" || f.failed {
+	if f.rest == "" || f.failed {
 		return f.fail()
 	}
-	switch c := f.s[0]; {
+	switch c := f.rest[0]; {
 	case c == '{':
-		return f.mapping()
+		return f.parseFlowMapping()
 	case c == '[':
-		return f.list()
+		return f.parseFlowList()
 	case c == '"' || c == '\'':
-		return f.quoted(c)
+		return f.parseQuoted(c)
 	case isLetter(c) || isDigit(c) || c == '.' || c == '/' || c == '_':
-		return f.unquoted(within)
+		return f.parseUnquoted(within)
 	}
 	return f.fail()
 }
 
-func (f *plainFlow) quoted(quote byte) *yaml.Node {
-	end := strings.IndexByte(f.s[1:], quote) + 1
-	if end == 0 || strings.IndexByte(f.s[:end], '\\') >= 0 && quote == '"' {
+func (f *plainFlow) parseQuoted(quote byte) *yaml.Node {
+	end := strings.IndexByte(f.rest[1:], quote) + 1
+	if end == 0 || strings.IndexByte(f.rest[:end], '\\') >= 0 && quote == '"' {
 		return f.fail()
 	}
-	text := f.s[1:end]
-	f.s = f.s[end+1:]
-	if f.s != "" && (f.s[0] == quote || f.s[0] == ':') { // '' stands for '; a quoted key
+	text := f.rest[1:end]
+	f.rest = f.rest[end+1:]
+	if f.rest != "" && (f.rest[0] == quote || f.rest[0] == ':') { // an escaped quote, or a quoted key
 		return f.fail()
 	}
-	n := f.plainParser.node(yaml.ScalarNode, f.line)
+	n := f.plainParser.newNode(yaml.ScalarNode, f.line)
 	n.Value, n.Tag, n.Style = text, "!!str", yaml.DoubleQuotedStyle
 	if quote == '\'' {
 		n.Style = yaml.SingleQuotedStyle
@@ -53,14 +53,14 @@ func (f *plainFlow) quoted(quote byte) *yaml.Node {
 	return n
 }
 
-func (f *plainFlow) unquoted(within bool) *yaml.Node {
+func (f *plainFlow) parseUnquoted(within bool) *yaml.Node {
 	i := 0
 scan:
-	for ; i < len(f.s); i++ {
-		switch c := f.s[i]; {
+	for ; i < len(f.rest); i++ {
+		switch c := f.rest[i]; {
 		case isPlainByte(c):
 		case c == ':':
-			if i+1 == len(f.s) || !isLetter(f.s[i+1]) && !isDigit(f.s[i+1]) && f.s[i+1] != '/' {
+			if i+1 == len(f.rest) || !isLetter(f.rest[i+1]) && !isDigit(f.rest[i+1]) && f.rest[i+1] != '/' {
 				return f.fail()
 			}
 		case within && (c == ',' || c == ']' || c == '}'):
@@ -70,68 +70,67 @@ scan:
 			return f.fail()
 		}
 	}
-	text := strings.TrimRight(f.s[:i], " ")
-	f.s = f.s[i:]
-	return f.scalar(text, f.line)
+	text := strings.TrimRight(f.rest[:i], " ")
+	f.rest = f.rest[i:]
+	return f.newScalar(text, f.line)
 }
 
-// space skips spaces.
-func (f *plainFlow) space() { f.s = strings.TrimLeft(f.s, " ") }
+func (f *plainFlow) skipSpaces() { f.rest = strings.TrimLeft(f.rest, " ") }
 
-// next takes the separator after an entry. It tells whether another entry must follow.
-func (f *plainFlow) next(end byte) bool {
-	f.space()
-	if f.s == "" || f.s[0] != ',' && f.s[0] != end {
+// cutSeparator cuts the separator after an entry, and reports whether another entry must follow.
+func (f *plainFlow) cutSeparator(end byte) bool {
+	f.skipSpaces()
+	if f.rest == "" || f.rest[0] != ',' && f.rest[0] != end {
 		f.fail()
 		return false
 	}
-	more := f.s[0] == ','
-	f.s = f.s[1:]
+	more := f.rest[0] == ','
+	f.rest = f.rest[1:]
 	if more {
-		f.space()
+		f.skipSpaces()
 	}
 	return more
 }
 
-// open takes the bracket, and the closing one if nothing is between them.
-func (f *plainFlow) open(end byte) (empty bool) {
-	f.s = f.s[1:]
-	f.space()
-	if f.s != "" && f.s[0] == end {
-		f.s = f.s[1:]
+// cutBracket cuts the opening bracket, and the closing bracket if nothing is between them.
+func (f *plainFlow) cutBracket(end byte) (empty bool) {
+	f.rest = f.rest[1:]
+	f.skipSpaces()
+	if f.rest != "" && f.rest[0] == end {
+		f.rest = f.rest[1:]
 		return true
 	}
 	return false
 }
 
-func (f *plainFlow) mapping() *yaml.Node {
-	n := f.plainParser.node(yaml.MappingNode, f.line)
+func (f *plainFlow) parseFlowMapping() *yaml.Node {
+	n := f.plainParser.newNode(yaml.MappingNode, f.line)
 	n.Style = yaml.FlowStyle
-	if f.open('}') {
+	if f.cutBracket('}') {
 		return n
 	}
-	for more := true; more && !f.failed; more = f.next('}') {
-		if f.s == "" {
+	for more := true; more && !f.failed; more = f.cutSeparator('}') {
+		if f.rest == "" {
 			return f.fail()
 		}
-		key, rest, ok := f.cutKey(f.s, f.line)
+		key, rest, ok := f.cutKey(f.rest, f.line)
 		if !ok || rest == "" {
 			return f.fail()
 		}
-		f.s = rest
-		n.Content = append(n.Content, key, f.node(true))
+		f.rest = rest
+		n.Content = append(n.Content, key, f.parseNode(true))
 	}
 	return n
 }
 
-func (f *plainFlow) list() *yaml.Node {
-	n := f.plainParser.node(yaml.SequenceNode, f.line)
+func (f *plainFlow) parseFlowList() *yaml.Node {
+	n := f.plainParser.newNode(yaml.SequenceNode, f.line)
 	n.Style = yaml.FlowStyle
-	if f.open(']') {
+	if f.cutBracket(']') {
 		return n
 	}
-	for more := true; more && !f.failed; more = f.next(']') {
-		n.Content = append(n.Content, f.node(true))
+	for more := true; more && !f.failed; more = f.cutSeparator(']') {
+		n.Content = append(n.Content, f.parseNode(true))
 	}
 	return n
 }

@@ -10,25 +10,26 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
-// FreeLimits bounds a free-form document.
-type FreeLimits struct {
+// FreeFormLimits bounds a free-form document.
+type FreeFormLimits struct {
 	jsondoc.Limits
-	Entries int // lines and entries; see parse
+	Entries int // lines and entries, as countEntries counts them
 }
 
-// Free reads a document that consists of what JSON can say: JSON if the file's name ends in .json, else YAML, whose numbers
-// become float64 as JSON's do. What the two would not say alike is a fault: dates without quotes, keys that are not text, tags.
-// With faults it returns what could be read; the zero Node of what is neither, or beyond the limits.
-func Free(file string, data []byte, limits FreeLimits) (root jsondoc.Node, faults []Fault) {
+// DecodeFreeForm reads a document that has only what JSON can express: JSON if the file's name ends in .json, else YAML, whose
+// numbers become float64 as JSON's do. A value that YAML and JSON would not read alike is a fault: dates without
+// quotes, keys that are not text, tags. With faults, Free returns what could be read; the zero Node if the document is
+// neither, or exceeds the limits.
+func DecodeFreeForm(file string, data []byte, limits FreeFormLimits) (root jsondoc.Node, faults []Fault) {
 	if strings.HasSuffix(file, ".json") {
 		return jsondoc.Read(file, data, limits.Limits)
 	}
-	n, fault := parse(file, data, limits.Entries)
+	n, fault := parseDocument(file, data, limits.Entries)
 	if fault != nil {
 		return jsondoc.Node{}, []Fault{*fault}
 	}
 	f := freeReader{decoder{Checker: jsondoc.Checker{File: file, Limits: limits.Limits}}}
-	if root = f.yaml(n); f.Stopped() {
+	if root = f.readNode(n); f.Stopped() {
 		root = jsondoc.Node{}
 	}
 	return root, f.Faults
@@ -36,19 +37,19 @@ func Free(file string, data []byte, limits FreeLimits) (root jsondoc.Node, fault
 
 type freeReader struct{ decoder }
 
-func (f *freeReader) yaml(n *yaml.Node) jsondoc.Node {
+func (f *freeReader) readNode(n *yaml.Node) jsondoc.Node {
 	line := n.Line
 	if n.Kind == yaml.AliasNode {
 		f.inAlias++
 		defer func() { f.inAlias-- }()
 		n = n.Alias
 	}
-	if !f.alias(line) {
+	if !f.countAliased(line) {
 		return jsondoc.Node{Line: line}
 	}
 	switch n.Kind {
 	case yaml.MappingNode:
-		return jsondoc.Node{Line: line, Value: f.yamlMembers(n)}
+		return jsondoc.Node{Line: line, Value: f.readMembers(n)}
 	case yaml.SequenceNode:
 		defer f.Leave()
 		if !f.Enter(line) {
@@ -56,41 +57,41 @@ func (f *freeReader) yaml(n *yaml.Node) jsondoc.Node {
 		}
 		list := make([]jsondoc.Node, len(n.Content))
 		for i, c := range n.Content {
-			list[i] = f.yaml(c)
+			list[i] = f.readNode(c)
 		}
 		return jsondoc.Node{Line: line, Value: list}
 	}
-	return jsondoc.Node{Line: line, Value: f.yamlScalar(n, line)}
+	return jsondoc.Node{Line: line, Value: f.readScalar(n, line)}
 }
 
-func (f *freeReader) yamlMembers(n *yaml.Node) jsondoc.Members {
+func (f *freeReader) readMembers(n *yaml.Node) jsondoc.Members {
 	defer f.Leave()
 	if !f.Enter(n.Line) {
 		return nil
 	}
 	all := make(jsondoc.Members, 0, len(n.Content)/2)
-	keys := jsondoc.Keys{}
+	keys := jsondoc.KeySet{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, ok := f.yamlKey(n.Content[i])
+		key, ok := f.readKey(n.Content[i])
 		if !ok {
 			continue
 		}
-		if keys.Twice(all, key) {
+		if keys.Repeated(all, key) {
 			f.fault(Duplicate, n.Content[i], "%q is there twice", jsondoc.Clip(key))
 			continue
 		}
-		all = append(all, jsondoc.Member{Key: key, Line: n.Content[i].Line, Node: f.yaml(n.Content[i+1])})
+		all = append(all, jsondoc.Member{Key: key, Line: n.Content[i].Line, Node: f.readNode(n.Content[i+1])})
 	}
 	return all
 }
 
-// yamlKey gives a key's text. Booleans and whole numbers are taken as they are written if every reader writes them so.
-func (f *freeReader) yamlKey(n *yaml.Node) (string, bool) {
+// readKey returns a key's text. It accepts booleans and whole numbers in the one spelling that every reader uses.
+func (f *freeReader) readKey(n *yaml.Node) (string, bool) {
 	if n.Kind == yaml.AliasNode {
 		f.fault(Syntax, n, "a key can't be an alias: write it out")
 		return "", false
 	}
-	key, ok := f.key(n)
+	key, ok := f.decodeKey(n)
 	if !ok {
 		return "", false
 	}
@@ -111,14 +112,14 @@ func (f *freeReader) yamlKey(n *yaml.Node) (string, bool) {
 	return f.Text(key, n.Line), true
 }
 
-func (f *freeReader) yamlScalar(n *yaml.Node, line int) any {
+func (f *freeReader) readScalar(n *yaml.Node, line int) any {
 	switch n.ShortTag() {
 	case "!!null":
 		return nil
 	case "!!str":
 		return f.Text(n.Value, line)
 	case "!!bool":
-		if x, ok := truth(n.Value); ok {
+		if x, ok := parseBool(n.Value); ok {
 			return x
 		}
 		f.Fault(WrongType, line, "%s is neither true nor false", jsondoc.Clip(n.Value))

@@ -11,16 +11,16 @@ import (
 	"sync"
 )
 
-// generation is how many results a Cache keeps before it begins to forget: at least this many
-// of the most recent, at most twice as many.
-const generation = 1 << 16
+// generationSize is the number of results after which a Cache begins to forget: it keeps at least this many of the most
+// recent results, and at most twice as many.
+const generationSize = 1 << 16
 
-// Cache keeps results by the object id of what they were made from, so that unchanged blobs and trees
-// are neither read nor parsed again. The zero value is ready, a nil *Cache keeps nothing. Safe for concurrent use.
-// What it gives out is shared: immutable.
+// Cache keeps results by the object id of their source, so that unchanged blobs and trees are neither read nor parsed
+// again. The zero value is ready; a nil *Cache keeps nothing. Safe for concurrent use. Its values are shared, and so
+// immutable.
 type Cache struct {
 	mu          sync.Mutex
-	young, aged map[cacheKey]any // what is used moves from aged to young
+	young, aged map[cacheKey]any // a used result moves from aged to young
 }
 
 type cacheKey struct {
@@ -28,8 +28,8 @@ type cacheKey struct {
 	name, id string
 }
 
-// Cached gives what produce gave the last time for this type, name and object id, or calls it.
-// An empty id is never cached. Two callers at once may both call produce; they get equal results.
+// Cached returns the result of produce for this type, name and object id, calling produce unless the result is cached.
+// An empty id is never cached. Two concurrent callers may both call produce; they get equal results.
 func Cached[T any](c *Cache, name, id string, produce func() T) T {
 	if c == nil || id == "" {
 		return produce()
@@ -43,7 +43,7 @@ func Cached[T any](c *Cache, name, id string, produce func() T) T {
 	return v
 }
 
-// Len tells how many results are kept.
+// Len returns the number of cached results.
 func (c *Cache) Len() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -58,7 +58,7 @@ func (c *Cache) get(key cacheKey) (any, bool) {
 		return v, true
 	}
 	if v, ok = c.aged[key]; ok {
-		c.keep(key, v)
+		c.putLocked(key, v)
 	}
 	return v, ok
 }
@@ -66,36 +66,36 @@ func (c *Cache) get(key cacheKey) (any, bool) {
 func (c *Cache) put(key cacheKey, v any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.keep(key, v)
+	c.putLocked(key, v)
 }
 
-// keep needs mu.
-func (c *Cache) keep(key cacheKey, v any) {
-	if c.young == nil || len(c.young) >= generation {
+// putLocked requires that mu is held.
+func (c *Cache) putLocked(key cacheKey, v any) {
+	if c.young == nil || len(c.young) >= generationSize {
 		c.aged, c.young = c.young, map[cacheKey]any{}
 	}
 	c.young[key] = v
 }
 
-// ID gives the object id of a file of a commit's fs.FS, or "" where there are none, as on disk.
+// ID returns the object id of a file in a commit's fs.FS, or "" where there is none, as on disk.
 func ID(info fs.FileInfo) string {
 	id, _ := info.Sys().(string)
 	return id
 }
 
-// loaded is what the cache keeps of a file.
+// loaded is a file's result in the cache.
 type loaded[T any] struct {
 	value  *T
 	faults []Fault
 }
 
-// Load reads and checks a file. The value is nil if there are faults that are not warnings. If there is
-// no such file, it returns nil and no faults: whether the file is needed, only the caller knows.
+// Load reads and checks a file. The value is nil if there are faults that are not warnings. If there is no such file,
+// Load returns nil and no faults: only the caller knows whether the file is needed.
 //
-// check may be nil. It is called even if the document has faults, with what could be read, so that people see all of
-// them at once; what it says about a line that has a fault already is dropped, because it most likely follows from it.
-// It may change the value (defaults, names, compiled forms) but must depend on nothing but the document: with
-// a cache it is called once for each file and object id.
+// check may be nil. Load calls it even if the document has faults, with what could be read, so that people see all
+// faults at once; a fault of check on a line that has a fault already is dropped, since one most likely follows from
+// the other. check may change the value (defaults, names, compiled forms) but must depend on the document alone: with a
+// cache it is called once for each file and object id.
 func Load[T any](c *Cache, fsys fs.FS, file string, check func(*Doc[T]) []Fault) (*T, []Fault) {
 	info, err := fs.Stat(fsys, file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -112,7 +112,7 @@ func Load[T any](c *Cache, fsys fs.FS, file string, check func(*Doc[T]) []Fault)
 			return l.value, slices.Clip(l.faults)
 		}
 	}
-	data, fault := read(fsys, file, info)
+	data, fault := readFile(fsys, file, info)
 	if fault != nil { // not remembered: the next try may succeed
 		return nil, []Fault{*fault}
 	}
@@ -143,13 +143,13 @@ func loadBytes[T any](file string, data []byte, check func(*Doc[T]) []Fault) loa
 	return loaded[T]{&doc.Value, faults}
 }
 
-// Fatal tells whether any of the faults is more than a warning.
+// Fatal reports whether any of the faults is more than a warning.
 func Fatal(faults []Fault) bool {
 	return slices.ContainsFunc(faults, func(f Fault) bool { return !f.Warning })
 }
 
-// LoadBytes is Load of a file in a form of its own: parse makes of its content what a cache keeps, and must depend on nothing
-// else. The fault says why it could not be read; parse was not called then.
+// LoadBytes is Load of a file in another format. parse turns the content into the value that a cache keeps, and must
+// depend on the content alone. A fault means that the file could not be read; parse was not called then.
 func LoadBytes[T any](c *Cache, fsys fs.FS, file string, parse func(data []byte) T) (v T, fault *Fault) {
 	info, err := fs.Stat(fsys, file)
 	if err != nil {
@@ -161,7 +161,7 @@ func LoadBytes[T any](c *Cache, fsys fs.FS, file string, parse func(data []byte)
 			return v.(T), nil
 		}
 	}
-	data, fault := read(fsys, file, info)
+	data, fault := readFile(fsys, file, info)
 	if fault != nil { // not remembered: the next try may succeed
 		return v, fault
 	}
@@ -172,8 +172,8 @@ func LoadBytes[T any](c *Cache, fsys fs.FS, file string, parse func(data []byte)
 	return v, nil
 }
 
-// read gives a file's content, if it is a regular file of at most MaxFile bytes.
-func read(fsys fs.FS, file string, info fs.FileInfo) ([]byte, *Fault) {
+// readFile returns the content of a regular file of at most MaxFile bytes.
+func readFile(fsys fs.FS, file string, info fs.FileInfo) ([]byte, *Fault) {
 	fail := func(code FaultCode, format string, args ...any) ([]byte, *Fault) {
 		return nil, &Fault{File: file, Code: code, Message: fmt.Sprintf(format, args...)}
 	}
@@ -193,5 +193,5 @@ func read(fsys fs.FS, file string, info fs.FileInfo) ([]byte, *Fault) {
 	if _, err := in.ReadFrom(io.LimitReader(f, MaxFile+1)); err != nil {
 		return fail(Unreadable, "can't be read: %v", err)
 	}
-	return in.Bytes(), nil // one that grew beyond MaxFile is refused by Decode
+	return in.Bytes(), nil // if the file grew beyond MaxFile, Decode refuses it
 }

@@ -14,21 +14,21 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// counting is a commit's files, as gitrepo gives them: Sys is the object's id. It counts what is read.
-type counting struct {
+// countingFS is a commit's files as gitrepo has them: Sys is the object's id. It counts reads.
+type countingFS struct {
 	fstest.MapFS
 	opened map[string]int
 }
 
-func (c counting) Open(name string) (fs.File, error) {
+func (c countingFS) Open(name string) (fs.File, error) {
 	c.opened[name]++
 	return c.MapFS.Open(name)
 }
 
-func (c counting) Stat(name string) (fs.FileInfo, error) { return c.MapFS.Stat(name) }
+func (c countingFS) Stat(name string) (fs.FileInfo, error) { return c.MapFS.Stat(name) }
 
-func commit(files map[string]string) counting {
-	c := counting{fstest.MapFS{}, map[string]int{}}
+func newCountingFS(files map[string]string) countingFS {
+	c := countingFS{fstest.MapFS{}, map[string]int{}}
 	for name, content := range files {
 		c.MapFS[name] = &fstest.MapFile{Data: []byte(content), Sys: "id of " + content}
 	}
@@ -36,7 +36,7 @@ func commit(files map[string]string) counting {
 }
 
 func TestLoad(t *testing.T) {
-	files := commit(map[string]string{
+	files := newCountingFS(map[string]string{
 		"good.yaml":  "kind: Example\ncount: 3\n",
 		"bad.yaml":   "kind: Example\ncuont: 3\n",
 		"warn.yaml":  "kind: Example\ncount: 2\n",
@@ -60,7 +60,8 @@ func TestLoad(t *testing.T) {
 	if v, why := load("good.yaml"); why != "" || v.Count != 3 || v.Hidden != "set by check" {
 		t.Error(v, why)
 	}
-	if v, why := load("bad.yaml"); v != nil || why != "bad.yaml:1: warning: count is not 3\nbad.yaml:2: unknown field \"cuont\"; did you mean \"count\"?" {
+	if v, why := load("bad.yaml"); v != nil ||
+		why != "bad.yaml:1: warning: count is not 3\nbad.yaml:2: unknown field \"cuont\"; did you mean \"count\"?" {
 		t.Error(v, why)
 	}
 	if v, why := load("warn.yaml"); v == nil || why != "warn.yaml:2: warning: count is not 3" {
@@ -72,29 +73,32 @@ func TestLoad(t *testing.T) {
 	if v, why := load("."); v != nil || why != ".: is not a regular file" {
 		t.Error(v, why)
 	}
-	if _, why := load("large.yaml"); why != "large.yaml: is larger than 1048576 bytes" || files.opened["large.yaml"] > 0 {
+	if _, why := load("large.yaml"); why != "large.yaml: is larger than 1048576 bytes" ||
+		files.opened["large.yaml"] > 0 {
 		t.Error(why, files.opened)
 	}
 }
 
-// What follows from a fault on the same line is not said again.
+// A second fault on a line that has one is dropped.
 func TestLoadDropsWhatFollows(t *testing.T) {
-	files := commit(map[string]string{"x.yaml": "kind: Example\ncount: many\nword: a\n"})
+	files := newCountingFS(map[string]string{"x.yaml": "kind: Example\ncount: many\nword: a\n"})
 	_, faults := manifest.Load(nil, files, "x.yaml", func(d *manifest.Doc[example]) []manifest.Fault {
-		return []manifest.Fault{d.Fault(manifest.WrongValue, "count", "count is 0"), d.Fault(manifest.WrongValue, "word", "not a"), {File: "y.yaml", Line: 2, Message: "elsewhere"}}
+		return []manifest.Fault{d.Fault(manifest.WrongValue, "count", "count is 0"),
+			d.Fault(manifest.WrongValue, "word", "not a"), {File: "y.yaml", Line: 2, Message: "elsewhere"}}
 	})
 	var got []string
 	for _, f := range faults {
 		got = append(got, f.String())
 	}
-	want := []string{`x.yaml:2: count must be a whole number, not the text "many"`, "x.yaml:3: not a", "y.yaml:2: elsewhere"}
+	want := []string{`x.yaml:2: count must be a whole number, not the text "many"`, "x.yaml:3: not a",
+		"y.yaml:2: elsewhere"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }
 
 func TestCacheReadsABlobOnce(t *testing.T) {
-	files := commit(map[string]string{"a.yaml": "kind: Example\n", "b.yaml": "kind: Exemplar\n"})
+	files := newCountingFS(map[string]string{"a.yaml": "kind: Example\n", "b.yaml": "kind: Exemplar\n"})
 	var c manifest.Cache
 	var wait sync.WaitGroup
 	first, _ := manifest.Load[example](&c, files, "a.yaml", nil)
@@ -126,7 +130,8 @@ func TestCacheWithoutIDs(t *testing.T) {
 	dir := t.TempDir()
 	var c manifest.Cache
 	for _, count := range []string{"1", "2"} {
-		if err := os.WriteFile(filepath.Join(dir, "a.yaml"), []byte("kind: Example\ncount: "+count+"\n"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "a.yaml"), []byte("kind: Example\ncount: "+count+"\n"),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 		v, faults := manifest.Load[example](&c, os.DirFS(dir), "a.yaml", nil)

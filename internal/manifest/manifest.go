@@ -1,13 +1,12 @@
 // Package manifest reads the YAML documents of a release repository strictly.
 //
-// A document is decoded into a Go value by its yaml tags. Unknown fields, duplicate
-// keys, wrong types, missing required fields, aliases beyond reason and oversized files
-// are faults with file and line; all of a document's faults are found in one pass, and
-// none stops the rest. The same tags give the JSON Schemas in docs/schema.
+// A document is decoded into a Go value by its yaml tags. Unknown fields, duplicate keys, wrong types, missing required
+// fields, too many aliases and oversized files are faults with file and line. One pass finds all of a document's
+// faults; none stops the rest. The JSON Schemas in docs/schema are made of the same tags.
 //
-// The package knows no kind of document, reads no git and keeps no state but the caches
-// that callers make, and how each Go type is read. All of it is safe for concurrent use; what a
-// cache gives out is shared, and must not be changed. Of ours it imports internal/jsondoc alone.
+// The package knows no kind of document, reads no git, and keeps no state except the caches that callers make and how
+// each Go type is read. All of it is safe for concurrent use; a value from a cache is shared, and must not be changed.
+// Of this module it imports internal/jsondoc alone.
 package manifest
 
 import (
@@ -20,13 +19,13 @@ import (
 // MaxFile is the size, in bytes, beyond which a document is refused unread.
 const MaxFile = jsondoc.MaxFile
 
-// Fault is something wrong in a file. It is jsondoc's own, so that who reads only JSON has it without YAML.
+// Fault is jsondoc's own type, so that a program that reads only JSON has faults without YAML.
 type Fault = jsondoc.Fault
 
 // FaultCode is a class of faults.
 type FaultCode = jsondoc.FaultCode
 
-// The classes of faults, as jsondoc has them.
+// The classes of faults.
 const (
 	Syntax           = jsondoc.Syntax
 	Encoding         = jsondoc.Encoding
@@ -43,6 +42,7 @@ const (
 	Immutable        = jsondoc.Immutable
 	Forbidden        = jsondoc.Forbidden
 	Secret           = jsondoc.Secret
+	Unprotected      = jsondoc.Unprotected
 	Unreadable       = jsondoc.Unreadable
 )
 

@@ -11,21 +11,21 @@ import (
 	"pgregory.net/rapid"
 )
 
-// say writes a tree of nodes, as far as the decoder looks at them.
-func say(b *strings.Builder, n *yaml.Node) {
+// dumpNode writes the fields of a node that the decoder reads, and its children.
+func dumpNode(b *strings.Builder, n *yaml.Node) {
 	fmt.Fprintf(b, "%d %d %s %q\n", n.Kind, n.Line, n.ShortTag(), n.Value)
 	if n.Kind == yaml.ScalarNode && n.Style == 0 != (n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) == 0) {
 		b.WriteString("quoted\n")
 	}
 	for _, c := range n.Content {
-		say(b, c)
+		dumpNode(b, c)
 	}
 	b.WriteString("end\n")
 }
 
-// same tells whether a document was read as plain, and fails if the library reads it otherwise.
-func same(t interface{ Fatalf(string, ...any) }, in string) bool {
-	root := plainDocument([]byte(in))
+// checkPlainAgainstLibrary reports whether parsePlain reads a document, and fails if the library reads it otherwise.
+func checkPlainAgainstLibrary(t interface{ Fatalf(string, ...any) }, in string) bool {
+	root := parsePlain([]byte(in))
 	if root == nil {
 		return false
 	}
@@ -34,16 +34,16 @@ func same(t interface{ Fatalf(string, ...any) }, in string) bool {
 		t.Fatalf("read as plain, but the library says %v:\n%s", err, in)
 	}
 	var ours, theirs strings.Builder
-	say(&ours, root)
-	say(&theirs, doc.Content[0])
+	dumpNode(&ours, root)
+	dumpNode(&theirs, doc.Content[0])
 	if ours.String() != theirs.String() {
 		t.Fatalf("%s\nread as plain:\n%s\nby the library:\n%s", in, ours.String(), theirs.String())
 	}
 	return true
 }
 
-// plain are documents that should be read the fast way.
-var plain = []string{
+// plainDocuments are documents that parsePlain reads.
+var plainDocuments = []string{
 	"apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\nvalues:\n  domain: a.example.com\n  replicas: 3\nlabels: {region: eu-1}\n",
 	"# about\na:\n- b\n- c: d\n  e: f\n\n  # within\n  g:\n    h: 1\n",
 	"a:\n  - [x, \"y: z\", 'w', {}, []]\n  - {b: [1, 2.5], c: {d: true}}\n",
@@ -57,40 +57,48 @@ var plain = []string{
 }
 
 func TestPlainReadsAsTheLibrary(t *testing.T) {
-	for _, in := range plain {
-		if !same(t, in) {
+	for _, in := range plainDocuments {
+		if !checkPlainAgainstLibrary(t, in) {
 			t.Errorf("not read as plain:\n%s", in)
 		}
 	}
 }
 
-// Whatever is not plain is left to the library, even where it looks nearly so.
+// parsePlain leaves everything else to the library, even what looks nearly plain.
 func TestPlainGivesUp(t *testing.T) {
 	for _, in := range []string{
-		"", "a", "a: b\n  c\n", "a: b\n  c: d\n", "a: &x b\n", "a: *x\n", "a: !t b\n", "a: |\n  b\n", "a: >\n  b\n", "a: b # c\n", "a: \"b\\n\"\n",
-		"a: 'it''s'\n", "a: b: c\n", "? a\n: b\n", "---\na: b\n", "a: b\n...\n", "a:\tb\n", "a: ü\n", "a: {b: c\n", "a: {b}\n", "a: [b, ]\n", "a: [b: c]\n",
-		"a: {b: c,}\n", "a:\n   b: c\n  d: e\n", " a: b\n", "a: b\n c: d\n", "\"a\\n\": b\n", "'a''b': c\n", "\"a\":b\n", "\"a\" : b\n", "\"a: b\n", "a: {\"b\" : c}\n", "<<: b\n", "a: -1\n", "- - a\n", "-\n", "a: [b] c\n", "a: \"b\" c\n",
-		"a: b\r\n", "a: b \n", "{a: b}\n", "a: {\"b\":c}\n", "1: a\n", "a: @b\n", "a: %b\n", "a: `b\n", "a:\n- b\nc\n", "a: b\n- c\n",
+		"", "a", "a: b\n  c\n", "a: b\n  c: d\n", "a: &x b\n", "a: *x\n", "a: !t b\n", "a: |\n  b\n", "a: >\n  b\n",
+		"a: b # c\n", "a: \"b\\n\"\n",
+		"a: 'it''s'\n", "a: b: c\n", "? a\n: b\n", "---\na: b\n", "a: b\n...\n", "a:\tb\n", "a: ü\n", "a: {b: c\n",
+		"a: {b}\n", "a: [b, ]\n", "a: [b: c]\n",
+		"a: {b: c,}\n", "a:\n   b: c\n  d: e\n", " a: b\n", "a: b\n c: d\n", "\"a\\n\": b\n", "'a''b': c\n",
+		"\"a\":b\n", "\"a\" : b\n", "\"a: b\n", "a: {\"b\" : c}\n", "<<: b\n", "a: -1\n", "- - a\n",
+		"-\n", "a: [b] c\n", "a: \"b\" c\n",
+		"a: b\r\n", "a: b \n", "{a: b}\n", "a: {\"b\":c}\n", "1: a\n", "a: @b\n", "a: %b\n", "a: `b\n", "a:\n- b\nc\n",
+		"a: b\n- c\n",
 		"a: " + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "\n",
 	} {
-		if plainDocument([]byte(in)) != nil {
+		if parsePlain([]byte(in)) != nil {
 			t.Errorf("read as plain: %q", in)
 		}
 	}
 }
 
-// Documents of the pieces that YAML is made of, put together at random.
+// Random documents of YAML's building blocks.
 func TestPlainReadsAsTheLibraryWhateverThePieces(t *testing.T) {
 	pieces := []string{
-		"a: ", "b:", "- ", "-", "\n", "\n", "\n  ", "\n    ", " ", "  ", "{", "}", "[", "]", ", ", ",", ": ", ":", "\"", "'", "# ", "x", "y z", "true", "null", "1", "2.5", "0o7",
-		".", "/", "<", ">", "~", "=", "(", "2026-01-01", "http://x", "a: b\n", "c: {d: e}\n", "- f\n", "- g: h\n", "<<", "$", "^", ";", "@", "+",
+		"a: ", "b:", "- ", "-", "\n", "\n", "\n  ", "\n    ", " ", "  ", "{", "}", "[", "]", ", ", ",", ": ",
+		":", "\"", "'", "# ", "x", "y z", "true", "null", "1", "2.5", "0o7",
+		".", "/", "<", ">", "~", "=", "(", "2026-01-01", "http://x", "a: b\n", "c: {d: e}\n", "- f\n", "- g: h\n",
+		"<<", "$", "^", ";", "@", "+",
 		"\"k\": ", "'k l': ", "$r: ", "\"\": ", "\"<=\":",
 	}
 	read := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		in := strings.Join(rapid.SliceOfN(rapid.SampledFrom(pieces), 1, 14).Draw(rt, "pieces"), "")
-		for _, d := range []string{in, "a: b\nc: " + in, "a: {c: " + in + "}\n", "a: [c, " + in + "]\n", "a:\n  - " + in} {
-			if same(rt, d) {
+		for _, d := range []string{in, "a: b\nc: " + in, "a: {c: " + in + "}\n", "a: [c, " + in + "]\n",
+			"a:\n  - " + in} {
+			if checkPlainAgainstLibrary(rt, d) {
 				read++
 			}
 		}
@@ -102,7 +110,7 @@ func TestPlainReadsAsTheLibraryWhateverThePieces(t *testing.T) {
 }
 
 func FuzzPlain(f *testing.F) {
-	for _, in := range plain {
+	for _, in := range plainDocuments {
 		f.Add(in)
 	}
 	seeds, _ := filepath.Glob(filepath.Join("..", "..", "fixtures", "*", "*.yaml"))
@@ -111,18 +119,18 @@ func FuzzPlain(f *testing.F) {
 			f.Add(string(b))
 		}
 	}
-	f.Fuzz(func(t *testing.T, in string) { same(t, in) })
+	f.Fuzz(func(t *testing.T, in string) { checkPlainAgainstLibrary(t, in) })
 }
 
 func BenchmarkParse(b *testing.B) {
 	for name, parse := range map[string]func([]byte) *yaml.Node{
-		"plain":   plainDocument,
-		"library": func(b []byte) *yaml.Node { n, _ := libraryDocument("x", b); return n },
+		"plain":   parsePlain,
+		"library": func(b []byte) *yaml.Node { n, _ := parseWithLibrary("x", b); return n },
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if parse([]byte(plain[0])) == nil {
+				if parse([]byte(plainDocuments[0])) == nil {
 					b.Fatal("not read")
 				}
 			}

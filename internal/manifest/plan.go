@@ -9,20 +9,21 @@ import (
 	"time"
 )
 
-// plan is how a Go type is read: worked out once for a type, then only followed.
-type plan struct {
+// decodePlan says how a Go type is read: computed once for a type.
+type decodePlan struct {
 	typ    reflect.Type
-	read   reader
-	elem   *plan   // pointer, slice, map
-	fields []field // struct
+	kind   valueKind
+	elem   *decodePlan // pointer, slice, map
+	fields []field     // struct
 	byName map[string]int
+	text   bool // a struct that may be written as one word too, which its UnmarshalText reads
 }
 
-type reader int
+type valueKind int
 
 const (
-	readText   reader = iota // UnmarshalText
-	readString               // and the basic kinds
+	readText   valueKind = iota // UnmarshalText
+	readString                  // and the basic kinds
 	readBool
 	readInt
 	readUint
@@ -39,7 +40,7 @@ const (
 type field struct {
 	name             string
 	index            int
-	plan             *plan
+	plan             *decodePlan
 	required         bool
 	enum             []string
 	minimum, maximum *float64
@@ -52,75 +53,79 @@ var (
 	textType     = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-// plans holds the plan of each type ever read. It is a global because types are constants of the program:
-// the entries never change, and there are as many as document types. Without it every file would pay for reflection again.
-var plans sync.Map // reflect.Type to *plan
+// decodePlans holds the plan of each type read so far. It is a global because types are constants of the program: the entries
+// never change, and are as many as document types. Otherwise every file would pay for reflection again.
+var decodePlans sync.Map // reflect.Type to *plan
 
-func planOf(t reflect.Type) *plan {
-	if p, ok := plans.Load(t); ok {
-		return p.(*plan)
+func decodePlanOf(t reflect.Type) *decodePlan {
+	if p, ok := decodePlans.Load(t); ok {
+		return p.(*decodePlan)
 	}
-	making := map[reflect.Type]*plan{}
-	p := makePlan(t, making)
+	making := map[reflect.Type]*decodePlan{}
+	p := makeDecodePlan(t, making)
 	for t, p := range making {
-		plans.LoadOrStore(t, p)
+		decodePlans.LoadOrStore(t, p)
 	}
 	return p
 }
 
-// makePlan works out a type's plan; making has those begun, so that types may contain themselves.
-// It panics on a type that no document can have: a programming error, found by the first test that decodes it.
-func makePlan(t reflect.Type, making map[reflect.Type]*plan) *plan {
+// makeDecodePlan makes a type's plan; making has the unfinished plans, so that types may contain themselves. It panics on a
+// type that no document can have: a programming error, found by the first test that decodes it.
+func makeDecodePlan(t reflect.Type, making map[reflect.Type]*decodePlan) *decodePlan {
 	if p, ok := making[t]; ok {
 		return p
 	}
-	p := &plan{typ: t}
+	p := &decodePlan{typ: t}
 	making[t] = p
 	switch {
 	case t == timeType:
-		p.read = readTime
+		p.kind = readTime
 	case t == durationType:
-		p.read = readDuration
+		p.kind = readDuration
 	case t.Kind() == reflect.Pointer:
-		p.read, p.elem = readPointer, makePlan(t.Elem(), making)
+		p.kind, p.elem = readPointer, makeDecodePlan(t.Elem(), making)
 	case reflect.PointerTo(t).Implements(textType):
-		p.read = readText
+		if p.kind = readText; t.Kind() == reflect.Struct {
+			if p.readFields(making); len(p.fields) > 0 {
+				p.kind, p.text = readStruct, true
+			}
+		}
 	default:
 		p.readKind(making)
 	}
 	return p
 }
 
-func (p *plan) readKind(making map[reflect.Type]*plan) {
+func (p *decodePlan) readKind(making map[reflect.Type]*decodePlan) {
 	switch t := p.typ; t.Kind() {
 	case reflect.String:
-		p.read = readString
+		p.kind = readString
 	case reflect.Bool:
-		p.read = readBool
+		p.kind = readBool
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		p.read = readInt
+		p.kind = readInt
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		p.read = readUint
+		p.kind = readUint
 	case reflect.Float32, reflect.Float64:
-		p.read = readFloat
+		p.kind = readFloat
 	case reflect.Interface:
-		p.read = readAny
+		p.kind = readAny
 	case reflect.Slice:
-		p.read, p.elem = readSlice, makePlan(t.Elem(), making)
+		p.kind, p.elem = readSlice, makeDecodePlan(t.Elem(), making)
 	case reflect.Map:
 		if t.Key().Kind() != reflect.String {
 			panic("manifest: " + t.String() + ": only string keys can be read")
 		}
-		p.read, p.elem = readMap, makePlan(t.Elem(), making)
+		p.kind, p.elem = readMap, makeDecodePlan(t.Elem(), making)
 	case reflect.Struct:
-		p.read = readStruct
+		p.kind = readStruct
 		p.readFields(making)
 	default:
 		panic("manifest: " + t.String() + " can't be read from YAML")
 	}
 }
 
-func (p *plan) readFields(making map[reflect.Type]*plan) {
+func (p *decodePlan) readFields(making map[reflect.Type]*decodePlan) {
 	p.byName = map[string]int{}
 	for i := range p.typ.NumField() {
 		f := p.typ.Field(i)
@@ -132,11 +137,11 @@ func (p *plan) readFields(making map[reflect.Type]*plan) {
 		p.fields = append(p.fields, field{
 			name:     name,
 			index:    i,
-			plan:     makePlan(f.Type, making),
+			plan:     makeDecodePlan(f.Type, making),
 			required: f.Tag.Get("required") == "true",
-			enum:     words(f.Tag.Get("enum")),
-			minimum:  bound(f, "minimum"),
-			maximum:  bound(f, "maximum"),
+			enum:     splitList(f.Tag.Get("enum")),
+			minimum:  parseBound(f, "minimum"),
+			maximum:  parseBound(f, "maximum"),
 			doc:      f.Tag.Get("doc"),
 		})
 	}
@@ -145,14 +150,14 @@ func (p *plan) readFields(making map[reflect.Type]*plan) {
 	}
 }
 
-func words(s string) []string {
+func splitList(s string) []string {
 	if s == "" {
 		return nil
 	}
 	return strings.Split(s, ",")
 }
 
-func bound(f reflect.StructField, tag string) *float64 {
+func parseBound(f reflect.StructField, tag string) *float64 {
 	s, ok := f.Tag.Lookup(tag)
 	if !ok {
 		return nil

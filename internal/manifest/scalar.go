@@ -13,26 +13,32 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
-func (d *decoder) decodeScalar(p *plan, n *yaml.Node, v reflect.Value) {
+func (d *decoder) decodeText(n *yaml.Node, v reflect.Value) {
+	if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Value)); err != nil {
+		d.fault(WrongValue, n, "%s: %s", d.fieldPath(), err)
+	}
+}
+
+func (d *decoder) decodeScalar(p *decodePlan, n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.ScalarNode {
-		d.fault(WrongType, n, "%s must be %s, not %s", d.name(), p.describe(), describe(n))
+		d.fault(WrongType, n, "%s must be %s, not %s", d.fieldPath(), p.describeType(), describeNode(n))
 		return
 	}
-	wrong := func() { d.fault(WrongType, n, "%s must be %s, not %s", d.name(), p.describe(), describe(n)) }
+	wrong := func() {
+		d.fault(WrongType, n, "%s must be %s, not %s", d.fieldPath(), p.describeType(), describeNode(n))
+	}
 	tag := n.ShortTag()
-	switch p.read {
+	switch p.kind {
 	case readText:
-		if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Value)); err != nil {
-			d.fault(WrongValue, n, "%s: %s", d.name(), err)
-		}
+		d.decodeText(n, v)
 	case readString:
 		if tag != "!!str" && tag != "!!timestamp" {
-			d.fault(WrongType, n, "%s must be text, not %s: put it in quotes", d.name(), describe(n))
+			d.fault(WrongType, n, "%s must be text, not %s: put it in quotes", d.fieldPath(), describeNode(n))
 			return
 		}
 		v.SetString(n.Value)
 	case readBool:
-		x, ok := truth(n.Value)
+		x, ok := parseBool(n.Value)
 		if tag != "!!bool" || !ok {
 			wrong()
 			return
@@ -63,27 +69,27 @@ func (d *decoder) decodeScalar(p *plan, n *yaml.Node, v reflect.Value) {
 		x, err := parseDuration(n.Value)
 		if err != nil || x < 0 {
 			d.fault(WrongValue, n,
-				"%s must be a length of time such as 30m, 24h or 7d, not %q", d.name(), jsondoc.Clip(n.Value))
+				"%s must be a length of time such as 30m, 24h or 7d, not %q", d.fieldPath(), jsondoc.Clip(n.Value))
 			return
 		}
 		v.SetInt(int64(x))
 	case readTime:
 		x, err := time.Parse(time.RFC3339, n.Value)
 		if err != nil {
-			d.fault(WrongValue, n, "%s must be an instant such as 2026-12-20T00:00:00Z (RFC 3339), not %q", d.name(), jsondoc.Clip(n.Value))
+			d.fault(WrongValue, n, "%s must be an instant such as 2026-12-20T00:00:00Z (RFC 3339), not %q", d.fieldPath(), jsondoc.Clip(n.Value))
 			return
 		}
 		v.Set(reflect.ValueOf(x))
 	}
 }
 
-// decodeAny reads what JSON could say too: text, whole numbers up to 2^53, other numbers, bools, lists and mappings.
+// decodeAny reads what JSON can express: text, whole numbers up to 2^53, other numbers, bools, lists and mappings.
 func (d *decoder) decodeAny(n *yaml.Node) any {
-	anyPlan := planOf(reflect.TypeFor[any]())
+	anyPlan := decodePlanOf(reflect.TypeFor[any]())
 	switch n.Kind {
 	case yaml.MappingNode:
 		m := map[string]any{}
-		d.decodeMap(planOf(reflect.TypeFor[map[string]any]()), n, reflect.ValueOf(&m).Elem())
+		d.decodeMap(decodePlanOf(reflect.TypeFor[map[string]any]()), n, reflect.ValueOf(&m).Elem())
 		return m
 	case yaml.SequenceNode:
 		s := make([]any, len(n.Content))
@@ -98,30 +104,30 @@ func (d *decoder) decodeAny(n *yaml.Node) any {
 	case "!!str", "!!timestamp":
 		return n.Value
 	case "!!bool":
-		if x, ok := truth(n.Value); ok {
+		if x, ok := parseBool(n.Value); ok {
 			return x
 		}
-		d.fault(WrongType, n, "%s must be true or false, not %s", d.name(), describe(n))
+		d.fault(WrongType, n, "%s must be true or false, not %s", d.fieldPath(), describeNode(n))
 	case "!!int":
 		var x int64
 		if n.Decode(&x) == nil && x <= jsondoc.MaxInteger && x >= -jsondoc.MaxInteger {
 			return int(x)
 		}
-		d.fault(WrongValue, n, "%s is a number too large to be exact: put it in quotes", d.name())
+		d.fault(WrongValue, n, "%s is a number too large to be exact: put it in quotes", d.fieldPath())
 	case "!!float":
 		var x float64
 		if n.Decode(&x) == nil && !math.IsNaN(x) && !math.IsInf(x, 0) {
 			return x
 		}
-		d.fault(WrongValue, n, "%s must be a finite number, not %s", d.name(), describe(n))
+		d.fault(WrongValue, n, "%s must be a finite number, not %s", d.fieldPath(), describeNode(n))
 	default:
-		d.fault(Syntax, n, "%s has a YAML tag (%s) that is not read", d.name(), jsondoc.Clip(n.Tag))
+		d.fault(Syntax, n, "%s has a YAML tag (%s) that is not read", d.fieldPath(), jsondoc.Clip(n.Tag))
 	}
 	return nil
 }
 
-// truth reads a bool as YAML writes it: a tag alone makes none of other text.
-func truth(s string) (value, ok bool) {
+// parseBool reads a bool in YAML's notation, whatever the tag.
+func parseBool(s string) (value, ok bool) {
 	switch s {
 	case "true", "True", "TRUE":
 		return true, true

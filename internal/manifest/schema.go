@@ -10,13 +10,13 @@ import (
 // schemaDialect is the draft of JSON Schema that Schema writes.
 const schemaDialect = "https://json-schema.org/draft/2020-12/schema"
 
-// durationPattern is what parseDuration reads, negative lengths left out.
+// durationPattern matches what parseDuration reads, except negative durations.
 const durationPattern = `^(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))*|[0-9]+d)$`
 
-// Schema gives the JSON Schema (draft 2020-12) of the documents that Decode reads into a T, from the same tags,
-// so that editors complete and check them. patterns are the regular expressions of types that read their own text.
+// Schema returns the JSON Schema (draft 2020-12) of the documents that Decode reads into a T, made of the same tags, so
+// that editors complete and check the documents. patterns has the regular expressions of types with UnmarshalText.
 func Schema[T any](title, description string, patterns map[reflect.Type]string) ([]byte, error) {
-	s := schemer{patterns}.of(planOf(reflect.TypeFor[T]()))
+	s := schemaBuilder{patterns}.schemaOf(decodePlanOf(reflect.TypeFor[T]()))
 	s["$schema"], s["title"], s["description"] = schemaDialect, title, description
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
@@ -28,10 +28,10 @@ func Schema[T any](title, description string, patterns map[reflect.Type]string) 
 	return out.Bytes(), nil
 }
 
-type schemer struct{ patterns map[reflect.Type]string }
+type schemaBuilder struct{ patterns map[reflect.Type]string }
 
-func (s schemer) of(p *plan) map[string]any {
-	switch p.read {
+func (s schemaBuilder) schemaOf(p *decodePlan) map[string]any {
+	switch p.kind {
 	case readText:
 		if pattern := s.patterns[p.typ]; pattern != "" {
 			return map[string]any{"type": "string", "pattern": pattern}
@@ -52,22 +52,29 @@ func (s schemer) of(p *plan) map[string]any {
 	case readTime:
 		return map[string]any{"type": "string", "format": "date-time"}
 	case readPointer:
-		return s.of(p.elem)
+		return s.schemaOf(p.elem)
 	case readSlice:
-		return map[string]any{"type": "array", "items": s.of(p.elem)}
+		return map[string]any{"type": "array", "items": s.schemaOf(p.elem)}
 	case readMap:
-		return map[string]any{"type": "object", "additionalProperties": s.of(p.elem)}
+		return map[string]any{"type": "object", "additionalProperties": s.schemaOf(p.elem)}
 	case readStruct:
-		return s.object(p)
+		if p.text {
+			word := map[string]any{"type": "string"}
+			if pattern := s.patterns[p.typ]; pattern != "" {
+				word["pattern"] = pattern
+			}
+			return map[string]any{"anyOf": []any{s.objectSchema(p), word}}
+		}
+		return s.objectSchema(p)
 	}
 	return map[string]any{} // any
 }
 
-func (s schemer) object(p *plan) map[string]any {
+func (s schemaBuilder) objectSchema(p *decodePlan) map[string]any {
 	properties := map[string]any{}
 	var required []string
 	for _, f := range p.fields {
-		property := s.of(f.plan)
+		property := s.schemaOf(f.plan)
 		if f.doc != "" {
 			property["description"] = f.doc
 		}
@@ -86,7 +93,7 @@ func (s schemer) object(p *plan) map[string]any {
 		}
 		if f.required {
 			required = append(required, f.name)
-			if f.plan.typ.Kind() == reflect.String && f.enum == nil && f.plan.read == readString {
+			if f.plan.typ.Kind() == reflect.String && f.enum == nil && f.plan.kind == readString {
 				property["minLength"] = 1
 			}
 		}

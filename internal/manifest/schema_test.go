@@ -19,11 +19,12 @@ func TestSchema(t *testing.T) {
 		Tags  []string       `yaml:"tags" enum:"x,y"`
 		For   time.Duration  `yaml:"for"`
 		At    time.Time      `yaml:"at"`
-		Word  word           `yaml:"word"`
+		Word  colourWord     `yaml:"word"`
 		Free  map[string]any `yaml:"free"`
 		No    string         `yaml:"-"`
 	}
-	got, err := manifest.Schema[document]("document", "an example", map[reflect.Type]string{reflect.TypeFor[word](): "^[a-z]+$"})
+	got, err := manifest.Schema[document]("document", "an example",
+		map[reflect.Type]string{reflect.TypeFor[colourWord](): "^[a-z]+$"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,11 +41,12 @@ func TestSchema(t *testing.T) {
 			"kind":  map[string]any{"type": "string", "enum": []any{"A", "B"}, "description": "what it is"},
 			"name":  map[string]any{"type": "string", "minLength": 1.0},
 			"count": map[string]any{"type": "integer", "minimum": 1.0, "maximum": 9.0},
-			"tags":  map[string]any{"type": "array", "items": map[string]any{"type": "string", "enum": []any{"x", "y"}}},
-			"for":   map[string]any{"type": "string", "examples": []any{"30m", "24h", "7d"}},
-			"at":    map[string]any{"type": "string", "format": "date-time"},
-			"word":  map[string]any{"type": "string", "pattern": "^[a-z]+$"},
-			"free":  map[string]any{"type": "object", "additionalProperties": map[string]any{}},
+			"tags": map[string]any{"type": "array",
+				"items": map[string]any{"type": "string", "enum": []any{"x", "y"}}},
+			"for":  map[string]any{"type": "string", "examples": []any{"30m", "24h", "7d"}},
+			"at":   map[string]any{"type": "string", "format": "date-time"},
+			"word": map[string]any{"type": "string", "pattern": "^[a-z]+$"},
+			"free": map[string]any{"type": "object", "additionalProperties": map[string]any{}},
 		},
 	}
 	if diff := cmp.Diff(want, schema); diff != "" {

@@ -1,8 +1,8 @@
-// Package reason names what a verdict can say, and is the only place where its words are made: a Code, with its arguments, gives the
-// sentence that people read. Code decides by the Code, never by the sentence.
+// Package reason names what a verdict can say, and is the only place where the words are made: a Code with its
+// arguments yields the sentence that people read. A program decides by the Code, never by the sentence.
 //
-// It is pure, and knows nothing of gates or cells. Names are stable, as the API and docs/gates.md have them; the numbers are not,
-// and are never stored. Everything may be called at once.
+// The package is pure, and does not know gates or cells. Names are stable, since the API and docs/gates.md have them;
+// the numbers are not, and are never stored. Everything may be called at once.
 package reason
 
 import (
@@ -10,12 +10,13 @@ import (
 	"strings"
 )
 
-// Code is a reason without its arguments. It is a byte, since plans have verdicts by the thousand; as text it is its name.
+// Code is a reason without its arguments. A Code is a byte, since plans have verdicts by the thousand; its text is its
+// name.
 type Code uint8
 
-// What gates say. Held: what let a release pass.
+// The reasons of gates. A gate that holds has one too: what let the release pass.
 const (
-	Unknown Code = iota // not said, or by a newer program
+	Unknown Code = iota // no reason, or a newer program's
 
 	// The policy's gates.
 	SoakHeld
@@ -77,6 +78,9 @@ const (
 	Diverged
 	PushRefused
 	IdentitiesRefused
+	KeyUnlisted
+	KeyUnlistable
+	KeyRefused
 
 	// What holds single cells.
 	Infrastructure
@@ -94,115 +98,130 @@ const (
 	Wave
 	Slots
 
-	end
+	codeCount
 )
 
-// theOwner is who decides on a cell's machine, where the words don't follow the cell's name.
+// theOwner is the person who decides on a cell's machine, in words that do not follow the cell's name.
 const theOwner = "the cell's owner"
 
 type entry struct {
-	name  string
-	words string // a format for the arguments; a person's own text, or another part's, is an argument too
-	alone string // the words without arguments, where words has some
+	name              string
+	format            string // may be "%s" alone, for a person's own text or another part's
+	formatWithoutArgs string // used without arguments, where format has some
 }
 
-// table gives each code its name and words.
-var table = [end]entry{
-	SoakHeld:           {name: "soak-held", words: "%d of %s healthy for %s"},
-	SoakShort:          {name: "soak-short", words: "%s: %d of %s healthy for %s, needs %d%s"},
-	SoakImpossible:     {name: "soak-impossible", words: "impossible: needs %s, %s has %d"},
-	UpstreamFinished:   {name: "upstream-finished", words: "%s finished it"},
-	UpstreamAccepted:   {name: "upstream-accepted", words: "%s"},
-	UpstreamMissing:    {name: "upstream-missing", words: "the upstream does not exist"},
-	UpstreamElsewhere:  {name: "upstream-elsewhere", words: "%s does not run it"},
-	UpstreamFailed:     {name: "upstream-failed", words: "%s failed in %s"},
-	UpstreamUnfinished: {name: "upstream-unfinished", words: "%s: %d of %d cells run it"},
+var table = [codeCount]entry{
+	SoakHeld:           {name: "soak-held", format: "%d of %s healthy for %s"},
+	SoakShort:          {name: "soak-short", format: "%s: %d of %s healthy for %s, needs %d%s"},
+	SoakImpossible:     {name: "soak-impossible", format: "impossible: needs %s, %s has %d"},
+	UpstreamFinished:   {name: "upstream-finished", format: "%s finished it"},
+	UpstreamAccepted:   {name: "upstream-accepted", format: "%s"},
+	UpstreamMissing:    {name: "upstream-missing", format: "the upstream does not exist"},
+	UpstreamElsewhere:  {name: "upstream-elsewhere", format: "%s does not run it"},
+	UpstreamFailed:     {name: "upstream-failed", format: "%s failed in %s"},
+	UpstreamUnfinished: {name: "upstream-unfinished", format: "%s: %d of %d cells run it"},
 	WindowOpen:         {name: "window-open"},
-	WindowShut:         {name: "window-shut", words: "%s"},
-	ApprovalHeld:       {name: "approval-held", words: "%d of %d: %s"},
-	ApprovalMissing:    {name: "approval-missing", words: "%d of %d%s%s"},
-	WhenTrue:           {name: "when-true", words: "%s"},
-	WhenFalse:          {name: "when-false", words: "not so: %s"},
-	WhenInvalid:        {name: "when-invalid", words: "%s"},
-	WhenFailed:         {name: "when-failed", words: "can't be evaluated: %s"},
-	AnswerYes:          {name: "answer-yes", words: "%s"},
-	AnswerNo:           {name: "answer-no", words: "the answer was no: %s", alone: "the answer was no"},
-	AnswerFailed:       {name: "answer-failed", words: "%s"},
-	AnswerMissing:      {name: "answer-missing", words: "not asked yet"},
-	AnswerOld:          {name: "answer-old", words: "the last answer is too old"},
+	WindowShut:         {name: "window-shut", format: "%s"},
+	ApprovalHeld:       {name: "approval-held", format: "%d of %d: %s"},
+	ApprovalMissing:    {name: "approval-missing", format: "%d of %d%s%s"},
+	WhenTrue:           {name: "when-true", format: "%s"},
+	WhenFalse:          {name: "when-false", format: "false: %s"},
+	WhenInvalid:        {name: "when-invalid", format: "%s"},
+	WhenFailed:         {name: "when-failed", format: "can't be evaluated: %s"},
+	AnswerYes:          {name: "answer-yes", format: "%s"},
+	AnswerNo:           {name: "answer-no", format: "the answer was no: %s", formatWithoutArgs: "the answer was no"},
+	AnswerFailed:       {name: "answer-failed", format: "%s"},
+	AnswerMissing:      {name: "answer-missing", format: "not asked yet"},
+	AnswerOld:          {name: "answer-old", format: "the last answer is too old"},
 
-	PolicyInvalid:     {name: "policy-invalid", words: "%s", alone: "the policy has faults; run sluice validate"},
-	ReleaseInvalid:    {name: "release-invalid", words: "%s"},
-	DigestMissing:     {name: "digest-missing", words: "release %s has no digest; run sluice validate"},
-	CellInvalid:       {name: "cell-invalid", words: "%s"},
-	Hold:              {name: "hold", words: "%s (%s)"},
-	Quarantine:        {name: "quarantine", words: "%s"},
-	QuarantineStays:   {name: "quarantine-stays", words: "%s; %s"},
-	NotFrozen:         {name: "not-frozen"},
-	Frozen:            {name: "frozen", words: "%s", alone: "frozen"},
-	FreezeOverridden:  {name: "freeze-overridden", words: "overridden by %s: %s"},
-	HeadFinished:      {name: "head-finished", words: "%s is rolled out"},
-	HeadAccepted:      {name: "head-accepted", words: "%s accepted %s"},
-	HeadFailed:        {name: "head-failed", words: "%s failed"},
-	HeadTimedOut:      {name: "head-timed-out", words: "%s had its time"},
-	HeadUnfinished:    {name: "head-unfinished", words: "keeps %s until it is rolled out"},
-	HeadUnaccepted:    {name: "head-unaccepted", words: "keeps %s until %s accepted it"},
-	Manual:            {name: "manual", words: "a person promotes here: sluice promote %s --to %s"},
-	PeopleFree:        {name: "people-free", words: "gates do not bind people here"},
-	Prerelease:        {name: "prerelease", words: "%s takes no pre-releases"},
-	Floor:             {name: "floor", words: "it is below %s"},
-	Debt:              {name: "debt", words: "it lacks %s, which hotfix %s brought; list it in fixes, or close %s"},
-	HotfixOpen:        {name: "hotfix-open", words: "%s"},
-	HotfixMissing:     {name: "hotfix-missing", words: "%s names %s with digest %s, which is not in the repository"},
-	HotfixBelow:       {name: "hotfix-below", words: "%s is below the head %s, and a hotfix only goes up: cut a greater version"},
-	RequestFault:      {name: "request-fault", words: "%s; the head stays"},
-	RequestUnknown:    {name: "request-unknown", words: "%s asks for %s, which is not in the repository"},
-	RequestDown:       {name: "request-down", words: "%s asks to go back to %s: %s"},
-	RequestDone:       {name: "request-done", words: "%s asks for %s, which is the head already; the head's other fields are the engine's"},
-	ClockStepped:      {name: "clock-stepped", words: "this machine's clock was stepped by %s; check its time service"},
-	ClockStore:        {name: "clock-store", words: "the store's clock differs from this machine's by %s; check their time services"},
-	ClockCells:        {name: "clock-cells", words: "the cells' clocks differ from this one by %s in the median; check its time service"},
-	Observing:         {name: "observing", words: "not every cell has reported since observing began"},
-	Diverged:          {name: "diverged", words: "the branch was force-pushed, or merged the wrong way round: %s was acted upon and is not among its first parents. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s'"},
-	PushRefused:       {name: "push-refused", words: "%s"},
-	IdentitiesRefused: {name: "identities-refused", words: "cells' identities: %s"},
+	PolicyInvalid: {name: "policy-invalid", format: "%s",
+		formatWithoutArgs: "the policy has faults; run sluice validate"},
+	ReleaseInvalid:   {name: "release-invalid", format: "%s"},
+	DigestMissing:    {name: "digest-missing", format: "release %s has no digest; run sluice validate"},
+	CellInvalid:      {name: "cell-invalid", format: "%s"},
+	Hold:             {name: "hold", format: "%s (%s)"},
+	Quarantine:       {name: "quarantine", format: "%s"},
+	QuarantineStays:  {name: "quarantine-stays", format: "%s; %s"},
+	NotFrozen:        {name: "not-frozen"},
+	Frozen:           {name: "frozen", format: "%s", formatWithoutArgs: "frozen"},
+	FreezeOverridden: {name: "freeze-overridden", format: "overridden by %s: %s"},
+	HeadFinished:     {name: "head-finished", format: "%s is rolled out"},
+	HeadAccepted:     {name: "head-accepted", format: "%s accepted %s"},
+	HeadFailed:       {name: "head-failed", format: "%s failed"},
+	HeadTimedOut:     {name: "head-timed-out", format: "%s ran out of time to settle"},
+	HeadUnfinished:   {name: "head-unfinished", format: "keeps %s until it is rolled out"},
+	HeadUnaccepted:   {name: "head-unaccepted", format: "keeps %s until %s accepts it"},
+	Manual:           {name: "manual", format: "a person promotes here: sluice promote %s --to %s"},
+	PeopleFree:       {name: "people-free", format: "gates do not bind people here"},
+	Prerelease:       {name: "prerelease", format: "%s takes no pre-releases"},
+	Floor:            {name: "floor", format: "it is below %s"},
+	Debt:             {name: "debt", format: "it lacks %s, which hotfix %s brought; list it in fixes, or close %s"},
+	HotfixOpen:       {name: "hotfix-open", format: "%s"},
+	HotfixMissing:    {name: "hotfix-missing", format: "%s names %s with digest %s, which is not in the repository"},
+	HotfixBelow: {name: "hotfix-below",
+		format: "%s is below the head %s, and a hotfix only goes up: cut a greater version"},
+	RequestFault:   {name: "request-fault", format: "%s; the head stays"},
+	RequestUnknown: {name: "request-unknown", format: "%s asks for %s, which is not in the repository"},
+	RequestDown:    {name: "request-down", format: "%s asks to go back to %s: %s"},
+	RequestDone: {name: "request-done",
+		format: "%s asks for %s, which is the head already; the head's other fields are the engine's"},
+	ClockStepped: {name: "clock-stepped",
+		format: "this machine's clock was stepped by %s; check its time service"},
+	ClockStore: {name: "clock-store",
+		format: "the store's clock differs from this machine's by %s; check their time services"},
+	ClockCells: {name: "clock-cells",
+		format: "the cells' clocks differ from this one by %s in the median; check its time service"},
+	Observing: {name: "observing", format: "not every cell has reported since observing began"},
+	Diverged: {name: "diverged",
+		format: "the branch was force-pushed, or merged the wrong way round: %s was acted upon and is not among its " +
+			"first parents. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s'"},
+	PushRefused:       {name: "push-refused", format: "%s"},
+	IdentitiesRefused: {name: "identities-refused", format: "cells' identities: %s"},
+	KeyUnlisted: {name: "key-unlisted",
+		format: "engine.keys in sluice.yaml does not list this engine's key, %s, so what it commits would not count: give it the engine.key of a replica that works or of the backup, or have a listed key list this one: sluice engine-key add"},
+	KeyUnlistable: {name: "key-unlistable",
+		format: "the engine's key can't be listed in sluice.yaml, which is missing or has faults: " +
+			"until it is, whoever may push may promote"},
+	KeyRefused: {name: "key-refused", format: "the engine's key is not listed in sluice.yaml yet: %s"},
 
-	Infrastructure: {name: "infrastructure", words: "%s needs infrastructure %d, the cell has %d"},
-	TooOld:         {name: "too-old", words: "%s installs over %s or later, the cell runs %s"},
-	ForwardOnly:    {name: "forward-only", words: "the cell runs %s, and %s is forward-only"},
-	ValuesInvalid:  {name: "values-invalid", words: "%s"},
-	CellPaused:     {name: "cell-paused", words: "%s"},
-	CellPinned:     {name: "cell-pinned", words: "pinned to %s"},
-	OwnerPaused:    {name: "owner-paused", words: "paused by " + theOwner + ": %s"},
-	OwnerPinned:    {name: "owner-pinned", words: "pinned to %s by " + theOwner},
-	OwnerApproval:  {name: "owner-approval", words: "%s waits for the approval of " + theOwner + ": sluice cell approve, on the cell's machine"},
-	OwnerWindow:    {name: "owner-window", words: "outside the windows of " + theOwner + ": %s"},
-	Failed:         {name: "failed", words: "%s failed: %s; %s tried, not this again"},
-	Silent:         {name: "silent", words: "not heard of since %s"},
-	Wave:           {name: "wave", words: "%s"}, // made in one piece of memory, by the thousand
-	Slots:          {name: "slots", words: "updating at once: at most %s"},
+	Infrastructure: {name: "infrastructure", format: "%s needs infrastructure %d, the cell has %d"},
+	TooOld:         {name: "too-old", format: "%s installs over %s or later, the cell runs %s"},
+	ForwardOnly:    {name: "forward-only", format: "the cell runs %s, and %s is forward-only"},
+	ValuesInvalid:  {name: "values-invalid", format: "%s"},
+	CellPaused:     {name: "cell-paused", format: "%s"},
+	CellPinned:     {name: "cell-pinned", format: "pinned to %s"},
+	OwnerPaused:    {name: "owner-paused", format: "paused by " + theOwner + ": %s"},
+	OwnerPinned:    {name: "owner-pinned", format: "pinned to %s by " + theOwner},
+	OwnerApproval: {name: "owner-approval", format: "%s waits for the approval of " + theOwner +
+		": sluice cell approve, on the cell's machine"},
+	OwnerWindow: {name: "owner-window", format: "outside the windows of " + theOwner + ": %s"},
+	Failed:      {name: "failed", format: "%s failed: %s; %s tried, not this again"},
+	Silent:      {name: "silent", format: "not heard from since %s"},
+	Wave:        {name: "wave", format: "%s"}, // the planner formats the words itself, since there are thousands
+	Slots:       {name: "slots", format: "updating at once: at most %s"},
 }
 
-// Words gives the reason as people read it. Those of WindowOpen and NotFrozen are none: the gate's name and the instant say all.
+// Words returns the reason as people read it. WindowOpen and NotFrozen have no words: the gate's name and the instant
+// suffice.
 func (c Code) Words(args ...any) string {
-	if c >= end {
+	if c >= codeCount {
 		return ""
 	}
 	e := &table[c]
 	switch {
-	case len(args) == 0 && e.alone != "":
-		return e.alone
+	case len(args) == 0 && e.formatWithoutArgs != "":
+		return e.formatWithoutArgs
 	case len(args) == 0:
-		return e.words
-	case e.words == "%s":
+		return e.format
+	case e.format == "%s":
 		if text, ok := args[0].(string); ok {
 			return text
 		}
 	}
-	return fmt.Sprintf(e.words, args...)
+	return fmt.Sprintf(e.format, args...)
 }
 
-// AfterName gives words that Words made of c as they follow a cell's name or gate: "the cell's owner" is "its owner" there.
+// AfterName returns words of c as they follow a cell's name or gate, where "the cell's owner" becomes "its owner".
 func (c Code) AfterName(words string) string {
 	switch c {
 	case OwnerPaused, OwnerPinned, OwnerApproval, OwnerWindow:
@@ -211,18 +230,18 @@ func (c Code) AfterName(words string) string {
 	return words
 }
 
-// String is the code's name; none of Unknown.
+// String returns the code's name; "" for Unknown.
 func (c Code) String() string {
-	if c >= end {
+	if c >= codeCount {
 		return ""
 	}
 	return table[c].name
 }
 
-// MarshalText gives the code's name.
 func (c Code) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// UnmarshalText takes a name. One that is not known comes from a newer program: Unknown, and the words say it.
+// UnmarshalText reads a name. An unknown name comes from a newer program and becomes Unknown; the words still say the
+// reason.
 func (c *Code) UnmarshalText(name []byte) error {
 	*c = Unknown
 	for i := range table {
@@ -233,10 +252,10 @@ func (c *Code) UnmarshalText(name []byte) error {
 	return nil
 }
 
-// Codes returns every code there is.
+// Codes returns every code except Unknown.
 func Codes() []Code {
-	all := make([]Code, 0, end-1)
-	for c := Unknown + 1; c < end; c++ {
+	all := make([]Code, 0, codeCount-1)
+	for c := Unknown + 1; c < codeCount; c++ {
 		all = append(all, c)
 	}
 	return all

@@ -20,8 +20,8 @@ func TestEveryCodeHasANameAndWords(t *testing.T) {
 			t.Errorf("%d and %d are both called %s", uint8(other), uint8(c), c)
 		}
 		names[c.String()] = c
-		if (table[c].words == "") != slices.Contains(silent, c) {
-			t.Errorf("%s has the words %q", c, table[c].words)
+		if (table[c].format == "") != slices.Contains(silent, c) {
+			t.Errorf("%s has the words %q", c, table[c].format)
 		}
 	}
 }
@@ -55,12 +55,12 @@ func TestText(t *testing.T) {
 	if err := c.UnmarshalText([]byte("of-tomorrow")); err != nil || c != Unknown {
 		t.Errorf("a newer program's code: %s, %v", c, err)
 	}
-	if end.String() != "" || end.Words() != "" || Unknown.String() != "" {
+	if codeCount.String() != "" || codeCount.Words() != "" || Unknown.String() != "" {
 		t.Error("what is no code has a name")
 	}
 }
 
-// docs/gates.md lists exactly the codes that there are, each with the words it has.
+// docs/gates.md lists exactly the codes of this package, each with its words.
 func TestCodesAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../docs/gates.md")
 	if err != nil {
@@ -82,14 +82,14 @@ func TestCodesAreDocumented(t *testing.T) {
 	}
 }
 
-// documentedWords is what the page has beside a code: its words, with … for arguments.
+// documentedWords returns a code's words as docs/gates.md shows them, with … for arguments.
 func documentedWords(c Code) string {
-	words := regexp.MustCompile(`(%[sd])+`).ReplaceAllString(table[c].words, "…")
+	words := regexp.MustCompile(`(%[sd])+`).ReplaceAllString(table[c].format, "…")
 	switch {
 	case words == "":
 		return "(none: until when says all)"
-	case table[c].alone != "":
-		return table[c].alone + "; or: " + words
+	case table[c].formatWithoutArgs != "":
+		return table[c].formatWithoutArgs + "; or: " + words
 	}
 	return words
 }

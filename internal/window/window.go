@@ -1,8 +1,8 @@
-// Package window says when something may happen: windows that a cron line opens, in a zone, for a while. Vendors write
-// them for channels and cells, owners for their cell, and all mean the same.
+// Package window defines windows of time: each time that a cron line names, in a zone, a window opens for a while.
+// Vendors write windows for channels and cells, owners for their cell; the meaning is the same.
 //
-// It is pure: now is passed in, and all it reads is the database of zones, which is built in. A Window that Ready found
-// valid is immutable, and safe for concurrent use.
+// The package is pure: now is passed in, and the database of zones is built in. A Window that Ready found valid is
+// immutable, and safe for concurrent use.
 package window
 
 import (
@@ -12,37 +12,36 @@ import (
 	"sort"
 	"strings"
 	"time"
-	_ "time/tzdata" // which zones are known must not depend on the machine
+	_ "time/tzdata" // the known zones must not depend on the machine
 
 	"github.com/robfig/cron/v3"
 )
 
-// The schedule runs on wall time as if every day had 24 hours, and only then is a wall time turned into an instant:
-// the first at which the zone's clock shows it or later. So an opening inside a spring gap happens at the first valid
-// instant, and one inside an autumn overlap at its first occurrence, each once (faults 18, 19). For is elapsed time.
+// The schedule runs on wall time as if every day had 24 hours. A wall time is then converted to the first instant at
+// which the zone's clock shows that time or later. So an opening inside a spring gap happens at the first valid
+// instant, and an opening inside an autumn overlap at its first occurrence, each once (faults 18, 19). For is elapsed
+// time.
 
-// maxCron bounds the length, in bytes, of a cron line.
+// maxCron is the longest cron line, in bytes.
 const maxCron = 256
 
-// day is the seconds in a day of wall time.
-const day = 24 * 60 * 60
+// daySeconds is the length of a day of wall time.
+const daySeconds = 24 * 60 * 60
 
-// rarest is the most days between two days that any cron line names: 29 February around a year like 2100.
-const rarest = 8*366 + 1
+// maxDaysBetween is the greatest distance of two days that a cron line names: 29 February around a year like 2100.
+const maxDaysBetween = 8*366 + 1
 
-// farthest is how far Judge looks for the end of a stretch that is open: what ends later has no known end.
-const farthest = 10 * 366 * 24 * time.Hour
+// maxLookahead is how far Judge looks for the closing time; a window that closes later has none.
+const maxLookahead = 10 * 366 * 24 * time.Hour
 
-// wall is what a clock on the wall shows, in seconds since 1970 as if the zone were UTC.
-type wall int64
+// wallTime is the time on a wall clock, in seconds since 1970 as if the zone were UTC.
+type wallTime int64
 
-// opening is one opening of a window.
 type opening struct {
-	shown wall
+	shown wallTime
 	at    time.Time
 }
 
-// Window is open for For from each instant that Opens names, in Zone.
 type Window struct {
 	Opens string        `yaml:"opens" json:"opens" required:"true" doc:"cron, five fields: minute hour day-of-month month day-of-week"`
 	For   time.Duration `yaml:"for" json:"for" required:"true"`
@@ -51,24 +50,27 @@ type Window struct {
 	compiled *compiled // set by Ready
 }
 
-// compiled is a Window that was found valid. Immutable.
+// compiled is a valid Window, prepared for Judge. Immutable.
 type compiled struct {
-	days   *cron.SpecSchedule // only its day, month and weekday sets are used
-	times  []wall             // the openings of a day, in seconds of the day, sorted, at least one
-	runs   []int              // by index in times: the last of the day that is reached without a gap longer than span
-	span   time.Duration      // how long it is open
-	steady bool               // no gap in wall time is longer than span: closes, if ever, only when clocks go back
-	zone   *time.Location
+	days  *cron.SpecSchedule // for its day, month and weekday sets
+	times []wallTime         // the openings of a day, in seconds of the day, sorted, at least one
+	// by index in times: the last opening of the day that is reached without a gap longer than span
+	runEnds []int
+	span    time.Duration // how long the window is open
+	// no gap in wall time is longer than span: the window closes, if ever, when clocks go back
+	gapless bool
+	zone    *time.Location
 }
 
-// Wrong is what is wrong with one field of a window.
-type Wrong struct {
+// FieldFault is a mistake in one field of a window.
+type FieldFault struct {
 	Field  string // opens, for or zone
 	Reason string
 }
 
-// Ready says all that is wrong with w (fault 20), or makes it quick to judge. Nobody else may use w meanwhile.
-func (w *Window) Ready() []Wrong {
+// Compile returns all that is wrong with w (fault 20), or compiles w so that Judge is fast. No other goroutine may use w
+// meanwhile.
+func (w *Window) Compile() []FieldFault {
 	c, wrong := w.compile()
 	if len(wrong) > 0 {
 		return wrong
@@ -77,9 +79,9 @@ func (w *Window) Ready() []Wrong {
 	return nil
 }
 
-func (w *Window) compile() (c *compiled, wrong []Wrong) {
+func (w *Window) compile() (c *compiled, wrong []FieldFault) {
 	add := func(field, format string, args ...any) {
-		wrong = append(wrong, Wrong{field, fmt.Sprintf(format, args...)})
+		wrong = append(wrong, FieldFault{field, fmt.Sprintf(format, args...)})
 	}
 	zone, err := loadZone(w.Zone)
 	if err != nil {
@@ -96,27 +98,27 @@ func (w *Window) compile() (c *compiled, wrong []Wrong) {
 		return nil, wrong
 	}
 	c = &compiled{days: spec, span: w.For, zone: zone}
-	for minute := wall(0); minute < 24*60; minute++ {
+	for minute := wallTime(0); minute < 24*60; minute++ {
 		if spec.Hour&(1<<(minute/60)) != 0 && spec.Minute&(1<<(minute%60)) != 0 {
 			c.times = append(c.times, minute*60)
 		}
 	}
-	if _, ok := c.next(0); !ok {
-		add("opens", "never opens: no day is %q", w.Opens)
+	if _, ok := c.nextOpening(0); !ok {
+		add("opens", "never opens: no day matches %q", w.Opens)
 		return nil, wrong
 	}
-	c.runs = make([]int, len(c.times))
+	c.runEnds = make([]int, len(c.times))
 	for i := len(c.times) - 1; i >= 0; i-- {
-		c.runs[i] = i
-		if i+1 < len(c.times) && seconds(c.times[i+1]-c.times[i]) <= c.span {
-			c.runs[i] = c.runs[i+1]
+		c.runEnds[i] = i
+		if i+1 < len(c.times) && wallDuration(c.times[i+1]-c.times[i]) <= c.span {
+			c.runEnds[i] = c.runEnds[i+1]
 		}
 	}
-	c.steady = c.isSteady()
+	c.gapless = c.isGapless()
 	return c, nil
 }
 
-// loadZone gives the zone of an IANA name; none means UTC.
+// loadZone returns the zone of an IANA name; an empty name means UTC.
 func loadZone(name string) (*time.Location, error) {
 	if name == "Local" {
 		return nil, errors.New(`unknown zone "Local": name an IANA zone such as Europe/Berlin`)
@@ -128,7 +130,8 @@ func loadZone(name string) (*time.Location, error) {
 	return zone, nil
 }
 
-// parseCron reads a cron line of five fields. Zones and descriptors inside the line are refused: Zone says the zone.
+// parseCron reads a cron line of five fields. It refuses zones and descriptors inside the line: Zone is the place for a
+// zone.
 func parseCron(line string) (*cron.SpecSchedule, error) {
 	if len(line) > maxCron {
 		return nil, fmt.Errorf("cron line of %d bytes: at most %d are read", len(line), maxCron)
@@ -148,44 +151,44 @@ func parseCron(line string) (*cron.SpecSchedule, error) {
 	return spec, nil
 }
 
-// Judge tells whether the window is open at now. Open: until is when it closes, openings that meet counted as one, or
-// zero if it never does. Shut: until is when it opens next, and why says so, or what is wrong with it. Time alone changes
-// nothing before until.
+// Judge reports whether the window is open at now. Open: until is the closing time, where openings that meet count as
+// one, or zero if the window never closes. Shut: until is the next opening, and why names it, or a fault of the window.
+// Time alone changes nothing before until.
 func (w *Window) Judge(now time.Time) (open bool, why string, until time.Time) {
 	c := w.compiled
 	if c == nil {
-		var wrong []Wrong
+		var wrong []FieldFault
 		if c, wrong = w.compile(); c == nil {
 			return false, wrong[0].Reason, time.Time{}
 		}
 	}
-	reach := c.reach(now)
-	if o, ok := c.latest(reach); ok && now.Before(o.at.Add(c.span)) {
-		return true, "", c.closes(o)
+	reach := c.latestWallTime(now)
+	if o, ok := c.latestOpening(reach); ok && now.Before(o.at.Add(c.span)) {
+		return true, "", c.closingTime(o)
 	}
-	shown, ok := c.next(reach)
+	shown, ok := c.nextOpening(reach)
 	if !ok {
 		return false, "never opens", time.Time{}
 	}
-	opens := c.instant(shown)
+	opens := c.instantOf(shown)
 	return false, "opens " + opens.Format("Mon 15:04") + " " + c.zone.String(), opens
 }
 
-// closes gives the end of the stretch that is open from o on; zero: none, or farther than farthest.
-func (c *compiled) closes(o opening) time.Time {
-	for limit := o.at.Add(farthest); o.at.Before(limit); {
-		_, shift := bounds(o.at)
+// closingTime returns the end of the open time that begins at o; zero: never, or after maxLookahead.
+func (c *compiled) closingTime(o opening) time.Time {
+	for limit := o.at.Add(maxLookahead); o.at.Before(limit); {
+		_, shift := offsetBounds(o.at)
 		last := o
-		if c.steady {
+		if c.gapless {
 			if shift.IsZero() {
 				return time.Time{}
 			}
-			last, _ = c.latest(c.reach(shift.Add(-time.Second)))
-		} else if run := c.lastOfRun(o.shown); shift.IsZero() || o.at.Add(seconds(run-o.shown)).Before(shift) {
-			last = opening{run, o.at.Add(seconds(run - o.shown))}
+			last, _ = c.latestOpening(c.latestWallTime(shift.Add(-time.Second)))
+		} else if run := c.lastOfRun(o.shown); shift.IsZero() || o.at.Add(wallDuration(run-o.shown)).Before(shift) {
+			last = opening{run, o.at.Add(wallDuration(run - o.shown))}
 		}
 		end := last.at.Add(c.span)
-		o, _ = c.latest(c.reach(end))
+		o, _ = c.latestOpening(c.latestWallTime(end))
 		if o.at.Equal(last.at) {
 			return end
 		}
@@ -193,45 +196,45 @@ func (c *compiled) closes(o opening) time.Time {
 	return time.Time{}
 }
 
-// lastOfRun gives the last opening of the same day that is reached from w without a gap longer than the span.
-func (c *compiled) lastOfRun(w wall) wall {
-	midnight := w - mod(w, day)
+// lastOfRun returns the last opening of the same day that is reached from w without a gap longer than the span.
+func (c *compiled) lastOfRun(w wallTime) wallTime {
+	midnight := w - floorMod(w, daySeconds)
 	i, _ := slices.BinarySearch(c.times, w-midnight)
-	return midnight + c.times[c.runs[i]]
+	return midnight + c.times[c.runEnds[i]]
 }
 
-// latest gives the last opening whose wall time is reach or earlier.
-func (c *compiled) latest(reach wall) (opening, bool) {
-	midnight := reach - mod(reach, day)
+// latestOpening returns the last opening whose wall time is reach or earlier.
+func (c *compiled) latestOpening(reach wallTime) (opening, bool) {
+	midnight := reach - floorMod(reach, daySeconds)
 	i := sort.Search(len(c.times), func(i int) bool { return c.times[i] > reach-midnight })
-	for range rarest {
+	for range maxDaysBetween {
 		if i > 0 && c.opensOn(midnight) {
 			shown := midnight + c.times[i-1]
-			return opening{shown, c.instant(shown)}, true
+			return opening{shown, c.instantOf(shown)}, true
 		}
-		midnight -= day
+		midnight -= daySeconds
 		i = len(c.times)
 	}
 	return opening{}, false
 }
 
-// next gives the first wall time after reach that the schedule names.
-func (c *compiled) next(reach wall) (wall, bool) {
-	midnight := reach - mod(reach, day)
+// nextOpening returns the first wall time after reach that the schedule names.
+func (c *compiled) nextOpening(reach wallTime) (wallTime, bool) {
+	midnight := reach - floorMod(reach, daySeconds)
 	i := sort.Search(len(c.times), func(i int) bool { return c.times[i] > reach-midnight })
-	for range rarest {
+	for range maxDaysBetween {
 		if i < len(c.times) && c.opensOn(midnight) {
 			return midnight + c.times[i], true
 		}
-		midnight += day
+		midnight += daySeconds
 		i = 0
 	}
 	return 0, false
 }
 
-// opensOn tells whether the schedule names the day that begins at midnight. As in every cron, day of the month and day
-// of the week are alternatives if both are restricted.
-func (c *compiled) opensOn(midnight wall) bool {
+// opensOn reports whether the schedule names the day that begins at midnight. As in every cron, day of the month and
+// day of the week are alternatives if both are restricted.
+func (c *compiled) opensOn(midnight wallTime) bool {
 	const star = 1 << 63 // cron's mark of an unrestricted field
 	date := time.Unix(int64(midnight), 0).UTC()
 	_, month, dom := date.Date()
@@ -246,22 +249,23 @@ func (c *compiled) opensOn(midnight wall) bool {
 	return inMonth || inWeek
 }
 
-// isSteady tells whether no two successive openings are farther apart on the wall than the span.
-func (c *compiled) isSteady() bool {
+// isGapless reports whether no two successive openings are farther apart in wall time than the span.
+func (c *compiled) isGapless() bool {
 	first, last := c.times[0], c.times[len(c.times)-1]
-	night := seconds(day - last + first)
+	night := wallDuration(daySeconds - last + first)
 	if c.lastOfRun(first) != last || night > c.span {
 		return false
 	}
-	// 28 years show every pair of a weekday and a place in the leap cycle, 2096 to 2105 the longest wait for a 29 February.
+	// 28 years show every pair of a weekday and a place in the leap cycle, 2096 to 2105 the longest wait for a 29
+	// February.
 	for _, years := range [][2]int{{2000, 2029}, {2096, 2106}} {
-		midnight := wall(time.Date(years[0], 1, 1, 0, 0, 0, 0, time.UTC).Unix())
-		end := wall(time.Date(years[1], 1, 1, 0, 0, 0, 0, time.UTC).Unix())
-		for before := wall(0); midnight < end; midnight += day {
+		midnight := wallTime(time.Date(years[0], 1, 1, 0, 0, 0, 0, time.UTC).Unix())
+		end := wallTime(time.Date(years[1], 1, 1, 0, 0, 0, 0, time.UTC).Unix())
+		for before := wallTime(0); midnight < end; midnight += daySeconds {
 			if !c.opensOn(midnight) {
 				continue
 			}
-			if before != 0 && seconds(midnight-before-day)+night > c.span {
+			if before != 0 && wallDuration(midnight-before-daySeconds)+night > c.span {
 				return false
 			}
 			before = midnight
@@ -270,12 +274,12 @@ func (c *compiled) isSteady() bool {
 	return true
 }
 
-// instant gives the first instant at which the zone's clock shows w or later.
-func (c *compiled) instant(w wall) time.Time {
+// instantOf returns the first instant at which the zone's clock shows w or later.
+func (c *compiled) instantOf(w wallTime) time.Time {
 	const west = 16 * 60 * 60 // no zone was ever farther from UTC
 	for t := time.Unix(int64(w)-west, 0).In(c.zone); ; {
 		_, offset := t.Zone()
-		_, end := bounds(t)
+		_, end := offsetBounds(t)
 		shown := time.Unix(int64(w)-int64(offset), 0).In(c.zone)
 		if shown.Before(t) { // w was skipped when this offset began
 			shown = t
@@ -287,16 +291,17 @@ func (c *compiled) instant(w wall) time.Time {
 	}
 }
 
-// reach gives the latest wall time that the zone's clock had shown by now: after clocks went back it is more than what it shows.
-func (c *compiled) reach(now time.Time) wall {
+// latestWallTime returns the latest wall time that the zone's clock had shown by now: after clocks went back, later
+// than what the clock shows.
+func (c *compiled) latestWallTime(now time.Time) wallTime {
 	const overlap = 32 * time.Hour // no clock ever went back farther
 	t := now.In(c.zone)
 	_, offset := t.Zone()
 	reach := t.Unix() + int64(offset)
 	for {
-		start, _ := bounds(t)
+		start, _ := offsetBounds(t)
 		if start.IsZero() || now.Sub(start) > overlap {
-			return wall(reach)
+			return wallTime(reach)
 		}
 		t = start.Add(-time.Second)
 		_, offset = t.Zone()
@@ -304,9 +309,9 @@ func (c *compiled) reach(now time.Time) wall {
 	}
 }
 
-// bounds gives a stretch around t, end excluded, in which the zone's offset stays the same; zero: from or for ever. It is
-// ZoneBounds, but for decades ahead, on 31 December of a leap year, that gives an end that is past (Go 1.26).
-func bounds(t time.Time) (start, end time.Time) {
+// offsetBounds returns a period around t, end excluded, in which the zone's offset does not change; zero: no bound. It
+// corrects ZoneBounds, which returns an end in the past on 31 December of a leap year decades ahead (Go 1.26).
+func offsetBounds(t time.Time) (start, end time.Time) {
 	start, end = t.ZoneBounds()
 	if !end.IsZero() && !end.After(t) {
 		end = time.Date(t.UTC().Year()+1, 1, 1, 0, 0, 0, 0, time.UTC).In(t.Location())
@@ -314,7 +319,7 @@ func bounds(t time.Time) (start, end time.Time) {
 	return start, end
 }
 
-func seconds(w wall) time.Duration { return time.Duration(w) * time.Second }
+func wallDuration(w wallTime) time.Duration { return time.Duration(w) * time.Second }
 
-// mod is a modulo b, never negative.
-func mod(a, b wall) wall { return (a%b + b) % b }
+// floorMod returns a modulo b, never negative.
+func floorMod(a, b wallTime) wallTime { return (a%b + b) % b }

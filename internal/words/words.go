@@ -1,4 +1,5 @@
-// Package words puts counts, commits, instants and text from outside into sentences for people. It is pure.
+// Package words formats counts, commits, instants and text from outside for sentences that people read. It is pure, and
+// everything may be called at once.
 package words
 
 import (
@@ -7,7 +8,7 @@ import (
 	"time"
 )
 
-// Count says how many there are of something.
+// Count returns n with a noun, in the plural unless n is 1.
 func Count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
@@ -15,7 +16,7 @@ func Count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// OneLine keeps what came from outside within one line of a commit's message or of the log: at most 400 characters.
+// OneLine puts text from outside on one line, for a commit's message or the log: at most 400 characters.
 func OneLine(s string) string {
 	s = strings.Join(strings.Fields(s), " ")
 	if r := []rune(s); len(r) > 400 {
@@ -24,23 +25,23 @@ func OneLine(s string) string {
 	return s
 }
 
-// Short is how commits are shown to people.
-func Short(commit string) string {
+// ShortCommit shortens a commit's id for people.
+func ShortCommit(commit string) string {
 	if len(commit) > 12 {
 		return commit[:12]
 	}
 	return commit
 }
 
-// Stamp returns an instant as people read it: in UTC, to the second.
-func Stamp(t time.Time) string {
+// FormatTime returns an instant as people read it: in UTC, to the second.
+func FormatTime(t time.Time) string {
 	if t.IsZero() {
 		return "an unknown time"
 	}
 	return t.UTC().Format(time.RFC3339)
 }
 
-// Clip shortens text to n bytes, at the end, on a rune's border.
+// Clip shortens text to n bytes; no rune is cut.
 func Clip(text string, n int) string {
 	if len(text) <= n {
 		return text

@@ -36,11 +36,11 @@ func measureCells(ctx context.Context, dir string) ([]figures.Row, error) {
 		return nil, err
 	}
 	defer p.stop()
-	renders, err := figures.Timed(10, func(i int) error { return p.renderAll(ctx, i) })
+	renders, err := figures.TimeRuns(10, func(i int) error { return p.renderAll(ctx, i) })
 	if err != nil {
 		return nil, err
 	}
-	all, err := figures.Timed(switchCount, func(i int) error { return p.deployRelease(ctx, i+1) })
+	all, err := figures.TimeRuns(switchCount, func(i int) error { return p.deployRelease(ctx, i+1) })
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func measureCells(ctx context.Context, dir string) ([]figures.Row, error) {
 			Base:  "p50 " + figures.Time(figures.Median(all)),
 			Ratio: float64(figures.Median(all)-render) / float64(500*time.Millisecond), Limit: 1,
 		},
-		figures.Within("a render that was seen before", seen, time.Millisecond),
+		figures.LimitRow("a render that was seen before", seen, time.Millisecond),
 		{What: "memory of an idle agent", Got: fmt.Sprintf("%.1f MB", agent), Base: "limit 30 MB", Ratio: agent / 30,
 			Limit: 1},
 	}, nil
@@ -129,7 +129,7 @@ func startPipeline(ctx context.Context, dir string) (*pipeline, error) {
 		files[name] = data
 	}
 	ada := releases.Person{Name: "ada", Email: "ada@example.com"}
-	if _, err := gitrepo.Init(ctx, p.repo, gitrepo.New{Bare: true, Files: files, Message: "begin", Author: ada,
+	if _, err := gitrepo.Init(ctx, p.repo, gitrepo.InitOptions{Bare: true, Files: files, Message: "begin", Author: ada,
 		When: time.Now()}); err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ func run(ctx context.Context, out io.Writer, only string) error {
 		return err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // temporary
-	fmt.Fprintln(out, figures.Head())
+	fmt.Fprintln(out, figures.HeaderLine())
 	for _, g := range []group{{"promotion", measurePromotion}, {"plan", measurePlan}, {"cells", measureCells},
 		{"memory", measureMemory}} {
 		if !strings.Contains(g.name, only) {

@@ -33,7 +33,7 @@ func measurePlan(ctx context.Context, dir string) ([]figures.Row, error) {
 		if err != nil {
 			return err
 		}
-		loader := engine.Loader{Repo: repo, Keep: cacheFile}
+		loader := engine.Loader{Repo: repo, CacheFile: cacheFile}
 		if d, err = loader.Load(ctx, tip); err != nil {
 			return err
 		}
@@ -43,36 +43,36 @@ func measurePlan(ctx context.Context, dir string) ([]figures.Row, error) {
 	if err := loadAndPlan(""); err != nil { // clones
 		return nil, err
 	}
-	first, err := figures.Timed(7, func(int) error { return loadAndPlan("") })
+	first, err := figures.TimeRuns(7, func(int) error { return loadAndPlan("") })
 	if err != nil {
 		return nil, err
 	}
 	if err := loadAndPlan(url + ".keep"); err != nil {
 		return nil, err
 	}
-	cold, err := figures.Timed(7, func(int) error { return loadAndPlan(url + ".keep") })
+	cold, err := figures.TimeRuns(7, func(int) error { return loadAndPlan(url + ".keep") })
 	if err != nil {
 		return nil, err
 	}
 	// The baseline: the git command prints the contents of the same files.
-	cat, err := figures.Timed(5, func(int) error { return catFiles(ctx, url) })
+	cat, err := figures.TimeRuns(5, func(int) error { return catFiles(ctx, url) })
 	if err != nil {
 		return nil, err
 	}
 	o := observedHeads(d)
-	warm, err := figures.Timed(30, func(int) error { plan.Make(d, o, time.Now()); return nil })
+	warm, err := figures.TimeRuns(30, func(int) error { plan.Make(d, o, time.Now()); return nil })
 	if err != nil {
 		return nil, err
 	}
 	rows := []figures.Row{
-		figures.Within("snapshot and plan, cold: a new process on its data folder", figures.Median(cold),
+		figures.LimitRow("snapshot and plan, cold: a new process on its data folder", figures.Median(cold),
 			150*time.Millisecond),
 		{
 			What: "snapshot and plan, cold: the first process ever", Got: figures.Time(figures.Median(first)),
 			Base:  "limit 150 ms, git cat-file " + figures.Time(figures.Median(cat)),
 			Ratio: float64(figures.Median(first)) / float64(150*time.Millisecond), Limit: 1,
 		},
-		figures.Within("snapshot and plan when only reports changed", figures.Median(warm), 10*time.Millisecond),
+		figures.LimitRow("snapshot and plan when only reports changed", figures.Median(warm), 10*time.Millisecond),
 	}
 	return append(rows, growthExponent(d)), nil
 }
@@ -156,7 +156,7 @@ func growthExponent(d *plan.Desired) figures.Row {
 	for _, n := range []int{1_000, 10_000, 100_000} {
 		e := withCells(d, n)
 		o := observedHeads(e)
-		all, err := figures.Timed(max(5, 200_000/n), func(int) error { plan.Make(e, o, time.Now()); return nil })
+		all, err := figures.TimeRuns(max(5, 200_000/n), func(int) error { plan.Make(e, o, time.Now()); return nil })
 		if err != nil {
 			continue
 		}

@@ -25,7 +25,7 @@ func copyRepository(ctx context.Context, dir string, s biggit.Shape) (string, er
 	if err := os.MkdirAll(root, 0o755); err != nil { //nolint:gosec // nothing secret
 		return "", err
 	}
-	made, err := biggit.Cached(ctx, root, s)
+	made, err := biggit.CachedRepository(ctx, root, s)
 	if err != nil {
 		return "", err
 	}
@@ -44,10 +44,10 @@ func measurePromotion(ctx context.Context, dir string) ([]figures.Row, error) {
 		return nil, err
 	}
 	return []figures.Row{
-		figures.AtMost("build a promotion's commit, 2,000 releases, 5,000 commits", standard.build, "git, 5 processes",
+		figures.TimeRow("build a promotion's commit, 2,000 releases, 5,000 commits", standard.build, "git, 5 processes",
 			standard.gitBuild, 0.1),
-		figures.AtMost("build and push it to a bare repository on disk", standard.push, "git", standard.gitPush, 0.5),
-		figures.AtMost("build and push, ten times the history", long.push, "5,000 commits", standard.push, 1.2),
+		figures.TimeRow("build and push it to a bare repository on disk", standard.push, "git", standard.gitPush, 0.5),
+		figures.TimeRow("build and push, ten times the history", long.push, "5,000 commits", standard.push, 1.2),
 	}, nil
 }
 

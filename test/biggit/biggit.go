@@ -40,8 +40,8 @@ func Version(i int) string { return fmt.Sprintf("%d.%d.%d", 2020+i/120, i/10%12+
 func Channel(i int) string { return fmt.Sprintf("channel-%03d", i) }
 func Cell(i int) string    { return fmt.Sprintf("cell-%05d", i) }
 
-// Make writes a bare, packed repository of shape s to dir, which must not exist.
-func Make(ctx context.Context, dir string, s Shape) error {
+// CreateRepository writes a bare, packed repository of shape s to dir, which must not exist.
+func CreateRepository(ctx context.Context, dir string, s Shape) error {
 	if err := runGit(ctx, dir, nil, "init", "-q", "--bare", "--template=", "-b", Branch, dir); err != nil {
 		return err
 	}
@@ -57,8 +57,8 @@ func Make(ctx context.Context, dir string, s Shape) error {
 	return runGit(ctx, dir, nil, "repack", "-a", "-d", "-q")
 }
 
-// Cached returns the repository of shape s below root, and makes it first if needed.
-func Cached(ctx context.Context, root string, s Shape) (string, error) {
+// CachedRepository returns the repository of shape s below root, and makes it first if needed.
+func CachedRepository(ctx context.Context, root string, s Shape) (string, error) {
 	dir := filepath.Join(root, fmt.Sprintf("r%d-f%d-c%d-ch%d-ce%d-v1.git", s.Releases, s.Files, s.Commits, s.Channels,
 		s.Cells))
 	if _, err := os.Stat(dir); err == nil {
@@ -68,7 +68,7 @@ func Cached(ctx context.Context, root string, s Shape) (string, error) {
 	if err := os.RemoveAll(unfinished); err != nil {
 		return "", err
 	}
-	if err := Make(ctx, unfinished, s); err != nil {
+	if err := CreateRepository(ctx, unfinished, s); err != nil {
 		return "", err
 	}
 	return dir, os.Rename(unfinished, dir)

@@ -1,5 +1,6 @@
-// Package clients asks the flags of a cell by the providers that OpenFeature publishes for Go and JavaScript, as a product does
-// whose language has no provider of ours. It is a module of its own: nobody else needs what it imports.
+// Package clients tests the flags of a cell with the providers that OpenFeature publishes for Go and JavaScript, as a
+// product without a provider of Sluice's does. It is a module of its own, to keep its dependencies out of the main
+// module.
 package clients
 
 import (
@@ -27,28 +28,28 @@ import (
 	"github.com/sluice-cd/sluice/flags/ofrep"
 )
 
-// cell is the flags of one cell, as its agent has them.
-type cell struct {
+// testSource is the flags of one cell, as its agent has them.
+type testSource struct {
 	compiled *flags.Compiled
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	folded  *flags.Folded
 	changed chan struct{}
 }
 
-func (c *cell) Current() (*flags.Folded, int64) {
+func (c *testSource) Current() (*flags.Folded, int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.folded, time.Now().Unix()
 }
 
-func (c *cell) Changed() <-chan struct{} {
+func (c *testSource) Changed() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.changed
 }
 
-func (c *cell) order(o flags.Orders) {
+func (c *testSource) applyOrders(o flags.Orders) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.folded = c.compiled.Fold(o, flags.Facts{Cell: "acme", Channel: "staging"}, time.Now().Unix())
@@ -58,7 +59,7 @@ func (c *cell) order(o flags.Orders) {
 	c.changed = make(chan struct{})
 }
 
-const bundle = `{
+const bundleJSON = `{
 	"version": 1, "channel": "staging", "gates": [],
 	"flags": {
 		"mail": {"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off", "metadata": {"expose": "client"},
@@ -73,27 +74,27 @@ const bundle = `{
 	}
 }`
 
-// page is the origin of pages that may read answers.
-const page = "https://console.example.com"
+// pageOrigin is the origin of pages that may read answers.
+const pageOrigin = "https://console.example.com"
 
-func serve(t *testing.T) (c *cell, address string) {
+func serve(t *testing.T) (c *testSource, address string) {
 	t.Helper()
 	var b flags.Bundle
-	if err := json.Unmarshal([]byte(bundle), &b); err != nil {
+	if err := json.Unmarshal([]byte(bundleJSON), &b); err != nil {
 		t.Fatal(err)
 	}
 	compiled, err := flags.Compile(&b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c = &cell{compiled: compiled}
-	c.order(flags.Orders{})
+	c = &testSource{compiled: compiled}
+	c.applyOrders(flags.Orders{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := ofrep.Server(ctx, ofrep.New(c, zerolog.Nop(), ofrep.Options{Origins: []string{page}}))
+	s := ofrep.Server(ctx, ofrep.New(c, zerolog.Nop(), ofrep.Options{Origins: []string{pageOrigin}}))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -109,16 +110,16 @@ func serve(t *testing.T) (c *cell, address string) {
 	return c, "http://" + l.Addr().String()
 }
 
-// said is what a client is told of a flag.
-type said struct {
+// evaluation is a client's result of a flag.
+type evaluation struct {
 	Value     any    `json:"value"`
 	Variant   string `json:"variant"`
 	Reason    string `json:"reason"`
 	ErrorCode string `json:"errorCode"`
 }
 
-// truth is what the flags are for ada in acme, whoever asks. She says that she is in another cell (R36, fault 62).
-var truth = map[string]said{
+// expected are the evaluations for ada in acme. She claims to be in another cell (R36, fault 62).
+var expected = map[string]evaluation{
 	"mail":  {true, "on", "TARGETING_MATCH", ""},
 	"color": {"#f00", "red", "STATIC", ""},
 	"size":  {1.5, "s", "STATIC", ""},
@@ -165,9 +166,9 @@ func TestGo(t *testing.T) {
 		"none":  func() (any, openfeature.EvaluationDetails) { return text("none", "mine") },
 	} {
 		value, d := ask()
-		got := said{value, d.Variant, string(d.Reason), string(d.ErrorCode)}
-		if !reflect.DeepEqual(got, truth[name]) {
-			t.Errorf("%s is %+v, want %+v", name, got, truth[name])
+		got := evaluation{value, d.Variant, string(d.Reason), string(d.ErrorCode)}
+		if !reflect.DeepEqual(got, expected[name]) {
+			t.Errorf("%s is %+v, want %+v", name, got, expected[name])
 		}
 	}
 }
@@ -185,14 +186,14 @@ func TestJavaScript(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	install(ctx, t)
+	installNode(ctx, t)
 	run := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 	run.Dir = dir
 	if out, err := run.CombinedOutput(); err != nil {
 		t.Fatalf("npm ci: %v\n%s", err, out)
 	}
 	c, address := serve(t)
-	node := exec.CommandContext(ctx, "node", "client.mjs", address, page)
+	node := exec.CommandContext(ctx, "node", "client.mjs", address, pageOrigin)
 	node.Dir = dir
 	var complaints bytes.Buffer
 	node.Stderr = &complaints
@@ -206,7 +207,7 @@ func TestJavaScript(t *testing.T) {
 	defer func() { _ = node.Wait() }()
 	lines := bufio.NewScanner(out)
 	next := func() (said struct {
-		Server, Page map[string]said
+		Server, Page map[string]evaluation
 		Error        string
 	}) {
 		if !lines.Scan() {
@@ -217,30 +218,33 @@ func TestJavaScript(t *testing.T) {
 		}
 		return said
 	}
-	want := maps.Clone(truth)
-	// An answer without a value, which is OFREP's word for the caller's default, is an error to this provider; it gives the default.
-	want["gone"] = said{true, "", "ERROR", "GENERAL"}
+	want := maps.Clone(expected)
+	// This provider treats an answer without a value, OFREP's form of the caller's default, as an error, and returns
+	// the default.
+	want["gone"] = evaluation{true, "", "ERROR", "GENERAL"}
 	if got := next().Server; !reflect.DeepEqual(got, want) {
 		t.Errorf("the server's provider says\n%+v, want\n%+v", got, want)
 	}
-	before := map[string]said{"mail": truth["mail"], "color": {"mine", "", "ERROR", "FLAG_NOT_FOUND"}} // R45: only what is exposed
+	// R45: only what is exposed
+	before := map[string]evaluation{"mail": expected["mail"], "color": {"mine", "", "ERROR", "FLAG_NOT_FOUND"}}
 	if got := next().Page; !reflect.DeepEqual(got, before) {
 		t.Errorf("the page's provider says\n%+v, want\n%+v", got, before)
 	}
-	c.order(flags.Orders{Killed: []flags.KilledFlag{{Flag: "mail"}}})
-	after := map[string]said{"mail": {false, "off", "STATIC", ""}, "color": before["color"]}
+	c.applyOrders(flags.Orders{Killed: []flags.KilledFlag{{Flag: "mail"}}})
+	after := map[string]evaluation{"mail": {false, "off", "STATIC", ""}, "color": before["color"]}
 	if got := next().Page; !reflect.DeepEqual(got, after) {
 		t.Errorf("after the kill the page's provider says\n%+v, want\n%+v", got, after)
 	}
 }
 
-// install makes sure of Node: on Debian, root gets it.
-func install(ctx context.Context, t *testing.T) {
+// installNode installs Node if it is missing: on Debian, as root.
+func installNode(ctx context.Context, t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("npm"); err == nil {
 		return
 	}
-	for _, args := range [][]string{{"update", "-q"}, {"install", "-y", "-q", "--no-install-recommends", "nodejs", "npm"}} {
+	for _, args := range [][]string{{"update", "-q"},
+		{"install", "-y", "-q", "--no-install-recommends", "nodejs", "npm"}} {
 		run := exec.CommandContext(ctx, "apt-get", append([]string{"-o", "DPkg::Lock::Timeout=300"}, args...)...)
 		run.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if out, err := run.CombinedOutput(); err != nil {

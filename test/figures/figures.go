@@ -20,8 +20,8 @@ type Row struct {
 	Note  bool // not compared with anything
 }
 
-// Head returns the header line.
-func Head() string {
+// HeaderLine returns the header line.
+func HeaderLine() string {
 	return fmt.Sprintf("%-66s %12s   %-38s %8s  %-9s", "figure", "got", "against", "ratio", "limit")
 }
 
@@ -42,24 +42,24 @@ func (r Row) String() string {
 	return fmt.Sprintf("%-66s %12s   %-38s %8.3f  %s %-6.3g %s", r.What, r.Got, r.Base, r.Ratio, sign, r.Limit, verdict)
 }
 
-// AtLeast returns a row that compares two rates.
-func AtLeast(what string, got float64, name string, base, limit float64) Row {
+// RateRow returns a row that compares two rates.
+func RateRow(what string, got float64, name string, base, limit float64) Row {
 	return Row{What: what, Got: Rate(got), Base: name + " " + Rate(base), Ratio: got / base, Limit: limit, Least: true}
 }
 
-// AtMost returns a row that compares two times.
-func AtMost(what string, got time.Duration, name string, base time.Duration, limit float64) Row {
+// TimeRow returns a row that compares two times.
+func TimeRow(what string, got time.Duration, name string, base time.Duration, limit float64) Row {
 	return Row{What: what, Got: Time(got), Base: name + " " + Time(base), Ratio: float64(got) / float64(base),
 		Limit: limit}
 }
 
-// Within returns a row of a time with an absolute limit.
-func Within(what string, got, limit time.Duration) Row {
+// LimitRow returns a row of a time with an absolute limit.
+func LimitRow(what string, got, limit time.Duration) Row {
 	return Row{What: what, Got: Time(got), Base: "limit " + Time(limit), Ratio: float64(got) / float64(limit), Limit: 1}
 }
 
-// Beside returns a row that is printed beside others and compared with nothing.
-func Beside(what, got, base string) Row { return Row{What: what, Got: got, Base: base, Note: true} }
+// NoteRow returns a row that is printed beside others and compared with nothing.
+func NoteRow(what, got, base string) Row { return Row{What: what, Got: got, Base: base, Note: true} }
 
 // Rate formats a rate.
 func Rate(rate float64) string {
@@ -94,8 +94,8 @@ func Quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
 }
 
-// Timed runs f n times and returns the durations, sorted.
-func Timed(n int, f func(i int) error) ([]time.Duration, error) {
+// TimeRuns runs f n times and returns the durations, sorted.
+func TimeRuns(n int, f func(i int) error) ([]time.Duration, error) {
 	all := make([]time.Duration, 0, n)
 	for i := range n {
 		begin := time.Now()

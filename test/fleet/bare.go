@@ -45,11 +45,11 @@ func newBareServer() (*bareServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	cert, err := identity.Certificate(rand.Reader, key, "bare", time.Now())
+	cert, err := identity.SelfSignedCertificate(rand.Reader, key, "bare", time.Now())
 	if err != nil {
 		return nil, err
 	}
-	return &bareServer{pin: identity.Pin(cert.Leaf), config: &tls.Config{
+	return &bareServer{pin: identity.CertificatePin(cert.Leaf), config: &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert,
 	}}, nil
 }

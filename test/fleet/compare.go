@@ -115,7 +115,7 @@ func mediansOf(all []roundResult) sideMedians {
 
 // contextRow returns the figures that explain a comparison.
 func (s sideMedians) contextRow(bare sideMedians) figures.Row {
-	return figures.Beside("  server CPU an answer; answers' p99", figures.Time(s.cpu)+"; "+figures.Time(s.p99),
+	return figures.NoteRow("  server CPU an answer; answers' p99", figures.Time(s.cpu)+"; "+figures.Time(s.p99),
 		"bare "+figures.Time(bare.cpu)+"; "+figures.Time(bare.p99))
 }
 
@@ -165,7 +165,7 @@ func (b *bench) measurePolls(ctx context.Context) ([]figures.Row, error) {
 		reads.Got, reads.Ratio = "not counted", 1
 	}
 	return []figures.Row{
-		figures.AtLeast(fmt.Sprintf("idle polls, mutual TLS, %d at once over %d connections", concurrency, f.n),
+		figures.RateRow(fmt.Sprintf("idle polls, mutual TLS, %d at once over %d connections", concurrency, f.n),
 			ours.rate, "bare 304", theirs.rate, 0.8),
 		ours.contextRow(theirs), reads,
 	}, nil
@@ -222,9 +222,9 @@ func (b *bench) measureReportsOn(ctx context.Context, f *fleet, database, file s
 		return nil, err
 	}
 	return []figures.Row{
-		figures.AtLeast(fmt.Sprintf("reports durable on %s, %d at once", database, concurrency), ours.rate,
+		figures.RateRow(fmt.Sprintf("reports durable on %s, %d at once", database, concurrency), ours.rate,
 			"bare decode", theirs.rate, 0.5),
-		figures.Within("  acknowledged, p99", ours.p99, 20*time.Millisecond),
+		figures.LimitRow("  acknowledged, p99", ours.p99, 20*time.Millisecond),
 		ours.contextRow(theirs),
 	}, nil
 }

@@ -39,8 +39,8 @@ func (b *bench) measureCost(ctx context.Context) ([]figures.Row, error) {
 		Ratio: large.memory / small.memory, Limit: maxGrowth,
 	}
 	return append(rows, bytes,
-		figures.AtMost("server CPU to connect a cell and open its stream", large.cpu, per, small.cpu, maxGrowth),
-		figures.AtMost("told of a new head, p99, a cell", large.fanout, per, small.fanout, maxGrowth),
+		figures.TimeRow("server CPU to connect a cell and open its stream", large.cpu, per, small.cpu, maxGrowth),
+		figures.TimeRow("told of a new head, p99, a cell", large.fanout, per, small.fanout, maxGrowth),
 	), nil
 }
 

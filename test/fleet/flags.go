@@ -64,10 +64,10 @@ func (b *bench) measureFlags(ctx context.Context) ([]figures.Row, error) {
 	}
 	slices.Sort(p99)
 	return []figures.Row{
-		figures.Within(fmt.Sprintf("one of %d flags pushed, until %d cells evaluate it so, p99, worst of %d",
+		figures.LimitRow(fmt.Sprintf("one of %d flags pushed, until %d cells evaluate it so, p99, worst of %d",
 			flagCount, flagCells, b.pushCount), p99[len(p99)-1], 2*time.Second),
-		figures.Beside("  the last cell, median of pushes", figures.Time(figures.Median(last)), ""),
-		figures.Within(fmt.Sprintf("a flag killed, until it is off in the last of %d cells", flagCells), killed.Last,
+		figures.NoteRow("  the last cell, median of pushes", figures.Time(figures.Median(last)), ""),
+		figures.LimitRow(fmt.Sprintf("a flag killed, until it is off in the last of %d cells", flagCells), killed.Last,
 			2*time.Second),
 	}, nil
 }

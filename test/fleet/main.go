@@ -121,7 +121,7 @@ func (b *bench) run(ctx context.Context, only string) (err error) {
 	if b.binary, err = buildBinary(ctx, b.dir, b.profile != ""); err != nil {
 		return err
 	}
-	fmt.Fprintln(b.out, figures.Head())
+	fmt.Fprintln(b.out, figures.HeaderLine())
 	for _, g := range []group{
 		{"disk", b.measureDisk}, {"store", b.measureStores}, {"polls", b.measurePolls}, {"reports", b.measureReports},
 		{"fanout", b.measureFanout},

@@ -62,11 +62,11 @@ func (b *bench) measureReconnect(ctx context.Context) ([]figures.Row, error) {
 		return nil, err
 	}
 	return []figures.Row{
-		figures.AtMost(fmt.Sprintf("killed and started again: %d cells connected and current", b.streamCells),
+		figures.TimeRow(fmt.Sprintf("killed and started again: %d cells connected and current", b.streamCells),
 			figures.Median(ours), "bare handshakes", figures.Median(theirs), 3),
-		figures.Beside("  from the kill until it listens again", figures.Time(figures.Median(outages)),
+		figures.NoteRow("  from the kill until it listens again", figures.Time(figures.Median(outages)),
 			"not counted above"),
-		figures.Beside("  meanwhile turned away, and broken connections",
+		figures.NoteRow("  meanwhile turned away, and broken connections",
 			fmt.Sprintf("%d, %d", counts.Refused, counts.Failed), fmt.Sprintf("%d made", counts.Connects)),
 		{What: fmt.Sprintf("acknowledged reports lost over %d kills in a rollout", rounds), Got: fmt.Sprint(lost),
 			Base: fmt.Sprintf("%d cells, %d events", len(all), events), Ratio: float64(lost), Limit: 0},

@@ -48,7 +48,7 @@ func (b *bench) measureDisk(ctx context.Context) ([]figures.Row, error) {
 		all = append(all, time.Since(begun))
 	}
 	slices.Sort(all)
-	return []figures.Row{figures.Beside("the disk: fdatasync of 4 KiB, p50, p99", figures.Time(figures.Median(all))+
+	return []figures.Row{figures.NoteRow("the disk: fdatasync of 4 KiB, p50, p99", figures.Time(figures.Median(all))+
 		", "+figures.Time(figures.Quantile(all, 0.99)), "read what is durable beside it")}, nil
 }
 
@@ -86,7 +86,7 @@ func (b *bench) measureStores(ctx context.Context) ([]figures.Row, error) {
 		if err == nil {
 			var many float64
 			if many, err = b.hammerStore(ctx, k, b.reportCells, 1024); err == nil {
-				rows = append(rows, figures.Beside("the store alone, "+s.name+": reports kept, 64 and 1,024 at once",
+				rows = append(rows, figures.NoteRow("the store alone, "+s.name+": reports kept, 64 and 1,024 at once",
 					figures.Rate(few), figures.Rate(many)))
 			}
 		}
@@ -137,7 +137,7 @@ func (b *bench) hammerStore(ctx context.Context, k reportStore, n, atOnce int) (
 				next := *states[i]
 				next.Version++
 				next.LastReport = time.Now()
-				if err := k.Report(ctx, []plan.Reported{{State: &next, Boot: "b"}}); err != nil {
+				if err := k.RecordReports(ctx, []plan.Reported{{State: &next, Boot: "b"}}); err != nil {
 					over.Store(true)
 					return err
 				}

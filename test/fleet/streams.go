@@ -20,9 +20,9 @@ func (b *bench) measureFanout(ctx context.Context) ([]figures.Row, error) {
 		return nil, err
 	}
 	return []figures.Row{
-		figures.AtMost(fmt.Sprintf("one new head told to %d streams, p99", b.streamCells), ours.P99, "bare broadcast",
+		figures.TimeRow(fmt.Sprintf("one new head told to %d streams, p99", b.streamCells), ours.P99, "bare broadcast",
 			theirs.P99, 1.5),
-		figures.Beside("  p50, and the last", figures.Time(ours.P50)+", "+figures.Time(ours.Last),
+		figures.NoteRow("  p50, and the last", figures.Time(ours.P50)+", "+figures.Time(ours.Last),
 			"bare "+figures.Time(theirs.P50)+", "+figures.Time(theirs.Last)),
 	}, nil
 }
@@ -140,9 +140,9 @@ func (b *bench) measurePush(ctx context.Context) ([]figures.Row, error) {
 	}
 	slices.Sort(last)
 	return append(rows,
-		figures.Within(fmt.Sprintf("push landed, until the last of %d cells was told, p99 of %d", b.streamCells,
+		figures.LimitRow(fmt.Sprintf("push landed, until the last of %d cells was told, p99 of %d", b.streamCells,
 			b.pushCount), figures.Quantile(last, 0.99), 500*time.Millisecond),
-		figures.Beside("  median of the last, and of p50", figures.Time(figures.Median(last))+", "+
+		figures.NoteRow("  median of the last, and of p50", figures.Time(figures.Median(last))+", "+
 			figures.Time(figures.Median(p50)),
 			fmt.Sprintf("%.2f events a cell and push", float64(events)/float64(b.pushCount*b.streamCells))),
 	), nil

@@ -26,34 +26,38 @@ const (
 	now         = 1_700_000_000
 )
 
-// TestDocumentIsFlagds gives flagd what /flags.json gives: what it makes of it is what the cell answers itself, facts, gates and
-// ramps included, whatever callers say of them (R36).
+// TestDocumentIsFlagds gives /flags.json to flagd, whose answers must be the cell's, with facts, gates and ramps,
+// whatever callers claim (R36).
 func TestDocumentIsFlagds(t *testing.T) {
 	for stream := range uint64(foldings) {
 		g := newGenerator(*first, stream)
-		folded, keys := g.folded(t)
-		flagd := read(t, folded.Document())
+		folded, keys := g.foldFlags(t)
+		flagd := loadDocument(t, folded.Document())
 		for range perDocument {
-			caller := g.liar()
+			caller := g.lyingContext()
 			for _, key := range keys {
 				before := time.Now().Unix()
-				ours, theirs := Ours(folded.Evaluate(key, caller, before)), flagd.Ask(key, caller)
-				for tries := 0; tries < 20 && !reflect.DeepEqual(ours, theirs); tries++ { // what flagd answers by chance
-					ours, theirs = Ours(folded.Evaluate(key, caller, time.Now().Unix())), flagd.Ask(key, caller)
+				ours, theirs := AnswerOf(folded.Evaluate(key, caller, before)), flagd.Evaluate(key, caller)
+				// flagd's answer can depend on chance
+				for tries := 0; tries < 20 && !reflect.DeepEqual(ours, theirs); tries++ {
+					ours, theirs = AnswerOf(folded.Evaluate(key, caller, time.Now().Unix())), flagd.Evaluate(key,
+						caller)
 				}
 				if !reflect.DeepEqual(ours, theirs) {
 					about, _ := json.Marshal(caller)
-					t.Fatalf("stream %d, flag %s\ncontext %s\nours  %+v\nflagd %+v\n%s", stream, key, about, ours, theirs, folded.Document())
+					t.Fatalf("stream %d, flag %s\ncontext %s\nours  %+v\nflagd %+v\n%s", stream, key, about, ours,
+						theirs, folded.Document())
 				}
 			}
 		}
 	}
 }
 
-// TestDocumentIsOfTheSchema holds that flagd's own schema takes the document, ramps and facts included.
+// TestDocumentIsOfTheSchema checks the document against flagd's schema, with ramps and facts.
 func TestDocumentIsOfTheSchema(t *testing.T) {
 	c := jsonschema.NewCompiler()
-	for name, text := range map[string]string{"flagd": schema.FlagdSchema, "flags": schema.FlagSchema, "targeting": schema.TargetingSchema} {
+	for name, text := range map[string]string{"flagd": schema.FlagdSchema, "flags": schema.FlagSchema,
+		"targeting": schema.TargetingSchema} {
 		doc, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 		if err != nil {
 			t.Fatal(err)
@@ -78,7 +82,9 @@ func TestDocumentIsOfTheSchema(t *testing.T) {
 			if of != "" {
 				meta = `,"metadata":{"feature":"` + of + `","off":"off"}`
 			}
-			b.Flags[fmt.Sprintf("flag-%d%s", i, of)] = json.RawMessage(`{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on","targeting":` + rule + meta + `}`)
+			key := fmt.Sprintf("flag-%d%s", i, of)
+			b.Flags[key] = json.RawMessage(`{"state":"ENABLED","variants":{"on":true,"off":false},` +
+				`"defaultVariant":"on","targeting":` + rule + meta + `}`)
 		}
 	}
 	b.Gates = []flags.Gate{{ID: "a", Features: []string{"f"}, At: 100, Steps: []flags.GateStep{{Percent: 40}}}}
@@ -86,8 +92,12 @@ func TestDocumentIsOfTheSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	facts := flags.Facts{Features: []string{"f"}, Cell: "acme", Release: "2026.11.3", Region: "eu", Labels: map[string]string{"tier": "gold"}}
-	document := compiled.Fold(flags.Orders{Killed: []flags.KilledFlag{{Flag: "flag-0", Reason: "slow"}}}, facts, 100).Document()
+	facts := flags.Facts{
+		Features: []string{"f"}, Cell: "acme", Release: "2026.11.3", Region: "eu",
+		Labels: map[string]string{"tier": "gold"},
+	}
+	document := compiled.Fold(flags.Orders{Killed: []flags.KilledFlag{{Flag: "flag-0", Reason: "slow"}}}, facts,
+		100).Document()
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(document)))
 	if err != nil {
 		t.Fatal(err)
@@ -97,14 +107,15 @@ func TestDocumentIsOfTheSchema(t *testing.T) {
 	}
 }
 
-// folded makes flags of which half are gated, by all kinds of ramps, and asks rules for facts.
-func (g generator) folded(t *testing.T) (*flags.Folded, []string) {
+// foldFlags generates flags with rules about facts; half of the flags are gated, by all kinds of ramps.
+func (g generator) foldFlags(t *testing.T) (*flags.Folded, []string) {
 	t.Helper()
-	facts := strings.NewReplacer(`"version"`, `"release"`, `"email"`, `"region"`, `"name"`, `"cell"`, `"user.name"`, `"labels.tier"`)
+	facts := strings.NewReplacer(`"version"`, `"release"`, `"email"`, `"region"`, `"name"`, `"cell"`, `"user.name"`,
+		`"labels.tier"`)
 	b := &flags.Bundle{Version: flags.BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{}}
 	for i := 0; len(b.Flags) < perFolding; i++ {
 		f := g.flag()
-		rule, err := json.Marshal(g.sensible(3))
+		rule, err := json.Marshal(g.realisticRule(3))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,13 +128,15 @@ func (g generator) folded(t *testing.T) (*flags.Folded, []string) {
 		d := f.Definition(key)
 		b.Flags[key] = d.Encode()
 		one := &flags.Bundle{Version: 1, Channel: "c", Flags: map[string]json.RawMessage{key: b.Flags[key]}}
-		if _, err := flags.Compile(one); err != nil { // flagd takes more than we do
+		if _, err := flags.Compile(one); err != nil { // flagd accepts more than package flags
 			delete(b.Flags, key)
 		}
 	}
 	for i := range 5 {
-		gate := flags.Gate{ID: fmt.Sprintf("a%d", i), Features: []string{fmt.Sprintf("f%d", i)}, At: now - 10 + int64(i*4)}
-		gate.By = pick(g, "", flags.ByUser, flags.ByUser, flags.ByCell)
+		gate := flags.Gate{
+			ID: fmt.Sprintf("a%d", i), Features: []string{fmt.Sprintf("f%d", i)}, At: now - 10 + int64(i*4),
+		}
+		gate.By = pickOne(g, "", flags.ByUser, flags.ByUser, flags.ByCell)
 		if g.chance(80) {
 			gate.Steps = []flags.GateStep{{Percent: g.IntN(101)}}
 		}
@@ -135,7 +148,10 @@ func (g generator) folded(t *testing.T) (*flags.Folded, []string) {
 	}
 	folded := compiled.Fold(
 		flags.Orders{Killed: []flags.KilledFlag{{Flag: "flag-3", Reason: "slow"}, {Flag: "flag-4"}}},
-		flags.Facts{Cell: g.word(), Channel: "dedicated", Release: g.version(), Region: "eu", Labels: map[string]string{"tier": g.word()}, Features: []string{"f0", "f1", "f2", "f3", "f4"}},
+		flags.Facts{
+			Cell: g.word(), Channel: "dedicated", Release: g.version(), Region: "eu",
+			Labels: map[string]string{"tier": g.word()}, Features: []string{"f0", "f1", "f2", "f3", "f4"},
+		},
 		now)
 	var keys []string
 	for _, e := range folded.All(nil, now, false) {
@@ -144,27 +160,27 @@ func (g generator) folded(t *testing.T) (*flags.Folded, []string) {
 	return folded, keys
 }
 
-// liar makes a context that says of the cell what is not so.
-func (g generator) liar() flags.Context {
+// lyingContext generates a context with false claims about the cell.
+func (g generator) lyingContext() flags.Context {
 	c := g.context()
 	delete(c, "$flagd")
 	for _, name := range []string{"cell", "release", "region", "labels"} {
 		if g.chance(50) {
-			c[name] = pick[any](g, g.word(), g.version(), "eu", map[string]any{"tier": g.word()})
+			c[name] = pickOne[any](g, g.word(), g.version(), "eu", map[string]any{"tier": g.word()})
 		}
 	}
 	return c
 }
 
-// read gives flagd a document as its sources do.
-func read(t *testing.T, document []byte) Flagd {
+// loadDocument gives flagd a document as its sources do.
+func loadDocument(t *testing.T, document []byte) Flagd {
 	t.Helper()
 	log := logger.NewLogger(zap.NewNop(), false)
-	kept, err := store.NewStore(log, []string{source})
+	flagStore, err := store.NewStore(log, []string{source})
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := Flagd{evaluator.NewJSON(log, kept)}
+	f := Flagd{evaluator.NewJSON(log, flagStore)}
 	if err := f.SetState(sync.DataSync{FlagData: string(document), Source: source}); err != nil {
 		t.Fatal(err)
 	}

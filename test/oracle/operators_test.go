@@ -15,10 +15,10 @@ var update = flag.Bool("update", false, "write the results into the table of ope
 
 const table = "../../flags/jsonlogic/testdata/operators.txt"
 
-// TestOperators holds the table that package jsonlogic's tests read: what it wants is what flagd's rules give.
-// Its lines are: rule | data | result, or "error".
+// TestOperators checks the table of package jsonlogic's tests against flagd. Its lines are: rule | data | result, or
+// "error".
 func TestOperators(t *testing.T) {
-	if _, err := New(nil); err != nil { // it registers flagd's operators
+	if _, err := New(nil); err != nil { // registers flagd's operators
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(table)

@@ -1,6 +1,6 @@
-// Package oracle asks flagd/core what a flag is for a caller, so that what package flags answers can be compared with it.
+// Package oracle evaluates flags with flagd/core, so that tests can compare package flags with it.
 //
-// It is a module of its own: nothing that flagd needs is ours.
+// It is a module of its own, to keep flagd's dependencies out of the main module.
 package oracle
 
 import (
@@ -28,7 +28,7 @@ type Flag struct {
 	Metadata       map[string]any  `json:"metadata,omitempty"`
 }
 
-// Definition gives the flag to package flags.
+// Definition converts the flag for package flags.
 func (f Flag) Definition(key string) *flags.Definition {
 	fallback, _ := f.DefaultVariant.(string)
 	return &flags.Definition{
@@ -40,10 +40,10 @@ func (f Flag) Definition(key string) *flags.Definition {
 // Flagd is flagd's evaluator with some flags.
 type Flagd struct{ *evaluator.JSON }
 
-// New gives flagd flags, through its own reading of them.
+// New returns flagd's evaluator with flags that flagd parsed itself.
 func New(set map[string]Flag) (Flagd, error) {
 	log := logger.NewLogger(zap.NewNop(), false)
-	kept, err := store.NewStore(log, []string{source})
+	flagStore, err := store.NewStore(log, []string{source})
 	if err != nil {
 		return Flagd{}, fmt.Errorf("make flagd's store: %w", err)
 	}
@@ -51,14 +51,14 @@ func New(set map[string]Flag) (Flagd, error) {
 	if err != nil {
 		return Flagd{}, fmt.Errorf("encode flags: %w", err)
 	}
-	f := Flagd{evaluator.NewJSON(log, kept)}
+	f := Flagd{evaluator.NewJSON(log, flagStore)}
 	if err := f.SetState(sync.DataSync{FlagData: string(text), Source: source}); err != nil {
 		return Flagd{}, fmt.Errorf("give flagd flags: %w", err)
 	}
 	return f, nil
 }
 
-// Answer is what can be compared.
+// Answer is the comparable part of a result.
 type Answer struct {
 	Value           any
 	Variant, Reason string
@@ -66,11 +66,11 @@ type Answer struct {
 	Metadata        map[string]any
 }
 
-// Ask asks flagd.
-func (f Flagd) Ask(key string, caller map[string]any) Answer {
+// Evaluate returns flagd's answer.
+func (f Flagd) Evaluate(key string, caller map[string]any) Answer {
 	v := f.ResolveAsAnyValue(context.Background(), "", key, caller)
 	a := Answer{Value: v.Value, Variant: v.Variant, Reason: v.Reason, Metadata: v.Metadata}
-	if a.Reason == "FALLBACK" { // flagd's own word for it: its services answer DEFAULT
+	if a.Reason == "FALLBACK" { // flagd's internal word; its services answer DEFAULT
 		a.Reason = "DEFAULT"
 	}
 	if v.Error != nil {
@@ -79,7 +79,9 @@ func (f Flagd) Ask(key string, caller map[string]any) Answer {
 	return a
 }
 
-// Ours makes an answer of what package flags gives.
-func Ours(r flags.Result) Answer {
-	return Answer{Value: r.Value, Variant: r.Variant, Reason: string(r.Reason), Error: string(r.Error), Metadata: r.Metadata}
+// AnswerOf converts a result of package flags.
+func AnswerOf(r flags.Result) Answer {
+	return Answer{
+		Value: r.Value, Variant: r.Variant, Reason: string(r.Reason), Error: string(r.Error), Metadata: r.Metadata,
+	}
 }

@@ -24,13 +24,15 @@ const (
 	perStore = 500 // flags
 )
 
-// TestSameAsFlagd compares 100,000 random flags and contexts: value, variant, reason, error code and metadata are flagd's.
+// TestSameAsFlagd compares 100,000 random flags and contexts: value, variant, reason, error code and metadata must be
+// flagd's.
 //
-// Left out is only what flagd/core has no answer to:
-//   - rules that exceed our budget: "if" evaluates an object that it gets from the context, so a context with a rule that refers
-//     to itself is an endless recursion, which ends flagd's process. Ours is an error. Flagd isn't asked.
-//   - rules that flagd itself answers now so, now so: it puts variables into bodies in the order of Go's maps, and whether
-//     an operator fails before or after a "var" beside it is chance.
+// Two kinds of rules are left out, for which flagd/core has no answer:
+//   - Rules that exceed our budget: "if" evaluates an object from the context, so that a context with a rule that
+//     refers to itself is an endless recursion, which ends flagd's process. Our result is an error, and flagd is not
+//     called.
+//   - Rules whose answer in flagd depends on chance: flagd puts variables into bodies in the order of Go's maps, so
+//     that an operator may fail before or after a "var" beside it.
 func TestSameAsFlagd(t *testing.T) {
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprintf("seed %d", *first+seed), func(t *testing.T) {
@@ -58,7 +60,7 @@ func compareSet(t *testing.T, g generator, left *exclusions) (done int) {
 			caller := g.context()
 			callers[key] = append(callers[key], caller)
 			if g.chance(80) {
-				name(f, key, caller)
+				addVariant(f, key, caller)
 			}
 		}
 		set[key] = f
@@ -74,10 +76,10 @@ func compareSet(t *testing.T, g generator, left *exclusions) (done int) {
 			switch compare(t, flagd, key, set[key], caller) {
 			case endless:
 				left.endless++
-			case fickle:
+			case unstable:
 				left.fickle++
 			case different:
-				report(t, key, set[key], caller)
+				reportDifference(t, key, set[key], caller)
 				return done
 			}
 		}
@@ -85,11 +87,11 @@ func compareSet(t *testing.T, g generator, left *exclusions) (done int) {
 	return done
 }
 
-// name makes a variant of what we say that the rule gives: flagd finds it only if it gives the very same.
-func name(f Flag, key string, caller map[string]any) {
+// addVariant adds a variant named by our result of the rule: flagd finds the variant only if its result is equal.
+func addVariant(f Flag, key string, caller map[string]any) {
 	rule, err := jsonlogic.Compile(f.Targeting)
 	if err != nil {
-		return // it has none
+		return // no rule
 	}
 	v, err := rule.Evaluate(jsonlogic.Input{Data: caller, FlagKey: key, At: time.Now().Unix()})
 	if err != nil {
@@ -101,36 +103,36 @@ func name(f Flag, key string, caller map[string]any) {
 	}
 }
 
-type verdict int
+type comparison int
 
 const (
-	alike verdict = iota
+	equal comparison = iota
 	different
 	endless
-	fickle
+	unstable
 )
 
-func compare(t *testing.T, flagd Flagd, key string, f Flag, caller map[string]any) verdict {
+func compare(t *testing.T, flagd Flagd, key string, f Flag, caller map[string]any) comparison {
 	t.Helper()
 	for range 3 {
 		before := time.Now().Unix()
-		ours, err := answer(key, f, caller, before)
+		ours, err := evaluateOurs(key, f, caller, before)
 		if err != nil {
 			t.Fatalf("compile %s: %v", f.Targeting, err)
 		}
 		if ours.Error == overBudget {
 			return endless
 		}
-		theirs := flagd.Ask(key, caller)
+		theirs := flagd.Evaluate(key, caller)
 		if reflect.DeepEqual(ours, theirs) {
-			return alike
+			return equal
 		}
 		if before != time.Now().Unix() {
 			continue // $flagd.timestamp
 		}
 		for range 50 {
-			if reflect.DeepEqual(ours, flagd.Ask(key, caller)) {
-				return fickle
+			if reflect.DeepEqual(ours, flagd.Evaluate(key, caller)) {
+				return unstable
 			}
 		}
 		break
@@ -140,13 +142,13 @@ func compare(t *testing.T, flagd Flagd, key string, f Flag, caller map[string]an
 
 const overBudget = "over budget"
 
-func answer(key string, f Flag, caller map[string]any, at int64) (Answer, error) {
+func evaluateOurs(key string, f Flag, caller map[string]any, at int64) (Answer, error) {
 	evaluate, err := f.Definition(key).Evaluator()
 	if err != nil {
 		return Answer{}, err
 	}
 	r := evaluate(flags.Context(caller), nil, at)
-	a := Ours(r)
+	a := AnswerOf(r)
 	if a.Metadata == nil {
 		a.Metadata = map[string]any{}
 	}
@@ -156,7 +158,7 @@ func answer(key string, f Flag, caller map[string]any, at int64) (Answer, error)
 	return a, nil
 }
 
-func report(t *testing.T, key string, f Flag, caller map[string]any) {
+func reportDifference(t *testing.T, key string, f Flag, caller map[string]any) {
 	t.Helper()
 	differ := func(f Flag, caller map[string]any) bool {
 		flagd, err := New(map[string]Flag{key: f})
@@ -167,8 +169,8 @@ func report(t *testing.T, key string, f Flag, caller map[string]any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours, err := answer(key, f, caller, time.Now().Unix())
-	theirs := flagd.Ask(key, caller)
+	ours, err := evaluateOurs(key, f, caller, time.Now().Unix())
+	theirs := flagd.Evaluate(key, caller)
 	text, _ := json.Marshal(f)
 	about, _ := json.Marshal(caller)
 	t.Errorf("flag    %s\ncontext %s\nours    %+v %v\nflagd   %+v", text, about, ours, err, theirs)

@@ -2,7 +2,7 @@ package oracle
 
 import "encoding/json"
 
-// shrink makes a flag and a context as small as can be while they differ.
+// shrink makes a flag and a context as small as possible while differ holds.
 func shrink(f Flag, caller map[string]any, differ func(Flag, map[string]any) bool) (Flag, map[string]any) {
 	for budget := 20_000; budget > 0; {
 		found := false
@@ -25,7 +25,7 @@ type testCase struct {
 }
 
 func smallerCases(f Flag, caller map[string]any) (cases []testCase) {
-	for _, c := range smaller(caller) {
+	for _, c := range shrinkValue(caller) {
 		if c, ok := c.(map[string]any); ok {
 			cases = append(cases, testCase{f, c})
 		}
@@ -34,7 +34,7 @@ func smallerCases(f Flag, caller map[string]any) (cases []testCase) {
 	if json.Unmarshal(f.Targeting, &rule) != nil {
 		return cases
 	}
-	for _, r := range smaller(rule) {
+	for _, r := range shrinkValue(rule) {
 		text, err := json.Marshal(r)
 		if err != nil {
 			continue
@@ -46,15 +46,15 @@ func smallerCases(f Flag, caller map[string]any) (cases []testCase) {
 	return cases
 }
 
-// smaller gives values that are v with something left out.
-func smaller(v any) (all []any) {
+// shrinkValue returns copies of v with something left out.
+func shrinkValue(v any) (all []any) {
 	switch v := v.(type) {
 	case []any:
 		for i := range v {
 			all = append(all, v[i], append(append([]any{}, v[:i]...), v[i+1:]...))
 		}
 		for i := range v {
-			for _, s := range smaller(v[i]) {
+			for _, s := range shrinkValue(v[i]) {
 				changed := append([]any{}, v...)
 				changed[i] = s
 				all = append(all, changed)
@@ -63,7 +63,7 @@ func smaller(v any) (all []any) {
 	case map[string]any:
 		for name, item := range v {
 			all = append(all, item)
-			for i, s := range append([]any{nil}, smaller(item)...) {
+			for i, s := range append([]any{nil}, shrinkValue(item)...) {
 				changed := make(map[string]any, len(v))
 				for other, item := range v {
 					changed[other] = item

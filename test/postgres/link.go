@@ -9,8 +9,8 @@ import (
 // Link is a path to a server that can be cut.
 type Link struct{ proxy *proxy.Proxy }
 
-// Through opens a link to the server of an address, and returns the address over the link. It closes with the test.
-func Through(t testing.TB, address string) (string, *Link) {
+// NewLink opens a link to the server of an address, and returns the address over the link. It closes with the test.
+func NewLink(t testing.TB, address string) (string, *Link) {
 	t.Helper()
 	u, err := parseAddress(address)
 	if err != nil {
@@ -25,8 +25,8 @@ func Through(t testing.TB, address string) (string, *Link) {
 // and new connections are accepted but not answered.
 func (l *Link) Cut() { l.proxy.SetFault(proxy.Fault{BlockUp: true, BlockDown: true}) }
 
-// Mend ends the partition: bytes that waited pass.
-func (l *Link) Mend() { l.proxy.SetFault(proxy.Fault{}) }
+// Restore ends the partition: bytes that waited pass.
+func (l *Link) Restore() { l.proxy.SetFault(proxy.Fault{}) }
 
-// Break resets every existing connection.
-func (l *Link) Break() { l.proxy.ResetConns() }
+// ResetConns resets every existing connection.
+func (l *Link) ResetConns() { l.proxy.ResetConns() }

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 		fmt.Println(s.URL("postgres"))
 		select {}
 	}
-	os.Exit(postgres.Main(m))
+	os.Exit(postgres.RunTests(m))
 }
 
 func ask(ctx context.Context, address, query string) (answer string, err error) {
@@ -47,7 +47,7 @@ func ask(ctx context.Context, address, query string) (answer string, err error) 
 
 func TestStartGivesEachTestItsOwn(t *testing.T) {
 	t.Parallel()
-	a, b := postgres.Start(t), postgres.Start(t)
+	a, b := postgres.NewDatabase(t), postgres.NewDatabase(t)
 	for _, address := range []string{a, b} {
 		if _, err := ask(t.Context(), address, `CREATE TABLE t ()`); !errors.Is(err, pgx.ErrNoRows) {
 			t.Errorf("make a table: %v", err) // fails if the databases are one
@@ -68,7 +68,7 @@ func TestStartGivesEachTestItsOwn(t *testing.T) {
 
 func TestKillSessions(t *testing.T) {
 	t.Parallel()
-	address, other := postgres.Start(t), postgres.Start(t)
+	address, other := postgres.NewDatabase(t), postgres.NewDatabase(t)
 	var conns []*pgx.Conn
 	for _, to := range []string{address, other} {
 		conn, err := pgx.Connect(t.Context(), to)
@@ -91,7 +91,7 @@ func TestKillSessions(t *testing.T) {
 
 func TestRestart(t *testing.T) {
 	t.Parallel()
-	s := postgres.Own(t, postgres.Options{})
+	s := postgres.NewServer(t, postgres.Options{})
 	address := s.URL("postgres")
 	if _, err := ask(t.Context(), address, `SELECT count(*)::text FROM (SELECT 1) AS one`); err != nil {
 		t.Fatal(err)
@@ -170,7 +170,7 @@ func TestKilled(t *testing.T) {
 
 func TestLink(t *testing.T) {
 	t.Parallel()
-	address, link := postgres.Through(t, postgres.Start(t))
+	address, link := postgres.NewLink(t, postgres.NewDatabase(t))
 	conn, err := pgx.Connect(t.Context(), address)
 	if err != nil {
 		t.Fatal(err)
@@ -189,11 +189,11 @@ func TestLink(t *testing.T) {
 		t.Errorf("answered over a link that is cut: %v", err)
 	default:
 	}
-	link.Mend()
+	link.Restore()
 	if err := <-answered; err != nil {
 		t.Errorf("once mended: %v", err)
 	}
-	link.Break()
+	link.ResetConns()
 	if err := conn.Ping(t.Context()); err == nil || errors.Is(err, net.ErrClosed) {
 		t.Errorf("over a link that broke: %v", err)
 	}

@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// Address is the environment variable with the address of the server whose databases tests use, also in child
+// AddressVariable is the environment variable with the address of the server whose databases tests use, also in child
 // processes. Main sets it. If it is set already, tests use that server as it is; its user must be allowed to make
 // databases and end sessions.
-const Address = "SLUICE_TEST_POSTGRES"
+const AddressVariable = "SLUICE_TEST_POSTGRES"
 
-// Main runs a package's tests with one server for all, and returns the exit code. Without a server no test runs.
-func Main(m *testing.M) int {
-	if os.Getenv(Address) != "" {
+// RunTests runs a package's tests with one server for all, and returns the exit code. Without a server no test runs.
+func RunTests(m *testing.M) int {
+	if os.Getenv(AddressVariable) != "" {
 		return m.Run()
 	}
 	s, err := Launch(context.Background(), Options{})
@@ -22,7 +22,7 @@ func Main(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if err := os.Setenv(Address, s.URL("postgres")); err != nil {
+	if err := os.Setenv(AddressVariable, s.URL("postgres")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -34,13 +34,13 @@ func Main(m *testing.M) int {
 	return code
 }
 
-// Start returns the address of an empty database for this test alone, on the process's server or, without Main, on a
+// NewDatabase returns the address of an empty database for this test alone, on the process's server or, without Main, on a
 // server of the test's own.
-func Start(t testing.TB) (url string) {
+func NewDatabase(t testing.TB) (url string) {
 	t.Helper()
-	server := os.Getenv(Address)
+	server := os.Getenv(AddressVariable)
 	if server == "" {
-		server = Own(t, Options{}).URL("postgres")
+		server = NewServer(t, Options{}).URL("postgres")
 	}
 	database, err := Create(t.Context(), server)
 	if err != nil {
@@ -54,8 +54,8 @@ func Start(t testing.TB) (url string) {
 	return database
 }
 
-// Own starts a server for this test alone, which the test may stop. The server closes with the test.
-func Own(t testing.TB, o Options) *Server {
+// NewServer starts a server for this test alone, which the test may stop. The server closes with the test.
+func NewServer(t testing.TB, o Options) *Server {
 	t.Helper()
 	s, err := Launch(t.Context(), o)
 	if err != nil {

@@ -54,7 +54,7 @@ func (p *agentState) handleAssignment(a *cells.Assignment, now time.Time) bool {
 	if a == nil || p.accepted != nil && a.Equal(*p.accepted) || p.hasFailed(a) {
 		return false
 	}
-	if old := p.accepted; old != nil && (cells.Newer(*old, *a) || cells.Conflict(*a, *old)) { // R2
+	if old := p.accepted; old != nil && (cells.Newer(*old, *a) || cells.Conflicts(*a, *old)) { // R2
 		if p.lastRefused == a.Key() {
 			return false
 		}

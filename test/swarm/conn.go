@@ -57,7 +57,7 @@ func NewDialer(plane ControlPlane, members []Member) (*Dialer, error) {
 }
 
 func (d *Dialer) verify(s tls.ConnectionState) error {
-	return identity.Match(d.plane.Pins, s.PeerCertificates, time.Now())
+	return identity.MatchPins(d.plane.Pins, s.PeerCertificates, time.Now())
 }
 
 // ForgetSessions drops all session tickets, so that the next handshakes are full ones.

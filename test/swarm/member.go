@@ -55,7 +55,7 @@ func makeCertificates(members []Member) ([]tls.Certificate, error) {
 	for w := range workers {
 		g.Go(func() (err error) {
 			for i := w; i < len(members) && err == nil; i += workers {
-				made[i], err = identity.Certificate(rand.Reader, members[i].Key, members[i].Name, now)
+				made[i], err = identity.SelfSignedCertificate(rand.Reader, members[i].Key, members[i].Name, now)
 				made[i].Leaf = nil // saves memory
 			}
 			return err

@@ -43,11 +43,11 @@ func newTestPlane(t *testing.T, members []Member, head cells.Assignment) *testPl
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := identity.Certificate(rand.Reader, key, "plane", time.Now())
+	cert, err := identity.SelfSignedCertificate(rand.Reader, key, "plane", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &testPlane{pin: identity.Pin(cert.Leaf), names: map[string]string{}, head: head, moved: make(chan struct{}),
+	p := &testPlane{pin: identity.CertificatePin(cert.Leaf), names: map[string]string{}, head: head, moved: make(chan struct{}),
 		events: map[string][]int64{}}
 	for _, m := range members {
 		p.names[identity.FormatKey(m.Public())] = m.Name
@@ -122,7 +122,7 @@ func (p *testPlane) handleReports(w http.ResponseWriter, r *http.Request) {
 	var report cells.Report
 	err := json.NewDecoder(r.Body).Decode(&report)
 	if err == nil {
-		err = report.Check()
+		err = report.Validate()
 	}
 	if name := p.cellName(r); err != nil || name != report.Cell {
 		http.Error(w, fmt.Sprint(err), http.StatusBadRequest)
@@ -245,7 +245,7 @@ func TestWrongPin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Dial(t.Context(), 0, 0); err == nil || !strings.Contains(err.Error(), identity.ErrPin.Error()) {
+	if _, err := d.Dial(t.Context(), 0, 0); err == nil || !strings.Contains(err.Error(), identity.ErrPinMismatch.Error()) {
 		t.Errorf("it connected: %v", err)
 	}
 }

@@ -1,5 +1,6 @@
-// Command schema writes the JSON Schema of each kind of document in a release repository and a flags repository, from the Go types that
-// read them: go run ./tools/schema docs/schema. A test checks that docs/schema is what it would write.
+// Command schema writes the JSON Schema of each kind of document in a release repository and a flags repository, from
+// the Go types that the documents are decoded into: go run ./tools/schema docs/schema. A test compares docs/schema with
+// its output.
 package main
 
 import (
@@ -20,14 +21,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: schema FOLDER")
 		os.Exit(2)
 	}
-	if err := write(os.Args[1]); err != nil {
+	if err := writeSchemas(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func write(dir string) error {
-	all, err := schemas()
+func writeSchemas(dir string) error {
+	all, err := buildSchemas()
 	if err != nil {
 		return err
 	}
@@ -42,40 +43,54 @@ func write(dir string) error {
 	return nil
 }
 
-// schemas gives all schemas by file name.
-func schemas() (map[string][]byte, error) {
+// buildSchemas returns all schemas by file name.
+func buildSchemas() (map[string][]byte, error) {
 	all := map[string][]byte{}
 	for _, kind := range []struct {
 		name, where string
 		schema      func(title, description string, patterns map[reflect.Type]string) ([]byte, error)
 	}{
 		{"pipeline", "sluice.yaml: what holds for all channels.", manifest.Schema[channels.Pipeline]},
-		{"release", "releases/VERSION/release.yaml: what a release is. Immutable once merged.", manifest.Schema[releases.Release]},
-		{"tombstone", "releases/VERSION/tombstone.yaml: what is left of a pruned release.", manifest.Schema[releases.Tombstone]},
+		{"release", "releases/VERSION/release.yaml: what a release is. Immutable once merged.",
+			manifest.Schema[releases.Release]},
+		{"tombstone", "releases/VERSION/tombstone.yaml: what is left of a pruned release.",
+			manifest.Schema[releases.Tombstone]},
 		{"channel", "channels/NAME/channel.yaml: the policy of a channel.", manifest.Schema[channels.Channel]},
 		{"head", "channels/NAME/head.yaml: the release that a channel runs.", manifest.Schema[channels.Head]},
 		{"hold", "channels/NAME/holds/ID.yaml: stops all but a rollback.", manifest.Schema[channels.Hold]},
-		{"skip", "channels/NAME/skips/SEQUENCE.yaml: opens a wave of one head without waiting for those before.", manifest.Schema[channels.Skip]},
-		{"hotfix", "channels/NAME/hotfixes/VERSION.yaml: lets a release past upstreams, soak and windows.", manifest.Schema[channels.Hotfix]},
-		{"approval", "channels/NAME/approvals/VERSION/PERSON.yaml: a person's approval of a release.", manifest.Schema[channels.Approved]},
-		{"quarantine", "quarantine/VERSION.yaml: a release that channels may not take.", manifest.Schema[channels.Quarantine]},
+		{"skip", "channels/NAME/skips/SEQUENCE.yaml: opens a wave of one head without waiting for those before.",
+			manifest.Schema[channels.Skip]},
+		{"hotfix", "channels/NAME/hotfixes/VERSION.yaml: lets a release past upstreams, soak and windows.",
+			manifest.Schema[channels.Hotfix]},
+		{"approval", "channels/NAME/approvals/VERSION/PERSON.yaml: a person's approval of a release.",
+			manifest.Schema[channels.ApprovalFile]},
+		{"quarantine", "quarantine/VERSION.yaml: a release that channels may not take.",
+			manifest.Schema[channels.Quarantine]},
 		{"cell", "cells/NAME/cell.yaml: which channel, profile and values a cell has.", manifest.Schema[cells.Cell]},
-		{"identity", "cells/NAME/identity.yaml: a cell's public key and epoch. The engine writes it.", manifest.Schema[cells.Identity]},
+		{"identity", "cells/NAME/identity.yaml: a cell's public key and epoch. The engine writes it.",
+			manifest.Schema[cells.Identity]},
 
-		{"flags", "sluice.yaml of a flags repository: what holds for all announcements.", manifest.Schema[repository.Settings]},
-		{"announcement", "announcements/ID.yaml: what is told, when, to whom, and which features turn on with it.", manifest.Schema[repository.Announcement]},
-		{"override", "overrides/NAME.yaml: kills a flag, or holds an announcement. It always wins.", manifest.Schema[repository.Override]},
-		{"flags-approval", "approvals/ID/PERSON.yaml: a person's approval of an announcement.", manifest.Schema[repository.Approval]},
-		{"flags-head", "heads/CHANNEL.yaml: whose definitions a channel has of flags without an announcement. The engine writes it.", manifest.Schema[repository.Head]},
-		{"record", "records/ID/CHANNEL.yaml: what was decided of an announcement. The engine writes it.", manifest.Schema[repository.Record]},
+		{"flags", "sluice.yaml of a flags repository: what holds for all announcements.",
+			manifest.Schema[repository.Settings]},
+		{"announcement", "announcements/ID.yaml: what is told, when, to whom, and which features turn on with it.",
+			manifest.Schema[repository.Announcement]},
+		{"override", "overrides/NAME.yaml: kills a flag, or holds an announcement. It always wins.",
+			manifest.Schema[repository.Override]},
+		{"flags-approval", "approvals/ID/PERSON.yaml: a person's approval of an announcement.",
+			manifest.Schema[repository.Approval]},
+		{"flags-head",
+			"heads/CHANNEL.yaml: whose definitions a channel has of flags without an announcement. The engine writes it.", manifest.Schema[repository.Head]},
+		{"record", "records/ID/CHANNEL.yaml: what was decided of an announcement. The engine writes it.",
+			manifest.Schema[repository.Record]},
 	} {
 		content, err := kind.schema(kind.name, kind.where, map[reflect.Type]string{
-			reflect.TypeFor[releases.Version]():     releases.VersionPattern,
-			reflect.TypeFor[releases.Digest]():      releases.DigestPattern,
-			reflect.TypeFor[repository.Duration]():  repository.DurationPattern,
-			reflect.TypeFor[repository.Local]():     repository.LocalPattern,
-			reflect.TypeFor[repository.When]():      repository.WhenPattern,
-			reflect.TypeFor[repository.Readiness](): repository.ReadinessPattern,
+			reflect.TypeFor[channels.EngineKeys]():    "^unsigned$",
+			reflect.TypeFor[releases.Version]():       releases.VersionPattern,
+			reflect.TypeFor[releases.Digest]():        releases.DigestPattern,
+			reflect.TypeFor[repository.Duration]():    repository.DurationPattern,
+			reflect.TypeFor[repository.LocalTime]():   repository.LocalTimePattern,
+			reflect.TypeFor[repository.PublishTime](): repository.WhenPattern,
+			reflect.TypeFor[repository.Readiness]():   repository.ReadinessPattern,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("schema of %s: %w", kind.name, err)

@@ -10,7 +10,7 @@ import (
 )
 
 func TestSchemasAreUpToDate(t *testing.T) {
-	all, err := schemas()
+	all, err := buildSchemas()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,5 @@
-// Package agenttest has what tests of the agent and its rooms share: releases, and what is ordered of flags. Nothing else
-// imports it. It keeps nothing, so all of it may be called at once.
+// Package agenttest has what tests of the agent and its packages share: releases, and orders about flags. Only tests
+// import it. It keeps no state, so its functions may be called at once.
 package agenttest
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Release is a release of one ConfigMap that takes a value.
+// Release returns the files of a release of one ConfigMap that takes a value.
 func Release(version string, extra map[string]string) map[string]string {
 	files := map[string]string{
 		"release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: " + version + "\nparameters:\n" +
@@ -28,8 +28,10 @@ func Release(version string, extra map[string]string) map[string]string {
 			"- source: {kind: ConfigMap, name: sluice-values, fieldPath: data.replicas}\n" +
 			"  targets: [{select: {kind: Deployment}, fieldPaths: [spec.replicas]}]\n",
 		"base/sluice-values.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: sluice-values\n" +
-			"  annotations: {config.kubernetes.io/local-config: \"true\"}\ndata: {colour: red, replicas: \"2\", secret: none}\n",
-		"base/app.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app, namespace: shop}\ndata: {version: \"" + version + "\", colour: unset, secret: unset}\n" +
+			"  annotations: {config.kubernetes.io/local-config: \"true\"}\n" +
+			"data: {colour: red, replicas: \"2\", secret: none}\n",
+		"base/app.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app, namespace: shop}\ndata: {version: \"" +
+			version + "\", colour: unset, secret: unset}\n" +
 			"---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: app, namespace: shop}\nspec: {replicas: 1}\n",
 		"overlays/small/kustomization.yaml": "resources: [../../base]\nnamePrefix: small-\n",
 	}
@@ -39,14 +41,14 @@ func Release(version string, extra map[string]string) map[string]string {
 	return files
 }
 
-// Featured is a release that contains features.
-func Featured(version string, features ...string) map[string]string {
+// ReleaseWithFeatures returns the files of a release that contains features.
+func ReleaseWithFeatures(version string, features ...string) map[string]string {
 	files := Release(version, nil)
 	files["release.yaml"] += "features: [" + strings.Join(features, ", ") + "]\n"
 	return files
 }
 
-// Pack is the canonical tar of files.
+// Pack returns the canonical tar of files.
 func Pack(t testing.TB, files map[string]string) []byte {
 	t.Helper()
 	r := releases.Files{}
@@ -60,14 +62,14 @@ func Pack(t testing.TB, files map[string]string) []byte {
 	return tar.Bytes()
 }
 
-// RenderCommand makes a test binary the render child: its TestMain must take the argument "render". It leaves out the second
-// that the race detector takes to end.
+// RenderCommand makes a test binary the render child: its TestMain must handle the argument "render". It spares the
+// second that the race detector takes to exit.
 func RenderCommand(self string) []string {
 	return []string{"/usr/bin/env", "GORACE=atexit_sleep_ms=0", self, "render"}
 }
 
-// Orders is what a cell is told that kills the flags.
-func Orders(killed ...string) cells.Sealed {
+// KillOrders returns sealed orders that kill the flags.
+func KillOrders(killed ...string) cells.Sealed {
 	var o flags.Orders
 	for _, k := range killed {
 		o.Killed = append(o.Killed, flags.KilledFlag{Flag: k, Reason: "it breaks"})

@@ -1,7 +1,7 @@
-// Package clock keeps a cell's idea of the control plane's time (R40): by what was heard of it, and by the machine's
-// monotonic clock since, across restarts and reboots. It asks nobody; whoever exchanges something with the control plane
-// lets it hear. Its time never goes back, is never ahead of what was said, and setting the machine's wall clock changes
-// nothing of it. A Clock is safe for concurrent use; what it decides is in estimate, which is pure.
+// Package clock estimates the control plane's time in a cell (R40), from samples of that time and the machine's
+// monotonic clock, across restarts and reboots. It does not ask for the time: whoever exchanges messages with the
+// control plane adds samples. The estimate never goes back, is never ahead of the samples, and is not affected when the
+// machine's wall clock is set. A Clock is safe for concurrent use. Its decisions are made by estimate, which is pure.
 package clock
 
 import (
@@ -15,101 +15,100 @@ import (
 )
 
 const (
-	// keepEvery is how often the time is kept at the least while something waits for it, shifted how far the
-	// wall clock must have been moved against it to be kept sooner.
-	keepEvery = time.Minute
-	shifted   = time.Second / 2
+	// saveInterval is the longest time between saves while something waits for an instant. maxOffsetChange is how far
+	// the wall clock may move against the estimate before the estimate is saved sooner.
+	saveInterval    = time.Minute
+	maxOffsetChange = time.Second / 2
 
 	maxFile = 4 << 10 // bytes of clock.json
 )
 
-// Machine is the machine under a clock: the zero value is the one that it runs on.
+// Machine describes the machine under a clock. The zero value is the real machine; tests set the fields.
 type Machine struct {
-	Skew  time.Duration // that its wall clock is set ahead by
-	Start string        // names its start, from which the monotonic clock counts; empty: as it is
+	Skew  time.Duration // how far its wall clock is set ahead
+	Start string        // identifies the machine's start, from which its monotonic clock counts; empty: the real one
 }
 
 // Clock is the control plane's time in one cell, in memory and on disk.
 type Clock struct {
-	file    string
-	machine Machine
-	began   time.Time   // readings count from here, unless the machine counts
-	counts  bool        // the machine's monotonic clock can be read
-	changed wake.Signal // the clock goes otherwise than before
+	file         string
+	machine      Machine
+	started      time.Time   // origin of the monotonic time of readings, unless the machine's can be read
+	hasMonotonic bool        // the machine's monotonic clock can be read
+	changed      wake.Signal // sent to when the estimate jumps
 
 	mu       sync.Mutex
 	estimate estimate
-	kept     mark
-	keptAt   time.Duration
+	saved    checkpoint
+	savedAt  time.Duration
 }
 
-// New makes a clock that keeps its time in a state folder. It knows none before Restore or Hear.
+// New returns a clock that saves its time in a state folder. It knows no time before Restore or AddSample.
 func New(stateDir string, m Machine) *Clock {
-	c := &Clock{file: filepath.Join(stateDir, "clock.json"), machine: m, began: time.Now(), changed: wake.New()}
-	if _, c.counts = monotonic(); c.counts && m.Start == "" {
+	c := &Clock{file: filepath.Join(stateDir, "clock.json"), machine: m, started: time.Now(), changed: wake.New()}
+	if _, c.hasMonotonic = readMonotonic(); c.hasMonotonic && m.Start == "" {
 		c.machine.Start = machineStart()
 	}
 	return c
 }
 
-// Read reads the machine's clocks.
-func (c *Clock) Read() Reading {
+func (c *Clock) ReadMachine() Reading {
 	now := time.Now()
-	mono := now.Sub(c.began)
-	if c.counts {
-		mono, _ = monotonic()
+	mono := now.Sub(c.started)
+	if c.hasMonotonic {
+		mono, _ = readMonotonic()
 	}
-	return Reading{wall: now.Round(0).Add(c.machine.Skew), mono: mono} // Round takes the monotonic part away
+	return Reading{wall: now.Round(0).Add(c.machine.Skew), mono: mono} // Round strips the monotonic part
 }
 
-// Restore goes on where the process before ended. Without a file that can be read the time is not known.
+// Restore continues from what the previous process saved. Without a readable file the time is unknown.
 func (c *Clock) Restore() error {
-	text, err := disk.ReadSummed(c.file, maxFile)
+	text, err := disk.ReadChecksummed(c.file, maxFile)
 	if err != nil || text == nil {
 		return err
 	}
-	var m mark
+	var m checkpoint
 	if err := json.Unmarshal(text, &m); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := c.Read()
-	c.estimate, c.kept, c.keptAt = restored(m, c.machine.Start, r), m, r.mono
+	r := c.ReadMachine()
+	c.estimate, c.saved, c.savedAt = restoreEstimate(m, c.machine.Start, r), m, r.mono
 	return nil
 }
 
-// Now is the time, and known says that the control plane ever told it. Not known, it is zero.
+// Now returns the time. known reports whether the control plane ever said it; if not, the time is zero.
 func (c *Clock) Now() (now time.Time, known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.estimate.now(c.Read())
+	return c.estimate.now(c.ReadMachine())
 }
 
-// Until is how long it takes until Now is t.
-func (c *Clock) Until(t time.Time) time.Duration {
+// DurationUntil returns how long it takes until Now is t.
+func (c *Clock) DurationUntil(t time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.estimate.until(t, c.Read())
+	return c.estimate.durationUntil(t, c.ReadMachine())
 }
 
-// Changed is sent to when the clock goes otherwise than before, so that Until says something else. One goroutine receives.
+// Changed returns a channel that is sent to when a sample changes the results of DurationUntil. One goroutine receives.
 func (c *Clock) Changed() <-chan struct{} { return c.changed }
 
-// Due reports whether Keep has something to do that does not wait for an occasion.
-func (c *Clock) Due() bool {
+// SaveDue reports whether it is time for a Save even if no instant has come.
+func (c *Clock) SaveDue() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := c.Read()
-	m := c.estimate.mark(c.machine.Start, r)
-	return !m.Least.IsZero() && (r.mono-c.keptAt >= keepEvery || (m.Offset-c.kept.Offset).Abs() >= shifted)
+	r := c.ReadMachine()
+	m := c.estimate.checkpoint(c.machine.Start, r)
+	return !m.Least.IsZero() && (r.mono-c.savedAt >= saveInterval || (m.Offset-c.saved.Offset).Abs() >= maxOffsetChange)
 }
 
-// Keep makes the time durable: before anything that rests on it is seen, and now and then.
-func (c *Clock) Keep() error {
+// Save makes the time durable. It is called before anything that depends on the time becomes visible, and periodically.
+func (c *Clock) Save() error {
 	c.mu.Lock()
-	r := c.Read()
-	m := c.estimate.mark(c.machine.Start, r)
+	r := c.ReadMachine()
+	m := c.estimate.checkpoint(c.machine.Start, r)
 	c.mu.Unlock()
 	if m.Least.IsZero() {
 		return nil
@@ -118,19 +117,19 @@ func (c *Clock) Keep() error {
 	if err != nil {
 		return err
 	}
-	if err := disk.WriteSummed(c.file, text); err != nil {
+	if err := disk.WriteChecksummed(c.file, text); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.kept, c.keptAt = m, r.mono
+	c.saved, c.savedAt = m, r.mono
 	return nil
 }
 
-// Hear takes the time that an answer says to what was sent at a reading.
-func (c *Clock) Hear(stamp time.Time, sent Reading) {
+// AddSample adds the time stamp of a response to a request that was sent at a reading.
+func (c *Clock) AddSample(stamp time.Time, sent Reading) {
 	c.mu.Lock()
-	changed := c.estimate.hear(stamp, sent, c.Read())
+	changed := c.estimate.addSample(stamp, sent, c.ReadMachine())
 	c.mu.Unlock()
 	if changed {
 		c.changed.Notify()

@@ -3,129 +3,135 @@ package clock
 import "time"
 
 const (
-	// drift is how fast what is known of the time gets worse by itself: a thousandth is more than any quartz errs.
-	drift = 1000
-	// leap is how far ahead of what is known a time may be that is said once, against the wall clock too. What turns on by
-	// it can't be taken back: so one slip turns nothing on.
-	leap = time.Minute
-	// hesitation is how long after a start of the machine the wall clock is not gone by: it may be about to be set, or the
-	// control plane about to tell.
-	hesitation = time.Minute
-	// unproven is how wrong a time may be that rests on the wall clock alone. Whatever is heard next is better.
-	unproven = 24 * time.Hour
+	// uncertaintyGrowth is the elapsed time over one unit of added uncertainty: a thousandth is more than any quartz
+	// errs.
+	uncertaintyGrowth = 1000
+	// maxJump is how far a single sample may be ahead of both the estimate and the wall clock. A flag that turned on
+	// too early can't be taken back, so one slip of a clock must turn nothing on.
+	maxJump = time.Minute
+	// wallClockDelay is how long the wall clock is not used after a start of the machine: it may be about to be set, or
+	// a sample about to come.
+	wallClockDelay = time.Minute
+	// wallClockUncertainty is the assumed error of a time that rests on the wall clock alone. Any sample is better.
+	wallClockUncertainty = 24 * time.Hour
 )
 
-// Reading is the machine's clocks at one instant. The monotonic one counts from the machine's start, or this process's, and
-// cannot be set; the wall clock may say anything.
+// Reading is the machine's clocks at one instant. The monotonic clock counts from the start of the machine, or of this
+// process, and cannot be set; the wall clock may be arbitrarily wrong.
 type Reading struct {
 	wall time.Time
 	mono time.Duration
 }
 
-// estimate is the cell's idea of the control plane's time (R40): what was heard last, and what the monotonic clock has
-// counted since. Setting the wall clock changes nothing. It is never ahead of what was said, by however little: an answer
-// was on its way when it is heard, so the time is late by that. It never goes back: where the control plane's own clock did,
-// it stands until it is caught up with.
+// estimate is the cell's estimate of the control plane's time (R40): the last accepted sample, plus what the monotonic
+// clock has counted since. Setting the wall clock does not change the estimate. It is never ahead of the control
+// plane's time, because a sample is late by the response's time on the way. It never goes back: where the control
+// plane's own clock did, the estimate stands still until that clock catches up.
 //
-// It is pure. Readings of one clock are of one monotonic clock.
+// An estimate is pure. All readings passed to one estimate must come from one monotonic clock.
 type estimate struct {
-	heard  time.Time     // the control plane's time at mono; zero: not known
-	mono   time.Duration // when heard was that
-	within time.Duration // how much later heard may have been
-	offset time.Duration // of heard from the wall clock
-	least  time.Time     // given out before, by this process or an earlier one
+	sample      time.Time     // the control plane's time at sampledAt; zero: not known
+	sampledAt   time.Duration // on the monotonic clock
+	uncertainty time.Duration // how late sample may have been
+	offset      time.Duration // of sample from the wall clock
+	floor       time.Time     // the latest time returned, by this process or an earlier one
 
-	// waits: after a start of the machine, heard rests on nothing but least, until something is heard or the hesitation is
-	// over. Then it rests on the wall clock and its offset.
-	waits bool
+	// awaitsSample says that, after a start of the machine, sample is only the saved floor. It holds until a sample is
+	// added or wallClockDelay is over; then the estimate uses the wall clock and offset.
+	awaitsSample bool
 
-	// What was heard last and is too far ahead, until it is said again.
-	ahead   time.Time // zero: nothing
-	aheadAt time.Duration
+	// The last sample that was too far ahead, until another sample confirms it.
+	suspect   time.Time // zero: none
+	suspectAt time.Duration
 }
 
-// mark is what an estimate leaves to the next process: never earlier than Least. While the machine runs on, the monotonic clock
-// tells, whatever the wall clock is set to; after that the wall clock, and what it was off by.
-type mark struct {
+// checkpoint is what an estimate leaves to the next process, whose time is never before Least. While the machine keeps
+// running, the next process uses the monotonic clock, however the wall clock is set; after a reboot it uses the wall
+// clock and Offset.
+type checkpoint struct {
 	Least  time.Time     `json:"least"`
 	Offset time.Duration `json:"offset"`        // of the control plane's time from the wall clock, in nanoseconds
-	Start  string        `json:"start"`         // of the machine, which Zero goes for; empty: not known
+	Start  string        `json:"start"`         // identifies the machine's start that Zero belongs to; empty: not known
 	Zero   time.Time     `json:"zero,omitzero"` // the control plane's time when the monotonic clock was zero
 }
 
-// restored goes on where another process ended. start is that of the machine, as the mark has it.
-func restored(m mark, start string, r Reading) estimate {
+// restoreEstimate continues from a checkpoint. start identifies the machine's start, as in checkpoint.
+func restoreEstimate(m checkpoint, start string, r Reading) estimate {
 	switch {
 	case m.Least.IsZero():
 		return estimate{}
 	case m.Start != "" && m.Start == start:
-		return estimate{heard: m.Zero.Add(r.mono), mono: r.mono, within: leap, offset: m.Offset, least: m.Least}
+		return estimate{sample: m.Zero.Add(r.mono), sampledAt: r.mono, uncertainty: maxJump, offset: m.Offset,
+			floor: m.Least}
 	}
-	return estimate{heard: m.Least, mono: r.mono, within: unproven, least: m.Least, waits: true, offset: m.Offset}
+	return estimate{sample: m.Least, sampledAt: r.mono, uncertainty: wallClockUncertainty, floor: m.Least,
+		awaitsSample: true, offset: m.Offset}
 }
 
-// now is the time, and known says that somebody ever told it. Not known, it is zero.
+// now returns the time. known reports whether any sample was ever added; if not, the time is zero.
 func (e *estimate) now(r Reading) (now time.Time, known bool) {
-	if e.heard.IsZero() {
-		return e.least, false
+	if e.sample.IsZero() {
+		return e.floor, false
 	}
-	if t := e.raw(r); t.After(e.least) {
-		e.least = t
+	if t := e.extrapolate(r); t.After(e.floor) {
+		e.floor = t
 	}
-	return e.least, true
+	return e.floor, true
 }
 
-// raw is the time by what was heard last, which may be before what was given out.
-func (e *estimate) raw(r Reading) time.Time {
-	if e.waits && r.mono-e.mono >= hesitation {
-		e.heard, e.mono, e.waits = r.wall.Add(e.offset), r.mono, false
+// extrapolate returns the time since the last sample, which may be before floor.
+func (e *estimate) extrapolate(r Reading) time.Time {
+	if e.awaitsSample && r.mono-e.sampledAt >= wallClockDelay {
+		e.sample, e.sampledAt, e.awaitsSample = r.wall.Add(e.offset), r.mono, false
 	}
-	return e.heard.Add(r.mono - e.mono)
+	return e.sample.Add(r.mono - e.sampledAt)
 }
 
-// until is how long it takes until now is t.
-func (e *estimate) until(t time.Time, r Reading) time.Duration { return t.Sub(e.raw(r)) }
+func (e *estimate) durationUntil(t time.Time, r Reading) time.Duration {
+	return t.Sub(e.extrapolate(r))
+}
 
-// hear takes the time that the control plane put on an answer to what was sent at one reading and was there at
-// another. It counts if it is more precise than what is known, or shows that to be wrong. changed: the clock goes
-// otherwise than before.
-func (e *estimate) hear(stamp time.Time, sent, there Reading) (changed bool) {
+// addSample adds the control plane's time stamp of a response whose request was sent at one reading and which arrived
+// at another. The sample is accepted if it is more precise than the estimate, or proves the estimate wrong. changed
+// reports whether the estimate jumped.
+func (e *estimate) addSample(stamp time.Time, sent, received Reading) (changed bool) {
 	if y := stamp.UTC().Year(); y < 2000 || y >= 2200 {
-		return false // nobody's time
+		return false // implausible
 	}
-	within := max(0, there.mono-sent.mono)
-	if !e.heard.IsZero() {
-		off, known := stamp.Sub(e.raw(there)), e.within+(there.mono-e.mono)/drift
-		if off > leap && !e.again(stamp, there) {
+	within := max(0, received.mono-sent.mono)
+	if !e.sample.IsZero() {
+		difference, uncertainty := stamp.Sub(e.extrapolate(received)),
+			e.uncertainty+(received.mono-e.sampledAt)/uncertaintyGrowth
+		if difference > maxJump && !e.confirmsJump(stamp, received) {
 			return false
 		}
-		e.ahead = time.Time{}
-		if within > known && off.Abs() <= within+known {
+		e.suspect = time.Time{}
+		if within > uncertainty && difference.Abs() <= within+uncertainty {
 			return false
 		}
 	}
-	e.heard, e.mono, e.within, e.offset = stamp, there.mono, within, stamp.Sub(there.wall)
-	e.waits = false
+	e.sample, e.sampledAt, e.uncertainty, e.offset = stamp, received.mono, within, stamp.Sub(received.wall)
+	e.awaitsSample = false
 	return true
 }
 
-// again reports whether a time far ahead is what was said before, or what the wall clock says.
-func (e *estimate) again(stamp time.Time, there Reading) bool {
-	near := func(t time.Time) bool { return stamp.Sub(t).Abs() <= leap }
-	said := !e.ahead.IsZero() && near(e.ahead.Add(there.mono-e.aheadAt))
-	e.ahead, e.aheadAt = stamp, there.mono
-	return said || near(there.wall.Add(e.offset))
+// confirmsJump reports whether a time far ahead agrees with the previous such sample, or with the wall clock.
+func (e *estimate) confirmsJump(stamp time.Time, received Reading) bool {
+	near := func(t time.Time) bool { return stamp.Sub(t).Abs() <= maxJump }
+	confirmed := !e.suspect.IsZero() && near(e.suspect.Add(received.mono-e.suspectAt))
+	e.suspect, e.suspectAt = stamp, received.mono
+	return confirmed || near(received.wall.Add(e.offset))
 }
 
-// mark is what the next process needs. start is that of the machine; empty: not known.
-func (e *estimate) mark(start string, r Reading) mark {
-	if e.heard.IsZero() {
-		return mark{}
+// checkpoint returns what the next process needs. start identifies the machine's start; empty: not known.
+func (e *estimate) checkpoint(start string, r Reading) checkpoint {
+	if e.sample.IsZero() {
+		return checkpoint{}
 	}
 	least, _ := e.now(r)
-	if e.waits {
-		return mark{Least: least, Offset: e.offset}
+	if e.awaitsSample {
+		return checkpoint{Least: least, Offset: e.offset}
 	}
-	at := e.raw(r)
-	return mark{Least: least, Offset: at.Sub(r.wall), Start: start, Zero: at.Add(-r.mono)}
+	at := e.extrapolate(r)
+	return checkpoint{Least: least, Offset: at.Sub(r.wall), Start: start, Zero: at.Add(-r.mono)}
 }

@@ -7,44 +7,45 @@ import (
 	"pgregory.net/rapid"
 )
 
-// simulated has the clocks of a cell, and knows the control plane's time.
-type simulated struct {
+// simulatedCell has the clocks of a cell, and knows the control plane's time.
+type simulatedCell struct {
 	Reading
-	truth time.Time
-	clock estimate
-	start string
-	late  time.Duration // for how long it was off, or suspended, since the last answer
+	truth    time.Time
+	clock    estimate
+	start    string
+	lateness time.Duration // how long it was off or suspended since the last sample
 }
 
-func (m *simulated) pass(d time.Duration) {
+func (m *simulatedCell) advance(d time.Duration) {
 	m.truth, m.wall, m.mono = m.truth.Add(d), m.wall.Add(d), m.mono+d
 }
 
-// ask is one exchange, there, stamped in between, and back.
-func (m *simulated) ask(there, back time.Duration) (changed bool) {
+// exchange is a request and a response, stamped in between.
+func (m *simulatedCell) exchange(there, back time.Duration) (changed bool) {
 	sent := m.Reading
-	m.pass(there)
+	m.advance(there)
 	stamp := m.truth
-	m.pass(back)
-	return m.clock.hear(stamp, sent, m.Reading)
+	m.advance(back)
+	return m.clock.addSample(stamp, sent, m.Reading)
 }
 
-// reboot starts the machine anew after a while.
-func (m *simulated) reboot(down, mono time.Duration) {
-	kept := m.clock.mark(m.start, m.Reading)
+// reboot restarts the machine after a while.
+func (m *simulatedCell) reboot(down, mono time.Duration) {
+	kept := m.clock.checkpoint(m.start, m.Reading)
 	m.truth, m.wall, m.mono = m.truth.Add(down), m.wall.Add(down), mono
 	m.start += "+"
-	m.clock = restored(kept, m.start, m.Reading)
+	m.clock = restoreEstimate(kept, m.start, m.Reading)
 }
 
-// restart starts the agent anew after a while.
-func (m *simulated) restart(down time.Duration) {
-	kept := m.clock.mark(m.start, m.Reading)
-	m.pass(down)
-	m.clock = restored(kept, m.start, m.Reading)
+// restart restarts the agent after a while.
+func (m *simulatedCell) restart(down time.Duration) {
+	kept := m.clock.checkpoint(m.start, m.Reading)
+	m.advance(down)
+	m.clock = restoreEstimate(kept, m.start, m.Reading)
 }
 
-// R40, fault 64: whatever the wall clock says, no instant is there early, time never goes back, and it is not late for long.
+// R40, fault 64: whatever the wall clock says, no instant comes early, time never goes back, and it is not late for
+// long.
 func TestClockIsNeverEarlyAndNeverGoesBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		span := func(name string, most time.Duration) time.Duration {
@@ -52,51 +53,52 @@ func TestClockIsNeverEarlyAndNeverGoesBack(t *testing.T) {
 		}
 		truth := time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC)
 		skew := span("skew", 96*time.Hour) - 48*time.Hour
-		m := &simulated{Reading: Reading{wall: truth.Add(skew), mono: 5 * time.Second}, truth: truth, start: "a"}
+		m := &simulatedCell{Reading: Reading{wall: truth.Add(skew), mono: 5 * time.Second}, truth: truth, start: "a"}
 		if _, known := m.clock.now(m.Reading); known {
 			t.Fatal("the time is known before anybody told it")
 		}
-		step := func() { // by an administrator, or NTP
-			if !m.clock.waits { // else nothing else is known
+		step := func() { // set by an administrator, or by NTP
+			if !m.clock.awaitsSample { // else the estimate has no other basis
 				m.wall = m.wall.Add(span("step", 96*time.Hour) - 48*time.Hour)
 			}
 		}
 		var last time.Time
 		asked := false
 		for range rapid.IntRange(1, 60).Draw(t, "events") {
-			switch rapid.SampledFrom([]string{"wait", "ask", "ask", "slow", "step", "suspend", "restart", "reboot", "lie"}).Draw(t, "event") {
+			switch rapid.SampledFrom([]string{"wait", "ask", "ask", "slow", "step", "suspend", "restart", "reboot",
+				"lie"}).Draw(t, "event") {
 			case "wait":
-				m.pass(span("wait", 48*time.Hour))
+				m.advance(span("wait", 48*time.Hour))
 			case "ask":
 				back := span("back", 300*time.Millisecond)
-				if m.ask(span("there", 300*time.Millisecond), back) {
-					asked, m.late = true, back
+				if m.exchange(span("there", 300*time.Millisecond), back) {
+					asked, m.lateness = true, back
 				}
-			case "slow": // a receipt that was long on its way
+			case "slow": // a receipt that was on its way for long
 				back := span("back", 30*time.Second)
-				if m.ask(span("there", 30*time.Second), back) {
-					asked, m.late = true, back
+				if m.exchange(span("there", 30*time.Second), back) {
+					asked, m.lateness = true, back
 				}
 			case "step":
 				step()
-			case "suspend": // where the monotonic clock stands still
+			case "suspend": // the monotonic clock stands still here
 				d := span("suspend", time.Hour)
-				m.truth, m.wall, m.late = m.truth.Add(d), m.wall.Add(d), m.late+d
+				m.truth, m.wall, m.lateness = m.truth.Add(d), m.wall.Add(d), m.lateness+d
 			case "restart": // the wall clock may be set meanwhile
 				step()
 				down := span("down", time.Hour)
-				if m.clock.waits {
-					m.late += down
+				if m.clock.awaitsSample {
+					m.lateness += down
 				}
 				m.restart(down)
 			case "reboot":
 				down := span("down", time.Hour)
 				m.reboot(down, span("boot", time.Hour))
-				m.late += down
-			case "lie": // one answer has a time to come
+				m.lateness += down
+			case "lie": // one sample is in the future
 				if asked {
-					m.clock.ahead = time.Time{} // of two in a row the second counts
-					m.clock.hear(m.truth.Add(3000*time.Hour+span("lie", 1e6*time.Hour)), m.Reading, m.Reading)
+					m.clock.suspect = time.Time{} // the second of two in a row is accepted
+					m.clock.addSample(m.truth.Add(3000*time.Hour+span("lie", 1e6*time.Hour)), m.Reading, m.Reading)
 				}
 			}
 			now, known := m.clock.now(m.Reading)
@@ -113,17 +115,17 @@ func TestClockIsNeverEarlyAndNeverGoesBack(t *testing.T) {
 			if early := now.Sub(m.truth); early > 0 {
 				t.Fatalf("early by %s", early)
 			}
-			if late := m.truth.Sub(now); late > m.late {
-				t.Fatalf("late by %s, and may be by %s", late, m.late)
+			if late := m.truth.Sub(now); late > m.lateness {
+				t.Fatalf("late by %s, and may be by %s", late, m.lateness)
 			}
 		}
 	})
 }
 
-// A precise answer counts over a slow one, and one that shows what is known to be wrong over both.
+// A precise sample replaces an imprecise one, and one that proves the estimate wrong replaces both.
 func TestClockPrefersWhatIsPrecise(t *testing.T) {
 	truth := time.Date(2026, 12, 1, 10, 0, 0, 700e6, time.UTC)
-	m := &simulated{Reading: Reading{wall: truth.Add(48 * time.Hour)}, truth: truth}
+	m := &simulatedCell{Reading: Reading{wall: truth.Add(48 * time.Hour)}, truth: truth}
 	late := func(want time.Duration, after string) {
 		t.Helper()
 		now, _ := m.clock.now(m.Reading)
@@ -131,47 +133,48 @@ func TestClockPrefersWhatIsPrecise(t *testing.T) {
 			t.Errorf("after %s: late by %s, want %s", after, got, want)
 		}
 	}
-	m.ask(0, 30*time.Second)
+	m.exchange(0, 30*time.Second)
 	late(30*time.Second, "a receipt that was long on its way")
-	m.ask(10*time.Millisecond, 10*time.Millisecond)
+	m.exchange(10*time.Millisecond, 10*time.Millisecond)
 	late(10*time.Millisecond, "a quick one")
-	m.ask(0, 600*time.Millisecond)
+	m.exchange(0, 600*time.Millisecond)
 	late(10*time.Millisecond, "a slow one")
 	m.truth = m.truth.Add(30 * time.Second) // the machine was suspended
-	m.ask(0, 20*time.Millisecond)
+	m.exchange(0, 20*time.Millisecond)
 	late(20*time.Millisecond, "a suspension")
 	before, _ := m.clock.now(m.Reading)
 	m.truth = m.truth.Add(-time.Minute) // the control plane's clock was set back
-	m.ask(0, 0)
+	m.exchange(0, 0)
 	if now, _ := m.clock.now(m.Reading); now.Before(before) {
 		t.Errorf("went back from %s to %s", before, now)
 	}
-	if got := m.clock.until(m.truth.Add(2*time.Minute), m.Reading); got != 2*time.Minute {
+	if got := m.clock.durationUntil(m.truth.Add(2*time.Minute), m.Reading); got != 2*time.Minute {
 		t.Errorf("two minutes are %s", got)
 	}
 }
 
-// One answer with a time far off turns nothing on: it counts once it was said again. Nobody's time never counts.
+// One sample far in the future turns nothing on: it must be confirmed by another. Implausible samples are never
+// accepted.
 func TestClockDoubtsALeap(t *testing.T) {
 	truth := time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC)
-	m := &simulated{Reading: Reading{wall: truth}, truth: truth}
+	m := &simulatedCell{Reading: Reading{wall: truth}, truth: truth}
 	hear := func(ahead time.Duration, want bool) {
 		t.Helper()
-		m.pass(10 * time.Second)
-		if got := m.clock.hear(m.truth.Add(ahead), m.Reading, m.Reading); got != want {
+		m.advance(10 * time.Second)
+		if got := m.clock.addSample(m.truth.Add(ahead), m.Reading, m.Reading); got != want {
 			t.Errorf("%s ahead: taken %v, want %v", ahead, got, want)
 		}
 	}
 	for _, year := range []int{-1, 1, 1999, 2200, 9999, 20000} {
-		if m.clock.hear(time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC), m.Reading, m.Reading) {
+		if m.clock.addSample(time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC), m.Reading, m.Reading) {
 			t.Errorf("year %d was taken", year)
 		}
 	}
 	hear(0, true)
 	hear(48*time.Hour, false)
-	hear(0, true) // who said the one before is alone with it
+	hear(0, true) // the previous sample is not confirmed
 	hear(48*time.Hour, false)
-	hear(24*time.Hour, false) // not the same
+	hear(24*time.Hour, false) // a different time
 	if now, _ := m.clock.now(m.Reading); !now.Equal(m.truth) {
 		t.Errorf("it is %s, want %s", now, m.truth)
 	}
@@ -183,17 +186,18 @@ func TestClockDoubtsALeap(t *testing.T) {
 	}
 }
 
-// R40, fault 64: while the machine runs on, its wall clock may be set to anything between two starts of the agent. After a start
-// of the machine the wall clock counts with its last offset, not at once, and never below what was given out.
+// R40, fault 64: while the machine keeps running, its wall clock may be set to anything between two starts of the
+// agent. After a reboot the wall clock counts with its last offset, after a delay, and never below the floor.
 func TestClockAfterAStart(t *testing.T) {
 	truth := time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC)
-	begin := func() *simulated {
-		m := &simulated{Reading: Reading{wall: truth.Add(48 * time.Hour), mono: time.Hour}, truth: truth, start: "a"} // two days ahead
-		m.ask(0, 0)
-		m.pass(time.Minute)
+	begin := func() *simulatedCell {
+		m := &simulatedCell{Reading: Reading{wall: truth.Add(48 * time.Hour), mono: time.Hour}, truth: truth,
+			start: "a"}
+		m.exchange(0, 0)
+		m.advance(time.Minute)
 		return m
 	}
-	is := func(m *simulated, want time.Time, when string) {
+	is := func(m *simulatedCell, want time.Time, when string) {
 		t.Helper()
 		if now, known := m.clock.now(m.Reading); !known || !now.Equal(want) {
 			t.Errorf("%s it is %s (known %v), want %s", when, now, known, want)
@@ -208,35 +212,35 @@ func TestClockAfterAStart(t *testing.T) {
 	last := m.truth
 	m.reboot(time.Hour, 3*time.Second)
 	is(m, last, "after a reboot")
-	m.pass(30 * time.Second)
+	m.advance(30 * time.Second)
 	is(m, last.Add(30*time.Second), "half a minute later")
-	m.restart(time.Second) // it is not known for longer by that
-	m.pass(30 * time.Second)
+	m.restart(time.Second) // that does not make the time known any sooner or later
+	m.advance(30 * time.Second)
 	if now, _ := m.clock.now(m.Reading); now.After(m.truth.Add(-time.Hour)) {
 		t.Errorf("half a minute after another restart it is %s", now)
 	}
-	m.pass(30 * time.Second)
+	m.advance(30 * time.Second)
 	is(m, m.truth, "in the end")
 	m.wall = m.wall.Add(48 * time.Hour)
 	m.restart(time.Hour)
 	is(m, m.truth, "and after one more restart")
 
 	m = begin()
-	m.wall = m.wall.Add(48 * time.Hour) // what it has without its battery; it is about to be set
+	m.wall = m.wall.Add(48 * time.Hour) // the default without a battery; it is about to be set
 	m.reboot(time.Hour, 3*time.Second)
-	m.pass(10 * time.Second)
-	m.ask(0, 0)
+	m.advance(10 * time.Second)
+	m.exchange(0, 0)
 	is(m, m.truth, "as soon as it is told")
 
 	m = begin()
 	last = m.truth
 	m.wall = time.Unix(0, 0)
 	m.reboot(time.Hour, 0)
-	m.pass(2 * time.Minute)
+	m.advance(2 * time.Minute)
 	if now, _ := m.clock.now(m.Reading); now.Before(last) {
 		t.Errorf("with its wall clock lost it is %s, before what was given out: %s", now, last)
 	}
-	if fresh := restored(mark{}, "a", m.Reading); !fresh.heard.IsZero() {
-		t.Error("without a mark the time is known")
+	if fresh := restoreEstimate(checkpoint{}, "a", m.Reading); !fresh.sample.IsZero() {
+		t.Error("without a checkpoint the time is known")
 	}
 }

@@ -10,22 +10,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// monotonic counts from the machine's start and cannot be set. It goes on while the machine is suspended, and is not hurried or
-// slowed by whoever adjusts the wall clock little by little. ok: it could be read.
-func monotonic() (count time.Duration, ok bool) {
-	var all, awake, raw unix.Timespec // in this order: an interruption in between makes it late
+// readMonotonic returns the time since the machine's start, suspension included, by a clock that can be neither set nor
+// slewed. ok reports whether that clock could be read.
+func readMonotonic() (count time.Duration, ok bool) {
+	var boottime, awake, raw unix.Timespec // in this order, an interruption in between makes the result late, not early
 	for _, clock := range []struct {
 		id int32
 		at *unix.Timespec
-	}{{unix.CLOCK_BOOTTIME, &all}, {unix.CLOCK_MONOTONIC, &awake}, {unix.CLOCK_MONOTONIC_RAW, &raw}} {
+	}{{unix.CLOCK_BOOTTIME, &boottime}, {unix.CLOCK_MONOTONIC, &awake}, {unix.CLOCK_MONOTONIC_RAW, &raw}} {
 		if unix.ClockGettime(clock.id, clock.at) != nil {
 			return 0, false
 		}
 	}
-	return time.Duration(raw.Nano() + max(0, all.Nano()-awake.Nano())), true
+	return time.Duration(raw.Nano() + max(0, boottime.Nano()-awake.Nano())), true
 }
 
-// machineStart names what monotonic counts from: the machine's start, and the namespace that may shift it; empty: not known.
+// machineStart identifies the start that readMonotonic counts from: the machine's boot, and the time namespace that may
+// shift the clock; empty: not known.
 func machineStart() string {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

@@ -4,6 +4,6 @@ package clock
 
 import "time"
 
-func monotonic() (time.Duration, bool) { return 0, false }
+func readMonotonic() (time.Duration, bool) { return 0, false }
 
 func machineStart() string { return "" }

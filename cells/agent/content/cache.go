@@ -20,27 +20,27 @@ const (
 	keptReleases = 5
 )
 
-// Cache is the releases on disk: canonical tars named by their digest. A tar gets its name only once its bytes were
-// verified and are durable.
+// Cache holds releases on disk: canonical tars named by their digest. A tar gets its name only once its bytes are
+// verified and durable.
 type Cache struct {
 	dir    string
 	source Source
 	limit  int64
 }
 
-// NewCache makes a cache in a folder that is there. limit is the bytes of a release, on the wire and unpacked.
+// NewCache returns a cache in an existing folder. limit bounds the bytes of a release, on the wire and unpacked.
 func NewCache(dir string, source Source, limit int64) *Cache {
 	return &Cache{dir: dir, source: source, limit: limit}
 }
 
-func (c *Cache) file(d releases.Digest) string { return filepath.Join(c.dir, d.Hex()+".tar") }
+func (c *Cache) releaseFile(d releases.Digest) string { return filepath.Join(c.dir, d.Hex()+".tar") }
 
-// Open is a release's tar, from disk or else from the source. Errors are *UnavailableError.
+// Open opens a release's tar, from disk or else from the source. Errors are *UnavailableError.
 func (c *Cache) Open(ctx context.Context, d releases.Digest) (*os.File, error) {
-	f, err := os.Open(c.file(d))
+	f, err := os.Open(c.releaseFile(d))
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = c.fetch(ctx, d); err == nil {
-			f, err = os.Open(c.file(d))
+		if err = c.download(ctx, d); err == nil {
+			f, err = os.Open(c.releaseFile(d))
 		}
 	}
 	if err != nil {
@@ -49,31 +49,32 @@ func (c *Cache) Open(ctx context.Context, d releases.Digest) (*os.File, error) {
 	return f, nil
 }
 
-// Drop removes a release whose bytes on disk turned out to be damaged.
-func (c *Cache) Drop(d releases.Digest) error {
-	if err := os.Remove(c.file(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// Remove removes a release whose bytes on disk are damaged.
+func (c *Cache) Remove(d releases.Digest) error {
+	if err := os.Remove(c.releaseFile(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the damaged release %s: %w", d, err)
 	}
 	return nil
 }
 
-// fetch brings a release onto the disk if it is what the digest says, and within the limits (fault 31).
-func (c *Cache) fetch(ctx context.Context, d releases.Digest) (err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, fetchTimeout, fmt.Errorf("fetch %s: no end after %s", d, fetchTimeout))
+// download stores a release if it matches its digest and is within the limits (fault 31).
+func (c *Cache) download(ctx context.Context, d releases.Digest) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, fetchTimeout,
+		fmt.Errorf("fetch %s: not finished after %s", d, fetchTimeout))
 	defer cancel()
-	body, err := c.source.Content(ctx, Releases, d, c.limit)
+	body, err := c.source.OpenContent(ctx, Releases, d, c.limit)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = body.Close() }()
-	f, err := os.CreateTemp(c.dir, disk.Unfinished)
+	f, err := os.CreateTemp(c.dir, disk.UnfinishedPattern)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		_ = f.Close()
 		if err != nil {
-			_ = os.Remove(f.Name()) // what is left is swept at the next start
+			_ = os.Remove(f.Name()) // leftovers are removed at the next start
 		}
 	}()
 	buffered := bufio.NewWriterSize(f, 64<<10)
@@ -81,19 +82,19 @@ func (c *Cache) fetch(ctx context.Context, d releases.Digest) (err error) {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	if broken := body.Broken(); broken != nil {
+	if broken := body.ConnectionError(); broken != nil {
 		return fmt.Errorf("fetch %s: %w", d, broken)
 	}
 	if err != nil {
 		return &RefusedError{Cause: fmt.Errorf("release %s: %w", d, err)}
 	}
 	if got != d {
-		return &RefusedError{Cause: fmt.Errorf("release %s: what came has digest %s", d, got)}
+		return &RefusedError{Cause: fmt.Errorf("release %s: the received bytes have digest %s", d, got)}
 	}
 	if err := errors.Join(buffered.Flush(), f.Sync()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), c.file(d)); err != nil {
+	if err := os.Rename(f.Name(), c.releaseFile(d)); err != nil {
 		return err
 	}
 	return disk.SyncDir(c.dir)
@@ -105,5 +106,5 @@ func (c *Cache) Prune(keep ...releases.Digest) error {
 	for _, d := range keep {
 		names[d.Hex()+".tar"] = true
 	}
-	return disk.KeepNewest(c.dir, keptReleases, names)
+	return disk.PruneOldest(c.dir, keptReleases, names)
 }

@@ -1,10 +1,9 @@
-// Package content has what is named by a digest: how it is asked for, what may become of that, and the releases that a cell
-// keeps on its disk. Nothing gets the name of a digest that was not verified against it (invariant 6); how long a fetch
-// may take and how many bytes it may have is limited. It dials nobody, that is a Source's; and it does not look into a
-// release, that is render's.
+// Package content fetches content by digest and caches releases on the cell's disk. Nothing is stored under a digest
+// that it was not verified against (invariant 6); time and size of a download are limited. The package opens no
+// connections: a Source does. It does not look into a release: package render does.
 //
-// Whether a digest is to be believed is not asked here so far: its assignment is. Signatures will be, in Cache.Open,
-// before anybody gets at the bytes; what is signed comes by a Kind of its own.
+// A digest is trusted because its assignment is. Signatures would be verified in Cache.Open, before the bytes are used,
+// and signed metadata would be fetched by a Kind of its own.
 //
 // A Cache is used by one goroutine at a time.
 package content
@@ -16,40 +15,41 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Kind is what a digest may name.
+// Kind is a type of content that a digest may name.
 type Kind string
 
-// The kinds of content. They are what the control plane calls them.
+// The kinds of content, named as in the control plane's API.
 const (
 	Releases    Kind = "releases"    // canonical tars
 	FlagBundles Kind = "flagbundles" // see flags.Bundle
 )
 
-// Source is where content comes from.
+// Source fetches content.
 type Source interface {
-	// Content asks for what has a digest, of at most limit bytes on the wire.
-	Content(ctx context.Context, kind Kind, digest releases.Digest, limit int64) (Stream, error)
+	// OpenContent opens the content with a digest, of at most limit bytes on the wire.
+	OpenContent(ctx context.Context, kind Kind, digest releases.Digest, limit int64) (Stream, error)
 }
 
-// Stream is content as it comes, not verified. One goroutine reads and closes it.
+// Stream is content on the wire, not verified. One goroutine reads and closes it.
 type Stream interface {
 	io.ReadCloser
-	// Broken is why reading failed, if that was for the connection; nil: it went well so far.
-	Broken() error
+	// ConnectionError returns why reading failed, if the connection was the cause; nil: it was not.
+	ConnectionError() error
 }
 
-// UnavailableError says that what is needed can't be had now. It may be later, and nothing is wrong with the release.
+// UnavailableError says that something needed can't be fetched now. It may be available later, and nothing is wrong
+// with the release.
 type UnavailableError struct{ Cause error }
 
 func (e *UnavailableError) Error() string { return e.Cause.Error() }
 
-// Unwrap is the cause.
+// Unwrap returns the cause.
 func (e *UnavailableError) Unwrap() error { return e.Cause }
 
-// RefusedError says that what came is not what was asked for.
+// RefusedError says that the fetched content is not what was requested.
 type RefusedError struct{ Cause error }
 
 func (e *RefusedError) Error() string { return "refused: " + e.Cause.Error() }
 
-// Unwrap is the cause.
+// Unwrap returns the cause.
 func (e *RefusedError) Unwrap() error { return e.Cause }

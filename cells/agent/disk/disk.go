@@ -1,6 +1,6 @@
-// Package disk writes the agent's files so that a power loss leaves the old content or the new, never a mixture, and
-// returns from a write only once it is durable. It knows no file's name or meaning; it reads with a limit, and never
-// outside the paths that it is given. Its functions may be called at once for different files.
+// Package disk writes the agent's files so that a power loss leaves the old content or the new, never a mixture. It
+// returns from a write only once the write is durable. It knows no file's name or meaning, reads with a limit, and
+// never leaves the paths that it is given. Its functions may be called at once for different files.
 package disk
 
 import (
@@ -16,17 +16,17 @@ import (
 	"syscall"
 )
 
-// Unfinished matches what an interrupted write leaves in a folder: see Sweep.
-const Unfinished = ".new-*"
+// UnfinishedPattern matches files that an interrupted write leaves in a folder: see RemoveUnfinished.
+const UnfinishedPattern = ".new-*"
 
-// Replace gives name the content, all of it or nothing, and returns once that is durable.
-func Replace(name string, content ...[]byte) error {
-	return ReplaceMode(name, 0o600, content...)
+// ReplaceFile writes a file's content, all of it or nothing, and returns once it is durable.
+func ReplaceFile(name string, content ...[]byte) error {
+	return ReplaceFileMode(name, 0o600, content...)
 }
 
-// ReplaceMode is Replace for a file of another mode than 0600.
-func ReplaceMode(name string, mode fs.FileMode, content ...[]byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), Unfinished)
+// ReplaceFileMode is ReplaceFile for a mode other than 0600.
+func ReplaceFileMode(name string, mode fs.FileMode, content ...[]byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), UnfinishedPattern)
 	if err != nil {
 		return err
 	}
@@ -56,9 +56,10 @@ func SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Lock makes sure that one agent alone uses a state folder, until the file is closed or the process ends.
-func Lock(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the owner names the folder
+// LockDir ensures that only one agent uses a state folder, until the returned file is closed or the process ends.
+func LockDir(dir string) (*os.File, error) {
+	//nolint:gosec // the owner names the folder
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -72,8 +73,8 @@ func Lock(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// KeepNewest removes all files of a folder but the n that were used last and those to keep.
-func KeepNewest(dir string, n int, keep map[string]bool) error {
+// PruneOldest removes the oldest files of a folder, so that n are left. The files to keep are never removed.
+func PruneOldest(dir string, n int, keep map[string]bool) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -108,18 +109,18 @@ func KeepNewest(dir string, n int, keep map[string]bool) error {
 	return nil
 }
 
-// WriteSummed writes a file that ReadSummed reads, all of it or nothing, and returns once that is durable.
-func WriteSummed(name string, content []byte) error {
+// WriteChecksummed writes a file for ReadChecksummed, all of it or nothing, and returns once it is durable.
+func WriteChecksummed(name string, content []byte) error {
 	sum := sha256.Sum256(content)
-	return Replace(name, []byte(hex.EncodeToString(sum[:])+"\n"), content)
+	return ReplaceFile(name, []byte(hex.EncodeToString(sum[:])+"\n"), content)
 }
 
-var errDamaged = errors.New("it is damaged")
+var errDamaged = errors.New("its checksum does not match")
 
-// ReadSummed reads a file of WriteSummed of at most limit bytes; nil: there is none. One that is not as it was written is an
-// error.
-func ReadSummed(name string, limit int64) ([]byte, error) {
-	text, err := Read(name, limit+sha256.Size*2+1)
+// ReadChecksummed reads a file of WriteChecksummed of at most limit bytes; nil: there is none. A file that does not
+// match its checksum is an error.
+func ReadChecksummed(name string, limit int64) ([]byte, error) {
+	text, err := ReadLimited(name, limit+sha256.Size*2+1)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -127,14 +128,14 @@ func ReadSummed(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	sum, content, _ := bytes.Cut(text, []byte("\n"))
-	if is := sha256.Sum256(content); hex.EncodeToString(is[:]) != string(sum) {
+	if got := sha256.Sum256(content); hex.EncodeToString(got[:]) != string(sum) {
 		return nil, fmt.Errorf("read %s: %w", name, errDamaged)
 	}
 	return content, nil
 }
 
-// Read reads a file of at most limit bytes.
-func Read(name string, limit int64) ([]byte, error) {
+// ReadLimited reads a file of at most limit bytes.
+func ReadLimited(name string, limit int64) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err == nil && info.Size() > limit {
 		err = fmt.Errorf("read %s: it is larger than %d bytes", name, limit)
@@ -145,15 +146,15 @@ func Read(name string, limit int64) ([]byte, error) {
 	return os.ReadFile(name) //nolint:gosec // below the state folder
 }
 
-// Sweep removes what interrupted writes left in the folders.
-func Sweep(dirs ...string) error {
+// RemoveUnfinished removes what interrupted writes left in the folders.
+func RemoveUnfinished(dirs ...string) error {
 	for _, dir := range dirs {
-		left, err := filepath.Glob(filepath.Join(dir, Unfinished))
+		leftovers, err := filepath.Glob(filepath.Join(dir, UnfinishedPattern))
 		if err != nil {
 			return err
 		}
-		for _, file := range left {
-			if err := os.RemoveAll(file); err != nil { // a folder, where the socket for flags began
+		for _, file := range leftovers {
+			if err := os.RemoveAll(file); err != nil { // may be a folder, in which the socket for flags began
 				return err
 			}
 		}

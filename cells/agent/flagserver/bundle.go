@@ -17,93 +17,92 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// bundleTimeout is for all of a bundle.
 const bundleTimeout = 5 * time.Minute
 
-func (s *Server) file(d releases.Digest) string {
-	return filepath.Join(s.folder(), d.Hex()+".json")
+func (s *Server) bundleFile(d releases.Digest) string {
+	return filepath.Join(s.bundleDir(), d.Hex()+".json")
 }
 
-// load takes the bundle that should be in force from disk, or else the last good one. It needs mu.
-func (s *Server) load() {
-	for _, d := range []releases.Digest{s.record.Bundle.Digest, s.record.Good} {
+// loadBundle loads the wanted bundle from disk, or else the last good one. It needs mu.
+func (s *Server) loadBundle() {
+	for _, d := range []releases.Digest{s.record.Bundle.Digest, s.record.LastGood} {
 		if d == "" {
 			continue
 		}
-		b, err := s.read(d)
+		b, err := s.readBundle(d)
 		switch {
 		case err == nil:
-			s.bundle, s.record.Good = b, d
+			s.bundle, s.record.LastGood = b, d
 			return
 		case errors.Is(err, fs.ErrNotExist):
 		default:
-			s.log.Warn().Err(err).Msg("a bundle of flags on disk can't be used: it is fetched again")
-			if err := os.Remove(s.file(d)); err != nil {
-				s.log.Warn().Err(err).Msg("it can't be removed either")
+			s.log.Warn().Err(err).Msg("a bundle of flags on disk can't be used and is fetched again")
+			if err := os.Remove(s.bundleFile(d)); err != nil {
+				s.log.Warn().Err(err).Msg("the unusable bundle of flags could not be removed")
 			}
 		}
 	}
 }
 
-func (s *Server) read(d releases.Digest) (*compiledBundle, error) {
-	raw, err := disk.Read(s.file(d), flags.MaxBundle)
+func (s *Server) readBundle(d releases.Digest) (*compiledBundle, error) {
+	raw, err := disk.ReadLimited(s.bundleFile(d), flags.MaxBundle)
 	if err != nil {
 		return nil, err
 	}
-	return compile(d, raw)
+	return compileBundle(d, raw)
 }
 
-// uselessError: the bytes are those of the digest, and this agent can do nothing with them.
-type uselessError struct{ cause error }
+// unusableError says that the bytes match their digest, and this agent can't use them.
+type unusableError struct{ cause error }
 
-func (e *uselessError) Error() string { return e.cause.Error() }
+func (e *unusableError) Error() string { return e.cause.Error() }
 
-// compile verifies and compiles a bundle.
-func compile(d releases.Digest, raw []byte) (*compiledBundle, error) {
+func compileBundle(d releases.Digest, raw []byte) (*compiledBundle, error) {
 	if got := releases.DigestBytes(raw); got != d {
-		return nil, &content.RefusedError{Cause: fmt.Errorf("flags %s: what came has digest %s", d, got)}
+		return nil, &content.RefusedError{Cause: fmt.Errorf("flags %s: the received bytes have digest %s", d, got)}
 	}
 	b, err := flags.ParseBundle(raw)
 	if err != nil {
-		return nil, &uselessError{err}
+		return nil, &unusableError{err}
 	}
 	compiled, err := flags.Compile(b)
 	if err != nil {
-		return nil, &uselessError{err}
+		return nil, &unusableError{err}
 	}
-	loaded := &compiledBundle{digest: d, channel: b.Channel, compiled: compiled, gates: make(map[string]flags.Gate, len(b.Gates))}
+	loaded := &compiledBundle{digest: d, channel: b.Channel, compiled: compiled,
+		gates: make(map[string]flags.Gate, len(b.Gates))}
 	for _, g := range b.Gates {
 		loaded.gates[g.ID] = g
 	}
 	return loaded, nil
 }
 
-// Fetch brings the bundle that should be in force, whenever it is not, until ctx ends.
-func (s *Server) Fetch(ctx context.Context) {
+// FetchBundles fetches the wanted bundle whenever it is not in force, until ctx ends.
+func (s *Server) FetchBundles(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
-		want, fetching, done := s.want(ctx)
+		want, fetching, done := s.wantedBundle(ctx)
 		if want == "" {
 			failures = 0
 			select {
-			case <-s.wanted:
+			case <-s.bundleWanted:
 			case <-ctx.Done():
 			}
 			continue
 		}
-		err := s.bring(fetching, want)
+		err := s.installBundle(fetching, want)
 		superseded := errors.Is(context.Cause(fetching), context.Canceled)
 		done()
 		if err == nil || superseded {
 			failures = 0
 			continue
 		}
-		s.noteMissing(want, err)
-		pause := time.NewTimer(s.source.Pause(err, failures))
+		s.recordMissing(want, err)
+		pause := time.NewTimer(s.source.RetryPause(err, failures))
 		failures++
 		select {
 		case <-pause.C:
-		case <-s.wanted: // another may be there
+		case <-s.bundleWanted: // another bundle may be wanted
 			failures = 0
 		case <-ctx.Done():
 		}
@@ -111,15 +110,16 @@ func (s *Server) Fetch(ctx context.Context) {
 	}
 }
 
-// want is the bundle to fetch, empty for none, and a context that ends once another is wanted.
-func (s *Server) want(ctx context.Context) (releases.Digest, context.Context, func()) {
+// wantedBundle returns the bundle to fetch, or "", and a context that ends once another bundle is wanted.
+func (s *Server) wantedBundle(ctx context.Context) (releases.Digest, context.Context, func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.record.Bundle.Digest
-	if d == "" || d == s.bad || s.bundle != nil && s.bundle.digest == d {
+	if d == "" || d == s.unusable || s.bundle != nil && s.bundle.digest == d {
 		return "", nil, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, bundleTimeout, fmt.Errorf("fetch flags %s: no end after %s", d, bundleTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, bundleTimeout,
+		fmt.Errorf("fetch flags %s: not finished after %s", d, bundleTimeout))
 	s.cancelFetch = cancel
 	return d, ctx, func() {
 		cancel()
@@ -129,39 +129,38 @@ func (s *Server) want(ctx context.Context) (releases.Digest, context.Context, fu
 	}
 }
 
-// bring fetches a bundle and puts it into force: verified, compiled and on the disk.
-func (s *Server) bring(ctx context.Context, d releases.Digest) error {
-	raw, err := s.fetch(ctx, d)
+// installBundle fetches, verifies, compiles and stores a bundle, and then puts it into force.
+func (s *Server) installBundle(ctx context.Context, d releases.Digest) error {
+	raw, err := s.fetchBundle(ctx, d)
 	if err != nil {
 		return err
 	}
-	loaded, err := compile(d, raw)
+	loaded, err := compileBundle(d, raw)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.folder(), 0o700); err != nil {
+	if err := os.MkdirAll(s.bundleDir(), 0o700); err != nil {
 		return err
 	}
-	if err := disk.Replace(s.file(d), raw); err != nil {
+	if err := disk.ReplaceFile(s.bundleFile(d), raw); err != nil {
 		return err
 	}
-	s.reached("bundle kept")
+	s.onTestPoint("bundle kept")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.record.Bundle.Digest != d {
-		return nil // another is wanted by now
+		return nil // another bundle is wanted by now
 	}
-	s.bundle, s.record.Good, s.missing = loaded, d, ""
+	s.bundle, s.record.LastGood, s.missingReason = loaded, d, ""
 	s.fold()
-	s.settle()
+	s.persist()
 	s.log.Info().Str("digest", string(d)).Int64("height", s.record.Height).Msg("flags are in force")
-	s.prune()
+	s.pruneBundles()
 	return nil
 }
 
-// fetch reads a bundle as it comes.
-func (s *Server) fetch(ctx context.Context, d releases.Digest) ([]byte, error) {
-	body, err := s.source.Content(ctx, content.FlagBundles, d, flags.MaxBundle)
+func (s *Server) fetchBundle(ctx context.Context, d releases.Digest) ([]byte, error) {
+	body, err := s.source.OpenContent(ctx, content.FlagBundles, d, flags.MaxBundle)
 	if err != nil {
 		return nil, err
 	}
@@ -173,35 +172,37 @@ func (s *Server) fetch(ctx context.Context, d releases.Digest) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("fetch flags %s: %w", d, err)
 	case len(raw) > flags.MaxBundle:
-		return nil, &content.RefusedError{Cause: fmt.Errorf("flags %s: they have more than %d bytes", d, flags.MaxBundle)}
+		return nil, &content.RefusedError{Cause: fmt.Errorf("flags %s: the bundle has more than %d bytes", d,
+			flags.MaxBundle)}
 	}
 	return raw, nil
 }
 
-// noteMissing notes why a bundle is not in force. What its digest vouches for and can't be used is not fetched again.
-func (s *Server) noteMissing(d releases.Digest, why error) {
+// recordMissing records why a bundle is not in force. A bundle that matches its digest and can't be used is not fetched
+// again.
+func (s *Server) recordMissing(d releases.Digest, why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.record.Bundle.Digest != d {
 		return
 	}
-	text := words.Clip(why.Error(), maxWhy)
-	if s.missing != text {
-		s.log.Warn().Err(why).Msg("flags stay as they are: the newest can't be had")
+	text := words.Clip(why.Error(), maxReason)
+	if s.missingReason != text {
+		s.log.Warn().Err(why).Msg("the newest flags can't be fetched or used; the previous flags stay in force")
 	}
-	s.missing = text
-	if _, useless := errors.AsType[*uselessError](why); useless {
-		s.bad = d
+	s.missingReason = text
+	if _, useless := errors.AsType[*unusableError](why); useless {
+		s.unusable = d
 	}
-	s.settle()
+	s.persist()
 }
 
-// prune removes the bundles that nothing rests on. It needs mu. That it fails hurts nothing but the disk.
-func (s *Server) prune() {
-	entries, err := os.ReadDir(s.folder())
+// pruneBundles removes bundles that nothing refers to. It needs mu. A failure costs only disk space.
+func (s *Server) pruneBundles() {
+	entries, err := os.ReadDir(s.bundleDir())
 	for _, e := range entries {
-		name := filepath.Join(s.folder(), e.Name())
-		if name == s.file(s.record.Bundle.Digest) || name == s.file(s.record.Good) {
+		name := filepath.Join(s.bundleDir(), e.Name())
+		if name == s.bundleFile(s.record.Bundle.Digest) || name == s.bundleFile(s.record.LastGood) {
 			continue
 		}
 		if failed := os.Remove(name); failed != nil {

@@ -1,13 +1,13 @@
-// Package flagserver has a cell's feature flags in force, and answers for them on this machine: it folds what the cell was
-// told with what its releases contain, what its owner holds and the control plane's time, and serves that by OFREP on
-// loopback or a unix socket. It listens nowhere else and dials nobody; bundles come from a Source. It decides neither what
-// runs nor what is announced.
+// Package flagserver evaluates a cell's feature flags for the programs on its machine. It folds the flags received from
+// the control plane with the features of the cell's releases, the features that the owner holds and the control plane's
+// time, and serves the result by OFREP on loopback or a unix socket. It listens nowhere else and opens no connections;
+// bundles come from a Source. It decides neither what runs nor what is announced.
 //
-// A flag is on only where its code is in every release that may be running, which the loop says before the first write of
-// an apply (Runs, R38), and not before the control plane's time for it came (R40). A kill is in force as soon as it was
-// told, whatever else fails, and is reported once it is durable; a lower height is refused; the last good bundle stands
-// until another one was fetched, verified and compiled (R39, R43).
+// A flag is on only if every release that may be running contains its feature (R38; the loop calls SetRunning before
+// the first write of an apply), and not before its instant in the control plane's time (R40). A kill is in force as
+// soon as it is received, whatever else fails, and is reported once it is durable. A lower height is refused. The last
+// good bundle remains in force until the next one is fetched, verified and compiled (R39, R43).
 //
-// A Server has a lock of its own, so that it waits for nobody: all its methods may be called at once. Fetch, KeepTime and
-// Serve each run in one goroutine, until their context ends.
+// A Server has its own lock and waits for no other part of the agent: all its methods may be called at once.
+// FetchBundles, RefoldOnTime and Serve each run in one goroutine, until their context ends.
 package flagserver

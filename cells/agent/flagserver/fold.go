@@ -10,82 +10,85 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// fold needs mu. What turns on by the time does so once the time is durable; nothing else, a kill least of all, waits for the disk.
+// fold needs mu. Before it turns anything on because of the time, it saves the time. Everything else, a kill above all,
+// does not wait for the disk.
 func (s *Server) fold() {
 	if s.bundle == nil {
 		return
 	}
 	old := s.current.Load()
-	at, _ := s.now()
-	if next := s.next(); old.bundle != s.bundle || next != 0 && at >= next {
-		s.keep()
+	at, _ := s.instant()
+	if next := s.nextChange(); old.bundle != s.bundle || next != 0 && at >= next {
+		s.saveTime()
 	}
 	facts := s.facts
 	facts.Channel, facts.Labels, facts.Region = s.bundle.channel, s.record.Labels, s.record.Labels["region"]
 	f := s.bundle.compiled.Fold(s.record.Orders, facts, at)
 	s.states = f.States()
-	s.remember()
+	s.recordSeenOn()
 	if old.folded == nil || old.folded.Revision() != f.Revision() {
 		s.current.Store(&snapshot{folded: f, bundle: s.bundle, changed: make(chan struct{})})
 		close(old.changed)
 	} else {
-		s.current.Store(&snapshot{folded: f, bundle: s.bundle, changed: old.changed}) // the same answers, with another Next
+		s.current.Store(&snapshot{folded: f, bundle: s.bundle, changed: old.changed}) // same answers, another Next
 	}
-	s.alarm.Notify()
+	s.timerChanged.Notify()
 }
 
-// keep needs mu. It makes the time durable.
-func (s *Server) keep() {
-	err := s.clock.Keep()
-	if err != nil && !s.untimed {
-		s.log.Error().Err(err).Msg("the time can't be kept: after a restart flags may be late, or off again until it is told")
+// saveTime makes the time durable. It needs mu.
+func (s *Server) saveTime() {
+	err := s.clock.Save()
+	if err != nil && !s.timeUnsaved {
+		s.log.Error().Err(err).Msg("the time can't be saved: after a restart, " +
+			"flags may turn on late, or be off until the control plane is reached")
 	}
-	s.untimed = err != nil
+	s.timeUnsaved = err != nil
 }
 
-// remember notes what is on, by which what is suspended is known.
-func (s *Server) remember() {
+// recordSeenOn records the announcements that are on, so that suspended ones are recognised later.
+func (s *Server) recordSeenOn() {
 	var seen []string
 	for _, id := range slices.Sorted(maps.Keys(s.states)) {
 		state := s.states[id]
-		_, before := slices.BinarySearch(s.record.SeenOn, id)
-		if state == flags.Waiting && before {
+		_, seenBefore := slices.BinarySearch(s.record.SeenOn, id)
+		if state == flags.Waiting && seenBefore {
 			s.states[id] = flags.Suspended
 		}
-		if before || state == flags.On || state == flags.Ramping {
+		if seenBefore || state == flags.On || state == flags.Ramping {
 			seen = append(seen, id)
 		}
 	}
 	s.record.SeenOn = seen
 }
 
-// settle needs mu: it makes durable what was learned, and tells of it.
-func (s *Server) settle() {
-	if !reflect.DeepEqual(s.record, s.kept) {
+// persist makes durable what was received, and reports it. It needs mu.
+func (s *Server) persist() {
+	if !reflect.DeepEqual(s.record, s.saved) {
 		err := s.record.save(s.stateDir)
-		if err != nil && s.unsaved == nil {
-			s.log.Error().Err(err).Msg("flags are in force, and reported once they can be written")
+		if err != nil && s.saveError == nil {
+			s.log.Error().Err(err).
+				Msg("the flags are in force but can't be saved; they are reported once they are saved")
 		}
-		if s.unsaved = err; err == nil {
-			s.kept = s.record
-			s.reached("flags kept")
+		if s.saveError = err; err == nil {
+			s.saved = s.record
+			s.onTestPoint("flags kept")
 		}
 	}
-	r := s.compose()
+	r := s.composeReport()
 	if r == nil {
 		return
 	}
-	if err := s.show(); err != nil {
-		s.log.Warn().Err(err).Msg("the owner is not shown how flags are")
+	if err := s.writeInForce(); err != nil {
+		s.log.Warn().Err(err).Msg("the flags in force could not be saved for the owner's commands")
 	}
 	if !reflect.DeepEqual(r, s.reported) {
 		s.reported = r
-		s.news()
+		s.onReport()
 	}
 }
 
-// KeepTime folds again at each instant at which that changes something, and writes what could not be written, until ctx ends.
-func (s *Server) KeepTime(ctx context.Context) {
+// RefoldOnTime folds again at each instant that changes an answer, and retries failed writes, until ctx ends.
+func (s *Server) RefoldOnTime(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -93,47 +96,47 @@ func (s *Server) KeepTime(ctx context.Context) {
 		case <-ctx.Done():
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.keep()
+			s.saveTime()
 			return
 		case <-timer.C:
-		case <-s.alarm:
+		case <-s.timerChanged:
 		case <-s.clock.Changed():
 		}
-		timer.Reset(s.catchUp())
+		timer.Reset(s.refoldIfDue())
 	}
 }
 
-// housekeeping is how often is looked at what does not wait for an instant.
-const housekeeping = 5 * time.Second
+// housekeepingInterval is the time between checks of work that has no instant.
+const housekeepingInterval = 5 * time.Second
 
-// catchUp does what is due, and says how long nothing is.
-func (s *Server) catchUp() time.Duration {
+// refoldIfDue does what is due, and returns how long to wait for the next work.
+func (s *Server) refoldIfDue() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.bundle == nil && s.unsaved == nil {
-		return housekeeping
+	if s.bundle == nil && s.saveError == nil {
+		return housekeepingInterval
 	}
-	next := s.next()
-	at, known := s.now()
-	come := known && next != 0 && at >= next
-	if come {
+	next := s.nextChange()
+	at, known := s.instant()
+	due := known && next != 0 && at >= next
+	if due {
 		s.fold()
-		next = s.next()
+		next = s.nextChange()
 	}
-	if come || s.unsaved != nil {
-		s.settle()
+	if due || s.saveError != nil {
+		s.persist()
 	}
-	if s.bundle != nil && s.clock.Due() {
-		s.keep()
+	if s.bundle != nil && s.clock.SaveDue() {
+		s.saveTime()
 	}
 	if next == 0 || !known {
-		return housekeeping
+		return housekeepingInterval
 	}
-	return min(housekeeping, max(time.Millisecond, s.clock.Until(time.Unix(next, 0))))
+	return min(housekeepingInterval, max(time.Millisecond, s.clock.DurationUntil(time.Unix(next, 0))))
 }
 
-// next needs mu.
-func (s *Server) next() int64 {
+// nextChange needs mu.
+func (s *Server) nextChange() int64 {
 	if f := s.current.Load().folded; f != nil {
 		return f.Next()
 	}

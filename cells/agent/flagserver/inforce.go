@@ -17,54 +17,54 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Bounds of a report: it must fit beside everything else, in bytes.
+// Bounds of the flags in a report, in bytes.
 const (
 	maxStates = 12 << 10
 	maxFault  = 1 << 10
-	maxID     = 128 // longer ones are not told
+	maxID     = 128 // longer IDs are left out
 )
 
-// Report is what of flags is in force; nil: nothing was told.
+// Report returns what is in force and durable; nil: no flags were received.
 func (s *Server) Report() *cells.FlagsReport {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.reported
 }
 
-// compose writes the report: of what was told, only what is durable. It needs mu.
-func (s *Server) compose() *cells.FlagsReport {
-	r := &cells.FlagsReport{Height: s.kept.Height, Orders: s.kept.Told, Fault: s.fault()}
-	if s.kept.Bundle.Digest == "" && r.Fault == "" {
+// composeReport returns the report: of what was received, only what is durable. It needs mu.
+func (s *Server) composeReport() *cells.FlagsReport {
+	r := &cells.FlagsReport{Height: s.saved.Height, Orders: s.saved.OrdersDigest, Fault: s.faultText()}
+	if s.saved.Bundle.Digest == "" && r.Fault == "" {
 		return nil
 	}
-	if s.bundle != nil && s.kept.Good == s.bundle.digest {
+	if s.bundle != nil && s.saved.LastGood == s.bundle.digest {
 		r.Bundle = s.bundle.digest
 	}
 	r.States = reportedStates(s.states)
 	return r
 }
 
-// fault says why what was told last is not in force; empty: it is. It needs mu.
-func (s *Server) fault() string {
-	var all []string
-	if s.unsaved != nil {
-		all = append(all, s.unsaved.Error())
+// faultText returns why the flags received last are not in force, or "". It needs mu.
+func (s *Server) faultText() string {
+	var reasons []string
+	if s.saveError != nil {
+		reasons = append(reasons, s.saveError.Error())
 	}
-	for _, why := range []string{s.refused, s.missing} {
+	for _, why := range []string{s.refusal, s.missingReason} {
 		if why != "" {
-			all = append(all, why)
+			reasons = append(reasons, why)
 		}
 	}
-	return words.Clip(strings.ToValidUTF8(strings.Join(all, "; "), "?"), maxFault)
+	return words.Clip(strings.ToValidUTF8(strings.Join(reasons, "; "), "?"), maxFault)
 }
 
-// reportedStates is the states that a report has room for, those first that somebody may ask about.
+// reportedStates returns the states that a report has room for, the most telling first.
 func reportedStates(states map[string]flags.CellState) map[string]flags.CellState {
 	if len(states) == 0 {
 		return nil
 	}
-	ids := byState(states)
-	some, size := map[string]flags.CellState{}, 0
+	ids := sortByState(states)
+	reported, size := map[string]flags.CellState{}, 0
 	for _, id := range ids[:min(len(ids), cells.MaxFlagStates)] {
 		if len(id) > maxID || !utf8.ValidString(id) {
 			continue
@@ -72,14 +72,15 @@ func reportedStates(states map[string]flags.CellState) map[string]flags.CellStat
 		if size += len(id) + len(states[id]) + len(`"":"",`); size > maxStates {
 			break
 		}
-		some[id] = states[id]
+		reported[id] = states[id]
 	}
-	return some
+	return reported
 }
 
-// byState is the IDs, what is simply on last.
-func byState(states map[string]flags.CellState) []string {
-	order := []flags.CellState{flags.Killed, flags.Held, flags.Suspended, flags.Waiting, flags.Ramping, flags.Armed, flags.On}
+// sortByState returns the IDs sorted by state: announcements that are simply on come last.
+func sortByState(states map[string]flags.CellState) []string {
+	order := []flags.CellState{flags.Killed, flags.Held, flags.Suspended, flags.Waiting, flags.Ramping, flags.Armed,
+		flags.On}
 	ids := make([]string, 0, len(states))
 	for id := range states {
 		ids = append(ids, id)
@@ -93,18 +94,18 @@ func byState(states map[string]flags.CellState) []string {
 	return ids
 }
 
-// InForce is how flags are in a cell, as the agent keeps it for the cell's owner.
+// InForce is the flags in force in a cell, as the agent stores them for the cell's owner.
 type InForce struct {
-	Height        int64              `json:"height"`           // of the flags repository, as it was told last
+	Height        int64              `json:"height"`           // of the flags repository, as received last
 	Bundle        releases.Digest    `json:"bundle,omitempty"` // in force; empty: none
 	Release       string             `json:"release,omitempty"`
-	Features      []string           `json:"features,omitempty"` // that every release contains that may be running
-	Announcements []Announcement     `json:"announcements"`      // what is simply on last
+	Features      []string           `json:"features,omitempty"` // contained in every release that may be running
+	Announcements []Announcement     `json:"announcements"`      // those that are simply on come last
 	Killed        []flags.KilledFlag `json:"killed,omitempty"`   // by flag
-	Held          []string           `json:"held,omitempty"`     // features, by the cell's owner
+	Held          []string           `json:"held,omitempty"`     // features held by the cell's owner
 	Labels        map[string]string  `json:"labels,omitempty"`
-	Fault         string             `json:"fault,omitempty"` // why what was told last is not in force; empty: it is
-	Since         time.Time          `json:"since"`           // when that began, by the control plane's time; zero: it was not known
+	Fault         string             `json:"fault,omitempty"` // why the last flags are not in force; empty: they are
+	Since         time.Time          `json:"since"`           // start of this state (control plane's time); zero: unknown
 }
 
 // Announcement is the state of one announcement in a cell.
@@ -115,17 +116,18 @@ type Announcement struct {
 	Features []string        `json:"features"`
 }
 
-// show keeps for the owner what is in force. It needs mu. What is under embargo does not show before its time (R45).
-func (s *Server) show() error {
-	at, known := s.now()
+// writeInForce stores what is in force for the owner. Announcements under embargo are left out before their time (R45).
+// It needs mu.
+func (s *Server) writeInForce() error {
+	at, known := s.instant()
 	v := InForce{
 		Height: s.record.Height, Release: s.facts.Release, Features: s.facts.Features, Killed: s.record.Orders.Killed,
-		Held: s.facts.Held, Labels: s.record.Labels, Fault: s.fault(), Announcements: []Announcement{},
+		Held: s.facts.Held, Labels: s.record.Labels, Fault: s.faultText(), Announcements: []Announcement{},
 	}
 	if s.bundle != nil {
 		v.Bundle = s.bundle.digest
 	}
-	for _, id := range byState(s.states) {
+	for _, id := range sortByState(s.states) {
 		g := s.bundle.gates[id]
 		if g.Embargo && at < g.At {
 			continue
@@ -136,8 +138,8 @@ func (s *Server) show() error {
 		}
 		v.Announcements = append(v.Announcements, l)
 	}
-	drawn, err := json.Marshal(v)
-	if err != nil || bytes.Equal(drawn, s.shown) {
+	withoutSince, err := json.Marshal(v)
+	if err != nil || bytes.Equal(withoutSince, s.writtenInForce) {
 		return err
 	}
 	if known {
@@ -145,25 +147,25 @@ func (s *Server) show() error {
 	}
 	text, err := json.Marshal(v)
 	if err == nil {
-		err = disk.WriteSummed(inForceFile(s.stateDir), text)
+		err = disk.WriteChecksummed(inForceFile(s.stateDir), text)
 	}
 	if err == nil {
-		s.shown = drawn
+		s.writtenInForce = withoutSince
 	}
 	return err
 }
 
 func inForceFile(dir string) string { return filepath.Join(dir, "inforce.json") }
 
-// LoadInForce reads how flags are in the cell with that state folder; nil: it was told nothing of flags.
+// LoadInForce reads the flags in force from a state folder; nil: none were received.
 func LoadInForce(stateDir string) (*InForce, error) {
-	text, err := disk.ReadSummed(inForceFile(stateDir), flags.MaxBundle)
+	text, err := disk.ReadChecksummed(inForceFile(stateDir), flags.MaxBundle)
 	if err != nil || text == nil {
 		return nil, err
 	}
 	var v InForce
 	if err := json.Unmarshal(text, &v); err != nil {
-		return nil, fmt.Errorf("read how flags are: %w", err)
+		return nil, fmt.Errorf("read the flags in force: %w", err)
 	}
 	return &v, nil
 }

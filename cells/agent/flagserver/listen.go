@@ -23,25 +23,26 @@ import (
 )
 
 const (
-	maxCallers = 1024 // connections at a time: others wait
-	socketMode = 0o600
+	maxConnections = 1024 // at a time: others wait
+	socketMode     = 0o600
 )
 
-// errNotLocal: flags are for this machine alone (invariant 6).
-var errNotLocal = errors.New("flags are served on this machine only: give 127.0.0.1:PORT, [::1]:PORT or unix:///PATH")
+// errNotLocal enforces invariant 6.
+var errNotLocal = errors.New("flags are served on this machine only: use 127.0.0.1:PORT, [::1]:PORT or unix:///PATH")
 
-// Address is where flags are asked for.
+// Address is where the server listens.
 type Address struct {
-	address string      // HOST:PORT on loopback; empty: the socket
+	address string      // HOST:PORT on loopback; empty: a socket
 	path    string      // of the socket
 	mode    fs.FileMode // of the socket
 }
 
-// ParseAddress reads 127.0.0.1:PORT, [::1]:PORT or unix:///PATH, to which ?mode=0660 gives others than this user rights.
+// ParseAddress parses 127.0.0.1:PORT, [::1]:PORT or unix:///PATH. A query such as ?mode=0660 lets other users connect
+// to a socket.
 func ParseAddress(where string) (Address, error) {
 	if !strings.HasPrefix(where, "unix:") {
-		at, err := netip.ParseAddrPort(where)
-		if err != nil || !at.Addr().IsLoopback() {
+		address, err := netip.ParseAddrPort(where)
+		if err != nil || !address.Addr().IsLoopback() {
 			return Address{}, fmt.Errorf("listen on %.100q: %w", where, errNotLocal)
 		}
 		return Address{address: where}, nil
@@ -60,51 +61,52 @@ func ParseAddress(where string) (Address, error) {
 	return Address{path: u.Path, mode: fs.FileMode(mode)}, nil
 }
 
-// Listen begins to listen there.
-func (at Address) Listen(ctx context.Context) (net.Listener, error) {
-	if at.path != "" {
-		return at.listenUnix(ctx)
+// Listen opens a listener at the address.
+func (a Address) Listen(ctx context.Context) (net.Listener, error) {
+	if a.path != "" {
+		return a.listenUnix(ctx)
 	}
 	var c net.ListenConfig
-	return c.Listen(ctx, "tcp", at.address)
+	return c.Listen(ctx, "tcp", a.address)
 }
 
-func (at Address) listenUnix(ctx context.Context) (net.Listener, error) {
-	if err := vacate(ctx, at.path); err != nil {
+func (a Address) listenUnix(ctx context.Context) (net.Listener, error) {
+	if err := removeStaleSocket(ctx, a.path); err != nil {
 		return nil, err
 	}
-	// Nobody may connect before it has its mode, and other files' modes are no business of this: so it begins in a
-	// folder of its own.
-	private, err := os.MkdirTemp(filepath.Dir(at.path), disk.Unfinished)
+	// The socket begins in a private folder: it must not accept connections before its mode is set, and the process's
+	// umask must not change.
+	private, err := os.MkdirTemp(filepath.Dir(a.path), disk.UnfinishedPattern)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", at.path, err)
+		return nil, fmt.Errorf("listen on %s: %w", a.path, err)
 	}
 	defer func() { _ = os.RemoveAll(private) }()
-	began := filepath.Join(private, "s")
-	if room := len(syscall.RawSockaddrUnix{}.Path) - 1; max(len(began), len(at.path)) > room {
-		return nil, fmt.Errorf("listen on %s: the path is too long for a socket: at most %d bytes of folder", at.path, room-len(began)+len(filepath.Dir(at.path)))
+	privatePath := filepath.Join(private, "s")
+	if room := len(syscall.RawSockaddrUnix{}.Path) - 1; max(len(privatePath), len(a.path)) > room {
+		return nil, fmt.Errorf("listen on %s: the path is too long for a socket: use a folder of at most %d bytes",
+			a.path, room-len(privatePath)+len(filepath.Dir(a.path)))
 	}
 	var c net.ListenConfig
-	l, err := c.Listen(ctx, "unix", began)
+	l, err := c.Listen(ctx, "unix", privatePath)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", at.path, err)
+		return nil, fmt.Errorf("listen on %s: %w", a.path, err)
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // that name will be gone
-	if err := errors.Join(os.Chmod(began, at.mode), os.Rename(began, at.path)); err != nil {
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // that name is renamed away
+	if err := errors.Join(os.Chmod(privatePath, a.mode), os.Rename(privatePath, a.path)); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	return &socket{l, at.path}, nil
+	return &unixListener{l, a.path}, nil
 }
 
-// socket is a listener with a name to remove.
-type socket struct {
+// unixListener is a listener whose socket has a name to remove.
+type unixListener struct {
 	net.Listener
 	path string
 }
 
-func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
+func (s *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
 
-func (s *socket) Close() error {
+func (s *unixListener) Close() error {
 	err := os.Remove(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
@@ -112,8 +114,8 @@ func (s *socket) Close() error {
 	return errors.Join(s.Listener.Close(), err)
 }
 
-// vacate makes sure that nobody has the path: a socket that was left behind is replaced, nothing else is.
-func vacate(ctx context.Context, path string) error {
+// removeStaleSocket frees a path. It removes only a socket without a listener.
+func removeStaleSocket(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -121,62 +123,61 @@ func vacate(ctx context.Context, path string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("listen on %s: there is something that is no socket", path)
+		return fmt.Errorf("listen on %s: the path exists and is not a socket", path)
 	}
 	d := net.Dialer{Timeout: time.Second}
 	c, err := d.DialContext(ctx, "unix", path)
 	if err == nil {
-		return errors.Join(fmt.Errorf("listen on %s: somebody listens there already", path), c.Close())
+		return errors.Join(fmt.Errorf("listen on %s: another process listens there already", path), c.Close())
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("listen on %s: is anybody there? %w", path, err)
+		return fmt.Errorf("listen on %s: it is unknown whether another process listens there: %w", path, err)
 	}
 	return nil
 }
 
-// Serve answers callers on this machine until ctx ends, and pages of the origins.
+// Serve answers programs on this machine, and web pages of the origins, until ctx ends.
 func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string) {
 	server := ofrep.Server(ctx, ofrep.New(s, s.log, ofrep.Options{Origins: origins}))
 	server.WriteTimeout = 30 * time.Second // streams set their own
 	server.ErrorLog = log.New(s.log, "", 0)
-	over := make(chan struct{})
+	closed := make(chan struct{})
 	context.AfterFunc(ctx, func() {
-		defer close(over)
-		calm, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer close(closed)
+		grace, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		if server.Shutdown(calm) != nil {
+		if server.Shutdown(grace) != nil {
 			_ = server.Close()
 		}
 	})
-	if err := server.Serve(&few{Listener: l, room: make(chan struct{}, maxCallers)}); !errors.Is(err, http.ErrServerClosed) {
-		s.log.Error().Err(err).Msg("flags are not served any more: start the agent again")
+	limited := &limitedListener{Listener: l, slots: make(chan struct{}, maxConnections)}
+	if err := server.Serve(limited); !errors.Is(err, http.ErrServerClosed) {
+		s.log.Error().Err(err).Msg("flags are no longer served: restart the agent")
 	}
-	<-over
+	<-closed
 }
 
-// few is a listener with a limit of connections at a time.
-type few struct {
+type limitedListener struct {
 	net.Listener
-	room chan struct{}
+	slots chan struct{}
 }
 
-func (f *few) Accept() (net.Conn, error) {
-	f.room <- struct{}{}
+func (f *limitedListener) Accept() (net.Conn, error) {
+	f.slots <- struct{}{}
 	c, err := f.Listener.Accept()
 	if err != nil {
-		<-f.room
+		<-f.slots
 		return nil, err
 	}
-	return &caller{Conn: c, leave: sync.OnceFunc(func() { <-f.room })}, nil
+	return &limitedConn{Conn: c, freeSlot: sync.OnceFunc(func() { <-f.slots })}, nil
 }
 
-// caller is one of its connections.
-type caller struct {
+type limitedConn struct {
 	net.Conn
-	leave func()
+	freeSlot func()
 }
 
-func (c *caller) Close() error {
-	defer c.leave()
+func (c *limitedConn) Close() error {
+	defer c.freeSlot()
 	return c.Conn.Close()
 }

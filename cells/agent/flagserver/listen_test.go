@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// Invariant 6: this machine's own addresses can be listened on.
+// Invariant 6: the server can listen on this machine's own addresses.
 func TestListenOnLoopback(t *testing.T) {
 	for _, where := range []string{"127.0.0.1:0", "[::1]:0", "127.8.9.10:0"} {
 		at, err := ParseAddress(where)
@@ -25,7 +25,7 @@ func TestListenOnLoopback(t *testing.T) {
 	}
 }
 
-// A socket is for its owner alone unless they say otherwise; one that was left behind is replaced, anything else is left alone.
+// A socket is for its owner alone unless configured otherwise; a stale one is replaced, any other file is left alone.
 func TestFlagsSocket(t *testing.T) {
 	dir, err := os.MkdirTemp("", "socket")
 	must(t, err)
@@ -50,7 +50,7 @@ func TestFlagsSocket(t *testing.T) {
 	if _, err := listen(""); err == nil || !strings.Contains(err.Error(), "listens there already") {
 		t.Errorf("two at one place: %v", err)
 	}
-	must(t, l.(*socket).Listener.Close()) // as if it was killed
+	must(t, l.(*unixListener).Listener.Close()) // as after a kill
 	mode(0o600)
 	l, err = listen("?mode=0660")
 	must(t, err)
@@ -62,13 +62,14 @@ func TestFlagsSocket(t *testing.T) {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("it is left behind: %v", err)
 	}
-	// One that is too long says so, a folder that is not there too; by way of a link it is as good.
+	// A path that is too long is an error that says so, as is a missing folder; a path through a link works.
 	for where, want := range map[string]string{
 		filepath.Join(dir, strings.Repeat("x", 90), "s"): "no such file",
 		filepath.Join(dir, strings.Repeat("x", 120)):     "too long",
 	} {
 		at := Address{path: where, mode: socketMode}
-		if _, err := at.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "listen on "+where) {
+		if _, err := at.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), want) ||
+			!strings.Contains(err.Error(), "listen on "+where) {
 			t.Errorf("%s: %v", where, err)
 		}
 	}
@@ -86,12 +87,12 @@ func TestFlagsSocket(t *testing.T) {
 	must(t, l.Close())
 
 	must(t, os.Symlink(filepath.Join(dir, "nowhere"), path))
-	if _, err := listen(""); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if _, err := listen(""); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("a link is replaced: %v", err)
 	}
 	must(t, os.Remove(path))
 	writeFile(t, path)
-	if _, err := listen(""); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if _, err := listen(""); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("a file is replaced: %v", err)
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 1 {

@@ -14,61 +14,61 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// maxRecord bounds flags.json, in bytes. What is desired has at most maxDesired, of which it holds a part.
+// maxRecord bounds flags.json, in bytes. It holds a part of a desired state, which is smaller.
 const maxRecord = 4 << 20
 
-// record is flags.json: what the cell was told of flags, replaced as a whole. It is durable before it is reported. What
-// is behind its pointers is never changed in place.
-type record struct {
-	Height int64             `json:"height"`
-	Bundle cells.FlagBundle  `json:"bundle"`         // that should be in force
-	Good   releases.Digest   `json:"good,omitempty"` // the last one that was in force
-	Orders flags.Orders      `json:"orders"`
-	Told   releases.Digest   `json:"told,omitempty"` // of orders as they were told, all of which Orders has
-	Labels map[string]string `json:"labels,omitempty"`
-	// SeenOn is the announcements of the bundle that were once on here: one of them that waits is suspended.
+// flagsRecord is the content of flags.json: the flags received from the control plane. It is replaced as a whole, and
+// durable before it is reported. The values behind its pointers are immutable.
+type flagsRecord struct {
+	Height       int64             `json:"height"`
+	Bundle       cells.FlagBundle  `json:"bundle"`         // the wanted one
+	LastGood     releases.Digest   `json:"good,omitempty"` // the last one that was in force
+	Orders       flags.Orders      `json:"orders"`
+	OrdersDigest releases.Digest   `json:"told,omitempty"` // of the orders received last, all of which Orders contains
+	Labels       map[string]string `json:"labels,omitempty"`
+	// SeenOn holds the announcements of the bundle that were once on here. One of them that waits again is suspended.
 	SeenOn []string `json:"lit,omitempty"`
-	// Held is what the cell's owner holds, as far as owner.yaml could be read last.
+	// Held holds the features that the cell's owner holds, by the last valid owner.yaml.
 	Held []string `json:"held,omitempty"`
 }
 
-// errBehind: somebody says less than was said before.
+// errBehind says that flags of a lower height were received.
 var errBehind = errors.New("a replica is behind, or the flags repository lost commits")
 
-// take is what holds after f was told. A lower height is refused (R39). Orders of the same height are joined: two
-// replicas may know of different kills, and one that was given is lifted by a commit alone (R43).
-func (b record) take(f *cells.Flags) (record, error) {
+// merge returns the record after f was received. A lower height is refused (R39). Orders of the same height are joined:
+// two replicas may know of different kills, and only a commit lifts a kill (R43).
+func (b flagsRecord) merge(f *cells.Flags) (flagsRecord, error) {
 	if f.Height < b.Height {
-		return b, fmt.Errorf("flags of height %d are refused after those of height %d: %w", f.Height, b.Height, errBehind)
+		return b, fmt.Errorf("flags of height %d are refused after those of height %d: %w", f.Height, b.Height,
+			errBehind)
 	}
-	var told flags.Orders
+	var orders flags.Orders
 	if len(f.Orders.Payload) > 0 {
 		if got := releases.DigestBytes(f.Orders.Payload); got != f.Orders.Digest {
 			return b, fmt.Errorf("orders of height %d have digest %s, not %s", f.Height, got, f.Orders.Digest)
 		}
-		if err := json.Unmarshal(f.Orders.Payload, &told); err != nil {
+		if err := json.Unmarshal(f.Orders.Payload, &orders); err != nil {
 			return b, fmt.Errorf("orders of height %d: %w", f.Height, err)
 		}
 	}
 	if _, err := releases.ParseDigest(string(f.Bundle.Digest)); err != nil {
 		return b, fmt.Errorf("flags of height %d: %w", f.Height, err)
 	}
-	joined := told
+	joined := orders
 	if f.Height == b.Height {
-		joined = join(b.Orders, told)
+		joined = joinOrders(b.Orders, orders)
 	}
-	if f.Height > b.Height || !sameOrders(joined, b.Orders) || sameOrders(joined, told) {
-		b.Told = f.Orders.Digest
-	} // else all that was told was known, and more
+	if f.Height > b.Height || !sameOrders(joined, b.Orders) || sameOrders(joined, orders) {
+		b.OrdersDigest = f.Orders.Digest
+	} // else the orders received are a part of those known
 	b.Height, b.Bundle, b.Labels, b.Orders = f.Height, f.Bundle, maps.Clone(f.Labels), joined
 	b.Bundle.Metadata = nil
 	return b, nil
 }
 
-// join is what either orders.
-func join(a, b flags.Orders) flags.Orders {
+func joinOrders(a, b flags.Orders) flags.Orders {
 	killed := map[string]flags.KilledFlag{}
-	for _, k := range slices.Concat(a.Killed, b.Killed) { // of two reasons the later
+	for _, k := range slices.Concat(a.Killed, b.Killed) { // of two reasons, the later wins
 		killed[k.Flag] = k
 	}
 	var o flags.Orders
@@ -81,34 +81,34 @@ func join(a, b flags.Orders) flags.Orders {
 	return o
 }
 
-// sameOrders reports whether the same is off by both, whatever the reasons.
+// sameOrders reports whether a and b turn off the same, whatever the reasons.
 func sameOrders(a, b flags.Orders) bool {
 	same := func(x, y flags.KilledFlag) bool { return x.Flag == y.Flag }
-	a, b = join(a, flags.Orders{}), join(b, flags.Orders{})
+	a, b = joinOrders(a, flags.Orders{}), joinOrders(b, flags.Orders{})
 	return slices.EqualFunc(a.Killed, b.Killed, same) && slices.Equal(a.Held, b.Held)
 }
 
-func recordFile(dir string) string { return filepath.Join(dir, "flags.json") }
+func flagsFile(dir string) string { return filepath.Join(dir, "flags.json") }
 
-// loadRecord reads what was told; a fresh folder was told nothing.
-func loadRecord(dir string) (b record, err error) {
-	text, err := disk.ReadSummed(recordFile(dir), maxRecord)
+// loadRecord reads the received flags; a fresh folder has none.
+func loadRecord(dir string) (b flagsRecord, err error) {
+	text, err := disk.ReadChecksummed(flagsFile(dir), maxRecord)
 	if err == nil && text != nil {
 		err = json.Unmarshal(text, &b)
 	}
 	if err != nil {
-		return record{}, fmt.Errorf("read what was told of flags: %w", err)
+		return flagsRecord{}, fmt.Errorf("read the saved flags: %w", err)
 	}
 	return b, nil
 }
 
-func (b *record) save(dir string) error {
+func (b *flagsRecord) save(dir string) error {
 	text, err := json.Marshal(b)
 	if err == nil {
-		err = disk.WriteSummed(recordFile(dir), text)
+		err = disk.WriteChecksummed(flagsFile(dir), text)
 	}
 	if err != nil {
-		return fmt.Errorf("write what was told of flags: %w", err)
+		return fmt.Errorf("save the flags: %w", err)
 	}
 	return nil
 }

@@ -17,23 +17,26 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// R39, R43: heights never fall, and at one height a kill is never lost; what is reported as in force is.
+// R39, R43: heights never fall, at one height a kill is never lost, and whatever is reported is in force.
 func TestOrdersOnlyGrowAtOneHeight(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var b record
+		var b flagsRecord
 		everyKill := map[int64]map[string]bool{}
 		toldAs := map[releases.Digest]flags.Orders{}
 		for range rapid.IntRange(1, 30).Draw(t, "words") {
-			f := &cells.Flags{Height: rapid.Int64Range(1, 4).Draw(t, "height"), Bundle: cells.FlagBundle{Digest: releases.DigestBytes([]byte{byte(rapid.IntRange(0, 3).Draw(t, "bundle"))})}}
-			kills := slices.Compact(slices.Sorted(slices.Values(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c"}), 0, 3).Draw(t, "kills"))))
-			f.Orders = agenttest.Orders(kills...)
+			f := &cells.Flags{Height: rapid.Int64Range(1, 4).Draw(t, "height"),
+				Bundle: cells.FlagBundle{Digest: releases.DigestBytes(
+					[]byte{byte(rapid.IntRange(0, 3).Draw(t, "bundle"))})}}
+			kills := slices.Compact(slices.Sorted(
+				slices.Values(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c"}), 0, 3).Draw(t, "kills"))))
+			f.Orders = agenttest.KillOrders(kills...)
 			var o flags.Orders
 			if err := json.Unmarshal(f.Orders.Payload, &o); err != nil {
 				t.Fatal(err)
 			}
 			toldAs[f.Orders.Digest] = o
 			before := b
-			after, err := b.take(f)
+			after, err := b.merge(f)
 			if (err != nil) != (f.Height < before.Height) || err != nil && !errors.Is(err, errBehind) {
 				t.Fatalf("height %d after %d: %v", f.Height, before.Height, err)
 			}
@@ -57,39 +60,42 @@ func TestOrdersOnlyGrowAtOneHeight(t *testing.T) {
 			if b.Bundle.Digest != f.Bundle.Digest {
 				t.Fatalf("bundle %s, want %s", b.Bundle.Digest, f.Bundle.Digest)
 			}
-			if told := toldAs[b.Told]; !sameOrders(join(told, b.Orders), b.Orders) {
+			if told := toldAs[b.OrdersDigest]; !sameOrders(joinOrders(told, b.Orders), b.Orders) {
 				t.Fatalf("%v are reported as in force, and %v are", told, b.Orders)
 			}
-			if sameOrders(o, b.Orders) && b.Told != f.Orders.Digest && !sameOrders(toldAs[b.Told], o) {
+			if sameOrders(o, b.Orders) && b.OrdersDigest != f.Orders.Digest && !sameOrders(toldAs[b.OrdersDigest], o) {
 				t.Fatalf("exactly what was told is in force, and is not reported")
 			}
 		}
 	})
 }
 
-// What does not fit together is refused, and changes nothing.
+// Inconsistent flags are refused and change nothing.
 func TestWordsThatAreRefused(t *testing.T) {
 	bundle := cells.FlagBundle{Digest: releases.DigestBytes(nil)}
-	b, err := record{}.take(&cells.Flags{Height: 3, Bundle: bundle, Orders: agenttest.Orders("a")})
+	b, err := flagsRecord{}.merge(&cells.Flags{Height: 3, Bundle: bundle, Orders: agenttest.KillOrders("a")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := agenttest.Orders("b")
+	other := agenttest.KillOrders("b")
 	for want, f := range map[string]*cells.Flags{
-		"height 2":      {Height: 2, Bundle: bundle, Orders: agenttest.Orders("a")},
-		"have digest":   {Height: 4, Bundle: bundle, Orders: cells.Sealed{Payload: []byte(`{"killed":[]}`), Digest: other.Digest}},
-		"orders of":     {Height: 4, Bundle: bundle, Orders: cells.Sealed{Payload: []byte("["), Digest: releases.DigestBytes([]byte("["))}},
-		"flags of hei":  {Height: 4, Bundle: cells.FlagBundle{Digest: "sha256:../../x"}, Orders: agenttest.Orders()},
-		"flags of heig": {Height: 4, Orders: agenttest.Orders()},
+		"height 2": {Height: 2, Bundle: bundle, Orders: agenttest.KillOrders("a")},
+		"have digest": {Height: 4, Bundle: bundle,
+			Orders: cells.Sealed{Payload: []byte(`{"killed":[]}`), Digest: other.Digest}},
+		"orders of": {Height: 4, Bundle: bundle,
+			Orders: cells.Sealed{Payload: []byte("["), Digest: releases.DigestBytes([]byte("["))}},
+		"flags of hei": {Height: 4, Bundle: cells.FlagBundle{Digest: "sha256:../../x"},
+			Orders: agenttest.KillOrders()},
+		"flags of heig": {Height: 4, Orders: agenttest.KillOrders()},
 	} {
-		after, err := b.take(f)
+		after, err := b.merge(f)
 		if err == nil || !strings.Contains(err.Error(), want) || after.Height != 3 || len(after.Orders.Killed) != 1 {
 			t.Errorf("%s: %v, and then %+v", want, err, after)
 		}
 	}
 }
 
-// A report tells of what somebody may ask about before what is simply on, within its bounds.
+// Reported states are bounded, and those that are not simply on come first.
 func TestReportedStatesAreBounded(t *testing.T) {
 	states := map[string]flags.CellState{}
 	for i := range 500 {
@@ -108,8 +114,9 @@ func TestReportedStatesAreBounded(t *testing.T) {
 	if err != nil || len(text) > maxStates+100 || len(reportedStates(states)) < 50 {
 		t.Errorf("%d bytes, %v", len(text), err)
 	}
-	r := cells.Report{Cell: "acme", Boot: "b", State: cells.StatePending, Flags: &cells.FlagsReport{States: reportedStates(states)}}
-	if err := r.Check(); err != nil {
+	r := cells.Report{Cell: "acme", Boot: "b", State: cells.StatePending,
+		Flags: &cells.FlagsReport{States: reportedStates(states)}}
+	if err := r.Validate(); err != nil {
 		t.Error(err)
 	}
 }

@@ -19,65 +19,64 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Source is where bundles come from.
+// Source fetches bundles.
 type Source interface {
 	content.Source
-	// Pause is how long to wait after a number of failures in a row, the last being err.
-	Pause(err error, failures int) time.Duration
+	// RetryPause returns how long to wait after failures in a row, of which err is the last.
+	RetryPause(err error, failures int) time.Duration
 }
 
-// Options say what a Server works with. All are required.
+// Options configure a Server. All fields are required.
 type Options struct {
-	StateDir string
-	Source   Source
-	Clock    *clock.Clock
-	Facts    flags.Facts // what runs; channel and labels are told
-	Log      zerolog.Logger
-	News     func()             // there is something to report
-	Reached  func(point string) // is told how far it is
+	StateDir    string
+	Source      Source
+	Clock       *clock.Clock
+	Facts       flags.Facts // what runs; channel and labels are received
+	Log         zerolog.Logger
+	OnReport    func()             // called when there is something to report
+	OnTestPoint func(point string) // for tests
 }
 
-// Server has what the cell was told of flags, and folds it with what is known here: what runs, what the owner
-// holds, and the time. Whoever asks for a flag gets the newest folding. Methods are safe for concurrent use.
+// Server holds the flags received from the control plane, and folds them with what the cell knows: what runs, what the
+// owner holds, and the time. Callers get the newest fold. Methods are safe for concurrent use.
 //
-// Orders are in force as soon as they were told, and reported once they are durable; a bundle once it was fetched,
-// verified and compiled. Until then, and where that fails, the last good one stands (R43).
+// Orders are in force as soon as they are received, and reported once they are durable. A bundle is in force once it is
+// fetched, verified and compiled. Until then the last good one remains (R43).
 type Server struct {
-	stateDir string
-	source   Source
-	clock    *clock.Clock
-	log      zerolog.Logger
-	news     func()
-	reached  func(point string)
+	stateDir    string
+	source      Source
+	clock       *clock.Clock
+	log         zerolog.Logger
+	onReport    func()
+	onTestPoint func(point string)
 
-	current atomic.Pointer[snapshot] // never nil
-	alarm   wake.Signal              // there is another instant to wait for, or something to write
-	wanted  wake.Signal              // there may be a bundle to fetch
+	current      atomic.Pointer[snapshot] // never nil
+	timerChanged wake.Signal              // wakes RefoldOnTime: the next instant changed, or a write failed
+	bundleWanted wake.Signal              // wakes FetchBundles
 
-	mu          sync.Mutex
-	record      record
-	kept        record          // as it is on disk
-	unsaved     error           // why what record has could not be written; nil: it could, so far
-	untimed     bool            // the time could not be written: it was said
-	bundle      *compiledBundle // in force; nil: none
-	facts       flags.Facts     // but channel and labels
-	states      map[string]flags.CellState
-	refused     string          // why what was told last was not taken; empty: it was
-	missing     string          // why the bundle that should be in force is not; empty: it is, or is being fetched
-	bad         releases.Digest // can't be used, whoever gives it
-	cancelFetch func()          // ends the fetch of the moment; nil: there is none
-	reported    *cells.FlagsReport
-	shown       []byte // what the owner is shown, but since when
+	mu             sync.Mutex
+	record         flagsRecord
+	saved          flagsRecord     // record as on disk
+	saveError      error           // why record could not be saved; nil: it was
+	timeUnsaved    bool            // saving the time failed, and was logged
+	bundle         *compiledBundle // in force; nil: none
+	facts          flags.Facts     // without channel and labels
+	states         map[string]flags.CellState
+	refusal        string          // why the flags received last were refused; empty: they were not
+	missingReason  string          // why the wanted bundle is not in force; empty: it is, or is being fetched
+	unusable       releases.Digest // digest of a bundle that can't be used, from whatever source
+	cancelFetch    func()          // ends the current fetch; nil: there is none
+	reported       *cells.FlagsReport
+	writtenInForce []byte // inforce.json as on disk, without Since
 }
 
-// snapshot is what callers get.
+// snapshot is immutable; callers evaluate it.
 type snapshot struct {
-	folded  *flags.Folded   // nil: there is nothing yet
-	bundle  *compiledBundle // of which it is
-	changed chan struct{}   // closed once another takes its place
+	folded  *flags.Folded   // nil: nothing yet
+	bundle  *compiledBundle // that was folded
+	changed chan struct{}   // closed once another snapshot replaces this one
 }
 
-// compiledBundle is a bundle that may be folded.
 type compiledBundle struct {
 	digest   releases.Digest
 	channel  string
@@ -85,45 +84,47 @@ type compiledBundle struct {
 	compiled *flags.Compiled
 }
 
-// maxWhy bounds, in bytes, a reason that is kept or reported.
-const maxWhy = 2 << 10
+// maxReason bounds a stored or reported reason, in bytes.
+const maxReason = 2 << 10
 
-// New takes what is on disk into force, as far as it is whole.
+// New returns a server with the flags on disk in force, as far as they are intact.
 func New(o Options) *Server {
 	s := &Server{
-		stateDir: o.StateDir, source: o.Source, clock: o.Clock, log: o.Log, news: o.News, reached: o.Reached,
-		alarm: wake.New(), wanted: wake.New(), facts: o.Facts,
+		stateDir: o.StateDir, source: o.Source, clock: o.Clock, log: o.Log, onReport: o.OnReport,
+		onTestPoint:  o.OnTestPoint,
+		timerChanged: wake.New(), bundleWanted: wake.New(), facts: o.Facts,
 	}
 	s.current.Store(&snapshot{changed: make(chan struct{})})
 	if err := s.clock.Restore(); err != nil {
-		s.log.Error().Err(err).Msg("the time is not known until the control plane tells it: no flag turns on by time before")
+		s.log.Error().Err(err).Msg("the time is unknown: no flag turns on by time until the control plane is reached")
 	}
 	var err error
 	if s.record, err = loadRecord(s.stateDir); err != nil {
-		s.log.Error().Err(err).Msg("flags are off until the control plane tells them anew")
+		s.log.Error().Err(err).
+			Msg("the saved flags can't be read: flags are off until the control plane sends them again")
 	}
-	s.kept = s.record
+	s.saved = s.record
 	s.facts.Held = s.record.Held
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.load()
+	s.loadBundle()
 	s.fold()
-	s.settle()
+	s.persist()
 	return s
 }
 
-// Current is the folding that holds, and the instant: see flags.Source.
+// Current returns the current fold and instant: see flags.Source.
 func (s *Server) Current() (*flags.Folded, int64) {
 	f := s.current.Load().folded
-	at, _ := s.now()
+	at, _ := s.instant()
 	if f != nil && f.Next() != 0 && at >= f.Next() {
-		at = f.Next() - 1 // what changes then is about to be folded
+		at = f.Next() - 1 // the fold for that instant is about to come
 	}
 	return f, at
 }
 
-// now is the instant for flags, and known says that the control plane ever told the time.
-func (s *Server) now() (at int64, known bool) {
+// instant returns the current instant for flags. known reports whether the control plane ever said the time.
+func (s *Server) instant() (at int64, known bool) {
 	now, known := s.clock.Now()
 	if !known {
 		return 0, false
@@ -131,47 +132,48 @@ func (s *Server) now() (at int64, known bool) {
 	return flags.Instant(now), true
 }
 
-// Changed is a channel that is closed once Current is another folding than now.
+// Changed returns a channel that is closed once Current returns another fold.
 func (s *Server) Changed() <-chan struct{} { return s.current.Load().changed }
 
-// Take takes the control plane's word; nil: it has no flags repository, which changes nothing here.
-func (s *Server) Take(f *cells.Flags) {
+// SetDesired takes the flags of the desired state; nil: the control plane has no flags repository, which changes
+// nothing.
+func (s *Server) SetDesired(f *cells.Flags) {
 	if f == nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	book, err := s.record.take(f)
+	merged, err := s.record.merge(f)
 	if err != nil {
-		s.refuse(err.Error())
+		s.recordRefusal(err.Error())
 		return
 	}
-	if book.Bundle.Digest != s.record.Bundle.Digest {
-		s.missing = ""
+	if merged.Bundle.Digest != s.record.Bundle.Digest {
+		s.missingReason = ""
 		if s.cancelFetch != nil {
 			s.cancelFetch()
 		}
 	}
-	again := !sameOrders(book.Orders, s.record.Orders) || !maps.Equal(book.Labels, s.record.Labels)
-	s.record, s.refused = book, ""
-	if again {
+	changed := !sameOrders(merged.Orders, s.record.Orders) || !maps.Equal(merged.Labels, s.record.Labels)
+	s.record, s.refusal = merged, ""
+	if changed {
 		s.fold()
-		s.reached("orders in force")
+		s.onTestPoint("orders in force")
 	}
-	s.settle()
-	s.wanted.Notify()
+	s.persist()
+	s.bundleWanted.Notify()
 }
 
-func (s *Server) refuse(why string) {
-	if s.refused != why {
-		s.log.Warn().Str("why", why).Msg("what was told of flags is not taken")
+func (s *Server) recordRefusal(why string) {
+	if s.refusal != why {
+		s.log.Warn().Str("why", why).Msg("the flags received were refused")
 	}
-	s.refused = words.Clip(why, maxWhy)
-	s.settle()
+	s.refusal = words.Clip(why, maxReason)
+	s.persist()
 }
 
-// Runs takes what may be running: it is folded once this returns (R38).
-func (s *Server) Runs(release string, contained []string) {
+// SetRunning sets what may be running. It is folded once SetRunning returns (R38).
+func (s *Server) SetRunning(release string, contained []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.facts.Release == release && slices.Equal(s.facts.Features, contained) {
@@ -179,11 +181,11 @@ func (s *Server) Runs(release string, contained []string) {
 	}
 	s.facts.Release, s.facts.Features = release, contained
 	s.fold()
-	s.settle()
+	s.persist()
 }
 
-// Hold takes the features that the owner holds.
-func (s *Server) Hold(features []string) {
+// SetHeld sets the features that the owner holds.
+func (s *Server) SetHeld(features []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if slices.Equal(s.facts.Held, features) {
@@ -191,7 +193,7 @@ func (s *Server) Hold(features []string) {
 	}
 	s.facts.Held, s.record.Held = features, features
 	s.fold()
-	s.settle()
+	s.persist()
 }
 
-func (s *Server) folder() string { return filepath.Join(s.stateDir, "flags") }
+func (s *Server) bundleDir() string { return filepath.Join(s.stateDir, "flags") }

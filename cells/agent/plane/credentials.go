@@ -20,70 +20,74 @@ import (
 )
 
 const (
-	maxRecord = 64 << 10 // bytes of identity.json
-	maxPins   = 16
-	// settled is how long after a registration or a new key some replica may not have heard of it.
-	settled = time.Minute
+	maxIdentityFile = 64 << 10 // bytes of identity.json
+	maxPins         = 16
+	// newKeyPeriod is how long after a registration or a rotation some replica may not know the new key.
+	newKeyPeriod = time.Minute
 )
 
-// record is who this cell is to its control plane, and who that is: identity.json, for its owner's eyes only, replaced as
-// a whole and durable before anything rests on it, so that a crash at any point leaves a key that works.
-type record struct {
+// identityRecord is the content of identity.json: the cell's key, and the address and pins of its control plane. Only
+// the owner can read the file. It is replaced as a whole, and durable before anything depends on it, so that a crash at
+// any point leaves a key that works.
+type identityRecord struct {
 	Cell    string   `json:"cell"`
 	Address string   `json:"address,omitempty"` // HOST:PORT of the control plane
-	Pins    []string `json:"pins,omitempty"`    // of its keys (R29)
-	// Key is the seed of the Ed25519 key under which the cell is registered; none: it never was.
+	Pins    []string `json:"pins,omitempty"`    // of the control plane's keys (R29)
+	// Key is the seed of the Ed25519 key under which the cell is registered; empty: it never was.
 	Key []byte `json:"key,omitempty"`
-	// Next follows Key once the control plane has it. Whether it has is not known: both may work.
+	// Next replaces Key once the control plane knows Next. Until that is certain, either may work.
 	Next  []byte    `json:"next,omitempty"`
-	Token string    `json:"token,omitempty"` // hash of the one that Key was registered with
-	Since time.Time `json:"since,omitzero"`  // of Key, by the cell's clock
-	// Joining is a registration that was begun. Whether it got through is not known (R28).
-	Joining *joining `json:"joining,omitempty"`
+	Token string    `json:"token,omitempty"` // hash of the token that registered Key
+	Since time.Time `json:"since,omitzero"`  // when Key was adopted, by the cell's clock
+	// Registration is a registration that was begun and whose outcome is not known (R28).
+	Registration *registration `json:"joining,omitempty"`
 }
 
-// joining is what one token says, without its secret, and the key that was made for it.
-type joining struct {
+// registration holds the content of a token, without its secret, and the key made for the token.
+type registration struct {
 	Address string   `json:"address"`
 	Pins    []string `json:"pins"`
 	Token   string   `json:"token"`
 	Key     []byte   `json:"key"`
 }
 
-func recordFile(dir string) string { return filepath.Join(dir, "identity.json") }
+func identityFile(dir string) string { return filepath.Join(dir, "identity.json") }
 
-// loadRecord reads who a state folder belongs to; zero: nobody that has a key.
-func loadRecord(dir string) (record, error) {
-	name := recordFile(dir)
+// loadIdentity reads the identity of a state folder; zero: it has none.
+func loadIdentity(dir string) (identityRecord, error) {
+	name := identityFile(dir)
 	info, err := os.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return record{}, nil
+		return identityRecord{}, nil
 	}
 	if err != nil {
-		return record{}, fmt.Errorf("read the cell's identity: %w", err)
+		return identityRecord{}, fmt.Errorf("read the cell's identity: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return record{}, fmt.Errorf("%s can be read by others: whoever has it can speak as this cell; "+
-			"chmod 600 it, and if somebody may have read it, ask the vendor for a new token", name)
+		return identityRecord{}, fmt.Errorf("%s can be read by other users, who could act as this cell: "+
+			"chmod 600 the file, and ask the vendor for a new token if anyone may have read it", name)
 	}
-	if info.Size() > maxRecord {
-		return record{}, fmt.Errorf("read the cell's identity: %s is larger than %d bytes", name, maxRecord)
+	if info.Size() > maxIdentityFile {
+		return identityRecord{}, fmt.Errorf("read the cell's identity: %s is larger than %d bytes", name,
+			maxIdentityFile)
 	}
 	text, err := os.ReadFile(name) //nolint:gosec // below the state folder
 	if err != nil {
-		return record{}, fmt.Errorf("read the cell's identity: %w", err)
+		return identityRecord{}, fmt.Errorf("read the cell's identity: %w", err)
 	}
-	var s record
-	if err := json.Unmarshal(text, &s); err != nil || s.check() != nil {
-		return record{}, fmt.Errorf("%s is damaged: restore it, or remove it and ask the vendor for a new token", name) // err could tell of the key
+	var s identityRecord
+	if err := json.Unmarshal(text, &s); err != nil || s.validate() != nil {
+		// The error might contain the key.
+		return identityRecord{}, fmt.Errorf(
+			"%s is damaged: restore it, or remove it and ask the vendor for a new token", name)
 	}
 	return s, nil
 }
 
-func (s *record) check() error {
+func (s *identityRecord) validate() error {
 	seeds, pins := [][]byte{s.Key, s.Next}, [][]string{s.Pins}
-	if s.Joining != nil {
-		seeds, pins = append(seeds, s.Joining.Key), append(pins, s.Joining.Pins)
+	if s.Registration != nil {
+		seeds, pins = append(seeds, s.Registration.Key), append(pins, s.Registration.Pins)
 	}
 	for _, seed := range seeds {
 		if len(seed) != 0 && len(seed) != ed25519.SeedSize {
@@ -101,70 +105,71 @@ func (s *record) check() error {
 	return nil
 }
 
-var pin = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+var pinPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
-// validPins reports whether a set of pins can be one.
 func validPins(pins []string) bool {
-	return len(pins) > 0 && len(pins) <= maxPins && !slices.ContainsFunc(pins, func(p string) bool { return !pin.MatchString(p) })
+	return len(pins) > 0 && len(pins) <= maxPins &&
+		!slices.ContainsFunc(pins, func(p string) bool { return !pinPattern.MatchString(p) })
 }
 
-// Credentials are who a cell is to its control plane, and who that is, on disk. They are safe for concurrent use.
+// Credentials are the cell's identity on disk. They are safe for concurrent use.
 type Credentials struct {
 	dir string
 
 	mu     sync.Mutex
-	record record // replaced whole; what its slices hold is never changed
+	record identityRecord // replaced as a whole; its slices are immutable
 }
 
-// LoadCredentials finds out whose the state folder is, and whether that is meant: cell and token may be left out. Nothing is
-// written.
+// LoadCredentials reads the credentials of a state folder and checks that cell and token, if given, match it. It writes
+// nothing.
 func LoadCredentials(stateDir, cell string, token *identity.Token) (*Credentials, error) {
 	k := &Credentials{dir: stateDir}
 	if stateDir != "" {
 		var err error
-		if k.record, err = loadRecord(stateDir); err != nil {
+		if k.record, err = loadIdentity(stateDir); err != nil {
 			return nil, err
 		}
 	}
-	kept := k.record.Cell
+	stored := k.record.Cell
 	switch t := token; {
 	case t != nil && !validPins(t.Pins):
 		return nil, identity.ErrToken
 	case t != nil && cell != "" && cell != t.Cell:
 		return nil, fmt.Errorf("the token is for cell %s, not for %s", t.Cell, cell)
-	case t != nil && kept != "" && kept != t.Cell:
-		return nil, fmt.Errorf("the token is for cell %s, and %s belongs to cell %s: give each cell a state folder of its own", t.Cell, stateDir, kept)
-	case kept != "" && cell != "" && cell != kept:
-		return nil, fmt.Errorf("the state folder %s belongs to cell %s, not to %s", stateDir, kept, cell)
+	case t != nil && stored != "" && stored != t.Cell:
+		return nil, fmt.Errorf(
+			"the token is for cell %s, and %s belongs to cell %s: give each cell a state folder of its own",
+			t.Cell, stateDir, stored)
+	case stored != "" && cell != "" && cell != stored:
+		return nil, fmt.Errorf("the state folder %s belongs to cell %s, not to %s", stateDir, stored, cell)
 	case t != nil:
 		k.record.Cell = t.Cell
 	}
 	return k, nil
 }
 
-// Cell is the one whose credentials they are; empty: nobody's so far.
-func (k *Credentials) Cell() string { return k.now().Cell }
+// Cell returns the cell that the credentials belong to; empty: none yet.
+func (k *Credentials) Cell() string { return k.snapshot().Cell }
 
 func (k *Credentials) reload() error {
-	kept, err := loadRecord(k.dir)
-	if err != nil || kept.Cell == "" {
+	stored, err := loadIdentity(k.dir)
+	if err != nil || stored.Cell == "" {
 		return err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.record = kept
+	k.record = stored
 	return nil
 }
 
-// now is the record as it is.
-func (k *Credentials) now() record {
+func (k *Credentials) snapshot() identityRecord {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.record
 }
 
-// change makes what f does to the record durable, and then true.
-func (k *Credentials) change(f func(*record)) (record, error) {
+// update makes f's change durable, then uses it.
+func (k *Credentials) update(f func(*identityRecord)) (identityRecord, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := k.record
@@ -173,57 +178,56 @@ func (k *Credentials) change(f func(*record)) (record, error) {
 	if err != nil {
 		return k.record, fmt.Errorf("write the cell's identity: %w", err)
 	}
-	if err := disk.Replace(recordFile(k.dir), text); err != nil { // it has mode 0600
+	if err := disk.ReplaceFile(identityFile(k.dir), text); err != nil { // mode 0600
 		return k.record, fmt.Errorf("write the cell's identity: %w", err)
 	}
 	k.record = s
 	return s, nil
 }
 
-// join begins a registration: the key that is to be is on disk before any token is sent. The same token finds the
-// same key; another one makes another, for whoever asked for it may have done so because the old one got around.
-func (k *Credentials) join(t *identity.Token) (record, error) {
+// beginRegistration makes the key for a token and stores it before the token is sent. The same token finds the same
+// key. Another token makes another key: it may have been requested because the old key leaked.
+func (k *Credentials) beginRegistration(t *identity.Token) (identityRecord, error) {
 	hash := identity.HashSecret(t.Secret)
-	if s := k.now(); s.Joining != nil && s.Joining.Token == hash {
+	if s := k.snapshot(); s.Registration != nil && s.Registration.Token == hash {
 		return s, nil
 	}
 	seed, err := newSeed()
 	if err != nil {
-		return record{}, err
+		return identityRecord{}, err
 	}
-	return k.change(func(s *record) {
+	return k.update(func(s *identityRecord) {
 		s.Cell = t.Cell
-		s.Joining = &joining{Address: t.Address, Pins: t.Pins, Token: hash, Key: seed}
+		s.Registration = &registration{Address: t.Address, Pins: t.Pins, Token: hash, Key: seed}
 	})
 }
 
-// joined: the control plane knows the key that was made.
-func (k *Credentials) joined(pins []string) (record, error) {
-	return k.change(func(s *record) {
-		j := s.Joining
+func (k *Credentials) finishRegistration(pins []string) (identityRecord, error) {
+	return k.update(func(s *identityRecord) {
+		j := s.Registration
 		s.Address, s.Pins, s.Key, s.Token, s.Since = j.Address, j.Pins, j.Key, j.Token, time.Now()
 		if validPins(pins) {
 			s.Pins = pins
 		}
-		s.Next, s.Joining = nil, nil
+		s.Next, s.Registration = nil, nil
 	})
 }
 
-// next is the record with a Next: the one that was made before, or a new one.
-func (k *Credentials) next() (record, error) {
-	if s := k.now(); len(s.Next) > 0 {
+// prepareNextKey returns a record with a Next: the pending one, or a new one.
+func (k *Credentials) prepareNextKey() (identityRecord, error) {
+	if s := k.snapshot(); len(s.Next) > 0 {
 		return s, nil
 	}
 	seed, err := newSeed()
 	if err != nil {
-		return record{}, err
+		return identityRecord{}, err
 	}
-	return k.change(func(s *record) { s.Next = seed })
+	return k.update(func(s *identityRecord) { s.Next = seed })
 }
 
-// followed: the control plane knows Next.
-func (k *Credentials) followed() (record, error) {
-	return k.change(func(s *record) { s.Key, s.Next, s.Since = s.Next, nil, time.Now() })
+// adoptNextKey makes Next the key. It is called once the control plane knows Next.
+func (k *Credentials) adoptNextKey() (identityRecord, error) {
+	return k.update(func(s *identityRecord) { s.Key, s.Next, s.Since = s.Next, nil, time.Now() })
 }
 
 func newSeed() ([]byte, error) {

@@ -1,17 +1,17 @@
-// Package plane speaks with the control plane for one cell, and with nobody else: it registers the cell by a token, hears
-// what the cell should run by a stream, or by polls where no stream comes through, sends reports with the cell's history,
-// fetches content, and changes the cell's key when asked. It decides nothing about releases and applies nothing: what it
-// hears goes to a Handler, what it reports is what was published.
+// Package plane connects one cell to its control plane only. It registers the cell by a token, receives
+// the desired state by a stream, or by polls where no stream gets through, sends reports with the cell's history,
+// fetches content, and rotates the cell's key when asked. It decides nothing about releases and applies nothing: the
+// desired state goes to a Handler, and reports are what was published.
 //
-// To its control plane the cell is a key of its own, which a token registered and which never leaves the state folder; to
-// the cell the control plane is a set of pins, and nobody else is told anything (R29). Credentials are durable before
-// anything rests on them, and history is until it is acknowledged, so both may be killed at any instant. However the other
-// side answers, it is not asked without end: pauses grow, to a limit and with jitter (R33); every answer has a limit in
-// size and in time.
+// The control plane knows the cell by a key, which a token registered and which never leaves the state folder. The cell
+// knows the control plane by a set of pins, and sends nothing to anyone else (R29). Credentials are durable before
+// anything depends on them, and history is kept until it is acknowledged, so the process may be killed at any instant.
+// Whatever the control plane answers, requests are bounded: pauses grow to a limit, with jitter (R33), and every
+// response has a limit in size and in time.
 //
-// What a stream may carry besides is a field of cells.Desired, and then the Handler's; what the other side serves by digest
-// is a content.Kind. A new question is a method of Client beside report.
+// To add something to the stream, add a field to cells.Desired, which the Handler gets. To fetch something new by
+// digest, add a content.Kind. A new request is a method of Client beside postReport.
 //
-// A Client, its Credentials, a Reporter and an Outbox are safe for concurrent use. Run has three goroutines, which end with
-// it: one hears, one reports, one changes keys.
+// A Client, its Credentials, a Reporter and an Outbox are safe for concurrent use. Run has three goroutines, which end
+// with it: one receives the desired state, one reports, one rotates keys.
 package plane

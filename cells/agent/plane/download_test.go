@@ -18,8 +18,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// A download over connections that are cut again and again goes on where it was, by Range on the tar itself, however it
-// began; no byte of the tar comes twice or from elsewhere.
+// A download over connections that are cut again and again continues by Range on the tar itself, however it began; no
+// byte of the tar comes twice or from elsewhere.
 func TestDownloadGoesOn(t *testing.T) {
 	t.Parallel()
 	tar := make([]byte, 300<<10)
@@ -34,15 +34,15 @@ func TestDownloadGoesOn(t *testing.T) {
 	name := releases.DigestBytes(tar)
 	for what, c := range map[string]struct {
 		packed bool
-		pieces int // bytes that a connection lives for
+		pieces int // bytes until a connection is cut
 		parts  bool
-		wrong  bool // the answer is another part than was asked for
+		wrong  bool // the response has another range than requested
 		fails  bool
 	}{
 		"plain":                  {pieces: 40 << 10, parts: true},
 		"packed":                 {packed: true, pieces: 40 << 10, parts: true},
 		"packed, cut at once":    {packed: true, pieces: 10 << 10, parts: true},
-		"without parts":          {pieces: 100 << 10, fails: true}, // never further than that
+		"without parts":          {pieces: 100 << 10, fails: true}, // it never gets further
 		"the part of someone":    {pieces: 100 << 10, parts: true, wrong: true, fails: true},
 		"nothing is cut":         {packed: true, pieces: 1 << 20},
 		"cut behind the last":    {pieces: 300 << 10, parts: true},
@@ -63,27 +63,28 @@ func TestDownloadGoesOn(t *testing.T) {
 				}
 				body := tar
 				w.Header().Set("ETag", `"`+string(name)+`"`)
-				if c.packed && r.Header.Get("Range") == "" && strings.Contains(r.Header.Get("Accept-Encoding"), "zstd") {
+				if c.packed && r.Header.Get("Range") == "" &&
+					strings.Contains(r.Header.Get("Accept-Encoding"), "zstd") {
 					body = packed
 					w.Header().Set("Content-Encoding", "zstd")
 					w.Header().Set("Content-Length", fmt.Sprint(len(body)))
 					w.Header().Set("ETag", `"`+string(name)+`-zstd"`)
 				}
-				http.ServeContent(&shortLived{w, c.pieces}, r, "", time.Time{}, bytes.NewReader(body))
+				http.ServeContent(&cuttingWriter{w, c.pieces}, r, "", time.Time{}, bytes.NewReader(body))
 			}))
 			defer server.Close()
 			client, err := New(Options{Server: server.URL, Cell: "acme"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			d, err := client.Content(t.Context(), content.Releases, name, 1<<20)
+			d, err := client.OpenContent(t.Context(), content.Releases, name, 1<<20)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer d.Close()
 			got, err := io.ReadAll(d)
 			switch {
-			case c.fails && (err == nil || d.Broken() == nil):
+			case c.fails && (err == nil || d.ConnectionError() == nil):
 				t.Errorf("%d bytes came, and %v: %v", len(got), err, asked)
 			case !c.fails && err != nil:
 				t.Errorf("after %d bytes: %v: %v", len(got), err, asked)
@@ -99,13 +100,13 @@ func TestDownloadGoesOn(t *testing.T) {
 	}
 }
 
-// shortLived cuts the connection after so many bytes.
-type shortLived struct {
+// cuttingWriter cuts the connection after left bytes.
+type cuttingWriter struct {
 	http.ResponseWriter
 	left int
 }
 
-func (s *shortLived) Write(b []byte) (int, error) {
+func (s *cuttingWriter) Write(b []byte) (int, error) {
 	n, err := s.ResponseWriter.Write(b[:min(s.left, len(b))])
 	if s.left -= n; s.left <= 0 || err != nil {
 		_ = http.NewResponseController(s.ResponseWriter).Flush()

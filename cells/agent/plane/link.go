@@ -18,22 +18,22 @@ import (
 
 const (
 	dialTimeout = 10 * time.Second
-	// idleFor is how long a connection is kept when nothing is asked: beside the one of the stream, which carries news,
-	// an idle one costs the control plane memory, and a handshake now and then costs it less.
-	idleFor         = 5 * time.Second
-	maxAnswerHeader = 64 << 10 // bytes
+	// idleTimeout is how long an idle connection is kept beside the stream's. A shorter time would cost the control
+	// plane handshakes, a longer one memory.
+	idleTimeout       = 5 * time.Second
+	maxResponseHeader = 64 << 10 // bytes
 )
 
-// link is the connections of one key: one that carries the stream, and one for all that is asked and answered.
+// link is the HTTP client of one key: one connection for the stream, and one for requests.
 type link struct {
-	base string             // without a slash at its end
-	key  ed25519.PrivateKey // nil: plain
-	http http.Client
-	left chan struct{} // closed once another link took its place
+	base     string             // without a trailing slash
+	key      ed25519.PrivateKey // nil: plain
+	http     http.Client
+	replaced chan struct{} // closed once another link replaces this one
 }
 
-// plain is the link to http://HOST:PORT or unix:///PATH, for trying things out.
-func (c *Client) plain(base, socket string) *link {
+// plainLink returns a link to http://HOST:PORT or unix:///PATH, for trying things out.
+func (c *Client) plainLink(base, socket string) *link {
 	t := newTransport()
 	if socket != "" {
 		dial := t.DialContext
@@ -42,11 +42,11 @@ func (c *Client) plain(base, socket string) *link {
 	return c.newLink(base, nil, t)
 }
 
-// mutual is the link of a key: TLS 1.3, on which the other side proves to have a key that is pinned. Nothing else
-// is trusted, and no name or date is looked at (R29).
-func (c *Client) mutual(base string, seed []byte, pins func() []string) (*link, error) {
+// mutualLink returns a link of a key over TLS 1.3, on which the peer must prove a pinned key. Nothing else is trusted,
+// and names and dates are ignored (R29).
+func (c *Client) mutualLink(base string, seed []byte, pins func() []string) (*link, error) {
 	key := ed25519.NewKeyFromSeed(seed)
-	certificate, err := identity.Certificate(rand.Reader, key, c.cell, time.Now())
+	certificate, err := identity.SelfSignedCertificate(rand.Reader, key, c.cell, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -58,36 +58,37 @@ func (c *Client) mutual(base string, seed []byte, pins func() []string) (*link, 
 		},
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection does it
 		VerifyConnection: func(s tls.ConnectionState) error {
-			return identity.Match(pins(), s.PeerCertificates, time.Now())
+			return identity.MatchPins(pins(), s.PeerCertificates, time.Now())
 		},
-		// No sessions are resumed: one would stand for keys that were shown long ago, and saves little.
+		// Sessions are not resumed: a session would rest on keys proved long ago, and saves little.
 	}
 	return c.newLink(base, key, t), nil
 }
 
 func (c *Client) newLink(base string, key ed25519.PrivateKey, t *http.Transport) *link {
 	var carrier http.RoundTripper = t
-	if c.wrap != nil {
-		carrier = c.wrap(t)
+	if c.wrapTransport != nil {
+		carrier = c.wrapTransport(t)
 	}
-	return &link{base: base, key: key, left: make(chan struct{}), http: http.Client{
+	return &link{base: base, key: key, replaced: make(chan struct{}), http: http.Client{
 		Transport:     carrier,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
 
-// newTransport is HTTP/1.1, by way of a proxy if the environment names one. Each call has a time limit of its own.
+// newTransport returns an HTTP/1.1 transport, through a proxy if the environment names one. Each call has its own time
+// limit.
 func newTransport() *http.Transport {
 	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 	only1 := new(http.Protocols)
 	only1.SetHTTP1(true)
 	return &http.Transport{
-		Proxy:                  environmentProxy,
+		Proxy:                  proxyFromEnvironment,
 		DialContext:            d.DialContext,
 		TLSHandshakeTimeout:    dialTimeout,
 		MaxIdleConns:           2,
-		IdleConnTimeout:        idleFor,
-		MaxResponseHeaderBytes: maxAnswerHeader,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxResponseHeader,
 		DisableCompression:     true,
 		Protocols:              only1,
 		ReadBufferSize:         4 << 10,
@@ -95,13 +96,13 @@ func newTransport() *http.Transport {
 	}
 }
 
-// errProxy does not repeat what is in the environment: there may be a password in it.
-var errProxy = errors.New("HTTPS_PROXY is not the address of a proxy: give http://[USER:PASSWORD@]HOST:PORT; " +
-	"what passes through is encrypted from end to end")
+// errProxy does not repeat the environment, which may contain a password.
+var errProxy = errors.New("HTTPS_PROXY is not the address of a proxy: use http://[USER:PASSWORD@]HOST:PORT; " +
+	"the traffic through the proxy is encrypted end to end")
 
-// environmentProxy is HTTPS_PROXY, HTTP_PROXY and NO_PROXY. A proxy that is spoken to by TLS would have to be known by
-// a name and an authority, and neither is trusted here.
-func environmentProxy(r *http.Request) (*url.URL, error) {
+// proxyFromEnvironment applies HTTPS_PROXY, HTTP_PROXY and NO_PROXY. A proxy that is reached by TLS is refused: it
+// would have to be authenticated by a name and an authority, and neither is trusted here.
+func proxyFromEnvironment(r *http.Request) (*url.URL, error) {
 	u, err := http.ProxyFromEnvironment(r)
 	if err != nil || u != nil && (u.Scheme == "https" || u.Host == "") {
 		return nil, errProxy
@@ -109,16 +110,17 @@ func environmentProxy(r *http.Request) (*url.URL, error) {
 	return u, nil
 }
 
-// address takes http://HOST:PORT, https://HOST:PORT or unix:///PATH of a socket apart.
-func address(server string) (base, socket string, mutual bool, err error) {
+// parseServer parses http://HOST:PORT, https://HOST:PORT or unix:///PATH of a socket.
+func parseServer(server string) (base, socket string, mutual bool, err error) {
 	u, err := url.Parse(server)
 	switch {
-	case err != nil || u.User != nil: // not repeated: there may be a password in it
-		return "", "", false, errors.New("the control plane's address can't be read: give https://HOST:PORT")
+	case err != nil || u.User != nil: // not repeated: it may contain a password
+		return "", "", false, errors.New("the control plane's address is invalid: use https://HOST:PORT")
 	case u.Scheme == "unix" && u.Path != "":
 		return "http://sluice", u.Path, false, nil
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.RawQuery == "":
 		return strings.TrimRight(server, "/"), "", u.Scheme == "https", nil
 	}
-	return "", "", false, fmt.Errorf("control plane %q: give https://HOST:PORT; or http://HOST:PORT or unix:///PATH, for trying things out", server)
+	return "", "", false, fmt.Errorf("control plane %q is not an address: use https://HOST:PORT, "+
+		"or http://HOST:PORT or unix:///PATH for trying things out", server)
 }

@@ -19,35 +19,32 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// maxOutbox is the size, in bytes on disk, beyond which the older half of the history gives way to one gap
-// record (R35).
+// maxOutbox is the size on disk, in bytes, beyond which a gap event replaces the older half of the history (R35).
 const maxOutbox = 16 << 20
 
-// Outbox keeps the cell's history until the control plane has it: a file of one JSON line an event, numbered
-// for the cell's whole life, fsynced before Add returns. The first line holds the number of the last event that
-// was acknowledged. It is safe for concurrent use.
+// Outbox keeps the cell's history until the control plane acknowledges it. Its file has one JSON line for each event,
+// numbered for the cell's whole life and fsynced before Add returns. The first line holds the number of the last
+// acknowledged event. An Outbox is safe for concurrent use.
 type Outbox struct {
-	name  string
+	path  string
 	limit int64
 
-	mu    sync.Mutex
-	file  *os.File // open for appending
-	size  int64
-	acked int64         // all events up to this are the control plane's
-	kept  []cells.Event // the others, in order
+	mu           sync.Mutex
+	file         *os.File // open for appending
+	size         int64
+	acknowledged int64         // all events up to this number are acknowledged
+	pending      []cells.Event // the other events, in order
 }
 
-// outboxHead is the first line.
-type outboxHead struct {
+type outboxHeader struct {
 	Acknowledged int64 `json:"acknowledged"`
 }
 
-// OpenOutbox reads the history of the cell with a state folder.
 func OpenOutbox(stateDir string) (*Outbox, error) { return openOutbox(stateDir, maxOutbox) }
 
-// openOutbox reads it. A last line that a power loss cut short was never promised to anyone.
+// openOutbox reads the history and drops a last line that a power loss cut short: Add had not returned for it.
 func openOutbox(dir string, limit int64) (*Outbox, error) {
-	o := &Outbox{name: filepath.Join(dir, "outbox"), limit: limit}
+	o := &Outbox{path: filepath.Join(dir, "outbox"), limit: limit}
 	if err := o.load(); err != nil {
 		return nil, fmt.Errorf("read the outbox: %w", err)
 	}
@@ -58,7 +55,7 @@ func openOutbox(dir string, limit int64) (*Outbox, error) {
 }
 
 func (o *Outbox) load() error {
-	f, err := os.Open(o.name)
+	f, err := os.Open(o.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -76,57 +73,55 @@ func (o *Outbox) load() error {
 			return err
 		}
 		if first {
-			var head outboxHead
+			var head outboxHeader
 			if err := json.Unmarshal(line, &head); err != nil {
-				return fmt.Errorf("%s: %w", o.name, err)
+				return fmt.Errorf("%s: %w", o.path, err)
 			}
-			o.acked = head.Acknowledged
+			o.acknowledged = head.Acknowledged
 			continue
 		}
 		var e cells.Event
 		if json.Unmarshal(line, &e) != nil {
-			return nil // written over a power loss: nothing behind it was promised either
+			return nil // cut short by a power loss: Add had not returned for this event or later ones
 		}
-		o.kept = append(o.kept, e)
+		o.pending = append(o.pending, e)
 	}
 }
 
-// rewrite replaces the file by what is kept.
 func (o *Outbox) rewrite() error {
 	var text bytes.Buffer
 	lines := json.NewEncoder(&text)
-	if err := lines.Encode(outboxHead{o.acked}); err != nil {
+	if err := lines.Encode(outboxHeader{o.acknowledged}); err != nil {
 		return err
 	}
-	for _, e := range o.kept {
+	for _, e := range o.pending {
 		if err := lines.Encode(e); err != nil {
 			return err
 		}
 	}
-	if err := disk.Replace(o.name, text.Bytes()); err != nil {
+	if err := disk.ReplaceFile(o.path, text.Bytes()); err != nil {
 		return err
 	}
 	if o.file != nil {
-		_ = o.file.Close() // replaced
+		_ = o.file.Close() // the file was replaced
 	}
-	f, err := os.OpenFile(o.name, os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(o.path, os.O_WRONLY|os.O_APPEND, 0o600)
 	o.file, o.size = f, int64(text.Len())
 	return err
 }
 
-// last is the number of the newest event.
-func (o *Outbox) last() int64 {
-	if n := len(o.kept); n > 0 {
-		return o.kept[n-1].Number
+func (o *Outbox) lastNumber() int64 {
+	if n := len(o.pending); n > 0 {
+		return o.pending[n-1].Number
 	}
-	return o.acked
+	return o.acknowledged
 }
 
-// confirmed is the number of the newest event that is known to be acknowledged; 0: none.
-func (o *Outbox) confirmed() int64 {
+// lastAcknowledged returns the number of the newest event known to be acknowledged; 0: none.
+func (o *Outbox) lastAcknowledged() int64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.acked
+	return o.acknowledged
 }
 
 // Add numbers the events and returns once they are durable.
@@ -140,86 +135,87 @@ func (o *Outbox) Add(events []cells.Event, now time.Time) error {
 	lines := json.NewEncoder(&text)
 	numbered := slices.Clone(events)
 	for i := range numbered {
-		numbered[i].Number, numbered[i].At = o.last()+int64(i)+1, now
+		numbered[i].Number, numbered[i].At = o.lastNumber()+int64(i)+1, now
 		if err := lines.Encode(numbered[i]); err != nil {
 			return fmt.Errorf("write the outbox: %w", err)
 		}
 	}
 	if o.size+int64(text.Len()) > o.limit {
-		o.kept = append(o.kept, numbered...)
-		o.makeRoom(now)
+		o.pending = append(o.pending, numbered...)
+		o.dropOlderHalf(now)
 		if err := o.rewrite(); err != nil {
 			return fmt.Errorf("write the outbox: %w", err)
 		}
 		return nil
 	}
 	if _, err := o.file.Write(text.Bytes()); err != nil {
-		return fmt.Errorf("write the outbox: %w", errors.Join(err, o.rewrite())) // a part of it may be there
+		return fmt.Errorf("write the outbox: %w", errors.Join(err, o.rewrite())) // part of it may have been written
 	}
 	if err := o.file.Sync(); err != nil {
 		return fmt.Errorf("write the outbox: %w", err)
 	}
-	o.kept = append(o.kept, numbered...)
+	o.pending = append(o.pending, numbered...)
 	o.size += int64(text.Len())
 	return nil
 }
 
-// makeRoom puts one visible gap record in place of the older half. It has the number of the last event that it
-// stands for, so that numbers still rise and what is missing can be counted.
-func (o *Outbox) makeRoom(now time.Time) {
-	half := len(o.kept) / 2
+// dropOlderHalf replaces the older half of the events by one gap event. The gap has the number of the last event that
+// it replaces, so that numbers still rise and missing events can be counted.
+func (o *Outbox) dropOlderHalf(now time.Time) {
+	half := len(o.pending) / 2
 	if half == 0 {
 		return
 	}
-	first, last := o.acked+1, o.kept[half-1].Number
-	gap := cells.Event{Number: last, At: now, Kind: "gap", Detail: fmt.Sprintf("events %d to %d were dropped: the outbox was full", first, last)}
-	o.kept = append([]cells.Event{gap}, o.kept[half:]...)
+	first, last := o.acknowledged+1, o.pending[half-1].Number
+	gap := cells.Event{Number: last, At: now, Kind: "gap",
+		Detail: fmt.Sprintf("events %d to %d were dropped: the outbox was full", first, last)}
+	o.pending = append([]cells.Event{gap}, o.pending[half:]...)
 }
 
-// batch is the oldest events, in order: at most limit bytes of JSON and n in number.
-func (o *Outbox) batch(limit, n int) []cells.Event {
+// nextBatch returns the oldest events, in order: at most limit bytes of JSON, and at most n events.
+func (o *Outbox) nextBatch(limit, n int) []cells.Event {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for i, e := range o.kept[:min(n, len(o.kept))] {
+	for i, e := range o.pending[:min(n, len(o.pending))] {
 		text, err := json.Marshal(e)
 		if limit -= len(text) + 1; err != nil || limit < 0 {
-			return slices.Clone(o.kept[:i])
+			return slices.Clone(o.pending[:i])
 		}
 	}
-	return slices.Clone(o.kept[:min(n, len(o.kept))])
+	return slices.Clone(o.pending[:min(n, len(o.pending))])
 }
 
-// acknowledge forgets what the control plane has, and reports whether events that it does not have are left.
+// acknowledge drops the events up to number, and reports whether events are left.
 func (o *Outbox) acknowledge(number int64) (more bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	number = min(number, o.last())
-	if number <= o.acked {
-		return false, nil // whatever is left, asking again at once would not help
+	number = min(number, o.lastNumber())
+	if number <= o.acknowledged {
+		return false, nil // nothing new: another report at once would not help
 	}
-	i, _ := slices.BinarySearchFunc(o.kept, number+1, func(e cells.Event, n int64) int { return int(min(1, max(-1, e.Number-n))) })
-	o.kept = slices.Clone(o.kept[i:])
-	o.acked = number
+	i, _ := slices.BinarySearchFunc(o.pending, number+1,
+		func(e cells.Event, n int64) int { return int(min(1, max(-1, e.Number-n))) })
+	o.pending = slices.Clone(o.pending[i:])
+	o.acknowledged = number
 	if err := o.rewrite(); err != nil {
 		return false, fmt.Errorf("write the outbox: %w", err)
 	}
-	return len(o.kept) > 0, nil
+	return len(o.pending) > 0, nil
 }
 
-// stub replaces the oldest event by a short word of it: the control plane will not have it as it is.
-func (o *Outbox) stub(why string) error {
+// stubOldest replaces the oldest event by a short summary: the control plane refuses the full event.
+func (o *Outbox) stubOldest(why string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.kept) == 0 {
+	if len(o.pending) == 0 {
 		return nil
 	}
-	o.kept = slices.Clone(o.kept)
-	e := o.kept[0]
-	o.kept[0] = cells.Event{Number: e.Number, At: e.At, Kind: "rejected", Detail: words.Clip(e.Kind+": "+why, 200)}
+	o.pending = slices.Clone(o.pending)
+	e := o.pending[0]
+	o.pending[0] = cells.Event{Number: e.Number, At: e.At, Kind: "rejected", Detail: words.Clip(e.Kind+": "+why, 200)}
 	return o.rewrite()
 }
 
-// Close ends the use of the file.
 func (o *Outbox) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

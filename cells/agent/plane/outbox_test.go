@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 )
 
-func openBox(t interface {
+func openTestOutbox(t interface {
 	Helper()
 	Fatal(...any)
 }, dir string, limit int64) *Outbox {
@@ -26,7 +26,7 @@ func openBox(t interface {
 	return o
 }
 
-func events(n int) []cells.Event {
+func newEvents(n int) []cells.Event {
 	var all []cells.Event
 	for i := range n {
 		all = append(all, cells.Event{Kind: "healed", Detail: fmt.Sprint("detail ", i)})
@@ -34,7 +34,7 @@ func events(n int) []cells.Event {
 	return all
 }
 
-func numbers(all []cells.Event) []int64 {
+func eventNumbers(all []cells.Event) []int64 {
 	var n []int64
 	for _, e := range all {
 		n = append(n, e.Number)
@@ -42,7 +42,7 @@ func numbers(all []cells.Event) []int64 {
 	return n
 }
 
-// Invariant 8: whatever was added is there after any restart, in order and once, until it is acknowledged.
+// Invariant 8: every added event is there after any restart, in order and once, until it is acknowledged.
 func TestOutboxKeepsEverything(t *testing.T) {
 	root := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
@@ -50,18 +50,18 @@ func TestOutboxKeepsEverything(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o := openBox(t, dir, 1<<20)
+		o := openTestOutbox(t, dir, 1<<20)
 		var added, acked int64
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
 			switch rapid.SampledFrom([]string{"add", "add", "acknowledge", "reopen", "torn"}).Draw(t, "step") {
 			case "add":
 				n := rapid.IntRange(0, 5).Draw(t, "n")
-				if err := o.Add(events(n), time.Unix(added, 0)); err != nil {
+				if err := o.Add(newEvents(n), time.Unix(added, 0)); err != nil {
 					t.Fatal(err)
 				}
 				added += int64(n)
 			case "acknowledge":
-				to := rapid.Int64Range(0, added+2).Draw(t, "to") // also more than there is
+				to := rapid.Int64Range(0, added+2).Draw(t, "to") // may be more than there are
 				if _, err := o.acknowledge(to); err != nil {
 					t.Fatal(err)
 				}
@@ -76,13 +76,13 @@ func TestOutboxKeepsEverything(t *testing.T) {
 				fallthrough
 			case "reopen":
 				_ = o.Close()
-				o = openBox(t, dir, 1<<20)
+				o = openTestOutbox(t, dir, 1<<20)
 			}
 			var want []int64
 			for n := acked + 1; n <= added; n++ {
 				want = append(want, n)
 			}
-			if got := numbers(o.batch(1<<20, 1000)); !slices.Equal(got, want) {
+			if got := eventNumbers(o.nextBatch(1<<20, 1000)); !slices.Equal(got, want) {
 				t.Fatalf("kept %v, want %v", got, want)
 			}
 		}
@@ -90,51 +90,53 @@ func TestOutboxKeepsEverything(t *testing.T) {
 	})
 }
 
-// R35: beyond the limit one visible gap record stands for what was dropped; numbers go on.
+// R35: beyond the limit, one visible gap event replaces what was dropped; numbers go on.
 func TestOutboxIsBounded(t *testing.T) {
 	dir := t.TempDir()
-	o := openBox(t, dir, 4<<10)
+	o := openTestOutbox(t, dir, 4<<10)
 	for i := range 500 {
-		must(t, o.Add(events(1), time.Unix(int64(i), 0)))
-		info, err := os.Stat(o.name)
+		must(t, o.Add(newEvents(1), time.Unix(int64(i), 0)))
+		info, err := os.Stat(o.path)
 		must(t, err)
 		if info.Size() > 4<<10 {
 			t.Fatalf("%d bytes", info.Size())
 		}
 	}
 	_ = o.Close()
-	o = openBox(t, dir, 4<<10)
-	kept := o.batch(1<<20, 1000)
+	o = openTestOutbox(t, dir, 4<<10)
+	kept := o.nextBatch(1<<20, 1000)
 	gaps := slices.DeleteFunc(slices.Clone(kept), func(e cells.Event) bool { return e.Kind != "gap" })
-	if len(gaps) != 1 || kept[0].Kind != "gap" || !strings.Contains(kept[0].Detail, fmt.Sprintf("events 1 to %d were dropped", kept[0].Number)) {
+	if len(gaps) != 1 || kept[0].Kind != "gap" ||
+		!strings.Contains(kept[0].Detail, fmt.Sprintf("events 1 to %d were dropped", kept[0].Number)) {
 		t.Fatalf("gaps: %+v", gaps)
 	}
 	for i, e := range kept[1:] {
 		if e.Number != kept[0].Number+int64(i)+1 {
-			t.Fatalf("numbers: %v", numbers(kept))
+			t.Fatalf("numbers: %v", eventNumbers(kept))
 		}
 	}
 	if last := kept[len(kept)-1].Number; last != 500 {
 		t.Errorf("the last is %d", last)
 	}
-	if _, err := o.acknowledge(500); err != nil || len(o.batch(1<<20, 1000)) != 0 {
-		t.Errorf("left: %v, %v", o.batch(1<<20, 1000), err)
+	if _, err := o.acknowledge(500); err != nil || len(o.nextBatch(1<<20, 1000)) != 0 {
+		t.Errorf("left: %v, %v", o.nextBatch(1<<20, 1000), err)
 	}
 }
 
 func TestBatchIsBounded(t *testing.T) {
-	o := openBox(t, t.TempDir(), 1<<20)
-	must(t, o.Add(events(100), time.Now()))
+	o := openTestOutbox(t, t.TempDir(), 1<<20)
+	must(t, o.Add(newEvents(100), time.Now()))
 	for _, limit := range []int{0, 10, 100, 1000, 5000} {
 		size := 0
-		for _, e := range o.batch(limit, 1000) {
-			size += len(fmt.Sprintf(`{"number":%d,"at":"2026-11-22T20:44:00.123456789Z","kind":%q,"detail":%q},`, e.Number, e.Kind, e.Detail)) - 1
+		for _, e := range o.nextBatch(limit, 1000) {
+			size += len(fmt.Sprintf(`{"number":%d,"at":"2026-11-22T20:44:00.123456789Z","kind":%q,"detail":%q},`,
+				e.Number, e.Kind, e.Detail)) - 1
 		}
 		if size > limit+100 {
 			t.Errorf("limit %d: about %d bytes", limit, size)
 		}
 	}
-	if n := len(o.batch(1<<20, 7)); n != 7 {
+	if n := len(o.nextBatch(1<<20, 7)); n != 7 {
 		t.Errorf("%d events, want 7", n)
 	}
 }
@@ -148,7 +150,7 @@ func FuzzOutbox(f *testing.F) {
 		if err != nil {
 			return
 		}
-		must(t, o.Add(events(1), time.Unix(0, 0)))
+		must(t, o.Add(newEvents(1), time.Unix(0, 0)))
 		_ = o.Close()
 	})
 }

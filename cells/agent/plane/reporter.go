@@ -18,98 +18,95 @@ import (
 )
 
 const (
-	maxReport = 64 << 10 // bytes of a report's body, as the control plane takes it
-	// settling is how long the first report waits at the most for health to be known, so that a restart of
-	// the agent does not look like an unhealthy cell.
-	settling = 5 * time.Second
+	maxReport = 64 << 10 // bytes of a report's body, the control plane's limit
+	// maxFirstReportDelay bounds how long the first report waits for health to be known, so that a restarted agent does
+	// not look like an unhealthy cell.
+	maxFirstReportDelay = 5 * time.Second
 )
 
-// ReporterOptions say what is in each report, and how often there is one.
+// ReporterOptions are the constant parts of reports, and how often one is sent.
 type ReporterOptions struct {
 	Version        string // of the agent
 	Infrastructure int    // number of the cell's infrastructure template; 0: none
 	Every          time.Duration
 }
 
-// Reporter sends reports: the loop publishes the current state, and the reporter sends it on every change and as a
+// Reporter sends reports. The loop publishes the current state, and the reporter sends it on every change and as a
 // heartbeat, with history from the outbox. One report is in flight at a time. Methods are safe for concurrent use.
 type Reporter struct {
 	options ReporterOptions
 	client  *Client
 	boot    string // random for each start (R27)
-	box     *Outbox
-	news    wake.Signal // there is something to say
+	outbox  *Outbox
+	news    wake.Signal // wakes run: there is something to send
 
-	mu    sync.Mutex
-	state cells.Report // the current state
-	text  []byte       // the same as JSON, to tell changes
-	ready bool
+	mu        sync.Mutex
+	state     cells.Report
+	stateJSON []byte // state as JSON, to notice changes
+	ready     bool
 
-	// The goroutine of run alone uses these.
-	most     int      // events in a batch
-	notTaken []string // pins that it complained of
+	// Only the goroutine of run uses these.
+	maxBatch    int      // events in a batch
+	refusedPins []string // pins whose refusal was logged last
 }
 
-// NewReporter makes a reporter for one start of the agent. It sends nothing before Client.Run.
+// NewReporter returns a reporter for one start of the agent. It sends nothing before Client.Run.
 func NewReporter(c *Client, box *Outbox, o ReporterOptions) *Reporter {
-	return &Reporter{options: o, client: c, boot: rand.Text(), box: box, news: wake.New(), most: cells.MaxEvents}
+	return &Reporter{options: o, client: c, boot: rand.Text(), outbox: box, news: wake.New(), maxBatch: cells.MaxEvents}
 }
 
-// Boot names this start of the agent in its reports.
 func (r *Reporter) Boot() string { return r.boot }
 
-// Publish makes report the current state, and has it sent if it is news, or the history is. Before a report is ready to be
-// told, none goes out for a while.
+// Publish makes report the current state, and has it sent if it changed or history was added. ready says that the state
+// is worth reporting; the first report waits for that, to a limit.
 func (r *Reporter) Publish(report cells.Report, ready, news bool) {
 	text, err := json.Marshal(report)
 	r.mu.Lock()
-	news = news || err != nil || !bytes.Equal(text, r.text) || ready && !r.ready
-	r.state, r.text, r.ready = report, text, r.ready || ready
+	news = news || err != nil || !bytes.Equal(text, r.stateJSON) || ready && !r.ready
+	r.state, r.stateJSON, r.ready = report, text, r.ready || ready
 	r.mu.Unlock()
 	if news {
 		r.Notify()
 	}
 }
 
-// Trouble has it reported why the agent can't go on, with the state as it was published last.
-func (r *Reporter) Trouble(why string) {
+// PublishProblem adds to the current state why the agent can't continue, and has it sent.
+func (r *Reporter) PublishProblem(why string) {
 	r.mu.Lock()
 	r.state.Message = why
-	r.text, r.ready = nil, true
+	r.stateJSON, r.ready = nil, true
 	r.mu.Unlock()
 	r.Notify()
 }
 
-// Notify has a report sent: what is not published here is news.
+// Notify has a report sent because of something outside the published state.
 func (r *Reporter) Notify() { r.news.Notify() }
 
-// run sends reports until ctx ends.
 func (r *Reporter) run(ctx context.Context, h Handler) {
-	r.settle(ctx)
+	r.waitUntilReady(ctx)
 	failures := 0
 	for ctx.Err() == nil {
-		more, known, err := r.send(ctx, h)
+		more, reported, err := r.sendReport(ctx, h)
 		if err != nil {
 			if failures == 0 && ctx.Err() == nil {
-				r.client.log.Warn().Err(err).Msg("the report is kept for later")
+				r.client.log.Warn().Err(err).Msg("the report could not be sent; the agent retries")
 			}
-			_ = backoff.Sleep(ctx, r.client.Pause(err, failures))
+			_ = backoff.Sleep(ctx, r.client.RetryPause(err, failures))
 			failures++
 			continue
 		}
 		failures = 0
-		if known != nil {
-			h.Confirmed(ctx, known.Key())
+		if reported != nil {
+			h.HandleConfirmed(ctx, reported.Key())
 		}
 		if !more {
-			r.await(ctx)
+			r.waitForNews(ctx)
 		}
 	}
 }
 
-// settle waits until there is a state worth telling.
-func (r *Reporter) settle(ctx context.Context) {
-	limit := time.NewTimer(settling)
+func (r *Reporter) waitUntilReady(ctx context.Context) {
+	limit := time.NewTimer(maxFirstReportDelay)
 	defer limit.Stop()
 	for {
 		r.mu.Lock()
@@ -128,8 +125,8 @@ func (r *Reporter) settle(ctx context.Context) {
 	}
 }
 
-// await waits until there is something to say, or it is time to say the same again.
-func (r *Reporter) await(ctx context.Context) {
+// waitForNews waits until there is something to send or the next heartbeat is due.
+func (r *Reporter) waitForNews(ctx context.Context) {
 	heartbeat := time.NewTimer(backoff.Shorten(r.options.Every))
 	defer heartbeat.Stop()
 	select {
@@ -139,68 +136,70 @@ func (r *Reporter) await(ctx context.Context) {
 	}
 }
 
-// send sends one report. more: there is history left; known: the accepted assignment that it told, nil for none.
-func (r *Reporter) send(ctx context.Context, h Handler) (more bool, known *cells.Assignment, err error) {
+// sendReport sends one report. more reports whether history is left. reported is the accepted assignment in the report;
+// nil: none.
+func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, reported *cells.Assignment, err error) {
 	select {
-	case <-r.news: // what it is about is told now
+	case <-r.news: // this report covers it
 	default:
 	}
 	r.mu.Lock()
 	report := r.state
 	r.mu.Unlock()
-	body, events, err := r.compose(report, h.Flags())
+	body, events, err := r.composeReport(report, h.FlagsReport())
 	if err != nil {
 		return false, nil, err
 	}
-	receipt, over, err := r.client.report(ctx, body)
+	receipt, connection, err := r.client.postReport(ctx, body)
 	if err != nil {
-		if r.tooMuch(err, events) {
+		if r.shrinkBatch(err, events) {
 			return true, nil, nil
 		}
 		return false, nil, err
 	}
-	r.client.reached("reported")
-	r.learn(receipt.Pins, over)
-	if events == 0 && r.most == 0 { // what was refused must be the oldest event
-		r.most = cells.MaxEvents
-		return true, report.Acknowledged, r.box.stub("the control plane did not take it")
+	r.client.onTestPoint("reported")
+	r.updatePins(receipt.Pins, connection)
+	if events == 0 && r.maxBatch == 0 { // the refused event must be the oldest
+		r.maxBatch = cells.MaxEvents
+		return true, report.Acknowledged, r.outbox.stubOldest("the control plane refused the event")
 	}
-	r.most = cells.MaxEvents
-	more, err = r.box.acknowledge(receipt.Acknowledged)
+	r.maxBatch = cells.MaxEvents
+	more, err = r.outbox.acknowledge(receipt.Acknowledged)
 	return more, report.Acknowledged, err
 }
 
-// learn takes the control plane's pins. That it can't is no reason to keep a report.
-func (r *Reporter) learn(pins []string, over *tls.ConnectionState) {
-	err := r.client.learn(pins, over)
-	if err != nil && !slices.Equal(pins, r.notTaken) {
-		r.client.log.Error().Err(err).Msg("pins")
-		r.notTaken = pins
+// updatePins passes the control plane's pins on. A failure does not hold back reports.
+func (r *Reporter) updatePins(pins []string, connection *tls.ConnectionState) {
+	err := r.client.updatePins(pins, connection)
+	if err != nil && !slices.Equal(pins, r.refusedPins) {
+		r.client.log.Error().Err(err).Msg("the pins of the control plane's keys were not changed")
+		r.refusedPins = pins
 	}
 	if err == nil {
-		r.notTaken = nil
+		r.refusedPins = nil
 	}
 }
 
-// tooMuch answers a refusal of the body itself: fewer events next time, in the end none.
-func (r *Reporter) tooMuch(err error, events int) bool {
+// shrinkBatch handles a refusal of the body: the next batch has fewer events, in the end none.
+func (r *Reporter) shrinkBatch(err error, events int) bool {
 	var s *statusError
 	if events == 0 || !errors.As(err, &s) {
 		return false
 	}
 	switch s.status {
 	case http.StatusRequestEntityTooLarge, http.StatusBadRequest, http.StatusUnprocessableEntity:
-		r.most = events / 2
+		r.maxBatch = events / 2
 		return true
 	}
 	return false
 }
 
-// compose writes a report that fits: all of the state but, if it must be, the oldest failures; then as much
+// composeReport encodes a report that fits: the whole state except, if necessary, the oldest failures, and then as much
 // history as there is room for.
-func (r *Reporter) compose(report cells.Report, flags *cells.FlagsReport) (body []byte, events int, err error) {
-	report.Cell, report.Boot, report.Agent, report.Infrastructure, report.Sent = r.client.cell, r.boot, r.options.Version, r.options.Infrastructure, time.Now()
-	report.Flags, report.Confirmed = flags, r.box.confirmed()
+func (r *Reporter) composeReport(report cells.Report, flags *cells.FlagsReport) (body []byte, events int, err error) {
+	report.Cell, report.Boot, report.Agent, report.Infrastructure, report.Sent = r.client.cell, r.boot,
+		r.options.Version, r.options.Infrastructure, time.Now()
+	report.Flags, report.Confirmed = flags, r.outbox.lastAcknowledged()
 	for {
 		body, err = json.Marshal(report)
 		if err != nil {
@@ -211,7 +210,7 @@ func (r *Reporter) compose(report cells.Report, flags *cells.FlagsReport) (body 
 		}
 		report.Failures = report.Failures[1:]
 	}
-	report.Events = r.box.batch(maxReport-len(body)-1<<10, r.most)
+	report.Events = r.outbox.nextBatch(maxReport-len(body)-1<<10, r.maxBatch)
 	if len(report.Events) == 0 {
 		return body, 0, nil
 	}

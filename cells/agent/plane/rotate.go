@@ -14,18 +14,18 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// betweenKeys is the least time from one new key to the next, whatever the control plane asks for.
-const betweenKeys = 10 * time.Minute
+// minKeyInterval is the least time between rotations, whatever the control plane asks for.
+const minKeyInterval = 10 * time.Minute
 
-// rotate makes a new key when one is asked for, or was begun. It ends with ctx.
-func (c *Client) rotate(ctx context.Context, asked <-chan bool) {
+// runRotation makes a new key when one is requested, or completes a rotation that was begun, until ctx ends.
+func (c *Client) runRotation(ctx context.Context, asked <-chan bool) {
 	if c.credentials == nil {
 		return
 	}
 	notice, failures, notBefore := false, 0, time.Time{}
 	for ctx.Err() == nil {
 		var alarm <-chan time.Time
-		if notice || len(c.credentials.now().Next) > 0 {
+		if notice || len(c.credentials.snapshot().Next) > 0 {
 			alarm = time.After(time.Until(notBefore))
 		}
 		select {
@@ -35,77 +35,76 @@ func (c *Client) rotate(ctx context.Context, asked <-chan bool) {
 		case <-ctx.Done():
 			return
 		}
-		err := c.succeed(ctx)
-		pause := betweenKeys
+		err := c.replaceKey(ctx)
+		pause := minKeyInterval
 		switch {
 		case err == nil:
-			notice, failures = false, 0 // what was said before is done
+			notice, failures = false, 0 // earlier requests are fulfilled
 		case ctx.Err() != nil:
 			return
-		case refusedKey(err): // another one may be taken, if one is still asked for then
-			c.log.Error().Err(err).Msg("the old key goes on")
-			if _, err := c.credentials.change(func(s *record) { s.Next = nil }); err != nil {
-				c.log.Error().Err(err).Msg("the new key could not be dropped")
+		case isKeyRefused(err): // another key may be accepted, if still requested then
+			c.log.Error().Err(err).Msg("the control plane refused the new key; the old key stays in use")
+			if _, err := c.credentials.update(func(s *identityRecord) { s.Next = nil }); err != nil {
+				c.log.Error().Err(err).Msg("the refused key could not be discarded")
 			}
 			failures = 0
 		default:
 			if failures == 0 {
-				c.log.Warn().Err(err).Msg("the new key is not known yet; the old one goes on")
+				c.log.Warn().Err(err).Msg("the new key could not be presented yet; the old key stays in use")
 			}
-			pause = max(c.Pause(err, failures), time.Second)
+			pause = max(c.RetryPause(err, failures), time.Second)
 			failures++
 		}
 		notBefore = time.Now().Add(pause)
 	}
 }
 
-// asksForKey reports whether d asks for a new key.
-func asksForKey(d *cells.Desired) bool {
+func requestsNewKey(d *cells.Desired) bool {
 	return slices.ContainsFunc(d.Notices, func(n cells.Notice) bool { return n.Code == cells.NoticeRotate })
 }
 
-// succeed presents the next key, and lets it follow once the control plane has it. Until then both are on disk, and the
-// one that is known works.
-func (c *Client) succeed(ctx context.Context) error {
-	s, err := c.credentials.next()
+// replaceKey presents the next key, and adopts it once the control plane knows it. Until then both keys are on disk,
+// and the known one works.
+func (c *Client) replaceKey(ctx context.Context) error {
+	s, err := c.credentials.prepareNextKey()
 	if err != nil {
 		return err
 	}
-	c.reached("next key made")
+	c.onTestPoint("next key made")
 	next := ed25519.NewKeyFromSeed(s.Next)
 	l := c.link.Load()
-	body, err := json.Marshal(identity.NewNext(next, c.cell, l.key.Public().(ed25519.PublicKey)))
+	body, err := json.Marshal(identity.NewNextKey(next, c.cell, l.key.Public().(ed25519.PublicKey)))
 	if err != nil {
 		return fmt.Errorf("present a new key: %w", err)
 	}
-	err = l.post(ctx, keyPath, body, nil)
-	if unauthorized(err) { // the old one may be out because this one is known, and the answer was lost
-		err = c.tried(ctx, s)
+	err = l.postJSON(ctx, keyPath, body, nil)
+	if isUnauthorized(err) { // the next key may be known and the old one out, with the response lost
+		err = c.verifyNextKeyKnown(ctx, s)
 	}
 	if err != nil {
 		return fmt.Errorf("present a new key: %w", err)
 	}
-	c.reached("next key presented")
-	if _, err := c.credentials.followed(); err != nil {
+	c.onTestPoint("next key presented")
+	if _, err := c.credentials.adoptNextKey(); err != nil {
 		return err
 	}
-	c.reached("next key kept")
+	c.onTestPoint("next key kept")
 	c.log.Info().Msg("a new key took the place of the old one")
 	return c.connect()
 }
 
-// tried reports whether the next key is known already.
-func (c *Client) tried(ctx context.Context, s record) error {
-	l, err := c.to(s.Address, s.Next, func() []string { return c.credentials.now().Pins })
+// verifyNextKeyKnown returns nil if the control plane knows the next key already.
+func (c *Client) verifyNextKeyKnown(ctx context.Context, s identityRecord) error {
+	l, err := c.linkTo(s.Address, s.Next, func() []string { return c.credentials.snapshot().Pins })
 	if err != nil {
 		return err
 	}
 	defer l.http.CloseIdleConnections()
-	return c.known(ctx, l)
+	return c.verifyKeyKnown(ctx, l)
 }
 
-// refusedKey reports whether the control plane understood a presented key, and does not want it.
-func refusedKey(err error) bool {
+// isKeyRefused reports whether the control plane understood a presented key and refuses it.
+func isKeyRefused(err error) bool {
 	var s *statusError
 	if !errors.As(err, &s) {
 		return false

@@ -18,66 +18,66 @@ import (
 )
 
 const (
-	heartbeat   = 15 * time.Second            // of a stream, as the control plane sends it
-	twoMissed   = 2*heartbeat + 2*time.Second // then it is taken for dead (R33)
-	firstWord   = 5 * time.Second             // without any, something in between holds it back
-	reachWithin = 3 * dialTimeout             // to get that far, by way of a proxy too
-	streamLives = 2 * heartbeat               // one that was open for so long worked
+	heartbeat         = 15 * time.Second            // of a stream, as the control plane sends it
+	silenceTimeout    = 2*heartbeat + 2*time.Second // two missed heartbeats: the stream is dead (R33)
+	firstEventTimeout = 5 * time.Second             // a proxy buffers the stream if nothing comes within that time
+	connectTimeout    = 3 * dialTimeout             // to send the request, through a proxy too
+	healthyStreamAge  = 2 * heartbeat               // a stream that was open for so long worked
 )
 
 var (
-	// errNoStream: no stream is to be had here. Polls may work.
+	// errNoStream says that streams don't work here. Polls may.
 	errNoStream = errors.New("no stream")
-	// errBroken: the stream ended before its time, or is none.
-	errBroken = errors.New("the stream broke")
+	// errStreamBroken says that a stream ended early or is malformed.
+	errStreamBroken = errors.New("the stream broke")
 
-	errSilent = fmt.Errorf("%w: nothing came within %s", errNoStream, firstWord)
-	errMissed = fmt.Errorf("%w: nothing came for %s", errNoStream, twoMissed)
-	errLeft   = errors.New("another key is spoken with now")
+	errNoFirstEvent    = fmt.Errorf("%w: nothing was received within %s", errNoStream, firstEventTimeout)
+	errHeartbeatMissed = fmt.Errorf("%w: nothing was received for %s", errNoStream, silenceTimeout)
+	errLinkReplaced    = errors.New("the cell's key was replaced")
 )
 
-// watchdog ends a stream that is silent for too long.
+// watchdog cancels a stream that is silent for too long.
 type watchdog struct {
-	timer *time.Timer
-	heard atomic.Bool
+	timer    *time.Timer
+	received atomic.Bool
 }
 
 func newWatchdog(end context.CancelCauseFunc) *watchdog {
 	w := &watchdog{}
-	w.timer = time.AfterFunc(reachWithin, func() {
-		if w.heard.Load() {
-			end(errMissed)
+	w.timer = time.AfterFunc(connectTimeout, func() {
+		if w.received.Load() {
+			end(errHeartbeatMissed)
 		} else {
-			end(errSilent)
+			end(errNoFirstEvent)
 		}
 	})
 	return w
 }
 
-func (w *watchdog) asked() { w.timer.Reset(firstWord) }
+func (w *watchdog) requestSent() { w.timer.Reset(firstEventTimeout) }
 
-func (w *watchdog) line() {
-	w.heard.Store(true)
-	w.timer.Reset(twoMissed)
+func (w *watchdog) lineReceived() {
+	w.received.Store(true)
+	w.timer.Reset(silenceTimeout)
 }
 
-// listen hears a stream to its end. again: how long it asked to stay away then.
-func (p *puller) listen(ctx context.Context) (again time.Duration, err error) {
+// readStream reads a stream to its end. stayAway is how long the stream asked to stay away.
+func (p *subscriber) readStream(ctx context.Context) (stayAway time.Duration, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	l := p.client.link.Load()
 	go func() {
 		select {
-		case <-l.left:
-			cancel(errLeft)
+		case <-l.replaced:
+			cancel(errLinkReplaced)
 		case <-ctx.Done():
 		}
 	}()
 	w := newWatchdog(cancel)
 	defer w.timer.Stop()
-	why := func(err error) error { // what ended it, rather than how that looks from here
+	why := func(err error) error { // returns the cause of the end, rather than its symptom
 		switch cause := context.Cause(ctx); {
-		case errors.Is(cause, errLeft):
+		case errors.Is(cause, errLinkReplaced):
 			return nil
 		case cause != nil:
 			return cause
@@ -85,71 +85,79 @@ func (p *puller) listen(ctx context.Context) (again time.Duration, err error) {
 			return err
 		}
 	}
-	body, over, err := p.open(ctx, l, w)
+	body, connection, err := p.openStream(ctx, l, w)
 	if err != nil {
 		return 0, why(err)
 	}
 	defer func() { _ = body.Close() }()
-	s := newSSE(ctx, body, w.line)
+	s := newEventReader(ctx, body, w.lineReceived)
 	for {
-		e, err := s.next()
+		e, err := s.readEvent()
 		if errors.Is(err, io.EOF) && s.retry > 0 && context.Cause(ctx) == nil {
-			return s.retry, nil // it said that it would
+			return s.retry, nil // announced by the server
 		}
 		if err != nil {
-			return s.retry, why(fmt.Errorf("%w: %w", errBroken, err))
+			return s.retry, why(fmt.Errorf("%w: %w", errStreamBroken, err))
 		}
-		if !p.client.trusts(over) {
-			return s.retry, nil // its key is none of those that are pinned now
+		if !p.client.trustsConnection(connection) {
+			return s.retry, nil // the pins have changed since
 		}
-		p.answered()
-		if err := p.event(ctx, e); err != nil {
+		p.noteAnswer()
+		if err := p.handleEvent(ctx, e); err != nil {
 			return s.retry, err
 		}
 	}
 }
 
-// open asks for a stream of what is desired, from what is known on.
-func (p *puller) open(ctx context.Context, l *link, w *watchdog) (io.ReadCloser, *tls.ConnectionState, error) {
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { w.asked() }})
+// openStream requests a stream of the desired state, from the last known state on.
+func (p *subscriber) openStream(
+	ctx context.Context, l *link, w *watchdog,
+) (io.ReadCloser, *tls.ConnectionState, error) {
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteRequest: func(httptrace.WroteRequestInfo) { w.requestSent() },
+	})
 	header := http.Header{"Accept": {"text/event-stream"}, "Cache-Control": {"no-cache"}}
 	if p.etag != "" {
 		header.Set("Last-Event-ID", p.etag)
 	}
-	response, err := l.do(ctx, http.MethodGet, "/v1/desired", url.Values{"cell": {p.client.cell}}, nil, header)
+	response, err := l.send(ctx, http.MethodGet, "/v1/desired", url.Values{"cell": {p.client.cell}}, nil, header)
 	var refused *statusError
 	if errors.As(err, &refused) {
 		switch refused.status {
-		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusUnsupportedMediaType, http.StatusNotImplemented:
+		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotAcceptable,
+			http.StatusUnsupportedMediaType, http.StatusNotImplemented:
 			return nil, nil, fmt.Errorf("%w: %w", errNoStream, err)
 		}
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("listen to what to run: %w", err)
+		return nil, nil, fmt.Errorf("open the stream of the desired state: %w", err)
 	}
-	if kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); response.StatusCode != http.StatusOK || err != nil || kind != "text/event-stream" {
-		return nil, nil, errors.Join(fmt.Errorf("%w: the answer is %s", errNoStream, words.Clip(response.Header.Get("Content-Type"), 80)), response.Body.Close())
+	contentType := response.Header.Get("Content-Type")
+	kind, _, err := mime.ParseMediaType(contentType)
+	if response.StatusCode != http.StatusOK || err != nil || kind != "text/event-stream" {
+		err := fmt.Errorf("%w: the response has type %s", errNoStream, words.Clip(contentType, 80))
+		return nil, nil, errors.Join(err, response.Body.Close())
 	}
 	return response.Body, response.TLS, nil
 }
 
-// event takes one of them. News is read at once, but not without end.
-func (p *puller) event(ctx context.Context, e event) error {
+// handleEvent delivers the desired state. Events are read at once, but at a bounded rate.
+func (p *subscriber) handleEvent(ctx context.Context, e event) error {
 	if e.name != "desired" {
-		return nil // a heartbeat, or something that this agent does not know
+		return nil // a heartbeat, or an event of a later protocol
 	}
-	d, err := p.client.understand(e.data)
+	d, err := p.client.decodeDesired(e.data)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errBroken, err)
+		return fmt.Errorf("%w: %w", errStreamBroken, err)
 	}
 	p.etag = e.id
-	p.hand(ctx, d)
-	if time.Since(p.newsAt) >= brisk {
-		p.news = 0
+	p.deliver(ctx, d)
+	if time.Since(p.lastNews) >= briskAnswer {
+		p.newsInRow = 0
 	}
-	p.newsAt = time.Now()
-	if p.news++; p.news >= briskNews {
-		_ = backoff.Sleep(ctx, betweenNews)
+	p.lastNews = time.Now()
+	if p.newsInRow++; p.newsInRow >= maxBriskNews {
+		_ = backoff.Sleep(ctx, newsPause)
 	}
 	return nil
 }

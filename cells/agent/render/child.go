@@ -20,33 +20,33 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// ValuesFile is the name of the file by which values reach manifests: a ConfigMap named sluice-values, marked
-// config.kubernetes.io/local-config so that it is never applied. A release that takes values ships it, with
-// placeholders as data, among the resources of the kustomization whose replacements read it. Wherever in the
-// release a file has this name, its data is overlaid with the cell's values before anything is rendered.
+// ValuesFile is the name of the file that carries values into manifests: a ConfigMap named sluice-values, marked
+// config.kubernetes.io/local-config so that it is never applied. A release that takes values contains the file, with
+// placeholders as data, among the resources of the kustomization whose replacements read it. Wherever a file of the
+// release has this name, its data is overlaid with the cell's values before rendering.
 const ValuesFile = "sluice-values.yaml"
 
 const (
 	maxHeader   = 1 << 20 // bytes of the line before a release
-	manifestOne = "release.yaml"
+	releaseFile = "release.yaml"
 )
 
-// request is the line that begins a render child's input. The release's canonical tar follows.
+// request is the first line of a render child's input. The release's canonical tar follows.
 type request struct {
 	Digest  releases.Digest `json:"digest"`
 	Profile string          `json:"profile,omitempty"`
-	Values  map[string]any  `json:"values,omitempty"` // assigned
-	Own     map[string]any  `json:"own,omitempty"`    // the cell's own
-	Memory  int64           `json:"memory"`           // bytes above what the process has at its start
+	Values  map[string]any  `json:"values,omitempty"` // from the assignment
+	Own     map[string]any  `json:"own,omitempty"`    // owned by the cell
+	Memory  int64           `json:"memory"`           // bytes beyond the process's size at its start
 	CPU     uint64          `json:"cpu"`              // seconds
 }
 
-// answer is the line that begins its output. The objects' bytes follow, one after the other.
-type answer struct {
+// response is the first line of a render child's output. The objects' bytes follow in order.
+type response struct {
 	Objects  []object `json:"objects,omitempty"`  // in the order in which to apply them
-	Features []string `json:"features,omitempty"` // that the release contains, sorted
+	Features []string `json:"features,omitempty"` // contained in the release, sorted
 	Error    string   `json:"error,omitempty"`    // why the release can't be rendered
-	Corrupt  bool     `json:"corrupt,omitempty"`  // the bytes are not those of the digest: fetch them again
+	Corrupt  bool     `json:"corrupt,omitempty"`  // the bytes don't match the digest: fetch them again
 }
 
 // object is one manifest: the name of its file and its size in bytes.
@@ -55,12 +55,12 @@ type object struct {
 	Size int    `json:"size"`
 }
 
-// Main is the render child: it reads one release and values from stdin, and writes its manifests, or why
-// there are none, to stdout. The exit code is 0 if an answer was written. The agent runs it as `sluice render`
-// with an empty environment; it limits its own memory, CPU and files first, refuses what reaches outside the
-// release before kustomize runs (fault 30), and can dial nobody then.
+// Main is the render child. It reads one release and values from stdin, and writes the manifests, or why there are
+// none, to stdout. The exit code is 0 if a response was written. The agent runs it as `sluice render` with an empty
+// environment. It first limits its own memory, CPU and files, and can then open no connections. It refuses references
+// outside the release before kustomize runs (fault 30).
 func Main(stdin io.Reader, stdout io.Writer) int {
-	stayOffline()
+	disableNetwork()
 	in := bufio.NewReaderSize(stdin, maxHeader)
 	line, err := in.ReadSlice('\n')
 	if err != nil {
@@ -70,15 +70,15 @@ func Main(stdin io.Reader, stdout io.Writer) int {
 	if err := json.Unmarshal(line, &q); err != nil {
 		return 2
 	}
-	if err := limitSelf(q.Memory, q.CPU); err != nil {
+	if err := limitProcess(q.Memory, q.CPU); err != nil {
 		return 2
 	}
-	var a answer
+	var a response
 	bodies, features, err := q.render(in)
 	var corrupt *corruptError
 	switch {
 	case errors.As(err, &corrupt):
-		a = answer{Error: err.Error(), Corrupt: true}
+		a = response{Error: err.Error(), Corrupt: true}
 	case err != nil:
 		a.Error = err.Error()
 	default:
@@ -87,7 +87,7 @@ func Main(stdin io.Reader, stdout io.Writer) int {
 			a.Objects = append(a.Objects, object{b.name, len(b.text)})
 		}
 	}
-	return a.write(stdout, bodies)
+	return a.writeTo(stdout, bodies)
 }
 
 type body struct {
@@ -95,7 +95,7 @@ type body struct {
 	text []byte
 }
 
-func (a *answer) write(stdout io.Writer, bodies []body) int {
+func (a *response) writeTo(stdout io.Writer, bodies []body) int {
 	out := bufio.NewWriter(stdout)
 	if err := json.NewEncoder(out).Encode(a); err != nil {
 		return 3
@@ -111,23 +111,21 @@ func (a *answer) write(stdout io.Writer, bodies []body) int {
 	return 0
 }
 
-// stayOffline takes the network from this process, which renders and does nothing else. It has no PATH either, so
-// kustomize finds no git.
-func stayOffline() { http.DefaultTransport = offline{} }
+// disableNetwork cuts this process off from the network. It does nothing but render, and without a PATH kustomize finds
+// no git.
+func disableNetwork() { http.DefaultTransport = offlineTransport{} }
 
-// offline refuses every request: what a release needs is in it.
-type offline struct{}
+// offlineTransport refuses every request: a release contains all that it needs.
+type offlineTransport struct{}
 
-func (offline) RoundTrip(r *http.Request) (*http.Response, error) {
-	return nil, fmt.Errorf("%s: a release must contain all it is made of", r.URL.Redacted())
+func (offlineTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	return nil, fmt.Errorf("%s: a release must contain all that it needs", r.URL.Redacted())
 }
 
-// corruptError: the bytes are not those of the digest.
 type corruptError struct{ reason string }
 
 func (e *corruptError) Error() string { return e.reason }
 
-// render does the work of one child: the release's manifests, and the features that it contains.
 func (q *request) render(tar io.Reader) ([]body, []string, error) {
 	files, digest, err := releases.Unpack(tar, releases.Limits{})
 	if err != nil {
@@ -136,8 +134,8 @@ func (q *request) render(tar io.Reader) ([]body, []string, error) {
 	if digest != q.Digest {
 		return nil, nil, &corruptError{fmt.Sprintf("the bytes have digest %s, not %s", digest, q.Digest)}
 	}
-	release, faults := manifest.Decode[releases.Release](manifestOne, files[manifestOne].Data)
-	if err := faultsError(faults); err != nil {
+	release, faults := manifest.Decode[releases.Release](releaseFile, files[releaseFile].Data)
+	if err := joinFaults(faults); err != nil {
 		return nil, nil, err
 	}
 	r := &release.Value
@@ -149,21 +147,21 @@ func (q *request) render(tar io.Reader) ([]body, []string, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("values: %w", err)
 	}
-	if err := overlay(files, values); err != nil {
+	if err := overlayValues(files, values); err != nil {
 		return nil, nil, err
 	}
-	if err := faultsError(files.Scan()); err != nil {
+	if err := joinFaults(files.ScanKustomizations()); err != nil {
 		return nil, nil, err
 	}
 	if err := refuseBombs(files); err != nil {
 		return nil, nil, err
 	}
-	bodies, err := build(files, dir)
+	bodies, err := buildManifests(files, dir)
 	return bodies, slices.Sorted(slices.Values(r.Features)), err
 }
 
-// faultsError joins faults to one error, one a line.
-func faultsError(faults []releases.Fault) error {
+// joinFaults returns faults as one error with a line each, or nil. Warnings are left out.
+func joinFaults(faults []releases.Fault) error {
 	var lines []string
 	for _, f := range faults {
 		if !f.Warning {
@@ -176,13 +174,12 @@ func faultsError(faults []releases.Fault) error {
 	return errors.New(strings.Join(lines, "\n"))
 }
 
-// overlay puts the values into every ValuesFile.
-func overlay(files releases.Files, values map[string]any) error {
+func overlayValues(files releases.Files, values map[string]any) error {
 	for name, f := range files {
 		if path.Base(name) != ValuesFile {
 			continue
 		}
-		text, err := valuesMap(f.Data, values)
+		text, err := valuesConfigMap(f.Data, values)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -191,7 +188,7 @@ func overlay(files releases.Files, values map[string]any) error {
 	return nil
 }
 
-func valuesMap(shipped []byte, values map[string]any) ([]byte, error) {
+func valuesConfigMap(shipped []byte, values map[string]any) ([]byte, error) {
 	if len(shipped) > manifest.MaxFile {
 		return nil, fmt.Errorf("is larger than %d bytes", manifest.MaxFile)
 	}
@@ -206,7 +203,7 @@ func valuesMap(shipped []byte, values map[string]any) ([]byte, error) {
 		data[name] = v
 	}
 	for name, v := range values {
-		text, err := scalar(v)
+		text, err := scalarText(v)
 		if err != nil {
 			return nil, fmt.Errorf("value of %s: %w", name, err)
 		}
@@ -223,8 +220,8 @@ func valuesMap(shipped []byte, values map[string]any) ([]byte, error) {
 	})
 }
 
-// scalar says a value as a string: numbers and booleans as JSON does.
-func scalar(v any) (string, error) {
+// scalarText returns a value as a string: numbers and booleans as in JSON.
+func scalarText(v any) (string, error) {
 	if s, ok := v.(string); ok {
 		return s, nil
 	}
@@ -232,33 +229,33 @@ func scalar(v any) (string, error) {
 	return string(text), err
 }
 
-// build runs kustomize on the files in memory.
-func build(files releases.Files, dir string) ([]body, error) {
+// buildManifests runs kustomize on the files in memory.
+func buildManifests(files releases.Files, dir string) ([]body, error) {
 	disk := filesys.MakeFsInMemory()
 	for name, f := range files {
 		if err := disk.WriteFile("/"+name, f.Data); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	made, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(disk, path.Join("/", dir))
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(disk, path.Join("/", dir))
 	if err != nil {
 		return nil, fmt.Errorf("kustomize build %s: %w", dir, err)
 	}
-	return bodiesOf(made)
+	return namedBodies(resources)
 }
 
-// bodiesOf names each object's file after its kind, namespace and name.
-func bodiesOf(made resmap.ResMap) ([]body, error) {
+// namedBodies names each object's file after its kind, namespace and name.
+func namedBodies(resources resmap.ResMap) ([]body, error) {
 	taken := map[string]bool{}
 	var bodies []body
-	for _, r := range made.Resources() {
+	for _, r := range resources.Resources() {
 		text, err := r.AsYAML()
 		if err != nil {
 			return nil, fmt.Errorf("write %s: %w", r.CurId(), err)
 		}
 		parts := []string{r.GetKind(), r.GetNamespace(), r.GetName()}
 		name := fileName(parts)
-		for i := 2; taken[name]; i++ { // the same kind of another group, say
+		for i := 2; taken[name]; i++ { // the same kind in another API group, say
 			name = fileName(append(parts, fmt.Sprint(i)))
 		}
 		taken[name] = true
@@ -267,12 +264,12 @@ func bodiesOf(made resmap.ResMap) ([]body, error) {
 	return bodies, nil
 }
 
-// fileName makes a name that every file system takes: kind-namespace-name.yaml, in lower case.
+// fileName returns a name that every file system takes: kind-namespace-name.yaml, in lower case.
 func fileName(parts []string) string {
-	var named []string
+	var nonEmpty []string
 	for _, p := range parts {
 		if p != "" {
-			named = append(named, p)
+			nonEmpty = append(nonEmpty, p)
 		}
 	}
 	safe := strings.Map(func(r rune) rune {
@@ -280,6 +277,6 @@ func fileName(parts []string) string {
 			return r
 		}
 		return '_'
-	}, strings.ToLower(strings.Join(named, "-")))
+	}, strings.ToLower(strings.Join(nonEmpty, "-")))
 	return safe[:min(len(safe), 200)] + ".yaml"
 }

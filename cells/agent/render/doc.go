@@ -1,10 +1,11 @@
-// Package render makes the manifests of a release for one cell: with its profile and its values, by kustomize. The work is
-// done in a child process (Main), which limits itself, has no network and no environment, and is believed as little as the
-// release is; a Renderer starts it, bounds it in time, memory and output, and keeps what it made on disk by everything that
-// the result depends on. It applies nothing and knows no target: what comes out is a cells.Rendered, files by name.
+// Package render renders the manifests of a release for one cell, with its profile and its values, by kustomize. A
+// child process (Main) does the work: it limits itself, has no network and no environment, and is trusted as little as
+// the release is. A Renderer starts the child, bounds its time, memory and output, and caches the output on disk under
+// everything that it depends on. The package applies nothing and knows no target: its result is a cells.Rendered, files
+// by name.
 //
-// Other forms of release than kustomize would be another way from files to bodies in request.render, behind the same scan;
-// whatever changes what a release comes to must change renderFormat.
+// Another format than kustomize would be another path from files to bodies in request.render, behind the same scan.
+// Whatever changes the result of rendering must change renderFormat.
 //
 // A Renderer is used by one goroutine at a time.
 package render

@@ -10,9 +10,9 @@ import (
 	"syscall"
 )
 
-// limitSelf bounds this process: memory bytes of address space beyond what it has now, CPU in seconds,
-// and no files at all.
-func limitSelf(memory int64, cpu uint64) error {
+// limitProcess bounds this process: memory bytes of address space beyond its present size, CPU in seconds, and no files
+// at all.
+func limitProcess(memory int64, cpu uint64) error {
 	statm, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
 		return fmt.Errorf("limit the render: %w", err)
@@ -22,8 +22,10 @@ func limitSelf(memory int64, cpu uint64) error {
 	if err != nil {
 		return fmt.Errorf("limit the render: %w", err)
 	}
-	debug.SetMemoryLimit(memory / 4 * 3)                                                                  // collect harder before it is at an end
-	space := uint64(min(pages, math.MaxInt64/int64(2*os.Getpagesize()))*int64(os.Getpagesize()) + memory) //nolint:gosec // both are positive
+	// collect garbage harder before memory runs out
+	debug.SetMemoryLimit(memory / 4 * 3)
+	pageSize := int64(os.Getpagesize())
+	space := uint64(min(pages, math.MaxInt64/(2*pageSize))*pageSize + memory) //nolint:gosec // both are positive
 	for resource, limit := range map[int]uint64{
 		syscall.RLIMIT_AS:    space,
 		syscall.RLIMIT_CPU:   cpu,

@@ -4,9 +4,9 @@ package render
 
 import "runtime/debug"
 
-// limitSelf asks the collector to stay within memory bytes. Elsewhere than on Linux only the parent's time and
-// output limits are hard.
-func limitSelf(memory int64, _ uint64) error {
+// limitProcess asks the garbage collector to stay within memory bytes. Outside Linux, only the parent's limits of time
+// and output are hard.
+func limitProcess(memory int64, _ uint64) error {
 	debug.SetMemoryLimit(memory)
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// TestMain lets the test binary be the render child.
+// TestMain lets the test binary act as the render child.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
@@ -24,12 +24,12 @@ func TestMain(m *testing.M) {
 
 // buildUnscanned is the render child without its scan.
 func buildUnscanned() int {
-	stayOffline()
+	disableNetwork()
 	kustomization, err := io.ReadAll(os.Stdin)
 	if err != nil {
 		return 2
 	}
-	if _, err := build(releases.Files{"kustomization.yaml": {Data: kustomization}}, "."); err != nil {
+	if _, err := buildManifests(releases.Files{"kustomization.yaml": {Data: kustomization}}, "."); err != nil {
 		fmt.Println(err)
 		return 1
 	}

@@ -22,13 +22,13 @@ import (
 )
 
 const (
-	// renderFormat changes when the same release and values would come to other files.
-	renderFormat = "2"
-	kustomize    = "sigs.k8s.io/kustomize/api"
-	keptRendered = 16
-	maxRendered  = 256 << 20
-	maxComplaint = 64 << 10
-	manifestsAll = "manifests.yaml"
+	// renderFormat changes when the same release and values would render to other files.
+	renderFormat  = "2"
+	kustomize     = "sigs.k8s.io/kustomize/api"
+	keptRendered  = 16
+	maxRendered   = 256 << 20
+	maxStderr     = 64 << 10
+	manifestsFile = "manifests.yaml"
 )
 
 // Limits bound a render. Zero fields mean the default, in brackets.
@@ -38,7 +38,7 @@ type Limits struct {
 	Output int64         // bytes of all manifests (64 MiB)
 }
 
-func (l Limits) orDefault() Limits {
+func (l Limits) withDefaults() Limits {
 	if l.Time <= 0 {
 		l.Time = time.Minute
 	}
@@ -51,88 +51,86 @@ func (l Limits) orDefault() Limits {
 	return l
 }
 
-// Options say what a Renderer works with.
+// Options configure a Renderer.
 type Options struct {
 	Command []string       // of the child: see Main
-	Dir     string         // where what was made is kept
-	Temp    string         // an empty folder, the child's working directory
+	Dir     string         // the cache of rendered manifests
+	Temp    string         // empty folder, the child's working directory
 	Values  map[string]any // of parameters that the cell owns; nil: none
 	Limits  Limits
 }
 
-// Renderer makes manifests of releases, in a child process each, and keeps what it made on
-// disk by everything that it depends on: release, profile, values and the renderer itself.
+// Renderer renders releases, each in a child process, and caches the manifests on disk by all that they depend on:
+// release, profile, values and the renderer itself.
 type Renderer struct {
-	command  []string
-	dir      string
-	temp     string
-	own      map[string]any
-	version  string
-	limits   Limits
-	releases *content.Cache
+	command   []string
+	dir       string
+	temp      string
+	ownValues map[string]any
+	version   string
+	limits    Limits
+	releases  *content.Cache
 }
 
-// New makes a renderer of the releases of a cache. The folders of o are there.
+// New returns a renderer of the releases of a cache. The folders of o must exist.
 func New(o Options, releases *content.Cache) *Renderer {
 	return &Renderer{
-		command: o.Command, dir: o.Dir, temp: o.Temp, own: o.Values,
-		version: version(), limits: o.Limits.orDefault(), releases: releases,
+		command: o.Command, dir: o.Dir, temp: o.Temp, ownValues: o.Values,
+		version: rendererVersion(), limits: o.Limits.withDefaults(), releases: releases,
 	}
 }
 
-// renderError: a release can't be rendered, now or ever.
 type renderError struct{ reason string }
 
 func (e *renderError) Error() string { return e.reason }
 
-// version names this renderer: its own format, and the kustomize in it.
-func version() string {
-	named := renderFormat
+// rendererVersion identifies this renderer: its own format, and its version of kustomize.
+func rendererVersion() string {
+	version := renderFormat
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range info.Deps {
 			if m.Path == kustomize {
-				named += " " + m.Version
+				version += " " + m.Version
 			}
 		}
 	}
-	return named
+	return version
 }
 
-// Result is what an assignment comes to, and what its release's code contains.
+// Result is the rendered assignment, with the features of its release.
 type Result struct {
 	cells.Rendered
 	Features []string // never nil
 }
 
-// Render is what an assignment comes to: at once if that was rendered before. An error is a *content.UnavailableError, ctx's
+// Render returns the rendered assignment, from the cache if it is there. An error is a *content.UnavailableError, ctx's
 // cause, or why the release can't be rendered, now or ever.
 func (r *Renderer) Render(ctx context.Context, a *cells.Assignment) (Result, error) {
-	place, err := r.place(a)
+	file, err := r.cacheFile(a)
 	if err != nil {
 		return Result{}, err
 	}
-	if kept, err := disk.ReadSummed(place, maxRendered); err == nil && kept != nil {
-		if m, err := split(a, kept); err == nil {
+	if cached, err := disk.ReadChecksummed(file, maxRendered); err == nil && cached != nil {
+		if m, err := splitOutput(a, cached); err == nil {
 			return m, nil
 		}
 	}
-	output, err := r.run(ctx, a)
+	output, err := r.renderRelease(ctx, a)
 	if err != nil {
 		return Result{}, fmt.Errorf("render %s: %w", a.Release, err)
 	}
-	m, err := split(a, output)
+	m, err := splitOutput(a, output)
 	if err != nil {
 		return Result{}, fmt.Errorf("render %s: %w", a.Release, err)
 	}
-	if err := disk.WriteSummed(place, output); err != nil {
-		return Result{}, &content.UnavailableError{Cause: fmt.Errorf("keep what %s comes to: %w", a.Release, err)}
+	if err := disk.WriteChecksummed(file, output); err != nil {
+		return Result{}, &content.UnavailableError{Cause: fmt.Errorf("store the manifests of %s: %w", a.Release, err)}
 	}
 	return m, nil
 }
 
-// place is where an assignment's manifests are kept.
-func (r *Renderer) place(a *cells.Assignment) (string, error) {
-	text, err := json.Marshal([]any{r.version, a.Digest, a.Profile, a.Values, r.own})
+func (r *Renderer) cacheFile(a *cells.Assignment) (string, error) {
+	text, err := json.Marshal([]any{r.version, a.Digest, a.Profile, a.Values, r.ownValues})
 	if err != nil {
 		return "", fmt.Errorf("values of %s: %w", a.Release, err)
 	}
@@ -140,53 +138,53 @@ func (r *Renderer) place(a *cells.Assignment) (string, error) {
 	return filepath.Join(r.dir, hex.EncodeToString(sum[:])), nil
 }
 
-// Prune keeps what the assignments come to, and the newest of the others.
+// Prune keeps the manifests of the assignments, and the newest of the others.
 func (r *Renderer) Prune(keep ...*cells.Assignment) error {
 	names := map[string]bool{}
 	for _, a := range keep {
-		place, err := r.place(a)
+		file, err := r.cacheFile(a)
 		if err != nil {
 			return err
 		}
-		names[filepath.Base(place)] = true
+		names[filepath.Base(file)] = true
 	}
-	return disk.KeepNewest(r.dir, keptRendered, names)
+	return disk.PruneOldest(r.dir, keptRendered, names)
 }
 
-// run renders in a child. Damaged bytes on disk are fetched again, once.
-func (r *Renderer) run(ctx context.Context, a *cells.Assignment) ([]byte, error) {
-	for again := false; ; again = true {
+// renderRelease renders in a child. Damaged bytes on disk are fetched again, once.
+func (r *Renderer) renderRelease(ctx context.Context, a *cells.Assignment) ([]byte, error) {
+	for retried := false; ; retried = true {
 		tar, err := r.releases.Open(ctx, a.Digest)
 		if err != nil {
 			return nil, err
 		}
-		output, err := r.child(ctx, a, tar)
+		output, err := r.runChild(ctx, a, tar)
 		_ = tar.Close()
 		var corrupt *corruptError
 		switch {
 		case !errors.As(err, &corrupt):
 			return output, err
-		case again:
+		case retried:
 			return nil, &content.UnavailableError{Cause: fmt.Errorf("the release on disk is damaged: %w", err)}
 		}
-		if err := r.releases.Drop(a.Digest); err != nil {
+		if err := r.releases.Remove(a.Digest); err != nil {
 			return nil, &content.UnavailableError{Cause: err}
 		}
 	}
 }
 
-func (r *Renderer) child(ctx context.Context, a *cells.Assignment, tar io.Reader) ([]byte, error) {
+func (r *Renderer) runChild(ctx context.Context, a *cells.Assignment, tar io.Reader) ([]byte, error) {
 	header, err := json.Marshal(request{
-		Digest: a.Digest, Profile: a.Profile, Values: a.Values, Own: r.own,
+		Digest: a.Digest, Profile: a.Profile, Values: a.Values, Own: r.ownValues,
 		Memory: r.limits.Memory, CPU: uint64(r.limits.Time.Seconds()) + 1,
 	})
 	if err != nil {
 		return nil, &renderError{err.Error()}
 	}
-	late := &renderError{fmt.Sprintf("no end after %s, killed", r.limits.Time)}
-	ctx, cancel := context.WithTimeoutCause(ctx, r.limits.Time, late)
+	timeout := &renderError{fmt.Sprintf("not finished after %s, killed", r.limits.Time)}
+	ctx, cancel := context.WithTimeoutCause(ctx, r.limits.Time, timeout)
 	defer cancel()
-	out, complaint := process.NewHead(int(r.limits.Output)), process.NewTail(maxComplaint)
+	out, complaint := process.NewLimitedBuffer(int(r.limits.Output)), process.NewTail(maxStderr)
 	err = process.Child{
 		Args:   r.command,
 		Dir:    r.temp,
@@ -199,23 +197,23 @@ func (r *Renderer) child(ctx context.Context, a *cells.Assignment, tar io.Reader
 	}
 	var exit *exec.ExitError
 	switch {
-	case out.Full():
-		return nil, &renderError{fmt.Sprintf("it comes to more than %d bytes of manifests", r.limits.Output)}
+	case out.Exceeded():
+		return nil, &renderError{fmt.Sprintf("it renders to more than %d bytes of manifests", r.limits.Output)}
 	case errors.As(err, &exit):
-		return nil, &renderError{fmt.Sprintf("the renderer ended (%s), limits are %s and %d MiB: %s",
+		return nil, &renderError{fmt.Sprintf("the renderer ended (%s; limits: %s and %d MiB): %s",
 			exit, r.limits.Time, r.limits.Memory>>20, firstLine(complaint.Bytes()))}
 	case err != nil:
 		return nil, &content.UnavailableError{Cause: err} // it could not be started
 	}
-	return out.Bytes(), answered(out.Bytes())
+	return out.Bytes(), answerError(out.Bytes())
 }
 
-// answered looks at the first line of a child's output: did it render?
-func answered(output []byte) error {
-	a, _, err := cutAnswer(output)
+// answerError returns the error in the first line of a child's output, or nil.
+func answerError(output []byte) error {
+	a, _, err := decodeAnswer(output)
 	switch {
 	case err != nil:
-		return &renderError{"the renderer's answer is not understood: " + err.Error()}
+		return &renderError{"the renderer's output is malformed: " + err.Error()}
 	case a.Corrupt:
 		return &corruptError{a.Error}
 	case a.Error != "":
@@ -224,7 +222,7 @@ func answered(output []byte) error {
 	return nil
 }
 
-func cutAnswer(output []byte) (a answer, bodies []byte, err error) {
+func decodeAnswer(output []byte) (a response, bodies []byte, err error) {
 	line, bodies, ok := bytes.Cut(output, []byte("\n"))
 	if !ok {
 		return a, nil, io.ErrUnexpectedEOF
@@ -232,9 +230,9 @@ func cutAnswer(output []byte) (a answer, bodies []byte, err error) {
 	return a, bodies, json.Unmarshal(line, &a)
 }
 
-// split takes a child's output apart into files: one for each object, and all of them as one stream.
-func split(from *cells.Assignment, output []byte) (Result, error) {
-	a, bodies, err := cutAnswer(output)
+// splitOutput splits a child's output into files: one for each object, and all of them as one stream.
+func splitOutput(from *cells.Assignment, output []byte) (Result, error) {
+	a, bodies, err := decodeAnswer(output)
 	if err != nil {
 		return Result{}, err
 	}
@@ -252,7 +250,7 @@ func split(from *cells.Assignment, output []byte) (Result, error) {
 		}
 		all = append(all, text...)
 	}
-	files[manifestsAll] = all
+	files[manifestsFile] = all
 	return Result{cells.Rendered{Assignment: *from, Files: files}, append([]string{}, a.Features...)}, nil
 }
 

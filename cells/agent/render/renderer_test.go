@@ -22,7 +22,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// newRenderer has the release's files on its disk, and nobody to fetch from.
+// newRenderer returns a renderer with the release on its disk and no source to fetch from.
 func newRenderer(t testing.TB, files map[string]string) (*Renderer, *cells.Assignment) {
 	t.Helper()
 	dir := t.TempDir()
@@ -35,7 +35,7 @@ func newRenderer(t testing.TB, files map[string]string) (*Renderer, *cells.Assig
 	kept := filepath.Join(dir, "releases")
 	out := &Renderer{
 		command: agenttest.RenderCommand(self), dir: filepath.Join(dir, "rendered"), temp: filepath.Join(dir, "work"),
-		version: "test", limits: Limits{}.orDefault(), releases: content.NewCache(kept, nobody{}, 64<<20),
+		version: "test", limits: Limits{}.withDefaults(), releases: content.NewCache(kept, emptySource{}, 64<<20),
 	}
 	for _, d := range []string{kept, out.dir, out.temp} {
 		if err := os.Mkdir(d, 0o700); err != nil {
@@ -48,17 +48,19 @@ func newRenderer(t testing.TB, files map[string]string) (*Renderer, *cells.Assig
 	return out, a
 }
 
-// nobody has nothing.
-type nobody struct{}
+// emptySource has no content.
+type emptySource struct{}
 
-func (nobody) Content(context.Context, content.Kind, releases.Digest, int64) (content.Stream, error) {
+func (emptySource) OpenContent(context.Context, content.Kind, releases.Digest, int64) (content.Stream, error) {
 	return nil, errors.New("nobody is there")
 }
 
-// Fault 30: what reaches outside the release is refused with file and line; nobody is dialled, nothing is executed.
+// Fault 30: references outside the release are refused with file and line; nobody is dialled, nothing is executed.
 func TestRenderReachesNothingOutside(t *testing.T) {
 	dials := make(chan string, 100)
-	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { dials <- r.URL.String() }))
+	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		dials <- r.URL.String()
+	}))
 	t.Cleanup(web.Close)
 	raw, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -75,7 +77,8 @@ func TestRenderReachesNothingOutside(t *testing.T) {
 	}()
 	bin, ran := t.TempDir(), filepath.Join(t.TempDir(), "ran")
 	for _, program := range []string{"git", "helm", "docker", "sh", "kustomize", "evil"} {
-		must(t, os.WriteFile(filepath.Join(bin, program), []byte("#!/bin/sh\necho $0 >>"+ran+"\n"), 0o755)) //nolint:gosec // a program
+		must(t, os.WriteFile(filepath.Join(bin, program), []byte("#!/bin/sh\necho $0 >>"+ran+"\n"),
+			0o755)) //nolint:gosec // a program
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	git := "git://" + raw.Addr().String() + "/x"
@@ -100,20 +103,25 @@ func TestRenderReachesNothingOutside(t *testing.T) {
 			files := map[string]string{
 				"release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\n",
 				"kustomization.yaml": kustomization,
-				"exec.yaml":          "apiVersion: x/v1\nkind: Evil\nmetadata:\n  name: x\n  annotations:\n    config.kubernetes.io/function: |\n      exec: {path: " + bin + "/evil}\n",
-				"container.yaml":     "apiVersion: x/v1\nkind: Evil\nmetadata:\n  name: x\n  annotations:\n    config.kubernetes.io/function: |\n      container: {image: evil}\n",
+				"exec.yaml": "apiVersion: x/v1\nkind: Evil\nmetadata:\n  name: x\n  annotations:\n" +
+					"    config.kubernetes.io/function: |\n      exec: {path: " + bin + "/evil}\n",
+				"container.yaml": "apiVersion: x/v1\nkind: Evil\nmetadata:\n  name: x\n  annotations:\n" +
+					"    config.kubernetes.io/function: |\n      container: {image: evil}\n",
 			}
-			// In this process, which has the network and the PATH: the scan alone must hold.
+			// In this process, with the network and the PATH, the scan alone must hold.
 			tar := agenttest.Pack(t, files)
 			q := request{Digest: releases.DigestBytes(tar)}
-			if _, _, err := q.render(bytes.NewReader(tar)); err == nil || !strings.HasPrefix(err.Error(), "kustomization.yaml:") && !strings.HasPrefix(err.Error(), "exec.yaml:") && !strings.HasPrefix(err.Error(), "container.yaml:") {
+			if _, _, err := q.render(bytes.NewReader(tar)); err == nil ||
+				!strings.HasPrefix(err.Error(), "kustomization.yaml:") &&
+					!strings.HasPrefix(err.Error(), "exec.yaml:") &&
+					!strings.HasPrefix(err.Error(), "container.yaml:") {
 				t.Errorf("got %v, want a refusal with file and line", err)
 			}
 		})
 	}
-	for name, reach := range map[string]func() error{ // and behind the scan the child holds by itself
-		"kustomize, http": func() error { return outside(t, "resources:\n- "+web.URL+"/base.yaml\n") },
-		"kustomize, git":  func() error { return outside(t, "resources:\n- "+git+"\n") },
+	for name, reach := range map[string]func() error{ // without the scan, the child alone must hold
+		"kustomize, http": func() error { return buildInChild(t, "resources:\n- "+web.URL+"/base.yaml\n") },
+		"kustomize, git":  func() error { return buildInChild(t, "resources:\n- "+git+"\n") },
 	} {
 		if err := reach(); err == nil {
 			t.Errorf("%s: built", name)
@@ -127,14 +135,15 @@ func TestRenderReachesNothingOutside(t *testing.T) {
 	}
 }
 
-// outside has a child build a kustomization that was not scanned.
-func outside(t *testing.T, kustomization string) error {
+// buildInChild builds a kustomization in a child without the scan.
+func buildInChild(t *testing.T, kustomization string) error {
 	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
 	said := process.NewTail(1 << 10)
 	err = process.Child{
-		Args: []string{self, "build"}, Dir: t.TempDir(), Stdin: strings.NewReader(kustomization), Stdout: said, Stderr: said,
+		Args: []string{self, "build"}, Dir: t.TempDir(), Stdin: strings.NewReader(kustomization), Stdout: said,
+		Stderr: said,
 	}.Run(t.Context())
 	t.Logf("%v: %s", err, said.Bytes())
 	return err
@@ -144,15 +153,18 @@ func outside(t *testing.T, kustomization string) error {
 func TestRenderRefuses(t *testing.T) {
 	bomb := "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
 	for _, c := range "bcdefghij" {
-		bomb += string(c) + ": &" + string(c) + " [" + strings.TrimSuffix(strings.Repeat("*"+string(c-1)+",", 10), ",") + "]\n"
+		bomb += string(c) + ": &" + string(c) + " [" +
+			strings.TrimSuffix(strings.Repeat("*"+string(c-1)+",", 10), ",") + "]\n"
 	}
 	for name, c := range map[string]struct {
 		files map[string]string
 		want  string
 	}{
-		"no release.yaml":       {map[string]string{"release.yaml": ""}, "release.yaml"},
-		"unknown field":         {map[string]string{"release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\ncolour: red\n"}, "release.yaml:4: "},
-		"no kustomization":      {map[string]string{"kustomization.yaml": "resources: [nowhere.yaml]\n"}, "kustomization.yaml:1: "},
+		"no release.yaml": {map[string]string{"release.yaml": ""}, "release.yaml"},
+		"unknown field": {map[string]string{
+			"release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\ncolour: red\n"}, "release.yaml:4: "},
+		"no kustomization": {map[string]string{"kustomization.yaml": "resources: [nowhere.yaml]\n"},
+			"kustomization.yaml:1: "},
 		"broken manifest":       {map[string]string{"base/app.yaml": "kind: ConfigMap\n"}, "kustomize build .: "},
 		"YAML bomb":             {map[string]string{"base/app.yaml": bomb}, "base/app.yaml:6: "},
 		"self-reference":        {map[string]string{"base/app.yaml": "kind: X\na: &a [*a]\n"}, "base/app.yaml:2: "},
@@ -185,16 +197,16 @@ func TestRenderIsBounded(t *testing.T) {
 		files  map[string]string
 		want   string
 	}{
-		"time":   {Limits{Time: time.Millisecond}, nil, "no end after 1ms, killed"},
+		"time":   {Limits{Time: time.Millisecond}, nil, "not finished after 1ms, killed"},
 		"output": {Limits{Output: 300}, nil, "more than 300 bytes of manifests"},
-		"memory": {Limits{Memory: 40 << 20}, huge, "limits are 1m0s and 40 MiB"},
+		"memory": {Limits{Memory: 40 << 20}, huge, "limits: 1m0s and 40 MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.files != nil {
 				c.files["base/app.yaml"] = strings.ReplaceAll(all.String(), "generateName: a", "name: a")
 			}
 			r, a := newRenderer(t, agenttest.Release("1.0.0", c.files))
-			r.limits = c.limits.orDefault()
+			r.limits = c.limits.withDefaults()
 			_, err := r.Render(t.Context(), a)
 			var refused *renderError
 			if !errors.As(err, &refused) || !strings.Contains(err.Error(), c.want) {
@@ -204,9 +216,9 @@ func TestRenderIsBounded(t *testing.T) {
 	}
 }
 
-// The child can't write files, has no environment, and is where nothing is.
+// A rendered assignment is cached, and everything that the result depends on is part of the cache's key.
 func TestRenderedOnceIsKept(t *testing.T) {
-	r, a := newRenderer(t, agenttest.Featured("1.0.0", "classes", "bulk"))
+	r, a := newRenderer(t, agenttest.ReleaseWithFeatures("1.0.0", "classes", "bulk"))
 	first, err := r.Render(t.Context(), a)
 	must(t, err)
 	r.command = []string{"/bin/false"} // no child can run any more
@@ -234,7 +246,7 @@ func TestRenderedOnceIsKept(t *testing.T) {
 	}
 }
 
-// Objects that would get one file name get two; names that file systems dislike are changed.
+// Objects that would share a file name get two; characters that file systems dislike are replaced.
 func TestFileNames(t *testing.T) {
 	for want, parts := range map[string][]string{
 		"clusterrole-system_node.yaml": {"ClusterRole", "", "system:node"},
@@ -248,7 +260,8 @@ func TestFileNames(t *testing.T) {
 	r, a := newRenderer(t, map[string]string{
 		"release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\n",
 		"kustomization.yaml": "resources: [a.yaml]\n",
-		"a.yaml":             "apiVersion: one/v1\nkind: Thing\nmetadata: {name: x}\n---\napiVersion: two/v1\nkind: Thing\nmetadata: {name: x}\n",
+		"a.yaml": "apiVersion: one/v1\nkind: Thing\nmetadata: {name: x}\n---\n" +
+			"apiVersion: two/v1\nkind: Thing\nmetadata: {name: x}\n",
 	})
 	made, err := r.Render(t.Context(), a)
 	must(t, err)
@@ -259,12 +272,13 @@ func TestFileNames(t *testing.T) {
 	}
 }
 
-// The answer of a child is not believed blindly.
+// The child's output is validated.
 func TestChildsAnswerIsChecked(t *testing.T) {
 	for name, output := range map[string]string{
-		"nothing": "", "no line": "{}", "not JSON": "hello\n", "too long": `{"objects":[{"name":"a","size":9}]}` + "\nabc", "negative": `{"objects":[{"name":"a","size":-1}]}` + "\nabc",
+		"nothing": "", "no line": "{}", "not JSON": "hello\n", "too long": `{"objects":[{"name":"a","size":9}]}` +
+			"\nabc", "negative": `{"objects":[{"name":"a","size":-1}]}` + "\nabc",
 	} {
-		if _, err := split(&cells.Assignment{}, []byte(output)); err == nil {
+		if _, err := splitOutput(&cells.Assignment{}, []byte(output)); err == nil {
 			t.Errorf("%s was taken", name)
 		}
 	}
@@ -276,17 +290,17 @@ func TestChildsAnswerIsChecked(t *testing.T) {
 }
 
 func FuzzSplit(f *testing.F) {
-	head, _ := json.Marshal(answer{Objects: []object{{"a.yaml", 3}, {"b.yaml", 2}}})
+	head, _ := json.Marshal(response{Objects: []object{{"a.yaml", 3}, {"b.yaml", 2}}})
 	f.Add([]byte(string(head) + "\nabcde"))
 	f.Fuzz(func(t *testing.T, output []byte) {
-		m, err := split(&cells.Assignment{}, output)
-		if err == nil && (m.Files[manifestsAll] == nil || m.Features == nil) {
+		m, err := splitOutput(&cells.Assignment{}, output)
+		if err == nil && (m.Files[manifestsFile] == nil || m.Features == nil) {
 			t.Error("no stream")
 		}
 	})
 }
 
-// A render that was seen before takes at most a millisecond (make bench).
+// A cached render takes at most a millisecond (make bench).
 func BenchmarkRenderSeenBefore(b *testing.B) {
 	r, a := newRenderer(b, agenttest.Release("1.0.0", nil))
 	if _, err := r.Render(b.Context(), a); err != nil {

@@ -31,16 +31,16 @@ import (
 type Members interface {
 	Roster() *roster.Roster
 	RosterChanged() <-chan struct{} // closed when Roster returns a newer roster
-	// Fresh returns an error if the roster may be outdated (R29).
-	Fresh() error
-	// Used retires the cell's previous key after the first use of its next key.
-	Used(ctx context.Context, cell, key string) error
+	// CheckFresh returns an error if the roster may be outdated (R29).
+	CheckFresh() error
+	// RetirePreviousKey retires the cell's previous key after the first use of its next key.
+	RetirePreviousKey(ctx context.Context, cell, key string) error
 }
 
 // Tokens stores operators' tokens by the hash of their secrets, and the audit.
 type Tokens interface {
-	Tokens(ctx context.Context) ([]access.Token, error) // all tokens, expired ones too
-	Audit(ctx context.Context, e access.Entry) error    // durable when it returns
+	Tokens(ctx context.Context) ([]access.Token, error)    // all tokens, expired ones too
+	RecordAudit(ctx context.Context, e access.Entry) error // durable when it returns
 }
 
 // Options configures Auth. Metrics is required.
@@ -122,7 +122,7 @@ func (a *Auth) Admit(
 	switch status := refusalStatus(c, route.Audience); {
 	case status == http.StatusUnauthorized:
 		if listener == api.Cells && a.members != nil {
-			a.log.Debug().Str("key", c.Key).Str("from", c.RemoteAddr).Msg("shut out: " + a.members.Roster().Why(c.Key))
+			a.log.Debug().Str("key", c.Key).Str("from", c.RemoteAddr).Msg("shut out: " + a.members.Roster().RejectionReason(c.Key))
 		}
 		WriteUnauthorized(w, listener)
 	case status == http.StatusForbidden:
@@ -141,7 +141,7 @@ func (a *Auth) retirePreviousKey(ctx context.Context, c *api.Caller) {
 	if !c.NewKey {
 		return
 	}
-	if err := a.members.Used(ctx, c.Cell, c.Key); err != nil { // the previous key stays valid for a while
+	if err := a.members.RetirePreviousKey(ctx, c.Cell, c.Key); err != nil { // the previous key stays valid for a while
 		a.log.Warn().Err(err).Str("cell", c.Cell).Msg("the cell's previous key stays valid")
 	}
 }
@@ -159,7 +159,7 @@ func (a *Auth) identifyCaller(r *http.Request, listener api.Listener) (*api.Call
 	header := r.Header.Get("Authorization")
 	switch {
 	case header != "":
-		return c, a.authenticateToken(r.Context(), c, access.Bearer(header))
+		return c, a.authenticateToken(r.Context(), c, access.BearerSecret(header))
 	case listener == api.Socket:
 		c.Role, c.Name = access.Admin, "administrator of this machine"
 	case listener == api.Loopback:
@@ -188,7 +188,7 @@ func (a *Auth) StillAllowsRole(ctx context.Context, c *api.Caller, audience api.
 		return true
 	}
 	t, err := a.tokenCache.lookUp(ctx, c.TokenHash)
-	return err == nil && t.Role.May(access.Role(audience))
+	return err == nil && t.Role.Permits(access.Role(audience))
 }
 
 // refusalStatus returns the HTTP status with which a caller is refused, or 0 if the caller is admitted.
@@ -205,7 +205,7 @@ func refusalStatus(c *api.Caller, audience api.Audience) int {
 			return 0
 		}
 	default:
-		if c.Role.May(access.Role(audience)) {
+		if c.Role.Permits(access.Role(audience)) {
 			return 0
 		}
 		if c.Name != "" {
@@ -226,7 +226,7 @@ func (a *Auth) MaySpeakFor(c *api.Caller, cell string) bool {
 	if c.Listener == api.Cells {
 		return c.Cell == cell
 	}
-	return a.members == nil || !a.members.Roster().Keyed(cell)
+	return a.members == nil || !a.members.Roster().HasKey(cell)
 }
 
 // CheckFresh returns an error if a revocation may be unknown here (R29).
@@ -234,7 +234,7 @@ func (a *Auth) CheckFresh() error {
 	if a.members == nil {
 		return nil
 	}
-	return a.members.Fresh()
+	return a.members.CheckFresh()
 }
 
 // WriteUnauthorized answers 401, the same for every unidentified caller (fault 39).
@@ -272,9 +272,9 @@ func (a *Auth) StillAllowsCell(c *api.Caller) bool {
 		return true
 	}
 	if c.Listener != api.Cells {
-		return !a.members.Roster().Keyed(c.Cell)
+		return !a.members.Roster().HasKey(c.Cell)
 	}
-	name, ok := a.members.Roster().Cell(c.Key)
+	name, ok := a.members.Roster().CellOfKey(c.Key)
 	return ok && name == c.Cell
 }
 
@@ -287,5 +287,5 @@ func (a *Auth) Audit(ctx context.Context, c *api.Caller, what string) error {
 		return nil
 	}
 	a.log.Info().Str("by", c.Name).Str("from", c.RemoteAddr).Msg(what)
-	return a.tokens.Audit(ctx, access.Entry{At: time.Now(), Who: c.Name, What: what, From: c.RemoteAddr})
+	return a.tokens.RecordAudit(ctx, access.Entry{At: time.Now(), Who: c.Name, What: what, From: c.RemoteAddr})
 }

@@ -51,8 +51,8 @@ func (a *Auth) identifyPeer(r *http.Request) *api.Caller {
 		}
 	}
 	if roster != nil && c.Key != "" {
-		c.Cell, _ = roster.Cell(c.Key)
-		c.Name, c.NewKey = c.Cell, c.Cell != "" && roster.Next(c.Key)
+		c.Cell, _ = roster.CellOfKey(c.Key)
+		c.Name, c.NewKey = c.Cell, c.Cell != "" && roster.IsNewKey(c.Key)
 	}
 	p.identified.Store(&identifiedPeer{roster, c})
 	return &c

@@ -92,7 +92,7 @@ func (t *tokenCache) lookUp(ctx context.Context, hash string) (access.Token, err
 }
 
 func unexpired(t access.Token) (access.Token, error) {
-	if !t.Good(time.Now()) {
+	if !t.IsValid(time.Now()) {
 		return access.Token{}, access.ErrUnknown
 	}
 	return t, nil

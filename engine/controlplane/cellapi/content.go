@@ -150,7 +150,7 @@ func (h *contentHandlers) serveBundle(w http.ResponseWriter, r *http.Request, c 
 	}
 	digest, err := releases.ParseDigest(r.PathValue("digest"))
 	name := c.Cell
-	if f := snap.view.Flags; err != nil || f == nil || name != "" && f.Told[name] == nil {
+	if f := snap.view.Flags; err != nil || f == nil || name != "" && f.ByCell[name] == nil {
 		api.WriteProblem(w, http.StatusNotFound,
 			"This cell has no flags, or this is not a digest: ask /v1/desired for the cell's bundle.")
 		return
@@ -180,7 +180,7 @@ func (h *contentHandlers) serveBundle(w http.ResponseWriter, r *http.Request, c 
 
 // bundleOffered reports whether a bundle is, or was before the latest, in the cell's answer.
 func bundleOffered(f *view.Flags, e *cellEntry, name string, digest releases.Digest) bool {
-	if told := f.Told[name]; told != nil && told.Bundle.Digest == digest {
+	if told := f.ByCell[name]; told != nil && told.Bundle.Digest == digest {
 		return true
 	}
 	if e == nil {

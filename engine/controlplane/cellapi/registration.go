@@ -78,12 +78,12 @@ func (u *registrationLimiter) allowKey(key string) (after time.Duration, ok bool
 // Members assigns keys to cells.
 type Members interface {
 	Roster() *roster.Roster
-	// Join durably assigns key to the cell, by the hash of a token. It may be repeated with the same key (R28). It
+	// RegisterKey durably assigns key to the cell, by the hash of a token. It may be repeated with the same key (R28). It
 	// returns plan.ErrDenied for an invalid token, whatever the reason.
-	Join(ctx context.Context, cell, hash, key, by string) (cells.Identity, error)
-	// NewKey durably assigns key to the cell. The previous key stays valid until the first use of the new one. It
+	RegisterKey(ctx context.Context, cell, hash, key, by string) (cells.Identity, error)
+	// ReplaceKey durably assigns key to the cell. The previous key stays valid until the first use of the new one. It
 	// returns plan.ErrDenied for a key that the cell may not have.
-	NewKey(ctx context.Context, cell, key string) error
+	ReplaceKey(ctx context.Context, cell, key string) error
 }
 
 // registrationHandlers assigns keys to cells: the first key by a token, each further key by the previous one.
@@ -110,7 +110,7 @@ func (h *registrationHandlers) serveRegister(w http.ResponseWriter, r *http.Requ
 	}
 	denial := time.NewTimer(denialDelay)
 	defer denial.Stop()
-	id, err := h.members.Join(r.Context(), in.Cell, identity.HashSecret(in.Secret), c.Key, "a token")
+	id, err := h.members.RegisterKey(r.Context(), in.Cell, identity.HashSecret(in.Secret), c.Key, "a token")
 	switch {
 	case errors.Is(err, plan.ErrDenied), errors.Is(err, engine.ErrUnknownCell):
 		select {
@@ -145,15 +145,16 @@ func (h *registrationHandlers) serveNextKey(w http.ResponseWriter, r *http.Reque
 	if !readStrictJSON(w, r, &next) {
 		return
 	}
-	if err := next.Check(c.Cell, c.Key); err != nil {
+	if err := next.Verify(c.Cell, c.Key); err != nil {
 		api.WriteProblem(w, http.StatusBadRequest, "The key was refused: "+err.Error()+".")
 		return
 	}
-	err := h.members.NewKey(r.Context(), c.Cell, next.Key)
+	err := h.members.ReplaceKey(r.Context(), c.Cell, next.Key)
 	switch {
 	case errors.Is(err, plan.ErrDenied):
 		api.WriteProblem(w, http.StatusConflict,
-			"The key was refused: it is another cell's or this cell's previous key, or this cell is revoked.")
+			"The key was refused: nobody asked this cell for a new key, it is another cell's or this cell's previous key, or "+
+				"this cell is revoked. An operator asks with sluice cell rotate.")
 		return
 	case errors.Is(err, plan.ErrStale):
 		api.WriteProblem(w, http.StatusConflict,

@@ -89,7 +89,7 @@ func parseReport(body []byte) (report cells.Report, fault *huma.ErrorDetail) {
 		}
 	}
 	if err == nil {
-		err = report.Check()
+		err = report.Validate()
 	}
 	if err == nil {
 		return report, nil

@@ -81,12 +81,12 @@ func (f *flagMetrics) Collect(c chan<- prometheus.Metric) {
 func (f *flagMetrics) collectCells(v *view.View, out metricWriter) {
 	b := view.NewFlagIndex(v)
 	kills := 0
-	b.Overrides(func(repository.Override, bool) { kills++ })
+	b.EachKill(func(repository.Override, bool) { kills++ })
 	out.gauge(f.kills, float64(kills))
 	out.gauge(f.uncommitted, float64(len(v.Flags.Kills)))
 	lag, unconfirmed := map[[2]string]int{}, map[[2]string]int{}
 	for name, cell := range v.Desired.Cells {
-		told := v.Flags.Told[name]
+		told := v.Flags.ByCell[name]
 		orders, bundle := b.Confirmed(name, told)
 		state := v.Observed.Cells[name]
 		switch {

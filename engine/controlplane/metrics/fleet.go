@@ -14,7 +14,7 @@ import (
 // and releases in the repository.
 type fleetMetrics struct {
 	view    func() *view.View
-	numbers func() engine.Numbers
+	numbers func() engine.Stats
 
 	cells, oldest, silent, granted, slots                *prometheus.Desc
 	sequence, promotion, rollout, rolling                *prometheus.Desc
@@ -22,7 +22,7 @@ type fleetMetrics struct {
 	leader, tick, pushes, retries, grants, actions, skew *prometheus.Desc
 }
 
-func newFleetMetrics(v func() *view.View, numbers func() engine.Numbers) *fleetMetrics {
+func newFleetMetrics(v func() *view.View, numbers func() engine.Stats) *fleetMetrics {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
@@ -236,5 +236,5 @@ func (f *fleetMetrics) collectPlan(v *view.View, out metricWriter) {
 	out.boolGauge(f.diverged, v.Observed.Diverged != nil)
 	out.gauge(f.skew, v.Observed.Clock.Skew.Seconds())
 	out.gauge(f.since, float64(v.Plan.Now.UnixMilli())/1000)
-	out.gauge(f.took, v.Took.Seconds())
+	out.gauge(f.took, v.PlanDuration.Seconds())
 }

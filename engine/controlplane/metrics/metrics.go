@@ -21,7 +21,7 @@ type Options struct {
 	Registry   *prometheus.Registry
 	View       func() *view.View
 	Flags      bool                   // with a flags repository
-	Numbers    func() engine.Numbers  // engine counters; nil: not exported
+	Stats      func() engine.Stats    // engine counters; nil: not exported
 	Reads      func() int64           // reads of the database; nil: not exported
 	Collectors []prometheus.Collector // further collectors
 }
@@ -70,7 +70,7 @@ func New(o Options) (*Metrics, error) {
 		}
 	}
 	all := []prometheus.Collector{m.Requests, m.Streams, m.LongPolls, m.Reports, m.Handshakes, m.Events,
-		m.streamsEnded, m.shed, newFleetMetrics(o.View, o.Numbers)}
+		m.streamsEnded, m.shed, newFleetMetrics(o.View, o.Stats)}
 	all = append(all, o.Collectors...)
 	if o.Flags {
 		all = append(all, newFlagMetrics(o.View))

@@ -103,7 +103,7 @@ func (g *flagHandlers) showFlag(_ context.Context, in *flagInput) (*flagOutput, 
 		func(name string) bool { return in.Channel != "" && v.Desired.Cells[name].Channel != in.Channel })
 	out.Body.Total = len(names)
 	names, out.Body.Next = view.Paginate(names, in.After, in.Limit)
-	at := b.Places(in.Key)
+	at := b.CellStates(in.Key)
 	for _, name := range names {
 		out.Body.Cells = append(out.Body.Cells, b.Cell(in.Key, name, at))
 	}
@@ -202,7 +202,7 @@ func (g *flagHandlers) listWebhooks(ctx context.Context, _ *struct{}) (*webhooks
 	if v.Flags.Tip == nil || g.outbox == nil {
 		return out, nil
 	}
-	if out.Body.Webhooks, err = outbox.Read(ctx, g.outbox, v.Flags.Tip.Settings.Webhooks); err != nil {
+	if out.Body.Webhooks, err = outbox.ReadStates(ctx, g.outbox, v.Flags.Tip.Settings.Webhooks); err != nil {
 		return nil, g.auditor.explainError(err, "read how webhooks fare")
 	}
 	return out, nil

@@ -107,7 +107,7 @@ func killStatus(v *view.View, o repository.Override) (out *killOutput, ok bool) 
 		return nil, false
 	}
 	out = &killOutput{Status: http.StatusOK, Body: Killed{FlagKill: kills[i]}}
-	for name, told := range v.Flags.Told {
+	for name, told := range v.Flags.ByCell {
 		if _, there := b.Killed(told)[o.Flag]; there {
 			out.Body.Told++
 			if !b.Offline(name) {

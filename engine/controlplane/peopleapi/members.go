@@ -18,8 +18,8 @@ import (
 // Members changes cells' identities.
 type Members interface {
 	Roster() *roster.Roster
-	// Identify durably changes a cell's identity. It returns plan.ErrStale after a concurrent change.
-	Identify(ctx context.Context, cell, by string, change func(*cells.Identity)) error
+	// ChangeIdentity durably changes a cell's identity. It returns plan.ErrStale after a concurrent change.
+	ChangeIdentity(ctx context.Context, cell, by string, change func(*cells.Identity)) error
 }
 
 // memberHandlers serves cells' identities, and changes them. Each change is recorded in the audit first.
@@ -119,7 +119,7 @@ func (m *memberHandlers) createJoinToken(ctx context.Context, in *cellInput) (*j
 	if err := m.auditor.record(ctx, "make a token for cell "+in.Name); err != nil {
 		return nil, err
 	}
-	token, join, err := NewJoin(in.Name, m.members.Roster().Identity(in.Name).Serial, c.Name, m.address, m.pins,
+	token, join, err := NewJoinToken(in.Name, m.members.Roster().Identity(in.Name).Serial, c.Name, m.address, m.pins,
 		time.Now())
 	if err == nil {
 		err = m.tokens.AddJoin(ctx, join)
@@ -131,8 +131,8 @@ func (m *memberHandlers) createJoinToken(ctx context.Context, in *cellInput) (*j
 		Body: JoinToken{Cell: in.Name, Token: token.String(), Expires: join.Expires}}, nil
 }
 
-// NewJoin returns a one-time token for a cell whose identity has a serial, and the record to store.
-func NewJoin(
+// NewJoinToken returns a one-time token for a cell whose identity has a serial, and the record to store.
+func NewJoinToken(
 	cell string, serial int64, by, address string, pins []string, now time.Time,
 ) (identity.Token, access.Join, error) {
 	secret, err := identity.NewSecret(rand.Reader)
@@ -141,7 +141,7 @@ func NewJoin(
 	}
 	return identity.Token{Cell: cell, Address: address, Pins: pins, Secret: secret},
 		access.Join{Cell: cell, Hash: identity.HashSecret(secret), Serial: serial, By: by, Created: now,
-			Expires: now.Add(access.JoinFor)}, nil
+			Expires: now.Add(access.JoinLifetime)}, nil
 }
 
 func (m *memberHandlers) rotateKey(ctx context.Context, in *cellInput) (*memberOutput, error) {
@@ -175,7 +175,7 @@ func (m *memberHandlers) changeIdentity(
 	if err := m.auditor.record(ctx, what); err != nil {
 		return nil, err
 	}
-	if err := m.members.Identify(ctx, in.Name, api.CallerOf(ctx).Name, change); err != nil {
+	if err := m.members.ChangeIdentity(ctx, in.Name, api.CallerOf(ctx).Name, change); err != nil {
 		return nil, m.auditor.explainError(err, what)
 	}
 	return m.showMember(ctx, in)

@@ -16,11 +16,11 @@ import (
 
 // Tokens stores operators' tokens and cells' one-time tokens by the hash of their secrets, and the audit.
 type Tokens interface {
-	Tokens(ctx context.Context) ([]access.Token, error)            // all tokens, expired ones too
-	AddToken(ctx context.Context, t access.Token) error            // access.ErrTaken if the name is taken
-	RemoveToken(ctx context.Context, name string) error            // access.ErrUnknown if there is none
-	AddJoin(ctx context.Context, j access.Join) error              // valid while the cell has the same Serial
-	Audits(ctx context.Context, limit int) ([]access.Entry, error) // newest first
+	Tokens(ctx context.Context) ([]access.Token, error)                  // all tokens, expired ones too
+	AddToken(ctx context.Context, t access.Token) error                  // access.ErrTaken if the name is taken
+	RemoveToken(ctx context.Context, name string) error                  // access.ErrUnknown if there is none
+	AddJoin(ctx context.Context, j access.Join) error                    // valid while the cell has the same Serial
+	AuditEntries(ctx context.Context, limit int) ([]access.Entry, error) // newest first
 }
 
 // tokenHandlers serves people's tokens and the audit, and changes tokens. Each change is recorded in the audit first.
@@ -154,7 +154,7 @@ func (o *tokenHandlers) listAudit(ctx context.Context, in *auditInput) (*auditOu
 	if o.tokens == nil {
 		return out, nil
 	}
-	found, err := o.tokens.Audits(ctx, in.Limit)
+	found, err := o.tokens.AuditEntries(ctx, in.Limit)
 	if err != nil {
 		return nil, o.auditor.explainError(err, "read the audit")
 	}

@@ -58,12 +58,12 @@ func OpenKeys(dir string) (*Keys, error) {
 		if err != nil {
 			return nil, err
 		}
-		pin, err := identity.PinOf(key.Public())
+		pin, err := identity.KeyPin(key.Public())
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 		if i == 0 {
-			if k.cert, err = identity.Certificate(rand.Reader, key, "sluice", time.Now()); err != nil {
+			if k.cert, err = identity.SelfSignedCertificate(rand.Reader, key, "sluice", time.Now()); err != nil {
 				return nil, fmt.Errorf("%s: %w", file, err)
 			}
 		} else if pin == k.Pins[0] {
@@ -129,8 +129,8 @@ func loadKey(file string) (*ecdsa.PrivateKey, error) {
 	return ec, nil
 }
 
-// ReadPair reads a certificate and its private key. It refuses a key that everyone on the machine can read.
-func ReadPair(cert, key string) (tls.Certificate, error) {
+// LoadKeyPair reads a certificate and its private key. It refuses a key that everyone on the machine can read.
+func LoadKeyPair(cert, key string) (tls.Certificate, error) {
 	info, err := os.Stat(key)
 	if err != nil {
 		return tls.Certificate{}, err

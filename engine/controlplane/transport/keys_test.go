@@ -40,7 +40,7 @@ func TestKeys(t *testing.T) {
 			t.Errorf("%s: %v (%v)", file, info.Mode(), err)
 		}
 	}
-	if identity.Pin(k.Certificate().Leaf) != k.Pins[0] || k.Pins[0] == k.Pins[1] {
+	if identity.CertificatePin(k.Certificate().Leaf) != k.Pins[0] || k.Pins[0] == k.Pins[1] {
 		t.Errorf("%q", k.Pins)
 	}
 	if err := os.Rename(standby, active); err != nil {
@@ -101,7 +101,7 @@ func TestReadableKeysAreRefused(t *testing.T) {
 		if err := os.Chmod(key, mode); err != nil {
 			t.Fatal(err)
 		}
-		_, err := transport.ReadPair(key, key)
+		_, err := transport.LoadKeyPair(key, key)
 		if open := err != nil && strings.Contains(err.Error(), "read by everyone"); open == good {
 			t.Errorf("a key of mode %v: %v", mode, err)
 		}

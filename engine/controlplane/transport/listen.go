@@ -91,8 +91,8 @@ func listenTLS(addr string, at api.Listener, c *tls.Config) (net.Listener, error
 	return &tlsListener{Listener: l, kind: at, config: c}, nil
 }
 
-// Address returns a listener's URL, in the form of --server.
-func Address(l net.Listener) string {
+// ListenerURL returns a listener's URL, in the form of --server.
+func ListenerURL(l net.Listener) string {
 	if l.Addr().Network() == "unix" {
 		return "unix://" + l.Addr().String()
 	}

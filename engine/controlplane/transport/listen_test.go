@@ -84,7 +84,7 @@ func TestListenPeople(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if at := transport.Address(l); !strings.HasPrefix(at, "https://") {
+	if at := transport.ListenerURL(l); !strings.HasPrefix(at, "https://") {
 		t.Error(at)
 	}
 	for _, bad := range []string{"", "localhost", "127.0.0.1:nope"} {

@@ -21,15 +21,16 @@ import (
 
 const fleet = 10_000
 
-// cellOf shuffles: keys in order would flatter an index.
+// cellOf shuffles cells: keys in order would flatter an index.
 func cellOf(i int) string { return fmt.Sprintf("cell-%05d", i*7919%fleet) }
 
-// BenchmarkReport is how fast reports of a fleet are kept, one a call, each submitter with cells of its own: both
-// stores in one run, for times are not stable, ratios are.
+// BenchmarkReport measures how fast a fleet's reports are stored, one a call, each submitter with cells of its own:
+// both stores in one run, since ratios are stable and times are not.
 func BenchmarkReport(b *testing.B) {
 	for _, submitters := range []int{1, 64, 512} {
 		for _, kind := range []string{"sqlite", "postgres"} {
-			b.Run(fmt.Sprintf("%s/%d", kind, submitters), func(b *testing.B) { submit(b, kinds()[kind](b), submitters) })
+			b.Run(fmt.Sprintf("%s/%d", kind, submitters),
+				func(b *testing.B) { submit(b, kinds()[kind](b), submitters) })
 		}
 	}
 }
@@ -37,7 +38,7 @@ func BenchmarkReport(b *testing.B) {
 // kinds opens an empty store of each kind.
 func kinds() map[string]func(b *testing.B) storetest.Store {
 	return map[string]func(b *testing.B) storetest.Store{
-		"postgres": func(b *testing.B) storetest.Store { return openWith(b, server.Start(b), postgres.Options{}) },
+		"postgres": func(b *testing.B) storetest.Store { return openWith(b, server.NewDatabase(b), postgres.Options{}) },
 		"sqlite": func(b *testing.B) storetest.Store {
 			s, err := store.Open(b.Context(), filepath.Join(b.TempDir(), "sluice.db"), zerolog.Nop())
 			if err != nil {
@@ -58,7 +59,7 @@ func submit(b *testing.B, s storetest.Store, submitters int) {
 		wg.Go(func() {
 			versions := map[string]int64{}
 			for i := w; i < b.N; i += submitters {
-				name := cellOf(i % (fleet / submitters * submitters)) // the same submitter's each time around
+				name := cellOf(i % (fleet / submitters * submitters)) // the same submitter's in each round
 				if versions[name] == 0 {
 					versions[name] = 1
 				}
@@ -66,7 +67,7 @@ func submit(b *testing.B, s storetest.Store, submitters int) {
 				r := report(name, versions[name], "all well")
 				r[0].State.Running = running
 				start := time.Now()
-				if err := s.Report(b.Context(), r); err != nil {
+				if err := s.RecordReports(b.Context(), r); err != nil {
 					b.Error(err)
 					return
 				}
@@ -82,7 +83,8 @@ func submit(b *testing.B, s storetest.Store, submitters int) {
 	b.ReportMetric(all[len(all)*99/100].Seconds()*1000, "p99-ms")
 }
 
-var running = &cells.Assignment{Channel: "staging", Release: "2026.11.3", Sequence: 3, Values: map[string]any{"domain": "example", "replicas": 3}}
+var running = &cells.Assignment{Channel: "staging", Release: "2026.11.3", Sequence: 3,
+	Values: map[string]any{"domain": "example", "replicas": 3}}
 
 func fill(t testing.TB, s storetest.Store) {
 	t.Helper()
@@ -92,12 +94,12 @@ func fill(t testing.TB, s storetest.Store) {
 		r[0].State.Running = running
 		batch = append(batch, r...)
 	}
-	must(t, s.Report(t.Context(), batch))
+	must(t, s.RecordReports(t.Context(), batch))
 }
 
-// BenchmarkCells10k is how long a replica takes to read a whole fleet.
+// BenchmarkCells10k measures how long a replica takes to read a whole fleet.
 func BenchmarkCells10k(b *testing.B) {
-	s := openWith(b, server.Start(b), postgres.Options{})
+	s := openWith(b, server.NewDatabase(b), postgres.Options{})
 	fill(b, s)
 	for b.Loop() {
 		if all, err := s.Cells(b.Context()); err != nil || len(all) != fleet {
@@ -106,7 +108,7 @@ func BenchmarkCells10k(b *testing.B) {
 	}
 }
 
-// BenchmarkGrant is how fast grants are made, many cells a call, each of which takes a slot that is freed after.
+// BenchmarkGrant measures how fast grants are made, many cells a call; each takes a slot, which is freed afterwards.
 func BenchmarkGrant(b *testing.B) {
 	for _, size := range []int{1, 100, 1000} {
 		for _, kind := range []string{"sqlite", "postgres"} {
@@ -122,10 +124,10 @@ func grantAndFree(b *testing.B, s storetest.Store, size int) {
 		offers[i] = plan.Offer{Granted: plan.Granted{Cell: names[i], Assignment: *running, At: time.Now()}, Cap: size}
 	}
 	for b.Loop() {
-		made, err := s.Grant(b.Context(), offers)
+		made, err := s.RecordGrants(b.Context(), offers)
 		if err != nil || len(made) != size {
 			b.Fatal(len(made), err)
 		}
-		must(b, s.Free(b.Context(), running.Channel, names))
+		must(b, s.FreeSlots(b.Context(), running.Channel, names))
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Now is the database's clock, the same for all who share it. It is off by half the time that asking took, at most.
+// Now returns the database's clock, which all processes share. It is off by half the round trip at most.
 func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	if s.queue.Closed() {
 		return time.Time{}, ErrClosed
@@ -16,9 +16,9 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	limited, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	asked := time.Now()
-	now, err := s.at(limited, s.pool)
+	now, err := s.readClock(limited, s.pool)
 	if err != nil {
-		return time.Time{}, s.readFailed(ctx, "ask the database for the time", err)
+		return time.Time{}, s.readError(ctx, "read the database's clock", err)
 	}
 	if s.clock != nil {
 		return now, nil
@@ -26,13 +26,11 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return now.Add(time.Since(asked) / 2), nil
 }
 
-// oneRow is what pools and transactions have in common here.
-type oneRow interface {
+type rowQuerier interface {
 	QueryRow(ctx context.Context, query string, args ...any) pgx.Row
 }
 
-// at reads the store's clock.
-func (s *Store) at(ctx context.Context, q oneRow) (now time.Time, err error) {
+func (s *Store) readClock(ctx context.Context, q rowQuerier) (now time.Time, err error) {
 	if s.clock != nil {
 		return s.clock(), nil
 	}

@@ -23,12 +23,12 @@ import (
 var migrations embed.FS
 
 const (
-	readFactor    = 6 // reads have so many times as long as writes: all cells may be many
+	readFactor    = 6 // the timeout of reads is so many times that of writes, since all cells may be many
 	migrateWithin = 5 * time.Minute
-	migrationLock = 7261933405771 // an advisory lock's number: any, the same for all
+	migrationLock = 7261933405771 // an advisory lock's number, the same for all processes
 )
 
-// configure says what every connection is like.
+// configure returns the configuration of all connections.
 func configure(url string, o Options) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -37,13 +37,13 @@ func configure(url string, o Options) (*pgxpool.Config, error) {
 	config.MaxConns = int32(min(o.Connections, 1000))
 	c := config.ConnConfig
 	c.ConnectTimeout = o.Timeout
-	c.ValidateConnect = writable(c.ValidateConnect)
+	c.ValidateConnect = requireWritable(c.ValidateConnect)
 	millis := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	ours := map[string]string{
 		"application_name":  "sluice",
-		"statement_timeout": millis(readFactor * o.Timeout), // writes end sooner, by their contexts
+		"statement_timeout": millis(readFactor * o.Timeout), // contexts end writes sooner
 		"lock_timeout":      millis(o.Timeout),
-		// Who is cut off holds no lock for longer, the lease's above all (fault 12).
+		// A process that is cut off must not hold locks for longer, above all that of the lease (fault 12).
 		"idle_in_transaction_session_timeout": millis(o.Timeout),
 		"jit":                                 "off", // statements are short
 	}
@@ -52,8 +52,8 @@ func configure(url string, o Options) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// writable refuses a standby, and sees to it that a commit waits for the disk.
-func writable(given pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
+// requireWritable refuses a standby, and makes commits wait for the disk.
+func requireWritable(given pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
 	return func(ctx context.Context, c *pgconn.PgConn) error {
 		if given != nil {
 			if err := given(ctx, c); err != nil {
@@ -63,13 +63,14 @@ func writable(given pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
 		if err := pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, c); err != nil {
 			return err
 		}
-		return c.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`).Close()
+		return c.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false)
+			WHERE current_setting('synchronous_commit') = 'off'`).Close()
 	}
 }
 
-// forReports is a pool of the one connection on which reports are written. Its few statements find rows by key, in the
-// order that they are given: a plan that was made while the tables were empty must not read them whole later.
-func forReports(config *pgxpool.Config) *pgxpool.Config {
+// reportPoolConfig configures a pool of one connection for writing reports. Its few statements must find rows by key,
+// in the given order: a plan made for empty tables must not scan them later.
+func reportPoolConfig(config *pgxpool.Config) *pgxpool.Config {
 	config = config.Copy()
 	config.MaxConns = 1
 	for _, way := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
@@ -79,7 +80,7 @@ func forReports(config *pgxpool.Config) *pgxpool.Config {
 	return config
 }
 
-// migrate brings the schema up to date; of several processes that do so one after the other.
+// migrate brings the schema up to date, one process after the other.
 func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, migrateWithin)
 	defer cancel()
@@ -90,13 +91,13 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 	if err != nil {
 		return err
 	}
-	defer hangUp(ctx, lock) // gives the lock back
+	defer closeConn(ctx, lock) // releases the lock
 	if _, err := lock.Exec(ctx, `SELECT pg_advisory_lock($1)`, int64(migrationLock)); err != nil {
 		return err
 	}
 	db := stdlib.OpenDB(*config)
 	defer db.Close()
-	p, err := provider(db)
+	p, err := newMigrator(db)
 	if err != nil {
 		return err
 	}
@@ -109,21 +110,23 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 	}
 	sources := p.ListSources()
 	if newest := sources[len(sources)-1].Version; version > newest {
-		return fmt.Errorf("its schema is number %d and this version of sluice knows %d: use a newer sluice, or another database", version, newest)
+		return fmt.Errorf("its schema has version %d, and this version of sluice knows %d: "+
+			"use a newer sluice, or another database", version, newest)
 	}
 	return nil
 }
 
-func provider(db *sql.DB) (*goose.Provider, error) {
+func newMigrator(db *sql.DB) (*goose.Provider, error) {
 	folder, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, err
 	}
-	return goose.NewProvider(goose.DialectPostgres, db, folder, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	return goose.NewProvider(goose.DialectPostgres, db, folder, goose.WithDisableGlobalRegistry(true),
+		goose.WithLogger(goose.NopLogger()))
 }
 
-// pause is how long to wait before the attempt after n failed ones: doubled up to most, half of it by chance.
-func pause(n int, first, most time.Duration, chance float64) time.Duration {
+// retryDelay returns how long to wait after n failed attempts: doubled up to most, half of it by chance.
+func retryDelay(n int, first, most time.Duration, chance float64) time.Duration {
 	d := backoff.Exponential(first, most, n)
 	return d/2 + time.Duration(chance*float64(d/2))
 }

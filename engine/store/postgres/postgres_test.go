@@ -30,10 +30,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(server.Main(m))
+	os.Exit(server.RunTests(m))
 }
 
-// opener gives each test a database of its own, the same each time that it asks.
+// opener opens a database for each test, the same one each time.
 func opener() storetest.Open {
 	var mu sync.Mutex
 	urls := map[string]string{} // by test
@@ -43,7 +43,7 @@ func opener() storetest.Open {
 		url, ok := urls[t.Name()]
 		mu.Unlock()
 		if !ok {
-			url = server.Start(t)
+			url = server.NewDatabase(t)
 			mu.Lock()
 			urls[t.Name()] = url
 			mu.Unlock()
@@ -76,7 +76,7 @@ func TestPushes(t *testing.T) {
 
 func TestKill(t *testing.T) {
 	t.Parallel()
-	url := server.Start(t)
+	url := server.NewDatabase(t)
 	storetest.Kill(t,
 		func(t *testing.T, _ func() time.Time) storetest.Store { return open(t, url) },
 		func(t *testing.T) *exec.Cmd {
@@ -88,7 +88,8 @@ func TestKill(t *testing.T) {
 }
 
 func report(name string, version int64, message string) []plan.Reported {
-	return []plan.Reported{{State: &plan.CellState{Name: name, Channel: "staging", Sequence: 1, Version: version, Message: message, LastReport: time.Now()}}}
+	return []plan.Reported{{State: &plan.CellState{Name: name, Channel: "staging", Sequence: 1, Version: version,
+		Message: message, LastReport: time.Now()}}}
 }
 
 func must(t testing.TB, err error) {

@@ -18,62 +18,62 @@ import (
 )
 
 const (
-	compactBy = 100 // a cell's events are cut back after so many new ones
-	maxText   = 200 // bytes of a column that a cell's words go into; the body has them whole
+	trimEvery     = 100 // a cell's events are trimmed after so many new ones
+	maxTextLength = 200 // bytes of a text column for people; the body has the whole text
 )
 
-// Report keeps cells' states and events, all or none of the batch, durable when it returns. Each state's version must be
-// one above the kept one's, else it is plan.ErrStale. If ctx ends first, or the connection is lost for too long
-// (plan.ErrBusy), it may have been kept: who then reports again is told that it is stale, reads and folds again.
-func (s *Store) Report(ctx context.Context, batch []plan.Reported) error {
+// RecordReports stores cells' states and events, all or none of the batch, durably. Each state's version must be one above the
+// stored one's, else the error is plan.ErrStale. If ctx ends first, or after plan.ErrBusy, the batch may have been
+// stored: a caller that reports again then gets ErrStale, reads and folds again.
+func (s *Store) RecordReports(ctx context.Context, batch []plan.Reported) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r, err := rows.Reported(batch)
+	r, err := rows.EncodeReports(batch)
 	if err != nil || r.Empty() {
 		return err
 	}
 	for _, c := range r.Cells {
-		if clean(c.Name) != c.Name {
-			return fmt.Errorf("keep a report: %.80q is no cell's name", c.Name)
+		if cleanText(c.Name) != c.Name {
+			return fmt.Errorf("store a report: %.80q is not a cell's name", c.Name)
 		}
 	}
-	return s.queue.Keep(ctx, r)
+	return s.queue.Submit(ctx, r)
 }
 
-// clean makes text of a cell's words that PostgreSQL takes: what one cell says must not fail the commit of others.
-func clean(text string) string {
-	if len(text) <= maxText && utf8.ValidString(text) && !strings.ContainsRune(text, 0) {
+// cleanText makes a cell's text valid for PostgreSQL: what one cell reports must not fail the commit of others.
+func cleanText(text string) string {
+	if len(text) <= maxTextLength && utf8.ValidString(text) && !strings.ContainsRune(text, 0) {
 		return text
 	}
 	text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
-	if len(text) <= maxText {
+	if len(text) <= maxTextLength {
 		return text
 	}
-	return strings.ToValidUTF8(text[:maxText], "") // a letter cut in two goes
+	return strings.ToValidUTF8(text[:maxTextLength], "") // drop a rune that was cut in two
 }
 
-// writer writes reports in batches, as the queue's one goroutine.
-type writer struct {
+// batchWriter writes reports in batches, in the queue's goroutine.
+type batchWriter struct {
 	*Store
-	fresh map[string]int // events by cell since they were last cut back
+	newEvents map[string]int // number of events by cell since the last trim
 }
 
-// writer gives what the queue calls to write a batch.
-func (s *Store) writer() func([]*rows.Report) (map[*rows.Report]error, error) {
-	w := &writer{Store: s, fresh: map[string]int{}}
-	return w.write
+// newBatchWriter returns the function by which the queue writes a batch.
+func (s *Store) newBatchWriter() func([]*rows.Report) (map[*rows.Report]error, error) {
+	w := &batchWriter{Store: s, newEvents: map[string]int{}}
+	return w.writeBatch
 }
 
-// write keeps a batch in one transaction; where one report can't be kept for what it is, each in its own.
-func (w *writer) write(batch []*rows.Report) (refused map[*rows.Report]error, err error) {
-	refused, err = w.together(batch)
-	if len(batch) == 1 || !poisonous(err) {
+// writeBatch writes a batch in one transaction; if the data of one report can't be stored, each report in its own.
+func (w *batchWriter) writeBatch(batch []*rows.Report) (refused map[*rows.Report]error, err error) {
+	refused, err = w.writeTogether(batch)
+	if len(batch) == 1 || !isDataError(err) {
 		return refused, err
 	}
 	refused = map[*rows.Report]error{}
 	for _, r := range batch {
-		alone, err := w.together([]*rows.Report{r})
+		alone, err := w.writeTogether([]*rows.Report{r})
 		if refused[r] = alone[r]; err != nil {
 			refused[r] = err
 		}
@@ -81,47 +81,48 @@ func (w *writer) write(batch []*rows.Report) (refused map[*rows.Report]error, er
 	return refused, nil
 }
 
-// together keeps a batch in one transaction. At first it takes each cell to have the version that its report was folded
-// on, as nearly all have, and writes in one round trip; the database refuses the whole where one has not. Then it locks
-// the rows, and looks.
-func (w *writer) together(batch []*rows.Report) (map[*rows.Report]error, error) {
+// writeTogether writes a batch in one transaction. At first it presumes that each report was folded on its cell's
+// current version, as nearly all are, and writes in one round trip, which the database refuses as a whole otherwise.
+// Then it locks the rows and reads their versions.
+func (w *batchWriter) writeTogether(batch []*rows.Report) (map[*rows.Report]error, error) {
 	var a rows.Admitted
 	looks := false
-	err := w.try(context.Background(), w.reports, "keep reports", func(ctx context.Context, t *trial) error {
-		if !looks && !t.unsure {
-			before := presumed(batch)
+	err := w.retryWrite(context.Background(), w.reports, "store reports", func(ctx context.Context, t *attempt) error {
+		if !looks && !t.maybeCommitted {
+			before := presumedVersions(batch)
 			a = rows.Admit(batch, maps.Clone(before))
-			err := w.keep(ctx, t, batch, a, before)
-			if looks = code(err) == otherVersion; !looks {
+			err := w.writeAdmitted(ctx, t, batch, a, before)
+			if looks = sqlState(err) == versionMismatch; !looks {
 				return err
 			}
 		}
-		before, bodies, err := lockCells(ctx, t, rows.Names(batch))
+		before, bodies, err := lockCells(ctx, t, rows.CellNames(batch))
 		if err != nil {
 			return err
 		}
-		if t.unsure && made(a.Cells, before, bodies) {
+		if t.maybeCommitted && wasCommitted(a.Cells, before, bodies) {
 			return rollback(ctx, t)
 		}
 		if a = rows.Admit(batch, maps.Clone(before)); len(a.Cells) == 0 {
 			return rollback(ctx, t)
 		}
-		err = w.keep(ctx, t, batch, a, before)
-		if code(err) == otherVersion { // a new cell's row was made by another process at this moment
-			return fmt.Errorf("%w: %w", errAgain, err)
+		err = w.writeAdmitted(ctx, t, batch, a, before)
+		// Another process has just made a new cell's row.
+		if sqlState(err) == versionMismatch {
+			return fmt.Errorf("%w: %w", errRetry, err)
 		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	w.served.Wrote(a.Served)
-	w.news.wrote(versions(batch, a))
+	w.served.MarkWritten(a.Served)
+	w.versions.recordWritten(admittedVersions(batch, a))
 	return a.Refused, nil
 }
 
-// presumed gives the versions that cells have if none of the reports is stale.
-func presumed(batch []*rows.Report) map[string]int64 {
+// presumedVersions returns the versions that cells have if none of the reports is stale.
+func presumedVersions(batch []*rows.Report) map[string]int64 {
 	before := make(map[string]int64, len(batch))
 	for _, r := range batch {
 		for _, c := range r.Cells {
@@ -133,65 +134,70 @@ func presumed(batch []*rows.Report) map[string]int64 {
 	return before
 }
 
-// lockCells begins the transaction and locks the rows of the named cells, always in the same order. Bodies are given only
-// where an earlier attempt may have been made.
-func lockCells(ctx context.Context, t *trial, names []string) (kept map[string]int64, bodies map[string]string, err error) {
-	kept, bodies = make(map[string]int64, len(names)), map[string]string{}
+// lockCells begins the transaction and locks the rows of the named cells, always in the same order. It returns bodies
+// only if an earlier attempt may have been committed.
+func lockCells(ctx context.Context, t *attempt, names []string) (stored map[string]int64, bodies map[string]string,
+	err error) {
+	stored, bodies = make(map[string]int64, len(names)), map[string]string{}
 	b := &pgx.Batch{}
 	b.Queue(`BEGIN`)
-	b.Queue(`SELECT name, version, CASE WHEN $2 THEN body ELSE '' END FROM cells WHERE name = ANY($1) ORDER BY name FOR UPDATE`, names, t.unsure).
+	b.Queue(`SELECT name, version, CASE WHEN $2 THEN body ELSE '' END FROM cells
+		WHERE name = ANY($1) ORDER BY name FOR UPDATE`, names, t.maybeCommitted).
 		Query(func(found pgx.Rows) error {
 			var name, body string
 			var version int64
 			_, err := pgx.ForEachRow(found, []any{&name, &version, &body}, func() error {
-				if kept[name] = version; t.unsure {
+				if stored[name] = version; t.maybeCommitted {
 					bodies[name] = body
 				}
 				return nil
 			})
 			return err
 		})
-	return kept, bodies, t.conn.SendBatch(ctx, b).Close()
+	return stored, bodies, t.conn.SendBatch(ctx, b).Close()
 }
 
-func rollback(ctx context.Context, t *trial) error {
+func rollback(ctx context.Context, t *attempt) error {
 	_, err := t.conn.Exec(ctx, `ROLLBACK`)
 	return err
 }
 
-// made tells whether an attempt, whose answer was lost, was committed: all of its rows are there, or none. A row that
-// another process wrote on top of it shows it too, by its version.
-func made(attempt []rows.Cell, kept map[string]int64, bodies map[string]string) bool {
+// wasCommitted reports whether an attempt whose answer was lost was committed; all of its rows are there, or none. A
+// higher version of a row, which another process wrote on top, proves the attempt too.
+func wasCommitted(attempt []rows.Cell, stored map[string]int64, bodies map[string]string) bool {
 	if len(attempt) == 0 {
 		return false
 	}
 	for _, c := range attempt {
-		switch version := kept[c.Name]; {
+		switch version := stored[c.Name]; {
 		case version < c.Version:
 			return false
 		case version == c.Version:
 			return bodies[c.Name] == c.Body
 		}
 	}
-	return false // every one was written by others since: stale, which is read and folded again
+	return false // others have written every row since: ErrStale makes the caller read and fold again
 }
 
-// keep writes what was admitted, and commits, in one round trip. Cells have the versions of before, else the error's
-// code is otherVersion and nothing is written.
-func (w *writer) keep(ctx context.Context, t *trial, batch []*rows.Report, a rows.Admitted, before map[string]int64) error {
+// writeAdmitted writes what was admitted, and commits, in one round trip. If a cell does not have the version in
+// before, the error's code is versionMismatch and nothing is written.
+func (w *batchWriter) writeAdmitted(ctx context.Context, t *attempt, batch []*rows.Report, a rows.Admitted,
+	before map[string]int64) error {
 	b := &pgx.Batch{}
 	queueCells(b, a.Cells, before)
 	queueEvents(b, a.Events)
-	if names := w.compact(a.Events); len(names) > 0 {
-		b.Queue(`DELETE FROM events e USING (SELECT cell, (SELECT id FROM events x WHERE x.cell = c.cell ORDER BY id DESC LIMIT 1 OFFSET $2) AS upto
+	if names := w.cellsToTrim(a.Events); len(names) > 0 {
+		b.Queue(`DELETE FROM events e USING (SELECT cell, (SELECT id FROM events x
+			WHERE x.cell = c.cell ORDER BY id DESC LIMIT 1 OFFSET $2) AS upto
 			FROM unnest($1::text[]) AS c (cell)) AS old WHERE e.cell = old.cell AND e.id <= old.upto`, names, w.history)
 	}
-	news := w.Store.served.News(cleaned(a.Served))
-	tables.RaiseServed(&transaction{queued: b}, news)
-	if err := w.queueNews(b, batch, a, len(news) > 0); err != nil {
+	raised := w.Store.served.Unwritten(cleanSequences(a.Served))
+	tables.RaiseServed(&transaction{queued: b}, raised)
+	if err := w.queueNotification(b, batch, a, len(raised) > 0); err != nil {
 		return err
 	}
-	inside := t.conn.PgConn().TxStatus() == 'T' // else what is sent together is one transaction, committed at its end
+	// Outside of a transaction, a batch is one transaction, committed at its end.
+	inside := t.conn.PgConn().TxStatus() == 'T'
 	if inside {
 		b.Queue(`COMMIT`)
 	}
@@ -203,25 +209,26 @@ func (w *writer) keep(ctx context.Context, t *trial, batch []*rows.Report, a row
 	return err
 }
 
-// otherVersion is the error, a division by zero, by which a statement refuses to be committed where a row did not have
-// the version that it should.
-const otherVersion = "22012"
+// versionMismatch is the code of the error, a division by zero, that keeps a statement from being committed when a row
+// does not have the expected version.
+const versionMismatch = "22012"
 
-// queueCells writes states over the versions of before; where there was none, as new rows. In order of their names, as
-// everybody locks them.
+// queueCells writes states over the versions in before, or as new rows, in the order of the cells' names, in which
+// every process locks them.
 func queueCells(b *pgx.Batch, cells []rows.Cell, before map[string]int64) {
 	slices.SortFunc(cells, func(x, y rows.Cell) int { return cmp.Compare(x.Name, y.Name) })
-	var there, fresh cellColumns
+	var updated, created cellColumns
 	for _, c := range cells {
 		if v := before[c.Name]; v != 0 {
-			there.add(c, v)
+			updated.add(c, v)
 		} else {
-			fresh.add(c, 0)
+			created.add(c, 0)
 		}
 	}
-	if n := len(there.names); n > 0 {
+	if n := len(updated.names); n > 0 {
 		b.Queue(`WITH new AS (
-				SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[])
+				SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+					$7::bigint[], $8::text[])
 				AS new (name, before, version, channel, release, state, last_report, body)
 			), written AS (
 				UPDATE cells SET version = new.version, channel = new.channel, release = new.release, state = new.state,
@@ -229,20 +236,23 @@ func queueCells(b *pgx.Batch, cells []rows.Cell, before map[string]int64) {
 				FROM new WHERE cells.name = new.name AND cells.version = new.before RETURNING 1
 			)
 			SELECT 1 / (count(*) = $9::bigint)::integer FROM written`,
-			there.names, there.before, there.versions, there.channels, there.releases, there.states, there.reported, there.bodies, n)
+			updated.names, updated.before, updated.versions, updated.channels, updated.releases, updated.states,
+			updated.reported, updated.bodies, n)
 	}
-	if n := len(fresh.names); n > 0 {
+	if n := len(created.names); n > 0 {
 		b.Queue(`WITH written AS (
 				INSERT INTO cells (name, version, channel, release, state, last_report, body)
-				SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
+				SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[],
+					$6::bigint[], $7::text[])
 				ON CONFLICT (name) DO NOTHING RETURNING 1
 			)
 			SELECT 1 / (count(*) = $8::bigint)::integer FROM written`,
-			fresh.names, fresh.versions, fresh.channels, fresh.releases, fresh.states, fresh.reported, fresh.bodies, n)
+			created.names, created.versions, created.channels, created.releases, created.states, created.reported,
+			created.bodies, n)
 	}
 }
 
-// cellColumns are rows of cells, by column.
+// cellColumns holds rows of cells by column.
 type cellColumns struct {
 	names, channels, releases, states, bodies []string
 	before, versions, reported                []int64
@@ -251,7 +261,8 @@ type cellColumns struct {
 func (l *cellColumns) add(c rows.Cell, before int64) {
 	l.names, l.bodies, l.before = append(l.names, c.Name), append(l.bodies, c.Body), append(l.before, before)
 	l.versions, l.reported = append(l.versions, c.Version), append(l.reported, c.LastReport)
-	l.channels, l.releases, l.states = append(l.channels, clean(c.Channel)), append(l.releases, clean(c.Release)), append(l.states, clean(c.State))
+	l.channels, l.releases, l.states = append(l.channels, cleanText(c.Channel)),
+		append(l.releases, cleanText(c.Release)), append(l.states, cleanText(c.State))
 }
 
 func queueEvents(b *pgx.Batch, events []rows.Event) {
@@ -261,39 +272,41 @@ func queueEvents(b *pgx.Batch, events []rows.Event) {
 	n := len(events)
 	cells, boots, bodies, numbers := make([]string, n), make([]string, n), make([]string, n), make([]int64, n)
 	for i, e := range events {
-		cells[i], boots[i], numbers[i], bodies[i] = e.Cell, clean(e.Boot), e.Number, e.Body
+		cells[i], boots[i], numbers[i], bodies[i] = e.Cell, cleanText(e.Boot), e.Number, e.Body
 	}
-	b.Queue(`INSERT INTO events (cell, boot, number, body) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])
+	b.Queue(`INSERT INTO events (cell, boot, number, body) SELECT *
+		FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])
 		ON CONFLICT (cell, boot, number) DO NOTHING`, cells, boots, numbers, bodies)
 }
 
-// compact gives the cells that wrote much since their history was last cut back, or write for the first time.
-func (w *writer) compact(events []rows.Event) []string {
+// cellsToTrim returns the cells that have many new events, or the first ones since the start.
+func (w *batchWriter) cellsToTrim(events []rows.Event) []string {
 	due := map[string]bool{}
 	for _, e := range events {
-		n, known := w.fresh[e.Cell]
-		if w.fresh[e.Cell] = n + 1; !known || n+1 >= compactBy {
-			w.fresh[e.Cell] = 0
+		n, known := w.newEvents[e.Cell]
+		if w.newEvents[e.Cell] = n + 1; !known || n+1 >= trimEvery {
+			w.newEvents[e.Cell] = 0
 			due[e.Cell] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(due))
 }
 
-func cleaned(all []rows.Sequence) []rows.Sequence {
+func cleanSequences(all []rows.Sequence) []rows.Sequence {
 	for i := range all {
-		all[i].Channel = clean(all[i].Channel)
+		all[i].Channel = cleanText(all[i].Channel)
 	}
 	return all
 }
 
-// queueNews tells others at once of reports that say something new.
-func (w *writer) queueNews(b *pgx.Batch, batch []*rows.Report, a rows.Admitted, known bool) error {
-	material, _ := versions(batch, a)
+// queueNotification notifies the other stores at once of reports that say something new.
+func (w *batchWriter) queueNotification(b *pgx.Batch, batch []*rows.Report, a rows.Admitted, known bool) error {
+	material, _ := admittedVersions(batch, a)
 	if len(material) == 0 && !known {
 		return nil
 	}
-	n := note{By: w.name, Cells: slices.Sorted(maps.Keys(material)), Versions: []int64{}, Material: len(material) > 0, Known: known}
+	n := notification{By: w.name, Cells: slices.Sorted(maps.Keys(material)), Versions: []int64{},
+		Material: len(material) > 0, Known: known}
 	for _, name := range n.Cells {
 		n.Versions = append(n.Versions, material[name])
 	}
@@ -301,26 +314,26 @@ func (w *writer) queueNews(b *pgx.Batch, batch []*rows.Report, a rows.Admitted, 
 	if err != nil {
 		return err
 	}
-	b.Queue(notify, payloads)
+	b.Queue(notifyStatement, payloads)
 	return nil
 }
 
-// versions gives what was admitted, apart for those that say something new and those that do not.
-func versions(batch []*rows.Report, a rows.Admitted) (material, still map[string]int64) {
-	material, still = map[string]int64{}, make(map[string]int64, len(a.Cells))
+// admittedVersions returns the versions of admitted reports, those that say something new apart.
+func admittedVersions(batch []*rows.Report, a rows.Admitted) (material, unchanged map[string]int64) {
+	material, unchanged = map[string]int64{}, make(map[string]int64, len(a.Cells))
 	for _, c := range a.Cells {
-		still[c.Name] = c.Version
+		unchanged[c.Name] = c.Version
 	}
 	for _, r := range batch {
 		if !r.Material || a.Refused[r] != nil {
 			continue
 		}
 		for _, c := range r.Cells {
-			if v, ok := still[c.Name]; ok {
+			if v, ok := unchanged[c.Name]; ok {
 				material[c.Name] = v
-				delete(still, c.Name)
+				delete(unchanged, c.Name)
 			}
 		}
 	}
-	return material, still
+	return material, unchanged
 }

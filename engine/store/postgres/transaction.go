@@ -14,42 +14,43 @@ import (
 
 var dialect = tables.Dialect{SetLanded: `jsonb_set(body::jsonb, '{landed}', to_jsonb($2::text))::text`}
 
-// database runs the transactions of the store's tables.
 type database struct{ *Store }
 
-// Read reads as of one instant.
 func (d database) Read(ctx context.Context, op string, read func(tables.Reader) error) error {
-	return d.read(ctx, op, func(ctx context.Context, tx pgx.Tx) error { return read(d.begun(ctx, tx, false)) })
-}
-
-// Write writes whole and durably.
-func (d database) Write(ctx context.Context, op string, write func(tables.Tx) error) error {
-	return d.write(ctx, op, func(ctx context.Context, tx pgx.Tx, unsure bool) error { return d.begun(ctx, tx, unsure).run(write) })
-}
-
-// WriteAsLeader writes if this store leads. It locks the lease's row until the commit, so that nobody begins a new term
-// before, and so that a leader's writes come one after the other: caps and cursors need no locks of their own.
-func (d database) WriteAsLeader(ctx context.Context, op string, write func(tables.Tx) error) error {
-	return d.write(ctx, op, func(ctx context.Context, tx pgx.Tx, unsure bool) error {
-		if err := d.fence(ctx, tx); err != nil {
-			return err
-		}
-		return d.begun(ctx, tx, unsure).run(write)
+	return d.readTx(ctx, op, func(ctx context.Context, tx pgx.Tx) error {
+		return read(d.newTransaction(ctx, tx, false))
 	})
 }
 
-// transaction is one as tables use it.
-type transaction struct {
-	ctx    context.Context // of this attempt
-	tx     pgx.Tx
-	store  *Store
-	unsure bool
-	queued *pgx.Batch
-	failed error // what could not be queued
+func (d database) Write(ctx context.Context, op string, write func(tables.Tx) error) error {
+	return d.writeTx(ctx, op, func(ctx context.Context, tx pgx.Tx, maybeCommitted bool) error {
+		return d.newTransaction(ctx, tx, maybeCommitted).run(write)
+	})
 }
 
-func (s *Store) begun(ctx context.Context, tx pgx.Tx, unsure bool) *transaction {
-	return &transaction{ctx: ctx, tx: tx, store: s, unsure: unsure, queued: &pgx.Batch{}}
+// WriteAsLeader writes if this store leads. It locks the row of the lease until the commit, so that no new term begins
+// before, and a leader's writes come one after the other: caps and cursors need no locks of their own.
+func (d database) WriteAsLeader(ctx context.Context, op string, write func(tables.Tx) error) error {
+	return d.writeTx(ctx, op, func(ctx context.Context, tx pgx.Tx, maybeCommitted bool) error {
+		if err := d.fence(ctx, tx); err != nil {
+			return err
+		}
+		return d.newTransaction(ctx, tx, maybeCommitted).run(write)
+	})
+}
+
+// transaction implements tables.Tx.
+type transaction struct {
+	ctx            context.Context // of the current attempt
+	tx             pgx.Tx
+	store          *Store
+	maybeCommitted bool
+	queued         *pgx.Batch
+	failed         error // the first error of queueing
+}
+
+func (s *Store) newTransaction(ctx context.Context, tx pgx.Tx, maybeCommitted bool) *transaction {
+	return &transaction{ctx: ctx, tx: tx, store: s, maybeCommitted: maybeCommitted, queued: &pgx.Batch{}}
 }
 
 func (t *transaction) run(write func(tables.Tx) error) error {
@@ -59,7 +60,6 @@ func (t *transaction) run(write func(tables.Tx) error) error {
 	return t.flush()
 }
 
-// flush sends what was queued.
 func (t *transaction) flush() error {
 	if t.failed != nil || t.queued.Len() == 0 {
 		return t.failed
@@ -69,7 +69,6 @@ func (t *transaction) flush() error {
 	return t.tx.SendBatch(t.ctx, b).Close()
 }
 
-// Each calls row for each row.
 func (t *transaction) Each(query string, args, dest []any, row func() error) error {
 	if err := t.flush(); err != nil {
 		return err
@@ -82,7 +81,6 @@ func (t *transaction) Each(query string, args, dest []any, row func() error) err
 	return err
 }
 
-// Exec runs a statement.
 func (t *transaction) Exec(statement string, args ...any) (int64, error) {
 	if err := t.flush(); err != nil {
 		return 0, err
@@ -91,7 +89,7 @@ func (t *transaction) Exec(statement string, args ...any) (int64, error) {
 	return done.RowsAffected(), err
 }
 
-// Queue keeps a statement until flush, so that many share a round trip.
+// Queue queues a statement until flush, so that many share a round trip.
 func (t *transaction) Queue(statement string, args ...any) { t.queued.Queue(statement, args...) }
 
 // Insert queues one statement for all rows.
@@ -99,23 +97,24 @@ func (t *transaction) Insert(into string, all [][]any, onConflict string) {
 	queueRows(t.queued, into, all, onConflict)
 }
 
-// Now is the database's clock.
-func (t *transaction) Now() (time.Time, error) { return t.store.at(t.ctx, t.tx) }
+// Now returns the database's clock.
+func (t *transaction) Now() (time.Time, error) { return t.store.readClock(t.ctx, t.tx) }
 
-// Tell sends a note with the transaction.
-func (t *transaction) Tell(n engine.News) {
-	payloads, err := note{By: t.store.name, Cells: n.Cells, Material: n.Material, Known: n.Known, Flags: n.Flags}.payloads()
+// Notify sends a notification with the transaction.
+func (t *transaction) Notify(n engine.StoreUpdate) {
+	payloads, err := notification{By: t.store.name, Cells: n.Cells, Material: n.Material, Known: n.Known,
+		Flags: n.Flags}.payloads()
 	if err != nil {
 		t.failed = err
 		return
 	}
-	t.Queue(notify, payloads)
+	t.Queue(notifyStatement, payloads)
 }
 
-// Unsure reports whether an earlier attempt may have been committed: its answer was lost.
-func (t *transaction) Unsure() bool { return t.unsure }
+// MaybeCommitted reports whether an earlier attempt may have been committed, because its answer was lost.
+func (t *transaction) MaybeCommitted() bool { return t.maybeCommitted }
 
-// queueRows queues rows as arrays, one for each column.
+// queueRows queues the insertion of rows as arrays, one for each column.
 func queueRows(b *pgx.Batch, into string, all [][]any, onConflict string) {
 	if len(all) == 0 {
 		return

@@ -6,8 +6,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// Names gives the cells of a batch, each once.
-func Names(batch []*Report) []string {
+// CellNames returns the cells of a batch, each once.
+func CellNames(batch []*Report) []string {
 	seen := make(map[string]struct{}, len(batch))
 	names := make([]string, 0, len(batch))
 	for _, r := range batch {
@@ -21,23 +21,23 @@ func Names(batch []*Report) []string {
 	return names
 }
 
-// Admitted is what of a batch may be written.
+// Admitted is the part of a batch that may be written.
 type Admitted struct {
-	Cells    []Cell  // the last of each cell
-	Events   []Event // in order of arrival; one that is kept already stays as it was
+	Cells    []Cell  // the last state of each cell
+	Events   []Event // in order of arrival; existing events are not overwritten
 	Served   []Sequence
 	Material bool
-	Refused  map[*Report]error // those that are stale: nothing of them is written
+	Refused  map[*Report]error // stale reports, of which nothing is written
 }
 
-// Admit holds each report of a batch, in order, against the versions that are kept: all its states must be their
-// successors (none kept: 0), or it is refused with ErrStale. The reports after it are judged as if it had not come.
-// It changes kept to what the versions are once the batch is written.
-func Admit(batch []*Report, kept map[string]int64) Admitted {
+// Admit compares each report of a batch, in order, with the stored versions: all states must have the next version
+// (none stored: 0), or the report is refused with ErrStale and does not count for later ones. Admit changes stored to
+// the versions after the batch is written.
+func Admit(batch []*Report, stored map[string]int64) Admitted {
 	a := Admitted{Cells: make([]Cell, 0, len(batch)), Served: make([]Sequence, 0, 4*len(batch))}
-	at := make(map[string]int, len(batch)) // of a cell's row in a.Cells
+	at := make(map[string]int, len(batch)) // the index of a cell's row in a.Cells
 	for _, r := range batch {
-		if err := raise(kept, r.Cells); err != nil {
+		if err := raiseVersions(stored, r.Cells); err != nil {
 			if a.Refused == nil {
 				a.Refused = map[*Report]error{}
 			}
@@ -59,16 +59,17 @@ func Admit(batch []*Report, kept map[string]int64) Admitted {
 	return a
 }
 
-// raise counts kept up for all of a report's cells, or, if one is stale, for none.
-func raise(kept map[string]int64, all []Cell) error {
+// raiseVersions increments the versions of all of a report's cells or, if one is stale, of none.
+func raiseVersions(stored map[string]int64, all []Cell) error {
 	for i, c := range all {
-		if c.Version != kept[c.Name]+1 {
+		if c.Version != stored[c.Name]+1 {
 			for _, done := range all[:i] {
-				kept[done.Name]--
+				stored[done.Name]--
 			}
-			return fmt.Errorf("keep version %d of %s, of which there is %d: %w", c.Version, c.Name, kept[c.Name], plan.ErrStale)
+			return fmt.Errorf("store version %d of %s over version %d: %w", c.Version, c.Name, stored[c.Name],
+				plan.ErrStale)
 		}
-		kept[c.Name]++
+		stored[c.Name]++
 	}
 	return nil
 }

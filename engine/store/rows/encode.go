@@ -12,239 +12,237 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// encodeState is Encode of a cell's state, byte for byte, spelled out: every report writes one, and reflection over it
-// was the dearest part of keeping it. Parts that reports rarely have are left to Encode's way.
+// encodeState returns the same bytes as Encode of a cell's state, without reflection, which was the most expensive part
+// of storing reports. Parts that reports rarely have are left to Encode.
 func encodeState(s *plan.CellState) (string, error) {
-	w := writing{b: make([]byte, 0, 1536)}
-	w.text(`{"Name":`, s.Name)
-	w.text(`,"Channel":`, s.Channel)
-	w.number(`,"Epoch":`, s.Epoch)
-	w.number(`,"Sequence":`, s.Sequence)
-	w.text(`,"Release":`, s.Release)
-	w.text(`,"Digest":`, string(s.Digest))
-	w.text(`,"State":`, string(s.State))
-	w.text(`,"Message":`, s.Message)
-	w.time(`,"HealthySince":`, s.HealthySince)
-	w.number(`,"Soaked":`, int64(s.Soaked))
-	w.time(`,"LastReport":`, s.LastReport)
-	w.number(`,"Skew":`, int64(s.Skew))
-	w.number(`,"Infrastructure":`, int64(s.Infrastructure))
-	w.assignment(`,"Running":`, s.Running)
-	w.assignment(`,"Applying":`, s.Applying)
-	w.assignment(`,"Granted":`, s.Granted)
-	w.time(`,"GrantedAt":`, s.GrantedAt)
-	w.other(`,"Left":`, s.Left, s.Left == nil)
-	w.text(`,"Taken":`, s.Taken)
-	w.time(`,"StartedAt":`, s.StartedAt)
-	w.other(`,"Failures":`, s.Failures, s.Failures == nil)
-	w.other(`,"Owner":`, s.Owner, s.Owner == nil)
-	w.flags(`,"Flags":`, s.Flags)
-	w.boots(`,"Boots":`, s.Boots)
-	w.number(`,"Confirmed":`, s.Confirmed)
+	w := jsonWriter{b: make([]byte, 0, 1536)}
+	w.writeString(`{"Name":`, s.Name)
+	w.writeString(`,"Channel":`, s.Channel)
+	w.writeNumber(`,"Epoch":`, s.Epoch)
+	w.writeNumber(`,"Sequence":`, s.Sequence)
+	w.writeString(`,"Release":`, s.Release)
+	w.writeString(`,"Digest":`, string(s.Digest))
+	w.writeString(`,"State":`, string(s.State))
+	w.writeString(`,"Message":`, s.Message)
+	w.writeTime(`,"HealthySince":`, s.HealthySince)
+	w.writeNumber(`,"Soaked":`, int64(s.Soaked))
+	w.writeTime(`,"LastReport":`, s.LastReport)
+	w.writeNumber(`,"Skew":`, int64(s.Skew))
+	w.writeNumber(`,"Infrastructure":`, int64(s.Infrastructure))
+	w.writeAssignment(`,"Running":`, s.Running)
+	w.writeAssignment(`,"Applying":`, s.Applying)
+	w.writeAssignment(`,"Granted":`, s.Granted)
+	w.writeTime(`,"GrantedAt":`, s.GrantedAt)
+	w.writeOther(`,"Left":`, s.Left, s.Left == nil)
+	w.writeString(`,"Taken":`, s.Taken)
+	w.writeTime(`,"StartedAt":`, s.StartedAt)
+	w.writeOther(`,"Failures":`, s.Failures, s.Failures == nil)
+	w.writeOther(`,"Owner":`, s.Owner, s.Owner == nil)
+	w.writeFlags(`,"Flags":`, s.Flags)
+	w.writeBoots(`,"Boots":`, s.Boots)
+	w.writeNumber(`,"Confirmed":`, s.Confirmed)
 	if s.Miscount != nil {
-		w.other(`,"Miscount":`, s.Miscount, false)
+		w.writeOther(`,"Miscount":`, s.Miscount, false)
 	}
-	w.text(`,"Clone":`, s.Clone)
-	w.number(`,"Joined":`, s.Joined)
-	w.number(`,"Version":`, s.Version)
-	w.raw(`}`)
+	w.writeString(`,"Clone":`, s.Clone)
+	w.writeNumber(`,"Joined":`, s.Joined)
+	w.writeNumber(`,"Version":`, s.Version)
+	w.writeRaw(`}`)
 	return string(w.b), w.err
 }
 
-// writing is JSON being written, up to the first error.
-type writing struct {
+// jsonWriter writes JSON, up to the first error.
+type jsonWriter struct {
 	b   []byte
 	err error
 }
 
-func (w *writing) raw(text string) { w.b = append(w.b, text...) }
+func (w *jsonWriter) writeRaw(text string) { w.b = append(w.b, text...) }
 
-func (w *writing) number(before string, n int64) {
-	w.raw(before)
+func (w *jsonWriter) writeNumber(before string, n int64) {
+	w.writeRaw(before)
 	w.b = strconv.AppendInt(w.b, n, 10)
 }
 
-// text writes a string; one that needs an escape is left to encoding/json.
-func (w *writing) text(before, text string) {
-	w.raw(before)
+// writeString writes a string; encoding/json encodes strings that need an escape.
+func (w *jsonWriter) writeString(before, text string) {
+	w.writeRaw(before)
 	for i := range len(text) {
 		switch c := text[i]; {
 		case c < ' ', c >= 0x7f, c == '"', c == '\\', c == '<', c == '>', c == '&':
-			w.other("", text, false)
+			w.writeOther("", text, false)
 			return
 		}
 	}
 	w.b = append(w.b, '"')
-	w.raw(text)
+	w.writeRaw(text)
 	w.b = append(w.b, '"')
 }
 
-func (w *writing) time(before string, t time.Time) {
-	w.raw(before)
+func (w *jsonWriter) writeTime(before string, t time.Time) {
+	w.writeRaw(before)
 	w.b = append(w.b, '"')
 	b, err := t.AppendText(w.b)
 	if err != nil {
-		w.fail(err)
+		w.setError(err)
 		return
 	}
 	w.b = append(b, '"')
 }
 
-// other writes what there is no quicker way for.
-func (w *writing) other(before string, v any, null bool) {
-	w.raw(before)
+func (w *jsonWriter) writeOther(before string, v any, null bool) {
+	w.writeRaw(before)
 	if null {
-		w.raw(`null`)
+		w.writeRaw(`null`)
 		return
 	}
 	b, err := json.Marshal(v)
-	w.fail(err)
+	w.setError(err)
 	w.b = append(w.b, b...)
 }
 
-func (w *writing) fail(err error) {
+func (w *jsonWriter) setError(err error) {
 	if w.err == nil {
 		w.err = err
 	}
 }
 
-func (w *writing) assignment(before string, a *cells.Assignment) {
-	w.raw(before)
+func (w *jsonWriter) writeAssignment(before string, a *cells.Assignment) {
+	w.writeRaw(before)
 	if a == nil {
-		w.raw(`null`)
+		w.writeRaw(`null`)
 		return
 	}
-	w.text(`{"channel":`, a.Channel)
-	w.number(`,"epoch":`, a.Epoch)
-	w.number(`,"sequence":`, a.Sequence)
-	w.text(`,"release":`, a.Release)
-	w.text(`,"digest":`, string(a.Digest))
+	w.writeString(`{"channel":`, a.Channel)
+	w.writeNumber(`,"epoch":`, a.Epoch)
+	w.writeNumber(`,"sequence":`, a.Sequence)
+	w.writeString(`,"release":`, a.Release)
+	w.writeString(`,"digest":`, string(a.Digest))
 	if a.Profile != "" {
-		w.text(`,"profile":`, a.Profile)
+		w.writeString(`,"profile":`, a.Profile)
 	}
 	if len(a.Values) > 0 {
-		w.raw(`,"values":`)
-		w.values(a.Values)
+		w.writeRaw(`,"values":`)
+		w.writeValues(a.Values)
 	}
 	if a.Revision != "" {
-		w.text(`,"revision":`, a.Revision)
+		w.writeString(`,"revision":`, a.Revision)
 	}
-	if a.Forward {
-		w.raw(`,"forwardOnly":true`)
+	if a.ForwardOnly {
+		w.writeRaw(`,"forwardOnly":true`)
 	}
-	w.raw(`}`)
+	w.writeRaw(`}`)
 }
 
-// values writes a cell's values, whose strings are most of what they are.
-func (w *writing) values(all map[string]any) {
+// writeValues writes a cell's values, most of which are strings.
+func (w *jsonWriter) writeValues(all map[string]any) {
 	comma := `{`
 	for _, key := range slices.Sorted(maps.Keys(all)) {
-		w.text(comma, key)
+		w.writeString(comma, key)
 		comma = `,`
-		w.raw(`:`)
+		w.writeRaw(`:`)
 		switch v := all[key].(type) {
 		case string:
-			w.text("", v)
+			w.writeString("", v)
 		case json.Number:
-			w.digits(v)
+			w.writeDigits(v)
 		case map[string]any:
 			if len(v) == 0 {
-				w.other("", v, false) // null or {}
+				w.writeOther("", v, false) // null or {}
 				continue
 			}
-			w.values(v)
+			w.writeValues(v)
 		default:
-			w.other("", v, false)
+			w.writeOther("", v, false)
 		}
 	}
-	w.raw(`}`)
+	w.writeRaw(`}`)
 }
 
-// digits writes a number as it came; what is more than digits is left to encoding/json, which looks whether it is one.
-func (w *writing) digits(n json.Number) {
+// writeDigits writes a number unchanged if it has only digits; encoding/json validates other numbers.
+func (w *jsonWriter) writeDigits(n json.Number) {
 	if len(n) == 0 || n[0] == '0' || strings.Trim(string(n), "0123456789") != "" {
-		w.other("", n, false)
+		w.writeOther("", n, false)
 		return
 	}
-	w.raw(string(n))
+	w.writeRaw(string(n))
 }
 
-// flags is left out if the cell said nothing of flags.
-func (w *writing) flags(before string, f *cells.FlagsReport) {
+// writeFlags writes nothing if the cell reported no flags.
+func (w *jsonWriter) writeFlags(before string, f *cells.FlagsReport) {
 	if f == nil {
 		return
 	}
-	w.raw(before)
-	w.number(`{"height":`, f.Height)
+	w.writeRaw(before)
+	w.writeNumber(`{"height":`, f.Height)
 	if f.Bundle != "" {
-		w.text(`,"bundle":`, string(f.Bundle))
+		w.writeString(`,"bundle":`, string(f.Bundle))
 	}
 	if f.Orders != "" {
-		w.text(`,"orders":`, string(f.Orders))
+		w.writeString(`,"orders":`, string(f.Orders))
 	}
 	comma := `,"states":{`
 	for _, id := range slices.Sorted(maps.Keys(f.States)) {
-		w.text(comma, id)
-		w.text(`:`, string(f.States[id]))
+		w.writeString(comma, id)
+		w.writeString(`:`, string(f.States[id]))
 		comma = `,`
 	}
 	if len(f.States) > 0 {
-		w.raw(`}`)
+		w.writeRaw(`}`)
 	}
 	if f.Fault != "" {
-		w.text(`,"fault":`, f.Fault)
+		w.writeString(`,"fault":`, f.Fault)
 	}
-	w.raw(`}`)
+	w.writeRaw(`}`)
 }
 
-func (w *writing) boots(before string, all []plan.Boot) {
-	w.raw(before)
+func (w *jsonWriter) writeBoots(before string, all []plan.Boot) {
+	w.writeRaw(before)
 	if all == nil {
-		w.raw(`null`)
+		w.writeRaw(`null`)
 		return
 	}
-	w.raw(`[`)
+	w.writeRaw(`[`)
 	for i, b := range all {
 		if i > 0 {
-			w.raw(`,`)
+			w.writeRaw(`,`)
 		}
-		w.boot(b)
+		w.writeBoot(b)
 	}
-	w.raw(`]`)
+	w.writeRaw(`]`)
 }
 
-func (w *writing) boot(b plan.Boot) {
-	w.text(`{"id":`, b.ID)
-	w.time(`,"first":`, b.First)
-	w.time(`,"last":`, b.Last)
-	w.filled(`,"backs":`, int64(b.Backs))
+func (w *jsonWriter) writeBoot(b plan.Boot) {
+	w.writeString(`{"id":`, b.ID)
+	w.writeTime(`,"first":`, b.First)
+	w.writeTime(`,"last":`, b.Last)
+	w.writeNonZero(`,"backs":`, int64(b.Backs))
 	if !b.Sent.IsZero() {
-		w.time(`,"sent":`, b.Sent)
+		w.writeTime(`,"sent":`, b.Sent)
 	}
-	w.filled(`,"skew":`, int64(b.Skew))
-	w.filled(`,"confirmed":`, b.Confirmed)
-	w.filled(`,"rewound":`, int64(b.Rewound))
+	w.writeNonZero(`,"skew":`, int64(b.Skew))
+	w.writeNonZero(`,"confirmed":`, b.Confirmed)
+	w.writeNonZero(`,"rewound":`, int64(b.Rewound))
 	for i, m := range b.Marks {
 		if i == 0 {
-			w.raw(`,"marks":[`)
+			w.writeRaw(`,"marks":[`)
 		} else {
-			w.raw(`,`)
+			w.writeRaw(`,`)
 		}
-		w.number(`{"number":`, m.Number)
-		w.raw(`,"sum":`)
+		w.writeNumber(`{"number":`, m.Number)
+		w.writeRaw(`,"sum":`)
 		w.b = strconv.AppendUint(w.b, m.Sum, 10)
-		w.time(`,"at":`, m.At)
-		w.raw(`}`)
+		w.writeTime(`,"at":`, m.At)
+		w.writeRaw(`}`)
 	}
 	if len(b.Marks) > 0 {
-		w.raw(`]`)
+		w.writeRaw(`]`)
 	}
-	w.raw(`}`)
+	w.writeRaw(`}`)
 }
 
-// filled writes a number that is left out if it is 0.
-func (w *writing) filled(before string, n int64) {
+func (w *jsonWriter) writeNonZero(before string, n int64) {
 	if n != 0 {
-		w.number(before, n)
+		w.writeNumber(before, n)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
-// fill gives every field below v, those that are added later too, a value of its own that needs care.
+// fill gives every field below v, including ones added later, a value of its own that needs care.
 func fill(v reflect.Value, n *int) {
 	*n++
 	switch {
@@ -22,8 +22,11 @@ func fill(v reflect.Value, n *int) {
 		return
 	case v.Type() == reflect.TypeFor[map[string]any]():
 		v.Set(reflect.ValueOf(map[string]any{
-			"b": "text", "a": "<&>", "number": json.Number("1.50"), "long": json.Number("1200"), "zero": json.Number("0"), "nought": json.Number(""), "int": 3, "float": 1e30, "true": true, "null": nil, `q"`: []any{1, "x", map[string]any{}},
-			"none": map[string]any(nil), "empty": map[string]any{}, "deep": map[string]any{"z": map[string]any{"y": "é\u2028"}, "a": []any{}},
+			"b": "text", "a": "<&>", "number": json.Number("1.50"), "long": json.Number("1200"),
+			"zero": json.Number("0"), "nought": json.Number(""), "int": 3, "float": 1e30, "true": true, "null": nil,
+			`q"`:   []any{1, "x", map[string]any{}},
+			"none": map[string]any(nil), "empty": map[string]any{},
+			"deep": map[string]any{"z": map[string]any{"y": "é\u2028"}, "a": []any{}},
 		}))
 		return
 	}
@@ -61,19 +64,20 @@ func fill(v reflect.Value, n *int) {
 	}
 }
 
-// What is kept of a cell is what encoding/json would make of it: what reads it, and earlier versions, know nothing else.
+// A stored state is encoded as by encoding/json, since readers and earlier versions know nothing else.
 func TestEncodedAsJSON(t *testing.T) {
 	full, n := &plan.CellState{}, 0
 	fill(reflect.ValueOf(full).Elem(), &n)
 	hollow := *full
-	hollow.Left, hollow.Failures, hollow.Boots = hollow.Left[:0], hollow.Failures[:0], []plan.Boot{{}, {Marks: []plan.Mark{}}}
+	hollow.Left, hollow.Failures, hollow.Boots = hollow.Left[:0], hollow.Failures[:0],
+		[]plan.Boot{{}, {Marks: []plan.Mark{}}}
 	hollow.Flags = &cells.FlagsReport{}
 	for name, s := range map[string]*plan.CellState{"full": full, "empty": {Name: "a"}, "hollow": &hollow} {
 		want, err := json.Marshal(s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := rows.Reported([]plan.Reported{{State: s}})
+		r, err := rows.EncodeReports([]plan.Reported{{State: s}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,18 +85,21 @@ func TestEncodedAsJSON(t *testing.T) {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, want)
 		}
 	}
-	if _, err := rows.Reported([]plan.Reported{{State: &plan.CellState{Name: "a", LastReport: time.Date(12026, 1, 1, 0, 0, 0, 0, time.UTC)}}}); err == nil {
+	if _, err := rows.EncodeReports([]plan.Reported{{State: &plan.CellState{Name: "a",
+		LastReport: time.Date(12026, 1, 1, 0, 0, 0, 0, time.UTC)}}}); err == nil {
 		t.Error("a year that JSON has no place for was kept")
 	}
 }
 
 func BenchmarkReported(b *testing.B) {
 	at := time.Now()
-	runs := &cells.Assignment{Channel: "production", Epoch: 1, Sequence: 7, Release: "2026.11.3", Digest: "sha256:0f", Values: map[string]any{"domain": "example", "replicas": json.Number("3")}}
-	s := &plan.CellState{Name: "cell-00001", LastReport: at, HealthySince: at, Granted: runs, Running: runs, Boots: []plan.Boot{{ID: "b1", First: at, Last: at, Sent: at}}}
+	runs := &cells.Assignment{Channel: "production", Epoch: 1, Sequence: 7, Release: "2026.11.3", Digest: "sha256:0f",
+		Values: map[string]any{"domain": "example", "replicas": json.Number("3")}}
+	s := &plan.CellState{Name: "cell-00001", LastReport: at, HealthySince: at, Granted: runs, Running: runs,
+		Boots: []plan.Boot{{ID: "b1", First: at, Last: at, Sent: at}}}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := rows.Reported([]plan.Reported{{State: s}}); err != nil {
+		if _, err := rows.EncodeReports([]plan.Reported{{State: s}}); err != nil {
 			b.Fatal(err)
 		}
 	}

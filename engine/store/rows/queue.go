@@ -9,46 +9,46 @@ import (
 
 const (
 	maxBatch   = 512              // reports that share a commit
-	batchDelay = time.Millisecond // the longest that one waits for others
+	batchDelay = time.Millisecond // the longest that a report waits for others
 )
 
-// ErrClosed answers calls after Close.
+// ErrClosed is the error of calls after Close.
 var ErrClosed = errors.New("the store is closed")
 
-// Queue gathers the reports of many callers, so that they share commits. It commits as soon as a batch is as large as
-// the one before, for then all who were waiting have come again, or after a millisecond: a lone caller does not wait,
-// and many share one write to the disk.
+// Queue gathers the reports of many callers, so that they share commits. It commits after a millisecond, or as soon as
+// a batch is as large as the one before, for then all waiting callers have probably come again: a lone caller does not
+// wait, and many share one write to the disk.
 type Queue struct {
 	write func(batch []*Report) (refused map[*Report]error, err error)
 
-	mu     sync.RWMutex // held for reading while a report is handed over; guards closed
+	mu     sync.RWMutex // read-locked while a report is enqueued; guards closed
 	closed bool
 	queue  chan *Report  // closed by Close
 	done   chan struct{} // closed when the writer has ended
 }
 
-// NewQueue starts a queue; Close it. write is called by one goroutine with a batch to keep in one durable transaction.
-// err says that none of it was kept, refused which were not though the others were.
+// NewQueue starts a queue; Close it. One goroutine calls write with batches to store, each in one durable transaction.
+// err means that nothing of a batch was stored, refused names the reports that were not though the others were.
 func NewQueue(write func(batch []*Report) (refused map[*Report]error, err error)) *Queue {
 	q := &Queue{write: write, queue: make(chan *Report, maxBatch), done: make(chan struct{})}
 	go q.run()
 	return q
 }
 
-// Keep hands a report over, and waits until it is durable. If ctx ends first, whether it was kept is not known.
-func (q *Queue) Keep(ctx context.Context, r *Report) error {
-	if err := q.hand(ctx, r); err != nil {
+// Submit enqueues a report, and waits until it is durable. If ctx ends first, the report may have been stored.
+func (q *Queue) Submit(ctx context.Context, r *Report) error {
+	if err := q.enqueue(ctx, r); err != nil {
 		return err
 	}
 	select {
-	case err := <-r.answer:
+	case err := <-r.result:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (q *Queue) hand(ctx context.Context, r *Report) error {
+func (q *Queue) enqueue(ctx context.Context, r *Report) error {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
 	if q.closed {
@@ -62,14 +62,14 @@ func (q *Queue) hand(ctx context.Context, r *Report) error {
 	}
 }
 
-// Closed tells whether Close was called.
+// Closed reports whether Close was called.
 func (q *Queue) Closed() bool {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
 	return q.closed
 }
 
-// Close takes no more, and returns when all that was handed over is written. It may be called again.
+// Close rejects new reports, and returns when all enqueued ones are written. It may be called again.
 func (q *Queue) Close() {
 	q.mu.Lock()
 	if !q.closed {
@@ -84,23 +84,23 @@ func (q *Queue) run() {
 	defer close(q.done)
 	previous := 1
 	for first := range q.queue {
-		batch := q.gather(first, previous)
+		batch := q.collectBatch(first, previous)
 		refused, err := q.write(batch)
 		for _, r := range batch {
 			if err == nil {
-				r.answer <- refused[r]
+				r.result <- refused[r]
 			} else {
-				r.answer <- err
+				r.result <- err
 			}
 		}
 		previous = len(batch)
 	}
 }
 
-// gather takes what is waiting, up to maxBatch, and waits for more up to batchDelay while there are fewer than enough.
-func (q *Queue) gather(first *Report, enough int) []*Report {
+// collectBatch collects waiting reports, up to maxBatch, and waits up to batchDelay while there are fewer than enough.
+func (q *Queue) collectBatch(first *Report, wanted int) []*Report {
 	batch := []*Report{first}
-	var late <-chan time.Time
+	var timeout <-chan time.Time
 	for len(batch) < maxBatch {
 		select {
 		case r, ok := <-q.queue:
@@ -111,13 +111,13 @@ func (q *Queue) gather(first *Report, enough int) []*Report {
 			continue
 		default:
 		}
-		if len(batch) >= enough {
+		if len(batch) >= wanted {
 			return batch
 		}
-		if late == nil {
+		if timeout == nil {
 			t := time.NewTimer(batchDelay)
 			defer t.Stop()
-			late = t.C
+			timeout = t.C
 		}
 		select {
 		case r, ok := <-q.queue:
@@ -125,7 +125,7 @@ func (q *Queue) gather(first *Report, enough int) []*Report {
 				return batch
 			}
 			batch = append(batch, r)
-		case <-late:
+		case <-timeout:
 			return batch
 		}
 	}

@@ -11,17 +11,17 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// Report is one caller's reports as rows: all of them are kept, or none.
+// Report holds the rows of one caller's reports, which are stored together or not at all.
 type Report struct {
 	Cells    []Cell
 	Events   []Event
 	Served   []Sequence
-	Material bool // one of them says something new
+	Material bool // at least one report says something new
 
-	answer chan error // buffered: the caller may have gone
+	result chan error // buffered: the caller may be gone
 }
 
-// Cell is a cell's state as a row. Body is the whole of it; the rest is for people who look inside, and Version decides.
+// Cell is the row of a cell's state. Version and Body, the whole state, are used; the other columns are for people.
 type Cell struct {
 	Name, Channel, Release, State string
 	LastReport                    int64 // Unix milliseconds
@@ -29,38 +29,38 @@ type Cell struct {
 	Body                          string
 }
 
-// Event is one line of a cell's history.
+// Event is the row of an event in a cell's history.
 type Event struct {
 	Cell, Boot string
 	Number     int64
 	Body       string
 }
 
-// Sequence is one that a cell was served, or told of (R2).
+// Sequence is a sequence of a channel that a cell was served or reported (R2).
 type Sequence struct {
 	Channel string
 	Number  int64
 }
 
-// Reported spells reports out as rows, in the caller's goroutine: who writes them only writes.
-func Reported(batch []plan.Reported) (*Report, error) {
-	r := &Report{Cells: make([]Cell, 0, len(batch)), answer: make(chan error, 1)}
+// EncodeReports encodes reports as rows in the caller's goroutine, so that the writer only writes.
+func EncodeReports(batch []plan.Reported) (*Report, error) {
+	r := &Report{Cells: make([]Cell, 0, len(batch)), result: make(chan error, 1)}
 	for _, b := range batch {
 		if b.State == nil || b.State.Name == "" {
-			return nil, errors.New("keep a report: it names no cell")
+			return nil, errors.New("store a report: the report names no cell")
 		}
-		if err := r.add(b); err != nil {
+		if err := r.addReported(b); err != nil {
 			return nil, err
 		}
 	}
 	return r, nil
 }
 
-func (r *Report) add(b plan.Reported) error {
+func (r *Report) addReported(b plan.Reported) error {
 	s := b.State
 	body, err := encodeState(s)
 	if err != nil {
-		return fmt.Errorf("keep the report of %s: %w", s.Name, err)
+		return fmt.Errorf("store the report of %s: %w", s.Name, err)
 	}
 	r.Material = r.Material || b.Material
 	r.Cells = append(r.Cells, Cell{
@@ -68,7 +68,7 @@ func (r *Report) add(b plan.Reported) error {
 		LastReport: Millis(s.LastReport), Version: s.Version, Body: body,
 	})
 	serve := func(channel string, sequence int64) {
-		if !slices.Contains(b.Strange, channel) {
+		if !slices.Contains(b.UnknownChannels, channel) {
 			r.Served = append(r.Served, Sequence{channel, sequence})
 		}
 	}
@@ -81,17 +81,17 @@ func (r *Report) add(b plan.Reported) error {
 	for _, e := range b.Events {
 		body, err := Encode(e)
 		if err != nil {
-			return fmt.Errorf("keep event %d of %s: %w", e.Number, s.Name, err)
+			return fmt.Errorf("store event %d of %s: %w", e.Number, s.Name, err)
 		}
 		r.Events = append(r.Events, Event{s.Name, b.Boot, e.Number, body})
 	}
 	return nil
 }
 
-// Empty tells whether there is nothing to keep.
+// Empty reports whether there is nothing to store.
 func (r *Report) Empty() bool { return len(r.Cells) == 0 }
 
-// Millis gives Unix milliseconds; 0 for the zero time.
+// Millis returns t in Unix milliseconds; 0 for the zero time.
 func Millis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -99,8 +99,8 @@ func Millis(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// Time reads what Millis gives.
-func Time(millis int64) time.Time {
+// FromMillis is the inverse of Millis.
+func FromMillis(millis int64) time.Time {
 	if millis == 0 {
 		return time.Time{}
 	}

@@ -1,6 +1,8 @@
-// Package rows is what the databases that keep observations have in common: how values become rows, which of many
-// reports may be kept (compare-and-swap), which offers may be made under their caps, and how callers share commits.
+// Package rows has what the databases that store observations have in common: the encoding of values as rows, which of
+// many reports may be stored (compare-and-swap), which offers may be made under their caps, and how callers share
+// commits.
 //
-// It knows no database and no SQL, decides nothing about releases, and keeps nothing but what a Queue holds until it is
-// written. Functions are pure, unless they say otherwise; Queue and Sequences may be used by many goroutines.
+// The package knows no database and no SQL, decides nothing about releases, and stores nothing but the reports in a
+// Queue that are not written yet. Functions are pure unless they say otherwise; Queue and Sequences may be used by many
+// goroutines.
 package rows

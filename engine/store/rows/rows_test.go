@@ -18,9 +18,10 @@ func versions(t *testing.T, of ...any) *rows.Report {
 	t.Helper()
 	var batch []plan.Reported
 	for i := 0; i < len(of); i += 2 {
-		batch = append(batch, plan.Reported{State: &plan.CellState{Name: of[i].(string), Version: int64(of[i+1].(int))}})
+		batch = append(batch, plan.Reported{State: &plan.CellState{Name: of[i].(string),
+			Version: int64(of[i+1].(int))}})
 	}
-	r, err := rows.Reported(batch)
+	r, err := rows.EncodeReports(batch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,15 +31,20 @@ func versions(t *testing.T, of ...any) *rows.Report {
 func TestAdmit(t *testing.T) {
 	for name, c := range map[string]struct {
 		batch []*rows.Report
-		stale []int // of batch
+		stale []int // indices in batch
 		want  string
 	}{
-		"successors, one after the other":          {[]*rows.Report{versions(t, "a", 4), versions(t, "a", 5), versions(t, "b", 1)}, nil, "a 5, b 1"},
-		"twice in one report":                      {[]*rows.Report{versions(t, "a", 4, "a", 5)}, nil, "a 5"},
-		"one of two on the same version":           {[]*rows.Report{versions(t, "a", 4), versions(t, "a", 4), versions(t, "a", 5)}, []int{1}, "a 5"},
-		"one stale cell takes its report with it":  {[]*rows.Report{versions(t, "b", 1, "a", 4, "c", 7), versions(t, "b", 1)}, []int{0}, "b 1"},
-		"what follows on a stale one is stale too": {[]*rows.Report{versions(t, "a", 5), versions(t, "a", 6), versions(t, "a", 4)}, []int{0, 1}, "a 4"},
-		"an older one":                             {[]*rows.Report{versions(t, "a", 3), versions(t, "a", 0)}, []int{0, 1}, ""},
+		"successors, one after the other": {[]*rows.Report{versions(t, "a", 4), versions(t, "a", 5),
+			versions(t, "b", 1)}, nil, "a 5, b 1"},
+		"twice in one report": {[]*rows.Report{versions(t, "a", 4, "a", 5)}, nil, "a 5"},
+		"one of two on the same version": {[]*rows.Report{versions(t, "a", 4), versions(t, "a", 4),
+			versions(t, "a", 5)}, []int{1}, "a 5"},
+		"one stale cell takes its report with it": {[]*rows.Report{versions(t, "b", 1, "a", 4, "c", 7),
+			versions(t, "b", 1)}, []int{0}, "b 1"},
+		"what follows on a stale one is stale too": {[]*rows.Report{versions(t, "a", 5), versions(t, "a", 6),
+			versions(t, "a", 4)}, []int{0, 1}, "a 4"},
+		"an older one": {[]*rows.Report{versions(t, "a", 3), versions(t, "a", 0)},
+			[]int{0, 1}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			kept := map[string]int64{"a": 3, "c": 9}
@@ -65,16 +71,17 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
-// Callers who come while a batch is written share the next one, and each gets its own answer.
-// R2: sequences are kept of every channel that a cell names, but of those that the repository does not have.
+// R2: sequences are stored for every channel that a cell names, except channels that the repository does not have.
 func TestServedByWord(t *testing.T) {
-	s := &plan.CellState{Name: "a", Channel: "staging", Sequence: 3, Applying: &cells.Assignment{Channel: "made-up", Sequence: 9}, Granted: &cells.Assignment{Sequence: 4}}
-	r, err := rows.Reported([]plan.Reported{{State: s, Strange: []string{"made-up"}}})
+	s := &plan.CellState{Name: "a", Channel: "staging", Sequence: 3,
+		Applying: &cells.Assignment{Channel: "made-up", Sequence: 9}, Granted: &cells.Assignment{Sequence: 4}}
+	r, err := rows.EncodeReports([]plan.Reported{{State: s, UnknownChannels: []string{"made-up"}}})
 	if want := []rows.Sequence{{"staging", 3}, {"staging", 4}}; err != nil || !slices.Equal(r.Served, want) {
 		t.Errorf("kept %v (%v), want %v", r.Served, err, want)
 	}
 }
 
+// Callers who come while a batch is written share the next one, and each gets its own answer.
 func TestQueueShares(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		write := make(chan struct{})
@@ -88,7 +95,7 @@ func TestQueueShares(t *testing.T) {
 		var wg sync.WaitGroup
 		keep := func(r *rows.Report, want error) {
 			wg.Go(func() {
-				if err := q.Keep(t.Context(), r); !errors.Is(err, want) {
+				if err := q.Submit(t.Context(), r); !errors.Is(err, want) {
 					t.Errorf("answered %v, not %v", err, want)
 				}
 			})
@@ -108,7 +115,7 @@ func TestQueueShares(t *testing.T) {
 		}
 		q.Close()
 		q.Close()
-		if err := q.Keep(t.Context(), versions(t, "late", 1)); !errors.Is(err, rows.ErrClosed) {
+		if err := q.Submit(t.Context(), versions(t, "late", 1)); !errors.Is(err, rows.ErrClosed) {
 			t.Errorf("after Close: %v", err)
 		}
 	})

@@ -16,7 +16,7 @@ func grants(t *testing.T, open Open) {
 	steps := []struct {
 		name   string
 		offer  *cells.Assignment
-		stands bool // it is the newest afterwards
+		stands bool // the offer is the newest grant afterwards
 	}{
 		{"the first", assignment("staging", 1, 120), true},
 		{"an older sequence", assignment("staging", 1, 119), false},
@@ -28,101 +28,111 @@ func grants(t *testing.T, open Open) {
 	for i, step := range steps {
 		at := noon.Add(time.Duration(i) * time.Minute)
 		for range 2 { // repeating changes nothing
-			must(t, give(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *step.offer, At: at}}))
+			must(t, grantUncapped(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *step.offer, At: at}}))
 		}
 		if step.stands {
 			newest = step.offer
 		}
-		same(t, step.name, newest, observed(t, s).Cells["acme"].Granted)
+		wantSame(t, step.name, newest, observed(t, s).Cells["acme"].Granted)
 	}
-	// A restored engine's batch of old and new: each cell for itself.
-	must(t, give(ctx, s, []plan.Granted{
+	// A restored engine's batch of old and new: each cell by itself.
+	must(t, grantUncapped(ctx, s, []plan.Granted{
 		{Cell: "acme", Assignment: *assignment("staging", 2, 1), At: noon},
 		{Cell: "bolt", Assignment: *assignment("staging", 2, 1), At: noon},
 	}))
 	o := observed(t, s)
-	same(t, "acme after the batch", newest, o.Cells["acme"].Granted)
-	same(t, "bolt, which never reported", &plan.CellState{Name: "bolt", Granted: assignment("staging", 2, 1), GrantedAt: noon}, o.Cells["bolt"])
+	wantSame(t, "acme after the batch", newest, o.Cells["acme"].Granted)
+	wantSame(t, "bolt, which never reported", &plan.CellState{Name: "bolt", Granted: assignment("staging", 2, 1),
+		GrantedAt: noon}, o.Cells["bolt"])
 }
 
 func grantOverReport(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	must(t, give(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 9), At: noon}}))
+	must(t, grantUncapped(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 9), At: noon}}))
 	stale := state("acme", 8)
 	stale.Granted, stale.GrantedAt = assignment("staging", 1, 8), noon.Add(-time.Hour)
 	must(t, report(t, s, plan.Reported{State: stale}))
-	same(t, "the grant", assignment("staging", 1, 9), observed(t, s).Cells["acme"].Granted)
-	// After a loss of the database a cell knows of a newer grant than we do (R26).
+	wantSame(t, "the grant", assignment("staging", 1, 9), observed(t, s).Cells["acme"].Granted)
+	// After a loss of the database a cell knows of a newer grant than the store (R26).
 	knows := state("acme", 12)
 	knows.Granted, knows.GrantedAt = assignment("staging", 1, 12), noon
 	must(t, report(t, s, plan.Reported{State: knows}))
-	same(t, "the grant that the cell told of", assignment("staging", 1, 12), observed(t, s).Cells["acme"].Granted)
+	wantSame(t, "the grant that the cell told of", assignment("staging", 1, 12), observed(t, s).Cells["acme"].Granted)
 }
 
 func served(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	must(t, report(t, s, plan.Reported{State: state("acme", 41)}, plan.Reported{State: state("acme", 40)}))
-	must(t, give(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *assignment("dedicated", 1, 7), At: noon}}))
-	_, err := s.Decided(ctx, []plan.Decided{{Commit: "c1", Channel: "edge", Sequence: 5}})
+	must(t, grantUncapped(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *assignment("dedicated", 1, 7), At: noon}}))
+	_, err := s.RecordDecisions(ctx, []plan.Decided{{Commit: "c1", Channel: "edge", Sequence: 5}})
 	must(t, err)
-	same(t, "the sequences", map[string]int64{"staging": 41, "dedicated": 7, "edge": 5}, observed(t, s).Served)
+	wantSame(t, "the sequences", map[string]int64{"staging": 41, "dedicated": 7, "edge": 5}, observed(t, s).Served)
 	s = reopen(t, s, open)
 	applying := state("acme", 1)
 	applying.Applying = assignment("dedicated", 1, 8)
 	must(t, report(t, s, plan.Reported{State: applying}))
-	same(t, "the sequences later", map[string]int64{"staging": 41, "dedicated": 8, "edge": 5}, observed(t, s).Served)
+	wantSame(t, "the sequences later", map[string]int64{"staging": 41, "dedicated": 8, "edge": 5},
+		observed(t, s).Served)
 }
 
 func latches(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	first := plan.Learned{
-		Accepted: []plan.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3), At: noon, Evidence: "first"}},
+		Accepted: []plan.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3),
+			At: noon, Evidence: "first"}},
 		Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}},
 		Waves:    []plan.Through{{Channel: "staging", Sequence: 3, Digest: digest(3), Wave: 1, At: noon}},
-		Rollouts: []plan.Rollout{{Channel: "staging", Sequence: 3, Since: noon, Eligible: []string{"acme"}}},
+		Cohorts:  []plan.Cohort{{Channel: "staging", Sequence: 3, Since: noon, Eligible: []string{"acme"}}},
 	}
-	must(t, s.Learn(ctx, first))
+	must(t, s.RecordLearned(ctx, first))
 	later := noon.Add(time.Hour)
-	must(t, s.Learn(ctx, plan.Learned{
-		Accepted: []plan.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3), At: later, Evidence: "second"}},
+	must(t, s.RecordLearned(ctx, plan.Learned{
+		Accepted: []plan.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3),
+			At: later, Evidence: "second"}},
 		Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: digest(4), At: later}},
 		Waves:    []plan.Through{{Channel: "staging", Sequence: 3, Digest: digest(3), Wave: 1, At: later}},
-		Rollouts: []plan.Rollout{{Channel: "staging", Sequence: 3, Since: later, Eligible: []string{"acme", "bolt"}}},
+		Cohorts:  []plan.Cohort{{Channel: "staging", Sequence: 3, Since: later, Eligible: []string{"acme", "bolt"}}},
 	}))
-	same(t, "what was learned", first, observed(t, s).Learned)
-	must(t, s.Learn(ctx, plan.Learned{Finished: []plan.Finish{{Channel: "staging", Sequence: 4, Digest: digest(4), At: later}}}))
+	wantSame(t, "what was learned", first, observed(t, s).Learned)
+	must(t, s.RecordLearned(ctx, plan.Learned{Finished: []plan.Finish{{Channel: "staging", Sequence: 4,
+		Digest: digest(4), At: later}}}))
 	if got := observed(t, s).Learned.Finished; len(got) != 2 {
 		t.Errorf("%d finishes, not 2", len(got))
 	}
 	next := plan.Through{Channel: "staging", Sequence: 4, Digest: digest(4), Wave: 1, At: later}
-	must(t, s.Learn(ctx, plan.Learned{Waves: []plan.Through{next}}))
-	same(t, "the waves of the newest head", []plan.Through{next}, observed(t, s).Learned.Waves)
+	must(t, s.RecordLearned(ctx, plan.Learned{Waves: []plan.Through{next}}))
+	wantSame(t, "the waves of the newest head", []plan.Through{next}, observed(t, s).Learned.Waves)
 }
 
 func observations(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	answer := func(at time.Time, value string) plan.Observation {
-		return plan.Observation{Channel: "dedicated", Gate: "metric", Subject: string(digest(3)), Policy: "p", Holds: true, Value: value, ObservedAt: at, ValidUntil: at.Add(time.Minute)}
+		return plan.Observation{Channel: "dedicated", Gate: "metric", Subject: string(digest(3)), Policy: "p",
+			Holds: true, Value: value, ObservedAt: at, ValidUntil: at.Add(time.Minute)}
 	}
-	must(t, s.Observe(ctx, []plan.Observation{answer(noon, "first"), {Gate: "check", Holds: true}}))
-	must(t, s.Observe(ctx, []plan.Observation{answer(noon.Add(2*time.Minute), "newest"), answer(noon.Add(time.Minute), "late")}))
-	same(t, "the answers", []plan.Observation{{Gate: "check", Holds: true}, answer(noon.Add(2*time.Minute), "newest")}, observed(t, s).Observations)
+	must(t, s.RecordObservations(ctx, []plan.Observation{answer(noon, "first"), {Gate: "check", Holds: true}}))
+	must(t, s.RecordObservations(ctx, []plan.Observation{answer(noon.Add(2*time.Minute), "newest"),
+		answer(noon.Add(time.Minute), "late")}))
+	wantSame(t, "the answers", []plan.Observation{{Gate: "check", Holds: true},
+		answer(noon.Add(2*time.Minute), "newest")}, observed(t, s).Observations)
 }
 
 func decidedOnce(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	a := plan.Decided{Commit: "aaa", Kind: plan.Promote, Channel: "staging", Release: "1.0.3", Digest: digest(3), Sequence: 3, At: noon}
-	b := plan.Decided{Commit: "bbb", Kind: plan.Rollback, Channel: "staging", Release: "1.0.2", Digest: digest(2), Sequence: 4, Replaces: "1.0.3", At: noon}
+	a := plan.Decided{Commit: "aaa", Kind: plan.Promote, Channel: "staging", Release: "1.0.3", Digest: digest(3),
+		Sequence: 3, At: noon}
+	b := plan.Decided{Commit: "bbb", Kind: plan.Rollback, Channel: "staging", Release: "1.0.2", Digest: digest(2),
+		Sequence: 4, Replaces: "1.0.3", At: noon}
 	decide := func(what string, give, want []plan.Decided) {
 		t.Helper()
-		fresh, err := s.Decided(ctx, give)
+		fresh, err := s.RecordDecisions(ctx, give)
 		must(t, err)
-		same(t, what, want, fresh)
+		wantSame(t, what, want, fresh)
 	}
 	decide("new", []plan.Decided{a, a}, []plan.Decided{a})
 	s = reopen(t, s, open) // killed before the announcement
 	decide("not announced yet", []plan.Decided{a}, []plan.Decided{a})
-	must(t, s.Announced(ctx, []string{"aaa"}))
+	must(t, s.MarkAnnounced(ctx, []string{"aaa"}))
 	s = reopen(t, s, open)
 	decide("announced", []plan.Decided{a}, nil)
 	changed := a
@@ -130,24 +140,24 @@ func decidedOnce(t *testing.T, open Open) {
 	decide("one commit, one decision", []plan.Decided{changed, b}, []plan.Decided{b})
 	s = reopen(t, s, open)
 	decide("found again though git is not read from the start", nil, []plan.Decided{b})
-	must(t, s.Announced(ctx, []string{"bbb", "unknown"}))
+	must(t, s.MarkAnnounced(ctx, []string{"bbb", "unknown"}))
 	decide("all announced", []plan.Decided{a, b}, nil)
 }
 
 func setAndCleared(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	d := &plan.Divergence{Seen: "4f0c", Tip: "77aa", At: noon}
-	must(t, s.Seen(ctx, "4f0c", d))
-	must(t, s.Refused(ctx, "staging", &plan.Refusal{Reason: "first", Until: noon}))
-	must(t, s.Refused(ctx, "staging", &plan.Refusal{Reason: "pre-receive hook", Until: noon}))
-	must(t, s.Refused(ctx, "dedicated", &plan.Refusal{Reason: "x", Until: noon}))
-	must(t, s.Refused(ctx, "dedicated", nil))
-	must(t, s.Refused(ctx, "dedicated", nil))
+	must(t, s.RecordSeen(ctx, "4f0c", d))
+	must(t, s.RecordRefusal(ctx, "staging", &plan.Refusal{Reason: "first", Until: noon}))
+	must(t, s.RecordRefusal(ctx, "staging", &plan.Refusal{Reason: "pre-receive hook", Until: noon}))
+	must(t, s.RecordRefusal(ctx, "dedicated", &plan.Refusal{Reason: "x", Until: noon}))
+	must(t, s.RecordRefusal(ctx, "dedicated", nil))
+	must(t, s.RecordRefusal(ctx, "dedicated", nil))
 	s = reopen(t, s, open)
 	o := observed(t, s)
-	same(t, "diverged", d, o.Diverged)
-	same(t, "refused", map[string]plan.Refusal{"staging": {Reason: "pre-receive hook", Until: noon}}, o.Refused)
-	must(t, s.Seen(ctx, "77aa", nil))
+	wantSame(t, "diverged", d, o.Diverged)
+	wantSame(t, "refused", map[string]plan.Refusal{"staging": {Reason: "pre-receive hook", Until: noon}}, o.Refused)
+	must(t, s.RecordSeen(ctx, "77aa", nil))
 	o = observed(t, s)
 	if o.Diverged != nil || o.Seen != "77aa" {
 		t.Errorf("acknowledged, yet seen %s and diverged %v", o.Seen, o.Diverged)
@@ -163,13 +173,13 @@ func decisionsByCursor(t *testing.T, open Open) {
 	if _, next, err := s.Decisions(ctx, 0, 3); err != nil || next != 0 {
 		t.Errorf("none yet: cursor %d (%v)", next, err)
 	}
-	_, err := s.Decided(ctx, all)
+	_, err := s.RecordDecisions(ctx, all)
 	must(t, err)
 	cursor := int64(0)
 	for _, want := range [][]plan.Decided{all[:3], all[3:], nil} {
 		found, next, err := s.Decisions(ctx, cursor, 3)
 		must(t, err)
-		same(t, fmt.Sprint("after ", cursor), want, found)
+		wantSame(t, fmt.Sprint("after ", cursor), want, found)
 		if next < cursor || (next == cursor) != (len(want) == 0) {
 			t.Errorf("the cursor went from %d to %d", cursor, next)
 		}
@@ -177,7 +187,7 @@ func decisionsByCursor(t *testing.T, open Open) {
 	}
 	found, next, err := s.Decisions(ctx, -1, 2)
 	must(t, err)
-	same(t, "the last two", all[3:], found)
+	wantSame(t, "the last two", all[3:], found)
 	if next != cursor {
 		t.Errorf("the cursor of the last is %d, not %d", next, cursor)
 	}

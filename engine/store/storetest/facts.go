@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// facts: of two processes that make up their minds at once, one is right (R29).
+// R29: of two processes that write a fact at once, one succeeds.
 func facts(t *testing.T, open Open) {
 	s, other, ctx := opened(t, open), opened(t, open), t.Context()
 	want := func(s Store, value string) {
@@ -21,10 +21,10 @@ func facts(t *testing.T, open Open) {
 		}
 	}
 	want(s, "")
-	must(t, s.KeepFact(ctx, "pins", "", "a"))
+	must(t, s.SetFact(ctx, "pins", "", "a"))
 	want(other, "a")
 	for before, value := range map[string]string{"": "a", "b": "c"} {
-		if err := other.KeepFact(ctx, "pins", before, value); !errors.Is(err, plan.ErrStale) {
+		if err := other.SetFact(ctx, "pins", before, value); !errors.Is(err, plan.ErrStale) {
 			t.Errorf("%q on %q: %v, not ErrStale", value, before, err)
 		}
 	}
@@ -35,7 +35,7 @@ func facts(t *testing.T, open Open) {
 	for i := range 16 {
 		all.Go(func() {
 			value := fmt.Sprint("b", i)
-			err := []Store{s, other}[i%2].KeepFact(ctx, "pins", "a", value)
+			err := []Store{s, other}[i%2].SetFact(ctx, "pins", "a", value)
 			if err == nil {
 				mu.Lock()
 				kept = append(kept, value)

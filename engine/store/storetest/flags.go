@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// flagging is what it keeps for flags.
+// flagging tests what a store keeps for flags.
 func flagging() map[string]func(t *testing.T, open Open) {
 	return map[string]func(t *testing.T, open Open){
 		"a kill is kept until it is forgotten, long after it landed (R43)": kills,
@@ -32,7 +32,8 @@ func flagging() map[string]func(t *testing.T, open Open) {
 
 func kill(id, flag string) plan.Kill {
 	return plan.Kill{ID: id, At: noon, Override: repository.Override{
-		APIVersion: "sluice/v1", Kind: repository.Kill, Flag: flag, Reason: "broken", By: "ada", Until: noon.Add(time.Hour), Name: "kill-" + flag,
+		APIVersion: "sluice/v1", Kind: repository.Kill, Flag: flag, Reason: "broken", By: "ada",
+		Until: noon.Add(time.Hour), Name: "kill-" + flag,
 	}}
 }
 
@@ -40,29 +41,29 @@ func wantKills(t *testing.T, s Store, what string, want ...plan.Kill) {
 	t.Helper()
 	got, err := s.Kills(t.Context())
 	must(t, err)
-	same(t, what, want, got)
+	wantSame(t, what, want, got)
 }
 
 func kills(t *testing.T, open Open) {
-	h := newHands()
-	s, ctx := openedAt(t, open, h.read), t.Context()
+	h := newManualClock()
+	s, ctx := openedAt(t, open, h.timeNow), t.Context()
 	wantKills(t, s, "at first")
 	must(t, s.Kill(ctx, kill("k2", "gateway")))
 	must(t, s.Kill(ctx, kill("k1", "classes")))
 	must(t, s.Kill(ctx, kill("k1", "classes")))
-	s = reopenAt(t, s, open, h.read)
+	s = reopenAt(t, s, open, h.timeNow)
 	wantKills(t, s, "by flag", kill("k1", "classes"), kill("k2", "gateway"))
-	must(t, s.Landed(ctx, "k2", "77aa"))
-	must(t, s.Landed(ctx, "unknown", "77aa"))
+	must(t, s.MarkKillLanded(ctx, "k2", "77aa"))
+	must(t, s.MarkKillLanded(ctx, "unknown", "77aa"))
 	landed := kill("k2", "gateway")
 	landed.Landed = "77aa"
 	wantKills(t, s, "one landed", kill("k1", "classes"), landed)
-	h.move(time.Hour)
+	h.advance(time.Hour)
 	landed.Landed = "4f0c"
-	must(t, s.Landed(ctx, "k2", "4f0c"))
+	must(t, s.MarkKillLanded(ctx, "k2", "4f0c"))
 	wantKills(t, s, "it landed again, after a force-push", kill("k1", "classes"), landed)
-	h.move(30 * 24 * time.Hour)
-	must(t, s.Landed(ctx, "k1", "4f0c"))
+	h.advance(30 * 24 * time.Hour)
+	must(t, s.MarkKillLanded(ctx, "k1", "4f0c"))
 	last := kill("k1", "classes")
 	last.Landed = "4f0c"
 	wantKills(t, s, "the one that landed long ago is forgotten", last)
@@ -70,10 +71,10 @@ func kills(t *testing.T, open Open) {
 
 func killsWithoutLease(t *testing.T, open Open) {
 	a, b := opened(t, open), opened(t, open)
-	if _, led, err := a.Lead(t.Context(), time.Minute); err != nil || !led {
+	if _, led, err := a.AcquireLease(t.Context(), time.Minute); err != nil || !led {
 		t.Fatal(led, err)
 	}
-	if _, led, err := b.Lead(t.Context(), time.Minute); err != nil || led {
+	if _, led, err := b.AcquireLease(t.Context(), time.Minute); err != nil || led {
 		t.Fatal(led, err)
 	}
 	must(t, b.Kill(t.Context(), kill("k1", "gateway")))
@@ -84,9 +85,9 @@ func killedAgain(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	must(t, s.Kill(ctx, kill("k1", "gateway")))
 	must(t, s.Kill(ctx, kill("k2", "gateway")))
-	must(t, s.Landed(ctx, "k1", "77aa"))
+	must(t, s.MarkKillLanded(ctx, "k1", "77aa"))
 	wantKills(t, s, "the first one's landing says nothing of the second", kill("k2", "gateway"))
-	must(t, s.Landed(ctx, "k2", "77aa"))
+	must(t, s.MarkKillLanded(ctx, "k2", "77aa"))
 	must(t, s.Kill(ctx, kill("k3", "gateway")))
 	wantKills(t, s, "killed again after it was lifted", kill("k3", "gateway"))
 }
@@ -95,18 +96,18 @@ func flagsMark(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	m, err := s.FlagsMark(ctx)
 	must(t, err)
-	same(t, "at first", plan.FlagsMark{}, m)
+	wantSame(t, "at first", plan.FlagsMark{}, m)
 	want := plan.FlagsMark{Commit: "77aa", Height: 7, Diverged: &plan.Divergence{Seen: "77aa", Tip: "4f0c", At: noon}}
-	must(t, s.MarkFlags(ctx, want))
+	must(t, s.SetFlagsMark(ctx, want))
 	s = reopen(t, s, open)
 	m, err = s.FlagsMark(ctx)
 	must(t, err)
-	same(t, "kept", want, m)
+	wantSame(t, "kept", want, m)
 	want.Diverged = nil
-	must(t, s.MarkFlags(ctx, want))
+	must(t, s.SetFlagsMark(ctx, want))
 	m, err = s.FlagsMark(ctx)
 	must(t, err)
-	same(t, "acknowledged", want, m)
+	wantSame(t, "acknowledged", want, m)
 	if o := observed(t, s); o.Seen != "" || o.Diverged != nil {
 		t.Errorf("the release repository's is another: %+v", o)
 	}
@@ -116,45 +117,48 @@ func flagsMemory(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	m, err := s.FlagsMemory(ctx)
 	must(t, err)
-	same(t, "at first", announce.Memory{}, m)
+	wantSame(t, "at first", announce.Memory{}, m)
 	want := announce.Memory{
 		Served:  map[string]announce.Served{"staging": {Flags: "sha256:00", Since: noon}, "test": {Flags: "sha256:01"}},
 		Ongoing: map[string]announce.Event{"killed/gateway": message("killed/gateway", "").Event},
 		Lifted:  map[string]int{"gateway": 1},
 	}
-	must(t, s.RememberFlags(ctx, want))
+	must(t, s.SetFlagsMemory(ctx, want))
 	s = reopen(t, s, open)
 	m, err = s.FlagsMemory(ctx)
 	must(t, err)
-	same(t, "kept", want, m)
+	wantSame(t, "kept", want, m)
 }
 
 func message(event, webhook string) plan.Message {
-	e := announce.Event{ID: event, Type: "published", Announcement: "classes", Channel: "dedicated", At: noon, Text: "classes is published"}
+	e := announce.Event{ID: event, Type: "published", Announcement: "classes", Channel: "dedicated", At: noon,
+		Text: "classes is published"}
 	return plan.Message{Event: e, Webhook: webhook, Posted: noon, Next: noon}
 }
 
 func wantPosted(t *testing.T, s Store, what string, messages []plan.Message, want ...string) {
 	t.Helper()
-	fresh, err := s.Post(t.Context(), messages)
+	fresh, err := s.PostMessages(t.Context(), messages)
 	must(t, err)
 	slices.Sort(fresh)
-	same(t, what, want, fresh)
+	wantSame(t, what, want, fresh)
 }
 
 func wantDue(t *testing.T, s Store, what string, now time.Time, want ...plan.Message) {
 	t.Helper()
-	got, err := s.Due(t.Context(), now, 10)
+	got, err := s.DueMessages(t.Context(), now, 10)
 	must(t, err)
-	same(t, what, want, got)
+	wantSame(t, what, want, got)
 }
 
 func postedOnce(t *testing.T, open Open) {
 	s := opened(t, open)
 	wantPosted(t, s, "none", nil)
-	wantPosted(t, s, "at first", []plan.Message{message("e1", "chat"), message("e2", ""), message("e1", "mail")}, "e1", "e2")
+	wantPosted(t, s, "at first", []plan.Message{message("e1", "chat"), message("e2", ""), message("e1", "mail")}, "e1",
+		"e2")
 	s = reopen(t, s, open)
-	wantPosted(t, s, "again, for others too", []plan.Message{message("e1", "chat"), message("e1", "later"), message("e2", "later"), message("e3", "")}, "e3")
+	wantPosted(t, s, "again, for others too", []plan.Message{message("e1", "chat"), message("e1", "later"),
+		message("e2", "later"), message("e3", "")}, "e3")
 	wantDue(t, s, "what is for somebody", noon, message("e1", "chat"), message("e1", "mail"))
 }
 
@@ -165,7 +169,7 @@ func postRace(t *testing.T, open Open) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			fresh, err := s.Post(t.Context(), []plan.Message{message("e1", "chat")})
+			fresh, err := s.PostMessages(t.Context(), []plan.Message{message("e1", "chat")})
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -175,12 +179,12 @@ func postRace(t *testing.T, open Open) {
 		})
 	}
 	wg.Wait()
-	same(t, "posted", []string{"e1"}, all)
+	wantSame(t, "posted", []string{"e1"}, all)
 }
 
 func delivered(t *testing.T, open Open) {
-	h := newHands()
-	s, ctx := openedAt(t, open, h.read), t.Context()
+	h := newManualClock()
+	s, ctx := openedAt(t, open, h.timeNow), t.Context()
 	first, second := message("e1", "chat"), message("e2", "chat")
 	second.Next = noon.Add(time.Second)
 	wantPosted(t, s, "both", []plan.Message{second, first}, "e1", "e2")
@@ -188,9 +192,9 @@ func delivered(t *testing.T, open Open) {
 	wantDue(t, s, "one is", noon, first)
 	must(t, s.Postpone(ctx, first, noon.Add(time.Minute), "503"))
 	first.Attempts, first.Next, first.Why = 1, noon.Add(time.Minute), "503"
-	s = reopenAt(t, s, open, h.read)
+	s = reopenAt(t, s, open, h.timeNow)
 	wantDue(t, s, "the other is now", noon.Add(time.Minute-time.Second), second)
-	must(t, s.Sent(ctx, second))
+	must(t, s.MarkSent(ctx, second))
 	wantDue(t, s, "the first again", noon.Add(time.Minute), first)
 	must(t, s.Postpone(ctx, first, time.Time{}, "410"))
 	wantDue(t, s, "none any more", noon.Add(time.Hour))
@@ -198,23 +202,23 @@ func delivered(t *testing.T, open Open) {
 	second.Next, second.Sent = time.Time{}, noon
 	got, err := s.Messages(ctx, 10)
 	must(t, err)
-	same(t, "shown, newest first", []plan.Message{first, second}, got)
+	wantSame(t, "shown, newest first", []plan.Message{first, second}, got)
 	got, err = s.Messages(ctx, 1)
 	must(t, err)
-	same(t, "the newest", []plan.Message{first}, got)
+	wantSame(t, "the newest", []plan.Message{first}, got)
 }
 
 func outboxForgets(t *testing.T, open Open) {
-	h := newHands()
-	s := openedAt(t, open, h.read)
+	h := newManualClock()
+	s := openedAt(t, open, h.timeNow)
 	wantPosted(t, s, "at first", []plan.Message{message("e1", "chat")}, "e1")
-	h.move(plan.OutboxMemory + time.Hour)
+	h.advance(plan.OutboxMemory + time.Hour)
 	wantPosted(t, s, "still known", []plan.Message{message("e1", "chat")})
-	wantDue(t, s, "it is not tried for ever", h.read())
-	h.move(2 * plan.OutboxMemory)
+	wantDue(t, s, "it is not tried for ever", h.timeNow())
+	h.advance(2 * plan.OutboxMemory)
 	for n := range 3 {
 		m := message(fmt.Sprint("late", n), "chat")
-		m.Posted, m.Next = h.read(), h.read()
+		m.Posted, m.Next = h.timeNow(), h.timeNow()
 		wantPosted(t, s, "another", []plan.Message{m}, m.Event.ID)
 	}
 	wantPosted(t, s, "forgotten: who posts must not post what is that old", []plan.Message{message("e1", "")}, "e1")
@@ -223,8 +227,9 @@ func outboxForgets(t *testing.T, open Open) {
 func flagsReport(t *testing.T, open Open) {
 	s := opened(t, open)
 	c := state("acme", 1)
-	c.Flags = &cells.FlagsReport{Height: 7, Bundle: digest(1), Orders: digest(2), States: map[string]flags.CellState{"classes": flags.On, "gateway": flags.Suspended}, Fault: "<late>"}
+	c.Flags = &cells.FlagsReport{Height: 7, Bundle: digest(1), Orders: digest(2),
+		States: map[string]flags.CellState{"classes": flags.On, "gateway": flags.Suspended}, Fault: "<late>"}
 	must(t, report(t, s, plan.Reported{State: c}))
 	s = reopen(t, s, open)
-	same(t, "the cell", c, observed(t, s).Cells["acme"])
+	wantSame(t, "the cell", c, observed(t, s).Cells["acme"])
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// heard waits until want was told of. A store that never tells fails by the test's own time limit.
-func heard(t *testing.T, news <-chan engine.News, what string, want func(engine.News) bool) {
+// updateLog waits until want was received. If it never is, the test's own time limit fails the test.
+func updateLog(t *testing.T, news <-chan engine.StoreUpdate, what string, want func(engine.StoreUpdate) bool) {
 	t.Helper()
 	for {
 		select {
@@ -27,10 +27,10 @@ func heard(t *testing.T, news <-chan engine.News, what string, want func(engine.
 func follow(t *testing.T, open Open) {
 	a, b := opened(t, open), opened(t, open)
 	ctx, cancel := context.WithCancel(t.Context())
-	news := make(chan engine.News, 100)
+	news := make(chan engine.StoreUpdate, 100)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- a.Follow(ctx, func(n engine.News) {
+		ended <- a.Follow(ctx, func(n engine.StoreUpdate) {
 			select {
 			case news <- n:
 			case <-ctx.Done():
@@ -40,7 +40,7 @@ func follow(t *testing.T, open Open) {
 	if n := <-news; !n.All {
 		t.Errorf("it begins with %+v: it was not told of what was before", n)
 	}
-	quiet := func(n engine.News) bool { return len(n.Cells) == 0 && !n.Known && !n.Flags && !n.All }
+	quiet := func(n engine.StoreUpdate) bool { return len(n.Cells) == 0 && !n.Known && !n.Flags && !n.All }
 	beat := func() {
 		for n := range news {
 			if quiet(n) {
@@ -48,51 +48,51 @@ func follow(t *testing.T, open Open) {
 			}
 		}
 	}
-	about := func(cell string) func(engine.News) bool {
-		return func(n engine.News) bool { return slices.Contains(n.Cells, cell) }
+	about := func(cell string) func(engine.StoreUpdate) bool {
+		return func(n engine.StoreUpdate) bool { return slices.Contains(n.Cells, cell) }
 	}
-	known := func(n engine.News) bool { return n.Known }
-	beat() // it was heard of, without anything new
+	known := func(n engine.StoreUpdate) bool { return n.Known }
+	beat() // contact, without anything new
 
 	r := plan.Reported{State: state("acme", 1), Material: true}
 	must(t, report(t, b, r))
-	heard(t, news, "a report that says something new", about("acme"))
+	updateLog(t, news, "a report that says something new", about("acme"))
 	r = plan.Reported{State: state("acme", 1)}
 	must(t, report(t, b, r))
-	heard(t, news, "a report that says the same", about("acme"))
+	updateLog(t, news, "a report that says the same", about("acme"))
 	offers(t, b, offer("bolt", "staging", 3, 1))
-	heard(t, news, "a grant", about("bolt"))
-	must(t, b.Free(ctx, "staging", []string{"bolt"}))
-	heard(t, news, "a freed slot", known)
-	must(t, b.Seen(ctx, "4f0c", nil))
-	heard(t, news, "the newest commit", known)
+	updateLog(t, news, "a grant", about("bolt"))
+	must(t, b.FreeSlots(ctx, "staging", []string{"bolt"}))
+	updateLog(t, news, "a freed slot", known)
+	must(t, b.RecordSeen(ctx, "4f0c", nil))
+	updateLog(t, news, "the newest commit", known)
 	must(t, b.Register(ctx, registration("acme", 1, "key")))
-	heard(t, news, "a registration", known)
-	flagged := func(n engine.News) bool { return n.Flags }
+	updateLog(t, news, "a registration", known)
+	flagged := func(n engine.StoreUpdate) bool { return n.Flags }
 	must(t, b.Kill(ctx, kill("k1", "gateway")))
-	heard(t, news, "a kill", flagged)
-	must(t, b.Landed(ctx, "k1", "77aa"))
-	heard(t, news, "a kill that landed", flagged)
-	must(t, b.MarkFlags(ctx, plan.FlagsMark{Commit: "77aa", Height: 7}))
-	heard(t, news, "the flags repository's newest commit", flagged)
-	must(t, b.Pushed(ctx))
-	beat() // and no more
+	updateLog(t, news, "a kill", flagged)
+	must(t, b.MarkKillLanded(ctx, "k1", "77aa"))
+	updateLog(t, news, "a kill that landed", flagged)
+	must(t, b.SetFlagsMark(ctx, plan.FlagsMark{Commit: "77aa", Height: 7}))
+	updateLog(t, news, "the flags repository's newest commit", flagged)
+	must(t, b.NotifyPush(ctx))
+	beat() // nothing more
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("it ended with %v", err)
 	}
 }
 
-// Pushes holds that a push that one process was told of is told to the others, and not to itself: for stores that several
-// control planes share.
+// Pushes tests that a push is notified to the other processes, and not to its sender: for stores that several control
+// planes share.
 func Pushes(t *testing.T, open Open) {
 	a, b := opened(t, open), opened(t, open)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	listen := func(s Store) <-chan engine.News {
-		news := make(chan engine.News, 100)
+	listen := func(s Store) <-chan engine.StoreUpdate {
+		news := make(chan engine.StoreUpdate, 100)
 		go func() {
-			_ = s.Follow(ctx, func(n engine.News) {
+			_ = s.Follow(ctx, func(n engine.StoreUpdate) {
 				select {
 				case news <- n:
 				case <-ctx.Done():
@@ -105,16 +105,16 @@ func Pushes(t *testing.T, open Open) {
 		return news
 	}
 	ofA, ofB := listen(a), listen(b)
-	must(t, b.Pushed(ctx))
-	pushed := func(n engine.News) bool { return n.Pushed }
-	heard(t, ofA, "a push", pushed)
-	must(t, a.Pushed(ctx))
-	for n := range ofB { // its own would come before
+	must(t, b.NotifyPush(ctx))
+	pushed := func(n engine.StoreUpdate) bool { return n.Pushed }
+	updateLog(t, ofA, "a push", pushed)
+	must(t, a.NotifyPush(ctx))
+	for n := range ofB { // its own would arrive before
 		if n.Pushed {
 			break
 		}
 	}
-	must(t, b.Seen(ctx, "4f0c", nil))
+	must(t, b.RecordSeen(ctx, "4f0c", nil))
 	for n := range ofA {
 		if n.Pushed {
 			t.Error("told of its own push")
@@ -126,7 +126,7 @@ func Pushes(t *testing.T, open Open) {
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Pushed(ctx); err == nil {
+	if err := a.NotifyPush(ctx); err == nil {
 		t.Error("a closed store tells of a push")
 	}
 }

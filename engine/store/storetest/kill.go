@@ -14,9 +14,8 @@ import (
 // childWriters is how many cells the child reports for at once.
 const childWriters = 8
 
-// Child reports for a few cells at once until it is killed, and writes a line "cell number" to out
-// for every report that was acknowledged. An implementation's TestMain calls it in the child process.
-// It goes on from the numbers in the store.
+// Child reports for a few cells at once until killed, and writes a line "cell number" to out for every acknowledged
+// report. An implementation's TestMain calls it in the child process. It continues from the numbers in the store.
 func Child(ctx context.Context, s Store, out io.Writer) error {
 	o, err := s.Observed(ctx)
 	if err != nil {
@@ -30,8 +29,9 @@ func Child(ctx context.Context, s Store, out io.Writer) error {
 			if c := o.Cells[name]; c != nil {
 				n = c.Version + 1
 			}
-			for ; ; n++ { // number, sequence and version are one here
-				if err := s.Report(ctx, []plan.Reported{{State: versioned(state(name, n), n), Boot: "b", Events: events(n, n)}}); err != nil {
+			for ; ; n++ { // number, sequence and version are equal here
+				if err := s.RecordReports(ctx, []plan.Reported{{State: versioned(state(name, n), n), Boot: "b",
+					Events: events(n, n)}}); err != nil {
 					failed <- err
 					return
 				}
@@ -42,8 +42,8 @@ func Child(ctx context.Context, s Store, out io.Writer) error {
 	return <-failed
 }
 
-// Kill holds invariant 8 against real processes: what a child was acknowledged before a kill -9 is
-// there afterwards, whole. child gives the command that calls Child on the database that open opens.
+// Kill tests invariant 8 with real processes: what a child got acknowledged before a kill -9 is there afterwards,
+// whole. child returns the command that calls Child on the database that open opens.
 func Kill(t *testing.T, open Open, child func(t *testing.T) *exec.Cmd) {
 	acknowledged := map[string]int64{}
 	for round := range 5 {
@@ -52,7 +52,7 @@ func Kill(t *testing.T, open Open, child func(t *testing.T) *exec.Cmd) {
 		must(t, err)
 		must(t, cmd.Start())
 		lines := bufio.NewScanner(out)
-		for n := 0; lines.Scan(); n++ { // on to the end: the pipe holds what was acknowledged just before the kill
+		for n := 0; lines.Scan(); n++ { // to the end: the pipe has reports acknowledged just before the kill
 			if n == 50+37*round {
 				must(t, cmd.Process.Kill())
 			}
@@ -62,7 +62,7 @@ func Kill(t *testing.T, open Open, child func(t *testing.T) *exec.Cmd) {
 				acknowledged[cell] = number
 			}
 		}
-		cmd.Wait() // killed: an error, of course
+		cmd.Wait() // an error, since it was killed
 		verify(t, open, acknowledged)
 	}
 	if len(acknowledged) != childWriters {
@@ -80,9 +80,9 @@ func verify(t *testing.T, open Open, acknowledged map[string]int64) {
 		if c == nil || c.Sequence < number || c.Version != c.Sequence {
 			t.Fatalf("%s: report %d was acknowledged, and after a kill the store has %+v", cell, number, c)
 		}
-		same(t, "the state of "+cell, state(cell, c.Sequence), c)
+		wantSame(t, "the state of "+cell, state(cell, c.Sequence), c)
 		kept, err := s.Events(t.Context(), cell, 1<<20)
 		must(t, err)
-		same(t, "the events of "+cell, events(1, c.Sequence), kept)
+		wantSame(t, "the events of "+cell, events(1, c.Sequence), kept)
 	}
 }

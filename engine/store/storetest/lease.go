@@ -16,43 +16,43 @@ const length = 10 * time.Second
 
 func mustLead(t *testing.T, s Store, want int64) {
 	t.Helper()
-	if term, led, err := s.Lead(t.Context(), length); err != nil || !led || term != want {
+	if term, led, err := s.AcquireLease(t.Context(), length); err != nil || !led || term != want {
 		t.Fatalf("lead: term %d, led %v (%v), not term %d", term, led, err, want)
 	}
 }
 
 func mustNotLead(t *testing.T, s Store) {
 	t.Helper()
-	if term, led, err := s.Lead(t.Context(), length); err != nil || led {
+	if term, led, err := s.AcquireLease(t.Context(), length); err != nil || led {
 		t.Fatalf("lead: term %d, led %v (%v), though another leads", term, led, err)
 	}
 }
 
 func lead(t *testing.T, open Open) {
-	h := newHands()
-	a, b := openedAt(t, open, h.read), openedAt(t, open, h.read)
+	h := newManualClock()
+	a, b := openedAt(t, open, h.timeNow), openedAt(t, open, h.timeNow)
 	mustLead(t, a, 1)
 	mustNotLead(t, b)
-	h.move(9 * time.Second)
+	h.advance(9 * time.Second)
 	mustLead(t, a, 1) // renewed, for ten seconds from now
-	h.move(9 * time.Second)
+	h.advance(9 * time.Second)
 	mustNotLead(t, b)
-	h.move(time.Second)
+	h.advance(time.Second)
 	mustLead(t, b, 2) // a's has run out
 	mustNotLead(t, a)
-	h.move(length)
-	mustLead(t, b, 3) // its own had run out: anything may have been written meanwhile
-	h.move(length)
+	h.advance(length)
+	mustLead(t, b, 3) // its own had run out, so anything may have been written meanwhile
+	h.advance(length)
 	mustLead(t, a, 4)
 	mustLead(t, a, 4)
 	mustNotLead(t, b)
 }
 
 func leadRace(t *testing.T, open Open) {
-	h := newHands()
+	h := newManualClock()
 	stores := make([]Store, 6)
 	for i := range stores {
-		stores[i] = openedAt(t, open, h.read)
+		stores[i] = openedAt(t, open, h.timeNow)
 	}
 	for round := int64(1); round <= 5; round++ {
 		var wg sync.WaitGroup
@@ -60,7 +60,7 @@ func leadRace(t *testing.T, open Open) {
 		var terms []int64
 		for _, s := range stores {
 			wg.Go(func() {
-				term, led, err := s.Lead(t.Context(), length)
+				term, led, err := s.AcquireLease(t.Context(), length)
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {
@@ -75,70 +75,71 @@ func leadRace(t *testing.T, open Open) {
 		if !slices.Equal(terms, []int64{round}) {
 			t.Errorf("round %d: the terms %v were given", round, terms)
 		}
-		h.move(length)
+		h.advance(length)
 	}
 }
 
 func resign(t *testing.T, open Open) {
-	h := newHands()
-	a, b := openedAt(t, open, h.read), openedAt(t, open, h.read)
-	must(t, a.Resign(t.Context())) // nothing to give back
+	h := newManualClock()
+	a, b := openedAt(t, open, h.timeNow), openedAt(t, open, h.timeNow)
+	must(t, a.ReleaseLease(t.Context())) // nothing to release
 	mustLead(t, a, 1)
-	must(t, b.Resign(t.Context())) // not its own
+	must(t, b.ReleaseLease(t.Context())) // not its own
 	mustNotLead(t, b)
-	must(t, a.Resign(t.Context()))
+	must(t, a.ReleaseLease(t.Context()))
 	wantDeposed(t, a, "after it gave the lease back")
 	mustLead(t, b, 2)
-	must(t, a.Resign(t.Context()))
+	must(t, a.ReleaseLease(t.Context()))
 	mustNotLead(t, a)
-	must(t, b.Resign(t.Context()))
+	must(t, b.ReleaseLease(t.Context()))
 	mustLead(t, b, 3)
 }
 
-// writes are all of a Ledger, each with something that would show.
+// writes lists all writes of a Ledger, each with a visible effect.
 func writes() map[string]func(ctx context.Context, s Store) error {
 	return map[string]func(ctx context.Context, s Store) error{
 		"Learn": func(ctx context.Context, s Store) error {
-			return s.Learn(ctx, plan.Learned{Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}}})
+			return s.RecordLearned(ctx, plan.Learned{Finished: []plan.Finish{{Channel: "staging", Sequence: 3,
+				Digest: digest(3), At: noon}}})
 		},
 		"Grant": func(ctx context.Context, s Store) error {
-			made, err := s.Grant(ctx, []plan.Offer{offer("acme", "staging", 3, 10)})
+			made, err := s.RecordGrants(ctx, []plan.Offer{offer("acme", "staging", 3, 10)})
 			if err != nil && len(made) > 0 {
 				return errors.New("it gives grants beside an error")
 			}
 			return err
 		},
-		"Free": func(ctx context.Context, s Store) error { return s.Free(ctx, "staging", []string{"held"}) },
+		"Free": func(ctx context.Context, s Store) error { return s.FreeSlots(ctx, "staging", []string{"held"}) },
 		"Observe": func(ctx context.Context, s Store) error {
-			return s.Observe(ctx, []plan.Observation{{Gate: "check", Holds: true}})
+			return s.RecordObservations(ctx, []plan.Observation{{Gate: "check", Holds: true}})
 		},
 		"Decided": func(ctx context.Context, s Store) error {
-			fresh, err := s.Decided(ctx, []plan.Decided{{Commit: "ccc", Channel: "staging", Sequence: 9}})
+			fresh, err := s.RecordDecisions(ctx, []plan.Decided{{Commit: "ccc", Channel: "staging", Sequence: 9}})
 			if err != nil && len(fresh) > 0 {
 				return errors.New("it gives decisions beside an error")
 			}
 			return err
 		},
-		"Announced": func(ctx context.Context, s Store) error { return s.Announced(ctx, []string{"before"}) },
+		"Announced": func(ctx context.Context, s Store) error { return s.MarkAnnounced(ctx, []string{"before"}) },
 		"Seen": func(ctx context.Context, s Store) error {
-			return s.Seen(ctx, "77aa", &plan.Divergence{Seen: "4f0c", Tip: "77aa", At: noon})
+			return s.RecordSeen(ctx, "77aa", &plan.Divergence{Seen: "4f0c", Tip: "77aa", At: noon})
 		},
-		"Landed": func(ctx context.Context, s Store) error { return s.Landed(ctx, "k1", "77aa") },
+		"Landed": func(ctx context.Context, s Store) error { return s.MarkKillLanded(ctx, "k1", "77aa") },
 		"MarkFlags": func(ctx context.Context, s Store) error {
-			return s.MarkFlags(ctx, plan.FlagsMark{Commit: "77aa", Height: 7})
+			return s.SetFlagsMark(ctx, plan.FlagsMark{Commit: "77aa", Height: 7})
 		},
 		"RememberFlags": func(ctx context.Context, s Store) error {
-			return s.RememberFlags(ctx, announce.Memory{Lifted: map[string]int{"gateway": 1}})
+			return s.SetFlagsMemory(ctx, announce.Memory{Lifted: map[string]int{"gateway": 1}})
 		},
 		"Post": func(ctx context.Context, s Store) error {
-			fresh, err := s.Post(ctx, []plan.Message{message("e1", "chat")})
+			fresh, err := s.PostMessages(ctx, []plan.Message{message("e1", "chat")})
 			if err != nil && len(fresh) > 0 {
 				return errors.New("it gives events beside an error")
 			}
 			return err
 		},
 		"Refused": func(ctx context.Context, s Store) error {
-			return s.Refused(ctx, "staging", &plan.Refusal{Reason: "hook", Until: noon})
+			return s.RecordRefusal(ctx, "staging", &plan.Refusal{Reason: "hook", Until: noon})
 		},
 	}
 }
@@ -156,26 +157,26 @@ func wantDeposed(t *testing.T, s Store, when string) {
 }
 
 func deposed(t *testing.T, open Open) {
-	h := newHands()
-	a, b := openedAt(t, open, h.read), openedAt(t, open, h.read)
+	h := newManualClock()
+	a, b := openedAt(t, open, h.timeNow), openedAt(t, open, h.timeNow)
 	mustLead(t, a, 1)
 	offers(t, a, offer("held", "staging", 1, 10))
 	before := plan.Decided{Commit: "before", Channel: "staging", Sequence: 1}
-	_, err := a.Decided(t.Context(), []plan.Decided{before})
+	_, err := a.RecordDecisions(t.Context(), []plan.Decided{before})
 	must(t, err)
 	was := observed(t, b)
-	h.move(length)
+	h.advance(length)
 	wantDeposed(t, a, "though its lease ran out")
 	mustLead(t, b, 2)
 	wantDeposed(t, a, "though another leads")
-	h.move(length)
+	h.advance(length)
 	wantDeposed(t, a, "after the other's lease ran out too")
 	wantDeposed(t, b, "though its lease ran out")
-	same(t, "what is kept", was, observed(t, b))
+	wantSame(t, "what is kept", was, observed(t, b))
 	mustLead(t, a, 3)
-	fresh, err := a.Decided(t.Context(), nil)
+	fresh, err := a.RecordDecisions(t.Context(), nil)
 	must(t, err)
-	same(t, "what is not announced", []plan.Decided{before}, fresh)
+	wantSame(t, "what is not announced", []plan.Decided{before}, fresh)
 	for name, write := range writes() {
 		if err := write(t.Context(), a); err != nil {
 			t.Errorf("%s by who leads: %v", name, err)
@@ -184,8 +185,8 @@ func deposed(t *testing.T, open Open) {
 }
 
 func unled(t *testing.T, open Open) {
-	h := newHands()
-	alone, other := openedAt(t, open, h.read), openedAt(t, open, h.read)
+	h := newManualClock()
+	alone, other := openedAt(t, open, h.timeNow), openedAt(t, open, h.timeNow)
 	offers(t, alone, offer("held", "staging", 1, 10))
 	for name, write := range writes() {
 		if err := write(t.Context(), alone); err != nil {
@@ -194,19 +195,19 @@ func unled(t *testing.T, open Open) {
 	}
 	mustLead(t, other, 1)
 	wantDeposed(t, alone, "beside one who leads")
-	must(t, other.Resign(t.Context()))
-	must(t, alone.Seen(t.Context(), "4f0c", nil))
+	must(t, other.ReleaseLease(t.Context()))
+	must(t, alone.RecordSeen(t.Context(), "4f0c", nil))
 	mustLead(t, other, 2)
-	h.move(length)
-	must(t, alone.Seen(t.Context(), "77aa", nil)) // nobody leads any more
+	h.advance(length)
+	must(t, alone.RecordSeen(t.Context(), "77aa", nil)) // nobody leads any more
 	mustLead(t, other, 3)
 	wantDeposed(t, alone, "once another leads again")
 }
 
 func clock(t *testing.T, open Open) {
-	h := newHands()
-	s := openedAt(t, open, h.read)
-	h.move(time.Hour)
+	h := newManualClock()
+	s := openedAt(t, open, h.timeNow)
+	h.advance(time.Hour)
 	if now, err := s.Now(t.Context()); err != nil || !now.Equal(noon.Add(time.Hour)) {
 		t.Errorf("now is %v (%v)", now, err)
 	}

@@ -20,10 +20,11 @@ func registration(cell string, serial int64, key string) plan.Registration {
 }
 
 func join(cell, hash string, serial int64) access.Join {
-	return access.Join{Cell: cell, Hash: hash, Serial: serial, By: "ada", Created: noon, Expires: noon.Add(access.JoinFor)}
+	return access.Join{Cell: cell, Hash: hash, Serial: serial, By: "ada", Created: noon,
+		Expires: noon.Add(access.JoinLifetime)}
 }
 
-// registered gives the newest registrations.
+// registered returns the newest registrations.
 func registered(t *testing.T, s Store) map[string]plan.Registration {
 	t.Helper()
 	o, err := s.Known(t.Context())
@@ -32,8 +33,8 @@ func registered(t *testing.T, s Store) map[string]plan.Registration {
 }
 
 func claimRace(t *testing.T, open Open) {
-	h := newHands()
-	ctx, two := t.Context(), []Store{openedAt(t, open, h.read), openedAt(t, open, h.read)}
+	h := newManualClock()
+	ctx, two := t.Context(), []Store{openedAt(t, open, h.timeNow), openedAt(t, open, h.timeNow)}
 	must(t, two[0].AddJoin(ctx, join("acme", "h1", 4)))
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -41,7 +42,7 @@ func claimRace(t *testing.T, open Open) {
 	for n := range 50 {
 		wg.Go(func() {
 			key := fmt.Sprintf("ed25519:%02d", n)
-			err := two[n%2].Claim(ctx, "h1", registration("acme", 5, key))
+			err := two[n%2].ClaimToken(ctx, "h1", registration("acme", 5, key))
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -57,25 +58,26 @@ func claimRace(t *testing.T, open Open) {
 	if len(winners) != 1 || !winners[won] {
 		t.Fatalf("%v won, and %s is registered", winners, won)
 	}
-	// The answer was lost, and by now a later serial is what the cell's next registration would have.
-	h.move(2 * access.JoinFor)
+	// The answer was lost, and the cell's next registration would have a later serial by now.
+	h.advance(2 * access.JoinLifetime)
 	for serial := int64(5); serial <= 6; serial++ {
-		must(t, two[1].Claim(ctx, "h1", registration("acme", serial, won)))
+		must(t, two[1].ClaimToken(ctx, "h1", registration("acme", serial, won)))
 	}
-	if err := two[0].Claim(ctx, "h1", registration("acme", 6, "ed25519:thief")); !errors.Is(err, plan.ErrDenied) {
+	if err := two[0].ClaimToken(ctx, "h1", registration("acme", 6, "ed25519:thief")); !errors.Is(err, plan.ErrDenied) {
 		t.Errorf("a used token: %v, not ErrDenied", err)
 	}
-	same(t, "who is registered", map[string]plan.Registration{"acme": registration("acme", 5, won)}, registered(t, two[1]))
+	wantSame(t, "who is registered", map[string]plan.Registration{"acme": registration("acme", 5, won)},
+		registered(t, two[1]))
 }
 
 func denied(t *testing.T, open Open) {
-	h := newHands()
-	s, ctx := openedAt(t, open, h.read), t.Context()
+	h := newManualClock()
+	s, ctx := openedAt(t, open, h.timeNow), t.Context()
 	must(t, s.AddJoin(ctx, join("acme", "h1", 0)))
 	var texts []string
 	try := func(what, hash string, r plan.Registration) {
 		t.Helper()
-		err := s.Claim(ctx, hash, r)
+		err := s.ClaimToken(ctx, hash, r)
 		if !errors.Is(err, plan.ErrDenied) {
 			t.Errorf("%s: %v, not ErrDenied", what, err)
 			return
@@ -87,10 +89,10 @@ func denied(t *testing.T, open Open) {
 	try("no key", "h1", registration("acme", 1, ""))
 	try("a later serial", "h1", registration("acme", 2, "key"))
 	try("an earlier serial", "h1", registration("acme", 0, "key"))
-	if err := s.Claim(ctx, "h1", registration("bolt", 1, "key")); !errors.Is(err, plan.ErrDenied) {
+	if err := s.ClaimToken(ctx, "h1", registration("bolt", 1, "key")); !errors.Is(err, plan.ErrDenied) {
 		t.Errorf("another cell's token: %v, not ErrDenied", err)
 	}
-	h.move(access.JoinFor)
+	h.advance(access.JoinLifetime)
 	try("a token that ran out", "h1", registration("acme", 1, "key"))
 	for _, text := range texts {
 		if text != texts[0] {
@@ -103,49 +105,49 @@ func denied(t *testing.T, open Open) {
 	if all := registered(t, s); len(all) != 0 {
 		t.Errorf("registered: %v", all)
 	}
-	h.move(-time.Second)
-	must(t, s.Claim(ctx, "h1", registration("acme", 1, "key"))) // none of them used it up
+	h.advance(-time.Second)
+	must(t, s.ClaimToken(ctx, "h1", registration("acme", 1, "key"))) // no claim used it up
 }
 
 func voidToken(t *testing.T, open Open) {
-	h := newHands()
-	s, ctx := openedAt(t, open, h.read), t.Context()
+	h := newManualClock()
+	s, ctx := openedAt(t, open, h.timeNow), t.Context()
 	must(t, s.AddJoin(ctx, join("acme", "h1", 4)))
-	must(t, s.Register(ctx, registration("acme", 5, "key"))) // revoked, rotated, or whatever else came in between
+	must(t, s.Register(ctx, registration("acme", 5, "key"))) // revoked, rotated, or anything else in between
 	for serial := int64(4); serial <= 6; serial++ {
-		if err := s.Claim(ctx, "h1", registration("acme", serial, "other")); !errors.Is(err, plan.ErrDenied) {
+		if err := s.ClaimToken(ctx, "h1", registration("acme", serial, "other")); !errors.Is(err, plan.ErrDenied) {
 			t.Errorf("serial %d: %v, not ErrDenied", serial, err)
 		}
 	}
 	must(t, s.AddJoin(ctx, join("acme", "h2", 5)))
-	must(t, s.Claim(ctx, "h2", registration("acme", 6, "other")))
-	same(t, "who is registered", registration("acme", 6, "other"), registered(t, s)["acme"])
+	must(t, s.ClaimToken(ctx, "h2", registration("acme", 6, "other")))
+	wantSame(t, "who is registered", registration("acme", 6, "other"), registered(t, s)["acme"])
 }
 
 func repeatedTooLate(t *testing.T, open Open) {
 	revoked, quarantined := registration("acme", 2, "key"), registration("acme", 2, "key")
 	revoked.Identity.Revoked, quarantined.Identity.Quarantined = true, "two boots alternate"
-	h := newHands()
-	s, ctx := openedAt(t, open, h.read), t.Context()
+	h := newManualClock()
+	s, ctx := openedAt(t, open, h.timeNow), t.Context()
 	for n, since := range []plan.Registration{registration("acme", 2, "next key"), revoked, quarantined} {
 		cell, hash := fmt.Sprint("cell-", n), fmt.Sprint("h", n)
 		since.Cell = cell
 		must(t, s.AddJoin(ctx, join(cell, hash, 0)))
-		must(t, s.Claim(ctx, hash, registration(cell, 1, "key")))
-		must(t, s.Claim(ctx, hash, registration(cell, 1, "key")))
+		must(t, s.ClaimToken(ctx, hash, registration(cell, 1, "key")))
+		must(t, s.ClaimToken(ctx, hash, registration(cell, 1, "key")))
 		must(t, s.Register(ctx, since))
-		if err := s.Claim(ctx, hash, registration(cell, 3, "key")); !errors.Is(err, plan.ErrDenied) {
+		if err := s.ClaimToken(ctx, hash, registration(cell, 3, "key")); !errors.Is(err, plan.ErrDenied) {
 			t.Errorf("after %+v: %v, not ErrDenied", since.Identity, err)
 		}
-		same(t, "who is registered", since, registered(t, s)[cell])
+		wantSame(t, "who is registered", since, registered(t, s)[cell])
 	}
 }
 
 func joins(t *testing.T, open Open) {
-	h := newHands()
-	s, ctx := openedAt(t, open, h.read), t.Context()
+	h := newManualClock()
+	s, ctx := openedAt(t, open, h.timeNow), t.Context()
 	first, second := join("acme", "h1", 0), join("acme", "h2", 0)
-	second.Created, second.Expires = noon.Add(time.Minute), noon.Add(2*access.JoinFor)
+	second.Created, second.Expires = noon.Add(time.Minute), noon.Add(2*access.JoinLifetime)
 	must(t, s.AddJoin(ctx, second))
 	must(t, s.AddJoin(ctx, first))
 	must(t, s.AddJoin(ctx, join("bolt", "h3", 7)))
@@ -156,22 +158,22 @@ func joins(t *testing.T, open Open) {
 		t.Helper()
 		got, err := s.Joins(ctx, cell)
 		must(t, err)
-		same(t, "the tokens of "+cell, want, got)
+		wantSame(t, "the tokens of "+cell, want, got)
 	}
 	want("acme", first, second)
 	want("bolt", join("bolt", "h3", 7))
 	want("nobody")
-	must(t, s.Claim(ctx, "h3", registration("bolt", 8, "key")))
+	must(t, s.ClaimToken(ctx, "h3", registration("bolt", 8, "key")))
 	want("bolt")
-	h.move(access.JoinFor)
+	h.advance(access.JoinLifetime)
 	want("acme", second)
-	s = reopenAt(t, s, open, h.read)
+	s = reopenAt(t, s, open, h.timeNow)
 	want("acme", second)
-	// Long afterwards they are forgotten: the secrets' hashes may come again.
-	h.move(1000 * time.Hour)
+	// Much later they are deleted, and the secrets' hashes may be used again.
+	h.advance(1000 * time.Hour)
 	must(t, s.AddJoin(ctx, join("acme", "h4", 0)))
 	must(t, s.AddJoin(ctx, join("acme", "h1", 0)))
-	if err := s.Claim(ctx, "h3", registration("bolt", 8, "key")); !errors.Is(err, plan.ErrDenied) {
+	if err := s.ClaimToken(ctx, "h3", registration("bolt", 8, "key")); !errors.Is(err, plan.ErrDenied) {
 		t.Errorf("long afterwards: %v, not ErrDenied", err)
 	}
 }
@@ -186,12 +188,13 @@ func registrations(t *testing.T, open Open) {
 		err := s.Register(ctx, r)
 		if step.newest {
 			must(t, err)
-			same(t, "the newest", r, registered(t, s)["acme"])
+			wantSame(t, "the newest", r, registered(t, s)["acme"])
 		} else if !errors.Is(err, plan.ErrStale) {
 			t.Errorf("serial %d: %v, not ErrStale", step.serial, err)
 		}
 	}
 	must(t, s.Register(ctx, registration("bolt", 1, "bolt's")))
-	want := map[string]plan.Registration{"acme": registration("acme", 9, "key 9"), "bolt": registration("bolt", 1, "bolt's")}
-	same(t, "all", want, registered(t, reopen(t, s, open)))
+	want := map[string]plan.Registration{"acme": registration("acme", 9, "key 9"),
+		"bolt": registration("bolt", 1, "bolt's")}
+	wantSame(t, "all", want, registered(t, reopen(t, s, open)))
 }

@@ -15,7 +15,8 @@ func operators(t *testing.T, open Open) {
 	ci := access.Token{Name: "ci", Role: access.Operator, Hash: "h2", Created: noon, Expires: noon.Add(time.Hour)}
 	must(t, s.AddToken(ctx, ci))
 	must(t, s.AddToken(ctx, ada))
-	for _, again := range []access.Token{{Name: "ada", Role: access.Viewer, Hash: "h3", Created: noon}, {Name: "eve", Role: access.Admin, Hash: "h1", Created: noon}} {
+	for _, again := range []access.Token{{Name: "ada", Role: access.Viewer, Hash: "h3", Created: noon},
+		{Name: "eve", Role: access.Admin, Hash: "h1", Created: noon}} {
 		if err := s.AddToken(ctx, again); !errors.Is(err, access.ErrTaken) {
 			t.Errorf("%+v: %v, not ErrTaken", again, err)
 		}
@@ -23,11 +24,11 @@ func operators(t *testing.T, open Open) {
 	s = reopen(t, s, open)
 	all, err := s.Tokens(ctx)
 	must(t, err)
-	same(t, "all, by name", []access.Token{ada, ci}, all)
+	wantSame(t, "all, by name", []access.Token{ada, ci}, all)
 	for hash, want := range map[string]access.Token{"h1": ada, "h2": ci} {
 		got, err := s.Token(ctx, hash)
 		must(t, err)
-		same(t, "the token of "+hash, want, got)
+		wantSame(t, "the token of "+hash, want, got)
 	}
 	for _, hash := range []string{"", "h3", "H1"} {
 		if got, err := s.Token(ctx, hash); !errors.Is(err, access.ErrUnknown) {
@@ -47,15 +48,17 @@ func operators(t *testing.T, open Open) {
 func audit(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	entry := func(n int) access.Entry {
-		return access.Entry{At: noon.Add(time.Duration(n) * time.Second), Who: "ada", What: fmt.Sprint("did ", n), From: "192.0.2.1:5000"}
+		return access.Entry{At: noon.Add(time.Duration(n) * time.Second), Who: "ada", What: fmt.Sprint("did ", n),
+			From: "192.0.2.1:5000"}
 	}
 	for n := range 5 {
-		must(t, s.Audit(ctx, entry(n)))
+		must(t, s.RecordAudit(ctx, entry(n)))
 	}
 	s = reopen(t, s, open)
-	for limit, want := range map[int][]access.Entry{2: {entry(4), entry(3)}, 100: {entry(4), entry(3), entry(2), entry(1), entry(0)}} {
-		got, err := s.Audits(ctx, limit)
+	for limit, want := range map[int][]access.Entry{2: {entry(4), entry(3)},
+		100: {entry(4), entry(3), entry(2), entry(1), entry(0)}} {
+		got, err := s.AuditEntries(ctx, limit)
 		must(t, err)
-		same(t, fmt.Sprintf("the newest %d", limit), want, got)
+		wantSame(t, fmt.Sprintf("the newest %d", limit), want, got)
 	}
 }

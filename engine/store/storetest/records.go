@@ -15,7 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/records"
 )
 
-// recording is the table for whatever needs none of its own.
+// recording tests the table of records.
 func recording() map[string]func(t *testing.T, open Open) {
 	return map[string]func(t *testing.T, open Open){
 		"a record is compared and swapped":                          recordSwapped,
@@ -33,7 +33,7 @@ func record(key string, version int64, body string) records.Record {
 	return records.Record{Kind: "session", Key: key, Version: version, Body: json.RawMessage(body)}
 }
 
-func put(t *testing.T, s Store, r records.Record) records.Record {
+func mustPut(t *testing.T, s Store, r records.Record) records.Record {
 	t.Helper()
 	kept, err := s.Records().Put(t.Context(), r)
 	must(t, err)
@@ -51,12 +51,12 @@ func wantRecord(t *testing.T, s Store, want records.Record) {
 	t.Helper()
 	got, err := s.Records().Get(t.Context(), want.Kind, want.Key)
 	must(t, err)
-	same(t, want.Key, want, got)
+	wantSame(t, want.Key, want, got)
 }
 
 func recordSwapped(t *testing.T, open Open) {
-	h := newHands()
-	s, ctx := openedAt(t, open, h.read), t.Context()
+	h := newManualClock()
+	s, ctx := openedAt(t, open, h.timeNow), t.Context()
 	_, err := s.Records().Get(ctx, "session", "ada")
 	wantErr(t, "none", err, records.ErrNotFound)
 	_, err = s.Records().Put(ctx, record("ada", 7, `{}`))
@@ -65,15 +65,15 @@ func recordSwapped(t *testing.T, open Open) {
 	wantErr(t, "delete none", s.Records().Delete(ctx, "session", "ada", 0), records.ErrConflict)
 
 	body := "{\"b\": 1,\n \"a\": 9007199254740993, \"text\": \"\\u0000 é\"}" // every byte counts
-	first := put(t, s, record("ada", 0, body))
+	first := mustPut(t, s, record("ada", 0, body))
 	if first.Version == 0 || !first.Updated.Equal(noon) || string(first.Body) != body {
 		t.Errorf("kept %+v", first)
 	}
 	_, err = s.Records().Put(ctx, record("ada", 0, `{}`))
 	wantErr(t, "make it twice", err, records.ErrConflict)
-	put(t, s, records.Record{Kind: "cursor", Key: "ada", Body: json.RawMessage(`1`)})
-	h.move(time.Second + time.Microsecond)
-	second := put(t, s, record("ada", first.Version, body))
+	mustPut(t, s, records.Record{Kind: "cursor", Key: "ada", Body: json.RawMessage(`1`)})
+	h.advance(time.Second + time.Microsecond)
+	second := mustPut(t, s, record("ada", first.Version, body))
 	if second.Version == first.Version || !second.Updated.Equal(noon.Add(time.Second)) {
 		t.Errorf("after %+v kept %+v", first, second)
 	}
@@ -81,7 +81,7 @@ func recordSwapped(t *testing.T, open Open) {
 	wantErr(t, "on an older version", err, records.ErrConflict)
 	wantErr(t, "delete an older version", s.Records().Delete(ctx, "session", "ada", first.Version), records.ErrConflict)
 
-	s = reopenAt(t, s, open, h.read)
+	s = reopenAt(t, s, open, h.timeNow)
 	wantRecord(t, s, second)
 	must(t, s.Records().Delete(ctx, "session", "ada", second.Version))
 	_, err = s.Records().Get(ctx, "session", "ada")
@@ -93,9 +93,9 @@ func recordSwapped(t *testing.T, open Open) {
 
 func recordMadeAgain(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	first := put(t, s, record("ada", 0, `1`))
+	first := mustPut(t, s, record("ada", 0, `1`))
 	must(t, s.Records().Delete(ctx, "session", "ada", first.Version))
-	again := put(t, s, record("ada", 0, `1`))
+	again := mustPut(t, s, record("ada", 0, `1`))
 	_, err := s.Records().Put(ctx, record("ada", first.Version, `2`))
 	wantErr(t, "in place of the deleted one", err, records.ErrConflict)
 	wantErr(t, "delete the deleted one", s.Records().Delete(ctx, "session", "ada", first.Version), records.ErrConflict)
@@ -104,10 +104,11 @@ func recordMadeAgain(t *testing.T, open Open) {
 
 func recordsListed(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	for _, key := range []string{"b/2", "B", "b", "é", "b/10", "a", "b/1", "c", "b0"} { // by bytes: B a b b/1 b/10 b/2 b0 c é
-		put(t, s, record(key, 0, strconv.Quote(key)))
+	for _, key := range []string{"b/2", "B", "b", "é", "b/10", "a", "b/1", "c",
+		"b0"} { // by bytes: B a b b/1 b/10 b/2 b0 c é
+		mustPut(t, s, record(key, 0, strconv.Quote(key)))
 	}
-	put(t, s, records.Record{Kind: "cursor", Key: "b/0", Body: json.RawMessage(`0`)})
+	mustPut(t, s, records.Record{Kind: "cursor", Key: "b/0", Body: json.RawMessage(`0`)})
 	for _, c := range []struct {
 		page records.Page
 		want string
@@ -138,10 +139,11 @@ func recordsListed(t *testing.T, open Open) {
 		}
 	}
 	for n := range records.MaxPage + 1 {
-		put(t, s, records.Record{Kind: "many", Key: fmt.Sprintf("%04d", n), Body: json.RawMessage(`null`)})
+		mustPut(t, s, records.Record{Kind: "many", Key: fmt.Sprintf("%04d", n), Body: json.RawMessage(`null`)})
 	}
 	for _, limit := range []int{0, -1, records.MaxPage, records.MaxPage + 1} {
-		if found, err := s.Records().List(ctx, "many", records.Page{Limit: limit}); err != nil || len(found) != records.MaxPage {
+		if found, err := s.Records().List(ctx, "many", records.Page{Limit: limit}); err != nil ||
+			len(found) != records.MaxPage {
 			t.Errorf("limit %d: a page of %d (%v)", limit, len(found), err)
 		}
 	}
@@ -151,7 +153,7 @@ func recordLimits(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	long := record(strings.Repeat("k", records.MaxKey), 0, strconv.Quote(strings.Repeat("x", records.MaxBody-2)))
 	long.Kind = strings.Repeat("a", records.MaxKind)
-	wantRecord(t, s, put(t, s, long))
+	wantRecord(t, s, mustPut(t, s, long))
 	for name, change := range map[string]func(r *records.Record){
 		"no kind":                func(r *records.Record) { r.Kind = "" },
 		"a kind that is long":    func(r *records.Record) { r.Kind += "a" },
@@ -205,7 +207,7 @@ func recordMadeByMany(t *testing.T, open Open) {
 
 func recordCountedByMany(t *testing.T, open Open) {
 	s, other := opened(t, open), opened(t, open)
-	put(t, s, record("counter", 0, `0`))
+	mustPut(t, s, record("counter", 0, `0`))
 	const writers, each = 8, 10
 	var all sync.WaitGroup
 	for i := range writers {
@@ -218,12 +220,13 @@ func recordCountedByMany(t *testing.T, open Open) {
 		})
 	}
 	all.Wait()
-	if got, err := s.Records().Get(t.Context(), "session", "counter"); err != nil || string(got.Body) != strconv.Itoa(writers*each) {
+	if got, err := s.Records().Get(t.Context(), "session", "counter"); err != nil ||
+		string(got.Body) != strconv.Itoa(writers*each) {
 		t.Errorf("counted to %s (%v), not %d", got.Body, err, writers*each)
 	}
 }
 
-// countOne adds one to the counter, as whoever changes a record does: until nobody was quicker.
+// countOne increments the counter, and retries while others are faster.
 func countOne(ctx context.Context, s records.Store) error {
 	for {
 		r, err := s.Get(ctx, "session", "counter")
@@ -243,13 +246,13 @@ func countOne(ctx context.Context, s records.Store) error {
 
 func recordsWithoutLease(t *testing.T, open Open) {
 	leader, other := opened(t, open), opened(t, open)
-	if _, led, err := leader.Lead(t.Context(), time.Hour); err != nil || !led {
+	if _, led, err := leader.AcquireLease(t.Context(), time.Hour); err != nil || !led {
 		t.Fatalf("lead: %v (%v)", led, err)
 	}
-	if _, led, err := other.Lead(t.Context(), time.Hour); err != nil || led {
+	if _, led, err := other.AcquireLease(t.Context(), time.Hour); err != nil || led {
 		t.Fatalf("two lead (%v)", err)
 	}
-	kept := put(t, other, record("ada", 0, `{}`))
+	kept := mustPut(t, other, record("ada", 0, `{}`))
 	wantRecord(t, leader, kept)
 	must(t, other.Records().Delete(t.Context(), "session", "ada", kept.Version))
 }

@@ -1,6 +1,6 @@
-// Package storetest is the contract of engine.Store, and of what stores keep besides for the people who run it: what every
-// implementation must do, whatever database it stands on. An implementation's test calls Run and Kill; the package itself
-// knows none.
+// Package storetest is the contract of engine.Store, and of what stores keep besides for the people who run them: what
+// every implementation must do, whatever its database. An implementation's test calls Run and Kill; the package knows
+// no implementation.
 //
 // The cases run in parallel where they share nothing; each opens a database of its own.
 package storetest
@@ -24,7 +24,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Store is what the contract looks at: the engine's port, the history that reports carried, tokens, the audit and records.
+// Store is what the contract tests: the engine's port, the history of reports, tokens, the audit and records.
 type Store interface {
 	engine.Store
 	engine.FlagStore
@@ -41,22 +41,23 @@ type Store interface {
 	RemoveToken(ctx context.Context, name string) error
 	Tokens(ctx context.Context) ([]access.Token, error)
 	Token(ctx context.Context, hash string) (access.Token, error)
-	Audit(ctx context.Context, e access.Entry) error
-	Audits(ctx context.Context, limit int) ([]access.Entry, error)
+	RecordAudit(ctx context.Context, e access.Entry) error
+	AuditEntries(ctx context.Context, limit int) ([]access.Entry, error)
 
 	Fact(ctx context.Context, name string) (string, error)
-	KeepFact(ctx context.Context, name, before, value string) error
+	SetFact(ctx context.Context, name, before, value string) error
 
 	Records() records.Store
 }
 
-// Open opens the database of the test t. Called again with the same t it opens the same data, as another process would,
-// whether or not the handle before was closed. The store takes now for its clock, for leases and tokens; nil: its own.
+// Open opens the database of the test t. Another call with the same t opens the same data, as another process would,
+// whether or not the first handle was closed. The store uses now as its clock for leases and tokens; nil: its own.
 type Open func(t *testing.T, now func() time.Time) Store
 
-// Run holds the contract against the stores that open gives.
+// Run tests the contract with the stores that open returns.
 func Run(t *testing.T, open Open) {
-	for _, group := range []map[string]func(t *testing.T, open Open){observing(), sharing(), identifying(), flagging(), recording()} {
+	for _, group := range []map[string]func(t *testing.T, open Open){observing(), sharing(), identifying(), flagging(),
+		recording()} {
 		for name, run := range group {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -66,10 +67,10 @@ func Run(t *testing.T, open Open) {
 	}
 }
 
-// observing is what a store does that one process has.
+// observing tests a store with one process.
 func observing() map[string]func(t *testing.T, open Open) {
 	return map[string]func(t *testing.T, open Open){
-		"a new store is empty":                                    fresh,
+		"a new store is empty":                                    newStore,
 		"every write survives reopening (invariant 8)":            durable,
 		"reports replace the state and add to the history":        reports,
 		"a report keeps all of a batch or none":                   wholeBatch,
@@ -94,7 +95,7 @@ func observing() map[string]func(t *testing.T, open Open) {
 	}
 }
 
-// sharing is what it does when several processes have it.
+// sharing tests a store with several processes.
 func sharing() map[string]func(t *testing.T, open Open) {
 	return map[string]func(t *testing.T, open Open){
 		"one leads at a time, under growing terms":              lead,
@@ -111,7 +112,7 @@ func sharing() map[string]func(t *testing.T, open Open) {
 	}
 }
 
-// identifying is who may speak as a cell, and who as a person.
+// identifying tests who may speak as a cell, and who as a person.
 func identifying() map[string]func(t *testing.T, open Open) {
 	return map[string]func(t *testing.T, open Open){
 		"a token raced by 50 keys has one winner, who may repeat it (fault 39, R28)": claimRace,
@@ -126,7 +127,7 @@ func identifying() map[string]func(t *testing.T, open Open) {
 	}
 }
 
-// noon is when all these tests happen.
+// noon is the time of all these tests.
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 func digest(n int) releases.Digest { return releases.DigestBytes(fmt.Append(nil, n)) }
@@ -142,9 +143,11 @@ func state(cell string, sequence int64) *plan.CellState {
 	a := assignment("staging", 1, sequence)
 	return &plan.CellState{
 		Name: cell, Channel: a.Channel, Epoch: a.Epoch, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest,
-		State: cells.StateHealthy, Message: "all well", HealthySince: noon.Add(-time.Hour), Soaked: time.Hour, LastReport: noon,
-		Skew: -3 * time.Second, Infrastructure: 7, Running: a, StartedAt: noon.Add(-2 * time.Hour),
-		Failures: []plan.Failure{{Failure: cells.Failure{Assignment: *assignment("staging", 1, 1), Reason: "probe failed", At: noon}, Seen: noon}},
+		State: cells.StateHealthy, Message: "all well", HealthySince: noon.Add(-time.Hour), Soaked: time.Hour,
+		LastReport: noon,
+		Skew:       -3 * time.Second, Infrastructure: 7, Running: a, StartedAt: noon.Add(-2 * time.Hour),
+		Failures: []plan.Failure{{Failure: cells.Failure{Assignment: *assignment("staging", 1, 1),
+			Reason: "probe failed", At: noon}, Seen: noon}},
 	}
 }
 
@@ -179,27 +182,27 @@ func openedAt(t *testing.T, open Open, now func() time.Time) Store {
 	return s
 }
 
-// hands is a clock that tests move.
-type hands struct {
+// manualClock is a clock that tests set.
+type manualClock struct {
 	mu  sync.Mutex
 	now time.Time
 }
 
-func newHands() *hands { return &hands{now: noon} }
+func newManualClock() *manualClock { return &manualClock{now: noon} }
 
-func (h *hands) read() time.Time {
+func (h *manualClock) timeNow() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.now
 }
 
-func (h *hands) move(d time.Duration) {
+func (h *manualClock) advance(d time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.now = h.now.Add(d)
 }
 
-// report keeps reports, each as the next version of its cell.
+// report stores reports, each as the next version of its cell.
 func report(t *testing.T, s Store, batch ...plan.Reported) error {
 	t.Helper()
 	names := make([]string, len(batch))
@@ -217,7 +220,7 @@ func report(t *testing.T, s Store, batch ...plan.Reported) error {
 		next[name]++
 		r.State.Version = next[name]
 	}
-	return s.Report(t.Context(), batch)
+	return s.RecordReports(t.Context(), batch)
 }
 
 func observed(t *testing.T, s Store) plan.Observed {
@@ -236,20 +239,21 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// same compares what a store keeps: unexported fields hold for one process only, and versions have tests of their own.
-func same(t *testing.T, what string, want, got any) {
+// wantSame compares what a store returns, without unexported fields, which no store keeps, and versions, which have
+// their own tests.
+func wantSame(t *testing.T, what string, want, got any) {
 	t.Helper()
-	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(plan.CellState{}), cmpopts.IgnoreFields(plan.CellState{}, "Version")); d != "" {
+	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(plan.CellState{}),
+		cmpopts.IgnoreFields(plan.CellState{}, "Version")); d != "" {
 		t.Errorf("%s (-want +got):\n%s", what, d)
 	}
 }
 
-// give grants without a cap.
-func give(ctx context.Context, s Store, grants []plan.Granted) error {
+func grantUncapped(ctx context.Context, s Store, grants []plan.Granted) error {
 	offers := make([]plan.Offer, len(grants))
 	for i, g := range grants {
 		offers[i].Granted = g
 	}
-	_, err := s.Grant(ctx, offers)
+	_, err := s.RecordGrants(ctx, offers)
 	return err
 }

@@ -8,44 +8,47 @@ import (
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
-// Decided records decisions found in git, once each by commit, and returns those that are not announced
-// yet, oldest first: the new ones, and any that a crash kept from being announced (fault 3).
-func (l Ledger) Decided(ctx context.Context, decisions []plan.Decided) (fresh []plan.Decided, err error) {
+// RecordDecisions records decisions found in git, once for each commit, and returns those that are not announced yet, oldest
+// first: new ones, and those that a crash kept from being announced (fault 3).
+func (l Ledger) RecordDecisions(ctx context.Context, decisions []plan.Decided) (fresh []plan.Decided, err error) {
 	served := make([]rows.Sequence, 0, len(decisions))
 	for _, d := range decisions {
 		served = append(served, rows.Sequence{Channel: d.Channel, Number: d.Sequence})
 	}
-	err = l.db.WriteAsLeader(ctx, "keep decisions", func(tx Tx) error {
+	err = l.db.WriteAsLeader(ctx, "record decisions", func(tx Tx) error {
 		for _, d := range decisions {
-			tx.Queue(`INSERT INTO decisions (commit_id, body) VALUES ($1, $2) ON CONFLICT (commit_id) DO NOTHING`, d.Commit, body{d})
+			tx.Queue(`INSERT INTO decisions (commit_id, body) VALUES ($1, $2) ON CONFLICT (commit_id) DO NOTHING`,
+				d.Commit, jsonBody{d})
 		}
 		if len(decisions) > 0 {
-			RaiseServed(tx, l.served.News(served))
-			tx.Tell(engine.News{Known: true})
+			RaiseServed(tx, l.served.Unwritten(served))
+			tx.Notify(engine.StoreUpdate{Known: true})
 		}
-		fresh, err = list[plan.Decided](tx, `SELECT body FROM decisions WHERE NOT announced ORDER BY id`)
+		fresh, err = queryJSON[plan.Decided](tx, `SELECT body FROM decisions WHERE NOT announced ORDER BY id`)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	l.served.Wrote(served)
+	l.served.MarkWritten(served)
 	return fresh, nil
 }
 
-// Announced marks decisions as announced, by commit.
-func (l Ledger) Announced(ctx context.Context, commits []string) error {
-	return l.change(ctx, "keep announcements", func(tx Tx) {
+// MarkAnnounced marks decisions as announced, by commit.
+func (l Ledger) MarkAnnounced(ctx context.Context, commits []string) error {
+	return l.writeKnown(ctx, "record announcements", func(tx Tx) {
 		tx.Queue(`UPDATE decisions SET announced = true WHERE commit_id = ANY($1) AND NOT announced`, commits)
 	})
 }
 
-// Decisions gives decisions after a cursor in the order in which they were found, at most limit, and
-// the cursor of the last. A negative cursor asks for the last limit of them.
-func (o Observations) Decisions(ctx context.Context, after int64, limit int) (all []plan.Decided, next int64, err error) {
+// Decisions returns at most limit decisions after a cursor, in the order in which they were found, and the cursor of
+// the last. A negative cursor asks for the newest ones.
+func (o Observations) Decisions(ctx context.Context, after int64, limit int) (all []plan.Decided, next int64,
+	err error) {
 	query := `SELECT id, body FROM decisions WHERE id > $1 ORDER BY id LIMIT $2`
 	if after < 0 {
-		query = `SELECT id, body FROM (SELECT id, body FROM decisions WHERE id > $1 ORDER BY id DESC LIMIT $2) AS newest ORDER BY id`
+		query = `SELECT id, body FROM (SELECT id, body FROM decisions
+			WHERE id > $1 ORDER BY id DESC LIMIT $2) AS newest ORDER BY id`
 	}
 	err = o.db.Read(ctx, "read decisions", func(r Reader) error {
 		all, next = nil, max(after, 0)

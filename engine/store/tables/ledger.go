@@ -10,65 +10,75 @@ import (
 )
 
 const (
-	keptLonger = 30 * 24 * time.Hour // an answer to a probe that is out of date is shown for so long
-	rollouts   = 4                   // kept for each channel: only the newest is looked at
+	observationRetention = 30 * 24 * time.Hour // for showing an outdated answer to a probe
+	keptRollouts         = 4                   // for each channel; only the newest is used
 )
 
-// Ledger is what the engine does and finds out. Only who leads writes it.
+// Ledger stores what the engine does and finds out. Only the leader writes it.
 type Ledger struct {
 	db     Database
 	served *rows.Sequences
 }
 
-// change queues writes of which others are told as engine.News.Known.
-func (l Ledger) change(ctx context.Context, op string, queue func(tx Tx)) error {
+func (l Ledger) writeKnown(ctx context.Context, op string, queue func(tx Tx)) error {
 	return l.db.WriteAsLeader(ctx, op, func(tx Tx) error {
 		queue(tx)
-		tx.Tell(engine.News{Known: true})
+		tx.Notify(engine.StoreUpdate{Known: true})
 		return nil
 	})
 }
 
-// Learn adds to what was learned. What is there already stays as it was: these facts latch.
-func (l Ledger) Learn(ctx context.Context, learned plan.Learned) error {
-	return l.change(ctx, "keep what was learned", func(tx Tx) {
+// RecordLearned adds to what was learned, and never changes existing entries.
+func (l Ledger) RecordLearned(ctx context.Context, learned plan.Learned) error {
+	return l.writeKnown(ctx, "record what was learned", func(tx Tx) {
 		for _, a := range learned.Accepted {
-			tx.Queue(`INSERT INTO acceptances (upstream, downstream, digest, body) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
-				a.Upstream, a.Downstream, string(a.Digest), body{a})
+			tx.Queue(`INSERT INTO acceptances (upstream, downstream, digest, body) VALUES ($1, $2, $3, $4)
+				ON CONFLICT DO NOTHING`,
+				a.Upstream, a.Downstream, string(a.Digest), jsonBody{a})
 		}
 		for _, f := range learned.Finished {
-			tx.Queue(`INSERT INTO finishes (channel, sequence, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, f.Channel, f.Sequence, body{f})
+			tx.Queue(`INSERT INTO finishes (channel, sequence, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+				f.Channel, f.Sequence, jsonBody{f})
 		}
-		for _, r := range learned.Rollouts {
-			tx.Queue(`INSERT INTO rollouts (channel, sequence, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, r.Channel, r.Sequence, body{r})
-			tx.Queue(`DELETE FROM rollouts WHERE channel = $1 AND sequence <= (SELECT sequence FROM rollouts WHERE channel = $1 ORDER BY sequence DESC LIMIT 1 OFFSET $2)`, r.Channel, rollouts)
+		for _, r := range learned.Cohorts {
+			tx.Queue(`INSERT INTO rollouts (channel, sequence, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+				r.Channel, r.Sequence, jsonBody{r})
+			tx.Queue(`DELETE FROM rollouts WHERE channel = $1 AND sequence <= (SELECT sequence FROM rollouts
+				WHERE channel = $1 ORDER BY sequence DESC LIMIT 1 OFFSET $2)`, r.Channel, keptRollouts)
 		}
 		for _, w := range learned.Waves {
-			tx.Queue(`INSERT INTO waves (channel, sequence, wave, body) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`, w.Channel, w.Sequence, w.Wave, body{w})
-			tx.Queue(`DELETE FROM waves WHERE channel = $1 AND sequence < $2`, w.Channel, w.Sequence) // of heads that are past
+			tx.Queue(`INSERT INTO waves (channel, sequence, wave, body) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
+				w.Channel, w.Sequence, w.Wave, jsonBody{w})
+			// These are of past heads.
+			tx.Queue(`DELETE FROM waves WHERE channel = $1 AND sequence < $2`, w.Channel, w.Sequence)
 		}
 	})
 }
 
-// Observe records answers to probes; the newest of a (channel, gate, subject, policy) wins. Answers
-// that were out of date for a month are dropped.
-func (l Ledger) Observe(ctx context.Context, observations []plan.Observation) error {
-	return l.change(ctx, "keep observations", func(tx Tx) {
+// RecordObservations stores answers to probes; the newest answer for a (channel, gate, subject, policy) replaces older
+// ones. Answers that are outdated for a month are deleted.
+func (l Ledger) RecordObservations(ctx context.Context, observations []plan.Observation) error {
+	return l.writeKnown(ctx, "record observations", func(tx Tx) {
 		var newest int64
 		for _, o := range observations {
 			at := rows.Millis(o.ObservedAt)
-			tx.Queue(`INSERT INTO observations (channel, gate, subject, policy, observed_at, valid_until, body) VALUES ($1, $2, $3, $4, $5, $6, $7)
-				ON CONFLICT (channel, gate, subject, policy) DO UPDATE SET observed_at = excluded.observed_at, valid_until = excluded.valid_until, body = excluded.body
-				WHERE excluded.observed_at >= observations.observed_at`, o.Channel, o.Gate, o.Subject, o.Policy, at, rows.Millis(o.ValidUntil), body{o})
+			tx.Queue(`INSERT INTO observations (channel, gate, subject, policy, observed_at, valid_until, body)
+				VALUES ($1, $2, $3, $4, $5, $6, $7)
+				ON CONFLICT (channel, gate, subject, policy)
+				DO UPDATE SET observed_at = excluded.observed_at,
+				valid_until = excluded.valid_until, body = excluded.body
+				WHERE excluded.observed_at >= observations.observed_at`,
+				o.Channel, o.Gate, o.Subject, o.Policy, at, rows.Millis(o.ValidUntil), jsonBody{o})
 			newest = max(newest, at)
 		}
-		tx.Queue(`DELETE FROM observations WHERE valid_until <> 0 AND valid_until < $1`, newest-keptLonger.Milliseconds())
+		tx.Queue(`DELETE FROM observations WHERE valid_until <> 0 AND valid_until < $1`,
+			newest-observationRetention.Milliseconds())
 	})
 }
 
-// Seen records the newest commit that was acted upon, and any divergence from it; nil clears it.
-func (l Ledger) Seen(ctx context.Context, commit string, d *plan.Divergence) error {
-	return l.change(ctx, "keep the commit that was seen", func(tx Tx) {
+// RecordSeen stores the newest commit that was acted upon, and the branch's divergence from it; nil clears that.
+func (l Ledger) RecordSeen(ctx context.Context, commit string, d *plan.Divergence) error {
+	return l.writeKnown(ctx, "record the commit that was seen", func(tx Tx) {
 		queueFact(tx, "seen", commit)
 		if d == nil {
 			tx.Queue(`DELETE FROM facts WHERE name = 'diverged'`)
@@ -78,13 +88,14 @@ func (l Ledger) Seen(ctx context.Context, commit string, d *plan.Divergence) err
 	})
 }
 
-// Refused records that pushes for a channel are not tried again for a while; nil clears it.
-func (l Ledger) Refused(ctx context.Context, channel string, r *plan.Refusal) error {
-	return l.change(ctx, "keep a refused push to "+channel, func(tx Tx) {
+// RecordRefusal stores that pushes for a channel are not tried again for a while; nil clears that.
+func (l Ledger) RecordRefusal(ctx context.Context, channel string, r *plan.Refusal) error {
+	return l.writeKnown(ctx, "record a refused push to "+channel, func(tx Tx) {
 		if r == nil {
 			tx.Queue(`DELETE FROM refusals WHERE channel = $1`, channel)
 			return
 		}
-		tx.Queue(`INSERT INTO refusals (channel, body) VALUES ($1, $2) ON CONFLICT (channel) DO UPDATE SET body = excluded.body`, channel, body{r})
+		tx.Queue(`INSERT INTO refusals (channel, body) VALUES ($1, $2)
+			ON CONFLICT (channel) DO UPDATE SET body = excluded.body`, channel, jsonBody{r})
 	})
 }

@@ -12,60 +12,64 @@ import (
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
-// keepJoin is how long a token is kept after it ran out: until then its winner may ask for the lost answer (R28).
-const keepJoin = 24 * time.Hour
+// joinRetention is how long an expired token is kept, since its user may ask for a lost answer (R28).
+const joinRetention = 24 * time.Hour
 
-// Members is who may speak as which cell, until git says so. Any process may write it.
+// Members stores who may speak as which cell until git has it. Any process may write it.
 type Members struct{ db Database }
 
-// AddJoin keeps a cell's token, and forgets those that ran out a while ago.
+// AddJoin stores a cell's token, and deletes tokens that expired a while ago.
 func (m Members) AddJoin(ctx context.Context, j access.Join) error {
-	return m.db.Write(ctx, "keep a token for "+j.Cell, func(tx Tx) error {
+	return m.db.Write(ctx, "store a token for "+j.Cell, func(tx Tx) error {
 		now, err := tx.Now()
 		if err != nil {
 			return err
 		}
-		tx.Queue(`DELETE FROM joins WHERE expires < $1`, rows.Millis(now.Add(-keepJoin)))
-		added, err := tx.Exec(`INSERT INTO joins (hash, cell, serial, made_by, created, expires) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
+		tx.Queue(`DELETE FROM joins WHERE expires < $1`, rows.Millis(now.Add(-joinRetention)))
+		added, err := tx.Exec(`INSERT INTO joins (hash, cell, serial, made_by, created, expires)
+			VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
 			j.Hash, j.Cell, j.Serial, j.By, rows.Millis(j.Created), rows.Millis(j.Expires))
-		if err == nil && added == 0 && !tx.Unsure() {
+		if err == nil && added == 0 && !tx.MaybeCommitted() {
 			return access.ErrTaken
 		}
 		return err
 	})
 }
 
-// Joins gives a cell's tokens that can still be used, oldest first.
+// Joins returns a cell's tokens that can still be used, oldest first.
 func (m Members) Joins(ctx context.Context, cell string) ([]access.Join, error) {
-	return read(ctx, m.db, "read the tokens of "+cell, func(r Reader) ([]access.Join, error) {
+	return readTx(ctx, m.db, "read the tokens of "+cell, func(r Reader) ([]access.Join, error) {
 		now, err := r.Now()
 		if err != nil {
 			return nil, err
 		}
-		return collect(r, func(j *access.Join) []any {
-			return []any{&j.Hash, &j.Cell, &j.Serial, &j.By, stamp{&j.Created}, stamp{&j.Expires}}
-		}, `SELECT hash, cell, serial, made_by, created, expires FROM joins WHERE cell = $1 AND used_by IS NULL AND expires > $2 ORDER BY created, hash`,
+		return queryRows(r, func(j *access.Join) []any {
+			return []any{&j.Hash, &j.Cell, &j.Serial, &j.By, millisColumn{&j.Created}, millisColumn{&j.Expires}}
+		}, `SELECT hash, cell, serial, made_by, created, expires FROM joins
+			WHERE cell = $1 AND used_by IS NULL AND expires > $2 ORDER BY created, hash`,
 			cell, rows.Millis(now))
 	})
 }
 
-// Claim uses up a token by one conditional update, and records r. It is good for one key, which may repeat it while it
-// is the cell's newest (R28); for the serial that follows the token's (R26); until it runs out. Else plan.ErrDenied.
-func (m Members) Claim(ctx context.Context, hash string, r plan.Registration) error {
+// ClaimToken uses up a token by one conditional update, and records r. The token is valid for one key, which may repeat
+// the claim while it is the cell's newest (R28); for the serial after the token's (R26); until it expires. Else the
+// error is plan.ErrDenied.
+func (m Members) ClaimToken(ctx context.Context, hash string, r plan.Registration) error {
 	return m.db.Write(ctx, "claim a token for "+r.Cell, func(tx Tx) error {
 		now, err := tx.Now()
 		if err != nil {
 			return err
 		}
-		used, err := tx.Exec(`UPDATE joins SET used_by = $1 WHERE hash = $2 AND cell = $3 AND used_by IS NULL AND expires > $4 AND serial + 1 = $5 AND $1 <> ''`,
+		used, err := tx.Exec(`UPDATE joins SET used_by = $1
+			WHERE hash = $2 AND cell = $3 AND used_by IS NULL AND expires > $4 AND serial + 1 = $5 AND $1 <> ''`,
 			r.Identity.PublicKey, hash, r.Cell, rows.Millis(now), r.Identity.Serial)
 		if err != nil {
 			return err
 		}
 		if used == 0 {
-			return repeated(tx, hash, r)
+			return checkRepeatedClaim(tx, hash, r)
 		}
-		newest, err := register(tx, r)
+		newest, err := upsertRegistration(tx, r)
 		if err == nil && !newest {
 			return plan.ErrDenied
 		}
@@ -73,33 +77,34 @@ func (m Members) Claim(ctx context.Context, hash string, r plan.Registration) er
 	})
 }
 
-// repeated answers a claim whose key used the token before: it is good while the key is the cell's.
-func repeated(tx Tx, hash string, r plan.Registration) error {
-	newest, err := list[plan.Registration](tx, `SELECT r.body FROM registrations r JOIN joins j ON j.cell = r.cell
+// checkRepeatedClaim accepts a claim by the key that used the token before, while that key is the cell's.
+func checkRepeatedClaim(tx Tx, hash string, r plan.Registration) error {
+	newest, err := queryJSON[plan.Registration](tx, `SELECT r.body FROM registrations r JOIN joins j ON j.cell = r.cell
 		WHERE j.hash = $1 AND j.cell = $2 AND j.used_by = $3`, hash, r.Cell, r.Identity.PublicKey)
 	if err != nil {
 		return err
 	}
-	if len(newest) == 0 || !repeats(newest[0].Identity, r.Identity) {
+	if len(newest) == 0 || !isRepeatedKey(newest[0].Identity, r.Identity) {
 		return plan.ErrDenied
 	}
 	return nil
 }
 
-// repeats reports whether an identity asks for what the cell's newest says already: its key is the cell's, and good.
-func repeats(newest, asked cells.Identity) bool {
+// isRepeatedKey reports whether the claimed key is already the cell's newest, and valid.
+func isRepeatedKey(newest, asked cells.Identity) bool {
 	return asked.PublicKey != "" && newest.PublicKey == asked.PublicKey && !newest.Revoked && newest.Quarantined == ""
 }
 
-// Register records r as the cell's newest if its serial is above every one recorded; else plan.ErrStale.
+// Register records r as the cell's newest if its serial is above every recorded one; else plan.ErrStale.
 func (m Members) Register(ctx context.Context, r plan.Registration) error {
 	return m.db.Write(ctx, "register "+r.Cell, func(tx Tx) error {
-		newest, err := register(tx, r)
+		newest, err := upsertRegistration(tx, r)
 		if err != nil || newest {
 			return err
 		}
-		if tx.Unsure() { // it may be this very one that is recorded
-			if same, err := exists(tx, `SELECT 1 FROM registrations WHERE cell = $1 AND body = $2`, r.Cell, body{r}); err != nil || same {
+		if tx.MaybeCommitted() { // an earlier attempt may have recorded r
+			if same, err := rowExists(tx, `SELECT 1 FROM registrations WHERE cell = $1 AND body = $2`, r.Cell,
+				jsonBody{r}); err != nil || same {
 				return err
 			}
 		}
@@ -107,13 +112,14 @@ func (m Members) Register(ctx context.Context, r plan.Registration) error {
 	})
 }
 
-func register(tx Tx, r plan.Registration) (newest bool, err error) {
+func upsertRegistration(tx Tx, r plan.Registration) (newest bool, err error) {
 	written, err := tx.Exec(`INSERT INTO registrations (cell, serial, body) VALUES ($1, $2, $3)
-		ON CONFLICT (cell) DO UPDATE SET serial = excluded.serial, body = excluded.body WHERE excluded.serial > registrations.serial`,
-		r.Cell, r.Identity.Serial, body{r})
+		ON CONFLICT (cell) DO UPDATE SET serial = excluded.serial, body = excluded.body
+		WHERE excluded.serial > registrations.serial`,
+		r.Cell, r.Identity.Serial, jsonBody{r})
 	if err != nil || written == 0 {
 		return false, err
 	}
-	tx.Tell(engine.News{Known: true})
+	tx.Notify(engine.StoreUpdate{Known: true})
 	return true, nil
 }

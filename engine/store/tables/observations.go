@@ -15,19 +15,22 @@ import (
 // Observations reads what was observed.
 type Observations struct{ db Database }
 
-// Known gives everything that was kept but the cells and Clock, as of one instant. It reads no cell.
+// Known returns everything but the cells and Clock, as of one instant. It reads no cell.
 func (o Observations) Known(ctx context.Context) (plan.Observed, error) {
-	return read(ctx, o.db, "read the store", readKnown)
+	return readTx(ctx, o.db, "read the store", readKnown)
 }
 
-// Cells gives what is known of the named cells; without a name, of all. Other cells' rows are not read.
+// Cells returns the states of the named cells; without a name, of all. It reads no other cells' rows.
 func (o Observations) Cells(ctx context.Context, names ...string) (map[string]*plan.CellState, error) {
-	return read(ctx, o.db, "read cells", func(r Reader) (map[string]*plan.CellState, error) { return readCells(r, names) })
+	return readTx(ctx, o.db, "read cells", func(r Reader) (map[string]*plan.CellState,
+		error) {
+		return readCells(r, names)
+	})
 }
 
-// Observed gives Known and all Cells as of one instant.
+// Observed returns Known with all Cells, as of one instant.
 func (o Observations) Observed(ctx context.Context) (plan.Observed, error) {
-	return read(ctx, o.db, "read the store", func(r Reader) (plan.Observed, error) {
+	return readTx(ctx, o.db, "read the store", func(r Reader) (plan.Observed, error) {
 		known, err := readKnown(r)
 		if err == nil {
 			known.Cells, err = readCells(r, nil)
@@ -36,10 +39,11 @@ func (o Observations) Observed(ctx context.Context) (plan.Observed, error) {
 	})
 }
 
-// Events gives a cell's newest events, oldest first; at most limit.
+// Events returns at most limit of a cell's newest events, oldest first.
 func (o Observations) Events(ctx context.Context, cell string, limit int) ([]cells.Event, error) {
-	return readList[cells.Event](ctx, o.db, "read the events of "+cell,
-		`SELECT body FROM (SELECT id, body FROM events WHERE cell = $1 ORDER BY id DESC LIMIT $2) AS newest ORDER BY id`, cell, limit)
+	return readJSON[cells.Event](ctx, o.db, "read the events of "+cell,
+		`SELECT body FROM (SELECT id, body FROM events
+			WHERE cell = $1 ORDER BY id DESC LIMIT $2) AS newest ORDER BY id`, cell, limit)
 }
 
 func readKnown(r Reader) (plan.Observed, error) {
@@ -52,7 +56,6 @@ func readKnown(r Reader) (plan.Observed, error) {
 	return o, nil
 }
 
-// readCells reads the named cells, or all, with their grants.
 func readCells(r Reader, names []string) (map[string]*plan.CellState, error) {
 	cellsOf, grantsOf := `SELECT body, version FROM cells`, `SELECT cell, assignment, granted_at FROM grants`
 	var args []any
@@ -70,40 +73,44 @@ func readCells(r Reader, names []string) (map[string]*plan.CellState, error) {
 	if err != nil {
 		return nil, err
 	}
-	states, err := rows.States(bodies, versions)
+	states, err := rows.DecodeStates(bodies, versions)
 	if err != nil {
 		return nil, err
 	}
 	var cell, assignment, granted string
 	return states, r.Each(grantsOf, args, []any{&cell, &assignment, &granted}, func() error {
-		return rows.Lay(states, cell, assignment, granted)
+		return rows.ApplyGrant(states, cell, assignment, granted)
 	})
 }
 
 func readLearned(r Reader, o *plan.Observed) (err error) {
-	if o.Observations, err = list[plan.Observation](r, `SELECT body FROM observations ORDER BY channel, gate, subject, policy`); err != nil {
+	if o.Observations, err = queryJSON[plan.Observation](r,
+		`SELECT body FROM observations ORDER BY channel, gate, subject, policy`); err != nil {
 		return err
 	}
-	if o.Learned.Accepted, err = list[plan.Acceptance](r, `SELECT body FROM acceptances ORDER BY upstream, downstream, digest`); err != nil {
+	if o.Learned.Accepted, err = queryJSON[plan.Acceptance](r,
+		`SELECT body FROM acceptances ORDER BY upstream, downstream, digest`); err != nil {
 		return err
 	}
-	if o.Learned.Finished, err = list[plan.Finish](r, `SELECT body FROM finishes ORDER BY channel, sequence`); err != nil {
+	if o.Learned.Finished, err = queryJSON[plan.Finish](r,
+		`SELECT body FROM finishes ORDER BY channel, sequence`); err != nil {
 		return err
 	}
-	if o.Learned.Waves, err = list[plan.Through](r, `SELECT body FROM waves ORDER BY channel, sequence, wave`); err != nil {
+	if o.Learned.Waves, err = queryJSON[plan.Through](r,
+		`SELECT body FROM waves ORDER BY channel, sequence, wave`); err != nil {
 		return err
 	}
-	o.Learned.Rollouts, err = list[plan.Rollout](r, `SELECT body FROM rollouts ORDER BY channel, sequence`)
+	o.Learned.Cohorts, err = queryJSON[plan.Cohort](r, `SELECT body FROM rollouts ORDER BY channel, sequence`)
 	return err
 }
 
 func readFacts(r Reader, o *plan.Observed) error {
-	facts, err := pairs[string](r, `SELECT name, body FROM facts`)
+	facts, err := queryMap[string](r, `SELECT name, body FROM facts`)
 	if err != nil {
 		return err
 	}
 	if o.Since, err = time.Parse(time.RFC3339Nano, facts["since"]); err != nil {
-		return fmt.Errorf("since when it observes: %w", err)
+		return fmt.Errorf("the start of observing: %w", err)
 	}
 	if body, ok := facts["seen"]; ok {
 		if err := rows.Decode(body, &o.Seen); err != nil {
@@ -118,10 +125,10 @@ func readFacts(r Reader, o *plan.Observed) error {
 }
 
 func readMaps(r Reader, o *plan.Observed) (err error) {
-	if o.Served, err = pairs[int64](r, `SELECT channel, sequence FROM served`); err != nil {
+	if o.Served, err = queryMap[int64](r, `SELECT channel, sequence FROM served`); err != nil {
 		return err
 	}
-	refused, err := pairs[string](r, `SELECT channel, body FROM refusals`)
+	refused, err := queryMap[string](r, `SELECT channel, body FROM refusals`)
 	if err != nil {
 		return err
 	}
@@ -135,13 +142,13 @@ func readMaps(r Reader, o *plan.Observed) (err error) {
 	return nil
 }
 
-// readFleet reads who has slots, and who registered.
+// readFleet reads slots and registrations.
 func readFleet(r Reader, o *plan.Observed) error {
 	slots, err := slotsInUse(r)
 	if err != nil {
 		return err
 	}
-	registered, err := list[plan.Registration](r, `SELECT body FROM registrations ORDER BY cell`)
+	registered, err := queryJSON[plan.Registration](r, `SELECT body FROM registrations ORDER BY cell`)
 	if err != nil {
 		return fmt.Errorf("registrations: %w", err)
 	}

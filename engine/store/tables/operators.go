@@ -7,19 +7,21 @@ import (
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
-// Operators is the tokens of people and programs, and the audit of what they did. Any process may write it.
+// Operators stores the tokens of people and programs, and the audit of what they did. Any process may write it.
 type Operators struct{ db Database }
 
-// AddToken keeps an operator's token. Its name and hash must be new, else access.ErrTaken.
+// AddToken stores an operator's token. Its name and hash must be new, else access.ErrTaken.
 func (o Operators) AddToken(ctx context.Context, t access.Token) error {
-	return o.db.Write(ctx, "keep the token of "+t.Name, func(tx Tx) error {
-		added, err := tx.Exec(`INSERT INTO operators (name, role, hash, created, expires) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`,
+	return o.db.Write(ctx, "store the token of "+t.Name, func(tx Tx) error {
+		added, err := tx.Exec(`INSERT INTO operators (name, role, hash, created, expires) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT DO NOTHING`,
 			t.Name, string(t.Role), t.Hash, rows.Millis(t.Created), rows.Millis(t.Expires))
 		if err != nil || added > 0 {
 			return err
 		}
-		if tx.Unsure() {
-			if same, err := exists(tx, `SELECT 1 FROM operators WHERE name = $1 AND hash = $2`, t.Name, t.Hash); err != nil || same {
+		if tx.MaybeCommitted() {
+			if same, err := rowExists(tx, `SELECT 1 FROM operators WHERE name = $1 AND hash = $2`, t.Name,
+				t.Hash); err != nil || same {
 				return err
 			}
 		}
@@ -27,25 +29,25 @@ func (o Operators) AddToken(ctx context.Context, t access.Token) error {
 	})
 }
 
-// RemoveToken forgets an operator's token, by name; access.ErrUnknown: there is none.
+// RemoveToken deletes an operator's token by name; access.ErrUnknown: there is none.
 func (o Operators) RemoveToken(ctx context.Context, name string) error {
 	return o.db.Write(ctx, "remove the token of "+name, func(tx Tx) error {
 		removed, err := tx.Exec(`DELETE FROM operators WHERE name = $1`, name)
-		if err == nil && removed == 0 && !tx.Unsure() {
+		if err == nil && removed == 0 && !tx.MaybeCommitted() {
 			return access.ErrUnknown
 		}
 		return err
 	})
 }
 
-// Tokens gives all operators' tokens, by name, those that ran out too.
+// Tokens returns all operators' tokens by name, including expired ones.
 func (o Operators) Tokens(ctx context.Context) ([]access.Token, error) {
-	return o.tokens(ctx, `SELECT name, role, hash, created, expires FROM operators ORDER BY name`)
+	return o.queryTokens(ctx, `SELECT name, role, hash, created, expires FROM operators ORDER BY name`)
 }
 
-// Token gives the token with a hash, whether it ran out or not; access.ErrUnknown: there is none.
+// Token returns the token with a hash, expired or not; access.ErrUnknown: there is none.
 func (o Operators) Token(ctx context.Context, hash string) (access.Token, error) {
-	found, err := o.tokens(ctx, `SELECT name, role, hash, created, expires FROM operators WHERE hash = $1`, hash)
+	found, err := o.queryTokens(ctx, `SELECT name, role, hash, created, expires FROM operators WHERE hash = $1`, hash)
 	if err != nil {
 		return access.Token{}, err
 	}
@@ -55,24 +57,25 @@ func (o Operators) Token(ctx context.Context, hash string) (access.Token, error)
 	return found[0], nil
 }
 
-func (o Operators) tokens(ctx context.Context, query string, args ...any) ([]access.Token, error) {
-	return read(ctx, o.db, "read operators' tokens", func(r Reader) ([]access.Token, error) {
-		return collect(r, func(t *access.Token) []any {
-			return []any{&t.Name, &t.Role, &t.Hash, stamp{&t.Created}, stamp{&t.Expires}}
+func (o Operators) queryTokens(ctx context.Context, query string, args ...any) ([]access.Token, error) {
+	return readTx(ctx, o.db, "read operators' tokens", func(r Reader) ([]access.Token, error) {
+		return queryRows(r, func(t *access.Token) []any {
+			return []any{&t.Name, &t.Role, &t.Hash, millisColumn{&t.Created}, millisColumn{&t.Expires}}
 		}, query, args...)
 	})
 }
 
-// Audit keeps a line of who did what; the oldest go when there are more than access.MaxEntries.
-func (o Operators) Audit(ctx context.Context, e access.Entry) error {
-	return o.db.Write(ctx, "keep a line of the audit", func(tx Tx) error {
-		tx.Queue(`INSERT INTO audit (body) VALUES ($1)`, body{e})
-		tx.Queue(`DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - $1`, access.MaxEntries)
+// RecordAudit stores an entry of who did what, and deletes the oldest beyond access.MaxAuditEntries.
+func (o Operators) RecordAudit(ctx context.Context, e access.Entry) error {
+	return o.db.Write(ctx, "store an audit entry", func(tx Tx) error {
+		tx.Queue(`INSERT INTO audit (body) VALUES ($1)`, jsonBody{e})
+		tx.Queue(`DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - $1`, access.MaxAuditEntries)
 		return nil
 	})
 }
 
-// Audits gives the audit's newest lines, newest first; at most limit.
-func (o Operators) Audits(ctx context.Context, limit int) ([]access.Entry, error) {
-	return readList[access.Entry](ctx, o.db, "read the audit", `SELECT body FROM audit ORDER BY id DESC LIMIT $1`, limit)
+// AuditEntries returns at most limit of the audit's newest entries, newest first.
+func (o Operators) AuditEntries(ctx context.Context, limit int) ([]access.Entry, error) {
+	return readJSON[access.Entry](ctx, o.db, "read the audit", `SELECT body FROM audit ORDER BY id DESC LIMIT $1`,
+		limit)
 }

@@ -9,19 +9,19 @@ import (
 )
 
 const (
-	// keepPosted is how long it is kept that an event was posted. It may have happened OutboxMemory before, and after that it is
-	// not posted any more.
-	keepPosted   = 2 * plan.OutboxMemory
-	keepMessages = 20_000 // at the most: the oldest go, sent or not
+	// postedRetention is how long posted events are remembered. An event may have happened OutboxMemory before it was
+	// posted, and is not posted again after that.
+	postedRetention = 2 * plan.OutboxMemory
+	maxMessages     = 20_000 // the oldest are deleted beyond, sent or not
 )
 
-// Outbox is messages to webhooks. Only who leads posts them; how sending them went any process may write.
+// Outbox stores messages to webhooks. Only the leader posts them; any process may record the outcome of sending.
 type Outbox struct{ db Database }
 
-// Post keeps messages of events that were never posted before, and gives those events' IDs. Where the answer to a commit was
-// lost, none of what it posted is given: it may have been told before.
-func (o Outbox) Post(ctx context.Context, messages []plan.Message) (fresh []string, err error) {
-	events, of := byEvent(messages)
+// PostMessages stores messages of events that were never posted before, and returns those events' IDs. If the answer to a
+// commit was lost, Post returns no IDs, for the events may have been told already.
+func (o Outbox) PostMessages(ctx context.Context, messages []plan.Message) (fresh []string, err error) {
+	events, of := groupByEvent(messages)
 	if len(events) == 0 {
 		return nil, ctx.Err()
 	}
@@ -30,7 +30,7 @@ func (o Outbox) Post(ctx context.Context, messages []plan.Message) (fresh []stri
 		if err != nil {
 			return err
 		}
-		posted, err := pairs[int64](tx, `SELECT event, at FROM posted WHERE event = ANY($1)`, events)
+		posted, err := queryMap[int64](tx, `SELECT event, at FROM posted WHERE event = ANY($1)`, events)
 		if err != nil {
 			return err
 		}
@@ -42,14 +42,15 @@ func (o Outbox) Post(ctx context.Context, messages []plan.Message) (fresh []stri
 			}
 			fresh, added = append(fresh, id), append(added, []any{id, rows.Millis(now)})
 			for _, m := range of[id] {
-				tx.Queue(`INSERT INTO outbox (event, webhook, posted, next, body) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`,
-					m.Event.ID, m.Webhook, rows.Millis(m.Posted), rows.Millis(m.Next), body{m})
+				tx.Queue(`INSERT INTO outbox (event, webhook, posted, next, body) VALUES ($1, $2, $3, $4, $5)
+					ON CONFLICT DO NOTHING`,
+					m.Event.ID, m.Webhook, rows.Millis(m.Posted), rows.Millis(m.Next), jsonBody{m})
 			}
 		}
 		tx.Insert(`INSERT INTO posted (event, at)`, added, ``)
-		tx.Queue(`DELETE FROM posted WHERE at < $1`, rows.Millis(now.Add(-keepPosted)))
+		tx.Queue(`DELETE FROM posted WHERE at < $1`, rows.Millis(now.Add(-postedRetention)))
 		tx.Queue(`DELETE FROM outbox WHERE posted < $1`, rows.Millis(now.Add(-plan.OutboxMemory)))
-		tx.Queue(`DELETE FROM outbox WHERE id <= (SELECT max(id) FROM outbox) - $1`, keepMessages)
+		tx.Queue(`DELETE FROM outbox WHERE id <= (SELECT max(id) FROM outbox) - $1`, maxMessages)
 		return nil
 	})
 	if err != nil {
@@ -58,8 +59,8 @@ func (o Outbox) Post(ctx context.Context, messages []plan.Message) (fresh []stri
 	return fresh, nil
 }
 
-// byEvent gives the messages by event, and the events in order. Messages for nobody are not among them.
-func byEvent(all []plan.Message) (events []string, messages map[string][]plan.Message) {
+// groupByEvent returns the messages by event, and the events in order. Messages without a webhook are left out.
+func groupByEvent(all []plan.Message) (events []string, messages map[string][]plan.Message) {
 	messages = map[string][]plan.Message{}
 	for _, m := range all {
 		id := m.Event.ID
@@ -74,41 +75,43 @@ func byEvent(all []plan.Message) (events []string, messages map[string][]plan.Me
 	return events, messages
 }
 
-// Due gives messages whose time has come, oldest first.
-func (o Outbox) Due(ctx context.Context, now time.Time, limit int) ([]plan.Message, error) {
-	return readList[plan.Message](ctx, o.db, "read due messages",
+// DueMessages returns due messages, oldest first.
+func (o Outbox) DueMessages(ctx context.Context, now time.Time, limit int) ([]plan.Message, error) {
+	return readJSON[plan.Message](ctx, o.db, "read due messages",
 		`SELECT body FROM outbox WHERE next <> 0 AND next <= $1 ORDER BY next, id LIMIT $2`, rows.Millis(now), limit)
 }
 
-// Messages gives the newest messages, newest first.
+// Messages returns the newest messages, newest first.
 func (o Outbox) Messages(ctx context.Context, limit int) ([]plan.Message, error) {
-	return readList[plan.Message](ctx, o.db, "read messages", `SELECT body FROM outbox ORDER BY id DESC LIMIT $1`, limit)
+	return readJSON[plan.Message](ctx, o.db, "read messages", `SELECT body FROM outbox ORDER BY id DESC LIMIT $1`,
+		limit)
 }
 
-// Sent says that a message arrived.
-func (o Outbox) Sent(ctx context.Context, m plan.Message) error {
-	return o.attempted(ctx, m, func(tx Tx) error {
+// MarkSent records that a message arrived.
+func (o Outbox) MarkSent(ctx context.Context, m plan.Message) error {
+	return o.recordAttempt(ctx, m, func(tx Tx) error {
 		now, err := tx.Now()
 		m.Next, m.Sent, m.Why = time.Time{}, now.UTC(), ""
-		queueOutcome(tx, m)
+		queueMessageUpdate(tx, m)
 		return err
 	})
 }
 
-// Postpone counts an attempt that failed.
+// Postpone records a failed attempt.
 func (o Outbox) Postpone(ctx context.Context, m plan.Message, until time.Time, why string) error {
 	m.Attempts++
 	m.Next, m.Why = until, why
-	return o.attempted(ctx, m, func(tx Tx) error {
-		queueOutcome(tx, m)
+	return o.recordAttempt(ctx, m, func(tx Tx) error {
+		queueMessageUpdate(tx, m)
 		return nil
 	})
 }
 
-func (o Outbox) attempted(ctx context.Context, m plan.Message, write func(Tx) error) error {
-	return o.db.Write(ctx, "keep how a message to "+m.Webhook+" went", write)
+func (o Outbox) recordAttempt(ctx context.Context, m plan.Message, write func(Tx) error) error {
+	return o.db.Write(ctx, "record the delivery to "+m.Webhook, write)
 }
 
-func queueOutcome(tx Tx, m plan.Message) {
-	tx.Queue(`UPDATE outbox SET next = $1, body = $2 WHERE event = $3 AND webhook = $4`, rows.Millis(m.Next), body{m}, m.Event.ID, m.Webhook)
+func queueMessageUpdate(tx Tx, m plan.Message) {
+	tx.Queue(`UPDATE outbox SET next = $1, body = $2 WHERE event = $3 AND webhook = $4`, rows.Millis(m.Next),
+		jsonBody{m}, m.Event.ID, m.Webhook)
 }

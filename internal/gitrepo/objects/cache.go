@@ -2,10 +2,10 @@ package objects
 
 import "sync"
 
-// Cache keeps what was used lately, up to a cost: two generations, the older of which is
-// dropped when the younger is full. Safe for several goroutines.
+// Cache keeps recently used values up to a cost, in two generations: the older generation is dropped when the younger
+// is full. Safe for several goroutines.
 type Cache[K comparable, V any] struct {
-	half int // cost of one generation
+	generationCost int // the most that one generation costs
 
 	mu         sync.Mutex // guards what follows
 	young, old map[K]cached[V]
@@ -17,12 +17,11 @@ type cached[V any] struct {
 	cost  int
 }
 
-// NewCache makes a cache of at most cost, in the unit that Put is told.
+// NewCache makes a cache of at most cost, in the unit of Put's cost.
 func NewCache[K comparable, V any](cost int) *Cache[K, V] {
-	return &Cache[K, V]{half: cost / 2, young: map[K]cached[V]{}}
+	return &Cache[K, V]{generationCost: cost / 2, young: map[K]cached[V]{}}
 }
 
-// Get finds what Put kept.
 func (c *Cache[K, V]) Get(key K) (V, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -36,9 +35,9 @@ func (c *Cache[K, V]) Get(key K) (V, bool) {
 	return found.value, ok
 }
 
-// Put keeps a value for a while. What costs more than a generation is not kept.
+// Put caches a value, unless it costs more than a generation.
 func (c *Cache[K, V]) Put(key K, value V, cost int) {
-	if cost > c.half {
+	if cost > c.generationCost {
 		return
 	}
 	c.mu.Lock()
@@ -50,7 +49,7 @@ func (c *Cache[K, V]) put(key K, v cached[V]) {
 	if _, ok := c.young[key]; ok {
 		return
 	}
-	if c.cost += v.cost; c.cost > c.half {
+	if c.cost += v.cost; c.cost > c.generationCost {
 		c.old, c.young, c.cost = c.young, map[K]cached[V]{}, v.cost
 	}
 	c.young[key] = v

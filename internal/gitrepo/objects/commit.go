@@ -9,32 +9,30 @@ import (
 	"time"
 )
 
-// Commit is a commit as git writes it.
 type Commit struct {
 	Tree      ID
 	Parents   []ID
-	Author    Stamp
-	Committer Stamp
+	Author    Ident
+	Committer Ident
 	Message   string
-	Signature []byte // of the header gpgsig, armored; nil: unsigned
+	Signature []byte // the header gpgsig, armored; nil: unsigned
 }
 
-// Stamp says who did something, and when by their own clock.
-type Stamp struct {
+// Ident says who did something, and when by their own clock.
+type Ident struct {
 	Name  string
 	Email string
 	When  time.Time
 }
 
-// errCommit: a commit that git itself would not write.
-var errCommit = errors.New("malformed commit")
+// errMalformedCommit means that git itself would not write the commit.
+var errMalformedCommit = errors.New("malformed commit")
 
-// ParseCommit reads a commit.
 func ParseCommit(raw []byte) (*Commit, error) {
 	c := &Commit{}
 	head, message, _ := bytes.Cut(raw, []byte("\n\n"))
 	c.Message = string(message)
-	for line := range headers(head) {
+	for line := range eachHeader(head) {
 		key, value, _ := bytes.Cut(line, []byte{' '})
 		var err error
 		switch string(key) {
@@ -45,9 +43,9 @@ func ParseCommit(raw []byte) (*Commit, error) {
 			id, err = ParseID(string(value))
 			c.Parents = append(c.Parents, id)
 		case "author":
-			c.Author = parseStamp(string(value))
+			c.Author = parseIdent(string(value))
 		case "committer":
-			c.Committer = parseStamp(string(value))
+			c.Committer = parseIdent(string(value))
 		case "gpgsig":
 			if c.Signature != nil {
 				err = errors.New("two signatures")
@@ -55,17 +53,17 @@ func ParseCommit(raw []byte) (*Commit, error) {
 			c.Signature = bytes.ReplaceAll(value, []byte("\n "), []byte("\n"))
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%w: %s: %w", errCommit, key, err)
+			return nil, fmt.Errorf("%w: %s: %w", errMalformedCommit, key, err)
 		}
 	}
 	if c.Tree.IsZero() {
-		return nil, fmt.Errorf("%w: no tree", errCommit)
+		return nil, fmt.Errorf("%w: no tree", errMalformedCommit)
 	}
 	return c, nil
 }
 
-// headers gives each header with its continuation lines.
-func headers(head []byte) func(func([]byte) bool) {
+// eachHeader iterates over the headers, each with its continuation lines.
+func eachHeader(head []byte) func(func([]byte) bool) {
 	return func(yield func([]byte) bool) {
 		for len(head) > 0 {
 			end := 0
@@ -88,11 +86,11 @@ func headers(head []byte) func(func([]byte) bool) {
 	}
 }
 
-// Unsigned is a commit without its signatures: the bytes that they are of.
-func Unsigned(raw []byte) []byte {
+// StripSignatures returns a commit without its signatures: the bytes that the signatures sign.
+func StripSignatures(raw []byte) []byte {
 	head, message, ok := bytes.Cut(raw, []byte("\n\n"))
 	out := make([]byte, 0, len(raw))
-	for line := range headers(head) {
+	for line := range eachHeader(head) {
 		if bytes.HasPrefix(line, []byte("gpgsig ")) || bytes.HasPrefix(line, []byte("gpgsig-sha256 ")) {
 			continue
 		}
@@ -113,24 +111,26 @@ func (c *Commit) Encode() []byte {
 	}
 	fmt.Fprintf(&b, "author %v\ncommitter %v\n", c.Author, c.Committer)
 	if c.Signature != nil {
-		fmt.Fprintf(&b, "gpgsig %s\n", bytes.ReplaceAll(bytes.TrimRight(c.Signature, "\n"), []byte("\n"), []byte("\n ")))
+		fmt.Fprintf(&b, "gpgsig %s\n", bytes.ReplaceAll(bytes.TrimRight(c.Signature, "\n"), []byte("\n"),
+			[]byte("\n ")))
 	}
 	fmt.Fprintf(&b, "\n%s", c.Message)
 	return b.Bytes()
 }
 
-// String is the stamp as git writes it; characters that would break the line are left out.
-func (s Stamp) String() string {
+// String formats the ident as git does, without characters that would break the line.
+func (s Ident) String() string {
 	clean := strings.NewReplacer("\n", "", "\x00", "", "<", "", ">", "")
-	return fmt.Sprintf("%s <%s> %d %s", strings.TrimSpace(clean.Replace(s.Name)), clean.Replace(s.Email), s.When.Unix(), s.When.Format("-0700"))
+	return fmt.Sprintf("%s <%s> %d %s", strings.TrimSpace(clean.Replace(s.Name)), clean.Replace(s.Email), s.When.Unix(),
+		s.When.Format("-0700"))
 }
 
-// lastSecond ends the year 9999, but for zones: later times can't be written as JSON.
+// lastSecond ends the year 9999, with a margin for zones: later times can't be written as JSON.
 const lastSecond = 253402214400
 
-// parseStamp reads what it can: old tools wrote stamps of many kinds, and nothing rests on them.
-func parseStamp(text string) Stamp {
-	var s Stamp
+// parseIdent reads what it can: old tools wrote idents of many kinds, and nothing depends on them.
+func parseIdent(text string) Ident {
+	var s Ident
 	name, rest, _ := strings.Cut(text, "<")
 	s.Name = strings.TrimSpace(name)
 	end := strings.LastIndexByte(rest, '>')

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// deltaSizes reads the head of a delta: the sizes of its base and of its result.
+// deltaSizes reads the head of a delta: the sizes of its base and its result.
 func deltaSizes(delta []byte) (base, result uint64, rest []byte, err error) {
 	base, n := binary.Uvarint(delta)
 	if n <= 0 {
@@ -37,7 +37,7 @@ func applyDelta(base, delta []byte, limit int64) ([]byte, error) {
 		var part []byte
 		switch {
 		case op&0x80 != 0:
-			if part, d, err = copied(base, op, d); err != nil {
+			if part, d, err = decodeCopy(base, op, d); err != nil {
 				return nil, err
 			}
 		case op != 0 && int(op) <= len(d):
@@ -56,8 +56,8 @@ func applyDelta(base, delta []byte, limit int64) ([]byte, error) {
 	return out, nil
 }
 
-func copied(base []byte, op byte, d []byte) (part, rest []byte, err error) {
-	var v [7]byte // four bytes of offset, three of size, those that op's bits name
+func decodeCopy(base []byte, op byte, d []byte) (part, rest []byte, err error) {
+	var v [7]byte // four bytes of offset and three of size, each present if op has its bit
 	for i := range v {
 		if op&(1<<i) == 0 {
 			continue
@@ -78,8 +78,8 @@ func copied(base []byte, op byte, d []byte) (part, rest []byte, err error) {
 	return base[offset : offset+size], d, nil
 }
 
-// makeDelta describes data against base by what they share at both ends: all that one changed
-// entry of a large tree needs.
+// makeDelta describes data by the beginning and the end that it shares with base, which suffices for one changed entry
+// of a large tree.
 func makeDelta(base, data []byte) []byte {
 	n := min(len(base), len(data))
 	head := 0
@@ -104,7 +104,8 @@ func makeDelta(base, data []byte) []byte {
 func appendCopy(d []byte, offset, size int) []byte {
 	for size > 0 {
 		n := min(size, 0xffff)
-		d = append(d, 0x80|0x0f|0x30, byte(offset), byte(offset>>8), byte(offset>>16), byte(offset>>24), byte(n), byte(n>>8))
+		d = append(d, 0x80|0x0f|0x30, byte(offset), byte(offset>>8), byte(offset>>16), byte(offset>>24), byte(n),
+			byte(n>>8))
 		offset, size = offset+n, size-n
 	}
 	return d

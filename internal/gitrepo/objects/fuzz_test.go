@@ -7,28 +7,32 @@ import (
 	"testing"
 )
 
-// What ParseTree takes is what git writes, and has no name that leads elsewhere.
+// Whatever ParseTree accepts is in git's form, and has no name that leads elsewhere.
 func FuzzParseTree(f *testing.F) {
 	id := strings.Repeat("\x01", 20)
-	for _, seed := range []string{"", "100644 a\x00" + id, "100644 a\x00" + id + "40000 b\x00" + id, "40000 a\x00" + id + "100644 a.b\x00" + id,
-		"100644 a.b\x00" + id + "40000 a\x00" + id, "120000 l\x00" + id, "160000 m\x00" + id, "100644 ../x\x00" + id, "100644 .git\x00" + id, "100664 g\x00" + id} {
+	for _, seed := range []string{"", "100644 a\x00" + id, "100644 a\x00" + id + "40000 b\x00" + id,
+		"40000 a\x00" + id + "100644 a.b\x00" + id,
+		"100644 a.b\x00" + id + "40000 a\x00" + id, "120000 l\x00" + id, "160000 m\x00" + id, "100644 ../x\x00" + id,
+		"100644 .git\x00" + id, "100664 g\x00" + id} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		list, err := ParseTree(raw, 1000)
 		if err != nil {
-			if !errors.Is(err, ErrHostile) && !errors.Is(err, ErrTooLarge) {
+			if !errors.Is(err, ErrMalformedTree) && !errors.Is(err, ErrTooLarge) {
 				t.Fatalf("another error: %v", err)
 			}
 			return
 		}
 		again := EncodeTree(list)
-		if !bytes.Equal(again, bytes.ReplaceAll(raw, []byte("100664 "), []byte("100644 "))) && !bytes.Contains(raw, []byte("0040000 ")) && !bytes.Contains(raw, []byte("040000 ")) {
+		if !bytes.Equal(again, bytes.ReplaceAll(raw, []byte("100664 "), []byte("100644 "))) &&
+			!bytes.Contains(raw, []byte("0040000 ")) && !bytes.Contains(raw, []byte("040000 ")) {
 			t.Fatalf("%q is written as %q", raw, again)
 		}
 		seen := map[string]bool{}
 		for _, e := range list {
-			if seen[e.Name] || e.Name == "" || e.Name == "." || e.Name == ".." || strings.EqualFold(e.Name, ".git") || strings.ContainsAny(e.Name, "/\x00") {
+			if seen[e.Name] || e.Name == "" || e.Name == "." || e.Name == ".." || strings.EqualFold(e.Name, ".git") ||
+				strings.ContainsAny(e.Name, "/\x00") {
 				t.Fatalf("took %q", e.Name)
 			}
 			seen[e.Name] = true
@@ -76,7 +80,7 @@ func FuzzDiff(f *testing.F) {
 	})
 }
 
-// treeOfBytes makes a tree of files whose names and ids hang on the bytes.
+// treeOfBytes makes a tree of files whose names and ids depend on the bytes.
 func treeOfBytes(raw []byte) []Entry {
 	var list []Entry
 	for i := byte('a'); i <= 'z'; i++ {
@@ -89,7 +93,8 @@ func treeOfBytes(raw []byte) []Entry {
 
 func FuzzDelta(f *testing.F) {
 	f.Add([]byte("the base"), []byte("the other base"), []byte{8, 3, 0x90, 3})
-	f.Add(bytes.Repeat([]byte("x"), 300), []byte(strings.Repeat("x", 130)+strings.Repeat("y", 200)+"x"), []byte{1, 2, 3})
+	f.Add(bytes.Repeat([]byte("x"), 300), []byte(strings.Repeat("x", 130)+strings.Repeat("y", 200)+"x"),
+		[]byte{1, 2, 3})
 	f.Fuzz(func(t *testing.T, base, data, delta []byte) {
 		got, err := applyDelta(base, makeDelta(base, data), 1<<20)
 		if err != nil && !errors.Is(err, ErrTooLarge) || err == nil && !bytes.Equal(got, data) {
@@ -101,11 +106,12 @@ func FuzzDelta(f *testing.F) {
 	})
 }
 
-// A signature covers all but itself; what is parsed is written as it was.
+// A signature covers everything but itself, and Encode undoes ParseCommit.
 func FuzzCommit(f *testing.F) {
 	id := strings.Repeat("a", 40)
 	f.Add([]byte("tree " + id + "\nauthor A <a@b> 1 +0100\ncommitter A <a@b> 1 +0100\n\nmessage\n"))
-	f.Add([]byte("tree " + id + "\nparent " + id + "\nauthor A <a@b> 1 -0230\ncommitter A <a@b> 99999999999999 +0000\ngpgsig -----BEGIN\n x\n \n -----END\n\nmessage\n"))
+	f.Add([]byte("tree " + id + "\nparent " + id +
+		"\nauthor A <a@b> 1 -0230\ncommitter A <a@b> 99999999999999 +0000\ngpgsig -----BEGIN\n x\n \n -----END\n\nmessage\n"))
 	f.Add([]byte("tree " + id + "\nmergetag object\n gpgsig x\nauthor <<>>\n\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		c, err := ParseCommit(raw)
@@ -116,11 +122,13 @@ func FuzzCommit(f *testing.F) {
 			t.Fatalf("a time that can't be written: %v", c.Author.When)
 		}
 		again, err := ParseCommit(c.Encode())
-		if err != nil || again.Tree != c.Tree || len(again.Parents) != len(c.Parents) || again.Message != c.Message && !strings.HasPrefix(c.Message, "\n") {
+		if err != nil || again.Tree != c.Tree || len(again.Parents) != len(c.Parents) || again.Message != c.Message &&
+			!strings.HasPrefix(c.Message, "\n") {
 			t.Fatalf("%q is read again as %+v, %v", c.Encode(), again, err)
 		}
 		if c.Signature == nil && !bytes.Contains(raw, []byte("gpgsig")) {
-			if u := Unsigned(raw); bytes.Contains(raw, []byte("\n\n")) && !bytes.Contains(raw, []byte("\n\n\n")) && raw[0] != '\n' && !bytes.Equal(u, raw) {
+			if u := StripSignatures(raw); bytes.Contains(raw, []byte("\n\n")) &&
+				!bytes.Contains(raw, []byte("\n\n\n")) && raw[0] != '\n' && !bytes.Equal(u, raw) {
 				t.Fatalf("unsigned: %q of %q", u, raw)
 			}
 		}
@@ -131,10 +139,11 @@ func FuzzPackEntry(f *testing.F) {
 	f.Add([]byte{0xb5, 0x01, 0x78, 0x9c}, int64(1000))
 	f.Add([]byte{0x65, 0x01, 0x78, 0x9c}, int64(1000))
 	f.Fuzz(func(t *testing.T, raw []byte, offset int64) {
-		var e entry
+		var e packEntry
 		var size int64
-		n, err := e.parse(raw, offset, &size)
-		if err != nil && !errors.Is(err, ErrCorrupt) || err == nil && (n > len(raw) || size < 0 || e.kind == offsetDelta && e.near >= offset) {
+		n, err := e.parseHead(raw, offset, &size)
+		if err != nil && !errors.Is(err, ErrCorrupt) || err == nil &&
+			(n > len(raw) || size < 0 || e.kind == offsetDelta && e.baseOffset >= offset) {
 			t.Fatalf("%d of %d, size %d, %+v, %v", n, len(raw), size, e, err)
 		}
 	})

@@ -18,7 +18,7 @@ func (s *Store) loosePath(id ID) string {
 	return filepath.Join(s.dir, name[:2], name[2:])
 }
 
-func (s *Store) loose(id ID) (object, error) {
+func (s *Store) readLoose(id ID) (object, error) {
 	f, err := os.Open(s.loosePath(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return object{}, ErrNotFound
@@ -36,7 +36,7 @@ func (s *Store) loose(id ID) (object, error) {
 		return object{}, fmt.Errorf("%w: no header", ErrCorrupt)
 	}
 	name, digits, _ := bytes.Cut([]byte(head[:len(head)-1]), []byte{' '})
-	kind, ok := kindNamed(string(name))
+	kind, ok := parseKind(string(name))
 	size, err := strconv.ParseUint(string(digits), 10, 62)
 	if !ok || err != nil {
 		return object{}, fmt.Errorf("%w: header %q", ErrCorrupt, head)
@@ -51,9 +51,9 @@ func (s *Store) loose(id ID) (object, error) {
 	return object{kind, data}, nil
 }
 
-// Write adds objects, loose. Each appears whole or not at all; none is synced to the disk, so
-// that after a power loss an object may be damaged, which Get then tells.
-func (s *Store) Write(list []New) error {
+// Write adds objects, loose. Each appears whole or not at all. No object is synced to the disk: a power loss may damage
+// it, and Get reports that.
+func (s *Store) Write(list []NewObject) error {
 	z := zlib.NewWriter(nil)
 	for _, o := range list {
 		path := s.loosePath(o.ID)
@@ -67,10 +67,10 @@ func (s *Store) Write(list []New) error {
 	return nil
 }
 
-func writeLoose(z *zlib.Writer, path string, o New) error {
+func writeLoose(z *zlib.Writer, path string, o NewObject) error {
 	var b bytes.Buffer
 	z.Reset(&b)
-	_, err1 := z.Write(header(nil, o.Kind, len(o.Data)))
+	_, err1 := z.Write(objectHeader(nil, o.Kind, len(o.Data)))
 	_, err2 := z.Write(o.Data)
 	if err := errors.Join(err1, err2, z.Close()); err != nil {
 		return err

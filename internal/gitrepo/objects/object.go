@@ -1,13 +1,13 @@
-// Package objects is git's object database, read without a child process: packs, deltas and
-// loose objects by id, trees and commits as values; and new objects, written loose or as a pack.
+// Package objects is git's object database, read without a child process: packs, deltas and loose objects by id, trees
+// and commits as values; and new objects, written loose or as a pack.
 //
-// It exists because the engine reads tens of thousands of small files at each start, which one
-// object at a time through a general library costs several times more. It knows nothing of refs,
-// of the network or of releases, and it changes nothing but the loose objects that Write adds.
+// The package exists because the engine reads tens of thousands of small files at each start, which costs several times
+// more through a general library. It does not know refs, the network or releases, and changes nothing but the loose
+// objects that Write adds.
 //
-// What always holds: bytes that Get returns hash to the id that was asked for, else it is an
-// error; sizes are bounded before memory is taken. Packs that appear or vanish (git repack) are
-// noticed at the first miss. A Store may be used from several goroutines.
+// What always holds: bytes that Get returns hash to the requested id, otherwise Get returns an error; sizes are bounded
+// before memory is allocated. Packs that appear or vanish (git repack) are noticed at the first miss. A Store may be
+// used from several goroutines.
 package objects
 
 import (
@@ -18,10 +18,9 @@ import (
 	"strconv"
 )
 
-// ID is an object's id. The zero ID means none.
+// ID is an object's id. The zero ID means no object.
 type ID [sha1.Size]byte
 
-// ParseID reads 40 hex digits.
 func ParseID(s string) (ID, error) {
 	var id ID
 	if len(s) != 2*len(id) {
@@ -33,13 +32,12 @@ func ParseID(s string) (ID, error) {
 	return id, nil
 }
 
-// String gives 40 hex digits.
+// String returns 40 hex digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
-// IsZero tells whether id means none.
 func (id ID) IsZero() bool { return id == ID{} }
 
-// Kind is what an object is. The numbers are those of the pack format.
+// Kind is an object's kind, numbered as in the pack format.
 type Kind byte
 
 // The kinds of objects.
@@ -53,7 +51,7 @@ const (
 	refDelta    Kind = 7
 )
 
-// String gives git's name of the kind.
+// String returns git's name of the kind.
 func (k Kind) String() string {
 	switch k {
 	case CommitKind:
@@ -68,7 +66,7 @@ func (k Kind) String() string {
 	return "kind " + strconv.Itoa(int(k))
 }
 
-func kindNamed(name string) (Kind, bool) {
+func parseKind(name string) (Kind, bool) {
 	for k := CommitKind; k <= TagKind; k++ {
 		if k.String() == name {
 			return k, true
@@ -78,37 +76,39 @@ func kindNamed(name string) (Kind, bool) {
 }
 
 var (
-	// ErrNotFound: the database has no such object.
+	// ErrNotFound means that the database has no such object.
 	ErrNotFound = errors.New("no such object")
-	// ErrCorrupt: the database's own files are damaged.
+	// ErrCorrupt means that the database's own files are damaged.
 	ErrCorrupt = errors.New("corrupt object")
-	// ErrTooLarge: the object is beyond the limit.
+	// ErrTooLarge means that the object exceeds the limit.
 	ErrTooLarge = errors.New("object is too large")
 )
 
-// New is an object to be written.
-type New struct {
-	ID   ID
-	Kind Kind
-	Data []byte
-	Base []byte // bytes of an object that the receiver has and that is much like this one; may be nil
-	From ID     // the id of Base
+// NewObject is an object to be written.
+type NewObject struct {
+	ID     ID
+	Kind   Kind
+	Data   []byte
+	Base   []byte // a similar object that the receiver has; may be nil
+	BaseID ID     // the id of Base
 }
 
-// Make gives data its id.
-func Make(kind Kind, data []byte) New { return New{ID: Sum(kind, data), Kind: kind, Data: data} }
+// Make returns data as an object with its id.
+func Make(kind Kind, data []byte) NewObject {
+	return NewObject{ID: Sum(kind, data), Kind: kind, Data: data}
+}
 
-// Sum is the id of an object.
+// Sum returns the id of an object.
 func Sum(kind Kind, data []byte) ID {
 	h := sha1.New() //nolint:gosec // see above
-	h.Write(header(nil, kind, len(data)))
+	h.Write(objectHeader(nil, kind, len(data)))
 	h.Write(data)
 	var id ID
 	h.Sum(id[:0])
 	return id
 }
 
-func header(b []byte, kind Kind, size int) []byte {
+func objectHeader(b []byte, kind Kind, size int) []byte {
 	b = append(b, kind.String()...)
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, int64(size), 10)

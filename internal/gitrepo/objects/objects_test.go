@@ -18,7 +18,8 @@ func git(t testing.TB, dir string, in []byte, args ...string) string {
 	cmd := exec.Command("git", args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull,
-		"GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com", "GIT_COMMITTER_NAME=Ada", "GIT_COMMITTER_EMAIL=ada@example.com")
+		"GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com", "GIT_COMMITTER_NAME=Ada",
+		"GIT_COMMITTER_EMAIL=ada@example.com")
 	cmd.Stdin = bytes.NewReader(in)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -27,7 +28,7 @@ func git(t testing.TB, dir string, in []byte, args ...string) string {
 	return string(out)
 }
 
-// repository has a history of files that make deltas on deltas, a large file, and a tag.
+// repository makes a history of files with deltas on deltas, a large file, and a tag.
 func repository(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -39,13 +40,15 @@ func repository(t testing.TB) string {
 	}
 	for i := range 30 {
 		lines[random.IntN(len(lines))] = fmt.Sprintf("changed in %d", i)
-		files := map[string]string{"text": strings.Join(lines, "\n"), fmt.Sprintf("cells/c%02d/cell.yaml", i): fmt.Sprintf("channel: staging\nname: c%d\n", i)}
+		files := map[string]string{"text": strings.Join(lines, "\n"),
+			fmt.Sprintf("cells/c%02d/cell.yaml", i): fmt.Sprintf("channel: staging\nname: c%d\n", i)}
 		if i == 7 {
 			files["large"] = strings.Repeat(strings.Join(lines, " "), 20)
 		}
 		for name, text := range files {
 			path := filepath.Join(dir, name)
-			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755),
+				os.WriteFile(path, []byte(text), 0o644)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -56,7 +59,7 @@ func repository(t testing.TB) string {
 	return dir
 }
 
-// The oracle is git cat-file, over every way in which git may store an object.
+// Get agrees with git cat-file, in every way in which git may store an object.
 func TestStoreReadsWhatGitStores(t *testing.T) {
 	dir := repository(t)
 	objectDir := filepath.Join(dir, ".git", "objects")
@@ -92,7 +95,8 @@ func TestStoreReadsWhatGitStores(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			list := strings.Fields(git(t, dir, nil, "cat-file", "--batch-all-objects", "--batch-check=%(objectname) %(objecttype) %(objectsize)"))
+			list := strings.Fields(git(t, dir, nil, "cat-file", "--batch-all-objects",
+				"--batch-check=%(objectname) %(objecttype) %(objectsize)"))
 			for part := range slices.Chunk(list, 3) {
 				id, err := ParseID(part[0])
 				if err != nil {
@@ -142,7 +146,7 @@ func TestStoreRefusesWhatIsTooLarge(t *testing.T) {
 	}
 }
 
-// Packs of ours are read by git, thin ones too.
+// git reads the packs of EncodePack, thin packs included.
 func TestGitReadsWhatWeWrite(t *testing.T) {
 	dir := repository(t)
 	objectDir := filepath.Join(dir, ".git", "objects")
@@ -165,9 +169,9 @@ func TestGitReadsWhatWeWrite(t *testing.T) {
 	blob := Make(BlobKind, []byte("new\n"))
 	entries[17] = Entry{Name: entries[17].Name, Mode: ModeFile, ID: blob.ID}
 	tree := Make(TreeKind, EncodeTree(entries))
-	tree.Base, tree.From = base, old
+	tree.Base, tree.BaseID = base, old
 	large := Make(BlobKind, bytes.Repeat([]byte("large"), 100_000))
-	list := []New{blob, tree, large}
+	list := []NewObject{blob, tree, large}
 
 	pack := EncodePack(list)
 	if len(pack) > 3000 {
@@ -208,7 +212,7 @@ func TestDeltasOfLargeObjects(t *testing.T) {
 	}
 }
 
-// Whatever byte of a pack is damaged, Get never gives other bytes.
+// Whichever byte of a pack is damaged, Get never returns other bytes.
 func TestDamagedPackIsNeverMisread(t *testing.T) {
 	dir := repository(t)
 	git(t, dir, nil, "repack", "-a", "-d", "-f", "-q", "--depth=50")

@@ -13,18 +13,18 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// maxIndex bounds a pack's index in bytes: some 17 million objects.
+// maxIndex bounds a pack's index, in bytes: about 17 million objects.
 const maxIndex = 512 << 20
 
-// pack is one pack with its index, which is kept in memory. The file stays readable when git
-// removes it; the runtime closes it when nobody uses the pack any longer.
+// pack is one pack, with its index in memory. The file stays readable when git removes it; the runtime closes it when
+// the pack is unreachable.
 type pack struct {
-	name    string
-	file    *os.File
-	fanout  []byte // 256 big-endian counts
-	names   []byte // sorted ids
-	offsets []byte // four bytes an object
-	far     []byte // eight bytes for each offset beyond 2 GiB
+	name       string
+	file       *os.File
+	fanout     []byte // 256 big-endian counts
+	ids        []byte // sorted ids
+	offsets    []byte // four bytes for each object
+	farOffsets []byte // eight bytes for each offset beyond 2 GiB
 }
 
 // openPack reads name.idx (gitformat-pack, version 2) and opens name.pack.
@@ -47,7 +47,7 @@ func openPack(name string) (*pack, error) {
 	p := &pack{name: name, fanout: idx[8:head]}
 	last := 0
 	for i := range 256 {
-		if n := p.count(i); n < last {
+		if n := p.fanoutCount(i); n < last {
 			return nil, fmt.Errorf("%w: %s.idx has a falling fan-out", ErrCorrupt, name)
 		} else {
 			last = n
@@ -57,58 +57,58 @@ func openPack(name string) (*pack, error) {
 	if len(body) < last*28 || (len(body)-last*28)%8 != 0 {
 		return nil, fmt.Errorf("%w: %s.idx has the wrong size", ErrCorrupt, name)
 	}
-	p.names, p.offsets, p.far = body[:last*20], body[last*24:last*28], body[last*28:]
+	p.ids, p.offsets, p.farOffsets = body[:last*20], body[last*24:last*28], body[last*28:]
 	p.file, err = os.Open(name + ".pack")
 	return p, err
 }
 
-func (p *pack) count(i int) int { return int(binary.BigEndian.Uint32(p.fanout[i*4:])) }
+func (p *pack) fanoutCount(i int) int { return int(binary.BigEndian.Uint32(p.fanout[i*4:])) }
 
-// find gives the offset of an object in the pack.
-func (p *pack) find(id ID) (int64, bool) {
-	lo, hi := 0, p.count(int(id[0]))
+// findOffset returns the offset of an object in the pack.
+func (p *pack) findOffset(id ID) (int64, bool) {
+	lo, hi := 0, p.fanoutCount(int(id[0]))
 	if id[0] > 0 {
-		lo = p.count(int(id[0]) - 1)
+		lo = p.fanoutCount(int(id[0]) - 1)
 	}
 	for lo < hi {
 		mid := int(uint(lo+hi) / 2)
-		switch c := bytes.Compare(p.names[mid*20:mid*20+20], id[:]); {
+		switch c := bytes.Compare(p.ids[mid*20:mid*20+20], id[:]); {
 		case c < 0:
 			lo = mid + 1
 		case c > 0:
 			hi = mid
 		default:
-			return p.offset(mid), true
+			return p.offsetAt(mid), true
 		}
 	}
 	return 0, false
 }
 
-func (p *pack) offset(i int) int64 {
+func (p *pack) offsetAt(i int) int64 {
 	o := binary.BigEndian.Uint32(p.offsets[i*4:])
 	if o < 1<<31 {
 		return int64(o)
 	}
-	if far := int(o&(1<<31-1)) * 8; far+8 <= len(p.far) {
-		return int64(binary.BigEndian.Uint64(p.far[far:]) & (1<<63 - 1))
+	if far := int(o&(1<<31-1)) * 8; far+8 <= len(p.farOffsets) {
+		return int64(binary.BigEndian.Uint64(p.farOffsets[far:]) & (1<<63 - 1))
 	}
-	return -1 // reading there fails
+	return -1 // reading there returns an error
 }
 
-// entry is one object as a pack has it: whole, or a delta against another.
-type entry struct {
-	kind Kind
-	data []byte // inflated
-	near int64  // offset of an offset delta's base
-	base ID     // of a ref delta
+// packEntry is one object in a pack: whole, or a delta against another object.
+type packEntry struct {
+	kind       Kind
+	data       []byte // inflated
+	baseOffset int64  // of an offset delta: the offset of its base
+	baseID     ID     // of a ref delta: the id of its base
 }
 
-// scratch is what reading one entry needs, kept for the next one: often its neighbour.
+// scratch is the memory for reading one entry, kept for the next entry, which is often a neighbour.
 type scratch struct {
-	window [8 << 10]byte
-	of     *pack // whose bytes are in window; nil: nobody's
-	offset int64 // of the first of them
-	filled int   // how many
+	window       [8 << 10]byte
+	windowPack   *pack // the pack whose bytes are in window; nil: none
+	windowOffset int64 // offset in the pack of window's first byte
+	windowSize   int   // number of valid bytes in window
 
 	short  bytes.Reader
 	long   *bufio.Reader
@@ -119,15 +119,15 @@ var scratches = sync.Pool{New: func() any {
 	return &scratch{long: bufio.NewReaderSize(nil, 32<<10), flater: flate.NewReader(bytes.NewReader(nil))}
 }}
 
-// read reads the entry at offset. most bounds how much of it is inflated; below zero: all, up to limit.
-func (p *pack) read(offset, limit int64, most int) (e entry, size int64, err error) {
+// readEntry reads the entry at offset. most bounds the inflated bytes; if negative, all up to limit are inflated.
+func (p *pack) readEntry(offset, limit int64, most int) (e packEntry, size int64, err error) {
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
-	first, err := s.at(p, offset)
+	first, err := s.readWindow(p, offset)
 	if err != nil {
 		return e, 0, fmt.Errorf("%w: %s.pack: %w", ErrCorrupt, p.name, err)
 	}
-	head, err := e.parse(first, offset, &size)
+	head, err := e.parseHead(first, offset, &size)
 	if err != nil {
 		return e, 0, fmt.Errorf("%w in %s.pack at %d", err, p.name, offset)
 	}
@@ -152,23 +152,23 @@ func (p *pack) read(offset, limit int64, most int) (e entry, size int64, err err
 	return e, size, nil
 }
 
-// at gives what the pack has at offset: enough of it for most entries, all but never less than a head.
-func (s *scratch) at(p *pack, offset int64) ([]byte, error) {
+// readWindow returns the pack's bytes at offset: enough for most entries, and always enough for an entry's head.
+func (s *scratch) readWindow(p *pack, offset int64) ([]byte, error) {
 	const enough = 1 << 10
-	if skip := offset - s.offset; s.of == p && skip >= 0 && skip+enough <= int64(s.filled) {
-		return s.window[skip:s.filled], nil
+	if skip := offset - s.windowOffset; s.windowPack == p && skip >= 0 && skip+enough <= int64(s.windowSize) {
+		return s.window[skip:s.windowSize], nil
 	}
 	n, err := p.file.ReadAt(s.window[:], offset)
-	if s.of, s.offset, s.filled = p, offset, n; err != nil && !errors.Is(err, io.EOF) {
-		s.of = nil
+	if s.windowPack, s.windowOffset, s.windowSize = p, offset, n; err != nil && !errors.Is(err, io.EOF) {
+		s.windowPack = nil
 		return nil, err
 	}
 	return s.window[:n], nil
 }
 
-// parse reads an entry's head and gives its length, the two bytes of zlib's own included.
-// zlib's checksum is left aside: the object's id is checked instead.
-func (e *entry) parse(b []byte, offset int64, size *int64) (int, error) {
+// parseHead reads an entry's head and returns its length, zlib's own two bytes included. zlib's checksum is not
+// checked, since the object's id is.
+func (e *packEntry) parseHead(b []byte, offset int64, size *int64) (int, error) {
 	at, short := 0, false
 	next := func() byte {
 		if at >= len(b) {
@@ -194,12 +194,12 @@ func (e *entry) parse(b []byte, offset int64, size *int64) (int, error) {
 			c = next()
 			back = (back+1)<<7 | int64(c&0x7f)
 		}
-		if e.near = offset - back; back <= 0 || e.near < 12 {
+		if e.baseOffset = offset - back; back <= 0 || e.baseOffset < 12 {
 			return 0, fmt.Errorf("%w: delta without a base", ErrCorrupt)
 		}
 	case refDelta:
-		for i := range e.base {
-			e.base[i] = next()
+		for i := range e.baseID {
+			e.baseID[i] = next()
 		}
 	default:
 		return 0, fmt.Errorf("%w: unknown %v", ErrCorrupt, e.kind)

@@ -7,14 +7,14 @@ import (
 	"encoding/binary"
 )
 
-// EncodePack makes a pack of new objects. Large ones that have a Base travel as what differs from
-// it, so the receiver must have the Base: a thin pack.
-func EncodePack(list []New) []byte {
+// EncodePack makes a pack of new objects. Large objects with a Base are sent as deltas against it, so the receiver must
+// have the Base: a thin pack.
+func EncodePack(list []NewObject) []byte {
 	var b bytes.Buffer
 	b.WriteString("PACK")
 	b.Write(binary.BigEndian.AppendUint32(nil, 2))
 	b.Write(binary.BigEndian.AppendUint32(nil, uint32(len(list)))) //nolint:gosec // a promotion has a handful
-	z, _ := zlib.NewWriterLevel(&b, zlib.BestSpeed)                // that level exists
+	z, _ := zlib.NewWriterLevel(&b, zlib.BestSpeed)                // the level is valid, so there is no error
 	for _, o := range list {
 		kind, data := o.Kind, o.Data
 		if len(data) > 512 && o.Base != nil {
@@ -29,10 +29,10 @@ func EncodePack(list []New) []byte {
 		}
 		b.WriteByte(c)
 		if kind == refDelta {
-			b.Write(o.From[:])
+			b.Write(o.BaseID[:])
 		}
 		z.Reset(&b)
-		_, _ = z.Write(data) // a bytes.Buffer takes everything
+		_, _ = z.Write(data) // a bytes.Buffer returns no errors
 		_ = z.Close()
 	}
 	trailer := sha1.Sum(b.Bytes()) //nolint:gosec // see above

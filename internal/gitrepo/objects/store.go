@@ -14,24 +14,23 @@ import (
 )
 
 const (
-	baseCache = 12 << 20 // bytes of delta bases that are kept
-	maxChain  = 4096     // deltas on deltas; git itself makes at most 4095
+	baseCacheCost = 12 << 20 // cached bytes of delta bases
+	maxChain      = 4096     // deltas on deltas; git makes at most 4095
 )
 
-// Store is an object database: a repository's objects folder. Its exported methods may be used
-// from several goroutines.
+// Store is an object database: a repository's objects folder. Its exported methods may be used from several goroutines.
 type Store struct {
 	dir   string
 	limit int64 // bytes of one object
 
-	packs atomic.Pointer[[]*pack]
-	last  atomic.Int32 // the pack that had the last object: asked first
-	bases *Cache[place, object]
+	packs    atomic.Pointer[[]*pack]
+	lastPack atomic.Int32 // index of the pack that had the last object: searched first
+	bases    *Cache[packPosition, object]
 
-	refreshing sync.Mutex // held while the list of packs is made anew
+	refreshMu sync.Mutex // held while the packs are listed
 }
 
-type place struct {
+type packPosition struct {
 	pack   *pack
 	offset int64
 }
@@ -43,15 +42,15 @@ type object struct {
 
 // Open opens the objects folder dir. limit bounds an object's size in bytes.
 func Open(dir string, limit int64) (*Store, error) {
-	s := &Store{dir: dir, limit: limit, bases: NewCache[place, object](baseCache)}
+	s := &Store{dir: dir, limit: limit, bases: NewCache[packPosition, object](baseCacheCost)}
 	s.packs.Store(&[]*pack{})
 	return s, s.refresh()
 }
 
-// refresh lists the packs again; those known stay as they are.
+// refresh lists the packs again; known packs stay open.
 func (s *Store) refresh() error {
-	s.refreshing.Lock()
-	defer s.refreshing.Unlock()
+	s.refreshMu.Lock()
+	defer s.refreshMu.Unlock()
 	files, err := os.ReadDir(filepath.Join(s.dir, "pack"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("list packs: %w", err)
@@ -60,7 +59,7 @@ func (s *Store) refresh() error {
 	for _, p := range *s.packs.Load() {
 		old[p.name] = p
 	}
-	now := map[string]*pack{}
+	current := map[string]*pack{}
 	for _, f := range files {
 		name, ok := strings.CutSuffix(filepath.Join(s.dir, "pack", f.Name()), ".idx")
 		if !ok {
@@ -70,25 +69,25 @@ func (s *Store) refresh() error {
 		if p == nil {
 			p, err = openPack(name)
 			if errors.Is(err, fs.ErrNotExist) {
-				continue // a repack took it away meanwhile; what it had is in a newer one
+				continue // a repack removed it; a newer pack has its objects
 			} else if err != nil {
 				return err
 			}
 		}
-		now[name] = p
+		current[name] = p
 	}
-	list := slices.SortedFunc(maps.Values(now), func(a, b *pack) int { return len(b.names) - len(a.names) })
+	list := slices.SortedFunc(maps.Values(current), func(a, b *pack) int { return len(b.ids) - len(a.ids) })
 	s.packs.Store(&list)
 	return nil
 }
 
-// Get gives an object's kind and bytes, which are shared: they must not be changed.
-// Errors are ErrNotFound, ErrCorrupt or ErrTooLarge.
+// Get returns an object's kind and bytes. The bytes are shared, and must not be changed. Errors are ErrNotFound,
+// ErrCorrupt or ErrTooLarge.
 func (s *Store) Get(id ID) (Kind, []byte, error) {
-	o, err := s.look(id)
+	o, err := s.lookUp(id)
 	if errors.Is(err, ErrNotFound) {
 		if err = s.refresh(); err == nil {
-			o, err = s.look(id)
+			o, err = s.lookUp(id)
 		}
 	}
 	if err == nil && Sum(o.kind, o.data) != id {
@@ -100,18 +99,18 @@ func (s *Store) Get(id ID) (Kind, []byte, error) {
 	return o.kind, o.data, nil
 }
 
-func (s *Store) look(id ID) (object, error) {
-	if p, offset := s.find(id); p != nil {
+func (s *Store) lookUp(id ID) (object, error) {
+	if p, offset := s.findPacked(id); p != nil {
 		return s.resolve(p, offset)
 	}
-	return s.loose(id)
+	return s.readLoose(id)
 }
 
-func (s *Store) find(id ID) (*pack, int64) {
+func (s *Store) findPacked(id ID) (*pack, int64) {
 	packs := *s.packs.Load()
-	last := int(s.last.Load())
+	last := int(s.lastPack.Load())
 	if last < len(packs) {
-		if offset, ok := packs[last].find(id); ok {
+		if offset, ok := packs[last].findOffset(id); ok {
 			return packs[last], offset
 		}
 	}
@@ -119,30 +118,30 @@ func (s *Store) find(id ID) (*pack, int64) {
 		if i == last {
 			continue
 		}
-		if offset, ok := p.find(id); ok {
-			s.last.Store(int32(i))
+		if offset, ok := p.findOffset(id); ok {
+			s.lastPack.Store(int32(i))
 			return p, offset
 		}
 	}
 	return nil, 0
 }
 
-// resolve reads the object at a place and applies the deltas that lead to it.
+// resolve reads the object at offset and applies the deltas on the way.
 func (s *Store) resolve(p *pack, offset int64) (object, error) {
 	type link struct {
-		at    place
+		at    packPosition
 		delta []byte
 	}
 	var room [64]link
 	chain := room[:0]
-	at := place{p, offset}
+	at := packPosition{p, offset}
 	var o object
 	for {
 		if found, ok := s.bases.Get(at); ok {
 			o = found
 			break
 		}
-		e, _, err := at.pack.read(at.offset, s.limit, -1)
+		e, _, err := at.pack.readEntry(at.offset, s.limit, -1)
 		if err != nil {
 			return o, err
 		}
@@ -158,9 +157,9 @@ func (s *Store) resolve(p *pack, offset int64) (object, error) {
 		}
 		chain = append(chain, link{at, e.data})
 		if e.kind == offsetDelta {
-			at.offset = e.near
-		} else if at.pack, at.offset = s.find(e.base); at.pack == nil {
-			return o, fmt.Errorf("%w: its delta's base %v is missing", ErrCorrupt, e.base)
+			at.offset = e.baseOffset
+		} else if at.pack, at.offset = s.findPacked(e.baseID); at.pack == nil {
+			return o, fmt.Errorf("%w: its delta's base %v is missing", ErrCorrupt, e.baseID)
 		}
 	}
 	for _, l := range slices.Backward(chain) {
@@ -174,14 +173,14 @@ func (s *Store) resolve(p *pack, offset int64) (object, error) {
 	return o, nil
 }
 
-// Size gives an object's size in bytes without reading all of it.
+// Size returns an object's size in bytes without reading all of the object.
 func (s *Store) Size(id ID) (int64, error) {
-	p, offset := s.find(id)
+	p, offset := s.findPacked(id)
 	if p == nil {
 		_, data, err := s.Get(id)
 		return int64(len(data)), err
 	}
-	e, size, err := p.read(offset, 1<<62, 32)
+	e, size, err := p.readEntry(offset, 1<<62, 32)
 	if err == nil && (e.kind == offsetDelta || e.kind == refDelta) {
 		var result uint64
 		_, result, _, err = deltaSizes(e.data)
@@ -193,16 +192,16 @@ func (s *Store) Size(id ID) (int64, error) {
 	return size, nil
 }
 
-// Has tells whether the database has an object, without reading it.
+// Has reports whether the database has an object, without reading it.
 func (s *Store) Has(id ID) bool {
-	if s.has(id) {
+	if s.hasObject(id) {
 		return true
 	}
-	return s.refresh() == nil && s.has(id)
+	return s.refresh() == nil && s.hasObject(id)
 }
 
-func (s *Store) has(id ID) bool {
-	if p, _ := s.find(id); p != nil {
+func (s *Store) hasObject(id ID) bool {
+	if p, _ := s.findPacked(id); p != nil {
 		return true
 	}
 	_, err := os.Stat(s.loosePath(id))

@@ -11,10 +11,10 @@ import (
 	"unicode/utf8"
 )
 
-// Mode is the kind and permission of a tree's entry, as git writes it.
+// Mode is the type and permission of a tree's entry, in git's encoding.
 type Mode uint32
 
-// The modes that git knows; ModeFile also stands for the group-writable files of old repositories.
+// git's modes; ModeFile also stands for the group-writable files of old repositories.
 const (
 	ModeTree    Mode = 0o040000
 	ModeFile    Mode = 0o100644
@@ -30,35 +30,34 @@ type Entry struct {
 	ID   ID
 }
 
-// IsTree tells whether the entry is a folder.
 func (e Entry) IsTree() bool { return e.Mode == ModeTree }
 
-// ErrHostile: a tree has an entry that git itself never writes.
-var ErrHostile = errors.New("malformed tree")
+// ErrMalformedTree means that a tree has an entry that git itself never writes.
+var ErrMalformedTree = errors.New("malformed tree")
 
-// CheckName refuses what may not be the name of a file in a release repository: names that lead
-// elsewhere, and names of git's own.
+// CheckName refuses names that no file in a release repository may have: names that lead elsewhere, and git's own
+// names.
 func CheckName(name string) error {
 	switch {
 	case name == "" || name == "." || name == "..",
 		strings.ContainsAny(name, "/\\\x00"),
 		!utf8.ValidString(name),
 		strings.EqualFold(name, ".git"), strings.EqualFold(name, "git~1"):
-		return fmt.Errorf("%w: entry %.100q is no file name", ErrHostile, name)
+		return fmt.Errorf("%w: entry %.100q is not a file name", ErrMalformedTree, name)
 	}
 	return nil
 }
 
-// next cuts the first entry off a raw tree. It checks the form, not the name.
-func next(raw []byte) (mode Mode, name []byte, id ID, rest []byte, err error) {
+// cutRawEntry cuts the first entry off a raw tree. It checks the form, but not the name.
+func cutRawEntry(raw []byte) (mode Mode, name []byte, id ID, rest []byte, err error) {
 	sp := bytes.IndexByte(raw, ' ')
 	nul := bytes.IndexByte(raw, 0)
 	if sp < 1 || sp > 6 || nul < sp || len(raw) < nul+1+len(id) {
-		return 0, nil, id, nil, fmt.Errorf("%w: it ends in the middle of an entry", ErrHostile)
+		return 0, nil, id, nil, fmt.Errorf("%w: it ends in the middle of an entry", ErrMalformedTree)
 	}
 	for _, c := range raw[:sp] {
 		if c < '0' || c > '7' {
-			return 0, nil, id, nil, fmt.Errorf("%w: mode %q", ErrHostile, raw[:sp])
+			return 0, nil, id, nil, fmt.Errorf("%w: mode %q", ErrMalformedTree, raw[:sp])
 		}
 		mode = mode<<3 | Mode(c-'0')
 	}
@@ -66,31 +65,31 @@ func next(raw []byte) (mode Mode, name []byte, id ID, rest []byte, err error) {
 	return mode, raw[sp+1 : nul], id, raw[nul+1+len(id):], nil
 }
 
-// ParseTree reads a tree of at most limit entries, sorted by name. Duplicate and hostile names,
-// unknown modes and a wrong order are errors.
+// ParseTree reads a tree of at most limit entries, sorted by name. Duplicate and malformed names, unknown modes and a
+// wrong order are errors.
 func ParseTree(raw []byte, limit int) ([]Entry, error) {
 	list := make([]Entry, 0, min(len(raw)/28, limit))
 	sorted := true
-	text := string(raw) // one copy, of which all names are parts
+	text := string(raw) // one copy, shared by all names
 	for before := ""; len(raw) > 0; {
 		if len(list) == limit {
 			return nil, fmt.Errorf("%w: a folder of more than %d entries", ErrTooLarge, limit)
 		}
-		mode, name, id, rest, err := next(raw)
+		mode, name, id, rest, err := cutRawEntry(raw)
 		if err != nil {
 			return nil, err
 		}
 		at := len(text) - len(raw) + bytes.IndexByte(raw, ' ') + 1
-		e := Entry{Name: text[at : at+len(name)], Mode: known(mode), ID: id}
+		e := Entry{Name: text[at : at+len(name)], Mode: knownMode(mode), ID: id}
 		if err := CheckName(e.Name); err != nil {
 			return nil, err
 		}
 		if e.Mode == 0 {
-			return nil, fmt.Errorf("%w: %q has the mode %o", ErrHostile, e.Name, mode)
+			return nil, fmt.Errorf("%w: %q has the mode %o", ErrMalformedTree, e.Name, mode)
 		}
 		key := orderKey(e)
 		if key <= before {
-			return nil, fmt.Errorf("%w: %q is there twice or out of order", ErrHostile, e.Name)
+			return nil, fmt.Errorf("%w: %q is there twice or out of order", ErrMalformedTree, e.Name)
 		}
 		sorted = sorted && (len(list) == 0 || list[len(list)-1].Name < e.Name)
 		list, before, raw = append(list, e), key, rest
@@ -99,14 +98,14 @@ func ParseTree(raw []byte, limit int) ([]Entry, error) {
 		slices.SortFunc(list, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
 		for i := range list[1:] {
 			if list[i].Name == list[i+1].Name { // a file and a folder
-				return nil, fmt.Errorf("%w: %q is there twice", ErrHostile, list[i].Name)
+				return nil, fmt.Errorf("%w: %q is there twice", ErrMalformedTree, list[i].Name)
 			}
 		}
 	}
 	return list, nil
 }
 
-func known(m Mode) Mode {
+func knownMode(m Mode) Mode {
 	switch m {
 	case ModeTree, ModeExec, ModeSymlink, ModeGitlink:
 		return m
@@ -116,7 +115,7 @@ func known(m Mode) Mode {
 	return 0
 }
 
-// orderKey is what git sorts a tree's entries by: a folder as if its name ended in a slash.
+// orderKey is git's sort key of entries: a folder sorts as if its name ended in a slash.
 func orderKey(e Entry) string {
 	if e.IsTree() {
 		return e.Name + "/"
@@ -124,7 +123,7 @@ func orderKey(e Entry) string {
 	return e.Name
 }
 
-// Find looks a name up in what ParseTree gave.
+// Find looks up a name in a result of ParseTree.
 func Find(tree []Entry, name string) (Entry, bool) {
 	i, ok := slices.BinarySearchFunc(tree, name, func(e Entry, name string) int { return cmp.Compare(e.Name, name) })
 	if !ok {
@@ -133,7 +132,7 @@ func Find(tree []Entry, name string) (Entry, bool) {
 	return tree[i], true
 }
 
-// EncodeTree writes a tree as git does. The entries may be in any order, which it leaves as it is.
+// EncodeTree encodes a tree as git does. The entries may be in any order, and are not reordered.
 func EncodeTree(entries []Entry) []byte {
 	list := slices.Clone(entries)
 	slices.SortFunc(list, func(a, b Entry) int { return cmp.Compare(orderKey(a), orderKey(b)) })
@@ -152,10 +151,10 @@ func EncodeTree(entries []Entry) []byte {
 	return raw
 }
 
-// Lookup finds one name in a raw tree, without checking the rest of it.
+// Lookup finds one name in a raw tree. It does not check the rest of the tree.
 func Lookup(raw []byte, name string) (Entry, bool, error) {
 	for len(raw) > 0 {
-		mode, n, id, rest, err := next(raw)
+		mode, n, id, rest, err := cutRawEntry(raw)
 		if err != nil {
 			return Entry{}, false, err
 		}
@@ -167,13 +166,13 @@ func Lookup(raw []byte, name string) (Entry, bool, error) {
 	return Entry{}, false, nil
 }
 
-// Difference is a name that differs between two trees. A side that lacks it has the zero Entry.
+// Difference is a name that differs between two trees. A side without the name has the zero Entry.
 type Difference struct {
 	Name     string
 	Old, New Entry
 }
 
-// Diff compares two raw trees entry by entry; what is the same costs almost nothing. Either may be empty.
+// Diff compares two raw trees entry by entry; equal parts cost almost nothing. Either tree may be empty.
 func Diff(before, after []byte, found func(Difference) error) error {
 	for len(before) > 0 || len(after) > 0 {
 		if shared := sharedEntries(before, after); shared > 0 {
@@ -184,16 +183,16 @@ func Diff(before, after []byte, found func(Difference) error) error {
 		var oldRest, nowRest []byte
 		var err error
 		if len(before) > 0 {
-			if old, oldRest, err = cut(before); err != nil {
+			if old, oldRest, err = cutEntry(before); err != nil {
 				return err
 			}
 		}
 		if len(after) > 0 {
-			if now, nowRest, err = cut(after); err != nil {
+			if now, nowRest, err = cutEntry(after); err != nil {
 				return err
 			}
 		}
-		// A file and a folder of one name are two differences here: they have two places in git's order.
+		// A file and a folder of the same name count as two differences, since git sorts them at two places.
 		switch c := cmp.Compare(orderKey(old), orderKey(now)); {
 		case len(after) == 0 || len(before) > 0 && c < 0:
 			before, now = oldRest, Entry{}
@@ -209,12 +208,12 @@ func Diff(before, after []byte, found func(Difference) error) error {
 	return nil
 }
 
-func cut(raw []byte) (Entry, []byte, error) {
-	mode, name, id, rest, err := next(raw)
+func cutEntry(raw []byte) (Entry, []byte, error) {
+	mode, name, id, rest, err := cutRawEntry(raw)
 	return Entry{Name: string(name), Mode: mode, ID: id}, rest, err
 }
 
-// sharedEntries gives the length of the whole entries that both trees begin with.
+// sharedEntries returns the length of the whole entries that both trees begin with.
 func sharedEntries(a, b []byte) int {
 	n, at := commonPrefix(a, b), 0
 	for at < n {

@@ -1,8 +1,9 @@
-// Package edit changes one field of a YAML or JSON document, or adds to a list of it, and leaves all other text as it is, comments
-// and spacing included.
+// Package edit changes one field of a YAML or JSON document, or adds to a list, and leaves all other text unchanged,
+// comments and spacing included.
 //
-// It is pure. Whatever it gives was read again and differs from what there was in exactly that place; a document that is
-// laid out in a way that it can't edit so is refused with ErrLayout, never mended by writing it anew.
+// The package is pure, and everything may be called at once. It reads every result again, and returns only a text that
+// differs from the document in exactly that place. It refuses a document whose layout it can't edit with ErrLayout, and
+// never writes such a document anew.
 package edit
 
 import (
@@ -14,50 +15,50 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// ErrLayout: the document is laid out so that the field can't be edited without touching other text. A person has to.
+// ErrLayout means that the field can't be edited without touching other text. A person has to edit the file.
 var ErrLayout = errors.New("the file is laid out in a way that can't be edited: change it by hand")
 
-// Set gives the document with the field that path names set to value, which is what encoding/json takes, or Fields. What is
-// missing on the way is added. An empty document becomes one with the field alone.
+// Set returns the document with the field at path set to value, which encoding/json can marshal, or to Fields. It adds
+// the mappings on the way that are missing. An empty document becomes a document with this field alone.
 func Set(text []byte, path []string, value any) ([]byte, error) {
-	s, err := parse(text)
+	s, err := parseSource(text)
 	if err != nil {
 		return nil, err
 	}
 	if len(path) == 0 {
 		return nil, errors.New("edit: no field is named")
 	}
-	if s.root == nil { // comments at the most
-		line, err := blockLines(nested(path, value), "")
-		return []byte(endLine(string(text)) + line), err
+	if s.root == nil { // nothing but comments
+		line, err := formatIndented(nestFields(path, value), "")
+		return []byte(ensureNewline(string(text)) + line), err
 	}
 	if s.root.Kind != yaml.MappingNode {
 		return nil, ErrLayout
 	}
-	candidates, err := s.set(s.root, path, value)
+	candidates, err := s.setField(s.root, path, value)
 	if err != nil {
 		return nil, err
 	}
 	for _, edited := range candidates {
-		if changes(text, []byte(edited), path, value) {
+		if changesOnly(text, []byte(edited), path, value) {
 			return []byte(edited), nil
 		}
 	}
 	return nil, ErrLayout
 }
 
-// Append gives the document with one entry more in the list of a top-level field, which is added if it is missing. The entry is
-// written as it is given, in one line of YAML. Only a text that is right is given: right is told one after the other, the most
-// natural first.
+// Append returns the document with one more entry in the list of a top-level field, which it adds if missing. entry is
+// one line of YAML, written as it is. Append tries places for the entry, the most natural first, and returns the first
+// text that right accepts.
 func Append(text []byte, key, entry string, right func(edited []byte) bool) ([]byte, error) {
-	s, err := parse(text)
+	s, err := parseSource(text)
 	if err != nil {
 		return nil, err
 	}
 	if s.root == nil || s.root.Kind != yaml.MappingNode {
 		return nil, ErrLayout
 	}
-	for _, edited := range s.appended(key, entry) {
+	for _, edited := range s.appendCandidates(key, entry) {
 		if right([]byte(edited)) {
 			return []byte(edited), nil
 		}
@@ -65,22 +66,22 @@ func Append(text []byte, key, entry string, right func(edited []byte) bool) ([]b
 	return nil, ErrLayout
 }
 
-// New gives a YAML document of those fields.
-func New(f Fields) ([]byte, error) {
-	text, err := blockLines(f, "")
+// Format returns a YAML document with those fields.
+func Format(f Fields) ([]byte, error) {
+	text, err := formatIndented(f, "")
 	return []byte(text), err
 }
 
-// nested wraps a value into the fields that lead to it.
-func nested(path []string, value any) Fields {
+// nestFields wraps a value into the fields of a path.
+func nestFields(path []string, value any) Fields {
 	if len(path) > 1 {
-		value = nested(path[1:], value)
+		value = nestFields(path[1:], value)
 	}
 	return Fields{{path[0], value}}
 }
 
-// changes tells whether after is before with the field set, and no other difference.
-func changes(before, after []byte, path []string, value any) bool {
+// changesOnly reports whether the field with that value is the only difference between before and after.
+func changesOnly(before, after []byte, path []string, value any) bool {
 	var old, now any
 	if yaml.Unmarshal(before, &old) != nil || yaml.Unmarshal(after, &now) != nil {
 		return false
@@ -103,11 +104,11 @@ func changes(before, after []byte, path []string, value any) bool {
 	fields[path[len(path)-1]] = value
 	want, err1 := json.Marshal(old)
 	got, err2 := json.Marshal(now)
-	return err1 == nil && err2 == nil && equal(want, got)
+	return err1 == nil && err2 == nil && equalJSON(want, got)
 }
 
-// equal compares JSON whatever the order of its fields.
-func equal(a, b []byte) bool {
+// equalJSON compares JSON documents regardless of the order of fields.
+func equalJSON(a, b []byte) bool {
 	var x, y any
 	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {
 		return false
@@ -117,7 +118,7 @@ func equal(a, b []byte) bool {
 	return err1 == nil && err2 == nil && bytes.Equal(a, b)
 }
 
-func endLine(text string) string {
+func ensureNewline(text string) string {
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}

@@ -15,10 +15,10 @@ type Field struct {
 	Value any
 }
 
-// Fields is a mapping that keeps its order.
+// Fields is a mapping with an order.
 type Fields []Field
 
-// MarshalJSON writes an object in that order.
+// MarshalJSON writes an object with the fields in order.
 func (f Fields) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')
@@ -30,7 +30,7 @@ func (f Fields) MarshalJSON() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		value, err := marshal(field.Value)
+		value, err := marshalJSON(field.Value)
 		if err != nil {
 			return nil, err
 		}
@@ -42,8 +42,8 @@ func (f Fields) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// marshal is json.Marshal that leaves <, > and & as they are.
-func marshal(v any) ([]byte, error) {
+// marshalJSON is json.Marshal without escapes of <, > and &.
+func marshalJSON(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -51,9 +51,10 @@ func marshal(v any) ([]byte, error) {
 	return bytes.TrimRight(b.Bytes(), "\n"), err
 }
 
-// flow writes a value in JSON, which YAML reads in brackets too: in one line or, with an indentation, in several.
-func flow(v any, lines bool, indent string) (string, error) {
-	text, err := marshal(v)
+// formatFlow formats a value as JSON, which is YAML's flow style too: in one line or, if lines is true, in several,
+// indented.
+func formatFlow(v any, lines bool, indent string) (string, error) {
+	text, err := marshalJSON(v)
 	if err != nil {
 		return "", err
 	}
@@ -65,10 +66,10 @@ func flow(v any, lines bool, indent string) (string, error) {
 	return b.String(), err
 }
 
-// block writes a value as YAML in lines, without an indentation of the whole. Going by JSON keeps what a program gives
-// and what a file gives the same.
-func block(v any) (string, error) {
-	text, err := marshal(v)
+// formatBlock formats a value as YAML in block style, without indentation. The value goes through JSON, so that a
+// program's values and a file's are formatted alike.
+func formatBlock(v any) (string, error) {
+	text, err := marshalJSON(v)
 	if err != nil {
 		return "", err
 	}
@@ -76,7 +77,7 @@ func block(v any) (string, error) {
 	if err := yaml.Unmarshal(text, &node); err != nil {
 		return "", fmt.Errorf("write as YAML: %w", err)
 	}
-	plain(&node)
+	simplifyStyle(&node)
 	var b strings.Builder
 	enc := yaml.NewEncoder(&b)
 	enc.SetIndent(2)
@@ -86,21 +87,22 @@ func block(v any) (string, error) {
 	return b.String(), nil
 }
 
-// plain takes JSON's brackets and quotes away, but where a reader might take the text for another type: on and off, for instance.
-func plain(n *yaml.Node) {
+// simplifyStyle removes JSON's brackets and quotes, except where a reader might take the text for another type, such as
+// on and off.
+func simplifyStyle(n *yaml.Node) {
 	if len(n.Content) > 0 || n.Kind == yaml.ScalarNode {
 		n.Style = 0
 	}
 	if n.ShortTag() == "!!str" {
-		n.Style = styleOf(n.Value)
+		n.Style = stringStyle(n.Value)
 	}
 	for _, c := range n.Content {
-		plain(c)
+		simplifyStyle(c)
 	}
 }
 
-// styleOf is how a string is written: as yaml.Marshal would, which knows the words of older readers.
-func styleOf(s string) yaml.Style {
+// stringStyle returns the style that yaml.Marshal, which knows the words of older readers, would use for s.
+func stringStyle(s string) yaml.Style {
 	text, err := yaml.Marshal(s)
 	switch {
 	case err != nil:
@@ -113,9 +115,9 @@ func styleOf(s string) yaml.Style {
 	return 0
 }
 
-// blockLines writes fields in lines that begin with an indentation.
-func blockLines(f Fields, indent string) (string, error) {
-	text, err := block(f)
+// formatIndented formats fields in block style, each line indented.
+func formatIndented(f Fields, indent string) (string, error) {
+	text, err := formatBlock(f)
 	if err != nil || indent == "" {
 		return text, err
 	}

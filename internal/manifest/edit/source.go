@@ -9,17 +9,17 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// source is a document's text with where its nodes stand.
+// source is a document's text and its nodes.
 type source struct {
 	text  string
-	lines []string   // with their ends
-	root  *yaml.Node // nil: there is none
+	lines []string   // with their line breaks
+	root  *yaml.Node // nil: the document is empty
 }
 
-func parse(text []byte) (*source, error) {
+func parseSource(text []byte) (*source, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, fmt.Errorf("edit: mend the file first: %w", err)
+		return nil, fmt.Errorf("edit: correct the file first: %w", err)
 	}
 	s := &source{text: string(text), lines: strings.SplitAfter(string(text), "\n")}
 	if len(doc.Content) > 0 {
@@ -28,8 +28,9 @@ func parse(text []byte) (*source, error) {
 	return s, nil
 }
 
-// set gives texts in which the field below n is set, the most natural first; none: it can't be done.
-func (s *source) set(n *yaml.Node, path []string, value any) ([]string, error) {
+// setField returns candidate texts in which the field below n is set, the most natural first; none if the layout allows
+// no edit.
+func (s *source) setField(n *yaml.Node, path []string, value any) ([]string, error) {
 	if n.Kind != yaml.MappingNode {
 		return nil, ErrLayout
 	}
@@ -37,28 +38,29 @@ func (s *source) set(n *yaml.Node, path []string, value any) ([]string, error) {
 		if n.Content[i].Value != path[0] {
 			continue
 		}
-		key, now := n.Content[i], n.Content[i+1]
-		if len(path) > 1 && now.Kind == yaml.MappingNode && len(now.Content) > 0 {
-			return s.set(now, path[1:], value)
+		key, current := n.Content[i], n.Content[i+1]
+		if len(path) > 1 && current.Kind == yaml.MappingNode && len(current.Content) > 0 {
+			return s.setField(current, path[1:], value)
 		}
-		f := nested(path, value)
-		return s.replace(n, key, now, f[0])
+		f := nestFields(path, value)
+		return s.replaceValue(n, key, current, f[0])
 	}
-	return s.insert(n, nested(path, value))
+	return s.insertField(n, nestFields(path, value))
 }
 
-// replace gives texts with another value of a key.
-func (s *source) replace(in, key, now *yaml.Node, f Field) ([]string, error) {
+// replaceValue returns candidate texts with a key's value replaced.
+func (s *source) replaceValue(in, key, current *yaml.Node, f Field) ([]string, error) {
 	flowing := in.Style&yaml.FlowStyle != 0
-	short := now.Kind == yaml.ScalarNode && now.Line == key.Line && now.Style&(yaml.LiteralStyle|yaml.FoldedStyle) == 0
-	if flowing || short || now.Style&yaml.FlowStyle != 0 && isScalar(f.Value) {
+	short := current.Kind == yaml.ScalarNode && current.Line == key.Line &&
+		current.Style&(yaml.LiteralStyle|yaml.FoldedStyle) == 0
+	if flowing || short || current.Style&yaml.FlowStyle != 0 && isScalar(f.Value) {
 		if isScalar(f.Value) || flowing {
-			begin := s.offset(now.Line, now.Column)
-			end, ok := s.end(begin, now)
+			begin := s.byteOffset(current.Line, current.Column)
+			end, ok := s.valueEnd(begin, current)
 			if !ok {
 				return nil, ErrLayout
 			}
-			text, err := s.inline(in, key, f.Value)
+			text, err := s.formatInline(in, key, f.Value)
 			if err != nil {
 				return nil, err
 			}
@@ -68,134 +70,138 @@ func (s *source) replace(in, key, now *yaml.Node, f Field) ([]string, error) {
 			return []string{s.text[:begin] + text + s.text[end:]}, nil
 		}
 	}
-	// The key's lines are written anew, up to what stands after them.
-	lines, err := blockLines(Fields{f}, strings.Repeat(" ", key.Column-1))
+	// The key's lines are replaced, up to the next node.
+	lines, err := formatIndented(Fields{f}, strings.Repeat(" ", key.Column-1))
 	if err != nil {
 		return nil, err
 	}
 	before := s.lines[key.Line-1]
-	if strings.TrimLeft(before[:s.column(key)], " ") != "" { // in a list, after the dash
+	if strings.TrimLeft(before[:s.byteColumn(key)], " ") != "" { // the key follows the dash of a list item
 		return nil, ErrLayout
 	}
-	return []string{strings.Join(s.lines[:key.Line-1], "") + lines + strings.Join(s.lines[s.after(key, now, key.Column):], "")}, nil
+	return []string{strings.Join(s.lines[:key.Line-1], "") + lines +
+		strings.Join(s.lines[s.endLineOf(key, current, key.Column):], "")}, nil
 }
 
-// inline writes a value as it stands after its key: in YAML's own way where nothing is in brackets.
-func (s *source) inline(in, key *yaml.Node, v any) (string, error) {
+// formatInline formats a value for the place after its key: as YAML outside of brackets, as JSON inside.
+func (s *source) formatInline(in, key *yaml.Node, v any) (string, error) {
 	if in.Style&yaml.FlowStyle == 0 {
-		text, err := block(v)
+		text, err := formatBlock(v)
 		return strings.TrimRight(text, "\n"), err
 	}
-	return flow(v, key.Line != in.Line, s.indent(key.Line))
+	return formatFlow(v, key.Line != in.Line, s.lineIndent(key.Line))
 }
 
-// indent is the space that a line begins with.
-func (s *source) indent(line int) string {
+// lineIndent returns the spaces that a line begins with.
+func (s *source) lineIndent(line int) string {
 	text := s.lines[line-1]
 	return text[:len(text)-len(strings.TrimLeft(text, " \t"))]
 }
 
-// insert gives texts with one field more in a mapping.
-func (s *source) insert(n *yaml.Node, f Fields) ([]string, error) {
+// insertField returns candidate texts with one more field in a mapping.
+func (s *source) insertField(n *yaml.Node, f Fields) ([]string, error) {
 	if n.Style&yaml.FlowStyle == 0 {
-		lines, err := blockLines(f, strings.Repeat(" ", n.Column-1))
+		lines, err := formatIndented(f, strings.Repeat(" ", n.Column-1))
 		if err != nil {
 			return nil, err
 		}
-		at := s.after(n, n, n.Column-1)
-		return []string{endLine(strings.Join(s.lines[:at], "")) + lines + strings.Join(s.lines[at:], "")}, nil
+		at := s.endLineOf(n, n, n.Column-1)
+		return []string{ensureNewline(strings.Join(s.lines[:at], "")) + lines + strings.Join(s.lines[at:], "")}, nil
 	}
-	begin := s.offset(n.Line, n.Column) + 1 // after the bracket
-	if end, ok := s.end(begin-1, n); ok && len(n.Content) == 0 && s.root.Style&yaml.FlowStyle != 0 && n.Line != s.root.Line {
-		text, err := flow(f, true, s.indent(n.Line))
+	begin := s.byteOffset(n.Line, n.Column) + 1 // after the bracket
+	if end, ok := s.valueEnd(begin-1, n); ok && len(n.Content) == 0 && s.root.Style&yaml.FlowStyle != 0 &&
+		n.Line != s.root.Line {
+		text, err := formatFlow(f, true, s.lineIndent(n.Line))
 		return []string{s.text[:begin-1] + text + s.text[end:]}, err
 	}
 	if len(n.Content) == 0 || n.Content[0].Line == n.Line {
-		text, err := flow(f, false, "")
+		text, err := formatFlow(f, false, "")
 		if err != nil {
 			return nil, err
 		}
-		text = text[1 : len(text)-1] // without its brackets
+		text = text[1 : len(text)-1] // without the brackets
 		if len(n.Content) > 0 {
 			text += ", "
 		}
 		return []string{s.text[:begin] + text + s.text[begin:]}, nil
 	}
-	indent := s.indent(n.Content[0].Line)
-	text, err := flow(f[0].Value, true, indent)
+	indent := s.lineIndent(n.Content[0].Line)
+	text, err := formatFlow(f[0].Value, true, indent)
 	if err != nil {
 		return nil, err
 	}
-	key, err := flow(f[0].Key, false, "")
+	key, err := formatFlow(f[0].Key, false, "")
 	if err != nil {
 		return nil, err
 	}
-	// After the last field, as people add one; where that can't be, before the first.
+	// After the last field, as people add a field; where that is impossible, before the first.
 	last := n.Content[len(n.Content)-1]
-	at := s.offset(last.Line, last.Column)
+	at := s.byteOffset(last.Line, last.Column)
 	first := strings.Join(s.lines[:n.Content[0].Line-1], "")
 	texts := []string{first + indent + key + ": " + text + ",\n" + s.text[len(first):]}
-	if end, ok := s.end(at, last); ok {
+	if end, ok := s.valueEnd(at, last); ok {
 		texts = slices.Insert(texts, 0, s.text[:end]+",\n"+indent+key+": "+text+s.text[end:])
 	}
 	return texts, nil
 }
 
-// appended gives texts that have an entry where it most likely belongs in a list of the root, the most natural first.
-func (s *source) appended(key, entry string) []string {
+// appendCandidates returns texts that have the entry in a list of the root, the most natural place first.
+func (s *source) appendCandidates(key, entry string) []string {
 	var list *yaml.Node
 	for i := 0; i+1 < len(s.root.Content); i += 2 {
 		if s.root.Content[i].Value != key {
 			continue
 		}
 		if list = s.root.Content[i+1]; list.Kind != yaml.SequenceNode { // key: with nothing after it
-			return []string{s.withLine(s.root.Content[i].Line, "  - "+entry)}
+			return []string{s.insertLine(s.root.Content[i].Line, "  - "+entry)}
 		}
 	}
 	switch {
 	case list == nil && s.root.Style&yaml.FlowStyle != 0:
-		return []string{s.inBracket(s.root, key+": ["+entry+"], ")}
+		return []string{s.insertInBracket(s.root, key+": ["+entry+"], ")}
 	case list == nil:
-		return []string{s.withLine(len(s.lines), key+":\n  - "+entry)}
+		return []string{s.insertLine(len(s.lines), key+":\n  - "+entry)}
 	case list.Style&yaml.FlowStyle != 0 && len(list.Content) == 0:
-		return []string{s.inBracket(list, entry)}
+		return []string{s.insertInBracket(list, entry)}
 	case list.Style&yaml.FlowStyle != 0:
-		return []string{s.inBracket(list, entry+", ")}
+		return []string{s.insertInBracket(list, entry+", ")}
 	}
 	item := strings.Repeat(" ", list.Column-1) + "- " + entry
-	return []string{s.withLine(lastLine(list), item), s.withLine(list.Line-1, item)}
+	return []string{s.insertLine(lastLine(list), item), s.insertLine(list.Line-1, item)}
 }
 
-// withLine has text on lines of its own, after the first n.
-func (s *source) withLine(n int, text string) string {
-	return endLine(strings.Join(s.lines[:n], "")) + text + "\n" + strings.Join(s.lines[n:], "")
+// insertLine returns the text with further lines after the first n.
+func (s *source) insertLine(n int, text string) string {
+	return ensureNewline(strings.Join(s.lines[:n], "")) + text + "\n" + strings.Join(s.lines[n:], "")
 }
 
-// inBracket has text after the bracket with which a list or mapping begins.
-func (s *source) inBracket(n *yaml.Node, text string) string {
-	at := s.offset(n.Line, n.Column) + 1
+// insertInBracket returns the text with an insertion after the opening bracket of a list or mapping.
+func (s *source) insertInBracket(n *yaml.Node, text string) string {
+	at := s.byteOffset(n.Line, n.Column) + 1
 	return s.text[:at] + text + s.text[at:]
 }
 
-// after is the number of lines up to the end of n: up to what stands next, without the comments and empty lines that
-// belong to that, which are indented by less than indent. from is where n begins, its key for instance.
-func (s *source) after(from, n *yaml.Node, indent int) int {
+// endLineOf returns the number of lines up to the end of n. Comments and empty lines before the next node belong to
+// that node if their indentation is less than indent. n begins at from, its key for instance.
+func (s *source) endLineOf(from, n *yaml.Node, indent int) int {
 	last := lastLine(n)
-	next := s.next(from, last)
+	next := s.lineBeforeNext(from, last)
 	at := next
 	for ; at > last; at-- {
 		line := strings.TrimRight(s.lines[at-1], "\r\n")
-		if body := strings.TrimLeft(line, " "); body != "" && (body[0] != '#' || len(line)-len(body) >= indent) && body != "---" && body != "..." {
+		if body := strings.TrimLeft(line, " "); body != "" && (body[0] != '#' || len(line)-len(body) >= indent) &&
+			body != "---" && body != "..." {
 			break
 		}
 	}
 	return at
 }
 
-// next is the number of lines before the first node after line that is not part of what begins at from; none: all.
-func (s *source) next(from *yaml.Node, line int) int {
+// lineBeforeNext returns the number of lines before the first node after line that is not part of the node at from; all
+// lines if there is none.
+func (s *source) lineBeforeNext(from *yaml.Node, line int) int {
 	first := len(s.lines)
-	if s.lines[first-1] == "" { // after the last line's end
+	if s.lines[first-1] == "" { // the empty rest after the last line break
 		first--
 	}
 	var walk func(n *yaml.Node)
@@ -211,7 +217,7 @@ func (s *source) next(from *yaml.Node, line int) int {
 	return first
 }
 
-// lastLine gives the last line on which n or something in it begins.
+// lastLine returns the last line on which n or a node inside n begins.
 func lastLine(n *yaml.Node) int {
 	last := n.Line
 	for _, c := range n.Content {
@@ -220,13 +226,13 @@ func lastLine(n *yaml.Node) int {
 	return last
 }
 
-// column is where a node begins in its line, in bytes.
-func (s *source) column(n *yaml.Node) int {
-	return s.offset(n.Line, n.Column) - s.offset(n.Line, 1)
+// byteColumn returns the column, in bytes, at which a node begins.
+func (s *source) byteColumn(n *yaml.Node) int {
+	return s.byteOffset(n.Line, n.Column) - s.byteOffset(n.Line, 1)
 }
 
-// offset is where a place begins in the text, in bytes.
-func (s *source) offset(line, column int) int {
+// byteOffset returns the position, in bytes, of a line and column.
+func (s *source) byteOffset(line, column int) int {
 	at := 0
 	for _, l := range s.lines[:line-1] {
 		at += len(l)
@@ -238,14 +244,14 @@ func (s *source) offset(line, column int) int {
 	return at
 }
 
-// end is where the value that begins at begin ends; ok is false where that is not plain to see.
-func (s *source) end(begin int, n *yaml.Node) (end int, ok bool) {
+// valueEnd returns the end of the value at begin; ok is false where the end is not obvious.
+func (s *source) valueEnd(begin int, n *yaml.Node) (end int, ok bool) {
 	rest := s.text[begin:]
 	switch {
 	case n.Anchor != "" || n.Style&(yaml.LiteralStyle|yaml.FoldedStyle|yaml.TaggedStyle) != 0:
 		return 0, false
 	case n.Kind == yaml.ScalarNode && n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0:
-		size, ok := quoted(rest)
+		size, ok := quotedLength(rest)
 		return begin + size, ok
 	case n.Kind == yaml.ScalarNode:
 		return begin + len(n.Value), strings.HasPrefix(rest, n.Value)
@@ -262,7 +268,7 @@ func (s *source) end(begin int, n *yaml.Node) (end int, ok bool) {
 				return begin + i + 1, true
 			}
 		case '"', '\'':
-			size, ok := quoted(rest[i:])
+			size, ok := quotedLength(rest[i:])
 			if !ok {
 				return 0, false
 			}
@@ -274,8 +280,8 @@ func (s *source) end(begin int, n *yaml.Node) (end int, ok bool) {
 	return 0, false
 }
 
-// quoted is the length of the string that text begins with, quotes included.
-func quoted(text string) (size int, ok bool) {
+// quotedLength returns the length of the quoted string at the beginning of text, quotes included.
+func quotedLength(text string) (size int, ok bool) {
 	quote := text[0]
 	for i := 1; i < len(text); i++ {
 		switch {

@@ -14,17 +14,19 @@ import (
 	"github.com/sluice-cd/sluice/test/oracle"
 )
 
-// What is asked, and by whom.
+// Keys of the measured flags.
 const (
 	booleanFlag    = "boolean"
 	fractionalFlag = "fractional"
 )
 
 func caller() map[string]any {
-	return map[string]any{"targetingKey": "user-4711", "email": "jo@example.com", "version": "1.4.2", "groups": []any{"staff", "beta"}}
+	return map[string]any{
+		"targetingKey": "user-4711", "email": "jo@example.com", "version": "1.4.2", "groups": []any{"staff", "beta"},
+	}
 }
 
-// flagSet is the two flags, and fifty others.
+// flagSet returns the two flags and fifty others.
 func flagSet() map[string]oracle.Flag {
 	rules := []string{
 		`{"if":[{"ends_with":[{"var":"email"},"@example.com"]},"on","off"]}`,
@@ -34,7 +36,10 @@ func flagSet() map[string]oracle.Flag {
 		``,
 	}
 	one := func(rule string) oracle.Flag {
-		return oracle.Flag{State: "ENABLED", Variants: map[string]any{"on": true, "off": false}, DefaultVariant: "off", Targeting: json.RawMessage(rule)}
+		return oracle.Flag{
+			State: "ENABLED", Variants: map[string]any{"on": true, "off": false}, DefaultVariant: "off",
+			Targeting: json.RawMessage(rule),
+		}
 	}
 	set := map[string]oracle.Flag{booleanFlag: one(rules[0]), fractionalFlag: one(rules[1])}
 	for i, key := range bulkKeys() {
@@ -50,8 +55,8 @@ func bulkKeys() (keys []string) {
 	return keys
 }
 
-// folded is flags as a cell has them; keys: of which flags, none: all.
-func folded(keys ...string) (*flags.Folded, error) {
+// foldFlags returns flags as a cell has them, of the given keys; none: all.
+func foldFlags(keys ...string) (*flags.Folded, error) {
 	b := flags.Bundle{Version: flags.BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{}}
 	set := flagSet()
 	if len(keys) == 0 {
@@ -66,32 +71,40 @@ func folded(keys ...string) (*flags.Folded, error) {
 	if err != nil {
 		return nil, err
 	}
-	facts := flags.Facts{Cell: "acme", Channel: "dedicated", Release: "2026.11.3", Labels: map[string]string{"tier": "gold"}}
+	facts := flags.Facts{
+		Cell: "acme", Channel: "dedicated", Release: "2026.11.3", Labels: map[string]string{"tier": "gold"},
+	}
 	return c.Fold(flags.Orders{}, facts, time.Now().Unix()), nil
 }
 
-// still is a source that never changes.
-type still struct{ folded *flags.Folded }
+// fixedSource is a source that never changes.
+type fixedSource struct{ folded *flags.Folded }
 
-func (s still) Current() (*flags.Folded, int64) { return s.folded, time.Now().Unix() }
-func (s still) Changed() <-chan struct{}        { return nil }
+func (s fixedSource) Current() (*flags.Folded, int64) { return s.folded, time.Now().Unix() }
+func (s fixedSource) Changed() <-chan struct{}        { return nil }
 
-// constant is the least that a provider can do.
+// constant is the simplest possible provider.
 type constant struct{ openfeature.NoopProvider }
 
 func (constant) Metadata() openfeature.Metadata { return openfeature.Metadata{Name: "constant"} }
 
-func (constant) BooleanEvaluation(context.Context, string, bool, openfeature.FlattenedContext) openfeature.BoolResolutionDetail {
-	return openfeature.BoolResolutionDetail{Value: true, ProviderResolutionDetail: openfeature.ProviderResolutionDetail{Reason: openfeature.StaticReason, Variant: "on"}}
+func (constant) BooleanEvaluation(
+	context.Context, string, bool, openfeature.FlattenedContext,
+) openfeature.BoolResolutionDetail {
+	return openfeature.BoolResolutionDetail{
+		Value:                    true,
+		ProviderResolutionDetail: openfeature.ProviderResolutionDetail{Reason: openfeature.StaticReason, Variant: "on"},
+	}
 }
 
-// clients holds evaluations through OpenFeature's client against the same client with a constant.
-func clients(ctx context.Context) ([]figures.Row, error) {
-	f, err := folded()
+// measureClients compares evaluations through OpenFeature's client with a constant provider.
+func measureClients(ctx context.Context) ([]figures.Row, error) {
+	f, err := foldFlags()
 	if err != nil {
 		return nil, err
 	}
-	for name, p := range map[string]openfeature.FeatureProvider{"constant": constant{}, "ours": provider.New(still{f})} {
+	for name, p := range map[string]openfeature.FeatureProvider{"constant": constant{},
+		"ours": provider.New(fixedSource{f})} {
 		if err := openfeature.SetNamedProviderWithContextAndWait(ctx, name, p); err != nil {
 			return nil, err
 		}
@@ -106,7 +119,7 @@ func clients(ctx context.Context) ([]figures.Row, error) {
 	if on, err := ours.BooleanValue(ctx, booleanFlag, false, who); err != nil || !on {
 		return nil, fmt.Errorf("%s is %v, %w", booleanFlag, on, err)
 	}
-	costs, err := duel(ctx, ask(bare, booleanFlag), ask(ours, booleanFlag), ask(ours, fractionalFlag))
+	costs, err := compareCosts(ctx, ask(bare, booleanFlag), ask(ours, booleanFlag), ask(ours, fractionalFlag))
 	if err != nil {
 		return nil, err
 	}
@@ -114,41 +127,47 @@ func clients(ctx context.Context) ([]figures.Row, error) {
 	for i, what := range []string{"a boolean with a rule", "a fractional"} {
 		c := costs[i+1]
 		rows = append(rows,
-			figures.AtMost(what+" through OpenFeature's client", c.time, "constant", costs[0].time, 1.3),
+			figures.TimeRow(what+" through OpenFeature's client", c.time, "constant", costs[0].time, 1.3),
 			figures.Row{
-				What: "  allocations beyond the client's own", Got: fmt.Sprint(c.allocs - costs[0].allocs), Base: fmt.Sprintf("constant %d, limit 5", costs[0].allocs),
+				What: "  allocations beyond the client's own", Got: fmt.Sprint(c.allocs - costs[0].allocs),
+				Base:  fmt.Sprintf("constant %d, limit 5", costs[0].allocs),
 				Ratio: float64(c.allocs - costs[0].allocs), Limit: 5,
 			})
 	}
 	return rows, nil
 }
 
-// evaluation holds evaluations themselves against flagd/core's.
-func evaluation(ctx context.Context) ([]figures.Row, error) {
+// measureEvaluation compares evaluations with flagd/core's.
+func measureEvaluation(ctx context.Context) ([]figures.Row, error) {
 	flagd, err := oracle.New(flagSet())
 	if err != nil {
 		return nil, err
 	}
-	f, err := folded()
+	f, err := foldFlags()
 	if err != nil {
 		return nil, err
 	}
 	who, at := caller(), time.Now().Unix()
 	for _, key := range append(bulkKeys(), booleanFlag, fractionalFlag) {
-		if a, b := flagd.Ask(key, who), oracle.Ours(f.Evaluate(key, who, at)); a.Variant != b.Variant || a.Error != "" || b.Error != "" {
+		if a, b := flagd.Evaluate(key, who), oracle.AnswerOf(f.Evaluate(key, who, at)); a.Variant != b.Variant ||
+			a.Error != "" || b.Error != "" {
 			return nil, fmt.Errorf("%s: flagd gives %+v, ours %+v", key, a, b)
 		}
 	}
 	var rows []figures.Row
-	for key, what := range map[string]string{booleanFlag: "a boolean with a rule, evaluated", fractionalFlag: "a fractional, evaluated"} {
-		costs, err := duel(ctx, func() { flagd.ResolveAsAnyValue(ctx, "", key, who) }, func() { f.Evaluate(key, who, at) })
+	for key, what := range map[string]string{booleanFlag: "a boolean with a rule, evaluated",
+		fractionalFlag: "a fractional, evaluated"} {
+		costs, err := compareCosts(ctx, func() { flagd.ResolveAsAnyValue(ctx, "", key, who) }, func() {
+			f.Evaluate(key, who, at)
+		})
 		if err != nil {
 			return nil, err
 		}
 		theirs, ours := costs[0], costs[1]
-		row := figures.AtLeast(what, perSecond(ours.time), "flagd/core", perSecond(theirs.time), 8)
+		row := figures.RateRow(what, perSecond(ours.time), "flagd/core", perSecond(theirs.time), 8)
 		row.Got, row.Base = figures.Time(ours.time), fmt.Sprintf("flagd/core %s", figures.Time(theirs.time))
-		rows = append(rows, row, figures.Beside("  allocations", fmt.Sprint(ours.allocs), fmt.Sprintf("flagd/core %d", theirs.allocs)))
+		rows = append(rows, row,
+			figures.NoteRow("  allocations", fmt.Sprint(ours.allocs), fmt.Sprintf("flagd/core %d", theirs.allocs)))
 	}
 	return rows, nil
 }

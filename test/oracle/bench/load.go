@@ -20,15 +20,16 @@ import (
 
 const manyFlags = 10_000
 
-// loaded is what one load took.
-type loaded struct {
+// loadCost is the cost of one load.
+type loadCost struct {
 	Took time.Duration
 	Peak int64 // bytes resident, at most
 	Base int64 // bytes resident before
 }
 
-// loads loads and compiles a repository of many flags in processes of their own, as an engine and an agent do between them.
-func loads(ctx context.Context) ([]figures.Row, error) {
+// measureLoads loads and compiles a repository of many flags, in processes of their own, as engine and agent do
+// together.
+func measureLoads(ctx context.Context) ([]figures.Row, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -40,7 +41,7 @@ func loads(ctx context.Context) ([]figures.Row, error) {
 		if err != nil {
 			return nil, err
 		}
-		var l loaded
+		var l loadCost
 		if err := json.Unmarshal(out, &l); err != nil {
 			return nil, err
 		}
@@ -48,35 +49,44 @@ func loads(ctx context.Context) ([]figures.Row, error) {
 	}
 	peak := figures.Median(peaks)
 	return []figures.Row{
-		figures.Within(fmt.Sprintf("%d flags loaded and compiled", manyFlags), figures.Median(times), 500*time.Millisecond),
-		{What: "  memory for it, resident at most", Got: fmt.Sprintf("%.0f MB", peak), Base: "limit 100 MB", Ratio: peak / 100, Limit: 1},
+		figures.LimitRow(fmt.Sprintf("%d flags loaded and compiled", manyFlags), figures.Median(times),
+			500*time.Millisecond),
+		{
+			What: "  memory for it, resident at most", Got: fmt.Sprintf("%.0f MB", peak), Base: "limit 100 MB",
+			Ratio: peak / 100, Limit: 1,
+		},
 	}, nil
 }
 
-// loadOnce is one of those processes.
+// loadOnce is one such process.
 func loadOnce(out io.Writer) error {
 	files := fstest.MapFS{"sluice.yaml": {Data: []byte("apiVersion: sluice/v1\nkind: Flags\n")}}
 	var b strings.Builder
 	for i := range manyFlags {
-		fmt.Fprintf(&b, "flag-%05d:\n    state: ENABLED\n    variants: {'on': true, 'off': false}\n    defaultVariant: 'off'\n    metadata: {feature: f-%d, 'off': 'off', owner: team-%d}\n"+
-			"    targeting:\n      if:\n      - ends_with: [{var: email}, '@customer-%d.example.com']\n      - 'on'\n      - fractional: [['on', %d], ['off', %d]]\n", i, i, i%50, i, i%100, 100-i%100)
+		fmt.Fprintf(&b,
+			"flag-%05d:\n    state: ENABLED\n    variants: {'on': true, 'off': false}\n    defaultVariant: 'off'\n    metadata: {feature: f-%d, 'off': 'off', owner: team-%d}\n"+
+				"    targeting:\n      if:\n      - ends_with: [{var: email}, '@customer-%d.example.com']\n      - 'on'\n      - fractional: [['on', %d], ['off', %d]]\n",
+			i, i, i%50, i, i%100, 100-i%100)
 		if i%500 == 499 {
-			text := "flags:\n  " + strings.ReplaceAll(strings.TrimSuffix(b.String(), "\n"), "\nflag-", "\n  flag-") + "\n"
+			text := "flags:\n  " +
+				strings.ReplaceAll(strings.TrimSuffix(b.String(), "\n"), "\nflag-", "\n  flag-") + "\n"
 			files[fmt.Sprintf("flags/part-%02d.yaml", i/500)] = &fstest.MapFile{Data: []byte(text)}
 			b.Reset()
 		}
 	}
-	var l loaded
+	var l loadCost
 	var err error
-	if l.Base, err = resident("VmRSS"); err != nil {
+	if l.Base, err = residentBytes("VmRSS"); err != nil {
 		return err
 	}
-	begun := time.Now()
+	started := time.Now()
 	tree := repository.Load(nil, files)
 	if tree.Invalid || len(tree.Flags) != manyFlags {
 		return fmt.Errorf("%d flags: %v", len(tree.Flags), tree.Faults[:min(3, len(tree.Faults))])
 	}
-	bundle := flags.Bundle{Version: flags.BundleVersion, Channel: "dedicated", Flags: make(map[string]json.RawMessage, len(tree.Flags))}
+	bundle := flags.Bundle{
+		Version: flags.BundleVersion, Channel: "dedicated", Flags: make(map[string]json.RawMessage, len(tree.Flags)),
+	}
 	for key, d := range tree.Flags {
 		bundle.Flags[key] = d.Encode()
 	}
@@ -84,19 +94,19 @@ func loadOnce(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	l.Took = time.Since(begun)
-	if l.Peak, err = resident("VmHWM"); err != nil {
+	l.Took = time.Since(started)
+	if l.Peak, err = residentBytes("VmHWM"); err != nil {
 		return err
 	}
-	f := compiled.Fold(flags.Orders{}, flags.Facts{Cell: "acme"}, begun.Unix())
-	if r := f.Evaluate("flag-00042", flags.Context{}, begun.Unix()); r.Variant != "off" {
+	f := compiled.Fold(flags.Orders{}, flags.Facts{Cell: "acme"}, started.Unix())
+	if r := f.Evaluate("flag-00042", flags.Context{}, started.Unix()); r.Variant != "off" {
 		return fmt.Errorf("flag-00042 is %+v", r)
 	}
 	return json.NewEncoder(out).Encode(l)
 }
 
-// resident gives a line of what Linux says of this process's memory, in bytes.
-func resident(name string) (int64, error) {
+// residentBytes returns a line of /proc/self/status, in bytes.
+func residentBytes(name string) (int64, error) {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0, err

@@ -1,6 +1,6 @@
-// Command bench measures what the project promises about feature flags, each figure beside a baseline of the same run, in turn
-// with it, and prints a table: a row a figure, each ending in met or short. What it takes until a change is evaluated in a
-// thousand cells, the command test/fleet measures.
+// Command bench measures what the project promises about feature flags, each figure beside a baseline measured
+// alternately in the same run, and prints a table with a row per figure, ending in met or short. The command test/fleet
+// measures how long a change takes to be in force in a thousand cells.
 //
 // Absolute times mean little on a shared machine: read the ratios.
 package main
@@ -45,8 +45,9 @@ type group struct {
 }
 
 func run(ctx context.Context, out io.Writer, only string) error {
-	fmt.Fprintln(out, figures.Head())
-	for _, g := range []group{{"client", clients}, {"evaluation", evaluation}, {"remote", remote}, {"load", loads}} {
+	fmt.Fprintln(out, figures.HeaderLine())
+	for _, g := range []group{{"client", measureClients}, {"evaluation", measureEvaluation}, {"remote", measureRemote},
+		{"load", measureLoads}} {
 		if !strings.Contains(g.name, only) {
 			continue
 		}

@@ -20,20 +20,20 @@ import (
 )
 
 const (
-	singlePath = "/ofrep/v1/evaluate/flags/"
-	bulkPath   = "/ofrep/v1/evaluate/flags"
-	callers    = 32 // at once
-	lasts      = 2 * time.Second
+	singlePath  = "/ofrep/v1/evaluate/flags/"
+	bulkPath    = "/ofrep/v1/evaluate/flags"
+	callers     = 32 // concurrent
+	measureTime = 2 * time.Second
 )
 
-// remote holds OFREP against a handler that only reads and writes the same JSON, and its bulk answers against flagd/core's
-// evaluation of the same flags, which nobody had to ask for over HTTP.
-func remote(ctx context.Context) ([]figures.Row, error) {
-	two, err := folded(booleanFlag, fractionalFlag)
+// measureRemote compares OFREP with a handler that only reads and writes the same JSON, and its bulk answers with
+// flagd/core's evaluation of the same flags without HTTP.
+func measureRemote(ctx context.Context) ([]figures.Row, error) {
+	two, err := foldFlags(booleanFlag, fractionalFlag)
 	if err != nil {
 		return nil, err
 	}
-	fifty, err := folded(bulkKeys()...)
+	fifty, err := foldFlags(bulkKeys()...)
 	if err != nil {
 		return nil, err
 	}
@@ -50,8 +50,9 @@ func remote(ctx context.Context) ([]figures.Row, error) {
 		return nil, err
 	}
 	var sides [3]string
-	for i, h := range []http.Handler{bare(), ofrep.New(still{two}, zerolog.Nop(), ofrep.Options{}), ofrep.New(still{fifty}, zerolog.Nop(), ofrep.Options{})} {
-		at, err := listen(ctx, h)
+	for i, h := range []http.Handler{bareHandler(), ofrep.New(fixedSource{two}, zerolog.Nop(), ofrep.Options{}),
+		ofrep.New(fixedSource{fifty}, zerolog.Nop(), ofrep.Options{})} {
+		at, err := serveHTTP(ctx, h)
 		if err != nil {
 			return nil, err
 		}
@@ -62,23 +63,28 @@ func remote(ctx context.Context) ([]figures.Row, error) {
 		for _, side := range []struct {
 			rates *[]float64
 			url   string
-		}{{&plain, sides[0] + singlePath + booleanFlag}, {&single, sides[1] + singlePath + booleanFlag}, {&bulk, sides[2] + bulkPath}} {
-			rate, err := hammer(ctx, side.url, question)
+		}{
+			{&plain, sides[0] + singlePath + booleanFlag}, {&single, sides[1] + singlePath + booleanFlag},
+			{&bulk, sides[2] + bulkPath},
+		} {
+			rate, err := requestRate(ctx, side.url, question)
 			if err != nil {
 				return nil, err
 			}
 			*side.rates = append(*side.rates, rate)
 		}
-		evaluated = append(evaluated, spin(func() { _, _, _ = flagd.ResolveAllValues(ctx, "", caller()) }))
+		evaluated = append(evaluated, callRate(func() { _, _, _ = flagd.ResolveAllValues(ctx, "", caller()) }))
 	}
 	return []figures.Row{
-		figures.AtLeast(fmt.Sprintf("OFREP, one flag, %d callers", callers), figures.Median(single), "bare handler", figures.Median(plain), 0.7),
-		figures.AtLeast("OFREP, bulk of 50 flags", figures.Median(bulk), "flagd/core, no HTTP", figures.Median(evaluated), 5),
+		figures.RateRow(fmt.Sprintf("OFREP, one flag, %d callers", callers), figures.Median(single), "bare handler",
+			figures.Median(plain), 0.7),
+		figures.RateRow("OFREP, bulk of 50 flags", figures.Median(bulk), "flagd/core, no HTTP",
+			figures.Median(evaluated), 5),
 	}, nil
 }
 
-// bare reads what OFREP's single evaluation is asked, and writes what it answers.
-func bare() http.Handler {
+// bareHandler reads the request and writes the answer of OFREP's evaluation of one flag, without evaluating.
+func bareHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+singlePath+"{key}", func(w http.ResponseWriter, r *http.Request) {
 		var question struct {
@@ -99,7 +105,7 @@ func bare() http.Handler {
 	return mux
 }
 
-func listen(ctx context.Context, h http.Handler) (url string, err error) {
+func serveHTTP(ctx context.Context, h http.Handler) (url string, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
@@ -110,17 +116,17 @@ func listen(ctx context.Context, h http.Handler) (url string, err error) {
 	return "http://" + l.Addr().String(), nil
 }
 
-// hammer asks by all callers for a while, and gives answers a second.
-func hammer(ctx context.Context, url string, question []byte) (float64, error) {
+// requestRate sends requests from all callers for a while, and returns answers per second.
+func requestRate(ctx context.Context, url string, question []byte) (float64, error) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers}}
 	defer client.CloseIdleConnections()
 	var n atomic.Int64
 	var failed atomic.Pointer[error]
 	var all sync.WaitGroup
-	begun := time.Now()
+	started := time.Now()
 	for range callers {
 		all.Go(func() {
-			for time.Since(begun) < lasts && failed.Load() == nil {
+			for time.Since(started) < measureTime && failed.Load() == nil {
 				if err := post(ctx, client, url, question); err != nil {
 					failed.Store(&err)
 					return
@@ -133,7 +139,7 @@ func hammer(ctx context.Context, url string, question []byte) (float64, error) {
 	if err := failed.Load(); err != nil {
 		return 0, *err
 	}
-	return float64(n.Load()) / time.Since(begun).Seconds(), nil
+	return float64(n.Load()) / time.Since(started).Seconds(), nil
 }
 
 func post(ctx context.Context, client *http.Client, url string, question []byte) error {
@@ -154,19 +160,19 @@ func post(ctx context.Context, client *http.Client, url string, question []byte)
 	return err
 }
 
-// spin does something on both processors' behalf for a while, and gives times a second.
-func spin(do func()) float64 {
+// callRate calls do from all callers for a while, and returns calls per second.
+func callRate(do func()) float64 {
 	var n atomic.Int64
 	var all sync.WaitGroup
-	begun := time.Now()
+	started := time.Now()
 	for range callers {
 		all.Go(func() {
-			for time.Since(begun) < lasts {
+			for time.Since(started) < measureTime {
 				do()
 				n.Add(1)
 			}
 		})
 	}
 	all.Wait()
-	return float64(n.Load()) / time.Since(begun).Seconds()
+	return float64(n.Load()) / time.Since(started).Seconds()
 }

@@ -14,30 +14,33 @@ import (
 )
 
 func cellApprovalVerb(a *cli.App) *cobra.Command {
-	set := func(use, brief, said string, on bool) *cobra.Command {
-		cmd := &cobra.Command{Use: use, Short: brief, Args: cli.Arguments(0, 0, "")}
+	set := func(use, brief, outcome string, on bool) *cobra.Command {
+		cmd := &cobra.Command{Use: use, Short: brief, Args: cli.ArgumentCount(0, 0, "")}
 		return ownerVerb(a, cmd, func(o *cells.Owner, _ []string) (string, error) {
 			o.Approval = on
-			return said, nil
+			return outcome, nil
 		})
 	}
-	return cli.Group("approval", "Whether each release needs the owner's approval before it begins", aboutOwner,
-		set("require", "Let only releases begin that the owner approved", "only approved releases begin; sluice cell approve approves what is offered", true),
-		set("off", "Let releases begin without the owner's approval", "no approval is needed any more; what was approved stays so", false))
+	return cli.Group("approval", "Set whether a release needs the owner's approval to start", ownerHelp,
+		set("require", "Let only approved releases start",
+			"only approved releases start; sluice cell approve approves what is offered", true),
+		set("off", "Let releases start without the owner's approval",
+			"approval is no longer needed; what was approved stays approved", false))
 }
 
-// candidate is a release that the control plane offers and that does not run.
+// candidate is a release that the control plane offers and the cell does not run.
 type candidate struct {
 	Release string          `json:"release"`
 	Digest  releases.Digest `json:"digest"`
 	Channel string          `json:"channel,omitempty"`
 }
 
-// candidates are what there is to approve, the newest first.
-func candidates(o agent.Offered) []candidate {
+// candidates returns what can be approved, newest first.
+func candidates(o agent.Offer) []candidate {
 	var all []candidate
 	add := func(c candidate) {
-		if c.Digest != "" && (o.Running == nil || o.Running.Digest != c.Digest) && !slices.ContainsFunc(all, func(other candidate) bool { return other.Digest == c.Digest }) {
+		if c.Digest != "" && (o.Running == nil || o.Running.Digest != c.Digest) && !slices.ContainsFunc(all,
+			func(other candidate) bool { return other.Digest == c.Digest }) {
 			all = append(all, c)
 		}
 	}
@@ -52,63 +55,67 @@ func candidates(o agent.Offered) []candidate {
 
 func cellApproveVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "approve [RELEASE]", Short: "Approve the release that is offered to this cell, by its digest", Args: cli.Arguments(0, 1, "[RELEASE]"),
-		Long:    "Shows what the control plane offers and approves exactly those bytes. If several releases are offered, say which.",
+		Use: "approve [RELEASE]", Short: "Approve a release that is offered to this cell, by its digest",
+		Args:    cli.ArgumentCount(0, 1, "[RELEASE]"),
+		Long:    "Approves exactly the bytes that the control plane offers. If several releases are offered, say which.",
 		Example: `  sluice cell approve 2026.11.3 --state /var/lib/sluice`,
 	}
-	folder := owned(a, cmd)
+	folder := addStateFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		state, err := folder()
 		if err != nil {
 			return err
 		}
-		offered, err := agent.LoadOffered(state)
+		offered, err := agent.LoadOffer(state)
 		if err != nil {
 			return fmt.Errorf("cell approve: %w", err)
 		}
-		c, err := choose(candidates(offered), args)
+		c, err := chooseCandidate(candidates(offered), args)
 		if err != nil {
 			return err
 		}
-		return decide(a, cmd, folder, func(o *cells.Owner) (string, error) {
-			said := fmt.Sprintf("approved %s, %s, of channel %s", c.Release, c.Digest, cli.OrDash(c.Channel))
+		return changeOwner(a, cmd, folder, func(o *cells.Owner) (string, error) {
+			outcome := fmt.Sprintf("approved %s, %s, of channel %s", c.Release, c.Digest, cli.OrDash(c.Channel))
 			if slices.Contains(o.Approved, c.Digest) {
-				said = strings.Replace(said, "approved", "it was approved already:", 1)
+				outcome = strings.Replace(outcome, "approved", "already approved:", 1)
 			} else {
 				o.Approved = append(o.Approved, c.Digest)
 				o.Approved = o.Approved[max(0, len(o.Approved)-cells.MaxApproved):]
 			}
 			if !o.Approval {
-				said += "\nit needs no approval here; sluice cell approval require changes that"
+				outcome += "\napproval is not needed here; sluice cell approval require changes that"
 			}
-			return said, nil
+			return outcome, nil
 		})
 	}
 	return cmd
 }
 
-// choose finds what is meant among what is offered.
-func choose(all []candidate, args []string) (candidate, error) {
+// chooseCandidate returns the candidate that the arguments name.
+func chooseCandidate(all []candidate, args []string) (candidate, error) {
 	var names []string
 	for _, c := range all {
 		names = append(names, c.Release+" "+string(c.Digest))
 	}
 	switch {
 	case len(all) == 0:
-		return candidate{}, cli.Fail(fmt.Errorf("cell approve: nothing is offered that this cell does not run"), "sluice cell owner tells what it runs")
+		return candidate{}, cli.Fail(fmt.Errorf("cell approve: nothing is offered that this cell does not run"),
+			"sluice cell owner shows what it runs")
 	case len(args) == 0 && len(all) == 1:
 		return all[0], nil
 	case len(args) == 0:
-		return candidate{}, cli.Fail(fmt.Errorf("cell approve: several releases are offered: %s", strings.Join(names, ", ")), "say which: sluice cell approve %s", all[0].Release)
+		return candidate{}, cli.Fail(fmt.Errorf("cell approve: several releases are offered: %s",
+			strings.Join(names, ", ")), "name one: sluice cell approve %s", all[0].Release)
 	}
 	i := slices.IndexFunc(all, func(c candidate) bool { return c.Release == args[0] || string(c.Digest) == args[0] })
 	if i < 0 {
-		return candidate{}, cli.Fail(fmt.Errorf("cell approve: %s is not offered", args[0]), "there is: %s", strings.Join(names, ", "))
+		return candidate{}, cli.Fail(fmt.Errorf("cell approve: %s is not offered", args[0]), "offered: %s",
+			strings.Join(names, ", "))
 	}
 	return all[i], nil
 }
 
-// ownerView is what cell owner shows.
+// ownerView is the output of sluice cell owner.
 type ownerView struct {
 	Cell    string       `json:"cell"`
 	Owner   *cells.Owner `json:"owner"`
@@ -117,15 +124,16 @@ type ownerView struct {
 	Waits   string       `json:"waits,omitempty"`
 }
 
-// ownerOf reads what the owner decided; with nothing decided it is empty.
-func ownerOf(a *cli.App, cmd *cobra.Command, folder func() (string, error)) (*cells.Owner, string, error) {
+// loadOwner reads the owner's decisions; without any, it returns an empty Owner.
+func loadOwner(a *cli.App, cmd *cobra.Command, folder func() (string, error)) (*cells.Owner, string, error) {
 	state, err := folder()
 	if err != nil {
 		return nil, "", err
 	}
 	o, err := agent.LoadOwner(state)
 	if err != nil {
-		return nil, "", cli.Fail(fmt.Errorf("%s%w", cli.Verb(cmd), err), "mend the file, or remove it to decide anew; meanwhile the agent begins nothing new")
+		return nil, "", cli.Fail(fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err),
+			"fix the file, or remove it to decide anew; until then the agent starts nothing new")
 	}
 	if o == nil {
 		o = &cells.Owner{}
@@ -134,33 +142,35 @@ func ownerOf(a *cli.App, cmd *cobra.Command, folder func() (string, error)) (*ce
 }
 
 func cellOwnerVerb(a *cli.App) *cobra.Command {
-	cmd := &cobra.Command{Use: "owner", Short: "What the cell's owner decided, and what waits for it", Args: cli.Arguments(0, 0, "")}
-	folder := owned(a, cmd)
+	cmd := &cobra.Command{Use: "owner", Short: "Show what the cell's owner decided, and what waits for it",
+		Args: cli.ArgumentCount(0, 0, "")}
+	folder := addStateFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		o, state, err := ownerOf(a, cmd, folder)
+		o, state, err := loadOwner(a, cmd, folder)
 		if err != nil {
 			return err
 		}
-		offered, err := agent.LoadOffered(state)
+		offered, err := agent.LoadOffer(state)
 		if err != nil {
 			return fmt.Errorf("cell owner: %w", err)
 		}
-		name, _, err := agent.Whose(state)
+		name, _, err := agent.StateDirCell(state)
 		if err != nil {
 			return fmt.Errorf("cell owner: %w", err)
 		}
-		v := ownerView{Cell: name, Owner: o, Offered: append([]candidate{}, candidates(offered)...), Waits: offered.Waits}
+		v := ownerView{Cell: name, Owner: o, Offered: append([]candidate{}, candidates(offered)...),
+			Waits: offered.Waits}
 		if r := offered.Running; r != nil {
 			v.Running = &candidate{r.Release, r.Digest, r.Channel}
 		}
-		return a.Show(v, func() { showOwner(a, v) })
+		return a.PrintResult(v, func() { printOwner(a, v) })
 	}
 	return cmd
 }
 
-func showOwner(a *cli.App, v ownerView) {
+func printOwner(a *cli.App, v ownerView) {
 	o := v.Owner
-	say := func(what, text string) { a.Stdout.Line("%-9s %s", what, text) }
+	say := func(what, text string) { a.Stdout.PrintLine("%-9s %s", what, text) }
 	say("cell", cli.OrDash(v.Cell))
 	if v.Running != nil {
 		say("runs", v.Running.Release+" "+string(v.Running.Digest))
@@ -182,6 +192,6 @@ func showOwner(a *cli.App, v ownerView) {
 		approval = fmt.Sprintf("required; %d approved", len(o.Approved))
 	}
 	say("approval", approval)
-	showHeld(a, o)
-	showWindows(a, o)
+	printHeldFeatures(a, o)
+	printWindows(a, o)
 }

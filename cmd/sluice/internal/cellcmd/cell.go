@@ -1,5 +1,7 @@
-// Package cellcmd has the verbs of who may come in: cells with their keys, on the vendor's side; what a cell's owner decides, on the
-// cell's own machine; and the tokens of people and programs.
+// Package cellcmd has the verbs of access: cells and their keys, on the vendor's side; the decisions of a
+// cell's owner, on the cell's own machine; and the tokens of people and programs.
+//
+// It never reads a cell's private key, and prints a token only once. A verb runs in one goroutine.
 package cellcmd
 
 import (
@@ -20,11 +22,16 @@ import (
 )
 
 func CellVerb(a *cli.App) *cobra.Command {
-	cmd := cli.Group("cell", "Add cells, and look after their keys", `A cell is a file, cells/NAME/cell.yaml, and a key, which its agent makes and never gives away. sluice cell add commits the one and makes
-a one-time token for the other: the agent shows it once, and is its key from then on. The engine commits the key to cells/NAME/identity.yaml.
+	cmd := cli.Group("cell", "Add cells, and manage their keys",
+		`A cell is a file, cells/NAME/cell.yaml, and a key, which its agent makes and never gives away.
+sluice cell add commits the file and makes a one-time token: the agent registers its key with the
+token, and is known by that key from then on. The engine commits the key to
+cells/NAME/identity.yaml.
 
-These ask the control plane (--server, with $SLUICE_TOKEN) or, on the server's machine, the store in --data or --database. The cell's owner decides on
-the cell's machine, by pause, pin, window and approve: the vendor sees it and can't override it.`,
+These commands ask the control plane (--server, with $SLUICE_TOKEN) or, on the server's machine, use
+the store in --data or --database. The cell's owner decides on the cell's own machine, with owner,
+pause, pin, window, approval, approve and feature: the vendor sees these decisions and can't
+override them.`,
 		append([]*cobra.Command{
 			cellAddVerb(a),
 			cellListVerb(a),
@@ -41,26 +48,28 @@ func cellListVerb(a *cli.App) *cobra.Command {
 	var channel string
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List cells: what they run, and whether they may come in",
+		Short: "List cells: what they run, and the state of their keys",
 		Example: `  sluice cell list --server unix:///run/sluice.sock
   sluice cell list --channel dedicated -o json`,
-		Args: cli.Arguments(0, 0, ""),
+		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, err := members(a, cmd, channel)
+			all, err := fetchMembers(a, cmd, channel)
 			if err != nil {
 				return err
 			}
-			return a.Show(map[string]any{"cells": all}, func() {
+			return a.PrintResult(map[string]any{"cells": all}, func() {
 				rows := make([][]cli.Field, 0, len(all))
 				for _, m := range all {
-					rows = append(rows, []cli.Field{cli.Text(m.Name), cli.Text(m.Channel), cli.Text(cli.OrDash(m.Release)), cli.Text(string(m.State)), accessField(m.Access), cli.Text(cli.Ago(time.Now(), m.LastReport))})
+					rows = append(rows, []cli.Field{cli.Text(m.Name), cli.Text(m.Channel),
+						cli.Text(cli.OrDash(m.Release)), cli.Text(string(m.State)), accessField(m.Access),
+						cli.Text(cli.Ago(time.Now(), m.LastReport))})
 				}
-				a.Stdout.Table([]string{"CELL", "CHANNEL", "RELEASE", "STATE", "KEY", "LAST REPORT"}, rows)
+				a.Stdout.PrintTable([]string{"CELL", "CHANNEL", "RELEASE", "STATE", "KEY", "LAST REPORT"}, rows)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&channel, "channel", "", "only this `CHANNEL`'s")
-	cli.ServerFlag(a, cmd)
+	cmd.Flags().StringVar(&channel, "channel", "", "list only the cells of this `CHANNEL`")
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -80,33 +89,35 @@ func cellShowVerb(a *cli.App) *cobra.Command {
 		Use:     "show NAME",
 		Short:   "Show one cell: identity, state, last report, channel, release",
 		Example: `  sluice cell show acme --server unix:///run/sluice.sock`,
-		Args:    cli.Arguments(1, 1, "NAME"),
+		Args:    cli.ArgumentCount(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := member(a, cmd, args[0])
+			m, err := fetchMember(a, cmd, args[0])
 			if err != nil {
 				return err
 			}
 			return printMember(a, m)
 		},
 	}
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
 func printMember(a *cli.App, m view.Member) error {
-	return a.Show(m, func() {
+	return a.PrintResult(m, func() {
 		now := time.Now()
 		for _, l := range [][2]string{
 			{"cell", m.Name}, {"channel", m.Channel}, {"key", string(m.Access)}, {"quarantined", m.Quarantined},
-			{"public key", m.PublicKey}, {"previous key", m.Previous}, {"state", string(m.State)}, {"release", cli.OrDash(m.Release)},
+			{"public key", m.PublicKey}, {"previous key", m.Previous}, {"state", string(m.State)},
+			{"release", cli.OrDash(m.Release)},
 			{"applying", m.Applying}, {"message", m.Message}, {"last report", cli.Ago(now, m.LastReport)},
 		} {
 			if l[1] != "" {
-				a.Stdout.Line("%-13s %s", l[0], strings.Join(strings.Fields(l[1]), " ")) // a cell's words must not look like another line
+				// A cell's message must not look like another line.
+				a.Stdout.PrintLine("%-13s %s", l[0], strings.Join(strings.Fields(l[1]), " "))
 			}
 		}
 		for _, b := range m.Blocked {
-			a.Stdout.Line("%-13s %s: %s", "held by", b.Gate, strings.Join(strings.Fields(b.Reason), " "))
+			a.Stdout.PrintLine("%-13s %s: %s", "held by", b.Gate, strings.Join(strings.Fields(b.Reason), " "))
 		}
 	})
 }
@@ -114,84 +125,86 @@ func printMember(a *cli.App, m view.Member) error {
 func cellRotateVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "rotate NAME",
-		Short:   "Ask a cell for a new key; the old one is good until the new one was used",
+		Short:   "Ask a cell for a new key; the old one works until the new one has been used",
 		Example: `  sluice cell rotate acme --server unix:///run/sluice.sock`,
-		Args:    cli.Arguments(1, 1, "NAME"),
+		Args:    cli.ArgumentCount(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !a.AsksServer() {
-				return cli.Usage(cmd, "the control plane does this: name it with --server")
+			if !a.UsesServer() {
+				return cli.UsageError(cmd, "only the control plane does this: name it with --server")
 			}
 			var m view.Member
-			if err := a.Call(cmd.Context(), http.MethodPost, cellPath(args[0], "/rotate"), nil, &m); err != nil {
+			if err := a.CallServer(cmd.Context(), http.MethodPost, cellPath(args[0], "/rotate"), nil, &m); err != nil {
 				return fmt.Errorf("rotate the key of %s: %w", args[0], err)
 			}
 			return printMember(a, m)
 		},
 	}
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
 func cellRevokeVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke NAME",
-		Short: "Shut a cell out: its key is not good any more, until it gets a new token",
-		Long: `By --server within 2 s on every replica; the engine commits it. Without, it is a commit of yours, which counts as soon as it is read. What
-the cell runs goes on running. sluice cell add NAME lets it come back, with a new key.`,
+		Short: "Shut a cell out: its key is refused until the cell gets a new token",
+		Long: `With --server, every replica refuses the key within 2 s, and the engine commits the revocation.
+Without, the revocation is a commit in your name, in force as soon as it is read. What the cell runs
+keeps running. sluice cell add NAME lets the cell back in, with a new key.`,
 		Example: `  sluice cell revoke acme --server unix:///run/sluice.sock`,
-		Args:    cli.Arguments(1, 1, "NAME"),
+		Args:    cli.ArgumentCount(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := args[0]
-			if !a.AsksServer() {
-				return cli.Commit(a, cmd, a.Releases(), edits.RevokeCell{Name: name})
+			if !a.UsesServer() {
+				return cli.CommitDecision(a, cmd, a.ReleaseRepository(), edits.RevokeCell{Name: name})
 			}
 			var m view.Member
-			if err := a.Call(cmd.Context(), http.MethodPost, cellPath(name, "/revoke"), nil, &m); err != nil {
+			if err := a.CallServer(cmd.Context(), http.MethodPost, cellPath(name, "/revoke"), nil, &m); err != nil {
 				return fmt.Errorf("revoke %s: %w", name, err)
 			}
 			return printMember(a, m)
 		},
 	}
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
 func cellRemoveVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove NAME",
-		Short: "Remove a cell and its key from the release repository, by one commit",
-		Long: `Removes cells/NAME. Its key is not good any more as soon as the commit is read; what runs there goes on running. A cell that is added again under this
-name starts anew, with another key.`,
+		Short: "Remove a cell and its key from the release repository, in one commit",
+		Long: `Removes cells/NAME. The cell's key is refused as soon as the commit is read; what the cell runs
+keeps running. A cell that is added again under this name starts anew, with another key.`,
 		Example: `  sluice cell remove acme`,
-		Args:    cli.Arguments(1, 1, "NAME"),
+		Args:    cli.ArgumentCount(1, 1, "NAME"),
 	}
-	return cli.Decides(a, cmd, a.Releases(), func(args []string) edits.Decision[*edits.Releases] {
+	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
 		return edits.RemoveCell{Name: args[0]}
 	})
 }
 
 func cellPath(name, rest string) string { return "/v1/cells/" + url.PathEscape(name) + rest }
 
-// members are the channel's cells, or all, as the control plane has them or, without one, as repository and store say.
-func members(a *cli.App, cmd *cobra.Command, channel string) ([]view.Member, error) {
+// fetchMembers returns the cells of a channel (empty: all), from the control plane or, without one, from the
+// repository and the store.
+func fetchMembers(a *cli.App, cmd *cobra.Command, channel string) ([]view.Member, error) {
 	ctx := cmd.Context()
-	if !a.AsksServer() {
-		return membersHere(ctx, a, cmd, view.StatusPage{Channel: channel})
+	if !a.UsesServer() {
+		return readMembers(ctx, a, cmd, view.StatusPage{Channel: channel})
 	}
 	all := []view.Member{}
-	err := cli.Pages(ctx, a, "/v1/cells", cli.OfChannel(channel), func(page peopleapi.MemberPage) string {
+	err := cli.EachPage(ctx, a, "/v1/cells", cli.ChannelQuery(channel), func(page peopleapi.MemberPage) string {
 		all = append(all, page.Cells...)
 		return page.Next
 	})
 	return all, err
 }
 
-func member(a *cli.App, cmd *cobra.Command, name string) (view.Member, error) {
-	if a.AsksServer() {
+func fetchMember(a *cli.App, cmd *cobra.Command, name string) (view.Member, error) {
+	if a.UsesServer() {
 		var m view.Member
-		return m, a.Ask(cmd.Context(), cellPath(name, ""), &m)
+		return m, a.GetResource(cmd.Context(), cellPath(name, ""), &m)
 	}
-	all, err := membersHere(cmd.Context(), a, cmd, view.StatusPage{})
+	all, err := readMembers(cmd.Context(), a, cmd, view.StatusPage{})
 	if err != nil {
 		return view.Member{}, err
 	}
@@ -203,19 +216,20 @@ func member(a *cli.App, cmd *cobra.Command, name string) (view.Member, error) {
 	return view.Member{}, cli.Fail(fmt.Errorf("the repository has no cell %q", name), "sluice cell list")
 }
 
-func membersHere(ctx context.Context, a *cli.App, cmd *cobra.Command, page view.StatusPage) ([]view.Member, error) {
-	v, err := a.ViewHere(ctx, cmd, false)
+func readMembers(ctx context.Context, a *cli.App, cmd *cobra.Command, page view.StatusPage) ([]view.Member, error) {
+	v, err := a.LocalView(ctx, cmd, false)
 	if err != nil {
 		return nil, err
 	}
 	if page.Channel != "" && v.Desired.Channels[page.Channel] == nil {
-		return nil, cli.Fail(fmt.Errorf("there is no channel %q", page.Channel), "the channels are %s", strings.Join(v.Desired.Order, ", "))
+		return nil, cli.Fail(fmt.Errorf("there is no channel %q", page.Channel), "the channels are %s",
+			strings.Join(v.Desired.Order, ", "))
 	}
 	return view.MembersOf(v, page), nil
 }
 
-// errNoCell: the control plane has not read of the cell.
-func errNoCell(err error) bool {
+// isUnknownCell reports whether the control plane has not read the cell yet.
+func isUnknownCell(err error) bool {
 	no := new(cli.Refusal)
 	return errors.As(err, &no) && no.Status == http.StatusNotFound
 }

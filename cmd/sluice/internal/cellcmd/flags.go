@@ -14,29 +14,31 @@ import (
 )
 
 func cellFeatureVerb(a *cli.App) *cobra.Command {
-	return cli.Group("feature", "Which features stay off in this cell, whatever is announced", aboutOwner,
+	return cli.Group("feature", "Hold features off in this cell, whatever is announced", ownerHelp,
 		featureHoldVerb(a), featureReleaseVerb(a))
 }
 
 func featureHoldVerb(a *cli.App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use: "hold FEATURE [--reason WHY]", Short: "Keep a feature off in this cell, for as long as its owner wants", Args: cli.Arguments(1, 1, "FEATURE"),
-		Long:    "Its flags have their off variant here, announced or not, also if they are on now. The release that has its code is begun all the same.",
+		Use: "hold FEATURE [--reason WHY]", Short: "Keep a feature off in this cell until its owner releases it",
+		Args: cli.ArgumentCount(1, 1, "FEATURE"),
+		Long: `The feature's flags have their off variant in this cell, announced or not, even if they are on now.
+A release that contains the feature's code starts all the same.`,
 		Example: `  sluice cell feature hold workspace-classes --reason "after the training in May" --state /var/lib/sluice`,
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the vendor to see")
+	cmd.Flags().StringVar(&reason, "reason", "", "reason, visible to the vendor")
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		if !cells.ValidFeature(args[0]) {
-			return cli.Usage(cmd, "%q can't be a feature's name", args[0])
+			return cli.UsageError(cmd, "%q can't be a feature's name", args[0])
 		}
 		return nil
 	}
 	return ownerVerb(a, cmd, func(o *cells.Owner, args []string) (string, error) {
-		feature, said := args[0], args[0]+" was held already"
+		feature, outcome := args[0], args[0]+" was held already"
 		if !slices.Contains(o.Features, feature) {
 			o.Features = append(o.Features, feature)
-			said = feature + " is held: it stays off here; sluice cell feature release " + feature + " ends it"
+			outcome = feature + " is held: it stays off here; sluice cell feature release " + feature + " ends it"
 		}
 		if reason = strings.TrimSpace(reason); reason != "" {
 			if o.Reasons == nil {
@@ -44,12 +46,13 @@ func featureHoldVerb(a *cli.App) *cobra.Command {
 			}
 			o.Reasons[feature] = reason
 		}
-		return said, nil
+		return outcome, nil
 	})
 }
 
 func featureReleaseVerb(a *cli.App) *cobra.Command {
-	cmd := &cobra.Command{Use: "release FEATURE", Short: "End the owner's hold of a feature", Args: cli.Arguments(1, 1, "FEATURE")}
+	cmd := &cobra.Command{Use: "release FEATURE", Short: "End the owner's hold on a feature",
+		Args: cli.ArgumentCount(1, 1, "FEATURE")}
 	return ownerVerb(a, cmd, func(o *cells.Owner, args []string) (string, error) {
 		i := slices.Index(o.Features, args[0])
 		if i < 0 {
@@ -57,33 +60,34 @@ func featureReleaseVerb(a *cli.App) *cobra.Command {
 		}
 		o.Features = slices.Delete(o.Features, i, i+1)
 		delete(o.Reasons, args[0])
-		return args[0] + " is not held any more: it is on as announced", nil
+		return args[0] + " is no longer held: it is on as announced", nil
 	})
 }
 
-// showHeld shows the features that the owner holds.
-func showHeld(a *cli.App, o *cells.Owner) {
+func printHeldFeatures(a *cli.App, o *cells.Owner) {
 	for _, feature := range o.Features {
 		why := ""
 		if reason := o.Reasons[feature]; reason != "" {
 			why = ": " + reason
 		}
-		a.Stdout.Line("%-9s %s", "holds", feature+why)
+		a.Stdout.PrintLine("%-9s %s", "holds", feature+why)
 	}
 }
 
 func cellFlagsVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "flags", Short: "How feature flags are in this cell: announcements, kills and what is held", Args: cli.Arguments(0, 0, ""),
-		Long: `Shows what the agent has in force, or had when it ran last: by announcement what it is here, and since when nothing changed. What
-single flags evaluate to, the agent answers where --flags-listen says, /flags.json among it.
+		Use: "flags", Short: "Show the feature flags of this cell: announcements, kills and holds",
+		Args: cli.ArgumentCount(0, 0, ""),
+		Long: `Shows what the agent has in force, or had when it last ran: the state of each announcement in this
+cell, and since when nothing has changed. What a single flag evaluates to, the agent answers at the
+address of its --flags-listen, as does /flags.json there.
 
 For the cell's owner, on the cell's machine: nothing is asked of the network.`,
 		Example: `  sluice cell flags --state /var/lib/sluice`,
 	}
 	long := cmd.Long
-	folder := owned(a, cmd)
-	cmd.Long = long // nothing is decided here
+	folder := addStateFlags(a, cmd)
+	cmd.Long = long // without ownerHelp: nothing is decided here
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		state, err := folder()
 		if err != nil {
@@ -93,22 +97,22 @@ For the cell's owner, on the cell's machine: nothing is asked of the network.`,
 		if err != nil {
 			return fmt.Errorf("cell flags: %w", err)
 		}
-		return a.Show(v, func() { showFlags(a, v) })
+		return a.PrintResult(v, func() { printFlags(a, v) })
 	}
 	return cmd
 }
 
-func showFlags(a *cli.App, v *flagserver.InForce) {
+func printFlags(a *cli.App, v *flagserver.InForce) {
 	if v == nil {
-		a.Stdout.Line("this cell was told nothing of flags")
+		a.Stdout.PrintLine("this cell has received no flags")
 		return
 	}
-	say := func(what, text string) { a.Stdout.Line("%-9s %s", what, text) }
+	say := func(what, text string) { a.Stdout.PrintLine("%-9s %s", what, text) }
 	say("height", fmt.Sprint(v.Height))
 	say("bundle", cli.OrDash(string(v.Bundle)))
 	say("release", cli.OrDash(v.Release))
 	if !v.Since.IsZero() {
-		say("since", cli.Stamp(v.Since))
+		say("since", cli.FormatTime(v.Since))
 	}
 	if v.Fault != "" {
 		say("fault", v.Fault)
@@ -124,7 +128,7 @@ func showFlags(a *cli.App, v *flagserver.InForce) {
 		say("holds", f)
 	}
 	if len(v.Announcements) == 0 {
-		a.Stdout.Line("no announcements")
+		a.Stdout.PrintLine("no announcements")
 		return
 	}
 	var rows [][]cli.Field
@@ -133,7 +137,8 @@ func showFlags(a *cli.App, v *flagserver.InForce) {
 		if !l.At.IsZero() {
 			at = l.At.Format(time.RFC3339)
 		}
-		rows = append(rows, []cli.Field{{Text: l.ID}, {Text: string(l.State)}, {Text: at}, {Text: cli.OrDash(strings.Join(l.Features, ", "))}})
+		rows = append(rows, []cli.Field{{Text: l.ID}, {Text: string(l.State)}, {Text: at},
+			{Text: cli.OrDash(strings.Join(l.Features, ", "))}})
 	}
-	a.Stdout.Table([]string{"ANNOUNCEMENT", "STATE", "AT", "FEATURES"}, rows)
+	a.Stdout.PrintTable([]string{"ANNOUNCEMENT", "STATE", "AT", "FEATURES"}, rows)
 }

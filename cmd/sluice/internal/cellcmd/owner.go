@@ -18,12 +18,13 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// aboutOwner is what all verbs of a cell's owner have in common.
-const aboutOwner = `For the cell's owner, on the cell's machine: nothing is asked of the network. The decision is written to owner.yaml in the
-agent's state folder; the agent takes notice within two seconds and enforces it. The vendor sees it and can't override
-it. It binds everything new, a rollback too; only the cell's own return to what was last good goes on.`
+// ownerHelp ends the help of every verb of a cell's owner.
+const ownerHelp = `For the cell's owner, on the cell's machine: nothing is asked of the network. The decision is
+written to owner.yaml in the agent's state folder; the agent notices it within two seconds and
+enforces it. The vendor sees it and can't override it. It applies to everything new, even a
+rollback; only the cell's own return to its last good release is exempt.`
 
-// ownerVerbs are the verbs of cell that act on the cell's own machine.
+// ownerVerbs returns the verbs of cell that run on the cell's own machine.
 func ownerVerbs(a *cli.App) []*cobra.Command {
 	return []*cobra.Command{
 		cellOwnerVerb(a), cellPauseVerb(a), cellUnpauseVerb(a), cellPinVerb(a), cellUnpinVerb(a),
@@ -31,54 +32,59 @@ func ownerVerbs(a *cli.App) []*cobra.Command {
 	}
 }
 
-// owned adds the flags that name the agent's state folder, and gives what finds it.
-func owned(a *cli.App, cmd *cobra.Command) func() (string, error) {
+// addStateFlags adds the flags that name the agent's state folder, and returns a function that finds the
+// folder.
+func addStateFlags(a *cli.App, cmd *cobra.Command) func() (string, error) {
 	var state, dir string
-	cmd.Flags().StringVar(&state, "state", "", "the agent's state `FOLDER` (default $SLUICE_STATE, else DIR/.agent)")
-	cmd.Flags().StringVar(&dir, "dir", "", "the agent's --dir")
+	cmd.Flags().StringVar(&state, "state", "", "state `FOLDER` of the agent (default $SLUICE_STATE, else DIR/.agent)")
+	cmd.Flags().StringVar(&dir, "dir", "", "`DIR` that the agent was given as --dir")
 	if cmd.Long == "" {
-		cmd.Long = aboutOwner
+		cmd.Long = ownerHelp
 	} else {
-		cmd.Long += "\n\n" + aboutOwner
+		cmd.Long += "\n\n" + ownerHelp
 	}
 	return func() (string, error) {
 		found := a.StateDir(state, dir)
 		if found == "" {
-			return "", cli.Usage(cmd, "--state is missing: the agent's state folder")
+			return "", cli.UsageError(cmd, "--state is missing: the agent's state folder")
 		}
 		if info, err := os.Stat(found); err != nil || !info.IsDir() {
-			return "", cli.Fail(fmt.Errorf("%sthere is no folder %s", cli.Verb(cmd), found), "--state names the folder that sluice agent was given; its default is .agent in the agent's --dir")
+			return "", cli.Fail(fmt.Errorf("%sthere is no folder %s", cli.CommandPrefix(cmd), found),
+				"--state names the folder that sluice agent was given; its default is .agent in the agent's --dir")
 		}
 		return found, nil
 	}
 }
 
-// decide changes what the owner decided, and says what holds then.
-func decide(a *cli.App, cmd *cobra.Command, folder func() (string, error), change func(*cells.Owner) (said string, err error)) error {
+// changeOwner changes the owner's decisions and prints the outcome.
+func changeOwner(a *cli.App, cmd *cobra.Command, folder func() (string, error),
+	change func(*cells.Owner) (outcome string, err error)) error {
 	state, err := folder()
 	if err != nil {
 		return err
 	}
-	said := ""
+	outcome := ""
 	now, err := agent.ChangeOwner(state, func(o *cells.Owner) (err error) {
-		said, err = change(o)
+		outcome, err = change(o)
 		return err
 	})
 	var invalid *agent.OwnerError
 	switch {
 	case errors.As(err, &invalid):
-		return cli.Fail(fmt.Errorf("%s%w", cli.Verb(cmd), err), "mend the file, or remove it to decide anew; meanwhile the agent begins nothing new")
+		return cli.Fail(fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err),
+			"fix the file, or remove it to decide anew; until then the agent starts nothing new")
 	case err != nil:
-		return fmt.Errorf("%s: %w", strings.TrimSuffix(cli.Verb(cmd), ": "), err)
+		return fmt.Errorf("%s: %w", strings.TrimSuffix(cli.CommandPrefix(cmd), ": "), err)
 	}
-	return a.Show(map[string]any{"said": said, "owner": now}, func() { a.Stdout.Line("%s", said) })
+	return a.PrintResult(map[string]any{"said": outcome, "owner": now}, func() { a.Stdout.PrintLine("%s", outcome) })
 }
 
-// ownerVerb is a verb by which the cell's owner decides. What is wrong with the command line, cmd.PreRunE says.
-func ownerVerb(a *cli.App, cmd *cobra.Command, change func(o *cells.Owner, args []string) (said string, err error)) *cobra.Command {
-	folder := owned(a, cmd)
+// ownerVerb makes cmd change the owner's decisions. cmd.PreRunE checks the command line.
+func ownerVerb(a *cli.App, cmd *cobra.Command,
+	change func(o *cells.Owner, args []string) (outcome string, err error)) *cobra.Command {
+	folder := addStateFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return decide(a, cmd, folder, func(o *cells.Owner) (string, error) { return change(o, args) })
+		return changeOwner(a, cmd, folder, func(o *cells.Owner) (string, error) { return change(o, args) })
 	}
 	return cmd
 }
@@ -86,77 +92,82 @@ func ownerVerb(a *cli.App, cmd *cobra.Command, change func(o *cells.Owner, args 
 func cellPauseVerb(a *cli.App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use: "pause --reason WHY", Short: "Let nothing new begin in this cell, for as long as its owner wants", Args: cli.Arguments(0, 0, ""),
+		Use: "pause --reason WHY", Short: "Start nothing new in this cell until its owner ends the pause",
+		Args:    cli.ArgumentCount(0, 0, ""),
 		Example: `  sluice cell pause --reason "quarter end" --state /var/lib/sluice`,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if strings.TrimSpace(reason) == "" {
-				return cli.Usage(cmd, "--reason is missing")
+				return cli.UsageError(cmd, "--reason is missing")
 			}
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the vendor to see")
+	cmd.Flags().StringVar(&reason, "reason", "", "reason, visible to the vendor")
 	return ownerVerb(a, cmd, func(o *cells.Owner, _ []string) (string, error) {
 		o.Paused = reason
-		return "paused: nothing new begins; sluice cell unpause ends it", nil
+		return "paused: nothing new starts; sluice cell unpause ends it", nil
 	})
 }
 
 func cellUnpauseVerb(a *cli.App) *cobra.Command {
-	cmd := &cobra.Command{Use: "unpause", Short: "End the owner's pause", Args: cli.Arguments(0, 0, "")}
-	return ownerVerb(a, cmd, func(o *cells.Owner, _ []string) (string, error) { return ended(&o.Paused, "paused"), nil })
+	cmd := &cobra.Command{Use: "unpause", Short: "End the owner's pause", Args: cli.ArgumentCount(0, 0, "")}
+	return ownerVerb(a, cmd,
+		func(o *cells.Owner, _ []string) (string, error) { return clearDecision(&o.Paused, "paused"), nil })
 }
 
-// ended empties what the owner decided, and says that it is so no more.
-func ended(what *string, was string) string {
+// clearDecision ends a decision of the owner and returns the outcome in words.
+func clearDecision(what *string, was string) string {
 	if *what == "" {
 		return "it was not " + was
 	}
 	*what = ""
-	return "not " + was + " any more"
+	return "no longer " + was
 }
 
 func cellPinVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "pin RELEASE", Short: "Let this cell begin no other release than one", Args: cli.Arguments(1, 1, "RELEASE"),
+		Use: "pin RELEASE", Short: "Start no other release than one in this cell",
+		Args:    cli.ArgumentCount(1, 1, "RELEASE"),
 		Example: `  sluice cell pin 2026.11.3 --state /var/lib/sluice`,
 		PreRunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := releases.ParseVersion(args[0]); err != nil {
-				return cli.Usage(cmd, "%w", err)
+				return cli.UsageError(cmd, "%w", err)
 			}
 			return nil
 		},
 	}
 	return ownerVerb(a, cmd, func(o *cells.Owner, args []string) (string, error) {
 		o.Pin = args[0]
-		return "pinned to " + o.Pin + ": no other release begins; sluice cell unpin ends it", nil
+		return "pinned to " + o.Pin + ": no other release starts; sluice cell unpin ends it", nil
 	})
 }
 
 func cellUnpinVerb(a *cli.App) *cobra.Command {
-	cmd := &cobra.Command{Use: "unpin", Short: "End the owner's pin", Args: cli.Arguments(0, 0, "")}
-	return ownerVerb(a, cmd, func(o *cells.Owner, _ []string) (string, error) { return ended(&o.Pin, "pinned"), nil })
+	cmd := &cobra.Command{Use: "unpin", Short: "End the owner's pin", Args: cli.ArgumentCount(0, 0, "")}
+	return ownerVerb(a, cmd,
+		func(o *cells.Owner, _ []string) (string, error) { return clearDecision(&o.Pin, "pinned"), nil })
 }
 
 func cellWindowVerb(a *cli.App) *cobra.Command {
-	return cli.Group("window", "When something new may begin in this cell: no window, at any time", aboutOwner,
+	return cli.Group("window", "Set when something new may start in this cell; without windows, at any time", ownerHelp,
 		windowAddVerb(a), windowListVerb(a), windowRemoveVerb(a))
 }
 
 func windowAddVerb(a *cli.App) *cobra.Command {
 	var w window.Window
 	cmd := &cobra.Command{
-		Use: "add --opens CRON --for DURATION", Short: "Add a window", Args: cli.Arguments(0, 0, ""),
-		Long:    "Outside all windows nothing new begins; what began inside one is finished. A window opens at each instant that the cron line names.",
+		Use: "add --opens CRON --for DURATION", Short: "Add a window", Args: cli.ArgumentCount(0, 0, ""),
+		Long: `Outside all windows nothing new starts; what started inside a window is finished. A window opens at
+each instant that the cron line names.`,
 		Example: `  sluice cell window add --opens "0 22 * * SAT" --for 4h --zone Europe/Berlin --state /var/lib/sluice`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&w.Opens, "opens", "", "`CRON` line of five fields: minute, hour, day of month, month, day of week")
 	f.DurationVar(&w.For, "for", 0, "how long it stays open")
-	f.StringVar(&w.Zone, "zone", "", "IANA zone (default: UTC)")
+	f.StringVar(&w.Zone, "zone", "", "IANA `ZONE` (default: UTC)")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		for _, wrong := range w.Ready() {
-			return cli.Usage(cmd, "--%s: %s", wrong.Field, wrong.Reason)
+		for _, wrong := range w.Compile() {
+			return cli.UsageError(cmd, "--%s: %s", wrong.Field, wrong.Reason)
 		}
 		return nil
 	}
@@ -166,7 +177,7 @@ func windowAddVerb(a *cli.App) *cobra.Command {
 		}
 		o.Windows = append(o.Windows, w)
 		_, why, until := cells.JudgeWindows(o.Windows, time.Now())
-		return "nothing new begins outside of " + countOf(len(o.Windows), "window") + nowAbout(why, until), nil
+		return "nothing new starts outside " + countText(len(o.Windows), "window") + windowsState(why, until), nil
 	})
 }
 
@@ -174,19 +185,19 @@ func sameWindow(a, b window.Window) bool {
 	return a.Opens == b.Opens && a.For == b.For && a.Zone == b.Zone
 }
 
-// nowAbout says how the windows stand.
-func nowAbout(shut string, until time.Time) string {
+// windowsState returns in words whether the windows are open now.
+func windowsState(shut string, until time.Time) string {
 	switch {
 	case shut == "" && until.IsZero():
 		return "; open now"
 	case shut == "":
-		return "; open now, until " + cli.Stamp(until)
+		return "; open now, until " + cli.FormatTime(until)
 	default:
 		return "; shut now: " + shut
 	}
 }
 
-func countOf(n int, thing string) string {
+func countText(n int, thing string) string {
 	if n == 1 {
 		return "this " + thing
 	}
@@ -194,21 +205,21 @@ func countOf(n int, thing string) string {
 }
 
 func windowListVerb(a *cli.App) *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "The owner's windows, numbered", Args: cli.Arguments(0, 0, "")}
-	folder := owned(a, cmd)
+	cmd := &cobra.Command{Use: "list", Short: "List the owner's windows, numbered", Args: cli.ArgumentCount(0, 0, "")}
+	folder := addStateFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		o, _, err := ownerOf(a, cmd, folder)
+		o, _, err := loadOwner(a, cmd, folder)
 		if err != nil {
 			return err
 		}
-		return a.Show(append([]window.Window{}, o.Windows...), func() { showWindows(a, o) })
+		return a.PrintResult(append([]window.Window{}, o.Windows...), func() { printWindows(a, o) })
 	}
 	return cmd
 }
 
-func showWindows(a *cli.App, o *cells.Owner) {
+func printWindows(a *cli.App, o *cells.Owner) {
 	if len(o.Windows) == 0 {
-		a.Stdout.Line("no windows: something new may begin at any time")
+		a.Stdout.PrintLine("no windows: something new may start at any time")
 		return
 	}
 	var rows [][]cli.Field
@@ -217,40 +228,42 @@ func showWindows(a *cli.App, o *cells.Owner) {
 		if zone == "" {
 			zone = "UTC"
 		}
-		rows = append(rows, []cli.Field{{Text: strconv.Itoa(i + 1)}, {Text: w.Opens}, {Text: w.For.String()}, {Text: zone}})
+		rows = append(rows, []cli.Field{{Text: strconv.Itoa(i + 1)}, {Text: w.Opens}, {Text: w.For.String()},
+			{Text: zone}})
 	}
-	a.Stdout.Table([]string{"", "OPENS", "FOR", "ZONE"}, rows)
+	a.Stdout.PrintTable([]string{"", "OPENS", "FOR", "ZONE"}, rows)
 }
 
 func windowRemoveVerb(a *cli.App) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
-		Use: "remove NUMBER | --all", Short: "Remove a window, by its number in the list", Args: cli.Arguments(0, 1, "NUMBER"),
+		Use: "remove NUMBER | --all", Short: "Remove a window, by its number in the list",
+		Args: cli.ArgumentCount(0, 1, "NUMBER"),
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "remove all of them")
+	cmd.Flags().BoolVar(&all, "all", false, "remove all windows")
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		if all == (len(args) == 1) {
-			return cli.Usage(cmd, "say which: NUMBER or --all")
+			return cli.UsageError(cmd, "NUMBER or --all is missing")
 		}
 		return nil
 	}
 	return ownerVerb(a, cmd, func(o *cells.Owner, args []string) (string, error) {
 		if all {
 			o.Windows = nil
-			return "no windows: something new may begin at any time", nil
+			return "no windows: something new may start at any time", nil
 		}
 		n, err := strconv.Atoi(args[0])
 		if err != nil || n < 1 || n > len(o.Windows) {
 			return "", cli.Fail(fmt.Errorf("there is no window %q", args[0]), "sluice cell window list numbers them")
 		}
 		o.Windows = slices.Delete(o.Windows, n-1, n)
-		return "removed; " + countLeft(len(o.Windows)), nil
+		return "removed; " + leftText(len(o.Windows)), nil
 	})
 }
 
-func countLeft(n int) string {
+func leftText(n int) string {
 	if n == 0 {
-		return "something new may begin at any time"
+		return "something new may start at any time"
 	}
 	return strconv.Itoa(n) + " left"
 }

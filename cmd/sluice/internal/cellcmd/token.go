@@ -20,10 +20,13 @@ import (
 )
 
 func TokenVerb(a *cli.App) *cobra.Command {
-	cmd := cli.Group("token", "Add and remove the tokens of people and programs", `Who asks the control plane by https:// shows a token, $SLUICE_TOKEN, with a role: viewer reads; operator also acts on cells and rollouts,
-approver on approvals; admin does everything. A token is stored as a hash, and shown once.
+	cmd := cli.Group("token", "Manage the access tokens of people and programs",
+		`A request to the control plane over https:// shows a token, $SLUICE_TOKEN, with a role: viewer
+reads; operator also acts on cells and rollouts, approver on approvals; admin does everything. A
+token is stored as a hash, and shown once.
 
-Asks the control plane (--server, as an administrator); without, on the server's machine, the store in --data or --database.`,
+These commands ask the control plane (--server, as an administrator) or, on the server's machine,
+use the store in --data or --database.`,
 		tokenAddVerb(a), tokenListVerb(a), tokenRemoveVerb(a))
 	cmd.GroupID = cli.GroupCells
 	return cmd
@@ -37,74 +40,78 @@ func tokenAddVerb(a *cli.App) *cobra.Command {
 		Short: "Make a token for a person or a program, and show it once",
 		Example: `  sluice token add ada --role operator --for 720h --server unix:///run/sluice.sock
   sluice token add prometheus --role viewer --data /var/lib/sluice --token-file /etc/prometheus/sluice`,
-		Args: cli.Arguments(1, 1, "NAME"),
+		Args: cli.ArgumentCount(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			as, err := access.ParseRole(role)
 			if err != nil {
-				return cli.Usage(cmd, "--role: %w", err)
+				return cli.UsageError(cmd, "--role: %w", err)
 			}
 			if lasts < 0 {
-				return cli.Usage(cmd, "--for %s: give a positive duration", lasts)
+				return cli.UsageError(cmd, "--for %s is not a positive duration", lasts)
 			}
-			if !asksKeeper(a, cmd) {
-				return cli.Usage(cmd, "say who keeps it: --server ADDRESS, or on the server's machine --data DIR or --database")
+			if !findTokenStore(a, cmd) {
+				return cli.UsageError(cmd, missingTokenStore)
 			}
 			var made peopleapi.OperatorToken
-			secret := func() (string, error) {
+			makeToken := func() (string, error) {
 				var err error
-				made, err = addToken(cmd.Context(), a, args[0], as, lasts)
+				made, err = createToken(cmd.Context(), a, args[0], as, lasts)
 				return made.Token, err
 			}
-			if err = keepSecret(file, secret); err != nil {
+			if err = writeSecret(file, makeToken); err != nil {
 				return fmt.Errorf("add the token %s: %w", args[0], err)
 			}
 			if file != "" {
 				made.Token = ""
 			}
-			return a.Show(made, func() {
+			return a.PrintResult(made, func() {
 				if file != "" {
-					a.Stdout.Line("the token of %s is in %s", made.Name, file)
+					a.Stdout.PrintLine("the token of %s is in %s", made.Name, file)
 					return
 				}
-				a.Stderr.Line("the token of %s, which is not shown again; for $SLUICE_TOKEN:", made.Name)
-				a.Stdout.Line("%s", made.Token)
+				a.Stderr.PrintLine("the token of %s for $SLUICE_TOKEN, which is not shown again:", made.Name)
+				a.Stdout.PrintLine("%s", made.Token)
 			})
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&role, "role", "", "viewer, operator, approver or admin")
-	f.DurationVar(&lasts, "for", 0, "how long it is good (default: until it is removed)")
-	f.StringVar(&file, "token-file", "", "write it to this `FILE`, for its owner only, instead of printing it")
-	cli.ServerFlag(a, cmd)
+	f.StringVar(&role, "role", "", "`ROLE`: viewer, operator, approver or admin")
+	f.DurationVar(&lasts, "for", 0, "how long the token is valid (default: until it is removed)")
+	f.StringVar(&file, "token-file", "",
+		"write the token to this `FILE`, readable by its owner only, instead of printing it")
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
-func addToken(ctx context.Context, a *cli.App, name string, role access.Role, lasts time.Duration) (made peopleapi.OperatorToken, err error) {
+func createToken(ctx context.Context, a *cli.App, name string, role access.Role,
+	lasts time.Duration) (made peopleapi.OperatorToken, err error) {
 	end := "" // none
 	if lasts > 0 {
 		end = lasts.String()
 	}
 	if a.Server != "" {
-		return made, a.Call(ctx, http.MethodPost, "/v1/tokens", peopleapi.NewOperator{Name: name, Role: string(role), For: end}, &made)
+		return made, a.CallServer(ctx, http.MethodPost, "/v1/tokens",
+			peopleapi.NewOperator{Name: name, Role: string(role), For: end}, &made)
 	}
-	kept, secret, err := peopleapi.NewToken(name, role, end, time.Now())
+	record, secret, err := peopleapi.NewToken(name, role, end, time.Now())
 	if err != nil {
 		return made, err
 	}
-	return peopleapi.OperatorToken{Operator: kept, Token: secret}, inStore(ctx, a, "add the token "+name+" with the role "+string(role), func(st cli.Store) error {
-		return st.AddToken(ctx, kept)
-	})
+	return peopleapi.OperatorToken{Operator: record, Token: secret}, withStore(ctx, a,
+		"add the token "+name+" with the role "+string(role), func(st cli.Store) error {
+			return st.AddToken(ctx, record)
+		})
 }
 
 func tokenListVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "List everyone's tokens: names, roles, ends",
+		Short:   "List all tokens: names, roles, when they expire",
 		Example: `  sluice token list --server unix:///run/sluice.sock`,
-		Args:    cli.Arguments(0, 0, ""),
+		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !asksKeeper(a, cmd) {
-				return cli.Usage(cmd, "say who keeps them: --server ADDRESS, or on the server's machine --data DIR or --database")
+			if !findTokenStore(a, cmd) {
+				return cli.UsageError(cmd, missingTokenStore)
 			}
 			ctx := cmd.Context()
 			var all struct {
@@ -112,9 +119,9 @@ func tokenListVerb(a *cli.App) *cobra.Command {
 			}
 			var err error
 			if a.Server != "" {
-				err = a.Ask(ctx, "/v1/tokens", &all)
+				err = a.GetResource(ctx, "/v1/tokens", &all)
 			} else {
-				err = inStore(ctx, a, "", func(st cli.Store) (err error) {
+				err = withStore(ctx, a, "", func(st cli.Store) (err error) {
 					all.Tokens, err = st.Tokens(ctx)
 					return err
 				})
@@ -122,57 +129,61 @@ func tokenListVerb(a *cli.App) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.Show(all, func() {
+			return a.PrintResult(all, func() {
 				rows := make([][]cli.Field, 0, len(all.Tokens))
 				for _, t := range all.Tokens {
 					until := cli.Coloured("-", cli.Plain)
 					if !t.Expires.IsZero() {
-						until = cli.Text(cli.Stamp(t.Expires.Round(time.Second)))
+						until = cli.Text(cli.FormatTime(t.Expires.Round(time.Second)))
 					}
-					if !t.Good(time.Now()) {
+					if !t.IsValid(time.Now()) {
 						until.Colour = cli.Red
 					}
-					rows = append(rows, []cli.Field{cli.Text(t.Name), cli.Text(string(t.Role)), cli.Text(cli.Stamp(t.Created.Round(time.Second))), until})
+					rows = append(rows, []cli.Field{cli.Text(t.Name), cli.Text(string(t.Role)),
+						cli.Text(cli.FormatTime(t.Created.Round(time.Second))), until})
 				}
-				a.Stdout.Table([]string{"NAME", "ROLE", "SINCE", "UNTIL"}, rows)
+				a.Stdout.PrintTable([]string{"NAME", "ROLE", "SINCE", "UNTIL"}, rows)
 			})
 		},
 	}
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
 func tokenRemoveVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "remove NAME",
-		Short:   "Make a token worthless, at once",
+		Short:   "Remove a token; it stops working at once",
 		Example: `  sluice token remove ada --server unix:///run/sluice.sock`,
-		Args:    cli.Arguments(1, 1, "NAME"),
+		Args:    cli.ArgumentCount(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !asksKeeper(a, cmd) {
-				return cli.Usage(cmd, "say who keeps it: --server ADDRESS, or on the server's machine --data DIR or --database")
+			if !findTokenStore(a, cmd) {
+				return cli.UsageError(cmd, missingTokenStore)
 			}
 			ctx, name := cmd.Context(), args[0]
 			what := "remove the token " + name
 			var err error
 			if a.Server != "" {
-				err = a.Call(ctx, http.MethodDelete, "/v1/tokens/"+url.PathEscape(name), nil, nil)
+				err = a.CallServer(ctx, http.MethodDelete, "/v1/tokens/"+url.PathEscape(name), nil, nil)
 			} else {
-				err = inStore(ctx, a, what, func(st cli.Store) error { return st.RemoveToken(ctx, name) })
+				err = withStore(ctx, a, what, func(st cli.Store) error { return st.RemoveToken(ctx, name) })
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", what, err)
 			}
-			return a.Wrote(edits.Done{Did: what + ": done"})
+			return a.PrintDone(edits.Result{Summary: what + ": done"})
 		},
 	}
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
-// asksKeeper tells whether it is known who keeps tokens: a control plane (a.Server is set then), or the store here. What
-// a flag names goes before the environment.
-func asksKeeper(a *cli.App, cmd *cobra.Command) bool {
+const missingTokenStore = "name the control plane with --server ADDRESS or, on the server's machine, " +
+	"its store with --data DIR or --database"
+
+// findTokenStore reports whether the command line or the environment names who stores tokens: a control plane
+// (a.Server is set then) or the local store. Flags take precedence over the environment.
+func findTokenStore(a *cli.App, cmd *cobra.Command) bool {
 	here := cmd.Flags().Changed("data") || cmd.Flags().Changed("database")
 	if a.Server == "" && !here {
 		a.Server = a.Getenv("SLUICE_SERVER")
@@ -180,50 +191,52 @@ func asksKeeper(a *cli.App, cmd *cobra.Command) bool {
 	return a.Server != "" || a.Data != "" || a.Database != ""
 }
 
-// inStore does something to the store, on the server's machine; what is for the audit, empty: nothing changes.
-func inStore(ctx context.Context, a *cli.App, what string, do func(cli.Store) error) (err error) {
+// withStore opens the store on the server's machine for do. what is the entry for the audit log; empty: nothing
+// changes.
+func withStore(ctx context.Context, a *cli.App, what string, do func(cli.Store) error) (err error) {
 	st, err := a.OpenStore(ctx, a.Logger())
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	if what != "" {
-		if err := st.Audit(ctx, operator(a).entry(what)); err != nil {
+		if err := st.RecordAudit(ctx, currentOperator(a).auditEntry(what)); err != nil {
 			return err
 		}
 	}
 	return do(st)
 }
 
-// local is who types, on the server's machine.
-type local struct{ name string }
+// localOperator is the user who runs the command on the server's machine.
+type localOperator struct{ name string }
 
-func operator(a *cli.App) local {
+func currentOperator(a *cli.App) localOperator {
 	if who, err := user.Current(); err == nil {
-		return local{who.Username + " on the server's machine"}
+		return localOperator{who.Username + " on the server's machine"}
 	}
-	return local{"somebody on the server's machine"}
+	return localOperator{"somebody on the server's machine"}
 }
 
-func (l local) entry(what string) access.Entry {
+func (l localOperator) auditEntry(what string) access.Entry {
 	return access.Entry{At: time.Now(), Who: l.name, What: what, From: "this machine"}
 }
 
-// keepSecret makes a file that only its owner may read, and then what goes into it: a secret is shown once, and must not be
-// made where it can't be kept. A file that is there is not touched; where nothing was made, none is left. No file: it is only made.
-func keepSecret(file string, made func() (string, error)) error {
+// writeSecret creates a file that only its owner may read, makes a secret and writes it there. The file comes
+// first: a secret is shown once, and must not be made where it can't be stored. An existing file is not
+// touched; where no secret was made, no file is left. Without a file, the secret is only made.
+func writeSecret(file string, makeSecret func() (string, error)) error {
 	if file == "" {
-		_, err := made()
+		_, err := makeSecret()
 		return err
 	}
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return cli.Fail(fmt.Errorf("%s is there already, and no token was made", file), "name a file that is not there yet")
+		return cli.Fail(fmt.Errorf("%s exists already; no token was made", file), "name a file that does not exist yet")
 	}
 	if err != nil {
 		return fmt.Errorf("no token was made: %w", err)
 	}
-	secret, err := made()
+	secret, err := makeSecret()
 	if err != nil {
 		return errors.Join(err, f.Close(), os.Remove(file))
 	}

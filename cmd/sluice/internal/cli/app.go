@@ -1,7 +1,9 @@
-// Package cli is what the verbs of sluice share: streams and output forms, errors with a next step and exit codes, the
-// repositories and the store as the command line names them, questions to a control plane, and commits in the caller's name.
+// Package cli has what the verbs of sluice share: streams and output forms, errors with a next step and exit
+// codes, the repositories and the store that the command line names, requests to a control plane, and commits
+// in the caller's name.
 //
-// It knows no verb. An App serves one run of the command, in one goroutine; only its logger may be used by several.
+// The package knows no verb. An App serves one run of the command, in one goroutine; only its logger may be
+// used by several.
 package cli
 
 import (
@@ -16,7 +18,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// App is what every verb has: the streams, the environment, and the flags that all share. One app serves one run.
+// App holds what every verb needs for one run: the streams, the environment, and the shared flags.
 type App struct {
 	Env    []string
 	Stdin  io.Reader
@@ -34,14 +36,14 @@ type App struct {
 	flagsBranch string // --flags-branch
 }
 
-// NewApp is for one run, with that environment and those streams.
+// NewApp returns an App for one run.
 func NewApp(env []string, stdin io.Reader, stdout, stderr io.Writer) *App {
 	a := &App{Env: env, Stdin: stdin}
 	a.Stdout, a.Stderr = newPrinter(stdout, a.Getenv), newPrinter(stderr, a.Getenv)
 	return a
 }
 
-// Getenv looks in the environment that run was given; the last of equal names counts.
+// Getenv returns a variable of the environment that the run was given; of equal names, the last counts.
 func (a *App) Getenv(name string) string {
 	for _, e := range slices.Backward(a.Env) {
 		if v, ok := strings.CutPrefix(e, name+"="); ok {
@@ -51,7 +53,8 @@ func (a *App) Getenv(name string) string {
 	return ""
 }
 
-// Logger writes to standard error, warnings and worse: in words on a terminal, as JSON lines elsewhere.
+// Logger returns a logger to standard error for warnings and worse: in words on a terminal, as JSON lines
+// elsewhere.
 func (a *App) Logger() zerolog.Logger {
 	var w io.Writer = a.Stderr.Writer
 	if a.Stderr.Terminal {
@@ -69,7 +72,7 @@ const (
 	GroupCells  = "cells"
 )
 
-// ReadFile reads a file, or standard input for -, up to one byte more than most.
+// ReadFile reads up to most+1 bytes of a file, or of standard input for -.
 func (a *App) ReadFile(file string, most int64) ([]byte, error) {
 	in := a.Stdin
 	if file != "-" {
@@ -83,8 +86,8 @@ func (a *App) ReadFile(file string, most int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(in, most+1))
 }
 
-// ReadBounded reads a small file: a key, a list.
-func ReadBounded(file string) ([]byte, error) {
+// ReadSmallFile reads a small file, such as a key or a list.
+func ReadSmallFile(file string) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -93,7 +96,7 @@ func ReadBounded(file string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, 1<<20))
 }
 
-// StateDir is the agent's folder as far as it is named.
+// StateDir returns the agent's state folder, from --state, the environment or --dir; empty: none is named.
 func (a *App) StateDir(flag, dir string) string {
 	if dir != "" {
 		dir = filepath.Join(dir, ".agent")
@@ -101,8 +104,8 @@ func (a *App) StateDir(flag, dir string) string {
 	return cmp.Or(flag, a.Getenv("SLUICE_STATE"), dir)
 }
 
-// SelfPath is this program, for child processes.
-func SelfPath() (string, error) {
+// ExecutablePath returns the path of this program, for child processes.
+func ExecutablePath() (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", fmt.Errorf("find this program: %w", err)
@@ -110,8 +113,9 @@ func SelfPath() (string, error) {
 	return self, nil
 }
 
-// WithoutGit is env without what git tells its hooks: where they are, and that refs must not change.
-func WithoutGit(env []string) []string {
+// WithoutGitEnv returns env without the variables that git sets for its hooks, which locate the repository and
+// forbid changes of refs.
+func WithoutGitEnv(env []string) []string {
 	var out []string
 	for _, e := range env {
 		if !strings.HasPrefix(e, "GIT_") {

@@ -10,13 +10,11 @@ import (
 	"github.com/sluice-cd/sluice/engine/edits"
 )
 
-// completeWithin bounds how long a shell waits for names.
-const completeWithin = 3 * time.Second
+// completionTimeout bounds how long a shell waits for completions.
+const completionTimeout = 3 * time.Second
 
-// names lists what a shell may complete an argument to.
-type names func(*edits.Releases) []string
-
-// What arguments are completed to.
+// nameLister returns the completions of an argument.
+type nameLister func(*edits.Releases) []string
 
 func ChannelNames(s *edits.Releases) []string { return s.Desired.Order }
 
@@ -36,10 +34,11 @@ func ChannelsAndReleases(s *edits.Releases) []string {
 	return append(slices.Clone(ChannelNames(s)), ReleaseNames(s)...)
 }
 
-// Complete gives cmd's arguments, in order, to the shell. What goes wrong completes nothing: the command itself will say.
-func Complete(a *App, cmd *cobra.Command, arguments ...names) *cobra.Command {
-	return completed(cmd, len(arguments), func(ctx context.Context, i int) ([]string, error) {
-		s, err := a.Releases().Read(ctx, a, cmd)
+// Complete completes cmd's arguments, in order, from the release repository. An error completes nothing: the
+// command itself will report it.
+func Complete(a *App, cmd *cobra.Command, arguments ...nameLister) *cobra.Command {
+	return setCompletion(cmd, len(arguments), func(ctx context.Context, i int) ([]string, error) {
+		s, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
 		if err != nil {
 			return nil, err
 		}
@@ -47,10 +46,10 @@ func Complete(a *App, cmd *cobra.Command, arguments ...names) *cobra.Command {
 	})
 }
 
-// CompleteFlags is complete for arguments that the flags repository knows.
-func CompleteFlags(a *App, cmd *cobra.Command, list func(*edits.Flags) []string) *cobra.Command {
-	return completed(cmd, 1, func(ctx context.Context, _ int) ([]string, error) {
-		s, err := a.Flags().Read(ctx, a, cmd)
+// CompleteFromFlags is Complete for one argument, from the flags repository.
+func CompleteFromFlags(a *App, cmd *cobra.Command, list func(*edits.Flags) []string) *cobra.Command {
+	return setCompletion(cmd, 1, func(ctx context.Context, _ int) ([]string, error) {
+		s, err := a.FlagsRepository().ReadSnapshot(ctx, a, cmd)
 		if err != nil {
 			return nil, err
 		}
@@ -58,12 +57,13 @@ func CompleteFlags(a *App, cmd *cobra.Command, list func(*edits.Flags) []string)
 	})
 }
 
-func completed(cmd *cobra.Command, arguments int, list func(ctx context.Context, i int) ([]string, error)) *cobra.Command {
+func setCompletion(cmd *cobra.Command, arguments int,
+	list func(ctx context.Context, i int) ([]string, error)) *cobra.Command {
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) >= arguments {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 		defer cancel()
 		found, err := list(ctx, len(args))
 		if err != nil {

@@ -18,75 +18,75 @@ const (
 	ExitBlocked = 3
 )
 
-// coded is an error that ends a verb with an exit code of its own; others end it with ExitFailed.
-type coded struct {
+// exitError ends a verb with an exit code of its own; other errors end it with ExitFailed.
+type exitError struct {
 	error
 	code int
 }
 
-func (c *coded) Unwrap() error { return c.error }
+func (c *exitError) Unwrap() error { return c.error }
 
-// Ending is an error that ends a verb with an exit code.
-func Ending(err error, code int) error { return &coded{err, code} }
+// WithExitCode returns err with an exit code.
+func WithExitCode(err error, code int) error { return &exitError{err, code} }
 
-// errSilent ends a verb with exit code 1 after it has printed its own answer.
-var errSilent = errors.New("already said")
+// errReported ends a verb with ExitFailed and prints nothing more.
+var errReported = errors.New("already said")
 
-// Fail is an error with the next step.
+// Fail returns err with the next step.
 func Fail(err error, next string, args ...any) error { return edits.Fail(err, next, args...) }
 
-// Blocked says that a gate or a hold is closed.
+// Blocked returns an error for a closed gate or a hold.
 func Blocked(err error, next string, args ...any) error {
-	return &coded{edits.Fail(err, next, args...), ExitBlocked}
+	return &exitError{edits.Fail(err, next, args...), ExitBlocked}
 }
 
-// Report prints err as people read it and gives the exit code.
-func (a *App) Report(err error) int {
+// ReportError prints err for people and returns the exit code.
+func (a *App) ReportError(err error) int {
 	if err == nil {
-		if err = a.Stdout.failed(); err == nil {
+		if err = a.Stdout.writeError(); err == nil {
 			return ExitDone
 		}
-		err = Fail(fmt.Errorf("print the answer: %w", err), "what was to be done is done; only the answer is not complete")
+		err = Fail(fmt.Errorf("print the answer: %w", err), "the work is done; only the output is incomplete")
 	}
-	if errors.Is(err, errSilent) {
+	if errors.Is(err, errReported) {
 		return ExitFailed
 	}
-	said, end := new(edits.Error), &coded{code: ExitFailed}
-	if !errors.As(err, &said) && errors.Is(err, context.Canceled) {
-		said.Next = "it was interrupted; running it again is safe"
+	shown, exit := new(edits.Error), &exitError{code: ExitFailed}
+	if !errors.As(err, &shown) && errors.Is(err, context.Canceled) {
+		shown.Next = "it was interrupted; running it again is safe"
 	}
-	_ = errors.As(err, &end)
-	a.SayFaults(said.Faults)
-	a.Stderr.Line("sluice: %s", strings.TrimSpace(err.Error()))
-	if said.Next != "" {
-		a.Stderr.Line("next: %s", said.Next)
+	_ = errors.As(err, &exit)
+	a.ReportFaults(shown.Faults)
+	a.Stderr.PrintLine("sluice: %s", strings.TrimSpace(err.Error()))
+	if shown.Next != "" {
+		a.Stderr.PrintLine("next: %s", shown.Next)
 	}
-	return end.code
+	return exit.code
 }
 
-// SayFaults says what is wrong with files, beside the answer.
-func (a *App) SayFaults(faults []releases.Fault) {
+// ReportFaults prints faults to standard error, beside the verb's output.
+func (a *App) ReportFaults(faults []releases.Fault) {
 	for _, f := range faults {
-		a.Stderr.Line("%s", f)
+		a.Stderr.PrintLine("%s", f)
 	}
 }
 
-// PrintFaults prints all faults, a line each; without the -o forms, nothing else.
+// PrintFaults prints faults as the verb's output, a line each or in the form of -o.
 func PrintFaults(a *App, faults []releases.Fault) error {
 	if faults == nil {
 		faults = []releases.Fault{}
 	}
-	done, err := a.Encode(faults)
+	done, err := a.PrintEncoded(faults)
 	if err != nil {
 		return err
 	}
 	for _, f := range faults {
 		if !done {
-			a.Stdout.Line("%s", f)
+			a.Stdout.PrintLine("%s", f)
 		}
 	}
 	if len(edits.Fatal(faults)) > 0 {
-		return errSilent
+		return errReported
 	}
 	return nil
 }

@@ -21,32 +21,32 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// gitTimeout bounds the small questions that are asked of the git command.
+// gitTimeout bounds one run of the git command, and connecting to the SSH agent.
 const gitTimeout = 30 * time.Second
 
-// Git asks the git command something small in dir (empty: the working folder) and gives the answer without its line end.
-func (a *App) Git(ctx context.Context, dir string, args ...string) (string, error) {
+// RunGit runs git in dir (empty: the working folder) and returns the output without its line end.
+func (a *App) RunGit(ctx context.Context, dir string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "git", args...)
 	cmd.Dir, cmd.Env = dir, append(a.Env[:len(a.Env):len(a.Env)], "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
-	var out, said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &said
+	var out, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &stderr
 	if err := cmd.Run(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) {
 			return "", Fail(errors.New("the git command was not found in PATH"), "install git")
 		}
-		return "", fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(said.String()))
+		return "", fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
 	}
 	return strings.TrimRight(out.String(), "\r\n"), nil
 }
 
-// identLine is what git var prints: name, address, time.
+// identLine matches the output of git var: name, address, time.
 var identLine = regexp.MustCompile(`^(.*) <([^>]*)> \d+ [+-]\d{4}$`)
 
-// Author is the person in whose name a verb commits: whom git would name here.
-func (a *App) Author(ctx context.Context) (releases.Person, error) {
-	line, err := a.Git(ctx, "", "var", "GIT_AUTHOR_IDENT")
+// FindAuthor returns the person in whose name a verb commits, as git determines it.
+func (a *App) FindAuthor(ctx context.Context) (releases.Person, error) {
+	line, err := a.RunGit(ctx, "", "var", "GIT_AUTHOR_IDENT")
 	m := identLine.FindStringSubmatch(line)
 	if err != nil || m == nil || m[1] == "" || m[2] == "" {
 		return releases.Person{}, Fail(errors.New("git does not know who you are"),
@@ -55,12 +55,12 @@ func (a *App) Author(ctx context.Context) (releases.Person, error) {
 	return releases.Person{Name: m[1], Email: m[2]}, nil
 }
 
-// Signer finds the SSH key that signs the caller's commits: file if it is given, else what git's user.signingKey
-// names, else one of wanted (authorized_keys lines) that the SSH agent has. nil: there is none.
-func (a *App) Signer(ctx context.Context, file string, wanted []string) (*gitrepo.SSHSigner, error) {
+// FindSigner returns the SSH key that signs the caller's commits: file if given, else the key that git's
+// user.signingKey names, else one of wanted (authorized_keys lines) that the SSH agent holds; nil: none.
+func (a *App) FindSigner(ctx context.Context, file string, wanted []string) (*gitrepo.SSHSigner, error) {
 	if file == "" {
-		if form, err := a.Git(ctx, "", "config", "gpg.format"); err == nil && form == "ssh" {
-			if key, err := a.Git(ctx, "", "config", "--type=path", "user.signingKey"); err == nil {
+		if form, err := a.RunGit(ctx, "", "config", "gpg.format"); err == nil && form == "ssh" {
+			if key, err := a.RunGit(ctx, "", "config", "--type=path", "user.signingKey"); err == nil {
 				file = key
 			}
 		}
@@ -68,16 +68,16 @@ func (a *App) Signer(ctx context.Context, file string, wanted []string) (*gitrep
 	literal, isLiteral := strings.CutPrefix(file, "key::")
 	switch {
 	case isLiteral || strings.HasPrefix(file, "ssh-"):
-		return a.agentSigner([]string{literal})
+		return a.findAgentSigner([]string{literal})
 	case file == "":
-		return a.agentSigner(wanted)
+		return a.findAgentSigner(wanted)
 	case strings.HasSuffix(file, ".pub"):
 		if _, err := os.Stat(strings.TrimSuffix(file, ".pub")); err != nil {
-			public, err := ReadBounded(file)
+			public, err := ReadSmallFile(file)
 			if err != nil {
 				return nil, fmt.Errorf("read SSH key: %w", err)
 			}
-			return a.agentSigner([]string{string(public)})
+			return a.findAgentSigner([]string{string(public)})
 		}
 		file = strings.TrimSuffix(file, ".pub")
 	}
@@ -88,17 +88,18 @@ func (a *App) Signer(ctx context.Context, file string, wanted []string) (*gitrep
 	return &s, nil
 }
 
-// agentSigner finds the first of wanted (authorized_keys lines) that the SSH agent has; nil: none, or no agent.
-func (a *App) agentSigner(wanted []string) (*gitrepo.SSHSigner, error) {
+// findAgentSigner returns the first of wanted (authorized_keys lines) that the SSH agent holds; nil: none, or
+// no agent.
+func (a *App) findAgentSigner(wanted []string) (*gitrepo.SSHSigner, error) {
 	socket := a.Getenv("SSH_AUTH_SOCK")
 	if socket == "" || len(wanted) == 0 {
 		return nil, nil
 	}
 	conn, err := net.DialTimeout("unix", socket, gitTimeout)
 	if err != nil {
-		return nil, nil // a stale socket is as good as none
+		return nil, nil // a stale socket counts as no agent
 	}
-	// The connection lives as long as the process: the signer asks over it.
+	// The connection stays open until the process ends: the signer uses it.
 	keys, err := agent.NewClient(conn).Signers()
 	if err != nil {
 		return nil, fmt.Errorf("ask the SSH agent for its keys: %w", err)
@@ -113,7 +114,7 @@ func (a *App) agentSigner(wanted []string) (*gitrepo.SSHSigner, error) {
 	return nil, nil
 }
 
-// isListed tells whether a key is one of lines, which are as in authorized_keys.
+// isListed reports whether lines, as in authorized_keys, contain a key.
 func isListed(key ssh.PublicKey, lines []string) bool {
 	return slices.ContainsFunc(lines, func(line string) bool {
 		public, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
@@ -121,17 +122,17 @@ func isListed(key ssh.PublicKey, lines []string) bool {
 	})
 }
 
-// GitFolder is what kind of git repository a local folder is.
-type GitFolder int
+// FolderKind is the kind of git repository in a local folder.
+type FolderKind int
 
 const (
-	NotGit   GitFolder = iota
-	BareGit            // the repository itself
-	Worktree           // the top of a worktree
+	NotGit   FolderKind = iota
+	BareGit             // the repository itself
+	Worktree            // the top of a worktree
 )
 
-// KindOfFolder looks at a local folder.
-func KindOfFolder(dir string) GitFolder {
+// FindFolderKind returns what kind of git repository a local folder is.
+func FindFolderKind(dir string) FolderKind {
 	if _, err := os.Stat(filepath.Join(dir, ".git")); err == nil {
 		return Worktree
 	}
@@ -143,7 +144,7 @@ func KindOfFolder(dir string) GitFolder {
 	return BareGit
 }
 
-// IsRemote tells a URL from a folder, as git clone does.
+// IsRemote reports whether an address is a URL and not a folder, by git clone's rules.
 func IsRemote(address string) bool {
 	if _, err := os.Stat(address); err == nil {
 		return false

@@ -17,14 +17,14 @@ import (
 	"golang.org/x/term"
 )
 
-// The forms that -o names.
+// The output forms of -o.
 const (
 	AsTable = "table"
 	AsJSON  = "json"
 	AsYAML  = "yaml"
 )
 
-// Colour is an ANSI colour; only printer.paint writes it.
+// Colour is an ANSI colour; only Printer.Paint writes it.
 type Colour string
 
 const (
@@ -36,22 +36,22 @@ const (
 	Bold   Colour = "1"
 )
 
-// Printer writes to one stream, with colours only where a person looks at a terminal and has not set NO_COLOR.
+// Printer writes to one stream, with colours only on a terminal and without NO_COLOR.
 type Printer struct {
-	io.Writer // a *watched, but where something is drawn first
+	io.Writer // a *trackedWriter, except in StatusText
 	colours   bool
 	Terminal  bool
-	indent    string // before each row of a table
+	indent    string // of each row of a table
 }
 
-// Indented has tables begin each row with by.
-func (p Printer) Indented(by string) Printer {
+// WithIndent returns p with the rows of its tables indented.
+func (p Printer) WithIndent(by string) Printer {
 	p.indent = by
 	return p
 }
 
 func newPrinter(w io.Writer, getenv func(string) string) Printer {
-	p := Printer{Writer: &watched{Writer: w}}
+	p := Printer{Writer: &trackedWriter{Writer: w}}
 	if f, ok := w.(*os.File); ok {
 		p.Terminal = term.IsTerminal(int(f.Fd()))
 	}
@@ -59,7 +59,7 @@ func newPrinter(w io.Writer, getenv func(string) string) Printer {
 	return p
 }
 
-// Paint colours a text where colours are seen.
+// Paint returns s in a colour where p shows colours.
 func (p Printer) Paint(c Colour, s string) string {
 	if !p.colours || c == Plain || s == "" {
 		return s
@@ -67,57 +67,57 @@ func (p Printer) Paint(c Colour, s string) string {
 	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
 }
 
-// watched remembers the first write that failed: on a full disk an answer must not look complete.
-type watched struct {
+// trackedWriter remembers the first error of writing: on a full disk, output must not look complete.
+type trackedWriter struct {
 	io.Writer
-	failed atomic.Pointer[error] // the log is written from many goroutines
+	firstError atomic.Pointer[error] // atomic, as many goroutines log
 }
 
-func (w *watched) Write(b []byte) (int, error) {
+func (w *trackedWriter) Write(b []byte) (int, error) {
 	n, err := w.Writer.Write(b)
 	if err != nil {
-		w.failed.CompareAndSwap(nil, &err)
+		w.firstError.CompareAndSwap(nil, &err)
 	}
 	return n, err
 }
 
-// failed is the first error of writing; nil: all was written.
-func (p Printer) failed() error {
-	if w, ok := p.Writer.(*watched); ok {
-		if err := w.failed.Load(); err != nil {
+// writeError returns the first error of writing; nil: none.
+func (p Printer) writeError() error {
+	if w, ok := p.Writer.(*trackedWriter); ok {
+		if err := w.firstError.Load(); err != nil {
 			return *err
 		}
 	}
 	return nil
 }
 
-// Line prints one line, or several if a text has them.
-func (p Printer) Line(format string, args ...any) {
-	text := harmless(fmt.Sprintf(format, args...))
+// PrintLine prints a line, or several if the text has them.
+func (p Printer) PrintLine(format string, args ...any) {
+	text := stripControls(fmt.Sprintf(format, args...))
 	if !p.colours {
-		text = painted.ReplaceAllString(text, "") // not of this printer's making
+		text = colourSequence.ReplaceAllString(text, "") // not from this printer's Paint
 	}
 	fmt.Fprintln(p, text)
 }
 
-// painted finds what paint writes.
-var painted = regexp.MustCompile(`\x1b\[(?:0|1|2|31|32|33)m`)
+// colourSequence matches what Paint writes.
+var colourSequence = regexp.MustCompile(`\x1b\[(?:0|1|2|31|32|33)m`)
 
-// control finds what a terminal would obey or hide. What paint writes and line ends are let through: the first group. Other
-// such sequences could make text that nobody sees.
-var control = regexp.MustCompile(`(\x1b\[(?:0|1|2|31|32|33)m|[\n\t])|\x1b\[[0-9;]*m|[\x00-\x1f\x7f-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]`)
+// controlSequence matches what a terminal would obey or hide. The first group, which stripControls keeps, is
+// what Paint writes and line ends; other colour sequences could hide text.
+var controlSequence = regexp.MustCompile(`(\x1b\[(?:0|1|2|31|32|33)m|[\n\t])|\x1b\[[0-9;]*m|[\x00-\x1f\x7f-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]`)
 
-// harmless is text that may come from anyone, a cell's health command for instance, without what would drive the
-// reader's terminal.
-func harmless(s string) string {
-	if !control.MatchString(s) {
+// stripControls returns s, which may come from anyone (a cell's health command, for instance), without what
+// would control the reader's terminal.
+func stripControls(s string) string {
+	if !controlSequence.MatchString(s) {
 		return s
 	}
-	return control.ReplaceAllString(s, "$1")
+	return controlSequence.ReplaceAllString(s, "$1")
 }
 
-// Encode prints v in the form that -o asked for; ok is false if that is a table, which the caller draws.
-func (a *App) Encode(v any) (ok bool, err error) {
+// PrintEncoded prints v as JSON or YAML if -o asks for it; ok is false for a table, which the caller draws.
+func (a *App) PrintEncoded(v any) (ok bool, err error) {
 	if a.Output == AsTable {
 		return false, nil
 	}
@@ -129,16 +129,16 @@ func (a *App) Encode(v any) (ok bool, err error) {
 	return true, err
 }
 
-// Show prints v in the form that -o asked for; draw draws it as a table.
-func (a *App) Show(v any, draw func()) error {
-	if done, err := a.Encode(v); done {
+// PrintResult prints v in the form that -o names; draw draws the table.
+func (a *App) PrintResult(v any, draw func()) error {
+	if done, err := a.PrintEncoded(v); done {
 		return err
 	}
 	draw()
 	return nil
 }
 
-// EncodeAs gives v as JSON or YAML, whichever form names.
+// EncodeAs returns v as JSON or YAML, as form says.
 func EncodeAs(form string, v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -150,7 +150,7 @@ func EncodeAs(form string, v any) ([]byte, error) {
 	if form == AsJSON {
 		return b.Bytes(), nil
 	}
-	// YAML goes by way of JSON, so that both have the same fields in the same order.
+	// YAML is made from JSON, so that both have the same fields in the same order.
 	var doc yaml.Node
 	if err := yaml.Unmarshal(b.Bytes(), &doc); err != nil {
 		return nil, fmt.Errorf("print as yaml: %w", err)
@@ -172,8 +172,8 @@ func blockStyle(n *yaml.Node) {
 	}
 }
 
-// Short cuts object ids and digests to what people compare by eye.
-func Short(id string) string {
+// ShortID shortens an object id or a digest for people to compare.
+func ShortID(id string) string {
 	const keep = 10
 	prefix, rest, ok := strings.Cut(id, ":")
 	if !ok {
@@ -187,7 +187,7 @@ func Short(id string) string {
 	return prefix + rest
 }
 
-// OrDash stands in for what there is not.
+// OrDash returns s, or a dash if s is empty.
 func OrDash(s string) string {
 	if s == "" {
 		return "-"
@@ -195,16 +195,16 @@ func OrDash(s string) string {
 	return s
 }
 
-// Ago says how long before now t was, in two units at the most.
+// Ago returns in words how long before now t was.
 func Ago(now, t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return Span(now.Sub(t))
+	return FormatDuration(now.Sub(t))
 }
 
-// Span says a duration as people do: 42s, 3m10s, 5h02m, 3d04h.
-func Span(d time.Duration) string {
+// FormatDuration returns a duration in two units at most: 42s, 3m10s, 5h02m, 3d04h.
+func FormatDuration(d time.Duration) string {
 	d = max(d, 0).Round(time.Second)
 	switch {
 	case d < time.Minute:
@@ -218,16 +218,16 @@ func Span(d time.Duration) string {
 	}
 }
 
-// Stamp says an instant as tables show it.
-func Stamp(t time.Time) string {
+// FormatTime returns an instant as tables show it.
+func FormatTime(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
 	return t.Format(time.RFC3339)
 }
 
-// Some lists names, cut short.
-func Some(names []string) string {
+// JoinSome joins the first names and counts the others.
+func JoinSome(names []string) string {
 	const few = 5
 	if len(names) <= few {
 		return strings.Join(names, ", ")
@@ -235,11 +235,11 @@ func Some(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
 }
 
-// SortedKeys gives a map's keys in order.
+// SortedKeys returns the keys of a map in order.
 func SortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// Until adds to a reason when it may be over, if that is known, and how far away that is.
-func Until(reason string, t, now time.Time) string {
+// WithUntil adds to a reason when it may end, if that is known, and how far away that is.
+func WithUntil(reason string, t, now time.Time) string {
 	if t.IsZero() {
 		return reason
 	}
@@ -247,13 +247,13 @@ func Until(reason string, t, now time.Time) string {
 		reason += ", until " + at
 	}
 	if t.After(now) {
-		reason += " (in " + Span(t.Sub(now)) + ")"
+		reason += " (in " + FormatDuration(t.Sub(now)) + ")"
 	}
 	return reason
 }
 
-// CountsOf says how many are in which state.
-func CountsOf[S ~string](counts map[S]int, order []S) string {
+// FormatCounts returns in words how many are in which state.
+func FormatCounts[S ~string](counts map[S]int, order []S) string {
 	var parts []string
 	for _, s := range order {
 		if n := counts[s]; n > 0 {

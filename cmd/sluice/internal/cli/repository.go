@@ -18,47 +18,48 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Place is where a repository is, as it was named.
-type Place struct {
-	Address string // a folder or a URL
-	Branch  string // empty: the one that its HEAD names
-	layout  gitrepo.Layout
-	mirror  string // its mirror's name in --data
-	flag    string // that names it
+// Location names a repository and its branch, as the command line does.
+type Location struct {
+	Address    string // a folder or a URL
+	Branch     string // empty: the one that HEAD names
+	layout     gitrepo.Layout
+	mirrorName string // the folder of its mirror in --data
+	flagName   string // the flag that names the repository, for messages
 }
 
-// ReleasePlace is where a release repository at address is.
-func (a *App) ReleasePlace(address string) Place {
-	return Place{Address: address, Branch: a.Branch, mirror: "mirror", flag: "--repo"}
+// ReleaseLocation returns the location of a release repository at address.
+func (a *App) ReleaseLocation(address string) Location {
+	return Location{Address: address, Branch: a.Branch, mirrorName: "mirror", flagName: "--repo"}
 }
 
-// locate finds the release repository: --repo, $SLUICE_REPO, or the repository around the working folder.
-func (a *App) locate(ctx context.Context, cmd *cobra.Command) (Place, error) {
+// findReleaseLocation finds the release repository: --repo, $SLUICE_REPO, or the repository around the working folder.
+func (a *App) findReleaseLocation(ctx context.Context, cmd *cobra.Command) (Location, error) {
 	if a.Repo == "" {
 		a.Repo = a.Getenv("SLUICE_REPO")
 	}
 	if a.Repo != "" {
-		return a.ReleasePlace(a.Repo), nil
+		return a.ReleaseLocation(a.Repo), nil
 	}
-	address := a.aroundHere(ctx)
+	address := a.enclosingRepository(ctx)
 	if address == "" {
-		return Place{}, Fail(fmt.Errorf("%sthere is no git repository around the working folder", Verb(cmd)), "name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
+		return Location{}, Fail(fmt.Errorf("%sthere is no git repository around the working folder",
+			CommandPrefix(cmd)), "name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
 	}
-	return a.ReleasePlace(address), nil
+	return a.ReleaseLocation(address), nil
 }
 
-// aroundHere is the repository around the working folder; empty: there is none. A clone stands for the one that it is a
-// clone of (its origin): that is the one which the engine reads.
-func (a *App) aroundHere(ctx context.Context) (address string) {
-	dir, err := a.Git(ctx, "", "rev-parse", "--absolute-git-dir")
+// enclosingRepository returns the repository around the working folder; empty: there is none. For a clone, it
+// returns the clone's origin, which is what the engine reads.
+func (a *App) enclosingRepository(ctx context.Context) (address string) {
+	dir, err := a.RunGit(ctx, "", "rev-parse", "--absolute-git-dir")
 	if err != nil {
 		return ""
 	}
 	top := dir
-	if inside, err := a.Git(ctx, "", "rev-parse", "--show-toplevel"); err == nil && inside != "" {
+	if inside, err := a.RunGit(ctx, "", "rev-parse", "--show-toplevel"); err == nil && inside != "" {
 		top = inside
 	}
-	if origin, err := a.Git(ctx, top, "config", "remote.origin.url"); err == nil && origin != "" {
+	if origin, err := a.RunGit(ctx, top, "config", "remote.origin.url"); err == nil && origin != "" {
 		if !IsRemote(origin) && !filepath.IsAbs(origin) {
 			origin = filepath.Join(top, origin)
 		}
@@ -67,43 +68,43 @@ func (a *App) aroundHere(ctx context.Context) (address string) {
 	return top
 }
 
-// Opened is an open repository. Close it.
-type Opened struct {
+// OpenRepository is an open repository. The caller closes it.
+type OpenRepository struct {
 	*gitrepo.Repo
-	Place
+	Location
 	Loader  engine.Loader
 	cleanup func()
 }
 
-// Close keeps the mirror for the next time, unless it was made for this one only.
-func (o *Opened) Close() {
-	_ = o.Repo.Close() // nothing of the mirror can be lost
+// Close closes the repository. Its mirror stays for the next run, unless it was made for this run only.
+func (o *OpenRepository) Close() {
+	_ = o.Repo.Close() // the mirror can be fetched again
 	o.cleanup()
 }
 
-// Signatory is in whose name commits are made. The zero value reads only.
-type Signatory struct {
+// CommitIdentity is the author of commits. The zero value is for reading only.
+type CommitIdentity struct {
 	Person releases.Person
-	Signer *gitrepo.SSHSigner // nil: nothing is signed
+	Signer *gitrepo.SSHSigner // nil: commits are not signed
 }
 
-// Open opens the release repository with the mirror in --data or, without one, in the user's cache.
-func (a *App) Open(ctx context.Context, cmd *cobra.Command) (*Opened, error) {
-	return a.OpenAs(ctx, cmd, Signatory{})
+// OpenReleases opens the release repository, with the mirror in --data or, without --data, in the user's cache.
+func (a *App) OpenReleases(ctx context.Context, cmd *cobra.Command) (*OpenRepository, error) {
+	return a.OpenReleasesAs(ctx, cmd, CommitIdentity{})
 }
 
-// OpenAs is open for whoever pushes in one name only, as the engine does.
-func (a *App) OpenAs(ctx context.Context, cmd *cobra.Command, as Signatory) (*Opened, error) {
-	at, err := a.locate(ctx, cmd)
+// OpenReleasesAs is OpenReleases with one author for all commits, as the engine needs.
+func (a *App) OpenReleasesAs(ctx context.Context, cmd *cobra.Command, as CommitIdentity) (*OpenRepository, error) {
+	at, err := a.findReleaseLocation(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}
-	return a.OpenAt(ctx, at, as)
+	return a.OpenLocation(ctx, at, as)
 }
 
-// OpenAt opens the repository at a place.
-func (a *App) OpenAt(ctx context.Context, at Place, as Signatory) (*Opened, error) {
-	mirror, cleanup, err := a.mirror(at)
+// OpenLocation opens the repository at a location.
+func (a *App) OpenLocation(ctx context.Context, at Location, as CommitIdentity) (*OpenRepository, error) {
+	mirror, cleanup, err := a.mirrorDir(at)
 	if err != nil {
 		return nil, err
 	}
@@ -113,21 +114,23 @@ func (a *App) OpenAt(ctx context.Context, at Place, as Signatory) (*Opened, erro
 	}
 	repo, err := gitrepo.Open(ctx, at.Address, gitrepo.Options{
 		Mirror: mirror, Branch: at.Branch, Layout: at.layout, Author: as.Person, Signer: signer, Log: a.Logger(),
-		Web: gitrepo.Web{Username: a.Getenv("SLUICE_GIT_USERNAME"), Password: a.Getenv("SLUICE_GIT_TOKEN"), CAFile: a.Getenv("SLUICE_GIT_CA_FILE")},
+		Web: gitrepo.Web{Username: a.Getenv("SLUICE_GIT_USERNAME"), Password: a.Getenv("SLUICE_GIT_TOKEN"),
+			CAFile: a.Getenv("SLUICE_GIT_CA_FILE")},
 		SSH: gitrepo.SSH{Key: a.Getenv("SLUICE_SSH_KEY"), KnownHosts: a.Getenv("SLUICE_SSH_KNOWN_HOSTS")},
 	})
 	if err != nil {
 		cleanup()
-		return nil, Fail(err, "is %s %s right? A folder, https://…, ssh://… or host:path", at.flag, at.Address)
+		return nil, Fail(err, "is %s %s right? It takes a folder, https://…, ssh://… or host:path", at.flagName,
+			at.Address)
 	}
-	return &Opened{Repo: repo, Place: at, Loader: engine.Loader{Repo: repo}, cleanup: cleanup}, nil
+	return &OpenRepository{Repo: repo, Location: at, Loader: engine.Loader{Repo: repo}, cleanup: cleanup}, nil
 }
 
-// mirror names the folder of the mirror, apart for each branch that is named, and what to do with it at the end.
-func (a *App) mirror(at Place) (dir string, cleanup func(), err error) {
+// mirrorDir returns the folder of the mirror, one for each named branch, and a function to call at the end.
+func (a *App) mirrorDir(at Location) (dir string, cleanup func(), err error) {
 	keep := func() {}
 	if a.Data != "" {
-		dir := filepath.Join(a.Data, at.mirror)
+		dir := filepath.Join(a.Data, at.mirrorName)
 		if at.Branch != "" {
 			dir += "-" + strings.ReplaceAll(at.Branch, "/", "-")
 		}
@@ -143,8 +146,8 @@ func (a *App) mirror(at Place) (dir string, cleanup func(), err error) {
 	if home := a.Getenv("HOME"); cache == "" && home != "" {
 		cache = filepath.Join(home, ".cache")
 	}
-	passing := strings.HasPrefix(address, filepath.Clean(os.TempDir())+string(filepath.Separator)) // not worth keeping
-	if cache != "" && !passing {
+	temporary := strings.HasPrefix(address, filepath.Clean(os.TempDir())+string(filepath.Separator))
+	if cache != "" && !temporary {
 		sum := sha256.Sum256([]byte(address + "\x00" + at.Branch))
 		dir = filepath.Join(cache, "sluice", "mirrors", hex.EncodeToString(sum[:8]))
 		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err == nil {
@@ -158,13 +161,13 @@ func (a *App) mirror(at Place) (dir string, cleanup func(), err error) {
 	return filepath.Join(dir, "mirror"), func() { _ = os.RemoveAll(dir) }, nil
 }
 
-// Snapshot reads the branch's tip.
-func (o *Opened) Snapshot(ctx context.Context) (*edits.Releases, error) {
-	tip, files, err := o.Tip(ctx, "sluice init --repo "+o.Address)
+// ReadReleases reads the releases at the branch's tip.
+func (o *OpenRepository) ReadReleases(ctx context.Context) (*edits.Releases, error) {
+	tip, files, err := o.ReadTip(ctx, "sluice init --repo "+o.Address)
 	if err != nil {
 		return nil, err
 	}
-	if err := o.right(files); err != nil {
+	if err := o.checkKind(files); err != nil {
 		return nil, err
 	}
 	d, err := o.Loader.Load(ctx, tip)
@@ -174,11 +177,12 @@ func (o *Opened) Snapshot(ctx context.Context) (*edits.Releases, error) {
 	return &edits.Releases{Files: files, Desired: d}, nil
 }
 
-// Tip is the branch's newest commit, and its files. begin is what to do where there is none.
-func (o *Opened) Tip(ctx context.Context, begin string) (commit string, files fs.FS, err error) {
+// ReadTip returns the branch's tip and its files. begin is the next step for an empty repository.
+func (o *OpenRepository) ReadTip(ctx context.Context, begin string) (commit string, files fs.FS, err error) {
 	commit, err = o.Fetch(ctx)
 	if err != nil {
-		return "", nil, Fail(fmt.Errorf("read %s: %w", o.Address, err), "is %s right, and the host reachable?", o.flag)
+		return "", nil, Fail(fmt.Errorf("read %s: %w", o.Address, err), "is %s right, and the host reachable?",
+			o.flagName)
 	}
 	if commit == "" {
 		return "", nil, Fail(fmt.Errorf("read %s: it has no commits yet", o.Address), "%s", begin)
@@ -189,12 +193,12 @@ func (o *Opened) Tip(ctx context.Context, begin string) (commit string, files fs
 	return commit, files, nil
 }
 
-// Around is the release repository that the working folder is in, or the working folder.
-func Around(ctx context.Context, a *App) string {
+// EnclosingFolder returns the worktree around the working folder if it has settings, else the working folder.
+func EnclosingFolder(ctx context.Context, a *App) string {
 	if _, err := os.Stat("sluice.yaml"); err == nil {
 		return "."
 	}
-	top, err := a.Git(ctx, ".", "rev-parse", "--show-toplevel")
+	top, err := a.RunGit(ctx, ".", "rev-parse", "--show-toplevel")
 	if err != nil {
 		return "."
 	}
@@ -204,8 +208,8 @@ func Around(ctx context.Context, a *App) string {
 	return top
 }
 
-// ReadAll reads a folder's files, by their path in it.
-func ReadAll(from fs.FS, dir string) (map[string][]byte, error) {
+// ReadFolder returns the files below a folder, by their path in it.
+func ReadFolder(from fs.FS, dir string) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	err := fs.WalkDir(from, dir, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {

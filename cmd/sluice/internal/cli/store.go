@@ -23,112 +23,118 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// Store is a store with all that a control plane wants of it.
+// Store is the store of a control plane, in SQLite or PostgreSQL.
 type Store interface {
 	engine.Store
 	engine.FlagStore
 	peopleapi.Journal
 	controlplane.Tokens
 	Ready(ctx context.Context) error
-	// Fact gives a single value by name; empty: there is none. KeepFact replaces it if before is what is there, else plan.ErrStale.
+	// Fact returns a single value by name; empty: there is none. KeepFact replaces the value if it still is
+	// before, else it returns plan.ErrStale.
 	Fact(ctx context.Context, name string) (string, error)
-	KeepFact(ctx context.Context, name, before, value string) error
+	SetFact(ctx context.Context, name, before, value string) error
 	Close() error
 }
 
-// OpenStore opens the store in --database, or the one in --data.
+// OpenStore opens the database that --database names, or the store in --data.
 func (a *App) OpenStore(ctx context.Context, log zerolog.Logger) (Store, error) {
 	if a.Database == "" {
 		return store.Open(ctx, filepath.Join(a.Data, StoreFile), log)
 	}
 	u, err := url.Parse(a.Database)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
-		return nil, Fail(errors.New("--database is no address of a PostgreSQL database"), "write it as postgres://USER@HOST:PORT/DATABASE, its password in PGPASSWORD or a password file")
+		return nil, Fail(errors.New("--database is not the address of a PostgreSQL database"),
+			"write it as postgres://USER@HOST:PORT/DATABASE, its password in PGPASSWORD or a password file")
 	}
 	return postgres.Open(ctx, a.Database, postgres.Options{Log: log})
 }
 
-// Advertised is what the store knows of the control plane that cells are told of: so that sluice cell add needs no
-// more, and a replica with other keys, which cells would not believe, does not start (R29).
+// Advertised is the address and the keys of the control plane that cells get. The store holds it, so that
+// sluice cell add needs nothing else, and a replica with keys that cells would not trust does not start (R29).
 type Advertised struct {
 	Address string   `json:"address"` // HOST:PORT under which cells reach it
-	Pins    []string `json:"pins"`    // of its keys: active and standby
+	Pins    []string `json:"pins"`    // of the active and the standby key
 }
 
 const AdvertisedFact = "control-plane"
 
-// ReadAdvertised gives what the store knows, and as it is kept there; empty: nothing yet.
-func ReadAdvertised(ctx context.Context, st Store) (s Advertised, kept string, err error) {
-	if kept, err = st.Fact(ctx, AdvertisedFact); err != nil || kept == "" {
-		return s, kept, err
+// ReadAdvertised returns the stored value, and its encoded form for KeepFact; empty: none is stored.
+func ReadAdvertised(ctx context.Context, st Store) (s Advertised, stored string, err error) {
+	if stored, err = st.Fact(ctx, AdvertisedFact); err != nil || stored == "" {
+		return s, stored, err
 	}
-	if err := json.Unmarshal([]byte(kept), &s); err != nil {
-		return s, kept, fmt.Errorf("what the store knows of the control plane is damaged: %w", err)
+	if err := json.Unmarshal([]byte(stored), &s); err != nil {
+		return s, stored, fmt.Errorf("the address of the control plane in the store is damaged: %w", err)
 	}
-	return s, kept, nil
+	return s, stored, nil
 }
 
-// HasPassword tells whether a database's address has its password in it.
+// HasPassword reports whether the address of a database contains a password.
 func HasPassword(address string) bool {
 	u, err := url.Parse(address)
 	if err != nil {
-		return true // who knows
+		return true // it may
 	}
 	_, has := u.User.Password()
 	return has || u.Query().Has("password")
 }
 
-// View decides as the engine would now, from the repository and the store in --data.
-func (a *App) View(ctx context.Context, repo *Opened) (*view.View, error) {
-	s, err := repo.Snapshot(ctx)
+// DecideView decides as the engine would now, from repo and the store in --data.
+func (a *App) DecideView(ctx context.Context, repo *OpenRepository) (*view.View, error) {
+	s, err := repo.ReadReleases(ctx)
 	if err != nil {
 		return nil, err
 	}
-	observed, err := a.Observed(ctx)
+	observed, err := a.LoadObserved(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &view.View{Desired: s.Desired, Observed: &observed, Plan: plan.Make(s.Desired, &observed, time.Now().UTC())}, nil
+	return &view.View{Desired: s.Desired, Observed: &observed,
+		Plan: plan.Make(s.Desired, &observed, time.Now().UTC())}, nil
 }
 
-// ViewHere is View of the release repository that the command line names.
-func (a *App) ViewHere(ctx context.Context, cmd *cobra.Command, all bool) (*view.View, error) {
-	repo, err := a.Open(ctx, cmd)
+// LocalView is DecideView for the release repository that the command line names. all reads every release.
+func (a *App) LocalView(ctx context.Context, cmd *cobra.Command, all bool) (*view.View, error) {
+	repo, err := a.OpenReleases(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}
 	defer repo.Close()
-	repo.Loader.All = all
-	return a.View(ctx, repo)
+	repo.Loader.AllReleases = all
+	return a.DecideView(ctx, repo)
 }
 
-// Status tells where everything is: as the control plane knows it, or as the repository and the store say.
-func Status(ctx context.Context, a *App, cmd *cobra.Command, repo **Opened, page view.StatusPage) (view.Status, error) {
-	if a.AsksServer() {
-		return ServerStatus(ctx, a, page.Channel)
+// FetchStatus returns the status, from the control plane or from the repository and the store. It opens *repo
+// if that is nil and needed.
+func FetchStatus(ctx context.Context, a *App, cmd *cobra.Command, repo **OpenRepository,
+	page view.StatusPage) (view.Status, error) {
+	if a.UsesServer() {
+		return FetchServerStatus(ctx, a, page.Channel)
 	}
 	if *repo == nil {
-		r, err := a.Open(ctx, cmd)
+		r, err := a.OpenReleases(ctx, cmd)
 		if err != nil {
 			return view.Status{}, err
 		}
 		*repo = r
 	}
-	v, err := a.View(ctx, *repo)
+	v, err := a.DecideView(ctx, *repo)
 	if err != nil {
 		return view.Status{}, err
 	}
 	return view.StatusOf(v, page), nil
 }
 
-// Observed reads what was observed from the store in --data. Without one, nothing was.
-func (a *App) Observed(ctx context.Context) (plan.Observed, error) {
+// LoadObserved reads the observations from the store that --data or --database names; without one, there are
+// none.
+func (a *App) LoadObserved(ctx context.Context) (plan.Observed, error) {
 	none := plan.Observed{Cells: map[string]*plan.CellState{}}
 	if a.Data == "" && a.Database == "" {
 		return none, nil
 	}
 	if _, err := os.Stat(filepath.Join(a.Data, StoreFile)); a.Database == "" && errors.Is(err, fs.ErrNotExist) {
-		return none, nil // nothing ran here yet, and looking makes no store
+		return none, nil // nothing has run here, and reading makes no store
 	}
 	st, err := a.OpenStore(ctx, a.Logger())
 	if err != nil {

@@ -12,14 +12,14 @@ type Field struct {
 	Colour Colour
 }
 
-// Text is a field without a colour.
+// Text returns a field without a colour.
 func Text(s string) Field { return Field{Text: s} }
 
-// Coloured is a field in a colour.
+// Coloured returns a field in a colour.
 func Coloured(s string, c Colour) Field { return Field{s, c} }
 
-// Table prints rows under a heading, columns as wide as their widest field, the last one unpadded.
-func (p Printer) Table(heading []string, rows [][]Field) {
+// PrintTable prints rows under a heading. Columns are as wide as their widest field; the last is unpadded.
+func (p Printer) PrintTable(heading []string, rows [][]Field) {
 	all := make([][]Field, 0, len(rows)+1)
 	top := make([]Field, len(heading))
 	for i, h := range heading {
@@ -29,7 +29,8 @@ func (p Printer) Table(heading []string, rows [][]Field) {
 	for _, row := range rows {
 		one := make([]Field, len(row))
 		for i, f := range row {
-			one[i] = Field{painted.ReplaceAllString(harmless(strings.Join(strings.Fields(f.Text), " ")), ""), f.Colour} // a row is one line
+			text := stripControls(strings.Join(strings.Fields(f.Text), " ")) // a row is one line
+			one[i] = Field{colourSequence.ReplaceAllString(text, ""), f.Colour}
 		}
 		all = append(all, one)
 	}
@@ -55,12 +56,12 @@ func (p Printer) Table(heading []string, rows [][]Field) {
 	}
 }
 
-// Section prints a titled table, or that it would be empty.
-func (a *App) Section(title string, heading []string, rows [][]Field) {
+// PrintSection prints a titled table, or that there is nothing.
+func (a *App) PrintSection(title string, heading []string, rows [][]Field) {
 	if len(rows) == 0 {
-		a.Stdout.Line("\n%s: nothing", a.Stdout.Paint(Bold, title))
+		a.Stdout.PrintLine("\n%s: nothing", a.Stdout.Paint(Bold, title))
 		return
 	}
-	a.Stdout.Line("\n%s:", a.Stdout.Paint(Bold, title))
-	a.Stdout.Table(heading, rows)
+	a.Stdout.PrintLine("\n%s:", a.Stdout.Paint(Bold, title))
+	a.Stdout.PrintTable(heading, rows)
 }

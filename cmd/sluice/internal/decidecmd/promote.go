@@ -1,5 +1,8 @@
-// Package decidecmd has the verbs by which people decide: promote, approve, hold, freeze, roll back, quarantine, and what becomes of a
-// rollout. Each makes one commit of the caller's, which package edits decides.
+// Package decidecmd has the verbs of people's decisions: promote, approve, hold, freeze, rollback, quarantine,
+// and rollout.
+//
+// Each makes one commit in the caller's name; package edits decides its contents, and the engine acts on it. A
+// verb runs in one goroutine.
 package decidecmd
 
 import (
@@ -24,39 +27,40 @@ func PromoteVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "promote V --to CHANNEL | CHANNEL V",
 		GroupID: cli.GroupDecide,
-		Short:   "Ask for a release in a channel",
-		Long: `Commits a request: head.yaml of the channel with another release, and nothing else changed. The engine answers it
-with a promotion of its own that names you, or with a verdict. Gates bind requests too, unless the channel says
-"people: free". With --wait it shows how the verdicts change until the engine answered; exit 3 if that takes longer than
---timeout. Verdicts that rest on cells' reports need --server or --data.`,
+		Short:   "Request a release in a channel",
+		Long: `Commits a request: the channel's head.yaml with another release, and nothing else changed. The
+engine answers with a promotion of its own that names you, or with a verdict. Gates apply to
+requests too, unless the channel says "people: free". With --wait, the verdicts are shown as they
+change until the engine has answered; the exit code is 3 if that takes longer than --timeout.
+Verdicts that depend on cells' reports need --server or --data.`,
 		Example: `  sluice promote 2026.11.3 --to dedicated
   sluice promote dedicated 2026.11.3 --wait --server http://127.0.0.1:7600`,
-		Args: cli.Arguments(1, 2, "the release's version"),
+		Args: cli.ArgumentCount(1, 2, "the release's version"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch d.Release = args[0]; {
 			case d.Channel != "" && len(args) == 2:
-				return cli.Usage(cmd, "name the channel once: --to %s or %s", d.Channel, args[0])
+				return cli.UsageError(cmd, "name the channel once: --to %s or %s", d.Channel, args[0])
 			case len(args) == 2:
 				d.Channel, d.Release = args[0], args[1]
 			case d.Channel == "":
-				return cli.Usage(cmd, "the channel is missing")
+				return cli.UsageError(cmd, "the channel is missing")
 			}
-			return promote(a, cmd, d, wait, timeout)
+			return pushPromotion(a, cmd, d, wait, timeout)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&d.Channel, "to", "", "the `CHANNEL`")
-	f.StringVar(&d.Reason, "reason", "", "why, for the commit")
+	f.StringVar(&d.Channel, "to", "", "`CHANNEL` to promote to")
+	f.StringVar(&d.Reason, "reason", "", "reason, recorded in the commit")
 	f.BoolVar(&wait, "wait", false, "wait for the engine's answer")
-	f.DurationVar(&timeout, "timeout", 10*time.Minute, "how long to wait")
-	cli.ServerFlag(a, cmd)
+	f.DurationVar(&timeout, "timeout", 10*time.Minute, "how long --wait waits")
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
-func promote(a *cli.App, cmd *cobra.Command, d edits.Promote, wait bool, timeout time.Duration) error {
-	repo, p, err := a.Releases().Pusher(a, cmd)
+func pushPromotion(a *cli.App, cmd *cobra.Command, d edits.Promote, wait bool, timeout time.Duration) error {
+	repo, p, err := a.ReleaseRepository().OpenPusher(a, cmd)
 	if err != nil {
-		return cli.FailedTo(d, err)
+		return cli.DecisionError(d, err)
 	}
 	defer repo.Close()
 	done, err := p.Push(cmd.Context(), d)
@@ -64,63 +68,66 @@ func promote(a *cli.App, cmd *cobra.Command, d edits.Promote, wait bool, timeout
 	case err != nil:
 		return err
 	case !wait:
-		return a.Wrote(done)
+		return a.PrintDone(done)
 	}
-	return await(cmd.Context(), a, repo, d, timeout)
+	return awaitAnswer(cmd.Context(), a, repo, d, timeout)
 }
 
-// await shows how a request fares until the engine answered it.
-func await(ctx context.Context, a *cli.App, repo *cli.Opened, d edits.Promote, timeout time.Duration) error {
+// awaitAnswer prints the verdicts on a request until the engine has answered.
+func awaitAnswer(ctx context.Context, a *cli.App, repo *cli.OpenRepository, d edits.Promote,
+	timeout time.Duration) error {
 	what, _ := d.Message()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	last := ""
 	for {
-		s, err := repo.Snapshot(ctx)
+		s, err := repo.ReadReleases(ctx)
 		if err == nil {
 			c, err := s.Channel(d.Channel)
 			if err != nil {
 				return fmt.Errorf("%s: %w", what, err)
 			}
 			if e := c.Effective; e != nil && e.Release == d.Release {
-				return a.Wrote(edits.Done{Commit: e.Written, Did: what})
+				return a.PrintDone(edits.Result{Commit: e.Written, Summary: what})
 			}
 			if c.Request == nil || c.Request.Release != d.Release {
-				return cli.Blocked(fmt.Errorf("%s: it is no longer asked for", what), "sluice log %s tells what happened", d.Channel)
+				return cli.Blocked(fmt.Errorf("%s: it is no longer requested", what),
+					"sluice log %s shows what happened", d.Channel)
 			}
-			if now := waitingFor(ctx, a, repo, d.Channel, d.Release); now != last && ctx.Err() == nil {
+			if now := blockingVerdicts(ctx, a, repo, d.Channel, d.Release); now != last && ctx.Err() == nil {
 				last = now
-				a.Stderr.Line("%s %s", a.Stderr.Paint(cli.Faint, time.Now().Format(time.TimeOnly)), last)
+				a.Stderr.PrintLine("%s %s", a.Stderr.Paint(cli.Faint, time.Now().Format(time.TimeOnly)), last)
 			}
 		} else if ctx.Err() == nil {
-			a.Stderr.Line("%v", err) // the host may be back in a moment
+			a.Stderr.PrintLine("%v", err) // the host may recover
 		}
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return cli.Blocked(fmt.Errorf("%s: not answered within %s: %s", what, cli.Span(timeout), cli.OrDash(last)), "sluice why %s; the request stands", d.Channel)
+				return cli.Blocked(fmt.Errorf("%s: not answered within %s: %s", what, cli.FormatDuration(timeout),
+					cli.OrDash(last)), "sluice why %s; the request stands", d.Channel)
 			}
 			return ctx.Err()
-		case <-time.After(pace(a, repo)):
+		case <-time.After(pollInterval(a, repo)):
 		}
 	}
 }
 
-// pace is how often the repository is looked at while somebody waits.
-func pace(a *cli.App, repo *cli.Opened) time.Duration {
+// pollInterval returns how often to read the repository while waiting.
+func pollInterval(a *cli.App, repo *cli.OpenRepository) time.Duration {
 	if cli.IsRemote(repo.Address) {
 		return 3 * time.Second
 	}
 	return 200 * time.Millisecond
 }
 
-// waitingFor says which verdicts stand between a channel and a release, as far as what was observed is known here.
-func waitingFor(ctx context.Context, a *cli.App, repo *cli.Opened, channel, version string) string {
-	const unknown = "waits for the engine (--server or --data would tell for what)"
-	if !a.AsksServer() && a.Data == "" {
+// blockingVerdicts returns in words what blocks a release in a channel, as far as observations are known here.
+func blockingVerdicts(ctx context.Context, a *cli.App, repo *cli.OpenRepository, channel, version string) string {
+	const unknown = "waits for the engine (--server or --data would show for what)"
+	if !a.UsesServer() && a.Data == "" {
 		return unknown
 	}
-	s, err := cli.Status(ctx, a, nil, &repo, view.StatusPage{Channel: channel})
+	s, err := cli.FetchStatus(ctx, a, nil, &repo, view.StatusPage{Channel: channel})
 	if err != nil {
 		return err.Error()
 	}
@@ -139,23 +146,24 @@ func waitingFor(ctx context.Context, a *cli.App, repo *cli.Opened, channel, vers
 }
 
 func ApproveVerb(a *cli.App) *cobra.Command {
-	var w cli.Approving
+	var w cli.ApprovalOptions
 	cmd := &cobra.Command{
 		Use:     "approve CHANNEL V",
 		GroupID: cli.GroupDecide,
 		Short:   "Approve a release for a channel, signed with your SSH key",
-		Long: `Commits channels/CHANNEL/approvals/V/PERSON.yaml with the release's digest, signed with an SSH key that sluice.yaml lists
-for you under people. The key is --key, or git's user.signingKey, or one that your SSH agent has. An approval never counts from
-an author of the release.`,
+		Long: `Commits channels/CHANNEL/approvals/V/PERSON.yaml with the release's digest, signed with an SSH key
+that sluice.yaml lists for you under people. The key is --key, or git's user.signingKey, or one that
+your SSH agent holds. An approval by an author of the release never counts.`,
 		Example: `  sluice approve dedicated 2026.11.3
   sluice approve dedicated 2026.11.3 --as ada --key ~/.ssh/id_ed25519 --comment "tried it on staging"`,
-		Args: cli.Arguments(2, 2, "CHANNEL and V, the release's version,"),
+		Args: cli.ArgumentCount(2, 2, "CHANNEL and V, the release's version,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return cli.Approve(a, cmd, a.Releases(), w, func(as string) edits.Decision[*edits.Releases] {
-				return edits.Approve{Channel: args[0], Release: args[1], As: as, Comment: w.Comment}
-			})
+			return cli.CommitApproval(a, cmd, a.ReleaseRepository(), w,
+				func(as string) edits.Decision[*edits.Releases] {
+					return edits.Approve{Channel: args[0], Release: args[1], As: as, Comment: w.Comment}
+				})
 		},
 	}
-	w.Flags(cmd)
+	w.AddFlags(cmd)
 	return cmd
 }

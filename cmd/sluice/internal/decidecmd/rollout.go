@@ -15,8 +15,9 @@ import (
 )
 
 func RolloutVerb(a *cli.App) *cobra.Command {
-	cmd := cli.Group("rollout", "See how a head reaches its cells; stop it, let it go on, skip a wave", `A head reaches the cells of its channel in waves, as rollout: in channel.yaml says. What you decide here is a commit to the
-release repository, like everything that is meant to be: halt is a hold, resume its removal.`,
+	cmd := cli.Group("rollout", "Show how a head reaches its cells; halt or resume the rollout, or skip a wave",
+		`A head reaches the cells of its channel in waves, as rollout: in channel.yaml says. Each decision
+made here is a commit to the release repository: halt adds a hold, and resume removes it.`,
 		cli.Complete(a, rolloutStatusVerb(a), cli.ChannelNames),
 		cli.Complete(a, rolloutHaltVerb(a), cli.ChannelNames),
 		cli.Complete(a, rolloutResumeVerb(a), cli.ChannelNames),
@@ -30,14 +31,14 @@ func rolloutHaltVerb(a *cli.App) *cobra.Command {
 	d := edits.Hold{ID: edits.HaltID}
 	cmd := &cobra.Command{
 		Use:   "halt CHANNEL --reason WHY",
-		Short: "Stop the rollout: no more cells begin, and nothing is promoted",
-		Long: `Commits channels/CHANNEL/holds/rollout.yaml. Cells that began go on to their end; only rollbacks are granted. To take the
-release back as well: sluice rollback.`,
+		Short: "Halt the rollout: no more cells start, and nothing is promoted",
+		Long: `Commits channels/CHANNEL/holds/rollout.yaml. Cells that have started go on to the end; only
+rollbacks are granted. To take the release back as well, run sluice rollback.`,
 		Example: `  sluice rollout halt dedicated --reason "support sees slow starts"`,
-		Args:    cli.Arguments(1, 1, "CHANNEL"),
+		Args:    cli.ArgumentCount(1, 1, "CHANNEL"),
 	}
-	cli.NeedReason(cmd, &d.Reason, "why, for everyone who meets it")
-	return cli.Decides(a, cmd, a.Releases(), func(args []string) edits.Decision[*edits.Releases] {
+	cli.RequireReason(cmd, &d.Reason, "reason, shown to everyone it affects")
+	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
 		d.Channel = args[0]
 		return d
 	})
@@ -47,14 +48,14 @@ func rolloutResumeVerb(a *cli.App) *cobra.Command {
 	var d edits.Resume
 	cmd := &cobra.Command{
 		Use:   "resume CHANNEL [HOLD]",
-		Short: "Let a halted rollout go on where it was",
-		Long: `Removes the hold that stops it: the one that sluice rollout halt left or, where the engine halted it, the engine's. HOLD says
-which if there are several.`,
+		Short: "Resume a halted rollout where it stopped",
+		Long: `Removes the hold that halts the rollout: the one that sluice rollout halt left or, if the engine
+halted it, the engine's. HOLD says which if there are several.`,
 		Example: `  sluice rollout resume dedicated`,
-		Args:    cli.Arguments(1, 2, "CHANNEL"),
+		Args:    cli.ArgumentCount(1, 2, "CHANNEL"),
 	}
-	cmd.Flags().StringVar(&d.Reason, "reason", "", "why, for the commit")
-	return cli.Decides(a, cmd, a.Releases(), func(args []string) edits.Decision[*edits.Releases] {
+	cmd.Flags().StringVar(&d.Reason, "reason", "", "reason, recorded in the commit")
+	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
 		if d.Channel = args[0]; len(args) == 2 {
 			d.Hold = args[1]
 		}
@@ -66,68 +67,73 @@ func rolloutSkipVerb(a *cli.App) *cobra.Command {
 	var d edits.SkipWave
 	cmd := &cobra.Command{
 		Use:   "skip-wave CHANNEL --reason WHY",
-		Short: "Open the next wave without waiting for those before",
-		Long: `Commits channels/CHANNEL/skips/SEQUENCE.yaml, for the head that the channel has now and no other. It skips the waves' soak and
-nothing else: neither quarantine nor holds, windows, freezes, maxInFlight or the failure budget.
+		Short: "Open the next wave without waiting for the soak of the earlier ones",
+		Long: `Commits channels/CHANNEL/skips/SEQUENCE.yaml, which applies only to the channel's current head. It
+skips the waves' soak and nothing else: quarantine, holds, windows, freezes, maxInFlight and the
+failure budget still apply.
 
-Which wave is open, the control plane (--server) or the store (--data, --database) is asked; --wave names the wave to open and asks nobody.`,
+Which wave is open is asked of the control plane (--server) or read from the store (--data,
+--database). With --wave, which names the wave to open, neither is needed.`,
 		Example: `  sluice rollout skip-wave dedicated --reason "it soaked in staging for a week" --server unix:///run/sluice.sock
   sluice rollout skip-wave dedicated --wave 3 --reason "urgent"`,
-		Args: cli.Arguments(1, 1, "CHANNEL"),
+		Args: cli.ArgumentCount(1, 1, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d.Channel = args[0]
 			return skipWave(a, cmd, d)
 		},
 	}
-	cli.NeedReason(cmd, &d.Reason, "why, for everyone who asks later")
-	cmd.Flags().IntVar(&d.Wave, "wave", 0, "the `WAVE` to open (default: the one after that which is open)")
-	cli.ServerFlag(a, cmd)
+	cli.RequireReason(cmd, &d.Reason, "reason, recorded in the commit")
+	cmd.Flags().IntVar(&d.Wave, "wave", 0, "`WAVE` to open (default: the one after the open wave)")
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
 func skipWave(a *cli.App, cmd *cobra.Command, d edits.SkipWave) (err error) {
 	if d.Wave == 0 {
-		if _, err = a.Author(cmd.Context()); err == nil {
-			d.Wave, d.Seen, err = nextWave(a, cmd, d.Channel)
+		if _, err = a.FindAuthor(cmd.Context()); err == nil {
+			d.Wave, d.Seen, err = findNextWave(a, cmd, d.Channel)
 		}
 		if err != nil {
 			return fmt.Errorf("skip a wave of %s: %w", d.Channel, err)
 		}
 	}
-	return cli.Commit(a, cmd, a.Releases(), d)
+	return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
 }
 
-// nextWave finds out which wave follows the one that is open, and of which head.
-func nextWave(a *cli.App, cmd *cobra.Command, channel string) (wave int, sequence int64, err error) {
-	if !a.AsksServer() && a.Data == "" && a.Database == "" {
-		return 0, 0, cli.Fail(fmt.Errorf("which wave is open is not known here"), "ask the control plane with --server, or name the wave to open with --wave")
+// findNextWave returns the wave after the open one, and the sequence of its head.
+func findNextWave(a *cli.App, cmd *cobra.Command, channel string) (wave int, sequence int64, err error) {
+	if !a.UsesServer() && a.Data == "" && a.Database == "" {
+		return 0, 0, cli.Fail(fmt.Errorf("which wave is open is not known here"),
+			"ask the control plane with --server, or name the wave to open with --wave")
 	}
-	all, err := rollouts(cmd.Context(), a, cmd, channel)
+	all, err := fetchRollouts(cmd.Context(), a, cmd, channel)
 	if err != nil {
 		return 0, 0, err
 	}
 	p := all[0]
 	switch {
 	case p.Wave == 0:
-		return 0, 0, cli.Fail(fmt.Errorf("%s has no rollout by waves under way", channel), "sluice rollout status %s", channel)
+		return 0, 0, cli.Fail(fmt.Errorf("%s has no rollout in waves under way", channel), "sluice rollout status %s",
+			channel)
 	case p.Wave == len(p.Waves):
-		return 0, 0, cli.Fail(fmt.Errorf("the last wave, %d, is open already", p.Wave), "sluice rollout status %s", channel)
+		return 0, 0, cli.Fail(fmt.Errorf("the last wave, %d, is open already", p.Wave), "sluice rollout status %s",
+			channel)
 	}
 	return p.Wave + 1, p.Sequence, nil
 }
 
-// rollouts tells how far heads have come: as the control plane knows it, or as the repository and the store say. With a
-// channel, that one's only, and it is there.
-func rollouts(ctx context.Context, a *cli.App, cmd *cobra.Command, channel string) ([]plan.Progress, error) {
-	if a.AsksServer() {
+// fetchRollouts returns the progress of rollouts, from the control plane or from the repository and the store.
+// With a channel, the result is that channel's alone.
+func fetchRollouts(ctx context.Context, a *cli.App, cmd *cobra.Command, channel string) ([]plan.Progress, error) {
+	if a.UsesServer() {
 		var all peopleapi.Rollouts
-		err := a.Ask(ctx, "/v1/rollouts?channel="+url.QueryEscape(channel), &all)
+		err := a.GetResource(ctx, "/v1/rollouts?channel="+url.QueryEscape(channel), &all)
 		if err == nil && channel != "" && len(all.Rollouts) != 1 {
-			err = fmt.Errorf("the control plane told of %d rollouts, not of one", len(all.Rollouts))
+			err = fmt.Errorf("the control plane returned %d rollouts instead of one", len(all.Rollouts))
 		}
 		return all.Rollouts, err
 	}
-	v, err := a.ViewHere(ctx, cmd, false)
+	v, err := a.LocalView(ctx, cmd, false)
 	if err != nil {
 		return nil, err
 	}

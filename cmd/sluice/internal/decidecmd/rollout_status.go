@@ -16,37 +16,37 @@ import (
 func rolloutStatusVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [CHANNEL]",
-		Short: "Show how far heads have come: waves, cells in flight, failures, and who waits for what",
+		Short: "Show how far rollouts are: waves, cells in flight, failures, and what cells wait for",
 		Example: `  sluice rollout status --server http://127.0.0.1:7600
   sluice rollout status dedicated --repo releases --data data -o json`,
-		Args: cli.Arguments(0, 1, "CHANNEL"),
+		Args: cli.ArgumentCount(0, 1, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			channel := ""
 			if len(args) == 1 {
 				channel = args[0]
 			}
-			all, err := rollouts(cmd.Context(), a, cmd, channel)
+			all, err := fetchRollouts(cmd.Context(), a, cmd, channel)
 			if err != nil {
 				return fmt.Errorf("rollout status: %w", err)
 			}
-			return a.Show(map[string]any{"rollouts": all}, func() {
+			return a.PrintResult(map[string]any{"rollouts": all}, func() {
 				for i, p := range all {
 					if i > 0 {
-						a.Stdout.Line("")
+						a.Stdout.PrintLine("")
 					}
 					drawRollout(a.Stdout, p, time.Now())
 				}
 			})
 		},
 	}
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
-// drawRollout draws one channel: where its head is, its waves, what stops it, and who waits.
+// drawRollout prints one channel: its head, its waves, what stops the rollout, and which cells wait.
 func drawRollout(p cli.Printer, r plan.Progress, now time.Time) {
 	if r.Release == "" {
-		p.Line("%s has no release yet", p.Paint(cli.Bold, r.Channel))
+		p.PrintLine("%s has no release yet", p.Paint(cli.Bold, r.Channel))
 		drawBlocked(p, r)
 		return
 	}
@@ -54,39 +54,41 @@ func drawRollout(p cli.Printer, r plan.Progress, now time.Time) {
 	if r.Finished {
 		how = "rolled out"
 	}
-	p.Line("%s  %s, sequence %d, %s, for %s", p.Paint(cli.Bold, r.Channel), r.Release, r.Sequence, how, cli.Ago(now, r.Moved))
+	p.PrintLine("%s  %s, sequence %d, %s, for %s", p.Paint(cli.Bold, r.Channel), r.Release, r.Sequence, how,
+		cli.Ago(now, r.Moved))
 	flight := strconv.Itoa(r.InFlight) + " in flight"
 	if r.Slots > 0 {
 		flight += fmt.Sprintf(", at most %d", r.Slots)
 	}
-	p.Line("  %d of %s healthy on it; %s; %s", r.Healthy, words.Count(r.Cells, "cell"), flight, failures(p, r))
+	p.PrintLine("  %d of %s healthy on it; %s; %s", r.Healthy, words.Count(r.Cells, "cell"), flight, failureText(p, r))
 	if apart := r.Cells - r.Could; apart > 0 && !r.Finished {
-		p.Line("  %d of them not waited for: silent, never heard of, or held back by something of their own", apart)
+		p.PrintLine("  %d of them not waited for: silent, never seen, or held back by something of their own", apart)
 	}
 	if len(r.Waves) > 0 {
 		rows := make([][]cli.Field, 0, len(r.Waves))
 		for _, w := range r.Waves {
-			rows = append(rows, []cli.Field{cli.Text(fmt.Sprint(w.Wave)), cli.Text(fmt.Sprint(w.Cells)), cli.Text(soakOf(w)), cli.Text(fmt.Sprint(w.Healthy)), waveState(r, w, now)})
+			rows = append(rows, []cli.Field{cli.Text(fmt.Sprint(w.Wave)), cli.Text(fmt.Sprint(w.Cells)),
+				cli.Text(soakText(w)), cli.Text(fmt.Sprint(w.Healthy)), waveField(r, w, now)})
 		}
-		p.Indented("  ").Table([]string{"WAVE", "CELLS", "SOAK", "SOAKED", ""}, rows)
+		p.WithIndent("  ").PrintTable([]string{"WAVE", "CELLS", "SOAK", "SOAKED", ""}, rows)
 	}
 	drawBlocked(p, r)
 	for _, w := range r.Waiting {
-		who := someOf(w.Cells)
+		who := joinFew(w.Cells)
 		if len(w.Cells) > 1 {
 			who = fmt.Sprintf("%d cells, %s; of the first", len(w.Cells), who)
 		}
-		p.Line("  %s", p.Paint(cli.Yellow, w.Gate)+"  "+who+": "+cli.Until(w.Reason, w.Until, now))
+		p.PrintLine("  %s", p.Paint(cli.Yellow, w.Gate)+"  "+who+": "+cli.WithUntil(w.Reason, w.Until, now))
 	}
 }
 
 func drawBlocked(p cli.Printer, r plan.Progress) {
 	for _, b := range r.Blocked {
-		p.Line("  %s", strings.TrimSpace(b.Release+" "+b.String()))
+		p.PrintLine("  %s", strings.TrimSpace(b.Release+" "+b.String()))
 	}
 }
 
-func failures(p cli.Printer, r plan.Progress) string {
+func failureText(p cli.Printer, r plan.Progress) string {
 	s := fmt.Sprintf("%d failed, ", len(r.Failed))
 	if r.Budget == 0 {
 		s += "the first failure stops it"
@@ -96,22 +98,22 @@ func failures(p cli.Printer, r plan.Progress) string {
 	if len(r.Failed) == 0 {
 		return s
 	}
-	return p.Paint(cli.Red, s+": "+someOf(r.Failed))
+	return p.Paint(cli.Red, s+": "+joinFew(r.Failed))
 }
 
-func soakOf(w plan.WaveProgress) string {
+func soakText(w plan.WaveProgress) string {
 	if w.Soak == 0 {
 		return "-"
 	}
-	return cli.Span(w.Soak)
+	return cli.FormatDuration(w.Soak)
 }
 
-func waveState(r plan.Progress, w plan.WaveProgress, now time.Time) cli.Field {
+func waveField(r plan.Progress, w plan.WaveProgress, now time.Time) cli.Field {
 	switch {
 	case w.Through:
 		return cli.Coloured("through", cli.Green)
 	case w.Wave == r.Wave && !w.Until.IsZero() && w.Soak > 0:
-		return cli.Coloured(cli.Until("open, soaks", w.Until.UTC(), now), cli.Yellow)
+		return cli.Coloured(cli.WithUntil("open, soaks", w.Until.UTC(), now), cli.Yellow)
 	case w.Wave == r.Wave:
 		return cli.Coloured("open", cli.Yellow)
 	case w.Wave < r.Wave:
@@ -120,8 +122,8 @@ func waveState(r plan.Progress, w plan.WaveProgress, now time.Time) cli.Field {
 	return cli.Coloured("", cli.Faint)
 }
 
-// someOf names a few of many.
-func someOf(all []string) string {
+// joinFew joins the first names and counts the others.
+func joinFew(all []string) string {
 	const few = 3
 	if len(all) <= few {
 		return strings.Join(all, ", ")

@@ -15,33 +15,35 @@ func HoldVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "hold CHANNEL --reason WHY | CHANNEL --lift [ID]",
 		GroupID: cli.GroupDecide,
-		Short:   "Stop a channel, all but rollbacks, until somebody lifts it",
-		Long: `Commits channels/CHANNEL/holds/ID.yaml: no promotion and no grant until the file is gone. With --cell it stops grants to those
-cells only. --lift removes it; the ID is needed only if there are several. The engine's own holds, after a rollback or a halt, are
-lifted the same way.`,
+		Short:   "Stop everything but rollbacks in a channel, until somebody lifts the hold",
+		Long: `Commits channels/CHANNEL/holds/ID.yaml: nothing is promoted or granted until the file is removed.
+With --cell, only grants to those cells stop. --lift removes the hold; its ID is needed only if
+there are several. Holds that the engine set after a rollback or a halt are lifted the same way.`,
 		Example: `  sluice hold dedicated --reason "incident 512"
   sluice hold dedicated --cell acme --reason "their trade fair"
   sluice hold dedicated --lift`,
-		Args: cli.Arguments(1, 2, "CHANNEL"),
+		Args: cli.ArgumentCount(1, 2, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d.Channel = args[0]
 			switch {
 			case lift && len(args) == 2:
-				return cli.Commit(a, cmd, a.Releases(), edits.LiftHold{Channel: d.Channel, ID: args[1], Reason: d.Reason})
+				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
+					edits.LiftHold{Channel: d.Channel, ID: args[1], Reason: d.Reason})
 			case lift:
-				return cli.Commit(a, cmd, a.Releases(), edits.LiftHold{Channel: d.Channel, ID: d.ID, Reason: d.Reason})
+				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
+					edits.LiftHold{Channel: d.Channel, ID: d.ID, Reason: d.Reason})
 			case len(args) == 2:
-				return cli.Usage(cmd, "%q is one argument too many; to lift a hold: --lift", args[1])
+				return cli.UsageError(cmd, "unexpected argument %q; to lift a hold: --lift", args[1])
 			case d.Reason == "":
-				return cli.Usage(cmd, "--reason is missing")
+				return cli.UsageError(cmd, "--reason is missing")
 			}
-			return cli.Commit(a, cmd, a.Releases(), d)
+			return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&d.Reason, "reason", "", "why, for everyone who meets it")
-	f.StringVar(&d.ID, "id", "", "the hold's name (default: made of the time)")
-	f.StringSliceVar(&d.Cells, "cell", nil, "hold this `CELL` only; may be repeated")
+	f.StringVar(&d.Reason, "reason", "", "reason, shown to everyone it affects")
+	f.StringVar(&d.ID, "id", "", "ID of the hold (default: made from the time)")
+	f.StringSliceVar(&d.Cells, "cell", nil, "hold only this `CELL`; may be repeated")
 	f.BoolVar(&lift, "lift", false, "remove the hold")
 	return cmd
 }
@@ -52,37 +54,39 @@ func FreezeVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "freeze CHANNEL --until T --reason WHY",
 		GroupID: cli.GroupDecide,
-		Short:   "Let nothing into a channel for a while",
-		Long: `Adds a freeze to the channel's policy in one commit of yours; comments stay. From --from (default: now) up to --until,
-nothing is promoted or granted there but rollbacks. T is RFC 3339, or a duration from now (--from) or from --from (--until).
-To end it early, edit channels/CHANNEL/channel.yaml.`,
+		Short:   "Stop everything but rollbacks in a channel for a while",
+		Long: `Adds a freeze to the channel's policy in one commit in your name; comments are kept. From --from
+(default: now) to --until, nothing but rollbacks is promoted or granted there. T is an RFC 3339
+time, or a duration: from now for --from, from --from for --until. To end the freeze early, edit
+channels/CHANNEL/channel.yaml.`,
 		Example: `  sluice freeze dedicated --from 2026-12-20T00:00:00Z --until 2027-01-05T00:00:00Z --reason holidays
   sluice freeze dedicated --until 48h --reason "conference"`,
-		Args: cli.Arguments(1, 1, "CHANNEL"),
+		Args: cli.ArgumentCount(1, 1, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d.Channel, d.From = args[0], time.Now().UTC().Truncate(time.Second)
 			var err error
 			if from != "" {
-				if d.From, err = cli.Instant(from, d.From); err != nil {
-					return cli.Usage(cmd, "--from %w", err)
+				if d.From, err = cli.ParseInstant(from, d.From); err != nil {
+					return cli.UsageError(cmd, "--from %w", err)
 				}
 			}
 			if until == "" || d.Reason == "" {
-				return cli.Usage(cmd, "--until and --reason are needed")
+				return cli.UsageError(cmd, "--until or --reason is missing")
 			}
-			if d.Until, err = cli.Instant(until, d.From); err != nil {
-				return cli.Usage(cmd, "--until %w", err)
+			if d.Until, err = cli.ParseInstant(until, d.From); err != nil {
+				return cli.UsageError(cmd, "--until %w", err)
 			}
 			if !d.From.Before(d.Until) {
-				return cli.Usage(cmd, "--until %s is not after --from %s", cli.Stamp(d.Until), cli.Stamp(d.From))
+				return cli.UsageError(cmd, "--until %s is not after --from %s", cli.FormatTime(d.Until),
+					cli.FormatTime(d.From))
 			}
-			return cli.Commit(a, cmd, a.Releases(), d)
+			return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&from, "from", "", "when it begins (default: now)")
-	f.StringVar(&until, "until", "", "when it ends")
-	f.StringVar(&d.Reason, "reason", "", "why, for everyone who meets it")
+	f.StringVar(&from, "from", "", "when it begins: `T` (default: now)")
+	f.StringVar(&until, "until", "", "when it ends: `T`")
+	f.StringVar(&d.Reason, "reason", "", "reason, shown to everyone it affects")
 	return cmd
 }
 
@@ -91,17 +95,18 @@ func RollbackVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "rollback CHANNEL --reason WHY",
 		GroupID: cli.GroupDecide,
-		Short:   "Ask for a channel to go back to an earlier release",
-		Long: `Commits a request downward: the engine answers with a rollback, in force at once for all cells, and leaves a hold on
-the channel, so that nothing moves up until you lift it (sluice hold CHANNEL --lift). Without --to, the newest earlier
-head is meant that is not quarantined. To keep a release from coming back, quarantine it.`,
+		Short:   "Request that a channel go back to an earlier release",
+		Long: `Commits a request for an earlier release. The engine answers with a rollback, in force at once for
+all cells, and leaves a hold on the channel: nothing moves forward until you lift it (sluice hold
+CHANNEL --lift). Without --to, the channel goes back to its newest earlier head that is not
+quarantined. To keep a release from coming back, quarantine it.`,
 		Example: `  sluice rollback dedicated --reason "workspaces start slowly"
   sluice rollback dedicated --to 2026.11.1 --reason "workspaces start slowly"`,
-		Args: cli.Arguments(1, 1, "CHANNEL"),
+		Args: cli.ArgumentCount(1, 1, "CHANNEL"),
 	}
-	cmd.Flags().StringVar(&d.To, "to", "", "the `RELEASE` to go back to")
-	cli.NeedReason(cmd, &d.Reason, "why, for the commit and for those who ask later")
-	return cli.Decides(a, cmd, a.Releases(), func(args []string) edits.Decision[*edits.Releases] {
+	cmd.Flags().StringVar(&d.To, "to", "", "`RELEASE` to go back to")
+	cli.RequireReason(cmd, &d.Reason, "reason, recorded in the commit")
+	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
 		d.Channel = args[0]
 		return d
 	})
@@ -114,24 +119,26 @@ func QuarantineVerb(a *cli.App) *cobra.Command {
 		Use:     "quarantine V --reason WHY | V --lift",
 		GroupID: cli.GroupDecide,
 		Short:   "Keep a release out of all channels, or of some",
-		Long: `Commits quarantine/V.yaml: from then on no channel (or none of --channel) takes the release, and no cell is granted it.
-Channels that run it and have "onFailure: rollback" go back to their last good release.`,
+		Long: `Commits quarantine/V.yaml: from then on no channel (or none named by --channel) takes the release,
+and no cell is granted it. Channels that run it and have "onFailure: rollback" go back to their last
+good release.`,
 		Example: `  sluice quarantine 2026.11.2 --reason "loses workspaces"
   sluice quarantine 2026.11.2 --lift`,
-		Args: cli.Arguments(1, 1, "V, the release's version,"),
+		Args: cli.ArgumentCount(1, 1, "V, the release's version,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch d.Release = args[0]; {
 			case lift:
-				return cli.Commit(a, cmd, a.Releases(), edits.LiftQuarantine{Release: d.Release, Reason: d.Reason})
+				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
+					edits.LiftQuarantine{Release: d.Release, Reason: d.Reason})
 			case d.Reason == "":
-				return cli.Usage(cmd, "--reason is missing")
+				return cli.UsageError(cmd, "--reason is missing")
 			}
-			return cli.Commit(a, cmd, a.Releases(), d)
+			return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&d.Reason, "reason", "", "why, for everyone who meets it")
-	f.StringSliceVar(&d.Channels, "channel", nil, "only this `CHANNEL`; may be repeated")
+	f.StringVar(&d.Reason, "reason", "", "reason, shown to everyone it affects")
+	f.StringSliceVar(&d.Channels, "channel", nil, "quarantine only in this `CHANNEL`; may be repeated")
 	f.BoolVar(&lift, "lift", false, "end the quarantine")
 	return cmd
 }

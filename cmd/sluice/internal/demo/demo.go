@@ -1,5 +1,8 @@
-// Package demo shows a release on its way, on the reader's machine: with the real command as child processes, real git and real folders.
-// It touches nothing outside its folder, and fails if what it tells does not happen.
+// Package demo shows a release on its way to cells on the reader's machine, with the real command as child
+// processes, real git and real folders.
+//
+// It touches nothing outside its folder, and fails if what it announces does not happen. One goroutine runs the
+// demo.
 package demo
 
 import (
@@ -20,7 +23,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// What the demo tells: the releases of fixtures/workspaces and what becomes of them.
+// The releases of fixtures/workspaces, and what happens to them.
 const (
 	demoFirst = "2026.11.0" // in the repository from the start
 	demoGood  = "2026.11.1" // cut, and goes the whole way
@@ -35,92 +38,98 @@ func Verb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "demo",
 		GroupID: cli.GroupRun,
-		Short:   "Show a release on its way, and a bad one that staging catches, on this machine",
-		Long: `Makes a release repository of the sample product, starts the control plane and the agents of one staging and three dedicated
-cells as child processes, cuts a release and shows it on its way, with soak shortened to seconds; then a bad one, which staging
-catches; then a feature that turns on with its announcement, and is killed. All of it is real: git, HTTP, kustomize, folders that are switched. Nothing leaves this machine.
+		Short:   "Show a release on its way to cells, and a bad one that staging catches, on this machine",
+		Long: `Makes a release repository of the sample product, starts the control plane and the agents of one
+staging and three dedicated cells as child processes, cuts a release and shows it on its way, with
+soak shortened to seconds; then a bad one, which staging catches; then a feature that turns on with
+its announcement, and is killed. All of it is real: git, HTTP, kustomize, folders that are switched.
+Nothing leaves this machine.
 
-It then goes on until it is interrupted, for you to look around; with --once it ends by itself, and fails if any step did.`,
-		Args: cli.Arguments(0, 0, ""),
+The demo then keeps running for you to look around, until interrupted; with --once it exits by
+itself, and fails if any step did.`,
+		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, fmt.Errorf("the demo took longer than %s", timeout))
+			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout,
+				fmt.Errorf("the demo took longer than %s", timeout))
 			defer cancel()
 			d, err := newDemo(ctx, a, dir)
 			if err != nil {
 				return err
 			}
-			err = d.tell(ctx)
+			err = d.runSteps(ctx)
 			if err == nil && !once {
-				err = d.linger(cmd.Context())
+				err = d.awaitInterrupt(cmd.Context())
 			}
 			return errors.Join(err, d.close(keep || !once || err != nil))
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&once, "once", false, "end by itself; exit 1 if any step failed")
-	f.StringVar(&dir, "dir", ".demo", "where everything goes: made anew each time, left for you to look at")
-	f.DurationVar(&timeout, "timeout", 85*time.Second, "for the whole story")
+	f.BoolVar(&once, "once", false, "exit when done; exit code 1 if any step failed")
+	f.StringVar(&dir, "dir", ".demo", "folder for everything: made anew each time, left for you to look at")
+	f.DurationVar(&timeout, "timeout", 85*time.Second, "limit for the whole demo")
 	f.BoolVar(&keep, "keep", true, "leave the folder")
 	return cmd
 }
 
-// tell is the story. Each step fails the demo if what should happen does not, or what must not happen does.
-func (d *demo) tell(ctx context.Context) error {
+// runSteps runs the demo. A step fails if what should happen does not, or what must not happen does.
+func (d *demo) runSteps(ctx context.Context) error {
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
 	}{
-		{"make the release repository", d.prepare},
+		{"make the release repository", d.prepareReleases},
 		{"make the flags repository", d.prepareFlags},
 		{"start the control plane", d.startServer},
 		{"start four cells", d.startCells},
-		{"bring every cell to " + demoFirst, func(ctx context.Context) error { return d.everywhere(ctx, demoFirst) }},
-		{"take " + demoGood + " through staging into dedicated", d.goodRelease},
-		{"stop " + demoBad + " in staging", d.badRelease},
-		{"turn a feature on with its announcement", d.feature},
-		{"check the repository", d.check},
+		{"bring every cell to " + demoFirst, func(ctx context.Context) error { return d.awaitRelease(ctx, demoFirst) }},
+		{"take " + demoGood + " through staging into dedicated", d.rolloutGoodRelease},
+		{"stop " + demoBad + " in staging", d.rejectBadRelease},
+		{"turn a feature on with its announcement", d.announceFeature},
+		{"check the repository", d.checkRepository},
 	} {
 		if err := step.do(ctx); err != nil {
 			if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 				err = errors.Join(cause, err)
 			}
-			d.show.clear()
-			return cli.Fail(fmt.Errorf("demo: %s: %w", step.what, err), "look into %s, and %s for what each process said", d.dir, d.path("logs"))
+			d.screen.clearView()
+			return cli.Fail(fmt.Errorf("demo: %s: %w", step.what, err),
+				"look into %s, and %s for what each process said", d.dir, d.path("logs"))
 		}
 	}
-	d.show.clear()
-	d.ending()
+	d.screen.clearView()
+	d.printSummary()
 	return nil
 }
 
-// everywhere waits until all cells run a release, healthy.
-func (d *demo) everywhere(ctx context.Context, version string) error {
-	return d.until(ctx, func() bool {
+// awaitRelease waits until all cells are healthy on a release.
+func (d *demo) awaitRelease(ctx context.Context, version string) error {
+	return d.pollUntil(ctx, func() bool {
 		return len(d.status.Cells) > 0 && !slices.ContainsFunc(d.status.Cells, func(c view.CellStatus) bool {
 			return c.Release != version || c.State != cells.StateHealthy
 		})
 	})
 }
 
-func (d *demo) goodRelease(ctx context.Context) error {
-	if err := d.cut(ctx, demoGood); err != nil {
+func (d *demo) rolloutGoodRelease(ctx context.Context) error {
+	if err := d.cutRelease(ctx, demoGood); err != nil {
 		return err
 	}
-	if err := d.until(ctx, func() bool { return d.head("dedicated") == demoGood }); err != nil {
+	if err := d.pollUntil(ctx, func() bool { return d.headOf("dedicated") == demoGood }); err != nil {
 		return err
 	}
-	staging, dedicated := d.promoted("staging", demoGood), d.promoted("dedicated", demoGood)
+	staging, dedicated := d.promotedAt("staging", demoGood), d.promotedAt("dedicated", demoGood)
 	if staging.IsZero() || dedicated.Sub(staging) < demoSoak {
 		return fmt.Errorf("dedicated got it %s after staging, and the soak is %s", dedicated.Sub(staging), demoSoak)
 	}
-	d.show.event("dedicated got %s %s after staging: it soaked for %s first", demoGood, cli.Span(dedicated.Sub(staging)), demoSoak)
-	return d.everywhere(ctx, demoGood)
+	d.screen.printEvent("dedicated got %s %s after staging: it soaked for %s first", demoGood,
+		cli.FormatDuration(dedicated.Sub(staging)), demoSoak)
+	return d.awaitRelease(ctx, demoGood)
 }
 
-func (d *demo) badRelease(ctx context.Context) error {
-	d.show.event("the next release misses a database migration: it renders, and its server would never get ready")
-	d.never = func() error {
-		if !d.promoted("dedicated", demoBad).IsZero() {
+func (d *demo) rejectBadRelease(ctx context.Context) error {
+	d.screen.printEvent("the next release lacks a database migration: it renders, but its server never becomes ready")
+	d.invariant = func() error {
+		if !d.promotedAt("dedicated", demoBad).IsZero() {
 			return fmt.Errorf("%s reached dedicated", demoBad)
 		}
 		for _, c := range d.status.Cells {
@@ -130,20 +139,21 @@ func (d *demo) badRelease(ctx context.Context) error {
 		}
 		return nil
 	}
-	if err := d.cut(ctx, demoBad); err != nil {
+	if err := d.cutRelease(ctx, demoBad); err != nil {
 		return err
 	}
-	if err := d.until(ctx, func() bool { return !d.promoted("staging", demoBad).IsZero() }); err != nil {
+	if err := d.pollUntil(ctx, func() bool { return !d.promotedAt("staging", demoBad).IsZero() }); err != nil {
 		return err
 	}
-	if err := d.until(ctx, func() bool { return d.head("staging") == demoGood && d.quarantined(demoBad) }); err != nil {
+	if err := d.pollUntil(ctx,
+		func() bool { return d.headOf("staging") == demoGood && d.isQuarantined(demoBad) }); err != nil {
 		return err
 	}
-	return d.everywhere(ctx, demoGood)
+	return d.awaitRelease(ctx, demoGood)
 }
 
-// check looks at the repository with git itself.
-func (d *demo) check(ctx context.Context) error {
+// checkRepository checks the repository with git itself.
+func (d *demo) checkRepository(ctx context.Context) error {
 	if _, err := d.git(ctx, d.repo, "fsck", "--strict", "--no-dangling"); err != nil {
 		return err
 	}
@@ -154,43 +164,45 @@ func (d *demo) check(ctx context.Context) error {
 	if strings.Contains(log, demoBad) {
 		return fmt.Errorf("dedicated's history has %s: %s", demoBad, log)
 	}
-	return d.never()
+	return d.invariant()
 }
 
-// ending tells where everything is, and how to look at it.
-func (d *demo) ending() {
+// printSummary prints the final status, and how to look at the result.
+func (d *demo) printSummary() {
 	p := d.app.Stdout
-	p.Line("")
+	p.PrintLine("")
 	lookcmd.DrawStatus(p, d.status, false)
-	p.Line("\n%s went through staging into dedicated. %s failed in staging, was rolled back and quarantined, and never reached dedicated.", demoGood, demoBad)
-	p.Line("%s turned on at its time with the announcement of %s, and was killed.", demoFlag, demoFeature)
-	p.Line("\nThe deployment history is in git:")
-	p.Line("  git -C %s log channels/dedicated/head.yaml", d.repo)
-	p.Line("  git -C %s show main:quarantine/%s.yaml", d.repo, demoBad)
-	p.Line("That of flags is apart:")
-	p.Line("  git -C %s log --oneline", d.flags)
-	p.Line("What a cell runs is a folder:")
-	p.Line("  ls %s", d.path("cells", "acme", "current"))
+	p.PrintLine("\n%s went through staging into dedicated. %s failed in staging, was rolled back and quarantined, "+
+		"and never reached dedicated.", demoGood, demoBad)
+	p.PrintLine("%s turned on at its time with the announcement of %s, and was killed.", demoFlag, demoFeature)
+	p.PrintLine("\nThe deployment history is in git:")
+	p.PrintLine("  git -C %s log channels/dedicated/head.yaml", d.repo)
+	p.PrintLine("  git -C %s show main:quarantine/%s.yaml", d.repo, demoBad)
+	p.PrintLine("The history of flags is separate:")
+	p.PrintLine("  git -C %s log --oneline", d.flags)
+	p.PrintLine("What a cell runs is a folder:")
+	p.PrintLine("  ls %s", d.path("cells", "acme", "current"))
 }
 
-// linger keeps everything running until ctx ends.
-func (d *demo) linger(ctx context.Context) error {
+// awaitInterrupt keeps everything running until ctx ends.
+func (d *demo) awaitInterrupt(ctx context.Context) error {
 	p := d.app.Stdout
-	p.Line("\nIt goes on until you press Ctrl-C. In another terminal:")
-	p.Line("  sluice status --watch --server %s", d.server)
-	p.Line("  sluice why dedicated --server %s", d.server)
-	p.Line("  sluice flag unkill %s --reason mended --flags-repo %s && sluice flag show %s --server %s", demoFlag, d.flags, demoFlag, d.server)
-	p.Line("  sluice hold dedicated --repo %s --reason \"just trying\"", d.repo)
-	err := d.until(ctx, func() bool { return false })
+	p.PrintLine("\nThe demo runs until you press Ctrl-C. In another terminal:")
+	p.PrintLine("  sluice status --watch --server %s", d.server)
+	p.PrintLine("  sluice why dedicated --server %s", d.server)
+	p.PrintLine("  sluice flag unkill %s --reason mended --flags-repo %s && sluice flag show %s --server %s", demoFlag,
+		d.flags, demoFlag, d.server)
+	p.PrintLine("  sluice hold dedicated --repo %s --reason \"just trying\"", d.repo)
+	err := d.pollUntil(ctx, func() bool { return false })
 	if ctx.Err() != nil {
-		d.show.clear()
+		d.screen.clearView()
 		return nil
 	}
 	return err
 }
 
-// head is a channel's release now.
-func (d *demo) head(channel string) string {
+// headOf returns a channel's current release.
+func (d *demo) headOf(channel string) string {
 	for _, c := range d.status.Channels {
 		if c.Name == channel {
 			return c.Release
@@ -199,8 +211,8 @@ func (d *demo) head(channel string) string {
 	return ""
 }
 
-// promoted is when a release was promoted to a channel; zero: never.
-func (d *demo) promoted(channel, version string) time.Time {
+// promotedAt returns when a release was promoted to a channel; zero: never.
+func (d *demo) promotedAt(channel, version string) time.Time {
 	if d.desired == nil || d.desired.Channels[channel] == nil {
 		return time.Time{}
 	}
@@ -212,6 +224,7 @@ func (d *demo) promoted(channel, version string) time.Time {
 	return time.Time{}
 }
 
-func (d *demo) quarantined(version string) bool {
-	return d.desired != nil && slices.ContainsFunc(d.desired.Quarantine, func(q channels.Quarantine) bool { return q.Release == version })
+func (d *demo) isQuarantined(version string) bool {
+	return d.desired != nil && slices.ContainsFunc(d.desired.Quarantine,
+		func(q channels.Quarantine) bool { return q.Release == version })
 }

@@ -16,73 +16,77 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// What the demo tells of flags.
+// The feature of the demo.
 const (
 	demoFeature = "workspace-classes" // in the releases that run by then
 	demoFlag    = "class-picker"
-	demoAhead   = 5 * time.Second // from the announcement until its time
+	demoAhead   = 5 * time.Second // from writing the announcement to its time
 )
 
 // prepareFlags makes the flags repository.
 func (d *demo) prepareFlags(ctx context.Context) error {
-	who, err := d.app.Author(ctx)
+	who, err := d.app.FindAuthor(ctx)
 	if err != nil {
 		return err
 	}
-	settings := "apiVersion: " + releases.APIVersion + "\nkind: Flags\ntrustAuthors: true # in earnest approvals are signed\npeople:\n  grace: {email: grace@sluice.example}\n"
-	_, err = gitrepo.Init(ctx, d.flags, gitrepo.New{Files: map[string][]byte{cli.SettingsFile: []byte(settings)}, Message: "begin a flags repository\n", Author: who, When: time.Now().Truncate(time.Second)})
+	settings := "apiVersion: " + releases.APIVersion + "\nkind: Flags\n" +
+		"trustAuthors: true # in earnest approvals are signed\npeople:\n  grace: {email: grace@sluice.example}\n"
+	_, err = gitrepo.Init(ctx, d.flags,
+		gitrepo.InitOptions{Files: map[string][]byte{cli.SettingsFile: []byte(settings)},
+			Message: "begin a flags repository\n", Author: who, When: time.Now().Truncate(time.Second)})
 	if err == nil {
-		d.show.event("made a flags repository: %s", d.flags)
+		d.screen.printEvent("made a flags repository: %s", d.flags)
 	}
 	return err
 }
 
-// feature turns a feature on with its announcement, and kills its flag.
-func (d *demo) feature(ctx context.Context) error {
-	d.show.event("every cell runs %s, which contains %s: it is off until users are told", demoGood, demoFeature)
-	if err := d.run(ctx, "", "flag", "set", demoFlag, "--new", "--feature", demoFeature); err != nil {
+// announceFeature turns a feature on with its announcement, then kills its flag.
+func (d *demo) announceFeature(ctx context.Context) error {
+	d.screen.printEvent("every cell runs %s, which contains %s: it is off until users are told", demoGood, demoFeature)
+	if err := d.runVerb(ctx, "", "flag", "set", demoFlag, "--new", "--feature", demoFeature); err != nil {
 		return err
 	}
 	at := time.Now().Add(demoAhead).Truncate(time.Second).UTC()
-	if err := d.run(ctx, "", "announce", "new", demoFeature, "--title", "Workspace classes", "--feature", demoFeature, "--at", at.Format(time.DateTime)); err != nil {
+	if err := d.runVerb(ctx, "", "announce", "new", demoFeature, "--title", "Workspace classes", "--feature",
+		demoFeature, "--at", at.Format(time.DateTime)); err != nil {
 		return err
 	}
-	if err := d.run(ctx, "grace", "announce", "approve", demoFeature); err != nil {
+	if err := d.runVerb(ctx, "grace", "announce", "approve", demoFeature); err != nil {
 		return err
 	}
-	if err := d.lit(ctx, "staging", flags.On); err != nil {
+	if err := d.awaitFlagState(ctx, "staging", flags.On); err != nil {
 		return err
 	}
-	d.show.event("staging has it already; the others at %s, each by itself", at.Format(time.TimeOnly))
-	if err := d.lit(ctx, "dedicated", flags.On); err != nil {
+	d.screen.printEvent("staging has it already; the others at %s, each by itself", at.Format(time.TimeOnly))
+	if err := d.awaitFlagState(ctx, "dedicated", flags.On); err != nil {
 		return err
 	}
 	if early := time.Until(at); early > 0 {
 		return fmt.Errorf("%s was on %s before its time", demoFlag, early)
 	}
-	d.show.say(cli.Green, "%s is on in every cell", demoFlag)
-	if err := d.run(ctx, "", "flag", "kill", demoFlag, "--reason", "loses text"); err != nil {
+	d.screen.printColoured(cli.Green, "%s is on in every cell", demoFlag)
+	if err := d.runVerb(ctx, "", "flag", "kill", demoFlag, "--reason", "loses text"); err != nil {
 		return err
 	}
-	if err := d.lit(ctx, "", flags.Killed); err != nil {
+	if err := d.awaitFlagState(ctx, "", flags.Killed); err != nil {
 		return err
 	}
-	d.show.say(cli.Red, "%s is killed in every cell", demoFlag)
+	d.screen.printColoured(cli.Red, "%s is killed in every cell", demoFlag)
 	return nil
 }
 
-// lit waits until the flag is so in all cells of a channel (empty: of all), by their own word.
-func (d *demo) lit(ctx context.Context, channel string, state flags.CellState) error {
-	return d.until(ctx, func() bool {
-		seen, err := cli.FlagDetail(ctx, d.app, demoFlag)
-		return err == nil && len(seen.Cells) > 0 && !slices.ContainsFunc(seen.Cells, func(c view.FlagCell) bool {
+// awaitFlagState waits until all cells of a channel (empty: of all) confirm the flag's state.
+func (d *demo) awaitFlagState(ctx context.Context, channel string, state flags.CellState) error {
+	return d.pollUntil(ctx, func() bool {
+		detail, err := cli.FetchFlagDetail(ctx, d.app, demoFlag)
+		return err == nil && len(detail.Cells) > 0 && !slices.ContainsFunc(detail.Cells, func(c view.FlagCell) bool {
 			return (channel == "" || c.Channel == channel) && (c.State != view.FlagState(state) || !c.Confirmed)
 		})
 	})
 }
 
-// run runs a verb as its user would; as somebody else, if who is given.
-func (d *demo) run(ctx context.Context, who string, args ...string) error {
+// runVerb runs a verb as a user would; who, if given, is another user.
+func (d *demo) runVerb(ctx context.Context, who string, args ...string) error {
 	line := "sluice"
 	for _, word := range args {
 		if strings.Contains(word, " ") {
@@ -90,16 +94,18 @@ func (d *demo) run(ctx context.Context, who string, args ...string) error {
 		}
 		line += " " + word
 	}
-	// Nothing that the reader's own environment names is touched.
-	env := append(d.app.Env[:len(d.app.Env):len(d.app.Env)], "SLUICE_FLAGS_REPO="+d.flags, "SLUICE_DATA="+d.path("user"), "SLUICE_SERVER=")
+	// The reader's own environment must not direct the demo elsewhere.
+	env := append(d.app.Env[:len(d.app.Env):len(d.app.Env)], "SLUICE_FLAGS_REPO="+d.flags,
+		"SLUICE_DATA="+d.path("user"), "SLUICE_SERVER=")
 	if who != "" {
 		line += "    as " + who
 		env = append(env, "GIT_AUTHOR_NAME="+who, "GIT_AUTHOR_EMAIL="+who+"@sluice.example")
 	}
-	d.show.event("$ %s", line)
-	said := process.NewTail(4 << 10)
-	if err := (process.Child{Args: append([]string{d.self}, args...), Env: env, Stdout: said, Stderr: said}).Run(ctx); err != nil {
-		return fmt.Errorf("%s: %w: %s", args[0], err, said.Last(1<<10))
+	d.screen.printEvent("$ %s", line)
+	output := process.NewTail(4 << 10)
+	if err := (process.Child{Args: append([]string{d.self}, args...), Env: env, Stdout: output,
+		Stderr: output}).Run(ctx); err != nil {
+		return fmt.Errorf("%s: %w: %s", args[0], err, output.LastLine(1<<10))
 	}
 	return nil
 }

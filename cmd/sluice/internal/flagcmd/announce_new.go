@@ -13,8 +13,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
 )
 
-// announced is what announce new was told.
-type announced struct {
+// announceOptions are the flags of announce new.
+type announceOptions struct {
 	title, notes string
 	at, zone     string
 	features     []string
@@ -26,63 +26,69 @@ type announced struct {
 }
 
 func announceNewVerb(a *cli.App) *cobra.Command {
-	var n announced
+	var n announceOptions
 	cmd := &cobra.Command{
 		Use:   "new ID --title TITLE --feature FEATURE",
-		Short: "Write an announcement: what is told, when, to whom, and which features turn on",
-		Long: `Commits announcements/ID.yaml. --at is a wall time in --zone; without it the announcement is not scheduled. Entry channels (staging) have
-its features as soon as their cells have the release, unless --in says otherwise.
+		Short: "Write an announcement: title, time, cells, and which features turn on",
+		Long: `Commits announcements/ID.yaml. --at is a wall-clock time in --zone; without it the announcement is
+not scheduled. Entry channels (staging) have its features as soon as their cells have the release,
+unless --in says otherwise.
 
-  --cells  acme,globex names cells; channel=dedicated a channel; any other NAME=VALUE a label. All that is said must hold.
-  --ramp   PERCENT@AFTER,… counted from publication: 5@0s,25@24h,100@72h. The last is 100.
-  --when-not-ready  what happens to cells without the release at that time: wait (each turns on when it has it),
-           skip:PERCENT (they are left out, if at least so many are ready) or block:PERCENT (nobody gets it before so many are ready).`,
+  --cells           acme,globex names cells; channel=dedicated a channel; any other NAME=VALUE a
+                    label. A cell must match all of them.
+  --ramp            PERCENT@AFTER,… counted from publication: 5@0s,25@24h,100@72h. The last is 100.
+  --when-not-ready  what happens to cells without the release at that time: wait (each turns on when
+                    it has the release), skip:PERCENT (they are left out, if at least that share is
+                    ready) or block:PERCENT (no cell turns on before that share is ready)`,
 		Example: `  sluice announce new workspace-classes --title "Workspace classes" --feature workspace-classes --at "2026-12-01 10:00" --zone Europe/Berlin
   sluice announce new ssh --title "SSH gateway" --feature ssh-gateway --notes-file ssh.md --ramp 5@0s,100@24h --cells channel=dedicated
   sluice announce new v2 --title "Version 2" --feature v2 --at 2026-12-01T10:00 --in staging=never --embargo --when-not-ready block:90`,
-		Args: cli.Arguments(1, 1, "ID"),
-		RunE: func(cmd *cobra.Command, args []string) error { return announceNew(a, cmd, args[0], n) },
+		Args: cli.ArgumentCount(1, 1, "ID"),
+		RunE: func(cmd *cobra.Command, args []string) error { return createAnnouncement(a, cmd, args[0], n) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&n.title, "title", "", "what it is called, for users")
-	f.StringVar(&n.notes, "notes-file", "", "Markdown `FILE` with what is told; - is standard input")
-	f.StringSliceVar(&n.features, "feature", nil, "a `FEATURE` of release.yaml that turns on with it; may be repeated")
-	f.StringVar(&n.at, "at", "", "when: a `TIME` such as \"2026-12-01 10:00\"")
+	f.StringVar(&n.title, "title", "", "title, for users")
+	f.StringVar(&n.notes, "notes-file", "", "Markdown `FILE` with the notes for users; - is standard input")
+	f.StringSliceVar(&n.features, "feature", nil,
+		"`FEATURE` of release.yaml that turns on with the announcement; may be repeated")
+	f.StringVar(&n.at, "at", "", "publication `TIME`, such as \"2026-12-01 10:00\"")
 	f.StringVar(&n.zone, "zone", "", "IANA `ZONE` of --at (default: the repository's)")
-	f.StringSliceVar(&n.channels, "in", nil, "`CHANNEL=WHEN`: ready, never or a time, for one channel; may be repeated")
-	f.StringSliceVar(&n.cells, "cells", nil, "which cells (default: all)")
-	f.StringVar(&n.ramp, "ramp", "", "`STEPS` of a growing share (default: everybody at once)")
-	f.StringVar(&n.rampBy, "ramp-by", "", "whose share: user or cell (default user)")
+	f.StringSliceVar(&n.channels, "in", nil, "`CHANNEL=WHEN` for one channel: ready, never or a time; may be repeated")
+	f.StringSliceVar(&n.cells, "cells", nil, "`SELECTOR` of cells (default: all)")
+	f.StringVar(&n.ramp, "ramp", "", "`STEPS` of a growing share (default: everyone at once)")
+	f.StringVar(&n.rampBy, "ramp-by", "", "what the share counts: user or cell (default user)")
 	f.StringVar(&n.notReady, "when-not-ready", "", "wait, skip:PERCENT or block:PERCENT (default wait)")
-	f.BoolVar(&n.embargo, "embargo", false, "keys and time are not shown before")
+	f.BoolVar(&n.embargo, "embargo", false, "keep keys and time from being shown before publication")
 	return cmd
 }
 
-func announceNew(a *cli.App, cmd *cobra.Command, id string, n announced) error {
-	d, err := announcementOf(a, cmd, id, n)
+func createAnnouncement(a *cli.App, cmd *cobra.Command, id string, n announceOptions) error {
+	d, err := announcementFromOptions(a, cmd, id, n)
 	if err != nil {
 		return err
 	}
-	return cli.Commit(a, cmd, a.Flags(), d)
+	return cli.CommitDecision(a, cmd, a.FlagsRepository(), d)
 }
 
-// announcementOf is what the command line says of an announcement.
-func announcementOf(a *cli.App, cmd *cobra.Command, id string, n announced) (d edits.Announce, err error) {
+func announcementFromOptions(a *cli.App, cmd *cobra.Command, id string,
+	n announceOptions) (d edits.Announce, err error) {
 	switch {
 	case !edits.ValidName(id):
-		return d, cli.Usage(cmd, "ID %q does not do as a file's name everywhere: use up to 100 letters, digits, dots, dashes and underscores", id)
+		return d, cli.UsageError(cmd,
+			"ID %q is not a portable file name: use up to 100 letters, digits, dots, dashes and underscores", id)
 	case n.title == "":
-		return d, cli.Usage(cmd, "--title is missing")
+		return d, cli.UsageError(cmd, "--title is missing")
 	case len(n.features) == 0:
-		return d, cli.Usage(cmd, "--feature is missing")
+		return d, cli.UsageError(cmd, "--feature is missing")
 	}
-	d = edits.Announce{ID: id, Title: n.title, At: n.at, Zone: n.zone, Features: n.features, Cells: selectorFields(n.cells), Embargo: n.embargo}
-	if d.Channels, err = assignments(n.channels); err != nil {
-		return d, cli.Usage(cmd, "--in: %w", err)
+	d = edits.Announce{ID: id, Title: n.title, At: n.at, Zone: n.zone, Features: n.features,
+		Cells: parseSelector(n.cells), Embargo: n.embargo}
+	if d.Channels, err = parseAssignments(n.channels); err != nil {
+		return d, cli.UsageError(cmd, "--in: %w", err)
 	}
 	if n.ramp != "" {
-		if d.Ramp, err = rampFields(n.ramp, n.rampBy); err != nil {
-			return d, cli.Usage(cmd, "--ramp %q: %w", n.ramp, err)
+		if d.Ramp, err = parseRamp(n.ramp, n.rampBy); err != nil {
+			return d, cli.UsageError(cmd, "--ramp %q: %w", n.ramp, err)
 		}
 	}
 	if n.notReady != "" {
@@ -91,20 +97,22 @@ func announcementOf(a *cli.App, cmd *cobra.Command, id string, n announced) (d e
 			mode += " " + strings.TrimSuffix(share, "%") + "%"
 		}
 		if err := d.WhenNotReady.UnmarshalText([]byte(mode)); err != nil {
-			return d, cli.Usage(cmd, "--when-not-ready %q is none of wait, skip:PERCENT, block:PERCENT", n.notReady)
+			return d, cli.UsageError(cmd, "--when-not-ready %q is none of wait, skip:PERCENT, block:PERCENT",
+				n.notReady)
 		}
 	}
 	if n.notes != "" {
-		text, err := a.ReadFile(n.notes, maxRule)
-		if err != nil || len(text) > maxRule {
-			return d, cli.Fail(errors.Join(fmt.Errorf("read --notes-file %s", n.notes), err), "it names a Markdown file of at most %d bytes", maxRule)
+		text, err := a.ReadFile(n.notes, maxRuleBytes)
+		if err != nil || len(text) > maxRuleBytes {
+			return d, cli.Fail(errors.Join(fmt.Errorf("read --notes-file %s", n.notes), err),
+				"it names a Markdown file of at most %d bytes", maxRuleBytes)
 		}
 		d.Notes = string(text)
 	}
 	return d, nil
 }
 
-func assignments(list []string) (all edit.Fields, err error) {
+func parseAssignments(list []string) (all edit.Fields, err error) {
 	for _, text := range list {
 		name, value, ok := strings.Cut(text, "=")
 		if !ok || name == "" || value == "" {
@@ -115,8 +123,8 @@ func assignments(list []string) (all edit.Fields, err error) {
 	return all, nil
 }
 
-// selectorFields reads acme, channel=dedicated, region=eu.
-func selectorFields(list []string) (all edit.Fields) {
+// parseSelector parses acme, channel=dedicated, region=eu.
+func parseSelector(list []string) (all edit.Fields) {
 	var names, channels []string
 	labels := edit.Fields{}
 	for _, text := range list {
@@ -141,8 +149,8 @@ func selectorFields(list []string) (all edit.Fields) {
 	return all
 }
 
-// rampFields reads 5@0s,25@24h,100@72h.
-func rampFields(text, by string) (all edit.Fields, err error) {
+// parseRamp parses 5@0s,25@24h,100@72h.
+func parseRamp(text, by string) (all edit.Fields, err error) {
 	if by != "" {
 		all = append(all, edit.Field{Key: "by", Value: by})
 	}

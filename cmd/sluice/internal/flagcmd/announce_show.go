@@ -20,65 +20,66 @@ func announceListVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
-		Short:   "List announcements: how far each is, when, and what is next",
-		Long: `Asks the control plane (--server), which knows the cells, or reads the tip of the flags repository and, for the channels, the release
-repository (--repo or $SLUICE_REPO).`,
-		Args: cli.Arguments(0, 0, ""),
+		Short:   "List announcements: state, time, and what is next",
+		Long: `Asks the control plane (--server), which knows the cells, or reads the tip of the flags repository
+and, for the channels, the release repository (--repo or $SLUICE_REPO).`,
+		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, err := announcements(a, cmd)
+			list, err := fetchAnnouncements(a, cmd)
 			if err != nil {
 				return err
 			}
 			if !all {
 				list = slices.DeleteFunc(list, func(s announce.Status) bool { return s.State == announce.Archived })
 			}
-			return a.Show(list, func() {
+			return a.PrintResult(list, func() {
 				rows := make([][]cli.Field, 0, len(list))
 				for _, s := range list {
 					next := s.Summary
 					if s.Needs != "" {
 						next = s.Needs
 					}
-					rows = append(rows, []cli.Field{cli.Coloured(s.Announcement.ID, cli.Bold), howFar(s.State), cli.Text(timeOf(s)), cli.Text(next)})
+					rows = append(rows, []cli.Field{cli.Coloured(s.Announcement.ID, cli.Bold), stateField(s.State),
+						cli.Text(publicationTime(s)), cli.Text(next)})
 				}
-				a.Stdout.Table([]string{"ANNOUNCEMENT", "STATE", "AT", "NEXT"}, rows)
+				a.Stdout.PrintTable([]string{"ANNOUNCEMENT", "STATE", "AT", "NEXT"}, rows)
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "archived ones too")
-	cli.ServerFlag(a, cmd)
+	cmd.Flags().BoolVar(&all, "all", false, "list archived announcements too")
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
 func announceShowVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show ID",
-		Short: "Show how far an announcement is: who approved, which cells will have it, and what some wait for",
-		Long: `Asks the control plane (--server), which knows the cells, or reads the tip of the flags repository and, for the channels, the release
-repository (--repo or $SLUICE_REPO).`,
+		Short: "Show an announcement: approvals, which cells will have it, and what the others wait for",
+		Long: `Asks the control plane (--server), which knows the cells, or reads the tip of the flags repository
+and, for the channels, the release repository (--repo or $SLUICE_REPO).`,
 		Example: `  sluice announce show workspace-classes --server http://127.0.0.1:7600`,
-		Args:    cli.Arguments(1, 1, "ID"),
+		Args:    cli.ArgumentCount(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := announcementStatus(a, cmd, args[0])
+			s, err := fetchAnnouncement(a, cmd, args[0])
 			if err != nil {
 				return err
 			}
-			return a.Show(s, func() { printAnnouncement(a, s) })
+			return a.PrintResult(s, func() { printAnnouncement(a, s) })
 		},
 	}
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
-// timeOf says when an announcement is published, as it is written.
-func timeOf(s announce.Status) string {
+// publicationTime returns when an announcement is published, as written.
+func publicationTime(s announce.Status) string {
 	if s.Announcement.PublishAt.IsZero() {
 		return "-"
 	}
 	return strings.TrimSpace(strings.Replace(s.Announcement.PublishAt.String(), "T", " ", 1) + " " + s.Zone)
 }
 
-func howFar(s announce.State) cli.Field {
+func stateField(s announce.State) cli.Field {
 	f := cli.Coloured(string(s), cli.Plain)
 	switch s {
 	case announce.Published, announce.Publishing, announce.Armed:
@@ -95,26 +96,28 @@ func howFar(s announce.State) cli.Field {
 
 func printAnnouncement(a *cli.App, s announce.Status) {
 	p, n := a.Stdout, s.Announcement
-	p.Line("%s: %s", p.Paint(cli.Bold, n.ID), n.Title)
-	p.Line("%s, at %s", p.Paint(howFar(s.State).Colour, string(s.State)), timeOf(s))
+	p.PrintLine("%s: %s", p.Paint(cli.Bold, n.ID), n.Title)
+	p.PrintLine("%s, at %s", p.Paint(stateField(s.State).Colour, string(s.State)), publicationTime(s))
 	if s.Summary != "" && !strings.HasPrefix(s.Needs, s.Summary) {
-		p.Line("%s", s.Summary)
+		p.PrintLine("%s", s.Summary)
 	}
 	if s.Needs != "" {
-		p.Line("%s", p.Paint(cli.Yellow, s.Needs))
+		p.PrintLine("%s", p.Paint(cli.Yellow, s.Needs))
 	}
-	p.Line("features %s; approved by %s", strings.Join(n.Features, ", "), cli.OrDash(strings.Join(s.Approvals, ", ")))
+	p.PrintLine("features %s; approved by %s", strings.Join(n.Features, ", "),
+		cli.OrDash(strings.Join(s.Approvals, ", ")))
 	for _, w := range s.Warnings {
-		p.Line("%s", p.Paint(cli.Yellow, "warning: "+w))
+		p.PrintLine("%s", p.Paint(cli.Yellow, "warning: "+w))
 	}
 	var rows [][]cli.Field
 	for _, c := range s.Channels {
-		cells := cli.OrDash(cli.CountsOf(c.Counts, cellStates()))
-		rows = append(rows, []cli.Field{cli.Coloured(c.Channel, cli.Bold), howFar(c.State), cli.Text(cli.Stamp(c.At)), cli.Text(fmt.Sprintf("%d %%", c.Percent)), cli.Text(cells)})
+		cells := cli.OrDash(cli.FormatCounts(c.Counts, cellStates()))
+		rows = append(rows, []cli.Field{cli.Coloured(c.Channel, cli.Bold), stateField(c.State),
+			cli.Text(cli.FormatTime(c.At)), cli.Text(fmt.Sprintf("%d %%", c.Percent)), cli.Text(cells)})
 	}
 	if len(rows) > 0 {
-		p.Line("")
-		p.Table([]string{"CHANNEL", "STATE", "AT", "SHARE", "CELLS"}, rows)
+		p.PrintLine("")
+		p.PrintTable([]string{"CHANNEL", "STATE", "AT", "SHARE", "CELLS"}, rows)
 	}
 	rows = rows[:0]
 	for _, c := range s.Channels {
@@ -123,20 +126,21 @@ func printAnnouncement(a *cli.App, s announce.Status) {
 			if !cell.Confirmed {
 				state.Text += ", not confirmed"
 			}
-			rows = append(rows, []cli.Field{cli.Coloured(cell.Cell, cli.Bold), cli.Text(c.Channel), state, cli.Text(whyOf(string(cell.State), cell.Why))})
+			rows = append(rows, []cli.Field{cli.Coloured(cell.Cell, cli.Bold), cli.Text(c.Channel), state,
+				cli.Text(reasonWithoutState(string(cell.State), cell.Why))})
 		}
 	}
 	if len(rows) > 0 {
-		p.Line("")
-		p.Table([]string{"CELL", "CHANNEL", "STATE", "WHY"}, rows)
+		p.PrintLine("")
+		p.PrintTable([]string{"CELL", "CHANNEL", "STATE", "WHY"}, rows)
 	}
 	if n.Notes != "" {
-		p.Line("\n%s", strings.TrimSpace(n.Notes))
+		p.PrintLine("\n%s", strings.TrimSpace(n.Notes))
 	}
 }
 
-// whyOf is why a cell is in a state, without saying the state again.
-func whyOf(state, why string) string { return strings.TrimPrefix(why, state+": ") }
+// reasonWithoutState returns why a cell is in a state, without repeating the state.
+func reasonWithoutState(state, why string) string { return strings.TrimPrefix(why, state+": ") }
 
 func cellColour(s flags.CellState) cli.Colour {
 	switch s {
@@ -151,41 +155,43 @@ func cellColour(s flags.CellState) cli.Colour {
 	return cli.Plain
 }
 
-// cellStates in the order in which people read them.
+// cellStates returns the states in the order of reading.
 func cellStates() []flags.CellState {
-	return []flags.CellState{flags.On, flags.Ramping, flags.Armed, flags.Waiting, flags.Suspended, flags.Killed, flags.Held, flags.LeftOut, flags.Retired}
+	return []flags.CellState{flags.On, flags.Ramping, flags.Armed, flags.Waiting, flags.Suspended, flags.Killed,
+		flags.Held, flags.LeftOut, flags.Retired}
 }
 
-// announcements asks the control plane, or the repositories.
-func announcements(a *cli.App, cmd *cobra.Command) ([]announce.Status, error) {
-	if a.AsksFlagsServer() {
+// fetchAnnouncements returns the announcements from the control plane, or from the repositories.
+func fetchAnnouncements(a *cli.App, cmd *cobra.Command) ([]announce.Status, error) {
+	if a.UsesServerForFlags() {
 		all := []announce.Status{}
-		err := cli.Pages(cmd.Context(), a, "/v1/announcements", url.Values{"limit": {"1000"}}, func(page peopleapi.Announcements) string {
-			all = append(all, page.Announcements...)
-			return page.Next
-		})
+		err := cli.EachPage(cmd.Context(), a, "/v1/announcements", url.Values{"limit": {"1000"}},
+			func(page peopleapi.Announcements) string {
+				all = append(all, page.Announcements...)
+				return page.Next
+			})
 		return all, err
 	}
-	o, err := openOutlook(a, cmd, time.Now())
+	o, err := openFlagsState(a, cmd, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	defer o.Close()
-	warnOfFaults(a, o.Flags)
+	reportTipFaults(a, o.Flags)
 	return append([]announce.Status{}, o.plan.Announcements...), nil
 }
 
-func announcementStatus(a *cli.App, cmd *cobra.Command, id string) (s announce.Status, err error) {
-	if a.AsksFlagsServer() {
-		err = a.Ask(cmd.Context(), "/v1/announcements/"+url.PathEscape(id), &s)
+func fetchAnnouncement(a *cli.App, cmd *cobra.Command, id string) (s announce.Status, err error) {
+	if a.UsesServerForFlags() {
+		err = a.GetResource(cmd.Context(), "/v1/announcements/"+url.PathEscape(id), &s)
 		return s, err
 	}
-	o, err := openOutlook(a, cmd, time.Now())
+	o, err := openFlagsState(a, cmd, time.Now())
 	if err != nil {
 		return s, err
 	}
 	defer o.Close()
-	warnOfFaults(a, o.Flags)
+	reportTipFaults(a, o.Flags)
 	if s, ok := o.plan.Detail(id); ok {
 		return s, nil
 	}

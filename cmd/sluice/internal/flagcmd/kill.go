@@ -24,60 +24,66 @@ func flagKillVerb(a *cli.App) *cobra.Command {
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "kill KEY --reason WHY",
-		Short: "Turn a flag off everywhere, at once, whatever else holds",
-		Long: `Asks the control plane (--server), which keeps the kill, tells all cells, and then commits it: connected cells have it within two seconds,
-whatever is wrong with the repositories or the git host. It says how many confirmed it within --wait, and which did not: a cell that
-is offline has it when it comes back. Without a control plane it commits overrides/kill-KEY.yaml itself.
+		Short: "Turn a flag off everywhere, at once, whatever else applies",
+		Long: `Asks the control plane (--server), which stores the kill, tells all cells, and then commits it:
+connected cells have it within two seconds, whatever is wrong with the repositories or the git host.
+The output says how many cells confirmed the kill within --wait, and which did not; a cell that is
+offline gets it when it comes back. Without a control plane, the command commits
+overrides/kill-KEY.yaml itself.
 
-The flag then has the variant metadata.off, or its default, and no rule counts. Nothing but a commit lifts it (sluice flag unkill):
---until says when somebody should look at it again, and ends nothing.`,
+The flag then has the variant metadata.off, or its default, and no rule applies. Nothing but a
+commit lifts the kill (sluice flag unkill): --until says when somebody should look at it again, and
+ends nothing.`,
 		Example: `  sluice flag kill new-editor --reason "loses text" --server unix:///run/sluice.sock
   sluice flag kill new-editor --reason "loses text" --until 2h --flags-repo ssh://git@git.example/flags`,
-		Args: cli.Arguments(1, 1, "KEY"),
+		Args: cli.ArgumentCount(1, 1, "KEY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var end time.Time
 			if until != "" {
 				var err error
-				if end, err = cli.Instant(until, time.Now().UTC().Truncate(time.Second)); err != nil {
-					return cli.Usage(cmd, "--until %w", err)
+				if end, err = cli.ParseInstant(until, time.Now().UTC().Truncate(time.Second)); err != nil {
+					return cli.UsageError(cmd, "--until %w", err)
 				}
 			}
-			if a.AsksFlagsServer() {
-				return killNow(cmd.Context(), a, args[0], peopleapi.NewKill{Reason: reason, Until: end}, wait)
+			if a.UsesServerForFlags() {
+				return killByServer(cmd.Context(), a, args[0], peopleapi.NewKill{Reason: reason, Until: end}, wait)
 			}
-			return cli.Commit(a, cmd, a.Flags(), edits.KillFlag{Key: args[0], Reason: reason, Until: end})
+			return cli.CommitDecision(a, cmd, a.FlagsRepository(),
+				edits.KillFlag{Key: args[0], Reason: reason, Until: end})
 		},
 	}
 	f := cmd.Flags()
-	cli.NeedReason(cmd, &reason, "why, for everyone who meets it")
-	f.StringVar(&until, "until", "", "when somebody should look again: a duration, or a time (RFC 3339)")
-	f.DurationVar(&wait, "wait", 2*time.Second, "how long to wait for cells to confirm it")
-	cli.ServerFlag(a, cmd)
+	cli.RequireReason(cmd, &reason, "reason, shown to everyone it affects")
+	f.StringVar(&until, "until", "", "when somebody should look at it again: a duration, or a `TIME` (RFC 3339)")
+	f.DurationVar(&wait, "wait", 2*time.Second, "how long to wait for cells to confirm the kill")
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
-// killed is how far a kill is.
-type killed struct {
+// killProgress is a kill with the cells that have not confirmed it.
+type killProgress struct {
 	view.FlagKill
-	Waiting []string `json:"unconfirmedCells,omitempty"` // cells that did not confirm it, those that are offline included
+	Waiting []string `json:"unconfirmedCells,omitempty"` // including offline cells
 }
 
-// killNow has the control plane kill a flag, and waits for cells to say that they have it.
-func killNow(ctx context.Context, a *cli.App, key string, k peopleapi.NewKill, wait time.Duration) error {
-	var answer peopleapi.Killed
-	if err := a.Call(ctx, http.MethodPost, "/v1/flags/"+url.PathEscape(key)+"/kill", k, &answer); err != nil {
-		if said := new(edits.Error); errors.As(err, &said) && said.Next == cli.NobodyThere {
-			err = cli.Fail(said.Err, "while it is down: sluice flag kill %s --reason WHY --flags-repo REPOSITORY commits it, and it is told once serve is back", key)
+// killByServer asks the control plane to kill a flag, and waits for cells to confirm the kill.
+func killByServer(ctx context.Context, a *cli.App, key string, k peopleapi.NewKill, wait time.Duration) error {
+	var response peopleapi.Killed
+	if err := a.CallServer(ctx, http.MethodPost, "/v1/flags/"+url.PathEscape(key)+"/kill", k, &response); err != nil {
+		if failed := new(edits.Error); errors.As(err, &failed) && failed.Next == cli.ServerDownHint {
+			err = cli.Fail(failed.Err,
+				"while the control plane is down, commit the kill, which cells get once serve is back: sluice "+
+					"flag kill %s --reason WHY --flags-repo REPOSITORY", key)
 		}
 		return fmt.Errorf("kill %s: %w", key, err)
 	}
-	seen := killed{FlagKill: answer.FlagKill}
+	progress := killProgress{FlagKill: response.FlagKill}
 	for end := time.Now().Add(wait); ; {
-		now, err := killOf(ctx, a, key, answer.FlagKill)
+		now, err := fetchKillProgress(ctx, a, key, response.FlagKill)
 		if err == nil {
-			seen = now
+			progress = now
 		}
-		if err == nil && seen.Unconfirmed == 0 && seen.Cells > 0 || !time.Now().Before(end) {
+		if err == nil && progress.Unconfirmed == 0 && progress.Cells > 0 || !time.Now().Before(end) {
 			break
 		}
 		select {
@@ -86,29 +92,32 @@ func killNow(ctx context.Context, a *cli.App, key string, k peopleapi.NewKill, w
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	return a.Show(seen, func() {
-		a.Stdout.Line("kill %s: kept; %d of %s confirmed that it is off", key, seen.Confirmed, words.Count(seen.Cells, "cell"))
-		if len(seen.Waiting) > 0 {
-			a.Stdout.Line("%s", a.Stdout.Paint(cli.Yellow, fmt.Sprintf("not confirmed: %s; they have it as soon as they are reached (sluice flag show %s)", cli.Some(seen.Waiting), key)))
+	return a.PrintResult(progress, func() {
+		a.Stdout.PrintLine("kill %s: stored; %d of %s confirmed that it is off", key, progress.Confirmed,
+			words.Count(progress.Cells, "cell"))
+		if len(progress.Waiting) > 0 {
+			a.Stdout.PrintLine("%s", a.Stdout.Paint(cli.Yellow,
+				fmt.Sprintf("not confirmed: %s; they get it as soon as they are reached (sluice flag show %s)",
+					cli.JoinSome(progress.Waiting), key)))
 		}
-		if answer.Warning != "" {
-			a.Stdout.Line("%s", a.Stdout.Paint(cli.Yellow, answer.Warning))
+		if response.Warning != "" {
+			a.Stdout.PrintLine("%s", a.Stdout.Paint(cli.Yellow, response.Warning))
 		}
-		a.Stdout.Line("next: the control plane commits it; sluice flag unkill %s --reason WHY lifts it", key)
+		a.Stdout.PrintLine("next: the control plane commits it; sluice flag unkill %s --reason WHY lifts it", key)
 	})
 }
 
-// killOf is how far a kill is now.
-func killOf(ctx context.Context, a *cli.App, key string, which view.FlagKill) (killed, error) {
-	d, err := cli.FlagDetail(ctx, a, key)
+// fetchKillProgress returns the current progress of a kill.
+func fetchKillProgress(ctx context.Context, a *cli.App, key string, which view.FlagKill) (killProgress, error) {
+	d, err := cli.FetchFlagDetail(ctx, a, key)
 	if err != nil {
-		return killed{}, err
+		return killProgress{}, err
 	}
 	i := slices.IndexFunc(d.Kills, func(k view.FlagKill) bool { return k.Reason == which.Reason && k.By == which.By })
 	if i < 0 {
-		return killed{FlagKill: which}, nil
+		return killProgress{FlagKill: which}, nil
 	}
-	now := killed{FlagKill: d.Kills[i]}
+	now := killProgress{FlagKill: d.Kills[i]}
 	for _, c := range d.Cells {
 		if c.State == view.FlagState(flags.Killed) && !c.Confirmed {
 			now.Waiting = append(now.Waiting, c.Cell)
@@ -121,14 +130,14 @@ func flagUnkillVerb(a *cli.App) *cobra.Command {
 	var d edits.UnkillFlag
 	cmd := &cobra.Command{
 		Use:   "unkill KEY --reason WHY",
-		Short: "Lift the kill of a flag: one commit of yours",
-		Long: `Removes the kills of the flag from overrides/, in one commit to the flags repository: nothing but a commit lifts a kill. The flag is then
-what its rules and announcements say.`,
+		Short: "Lift the kill of a flag, in one commit in your name",
+		Long: `Removes the flag's kills from overrides/ in one commit to the flags repository; nothing but a commit
+lifts a kill. The flag then follows its rules and announcements again.`,
 		Example: `  sluice flag unkill new-editor --reason "fixed in 2026.11.4"`,
-		Args:    cli.Arguments(1, 1, "KEY"),
+		Args:    cli.ArgumentCount(1, 1, "KEY"),
 	}
-	cli.NeedReason(cmd, &d.Reason, "why, for the commit")
-	return cli.Decides(a, cmd, a.Flags(), func(args []string) edits.Decision[*edits.Flags] {
+	cli.RequireReason(cmd, &d.Reason, "reason, recorded in the commit")
+	return cli.RunDecision(a, cmd, a.FlagsRepository(), func(args []string) edits.Decision[*edits.Flags] {
 		d.Key = args[0]
 		return d
 	})
@@ -138,20 +147,21 @@ func flagPromoteVerb(a *cli.App) *cobra.Command {
 	var d edits.PromoteFlags
 	cmd := &cobra.Command{
 		Use:   "promote CHANNEL",
-		Short: "Give a channel the flags without an announcement as they are now, without the wait",
-		Long: `A channel with an upstream has the definitions of flags without an announcement from the commit in heads/CHANNEL.yaml, which the engine
-moves once the upstream's cells served them for the time that sluice.yaml calls soak. This commits that file by hand: the tip, or --to.
-Announced features are not concerned: theirs are approved.`,
+		Short: "Move a channel to the current definitions of flags without an announcement, without waiting",
+		Long: `A channel with an upstream takes the definitions of flags without an announcement from the commit in
+heads/CHANNEL.yaml, which the engine moves once the upstream's cells have served a commit for the
+soak set in sluice.yaml. This command commits that file by hand: with the tip, or --to. Announced
+features are not affected: their definitions are approved.`,
 		Example: `  sluice flag promote dedicated --reason "the new limit, today"`,
-		Args:    cli.Arguments(1, 1, "CHANNEL"),
+		Args:    cli.ArgumentCount(1, 1, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if d.Channel = args[0]; !edits.ValidName(d.Channel) {
-				return cli.Usage(cmd, "%q can't be a channel's name", d.Channel)
+				return cli.UsageError(cmd, "%q can't be a channel's name", d.Channel)
 			}
-			return cli.Commit(a, cmd, a.Flags(), d)
+			return cli.CommitDecision(a, cmd, a.FlagsRepository(), d)
 		},
 	}
 	cmd.Flags().StringVar(&d.To, "to", "", "`COMMIT` of the flags repository (default: the tip)")
-	cmd.Flags().StringVar(&d.Reason, "reason", "", "why, for the commit")
+	cmd.Flags().StringVar(&d.Reason, "reason", "", "reason, recorded in the commit")
 	return cmd
 }

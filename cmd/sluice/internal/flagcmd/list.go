@@ -19,16 +19,16 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// flagListed is one flag as flag list shows it.
-type flagListed struct {
+// flagSummary is one flag in the output of flag list.
+type flagSummary struct {
 	Key           string            `json:"key"`
 	State         string            `json:"state"`
 	Default       string            `json:"default,omitempty"`
 	Feature       string            `json:"feature,omitempty"`
-	Announcements []string          `json:"announcements,omitempty"` // of its feature
-	Channels      map[string]string `json:"channels,omitempty"`      // how far these are
-	Killed        string            `json:"killed,omitempty"`        // why
-	File          string            `json:"file,omitempty"`          // where it is; a control plane does not say
+	Announcements []string          `json:"announcements,omitempty"` // of the flag's feature
+	Channels      map[string]string `json:"channels,omitempty"`      // state of the announcements
+	Killed        string            `json:"killed,omitempty"`        // reason
+	File          string            `json:"file,omitempty"`          // empty from a control plane
 	Line          int               `json:"line,omitempty"`
 }
 
@@ -36,16 +36,16 @@ func flagListVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
-		Short:   "List flags: state, feature, its announcements and how far they are, kills",
-		Long: `Asks the control plane (--server), which knows how far cells are, or reads the tip of the flags repository and, for the channels, the
-release repository (--repo or $SLUICE_REPO).`,
-		Args: cli.Arguments(0, 0, ""),
+		Short:   "List flags: state, feature, announcements and how far they are, kills",
+		Long: `Asks the control plane (--server), which knows how far the cells are, or reads the tip of the flags
+repository and, for the channels, the release repository (--repo or $SLUICE_REPO).`,
+		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, fault, err := flagsListed(a, cmd)
+			list, fault, err := listFlags(a, cmd)
 			if err != nil {
 				return err
 			}
-			return a.Show(list, func() {
+			return a.PrintResult(list, func() {
 				rows := make([][]cli.Field, 0, len(list))
 				for _, l := range list {
 					state, killed := cli.Text(l.State), cli.Coloured(cli.OrDash(l.Killed), cli.Plain)
@@ -59,38 +59,40 @@ release repository (--repo or $SLUICE_REPO).`,
 					for _, name := range cli.SortedKeys(l.Channels) {
 						channels = append(channels, name+" "+l.Channels[name])
 					}
-					rows = append(rows, []cli.Field{cli.Coloured(l.Key, cli.Bold), state, cli.Text(cli.OrDash(l.Feature)), cli.Text(cli.OrDash(cli.Some(l.Announcements))), cli.Text(cli.OrDash(strings.Join(channels, ", "))), killed})
+					rows = append(rows, []cli.Field{cli.Coloured(l.Key, cli.Bold), state,
+						cli.Text(cli.OrDash(l.Feature)), cli.Text(cli.OrDash(cli.JoinSome(l.Announcements))),
+						cli.Text(cli.OrDash(strings.Join(channels, ", "))), killed})
 				}
-				a.Stdout.Table([]string{"FLAG", "STATE", "FEATURE", "ANNOUNCEMENT", "CHANNELS", "KILLED"}, rows)
+				a.Stdout.PrintTable([]string{"FLAG", "STATE", "FEATURE", "ANNOUNCEMENT", "CHANNELS", "KILLED"}, rows)
 				if fault != "" {
-					a.Stderr.Line("%s", fault)
+					a.Stderr.PrintLine("%s", fault)
 				}
 			})
 		},
 	}
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
-// flagsListed asks the control plane, or the repositories. fault says why what is listed is not all in force.
-func flagsListed(a *cli.App, cmd *cobra.Command) (list []flagListed, fault string, err error) {
-	if a.AsksFlagsServer() {
-		return serverFlags(cmd.Context(), a)
+// listFlags returns the flags from the control plane, or from the repositories. fault says why not all of them
+// are in force.
+func listFlags(a *cli.App, cmd *cobra.Command) (list []flagSummary, fault string, err error) {
+	if a.UsesServerForFlags() {
+		return listServerFlags(cmd.Context(), a)
 	}
-	o, err := openOutlook(a, cmd, time.Now())
+	o, err := openFlagsState(a, cmd, time.Now())
 	if err != nil {
 		return nil, "", err
 	}
 	defer o.Close()
-	return o.list(), faultsAtTip(o.Flags), nil
+	return o.summaries(), tipFaultText(o.Flags), nil
 }
 
-// serverFlags reads all pages.
-func serverFlags(ctx context.Context, a *cli.App) (list []flagListed, fault string, err error) {
-	list = []flagListed{}
-	err = cli.Pages(ctx, a, "/v1/flags", url.Values{"limit": {"1000"}}, func(page peopleapi.Flags) string {
+func listServerFlags(ctx context.Context, a *cli.App) (list []flagSummary, fault string, err error) {
+	list = []flagSummary{}
+	err = cli.EachPage(ctx, a, "/v1/flags", url.Values{"limit": {"1000"}}, func(page peopleapi.Flags) string {
 		for _, f := range page.Flags {
-			list = append(list, listedThere(f, page.Kills))
+			list = append(list, summaryFromServer(f, page.Kills))
 		}
 		fault = page.Fault
 		return page.Next
@@ -98,8 +100,9 @@ func serverFlags(ctx context.Context, a *cli.App) (list []flagListed, fault stri
 	return list, fault, err
 }
 
-func listedThere(f view.FlagStatus, kills []view.FlagKill) flagListed {
-	l := flagListed{Key: f.Key, State: enabled, Feature: f.Feature, Announcements: f.Announcements, Channels: map[string]string{}}
+func summaryFromServer(f view.FlagStatus, kills []view.FlagKill) flagSummary {
+	l := flagSummary{Key: f.Key, State: enabled, Feature: f.Feature, Announcements: f.Announcements,
+		Channels: map[string]string{}}
 	if f.Disabled {
 		l.State = disabled
 	}
@@ -118,31 +121,33 @@ func listedThere(f view.FlagStatus, kills []view.FlagKill) flagListed {
 
 const enabled, disabled = "ENABLED", "DISABLED"
 
-// warnOfFaults says that the tip is not what is in force.
-func warnOfFaults(a *cli.App, s *edits.Flags) {
-	if fault := faultsAtTip(s); fault != "" {
-		a.Stderr.Line("%s", fault)
+// reportTipFaults warns that the tip is not what is in force.
+func reportTipFaults(a *cli.App, s *edits.Flags) {
+	if fault := tipFaultText(s); fault != "" {
+		a.Stderr.PrintLine("%s", fault)
 	}
 }
 
-func faultsAtTip(s *edits.Flags) string {
+func tipFaultText(s *edits.Flags) string {
 	wrong := edits.Fatal(s.Tree.Faults)
 	if len(wrong) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s at the tip, the first: %s; what was valid before stays in force (sluice flag lint)", words.Count(len(wrong), "fault"), wrong[0])
+	return fmt.Sprintf("%s at the tip, the first: %s; what was valid before stays in force (sluice flag lint)",
+		words.Count(len(wrong), "fault"), wrong[0])
 }
 
-func (o *outlook) list() []flagListed {
-	list := []flagListed{}
+func (o *flagsState) summaries() []flagSummary {
+	list := []flagSummary{}
 	for _, key := range flagKeys(o.Flags) {
-		list = append(list, o.listed(o.Tree.Flags[key]))
+		list = append(list, o.summaryOf(o.Tree.Flags[key]))
 	}
 	return list
 }
 
-func (o *outlook) listed(d *flags.Definition) flagListed {
-	l := flagListed{Key: d.Key, State: enabled, Default: d.DefaultVariant, Feature: d.Feature(), File: d.File, Line: d.Line}
+func (o *flagsState) summaryOf(d *flags.Definition) flagSummary {
+	l := flagSummary{Key: d.Key, State: enabled, Default: d.DefaultVariant, Feature: d.Feature(), File: d.File,
+		Line: d.Line}
 	if d.Disabled {
 		l.State = disabled
 	}

@@ -14,41 +14,44 @@ import (
 func flagStaleVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stale",
-		Short: "List flags that are on everywhere for good, and from which release on their code can go",
-		Long: `A flag is stale if it has no rule, and an announcement of its feature is published for everybody in every channel, and every release that
-a channel has as its head, or a cell runs, contains the feature; or if it was never more than a constant. The next release can do
-without the question in its code; once no cell runs an older one, the flag can go, and its announcement be archived (archived: true).
+		Short: "List flags that are on everywhere for good, and after which release their code can go",
+		Long: `A flag is stale if it has no rule, an announcement of its feature is published for everyone in every
+channel, and every release that is a channel's head or runs in a cell contains the feature; or if it
+was never more than a constant. The next release can do without asking for the flag; once no cell
+runs an older release, the flag can be removed, and its announcement archived (archived: true).
 
-Which releases cells run is asked of the control plane (--server), or read from the store in --data; the features are in the release
-repository (--repo or $SLUICE_REPO).`,
+Which releases cells run is asked of the control plane (--server) or read from the store in --data;
+the features are in the release repository (--repo or $SLUICE_REPO).`,
 		Example: `  sluice flag stale --repo releases --server http://127.0.0.1:7600`,
-		Args:    cli.Arguments(0, 0, ""),
+		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			server := a.Server
 			if server == "" {
 				server = a.Getenv("SLUICE_SERVER")
 			}
-			o, err := openOutlook(a, cmd, time.Now())
+			o, err := openFlagsState(a, cmd, time.Now())
 			if err != nil {
 				return err
 			}
 			defer o.Close()
 			if o.view == nil {
-				return cli.Usage(cmd, "which release contains what is in the release repository: name it with --repo, or set SLUICE_REPO")
+				return cli.UsageError(cmd,
+					"which release contains which feature is in the release repository: name it with --repo, or "+
+						"set SLUICE_REPO")
 			}
 			if a.Server = server; a.Server != "" {
-				status, err := cli.ServerStatus(cmd.Context(), a, "")
+				status, err := cli.FetchServerStatus(cmd.Context(), a, "")
 				if err != nil {
 					return err
 				}
-				o.input.Releases = o.supported(status)
+				o.input.Releases = o.releasesInUse(status)
 			}
 			list := announce.Stale(o.input)
-			if done, err := a.Encode(append([]announce.StaleFlag{}, list...)); done {
+			if done, err := a.PrintEncoded(append([]announce.StaleFlag{}, list...)); done {
 				return err
 			}
 			if len(list) == 0 {
-				a.Stdout.Line("no flag is stale")
+				a.Stdout.PrintLine("no flag is stale")
 				return nil
 			}
 			next := "" // the newest release that may still ask
@@ -57,18 +60,21 @@ repository (--repo or $SLUICE_REPO).`,
 			}
 			rows := make([][]cli.Field, 0, len(list))
 			for _, f := range list {
-				rows = append(rows, []cli.Field{cli.Coloured(f.Key, cli.Bold), cli.Text(cli.OrDash(f.Feature)), cli.Text(f.Variant), cli.Text(cli.OrDash(f.Since)), cli.Text(cli.OrDash(next)), cli.Text(fmt.Sprintf("%s:%d", f.File, f.Line))})
+				rows = append(rows, []cli.Field{cli.Coloured(f.Key, cli.Bold), cli.Text(cli.OrDash(f.Feature)),
+					cli.Text(f.Variant), cli.Text(cli.OrDash(f.Since)), cli.Text(cli.OrDash(next)),
+					cli.Text(fmt.Sprintf("%s:%d", f.File, f.Line))})
 			}
-			a.Stdout.Table([]string{"FLAG", "FEATURE", "ALWAYS", "CONTAINED SINCE", "CODE CAN GO AFTER", "FILE"}, rows)
+			a.Stdout.PrintTable([]string{"FLAG", "FEATURE", "ALWAYS", "CONTAINED SINCE", "CODE CAN GO AFTER", "FILE"},
+				rows)
 			return nil
 		},
 	}
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
-// supported are the releases that a control plane says are run or are a channel's head, the newest last.
-func (o *outlook) supported(s view.Status) (all []announce.Release) {
+// releasesInUse returns the releases that are a channel's head or run in a cell, newest last.
+func (o *flagsState) releasesInUse(s view.Status) (all []announce.Release) {
 	runs := map[string]bool{}
 	for _, c := range s.Channels {
 		runs[c.Release] = true

@@ -12,21 +12,22 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// changed is one file that differs between two releases.
-type changed struct {
+// fileDiff is a file that differs between two releases.
+type fileDiff struct {
 	File string `json:"file"`
 	Kind string `json:"kind"` // added, removed, changed
 	Diff string `json:"diff,omitempty"`
 }
 
-// compared is what diff prints.
-type compared struct {
-	Channel string    `json:"channel"`
-	From    string    `json:"from"` // the head; empty: none yet
-	To      string    `json:"to"`
-	Files   []changed `json:"files"`
+// releaseDiff is the output of diff.
+type releaseDiff struct {
+	Channel string     `json:"channel"`
+	From    string     `json:"from"` // the head; empty: none yet
+	To      string     `json:"to"`
+	Files   []fileDiff `json:"files"`
 }
 
 func DiffVerb(a *cli.App) *cobra.Command {
@@ -34,36 +35,37 @@ func DiffVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "diff CHANNEL [V]",
 		GroupID: cli.GroupLook,
-		Short:   "Show what would change in a channel with another release",
-		Long:    `Compares the files of the channel's head with those of release V; without V, with the newest release that has no faults.`,
-		Args:    cli.Arguments(1, 2, "CHANNEL"),
+		Short:   "Show what another release would change in a channel",
+		Long: `Compares the files of the channel's head with those of release V or, without V, of the newest
+release without faults.`,
+		Args: cli.ArgumentCount(1, 2, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			repo, err := a.Open(cmd.Context(), cmd)
+			repo, err := a.OpenReleases(cmd.Context(), cmd)
 			if err != nil {
 				return err
 			}
 			defer repo.Close()
-			s, err := repo.Snapshot(cmd.Context())
+			s, err := repo.ReadReleases(cmd.Context())
 			if err != nil {
 				return err
 			}
-			c, err := compare(s, repo, args)
+			c, err := diffReleases(s, repo, args)
 			if err != nil {
 				return fmt.Errorf("diff %s: %w", strings.Join(args, " "), err)
 			}
-			return a.Show(c, func() { printDiff(a, c, stat) })
+			return a.PrintResult(c, func() { printDiff(a, c, stat) })
 		},
 	}
-	cmd.Flags().BoolVar(&stat, "stat", false, "only the names of the files")
+	cmd.Flags().BoolVar(&stat, "stat", false, "print only the names of the files")
 	return cmd
 }
 
-func compare(s *edits.Releases, repo *cli.Opened, args []string) (*compared, error) {
+func diffReleases(s *edits.Releases, repo *cli.OpenRepository, args []string) (*releaseDiff, error) {
 	channel, err := s.Channel(args[0])
 	if err != nil {
 		return nil, err
 	}
-	out := &compared{Channel: channel.Name, Files: []changed{}}
+	out := &releaseDiff{Channel: channel.Name, Files: []fileDiff{}}
 	if len(args) == 2 {
 		if _, err := s.Release(args[1]); err != nil {
 			return nil, err
@@ -83,7 +85,7 @@ func compare(s *edits.Releases, repo *cli.Opened, args []string) (*compared, err
 	before := map[string][]byte{}
 	if e := channel.Effective; e != nil {
 		out.From = e.Release
-		files, err := repo.FS(e.Commit) // the bytes that it runs, whatever the folder says now
+		files, err := repo.FS(e.Commit) // the bytes in use, even if the folder was changed since
 		if err != nil {
 			return nil, err
 		}
@@ -95,19 +97,19 @@ func compare(s *edits.Releases, repo *cli.Opened, args []string) (*compared, err
 	if err != nil {
 		return nil, err
 	}
-	out.Files = append(out.Files, differences(before, after)...)
+	out.Files = append(out.Files, diffFiles(before, after)...)
 	return out, nil
 }
 
-// differences lists the files that differ, by name.
-func differences(before, after map[string][]byte) []changed {
+// diffFiles returns the files that differ, by name.
+func diffFiles(before, after map[string][]byte) []fileDiff {
 	names := maps.Clone(before)
 	maps.Copy(names, after)
-	var out []changed
+	var out []fileDiff
 	for _, name := range cli.SortedKeys(names) {
 		old, was := before[name]
 		now, is := after[name]
-		c := changed{File: name, Kind: "changed"}
+		c := fileDiff{File: name, Kind: "changed"}
 		switch {
 		case was && is && bytes.Equal(old, now):
 			continue
@@ -124,16 +126,21 @@ func differences(before, after map[string][]byte) []changed {
 	return out
 }
 
-// maxDiffed is the size beyond which a file is only named.
-const maxDiffed = 1 << 20
+// maxDiffBytes is the largest file whose differences are printed.
+const maxDiffBytes = 1 << 20
 
-func isText(data []byte) bool { return len(data) <= maxDiffed && !bytes.ContainsRune(data, 0) }
+func isText(data []byte) bool { return len(data) <= maxDiffBytes && !bytes.ContainsRune(data, 0) }
 
-func printDiff(a *cli.App, c *compared, stat bool) {
-	a.Stdout.Line("%s: %s -> %s, %d files differ", c.Channel, cli.OrDash(c.From), c.To, len(c.Files))
+func printDiff(a *cli.App, c *releaseDiff, stat bool) {
+	differ := "differ"
+	if len(c.Files) == 1 {
+		differ = "differs"
+	}
+	a.Stdout.PrintLine("%s: %s -> %s, %s %s", c.Channel, cli.OrDash(c.From), c.To, words.Count(len(c.Files), "file"),
+		differ)
 	for _, f := range c.Files {
 		if stat || f.Diff == "" {
-			a.Stdout.Line("%-8s %s", f.Kind, f.File)
+			a.Stdout.PrintLine("%-8s %s", f.Kind, f.File)
 			continue
 		}
 		for line := range strings.Lines(f.Diff) {
@@ -148,7 +155,7 @@ func printDiff(a *cli.App, c *compared, stat bool) {
 			case strings.HasPrefix(line, "@@"):
 				line = a.Stdout.Paint(cli.Faint, line)
 			}
-			a.Stdout.Line("%s", line)
+			a.Stdout.PrintLine("%s", line)
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// logged is one move of a channel's head.
-type logged struct {
+// logEntry is one move of a channel's head.
+type logEntry struct {
 	At       time.Time `json:"at"`
 	Kind     plan.Kind `json:"kind"`
 	Channel  string    `json:"channel"`
@@ -27,12 +27,12 @@ func LogVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "log [CHANNEL]",
 		GroupID: cli.GroupLook,
-		Short:   "Show the deployment history, from git, the newest first",
-		Long: `Every move of a channel's head that the engine made, as the repository's history has it. What each rested on is in its
-commit: git show COMMIT, or git log channels/CHANNEL/head.yaml.`,
-		Args: cli.Arguments(0, 1, "CHANNEL"),
+		Short:   "Show the deployment history from git, newest first",
+		Long: `Lists every move of a channel's head that the engine made, as recorded in the repository's history.
+The evidence for each move is in its commit: git show COMMIT, or git log channels/CHANNEL/head.yaml.`,
+		Args: cli.ArgumentCount(0, 1, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := a.Releases().Read(cmd.Context(), a, cmd)
+			s, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
 			if err != nil {
 				return err
 			}
@@ -43,11 +43,11 @@ commit: git show COMMIT, or git log channels/CHANNEL/head.yaml.`,
 				}
 				names = args
 			}
-			list := history(s.Desired, names)
+			list := logEntries(s.Desired, names)
 			if limit > 0 && len(list) > limit {
 				list = list[:limit]
 			}
-			return a.Show(list, func() {
+			return a.PrintResult(list, func() {
 				rows := make([][]cli.Field, 0, len(list))
 				for _, l := range list {
 					kind := cli.Coloured(string(l.Kind), cli.Green)
@@ -57,23 +57,26 @@ commit: git show COMMIT, or git log channels/CHANNEL/head.yaml.`,
 					if l.Hotfix {
 						kind.Text += " (hotfix)"
 					}
-					rows = append(rows, []cli.Field{cli.Text(cli.Stamp(l.At)), kind, cli.Text(l.Channel), cli.Coloured(l.Release, cli.Bold), cli.Text(cli.OrDash(l.Replaces)), cli.Coloured(cli.Short(l.Commit), cli.Faint)})
+					rows = append(rows, []cli.Field{cli.Text(cli.FormatTime(l.At)), kind, cli.Text(l.Channel),
+						cli.Coloured(l.Release, cli.Bold), cli.Text(cli.OrDash(l.Replaces)),
+						cli.Coloured(cli.ShortID(l.Commit), cli.Faint)})
 				}
-				a.Stdout.Table([]string{"AT", "WHAT", "CHANNEL", "RELEASE", "REPLACES", "COMMIT"}, rows)
+				a.Stdout.PrintTable([]string{"AT", "WHAT", "CHANNEL", "RELEASE", "REPLACES", "COMMIT"}, rows)
 			})
 		},
 	}
-	cmd.Flags().IntVarP(&limit, "limit", "n", 0, "only the newest so many")
+	cmd.Flags().IntVarP(&limit, "limit", "n", 0, "show only the newest `N`")
 	return cmd
 }
 
-func history(d *plan.Desired, names []string) []logged {
-	list := []logged{}
+func logEntries(d *plan.Desired, names []string) []logEntry {
+	list := []logEntry{}
 	for _, name := range names {
 		for _, h := range d.Channels[name].History {
-			list = append(list, logged{At: h.Moved, Kind: h.Kind, Channel: name, Release: h.Release, Replaces: h.Replaces, Sequence: h.Sequence, Hotfix: h.Hotfix, Commit: h.Written})
+			list = append(list, logEntry{At: h.Moved, Kind: h.Kind, Channel: name, Release: h.Release,
+				Replaces: h.Replaces, Sequence: h.Sequence, Hotfix: h.Hotfix, Commit: h.Written})
 		}
 	}
-	slices.SortStableFunc(list, func(x, y logged) int { return y.At.Compare(x.At) })
+	slices.SortStableFunc(list, func(x, y logEntry) int { return y.At.Compare(x.At) })
 	return list
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// maxObserved bounds an observation file, in bytes: room for some 200,000 cells.
-const maxObserved = 64 << 20
+// maxObservedBytes bounds an observation file, in bytes: room for some 200,000 cells.
+const maxObservedBytes = 64 << 20
 
 const observedHelp = `An observation file is JSON: what cells reported and what probes answered, as of one instant.
 
@@ -23,47 +23,49 @@ const observedHelp = `An observation file is JSON: what cells reported and what 
    "observations": [{"gate", "subject", "holds", "value", "validUntil"}]}
 
 state is one of pending, applying, healthy, unhealthy, failed, stuck. A healthy cell has soaked from
-healthySince to lastReport. gate is a gate's name, subject a release's digest or version; channel, reason and
-observedAt may be added. Cells may also have message, epoch, sequence, infrastructure (a template's number),
-granted ({"release", "digest", "sequence"}) and failures ([{"release", "digest", "sequence", "reason", "at", "values"}];
-values: true, if only its values had changed).
-Beside cells and observations there may be: since (when observing began), served ({channel: highest sequence})
-and learned, as a plan prints it, to go on from that plan.
-Times are RFC 3339. If the repository has no cells, those of the observation are taken.`
+healthySince to lastReport. gate is the name of a gate, subject the digest or version of a release.
 
-// parseObserved reads an observation file, strictly: every fault is found, each with its line. Pure.
+An observation may also have channel, reason and observedAt. A cell may also have message, epoch,
+sequence, infrastructure (the number of a template), granted ({"release", "digest", "sequence"}) and
+failures ([{"release", "digest", "sequence", "reason", "at", "values"}]; values is true if only the
+cell's values had changed). The file may also have since (when observing began), served ({channel:
+highest sequence}) and learned, as a plan prints it, to go on from that plan.
+
+Times are RFC 3339. If the repository has no cells, those of the file are used.`
+
+// parseObserved parses an observation file strictly and returns every fault with its line. It is pure.
 func parseObserved(file string, data []byte) (plan.Observed, []manifest.Fault) {
-	r := &observedReader{file: file, data: data, o: plan.Observed{Cells: map[string]*plan.CellState{}}}
-	if len(data) > maxObserved {
-		r.fault(manifest.TooLarge, 0, "is larger than %d bytes", maxObserved)
+	r := &observedParser{file: file, data: data, observed: plan.Observed{Cells: map[string]*plan.CellState{}}}
+	if len(data) > maxObservedBytes {
+		r.fault(manifest.TooLarge, 0, "is larger than %d bytes", maxObservedBytes)
 	} else {
-		r.read()
+		r.parse()
 	}
-	return r.o, manifest.Sort(r.faults)
+	return r.observed, manifest.Sort(r.faults)
 }
 
-type observedReader struct {
-	file   string
-	data   []byte
-	faults []manifest.Fault
-	o      plan.Observed
+type observedParser struct {
+	file     string
+	data     []byte
+	faults   []manifest.Fault
+	observed plan.Observed
 
-	counted, line int // newlines up to counted; lines are asked for in ascending order
+	lineOffset, line int // newlines before lineOffset; offsets mostly ascend
 }
 
-// fault says what is wrong at a byte offset.
-func (r *observedReader) fault(code manifest.FaultCode, offset int64, format string, args ...any) {
+// fault adds a fault at a byte offset.
+func (r *observedParser) fault(code manifest.FaultCode, offset int64, format string, args ...any) {
 	at := min(int(offset), len(r.data))
-	if at < r.counted {
-		r.counted, r.line = 0, 0
+	if at < r.lineOffset {
+		r.lineOffset, r.line = 0, 0
 	}
-	r.line += bytes.Count(r.data[r.counted:at], []byte{'\n'})
-	r.counted = at
+	r.line += bytes.Count(r.data[r.lineOffset:at], []byte{'\n'})
+	r.lineOffset = at
 	r.faults = append(r.faults, manifest.Fault{File: r.file, Line: r.line + 1, Code: code,
 		Message: fmt.Sprintf(format, args...)})
 }
 
-func (r *observedReader) read() {
+func (r *observedParser) parse() {
 	dec := json.NewDecoder(bytes.NewReader(r.data))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		r.fault(manifest.Syntax, dec.InputOffset(), "is not a JSON object")
@@ -73,7 +75,7 @@ func (r *observedReader) read() {
 	for dec.More() {
 		t, err := dec.Token()
 		if err != nil {
-			r.syntax(dec, err)
+			r.addSyntaxFault(dec, err)
 			return
 		}
 		key, at := t.(string), dec.InputOffset()
@@ -83,27 +85,27 @@ func (r *observedReader) read() {
 		seen[key] = true
 		switch key {
 		case "cells":
-			err = elements(r, dec, key, r.cell)
+			err = parseArray(r, dec, key, r.addCell)
 		case "observations":
-			err = elements(r, dec, key, r.observation)
+			err = parseArray(r, dec, key, r.addObservation)
 		case "since":
-			err = one(r, dec, key, &r.o.Since)
+			err = parseValue(r, dec, key, &r.observed.Since)
 		case "served":
-			err = one(r, dec, key, &r.o.Served)
+			err = parseValue(r, dec, key, &r.observed.Served)
 		case "learned":
-			err = one(r, dec, key, &r.o.Learned)
+			err = parseValue(r, dec, key, &r.observed.Learned)
 		default:
 			r.fault(manifest.UnknownField, at,
 				"unknown field %q: it has cells, observations, since, served, learned", key)
 			err = dec.Decode(new(json.RawMessage))
 		}
 		if err != nil {
-			r.syntax(dec, err)
+			r.addSyntaxFault(dec, err)
 			return
 		}
 	}
 	if _, err := dec.Token(); err != nil {
-		r.syntax(dec, err)
+		r.addSyntaxFault(dec, err)
 		return
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
@@ -111,10 +113,10 @@ func (r *observedReader) read() {
 	}
 }
 
-// errStop ends the reading of a file whose fault is noted already.
+// errStop ends parsing after a fault that is recorded already.
 var errStop = errors.New("stop")
 
-func (r *observedReader) syntax(dec *json.Decoder, err error) {
+func (r *observedParser) addSyntaxFault(dec *json.Decoder, err error) {
 	at := dec.InputOffset()
 	if s := new(json.SyntaxError); errors.As(err, &s) {
 		at = s.Offset
@@ -127,8 +129,8 @@ func (r *observedReader) syntax(dec *json.Decoder, err error) {
 	}
 }
 
-// elements reads an array, an element at a time. Only what is not JSON at all stops it.
-func elements[T any](r *observedReader, dec *json.Decoder, key string, take func(at int64, v T)) error {
+// parseArray parses an array one element at a time. Only invalid JSON stops it.
+func parseArray[T any](r *observedParser, dec *json.Decoder, key string, take func(at int64, v T)) error {
 	t, err := dec.Token()
 	if err != nil {
 		return err
@@ -144,7 +146,7 @@ func elements[T any](r *observedReader, dec *json.Decoder, key string, take func
 		}
 		at := dec.InputOffset() - int64(len(raw))
 		var v T
-		if r.strict(raw, at, fmt.Sprintf("%s[%d]", key, i), &v) {
+		if r.decodeStrict(raw, at, fmt.Sprintf("%s[%d]", key, i), &v) {
 			take(at, v)
 		}
 	}
@@ -152,19 +154,19 @@ func elements[T any](r *observedReader, dec *json.Decoder, key string, take func
 	return err
 }
 
-// one reads a single value.
-func one[T any](r *observedReader, dec *json.Decoder, key string, into *T) error {
+// parseValue parses a single value.
+func parseValue[T any](r *observedParser, dec *json.Decoder, key string, into *T) error {
 	var raw json.RawMessage
 	if err := dec.Decode(&raw); err != nil {
 		return err
 	}
-	r.strict(raw, dec.InputOffset()-int64(len(raw)), key, into)
+	r.decodeStrict(raw, dec.InputOffset()-int64(len(raw)), key, into)
 	return nil
 }
 
-// strict decodes raw, which begins at an offset, and tells whether it went well.
-func (r *observedReader) strict(raw []byte, at int64, what string, into any) bool {
-	if key, offset := repeated(raw); key != "" {
+// decodeStrict decodes raw, which begins at offset at, and reports whether that succeeded.
+func (r *observedParser) decodeStrict(raw []byte, at int64, what string, into any) bool {
+	if key, offset := duplicateKey(raw); key != "" {
 		r.fault(manifest.Duplicate, at+offset, "%s: %q is there twice", what, key)
 		return false
 	}
@@ -178,7 +180,7 @@ func (r *observedReader) strict(raw []byte, at int64, what string, into any) boo
 		if wrong.Field != "" {
 			what += ": " + wrong.Field
 		}
-		r.fault(manifest.WrongType, at+wrong.Offset, "%s is a %s, want %s", what, wrong.Value, jsonWord(wrong.Type))
+		r.fault(manifest.WrongType, at+wrong.Offset, "%s is a %s, want %s", what, wrong.Value, jsonTypeName(wrong.Type))
 		return false
 	}
 	if wrong := new(time.ParseError); errors.As(err, &wrong) {
@@ -194,8 +196,8 @@ func (r *observedReader) strict(raw []byte, at int64, what string, into any) boo
 	return false
 }
 
-// jsonWord says what JSON calls a type.
-func jsonWord(t reflect.Type) string {
+// jsonTypeName returns JSON's name for a type.
+func jsonTypeName(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Struct, reflect.Map:
 		return "object"
@@ -206,13 +208,13 @@ func jsonWord(t reflect.Type) string {
 	case reflect.String:
 		return "string"
 	case reflect.Pointer:
-		return jsonWord(t.Elem())
+		return jsonTypeName(t.Elem())
 	}
 	return "whole number of at most 64 bits"
 }
 
-// repeated finds a key that stands twice in one object of raw, and where.
-func repeated(raw []byte) (key string, offset int64) {
+// duplicateKey returns a key that occurs twice in one object of raw, and its offset.
+func duplicateKey(raw []byte) (key string, offset int64) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	type level struct {
 		keys map[string]bool // nil: an array
@@ -222,7 +224,7 @@ func repeated(raw []byte) (key string, offset int64) {
 	for {
 		t, err := dec.Token()
 		if err != nil {
-			return "", 0 // the end; what is wrong otherwise is found by decoding
+			return "", 0 // the end; decoding reports other errors
 		}
 		switch t {
 		case json.Delim('{'):

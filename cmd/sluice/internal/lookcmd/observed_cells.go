@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// observedCell is one of cells.
+// observedCell is an element of cells.
 type observedCell struct {
 	Name           string            `json:"name"`
 	Channel        string            `json:"channel"`
@@ -37,13 +37,14 @@ type observedFailure struct {
 	Values   bool            `json:"values"`
 }
 
-func (r *observedReader) cell(at int64, c observedCell) {
-	known := []cells.State{cells.StatePending, cells.StateApplying, cells.StateHealthy, cells.StateUnhealthy, cells.StateFailed, cells.StateStuck}
+func (r *observedParser) addCell(at int64, c observedCell) {
+	known := []cells.State{cells.StatePending, cells.StateApplying, cells.StateHealthy, cells.StateUnhealthy,
+		cells.StateFailed, cells.StateStuck}
 	switch {
 	case c.Name == "":
 		r.fault(manifest.Missing, at, "a cell has no name")
 		return
-	case r.o.Cells[c.Name] != nil:
+	case r.observed.Cells[c.Name] != nil:
 		r.fault(manifest.Duplicate, at, "cell %s is there twice", c.Name)
 		return
 	case !slices.Contains(known, c.State):
@@ -57,7 +58,8 @@ func (r *observedReader) cell(at int64, c observedCell) {
 	}
 	s := &plan.CellState{
 		Name: c.Name, Channel: c.Channel, Epoch: c.Epoch, Sequence: c.Sequence, Release: c.Release, Digest: c.Digest,
-		State: c.State, Message: c.Message, LastReport: c.LastReport, Infrastructure: c.Infrastructure, Granted: c.Granted,
+		State: c.State, Message: c.Message, LastReport: c.LastReport, Infrastructure: c.Infrastructure,
+		Granted: c.Granted,
 	}
 	if c.State == cells.StateHealthy {
 		s.HealthySince, s.Soaked = c.HealthySince, c.LastReport.Sub(c.HealthySince)
@@ -66,14 +68,15 @@ func (r *observedReader) cell(at int64, c observedCell) {
 		g.Channel = c.Channel
 	}
 	for _, f := range c.Failures {
-		failed := cells.Failure{Assignment: cells.Assignment{Channel: c.Channel, Release: f.Release, Digest: f.Digest, Sequence: f.Sequence}, Reason: f.Reason, At: f.At, Values: f.Values}
+		failed := cells.Failure{Assignment: cells.Assignment{Channel: c.Channel, Release: f.Release, Digest: f.Digest,
+			Sequence: f.Sequence}, Reason: f.Reason, At: f.At, Values: f.Values}
 		s.Failures = append(s.Failures, plan.Failure{Failure: failed, Seen: f.At})
 	}
-	r.o.Cells[c.Name] = s
+	r.observed.Cells[c.Name] = s
 }
 
-// observedAnswer is one of observations. Value is whatever JSON it was: a number as good as a string.
-type observedAnswer struct {
+// observedObservation is an element of observations. Value is any JSON: a number is as good as a string.
+type observedObservation struct {
 	Channel    string          `json:"channel"`
 	Gate       string          `json:"gate"`
 	Subject    string          `json:"subject"`
@@ -84,7 +87,7 @@ type observedAnswer struct {
 	ValidUntil time.Time       `json:"validUntil"`
 }
 
-func (r *observedReader) observation(at int64, a observedAnswer) {
+func (r *observedParser) addObservation(at int64, a observedObservation) {
 	switch {
 	case a.Gate == "" || a.Subject == "":
 		r.fault(manifest.Missing, at, "an observation needs gate and subject (a release's digest or version)")
@@ -100,7 +103,7 @@ func (r *observedReader) observation(at int64, a observedAnswer) {
 	if text := ""; json.Unmarshal(a.Value, &text) == nil {
 		value = text
 	}
-	r.o.Observations = append(r.o.Observations, plan.Observation{
+	r.observed.Observations = append(r.observed.Observations, plan.Observation{
 		Channel: a.Channel, Gate: a.Gate, Subject: a.Subject, Holds: *a.Holds, Value: value,
 		Reason: a.Reason, ObservedAt: a.ObservedAt, ValidUntil: a.ValidUntil,
 	})

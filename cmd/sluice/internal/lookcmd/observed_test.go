@@ -29,10 +29,12 @@ func TestParseObserved(t *testing.T) {
 		t.Fatal(faults)
 	}
 	acme := o.Cells["acme"]
-	if acme.Soaked != 24*time.Hour || acme.State != cells.StateHealthy || acme.Failures[0].Assignment.Release != "2026.11.2" {
+	if acme.Soaked != 24*time.Hour || acme.State != cells.StateHealthy ||
+		acme.Failures[0].Assignment.Release != "2026.11.2" {
 		t.Errorf("acme is %+v", acme)
 	}
-	want := []plan.Observation{{Gate: "check", Subject: "2026.11.1", Holds: true, Value: "0.5", ValidUntil: time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)}}
+	want := []plan.Observation{{Gate: "check", Subject: "2026.11.1", Holds: true, Value: "0.5",
+		ValidUntil: time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)}}
 	if diff := cmp.Diff(want, o.Observations); diff != "" {
 		t.Error(diff)
 	}
@@ -41,29 +43,34 @@ func TestParseObserved(t *testing.T) {
 	}
 }
 
-// TestParseObservedFaults holds that bad input gives all its faults at once, each with its line (fault 29).
+// TestParseObservedFaults checks that bad input yields all its faults at once, each with its line (fault 29).
 func TestParseObservedFaults(t *testing.T) {
 	const good = `"state": "pending"`
 	for name, c := range map[string]struct{ text, want string }{
-		"empty":          {"", "o:1: is not a JSON object"},
-		"array":          {"[]", "o:1: is not a JSON object"},
-		"cut off":        {`{"cells": [` + "\n", "o:2: is not JSON: it ends too early"},
-		"unknown field":  {"{\n\"cels\": []}", `o:2: unknown field "cels": it has cells, observations, since, served, learned`},
+		"empty":   {"", "o:1: is not a JSON object"},
+		"array":   {"[]", "o:1: is not a JSON object"},
+		"cut off": {`{"cells": [` + "\n", "o:2: is not JSON: it ends too early"},
+		"unknown field": {"{\n\"cels\": []}",
+			`o:2: unknown field "cels": it has cells, observations, since, served, learned`},
 		"unknown inside": {"{\"cells\": [\n{\"name\": \"a\", \"sate\": 1}]}", `o:2: cells[0]: unknown field "sate"`},
-		"duplicate key":  {"{\"cells\": [{\"name\": \"a\",\n\"name\": \"b\"}]}", `o:2: cells[0]: "name" is there twice`},
-		"duplicate top":  {"{\"cells\": [],\n\"cells\": []}", `o:2: "cells" is there twice`},
-		"duplicate cell": {fmt.Sprintf("{\"cells\": [{\"name\": \"a\", %s},\n{\"name\": \"a\", %s}]}", good, good), "o:2: cell a is there twice"},
-		"wrong type":     {"{\"cells\": [{\"name\":\n 7}]}", "o:2: cells[0]: name is a number, want string"},
-		"no array":       {"{\n\"cells\": {}}", "o:2: cells is not an array"},
-		"no object":      {`{"cells": [1]}`, "o:1: cells[0] is a number, want object"},
-		"huge number":    {`{"served": {"staging": 1e400}}`, "o:1: served is a number 1e400, want whole number"},
-		"bad time":       {`{"since": "yesterday"}`, `o:1: since: yesterday is not a time like 2026-11-24T09:00:00Z`},
-		"bad digest":     {`{"cells": [{"name": "a", "digest": "sha256:x"}]}`, "o:1: cells[0]: "},
-		"bad state":      {`{"cells": [{"name": "a", "state": "well"}]}`, `o:1: cell a: state "well" is none of `},
-		"no soak":        {`{"cells": [{"name": "a", "state": "healthy"}]}`, "o:1: cell a: a healthy cell needs healthySince and lastReport"},
-		"two faults":     {"{\"cells\": [{\"name\": \"a\"},\n{\"state\": \"pending\"}]}", "o:2: a cell has no name"},
-		"no validity":    {`{"observations": [{"gate": "g", "subject": "s", "holds": true}]}`, "o:1: observation of g: validUntil is missing"},
-		"more after":     {"{}\n{}", "o:2: there is more after the end of the object"},
+		"duplicate key": {"{\"cells\": [{\"name\": \"a\",\n\"name\": \"b\"}]}",
+			`o:2: cells[0]: "name" is there twice`},
+		"duplicate top": {"{\"cells\": [],\n\"cells\": []}", `o:2: "cells" is there twice`},
+		"duplicate cell": {fmt.Sprintf("{\"cells\": [{\"name\": \"a\", %s},\n{\"name\": \"a\", %s}]}", good, good),
+			"o:2: cell a is there twice"},
+		"wrong type":  {"{\"cells\": [{\"name\":\n 7}]}", "o:2: cells[0]: name is a number, want string"},
+		"no array":    {"{\n\"cells\": {}}", "o:2: cells is not an array"},
+		"no object":   {`{"cells": [1]}`, "o:1: cells[0] is a number, want object"},
+		"huge number": {`{"served": {"staging": 1e400}}`, "o:1: served is a number 1e400, want whole number"},
+		"bad time":    {`{"since": "yesterday"}`, `o:1: since: yesterday is not a time like 2026-11-24T09:00:00Z`},
+		"bad digest":  {`{"cells": [{"name": "a", "digest": "sha256:x"}]}`, "o:1: cells[0]: "},
+		"bad state":   {`{"cells": [{"name": "a", "state": "well"}]}`, `o:1: cell a: state "well" is none of `},
+		"no soak": {`{"cells": [{"name": "a", "state": "healthy"}]}`,
+			"o:1: cell a: a healthy cell needs healthySince and lastReport"},
+		"two faults": {"{\"cells\": [{\"name\": \"a\"},\n{\"state\": \"pending\"}]}", "o:2: a cell has no name"},
+		"no validity": {`{"observations": [{"gate": "g", "subject": "s", "holds": true}]}`,
+			"o:1: observation of g: validUntil is missing"},
+		"more after": {"{}\n{}", "o:2: there is more after the end of the object"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, faults := parseObserved("o", []byte(c.text))

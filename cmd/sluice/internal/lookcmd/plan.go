@@ -19,32 +19,33 @@ func PlanVerb(a *cli.App) *cobra.Command {
 		Use:     "plan",
 		GroupID: cli.GroupLook,
 		Short:   "Show what the engine would do now, and what is blocked and why",
-		Long: `Decides as the engine would, and does nothing: what it would promote, roll back and grant, with the evidence;
-what is blocked, by which gate and until when; and when it would look again. The same input gives the same
-bytes. What was observed is read from --observed FILE, or from the store in --data DIR; without both, nothing was.
+		Long: `Decides as the engine would, and does nothing. Shows what the engine would promote, roll back and
+grant, with the evidence; what is blocked, by which gate and until when; and when the engine would
+look again. The same input produces the same bytes. Observations are read from --observed FILE, or
+from the store in --data DIR; without either, there are none.
 
 ` + observedHelp,
 		Example: `  sluice plan --repo https://git.example/releases --data /var/lib/sluice
   sluice plan --observed observed.json --now 2026-11-24T09:00:00Z -o json`,
-		Args: cli.Arguments(0, 0, ""),
+		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			now := time.Now().UTC()
 			if at != "" {
 				var err error
 				if now, err = time.Parse(time.RFC3339, at); err != nil {
-					return cli.Usage(cmd, "--now %s is not a time like 2026-11-24T09:00:00Z", at)
+					return cli.UsageError(cmd, "--now %s is not a time like 2026-11-24T09:00:00Z", at)
 				}
 			}
-			observed, err := observedIn(cmd.Context(), a, file)
+			observed, err := loadObserved(cmd.Context(), a, file)
 			if err != nil {
 				return err
 			}
-			s, err := a.Releases().Read(cmd.Context(), a, cmd)
+			s, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
 			if err != nil {
 				return err
 			}
 			made := plan.Make(s.Desired.WithCells(&observed), &observed, now)
-			return a.Show(made, func() { printPlan(a, made) })
+			return a.PrintResult(made, func() { printPlan(a, made) })
 		},
 	}
 	cmd.Flags().StringVar(&file, "observed", "", "observation `FILE`; - is standard input")
@@ -53,7 +54,7 @@ bytes. What was observed is read from --observed FILE, or from the store in --da
 }
 
 func printPlan(a *cli.App, p plan.Plan) {
-	a.Stdout.Line("at commit %s, %s", cli.Short(p.Commit), cli.Stamp(p.Now))
+	a.Stdout.PrintLine("at commit %s, %s", cli.ShortID(p.Commit), cli.FormatTime(p.Now))
 	rows := make([][]cli.Field, 0, len(p.Actions))
 	for _, act := range p.Actions {
 		what := act.Reason
@@ -61,36 +62,40 @@ func printPlan(a *cli.App, p plan.Plan) {
 			what = strings.Join(act.Evidence, "; ")
 		}
 		if act.Kind == plan.Grant {
-			what = "to " + cli.Some(act.Cells)
+			what = "to " + cli.JoinSome(act.Cells)
 		}
-		rows = append(rows, []cli.Field{cli.Coloured(string(act.Kind), cli.Green), cli.Text(act.Channel), cli.Text(act.Release), cli.Text(cli.OrDash(act.Replaces)), cli.Text(what)})
+		rows = append(rows, []cli.Field{cli.Coloured(string(act.Kind), cli.Green), cli.Text(act.Channel),
+			cli.Text(act.Release), cli.Text(cli.OrDash(act.Replaces)), cli.Text(what)})
 	}
-	a.Section("would do", []string{"ACTION", "CHANNEL", "RELEASE", "REPLACES", "BECAUSE"}, rows)
+	a.PrintSection("would do", []string{"ACTION", "CHANNEL", "RELEASE", "REPLACES", "BECAUSE"}, rows)
 	rows = rows[:0]
 	for _, v := range p.Blocked {
-		rows = append(rows, []cli.Field{cli.Text(v.Channel), cli.Text(cli.OrDash(v.Cell)), cli.Text(cli.OrDash(v.Release)), cli.Coloured(v.Gate, cli.Yellow), cli.Text(cli.Stamp(v.Until)), cli.Text(v.Reason)})
+		rows = append(rows, []cli.Field{cli.Text(v.Channel), cli.Text(cli.OrDash(v.Cell)),
+			cli.Text(cli.OrDash(v.Release)), cli.Coloured(v.Gate, cli.Yellow), cli.Text(cli.FormatTime(v.Until)),
+			cli.Text(v.Reason)})
 	}
-	a.Section("blocked", []string{"CHANNEL", "CELL", "RELEASE", "GATE", "UNTIL", "REASON"}, rows)
+	a.PrintSection("blocked", []string{"CHANNEL", "CELL", "RELEASE", "GATE", "UNTIL", "REASON"}, rows)
 	switch {
 	case !p.Next.IsZero():
-		a.Stdout.Line("\ntime alone changes this at %s", cli.Stamp(p.Next))
+		a.Stdout.PrintLine("\nnext change by time alone: %s", cli.FormatTime(p.Next))
 	case len(p.Blocked) > 0:
-		a.Stdout.Line("\ntime alone changes nothing: a report, an answer or a commit does")
+		a.Stdout.PrintLine("\ntime alone changes nothing: it takes a report, an answer or a commit")
 	}
 }
 
-// observedIn reads what was observed from a file; without one, from the store in --data.
-func observedIn(ctx context.Context, a *cli.App, file string) (o plan.Observed, err error) {
+// loadObserved reads the observations from a file or, without one, from the store.
+func loadObserved(ctx context.Context, a *cli.App, file string) (o plan.Observed, err error) {
 	if file == "" {
-		return a.Observed(ctx)
+		return a.LoadObserved(ctx)
 	}
-	data, err := a.ReadFile(file, maxObserved)
+	data, err := a.ReadFile(file, maxObservedBytes)
 	if err != nil {
-		return o, cli.Fail(fmt.Errorf("read what was observed: %w", err), "--observed names a JSON file: see sluice help plan")
+		return o, cli.Fail(fmt.Errorf("read the observation file: %w", err),
+			"--observed names a JSON file: see sluice help plan")
 	}
 	o, faults := parseObserved(file, data)
 	if n := len(faults); n > 0 {
-		a.SayFaults(faults[:n-1])
+		a.ReportFaults(faults[:n-1])
 		return o, cli.Fail(errors.New(faults[n-1].String()), "sluice help plan describes the file")
 	}
 	return o, nil

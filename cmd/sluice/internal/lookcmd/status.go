@@ -1,5 +1,8 @@
-// Package lookcmd has the verbs that tell what goes on and why: status, plan, why, log, diff, and simulate. They change nothing, and
-// show what the engine decides, never an opinion of their own.
+// Package lookcmd has the verbs that show what is happening and why: status, plan, why, log, diff, and
+// simulate.
+//
+// They change nothing, and show the engine's decisions, never decisions of their own. A verb runs in one
+// goroutine.
 package lookcmd
 
 import (
@@ -25,27 +28,34 @@ func StatusVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "status",
 		GroupID: cli.GroupLook,
-		Short:   "Show where everything is: channels, their heads, cells",
-		Long: `Asks the control plane (--server), or reads the repository and the store (--repo, --data). --watch shows it again
-whenever it changes, until it is interrupted: on a terminal in place, elsewhere below.
+		Short:   "Show the channels, their heads, and the cells",
+		Long: `Asks the control plane (--server), or reads the repository and the store (--repo, --data). With
+--watch, the status is shown again whenever it changes, until interrupted: redrawn in place on a
+terminal, appended elsewhere.
 
-Cells that somebody should look at come first. Where there are many, a few of each kind are named and the others counted: --all names them all.
-  shut out   the key is revoked, or used from two places      held      its turn, a window, a hold or its owner keeps it back
-  failing    unhealthy, failed, stuck, or went back           updating  has been given or has begun something new
-  silent     has not reported within staleAfter               behind    on another release, and nothing of its own holds it
-  new        has never reported                               healthy   on the head of its channel`,
+Cells that need attention come first. In a large fleet, a few of each kind are named and the others
+are counted; --all names every cell.
+
+  shut out   the key is revoked, or used from two places
+  failing    unhealthy, failed, stuck, or went back to an earlier release
+  silent     has not reported within staleAfter
+  new        has never reported
+  held       kept back by its wave, a window, a hold or its owner
+  updating   was granted something new, or has started on it
+  behind     on another release, with nothing of its own to hold it back
+  healthy    on the head of its channel`,
 		Example: `  sluice status --server http://127.0.0.1:7600 --watch
   sluice status --repo releases --data data --channel dedicated -o json`,
-		Args: cli.Arguments(0, 0, ""),
+		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var repo *cli.Opened
+			var repo *cli.OpenRepository
 			defer func() {
 				if repo != nil {
 					repo.Close()
 				}
 			}()
 			if !watch {
-				s, err := cli.Status(cmd.Context(), a, cmd, &repo, page)
+				s, err := cli.FetchStatus(cmd.Context(), a, cmd, &repo, page)
 				if err != nil {
 					return err
 				}
@@ -55,40 +65,42 @@ Cells that somebody should look at come first. Where there are many, a few of ea
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&watch, "watch", "w", false, "show it again whenever it changes")
-	f.DurationVar(&every, "every", time.Second, "with --watch: how often to look")
-	f.StringVar(&page.Channel, "channel", "", "only this `CHANNEL` and its cells")
-	f.BoolVarP(&all, "all", "a", false, "name every cell, also where there are many")
-	cli.ServerFlag(a, cmd)
+	f.BoolVarP(&watch, "watch", "w", false, "show the status again whenever it changes")
+	f.DurationVar(&every, "every", time.Second, "with --watch: how often to check")
+	f.StringVar(&page.Channel, "channel", "", "show only this `CHANNEL` and its cells")
+	f.BoolVarP(&all, "all", "a", false, "name every cell, even in a large fleet")
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
 func printStatus(a *cli.App, s view.Status, all bool) error {
-	return a.Show(s, func() { DrawStatus(a.Stdout, s, all) })
+	return a.PrintResult(s, func() { DrawStatus(a.Stdout, s, all) })
 }
 
-// watchStatus shows the status until ctx ends. What only time changes makes no new picture where it can't be drawn in place.
-func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.Opened, page view.StatusPage, every time.Duration, all bool) error {
+// watchStatus prints the status until ctx ends. Where the status can't be drawn in place, changes that only
+// time brings print nothing.
+func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.OpenRepository, page view.StatusPage, every time.Duration,
+	all bool) error {
 	if every <= 0 {
-		return cli.Usage(cmd, "--every %s: give a positive duration", every)
+		return cli.UsageError(cmd, "--every %s is not a positive duration", every)
 	}
 	ctx := cmd.Context()
 	before := ""
 	for {
-		s, err := cli.Status(ctx, a, cmd, repo, page)
+		s, err := cli.FetchStatus(ctx, a, cmd, repo, page)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil && before == "":
 			return err
 		case err != nil:
-			a.Stderr.Line("%v", err)
+			a.Stderr.PrintLine("%v", err)
 		default:
-			if key := signature(s); key != before || a.Stdout.Terminal && a.Output == cli.AsTable {
+			if key := statusFingerprint(s); key != before || a.Stdout.Terminal && a.Output == cli.AsTable {
 				if a.Stdout.Terminal && a.Output == cli.AsTable {
 					fmt.Fprint(a.Stdout, "\x1b[H\x1b[2J")
 				} else if before != "" && a.Output == cli.AsTable {
-					a.Stdout.Line("")
+					a.Stdout.PrintLine("")
 				}
 				before = key
 				if err := printStatus(a, s, all); err != nil {
@@ -104,45 +116,52 @@ func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.Opened, page view.St
 	}
 }
 
-// signature is a status without what time alone changes.
-func signature(s view.Status) string {
+// statusFingerprint returns a status without what time alone changes.
+func statusFingerprint(s view.Status) string {
 	var b strings.Builder
 	fmt.Fprintln(&b, s.Commit, s.Diverged != nil, len(s.Faults))
 	if f := s.Flags; f != nil {
 		fmt.Fprintln(&b, f.Commit, f.Fault, f.Killed, f.Announcements)
 	}
 	for _, c := range s.Channels {
-		fmt.Fprintln(&b, c.Name, c.Release, c.Sequence, c.Request, c.Refused, c.Holds, c.Cells, c.OnHead, c.Healthy, c.Failing, c.Blocked)
+		fmt.Fprintln(&b, c.Name, c.Release, c.Sequence, c.Request, c.Refused, c.Holds, c.Cells, c.OnHead, c.Healthy,
+			c.Failing, c.Blocked)
 	}
 	for _, c := range s.Cells {
-		fmt.Fprintln(&b, c.Name, c.Channel, c.Release, c.State, c.Condition, c.Message, c.Applying, c.Granted, c.Failures, c.Blocked)
+		fmt.Fprintln(&b, c.Name, c.Channel, c.Release, c.State, c.Condition, c.Message, c.Applying, c.Granted,
+			c.Failures, c.Blocked)
 	}
 	return b.String()
 }
 
-// DrawStatus draws the channels and, of the cells, those first that somebody should look at.
+// DrawStatus prints the channels and the cells, with the cells that need attention first.
 func DrawStatus(p cli.Printer, s view.Status, all bool) {
 	if s.Diverged != nil {
-		p.Line("%s", p.Paint(cli.Red, fmt.Sprintf("the branch was force-pushed: %s is no longer in it. Nothing moves until that is acknowledged.", cli.Short(s.Diverged.Seen))))
+		p.PrintLine("%s", p.Paint(cli.Red,
+			fmt.Sprintf("the branch was force-pushed: %s is no longer in it. "+
+				"Nothing moves until that is acknowledged.", cli.ShortID(s.Diverged.Seen))))
 	}
 	if n := len(edits.Fatal(s.Faults)); n > 0 {
-		p.Line("%s", p.Paint(cli.Red, fmt.Sprintf("%s in the repository, the first: %s (sluice validate)", words.Count(n, "fault"), edits.Fatal(s.Faults)[0])))
+		p.PrintLine("%s", p.Paint(cli.Red,
+			fmt.Sprintf("%s in the repository, the first: %s (sluice validate)", words.Count(n, "fault"),
+				edits.Fatal(s.Faults)[0])))
 	}
 	rows := make([][]cli.Field, 0, len(s.Channels))
 	for _, c := range s.Channels {
-		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(cli.OrDash(c.Release)), cli.Text(fmt.Sprint(c.Sequence)), cli.Text(cli.Ago(s.Now, c.Since)), healthyOf(c), waits(c)})
+		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(cli.OrDash(c.Release)),
+			cli.Text(fmt.Sprint(c.Sequence)), cli.Text(cli.Ago(s.Now, c.Since)), healthyField(c), waitsField(c)})
 	}
-	p.Table([]string{"CHANNEL", "RELEASE", "SEQUENCE", "FOR", "HEALTHY", "WAITS FOR"}, rows)
+	p.PrintTable([]string{"CHANNEL", "RELEASE", "SEQUENCE", "FOR", "HEALTHY", "WAITS FOR"}, rows)
 	drawFlags(p, s.Flags)
 	if len(s.Cells) > 0 {
-		p.Line("")
+		p.PrintLine("")
 		drawCells(p, s, all)
 	}
 }
 
-// healthyOf counts a channel's cells: the healthy ones, and the others by what is with them.
-func healthyOf(c view.ChannelStatus) cli.Field {
-	now := c.Counts[view.ConditionHealthy] // c.Healthy has those too that fell silent since
+// healthyField counts a channel's healthy cells, and the others by condition.
+func healthyField(c view.ChannelStatus) cli.Field {
+	now := c.Counts[view.ConditionHealthy] // c.Healthy includes cells that have fallen silent since
 	healthy := cli.Coloured(fmt.Sprintf("%d of %d", now, c.Cells), cli.Green)
 	if now < c.Cells {
 		healthy.Colour = cli.Yellow
@@ -158,8 +177,8 @@ func healthyOf(c view.ChannelStatus) cli.Field {
 	return healthy
 }
 
-// waits sums up what keeps a channel from moving.
-func waits(c view.ChannelStatus) cli.Field {
+// waitsField sums up what keeps a channel from moving.
+func waitsField(c view.ChannelStatus) cli.Field {
 	var parts []string
 	colour := cli.Yellow
 	for _, h := range c.Holds {
@@ -186,26 +205,27 @@ func waits(c view.ChannelStatus) cli.Field {
 	return cli.Coloured(strings.Join(parts, "; "), colour)
 }
 
-// drawFlags says in a line where flags are.
+// drawFlags prints the state of flags.
 func drawFlags(p cli.Printer, f *view.FlagsSummary) {
 	if f == nil {
 		return
 	}
-	announced := cli.CountsOf(f.Announcements, []announce.State{
+	announced := cli.FormatCounts(f.Announcements, []announce.State{
 		announce.Draft, announce.Approved, announce.Scheduled, announce.Armed, announce.Publishing, announce.Published,
 		announce.Held, announce.Missed, announce.Cancelled, announce.Retracted, announce.Archived,
 	})
-	p.Line("\nflags: commit %s, height %d; announcements: %s", cli.OrDash(cli.Short(f.Commit)), f.Height, cli.OrDash(announced))
+	p.PrintLine("\nflags: commit %s, height %d; announcements: %s", cli.OrDash(cli.ShortID(f.Commit)), f.Height,
+		cli.OrDash(announced))
 	if len(f.Killed) > 0 {
-		p.Line("%s", p.Paint(cli.Red, "killed: "+cli.Some(f.Killed)))
+		p.PrintLine("%s", p.Paint(cli.Red, "killed: "+cli.JoinSome(f.Killed)))
 	}
 	if f.Fault != "" {
-		p.Line("%s", p.Paint(cli.Red, f.Fault))
+		p.PrintLine("%s", p.Paint(cli.Red, f.Fault))
 	}
 }
 
-// Drawn is what drawStatus prints, as lines.
-func Drawn(p cli.Printer, s view.Status) string {
+// StatusText returns what DrawStatus prints.
+func StatusText(p cli.Printer, s view.Status) string {
 	var b bytes.Buffer
 	q := p
 	q.Writer = &b

@@ -13,22 +13,23 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// Fleets larger than manyCells are summed up: fewOfEach cells of each condition are named, and the healthy ones counted.
+// In fleets larger than manyCells, fewOfEach cells of each condition are named, and the healthy ones are
+// counted.
 const (
 	manyCells = 30
 	fewOfEach = 8
 )
 
-// conditions in the order in which somebody should look at them.
+// conditions are in the order in which people should look at them.
 var conditions = [...]view.Condition{
 	view.ConditionShutOut, view.ConditionFailing, view.ConditionSilent, view.ConditionUpdating,
 	view.ConditionHeld, view.ConditionBehind, view.ConditionNew, view.ConditionHealthy,
 }
 
-// conditionWord is a condition as a table shows it.
+// conditionWord returns a condition as tables show it.
 func conditionWord(is view.Condition) string { return strings.ReplaceAll(string(is), "-", " ") }
 
-// drawCells names cells, those first that somebody should look at.
+// drawCells prints the cells, with those that need attention first.
 func drawCells(p cli.Printer, s view.Status, all bool) {
 	sorted := slices.Clone(s.Cells)
 	rank := func(c view.CellStatus) int { return slices.Index(conditions[:], c.Condition) }
@@ -42,10 +43,12 @@ func drawCells(p cli.Printer, s view.Status, all bool) {
 			continue
 		}
 		shown[c.Condition]++
-		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(c.Channel), cli.Text(cli.OrDash(c.Release)), stateField(c), cli.Text(cli.Ago(s.Now, c.LastReport)), cellNote(c, s.Now)})
+		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(c.Channel),
+			cli.Text(cli.OrDash(c.Release)), stateField(c), cli.Text(cli.Ago(s.Now, c.LastReport)),
+			noteField(c, s.Now)})
 	}
 	if len(rows) > 0 {
-		p.Table([]string{"CELL", "CHANNEL", "RELEASE", "STATE", "HEARD", "NOTE"}, rows)
+		p.PrintTable([]string{"CELL", "CHANNEL", "RELEASE", "STATE", "HEARD", "NOTE"}, rows)
 	}
 	var more []string
 	for _, is := range conditions {
@@ -54,11 +57,13 @@ func drawCells(p cli.Printer, s view.Status, all bool) {
 		}
 	}
 	if len(more) > 0 {
-		p.Line("%s", p.Paint(cli.Faint, "not named: "+strings.Join(more, ", ")+"; --all names every cell, --channel CHANNEL those of one, sluice why CELL tells about one"))
+		p.PrintLine("%s", p.Paint(cli.Faint,
+			"not named: "+strings.Join(more,
+				", ")+"; --all names every cell, --channel CHANNEL those of one channel; sluice why CELL explains one"))
 	}
 }
 
-// stateField is what a cell said last and, where that is not the point, what is with it.
+// stateField returns a cell's last reported state or, where that misleads, its condition.
 func stateField(c view.CellStatus) cli.Field {
 	switch c.Condition {
 	case view.ConditionShutOut, view.ConditionSilent:
@@ -79,29 +84,29 @@ func stateField(c view.CellStatus) cli.Field {
 	return cli.Text(string(c.State))
 }
 
-func cellNote(c view.CellStatus, now time.Time) cli.Field {
+func noteField(c view.CellStatus, now time.Time) cli.Field {
 	switch {
 	case c.Condition == view.ConditionShutOut:
-		return cli.Coloured("its key is not good any more: sluice why "+c.Name, cli.Red)
+		return cli.Coloured("its key is refused: sluice why "+c.Name, cli.Red)
 	case c.Condition == view.ConditionSilent:
-		return cli.Text("last said " + string(c.State))
+		return cli.Text("last reported " + string(c.State))
 	case c.Applying != "":
 		return cli.Coloured("applying "+c.Applying, cli.Yellow)
 	case c.Message != "":
 		return cli.Text(c.Message)
 	case len(c.Blocked) > 0:
-		return cli.Coloured(soon(c.Blocked[0], now), cli.Yellow)
+		return cli.Coloured(verdictText(c.Blocked[0], now), cli.Yellow)
 	case c.Condition == view.ConditionFailing && c.State == cells.StateHealthy:
-		return cli.Coloured("went back to it: sluice why "+c.Name, cli.Red)
+		return cli.Coloured("went back to this release: sluice why "+c.Name, cli.Red)
 	case c.Granted != "" && c.Granted != c.Release:
 		return cli.Coloured("granted "+c.Granted, cli.Yellow)
 	case c.State == cells.StateHealthy && c.SoakSeconds > 0:
-		return cli.Coloured("healthy for "+cli.Span(time.Duration(c.SoakSeconds*float64(time.Second))), cli.Faint)
+		return cli.Coloured("healthy for "+cli.FormatDuration(time.Duration(c.SoakSeconds*float64(time.Second))),
+			cli.Faint)
 	}
 	return cli.Text("")
 }
 
-// soon says a verdict about what waits.
-func soon(v channels.Verdict, now time.Time) string {
-	return v.Gate + ": " + cli.Until(v.Reason, v.Until, now)
+func verdictText(v channels.Verdict, now time.Time) string {
+	return v.Gate + ": " + cli.WithUntil(v.Reason, v.Until, now)
 }

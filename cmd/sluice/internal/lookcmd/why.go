@@ -16,35 +16,35 @@ func WhyVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "why CELL|CHANNEL",
 		GroupID: cli.GroupLook,
-		Short:   "Tell in a few lines what it runs, what it should run, and every verdict between",
+		Short:   "Explain what a cell or channel runs, what it should run, and every verdict between",
 		Example: `  sluice why dedicated --server http://127.0.0.1:7600
   sluice why acme --repo https://git.example/releases --data /var/lib/sluice`,
-		Args: cli.Arguments(1, 1, "CELL or CHANNEL"),
+		Args: cli.ArgumentCount(1, 1, "CELL or CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			why, err := why(a, cmd, args[0])
+			why, err := fetchWhy(a, cmd, args[0])
 			if err != nil {
 				return fmt.Errorf("why %s: %w", args[0], err)
 			}
-			return a.Show(why, func() {
+			return a.PrintResult(why, func() {
 				for i, line := range why.Lines {
 					if i == 0 {
 						line = a.Stdout.Paint(cli.Bold, line)
 					}
-					a.Stdout.Line("%s", line)
+					a.Stdout.PrintLine("%s", line)
 				}
 			})
 		},
 	}
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
-func why(a *cli.App, cmd *cobra.Command, name string) (why peopleapi.Why, err error) {
+func fetchWhy(a *cli.App, cmd *cobra.Command, name string) (why peopleapi.Why, err error) {
 	ctx := cmd.Context()
-	if a.AsksServer() {
-		return why, a.Ask(ctx, "/v1/why/"+url.PathEscape(name), &why)
+	if a.UsesServer() {
+		return why, a.GetResource(ctx, "/v1/why/"+url.PathEscape(name), &why)
 	}
-	v, err := a.ViewHere(ctx, cmd, false)
+	v, err := a.LocalView(ctx, cmd, false)
 	if err != nil {
 		return why, err
 	}

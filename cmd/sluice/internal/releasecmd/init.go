@@ -19,53 +19,54 @@ import (
 //go:embed all:skeleton all:flagskeleton
 var skeletons embed.FS
 
-// kind is a kind of repository, as one begins.
-type kind struct {
+// repositoryKind describes how one kind of repository begins.
+type repositoryKind struct {
 	name     string // in messages
-	skeleton string // the folder of skeletons
-	verb     string // that begins one
-	next     string // what to do then; %s: where it is
+	skeleton string // folder in skeletons
+	verb     string // the verb that makes it
+	next     string // next step; %s: the address
 }
 
-var releaseKind = kind{"release repository", "skeleton", "init", "sluice release cut 1.0.0 --repo %s --from YOUR-KUSTOMIZE-FOLDER"}
+var releaseKind = repositoryKind{"release repository", "skeleton", "init",
+	"sluice release cut 1.0.0 --repo %s --from YOUR-KUSTOMIZE-FOLDER"}
 
 func InitVerb(a *cli.App) *cobra.Command {
 	var bare bool
 	cmd := &cobra.Command{
 		Use:     "init [DIR-or-URL]",
 		GroupID: cli.GroupAuthor,
-		Short:   "Begin a release repository: a pipeline of two channels, staging and dedicated",
-		Long: `Writes sluice.yaml, two channels and .gitattributes in one commit of yours. A folder that is no git repository
-becomes one, with a worktree that follows what the engine pushes; --bare makes one without. Files that are there
-already are left as they are.`,
+		Short:   "Create a release repository with two channels, staging and dedicated",
+		Long: `Writes sluice.yaml, two channels and .gitattributes in one commit in your name. A folder that is not
+a git repository becomes one, with a worktree that follows what the engine pushes; --bare makes one
+without a worktree. Existing files are left as they are.`,
 		Example: `  sluice init releases
   sluice init --bare /srv/git/releases.git
   sluice init ssh://git@git.example/releases`,
-		Args: cli.Arguments(0, 1, "DIR-or-URL"),
+		Args: cli.ArgumentCount(0, 1, "DIR-or-URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target := cmp.Or(a.Repo, ".")
 			if len(args) == 1 {
 				target = args[0]
 			}
-			return begin(a, cmd, releaseKind, a.ReleasePlace(target), bare)
+			return initRepository(a, cmd, releaseKind, a.ReleaseLocation(target), bare)
 		},
 	}
 	cmd.Flags().BoolVar(&bare, "bare", false, "make a repository without a worktree, as git hosts have them")
 	return cmd
 }
 
-// begin makes a repository at a place, or makes one of what is there.
-func begin(a *cli.App, cmd *cobra.Command, k kind, at cli.Place, bare bool) error {
+// initRepository commits the skeleton to a repository, or makes one in a folder.
+func initRepository(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Location, bare bool) error {
 	ctx := cmd.Context()
 	what := k.verb + " " + at.Address
-	who, err := a.Author(ctx)
+	who, err := a.FindAuthor(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if !cli.IsRemote(at.Address) && cli.KindOfFolder(at.Address) == cli.NotGit {
-		return beginNew(a, cmd, k, at, bare, who)
+	if !cli.IsRemote(at.Address) && cli.FindFolderKind(at.Address) == cli.NotGit {
+		return initFolder(a, cmd, k, at, bare, who)
 	}
-	repo, err := a.OpenAt(ctx, at, cli.Signatory{})
+	repo, err := a.OpenLocation(ctx, at, cli.CommitIdentity{})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -74,48 +75,54 @@ func begin(a *cli.App, cmd *cobra.Command, k kind, at cli.Place, bare bool) erro
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	files, err := k.missing(repo, tip)
+	files, err := k.missingFiles(repo, tip)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if files == nil {
-		return cli.Fail(fmt.Errorf("%s: it is a %s already, or another kind of repository", what, k.name), "sluice validate %s, or name another", at.Address)
+		return cli.Fail(fmt.Errorf("%s: it is a %s already, or another kind of repository", what, k.name),
+			"sluice validate %s, or name another", at.Address)
 	}
-	draft := releases.Draft{Message: k.beginning(), When: time.Now().Truncate(time.Second), Files: files}
-	commits, err := repo.As(who, nil).Push(ctx, tip, []releases.Draft{draft})
+	draft := releases.Draft{Message: k.firstMessage(), When: time.Now().Truncate(time.Second), Files: files}
+	commits, err := repo.CommitterAs(who, nil).Push(ctx, tip, []releases.Draft{draft})
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, edits.Refused(err, at.Address))
+		return fmt.Errorf("%s: %w", what, edits.PushError(err, at.Address))
 	}
-	return begun(a, k, at, commits[0])
+	return printInit(a, k, at, commits[0])
 }
 
-func begun(a *cli.App, k kind, at cli.Place, commit string) error {
-	return a.Wrote(edits.Done{Commit: commit, Did: k.verb + " " + at.Address, Next: fmt.Sprintf(k.next, at.Address)})
+func printInit(a *cli.App, k repositoryKind, at cli.Location, commit string) error {
+	return a.PrintDone(edits.Result{Commit: commit, Summary: k.verb + " " + at.Address,
+		Next: fmt.Sprintf(k.next, at.Address)})
 }
 
-// beginNew makes a repository of a folder that is no git repository, or is not there.
-func beginNew(a *cli.App, cmd *cobra.Command, k kind, at cli.Place, bare bool, who releases.Person) error {
+// initFolder makes a repository in a folder that is empty or does not exist.
+func initFolder(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Location, bare bool,
+	who releases.Person) error {
 	what, dir := k.verb+" "+at.Address, at.Address
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return cli.Fail(fmt.Errorf("%s: the folder holds files and is no git repository", what), "git -C %s init && git -C %s add -A && git -C %s commit, then again; or name an empty folder", dir, dir, dir)
+		return cli.Fail(fmt.Errorf("%s: the folder holds files and is not a git repository", what),
+			"git -C %s init && git -C %s add -A && git -C %s commit, then again; or name an empty folder", dir, dir,
+			dir)
 	}
-	files, err := k.missing(nil, "")
+	files, err := k.missingFiles(nil, "")
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	commit, err := gitrepo.Init(cmd.Context(), dir, gitrepo.New{Bare: bare, Branch: at.Branch, Files: files, Message: k.beginning(), Author: who, When: time.Now().Truncate(time.Second)})
+	commit, err := gitrepo.Init(cmd.Context(), dir,
+		gitrepo.InitOptions{Bare: bare, Branch: at.Branch, Files: files, Message: k.firstMessage(), Author: who,
+			When: time.Now().Truncate(time.Second)})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	return begun(a, k, at, commit)
+	return printInit(a, k, at, commit)
 }
 
-// beginning is the first commit's message.
-func (k kind) beginning() string { return "begin a " + k.name + "\n" }
+func (k repositoryKind) firstMessage() string { return "begin a " + k.name + "\n" }
 
-// missing gives the skeleton's files that the commit lacks; nil: it has a sluice.yaml already.
-func (k kind) missing(repo *cli.Opened, tip string) (map[string][]byte, error) {
-	files, err := cli.ReadAll(skeletons, k.skeleton)
+// missingFiles returns the skeleton's files that the commit lacks; nil: it has a sluice.yaml already.
+func (k repositoryKind) missingFiles(repo *cli.OpenRepository, tip string) (map[string][]byte, error) {
+	files, err := cli.ReadFolder(skeletons, k.skeleton)
 	if tip == "" || err != nil {
 		return files, err
 	}
@@ -134,24 +141,25 @@ func (k kind) missing(repo *cli.Opened, tip string) (map[string][]byte, error) {
 	return files, nil
 }
 
-var flagsKind = kind{"flags repository", "flagskeleton", "flag init", "sluice flag set KEY --new --flags-repo %s; sluice serve takes it with --flags-repo"}
+var flagsKind = repositoryKind{"flags repository", "flagskeleton", "flag init",
+	"sluice flag set KEY --new --flags-repo %s; sluice serve takes it with --flags-repo"}
 
 func FlagInitVerb(a *cli.App) *cobra.Command {
 	var bare bool
 	cmd := &cobra.Command{
 		Use:   "init [DIR-or-URL]",
-		Short: "Begin a flags repository",
-		Long: `Writes sluice.yaml in one commit of yours. A folder that is no git repository becomes one, with a worktree that follows what the
-engine pushes; --bare makes one without.`,
+		Short: "Create a flags repository",
+		Long: `Writes sluice.yaml in one commit in your name. A folder that is not a git repository becomes one,
+with a worktree that follows what the engine pushes; --bare makes one without a worktree.`,
 		Example: `  sluice flag init flags
   sluice flag init --bare /srv/git/flags.git`,
-		Args: cli.Arguments(0, 1, "DIR-or-URL"),
+		Args: cli.ArgumentCount(0, 1, "DIR-or-URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target := cmp.Or(a.FlagsRepo, ".")
 			if len(args) == 1 {
 				target = args[0]
 			}
-			return begin(a, cmd, flagsKind, a.FlagsAt(target), bare)
+			return initRepository(a, cmd, flagsKind, a.FlagsLocation(target), bare)
 		},
 	}
 	cmd.Flags().BoolVar(&bare, "bare", false, "make a repository without a worktree, as git hosts have them")

@@ -16,65 +16,67 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// MaxPush bounds what a pre-receive hook is given, in bytes: some 100,000 refs.
-const MaxPush = 16 << 20
+// MaxPushBytes bounds a pre-receive hook's input: some 100,000 refs.
+const MaxPushBytes = 16 << 20
 
-// validatePush reads a pre-receive hook's lines and gives the faults that the push would bring.
+// validatePush reads a pre-receive hook's lines and returns the faults that the push would bring in.
 func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault, error) {
 	if gitDir := a.Getenv("GIT_DIR"); gitDir != "" && dir == "." {
-		dir = gitDir // git runs hooks with it, in the repository's folder
+		dir = gitDir // git sets it for hooks
 	}
 	branch := a.Branch
 	if branch == "" {
-		head, err := a.Git(ctx, dir, "symbolic-ref", "--short", "HEAD")
+		head, err := a.RunGit(ctx, dir, "symbolic-ref", "--short", "HEAD")
 		if err != nil {
 			return nil, cli.Fail(err, "name the release branch: --branch NAME")
 		}
 		branch = head
 	}
 	var faults []releases.Fault
-	in := &io.LimitedReader{R: a.Stdin, N: MaxPush + 1}
+	in := &io.LimitedReader{R: a.Stdin, N: MaxPushBytes + 1}
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
-		if in.N == 0 { // what was cut off might be the release branch: nothing is let in half read
-			return nil, cli.Fail(fmt.Errorf("the push changes too many refs: their list is larger than %d bytes", MaxPush), "push the release branch by itself, and fewer at once")
+		if in.N == 0 { // the rest might name the release branch, so the push is refused
+			return nil, cli.Fail(fmt.Errorf("the push changes too many refs: their list is larger than %d bytes",
+				MaxPushBytes), "push the release branch by itself, with fewer refs at once")
 		}
-		was, is, ref, ok := hookLine(lines.Text())
+		oldCommit, newCommit, ref, ok := parseHookLine(lines.Text())
 		if !ok {
-			return nil, cli.Fail(fmt.Errorf("standard input has %q", lines.Text()), `a pre-receive hook reads lines of "old new ref"`)
+			return nil, cli.Fail(fmt.Errorf("standard input has %q", lines.Text()),
+				`a pre-receive hook reads lines of "old new ref"`)
 		}
-		if ref != "refs/heads/"+branch || isZero(is) {
+		if ref != "refs/heads/"+branch || isZero(newCommit) {
 			continue
 		}
-		after, err := validateCommit(ctx, a, dir, is)
+		after, err := validateCommit(ctx, a, dir, newCommit)
 		if err != nil {
 			return nil, err
 		}
-		if !isZero(was) {
-			lost, err := lostReleases(ctx, a, dir, was, is)
+		if !isZero(oldCommit) {
+			lost, err := findLostReleases(ctx, a, dir, oldCommit, newCommit)
 			if err != nil {
 				return nil, err
 			}
 			after = append(after, lost...)
 		}
 		var before []releases.Fault
-		if !isZero(was) && len(after) > 0 {
-			if before, err = validateCommit(ctx, a, dir, was); err != nil {
+		if !isZero(oldCommit) && len(after) > 0 {
+			if before, err = validateCommit(ctx, a, dir, oldCommit); err != nil {
 				return nil, err
 			}
 		}
-		faults = append(faults, edits.Brought(before, after)...)
+		faults = append(faults, edits.NewFaults(before, after)...)
 	}
 	return faults, lines.Err()
 }
 
-// lostReleases finds releases that a push would take away or change, by force or not: a version's bytes are for ever (R24).
-func lostReleases(ctx context.Context, a *cli.App, dir, was, is string) ([]releases.Fault, error) {
-	before, err := releaseTrees(ctx, a, dir, was)
+// findLostReleases returns a fault for each release that a push would remove or change, by force or not (R24).
+func findLostReleases(ctx context.Context, a *cli.App, dir, oldCommit, newCommit string) ([]releases.Fault, error) {
+	before, err := readReleaseTrees(ctx, a, dir, oldCommit)
 	if err != nil {
 		return nil, err
 	}
-	after, err := releaseTrees(ctx, a, dir, is)
+	after, err := readReleaseTrees(ctx, a, dir, newCommit)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +90,8 @@ func lostReleases(ctx context.Context, a *cli.App, dir, was, is string) ([]relea
 		case tree == "":
 			why = "would be removed: sluice release prune leaves a tombstone, so that the version is not used again"
 		default:
-			if _, err := a.Git(ctx, dir, "cat-file", "-e", is+":"+path.Join(folder, "tombstone.yaml")); err == nil {
+			if _, err := a.RunGit(ctx, dir, "cat-file", "-e",
+				newCommit+":"+path.Join(folder, "tombstone.yaml")); err == nil {
 				continue // pruned
 			}
 			why = "would be changed: releases are immutable; cut a new version"
@@ -99,9 +102,9 @@ func lostReleases(ctx context.Context, a *cli.App, dir, was, is string) ([]relea
 	return faults, nil
 }
 
-// releaseTrees gives the tree id of each release folder at a commit.
-func releaseTrees(ctx context.Context, a *cli.App, dir, commit string) (map[string]string, error) {
-	list, err := a.Git(ctx, dir, "ls-tree", "-d", commit, releases.Dir+"/")
+// readReleaseTrees returns the tree id of each release folder at a commit.
+func readReleaseTrees(ctx context.Context, a *cli.App, dir, commit string) (map[string]string, error) {
+	list, err := a.RunGit(ctx, dir, "ls-tree", "-d", commit, releases.Dir+"/")
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +117,7 @@ func releaseTrees(ctx context.Context, a *cli.App, dir, commit string) (map[stri
 	return trees, nil
 }
 
-func hookLine(line string) (was, is, ref string, ok bool) {
+func parseHookLine(line string) (oldCommit, newCommit, ref string, ok bool) {
 	parts := strings.Split(line, " ")
 	if len(parts) != 3 || len(parts[0]) < 40 || len(parts[1]) < 40 {
 		return "", "", "", false

@@ -1,7 +1,8 @@
-// Package releasecmd has the verbs of those who look after a release repository: begin, validate, cut, list, show and prune. It begins
-// flags repositories too, which is the same work.
+// Package releasecmd has the verbs for a release repository: init, validate, and release cut, list, show and
+// prune. It makes flags repositories too, in the same way.
 //
-// What is committed, package edits says; here folders and pushes are read. Each verb is a function that gives a cobra.Command.
+// Package edits decides what is committed; this package reads folders and pushes, and never changes a release.
+// Each verb is a function that returns a cobra.Command, and runs in one goroutine.
 package releasecmd
 
 import (
@@ -18,13 +19,14 @@ import (
 )
 
 func ReleaseVerb(a *cli.App) *cobra.Command {
-	cmd := cli.Group("release", "Cut, list, show and prune releases", "", cutVerb(a), listVerb(a), cli.Complete(a, showVerb(a), cli.ReleaseNames), pruneVerb(a))
+	cmd := cli.Group("release", "Cut, list, show and prune releases", "", cutVerb(a), listVerb(a),
+		cli.Complete(a, showVerb(a), cli.ReleaseNames), pruneVerb(a))
 	cmd.GroupID = cli.GroupAuthor
 	return cmd
 }
 
-// listed is one release as release list shows it.
-type listed struct {
+// releaseSummary is one release in the output of release list.
+type releaseSummary struct {
 	Version     string          `json:"version"`
 	Digest      releases.Digest `json:"digest,omitempty"`
 	Head        []string        `json:"head,omitempty"`        // channels that run it
@@ -39,15 +41,15 @@ func listVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
-		Short:   "List releases, the newest first: digest, where each is the head, quarantine",
-		Args:    cli.Arguments(0, 0, ""),
+		Short:   "List releases, newest first: digest, channels that run it, quarantine",
+		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := a.AllReleases().Read(cmd.Context(), a, cmd)
+			s, err := a.FullReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
 			if err != nil {
 				return err
 			}
 			list := listReleases(s.Desired, all)
-			return a.Show(list, func() {
+			return a.PrintResult(list, func() {
 				rows := make([][]cli.Field, 0, len(list))
 				for _, l := range list {
 					state, c := "", cli.Plain
@@ -59,23 +61,25 @@ func listVerb(a *cli.App) *cobra.Command {
 					case len(l.Quarantined) > 0:
 						state, c = "quarantined in "+strings.Join(l.Quarantined, ", "), cli.Red
 					}
-					rows = append(rows, []cli.Field{cli.Coloured(l.Version, cli.Bold), cli.Text(cli.OrDash(cli.Short(string(l.Digest)))), cli.Coloured(cli.OrDash(strings.Join(l.Head, ", ")), cli.Green), cli.Coloured(state, c)})
+					rows = append(rows, []cli.Field{cli.Coloured(l.Version, cli.Bold),
+						cli.Text(cli.OrDash(cli.ShortID(string(l.Digest)))),
+						cli.Coloured(cli.OrDash(strings.Join(l.Head, ", ")), cli.Green), cli.Coloured(state, c)})
 				}
-				a.Stdout.Table([]string{"VERSION", "DIGEST", "HEAD OF", "STATE"}, rows)
+				a.Stdout.PrintTable([]string{"VERSION", "DIGEST", "HEAD OF", "STATE"}, rows)
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "pruned releases too")
+	cmd.Flags().BoolVar(&all, "all", false, "list pruned releases too")
 	return cmd
 }
 
-func listReleases(d *plan.Desired, all bool) []listed {
-	list := []listed{}
+func listReleases(d *plan.Desired, all bool) []releaseSummary {
+	list := []releaseSummary{}
 	for version, r := range d.Releases {
 		if r.Tombstone != nil && !all {
 			continue
 		}
-		l := listed{Version: version, Digest: r.Digest, Pruned: r.Tombstone != nil}
+		l := releaseSummary{Version: version, Digest: r.Digest, Pruned: r.Tombstone != nil}
 		if r.Tombstone != nil {
 			l.Digest = r.Tombstone.Digest
 		}
@@ -90,13 +94,13 @@ func listReleases(d *plan.Desired, all bool) []listed {
 		}
 		list = append(list, l)
 	}
-	slices.SortFunc(list, func(x, y listed) int {
+	slices.SortFunc(list, func(x, y releaseSummary) int {
 		return d.Releases[y.Version].Version.Compare(d.Releases[x.Version].Version)
 	})
 	return list
 }
 
-// quarantinedIn names the channels that must not take a release; "all" for all.
+// quarantinedIn returns the channels that must not take a release; "all" for all.
 func quarantinedIn(d *plan.Desired, version string) []string {
 	var in []string
 	for _, q := range d.Quarantine {
@@ -111,9 +115,9 @@ func quarantinedIn(d *plan.Desired, version string) []string {
 	return in
 }
 
-// shown is one release as release show tells it.
-type shown struct {
-	listed
+// releaseDetails is the output of release show.
+type releaseDetails struct {
+	releaseSummary
 	Manifest releases.Release  `json:"manifest"`
 	Merged   string            `json:"merged"` // the commit that brought it
 	Authors  []releases.Person `json:"authors"`
@@ -123,16 +127,16 @@ type shown struct {
 func showVerb(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show V",
-		Short: "Show what one release is and where it runs",
-		Args:  cli.Arguments(1, 1, "V, the release's version,"),
+		Short: "Show a release and where it runs",
+		Args:  cli.ArgumentCount(1, 1, "V, the release's version,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			repo, err := a.Open(cmd.Context(), cmd)
+			repo, err := a.OpenReleases(cmd.Context(), cmd)
 			if err != nil {
 				return err
 			}
 			defer repo.Close()
-			repo.Loader.All = true
-			s, err := repo.Snapshot(cmd.Context())
+			repo.Loader.AllReleases = true
+			s, err := repo.ReadReleases(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -142,20 +146,20 @@ func showVerb(a *cli.App) *cobra.Command {
 				return err
 			}
 			list := listReleases(s.Desired, true)
-			i := slices.IndexFunc(list, func(l listed) bool { return l.Version == args[0] })
-			out := shown{listed: list[i], Manifest: r.Release, Merged: r.Origin, Authors: r.Authors}
+			i := slices.IndexFunc(list, func(l releaseSummary) bool { return l.Version == args[0] })
+			out := releaseDetails{releaseSummary: list[i], Manifest: r.Release, Merged: r.Origin, Authors: r.Authors}
 			if files, err := edits.ReleaseFiles(s.Files, args[0]); err == nil {
 				out.Files = cli.SortedKeys(files)
 			}
-			return a.Show(out, func() { printRelease(a, out) })
+			return a.PrintResult(out, func() { printRelease(a, out) })
 		},
 	}
 }
 
-func printRelease(a *cli.App, s shown) {
+func printRelease(a *cli.App, s releaseDetails) {
 	line := func(name, value string) {
 		if value != "" {
-			a.Stdout.Line("%s %s", a.Stdout.Paint(cli.Faint, fmt.Sprintf("%-12s", name)), value)
+			a.Stdout.PrintLine("%s %s", a.Stdout.Paint(cli.Faint, fmt.Sprintf("%-12s", name)), value)
 		}
 	}
 	line("release", a.Stdout.Paint(cli.Bold, s.Version))
@@ -169,12 +173,12 @@ func printRelease(a *cli.App, s shown) {
 		authors = append(authors, fmt.Sprintf("%s <%s>", p.Name, p.Email))
 	}
 	line("by", strings.Join(authors, ", "))
-	line("source", strings.TrimSpace(s.Manifest.Source.Repository+" "+cli.Short(s.Manifest.Source.Commit)))
+	line("source", strings.TrimSpace(s.Manifest.Source.Repository+" "+cli.ShortID(s.Manifest.Source.Commit)))
 	line("head of", a.Stdout.Paint(cli.Green, strings.Join(s.Head, ", ")))
 	line("quarantined", a.Stdout.Paint(cli.Red, strings.Join(s.Quarantined, ", ")))
 	line("fixes", strings.Join(s.Manifest.Fixes, ", "))
 	line("features", strings.Join(s.Manifest.Features, ", "))
-	if s.Manifest.ForwardOnly() {
+	if s.Manifest.IsForwardOnly() {
 		line("rollback", a.Stdout.Paint(cli.Yellow, "forward-only: cells never go back from it"))
 	}
 	for _, c := range s.Manifest.Components {
@@ -208,36 +212,36 @@ func pruneVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove old releases, leaving a tombstone for each",
-		Long: `Removes the folders of old releases in one commit of yours. A tombstone keeps each version from being used again.
-Never removed: the --keep newest releases, what any channel runs or may roll back to, what is newer than the oldest
-head, and what a request, a hotfix or a quarantine names.`,
-		Args: cli.Arguments(0, 0, ""),
+		Long: `Removes the folders of old releases in one commit in your name. A tombstone keeps each version from
+being used again. Never removed: the --keep newest releases, what any channel runs or may roll back
+to, what is newer than the oldest head, and what a request, a hotfix or a quarantine names.`,
+		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if keep < 1 {
-				return cli.Usage(cmd, "--keep %d: keep at least one", keep)
+				return cli.UsageError(cmd, "--keep %d: keep at least one", keep)
 			}
 			d := edits.Prune{Keep: keep}
-			repo, p, err := a.Releases().Pusher(a, cmd)
+			repo, p, err := a.ReleaseRepository().OpenPusher(a, cmd)
 			if err != nil {
-				return cli.FailedTo(d, err)
+				return cli.DecisionError(d, err)
 			}
 			defer repo.Close()
-			repo.Loader.All = true // a tombstone needs its release's digest
+			repo.Loader.AllReleases = true // a tombstone needs its release's digest
 			if dry {
-				s, err := p.Read(cmd.Context())
+				s, err := p.ReadSnapshot(cmd.Context())
 				if err != nil {
 					return err
 				}
-				return a.Wrote(edits.Done{Did: "would prune " + cli.OrDash(strings.Join(d.Gone(s.Desired), ", "))})
+				return a.PrintDone(edits.Result{Summary: "would prune " + cli.OrDash(strings.Join(d.Obsolete(s.Desired), ", "))})
 			}
 			done, err := p.Push(cmd.Context(), d)
 			if err != nil {
 				return err
 			}
-			return a.Wrote(done)
+			return a.PrintDone(done)
 		},
 	}
-	cmd.Flags().IntVar(&keep, "keep", 20, "how many of the newest releases stay in any case")
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "only tell what would be removed")
+	cmd.Flags().IntVar(&keep, "keep", 20, "how many of the newest releases are kept in any case")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "print what would be removed, and remove nothing")
 	return cmd
 }

@@ -28,86 +28,100 @@ func AgentVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "agent --join TOKEN|@FILE --dir DIR",
 		GroupID: cli.GroupRun,
-		Short:   "Run a cell's agent: pull, verify, render, apply, watch health, report, or go back",
-		Long: `Runs in the cell and only dials out. On its first start it makes a key of its own and registers it with the token that
-sluice cell add printed, which is good for an hour and says where the control plane is and how to know it. From then on the
-cell is that key: it stays in the state folder, and no token is needed again. A new token makes a new key. Write the
-token to a file or $SLUICE_JOIN rather than on the command line, which others on the machine can read. HTTPS_PROXY and
-NO_PROXY are obeyed; what passes through the proxy is encrypted from end to end.
+		Short:   "Run a cell's agent: pull, verify, render, apply, check health, report, or go back",
+		Long: `Runs in the cell and only dials out. On its first start the agent makes its own key and registers it
+with the token that sluice cell add printed; the token is valid for an hour, and says where the
+control plane is and how to recognise it. From then on the key identifies the cell: it stays in the
+state folder, and no token is needed again. A new token makes a new key. Pass the token in a file or
+in $SLUICE_JOIN rather than on the command line, which others on the machine can read. HTTPS_PROXY
+and NO_PROXY are obeyed; what passes through the proxy is encrypted end to end.
 
-With --server http://HOST:PORT or unix:///PATH there is no key: the cell names itself, for trying things out.
+With --server http://HOST:PORT or unix:///PATH there is no key: the cell names itself, for trying
+things out.
 
-What its channel's head names is fetched, verified against its digest, rendered by
-kustomize in a child process, and switched to by one rename: DIR/current is a link to the manifests. If the hook or the
-health command fails, it goes back to the last release that was good, by itself and offline.
+The release that its channel's head names is fetched, verified against its digest, rendered by
+kustomize in a child process, and switched to by one rename: DIR/current is a link to the manifests.
+If the hook or the health command fails, the agent goes back to the last good release, by itself and
+offline.
 
-With --flags-listen it answers for feature flags there, by OFREP and as /flags.json for flagd, to programs of this machine
-alone; also while the control plane is away.
+With --flags-listen the agent serves feature flags there, by OFREP and as /flags.json for flagd, to
+programs on this machine only, even while the control plane can't be reached.
 
---hook runs after each switch, --health tells whether it works (exit 0): shell commands with SLUICE_DIR, the folder of
-the manifests, SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE, SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
+--hook runs after each switch; --health reports whether the product works (exit 0). Both are shell
+commands with SLUICE_DIR (the folder of the manifests), SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE,
+SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
 		Example: `  sluice agent --join @/run/secrets/join --dir /srv/product --health "curl -fsS localhost:8080/ready"
   sluice agent --cell acme --server http://127.0.0.1:7600 --dir /srv/product --health "curl -fsS localhost:8080/ready"
   sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -f $SLUICE_DIR/manifests.yaml"`,
-		Args: cli.Arguments(0, 0, ""),
+		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dir == "" {
-				return cli.Usage(cmd, "--dir is missing")
+				return cli.UsageError(cmd, "--dir is missing")
 			}
 			o.StateDir = a.StateDir(o.StateDir, dir)
-			if err := identify(a, cmd, &o, join); err != nil {
+			if err := identifyCell(a, cmd, &o, join); err != nil {
 				return err
 			}
 			l, err := zerolog.ParseLevel(level)
 			if err != nil {
-				return cli.Usage(cmd, "--log %q is none of debug, info, warn, error", level)
+				return cli.UsageError(cmd, "--log %q is none of debug, info, warn, error", level)
 			}
 			o.Log = a.Logger().Level(l).With().Str("cell", o.Cell).Logger()
 			return runAgent(a, cmd, o, d, dir, values)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&join, "join", "", "the `TOKEN` that sluice cell add printed, or @FILE with it (default $SLUICE_JOIN)")
-	f.StringVar(&o.Cell, "cell", "", "the cell's `NAME`, as in cells/NAME (default: the token's, or the one that registered here)")
-	f.StringVar(&o.Server, "server", "", "https://HOST:PORT instead of the token's; http://HOST:PORT or unix:///PATH without a key (default $SLUICE_SERVER)")
-	f.StringVar(&dir, "dir", "", "where the product's manifests go")
-	f.StringVar(&o.StateDir, "state", "", "the agent's own folder (default $SLUICE_STATE, else DIR/.agent)")
-	f.StringVar(&d.Hook, "hook", "", "shell `COMMAND` after each switch")
+	f.StringVar(&join, "join", "", "`TOKEN` that sluice cell add printed, or @FILE with it (default $SLUICE_JOIN)")
+	f.StringVar(&o.Cell, "cell", "",
+		"`NAME` of the cell, as in cells/NAME (default: the token's, or the one that registered here)")
+	f.StringVar(&o.Server, "server", "",
+		"`ADDRESS` of the control plane: https://HOST:PORT instead of the token's; http://HOST:PORT or "+
+			"unix:///PATH without a key (default $SLUICE_SERVER)")
+	f.StringVar(&dir, "dir", "", "folder for the product's manifests")
+	f.StringVar(&o.StateDir, "state", "", "folder for the agent's own state (default $SLUICE_STATE, else DIR/.agent)")
+	f.StringVar(&d.Hook, "hook", "", "shell `COMMAND` to run after each switch")
 	f.StringVar(&d.Health, "health", "", "shell `COMMAND` that exits 0 when the product works")
-	f.DurationVar(&d.HookTimeout, "hook-timeout", 5*time.Minute, "for one run of the hook")
-	f.DurationVar(&d.HealthTimeout, "health-command-timeout", 10*time.Second, "for one run of the health command")
-	f.DurationVar(&o.HealthTimeout, "health-timeout", 5*time.Minute, "for what was applied to become healthy")
-	f.DurationVar(&o.HealthyFor, "healthy-for", 10*time.Second, "how long health must hold until there is no going back")
-	f.DurationVar(&o.HealthInterval, "health-every", 10*time.Second, "between looks at health")
-	f.DurationVar(&o.HealInterval, "heal-every", 30*time.Second, "between looks for drift")
-	f.DurationVar(&o.ReportEvery, "report-every", 10*time.Second, "between reports when nothing changes")
-	f.DurationVar(&o.PollWait, "poll-wait", 30*time.Second, "how long one request may wait for news")
-	f.StringVar(&o.FlagsListen, "flags-listen", "", "where the product asks for feature flags: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH[?mode=0660] (default: nowhere)")
-	f.StringArrayVar(&o.FlagsOrigins, "flags-origin", nil, "an `ORIGIN` such as https://console.example.com whose pages may ask there; may be repeated")
+	f.DurationVar(&d.HookTimeout, "hook-timeout", 5*time.Minute, "limit for one run of the hook")
+	f.DurationVar(&d.HealthTimeout, "health-command-timeout", 10*time.Second, "limit for one run of the health command")
+	f.DurationVar(&o.HealthTimeout, "health-timeout", 5*time.Minute,
+		"how long an applied release may take to become healthy")
+	f.DurationVar(&o.HealthyFor, "healthy-for", 10*time.Second,
+		"how long a release must stay healthy before the agent no longer goes back from it")
+	f.DurationVar(&o.HealthInterval, "health-every", 10*time.Second, "time between health checks")
+	f.DurationVar(&o.HealInterval, "heal-every", 30*time.Second, "time between checks for drift")
+	f.DurationVar(&o.ReportEvery, "report-every", 10*time.Second, "time between reports when nothing changes")
+	f.DurationVar(&o.PollWait, "poll-wait", 30*time.Second, "how long one request may wait for a change")
+	f.StringVar(&o.FlagsListen, "flags-listen", "",
+		"`ADDRESS` where the product asks for feature flags: 127.0.0.1:PORT, [::1]:PORT or "+
+			"unix:///PATH[?mode=0660] (default: none)")
+	f.StringArrayVar(&o.FlagsOrigins, "flags-origin", nil,
+		"`ORIGIN`, such as https://console.example.com, whose pages may ask for flags; may be repeated")
 	f.IntVar(&o.Infrastructure, "infrastructure", 0, "`NUMBER` of the cell's infrastructure template")
 	f.StringVar(&values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
 	f.StringVar(&level, "log", "info", "log level: debug, info, warn, error")
 	return cmd
 }
 
-// identify finds out which cell it is, by the token, by what registered in the state folder before, or by its name.
-func identify(a *cli.App, cmd *cobra.Command, o *agent.Options, join string) error {
+// identifyCell sets which cell the agent is: by the token, by an earlier registration in the state folder, or
+// by --cell.
+func identifyCell(a *cli.App, cmd *cobra.Command, o *agent.Options, join string) error {
 	if join == "" {
 		join = a.Getenv("SLUICE_JOIN")
 		if err := os.Unsetenv("SLUICE_JOIN"); err != nil { // hooks inherit the environment
 			return fmt.Errorf("agent: %w", err)
 		}
 	}
-	kept, keyed, err := agent.Whose(o.StateDir)
+	kept, keyed, err := agent.StateDirCell(o.StateDir)
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}
 	if file, ok := strings.CutPrefix(join, "@"); ok {
-		data, err := cli.ReadBounded(file)
+		data, err := cli.ReadSmallFile(file)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && keyed: // it was for the first start only
 		case err != nil:
-			return cli.Fail(fmt.Errorf("agent: read --join: %w", err), "--join @FILE names a file with the token that sluice cell add printed")
+			return cli.Fail(fmt.Errorf("agent: read --join: %w", err),
+				"--join @FILE names a file with the token that sluice cell add printed")
 		}
 		join = string(data)
 	}
@@ -124,20 +138,21 @@ func identify(a *cli.App, cmd *cobra.Command, o *agent.Options, join string) err
 	o.Cell = cmp.Or(o.Cell, kept)
 	switch {
 	case o.Server == "" && join == "" && !keyed:
-		return cli.Usage(cmd, "--join is missing: the token that sluice cell add printed; or --server, to try things out without a key")
+		return cli.UsageError(cmd,
+			"--join is missing: the token that sluice cell add printed; or --server, to try things out without a key")
 	case o.Cell == "":
-		return cli.Usage(cmd, "--cell is missing")
+		return cli.UsageError(cmd, "--cell is missing")
 	}
 	return nil
 }
 
 func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Options, dir, values string) error {
-	debug.SetGCPercent(50) // it idles for most of its life: memory counts, not speed
+	debug.SetGCPercent(50) // the agent mostly idles: memory counts, not speed
 	what := "agent of " + o.Cell
 	d.Cell = o.Cell
 	o.Version = thisVersion().Version
 	if values != "" {
-		data, err := cli.ReadBounded(values)
+		data, err := cli.ReadSmallFile(values)
 		if err != nil {
 			return fmt.Errorf("%s: read --values: %w", what, err)
 		}
@@ -158,7 +173,7 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 	}
 	o.Target = target
 	if o.Render == nil {
-		self, err := cli.SelfPath()
+		self, err := cli.ExecutablePath()
 		if err != nil {
 			return err
 		}
@@ -171,8 +186,8 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 	return runs.Run(cmd.Context())
 }
 
-// RenderName is the hidden verb that the agent starts as a child: it renders one release and ends. run knows it before
-// anything else is set up; here it is only described.
+// RenderName is the hidden verb that the agent starts as a child: it renders one release and exits. package
+// main runs it before any setup; the command here only describes it.
 const RenderName = "render"
 
 func RenderVerb(a *cli.App) *cobra.Command {
@@ -180,10 +195,11 @@ func RenderVerb(a *cli.App) *cobra.Command {
 		Use:    RenderName,
 		Hidden: true,
 		Short:  "Render one release for an agent: a request and a tar on standard input, manifests on standard output",
-		Args:   cli.Arguments(0, 0, ""),
+		Args:   cli.ArgumentCount(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
 			if code := render.Main(a.Stdin, a.Stdout.Writer); code != 0 {
-				return cli.Ending(cli.Fail(errors.New("render: standard input has no request"), "the agent starts this by itself"), code)
+				return cli.WithExitCode(cli.Fail(errors.New("render: standard input has no request"),
+					"the agent starts this by itself"), code)
 			}
 			return nil
 		},

@@ -15,7 +15,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// writeBackup makes the file for its owner only, for it has the hashes of tokens, and leaves none that is not whole.
+// writeBackup makes a file that only its owner may read, since it holds hashes of tokens, and leaves no
+// incomplete file.
 func writeBackup(ctx context.Context, st *store.Store, to string) (err error) {
 	f, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -37,23 +38,25 @@ func BackupVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "backup --data DIR --to FILE",
 		GroupID: cli.GroupRun,
-		Short:   "Copy the store in --data, consistently, also while serve runs",
-		Long: `All intent is in git; the store has what was observed, and tokens. The copy is a whole store: to restore it, stop serve and put it
-in place of DIR/` + cli.StoreFile + `. A database (--database) is backed up by its own tools. The keys in DIR/tls are files: copy them too.`,
+		Short:   "Make a consistent copy of the store in --data, even while serve runs",
+		Long: `All intent is in git; the store holds what was observed, and tokens. The copy is a complete store:
+to restore it, stop serve and put it in place of DIR/` + cli.StoreFile + `. A database (--database) is
+backed up with its own tools. The keys in DIR/tls are files: copy them too.`,
 		Example: `  sluice backup --data /var/lib/sluice --to /backup/sluice.db`,
-		Args:    cli.Arguments(0, 0, ""),
+		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			for flag, missing := range map[string]bool{"--data": a.Data == "", "--to": to == ""} {
 				if missing {
-					return cli.Usage(cmd, "%s is missing", flag)
+					return cli.UsageError(cmd, "%s is missing", flag)
 				}
 			}
 			if a.Database != "" {
-				return cli.Usage(cmd, "the store is in PostgreSQL: pg_dump backs it up")
+				return cli.UsageError(cmd, "the store is in PostgreSQL: pg_dump backs it up")
 			}
 			file := filepath.Join(a.Data, cli.StoreFile)
 			if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-				return cli.Fail(fmt.Errorf("backup: there is no store in %s", a.Data), "--data names the folder that serve has")
+				return cli.Fail(fmt.Errorf("backup: there is no store in %s", a.Data),
+					"--data names the folder that serve uses")
 			}
 			st, err := store.Open(cmd.Context(), file, a.Logger())
 			if err != nil {
@@ -63,9 +66,9 @@ in place of DIR/` + cli.StoreFile + `. A database (--database) is backed up by i
 			if err := writeBackup(cmd.Context(), st, to); err != nil {
 				return fmt.Errorf("backup: %w", err)
 			}
-			return a.Wrote(edits.Done{Did: "backup of " + file + " in " + to})
+			return a.PrintDone(edits.Result{Summary: "backup of " + file + " in " + to})
 		},
 	}
-	cmd.Flags().StringVar(&to, "to", "", "the `FILE` to write, which must not be there yet")
+	cmd.Flags().StringVar(&to, "to", "", "`FILE` to write; it must not exist yet")
 	return cmd
 }

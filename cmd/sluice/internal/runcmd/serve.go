@@ -1,5 +1,8 @@
-// Package runcmd has the verbs that run: the control plane (serve, tick) and what belongs to it, and a cell's agent. Here the parts are
-// built and wired by hand.
+// Package runcmd has the verbs that run programs: the control plane (serve, tick) with its tools, and a cell's
+// agent.
+//
+// It builds and wires their parts by hand, and decides nothing itself. Loops run in an errgroup, which ends
+// with the verb.
 package runcmd
 
 import (
@@ -18,94 +21,101 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
 
-// keptFile is what the engine keeps in the data folder so that its next start is quick. It can be deleted.
-const keptFile = "read.cache"
+// cacheFile is the engine's cache in the data folder, which makes its next start quick. It can be deleted.
+const cacheFile = "read.cache"
 
-// defaultListen is where serve listens; agents and --server name it in their examples.
+// defaultListen is the default of --listen; the examples name it too.
 const defaultListen = "127.0.0.1:7600"
 
 func ServeVerb(a *cli.App) *cobra.Command {
-	var r running
-	var d doors
+	var r engineOptions
+	var d listenOptions
 	cmd := &cobra.Command{
 		Use:     "serve --repo R --data DIR",
 		GroupID: cli.GroupRun,
 		Short:   "Run the engine and the control plane",
-		Long: `Promotes by the repository's gates, and answers cells and people over HTTP, until it is interrupted. DIR gets the mirror of
-the repository and the store; deleting the store loses no intent, it refills from the cells' reports. One serve works in a DIR.
-A push is noticed at once on a local repository or by a hook (POST /v1/hooks/push, with $SLUICE_HOOK_SECRET or --hook-secret-file),
-else by polling.
+		Long: `Promotes by the repository's gates, and answers cells and people over HTTP, until interrupted. DIR
+holds the mirror of the repository and the store. Deleting the store loses no intent: it fills again
+from the cells' reports. Only one serve may use a DIR. A push is noticed at once in a local
+repository or by a hook (POST /v1/hooks/push, with $SLUICE_HOOK_SECRET or --hook-secret-file), else
+by polling.
 
-People and hooks come in at --listen: on loopback anyone on the machine may read, a unix socket is for the machine's administrator, and
-elsewhere it takes https:// and a token (sluice token add). Cells come in at --cells, with a key of their own each (sluice cell add). The
-control plane's own keys, active and standby, are made at the first start in DIR/tls: keep a copy, cells know no other. Replicas share them.
-Without --cells, cells have no keys and name themselves: for trying it out, on this machine only.
+People and hooks connect to --listen: on loopback anyone on the machine may read, a unix socket is
+for the machine's administrator, and any other address takes https:// and a token (sluice token
+add). Cells connect to --cells, each with a key of its own (sluice cell add). The control plane's
+own keys, active and standby, are made at the first start in DIR/tls: keep a copy, since cells know
+no other. Replicas share them. Without --cells, cells have no keys and name themselves: for trying
+things out, on this machine only.
 
-With --flags-repo it reads a flags repository too: it tells cells of flags and announcements ahead of time, commits to that repository alone
-what has to be remembered, and tells webhooks what was published, suspended and killed. Without, nothing of flags is served.
+With --flags-repo, serve reads a flags repository too: it sends flags and announcements to cells
+ahead of time, commits what has to be remembered to that repository only, and tells webhooks what
+was published, suspended and killed. Without it, no flags are served.
 
-To reach a repository: https:// takes $SLUICE_GIT_USERNAME and $SLUICE_GIT_TOKEN (and $SLUICE_GIT_CA_FILE), ssh:// takes the SSH agent or
-$SLUICE_SSH_KEY, and checks the host against ~/.ssh/known_hosts or $SLUICE_SSH_KNOWN_HOSTS.`,
+To reach a repository, https:// uses $SLUICE_GIT_USERNAME and $SLUICE_GIT_TOKEN (and
+$SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks the host against
+~/.ssh/known_hosts or $SLUICE_SSH_KNOWN_HOSTS.`,
 		Example: `  sluice serve --repo /srv/git/releases.git --data /var/lib/sluice
   sluice serve --repo /srv/git/releases.git --flags-repo /srv/git/flags.git --data /var/lib/sluice
   sluice serve --repo ssh://git@git.example/releases --data /var/lib/sluice --listen unix:///run/sluice.sock --listen https://0.0.0.0:7600 --cells 0.0.0.0:7601 --cells-address sluice.example.com:7601`,
-		Args: cli.Arguments(0, 0, ""),
+		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(a, cmd, r, d) },
 	}
 	f := cmd.Flags()
-	d.flags(cmd)
-	cli.FlagsRepoFlags(a, cmd)
-	f.StringVar(&r.secret, "hook-secret-file", "", "`FILE` with the secret that the git host signs push hooks with")
-	f.DurationVar(&r.poll, "poll", time.Minute, "how often to look at the branch without being told of a push")
+	d.addFlags(cmd)
+	cli.AddFlagsRepoFlags(a, cmd)
+	f.StringVar(&r.hookSecretFile, "hook-secret-file", "",
+		"`FILE` with the secret that the git host signs push hooks with")
+	f.DurationVar(&r.poll, "poll", time.Minute, "how often to check the branch when no push is announced")
 	r.engineFlags(cmd)
 	return cmd
 }
 
-func serve(a *cli.App, cmd *cobra.Command, r running, d doors) (err error) {
+func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (err error) {
 	ctx := cmd.Context()
 	if a.Data == "" {
-		return cli.Usage(cmd, missingData)
+		return cli.UsageError(cmd, missingData)
 	}
-	if err := d.check(cmd); err != nil {
+	if err := d.validate(cmd); err != nil {
 		return err
 	}
-	secret, err := hookSecret(a, r.secret)
+	secret, err := readHookSecret(a, r.hookSecretFile)
 	if err != nil {
 		return err
 	}
-	in, err := d.open(a.Data)
+	listening, err := d.openListeners(a.Data)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = in.Close() }() // closed already, but where starting failed
-	release, err := alone(a.Data)
+	defer func() { _ = listening.Close() }() // closed already, unless starting failed
+	release, err := lockDataFolder(a.Data)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	defer func() { _ = release() }()
-	e, err := engage(ctx, a, cmd, r)
+	e, err := openEngine(ctx, a, cmd, r)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	announces, err := openAnnouncer(a, cmd, e, r)
+	announcing, err := openAnnouncer(a, cmd, e, r)
 	if err != nil {
 		return err
 	}
-	defer announces.Close()
-	if in.public != "" {
-		if err := agree(ctx, e.store, cli.Advertised{Address: in.public, Pins: in.keys.Pins}, in.tlsDir, e.log); err != nil {
+	defer announcing.Close()
+	if listening.public != "" {
+		mine := cli.Advertised{Address: listening.public, Pins: listening.keys.Pins}
+		if err := advertise(ctx, e.store, mine, listening.tlsDir, e.log); err != nil {
 			return err
 		}
 	}
 	o := controlplane.Options{
 		Views: e, Inbox: e, Repository: e.repo, Journal: e.store, Log: e.log,
-		Members: e, Tokens: e.store, Address: in.public,
-		Pushed: e.Pushed, HookSecret: secret, Branch: a.Branch,
-		Reachable: e.Reachable, Store: e.store.Ready, Keys: in.cellKeys(), Numbers: e.Numbers,
+		Members: e, Tokens: e.store, Address: listening.public,
+		OnPush: e.NotifyPush, HookSecret: secret, Branch: a.Branch,
+		RepositoryError: e.Reachable, CheckStore: e.store.Ready, Keys: listening.cellKeys(), Stats: e.Stats,
 	}
-	if announces != nil {
-		announces.serve(&o, e)
+	if announcing != nil {
+		announcing.extendOptions(&o, e)
 	}
 	server, err := controlplane.New(o)
 	if err != nil {
@@ -113,32 +123,34 @@ func serve(a *cli.App, cmd *cobra.Command, r running, d doors) (err error) {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	watch := watchPushes(ctx, e.repo, e.log)
-	if announces != nil {
-		announces.start(ctx, g, watchPushes(ctx, announces.repo, e.log))
+	if announcing != nil {
+		announcing.startLoops(ctx, g, watchPushes(ctx, announcing.repo, e.log))
 	}
-	say(a, in)
+	printListeners(a, listening)
 	g.Go(func() error { return e.Run(ctx, watch) })
-	g.Go(func() error { return server.Serve(ctx, in.all...) })
+	g.Go(func() error { return server.Serve(ctx, listening.all...) })
 	return g.Wait()
 }
 
-func hookSecret(a *cli.App, file string) (string, error) {
+func readHookSecret(a *cli.App, file string) (string, error) {
 	if file == "" {
 		return a.Getenv("SLUICE_HOOK_SECRET"), nil
 	}
-	secret, err := cli.ReadBounded(file)
+	secret, err := cli.ReadSmallFile(file)
 	if err != nil {
 		return "", fmt.Errorf("read the hook secret: %w", err)
 	}
 	text := strings.TrimSpace(string(secret))
 	if text == "" {
-		return "", cli.Fail(fmt.Errorf("the hook secret in %s is empty", file), "put one there, or leave --hook-secret-file out: then hooks are not served")
+		return "", cli.Fail(fmt.Errorf("the hook secret in %s is empty", file),
+			"put one there, or leave --hook-secret-file out: then hooks are not served")
 	}
 	return text, nil
 }
 
-// watchPushes tells of pushes to a repository on this disk; nil: nobody does. Where watching fails, polling does the work.
-func watchPushes(ctx context.Context, repo *cli.Opened, log zerolog.Logger) <-chan struct{} {
+// watchPushes returns a channel that signals pushes to a repository on this disk; nil: none, and polling finds
+// pushes.
+func watchPushes(ctx context.Context, repo *cli.OpenRepository, log zerolog.Logger) <-chan struct{} {
 	source, err := gitrepo.Watch(ctx, repo.Address)
 	if err != nil {
 		log.Warn().Err(err).Str("repository", repo.Address).Msg("pushes are not noticed at once, but by polling")
@@ -147,17 +159,18 @@ func watchPushes(ctx context.Context, repo *cli.Opened, log zerolog.Logger) <-ch
 	if source == nil {
 		return nil
 	}
-	told := make(chan struct{}, 1)
+	pushes := make(chan struct{}, 1)
 	go func() { // ends with source, which ends with ctx
 		for range source {
 			select {
-			case told <- struct{}{}:
+			case pushes <- struct{}{}:
 			default:
 			}
 		}
 		if ctx.Err() == nil {
-			log.Warn().Str("repository", repo.Address).Msg("the watch on the repository was lost: pushes are found by polling")
+			log.Warn().Str("repository", repo.Address).
+				Msg("the watch on the repository was lost: pushes are found by polling")
 		}
 	}()
-	return told
+	return pushes
 }

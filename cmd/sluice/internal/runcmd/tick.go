@@ -13,70 +13,73 @@ import (
 )
 
 func TickVerb(a *cli.App) *cobra.Command {
-	var r running
+	var r engineOptions
 	cmd := &cobra.Command{
 		Use:     "tick --repo R --data DIR",
 		GroupID: cli.GroupRun,
-		Short:   "Let the engine look once, do what there is to do, and end",
-		Long: `One pass of what serve does all the time: for a cron job, a CronJob or a Lambda. It looks at the branch, asks what gates need
-from outside, decides, pushes, and prints what it did and what is blocked. It may be killed at any instant and run again, also
-while another runs. With --flags-repo it does the same for announcements; webhooks are told by sluice serve alone.`,
-		Args: cli.Arguments(0, 0, ""),
+		Short:   "Run the engine once: decide, do what there is to do, and exit",
+		Long: `Makes one pass of what serve does all the time: for a cron job, a CronJob or a Lambda. It reads the
+branch, asks for what gates need from outside, decides, pushes, and prints what it did and what is
+blocked. It may be killed at any instant and run again, even while another runs. With --flags-repo
+it does the same for announcements; only sluice serve tells webhooks.`,
+		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return tick(a, cmd, r) },
 	}
-	cli.FlagsRepoFlags(a, cmd)
+	cli.AddFlagsRepoFlags(a, cmd)
 	r.engineFlags(cmd)
 	return cmd
 }
 
-// maxAsks is how often one tick goes on after gates were answered: an answer may open the way to the next gate.
-const maxAsks = 4
+// maxGateRounds bounds how often one tick decides again after gates were answered: an answer may lead to the
+// next gate.
+const maxGateRounds = 4
 
-func tick(a *cli.App, cmd *cobra.Command, r running) (err error) {
+func tick(a *cli.App, cmd *cobra.Command, r engineOptions) (err error) {
 	ctx := cmd.Context()
 	if !cmd.Flags().Changed("log") {
 		r.level = "warn" // what was done is printed
 	}
-	e, err := engage(ctx, a, cmd, r)
+	e, err := openEngine(ctx, a, cmd, r)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	announces, err := openAnnouncer(a, cmd, e, r)
+	announcing, err := openAnnouncer(a, cmd, e, r)
 	if err != nil {
 		return err
 	}
-	defer announces.Close()
-	if announces != nil {
-		defer e.Lead(ctx)()
+	defer announcing.Close()
+	if announcing != nil {
+		defer e.HoldLease(ctx)()
 	}
 	_, cursor, err := e.store.Decisions(ctx, -1, 1)
 	if err != nil {
 		return err
 	}
 	made, err := e.Tick(ctx)
-	for range maxAsks {
+	for range maxGateRounds {
 		if err != nil || len(made.Wants) == 0 {
 			break
 		}
-		if err = e.Answer(ctx, made.Wants); err == nil {
+		if err = e.RunProbes(ctx, made.Wants); err == nil {
 			made, err = e.Tick(ctx)
 		}
 	}
 	if err != nil {
 		return cli.Fail(err, "it is safe to run it again")
 	}
-	var remembered []announce.Write
-	if announces != nil {
-		if _, remembered, err = announces.Tick(ctx); err != nil { // what was done for releases is told all the same
-			defer func(failed error) { err = errors.Join(failed, err) }(cli.Fail(fmt.Errorf("flags: %w", err), "it is safe to run it again"))
+	var records []announce.Write
+	if announcing != nil {
+		if _, records, err = announcing.Tick(ctx); err != nil { // what was done for releases is told all the same
+			defer func(failed error) { err = errors.Join(failed, err) }(cli.Fail(fmt.Errorf("flags: %w", err),
+				"it is safe to run it again"))
 		}
 	}
-	if done, err := a.Encode(made); done {
+	if done, err := a.PrintEncoded(made); done {
 		return err
 	}
-	if !e.Led() {
-		a.Stdout.Line("another process leads, and does what there is to do")
+	if !e.TickLed() {
+		a.Stdout.PrintLine("another process leads, and does what there is to do")
 	}
 	const most = 1000
 	decided, _, err := e.store.Decisions(ctx, cursor, most)
@@ -84,33 +87,34 @@ func tick(a *cli.App, cmd *cobra.Command, r running) (err error) {
 		return err
 	}
 	for _, d := range decided {
-		a.Stdout.Line("%s", told(d))
+		a.Stdout.PrintLine("%s", decisionText(d))
 	}
 	for _, act := range made.Actions {
 		if act.Kind == plan.Grant {
-			a.Stdout.Line("grant %s of %s to %s", act.Release, act.Channel, cli.Some(act.Cells))
+			a.Stdout.PrintLine("grant %s of %s to %s", act.Release, act.Channel, cli.JoinSome(act.Cells))
 		}
 	}
-	for _, w := range remembered {
-		a.Stdout.Line("flags: %s", w.Why)
+	for _, w := range records {
+		a.Stdout.PrintLine("flags: %s", w.Why)
 	}
-	if len(decided)+len(made.Actions)+len(remembered) == 0 {
-		a.Stdout.Line("nothing to do")
+	if len(decided)+len(made.Actions)+len(records) == 0 {
+		a.Stdout.PrintLine("nothing to do")
 	}
 	for _, v := range made.Blocked {
-		a.Stdout.Line("%s: %s", strings.Join(strings.Fields(v.Channel+" "+v.Cell+" "+v.Release), " "), v)
+		a.Stdout.PrintLine("%s: %s", strings.Join(strings.Fields(v.Channel+" "+v.Cell+" "+v.Release), " "), v)
 	}
 	return nil
 }
 
-// told says a decision in a line.
-func told(d plan.Decided) string {
+// decisionText returns a decision in words.
+func decisionText(d plan.Decided) string {
 	switch d.Kind {
 	case plan.Promote:
-		return fmt.Sprintf("promote %s to %s, commit %s", d.Release, d.Channel, cli.Short(d.Commit))
+		return fmt.Sprintf("promote %s to %s, commit %s", d.Release, d.Channel, cli.ShortID(d.Commit))
 	case plan.Rollback:
-		return fmt.Sprintf("roll back %s from %s to %s, commit %s", d.Channel, cli.OrDash(d.Replaces), d.Release, cli.Short(d.Commit))
-	case plan.Adopted, plan.Quarantines, plan.Halt, plan.Grant:
+		return fmt.Sprintf("roll back %s from %s to %s, commit %s", d.Channel, cli.OrDash(d.Replaces), d.Release,
+			cli.ShortID(d.Commit))
+	case plan.Adopted, plan.Quarantine, plan.Halt, plan.Grant:
 	}
-	return fmt.Sprintf("%s %s in %s, commit %s", d.Kind, d.Release, d.Channel, cli.Short(d.Commit))
+	return fmt.Sprintf("%s %s in %s, commit %s", d.Kind, d.Release, d.Channel, cli.ShortID(d.Commit))
 }

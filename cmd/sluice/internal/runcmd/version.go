@@ -12,24 +12,25 @@ import (
 func VersionVerb(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Tell which sluice this is",
-		Args:  cli.Arguments(0, 0, ""),
+		Short: "Print the version of this program",
+		Args:  cli.ArgumentCount(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
 			v := thisVersion()
-			return a.Show(v, func() { a.Stdout.Line("sluice %s (%s, %s)", v.Version, cli.OrDash(cli.Short(v.Commit)), v.Go) })
+			return a.PrintResult(v,
+				func() { a.Stdout.PrintLine("sluice %s (%s, %s)", v.Version, cli.OrDash(cli.ShortID(v.Commit)), v.Go) })
 		},
 	}
 }
 
-type versions struct {
+type versionInfo struct {
 	Version string `json:"version"`
 	Commit  string `json:"commit,omitempty"` // +dirty: built with changes that are not committed
 	Go      string `json:"go"`
 }
 
-// thisVersion reads what the Go toolchain stamped into the binary.
-func thisVersion() versions {
-	v := versions{Version: "devel", Go: runtime.Version()}
+// thisVersion returns what the Go toolchain stamped into the binary.
+func thisVersion() versionInfo {
+	v := versionInfo{Version: "devel", Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v

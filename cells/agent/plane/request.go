@@ -1,0 +1,197 @@
+package plane
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/words"
+)
+
+const (
+	// MaxDesired bounds the size of the desired state, in bytes.
+	MaxDesired = 1 << 20
+	maxReceipt = 64 << 10
+	maxProblem = 4 << 10 // bytes of an error's body
+
+	maxNextPoll   = 300  // seconds
+	maxRetryAfter = 3600 // seconds
+)
+
+// statusError is a response with an unwanted status.
+type statusError struct {
+	status int
+	detail string
+	after  time.Duration // Retry-After; zero: none
+}
+
+func (e *statusError) Error() string {
+	text := fmt.Sprintf("the control plane answered %d %s", e.status, http.StatusText(e.status))
+	if e.detail != "" {
+		text += ": " + e.detail
+	}
+	return text
+}
+
+// send sends a request over the current link: see link.send.
+func (c *Client) send(
+	ctx context.Context, method, path string, query url.Values, body []byte, header http.Header,
+) (*http.Response, error) {
+	l := c.link.Load()
+	if l == nil {
+		return nil, errors.New("the cell is not registered yet")
+	}
+	return l.send(ctx, method, path, query, body, header)
+}
+
+// send sends a request over the link and returns a response with status 2xx or 304, whose body the caller must close.
+func (l *link) send(
+	ctx context.Context, method, path string, query url.Values, body []byte, header http.Header,
+) (*http.Response, error) {
+	var reader io.Reader
+	if body != nil {
+		reader = bytes.NewReader(body)
+	}
+	target := l.base + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	request, err := http.NewRequestWithContext(ctx, method, target, reader)
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range header {
+		request.Header[k] = v
+	}
+	response, err := l.http.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode/100 == 2 || response.StatusCode == http.StatusNotModified {
+		return response, nil
+	}
+	defer func() { _ = response.Body.Close() }()
+	return nil, responseError(response)
+}
+
+// responseError reads the explanation in an unwanted response (RFC 9457).
+func responseError(response *http.Response) error {
+	e := &statusError{status: response.StatusCode}
+	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		e.after = time.Duration(min(seconds, maxRetryAfter)) * time.Second
+	}
+	text, _ := io.ReadAll(io.LimitReader(response.Body, maxProblem)) // the status is enough
+	var problem struct{ Title, Detail string }
+	if json.Unmarshal(text, &problem) == nil {
+		e.detail = words.Clip(cmp.Or(strings.TrimSpace(problem.Detail), strings.TrimSpace(problem.Title)), 500)
+	}
+	return e
+}
+
+type pollResponse struct {
+	desired *cells.Desired // nil: unchanged since etag
+	etag    string
+	pause   time.Duration // before the next poll; zero: none
+}
+
+// nextPoll is the header with the seconds until the next poll.
+const nextPoll = "Sluice-Next-Poll"
+
+// pollDesired requests the desired state, and waits up to wait for it to differ from etag's.
+func (c *Client) pollDesired(ctx context.Context, etag string, wait time.Duration) (pollResponse, error) {
+	return c.requestDesired(ctx, c.link.Load(), etag, wait)
+}
+
+func (c *Client) requestDesired(ctx context.Context, l *link, etag string, wait time.Duration) (pollResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait+15*time.Second)
+	defer cancel()
+	query := url.Values{"cell": {c.cell}, "wait": {wait.String()}}
+	header := http.Header{"Accept": {"application/json"}}
+	if etag != "" {
+		header.Set("If-None-Match", etag)
+	}
+	response, err := l.send(ctx, http.MethodGet, "/v1/desired", query, nil, header)
+	if err != nil {
+		return pollResponse{}, fmt.Errorf("request the desired state: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	t := pollResponse{etag: etag}
+	if seconds, err := strconv.Atoi(response.Header.Get(nextPoll)); err == nil && seconds > 0 {
+		t.pause = time.Duration(min(seconds, maxNextPoll)) * time.Second
+	}
+	if response.StatusCode == http.StatusNotModified {
+		return t, nil
+	}
+	text, err := readLimited(response.Body, MaxDesired)
+	if err != nil {
+		return pollResponse{}, fmt.Errorf("request the desired state: %w", err)
+	}
+	if t.desired, err = c.decodeDesired(text); err != nil {
+		return pollResponse{}, fmt.Errorf("request the desired state: %w", err)
+	}
+	t.etag = response.Header.Get("ETag")
+	return t, nil
+}
+
+// decodeDesired decodes the desired state, from a stream or a poll.
+func (c *Client) decodeDesired(text []byte) (*cells.Desired, error) {
+	var d cells.Desired
+	if err := json.Unmarshal(text, &d); err != nil {
+		return nil, fmt.Errorf("the response is malformed: %w", err)
+	}
+	if d.Cell != "" && d.Cell != c.cell {
+		return nil, fmt.Errorf("the response is for cell %q", words.Clip(d.Cell, 100))
+	}
+	return &d, nil
+}
+
+// postReport sends a report and returns once it is durable in the control plane. The returned connection is nil
+// without TLS.
+func (c *Client) postReport(
+	ctx context.Context, body []byte,
+) (receipt cells.Receipt, connection *tls.ConnectionState, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	sent := c.clock.ReadMachine()
+	response, err := c.send(ctx, http.MethodPost, "/v1/reports", nil, body,
+		http.Header{"Content-Type": {"application/json"}})
+	if err != nil {
+		return receipt, nil, fmt.Errorf("report: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if err := decodeJSON(response.Body, maxReceipt, &receipt); err != nil {
+		return cells.Receipt{}, nil, fmt.Errorf("report: %w", err)
+	}
+	c.clock.AddSample(receipt.Time, sent)
+	return receipt, response.TLS, nil
+}
+
+func decodeJSON(r io.Reader, limit int64, into any) error {
+	text, err := readLimited(r, limit)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("the response is malformed: %w", err)
+	}
+	return nil
+}
+
+func readLimited(r io.Reader, limit int64) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = fmt.Errorf("the response has more than %d bytes", limit)
+	}
+	return text, err
+}

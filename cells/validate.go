@@ -1,0 +1,141 @@
+package cells
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Bounds of a report's fields, in bytes and entries. A report within these bounds, as agents send it, fits into 64 KiB.
+const (
+	MaxMessage = 4 << 10
+	MaxValues  = 16 << 10 // of an assignment, as JSON
+	MaxEvents  = 256
+	maxName    = 128
+	maxState   = 32
+)
+
+var validStates = []State{StatePending, StateApplying, StateHealthy, StateUnhealthy, StateFailed, StateStuck}
+
+// Validate validates a report from outside: the bounds of its fields and the order of its events. It also prepares the
+// owner's windows for judging. It does not check who sent the report, nor whether the assignments were ever granted.
+func (r *Report) Validate() error {
+	switch {
+	case !ValidName(r.Cell):
+		return fmt.Errorf("report: %.80q can't be a cell's name", r.Cell)
+	case r.Boot == "" || len(r.Boot) > maxName:
+		return fmt.Errorf("report of %s: boot must have 1 to %d bytes", r.Cell, maxName)
+	case len(r.Agent) > maxName:
+		return fmt.Errorf("report of %s: agent has more than %d bytes", r.Cell, maxName)
+	case !slices.Contains(validStates, r.State):
+		return fmt.Errorf("report of %s: there is no state %.80q", r.Cell, r.State)
+	case len(r.Message) > MaxMessage || !utf8.ValidString(r.Message):
+		return fmt.Errorf("report of %s: message must be UTF-8 of at most %d bytes", r.Cell, MaxMessage)
+	case r.Infrastructure < 0:
+		return fmt.Errorf("report of %s: infrastructure is %d, below 0", r.Cell, r.Infrastructure)
+	case len(r.Failures) > MaxFailures:
+		return fmt.Errorf("report of %s: more than %d failures", r.Cell, MaxFailures)
+	case len(r.Events) > MaxEvents:
+		return fmt.Errorf("report of %s: more than %d events", r.Cell, MaxEvents)
+	}
+	for _, a := range []*Assignment{r.Running, r.Applying, r.Acknowledged} {
+		if a == nil {
+			continue
+		}
+		if err := a.validate(); err != nil {
+			return fmt.Errorf("report of %s: %w", r.Cell, err)
+		}
+	}
+	for _, f := range r.Failures {
+		if len(f.Reason) > MaxMessage {
+			return fmt.Errorf("report of %s: a failure's reason has more than %d bytes", r.Cell, MaxMessage)
+		}
+		if err := f.Assignment.validate(); err != nil {
+			return fmt.Errorf("report of %s: failure: %w", r.Cell, err)
+		}
+	}
+	if err := validateEvents(r.Events); err != nil {
+		return fmt.Errorf("report of %s: %w", r.Cell, err)
+	}
+	if err := r.Flags.validate(); err != nil {
+		return fmt.Errorf("report of %s: flags: %w", r.Cell, err)
+	}
+	if err := r.Owner.Validate(); err != nil {
+		return fmt.Errorf("report of %s: %w", r.Cell, err)
+	}
+	return nil
+}
+
+// validate checks the bounds of the fields. Unknown states are accepted: a later agent may report them.
+func (f *FlagsReport) validate() error {
+	switch {
+	case f == nil:
+		return nil
+	case f.Height < 0:
+		return fmt.Errorf("height is %d, below 0", f.Height)
+	case len(f.States) > MaxFlagStates:
+		return fmt.Errorf("states of more than %d announcements", MaxFlagStates)
+	case len(f.Fault) > maxReason || !utf8.ValidString(f.Fault):
+		return fmt.Errorf("fault must be UTF-8 of at most %d bytes", maxReason)
+	}
+	for _, d := range []releases.Digest{f.Bundle, f.Orders} {
+		if _, err := releases.ParseDigest(string(d)); d != "" && err != nil {
+			return err
+		}
+	}
+	for id, state := range f.States {
+		if id == "" || len(id) > maxName || len(state) > maxState || !utf8.ValidString(id) ||
+			!utf8.ValidString(string(state)) {
+			return fmt.Errorf("states must be UTF-8 of at most %d bytes, by announcements of 1 to %d", maxState,
+				maxName)
+		}
+	}
+	return nil
+}
+
+func validateEvents(events []Event) error {
+	last := int64(0)
+	for _, e := range events {
+		switch {
+		case e.Number <= last:
+			return fmt.Errorf("event %d comes after event %d: numbers must rise from 1", e.Number, last)
+		case e.Kind == "" || len(e.Kind) > maxName || len(e.Release) > maxName || len(e.Digest) > maxName:
+			return fmt.Errorf("event %d: kind must be given, and kind, release and digest have at most %d bytes",
+				e.Number, maxName)
+		case len(e.Detail) > MaxMessage:
+			return fmt.Errorf("event %d: detail has more than %d bytes", e.Number, MaxMessage)
+		}
+		last = e.Number
+	}
+	return nil
+}
+
+// validate checks the bounds of an assignment from outside.
+func (a *Assignment) validate() error {
+	if a.Epoch < 0 || a.Sequence < 0 {
+		return fmt.Errorf("assignment: epoch %d and sequence %d must not be negative", a.Epoch, a.Sequence)
+	}
+	if a.Channel != "" && !dnsLabel.MatchString(a.Channel) {
+		return fmt.Errorf("assignment: %.80q can't be a channel's name", a.Channel)
+	}
+	if _, err := releases.ParseVersion(a.Release); err != nil {
+		return fmt.Errorf("assignment: %w", err)
+	}
+	if _, err := releases.ParseDigest(string(a.Digest)); err != nil {
+		return fmt.Errorf("assignment: %w", err)
+	}
+	if len(a.Profile) > maxName || len(a.Revision) > maxName {
+		return fmt.Errorf("assignment: profile and revision have at most %d bytes", maxName)
+	}
+	if len(a.Values) == 0 {
+		return nil
+	}
+	values, err := json.Marshal(a.Values)
+	if err != nil || len(values) > MaxValues {
+		return fmt.Errorf("assignment: values must be JSON of at most %d bytes", MaxValues)
+	}
+	return nil
+}

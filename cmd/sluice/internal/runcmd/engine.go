@@ -1,0 +1,186 @@
+package runcmd
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/signing"
+	"github.com/sluice-cd/sluice/internal/gitrepo"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// engineOptions are the flags of serve and tick.
+type engineOptions struct {
+	hookSecretFile string // file
+	poll           time.Duration
+	author         string
+	signingKey     string
+	level          string
+
+	webhookSecrets string // file
+}
+
+func (r *engineOptions) engineFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&r.author, "author", "Sluice <sluice@localhost>", "who commits promotions: `NAME-AND-ADDRESS`")
+	f.StringVar(&r.signingKey, "signing-key", "", "`FILE` with the private SSH key that signs the engine's commits (default: DIR/tls/engine.key of --data, made at the first start)")
+	f.StringVar(&r.level, "log", "info", "log level: debug, info, warn, error")
+	f.StringVar(&r.webhookSecrets, "webhook-secrets-file", "",
+		"`FILE` with lines of NAME whsec_BASE64: the secrets that sign messages to webhooks (default "+
+			"$SLUICE_WEBHOOK_SECRETS)")
+}
+
+const missingData = "--data, the folder for the mirror and the store, is missing"
+
+// runningEngine is an engine with its repository and store. The caller closes it.
+type runningEngine struct {
+	*engine.Engine
+	repo     *cli.OpenRepository
+	store    cli.Store
+	identity cli.CommitIdentity
+	log      zerolog.Logger
+}
+
+func (e *runningEngine) Close() error {
+	e.repo.Close()
+	return e.store.Close()
+}
+
+// openEngine opens the store and the repository, and makes the engine.
+func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOptions) (*runningEngine, error) {
+	if a.Data == "" {
+		return nil, cli.UsageError(cmd, missingData)
+	}
+	level, err := zerolog.ParseLevel(r.level)
+	if err != nil {
+		return nil, cli.UsageError(cmd, "--log %q is none of debug, info, warn, error", r.level)
+	}
+	log := a.Logger().Level(level)
+	as := cli.CommitIdentity{}
+	name, rest, ok := strings.Cut(r.author, " <")
+	mail, closed := strings.CutSuffix(rest, ">")
+	if as.Person = (releases.Person{Name: name, Email: mail}); !ok || !closed || name == "" {
+		return nil, cli.UsageError(cmd, "--author %q is not of the form Name <address>", r.author)
+	}
+	if as.Signer, err = engineSigner(a, r.signingKey); err != nil {
+		return nil, err
+	}
+	st, err := a.OpenStore(ctx, log)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := a.OpenReleasesAs(ctx, cmd, as)
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	if err := repo.CheckKind(ctx); err != nil {
+		repo.Close()
+		return nil, errors.Join(err, st.Close())
+	}
+	e, err := engine.New(ctx, repo.Repo, st,
+		engine.Options{Log: log, Key: signing.Public(as.Signer.Key), Probe: engine.HTTPProber{}, Poll: r.poll, CacheFile: filepath.Join(a.Data, cacheFile)})
+	if err != nil {
+		repo.Close()
+		return nil, errors.Join(err, st.Close())
+	}
+	return &runningEngine{Engine: e, repo: repo, store: st, identity: as, log: log}, nil
+}
+
+// tlsFolder is the folder of keys in the data folder.
+const tlsFolder = "tls"
+
+// engineKeyFile returns where the key is that the engine signs with, unless a flag says otherwise: beside the control plane's
+// other keys, which replicas share.
+func engineKeyFile(a *cli.App) string { return filepath.Join(a.Data, tlsFolder, "engine.key") }
+
+// engineSigner returns the key that the engine signs with: the file's or, without a file, the data folder's.
+func engineSigner(a *cli.App, file string) (*gitrepo.SSHSigner, error) {
+	if file != "" {
+		key, err := signing.Load(file)
+		return &gitrepo.SSHSigner{Key: key}, err
+	}
+	key, err := signing.LoadOrCreate(engineKeyFile(a), rand.Reader)
+	return &gitrepo.SSHSigner{Key: key}, err
+}
+
+// lockFile is locked in the data folder while serve runs there. The file stays afterwards.
+const lockFile = "serve.lock"
+
+// lockDataFolder keeps a second serve out of the data folder: each holds its cells' reports in memory, so the
+// other would take those cells for silent. The system releases the lock when the process ends, in whatever way.
+func lockDataFolder(data string) (release func() error, err error) {
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return nil, cli.Fail(err, "--data names a folder, which is created if it does not exist")
+	}
+	f, err := os.OpenFile(filepath.Join(data, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, cli.Fail(err, "--data names a folder that can be written to")
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	switch {
+	case err == nil:
+		return f.Close, nil
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		err = cli.Fail(fmt.Errorf("another serve works in %s", data),
+			"stop that one first, or give this one a --data of its own")
+	default:
+		err = fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return nil, errors.Join(err, f.Close())
+}
+
+// advertise stores where cells reach this control plane and by which keys, or returns an error if cells of the
+// store know other keys. The last replica to start wins; if its address or standby key differs, replicas may
+// have been started with different settings.
+func advertise(ctx context.Context, st cli.Store, mine cli.Advertised, dir string, log zerolog.Logger) error {
+	for {
+		known, stored, err := cli.ReadAdvertised(ctx, st)
+		if err != nil {
+			return fmt.Errorf("serve: %w", err)
+		}
+		if stored != "" && !slices.Contains(known.Pins, mine.Pins[0]) {
+			return cli.Fail(fmt.Errorf("serve: the active key in %s is %s, and cells of this store know only %s: "+
+				"they would not trust it", dir, mine.Pins[0], known.Pins),
+				"copy active.key and standby.key from the --tls-dir of a replica that works, or from the "+
+					"backup, to %s", dir)
+		}
+		if known.Address == mine.Address && slices.Equal(known.Pins, mine.Pins) {
+			return nil
+		}
+		data, err := json.Marshal(mine)
+		if err != nil {
+			return err
+		}
+		err = st.SetFact(ctx, cli.AdvertisedFact, stored, string(data))
+		switch {
+		case errors.Is(err, plan.ErrStale): // another replica was quicker: look again
+			continue
+		case err != nil:
+			return err
+		case stored != "" && known.Address != mine.Address:
+			log.Warn().Str("before", known.Address).Str("now", mine.Address).
+				Msg("new cells get another address from now on: give all replicas the same --cells-address")
+		}
+		if stored != "" && known.Pins[0] == mine.Pins[0] && !slices.Equal(known.Pins, mine.Pins) {
+			log.Warn().Strs("before", known.Pins).Strs("now", mine.Pins).
+				Msg("the standby key has changed: if other replicas run, copy this --tls-dir to them, " +
+					"else cells learn now one key and now the other")
+		}
+		return nil
+	}
+}

@@ -1,0 +1,83 @@
+package edits
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sluice-cd/sluice/internal/manifest/edit"
+)
+
+// EngineKeys changes which keys count as the engine's (R46). A key that counts so far has to sign it.
+type EngineKeys struct {
+	Add    []string // in authorized_keys form
+	Remove []string
+}
+
+func (k EngineKeys) Message() (subject, body string) {
+	var what []string
+	if len(k.Add) > 0 {
+		what = append(what, "list")
+	}
+	if len(k.Remove) > 0 {
+		what = append(what, "remove")
+	}
+	return strings.Join(what, " and ") + " engine keys", ""
+}
+
+// Edit writes the list into sluice.yaml.
+func (k EngineKeys) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
+	const file = "sluice.yaml"
+	authority := s.Desired.Authority
+	if authority.Enforced() && (by.Key == nil || !authority.Trust(authorizedKey(by.Key))) {
+		return Edit{}, Fail(errors.New("only a key that engine.keys of sluice.yaml lists may change the list"), "sign with one of them: --signing-key, or the --data of the engine")
+	}
+	keys := slices.Clone(authority.Keys)
+	for _, text := range k.Add {
+		key, err := parsedKey(text)
+		if err != nil {
+			return Edit{}, err
+		}
+		if !slices.Contains(keys, key) {
+			keys = slices.Insert(keys, 0, key)
+		}
+	}
+	for _, text := range k.Remove {
+		key, err := parsedKey(text)
+		if err != nil {
+			return Edit{}, err
+		}
+		keys = slices.DeleteFunc(keys, func(known string) bool { return known == key })
+	}
+	if len(keys) == 0 {
+		return Edit{}, Fail(errors.New("that would leave no key"), "write engine: unsigned into sluice.yaml by hand if the repository shall do without, and sign that commit with a listed key")
+	}
+	if slices.Equal(keys, authority.Keys) && authority.Ignored == "" {
+		return Edit{}, nil
+	}
+	text, err := fs.ReadFile(s.Files, file)
+	if err != nil {
+		return Edit{}, fmt.Errorf("read %s: %w", file, err)
+	}
+	if text, err = edit.Set(text, []string{"engine"}, edit.Fields{{Key: "keys", Value: keys}}); err != nil {
+		return Edit{}, Fail(fmt.Errorf("edit %s: %w", file, err), "write it by hand: engine: {keys: [%q]}", strings.Join(keys, `", "`))
+	}
+	return Edit{Files: singleFile(file, text)}, nil
+}
+
+func authorizedKey(key ssh.PublicKey) string {
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
+}
+
+func parsedKey(text string) (string, error) {
+	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(text))
+	if err != nil {
+		return "", Fail(fmt.Errorf("%.60q is not an SSH public key", text), "write it as ssh-ed25519 AAAA…, the line of a .pub file")
+	}
+	return authorizedKey(key), nil
+}

@@ -1,0 +1,123 @@
+package engine
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/gob"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/manifest"
+)
+
+// loaderCache is what a Loader saves in a file, so that a restart need not read everything again. A file that is
+// damaged or of another program counts as missing.
+type loaderCache struct {
+	Edition string // of the program that wrote the file: another may fold history in another way
+	History *plan.History
+	Cells   []*cells.LoadedCell
+}
+
+const maxCacheSize = 256 << 20
+
+// readCacheFile restores what an earlier process saved.
+func (l *Loader) readCacheFile() {
+	l.history = plan.NewHistory()
+	if l.CacheFile == "" {
+		return
+	}
+	info, err := os.Stat(l.CacheFile)
+	if err != nil || info.Size() < sha256.Size || info.Size() > maxCacheSize {
+		return
+	}
+	data, err := os.ReadFile(l.CacheFile)
+	if err != nil {
+		return
+	}
+	sum, body := data[:sha256.Size], data[sha256.Size:]
+	if want := sha256.Sum256(body); !bytes.Equal(sum, want[:]) {
+		return
+	}
+	var k loaderCache
+	registerGobTypes()
+	err = gob.NewDecoder(bytes.NewReader(body)).Decode(&k)
+	if err != nil || k.Edition != programEdition() || k.History == nil {
+		return
+	}
+	l.history = k.History.MakeMaps()
+	l.cacheFileCurrent = true
+	for _, f := range k.Cells {
+		for i := range f.Cell.Windows {
+			f.Cell.Windows[i].Compile() // neither do Windows in the cache have faults that are not in f
+		}
+		manifest.Cached(&l.cache, f.Cell.Name, f.TreeID, func() *cells.LoadedCell { return f })
+	}
+}
+
+// writeCacheFile saves what was read, once enough of it is new. An error is ignored: it costs the next process a slower
+// start.
+func (l *Loader) writeCacheFile(d *plan.Desired, folded int) {
+	const worthIt = 256 // commits
+	l.uncachedCommits += folded
+	if l.CacheFile == "" || l.uncachedCommits < worthIt && l.cacheFileCurrent {
+		return
+	}
+	l.uncachedCommits, l.cacheFileCurrent = 0, true
+	k := loaderCache{Edition: programEdition(), History: l.history, Cells: make([]*cells.LoadedCell, 0, len(d.Cells))}
+	for _, cell := range d.Cells {
+		if cell.Found != nil && cell.Found.TreeID != "" {
+			k.Cells = append(k.Cells, cell.Found)
+		}
+	}
+	var body bytes.Buffer
+	registerGobTypes()
+	if err := gob.NewEncoder(&body).Encode(k); err != nil {
+		return
+	}
+	sum := sha256.Sum256(body.Bytes())
+	_ = replaceFile(l.CacheFile, append(sum[:], body.Bytes()...))
+}
+
+// registerGobTypes registers the types of cells' values, as gob requires; repeated calls are harmless.
+func registerGobTypes() {
+	gob.Register([]any{})
+	gob.Register(map[string]any{})
+}
+
+// programEdition identifies the running program by path, size and time, which is enough for a cache.
+func programEdition() string {
+	file, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %d %d", file, info.Size(), info.ModTime().UnixNano())
+}
+
+// replaceFile writes a file whole or not at all. A power cut may lose the file, which is harmless here.
+func replaceFile(file string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	temp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(data)
+	if closing := temp.Close(); err == nil {
+		err = closing
+	}
+	if err == nil {
+		err = os.Rename(temp.Name(), file)
+	}
+	if err != nil {
+		_ = os.Remove(temp.Name())
+	}
+	return err
+}

@@ -1,0 +1,69 @@
+package engine
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+)
+
+// A cache file leads to the same Desired as reading everything, and a damaged one does no harm.
+func TestLoaderCache(t *testing.T) {
+	w := TwoChannels(t, map[string]string{"cells/acme/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\n" +
+		"channel: dedicated\nvalues: {a: 1, b: [x, {c: 2.5}]}\n"}).ReportInstalled()
+	w.Settle()
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Settle()
+	b := newBranch(w)
+	load := func(keep string) string {
+		t.Helper()
+		l := Loader{Repo: b, CacheFile: keep}
+		d, err := l.Load(t.Context(), w.Tip)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	want := load("")
+	file := filepath.Join(t.TempDir(), "kept", "history")
+	if got := load(file); got != want {
+		t.Fatalf("the first time:\n%s\nwant\n%s", got, want)
+	}
+	if got := load(file); got != want {
+		t.Fatalf("from what was kept:\n%s\nwant\n%s", got, want)
+	}
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Commit("bob", "cut", Release("1.2.0"))
+	want = load("")
+	if got := load(file); got != want {
+		t.Fatalf("one commit later:\n%s\nwant\n%s", got, want)
+	}
+	flipped := append([]byte{}, whole...)
+	flipped[len(flipped)/2] ^= 1
+	for name, data := range map[string][]byte{"empty": {}, "cut off": whole[:len(whole)/2], "a bit flipped": flipped} {
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := load(file); got != want {
+			t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
+		}
+	}
+	w.Rewind(2)
+	w.Commit("eve", "another way", Release("1.3.0"))
+	want = load("")
+	if err := os.WriteFile(file, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := load(file); got != want {
+		t.Errorf("after a force-push:\n%s\nwant\n%s", got, want)
+	}
+}

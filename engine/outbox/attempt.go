@@ -1,0 +1,138 @@
+package outbox
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
+)
+
+const (
+	maxHeaderBytes = 16 << 10 // limit of a response's header
+	maxBodyBytes   = 4 << 10  // how much of a body is read, so that the connection can be reused
+)
+
+const goneReason = "answered 410 Gone: nothing is sent until its URL changes"
+
+// newClient returns a client that follows no redirects, decompresses nothing, and has a time limit.
+func newClient(timeout time.Duration) *http.Client {
+	return &http.Client{
+		Timeout: timeout,
+		Transport: &http.Transport{
+			Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: timeout}).DialContext,
+			ForceAttemptHTTP2: true,
+			TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12}, DisableCompression: true,
+			MaxResponseHeaderBytes: maxHeaderBytes, MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+type attemptResult struct {
+	ok, gone    bool
+	messageOnly bool          // the failure concerns only this message
+	retryAfter  time.Duration // the delay that the webhook asks for
+	why         string        // for people, without addresses
+	err         error         // for the log
+}
+
+// attempt sends a message once.
+func (s *Sender) attempt(ctx context.Context, hook repository.Webhook, e announce.Event) attemptResult {
+	secret, err := s.opts.Secret(hook.Name)
+	if err == nil {
+		_, err = parseSecrets(secret)
+	}
+	if err != nil {
+		return attemptResult{why: "gets no messages, since nothing can be signed: " + err.Error(), err: err}
+	}
+	body, err := encodeEvent(e)
+	if err != nil {
+		return attemptResult{why: "the event can't be written", err: err}
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, hook.URL, bytes.NewReader(body))
+	if err != nil {
+		return attemptResult{why: "its URL is invalid", err: stripURL(err)}
+	}
+	r.Header.Set("Content-Type", "application/cloudevents+json; charset=utf-8")
+	r.Header.Set("User-Agent", "sluice")
+	if err := sign(r.Header, e.ID, time.Now(), body, secret); err != nil {
+		return attemptResult{why: "gets no messages, since nothing can be signed: " + err.Error(), err: err}
+	}
+	w, err := s.client.Do(r)
+	if err != nil {
+		err = stripURL(err)
+		return attemptResult{why: explainError(err, s.opts.Timeout), err: err}
+	}
+	defer w.Body.Close()
+	_, _ = io.CopyN(io.Discard, w.Body, maxBodyBytes) // the text of the response is not used
+	return judgeResponse(w, time.Now())
+}
+
+func judgeResponse(w *http.Response, now time.Time) attemptResult {
+	why := "answered " + strconv.Itoa(w.StatusCode) + " " + http.StatusText(w.StatusCode)
+	switch {
+	case w.StatusCode >= 200 && w.StatusCode < 300:
+		return attemptResult{ok: true}
+	case w.StatusCode == http.StatusGone:
+		return attemptResult{gone: true, why: goneReason, err: errors.New(why)}
+	case w.StatusCode >= 300 && w.StatusCode < 400:
+		why += ": redirects are not followed, give the webhook's own URL"
+	}
+	status := w.StatusCode
+	alone := status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooEarly &&
+		status != http.StatusTooManyRequests
+	return attemptResult{messageOnly: alone, retryAfter: parseRetryAfter(w.Header.Get("Retry-After"), now), why: why,
+		err: errors.New(why)}
+}
+
+// parseRetryAfter parses the header as in RFC 9110 section 10.2.3: seconds, or a date.
+func parseRetryAfter(text string, now time.Time) time.Duration {
+	if n, err := strconv.ParseUint(text, 10, 31); err == nil {
+		return time.Duration(n) * time.Second
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}
+
+func stripURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+// explainError returns why a webhook could not be reached, in words that are safe to show.
+func explainError(err error, timeout time.Duration) string {
+	var (
+		late net.Error
+		name *net.DNSError
+		cert *tls.CertificateVerificationError
+		host x509.HostnameError
+	)
+	switch {
+	case errors.As(err, &late) && late.Timeout(), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Sprintf("did not answer within %v", timeout)
+	case errors.As(err, &name):
+		return "its host is unknown"
+	case errors.As(err, &cert), errors.As(err, &host):
+		return "its certificate is invalid"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "refuses connections"
+	}
+	return "can't be reached; the log of sluice serve says why"
+}

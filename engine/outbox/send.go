@@ -1,0 +1,142 @@
+package outbox
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/backoff"
+)
+
+const (
+	// Patience is how long a message is retried.
+	Patience      = 3 * 24 * time.Hour
+	maxRetryDelay = time.Hour       // the longest delay between attempts, unless the webhook asks for more
+	maxRetryAfter = 24 * time.Hour  // the longest delay that a webhook may ask for
+	recordTimeout = 5 * time.Second // for storing an outcome, even while stopping
+)
+
+type outcome struct {
+	message plan.Message
+	sent    bool
+	until   time.Time // when a message that was not sent is retried; zero: given up
+	why     string
+}
+
+// sendMessages sends messages to a webhook, one after the other. After a failure of the webhook, the messages behind
+// would fail too, and are postponed as well.
+func (s *Sender) sendMessages(ctx context.Context, hook repository.Webhook, messages []plan.Message) {
+	s.mu.Lock()
+	was, gone := s.gone[hook.Name]
+	s.mu.Unlock()
+	if gone && was.URL == hook.URL {
+		s.giveUp(ctx, messages, goneReason)
+		return
+	}
+	for i, m := range messages {
+		if ctx.Err() != nil || !s.opts.Leads() {
+			return
+		}
+		r := s.attempt(ctx, hook, m.Event)
+		switch {
+		case ctx.Err() != nil && !r.ok: // retried after the next start
+			return
+		case r.ok:
+			s.counts.sent.Add(1)
+			s.record(ctx, outcome{message: m, sent: true})
+		case r.gone:
+			s.counts.failed.Add(1)
+			s.mu.Lock()
+			s.gone[hook.Name] = hook
+			s.mu.Unlock()
+			s.opts.Log.Warn().Str("webhook", hook.Name).
+				Msg("the webhook is gone: nothing is sent until its URL changes")
+			s.giveUp(ctx, messages[i:], goneReason)
+			return
+		default:
+			s.counts.failed.Add(1)
+			s.opts.Log.Warn().Err(r.err).Str("webhook", hook.Name).Str("event", m.Event.ID).Int("attempts", m.
+				Attempts+1).
+				Msg("a message did not arrive")
+			if r.messageOnly {
+				s.record(ctx, s.failedOutcome(m, r))
+				continue
+			}
+			for _, waits := range messages[i:] {
+				s.record(ctx, s.failedOutcome(waits, r))
+			}
+			return
+		}
+	}
+}
+
+// failedOutcome returns the outcome of a message that did not arrive.
+func (s *Sender) failedOutcome(m plan.Message, r attemptResult) outcome {
+	now := time.Now()
+	after := retryDelay(s.opts.Backoff, m.Attempts)
+	until := now.Add(max(after, min(r.retryAfter, maxRetryAfter)))
+	if until.After(m.Posted.Add(Patience)) {
+		return outcome{message: m, why: r.why + "; given up after 3 days"}
+	}
+	return outcome{message: m, until: until, why: r.why}
+}
+
+// retryDelay returns first, doubled with each failed attempt up to maxRetryDelay, less a random part of up to a half.
+func retryDelay(first time.Duration, attempts int) time.Duration {
+	d := backoff.Exponential(first, maxRetryDelay, attempts)
+	return d - rand.N(d/2+1)
+}
+
+func (s *Sender) giveUp(ctx context.Context, messages []plan.Message, why string) {
+	for _, m := range messages {
+		s.record(ctx, outcome{message: m, why: why})
+	}
+}
+
+// record stores the outcome of a message. After an error the outcome is unrecorded, and the message is not sent again
+// meanwhile.
+func (s *Sender) record(ctx context.Context, o outcome) {
+	err := s.storeOutcome(ctx, o)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		delete(s.unrecorded, messageKey(o.message))
+		return
+	}
+	s.unrecorded[messageKey(o.message)] = o
+	s.opts.Log.Error().Err(err).Str("webhook", o.message.Webhook).
+		Msg("the outcome of a message could not be stored yet")
+}
+
+func (s *Sender) storeOutcome(ctx context.Context, o outcome) error {
+	// The outcome must be stored even after ctx.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	if o.sent {
+		return s.opts.Store.MarkSent(ctx, o.message)
+	}
+	return s.opts.Store.Postpone(ctx, o.message, o.until, o.why)
+}
+
+func (s *Sender) retryUnrecorded(ctx context.Context) {
+	s.mu.Lock()
+	owed := make([]outcome, 0, len(s.unrecorded))
+	for _, o := range s.unrecorded {
+		owed = append(owed, o)
+	}
+	s.mu.Unlock()
+	for _, o := range owed {
+		if s.record(ctx, o); s.isUnrecorded(o.message) { // the next one would fail too
+			return
+		}
+	}
+}
+
+func (s *Sender) isUnrecorded(m plan.Message) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, owed := s.unrecorded[messageKey(m)]
+	return owed
+}

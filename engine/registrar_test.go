@@ -1,0 +1,301 @@
+package engine
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// addToken adds a token for a cell's current identity.
+func (r *replicas) addToken(hash, cell string) {
+	i, _ := r.a.observations.identityOf(cell)
+	s := r.a.store.sharedDatabase
+	s.mu.Lock()
+	s.tokens[hash] = &token{cell: cell, serial: i.Serial, expires: time.Now().Add(time.Hour)}
+	s.mu.Unlock()
+}
+
+func (r *replicas) mustJoin(at *replica, hash, cell, key string) cells.Identity {
+	r.t.Helper()
+	i, err := at.RegisterKey(r.t.Context(), cell, hash, key, "token of ada")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return i
+}
+
+// wantCellOf compares both replicas' rosters with the wanted cell after two seconds.
+func (r *replicas) wantCellOf(key, want string) {
+	r.t.Helper()
+	time.Sleep(2 * time.Second)
+	synctest.Wait()
+	for name, e := range map[string]*replica{"a": r.a, "b": r.b} {
+		if got, ok := e.Roster().CellOfKey(key); got != want || ok != (want != "") {
+			r.t.Errorf("at %s, %s is of %q (%s), want %q", name, key, got, e.Roster().RejectionReason(key), want)
+		}
+	}
+}
+
+func (r *replicas) committedIdentity(cell string) cells.Identity {
+	r.t.Helper()
+	synctest.Wait()
+	r.branch.mu.Lock()
+	defer r.branch.mu.Unlock()
+	return r.w.Desired().Cells[cell].Identity
+}
+
+// R25, R28: a registration counts at once on every replica and is committed; only the same token and key succeed again.
+func TestJoin(t *testing.T) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.addToken("t1", "s1")
+		changed := r.b.RosterChanged()
+		i := r.mustJoin(r.b, "t1", "s1", "ed25519:one")
+		if i.Epoch != 1 || i.Serial != 1 || i.PublicKey != "ed25519:one" {
+			r.t.Fatalf("registered %+v", i)
+		}
+		if got, ok := r.b.Roster().CellOfKey("ed25519:one"); got != "s1" || !ok {
+			r.t.Fatal("the one who registered it does not know the cell")
+		}
+		<-changed
+		r.wantCellOf("ed25519:one", "s1")
+		if got := r.committedIdentity("s1"); got != i {
+			r.t.Errorf("committed %+v, want %+v", got, i)
+		}
+		r.branch.mu.Lock()
+		message, pushes := r.w.Changes[len(r.w.Changes)-1].Message, r.branch.pushes
+		r.branch.mu.Unlock()
+		if !strings.HasPrefix(message, "identify s1\n\nCell: s1 registered, by token of ada\nDecided-On: ") ||
+			pushes != 1 {
+			r.t.Errorf("%d pushes, the last: %s", pushes, message)
+		}
+		for _, e := range []*replica{r.a, r.b} {
+			if again := r.mustJoin(e, "t1", "s1", "ed25519:one"); again != i {
+				r.t.Errorf("the same token and key registered %+v", again)
+			}
+		}
+		for _, c := range [][3]string{
+			{"t1", "s1", "ed25519:two"}, {"t1", "s2", "ed25519:two"}, {"t0", "s1", "ed25519:two"},
+			{"t1", "nobody", "ed25519:two"}, {"t1", "s1", ""},
+		} {
+			if _, err := r.a.RegisterKey(r.t.Context(), c[1], c[0], c[2], ""); !errors.Is(err, plan.ErrDenied) {
+				r.t.Errorf("%v: %v", c, err)
+			}
+		}
+		r.addToken("t2", "s2")
+		if _, err := r.a.RegisterKey(r.t.Context(), "s2", "t2", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
+			r.t.Errorf("a key of another cell: %v", err)
+		}
+		r.addToken("t3", "s1")
+		if i := r.mustJoin(r.a, "t3", "s1", "ed25519:three"); i.Epoch != 2 || i.Serial != 2 {
+			r.t.Errorf("another key has %+v", i)
+		}
+		r.wantCellOf("ed25519:one", "")
+		r.wantCellOf("ed25519:three", "s1")
+		time.Sleep(time.Minute)
+		if r.branch.pushes != 2 {
+			r.t.Errorf("%d pushes", r.branch.pushes)
+		}
+	})
+}
+
+// A registration finds a cell that was committed just now, without a notified push.
+func TestJoinFindsANewCell(t *testing.T) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.branch.mu.Lock()
+		r.w.Commit("eve", "add", CellFiles("staging", "s9"))
+		r.branch.mu.Unlock()
+		r.addToken("t9", "s9")
+		if i := r.mustJoin(r.a, "t9", "s9", "ed25519:nine"); i.Epoch != 1 {
+			r.t.Errorf("registered %+v", i)
+		}
+	})
+}
+
+// A cell renews its key: the old and the new one are valid until the new one is used.
+func TestRotation(t *testing.T) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		ctx := r.t.Context()
+		r.addToken("t1", "s1")
+		r.mustJoin(r.a, "t1", "s1", "ed25519:one")
+		must := func(err error) {
+			r.t.Helper()
+			if err != nil {
+				r.t.Fatal(err)
+			}
+		}
+		must(r.b.ChangeIdentity(ctx, "s1", "ada", func(i *cells.Identity) { i.Rotate = true }))
+		time.Sleep(2 * time.Second)
+		d, etag, _ := r.a.View().Cell("s1")
+		if len(d.Notices) != 1 || d.Notices[0].Code != cells.NoticeRotate {
+			r.t.Errorf("notices %+v", d.Notices)
+		}
+		must(r.b.ReplaceKey(ctx, "s1", "ed25519:lost"))
+		must(r.b.ReplaceKey(ctx, "s1", "ed25519:two"))
+		must(r.a.ReplaceKey(ctx, "s1", "ed25519:two"))
+		r.wantCellOf("ed25519:lost", "")
+		r.wantCellOf("ed25519:one", "s1")
+		r.wantCellOf("ed25519:two", "s1")
+		if d, now, _ := r.a.View().Cell("s1"); len(d.Notices) != 0 || now == etag {
+			r.t.Errorf("notices %+v under %s, before %s", d.Notices, now, etag)
+		}
+		if !r.a.Roster().IsNewKey("ed25519:two") || r.a.Roster().IsNewKey("ed25519:one") {
+			r.t.Error("the next key is not known as that")
+		}
+		must(r.a.RetirePreviousKey(ctx, "s1", "ed25519:one"))
+		r.wantCellOf("ed25519:one", "s1")
+		must(r.a.RetirePreviousKey(ctx, "s1", "ed25519:two"))
+		r.wantCellOf("ed25519:one", "")
+		r.wantCellOf("ed25519:two", "s1")
+		if i := r.committedIdentity("s1"); i.PublicKey != "ed25519:two" || i.Previous != "" || i.Epoch != 1 ||
+			i.Rotate {
+			r.t.Errorf("committed %+v", i)
+		}
+		if err := r.a.ReplaceKey(ctx, "s1", "ed25519:four"); !errors.Is(err, plan.ErrDenied) { // R46
+			r.t.Errorf("a key that nobody asked for: %v", err)
+		}
+		if err := r.a.ReplaceKey(ctx, "s2", "ed25519:three"); !errors.Is(err, plan.ErrDenied) {
+			r.t.Errorf("a cell without a key renewed it: %v", err)
+		}
+		if err := r.a.ReplaceKey(ctx, "s2", "ed25519:two"); !errors.Is(err, plan.ErrDenied) {
+			r.t.Errorf("another cell's key: %v", err)
+		}
+	})
+}
+
+// R29: a revoked key is out on all replicas within two seconds, whoever revoked it, and never comes back.
+func TestRevocation(t *testing.T) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.addToken("t1", "s1")
+		r.mustJoin(r.a, "t1", "s1", "ed25519:one")
+		r.wantCellOf("ed25519:one", "s1")
+		if err := r.b.ChangeIdentity(r.t.Context(), "s1", "ada", func(i *cells.Identity) { i.Revoked = true }); err != nil {
+			r.t.Fatal(err)
+		}
+		r.wantCellOf("ed25519:one", "")
+		if why := r.a.Roster().RejectionReason("ed25519:one"); why != "s1: revoked" || !r.a.Roster().HasKey("s1") {
+			r.t.Errorf("out because %q", why)
+		}
+		r.addToken("t2", "s1")
+		if _, err := r.a.RegisterKey(r.t.Context(), "s1", "t2", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
+			r.t.Errorf("a revoked key: %v", err)
+		}
+		r.mustJoin(r.a, "t2", "s1", "ed25519:two")
+		r.wantCellOf("ed25519:two", "s1")
+		i := r.committedIdentity("s1")
+		i.Serial, i.Revoked = i.Serial+1, true
+		text := "apiVersion: sluice/v1\nkind: Identity\nepoch: 2\nserial: 4\npublicKey: ed25519:two\nrevoked: true\n"
+		r.push("eve", "revoke", map[string]string{"cells/s1/identity.yaml": text})
+		r.wantCellOf("ed25519:two", "")
+		if got := r.committedIdentity("s1"); got != i {
+			r.t.Errorf("a person's word became %+v", got)
+		}
+	})
+}
+
+// Many registrations become one commit without removed cells; a refusing host is tried later; a crash repeats nothing.
+func TestIdentifyIsOneCommit(t *testing.T) {
+	w := TwoChannels(t)
+	runReplicas(t, w, func(r *replicas) {
+		r.branch.mu.Lock()
+		r.branch.refusePush = &releases.RefusedError{Reason: "closed for today"}
+		r.branch.mu.Unlock()
+		for _, name := range []string{"acme", "s1", "s2"} {
+			r.addToken("t-"+name, name)
+			r.mustJoin(r.b, "t-"+name, name, "ed25519:"+name)
+		}
+		r.wantCellOf("ed25519:acme", "acme") // even while the host refuses
+		r.push("eve", "remove", map[string]string{"cells/s2/cell.yaml": "", "cells/s2/identity.yaml": ""})
+		r.wantCellOf("ed25519:s2", "")
+		if about, _ := r.a.View().Plan.BlockedIn(""); len(about) != 1 || about[0].Gate != "push" ||
+			!strings.Contains(about[0].Reason, "closed for today") {
+			r.t.Errorf("blocked %v", about)
+		}
+		r.branch.mu.Lock()
+		r.branch.refusePush = nil
+		r.branch.mu.Unlock()
+		time.Sleep(6 * time.Minute)
+		if i := r.committedIdentity("acme"); i.PublicKey != "ed25519:acme" || r.branch.pushes != 1 {
+			r.t.Fatalf("committed %+v in %d pushes", i, r.branch.pushes)
+		}
+		r.branch.mu.Lock()
+		last := r.w.Changes[len(r.w.Changes)-1]
+		r.branch.mu.Unlock()
+		if !strings.HasPrefix(last.Message, "identify 2 cells\n") || len(last.Files) != 2 {
+			r.t.Errorf("%s, %d files", last.Message, len(last.Files))
+		}
+		r.a.stop()
+		r.b.stop()
+		r.a, r.b = r.start(r.a.store), r.start(r.b.store)
+		time.Sleep(time.Minute)
+		if r.branch.pushes != 1 {
+			r.t.Errorf("%d pushes", r.branch.pushes)
+		}
+		r.wantCellOf("ed25519:s1", "s1")
+	})
+}
+
+// History tells heads and identities apart: a committed identity answers no request and moves no head.
+func TestIdentitiesAreNoDecisions(t *testing.T) {
+	w := TwoChannels(t).ReportInstalled()
+	w.Settle()
+	before := len(w.Desired().Channels["staging"].History)
+	w.Obs.Registered = map[string]plan.Registration{"s1": {Cell: "s1", By: "ada",
+		Identity: cells.Identity{APIVersion: "sluice/v1", Kind: "Identity", Epoch: 1, Serial: 1,
+			PublicKey: "ed25519:one"}}}
+	w.Commit("bob", "cut", Release("1.1.0"))
+	for _, want := range []string{"promote 1.1.0 staging",
+		"grant 1.1.0 staging s1+s2; identify"} { // one after the other
+		if got := Kinds(w.Run()); !strings.HasPrefix(got, want) {
+			t.Fatalf("did %q, want %q", got, want)
+		}
+	}
+	if got := len(w.Desired().Channels["staging"].History); got != before+1 {
+		t.Errorf("%d heads, before %d", got, before)
+	}
+	if i := w.Desired().Cells["s1"].Identity; i != w.Obs.Registered["s1"].Identity {
+		t.Errorf("committed %+v", i)
+	}
+	w.WantActions("grant 1.1.0 staging s1") // under its new epoch
+}
+
+// R27, fault 38: a key that two machines use is shut out on every replica, with their names; a new token ends that.
+func TestCloneIsShutOut(t *testing.T) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.addToken("t1", "s1")
+		r.mustJoin(r.a, "t1", "s1", "ed25519:one")
+		for i := range 4 {
+			to, boot := r.a, "north"
+			if i%2 == 1 {
+				to, boot = r.b, "south"
+			}
+			if _, err := to.Receive(r.t.Context(), cells.Report{Cell: "s1", Boot: boot,
+				State: cells.StatePending}); err != nil {
+				r.t.Fatal(err)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		r.wantCellOf("ed25519:one", "")
+		if why := r.b.Roster().RejectionReason("ed25519:one"); !strings.Contains(why, "north") || !strings.Contains(why, "south") {
+			r.t.Errorf("out because %q", why)
+		}
+		if i := r.committedIdentity("s1"); !strings.Contains(i.Quarantined, "report in turns") {
+			r.t.Errorf("committed %+v", i)
+		}
+		r.addToken("t2", "s1")
+		if i := r.mustJoin(r.b, "t2", "s1", "ed25519:two"); i.Quarantined != "" || i.Epoch != 2 {
+			r.t.Errorf("registered %+v", i)
+		}
+		if _, err := r.a.Receive(r.t.Context(), cells.Report{Cell: "s1", Boot: "south",
+			State: cells.StatePending}); err != nil {
+			r.t.Fatal(err)
+		}
+		r.wantCellOf("ed25519:two", "s1")
+	})
+}
