@@ -47,7 +47,8 @@ func newTestPlane(t *testing.T, members []Member, head cells.Assignment) *testPl
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &testPlane{pin: identity.CertificatePin(cert.Leaf), names: map[string]string{}, head: head, moved: make(chan struct{}),
+	p := &testPlane{pin: identity.CertificatePin(cert.Leaf), names: map[string]string{}, head: head,
+		moved:  make(chan struct{}),
 		events: map[string][]int64{}}
 	for _, m := range members {
 		p.names[identity.FormatKey(m.Public())] = m.Name
@@ -245,7 +246,8 @@ func TestWrongPin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Dial(t.Context(), 0, 0); err == nil || !strings.Contains(err.Error(), identity.ErrPinMismatch.Error()) {
+	if _, err := d.Dial(t.Context(), 0, 0); err == nil ||
+		!strings.Contains(err.Error(), identity.ErrPinMismatch.Error()) {
 		t.Errorf("it connected: %v", err)
 	}
 }
