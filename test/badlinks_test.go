@@ -31,8 +31,8 @@ type proxiedCells struct {
 // proxyCells puts some of the fleet's cells, and an agent, behind proxies without a fault.
 func (f *fleet) proxyCells(name string, members []swarm.Member, mode swarm.Mode) *proxiedCells {
 	f.t.Helper()
-	b := &proxiedCells{name: name, swarmProxy: proxy.New(f.t, f.plane.Addresses[0], proxy.Fault{}),
-		agentProxy: proxy.New(f.t, f.plane.Addresses[0], proxy.Fault{})}
+	b := &proxiedCells{name: name, swarmProxy: proxy.New(f.t, f.plane.Addresses[0], proxy.Impairment{}),
+		agentProxy: proxy.New(f.t, f.plane.Addresses[0], proxy.Impairment{})}
 	b.group = f.startCells([]string{b.swarmProxy.Address()}, members, swarm.Options{Seed: 7, Fetch: true, Mode: mode})
 	token := f.path(name + ".token")
 	f.mustRunSluice("cell", "add", name, "--channel", "dedicated", "--repo", f.world.repo, "--token-file", token)
@@ -40,17 +40,17 @@ func (f *fleet) proxyCells(name string, members []swarm.Member, mode swarm.Mode)
 	return b
 }
 
-func (b *proxiedCells) setFault(f proxy.Fault) {
+func (b *proxiedCells) impair(f proxy.Impairment) {
 	b.countsBefore[0], _ = b.swarmProxy.Counts()
 	b.countsBefore[1], _ = b.agentProxy.Counts()
-	b.swarmProxy.SetFault(f)
-	b.agentProxy.SetFault(f)
+	b.swarmProxy.Impair(f)
+	b.agentProxy.Impair(f)
 }
 
 // heal removes the fault. Existing connections are reset, so that no cell waits on them.
 func (b *proxiedCells) heal() {
 	for _, l := range []*proxy.Proxy{b.swarmProxy, b.agentProxy} {
-		l.SetFault(proxy.Fault{})
+		l.Impair(proxy.Impairment{})
 		l.ResetConns()
 	}
 }
@@ -178,9 +178,9 @@ func TestBadLines(t *testing.T) {
 	calm := good.Counts()
 
 	begun := time.Now()
-	slow.setFault(proxy.Fault{Latency: 300 * time.Millisecond, Rate: 8 << 10})
-	shortLived.setFault(proxy.Fault{Lifetime: [2]time.Duration{900 * time.Millisecond, 1100 * time.Millisecond}})
-	altered.setFault(proxy.Fault{AlterWithin: 12 << 10})
+	slow.impair(proxy.Impairment{Latency: 300 * time.Millisecond, Rate: 8 << 10})
+	shortLived.impair(proxy.Impairment{Lifetime: [2]time.Duration{900 * time.Millisecond, 1100 * time.Millisecond}})
+	altered.impair(proxy.Impairment{AlterWithin: 12 << 10})
 	for _, b := range []*proxiedCells{slow, shortLived, altered} { // existing connections predate the fault
 		b.swarmProxy.ResetConns()
 		b.agentProxy.ResetConns()
@@ -235,9 +235,9 @@ func TestHalfOpenLines(t *testing.T) {
 	calm := good.Counts()
 
 	begun := time.Now()
-	both.setFault(proxy.Fault{BlockUp: true, BlockDown: true})
-	up.setFault(proxy.Fault{BlockUp: true})
-	down.setFault(proxy.Fault{BlockDown: true})
+	both.impair(proxy.Impairment{BlockUp: true, BlockDown: true})
+	up.impair(proxy.Impairment{BlockUp: true})
+	down.impair(proxy.Impairment{BlockDown: true})
 	f.commitRelease("1.0.1")
 	f.eventually(func() (string, bool) {
 		return "cells with good connections do not have 1.0.1", good.allHealthyOn("1.0.1")
@@ -275,7 +275,7 @@ func TestResetInTheMiddleOfADownload(t *testing.T) {
 	t.Parallel()
 	w := newKeyedWorld(t)
 	address, _, _ := strings.Cut(w.server.args[slices.Index(w.server.args, "--cells")+1], " ")
-	l := proxy.New(t, address, proxy.Fault{ResetAfter: 128 << 10})
+	l := proxy.New(t, address, proxy.Impairment{ResetAfter: 128 << 10})
 	w.agents["acme"].stop()
 	w.startAgent("acme", "acme", "--server", "https://"+l.Address())
 	notes := make([]byte, 900<<10)
