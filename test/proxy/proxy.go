@@ -28,7 +28,7 @@ type Proxy struct {
 	forwarders sync.WaitGroup
 }
 
-// Impairment is what is wrong with a proxy's connections, in both directions unless a field names one. The zero Fault is
+// Impairment is what is wrong with a proxy's connections, in both directions unless a field names one. The zero value is
 // none.
 type Impairment struct {
 	Latency     time.Duration
