@@ -31,8 +31,8 @@ type proxiedCells struct {
 // proxyCells puts some of the fleet's cells, and an agent, behind proxies without a fault.
 func (f *fleet) proxyCells(name string, members []swarm.Member, mode swarm.Mode) *proxiedCells {
 	f.t.Helper()
-	b := &proxiedCells{name: name, swarmProxy: proxy.New(f.t, f.plane.Addresses[0], proxy.Fault{}),
-		agentProxy: proxy.New(f.t, f.plane.Addresses[0], proxy.Fault{})}
+	b := &proxiedCells{name: name, swarmProxy: proxy.New(f.t, f.plane.Addresses[0], proxy.Impairment{}),
+		agentProxy: proxy.New(f.t, f.plane.Addresses[0], proxy.Impairment{})}
 	b.group = f.startCells([]string{b.swarmProxy.Address()}, members, swarm.Options{Seed: 7, Fetch: true, Mode: mode})
 	token := f.path(name + ".token")
 	f.mustRunSluice("cell", "add", name, "--channel", "dedicated", "--repo", f.world.repo, "--token-file", token)
@@ -40,17 +40,17 @@ func (f *fleet) proxyCells(name string, members []swarm.Member, mode swarm.Mode)
 	return b
 }
 
-func (b *proxiedCells) setFault(f proxy.Fault) {
+func (b *proxiedCells) impair(f proxy.Impairment) {
 	b.countsBefore[0], _ = b.swarmProxy.Counts()
 	b.countsBefore[1], _ = b.agentProxy.Counts()
-	b.swarmProxy.SetFault(f)
-	b.agentProxy.SetFault(f)
+	b.swarmProxy.Impair(f)
+	b.agentProxy.Impair(f)
 }
 
 // heal removes the fault. Existing connections are reset, so that no cell waits on them.
 func (b *proxiedCells) heal() {
 	for _, l := range []*proxy.Proxy{b.swarmProxy, b.agentProxy} {
-		l.SetFault(proxy.Fault{})
+		l.Impair(proxy.Impairment{})
 		l.ResetConns()
 	}
 }
@@ -120,7 +120,7 @@ func (f *fleet) checkAgentEvents() {
 		f.t.Fatal(err)
 	}
 	defer st.Close()
-	kept, err := st.Cells(f.t.Context())
+	states, err := st.Cells(f.t.Context())
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func (f *fleet) checkAgentEvents() {
 				break
 			}
 		}
-		if s := kept[name]; s == nil || len(numbers) == 0 || s.Confirmed > int64(len(numbers)) {
+		if s := states[name]; s == nil || len(numbers) == 0 || s.Confirmed > int64(len(numbers)) {
 			f.t.Errorf("%s: %d events are kept, and it knows more to be acknowledged: %+v", name, len(numbers), s)
 		}
 	}
@@ -169,52 +169,53 @@ func TestBadLines(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 100, 0, 1, entryPolicy)
 	good := f.startCells(f.plane.Addresses, f.members[:70], swarm.Options{Seed: 7, Fetch: true})
-	slow, cut, bent := f.proxyCells("slow", f.members[70:80], swarm.Stream), f.proxyCells("cut", f.members[80:90],
-		swarm.LongPoll), f.proxyCells("bent", f.members[90:], swarm.Stream)
+	slow := f.proxyCells("slow", f.members[70:80], swarm.Stream)
+	shortLived := f.proxyCells("cut", f.members[80:90], swarm.LongPoll)
+	altered := f.proxyCells("bent", f.members[90:], swarm.Stream)
 	f.commitRelease("1.0.0")
 	f.eventually(func() (string, bool) { return "not all have 1.0.0", good.allHealthyOn("1.0.0") })
-	f.awaitBehind("1.0.0", slow, cut, bent)
+	f.awaitBehind("1.0.0", slow, shortLived, altered)
 	calm := good.Counts()
 
 	begun := time.Now()
-	slow.setFault(proxy.Fault{Latency: 300 * time.Millisecond, Rate: 8 << 10})
-	cut.setFault(proxy.Fault{Lifetime: [2]time.Duration{900 * time.Millisecond, 1100 * time.Millisecond}})
-	bent.setFault(proxy.Fault{AlterWithin: 12 << 10})
-	for _, b := range []*proxiedCells{slow, cut, bent} { // existing connections predate the fault
+	slow.impair(proxy.Impairment{Latency: 300 * time.Millisecond, Rate: 8 << 10})
+	shortLived.impair(proxy.Impairment{Lifetime: [2]time.Duration{900 * time.Millisecond, 1100 * time.Millisecond}})
+	altered.impair(proxy.Impairment{AlterWithin: 12 << 10})
+	for _, b := range []*proxiedCells{slow, shortLived, altered} { // existing connections predate the fault
 		b.swarmProxy.ResetConns()
 		b.agentProxy.ResetConns()
 	}
 	f.commitRelease("1.0.1")
 	f.eventually(func() (string, bool) {
-		return "those with good lines have not got 1.0.1", good.allHealthyOn("1.0.1")
+		return "cells with good connections do not have 1.0.1", good.allHealthyOn("1.0.1")
 	})
 	took := time.Since(begun)
-	f.awaitBehind("1.0.1", slow, cut)
+	f.awaitBehind("1.0.1", slow, shortLived)
 	f.eventually(func() (string, bool) {
-		_, many := bent.swarmProxy.Counts()
-		_, alone := bent.agentProxy.Counts()
+		_, many := altered.swarmProxy.Counts()
+		_, alone := altered.agentProxy.Counts()
 		return fmt.Sprintf("%d and %d bytes were changed", many, alone), many >= 20 && alone >= 3
 	})
 	bad := time.Since(begun)
-	for _, b := range []*proxiedCells{slow, cut, bent} {
+	for _, b := range []*proxiedCells{slow, shortLived, altered} {
 		// Full jitter from 100 ms on begins with a few tries in the first second; a reset each second makes two
 		// connections.
 		b.checkDials(t, bad, 15+4*int(bad/time.Second))
 	}
 	if c := good.Counts(); c.Failed != calm.Failed || c.Refused != calm.Refused {
-		t.Errorf("cells with good lines had trouble: %+v, before %+v: %v", c, calm, good.LastError())
+		t.Errorf("cells with good connections had trouble: %+v, before %+v: %v", c, calm, good.LastError())
 	}
-	t.Logf("those with good lines had 1.0.1 after %s, those with slow ones and cut ones after %s",
+	t.Logf("cells with good connections had 1.0.1 after %s, cells with slow and short-lived ones after %s",
 		took.Round(time.Millisecond), bad.Round(time.Millisecond))
 
-	for _, b := range []*proxiedCells{slow, cut, bent} {
+	for _, b := range []*proxiedCells{slow, shortLived, altered} {
 		b.heal()
 	}
-	f.awaitBehind("1.0.1", bent)
+	f.awaitBehind("1.0.1", altered)
 	f.commitRelease("1.0.2")
-	f.awaitBehind("1.0.2", slow, cut, bent)
+	f.awaitBehind("1.0.2", slow, shortLived, altered)
 	f.eventually(func() (string, bool) {
-		return "those with good lines have not got 1.0.2", good.allHealthyOn("1.0.2")
+		return "cells with good connections do not have 1.0.2", good.allHealthyOn("1.0.2")
 	})
 	f.stopAndCheck("1.0.0", "1.0.1", "1.0.2")
 }
@@ -225,20 +226,21 @@ func TestHalfOpenLines(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 100, 0, 1, entryPolicy)
 	good := f.startCells(f.plane.Addresses, f.members[:70], swarm.Options{Seed: 7, Fetch: true})
-	both, up, down := f.proxyCells("both", f.members[70:80], swarm.Stream), f.proxyCells("up", f.members[80:90],
-		swarm.LongPoll), f.proxyCells("down", f.members[90:], swarm.Stream)
+	both := f.proxyCells("both", f.members[70:80], swarm.Stream)
+	up := f.proxyCells("up", f.members[80:90], swarm.LongPoll)
+	down := f.proxyCells("down", f.members[90:], swarm.Stream)
 	f.commitRelease("1.0.0")
 	f.eventually(func() (string, bool) { return "not all have 1.0.0", good.allHealthyOn("1.0.0") })
 	f.awaitBehind("1.0.0", both, up, down)
 	calm := good.Counts()
 
 	begun := time.Now()
-	both.setFault(proxy.Fault{BlockUp: true, BlockDown: true})
-	up.setFault(proxy.Fault{BlockUp: true})
-	down.setFault(proxy.Fault{BlockDown: true})
+	both.impair(proxy.Impairment{BlockUp: true, BlockDown: true})
+	up.impair(proxy.Impairment{BlockUp: true})
+	down.impair(proxy.Impairment{BlockDown: true})
 	f.commitRelease("1.0.1")
 	f.eventually(func() (string, bool) {
-		return "those with good lines have not got 1.0.1", good.allHealthyOn("1.0.1")
+		return "cells with good connections do not have 1.0.1", good.allHealthyOn("1.0.1")
 	})
 	took := time.Since(begun)
 	// An agent gives a silent stream up after two missed heartbeats.
@@ -256,13 +258,13 @@ func TestHalfOpenLines(t *testing.T) {
 		b.checkDials(t, bad, 20)
 	}
 	if c := good.Counts(); c.Failed != calm.Failed || c.Refused != calm.Refused {
-		t.Errorf("cells with good lines had trouble: %+v, before %+v: %v", c, calm, good.LastError())
+		t.Errorf("cells with good connections had trouble: %+v, before %+v: %v", c, calm, good.LastError())
 	}
 	for _, b := range []*proxiedCells{both, up, down} {
 		b.heal()
 	}
 	f.awaitBehind("1.0.1", both, up, down)
-	t.Logf("those with good lines had 1.0.1 after %s, the others %s after theirs were whole",
+	t.Logf("cells with good connections had 1.0.1 after %s, the others %s after theirs were whole",
 		took.Round(time.Millisecond), (time.Since(begun) - bad).Round(time.Millisecond))
 	f.stopAndCheck("1.0.0", "1.0.1")
 }
@@ -273,7 +275,7 @@ func TestResetInTheMiddleOfADownload(t *testing.T) {
 	t.Parallel()
 	w := newKeyedWorld(t)
 	address, _, _ := strings.Cut(w.server.args[slices.Index(w.server.args, "--cells")+1], " ")
-	l := proxy.New(t, address, proxy.Fault{ResetAfter: 128 << 10})
+	l := proxy.New(t, address, proxy.Impairment{ResetAfter: 128 << 10})
 	w.agents["acme"].stop()
 	w.startAgent("acme", "acme", "--server", "https://"+l.Address())
 	notes := make([]byte, 900<<10)
@@ -293,7 +295,7 @@ func TestResetInTheMiddleOfADownload(t *testing.T) {
 	if after-before < 4 || after-before > 40 {
 		t.Errorf("it took %d connections", after-before)
 	}
-	if said := w.processLog("acme"); strings.Contains(said, "refused") {
-		t.Errorf("the release was blamed for its line:\n%s", said)
+	if log := w.processLog("acme"); strings.Contains(log, "refused") {
+		t.Errorf("the release was blamed for its line:\n%s", log)
 	}
 }

@@ -21,7 +21,7 @@ func TestClocksThatDiffer(t *testing.T) {
 	skew := 2 * time.Minute
 	w.eventually(func() (string, bool) {
 		w.reportAsCell("eu-1", skew)
-		return "nobody says that clocks differ", w.status().Clock.SkewSeconds > 100
+		return "status does not show that clocks differ", w.status().Clock.SkewSeconds > 100
 	})
 	w.eventually(func() (string, bool) {
 		w.reportAsCell("eu-1", skew)
@@ -34,7 +34,7 @@ func TestClocksThatDiffer(t *testing.T) {
 	}
 	w.eventually(func() (string, bool) {
 		w.reportAsCell("eu-1", 0)
-		return "dedicated has not got 1.0.0", w.headRelease("dedicated") == "1.0.0"
+		return "dedicated did not get 1.0.0", w.headRelease("dedicated") == "1.0.0"
 	})
 }
 

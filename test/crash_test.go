@@ -24,7 +24,6 @@ const (
 	killedWorlds = 2   // worlds in which processes are killed; in one more none is
 )
 
-// journeyStep is one release of the journey; staging catches a bad one.
 type journeyStep struct {
 	version string
 	bad     bool
@@ -92,7 +91,6 @@ func environmentNumber(t *testing.T, variable string, otherwise int64) int64 {
 	return n
 }
 
-// killer runs the journey in a world, and kills processes meanwhile.
 type killer struct {
 	w    *world
 	tick *process
@@ -155,13 +153,13 @@ func (r *killer) runJourney() {
 // killOnPushes kills the control plane at half of the instants at which a push begins or lands, until ctx ends.
 func (r *killer) killOnPushes(ctx context.Context) {
 	received, branch := filepath.Join(r.w.repo, "objects"), filepath.Join(r.w.repo, "refs", "heads", "main")
-	look := time.NewTicker(time.Millisecond)
-	defer look.Stop()
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
 	for seen := fileStamp(received) + fileStamp(branch); ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-look.C:
+		case <-ticker.C:
 		}
 		now := fileStamp(received) + fileStamp(branch)
 		if now == seen {
@@ -239,13 +237,13 @@ func (r *killer) killAndRestart(when string, victims ...*process) {
 
 // awaitFileChange waits for a change of a file, and reports whether there was one.
 func awaitFileChange(watched string, limit time.Duration) bool {
-	before, look, end := fileStamp(watched), time.NewTicker(time.Millisecond), time.After(limit)
-	defer look.Stop()
+	before, ticker, timeout := fileStamp(watched), time.NewTicker(time.Millisecond), time.After(limit)
+	defer ticker.Stop()
 	for fileStamp(watched) == before {
 		select {
-		case <-end:
+		case <-timeout:
 			return false
-		case <-look.C:
+		case <-ticker.C:
 		}
 	}
 	return true
@@ -260,7 +258,6 @@ func fileStamp(file string) string {
 	return fmt.Sprint(info.ModTime().UnixNano(), info.Size())
 }
 
-// stopAndCollect stops everything and returns the outcome.
 func (w *world) stopAndCollect() outcome {
 	w.t.Helper()
 	e := outcome{Subjects: map[string][]string{}, Quarantine: map[string]string{}, Runs: map[string]string{},

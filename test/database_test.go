@@ -65,14 +65,14 @@ func TestDatabaseIsEmptied(t *testing.T) {
 	}
 	quiet.stop()
 	f.emptyDatabase()
-	told := map[string]bool{}
+	assigned := map[string]bool{}
 	for _, w := range f.snapshots() {
 		if wasAssigned(w, "1.0.1") {
-			told[w.Name] = true
+			assigned[w.Name] = true
 		}
 	}
-	if len(told) < 10 || len(told) > 50 {
-		t.Fatalf("%d cells were told of 1.0.1: this is not the middle of a rollout", len(told))
+	if len(assigned) < 10 || len(assigned) > 50 {
+		t.Fatalf("%d cells were assigned 1.0.1: this is not the middle of a rollout", len(assigned))
 	}
 	f.startReplicas()
 	for range 3 { // rounds of reports
@@ -88,7 +88,7 @@ func TestDatabaseIsEmptied(t *testing.T) {
 		})
 	}
 	for _, w := range others.Snapshots() {
-		if wasAssigned(w, "1.0.1") && !told[w.Name] {
+		if wasAssigned(w, "1.0.1") && !assigned[w.Name] {
 			t.Errorf("%s was granted 1.0.1 before all had reported", w.Name)
 		}
 	}
@@ -105,7 +105,7 @@ func TestDatabaseIsEmptied(t *testing.T) {
 	f.commitRelease("1.0.2")
 	f.awaitAllOn("1.0.2")
 	f.stopCells()
-	t.Logf("%d of %d cells had been told of 1.0.1 when the database was emptied", len(told), len(f.members))
+	t.Logf("%d of %d cells were assigned 1.0.1 when the database was emptied", len(assigned), len(f.members))
 	for _, w := range f.snapshots() {
 		for i := 1; i < len(w.Began); i++ {
 			if w.Began[i].Sequence <= w.Began[i-1].Sequence {
@@ -155,7 +155,7 @@ func TestDatabaseIsRestored(t *testing.T) {
 		}
 	}
 	if n := w.countWarnings("serve", adoptionWarning) - before; n != 1 {
-		t.Errorf("it was warned %d times that the store was restored, want once:\n%s", n, w.processLog("serve"))
+		t.Errorf("%d warnings that the store was restored, want once:\n%s", n, w.processLog("serve"))
 	}
 	out, err := w.runSluice("agent", "--join", "@"+token, "--dir", w.path("cells", "thief"))
 	if err == nil || !strings.Contains(err.Error(), "the token is not good") {

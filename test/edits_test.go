@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// newUpgradedWorld returns a world whose cells run 1.1.0, and ran 1.0.0 before.
+// newUpgradedWorld makes a world whose cells ran 1.0.0 and run 1.1.0.
 func newUpgradedWorld(t *testing.T, change func(files map[string]string)) *world {
 	t.Helper()
 	w := startWorld(t, change)
@@ -194,7 +194,7 @@ func TestEditedRelease(t *testing.T) {
 	}
 	// An edited release that no cell has yet is not promoted.
 	w.cutRelease("1.1.0", "fine")
-	w.eventually(func() (string, bool) { return "staging has not got 1.1.0", w.headRelease("staging") == "1.1.0" })
+	w.eventually(func() (string, bool) { return "staging did not get 1.1.0", w.headRelease("staging") == "1.1.0" })
 	w.pushFiles("another word", map[string]string{"releases/1.1.0/app.yaml": app})
 	w.awaitVerdict("dedicated", "invalid", "was edited after its merge")
 	if got := w.headSubjects("dedicated"); !slices.Equal(got, []string{"promote 1.0.0 to dedicated"}) {
@@ -226,7 +226,7 @@ func TestNoWayBack(t *testing.T) {
 			w.awaitRelease("eu-1", "1.0.0")
 			// Staging is then free for the next release.
 			w.eventually(func() (string, bool) {
-				return "dedicated has not got 1.0.0", w.headRelease("dedicated") == "1.0.0"
+				return "dedicated did not get 1.0.0", w.headRelease("dedicated") == "1.0.0"
 			})
 			for file, text := range c.before {
 				w.pushFiles("before",

@@ -55,12 +55,11 @@ func TestEveryFaultHasACode(t *testing.T) {
 		}
 	}
 	if literals < 20 || calls < 200 {
-		t.Errorf("%d literals and %d calls were looked at: those that make a Fault are called otherwise", literals,
+		t.Errorf("only %d literals and %d calls found: the names of the constructors have changed", literals,
 			calls)
 	}
 }
 
-// typeName returns the name of a type, without its package.
 func typeName(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.Ident:

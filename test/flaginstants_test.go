@@ -109,8 +109,8 @@ func TestFlagsKilledAtAnInstant(t *testing.T) {
 			l.announceFeature(time.Now().Add(8 * time.Second))
 			l.eventually(func() (string, bool) {
 				revive()
-				said := l.countFlagCommits()
-				return fmt.Sprintf("it is not armed: %v", said), said["arm classes"] > 0
+				commits := l.countFlagCommits()
+				return fmt.Sprintf("the announcement is not armed: %v", commits), commits["arm classes"] > 0
 			})
 			l.eventually(func() (string, bool) {
 				revive()
@@ -124,15 +124,16 @@ func TestFlagsKilledAtAnInstant(t *testing.T) {
 			})
 			l.eventually(func() (string, bool) {
 				revive()
-				said := l.countFlagCommits()
+				commits := l.countFlagCommits()
 				killed, _ := b.received("killed/")
 				published, _ := b.received("published/classes/dedicated/")
 				var d peopleapi.FlagDetail
 				err := l.getJSON("/v1/flags/"+newEditor, &d)
-				over := dead == nil && said["publish classes"] > 0 && said["kill "+newEditor+":"] > 0 && killed > 0 &&
+				over := dead == nil && commits["publish classes"] > 0 && commits["kill "+newEditor+":"] > 0 &&
+					killed > 0 &&
 					published > 0 && err == nil && len(d.Kills) == 1 && d.Kills[0].Committed
 				return fmt.Sprintf("%v, %d kills and %d publications told, %+v, killed by the test: %t",
-					said, killed, published, d.Kills, dead == nil), over
+					commits, killed, published, d.Kills, dead == nil), over
 			})
 			l.server.stop()
 			for subject, n := range l.countFlagCommits() {
@@ -152,16 +153,15 @@ func TestFlagsKilledAtAnInstant(t *testing.T) {
 // countFlagCommits counts the engine's commits to the flags repository by the first two words of their subjects.
 func (l *flagWorld) countFlagCommits() map[string]int {
 	l.t.Helper()
-	said := map[string]int{}
+	counts := map[string]int{}
 	for line := range strings.Lines(git(l.t, l.flags, "log", "--first-parent", "--author=Sluice", "--format=%s",
 		"main")) {
 		words := strings.Fields(line)
-		said[strings.Join(words[:min(len(words), 2)], " ")]++
+		counts[strings.Join(words[:min(len(words), 2)], " ")]++
 	}
-	return said
+	return counts
 }
 
-// addWebhook adds a webhook to the settings.
 func (l *flagWorld) addWebhook(url string) {
 	l.t.Helper()
 	clone := l.path("settings")

@@ -68,7 +68,6 @@ func (l *flagWorld) runAs(who string, args ...string) string {
 	return string(out)
 }
 
-// cutFeature cuts a release with the feature.
 func (l *flagWorld) cutFeature(version string) {
 	l.t.Helper()
 	files := map[string]string{}
@@ -91,7 +90,8 @@ func (l *flagWorld) setPin(cell, release string) {
 
 // evaluateFlag evaluates the flag in a cell, by OFREP, for a caller who claims to be elsewhere (R36).
 func (l *flagWorld) evaluateFlag(cell string) (value any, err error) {
-	claims := `{"context": {"targetingKey": "u", "cell": "acme", "channel": "staging", "release": "1.1.0", "features": ["` + feature + `"], "$flagd": {"timestamp": 99999999999}}}`
+	claims := `{"context": {"targetingKey": "u", "cell": "acme", "channel": "staging", "release": "1.1.0", ` +
+		`"features": ["` + feature + `"], "$flagd": {"timestamp": 99999999999}}}`
 	request, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost,
 		"http://cell/ofrep/v1/evaluate/flags/"+newEditor, strings.NewReader(claims))
 	if err != nil {
@@ -125,7 +125,6 @@ func (l *flagWorld) flagValue(cell string) any {
 	return value
 }
 
-// awaitValue waits until the flag has a value in a cell.
 func (l *flagWorld) awaitValue(cell string, want bool) {
 	l.t.Helper()
 	l.eventually(func() (string, bool) {
@@ -237,7 +236,7 @@ func TestFeatureTurnsOnWithItsAnnouncement(t *testing.T) {
 	l.awaitValue("beta", true)
 
 	if log := l.processLog("serve"); strings.Contains(log, "suspended/classes/") {
-		t.Errorf("it is said to be suspended, though it was on nowhere without the release:\n%s", log)
+		t.Errorf("the log has a suspension, though no cell without the release had the flag on:\n%s", log)
 	}
 
 	// A rollback below the feature suspends it by itself; a release with the feature turns it on again.
@@ -254,9 +253,9 @@ func TestFeatureTurnsOnWithItsAnnouncement(t *testing.T) {
 	// A kill turns the flag off in connected cells, is unconfirmed by others, and turns the flag off there when they
 	// reconnect.
 	l.agents["beta"].stop()
-	said := l.runAs("ada", "flag", "kill", newEditor, "--reason", "loses text", "--until", "1s")
-	if !strings.Contains(said, "not confirmed: beta") {
-		t.Errorf("it is not said that beta did not confirm it:\n%s", said)
+	output := l.runAs("ada", "flag", "kill", newEditor, "--reason", "loses text", "--until", "1s")
+	if !strings.Contains(output, "not confirmed: beta") {
+		t.Errorf("the output does not list beta as unconfirmed:\n%s", output)
 	}
 	l.awaitValue("acme", false)
 	l.eventually(func() (string, bool) {
@@ -312,9 +311,9 @@ func (l *flagWorld) checkSeparateHistories() {
 		l.repo:  {"sluice.yaml", ".gitattributes", "releases", "channels", "cells", "quarantine"},
 		l.flags: {"sluice.yaml", "flags", "announcements", "approvals", "overrides", "heads", "records"},
 	}
-	for repo, may := range own {
+	for repo, folders := range own {
 		allowed := map[string]bool{}
-		for _, name := range may {
+		for _, name := range folders {
 			allowed[name] = true
 		}
 		for name := range strings.FieldsSeq(git(l.t, repo, "log", "--name-only", "--format=", "main")) {
@@ -367,7 +366,7 @@ func TestFaultInTheFlagsRepository(t *testing.T) {
 	l.awaitValue("acme", false)
 	l.awaitValue("eu-1", false)
 	if k := l.newestKill(); k.Committed {
-		t.Errorf("it is committed to a repository that is away: %+v", k)
+		t.Errorf("the kill is committed to a repository that is away: %+v", k)
 	}
 	l.server.kill() // what was said to be kept is
 	l.server.start()

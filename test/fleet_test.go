@@ -100,7 +100,6 @@ func makeFleet(t *testing.T, n, staging, replicas int, policy string) *fleet {
 	return f
 }
 
-// startReplicas starts all replicas, and waits until they are ready.
 func (f *fleet) startReplicas() {
 	f.t.Helper()
 	for _, r := range f.replicas {
@@ -185,17 +184,17 @@ func (f *fleet) getFrom(replica int, path string, into any) error {
 	if err != nil {
 		return err
 	}
-	answer, err := socketClient(socket).Do(request)
+	response, err := socketClient(socket).Do(request)
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
-	if err != nil || into == nil && answer.StatusCode == http.StatusOK {
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || into == nil && response.StatusCode == http.StatusOK {
 		return err
 	}
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", answer.Status, body)
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", response.Status, body)
 	}
 	if text, ok := into.(*string); ok {
 		*text = string(body)
@@ -215,7 +214,6 @@ func (f *fleet) findLeader() int {
 	return -1
 }
 
-// commitRelease commits a release of a few objects.
 func (f *fleet) commitRelease(version string) {
 	f.t.Helper()
 	if _, err := f.repo.Commit(f.t.Context(), "cut "+version, swarm.ReleaseFiles(version, 2)); err != nil {
@@ -247,17 +245,16 @@ func (f *fleet) describeLagging(version string) string {
 			all = append(all, fmt.Sprintf("replica %d: %s (%v)", i, why, err))
 		}
 		w.Pending = nil
-		said, _ := json.Marshal(w)
+		state, _ := json.Marshal(w)
 		for _, h := range f.groups {
-			all = append(all, fmt.Sprintf("%d cells: %+v, newest trouble: %v", len(h.members), h.Counts(),
+			all = append(all, fmt.Sprintf("%d cells: %+v, newest error: %v", len(h.members), h.Counts(),
 				h.LastError()))
 		}
-		return fmt.Sprintf("%s: %s\n%s", w.Name, said, strings.Join(all, "\n"))
+		return fmt.Sprintf("%s: %s\n%s", w.Name, state, strings.Join(all, "\n"))
 	}
 	return ""
 }
 
-// awaitSomeOn waits until at least so many cells are healthy on a release.
 func (f *fleet) awaitSomeOn(version string, least int) {
 	f.t.Helper()
 	f.eventually(func() (string, bool) {
@@ -266,7 +263,6 @@ func (f *fleet) awaitSomeOn(version string, least int) {
 	})
 }
 
-// awaitAllOn waits until every cell is healthy on a release.
 func (f *fleet) awaitAllOn(version string) {
 	f.t.Helper()
 	f.eventually(func() (string, bool) {
@@ -289,21 +285,22 @@ func (f *fleet) checkNothingLost() {
 		f.t.Fatal(err)
 	}
 	defer st.Close()
-	kept, err := st.Cells(f.t.Context())
+	states, err := st.Cells(f.t.Context())
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	reports, events := int64(0), 0
 	for _, w := range f.snapshots() {
-		state := kept[w.Name]
+		state := states[w.Name]
 		if w.Acknowledged == nil || state == nil {
 			f.t.Errorf("%s: acknowledged %v, kept %v", w.Name, w.Acknowledged != nil, state != nil)
 			continue
 		}
-		if said := w.Acknowledged.Running; said != nil &&
-			(state.Sequence < said.Sequence || state.Sequence == said.Sequence && state.Digest != said.Digest) {
-			f.t.Errorf("%s: it was acknowledged that it runs %s (%d), kept is %s (%d)", w.Name, said.Release,
-				said.Sequence, state.Release, state.Sequence)
+		if running := w.Acknowledged.Running; running != nil &&
+			(state.Sequence < running.Sequence || state.Sequence == running.Sequence &&
+				state.Digest != running.Digest) {
+			f.t.Errorf("%s: it was acknowledged that it runs %s (%d), kept is %s (%d)", w.Name, running.Release,
+				running.Sequence, state.Release, state.Sequence)
 		}
 		history, err := st.Events(f.t.Context(), w.Name, 1000)
 		if err != nil {
@@ -374,7 +371,7 @@ func TestReplicas(t *testing.T) {
 	f.awaitSomeOn("1.0.1", 30) // staging, and some of dedicated
 	first := f.findLeader()
 	if first < 0 {
-		t.Fatal("nobody leads")
+		t.Fatal("no replica leads")
 	}
 	f.replicas[first].kill()
 	killed := f.countOn("1.0.1")

@@ -41,19 +41,18 @@ func TestHookAtAFollower(t *testing.T) {
 	if code := w.postHook([]byte(`{"ref":"refs/heads/main"}`), secret); code != http.StatusAccepted {
 		t.Fatalf("a signed hook: %d", code)
 	}
-	w.eventually(func() (string, bool) { return "staging has not got 1.0.0", w.headRelease("staging") == "1.0.0" })
+	w.eventually(func() (string, bool) { return "staging did not get 1.0.0", w.headRelease("staging") == "1.0.0" })
 	if !w.hasMetric("sluice_leader 0") {
-		t.Error("it was promoted by the one that was told")
+		t.Error("the replica that got the hook promoted the release")
 	}
 }
 
-// hasMetric reports whether a line is among the control plane's metrics.
 func (w *world) hasMetric(line string) bool {
-	answer, err := w.request(http.MethodGet, "/metrics", nil, nil)
+	response, err := w.request(http.MethodGet, "/metrics", nil, nil)
 	if err != nil {
 		return false
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
 	return err == nil && strings.Contains(string(text), "\n"+line+"\n")
 }

@@ -26,7 +26,6 @@ func newKeyedWorld(t *testing.T) *world {
 	return w
 }
 
-// startAgent starts an agent with a key, in a folder of its own.
 func (w *world) startAgent(name, folder string, more ...string) *process {
 	w.t.Helper()
 	w.agents[name] = w.process(name, append([]string{
@@ -134,13 +133,13 @@ func TestOwnerPauses(t *testing.T) {
 	w.mustRunSluice("cell", "pause", "--state", state, "--reason", "inventory")
 	w.eventually(func() (string, bool) {
 		why, _ := w.runSluice("why", "acme")
-		return "why does not know of the pause: " + why, strings.Contains(why, "inventory") ||
+		return "why does not show the pause: " + why, strings.Contains(why, "inventory") ||
 			strings.Contains(w.mustRunSluice("cell", "show", "acme"), "inventory")
 	})
 	w.cutRelease("1.0.1", "second")
 	w.awaitRelease("eu-1", "1.0.1")
 	w.eventually(func() (string, bool) {
-		return "dedicated has not got 1.0.1", w.headRelease("dedicated") == "1.0.1"
+		return "dedicated did not get 1.0.1", w.headRelease("dedicated") == "1.0.1"
 	})
 	w.eventually(func() (string, bool) {
 		why := w.mustRunSluice("why", "acme")

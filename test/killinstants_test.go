@@ -34,7 +34,7 @@ exit %d
 	if err := os.MkdirAll(filepath.Join(repo, "hooks"), 0o755); err != nil { //nolint:gosec // a test's
 		w.t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(repo, "hooks", name), []byte(text), 0o755); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(filepath.Join(repo, "hooks", name), []byte(text), 0o755); err != nil { //nolint:gosec
 		w.t.Fatal(err)
 	}
 }
@@ -49,7 +49,6 @@ func (w *world) awaitHookKill(name string) {
 	}
 }
 
-// queryText returns one text from the store.
 func (w *world) queryText(query string, args ...any) (text string) {
 	w.t.Helper()
 	db, err := sql.Open("sqlite", w.path("data", "sluice.db"))
@@ -83,7 +82,6 @@ func (w *world) checkPromotedAfterRestart() {
 	}
 }
 
-// countAnnounced returns how often the log has an announced decision.
 func (w *world) countAnnounced() int {
 	w.t.Helper()
 	log, err := os.ReadFile(w.path("serve.log"))
@@ -98,7 +96,7 @@ func TestKilledBeforeThePush(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.server.start()
-	w.eventually(func() (string, bool) { return "it never read the repository", w.status().Commit != "" })
+	w.awaitFirstRead()
 	w.installKillHook("pre-receive", 1)
 	w.cutRelease("1.0.0", "fine")
 	w.awaitHookKill("pre-receive")
@@ -114,7 +112,7 @@ func TestKilledAfterThePush(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.server.start()
-	w.eventually(func() (string, bool) { return "it never read the repository", w.status().Commit != "" })
+	w.awaitFirstRead()
 	w.installKillHook("reference-transaction", 0) // the branch has moved, but the host has not answered
 	w.cutRelease("1.0.0", "fine")
 	w.awaitHookKill("reference-transaction")
@@ -136,7 +134,7 @@ func TestKilledBeforeTheEvent(t *testing.T) {
 	w.cutRelease("1.0.0", "fine")
 	w.checkPromotedAfterRestart()
 	if n := w.countAnnounced(); n != 1 {
-		t.Fatalf("told %d times", n)
+		t.Fatalf("announced %d times", n)
 	}
 	db, err := sql.Open("sqlite", w.path("data", "sluice.db"))
 	if err != nil {
@@ -152,7 +150,7 @@ func TestKilledBeforeTheEvent(t *testing.T) {
 	for range 2 {
 		w.checkPromotedAfterRestart()
 		if n := w.countAnnounced(); n != 2 {
-			t.Errorf("told %d times, want once more than before", n-1)
+			t.Errorf("announced %d times, want once more than before", n-1)
 		}
 	}
 }

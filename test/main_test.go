@@ -33,7 +33,7 @@ func buildBinary(binary string) error {
 	if raceDetector {
 		args = append(args, "-race")
 	}
-	out, err := exec.Command("go", append(args, module+"/cmd/sluice")...).CombinedOutput() //nolint:noctx // ends with the build
+	out, err := exec.Command("go", append(args, module+"/cmd/sluice")...).CombinedOutput() //nolint:noctx
 	if err != nil {
 		return fmt.Errorf("build sluice: %w: %s", err, out)
 	}

@@ -71,7 +71,7 @@ func TestCellBehindOneCable(t *testing.T) {
 	for line := range strings.Lines(listening) {
 		if fields := strings.Fields(line); len(fields) > 4 {
 			if at, err := netip.ParseAddrPort(fields[4]); err != nil || !at.Addr().IsLoopback() {
-				t.Errorf("in the cell somebody listens beyond loopback: %s", line)
+				t.Errorf("a process in the cell listens beyond loopback: %s", line)
 			}
 		}
 	}
@@ -94,7 +94,8 @@ func enterNamespace(t *testing.T) {
 			t.Fatalf("%s is missing: install iproute2 and util-linux", tool)
 		}
 	}
-	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=5m") //nolint:gosec // this test
+	args := []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=5m"}
+	c := exec.CommandContext(t.Context(), os.Args[0], args...) //nolint:gosec
 	c.Env = append(os.Environ(), insideVariable+"=1")
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if os.Getuid() != 0 {
@@ -171,7 +172,8 @@ func (c *cable) captureConnections(t *testing.T) {
 		t.Fatalf("capture packets: %v", err)
 	}
 	index := c.interfaceIndex(t)
-	if err := syscall.Bind(fd, &syscall.SockaddrLinklayer{Protocol: uint16(everything), Ifindex: index}); err != nil { //nolint:gosec // fits
+	address := syscall.SockaddrLinklayer{Protocol: uint16(everything), Ifindex: index} //nolint:gosec // fits
+	if err := syscall.Bind(fd, &address); err != nil {
 		t.Fatalf("capture packets: %v", err)
 	}
 	wait := syscall.NsecToTimeval(int64(100 * time.Millisecond))

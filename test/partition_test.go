@@ -44,8 +44,8 @@ func (f *fleet) requestDesired(cell, replica int) (status int, err error) {
 		return 0, err
 	}
 	defer link.Close()
-	answer, _, err := link.RoundTrip(10*time.Second, http.MethodGet, "/v1/desired", "", nil)
-	return answer.Status, err
+	head, _, err := link.RoundTrip(10*time.Second, http.MethodGet, "/v1/desired", "", nil)
+	return head.Status, err
 }
 
 // Fault 12: the leader is cut off from the database during a rollout. It stops leading before its lease can have
@@ -69,20 +69,20 @@ func TestLeaderIsCutOffFromItsDatabase(t *testing.T) {
 	f.awaitSomeOn("1.0.1", 8)
 	old := f.findLeader()
 	if old < 0 {
-		t.Fatal("nobody leads")
+		t.Fatal("no replica leads")
 	}
 	other := 1 - old
 	links[old].Cut()
 	begun := time.Now()
 	var shut, stopped, succeeded time.Duration
 	f.eventually(func() (string, bool) {
-		next := f.isLeader(other) // asked first: if it leads now, the old leader must have stopped before
-		was := f.isLeader(old)
-		if next && was {
+		otherLeads := f.isLeader(other) // asked first: if it leads now, the old leader must have stopped before
+		oldLeads := f.isLeader(old)
+		if otherLeads && oldLeads {
 			t.Error("two replicas lead at once")
 		}
-		recordElapsed(&stopped, begun, !was)
-		recordElapsed(&succeeded, begun, next)
+		recordElapsed(&stopped, begun, !oldLeads)
+		recordElapsed(&succeeded, begun, otherLeads)
 		if shut == 0 {
 			status, _ := f.requestDesired(0, old)
 			recordElapsed(&shut, begun, status == http.StatusServiceUnavailable)
@@ -111,8 +111,8 @@ func TestLeaderIsCutOffFromItsDatabase(t *testing.T) {
 	})
 	f.commitRelease("1.0.2")
 	f.awaitAllOn("1.0.2")
-	if next, was := f.isLeader(other), f.isLeader(old); next == was {
-		t.Errorf("of two replicas %v and %v lead", next, was)
+	if otherLeads, oldLeads := f.isLeader(other), f.isLeader(old); otherLeads == oldLeads {
+		t.Errorf("of two replicas %v and %v lead", otherLeads, oldLeads)
 	}
 	f.checkHeads(map[string][]string{"dedicated": {"promote 1.0.0 to dedicated", "promote 1.0.1 to dedicated",
 		"promote 1.0.2 to dedicated"}})
@@ -148,7 +148,8 @@ func TestGitHostIsAway(t *testing.T) {
 	f.repo.Dir = away // people continue to commit
 	f.commitRelease("1.0.1")
 	f.eventually(func() (string, bool) {
-		return "nobody notices that the git host is away", strings.Contains(f.processLog("replica-0"), "tick failed") &&
+		return "no replica notices that the git host is away", strings.Contains(f.processLog("replica-0"),
+			"tick failed") &&
 			strings.Contains(f.processLog("replica-1"), "tick failed")
 	})
 	reports := early.Counts().Acknowledged
@@ -166,7 +167,7 @@ func TestGitHostIsAway(t *testing.T) {
 	}
 	for _, w := range f.snapshots() {
 		if w.Desired == nil || w.Desired.Assignment == nil || w.Desired.Assignment.Release != "1.0.0" {
-			t.Errorf("without the git host %s is told %+v", w.Name, w.Desired)
+			t.Errorf("without the git host %s is assigned %+v", w.Name, w.Desired)
 		}
 	}
 	f.commitRelease("1.0.2")

@@ -120,7 +120,7 @@ func TestCellWithoutControlPlane(t *testing.T) {
 	if err := os.Remove(held); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually(func() (string, bool) { return "it did not go back", w.installedManifests("eu-1") == good })
+	w.eventually(func() (string, bool) { return "the cell did not roll back", w.installedManifests("eu-1") == good })
 	w.agents["eu-1"].kill() // a power loss does not erase the rollback
 	w.agents["eu-1"].start()
 	w.server.start()
@@ -172,7 +172,7 @@ func TestRollbackTargetGone(t *testing.T) {
 		t.Errorf("what ran was not kept: %s", now)
 	}
 	w.server.start()
-	w.eventually(func() (string, bool) { return "it did not go back", w.installedManifests("eu-1") == good })
+	w.eventually(func() (string, bool) { return "the cell did not roll back", w.installedManifests("eu-1") == good })
 	w.awaitRelease("eu-1", "1.0.0")
 }
 
@@ -215,7 +215,7 @@ func TestValuesAlone(t *testing.T) {
 	}
 	values("blue")
 	w.eventually(func() (string, bool) {
-		return "acme has not got its value", strings.Contains(w.installedManifests("acme"), "note: blue")
+		return "acme did not get its value", strings.Contains(w.installedManifests("acme"), "note: blue")
 	})
 	w.awaitRelease("acme", "1.0.0")
 	values("broken")
@@ -399,7 +399,7 @@ func TestHookFetches(t *testing.T) {
 		"--listen", w.socket(), "--poll", "1h",
 		"--branch", "main", "--hook-secret-file", w.path("secret")}
 	w.server.start()
-	w.eventually(func() (string, bool) { return "it never read the repository", w.status().Commit != "" })
+	w.awaitFirstRead()
 	before := w.status().Commit
 	w.cutRelease("1.0.0", "fine")
 	body := []byte(`{"ref":"refs/heads/main","after":"` + strings.TrimSpace(git(t, w.repo, "rev-parse", "main")) + `"}`)
@@ -407,12 +407,12 @@ func TestHookFetches(t *testing.T) {
 		t.Errorf("a hook with a wrong signature: %d", code)
 	}
 	if now := w.status().Commit; now != before {
-		t.Errorf("it looked without being told: %s", now)
+		t.Errorf("the repository was read without a signed hook: %s", now)
 	}
 	if code := w.postHook(body, secret); code != http.StatusAccepted {
 		t.Errorf("a signed hook: %d", code)
 	}
-	w.eventually(func() (string, bool) { return "staging has not got 1.0.0", w.headRelease("staging") == "1.0.0" })
+	w.eventually(func() (string, bool) { return "staging did not get 1.0.0", w.headRelease("staging") == "1.0.0" })
 }
 
 // postHook announces a push to the control plane as GitHub does, and returns the status code.

@@ -11,7 +11,6 @@ import (
 	"testing"
 )
 
-// runInTree runs a program in a folder of the tree, and returns its output.
 func runInTree(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
@@ -68,7 +67,7 @@ func TestWhatAProductTakesOn(t *testing.T) {
 	for line := range strings.Lines(string(sums)) {
 		modules[strings.Fields(line)[0]] = true
 	}
-	may := []string{
+	allowed := []string{
 		"github.com/open-feature/go-sdk", "go.uber.org/mock", // linked, and required by linked modules
 		// tests of those
 		"github.com/google/go-cmp", "github.com/stretchr/testify", "go.uber.org/goleak", "go.yaml.in/yaml/v3",
@@ -78,7 +77,7 @@ func TestWhatAProductTakesOn(t *testing.T) {
 		"golang.org/x/sys",
 	}
 	for _, path := range slices.Sorted(maps.Keys(modules)) {
-		if !slices.Contains(may, path) {
+		if !slices.Contains(allowed, path) {
 			t.Errorf("its go.sum has %s", path)
 		}
 	}

@@ -30,13 +30,13 @@ func TestGracefulRestart(t *testing.T) {
 	levels := map[int64]bool{}
 	go func() {
 		defer close(sampled)
-		look := time.NewTicker(2 * time.Millisecond)
-		defer look.Stop()
+		ticker := time.NewTicker(2 * time.Millisecond)
+		defer ticker.Stop()
 		for {
 			select {
 			case <-stopped:
 				return
-			case <-look.C:
+			case <-ticker.C:
 			}
 			n := f.swarm.Counts().Connected
 			if levels[n] {
@@ -108,12 +108,12 @@ func TestFlappingCell(t *testing.T) {
 	w.awaitRelease("eu-1", "1.0.0")
 	late.start()
 	w.awaitRelease("late", "1.0.0")
-	turns, was := 0, ""
+	changes, last := 0, ""
 	w.eventually(func() (string, bool) {
-		if now := string(w.cellStatus("flap").State); now != was && (now == "healthy" || now == "unhealthy") {
-			turns, was = turns+1, now
+		if now := string(w.cellStatus("flap").State); now != last && (now == "healthy" || now == "unhealthy") {
+			changes, last = changes+1, now
 		}
-		return fmt.Sprintf("its health has come or gone %d times", turns), turns >= 13
+		return fmt.Sprintf("its health has come or gone %d times", changes), changes >= 13
 	})
 	if head := w.headRelease("dedicated"); head != "" {
 		t.Errorf("dedicated has %s, though one of staging's cells was never healthy for long", head)
@@ -124,7 +124,7 @@ func TestFlappingCell(t *testing.T) {
 	}
 	w.awaitRelease("flap", "1.0.0")
 	w.awaitRelease("acme", "1.0.0")
-	if said := w.processLog("flap"); strings.Contains(said, "rolled-back") {
-		t.Errorf("it went back:\n%s", said)
+	if log := w.processLog("flap"); strings.Contains(log, "rolled-back") {
+		t.Errorf("the cell rolled back:\n%s", log)
 	}
 }

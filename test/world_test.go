@@ -183,7 +183,6 @@ func (w *world) headSubjects(channel string) []string {
 	return strings.Split(strings.TrimSpace(log), "\n")
 }
 
-// request sends a request to the control plane.
 func (w *world) request(method, path string, body []byte, header http.Header) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(w.t.Context(), method, "http://sluice"+path, bytes.NewReader(body))
 	if err != nil {
@@ -240,6 +239,13 @@ func (w *world) cellStatus(name string) (c view.CellStatus) {
 	return c
 }
 
+func (w *world) awaitFirstRead() {
+	w.t.Helper()
+	w.eventually(func() (string, bool) {
+		return "the control plane never read the repository", w.status().Commit != ""
+	})
+}
+
 // awaitRelease waits until a cell is healthy on a release, and has its manifests.
 func (w *world) awaitRelease(cell, version string) {
 	w.t.Helper()
@@ -283,7 +289,6 @@ func (w *world) describe() string {
 	return b.String()
 }
 
-// processLog returns the whole log of a process.
 func (w *world) processLog(name string) string {
 	text, err := os.ReadFile(w.path(name + ".log"))
 	if err != nil {
@@ -292,7 +297,6 @@ func (w *world) processLog(name string) string {
 	return string(text)
 }
 
-// runSluice runs a verb to its end.
 func (w *world) runSluice(args ...string) (string, error) {
 	c := exec.CommandContext(w.t.Context(), os.Getenv(binaryVariable), args...) //nolint:gosec // ours
 	c.Env = w.env()
@@ -403,7 +407,6 @@ func (p *process) reportRaces() {
 	}
 }
 
-// startAll starts the control plane and every cell's agent.
 func (w *world) startAll() {
 	w.t.Helper()
 	w.server.start()

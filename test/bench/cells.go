@@ -70,7 +70,6 @@ func measureCells(ctx context.Context, dir string) ([]figures.Row, error) {
 	}, nil
 }
 
-// measureMemory measures a control plane on the large repository.
 func measureMemory(ctx context.Context, dir string) ([]figures.Row, error) {
 	url, err := repositoryWithHeads(ctx, dir)
 	if err != nil {
@@ -105,7 +104,6 @@ func measureMemory(ctx context.Context, dir string) ([]figures.Row, error) {
 	}, nil
 }
 
-// pipeline is a control plane and its cells, as processes.
 type pipeline struct {
 	binary, dir, repo, address string
 	server                     *exec.Cmd
@@ -257,7 +255,6 @@ func (p *pipeline) renderAll(ctx context.Context, i int) error {
 	return g.Wait()
 }
 
-// serve starts a control plane and waits until it is ready.
 func (p *pipeline) serve(ctx context.Context) error {
 	p.server = exec.CommandContext(ctx, p.binary, "serve", "--repo", p.repo, "--data", filepath.Join(p.dir, "data"),
 		"--listen", "127.0.0.1:0", "--log", "error")

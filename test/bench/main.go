@@ -28,7 +28,6 @@ func main() {
 	}
 }
 
-// group measures some rows together.
 type group struct {
 	name    string
 	measure func(ctx context.Context, dir string) ([]figures.Row, error)

@@ -23,7 +23,7 @@ func measurePlan(ctx context.Context, dir string) ([]figures.Row, error) {
 		return nil, err
 	}
 	var d *plan.Desired
-	look := func(keep string) error {
+	loadAndPlan := func(cacheFile string) error {
 		repo, err := gitrepo.Open(ctx, url, gitrepo.Options{Mirror: url + ".mirror"})
 		if err != nil {
 			return err
@@ -33,24 +33,24 @@ func measurePlan(ctx context.Context, dir string) ([]figures.Row, error) {
 		if err != nil {
 			return err
 		}
-		loader := engine.Loader{Repo: repo, CacheFile: keep}
+		loader := engine.Loader{Repo: repo, CacheFile: cacheFile}
 		if d, err = loader.Load(ctx, tip); err != nil {
 			return err
 		}
 		plan.Make(d, &plan.Observed{}, time.Now())
 		return nil
 	}
-	if err := look(""); err != nil { // clones
+	if err := loadAndPlan(""); err != nil { // clones
 		return nil, err
 	}
-	first, err := figures.TimeRuns(7, func(int) error { return look("") })
+	first, err := figures.TimeRuns(7, func(int) error { return loadAndPlan("") })
 	if err != nil {
 		return nil, err
 	}
-	if err := look(url + ".keep"); err != nil {
+	if err := loadAndPlan(url + ".keep"); err != nil {
 		return nil, err
 	}
-	cold, err := figures.TimeRuns(7, func(int) error { return look(url + ".keep") })
+	cold, err := figures.TimeRuns(7, func(int) error { return loadAndPlan(url + ".keep") })
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,8 @@ func repositoryWithHeads(ctx context.Context, dir string) (string, error) {
 }
 
 func catFiles(ctx context.Context, url string) error {
-	script := `git ls-tree -r main -- cells releases | grep -E '(cell|release)\.yaml$' | cut -d' ' -f3 | cut -f1 | git cat-file --batch >/dev/null`
+	script := `git ls-tree -r main -- cells releases | grep -E '(cell|release)\.yaml$' | cut -d' ' -f3 | cut -f1 |
+		git cat-file --batch >/dev/null`
 	c := exec.CommandContext(ctx, "sh", "-c", script)
 	c.Dir = url
 	out, err := c.CombinedOutput()

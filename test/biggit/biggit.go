@@ -31,7 +31,6 @@ var (
 	Fleet    = Shape{Releases: 2000, Files: 10, Commits: 5000, Channels: 100, Cells: 10000}
 )
 
-// Branch is the branch that Make writes.
 const Branch = "main"
 
 // Version returns the name of release i, counted from 0: 2020.1.0, 2020.1.1 …, ten a month.
@@ -167,7 +166,9 @@ func (s Shape) writeHead(w io.Writer, n, release int) {
 			fakeHash("head", n)[:40], fakeHash("digest", release), n/s.Channels+1))
 	writeFile(w, "channels/"+channel+"/decision.json",
 		fmt.Sprintf(
-			"{\"base\":\"%s\",\"now\":\"2026-01-01T00:00:00Z\",\"digest\":\"sha256:%s\",\"verdicts\":[{\"gate\":\"soak\",\"reason\":\"%d of %d cells healthy\"}]}\n", fakeHash("base", n)[:40], fakeHash("digest", release), n%9+1, n%9+1))
+			"{\"base\":\"%s\",\"now\":\"2026-01-01T00:00:00Z\",\"digest\":\"sha256:%s\","+
+				"\"verdicts\":[{\"gate\":\"soak\",\"reason\":\"%d of %d cells healthy\"}]}\n", fakeHash("base", n)[:40],
+			fakeHash("digest", release), n%9+1, n%9+1))
 }
 
 func fakeHash(what string, i int) string {

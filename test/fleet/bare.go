@@ -33,7 +33,6 @@ type bareServer struct {
 	streams []net.Conn
 }
 
-// bareAddresses are the addresses of a bare server's listeners.
 type bareAddresses struct {
 	Pin        string
 	HTTP       string // any GET: 304; POST /v1/reports: decoded, answered, dropped

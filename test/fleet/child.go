@@ -15,13 +15,11 @@ import (
 // A child is this program in another process: a load, a bare server or a stub of the control plane. The parent sends a
 // command as one line of JSON; the child answers by one line. A child ends when its input does, and so with its parent.
 
-// commandRequest is a command with its argument.
 type commandRequest struct {
 	Command  string          `json:"do"`
 	Argument json.RawMessage `json:"with"`
 }
 
-// commandResult is the answer to a command.
 type commandResult struct {
 	Error string          `json:"error,omitempty"`
 	Value json.RawMessage `json:"gives,omitempty"`
@@ -56,36 +54,36 @@ func startChild(ctx context.Context, role string) (*child, error) {
 	return c, c.cmd.Start()
 }
 
-// call sends a command and waits for its result, which it stores in gives unless that is nil.
-func (c *child) call(do string, with, gives any) error {
-	raw, err := json.Marshal(with)
+// call sends a command, waits, and stores the result in result unless that is nil.
+func (c *child) call(command string, argument, result any) error {
+	raw, err := json.Marshal(argument)
 	if err != nil {
 		return err
 	}
-	line, err := json.Marshal(commandRequest{do, raw})
+	line, err := json.Marshal(commandRequest{command, raw})
 	if err != nil {
 		return err
 	}
-	late := time.AfterFunc(callTimeout, func() { _ = c.cmd.Process.Kill() })
-	defer late.Stop()
+	timeout := time.AfterFunc(callTimeout, func() { _ = c.cmd.Process.Kill() })
+	defer timeout.Stop()
 	if _, err := c.in.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("%s: %s: %w", c.role, do, err)
+		return fmt.Errorf("%s: %s: %w", c.role, command, err)
 	}
-	answer, err := c.out.ReadBytes('\n')
+	response, err := c.out.ReadBytes('\n')
 	if err != nil {
-		return fmt.Errorf("%s: %s: it ended: %w", c.role, do, err)
+		return fmt.Errorf("%s: %s: it ended: %w", c.role, command, err)
 	}
 	var o commandResult
-	if err := json.Unmarshal(answer, &o); err != nil {
-		return fmt.Errorf("%s: %s: %w", c.role, do, err)
+	if err := json.Unmarshal(response, &o); err != nil {
+		return fmt.Errorf("%s: %s: %w", c.role, command, err)
 	}
 	if o.Error != "" {
-		return fmt.Errorf("%s: %s: %s", c.role, do, o.Error)
+		return fmt.Errorf("%s: %s: %s", c.role, command, o.Error)
 	}
-	if gives == nil {
+	if result == nil {
 		return nil
 	}
-	return json.Unmarshal(o.Value, gives)
+	return json.Unmarshal(o.Value, result)
 }
 
 func (c *child) stop() {
@@ -112,7 +110,6 @@ func commandOf[T any](f func(T) (any, error)) func(json.RawMessage) (any, error)
 	}
 }
 
-// serveCommands runs commands until in ends.
 func serveCommands(in io.Reader, out io.Writer, d commands) error {
 	lines := bufio.NewReaderSize(in, 1<<20)
 	for {
@@ -127,15 +124,15 @@ func serveCommands(in io.Reader, out io.Writer, d commands) error {
 		if err := json.Unmarshal(line, &o); err != nil {
 			return err
 		}
-		var answer commandResult
+		var result commandResult
 		if f := d[o.Command]; f == nil {
-			answer.Error = "there is no such order"
-		} else if gives, err := f(o.Argument); err != nil {
-			answer.Error = err.Error()
-		} else if answer.Value, err = json.Marshal(gives); err != nil {
-			answer.Error = err.Error()
+			result.Error = "unknown command"
+		} else if value, err := f(o.Argument); err != nil {
+			result.Error = err.Error()
+		} else if result.Value, err = json.Marshal(value); err != nil {
+			result.Error = err.Error()
 		}
-		text, err := json.Marshal(answer)
+		text, err := json.Marshal(result)
 		if err != nil {
 			return err
 		}

@@ -11,7 +11,6 @@ import (
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
-// concurrency is the number of requests in flight.
 const concurrency = 64
 
 // loadPair is two loads of the same cells: one on the control plane, one on the bare server.
@@ -87,7 +86,6 @@ func (b *bench) comparePair(ctx context.Context, s *loadPair, do string, h hamme
 	return mediansOf(all), mediansOf(bareAll), nil
 }
 
-// roundResult is the result of one side in one round.
 type roundResult struct {
 	swarm.Measurement
 	cpu time.Duration // of the server, for one response
@@ -174,15 +172,15 @@ func (b *bench) measurePolls(ctx context.Context) ([]figures.Row, error) {
 }
 
 // idleReadRate returns how many times a second the database is read without any request, and the reads so far.
-func idleReadRate(ctx context.Context, f *fleet) (rest, reads float64, ok bool, err error) {
-	const looks = 5 * time.Second
+func idleReadRate(ctx context.Context, f *fleet) (perSecond, reads float64, ok bool, err error) {
+	const interval = 5 * time.Second
 	before, _, err := f.sumMetric(ctx, storeReadsMetric)
 	if err != nil {
 		return 0, 0, false, err
 	}
-	sleep(ctx, looks)
+	sleep(ctx, interval)
 	reads, ok, err = f.sumMetric(ctx, storeReadsMetric)
-	return (reads - before) / looks.Seconds(), reads, ok, err
+	return (reads - before) / interval.Seconds(), reads, ok, err
 }
 
 // measureReports compares reports without news, on both databases.
@@ -214,11 +212,11 @@ func (b *bench) measureReportsOn(ctx context.Context, f *fleet, database, file s
 		return nil, err
 	}
 	defer s.stop()
-	like, err := firstAssignment(s.ours)
+	running, err := firstAssignment(s.ours)
 	if err != nil {
 		return nil, err
 	}
-	h := hammerOptions{AtOnce: concurrency, Lasts: b.roundLength, Like: like, Events: f.snapshots[0].Confirmed}
+	h := hammerOptions{AtOnce: concurrency, Lasts: b.roundLength, Like: running, Events: f.snapshots[0].Confirmed}
 	ours, theirs, err := b.comparePair(ctx, s, "hammerReports", h, file, f)
 	if err != nil {
 		return nil, err

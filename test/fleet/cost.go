@@ -19,11 +19,11 @@ const maxGrowth = 1.25
 // measureCost compares the cost of a cell in a large fleet with that in a small one.
 func (b *bench) measureCost(ctx context.Context) ([]figures.Row, error) {
 	rows := []figures.Row{planningRow()}
-	kept, err := b.storingRow(ctx)
+	storing, err := b.storingRow(ctx)
 	if err != nil {
 		return nil, err
 	}
-	rows = append(rows, kept)
+	rows = append(rows, storing)
 	small, err := b.costPerCell(ctx, b.streamCells/10)
 	if err != nil {
 		return nil, err
@@ -124,7 +124,6 @@ func (b *bench) storingRow(ctx context.Context) (figures.Row, error) {
 	}, nil
 }
 
-// cellCost is the share of one cell.
 type cellCost struct {
 	connectCost
 	fanout time.Duration
@@ -142,7 +141,7 @@ func (b *bench) costPerCell(ctx context.Context, n int) (c cellCost, err error) 
 	}
 	l.stop()
 	c.connectCost = m
-	told, _, err := b.compareFanouts(ctx, n, b.rounds)
-	c.fanout = told.P99 / time.Duration(n)
+	medians, _, err := b.compareFanouts(ctx, n, b.rounds)
+	c.fanout = medians.P99 / time.Duration(n)
 	return c, err
 }

@@ -38,7 +38,7 @@ func (l *load) openFlagStreams(n int) (any, error) {
 }
 
 func (l *load) followFlags(i int, events *swarm.EventStream) {
-	lamp := flagCell{load: l, cell: i}
+	current := flagCell{load: l, cell: i}
 	for {
 		e, err := events.ReadEvent()
 		if err == nil && e.Data == nil {
@@ -46,7 +46,7 @@ func (l *load) followFlags(i int, events *swarm.EventStream) {
 		}
 		variant := ""
 		if err == nil {
-			variant, err = lamp.handleDesired(e.Data)
+			variant, err = current.handleDesired(e.Data)
 		}
 		at := time.Now()
 		l.mu.Lock()

@@ -92,7 +92,6 @@ func (b *bench) timeFlagChanges(ctx context.Context, repo *swarm.Repository, l *
 	return p99, last, nil
 }
 
-// timeKill kills the watched flag as an operator does.
 func (b *bench) timeKill(ctx context.Context, f *fleet, l *child) (s spread, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()

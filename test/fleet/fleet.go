@@ -108,7 +108,6 @@ func (b *bench) startLoad(ctx context.Context, to swarm.ControlPlane, n int) (*c
 	return l, nil
 }
 
-// startBare starts the baseline.
 func (b *bench) startBare(ctx context.Context) (c *child, at bareAddresses, err error) {
 	if c, err = startChild(ctx, "bare"); err != nil {
 		return nil, at, err
@@ -154,7 +153,6 @@ func (f *fleet) setPolicy(ctx context.Context, text string) error {
 	return errors.New("the control plane did not read another policy within a minute")
 }
 
-// firstAssignment returns the first cell's assignment.
 func firstAssignment(l *child) (cells.Assignment, error) {
 	var d cells.Desired
 	if err := l.call("requestDesired", struct{}{}, &d); err != nil {

@@ -23,7 +23,7 @@ func TestChildrenObey(t *testing.T) {
 	if err := serveCommands(strings.NewReader(in), &out, d); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := out.String(), `{"gives":3}`+"\n"+`{"error":"no"}`+"\n"+`{"error":"there is no such order"}`+
+	if got, want := out.String(), `{"gives":3}`+"\n"+`{"error":"no"}`+"\n"+`{"error":"unknown command"}`+
 		"\n"; got != want {
 		t.Errorf("%s, not %s", got, want)
 	}

@@ -38,7 +38,6 @@ type load struct {
 	stopped chan struct{}
 }
 
-// arrival is an event that arrived on a stream.
 type arrival struct {
 	cell int
 	at   time.Time
@@ -261,7 +260,8 @@ func (l *load) awaitHead(t headQuery) (any, error) {
 			return s, nil
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("%d of %d were told within %s, %d streams broke", s.Told, len(l.conns), t.Wait,
+			return nil, fmt.Errorf("the event reached %d of %d cells within %s, %d streams broke", s.Told, len(l.conns),
+				t.Wait,
 				s.Broken)
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -303,7 +303,6 @@ func headRelease(data []byte) string {
 	return h.Release
 }
 
-// requestDesired returns what is desired of the first cell.
 func (l *load) requestDesired(struct{}) (any, error) {
 	link, err := l.dialer.Dial(context.Background(), 0, 0)
 	if err != nil {

@@ -63,7 +63,6 @@ func runChild(ctx context.Context, role string) (err error) {
 	return serveCommands(os.Stdin, os.Stdout, d)
 }
 
-// bench is one run.
 type bench struct {
 	out         io.Writer
 	dir         string
@@ -89,7 +88,7 @@ func runBench(ctx context.Context) error {
 	profile := flag.String("profile", "", "write CPU profiles of the server to this folder, one a group")
 	flag.Parse()
 	if flag.NArg() > 0 {
-		return errors.New("it takes flags only")
+		return errors.New("the command takes flags, but no arguments")
 	}
 	b := &bench{out: os.Stdout, profile: *profile, streamCells: 10_000, reportCells: 10_000, rounds: 5,
 		roundLength: 2 * time.Second, pushCount: 20}
@@ -99,7 +98,6 @@ func runBench(ctx context.Context) error {
 	return b.run(ctx, *only)
 }
 
-// group measures some rows together.
 type group struct {
 	name    string
 	measure func(context.Context) ([]figures.Row, error)

@@ -148,9 +148,10 @@ func (b *bench) countLost(ctx context.Context, f *fleet, all []swarm.Snapshot) (
 			missing = missing || !have[n]
 		}
 		events += w.Confirmed
-		state, said := states[w.Name], w.Acknowledged
-		if missing || state == nil || said == nil || state.State != said.State || said.Running != nil &&
-			state.Release != said.Running.Release {
+		state, acknowledged := states[w.Name], w.Acknowledged
+		if missing || state == nil || acknowledged == nil || state.State != acknowledged.State ||
+			acknowledged.Running != nil &&
+				state.Release != acknowledged.Running.Release {
 			lost++
 		}
 	}

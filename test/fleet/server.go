@@ -42,7 +42,6 @@ type server struct {
 // readyTimeout bounds a start. The first start clones.
 const readyTimeout = 2 * time.Minute
 
-// start starts the server, and returns when the server is ready.
 func (s *server) start(ctx context.Context) error {
 	if err := s.launch(ctx); err != nil {
 		return err
@@ -148,7 +147,6 @@ func (s *server) adminClient() *http.Client {
 	}}}
 }
 
-// readStatus reads /v1/status into v.
 func (s *server) readStatus(ctx context.Context, v any) error {
 	body, err := s.httpGet(ctx, "/v1/status?limit=1")
 	if err != nil {
@@ -244,7 +242,7 @@ func readUsage(pid int) (u processUsage, err error) {
 // collection.
 func settledMemory(ctx context.Context, pid int) (int64, error) {
 	var last int64
-	for same, looks := 0, 0; same < 3 && looks < 40; looks++ {
+	for same, samples := 0, 0; same < 3 && samples < 40; samples++ {
 		u, err := readUsage(pid)
 		if err != nil {
 			return 0, err

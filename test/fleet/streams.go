@@ -55,24 +55,24 @@ func (b *bench) compareFanouts(ctx context.Context, n, rounds int) (ours, theirs
 		}
 	}
 	size := 0
-	tell := func(l *child, do func(*time.Time) error) (s spread, err error) {
+	measure := func(l *child, send func(*time.Time) error) (s spread, err error) {
 		if err := l.call("forgetArrivals", struct{}{}, nil); err != nil {
 			return s, err
 		}
 		var since time.Time
-		if err := do(&since); err != nil {
+		if err := send(&since); err != nil {
 			return s, err
 		}
 		return s, l.call("awaitHead", headQuery{Since: since, Wait: fanoutTimeout}, &s)
 	}
 	var all, bareAll []spread
 	for round := range rounds + 1 {
-		s, err := tell(listeners[0], func(since *time.Time) error { return stub.call("setHead", round+2, since) })
+		s, err := measure(listeners[0], func(since *time.Time) error { return stub.call("setHead", round+2, since) })
 		if err != nil {
 			return ours, theirs, fmt.Errorf("the control plane's: %w", err)
 		}
 		size = s.Size
-		t, err := tell(listeners[1], func(since *time.Time) error { return bare.call("broadcast", size, since) })
+		t, err := measure(listeners[1], func(since *time.Time) error { return bare.call("broadcast", size, since) })
 		if err != nil {
 			return ours, theirs, fmt.Errorf("the bare: %w", err)
 		}
@@ -83,7 +83,6 @@ func (b *bench) compareFanouts(ctx context.Context, n, rounds int) (ours, theirs
 	return medianSpread(all), medianSpread(bareAll), nil
 }
 
-// medianSpread returns the median of each field.
 func medianSpread(all []spread) (m spread) {
 	pick := func(of func(spread) time.Duration) time.Duration {
 		var ds []time.Duration

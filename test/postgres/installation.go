@@ -28,7 +28,8 @@ func findInstallation(ctx context.Context) (installation, error) {
 	}
 	if err := installPackage(ctx); err != nil {
 		return installation{}, fmt.Errorf("neither PATH nor %s has initdb and postgres, and %w\n"+
-			"install PostgreSQL (apt-get install postgresql, dnf install postgresql-server, brew install postgresql) and try again", debianFolders, err)
+			"install PostgreSQL (apt-get install postgresql, dnf install postgresql-server, brew install postgresql) "+
+			"and try again", debianFolders, err)
 	}
 	if b, ok := newestInstalled(); ok {
 		return b, nil
@@ -108,7 +109,6 @@ func aptGet(ctx context.Context, apt string, args ...string) error {
 	return nil
 }
 
-// lastOutput returns the end of what a program printed.
 func lastOutput(text string) string {
 	const most = 2 << 10
 	text = strings.TrimSpace(text)

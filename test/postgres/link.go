@@ -16,17 +16,17 @@ func NewLink(t testing.TB, address string) (string, *Link) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &Link{proxy.New(t, u.Host, proxy.Fault{})}
+	l := &Link{proxy.New(t, u.Host, proxy.Impairment{})}
 	u.Host = l.proxy.Address()
 	return u.String(), l
 }
 
 // Cut makes a partition: nothing passes in either direction, and neither side gets an error. Bytes that were sent wait,
 // and new connections are accepted but not answered.
-func (l *Link) Cut() { l.proxy.SetFault(proxy.Fault{BlockUp: true, BlockDown: true}) }
+func (l *Link) Cut() { l.proxy.Impair(proxy.Impairment{BlockUp: true, BlockDown: true}) }
 
 // Restore ends the partition: bytes that waited pass.
-func (l *Link) Restore() { l.proxy.SetFault(proxy.Fault{}) }
+func (l *Link) Restore() { l.proxy.Impair(proxy.Impairment{}) }
 
 // ResetConns resets every existing connection.
 func (l *Link) ResetConns() { l.proxy.ResetConns() }

@@ -17,7 +17,6 @@ type outputLog struct {
 // maxOutput bounds the recorded output, in bytes: the beginning, which says why a start failed.
 const maxOutput = 64 << 10
 
-// Write records what the server printed.
 func (o *outputLog) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -31,7 +30,6 @@ func (o *outputLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String returns the recorded output.
 func (o *outputLog) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

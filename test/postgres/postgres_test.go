@@ -62,7 +62,7 @@ func TestStartGivesEachTestItsOwn(t *testing.T) {
 	}
 	u.User = url.User("sluice")
 	if _, err := ask(t.Context(), u.String(), `SELECT 'in'`); err == nil {
-		t.Error("it lets in who has no password")
+		t.Error("the server accepts a connection without a password")
 	}
 }
 
@@ -82,7 +82,7 @@ func TestKillSessions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := conns[0].Ping(t.Context()); err == nil {
-		t.Error("the session goes on")
+		t.Error("the killed session still works")
 	}
 	if err := conns[1].Ping(t.Context()); err != nil {
 		t.Errorf("another database's session: %v", err)
@@ -101,7 +101,7 @@ func TestRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := ask(t.Context(), address, `SELECT 'up'`); err == nil {
-			t.Errorf("it answers after %s", name)
+			t.Errorf("the server answers after %s", name)
 		}
 		if err := s.Restart(t.Context()); err != nil {
 			t.Fatal(err)

@@ -114,11 +114,11 @@ func (s *Server) Restart(ctx context.Context) error {
 		"-c", "port="+strconv.Itoa(s.port),
 		"-c", "unix_socket_directories=", "-c", "max_connections=300", "-c", "shared_buffers=64MB",
 		"-c", "timezone=UTC", "-c", "fsync=on")
-	said := &outputLog{ready: make(chan struct{})}
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = s.folder, programEnvironment(), said, said
+	output := &outputLog{ready: make(chan struct{})}
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = s.folder, programEnvironment(), output, output
 	cmd.WaitDelay = stopTimeout
 	cmd.SysProcAttr = childAttributes(s.user)
-	s.output = said
+	s.output = output
 	exited, err := startProcess(cmd)
 	if err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
@@ -127,13 +127,13 @@ func (s *Server) Restart(ctx context.Context) error {
 	timeout := time.NewTimer(startTimeout)
 	defer timeout.Stop()
 	select {
-	case <-said.ready:
+	case <-output.ready:
 		return nil
 	case <-exited:
 		s.process = nil
-		return fmt.Errorf("start PostgreSQL: it ended: %s", lastOutput(said.String()))
+		return fmt.Errorf("start PostgreSQL: it ended: %s", lastOutput(output.String()))
 	case <-timeout.C:
-		err = fmt.Errorf("start PostgreSQL: not ready after %s: %s", startTimeout, lastOutput(said.String()))
+		err = fmt.Errorf("start PostgreSQL: not ready after %s: %s", startTimeout, lastOutput(output.String()))
 	case <-ctx.Done():
 		err = fmt.Errorf("start PostgreSQL: %w", ctx.Err())
 	}

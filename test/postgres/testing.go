@@ -34,8 +34,8 @@ func RunTests(m *testing.M) int {
 	return code
 }
 
-// NewDatabase returns the address of an empty database for this test alone, on the process's server or, without Main, on a
-// server of the test's own.
+// NewDatabase returns the address of an empty database for this test alone, on the process's server or, without Main,
+// on a server of the test's own.
 func NewDatabase(t testing.TB) (url string) {
 	t.Helper()
 	server := os.Getenv(AddressVariable)

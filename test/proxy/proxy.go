@@ -19,7 +19,7 @@ type Proxy struct {
 
 	mu         sync.Mutex // guards what follows
 	changed    *sync.Cond
-	fault      Fault
+	impairment Impairment
 	accepted   int // connections
 	altered    int // bytes
 	rand       *rand.Rand
@@ -28,9 +28,9 @@ type Proxy struct {
 	forwarders sync.WaitGroup
 }
 
-// Fault is what is wrong with a proxy's connections, in both directions unless a field names one. The zero Fault is
+// Impairment is what is wrong with a proxy's connections, in both directions unless a field names one. The zero value is
 // none.
-type Fault struct {
+type Impairment struct {
 	Latency     time.Duration
 	Rate        int              // bytes a second, of each connection; 0: unlimited
 	Lifetime    [2]time.Duration // a connection is reset at an age between the two; zero: never
@@ -46,14 +46,14 @@ const (
 )
 
 // New starts a proxy to a server, which closes with the test.
-func New(t testing.TB, server string, f Fault) *Proxy {
+func New(t testing.TB, server string, f Impairment) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &Proxy{
-		listener: listener, server: server, fault: f, conns: map[net.Conn]bool{},
+		listener: listener, server: server, impairment: f, conns: map[net.Conn]bool{},
 		rand: rand.New(rand.NewPCG(1, 2)), //nolint:gosec // repeatable
 	}
 	p.changed = sync.NewCond(&p.mu)
@@ -70,14 +70,13 @@ func New(t testing.TB, server string, f Fault) *Proxy {
 	return p
 }
 
-// Address returns the host and port of the proxy.
 func (p *Proxy) Address() string { return p.listener.Addr().String() }
 
-// SetFault replaces the fault, also for existing connections.
-func (p *Proxy) SetFault(f Fault) {
+// Impair replaces the impairment, also for existing connections.
+func (p *Proxy) Impair(f Impairment) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.fault = f
+	p.impairment = f
 	p.changed.Broadcast()
 }
 
@@ -119,7 +118,7 @@ func (p *Proxy) accept() {
 		p.accepted++
 		p.conns[near], p.conns[far] = true, true
 		up, down := p.chooseAlteredByte(), p.chooseAlteredByte()
-		f, closed := p.fault, p.closed
+		f, closed := p.impairment, p.closed
 		lifetime := f.Lifetime[0]
 		if more := f.Lifetime[1] - lifetime; more > 0 {
 			lifetime += rand.N(more)
@@ -149,10 +148,10 @@ func (p *Proxy) accept() {
 
 // chooseAlteredByte returns the offset of the byte of a direction that is altered; -1: none. mu is held.
 func (p *Proxy) chooseAlteredByte() int {
-	if p.fault.AlterWithin == 0 {
+	if p.impairment.AlterWithin == 0 {
 		return -1
 	}
-	return p.rand.IntN(p.fault.AlterWithin)
+	return p.rand.IntN(p.impairment.AlterWithin)
 }
 
 // forward copies bytes one way until either end is closed.
@@ -187,12 +186,12 @@ func (p *Proxy) forward(to, from net.Conn, up bool, altered int) {
 
 // waitToForward waits as long as n bytes take, and while the direction is blocked. ok is false once the proxy has
 // closed.
-func (p *Proxy) waitToForward(up bool, n int) (f Fault, ok bool) {
+func (p *Proxy) waitToForward(up bool, n int) (f Impairment, ok bool) {
 	p.mu.Lock()
-	for !p.closed && (up && p.fault.BlockUp || !up && p.fault.BlockDown) {
+	for !p.closed && (up && p.impairment.BlockUp || !up && p.impairment.BlockDown) {
 		p.changed.Wait()
 	}
-	f, ok = p.fault, !p.closed
+	f, ok = p.impairment, !p.closed
 	p.mu.Unlock()
 	delay := f.Latency
 	if f.Rate > 0 {

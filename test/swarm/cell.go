@@ -49,7 +49,6 @@ func (c *cell) snapshot() Snapshot {
 	}
 }
 
-// followDesired asks what is desired until ctx ends.
 func (c *cell) followDesired(ctx context.Context) {
 	for failures, replica := 0, c.index; ctx.Err() == nil; {
 		progress, after, status := c.runSession(ctx, replica)
@@ -114,7 +113,6 @@ func (c *cell) runSession(ctx context.Context, replica int) (progress bool, afte
 	return progress, a.RetryAfter, a.Status
 }
 
-// readStream reads a stream to its end.
 func (c *cell) readStream(link *Conn, connected func()) (ResponseHead, error) {
 	c.mu.Lock()
 	header := ifNoneMatch(c.etag)
@@ -180,7 +178,6 @@ func ifNoneMatch(etag string) string {
 	return "If-None-Match: " + etag + "\r\n"
 }
 
-// storeDesired handles a response with new content.
 func (c *cell) storeDesired(body []byte, etag string) error {
 	at := time.Now()
 	d := new(cells.Desired)
@@ -190,7 +187,7 @@ func (c *cell) storeDesired(body []byte, etag string) error {
 	c.mu.Lock()
 	if d.Cell != "" && d.Cell != c.agent.name {
 		c.mu.Unlock()
-		return fmt.Errorf("%s is told what %.80q should do", c.agent.name, d.Cell)
+		return fmt.Errorf("%s was sent what is desired of %.80q", c.agent.name, d.Cell)
 	}
 	c.desired, c.etag = d, etag
 	c.mu.Unlock()
@@ -204,12 +201,12 @@ func (c *cell) storeDesired(body []byte, etag string) error {
 
 // fetchRelease fetches the bytes of a, and checks their digest.
 func (c *cell) fetchRelease(link *Conn, a *cells.Assignment) error {
-	answer, body, err := link.RoundTrip(requestTimeout, "GET", "/v1/releases/"+string(a.Digest), "", nil)
+	head, body, err := link.RoundTrip(requestTimeout, "GET", "/v1/releases/"+string(a.Digest), "", nil)
 	switch {
 	case err != nil:
 		return err
-	case answer.Status != 200:
-		return fmt.Errorf("fetch %s: the answer is %d: %.200s", a.Digest, answer.Status, body)
+	case head.Status != 200:
+		return fmt.Errorf("fetch %s: the answer is %d: %.200s", a.Digest, head.Status, body)
 	case releases.DigestBytes(body) != a.Digest:
 		return fmt.Errorf("fetch %s: the bytes are others", a.Digest)
 	}

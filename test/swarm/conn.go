@@ -35,7 +35,6 @@ type Dialer struct {
 	slots   chan struct{} // one for each connection being made; nil: unlimited
 }
 
-// NewDialer makes a dialer and the members' certificates.
 func NewDialer(plane ControlPlane, members []Member) (*Dialer, error) {
 	made, err := makeCertificates(members)
 	if err != nil {
@@ -202,7 +201,6 @@ func (l *Conn) readHead() (a ResponseHead, err error) {
 	return a, err
 }
 
-// parseHeader parses one header line.
 func (a *ResponseHead) parseHeader(line []byte) {
 	name, value, _ := bytes.Cut(line, []byte(":"))
 	value = bytes.TrimSpace(value)

@@ -53,14 +53,12 @@ func CloseAll(links []*Conn) {
 	}
 }
 
-// Measurement is the result of Hammer.
 type Measurement struct {
 	Answered int
 	Took     time.Duration
 	P50, P99 time.Duration // of response times
 }
 
-// Rate returns the responses a second.
 func (m Measurement) Rate() float64 { return float64(m.Answered) / m.Took.Seconds() }
 
 // Hammer sends requests over all connections, atOnce at any time, each connection in its turn, for the time lasts. A

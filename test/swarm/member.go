@@ -15,7 +15,6 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// Member is the name and key of a cell.
 type Member struct {
 	Name string
 	Key  ed25519.PrivateKey
@@ -31,7 +30,6 @@ func Members(prefix string, n int, seed uint64) []Member {
 	return all
 }
 
-// Public returns the member's public key.
 func (m Member) Public() ed25519.PublicKey { return m.Key.Public().(ed25519.PublicKey) }
 
 // deriveBytes derives 32 bytes from the seed and words.
@@ -49,7 +47,6 @@ func deriveFraction(seed uint64, words ...string) float64 {
 	return float64(binary.LittleEndian.Uint64(deriveBytes(seed, words...))>>11) / (1 << 53)
 }
 
-// makeCertificates makes a certificate for each member.
 func makeCertificates(members []Member) ([]tls.Certificate, error) {
 	now := time.Now()
 	made := make([]tls.Certificate, len(members))

@@ -23,7 +23,6 @@ type reporter struct {
 	idleTimer   *time.Timer
 }
 
-// runReporter applies and reports until ctx ends.
 func (c *cell) runReporter(ctx context.Context) {
 	stopped := func() *time.Timer { t := time.NewTimer(time.Hour); t.Stop(); return t }
 	a := &reporter{cell: c, ctx: ctx, replica: c.index, applyTimer: stopped(), idleTimer: stopped()}
@@ -54,7 +53,6 @@ func (c *cell) runReporter(ctx context.Context) {
 	}
 }
 
-// finishApply ends an apply.
 func (a *reporter) finishApply() {
 	a.mu.Lock()
 	fetching := a.agent.applying
@@ -127,11 +125,11 @@ func (a *reporter) postReport(r cells.Report) (receipt cells.Receipt, pause time
 	if err != nil {
 		return receipt, a.retryPause(a.failures, 0, 0), err
 	}
-	answer, text, err := a.conn.RoundTrip(requestTimeout, "POST", "/v1/reports", "", body)
-	if err == nil && answer.Status != 200 {
-		a.swarm.countRefusal(answer.Status, text)
-		return receipt, a.retryPause(a.failures, answer.RetryAfter,
-			answer.Status), fmt.Errorf("report of %s: %d: %.200s", r.Cell, answer.Status, text)
+	head, text, err := a.conn.RoundTrip(requestTimeout, "POST", "/v1/reports", "", body)
+	if err == nil && head.Status != 200 {
+		a.swarm.countRefusal(head.Status, text)
+		return receipt, a.retryPause(a.failures, head.RetryAfter,
+			head.Status), fmt.Errorf("report of %s: %d: %.200s", r.Cell, head.Status, text)
 	}
 	if err == nil {
 		err = json.Unmarshal(text, &receipt)
@@ -139,7 +137,7 @@ func (a *reporter) postReport(r cells.Report) (receipt cells.Receipt, pause time
 	if err != nil {
 		a.swarm.countFailure(err)
 	}
-	if answer.Close {
+	if head.Close {
 		a.closeConn()
 	}
 	return receipt, a.retryPause(a.failures, 0, 0), err

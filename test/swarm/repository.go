@@ -127,7 +127,6 @@ func (r *Repository) runGit(ctx context.Context, in io.Reader, args ...string) (
 	return strings.TrimSpace(string(out)), nil
 }
 
-// Tip returns the branch's newest commit.
 func (r *Repository) Tip(ctx context.Context) (string, error) {
 	return r.runGit(ctx, nil, "rev-parse", branchRef)
 }

@@ -126,7 +126,6 @@ func New(o Options) (*Swarm, error) {
 	return s, nil
 }
 
-// Run runs all cells until ctx ends.
 func (s *Swarm) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	for i, c := range s.cells {
@@ -141,7 +140,6 @@ func (s *Swarm) Run(ctx context.Context) {
 	all.Wait()
 }
 
-// Counts returns the current sums.
 func (s *Swarm) Counts() Counts {
 	c := &s.counts
 	return Counts{
@@ -215,7 +213,8 @@ func (s *Swarm) Await(ctx context.Context, ok func(Snapshot) bool) error {
 				one.Desired = &cells.Desired{}
 			}
 			return fmt.Errorf(
-				"%d of %d cells are not as awaited, %s for one: state %s, running %+v, assigned %+v, hold %+v; newest trouble: %v: %w",
+				"%d of %d cells are not as awaited, %s for one: state %s, running %+v, assigned %+v, hold %+v; "+
+					"newest error: %v: %w",
 				missing, len(s.cells), one.Name, one.State, one.Running, one.Desired.Assignment, one.Desired.Hold,
 				s.LastError(), context.Cause(ctx))
 		}

@@ -47,7 +47,8 @@ func newTestPlane(t *testing.T, members []Member, head cells.Assignment) *testPl
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &testPlane{pin: identity.CertificatePin(cert.Leaf), names: map[string]string{}, head: head, moved: make(chan struct{}),
+	p := &testPlane{pin: identity.CertificatePin(cert.Leaf), names: map[string]string{}, head: head,
+		moved:  make(chan struct{}),
 		events: map[string][]int64{}}
 	for _, m := range members {
 		p.names[identity.FormatKey(m.Public())] = m.Name
@@ -195,7 +196,7 @@ func TestSwarm(t *testing.T) {
 				}
 			}
 			if bad < 10 || bad > 30 {
-				t.Errorf("it failed on %d of 50 cells, and should on about 40 %%", bad)
+				t.Errorf("the release failed on %d of 50 cells, want about 40 %%", bad)
 			}
 			p.setHead(assignment(3))
 			if err := s.Await(ctx, on(3)); err != nil {
@@ -224,14 +225,14 @@ func TestOlderAssignmentsAreRefused(t *testing.T) {
 	five, four, other := assignment(5), assignment(4), assignment(5)
 	other.Digest = releases.DigestBytes([]byte("other"))
 	if !p.handleAssignment(&five, now) || p.accepted != &five {
-		t.Fatal("it does not take the first")
+		t.Fatal("the first assignment is not accepted")
 	}
 	for _, a := range []*cells.Assignment{&four, &other} {
 		if !p.handleAssignment(a, now) || p.accepted != &five || p.events[len(p.events)-1].Kind != "refused" {
-			t.Errorf("it takes %+v", a)
+			t.Errorf("an older or conflicting assignment is accepted: %+v", a)
 		}
 		if p.handleAssignment(a, now) {
-			t.Error("it says so again and again")
+			t.Error("the refusal is reported twice")
 		}
 	}
 }
@@ -245,7 +246,8 @@ func TestWrongPin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Dial(t.Context(), 0, 0); err == nil || !strings.Contains(err.Error(), identity.ErrPinMismatch.Error()) {
+	if _, err := d.Dial(t.Context(), 0, 0); err == nil ||
+		!strings.Contains(err.Error(), identity.ErrPinMismatch.Error()) {
 		t.Errorf("it connected: %v", err)
 	}
 }
