@@ -70,7 +70,8 @@ func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*LoadedCell, []releases.
 	var faults []releases.Fault
 	folders = slices.DeleteFunc(folders, func(f fs.DirEntry) bool {
 		if !f.IsDir() {
-			faults = append(faults, releases.Fault{File: path.Join(Dir, f.Name()), Warning: true, Code: manifest.Unused, Message: "is not read: a cell is a folder"})
+			faults = append(faults, releases.Fault{File: path.Join(Dir, f.Name()), Warning: true, Code: manifest.Unused,
+				Message: "is not read: a cell is a folder"})
 		}
 		return !f.IsDir()
 	})
@@ -139,7 +140,8 @@ func readFolder(fsys fs.FS, name string) *LoadedCell {
 			f.Identity, f.IdentityFaults = LoadIdentity(fsys, name)
 			f.IdentityBlob = blob(e)
 		default:
-			f.Faults = append(f.Faults, releases.Fault{File: file, Warning: true, Code: manifest.Unused, Message: "is not read: nothing here has this name"})
+			f.Faults = append(f.Faults, releases.Fault{File: file, Warning: true, Code: manifest.Unused,
+				Message: "is not read: nothing here has this name"})
 		}
 	}
 	if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == cellFile }) {
@@ -180,8 +182,8 @@ func validateCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 // maxKey bounds the text of a public key, in bytes.
 const maxKey = 1024
 
-// LoadIdentity reads a cell's identity.yaml. A field that only a newer version knows is no reason to forget the cell: such a
-// fault is a warning.
+// LoadIdentity reads a cell's identity.yaml. A field that only a newer version knows is no reason to forget the cell:
+// such a fault is a warning.
 func LoadIdentity(fsys fs.FS, cell string) (Identity, []releases.Fault) {
 	file := path.Join(Dir, cell, identityFile)
 	type parsed struct {
@@ -191,7 +193,8 @@ func LoadIdentity(fsys fs.FS, cell string) (Identity, []releases.Fault) {
 	p, fault := manifest.LoadBytes(nil, fsys, file, func(data []byte) (p parsed) {
 		doc, faults := manifest.Decode[Identity](file, data)
 		if len(doc.Value.PublicKey) > maxKey {
-			faults = append(faults, doc.Fault(manifest.TooLarge, "publicKey", "publicKey has more than %d bytes", maxKey))
+			faults = append(faults, doc.Fault(manifest.TooLarge, "publicKey", "publicKey has more than %d bytes",
+				maxKey))
 		}
 		for i := range faults {
 			faults[i].Warning = faults[i].Warning || faults[i].Code == manifest.UnknownField

@@ -25,7 +25,8 @@ func repository(files map[string]string) fstest.MapFS {
 
 func TestLoad(t *testing.T) {
 	m := repository(map[string]string{
-		"acme/cell.yaml":     header + "channel: dedicated\nprofile: small\nvalues: {domain: acme.example, replicas: 3}\nlabels: {region: eu}\n",
+		"acme/cell.yaml": header +
+			"channel: dedicated\nprofile: small\nvalues: {domain: acme.example, replicas: 3}\nlabels: {region: eu}\n",
 		"acme/identity.yaml": "apiVersion: sluice/v1\nkind: Identity\nepoch: 2\npublicKey: AAAA\n",
 		"beta/cell.yaml":     header + "channel: staging\n",
 	})
@@ -35,19 +36,25 @@ func TestLoad(t *testing.T) {
 	}
 	revision := found["acme"].Cell.Revision
 	if found["acme"].Cell.LabelsHash == "" || found["beta"].Cell.LabelsHash != "" {
-		t.Errorf("tags %q and %q: labels have a hash, none have none", found["acme"].Cell.LabelsHash, found["beta"].Cell.LabelsHash)
+		t.Errorf("tags %q and %q: labels have a hash, none have none", found["acme"].Cell.LabelsHash,
+			found["beta"].Cell.LabelsHash)
 	}
 	if revision == "" || found["beta"].Cell.Revision != "" {
-		t.Errorf("revisions %q and %q: values and profile have one, the defaults none", revision, found["beta"].Cell.Revision)
+		t.Errorf("revisions %q and %q: values and profile have one, the defaults none", revision,
+			found["beta"].Cell.Revision)
 	}
 	want := map[string]*cells.LoadedCell{
 		"acme": {
 			Cell: cells.Cell{APIVersion: "sluice/v1", Kind: "Cell", Channel: "dedicated", Profile: "small",
-				Values: map[string]any{"domain": "acme.example", "replicas": 3}, Labels: map[string]string{"region": "eu"},
-				Name: "acme", Revision: revision, LabelsHash: found["acme"].Cell.LabelsHash, Blob: "id of acme/cell.yaml"},
-			Identity: cells.Identity{APIVersion: "sluice/v1", Kind: "Identity", Epoch: 2, PublicKey: "AAAA"}, IdentityBlob: "id of acme/identity.yaml",
+				Values: map[string]any{"domain": "acme.example", "replicas": 3},
+				Labels: map[string]string{"region": "eu"},
+				Name:   "acme", Revision: revision, LabelsHash: found["acme"].Cell.LabelsHash,
+				Blob: "id of acme/cell.yaml"},
+			Identity:     cells.Identity{APIVersion: "sluice/v1", Kind: "Identity", Epoch: 2, PublicKey: "AAAA"},
+			IdentityBlob: "id of acme/identity.yaml",
 		},
-		"beta": {Cell: cells.Cell{APIVersion: "sluice/v1", Kind: "Cell", Channel: "staging", Name: "beta", Blob: "id of beta/cell.yaml"}},
+		"beta": {Cell: cells.Cell{APIVersion: "sluice/v1", Kind: "Cell", Channel: "staging", Name: "beta",
+			Blob: "id of beta/cell.yaml"}},
 	}
 	if diff := cmp.Diff(want, found); diff != "" {
 		t.Error(diff)
@@ -66,15 +73,25 @@ func TestLoadFaults(t *testing.T) {
 		cell  string
 		want  string
 	}{
-		{"unknown field", map[string]string{"acme/cell.yaml": good + "chanel: x\n"}, "acme", `cells/acme/cell.yaml:4: unknown field "chanel"; did you mean "channel"?`},
-		{"another kind", map[string]string{"acme/cell.yaml": strings.Replace(good, "Cell", "Channel", 1)}, "acme", `cells/acme/cell.yaml:2: kind must be Cell, not "Channel"`},
-		{"no channel", map[string]string{"acme/cell.yaml": header}, "acme", "cells/acme/cell.yaml:1: channel is required"},
-		{"channel's name", map[string]string{"acme/cell.yaml": header + "channel: ../x\n"}, "acme", `cells/acme/cell.yaml:3: "../x" can't be a channel's name`},
-		{"cell's name", map[string]string{"Acme_1/cell.yaml": good}, "Acme_1", `cells/Acme_1: "Acme_1" can't be a cell's name: it takes at most 63 lower-case letters, digits and hyphens`},
-		{"no cell.yaml", map[string]string{"acme/identity.yaml": "apiVersion: sluice/v1\nkind: Identity\nepoch: 1\n"}, "acme", "cells/acme/cell.yaml: is missing: without it the folder is no cell"},
-		{"epoch", map[string]string{"acme/cell.yaml": good, "acme/identity.yaml": "apiVersion: sluice/v1\nkind: Identity\nepoch: -1\n"}, "acme", "cells/acme/identity.yaml:3: epoch must be at least 0, not -1"},
-		{"another file", map[string]string{"acme/cell.yaml": good, "acme/values.yaml": ""}, "acme", "cells/acme/values.yaml: warning: is not read: nothing here has this name"},
-		{"a stray file", map[string]string{"acme/cell.yaml": good, "README.md": ""}, "", "cells/README.md: warning: is not read: a cell is a folder"},
+		{"unknown field", map[string]string{"acme/cell.yaml": good + "chanel: x\n"}, "acme",
+			`cells/acme/cell.yaml:4: unknown field "chanel"; did you mean "channel"?`},
+		{"another kind", map[string]string{"acme/cell.yaml": strings.Replace(good, "Cell", "Channel", 1)}, "acme",
+			`cells/acme/cell.yaml:2: kind must be Cell, not "Channel"`},
+		{"no channel", map[string]string{"acme/cell.yaml": header}, "acme",
+			"cells/acme/cell.yaml:1: channel is required"},
+		{"channel's name", map[string]string{"acme/cell.yaml": header + "channel: ../x\n"}, "acme",
+			`cells/acme/cell.yaml:3: "../x" can't be a channel's name`},
+		{"cell's name", map[string]string{"Acme_1/cell.yaml": good}, "Acme_1",
+			`cells/Acme_1: "Acme_1" can't be a cell's name: it takes at most 63 lower-case letters, digits and hyphens`},
+		{"no cell.yaml", map[string]string{"acme/identity.yaml": "apiVersion: sluice/v1\nkind: Identity\nepoch: 1\n"},
+			"acme", "cells/acme/cell.yaml: is missing: without it the folder is no cell"},
+		{"epoch", map[string]string{"acme/cell.yaml": good,
+			"acme/identity.yaml": "apiVersion: sluice/v1\nkind: Identity\nepoch: -1\n"},
+			"acme", "cells/acme/identity.yaml:3: epoch must be at least 0, not -1"},
+		{"another file", map[string]string{"acme/cell.yaml": good, "acme/values.yaml": ""}, "acme",
+			"cells/acme/values.yaml: warning: is not read: nothing here has this name"},
+		{"a stray file", map[string]string{"acme/cell.yaml": good, "README.md": ""}, "",
+			"cells/README.md: warning: is not read: a cell is a folder"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.files["beta/cell.yaml"] = good
@@ -110,7 +127,9 @@ func TestLoadReadsATreeOnce(t *testing.T) {
 func BenchmarkLoad(b *testing.B) {
 	files := map[string]string{}
 	for i := range 10_000 {
-		files[fmt.Sprintf("cell-%05d/cell.yaml", i)] = header + fmt.Sprintf("channel: c%d\nprofile: default\nvalues:\n  domain: cell-%d.example.com\n  replicas: 3\nlabels: {region: eu-%d}\n", i%100, i, i%7)
+		files[fmt.Sprintf("cell-%05d/cell.yaml", i)] = header +
+			fmt.Sprintf(
+				"channel: c%d\nprofile: default\nvalues:\n  domain: cell-%d.example.com\n  replicas: 3\nlabels: {region: eu-%d}\n", i%100, i, i%7)
 	}
 	m := memory{}
 	for name, content := range files {

@@ -81,8 +81,8 @@ func JudgeWindows(windows []window.Window, now time.Time) (open bool, why string
 	return open || len(windows) == 0, why, until
 }
 
-// Validate validates an owner's decisions against their bounds and prepares their windows for judging. No other goroutine
-// may use o meanwhile.
+// Validate validates an owner's decisions against their bounds and prepares their windows for judging. No other
+// goroutine may use o meanwhile.
 func (o *Owner) Validate() error {
 	if o == nil {
 		return nil

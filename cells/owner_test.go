@@ -110,7 +110,8 @@ func TestCellWindows(t *testing.T) {
 			t.Errorf("%s: %v", want, faults)
 		}
 	}
-	c, faults := loadOne(t, "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\nwindows: [{opens: \"0 9 * * *\", for: 1h}]\n")
+	c, faults := loadOne(t,
+		"apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\nwindows: [{opens: \"0 9 * * *\", for: 1h}]\n")
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}

@@ -75,7 +75,9 @@ func (a Authorship) Includes(p Approver) bool {
 		return name != "" && (strings.EqualFold(name, p.Person) || strings.EqualFold(name, p.Email))
 	}
 	return slices.ContainsFunc(a.Names, is) ||
-		slices.ContainsFunc(a.People, func(author releases.Person) bool { return is(author.Email) || is(author.Name) }) ||
+		slices.ContainsFunc(a.People, func(author releases.Person) bool {
+			return is(author.Email) || is(author.Name)
+		}) ||
 		slices.ContainsFunc(a.Keys, func(key string) bool {
 			return slices.ContainsFunc(p.Keys, func(own string) bool { return SameKey(key, own) })
 		})

@@ -197,8 +197,8 @@ type Quarantine struct {
 	File    string `yaml:"-" json:"file"`
 }
 
-// ApprovalFile is channels/NAME/approvals/V/PERSON.yaml. Whether the approval counts depends on git's history, not on the
-// file.
+// ApprovalFile is channels/NAME/approvals/V/PERSON.yaml. Whether the approval counts depends on git's history, not on
+// the file.
 type ApprovalFile struct {
 	Digest  releases.Digest `yaml:"digest" json:"digest" required:"true"`
 	Comment string          `yaml:"comment" json:"comment,omitempty"`

@@ -7,8 +7,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// EngineKeys says whose commits count as the engine's (R46). The zero value says nothing: until a repository lists keys,
-// every commit that looks like the engine's counts as its own.
+// EngineKeys says whose commits count as the engine's (R46). The zero value says nothing: until a repository lists
+// keys, every commit that looks like the engine's counts as its own.
 type EngineKeys struct {
 	Keys     []string `yaml:"keys" json:"keys,omitempty" doc:"SSH public keys, authorized_keys form: heads, identities and quarantines count only in commits that one of them signed"`
 	Unsigned bool     `yaml:"-" json:"unsigned,omitempty" doc:"the repository does without signatures of the engine"`
@@ -37,7 +37,8 @@ func (e EngineKeys) Equal(o EngineKeys) bool {
 // normaliseKeys brings the keys into the form that releases.Change.Key has.
 func (e *EngineKeys) normaliseKeys(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 	if e.Keys != nil && len(e.Keys) == 0 {
-		faults = append(faults, doc.Fault(manifest.Missing, "engine.keys", "lists no key: list the engine's, or write engine: unsigned"))
+		faults = append(faults, doc.Fault(manifest.Missing, "engine.keys",
+			"lists no key: list the engine's, or write engine: unsigned"))
 	}
 	for i, key := range e.Keys {
 		at := fmt.Sprintf("engine.keys[%d]", i)

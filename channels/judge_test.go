@@ -288,7 +288,8 @@ func TestApprovalByAuthorsKey(t *testing.T) {
 	if v := gate.Judge([]Approver{ada}, Authorship{Keys: []string{key}}); v.Holds {
 		t.Error("ada approved what her key signed:", v)
 	}
-	if v := gate.Judge([]Approver{ada}, Authorship{Keys: []string{"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGHh"}}); !v.Holds {
+	if v := gate.Judge([]Approver{ada},
+		Authorship{Keys: []string{"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGHh"}}); !v.Holds {
 		t.Error(v)
 	}
 }

@@ -29,7 +29,8 @@ func loadPipeline(c *manifest.Cache, fsys fs.FS) (Pipeline, []manifest.Fault) {
 	p, faults := ParsePipeline(c, fsys)
 	if p == nil {
 		if len(faults) == 0 {
-			faults = []manifest.Fault{{File: pipelineFile, Code: manifest.Missing, Message: "is missing: `sluice init` makes a release repository"}}
+			faults = []manifest.Fault{{File: pipelineFile, Code: manifest.Missing,
+				Message: "is missing: `sluice init` makes a release repository"}}
 		}
 		p = &Pipeline{}
 		p.withDefaults()

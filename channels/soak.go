@@ -126,8 +126,8 @@ func countCells(n int) string {
 	return fmt.Sprintf("%d cells", n)
 }
 
-// FormatElapsed formats a measured duration for people: 24h2m, 7m30s, 45s, 300ms. From an hour on seconds are dropped, and
-// from a second on milliseconds; nothing is rounded up.
+// FormatElapsed formats a measured duration for people: 24h2m, 7m30s, 45s, 300ms. From an hour on seconds are dropped,
+// and from a second on milliseconds; nothing is rounded up.
 func FormatElapsed(d time.Duration) string {
 	switch abs := d.Abs(); {
 	case abs >= time.Hour:

@@ -37,8 +37,8 @@ type follower struct {
 	pending      wake.Signal // wakes catchUp
 }
 
-// CheckFresh returns nil while this replica is in contact with the store; without contact it can't know which cells were
-// shut out (R29). Before the repository was read, Fresh returns ErrNotReady, for every cell would be unknown.
+// CheckFresh returns nil while this replica is in contact with the store; without contact it can't know which cells
+// were shut out (R29). Before the repository was read, Fresh returns ErrNotReady, for every cell would be unknown.
 func (e *Engine) CheckFresh() error {
 	if !e.publisher.hasView.Load() {
 		return ErrNotReady

@@ -61,7 +61,8 @@ func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, er
 }
 
 // acceptReport stores a report, and wakes who depends on it.
-func (b *inbox) acceptReport(ctx context.Context, k plan.ReportArrival, r cells.Report, staleAfter time.Duration) error {
+func (b *inbox) acceptReport(ctx context.Context, k plan.ReportArrival, r cells.Report,
+	staleAfter time.Duration) error {
 	lock := &b.locks[lockIndex(r.Cell, len(b.locks))]
 	lock.Lock()
 	defer lock.Unlock()

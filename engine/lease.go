@@ -123,8 +123,8 @@ func (l *lease) mayAct() bool {
 	return settled
 }
 
-// HoldLease makes this process try to lead until stop is called: it requests the lease at once, and renews it. Lead may be
-// called several times, and stopped in any order; the last stop releases the lease, as at the end of a single Tick.
+// HoldLease makes this process try to lead until stop is called: it requests the lease at once, and renews it. Lead may
+// be called several times, and stopped in any order; the last stop releases the lease, as at the end of a single Tick.
 func (l *lease) HoldLease(ctx context.Context) (stop func()) {
 	l.mu.Lock()
 	l.holders++

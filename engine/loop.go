@@ -165,7 +165,9 @@ func (e *Engine) runProbes(ctx context.Context, wants []plan.Probe) error {
 	if err := e.store.RecordObservations(ctx, answers); err != nil {
 		return err
 	}
-	e.observations.applyWrite(func(o *plan.Observed) { o.Observations = plan.MergeObservations(o.Observations, answers) })
+	e.observations.applyWrite(func(o *plan.Observed) {
+		o.Observations = plan.MergeObservations(o.Observations, answers)
+	})
 	return nil
 }
 

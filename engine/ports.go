@@ -70,8 +70,8 @@ type StoreUpdate struct {
 
 // Reports stores what cells report. Any process that shares the store may write it.
 type Reports interface {
-	// RecordReports stores cells' states and events, all or none of the batch. Each state's Version must be one above the
-	// stored one's (none: 0), else ErrStale. An event number already stored for its boot is not changed.
+	// RecordReports stores cells' states and events, all or none of the batch. Each state's Version must be one above
+	// the stored one's (none: 0), else ErrStale. An event number already stored for its boot is not changed.
 	RecordReports(ctx context.Context, batch []plan.Reported) error
 }
 
@@ -89,8 +89,8 @@ type Ledger interface {
 	FreeSlots(ctx context.Context, channel string, cells []string) error
 	// RecordObservations records answers to probes; the newest answer replaces older ones.
 	RecordObservations(ctx context.Context, observations []plan.Observation) error
-	// RecordDecisions records decisions found in git, once for each commit, and returns those that are not announced: each is
-	// announced exactly once, even after a crash between write and announcement.
+	// RecordDecisions records decisions found in git, once for each commit, and returns those that are not announced:
+	// each is announced exactly once, even after a crash between write and announcement.
 	RecordDecisions(ctx context.Context, decisions []plan.Decided) (fresh []plan.Decided, err error)
 	// MarkAnnounced marks decisions as announced.
 	MarkAnnounced(ctx context.Context, commits []string) error
@@ -153,9 +153,9 @@ type Kills interface {
 
 // Outbox stores messages to webhooks until they are sent or given up.
 type Outbox interface {
-	// PostMessages stores messages of events that were never posted before, and returns those events' IDs; an event without a
-	// webhook is posted too. Each event is told once, even after a crash (fault 3), as posted events are remembered for
-	// OutboxMemory. Only the leader may write: see Ledger.
+	// PostMessages stores messages of events that were never posted before, and returns those events' IDs; an event
+	// without a webhook is posted too. Each event is told once, even after a crash (fault 3), as posted events are
+	// remembered for OutboxMemory. Only the leader may write: see Ledger.
 	PostMessages(ctx context.Context, messages []plan.Message) (fresh []string, err error)
 	// DueMessages returns at most limit messages that are due, oldest first.
 	DueMessages(ctx context.Context, now time.Time, limit int) ([]plan.Message, error)

@@ -76,7 +76,8 @@ func (p *publisher) announceFlags(f *view.Flags) (gates bool) {
 	before := p.flags
 	p.flags = f
 	if v := p.view; v != nil {
-		p.publishLocked(&view.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan, PlanDuration: v.PlanDuration})
+		p.publishLocked(&view.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan,
+			PlanDuration: v.PlanDuration})
 	}
 	return !before.ForGates().Equal(f.ForGates())
 }

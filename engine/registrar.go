@@ -41,8 +41,8 @@ func (g *registrar) ChangeIdentity(ctx context.Context, cell, by string, change 
 	return err
 }
 
-// ReplaceKey accepts a cell's new key, presented over a connection of the old one, while the cell is asked to make one: both keys
-// are valid until the new one is used, see Used. A repeated call changes nothing. ErrDenied.
+// ReplaceKey accepts a cell's new key, presented over a connection of the old one, while the cell is asked to make one:
+// both keys are valid until the new one is used, see Used. A repeated call changes nothing. ErrDenied.
 func (g *registrar) ReplaceKey(ctx context.Context, cell, key string) error {
 	if !g.isKeyAvailable(cell, key) {
 		return plan.ErrDenied
@@ -66,8 +66,8 @@ func (g *registrar) ReplaceKey(ctx context.Context, cell, key string) error {
 	return err
 }
 
-// RetirePreviousKey notes that a connection proved key: if key is the cell's newest, the previous one becomes invalid. Used is cheap
-// where there is nothing to do; Roster.IsNewKey reports where there is.
+// RetirePreviousKey notes that a connection proved key: if key is the cell's newest, the previous one becomes invalid.
+// Used is cheap where there is nothing to do; Roster.IsNewKey reports where there is.
 func (g *registrar) RetirePreviousKey(ctx context.Context, cell, key string) error {
 	_, err := g.changeIdentity(ctx, cell, "the cell", func(i *cells.Identity) error {
 		if i.PublicKey != key || i.Previous == "" || i.Revoked || i.Quarantined != "" {
@@ -79,9 +79,9 @@ func (g *registrar) RetirePreviousKey(ctx context.Context, cell, key string) err
 	return err
 }
 
-// RegisterKey registers the key that a connection proved as a cell's, if the token is valid. Repeated with the same token and
-// key, it succeeds again (R28). The first key has epoch 1; a later key has an epoch above all known ones of the cell.
-// Every error of the caller is ErrDenied.
+// RegisterKey registers the key that a connection proved as a cell's, if the token is valid. Repeated with the same
+// token and key, it succeeds again (R28). The first key has epoch 1; a later key has an epoch above all known ones of
+// the cell. Every error of the caller is ErrDenied.
 func (g *registrar) RegisterKey(ctx context.Context, cell, tokenHash, key, by string) (cells.Identity, error) {
 	if !g.awaitCell(ctx, cell) || !g.isKeyAvailable(cell, key) {
 		return cells.Identity{}, plan.ErrDenied

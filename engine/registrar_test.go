@@ -175,7 +175,9 @@ func TestRevocation(t *testing.T) {
 		r.addToken("t1", "s1")
 		r.mustJoin(r.a, "t1", "s1", "ed25519:one")
 		r.wantCellOf("ed25519:one", "s1")
-		if err := r.b.ChangeIdentity(r.t.Context(), "s1", "ada", func(i *cells.Identity) { i.Revoked = true }); err != nil {
+		if err := r.b.ChangeIdentity(r.t.Context(), "s1", "ada", func(i *cells.Identity) {
+			i.Revoked = true
+		}); err != nil {
 			r.t.Fatal(err)
 		}
 		r.wantCellOf("ed25519:one", "")
@@ -282,7 +284,8 @@ func TestCloneIsShutOut(t *testing.T) {
 			time.Sleep(10 * time.Second)
 		}
 		r.wantCellOf("ed25519:one", "")
-		if why := r.b.Roster().RejectionReason("ed25519:one"); !strings.Contains(why, "north") || !strings.Contains(why, "south") {
+		if why := r.b.Roster().RejectionReason("ed25519:one"); !strings.Contains(why, "north") ||
+			!strings.Contains(why, "south") {
 			r.t.Errorf("out because %q", why)
 		}
 		if i := r.committedIdentity("s1"); !strings.Contains(i.Quarantined, "report in turns") {

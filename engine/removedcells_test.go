@@ -43,7 +43,8 @@ func TestReaddedCellStartsAnew(t *testing.T) {
 					r.t.Errorf("a token of the cell before: %v", err)
 				}
 				r.addToken("t2", "s1")
-				if _, err := r.b.RegisterKey(r.t.Context(), "s1", "t2", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
+				if _, err := r.b.RegisterKey(r.t.Context(), "s1", "t2", "ed25519:one", ""); !errors.Is(err,
+					plan.ErrDenied) {
 					r.t.Errorf("the key of the cell before: %v", err)
 				}
 				r.mustJoin(r.b, "t2", "s1", "ed25519:two")
@@ -84,7 +85,9 @@ func TestPresentCellsKeepTheirIdentity(t *testing.T) {
 		if i := r.committedIdentity("s9"); i.PublicKey != "ed25519:nine" || i.Revoked {
 			r.t.Errorf("committed %+v", i)
 		}
-		if err := r.a.ChangeIdentity(r.t.Context(), "s9", "ada", func(i *cells.Identity) { i.Rotate = true }); err != nil {
+		if err := r.a.ChangeIdentity(r.t.Context(), "s9", "ada", func(i *cells.Identity) {
+			i.Rotate = true
+		}); err != nil {
 			r.t.Fatal(err)
 		}
 		r.push("eve", "label", map[string]string{"cells/s9/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\n" +

@@ -367,7 +367,9 @@ func TestReplicaNoticesLostContact(t *testing.T) {
 		if err := r.b.CheckFresh(); err != nil {
 			r.t.Error(err)
 		}
-		if err := r.a.ChangeIdentity(r.t.Context(), "s1", "ada", func(i *cells.Identity) { i.Revoked = true }); err != nil {
+		if err := r.a.ChangeIdentity(r.t.Context(), "s1", "ada", func(i *cells.Identity) {
+			i.Revoked = true
+		}); err != nil {
 			r.t.Fatal(err)
 		}
 		time.Sleep(6 * time.Second)

@@ -139,7 +139,8 @@ func parseFlag(key string, raw []byte, gates bool) (*flag, error) {
 		return nil, fmt.Errorf("flag %q: %s can't be a feature's name: it would not be gated (R37)", key,
 			jsondoc.Describe(feature))
 	case value == nil || !Choosable(d.Off()):
-		return nil, fmt.Errorf("flag %q names a feature, but metadata.off names no variant that a rule can choose (R37)",
+		return nil, fmt.Errorf(
+			"flag %q names a feature, but metadata.off names no variant that a rule can choose (R37)",
 			key)
 	}
 	f.featureIndex = 0

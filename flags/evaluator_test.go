@@ -69,7 +69,8 @@ func TestEvaluate(t *testing.T) {
 		},
 		"the rule chooses what there is not": {
 			Definition{Variants: bools, DefaultVariant: "off", Targeting: []byte(`{"if":[true,"blue"]}`)},
-			Result{Reason: ReasonError, Error: ErrorGeneral, Message: `the rule chooses "blue", which is not a variant`},
+			Result{Reason: ReasonError, Error: ErrorGeneral,
+				Message: `the rule chooses "blue", which is not a variant`},
 		},
 		"the rule can't be evaluated": {
 			Definition{Variants: bools, DefaultVariant: "off", Targeting: []byte(`{"no_such":[]}`)},

@@ -11,10 +11,12 @@ func largeBundle(n int) *Bundle {
 	b := &Bundle{Version: BundleVersion, Channel: "dedicated", Flags: make(map[string]json.RawMessage, n)}
 	for i := range n {
 		key := fmt.Sprintf("flag-%05d", i)
-		rule := fmt.Sprintf(`{"if":[{"and":[{"==":[{"var":"tier"},"gold"]},{"sem_ver":[{"var":"release"},">=","2026.%d.0"]}]},"on",{"fractional":[["on",%d],["off",%d]]}]}`, i%12, i%100, 100-i%100)
+		rule := fmt.Sprintf(
+			`{"if":[{"and":[{"==":[{"var":"tier"},"gold"]},{"sem_ver":[{"var":"release"},">=","2026.%d.0"]}]},"on",{"fractional":[["on",%d],["off",%d]]}]}`, i%12, i%100, 100-i%100)
 		b.Flags[key] = gatedFlag(fmt.Sprintf("feature-%d", i%(n/10)), rule)
 		if i%2 == 0 {
-			b.Flags[key] = json.RawMessage(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on","targeting":` + rule + `}`)
+			b.Flags[key] = json.RawMessage(
+				`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on","targeting":` + rule + `}`)
 		}
 	}
 	for i := range n / 20 {

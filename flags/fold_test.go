@@ -304,7 +304,9 @@ func TestNobodySeesThatSomethingIsArmed(t *testing.T) {
 // TestFactsAreNotTheCallers checks R36 and fault 62: a caller's claims of release, cell and the like change nothing.
 func TestFactsAreNotTheCallers(t *testing.T) {
 	rule := func(name, value string) json.RawMessage {
-		return json.RawMessage(fmt.Sprintf(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"off","targeting":{"if":[{"==":[{"var":%q},%q]},"on","off"]}}`, name, value))
+		return json.RawMessage(
+			fmt.Sprintf(
+				`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"off","targeting":{"if":[{"==":[{"var":%q},%q]},"on","off"]}}`, name, value))
 	}
 	b := oneFlagBundle(Gate{ID: "a", At: 100})
 	b.Flags["cell"], b.Flags["release"], b.Flags["channel"] = rule("cell", "beta"), rule("release",

@@ -275,10 +275,11 @@ func FuzzScan(f *testing.F) {
 			t.Fatal(err)
 		}
 		var read struct {
-			Resources, Components, Bases, CRDs, Configurations, Generators, Transformers, Validators []string
-			Patches, PatchesJSON6902                                                                 []struct{ Path string }
-			OpenAPI                                                                                  struct{ Path string }
-			HelmCharts, HelmChartInflationGenerator                                                  []any
+			Resources, Components, Bases, CRDs                   []string
+			Configurations, Generators, Transformers, Validators []string
+			Patches, PatchesJSON6902                             []struct{ Path string }
+			OpenAPI                                              struct{ Path string }
+			HelmCharts, HelmChartInflationGenerator              []any
 		}
 		if err := json.Unmarshal(normal, &read); err != nil {
 			t.Fatal(err)

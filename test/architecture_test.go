@@ -54,7 +54,9 @@ func packages(t *testing.T) []listed {
 // arrows says what of ours each package may import. The core points one way; the shells around it
 // know the core and, of each other, only what is named here. cmd and test know all.
 func arrows() map[string][]string {
-	basis := []string{"releases", "internal/jsondoc", "internal/manifest", "internal/window", "internal/reason", "internal/words", "internal/backoff", "internal/wake", "channels", "flags", "flags/repository", "flags/announce", "cells"}
+	basis := []string{"releases", "internal/jsondoc", "internal/manifest", "internal/window", "internal/reason",
+		"internal/words", "internal/backoff", "internal/wake", "channels", "flags", "flags/repository",
+		"flags/announce", "cells"}
 	with := func(more ...string) []string { return append(slices.Clone(basis), more...) }
 	shell := func(more ...string) []string {
 		return with(append(more, "engine/plan", "engine/view", "engine/roster", "engine")...)
@@ -67,34 +69,39 @@ func arrows() map[string][]string {
 		return all
 	}
 	return map[string][]string{
-		"internal/jsondoc":              {},
-		"internal/manifest":             {"internal/jsondoc"},
-		"internal/manifest/edit":        {},
-		"internal/window":               {},
-		"internal/reason":               {},
-		"internal/words":                {},
-		"internal/backoff":              {},
-		"internal/wake":                 {},
-		"releases":                      {"internal/manifest"},
-		"flags":                         {"flags/jsonlogic", "internal/jsondoc"},
-		"flags/jsonlogic":               {},
-		"flags/repository":              {"flags", "flags/jsonlogic", "internal/jsondoc", "internal/manifest"},
-		"flags/announce":                {"flags", "flags/repository", "internal/manifest", "internal/words"},
-		"flags/ofrep":                   {"flags"},
-		"flags/provider":                {"flags"},
-		"channels":                      {"releases", "internal/manifest", "internal/manifest/edit", "internal/reason", "internal/window"},
-		"cells":                         {"releases", "internal/manifest", "flags", "internal/reason", "internal/window"},
-		"engine/plan":                   with(),
-		"engine/view":                   with("engine/plan"),
-		"engine/roster":                 with("engine/plan"),
-		"engine/simulate":               with("engine/plan"),
-		"engine/edits":                  with("engine/plan", "engine/view", "engine/simulate", "internal/manifest/edit"),
-		"engine":                        with("engine/plan", "engine/view", "engine/roster"),
-		"internal/gitrepo":              {"releases"},
-		"engine/access":                 {},
-		"engine/announcer":              shell(),
-		"engine/outbox":                 shell(),
-		"engine/store":                  shell("engine/access", "engine/records", "engine/store/rows", "engine/store/tables"),
+		"internal/jsondoc":       {},
+		"internal/manifest":      {"internal/jsondoc"},
+		"internal/manifest/edit": {},
+		"internal/window":        {},
+		"internal/reason":        {},
+		"internal/words":         {},
+		"internal/backoff":       {},
+		"internal/wake":          {},
+		"releases":               {"internal/manifest"},
+		"flags":                  {"flags/jsonlogic", "internal/jsondoc"},
+		"flags/jsonlogic":        {},
+		"flags/repository": {"flags", "flags/jsonlogic", "internal/jsondoc", "internal/manifest",
+			"internal/window"},
+		"flags/announce": {"flags", "flags/repository", "internal/manifest", "internal/words"},
+		"flags/ofrep":    {"flags"},
+		"flags/provider": {"flags"},
+		"channels": {"releases", "internal/manifest", "internal/manifest/edit", "internal/reason",
+			"internal/window"},
+		"cells": {"releases", "internal/manifest", "flags", "internal/reason",
+			"internal/window"},
+		"engine/plan":     with("internal/manifest/edit"),
+		"engine/view":     with("engine/plan"),
+		"engine/roster":   with("engine/plan"),
+		"engine/simulate": with("engine/plan"),
+		"engine/edits": with("engine/plan", "engine/view", "engine/simulate",
+			"internal/manifest/edit"),
+		"engine":           with("engine/plan", "engine/view", "engine/roster"),
+		"internal/gitrepo": {"releases"},
+		"engine/access":    {},
+		"engine/announcer": shell(),
+		"engine/outbox":    shell(),
+		"engine/store": shell("engine/access", "engine/records", "engine/store/rows",
+			"engine/store/tables"),
 		"engine/records":                {},
 		"engine/controlplane":           below("api", "auth", "cellapi", "limit", "metrics", "peopleapi", "transport"),
 		"engine/controlplane/peopleapi": below("api", "auth", "bulletin", "limit", "metrics"),
@@ -109,10 +116,13 @@ func arrows() map[string][]string {
 		"cells/agent/disk":              {},
 		"cells/agent/clock":             {"cells/agent/disk", "internal/wake"},
 		"cells/agent/content":           {"releases", "cells/agent/disk"},
-		"cells/agent/render":            {"releases", "cells", "internal/manifest", "internal/words", "cells/process", "cells/agent/content", "cells/agent/disk"},
-		"cells/agent/plane": {"releases", "cells", "cells/identity", "cells/agent/clock", "cells/agent/content", "cells/agent/disk",
+		"cells/agent/render": {"releases", "cells", "internal/manifest", "internal/words", "cells/process",
+			"cells/agent/content", "cells/agent/disk"},
+		"cells/agent/plane": {"releases", "cells", "cells/identity", "cells/agent/clock", "cells/agent/content",
+			"cells/agent/disk",
 			"internal/backoff", "internal/wake", "internal/words"},
-		"cells/agent/flagserver": {"releases", "cells", "flags", "flags/ofrep", "cells/agent/clock", "cells/agent/content", "cells/agent/disk",
+		"cells/agent/flagserver": {"releases", "cells", "flags", "flags/ofrep", "cells/agent/clock",
+			"cells/agent/content", "cells/agent/disk",
 			"internal/wake", "internal/words"},
 		"cells/agent":     with("cells/process", "cells/identity", "flags/ofrep"),
 		"cells/directory": with("cells/process"),
@@ -139,7 +149,8 @@ func TestImportArrows(t *testing.T) {
 	}
 }
 
-// nested gives what a package that arrows does not name may import: what the nearest folder above it may, and that folder's package.
+// nested gives what a package that arrows does not name may import: what the nearest folder above it may, and that
+// folder's package.
 func nested(allowed map[string][]string, path string) []string {
 	for up := path; ; {
 		i := strings.LastIndexByte(up, '/')
@@ -174,17 +185,22 @@ func homes() map[string][]string {
 		"github.com/skeema/knownhosts":    {"internal/gitrepo"},
 		"github.com/spf13/cobra":          {"cmd"},
 		"github.com/yuin/goldmark":        {"engine/controlplane/bulletin"},
-		"go.yaml.in/yaml":                 {"internal/manifest", "flags/announce", "engine/plan", "engine/edits", "engine/simulate", "cells/agent", "cmd"}, // all but the first only write it
-		"golang.org/x/crypto/ssh":         {"internal/gitrepo", "channels", "flags/repository", "engine/edits", "engine/signing", "cmd"},
-		"golang.org/x/sync":               {"releases", "cells", "flags/repository", "engine/store/rows", "engine/controlplane", "cmd"},
-		"golang.org/x/sys":                {"cells/agent/clock"},
-		"golang.org/x/term":               {"cmd"},
-		"golang.org/x/text":               {"releases"},
-		"modernc.org/sqlite":              {"engine/store"},
-		"net/http":                        {"internal/gitrepo", "engine", "cells/agent", "cmd", "flags/ofrep", "flags/provider"},
-		"os/exec":                         {"internal/gitrepo", "cells", "cmd"},
-		"pgregory.net/rapid":              {}, // tests only
-		"sigs.k8s.io/kustomize/":          {"cells/agent/render"},
+		// all but the first only write it
+		"go.yaml.in/yaml": {"internal/manifest", "flags/announce", "engine/plan", "engine/edits",
+			"engine/simulate", "cells/agent", "cmd"},
+		"golang.org/x/crypto/ssh": {"internal/gitrepo", "channels", "flags/repository", "engine/edits",
+			"engine/signing", "cmd"},
+		"golang.org/x/sync": {"releases", "cells", "flags/repository", "engine/store/rows", "engine/controlplane",
+			"cmd"},
+		"golang.org/x/sys":   {"cells/agent/clock"},
+		"golang.org/x/term":  {"cmd"},
+		"golang.org/x/text":  {"releases"},
+		"modernc.org/sqlite": {"engine/store"},
+		"net/http": {"internal/gitrepo", "engine", "cells/agent", "cmd", "flags/ofrep",
+			"flags/provider"},
+		"os/exec":                {"internal/gitrepo", "cells", "cmd"},
+		"pgregory.net/rapid":     {}, // tests only
+		"sigs.k8s.io/kustomize/": {"cells/agent/render"},
 	}
 }
 
@@ -232,13 +248,15 @@ func TestEveryLibraryHasAHome(t *testing.T) {
 	}
 }
 
-// TestPureCore holds that what decides can't reach the world, itself or by what it imports of ours: no files but a given fs.FS, no
-// network, no processes, no database, no chance.
+// TestPureCore holds that what decides can't reach the world, itself or by what it imports of ours: no files but a
+// given fs.FS, no network, no processes, no database, no chance.
 func TestPureCore(t *testing.T) {
 	pure := []string{
-		"internal/jsondoc", "internal/manifest", "internal/manifest/edit", "internal/reason", "internal/window", "internal/words", "internal/wake", "releases", "channels", "cells",
+		"internal/jsondoc", "internal/manifest", "internal/manifest/edit", "internal/reason", "internal/window",
+		"internal/words", "internal/wake", "releases", "channels", "cells",
 		"flags", "flags/announce", "flags/jsonlogic", "flags/repository",
-		"engine/plan", "engine/view", "engine/roster", "engine/edits", "engine/simulate", "engine/access", "engine/records", "engine/controlplane/limit",
+		"engine/plan", "engine/view", "engine/roster", "engine/edits", "engine/simulate", "engine/access",
+		"engine/records", "engine/controlplane/limit",
 	}
 	world := []string{"os", "os/exec", "net", "net/http", "database/sql", "log", "math/rand", "math/rand/v2"}
 	imports := map[string][]string{}
@@ -254,7 +272,8 @@ func TestPureCore(t *testing.T) {
 		reach = func(of string) {
 			for _, imported := range imports[of] {
 				if slices.Contains(world, imported) {
-					t.Errorf("%s imports %s, by way of %s: what decides takes what it needs as values", name, imported, of)
+					t.Errorf("%s imports %s, by way of %s: what decides takes what it needs as values", name,
+						imported, of)
 				}
 				if ours, ok := strings.CutPrefix(imported, module+"/"); ok && !seen[ours] {
 					seen[ours] = true
@@ -266,12 +285,14 @@ func TestPureCore(t *testing.T) {
 	}
 }
 
-// TestEveryPackageSaysWhatItIsFor holds that there is one package comment, in one file, that begins as Go's tools expect.
+// TestEveryPackageSaysWhatItIsFor holds that there is one package comment, in one file, that begins as Go's tools
+// expect.
 func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
 	for _, p := range packages(t) {
 		var docs []string
 		for _, name := range p.GoFiles {
-			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.PackageClauseOnly|parser.ParseComments)
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name),
+				nil, parser.PackageClauseOnly|parser.ParseComments)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -313,7 +334,8 @@ func TestSizes(t *testing.T) {
 					continue
 				}
 				if lines := set.Position(f.End()).Line - set.Position(f.Pos()).Line + 1; lines > mostLines {
-					t.Errorf("%s/%s: %s has %d lines, want %d at most", p.ImportPath, name, f.Name.Name, lines, mostLines)
+					t.Errorf("%s/%s: %s has %d lines, want %d at most", p.ImportPath, name, f.Name.Name, lines,
+						mostLines)
 				}
 				if f.Recv != nil {
 					methods[p.ImportPath+"."+receiver(f.Recv.List[0].Type)]++
@@ -328,7 +350,7 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// receiver gives the name of a method's type.
+// receiver returns the name of a method's type.
 func receiver(of ast.Expr) string {
 	switch of := of.(type) {
 	case *ast.StarExpr:

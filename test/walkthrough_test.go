@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// TestWalkthrough holds that every file, folder, function, type, method and field that docs/walkthrough.md names is there.
+// TestWalkthrough holds that every file, folder, function, type, method and field that docs/walkthrough.md names is
+// there.
 func TestWalkthrough(t *testing.T) {
 	page, err := os.ReadFile("../docs/walkthrough.md")
 	if err != nil {
@@ -41,7 +42,8 @@ func declarations(t *testing.T) map[string]bool {
 	declared := map[string]bool{}
 	for _, p := range packages(t) {
 		for _, name := range p.GoFiles {
-			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.SkipObjectResolution)
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name),
+				nil, parser.SkipObjectResolution)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -124,8 +124,8 @@ func (j *journal) save(dir string) error {
 	return nil
 }
 
-// StateDirCell returns the cell that a state folder belongs to, or "" if none does yet. keyed reports whether it has a key, or
-// is registering one.
+// StateDirCell returns the cell that a state folder belongs to, or "" if none does yet. keyed reports whether it has a
+// key, or is registering one.
 func StateDirCell(stateDir string) (cell string, keyed bool, err error) {
 	c, err := plane.LoadCredentials(stateDir, "", nil)
 	if err != nil {

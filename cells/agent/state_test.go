@@ -267,7 +267,8 @@ func TestFirstLooksAreQuick(t *testing.T) {
 
 // R20: new values of a forward-only release that is already good can be rolled back.
 func TestValuesOfForwardOnlyGoBack(t *testing.T) {
-	old := cells.Assignment{Epoch: 1, Sequence: 1, Release: "2.0.0", Digest: releases.DigestBytes(nil), ForwardOnly: true}
+	old := cells.Assignment{Epoch: 1, Sequence: 1, Release: "2.0.0", Digest: releases.DigestBytes(nil),
+		ForwardOnly: true}
 	other := old
 	other.Values = map[string]any{"x": 1}
 	s := state{journal: journal{LastGood: &old, Attempt: &attempt{Assignment: other, Phase: phasePreparing}}}

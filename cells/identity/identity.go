@@ -88,8 +88,8 @@ func MatchPins(pins []string, chain []*x509.Certificate, now time.Time) error {
 	return ErrPinMismatch
 }
 
-// SelfSignedCertificate returns a certificate that key signs for itself. It may be valid for long: cells and control planes check
-// only its key.
+// SelfSignedCertificate returns a certificate that key signs for itself. It may be valid for long: cells and control
+// planes check only its key.
 func SelfSignedCertificate(random io.Reader, key crypto.Signer, name string, now time.Time) (tls.Certificate, error) {
 	serial := make([]byte, 16)
 	if _, err := io.ReadFull(random, serial); err != nil {

@@ -40,7 +40,8 @@ func TestMatch(t *testing.T) {
 	now := time.Now()
 	active, standby, stranger := certificate(t, "a", now), certificate(t, "b", now), certificate(t, "c", now)
 	expired := certificate(t, "old", now.AddDate(-30, 0, 0))
-	pins := []string{identity.CertificatePin(active), identity.CertificatePin(standby), identity.CertificatePin(expired)}
+	pins := []string{identity.CertificatePin(active), identity.CertificatePin(standby),
+		identity.CertificatePin(expired)}
 	for name, c := range map[string]struct {
 		chain []*x509.Certificate
 		good  bool

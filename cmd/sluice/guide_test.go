@@ -150,11 +150,13 @@ func (s step) startBackground(ts *testscript.TestScript, typed string) {
 func isReadOnly(typed string) bool {
 	verbs := []string{"sluice status", "sluice announce show", "sluice announce list",
 		"sluice flag show", "sluice flag list", "sluice flag eval", "sluice flag stale"}
-	return slices.ContainsFunc(verbs, func(verb string) bool { return strings.HasPrefix(typed, verb) }) || strings.Contains(typed, " log ")
+	return slices.ContainsFunc(verbs, func(verb string) bool { return strings.HasPrefix(typed, verb) }) ||
+		strings.Contains(typed, " log ")
 }
 
 // volatilePattern matches output that differs from run to run.
-var volatilePattern = regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?|\b\d\d:\d\d(:\d\d)?\b|\b[0-9a-f]{10,40}\b|\b\d+m?s\b`)
+var volatilePattern = regexp.MustCompile(
+	`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?|\b\d\d:\d\d(:\d\d)?\b|\b[0-9a-f]{10,40}\b|\b\d+m?s\b`)
 
 func plainText(line string) string {
 	return strings.Join(strings.Fields(volatilePattern.ReplaceAllString(line, "*")), " ")

@@ -2,8 +2,8 @@
 // cells.
 //
 // It holds values and pure functions, does no I/O, and never holds a secret: the store keeps operators and tokens by
-// the hash of their secrets. The control plane checks every request with Role.Permits in one place. All functions may be
-// called at once.
+// the hash of their secrets. The control plane checks every request with Role.Permits in one place. All functions may
+// be called at once.
 package access
 
 import (

@@ -200,8 +200,9 @@ func TestCommonFeatures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &plan.Release{Loaded: true, StoredRelease: releases.StoredRelease{Digest: releases.DigestBytes([]byte(version)),
-			Release: releases.Release{Version: v, Features: features}}}
+		return &plan.Release{Loaded: true,
+			StoredRelease: releases.StoredRelease{Digest: releases.DigestBytes([]byte(version)),
+				Release: releases.Release{Version: v, Features: features}}}
 	}
 	old, new := release("1.0.0", "b", "a"), release("1.1.0", "b", "c", "b")
 	c := newReleaseContents(&plan.Desired{Releases: map[string]*plan.Release{"1.0.0": old, "1.1.0": new}})

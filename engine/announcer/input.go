@@ -33,7 +33,8 @@ func (f *fleet) equal(g *fleet) bool {
 func sameCell(a, b announce.Cell) bool {
 	return a.Name == b.Name && a.Silent == b.Silent && a.Known == b.Known && a.Release == b.Release &&
 		a.Assignment == b.Assignment &&
-		a.HeadWait == b.HeadWait && a.Current == b.Current && a.Bundle == b.Bundle && sameSlice(a.Features, b.Features) &&
+		a.HeadWait == b.HeadWait && a.Current == b.Current && a.Bundle == b.Bundle &&
+		sameSlice(a.Features, b.Features) &&
 		sameReport(a.Report, b.Report)
 }
 

@@ -156,7 +156,8 @@ func (a *Announcer) recordDivergence(r jobResult) {
 		"%s was acted upon and is not among the first parents of %s. "+
 		"Cells keep what they have. Look at it, then accept the branch as it is: "+
 		"git commit --allow-empty -m 'accept the branch' -m '%s: %s %d'",
-		words.ShortCommit(r.mark.Commit), words.ShortCommit(r.snapshot.tip), acknowledgeTrailer, r.mark.Commit, r.mark.Height)
+		words.ShortCommit(r.mark.Commit), words.ShortCommit(r.snapshot.tip), acknowledgeTrailer, r.mark.Commit,
+		r.mark.Height)
 	if a.diverged != nil && a.diverged.Seen == r.mark.Commit && a.diverged.Tip == r.snapshot.tip {
 		return
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// ReadInput returns the input of a plan at now, for showing a plan without carrying it out: the flags repository at tip, and
-// the channels and cells of v; without v, none. If no commit is valid, Look returns the tip's overrides.
+// ReadInput returns the input of a plan at now, for showing a plan without carrying it out: the flags repository at
+// tip, and the channels and cells of v; without v, none. If no commit is valid, Look returns the tip's overrides.
 func ReadInput(ctx context.Context, repo engine.Repository, tip string, v *view.View, now time.Time) (announce.Input,
 	error) {
 	in := announce.Input{Now: now}

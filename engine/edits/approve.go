@@ -49,7 +49,8 @@ func (a Approve) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 		return Edit{}, err
 	}
 	if r.Authorship().Includes(member.Approver(person)) {
-		return Edit{}, Fail(fmt.Errorf("%s is an author of %s, and authors don't approve their own releases", person, a.Release), "ask somebody else")
+		return Edit{}, Fail(fmt.Errorf("%s is an author of %s, and authors don't approve their own releases",
+			person, a.Release), "ask somebody else")
 	}
 	if err := checkApprovalNeeded(c, person, member); err != nil {
 		return Edit{}, err
@@ -62,7 +63,8 @@ func (a Approve) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	}
 	data, err := yaml.Marshal(channels.ApprovalFile{Digest: r.Digest, Comment: a.Comment})
 	return Edit{
-		Files:   approvalFiles(s.Files, path.Join(channels.Dir, a.Channel, "approvals", a.Release, person+".yaml"), data),
+		Files: approvalFiles(s.Files, path.Join(channels.Dir, a.Channel, "approvals", a.Release, person+".yaml"),
+			data),
 		Summary: subject + " as " + person,
 		Next:    "the engine counts it; sluice why " + a.Channel + " shows what else it waits for",
 	}, err
@@ -199,7 +201,8 @@ func refuseEnded(a *repository.Announcement) error {
 // People are the people in sluice.yaml of either repository, by name.
 type People map[string]*channels.Member
 
-// FindApprover returns the name of the person who approves: the given name or, without one, the person with by's address.
+// FindApprover returns the name of the person who approves: the given name or, without one, the person with by's
+// address.
 func (p People) FindApprover(name string, by Person) (string, error) {
 	var known []string
 	for n, m := range p {

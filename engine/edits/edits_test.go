@@ -196,7 +196,8 @@ func TestReleaseDecisions(t *testing.T) {
 		},
 		"approve: once more": {
 			given: func(s *edits.Releases) {
-				s.Files.(fstest.MapFS)["channels/dedicated/approvals/1.1.0/ada.yaml"] = &fstest.MapFile{Data: []byte("digest: " + digestOf("1.1.0") + "\ncomment: \"\"\n")}
+				s.Files.(fstest.MapFS)["channels/dedicated/approvals/1.1.0/ada.yaml"] = &fstest.MapFile{Data: []byte(
+					"digest: " + digestOf("1.1.0") + "\ncomment: \"\"\n")}
 			},
 			d: edits.Approve{Release: "1.1.0", Channel: "dedicated"},
 			want: "approve 1.1.0 for dedicated\n+ channels/dedicated/approvals/1.1.0/ada.yaml\ndigest: " +
@@ -535,7 +536,8 @@ func TestPushDecidesAgainWhenTheBranchMoved(t *testing.T) {
 func TestPushOfNothingNew(t *testing.T) {
 	b := new(branch)
 	done, err := b.pusher().Push(t.Context(), edits.AddCell{Name: "acme", Channel: "dedicated"})
-	if err != nil || done.Commit != "" || done.Summary != "add cell acme to dedicated: already done" || len(b.drafts) > 0 {
+	if err != nil || done.Commit != "" || done.Summary != "add cell acme to dedicated: already done" ||
+		len(b.drafts) > 0 {
 		t.Errorf("done %+v, %v; pushed %d commits", done, err, len(b.drafts))
 	}
 }
@@ -582,7 +584,8 @@ func TestPushLooksWhetherAnApprovalCounts(t *testing.T) {
 		}
 		return s
 	}
-	if done, err := b.pusher().Push(t.Context(), d); err != nil || done.Summary != "approve 1.1.0 for dedicated as ada" {
+	if done, err := b.pusher().Push(t.Context(), d); err != nil ||
+		done.Summary != "approve 1.1.0 for dedicated as ada" {
 		t.Errorf("done %+v, %v", done, err)
 	}
 }

@@ -35,7 +35,8 @@ func (k EngineKeys) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	const file = "sluice.yaml"
 	authority := s.Desired.Authority
 	if authority.Enforced() && (by.Key == nil || !authority.Trust(authorizedKey(by.Key))) {
-		return Edit{}, Fail(errors.New("only a key that engine.keys of sluice.yaml lists may change the list"), "sign with one of them: --signing-key, or the --data of the engine")
+		return Edit{}, Fail(errors.New("only a key that engine.keys of sluice.yaml lists may change the list"),
+			"sign with one of them: --signing-key, or the --data of the engine")
 	}
 	keys := slices.Clone(authority.Keys)
 	for _, text := range k.Add {
@@ -55,7 +56,8 @@ func (k EngineKeys) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 		keys = slices.DeleteFunc(keys, func(known string) bool { return known == key })
 	}
 	if len(keys) == 0 {
-		return Edit{}, Fail(errors.New("that would leave no key"), "write engine: unsigned into sluice.yaml by hand if the repository shall do without, and sign that commit with a listed key")
+		return Edit{}, Fail(errors.New("that would leave no key"),
+			"write engine: unsigned into sluice.yaml by hand if the repository shall do without, and sign that commit with a listed key")
 	}
 	if slices.Equal(keys, authority.Keys) && authority.Ignored == "" {
 		return Edit{}, nil
@@ -65,7 +67,8 @@ func (k EngineKeys) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 		return Edit{}, fmt.Errorf("read %s: %w", file, err)
 	}
 	if text, err = edit.Set(text, []string{"engine"}, edit.Fields{{Key: "keys", Value: keys}}); err != nil {
-		return Edit{}, Fail(fmt.Errorf("edit %s: %w", file, err), "write it by hand: engine: {keys: [%q]}", strings.Join(keys, `", "`))
+		return Edit{}, Fail(fmt.Errorf("edit %s: %w", file, err), "write it by hand: engine: {keys: [%q]}",
+			strings.Join(keys, `", "`))
 	}
 	return Edit{Files: singleFile(file, text)}, nil
 }
@@ -77,7 +80,8 @@ func authorizedKey(key ssh.PublicKey) string {
 func parsedKey(text string) (string, error) {
 	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(text))
 	if err != nil {
-		return "", Fail(fmt.Errorf("%.60q is not an SSH public key", text), "write it as ssh-ed25519 AAAA…, the line of a .pub file")
+		return "", Fail(fmt.Errorf("%.60q is not an SSH public key", text),
+			"write it as ssh-ed25519 AAAA…, the line of a .pub file")
 	}
 	return authorizedKey(key), nil
 }

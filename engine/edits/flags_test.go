@@ -66,7 +66,10 @@ func TestFlagDecisions(t *testing.T) {
 	published := map[string]string{"records/classes/dedicated.yaml": "outcome: published\nhash: sha256:" +
 		strings.Repeat("ab", 32) + "\ntext: sha256:" + strings.Repeat("cd", 32) + "\ncommit: " + older +
 		"\nat: 2026-11-20T10:00:00Z\n"}
-	hash := func(s *edits.Flags) string { h, _ := s.Tree.Hash(s.Tree.Announcements["classes"]); return h }(flagsRepository(nil))
+	hash := func(s *edits.Flags) string {
+		h, _ := s.Tree.Hash(s.Tree.Announcements["classes"])
+		return h
+	}(flagsRepository(nil))
 	for name, c := range map[string]struct {
 		more map[string]string
 		d    edits.Decision[*edits.Flags]

@@ -41,8 +41,8 @@ func ApprovalOf(
 	return a, nil
 }
 
-// ProvenFor reports whether the approval is proven to be a person's: by the signature or, where authors are trusted and no
-// member of people signed, by the commit's author.
+// ProvenFor reports whether the approval is proven to be a person's: by the signature or, where authors are trusted and
+// no member of people signed, by the commit's author.
 func (a Approval) ProvenFor(person, email string, trustAuthors bool) bool {
 	return a.Person == person || trustAuthors && a.Person == "" && email != "" && sameAddress(a.Author.Email, email)
 }

@@ -87,13 +87,15 @@ func TestAdoption(t *testing.T) {
 // R46: the list of keys changes only by a commit that one of them signed.
 func TestEngineKeysChange(t *testing.T) {
 	w := signedWorld(t)
-	for _, text := range []map[string]string{listed(engineKey, malloryKey), listed(malloryKey), pipeline("engine: unsigned\n"), pipeline("")} {
+	for _, text := range []map[string]string{listed(engineKey, malloryKey), listed(malloryKey),
+		pipeline("engine: unsigned\n"), pipeline("")} {
 		w.Commit("mallory", "mine", text)
 		d := w.Desired()
 		if !d.Authority.Trust(engineKey) || d.Authority.Trust(malloryKey) || d.Authority.Trust("") {
 			t.Errorf("%s: %+v", text["sluice.yaml"], d.Authority)
 		}
-		if len(d.Faults) == 0 || d.Faults[0].File != "sluice.yaml" || !strings.Contains(d.Faults[0].Message, "which no listed key signed") {
+		if len(d.Faults) == 0 || d.Faults[0].File != "sluice.yaml" ||
+			!strings.Contains(d.Faults[0].Message, "which no listed key signed") {
 			t.Errorf("faults %v", d.Faults)
 		}
 	}
@@ -129,11 +131,13 @@ func TestUnsigned(t *testing.T) {
 	}
 }
 
-// R46: whoever signs, a head counts only with the release's own bytes, at a commit that has them, by verdicts of all gates.
+// R46: whoever signs, a head counts only with the release's own bytes, at a commit that has them, by verdicts of all
+// gates.
 func TestUnjustifiedDecision(t *testing.T) {
 	for name, change := range map[string]func(decision string) string{
 		"other bytes": func(s string) string {
-			return regexp.MustCompile(`(?m)^  "digest": ".*"`).ReplaceAllString(s, `  "digest": "sha256:`+strings.Repeat("0", 64)+`"`)
+			return regexp.MustCompile(`(?m)^  "digest": ".*"`).ReplaceAllString(s,
+				`  "digest": "sha256:`+strings.Repeat("0", 64)+`"`)
 		},
 		"other commit":  func(s string) string { return strings.ReplaceAll(s, `"commit": "`, `"commit": "0000`) },
 		"gate missing":  func(s string) string { return strings.ReplaceAll(s, `"gate": "soak"`, `"gate": "freeze"`) },
@@ -157,8 +161,10 @@ func TestUnjustifiedDecision(t *testing.T) {
 			if decision == string(chain[0].Files["channels/dedicated/decision.json"]) {
 				t.Fatalf("nothing is forged in %s", decision)
 			}
-			w.Commit("sluice", regexp.MustCompile(`Decision: .*`).ReplaceAllString(chain[0].Message, "Decision: "+plan.HashOf([]byte(decision))),
-				map[string]string{"channels/dedicated/decision.json": decision, "channels/dedicated/head.yaml": headOf(t, decision)})
+			w.Commit("sluice", regexp.MustCompile(`Decision: .*`).ReplaceAllString(chain[0].Message,
+				"Decision: "+plan.HashOf([]byte(decision))),
+				map[string]string{"channels/dedicated/decision.json": decision,
+					"channels/dedicated/head.yaml": headOf(t, decision)})
 			c := w.Desired().Channels["dedicated"]
 			if c.Effective.Release != "1.0.0" || c.Request == nil {
 				t.Errorf("head %+v, request %+v", c.Effective, c.Request)
@@ -191,13 +197,17 @@ func TestIdentityByHand(t *testing.T) {
 	}{
 		"another key":           {"mallory", identity(other), cells.Identity{PublicKey: "ed25519:b2xk"}, true},
 		"another key, unsigned": {"eve", identity(other), cells.Identity{PublicKey: "ed25519:b2xk"}, true},
-		"revoked":               {"eve", identity(key + "revoked: true\n"), cells.Identity{PublicKey: "ed25519:b2xk", Revoked: true}, false},
-		"revoked, another key":  {"eve", identity(other + "revoked: true\n"), cells.Identity{PublicKey: "ed25519:b2xk", Revoked: true}, true},
-		"removed":               {"eve", "", cells.Identity{PublicKey: "ed25519:b2xk"}, true},
-		"garbage":               {"eve", "\x00{{", cells.Identity{PublicKey: "ed25519:b2xk"}, true},
-		"a serial ahead":        {"eve", strings.Replace(identity(key), "serial: 2", "serial: 99", 1), cells.Identity{PublicKey: "ed25519:b2xk"}, true},
-		"the engine's":          {"sluice", identity(other), cells.Identity{PublicKey: "ed25519:bmV3"}, false},
-		"a field of tomorrow":   {"sluice", identity(other + "tomorrow: yes\n"), cells.Identity{PublicKey: "ed25519:bmV3"}, false},
+		"revoked": {"eve", identity(key + "revoked: true\n"),
+			cells.Identity{PublicKey: "ed25519:b2xk", Revoked: true}, false},
+		"revoked, another key": {"eve", identity(other + "revoked: true\n"),
+			cells.Identity{PublicKey: "ed25519:b2xk", Revoked: true}, true},
+		"removed": {"eve", "", cells.Identity{PublicKey: "ed25519:b2xk"}, true},
+		"garbage": {"eve", "\x00{{", cells.Identity{PublicKey: "ed25519:b2xk"}, true},
+		"a serial ahead": {"eve", strings.Replace(identity(key), "serial: 2", "serial: 99", 1),
+			cells.Identity{PublicKey: "ed25519:b2xk"}, true},
+		"the engine's": {"sluice", identity(other), cells.Identity{PublicKey: "ed25519:bmV3"}, false},
+		"a field of tomorrow": {"sluice", identity(other + "tomorrow: yes\n"),
+			cells.Identity{PublicKey: "ed25519:bmV3"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := signedWorld(t)
@@ -232,17 +242,20 @@ func TestIdentityByHand(t *testing.T) {
 func TestForgedHalt(t *testing.T) {
 	w := signedWorld(t)
 	n := w.Desired().Channels["staging"].Effective.Sequence
-	w.Commit("mallory", "halt", map[string]string{"channels/staging/holds/halt-" + string(rune('0'+n)) + ".yaml": "reason: mine\n"})
+	w.Commit("mallory", "halt", map[string]string{"channels/staging/holds/halt-" + string(rune('0'+n)) +
+		".yaml": "reason: mine\n"})
 	if halted := w.Desired().Channels["staging"].Halted; len(halted) != 0 {
 		t.Errorf("halted at %v", halted)
 	}
 }
 
-// R46: the channel that a quarantine's release failed in is the engine's evidence; of a person's the file holds without.
+// R46: the channel that a quarantine's release failed in is the engine's evidence; of a person's the file holds
+// without.
 func TestForgedFailedIn(t *testing.T) {
 	for as, want := range map[string]string{"sluice": "dedicated", "mallory": ""} {
 		w := signedWorld(t)
-		w.Commit(as, "stop it", map[string]string{"quarantine/1.0.0.yaml": "digest: @digest:1.0.0\nreason: bad\nfailedIn: dedicated\n"})
+		w.Commit(as, "stop it",
+			map[string]string{"quarantine/1.0.0.yaml": "digest: @digest:1.0.0\nreason: bad\nfailedIn: dedicated\n"})
 		if q := w.Desired().Quarantine; len(q) != 1 || q[0].FailedIn != want {
 			t.Errorf("%s: %+v", as, q)
 		}
@@ -251,7 +264,8 @@ func TestForgedFailedIn(t *testing.T) {
 
 // R24, R46: neither a tombstone nor a removal takes a release that a channel may go back to.
 func TestWayBackStays(t *testing.T) {
-	gone := map[string]string{"releases/1.0.0/release.yaml": "", "releases/1.0.0/kustomization.yaml": "", "releases/1.0.0/app.yaml": ""}
+	gone := map[string]string{"releases/1.0.0/release.yaml": "", "releases/1.0.0/kustomization.yaml": "",
+		"releases/1.0.0/app.yaml": ""}
 	for name, more := range map[string]map[string]string{
 		"tombstone":        {"releases/1.0.0/tombstone.yaml": "apiVersion: sluice/v1\nkind: Tombstone\nversion: 1.0.0\ndigest: @digest:1.0.0\n"},
 		"of another bytes": {"releases/1.0.0/tombstone.yaml": "apiVersion: sluice/v1\nkind: Tombstone\nversion: 1.0.0\ndigest: sha256:" + strings.Repeat("0", 64) + "\n"},
@@ -271,7 +285,8 @@ func TestWayBackStays(t *testing.T) {
 			w.Commit("bob", "cut", Release("1.2.0"))
 			w.Settle()
 			w.WantHead("staging", "1.2.0")
-			w.Commit("eve", "stop it", map[string]string{"quarantine/1.1.0.yaml": "digest: @digest:1.1.0\nreason: bad\n"})
+			w.Commit("eve", "stop it",
+				map[string]string{"quarantine/1.1.0.yaml": "digest: @digest:1.1.0\nreason: bad\n"})
 			w.ReportFailed("s1", "broken")
 			w.WantActions("rollback 1.0.0 staging; quarantine 1.2.0 staging")
 		})
@@ -290,7 +305,8 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("%+v", d.Authority)
 	}
 	last := w.Changes[len(w.Changes)-1]
-	if !strings.Contains(last.Message, "Adopts: staging 1.0.0 sequence 7\n") || !strings.Contains(last.Message, "Engine-Key: "+engineKey+"\n") {
+	if !strings.Contains(last.Message, "Adopts: staging 1.0.0 sequence 7\n") ||
+		!strings.Contains(last.Message, "Engine-Key: "+engineKey+"\n") {
 		t.Errorf("message %s", last.Message)
 	}
 	w.WantActions("promote 1.1.0 staging")

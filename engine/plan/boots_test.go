@@ -133,7 +133,8 @@ func TestClones(t *testing.T) {
 					one.after = 30 * time.Second
 				}
 				at = at.Add(one.after)
-				s, what, _ = plan.ReportArrival{At: at, Local: at, Epoch: one.epoch}.Fold(s, one.toReport(t), 5*time.Minute)
+				s, what, _ = plan.ReportArrival{At: at, Local: at, Epoch: one.epoch}.Fold(s, one.toReport(t),
+					5*time.Minute)
 				if s.Clone != "" && c.clone == "" && one.epoch == c.story[len(c.story)-1].epoch {
 					t.Fatalf("after %d: %s", i+1, s.Clone)
 				}

@@ -186,9 +186,10 @@ func (b *builder) loadReleases(all bool) error {
 		r.Origin, r.Authors, r.Keys = origin.Commit, origin.Authors, origin.Keys
 		if r.Tombstone == nil && origin.Tree != "" && r.Tree != "" && r.Tree != origin.Tree {
 			f := releases.Fault{
-				File:    path.Join(releases.Dir, name, "release.yaml"),
-				Code:    manifest.Immutable,
-				Message: fmt.Sprintf("release %s was edited after its merge in %s, by %s: releases are immutable; put it back, and cut a new version", name, words.ShortCommit(origin.Commit), words.ShortCommit(origin.Edited)),
+				File: path.Join(releases.Dir, name, "release.yaml"),
+				Code: manifest.Immutable,
+				Message: fmt.Sprintf(
+					"release %s was edited after its merge in %s, by %s: releases are immutable; put it back, and cut a new version", name, words.ShortCommit(origin.Commit), words.ShortCommit(origin.Edited)),
 			}
 			r.Faults = append(r.Faults, f)
 			b.desired.Faults = append(b.desired.Faults, f)
@@ -239,8 +240,8 @@ func (b *builder) wantedReleases(all bool) func(releases.Version) bool {
 	return func(v releases.Version) bool { return named[v.String()] || !v.Less(oldest) }
 }
 
-// checkQuarantines reads a quarantine that names the channel that the release failed in, and that the engine did not write, as
-// a person's: failedIn is the engine's evidence (R46).
+// checkQuarantines reads a quarantine that names the channel that the release failed in, and that the engine did not
+// write, as a person's: failedIn is the engine's evidence (R46).
 func (b *builder) checkQuarantines() {
 	if !b.history.Authority.Enforced() {
 		return
@@ -262,8 +263,8 @@ func (b *builder) checkQuarantines() {
 // RollbackReach is how many of a channel's newest heads a rollback may go back to: their releases can't be removed.
 const RollbackReach = 10
 
-// restoreWaysBack restores releases that a channel may go back to and that a commit removed, by a tombstone or whole. Their
-// bytes are where the head has them (R24).
+// restoreWaysBack restores releases that a channel may go back to and that a commit removed, by a tombstone or whole.
+// Their bytes are where the head has them (R24).
 func (b *builder) restoreWaysBack() {
 	for _, c := range b.desired.Channels {
 		for _, h := range c.History[max(0, len(c.History)-RollbackReach):] {
@@ -276,10 +277,12 @@ func (b *builder) restoreWaysBack() {
 			}
 			f := releases.Fault{
 				File: path.Join(releases.Dir, h.Release), Code: manifest.Immutable,
-				Message: fmt.Sprintf("was removed, and %s may go back to it: the release stays as it was in %s; put it back",
+				Message: fmt.Sprintf(
+					"was removed, and %s may go back to it: the release stays as it was in %s; put it back",
 					c.Name, words.ShortCommit(h.Commit)),
 			}
-			kept := &Release{StoredRelease: entry.StoredRelease, Loaded: true, Origin: h.Commit, Faults: []releases.Fault{f}}
+			kept := &Release{StoredRelease: entry.StoredRelease, Loaded: true, Origin: h.Commit,
+				Faults: []releases.Fault{f}}
 			if origin := b.history.Releases[h.Release]; origin != nil {
 				kept.Origin, kept.Authors, kept.Keys = origin.Commit, origin.Authors, origin.Keys
 			}
@@ -306,8 +309,8 @@ func (b *builder) readRelease(commit, release string) *releases.Entry {
 	return entry
 }
 
-// checkHeads compares heads with the bytes of their releases. A head with another digest does not count, whoever wrote it
-// (R46, fault 42).
+// checkHeads compares heads with the bytes of their releases. A head with another digest does not count, whoever wrote
+// it (R46, fault 42).
 func (b *builder) checkHeads() {
 	for _, c := range b.desired.Channels {
 		e := c.Effective
@@ -325,11 +328,13 @@ func (b *builder) checkHeads() {
 		case entry != nil && entry.Digest == e.Digest:
 			continue
 		case entry != nil:
-			why = fmt.Sprintf("head.yaml says that release %s has digest %s, and it has %s", e.Release, e.Digest, entry.Digest)
+			why = fmt.Sprintf("head.yaml says that release %s has digest %s, and it has %s", e.Release, e.Digest,
+				entry.Digest)
 		case e.Kind != Adopted:
 			continue // the commit can't be read any more: the decision stands
 		default:
-			why = fmt.Sprintf("head.yaml says that release %s has digest %s, and it has %s", e.Release, e.Digest, r.Digest)
+			why = fmt.Sprintf("head.yaml says that release %s has digest %s, and it has %s", e.Release, e.Digest,
+				r.Digest)
 		}
 		c.Request = &Request{Release: e.Release, Commit: e.Written, Fault: why}
 		n := len(c.History) - 1
@@ -355,7 +360,8 @@ func (b *builder) loadCells() {
 		}
 		c := b.desired.Channels[cell.Channel]
 		if c == nil && len(cell.Faults) == 0 {
-			fault := releases.Fault{File: path.Join(cells.Dir, name, "cell.yaml"), Code: manifest.UnknownReference, Message: fmt.Sprintf("cell %s names channel %q, which does not exist", name, cell.Channel)}
+			fault := releases.Fault{File: path.Join(cells.Dir, name, "cell.yaml"), Code: manifest.UnknownReference,
+				Message: fmt.Sprintf("cell %s names channel %q, which does not exist", name, cell.Channel)}
 			cell.Faults = append(cell.Faults, fault)
 			b.desired.Faults = append(b.desired.Faults, fault)
 		}

@@ -37,7 +37,8 @@ func (c *channelPlan) decide() {
 }
 
 func divergedVerdict(channel, seen string) channels.Verdict {
-	return channels.Blocked("diverged", reason.Diverged, words.ShortCommit(seen), AcknowledgeTrailer, seen).WithSubject(channel, "")
+	return channels.Blocked("diverged", reason.Diverged, words.ShortCommit(seen), AcknowledgeTrailer,
+		seen).WithSubject(channel, "")
 }
 
 // isPushRefused reports whether the git host refused a push for c lately. No push for c is tried before Refusal.Until.
@@ -49,7 +50,8 @@ func (c *channelPlan) isPushRefused(release string) bool {
 	if !ok || !r.Until.After(c.planner.now) {
 		return false
 	}
-	c.planner.block(channels.Blocked("push", reason.PushRefused, r.Reason).WithUntil(r.Until).WithSubject(c.Name, release))
+	c.planner.block(channels.Blocked("push", reason.PushRefused, r.Reason).WithUntil(r.Until).WithSubject(c.Name,
+		release))
 	return true
 }
 

@@ -110,7 +110,8 @@ func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) 
 func decisionOf(c *Channel, p Plan, a Action) Decision {
 	d := Decision{
 		Kind: a.Kind, Channel: c.Name, Base: p.Commit, Now: p.Now, Release: a.Release, Commit: a.Commit,
-		Digest: a.Digest, Sequence: a.Sequence, From: a.From, Requested: a.Requested, Reason: a.Reason, Hotfix: a.Hotfix,
+		Digest: a.Digest, Sequence: a.Sequence, From: a.From, Requested: a.Requested, Reason: a.Reason,
+		Hotfix:  a.Hotfix,
 		Forward: a.forwardOnly, Verdicts: evidenceOf(a.Verdicts), Accepted: a.Accepted, Flags: p.Flags,
 	}
 	if d.Commit == "" {

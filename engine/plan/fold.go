@@ -30,7 +30,8 @@ type ReportArrival struct {
 // Fold is Receive for a control plane with several replicas: a report that another replica received counts as if this
 // one had received it. Gaps between reports to this process are measured by its own clock, other gaps by the store's
 // clock.
-func (k ReportArrival) Fold(prev *CellState, r cells.Report, staleAfter time.Duration) (*CellState, Restore, FreshEvents) {
+func (k ReportArrival) Fold(prev *CellState, r cells.Report, staleAfter time.Duration) (*CellState,
+	Restore, FreshEvents) {
 	if prev.isOvertaken(r, k.At) {
 		s := *prev
 		s.Version++

@@ -167,8 +167,8 @@ func (h *History) foldRelease(c releases.Change, f releases.FileChange, version 
 	}
 }
 
-// isHeadChange reports whether a path of c, split, may move a channel's head. A decision may leave head.yaml as somebody
-// else wrote it before; then the change of decision.json stands for both.
+// isHeadChange reports whether a path of c, split, may move a channel's head. A decision may leave head.yaml as
+// somebody else wrote it before; then the change of decision.json stands for both.
 func isHeadChange(c releases.Change, parts []string) bool {
 	if len(parts) != 3 || parts[0] != channels.Dir {
 		return false

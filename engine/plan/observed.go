@@ -27,8 +27,9 @@ type Observed struct {
 	Refused        map[string]Refusal      // pushes that the git host refused, by channel
 	Registered     map[string]Registration // newest change of each cell's identity that git may not have yet
 	Slots          map[string][]string     // cells that use a slot of maxInFlight, by channel, as the store counts them
-	Key            string                  `json:"-"` // SSH public key that this engine signs with; empty: it pushes nothing
-	Flags          *FlagsSeen              // what gates see of flags; nil: no flags repository
+	// SSH public key that this engine signs with; empty: it pushes nothing
+	Key   string     `json:"-"`
+	Flags *FlagsSeen // what gates see of flags; nil: no flags repository
 }
 
 // CellState is a cell's last report, with what earlier reports added up to.
@@ -182,8 +183,8 @@ func (s *CellState) Stored() *CellState {
 	return &c
 }
 
-// SetWatched sets whether the time since the cell's last report counts: it does if this process has been listening since
-// before that report. A zero up means that it has not.
+// SetWatched sets whether the time since the cell's last report counts: it does if this process has been listening
+// since before that report. A zero up means that it has not.
 func (s *CellState) SetWatched(up time.Time) { s.watched = !up.IsZero() && !s.LastReport.Before(up) }
 
 // Watched reports whether some process was listening all the time since the cell's last report.

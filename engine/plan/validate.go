@@ -30,7 +30,9 @@ func (d *Desired) AllFaults() []releases.Fault {
 		all = append(all, d.checkHead(c)...)
 		for _, h := range c.Hotfixes {
 			if r := d.Releases[h.Release]; r == nil || r.Loaded && r.Digest != h.Digest {
-				all = append(all, releases.Fault{File: h.File, Code: manifest.UnknownReference, Message: fmt.Sprintf("names release %s with digest %s, which is not in the repository", h.Release, h.Digest)})
+				all = append(all, releases.Fault{File: h.File, Code: manifest.UnknownReference,
+					Message: fmt.Sprintf("names release %s with digest %s, which is not in the repository", h.Release,
+						h.Digest)})
 			}
 		}
 		for _, cell := range c.Cells {
@@ -41,7 +43,8 @@ func (d *Desired) AllFaults() []releases.Fault {
 	for _, q := range d.Quarantine {
 		r := d.Releases[q.Release]
 		if q.Digest != "" && r != nil && r.Loaded && r.Tombstone == nil && r.Digest != q.Digest {
-			all = append(all, releases.Fault{File: q.File, Code: manifest.Conflict, Message: fmt.Sprintf("release %s has digest %s, not %s", q.Release, r.Digest, q.Digest)})
+			all = append(all, releases.Fault{File: q.File, Code: manifest.Conflict,
+				Message: fmt.Sprintf("release %s has digest %s, not %s", q.Release, r.Digest, q.Digest)})
 		}
 	}
 	return manifest.Sort(all)
@@ -51,7 +54,8 @@ func (d *Desired) AllFaults() []releases.Fault {
 // exist.
 func (d *Desired) checkRollout(c *Channel) (faults []releases.Fault) {
 	warn := func(code manifest.FaultCode, file, format string, args ...any) {
-		faults = append(faults, releases.Fault{File: file, Line: 1, Code: code, Warning: true, Message: fmt.Sprintf(format, args...)})
+		faults = append(faults, releases.Fault{File: file, Line: 1, Code: code, Warning: true,
+			Message: fmt.Sprintf(format, args...)})
 	}
 	for _, h := range c.CellHolds {
 		for _, name := range h.Cells {
@@ -82,9 +86,11 @@ func (d *Desired) checkHead(c *Channel) []releases.Fault {
 	r := d.Releases[c.Head.Release]
 	switch {
 	case r == nil:
-		return []releases.Fault{{File: file, Line: 1, Code: manifest.UnknownReference, Message: fmt.Sprintf("names release %s, which is not in the repository", c.Head.Release)}}
+		return []releases.Fault{{File: file, Line: 1, Code: manifest.UnknownReference,
+			Message: fmt.Sprintf("names release %s, which is not in the repository", c.Head.Release)}}
 	case c.Effective == nil && c.Head.Digest != "" && r.Loaded && r.Tombstone == nil && c.Head.Digest != r.Digest:
-		return []releases.Fault{{File: file, Code: manifest.Conflict, Message: fmt.Sprintf("release %s has digest %s, not %s", c.Head.Release, r.Digest, c.Head.Digest)}}
+		return []releases.Fault{{File: file, Code: manifest.Conflict,
+			Message: fmt.Sprintf("release %s has digest %s, not %s", c.Head.Release, r.Digest, c.Head.Digest)}}
 	}
 	return nil
 }
@@ -104,10 +110,12 @@ func (d *Desired) checkCell(c *Channel, cell *Cell) []releases.Fault {
 	file := path.Join(cells.Dir, cell.Name, "cell.yaml")
 	var faults []releases.Fault
 	if _, ok := r.Profile(cell.Profile); !ok {
-		faults = append(faults, releases.Fault{File: file, Code: manifest.UnknownReference, Message: fmt.Sprintf("release %s has no profile %q", r.Version, cell.Profile)})
+		faults = append(faults, releases.Fault{File: file, Code: manifest.UnknownReference,
+			Message: fmt.Sprintf("release %s has no profile %q", r.Version, cell.Profile)})
 	}
 	for _, wrong := range releases.CheckValues(&r.Release, cell.Values) {
-		faults = append(faults, releases.Fault{File: file, Code: manifest.WrongValue, Message: fmt.Sprintf("values do not fit release %s: %s", r.Version, wrong)})
+		faults = append(faults, releases.Fault{File: file, Code: manifest.WrongValue,
+			Message: fmt.Sprintf("values do not fit release %s: %s", r.Version, wrong)})
 	}
 	return faults
 }

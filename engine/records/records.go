@@ -101,8 +101,8 @@ func (p Page) Normalise(kind string) (Page, error) {
 	return p, errors.Join(validateKind(kind), validateKey(p.Prefix), validateKey(p.After))
 }
 
-// FilterPrefix returns the first records of found whose keys have the prefix. found must be sorted by key and begin at the
-// prefix.
+// FilterPrefix returns the first records of found whose keys have the prefix. found must be sorted by key and begin at
+// the prefix.
 func (p Page) FilterPrefix(found []Record) []Record {
 	for i, r := range found {
 		if !strings.HasPrefix(r.Key, p.Prefix) {

@@ -88,7 +88,8 @@ func (r *Roster) findHolder(key string) (keyHolder, bool) {
 	}
 }
 
-// CellOfAnyKey returns the cell that a key belongs to, whether the key is accepted or not. ok is false if it belongs to none.
+// CellOfAnyKey returns the cell that a key belongs to, whether the key is accepted or not. ok is false if it belongs to
+// none.
 func (r *Roster) CellOfAnyKey(key string) (cell string, ok bool) {
 	k, ok := r.findHolder(key)
 	return k.cell, ok
@@ -115,8 +116,8 @@ func (r *Roster) RejectionReason(key string) string {
 	return ""
 }
 
-// IsNewKey reports whether the key is its cell's newest while the key before is still valid. The first use of the new key
-// ends that, see Engine.Used.
+// IsNewKey reports whether the key is its cell's newest while the key before is still valid. The first use of the new
+// key ends that, see Engine.Used.
 func (r *Roster) IsNewKey(key string) bool {
 	k, ok := r.findHolder(key)
 	return ok && k.newest && k.rejected == ""

@@ -1,9 +1,9 @@
-// Package signing keeps the SSH key that the engine signs its commits with in a file (R46), beside the control plane's other
-// keys: the store, its backups and whoever reads them can't sign.
+// Package signing keeps the SSH key that the engine signs its commits with in a file (R46), beside the control plane's
+// other keys: the store, its backups and whoever reads them can't sign.
 //
-// The package never logs a key. A key that the repository does not list makes commits that count for nothing: the engine lists
-// its first one (plan.Adopt), and a listed key signs every later change of the list. Replicas need the same file. All functions
-// may be called from several processes at once; of several that create a key, one wins.
+// The package never logs a key. A key that the repository does not list makes commits that count for nothing: the
+// engine lists its first one (plan.Adopt), and a listed key signs every later change of the list. Replicas need the
+// same file. All functions may be called from several processes at once; of several that create a key, one wins.
 package signing
 
 import (
@@ -61,8 +61,8 @@ func Load(file string) (ssh.Signer, error) {
 	return key, nil
 }
 
-// Rotate makes a new key, has list publish it, and then puts it into the file; the key so far goes to the same name with
-// ".old". list is passed the key so far too: its signatures count until the repository lists it no more.
+// Rotate makes a new key, has list publish it, and then puts it into the file; the key so far goes to the same name
+// with ".old". list is passed the key so far too: its signatures count until the repository lists it no more.
 func Rotate(file string, random io.Reader, list func(next, before ssh.Signer) error) error {
 	before, err := Load(file)
 	if err != nil {

@@ -61,7 +61,8 @@ func TestRotate(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused := errors.New("refused")
-	if err := signing.Rotate(file, rand.Reader, func(_, _ ssh.Signer) error { return refused }); !errors.Is(err, refused) {
+	if err := signing.Rotate(file, rand.Reader, func(_, _ ssh.Signer) error { return refused }); !errors.Is(err,
+		refused) {
 		t.Error(err)
 	}
 	if key, err := signing.Load(file); err != nil || signing.Public(key) != signing.Public(first) {

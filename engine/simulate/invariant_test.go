@@ -487,7 +487,8 @@ func (k *planChecker) checkWaves(c *plan.Channel, a *plan.Action, had int, now t
 		size = max(size, waveSize(wave, len(c.Cells)))
 		size := max(size, k.countFailed(c, now)+1) // one more cell, if all that had the head failed
 		if len(granted) > size && !k.through[key][i] {
-			return fmt.Errorf("R14: %s granted %s to %d cells beyond a wave of %d, which was never through (%d granted before)",
+			return fmt.Errorf(
+				"R14: %s granted %s to %d cells beyond a wave of %d, which was never through (%d granted before)",
 				c.Name, a.Release, len(granted)-size, size, had)
 		}
 	}

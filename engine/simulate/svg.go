@@ -222,7 +222,8 @@ func (c *chart) drawShares(ch *Channel) {
 	}
 	for _, e := range c.result.Timeline {
 		if e.Kind == "failed" && e.Channel == ch.Name {
-			c.printf(`<circle cx="%.1f" cy="%d" r="3.5" fill="#c0392b" stroke="#fff"><title>%s failed in %s at %s</title></circle>`,
+			c.printf(
+				`<circle cx="%.1f" cy="%d" r="3.5" fill="#c0392b" stroke="#fff"><title>%s failed in %s at %s</title></circle>`,
 				c.xOf(e.At), c.y+areaHeight-6, escape(e.Release),
 				escape(words.Count(e.Cells, "cell")+" ("+strings.Join(e.Names, ", ")+")"), e.At.Format(time.RFC3339))
 		}

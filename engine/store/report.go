@@ -15,8 +15,8 @@ const (
 	trimEvery     = 100 // a cell's events are trimmed after so many new ones
 )
 
-// RecordReports stores cells' states and events, all or none of the batch, durably. Each state's version must be one above the
-// stored one's, else the error is plan.ErrStale. If ctx ends first, the batch may have been stored.
+// RecordReports stores cells' states and events, all or none of the batch, durably. Each state's version must be one
+// above the stored one's, else the error is plan.ErrStale. If ctx ends first, the batch may have been stored.
 func (s *Store) RecordReports(ctx context.Context, batch []plan.Reported) error {
 	if err := ctx.Err(); err != nil {
 		return err

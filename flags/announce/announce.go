@@ -149,10 +149,11 @@ const (
 type Status struct {
 	Announcement *repository.Announcement `json:"announcement"`
 	// the zone of all times: the announcement's, or the repository's
-	Zone      string          `json:"zone,omitempty"`
-	Hash      string          `json:"hash"`                // the hash that an approval names
-	State     State           `json:"state"`               // the state in the last unfinished channel
-	Summary   string          `json:"summary"`             // "18 of 20 cells will light up at 10:00 Europe/Berlin; acme waits for 2026.11.3"
+	Zone  string `json:"zone,omitempty"`
+	Hash  string `json:"hash"`  // the hash that an approval names
+	State State  `json:"state"` // the state in the last unfinished channel
+	// "18 of 20 cells will light up at 10:00 Europe/Berlin; acme waits for 2026.11.3"
+	Summary   string          `json:"summary"`
 	Approvals []string        `json:"approvals,omitempty"` // people whose approvals count
 	Needs     string          `json:"needs,omitempty"`     // what a person has to do next
 	Channels  []ChannelStatus `json:"channels"`

@@ -95,7 +95,8 @@ func TestKillWithoutChannel(t *testing.T) {
 	w := newWorld(t)
 	w.cells = append(w.cells, w.cell("lost", "nowhere"))
 	w.kills = []repository.Override{{Flag: "x", Reason: "no"}}
-	if told := w.planUntilSettled().CellFlags["lost"]; told == nil || told.Bundle != nil || len(told.Orders.Killed) != 1 {
+	if told := w.planUntilSettled().CellFlags["lost"]; told == nil || told.Bundle != nil ||
+		len(told.Orders.Killed) != 1 {
 		t.Errorf("%+v", told)
 	}
 }

@@ -105,7 +105,8 @@ func (h *history) randomEvent() {
 	case "join":
 		h.extra++
 		h.putFiles("flags/more.yaml",
-			fmt.Sprintf("flags:\n  late%d:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n    metadata: {feature: f, off: \"off\"}\n", h.extra))
+			fmt.Sprintf(
+				"flags:\n  late%d:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n    metadata: {feature: f, off: \"off\"}\n", h.extra))
 	case "back":
 		h.downgrade(cell)
 	case "ahead":

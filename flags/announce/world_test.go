@@ -44,7 +44,8 @@ people:
 // flagSetYAML returns the flags x and y of the feature f, z of g, and one that is not gated.
 func flagSetYAML(x, plain string) string {
 	flag := func(key, feature, rule string) string {
-		return fmt.Sprintf("  %s:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n%s    metadata: {feature: %s, off: \"off\"}\n", key, rule, feature)
+		return fmt.Sprintf(
+			"  %s:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n%s    metadata: {feature: %s, off: \"off\"}\n", key, rule, feature)
 	}
 	return "flags:\n" + flag("x", "f", x) + flag("y", "f", "") + flag("z", "g", "") +
 		"  plain:\n    state: ENABLED\n    variants: {a: 1, b: 2}\n    defaultVariant: " + plain + "\n"

@@ -115,7 +115,8 @@ func TestSlowCallers(t *testing.T) {
 	before := runtime.NumGoroutine()
 	ctx, stop := context.WithCancel(context.Background())
 	server := Server(ctx, New(c, zerolog.Nop(), Options{}))
-	server.ReadHeaderTimeout, server.ReadTimeout, server.WriteTimeout = 100*time.Millisecond, 100*time.Millisecond, 200*time.Millisecond
+	server.ReadHeaderTimeout, server.ReadTimeout = 100*time.Millisecond, 100*time.Millisecond
+	server.WriteTimeout = 200 * time.Millisecond
 	url := start(t, server)
 	for name, text := range map[string]string{
 		"headers": "POST " + bulkPath + " HTTP/1.1\r\nHost: loc",
@@ -144,7 +145,8 @@ func errorIsTimeout(err error) bool {
 // waitForGoroutines waits until there are no more goroutines than before.
 func waitForGoroutines(t *testing.T, before int) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); runtime.NumGoroutine() > before; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); runtime.NumGoroutine() > before; time.Sleep(
+		10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			stacks := make([]byte, 1<<16)
 			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before,

@@ -32,8 +32,8 @@ type Announcement struct {
 // LocalTime is a wall time without a zone, in whole seconds.
 type LocalTime struct{ wall time.Time } // in UTC; zero: none
 
-// PublishTime says when an announcement is published in a channel: Ready means as soon as a cell has the release; otherwise
-// Never, or at a wall time.
+// PublishTime says when an announcement is published in a channel: Ready means as soon as a cell has the release;
+// otherwise Never, or at a wall time.
 type PublishTime struct {
 	Ready bool
 	Never bool

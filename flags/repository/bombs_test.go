@@ -18,7 +18,8 @@ func joinCommas(n int, of func(i int) string) string {
 
 // ruleFlag returns a member of flags with a rule.
 func ruleFlag(key, rule string) string {
-	return fmt.Sprintf(`%q:{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off","targeting":%s}`, key, rule)
+	return fmt.Sprintf(
+		`%q:{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off","targeting":%s}`, key, rule)
 }
 
 // References and shared metadata expand a file of at most 1 MiB only up to the limits.

@@ -50,8 +50,9 @@ func TestRulesThatAreFine(t *testing.T) {
 
 // The checker knows exactly the operators of the evaluation.
 func TestOperatorsAreThoseOfTheEvaluation(t *testing.T) {
-	for _, name := range strings.Fields("== != === !== < <= > >= ! !! + - * / % abs max min cat substr in merge missing missing_some set if ?: and or var " +
-		"map filter reduce all none some contains_all contains_any contains_none fractional sem_ver starts_with ends_with regex xor $ref iff") {
+	for _, name := range strings.Fields(
+		"== != === !== < <= > >= ! !! + - * / % abs max min cat substr in merge missing missing_some set if ?: and or var " +
+			"map filter reduce all none some contains_all contains_any contains_none fractional sem_ver starts_with ends_with regex xor $ref iff") {
 		_, known := lookUpOperator(name)
 		rule, err := jsonlogic.Compile([]byte(fmt.Sprintf(`{%q:[{"var":"x"},{"var":"y"},{"var":"z"}]}`, name)))
 		if err != nil {
@@ -72,7 +73,8 @@ func TestHostileRules(t *testing.T) {
 		for i := range n {
 			fmt.Fprintf(&b, "  e%d: %s\n", i, strings.ReplaceAll(rule, "NEXT", fmt.Sprintf("{$ref: e%d}", i+1)))
 		}
-		return fmt.Sprintf("$evaluators:\n%s  e%d: {var: x}\nflags:\n  x: {state: ENABLED, variants: {on: true}, defaultVariant: on, targeting: {if: [{$ref: e0}, on]}}\n", b.String(), n)
+		return fmt.Sprintf(
+			"$evaluators:\n%s  e%d: {var: x}\nflags:\n  x: {state: ENABLED, variants: {on: true}, defaultVariant: on, targeting: {if: [{$ref: e0}, on]}}\n", b.String(), n)
 	}
 	for _, tt := range []struct {
 		name string

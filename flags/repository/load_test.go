@@ -250,7 +250,8 @@ func FuzzLoad(f *testing.F) {
 		tree := repository.Load(nil,
 			fstest.MapFS{"flags/a.yaml": file, "flags/b.json": file, "announcements/a.yaml": file,
 				"overrides/kill-a.yaml": file,
-				"sluice.yaml":           file, "approvals/a/b.yaml": file, "records/a/b.yaml": file, "heads/a.yaml": file})
+				"sluice.yaml":           file, "approvals/a/b.yaml": file, "records/a/b.yaml": file,
+				"heads/a.yaml": file})
 		for _, fault := range tree.Faults {
 			if fault.Message == "" || fault.File == "" || fault.Code == "" {
 				t.Errorf("a fault that says nothing: %+v", fault)

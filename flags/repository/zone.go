@@ -52,7 +52,8 @@ func (l *LocalTime) UnmarshalText(text []byte) error {
 		}
 	}
 	if _, err := time.Parse(time.RFC3339, s); err == nil {
-		return fmt.Errorf("must be a wall time such as 2026-12-01T10:00:00, without an offset: %.60q; name the zone in zone",
+		return fmt.Errorf(
+			"must be a wall time such as 2026-12-01T10:00:00, without an offset: %.60q; name the zone in zone",
 			s)
 	}
 	return fmt.Errorf("must be a wall time such as 2026-12-01T10:00:00, not %.60q", s)

@@ -109,7 +109,8 @@ func TestKeysOfReleases(t *testing.T) {
 	tree := gitIn(t, bare, "merge-tree", "--write-tree", main, side)
 	merge := gitIn(t, bare, "commit-tree", tree, "-p", main, "-p", side, "-m", "merge")
 	gitIn(t, bare, "update-ref", "refs/heads/main", merge)
-	for _, list := range [][]releases.Change{mustChanges(t, topic, base, side), mustChanges(t, plain, main, mustFetch(t, plain))} {
+	for _, list := range [][]releases.Change{mustChanges(t, topic, base, side),
+		mustChanges(t, plain, main, mustFetch(t, plain))} {
 		f := list[len(list)-1].Files
 		if len(f) != 1 || !slices.Equal(f[0].Keys, []string{ada}) {
 			t.Errorf("%+v, want the key %s", f, ada)

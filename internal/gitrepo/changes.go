@@ -127,7 +127,8 @@ func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.
 		}
 		if old.ID != now.ID {
 			ch := newChange(id, c)
-			ch.Files = []releases.FileChange{{Path: name, Old: idOrNone(old.ID), New: idOrNone(now.ID), Authors: authors(c)}}
+			ch.Files = []releases.FileChange{{Path: name, Old: idOrNone(old.ID), New: idOrNone(now.ID),
+				Authors: authors(c)}}
 			list = append(list, ch)
 		}
 		id = parent
@@ -185,7 +186,8 @@ func newChange(id objects.ID, c *objects.Commit) releases.Change {
 }
 
 // newDescribedChange describes a commit whose first parent has the tree before.
-func (r *mirrorReader) newDescribedChange(id objects.ID, c *objects.Commit, before objects.ID) (releases.Change, error) {
+func (r *mirrorReader) newDescribedChange(id objects.ID, c *objects.Commit, before objects.ID) (releases.Change,
+	error) {
 	var err error
 	ch := newChange(id, c)
 	if ch.Files, err = r.listChanges(before, c.Tree); err != nil {
@@ -281,7 +283,8 @@ func (r *mirrorReader) diffTrees(before, after objects.ID, found func(objects.Di
 }
 
 // addChangedFiles adds every file that differs at or below name.
-func (r *mirrorReader) addChangedFiles(name string, before, after objects.Entry, add func(string, objects.ID, objects.ID), depth int) error {
+func (r *mirrorReader) addChangedFiles(name string, before, after objects.Entry,
+	add func(string, objects.ID, objects.ID), depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("%s: more than %d folders deep", name, maxDepth)
 	}

@@ -73,8 +73,8 @@ func (r *mirrorReader) findSigner(id objects.ID, c *objects.Commit) (string, err
 	return signedBy(raw, c.Signature), nil
 }
 
-// findApprover is the key that signed the very commit that wrote an approval: c or, if a parent of a merge has the file as the
-// merge has it, the newest of the commits that the merge brought. Such a commit touches approvals alone (R52).
+// findApprover is the key that signed the very commit that wrote an approval: c or, if a parent of a merge has the file
+// as the merge has it, the newest of the commits that the merge brought. Such a commit touches approvals alone (R52).
 func (r *mirrorReader) findApprover(c historyCommit, side credit, f releases.FileChange) (string, error) {
 	if f.New == "" {
 		return "", nil

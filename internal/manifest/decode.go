@@ -119,7 +119,8 @@ func (d *decoder) decodeStruct(p *decodePlan, n *yaml.Node, v reflect.Value) {
 		d.path = append(d.path, f.name)
 		target := v.Field(f.index)
 		before := len(d.Faults)
-		if d.decode(f.plan, n.Content[i+1], target) && !(f.required && target.Kind() == reflect.String && target.Len() == 0 && len(d.Faults) == before) {
+		if d.decode(f.plan, n.Content[i+1], target) &&
+			!(f.required && target.Kind() == reflect.String && target.Len() == 0 && len(d.Faults) == before) {
 			present |= 1 << at
 			if len(d.Faults) == before {
 				d.constrain(f, n.Content[i+1], target)

@@ -16,10 +16,10 @@ type FreeFormLimits struct {
 	Entries int // lines and entries, as countEntries counts them
 }
 
-// DecodeFreeForm reads a document that has only what JSON can express: JSON if the file's name ends in .json, else YAML, whose
-// numbers become float64 as JSON's do. A value that YAML and JSON would not read alike is a fault: dates without
-// quotes, keys that are not text, tags. With faults, Free returns what could be read; the zero Node if the document is
-// neither, or exceeds the limits.
+// DecodeFreeForm reads a document that has only what JSON can express: JSON if the file's name ends in .json, else
+// YAML, whose numbers become float64 as JSON's do. A value that YAML and JSON would not read alike is a fault: dates
+// without quotes, keys that are not text, tags. With faults, Free returns what could be read; the zero Node if the
+// document is neither, or exceeds the limits.
 func DecodeFreeForm(file string, data []byte, limits FreeFormLimits) (root jsondoc.Node, faults []Fault) {
 	if strings.HasSuffix(file, ".json") {
 		return jsondoc.Read(file, data, limits.Limits)

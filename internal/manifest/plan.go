@@ -53,8 +53,8 @@ var (
 	textType     = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-// decodePlans holds the plan of each type read so far. It is a global because types are constants of the program: the entries
-// never change, and are as many as document types. Otherwise every file would pay for reflection again.
+// decodePlans holds the plan of each type read so far. It is a global because types are constants of the program: the
+// entries never change, and are as many as document types. Otherwise every file would pay for reflection again.
 var decodePlans sync.Map // reflect.Type to *plan
 
 func decodePlanOf(t reflect.Type) *decodePlan {
@@ -69,8 +69,8 @@ func decodePlanOf(t reflect.Type) *decodePlan {
 	return p
 }
 
-// makeDecodePlan makes a type's plan; making has the unfinished plans, so that types may contain themselves. It panics on a
-// type that no document can have: a programming error, found by the first test that decodes it.
+// makeDecodePlan makes a type's plan; making has the unfinished plans, so that types may contain themselves. It panics
+// on a type that no document can have: a programming error, found by the first test that decodes it.
 func makeDecodePlan(t reflect.Type, making map[reflect.Type]*decodePlan) *decodePlan {
 	if p, ok := making[t]; ok {
 		return p

@@ -60,7 +60,8 @@ func (d *decoder) decodeScalar(p *decodePlan, n *yaml.Node, v reflect.Value) {
 		v.SetUint(x)
 	case readFloat:
 		var x float64
-		if tag != "!!int" && tag != "!!float" || n.Decode(&x) != nil || math.IsNaN(x) || math.IsInf(x, 0) || v.OverflowFloat(x) {
+		if tag != "!!int" && tag != "!!float" || n.Decode(&x) != nil || math.IsNaN(x) || math.IsInf(x, 0) ||
+			v.OverflowFloat(x) {
 			wrong()
 			return
 		}
@@ -76,7 +77,8 @@ func (d *decoder) decodeScalar(p *decodePlan, n *yaml.Node, v reflect.Value) {
 	case readTime:
 		x, err := time.Parse(time.RFC3339, n.Value)
 		if err != nil {
-			d.fault(WrongValue, n, "%s must be an instant such as 2026-12-20T00:00:00Z (RFC 3339), not %q", d.fieldPath(), jsondoc.Clip(n.Value))
+			d.fault(WrongValue, n, "%s must be an instant such as 2026-12-20T00:00:00Z (RFC 3339), not %q",
+				d.fieldPath(), jsondoc.Clip(n.Value))
 			return
 		}
 		v.Set(reflect.ValueOf(x))

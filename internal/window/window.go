@@ -68,8 +68,8 @@ type FieldFault struct {
 	Reason string
 }
 
-// Compile returns all that is wrong with w (fault 20), or compiles w so that Judge is fast. No other goroutine may use w
-// meanwhile.
+// Compile returns all that is wrong with w (fault 20), or compiles w so that Judge is fast. No other goroutine may use
+// w meanwhile.
 func (w *Window) Compile() []FieldFault {
 	c, wrong := w.compile()
 	if len(wrong) > 0 {

@@ -174,7 +174,8 @@ func (g generator) word() string {
 	return pickOne(g, "", "  ", " a", "b ", "a", "on", "off", "null", "true", "0", "1", "1.0", " 1 ", "-3", "0x10",
 		"1e3", "1e999", "Infinity", "NaN", "1_000",
 		"ü",
-		"日本語", "e\u0301", "\U0001F600", "a.b", ".", "\"", "\\", "<", "a\nb", " on ", "example.com", "beta", "list", "name", "\ufffd", "x y")
+		"日本語", "e\u0301", "\U0001F600", "a.b", ".", "\"", "\\", "<", "a\nb", " on ", "example.com", "beta", "list",
+		"name", "\ufffd", "x y")
 }
 
 func (g generator) number() any {

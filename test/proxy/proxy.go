@@ -28,8 +28,8 @@ type Proxy struct {
 	forwarders sync.WaitGroup
 }
 
-// Impairment is what is wrong with a proxy's connections, in both directions unless a field names one. The zero value is
-// none.
+// Impairment is what is wrong with a proxy's connections, in both directions unless a field names one. The zero value
+// is none.
 type Impairment struct {
 	Latency     time.Duration
 	Rate        int              // bytes a second, of each connection; 0: unlimited

@@ -191,7 +191,7 @@ func (c *cell) storeDesired(body []byte, etag string) error {
 	}
 	c.desired, c.etag = d, etag
 	c.mu.Unlock()
-	c.swarm.counts.told.Add(1)
+	c.swarm.counts.notified.Add(1)
 	if c.swarm.opts.OnDesired != nil {
 		c.swarm.opts.OnDesired(c.index, d, at)
 	}

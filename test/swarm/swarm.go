@@ -74,7 +74,7 @@ type Swarm struct {
 }
 
 type counters struct {
-	connects, connected, told, polls, unchanged, reports, acknowledged, events, refused, failed atomic.Int64
+	connects, connected, notified, polls, unchanged, reports, acknowledged, events, refused, failed atomic.Int64
 }
 
 // Counts are sums over all cells.
@@ -143,7 +143,7 @@ func (s *Swarm) Run(ctx context.Context) {
 func (s *Swarm) Counts() Counts {
 	c := &s.counts
 	return Counts{
-		c.connects.Load(), c.connected.Load(), c.told.Load(), c.polls.Load(), c.unchanged.Load(),
+		c.connects.Load(), c.connected.Load(), c.notified.Load(), c.polls.Load(), c.unchanged.Load(),
 		c.reports.Load(), c.acknowledged.Load(), c.events.Load(), c.refused.Load(), c.failed.Load(),
 	}
 }

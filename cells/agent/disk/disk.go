@@ -57,8 +57,8 @@ func SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// lockWait is how long LockDir waits for a lock that may be about to be freed: a child process holds its parent's lock until
-// it runs its own program, and an agent that is told to stop needs a moment.
+// lockWait is how long LockDir waits for a lock that may be about to be freed: a child process holds its parent's lock
+// until it runs its own program, and an agent that is told to stop needs a moment.
 const lockWait = 2 * time.Second
 
 // LockDir ensures that only one agent uses a state folder, until the returned file is closed or the process ends.

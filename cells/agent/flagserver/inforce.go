@@ -105,7 +105,8 @@ type InForce struct {
 	Held          []string           `json:"held,omitempty"`     // features held by the cell's owner
 	Labels        map[string]string  `json:"labels,omitempty"`
 	Fault         string             `json:"fault,omitempty"` // why the last flags are not in force; empty: they are
-	Since         time.Time          `json:"since"`           // start of this state (control plane's time); zero: unknown
+	// start of this state (control plane's time); zero: unknown
+	Since time.Time `json:"since"`
 }
 
 // Announcement is the state of one announcement in a cell.

@@ -122,7 +122,8 @@ func (a *Auth) Admit(
 	switch status := refusalStatus(c, route.Audience); {
 	case status == http.StatusUnauthorized:
 		if listener == api.Cells && a.members != nil {
-			a.log.Debug().Str("key", c.Key).Str("from", c.RemoteAddr).Msg("shut out: " + a.members.Roster().RejectionReason(c.Key))
+			a.log.Debug().Str("key", c.Key).Str("from",
+				c.RemoteAddr).Msg("shut out: " + a.members.Roster().RejectionReason(c.Key))
 		}
 		WriteUnauthorized(w, listener)
 	case status == http.StatusForbidden:

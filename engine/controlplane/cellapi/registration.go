@@ -78,8 +78,8 @@ func (u *registrationLimiter) allowKey(key string) (after time.Duration, ok bool
 // Members assigns keys to cells.
 type Members interface {
 	Roster() *roster.Roster
-	// RegisterKey durably assigns key to the cell, by the hash of a token. It may be repeated with the same key (R28). It
-	// returns plan.ErrDenied for an invalid token, whatever the reason.
+	// RegisterKey durably assigns key to the cell, by the hash of a token. It may be repeated with the same key (R28).
+	// It returns plan.ErrDenied for an invalid token, whatever the reason.
 	RegisterKey(ctx context.Context, cell, hash, key, by string) (cells.Identity, error)
 	// ReplaceKey durably assigns key to the cell. The previous key stays valid until the first use of the new one. It
 	// returns plan.ErrDenied for a key that the cell may not have.

@@ -38,7 +38,9 @@ func BenchmarkReport(b *testing.B) {
 // kinds opens an empty store of each kind.
 func kinds() map[string]func(b *testing.B) storetest.Store {
 	return map[string]func(b *testing.B) storetest.Store{
-		"postgres": func(b *testing.B) storetest.Store { return openWith(b, server.NewDatabase(b), postgres.Options{}) },
+		"postgres": func(b *testing.B) storetest.Store {
+			return openWith(b, server.NewDatabase(b), postgres.Options{})
+		},
 		"sqlite": func(b *testing.B) storetest.Store {
 			s, err := store.Open(b.Context(), filepath.Join(b.TempDir(), "sluice.db"), zerolog.Nop())
 			if err != nil {

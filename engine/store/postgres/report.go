@@ -22,9 +22,9 @@ const (
 	maxTextLength = 200 // bytes of a text column for people; the body has the whole text
 )
 
-// RecordReports stores cells' states and events, all or none of the batch, durably. Each state's version must be one above the
-// stored one's, else the error is plan.ErrStale. If ctx ends first, or after plan.ErrBusy, the batch may have been
-// stored: a caller that reports again then gets ErrStale, reads and folds again.
+// RecordReports stores cells' states and events, all or none of the batch, durably. Each state's version must be one
+// above the stored one's, else the error is plan.ErrStale. If ctx ends first, or after plan.ErrBusy, the batch may have
+// been stored: a caller that reports again then gets ErrStale, reads and folds again.
 func (s *Store) RecordReports(ctx context.Context, batch []plan.Reported) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -82,7 +82,8 @@ func reports(t *testing.T, open Open) {
 func wholeBatch(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	for _, broken := range []*plan.CellState{nil, {}} {
-		if err := s.RecordReports(ctx, []plan.Reported{{State: versioned(state("acme", 3), 1)}, {State: broken}}); err == nil {
+		if err := s.RecordReports(ctx, []plan.Reported{{State: versioned(state("acme", 3), 1)},
+			{State: broken}}); err == nil {
 			t.Error("a report of no cell was kept")
 		}
 	}
@@ -125,7 +126,8 @@ func concurrent(t *testing.T, open Open) {
 			for n := int64(1); n <= each; n++ {
 				c := state(name, n)
 				c.Version = n
-				if err := s.RecordReports(ctx, []plan.Reported{{State: c, Boot: "b", Events: events(n, n)}}); err != nil {
+				if err := s.RecordReports(ctx,
+					[]plan.Reported{{State: c, Boot: "b", Events: events(n, n)}}); err != nil {
 					t.Errorf("report: %v", err)
 				}
 				if n%8 != 0 {

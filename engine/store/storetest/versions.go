@@ -113,7 +113,8 @@ func race(t *testing.T, of func(writer int) Store) {
 				if c := known["acme"]; c != nil {
 					version = c.Version + 1
 				}
-				switch err := s.RecordReports(ctx, []plan.Reported{{State: versioned(state("acme", version), version)}}); {
+				switch err := s.RecordReports(ctx,
+					[]plan.Reported{{State: versioned(state("acme", version), version)}}); {
 				case err == nil:
 					mu.Lock()
 					kept++

@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
-// RecordDecisions records decisions found in git, once for each commit, and returns those that are not announced yet, oldest
-// first: new ones, and those that a crash kept from being announced (fault 3).
+// RecordDecisions records decisions found in git, once for each commit, and returns those that are not announced yet,
+// oldest first: new ones, and those that a crash kept from being announced (fault 3).
 func (l Ledger) RecordDecisions(ctx context.Context, decisions []plan.Decided) (fresh []plan.Decided, err error) {
 	served := make([]rows.Sequence, 0, len(decisions))
 	for _, d := range decisions {

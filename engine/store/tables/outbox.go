@@ -18,8 +18,8 @@ const (
 // Outbox stores messages to webhooks. Only the leader posts them; any process may record the outcome of sending.
 type Outbox struct{ db Database }
 
-// PostMessages stores messages of events that were never posted before, and returns those events' IDs. If the answer to a
-// commit was lost, Post returns no IDs, for the events may have been told already.
+// PostMessages stores messages of events that were never posted before, and returns those events' IDs. If the answer to
+// a commit was lost, Post returns no IDs, for the events may have been told already.
 func (o Outbox) PostMessages(ctx context.Context, messages []plan.Message) (fresh []string, err error) {
 	events, of := groupByEvent(messages)
 	if len(events) == 0 {

@@ -187,7 +187,8 @@ func createJoinToken(ctx context.Context, a *cli.App, cmd *cobra.Command,
 	if err := st.RecordAudit(ctx, user.auditEntry("make a token for cell "+name)); err != nil {
 		return token, err
 	}
-	newToken, join, err := peopleapi.NewJoinToken(name, serial, user.name, advertised.Address, advertised.Pins, time.Now())
+	newToken, join, err := peopleapi.NewJoinToken(name, serial, user.name, advertised.Address, advertised.Pins,
+		time.Now())
 	if err == nil {
 		err = st.AddJoin(ctx, join)
 	}

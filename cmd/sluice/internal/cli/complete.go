@@ -59,7 +59,8 @@ func CompleteFromFlags(a *App, cmd *cobra.Command, list func(*edits.Flags) []str
 
 func setCompletion(cmd *cobra.Command, arguments int,
 	list func(ctx context.Context, i int) ([]string, error)) *cobra.Command {
-	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion,
+		cobra.ShellCompDirective) {
 		if len(args) >= arguments {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

@@ -105,7 +105,8 @@ var colourSequence = regexp.MustCompile(`\x1b\[(?:0|1|2|31|32|33)m`)
 
 // controlSequence matches what a terminal would obey or hide. The first group, which stripControls keeps, is
 // what Paint writes and line ends; other colour sequences could hide text.
-var controlSequence = regexp.MustCompile(`(\x1b\[(?:0|1|2|31|32|33)m|[\n\t])|\x1b\[[0-9;]*m|[\x00-\x1f\x7f-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]`)
+var controlSequence = regexp.MustCompile(
+	`(\x1b\[(?:0|1|2|31|32|33)m|[\n\t])|\x1b\[[0-9;]*m|[\x00-\x1f\x7f-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]`)
 
 // stripControls returns s, which may come from anyone (a cell's health command, for instance), without what
 // would control the reader's terminal.

@@ -86,7 +86,9 @@ func TestParseObservedFaults(t *testing.T) {
 }
 
 func FuzzParseObserved(f *testing.F) {
-	f.Add([]byte(`{"cells":[{"name":"a","state":"pending"}],"observations":[{"gate":"g","subject":"s","holds":false,"validUntil":"2026-01-01T00:00:00Z"}]}`))
+	f.Add(
+		[]byte(
+			`{"cells":[{"name":"a","state":"pending"}],"observations":[{"gate":"g","subject":"s","holds":false,"validUntil":"2026-01-01T00:00:00Z"}]}`))
 	f.Add([]byte(`{"learned":{"accepted":[]},"served":{"a":1},"since":"2026-01-01T00:00:00Z"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, faults := parseObserved("o", data)

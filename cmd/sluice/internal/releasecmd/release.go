@@ -232,7 +232,8 @@ to, what is newer than the oldest head, and what a request, a hotfix or a quaran
 				if err != nil {
 					return err
 				}
-				return a.PrintDone(edits.Result{Summary: "would prune " + cli.OrDash(strings.Join(d.Obsolete(s.Desired), ", "))})
+				return a.PrintDone(edits.Result{Summary: "would prune " +
+					cli.OrDash(strings.Join(d.Obsolete(s.Desired), ", "))})
 			}
 			done, err := p.Push(cmd.Context(), d)
 			if err != nil {

@@ -173,9 +173,10 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.F
 		folder := path.Join(releases.Dir, version)
 		if digest, err := releases.DigestOf(files, folder); err == nil && digest != merged.Digest {
 			faults = append(faults, releases.Fault{
-				File:    path.Join(folder, "release.yaml"),
-				Code:    manifest.Immutable,
-				Message: fmt.Sprintf("release %s was edited after its merge in %s: releases are immutable; put it back, and cut a new version", version, cli.ShortID(merged.Origin)),
+				File: path.Join(folder, "release.yaml"),
+				Code: manifest.Immutable,
+				Message: fmt.Sprintf(
+					"release %s was edited after its merge in %s: releases are immutable; put it back, and cut a new version", version, cli.ShortID(merged.Origin)),
 			})
 		}
 	}

@@ -1,6 +1,7 @@
 package runcmd
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -30,6 +31,7 @@ type engineOptions struct {
 	poll           time.Duration
 	author         string
 	signingKey     string
+	tlsDir         string // empty: DATA/tls
 	level          string
 
 	webhookSecrets string // file
@@ -38,7 +40,8 @@ type engineOptions struct {
 func (r *engineOptions) engineFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&r.author, "author", "Sluice <sluice@localhost>", "who commits promotions: `NAME-AND-ADDRESS`")
-	f.StringVar(&r.signingKey, "signing-key", "", "`FILE` with the private SSH key that signs the engine's commits (default: DIR/tls/engine.key of --data, made at the first start)")
+	f.StringVar(&r.signingKey, "signing-key", "",
+		"`FILE` with the private SSH key that signs the engine's commits (default: engine.key in DIR/tls of --data, or in --tls-dir; made at the first start)")
 	f.StringVar(&r.level, "log", "info", "log level: debug, info, warn, error")
 	f.StringVar(&r.webhookSecrets, "webhook-secrets-file", "",
 		"`FILE` with lines of NAME whsec_BASE64: the secrets that sign messages to webhooks (default "+
@@ -77,7 +80,7 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	if as.Person = (releases.Person{Name: name, Email: mail}); !ok || !closed || name == "" {
 		return nil, cli.UsageError(cmd, "--author %q is not of the form Name <address>", r.author)
 	}
-	if as.Signer, err = engineSigner(a, r.signingKey); err != nil {
+	if as.Signer, err = engineSigner(a.Data, r); err != nil {
 		return nil, err
 	}
 	st, err := a.OpenStore(ctx, log)
@@ -93,7 +96,8 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 		return nil, errors.Join(err, st.Close())
 	}
 	e, err := engine.New(ctx, repo.Repo, st,
-		engine.Options{Log: log, Key: signing.Public(as.Signer.Key), Probe: engine.HTTPProber{}, Poll: r.poll, CacheFile: filepath.Join(a.Data, cacheFile)})
+		engine.Options{Log: log, Key: signing.Public(as.Signer.Key), Probe: engine.HTTPProber{}, Poll: r.poll,
+			CacheFile: filepath.Join(a.Data, cacheFile)})
 	if err != nil {
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
@@ -101,20 +105,20 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	return &runningEngine{Engine: e, repo: repo, store: st, identity: as, log: log}, nil
 }
 
-// tlsFolder is the folder of keys in the data folder.
-const tlsFolder = "tls"
+// keysFolder returns the folder of the control plane's keys, which replicas share; the engine's key is there too.
+func keysFolder(data, tlsDir string) string { return cmp.Or(tlsDir, filepath.Join(data, "tls")) }
 
-// engineKeyFile returns where the key is that the engine signs with, unless a flag says otherwise: beside the control plane's
-// other keys, which replicas share.
-func engineKeyFile(a *cli.App) string { return filepath.Join(a.Data, tlsFolder, "engine.key") }
+func engineKeyFile(data, tlsDir string) string {
+	return filepath.Join(keysFolder(data, tlsDir), "engine.key")
+}
 
-// engineSigner returns the key that the engine signs with: the file's or, without a file, the data folder's.
-func engineSigner(a *cli.App, file string) (*gitrepo.SSHSigner, error) {
-	if file != "" {
-		key, err := signing.Load(file)
+// engineSigner returns the key that the engine signs with: the one in --signing-key or, without the flag, its own.
+func engineSigner(data string, r engineOptions) (*gitrepo.SSHSigner, error) {
+	if r.signingKey != "" {
+		key, err := signing.Load(r.signingKey)
 		return &gitrepo.SSHSigner{Key: key}, err
 	}
-	key, err := signing.LoadOrCreate(engineKeyFile(a), rand.Reader)
+	key, err := signing.LoadOrCreate(engineKeyFile(data, r.tlsDir), rand.Reader)
 	return &gitrepo.SSHSigner{Key: key}, err
 }
 

@@ -17,6 +17,7 @@ import (
 
 // EngineKeyVerb is the tree of verbs about the keys that the engine signs with.
 func EngineKeyVerb(a *cli.App) *cobra.Command {
+	var tlsDir string
 	cmd := &cobra.Command{
 		Use:     "engine-key",
 		GroupID: cli.GroupRun,
@@ -25,8 +26,17 @@ func EngineKeyVerb(a *cli.App) *cobra.Command {
 makes a key at its first start, in DIR/tls/engine.key, and lists it where none is listed. Replicas need the same file. The list
 changes only by a commit that a listed key signed: keep a copy of the file, and list a second key that is kept offline.`,
 	}
-	cmd.AddCommand(showEngineKey(a), rotateEngineKey(a), changeEngineKeys(a, "add"), changeEngineKeys(a, "remove"))
+	cmd.AddCommand(showEngineKey(a, &tlsDir), rotateEngineKey(a, &tlsDir), changeEngineKeys(a, "add", &tlsDir),
+		changeEngineKeys(a, "remove", &tlsDir))
+	for _, verb := range cmd.Commands() {
+		addTLSDirFlag(verb, &tlsDir)
+	}
 	return cmd
+}
+
+func addTLSDirFlag(cmd *cobra.Command, into *string) {
+	cmd.Flags().StringVar(into, "tls-dir", "",
+		"`DIR` with the control plane's keys, engine.key among them, which replicas share (default: tls in --data)")
 }
 
 type engineKeys struct {
@@ -35,7 +45,7 @@ type engineKeys struct {
 	Ignored string   `json:"ignored,omitzero"` // the commit whose list does not count
 }
 
-func showEngineKey(a *cli.App) *cobra.Command {
+func showEngineKey(a *cli.App, tlsDir *string) *cobra.Command {
 	return &cobra.Command{
 		Use:     "show --repo R --data DIR",
 		Short:   "Show the key in --data, and those that count",
@@ -47,7 +57,7 @@ func showEngineKey(a *cli.App) *cobra.Command {
 				return err
 			}
 			out := engineKeys{Listed: s.Desired.Authority.Keys, Ignored: s.Desired.Authority.Ignored}
-			key, err := signing.Load(engineKeyFile(a))
+			key, err := signing.Load(engineKeyFile(a.Data, *tlsDir))
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			} else if err == nil {
@@ -56,25 +66,27 @@ func showEngineKey(a *cli.App) *cobra.Command {
 			if encoded, err := a.PrintEncoded(out); encoded {
 				return err
 			}
-			a.Stdout.PrintLine("key in %s: %s", engineKeyFile(a), cli.OrDash(out.Key))
+			a.Stdout.PrintLine("key in %s: %s", engineKeyFile(a.Data, *tlsDir), cli.OrDash(out.Key))
 			switch {
 			case s.Desired.Authority.Unsigned:
 				a.Stdout.PrintLine("sluice.yaml says engine: unsigned: whoever may push may promote")
 			case len(out.Listed) == 0:
-				a.Stdout.PrintLine("sluice.yaml lists no key yet: whoever may push may promote until sluice serve lists its own")
+				a.Stdout.PrintLine(
+					"sluice.yaml lists no key yet: whoever may push may promote until sluice serve lists its own")
 			}
 			for _, key := range out.Listed {
 				a.Stdout.PrintLine("counts: %s", key)
 			}
 			if out.Ignored != "" {
-				a.Stdout.PrintLine("the list in sluice.yaml was changed in %s without the signature of one of these, and does not count", cli.ShortID(out.Ignored))
+				a.Stdout.PrintLine(
+					"the list in sluice.yaml was changed in %s without the signature of one of these, and does not count", cli.ShortID(out.Ignored))
 			}
 			return nil
 		},
 	}
 }
 
-func rotateEngineKey(a *cli.App) *cobra.Command {
+func rotateEngineKey(a *cli.App, tlsDir *string) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "rotate --repo R --data DIR",
@@ -88,49 +100,54 @@ restart serve and its replicas, then remove it with sluice engine-key remove.`,
 				return cli.UsageError(cmd, missingData)
 			}
 			var done edits.Result
-			err := signing.Rotate(engineKeyFile(a), rand.Reader, func(next, before ssh.Signer) (err error) {
-				signer := &gitrepo.SSHSigner{Key: before}
-				if file != "" {
-					if signer, err = engineSigner(a, file); err != nil {
-						return err
+			err := signing.Rotate(engineKeyFile(a.Data, *tlsDir), rand.Reader,
+				func(next, before ssh.Signer) (err error) {
+					signer := &gitrepo.SSHSigner{Key: before}
+					if file != "" {
+						if signer, err = engineSigner(a.Data, engineOptions{signingKey: file}); err != nil {
+							return err
+						}
 					}
-				}
-				done, err = pushKeys(a, cmd, signer, edits.EngineKeys{Add: []string{signing.Public(next)}})
-				done.Next = "copy " + engineKeyFile(a) + " to the replicas and restart serve, then: sluice engine-key remove '" +
-					signing.Public(before) + "'"
-				return err
-			})
+					done, err = pushKeys(a, cmd, signer, edits.EngineKeys{Add: []string{signing.Public(next)}})
+					done.Next = "copy " + engineKeyFile(a.Data, *tlsDir) +
+						" to the replicas and restart serve, then: sluice engine-key remove '" +
+						signing.Public(before) + "'"
+					return err
+				})
 			if errors.Is(err, fs.ErrNotExist) {
-				return cli.Fail(err, "sluice serve makes a key at its first start: there is none to replace in %s", a.Data)
+				return cli.Fail(err, "sluice serve makes a key at its first start: there is none to replace in %s",
+					a.Data)
 			} else if err != nil {
 				return err
 			}
 			return a.PrintDone(done)
 		},
 	}
-	cmd.Flags().StringVar(&file, "signing-key", "", "`FILE` of a private SSH key that is listed (default: DIR/tls/engine.key of --data)")
+	cmd.Flags().StringVar(&file, "signing-key", "",
+		"`FILE` of a private SSH key that is listed (default: DIR/tls/engine.key of --data)")
 	return cmd
 }
 
-func changeEngineKeys(a *cli.App, verb string) *cobra.Command {
+func changeEngineKeys(a *cli.App, verb string, tlsDir *string) *cobra.Command {
 	var file string
 	short := "List one more key as the engine's"
 	if verb == "remove" {
 		short = "Take a key off the list"
 	}
 	cmd := &cobra.Command{
-		Use:     verb + " KEY --repo R {--data DIR | --signing-key FILE}",
-		Short:   short,
-		Long:    "KEY is the line of a .pub file. A key that is listed signs the change: DIR/tls/engine.key, or --signing-key.",
-		Example: fmt.Sprintf("  sluice engine-key %s 'ssh-ed25519 AAAA…' --repo /srv/git/releases.git --data /var/lib/sluice", verb),
-		Args:    cli.ArgumentCount(1, 1, "KEY"),
+		Use:   verb + " KEY --repo R {--data DIR | --signing-key FILE}",
+		Short: short,
+		Long:  "KEY is the line of a .pub file. A key that is listed signs the change: DIR/tls/engine.key, or --signing-key.",
+		Example: fmt.Sprintf(
+			"  sluice engine-key %s 'ssh-ed25519 AAAA…' --repo /srv/git/releases.git --data /var/lib/sluice", verb),
+		Args: cli.ArgumentCount(1, 1, "KEY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d := edits.EngineKeys{Add: args}
 			if verb == "remove" {
 				d = edits.EngineKeys{Remove: args}
 			}
 			if file == "" {
-				file = engineKeyFile(a)
+				file = engineKeyFile(a.Data, *tlsDir)
 			}
 			key, err := signing.Load(file)
 			if err != nil {
@@ -143,7 +160,8 @@ func changeEngineKeys(a *cli.App, verb string) *cobra.Command {
 			return a.PrintDone(done)
 		},
 	}
-	cmd.Flags().StringVar(&file, "signing-key", "", "`FILE` of a private SSH key that is listed (default: DIR/tls/engine.key of --data)")
+	cmd.Flags().StringVar(&file, "signing-key", "",
+		"`FILE` of a private SSH key that is listed (default: DIR/tls/engine.key of --data)")
 	return cmd
 }
 

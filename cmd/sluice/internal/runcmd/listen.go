@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -32,8 +31,7 @@ func (d *listenOptions) addFlags(cmd *cobra.Command) {
 			"themselves, on this machine only)")
 	f.StringVar(&d.public, "cells-address", "",
 		"`HOST:PORT` under which cells reach --cells (default: that of --cells)")
-	f.StringVar(&d.tlsDir, "tls-dir", "",
-		"`DIR` with the control plane's keys, which replicas share (default: tls in --data)")
+	addTLSDirFlag(cmd, &d.tlsDir)
 	f.StringVar(&d.cert, "tls-cert", "",
 		"PEM `FILE` with the certificate for https:// addresses (default: one that serve makes)")
 	f.StringVar(&d.key, "tls-key", "", "PEM `FILE` with the private key of --tls-cert")
@@ -144,10 +142,7 @@ func (d *listenOptions) certificate(data string, e *listeners) (cert tls.Certifi
 		secure = secure || strings.HasPrefix(at, "https://")
 	}
 	if d.cells != "" || secure && d.cert == "" {
-		dir := d.tlsDir
-		if dir == "" {
-			dir = filepath.Join(data, tlsFolder)
-		}
+		dir := keysFolder(data, d.tlsDir)
 		e.tlsDir = dir
 		if e.keys, err = transport.OpenKeys(dir); err != nil {
 			return cert, cli.Fail(err, "--tls-dir names the folder of the control plane's keys; replicas share it")

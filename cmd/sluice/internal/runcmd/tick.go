@@ -27,6 +27,7 @@ it does the same for announcements; only sluice serve tells webhooks.`,
 	}
 	cli.AddFlagsRepoFlags(a, cmd)
 	r.engineFlags(cmd)
+	addTLSDirFlag(cmd, &r.tlsDir)
 	return cmd
 }
 
