@@ -150,7 +150,7 @@ func BenchmarkReadCold(b *testing.B) {
 	want := []struct{ dir, file string }{{"cells", "cell.yaml"}, {"releases", "release.yaml"}}
 	sluice := func(b *testing.B, parallel int) {
 		for b.Loop() {
-			if err := mirror.reopen(); err != nil {
+			if err := mirror.openStore(); err != nil {
 				b.Fatal(err)
 			}
 			mirror.trees = objects.NewCache[objects.ID, []objects.Entry](treeCacheCost)
@@ -258,7 +258,7 @@ func BenchmarkChanges(b *testing.B) {
 		tip := mustFetch(b, r)
 		b.Run(s.name+"/all", func(b *testing.B) {
 			for b.Loop() {
-				if err := r.reopen(); err != nil {
+				if err := r.openStore(); err != nil {
 					b.Fatal(err)
 				}
 				if list, err := r.Changes(context.Background(), "", tip); err != nil || len(list) < s.shape.Commits-1 {

@@ -13,12 +13,12 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// maxDepth bounds folders in folders.
+// maxDepth bounds how deep folders are nested.
 const maxDepth = 64
 
 // Changes returns the first-parent commits after since (empty: from the root) up to tip, oldest first, with the paths
-// that the repository's Layout names. Unchanged folders are not read, so the cost depends on the new commits only.
-// releases.ErrDiverged: since is not among them.
+// that the repository's Layout names. It returns releases.ErrDiverged if since is not in the first-parent history of
+// tip. Unchanged folders are not read, so the cost depends on the new commits only.
 //
 // A merge's paths are credited to the authors of the merged commits, of which at most 10,000 are read. Signatures are
 // verified only for commits that touch one of these paths.
@@ -48,7 +48,7 @@ func (r *Repo) Changes(ctx context.Context, since, tip string) ([]releases.Chang
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("read history of %v: %w", until, ctx.Err())
 		}
-		c, err := r.newDescribedChange(l.id, l.commit, before)
+		c, err := r.describeCommit(l.id, l.commit, before)
 		if err != nil {
 			return nil, fmt.Errorf("read commit %v: %w", l.id, err)
 		}
@@ -103,8 +103,8 @@ func (r *Repo) Contains(ctx context.Context, commit, tip string) (bool, error) {
 	return true, nil
 }
 
-// Commits returns at most limit first-parent commits of the mirror's tip that changed path (a file or a folder), newest
-// first, each with that path's change alone. Zero limit: all.
+// Commits returns at most limit (0: all) commits of the first-parent history that changed the file or folder name,
+// newest first, each with that change alone.
 func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.Change, error) {
 	name = path.Clean(name)
 	var list []releases.Change
@@ -136,7 +136,7 @@ func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.
 	return list, nil
 }
 
-// parent returns a commit's first parent and the parent's tree; zero at the root.
+// parent returns a commit's first parent and the parent's tree; zero IDs for a root commit.
 func (r *mirrorReader) parent(c *objects.Commit) (id, tree objects.ID, err error) {
 	if len(c.Parents) > 0 {
 		id = c.Parents[0]
@@ -185,17 +185,17 @@ func newChange(id objects.ID, c *objects.Commit) releases.Change {
 	return ch
 }
 
-// newDescribedChange describes a commit whose first parent has the tree before.
-func (r *mirrorReader) newDescribedChange(id objects.ID, c *objects.Commit, before objects.ID) (releases.Change,
+// describeCommit describes a commit whose first parent has the tree before.
+func (r *mirrorReader) describeCommit(id objects.ID, c *objects.Commit, before objects.ID) (releases.Change,
 	error) {
 	var err error
 	ch := newChange(id, c)
 	if ch.Files, err = r.listChanges(before, c.Tree); err != nil {
 		return ch, err
 	}
-	var by map[string]credit
+	var credits map[string]credit // by path
 	if len(c.Parents) > 1 && len(ch.Files) > 0 {
-		if by, err = r.creditMerge(c, ch.Files); err != nil {
+		if credits, err = r.creditMerge(c, ch.Files); err != nil {
 			return ch, err
 		}
 	}
@@ -206,7 +206,7 @@ func (r *mirrorReader) newDescribedChange(id objects.ID, c *objects.Commit, befo
 	}
 	own := authors(c)
 	for i, f := range ch.Files {
-		file, side := &ch.Files[i], by[f.Path]
+		file, side := &ch.Files[i], credits[f.Path]
 		file.Authors = union(own, side.authors)
 		switch {
 		case r.layout.isApproval(f):
@@ -250,20 +250,21 @@ func (r *mirrorReader) listChanges(before, after objects.ID) ([]releases.FileCha
 	add := func(name string, old, now objects.ID) {
 		list = append(list, releases.FileChange{Path: name, Old: idOrNone(old), New: idOrNone(now)})
 	}
-	err := r.diffTrees(before, after, func(d objects.Difference) error { return r.addReported(d, add) })
+	err := r.diffTrees(before, after, func(d objects.Difference) error { return r.addLayoutPaths(d, add) })
 	slices.SortFunc(list, func(a, b releases.FileChange) int { return strings.Compare(a.Path, b.Path) })
 	return list, err
 }
 
-// treeOf returns the id of an entry that is a folder, fileOf of any other entry; else zero.
-func treeOf(e objects.Entry) objects.ID {
+// treeID returns the ID of an entry that is a folder; zero for any other entry.
+func treeID(e objects.Entry) objects.ID {
 	if e.IsTree() {
 		return e.ID
 	}
 	return objects.ID{}
 }
 
-func fileOf(e objects.Entry) objects.ID {
+// fileID returns the ID of an entry that is not a folder; zero for a folder.
+func fileID(e objects.Entry) objects.ID {
 	if e.IsTree() {
 		return objects.ID{}
 	}
@@ -288,18 +289,18 @@ func (r *mirrorReader) addChangedFiles(name string, before, after objects.Entry,
 	if depth > maxDepth {
 		return fmt.Errorf("%s: more than %d folders deep", name, maxDepth)
 	}
-	if old, now := fileOf(before), fileOf(after); old != now {
+	if old, now := fileID(before), fileID(after); old != now {
 		add(name, old, now)
 	}
-	return r.diffTrees(treeOf(before), treeOf(after), func(d objects.Difference) error {
+	return r.diffTrees(treeID(before), treeID(after), func(d objects.Difference) error {
 		return r.addChangedFiles(name+"/"+d.Name, d.Old, d.New, add, depth+1)
 	})
 }
 
 func (r *mirrorReader) addChangedIdentity(cell objects.Difference, add func(string, objects.ID, objects.ID)) error {
 	const name = "identity.yaml"
-	return r.diffTrees(treeOf(cell.Old), treeOf(cell.New), func(d objects.Difference) error {
-		if old, now := fileOf(d.Old), fileOf(d.New); d.Name == name && old != now {
+	return r.diffTrees(treeID(cell.Old), treeID(cell.New), func(d objects.Difference) error {
+		if old, now := fileID(d.Old), fileID(d.New); d.Name == name && old != now {
 			add("cells/"+cell.Name+"/"+name, old, now)
 		}
 		return nil

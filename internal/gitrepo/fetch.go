@@ -80,7 +80,7 @@ func (r *Repo) replaceMirror(ctx context.Context) error {
 	}
 	r.damaged.Store(false)
 	r.o.Log.Warn().Str("mirror", r.mirror.dir).Str("aside", to).Msg("the mirror is damaged: set aside, cloning again")
-	return r.reopen()
+	return r.openStore()
 }
 
 func (r *Repo) fetch(ctx context.Context) (objects.ID, error) {

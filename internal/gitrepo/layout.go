@@ -52,10 +52,10 @@ func (l Layout) isRelease(f releases.FileChange) bool {
 	return l == ReleaseLayout && path.Dir(f.Path) == releases.Dir
 }
 
-// addReported adds the reported paths of one difference between two root trees.
-func (r *mirrorReader) addReported(d objects.Difference, add func(name string, old, now objects.ID)) error {
+// addLayoutPaths adds those paths of one difference between two root trees that the Layout names.
+func (r *mirrorReader) addLayoutPaths(d objects.Difference, add func(name string, old, now objects.ID)) error {
 	if d.Name == settings {
-		add(d.Name, fileOf(d.Old), fileOf(d.New))
+		add(d.Name, fileID(d.Old), fileID(d.New))
 		return nil
 	}
 	if r.layout == FlagsLayout {
@@ -64,11 +64,11 @@ func (r *mirrorReader) addReported(d objects.Difference, add func(name string, o
 		}
 		return nil
 	}
-	old, now := treeOf(d.Old), treeOf(d.New)
+	old, now := treeID(d.Old), treeID(d.New)
 	switch d.Name {
 	case releases.Dir:
 		return r.diffTrees(old, now, func(d objects.Difference) error {
-			if old, now := treeOf(d.Old), treeOf(d.New); old != now { // a file here is no release
+			if old, now := treeID(d.Old), treeID(d.New); old != now { // a file here is no release
 				add(path.Join(releases.Dir, d.Name), old, now)
 			}
 			return nil

@@ -50,7 +50,7 @@ type Options struct {
 	Web    Web             // for https:// and http://
 	Layout Layout          // default: ReleaseLayout
 	Limits Limits
-	Log    zerolog.Logger // for what happens in the background
+	Log    zerolog.Logger // for background work
 }
 
 // Limits bounds what a host can make the engine do. A zero value means the default.
@@ -89,9 +89,9 @@ type Repo struct {
 	mirrorReader
 	fetching chan struct{} // has one token, whose holder may change the mirror's refs and location
 
-	background sync.WaitGroup // a repack, and the ends of reported pushes
+	background sync.WaitGroup // a repack, and reading what hooks write after a reported push
 	repacking  atomic.Bool
-	closing    context.Context
+	closing    context.Context // done once Close is called
 	close      context.CancelFunc
 }
 
@@ -147,12 +147,12 @@ func (r *Repo) openMirror(ctx context.Context) error {
 	if err := r.mirror.create(ctx); err != nil {
 		return err
 	}
-	return r.reopen()
+	return r.openStore()
 }
 
-func (r *Repo) reopen() error {
+func (r *Repo) openStore() error {
 	store, err := objects.Open(filepath.Join(r.mirror.dir, "objects"), r.o.Limits.Object)
-	if errors.Is(err, objects.ErrCorrupt) { // a pack index: read the rest, and clone at the next Fetch
+	if errors.Is(err, objects.ErrCorrupt) { // the other packs stay readable; the next Fetch clones again
 		r.damaged.Store(true)
 	} else if err != nil {
 		return fmt.Errorf("open mirror %s: %w", r.mirror.dir, err)

@@ -13,7 +13,7 @@ func EncodePack(list []NewObject) []byte {
 	var b bytes.Buffer
 	b.WriteString("PACK")
 	b.Write(binary.BigEndian.AppendUint32(nil, 2))
-	b.Write(binary.BigEndian.AppendUint32(nil, uint32(len(list)))) //nolint:gosec // a promotion has a handful
+	b.Write(binary.BigEndian.AppendUint32(nil, uint32(len(list)))) //nolint:gosec // a promotion has a few objects
 	z, _ := zlib.NewWriterLevel(&b, zlib.BestSpeed)                // the level is valid, so there is no error
 	for _, o := range list {
 		kind, data := o.Kind, o.Data
