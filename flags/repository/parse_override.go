@@ -11,7 +11,7 @@ import (
 // killPrefix begins the names of files by which the engine and `sluice flag kill` kill a flag: kill-KEY.yaml.
 const killPrefix = "kill-"
 
-// parsedOverride is an override as parsed. It may come from a cache: immutable.
+// parsedOverride is an override as parsed. It is never changed, since a cache may hold it.
 type parsedOverride struct {
 	Override
 	effective bool // names a killed flag or a held announcement
