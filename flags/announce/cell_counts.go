@@ -32,9 +32,9 @@ func (s *channelState) countCells() {
 	}
 	t.gate = s.buildGate()
 	if !s.at.IsZero() {
-		t.due = s.planner.reached(s.at)
+		t.due = s.planner.isDue(s.at)
 		for _, step := range t.gate.Steps {
-			s.planner.reached(s.at.Add(time.Duration(step.After) * time.Second))
+			s.planner.isDue(s.at.Add(time.Duration(step.After) * time.Second))
 		}
 		t.percent = t.gate.Percent(flags.Instant(s.planner.now))
 	}

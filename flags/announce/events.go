@@ -43,7 +43,7 @@ func (n *eventCollector) collect() []Event {
 
 // addEvent adds an event that happened lately.
 func (n *eventCollector) addEvent(e Event) {
-	if !n.planner.reached(e.At.Add(eventLifetime)) {
+	if !n.planner.isDue(e.At.Add(eventLifetime)) {
 		n.events = append(n.events, e)
 	}
 }
@@ -68,7 +68,7 @@ func (n *eventCollector) addOutcome(s *channelState) {
 	e := Event{Announcement: s.announcement.id, Channel: s.channel.Name, At: s.at}
 	switch {
 	case s.channel.entry && s.state != Retracted:
-		if s.at.IsZero() || !n.planner.reached(s.at) || !s.sent {
+		if s.at.IsZero() || !n.planner.isDue(s.at) || !s.sent {
 			return
 		}
 		e.Type, e.Text = "published", fmt.Sprintf("%s is published in %s", name, s.channel.Name)
@@ -116,7 +116,7 @@ func (n *eventCollector) addSuspended(s *channelState) {
 // addKilled adds events for killed flags, and reminders of kills to review.
 func (n *eventCollector) addKilled() {
 	for i, k := range n.planner.kills {
-		if !k.Until.IsZero() && n.planner.reached(k.Until) {
+		if !k.Until.IsZero() && n.planner.isDue(k.Until) {
 			n.addEvent(Event{
 				ID: fmt.Sprintf("warning/kill/%s/%s/%d", k.Flag, k.Name, k.Until.Unix()), Type: "warning",
 				Flag: k.Flag, At: k.Until,

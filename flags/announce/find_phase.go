@@ -18,7 +18,7 @@ func (s *channelState) entryPhase() finding {
 	s.findHolds()
 	s.applyRules(tip, s.planner.input.Tip)
 	s.at = at
-	hasCome := s.planner.reached(at)
+	hasCome := s.planner.isDue(at)
 	f := finding{phase: entryAhead, explanation: s.heldReason}
 	if s.heldReason != "" {
 		f.obstacle = held
@@ -46,7 +46,7 @@ func (s *channelState) pendingPhase() finding {
 	s.findHolds()
 	s.applyRules(tip, nil)
 	s.at = at
-	hasCome := at.IsZero() || s.planner.reached(at)
+	hasCome := at.IsZero() || s.planner.isDue(at)
 	f := finding{basis: repository.Record{Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: at}}
 	switch {
 	case s.heldReason != "":
@@ -87,7 +87,7 @@ func (s *channelState) hasRecord(as repository.Outcome) bool {
 // armedPhase finds the phase of an announcement on record as armed, and applies the recorded rules. newTimeCame
 // reports whether the time in the current file has come.
 func (s *channelState) armedPhase(f finding, newTimeCame bool) finding {
-	rec, hasCome := s.record, s.planner.reached(s.record.At)
+	rec, hasCome := s.record, s.planner.isDue(s.record.At)
 	edited := rec.Hash != s.announcement.hash || !rec.At.Equal(s.at)
 	moved := s.announcement.missingApprovals == "" && edited && !newTimeCame
 	s.applyRules(s.announcement.tip, s.decidedTree())

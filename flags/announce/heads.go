@@ -33,7 +33,7 @@ func (p *planner) moveHeads() {
 			continue
 		}
 		c.baseTree = p.treeAt(head.Commit)
-		if c.baseTree == nil { // unsoaked definitions are better than none
+		if c.baseTree == nil { // definitions that did not soak are better than none
 			c.baseTree = p.input.Tip
 			p.addFault(manifest.Unreadable, headPath(c),
 				"commit "+head.Commit+" can't be read: "+c.Name+
@@ -56,8 +56,8 @@ func (p *planner) moveHeads() {
 	}
 }
 
-// trackServed keeps track of since when a channel has had the tip's definitions. Cells received them after the last
-// plan that knew them, so only later reports count.
+// trackServed records since when every answering cell of a channel has had the tip's definitions. A plan that finds new
+// definitions only sends them: reports show that cells have them from the next plan on.
 func (c *channel) trackServed(tip string) {
 	isUpstreamOf := func(down *channel) bool { return slices.Contains(down.After, c.Name) }
 	if c.looseHash != tip || !slices.ContainsFunc(c.planner.channels, isUpstreamOf) {
@@ -70,8 +70,8 @@ func (c *channel) trackServed(tip string) {
 		served.Since = c.planner.now
 	default:
 		served = Served{Flags: tip}
-		if c.isCurrent() { // reports may still be about earlier definitions: the next plan decides
-			c.planner.reached(c.planner.now.Add(time.Second))
+		if c.isCurrent() { // as of earlier definitions: plan again soon
+			c.planner.isDue(c.planner.now.Add(time.Second))
 		}
 	}
 	c.planner.plan.Memory.Served[c.Name] = served
@@ -98,7 +98,7 @@ func (c *channel) hasSoaked(tip string) bool {
 	soak := time.Duration(c.planner.input.Tip.Settings.Soak)
 	for _, name := range c.After {
 		up, served := c.planner.channelsByName[name], c.planner.plan.Memory.Served[name]
-		if up == nil || served.Flags != tip || served.Since.IsZero() || !c.planner.reached(served.Since.Add(soak)) ||
+		if up == nil || served.Flags != tip || served.Since.IsZero() || !c.planner.isDue(served.Since.Add(soak)) ||
 			!up.isCurrent() {
 			return false
 		}
@@ -116,7 +116,7 @@ func (c *channel) writeHead(why string) {
 func (p *planner) announcedFeatures() map[string]bool {
 	features := map[string]bool{}
 	for _, a := range p.input.Tip.Announcements {
-		if !a.Archived { // remaining flags move as flags without an announcement do
+		if !a.Archived { // flags left after archiving move as if they were never announced
 			addNames(features, a.Features)
 		}
 	}

@@ -98,7 +98,7 @@ type channelState struct {
 
 	record *repository.Record // the committed record; nil: none
 	at     time.Time          // zero: as soon as a cell is ready, or without a time
-	sent   bool               // reached cells receive the gate
+	sent   bool               // the selected cells receive the gate
 	state  State              // empty: not for this channel
 	reason string             // why the announcement is not further, in words
 	stale  string             // unapproved edits since the record, in words
@@ -110,8 +110,9 @@ type channelState struct {
 	counts  cellCounts
 }
 
-// reached reports whether an instant has come. A later instant is a candidate for Plan.Next.
-func (p *planner) reached(t time.Time) bool {
+// isDue reports whether an instant has come, such as an announcement's time. If not, the instant is a candidate for
+// Plan.Next.
+func (p *planner) isDue(t time.Time) bool {
 	if !p.now.Before(t) {
 		return true
 	}

@@ -81,7 +81,7 @@ func (s *channelState) publishEdit(finding) {
 		Without: rec.Without,
 	}
 	moved := !at.IsZero() && !at.Equal(before)
-	if moved && !s.planner.reached(at) {
+	if moved && !s.planner.isDue(at) {
 		return
 	}
 	if moved {

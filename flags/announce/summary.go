@@ -74,7 +74,7 @@ func (s *channelState) describeTime() string {
 		clock = at.Format(time.TimeOnly)
 	}
 	text := "at " + clock + " " + at.Location().String()
-	if year, month, day := at.Date(); !s.planner.reached(time.Date(year, month, day, 0, 0, 0, 0, at.Location())) {
+	if year, month, day := at.Date(); !s.planner.isDue(time.Date(year, month, day, 0, 0, 0, 0, at.Location())) {
 		return "on " + at.Format(time.DateOnly) + " " + text
 	}
 	return text

@@ -17,8 +17,8 @@ type warning struct {
 // findWarnings returns the warnings about an announcement, from a day before its time until the time comes.
 func (s *channelState) findWarnings() (found []warning) {
 	early := s.state == Draft || s.state == Scheduled || s.state == Armed || s.state == Held
-	if !early || s.at.IsZero() || s.rules == nil || s.planner.reached(s.at) ||
-		!s.planner.reached(s.at.Add(-24*time.Hour)) {
+	if !early || s.at.IsZero() || s.rules == nil || s.planner.isDue(s.at) ||
+		!s.planner.isDue(s.at.Add(-24*time.Hour)) {
 		return nil
 	}
 	add := func(kind, text string) { found = append(found, warning{kind, text}) }
@@ -53,7 +53,7 @@ func (n *eventCollector) addWarnings(s *channelState) {
 	for _, w := range s.findWarnings() {
 		for _, before := range []time.Duration{time.Hour, 24 * time.Hour} { // the latest first
 			since := s.at.Add(-before)
-			if !n.planner.reached(since) {
+			if !n.planner.isDue(since) {
 				continue
 			}
 			n.addEvent(Event{
