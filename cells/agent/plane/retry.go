@@ -7,10 +7,9 @@ import (
 )
 
 const (
-	minRetryPause = 100 * time.Millisecond
-	// maxRetryPause bounds the pauses between retries (R33). unauthorizedPause is the pause after a 401.
-	maxRetryPause     = 30 * time.Second
-	unauthorizedPause = 300 * time.Second
+	minRetryPause     = 100 * time.Millisecond
+	maxRetryPause     = 30 * time.Second  // (R33)
+	unauthorizedPause = 300 * time.Second // after a 401
 )
 
 // retryPause returns the pause after a number of failures in a row. It is jittered: a fleet that lost its control plane

@@ -18,11 +18,11 @@ import (
 )
 
 const (
-	heartbeat         = 15 * time.Second            // of a stream, as the control plane sends it
+	heartbeat         = 15 * time.Second            // how often the control plane sends one on a stream
 	silenceTimeout    = 2*heartbeat + 2*time.Second // two missed heartbeats: the stream is dead (R33)
 	firstEventTimeout = 5 * time.Second             // a proxy buffers the stream if nothing comes within that time
-	connectTimeout    = 3 * dialTimeout             // to send the request, through a proxy too
-	healthyStreamAge  = 2 * heartbeat               // a stream that was open for so long worked
+	connectTimeout    = 3 * dialTimeout             // until the request is sent, possibly through a proxy
+	healthyStreamAge  = 2 * heartbeat               // a stream that stayed open for so long works
 )
 
 var (
@@ -61,8 +61,8 @@ func (w *watchdog) lineReceived() {
 	w.timer.Reset(silenceTimeout)
 }
 
-// readStream reads a stream to its end. stayAway is how long the stream asked to stay away.
-func (p *subscriber) readStream(ctx context.Context) (stayAway time.Duration, err error) {
+// readStream reads a stream to its end. retryAfter is the pause that the control plane requested; 0: none.
+func (p *subscriber) readStream(ctx context.Context) (retryAfter time.Duration, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	l := p.client.link.Load()
@@ -75,7 +75,7 @@ func (p *subscriber) readStream(ctx context.Context) (stayAway time.Duration, er
 	}()
 	w := newWatchdog(cancel)
 	defer w.timer.Stop()
-	why := func(err error) error { // returns the cause of the end, rather than its symptom
+	causeOf := func(err error) error { // returns why the stream was cancelled, rather than the read error
 		switch cause := context.Cause(ctx); {
 		case errors.Is(cause, errLinkReplaced):
 			return nil
@@ -87,22 +87,22 @@ func (p *subscriber) readStream(ctx context.Context) (stayAway time.Duration, er
 	}
 	body, connection, err := p.openStream(ctx, l, w)
 	if err != nil {
-		return 0, why(err)
+		return 0, causeOf(err)
 	}
 	defer func() { _ = body.Close() }()
 	s := newEventReader(ctx, body, w.lineReceived)
 	for {
 		e, err := s.readEvent()
 		if errors.Is(err, io.EOF) && s.retry > 0 && context.Cause(ctx) == nil {
-			return s.retry, nil // announced by the server
+			return s.retry, nil // the server announced the end
 		}
 		if err != nil {
-			return s.retry, why(fmt.Errorf("%w: %w", errStreamBroken, err))
+			return s.retry, causeOf(fmt.Errorf("%w: %w", errStreamBroken, err))
 		}
 		if !p.client.trustsConnection(connection) {
-			return s.retry, nil // the pins have changed since
+			return s.retry, nil // the pins have changed since the handshake
 		}
-		p.noteAnswer()
+		p.resetFailures()
 		if err := p.handleEvent(ctx, e); err != nil {
 			return s.retry, err
 		}
@@ -141,7 +141,7 @@ func (p *subscriber) openStream(
 	return response.Body, response.TLS, nil
 }
 
-// handleEvent delivers the desired state. Events are read at once, but at a bounded rate.
+// handleEvent delivers the desired state. It pauses if many changes come in a row.
 func (p *subscriber) handleEvent(ctx context.Context, e event) error {
 	if e.name != "desired" {
 		return nil // a heartbeat, or an event of a later protocol
@@ -152,12 +152,12 @@ func (p *subscriber) handleEvent(ctx context.Context, e event) error {
 	}
 	p.etag = e.id
 	p.deliver(ctx, d)
-	if time.Since(p.lastNews) >= briskAnswer {
-		p.newsInRow = 0
+	if time.Since(p.lastChange) >= briskAnswer {
+		p.briskChanges = 0
 	}
-	p.lastNews = time.Now()
-	if p.newsInRow++; p.newsInRow >= maxBriskNews {
-		_ = backoff.Sleep(ctx, newsPause)
+	p.lastChange = time.Now()
+	if p.briskChanges++; p.briskChanges >= maxBriskChanges {
+		_ = backoff.Sleep(ctx, briskChangePause)
 	}
 	return nil
 }

@@ -11,13 +11,14 @@ import (
 )
 
 const (
-	// A brisk answer is one that comes sooner than this although it may wait. After a few in a row without news, the
-	// subscriber slows down, since the server does not wait. News is read at once, but at a bounded rate.
-	briskAnswer     = 200 * time.Millisecond
-	maxBriskRepeats = 4
-	maxBriskPause   = 5 * time.Second
-	maxBriskNews    = 25
-	newsPause       = 250 * time.Millisecond
+	// An answer that comes sooner than briskAnswer is brisk: the server may wait until the state changes. After
+	// maxBriskRepeats unchanged brisk answers in a row the subscriber pauses between polls, up to maxBriskPause. After
+	// maxBriskChanges changed ones it pauses for briskChangePause after each.
+	briskAnswer      = 200 * time.Millisecond
+	maxBriskRepeats  = 4
+	maxBriskPause    = 5 * time.Second
+	maxBriskChanges  = 25
+	briskChangePause = 250 * time.Millisecond
 
 	// Where streams don't work, the subscriber polls for a while, longer each time, before it tries another stream
 	// (R33).
@@ -36,13 +37,13 @@ type subscriber struct {
 
 	etag          string
 	failures      int // in a row
-	repeats       int // brisk answers in a row without news
-	newsInRow     int // brisk answers in a row with news
+	briskRepeats  int // brisk answers in a row without a change
+	briskChanges  int // brisk answers in a row with a change
 	shortStreams  int // streams in a row that ended early
 	brokenStreams int // streams in a row that broke
-	fallbacks     int // in a row, without a stream that lived
-	lastNews      time.Time
-	nextStream    time.Time // no stream is tried before
+	fallbacks     int // fallbacks to polls in a row
+	lastChange    time.Time
+	nextStream    time.Time // no stream is tried before this instant
 }
 
 func (p *subscriber) run(ctx context.Context) {
@@ -64,7 +65,8 @@ func (p *subscriber) run(ctx context.Context) {
 	}
 }
 
-func (p *subscriber) noteAnswer() {
+// resetFailures begins a new count of failures: the control plane has answered.
+func (p *subscriber) resetFailures() {
 	if p.failures > 0 {
 		p.client.log.Info().Int("failures", p.failures).Msg("the control plane answers again")
 		p.failures = 0
@@ -80,14 +82,14 @@ func (p *subscriber) deliver(ctx context.Context, d *cells.Desired) {
 	p.handler.HandleDesired(ctx, d)
 }
 
-// pollOnce polls once, and waits as long as the answer asks for or calls for.
+// pollOnce polls once, then pauses for as long as the answer requests, or if answers are brisk.
 func (p *subscriber) pollOnce(ctx context.Context) error {
 	begun := time.Now()
 	t, err := p.client.pollDesired(ctx, p.etag, p.client.pollWait)
 	if err != nil {
 		return err
 	}
-	p.noteAnswer()
+	p.resetFailures()
 	changed := t.etag != p.etag
 	p.etag = t.etag
 	if t.desired != nil {
@@ -95,29 +97,29 @@ func (p *subscriber) pollOnce(ctx context.Context) error {
 	}
 	switch {
 	case time.Since(begun) >= briskAnswer:
-		p.repeats, p.newsInRow = 0, 0
+		p.briskRepeats, p.briskChanges = 0, 0
 	case changed:
-		p.repeats, p.newsInRow = 0, p.newsInRow+1
+		p.briskRepeats, p.briskChanges = 0, p.briskChanges+1
 	default:
-		p.repeats++
+		p.briskRepeats++
 	}
 	switch {
 	case t.pause > 0:
 		_ = backoff.Sleep(ctx, t.pause)
-	case p.repeats >= maxBriskRepeats:
-		pause := backoff.Exponential(minRetryPause, maxBriskPause, p.repeats-maxBriskRepeats)
+	case p.briskRepeats >= maxBriskRepeats:
+		pause := backoff.Exponential(minRetryPause, maxBriskPause, p.briskRepeats-maxBriskRepeats)
 		_ = backoff.Sleep(ctx, backoff.FullJitter(pause))
-	case p.newsInRow >= maxBriskNews:
-		_ = backoff.Sleep(ctx, newsPause)
+	case p.briskChanges >= maxBriskChanges:
+		_ = backoff.Sleep(ctx, briskChangePause)
 	}
 	return nil
 }
 
-// streamOnce reads one stream to its end. An error means that the control plane did not answer, or not well. That
-// streams don't work here is no error.
+// streamOnce reads one stream to its end. An error means that the control plane did not answer, or refused. If only
+// streams don't work here, streamOnce falls back to polls and returns nil.
 func (p *subscriber) streamOnce(ctx context.Context) error {
 	begun := time.Now()
-	stayAway, err := p.readStream(ctx)
+	retryAfter, err := p.readStream(ctx)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -148,7 +150,7 @@ func (p *subscriber) streamOnce(ctx context.Context) error {
 		return err // the control plane was not reached
 	}
 	// The control plane may have restarted: not all cells may return at one instant.
-	_ = backoff.Sleep(ctx, max(stayAway, retryPause(endedStreamFailures+p.shortStreams)))
+	_ = backoff.Sleep(ctx, max(retryAfter, retryPause(endedStreamFailures+p.shortStreams)))
 	return nil
 }
 
