@@ -3,8 +3,8 @@ package clock
 import "time"
 
 const (
-	// uncertaintyGrowth is the elapsed time over one unit of added uncertainty: a thousandth is more than any quartz
-	// errs.
+	// uncertaintyGrowth is how much time adds one unit of uncertainty: an error of a thousandth is more than any
+	// quartz clock has.
 	uncertaintyGrowth = 1000
 	// maxJump is how far a single sample may be ahead of both the estimate and the wall clock. A flag that turned on
 	// too early can't be taken back, so one slip of a clock must turn nothing on.
@@ -24,9 +24,9 @@ type Reading struct {
 }
 
 // estimate is the cell's estimate of the control plane's time (R40): the last accepted sample, plus what the monotonic
-// clock has counted since. Setting the wall clock does not change the estimate. It is never ahead of the control
-// plane's time, because a sample is late by the response's time on the way. It never goes back: where the control
-// plane's own clock did, the estimate stands still until that clock catches up.
+// clock has counted since. Setting the wall clock does not change the estimate. The estimate is never ahead of the
+// control plane's time, because a sample is as old as its response was long on the way. The estimate never goes back:
+// after the control plane's own clock was set back, the estimate stands still until that clock catches up.
 //
 // An estimate is pure. All readings passed to one estimate must come from one monotonic clock.
 type estimate struct {
@@ -79,7 +79,7 @@ func (e *estimate) now(r Reading) (now time.Time, known bool) {
 	return e.floor, true
 }
 
-// extrapolate returns the time since the last sample, which may be before floor.
+// extrapolate returns the present time as the last sample implies it, which may be before floor.
 func (e *estimate) extrapolate(r Reading) time.Time {
 	if e.awaitsSample && r.mono-e.sampledAt >= wallClockDelay {
 		e.sample, e.sampledAt, e.awaitsSample = r.wall.Add(e.offset), r.mono, false
@@ -87,6 +87,7 @@ func (e *estimate) extrapolate(r Reading) time.Time {
 	return e.sample.Add(r.mono - e.sampledAt)
 }
 
+// durationUntil returns how long it takes until the present time is t.
 func (e *estimate) durationUntil(t time.Time, r Reading) time.Duration {
 	return t.Sub(e.extrapolate(r))
 }
@@ -98,7 +99,7 @@ func (e *estimate) addSample(stamp time.Time, sent, received Reading) (changed b
 	if y := stamp.UTC().Year(); y < 2000 || y >= 2200 {
 		return false // implausible
 	}
-	within := max(0, received.mono-sent.mono)
+	roundTrip := max(0, received.mono-sent.mono)
 	if !e.sample.IsZero() {
 		difference, uncertainty := stamp.Sub(e.extrapolate(received)),
 			e.uncertainty+(received.mono-e.sampledAt)/uncertaintyGrowth
@@ -106,11 +107,11 @@ func (e *estimate) addSample(stamp time.Time, sent, received Reading) (changed b
 			return false
 		}
 		e.suspect = time.Time{}
-		if within > uncertainty && difference.Abs() <= within+uncertainty {
+		if roundTrip > uncertainty && difference.Abs() <= roundTrip+uncertainty {
 			return false
 		}
 	}
-	e.sample, e.sampledAt, e.uncertainty, e.offset = stamp, received.mono, within, stamp.Sub(received.wall)
+	e.sample, e.sampledAt, e.uncertainty, e.offset = stamp, received.mono, roundTrip, stamp.Sub(received.wall)
 	e.awaitsSample = false
 	return true
 }

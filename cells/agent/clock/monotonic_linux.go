@@ -22,6 +22,7 @@ func readMonotonic() (count time.Duration, ok bool) {
 			return 0, false
 		}
 	}
+	// The raw clock stands still during suspension, which lasted for the difference of the other two.
 	return time.Duration(raw.Nano() + max(0, boottime.Nano()-awake.Nano())), true
 }
 
@@ -33,7 +34,7 @@ func machineStart() string {
 		return ""
 	}
 	space, err := os.Readlink("/proc/self/ns/time")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // older kernels have none
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // older kernels have no time namespaces
 		return ""
 	}
 	return strings.TrimSpace(string(boot)) + " " + space

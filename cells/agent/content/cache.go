@@ -17,7 +17,7 @@ import (
 
 const (
 	fetchTimeout = 10 * time.Minute
-	keptReleases = 5
+	maxReleases  = 5
 )
 
 // Cache holds releases on disk: canonical tars named by their digest. A tar gets its name only once its bytes are
@@ -74,7 +74,7 @@ func (c *Cache) download(ctx context.Context, d releases.Digest) (err error) {
 	defer func() {
 		_ = f.Close()
 		if err != nil {
-			_ = os.Remove(f.Name()) // leftovers are removed at the next start
+			_ = os.Remove(f.Name()) // if this fails, the agent removes the file at its next start
 		}
 	}()
 	buffered := bufio.NewWriterSize(f, 64<<10)
@@ -100,11 +100,11 @@ func (c *Cache) download(ctx context.Context, d releases.Digest) (err error) {
 	return disk.SyncDir(c.dir)
 }
 
-// Prune keeps the releases named, and the newest of the others.
+// Prune removes the oldest releases, so that at most maxReleases are left, but none of keep.
 func (c *Cache) Prune(keep ...releases.Digest) error {
 	names := map[string]bool{}
 	for _, d := range keep {
 		names[d.Hex()+".tar"] = true
 	}
-	return disk.PruneOldest(c.dir, keptReleases, names)
+	return disk.PruneOldest(c.dir, maxReleases, names)
 }

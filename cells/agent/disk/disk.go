@@ -82,7 +82,7 @@ func LockDir(dir string) (*os.File, error) {
 	}
 }
 
-// PruneOldest removes the oldest files of a folder, so that n are left. The files to keep are never removed.
+// PruneOldest removes the oldest files of a folder, so that at most n are left, but none of keep, which count too.
 func PruneOldest(dir string, n int, keep map[string]bool) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -23,11 +23,11 @@ import (
 )
 
 const (
-	maxConnections = 1024 // at a time: others wait
+	maxConnections = 1024 // open at a time; more wait
 	socketMode     = 0o600
 )
 
-// errNotLocal enforces invariant 6.
+// errNotLocal refuses every address but loopback (invariant 6).
 var errNotLocal = errors.New("flags are served on this machine only: use 127.0.0.1:PORT, [::1]:PORT or unix:///PATH")
 
 // Address is where the server listens.
@@ -91,14 +91,14 @@ func (a Address) listenUnix(ctx context.Context) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", a.path, err)
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // that name is renamed away
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // the socket is renamed below
 	if err := errors.Join(os.Chmod(privatePath, a.mode), os.Rename(privatePath, a.path)); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return &unixListener{l, a.path}, nil
 }
 
-// unixListener is a listener whose socket has a name to remove.
+// unixListener is a listener that removes its socket's file when closed.
 type unixListener struct {
 	net.Listener
 	path string
@@ -157,19 +157,20 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string) {
 	<-closed
 }
 
+// limitedListener bounds the connections that are open at a time.
 type limitedListener struct {
 	net.Listener
 	slots chan struct{}
 }
 
-func (f *limitedListener) Accept() (net.Conn, error) {
-	f.slots <- struct{}{}
-	c, err := f.Listener.Accept()
+func (l *limitedListener) Accept() (net.Conn, error) {
+	l.slots <- struct{}{}
+	c, err := l.Listener.Accept()
 	if err != nil {
-		<-f.slots
+		<-l.slots
 		return nil, err
 	}
-	return &limitedConn{Conn: c, freeSlot: sync.OnceFunc(func() { <-f.slots })}, nil
+	return &limitedConn{Conn: c, freeSlot: sync.OnceFunc(func() { <-l.slots })}, nil
 }
 
 type limitedConn struct {

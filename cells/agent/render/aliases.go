@@ -12,12 +12,12 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// maxExpanded bounds the nodes of a document with its aliases expanded.
-const maxExpanded = 1_000_000
+// maxExpandedNodes bounds the nodes of a document with its aliases expanded.
+const maxExpandedNodes = 1_000_000
 
-// refuseBombs refuses YAML whose aliases multiply beyond reason (fault 29), by file and line, before kustomize expands
-// them. Invalid YAML is left to kustomize, which reports it.
-func refuseBombs(files releases.Files) error {
+// refuseAliasBombs returns an error, with file and line, for YAML whose aliases expand to too many nodes (fault 29). It
+// is called before kustomize expands them. Invalid YAML is left to kustomize, which reports it.
+func refuseAliasBombs(files releases.Files) error {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		data := files[name].Data
 		switch path.Ext(name) {
@@ -26,7 +26,7 @@ func refuseBombs(files releases.Files) error {
 			continue
 		}
 		if bytes.IndexByte(data, '&') < 0 || bytes.IndexByte(data, '*') < 0 {
-			continue // an alias needs both
+			continue // an alias needs an anchor
 		}
 		documents := yaml.NewDecoder(bytes.NewReader(data))
 		for {
@@ -35,7 +35,7 @@ func refuseBombs(files releases.Files) error {
 				break // the end, or invalid YAML
 			}
 			if line := (expansion{}).overflow(&node); line > 0 {
-				return fmt.Errorf("%s:%d: its aliases expand to more than %d nodes", name, line, maxExpanded)
+				return fmt.Errorf("%s:%d: its aliases expand to more than %d nodes", name, line, maxExpandedNodes)
 			}
 		}
 	}
@@ -45,11 +45,11 @@ func refuseBombs(files releases.Files) error {
 // expansion holds the expanded size of each visited node; 0 while it is being counted.
 type expansion map[*yaml.Node]int
 
-// overflow returns the line at which a document exceeds maxExpanded; 0: it does not.
+// overflow returns the line at which a document exceeds maxExpandedNodes; 0 if the document stays below.
 func (e expansion) overflow(n *yaml.Node) int {
 	if size, known := e[n]; known {
 		if size == 0 {
-			return n.Line // it contains itself
+			return n.Line // the node contains itself
 		}
 		return 0
 	}
@@ -63,7 +63,7 @@ func (e expansion) overflow(n *yaml.Node) int {
 		if line := e.overflow(c); line > 0 {
 			return line
 		}
-		if size += e[c]; size > maxExpanded {
+		if size += e[c]; size > maxExpandedNodes {
 			return n.Line
 		}
 	}

@@ -153,7 +153,7 @@ func (q *request) render(tar io.Reader) ([]body, []string, error) {
 	if err := joinFaults(files.ScanKustomizations()); err != nil {
 		return nil, nil, err
 	}
-	if err := refuseBombs(files); err != nil {
+	if err := refuseAliasBombs(files); err != nil {
 		return nil, nil, err
 	}
 	bodies, err := buildManifests(files, dir)
