@@ -14,10 +14,11 @@ import (
 // granter collects a channel's grants by release.
 type granter struct {
 	channel   *channelPlan
-	freeSlots int // slots left; negative: unlimited
+	freeSlots int // negative: unlimited
 	byRelease map[string]*headGrants
 }
 
+// headGrants holds the offers of one head.
 type headGrants struct {
 	head   *EffectiveHead
 	offers []Offer
@@ -80,8 +81,8 @@ func (r *rollout) freeSlots() int {
 	return max(limit-r.slotsInUse, 0)
 }
 
-// Assign returns what head means for a cell whose last state is s. The epoch rises when the cell comes from another
-// channel, whose sequences can't be compared with this one's (R2).
+// Assign returns the assignment of a head to a cell whose last state is s. The epoch rises when the cell comes from
+// another channel, since sequences of two channels can't be compared (R2).
 func Assign(d *Desired, cell *Cell, head *EffectiveHead, s *CellState) cells.Assignment {
 	epoch := cell.Identity.Epoch
 	if last := s.Last(); last != nil {

@@ -3,7 +3,8 @@
 // Make decides. Its inputs are what the repository says at one commit (Desired), what was observed (Observed) and the
 // time; equal inputs make equal Plans, byte for byte. The engine's loop, the API, the commands plan, why and simulate,
 // and the golden tests all use the same Plan. Build makes a Desired from files and from History, which folds commits.
-// Arrival.Fold folds reports into an Observed, and Carry applies a Plan to it. Drafts turns a Plan into commits.
+// ReportArrival.Fold folds a report into a cell's observed state, and Carry applies a Plan to an Observed. Drafts turns
+// a Plan into commits.
 //
 // The package does no I/O except on the fs.FS it is passed, reads no clock and starts no goroutine.
 //
@@ -23,8 +24,8 @@ type Kind string
 
 const (
 	Promote    Kind = "promote"    // move a channel's head up
-	Rollback   Kind = "rollback"   // move it down, by a forward commit
-	Quarantine Kind = "quarantine" // stop a release; in one commit with the rollback or halt it belongs to
+	Rollback   Kind = "rollback"   // move a channel's head down, by a new commit
+	Quarantine Kind = "quarantine" // stop a release, in one commit with the rollback or halt that it causes
 	Halt       Kind = "halt"       // put a hold on a channel
 	Grant      Kind = "grant"      // let cells have their channel's head
 	Identify   Kind = "identify"   // write cells' keys to their identity.yaml, one commit for all (R25)
@@ -86,7 +87,7 @@ type Action struct {
 	Finished      bool               `json:"-"` // the replaced head had reached its cells
 	Commit        string             `json:"-"` // the commit to read releases/Release from
 	forwardOnly   string             // see EffectiveHead.Forward
-	Holds         bool               `json:"-"` // rollback: it leaves a hold for a person to lift (R1)
+	Holds         bool               `json:"-"` // rollback: leaves a hold for a person to lift (R1)
 	key           string             // adopt: the engine's key
 	registrations []Registration     // identify: one for each of Cells, in the same order
 }
@@ -112,8 +113,8 @@ type Learned struct {
 	Cohorts []Cohort `json:"-"`
 	// Slots that ended. The store frees them before it grants anything (R14); until then every plan finds them again.
 	Freed []Freed `json:"-"`
-	// Cells whose offers lapsed untaken (R14). Only memory forgets these offers; every plan finds those in the store
-	// again.
+	// Cells whose offers lapsed untaken (R14). These offers are removed from memory only; the store keeps them, so
+	// that every plan finds them again.
 	Lapsed []string `json:"-"`
 }
 
