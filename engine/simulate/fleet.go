@@ -269,10 +269,10 @@ func (f *fleet) finishApplying(c *cell, failed bool) {
 func (f *fleet) turnUnhealthy(c *cell, cut *Cut) {
 	c.health, c.healthySince = cells.StateUnhealthy, time.Time{}
 	f.reportState(c)
-	if cut.UnhealthyOf == 0 {
+	if cut.UnhealthyFor == 0 {
 		return
 	}
-	f.scheduleFor(c, cut.UnhealthyOf, func() {
+	f.scheduleFor(c, cut.UnhealthyFor, func() {
 		c.health, c.healthySince = cells.StateHealthy, f.world.now
 		f.reportState(c)
 		f.scheduleMilestones(c)

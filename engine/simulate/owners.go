@@ -91,7 +91,7 @@ func (f *fleet) tryBegin(c *cell) {
 
 func (w *world) joinCells(number int, j Join) error {
 	files := map[string][]byte{}
-	data, err := cellFileLikeFirst(w.desired.Channels[j.Channel])
+	data, err := draftCell(w.desired.Channels[j.Channel])
 	if err != nil {
 		return err
 	}
@@ -113,17 +113,17 @@ func (w *world) joinCells(number int, j Join) error {
 	return nil
 }
 
-// cellFileLikeFirst returns a cell.yaml with the profile, values and labels of the channel's first cell.
-func cellFileLikeFirst(c *plan.Channel) ([]byte, error) {
-	fresh := map[string]any{"apiVersion": releases.APIVersion, "kind": "Cell", "channel": c.Name}
+// draftCell returns a cell.yaml with the profile, values and labels of the channel's first cell.
+func draftCell(c *plan.Channel) ([]byte, error) {
+	content := map[string]any{"apiVersion": releases.APIVersion, "kind": "Cell", "channel": c.Name}
 	if len(c.Cells) > 0 {
-		like := c.Cells[0].Cell
-		fresh["values"], fresh["labels"] = like.Values, like.Labels
-		if like.Profile != "" {
-			fresh["profile"] = like.Profile
+		first := c.Cells[0].Cell
+		content["values"], content["labels"] = first.Values, first.Labels
+		if first.Profile != "" {
+			content["profile"] = first.Profile
 		}
 	}
-	data, err := yaml.Marshal(fresh)
+	data, err := yaml.Marshal(content)
 	if err != nil {
 		return nil, fmt.Errorf("add cells to %s: %w", c.Name, err)
 	}

@@ -34,11 +34,11 @@ type arrivalKey struct {
 }
 
 type openWait struct {
-	wait      Wait
-	event     int       // index of its line in the timeline
-	plan      int       // the last plan that had the verdict
-	cells     int       // how many cells the verdict held in that plan
-	goneSince time.Time // instant of the first later plan without the verdict
+	wait         Wait
+	event        int       // index in the timeline of the line about this wait
+	lastPlan     int       // the last plan that had the verdict
+	blockedCells int       // how many cells that plan had the verdict about
+	goneSince    time.Time // instant of the first later plan without the verdict
 }
 
 func newRecorder(w *world) *recorder {
@@ -206,8 +206,8 @@ func (r *recorder) recordFailure(w *world, c *cell, a *cells.Assignment) {
 	})
 }
 
-// recordVerdicts follows each verdict from the first plan that has it to the first that does not.
-func (r *recorder) recordVerdicts(p int, now time.Time, verdicts []channels.Verdict) {
+// recordVerdicts follows each verdict from the first plan that has the verdict to the first that does not.
+func (r *recorder) recordVerdicts(planNumber int, now time.Time, verdicts []channels.Verdict) {
 	for _, v := range verdicts {
 		key := waitKey{v.Channel, v.Release, v.Gate, v.Cell != ""}
 		o := r.openWaits[key]
@@ -221,23 +221,23 @@ func (r *recorder) recordVerdicts(p int, now time.Time, verdicts []channels.Verd
 				At: now, Kind: "blocked", Channel: v.Channel, Release: v.Release, Gate: v.Gate, Text: v.Reason,
 			})
 		}
-		if o.plan != p {
-			o.plan, o.cells, o.goneSince = p, 0, time.Time{}
+		if o.lastPlan != planNumber {
+			o.lastPlan, o.blockedCells, o.goneSince = planNumber, 0, time.Time{}
 		}
 		if v.Cell == "" {
 			continue
 		}
-		o.cells++
-		o.wait.Cells = max(o.wait.Cells, o.cells)
+		o.blockedCells++
+		o.wait.Cells = max(o.wait.Cells, o.blockedCells)
 		e := &r.result.Timeline[o.event]
 		e.Cells = o.wait.Cells
-		if len(e.Names) < min(fewNames, o.cells) {
+		if len(e.Names) < min(fewNames, o.blockedCells) {
 			e.Names = append(e.Names, v.Cell)
 		}
 	}
 	for _, key := range r.sortedWaits() {
 		o := r.openWaits[key]
-		if o.plan == p {
+		if o.lastPlan == planNumber {
 			continue
 		}
 		if o.goneSince.IsZero() {
@@ -249,8 +249,8 @@ func (r *recorder) recordVerdicts(p int, now time.Time, verdicts []channels.Verd
 	}
 }
 
-// waitGrace is for how long a verdict about cells may be absent and still count as the same wait. The verdicts of a
-// full rollout come and go with each cell.
+// waitGrace is for how long a verdict about cells may be absent and still count as the same wait. While a
+// rollout has no free slot, such verdicts come and go with each cell.
 const waitGrace = 15 * time.Minute
 
 func (r *recorder) sortedWaits() []waitKey {
@@ -316,18 +316,18 @@ func (r *recorder) finishResult(w *world) *Result {
 	return r.result
 }
 
-// longestWaits keeps the longest wait of each channel and gate, with the sum of all its waits.
+// longestWaits returns the longest wait of each channel and gate, with the number and the sum of all of these waits.
 func longestWaits(all []Wait) []Wait {
-	type gate struct{ channel, gate string }
-	best := map[gate]*Wait{}
+	type waitedGate struct{ channel, gate string }
+	longest := map[waitedGate]*Wait{}
 	for _, wait := range all {
 		if wait.Longest == 0 {
 			continue
 		}
-		b := best[gate{wait.Channel, wait.Gate}]
+		b := longest[waitedGate{wait.Channel, wait.Gate}]
 		if b == nil {
 			b = &Wait{}
-			best[gate{wait.Channel, wait.Gate}] = b
+			longest[waitedGate{wait.Channel, wait.Gate}] = b
 		}
 		total, times := b.Total+wait.Longest, b.Times+1
 		if wait.Longest > b.Longest {
@@ -335,8 +335,8 @@ func longestWaits(all []Wait) []Wait {
 		}
 		b.Total, b.Times = total, times
 	}
-	out := make([]Wait, 0, len(best))
-	for _, b := range best {
+	out := make([]Wait, 0, len(longest))
+	for _, b := range longest {
 		out = append(out, *b)
 	}
 	slices.SortFunc(out, func(a, b Wait) int {

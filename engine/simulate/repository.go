@@ -78,7 +78,7 @@ func (r *repository) commit(who author, at time.Time, message string, files map[
 	return nil
 }
 
-// changedPaths returns the paths that a Change names: files, but for a release its folder.
+// changedPaths returns the paths that a Change names: a release's folder instead of its files, and other files.
 func changedPaths(files map[string][]byte) []string {
 	var all []string
 	for name := range files {
@@ -103,33 +103,33 @@ func (r *repository) buildDesired() (*plan.Desired, error) {
 	return d, nil
 }
 
-// draftRelease returns the files of a new release: those of the release like, with another manifest.
+// draftRelease returns the files of a new release: a copy of the release with version like, with another manifest.
 func (r *repository) draftRelease(c Cut, like string) (map[string][]byte, error) {
-	manifest := map[string]any{"apiVersion": releases.APIVersion, "kind": "Release"}
+	fields := map[string]any{"apiVersion": releases.APIVersion, "kind": "Release"}
 	files := map[string][]byte{}
 	folder := path.Join(releases.Dir, c.Version.String())
 	if like == "" {
 		files[path.Join(folder, "kustomization.yaml")] = []byte("resources: []\n")
-	} else if err := r.copyRelease(path.Join(releases.Dir, like), folder, files, manifest); err != nil {
+	} else if err := r.copyRelease(path.Join(releases.Dir, like), folder, files, fields); err != nil {
 		return nil, fmt.Errorf("cut %s like %s: %w", c.Version, like, err)
 	}
-	manifest["version"] = c.Version.String()
-	manifest["fixes"], manifest["rollback"] = c.Fixes, string(cmp.Or(c.Rollback, releases.RollbackAllowed))
+	fields["version"] = c.Version.String()
+	fields["fixes"], fields["rollback"] = c.Fixes, string(cmp.Or(c.Rollback, releases.RollbackAllowed))
 	if len(c.Features) > 0 {
-		manifest["features"] = c.Features
+		fields["features"] = c.Features
 	}
-	delete(manifest, "requires")
+	delete(fields, "requires")
 	if c.Requires != (Requires{}) {
-		needs := map[string]any{}
+		requires := map[string]any{}
 		if c.Requires.Infrastructure > 0 {
-			needs["infrastructure"] = c.Requires.Infrastructure
+			requires["infrastructure"] = c.Requires.Infrastructure
 		}
 		if c.Requires.From != "" {
-			needs["from"] = c.Requires.From
+			requires["from"] = c.Requires.From
 		}
-		manifest["requires"] = needs
+		fields["requires"] = requires
 	}
-	data, err := yaml.Marshal(manifest)
+	data, err := yaml.Marshal(fields)
 	if err != nil {
 		return nil, fmt.Errorf("cut %s: %w", c.Version, err)
 	}
@@ -137,7 +137,8 @@ func (r *repository) draftRelease(c Cut, like string) (map[string][]byte, error)
 	return files, nil
 }
 
-func (r *repository) copyRelease(from, to string, files map[string][]byte, manifest map[string]any) error {
+// copyRelease adds the files of the folder from to files, below to, and the fields of its release.yaml to fields.
+func (r *repository) copyRelease(from, to string, files map[string][]byte, fields map[string]any) error {
 	return fs.WalkDir(r.tip, from, func(name string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
@@ -147,7 +148,7 @@ func (r *repository) copyRelease(from, to string, files map[string][]byte, manif
 			return err
 		}
 		if name == path.Join(from, "release.yaml") {
-			return yaml.Unmarshal(data, &manifest)
+			return yaml.Unmarshal(data, &fields)
 		}
 		files[path.Join(to, strings.TrimPrefix(name, from+"/"))] = data
 		return nil

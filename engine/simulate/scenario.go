@@ -25,21 +25,21 @@ type Scenario struct {
 	Answers    []Answer   `yaml:"answers" json:"answers,omitempty" doc:"answers to check and metric gates; the last that fits counts"`
 }
 
-// Cut is a release that is merged, and how it does in cells. What its manifest does not say is as in the release that
-// it is like.
+// Cut is a release that is merged during the simulation, and how cells fare with it. Like names the release that it
+// copies; the other fields replace what the copied manifest says.
 type Cut struct {
-	At          Moment            `yaml:"at" json:"at" required:"true"`
-	Version     releases.Version  `yaml:"version" json:"version" required:"true"`
-	Like        string            `yaml:"like" json:"like,omitempty" doc:"the release whose files it has; default: the greatest version there is by then"`
-	Fixes       []string          `yaml:"fixes" json:"fixes,omitempty"`
-	Features    []string          `yaml:"features" json:"features,omitempty"`
-	Rollback    releases.Rollback `yaml:"rollback" json:"rollback,omitempty" enum:"allowed,forward-only"`
-	Requires    Requires          `yaml:"requires" json:"requires,omitzero"`
-	Fails       float64           `yaml:"fails" json:"fails,omitempty" minimum:"0" maximum:"1" doc:"probability that applying it fails in a cell"`
-	Stalls      float64           `yaml:"stalls" json:"stalls,omitempty" minimum:"0" maximum:"1" doc:"probability that applying it never ends"`
-	Unhealthy   float64           `yaml:"unhealthy" json:"unhealthy,omitempty" minimum:"0" maximum:"1" doc:"probability that a cell turns unhealthy on it later"`
-	UnhealthyIn Span              `yaml:"unhealthyIn" json:"unhealthyIn,omitzero" doc:"how long after a cell got it; default 10m to 2h"`
-	UnhealthyOf time.Duration     `yaml:"unhealthyFor" json:"unhealthyFor,omitempty" doc:"how long the cell stays unhealthy; default: until the next release"`
+	At           Moment            `yaml:"at" json:"at" required:"true"`
+	Version      releases.Version  `yaml:"version" json:"version" required:"true"`
+	Like         string            `yaml:"like" json:"like,omitempty" doc:"the release whose files it copies; default: the greatest version there is by then"`
+	Fixes        []string          `yaml:"fixes" json:"fixes,omitempty"`
+	Features     []string          `yaml:"features" json:"features,omitempty"`
+	Rollback     releases.Rollback `yaml:"rollback" json:"rollback,omitempty" enum:"allowed,forward-only"`
+	Requires     Requires          `yaml:"requires" json:"requires,omitzero"`
+	Fails        float64           `yaml:"fails" json:"fails,omitempty" minimum:"0" maximum:"1" doc:"probability that applying it fails in a cell"`
+	Stalls       float64           `yaml:"stalls" json:"stalls,omitempty" minimum:"0" maximum:"1" doc:"probability that applying it never ends"`
+	Unhealthy    float64           `yaml:"unhealthy" json:"unhealthy,omitempty" minimum:"0" maximum:"1" doc:"probability that a cell turns unhealthy on it later"`
+	UnhealthyIn  Span              `yaml:"unhealthyIn" json:"unhealthyIn,omitzero" doc:"how long after a cell got it; default 10m to 2h"`
+	UnhealthyFor time.Duration     `yaml:"unhealthyFor" json:"unhealthyFor,omitempty" doc:"how long the cell stays unhealthy; default: until the next release"`
 }
 
 // Requires holds what a cut release requires of a cell.
@@ -53,12 +53,12 @@ type Model struct {
 	Add            map[string]int `yaml:"add" json:"add,omitempty" doc:"how many cells to add, by channel; they copy the channel's first cell"`
 	Apply          Span           `yaml:"apply" json:"apply,omitzero" doc:"how long applying takes, to a healthy cell; default 2m to 8m"`
 	Hear           Span           `yaml:"hear" json:"hear,omitzero" doc:"how long until a cell receives a grant; default 0s to 30s"`
-	Report         time.Duration  `yaml:"report" json:"report,omitempty" doc:"how often cells report; what happens within it is seen at its end; default 1m"`
+	Report         time.Duration  `yaml:"report" json:"report,omitempty" doc:"how often cells report; what happens in between is seen in the next report; default 1m"`
 	Fails          float64        `yaml:"fails" json:"fails,omitempty" minimum:"0" maximum:"1" doc:"probability of a failure where the release says nothing"`
 	Infrastructure *int           `yaml:"infrastructure" json:"infrastructure,omitempty" minimum:"0" doc:"infrastructure number of all cells; default: whatever a release requires"`
 }
 
-// Span is a length of time that luck picks between two bounds.
+// Span is a random duration between two bounds.
 type Span struct {
 	Min time.Duration `yaml:"min" json:"min"`
 	Max time.Duration `yaml:"max" json:"max" doc:"default: min"`
@@ -69,7 +69,7 @@ type Select struct {
 	Cells   []string          `yaml:"cells" json:"cells,omitempty" doc:"by name"`
 	Channel string            `yaml:"channel" json:"channel,omitempty"`
 	Labels  map[string]string `yaml:"labels" json:"labels,omitempty"`
-	Share   float64           `yaml:"share" json:"share,omitempty" minimum:"0" maximum:"1" doc:"share of these cells, by luck; 0: all"`
+	Share   float64           `yaml:"share" json:"share,omitempty" minimum:"0" maximum:"1" doc:"share of these cells, chosen at random; 0: all"`
 }
 
 // Outage is a time without contact: once, or repeatedly at random. A cell without contact goes on by itself.

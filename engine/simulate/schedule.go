@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -19,14 +20,14 @@ import (
 func (w *world) checkNames() error {
 	s := w.input.Scenario
 	var faults []error
-	channel := func(where, name string) {
+	checkChannel := func(where, name string) {
 		if name != "" && w.desired.Channels[name] == nil {
 			faults = append(faults,
 				fmt.Errorf("%s: there is no channel %q; there are %s", where, name,
 					strings.Join(w.desired.Order, ", ")))
 		}
 	}
-	known := func(where, version string) {
+	checkRelease := func(where, version string) {
 		if version == "" || version == "*" || w.desired.Releases[version] != nil {
 			return
 		}
@@ -37,7 +38,7 @@ func (w *world) checkNames() error {
 	}
 	for i, c := range s.Releases {
 		where := fmt.Sprintf("releases[%d]", i)
-		known(where, c.Like)
+		checkRelease(where, c.Like)
 		if c.At.instant(w.input.From).Before(w.input.From) {
 			faults = append(faults, fmt.Errorf("%s: the release is cut before the simulation begins", where))
 		}
@@ -47,7 +48,7 @@ func (w *world) checkNames() error {
 	}
 	for i, o := range s.Outages {
 		where := fmt.Sprintf("outages[%d]", i)
-		channel(where, o.Of.Channel)
+		checkChannel(where, o.Of.Channel)
 		for _, name := range o.Of.Cells {
 			if w.desired.Cells[name] == nil {
 				faults = append(faults, fmt.Errorf("%s: there is no cell %q", where, name))
@@ -55,15 +56,15 @@ func (w *world) checkNames() error {
 		}
 	}
 	for i, d := range s.Owners {
-		channel(fmt.Sprintf("owners[%d]", i), d.Of.Channel)
+		checkChannel(fmt.Sprintf("owners[%d]", i), d.Of.Channel)
 	}
 	for i, j := range s.Joins {
-		channel(fmt.Sprintf("joins[%d]", i), j.Channel)
+		checkChannel(fmt.Sprintf("joins[%d]", i), j.Channel)
 	}
 	for i, a := range s.People {
 		where := fmt.Sprintf("people[%d]", i)
-		channel(where, a.Channel)
-		known(where, a.Release)
+		checkChannel(where, a.Channel)
+		checkRelease(where, a.Release)
 		if a.Release != "*" && a.At.instant(w.input.From).Before(w.input.From) {
 			faults = append(faults, fmt.Errorf("%s: at is before the simulation begins", where))
 		}
@@ -72,8 +73,8 @@ func (w *world) checkNames() error {
 		}
 	}
 	for i, a := range s.Answers {
-		channel(fmt.Sprintf("answers[%d]", i), a.Channel)
-		known(fmt.Sprintf("answers[%d]", i), a.Release)
+		checkChannel(fmt.Sprintf("answers[%d]", i), a.Channel)
+		checkRelease(fmt.Sprintf("answers[%d]", i), a.Release)
 	}
 	return errors.Join(faults...)
 }
@@ -86,7 +87,7 @@ func (w *world) addCells() error {
 			return fmt.Errorf("cells.add: there is no channel %q; there are %s", channel,
 				strings.Join(w.desired.Order, ", "))
 		}
-		data, err := cellFileLikeFirst(c)
+		data, err := draftCell(c)
 		if err != nil {
 			return err
 		}
@@ -106,7 +107,7 @@ func (w *world) addCells() error {
 	return w.readRepository()
 }
 
-// anonymous commits where the scenario names no person.
+// anonymous is the author of commits for which the scenario names no person.
 var anonymous = author{Person: releases.Person{Name: "scenario", Email: "scenario@localhost"}}
 
 func (w *world) scheduleScenario() {
@@ -186,7 +187,7 @@ func (w *world) commitAct(a Act) error {
 		e.Text = strings.TrimSuffix(e.Text, ":")
 	}
 	if void != "" {
-		e.Text = "nothing came of it: " + void
+		e.Text = "no effect: " + void
 	}
 	w.recorder.addEvent(e)
 	if len(files) == 0 {
@@ -214,7 +215,7 @@ func (w *world) draftAct(a Act) (files map[string][]byte, who author, void strin
 	switch a.Do {
 	case "hold":
 		file = path.Join(folder, "holds", a.Hold+".yaml")
-		content = channels.Hold{Reason: orElse(a.Reason, "the scenario holds it"), By: a.By}
+		content = channels.Hold{Reason: cmp.Or(a.Reason, "the scenario holds it"), By: a.By}
 	case "lift":
 		files = map[string][]byte{}
 		for _, h := range w.desired.Channels[a.Channel].Holds {
@@ -243,14 +244,14 @@ func (w *world) draftAct(a Act) (files map[string][]byte, who author, void strin
 		}
 		file = path.Join(folder, "approvals", a.Release, a.By+".yaml")
 		content = map[string]string{
-			"digest": string(release.Digest), "comment": orElse(a.Reason, "by the scenario"),
+			"digest": string(release.Digest), "comment": cmp.Or(a.Reason, "by the scenario"),
 		}
 	case "quarantine":
 		if release == nil || release.Digest == "" {
 			return nil, who, "there is no such release yet", nil
 		}
 		q := channels.Quarantine{
-			Digest: release.Digest, Reason: orElse(a.Reason, "the scenario quarantines it"), By: a.By,
+			Digest: release.Digest, Reason: cmp.Or(a.Reason, "the scenario quarantines it"), By: a.By,
 		}
 		if a.Channel != "" {
 			q.Channels = []string{a.Channel}
@@ -259,11 +260,4 @@ func (w *world) draftAct(a Act) (files map[string][]byte, who author, void strin
 	}
 	data, err := yaml.Marshal(content)
 	return map[string][]byte{file: data}, who, "", err
-}
-
-func orElse(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
