@@ -227,6 +227,7 @@ func (l *stream) sendHeartbeat(now time.Duration) {
 	}
 }
 
+// recheckAccess closes the stream of a cell that was revoked, or whose key was replaced.
 func (l *stream) recheckAccess() {
 	if !l.fanout.auth.StillAllowsCell(l.caller) {
 		l.close("shut out")

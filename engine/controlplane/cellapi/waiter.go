@@ -48,6 +48,7 @@ func (l *waiter) setKnown(etag string) {
 
 func (l *waiter) sendHeartbeat(time.Duration) {}
 
+// recheckAccess wakes the request of a cell that was revoked, or whose key was replaced, so that it ends.
 func (l *waiter) recheckAccess() {
 	if !l.fanout.auth.StillAllowsCell(l.caller) {
 		l.woken.Notify()
