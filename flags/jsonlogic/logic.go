@@ -30,7 +30,7 @@ func (n conditional) eval(r *run, data any) (any, error) {
 	return nil, nil
 }
 
-// result evaluates a result and, if that yields an object, the object.
+// result evaluates a result. If the value is an object of one key, it is a rule in turn and is evaluated too.
 func (n conditional) result(i int, r *run, data any) (any, error) {
 	v, err := n[i].eval(r, data)
 	if err != nil {
@@ -45,7 +45,7 @@ func (n conditional) result(i int, r *run, data any) (any, error) {
 // junction is the operators and, or: the first value that decides, otherwise the last.
 type junction struct {
 	items   list
-	decides bool
+	decides bool // the truth of an item that ends the evaluation: false for and, true for or
 }
 
 func (c *compiler) compileJunction(decides bool, args any) node {
