@@ -19,13 +19,13 @@ import (
 	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
-// Options say which control plane a Client talks to, and for which cell.
+// Options says which control plane a Client talks to, and for which cell.
 type Options struct {
 	Server        string          // http://HOST:PORT or unix:///PATH: plain; https://HOST:PORT or empty: TLS by key
 	Cell          string          // required
 	Token         *identity.Token // token to register with; nil: the cell is registered, or Server is plain
 	Credentials   *Credentials    // required, unless Server is plain
-	Clock         *clock.Clock    // required; receipts add samples
+	Clock         *clock.Clock    // required; the time stamps of responses are its samples
 	PollWait      time.Duration   // how long one long-poll may wait
 	Log           zerolog.Logger
 	OnTestPoint   func(point string)                      // for tests: called at each point; nil: not called
@@ -94,23 +94,23 @@ func (c *Client) Close() {
 type Handler interface {
 	// HandleDesired takes the desired state. It returns once the state is taken, or ctx ends.
 	HandleDesired(ctx context.Context, d *cells.Desired)
-	// HandleConfirmed takes the key of an assignment that the control plane knows to be accepted.
+	// HandleConfirmed takes the Key of an assignment of which the control plane knows that the cell accepted it.
 	HandleConfirmed(ctx context.Context, key string)
-	// FlagsReport returns what to report of flags; nil: none were received.
+	// FlagsReport returns the part of a report about flags; nil: no flags were received.
 	FlagsReport() *cells.FlagsReport
 }
 
-// Run receives the desired state, sends reports and changes the cell's key when asked to, until ctx ends. Register
-// comes first.
+// Run receives the desired state, sends reports and changes the cell's key when asked to, until ctx ends. Register must
+// have returned before.
 func (c *Client) Run(ctx context.Context, r *Reporter, h Handler) {
 	if c.link.Load() == nil { // ctx ended during registration
 		return
 	}
-	asked := make(chan bool, 1)
+	rotateRequested := make(chan bool, 1)
 	var group sync.WaitGroup
-	group.Go(func() { (&subscriber{client: c, handler: h, rotateRequested: asked}).run(ctx) })
+	group.Go(func() { (&subscriber{client: c, handler: h, rotateRequested: rotateRequested}).run(ctx) })
 	group.Go(func() { r.run(ctx, h) })
-	group.Go(func() { c.runRotation(ctx, asked) })
+	group.Go(func() { c.runRotation(ctx, rotateRequested) })
 	group.Wait()
 }
 
@@ -150,14 +150,14 @@ func (c *Client) updatePins(pins []string, connection *tls.ConnectionState) erro
 	return nil
 }
 
-// trustsConnection reports whether the pins of today admit an open connection.
+// trustsConnection reports whether the current pins admit the peer of an open connection.
 func (c *Client) trustsConnection(connection *tls.ConnectionState) bool {
 	return c.credentials == nil || connection != nil &&
 		identity.MatchPins(c.credentials.snapshot().Pins, connection.PeerCertificates, time.Now()) == nil
 }
 
-// RetryPause returns how long to wait after failures in a row, of which err is the last (R33). Right after a key was
-// registered, a replica that does not know the key yet soon will.
+// RetryPause returns how long to wait after failures in a row, of which err is the last (R33). A 401 right after a
+// registration is retried soon: a replica may not know the new key yet.
 func (c *Client) RetryPause(err error, failures int) time.Duration {
 	var s *statusError
 	if !errors.As(err, &s) {

@@ -28,7 +28,7 @@ const (
 // uses a download.
 type download struct {
 	client *Client
-	ctx    context.Context //nolint:containedctx // of the whole
+	ctx    context.Context //nolint:containedctx // of the whole download
 	path   string
 	digest releases.Digest
 	limit  int64 // bytes on the wire, for each connection
@@ -68,15 +68,15 @@ func (d *download) Read(b []byte) (int, error) {
 	}
 }
 
-// resume requests the rest after a connection failed.
-func (d *download) resume(failed error) error {
+// resume requests the rest after a connection failed, for the reason cause.
+func (d *download) resume(cause error) error {
 	for {
 		d.part.close()
 		if d.failures++; d.failures > maxDownloadFailures {
-			d.connectionError = failed
-			return failed
+			d.connectionError = cause
+			return cause
 		}
-		_ = backoff.Sleep(d.ctx, d.client.RetryPause(failed, d.failures-1))
+		_ = backoff.Sleep(d.ctx, d.client.RetryPause(cause, d.failures-1))
 		next, err := d.openRest()
 		if err == nil {
 			d.part = next
@@ -90,11 +90,12 @@ func (d *download) resume(failed error) error {
 		switch {
 		case responded && refused.status == http.StatusRequestedRangeNotSatisfiable:
 			return io.EOF // all bytes had come; the digest is verified later
-		case responded && refused.status/100 == 4 && refused.status != http.StatusTooManyRequests: // not the connection
+		case responded && refused.status/100 == 4 && refused.status != http.StatusTooManyRequests:
+			// a retry would fail too
 			d.connectionError = err
 			return err
 		}
-		failed = err
+		cause = err
 	}
 }
 

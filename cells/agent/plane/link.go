@@ -18,7 +18,7 @@ import (
 
 const (
 	dialTimeout = 10 * time.Second
-	// idleTimeout is how long an idle connection is kept beside the stream's. A shorter time would cost the control
+	// idleTimeout is how long a connection that no stream uses is kept idle. A shorter time would cost the control
 	// plane handshakes, a longer one memory.
 	idleTimeout       = 5 * time.Second
 	maxResponseHeader = 64 << 10 // bytes
@@ -42,8 +42,8 @@ func (c *Client) plainLink(base, socket string) *link {
 	return c.newLink(base, nil, t)
 }
 
-// mutualLink returns a link of a key over TLS 1.3, on which the peer must prove a pinned key. Nothing else is trusted,
-// and names and dates are ignored (R29).
+// mutualLink returns a link of a key over TLS 1.3, on which the peer must prove a pinned key. No authority is trusted,
+// and a certificate's names and dates are ignored (R29).
 func (c *Client) mutualLink(base string, seed []byte, pins func() []string) (*link, error) {
 	key := ed25519.NewKeyFromSeed(seed)
 	certificate, err := identity.SelfSignedCertificate(rand.Reader, key, c.cell, time.Now())
@@ -66,12 +66,12 @@ func (c *Client) mutualLink(base string, seed []byte, pins func() []string) (*li
 }
 
 func (c *Client) newLink(base string, key ed25519.PrivateKey, t *http.Transport) *link {
-	var carrier http.RoundTripper = t
+	var transport http.RoundTripper = t
 	if c.wrapTransport != nil {
-		carrier = c.wrapTransport(t)
+		transport = c.wrapTransport(t)
 	}
 	return &link{base: base, key: key, replaced: make(chan struct{}), http: http.Client{
-		Transport:     carrier,
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
@@ -80,8 +80,8 @@ func (c *Client) newLink(base string, key ed25519.PrivateKey, t *http.Transport)
 // limit.
 func newTransport() *http.Transport {
 	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
-	only1 := new(http.Protocols)
-	only1.SetHTTP1(true)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
 	return &http.Transport{
 		Proxy:                  proxyFromEnvironment,
 		DialContext:            d.DialContext,
@@ -90,7 +90,7 @@ func newTransport() *http.Transport {
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxResponseHeader,
 		DisableCompression:     true,
-		Protocols:              only1,
+		Protocols:              protocols,
 		ReadBufferSize:         4 << 10,
 		WriteBufferSize:        4 << 10,
 	}
