@@ -6,8 +6,8 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 )
 
-// The features that count are those of every release that may be running now (R38). They are narrowed, and journalled,
-// before the first write of an apply, and widened only after health held for what was applied.
+// journal.Contained is narrowed and journalled before the first write of an apply, and widened only once the applied
+// release is healthy (R38).
 
 // recordFeatures records the features of an assignment's release, read from its verified bytes.
 func (s *state) recordFeatures(of *cells.Assignment, features []string) {
@@ -28,7 +28,7 @@ func (s *state) narrowContained(features []string) {
 		func(f string) bool { return !slices.Contains(features, f) })
 }
 
-// widenContained counts all features of the one release that may be running, once health has held.
+// widenContained sets Contained to the features of the one release that may be running, once the release is healthy.
 func (s *state) widenContained() {
 	a := s.Attempt
 	switch {

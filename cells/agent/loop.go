@@ -32,11 +32,11 @@ type loop struct {
 
 	desired      chan *cells.Desired // from plane: the desired state
 	ownerChanges chan ownerDecisions // from watchOwnerFile
-	confirmed    chan string         // from plane: keys of assignments that the control plane knows of
+	confirmed    chan string         // from plane: see HandleConfirmed
 
 	savedJournal []byte         // the journal as on disk
 	savedOffer   []byte         // offered.json as on disk
-	lastDesired  *cells.Desired // the control plane's last word; nil: none in this process
+	lastDesired  *cells.Desired // the newest received by this process; nil: none
 	inFlight     *runningStep
 }
 
@@ -44,11 +44,11 @@ type runningStep struct {
 	step
 	generation int
 	cancel     context.CancelCauseFunc
-	done       chan result // buffer of one
+	done       chan stepResult // buffer of one
 }
 
-type result struct {
-	mended   int
+type stepResult struct {
+	healed   int
 	features []string // that the step's release contains; nil: not known
 	err      error
 }
@@ -64,17 +64,17 @@ var errSuperseded = errors.New("superseded by a newer assignment")
 func (l *loop) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	troubles := 0
+	failures := 0 // of persist, in a row
 	for ctx.Err() == nil {
 		next := step{Task: taskRest}
 		l.state.reconsiderWhenDue(time.Now())
 		if err := l.persist(); err != nil { // a full disk, say: nothing proceeds that is not journalled
 			l.agent.options.Log.Error().Err(err).Msg("the agent waits until it can write its state folder")
 			l.reporter.PublishProblem(words.Clip(err.Error(), maxReason))
-			next.At = time.Now().Add(backoff.FullJitter(backoff.Exponential(minRetryPause, maxRetryPause, troubles)))
-			troubles++
+			next.At = time.Now().Add(backoff.FullJitter(backoff.Exponential(minRetryPause, maxRetryPause, failures)))
+			failures++
 		} else {
-			troubles = 0
+			failures = 0
 			next = l.state.nextStep(time.Now())
 		}
 		l.startStep(ctx, next)
@@ -97,11 +97,13 @@ func (l *loop) startStep(ctx context.Context, next step) {
 	if next.Task == taskRest {
 		return
 	}
-	stepping, cancel := context.WithCancelCause(ctx)
-	l.inFlight = &runningStep{step: next, generation: l.state.generation, cancel: cancel, done: make(chan result, 1)}
+	stepCtx, cancel := context.WithCancelCause(ctx)
+	l.inFlight = &runningStep{
+		step: next, generation: l.state.generation, cancel: cancel, done: make(chan stepResult, 1),
+	}
 	lastGood := l.state.LastGood
 	go func(f *runningStep) {
-		f.done <- l.runStep(stepping, f.step, lastGood)
+		f.done <- l.runStep(stepCtx, f.step, lastGood)
 		if f.Task == taskApply {
 			debug.FreeOSMemory() // the agent will most likely be idle for long
 		}
@@ -110,7 +112,7 @@ func (l *loop) startStep(ctx context.Context, next step) {
 
 // waitForEvent waits for the first event and passes it to the state.
 func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.Time) {
-	var done chan result
+	var done chan stepResult
 	var alarm <-chan time.Time
 	switch {
 	case l.inFlight != nil:
@@ -139,21 +141,22 @@ func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.T
 	}
 }
 
-func (l *loop) foldResult(done step, r result, now time.Time) {
+// foldResult passes the result of a step to the state.
+func (l *loop) foldResult(done step, r stepResult, now time.Time) {
 	t := done.Task
 	if r.features != nil {
 		l.state.recordFeatures(done.Assignment, r.features)
 	}
 	var unavailable *content.UnavailableError
 	var refused *content.RefusedError
-	missing := errors.As(r.err, &unavailable)
+	isUnavailable := errors.As(r.err, &unavailable)
 	if errors.As(r.err, &refused) {
 		l.state.recordRejection(refused)
 	}
 	switch {
-	case missing && t == taskHeal:
+	case isUnavailable && t == taskHeal:
 		l.state.handleHealUnavailable(r.err.Error(), now)
-	case missing:
+	case isUnavailable:
 		l.state.scheduleRetry(r.err.Error(), now, l.agent.client.RetryPause(r.err, l.state.retries))
 	case t == taskPrepare:
 		l.state.handlePrepared(r.err, now)
@@ -162,19 +165,19 @@ func (l *loop) foldResult(done step, r result, now time.Time) {
 	case t == taskCheckHealth:
 		l.state.handleHealth(r.err, now)
 	case t == taskHeal:
-		l.state.handleHealed(r.mended, r.err, now)
+		l.state.handleHealed(r.healed, r.err, now)
 	}
 }
 
 // runStep carries out a step. It runs beside the loop and does not touch the state.
-func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment) (r result) {
+func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment) (r stepResult) {
 	target := l.agent.options.Target
 	if s.Task == taskCheckHealth {
-		return result{err: target.Health(ctx)}
+		return stepResult{err: target.Health(ctx)}
 	}
 	rendered, err := l.renderer.Render(ctx, s.Assignment)
 	if err != nil {
-		return result{err: err}
+		return stepResult{err: err}
 	}
 	r.features = rendered.Features
 	switch s.Task {
@@ -185,7 +188,7 @@ func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment) 
 			l.pruneCaches(s.Assignment, lastGood)
 		}
 	case taskHeal:
-		r.mended, r.err = target.Heal(ctx, rendered.Rendered)
+		r.healed, r.err = target.Heal(ctx, rendered.Rendered)
 	}
 	return r
 }
@@ -205,7 +208,7 @@ func (l *loop) pruneCaches(a, lastGood *cells.Assignment) {
 // rather than loses it. Then it publishes the report.
 func (l *loop) persist() error {
 	s := &l.state
-	news := len(s.events) > 0
+	hasEvents := len(s.events) > 0
 	if err := l.outbox.Add(s.events, time.Now()); err != nil {
 		return err
 	}
@@ -230,8 +233,8 @@ func (l *loop) persist() error {
 		}
 	}
 	l.flags.SetRunning(s.runningRelease(), s.Contained) // journalled before, in force before the first write (R38)
-	l.reporter.Publish(s.buildReport(), s.isReportable(), news)
-	return l.saveOffered()
+	l.reporter.Publish(s.buildReport(), s.isReportable(), hasEvents)
+	return l.saveOffer()
 }
 
 // applyOwnerDecisions passes the owner's decisions on: first to the flags, then to the state.
@@ -259,14 +262,14 @@ func (l *loop) logEvent(e cells.Event) {
 
 // HandleDesired passes the desired state to the loop: see plane.Handler.
 func (l *loop) HandleDesired(ctx context.Context, d *cells.Desired) {
-	l.flags.SetDesired(d.Flags) // first: a kill waits for nothing
+	l.flags.SetDesired(d.Flags) // first: a kill must not wait for the loop
 	select {
 	case l.desired <- d:
 	case <-ctx.Done():
 	}
 }
 
-// HandleConfirmed passes the key of an assignment that the control plane knows of to the loop.
+// HandleConfirmed passes an assignment's key to the loop: see plane.Handler.
 func (l *loop) HandleConfirmed(ctx context.Context, key string) {
 	select {
 	case l.confirmed <- key:

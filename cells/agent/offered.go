@@ -15,21 +15,21 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Offer is the control plane's last word, as the agent stores it for the cell's owner.
+// Offer is the newest desired state that the cell received, as the agent stores it for the cell's owner.
 type Offer struct {
 	Head       *cells.Head       `json:"head,omitempty"`       // newest head of the cell's channel; nil: not received
 	Assignment *cells.Assignment `json:"assignment,omitempty"` // what the cell may have; nil: nothing yet
 	Hold       *cells.Hold       `json:"hold,omitempty"`       // why the assignment is not the head
 	Running    *cells.Assignment `json:"running,omitempty"`    // what is known to work; nil: nothing
-	Waits      string            `json:"waits,omitempty"`      // why the owner's decisions forbid it; empty: they don't
+	Waits      string            `json:"waits,omitempty"`      // why the owner forbids the assignment; empty: allowed
 }
 
-func offeredFile(dir string) string { return filepath.Join(dir, "offered.json") }
+func offerFile(dir string) string { return filepath.Join(dir, "offered.json") }
 
 // LoadOffer reads what the control plane offers the cell of a state folder, and what the cell runs.
 func LoadOffer(stateDir string) (Offer, error) {
 	var o Offer
-	info, err := os.Stat(offeredFile(stateDir))
+	info, err := os.Stat(offerFile(stateDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return o, nil
 	}
@@ -39,7 +39,7 @@ func LoadOffer(stateDir string) (Offer, error) {
 	if err != nil {
 		return o, fmt.Errorf("read the offer: %w", err)
 	}
-	text, err := os.ReadFile(offeredFile(stateDir)) //nolint:gosec // below the state folder
+	text, err := os.ReadFile(offerFile(stateDir)) //nolint:gosec // below the state folder
 	if err == nil {
 		err = json.Unmarshal(text, &o)
 	}
@@ -49,8 +49,8 @@ func LoadOffer(stateDir string) (Offer, error) {
 	return o, nil
 }
 
-// saveOffered stores the offer for the owner's commands to show.
-func (l *loop) saveOffered() error {
+// saveOffer stores the offer for the owner's commands to show.
+func (l *loop) saveOffer() error {
 	d := l.lastDesired
 	if d == nil {
 		return nil
@@ -60,7 +60,7 @@ func (l *loop) saveOffered() error {
 	if err != nil || bytes.Equal(text, l.savedOffer) {
 		return err
 	}
-	if err := disk.ReplaceFile(offeredFile(l.agent.options.StateDir), text); err != nil {
+	if err := disk.ReplaceFile(offerFile(l.agent.options.StateDir), text); err != nil {
 		return fmt.Errorf("write the offer: %w", err)
 	}
 	l.savedOffer = text

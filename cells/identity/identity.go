@@ -1,9 +1,9 @@
 // Package identity defines how a cell and its control plane recognise each other: keys, pins and one-time tokens.
 //
-// A cell is its Ed25519 key; a control plane is a set of pins, SHA-256 of public keys (R29). There is no authority:
-// both sides present a certificate that they signed themselves, and only its key counts. The package holds values and
-// pure functions, which may be called at once. It stores nothing, opens no connections and logs nothing; randomness and
-// time are passed in.
+// A cell is its Ed25519 key; a control plane is a set of pins, SHA-256 of public keys (R29). There is no certificate
+// authority: both sides present a certificate that they signed themselves, and only its key counts. The package holds
+// values and pure functions, which several goroutines may call at once. It stores nothing, opens no connections and
+// logs nothing; randomness and time are passed in.
 package identity
 
 import (
@@ -61,8 +61,8 @@ func KeyPin(key crypto.PublicKey) (string, error) {
 var ErrPinMismatch = errors.New("the peer's key is not among the pinned keys: " +
 	"this is another control plane, or somebody intercepts the connection")
 
-// MatchPins checks a peer's chain against pins: either its own key is pinned, or a key of the chain under which its
-// certificate verifies (R29). Names and dates are ignored where the peer's own key is pinned.
+// MatchPins checks a peer's chain against pins: either the peer's own key is pinned, or the key of a certificate of the
+// chain that vouches for the peer's (R29). Names and dates are ignored where the peer's own key is pinned.
 func MatchPins(pins []string, chain []*x509.Certificate, now time.Time) error {
 	if len(chain) == 0 {
 		return ErrPinMismatch
@@ -70,9 +70,9 @@ func MatchPins(pins []string, chain []*x509.Certificate, now time.Time) error {
 	if slices.Contains(pins, CertificatePin(chain[0])) {
 		return nil
 	}
-	between := x509.NewCertPool()
+	intermediates := x509.NewCertPool()
 	for _, c := range chain[1:] {
-		between.AddCert(c)
+		intermediates.AddCert(c)
 	}
 	for _, c := range chain[1:] {
 		if !slices.Contains(pins, CertificatePin(c)) {
@@ -80,7 +80,7 @@ func MatchPins(pins []string, chain []*x509.Certificate, now time.Time) error {
 		}
 		root := x509.NewCertPool()
 		root.AddCert(c)
-		options := x509.VerifyOptions{Roots: root, Intermediates: between, CurrentTime: now}
+		options := x509.VerifyOptions{Roots: root, Intermediates: intermediates, CurrentTime: now}
 		if _, err := chain[0].Verify(options); err == nil {
 			return nil
 		}

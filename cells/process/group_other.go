@@ -4,7 +4,7 @@ package process
 
 import "syscall"
 
-// newProcessGroup puts a child into a process group of its own. Only Linux can kill it when its parent dies.
+// newProcessGroup puts a child into a process group of its own. Only Linux can kill the child when its parent dies.
 func newProcessGroup() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }

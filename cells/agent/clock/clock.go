@@ -1,7 +1,8 @@
 // Package clock estimates the control plane's time in a cell (R40), from samples of that time and the machine's
-// monotonic clock, across restarts and reboots. It does not ask for the time: whoever exchanges messages with the
-// control plane adds samples. The estimate never goes back, is never ahead of the samples, and is not affected when the
-// machine's wall clock is set. A Clock is safe for concurrent use. Its decisions are made by estimate, which is pure.
+// monotonic clock, across restarts and reboots. It does not request the time: the packages that exchange messages with
+// the control plane add samples. The estimate never goes back, is never ahead of the samples, and is not affected when
+// the machine's wall clock is set. A Clock is safe for concurrent use. Its decisions are made by estimate, which is
+// pure.
 package clock
 
 import (
@@ -52,6 +53,7 @@ func New(stateDir string, m Machine) *Clock {
 	return c
 }
 
+// ReadMachine reads the machine's clocks.
 func (c *Clock) ReadMachine() Reading {
 	now := time.Now()
 	mono := now.Sub(c.started)
@@ -95,7 +97,7 @@ func (c *Clock) DurationUntil(t time.Time) time.Duration {
 // Changed returns a channel that is sent to when a sample changes the results of DurationUntil. One goroutine receives.
 func (c *Clock) Changed() <-chan struct{} { return c.changed }
 
-// SaveDue reports whether it is time for a Save even if no instant has come.
+// SaveDue reports whether Save should be called although nothing that depends on the time changed.
 func (c *Clock) SaveDue() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,6 +1,6 @@
-// Package content fetches content by digest and caches releases on the cell's disk. Nothing is stored under a digest
-// that it was not verified against (invariant 6); time and size of a download are limited. The package opens no
-// connections: a Source does. It does not look into a release: package render does.
+// Package content fetches content by digest and caches releases on the cell's disk. Content is stored under a digest
+// only after it was verified against that digest (invariant 6); time and size of a download are limited. The package
+// opens no connections: a Source does. Package render looks into releases.
 //
 // A digest is trusted because its assignment is. Signatures would be verified in Cache.Open, before the bytes are used,
 // and signed metadata would be fetched by a Kind of its own.
@@ -37,7 +37,7 @@ type Stream interface {
 	ConnectionError() error
 }
 
-// UnavailableError says that something needed can't be fetched now. It may be available later, and nothing is wrong
+// UnavailableError says that content, disk space or a process is not available now, but may be later. Nothing is wrong
 // with the release.
 type UnavailableError struct{ Cause error }
 

@@ -31,7 +31,7 @@ func (s *Server) Report() *cells.FlagsReport {
 	return s.reported
 }
 
-// composeReport returns the report: of what was received, only what is durable. It needs mu.
+// composeReport returns the report: of what was received, only what is durable. The caller holds mu.
 func (s *Server) composeReport() *cells.FlagsReport {
 	r := &cells.FlagsReport{Height: s.saved.Height, Orders: s.saved.OrdersDigest, Fault: s.faultText()}
 	if s.saved.Bundle.Digest == "" && r.Fault == "" {
@@ -44,7 +44,7 @@ func (s *Server) composeReport() *cells.FlagsReport {
 	return r
 }
 
-// faultText returns why the flags received last are not in force, or "". It needs mu.
+// faultText returns why the flags received last are not in force, or "". The caller holds mu.
 func (s *Server) faultText() string {
 	var reasons []string
 	if s.saveError != nil {
@@ -58,7 +58,7 @@ func (s *Server) faultText() string {
 	return words.Clip(strings.ToValidUTF8(strings.Join(reasons, "; "), "?"), maxFault)
 }
 
-// reportedStates returns the states that a report has room for, the most telling first.
+// reportedStates returns the states that a report has room for, in the order of sortByState.
 func reportedStates(states map[string]flags.CellState) map[string]flags.CellState {
 	if len(states) == 0 {
 		return nil
@@ -105,7 +105,7 @@ type InForce struct {
 	Held          []string           `json:"held,omitempty"`     // features held by the cell's owner
 	Labels        map[string]string  `json:"labels,omitempty"`
 	Fault         string             `json:"fault,omitempty"` // why the last flags are not in force; empty: they are
-	// start of this state (control plane's time); zero: unknown
+	// When this state began, in the control plane's time; zero: unknown
 	Since time.Time `json:"since"`
 }
 
@@ -118,7 +118,7 @@ type Announcement struct {
 }
 
 // writeInForce stores what is in force for the owner. Announcements under embargo are left out before their time (R45).
-// It needs mu.
+// The caller holds mu.
 func (s *Server) writeInForce() error {
 	at, known := s.instant()
 	v := InForce{
@@ -133,11 +133,11 @@ func (s *Server) writeInForce() error {
 		if g.Embargo && at < g.At {
 			continue
 		}
-		l := Announcement{ID: id, State: s.states[id], Features: g.Features}
+		a := Announcement{ID: id, State: s.states[id], Features: g.Features}
 		if g.At > 0 {
-			l.At = time.Unix(g.At, 0).UTC()
+			a.At = time.Unix(g.At, 0).UTC()
 		}
-		v.Announcements = append(v.Announcements, l)
+		v.Announcements = append(v.Announcements, a)
 	}
 	withoutSince, err := json.Marshal(v)
 	if err != nil || bytes.Equal(withoutSince, s.writtenInForce) {
