@@ -98,17 +98,17 @@ func observing() map[string]func(t *testing.T, open Open) {
 // sharing tests a store with several processes.
 func sharing() map[string]func(t *testing.T, open Open) {
 	return map[string]func(t *testing.T, open Open){
-		"one leads at a time, under growing terms":              lead,
-		"of many who ask for a free lease one gets it":          leadRace,
-		"a lease that was given back is free":                   resign,
-		"a deposed leader's writes hit 0 rows (fault 11)":       deposed,
-		"who never asked to lead writes while nobody leads":     unled,
-		"whoever does not lead may still take reports":          reportsWithoutLease,
-		"two processes report different cells":                  twoReporters,
-		"of two processes that fold on one version one is kept": twoFolders,
-		"two processes share one cap":                           twoGranters,
-		"each is told what the other writes":                    follow,
-		"the store's clock is one for all":                      clock,
+		"one leads at a time, under growing terms":                       leaseTerms,
+		"of many stores that request a free lease one gets it":           leaseRace,
+		"a released lease is free":                                       leaseReleased,
+		"a deposed leader's writes hit 0 rows (fault 11)":                writesOfDeposed,
+		"a store that never requested the lease writes while none leads": writesWithoutLeader,
+		"whoever does not lead may still take reports":                   reportsWithoutLease,
+		"two processes report different cells":                           twoReporters,
+		"of two processes that fold on one version one is kept":          twoFolders,
+		"two processes share one cap":                                    twoGranters,
+		"each is told what the other writes":                             follow,
+		"the store's clock is one for all":                               sharedClock,
 	}
 }
 
