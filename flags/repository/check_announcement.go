@@ -17,8 +17,8 @@ func indexPath(field string, i int) string { return fmt.Sprintf("%s[%d]", field,
 
 func channelPath(name string) string { return "channels[" + name + "]" }
 
-// validateAnnouncement checks an announcement without other files, completes its ID and defaults, and keeps the lines
-// for later faults.
+// validateAnnouncement checks an announcement without other files, sets its ID and defaults, and records the lines of
+// its fields for faults that are found later.
 func validateAnnouncement(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 	a := &doc.Value
 	a.ID = stem(doc.File)
@@ -31,7 +31,7 @@ func validateAnnouncement(doc *manifest.Doc[Announcement]) (faults []manifest.Fa
 	if strings.TrimSpace(a.Title) == "" && a.Title != "" {
 		fault(manifest.Missing, "title", "title is empty: say what is new")
 	}
-	times := !a.PublishAt.IsZero()
+	hasTime := !a.PublishAt.IsZero()
 	for _, name := range slices.Sorted(maps.Keys(a.Channels)) {
 		if !labelPattern.MatchString(name) {
 			fault(manifest.WrongName, channelPath(name), "%.70q can't name a channel: %s", name, labelRule)
@@ -41,9 +41,9 @@ func validateAnnouncement(doc *manifest.Doc[Announcement]) (faults []manifest.Fa
 			fault(manifest.WrongValue, channelPath(name),
 				"channels.%.70s must be ready, never or a wall time such as 2026-12-01T10:00:00", name)
 		}
-		times = times || !w.At.IsZero()
+		hasTime = hasTime || !w.At.IsZero()
 	}
-	if a.Now && !times {
+	if a.Now && !hasTime {
 		fault(manifest.Missing, "now",
 			"now publishes although the time has passed, but there is no time: add publishAt")
 	}
@@ -128,7 +128,7 @@ func checkRamp(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 				"shares must grow: %d percent after %d", s.Percent, before.Percent))
 		} else if s.After <= before.After {
 			faults = append(faults, doc.Fault(manifest.Conflict, at+".after",
-				"steps count from publication, and must grow: %s after %s", s.After, before.After))
+				"after counts from publication, and must grow: %s follows %s", s.After, before.After))
 		}
 	}
 	if n := len(r.Steps); n > 0 && r.Steps[n-1].Percent < 100 {
@@ -169,7 +169,7 @@ func (l *loader) loadAnnouncements() {
 
 func (a *Announcement) filePath() string { return path.Join(AnnouncementsDir, a.ID+".yaml") }
 
-// checkTimes faults wall times that the zone's clocks never show, or show twice.
+// checkTimes adds a fault for each wall time that the zone's clocks never show, or show twice.
 func (l *loader) checkTimes(a *Announcement) {
 	check := func(at string, t LocalTime) {
 		if t.IsZero() {
@@ -185,8 +185,8 @@ func (l *loader) checkTimes(a *Announcement) {
 	}
 }
 
-// checkOverlaps refuses a feature in two announcements that can reach the same cell: which of them turns the feature on
-// would be undefined.
+// checkOverlaps adds a fault for each feature in two announcements that can reach the same cell: which announcement
+// turns the feature on would be undefined.
 func (l *loader) checkOverlaps(all []*Announcement) {
 	byFeature := map[string][]*Announcement{}
 	for _, a := range all {
@@ -226,12 +226,12 @@ func (a *Announcement) overlaps(b *Announcement) bool {
 	})
 }
 
-// mayReach reports whether a may be published in a channel.
+// mayReach reports whether an announcement can be published in a channel.
 func (a *Announcement) mayReach(channel string) bool {
 	return (len(a.Cells.Channels) == 0 || slices.Contains(a.Cells.Channels, channel)) && !a.Channels[channel].Never
 }
 
-// areDisjoint reports whether both lists name something, and nothing in common.
+// areDisjoint reports whether both lists have entries, but none in common.
 func areDisjoint(a, b []string) bool {
 	return len(a) > 0 && len(b) > 0 && !slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
 }
