@@ -9,7 +9,7 @@ import (
 )
 
 // summarise describes the announcement in a channel: "18 of 20 cells will light up at 10:00 Europe/Berlin; acme waits
-// for 2026.11.3 (soak until …)". The text changes with time alone only at Plan.Next.
+// for 2026.11.3 (soak until …)". Unless something else changes, the text changes only at Plan.Next.
 func (s *channelState) summarise() string {
 	t := &s.counts
 	switch s.state {
@@ -30,7 +30,7 @@ func (s *channelState) summarise() string {
 	}
 	if t.cells == 0 {
 		if t.due {
-			return "no cell is in " + s.channel.Name + " that it is for"
+			return "it selects no cell in " + s.channel.Name
 		}
 		return "it will be on in " + s.channel.Name + " " + s.describeTime()
 	}
@@ -63,7 +63,7 @@ func (s *channelState) describeExceptions() string {
 	return b.String()
 }
 
-// describeTime says when s is published, with the day unless that is today.
+// describeTime says when the announcement is published in the channel, with the day unless it is today.
 func (s *channelState) describeTime() string {
 	if s.at.IsZero() {
 		return "as soon as it is published"
