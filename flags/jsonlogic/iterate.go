@@ -2,9 +2,9 @@ package jsonlogic
 
 // iteration is an operator that evaluates its body with every element of a list as the data.
 type iteration struct {
-	subject  node // gives the list
+	subject  node // evaluates to the list
 	raw      any  // the body as written
-	body     node // compiled; nil: needs solveVars first
+	body     node // compiled; nil: compiled in each evaluation, after solveVars
 	isObject bool // the body is an object, as none, some and all require
 }
 
@@ -54,7 +54,7 @@ func (c *compiler) compileSubject(v any) node {
 	return constant{}
 }
 
-// evalElements returns the list; none reports that there is none.
+// evalElements returns the list. none reports whether the subject is null instead.
 func (it *iteration) evalElements(r *run, data any) (items []any, none bool, err error) {
 	v, err := it.subject.eval(r, data)
 	if err != nil || v == nil {
@@ -80,7 +80,7 @@ func (it *iteration) evalNonEmpty(r *run, data any) ([]any, error) {
 	return items, r.spend(len(items))
 }
 
-// compileSolved solves the body with data, and compiles it.
+// compileSolved returns the compiled body, after solveVars with data if the body needs it.
 func (it *iteration) compileSolved(r *run, body, data any) (node, error) {
 	if it.body != nil {
 		return it.body, nil
@@ -170,7 +170,7 @@ func (n *every) eval(r *run, data any) (any, error) {
 	return true, nil
 }
 
-// solveBody solves the body with data, unless the body needs no solving.
+// solveBody returns the body, after solveVars with data if the body needs it.
 func (it *iteration) solveBody(r *run, body, data any) (any, error) {
 	if it.body != nil {
 		return body, nil
@@ -178,8 +178,8 @@ func (it *iteration) solveBody(r *run, body, data any) (any, error) {
 	return r.solveVars(body, data)
 }
 
-// exists is the operators some and none. The body of some is solved with the outer data and then the element, the body
-// of none only with the outer data.
+// exists is the operators some and none. solveVars is applied to the body of some with the outer data and then the
+// element, to the body of none only with the outer data.
 type exists struct {
 	iteration
 	wanted bool

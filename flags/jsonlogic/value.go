@@ -58,7 +58,7 @@ func toNumber(v any) (float64, error) {
 	return 0, errShape
 }
 
-// toComparable converts an operand of a comparison to a number; NaN if that is impossible.
+// toComparable converts an operand of a comparison to a number; NaN, which compares as false, if it is none.
 func toComparable(v any) float64 {
 	switch v := v.(type) {
 	case nil:
@@ -97,7 +97,7 @@ func toText(v any) (string, error) {
 	return "", errShape
 }
 
-// sameValue is Go's equality of values. Two arrays or two objects can't be compared.
+// sameValue reports whether two values are equal in Go. It returns errShape for two arrays and for two objects.
 func sameValue(a, b any) (bool, error) {
 	switch a.(type) {
 	case []any:
