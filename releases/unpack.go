@@ -27,8 +27,8 @@ type File struct {
 type Files map[string]File
 
 // Unpack reads a canonical tar from an untrusted source and returns its files and digest. It refuses every byte that
-// Pack would not write, so equal files are equal bytes, and whatever exceeds the limits, before reading it. Nothing is
-// written to disk. The caller compares the digest with the expected one, and bounds the time that r may take.
+// Pack would not write, so that equal files have equal bytes, and content beyond the limits before reading it. Nothing
+// is written to disk. The caller compares the digest with the expected one, and bounds the time that r may take.
 func Unpack(r io.Reader, limits Limits) (Files, Digest, error) {
 	h := sha256.New()
 	u := unpacker{in: bufio.NewReaderSize(r, 64<<10), hash: h, guard: newGuard(limits), files: Files{}}
@@ -218,7 +218,7 @@ func (f Files) Pack(w io.Writer) error {
 	return nil
 }
 
-// ScanKustomizations is ScanKustomization of f. The faults name paths in the release.
+// ScanKustomizations does for f what ScanKustomization does for a folder. Faults name paths in the release.
 func (f Files) ScanKustomizations() []Fault {
 	t := releaseTree{inMemory: f, dir: "."}
 	for _, name := range slices.Sorted(maps.Keys(f)) {
