@@ -36,7 +36,7 @@ type Summary struct {
 type Channel struct {
 	Name     string    `json:"name"`
 	Cells    int       `json:"cells"`
-	Head     string    `json:"head"`   // at the end; empty: none
+	Head     string    `json:"head"`   // at the end of the simulation; empty: none
 	Behind   int       `json:"behind"` // cells that do not run the head at the end
 	Rollouts []Rollout `json:"rollouts"`
 }
@@ -76,7 +76,7 @@ type Wait struct {
 	Longest int64     `json:"longest"`
 	Total   int64     `json:"total"`
 	Times   int       `json:"times"`
-	// Most cells that waited at once, if the verdict is about single cells
+	// The greatest number of cells that waited at once, if the verdict is about single cells
 	Cells int  `json:"cells,omitempty"`
 	Open  bool `json:"open,omitempty"` // still open at the end
 }
