@@ -247,7 +247,7 @@ func TestHalfOpenLines(t *testing.T) {
 	f.eventually(func() (string, bool) {
 		noticed := 0
 		for _, name := range []string{"both", "down"} {
-			if strings.Contains(f.processLog(name), "no stream comes through") {
+			if strings.Contains(f.processLog(name), "streams don't get through") {
 				noticed++
 			}
 		}

@@ -45,7 +45,7 @@ func (w *world) countWarnings(name, of string) (n int) {
 	return n
 }
 
-const adoptionWarning = "knows of more acknowledgments than the store"
+const adoptionWarning = "it has fewer acknowledgments than the cell"
 
 // Fault 54: the database is emptied during a rollout. While one cell is silent no cell is granted anything, however
 // many others have reported (R26). Then the rollout completes, and sequences continue.
@@ -158,7 +158,7 @@ func TestDatabaseIsRestored(t *testing.T) {
 		t.Errorf("%d warnings that the store was restored, want once:\n%s", n, w.processLog("serve"))
 	}
 	out, err := w.runSluice("agent", "--join", "@"+token, "--dir", w.path("cells", "thief"))
-	if err == nil || !strings.Contains(err.Error(), "the token is not good") {
+	if err == nil || !strings.Contains(err.Error(), "the token is not valid") {
 		t.Errorf("the token that the older copy does not know to be used: %v %s", err, out)
 	}
 	w.cutRelease("1.0.3", "fourth")

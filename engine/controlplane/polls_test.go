@@ -157,6 +157,9 @@ func TestRequestsInFlightAreBounded(t *testing.T) {
 	e.nextDesired(t)
 	reported := make(chan int)
 	reporter := f.dial(t, 0)
+	for f.dial(t, 2).get(t, "/v1/desired", "").StatusCode == 503 {
+		// The stream's request may be in flight until a moment after its first event.
+	}
 	go func() { reported <- reporter.report(t, cellName(0)).StatusCode }()
 	<-held
 	after := map[string]bool{}
