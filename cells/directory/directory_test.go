@@ -254,7 +254,8 @@ func TestFailedHookIsRunAgain(t *testing.T) {
 func TestHookIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	child := filepath.Join(t.TempDir(), "child")
-	hook := "sleep 600 & echo $! >" + child + "; while :; do echo noise; done"
+	hook := "sleep 600 & echo $! >" + child +
+		"; noise=$(head -c 4096 /dev/zero | tr '\\0' n); while :; do echo $noise; done"
 	err := newTarget(t, dir, directory.Options{Hook: hook, HookTimeout: 200 * time.Millisecond}).Apply(t.Context(),
 		renderedWith("1"))
 	if err == nil || !strings.Contains(err.Error(), "hook: not finished after 200ms, killed: ") ||

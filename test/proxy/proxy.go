@@ -128,16 +128,16 @@ func (p *Proxy) accept() {
 		if closed {
 			reset()
 		}
-		timer := time.AfterFunc(lifetime, reset)
-		if lifetime == 0 {
-			timer.Stop()
+		stop := func() bool { return true }
+		if lifetime > 0 { // a timer of no time may fire before it is stopped
+			stop = time.AfterFunc(lifetime, reset).Stop
 		}
 		p.forwarders.Go(func() {
 			var both sync.WaitGroup
 			both.Go(func() { p.forward(far, near, true, up) })
 			both.Go(func() { p.forward(near, far, false, down) })
 			both.Wait()
-			timer.Stop()
+			stop()
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			delete(p.conns, near)
