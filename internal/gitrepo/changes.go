@@ -174,8 +174,8 @@ func idOrNone(id objects.ID) string {
 func newChange(id objects.ID, c *objects.Commit) releases.Change {
 	ch := releases.Change{
 		Commit:    id.String(),
-		Author:    releases.Person{Name: c.Author.Name, Email: c.Author.Email},
-		Committer: releases.Person{Name: c.Committer.Name, Email: c.Committer.Email},
+		Author:    person(c.Author),
+		Committer: person(c.Committer),
 		When:      c.Committer.When,
 		Message:   c.Message,
 	}
@@ -215,9 +215,7 @@ func (r *mirrorReader) describeCommit(id objects.ID, c *objects.Commit, before o
 			}
 		case r.layout.isRelease(f):
 			file.Authors = union(file.Authors, []releases.Person{ch.Committer})
-			if file.Keys = side.keys; ch.Key != "" && !slices.Contains(file.Keys, ch.Key) {
-				file.Keys = append(file.Keys, ch.Key)
-			}
+			file.Keys = union(side.keys, nonEmpty(ch.Key))
 		}
 	}
 	return ch, nil
@@ -227,21 +225,31 @@ var coAuthor = regexp.MustCompile(`(?im)^co-authored-by:[ \t]*([^<\n]*)<([^>\n]*
 
 // authors returns a commit's author and the people that its message credits.
 func authors(c *objects.Commit) []releases.Person {
-	list := []releases.Person{{Name: c.Author.Name, Email: c.Author.Email}}
+	list := []releases.Person{person(c.Author)}
 	for _, m := range coAuthor.FindAllStringSubmatch(c.Message, 100) {
 		list = union(list, []releases.Person{{Name: strings.TrimSpace(m[1]), Email: strings.TrimSpace(m[2])}})
 	}
 	return list
 }
 
-func union(a, b []releases.Person) []releases.Person {
+func person(i objects.Ident) releases.Person { return releases.Person{Name: i.Name, Email: i.Email} }
+
+func union[T comparable](a, b []T) []T {
 	list := a[:len(a):len(a)]
-	for _, p := range b {
-		if !slices.Contains(list, p) {
-			list = append(list, p)
+	for _, x := range b {
+		if !slices.Contains(list, x) {
+			list = append(list, x)
 		}
 	}
 	return list
+}
+
+// nonEmpty returns a list of the text; empty: of nothing.
+func nonEmpty(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return []string{text}
 }
 
 // listChanges lists the paths that Sluice reads among the differences of two root trees, sorted.

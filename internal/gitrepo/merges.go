@@ -42,15 +42,12 @@ func (r *mirrorReader) creditMerge(merge *objects.Commit, files []releases.FileC
 			}
 			c.authors = union(c.authors, authors(l.commit))
 			if r.layout.isRelease(releases.FileChange{Path: path}) {
-				by := l.commit.Committer
-				c.authors = union(c.authors, []releases.Person{{Name: by.Name, Email: by.Email}})
+				c.authors = union(c.authors, []releases.Person{person(l.commit.Committer)})
 				key, err := r.findSigner(l.id, l.commit)
 				if err != nil {
 					return nil, err
 				}
-				if key != "" && !slices.Contains(c.keys, key) {
-					c.keys = append(c.keys, key)
-				}
+				c.keys = union(c.keys, nonEmpty(key))
 			}
 			if c.last.commit == nil {
 				c.last = l
@@ -112,37 +109,31 @@ func (r *mirrorReader) findApprover(c historyCommit, side credit, f releases.Fil
 
 // approvesOnly reports whether all that differs from every parent of c is approvals.
 func (r *mirrorReader) approvesOnly(c *objects.Commit) (bool, error) {
-	parents := c.Parents
-	if len(parents) == 0 {
-		parents = []objects.ID{{}}
-	}
-	seen := map[string]int{}
-	for _, id := range parents {
-		tree, err := r.readRootTree(id)
-		if err != nil {
-			return false, err
-		}
-		err = r.diffTrees(tree, c.Tree, func(d objects.Difference) error {
+	paths, err := r.listUnlikeParents(c, func(before objects.ID, add func(name string, old, now objects.ID)) error {
+		return r.diffTrees(before, c.Tree, func(d objects.Difference) error {
 			if d.Name != r.layout.approvalsFolder() {
-				seen[d.Name]++
+				add(d.Name, fileID(d.Old), fileID(d.New))
 				return nil
 			}
-			return r.addChangedFiles(d.Name, d.Old, d.New, func(name string, _, _ objects.ID) { seen[name]++ }, 0)
+			return r.addChangedFiles(d.Name, d.Old, d.New, add, 0)
 		})
-		if err != nil {
-			return false, err
-		}
-	}
-	for name, n := range seen {
-		if n == len(parents) && !r.layout.isApproval(releases.FileChange{Path: name}) {
-			return false, nil
-		}
-	}
-	return true, nil
+	})
+	return !slices.ContainsFunc(paths, func(name string) bool {
+		return !r.layout.isApproval(releases.FileChange{Path: name})
+	}), err
 }
 
-// listTouched lists the paths that differ from every parent of c.
+// listTouched lists the paths that Sluice reads and that differ from every parent of c.
 func (r *mirrorReader) listTouched(c *objects.Commit) ([]string, error) {
+	return r.listUnlikeParents(c, func(before objects.ID, add func(name string, old, now objects.ID)) error {
+		return r.diffTrees(before, c.Tree, func(d objects.Difference) error { return r.addLayoutPaths(d, add) })
+	})
+}
+
+// listUnlikeParents lists the paths that diff adds for the root tree of each parent of c; a root commit has one, the
+// empty tree.
+func (r *mirrorReader) listUnlikeParents(c *objects.Commit,
+	diff func(before objects.ID, add func(name string, old, now objects.ID)) error) ([]string, error) {
 	parents := c.Parents
 	if len(parents) == 0 {
 		parents = []objects.ID{{}}
@@ -154,14 +145,13 @@ func (r *mirrorReader) listTouched(c *objects.Commit) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		files, err := r.listChanges(tree, c.Tree)
+		err = diff(tree, func(name string, _, _ objects.ID) {
+			if seen[name]++; seen[name] == len(parents) {
+				paths = append(paths, name)
+			}
+		})
 		if err != nil {
 			return nil, err
-		}
-		for _, f := range files {
-			if seen[f.Path]++; seen[f.Path] == len(parents) {
-				paths = append(paths, f.Path)
-			}
 		}
 	}
 	return paths, nil
