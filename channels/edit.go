@@ -40,6 +40,15 @@ func AddFreeze(channelYAML []byte, f Freeze) ([]byte, error) {
 	return edited, nil
 }
 
+// SetEngineKeys returns sluice.yaml with those keys as the engine's. All other text stays unchanged.
+func SetEngineKeys(pipelineYAML []byte, keys []string) ([]byte, error) {
+	edited, err := edit.Set(pipelineYAML, []string{"engine"}, edit.Fields{{Key: "keys", Value: keys}})
+	if err != nil {
+		return nil, fmt.Errorf("edit %s: %w", pipelineFile, err)
+	}
+	return edited, nil
+}
+
 func formatFreeze(f Freeze) string {
 	s := "{from: " + f.From.Format(time.RFC3339) + ", until: " + f.Until.Format(time.RFC3339)
 	if f.Reason != "" {

@@ -23,6 +23,9 @@ func (e *EngineKeys) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// IsSet reports whether the repository says anything of the engine's keys.
+func (e EngineKeys) IsSet() bool { return e.Enforced() || e.Unsigned }
+
 // Enforced reports whether the engine's commits need a signature.
 func (e EngineKeys) Enforced() bool { return len(e.Keys) > 0 }
 
@@ -42,7 +45,7 @@ func (e *EngineKeys) normaliseKeys(doc *manifest.Doc[Pipeline]) (faults []manife
 	}
 	for i, key := range e.Keys {
 		at := fmt.Sprintf("engine.keys[%d]", i)
-		parsed, err := parseKey(key)
+		parsed, err := ParseKey(key)
 		switch {
 		case err != nil:
 			faults = append(faults, doc.Fault(manifest.WrongValue, at, "%v", err))

@@ -75,7 +75,7 @@ func preparePipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 		}
 		for i, key := range m.Keys {
 			at := fmt.Sprintf("%s.keys[%d]", at, i)
-			parsed, err := parseKey(key)
+			parsed, err := ParseKey(key)
 			if err != nil {
 				fault(manifest.WrongValue, at, "%v", err)
 				continue
@@ -91,8 +91,8 @@ func preparePipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 	return faults
 }
 
-// parseKey converts an SSH public key from authorized_keys form to the form of Change.Key.
-func parseKey(text string) (string, error) {
+// ParseKey converts an SSH public key from authorized_keys form to the form of Change.Key.
+func ParseKey(text string) (string, error) {
 	key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(text))
 	switch {
 	case err != nil:

@@ -89,7 +89,7 @@ func arrows() map[string][]string {
 			"internal/window"},
 		"cells": {"releases", "internal/manifest", "flags", "internal/reason",
 			"internal/window"},
-		"engine/plan":     with("internal/manifest/edit"),
+		"engine/plan":     with(),
 		"engine/view":     with("engine/plan"),
 		"engine/roster":   with("engine/plan"),
 		"engine/simulate": with("engine/plan"),

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"github.com/sluice-cd/sluice/internal/manifest/edit"
+	"github.com/sluice-cd/sluice/channels"
 )
 
 // EngineKeys changes which keys count as the engine's (R46). A key that counts so far has to sign it.
@@ -38,23 +38,21 @@ func (k EngineKeys) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 		return Edit{}, Fail(errors.New("only a key that engine.keys of sluice.yaml lists may change the list"),
 			"sign with one of them: --signing-key, or the --data of the engine")
 	}
+	added, err := parseKeys(k.Add)
+	if err != nil {
+		return Edit{}, err
+	}
+	removed, err := parseKeys(k.Remove)
+	if err != nil {
+		return Edit{}, err
+	}
 	keys := slices.Clone(authority.Keys)
-	for _, text := range k.Add {
-		key, err := parsedKey(text)
-		if err != nil {
-			return Edit{}, err
-		}
+	for _, key := range added {
 		if !slices.Contains(keys, key) {
 			keys = slices.Insert(keys, 0, key)
 		}
 	}
-	for _, text := range k.Remove {
-		key, err := parsedKey(text)
-		if err != nil {
-			return Edit{}, err
-		}
-		keys = slices.DeleteFunc(keys, func(known string) bool { return known == key })
-	}
+	keys = slices.DeleteFunc(keys, func(key string) bool { return slices.Contains(removed, key) })
 	if len(keys) == 0 {
 		return Edit{}, Fail(errors.New("that would leave no key"),
 			"write engine: unsigned into sluice.yaml by hand if the repository shall do without, and sign that commit with a listed key")
@@ -66,8 +64,8 @@ func (k EngineKeys) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	if err != nil {
 		return Edit{}, fmt.Errorf("read %s: %w", file, err)
 	}
-	if text, err = edit.Set(text, []string{"engine"}, edit.Fields{{Key: "keys", Value: keys}}); err != nil {
-		return Edit{}, Fail(fmt.Errorf("edit %s: %w", file, err), "write it by hand: engine: {keys: [%q]}",
+	if text, err = channels.SetEngineKeys(text, keys); err != nil {
+		return Edit{}, Fail(err, "write it by hand: engine: {keys: [%q]}",
 			strings.Join(keys, `", "`))
 	}
 	return Edit{Files: singleFile(file, text)}, nil
@@ -77,11 +75,14 @@ func authorizedKey(key ssh.PublicKey) string {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
 }
 
-func parsedKey(text string) (string, error) {
-	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(text))
-	if err != nil {
-		return "", Fail(fmt.Errorf("%.60q is not an SSH public key", text),
-			"write it as ssh-ed25519 AAAA…, the line of a .pub file")
+// parseKeys reads keys as a person names them.
+func parseKeys(texts []string) (keys []string, err error) {
+	for _, text := range texts {
+		key, err := channels.ParseKey(text)
+		if err != nil {
+			return nil, Fail(err, "write it as ssh-ed25519 AAAA…, the line of a .pub file")
+		}
+		keys = append(keys, key)
 	}
-	return authorizedKey(key), nil
+	return keys, nil
 }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/manifest"
-	"github.com/sluice-cd/sluice/internal/manifest/edit"
 	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
@@ -16,8 +15,7 @@ import (
 // first parent.
 type Authority struct {
 	channels.EngineKeys
-	// the newest commit that changed the list without the signature of a listed key; empty: the list is as the tip has
-	// it
+	// The newest commit that changed the list without the signature of a listed key; empty: the tip's list is in force.
 	Ignored string
 }
 
@@ -35,21 +33,21 @@ func (a *Authority) amend(c releases.Change, listed channels.EngineKeys) {
 
 // fault returns what people should know about the list; nil: nothing.
 func (a Authority) fault() *releases.Fault {
-	if a.Unsigned && a.Ignored == "" {
+	switch {
+	case a.Ignored != "":
+		return &releases.Fault{
+			File: pipelineFile, Code: manifest.Forbidden,
+			Message: fmt.Sprintf(
+				"engine was changed in %s, which no listed key signed: the keys listed before stay in force; put them back, or have the change signed by one of them",
+				words.ShortCommit(a.Ignored)),
+		}
+	case a.Unsigned:
 		return &releases.Fault{
 			File: pipelineFile, Code: manifest.Unprotected, Warning: true,
 			Message: "engine: unsigned: whoever may push to this branch may promote, and may replace a cell's key",
 		}
 	}
-	if a.Ignored == "" {
-		return nil
-	}
-	return &releases.Fault{
-		File: pipelineFile, Code: manifest.Forbidden,
-		Message: fmt.Sprintf(
-			"engine was changed in %s, which no listed key signed: the keys listed before stay in force; put them back, or have the change signed by one of them",
-			words.ShortCommit(a.Ignored)),
-	}
+	return nil
 }
 
 // PipelinePushes is what refused pushes of sluice.yaml are kept under: no channel has such a name.
@@ -58,16 +56,14 @@ const PipelinePushes = "sluice/"
 // adoptKey lists the engine's key in a repository that says nothing of keys yet, once and alone in its plan (R46). It
 // reports whether it does.
 func (p *planner) adoptKey() bool {
-	a := p.desired.Authority
-	if p.observed.Key == "" || a.Enforced() || a.Unsigned || p.observed.Diverged != nil {
+	if p.observed.Key == "" || p.desired.Authority.IsSet() || p.observed.Diverged != nil {
 		return false
 	}
 	if p.desired.pipelineText == nil { // missing, or it can't be read
 		p.block(channels.Blocked("push", reason.KeyUnlistable))
 		return false
 	}
-	if r, ok := p.observed.Refused[PipelinePushes]; ok && r.Until.After(p.now) {
-		p.block(channels.Blocked("push", reason.KeyRefused, r.Reason).WithUntil(r.Until))
+	if p.isRefused(PipelinePushes, reason.KeyRefused, "", "") {
 		return false
 	}
 	p.addAction(Action{Kind: Adopt, key: p.observed.Key})
@@ -87,9 +83,9 @@ func (p *planner) isUnlisted(channel, release string) bool {
 // draftAdoption is the commit that lists the engine's key. It names the heads that were not signed: from here on they
 // count because it says so.
 func draftAdoption(d *Desired, p Plan, a Action) (releases.Draft, error) {
-	text, err := edit.Set(d.pipelineText, []string{"engine"}, edit.Fields{{Key: "keys", Value: []string{a.key}}})
+	text, err := channels.SetEngineKeys(d.pipelineText, []string{a.key})
 	if err != nil {
-		return releases.Draft{}, fmt.Errorf("edit %s: %w", pipelineFile, err)
+		return releases.Draft{}, err
 	}
 	var b strings.Builder
 	b.WriteString(

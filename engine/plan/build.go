@@ -30,7 +30,7 @@ func Build(
 		Faults: faults, Channels: map[string]*Channel{}, Releases: map[string]*Release{}, Cells: map[string]*Cell{},
 		Authority: h.Authority,
 	}
-	if a := h.Authority; !a.Enforced() && !a.Unsigned && !manifest.Fatal(set.PipelineFaults) {
+	if !h.Authority.IsSet() && !manifest.Fatal(set.PipelineFaults) {
 		b.desired.pipelineText, _ = fs.ReadFile(files, pipelineFile)
 	}
 	if f := h.Authority.fault(); f != nil {
@@ -67,7 +67,7 @@ func (b *builder) addChannel(s *channels.State) error {
 	c := &Channel{State: *s, Valid: s.Policy, History: past.Heads, Accepted: past.Accepted, Halted: past.Halted}
 	b.desired.Channels[s.Name] = c
 	if c.Policy == nil {
-		c.Valid = b.findValidPolicy(s.Name, past.Policies)
+		c.Valid = findValidPolicy(s.Name, past.Policies, b.open, b.cache)
 	}
 	if n := len(past.Heads); n > 0 {
 		c.Effective = &past.Heads[n-1]
@@ -84,13 +84,14 @@ func (b *builder) addChannel(s *channels.State) error {
 }
 
 // findValidPolicy returns the channel's newest policy without faults (R6).
-func (b *builder) findValidPolicy(name string, commits []string) *channels.Channel {
+func findValidPolicy(name string, commits []string, open func(string) (fs.FS, error), cache *manifest.Cache,
+) *channels.Channel {
 	for _, commit := range slices.Backward(commits) {
-		files, err := b.open(commit)
+		files, err := open(commit)
 		if err != nil {
 			return nil // older than what the mirror has; having no policy is safe
 		}
-		if policy, _ := channels.ParsePolicy(b.cache, files, name); policy != nil {
+		if policy, _ := channels.ParsePolicy(cache, files, name); policy != nil {
 			return policy
 		}
 	}
@@ -249,7 +250,7 @@ func (b *builder) checkQuarantines() {
 	b.desired.Quarantine = slices.Clone(b.desired.Quarantine)
 	for i := range b.desired.Quarantine {
 		q := &b.desired.Quarantine[i]
-		if _, signed := b.history.Quarantines[q.File]; signed || q.FailedIn == "" {
+		if b.history.Quarantines[q.File] || q.FailedIn == "" {
 			continue
 		}
 		q.FailedIn = ""

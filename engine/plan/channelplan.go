@@ -43,15 +43,17 @@ func divergedVerdict(channel, seen string) channels.Verdict {
 
 // isPushRefused reports whether the git host refused a push for c lately. No push for c is tried before Refusal.Until.
 func (c *channelPlan) isPushRefused(release string) bool {
-	if c.planner.isUnlisted(c.Name, release) {
-		return true
-	}
-	r, ok := c.planner.observed.Refused[c.Name]
-	if !ok || !r.Until.After(c.planner.now) {
+	return c.planner.isUnlisted(c.Name, release) ||
+		c.planner.isRefused(c.Name, reason.PushRefused, c.Name, release)
+}
+
+// isRefused reports whether the git host refused such a push lately, and says so about a channel; empty: about all.
+func (p *planner) isRefused(push string, code reason.Code, channel, release string) bool {
+	r, ok := p.observed.Refused[push]
+	if !ok || !r.Until.After(p.now) {
 		return false
 	}
-	c.planner.block(channels.Blocked("push", reason.PushRefused, r.Reason).WithUntil(r.Until).WithSubject(c.Name,
-		release))
+	p.block(channels.Blocked("push", code, r.Reason).WithUntil(r.Until).WithSubject(channel, release))
 	return true
 }
 

@@ -140,16 +140,8 @@ func (h *History) namesOrigin(d Decision) bool {
 // policyAt returns the policy that d was decided by, its base's or the newest valid one before; nil: it can't be read
 // any more.
 func (h *History) policyAt(d Decision, open func(string) (fs.FS, error), cache *manifest.Cache) *channels.Channel {
-	for _, commit := range slices.Backward(append(slices.Clone(h.pastChannel(d.Channel).Policies), d.Base)) {
-		files, err := open(commit)
-		if err != nil {
-			return nil
-		}
-		if policy, _ := channels.ParsePolicy(cache, files, d.Channel); policy != nil {
-			return policy
-		}
-	}
-	return nil
+	commits := append(slices.Clone(h.pastChannel(d.Channel).Policies), d.Base)
+	return findValidPolicy(d.Channel, commits, open, cache)
 }
 
 // isComplete reports whether d has a verdict that holds for every gate of the policy that it had to pass.

@@ -29,7 +29,7 @@ type History struct {
 	Acknowledged []string                // commits whose loss a person accepted
 	Authority    Authority               // who counts as the engine in the next commit
 	Identities   map[string]PastIdentity // by cell
-	Quarantines  map[string]string       // object ids of quarantine files that the engine wrote, by path
+	Quarantines  map[string]bool         // quarantine files that are as the engine wrote them, by path
 
 	Last struct{ Commit, Base string } // the newest commit if the engine wrote it, and the commit it was decided on
 }
@@ -120,7 +120,7 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 			}
 		case parts[0] == channels.QuarantineDir:
 			if delete(h.Quarantines, f.Path); trusted && f.New != "" {
-				h.Quarantines[f.Path] = f.New
+				h.Quarantines[f.Path] = true
 			}
 		case f.Path == pipelineFile:
 			if err := h.foldPipeline(c, open, cache); err != nil {
@@ -373,7 +373,7 @@ func (h *History) MakeMaps() *History {
 		h.Identities = map[string]PastIdentity{}
 	}
 	if h.Quarantines == nil {
-		h.Quarantines = map[string]string{}
+		h.Quarantines = map[string]bool{}
 	}
 	for _, past := range h.Channels {
 		if past.Approvals == nil {

@@ -12,7 +12,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -51,8 +50,7 @@ func (p *planner) identifyCells() {
 	if p.isUnlisted("", "") {
 		return
 	}
-	if r, ok := p.observed.Refused[IdentityPushes]; ok && r.Until.After(p.now) {
-		p.block(channels.Blocked("push", reason.IdentitiesRefused, r.Reason).WithUntil(r.Until))
+	if p.isRefused(IdentityPushes, reason.IdentitiesRefused, "", "") {
 		return
 	}
 	if commitAt := oldest.Add(identifyDelay); !oldest.After(p.now) && commitAt.After(p.now) {
