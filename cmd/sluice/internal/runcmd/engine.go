@@ -115,8 +115,8 @@ func engineKeyFile(data, tlsDir string) string {
 // engineSigner returns the key that the engine signs with: the one in --signing-key or, without the flag, its own.
 func engineSigner(data string, r engineOptions) (*gitrepo.SSHSigner, error) {
 	if r.signingKey != "" {
-		key, err := signing.Load(r.signingKey)
-		return &gitrepo.SSHSigner{Key: key}, err
+		signer, err := gitrepo.LoadSigner(r.signingKey)
+		return &signer, err
 	}
 	key, err := signing.LoadOrCreate(engineKeyFile(data, r.tlsDir), rand.Reader)
 	return &gitrepo.SSHSigner{Key: key}, err

@@ -1,6 +1,7 @@
 package runcmd
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -102,9 +103,9 @@ restart serve and its replicas, then remove it with sluice engine-key remove.`,
 			var done edits.Result
 			err := signing.Rotate(engineKeyFile(a.Data, *tlsDir), rand.Reader,
 				func(next, before ssh.Signer) (err error) {
-					signer := &gitrepo.SSHSigner{Key: before}
+					signer := gitrepo.SSHSigner{Key: before}
 					if file != "" {
-						if signer, err = engineSigner(a.Data, engineOptions{signingKey: file}); err != nil {
+						if signer, err = gitrepo.LoadSigner(file); err != nil {
 							return err
 						}
 					}
@@ -146,14 +147,11 @@ func changeEngineKeys(a *cli.App, verb string, tlsDir *string) *cobra.Command {
 			if verb == "remove" {
 				d = edits.EngineKeys{Remove: args}
 			}
-			if file == "" {
-				file = engineKeyFile(a.Data, *tlsDir)
-			}
-			key, err := signing.Load(file)
+			signer, err := gitrepo.LoadSigner(cmp.Or(file, engineKeyFile(a.Data, *tlsDir)))
 			if err != nil {
 				return cli.Fail(err, "name a key that sluice.yaml lists: --signing-key, or the --data of the engine")
 			}
-			done, err := pushKeys(a, cmd, &gitrepo.SSHSigner{Key: key}, d)
+			done, err := pushKeys(a, cmd, signer, d)
 			if err != nil {
 				return err
 			}
@@ -166,11 +164,11 @@ func changeEngineKeys(a *cli.App, verb string, tlsDir *string) *cobra.Command {
 }
 
 // pushKeys commits a change of the list as the caller, signed by a key of the engine's.
-func pushKeys(a *cli.App, cmd *cobra.Command, signer *gitrepo.SSHSigner, d edits.EngineKeys) (edits.Result, error) {
+func pushKeys(a *cli.App, cmd *cobra.Command, signer gitrepo.SSHSigner, d edits.EngineKeys) (edits.Result, error) {
 	repo, p, err := a.ReleaseRepository().OpenPusher(a, cmd)
 	if err != nil {
 		return edits.Result{}, cli.DecisionError(d, err)
 	}
 	defer repo.Close()
-	return cli.WithSigner(p, repo, signer).Push(cmd.Context(), d)
+	return cli.WithSigner(p, repo, &signer).Push(cmd.Context(), d)
 }
