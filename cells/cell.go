@@ -112,9 +112,19 @@ const MaxFailures = 16
 type Failure struct {
 	Assignment Assignment `json:"assignment"`
 	Values     bool       `json:"values,omitempty"` // only values or profile had changed: not the release's fault (R13)
+	Cause      Cause      `json:"cause,omitempty"`  // what was at fault; empty: CauseUnknown (R49)
 	Reason     string     `json:"reason"`
 	At         time.Time  `json:"at"` // by the cell's clock
 }
+
+// Cause says what was at fault when an assignment failed (R49).
+type Cause string
+
+const (
+	CauseRelease Cause = "release" // its content, its hook's own exit, or health that does not hold
+	CauseCell    Cause = "cell"    // the cell's machine: never counts against the release
+	CauseUnknown Cause = "unknown"
+)
 
 // Event is one entry of a cell's history. Numbers grow by one.
 type Event struct {

@@ -27,9 +27,8 @@ import (
 // planeStub feeds the control plane's own server without an engine or a store. Its views are made by hand, so that the
 // instant of each change is known exactly.
 type planeStub struct {
-	controlplane.Members // nil: no cell registers
-	names                []string
-	roster               *roster.Roster
+	names  []string
+	roster *roster.Roster
 
 	mu      sync.Mutex // guards what follows
 	view    *view.View
@@ -53,7 +52,19 @@ func (s *planeStub) Roster() *roster.Roster { return s.roster }
 // RosterChanged returns nil: the roster never changes.
 func (s *planeStub) RosterChanged() <-chan struct{} { return nil }
 
-func (s *planeStub) Fresh() error { return nil }
+func (s *planeStub) CheckFresh() error { return nil }
+
+func (s *planeStub) RetirePreviousKey(context.Context, string, string) error { return errUnsupported }
+
+func (s *planeStub) RegisterKey(context.Context, string, string, string, string) (cells.Identity, error) {
+	return cells.Identity{}, errUnsupported
+}
+
+func (s *planeStub) ReplaceKey(context.Context, string, string) error { return errUnsupported }
+
+func (s *planeStub) ChangeIdentity(context.Context, string, string, func(*cells.Identity)) error {
+	return errUnsupported
+}
 
 var errUnsupported = errors.New("there is none here")
 
