@@ -8,6 +8,7 @@
 package cells
 
 import (
+	"errors"
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
@@ -125,6 +126,16 @@ const (
 	CauseCell    Cause = "cell"    // the cell's machine: never counts against the release
 	CauseUnknown Cause = "unknown"
 )
+
+// CauseOf returns what an error of applying an assignment names as at fault: an error in its chain may have a method
+// FailureCause.
+func CauseOf(err error) Cause {
+	var named interface{ FailureCause() Cause }
+	if errors.As(err, &named) {
+		return named.FailureCause()
+	}
+	return CauseUnknown
+}
 
 // Event is one entry of a cell's history. Numbers grow by one.
 type Event struct {

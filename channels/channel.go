@@ -129,10 +129,13 @@ type When struct {
 
 // Rollout is how a head reaches the cells of its channel.
 type Rollout struct {
-	Waves         []Wave        `yaml:"waves" json:"waves,omitempty" doc:"cumulative; none: all cells at once"`
-	MaxInFlight   int           `yaml:"maxInFlight" json:"maxInFlight,omitempty" minimum:"0" doc:"cells updating at once; 0: no limit"`
-	FailureBudget int           `yaml:"failureBudget" json:"failureBudget,omitempty" minimum:"0" doc:"failed or stalled cells before it stops: one more stops it"`
-	Stall         time.Duration `yaml:"stall" json:"stall,omitempty" doc:"a cell that began and reports no result for so long counts as failed; default 30m"`
+	Waves         []Wave `yaml:"waves" json:"waves,omitempty" doc:"cumulative; none: all cells at once"`
+	MaxInFlight   int    `yaml:"maxInFlight" json:"maxInFlight,omitempty" minimum:"0" doc:"cells updating at once; 0: no limit"`
+	FailureBudget int    `yaml:"failureBudget" json:"failureBudget,omitempty" minimum:"0" doc:"failed or stalled cells before it stops: one more stops it"`
+	// so that a policy suits 3 cells as well as 3,000
+	FailurePercent float64       `yaml:"failurePercent" json:"failurePercent,omitempty" minimum:"0" maximum:"100" doc:"so many percent of the eligible cells, rounded down, if that is more than failureBudget"`
+	Stall          time.Duration `yaml:"stall" json:"stall,omitempty" doc:"a cell that began and reports no result for so long has stalled; default 30m"`
+	Watch          time.Duration `yaml:"watch" json:"watch,omitempty" doc:"a cell that falls ill so soon after it was first healthy counts as failed; default 1h"`
 }
 
 // Wave is one step of a rollout: the cells that run the head once the wave is finished.

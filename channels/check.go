@@ -102,6 +102,7 @@ func (c *Channel) applyDefaults() {
 	setDefault(&c.People, PeopleBound)
 	setDefault(&c.OnFailure, OnFailureRollback)
 	setDefault(&c.Rollout.Stall, 30*time.Minute)
+	setDefault(&c.Rollout.Watch, time.Hour)
 	for i := range c.Gates {
 		switch g := &c.Gates[i]; {
 		case g.Soak != nil:

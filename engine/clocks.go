@@ -45,11 +45,13 @@ func (k *stepDetector) step(now time.Time) time.Duration {
 	return now.Round(0).Sub(k.baseWall) - now.Sub(k.baseMono)
 }
 
-// medianSkew returns the median skew of the cells that reported after since; any is false if no cell did.
+// medianSkew returns the median skew of the cells that were granted something and reported after since; any is false if
+// no cell did. Of the two in the middle of an even number it returns the smaller: only more than half of the cells can
+// cast doubt on time (R10, R49).
 func medianSkew(o *plan.Observed, since time.Time) (skew time.Duration, any bool) {
 	skews := make([]time.Duration, 0, len(o.Cells))
 	for _, s := range o.Cells {
-		if s.Watched() && s.LastReport.After(since) {
+		if s.Granted != nil && s.Watched() && s.LastReport.After(since) {
 			skews = append(skews, s.Skew)
 		}
 	}
@@ -57,7 +59,11 @@ func medianSkew(o *plan.Observed, since time.Time) (skew time.Duration, any bool
 		return 0, false
 	}
 	slices.Sort(skews)
-	return skews[len(skews)/2], true
+	low, high := skews[(len(skews)-1)/2], skews[len(skews)/2]
+	if low.Abs() < high.Abs() {
+		return low, true
+	}
+	return high, true
 }
 
 // storeClock extrapolates the store's time, which all replicas share, from the last measurement. It advances by the

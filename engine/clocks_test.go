@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -21,12 +22,46 @@ func TestClockSeesSteps(t *testing.T) {
 			t.Fatalf("step %s", c.Step)
 		}
 		time.Sleep(time.Second)
-		o.Cells["s1"] = &plan.CellState{LastReport: time.Now(), Skew: time.Second}
+		o.Cells["s1"] = &plan.CellState{LastReport: time.Now(), Skew: time.Second, Granted: &cells.Assignment{}}
 		o.Cells["s1"].SetWatched(time.Now())
 		if c := k.judge(time.Now(), time.Now(), o); c.Step != 0 {
 			t.Fatalf("step %s, and the cells agree", c.Step)
 		}
 	})
+}
+
+// R10, R49: only more than half of the cells that were granted something can cast doubt on time.
+func TestHalfOfTheClocks(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		skews   []time.Duration // of cells with a grant
+		without int             // cells without one, two hours ahead
+		want    time.Duration
+	}{
+		"one of two":          {[]time.Duration{0, 2 * time.Minute}, 0, 0},
+		"one of two, behind":  {[]time.Duration{time.Second, -2 * time.Minute}, 0, time.Second},
+		"two of four":         {[]time.Duration{0, 1, 2 * time.Minute, 2 * time.Minute}, 0, 1},
+		"two of three":        {[]time.Duration{0, 2 * time.Minute, 3 * time.Minute}, 0, 2 * time.Minute},
+		"all of two":          {[]time.Duration{2 * time.Minute, 3 * time.Minute}, 0, 2 * time.Minute},
+		"strangers":           {[]time.Duration{0, 1}, 9, 0},
+		"strangers are alone": {nil, 9, 0},
+	} {
+		o := &plan.Observed{Cells: map[string]*plan.CellState{}}
+		add := func(skew time.Duration, granted *cells.Assignment) {
+			s := &plan.CellState{LastReport: now.Add(time.Second), Skew: skew, Granted: granted}
+			s.SetWatched(now)
+			o.Cells[strconv.Itoa(len(o.Cells))] = s
+		}
+		for _, skew := range c.skews {
+			add(skew, &cells.Assignment{})
+		}
+		for range c.without {
+			add(2*time.Hour, nil)
+		}
+		if got, _ := medianSkew(o, now); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
 }
 
 // R10: a step of this machine's clock is detected before its time is used.

@@ -153,9 +153,7 @@ func (o *observations) addReported(state *plan.CellState) {
 		return
 	}
 	if now != nil && now.Granted != state.Granted { // a grant was made in between
-		c := *state // the stored state may still be in use
-		c.Granted, c.GrantedAt = now.Granted, now.GrantedAt
-		state = &c
+		state = state.WithNewestGrant(now)
 	}
 	o.obs.Cells[state.Name] = state
 }

@@ -231,7 +231,7 @@ func (s *state) resetHealth() {
 func (s *state) handlePrepared(err error, now time.Time) {
 	a := *s.Attempt
 	if err != nil {
-		s.failAttempt(err.Error(), now)
+		s.failAttempt(err.Error(), cells.CauseOf(err), now)
 		return
 	}
 	s.clearRetries()
@@ -255,7 +255,7 @@ func (s *state) handleApplied(err error, now time.Time) {
 			backoff.Exponential(minRetryPause, maxRetryPause, s.retries))
 		return
 	case err != nil:
-		s.failAttempt(err.Error(), now)
+		s.failAttempt(err.Error(), cells.CauseOf(err), now)
 		return
 	}
 	s.clearRetries()
@@ -329,7 +329,7 @@ func (s *state) judgeAttempt(now time.Time) {
 		}
 	case a.Phase == phaseApplied && !now.Before(s.healthDeadline):
 		s.failAttempt(fmt.Sprintf("not healthy for %s within %s: %s", s.policy.HealthyFor, s.policy.HealthTimeout,
-			s.unhealthyReason), now)
+			s.unhealthyReason), cells.CauseRelease, now)
 	}
 }
 
@@ -344,12 +344,12 @@ func (s *state) completeAttempt() {
 }
 
 // failAttempt remembers that the attempt does not work, and begins the rollback if there is one (invariant 7).
-func (s *state) failAttempt(reason string, now time.Time) {
+func (s *state) failAttempt(reason string, cause cells.Cause, now time.Time) {
 	a := *s.Attempt
 	reason = words.Clip(reason, maxReason)
 	valuesOnly := s.LastGood != nil && s.LastGood.SameRelease(a.Assignment) && !s.LastGood.SameContent(a.Assignment)
 	s.Failures = append(slices.Clone(s.Failures),
-		cells.Failure{Assignment: a.Assignment, Values: valuesOnly, Reason: reason, At: now})
+		cells.Failure{Assignment: a.Assignment, Values: valuesOnly, Cause: cause, Reason: reason, At: now})
 	s.Failures = s.Failures[max(0, len(s.Failures)-cells.MaxFailures):]
 	s.recordEvent("failed", &a.Assignment, reason)
 	s.retries, s.retryAt = 0, time.Time{}

@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,7 +59,8 @@ func (t *Target) Health(ctx context.Context) error {
 type commandError struct {
 	name   string
 	reason string
-	output string // the end of it
+	cause  cells.Cause // empty: unknown
+	output string      // the end of it
 }
 
 func (e *commandError) Error() string {
@@ -67,6 +69,8 @@ func (e *commandError) Error() string {
 	}
 	return e.name + ": " + e.reason + ": " + e.output
 }
+
+func (e *commandError) FailureCause() cells.Cause { return cmp.Or(e.cause, cells.CauseUnknown) }
 
 // runCommand runs a shell command within its time limit. If the command failed or took too long, the error is a
 // *commandError; if ctx ended, the error is ctx's cause.
@@ -92,7 +96,11 @@ func (t *Target) runCommand(
 		timeout.output = output.LastLine(maxErrorOutput)
 		return output, timeout
 	case errors.As(err, &exit):
-		return output, &commandError{name: name, reason: exit.Error(), output: output.LastLine(maxErrorOutput)}
+		failure := &commandError{name: name, reason: exit.Error(), output: output.LastLine(maxErrorOutput)}
+		if exit.Exited() {
+			failure.cause = cells.CauseRelease
+		}
+		return output, failure
 	default:
 		return output, err
 	}

@@ -217,3 +217,13 @@ func (w *World) ReportMemory(name string) {
 	w.Obs.Cells[name] = w.Receive(s, cells.Report{Cell: name, State: cells.StateHealthy, Running: s.Running,
 		Failures: Plain(s.Failures)})
 }
+
+// CutAndInstallWithout cuts a release, and makes all cells of staging but the named ones run it.
+func (w *World) CutAndInstallWithout(t *testing.T, version string, silent ...string) {
+	t.Helper()
+	w.Commit("bob", "cut "+version, Release(version))
+	w.Settle()
+	w.WaitWithout(time.Minute, silent...)
+	w.Settle()
+	w.WantHead("staging", version)
+}

@@ -213,7 +213,7 @@ func (w *World) ReportFailed(name, reason string) {
 	w.T.Helper()
 	prev := w.Obs.Cells[name]
 	r := cells.Report{Cell: name, Boot: "b", Sent: w.Now, State: cells.StateHealthy, Running: prev.Running}
-	f := cells.Failure{Assignment: *prev.Last(), Reason: reason, At: w.Now}
+	f := cells.Failure{Assignment: *prev.Last(), Cause: cells.CauseRelease, Reason: reason, At: w.Now}
 	f.Values = prev.Running != nil && prev.Running.Digest == f.Assignment.Digest
 	for _, known := range prev.Failures {
 		r.Failures = append(r.Failures, known.Failure)

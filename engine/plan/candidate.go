@@ -29,12 +29,38 @@ func (c *channelPlan) advanceHead() bool {
 		c.planner.block(invalidVerdict(c.Channel).WithSubject(c.Name, ""))
 		return false
 	}
-	c.blockDeadHotfixes()
 	x, ok := c.findCandidate()
 	if !ok {
 		return false
 	}
 	return x.promote()
+}
+
+// advanceByHotfix promotes the greatest release with an open hotfix above the head whose gates hold, whatever other
+// release waits. Each open hotfix gets a promotion or a verdict (R17, R58). It reports whether the head moves.
+func (c *channelPlan) advanceByHotfix() bool {
+	if c.Policy == nil || len(c.Hotfixes) == 0 {
+		return false
+	}
+	c.blockDeadHotfixes()
+	for _, r := range slices.Backward(c.planner.desired.Versions) {
+		if !c.isAboveHead(r.Version) {
+			break
+		}
+		x := candidate{Release: r, channel: c, hotfix: c.openHotfixFor(r)}
+		if !x.isHotfix() {
+			continue
+		}
+		if q := c.Request; q != nil && q.Release == r.Version.String() {
+			x.requested = q
+		}
+		if v, out := x.judgeExclusion(); out {
+			c.planner.block(v)
+		} else if x.promote() {
+			return true
+		}
+	}
+	return false
 }
 
 // promoteRequested promotes the requested release once its gates hold; until then no other release is promoted (waits).
@@ -44,8 +70,12 @@ func (c *channelPlan) promoteRequested(r *Release) (moves, waits bool) {
 		c.planner.block(invalidVerdict(c.Channel).WithSubject(c.Name, c.Request.Release))
 		return false, true
 	}
-	x := candidate{Release: r, channel: c, requested: c.Request, hotfix: c.openHotfixFor(r)}
-	if v, out := x.judgeExclusion(); out {
+	x := candidate{Release: r, channel: c, requested: c.Request}
+	v, out := x.judgeExclusion()
+	switch {
+	case c.openHotfixFor(r) != nil:
+		return false, !out // advanceByHotfix judged it
+	case out:
 		c.planner.block(v)
 		return false, false
 	}
@@ -63,38 +93,36 @@ func invalidVerdict(c *Channel) channels.Verdict {
 	return channels.Blocked("invalid", reason.PolicyInvalid, why)
 }
 
-// findCandidate finds the greatest version above the head that every upstream accepted and nothing excludes. If there
-// is none, it adds verdicts about the releases that are on their way and what they wait for.
+func (c *channelPlan) isAboveHead(v releases.Version) bool {
+	return c.Effective == nil || c.planner.headVersion(c.Effective).Less(v)
+}
+
+// findCandidate finds the greatest version above the head that every upstream accepted and nothing excludes; releases
+// with an open hotfix are judged before. If there is none, it adds verdicts about the releases that are on their way
+// and what they wait for.
 func (c *channelPlan) findCandidate() (candidate, bool) {
 	p := c.planner
-	var head *releases.Version
-	if c.Effective != nil {
-		if v, err := releases.ParseVersion(c.Effective.Release); err == nil {
-			head = &v
-		}
-	}
 	foundComing, atSomeUpstreams := false, candidate{}
 	for _, r := range slices.Backward(p.desired.Versions) {
-		if head != nil && !head.Less(r.Version) {
+		if !c.isAboveHead(r.Version) {
 			break
 		}
-		x := candidate{Release: r, channel: c, hotfix: c.openHotfixFor(r)}
-		if !x.isHotfix() {
-			all, any := x.isAtUpstreams()
-			if any && !all && atSomeUpstreams.Release == nil {
-				atSomeUpstreams = x
-			}
-			if !all {
-				continue // not yet at every upstream
-			}
-		}
-		if v, out := x.judgeExclusion(); out {
-			if v.Code != reason.Prerelease {
-				p.block(v)
-			}
+		x := candidate{Release: r, channel: c}
+		if c.openHotfixFor(r) != nil {
 			continue
 		}
-		if x.isHotfix() || x.isAccepted(nil) {
+		all, any := x.isAtUpstreams()
+		if any && !all && atSomeUpstreams.Release == nil {
+			atSomeUpstreams = x
+		}
+		if !all {
+			continue // not yet at every upstream
+		}
+		if v, out := x.judgeExclusion(); out {
+			x.blockExclusion(v)
+			continue
+		}
+		if x.isAccepted(nil) {
 			return x, true
 		}
 		if !foundComing {
@@ -103,11 +131,20 @@ func (c *channelPlan) findCandidate() (candidate, bool) {
 		}
 	}
 	if !foundComing && atSomeUpstreams.Release != nil {
-		if _, out := atSomeUpstreams.judgeExclusion(); !out {
+		if v, out := atSomeUpstreams.judgeExclusion(); out {
+			atSomeUpstreams.blockExclusion(v)
+		} else {
 			atSomeUpstreams.isAccepted(p.block)
 		}
 	}
 	return candidate{}, false
+}
+
+// blockExclusion adds a verdict that excludes the release; a pre-release that the channel does not take is no news.
+func (x candidate) blockExclusion(v channels.Verdict) {
+	if v.Code != reason.Prerelease {
+		x.channel.planner.block(v)
+	}
 }
 
 // isAtUpstreams reports whether the release is, or was and is still accepted, at all upstreams of the channel, and
@@ -117,7 +154,7 @@ func (x candidate) isAtUpstreams() (all, any bool) {
 	all = true
 	for _, name := range c.Policy.After {
 		up := p.channels[name]
-		_, accepted := p.accepted[acceptKey{name, c.Name, x.Digest}]
+		accepted := up != nil && c.hasAccepted(up, x.Version.String(), x.Digest)
 		if up != nil && up.Effective != nil && up.Effective.Release == x.Version.String() {
 			accepted = true
 		}
@@ -161,16 +198,16 @@ func (x candidate) judgeUpstream(up *channelPlan) channels.Verdict {
 	if up == nil {
 		return channels.Blocked("", reason.UpstreamMissing)
 	}
-	if c.latched(up, x.Version.String(), x.Digest) {
+	release := x.Version.String()
+	if e := up.Effective; e != nil && e.Digest == x.Digest && p.findQuarantine(up.Name, release, x.Digest) == nil {
+		return up.tally.judgeSoakOnce(c) // what was accepted before is not evidence of now (R50)
+	}
+	if c.hasAccepted(up, release, x.Digest) {
 		evidence := p.accepted[acceptKey{up.Name, c.Name, x.Digest}].Evidence
 		if evidence == reason.UpstreamFinished.Words(up.Name) { // an acceptance keeps only the words of its verdict
 			return channels.Held("", reason.UpstreamFinished, up.Name)
 		}
 		return channels.Held("", reason.UpstreamAccepted, evidence)
-	}
-	if e := up.Effective; e != nil && e.Digest == x.Digest &&
-		p.findQuarantine(up.Name, x.Version.String(), x.Digest) == nil {
-		return up.tally.judgeSoakOnce(c)
 	}
 	return channels.Blocked("", reason.UpstreamElsewhere, up.Name)
 }
@@ -238,7 +275,7 @@ func (x candidate) promote() bool {
 		a.Replaces = e.Release
 		a.Finished = c.isFinished(e)
 		for _, down := range c.Down {
-			if acc, ok := p.accepted[acceptKey{c.Name, down, e.Digest}]; ok {
+			if acc, ok := p.accepted[acceptKey{c.Name, down, e.Digest}]; ok && !acc.Ended {
 				a.Accepted = append(a.Accepted, acc)
 			}
 		}

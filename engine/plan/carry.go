@@ -27,9 +27,12 @@ func (p *Plan) Offers() (all []Offer) {
 // AddLearned adds what a plan learned. Of a channel's rollouts it keeps only the newest head's.
 func (o *Observed) AddLearned(l Learned) {
 	all := &o.Learned
-	all.Accepted = appendNew(all.Accepted, l.Accepted, func(a, b Acceptance) bool {
-		return a.Upstream == b.Upstream && a.Downstream == b.Downstream && a.Digest == b.Digest
+	accepted := slices.DeleteFunc(slices.Clone(all.Accepted), func(old Acceptance) bool {
+		return slices.ContainsFunc(l.Accepted, func(a Acceptance) bool {
+			return a.Upstream == old.Upstream && a.Downstream == old.Downstream && a.Digest == old.Digest
+		})
 	})
+	all.Accepted = append(accepted, l.Accepted...)
 	all.Finished = appendNew(all.Finished, l.Finished, func(a, b Finish) bool {
 		return a.Channel == b.Channel && a.Sequence == b.Sequence && a.Digest == b.Digest
 	})

@@ -18,7 +18,7 @@ type channelPlan struct {
 }
 
 // decide decides about the channel in this order: a rollback that a person requested, a rollback or halt because the
-// head failed, any other request, a promotion, and last the grants of the head to cells.
+// head failed, hotfixes, any other request, a promotion, and last the grants of the head to cells.
 func (c *channelPlan) decide() {
 	if gone := c.planner.observed.Diverged; gone != nil {
 		c.planner.block(divergedVerdict(c.Name, gone.Seen))
@@ -26,6 +26,9 @@ func (c *channelPlan) decide() {
 	}
 	if c.rollBackByRequest() || c.rollBackOrHalt() {
 		return // the head moves; the next plan grants it
+	}
+	if !c.requestIsBelowHead() && c.advanceByHotfix() {
+		return
 	}
 	moves, waits := c.answerRequest()
 	if moves || !waits && c.advanceHead() {

@@ -66,7 +66,7 @@ func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) 
 		}
 		quarantined = a.Release
 		data, err := yaml.Marshal(channels.Quarantine{
-			Digest: a.Digest, Reason: a.Reason, By: "sluice", FailedIn: a.Channel,
+			Digest: a.Digest, Channels: a.Channels, Reason: a.Reason, By: "sluice", FailedIn: a.Channel,
 		})
 		if err != nil {
 			return out, err

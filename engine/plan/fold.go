@@ -55,6 +55,7 @@ func (k ReportArrival) Fold(prev *CellState, r cells.Report, staleAfter time.Dur
 	if prev != nil {
 		s.Version = prev.Version + 1
 		s.Granted, s.GrantedAt, s.StartedAt, s.Left = prev.Granted, prev.GrantedAt, prev.StartedAt, prev.Left
+		s.ReachedAt, s.IllSince = prev.ReachedAt, prev.IllSince
 		if s.Channel == "" {
 			s.Channel = prev.Channel
 		}
@@ -63,6 +64,7 @@ func (k ReportArrival) Fold(prev *CellState, r cells.Report, staleAfter time.Dur
 	gap := s.reportGap(prev)
 	s.foldSoak(prev, gap, staleAfter)
 	s.foldStart(prev)
+	s.foldReached()
 	s.foldFailures(prev, r.Failures)
 	return s, restore, events
 }
@@ -131,6 +133,32 @@ func (s *CellState) foldStart(prev *CellState) {
 	}
 }
 
+// foldReached notes when the cell was first healthy on the release that it was granted, and since when it is ill on it.
+func (s *CellState) foldReached() {
+	switch {
+	case !s.runsGrantedRelease(), s.State != cells.StateHealthy && s.State != cells.StateUnhealthy:
+		s.IllSince = time.Time{}
+	case s.State == cells.StateUnhealthy:
+		if s.IllSince.IsZero() && !s.ReachedAt.IsZero() {
+			s.IllSince = s.LastReport
+		}
+	default:
+		s.IllSince = time.Time{}
+		if s.ReachedAt.IsZero() {
+			s.ReachedAt = s.LastReport
+		}
+	}
+}
+
+func (s *CellState) runsGrantedRelease() bool {
+	return s.Granted != nil && s.Running != nil && sameHead(s.Granted, s.Running)
+}
+
+// sameHead reports whether two assignments are of one head. Epoch, profile and values may differ.
+func sameHead(a, b *cells.Assignment) bool {
+	return a.Channel == b.Channel && a.Sequence == b.Sequence && a.Digest == b.Digest
+}
+
 // foldFailures notes when each failure was first reported. A cell's claim that only values had changed is believed only
 // if the cell runs, or ran in the report before, the same release with other values (R13).
 func (s *CellState) foldFailures(prev *CellState, failures []cells.Failure) {
@@ -177,7 +205,7 @@ func (s *CellState) tookGrant() bool {
 // WithoutGrant returns a copy of s without its grant (R14).
 func WithoutGrant(s *CellState) *CellState {
 	c := *s
-	c.Granted, c.GrantedAt = nil, time.Time{}
+	c.Granted, c.GrantedAt, c.ReachedAt, c.IllSince = nil, time.Time{}, time.Time{}, time.Time{}
 	return &c
 }
 
@@ -192,10 +220,23 @@ func WithGrant(prev *CellState, g Granted) *CellState {
 	return &s
 }
 
+// WithNewestGrant returns a copy of s with the grant of another state of the same cell, or with none.
+func (s *CellState) WithNewestGrant(of *CellState) *CellState {
+	if of.Granted == nil {
+		return WithoutGrant(s)
+	}
+	c := *s
+	c.SetGrant(*of.Granted, of.GrantedAt)
+	return &c
+}
+
 // SetGrant makes a the newest grant. It remembers what was granted in another channel before.
 func (s *CellState) SetGrant(a cells.Assignment, at time.Time) {
 	if was := s.Granted; was != nil && was.Channel != a.Channel && !slices.Contains(s.Left, was.Digest) {
 		s.Left = append(slices.Clone(s.Left[max(0, len(s.Left)+1-maxLeft):]), was.Digest)
+	}
+	if s.Granted == nil || !sameHead(s.Granted, &a) {
+		s.ReachedAt, s.IllSince = time.Time{}, time.Time{}
 	}
 	s.Granted, s.GrantedAt = &a, at
 }

@@ -108,11 +108,15 @@ func (c *channelPlan) judgeSettled() (channels.Verdict, bool) {
 	if e == nil || c.Policy.Advance != channels.AdvanceSettled {
 		return channels.Verdict{}, false
 	}
-	waiting := []string{}
+	var accepted, taken, waiting []string
 	for _, name := range c.Down {
 		down := p.channels[name]
-		if !downstreamTook(down.Channel, e) &&
-			(down.Policy == nil || !down.latched(c, e.Release, e.Digest) && !down.acceptsNow(c)) {
+		switch {
+		case downstreamTook(down.Channel, e):
+			taken = append(taken, name)
+		case down.Policy != nil && (down.hasAccepted(c, e.Release, e.Digest) || down.acceptsNow(c)):
+			accepted = append(accepted, name)
+		default:
 			waiting = append(waiting, name)
 		}
 	}
@@ -122,8 +126,12 @@ func (c *channelPlan) judgeSettled() (channels.Verdict, bool) {
 	switch {
 	case len(c.Down) == 0 && c.isFinished(e):
 		return held(reason.HeadFinished, e.Release)
+	case len(taken) > 0 && len(accepted)+len(waiting) == 0:
+		return held(reason.HeadTaken, strings.Join(taken, ", "), e.Release)
+	case len(taken) > 0 && len(waiting) == 0:
+		return held(reason.HeadAcceptedOrTaken, strings.Join(accepted, ", "), e.Release, strings.Join(taken, ", "))
 	case len(c.Down) > 0 && len(waiting) == 0:
-		return held(reason.HeadAccepted, strings.Join(c.Down, ", "), e.Release)
+		return held(reason.HeadAccepted, strings.Join(accepted, ", "), e.Release)
 	case len(c.tally.failed) > c.failureBudget(), slices.Contains(c.Halted, e.Sequence),
 		p.findQuarantine(c.Name, e.Release, e.Digest) != nil:
 		return held(reason.HeadFailed, e.Release)

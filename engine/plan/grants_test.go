@@ -59,15 +59,20 @@ func TestSlotForWhatIsTakenBack(t *testing.T) {
 			Cell: "s2", State: cells.StateApplying, Running: s2.Running, Applying: s2.Applying,
 		})
 	}
-	w.WantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
+	w.WantActions("") // one stall among two cells does not count (R49)
+	w.WantGate("s2", "stalled", "began 1.1.0")
+	w.Commit("eve", "stop it", map[string]string{
+		"quarantine/1.1.0.yaml": "digest: @digest:1.1.0\nreason: it hangs\n",
+	})
+	w.WantActions("rollback 1.0.0 staging")
 	w.Commit("eve", "hold", map[string]string{"channels/staging/holds/x.yaml": "reason: wait\n"})
+	w.WantActions("grant 1.0.0 staging s2") // it has its slot already
+	w.WantActions("")
+	w.WantGate("s1", "maxInFlight", "at most 1 cell")
+	w.Report("s2", cells.StateHealthy)
 	w.WantActions("grant 1.0.0 staging s1")
 	w.WantActions("")
-	w.WantGate("s2", "maxInFlight", "at most 1 cell")
 	w.Report("s1", cells.StateHealthy)
-	w.WantActions("grant 1.0.0 staging s2")
-	w.WantActions("")
-	w.Report("s2", cells.StateHealthy)
 	w.WantActions("")
 }
 

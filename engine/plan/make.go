@@ -23,6 +23,7 @@ func Make(d *Desired, o *Observed, now time.Time) Plan {
 		p.channels[name].learn()
 		p.channels[name].freeEndedSlots()
 	}
+	p.endAcceptances()
 	if p.adoptKey() {
 		return p.finishPlan()
 	}
@@ -94,7 +95,8 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 	}
 	for _, c := range d.Channels {
 		for _, a := range c.Accepted {
-			if key := (acceptKey{a.Upstream, a.Downstream, a.Digest}); p.accepted[key].Evidence == "" {
+			key := acceptKey{a.Upstream, a.Downstream, a.Digest}
+			if known, ok := p.accepted[key]; !ok || known.Ended && a.At.After(known.At) {
 				p.accepted[key] = a
 			}
 		}

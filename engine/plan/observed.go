@@ -59,6 +59,9 @@ type CellState struct {
 	// Key of the newest assignment that the cell acknowledged: from then on it may apply the assignment for good (R14).
 	Taken     string
 	StartedAt time.Time // when the cell reported that it began Granted; a stall counts from here (R14)
+	// When the cell was first healthy on the release of Granted: its own rollout is over (R49). Zero: not yet.
+	ReachedAt time.Time
+	IllSince  time.Time // since when it has not been healthy on that release, after ReachedAt; zero: it is (R50)
 	Failures  []Failure
 	Owner     *cells.Owner       // as reported; nil: the owner decided nothing
 	Flags     *cells.FlagsReport `json:",omitempty"` // flags in force in the cell; nil: it reported none

@@ -73,9 +73,10 @@ type Action struct {
 	Sequence  int64           `json:"sequence,omitempty"`  // the head's new sequence
 	Requested string          `json:"requested,omitempty"` // who requested it in head.yaml (R1)
 	Reason    string          `json:"reason,omitempty"`
-	Wave      int             `json:"wave,omitempty"`  // grant: from 1
-	Cells     []string        `json:"cells,omitempty"` // grant, identify: sorted
-	Evidence  []string        `json:"evidence"`        // the verdicts that held, in words
+	Wave      int             `json:"wave,omitempty"`     // grant: from 1
+	Cells     []string        `json:"cells,omitempty"`    // grant, identify: sorted
+	Evidence  []string        `json:"evidence"`           // the verdicts that held, in words
+	Channels  []string        `json:"channels,omitempty"` // quarantine: the channels that it names; none: all
 
 	// Grant: one for each of Cells, in the same order. An offer takes a slot if its content is new to the cell and the
 	// cell uses no slot yet.
@@ -119,7 +120,7 @@ type Learned struct {
 }
 
 // Acceptance records that Upstream soaked Digest as Downstream's soak gate demands. An acceptance latches: it stays
-// valid when the upstream moves on (R7).
+// valid when the upstream moves on to a newer release (R7).
 type Acceptance struct {
 	Upstream   string          `json:"upstream"`
 	Downstream string          `json:"downstream"`
@@ -127,6 +128,8 @@ type Acceptance struct {
 	Digest     releases.Digest `json:"digest"`
 	At         time.Time       `json:"at"`
 	Evidence   string          `json:"evidence"` // "5 of 5 cells healthy for 24h2m"
+	// A quarantine of the release ended the acceptance at At, and no earlier acceptance counts (R50)
+	Ended bool `json:"ended,omitempty"`
 }
 
 // Finish records that a head reached all the cells that it was for, so that a rollback may return to it (R19).

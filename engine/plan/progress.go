@@ -28,7 +28,8 @@ type Progress struct {
 	Applying  int                `json:"applying" doc:"cells that began the head and have no result yet"`
 	InFlight  int                `json:"inFlight" doc:"slots in use: cells that were granted something and have no result yet"`
 	Slots     int                `json:"maxInFlight,omitempty" doc:"0: no limit"`
-	Failed    []string           `json:"failed,omitempty" doc:"cells that failed or stalled"`
+	Failed    []string           `json:"failed,omitempty" doc:"cells that failed, whether that counts against the release or not"`
+	Stalled   []string           `json:"stalled,omitempty" doc:"cells that began the head and have had no result for longer than the stall limit"`
 	Budget    int                `json:"failureBudget" doc:"how many cells may fail; one more stops the rollout"`
 	Blocked   []channels.Verdict `json:"blocked,omitempty" doc:"verdicts about the channel"`
 	Waiting   []Waiting          `json:"waiting,omitempty" doc:"cells that a gate holds back, by gate, most cells first"`
@@ -78,8 +79,15 @@ func Rollouts(d *Desired, o *Observed, made *Plan, channel string) []Progress {
 
 func (c *channelPlan) fillProgress(s *Progress) {
 	e, t := c.Effective, c.tally
-	s.Finished, s.Healthy, s.Failed, s.SkippedTo = c.isFinished(e), t.healthyWithLate, t.failed, c.skipOfHead().Wave
+	s.Finished, s.Healthy, s.SkippedTo = c.isFinished(e), t.healthyWithLate, c.skipOfHead().Wave
 	for i := range t.cells {
+		switch t.cells[i].outcome {
+		case works:
+		case stalled:
+			s.Stalled = append(s.Stalled, c.Cells[i].Name)
+		default:
+			s.Failed = append(s.Failed, c.Cells[i].Name)
+		}
 		state := t.cells[i].last
 		if state != nil && state.State == cells.StateApplying && state.Applying != nil &&
 			state.Applying.Channel == c.Name && state.Applying.Sequence == e.Sequence {
@@ -89,7 +97,7 @@ func (c *channelPlan) fillProgress(s *Progress) {
 	if c.Valid == nil {
 		return
 	}
-	s.Slots, s.Budget = c.Valid.Rollout.MaxInFlight, c.Valid.Rollout.FailureBudget
+	s.Slots, s.Budget = c.Valid.Rollout.MaxInFlight, c.failureBudget()
 	r, w := c.rollout, &c.rollout.progress
 	s.Could, s.Granted, s.InFlight, s.Wave = w.ready, w.offered, r.slotsInUse, w.openWave
 	for i, wave := range w.waves {

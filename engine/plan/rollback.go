@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/reason"
@@ -91,13 +92,37 @@ func (c *channelPlan) headFailure() (reason string, failed bool) {
 	if len(t.failed) <= c.failureBudget() {
 		return "", false
 	}
-	reason = fmt.Sprintf("%s failed in %s", c.Effective.Release, joinNames(t.failed))
-	if s := c.planner.observed.Cells[t.failed[0]]; s != nil {
-		if why := failureReason(s, c.Effective.Digest); why != "" {
-			reason += ": " + why
+	return t.describeFailure(), true
+}
+
+// describeFailure says in which cells the head failed and why, and in which it stalled.
+func (t *tally) describeFailure() string {
+	var failed, silent []string
+	e := t.channel.Effective
+	for i := range t.cells {
+		switch cell := &t.cells[i]; {
+		case !slices.Contains(t.failed, t.channel.Cells[i].Name):
+		case cell.outcome == stalled:
+			silent = append(silent, t.channel.Cells[i].Name)
+		default:
+			failed = append(failed, t.channel.Cells[i].Name)
 		}
 	}
-	return reason, true
+	var parts []string
+	if len(failed) > 0 {
+		part := fmt.Sprintf("%s failed in %s", e.Release, joinNames(failed))
+		if s := t.channel.planner.observed.Cells[failed[0]]; s != nil {
+			if why := failureReason(s, e.Digest); why != "" {
+				part += ": " + why
+			}
+		}
+		parts = append(parts, part)
+	}
+	if len(silent) > 0 {
+		parts = append(parts, fmt.Sprintf("%s stalled in %s: no result for %s", e.Release, joinNames(silent),
+			channels.FormatElapsed(t.channel.Valid.Rollout.Stall)))
+	}
+	return strings.Join(parts, "; ")
 }
 
 func failureReason(s *CellState, digest releases.Digest) string {
@@ -172,8 +197,8 @@ func (c *channelPlan) addRollback(target EffectiveHead, reason string, failed bo
 	}
 }
 
-// addQuarantine quarantines the head in all channels because it failed here (R21). The release of a rollback is not
-// quarantined: it was good here before, so its failure says nothing about other channels.
+// addQuarantine quarantines the head because it failed here (R21). The release of a rollback is not quarantined: it was
+// good here before, so its failure says nothing about other channels.
 func (c *channelPlan) addQuarantine(reason string) {
 	e := c.Effective
 	if !c.rollsBackByItself() || e.Kind == Rollback || c.planner.findQuarantine(c.Name, e.Release, e.Digest) != nil {
@@ -181,8 +206,34 @@ func (c *channelPlan) addQuarantine(reason string) {
 	}
 	c.planner.addAction(Action{
 		Kind: Quarantine, Channel: c.Name, Release: e.Release, Digest: e.Digest, Reason: reason,
-		Evidence: []string{reason},
+		Evidence: []string{reason}, Channels: c.quarantinedChannels(),
 	})
+}
+
+// quarantinedChannels returns the channels that a quarantine of the head names: this one, and all others but those that
+// have or had the release as a finished head (R49). None: all channels.
+func (c *channelPlan) quarantinedChannels() []string {
+	e, names := c.Effective, []string{}
+	for _, q := range c.planner.desired.Quarantine { // the file may be there, for other channels
+		if q.Release == e.Release {
+			names = append(names, q.Channels...)
+		}
+	}
+	for name, other := range c.planner.channels {
+		if slices.Contains(names, name) {
+			continue
+		}
+		if other == c || !slices.ContainsFunc(other.History, func(h EffectiveHead) bool {
+			return h.Digest == e.Digest && other.isFinished(&h)
+		}) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == len(c.planner.channels) {
+		return nil
+	}
+	slices.Sort(names)
+	return names
 }
 
 // addHalt stops the channel at its head with a hold that a person must lift. A head is halted only once. It reports

@@ -22,7 +22,7 @@ type rollout struct {
 	queue []int32
 	// Indexes in waiting of cells outside of the queue: cells in which nothing changes, or that another head is for.
 	outOfQueue     []int
-	failedVerdicts []channels.Verdict // verdicts about cells whose grant failed
+	failedVerdicts []channels.Verdict // verdicts about cells whose grant failed or stalled
 	slotsInUse     int                // slots in use
 }
 
@@ -90,10 +90,11 @@ func (r *rollout) classifyCells() {
 		provenHead = r.provenHead()
 	}
 	for i, cell := range c.Cells {
-		s, failedHead := c.tally.cells[i].last, c.tally.cells[i].failed
+		s, outcome := c.tally.cells[i].last, c.tally.cells[i].outcome
 		if s == nil {
 			continue // it gets a grant once it has reported
 		}
+		failedHead := outcome != works
 		head := r.headFor(s, provenHead)
 		if r.runsGrant(cell, s, head) { // the usual case
 			if failedHead || p.inContact(s) {
@@ -107,6 +108,9 @@ func (r *rollout) classifyCells() {
 			s = WithoutGrant(s)
 		} else if hasSlot = c.usesSlot(s); hasSlot {
 			r.slotsInUse++
+			if v, stalled := c.judgeStall(cell, s); stalled {
+				r.failedVerdicts = append(r.failedVerdicts, v)
+			}
 		}
 		if !r.hasGrant(cell, s, head) {
 			r.waiting = append(r.waiting, waitingCell{cell, i, s, head, hasSlot})

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ type tally struct {
 	// Eligible cells that failed within the budget or are out of contact: no rollout waits for them
 	excused         int
 	healthyWithLate int      // cells that are healthy on the head now, including those that joined later
-	failed          []string // names of cells that failed the head
+	failed          []string // names of cells whose failure or stall counts against the head
 	unreadable      []string // names of eligible cells whose files have faults, so that they are in no channel
 
 	soakSamples  []channels.Sample           // set by collectSamples
@@ -34,8 +35,9 @@ type tally struct {
 type cellTally struct {
 	last      *CellState // the cell's last state; nil: it never reported
 	inChannel *CellState // last, if it is about this channel; else nil
+	inCohort  bool       // was eligible when the head moved
 	eligible  bool       // counts for the head's rollout
-	failed    bool       // failed the head
+	outcome   outcome    // how the head did not work in the cell
 }
 
 // inContact reports whether a cell reported within the stale limit.
@@ -81,6 +83,9 @@ func (c *channelPlan) learn() {
 	through := true
 	if c.Valid != nil {
 		c.rollout = newRollout(c)
+	}
+	t.weighOutcomes()
+	if c.rollout != nil {
 		w := &c.rollout.progress
 		// The last wave must be open. It must also be through if none of the eligible cells is healthy on the head.
 		if last := len(w.waves); last > 0 {
@@ -170,14 +175,11 @@ func (t *tally) countCells(eligible []string) {
 			t.countMissing(eligible[0])
 			eligible = eligible[1:]
 		}
-		cell.failed = cell.last != nil && t.hasFailedHead(cell.last) // last may be about another channel
-		if cell.failed {
-			t.failed = append(t.failed, name)
-		}
-		counts := len(eligible) > 0 && eligible[0] == name
-		if counts {
+		cell.inCohort = len(eligible) > 0 && eligible[0] == name
+		if cell.inCohort {
 			eligible = eligible[1:]
 		}
+		cell.outcome = t.outcomeOf(i)
 		s := cell.inChannel
 		if s == nil {
 			continue
@@ -186,15 +188,15 @@ func (t *tally) countCells(eligible []string) {
 		if healthy {
 			t.healthyWithLate++
 		}
-		if !counts || s.Digest != c.Effective.Digest && !cell.failed && t.isExcluded(i) {
-			continue // it joined later, or was paused or pinned since (R9)
+		if !cell.inCohort || cell.outcome == works && t.isExcluded(i) {
+			continue // it joined later, or was paused or pinned since (R9, R59)
 		}
 		cell.eligible = true
 		t.eligible++
 		switch {
-		case healthy:
+		case healthy, cell.outcome == works && s.reached(c.Effective):
 			t.healthy++
-		case cell.failed, !p.inContact(s) && s.Applying == nil:
+		case cell.outcome != works, !p.inContact(s) && s.Applying == nil:
 			t.excused++ // (R14)
 		}
 	}
@@ -212,41 +214,8 @@ func (t *tally) countMissing(name string) {
 	}
 }
 
-// hasFailedHead reports whether a cell failed the channel's head: it reports a failure, or it began and never finished
-// (R14). A failure under an earlier sequence, or of values only, does not count (R13, R21, R35).
-func (t *tally) hasFailedHead(s *CellState) bool {
-	c := t.channel
-	if len(s.Failures) == 0 && s.Applying == nil && s.State == cells.StateHealthy {
-		return false // the usual case
-	}
-	e := c.Effective
-	here := s.Channel == "" || s.Channel == c.Name // a cell from another channel may still have begun here
-	for i := range s.Failures {
-		f := &s.Failures[i]
-		a := &f.Assignment
-		if !f.Values && a.Digest == e.Digest && (a.Sequence == 0 || a.Sequence == e.Sequence) &&
-			(a.Channel == c.Name || a.Channel == "" && here) {
-			return true
-		}
-	}
-	if here && s.Digest == e.Digest && s.failedForGood() {
-		return true
-	}
-	return t.stalledOnHead(s)
-}
-
-// stalledOnHead reports whether a cell began the head and has had no result for longer than the stall limit.
-func (t *tally) stalledOnHead(s *CellState) bool {
-	c := t.channel
-	a, e := s.Applying, c.Effective
-	if a == nil || a.Channel != c.Name || a.Sequence != e.Sequence || a.Digest != e.Digest || s.Digest == e.Digest ||
-		s.StartedAt.IsZero() || c.Valid == nil {
-		return false
-	}
-	return c.planner.stalledSince(s.StartedAt, c.Valid.Rollout.Stall)
-}
-
-// latchAcceptance finds out whether down accepts the head now, and latches the acceptance (R7).
+// latchAcceptance finds out whether down accepts the head now, and latches the acceptance (R7). A quarantine ends what
+// was accepted before it (R50).
 func (t *tally) latchAcceptance(down *channelPlan) {
 	up, p := t.channel, t.channel.planner
 	e := up.Effective
@@ -254,23 +223,17 @@ func (t *tally) latchAcceptance(down *channelPlan) {
 		p.findQuarantine(down.Name, e.Release, e.Digest) != nil {
 		return
 	}
-	v := t.judgeSoakOnce(down)
-	key := acceptKey{up.Name, down.Name, e.Digest}
-	if _, observing := up.observing(); !v.Holds || observing || down.latched(up, e.Release, e.Digest) {
+	if _, observing := up.observing(); observing || down.hasAccepted(up, e.Release, e.Digest) {
 		return
 	}
-	before, known := p.accepted[key]
+	v := t.judgeSoakOnce(down)
+	if !v.Holds {
+		return
+	}
 	a := Acceptance{
 		Upstream: up.Name, Downstream: down.Name, Release: e.Release, Digest: e.Digest, At: p.now, Evidence: v.Reason,
 	}
-	p.accepted[key] = a
-	if !down.latched(up, e.Release, e.Digest) { // the head fails somewhere right now
-		delete(p.accepted, key)
-		if known {
-			p.accepted[key] = before
-		}
-		return
-	}
+	p.accepted[acceptKey{up.Name, down.Name, e.Digest}] = a
 	p.plan.Learned.Accepted = append(p.plan.Learned.Accepted, a)
 }
 
@@ -308,29 +271,43 @@ func (t *tally) judgeSoak(down *channelPlan) channels.Verdict {
 	return channels.Held("", reason.UpstreamFinished, up.Name)
 }
 
-// latched reports whether digest was accepted before, and was neither quarantined nor reported as failing since (R7).
-func (c *channelPlan) latched(up *channelPlan, release string, digest releases.Digest) bool {
+// hasAccepted reports whether c accepted a release of an upstream, and neither a quarantine nor a move of the upstream
+// below the release ended that (R7, R50).
+func (c *channelPlan) hasAccepted(up *channelPlan, release string, digest releases.Digest) bool {
 	a, ok := c.planner.accepted[acceptKey{up.Name, c.Name, digest}]
-	if !ok || c.planner.findQuarantine(up.Name, release, digest) != nil ||
-		c.planner.findQuarantine(c.Name, release, digest) != nil {
-		return false
-	}
-	for i := range up.tally.cells {
-		s := up.tally.cells[i].inChannel
-		if s == nil {
-			continue
-		}
-		for i := range s.Failures {
-			f := &s.Failures[i]
-			if !f.Values && f.Assignment.Digest == digest && f.Seen.After(a.At) {
-				return false
-			}
-		}
-		if s.Digest == digest && s.failedForGood() {
+	return ok && !a.Ended && !up.wentBelow(release, digest, a.At) &&
+		c.planner.findQuarantine(up.Name, release, digest) == nil &&
+		c.planner.findQuarantine(c.Name, release, digest) == nil
+}
+
+// wentBelow reports whether the channel went back below a release after an instant, and has not had the release since.
+func (c *channelPlan) wentBelow(release string, digest releases.Digest, after time.Time) bool {
+	v := c.planner.parseVersion(release)
+	for _, h := range slices.Backward(c.History) {
+		if h.Digest == digest || h.Moved.Before(after) {
 			return false
 		}
+		if h.Kind == Rollback && isBelow(h.Release, v) {
+			return true
+		}
 	}
-	return true
+	return false
+}
+
+// endAcceptances ends what was accepted of releases that are quarantined now: after the quarantine acceptance begins
+// anew (R50).
+func (p *planner) endAcceptances() {
+	if len(p.desired.Quarantine) == 0 {
+		return
+	}
+	for key, a := range p.accepted {
+		if !a.Ended && (p.findQuarantine(key.up, a.Release, key.digest) != nil ||
+			p.findQuarantine(key.down, a.Release, key.digest) != nil) {
+			a.At, a.Ended = p.now, true
+			p.accepted[key] = a
+			p.plan.Learned.Accepted = append(p.plan.Learned.Accepted, a)
+		}
+	}
 }
 
 // collectSamples returns the cells as a soak gate sees them (R9).
@@ -348,7 +325,8 @@ func (t *tally) collectSamples() []channels.Sample {
 		}
 		sample := channels.Sample{
 			Cell: up.Cells[i].Name, Counts: t.cells[i].eligible, OnDigest: s.Digest == up.Effective.Digest,
-			Healthy: s.State == cells.StateHealthy, Silent: !up.planner.inContact(s), Failed: t.hasFailedHead(s),
+			Healthy: s.State == cells.StateHealthy, Silent: !up.planner.inContact(s),
+			Failed:     t.cells[i].outcome != works,
 			LastReport: s.LastReport,
 		}
 		if sample.OnDigest && sample.Healthy && !sample.Silent {
@@ -372,12 +350,17 @@ func (p *planner) findQuarantine(channel, release string, digest releases.Digest
 	return nil
 }
 
+// failureBudget returns how many cells may fail the head.
 func (c *channelPlan) failureBudget() int {
 	if c.Valid == nil {
 		return 0
 	}
-	return c.Valid.Rollout.FailureBudget
+	r := &c.Valid.Rollout
+	return max(r.FailureBudget, int(r.FailurePercent*float64(c.tally.eligible)/100+roundingError))
 }
+
+// roundingError is more than what percentages lose as binary fractions.
+const roundingError = 1e-9
 
 // observing reports whether cells may still have to report since observing began, and until when they have time to
 // (R26).

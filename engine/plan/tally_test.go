@@ -18,6 +18,7 @@ func TestOutageIsNoStall(t *testing.T) {
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
 	w.ReportBegun("s1")
+	w.ReportBegun("s2")
 	w.Now = w.Now.Add(2 * time.Hour) // the control plane was down
 	w.Obs.ListeningSince = w.Now
 	w.WantActions("")
@@ -172,7 +173,7 @@ func TestValuesAreNoExcuse(t *testing.T) {
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
 	s := w.Obs.Cells["s1"]
-	f := cells.Failure{Assignment: *s.Last(), Values: true, Reason: "broken", At: w.Now}
+	f := cells.Failure{Assignment: *s.Last(), Values: true, Cause: cells.CauseRelease, Reason: "broken", At: w.Now}
 	w.Obs.Cells["s1"] = w.Receive(s, cells.Report{
 		Cell: "s1", State: cells.StateHealthy, Running: s.Running, Failures: []cells.Failure{f},
 	})

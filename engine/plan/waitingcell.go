@@ -84,6 +84,18 @@ func (r *rollout) failedGrant(cell *Cell, s *CellState, head *EffectiveHead) (v 
 	return v, false
 }
 
+// judgeStall returns the verdict about a cell that began something and has had no result for longer than the stall
+// limit. stalled is false if there is none.
+func (c *channelPlan) judgeStall(cell *Cell, s *CellState) (v channels.Verdict, stalled bool) {
+	if s.Applying == nil || s.StartedAt.IsZero() || c.Valid == nil ||
+		!c.planner.stalledSince(s.StartedAt, c.Valid.Rollout.Stall) {
+		return v, false
+	}
+	v = channels.Blocked("stalled", reason.Stalled, s.Applying.Release, words.FormatTime(s.StartedAt))
+	v.Cell = cell.Name
+	return v.WithSubject(c.Name, s.Applying.Release), true
+}
+
 // provenHead returns the newest head that a cell with nothing installed may have: one whose release is finished here
 // and not quarantined (R15); nil: none.
 func (r *rollout) provenHead() *EffectiveHead {
@@ -246,8 +258,9 @@ func (r *rollout) crossedBarrier(s *CellState, to releases.Version) string {
 	return ""
 }
 
-// usesSlot reports whether a cell uses a slot of c: it was granted something, has no result yet, and the stall limit
-// has not passed (R14). Callers exclude lapsed offers first.
+// usesSlot reports whether a cell uses a slot of c: it was granted something and has no result yet. A cell that began
+// keeps its slot even after the stall limit, until it is paused; one that never began does not (R14, R49). Callers
+// exclude lapsed offers first.
 func (c *channelPlan) usesSlot(s *CellState) bool {
 	g := s.Granted
 	if g == nil || g.Channel != c.Name || s.Applying == nil && s.runsContentOf(g) {
@@ -265,11 +278,11 @@ func (c *channelPlan) usesSlot(s *CellState) bool {
 	if c.Valid == nil {
 		return true
 	}
-	since := s.StartedAt
-	if since.IsZero() {
-		since = s.GrantedAt // not begun
+	if !s.StartedAt.IsZero() {
+		cell := c.planner.desired.Cells[s.Name]
+		return (cell == nil || cell.Paused == "") && (s.Owner == nil || s.Owner.Paused == "")
 	}
-	return !c.planner.stalledSince(since, c.Valid.Rollout.Stall)
+	return !c.planner.stalledSince(s.GrantedAt, c.Valid.Rollout.Stall)
 }
 
 // stalledSince reports whether the stall limit has passed since an instant. Time in which no process was listening, or

@@ -244,7 +244,7 @@ func (f *fleet) finishApplying(c *cell, failed bool) {
 		f.world.recorder.recordArrival(f.world, c)
 	default:
 		c.failures = append(c.failures, cells.Failure{
-			Assignment: *a, Reason: "the scenario lets it fail", At: f.world.now,
+			Assignment: *a, Cause: cells.CauseRelease, Reason: "the scenario lets it fail", At: f.world.now,
 		})
 		switch {
 		case a.ForwardOnly: // no rollback (R20)

@@ -372,7 +372,7 @@ func (k *planChecker) checkGrant(d *plan.Desired, c *plan.Channel, a *plan.Actio
 	if a.Sequence != e.Sequence {
 		return nil
 	}
-	if failed := k.countFailed(c, now); e.Kind != plan.Rollback && failed > c.Policy.Rollout.FailureBudget {
+	if failed := k.countCertain(c, now); e.Kind != plan.Rollback && failed > c.Policy.Rollout.FailureBudget {
 		return fmt.Errorf("R14: %s granted %s to %d more after %d failures, budget %d", c.Name, a.Release, len(a.Cells),
 			failed, c.Policy.Rollout.FailureBudget)
 	}
@@ -417,6 +417,34 @@ func (k *planChecker) countFailed(c *plan.Channel, now time.Time) int {
 	return n
 }
 
+// countCertain counts the cells whose failure counts against the head without doubt: cells that the head was for when it
+// moved, before the rollout is finished. Stalls count from two on (R49).
+func (k *planChecker) countCertain(c *plan.Channel, now time.Time) int {
+	if k.isFinished(c, c.Effective) {
+		return 0
+	}
+	failed, stalls := 0, 0
+	for _, cohort := range k.world.observed.Learned.Cohorts {
+		if cohort.Channel != c.Name || cohort.Sequence != c.Effective.Sequence {
+			continue
+		}
+		for _, name := range cohort.Eligible {
+			cell, s := k.world.desired.Cells[name], k.world.observed.Cells[name]
+			switch {
+			case cell == nil || cell.Channel != c.Name || !s.ReachedAt.IsZero():
+			case hasFailedHead(s, c.Effective):
+				failed++
+			case isStalled(s, c, now):
+				stalls++
+			}
+		}
+	}
+	if stalls > 1 {
+		failed += stalls
+	}
+	return failed
+}
+
 func hasFailedHead(s *plan.CellState, e *plan.EffectiveHead) bool {
 	for _, f := range s.Failures {
 		if f.Assignment.Digest == e.Digest && f.Assignment.Sequence == e.Sequence {
@@ -447,7 +475,7 @@ func (k *planChecker) checkInFlight(c *plan.Channel, now time.Time) error {
 	if n > limit {
 		return fmt.Errorf("R14: %d cells of %s are in flight, maxInFlight is %d", n, c.Name, limit)
 	}
-	if failed := k.countFailed(c, now); c.Effective.Kind == plan.Promote &&
+	if failed := k.countCertain(c, now); c.Effective.Kind == plan.Promote &&
 		failed > c.Policy.Rollout.FailureBudget+limit {
 		return fmt.Errorf("R14: %d cells of %s failed %s, the budget is %d and maxInFlight %d", failed, c.Name,
 			c.Effective.Release, c.Policy.Rollout.FailureBudget, limit)
@@ -455,8 +483,8 @@ func (k *planChecker) checkInFlight(c *plan.Channel, now time.Time) error {
 	return nil
 }
 
-// usesSlot reports whether a cell was granted something new to it, has no result yet, and the stall limit has not
-// passed.
+// usesSlot reports whether a cell was granted something new to it and has no result yet. A grant that did not begin
+// within the stall limit uses none.
 func (k *planChecker) usesSlot(c *plan.Channel, s *plan.CellState, now time.Time) bool {
 	g := s.Granted
 	if g == nil || g.Channel != c.Name || s.Running != nil && s.Running.SameContent(*g) {
@@ -467,11 +495,7 @@ func (k *planChecker) usesSlot(c *plan.Channel, s *plan.CellState, now time.Time
 			return false
 		}
 	}
-	since := s.StartedAt
-	if since.IsZero() {
-		since = s.GrantedAt
-	}
-	return now.Sub(since) < c.Policy.Rollout.Stall
+	return !s.StartedAt.IsZero() || now.Sub(s.GrantedAt) < c.Policy.Rollout.Stall
 }
 
 // checkWaves checks that cells were granted a head beyond a wave only after that wave was through at some time.
@@ -557,7 +581,7 @@ func (k *planChecker) checkRest() error {
 				wrong = append(wrong,
 					fmt.Errorf("invariant 10: %s runs %s, not %s, and no verdict says why", cell.Name, s.Release,
 						c.Effective.Release))
-			} else if gate == "wave" || gate == "maxInFlight" {
+			} else if (gate == "wave" || gate == "maxInFlight") && !k.isSlotStalled(c) {
 				wrong = append(wrong,
 					fmt.Errorf("R14: %s runs %s, not %s, and waits for %s for ever", cell.Name, s.Release,
 						c.Effective.Release, gate))
@@ -566,6 +590,14 @@ func (k *planChecker) checkRest() error {
 		wrong = append(wrong, k.checkNotStuck(c))
 	}
 	return errors.Join(wrong...)
+}
+
+// isSlotStalled reports whether a cell that hangs fills a slot of the channel, which a person must end (R49).
+func (k *planChecker) isSlotStalled(c *plan.Channel) bool {
+	return c.Policy.Rollout.MaxInFlight > 0 && slices.ContainsFunc(c.Cells, func(cell *plan.Cell) bool {
+		s := k.world.observed.Cells[cell.Name]
+		return s.Applying != nil && k.world.now.Sub(s.StartedAt) >= c.Policy.Rollout.Stall
+	})
 }
 
 // blockingGate returns the gate of the verdict that holds a cell; empty: none.

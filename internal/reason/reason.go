@@ -55,6 +55,8 @@ const (
 	FreezeOverridden
 	HeadFinished
 	HeadAccepted
+	HeadTaken
+	HeadAcceptedOrTaken
 	HeadFailed
 	HeadTimedOut
 	HeadUnfinished
@@ -94,6 +96,7 @@ const (
 	OwnerApproval
 	OwnerWindow
 	Failed
+	Stalled
 	Silent
 	Wave
 	Slots
@@ -119,7 +122,7 @@ var table = [codeCount]entry{
 	UpstreamMissing:    {name: "upstream-missing", format: "the upstream does not exist"},
 	UpstreamElsewhere:  {name: "upstream-elsewhere", format: "%s does not run it"},
 	UpstreamFailed:     {name: "upstream-failed", format: "%s failed in %s"},
-	UpstreamUnfinished: {name: "upstream-unfinished", format: "%s: %d of %d cells run it"},
+	UpstreamUnfinished: {name: "upstream-unfinished", format: "%s: %d of %d cells were healthy on it"},
 	WindowOpen:         {name: "window-open"},
 	WindowShut:         {name: "window-shut", format: "%s"},
 	ApprovalHeld:       {name: "approval-held", format: "%d of %d: %s"},
@@ -147,17 +150,20 @@ var table = [codeCount]entry{
 	FreezeOverridden: {name: "freeze-overridden", format: "overridden by %s: %s"},
 	HeadFinished:     {name: "head-finished", format: "%s is rolled out"},
 	HeadAccepted:     {name: "head-accepted", format: "%s accepted %s"},
-	HeadFailed:       {name: "head-failed", format: "%s failed"},
-	HeadTimedOut:     {name: "head-timed-out", format: "%s ran out of time to settle"},
-	HeadUnfinished:   {name: "head-unfinished", format: "keeps %s until it is rolled out"},
-	HeadUnaccepted:   {name: "head-unaccepted", format: "keeps %s until %s accepts it"},
-	Manual:           {name: "manual", format: "a person promotes here: sluice promote %s --to %s"},
-	PeopleFree:       {name: "people-free", format: "gates do not bind people here"},
-	Prerelease:       {name: "prerelease", format: "%s takes no pre-releases"},
-	Floor:            {name: "floor", format: "it is below %s"},
-	Debt:             {name: "debt", format: "it lacks %s, which hotfix %s brought; list it in fixes, or close %s"},
-	HotfixOpen:       {name: "hotfix-open", format: "%s"},
-	HotfixMissing:    {name: "hotfix-missing", format: "%s names %s with digest %s, which is not in the repository"},
+	HeadTaken:        {name: "head-taken", format: "%s took %s or a newer release"},
+	HeadAcceptedOrTaken: {name: "head-accepted-or-taken",
+		format: "%s accepted %s, and %s took it or a newer release"},
+	HeadFailed:     {name: "head-failed", format: "%s failed"},
+	HeadTimedOut:   {name: "head-timed-out", format: "%s ran out of time to settle"},
+	HeadUnfinished: {name: "head-unfinished", format: "keeps %s until it is rolled out"},
+	HeadUnaccepted: {name: "head-unaccepted", format: "keeps %s until %s accepts it"},
+	Manual:         {name: "manual", format: "a person promotes here: sluice promote %s --to %s"},
+	PeopleFree:     {name: "people-free", format: "gates do not bind people here"},
+	Prerelease:     {name: "prerelease", format: "%s takes no pre-releases"},
+	Floor:          {name: "floor", format: "it is below %s"},
+	Debt:           {name: "debt", format: "it lacks %s, which hotfix %s brought; list it in fixes, or close %s"},
+	HotfixOpen:     {name: "hotfix-open", format: "%s"},
+	HotfixMissing:  {name: "hotfix-missing", format: "%s names %s with digest %s, which is not in the repository"},
 	HotfixBelow: {name: "hotfix-below",
 		format: "%s is below the head %s, and a hotfix only goes up: cut a greater version"},
 	RequestFault:   {name: "request-fault", format: "%s; the head stays"},
@@ -196,6 +202,7 @@ var table = [codeCount]entry{
 		": sluice cell approve, on the cell's machine"},
 	OwnerWindow: {name: "owner-window", format: "outside the windows of " + theOwner + ": %s"},
 	Failed:      {name: "failed", format: "%s failed: %s; %s tried, not this again"},
+	Stalled:     {name: "stalled", format: "began %s at %s and has had no result since"},
 	Silent:      {name: "silent", format: "not heard from since %s"},
 	Wave:        {name: "wave", format: "%s"}, // the planner formats the words itself, since there are thousands
 	Slots:       {name: "slots", format: "updating at once: at most %s"},

@@ -2,6 +2,7 @@ package render
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -80,9 +81,14 @@ func New(o Options, releases *content.Cache) *Renderer {
 	}
 }
 
-type renderError struct{ reason string }
+type renderError struct {
+	reason string
+	cause  cells.Cause // empty: unknown
+}
 
 func (e *renderError) Error() string { return e.reason }
+
+func (e *renderError) FailureCause() cells.Cause { return cmp.Or(e.cause, cells.CauseUnknown) }
 
 // rendererVersion identifies this renderer: its own format, and its version of kustomize.
 func rendererVersion() string {
@@ -179,9 +185,9 @@ func (r *Renderer) runChild(ctx context.Context, a *cells.Assignment, tar io.Rea
 		Memory: r.limits.Memory, CPU: uint64(r.limits.Time.Seconds()) + 1,
 	})
 	if err != nil {
-		return nil, &renderError{err.Error()}
+		return nil, &renderError{reason: err.Error()}
 	}
-	timeout := &renderError{fmt.Sprintf("not finished after %s, killed", r.limits.Time)}
+	timeout := &renderError{reason: fmt.Sprintf("not finished after %s, killed", r.limits.Time)}
 	ctx, cancel := context.WithTimeoutCause(ctx, r.limits.Time, timeout)
 	defer cancel()
 	out, complaint := process.NewLimitedBuffer(int(r.limits.Output)), process.NewTail(maxStderr)
@@ -198,9 +204,10 @@ func (r *Renderer) runChild(ctx context.Context, a *cells.Assignment, tar io.Rea
 	var exit *exec.ExitError
 	switch {
 	case out.Exceeded():
-		return nil, &renderError{fmt.Sprintf("it renders to more than %d bytes of manifests", r.limits.Output)}
+		return nil, &renderError{cause: cells.CauseRelease,
+			reason: fmt.Sprintf("it renders to more than %d bytes of manifests", r.limits.Output)}
 	case errors.As(err, &exit):
-		return nil, &renderError{fmt.Sprintf("the renderer ended (%s; limits: %s and %d MiB): %s",
+		return nil, &renderError{reason: fmt.Sprintf("the renderer ended (%s; limits: %s and %d MiB): %s",
 			exit, r.limits.Time, r.limits.Memory>>20, firstLine(complaint.Bytes()))}
 	case err != nil:
 		return nil, &content.UnavailableError{Cause: err} // it could not be started
@@ -213,11 +220,11 @@ func answerError(output []byte) error {
 	a, _, err := decodeAnswer(output)
 	switch {
 	case err != nil:
-		return &renderError{"the renderer's output is malformed: " + err.Error()}
+		return &renderError{reason: "the renderer's output is malformed: " + err.Error()}
 	case a.Corrupt:
 		return &corruptError{a.Error}
 	case a.Error != "":
-		return &renderError{a.Error}
+		return &renderError{reason: a.Error, cause: cells.CauseRelease}
 	}
 	return nil
 }

@@ -36,6 +36,8 @@ func encodeState(s *plan.CellState) (string, error) {
 	w.writeOther(`,"Left":`, s.Left, s.Left == nil)
 	w.writeString(`,"Taken":`, s.Taken)
 	w.writeTime(`,"StartedAt":`, s.StartedAt)
+	w.writeTime(`,"ReachedAt":`, s.ReachedAt)
+	w.writeTime(`,"IllSince":`, s.IllSince)
 	w.writeOther(`,"Failures":`, s.Failures, s.Failures == nil)
 	w.writeOther(`,"Owner":`, s.Owner, s.Owner == nil)
 	w.writeFlags(`,"Flags":`, s.Flags)

@@ -93,6 +93,7 @@ func latches(t *testing.T, open Open) {
 		Waves:    []plan.Through{{Channel: "staging", Sequence: 3, Digest: digest(3), Wave: 1, At: later}},
 		Cohorts:  []plan.Cohort{{Channel: "staging", Sequence: 3, Since: later, Eligible: []string{"acme", "bolt"}}},
 	}))
+	first.Accepted[0].At, first.Accepted[0].Evidence = later, "second" // the last word on an acceptance counts
 	wantSame(t, "what was learned", first, observed(t, s).Learned)
 	must(t, s.RecordLearned(ctx, plan.Learned{Finished: []plan.Finish{{Channel: "staging", Sequence: 4,
 		Digest: digest(4), At: later}}}))

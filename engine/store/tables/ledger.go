@@ -28,12 +28,12 @@ func (l Ledger) writeKnown(ctx context.Context, op string, queue func(tx Tx)) er
 	})
 }
 
-// RecordLearned adds to what was learned, and never changes existing entries.
+// RecordLearned adds to what was learned. A later acceptance replaces an earlier one; other entries never change.
 func (l Ledger) RecordLearned(ctx context.Context, learned plan.Learned) error {
 	return l.writeKnown(ctx, "record what was learned", func(tx Tx) {
 		for _, a := range learned.Accepted {
 			tx.Queue(`INSERT INTO acceptances (upstream, downstream, digest, body) VALUES ($1, $2, $3, $4)
-				ON CONFLICT DO NOTHING`,
+				ON CONFLICT (upstream, downstream, digest) DO UPDATE SET body = excluded.body`,
 				a.Upstream, a.Downstream, string(a.Digest), jsonBody{a})
 		}
 		for _, f := range learned.Finished {
