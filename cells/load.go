@@ -175,6 +175,10 @@ func validateCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 			faults = append(faults, d.Fault(manifest.WrongValue,
 				fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
 		}
+		for _, odd := range c.Windows[i].Warnings() {
+			faults = append(faults, d.Warning(manifest.WrongValue,
+				fmt.Sprintf("windows[%d].%s", i, odd.Field), "%s", odd.Reason))
+		}
 	}
 	return faults
 }

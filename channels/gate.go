@@ -130,6 +130,9 @@ func checkWindow(doc *manifest.Doc[Channel], w *window.Window, at string) (fault
 	for _, wrong := range w.Compile() {
 		faults = append(faults, doc.Fault(manifest.WrongValue, at+"."+wrong.Field, "%s", wrong.Reason))
 	}
+	for _, odd := range w.Warnings() {
+		faults = append(faults, doc.Warning(manifest.WrongValue, at+"."+odd.Field, "%s", odd.Reason))
+	}
 	return faults
 }
 

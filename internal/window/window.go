@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 	_ "time/tzdata" // the known zones must not depend on the machine
@@ -149,6 +150,45 @@ func parseCron(line string) (*cron.SpecSchedule, error) {
 		return nil, fmt.Errorf("cron line %q never fires", line)
 	}
 	return spec, nil
+}
+
+// cronFields are the fields of a cron line, with how many values each has.
+var cronFields = [...]struct {
+	name   string
+	values int
+}{{"minute", 60}, {"hour", 24}, {"day of month", 31}, {"month", 12}, {"day of week", 7}}
+
+// Warnings returns what in the cron line probably does not mean what its author expects.
+func (w *Window) Warnings() (warnings []FieldFault) {
+	add := func(format string, args ...any) {
+		warnings = append(warnings, FieldFault{"opens", fmt.Sprintf(format, args...)})
+	}
+	fields := strings.Fields(w.Opens)
+	if len(fields) != len(cronFields) {
+		return nil // Compile refuses the line
+	}
+	for i, f := range fields {
+		for item := range strings.SplitSeq(f, ",") {
+			if item == "" {
+				add("%s %q has an empty item, which names nothing", cronFields[i].name, f)
+				continue
+			}
+			_, step, _ := strings.Cut(item, "/")
+			if n, err := strconv.Atoi(step); err == nil && n >= cronFields[i].values {
+				add("%s %q names only its first value: a step of %d is beyond the field", cronFields[i].name, f, n)
+			}
+		}
+	}
+	const dom, dow = 2, 4
+	for _, pair := range [][2]int{{dom, dow}, {dow, dom}} {
+		step, other := fields[pair[0]], fields[pair[1]]
+		if strings.HasPrefix(step, "*/") && other != "*" && other != "?" {
+			add("%s %q beside %s %q: a day that matches either of them counts; some crons ask for both",
+				cronFields[pair[0]].name, step, cronFields[pair[1]].name, other)
+			break
+		}
+	}
+	return warnings
 }
 
 // Judge reports whether the window is open at now. Open: until is the closing time, where openings that meet count as

@@ -225,6 +225,30 @@ func drawInstant(t *rapid.T, zone *time.Location) time.Time {
 	return x
 }
 
+func TestWindowWarnings(t *testing.T) {
+	for opens, want := range map[string]string{
+		"0 9 * * MON-THU":      "",
+		"0 9 1,15 * MON":       "",
+		"*/15 9 */2 * *":       "",
+		"0 9 */2 * MON-FRI":    `day of month "*/2" beside day of week "MON-FRI": a day that matches either`,
+		"0 9 1-7 * */2":        `day of week "*/2" beside day of month "1-7": a day that matches either`,
+		"0 9,,12 * * *":        `hour "9,,12" has an empty item`,
+		"0, 9 * * *":           `minute "0," has an empty item`,
+		"*/90 9 * * *":         `minute "*/90" names only its first value: a step of 90`,
+		"0 9 * 3/12 *":         `month "3/12" names only its first value: a step of 12`,
+		"0 9 * *":              "", // Compile refuses it
+		"0 9,, */2 */20 1-5/9": `hour "9,," has an empty item`,
+	} {
+		var all []string
+		for _, f := range (&Window{Opens: opens, For: time.Hour}).Warnings() {
+			all = append(all, f.Reason)
+		}
+		if got := strings.Join(all, "; "); (want == "") != (got == "") || !strings.Contains(got, want) {
+			t.Errorf("%q: %q, want %q", opens, got, want)
+		}
+	}
+}
+
 // Judge's answer changes at Until, and not before: Plan.Next depends on that.
 func TestWindowChangesExactlyAtUntil(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
