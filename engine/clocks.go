@@ -46,14 +46,23 @@ func (k *stepDetector) step(now time.Time) time.Duration {
 }
 
 // medianSkew returns the median skew of the cells that were granted something and reported after since; any is false if
-// no cell did. Of the two in the middle of an even number it returns the smaller: only more than half of the cells can
-// cast doubt on time (R10, R49).
+// no cell did. Where no grant is known, as in a new store, it is the median of the cells that run something. Of the two
+// in the middle of an even number it returns the smaller: only more than half of the cells can cast doubt on time (R10,
+// R49).
 func medianSkew(o *plan.Observed, since time.Time) (skew time.Duration, any bool) {
 	skews := make([]time.Duration, 0, len(o.Cells))
+	var ungranted []time.Duration
 	for _, s := range o.Cells {
-		if s.Granted != nil && s.Watched() && s.LastReport.After(since) {
+		switch {
+		case !s.Watched() || !s.LastReport.After(since):
+		case s.Granted != nil:
 			skews = append(skews, s.Skew)
+		case s.Running != nil:
+			ungranted = append(ungranted, s.Skew)
 		}
+	}
+	if len(skews) == 0 {
+		skews = ungranted
 	}
 	if len(skews) == 0 {
 		return 0, false

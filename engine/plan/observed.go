@@ -179,6 +179,30 @@ func (s *FlagsSeen) Equal(other *FlagsSeen) bool {
 		maps.EqualFunc(s.Published, other.Published, slices.Equal)
 }
 
+// AssumeGrants makes the observations that a person wrote complete: a cell without a grant counts as granted the newest
+// head of its channel that has what the cell runs.
+func (o *Observed) AssumeGrants(d *Desired) {
+	for name, s := range o.Cells {
+		c, cell := d.Channels[s.Channel], d.Cells[name]
+		if c == nil || cell == nil || s.Granted != nil {
+			continue
+		}
+		for _, h := range slices.Backward(c.History) {
+			if h.Digest != s.Digest {
+				continue
+			}
+			s.SetGrant(cells.Assignment{
+				Channel: c.Name, Epoch: cell.Identity.Epoch, Sequence: h.Sequence, Release: h.Release,
+				Digest: h.Digest, Revision: cell.Revision,
+			}, h.Moved)
+			if s.State == cells.StateHealthy {
+				s.ReachedAt = s.HealthySince
+			}
+			break
+		}
+	}
+}
+
 // Stored returns s as a store returns it: without what only the process that received the report knows.
 func (s *CellState) Stored() *CellState {
 	c := *s

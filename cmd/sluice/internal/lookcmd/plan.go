@@ -44,7 +44,11 @@ from the store in --data DIR; without either, there are none.
 			if err != nil {
 				return err
 			}
-			made := plan.Make(s.Desired.WithCells(&observed), &observed, now)
+			desired := s.Desired.WithCells(&observed)
+			if file != "" {
+				observed.AssumeGrants(desired)
+			}
+			made := plan.Make(desired, &observed, now)
 			return a.PrintResult(made, func() { printPlan(a, made) })
 		},
 	}
