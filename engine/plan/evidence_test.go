@@ -81,8 +81,9 @@ func TestAcceptanceBeginsAnewAfterAQuarantine(t *testing.T) {
 	reportState(w, "s1", cells.StateUnhealthy)
 	w.Commit("bob", "cut", Release("1.2.0"))
 	w.Commit("eve", "it was nothing", map[string]string{"quarantine/1.1.0.yaml": ""})
-	w.Commit("eve", "skip", map[string]string{"channels/staging/channel.yaml": "apiVersion: sluice/v1\nkind: Channel\n" +
-		"advance: newest\n"})
+	w.Commit("eve", "skip",
+		map[string]string{"channels/staging/channel.yaml": "apiVersion: sluice/v1\nkind: Channel\n" +
+			"advance: newest\n"})
 	w.InstallAll()
 	w.WantHead("staging", "1.2.0") // staging went on, and no soak of 1.1.0 came after the quarantine
 	open(w)
@@ -158,7 +159,8 @@ func TestSettledByTaking(t *testing.T) {
 	w.Commit("bob", "cut", Release("1.1.0"))
 	p := w.WantActions("promote 1.1.0 staging")
 	for _, v := range p.Actions[0].Verdicts {
-		if v.Gate == "settled" && (v.Code != reason.HeadTaken || v.Reason != "dedicated took 1.0.0 or a newer release") {
+		if v.Gate == "settled" && (v.Code != reason.HeadTaken ||
+			v.Reason != "dedicated took 1.0.0 or a newer release") {
 			t.Errorf("%s %s", v.Code, v.Reason)
 		}
 	}

@@ -51,7 +51,7 @@ func (c *channelPlan) blockDeadHotfixes() {
 
 // hotfixDebt returns the fixes that h demands and r lacks. The debt binds from when the channel took h's release until
 // it rolled back below that release.
-func (c *channelPlan) hotfixDebt(h *channels.Hotfix, r *Release) []string {
+func (c *Channel) hotfixDebt(h *channels.Hotfix, r *Release) []string {
 	if h.Closed != "" || h.Release == r.Version.String() {
 		return nil
 	}

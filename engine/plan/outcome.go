@@ -21,9 +21,9 @@ const (
 // happens to one cell alone may be the cell's (R49).
 const minUnknown = 2
 
-// outcomeOf returns how the head did not work in a cell, given by its index. A cell's word counts only about what it was
-// granted (R49); its last report may be about the channel that it comes from. A failure under an earlier sequence, or of
-// values only, does not count (R13, R21).
+// outcomeOf returns how the head did not work in a cell, given by its index. A cell's word counts only about what it
+// was granted (R49); its last report may be about the channel that it comes from. A failure under an earlier sequence,
+// or of values only, does not count (R13, R21).
 func (t *tally) outcomeOf(i int) outcome {
 	s, e := t.cells[i].last, t.channel.Effective
 	if s == nil || len(s.Failures) == 0 && s.Applying == nil && s.State == cells.StateHealthy { // the usual case

@@ -128,8 +128,8 @@ func TestNewcomersDoNotAddUp(t *testing.T) {
 	w.WantHead("staging", "1.1.0")
 }
 
-// R49: a failure whose cause nobody knows counts once two cells say so, or all of a smaller wave. The cell's own trouble
-// never does, nor does a stall that is alone.
+// R49: a failure whose cause nobody knows counts once two cells say so, or all of a smaller wave. The cell's own
+// trouble never does, nor does a stall that is alone.
 func TestCauses(t *testing.T) {
 	stall := func(w *World, names ...string) {
 		for _, name := range names {
@@ -156,7 +156,8 @@ func TestCauses(t *testing.T) {
 		"unknown, twice":             {"", fail(cells.CauseUnknown, "s1", "s2"), "failed in s1, s2"},
 		"the cells, all of them":     {"", fail(cells.CauseCell, "s1", "s2", "s3", "s4"), ""},
 		"a stall, alone":             {"", func(w *World) { stall(w, "s1") }, ""},
-		"a stall, twice":             {"", func(w *World) { stall(w, "s1", "s2") }, "stalled in s1, s2: no result for 30m"},
+		"a stall, twice": {"", func(w *World) { stall(w, "s1", "s2") },
+			"stalled in s1, s2: no result for 30m"},
 		"a stall and an unknown": {"", func(w *World) {
 			w.ReportBegun("s1")
 			w.Now = w.Now.Add(31 * time.Minute)

@@ -82,7 +82,7 @@ func (c *channelPlan) restateHead(waiting []waitingCell) bool {
 	return true
 }
 
-func (c *channelPlan) rollsBackByItself() bool {
+func (c *Channel) rollsBackByItself() bool {
 	return c.Valid == nil || c.Valid.OnFailure == channels.OnFailureRollback
 }
 
@@ -206,20 +206,20 @@ func (c *channelPlan) addQuarantine(reason string) {
 	}
 	c.planner.addAction(Action{
 		Kind: Quarantine, Channel: c.Name, Release: e.Release, Digest: e.Digest, Reason: reason,
-		Evidence: []string{reason}, Channels: c.quarantinedChannels(),
+		Evidence: []string{reason}, Channels: c.planner.quarantinedChannels(c),
 	})
 }
 
-// quarantinedChannels returns the channels that a quarantine of the head names: this one, and all others but those that
-// have or had the release as a finished head (R49). None: all channels.
-func (c *channelPlan) quarantinedChannels() []string {
+// quarantinedChannels returns the channels that a quarantine of c's head names: c, and all others but those that have
+// or had the release as a finished head (R49). None: all channels.
+func (p *planner) quarantinedChannels(c *channelPlan) []string {
 	e, names := c.Effective, []string{}
-	for _, q := range c.planner.desired.Quarantine { // the file may be there, for other channels
+	for _, q := range p.desired.Quarantine { // the file may be there, for other channels
 		if q.Release == e.Release {
 			names = append(names, q.Channels...)
 		}
 	}
-	for name, other := range c.planner.channels {
+	for name, other := range p.channels {
 		if slices.Contains(names, name) {
 			continue
 		}
@@ -229,7 +229,7 @@ func (c *channelPlan) quarantinedChannels() []string {
 			names = append(names, name)
 		}
 	}
-	if len(names) == len(c.planner.channels) {
+	if len(names) == len(p.channels) {
 		return nil
 	}
 	slices.Sort(names)

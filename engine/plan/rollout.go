@@ -108,7 +108,7 @@ func (r *rollout) classifyCells() {
 			s = WithoutGrant(s)
 		} else if hasSlot = c.usesSlot(s); hasSlot {
 			r.slotsInUse++
-			if v, stalled := c.judgeStall(cell, s); stalled {
+			if v, stalled := r.judgeStall(cell, s); stalled {
 				r.failedVerdicts = append(r.failedVerdicts, v)
 			}
 		}

@@ -275,19 +275,18 @@ func (t *tally) judgeSoak(down *channelPlan) channels.Verdict {
 // below the release ended that (R7, R50).
 func (c *channelPlan) hasAccepted(up *channelPlan, release string, digest releases.Digest) bool {
 	a, ok := c.planner.accepted[acceptKey{up.Name, c.Name, digest}]
-	return ok && !a.Ended && !up.wentBelow(release, digest, a.At) &&
+	return ok && !a.Ended && !up.wentBelow(c.planner.parseVersion(release), digest, a.At) &&
 		c.planner.findQuarantine(up.Name, release, digest) == nil &&
 		c.planner.findQuarantine(c.Name, release, digest) == nil
 }
 
 // wentBelow reports whether the channel went back below a release after an instant, and has not had the release since.
-func (c *channelPlan) wentBelow(release string, digest releases.Digest, after time.Time) bool {
-	v := c.planner.parseVersion(release)
+func (c *Channel) wentBelow(release releases.Version, digest releases.Digest, after time.Time) bool {
 	for _, h := range slices.Backward(c.History) {
 		if h.Digest == digest || h.Moved.Before(after) {
 			return false
 		}
-		if h.Kind == Rollback && isBelow(h.Release, v) {
+		if h.Kind == Rollback && isBelow(h.Release, release) {
 			return true
 		}
 	}

@@ -86,7 +86,8 @@ func (r *rollout) failedGrant(cell *Cell, s *CellState, head *EffectiveHead) (v 
 
 // judgeStall returns the verdict about a cell that began something and has had no result for longer than the stall
 // limit. stalled is false if there is none.
-func (c *channelPlan) judgeStall(cell *Cell, s *CellState) (v channels.Verdict, stalled bool) {
+func (r *rollout) judgeStall(cell *Cell, s *CellState) (v channels.Verdict, stalled bool) {
+	c := r.channel
 	if s.Applying == nil || s.StartedAt.IsZero() || c.Valid == nil ||
 		!c.planner.stalledSince(s.StartedAt, c.Valid.Rollout.Stall) {
 		return v, false

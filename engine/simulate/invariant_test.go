@@ -417,8 +417,8 @@ func (k *planChecker) countFailed(c *plan.Channel, now time.Time) int {
 	return n
 }
 
-// countCertain counts the cells whose failure counts against the head without doubt: cells that the head was for when it
-// moved, before the rollout is finished. Stalls count from two on (R49).
+// countCertain counts the cells whose failure counts against the head without doubt: cells that the head was for when
+// it moved, before the rollout is finished. Stalls count from two on (R49).
 func (k *planChecker) countCertain(c *plan.Channel, now time.Time) int {
 	if k.isFinished(c, c.Effective) {
 		return 0
