@@ -51,13 +51,15 @@ bench-fleet: ## The same for ten thousand cells: server, load and bare baselines
 	$(GO) run ./test/fleet
 
 .PHONY: fuzz
-fuzz: ## What is read from outside as to flags, with made-up input: each fuzz test for FUZZTIME, one after the other.
-	@set -e; for package in $$($(GO) list ./flags/... ./internal/manifest/... ./internal/jsondoc); do \
-		for test in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
-			echo "$$package $$test"; \
-			$(GO) test -run '^$$' -fuzz "^$$test\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $$package; \
-		done; \
+fuzz: ## What is read from outside, with made-up input: each fuzz test for FUZZTIME, one after the other.
+	@set -e; git grep -o '^func Fuzz[A-Za-z]*' -- '*_test.go' | sed 's/[^/]*:func / /' | while read -r package test; do \
+		echo "$$package $$test"; \
+		$(GO) test -run '^$$' -fuzz "^$$test\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s ./$$package </dev/null; \
 	done
+
+.PHONY: supply
+supply: ## Known vulnerabilities in what we build on, and secrets in the history; see tools/supply.
+	$(GO) run ./tools/supply $(VULNDB)
 
 .PHONY: oracle
 oracle: ## 100,000 random flags and contexts evaluated by flagd/core and by us: the same in every one. A module of its own.
