@@ -51,6 +51,7 @@ type Engine struct {
 	counters     counters
 
 	tickMu            sync.Mutex // held for a whole tick; guards the fields below
+	host              hostCalls
 	desired           *plan.Desired
 	recordedSequences map[string]int64 // by channel: the newest decision that the store knows
 	refusalCounts     map[string]int   // by channel: refused pushes in a row
@@ -76,6 +77,7 @@ func New(ctx context.Context, repo Repository, store Store, o Options) (*Engine,
 		loader: Loader{Repo: repo, CacheFile: o.CacheFile}, clocks: clocks, observations: obs, follower: follower,
 		lease:             &lease{store: store, clocks: clocks, signals: signals, log: o.Log},
 		inbox:             &inbox{store: store, obs: obs, registrar: registrar, log: o.Log},
+		host:              hostCalls{repo: repo, answered: signals.hostAnswered},
 		recordedSequences: map[string]int64{}, refusalCounts: map[string]int{},
 	}, nil
 }

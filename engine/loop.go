@@ -45,6 +45,7 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 			}
 			fetch = true
 		case <-e.signals.changed:
+		case <-e.signals.hostAnswered:
 		case <-wakeTimer.C:
 		case <-e.signals.heartbeat:
 			if !gathering {
@@ -56,7 +57,7 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 		}
 		gathering = false
 		gatherTimer.Stop()
-		p, err := e.runTick(ctx, fetch)
+		p, fetched, err := e.runTick(ctx, fetch)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -64,10 +65,12 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 			e.opts.Log.Error().Err(err).Msg("tick failed")
 			pollTimer.Reset(retryDelay(failures))
 			failures++
-			continue
-		case fetch:
+		case fetched:
 			failures = 0
 			pollTimer.Reset(backoff.Spread(e.opts.Poll))
+		}
+		if p == nil {
+			continue
 		}
 		if e.lease.mayAct() {
 			e.startProbes(ctx, p.Wants, probes, &background)
@@ -90,11 +93,43 @@ func (e *Engine) startBackground(ctx context.Context, background *sync.WaitGroup
 	return stop
 }
 
-// runTick is a tick for the loop: unless fetch is set, it plans on the commit that was read last.
-func (e *Engine) runTick(ctx context.Context, fetch bool) (plan.Plan, error) {
+// runTick is a tick for the loop, which waits for the git host for a moment only. Unless fetch is set, or a fetch was
+// answered meanwhile, it plans on the commit that was read last. fetched reports whether the host was read.
+func (e *Engine) runTick(ctx context.Context, fetch bool) (p *plan.Plan, fetched bool, err error) {
 	e.tickMu.Lock()
 	defer e.tickMu.Unlock()
-	return e.tickLocked(ctx, fetch || e.View() == nil)
+	e.host.patience = hostPatience
+	defer func() { e.host.patience = 0 }()
+	fetch = fetch || e.View() == nil || e.host.fetching.isAnswered()
+	p, err = e.tickLocked(ctx, fetch)
+	if errors.Is(err, errNoAnswer) {
+		return p, false, nil // the answer wakes the loop
+	}
+	return p, fetch && err == nil, err
+}
+
+// canGoOn reports whether there is a commit to plan on while the git host can't be read. A process that has read none
+// takes the mirror's. A new leader needs one that contains what was acted upon.
+func (e *Engine) canGoOn(ctx context.Context) bool {
+	if e.desired == nil {
+		tip := e.repo.LastTip()
+		if tip == "" || e.fetchAndLoad(ctx, tip) != nil {
+			return false
+		}
+	}
+	term, leads, settled := e.lease.currentTerm()
+	if !leads || settled {
+		return true
+	}
+	seen, _ := e.observations.seenCommit()
+	contains := seen == ""
+	if !contains {
+		contains, _ = e.repo.Contains(ctx, seen, e.desired.Commit)
+	}
+	if contains {
+		e.lease.markSynced(term)
+	}
+	return true
 }
 
 // probesInFlight holds the keys of running probes, so that no probe runs twice at a time.

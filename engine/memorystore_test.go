@@ -56,6 +56,8 @@ func (b *branch) Changes(_ context.Context, since, tip string) ([]releases.Chang
 	return slices.Clone(all[begin : end+1]), nil
 }
 
+func (b *branch) LastTip() string { return "" }
+
 func (b *branch) Contains(ctx context.Context, commit, tip string) (bool, error) {
 	_, err := b.Changes(ctx, commit, tip)
 	return !errors.Is(err, ErrDiverged), nil

@@ -14,6 +14,8 @@ import (
 type Repository interface {
 	// Fetch updates the mirror and returns the branch's tip.
 	Fetch(ctx context.Context) (tip string, err error)
+	// LastTip returns the branch's tip as of the last fetch, also of an earlier process; empty: the mirror has none.
+	LastTip() string
 	// FS returns a commit's files. A file info's Sys() is the object's id, a string.
 	FS(commit string) (fs.FS, error)
 	// Changes returns the first-parent commits after since (empty: from the root) up to tip, oldest first. ErrDiverged:

@@ -13,8 +13,12 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// pushPlan pushes the plan's commits onto the branch, as a chain on the commit that the plan was made on.
+// pushPlan pushes the plan's commits onto the branch, as a chain on the commit that the plan was made on. While a push
+// goes on beside the loop there is nothing to do: its answer wakes the loop.
 func (e *Engine) pushPlan(ctx context.Context, p plan.Plan) (tip string, out outcome, err error) {
+	if e.host.pushing != nil {
+		return "", outcomeDone, nil
+	}
 	chain, deadline, err := plan.Drafts(e.desired, p)
 	if err != nil || len(chain) == 0 {
 		return "", outcomeDone, err
@@ -22,18 +26,54 @@ func (e *Engine) pushPlan(ctx context.Context, p plan.Plan) (tip string, out out
 	if !deadline.IsZero() && !e.clocks.now().Before(deadline) {
 		return "", outcomeMoved, nil // a condition of the plan has ended meanwhile: decide again (R3)
 	}
-	touched := slices.Sorted(maps.Keys(pushTargets(p)))
-	commits, err := e.repo.Push(ctx, p.Commit, chain)
+	answer := pushAnswer{base: p.Commit, touched: slices.Sorted(maps.Keys(pushTargets(p)))}
+	act, end := e.lease.termContext(ctx)
+	e.host.pushing = beginCall(e.host.answered, func() (pushAnswer, error) {
+		defer end()
+		var err error
+		answer.commits, err = e.repo.Push(act, answer.base, chain)
+		if err != nil && act.Err() != nil && ctx.Err() == nil {
+			err = plan.ErrDeposed // the term ended meanwhile
+		}
+		return answer, err
+	})
+	if _, err := e.host.pushing.wait(ctx, e.host.patience); errors.Is(err, errNoAnswer) {
+		return "", outcomeDone, nil
+	}
+	return e.judgePush(ctx)
+}
+
+// finishPush ends a push that was answered beside the loop.
+func (e *Engine) finishPush(ctx context.Context) error {
+	if !e.host.pushing.isAnswered() {
+		return nil
+	}
+	base := e.host.pushing.answer.base
+	tip, out, err := e.judgePush(ctx)
+	switch {
+	case err != nil || out == outcomeDone:
+		return e.ignoreDeposed(err)
+	case e.desired == nil || e.desired.Commit != base:
+		tip = "" // the branch was read meanwhile
+	}
+	return e.loadBranch(ctx, tip)
+}
+
+// judgePush ends the push and says what came of it.
+func (e *Engine) judgePush(ctx context.Context) (tip string, out outcome, err error) {
+	answer, err := e.host.pushing.wait(ctx, 0)
+	e.host.pushing = nil
+	commits, touched := answer.commits, answer.touched
 	switch {
 	case err == nil:
 		e.counters.commits.Add(uint64(len(commits)))
-		e.opts.Log.Info().Strs("commits", commits).Str("base", p.Commit).Msg("pushed")
+		e.opts.Log.Info().Strs("commits", commits).Str("base", answer.base).Msg("pushed")
 		return commits[len(commits)-1], outcomePushed, e.recordRefusal(ctx, touched, "")
 	case errors.Is(err, ErrMoved):
 		e.counters.retries.Add(1)
-		e.opts.Log.Info().Str("base", p.Commit).Msg("the branch moved: deciding again")
+		e.opts.Log.Info().Str("base", answer.base).Msg("the branch moved: deciding again")
 		return "", outcomeMoved, nil
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, errors.Is(err, plan.ErrDeposed):
 		return "", outcomeDone, err
 	}
 	// The push was refused, or may have landed: the next fetch shows which. Until then nothing is pushed for these

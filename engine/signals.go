@@ -13,6 +13,8 @@ type signals struct {
 	// changed: the observations say something new. Run waits, and ticks at once. Sent by reports, probes,
 	// registrations, updates, and a new lease.
 	changed wake.Signal
+	// hostAnswered: a call to the git host that went on beside the loop has its answer. Run waits, and ticks.
+	hostAnswered wake.Signal
 	// heartbeat: a report said nothing new. Run waits, and ticks within heartbeatDelay.
 	heartbeat wake.Signal
 	// flagsReported: the observations say something new of flags. The announcer waits.
@@ -22,5 +24,5 @@ type signals struct {
 }
 
 func newSignals() *signals {
-	return &signals{wake.New(), wake.New(), wake.New(), wake.New(), wake.New(), wake.New()}
+	return &signals{wake.New(), wake.New(), wake.New(), wake.New(), wake.New(), wake.New(), wake.New()}
 }

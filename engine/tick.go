@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,8 +17,18 @@ import (
 // maxPlans limits the plans of one tick: beyond, what was done is not recognised, and would be repeated for ever.
 const maxPlans = 200
 
-// maxMoves is how often one tick decides again because the branch moved meanwhile.
-const maxMoves = 10
+// maxMoves is how often one tick decides again because the branch moved meanwhile, and maxRacePause how long the tick
+// waits before, at most.
+const (
+	maxMoves     = 50
+	maxRacePause = 20 * time.Millisecond
+)
+
+// unreadError says that the git host could not be read. What was read before stands.
+type unreadError struct{ cause error }
+
+func (e *unreadError) Error() string { return "look at the release repository: " + e.cause.Error() }
+func (e *unreadError) Unwrap() error { return e.cause }
 
 type outcome int
 
@@ -37,28 +48,43 @@ func (e *Engine) Tick(ctx context.Context) (plan.Plan, error) {
 	defer stop()
 	e.tickMu.Lock()
 	defer e.tickMu.Unlock()
-	return e.tickLocked(ctx, true)
+	p, err := e.tickLocked(ctx, true)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	return *p, nil
 }
 
 // TickLed reports whether the last tick carried its plan out.
 func (e *Engine) TickLed() bool { return e.counters.led.Load() }
 
-// tickLocked is one tick, for callers that hold tickMu. A new leader always fetches the branch.
-func (e *Engine) tickLocked(ctx context.Context, fetch bool) (plan.Plan, error) {
+// tickLocked is one tick, for callers that hold tickMu. A new leader always fetches the branch. If the git host can't be
+// read, and the tick may not wait for it, the plan is made on the commit that was read last, and comes with an
+// *unreadError. A nil plan: there is nothing to plan on.
+func (e *Engine) tickLocked(ctx context.Context, fetch bool) (*plan.Plan, error) {
 	defer e.counters.ticks.observeSince(time.Now())
 	took, err := e.syncTerm(ctx)
 	if err != nil {
-		return plan.Plan{}, err
+		return nil, err
 	}
 	if fetch || took {
-		if err := e.loadBranch(ctx, ""); err != nil {
-			if took {
-				e.lease.markSynced(0) // loading the branch is part of syncing
-			}
-			return plan.Plan{}, err
+		err = e.loadBranch(ctx, "")
+		if err != nil && took {
+			e.lease.markSynced(0) // loading the branch is part of syncing
 		}
 	}
-	return e.planUntilDone(ctx)
+	if err == nil {
+		err = e.finishPush(ctx)
+	}
+	if unread := new(unreadError); err != nil &&
+		(e.host.patience == 0 || !errors.As(err, &unread) || !e.canGoOn(ctx)) {
+		return nil, err
+	}
+	p, planErr := e.planUntilDone(ctx)
+	if unread := new(unreadError); planErr != nil && !errors.As(planErr, &unread) {
+		return nil, planErr
+	}
+	return &p, cmp.Or(planErr, err)
 }
 
 // syncTerm reads everything again, once in each term and before anything is done in it, since another process may have
@@ -92,14 +118,24 @@ func (e *Engine) planUntilDone(ctx context.Context) (plan.Plan, error) {
 			continue
 		}
 		if out == outcomeMoved {
+			// A lost race is no fault of the host: the wait is short, and forgotten with the next push that lands.
 			if tries++; tries == maxMoves {
-				return p, fmt.Errorf("the branch moved %d times while deciding: %w", tries, ErrMoved)
+				if e.host.patience == 0 {
+					return p, fmt.Errorf("the branch moved %d times while deciding: %w", tries, ErrMoved)
+				}
+				e.signals.pushed.Notify() // what else there is to do gets its turn
+				return e.publishPlan(), nil
 			}
-			if err := backoff.Sleep(ctx, retryDelay(tries)); err != nil {
+			if err := backoff.Sleep(ctx, backoff.FullJitter(maxRacePause)); err != nil {
 				return p, err
 			}
+		} else {
+			tries = 0
 		}
 		if err := e.loadBranch(ctx, tip); err != nil {
+			if unread := new(unreadError); errors.As(err, &unread) {
+				return e.publishPlan(), err
+			}
 			return p, err
 		}
 	}
@@ -108,15 +144,17 @@ func (e *Engine) planUntilDone(ctx context.Context) (plan.Plan, error) {
 // loadBranch loads tip, or fetches the branch if tip is empty, and records what changed since the last load.
 func (e *Engine) loadBranch(ctx context.Context, tip string) error {
 	err := e.fetchAndLoad(ctx, tip)
-	e.publisher.recordFetch(err)
+	if !errors.Is(err, errNoAnswer) || e.host.isSlow() {
+		e.publisher.recordFetch(err)
+	}
 	return err
 }
 
 func (e *Engine) fetchAndLoad(ctx context.Context, tip string) error {
 	if tip == "" {
-		fetched, err := e.repo.Fetch(ctx)
+		fetched, err := e.host.fetch(ctx)
 		if err != nil {
-			return fmt.Errorf("look at the release repository: %w", err)
+			return &unreadError{err}
 		}
 		tip = fetched
 	}
@@ -242,22 +280,33 @@ func (e *Engine) planOnce(ctx context.Context) (p plan.Plan, tip string, out out
 		e.observations.forgetOffers(p.Learned.Lapsed)
 		return p, "", outcomeGranted, nil
 	}
+	e.publishView(p, obs, took)
+	return p, "", outcomeDone, nil
+}
+
+// publishPlan publishes a plan that is not carried out now, with what was done so far.
+func (e *Engine) publishPlan() plan.Plan {
+	p, obs, took := e.makePlan()
+	e.publishView(p, obs, took)
+	return p
+}
+
+func (e *Engine) publishView(p plan.Plan, obs *plan.Observed, took time.Duration) {
 	if e.View() == nil {
 		e.observations.endSilentSoaks(e.desired.StaleAfter())
 	}
 	e.publisher.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, PlanDuration: took})
-	return p, "", outcomeDone, nil
 }
 
 // carryOut records what the plan learned, then grants, then pushes commits. The published view must contain the grants,
 // so their outcome is to plan again.
 func (e *Engine) carryOut(ctx context.Context, p plan.Plan) (tip string, out outcome, err error) {
-	ctx, end := e.lease.termContext(ctx)
+	act, end := e.lease.termContext(ctx)
 	defer end()
-	if err := e.recordLearned(ctx, p.Learned); err != nil {
+	if err := e.recordLearned(act, p.Learned); err != nil {
 		return "", outcomeDone, err
 	}
-	made, err := e.recordGrants(ctx, p.Offers())
+	made, err := e.recordGrants(act, p.Offers())
 	if err != nil {
 		return "", outcomeDone, err
 	}

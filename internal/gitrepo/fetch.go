@@ -51,6 +51,19 @@ func (r *Repo) Fetch(ctx context.Context) (tip string, err error) {
 	return idOrNone(id), nil
 }
 
+// LastTip returns the branch's tip as of the last fetch, also of an earlier process; empty: the mirror has none.
+func (r *Repo) LastTip() string {
+	branch := r.branch()
+	if branch == "" || r.damaged.Load() {
+		return ""
+	}
+	id := r.mirror.tip(branch)
+	if id.IsZero() || !r.store.Load().Has(id) {
+		return ""
+	}
+	return id.String()
+}
+
 // knownTip returns the branch's tip if the mirror has it, where the host's refs are files that are cheap to read.
 func (r *Repo) knownTip() (objects.ID, bool) {
 	d, ok := r.host.(*diskHost)

@@ -1,0 +1,105 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sluice-cd/sluice/internal/wake"
+)
+
+// hostCalls talks to the git host beside the loop: a host that is slow, or hangs, delays no decision (R61). A call that
+// has no answer within patience goes on by itself, and its answer wakes the loop. The caller holds tickMu.
+type hostCalls struct {
+	repo     Repository
+	answered wake.Signal
+	patience time.Duration // 0: as long as it takes
+	fetching *hostCall[string]
+	pushing  *hostCall[pushAnswer]
+}
+
+// pushAnswer is the end of a push.
+type pushAnswer struct {
+	base    string
+	touched []string // what the commits are about
+	commits []string
+}
+
+// hostCall is one call to the host.
+type hostCall[T any] struct {
+	began  time.Time
+	done   chan struct{} // closed once the fields below are set
+	answer T
+	err    error
+}
+
+// errNoAnswer means that a call to the host goes on.
+var errNoAnswer = errors.New("the git host has not answered yet")
+
+// hostPatience is how long the loop waits for the host, which usually answers within milliseconds.
+const hostPatience = time.Second
+
+// slowHost is how long a fetch may take before the repository counts as unreadable.
+const slowHost = 10 * time.Second
+
+func beginCall[T any](answered wake.Signal, call func() (T, error)) *hostCall[T] {
+	c := &hostCall[T]{began: time.Now(), done: make(chan struct{})}
+	go func() {
+		c.answer, c.err = call()
+		close(c.done)
+		answered.Notify()
+	}()
+	return c
+}
+
+// wait returns the call's end, or errNoAnswer if the host takes longer than patience.
+func (c *hostCall[T]) wait(ctx context.Context, patience time.Duration) (answer T, err error) {
+	var late <-chan time.Time
+	if patience > 0 {
+		timer := time.NewTimer(max(patience-time.Since(c.began), 0)) // no call is waited for twice
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case <-c.done:
+		return c.answer, c.err
+	case <-ctx.Done():
+		return answer, ctx.Err()
+	case <-late:
+		if c.isAnswered() {
+			return c.answer, c.err
+		}
+		return answer, fmt.Errorf("%w, since %s", errNoAnswer, time.Since(c.began).Round(time.Second))
+	}
+}
+
+func (c *hostCall[T]) isAnswered() bool {
+	if c == nil {
+		return false
+	}
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// isSlow reports whether a fetch goes on for so long that people should know.
+func (h *hostCalls) isSlow() bool {
+	return h.fetching != nil && time.Since(h.fetching.began) > slowHost
+}
+
+// fetch returns the branch's tip, or errNoAnswer.
+func (h *hostCalls) fetch(ctx context.Context) (tip string, err error) {
+	if h.fetching == nil {
+		h.fetching = beginCall(h.answered, func() (string, error) { return h.repo.Fetch(ctx) })
+	}
+	c := h.fetching
+	tip, err = c.wait(ctx, h.patience)
+	if !errors.Is(err, errNoAnswer) {
+		h.fetching = nil
+	}
+	return tip, err
+}
