@@ -172,7 +172,7 @@ func TestLoopOutlivesTheGitHost(t *testing.T) {
 		r.branch.mu.Unlock()
 		r.push("bob", "cut", Release("1.1.0"))
 		time.Sleep(time.Hour)
-		if r.Reachable() == nil || r.headOf("staging") != "1.0.0" {
+		if r.Unread() == nil || r.View().Unread == nil || r.headOf("staging") != "1.0.0" {
 			r.t.Fatal("the host is away")
 		}
 		r.branch.mu.Lock()
@@ -181,6 +181,95 @@ func TestLoopOutlivesTheGitHost(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		if r.headOf("staging") != "1.1.0" {
 			r.t.Fatalf("staging at %s", r.headOf("staging"))
+		}
+	})
+}
+
+// setHang makes the git host hang, or answer again.
+func (r *loopTest) setHang(hangs bool) {
+	r.branch.mu.Lock()
+	defer r.branch.mu.Unlock()
+	if r.branch.hang != nil {
+		close(r.branch.hang)
+		r.branch.hang = nil
+	}
+	if hangs {
+		r.branch.hang = make(chan struct{})
+	}
+}
+
+// R61: grants need no git. A host that takes a fetch, or the push for another channel, and never answers stops none of
+// them, and is told.
+func TestHungHostStopsNoGrants(t *testing.T) {
+	healthyOn := func(r *loopTest) (n int) {
+		synctest.Wait()
+		for _, s := range r.View().Observed.Cells {
+			if s.Release == "1.1.0" {
+				n++
+			}
+		}
+		return n
+	}
+	for name, opens := range map[string]string{"fetch": "0 12 * * *", "push": "10 0 * * *"} {
+		t.Run(name, func(t *testing.T) {
+			w := NewWorld(t, Union(
+				Policy("staging", "rollout: {waves: [{cells: 1, soak: 20m}, {percent: 100}]}\n"),
+				Policy("edge", "gates:\n  - window: {opens: \""+opens+"\", for: 10h}\n"),
+				CellFiles("staging", "s1", "s2"), CellFiles("edge", "e1"), Release("1.0.0"),
+				Head("staging", "1.0.0"), Head("edge", "1.0.0")))
+			runLoop(t, w, func(r *loopTest) {
+				time.Sleep(2 * time.Minute)
+				r.push("bob", "cut", Release("1.1.0"))
+				time.Sleep(2 * time.Minute)
+				if n := healthyOn(r); n != 1 {
+					r.t.Fatalf("%d cells after the first wave", n)
+				}
+				r.setHang(true)
+				if name == "fetch" {
+					r.watch <- struct{}{}
+				}
+				time.Sleep(25 * time.Minute)
+				if n := healthyOn(r); n != 2 {
+					r.t.Fatalf("%d cells have it while the host hangs", n)
+				}
+				if u := r.View().Unread; name == "fetch" && (u == nil || !strings.Contains(u.Reason, "not answered yet")) {
+					r.t.Errorf("not told: %+v", u)
+				}
+				if got := r.headOf("edge"); got != "1.0.0" {
+					r.t.Errorf("edge is at %s", got)
+				}
+				r.setHang(false)
+				time.Sleep(2 * time.Minute)
+				if u := r.Unread(); u != nil {
+					r.t.Errorf("the host answers again: %v", u)
+				}
+				if got := r.headOf("edge"); name == "push" && got != "1.1.0" {
+					r.t.Errorf("edge is at %s after the host answered", got)
+				}
+			})
+		})
+	}
+}
+
+// R61: a rival that moves the branch before each of many pushes delays a promotion by moments.
+func TestRivalDelaysByMoments(t *testing.T) {
+	runLoop(t, TwoChannels(t), func(r *loopTest) {
+		time.Sleep(2 * time.Minute)
+		lost := 0
+		var rival func(w *World)
+		rival = func(w *World) {
+			w.Commit("rival", "mine", map[string]string{"note": time.Now().String()})
+			if lost++; lost < 200 {
+				r.branch.beforePush = rival
+			}
+		}
+		r.branch.mu.Lock()
+		r.branch.beforePush = rival
+		r.branch.mu.Unlock()
+		r.push("bob", "cut", Release("1.1.0"))
+		time.Sleep(10 * time.Second)
+		if got := r.headOf("staging"); got != "1.1.0" || lost != 200 {
+			r.t.Fatalf("staging at %s after %d lost races", got, lost)
 		}
 	})
 }

@@ -20,16 +20,36 @@ import (
 type branch struct {
 	mu             sync.Mutex
 	w              *World
-	beforePush     func(*World) // runs once, just before a push lands
-	refusePush     error        // answer to the next pushes
-	fetchErr       error        // answer to fetches
-	losePushAnswer error        // answer to the next push that lands
+	beforePush     func(*World)  // runs once, just before a push lands
+	refusePush     error         // answer to the next pushes
+	fetchErr       error         // answer to fetches
+	hang           chan struct{} // until it is closed, the host takes calls and gives no answer; nil: it answers
+	losePushAnswer error         // answer to the next push that lands
 	pushes         int
 }
 
 func newBranch(w *World) *branch { return &branch{w: w} }
 
-func (b *branch) Fetch(context.Context) (string, error) {
+// waitForHost returns once the host does not hang.
+func (b *branch) waitForHost(ctx context.Context) error {
+	b.mu.Lock()
+	hang := b.hang
+	b.mu.Unlock()
+	if hang == nil {
+		return nil
+	}
+	select {
+	case <-hang:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *branch) Fetch(ctx context.Context) (string, error) {
+	if err := b.waitForHost(ctx); err != nil {
+		return "", err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.w.Tip, b.fetchErr
@@ -63,7 +83,10 @@ func (b *branch) Contains(ctx context.Context, commit, tip string) (bool, error)
 	return !errors.Is(err, ErrDiverged), nil
 }
 
-func (b *branch) Push(_ context.Context, base string, chain []releases.Draft) ([]string, error) {
+func (b *branch) Push(ctx context.Context, base string, chain []releases.Draft) ([]string, error) {
+	if err := b.waitForHost(ctx); err != nil {
+		return nil, err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if rival := b.beforePush; rival != nil {

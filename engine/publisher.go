@@ -3,19 +3,21 @@ package engine
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // publisher holds the newest view, for all who serve or show it.
 type publisher struct {
 	hasView atomic.Bool // view is not nil; read without mu
 
-	mu       sync.Mutex // guards the fields below
-	view     *view.View
-	flags    *view.Flags   // as announced last; nil: never
-	changed  chan struct{} // closed when view is replaced
-	fetchErr error         // of the last fetch of the repository; nil: it succeeded
+	mu      sync.Mutex // guards the fields below
+	view    *view.View
+	flags   *view.Flags   // as announced last; nil: never
+	changed chan struct{} // closed when view is replaced
+	unread  *view.Unread  // nil: the last fetch of the repository succeeded
 }
 
 func newPublisher() *publisher { return &publisher{changed: make(chan struct{})} }
@@ -34,17 +36,29 @@ func (p *publisher) Changed() <-chan struct{} {
 	return p.changed
 }
 
-// Reachable returns the error of the last fetch of the release repository; nil: it succeeded.
-func (p *publisher) Reachable() error {
+// Unread says since when the release repository can't be read; nil: it can.
+func (p *publisher) Unread() *view.Unread {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.fetchErr
+	return p.unread
 }
 
-func (p *publisher) recordFetch(err error) {
+// recordFetch records the end of a fetch at an instant, and publishes it if it is news.
+func (p *publisher) recordFetch(err error, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.fetchErr = err
+	before := p.unread
+	switch {
+	case err == nil:
+		p.unread = nil
+	case before == nil:
+		p.unread = &view.Unread{Since: at, Reason: words.OneLine(err.Error())}
+	default:
+		p.unread = &view.Unread{Since: before.Since, Reason: words.OneLine(err.Error())}
+	}
+	if (before == nil) != (p.unread == nil) {
+		p.republishLocked()
+	}
 }
 
 func (p *publisher) announcedFlags() *view.Flags {
@@ -62,11 +76,19 @@ func (p *publisher) publish(v *view.View) {
 
 // publishLocked is publish for callers that hold mu.
 func (p *publisher) publishLocked(v *view.View) {
-	v.Flags = p.flags
+	v.Flags, v.Unread = p.flags, p.unread
 	p.view = v
 	p.hasView.Store(true)
 	close(p.changed)
 	p.changed = make(chan struct{})
+}
+
+// republishLocked publishes the same plan again; the caller holds mu.
+func (p *publisher) republishLocked() {
+	if v := p.view; v != nil {
+		p.publishLocked(&view.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan,
+			PlanDuration: v.PlanDuration})
+	}
 }
 
 // announceFlags publishes f in another view of the same plan, and reports whether gates see something else than before.
@@ -75,9 +97,6 @@ func (p *publisher) announceFlags(f *view.Flags) (gates bool) {
 	defer p.mu.Unlock()
 	before := p.flags
 	p.flags = f
-	if v := p.view; v != nil {
-		p.publishLocked(&view.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan,
-			PlanDuration: v.PlanDuration})
-	}
+	p.republishLocked()
 	return !before.ForGates().Equal(f.ForGates())
 }

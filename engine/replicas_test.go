@@ -188,8 +188,8 @@ func TestDeposedLeaderDoesNothing(t *testing.T) {
 		r.push("bob", "cut", Release("1.1.0"))
 		r.a.NotifyPush()
 		synctest.Wait()
-		if r.a.Leads() || r.a.Reachable() != nil {
-			r.t.Errorf("a leads: %v, error %v", r.a.Leads(), r.a.Reachable())
+		if r.a.Leads() || r.a.Unread() != nil {
+			r.t.Errorf("a leads: %v, error %v", r.a.Leads(), r.a.Unread())
 		}
 	})
 }

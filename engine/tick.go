@@ -145,7 +145,7 @@ func (e *Engine) planUntilDone(ctx context.Context) (plan.Plan, error) {
 func (e *Engine) loadBranch(ctx context.Context, tip string) error {
 	err := e.fetchAndLoad(ctx, tip)
 	if !errors.Is(err, errNoAnswer) || e.host.isSlow() {
-		e.publisher.recordFetch(err)
+		e.publisher.recordFetch(err, e.clocks.now().UTC())
 	}
 	return err
 }

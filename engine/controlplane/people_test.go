@@ -2,7 +2,6 @@ package controlplane_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
@@ -138,21 +138,39 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// unreadViews are views of a release repository that can't be read while *why is not nil.
+type unreadViews struct {
+	api.Views
+	why **view.Unread
+}
+
+func (u unreadViews) View() *view.View {
+	v := u.Views.View()
+	if v == nil || *u.why == nil {
+		return v
+	}
+	return &view.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan, Unread: *u.why}
+}
+
 func TestHealth(t *testing.T) {
 	t.Parallel()
-	var down error
+	var down *view.Unread
 	s := newSite(t, store.Options{}, func(o *controlplane.Options) {
-		o.RepositoryError = func() error { return down }
-		o.MaxUnreachable = time.Nanosecond
+		o.Views = unreadViews{o.Views, &down}
+		o.MaxUnreachable = time.Hour
 	})
 	for _, path := range []string{"/livez", "/readyz"} {
 		if w, body := s.request(t, "GET", path, ""); w.StatusCode != 200 {
 			t.Errorf("%s: %s %s", path, w.Status, body)
 		}
 	}
-	down = errors.New("look at the release repository: connection refused")
-	s.request(t, "GET", "/readyz", "") // starts the outage
+	down = &view.Unread{Since: time.Now().Add(-time.Minute), Reason: "connection refused"}
 	w, body := s.request(t, "GET", "/readyz", "")
+	if w.StatusCode != 200 || !strings.Contains(body, `"repository":"can't be read since `) {
+		t.Errorf("a minute's outage: %s %s", w.Status, body)
+	}
+	down = &view.Unread{Since: time.Now().Add(-2 * time.Hour), Reason: "connection refused"}
+	w, body = s.request(t, "GET", "/readyz", "")
 	wantProblem(t, w, body, 503, "connection refused")
 	if w, _ := s.request(t, "GET", "/livez", ""); w.StatusCode != 200 {
 		t.Errorf("livez while not ready: %s", w.Status)

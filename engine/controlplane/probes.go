@@ -3,22 +3,20 @@ package controlplane
 import (
 	"context"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // probes serves liveness, readiness and metrics.
 type probes struct {
-	views           api.Views
-	repositoryError func() error                    // of the last read of the release repository; nil: not checked
-	maxUnreachable  time.Duration                   // longest outage of the repository while ready
-	checkStore      func(ctx context.Context) error // nil: not checked
-	shutdown        api.Shutdown
-	outage          outage
+	views          api.Views
+	maxUnreachable time.Duration                   // longest outage of the repository while ready
+	checkStore     func(ctx context.Context) error // nil: not checked
+	shutdown       api.Shutdown
 }
 
 func (p *probes) routes(d api.Docs, metrics http.Handler) []api.Route {
@@ -39,26 +37,6 @@ func (p *probes) routes(d api.Docs, metrics http.Handler) []api.Route {
 	}
 }
 
-// outage measures, from one readiness probe to the next, how long the release repository has been unreachable.
-type outage struct {
-	mu    sync.Mutex
-	since time.Time // zero while the repository is reachable
-}
-
-func (o *outage) exceeds(err error, than time.Duration) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	switch {
-	case err == nil:
-		o.since = time.Time{}
-	case o.since.IsZero():
-		o.since = time.Now()
-	default:
-		return time.Since(o.since) > than
-	}
-	return false
-}
-
 // serveReadiness answers 503 with every reason to send cells to another replica.
 func (p *probes) serveReadiness(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	var reasons []*huma.ErrorDetail
@@ -69,12 +47,13 @@ func (p *probes) serveReadiness(w http.ResponseWriter, r *http.Request, c *api.C
 		}
 		reasons = append(reasons, &huma.ErrorDetail{Location: where, Message: what})
 	}
-	if p.views.View() == nil {
+	ready := health{Status: "ready"}
+	if v := p.views.View(); v == nil {
 		add("view", api.NotReadMessage)
-	}
-	if p.repositoryError != nil {
-		if err := p.repositoryError(); p.outage.exceeds(err, p.maxUnreachable) {
-			add("repository", "could not be read for more than "+p.maxUnreachable.String()+": "+err.Error())
+	} else if u := v.Unread; u != nil {
+		ready.Repository = "can't be read since " + words.FormatTime(u.Since)
+		if time.Since(u.Since) > p.maxUnreachable {
+			add("repository", ready.Repository+": "+u.Reason)
 		}
 	}
 	if p.checkStore != nil {
@@ -93,12 +72,13 @@ func (p *probes) serveReadiness(w http.ResponseWriter, r *http.Request, c *api.C
 		api.WriteProblem(w, http.StatusServiceUnavailable, "Not ready.", reasons...)
 		return
 	}
-	api.WriteJSON(w, http.StatusOK, health{Status: "ready"})
+	api.WriteJSON(w, http.StatusOK, ready)
 }
 
 // health is the body of a successful probe.
 type health struct {
-	Status string `json:"status"`
+	Status     string `json:"status"`
+	Repository string `json:"repository,omitempty" doc:"since when the release repository can't be read; none: it can"`
 }
 
 func serveLiveness(w http.ResponseWriter, _ *http.Request, _ *api.Caller) {

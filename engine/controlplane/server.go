@@ -82,9 +82,8 @@ type Options struct {
 	HookSecret string // signing secret shared with the git host; empty turns hooks off
 	Branch     string // empty: a push to any branch counts
 
-	RepositoryError func() error                    // of the last read of the release repository; nil: not checked
-	MaxUnreachable  time.Duration                   // longest outage of the repository while ready; default 5 min
-	CheckStore      func(ctx context.Context) error // checks the store; nil: not checked
+	MaxUnreachable time.Duration                   // longest outage of the repository while ready; default 5 min
+	CheckStore     func(ctx context.Context) error // checks the store; nil: not checked
 
 	Metrics      *prometheus.Registry // default: a new one
 	PollInterval time.Duration        // for cells that poll without waiting; default 15 s
@@ -162,7 +161,7 @@ func New(o Options) (*Server, error) {
 		HookSecret: o.HookSecret, Branch: o.Branch,
 		Followers: o.Limits.Events, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
-	probes := &probes{views: o.Views, repositoryError: o.RepositoryError, maxUnreachable: o.MaxUnreachable,
+	probes := &probes{views: o.Views, maxUnreachable: o.MaxUnreachable,
 		checkStore: o.CheckStore, shutdown: s.shutdown}
 
 	s.mux = newMux(a)

@@ -284,7 +284,7 @@ func TestProblemsEverywhere(t *testing.T) {
 func TestPanicIsAProblem(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{},
-		func(o *controlplane.Options) { o.RepositoryError = func() error { panic("out of order") } })
+		func(o *controlplane.Options) { o.CheckStore = func(context.Context) error { panic("out of order") } })
 	w, body := s.request(t, "GET", "/readyz", "", "X-Request-Id", "mine-1")
 	wantProblem(t, w, body, 500, "X-Request-Id")
 	if strings.Contains(body, "out of order") {

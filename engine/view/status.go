@@ -18,6 +18,7 @@ type Status struct {
 	Commit   string           `json:"commit"`
 	Now      time.Time        `json:"now" doc:"when the plan was made"`
 	Clock    Clock            `json:"clock" doc:"whether time can be trusted (R10)"`
+	Unread   *Unread          `json:"unread,omitempty" doc:"since when the release repository can't be read, and why: what follows is as of the commit"`
 	Diverged *plan.Divergence `json:"diverged,omitempty" doc:"the branch was force-pushed: nothing moves until a person acknowledges it (R5)"`
 	Faults   []releases.Fault `json:"faults,omitempty" doc:"the first 100 in the release repository"`
 	Flags    *FlagsSummary    `json:"flags,omitempty" doc:"none: there is no flags repository, or nothing of it is known yet"`
@@ -98,7 +99,7 @@ const MaxFaults = 100
 // StatusOf sums a view up. Pure.
 func StatusOf(v *View, page StatusPage) Status {
 	s := Status{
-		Commit: v.Desired.Commit, Now: v.Plan.Now, Diverged: v.Observed.Diverged,
+		Commit: v.Desired.Commit, Now: v.Plan.Now, Unread: v.Unread, Diverged: v.Observed.Diverged,
 		Clock:    Clock{StepSeconds: v.Observed.Clock.Step.Seconds(), SkewSeconds: v.Observed.Clock.Skew.Seconds()},
 		Faults:   v.Desired.Faults[:min(len(v.Desired.Faults), MaxFaults)],
 		Flags:    flagsSummary(v.Flags),

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -21,6 +23,7 @@ type View struct {
 	Observed     *plan.Observed
 	Plan         plan.Plan
 	PlanDuration time.Duration // how long Make took
+	Unread       *Unread       // nil: the release repository can be read
 	// As last announced, which may be later than the plan; nil: there is no flags repository, or nothing of it is known
 	// yet.
 	Flags *Flags
@@ -28,6 +31,17 @@ type View struct {
 	indexOnce   sync.Once
 	holds       holds    // set once by indexOnce
 	sealedHeads sync.Map // cells.Head → cells.Sealed; many cells share few heads
+}
+
+// Unread says since when the release repository can't be read: what a View shows is as of its commit.
+type Unread struct {
+	Since  time.Time `json:"since"`
+	Reason string    `json:"reason"`
+}
+
+// String says it in one line.
+func (u *Unread) String() string {
+	return fmt.Sprintf("the release repository can't be read since %s: %s", words.FormatTime(u.Since), u.Reason)
 }
 
 // Key holds all that the answer to a cell depends on: equal keys have equal answers (R31). Keys are cheap to make and

@@ -13,11 +13,14 @@ import (
 // Why says in a few lines what a cell or a channel runs, what it should run, and every verdict between (invariant 10).
 // ok is false if nothing has that name. If a cell and a channel share the name, the lines are about the cell.
 func Why(v *View, name string) (lines []string, ok bool) {
+	if v.Unread != nil {
+		lines = append(lines, v.Unread.String())
+	}
 	if cell := v.Desired.Cells[name]; cell != nil {
-		return v.whyCell(cell), true
+		return append(lines, v.whyCell(cell)...), true
 	}
 	if c := v.Desired.Channels[name]; c != nil {
-		return v.whyChannel(c), true
+		return append(lines, v.whyChannel(c)...), true
 	}
 	return nil, false
 }

@@ -18,7 +18,7 @@ type fleetMetrics struct {
 
 	cells, oldest, silent, granted, slots                *prometheus.Desc
 	sequence, promotion, rollout, rolling                *prometheus.Desc
-	blocked, faults, diverged, refused, since, took      *prometheus.Desc
+	blocked, faults, diverged, unread, refused, since, took      *prometheus.Desc
 	leader, tick, pushes, retries, grants, actions, skew *prometheus.Desc
 }
 
@@ -44,6 +44,7 @@ func newFleetMetrics(v func() *view.View, numbers func() engine.Stats) *fleetMet
 			"Time since the promotion of the channel's head, while the rollout runs.", "channel", "release"),
 		blocked:  desc("sluice_blocked", "Blocking verdicts by gate.", "channel", "gate"),
 		faults:   desc("sluice_repository_faults", "Faults in the release repository, warnings left out."),
+		unread:   desc("sluice_repository_unread", "1: the release repository can't be read."),
 		diverged: desc("sluice_repository_diverged", "1: the branch was force-pushed, and nothing moves."),
 		refused: desc("sluice_push_refused",
 			"1: the git host refused the channel's last push, which is retried later.", "channel"),
@@ -65,7 +66,7 @@ func (f *fleetMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		f.cells, f.oldest, f.silent, f.granted, f.slots, f.sequence, f.promotion, f.rollout, f.rolling, f.blocked,
 		f.faults,
-		f.diverged, f.refused, f.since, f.took, f.actions, f.skew, f.leader, f.tick, f.pushes, f.retries, f.grants,
+		f.diverged, f.unread, f.refused, f.since, f.took, f.actions, f.skew, f.leader, f.tick, f.pushes, f.retries, f.grants,
 	} {
 		out <- d
 	}
@@ -233,6 +234,7 @@ func (f *fleetMetrics) collectPlan(v *view.View, out metricWriter) {
 		}
 	}
 	out.gauge(f.faults, float64(faults))
+	out.boolGauge(f.unread, v.Unread != nil)
 	out.boolGauge(f.diverged, v.Observed.Diverged != nil)
 	out.gauge(f.skew, v.Observed.Clock.Skew.Seconds())
 	out.gauge(f.since, float64(v.Plan.Now.UnixMilli())/1000)

@@ -119,7 +119,7 @@ func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.OpenRepository, page
 // statusFingerprint returns a status without what time alone changes.
 func statusFingerprint(s view.Status) string {
 	var b strings.Builder
-	fmt.Fprintln(&b, s.Commit, s.Diverged != nil, len(s.Faults))
+	fmt.Fprintln(&b, s.Commit, s.Unread, s.Diverged != nil, len(s.Faults))
 	if f := s.Flags; f != nil {
 		fmt.Fprintln(&b, f.Commit, f.Fault, f.Killed, f.Announcements)
 	}
@@ -136,6 +136,9 @@ func statusFingerprint(s view.Status) string {
 
 // DrawStatus prints the channels and the cells, with the cells that need attention first.
 func DrawStatus(p cli.Printer, s view.Status, all bool) {
+	if s.Unread != nil {
+		p.PrintLine("%s", p.Paint(cli.Red, s.Unread.String()))
+	}
 	if s.Diverged != nil {
 		p.PrintLine("%s", p.Paint(cli.Red,
 			fmt.Sprintf("the branch was force-pushed: %s is no longer in it. "+
