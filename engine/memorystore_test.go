@@ -25,6 +25,7 @@ type branch struct {
 	fetchErr       error        // answer to fetches
 	losePushAnswer error        // answer to the next push that lands
 	pushes         int
+	fetches        []time.Time
 }
 
 func newBranch(w *World) *branch { return &branch{w: w} }
@@ -32,6 +33,7 @@ func newBranch(w *World) *branch { return &branch{w: w} }
 func (b *branch) Fetch(context.Context) (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.fetches = append(b.fetches, time.Now())
 	return b.w.Tip, b.fetchErr
 }
 
@@ -240,6 +242,15 @@ func (m *memoryStore) ReleaseLease(context.Context) error {
 		m.holder = nil
 	}
 	return nil
+}
+
+func (m *memoryStore) HasToken(_ context.Context, cell, hash string) (bool, error) {
+	if err := m.lock(); err != nil {
+		return false, err
+	}
+	defer m.mu.Unlock()
+	t := m.tokens[hash]
+	return t != nil && t.cell == cell && time.Now().Before(t.expires), nil
 }
 
 func (m *memoryStore) ClaimToken(_ context.Context, hash string, r plan.Registration) error {
