@@ -86,6 +86,10 @@ func (a *Auth) Serves(listener api.Listener, r *api.Route) bool {
 func (a *Auth) Admit(
 	w http.ResponseWriter, r *http.Request, route *api.Route, listener api.Listener,
 ) (*api.Caller, bool) {
+	if listener != api.Cells && fromForeignPage(r, route, listener) {
+		api.WriteProblem(w, http.StatusForbidden, "A page of another site asked for this, which no page may.")
+		return nil, false
+	}
 	if route.Audience == api.Cell || route.Audience == api.AnyKey {
 		// Freshness is tested before the lookup: a starting replica could become fresh between the two, after not
 		// finding the cell.
@@ -135,6 +139,20 @@ func (a *Auth) Admit(
 		return c, true
 	}
 	return c, false
+}
+
+// fromForeignPage reports whether a browser sent the request for a page of another site (R57). Links to public pages are
+// fine. At loopback, another port is another site.
+func fromForeignPage(r *http.Request, route *api.Route, listener api.Listener) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "none", "same-origin":
+		return false
+	case "same-site":
+		if listener == api.People {
+			return false
+		}
+	}
+	return route.Audience != api.Public || r.Header.Get("Sec-Fetch-Mode") != "navigate"
 }
 
 // retirePreviousKey retires the cell's previous key after the first use of its next key.
