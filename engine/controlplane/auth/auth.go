@@ -178,11 +178,18 @@ func (a *Auth) identifyCaller(r *http.Request, listener api.Listener) (*api.Call
 	header := r.Header.Get("Authorization")
 	switch {
 	case header != "":
-		return c, a.authenticateToken(r.Context(), c, access.BearerSecret(header))
+		err := a.authenticateToken(r.Context(), c, access.BearerSecret(header))
+		if err == nil {
+			peerOf(r.Context()).welcome()
+		}
+		return c, err
 	case listener == api.Socket:
 		c.Role, c.Name = access.Admin, "administrator of this machine"
 	case listener == api.Loopback:
 		c.Role = access.Viewer
+	}
+	if c.Role != "" {
+		peerOf(r.Context()).welcome()
 	}
 	return c, nil
 }

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
@@ -23,9 +24,10 @@ const shutdownTimeout = 10 * time.Second
 // Server serves listeners. All fields except Limits are required.
 type Server struct {
 	Handle       func(w http.ResponseWriter, r *http.Request, at api.Listener)
-	ConnContext  func(ctx context.Context, c net.Conn) context.Context // of TLS connections
-	Drain        func()                                                // begins to end streams and long polls
-	AwaitDrained func(ctx context.Context) error                       // returns when all have ended
+	ConnContext  func(ctx context.Context, c net.Conn) context.Context
+	KnowsPeer    func(tls.ConnectionState) bool  // reports whether the key that a peer proved is a cell's
+	Drain        func()                          // begins to end streams and long polls
+	AwaitDrained func(ctx context.Context) error // returns when all have ended
 	Log          zerolog.Logger
 	Metrics      *metrics.Metrics
 	Limits       Limits
@@ -35,6 +37,7 @@ type Server struct {
 // end with jitter, so that cells do not reconnect all at once.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	var g errgroup.Group
+	admitted := &admission{maxStrangers: s.Limits.Strangers, metrics: s.Metrics}
 	ended, cancel := context.WithCancel(ctx)
 	defer cancel()
 	servers := make([]*http.Server, 0, len(listeners))
@@ -42,11 +45,11 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		server := s.httpServer(l)
 		servers = append(servers, server)
 		g.Go(func() error {
-			defer cancel() // a listener's failure stops the others
-			if t, ok := l.(*tlsListener); ok {
-				l = s.newHandshakeListener(t.Listener, t.config)
-			} else {
+			defer cancel()                    // a listener's failure stops the others
+			if l.Addr().Network() == "unix" { // its owner is no stranger
 				l = asyncListener{l}
+			} else {
+				l = s.guard(l, admitted)
 			}
 			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("serve on %s: %w", l.Addr(), err)
@@ -84,9 +87,9 @@ func (s *Server) httpServer(l net.Listener) *http.Server {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          log.New(s.Log, "", 0),
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 32},
+		ConnContext:       s.ConnContext,
 	}
 	if t, ok := l.(*tlsListener); ok {
-		server.ConnContext = s.ConnContext
 		server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.Handle(w, r, t.kind) })
 	}
 	return server
