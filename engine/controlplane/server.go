@@ -86,6 +86,7 @@ type Options struct {
 	MaxUnreachable  time.Duration                   // longest outage of the repository while ready; default 5 min
 	CheckStore      func(ctx context.Context) error // checks the store; nil: not checked
 
+	ContentDir   string               // folder for large content; empty: the system's for temporary files
 	Metrics      *prometheus.Registry // default: a new one
 	PollInterval time.Duration        // for cells that poll without waiting; default 15 s
 	Limits       Limits
@@ -156,7 +157,7 @@ func New(o Options) (*Server, error) {
 	s.auth = a
 	s.cells = cellapi.New(cellapi.Options{
 		Views: o.Views, Repository: o.Repository, Inbox: o.Inbox, Members: o.Members, Auth: a, Pins: o.pins(),
-		PollInterval: o.PollInterval, Limits: o.Limits.Cells, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
+		PollInterval: o.PollInterval, Limits: o.Limits.Cells, ContentDir: o.ContentDir, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
 	people := peopleapi.New(peopleapi.Options{
 		Views: o.Views, Repository: o.Repository, Journal: o.Journal, Auth: a, Members: o.Members, Tokens: o.Tokens,

@@ -37,7 +37,8 @@ func TestStartedHandshakesComputeFirst(t *testing.T) {
 		wait("begun 2", &permit{started: true, late: never})
 		all.release()
 		synctest.Wait()
-		if want := []string{"new 4 refused", "begun 1", "begun 2", "new 1", "new 2 late", "new 3"}; !slices.Equal(order, want) {
+		if want := []string{"new 4 refused", "begun 1",
+			"begun 2", "new 1", "new 2 late", "new 3"}; !slices.Equal(order, want) {
 			t.Errorf("in the order %q, not %q", order, want)
 		}
 		if all.free != 1 {
