@@ -14,7 +14,8 @@ func IsLocalHost(host string) bool {
 	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
 }
 
-// DialLocalOnly is a net.Dialer's Control that refuses every address but loopback: the machine may map localhost to any.
+// DialLocalOnly is a net.Dialer's Control that refuses every address but loopback: the machine may map localhost to
+// any.
 func DialLocalOnly(_, address string, _ syscall.RawConn) error {
 	if at, err := netip.ParseAddrPort(address); err != nil || !at.Addr().Unmap().IsLoopback() {
 		return fmt.Errorf("%s is not loopback, and http:// must not go over the network", address)

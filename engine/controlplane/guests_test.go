@@ -164,7 +164,8 @@ func TestR57NobodySaysMuch(t *testing.T) {
 	for name, flood := range map[string]string{
 		"ping": http2Ping(), "settings": http2Frame(4, 0, 0, ""), "rapid reset": reset,
 		"continuation":  http2Frame(9, 0, 1, strings.Repeat("\x82", 1000)),
-		"window update": http2Frame(8, 0, 0, "\x00\x00\x00\x01"), "priority": http2Frame(2, 0, 1, "\x00\x00\x00\x00\x01"),
+		"window update": http2Frame(8, 0, 0, "\x00\x00\x00\x01"),
+		"priority":      http2Frame(2, 0, 1, "\x00\x00\x00\x00\x01"),
 	} {
 		c := f.dialNobody(t, "h2")
 		fmt.Fprint(c, http2Preface+http2Frame(4, 0, 0, ""))
@@ -190,11 +191,12 @@ func TestR57NobodySaysMuch(t *testing.T) {
 	}
 }
 
-// R57: while silent connections keep coming, faster than they may wait, a cell's report waits for none of them, over its
-// connection and over a new one.
+// R57: while silent connections keep coming, faster than they may wait, a cell's report waits for none of them, over
+// its connection and over a new one.
 func TestR57FloodsDelayNoReport(t *testing.T) {
 	t.Parallel()
-	for name, first := range map[string]string{"silent": "", "one byte": "\x16", "a hello's beginning": "\x16\x03\x01\x02"} {
+	for name, first := range map[string]string{"silent": "", "one byte": "\x16",
+		"a hello's beginning": "\x16\x03\x01\x02"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, 2, func(o *controlplane.Options) {

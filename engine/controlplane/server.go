@@ -157,7 +157,8 @@ func New(o Options) (*Server, error) {
 	s.auth = a
 	s.cells = cellapi.New(cellapi.Options{
 		Views: o.Views, Repository: o.Repository, Inbox: o.Inbox, Members: o.Members, Auth: a, Pins: o.pins(),
-		PollInterval: o.PollInterval, Limits: o.Limits.Cells, ContentDir: o.ContentDir, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
+		PollInterval: o.PollInterval, Limits: o.Limits.Cells, ContentDir: o.ContentDir,
+		Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
 	people := peopleapi.New(peopleapi.Options{
 		Views: o.Views, Repository: o.Repository, Journal: o.Journal, Auth: a, Members: o.Members, Tokens: o.Tokens,
@@ -190,7 +191,8 @@ func (s *Server) Handler() http.Handler {
 // Serve serves the listeners until ctx ends, then lets requests in flight finish and closes the listeners.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	t := &transport.Server{
-		Handle: s.serveRequest, ConnContext: auth.WithPeer, KnowsPeer: s.auth.KnowsPeer, Drain: s.Drain, AwaitDrained: s.cells.AwaitDrained,
+		Handle: s.serveRequest, ConnContext: auth.WithPeer, KnowsPeer: s.auth.KnowsPeer,
+		Drain: s.Drain, AwaitDrained: s.cells.AwaitDrained,
 		Log: s.log, Metrics: s.metrics, Limits: s.limits,
 	}
 	return t.Serve(ctx, listeners...)

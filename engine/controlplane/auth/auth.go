@@ -141,8 +141,8 @@ func (a *Auth) Admit(
 	return c, false
 }
 
-// fromForeignPage reports whether a browser sent the request for a page of another site (R57). Links to public pages are
-// fine. At loopback, another port is another site.
+// fromForeignPage reports whether a browser sent the request for a page of another site (R57). Links to public pages
+// are fine. At loopback, another port is another site.
 func fromForeignPage(r *http.Request, route *api.Route, listener api.Listener) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "", "none", "same-origin":

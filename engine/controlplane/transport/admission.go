@@ -16,7 +16,7 @@ const (
 	answerTimeout       = 20 * time.Second
 
 	maxStrangers     = 4096     // whatever the descriptors allow: a stranger costs some 50 KiB
-	maxStrangerBytes = 64 << 10 // sent by nobody's key after its handshake: a registration has some 3 KiB
+	maxStrangerBytes = 16 << 10 // sent by nobody's key after its handshake: a registration has some 3 KiB
 )
 
 // descriptorShares splits the process's limit of descriptors (R57): connections in all, and of them strangers. The rest

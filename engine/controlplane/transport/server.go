@@ -85,7 +85,7 @@ func (s *Server) httpServer(l net.Listener) *http.Server {
 		ReadHeaderTimeout: 10 * time.Second, // includes a TLS handshake
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          log.New(s.Log, "", 0),
+		ErrorLog:          log.New(debugLog{s.Log}, "", 0),
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 32},
 		ConnContext:       s.ConnContext,
 	}
@@ -113,8 +113,8 @@ func ListenerOf(r *http.Request) api.Listener {
 	return api.Untrusted
 }
 
-// throughProxy reports whether a proxy passed a request on: by its headers, or by HTTP/1.0, which nginx speaks unless it
-// is told otherwise, and no client of today. A proxy that adds nothing can't be told from a program on this machine
+// throughProxy reports whether a proxy passed a request on: by its headers, or by HTTP/1.0, which nginx speaks unless
+// it is told otherwise, and no client of today. A proxy that adds nothing can't be told from a program on this machine
 // (R57): docs/operating.md says where to put it.
 func throughProxy(r *http.Request) bool {
 	if !r.ProtoAtLeast(1, 1) {
@@ -134,4 +134,12 @@ func throughProxy(r *http.Request) bool {
 		}
 	}
 	return false
+}
+
+// debugLog logs what net/http says of connections, which any stranger can make it say.
+type debugLog struct{ log zerolog.Logger }
+
+func (d debugLog) Write(text []byte) (int, error) {
+	d.log.Debug().Msg(strings.TrimSpace(string(text)))
+	return len(text), nil
 }
