@@ -8,7 +8,8 @@ func TestR57PlainTrafficStaysHere(t *testing.T) {
 	for host, want := range map[string]bool{
 		"127.0.0.1": true, "127.8.9.1": true, "::1": true, "localhost": true, "LocalHost": true,
 		"::ffff:127.0.0.1": true,
-		"":                 false, "0.0.0.0": false, "::": false, "192.0.2.1": false, "10.0.0.1": false, "fe80::1": false,
+		"":                 false, "0.0.0.0": false, "::": false, "192.0.2.1": false, "10.0.0.1": false,
+		"fe80::1":           false,
 		"localhost.example": false, "127.0.0.1.example": false, "2130706433": false, "example.com": false,
 		"::ffff:192.0.2.1": false,
 	} {
