@@ -50,6 +50,10 @@ bench: ## Speed, a row a line, each met or short.
 bench-fleet: ## The same for ten thousand cells: server, load and bare baselines side by side.
 	$(GO) run ./test/fleet
 
+.PHONY: bench-strangers
+bench-strangers: ## Reports of known cells while strangers flood the cells' listener, beside the same at rest.
+	$(GO) run ./test/fleet -only strangers
+
 .PHONY: fuzz
 fuzz: ## What is read from outside, with made-up input: each fuzz test for FUZZTIME, one after the other.
 	@set -e; git grep -o '^func Fuzz[A-Za-z]*' -- '*_test.go' | sed 's/[^/]*:func / /' | while read -r package test; do \

@@ -26,6 +26,7 @@ type branch struct {
 	hang           chan struct{} // until it is closed, the host takes calls and gives no answer; nil: it answers
 	losePushAnswer error         // answer to the next push that lands
 	pushes         int
+	fetches        []time.Time
 }
 
 func newBranch(w *World) *branch { return &branch{w: w} }
@@ -52,6 +53,7 @@ func (b *branch) Fetch(ctx context.Context) (string, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.fetches = append(b.fetches, time.Now())
 	return b.w.Tip, b.fetchErr
 }
 
@@ -265,6 +267,15 @@ func (m *memoryStore) ReleaseLease(context.Context) error {
 		m.holder = nil
 	}
 	return nil
+}
+
+func (m *memoryStore) HasToken(_ context.Context, cell, hash string) (bool, error) {
+	if err := m.lock(); err != nil {
+		return false, err
+	}
+	defer m.mu.Unlock()
+	t := m.tokens[hash]
+	return t != nil && t.cell == cell && time.Now().Before(t.expires), nil
 }
 
 func (m *memoryStore) ClaimToken(_ context.Context, hash string, r plan.Registration) error {

@@ -113,6 +113,8 @@ type Lease interface {
 
 // Members stores who may speak as which cell until git has it: registrations on their way into identity.yaml (R25).
 type Members interface {
+	// HasToken reports whether a token with this hash was made for a cell, and has not expired.
+	HasToken(ctx context.Context, cell, hash string) (bool, error)
 	// ClaimToken uses up a token by one conditional update, so that one of several claims succeeds; the same key with
 	// the same token succeeds again (R28). It records r as the cell's newest member; r's Serial must be above every
 	// recorded one. Every other claim gets ErrDenied.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,7 +18,9 @@ import (
 const (
 	maxRegisterTries = 5               // how often a change is tried on top of other processes' changes
 	maxKeyLength     = 128             // bytes of a public key in identity.yaml
-	awaitCellTimeout = 3 * time.Second // how long a registration waits for a cell whose commit was not fetched yet
+	awaitCellTimeout = 3 * time.Second // how long a registration waits for a cell after a fetch was asked for
+	// minFetchInterval is between fetches that registrations ask for: git hosts throttle whoever asks more often (R57).
+	minFetchInterval = 10 * time.Second
 )
 
 var errNoChange = errors.New("nothing changes")
@@ -29,6 +32,7 @@ type registrar struct {
 	obs     *observations
 	clocks  *clocks
 	signals *signals
+	fetches fetchPacer
 }
 
 // ChangeIdentity changes a cell's identity; by is for the commit. change may be called more than once, and must not set
@@ -83,7 +87,11 @@ func (g *registrar) RetirePreviousKey(ctx context.Context, cell, key string) err
 // token and key, it succeeds again (R28). The first key has epoch 1; a later key has an epoch above all known ones of
 // the cell. Every error of the caller is ErrDenied.
 func (g *registrar) RegisterKey(ctx context.Context, cell, tokenHash, key, by string) (cells.Identity, error) {
-	if !g.awaitCell(ctx, cell) || !g.isKeyAvailable(cell, key) {
+	known, err := g.awaitCell(ctx, cell, tokenHash)
+	if err != nil {
+		return cells.Identity{}, err
+	}
+	if !known || !g.isKeyAvailable(cell, key) {
 		return cells.Identity{}, plan.ErrDenied
 	}
 	cur, epoch := g.obs.identityOf(cell)
@@ -155,29 +163,59 @@ func (g *registrar) changeIdentity(
 	}
 }
 
-// awaitCell reports whether the repository has a cell. For an unknown cell it has the branch fetched, and waits a
-// little.
-func (g *registrar) awaitCell(ctx context.Context, cell string) bool {
-	end := time.NewTimer(awaitCellTimeout)
+// awaitCell reports whether the repository has a cell. A cell whose commit was not fetched yet is waited for, and the
+// branch fetched, if the token was made for the cell: a stranger, who has none, has no effect on the git host (R57).
+func (g *registrar) awaitCell(ctx context.Context, cell, tokenHash string) (bool, error) {
+	if g.obs.hasCell(cell) {
+		return true, nil
+	}
+	if !cells.ValidName(cell) {
+		return false, nil
+	}
+	if made, err := g.store.HasToken(ctx, cell, tokenHash); err != nil || !made {
+		return false, err
+	}
+	fetchIn, mine := g.fetches.reserve(time.Now())
+	fetch, end := time.NewTimer(fetchIn), time.NewTimer(fetchIn+awaitCellTimeout)
+	defer fetch.Stop()
 	defer end.Stop()
-	asked := false
 	for {
 		changed := g.RosterChanged()
 		if g.obs.hasCell(cell) {
-			return true
-		}
-		if !asked && cells.ValidName(cell) {
-			asked = true
-			g.signals.pushed.Notify()
+			return true, nil
 		}
 		select {
 		case <-changed:
+		case <-fetch.C:
+			if mine {
+				g.signals.pushed.Notify()
+			}
 		case <-end.C:
-			return false
+			return false, nil
 		case <-ctx.Done():
-			return false
+			return false, nil
 		}
 	}
+}
+
+// fetchPacer spaces fetches of the branch. The zero pacer allows one at once. Its method may be called by any
+// goroutine.
+type fetchPacer struct {
+	mu   sync.Mutex
+	last time.Time // of the last fetch that was reserved, perhaps in the future
+}
+
+// reserve returns in how long a fetch is due, and whether the caller is to ask for it: whoever comes while a fetch is
+// reserved shares that one.
+func (p *fetchPacer) reserve(now time.Time) (in time.Duration, mine bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if mine = !p.last.After(now); mine {
+		if p.last = p.last.Add(minFetchInterval); p.last.Before(now) {
+			p.last = now
+		}
+	}
+	return p.last.Sub(now), mine
 }
 
 // isKeyAvailable reports whether a key is well-formed and not of another cell.

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -114,6 +116,58 @@ func TestJoinFindsANewCell(t *testing.T) {
 		r.addToken("t9", "s9")
 		if i := r.mustJoin(r.a, "t9", "s9", "ed25519:nine"); i.Epoch != 1 {
 			r.t.Errorf("registered %+v", i)
+		}
+	})
+}
+
+// R57: a stranger's registration has no effect on the git host. Those with a token share a fetch in ten seconds, and
+// each finds its cell.
+func TestR57RegistrationsFetchRarely(t *testing.T) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.addToken("other", "s1")
+		r.addToken("gone", "no-longer")
+		fetchesSince := func(begun time.Time) (n int) {
+			r.branch.mu.Lock()
+			defer r.branch.mu.Unlock()
+			for _, at := range r.branch.fetches {
+				if at.After(begun) {
+					n++
+				}
+			}
+			return n
+		}
+		begun := time.Now()
+		for n := range 20 {
+			for _, token := range []string{"none", "", "other"} {
+				_, err := r.a.RegisterKey(r.t.Context(), fmt.Sprint("nosuch-", n), token, "ed25519:x", "")
+				if !errors.Is(err, plan.ErrDenied) {
+					r.t.Errorf("token %q: %v", token, err)
+				}
+			}
+		}
+		synctest.Wait()
+		if n := fetchesSince(begun); n != 0 || time.Since(begun) > time.Second {
+			r.t.Errorf("strangers caused %d fetches, in %s", n, time.Since(begun))
+		}
+		begun = time.Now()
+		for range 4 { // a token outlives its cell's folder
+			if _, err := r.a.RegisterKey(r.t.Context(), "no-longer", "gone", "ed25519:x", ""); err == nil {
+				r.t.Error("registered as a cell that is not there")
+			}
+		}
+		var all sync.WaitGroup
+		for _, cell := range []string{"n1", "n2", "n3"} {
+			r.branch.mu.Lock()
+			r.w.Commit("eve", "add", CellFiles("staging", cell))
+			r.branch.mu.Unlock()
+			r.addToken("token of "+cell, cell)
+			all.Go(func() { r.mustJoin(r.a, "token of "+cell, cell, "ed25519:"+cell) })
+			time.Sleep(time.Second)
+		}
+		all.Wait()
+		// Each registration is committed, and read back.
+		if took, n := time.Since(begun), fetchesSince(begun); n > int(took/minFetchInterval)+1+3 {
+			r.t.Errorf("%d fetches in %s", n, took)
 		}
 	})
 }

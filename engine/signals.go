@@ -5,7 +5,7 @@ import "github.com/sluice-cd/sluice/internal/wake"
 // signals wake goroutines. Each field says who waits, and who sends.
 type signals struct {
 	// pushed: the branch may have moved. Run waits, and fetches. Sent by Pushed, by other processes' updates, and for a
-	// cell that is not known yet.
+	// cell that is not known yet and has a token.
 	pushed wake.Signal
 	// forwardPush: the leader is to be notified of a push. forwardPushes waits. Sent by Pushed where another process
 	// leads.

@@ -31,10 +31,11 @@ func ParseDigest(s string) (Digest, error) {
 // DigestBytes returns the digest of b itself.
 func DigestBytes(b []byte) Digest {
 	sum := sha256.Sum256(b)
-	return digestFromSum(sum[:])
+	return DigestFromSum(sum[:])
 }
 
-func digestFromSum(sum []byte) Digest { return Digest(digestPrefix + hex.EncodeToString(sum)) }
+// DigestFromSum returns the digest of bytes whose SHA-256 is sum.
+func DigestFromSum(sum []byte) Digest { return Digest(digestPrefix + hex.EncodeToString(sum)) }
 
 // Short returns the first 12 hex digits, for people.
 func (d Digest) Short() string {

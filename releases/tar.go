@@ -72,7 +72,7 @@ func (t *releaseTree) computeDigest() (Digest, []Fault) {
 	if faults, _ := t.writeTar(h); len(faults) > 0 { // a hash returns no errors
 		return "", faults
 	}
-	return digestFromSum(h.Sum(nil)), nil
+	return DigestFromSum(h.Sum(nil)), nil
 }
 
 func writeTarEntry(w io.Writer, name string, mode fs.FileMode, data []byte) error {

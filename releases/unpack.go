@@ -43,7 +43,7 @@ func Unpack(r io.Reader, limits Limits) (Files, Digest, error) {
 			return nil, "", err
 		}
 		if !more {
-			return u.files, digestFromSum(h.Sum(nil)), nil
+			return u.files, DigestFromSum(h.Sum(nil)), nil
 		}
 	}
 }

@@ -21,7 +21,7 @@ import (
 type Options struct {
 	Cell     string          // default: that of Join, or the one that StateDir belongs to
 	Join     *identity.Token // token to register with; nil: the cell is registered, or Server is plain
-	Server   string          // http://HOST:PORT or unix:///PATH: plain; https://HOST:PORT or empty: TLS by key
+	Server   string          // http://127.0.0.1:PORT or unix:///PATH: plain; https://HOST:PORT or empty: TLS by key
 	StateDir string          // the agent's own folder: identity, journal, outbox, releases; created if needed
 	Target   cells.Target    // used by one call at a time
 

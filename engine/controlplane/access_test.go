@@ -301,6 +301,7 @@ func callerKinds(keyed bool) []callerKind {
 		{name: "loopback, wrong token", listener: "loopback", token: "wrong"},
 		{name: "loopback, admin", listener: "loopback", token: "admin"},
 		{name: "loopback, by a proxy", listener: "loopback", proxyHeader: "X-Forwarded-For"},
+		{name: "loopback, by another proxy", listener: "loopback", proxyHeader: "X-Real-Ip"},
 		{name: "loopback, as a cell without key", listener: "loopback", cell: "dodo"},
 		{name: "loopback, as a cell with a key", listener: "loopback", cell: "acme"},
 		{name: "socket", listener: "socket"},
@@ -468,13 +469,17 @@ func TestRoutesDoc(t *testing.T) {
 | --- | --- | --- |
 | unix socket, which only its owner can open | admin | the token's role |
 | plain loopback | viewer | the token's role |
-| plain loopback, passed on by a proxy | nobody | the token's role |
+| plain loopback or unix socket, passed on by a proxy | nobody | the token's role |
 | https:// | nobody | the token's role |
 | cells' listener, mutual TLS | a cell, by its key; the people's routes are not there | tokens are not looked at |
 
 Where serve has no cells' listener, cells name themselves (` + "`?cell=`" +
 		`) on plain loopback and the unix socket; not those that have a key. A token
 that is shown decides, also where none is needed.
+
+A request was passed on by a proxy if it is in HTTP/1.0, or has a header that proxies add, such as Forwarded, Via,
+X-Forwarded-* or X-Real-IP. What a page of another site asks for (` + "`Sec-Fetch-Site: cross-site`" + `) is refused, but for
+links to public pages. No GET has an effect.
 `)
 	file := filepath.Join("..", "..", "docs", "access.md")
 	if flag.Lookup("update").Value.String() == "true" {

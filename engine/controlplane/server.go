@@ -85,6 +85,7 @@ type Options struct {
 	MaxUnreachable time.Duration                   // longest outage of the repository while ready; default 5 min
 	CheckStore     func(ctx context.Context) error // checks the store; nil: not checked
 
+	ContentDir   string               // folder for large content; empty: the system's for temporary files
 	Metrics      *prometheus.Registry // default: a new one
 	PollInterval time.Duration        // for cells that poll without waiting; default 15 s
 	Limits       Limits
@@ -128,6 +129,7 @@ type Server struct {
 	log       zerolog.Logger
 	metrics   *metrics.Metrics
 	mux       *mux
+	auth      *auth.Auth
 	cells     *cellapi.API
 	limits    transport.Limits
 	drainOnce sync.Once
@@ -151,9 +153,11 @@ func New(o Options) (*Server, error) {
 	}
 	a := auth.New(auth.Options{Members: o.Members, Tokens: o.Tokens, Keyed: o.Keys != nil, Log: o.Log,
 		Metrics: s.metrics})
+	s.auth = a
 	s.cells = cellapi.New(cellapi.Options{
 		Views: o.Views, Repository: o.Repository, Inbox: o.Inbox, Members: o.Members, Auth: a, Pins: o.pins(),
-		PollInterval: o.PollInterval, Limits: o.Limits.Cells, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
+		PollInterval: o.PollInterval, Limits: o.Limits.Cells, ContentDir: o.ContentDir,
+		Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
 	people := peopleapi.New(peopleapi.Options{
 		Views: o.Views, Repository: o.Repository, Journal: o.Journal, Auth: a, Members: o.Members, Tokens: o.Tokens,
@@ -186,7 +190,8 @@ func (s *Server) Handler() http.Handler {
 // Serve serves the listeners until ctx ends, then lets requests in flight finish and closes the listeners.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	t := &transport.Server{
-		Handle: s.serveRequest, ConnContext: auth.WithPeer, Drain: s.Drain, AwaitDrained: s.cells.AwaitDrained,
+		Handle: s.serveRequest, ConnContext: auth.WithPeer, KnowsPeer: s.auth.KnowsPeer,
+		Drain: s.Drain, AwaitDrained: s.cells.AwaitDrained,
 		Log: s.log, Metrics: s.metrics, Limits: s.limits,
 	}
 	return t.Serve(ctx, listeners...)

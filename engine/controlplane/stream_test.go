@@ -3,7 +3,6 @@ package controlplane_test
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net"
@@ -392,45 +391,5 @@ func TestIdleHandshakesDelayNoCell(t *testing.T) {
 	}
 	if w := f.dial(t, 0).get(t, "/v1/desired", ""); w.StatusCode != 200 {
 		t.Error(w.Status)
-	}
-}
-
-// Connections beyond the backlog are closed at once, and clients retry with jitter.
-func TestBacklogIsBounded(t *testing.T) {
-	t.Parallel()
-	f := newFleet(t, 1, func(o *controlplane.Options) {
-		o.Limits.Transport.HandshakesInFlight, o.Limits.Transport.Backlog = 1, 1
-	})
-	var open []net.Conn
-	closed := make(chan struct{}, 10)
-	for range 10 {
-		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", f.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		open = append(open, c)
-		go func() {
-			_, _ = c.Read(make([]byte, 1))
-			closed <- struct{}{}
-		}()
-	}
-	for range 7 { // one is in a handshake, one is queued, one may be between the two
-		<-closed
-	}
-	for _, c := range open {
-		c.Close()
-	}
-	for { // a handshake succeeds once the others have gone
-		raw, err := new(net.Dialer).DialContext(t.Context(), "tcp", f.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := tls.Client(raw, f.clientTLS(0))
-		err = c.HandshakeContext(t.Context())
-		c.Close()
-		if err == nil {
-			break
-		}
 	}
 }

@@ -83,7 +83,7 @@ func TestWrongTokensCostFewReads(t *testing.T) {
 	if answers[401] == 0 || answers[401]+answers[429] != 1500 {
 		t.Errorf("answered %v", answers)
 	}
-	if n, most := reads()-before, 20*int64(time.Since(begun).Seconds())+502; n > most {
+	if n, most := reads()-before, int64(20*time.Since(begun).Seconds())+502; n > most {
 		t.Errorf("%d reads, more than %d", n, most)
 	}
 }

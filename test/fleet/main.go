@@ -55,6 +55,8 @@ func runChild(ctx context.Context, role string) (err error) {
 		}
 	case "load":
 		d = loadCommands()
+	case "flood":
+		d = floodCommands()
 	case "stub":
 		d = stubCommands(ctx)
 	default:
@@ -73,6 +75,7 @@ type bench struct {
 	rounds      int           // of each comparison
 	roundLength time.Duration // of a round that counts responses
 	pushCount   int
+	floodLength time.Duration // of the longest flood of strangers
 
 	fleetCount  int    // made so far
 	sharedFleet *fleet // used by most groups; nil: not made yet
@@ -83,7 +86,7 @@ const keySeed = 2026
 
 func runBench(ctx context.Context) error {
 	only := flag.String("only", "",
-		"run the groups whose name contains this: disk, store, polls, reports, fanout, push, flags, reconnect, cost")
+		"run the groups whose name contains this: disk, store, polls, reports, fanout, push, flags, reconnect, cost; strangers, which runs only if it is named")
 	quick := flag.Bool("quick", false, "a small run: 2,000 cells, few rounds. What it says of ten thousand is nothing")
 	profile := flag.String("profile", "", "write CPU profiles of the server to this folder, one a group")
 	flag.Parse()
@@ -91,12 +94,16 @@ func runBench(ctx context.Context) error {
 		return errors.New("the command takes flags, but no arguments")
 	}
 	b := &bench{out: os.Stdout, profile: *profile, streamCells: 10_000, reportCells: 10_000, rounds: 5,
-		roundLength: 2 * time.Second, pushCount: 20}
+		roundLength: 2 * time.Second, pushCount: 20, floodLength: time.Minute}
 	if *quick {
 		b.streamCells, b.reportCells, b.rounds, b.roundLength, b.pushCount = 2_000, 5_000, 3, time.Second, 5
+		b.floodLength = 12 * time.Second
 	}
 	return b.run(ctx, *only)
 }
+
+// strangersGroup runs only if it is named: it takes minutes.
+const strangersGroup = "strangers"
 
 type group struct {
 	name    string
@@ -126,7 +133,11 @@ func (b *bench) run(ctx context.Context, only string) (err error) {
 		{"disk", b.measureDisk}, {"store", b.measureStores}, {"polls", b.measurePolls}, {"reports", b.measureReports},
 		{"fanout", b.measureFanout},
 		{"push", b.measurePush}, {"flags", b.measureFlags}, {"reconnect", b.measureReconnect}, {"cost", b.measureCost},
+		{strangersGroup, b.measureStrangers},
 	} {
+		if g.name == strangersGroup && only != g.name {
+			continue
+		}
 		if !strings.Contains(g.name, only) {
 			continue
 		}

@@ -60,6 +60,13 @@ func (d *Dialer) verify(s tls.ConnectionState) error {
 	return identity.MatchPins(d.plane.Pins, s.PeerCertificates, time.Now())
 }
 
+// StrangerConfig returns member i's TLS configuration with a protocol, and without looking at the control plane's key.
+func (d *Dialer) StrangerConfig(i int, protocol string) *tls.Config {
+	c := d.configs[i].Clone()
+	c.NextProtos, c.VerifyConnection, c.ClientSessionCache = []string{protocol}, nil, nil
+	return c
+}
+
 // ForgetSessions drops all session tickets, so that the next handshakes are full ones.
 func (d *Dialer) ForgetSessions() {
 	for _, c := range d.configs {

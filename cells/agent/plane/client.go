@@ -21,7 +21,7 @@ import (
 
 // Options says which control plane a Client talks to, and for which cell.
 type Options struct {
-	Server        string          // http://HOST:PORT or unix:///PATH: plain; https://HOST:PORT or empty: TLS by key
+	Server        string          // http://127.0.0.1:PORT or unix:///PATH: plain; https://HOST:PORT or empty: TLS by key
 	Cell          string          // required
 	Token         *identity.Token // token to register with; nil: the cell is registered, or Server is plain
 	Credentials   *Credentials    // required, unless Server is plain

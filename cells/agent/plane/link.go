@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 const (
@@ -32,12 +33,14 @@ type link struct {
 	replaced chan struct{} // closed once another link replaces this one
 }
 
-// plainLink returns a link to http://HOST:PORT or unix:///PATH, for trying things out.
+// plainLink returns a link to http://127.0.0.1:PORT on loopback or unix:///PATH, for trying things out.
 func (c *Client) plainLink(base, socket string) *link {
 	t := newTransport()
 	if socket != "" {
 		dial := t.DialContext
 		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, "unix", socket) }
+	} else {
+		t.DialContext = (&net.Dialer{Timeout: dialTimeout, Control: identity.DialLocalOnly}).DialContext
 	}
 	return c.newLink(base, nil, t)
 }
@@ -110,7 +113,7 @@ func proxyFromEnvironment(r *http.Request) (*url.URL, error) {
 	return u, nil
 }
 
-// parseServer parses http://HOST:PORT, https://HOST:PORT or unix:///PATH of a socket.
+// parseServer parses http://127.0.0.1:PORT, https://HOST:PORT or unix:///PATH of a socket.
 func parseServer(server string) (base, socket string, mutual bool, err error) {
 	u, err := url.Parse(server)
 	switch {
@@ -118,9 +121,13 @@ func parseServer(server string) (base, socket string, mutual bool, err error) {
 		return "", "", false, errors.New("the control plane's address is invalid: use https://HOST:PORT")
 	case u.Scheme == "unix" && u.Path != "":
 		return "http://sluice", u.Path, false, nil
+	case u.Scheme == "http" && !identity.IsLocalHost(u.Hostname()):
+		return "", "", false, fmt.Errorf("control plane %q: plain http:// goes over the network, where others could "+
+			"read and change what the cell runs: leave the address out and pass the token that sluice cell add prints, "+
+			"or use https://HOST:PORT; http:// is for 127.0.0.1 and localhost only", words.Clip(server, 200))
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.RawQuery == "":
 		return strings.TrimRight(server, "/"), "", u.Scheme == "https", nil
 	}
 	return "", "", false, fmt.Errorf("control plane %q is not an address: use https://HOST:PORT, "+
-		"or http://HOST:PORT or unix:///PATH for trying things out", server)
+		"or http://127.0.0.1:PORT or unix:///PATH for trying things out", server)
 }

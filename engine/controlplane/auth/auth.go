@@ -86,6 +86,10 @@ func (a *Auth) Serves(listener api.Listener, r *api.Route) bool {
 func (a *Auth) Admit(
 	w http.ResponseWriter, r *http.Request, route *api.Route, listener api.Listener,
 ) (*api.Caller, bool) {
+	if listener != api.Cells && fromForeignPage(r, route, listener) {
+		api.WriteProblem(w, http.StatusForbidden, "A page of another site asked for this, which no page may.")
+		return nil, false
+	}
 	if route.Audience == api.Cell || route.Audience == api.AnyKey {
 		// Freshness is tested before the lookup: a starting replica could become fresh between the two, after not
 		// finding the cell.
@@ -137,6 +141,20 @@ func (a *Auth) Admit(
 	return c, false
 }
 
+// fromForeignPage reports whether a browser sent the request for a page of another site (R57). Links to public pages
+// are fine. At loopback, another port is another site.
+func fromForeignPage(r *http.Request, route *api.Route, listener api.Listener) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "none", "same-origin":
+		return false
+	case "same-site":
+		if listener == api.People {
+			return false
+		}
+	}
+	return route.Audience != api.Public || r.Header.Get("Sec-Fetch-Mode") != "navigate"
+}
+
 // retirePreviousKey retires the cell's previous key after the first use of its next key.
 func (a *Auth) retirePreviousKey(ctx context.Context, c *api.Caller) {
 	if !c.NewKey {
@@ -160,11 +178,18 @@ func (a *Auth) identifyCaller(r *http.Request, listener api.Listener) (*api.Call
 	header := r.Header.Get("Authorization")
 	switch {
 	case header != "":
-		return c, a.authenticateToken(r.Context(), c, access.BearerSecret(header))
+		err := a.authenticateToken(r.Context(), c, access.BearerSecret(header))
+		if err == nil {
+			peerOf(r.Context()).welcome()
+		}
+		return c, err
 	case listener == api.Socket:
 		c.Role, c.Name = access.Admin, "administrator of this machine"
 	case listener == api.Loopback:
 		c.Role = access.Viewer
+	}
+	if c.Role != "" {
+		peerOf(r.Context()).welcome()
 	}
 	return c, nil
 }

@@ -40,9 +40,10 @@ type cellEntry struct {
 
 	assignment atomic.Pointer[assignmentJSON] // the last assignment, encoded; nil: none
 
-	pollBucket, reportBucket limit.Bucket // remaining requests; bundles have the limit of polls
-	bundleBucket             limit.Bucket
-	downloads                atomic.Int32
+	pollBucket, reportBucket    limit.Bucket // remaining requests; bundles and releases have the limit of polls
+	bundleBucket, releaseBucket limit.Bucket
+	contentBucket               limit.Bucket // remaining bytes
+	downloads                   atomic.Int32
 
 	mu            sync.Mutex         // guards what follows, and is held to change generation and tag
 	key           view.Key           // of tag

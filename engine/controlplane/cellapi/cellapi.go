@@ -33,6 +33,7 @@ type Options struct {
 	Pins         []string      // pins of the control plane's keys
 	PollInterval time.Duration // for cells that poll without waiting
 	Limits       Limits
+	ContentDir   string // folder for large content; empty: the system's for temporary files
 	Shutdown     api.Shutdown
 	Metrics      *metrics.Metrics
 	Log          zerolog.Logger
@@ -55,7 +56,8 @@ func New(o Options) *API {
 		desired: &desiredHandlers{answers: answers, fanout: f, throttle: throttle, pollInterval: o.PollInterval,
 			headers: newHeaderValues()},
 		content: &contentHandlers{answers: answers, repository: o.Repository, throttle: throttle,
-			releases: newPackedCache(releaseCacheSize), bundles: newPackedCache(bundleCacheSize)},
+			releases: newPackedCache(releaseCacheSize, diskCacheSize, o.ContentDir),
+			bundles:  newPackedCache(bundleCacheSize, diskCacheSize, o.ContentDir)},
 		reports: &reportHandlers{inbox: o.Inbox, auth: o.Auth, answers: answers, throttle: throttle, pins: o.Pins},
 		registration: &registrationHandlers{members: o.Members, auth: o.Auth, limits: newRegistrationLimiter(),
 			pins: o.Pins, shutdown: o.Shutdown, log: o.Log},

@@ -1,9 +1,9 @@
 package cellapi
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"path"
 	"slices"
@@ -14,13 +14,16 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/releases"
 )
 
 const (
 	downloadTimeout  = 10 * time.Minute // for a cell on a slow line
-	releaseCacheSize = 32 << 20         // bytes
-	bundleCacheSize  = 16 << 20         // bytes
+	releaseCacheSize = 32 << 20         // bytes in memory
+	bundleCacheSize  = 16 << 20         // bytes in memory
+	diskCacheSize    = 2 << 30          // bytes of each cache
+	downloadChunk    = 64 << 10         // bytes between two looks at the rate
 )
 
 // contentHandlers serves releases and flag bundles by digest.
@@ -32,8 +35,7 @@ type contentHandlers struct {
 	bundles    *packedCache
 }
 
-// serveRelease answers GET /v1/releases/{digest} with the canonical tar. All downloads of a release share one copy in
-// memory.
+// serveRelease answers GET /v1/releases/{digest} with the canonical tar. All downloads of a release share one copy.
 func (h *contentHandlers) serveRelease(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	snap := h.answers.latest()
 	v := snap.view
@@ -47,36 +49,91 @@ func (h *contentHandlers) serveRelease(w http.ResponseWriter, r *http.Request, c
 			"No release with this digest is offered: ask /v1/desired for the offered one.")
 		return
 	}
-	if e := snap.entries[c.Cell]; e != nil {
-		if !h.throttle.startDownload(w, e) {
+	e := snap.entries[c.Cell]
+	if e != nil {
+		if !h.throttle.allow(w, &e.releaseBucket, h.throttle.limits.Polls, h.throttle.now(), "downloads") ||
+			!h.throttle.startDownload(w, e) {
 			return
 		}
 		defer e.downloads.Add(-1)
 	}
-	packed, err := h.releases.get(digest, h.packRelease(v, digest))
+	h.serveContent(w, r, &download{h.releases, e, digest, h.packRelease(v, digest), "application/x-tar"})
+}
+
+// download is one response with content.
+type download struct {
+	cache  *packedCache
+	entry  *cellEntry // whose rate it counts against; nil: no cell's
+	digest releases.Digest
+	write  func(io.Writer) error // writes the content, if the cache lacks it
+	kind   string                // media type
+}
+
+// serveContent serves immutable content, at the cell's rate. A request that needs no bytes, or a range of the plain
+// ones, has nothing compressed.
+func (h *contentHandlers) serveContent(w http.ResponseWriter, r *http.Request, d *download) {
+	plainTag, zstdTag := `"`+string(d.digest)+`"`, `"`+string(d.digest)+`-zstd"`
+	header := w.Header()
+	header.Set("Cache-Control", "private, max-age=31536000, immutable")
+	header.Set("Vary", "Accept-Encoding")
+	for _, tag := range []string{plainTag, zstdTag} {
+		if api.MatchesETag(r.Header.Get("If-None-Match"), tag) {
+			header.Set("ETag", tag)
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+	}
+	p, packed, err := d.cache.get(d.digest, d.write)
 	if err != nil {
 		api.WriteError(w, err)
 		return
 	}
-	serveContent(w, r, packed, "application/x-tar")
+	defer d.cache.release(p)
+	if packed && d.entry != nil { // packing costs as much as sending, and is charged, but never stalls a download
+		rate := h.throttle.limits.Bytes
+		d.entry.contentBucket.Take(rate, min(p.plain.size, int64(rate.Burst)/2), h.throttle.now())
+	}
+	body, tag := p.plain, plainTag
+	// A range is always of the plain bytes: compressed bytes may differ between versions of this server.
+	if acceptsZstd(r.Header.Get("Accept-Encoding")) && r.Header.Get("Range") == "" {
+		smaller, err := d.cache.compress(p)
+		if err != nil {
+			api.WriteError(w, err)
+			return
+		}
+		if smaller != nil {
+			body, tag = smaller, zstdTag
+			header.Set("Content-Encoding", "zstd")
+			header.Set("Content-Length", strconv.FormatInt(smaller.size, 10))
+		}
+	}
+	api.SetWriteTimeout(w, downloadTimeout)
+	header.Set("Content-Type", d.kind)
+	header.Set("ETag", tag)
+	http.ServeContent(w, r, "", time.Time{},
+		&pacedReader{SectionReader: body.reader(), request: r, throttle: h.throttle, entry: d.entry})
 }
 
-// serveContent serves immutable content.
-func serveContent(w http.ResponseWriter, r *http.Request, p *packedContent, kind string) {
-	api.SetWriteTimeout(w, downloadTimeout)
-	h := w.Header()
-	h.Set("Content-Type", kind)
-	h.Set("Cache-Control", "private, max-age=31536000, immutable")
-	h.Set("Vary", "Accept-Encoding")
-	body, etag := p.plain, `"`+string(p.digest)+`"`
-	// A range is always of the plain bytes: compressed bytes may differ between versions of this server.
-	if acceptsZstd(r.Header.Get("Accept-Encoding")) && r.Header.Get("Range") == "" && p.zstd != nil {
-		h.Set("Content-Encoding", "zstd")
-		h.Set("Content-Length", fmt.Sprint(len(p.zstd)))
-		body, etag = p.zstd, `"`+string(p.digest)+`-zstd"`
+// pacedReader reads content at a cell's rate.
+type pacedReader struct {
+	*io.SectionReader
+	request  *http.Request
+	throttle *throttle
+	entry    *cellEntry // nil: without a rate
+}
+
+// Read waits until the cell may have the bytes that it returns.
+func (p *pacedReader) Read(b []byte) (int, error) {
+	n, err := p.SectionReader.Read(b[:min(len(b), downloadChunk)])
+	if p.entry == nil || n == 0 {
+		return n, err
 	}
-	h.Set("ETag", etag)
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+	if wait := p.entry.contentBucket.Take(p.throttle.limits.Bytes, int64(n), p.throttle.now()); wait > 0 {
+		if stopped := backoff.Sleep(p.request.Context(), wait); stopped != nil {
+			return 0, stopped
+		}
+	}
+	return n, err
 }
 
 // releaseOffered reports whether a cell may download a release (R34): a present or former head of its channel, or what
@@ -120,22 +177,21 @@ func acceptsZstd(header string) bool {
 	return false
 }
 
-// packRelease returns a function that packs a release's canonical tar from git.
-func (h *contentHandlers) packRelease(v *view.View, digest releases.Digest) func() ([]byte, error) {
-	return func() ([]byte, error) {
+// packRelease returns a function that writes a release's canonical tar from git.
+func (h *contentHandlers) packRelease(v *view.View, digest releases.Digest) func(io.Writer) error {
+	return func(w io.Writer) error {
 		commit, version, ok := v.Content(digest)
 		if !ok {
-			return nil, errors.New("no head ever had this digest")
+			return errors.New("no head ever had this digest")
 		}
 		files, err := h.repository.FS(commit)
+		if err == nil {
+			err = releases.Pack(w, files, path.Join(releases.Dir, version))
+		}
 		if err != nil {
-			return nil, fmt.Errorf("%s of %.12s: %w", version, commit, err)
+			return fmt.Errorf("%s of %.12s: %w", version, commit, err)
 		}
-		var tar bytes.Buffer
-		if err := releases.Pack(&tar, files, path.Join(releases.Dir, version)); err != nil {
-			return nil, fmt.Errorf("%s of %.12s: %w", version, commit, err)
-		}
-		return tar.Bytes(), nil
+		return nil
 	}
 }
 
@@ -170,12 +226,10 @@ func (h *contentHandlers) serveBundle(w http.ResponseWriter, r *http.Request, c 
 			"This replica has not offered the cell such a bundle: ask /v1/desired again, or another replica.")
 		return
 	}
-	packed, err := h.bundles.get(digest, func() ([]byte, error) { return bytes, nil })
-	if err != nil {
-		api.WriteError(w, fmt.Errorf("bundle of flags: %w", err))
-		return
-	}
-	serveContent(w, r, packed, "application/json")
+	h.serveContent(w, r, &download{h.bundles, e, digest, func(w io.Writer) error {
+		_, err := w.Write(bytes)
+		return err
+	}, "application/json"})
 }
 
 // bundleOffered reports whether a bundle is, or was before the latest, in the cell's answer.

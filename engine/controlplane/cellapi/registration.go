@@ -108,6 +108,7 @@ func (h *registrationHandlers) serveRegister(w http.ResponseWriter, r *http.Requ
 	if !readStrictJSON(w, r, &in) {
 		return
 	}
+	auth.NoteRegistration(r.Context())
 	denial := time.NewTimer(denialDelay)
 	defer denial.Stop()
 	id, err := h.members.RegisterKey(r.Context(), in.Cell, identity.HashSecret(in.Secret), c.Key, "a token")

@@ -14,8 +14,9 @@ import (
 // Limits bounds the cells' requests. Limits are per cell, never per address: behind a private link all cells have one
 // address (R34). Zero fields have a default; negative fields mean no limit.
 type Limits struct {
-	Polls     limit.Rate // of GET /v1/desired by one cell; default 10 a second, burst 60
+	Polls     limit.Rate // of GET /v1/desired by one cell, and of downloads; default 10 a second, burst 60
 	Reports   limit.Rate // of one cell; default 10 a second, burst 60
+	Bytes     limit.Rate // of content sent to one cell; default 32 MiB a second, burst 64 MiB
 	Downloads int        // concurrent downloads of one cell; default 4
 	InFlight  int        // concurrent requests of all cells, waiting polls not counted; default 4096
 }
@@ -28,6 +29,12 @@ func (l Limits) withDefaults() Limits {
 		if r.Burst <= 0 {
 			r.Burst = 60
 		}
+	}
+	if l.Bytes.PerSecond == 0 {
+		l.Bytes.PerSecond = 32 << 20
+	}
+	if l.Bytes.Burst <= 0 {
+		l.Bytes.Burst = 64 << 20
 	}
 	l.Downloads, l.InFlight = cmp.Or(l.Downloads, 4), cmp.Or(l.InFlight, 4096)
 	return l

@@ -41,6 +41,22 @@ func (b *Bucket) Allow(r Rate, now time.Duration) (after time.Duration, ok bool)
 	}
 }
 
+// Take takes n tokens at the instant now, though there may be fewer, and returns how long to wait until they are due.
+func (b *Bucket) Take(r Rate, n int64, now time.Duration) (wait time.Duration) {
+	if r.PerSecond <= 0 || n <= 0 {
+		return 0
+	}
+	cost := time.Duration(float64(n) * float64(time.Second) / r.PerSecond)
+	room := time.Duration(float64(r.Burst) * float64(time.Second) / r.PerSecond)
+	for {
+		old := b.fullAt.Load()
+		next := max(time.Duration(old), now) + cost
+		if b.fullAt.CompareAndSwap(old, int64(next)) {
+			return max(next-now-room, 0)
+		}
+	}
+}
+
 // InFlight counts operations in flight.
 type InFlight struct {
 	Limit int64 // negative: no limit

@@ -34,3 +34,27 @@ func TestBucket(t *testing.T) {
 		}
 	}
 }
+
+// Take never refuses: who takes more than there is, waits for it.
+func TestTake(t *testing.T) {
+	t.Parallel()
+	rate := Rate{PerSecond: 100, Burst: 200}
+	var b Bucket
+	for i, c := range []struct {
+		at   time.Duration
+		n    int64
+		wait time.Duration
+	}{
+		{0, 200, 0}, {0, 100, time.Second}, {0, 0, 0},
+		{time.Second, 50, 500 * time.Millisecond},
+		{time.Minute, 200, 0}, {time.Minute, 1, 10 * time.Millisecond},
+		{time.Hour, 1200, 10 * time.Second}, // more than the burst at once
+	} {
+		if wait := b.Take(rate, c.n, c.at); wait != c.wait {
+			t.Errorf("%d, %d at %s: wait %s, not %s", i, c.n, c.at, wait, c.wait)
+		}
+	}
+	if wait := new(Bucket).Take(Rate{PerSecond: -1}, 1<<40, 0); wait != 0 {
+		t.Errorf("no limit, and %s to wait", wait)
+	}
+}

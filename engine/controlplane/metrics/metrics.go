@@ -33,8 +33,10 @@ type Metrics struct {
 	LongPolls  prometheus.Gauge
 	Reports    prometheus.Gauge // not durable yet
 	Handshakes prometheus.Gauge
-	Events     prometheus.Counter // sent over streams
-	Handler    http.Handler       // serves GET /metrics
+	// open, of all listeners but unix sockets
+	Connections prometheus.Gauge
+	Events      prometheus.Counter // sent over streams
+	Handler     http.Handler       // serves GET /metrics
 
 	streamsEnded *prometheus.CounterVec
 	shed         *prometheus.CounterVec
@@ -46,11 +48,12 @@ func New(o Options) (*Metrics, error) {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
 	m := &Metrics{
-		Requests:   newRequests(),
-		Streams:    gauge("sluice_streams", "Cells connected by a stream."),
-		LongPolls:  gauge("sluice_long_polls", "Waiting long polls."),
-		Reports:    gauge("sluice_reports_in_flight", "Reports that are not durable yet."),
-		Handshakes: gauge("sluice_tls_handshakes", "TLS handshakes under way."),
+		Requests:    newRequests(),
+		Streams:     gauge("sluice_streams", "Cells connected by a stream."),
+		LongPolls:   gauge("sluice_long_polls", "Waiting long polls."),
+		Reports:     gauge("sluice_reports_in_flight", "Reports that are not durable yet."),
+		Handshakes:  gauge("sluice_tls_handshakes", "TLS handshakes under way."),
+		Connections: gauge("sluice_connections", "Open connections of all listeners, unix sockets apart."),
 		Events: prometheus.NewCounter(
 			prometheus.CounterOpts{Name: "sluice_stream_events_total", Help: "Events sent over streams."}),
 		streamsEnded: prometheus.NewCounterVec(
@@ -69,7 +72,7 @@ func New(o Options) (*Metrics, error) {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	all := []prometheus.Collector{m.Requests, m.Streams, m.LongPolls, m.Reports, m.Handshakes, m.Events,
+	all := []prometheus.Collector{m.Requests, m.Streams, m.LongPolls, m.Reports, m.Handshakes, m.Connections, m.Events,
 		m.streamsEnded, m.shed, newFleetMetrics(o.View, o.Stats)}
 	all = append(all, o.Collectors...)
 	if o.Flags {

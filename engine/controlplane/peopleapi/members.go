@@ -76,16 +76,20 @@ func (m *memberHandlers) showMember(_ context.Context, in *cellInput) (*memberOu
 		return nil, err
 	}
 	if v.Desired.Cells[in.Name] == nil {
-		return nil, m.unknownCell()
+		return nil, unknownCell() // a GET has no effect: the branch is not polled (R57)
 	}
 	return &memberOutput{Body: m.describeMember(view.CellOf(v, in.Name))}, nil
 }
 
-// unknownCell polls the branch, which may have the cell since a moment ago, and returns a 404.
-func (m *memberHandlers) unknownCell() error {
+// awaitedCell polls the branch, which may have the cell since a moment ago, and returns a 404.
+func (m *memberHandlers) awaitedCell() error {
 	if m.pollBranch != nil {
 		m.pollBranch()
 	}
+	return unknownCell()
+}
+
+func unknownCell() error {
 	return huma.Error404NotFound(
 		"The release repository has no such cell: add cells/NAME/cell.yaml, or check the name. If it was added just " +
 			"now, ask again in a moment.")
@@ -109,7 +113,7 @@ func (m *memberHandlers) createJoinToken(ctx context.Context, in *cellInput) (*j
 		return nil, err
 	}
 	if v.Desired.Cells[in.Name] == nil {
-		return nil, m.unknownCell()
+		return nil, m.awaitedCell()
 	}
 	if len(m.pins) == 0 || m.members == nil || m.tokens == nil {
 		return nil, huma.Error409Conflict(
@@ -168,7 +172,7 @@ func (m *memberHandlers) changeIdentity(
 	}
 	if now := m.members.Roster().Identity(in.Name); now.PublicKey == "" || view.AccessOf(now) == view.AccessRevoked {
 		if v.Desired.Cells[in.Name] == nil {
-			return nil, m.unknownCell()
+			return nil, m.awaitedCell()
 		}
 		return nil, huma.Error409Conflict("The cell has no valid key: make a token for it with sluice cell add.")
 	}

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -18,6 +19,9 @@ const (
 // errSlowPeer means that the peer does not read.
 var errSlowPeer = errors.New("the peer does not read what it is sent")
 
+// errWordyStranger means that nobody's key sent more than a registration takes.
+var errWordyStranger = errors.New("nobody's key sent more than a registration has")
+
 // asyncConn is a connection, usually below TLS, that differs from its like in package net in two ways.
 //
 // Deadlines are cheap: a deadline is only noted, and set where a read or write would block. net/http sets some with
@@ -30,6 +34,14 @@ type asyncConn struct {
 	raw      syscall.RawConn
 	tryWrite func(fd uintptr) bool // calls current.write; made once
 	permit   *permit               // of the handshake; nil: none, or the handshake is over
+
+	admission *admission // nil: not counted
+	visit     visit
+	first     [1]byte      // read before the others
+	hasFirst  bool         // first was not returned yet
+	known     atomic.Bool  // the peer is no stranger
+	nobody    atomic.Bool  // a stranger with a key that is nobody's, so far
+	received  atomic.Int64 // bytes from nobody
 
 	readDeadline, writeDeadline atomic.Int64 // deadlines as requested, Unix nanoseconds; 0: none
 	appliedReadDeadline         atomic.Int64 // the read deadline that is set on Conn
@@ -67,17 +79,64 @@ func (l asyncListener) Accept() (net.Conn, error) {
 	return newAsyncConn(c), nil
 }
 
+// awaitFirstByte reads the first byte.
+func (w *asyncConn) awaitFirstByte(by time.Time) error {
+	if err := w.Conn.SetReadDeadline(by); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(w.Conn, w.first[:]); err != nil {
+		return err
+	}
+	w.hasFirst = true
+	return w.Conn.SetReadDeadline(time.Time{})
+}
+
 // Read releases the handshake's permit while it waits for the peer.
 func (w *asyncConn) Read(b []byte) (int, error) {
-	if w.permit == nil {
-		return w.readWithDeadline(b)
-	}
-	w.permit.release()
-	n, err := w.readWithDeadline(b)
-	if err != nil {
+	switch {
+	case w.hasFirst && len(b) > 0:
+		w.hasFirst = false
+		return copy(b, w.first[:]), nil
+	case w.permit != nil:
+		w.permit.release()
+		w.admission.awaitPeer(&w.visit)
+		n, err := w.readWithDeadline(b)
+		w.admission.heardPeer(&w.visit)
+		if err != nil {
+			return n, err
+		}
+		return n, w.permit.acquire()
+	case w.nobody.Load():
+		n, err := w.readWithDeadline(b)
+		if w.received.Add(int64(n)) > maxStrangerBytes && !w.known.Load() {
+			return n, errors.Join(errWordyStranger, w.Close())
+		}
 		return n, err
 	}
-	return n, w.permit.acquire()
+	return w.readWithDeadline(b)
+}
+
+// Welcome notes that the peer is known, as a cell or a person: it is no stranger any more.
+func (w *asyncConn) Welcome() {
+	if w.admission != nil && !w.known.Swap(true) {
+		w.nobody.Store(false)
+		w.admission.welcome(&w.visit)
+	}
+}
+
+// AwaitAnswer notes that nobody's key has sent its registration, which may now take a while.
+func (w *asyncConn) AwaitAnswer() {
+	if w.admission != nil && w.nobody.Load() {
+		w.admission.limitStay(&w.visit, answerTimeout)
+	}
+}
+
+// Close ends the connection.
+func (w *asyncConn) Close() error {
+	if w.admission != nil {
+		w.admission.leave(&w.visit)
+	}
+	return w.Conn.Close()
 }
 
 // readWithDeadline reads. When the deadline that is set on Conn passes, it sets the one that was requested.

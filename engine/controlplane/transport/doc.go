@@ -1,5 +1,5 @@
-// Package transport serves connections: listeners, TLS keys, a bounded number of handshakes, and connections whose
-// writes never block (StreamConn).
+// Package transport serves connections: listeners, TLS keys, bounded numbers of strangers and handshakes, and
+// connections whose writes never block (StreamConn).
 //
 // It knows no routes, cells or roles. It passes each request on with the kind of its listener, and proves that a peer
 // at the cells' listener has its key; package auth decides whose key it is and what the peer may do. Everything read is

@@ -11,74 +11,69 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
 )
 
 const (
-	handshakeTimeout = 10 * time.Second // for a TLS handshake, counted from its start
+	handshakeTimeout = 5 * time.Second // for a TLS handshake, counted from its start
 	// longest time in the queue: clients give up some ten seconds after they connected
 	handshakeQueueTimeout = 5 * time.Second
 )
 
-// Limits bounds handshakes. Zero fields have a default.
+// Limits bounds connections and handshakes. Zero fields have a default.
 type Limits struct {
 	ConcurrentHandshakes int // handshakes that compute at once; default GOMAXPROCS
-	HandshakesInFlight   int // started handshakes, those that wait for their peer too; default 512
-	Backlog              int // connections whose handshake has not started; default 16384
+	Backlog              int // connections whose handshake waits to start; default 16384
+	Strangers            int // connections of strangers that keep the server waiting; default by the descriptors
 }
 
 func (l Limits) withDefaults() Limits {
-	return Limits{cmp.Or(l.ConcurrentHandshakes, runtime.GOMAXPROCS(0)), cmp.Or(l.HandshakesInFlight, 512),
-		cmp.Or(l.Backlog, 16384)}
+	l.ConcurrentHandshakes = max(cmp.Or(l.ConcurrentHandshakes, runtime.GOMAXPROCS(0)), 1)
+	l.Backlog = max(cmp.Or(l.Backlog, 16384), 0)
+	return l
 }
 
-// handshakeListener is a listener that returns connections after their TLS handshake. Few handshakes compute at once,
-// so that ten thousand reconnecting cells do not starve connected ones: the others wait in order, in bounded number and
-// for a bounded time. A handshake that waits for its peer lets others compute.
+// guardedListener is a listener that returns connections after their first byte and, with TLS, their handshake. Silent
+// peers cost a goroutine and a descriptor each, for a short while, and hold no place that another needs: see admission.
 //
-// Started handshakes precede new ones, and a handshake that would end too late is not started. So an overloaded server
-// finishes as many handshakes as it can, where a fair one would finish none.
-type handshakeListener struct {
+// Few handshakes compute at once, so that ten thousand reconnecting cells do not starve connected ones: the others wait
+// in order, in bounded number and for a bounded time. A handshake that waits for its peer lets others compute. Started
+// handshakes precede new ones, and a handshake that would end too late is not started. So an overloaded server finishes
+// as many handshakes as it can, where a fair one would finish none.
+type guardedListener struct {
 	net.Listener
-	config      *tls.Config
+	config      *tls.Config // nil: plain
+	kind        api.Listener
+	knowsPeer   func(tls.ConnectionState) bool
 	log         zerolog.Logger
 	metrics     *metrics.Metrics
+	admission   *admission
 	computing   *semaphore
-	inFlight    chan struct{}    // holds one value for each started handshake
-	queue       chan pendingConn // connections whose handshake has not started
 	ready       chan net.Conn
 	acceptError chan error // of the listener below; capacity 1
 	closed      chan struct{}
 	closeOnce   sync.Once
 }
 
-type pendingConn struct {
-	conn       net.Conn
-	acceptedAt time.Time
-}
-
-// late reports whether the client will have given up before the handshake's end.
-func (a pendingConn) late() bool { return time.Since(a.acceptedAt) > handshakeQueueTimeout }
-
-// newHandshakeListener serves TLS on l. Its goroutines end when the listener is closed.
-func (s *Server) newHandshakeListener(l net.Listener, c *tls.Config) net.Listener {
-	c = c.Clone()
-	c.NextProtos = []string{"h2", "http/1.1"}
+// guard serves l, plain or by TLS. Its goroutines end when the listener is closed.
+func (s *Server) guard(l net.Listener, a *admission) net.Listener {
 	limits := s.Limits.withDefaults()
-	h := &handshakeListener{
-		Listener: l, config: c, log: s.Log, metrics: s.Metrics,
-		computing: newSemaphore(max(limits.ConcurrentHandshakes, 1)),
-		inFlight:  make(chan struct{}, max(limits.HandshakesInFlight, 1)),
-		queue:     make(chan pendingConn, max(limits.Backlog, 0)), ready: make(chan net.Conn),
-		acceptError: make(chan error, 1), closed: make(chan struct{}),
+	h := &guardedListener{
+		Listener: l, kind: api.Loopback, knowsPeer: s.KnowsPeer, log: s.Log, metrics: s.Metrics, admission: a,
+		computing: newSemaphore(limits.ConcurrentHandshakes, limits.Backlog),
+		ready:     make(chan net.Conn), acceptError: make(chan error, 1), closed: make(chan struct{}),
+	}
+	if t, ok := l.(*tlsListener); ok {
+		h.Listener, h.kind, h.config = t.Listener, t.kind, t.config.Clone()
+		h.config.NextProtos = []string{"h2", "http/1.1"}
 	}
 	go h.acceptLoop()
-	go h.dispatchLoop()
 	return h
 }
 
-// Accept returns the next connection whose handshake succeeded.
-func (h *handshakeListener) Accept() (net.Conn, error) {
+// Accept returns the next connection that is ready for requests.
+func (h *guardedListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-h.ready:
 		return c, nil
@@ -90,12 +85,12 @@ func (h *handshakeListener) Accept() (net.Conn, error) {
 }
 
 // Close stops accepting, and closes connections that Accept has not returned.
-func (h *handshakeListener) Close() error {
+func (h *guardedListener) Close() error {
 	h.closeOnce.Do(func() { close(h.closed) })
 	return h.Listener.Close()
 }
 
-func (h *handshakeListener) acceptLoop() {
+func (h *guardedListener) acceptLoop() {
 	pause := 5 * time.Millisecond
 	for {
 		c, err := h.Listener.Accept()
@@ -103,10 +98,10 @@ func (h *handshakeListener) acceptLoop() {
 			var t interface{ Temporary() bool }
 			if !errors.As(err, &t) || !t.Temporary() || errors.Is(err, net.ErrClosed) {
 				h.acceptError <- err
-				close(h.queue)
 				return
 			}
 			h.log.Error().Err(err).Msg("connections can't be accepted")
+			h.admission.makeRoom()
 			select {
 			case <-time.After(pause):
 			case <-h.closed:
@@ -115,59 +110,69 @@ func (h *handshakeListener) acceptLoop() {
 			continue
 		}
 		pause = 5 * time.Millisecond
-		select {
-		case h.queue <- pendingConn{c, time.Now()}:
-		default: // a closed connection is retried with jitter, sooner than after a timeout
-			h.metrics.CountShed("backlog")
+		w, now := newAsyncConn(c), time.Now()
+		if !h.admission.enter(w, now) { // a closed connection is retried with jitter, sooner than after a timeout
+			h.metrics.CountShed("connections")
 			_ = c.Close()
+			continue
 		}
+		go h.receive(w, now)
 	}
 }
 
-func (h *handshakeListener) dispatchLoop() {
-	for a := range h.queue {
-		select {
-		case h.inFlight <- struct{}{}:
-		case <-h.closed:
-			_ = a.conn.Close()
-			continue
-		}
-		if a.late() {
-			h.metrics.CountShed("late")
-			_ = a.conn.Close()
-			<-h.inFlight
-			continue
-		}
-		h.metrics.Handshakes.Inc()
-		go h.handshake(a)
+// receive passes a connection on once it is ready for requests.
+func (h *guardedListener) receive(w *asyncConn, acceptedAt time.Time) {
+	ready, err := net.Conn(w), w.awaitFirstByte(acceptedAt.Add(firstByteTimeout))
+	if err == nil && h.config != nil {
+		ready, err = h.handshake(w, acceptedAt)
+	}
+	if err != nil {
+		h.log.Debug().Err(err).Str("remote", w.RemoteAddr().String()).Msg("the peer sent nothing, or no TLS handshake")
+		_ = w.Close()
+		return
+	}
+	select {
+	case h.ready <- ready:
+	case <-h.closed:
+		_ = w.Close()
 	}
 }
 
-func (h *handshakeListener) handshake(a pendingConn) {
-	defer func() {
-		h.metrics.Handshakes.Dec()
-		<-h.inFlight
-	}()
-	w := newAsyncConn(a.conn)
-	w.permit = &permit{semaphore: h.computing, late: a.late}
+// handshake makes the TLS handshake of a connection whose first byte has come.
+func (h *guardedListener) handshake(w *asyncConn, acceptedAt time.Time) (net.Conn, error) {
+	h.admission.heardPeer(&w.visit)
+	w.permit = &permit{semaphore: h.computing,
+		late: func() bool { return time.Since(acceptedAt) > handshakeQueueTimeout }}
+	if err := w.permit.acquire(); err != nil {
+		w.permit.release()
+		h.metrics.CountShed(shedReason(err))
+		return nil, err
+	}
+	h.metrics.Handshakes.Inc()
+	defer h.metrics.Handshakes.Dec()
 	_ = w.SetDeadline(time.Now().Add(handshakeTimeout)) // an error means a closed connection, which Handshake reports
 	c := tls.Server(w, h.config)
 	err := c.Handshake() //nolint:noctx // the deadline bounds it, without a goroutine more
 	w.endHandshake()
-	if errors.Is(err, errLate) {
-		h.metrics.CountShed("late")
-	}
-	if err == nil {
-		err = w.SetDeadline(time.Time{})
-	}
 	if err != nil {
-		h.log.Debug().Err(err).Str("remote", a.conn.RemoteAddr().String()).Msg("TLS handshake failed")
-		_ = a.conn.Close()
-		return
+		return nil, err
 	}
-	select {
-	case h.ready <- c:
-	case <-h.closed:
-		_ = a.conn.Close()
+	switch {
+	case h.kind == api.Cells && h.knowsPeer(c.ConnectionState()):
+		w.Welcome()
+	case h.kind == api.Cells:
+		w.nobody.Store(true)
+		h.admission.limitStay(&w.visit, registrationTimeout)
+		h.admission.awaitPeer(&w.visit)
+	default:
+		h.admission.awaitPeer(&w.visit)
 	}
+	return c, w.SetDeadline(time.Time{})
+}
+
+func shedReason(err error) string {
+	if errors.Is(err, errLate) {
+		return "late"
+	}
+	return "backlog"
 }

@@ -5,24 +5,35 @@ import (
 	"sync"
 )
 
-// errLate means that a handshake waited too long to start.
-var errLate = errors.New("the handshake waited too long to start")
+var (
+	// errLate means that a handshake waited too long to start.
+	errLate = errors.New("the handshake waited too long to start")
+	// errBacklog means that too many handshakes wait to start.
+	errBacklog = errors.New("too many handshakes wait to start")
+)
 
 // semaphore lets a number of handshakes compute at once: started ones before new ones, each kind in order.
 type semaphore struct {
+	backlog int // how many new handshakes may wait
+
 	mu                         sync.Mutex // guards what follows
 	free                       int
 	startedWaiters, newWaiters []chan struct{} // longest wait first; a channel is closed when a permit is passed on
 }
 
-func newSemaphore(n int) *semaphore { return &semaphore{free: n} }
+func newSemaphore(n, backlog int) *semaphore { return &semaphore{free: n, backlog: backlog} }
 
-func (s *semaphore) acquire(begun bool) {
+// acquire waits for a permit. It reports false, without one, if too many new handshakes wait already.
+func (s *semaphore) acquire(begun bool) bool {
 	s.mu.Lock()
 	if s.free > 0 {
 		s.free--
 		s.mu.Unlock()
-		return
+		return true
+	}
+	if !begun && len(s.newWaiters) >= s.backlog {
+		s.mu.Unlock()
+		return false
 	}
 	ready := make(chan struct{})
 	if begun {
@@ -32,6 +43,7 @@ func (s *semaphore) acquire(begun bool) {
 	}
 	s.mu.Unlock()
 	<-ready
+	return true
 }
 
 // release passes a permit on.
@@ -57,8 +69,9 @@ type permit struct {
 }
 
 func (s *permit) acquire() error {
-	s.semaphore.acquire(s.started)
-	s.held = true
+	if s.held = s.semaphore.acquire(s.started); !s.held {
+		return errBacklog
+	}
 	if !s.started && s.late() {
 		return errLate
 	}

@@ -74,6 +74,16 @@ func denied(t *testing.T, open Open) {
 	h := newManualClock()
 	s, ctx := openedAt(t, open, h.timeNow), t.Context()
 	must(t, s.AddJoin(ctx, join("acme", "h1", 0)))
+	has := func(cell, hash string, want bool) {
+		t.Helper()
+		if got, err := s.HasToken(ctx, cell, hash); err != nil || got != want {
+			t.Errorf("%s has the token %q: %t (%v)", cell, hash, got, err)
+		}
+	}
+	has("acme", "h1", true)
+	has("acme", "h2", false)
+	has("bolt", "h1", false)
+	has("acme", "", false)
 	var texts []string
 	try := func(what, hash string, r plan.Registration) {
 		t.Helper()
@@ -94,6 +104,7 @@ func denied(t *testing.T, open Open) {
 	}
 	h.advance(access.JoinLifetime)
 	try("a token that ran out", "h1", registration("acme", 1, "key"))
+	has("acme", "h1", false)
 	for _, text := range texts {
 		if text != texts[0] {
 			t.Errorf("%q tells more than %q", text, texts[0])

@@ -51,6 +51,18 @@ func (m Members) Joins(ctx context.Context, cell string) ([]access.Join, error) 
 	})
 }
 
+// HasToken reports whether a token with this hash was made for a cell, and has not expired.
+func (m Members) HasToken(ctx context.Context, cell, hash string) (bool, error) {
+	return readTx(ctx, m.db, "look up a token of "+cell, func(r Reader) (bool, error) {
+		now, err := r.Now()
+		if err != nil {
+			return false, err
+		}
+		return rowExists(r, `SELECT 1 FROM joins WHERE hash = $1 AND cell = $2 AND expires > $3`, hash, cell,
+			rows.Millis(now))
+	})
+}
+
 // ClaimToken uses up a token by one conditional update, and records r. The token is valid for one key, which may repeat
 // the claim while it is the cell's newest (R28); for the serial after the token's (R26); until it expires. Else the
 // error is plan.ErrDenied.

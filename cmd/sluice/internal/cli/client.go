@@ -54,7 +54,10 @@ func (a *App) CallServer(ctx context.Context, method, path string, in, into any)
 		}
 		body = bytes.NewReader(data)
 	}
-	base, transport := a.Transport()
+	base, transport, err := a.Transport()
+	if err != nil {
+		return err
+	}
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(base, "/")+path, body)
 	if err != nil {
@@ -64,11 +67,6 @@ func (a *App) CallServer(ctx context.Context, method, path string, in, into any)
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if token := a.Getenv("SLUICE_TOKEN"); token != "" {
-		if host := req.URL.Hostname(); req.URL.Scheme == "http" && !strings.HasPrefix(a.Server, "unix://") &&
-			host != "localhost" && !net.ParseIP(host).IsLoopback() {
-			return Fail(fmt.Errorf("ask %s: the token in SLUICE_TOKEN would go over the network unencrypted",
-				a.Server), "--server https://%s", req.URL.Host)
-		}
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	// Redirects are not followed: the token would go to another server.
@@ -98,7 +96,7 @@ func (a *App) CallServer(ctx context.Context, method, path string, in, into any)
 // ServerDownHint is the next step where no control plane answers.
 const ServerDownHint = "is sluice serve running there? Without --server, --repo and --data are read"
 
-const serverAddressHint = "--server is http://HOST:PORT, https://HOST:PORT or unix:///PATH"
+const serverAddressHint = "--server is https://HOST:PORT, http://127.0.0.1:PORT or unix:///PATH"
 
 // WithoutURL returns err without the URL of the request, which means nothing to the reader.
 func WithoutURL(err error) error {
@@ -173,15 +171,22 @@ func (a *App) responseError(resp *http.Response, response []byte) error {
 }
 
 // Transport returns a transport to --server. The certificate that serve made itself is verified by its pin, in
-// $SLUICE_SERVER_PIN.
-func (a *App) Transport() (base string, t *http.Transport) {
+// $SLUICE_SERVER_PIN. Plain http:// beyond loopback is an error.
+func (a *App) Transport() (base string, t *http.Transport, err error) {
 	t = &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
 	if socket, ok := strings.CutPrefix(a.Server, "unix://"); ok {
 		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		}
 		t.Proxy = nil // the proxy, and its password, are not for the socket
-		return "http://sluice", t
+		return "http://sluice", t, nil
+	}
+	if at, err := url.Parse(a.Server); err == nil && at.Scheme == "http" && at.Host != "" {
+		if !identity.IsLocalHost(at.Hostname()) {
+			return "", nil, Fail(fmt.Errorf("ask %s: http:// would go over the network unencrypted, and anyone there could "+
+				"read and change it", at.Redacted()), "https://%s, and SLUICE_TOKEN with a token", at.Host)
+		}
+		t.DialContext = (&net.Dialer{Control: identity.DialLocalOnly}).DialContext
 	}
 	if pin := a.Getenv("SLUICE_SERVER_PIN"); pin != "" {
 		t.TLSClientConfig = &tls.Config{
@@ -193,7 +198,7 @@ func (a *App) Transport() (base string, t *http.Transport) {
 			},
 		}
 	}
-	return a.Server, t
+	return a.Server, t, nil
 }
 
 // EachPage requests all pages of a list. take gets each page and returns the cursor of the next; empty: there
@@ -244,7 +249,7 @@ func ChannelQuery(channel string) url.Values {
 // AddServerFlag adds --server to a verb that can ask a control plane.
 func AddServerFlag(a *App, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&a.Server, "server", "",
-		"`ADDRESS` of a control plane to ask: http://HOST:PORT, unix:///PATH, or https://HOST:PORT with a token "+
+		"`ADDRESS` of a control plane to ask: http://127.0.0.1:PORT, unix:///PATH, or https://HOST:PORT with a token "+
 			"in $SLUICE_TOKEN (default $SLUICE_SERVER; without one, --repo and --data are read)")
 }
 

@@ -279,7 +279,10 @@ func evaluateByAgent(ctx context.Context, a *cli.App, agent, key string, caller 
 		return err
 	}
 	a.Server = agent
-	base, transport := a.Transport()
+	base, transport, err := a.Transport()
+	if err != nil {
+		return err
+	}
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
 		strings.TrimRight(base, "/")+"/ofrep/v1/evaluate/flags/"+url.PathEscape(key), bytes.NewReader(body))

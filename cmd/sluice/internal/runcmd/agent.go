@@ -36,7 +36,7 @@ state folder, and no token is needed again. A new token makes a new key. Pass th
 in $SLUICE_JOIN rather than on the command line, which others on the machine can read. HTTPS_PROXY
 and NO_PROXY are obeyed; what passes through the proxy is encrypted end to end.
 
-With --server http://HOST:PORT or unix:///PATH there is no key: the cell names itself, for trying
+With --server http://127.0.0.1:PORT or unix:///PATH there is no key: the cell names itself, for trying
 things out.
 
 The release that its channel's head names is fetched, verified against its digest, rendered by
@@ -75,7 +75,7 @@ SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
 	f.StringVar(&o.Cell, "cell", "",
 		"`NAME` of the cell, as in cells/NAME (default: the token's, or the one that registered here)")
 	f.StringVar(&o.Server, "server", "",
-		"`ADDRESS` of the control plane: https://HOST:PORT instead of the token's; http://HOST:PORT or "+
+		"`ADDRESS` of the control plane: https://HOST:PORT instead of the token's; http://127.0.0.1:PORT or "+
 			"unix:///PATH without a key (default $SLUICE_SERVER)")
 	f.StringVar(&dir, "dir", "", "folder for the product's manifests")
 	f.StringVar(&o.StateDir, "state", "", "folder for the agent's own state (default $SLUICE_STATE, else DIR/.agent)")
