@@ -55,7 +55,7 @@ func packages(t *testing.T) []listed {
 // know the core and, of each other, only what is named here. cmd and test know all.
 func arrows() map[string][]string {
 	basis := []string{"releases", "internal/jsondoc", "internal/manifest", "internal/window", "internal/reason",
-		"internal/words", "internal/backoff", "internal/wake", "channels", "flags", "flags/repository",
+		"internal/cleantext", "internal/words", "internal/backoff", "internal/wake", "channels", "flags", "flags/repository",
 		"flags/announce", "cells"}
 	with := func(more ...string) []string { return append(slices.Clone(basis), more...) }
 	shell := func(more ...string) []string {
@@ -74,7 +74,8 @@ func arrows() map[string][]string {
 		"internal/manifest/edit": {},
 		"internal/window":        {},
 		"internal/reason":        {},
-		"internal/words":         {},
+		"internal/cleantext":     {},
+		"internal/words":         {"internal/cleantext"},
 		"internal/backoff":       {},
 		"internal/wake":          {},
 		"releases":               {"internal/manifest"},
@@ -96,7 +97,7 @@ func arrows() map[string][]string {
 		"engine/edits": with("engine/plan", "engine/view", "engine/simulate",
 			"internal/manifest/edit"),
 		"engine":           with("engine/plan", "engine/view", "engine/roster"),
-		"internal/gitrepo": {"releases"},
+		"internal/gitrepo": {"releases", "internal/cleantext"},
 		"engine/access":    {},
 		"engine/announcer": shell(),
 		"engine/outbox":    shell(),
@@ -112,11 +113,11 @@ func arrows() map[string][]string {
 		"engine/controlplane/api":       below(),
 		"engine/controlplane/bulletin":  below(),
 		"engine/controlplane/limit":     {},
-		"cells/process":                 {},
+		"cells/process":                 {"internal/cleantext"},
 		"cells/agent/disk":              {},
 		"cells/agent/clock":             {"cells/agent/disk", "internal/wake"},
 		"cells/agent/content":           {"releases", "cells/agent/disk"},
-		"cells/agent/render": {"releases", "cells", "internal/manifest", "internal/words", "cells/process",
+		"cells/agent/render": {"releases", "cells", "internal/cleantext", "internal/manifest", "internal/words", "cells/process",
 			"cells/agent/content", "cells/agent/disk"},
 		"cells/agent/plane": {"releases", "cells", "cells/identity", "cells/agent/clock", "cells/agent/content",
 			"cells/agent/disk",
@@ -253,7 +254,7 @@ func TestEveryLibraryHasAHome(t *testing.T) {
 func TestPureCore(t *testing.T) {
 	pure := []string{
 		"internal/jsondoc", "internal/manifest", "internal/manifest/edit", "internal/reason", "internal/window",
-		"internal/words", "internal/wake", "releases", "channels", "cells",
+		"internal/cleantext", "internal/words", "internal/wake", "releases", "channels", "cells",
 		"flags", "flags/announce", "flags/jsonlogic", "flags/repository",
 		"engine/plan", "engine/view", "engine/roster", "engine/edits", "engine/simulate", "engine/access",
 		"engine/records", "engine/controlplane/limit",
