@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/sluice-cd/sluice/internal/cleantext"
 )
 
 // maxMessage bounds the text from a host or a child process that is kept and shown to people, in bytes.
@@ -113,19 +115,13 @@ func (t *tailBuffer) text() string {
 	return string(t.kept)
 }
 
-// String returns the text on one line, without control characters.
+// String returns the text on one line, clean (R54).
 func (t *tailBuffer) String() string { return oneLine(t.text()) }
 
 func oneLine(text string) string {
-	text = strings.ToValidUTF8(text, "?")
 	lines := strings.FieldsFunc(text, func(c rune) bool { return c == '\n' || c == '\r' })
 	for i, l := range lines {
-		lines[i] = strings.TrimSpace(strings.Map(func(c rune) rune {
-			if c < ' ' || c == 0x7f || c >= 0x80 && c < 0xa0 {
-				return -1
-			}
-			return c
-		}, l))
+		lines[i] = cleantext.Line(strings.TrimSpace(l))
 	}
 	joined := strings.Trim(strings.Join(lines, "; "), "; ")
 	if len(joined) > maxMessage {
