@@ -184,7 +184,7 @@ func homes() map[string][]string {
 		"github.com/rogpeppe/go-internal": {"internal/gitrepo", "cmd"}, // lines of a diff
 		"github.com/rs/zerolog":           {"internal/gitrepo", "engine", "cells/agent", "cmd", "flags/ofrep"},
 		"github.com/skeema/knownhosts":    {"internal/gitrepo"},
-		"github.com/spf13/cobra":          {"cmd"},
+		"github.com/spf13/":               {"cmd"},
 		"github.com/yuin/goldmark":        {"engine/controlplane/bulletin"},
 		// all but the first only write it
 		"go.yaml.in/yaml": {"internal/manifest", "flags/announce", "engine/plan", "engine/edits",

@@ -132,30 +132,49 @@ func hideCredentials(text string) string {
 func hide(found string) string {
 	scheme, rest, _ := strings.Cut(found, "://")
 	user, _, _ := strings.Cut(strings.TrimSuffix(rest, "@"), ":")
-	if IsHTTP(scheme) || user == "" || strings.Contains(user, "@") {
+	if isHTTP(scheme) || user == "" || strings.Contains(user, "@") {
 		return scheme + "://"
 	}
 	return scheme + "://" + user + "@"
 }
 
-// IsHTTP reports whether a scheme is http or https.
-func IsHTTP(scheme string) bool {
+func cutScheme(address string) (scheme, rest string, ok bool) {
+	scheme, rest, ok = strings.Cut(address, "://")
+	return scheme, rest, ok && !strings.ContainsFunc(scheme, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("+.-", r))
+	})
+}
+
+func isHTTP(scheme string) bool {
 	return strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https")
 }
 
 // Address returns the address of a repository or a server without its credentials.
 func Address(address string) string {
-	scheme, rest, ok := strings.Cut(address, "://")
+	scheme, rest, ok := cutScheme(address)
 	if !ok {
 		return address
 	}
 	if _, err := url.Parse(address); err != nil { // nothing says where the credentials end: at the last @
-		rest = rest[strings.LastIndexByte(rest, '@')+1:]
-		return Line(scheme + "://" + rest)
+		return scheme + "://" + rest[strings.LastIndexByte(rest, '@')+1:]
 	}
-	if IsHTTP(scheme) {
+	if isHTTP(scheme) {
 		address, _, _ = strings.Cut(address, "#")
 		address, _, _ = strings.Cut(address, "?")
 	}
-	return Line(address)
+	return hideCredentials(address)
+}
+
+// HasCredentials reports whether an address contains a password, or a user where that may be a token.
+func HasCredentials(address string) bool {
+	scheme, rest, ok := cutScheme(address)
+	if !ok {
+		return false
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return strings.Contains(rest, "@")
+	}
+	_, has := u.User.Password()
+	return has || u.User != nil && isHTTP(scheme)
 }

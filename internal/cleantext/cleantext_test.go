@@ -60,6 +60,9 @@ func TestR54AddressesShowNoCredentials(t *testing.T) {
 		if got := Address(in); got != want {
 			t.Errorf("%s is shown as %s, want %s", in, got, want)
 		}
+		if got, want := HasCredentials(in), strings.Contains(in, "cret@") || strings.Contains(in, "%40"); got != want {
+			t.Errorf("%s has credentials: %v", in, got)
+		}
 	}
 	// What git and net/http write: the address is somewhere in the text.
 	for in, want := range map[string]string{
