@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,17 +42,24 @@ func waitCommand(ctx context.Context, cmd *exec.Cmd) error {
 	return err
 }
 
+// BaseEnv returns those variables of env that git, its hooks and its helpers get. Hooks are programs of whoever owns the
+// repository, so nothing else passes: a process that serves has secrets in its environment, and a proxy's address may
+// hold a password. No GIT_ variable passes either.
+func BaseEnv(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		switch name {
+		case "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "XDG_CONFIG_HOME",
+			"LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR":
+			return false
+		}
+		return !strings.HasPrefix(name, "SSH_")
+	})
+}
+
 // hostGitEnv is the environment of children that work on someone else's repository: the owner's settings and hooks
 // apply, and our own GIT_ variables (which repository, which index) do not.
-func hostGitEnv() []string {
-	var env []string
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "GIT_") {
-			env = append(env, v)
-		}
-	}
-	return append(env, "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
-}
+func hostGitEnv() []string { return append(BaseEnv(os.Environ()), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C") }
 
 // ownGitEnv is the environment of children that work on our own repository: no settings from elsewhere, no network, no
 // prompts, no hooks.
