@@ -27,8 +27,8 @@ func AddFlagsRepoFlags(a *App, cmd *cobra.Command) {
 
 // FlagsLocation returns the location of a flags repository at address.
 func (a *App) FlagsLocation(address string) Location {
-	return Location{Address: cleantext.Address(address), full: address, Branch: a.flagsBranch, layout: gitrepo.FlagsLayout, mirrorName: "flags-mirror",
-		flagName: "--flags-repo"}
+	return Location{Address: cleantext.Address(address), full: address, Branch: a.flagsBranch,
+		layout: gitrepo.FlagsLayout, mirrorName: "flags-mirror", flagName: "--flags-repo"}
 }
 
 // FindFlagsLocation finds the flags repository: --flags-repo, $SLUICE_FLAGS_REPO, or the repository around the

@@ -24,8 +24,8 @@ import (
 // gitTimeout bounds one run of the git command, and connecting to the SSH agent.
 const gitTimeout = 30 * time.Second
 
-// RunGit runs git in dir (empty: the working folder) and returns the output without its line end. Of the environment, git
-// gets what is git's own too: in a hook, it says which repository is meant.
+// RunGit runs git in dir (empty: the working folder) and returns the output without its line end. Of the environment,
+// git gets what is git's own too: in a hook, it says which repository is meant.
 func (a *App) RunGit(ctx context.Context, dir string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
 	defer cancel()

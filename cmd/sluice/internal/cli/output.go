@@ -118,8 +118,8 @@ func cleanArgument(arg any) any {
 	return cleantext.Line(fmt.Sprint(arg))
 }
 
-// PrintText prints text of several lines, each cleaned and after a prefix. Without a prefix, text from outside can begin
-// a line, which CI systems may take for a command.
+// PrintText prints text of several lines, each cleaned and after a prefix. Without a prefix, text from outside can
+// begin a line, which CI systems may take for a command.
 func (p Printer) PrintText(prefix, text string) {
 	for line := range strings.Lines(cleantext.Text(text)) {
 		fmt.Fprintln(p, prefix+strings.TrimSuffix(line, "\n"))
