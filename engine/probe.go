@@ -25,8 +25,9 @@ type Prober interface {
 	Observe(ctx context.Context, p plan.Probe, now time.Time) plan.Observation
 }
 
-// HTTPProber probes by HTTP where its list allows (R53). It follows no redirects, and reads at most 1 MiB of a body. What
-// a host answers is quoted only if the list has that host by itself: reasons are for more people than may ask the host.
+// HTTPProber probes by HTTP where its list allows (R53). It follows no redirects, and reads at most 1 MiB of a body.
+// What a host answers is quoted only if the list has that host by itself: reasons are for more people than may ask the
+// host.
 type HTTPProber struct {
 	reach  reach.List
 	client *http.Client

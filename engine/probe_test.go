@@ -156,7 +156,8 @@ func TestR53ReasonsShowNoURL(t *testing.T) {
 	for _, address := range []string{"http://u:s3cret@127.0.0.1:9/s3cret", "http://u:s3cret@host.invalid/s3cret",
 		"http://u:s3 cret@127.0.0.1/", "http://s3cret@10.0.0.1/?token=s3cret"} {
 		p := plan.Probe{Check: &channels.Check{URL: address, Timeout: 10 * time.Second, ValidFor: time.Minute}}
-		if o := NewHTTPProber(loopback(t)).Observe(t.Context(), p, time.Now()); o.Holds || strings.Contains(o.Reason, "cret") {
+		o := NewHTTPProber(loopback(t)).Observe(t.Context(), p, time.Now())
+		if o.Holds || strings.Contains(o.Reason, "cret") {
 			t.Errorf("%s: %+v", address, o)
 		}
 	}

@@ -25,8 +25,8 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/outbox"
-	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"

@@ -21,7 +21,8 @@ func TestR54CommitMessagesAreClean(t *testing.T) {
 		map[string]string{"a": "b"}))
 	got := gitIn(t, bare, "log", "-1", "--format=%B", "main")
 	clean := `\x1b]0;owned\x07\x1b[2J\r\u009b8m\u202ehidden`
-	if want := "subject " + clean + "\n\nReason: " + clean + `\x00\xff` + "\nKey: https://h"; strings.TrimSpace(got) != want {
+	want := "subject " + clean + "\n\nReason: " + clean + `\x00\xff` + "\nKey: https://h"
+	if strings.TrimSpace(got) != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -41,7 +42,8 @@ func TestR54HookOutputIsClean(t *testing.T) {
 // Secrets of a process that serves are not for the programs of a repository's owner.
 func TestR54HooksGetNoSecrets(t *testing.T) {
 	for name, value := range map[string]string{
-		"SLUICE_HOOK_SECRET": "s3cret", "SLUICE_WEBHOOK_SECRETS": "s3cret", "SLUICE_GIT_TOKEN": "s3cret", "PGPASSWORD": "s3cret",
+		"SLUICE_HOOK_SECRET": "s3cret", "SLUICE_WEBHOOK_SECRETS": "s3cret", "SLUICE_GIT_TOKEN": "s3cret",
+		"PGPASSWORD":      "s3cret",
 		"SLUICE_DATABASE": "postgres://a:s3cret@h", "AWS_SECRET_ACCESS_KEY": "s3cret", "https_proxy": "http://a:s3cret@h",
 		"GIT_CONFIG_PARAMETERS": "'a.b=s3cret'", "GIT_ASKPASS": "s3cret", "SSH_AUTH_SOCK": "/run/agent", "LANG": "C.UTF-8",
 	} {
