@@ -58,6 +58,9 @@ func root(a *cli.App) *cobra.Command {
 				"a password in --database can be read by everyone on this machine: put the whole address in "+
 					"SLUICE_DATABASE, or the password in PGPASSWORD")
 		}
+		if err := cli.RefuseNegative(cmd); err != nil {
+			return err
+		}
 		return cli.RefuseCredentials(cmd, args)
 	}
 

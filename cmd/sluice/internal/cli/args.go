@@ -56,6 +56,16 @@ func RefuseCredentials(cmd *cobra.Command, args []string) error {
 	return found
 }
 
+// RefuseNegative refuses a negative length of time, which no flag has a sense for.
+func RefuseNegative(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if f.Value.Type() == "duration" && strings.HasPrefix(f.Value.String(), "-") {
+			err = UsageError(cmd, "--%s %s: a length of time can't be negative", f.Name, f.Value)
+		}
+	})
+	return err
+}
+
 // ArgumentCount returns a check of the number of arguments; most < 0: any number.
 func ArgumentCount(least, most int, want string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {

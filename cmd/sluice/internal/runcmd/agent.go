@@ -27,7 +27,7 @@ import (
 func AgentVerb(a *cli.App) *cobra.Command {
 	var o agent.Options
 	var d directory.Options
-	var dir, join, values, level, mode, group string
+	var more agentFlags
 	cmd := &cobra.Command{
 		Use:     "agent --join TOKEN|@FILE --dir DIR",
 		GroupID: cli.GroupRun,
@@ -58,39 +58,50 @@ SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
   sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -f $SLUICE_DIR/manifests.yaml"`,
 		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if dir == "" {
+			switch {
+			case more.dir == "":
 				return cli.UsageError(cmd, "--dir is missing")
+			case o.Infrastructure < 0:
+				return cli.UsageError(cmd, "--infrastructure %d is no number of a template", o.Infrastructure)
 			}
 			named := a.StateDir(o.StateDir, "") != ""
-			o.StateDir = a.StateDir(o.StateDir, dir)
+			o.StateDir = a.StateDir(o.StateDir, more.dir)
 			if real, err := filepath.EvalSymlinks(o.StateDir); err == nil && named { // its owner may name a link
 				o.StateDir = real
 			}
-			if err := identifyCell(a, cmd, &o, join); err != nil {
+			if err := identifyCell(a, cmd, &o, more.join); err != nil {
 				return err
 			}
-			l, err := zerolog.ParseLevel(level)
+			l, err := zerolog.ParseLevel(more.level)
 			if err != nil {
-				return cli.UsageError(cmd, "--log %q is none of debug, info, warn, error", level)
+				return cli.UsageError(cmd, "--log %q is none of debug, info, warn, error", more.level)
 			}
 			o.Log = a.Logger().Level(l).With().Str("cell", o.Cell).Logger()
-			if d.Mode, d.Group, err = parseOwnership(mode, group); err != nil {
+			if d.Mode, d.Group, err = parseOwnership(more.mode, more.group); err != nil {
 				return cli.UsageError(cmd, "%w", err)
 			}
-			return runAgent(a, cmd, o, d, dir, values)
+			return runAgent(a, cmd, o, d, more.dir, more.values)
 		},
 	}
+	more.add(cmd, &o, &d)
+	return cmd
+}
+
+// agentFlags are those flags of the agent that are no option of its parts.
+type agentFlags struct{ dir, join, values, level, mode, group string }
+
+func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.Options) {
 	f := cmd.Flags()
-	f.StringVar(&join, "join", "", "`TOKEN` that sluice cell add printed, or @FILE with it (default $SLUICE_JOIN)")
+	f.StringVar(&more.join, "join", "", "`TOKEN` that sluice cell add printed, or @FILE with it (default $SLUICE_JOIN)")
 	f.StringVar(&o.Cell, "cell", "",
 		"`NAME` of the cell, as in cells/NAME (default: the token's, or the one that registered here)")
 	f.StringVar(&o.Server, "server", "",
 		"`ADDRESS` of the control plane: https://HOST:PORT instead of the token's; http://HOST:PORT or "+
 			"unix:///PATH without a key (default $SLUICE_SERVER)")
-	f.StringVar(&dir, "dir", "", "folder for the product's manifests")
-	f.StringVar(&mode, "mode", "", "`MODE` of the product's files, such as 0640 (default 0600, with --group 0640); "+
+	f.StringVar(&more.dir, "dir", "", "folder for the product's manifests")
+	f.StringVar(&more.mode, "mode", "", "`MODE` of the product's files, such as 0640 (default 0600, with --group 0640); "+
 		"who may read a file may enter its folder")
-	f.StringVar(&group, "group", "", "`GROUP` of the product's files: a name or a number (default: the agent's own)")
+	f.StringVar(&more.group, "group", "", "`GROUP` of the product's files: a name or a number (default: the agent's own)")
 	f.StringVar(&o.StateDir, "state", "", "folder for the agent's own state (default $SLUICE_STATE, else DIR/.agent)")
 	f.StringVar(&d.Hook, "hook", "", "shell `COMMAND` to run after each switch")
 	f.StringVar(&d.Health, "health", "", "shell `COMMAND` that exits 0 when the product works")
@@ -110,9 +121,8 @@ SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
 	f.StringArrayVar(&o.FlagsOrigins, "flags-origin", nil,
 		"`ORIGIN`, such as https://console.example.com, whose pages may ask for flags; may be repeated")
 	f.IntVar(&o.Infrastructure, "infrastructure", 0, "`NUMBER` of the cell's infrastructure template")
-	f.StringVar(&values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
-	f.StringVar(&level, "log", "info", "log level: debug, info, warn, error")
-	return cmd
+	f.StringVar(&more.values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
+	f.StringVar(&more.level, "log", "info", "log level: debug, info, warn, error")
 }
 
 // parseOwnership returns the mode and the group of the product's files; nil: the process's group.
