@@ -118,10 +118,11 @@ func TestR53Gates(t *testing.T) {
 		return l
 	}
 	observe := func(l reach.List, metric bool) plan.Observation {
-		p := plan.Probe{Check: &channels.Check{URL: server.URL + "/refuse", Timeout: time.Minute, ValidFor: time.Minute}}
+		p := plan.Probe{Check: &channels.Check{URL: server.URL + "/refuse", Timeout: time.Minute,
+			ValidFor: time.Minute}}
 		if metric {
-			p = plan.Probe{Metric: &channels.Metric{Prometheus: server.URL, Query: "x", Below: &below, Timeout: time.Minute,
-				ValidFor: time.Minute}}
+			p = plan.Probe{Metric: &channels.Metric{Prometheus: server.URL, Query: "x", Below: &below,
+				Timeout: time.Minute, ValidFor: time.Minute}}
 		}
 		return NewHTTPProber(l).Observe(t.Context(), p, time.Now())
 	}

@@ -55,8 +55,8 @@ func packages(t *testing.T) []listed {
 // know the core and, of each other, only what is named here. cmd and test know all.
 func arrows() map[string][]string {
 	basis := []string{"releases", "internal/jsondoc", "internal/manifest", "internal/window", "internal/reason",
-		"internal/cleantext", "internal/words", "internal/backoff", "internal/wake", "channels", "flags", "flags/repository",
-		"flags/announce", "cells"}
+		"internal/cleantext", "internal/words", "internal/backoff", "internal/wake", "channels", "flags",
+		"flags/repository", "flags/announce", "cells"}
 	with := func(more ...string) []string { return append(slices.Clone(basis), more...) }
 	shell := func(more ...string) []string {
 		return with(append(more, "engine/plan", "engine/view", "engine/roster", "engine")...)
@@ -118,8 +118,8 @@ func arrows() map[string][]string {
 		"cells/agent/disk":              {},
 		"cells/agent/clock":             {"cells/agent/disk", "internal/wake"},
 		"cells/agent/content":           {"releases", "cells/agent/disk"},
-		"cells/agent/render": {"releases", "cells", "internal/cleantext", "internal/manifest", "internal/words", "cells/process",
-			"cells/agent/content", "cells/agent/disk"},
+		"cells/agent/render": {"releases", "cells", "internal/cleantext", "internal/manifest", "internal/words",
+			"cells/process", "cells/agent/content", "cells/agent/disk"},
 		"cells/agent/plane": {"releases", "cells", "cells/identity", "cells/agent/clock", "cells/agent/content",
 			"cells/agent/disk",
 			"internal/backoff", "internal/wake", "internal/words"},

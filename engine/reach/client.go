@@ -21,8 +21,8 @@ const (
 // Options says how a client connects. The zero value is usable.
 type Options struct {
 	Timeout time.Duration // of a whole request; zero: none but its context's
-	// Proxy returns the proxy for a request; default: that of the environment. A proxy resolves names by itself, so that
-	// through one only hosts are asked that the list has by themselves.
+	// Proxy returns the proxy for a request; default: that of the environment. A proxy resolves names by itself, so
+	// that through one only hosts are asked that the list has by themselves.
 	Proxy func(*http.Request) (*url.URL, error)
 }
 

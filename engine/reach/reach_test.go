@@ -120,7 +120,8 @@ func TestR53DialledAddressIsChecked(t *testing.T) {
 		switch {
 		case !c.may && (!errors.Is(err, ErrOutside) || asked.Load() != 0):
 			t.Errorf("with %s, %s: %v, asked %d times", c.list, c.host, err, asked.Load())
-		case c.may && (err != nil || resp.StatusCode != http.StatusFound || asked.Load() != 1): // no redirect is followed
+		// No redirect is followed.
+		case c.may && (err != nil || resp.StatusCode != http.StatusFound || asked.Load() != 1):
 			t.Errorf("with %s, %s: %v, asked %d times", c.list, c.host, err, asked.Load())
 		}
 		client.CloseIdleConnections()
@@ -142,8 +143,8 @@ func TestR53Proxy(t *testing.T) {
 	client := mustParse(t, "public", "prometheus.internal").Client(Options{
 		Proxy: func(*http.Request) (*url.URL, error) { return at, nil }})
 	defer client.CloseIdleConnections()
-	for host, may := range map[string]bool{"prometheus.internal": true, "1.1.1.1": true, "metadata.google.internal": false,
-		"example.com": false, "169.254.169.254": false, "127.0.0.1": false, "[::1]": false, "2852039166": false} {
+	for host, may := range map[string]bool{"prometheus.internal": true, "1.1.1.1": true,
+		"metadata.google.internal": false, "example.com": false, "169.254.169.254": false, "127.0.0.1": false, "[::1]": false, "2852039166": false} {
 		asked.Store(nil)
 		resp, err := client.Post("http://"+host+"/", "text/plain", strings.NewReader("x"))
 		if err == nil {

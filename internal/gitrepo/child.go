@@ -42,15 +42,15 @@ func waitCommand(ctx context.Context, cmd *exec.Cmd) error {
 	return err
 }
 
-// BaseEnv returns those variables of env that git, its hooks and its helpers get. Hooks are programs of whoever owns the
-// repository, so nothing else passes: a process that serves has secrets in its environment, and a proxy's address may
-// hold a password. No GIT_ variable passes either.
+// BaseEnv returns those variables of env that git, its hooks and its helpers get (R54). Hooks are programs of whoever
+// owns the repository, so nothing else passes: a process that serves has secrets in its environment, and a proxy's
+// address may hold a password. No GIT_ variable passes either.
 func BaseEnv(env []string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
 		switch name {
-		case "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "XDG_CONFIG_HOME",
-			"LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR":
+		case "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
+			"XDG_CONFIG_HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR":
 			return false
 		}
 		return !strings.HasPrefix(name, "SSH_")

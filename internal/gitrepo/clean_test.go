@@ -30,7 +30,8 @@ func TestR54CommitMessagesAreClean(t *testing.T) {
 // R54: what a hook of the repository prints is quoted in errors, and those reach logs and terminals.
 func TestR54HookOutputIsClean(t *testing.T) {
 	bare, _ := newSharedRepository(t)
-	writeHook(t, bare, "pre-receive", "cat >/dev/null; printf 'no: \\033[2J\\342\\200\\256x\\n::error::y\\n' >&2; exit 1")
+	writeHook(t, bare, "pre-receive",
+		"cat >/dev/null; printf 'no: \\033[2J\\342\\200\\256x\\n::error::y\\n' >&2; exit 1")
 	r := openRepo(t, bare, nil)
 	_, err := r.Push(t.Context(), mustFetch(t, r), headDraft("x"))
 	var refused *releases.RefusedError
@@ -44,8 +45,9 @@ func TestR54HooksGetNoSecrets(t *testing.T) {
 	for name, value := range map[string]string{
 		"SLUICE_HOOK_SECRET": "s3cret", "SLUICE_WEBHOOK_SECRETS": "s3cret", "SLUICE_GIT_TOKEN": "s3cret",
 		"PGPASSWORD":      "s3cret",
-		"SLUICE_DATABASE": "postgres://a:s3cret@h", "AWS_SECRET_ACCESS_KEY": "s3cret", "https_proxy": "http://a:s3cret@h",
-		"GIT_CONFIG_PARAMETERS": "'a.b=s3cret'", "GIT_ASKPASS": "s3cret", "SSH_AUTH_SOCK": "/run/agent", "LANG": "C.UTF-8",
+		"SLUICE_DATABASE": "postgres://a:s3cret@h", "AWS_SECRET_ACCESS_KEY": "s3cret",
+		"https_proxy": "http://a:s3cret@h", "GIT_CONFIG_PARAMETERS": "'a.b=s3cret'", "GIT_ASKPASS": "s3cret",
+		"SSH_AUTH_SOCK": "/run/agent", "LANG": "C.UTF-8",
 	} {
 		t.Setenv(name, value)
 	}

@@ -59,8 +59,8 @@ func MakePrivate(dir string) error {
 	case err != nil:
 		return err
 	case !info.IsDir():
-		return fmt.Errorf("%s is a link, and the agent's own files would be elsewhere: remove it, or name the folder that "+
-			"it leads to with --state", dir)
+		return fmt.Errorf("%s is a link, and the agent's own files would be elsewhere: remove it, or name the folder "+
+			"that it leads to with --state", dir)
 	case info.Mode().Perm() == 0o700:
 		return nil
 	}
