@@ -95,11 +95,13 @@ func JSON(encoded []byte) []byte {
 	})
 }
 
+// LogLine is JSON for a line of a log, whose addresses lose their credentials too.
+func LogLine(encoded []byte) []byte { return JSON([]byte(hideCredentials(string(encoded)))) }
+
 // YAML is JSON for encoded YAML, in which such texts are in double quotes.
 func YAML(encoded []byte) []byte { return escapeQuoted(encoded, escapeRune) }
 
 func escapeQuoted(encoded []byte, escapeWide func(rune) string) []byte {
-	encoded = credentials.ReplaceAllFunc(encoded, func(found []byte) []byte { return []byte(hide(string(found))) })
 	if isClean(string(encoded), "\n\t\r") {
 		return encoded
 	}

@@ -102,7 +102,11 @@ func TestR54EncodedTextKeepsItsMeaning(t *testing.T) {
 			t.Errorf("%q is not clean", b)
 		}
 	}
-	if got := string(JSON([]byte(`{"url":"https://a:s3cret@h","by":"x@y"}`))); got != `{"url":"https://h","by":"x@y"}` {
+	address := `{"url":"https://a:s3cret@h","by":"x@y"}`
+	if got := string(JSON([]byte(address))); got != address {
+		t.Errorf("got %s", got)
+	}
+	if got := string(LogLine([]byte(address))); got != `{"url":"https://h","by":"x@y"}` {
 		t.Errorf("got %s", got)
 	}
 }

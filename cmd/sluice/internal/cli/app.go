@@ -74,7 +74,7 @@ func (a *App) Logger() zerolog.Logger {
 type cleanLog struct{ to io.Writer }
 
 func (l cleanLog) Write(line []byte) (int, error) {
-	_, err := l.to.Write(cleantext.JSON(line))
+	_, err := l.to.Write(cleantext.LogLine(line))
 	return len(line), err
 }
 
