@@ -144,7 +144,8 @@ func TestR53Proxy(t *testing.T) {
 		Proxy: func(*http.Request) (*url.URL, error) { return at, nil }})
 	defer client.CloseIdleConnections()
 	for host, may := range map[string]bool{"prometheus.internal": true, "1.1.1.1": true,
-		"metadata.google.internal": false, "example.com": false, "169.254.169.254": false, "127.0.0.1": false, "[::1]": false, "2852039166": false} {
+		"metadata.google.internal": false, "example.com": false,
+		"169.254.169.254": false, "127.0.0.1": false, "[::1]": false, "2852039166": false} {
 		asked.Store(nil)
 		resp, err := client.Post("http://"+host+"/", "text/plain", strings.NewReader("x"))
 		if err == nil {

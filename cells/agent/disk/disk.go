@@ -48,8 +48,8 @@ func ReplaceFileMode(name string, mode fs.FileMode, content ...[]byte) error {
 	return SyncDir(filepath.Dir(name))
 }
 
-// MakePrivate creates a folder that only its owner may enter, whatever the umask; one that is there is made so. A link in
-// its place is an error: whoever put it there could read and change what is written.
+// MakePrivate creates a folder that only its owner may enter, whatever the umask; one that is there is made so. A link
+// in its place is an error: whoever put it there could read and change what is written.
 func MakePrivate(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -59,8 +59,8 @@ func MakePrivate(dir string) error {
 	case err != nil:
 		return err
 	case !info.IsDir():
-		return fmt.Errorf("%s is a link, and the agent's own files would be elsewhere: remove it, or name the folder "+
-			"that it leads to with --state", dir)
+		return fmt.Errorf("%s is a link, and the agent's own files would be elsewhere: remove it, or name the "+
+			"folder that it leads to with --state", dir)
 	case info.Mode().Perm() == 0o700:
 		return nil
 	}
