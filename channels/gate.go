@@ -109,7 +109,7 @@ func checkGate(doc *manifest.Doc[Channel], g *Gate, at string) (faults []manifes
 			}
 		}
 	case g.Check != nil:
-		if err := checkURL(g.Check.URL); err != nil {
+		if err := checkURL(g.Check.URL, "#"); err != nil {
 			fault(manifest.WrongValue, ".url", "%v", err)
 		}
 		checkTimeout(fault, g.Check.Timeout)
@@ -147,7 +147,7 @@ func JudgeWindow(w *window.Window, now time.Time) Verdict {
 }
 
 func checkMetric(fault func(code manifest.FaultCode, field, format string, args ...any), m *Metric) {
-	if err := checkURL(m.Prometheus); err != nil {
+	if err := checkURL(m.Prometheus, "#?"); err != nil {
 		fault(manifest.WrongValue, ".prometheus", "%v", err)
 	}
 	if m.Below == nil && m.Above == nil {
@@ -173,8 +173,9 @@ func checkTimeout(fault func(code manifest.FaultCode, field, format string, args
 
 var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
 
-// checkURL validates a URL that the engine will request.
-func checkURL(s string) error {
+// checkURL validates a URL that the engine will request, without any of the characters of without: they would make
+// something else of what is appended to the URL.
+func checkURL(s, without string) error {
 	for _, p := range placeholder.FindAllString(s, -1) {
 		if p != "{release}" && p != "{digest}" && p != "{channel}" {
 			return fmt.Errorf("%.60q is not replaced: there are {release}, {digest} and {channel}", p)
@@ -188,6 +189,8 @@ func checkURL(s string) error {
 		return fmt.Errorf("%.200q is not an http or https URL", s)
 	case u.Hostname() == "":
 		return fmt.Errorf("%.200q names no host", s)
+	case strings.ContainsAny(s, without):
+		return fmt.Errorf("%.200q must not contain any of %s", s, without)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -23,10 +25,16 @@ type Prober interface {
 	Observe(ctx context.Context, p plan.Probe, now time.Time) plan.Observation
 }
 
-// HTTPProber probes by HTTP. It follows no redirects, and reads at most 1 MiB of a body.
+// HTTPProber probes by HTTP where its list allows (R53). It follows no redirects, and reads at most 1 MiB of a body.
+// What a host answers is quoted only if the list has that host by itself: reasons are for more people than may ask the
+// host.
 type HTTPProber struct {
-	Client *http.Client // nil: a client with the limits that a gate needs
+	reach  reach.List
+	client *http.Client
 }
+
+// NewHTTPProber returns a prober that asks where the list allows.
+func NewHTTPProber(list reach.List) HTTPProber { return HTTPProber{list, list.Client(reach.Options{})} }
 
 const (
 	maxResponseBytes = 1 << 20
@@ -61,14 +69,14 @@ func (h HTTPProber) Observe(ctx context.Context, p plan.Probe, now time.Time) pl
 }
 
 func (h HTTPProber) probeCheck(ctx context.Context, p plan.Probe) (string, error) {
-	status, body, err := h.fetch(ctx, expandTemplate(p.Check.URL, p, url.QueryEscape), p.Check.Timeout)
+	r, err := h.fetch(ctx, expandTemplate(p.Check.URL, p, url.QueryEscape), p.Check.Timeout)
 	if err != nil {
 		return "", err
 	}
-	if status < 200 || status > 299 {
-		return "", fmt.Errorf("answered %d: %s", status, quoteBody(body))
+	if r.status < 200 || r.status > 299 {
+		return "", fmt.Errorf("answered %d%s", r.status, r.quote(string(r.body)))
 	}
-	return fmt.Sprintf("answered %d", status), nil
+	return fmt.Sprintf("answered %d", r.status), nil
 }
 
 // probeMetric queries an instant vector or a scalar with exactly one finite value (R11).
@@ -76,11 +84,11 @@ func (h HTTPProber) probeMetric(ctx context.Context, p plan.Probe) (string, erro
 	m := p.Metric
 	escape := func(s string) string { return strings.Trim(strconv.Quote(s), `"`) }
 	query := url.Values{"query": {expandTemplate(m.Query, p, escape)}}
-	status, body, err := h.fetch(ctx, strings.TrimRight(m.Prometheus, "/")+"/api/v1/query?"+query.Encode(), m.Timeout)
+	r, err := h.fetch(ctx, strings.TrimRight(m.Prometheus, "/")+"/api/v1/query?"+query.Encode(), m.Timeout)
 	if err != nil {
 		return "", err
 	}
-	value, err := prometheusValue(status, body)
+	value, err := r.prometheusValue()
 	if err != nil {
 		return "", err
 	}
@@ -100,7 +108,22 @@ func judgeValue(m *channels.Metric, value float64) (string, error) {
 	return text, nil
 }
 
-func prometheusValue(status int, body []byte) (float64, error) {
+// probeResponse is a host's answer.
+type probeResponse struct {
+	status int
+	body   []byte
+	shown  bool // what it says may be quoted
+}
+
+// quote returns a part of the answer for a reason, after what is said of it.
+func (r probeResponse) quote(text string) string {
+	if !r.shown {
+		return "; what it says is shown only of hosts that --gates-reach lists"
+	}
+	return ": " + strconv.Quote(words.Clip(strings.Join(strings.Fields(text), " "), maxQuotedBytes))
+}
+
+func (r probeResponse) prometheusValue() (float64, error) {
 	var answer struct {
 		Status string `json:"status"`
 		Error  string `json:"error"`
@@ -109,31 +132,33 @@ func prometheusValue(status int, body []byte) (float64, error) {
 			Result json.RawMessage `json:"result"`
 		} `json:"data"`
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return 0, fmt.Errorf("answered %d, which is not Prometheus's JSON: %s", status, quoteBody(body))
+	if err := json.Unmarshal(r.body, &answer); err != nil {
+		return 0, fmt.Errorf("answered %d, which is not Prometheus's JSON%s", r.status, r.quote(string(r.body)))
 	}
 	if answer.Status != "success" {
-		return 0, fmt.Errorf("answered %d: %s", status, quoteBody([]byte(answer.Error)))
+		return 0, fmt.Errorf("answered %d%s", r.status, r.quote(answer.Error))
 	}
 	var pair [2]any
 	switch answer.Data.Type {
 	case "scalar":
-		if err := json.Unmarshal(answer.Data.Result, &pair); err != nil {
-			return 0, fmt.Errorf("read the scalar: %w", err)
+		if json.Unmarshal(answer.Data.Result, &pair) != nil {
+			return 0, errors.New("the scalar is not one that Prometheus returns")
 		}
 	case "vector":
 		var vector []struct {
 			Value [2]any `json:"value"`
 		}
-		if err := json.Unmarshal(answer.Data.Result, &vector); err != nil {
-			return 0, fmt.Errorf("read the vector: %w", err)
+		if json.Unmarshal(answer.Data.Result, &vector) != nil {
+			return 0, errors.New("the vector is not one that Prometheus returns")
 		}
 		if len(vector) != 1 {
 			return 0, fmt.Errorf("the query returned %d values; it must return one", len(vector))
 		}
 		pair = vector[0].Value
-	default:
+	case "matrix", "string":
 		return 0, fmt.Errorf("the query returned a %s; it must return one value", answer.Data.Type)
+	default:
+		return 0, errors.New("the query returned no type that Prometheus has")
 	}
 	text, ok := pair[1].(string)
 	if !ok {
@@ -141,40 +166,49 @@ func prometheusValue(status int, body []byte) (float64, error) {
 	}
 	value, err := strconv.ParseFloat(text, 64)
 	if err != nil {
-		return 0, fmt.Errorf("the value is not a number: %w", err)
+		return 0, fmt.Errorf("the value is not a number%s", r.quote(text))
 	}
 	return value, nil
 }
 
-func (h HTTPProber) fetch(
-	ctx context.Context, address string, timeout time.Duration,
-) (status int, body []byte, err error) {
+func (h HTTPProber) fetch(ctx context.Context, address string, timeout time.Duration) (probeResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return 0, nil, fmt.Errorf("send the request: %w", err)
+		return probeResponse{}, errors.New("send the request: the gate's URL is none") // the cause would show it
 	}
 	req.Header.Set("User-Agent", "sluice")
-	client := h.Client
-	if client == nil {
-		client = &http.Client{
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}
-	}
-	resp, err := client.Do(req)
+	resp, err := h.client.Do(req)
 	if err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
-			return 0, nil, fmt.Errorf("no answer within %s", timeout)
-		}
-		return 0, nil, fmt.Errorf("send the request: %w", err)
+		return probeResponse{}, explainProbeError(ctx, err, req.URL.Hostname(), timeout)
 	}
 	defer resp.Body.Close() //nolint:errcheck // read only
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes))
+	r := probeResponse{status: resp.StatusCode, shown: h.reach.Lists(req.URL.Hostname())}
+	r.body, err = io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes))
 	if err != nil {
-		return 0, nil, fmt.Errorf("read the answer: %w", err)
+		return r, explainProbeError(ctx, err, req.URL.Hostname(), timeout)
 	}
-	return resp.StatusCode, body, nil
+	return r, nil
+}
+
+// explainProbeError says why there is no answer, without the URL, which may hold a password, and without what the host
+// resolved to.
+func explainProbeError(ctx context.Context, err error, host string, timeout time.Duration) error {
+	var asked *url.Error
+	if errors.As(err, &asked) {
+		err = asked.Err
+	}
+	unknown := new(net.DNSError)
+	switch {
+	case ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no answer within %s", timeout)
+	case errors.Is(err, reach.ErrOutside):
+		return fmt.Errorf("%s is not where gates may ask: sluice serve --gates-reach lists that", host)
+	case errors.As(err, &unknown):
+		return fmt.Errorf("the host %s is unknown", host)
+	}
+	return fmt.Errorf("send the request: %w", err)
 }
 
 // expandTemplate replaces {release}, {digest} and {channel} in a gate's URL or query.
@@ -182,12 +216,4 @@ func expandTemplate(s string, p plan.Probe, escape func(string) string) string {
 	return strings.NewReplacer(
 		"{release}", escape(p.Release), "{digest}", escape(string(p.Subject)), "{channel}", escape(p.Channel),
 	).Replace(s)
-}
-
-func quoteBody(body []byte) string {
-	s := strings.ToValidUTF8(strings.Join(strings.Fields(string(body)), " "), "?")
-	if len(s) > maxQuotedBytes {
-		s = s[:maxQuotedBytes] + "…"
-	}
-	return strconv.Quote(s)
 }

@@ -9,7 +9,17 @@ import (
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/reach"
 )
+
+func loopback(t *testing.T) reach.List {
+	t.Helper()
+	l, err := reach.Parse([]string{"127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
 
 // R11: what can't be found out does not hold: wrong answers, NaN, slowness.
 func TestProberAnswers(t *testing.T) {
@@ -55,7 +65,7 @@ func TestProberAnswers(t *testing.T) {
 					Timeout: 5 * time.Second}
 			}
 			now := time.Now()
-			o := HTTPProber{}.Observe(t.Context(), p, now)
+			o := NewHTTPProber(loopback(t)).Observe(t.Context(), p, now)
 			if o.Holds != c.holds || !strings.Contains(o.Reason, c.reason) {
 				t.Errorf("answer %+v", o)
 			}
@@ -80,8 +90,76 @@ func TestProberDoesNotWaitForEver(t *testing.T) {
 	defer server.Close()
 	defer close(release)
 	p := plan.Probe{Check: &channels.Check{URL: server.URL, Timeout: 50 * time.Millisecond, ValidFor: time.Minute}}
-	if o := (HTTPProber{}).Observe(t.Context(), p, time.Now()); o.Holds ||
+	if o := NewHTTPProber(loopback(t)).Observe(t.Context(), p, time.Now()); o.Holds ||
 		!strings.Contains(o.Reason, "no answer within 50ms") {
 		t.Errorf("answer %+v", o)
+	}
+}
+
+// R53: gates ask only where the list allows, and reasons quote only what listed hosts answer.
+func TestR53Gates(t *testing.T) {
+	const secret = "DB_PASSWORD=wJalr"
+	below := 1.0
+	var body string
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		if strings.HasPrefix(r.URL.Path, "/refuse") {
+			w.WriteHeader(http.StatusTeapot)
+		}
+		_, _ = w.Write([]byte(body))
+	}))
+	defer server.Close()
+	parse := func(entry string) reach.List {
+		l, err := reach.Parse([]string{entry})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	observe := func(l reach.List, metric bool) plan.Observation {
+		p := plan.Probe{Check: &channels.Check{URL: server.URL + "/refuse", Timeout: time.Minute,
+			ValidFor: time.Minute}}
+		if metric {
+			p = plan.Probe{Metric: &channels.Metric{Prometheus: server.URL, Query: "x", Below: &below,
+				Timeout: time.Minute, ValidFor: time.Minute}}
+		}
+		return NewHTTPProber(l).Observe(t.Context(), p, time.Now())
+	}
+	// The class loopback allows to ask, and lists no host by itself.
+	for _, body = range []string{
+		secret, `{"status":"error","error":"` + secret + `"}`, `{"status":"` + secret + `"}`,
+		`{"status":"success","data":{"resultType":"` + secret + `"}}`,
+		`{"status":"success","data":{"resultType":"scalar","result":"` + secret + `"}}`,
+		`{"status":"success","data":{"resultType":"scalar","result":[1,"` + secret + `"]}}`,
+		`{"status":"success","data":{"resultType":"vector","result":[{"value":[1,"` + secret + `"]}]}}`,
+	} {
+		for _, metric := range []bool{false, true} {
+			if o := observe(parse("loopback"), metric); o.Holds || strings.Contains(o.Reason+o.Value, "wJalr") {
+				t.Errorf("%s: observed %+v", body, o)
+			}
+			before := asked
+			if o := observe(parse("public"), metric); o.Holds || asked != before ||
+				!strings.Contains(o.Reason, "127.0.0.1 is not where gates may ask: sluice serve --gates-reach") {
+				t.Errorf("%s: asked %d times, observed %+v", body, asked-before, o)
+			}
+		}
+	}
+	body = "why: \x1b[2J\u202e\nno " + strings.Repeat("x", 5000)
+	if o := observe(loopback(t), false); !strings.Contains(o.Reason, "answered 418: \"why: ") ||
+		strings.ContainsAny(o.Reason, "\x1b\u202e\n") || len(o.Reason) > 500 {
+		t.Errorf("%q", o.Reason)
+	}
+}
+
+// R53: what a gate's URL holds, such as a password, is in no reason.
+func TestR53ReasonsShowNoURL(t *testing.T) {
+	for _, address := range []string{"http://u:s3cret@127.0.0.1:9/s3cret", "http://u:s3cret@host.invalid/s3cret",
+		"http://u:s3 cret@127.0.0.1/", "http://s3cret@10.0.0.1/?token=s3cret"} {
+		p := plan.Probe{Check: &channels.Check{URL: address, Timeout: 10 * time.Second, ValidFor: time.Minute}}
+		o := NewHTTPProber(loopback(t)).Observe(t.Context(), p, time.Now())
+		if o.Holds || strings.Contains(o.Reason, "cret") {
+			t.Errorf("%s: %+v", address, o)
+		}
 	}
 }

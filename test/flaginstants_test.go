@@ -85,6 +85,7 @@ func TestFlagsKilledAtAnInstant(t *testing.T) {
 			l, b := newFlagWorld(t), newWebhookRecorder(t)
 			l.server.environment = append(l.server.environment,
 				"SLUICE_WEBHOOK_SECRETS=chat whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+			l.server.args = append(l.server.args, "--webhooks-reach", "loopback")
 			l.addWebhook(b.URL)
 			l.server.start()
 			b.mu.Lock()

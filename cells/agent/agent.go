@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 
@@ -119,10 +118,13 @@ func (a *Agent) listenForFlags(ctx context.Context) (net.Listener, error) {
 
 func (a *Agent) openState() (_ *loop, err error) {
 	dir := a.options.StateDir
+	if err := disk.MakePrivate(dir); err != nil {
+		return nil, err
+	}
 	folders := map[string]string{}
 	for _, name := range []string{"releases", "rendered", "work"} {
 		folders[name] = filepath.Join(dir, name)
-		if err := os.MkdirAll(folders[name], 0o700); err != nil {
+		if err := disk.MakePrivate(folders[name]); err != nil {
 			return nil, err
 		}
 	}

@@ -109,7 +109,8 @@ func parseOwner(name string, text []byte) (*cells.Owner, error) {
 // calls wait for each other. The agent notices within 2 seconds.
 func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner, error) {
 	//nolint:gosec // below the state folder
-	lock, err := os.OpenFile(filepath.Join(stateDir, "owner.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(filepath.Join(stateDir, "owner.lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW,
+		0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 )
 
 const (
+	hookLog        = "hook.log"
 	maxHookLog     = 64 << 10
 	maxErrorOutput = 1 << 10 // bytes of a command's output in an error
 	commandGrace   = 300 * time.Millisecond
@@ -25,6 +26,11 @@ func (t *Target) runHook(ctx context.Context, reason string) error {
 	if t.options.Hook == "" {
 		return nil
 	}
+	closeRoot, err := t.openRoot()
+	if err != nil {
+		return err
+	}
+	defer closeRoot()
 	marker, err := t.writeHookMarker()
 	if err != nil {
 		return err
@@ -128,11 +134,16 @@ func (t *Target) writeHookLog(output *process.Tail) error {
 	if n := output.Dropped(); n > 0 {
 		text = append(fmt.Appendf(nil, "… %d earlier bytes were dropped\n", n), text...)
 	}
-	temporary := t.path(stagingPrefix + "-log")
-	if err := os.WriteFile(temporary, text, 0o600); err != nil {
+	const temporary = stagingPrefix + "-log"
+	if err := t.writeOwnFile(temporary, text); err != nil {
 		return fmt.Errorf("write the hook's output: %w", err)
 	}
-	if err := os.Rename(temporary, t.path("hook.log")); err != nil {
+	if info, err := t.root.Lstat(hookLog); err == nil && info.IsDir() {
+		if err := t.root.RemoveAll(hookLog); err != nil { // a rename can't replace a folder
+			return fmt.Errorf("write the hook's output: %w", err)
+		}
+	}
+	if err := t.root.Rename(temporary, hookLog); err != nil {
 		return fmt.Errorf("write the hook's output: %w", err)
 	}
 	return nil

@@ -16,17 +16,23 @@
 // for the hook, SLUICE_REASON (apply or heal). Each has a time limit, after which its whole process group is ended. A
 // service that a hook starts should redirect its output.
 //
+// Manifests may hold secrets: files have mode 0600 and folders 0700, whatever the umask, unless Options name a mode and
+// a group for the product's user. DIR itself, if it was there, and what the hook prints are not opened to that user.
+//
 // The package never decides what runs, never rolls back by itself and never writes outside DIR: links inside DIR are
 // replaced, not followed. Calls on one Target must not overlap (cells.Target).
 package directory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -46,10 +52,13 @@ type Options struct {
 	Health        string        // shell command; empty: always healthy
 	HealthTimeout time.Duration // of one run; default 10s
 	KeepVersions  int           // number of versions, the current one included; default and minimum 2
+	Mode          fs.FileMode   // of the product's files; default 0600; who may read a file may enter its folder
+	Group         *int          // id of the group of the product's files and folders; nil: the process's
 }
 
 type Target struct {
-	dir          string // absolute
+	dir          string   // absolute
+	root         *os.Root // dir, during a call: what is done below it never leaves it
 	options      Options
 	assignment   cells.Assignment // of the last Apply or Heal, for the commands' environment
 	hookPending  bool             // a hook failed: Heal runs it again
@@ -67,15 +76,57 @@ func New(dir string, o Options) (*Target, error) {
 		o.HealthTimeout = 10 * time.Second
 	}
 	o.KeepVersions = max(o.KeepVersions, 2)
+	o.Mode = cmp.Or(o.Mode, 0o600)
 	absolute, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("target directory %s: %w", dir, err)
 	}
 	t := &Target{dir: absolute, options: o}
-	if err := makeDurableDir(t.path(versionsDir)); err != nil {
+	if err := t.create(); err != nil {
 		return nil, fmt.Errorf("target directory %s: %w", dir, err)
 	}
 	return t, nil
+}
+
+// create makes the folder, if there is none, and what is always below it.
+func (t *Target) create() error {
+	_, err := os.Stat(t.dir)
+	isNew := errors.Is(err, fs.ErrNotExist)
+	if err := os.MkdirAll(t.dir, t.dirMode()); err != nil {
+		return err
+	}
+	closeRoot, err := t.openRoot()
+	if err != nil {
+		return err
+	}
+	defer closeRoot()
+	if isNew {
+		if err := t.grant("."); err != nil {
+			return err
+		}
+	}
+	return errors.Join(t.ensureFolder(versionsDir), t.syncDir("."))
+}
+
+// openRoot opens the folder for one call.
+func (t *Target) openRoot() (closeRoot func(), err error) {
+	t.root, err = os.OpenRoot(t.dir)
+	return func() { _ = t.root.Close() }, err // nothing is lost: files were synced
+}
+
+// ensureFolder makes a folder in place of what else has its name, such as a link.
+func (t *Target) ensureFolder(name string) error {
+	info, err := t.root.Lstat(name)
+	if err == nil && !info.IsDir() {
+		err = cmp.Or(t.root.Remove(name), fs.ErrNotExist)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = t.root.Mkdir(name, t.dirMode())
+	}
+	if err != nil || info != nil && t.isGranted(info, t.dirMode()) {
+		return err
+	}
+	return errors.Join(t.grant(name), t.syncDir(name))
 }
 
 func (t *Target) path(elements ...string) string {
@@ -106,7 +157,12 @@ func (t *Target) Heal(ctx context.Context, r cells.Rendered) (int, error) {
 // reconcile makes the disk agree with r and returns how many files, folders and links it changed.
 func (t *Target) reconcile(ctx context.Context, r cells.Rendered) (changed int, err error) {
 	t.assignment = r.Assignment
-	if err := t.killInterruptedHook(); err != nil {
+	closeRoot, err := t.openRoot()
+	if err != nil {
+		return 0, err
+	}
+	defer closeRoot()
+	if err := errors.Join(t.killInterruptedHook(), t.ensureFolder(versionsDir)); err != nil {
 		return 0, err
 	}
 	if err := t.removeStaged(); err != nil {
@@ -116,15 +172,15 @@ func (t *Target) reconcile(ctx context.Context, r cells.Rendered) (changed int, 
 	if err != nil {
 		return 0, err
 	}
-	version := t.path(versionsDir, want.id)
-	switch info, err := os.Lstat(version); {
+	version := path.Join(versionsDir, want.id)
+	switch info, err := t.root.Lstat(version); {
 	case err == nil && info.IsDir():
 		changed, err = t.repairVersion(ctx, version, want)
 		if err != nil {
 			return changed, err
 		}
 	case err == nil:
-		if err := os.RemoveAll(version); err != nil {
+		if err := t.root.RemoveAll(version); err != nil {
 			return 0, err
 		}
 		fallthrough
@@ -149,32 +205,35 @@ func (t *Target) reconcile(ctx context.Context, r cells.Rendered) (changed int, 
 // switchLink points the link at a version by one rename.
 func (t *Target) switchLink(id string) (switched bool, err error) {
 	to := filepath.Join(versionsDir, id)
-	if present, err := os.Readlink(t.path(currentLink)); err == nil && present == to {
+	if present, err := t.root.Readlink(currentLink); err == nil && present == to {
 		return false, nil
 	}
-	if info, err := os.Lstat(t.path(currentLink)); err == nil && info.IsDir() {
-		if err := os.RemoveAll(t.path(currentLink)); err != nil { // a rename can't replace a folder
+	if info, err := t.root.Lstat(currentLink); err == nil && info.IsDir() {
+		if err := t.root.RemoveAll(currentLink); err != nil { // a rename can't replace a folder
 			return false, err
 		}
 	}
-	temporary := t.path(stagingPrefix + "-link")
-	if err := os.Symlink(to, temporary); err != nil {
+	const temporary = stagingPrefix + "-link"
+	if err := t.root.Symlink(to, temporary); err != nil {
 		return false, err
 	}
-	if err := os.Rename(temporary, t.path(currentLink)); err != nil {
+	if err := t.root.Rename(temporary, currentLink); err != nil {
 		return false, err
 	}
-	return true, syncDir(t.dir)
+	return true, t.syncDir(".")
 }
 
 // removeStaged removes what an interrupted call left behind. Calls never overlap, so it is not in use.
 func (t *Target) removeStaged() error {
-	leftovers, err := filepath.Glob(t.path(stagingPrefix + "*"))
+	entries, err := fs.ReadDir(t.root.FS(), ".")
 	if err != nil {
 		return err
 	}
-	for _, l := range leftovers {
-		if err := os.RemoveAll(l); err != nil {
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), stagingPrefix) {
+			continue
+		}
+		if err := t.root.RemoveAll(e.Name()); err != nil {
 			return err
 		}
 	}
@@ -186,7 +245,7 @@ func (t *Target) pruneVersions(current string) error {
 	if n := len(t.keptVersions); n > 0 && t.keptVersions[n-1] == current {
 		return nil
 	}
-	entries, err := os.ReadDir(t.path(versionsDir))
+	entries, err := fs.ReadDir(t.root.FS(), versionsDir)
 	if err != nil {
 		return err
 	}
@@ -201,7 +260,7 @@ func (t *Target) pruneVersions(current string) error {
 	}
 	for _, e := range entries {
 		if !keep[e.Name()] {
-			if err := os.RemoveAll(t.path(versionsDir, e.Name())); err != nil {
+			if err := t.root.RemoveAll(path.Join(versionsDir, e.Name())); err != nil {
 				return err
 			}
 		}

@@ -151,7 +151,7 @@ func TestHealsEveryDrift(t *testing.T) {
 		"file added":    func() error { return os.WriteFile(filepath.Join(at, "extra"), nil, 0o644) },
 		"folder added":  func() error { return os.MkdirAll(filepath.Join(at, "extra", "more"), 0o755) },
 		"mode changed":  func() error { return os.Chmod(file, 0o777) },
-		"folder's mode": func() error { return os.Chmod(deep, 0o700) },
+		"folder's mode": func() error { return os.Chmod(deep, 0o755) },
 		"same length":   func() error { return os.WriteFile(file, bytes.ToUpper([]byte(readFile(t, file))), 0o644) },
 		"file is a link": func() error {
 			return errors.Join(os.Remove(file), os.Symlink(filepath.Join(outside, "precious"), file))

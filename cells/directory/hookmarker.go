@@ -23,14 +23,14 @@ const (
 // writeHookMarker records that a hook begins, and returns the variable for the hook's environment.
 func (t *Target) writeHookMarker() (entry string, err error) {
 	id := rand.Text()
-	if err := os.WriteFile(t.path(hookMarkerFile), []byte(id), 0o600); err != nil {
+	if err := t.writeOwnFile(hookMarkerFile, []byte(id)); err != nil {
 		return "", fmt.Errorf("record that the hook began: %w", err)
 	}
 	return hookMarkerVariable + id, nil
 }
 
 func (t *Target) removeHookMarker() error {
-	if err := os.Remove(t.path(hookMarkerFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := t.root.RemoveAll(hookMarkerFile); err != nil {
 		return fmt.Errorf("record that the hook ended: %w", err)
 	}
 	return nil
@@ -38,9 +38,14 @@ func (t *Target) removeHookMarker() error {
 
 // killInterruptedHook kills what an interrupted hook left running. Without /proc it can't find such processes.
 func (t *Target) killInterruptedHook() error {
-	id, err := os.ReadFile(t.path(hookMarkerFile))
+	const maxMarker = 64 // bytes; whoever may write to the folder may have replaced it
+	info, err := t.root.Lstat(hookMarkerFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	var id []byte
+	if err == nil && info.Mode().IsRegular() && info.Size() <= maxMarker {
+		id, err = t.root.ReadFile(hookMarkerFile)
 	}
 	if err != nil {
 		return fmt.Errorf("look for an interrupted hook: %w", err)

@@ -12,17 +12,33 @@ import (
 	"maps"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/sluice-cd/sluice/cells"
 )
 
-const (
-	fileMode fs.FileMode = 0o644
-	dirMode  fs.FileMode = 0o755
-)
+// dirMode is the mode of folders: who may read a file may enter its folder.
+func (t *Target) dirMode() fs.FileMode {
+	return t.options.Mode | t.options.Mode&0o400>>2 | t.options.Mode&0o044>>2
+}
+
+// grant sets a folder's mode, whatever the umask, and its group.
+func (t *Target) grant(name string) error {
+	if t.options.Group != nil {
+		if err := t.root.Lchown(name, -1, *t.options.Group); err != nil {
+			return fmt.Errorf("give it to group %d: %w", *t.options.Group, err)
+		}
+	}
+	return t.root.Chmod(name, t.dirMode())
+}
+
+// isGranted reports whether a file or folder has its mode and group.
+func (t *Target) isGranted(info fs.FileInfo, mode fs.FileMode) bool {
+	system, ok := info.Sys().(*syscall.Stat_t)
+	return info.Mode().Perm() == mode && (t.options.Group == nil || ok && int(system.Gid) == *t.options.Group)
+}
 
 // version is the content that a version's folder should have.
 type version struct {
@@ -71,12 +87,12 @@ func safeName(release string) string {
 
 // stageVersion writes v beside the versions and names it once all of it is durable.
 func (t *Target) stageVersion(ctx context.Context, folder string, v version) error {
-	temporary := t.path(stagingPrefix)
-	if err := os.Mkdir(temporary, dirMode); err != nil {
-		return err
-	}
-	for _, d := range slices.Sorted(maps.Keys(v.dirs))[1:] { // "." sorts first
-		if err := os.Mkdir(filepath.Join(temporary, filepath.FromSlash(d)), dirMode); err != nil {
+	const temporary = stagingPrefix
+	for _, d := range slices.Sorted(maps.Keys(v.dirs)) { // "." sorts first
+		if err := t.root.Mkdir(path.Join(temporary, d), t.dirMode()); err != nil {
+			return err
+		}
+		if err := t.grant(path.Join(temporary, d)); err != nil {
 			return err
 		}
 	}
@@ -84,51 +100,50 @@ func (t *Target) stageVersion(ctx context.Context, folder string, v version) err
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		if err := writeDurableFile(filepath.Join(temporary, filepath.FromSlash(name)), v.files[name]); err != nil {
+		if err := t.writeDurableFile(path.Join(temporary, name), v.files[name]); err != nil {
 			return err
 		}
 	}
 	for d := range v.dirs {
-		if err := syncDir(filepath.Join(temporary, filepath.FromSlash(d))); err != nil {
+		if err := t.syncDir(path.Join(temporary, d)); err != nil {
 			return err
 		}
 	}
-	if err := os.Rename(temporary, folder); err != nil {
+	if err := t.root.Rename(temporary, folder); err != nil {
 		return err
 	}
-	return syncDir(t.path(versionsDir))
+	return t.syncDir(versionsDir)
 }
 
 // repairVersion compares a version's folder with v and replaces each file that differs.
 func (t *Target) repairVersion(ctx context.Context, folder string, v version) (mended int, err error) {
 	good := make(map[string]bool, len(v.files)+len(v.dirs))
-	err = filepath.WalkDir(folder, func(file string, entry fs.DirEntry, err error) error {
+	err = fs.WalkDir(t.root.FS(), folder, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		relative, err := filepath.Rel(folder, file)
-		if err != nil {
-			return err
+		name := "."
+		if file != folder {
+			name = file[len(folder)+1:]
 		}
-		name := filepath.ToSlash(relative)
 		switch {
 		case v.dirs[name] && entry.IsDir(),
 			hasFile(v, name) && entry.Type().IsRegular():
-			same, err := entryMatches(file, entry, v.files[name])
+			same, err := t.entryMatches(file, entry, v.files[name])
 			good[name] = same
 			return err
 		default: // added, or of another type; a link is removed, never followed
 			if !hasFile(v, name) && !v.dirs[name] {
 				mended++
 			}
-			if err := os.RemoveAll(file); err != nil {
+			if err := t.root.RemoveAll(file); err != nil {
 				return err
 			}
 			if entry.IsDir() {
-				return filepath.SkipDir
+				return fs.SkipDir
 			}
 			return nil
 		}
@@ -154,11 +169,11 @@ func (t *Target) restoreEntries(
 		if good[d] {
 			continue
 		}
-		dir := filepath.Join(folder, filepath.FromSlash(d))
-		if err := os.Mkdir(dir, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		dir := path.Join(folder, d)
+		if err := t.root.Mkdir(dir, t.dirMode()); err != nil && !errors.Is(err, fs.ErrExist) {
 			return restored, err
 		}
-		if err := os.Chmod(dir, dirMode); err != nil {
+		if err := t.grant(dir); err != nil {
 			return restored, err
 		}
 		touched[path.Dir(d)], touched[d] = true, true
@@ -171,60 +186,71 @@ func (t *Target) restoreEntries(
 		if err := context.Cause(ctx); err != nil {
 			return restored, err
 		}
-		temporary := t.path(stagingPrefix + "-file")
-		if err := writeDurableFile(temporary, v.files[name]); err != nil {
+		const temporary = stagingPrefix + "-file"
+		if err := t.writeDurableFile(temporary, v.files[name]); err != nil {
 			return restored, err
 		}
-		if err := os.Rename(temporary, filepath.Join(folder, filepath.FromSlash(name))); err != nil {
+		if err := t.root.Rename(temporary, path.Join(folder, name)); err != nil {
 			return restored, err
 		}
 		touched[path.Dir(name)] = true
 		restored++
 	}
 	for d := range touched {
-		if err := syncDir(filepath.Join(folder, filepath.FromSlash(d))); err != nil {
+		if err := t.syncDir(path.Join(folder, d)); err != nil {
 			return restored, err
 		}
 	}
 	return restored, nil
 }
 
-// entryMatches reports whether an entry has the right mode and, if it is a file, the right content.
-func entryMatches(file string, entry fs.DirEntry, content []byte) (bool, error) {
+// entryMatches reports whether an entry has the right mode and group and, if it is a file, the right content.
+func (t *Target) entryMatches(file string, entry fs.DirEntry, content []byte) (bool, error) {
 	info, err := entry.Info()
 	if err != nil {
 		return false, err
 	}
 	if info.IsDir() {
-		return info.Mode().Perm() == dirMode, nil
+		return t.isGranted(info, t.dirMode()), nil
 	}
-	if info.Mode().Perm() != fileMode || info.Size() != int64(len(content)) {
+	if !t.isGranted(info, t.options.Mode) || info.Size() != int64(len(content)) {
 		return false, nil
 	}
-	present, err := os.ReadFile(file) //nolint:gosec // below the target's own folder
+	present, err := t.root.ReadFile(file)
 	return bytes.Equal(present, content), err
 }
 
-// writeDurableFile creates a file, durable, with exactly fileMode whatever the umask.
-func writeDurableFile(name string, content []byte) error {
-	//nolint:gosec // manifests are for others to read
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+// writeDurableFile creates a file, durable, with the mode of the product's files whatever the umask. It follows no
+// link.
+func (t *Target) writeDurableFile(name string, content []byte) error {
+	f, err := t.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(content)
-	return errors.Join(err, f.Chmod(fileMode), f.Sync(), f.Close())
+	if t.options.Group != nil && err == nil {
+		if err = f.Chown(-1, *t.options.Group); err != nil {
+			err = fmt.Errorf("give it to group %d: %w", *t.options.Group, err)
+		}
+	}
+	return errors.Join(err, f.Chmod(t.options.Mode), f.Sync(), f.Close())
 }
 
-func makeDurableDir(name string) error {
-	if err := os.MkdirAll(name, dirMode); err != nil {
+// writeOwnFile creates a small file of the target's own, in place of what has its name.
+func (t *Target) writeOwnFile(name string, content []byte) error {
+	if err := t.root.RemoveAll(name); err != nil {
 		return err
 	}
-	return errors.Join(syncDir(name), syncDir(filepath.Dir(name)))
+	f, err := t.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.Close())
 }
 
-func syncDir(name string) error {
-	d, err := os.Open(name) //nolint:gosec // our own folder
+func (t *Target) syncDir(name string) error {
+	d, err := t.root.Open(name)
 	if err != nil {
 		return err
 	}

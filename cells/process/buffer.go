@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/sluice-cd/sluice/internal/cleantext"
 )
 
 // Tail is a writer that takes any number of bytes and keeps the last of them. A child's stdout and stderr may share
@@ -47,13 +50,16 @@ func (t *Tail) Dropped() int64 {
 	return t.dropped + int64(len(t.content)-len(t.Bytes()))
 }
 
-// LastLine returns the last bytes as one line of at most limit bytes, for an error message.
+// LastLine returns the last bytes, at most limit, as one clean line for an error message.
 func (t *Tail) LastLine(limit int) string {
-	text := bytes.ToValidUTF8(bytes.TrimSpace(t.Bytes()), []byte("?"))
+	text := bytes.TrimSpace(t.Bytes())
 	if len(text) > limit {
-		text = bytes.ToValidUTF8(text[len(text)-limit:], nil)
+		text = text[len(text)-limit:]
+		for len(text) > 0 && !utf8.RuneStart(text[0]) { // of a rune that was cut
+			text = text[1:]
+		}
 	}
-	return strings.Join(strings.Fields(string(text)), " ")
+	return cleantext.Line(strings.Join(strings.Fields(string(text)), " "))
 }
 
 // LimitedBuffer is a writer that takes at most limit bytes and then fails.

@@ -44,7 +44,7 @@ func root(a *cli.App) *cobra.Command {
 		"PostgreSQL database to use instead of the store in --data: `postgres://USER@HOST:PORT/DATABASE` "+
 			"(default $SLUICE_DATABASE; put the password in PGPASSWORD or a password file)")
 	flags.StringVarP(&a.Output, "output", "o", cli.AsTable, "output `FORM`: table, json or yaml")
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
 		if !slices.Contains([]string{cli.AsTable, cli.AsJSON, cli.AsYAML}, a.Output) {
 			return cli.UsageError(cmd, "-o %q is none of table, json, yaml", a.Output)
 		}
@@ -58,7 +58,10 @@ func root(a *cli.App) *cobra.Command {
 				"a password in --database can be read by everyone on this machine: put the whole address in "+
 					"SLUICE_DATABASE, or the password in PGPASSWORD")
 		}
-		return nil
+		if err := cli.RefuseNegative(cmd); err != nil {
+			return err
+		}
+		return cli.RefuseCredentials(cmd, args)
 	}
 
 	root.AddGroup(

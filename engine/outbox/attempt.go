@@ -15,30 +15,14 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-const (
-	maxHeaderBytes = 16 << 10 // limit of a response's header
-	maxBodyBytes   = 4 << 10  // how much of a body is read, so that the connection can be reused
-)
+const maxBodyBytes = 4 << 10 // how much of a body is read, so that the connection can be reused
 
 const goneReason = "answered 410 Gone: nothing is sent until its URL changes"
-
-// newClient returns a client that follows no redirects, decompresses nothing, and has a time limit.
-func newClient(timeout time.Duration) *http.Client {
-	return &http.Client{
-		Timeout: timeout,
-		Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: timeout}).DialContext,
-			ForceAttemptHTTP2: true,
-			TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12}, DisableCompression: true,
-			MaxResponseHeaderBytes: maxHeaderBytes, MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-}
 
 type attemptResult struct {
 	ok, gone    bool
@@ -127,6 +111,8 @@ func explainError(err error, timeout time.Duration) string {
 	switch {
 	case errors.As(err, &late) && late.Timeout(), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Sprintf("did not answer within %v", timeout)
+	case errors.Is(err, reach.ErrOutside):
+		return "is not where webhooks may be: sluice serve --webhooks-reach lists that"
 	case errors.As(err, &name):
 		return "its host is unknown"
 	case errors.As(err, &cert), errors.As(err, &host):

@@ -23,6 +23,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/wake"
 )
@@ -36,6 +37,7 @@ type Options struct {
 	Secret func(webhook string) (string, error)
 	Leads  func() bool // reports whether this process may send; nil: it may
 	Log    zerolog.Logger
+	Reach  reach.List // where messages may be sent (R53)
 
 	Timeout time.Duration // of one attempt; default 10 s
 	Poll    time.Duration // interval of looking for due messages; default 1 s
@@ -70,7 +72,7 @@ func New(o Options) (*Sender, error) {
 		}
 	}
 	return &Sender{
-		opts: o, client: newClient(o.Timeout), pending: wake.New(),
+		opts: o, client: o.Reach.Client(reach.Options{Timeout: o.Timeout}), pending: wake.New(),
 		inFlight: map[string]bool{}, gone: map[string]repository.Webhook{}, unrecorded: map[string]outcome{},
 	}, nil
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/outbox"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
@@ -141,8 +142,12 @@ func newTestSender(t *testing.T, kept *store.Store, change func(*outbox.Options)
 	t.Helper()
 	p := &testSender{store: kept, log: &lockedBuffer{}}
 	p.hooks.Store(&hooks)
+	local, err := reach.Parse([]string{"loopback", "localhost", "private"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	o := outbox.Options{
-		Store: kept, Webhooks: func() ([]repository.Webhook, bool) { return *p.hooks.Load(), true },
+		Reach: local, Store: kept, Webhooks: func() ([]repository.Webhook, bool) { return *p.hooks.Load(), true },
 		Secret: func(string) (string, error) { return secret, nil },
 		Log:    zerolog.New(p.log), Timeout: 5 * time.Second, Poll: 10 * time.Millisecond,
 		Backoff: 20 * time.Millisecond,
@@ -150,7 +155,6 @@ func newTestSender(t *testing.T, kept *store.Store, change func(*outbox.Options)
 	if change != nil {
 		change(&o)
 	}
-	var err error
 	if p.Sender, err = outbox.New(o); err != nil {
 		t.Fatal(err)
 	}
@@ -560,5 +564,25 @@ func TestOptionsAreChecked(t *testing.T) {
 	t.Parallel()
 	if _, err := outbox.New(outbox.Options{}); err == nil {
 		t.Error("no options are needed")
+	}
+}
+
+// R53: without a list, messages go to public addresses only, and nothing arrives elsewhere.
+func TestR53WebhooksOutsideTheListGetNothing(t *testing.T) {
+	r := newReceiver(t)
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) {
+		o.Backoff = time.Hour
+		var err error
+		if o.Reach, err = reach.Parse([]string{reach.Default}); err != nil {
+			t.Fatal(err)
+		}
+	}, repository.Webhook{Name: "chat", URL: r.URL})
+	p.enqueue(t, message("e1", "chat", time.Now()))
+	s := p.wantState(t, "failed", func(s outbox.State) bool { return s.LastError != "" })
+	if !strings.Contains(s.LastError, "--webhooks-reach") || strings.Contains(s.LastError, "127.0.0.1") {
+		t.Errorf("%q", s.LastError)
+	}
+	if got := r.messages(); len(got) != 0 {
+		t.Errorf("%d messages arrived", len(got))
 	}
 }

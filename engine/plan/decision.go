@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
@@ -48,7 +49,7 @@ type Evidence struct {
 func evidenceOf(verdicts []channels.Verdict) []Evidence {
 	all := make([]Evidence, 0, len(verdicts))
 	for _, v := range verdicts {
-		all = append(all, Evidence{Gate: v.Gate, Holds: v.Holds, Reason: v.Reason, Until: v.Until})
+		all = append(all, Evidence{Gate: v.Gate, Holds: v.Holds, Reason: cleantext.Line(v.Reason), Until: v.Until})
 	}
 	return all
 }

@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -66,7 +67,7 @@ func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) 
 		}
 		quarantined = a.Release
 		data, err := yaml.Marshal(channels.Quarantine{
-			Digest: a.Digest, Channels: a.Channels, Reason: a.Reason, By: "sluice", FailedIn: a.Channel,
+			Digest: a.Digest, Channels: a.Channels, Reason: words.OneLine(a.Reason), By: "sluice", FailedIn: a.Channel,
 		})
 		if err != nil {
 			return out, err
@@ -79,6 +80,7 @@ func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) 
 		return out, nil
 	}
 	a := actions[i]
+	a.Reason = words.OneLine(a.Reason) // a cell may have said it
 	folder := path.Join(channels.Dir, c.Name)
 	if a.Kind == Halt || a.Holds {
 		file, reason := haltFileName(c.Effective.Sequence), a.Reason

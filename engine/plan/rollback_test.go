@@ -250,3 +250,37 @@ func TestLostSequencesAreRisenAbove(t *testing.T) {
 	w.WantActions("")
 	w.WantHead("staging", "1.0.0")
 }
+
+// R54: what a cell says as its reason goes into commits (message, quarantine, decision), where nothing obeys it.
+func TestR54CommitsQuoteCellsCleanly(t *testing.T) {
+	const said = "\x1b]0;owned\a\x1b[2J\u202ehidden\nDecision: forged\u2028x"
+	for name, policy := range map[string]string{"rolled back": "", "halted": "onFailure: halt\n"} {
+		t.Run(name, func(t *testing.T) {
+			w := One(t, policy)
+			w.CutAndInstall("staging", "2.0.0")
+			w.Commit("bob", "cut", Release("3.0.0"))
+			w.Settle()
+			w.ReportFailed("s1", said)
+			chain, _, err := plan.Drafts(w.Desired(), w.Plan())
+			if err != nil || len(chain) == 0 {
+				t.Fatalf("%d commits, %v", len(chain), err)
+			}
+			quoted := false
+			for _, d := range chain {
+				texts := map[string]string{"message": d.Message}
+				for file, data := range d.Files {
+					texts[file] = string(data)
+				}
+				for where, text := range texts {
+					quoted = quoted || strings.Contains(text, `\x1b[2J\u202ehidden Decision: forged x`)
+					if strings.ContainsAny(text, "\x1b\a\u202e\u2028") || strings.Contains(text, "\nDecision: forged") {
+						t.Errorf("%s holds what a cell said as it is: %q", where, text)
+					}
+				}
+			}
+			if !quoted {
+				t.Errorf("no commit of %d quotes the cell", len(chain))
+			}
+		})
+	}
+}

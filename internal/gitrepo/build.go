@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -59,7 +60,7 @@ func (b *builder) addCommit(parent, tree objects.ID, d releases.Draft) (objects.
 	who := objects.Ident{Name: cmp.Or(b.committer.author.Name, "Sluice"),
 		Email: cmp.Or(b.committer.author.Email, "sluice@localhost"), When: d.When}
 	c := objects.Commit{Tree: tree, Author: who, Committer: who,
-		Message: strings.TrimRight(strings.ReplaceAll(d.Message, "\x00", ""), "\n") + "\n"}
+		Message: strings.TrimRight(cleantext.Text(d.Message), "\n") + "\n"}
 	if !parent.IsZero() {
 		c.Parents = []objects.ID{parent}
 	}

@@ -6,10 +6,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/sluice-cd/sluice/internal/cleantext"
 )
 
 // maxMessage bounds the text from a host or a child process that is kept and shown to people, in bytes.
@@ -39,17 +42,24 @@ func waitCommand(ctx context.Context, cmd *exec.Cmd) error {
 	return err
 }
 
+// BaseEnv returns those variables of env that git, its hooks and its helpers get (R54). Hooks are programs of whoever
+// owns the repository, so nothing else passes: a process that serves has secrets in its environment, and a proxy's
+// address may hold a password. No GIT_ variable passes either.
+func BaseEnv(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		switch name {
+		case "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
+			"XDG_CONFIG_HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR":
+			return false
+		}
+		return !strings.HasPrefix(name, "SSH_")
+	})
+}
+
 // hostGitEnv is the environment of children that work on someone else's repository: the owner's settings and hooks
 // apply, and our own GIT_ variables (which repository, which index) do not.
-func hostGitEnv() []string {
-	var env []string
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "GIT_") {
-			env = append(env, v)
-		}
-	}
-	return append(env, "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
-}
+func hostGitEnv() []string { return append(BaseEnv(os.Environ()), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C") }
 
 // ownGitEnv is the environment of children that work on our own repository: no settings from elsewhere, no network, no
 // prompts, no hooks.
@@ -113,19 +123,13 @@ func (t *tailBuffer) text() string {
 	return string(t.kept)
 }
 
-// String returns the text on one line, without control characters.
+// String returns the text on one line, clean (R54).
 func (t *tailBuffer) String() string { return oneLine(t.text()) }
 
 func oneLine(text string) string {
-	text = strings.ToValidUTF8(text, "?")
 	lines := strings.FieldsFunc(text, func(c rune) bool { return c == '\n' || c == '\r' })
 	for i, l := range lines {
-		lines[i] = strings.TrimSpace(strings.Map(func(c rune) rune {
-			if c < ' ' || c == 0x7f || c >= 0x80 && c < 0xa0 {
-				return -1
-			}
-			return c
-		}, l))
+		lines[i] = cleantext.Line(strings.TrimSpace(l))
 	}
 	joined := strings.Trim(strings.Join(lines, "; "), "; ")
 	if len(joined) > maxMessage {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,7 +47,7 @@ func newHost(git, address string, o Options) (host, error) {
 	}
 	at, err := transport.NewEndpoint(address)
 	if err != nil {
-		return nil, err
+		return nil, errors.New("this is not an address") // the cause would show the password
 	}
 	switch at.Protocol {
 	case "file":
@@ -59,14 +58,6 @@ func newHost(git, address string, o Options) (host, error) {
 		return newHTTPHost(address, o.Web)
 	}
 	return nil, fmt.Errorf("%s:// is not supported: use a path, https:// or ssh://", at.Protocol)
-}
-
-// redactURL returns an address without its password.
-func redactURL(address string) string {
-	if u, err := url.Parse(address); err == nil && u.User != nil {
-		return u.Redacted()
-	}
-	return address
 }
 
 // advertisedRefs are the refs that a host advertises.

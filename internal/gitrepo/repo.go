@@ -36,6 +36,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -108,7 +109,7 @@ func Open(ctx context.Context, url string, o Options) (*Repo, error) {
 	}
 	h, err := newHost(git, url, o)
 	if err != nil {
-		return nil, fmt.Errorf("open repository %s: %w", redactURL(url), err)
+		return nil, fmt.Errorf("open repository %s: %w", cleantext.Address(url), err)
 	}
 	dir, err := filepath.Abs(o.Mirror)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/sluice-cd/sluice/internal/cleantext"
 )
 
 // Watch reports changes of the refs of a repository on a local disk: the channel receives a value soon after a push,
@@ -21,7 +23,7 @@ func Watch(ctx context.Context, url string) (<-chan struct{}, error) {
 	}
 	h, err := newHost(git, url, Options{Limits: Limits{}.orDefaults()})
 	if err != nil {
-		return nil, fmt.Errorf("watch %s: %w", redactURL(url), err)
+		return nil, fmt.Errorf("watch %s: %w", cleantext.Address(url), err)
 	}
 	d, ok := h.(*diskHost)
 	if !ok {

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -115,6 +116,10 @@ func (w *httpHost) roundTrip(ctx context.Context, method, address, contentType s
 		request.SetBasicAuth(w.auth.Username, w.auth.Password)
 	}
 	response, err := w.client.Do(request)
+	var failed *url.Error
+	if errors.As(err, &failed) { // after a redirect, its address may be one with a password
+		return nil, fmt.Errorf("ask %s: %w", cleantext.Address(failed.URL), failed.Err)
+	}
 	if err != nil {
 		return nil, err
 	}

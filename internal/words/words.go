@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/sluice-cd/sluice/internal/cleantext"
 )
 
 // Count returns n with a noun, in the plural unless n is 1.
@@ -16,9 +18,9 @@ func Count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// OneLine puts text from outside on one line, for a commit's message or the log: at most 400 characters.
+// OneLine puts text from outside on one line, for a commit's message or the log: clean, and at most 400 characters.
 func OneLine(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
+	s = cleantext.Line(strings.Join(strings.Fields(s), " "))
 	if r := []rune(s); len(r) > 400 {
 		return string(r[:400]) + "…"
 	}

@@ -48,6 +48,28 @@ func ReplaceFileMode(name string, mode fs.FileMode, content ...[]byte) error {
 	return SyncDir(filepath.Dir(name))
 }
 
+// MakePrivate creates a folder that only its owner may enter, whatever the umask; one that is there is made so. A link
+// in its place is an error: whoever put it there could read and change what is written.
+func MakePrivate(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Lstat(dir)
+	switch {
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is a link, and the agent's own files would be elsewhere: remove it, or name the "+
+			"folder that it leads to with --state", dir)
+	case info.Mode().Perm() == 0o700:
+		return nil
+	}
+	if err := os.Chmod(dir, 0o700); err != nil && !errors.Is(err, fs.ErrPermission) { // another's, as a volume may be
+		return err
+	}
+	return nil
+}
+
 // SyncDir makes the names in a folder durable.
 func SyncDir(name string) error {
 	d, err := os.Open(name) //nolint:gosec // below the state folder
@@ -64,7 +86,7 @@ const lockWait = 2 * time.Second
 // LockDir ensures that only one agent uses a state folder, until the returned file is closed or the process ends.
 func LockDir(dir string) (*os.File, error) {
 	//nolint:gosec // the owner names the folder
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -139,7 +139,7 @@ func (s *Server) installBundle(ctx context.Context, d releases.Digest) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.bundleDir(), 0o700); err != nil {
+	if err := disk.MakePrivate(s.bundleDir()); err != nil {
 		return err
 	}
 	if err := disk.ReplaceFile(s.bundleFile(d), raw); err != nil {

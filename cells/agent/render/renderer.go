@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/cells/process"
+	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -263,5 +264,5 @@ func splitOutput(from *cells.Assignment, output []byte) (Result, error) {
 
 func firstLine(text []byte) string {
 	line, _, _ := bytes.Cut(bytes.TrimSpace(text), []byte("\n"))
-	return words.Clip(string(bytes.ToValidUTF8(line, []byte("?"))), 300)
+	return words.Clip(cleantext.Line(string(line)), 300)
 }

@@ -10,12 +10,12 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/cleantext"
 )
 
 // MaxItems bounds the announcements and the releases in a bulletin: the newest are shown.
@@ -75,7 +75,7 @@ func announcementItem(v *view.View, s *announce.Status, channel string) (item It
 	if !isPublic(s) {
 		return item, false
 	}
-	item = Item{ID: a.ID, Title: stripControl(a.Title), Notes: stripControl(a.Notes)}
+	item = Item{ID: a.ID, Title: cleantext.Text(a.Title), Notes: cleantext.Text(a.Notes)}
 	var ready time.Time // without a publishing time: when its release reached a channel
 	for _, c := range s.Channels {
 		if channel != "" && c.Channel != channel || !publishedIn(c) {
@@ -168,7 +168,7 @@ func releaseItems(v *view.View, channel string, notes NotesReader) []Item {
 	}
 	items = newestFirst(items) // before notes are read, which is slow
 	for i := range items {
-		items[i].Notes = stripControl(notes(heads[items[i].ID]))
+		items[i].Notes = cleantext.Text(notes(heads[items[i].ID]))
 	}
 	return slices.DeleteFunc(items, func(item Item) bool { return item.Notes == "" })
 }
@@ -177,14 +177,4 @@ func releaseItems(v *view.View, channel string, notes NotesReader) []Item {
 func newestFirst(items []Item) []Item {
 	slices.SortFunc(items, func(a, b Item) int { return cmp.Or(b.At.Compare(a.At), cmp.Compare(b.ID, a.ID)) })
 	return items[:min(len(items), MaxItems)]
-}
-
-// stripControl removes characters that neither HTML nor XML allows.
-func stripControl(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' && r != '\t' || r == '\uFFFE' || r == '\uFFFF' {
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(text, "\uFFFD"))
 }

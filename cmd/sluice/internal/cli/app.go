@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/internal/cleantext"
 )
 
 // App holds what every verb needs for one run: the streams, the environment, and the shared flags.
@@ -58,9 +60,22 @@ func (a *App) Getenv(name string) string {
 func (a *App) Logger() zerolog.Logger {
 	var w io.Writer = a.Stderr.Writer
 	if a.Stderr.Terminal {
-		w = zerolog.ConsoleWriter{Out: w, NoColor: !a.Stderr.colours, TimeFormat: "15:04:05"}
+		w = zerolog.ConsoleWriter{Out: w, NoColor: !a.Stderr.colours, TimeFormat: "15:04:05",
+			FormatMessage: func(message any) string { // fields are in quotes
+				text, _ := message.(string)
+				return string(a.Stderr.Paint(Bold, text))
+			}}
 	}
+	w = cleanLog{w}
 	return zerolog.New(w).Level(zerolog.WarnLevel).With().Timestamp().Logger()
+}
+
+// cleanLog passes a log's lines on, in JSON, as they are safe to show (R54).
+type cleanLog struct{ to io.Writer }
+
+func (l cleanLog) Write(line []byte) (int, error) {
+	_, err := l.to.Write(cleantext.LogLine(line))
+	return len(line), err
 }
 
 const (

@@ -6,8 +6,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/internal/cleantext"
 )
 
 // UsageError returns the error of a wrong command line for cmd.
@@ -27,6 +29,41 @@ func CommandPrefix(cmd *cobra.Command) string {
 		return ""
 	}
 	return strings.TrimPrefix(cmd.CommandPath(), "sluice ") + ": "
+}
+
+// RefuseCredentials refuses an address with credentials among the arguments and flags: everyone on the machine can read
+// the command line (R54).
+func RefuseCredentials(cmd *cobra.Command, args []string) error {
+	var found error
+	refuse := func(where, address, next string) {
+		if found == nil && cleantext.HasCredentials(address) {
+			found = &exitError{&edits.Error{Err: fmt.Errorf("%sthe address %s %s holds credentials, and everyone on this "+
+				"machine can read the command line", CommandPrefix(cmd), where, cleantext.Address(address)),
+				Next: "give the address without them: " + next}, ExitUsage}
+		}
+	}
+	const git = "for git over https, put a password or token in SLUICE_GIT_TOKEN, and its user in SLUICE_GIT_USERNAME"
+	for _, arg := range args {
+		refuse("in", arg, git)
+	}
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		next := git
+		if f.Name == "server" {
+			next = "put the token in SLUICE_TOKEN"
+		}
+		refuse("in --"+f.Name, f.Value.String(), next)
+	})
+	return found
+}
+
+// RefuseNegative refuses a negative length of time, which no flag has a sense for.
+func RefuseNegative(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if f.Value.Type() == "duration" && strings.HasPrefix(f.Value.String(), "-") {
+			err = UsageError(cmd, "--%s %s: a length of time can't be negative", f.Name, f.Value)
+		}
+	})
+	return err
 }
 
 // ArgumentCount returns a check of the number of arguments; most < 0: any number.

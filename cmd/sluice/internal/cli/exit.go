@@ -57,7 +57,7 @@ func (a *App) ReportError(err error) int {
 	}
 	_ = errors.As(err, &exit)
 	a.ReportFaults(shown.Faults)
-	a.Stderr.PrintLine("sluice: %s", strings.TrimSpace(err.Error()))
+	a.Stderr.PrintText("sluice: ", strings.TrimSpace(err.Error()))
 	if shown.Next != "" {
 		a.Stderr.PrintLine("next: %s", shown.Next)
 	}

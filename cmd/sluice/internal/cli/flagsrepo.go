@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
 
@@ -26,23 +27,23 @@ func AddFlagsRepoFlags(a *App, cmd *cobra.Command) {
 
 // FlagsLocation returns the location of a flags repository at address.
 func (a *App) FlagsLocation(address string) Location {
-	return Location{Address: address, Branch: a.flagsBranch, layout: gitrepo.FlagsLayout, mirrorName: "flags-mirror",
-		flagName: "--flags-repo"}
+	return Location{Address: cleantext.Address(address), full: address, Branch: a.flagsBranch,
+		layout: gitrepo.FlagsLayout, mirrorName: "flags-mirror", flagName: "--flags-repo"}
 }
 
 // FindFlagsLocation finds the flags repository: --flags-repo, $SLUICE_FLAGS_REPO, or the repository around the
 // working folder.
 func (a *App) FindFlagsLocation(ctx context.Context, cmd *cobra.Command) (Location, error) {
-	at := a.FlagsLocation(cmp.Or(a.FlagsRepo, a.Getenv("SLUICE_FLAGS_REPO")))
-	if at.Address == "" {
-		at.Address = a.enclosingRepository(ctx)
+	address := cmp.Or(a.FlagsRepo, a.Getenv("SLUICE_FLAGS_REPO"))
+	if address == "" {
+		address = a.enclosingRepository(ctx)
 	}
-	if at.Address == "" {
-		return at, Fail(fmt.Errorf("%sthere is no git repository around the working folder", CommandPrefix(cmd)),
+	if address == "" {
+		return Location{}, Fail(fmt.Errorf("%sthere is no git repository around the working folder", CommandPrefix(cmd)),
 			"name the flags repository: --flags-repo FOLDER-OR-URL, or set SLUICE_FLAGS_REPO; sluice flag init "+
 				"makes one")
 	}
-	return at, nil
+	return a.FlagsLocation(address), nil
 }
 
 func (a *App) OpenFlags(ctx context.Context, cmd *cobra.Command) (*OpenRepository, error) {

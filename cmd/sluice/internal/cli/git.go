@@ -24,12 +24,19 @@ import (
 // gitTimeout bounds one run of the git command, and connecting to the SSH agent.
 const gitTimeout = 30 * time.Second
 
-// RunGit runs git in dir (empty: the working folder) and returns the output without its line end.
+// RunGit runs git in dir (empty: the working folder) and returns the output without its line end. Of the environment,
+// git gets what is git's own too: in a hook, it says which repository is meant.
 func (a *App) RunGit(ctx context.Context, dir string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "git", args...)
-	cmd.Dir, cmd.Env = dir, append(a.Env[:len(a.Env):len(a.Env)], "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
+	cmd.Dir, cmd.Env = dir, gitrepo.BaseEnv(a.Env)
+	for _, entry := range a.Env {
+		if strings.HasPrefix(entry, "GIT_") || strings.HasPrefix(entry, "EMAIL=") {
+			cmd.Env = append(cmd.Env, entry)
+		}
+	}
+	cmd.Env = append(cmd.Env, "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr
 	if err := cmd.Run(); err != nil {

@@ -7,7 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
-	"regexp"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -15,6 +15,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/term"
+
+	"github.com/sluice-cd/sluice/internal/cleantext"
 )
 
 // The output forms of -o.
@@ -59,12 +61,16 @@ func newPrinter(w io.Writer, getenv func(string) string) Printer {
 	return p
 }
 
-// Paint returns s in a colour where p shows colours.
-func (p Printer) Paint(c Colour, s string) string {
+// Painted is clean text, perhaps in a colour; only Printer.Paint makes it.
+type Painted string
+
+// Paint returns s, cleaned, in a colour where p shows colours.
+func (p Printer) Paint(c Colour, s string) Painted {
+	s = cleantext.Line(s)
 	if !p.colours || c == Plain || s == "" {
-		return s
+		return Painted(s)
 	}
-	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
+	return Painted("\x1b[" + string(c) + "m" + s + "\x1b[0m")
 }
 
 // trackedWriter remembers the first error of writing: on a full disk, output must not look complete.
@@ -91,30 +97,33 @@ func (p Printer) writeError() error {
 	return nil
 }
 
-// PrintLine prints a line, or several if the text has them.
+// PrintLine prints a line. What an argument says may come from anyone, such as a cell's health command, so it is
+// cleaned (R54): it neither controls the reader's terminal nor begins a line. Only Painted text keeps its colour.
 func (p Printer) PrintLine(format string, args ...any) {
-	text := stripControls(fmt.Sprintf(format, args...))
-	if !p.colours {
-		text = colourSequence.ReplaceAllString(text, "") // not from this printer's Paint
+	clean := make([]any, len(args))
+	for i, arg := range args {
+		clean[i] = cleanArgument(arg)
 	}
-	fmt.Fprintln(p, text)
+	fmt.Fprintf(p, format+"\n", clean...)
 }
 
-// colourSequence matches what Paint writes.
-var colourSequence = regexp.MustCompile(`\x1b\[(?:0|1|2|31|32|33)m`)
-
-// controlSequence matches what a terminal would obey or hide. The first group, which stripControls keeps, is
-// what Paint writes and line ends; other colour sequences could hide text.
-var controlSequence = regexp.MustCompile(
-	`(\x1b\[(?:0|1|2|31|32|33)m|[\n\t])|\x1b\[[0-9;]*m|[\x00-\x1f\x7f-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]`)
-
-// stripControls returns s, which may come from anyone (a cell's health command, for instance), without what
-// would control the reader's terminal.
-func stripControls(s string) string {
-	if !controlSequence.MatchString(s) {
-		return s
+func cleanArgument(arg any) any {
+	if painted, ok := arg.(Painted); ok {
+		return string(painted)
 	}
-	return controlSequence.ReplaceAllString(s, "$1")
+	switch v := reflect.ValueOf(arg); {
+	case !v.IsValid(), v.CanInt(), v.CanUint(), v.CanFloat(), v.Kind() == reflect.Bool:
+		return arg // a verb such as %d formats it
+	}
+	return cleantext.Line(fmt.Sprint(arg))
+}
+
+// PrintText prints text of several lines, each cleaned and after a prefix. Without a prefix, text from outside can
+// begin a line, which CI systems may take for a command.
+func (p Printer) PrintText(prefix, text string) {
+	for line := range strings.Lines(cleantext.Text(text)) {
+		fmt.Fprintln(p, prefix+strings.TrimSuffix(line, "\n"))
+	}
 }
 
 // PrintEncoded prints v as JSON or YAML if -o asks for it; ok is false for a table, which the caller draws.
@@ -149,11 +158,11 @@ func EncodeAs(form string, v any) ([]byte, error) {
 		return nil, fmt.Errorf("print as %s: %w", form, err)
 	}
 	if form == AsJSON {
-		return b.Bytes(), nil
+		return cleantext.JSON(b.Bytes()), nil
 	}
 	// YAML is made from JSON, so that both have the same fields in the same order.
 	var doc yaml.Node
-	if err := yaml.Unmarshal(b.Bytes(), &doc); err != nil {
+	if err := yaml.Unmarshal(cleantext.YAML(b.Bytes()), &doc); err != nil {
 		return nil, fmt.Errorf("print as yaml: %w", err)
 	}
 	blockStyle(&doc)
@@ -163,11 +172,15 @@ func EncodeAs(form string, v any) ([]byte, error) {
 	if err := y.Encode(&doc); err != nil {
 		return nil, fmt.Errorf("print as yaml: %w", err)
 	}
-	return b.Bytes(), nil
+	return cleantext.YAML(b.Bytes()), nil
 }
 
+// blockStyle makes the style that people read. Text that is not clean stays in double quotes, on one line.
 func blockStyle(n *yaml.Node) {
 	n.Style = 0 // the encoder still quotes what would read as another type
+	if n.Kind == yaml.ScalarNode && cleantext.Line(n.Value) != n.Value {
+		n.Style = yaml.DoubleQuotedStyle
+	}
 	for _, c := range n.Content {
 		blockStyle(c)
 	}

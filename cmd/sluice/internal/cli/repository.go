@@ -14,13 +14,15 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/releases"
 )
 
 // Location names a repository and its branch, as the command line does.
 type Location struct {
-	Address    string // a folder or a URL
+	Address    string // a folder or a URL, without credentials: for messages
+	full       string // the same with its credentials, if it has any
 	Branch     string // empty: the one that HEAD names
 	layout     gitrepo.Layout
 	mirrorName string // the folder of its mirror in --data
@@ -29,7 +31,8 @@ type Location struct {
 
 // ReleaseLocation returns the location of a release repository at address.
 func (a *App) ReleaseLocation(address string) Location {
-	return Location{Address: address, Branch: a.Branch, mirrorName: "mirror", flagName: "--repo"}
+	return Location{Address: cleantext.Address(address), full: address, Branch: a.Branch, mirrorName: "mirror",
+		flagName: "--repo"}
 }
 
 // findReleaseLocation finds the release repository: --repo, $SLUICE_REPO, or the repository around the working folder.
@@ -112,7 +115,7 @@ func (a *App) OpenLocation(ctx context.Context, at Location, as CommitIdentity) 
 	if as.Signer != nil {
 		signer = as.Signer
 	}
-	repo, err := gitrepo.Open(ctx, at.Address, gitrepo.Options{
+	repo, err := gitrepo.Open(ctx, at.full, gitrepo.Options{
 		Mirror: mirror, Branch: at.Branch, Layout: at.layout, Author: as.Person, Signer: signer, Log: a.Logger(),
 		Web: gitrepo.Web{Username: a.Getenv("SLUICE_GIT_USERNAME"), Password: a.Getenv("SLUICE_GIT_TOKEN"),
 			CAFile: a.Getenv("SLUICE_GIT_CA_FILE")},

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/sluice-cd/sluice/internal/cleantext"
 )
 
 // Field is one field of a table.
@@ -29,8 +31,7 @@ func (p Printer) PrintTable(heading []string, rows [][]Field) {
 	for _, row := range rows {
 		one := make([]Field, len(row))
 		for i, f := range row {
-			text := stripControls(strings.Join(strings.Fields(f.Text), " ")) // a row is one line
-			one[i] = Field{colourSequence.ReplaceAllString(text, ""), f.Colour}
+			one[i] = Field{cleantext.Line(strings.Join(strings.Fields(f.Text), " ")), f.Colour} // a row is one line
 		}
 		all = append(all, one)
 	}
@@ -47,7 +48,7 @@ func (p Printer) PrintTable(heading []string, rows [][]Field) {
 		for i, f := range row {
 			if f.Text != "" {
 				b.WriteString(strings.Repeat(" ", pad))
-				b.WriteString(p.Paint(f.Colour, f.Text))
+				b.WriteString(string(p.Paint(f.Colour, f.Text)))
 				pad = 0
 			}
 			pad += widths[i] - utf8.RuneCountInString(f.Text) + 2

@@ -78,7 +78,7 @@ func drawRollout(p cli.Printer, r plan.Progress, now time.Time) {
 		if len(w.Cells) > 1 {
 			who = fmt.Sprintf("%d cells, %s; of the first", len(w.Cells), who)
 		}
-		p.PrintLine("  %s", p.Paint(cli.Yellow, w.Gate)+"  "+who+": "+cli.WithUntil(w.Reason, w.Until, now))
+		p.PrintLine("  %s  %s: %s", p.Paint(cli.Yellow, w.Gate), who, cli.WithUntil(w.Reason, w.Until, now))
 	}
 }
 
@@ -88,7 +88,7 @@ func drawBlocked(p cli.Printer, r plan.Progress) {
 	}
 }
 
-func failureText(p cli.Printer, r plan.Progress) string {
+func failureText(p cli.Printer, r plan.Progress) cli.Painted {
 	s := fmt.Sprintf("%d failed, ", len(r.Failed))
 	if r.Budget == 0 {
 		s += "the first failure stops it"
@@ -96,7 +96,7 @@ func failureText(p cli.Printer, r plan.Progress) string {
 		s += fmt.Sprintf("failure %d stops it", r.Budget+1)
 	}
 	if len(r.Failed) == 0 {
-		return s
+		return p.Paint(cli.Plain, s)
 	}
 	return p.Paint(cli.Red, s+": "+joinFew(r.Failed))
 }

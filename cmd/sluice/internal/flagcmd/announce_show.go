@@ -135,7 +135,8 @@ func printAnnouncement(a *cli.App, s announce.Status) {
 		p.PrintTable([]string{"CELL", "CHANNEL", "STATE", "WHY"}, rows)
 	}
 	if n.Notes != "" {
-		p.PrintLine("\n%s", strings.TrimSpace(n.Notes))
+		p.PrintLine("")
+		p.PrintText("| ", strings.TrimSpace(n.Notes))
 	}
 }
 

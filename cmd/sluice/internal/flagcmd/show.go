@@ -79,7 +79,8 @@ func printFlagInCells(ctx context.Context, a *cli.App, key string) error {
 					k.Confirmed, words.Count(k.Cells, "cell"), reviewText(k.Until))))
 		}
 		if text, err := cli.EncodeAs(cli.AsYAML, d.Definition); err == nil && d.Definition != nil {
-			p.PrintLine("\n%s", text)
+			p.PrintLine("")
+			p.PrintText("", string(text)) // a flag's YAML never begins a line with text of its own
 		}
 		rows := make([][]cli.Field, 0, len(d.Cells))
 		for _, c := range d.Cells {
@@ -132,7 +133,8 @@ func printFlag(a *cli.App, f flagDetails) {
 			fmt.Sprintf("killed by %s: %s%s", cli.OrDash(k.By), k.Reason, reviewText(k.Until))))
 	}
 	if text, err := cli.EncodeAs(cli.AsYAML, f.Definition); err == nil {
-		p.PrintLine("\n%s", text)
+		p.PrintLine("")
+		p.PrintText("", string(text)) // a flag's YAML never begins a line with text of its own
 	}
 	for _, s := range f.Told {
 		p.PrintLine("announcement %s: %s: %s", p.Paint(cli.Bold, s.Announcement.ID),

@@ -144,18 +144,18 @@ func printDiff(a *cli.App, c *releaseDiff, stat bool) {
 			continue
 		}
 		for line := range strings.Lines(f.Diff) {
-			line = strings.TrimSuffix(line, "\n")
+			line, colour := strings.TrimSuffix(line, "\n"), cli.Plain
 			switch {
 			case strings.HasPrefix(line, "diff "), strings.HasPrefix(line, "--- "), strings.HasPrefix(line, "+++ "):
-				line = a.Stdout.Paint(cli.Bold, line)
+				colour = cli.Bold
 			case strings.HasPrefix(line, "+"):
-				line = a.Stdout.Paint(cli.Green, line)
+				colour = cli.Green
 			case strings.HasPrefix(line, "-"):
-				line = a.Stdout.Paint(cli.Red, line)
+				colour = cli.Red
 			case strings.HasPrefix(line, "@@"):
-				line = a.Stdout.Paint(cli.Faint, line)
+				colour = cli.Faint
 			}
-			a.Stdout.PrintLine("%s", line)
+			a.Stdout.PrintLine("%s", a.Stdout.Paint(colour, line))
 		}
 	}
 }

@@ -27,10 +27,11 @@ func WhyVerb(a *cli.App) *cobra.Command {
 			}
 			return a.PrintResult(why, func() {
 				for i, line := range why.Lines {
+					colour := cli.Plain
 					if i == 0 {
-						line = a.Stdout.Paint(cli.Bold, line)
+						colour = cli.Bold
 					}
-					a.Stdout.PrintLine("%s", line)
+					a.Stdout.PrintLine("%s", a.Stdout.Paint(colour, line))
 				}
 			})
 		},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -189,7 +190,7 @@ func listFiles(ctx context.Context, a *cli.App, dir string) (names []string, sou
 		"--deduplicate"); err == nil && out != "" {
 		source.Commit, _ = a.RunGit(ctx, dir, "rev-parse", "--verify", "--quiet", "HEAD")
 		if origin, err := a.RunGit(ctx, dir, "config", "remote.origin.url"); err == nil && source.Commit != "" {
-			source.Repository = withoutPassword(origin)
+			source.Repository = cleantext.Address(origin)
 		}
 		names = strings.Split(strings.TrimRight(out, "\x00"), "\x00")
 		if len(names) > maxCutFiles {
@@ -216,17 +217,6 @@ func listFiles(ctx context.Context, a *cli.App, dir string) (names []string, sou
 		return err
 	})
 	return names, source, err
-}
-
-func withoutPassword(address string) string {
-	scheme, rest, ok := strings.Cut(address, "://")
-	if !ok {
-		return address
-	}
-	if at := strings.LastIndexByte(strings.SplitN(rest, "/", 2)[0], '@'); at >= 0 {
-		rest = rest[at+1:]
-	}
-	return scheme + "://" + rest
 }
 
 func readAtMost(file string, limit int) ([]byte, error) {

@@ -157,14 +157,15 @@ func showVerb(a *cli.App) *cobra.Command {
 }
 
 func printRelease(a *cli.App, s releaseDetails) {
-	line := func(name, value string) {
+	coloured := func(name string, c cli.Colour, value string) {
 		if value != "" {
-			a.Stdout.PrintLine("%s %s", a.Stdout.Paint(cli.Faint, fmt.Sprintf("%-12s", name)), value)
+			a.Stdout.PrintLine("%s %s", a.Stdout.Paint(cli.Faint, fmt.Sprintf("%-12s", name)), a.Stdout.Paint(c, value))
 		}
 	}
-	line("release", a.Stdout.Paint(cli.Bold, s.Version))
+	line := func(name, value string) { coloured(name, cli.Plain, value) }
+	coloured("release", cli.Bold, s.Version)
 	if s.Pruned {
-		line("state", a.Stdout.Paint(cli.Red, "pruned: its number is not used again"))
+		coloured("state", cli.Red, "pruned: its number is not used again")
 	}
 	line("digest", string(s.Digest))
 	line("merged in", s.Merged)
@@ -174,12 +175,12 @@ func printRelease(a *cli.App, s releaseDetails) {
 	}
 	line("by", strings.Join(authors, ", "))
 	line("source", strings.TrimSpace(s.Manifest.Source.Repository+" "+cli.ShortID(s.Manifest.Source.Commit)))
-	line("head of", a.Stdout.Paint(cli.Green, strings.Join(s.Head, ", ")))
-	line("quarantined", a.Stdout.Paint(cli.Red, strings.Join(s.Quarantined, ", ")))
+	coloured("head of", cli.Green, strings.Join(s.Head, ", "))
+	coloured("quarantined", cli.Red, strings.Join(s.Quarantined, ", "))
 	line("fixes", strings.Join(s.Manifest.Fixes, ", "))
 	line("features", strings.Join(s.Manifest.Features, ", "))
 	if s.Manifest.IsForwardOnly() {
-		line("rollback", a.Stdout.Paint(cli.Yellow, "forward-only: cells never go back from it"))
+		coloured("rollback", cli.Yellow, "forward-only: cells never go back from it")
 	}
 	for _, c := range s.Manifest.Components {
 		note := ""
@@ -202,7 +203,7 @@ func printRelease(a *cli.App, s releaseDetails) {
 	line("profiles", strings.Join(cli.SortedKeys(s.Manifest.Profiles), ", "))
 	line("files", fmt.Sprint(len(s.Files)))
 	for _, f := range s.Faults {
-		line("fault", a.Stdout.Paint(cli.Red, f))
+		coloured("fault", cli.Red, f)
 	}
 }
 

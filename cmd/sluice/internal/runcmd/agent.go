@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
+	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,7 +27,7 @@ import (
 func AgentVerb(a *cli.App) *cobra.Command {
 	var o agent.Options
 	var d directory.Options
-	var dir, join, values, level string
+	var more agentFlags
 	cmd := &cobra.Command{
 		Use:     "agent --join TOKEN|@FILE --dir DIR",
 		GroupID: cli.GroupRun,
@@ -55,29 +58,50 @@ SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
   sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -f $SLUICE_DIR/manifests.yaml"`,
 		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if dir == "" {
+			switch {
+			case more.dir == "":
 				return cli.UsageError(cmd, "--dir is missing")
+			case o.Infrastructure < 0:
+				return cli.UsageError(cmd, "--infrastructure %d is no number of a template", o.Infrastructure)
 			}
-			o.StateDir = a.StateDir(o.StateDir, dir)
-			if err := identifyCell(a, cmd, &o, join); err != nil {
+			named := a.StateDir(o.StateDir, "") != ""
+			o.StateDir = a.StateDir(o.StateDir, more.dir)
+			if real, err := filepath.EvalSymlinks(o.StateDir); err == nil && named { // its owner may name a link
+				o.StateDir = real
+			}
+			if err := identifyCell(a, cmd, &o, more.join); err != nil {
 				return err
 			}
-			l, err := zerolog.ParseLevel(level)
+			l, err := zerolog.ParseLevel(more.level)
 			if err != nil {
-				return cli.UsageError(cmd, "--log %q is none of debug, info, warn, error", level)
+				return cli.UsageError(cmd, "--log %q is none of debug, info, warn, error", more.level)
 			}
 			o.Log = a.Logger().Level(l).With().Str("cell", o.Cell).Logger()
-			return runAgent(a, cmd, o, d, dir, values)
+			if d.Mode, d.Group, err = parseOwnership(more.mode, more.group); err != nil {
+				return cli.UsageError(cmd, "%w", err)
+			}
+			return runAgent(a, cmd, o, d, more.dir, more.values)
 		},
 	}
+	more.add(cmd, &o, &d)
+	return cmd
+}
+
+// agentFlags are those flags of the agent that are no option of its parts.
+type agentFlags struct{ dir, join, values, level, mode, group string }
+
+func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.Options) {
 	f := cmd.Flags()
-	f.StringVar(&join, "join", "", "`TOKEN` that sluice cell add printed, or @FILE with it (default $SLUICE_JOIN)")
+	f.StringVar(&more.join, "join", "", "`TOKEN` that sluice cell add printed, or @FILE with it (default $SLUICE_JOIN)")
 	f.StringVar(&o.Cell, "cell", "",
 		"`NAME` of the cell, as in cells/NAME (default: the token's, or the one that registered here)")
 	f.StringVar(&o.Server, "server", "",
 		"`ADDRESS` of the control plane: https://HOST:PORT instead of the token's; http://127.0.0.1:PORT or "+
 			"unix:///PATH without a key (default $SLUICE_SERVER)")
-	f.StringVar(&dir, "dir", "", "folder for the product's manifests")
+	f.StringVar(&more.dir, "dir", "", "folder for the product's manifests")
+	f.StringVar(&more.mode, "mode", "", "`MODE` of the product's files, such as 0640 (default 0600, with --group 0640); "+
+		"who may read a file may enter its folder")
+	f.StringVar(&more.group, "group", "", "`GROUP` of the product's files: a name or a number (default: the agent's own)")
 	f.StringVar(&o.StateDir, "state", "", "folder for the agent's own state (default $SLUICE_STATE, else DIR/.agent)")
 	f.StringVar(&d.Hook, "hook", "", "shell `COMMAND` to run after each switch")
 	f.StringVar(&d.Health, "health", "", "shell `COMMAND` that exits 0 when the product works")
@@ -97,9 +121,36 @@ SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
 	f.StringArrayVar(&o.FlagsOrigins, "flags-origin", nil,
 		"`ORIGIN`, such as https://console.example.com, whose pages may ask for flags; may be repeated")
 	f.IntVar(&o.Infrastructure, "infrastructure", 0, "`NUMBER` of the cell's infrastructure template")
-	f.StringVar(&values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
-	f.StringVar(&level, "log", "info", "log level: debug, info, warn, error")
-	return cmd
+	f.StringVar(&more.values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
+	f.StringVar(&more.level, "log", "info", "log level: debug, info, warn, error")
+}
+
+// parseOwnership returns the mode and the group of the product's files; nil: the process's group.
+func parseOwnership(mode, group string) (fs.FileMode, *int, error) {
+	var gid *int
+	if group != "" {
+		id, err := strconv.Atoi(group)
+		if err != nil {
+			found, err := user.LookupGroup(group)
+			if err != nil {
+				return 0, nil, fmt.Errorf("--group %q: there is no such group on this machine", group)
+			}
+			if id, err = strconv.Atoi(found.Gid); err != nil {
+				return 0, nil, fmt.Errorf("--group %q has no number", group)
+			}
+		}
+		if id < 0 {
+			return 0, nil, fmt.Errorf("--group %q is neither a name nor a number", group)
+		}
+		gid = &id
+		mode = cmp.Or(mode, "0640")
+	}
+	bits, err := strconv.ParseUint(cmp.Or(mode, "0600"), 8, 12)
+	if err != nil || bits&^0o666 != 0 || bits&0o600 != 0o600 || bits&0o002 != 0 {
+		return 0, nil, fmt.Errorf("--mode %q is no mode of files such as 0600, 0640 or 0644: the owner may read and write, "+
+			"nobody may execute, and others may not write", mode)
+	}
+	return fs.FileMode(bits), gid, nil
 }
 
 // identifyCell sets which cell the agent is: by the token, by an earlier registration in the state folder, or

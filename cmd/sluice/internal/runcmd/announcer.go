@@ -42,6 +42,10 @@ func openAnnouncer(a *cli.App, cmd *cobra.Command, e *runningEngine, r engineOpt
 	if _, err := secrets.load(); err != nil {
 		return nil, err
 	}
+	hooks, err := parseReach(cmd, "webhooks-reach", r.webhooksReach)
+	if err != nil {
+		return nil, err
+	}
 	at, err := a.FindFlagsLocation(cmd.Context(), cmd)
 	if err != nil {
 		return nil, err
@@ -60,7 +64,7 @@ func openAnnouncer(a *cli.App, cmd *cobra.Command, e *runningEngine, r engineOpt
 		Poll: r.poll})
 	if err == nil {
 		n.sender, err = outbox.New(outbox.Options{Store: e.store, Webhooks: e.webhooks, Secret: secrets.secretFor,
-			Leads: e.Leads, Log: log})
+			Leads: e.Leads, Log: log, Reach: hooks})
 	}
 	if err != nil {
 		repo.Close()

@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/engine/signing"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/releases"
@@ -35,6 +36,8 @@ type engineOptions struct {
 	level          string
 
 	webhookSecrets string // file
+
+	gatesReach, webhooksReach []string // of reach.Parse
 }
 
 func (r *engineOptions) engineFlags(cmd *cobra.Command) {
@@ -46,6 +49,17 @@ func (r *engineOptions) engineFlags(cmd *cobra.Command) {
 	f.StringVar(&r.webhookSecrets, "webhook-secrets-file", "",
 		"`FILE` with lines of NAME whsec_BASE64: the secrets that sign messages to webhooks (default "+
 			"$SLUICE_WEBHOOK_SECRETS)")
+	f.StringSliceVar(&r.gatesReach, "gates-reach", []string{reach.Default},
+		"`WHERE` check and metric gates may ask, a list of: public, private, loopback, an address, a range such as "+
+			"10.1.0.0/16, the name of a host")
+}
+
+func parseReach(cmd *cobra.Command, name string, entries []string) (reach.List, error) {
+	list, err := reach.Parse(entries)
+	if err != nil {
+		err = cli.UsageError(cmd, "--%s: %w", name, err)
+	}
+	return list, err
 }
 
 const missingData = "--data, the folder for the mirror and the store, is missing"
@@ -74,6 +88,10 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 		return nil, cli.UsageError(cmd, "--log %q is none of debug, info, warn, error", r.level)
 	}
 	log := a.Logger().Level(level)
+	gates, err := parseReach(cmd, "gates-reach", r.gatesReach)
+	if err != nil {
+		return nil, err
+	}
 	as := cli.CommitIdentity{}
 	name, rest, ok := strings.Cut(r.author, " <")
 	mail, closed := strings.CutSuffix(rest, ">")
@@ -96,7 +114,7 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 		return nil, errors.Join(err, st.Close())
 	}
 	e, err := engine.New(ctx, repo.Repo, st,
-		engine.Options{Log: log, Key: signing.Public(as.Signer.Key), Probe: engine.HTTPProber{}, Poll: r.poll,
+		engine.Options{Log: log, Key: signing.Public(as.Signer.Key), Probe: engine.NewHTTPProber(gates), Poll: r.poll,
 			CacheFile: filepath.Join(a.Data, cacheFile)})
 	if err != nil {
 		repo.Close()

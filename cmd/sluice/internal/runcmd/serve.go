@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
 
@@ -65,6 +66,8 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
 	cli.AddFlagsRepoFlags(a, cmd)
 	f.StringVar(&r.hookSecretFile, "hook-secret-file", "",
 		"`FILE` with the secret that the git host signs push hooks with")
+	f.StringSliceVar(&r.webhooksReach, "webhooks-reach", []string{reach.Default},
+		"`WHERE` the webhooks of the flags repository may be, a list as for --gates-reach")
 	f.DurationVar(&r.poll, "poll", time.Minute, "how often to check the branch when no push is announced")
 	r.engineFlags(cmd)
 	return cmd
