@@ -97,13 +97,16 @@ type Report struct {
 // Owner holds the decisions that the cell's owner made on the cell's machine. The vendor sees them and can't override
 // them (R18): the agent enforces them, and the engine grants nothing against them.
 type Owner struct {
-	Paused   string            `json:"paused,omitempty"`   // why the cell is paused; empty: it is not
-	Pin      string            `json:"pin,omitempty"`      // the only release that may begin
-	Approval bool              `json:"approval,omitempty"` // only releases in Approved may begin
-	Approved []releases.Digest `json:"approved,omitempty"` // newest last
-	Windows  []window.Window   `json:"windows,omitempty"`  // nothing begins outside all of them; none: at any time
-	Features []string          `json:"features,omitempty"` // held features: off here, whatever is announced (R43)
-	Reasons  map[string]string `json:"reasons,omitempty"`  // why, by held feature
+	Paused string `json:"paused,omitempty"` // why the cell is paused; empty: it is not
+	Pin    string `json:"pin,omitempty"`    // the only release that may begin
+	// PinDigest is the digest that Pin names; empty: pinned by name alone. It stays in the cell: an older control plane
+	// would refuse a report with a field that it does not know.
+	PinDigest releases.Digest   `json:"-"`
+	Approval  bool              `json:"approval,omitempty"` // only releases in Approved may begin
+	Approved  []releases.Digest `json:"approved,omitempty"` // newest last
+	Windows   []window.Window   `json:"windows,omitempty"`  // nothing begins outside all of them; none: at any time
+	Features  []string          `json:"features,omitempty"` // held features: off here, whatever is announced (R43)
+	Reasons   map[string]string `json:"reasons,omitempty"`  // why, by held feature
 }
 
 // MaxFailures is how many failures a cell remembers.

@@ -38,9 +38,18 @@ type identityRecord struct {
 	// Next replaces Key once the control plane knows Next. Until that is certain, either may work.
 	Next  []byte    `json:"next,omitempty"`
 	Token string    `json:"token,omitempty"` // hash of the token that registered Key
+	Order *Order    `json:"order,omitempty"` // as of that registration; nil: an older version registered
 	Since time.Time `json:"since,omitzero"`  // when Key was adopted, by the cell's clock
 	// Registration is a registration that was begun and whose outcome is not known (R28).
 	Registration *registration `json:"joining,omitempty"`
+}
+
+// Order says where the order of assignments and flags began: at a registration. Token is the hash of its token.
+type Order struct {
+	Token    string `json:"token"`
+	Epoch    int64  `json:"epoch,omitempty"`
+	Sequence int64  `json:"sequence,omitempty"`
+	Height   int64  `json:"height,omitempty"` // of flags
 }
 
 // registration holds the content of a token, without its secret, and the key made for the token.
@@ -151,6 +160,15 @@ func LoadCredentials(stateDir, cell string, token *identity.Token) (*Credentials
 // Cell returns the cell that the credentials belong to; empty: none yet.
 func (k *Credentials) Cell() string { return k.snapshot().Cell }
 
+// Order returns where the order of assignments began; nil: the cell was never registered.
+func (k *Credentials) Order() *Order {
+	s := k.snapshot()
+	if s.Order == nil && s.Token != "" {
+		return &Order{Token: s.Token}
+	}
+	return s.Order
+}
+
 func (k *Credentials) reload() error {
 	stored, err := loadIdentity(k.dir)
 	if err != nil || stored.Cell == "" {
@@ -202,13 +220,13 @@ func (k *Credentials) beginRegistration(t *identity.Token) (identityRecord, erro
 	})
 }
 
-func (k *Credentials) finishRegistration(pins []string) (identityRecord, error) {
+// finishRegistration makes the registered key the cell's. The pins are the token's: those in the answer are only as good
+// as the connection (R29).
+func (k *Credentials) finishRegistration(answer identity.Joined) (identityRecord, error) {
 	return k.update(func(s *identityRecord) {
 		j := s.Registration
 		s.Address, s.Pins, s.Key, s.Token, s.Since = j.Address, j.Pins, j.Key, j.Token, time.Now()
-		if validPins(pins) {
-			s.Pins = pins
-		}
+		s.Order = &Order{Token: j.Token, Epoch: answer.Epoch, Sequence: answer.Sequence, Height: answer.Height}
 		s.Next, s.Registration = nil, nil
 	})
 }

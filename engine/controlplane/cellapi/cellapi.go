@@ -57,7 +57,7 @@ func New(o Options) *API {
 		content: &contentHandlers{answers: answers, repository: o.Repository, throttle: throttle,
 			releases: newPackedCache(releaseCacheSize), bundles: newPackedCache(bundleCacheSize)},
 		reports: &reportHandlers{inbox: o.Inbox, auth: o.Auth, answers: answers, throttle: throttle, pins: o.Pins},
-		registration: &registrationHandlers{members: o.Members, auth: o.Auth, limits: newRegistrationLimiter(),
+		registration: &registrationHandlers{members: o.Members, answers: answers, auth: o.Auth, limits: newRegistrationLimiter(),
 			pins: o.Pins, shutdown: o.Shutdown, log: o.Log},
 		fanout: f,
 	}
