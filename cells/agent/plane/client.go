@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/clock"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/internal/backoff"
+	"github.com/sluice-cd/sluice/internal/wake"
 )
 
 // Options says which control plane a Client talks to, and for which cell.
@@ -44,13 +45,15 @@ type Client struct {
 	onTestPoint   func(point string)
 	wrapTransport func(*http.Transport) http.RoundTripper
 
+	keyRefused wake.Signal // wakes runRotation: the control plane refused the cell's key
+
 	link atomic.Pointer[link] // nil: connect was not called yet
 }
 
 // New returns a client. It opens no connection before Register or Run.
 func New(o Options) (*Client, error) {
 	c := &Client{cell: o.Cell, token: o.Token, clock: o.Clock, pollWait: o.PollWait, log: o.Log,
-		onTestPoint: o.OnTestPoint, wrapTransport: o.WrapTransport}
+		onTestPoint: o.OnTestPoint, wrapTransport: o.WrapTransport, keyRefused: wake.New()}
 	if c.onTestPoint == nil {
 		c.onTestPoint = func(string) {}
 	}
@@ -157,27 +160,45 @@ func (c *Client) trustsConnection(connection *tls.ConnectionState) bool {
 }
 
 // RetryPause returns how long to wait after failures in a row, of which err is the last (R33). A 401 right after a
-// registration is retried soon: a replica may not know the new key yet.
+// registration is retried soon: a replica may not know the new key yet. After any other, the cell's other keys are tried.
 func (c *Client) RetryPause(err error, failures int) time.Duration {
 	var s *statusError
 	if !errors.As(err, &s) {
 		return retryPause(failures)
 	}
+	if s.status == http.StatusUnauthorized && !c.isKeyNewer(replicaDelay) {
+		c.keyRefused.Notify()
+	}
 	switch {
 	case s.after > 0:
 		return backoff.Lengthen(s.after)
-	case s.status == http.StatusUnauthorized && !c.isKeyNew():
+	case s.status == http.StatusUnauthorized && !c.isKeyNewer(newKeyPeriod):
 		return backoff.Shorten(unauthorizedPause)
 	default:
 		return retryPause(failures)
 	}
 }
 
-// isKeyNew reports whether the cell's key is so new that some replica may not know it.
-func (c *Client) isKeyNew() bool {
+// pauseForRetry sleeps for RetryPause, or until another link replaces the present one.
+func (c *Client) pauseForRetry(ctx context.Context, err error, failures int) {
+	l := c.link.Load() // before RetryPause, which knows of a key that was adopted earlier
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-l.replaced:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	_ = backoff.Sleep(ctx, c.RetryPause(err, failures))
+}
+
+// isKeyNewer reports whether the cell has had its key for less than a period: some replica may not know the key yet.
+func (c *Client) isKeyNewer(period time.Duration) bool {
 	if c.credentials == nil {
 		return false
 	}
 	age := time.Since(c.credentials.snapshot().Since)
-	return age >= 0 && age < newKeyPeriod
+	return age >= 0 && age < period
 }

@@ -91,7 +91,7 @@ func (r *Reporter) run(ctx context.Context, h Handler) {
 			if failures == 0 && ctx.Err() == nil {
 				r.client.log.Warn().Err(err).Msg("the report could not be sent; the agent retries")
 			}
-			_ = backoff.Sleep(ctx, r.client.RetryPause(err, failures))
+			r.client.pauseForRetry(ctx, err, failures)
 			failures++
 			continue
 		}
