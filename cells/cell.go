@@ -154,7 +154,18 @@ type Event struct {
 type Receipt struct {
 	Acknowledged int64     `json:"acknowledged"`   // all events up to this number are stored
 	Time         time.Time `json:"time"`           // the server's clock; zero: it can't be trusted now (R10)
-	Pins         []string  `json:"pins,omitempty"` // the cell's new set of pins (R29); none: unchanged
+	Pins         []string  `json:"pins,omitempty"` // of the control plane's keys: agents of older versions take them
+
+	// SignedPins lead from older sets of pins to Pins, oldest first; none: the pins never changed (R29).
+	SignedPins []SignedPins `json:"signedPins,omitempty"`
+}
+
+// SignedPins is a set of pins, active and standby, signed by the key that was standby in the set before (R29).
+type SignedPins struct {
+	Pins      []string `json:"pins"`
+	Serial    int64    `json:"serial"` // of two sets, the greater is newer
+	Key       []byte   `json:"key"`    // the public key that signed, in PKIX form
+	Signature []byte   `json:"signature"`
 }
 
 // Desired is the state that the control plane wants of a cell: one resource, whether a stream or a poll delivers it.

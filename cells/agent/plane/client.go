@@ -136,21 +136,37 @@ func (c *Client) connect() error {
 	return nil
 }
 
-// updatePins stores a new set of pins and uses it once it is durable. A set without the key that the control plane just
-// proved is a mistake: the cell would shut itself out (R29).
-func (c *Client) updatePins(pins []string, connection *tls.ConnectionState) error {
-	if c.credentials == nil || connection == nil || len(pins) == 0 ||
-		slices.Equal(pins, c.credentials.snapshot().Pins) {
+// errPinsUnsigned says that the control plane names other pins than the cell has.
+var errPinsUnsigned = errors.New("the control plane names other keys, and the cell's standby key did not sign them: " +
+	"the previous pins stay in force")
+
+// updatePins stores the set of pins that a receipt leads to, and uses it once it is durable. Only the standby key's
+// signature leads there; and a set without the key that the control plane just proved is a mistake: the cell would shut
+// itself out (R29).
+func (c *Client) updatePins(receipt cells.Receipt, connection *tls.ConnectionState) error {
+	if c.credentials == nil || connection == nil {
 		return nil
 	}
-	if !validPins(pins) || identity.MatchPins(pins, connection.PeerCertificates, time.Now()) != nil {
-		return errors.New("the control plane sent new pins that lack its own key: the previous pins stay in force")
+	s := c.credentials.snapshot()
+	pins, serial := identity.FollowPins(s.Pins, s.Serial, receipt.SignedPins)
+	if serial != s.Serial {
+		if !validPins(pins) || identity.MatchPins(pins, connection.PeerCertificates, time.Now()) != nil {
+			return errors.New("the control plane sent new pins that lack its own key: the previous pins stay in force")
+		}
+		if _, err := c.credentials.update(func(s *identityRecord) { s.Pins, s.Serial = pins, serial }); err != nil {
+			return err
+		}
+		c.log.Info().Strs("pins", pins).Msg("the standby key signed new pins, which are in force")
+		c.link.Load().http.CloseIdleConnections() // open connections were admitted under the old set
 	}
-	if _, err := c.credentials.update(func(s *identityRecord) { s.Pins = pins }); err != nil {
-		return err
+	if len(receipt.Pins) > 0 && !samePins(receipt.Pins, pins) {
+		return errPinsUnsigned
 	}
-	c.link.Load().http.CloseIdleConnections() // open connections were admitted under the old set
 	return nil
+}
+
+func samePins(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 // trustsConnection reports whether the current pins admit the peer of an open connection.

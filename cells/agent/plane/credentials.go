@@ -39,6 +39,8 @@ type identityRecord struct {
 	Cell    string   `json:"cell"`
 	Address string   `json:"address,omitempty"` // HOST:PORT of the control plane
 	Pins    []string `json:"pins,omitempty"`    // of the control plane's keys (R29)
+	// Serial is that of the signed set that Pins are from; 0: they are the token's.
+	Serial int64 `json:"serial,omitempty"`
 	// Key is the seed of the Ed25519 key under which the cell is registered; empty: it never was.
 	Key []byte `json:"key,omitempty"`
 	// Next replaces Key once the control plane knows Next and refuses Key. Until that is certain, either may work.
@@ -253,7 +255,7 @@ func (k *Credentials) finishRegistration(answer identity.Joined) (identityRecord
 	return k.update(func(s *identityRecord) {
 		j := s.Registration
 		s.retire(s.Key)
-		s.Address, s.Pins, s.Key, s.Token, s.Since = j.Address, j.Pins, j.Key, j.Token, time.Now()
+		s.Address, s.Pins, s.Serial, s.Key, s.Token, s.Since = j.Address, j.Pins, 0, j.Key, j.Token, time.Now()
 		s.Order = &Order{Token: j.Token, Epoch: answer.Epoch, Sequence: answer.Sequence, Height: answer.Height}
 		s.Next, s.Registration = nil, nil
 	})

@@ -158,7 +158,7 @@ func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, report
 		return false, nil, err
 	}
 	r.client.onTestPoint("reported")
-	r.updatePins(receipt.Pins, connection)
+	r.updatePins(receipt, connection)
 	if events == 0 && r.maxBatch == 0 { // the refused event must be the oldest
 		r.maxBatch = cells.MaxEvents
 		return true, report.Acknowledged, r.outbox.stubOldest("the control plane refused the event")
@@ -169,8 +169,8 @@ func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, report
 }
 
 // updatePins passes the control plane's pins on. A failure does not hold back reports.
-func (r *Reporter) updatePins(pins []string, connection *tls.ConnectionState) {
-	err := r.client.updatePins(pins, connection)
+func (r *Reporter) updatePins(receipt cells.Receipt, connection *tls.ConnectionState) {
+	err, pins := r.client.updatePins(receipt, connection), receipt.Pins
 	if err != nil && !slices.Equal(pins, r.refusedPins) {
 		r.client.log.Error().Err(err).Msg("the pins of the control plane's keys were not changed")
 		r.refusedPins = pins

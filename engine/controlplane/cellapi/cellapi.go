@@ -30,7 +30,8 @@ type Options struct {
 	Inbox        Inbox
 	Members      Members
 	Auth         *auth.Auth
-	Pins         []string      // pins of the control plane's keys
+	Pins         []string // pins of the control plane's keys
+	SignedPins   []cells.SignedPins
 	PollInterval time.Duration // for cells that poll without waiting
 	Limits       Limits
 	Shutdown     api.Shutdown
@@ -56,7 +57,8 @@ func New(o Options) *API {
 			headers: newHeaderValues()},
 		content: &contentHandlers{answers: answers, repository: o.Repository, throttle: throttle,
 			releases: newPackedCache(releaseCacheSize), bundles: newPackedCache(bundleCacheSize)},
-		reports: &reportHandlers{inbox: o.Inbox, auth: o.Auth, answers: answers, throttle: throttle, pins: o.Pins},
+		reports: &reportHandlers{inbox: o.Inbox, auth: o.Auth, answers: answers, throttle: throttle, pins: o.Pins,
+			signedPins: o.SignedPins},
 		registration: &registrationHandlers{members: o.Members, answers: answers, auth: o.Auth, limits: newRegistrationLimiter(),
 			pins: o.Pins, shutdown: o.Shutdown, log: o.Log},
 		fanout: f,
