@@ -3,6 +3,7 @@ package plane
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"net/http"
@@ -45,6 +46,7 @@ type Client struct {
 	onTestPoint   func(point string)
 	wrapTransport func(*http.Transport) http.RoundTripper
 
+	boot       string      // random for each start of the agent, sent with every request (R27)
 	keyRefused wake.Signal // wakes runRotation: the control plane refused the cell's key
 
 	link atomic.Pointer[link] // nil: connect was not called yet
@@ -53,7 +55,8 @@ type Client struct {
 // New returns a client. It opens no connection before Register or Run.
 func New(o Options) (*Client, error) {
 	c := &Client{cell: o.Cell, token: o.Token, clock: o.Clock, pollWait: o.PollWait, log: o.Log,
-		onTestPoint: o.OnTestPoint, wrapTransport: o.WrapTransport, keyRefused: wake.New()}
+		onTestPoint: o.OnTestPoint, wrapTransport: o.WrapTransport, boot: rand.Text(),
+		keyRefused: wake.New()}
 	if c.onTestPoint == nil {
 		c.onTestPoint = func(string) {}
 	}

@@ -129,6 +129,7 @@ func (h *registrationHandlers) serveRegister(w http.ResponseWriter, r *http.Requ
 	if err := h.auth.Audit(r.Context(), c, "register as cell "+in.Cell+" with the key "+c.Key); err != nil {
 		h.log.Warn().Err(err).Str("cell", in.Cell).Msg("the cell was registered, but the audit has no entry")
 	}
+	h.auth.BindBoot(c, id.Epoch)
 	answer := identity.Joined{Cell: in.Cell, Epoch: id.Epoch, Pins: h.pins}
 	if v := h.answers.latest().view; v != nil {
 		answer.Sequence, answer.Height = v.Position(in.Cell)
