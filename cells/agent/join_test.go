@@ -280,6 +280,7 @@ func TestPinsChange(t *testing.T) {
 	active, standby := k.keys[0], k.keys[1]
 	tampered := sign(standby, 1, first[0], pin(third))
 	tampered.Pins = []string{first[0], pin(fourth)}
+	tooMany := append(slices.Repeat(first[1:], maxPins), first[0])
 	for name, c := range map[string]struct {
 		pins   []string
 		signed cells.SignedPins
@@ -290,7 +291,7 @@ func TestPinsChange(t *testing.T) {
 		"changed after it was signed":               {nil, tampered},
 		"without the one in use":                    {nil, sign(standby, 1, first[1])},
 		"no pins":                                   {nil, sign(standby, 1, "sha256:abc")},
-		"too many":                                  {nil, sign(standby, 1, append(slices.Repeat(first[1:], maxPins), first[0])...)},
+		"too many":                                  {nil, sign(standby, 1, tooMany...)},
 		"an old serial":                             {nil, sign(standby, 0, first[0], pin(third))},
 	} {
 		k.update(func() { k.pins, k.signedPins = c.pins, []cells.SignedPins{c.signed} })
@@ -301,9 +302,11 @@ func TestPinsChange(t *testing.T) {
 			t.Fatalf("%s: taken: %v", name, known())
 		}
 	}
-	// The standby key takes over with a new standby, and that one after it: a cell that was away for both changes follows.
+	// The standby key takes over with a new standby, and that one after it: a cell that was away for both changes
+	// follows.
 	k.update(func() {
-		k.signedPins = []cells.SignedPins{sign(standby, 1, pin(standby), pin(third)), sign(third, 2, pin(third), pin(fourth))}
+		k.signedPins = []cells.SignedPins{sign(standby, 1, pin(standby), pin(third)),
+			sign(third, 2, pin(third), pin(fourth))}
 	})
 	old := k.keys[0]
 	k.updateKeys(func() { k.keys = []tls.Certificate{standby, third} })

@@ -60,8 +60,9 @@ func newBareControlPlane() *controlPlane {
 
 func prepareKeyedControlPlane(t testing.TB, p *controlPlane) *keyedControlPlane {
 	t.Helper()
-	return &keyedControlPlane{controlPlane: p, cells: map[string]string{}, tokens: map[string]string{}, successors: map[string]string{},
-		keys: []tls.Certificate{newServerKey(t), newServerKey(t)}}
+	return &keyedControlPlane{controlPlane: p, cells: map[string]string{}, tokens: map[string]string{},
+		successors: map[string]string{},
+		keys:       []tls.Certificate{newServerKey(t), newServerKey(t)}}
 }
 
 func newServerKey(t testing.TB) tls.Certificate {

@@ -98,7 +98,8 @@ func parseOwner(name string, text []byte) (*cells.Owner, error) {
 				fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
 		}
 	}
-	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, PinDigest: d.PinDigest, Approval: d.Approval, Approved: d.Approved, Windows: d.Windows,
+	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, PinDigest: d.PinDigest, Approval: d.Approval,
+		Approved: d.Approved, Windows: d.Windows,
 		Features: slices.Sorted(slices.Values(d.Features)), Reasons: d.Reasons}
 	if err := o.Validate(); err != nil && len(faults) == 0 { // the bounds
 		faults = append(faults, releases.Fault{File: name, Line: 1, Code: manifest.WrongValue, Message: err.Error()})
@@ -134,7 +135,8 @@ func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	text, err := yaml.Marshal(ownerDoc{"sluice/v1", "Owner", o.Paused, o.Pin, o.PinDigest, o.Approval, o.Approved, o.Windows,
+	text, err := yaml.Marshal(ownerDoc{"sluice/v1", "Owner", o.Paused, o.Pin, o.PinDigest, o.Approval, o.Approved,
+		o.Windows,
 		o.Features, o.Reasons})
 	if err != nil {
 		return nil, fmt.Errorf("write the owner's decisions: %w", err)

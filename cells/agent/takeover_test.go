@@ -27,15 +27,16 @@ func TestR29OrderOutlivesATakeover(t *testing.T) {
 		offer    *cells.Assignment
 		want     bool
 	}{
-		"the greatest epoch":                  {at(1, 5), nil, at(math.MaxInt64, math.MaxInt64), false},
-		"the greatest sequence":               {at(1, 5), nil, at(1, math.MaxInt64), false},
-		"a far sequence in the next epoch":    {at(1, 5), nil, at(2, 6+cells.MaxLead), false},
-		"just beyond":                         {at(1, 5), nil, at(1, 6+cells.MaxLead), false},
-		"just within":                         {at(1, 5), nil, at(1, 5+cells.MaxLead), true},
-		"an epoch within":                     {at(1, 5), nil, at(1+cells.MaxLead, 1), true},
-		"the greatest, and nothing is known":  {nil, nil, at(math.MaxInt64, 1), false},
-		"far, and the registration said so":   {nil, &plane.Order{Epoch: 1, Sequence: 1 << 40}, at(1, 1<<40), true},
-		"beyond what the registration said":   {nil, &plane.Order{Epoch: 1, Sequence: 7}, at(1, 8+cells.MaxLead), false},
+		"the greatest epoch":                 {at(1, 5), nil, at(math.MaxInt64, math.MaxInt64), false},
+		"the greatest sequence":              {at(1, 5), nil, at(1, math.MaxInt64), false},
+		"a far sequence in the next epoch":   {at(1, 5), nil, at(2, 6+cells.MaxLead), false},
+		"just beyond":                        {at(1, 5), nil, at(1, 6+cells.MaxLead), false},
+		"just within":                        {at(1, 5), nil, at(1, 5+cells.MaxLead), true},
+		"an epoch within":                    {at(1, 5), nil, at(1+cells.MaxLead, 1), true},
+		"the greatest, and nothing is known": {nil, nil, at(math.MaxInt64, 1), false},
+		"far, and the registration said so":  {nil, &plane.Order{Epoch: 1, Sequence: 1 << 40}, at(1, 1<<40), true},
+		"beyond what registration said": {nil, &plane.Order{Epoch: 1, Sequence: 7}, at(1, 8+cells.MaxLead),
+			false},
 		"negative numbers after the greatest": {at(math.MaxInt64, 1), nil, at(math.MinInt64, 1), false},
 	} {
 		s := state{journal: journal{Accepted: c.accepted, Order: c.order}}
@@ -121,7 +122,8 @@ func TestR18PinHoldsADigest(t *testing.T) {
 		o, err := parseOwner("owner.yaml", []byte(c.text))
 		must(t, err)
 		s := state{owner: ownerDecisions{decisions: o}}
-		s.handleOffer(&cells.Assignment{Channel: "c", Epoch: 1, Sequence: 1, Release: "1.0.0", Digest: c.digest}, time.Now())
+		a := cells.Assignment{Channel: "c", Epoch: 1, Sequence: 1, Release: "1.0.0", Digest: c.digest}
+		s.handleOffer(&a, time.Now())
 		if (s.Accepted != nil) != c.want || (s.waitReason == "") != c.want {
 			t.Errorf("%s: accepted %v, waits: %s", name, s.Accepted, s.waitReason)
 		}

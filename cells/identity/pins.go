@@ -16,9 +16,9 @@ import (
 )
 
 // A set of pins is the active key's pin and then the standby key's. A cell takes another set only with the signature of
-// the key that is standby in the set it has (R29). That key is kept off the server, so that whoever takes the server over
-// can't make cells trust other keys; and each set names the standby key that signs the next one, so that a cell which
-// missed some can follow.
+// the key that is standby in the set it has (R29). That key is kept off the server, so that whoever takes the server
+// over can't make cells trust other keys; and each set names the standby key that signs the next one, so that a cell
+// which missed some can follow.
 
 // SignPins signs a set of pins with a standby key. serial grows with every set.
 func SignPins(standby crypto.Signer, pins []string, serial int64) (cells.SignedPins, error) {
@@ -34,8 +34,8 @@ func SignPins(standby crypto.Signer, pins []string, serial int64) (cells.SignedP
 	return cells.SignedPins{Pins: pins, Serial: serial, Key: der, Signature: signature}, nil
 }
 
-// FollowPins returns the set of pins that the signed sets lead to from the set that a cell has, and its serial. Sets that
-// the cell's standby key did not sign, or that are not newer, change nothing.
+// FollowPins returns the set of pins that the signed sets lead to from the set that a cell has, and its serial. Sets
+// that the cell's standby key did not sign, or that are not newer, change nothing.
 func FollowPins(pins []string, serial int64, signed []cells.SignedPins) ([]string, int64) {
 	for _, s := range signed {
 		if s.Serial > serial && len(pins) > 1 && verifyPins(s, pins[1:]) == nil {

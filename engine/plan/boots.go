@@ -125,9 +125,9 @@ func (s *CellState) recordBoot(id string, late bool, staleAfter time.Duration) (
 	return clone
 }
 
-// followRunning follows whether the boot says that something runs. One process can't take that back and say that nothing
-// was ever installed. A machine that was put back to a snapshot can, once; twice within staleAfter, two machines report
-// under one boot id. It returns the evidence; empty: none.
+// followRunning follows whether the boot says that something runs. One process can't take that back and say that
+// nothing was ever installed. A machine that was put back to a snapshot can, once; twice within staleAfter, two
+// machines report under one boot id. It returns the evidence; empty: none.
 func (b *Boot) followRunning(r cells.Report, late bool, at time.Time, staleAfter time.Duration) (clone string) {
 	switch {
 	case late:

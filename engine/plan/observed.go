@@ -92,7 +92,7 @@ type Boot struct {
 	Rewound   int           `json:"rewound,omitempty"`   // how often its event numbers went back
 
 	Ran    bool      `json:"ran,omitempty"`   // its last report said that something runs
-	Lost   int       `json:"lost,omitempty"`  // how often it said after that, and soon again, that nothing was ever installed
+	Lost   int       `json:"lost,omitempty"`  // how often it then said that nothing was ever installed
 	LostAt time.Time `json:"lostAt,omitzero"` // the last time, by receipt
 
 	Marks []Mark `json:"marks,omitempty"` // of its newest events, at most maxMarks

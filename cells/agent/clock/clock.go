@@ -129,8 +129,8 @@ func (c *Clock) Save() error {
 	return nil
 }
 
-// StartAnew makes the next sample count whatever it says, even if the time goes back, and durably so: the owner asked for
-// it, or the cell was registered anew.
+// StartAnew makes the next sample count whatever it says, even if the time goes back, and durably so: the owner asked
+// for it, or the cell was registered anew.
 func (c *Clock) StartAnew() error {
 	c.mu.Lock()
 	c.estimate.anew = !c.estimate.sample.IsZero()

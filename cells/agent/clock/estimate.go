@@ -146,8 +146,8 @@ func (e *estimate) addSample(stamp time.Time, sent, received Reading) (changed b
 	return true
 }
 
-// displace returns how far ahead of the machine's own clocks the time would be after a sample: ahead of both of them, or
-// behind both. Whatever one of them supports is no displacement. The monotonic clock's own error is forgiven.
+// displace returns how far ahead of the machine's own clocks the time would be after a sample: ahead of both of them,
+// or behind both. Whatever one of them supports is no displacement. The monotonic clock's own error is forgiven.
 func (e *estimate) displace(stamp time.Time, received Reading) time.Duration {
 	earlier, later := e.extrapolate(received), received.wall.Add(e.offset)
 	if earlier.After(later) {

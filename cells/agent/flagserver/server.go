@@ -166,8 +166,8 @@ func (s *Server) SetDesired(f *cells.Flags) {
 	s.bundleWanted.Notify()
 }
 
-// StartOrder makes the next flags of a height or above count, whatever was received before: the cell was registered by a
-// new token.
+// StartOrder makes the next flags of a height or above count, whatever was received before: the cell was registered by
+// a new token.
 func (s *Server) StartOrder(height int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

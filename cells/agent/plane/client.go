@@ -179,7 +179,8 @@ func (c *Client) trustsConnection(connection *tls.ConnectionState) bool {
 }
 
 // RetryPause returns how long to wait after failures in a row, of which err is the last (R33). A 401 right after a
-// registration is retried soon: a replica may not know the new key yet. After any other, the cell's other keys are tried.
+// registration is retried soon: a replica may not know the new key yet. After any other, the cell's other keys are
+// tried.
 func (c *Client) RetryPause(err error, failures int) time.Duration {
 	var s *statusError
 	if !errors.As(err, &s) {

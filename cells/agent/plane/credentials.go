@@ -45,8 +45,8 @@ type identityRecord struct {
 	Key []byte `json:"key,omitempty"`
 	// Next replaces Key once the control plane knows Next and refuses Key. Until that is certain, either may work.
 	Next []byte `json:"next,omitempty"`
-	// Former holds keys that were the cell's or were presented, oldest first, at most maxFormer. A control plane that was
-	// taken over may have accepted keys of which the vendor's own knows nothing: then a former one counts (R29).
+	// Former holds keys that were the cell's or were presented, oldest first, at most maxFormer. A control plane that
+	// was taken over may have accepted keys of which the vendor's own knows nothing: then a former one counts (R29).
 	Former []formerKey `json:"former,omitempty"`
 	Token  string      `json:"token,omitempty"` // hash of the token that registered Key
 	Order  *Order      `json:"order,omitempty"` // as of that registration; nil: an older version registered
@@ -249,8 +249,8 @@ func (k *Credentials) beginRegistration(t *identity.Token) (identityRecord, erro
 	})
 }
 
-// finishRegistration makes the registered key the cell's. The pins are the token's: those in the answer are only as good
-// as the connection (R29).
+// finishRegistration makes the registered key the cell's. The pins are the token's: those in the answer are only as
+// good as the connection (R29).
 func (k *Credentials) finishRegistration(answer identity.Joined) (identityRecord, error) {
 	return k.update(func(s *identityRecord) {
 		j := s.Registration

@@ -90,10 +90,10 @@ func requestsNewKey(d *cells.Desired) bool {
 // errOldKeyValid says that the control plane accepted the next key, and goes on accepting the old one.
 var errOldKeyValid = errors.New("the control plane still accepts the old key")
 
-// replaceKey presents the next key, uses it once, and adopts it when the control plane refuses the old one: so a vendor's
-// control plane answers, which retires the old key with the first use of the new one. One that accepts everything may
-// have been taken over, and the vendor's own may know the old key only. Until then both keys are on disk, and the old one
-// is in use.
+// replaceKey presents the next key, uses it once, and adopts it when the control plane refuses the old one: so a
+// vendor's control plane answers, which retires the old key with the first use of the new one. One that accepts
+// everything may have been taken over, and the vendor's own may know the old key only. Until then both keys are on
+// disk, and the old one is in use.
 func (r *rotation) replaceKey(ctx context.Context) error {
 	c, l := r.client, r.client.link.Load()
 	s, err := c.credentials.prepareNextKey()

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// R27: two machines with one key are found by the boot ids of their requests, also when one of them only reads; an agent
-// that restarts, a machine that was put back, and agents of older versions are not.
+// R27: two machines with one key are found by the boot ids of their requests, also when one of them only reads; an
+// agent that restarts, a machine that was put back, and agents of older versions are not.
 func TestR27BootsThatTakeTurns(t *testing.T) {
 	t.Parallel()
 	type request struct {
@@ -27,17 +27,19 @@ func TestR27BootsThatTakeTurns(t *testing.T) {
 		return out
 	}
 	agent, reader := "AGENTAGENTAGENTAGENTAGENT", "READERREADERREADERREADER"
+	seldom := append(repeat(60, request{10 * time.Second, agent}), request{0, reader})
+	updated := append(repeat(9, request{time.Second, ""}), repeat(9, request{time.Second, agent})...)
 	for name, c := range map[string]struct {
 		requests []request
 		want     bool
 	}{
 		"a reader beside the agent":           {repeat(10, every(300*time.Millisecond, agent, reader)...), true},
-		"a reader that asks seldom":           {repeat(6, append(repeat(60, request{10 * time.Second, agent}), request{0, reader})...), true},
+		"a reader that asks seldom":           {repeat(6, seldom...), true},
 		"a reader of an older version":        {repeat(10, every(time.Second, agent, "")...), true},
 		"agents of an older version":          {repeat(100, every(time.Second, "", "")...), false},
 		"an agent alone":                      {repeat(100, request{time.Second, agent}), false},
-		"it was updated from an older one":    {append(repeat(9, request{time.Second, ""}), repeat(9, request{time.Second, agent})...), false},
-		"it restarts, and late requests come": {every(100*time.Millisecond, "a", "a", "b", "a", "b", "a", "b", "a", "b", "b"), false},
+		"it was updated from an older one":    {updated, false},
+		"it restarts, and late requests come": {every(100*time.Millisecond, strings.Split("aabababa", "")...), false},
 		"it restarts often":                   {every(time.Second, strings.Split("abcdefghijklmnop", "")...), false},
 		"its machine is put back once":        {every(time.Minute, "a", "a", "b", "b", "a", "a", "c", "c", "c"), false},
 		"and a second time after a while":     {every(2*time.Hour, "a", "b", "a", "b", "a", "b", "a", "b"), false},

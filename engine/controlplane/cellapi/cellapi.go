@@ -59,8 +59,9 @@ func New(o Options) *API {
 			releases: newPackedCache(releaseCacheSize), bundles: newPackedCache(bundleCacheSize)},
 		reports: &reportHandlers{inbox: o.Inbox, auth: o.Auth, answers: answers, throttle: throttle, pins: o.Pins,
 			signedPins: o.SignedPins},
-		registration: &registrationHandlers{members: o.Members, answers: answers, auth: o.Auth, limits: newRegistrationLimiter(),
-			pins: o.Pins, shutdown: o.Shutdown, log: o.Log},
+		registration: &registrationHandlers{members: o.Members, answers: answers, auth: o.Auth,
+			limits: newRegistrationLimiter(),
+			pins:   o.Pins, shutdown: o.Shutdown, log: o.Log},
 		fanout: f,
 	}
 }

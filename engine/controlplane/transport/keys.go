@@ -42,8 +42,8 @@ const (
 )
 
 // OpenKeys reads the keys in a folder and creates missing ones. The standby key may be kept elsewhere: then its public
-// half is enough. Where the standby key was moved onto the active one, OpenKeys makes another standby key, and signs its
-// pin with the one that is active now, which cells know as their standby key.
+// half is enough. Where the standby key was moved onto the active one, OpenKeys makes another standby key, and signs
+// its pin with the one that is active now, which cells know as their standby key.
 func OpenKeys(dir string) (*Keys, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create the folder of the control plane's keys: %w", err)

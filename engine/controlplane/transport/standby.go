@@ -25,8 +25,8 @@ const (
 	maxPinsFile    = 64 << 10    // bytes
 )
 
-// MoveStandbyKey moves the standby key out of a folder of keys to a file elsewhere, and leaves its public half. It may be
-// repeated after a crash.
+// MoveStandbyKey moves the standby key out of a folder of keys to a file elsewhere, and leaves its public half. It may
+// be repeated after a crash.
 func MoveStandbyKey(dir, to string) error {
 	standby := filepath.Join(dir, standbyKey)
 	key, err := loadKey(standby)

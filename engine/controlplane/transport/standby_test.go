@@ -54,7 +54,8 @@ func TestR29StandbyKeyKeptElsewhere(t *testing.T) {
 	}
 	change(transport.Succession{Standby: "standby.key", Next: "second.key", KeepActive: true})
 	second := open()
-	if second.Pins[0] != first.Pins[0] || second.Pins[1] == first.Pins[1] || !slices.Equal(follow(second), second.Pins) {
+	if second.Pins[0] != first.Pins[0] || second.Pins[1] == first.Pins[1] ||
+		!slices.Equal(follow(second), second.Pins) {
 		t.Errorf("another standby key: %v, followed to %v", second.Pins, follow(second))
 	}
 	change(transport.Succession{Standby: "second.key", Next: "third.key"})
