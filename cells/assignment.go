@@ -80,6 +80,17 @@ func Newer(a, b Assignment) bool {
 	return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Sequence, b.Sequence)) > 0
 }
 
+// MaxLead is how far an epoch, a sequence or a height of flags may be ahead of what the cell knows. Without the bound a
+// control plane that was taken over for a moment could name the greatest number, after which the cell would refuse its
+// vendor for ever.
+const MaxLead = 1 << 20
+
+// LeadsTooFar reports whether a is more than MaxLead ahead of known, in epoch or sequence.
+func LeadsTooFar(a, known Assignment) bool {
+	return a.Epoch > known.Epoch && a.Epoch-known.Epoch > MaxLead ||
+		a.Sequence > known.Sequence && a.Sequence-known.Sequence > MaxLead
+}
+
 // Conflicts reports whether a and b have the same epoch and sequence and different digests. A cell refuses such an
 // assignment and raises an alarm (R2). Profile and values may differ: they change without a move of the head (R13).
 func Conflicts(a, b Assignment) bool {

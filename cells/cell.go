@@ -97,13 +97,16 @@ type Report struct {
 // Owner holds the decisions that the cell's owner made on the cell's machine. The vendor sees them and can't override
 // them (R18): the agent enforces them, and the engine grants nothing against them.
 type Owner struct {
-	Paused   string            `json:"paused,omitempty"`   // why the cell is paused; empty: it is not
-	Pin      string            `json:"pin,omitempty"`      // the only release that may begin
-	Approval bool              `json:"approval,omitempty"` // only releases in Approved may begin
-	Approved []releases.Digest `json:"approved,omitempty"` // newest last
-	Windows  []window.Window   `json:"windows,omitempty"`  // nothing begins outside all of them; none: at any time
-	Features []string          `json:"features,omitempty"` // held features: off here, whatever is announced (R43)
-	Reasons  map[string]string `json:"reasons,omitempty"`  // why, by held feature
+	Paused string `json:"paused,omitempty"` // why the cell is paused; empty: it is not
+	Pin    string `json:"pin,omitempty"`    // the only release that may begin
+	// PinDigest is the digest that Pin names; empty: pinned by name alone. It stays in the cell: an older control plane
+	// would refuse a report with a field that it does not know.
+	PinDigest releases.Digest   `json:"-"`
+	Approval  bool              `json:"approval,omitempty"` // only releases in Approved may begin
+	Approved  []releases.Digest `json:"approved,omitempty"` // newest last
+	Windows   []window.Window   `json:"windows,omitempty"`  // nothing begins outside all of them; none: at any time
+	Features  []string          `json:"features,omitempty"` // held features: off here, whatever is announced (R43)
+	Reasons   map[string]string `json:"reasons,omitempty"`  // why, by held feature
 }
 
 // MaxFailures is how many failures a cell remembers.
@@ -151,7 +154,18 @@ type Event struct {
 type Receipt struct {
 	Acknowledged int64     `json:"acknowledged"`   // all events up to this number are stored
 	Time         time.Time `json:"time"`           // the server's clock; zero: it can't be trusted now (R10)
-	Pins         []string  `json:"pins,omitempty"` // the cell's new set of pins (R29); none: unchanged
+	Pins         []string  `json:"pins,omitempty"` // of the control plane's keys: agents of older versions take them
+
+	// SignedPins lead from older sets of pins to Pins, oldest first; none: the pins never changed (R29).
+	SignedPins []SignedPins `json:"signedPins,omitempty"`
+}
+
+// SignedPins is a set of pins, active and standby, signed by the key that was standby in the set before (R29).
+type SignedPins struct {
+	Pins      []string `json:"pins"`
+	Serial    int64    `json:"serial"` // of two sets, the greater is newer
+	Key       []byte   `json:"key"`    // the public key that signed, in PKIX form
+	Signature []byte   `json:"signature"`
 }
 
 // Desired is the state that the control plane wants of a cell: one resource, whether a stream or a poll delivers it.

@@ -47,6 +47,8 @@ func (o *Owner) Judge(a Assignment, now time.Time) Binding {
 		return newBinding("owner", reason.OwnerPaused, o.Paused)
 	case o.Pin != "" && o.Pin != a.Release:
 		return newBinding("owner", reason.OwnerPinned, o.Pin)
+	case o.Pin != "" && o.PinDigest != "" && o.PinDigest != a.Digest:
+		return newBinding("owner", reason.OwnerPinned, o.Pin+" of "+string(o.PinDigest))
 	case o.Approval && !slices.Contains(o.Approved, a.Digest):
 		return newBinding("owner", reason.OwnerApproval, a.Release)
 	}
@@ -94,6 +96,9 @@ func (o *Owner) Validate() error {
 	}
 	if _, err := releases.ParseVersion(o.Pin); o.Pin != "" && err != nil {
 		fault("pin: %w", err)
+	}
+	if _, err := releases.ParseDigest(string(o.PinDigest)); o.PinDigest != "" && err != nil {
+		fault("pinDigest: %w", err)
 	}
 	if len(o.Approved) > MaxApproved {
 		fault("more than %d approved releases", MaxApproved)

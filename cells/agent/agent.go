@@ -20,6 +20,7 @@ import (
 
 type Agent struct {
 	options     Options
+	credentials *plane.Credentials
 	clock       *clock.Clock
 	client      *plane.Client
 	onTestPoint func(point string) // tests end the process here; nil in any other program
@@ -37,7 +38,7 @@ func New(o Options) (*Agent, error) {
 	if o, err = o.withDefaults(); err != nil {
 		return nil, err
 	}
-	a := &Agent{options: o, clock: clock.New(o.StateDir, o.machine)}
+	a := &Agent{options: o, credentials: credentials, clock: clock.New(o.StateDir, o.machine)}
 	a.client, err = plane.New(plane.Options{
 		Server: o.Server, Cell: o.Cell, Token: o.Join, Credentials: credentials, Clock: a.clock, PollWait: o.PollWait,
 		Log:         o.Log,
@@ -75,6 +76,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	others.Go(func() {
 		err := a.client.Register(ctx)
 		if err == nil {
+			l.handleRegistered(ctx)
 			a.runClient(ctx, l)
 			return
 		}
@@ -147,6 +149,9 @@ func (a *Agent) openState() (_ *loop, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if j.Order == nil { // written by a version that did not keep it: nothing starts anew because of that
+		j.Order = a.credentials.Order()
+	}
 	outbox, err := plane.OpenOutbox(dir)
 	if err != nil {
 		return nil, err
@@ -167,6 +172,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 		}, store),
 		desired:      make(chan *cells.Desired),
 		confirmed:    make(chan string),
+		registered:   make(chan plane.Order),
 		ownerChanges: make(chan ownerDecisions),
 	}
 	l.reporter = plane.NewReporter(a.client, outbox, plane.ReporterOptions{

@@ -55,6 +55,7 @@ type controlPlane struct {
 	refuse         func(w http.ResponseWriter, r *http.Request) bool // responds instead if it returns true; nil: never
 	streams        bool                                              // streams are served
 	streamCount    int                                               // streams that were begun
+	signedPins     []cells.SignedPins                                // sent with each receipt
 	pins           []string                                          // sent with each receipt
 	bundles        map[digest][]byte                                 // of flags
 	clockSkew      time.Duration                                     // how far its clock is ahead
@@ -225,7 +226,7 @@ func (p *controlPlane) serveReport(w http.ResponseWriter, r *http.Request) {
 		if p.extraSkew != nil {
 			receipt.Time = receipt.Time.Add(p.extraSkew())
 		}
-		receipt.Pins = p.pins
+		receipt.Pins, receipt.SignedPins = p.pins, p.signedPins
 		p.reports = append(p.reports, report)
 		if p.onReport != nil {
 			p.onReport(report)

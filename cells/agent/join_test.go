@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -259,8 +260,8 @@ func (w *logWatcher) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// R29: new pins come over a pinned connection, are durable before they count, and let a standby key take over. A set
-// without the key in use is refused.
+// R29: new pins count if the standby key signed them, are durable before they count, and let a standby key take over. A
+// set without the key in use is refused.
 func TestPinsChange(t *testing.T) {
 	t.Parallel()
 	k := newKeyedControlPlane(t)
@@ -269,12 +270,31 @@ func TestPinsChange(t *testing.T) {
 	k.await(t, "pending", func(cells.Report) bool { return true })
 	known := func() []string { return readCredentials(t, s.State).Pins }
 	first := k.currentPins()
-	for name, pins := range map[string][]string{
-		"without the one in use": {first[1]},
-		"no pins":                {"sha256:abc"},
-		"too many":               append(slices.Repeat(first[1:], maxPins), first[0]),
+	third, fourth := newServerKey(t), newServerKey(t)
+	pin := func(c tls.Certificate) string { return identity.CertificatePin(c.Leaf) }
+	sign := func(by tls.Certificate, serial int64, pins ...string) cells.SignedPins {
+		signed, err := identity.SignPins(by.PrivateKey.(crypto.Signer), pins, serial)
+		must(t, err)
+		return signed
+	}
+	active, standby := k.keys[0], k.keys[1]
+	tampered := sign(standby, 1, first[0], pin(third))
+	tampered.Pins = []string{first[0], pin(fourth)}
+	tooMany := append(slices.Repeat(first[1:], maxPins), first[0])
+	for name, c := range map[string]struct {
+		pins   []string
+		signed cells.SignedPins
+	}{
+		"unsigned, as older control planes send it": {[]string{first[0], pin(third)}, cells.SignedPins{}},
+		"signed by the active key":                  {nil, sign(active, 1, first[0], pin(third))},
+		"signed by the new key":                     {nil, sign(third, 1, first[0], pin(third))},
+		"changed after it was signed":               {nil, tampered},
+		"without the one in use":                    {nil, sign(standby, 1, first[1])},
+		"no pins":                                   {nil, sign(standby, 1, "sha256:abc")},
+		"too many":                                  {nil, sign(standby, 1, tooMany...)},
+		"an old serial":                             {nil, sign(standby, 0, first[0], pin(third))},
 	} {
-		k.update(func() { k.pins = pins })
+		k.update(func() { k.pins, k.signedPins = c.pins, []cells.SignedPins{c.signed} })
 		since := k.reportCount()
 		k.awaitAfter(t, since, "a report", func(cells.Report) bool { return true })
 		k.awaitAfter(t, since+1, "another", func(cells.Report) bool { return true })
@@ -282,27 +302,37 @@ func TestPinsChange(t *testing.T) {
 			t.Fatalf("%s: taken: %v", name, known())
 		}
 	}
-	// The standby key takes over with a new standby: the cell knows the first and learns the second.
-	learned := func(name string) {
-		t.Helper()
-		pins := k.currentPins()
-		k.update(func() { k.pins = pins })
-		k.server.CloseClientConnections()
-		since := k.reportCount()
-		k.awaitAfter(t, since, name, func(cells.Report) bool { return slices.Equal(known(), pins) })
-	}
-	third, fourth := newServerKey(t), newServerKey(t)
+	// The standby key takes over with a new standby, and that one after it: a cell that was away for both changes
+	// follows.
+	k.update(func() {
+		k.signedPins = []cells.SignedPins{sign(standby, 1, pin(standby), pin(third)),
+			sign(third, 2, pin(third), pin(fourth))}
+	})
 	old := k.keys[0]
-	k.updateKeys(func() { k.keys = []tls.Certificate{k.keys[1], third} })
-	learned("the standby is active")
+	k.updateKeys(func() { k.keys = []tls.Certificate{standby, third} })
+	k.server.CloseClientConnections()
+	since := k.reportCount()
+	k.awaitAfter(t, since, "a report to the standby", func(cells.Report) bool { return true })
+	if !slices.Equal(known(), first) { // the newest set lacks the key in use
+		t.Fatalf("taken: %v", known())
+	}
+	k.update(func() { k.signedPins = k.signedPins[:1] })
+	k.awaitAfter(t, since, "the first change", func(cells.Report) bool {
+		return slices.Equal(known(), []string{pin(standby), pin(third)})
+	})
+	k.update(func() {
+		k.signedPins = append(k.signedPins[:1:1], sign(third, 2, pin(third), pin(fourth)))
+	})
 	k.updateKeys(func() { k.keys = []tls.Certificate{third, fourth} })
-	learned("the one after it too")
+	k.server.CloseClientConnections()
+	k.awaitAfter(t, since, "the second change", func(cells.Report) bool {
+		return slices.Equal(known(), []string{pin(third), pin(fourth)})
+	})
 	// The first key is out: nobody can act as the control plane with it any more, even after a restart.
-	k.update(func() { k.pins = nil })
 	k.updateKeys(func() { k.keys = []tls.Certificate{old, fourth} })
 	k.server.CloseClientConnections()
 	c.stop()
-	since := k.reportCount()
+	since = k.reportCount()
 	told := newLogWatcher("not among the pinned keys")
 	c = start(t, s, func(o *Options) { o.Log = zerolog.New(told) })
 	<-told.seen

@@ -23,6 +23,9 @@ type journal struct {
 	Cell string `json:"cell"`
 	// Accepted is the newest accepted assignment, whatever its outcome. None older is accepted (R2).
 	Accepted *cells.Assignment `json:"accepted,omitempty"`
+	// Order is where the order of assignments began; nil: the cell has no key, or registered under a version that did
+	// not keep it.
+	Order *plane.Order `json:"order,omitempty"`
 	// Offer is Accepted until the control plane knows of it. It may not begin before (R14).
 	Offer *cells.Assignment `json:"offer,omitempty"`
 	// Attempt is the assignment in progress; nil: LastGood runs, or nothing does.

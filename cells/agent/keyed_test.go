@@ -32,7 +32,9 @@ type keyedControlPlane struct {
 	tokens        map[string]string // by hash: the key that used the token; empty: none yet
 	tokenKeys     []string          // keys that came with a token, in order
 	presentedKeys []string          // keys that were presented, in order
-	dropsOldKey   bool              // the old key is out as soon as the next is known
+	dropsOldKey   bool              // the old key is out as soon as the next is known, and else once it is used
+	keepsOldKeys  bool              // the old key is accepted for ever
+	successors    map[string]string // keys that were replaced, by the key that replaced them
 	denyAll       bool              // everyone gets 401
 	denyTokens    bool              // each token gets 401
 	keyStatus     int               // status for a presented key; 0: the key is accepted
@@ -59,7 +61,8 @@ func newBareControlPlane() *controlPlane {
 func prepareKeyedControlPlane(t testing.TB, p *controlPlane) *keyedControlPlane {
 	t.Helper()
 	return &keyedControlPlane{controlPlane: p, cells: map[string]string{}, tokens: map[string]string{},
-		keys: []tls.Certificate{newServerKey(t), newServerKey(t)}}
+		successors: map[string]string{},
+		keys:       []tls.Certificate{newServerKey(t), newServerKey(t)}}
 }
 
 func newServerKey(t testing.TB) tls.Certificate {
@@ -141,6 +144,9 @@ func (k *keyedControlPlane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	k.mu.Lock()
 	cell, known := k.cells[key]
 	known = known && !k.denyAll
+	if known && !k.keepsOldKeys {
+		delete(k.cells, k.successors[key])
+	}
 	k.mu.Unlock()
 	switch {
 	case !known:
@@ -182,7 +188,7 @@ func (k *keyedControlPlane) serveKey(w http.ResponseWriter, r *http.Request, cel
 	case n.Verify(cell, key) != nil:
 		w.WriteHeader(http.StatusBadRequest)
 	default:
-		k.cells[n.Key] = cell
+		k.cells[n.Key], k.successors[n.Key] = cell, key
 		if k.dropsOldKey {
 			delete(k.cells, key)
 		}

@@ -33,6 +33,7 @@ type loop struct {
 	desired      chan *cells.Desired // from plane: the desired state
 	ownerChanges chan ownerDecisions // from watchOwnerFile
 	confirmed    chan string         // from plane: see HandleConfirmed
+	registered   chan plane.Order    // where the order began, once the cell is registered
 
 	savedJournal []byte         // the journal as on disk
 	savedOffer   []byte         // offered.json as on disk
@@ -129,6 +130,8 @@ func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.T
 		l.state.handleOffer(d.Assignment, time.Now())
 	case k := <-l.confirmed:
 		l.state.handleConfirmation(k, time.Now())
+	case o := <-l.registered:
+		l.applyRegistration(o)
 	case w := <-l.ownerChanges:
 		l.applyOwnerDecisions(w)
 	case r := <-done:
@@ -244,11 +247,38 @@ func (l *loop) applyOwnerDecisions(w ownerDecisions) {
 			Msg("the owner's decisions are invalid: nothing new begins until owner.yaml is corrected")
 	} else if w.decisions != nil || l.state.owner.decisions != nil {
 		l.agent.options.Log.Info().Msg("the owner's decisions were read")
+		if d := w.decisions; d != nil && d.Pin != "" && d.PinDigest == "" {
+			l.agent.options.Log.Warn().Str("pin", d.Pin).Msg("the pin is by name alone, so other bytes of that name may " +
+				"begin: sluice cell pin once more takes the digest")
+		}
 	}
 	if w.invalid == "" {
 		l.flags.SetHeld(w.features())
 	} // else features stay held as before
 	l.state.handleOwnerDecisions(w, time.Now())
+}
+
+// applyRegistration starts the order of assignments and flags anew if the cell was registered by another token.
+func (l *loop) applyRegistration(o plane.Order) {
+	if before := l.state.Order; before == nil || before.Token != o.Token {
+		l.flags.StartOrder(o.Height)
+		if err := l.agent.clock.StartAnew(); err != nil {
+			l.agent.options.Log.Error().Err(err).Msg("the time can't be saved")
+		}
+	}
+	l.state.handleRegistration(o)
+}
+
+// handleRegistered passes the registration to the loop. Nothing is received before.
+func (l *loop) handleRegistered(ctx context.Context) {
+	o := l.agent.credentials.Order()
+	if o == nil { // a plain connection
+		return
+	}
+	select {
+	case l.registered <- *o:
+	case <-ctx.Done():
+	}
 }
 
 func (l *loop) logEvent(e cells.Event) {

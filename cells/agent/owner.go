@@ -36,6 +36,7 @@ type ownerDoc struct {
 	Kind       string            `yaml:"kind" required:"true" enum:"Owner"`
 	Paused     string            `yaml:"paused,omitempty" doc:"why nothing begins; empty: not paused"`
 	Pin        string            `yaml:"pin,omitempty" doc:"the only release that may begin"`
+	PinDigest  releases.Digest   `yaml:"pinDigest,omitempty" doc:"of the pinned release; without it, the pin is by name alone"`
 	Approval   bool              `yaml:"approval,omitempty" doc:"only approved releases may begin"`
 	Approved   []releases.Digest `yaml:"approved,omitempty" doc:"newest last"`
 	Windows    []window.Window   `yaml:"windows,omitempty" doc:"nothing begins outside all of them"`
@@ -83,6 +84,9 @@ func parseOwner(name string, text []byte) (*cells.Owner, error) {
 	if _, err := releases.ParseVersion(d.Pin); d.Pin != "" && err != nil {
 		faults = append(faults, doc.Fault(manifest.WrongValue, "pin", "%v", err))
 	}
+	if _, err := releases.ParseDigest(string(d.PinDigest)); d.PinDigest != "" && err != nil {
+		faults = append(faults, doc.Fault(manifest.WrongValue, "pinDigest", "%v", err))
+	}
 	for i, digest := range d.Approved {
 		if _, err := releases.ParseDigest(string(digest)); err != nil {
 			faults = append(faults, doc.Fault(manifest.WrongValue, fmt.Sprintf("approved[%d]", i), "%v", err))
@@ -94,7 +98,8 @@ func parseOwner(name string, text []byte) (*cells.Owner, error) {
 				fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
 		}
 	}
-	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, Approval: d.Approval, Approved: d.Approved, Windows: d.Windows,
+	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, PinDigest: d.PinDigest, Approval: d.Approval,
+		Approved: d.Approved, Windows: d.Windows,
 		Features: slices.Sorted(slices.Values(d.Features)), Reasons: d.Reasons}
 	if err := o.Validate(); err != nil && len(faults) == 0 { // the bounds
 		faults = append(faults, releases.Fault{File: name, Line: 1, Code: manifest.WrongValue, Message: err.Error()})
@@ -131,7 +136,8 @@ func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	text, err := yaml.Marshal(ownerDoc{"sluice/v1", "Owner", o.Paused, o.Pin, o.Approval, o.Approved, o.Windows,
+	text, err := yaml.Marshal(ownerDoc{"sluice/v1", "Owner", o.Paused, o.Pin, o.PinDigest, o.Approval, o.Approved,
+		o.Windows,
 		o.Features, o.Reasons})
 	if err != nil {
 		return nil, fmt.Errorf("write the owner's decisions: %w", err)
@@ -182,6 +188,7 @@ func (a *Agent) watchOwnerFile(ctx context.Context, seen os.FileInfo, changed ch
 			return
 		case <-tick.C:
 		}
+		a.resetClock()
 		now := a.statOwnerFile()
 		if sameFileInfo(seen, now) {
 			continue
@@ -191,6 +198,16 @@ func (a *Agent) watchOwnerFile(ctx context.Context, seen os.FileInfo, changed ch
 		case changed <- readOwnerDecisions(a.options.StateDir):
 		case <-ctx.Done():
 		}
+	}
+}
+
+// resetClock has the next receipt set the time, if the owner asked for that.
+func (a *Agent) resetClock() {
+	switch done, err := a.clock.HandleReset(); {
+	case err != nil:
+		a.options.Log.Error().Err(err).Msg("the time was not reset; the agent retries")
+	case done:
+		a.options.Log.Info().Msg("the owner had the time reset: the next receipt sets it")
 	}
 }
 

@@ -115,3 +115,44 @@ func TestRotationRefused(t *testing.T) {
 		t.Errorf("presented %d times; next is %v", len(k.presentedKeys), now.Next)
 	}
 }
+
+// R29: a control plane that was taken over accepts any key. Whatever keys it had the cell make, the vendor's own, which
+// knows the first one only, is followed again: the cell keeps the old key in use while it is still accepted, and tries
+// former ones where the present one is refused.
+func TestR29FormerKeysOutliveATakeover(t *testing.T) {
+	t.Parallel()
+	for name, refusesOld := range map[string]bool{"it accepts everything": false, "it plays the vendor's part": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newKeyedControlPlane(t)
+			k.keepsOldKeys = !refusesOld
+			s := k.newSettings(t, k.newToken(t, "acme"))
+			start(t, s)
+			k.await(t, "pending", func(cells.Report) bool { return true })
+			first := readCredentials(t, s.State)
+			k.setRotation(true)
+			if refusesOld {
+				k.awaitKey(t, s.State, first.Key)
+			} else {
+				k.await(t, "a new key was presented", func(cells.Report) bool {
+					k.mu.Lock()
+					defer k.mu.Unlock()
+					return len(k.presentedKeys) > 0
+				})
+			}
+			k.setRotation(false)
+			k.updateKeys(func() { // the vendor is back
+				k.keyStatus = http.StatusConflict
+				clear(k.cells)
+				k.cells[k.tokenKeys[0]] = "acme"
+			})
+			one := k.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+			k.assign(one)
+			k.server.CloseClientConnections()
+			k.await(t, "healthy under the first key", healthyOn(one))
+			if now := readCredentials(t, s.State); !bytes.Equal(now.Key, first.Key) {
+				t.Error("it has another key than the vendor knows")
+			}
+		})
+	}
+}

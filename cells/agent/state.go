@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/internal/words"
 )
@@ -169,8 +170,17 @@ func (s *state) rejectionReason(a *cells.Assignment) string {
 	if a.Digest == "" || a.Release == "" {
 		return "it names no release or no digest"
 	}
-	old := s.Accepted
+	old, known := s.Accepted, cells.Assignment{}
+	if old != nil {
+		known = *old
+	} else if s.Order != nil {
+		known.Epoch, known.Sequence = s.Order.Epoch, s.Order.Sequence
+	}
 	switch {
+	case cells.LeadsTooFar(*a, known):
+		return fmt.Sprintf("epoch %d, sequence %d is more than %d ahead of what the cell knows (epoch %d, sequence %d): "+
+			"the vendor looks at the control plane; a new token starts the order anew", a.Epoch, a.Sequence,
+			int64(cells.MaxLead), known.Epoch, known.Sequence)
 	case old == nil || cells.Newer(*a, *old):
 		return ""
 	case cells.Newer(*old, *a):
@@ -181,6 +191,15 @@ func (s *state) rejectionReason(a *cells.Assignment) string {
 			old.Digest, a.Digest)
 	}
 	return "" // the same head with other values or another profile (R13)
+}
+
+// handleRegistration takes the order in which the cell was registered. Another token than before starts the order of
+// assignments anew: what a control plane that was taken over made the cell accept does not outlast it (R27, R29).
+func (s *state) handleRegistration(o plane.Order) {
+	if s.Order != nil && s.Order.Token == o.Token {
+		return
+	}
+	s.Order, s.Accepted, s.Offer, s.refusedKey = &o, nil, nil, ""
 }
 
 // handleConfirmation records that the control plane knows of the accepted assignment with this key, which may now

@@ -15,7 +15,11 @@ type Join struct {
 type Joined struct {
 	Cell  string   `json:"cell"`
 	Epoch int64    `json:"epoch" doc:"of the cell's assignments"`
-	Pins  []string `json:"pins" doc:"of the control plane's keys: the cell's set from now on"`
+	Pins  []string `json:"pins" doc:"of the control plane's keys; a cell keeps those of its token, and takes others only signed"`
+
+	// Where the order of assignments and flags begins: the cell refuses numbers that are far beyond these.
+	Sequence int64 `json:"sequence,omitempty" doc:"of the head of the cell's channel"`
+	Height   int64 `json:"height,omitempty" doc:"of the flags"`
 }
 
 // Next is the body of POST /v1/key: a cell's next key, presented over a connection of the current key.

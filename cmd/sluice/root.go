@@ -102,6 +102,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		runcmd.TickVerb(a),
 		runcmd.BackupVerb(a),
 		runcmd.EngineKeyVerb(a),
+		runcmd.StandbyKeyVerb(a),
 		runcmd.AgentVerb(a),
 		demo.Verb(a),
 		runcmd.RenderVerb(a),

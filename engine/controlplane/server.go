@@ -32,6 +32,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
@@ -124,6 +125,14 @@ func (o Options) pins() []string {
 	return o.Keys.Pins
 }
 
+// signedPins returns the sets of pins that lead to pins.
+func (o Options) signedPins() []cells.SignedPins {
+	if o.Keys == nil {
+		return nil
+	}
+	return o.Keys.SignedPins
+}
+
 // Server is the control plane's HTTP server.
 type Server struct {
 	log       zerolog.Logger
@@ -156,8 +165,8 @@ func New(o Options) (*Server, error) {
 	s.auth = a
 	s.cells = cellapi.New(cellapi.Options{
 		Views: o.Views, Repository: o.Repository, Inbox: o.Inbox, Members: o.Members, Auth: a, Pins: o.pins(),
-		PollInterval: o.PollInterval, Limits: o.Limits.Cells, ContentDir: o.ContentDir,
-		Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
+		SignedPins: o.signedPins(), PollInterval: o.PollInterval, Limits: o.Limits.Cells,
+		ContentDir: o.ContentDir, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
 	people := peopleapi.New(peopleapi.Options{
 		Views: o.Views, Repository: o.Repository, Journal: o.Journal, Auth: a, Members: o.Members, Tokens: o.Tokens,

@@ -18,6 +18,7 @@ import (
 //     that was put back may bring an old boot back, but only once, and then the other boot is silent.
 //   - A boot that sends one event number with two contents within the stale limit is a running machine that was copied.
 //     A machine that was put back to a snapshot repeats numbers too, but of events that it sent longer ago.
+//   - A boot that says in turns, soon again, that something runs and that nothing was ever installed is two machines.
 //   - Numbers that go back under a new boot show that the agent was restored. An agent that knows of more
 //     acknowledgments than were sent here shows that the store was restored. Neither is a clone.
 
@@ -67,6 +68,9 @@ func (s *CellState) foldBoots(
 		if !late {
 			b.Skew = s.Skew
 		}
+	}
+	if clone := b.followRunning(r, late, s.LastReport, staleAfter); clone != "" && s.Clone == "" {
+		s.Clone = clone
 	}
 	known, otherContent := s.compareEvents(r)
 	confirmedBefore, wentBack := s.Confirmed, !newBoot && !late && r.Confirmed < b.Confirmed
@@ -118,6 +122,26 @@ func (s *CellState) recordBoot(id string, late bool, staleAfter time.Duration) (
 	}
 	b.Last = at
 	s.Boots = append(slices.Delete(s.Boots, i, i+1), b)
+	return clone
+}
+
+// followRunning follows whether the boot says that something runs. One process can't take that back and say that
+// nothing was ever installed. A machine that was put back to a snapshot can, once; twice within staleAfter, two
+// machines report under one boot id. It returns the evidence; empty: none.
+func (b *Boot) followRunning(r cells.Report, late bool, at time.Time, staleAfter time.Duration) (clone string) {
+	switch {
+	case late:
+	case r.Running != nil:
+		b.Ran = true
+	case r.State == cells.StatePending && b.Ran:
+		if at.Sub(b.LostAt) > staleAfter {
+			b.Lost = 0
+		}
+		b.Ran, b.Lost, b.LostAt = false, b.Lost+1, at.Round(0)
+		if b.Lost > 1 {
+			clone = fmt.Sprintf("boot %s says in turns that something runs and that nothing was installed", clipID(b.ID))
+		}
+	}
 	return clone
 }
 

@@ -166,3 +166,35 @@ func TestBootsShareNothing(t *testing.T) {
 		t.Errorf("%+v became %+v", first, *a)
 	}
 }
+
+// R27: one boot id under which a cell says in turns that something runs and that nothing was installed is used by two
+// machines. One that goes back once was put back to a snapshot; one that failed its first release says so.
+func TestR27OneBootSaysTwoThings(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	runs := &cells.Assignment{Channel: "c", Epoch: 1, Sequence: 1, Release: "1.0.0", Digest: "sha256:1"}
+	for name, c := range map[string]struct {
+		states string // p: pending, h: healthy, f: failed
+		every  time.Duration
+		want   bool
+	}{
+		"in turns":                   {"phphph", time.Second, true},
+		"put back once":              {"pphhphh", time.Second, false},
+		"put back twice, days apart": {"hphp", 24 * time.Hour, false},
+		"failed and tried again":     {"phfhfhf", time.Second, false},
+		"installed":                  {"ppphhh", time.Second, false},
+	} {
+		var s *plan.CellState
+		for i, state := range c.states {
+			r := cells.Report{Cell: "acme", Boot: "b", State: map[rune]cells.State{'p': cells.StatePending,
+				'h': cells.StateHealthy, 'f': cells.StateFailed}[state]}
+			if state == 'h' {
+				r.Running = runs
+			}
+			s = plan.Receive(s, r, start.Add(time.Duration(i)*c.every), time.Minute)
+		}
+		if (s.Clone != "") != c.want {
+			t.Errorf("%s: %q, want evidence: %v", name, s.Clone, c.want)
+		}
+	}
+}

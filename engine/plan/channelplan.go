@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -61,8 +62,9 @@ func (p *planner) isRefused(push string, code reason.Code, channel, release stri
 }
 
 // MaxAhead is how far above git's newest sequence a sequence may be to be believed. Without the limit, one cell that
-// reports an absurd sequence would use up the channel's.
-const MaxAhead = 1 << 20
+// reports an absurd sequence would use up the channel's. Half of what a cell accepts: a sequence that rose as far as
+// this must not be out of the reach of the other cells.
+const MaxAhead = cells.MaxLead / 2
 
 // nextSequence returns the next sequence of c: above every sequence in git, granted, served or reported (R2).
 func (c *channelPlan) nextSequence() int64 {

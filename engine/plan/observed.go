@@ -91,6 +91,10 @@ type Boot struct {
 	Confirmed int64         `json:"confirmed,omitempty"` // what that report said to be acknowledged
 	Rewound   int           `json:"rewound,omitempty"`   // how often its event numbers went back
 
+	Ran    bool      `json:"ran,omitempty"`   // its last report said that something runs
+	Lost   int       `json:"lost,omitempty"`  // how often it then said that nothing was ever installed
+	LostAt time.Time `json:"lostAt,omitzero"` // the last time, by receipt
+
 	Marks []Mark `json:"marks,omitempty"` // of its newest events, at most maxMarks
 }
 

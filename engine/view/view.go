@@ -142,6 +142,21 @@ func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 	return d, k.etag(name), true
 }
 
+// Position returns the sequence of the head of a cell's channel and the height of its flags; 0: there is none.
+func (v *View) Position(name string) (sequence, height int64) {
+	cell := v.Desired.Cells[name]
+	if cell == nil {
+		return 0, 0
+	}
+	if c := v.Desired.Channels[cell.Channel]; c != nil && c.Effective != nil {
+		sequence = c.Effective.Sequence
+	}
+	if flags := v.Flags.forCell(name); flags != nil {
+		height = flags.Height
+	}
+	return sequence, height
+}
+
 // etag hashes all fields. Each text follows its length, so that different keys hash different bytes.
 func (k Key) etag(name string) string {
 	b := make([]byte, 0, 512)

@@ -7,6 +7,7 @@ package clock
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -126,6 +127,48 @@ func (c *Clock) Save() error {
 	defer c.mu.Unlock()
 	c.saved, c.savedAt = m, r.mono
 	return nil
+}
+
+// StartAnew makes the next sample count whatever it says, even if the time goes back, and durably so: the owner asked
+// for it, or the cell was registered anew.
+func (c *Clock) StartAnew() error {
+	c.mu.Lock()
+	c.estimate.anew = !c.estimate.sample.IsZero()
+	c.mu.Unlock()
+	return c.Save()
+}
+
+// RequestReset has the agent of a state folder call StartAnew within seconds, or at its next start.
+func RequestReset(stateDir string) error { return disk.ReplaceFile(resetFile(stateDir), nil) }
+
+// HandleReset does what RequestReset asked for. done reports whether there was a request.
+func (c *Clock) HandleReset() (done bool, err error) {
+	name := resetFile(filepath.Dir(c.file))
+	if _, err := os.Stat(name); err != nil {
+		return false, nil //nolint:nilerr // there is no request
+	}
+	if err := c.StartAnew(); err != nil {
+		return false, err
+	}
+	return true, os.Remove(name)
+}
+
+func resetFile(stateDir string) string { return filepath.Join(stateDir, "clock-reset") }
+
+// Status is what the owner sees of the time.
+type Status struct {
+	Time    time.Time     `json:"time,omitzero"`    // zero: the control plane never said it
+	Ahead   time.Duration `json:"ahead"`            // by how much it was moved ahead of the machine's own clocks
+	Refused time.Time     `json:"refused,omitzero"` // what the control plane says, beyond MaxAhead; zero: nothing
+	Anew    bool          `json:"anew,omitempty"`   // the next receipt sets the time, whatever it says
+}
+
+// Status returns the status of the time.
+func (c *Clock) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, _ := c.estimate.now(c.ReadMachine())
+	return Status{Time: now.UTC(), Ahead: c.estimate.ahead, Refused: c.estimate.refused, Anew: c.estimate.anew}
 }
 
 // AddSample adds the time stamp of a response to a request that was sent at a reading.

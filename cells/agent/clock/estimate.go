@@ -9,6 +9,9 @@ const (
 	// maxJump is how far a single sample may be ahead of both the estimate and the wall clock. A flag that turned on
 	// too early can't be taken back, so one slip of a clock must turn nothing on.
 	maxJump = time.Minute
+	// MaxAhead is how far samples may move the time ahead of what the machine's own clocks say, in all since the first
+	// sample. A control plane that was taken over must not turn on what is announced for years ahead.
+	MaxAhead = 24 * time.Hour
 	// wallClockDelay is how long the wall clock is not used after a start of the machine: it may be about to be set, or
 	// a sample about to come.
 	wallClockDelay = time.Minute
@@ -40,6 +43,12 @@ type estimate struct {
 	// added or wallClockDelay is over; then the estimate uses the wall clock and offset.
 	awaitsSample bool
 
+	// ahead is how far samples have moved the time ahead of the machine's own clocks; negative: behind. anew says that
+	// the next sample counts whatever it says, as the first one did.
+	ahead   time.Duration
+	refused time.Time // the sample that would exceed MaxAhead; the first since one was accepted; zero: none
+	anew    bool
+
 	// The last sample that was too far ahead, until another sample confirms it.
 	suspect   time.Time // zero: none
 	suspectAt time.Duration
@@ -53,19 +62,25 @@ type checkpoint struct {
 	Offset time.Duration `json:"offset"`        // of the control plane's time from the wall clock, in nanoseconds
 	Start  string        `json:"start"`         // identifies the machine's start that Zero belongs to; empty: not known
 	Zero   time.Time     `json:"zero,omitzero"` // the control plane's time when the monotonic clock was zero
+
+	Ahead   time.Duration `json:"ahead,omitempty"` // in nanoseconds
+	Refused time.Time     `json:"refused,omitzero"`
+	Anew    bool          `json:"anew,omitempty"`
 }
 
 // restoreEstimate continues from a checkpoint. start identifies the machine's start, as in checkpoint.
 func restoreEstimate(m checkpoint, start string, r Reading) estimate {
+	e := estimate{offset: m.Offset, floor: m.Least, ahead: m.Ahead, refused: m.Refused, anew: m.Anew,
+		sampledAt: r.mono}
 	switch {
 	case m.Least.IsZero():
 		return estimate{}
 	case m.Start != "" && m.Start == start:
-		return estimate{sample: m.Zero.Add(r.mono), sampledAt: r.mono, uncertainty: maxJump, offset: m.Offset,
-			floor: m.Least}
+		e.sample, e.uncertainty = m.Zero.Add(r.mono), maxJump
+	default:
+		e.sample, e.uncertainty, e.awaitsSample = m.Least, wallClockUncertainty, true
 	}
-	return estimate{sample: m.Least, sampledAt: r.mono, uncertainty: wallClockUncertainty, floor: m.Least,
-		awaitsSample: true, offset: m.Offset}
+	return e
 }
 
 // now returns the time. known reports whether any sample was ever added; if not, the time is zero.
@@ -100,20 +115,57 @@ func (e *estimate) addSample(stamp time.Time, sent, received Reading) (changed b
 		return false // implausible
 	}
 	roundTrip := max(0, received.mono-sent.mono)
-	if !e.sample.IsZero() {
+	ahead := time.Duration(0)
+	switch {
+	case e.sample.IsZero():
+	case e.anew:
+		e.floor = time.Time{} // the time may go back, this once
+		changed = true
+	default:
+		ahead = e.displace(stamp, received)
 		difference, uncertainty := stamp.Sub(e.extrapolate(received)),
 			e.uncertainty+(received.mono-e.sampledAt)/uncertaintyGrowth
 		if difference > maxJump && !e.confirmsJump(stamp, received) {
 			return false
 		}
 		e.suspect = time.Time{}
+		if ahead > MaxAhead {
+			if changed = e.refused.IsZero(); changed {
+				e.refused = stamp
+			}
+			return changed
+		}
+		changed, e.refused = !e.refused.IsZero(), time.Time{}
 		if roundTrip > uncertainty && difference.Abs() <= roundTrip+uncertainty {
-			return false
+			return changed
 		}
 	}
+	e.ahead, e.anew, e.refused, e.suspect = ahead, false, time.Time{}, time.Time{}
 	e.sample, e.sampledAt, e.uncertainty, e.offset = stamp, received.mono, roundTrip, stamp.Sub(received.wall)
 	e.awaitsSample = false
 	return true
+}
+
+// displace returns how far ahead of the machine's own clocks the time would be after a sample: ahead of both of them,
+// or behind both. Whatever one of them supports is no displacement. The monotonic clock's own error is forgiven.
+func (e *estimate) displace(stamp time.Time, received Reading) time.Duration {
+	earlier, later := e.extrapolate(received), received.wall.Add(e.offset)
+	if earlier.After(later) {
+		earlier, later = later, earlier
+	}
+	ahead := e.ahead
+	if forgiven := (received.mono - e.sampledAt) / uncertaintyGrowth; ahead > 0 {
+		ahead = max(0, ahead-forgiven)
+	} else {
+		ahead = min(0, ahead+forgiven)
+	}
+	switch {
+	case stamp.After(later):
+		ahead += stamp.Sub(later)
+	case stamp.Before(earlier):
+		ahead -= earlier.Sub(stamp)
+	}
+	return ahead
 }
 
 // confirmsJump reports whether a time far ahead agrees with the previous such sample, or with the wall clock.
@@ -131,8 +183,9 @@ func (e *estimate) checkpoint(start string, r Reading) checkpoint {
 	}
 	least, _ := e.now(r)
 	if e.awaitsSample {
-		return checkpoint{Least: least, Offset: e.offset}
+		return checkpoint{Least: least, Offset: e.offset, Ahead: e.ahead, Refused: e.refused, Anew: e.anew}
 	}
 	at := e.extrapolate(r)
-	return checkpoint{Least: least, Offset: at.Sub(r.wall), Start: start, Zero: at.Add(-r.mono)}
+	return checkpoint{Least: least, Offset: at.Sub(r.wall), Start: start, Zero: at.Add(-r.mono), Ahead: e.ahead,
+		Refused: e.refused, Anew: e.anew}
 }

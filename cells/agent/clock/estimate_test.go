@@ -244,3 +244,100 @@ func TestClockAfterAStart(t *testing.T) {
 		t.Error("without a checkpoint the time is known")
 	}
 }
+
+// R40: samples move the time ahead of the machine's own clocks by MaxAhead in all, however small the steps and however
+// often they are said. What they moved back they may move forward again. A reset lets the next sample count, once, even
+// back; and what the machine's clocks support is no leap.
+func TestR40LeapsAreBounded(t *testing.T) {
+	truth := time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC)
+	begin := func() *simulatedCell {
+		m := &simulatedCell{Reading: Reading{wall: truth.Add(-time.Hour)}, truth: truth, start: "a"}
+		m.exchange(0, 0)
+		return m
+	}
+	hear := func(m *simulatedCell, ahead time.Duration, times int) {
+		for range times {
+			m.advance(10 * time.Second)
+			m.clock.addSample(m.truth.Add(ahead), m.Reading, m.Reading)
+		}
+	}
+	early := func(m *simulatedCell) time.Duration {
+		now, _ := m.clock.now(m.Reading)
+		return now.Sub(m.truth)
+	}
+	const year = 365 * 24 * time.Hour
+	for name, c := range map[string]struct {
+		say  func(m *simulatedCell)
+		most time.Duration
+	}{
+		"2150, often": {func(m *simulatedCell) { hear(m, 124*year, 50) }, 0},
+		"a year, with restarts in between": {func(m *simulatedCell) {
+			for range 10 {
+				hear(m, year, 3)
+				m.restart(time.Second)
+			}
+		}, 0},
+		"a day, and a day more, and so on": {func(m *simulatedCell) {
+			for i := range 30 {
+				hear(m, time.Duration(i)*MaxAhead, 3)
+			}
+		}, MaxAhead},
+		"in steps of which none is a leap": {func(m *simulatedCell) {
+			for i := range 5000 {
+				hear(m, time.Duration(i)*50*time.Second, 1)
+				if i%100 == 0 {
+					m.restart(time.Second)
+				}
+			}
+		}, MaxAhead + 2*time.Minute}, // and a thousandth of the time that passed
+		"steps, with reboots": {func(m *simulatedCell) {
+			for i := range 200 {
+				hear(m, time.Duration(i)*time.Hour, 3)
+				m.reboot(time.Second, 0)
+			}
+		}, MaxAhead + 2*time.Minute},
+	} {
+		m := begin()
+		c.say(m)
+		if got := early(m); got > c.most {
+			t.Errorf("%s: it is %s ahead, want at most %s", name, got, c.most)
+		}
+	}
+
+	m := begin()
+	hear(m, -10*year, 3) // the control plane's clock was set back, and right again
+	hear(m, 0, 3)
+	m.advance(time.Hour)
+	if got := early(m); got.Abs() > time.Second {
+		t.Errorf("after the control plane's clock was back it is %s ahead", got)
+	}
+
+	m = begin()
+	hear(m, year, 3)
+	if m.clock.refused.IsZero() {
+		t.Error("nobody is told of what was refused")
+	}
+	hear(m, 0, 1)
+	if !m.clock.refused.IsZero() {
+		t.Error("the refusal is shown for ever")
+	}
+	hear(m, year, 3)
+	m.clock.anew = true
+	m.restart(time.Second) // the wish is durable
+	hear(m, year, 1)
+	if got := early(m); got != year {
+		t.Errorf("after a reset it is %s ahead, want a year", got)
+	}
+	m.clock.anew = true
+	hear(m, 0, 1)
+	if got := early(m); got != 0 || m.clock.anew {
+		t.Errorf("after a reset it is %s ahead, want 0", got)
+	}
+
+	m = begin() // off for a year; its wall clock runs on a battery
+	m.reboot(year, 0)
+	hear(m, 0, 1)
+	if got := early(m); got != 0 {
+		t.Errorf("after a year it is %s ahead, want 0", got)
+	}
+}

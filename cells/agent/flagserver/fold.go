@@ -2,11 +2,13 @@ package flagserver
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells/agent/clock"
 	"github.com/sluice-cd/sluice/flags"
 )
 
@@ -24,7 +26,7 @@ func (s *Server) fold() {
 	facts := s.facts
 	facts.Channel, facts.Labels, facts.Region = s.bundle.channel, s.record.Labels, s.record.Labels["region"]
 	f := s.bundle.compiled.Fold(s.record.Orders, facts, at)
-	s.states = f.States()
+	s.states, s.foldedAt = f.States(), at
 	s.recordSeenOn()
 	if old.folded == nil || old.folded.Revision() != f.Revision() {
 		s.current.Store(&snapshot{folded: f, bundle: s.bundle, changed: make(chan struct{})})
@@ -106,6 +108,17 @@ func (s *Server) RefoldOnTime(ctx context.Context) {
 	}
 }
 
+// clockDoubt returns why the control plane's time is not believed, or "".
+func (s *Server) clockDoubt() string {
+	c := s.clock.Status()
+	if c.Refused.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("the control plane's time, %s, is refused: it would be more than %s ahead of the machine's own "+
+		"clocks; if it is right, the owner resets the time: sluice cell clock reset",
+		c.Refused.UTC().Format(time.DateTime), clock.MaxAhead)
+}
+
 // housekeepingInterval is the time between checks of work that has no instant.
 const housekeepingInterval = 5 * time.Second
 
@@ -113,12 +126,17 @@ const housekeepingInterval = 5 * time.Second
 func (s *Server) refoldIfDue() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if doubt := s.clockDoubt(); doubt != s.timeRefusal {
+		s.timeRefusal = doubt
+		s.saveTime()
+		s.persist()
+	}
 	if s.bundle == nil && s.saveError == nil {
 		return housekeepingInterval
 	}
 	next := s.nextChange()
 	at, known := s.instant()
-	due := known && next != 0 && at >= next
+	due := known && (next != 0 && at >= next || at < s.foldedAt) // the owner may have had the time set back
 	if due {
 		s.fold()
 		next = s.nextChange()

@@ -42,6 +42,11 @@ func (b flagsRecord) merge(f *cells.Flags) (flagsRecord, error) {
 		return b, fmt.Errorf("flags of height %d are refused after those of height %d: %w", f.Height, b.Height,
 			errBehind)
 	}
+	if f.Height-b.Height > cells.MaxLead {
+		return b, fmt.Errorf("flags of height %d are refused after those of height %d: they are more than %d ahead; "+
+			"the vendor looks at the control plane, and a new token starts the order anew", f.Height, b.Height,
+			int64(cells.MaxLead))
+	}
 	var orders flags.Orders
 	if len(f.Orders.Payload) > 0 {
 		if got := releases.DigestBytes(f.Orders.Payload); got != f.Orders.Digest {

@@ -63,6 +63,8 @@ type Server struct {
 	facts          flags.Facts     // without channel and labels
 	states         map[string]flags.CellState
 	refusal        string          // why the flags received last were refused; empty: they were not
+	timeRefusal    string          // why the control plane's time is refused; empty: it is not
+	foldedAt       int64           // instant of the current fold
 	missingReason  string          // why the wanted bundle is not in force; empty: it is, or is being fetched
 	unusable       releases.Digest // digest of a bundle that can't be used, from whatever source
 	cancelFetch    func()          // ends the current fetch; nil: there is none
@@ -162,6 +164,15 @@ func (s *Server) SetDesired(f *cells.Flags) {
 	}
 	s.persist()
 	s.bundleWanted.Notify()
+}
+
+// StartOrder makes the next flags of a height or above count, whatever was received before: the cell was registered by
+// a new token.
+func (s *Server) StartOrder(height int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.record.Height = max(0, height-1) // flags of that very height replace the orders, instead of joining them
+	s.persist()
 }
 
 func (s *Server) recordRefusal(why string) {

@@ -3,6 +3,7 @@ package plane
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/clock"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/internal/backoff"
+	"github.com/sluice-cd/sluice/internal/wake"
 )
 
 // Options says which control plane a Client talks to, and for which cell.
@@ -44,13 +46,17 @@ type Client struct {
 	onTestPoint   func(point string)
 	wrapTransport func(*http.Transport) http.RoundTripper
 
+	boot       string      // random for each start of the agent, sent with every request (R27)
+	keyRefused wake.Signal // wakes runRotation: the control plane refused the cell's key
+
 	link atomic.Pointer[link] // nil: connect was not called yet
 }
 
 // New returns a client. It opens no connection before Register or Run.
 func New(o Options) (*Client, error) {
 	c := &Client{cell: o.Cell, token: o.Token, clock: o.Clock, pollWait: o.PollWait, log: o.Log,
-		onTestPoint: o.OnTestPoint, wrapTransport: o.WrapTransport}
+		onTestPoint: o.OnTestPoint, wrapTransport: o.WrapTransport, boot: rand.Text(),
+		keyRefused: wake.New()}
 	if c.onTestPoint == nil {
 		c.onTestPoint = func(string) {}
 	}
@@ -133,21 +139,37 @@ func (c *Client) connect() error {
 	return nil
 }
 
-// updatePins stores a new set of pins and uses it once it is durable. A set without the key that the control plane just
-// proved is a mistake: the cell would shut itself out (R29).
-func (c *Client) updatePins(pins []string, connection *tls.ConnectionState) error {
-	if c.credentials == nil || connection == nil || len(pins) == 0 ||
-		slices.Equal(pins, c.credentials.snapshot().Pins) {
+// errPinsUnsigned says that the control plane names other pins than the cell has.
+var errPinsUnsigned = errors.New("the control plane names other keys, and the cell's standby key did not sign them: " +
+	"the previous pins stay in force")
+
+// updatePins stores the set of pins that a receipt leads to, and uses it once it is durable. Only the standby key's
+// signature leads there; and a set without the key that the control plane just proved is a mistake: the cell would shut
+// itself out (R29).
+func (c *Client) updatePins(receipt cells.Receipt, connection *tls.ConnectionState) error {
+	if c.credentials == nil || connection == nil {
 		return nil
 	}
-	if !validPins(pins) || identity.MatchPins(pins, connection.PeerCertificates, time.Now()) != nil {
-		return errors.New("the control plane sent new pins that lack its own key: the previous pins stay in force")
+	s := c.credentials.snapshot()
+	pins, serial := identity.FollowPins(s.Pins, s.Serial, receipt.SignedPins)
+	if serial != s.Serial {
+		if !validPins(pins) || identity.MatchPins(pins, connection.PeerCertificates, time.Now()) != nil {
+			return errors.New("the control plane sent new pins that lack its own key: the previous pins stay in force")
+		}
+		if _, err := c.credentials.update(func(s *identityRecord) { s.Pins, s.Serial = pins, serial }); err != nil {
+			return err
+		}
+		c.log.Info().Strs("pins", pins).Msg("the standby key signed new pins, which are in force")
+		c.link.Load().http.CloseIdleConnections() // open connections were admitted under the old set
 	}
-	if _, err := c.credentials.update(func(s *identityRecord) { s.Pins = pins }); err != nil {
-		return err
+	if len(receipt.Pins) > 0 && !samePins(receipt.Pins, pins) {
+		return errPinsUnsigned
 	}
-	c.link.Load().http.CloseIdleConnections() // open connections were admitted under the old set
 	return nil
+}
+
+func samePins(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 // trustsConnection reports whether the current pins admit the peer of an open connection.
@@ -157,27 +179,46 @@ func (c *Client) trustsConnection(connection *tls.ConnectionState) bool {
 }
 
 // RetryPause returns how long to wait after failures in a row, of which err is the last (R33). A 401 right after a
-// registration is retried soon: a replica may not know the new key yet.
+// registration is retried soon: a replica may not know the new key yet. After any other, the cell's other keys are
+// tried.
 func (c *Client) RetryPause(err error, failures int) time.Duration {
 	var s *statusError
 	if !errors.As(err, &s) {
 		return retryPause(failures)
 	}
+	if s.status == http.StatusUnauthorized && !c.isKeyNewer(replicaDelay) {
+		c.keyRefused.Notify()
+	}
 	switch {
 	case s.after > 0:
 		return backoff.Lengthen(s.after)
-	case s.status == http.StatusUnauthorized && !c.isKeyNew():
+	case s.status == http.StatusUnauthorized && !c.isKeyNewer(newKeyPeriod):
 		return backoff.Shorten(unauthorizedPause)
 	default:
 		return retryPause(failures)
 	}
 }
 
-// isKeyNew reports whether the cell's key is so new that some replica may not know it.
-func (c *Client) isKeyNew() bool {
+// pauseForRetry sleeps for RetryPause, or until another link replaces the present one.
+func (c *Client) pauseForRetry(ctx context.Context, err error, failures int) {
+	l := c.link.Load() // before RetryPause, which knows of a key that was adopted earlier
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-l.replaced:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	_ = backoff.Sleep(ctx, c.RetryPause(err, failures))
+}
+
+// isKeyNewer reports whether the cell has had its key for less than a period: some replica may not know the key yet.
+func (c *Client) isKeyNewer(period time.Duration) bool {
 	if c.credentials == nil {
 		return false
 	}
 	age := time.Since(c.credentials.snapshot().Since)
-	return age >= 0 && age < newKeyPeriod
+	return age >= 0 && age < period
 }

@@ -1,6 +1,7 @@
 package plane
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
@@ -22,8 +23,13 @@ import (
 const (
 	maxIdentityFile = 64 << 10 // bytes of identity.json
 	maxPins         = 16
+	maxFormer       = 16 // former keys
+	// formerPeriod is how long a former key is kept at least: the time in which a takeover should be noticed.
+	formerPeriod = 30 * 24 * time.Hour
 	// newKeyPeriod is how long after a registration or a rotation some replica may not know the new key.
 	newKeyPeriod = time.Minute
+	// replicaDelay is the time in which a replica normally learns of a key.
+	replicaDelay = 5 * time.Second
 )
 
 // identityRecord is the content of identity.json: the cell's key, and the address and pins of its control plane. Only
@@ -33,14 +39,43 @@ type identityRecord struct {
 	Cell    string   `json:"cell"`
 	Address string   `json:"address,omitempty"` // HOST:PORT of the control plane
 	Pins    []string `json:"pins,omitempty"`    // of the control plane's keys (R29)
+	// Serial is that of the signed set that Pins are from; 0: they are the token's.
+	Serial int64 `json:"serial,omitempty"`
 	// Key is the seed of the Ed25519 key under which the cell is registered; empty: it never was.
 	Key []byte `json:"key,omitempty"`
-	// Next replaces Key once the control plane knows Next. Until that is certain, either may work.
-	Next  []byte    `json:"next,omitempty"`
-	Token string    `json:"token,omitempty"` // hash of the token that registered Key
-	Since time.Time `json:"since,omitzero"`  // when Key was adopted, by the cell's clock
+	// Next replaces Key once the control plane knows Next and refuses Key. Until that is certain, either may work.
+	Next []byte `json:"next,omitempty"`
+	// Former holds keys that were the cell's or were presented, oldest first, at most maxFormer. A control plane that
+	// was taken over may have accepted keys of which the vendor's own knows nothing: then a former one counts (R29).
+	Former []formerKey `json:"former,omitempty"`
+	Token  string      `json:"token,omitempty"` // hash of the token that registered Key
+	Order  *Order      `json:"order,omitempty"` // as of that registration; nil: an older version registered
+	Since  time.Time   `json:"since,omitzero"`  // when Key was adopted, by the cell's clock
 	// Registration is a registration that was begun and whose outcome is not known (R28).
 	Registration *registration `json:"joining,omitempty"`
+}
+
+// formerKey is the seed of a key, and when it was replaced, by the cell's clock.
+type formerKey struct {
+	Key   []byte    `json:"key"`
+	Until time.Time `json:"until"`
+}
+
+// retire adds a key to the former ones.
+func (s *identityRecord) retire(seed []byte) {
+	s.Former = slices.DeleteFunc(slices.Clone(s.Former), func(f formerKey) bool { return bytes.Equal(f.Key, seed) })
+	if len(seed) > 0 {
+		s.Former = append(s.Former, formerKey{seed, time.Now()})
+	}
+	s.Former = s.Former[max(0, len(s.Former)-maxFormer):]
+}
+
+// Order says where the order of assignments and flags began: at a registration. Token is the hash of its token.
+type Order struct {
+	Token    string `json:"token"`
+	Epoch    int64  `json:"epoch,omitempty"`
+	Sequence int64  `json:"sequence,omitempty"`
+	Height   int64  `json:"height,omitempty"` // of flags
 }
 
 // registration holds the content of a token, without its secret, and the key made for the token.
@@ -88,6 +123,9 @@ func (s *identityRecord) validate() error {
 	seeds, pins := [][]byte{s.Key, s.Next}, [][]string{s.Pins}
 	if s.Registration != nil {
 		seeds, pins = append(seeds, s.Registration.Key), append(pins, s.Registration.Pins)
+	}
+	for _, f := range s.Former {
+		seeds = append(seeds, f.Key)
 	}
 	for _, seed := range seeds {
 		if len(seed) != 0 && len(seed) != ed25519.SeedSize {
@@ -151,6 +189,15 @@ func LoadCredentials(stateDir, cell string, token *identity.Token) (*Credentials
 // Cell returns the cell that the credentials belong to; empty: none yet.
 func (k *Credentials) Cell() string { return k.snapshot().Cell }
 
+// Order returns where the order of assignments began; nil: the cell was never registered.
+func (k *Credentials) Order() *Order {
+	s := k.snapshot()
+	if s.Order == nil && s.Token != "" {
+		return &Order{Token: s.Token}
+	}
+	return s.Order
+}
+
 func (k *Credentials) reload() error {
 	stored, err := loadIdentity(k.dir)
 	if err != nil || stored.Cell == "" {
@@ -202,21 +249,25 @@ func (k *Credentials) beginRegistration(t *identity.Token) (identityRecord, erro
 	})
 }
 
-func (k *Credentials) finishRegistration(pins []string) (identityRecord, error) {
+// finishRegistration makes the registered key the cell's. The pins are the token's: those in the answer are only as
+// good as the connection (R29).
+func (k *Credentials) finishRegistration(answer identity.Joined) (identityRecord, error) {
 	return k.update(func(s *identityRecord) {
 		j := s.Registration
-		s.Address, s.Pins, s.Key, s.Token, s.Since = j.Address, j.Pins, j.Key, j.Token, time.Now()
-		if validPins(pins) {
-			s.Pins = pins
-		}
+		s.retire(s.Key)
+		s.Address, s.Pins, s.Serial, s.Key, s.Token, s.Since = j.Address, j.Pins, 0, j.Key, j.Token, time.Now()
+		s.Order = &Order{Token: j.Token, Epoch: answer.Epoch, Sequence: answer.Sequence, Height: answer.Height}
 		s.Next, s.Registration = nil, nil
 	})
 }
 
 // prepareNextKey returns a record with a Next: the pending one, or a new one.
 func (k *Credentials) prepareNextKey() (identityRecord, error) {
-	if s := k.snapshot(); len(s.Next) > 0 {
+	switch s := k.snapshot(); {
+	case len(s.Next) > 0:
 		return s, nil
+	case len(s.Former) >= maxFormer && time.Since(s.Former[0].Until) < formerPeriod:
+		return s, errTooManyKeys
 	}
 	seed, err := newSeed()
 	if err != nil {
@@ -225,9 +276,32 @@ func (k *Credentials) prepareNextKey() (identityRecord, error) {
 	return k.update(func(s *identityRecord) { s.Next = seed })
 }
 
-// adoptNextKey makes Next the key. It is called once the control plane knows Next.
-func (k *Credentials) adoptNextKey() (identityRecord, error) {
-	return k.update(func(s *identityRecord) { s.Key, s.Next, s.Since = s.Next, nil, time.Now() })
+// errTooManyKeys says that another key would push out a former key that may be the one that the vendor knows.
+var errTooManyKeys = fmt.Errorf("the cell made %d keys within %d days, and makes no other: ask the vendor whether the "+
+	"control plane is sound", maxFormer, int(formerPeriod.Hours()/24))
+
+// adoptKey makes a next or former key the cell's key. It is called once the control plane knows that key and refuses
+// the present one, which becomes a former key.
+func (k *Credentials) adoptKey(seed []byte) error {
+	_, err := k.update(func(s *identityRecord) {
+		s.retire(seed)
+		s.Former = s.Former[:len(s.Former)-1]
+		s.retire(s.Key)
+		if bytes.Equal(seed, s.Next) {
+			s.Next = nil
+		}
+		s.Key, s.Since = seed, time.Now()
+	})
+	return err
+}
+
+// withdrawNextKey makes Next a former key: it was refused, but another control plane may have accepted it.
+func (k *Credentials) withdrawNextKey() error {
+	_, err := k.update(func(s *identityRecord) {
+		s.retire(s.Next)
+		s.Next = nil
+	})
+	return err
 }
 
 func newSeed() ([]byte, error) {

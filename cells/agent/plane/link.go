@@ -28,6 +28,7 @@ const (
 // link is the HTTP client of one key: one connection for the stream, and one for requests.
 type link struct {
 	base     string             // without a trailing slash
+	boot     string             // sent with every request
 	key      ed25519.PrivateKey // nil: plain
 	http     http.Client
 	replaced chan struct{} // closed once another link replaces this one
@@ -73,7 +74,7 @@ func (c *Client) newLink(base string, key ed25519.PrivateKey, t *http.Transport)
 	if c.wrapTransport != nil {
 		transport = c.wrapTransport(t)
 	}
-	return &link{base: base, key: key, replaced: make(chan struct{}), http: http.Client{
+	return &link{base: base, boot: c.boot, key: key, replaced: make(chan struct{}), http: http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}

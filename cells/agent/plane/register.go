@@ -69,7 +69,7 @@ func (c *Client) completeRegistration(ctx context.Context, j registration) error
 		answer, err := c.presentToken(ctx, l)
 		if err == nil {
 			c.onTestPoint("token sent")
-			if _, err := c.credentials.finishRegistration(answer.Pins); err != nil {
+			if _, err := c.credentials.finishRegistration(answer); err != nil {
 				return err
 			}
 			c.onTestPoint("registered")

@@ -3,7 +3,6 @@ package plane
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -18,6 +17,7 @@ import (
 )
 
 const (
+	shownBoot = 16       // bytes of the boot id, as why shows it
 	maxReport = 64 << 10 // bytes of a report's body, the control plane's limit
 	// maxFirstReportDelay bounds how long the first report waits for health to be known, so that a restarted agent does
 	// not look like an unhealthy cell.
@@ -36,7 +36,6 @@ type ReporterOptions struct {
 type Reporter struct {
 	options ReporterOptions
 	client  *Client
-	boot    string // random for each start (R27)
 	outbox  *Outbox
 	news    wake.Signal // wakes run: there is something to send
 
@@ -52,10 +51,11 @@ type Reporter struct {
 
 // NewReporter returns a reporter for one start of the agent. It sends nothing before Client.Run.
 func NewReporter(c *Client, box *Outbox, o ReporterOptions) *Reporter {
-	return &Reporter{options: o, client: c, boot: rand.Text(), outbox: box, news: wake.New(), maxBatch: cells.MaxEvents}
+	return &Reporter{options: o, client: c, outbox: box, news: wake.New(), maxBatch: cells.MaxEvents}
 }
 
-func (r *Reporter) Boot() string { return r.boot }
+// Boot returns the part of the boot id that may be shown: who knows all of it could pass for this agent.
+func (r *Reporter) Boot() string { return r.client.boot[:shownBoot] }
 
 // Publish makes report the current state, and has it sent if it changed or history was added. ready says that the state
 // is worth reporting; the first report waits for that, to a limit.
@@ -91,7 +91,7 @@ func (r *Reporter) run(ctx context.Context, h Handler) {
 			if failures == 0 && ctx.Err() == nil {
 				r.client.log.Warn().Err(err).Msg("the report could not be sent; the agent retries")
 			}
-			_ = backoff.Sleep(ctx, r.client.RetryPause(err, failures))
+			r.client.pauseForRetry(ctx, err, failures)
 			failures++
 			continue
 		}
@@ -158,7 +158,7 @@ func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, report
 		return false, nil, err
 	}
 	r.client.onTestPoint("reported")
-	r.updatePins(receipt.Pins, connection)
+	r.updatePins(receipt, connection)
 	if events == 0 && r.maxBatch == 0 { // the refused event must be the oldest
 		r.maxBatch = cells.MaxEvents
 		return true, report.Acknowledged, r.outbox.stubOldest("the control plane refused the event")
@@ -169,8 +169,8 @@ func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, report
 }
 
 // updatePins passes the control plane's pins on. A failure does not hold back reports.
-func (r *Reporter) updatePins(pins []string, connection *tls.ConnectionState) {
-	err := r.client.updatePins(pins, connection)
+func (r *Reporter) updatePins(receipt cells.Receipt, connection *tls.ConnectionState) {
+	err, pins := r.client.updatePins(receipt, connection), receipt.Pins
 	if err != nil && !slices.Equal(pins, r.refusedPins) {
 		r.client.log.Error().Err(err).Msg("the pins of the control plane's keys were not changed")
 		r.refusedPins = pins
@@ -197,7 +197,7 @@ func (r *Reporter) shrinkBatch(err error, events int) bool {
 // composeReport encodes a report that fits: the whole state except, if necessary, the oldest failures, and then as much
 // history as there is room for.
 func (r *Reporter) composeReport(report cells.Report, flags *cells.FlagsReport) (body []byte, events int, err error) {
-	report.Cell, report.Boot, report.Agent, report.Infrastructure, report.Sent = r.client.cell, r.boot,
+	report.Cell, report.Boot, report.Agent, report.Infrastructure, report.Sent = r.client.cell, r.client.boot,
 		r.options.Version, r.options.Infrastructure, time.Now()
 	report.Flags, report.Confirmed = flags, r.outbox.lastAcknowledged()
 	for {

@@ -25,6 +25,9 @@ const (
 	maxReceipt = 64 << 10
 	maxProblem = 4 << 10 // bytes of an error's body
 
+	// bootHeader has the boot id: of two machines with one key, the control plane finds also one that only reads (R27).
+	bootHeader = "Sluice-Boot"
+
 	maxNextPoll   = 300  // seconds
 	maxRetryAfter = 3600 // seconds
 )
@@ -74,6 +77,7 @@ func (l *link) send(
 	for k, v := range header {
 		request.Header[k] = v
 	}
+	request.Header.Set(bootHeader, l.boot)
 	response, err := l.http.Do(request)
 	if err != nil {
 		return nil, err

@@ -60,7 +60,7 @@ func (p *subscriber) run(ctx context.Context) {
 		if p.failures == 0 {
 			p.client.log.Warn().Err(err).Msg("the control plane can't be reached; what runs keeps running")
 		}
-		_ = backoff.Sleep(ctx, p.client.RetryPause(err, p.failures))
+		p.client.pauseForRetry(ctx, err, p.failures)
 		p.failures++
 	}
 }

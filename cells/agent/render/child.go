@@ -44,6 +44,7 @@ type request struct {
 // response is the first line of a render child's output. The objects' bytes follow in order.
 type response struct {
 	Objects  []object `json:"objects,omitempty"`  // in the order in which to apply them
+	Version  string   `json:"version,omitempty"`  // of the release, by its release.yaml
 	Features []string `json:"features,omitempty"` // contained in the release, sorted
 	Error    string   `json:"error,omitempty"`    // why the release can't be rendered
 	Corrupt  bool     `json:"corrupt,omitempty"`  // the bytes don't match the digest: fetch them again
@@ -74,7 +75,7 @@ func Main(stdin io.Reader, stdout io.Writer) int {
 		return 2
 	}
 	var a response
-	bodies, features, err := q.render(in)
+	bodies, release, err := q.render(in)
 	var corrupt *corruptError
 	switch {
 	case errors.As(err, &corrupt):
@@ -82,7 +83,7 @@ func Main(stdin io.Reader, stdout io.Writer) int {
 	case err != nil:
 		a.Error = err.Error()
 	default:
-		a.Features = features
+		a.Version, a.Features = release.Version.String(), slices.Sorted(slices.Values(release.Features))
 		for _, b := range bodies {
 			a.Objects = append(a.Objects, object{b.name, len(b.text)})
 		}
@@ -126,7 +127,7 @@ type corruptError struct{ reason string }
 
 func (e *corruptError) Error() string { return e.reason }
 
-func (q *request) render(tar io.Reader) ([]body, []string, error) {
+func (q *request) render(tar io.Reader) ([]body, *releases.Release, error) {
 	files, digest, err := releases.Unpack(tar, releases.Limits{})
 	if err != nil {
 		return nil, nil, &corruptError{err.Error()}
@@ -157,7 +158,7 @@ func (q *request) render(tar io.Reader) ([]body, []string, error) {
 		return nil, nil, err
 	}
 	bodies, err := buildManifests(files, dir)
-	return bodies, slices.Sorted(slices.Values(r.Features)), err
+	return bodies, r, err
 }
 
 // joinFaults returns faults as one error with a line each, or nil. Warnings are left out.

@@ -24,8 +24,8 @@ import (
 )
 
 const (
-	// renderFormat changes when the same release and values would render to other files.
-	renderFormat  = "2"
+	// renderFormat changes when the same release and values would render to other files, or to another response.
+	renderFormat  = "3"
 	kustomize     = "sigs.k8s.io/kustomize/api"
 	keptRendered  = 16
 	maxRendered   = 256 << 20
@@ -108,11 +108,22 @@ func rendererVersion() string {
 type Result struct {
 	cells.Rendered
 	Features []string // never nil
+	version  string   // as release.yaml says
 }
 
 // Render returns the rendered assignment, from the cache if it is there. An error is a *content.UnavailableError, ctx's
-// cause, or why the release can't be rendered, now or ever.
+// cause, or why the release can't be rendered, now or ever; a *content.RefusedError says that the content is another
+// release than the assignment names.
 func (r *Renderer) Render(ctx context.Context, a *cells.Assignment) (Result, error) {
+	m, err := r.renderCached(ctx, a)
+	if err == nil && m.version != a.Release {
+		return Result{}, &content.RefusedError{Cause: fmt.Errorf("the control plane named release %s, and release.yaml "+
+			"of %s says version %s", a.Release, a.Digest, words.Clip(m.version, 100))}
+	}
+	return m, err
+}
+
+func (r *Renderer) renderCached(ctx context.Context, a *cells.Assignment) (Result, error) {
 	file, err := r.cacheFile(a)
 	if err != nil {
 		return Result{}, err
@@ -259,7 +270,7 @@ func splitOutput(from *cells.Assignment, output []byte) (Result, error) {
 		all = append(all, text...)
 	}
 	files[manifestsFile] = all
-	return Result{cells.Rendered{Assignment: *from, Files: files}, append([]string{}, a.Features...)}, nil
+	return Result{cells.Rendered{Assignment: *from, Files: files}, append([]string{}, a.Features...), a.Version}, nil
 }
 
 func firstLine(text []byte) string {

@@ -63,6 +63,7 @@ type Caller struct {
 	Listener   Listener
 	Cell       string      // proved by its key; at a plain listener, as named in the request
 	Key        string      // proved by the connection, in identity.FormatKey's format
+	Boot       string      // boot id of a cell's agent; empty: an agent of an older version
 	NewKey     bool        // Key is the cell's next key, and the previous one is still valid
 	Role       access.Role // of a person or a program; empty if unknown
 	RemoteAddr string

@@ -19,6 +19,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/queryparam"
 	"github.com/rs/zerolog"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
@@ -35,6 +36,8 @@ type Members interface {
 	CheckFresh() error
 	// RetirePreviousKey retires the cell's previous key after the first use of its next key.
 	RetirePreviousKey(ctx context.Context, cell, key string) error
+	// ChangeIdentity durably changes a cell's identity; by is for the commit.
+	ChangeIdentity(ctx context.Context, cell, by string, change func(*cells.Identity)) error
 }
 
 // Tokens stores operators' tokens by the hash of their secrets, and the audit.
@@ -60,12 +63,14 @@ type Auth struct {
 	log        zerolog.Logger
 	metrics    *metrics.Metrics
 	tokenCache tokenCache
+	boots      bootWatch
 }
 
 // New returns an Auth and starts nothing.
 func New(o Options) *Auth {
 	return &Auth{members: o.Members, tokens: o.Tokens, keyed: o.Keyed, log: o.Log, metrics: o.Metrics,
-		tokenCache: tokenCache{tokens: o.Tokens, clockStart: time.Now()}}
+		tokenCache: tokenCache{tokens: o.Tokens, clockStart: time.Now()},
+		boots:      bootWatch{clockStart: time.Now(), cells: map[string]*sightings{}}}
 }
 
 // Serves reports whether a route exists at a listener.
@@ -134,6 +139,8 @@ func (a *Auth) Admit(
 		api.WriteProblem(w, status, "This requires the role "+string(route.Audience)+": ask for a token that has it.")
 	case route.Audience == api.Cell && !a.namesOwnCell(c, r):
 		WriteForbidden(w)
+	case route.Audience == api.Cell && a.foundClone(r.Context(), c):
+		WriteUnauthorized(w, listener)
 	default:
 		a.retirePreviousKey(r.Context(), c)
 		return c, true
@@ -169,7 +176,10 @@ func (a *Auth) retirePreviousKey(ctx context.Context, c *api.Caller) {
 // token.
 func (a *Auth) identifyCaller(r *http.Request, listener api.Listener) (*api.Caller, error) {
 	if listener == api.Cells {
-		return a.identifyPeer(r), nil
+		c := a.identifyPeer(r)
+		boot := r.Header.Get(BootHeader)
+		c.Boot = boot[:min(len(boot), maxBoot)]
+		return c, nil
 	}
 	c := &api.Caller{Listener: listener, RemoteAddr: r.RemoteAddr}
 	if listener == api.Socket || listener == api.Loopback {

@@ -48,7 +48,7 @@ type cellEntry struct {
 	mu            sync.Mutex         // guards what follows, and is held to change generation and tag
 	key           view.Key           // of tag
 	recentBundles [2]releases.Digest // the last two bundles of flags in the cell's answer, newest first
-	streams       []closer           // the cell's streams, oldest first; at most maxStreams
+	streams       []cellStream       // the cell's streams, oldest first; at most maxStreams
 }
 
 // answerTag holds the ETag of one cell's answer. It is immutable. The answer itself is not cached, since a cell reads

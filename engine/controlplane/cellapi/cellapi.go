@@ -30,7 +30,8 @@ type Options struct {
 	Inbox        Inbox
 	Members      Members
 	Auth         *auth.Auth
-	Pins         []string      // pins of the control plane's keys
+	Pins         []string // pins of the control plane's keys
+	SignedPins   []cells.SignedPins
 	PollInterval time.Duration // for cells that poll without waiting
 	Limits       Limits
 	ContentDir   string // folder for large content; empty: the system's for temporary files
@@ -58,9 +59,11 @@ func New(o Options) *API {
 		content: &contentHandlers{answers: answers, repository: o.Repository, throttle: throttle,
 			releases: newPackedCache(releaseCacheSize, diskCacheSize, o.ContentDir),
 			bundles:  newPackedCache(bundleCacheSize, diskCacheSize, o.ContentDir)},
-		reports: &reportHandlers{inbox: o.Inbox, auth: o.Auth, answers: answers, throttle: throttle, pins: o.Pins},
-		registration: &registrationHandlers{members: o.Members, auth: o.Auth, limits: newRegistrationLimiter(),
-			pins: o.Pins, shutdown: o.Shutdown, log: o.Log},
+		reports: &reportHandlers{inbox: o.Inbox, auth: o.Auth, answers: answers, throttle: throttle, pins: o.Pins,
+			signedPins: o.SignedPins},
+		registration: &registrationHandlers{members: o.Members, answers: answers, auth: o.Auth,
+			limits: newRegistrationLimiter(),
+			pins:   o.Pins, shutdown: o.Shutdown, log: o.Log},
 		fanout: f,
 	}
 }

@@ -89,6 +89,7 @@ type Members interface {
 // registrationHandlers assigns keys to cells: the first key by a token, each further key by the previous one.
 type registrationHandlers struct {
 	members  Members
+	answers  *answerCache
 	auth     *auth.Auth // for the audit
 	limits   *registrationLimiter
 	pins     []string
@@ -129,7 +130,12 @@ func (h *registrationHandlers) serveRegister(w http.ResponseWriter, r *http.Requ
 	if err := h.auth.Audit(r.Context(), c, "register as cell "+in.Cell+" with the key "+c.Key); err != nil {
 		h.log.Warn().Err(err).Str("cell", in.Cell).Msg("the cell was registered, but the audit has no entry")
 	}
-	api.WriteJSON(w, http.StatusOK, identity.Joined{Cell: in.Cell, Epoch: id.Epoch, Pins: h.pins})
+	h.auth.BindBoot(c, id.Epoch)
+	answer := identity.Joined{Cell: in.Cell, Epoch: id.Epoch, Pins: h.pins}
+	if v := h.answers.latest().view; v != nil {
+		answer.Sequence, answer.Height = v.Position(in.Cell)
+	}
+	api.WriteJSON(w, http.StatusOK, answer)
 }
 
 // serveNextKey answers POST /v1/key: a cell presents its next key over a connection of its present key. It may be

@@ -32,6 +32,8 @@ type reportHandlers struct {
 	answers  *answerCache
 	throttle *throttle
 	pins     []string
+
+	signedPins []cells.SignedPins // by which a new standby key reaches the cell
 }
 
 // serveReport answers POST /v1/reports with a receipt, after the report is durable.
@@ -65,7 +67,7 @@ func (h *reportHandlers) serveReport(w http.ResponseWriter, r *http.Request, c *
 		return
 	}
 	if c.Listener == api.Cells {
-		receipt.Pins = h.pins // a new standby key reaches the cell
+		receipt.Pins, receipt.SignedPins = h.pins, h.signedPins
 	}
 	api.WriteJSON(w, http.StatusOK, receipt)
 }

@@ -111,7 +111,7 @@ func (l *stream) start(known, head string) {
 		l.close("gone")
 		return
 	}
-	l.entry.addStream(l)
+	l.entry.addStream(l, l.caller.Boot)
 	f.subscribe(l.entry, l)
 	l.catchUp() // with changes before the subscription
 	l.recheckAccess()
@@ -277,32 +277,45 @@ func (l *stream) checkPeer() {
 	}
 }
 
+// cellStream is a stream of a cell, with the boot that opened it.
+type cellStream struct {
+	closer
+	boot string
+}
+
 // addStream adds a stream. It closes the cell's ended streams, as a whole fleet may reconnect before heartbeats find
-// its last streams dead, and the oldest stream if there are more than maxStreams.
-func (e *cellEntry) addStream(c closer) {
+// its last streams dead, the oldest stream if there are more than maxStreams, and those of other boots: an agent that
+// ended does not open another, while a second machine with the same key does, and is found (R27).
+func (e *cellEntry) addStream(c closer, boot string) {
 	e.mu.Lock()
 	before := slices.Clone(e.streams)
 	e.mu.Unlock()
 	for _, o := range before {
-		if l, ok := o.(*stream); ok {
+		if l, ok := o.closer.(*stream); ok {
 			l.checkPeer()
 		}
 	}
 	e.mu.Lock()
-	e.streams = append(e.streams, c)
-	var oldest closer
+	var replaced []cellStream
+	e.streams = slices.DeleteFunc(e.streams, func(o cellStream) bool {
+		if o.boot != boot {
+			replaced = append(replaced, o)
+		}
+		return o.boot != boot
+	})
+	e.streams = append(e.streams, cellStream{c, boot})
 	if len(e.streams) > maxStreams {
-		oldest = e.streams[0]
+		replaced = append(replaced, e.streams[0])
 		e.streams = slices.Delete(e.streams, 0, 1)
 	}
 	e.mu.Unlock()
-	if oldest != nil {
-		oldest.close("replaced")
+	for _, o := range replaced {
+		o.close("replaced")
 	}
 }
 
 func (e *cellEntry) removeStream(c closer) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.streams = slices.DeleteFunc(e.streams, func(o closer) bool { return o == c })
+	e.streams = slices.DeleteFunc(e.streams, func(o cellStream) bool { return o.closer == c })
 }

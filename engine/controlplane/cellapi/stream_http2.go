@@ -32,7 +32,7 @@ func (d *desiredHandlers) serveHTTP2Stream(
 		return
 	}
 	f.metrics.Streams.Inc()
-	e.addStream(l)
+	e.addStream(l, c.Boot)
 	defer e.removeStream(l)
 	f.subscribe(e, l)
 	defer f.unsubscribe(e, l)

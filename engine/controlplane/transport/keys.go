@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -16,6 +17,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
@@ -23,19 +25,25 @@ import (
 // can take over without notice (R29). Replicas share them.
 type Keys struct {
 	Pins []string // of the active and the standby key
-	cert tls.Certificate
+	// SignedPins lead from older pins to these, oldest first.
+	SignedPins []cells.SignedPins
+	// StandbyHere says that the standby key itself is in the folder: whoever takes this machine over has it too.
+	StandbyHere bool
+	cert        tls.Certificate
 }
 
 const (
-	activeKey  = "active.key"
-	standbyKey = "standby.key"
-	maxKeySize = 16 << 10 // bytes
+	activeKey     = "active.key"
+	standbyKey    = "standby.key"
+	standbyPublic = "standby.pub" // in place of standbyKey once that is kept elsewhere
+	maxKeySize    = 16 << 10      // bytes
 	// maxCertificateSize bounds a cell's certificate, in bytes. A self-signed one has about 400.
 	maxCertificateSize = 4 << 10
 )
 
-// OpenKeys reads the keys in a folder and creates missing ones. To make the standby key active, move its file onto the
-// active one and restart: a new standby key is created, and cells learn its pin.
+// OpenKeys reads the keys in a folder and creates missing ones. The standby key may be kept elsewhere: then its public
+// half is enough. Where the standby key was moved onto the active one, OpenKeys makes another standby key, and signs
+// its pin with the one that is active now, which cells know as their standby key.
 func OpenKeys(dir string) (*Keys, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create the folder of the control plane's keys: %w", err)
@@ -47,32 +55,45 @@ func OpenKeys(dir string) (*Keys, error) {
 			dir, dir)
 	}
 	active, standby := filepath.Join(dir, activeKey), filepath.Join(dir, standbyKey)
-	if !fileExists(active) && fileExists(standby) {
-		return nil, fmt.Errorf(
-			"%s is missing, but %s exists: restore the first, or move the second to its place to let it take over",
-			active, standby)
+	hasActive, hasStandby, hasPublic := fileExists(active), fileExists(standby),
+		fileExists(filepath.Join(dir, standbyPublic))
+	if !hasActive && (hasStandby || hasPublic) {
+		return nil, fmt.Errorf("%s is missing, but a standby key exists: restore the first, or let the standby key take "+
+			"over with sluice standby-key promote", active)
 	}
-	k := &Keys{}
-	for i, file := range []string{active, standby} {
-		key, err := loadOrCreateKey(file)
+	key, err := loadOrCreateKey(active)
+	if err != nil {
+		return nil, err
+	}
+	k := &Keys{StandbyHere: hasStandby || !hasPublic}
+	if k.cert, err = identity.SelfSignedCertificate(rand.Reader, key, "sluice", time.Now()); err != nil {
+		return nil, fmt.Errorf("%s: %w", active, err)
+	}
+	var public crypto.PublicKey
+	if k.StandbyHere {
+		other, err := loadOrCreateKey(standby)
 		if err != nil {
 			return nil, err
 		}
-		pin, err := identity.KeyPin(key.Public())
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		if i == 0 {
-			if k.cert, err = identity.SelfSignedCertificate(rand.Reader, key, "sluice", time.Now()); err != nil {
-				return nil, fmt.Errorf("%s: %w", file, err)
-			}
-		} else if pin == k.Pins[0] {
-			return nil, fmt.Errorf("%s and %s are the same key: remove the second, and a new key is created",
-				active, standby)
-		}
-		k.Pins = append(k.Pins, pin)
+		public = other.Public()
+	} else if public, err = loadPublicKey(filepath.Join(dir, standbyPublic)); err != nil {
+		return nil, err
 	}
-	return k, nil
+	if k.Pins, err = pinsOf(key.Public(), public); err != nil {
+		return nil, err
+	}
+	if k.Pins[0] == k.Pins[1] {
+		return nil, fmt.Errorf("%s is also the standby key in %s: remove %s or %s there, and a new standby key is created; "+
+			"or let the standby key take over with sluice standby-key promote, which makes a new one elsewhere",
+			active, dir, standbyKey, standbyPublic)
+	}
+	if hasActive && k.StandbyHere && !hasStandby {
+		if err := appendSignedPins(dir, key, k.Pins); err != nil {
+			return nil, err
+		}
+	}
+	k.SignedPins, err = loadSignedPins(dir)
+	return k, err
 }
 
 // Certificate returns the active key's self-signed certificate.
@@ -165,11 +186,7 @@ func createKey(file string) (err error) {
 	if err := os.Link(f.Name(), file); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(file))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return syncDir(filepath.Dir(file))
 }
 
 // cellsTLS configures the cells' listener: TLS 1.3, with a key on the client's side. Package auth looks the key up for

@@ -225,6 +225,13 @@ func (w *jsonWriter) writeBoot(b plan.Boot) {
 	w.writeNonZero(`,"skew":`, int64(b.Skew))
 	w.writeNonZero(`,"confirmed":`, b.Confirmed)
 	w.writeNonZero(`,"rewound":`, int64(b.Rewound))
+	if b.Ran {
+		w.writeRaw(`,"ran":true`)
+	}
+	w.writeNonZero(`,"lost":`, int64(b.Lost))
+	if !b.LostAt.IsZero() {
+		w.writeTime(`,"lostAt":`, b.LostAt)
+	}
 	for i, m := range b.Marks {
 		if i == 0 {
 			w.writeRaw(`,"marks":[`)

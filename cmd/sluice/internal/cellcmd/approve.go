@@ -122,6 +122,8 @@ type ownerView struct {
 	Offered []candidate  `json:"offered"`
 	Running *candidate   `json:"running,omitempty"`
 	Waits   string       `json:"waits,omitempty"`
+
+	PinDigest releases.Digest `json:"pinDigest,omitempty"` // empty: a pin is by name alone
 }
 
 // loadOwner reads the owner's decisions; without any, it returns an empty Owner.
@@ -159,7 +161,7 @@ func cellOwnerVerb(a *cli.App) *cobra.Command {
 			return fmt.Errorf("cell owner: %w", err)
 		}
 		v := ownerView{Cell: name, Owner: o, Offered: append([]candidate{}, candidates(offered)...),
-			Waits: offered.Waits}
+			Waits: offered.Waits, PinDigest: o.PinDigest}
 		if r := offered.Running; r != nil {
 			v.Running = &candidate{r.Release, r.Digest, r.Channel}
 		}
@@ -186,7 +188,7 @@ func printOwner(a *cli.App, v ownerView) {
 		say("waits", v.Waits)
 	}
 	say("paused", cli.OrDash(o.Paused))
-	say("pin", cli.OrDash(o.Pin))
+	say("pin", cli.OrDash(pinText(o)))
 	approval := "not required"
 	if o.Approval {
 		approval = fmt.Sprintf("required; %d approved", len(o.Approved))

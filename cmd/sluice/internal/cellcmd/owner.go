@@ -29,6 +29,7 @@ func ownerVerbs(a *cli.App) []*cobra.Command {
 	return []*cobra.Command{
 		cellOwnerVerb(a), cellPauseVerb(a), cellUnpauseVerb(a), cellPinVerb(a), cellUnpinVerb(a),
 		cellWindowVerb(a), cellApprovalVerb(a), cellApproveVerb(a), cellFeatureVerb(a), cellFlagsVerb(a),
+		cellClockVerb(a),
 	}
 }
 
@@ -127,7 +128,9 @@ func clearDecision(what *string, was string) string {
 func cellPinVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "pin RELEASE", Short: "Start no other release than one in this cell",
-		Args:    cli.ArgumentCount(1, 1, "RELEASE"),
+		Args: cli.ArgumentCount(1, 1, "RELEASE"),
+		Long: `Pins the bytes that run here or are offered under that version, by their digest. A version that neither
+runs nor is offered is pinned by its name alone.`,
 		Example: `  sluice cell pin 2026.11.3 --state /var/lib/sluice`,
 		PreRunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := releases.ParseVersion(args[0]); err != nil {
@@ -136,16 +139,65 @@ func cellPinVerb(a *cli.App) *cobra.Command {
 			return nil
 		},
 	}
-	return ownerVerb(a, cmd, func(o *cells.Owner, args []string) (string, error) {
-		o.Pin = args[0]
-		return "pinned to " + o.Pin + ": no other release starts; sluice cell unpin ends it", nil
-	})
+	folder := addStateFlags(a, cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		state, err := folder()
+		if err != nil {
+			return err
+		}
+		offered, err := agent.LoadOffer(state)
+		if err != nil {
+			return fmt.Errorf("cell pin: %w", err)
+		}
+		digest, err := digestToPin(offered, args[0])
+		if err != nil {
+			return err
+		}
+		return changeOwner(a, cmd, folder, func(o *cells.Owner) (string, error) {
+			o.Pin, o.PinDigest = args[0], digest
+			return "pinned to " + pinText(o) + ": no other release starts; sluice cell unpin ends it", nil
+		})
+	}
+	return cmd
+}
+
+// digestToPin returns the digest of a version that runs, or else is offered; "": it does neither.
+func digestToPin(o agent.Offer, version string) (releases.Digest, error) {
+	if r := o.Running; r != nil && r.Release == version {
+		return r.Digest, nil
+	}
+	var found releases.Digest
+	for _, c := range candidates(o) {
+		switch {
+		case c.Release != version:
+		case found != "" && found != c.Digest:
+			return "", cli.Fail(fmt.Errorf("cell pin: %s is offered with two digests, %s and %s", version, found, c.Digest),
+				"ask the vendor which one is right, and sluice cell pause meanwhile")
+		default:
+			found = c.Digest
+		}
+	}
+	return found, nil
+}
+
+// pinText returns the owner's pin in words; "" if there is none.
+func pinText(o *cells.Owner) string {
+	switch {
+	case o.Pin == "":
+		return ""
+	case o.PinDigest == "":
+		return o.Pin + " by name alone (sluice cell pin takes the digest of what runs or is offered)"
+	}
+	return o.Pin + " " + string(o.PinDigest)
 }
 
 func cellUnpinVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{Use: "unpin", Short: "End the owner's pin", Args: cli.ArgumentCount(0, 0, "")}
 	return ownerVerb(a, cmd,
-		func(o *cells.Owner, _ []string) (string, error) { return clearDecision(&o.Pin, "pinned"), nil })
+		func(o *cells.Owner, _ []string) (string, error) {
+			o.PinDigest = ""
+			return clearDecision(&o.Pin, "pinned"), nil
+		})
 }
 
 func cellWindowVerb(a *cli.App) *cobra.Command {

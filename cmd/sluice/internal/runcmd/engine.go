@@ -200,8 +200,8 @@ func advertise(ctx context.Context, st cli.Store, mine cli.Advertised, dir strin
 		}
 		if stored != "" && known.Pins[0] == mine.Pins[0] && !slices.Equal(known.Pins, mine.Pins) {
 			log.Warn().Strs("before", known.Pins).Strs("now", mine.Pins).
-				Msg("the standby key has changed: if other replicas run, copy this --tls-dir to them, " +
-					"else cells learn now one key and now the other")
+				Msg("the standby key has changed: if other replicas run, copy this --tls-dir to them; cells take the new " +
+					"one only if the standby key before signed it (sluice standby-key)")
 		}
 		return nil
 	}

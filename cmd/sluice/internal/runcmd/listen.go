@@ -169,5 +169,9 @@ func printListeners(a *cli.App, e *listeners) {
 	if e.keys != nil {
 		a.Stdout.PrintLine("active key %s", e.keys.Pins[0])
 		a.Stdout.PrintLine("standby key %s", e.keys.Pins[1])
+		if e.keys.StandbyHere {
+			a.Stdout.PrintLine("standby.key is on this machine: whoever takes the machine over has it too; move it away with " +
+				"sluice standby-key move --to FILE")
+		}
 	}
 }
