@@ -55,7 +55,7 @@ func packages(t *testing.T) []listed {
 // know the core and, of each other, only what is named here. cmd and test know all.
 func arrows() map[string][]string {
 	basis := []string{"releases", "internal/jsondoc", "internal/manifest", "internal/window", "internal/reason",
-		"internal/words", "internal/backoff", "internal/wake", "channels", "flags", "flags/repository",
+		"internal/words", "internal/backoff", "internal/wake", "internal/overlay", "channels", "flags", "flags/repository",
 		"flags/announce", "cells"}
 	with := func(more ...string) []string { return append(slices.Clone(basis), more...) }
 	shell := func(more ...string) []string {
@@ -72,6 +72,7 @@ func arrows() map[string][]string {
 		"internal/jsondoc":       {},
 		"internal/manifest":      {"internal/jsondoc"},
 		"internal/manifest/edit": {},
+		"internal/overlay":       {"internal/manifest"},
 		"internal/window":        {},
 		"internal/reason":        {},
 		"internal/words":         {},

@@ -10,10 +10,10 @@ import (
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/engine/simulate"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/overlay"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -106,7 +106,7 @@ func (s *Flags) People() People {
 
 // Check refuses a change that introduces a fault. Earlier faults don't matter: the change may mend one.
 func (s *Flags) Check(files map[string][]byte) (warnings []releases.Fault, err error) {
-	more := NewFaults(s.Tree.Faults, repository.Load(nil, simulate.Overlay(s.Files, files)).Faults)
+	more := NewFaults(s.Tree.Faults, repository.Load(nil, overlay.New(s.Files).With(files)).Faults)
 	wrong := Fatal(more)
 	if len(wrong) == 0 {
 		return more, nil
