@@ -219,8 +219,11 @@ type Pipeline struct {
 	StaleAfter   time.Duration      `yaml:"staleAfter" json:"staleAfter,omitempty" doc:"silence after which a cell no longer counts as healthy; default 5m"`
 	People       map[string]*Member `yaml:"people" json:"people,omitempty"`
 	TrustAuthors bool               `yaml:"trustAuthors" json:"trustAuthors,omitempty" doc:"count unsigned approvals by the commit's author: only where the git host proves authors"`
-	Freezes      []Freeze           `yaml:"freezes" json:"freezes,omitempty" doc:"for all channels"`
-	Engine       EngineKeys         `yaml:"engine" json:"engine,omitzero" doc:"whose commits count as the engine's, or: unsigned"`
+	// Releases whose commits are not all signed by people are no candidates (R52)
+	SignedReleases bool       `yaml:"signedReleases" json:"signedReleases,omitempty" doc:"take only releases all of whose commits are signed by a key in people"`
+	Owners         []string   `yaml:"owners" json:"owners,omitempty" doc:"names in people: only these people may change people, owners, policies, freezes, hotfixes and quarantines, by signed commits"`
+	Freezes        []Freeze   `yaml:"freezes" json:"freezes,omitempty" doc:"for all channels"`
+	Engine         EngineKeys `yaml:"engine" json:"engine,omitzero" doc:"whose commits count as the engine's, or: unsigned"`
 }
 
 // Member is a person whose approvals count.

@@ -86,6 +86,20 @@ func preparePipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 			keys[parsed] = name
 		}
 	}
+	if p.Owners != nil && len(p.Owners) == 0 {
+		fault(manifest.Missing, "owners", "names nobody: name people, or leave owners out")
+	}
+	for i, name := range p.Owners {
+		at := fmt.Sprintf("owners[%d]", i)
+		switch m := p.People[name]; {
+		case slices.Contains(p.Owners[:i], name):
+			fault(manifest.Duplicate, at, "%s is there twice", name)
+		case m == nil:
+			fault(manifest.UnknownReference, at, "%.70q is not in people", name)
+		case len(m.Keys) == 0:
+			fault(manifest.Missing, at, "%s has no key, and owners sign their changes: add one to people.%s.keys", name, name)
+		}
+	}
 	faults = append(faults, p.Engine.normaliseKeys(doc)...)
 	p.withDefaults()
 	return faults

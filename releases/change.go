@@ -36,11 +36,20 @@ type FileChange struct {
 	Path string
 	Old  string // object id of the blob (for a release: of the tree); empty: there was none
 	New  string // empty: removed
-	// The commit's author, its Co-authored-by, and for a merge the authors of the merged commits; of a release the
-	// committers too.
+	// The commit's author, its Co-authored-by, and for a merge the authors of the merged commits; of a release or an
+	// announcement the committers too.
 	Authors []Person
-	Keys    []string // releases only: keys with valid signatures of those commits, in the form of Change.Key
-	Key     string   // approvals only: signer of the very commit that wrote this content and only approvals (R52)
+	// Releases and announcements only: this commit and those that it merged, as far as they touch the path
+	Commits []SignedCommit
+	Key     string // approvals only: signer of the very commit that wrote this content and only approvals (R52)
+}
+
+// SignedCommit is a commit that touched what people approve.
+type SignedCommit struct {
+	Commit string
+	Key    string // as Change.Key
+	// It is a merge that has the path as a parent has it, and so wrote nothing.
+	MergedOnly bool
 }
 
 // Draft is a commit to be made. Relative to its parent, it changes Files and nothing else.

@@ -55,7 +55,8 @@ func packages(t *testing.T) []listed {
 // know the core and, of each other, only what is named here. cmd and test know all.
 func arrows() map[string][]string {
 	basis := []string{"releases", "internal/jsondoc", "internal/manifest", "internal/window", "internal/reason",
-		"internal/cleantext", "internal/words", "internal/backoff", "internal/wake", "channels", "flags",
+		"internal/cleantext", "internal/words", "internal/backoff", "internal/wake", "internal/overlay", "channels",
+		"flags",
 		"flags/repository", "flags/announce", "cells"}
 	with := func(more ...string) []string { return append(slices.Clone(basis), more...) }
 	shell := func(more ...string) []string {
@@ -72,6 +73,7 @@ func arrows() map[string][]string {
 		"internal/jsondoc":       {},
 		"internal/manifest":      {"internal/jsondoc"},
 		"internal/manifest/edit": {},
+		"internal/overlay":       {"internal/manifest"},
 		"internal/window":        {},
 		"internal/reason":        {},
 		"internal/cleantext":     {},
@@ -254,8 +256,8 @@ func TestEveryLibraryHasAHome(t *testing.T) {
 // given fs.FS, no network, no processes, no database, no chance.
 func TestPureCore(t *testing.T) {
 	pure := []string{
-		"internal/jsondoc", "internal/manifest", "internal/manifest/edit", "internal/reason", "internal/window",
-		"internal/cleantext", "internal/words", "internal/wake", "releases", "channels", "cells",
+		"internal/jsondoc", "internal/manifest", "internal/manifest/edit", "internal/overlay", "internal/reason",
+		"internal/window", "internal/cleantext", "internal/words", "internal/wake", "releases", "channels", "cells",
 		"flags", "flags/announce", "flags/jsonlogic", "flags/repository",
 		"engine/plan", "engine/view", "engine/roster", "engine/edits", "engine/simulate", "engine/access",
 		"engine/records", "engine/controlplane/limit",

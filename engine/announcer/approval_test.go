@@ -36,11 +36,17 @@ func (w *world) newSigner(name string) (public string, repo *gitrepo.Repo) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	signer, err := gitrepo.LoadSigner(file)
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))), w.openAs(name, name)
+}
+
+// openAs returns a repository whose commits one person's key signs in another's name.
+func (w *world) openAs(name, signs string) *gitrepo.Repo {
+	w.t.Helper()
+	signer, err := gitrepo.LoadSigner(filepath.Join(w.dir, signs+".key"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	repo, err = gitrepo.Open(w.t.Context(), w.flags, gitrepo.Options{
+	repo, err := gitrepo.Open(w.t.Context(), w.flags, gitrepo.Options{
 		Mirror: filepath.Join(w.dir, "mirrors", name),
 		Author: releases.Person{Name: name, Email: name + "@example.com"}, Layout: gitrepo.FlagsLayout,
 		Signer: signer, Log: w.log,
@@ -49,7 +55,7 @@ func (w *world) newSigner(name string) (public string, repo *gitrepo.Repo) {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { _ = repo.Close() })
-	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))), repo
+	return repo
 }
 
 // R22: an approval counts if the commit that last changed it is signed by a key that people lists, at that commit's
@@ -99,6 +105,38 @@ func TestApprovalsAreSigned(t *testing.T) {
 		}
 	}
 	p.waitForView("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
+}
+
+// R52: who wrote an announcement is known by key too: its author does not approve it from another address.
+func TestR52AuthorsOfAnnouncements(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	kims, kim := w.newSigner("kim")
+	leas, lea := w.newSigner("lea")
+	settings := "apiVersion: sluice/v1\nkind: Flags\npeople:\n  kim: {email: kim@example.com, keys: [\"" + kims +
+		" laptop\"]}\n  lea: {email: lea@example.com, keys: [\"" + leas + "\"]}\n"
+	w.commit("settings", map[string]string{"sluice.yaml": settings})
+	w.commitAs(w.openAs("bot", "kim"), "announce",
+		map[string]string{"announcements/classes.yaml": announcement(time.Now().Add(time.Hour))})
+	tree := w.tree()
+	hash, _ := tree.Hash(tree.Announcements["classes"])
+	p := w.start("store.db")
+	p.reports()
+	approvers := func(v *view.View) []string {
+		if v.Flags == nil || len(v.Flags.Plan.Announcements) == 0 {
+			return nil
+		}
+		return v.Flags.Plan.Announcements[0].Approvals
+	}
+	commit := w.commitAs(kim, "mine", map[string]string{"approvals/classes/kim.yaml": "hash: " + hash + "\n"})
+	v := p.waitForView("kim's approval is read", func(v *view.View) bool {
+		return v.Flags != nil && v.Flags.Tip != nil && w.isAtOrAfter(v, commit)
+	})
+	if got := approvers(v); len(got) != 0 {
+		t.Errorf("approved by %v, an author", got)
+	}
+	w.commitAs(lea, "approve", map[string]string{"approvals/classes/lea.yaml": "hash: " + hash + "\n"})
+	p.waitForView("lea's approval counts", func(v *view.View) bool { return slices.Equal(approvers(v), []string{"lea"}) })
 }
 
 // isAtOrAfter reports whether a view is of a commit, or of a later one.

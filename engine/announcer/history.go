@@ -31,7 +31,7 @@ type history struct {
 	commits      []string                 // oldest first
 	heights      map[string]int64         // by commit
 	approvals    map[string]plan.Approval // by file
-	authors      map[string][]string      // by announcement: addresses of its authors
+	authors      map[string][]string      // by announcement: addresses and keys of its authors
 	acknowledged map[string]bool          // lost commits whose loss was accepted
 	kills        map[string]string        // by a stored kill's ID: the commit that contains it
 }
@@ -111,10 +111,16 @@ func (h *history) foldFile(c releases.Change, f releases.FileChange, open func(s
 			delete(h.authors, id) // authors of an earlier announcement with that name
 		}
 		h.authors[id] = slices.Clone(h.authors[id]) // snapshots share the old slice
-		for _, a := range f.Authors {
-			if !slices.Contains(h.authors[id], a.Email) {
-				h.authors[id] = append(h.authors[id], a.Email)
+		add := func(author string) {
+			if author != "" && !slices.Contains(h.authors[id], author) {
+				h.authors[id] = append(h.authors[id], author)
 			}
+		}
+		for _, a := range f.Authors {
+			add(a.Email)
+		}
+		for _, signed := range f.Commits {
+			add(signed.Key)
 		}
 	}
 	return nil
@@ -126,7 +132,7 @@ func (h *history) provenApprovals(tree *repository.Tree) (all []announce.ProvenA
 		person := tree.Settings.People[a.Person]
 		fact, known := h.approvals[path.Join(repository.ApprovalsDir, a.Announcement, a.Person+".yaml")]
 		if person != nil && known && fact.ProvenFor(a.Person, person.Email, tree.Settings.TrustAuthors) {
-			all = append(all, announce.ProvenApproval{Approval: a, Email: person.Email})
+			all = append(all, announce.ProvenApproval{Approval: a})
 		}
 	}
 	return all

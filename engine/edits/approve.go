@@ -148,7 +148,7 @@ func (a ApproveAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error
 	if err != nil {
 		return Edit{}, err
 	}
-	if slices.ContainsFunc(known.Authors[a.ID], func(email string) bool { return sameAddress(member.Email, email) }) {
+	if announce.IsAuthor(known.Authors[a.ID], s.Tree.Settings.People[person]) {
 		return Edit{}, Fail(fmt.Errorf("%s wrote it, and authors don't approve their own announcements", person),
 			"ask somebody else")
 	}

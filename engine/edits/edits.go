@@ -46,8 +46,11 @@ type Decision[S Snapshot] interface {
 type Snapshot interface {
 	Base() string // the commit; empty: there are no commits
 	People() People
-	// Check refuses a change that would introduce a fault, and returns the warnings that the change introduces.
-	Check(files map[string][]byte) (warnings []releases.Fault, err error)
+	// Check refuses a change that would introduce a fault or, made by that person, not count. It returns the warnings
+	// that the change introduces.
+	Check(files map[string][]byte, by Person) (warnings []releases.Fault, err error)
+	// SigningKeys returns keys of which a commit should be signed with the author's own; none: it need not be signed.
+	SigningKeys() []string
 }
 
 // Person is who a commit is made for.
@@ -102,7 +105,7 @@ func Decide[S Snapshot](d Decision[S], s S, by Person, now time.Time) (Edit, err
 	}
 	e.Summary = cmp.Or(e.Summary, subject)
 	e.Message = strings.TrimSpace(subject+"\n\n"+body) + "\n"
-	e.Warnings, err = s.Check(e.Files)
+	e.Warnings, err = s.Check(e.Files, by)
 	return e, err
 }
 

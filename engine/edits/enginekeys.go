@@ -13,6 +13,8 @@ import (
 	"github.com/sluice-cd/sluice/channels"
 )
 
+const pipelineFile = "sluice.yaml"
+
 // EngineKeys changes which keys count as the engine's (R46). A key that counts so far has to sign it.
 type EngineKeys struct {
 	Add    []string // in authorized_keys form
@@ -32,10 +34,9 @@ func (k EngineKeys) Message() (subject, body string) {
 
 // Edit writes the list into sluice.yaml.
 func (k EngineKeys) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
-	const file = "sluice.yaml"
 	authority := s.Desired.Authority
-	if authority.Enforced() && (by.Key == nil || !authority.Trust(authorizedKey(by.Key))) {
-		return Edit{}, Fail(errors.New("only a key that engine.keys of sluice.yaml lists may change the list"),
+	if authority.Enforced() && (by.Key == nil || !authority.MayList(authorizedKey(by.Key), channels.EngineKeys{})) {
+		return Edit{}, Fail(errors.New("only a key that engine.keys of sluice.yaml lists, or an owner's, may change the list"),
 			"sign with one of them: --signing-key, or the --data of the engine")
 	}
 	added, err := parseKeys(k.Add)
@@ -60,15 +61,15 @@ func (k EngineKeys) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	if slices.Equal(keys, authority.Keys) && authority.Ignored == "" {
 		return Edit{}, nil
 	}
-	text, err := fs.ReadFile(s.Files, file)
+	text, err := fs.ReadFile(s.Files, pipelineFile)
 	if err != nil {
-		return Edit{}, fmt.Errorf("read %s: %w", file, err)
+		return Edit{}, fmt.Errorf("read %s: %w", pipelineFile, err)
 	}
 	if text, err = channels.SetEngineKeys(text, keys); err != nil {
 		return Edit{}, Fail(err, "write it by hand: engine: {keys: [%q]}",
 			strings.Join(keys, `", "`))
 	}
-	return Edit{Files: singleFile(file, text)}, nil
+	return Edit{Files: singleFile(pipelineFile, text)}, nil
 }
 
 func authorizedKey(key ssh.PublicKey) string {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -17,12 +19,15 @@ type Repository interface {
 	Push(ctx context.Context, base string, drafts []releases.Draft) (commits []string, err error)
 }
 
-// Pusher commits decisions. All fields are required.
+// Pusher commits decisions. All fields but Sign are required.
 type Pusher[S Snapshot] struct {
 	Repo         Repository
 	ReadSnapshot func(context.Context) (S, error) // returns the newest snapshot
 	By           Person                           // the person whom Repo commits for
 	Address      string                           // of the repository, for advice
+	// Sign returns Repo signing with the key of By's that git names, or with one of keys (authorized_keys lines), and
+	// that key; nil: there is none. Sign itself may be nil, and is not called if By has a key.
+	Sign func(ctx context.Context, keys []string) (Repository, ssh.PublicKey, error)
 }
 
 // maxAttempts limits how often a decision is made again because the branch moved.
@@ -55,9 +60,19 @@ func (p Pusher[S]) pushOnce(ctx context.Context, d Decision[S]) (Result, error) 
 	if err != nil {
 		return Result{}, err
 	}
+	var unsigned error // why there is no signature
+	if keys := s.SigningKeys(); len(keys) > 0 && p.By.Key == nil && p.Sign != nil {
+		repo, key, err := p.Sign(ctx, keys)
+		if unsigned = err; key != nil {
+			p.Repo, p.By.Key = repo, key
+		}
+	}
 	now := time.Now()
 	e, err := Decide(d, s, p.By, now)
-	if err != nil {
+	switch {
+	case err != nil && unsigned != nil:
+		return Result{}, fmt.Errorf("%w (%w)", err, unsigned)
+	case err != nil:
 		return Result{}, err
 	}
 	result := Result{Summary: e.Summary, Next: e.Next, Warnings: e.Warnings}

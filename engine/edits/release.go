@@ -12,7 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/engine/simulate"
+	"github.com/sluice-cd/sluice/internal/overlay"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -32,7 +32,7 @@ func NewCut(version releases.Version, files map[string][]byte, comment string) (
 		c.files[path.Join(releases.Dir, version.String(), name)] = data
 	}
 	var nothing embed.FS
-	entry := releases.ReadRelease(nil, simulate.Overlay(nothing, c.files), version)
+	entry := releases.ReadRelease(nil, overlay.New(nothing).With(c.files), version)
 	c.digest = entry.Digest
 	return c, entry.Faults
 }

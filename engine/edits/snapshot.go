@@ -10,10 +10,10 @@ import (
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/engine/simulate"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/overlay"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -29,8 +29,10 @@ func (s *Releases) Base() string { return s.Desired.Commit }
 // People returns the people in sluice.yaml.
 func (s *Releases) People() People { return s.Desired.Pipeline.People }
 
-// Check accepts every change: a fault in a release repository stops only what has the fault.
-func (s *Releases) Check(map[string][]byte) ([]releases.Fault, error) { return nil, nil }
+// Check accepts every change that counts: a fault in a release repository stops only what has the fault.
+func (s *Releases) Check(files map[string][]byte, by Person) ([]releases.Fault, error) {
+	return nil, s.checkSigned(files, by)
+}
 
 // Channel returns a channel by name; the error lists the channels.
 func (s *Releases) Channel(name string) (*plan.Channel, error) {
@@ -105,8 +107,8 @@ func (s *Flags) People() People {
 }
 
 // Check refuses a change that introduces a fault. Earlier faults don't matter: the change may mend one.
-func (s *Flags) Check(files map[string][]byte) (warnings []releases.Fault, err error) {
-	more := NewFaults(s.Tree.Faults, repository.Load(nil, simulate.Overlay(s.Files, files)).Faults)
+func (s *Flags) Check(files map[string][]byte, _ Person) (warnings []releases.Fault, err error) {
+	more := NewFaults(s.Tree.Faults, repository.Load(nil, overlay.New(s.Files).With(files)).Faults)
 	wrong := Fatal(more)
 	if len(wrong) == 0 {
 		return more, nil

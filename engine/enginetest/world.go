@@ -117,8 +117,12 @@ func (w *World) Commit(author, message string, files map[string]string) string {
 	c.Commit = objectID(w.Tip + message + fmt.Sprint(after) + w.Now.String())
 	for _, name := range slices.Sorted(maps.Keys(merged(before, after))) {
 		if before[name] != after[name] {
-			c.Files = append(c.Files, releases.FileChange{Path: name, Old: before[name], New: after[name],
-				Authors: append([]releases.Person{who}, w.CoAuthors...)})
+			f := releases.FileChange{Path: name, Old: before[name], New: after[name],
+				Authors: append([]releases.Person{who}, w.CoAuthors...)}
+			if path.Dir(name) == releases.Dir {
+				f.Commits = []releases.SignedCommit{{Commit: c.Commit, Key: c.Key}}
+			}
+			c.Files = append(c.Files, f)
 		}
 	}
 	w.CoAuthors = nil

@@ -2,6 +2,8 @@ package plan
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/sluice-cd/sluice/channels"
@@ -11,27 +13,46 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Authority says who counts as the engine (R46), as the history made it: a commit is judged by the keys in force at its
-// first parent.
+// Authority says who counts as the engine (R46) and who as an owner (R52), as the history made it: a commit is judged
+// by the keys in force at its first parent.
 type Authority struct {
 	channels.EngineKeys
-	// The newest commit that changed the list without the signature of a listed key; empty: the tip's list is in force.
-	Ignored string
+	// The newest commit that changed the engine's list and may not; empty: the tip's list is in force.
+	Ignored   string
+	Owners    []string // names in people; empty: the repository lists none
+	OwnerKeys []string // theirs
 }
 
-// amend takes the list that c, a commit that touched sluice.yaml, has.
+// IsOwner reports whether a commit with that signature's key, or none, counts as an owner's. Without owners, all do.
+func (a Authority) IsOwner(key string) bool {
+	return len(a.Owners) == 0 ||
+		slices.ContainsFunc(a.OwnerKeys, func(k string) bool { return channels.SameKey(k, key) })
+}
+
+// MayList reports whether a commit with that signature's key may make listed the engine's keys.
+func (a Authority) MayList(key string, listed channels.EngineKeys) bool {
+	switch {
+	case a.Enforced() && a.Trust(key):
+		return true
+	case len(a.Owners) > 0:
+		return a.IsOwner(key) || !a.IsSet() && listed.Enforced() && listed.Trust(key)
+	}
+	return a.Trust(key)
+}
+
+// amend takes the engine's keys that c, a commit that touched sluice.yaml, has.
 func (a *Authority) amend(c releases.Change, listed channels.EngineKeys) {
 	switch {
 	case listed.Equal(a.EngineKeys):
 		a.Ignored = ""
-	case a.Trust(c.Key):
-		*a = Authority{EngineKeys: listed}
+	case a.MayList(c.Key, listed):
+		a.EngineKeys, a.Ignored = listed, ""
 	default:
 		a.Ignored = c.Commit
 	}
 }
 
-// fault returns what people should know about the list; nil: nothing.
+// fault returns what people should know about the engine's keys; nil: nothing.
 func (a Authority) fault() *releases.Fault {
 	switch {
 	case a.Ignored != "":
@@ -48,6 +69,56 @@ func (a Authority) fault() *releases.Fault {
 		}
 	}
 	return nil
+}
+
+// Approval says who last changed an approval file.
+type Approval struct {
+	Commit string
+	Author releases.Person
+	Person string // member of people whose key signed the commit, as of its first parent; empty: none
+}
+
+// ApprovalOf returns what change f in commit c says about an approval file that exists afterwards (R22). keys returns
+// people's keys by name at a commit; ApprovalOf calls keys for c's first parent if the change is signed.
+func ApprovalOf(
+	c releases.Change, f releases.FileChange, keys func(commit string) (map[string][]string, error),
+) (Approval, error) {
+	a := Approval{Commit: c.Commit, Author: c.Author}
+	if slices.ContainsFunc(f.Authors, func(p releases.Person) bool { return !sameAddress(p.Email, c.Author.Email) }) {
+		a.Author = releases.Person{} // a merge of another author's file proves neither author's approval
+	}
+	var err error
+	a.Person, err = signerIn(f.Key, c.Parent, keys)
+	return a, err
+}
+
+// signerIn returns the name of the person who has a key at a commit; empty: nobody. keys returns people's keys by name
+// there, and is called only if there is a key and a commit.
+func signerIn(key, commit string, keys func(commit string) (map[string][]string, error)) (string, error) {
+	if key == "" || commit == "" {
+		return "", nil
+	}
+	people, err := keys(commit)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range slices.Sorted(maps.Keys(people)) {
+		if slices.ContainsFunc(people[name], func(k string) bool { return channels.SameKey(k, key) }) {
+			return name, nil
+		}
+	}
+	return "", nil
+}
+
+// ProvenFor reports whether the approval is proven to be a person's: by the signature or, where authors are trusted and
+// no member of people signed, by the commit's author.
+func (a Approval) ProvenFor(person, email string, trustAuthors bool) bool {
+	return a.Person == person || trustAuthors && a.Person == "" && email != "" && sameAddress(a.Author.Email, email)
+}
+
+// sameAddress reports whether two e-mail addresses are equal, ignoring case as git hosts do.
+func sameAddress(a, b string) bool {
+	return strings.EqualFold(strings.TrimSpace(a), strings.TrimSpace(b))
 }
 
 // PipelinePushes is what refused pushes of sluice.yaml are kept under: no channel has such a name.

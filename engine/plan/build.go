@@ -23,6 +23,11 @@ import (
 func Build(
 	files fs.FS, h *History, open func(commit string) (fs.FS, error), cache *manifest.Cache, all bool,
 ) (*Desired, error) {
+	tip := files
+	files, err := h.inForce(files, open)
+	if err != nil {
+		return nil, err
+	}
 	set, faults := channels.Load(cache, files)
 	b := &builder{files: files, history: h, open: open, cache: cache, set: set}
 	b.desired = &Desired{
@@ -30,9 +35,12 @@ func Build(
 		Faults: faults, Channels: map[string]*Channel{}, Releases: map[string]*Release{}, Cells: map[string]*Cell{},
 		Authority: h.Authority,
 	}
-	if !h.Authority.IsSet() && !manifest.Fatal(set.PipelineFaults) {
-		b.desired.pipelineText, _ = fs.ReadFile(files, pipelineFile)
+	if _, withheld := h.Withheld[pipelineFile]; !h.Authority.IsSet() && !withheld &&
+		!manifest.Fatal(set.PipelineFaults) {
+		b.desired.pipelineText, _ = fs.ReadFile(tip, pipelineFile)
 	}
+	b.desired.Withheld = maps.Clone(h.Withheld)
+	b.desired.Faults = append(b.desired.Faults, h.withheldFaults()...)
 	if f := h.Authority.fault(); f != nil {
 		b.desired.Faults = append(b.desired.Faults, *f)
 	}
@@ -185,6 +193,10 @@ func (b *builder) loadReleases(all bool) error {
 			continue
 		}
 		r.Origin, r.Authors, r.Keys = origin.Commit, origin.Authors, origin.Keys
+		if f := origin.unsignedFault(name); f != nil && b.set.Pipeline.SignedReleases && r.Tombstone == nil {
+			r.Faults = append(r.Faults, *f)
+			b.desired.Faults = append(b.desired.Faults, *f)
+		}
 		if r.Tombstone == nil && origin.Tree != "" && r.Tree != "" && r.Tree != origin.Tree {
 			f := releases.Fault{
 				File: path.Join(releases.Dir, name, "release.yaml"),

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -141,7 +142,10 @@ func (h *History) namesOrigin(d Decision) bool {
 // policyAt returns the policy that d was decided by, its base's or the newest valid one before; nil: it can't be read
 // any more.
 func (h *History) policyAt(d Decision, open func(string) (fs.FS, error), cache *manifest.Cache) *channels.Channel {
-	commits := append(slices.Clone(h.pastChannel(d.Channel).Policies), d.Base)
+	commits := slices.Clone(h.pastChannel(d.Channel).Policies)
+	if _, withheld := h.Withheld[path.Join(channels.Dir, d.Channel, "channel.yaml")]; !withheld {
+		commits = append(commits, d.Base)
+	}
 	return findValidPolicy(d.Channel, commits, open, cache)
 }
 

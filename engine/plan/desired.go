@@ -19,8 +19,9 @@ type Desired struct {
 	Versions     []*Release // sorted, greatest last; no tombstones
 	Cells        map[string]*Cell
 	Quarantine   []channels.Quarantine
-	Acknowledged []string  // lost commits whose loss a person accepted (R5)
-	Authority    Authority // who counts as the engine
+	Acknowledged []string            // lost commits whose loss a person accepted (R5)
+	Authority    Authority           // who counts as the engine, and as an owner
+	Withheld     map[string]Withheld // files that are in force as they were before, by path
 	Faults       []releases.Fault
 
 	// The text of sluice.yaml where the engine may have to list its key; nil: it need not, or it can't.

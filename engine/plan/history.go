@@ -30,6 +30,7 @@ type History struct {
 	Authority    Authority               // who counts as the engine in the next commit
 	Identities   map[string]PastIdentity // by cell
 	Quarantines  map[string]bool         // quarantine files that are as the engine wrote them, by path
+	Withheld     map[string]Withheld     // by path: files whose newest changes no owner signed
 
 	Last struct{ Commit, Base string } // the newest commit if the engine wrote it, and the commit it was decided on
 }
@@ -40,7 +41,9 @@ type Origin struct {
 	Tree    string // object id of the release's folder in Commit
 	Authors []releases.Person
 	Keys    []string // keys whose signatures of the folder's commits hold
-	Edited  string   // the first later commit that changed the folder, even if prune made it
+	// The first of the folder's commits that nobody signed who was in people then; empty: none (R52)
+	Unsigned string
+	Edited   string // the first later commit that changed the folder, even if prune made it
 }
 
 // PastChannel is one channel's past.
@@ -92,12 +95,8 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 		parts := strings.Split(f.Path, "/")
 		switch {
 		case len(parts) == 2 && parts[0] == releases.Dir:
-			h.foldRelease(c, f, parts[1])
-		case len(parts) == 3 && parts[0] == channels.Dir && parts[2] == "channel.yaml":
-			past := h.pastChannel(parts[1])
-			past.Policies = append(past.Policies, c.Commit)
-			if n := len(past.Policies); n > keepPolicies {
-				past.Policies = slices.Clone(past.Policies[n-keepPolicies:])
+			if err := h.foldRelease(c, f, parts[1], open, cache); err != nil {
+				return err
 			}
 		case isHeadChange(c, parts):
 			base, err := h.foldHead(c, f, parts[1], trusted, open, cache)
@@ -122,14 +121,14 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 			if delete(h.Quarantines, f.Path); trusted && f.New != "" {
 				h.Quarantines[f.Path] = true
 			}
-		case f.Path == pipelineFile:
-			if err := h.foldPipeline(c, open, cache); err != nil {
-				return err
-			}
 		}
 	}
 	if written == "" && trusted && h.isHalt(c) {
 		written = trailerValue(c.Message, "Decided-On")
+	}
+	// What is guarded comes last: the rest of the commit is judged by what was in force before it.
+	if err := h.foldGuarded(c, trusted && (h.Authority.Enforced() || written != ""), open, cache); err != nil {
+		return err
 	}
 	h.Last.Commit, h.Last.Base = "", ""
 	if written != "" {
@@ -147,7 +146,9 @@ func (h *History) pastChannel(name string) *PastChannel {
 	return past
 }
 
-func (h *History) foldRelease(c releases.Change, f releases.FileChange, version string) {
+func (h *History) foldRelease(
+	c releases.Change, f releases.FileChange, version string, open func(string) (fs.FS, error), cache *manifest.Cache,
+) error {
 	origin := h.Releases[version]
 	if origin == nil {
 		origin = &Origin{Commit: c.Commit, Tree: f.New}
@@ -160,11 +161,23 @@ func (h *History) foldRelease(c releases.Change, f releases.FileChange, version 
 			origin.Authors = append(origin.Authors, a)
 		}
 	}
-	for _, key := range f.Keys {
-		if !slices.Contains(origin.Keys, key) {
-			origin.Keys = append(origin.Keys, key)
+	for _, signed := range f.Commits {
+		if signed.Key != "" && !slices.Contains(origin.Keys, signed.Key) {
+			origin.Keys = append(origin.Keys, signed.Key)
+		}
+		if origin.Unsigned != "" || signed.MergedOnly {
+			continue
+		}
+		// Whom the side of a merge lists is that side's word: main decides.
+		person, err := signerIn(signed.Key, c.Parent, h.peopleKeys(open, cache))
+		if err != nil {
+			return err
+		}
+		if person == "" {
+			origin.Unsigned = signed.Commit
 		}
 	}
+	return nil
 }
 
 // isHeadChange reports whether a path of c, split, may move a channel's head. A decision may leave head.yaml as
@@ -175,17 +188,6 @@ func isHeadChange(c releases.Change, parts []string) bool {
 	}
 	return parts[2] == "head.yaml" ||
 		parts[2] == "decision.json" && !c.Touches(path.Join(channels.Dir, parts[1], "head.yaml"))
-}
-
-func (h *History) foldPipeline(c releases.Change, open func(string) (fs.FS, error), cache *manifest.Cache) error {
-	files, err := open(c.Commit)
-	if err != nil {
-		return err
-	}
-	if p, _ := channels.ParsePipeline(cache, files); p != nil {
-		h.Authority.amend(c, p.Engine)
-	}
-	return nil
 }
 
 // foldHead folds one change of a head.yaml: an effective head if the engine wrote it, else a request (R1). base is the
@@ -300,30 +302,12 @@ func (h *History) foldApproval(
 	if f.New == "" {
 		return nil
 	}
-	a, err := ApprovalOf(c, f, func(parent string) (map[string][]string, error) {
-		files, err := open(parent)
-		if err != nil {
-			return nil, err
-		}
-		return peopleKeys(files, cache), nil
-	})
+	a, err := ApprovalOf(c, f, h.peopleKeys(open, cache))
 	if err != nil {
 		return err
 	}
 	past.Approvals[f.Path] = a
 	return nil
-}
-
-func peopleKeys(files fs.FS, cache *manifest.Cache) map[string][]string {
-	pipeline, _ := channels.ParsePipeline(cache, files)
-	if pipeline == nil {
-		return nil
-	}
-	keys := map[string][]string{}
-	for name, member := range pipeline.People {
-		keys[name] = member.Keys
-	}
-	return keys
 }
 
 // trailerValue returns the value of the last line "key: value" in a commit message.
@@ -374,6 +358,9 @@ func (h *History) MakeMaps() *History {
 	}
 	if h.Quarantines == nil {
 		h.Quarantines = map[string]bool{}
+	}
+	if h.Withheld == nil {
+		h.Withheld = map[string]Withheld{}
 	}
 	for _, past := range h.Channels {
 		if past.Approvals == nil {

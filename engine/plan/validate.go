@@ -12,14 +12,10 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Validate returns all faults in a folder of files, without any history.
-func Validate(files fs.FS) ([]releases.Fault, error) {
+// BuildFiles makes a Desired from a folder of files, without any history.
+func BuildFiles(files fs.FS) (*Desired, error) {
 	none := func(string) (fs.FS, error) { return nil, fs.ErrNotExist }
-	d, err := Build(files, NewHistory(), none, new(manifest.Cache), true)
-	if err != nil {
-		return nil, err
-	}
-	return d.AllFaults(), nil
+	return Build(files, NewHistory(), none, new(manifest.Cache), true)
 }
 
 // AllFaults returns every fault of d: those of single files, and contradictions between files.

@@ -18,12 +18,13 @@ import (
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/internal/overlay"
 	"github.com/sluice-cd/sluice/releases"
 )
 
 // repository is the release repository in memory: commits on top of the given tip, and the history that they fold to.
 type repository struct {
-	tip       *overlay
+	tip       *overlay.FS
 	history   *plan.History
 	openOlder func(commit string) (fs.FS, error)
 	commits   map[string]fs.FS // commits made by the simulation
@@ -31,7 +32,7 @@ type repository struct {
 }
 
 func newRepository(in Input) *repository {
-	return &repository{tip: newOverlay(in.Files), history: in.History, openOlder: in.Open, commits: map[string]fs.FS{}}
+	return &repository{tip: overlay.New(in.Files), history: in.History, openOlder: in.Open, commits: map[string]fs.FS{}}
 }
 
 func (r *repository) open(commit string) (fs.FS, error) {
@@ -51,19 +52,22 @@ type author struct {
 
 // commit commits files on top of the tip, as a push does.
 func (r *repository) commit(who author, at time.Time, message string, files map[string][]byte) error {
-	next := r.tip.withFiles(files)
+	next := r.tip.With(files)
+	if keys := r.history.Authority.OwnerKeys; who == anonymous && len(keys) > 0 {
+		who.key = keys[0] // what a scenario says shall happen
+	}
 	c := releases.Change{
 		Parent: r.history.Tip, Author: who.Person, Committer: who.Person, When: at, Message: message, Key: who.key,
 	}
 	sum := sha1.New() //nolint:gosec // git's object ids
-	fmt.Fprintf(sum, "%s\x00%s\x00%s\x00%s\x00%s", c.Parent, who.Email, at, message, next.root.id)
+	fmt.Fprintf(sum, "%s\x00%s\x00%s\x00%s\x00%s", c.Parent, who.Email, at, message, next.ObjectID("."))
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		fmt.Fprintf(sum, "\x00%s\x00%s", name, blobID(files[name]))
+		fmt.Fprintf(sum, "\x00%s\x00%s", name, files[name])
 	}
 	c.Commit = hex.EncodeToString(sum.Sum(nil))
 	for _, name := range changedPaths(files) {
 		f := releases.FileChange{
-			Path: name, Old: r.tip.objectID(name), New: next.objectID(name), Authors: []releases.Person{who.Person},
+			Path: name, Old: r.tip.ObjectID(name), New: next.ObjectID(name), Authors: []releases.Person{who.Person},
 			Key: who.key,
 		}
 		if f.Old != f.New {

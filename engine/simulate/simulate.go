@@ -214,6 +214,9 @@ func (w *world) commitDrafts() (pushed bool, err error) {
 	}
 	who := author{}
 	who.Name, who.Email = "sluice", "sluice@localhost"
+	if keys := w.desired.Authority.Keys; len(keys) > 0 {
+		who.key = keys[0]
+	}
 	for _, draft := range chain {
 		if err := w.repo.commit(who, w.now, draft.Message, draft.Files); err != nil {
 			return false, err

@@ -119,6 +119,21 @@ func timelineOf(r *Result, channel string, which ...string) string {
 	return strings.Join(all, ", ")
 }
 
+// R46, R52: where the engine's key and owners are listed, a simulation's engine and what its scenario says count.
+func TestListedKeys(t *testing.T) {
+	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbQgs9NiZHNzT2UplYCSxVYLQnw66oFtV4UEeAy3fGy"
+	in := repositoryOf(t, union(policy("staging", ""), releaseFiles("1.0.0"),
+		map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Pipeline\nengine: {keys: [\"" + key + "\"]}\n" +
+			"people: {ada: {keys: [\"" + key + " ada\"]}}\nowners: [ada]\n"}))
+	in.Scenario = scenarioOf(t, "cells: {add: {staging: 2}}\nreleases: [{at: 2d, version: 1.1.0}]\n"+
+		"people: [{at: 4d, do: quarantine, release: 1.1.0, reason: bad}]\n")
+	r := runInput(t, in)
+	const want = "promote 1.0.0, promote 1.1.0, rollback 1.0.0"
+	if got := timelineOf(r, "staging", "promote", "rollback"); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // Equal inputs make equal results and charts, byte for byte. Another seed makes others.
 func TestDeterministic(t *testing.T) {
 	encoded := func(seed int64) string {

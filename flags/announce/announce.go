@@ -29,7 +29,7 @@ type Input struct {
 	Commit   string                      // the commit of Tip
 	Trees    map[string]*repository.Tree // by commit: the readable ones that records and heads name
 	Proven   []ProvenApproval
-	Authors  map[string][]string   // by announcement: e-mail addresses of the authors of the current file
+	Authors  map[string][]string   // by announcement: addresses and SSH keys of the authors of the current file
 	Kills    []repository.Override // stored but not committed yet
 	Channels []Channel             // upstreams before downstreams
 	Cells    []Cell                // by name
@@ -55,10 +55,7 @@ type Served struct {
 }
 
 // ProvenApproval is an approval whose commit was proven to be from the approver (R22).
-type ProvenApproval struct {
-	repository.Approval
-	Email string
-}
+type ProvenApproval struct{ repository.Approval }
 
 // Channel is a channel of the release repository.
 type Channel struct {

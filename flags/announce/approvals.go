@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -26,8 +27,7 @@ func (a *announcement) countApprovals() {
 			!slices.ContainsFunc(person.Roles, func(r string) bool { return slices.Contains(rule.From, r) }) {
 			continue
 		}
-		wrote := func(email string) bool { return sameAddress(email, person.Email) || sameAddress(email, proven.Email) }
-		if slices.ContainsFunc(a.planner.input.Authors[a.id], wrote) {
+		if IsAuthor(a.planner.input.Authors[a.id], person) {
 			continue
 		}
 		a.approvers = append(a.approvers, proven.Person)
@@ -40,6 +40,20 @@ func (a *announcement) countApprovals() {
 			a.missingApprovals += ", from " + strings.Join(rule.From, " or ")
 		}
 	}
+}
+
+// IsAuthor reports whether a person is among authors, given by address or SSH key as Input.Authors has them (R52).
+func IsAuthor(authors []string, p *repository.Person) bool {
+	return slices.ContainsFunc(authors, func(author string) bool {
+		return sameAddress(author, p.Email) ||
+			slices.ContainsFunc(p.Keys, func(key string) bool { return sameKey(author, key) })
+	})
+}
+
+// sameKey compares SSH public keys in authorized_keys form, whatever their comments.
+func sameKey(a, b string) bool {
+	x, y := strings.Fields(a), strings.Fields(b)
+	return len(x) >= 2 && len(y) >= 2 && x[0] == y[0] && x[1] == y[1]
 }
 
 func normaliseAddress(email string) string { return strings.ToLower(strings.TrimSpace(email)) }

@@ -149,11 +149,7 @@ func (w *world) input() Input {
 		Channels: w.channels, Cells: slices.Clone(w.cells), Releases: w.releases, Memory: w.memory,
 	}
 	for _, a := range in.Tip.Approvals {
-		email := ""
-		if p := in.Tip.Settings.People[a.Person]; p != nil {
-			email = p.Email
-		}
-		in.Proven = append(in.Proven, ProvenApproval{Approval: a, Email: email})
+		in.Proven = append(in.Proven, ProvenApproval{Approval: a})
 	}
 	return in
 }

@@ -193,14 +193,16 @@ func (r *mirrorReader) describeCommit(id objects.ID, c *objects.Commit, before o
 	if ch.Files, err = r.listChanges(before, c.Tree); err != nil {
 		return ch, err
 	}
-	var credits map[string]credit // by path
-	if len(c.Parents) > 1 && len(ch.Files) > 0 {
-		if credits, err = r.creditMerge(c, ch.Files); err != nil {
-			return ch, err
-		}
+	if len(ch.Files) == 0 {
+		return ch, nil
 	}
-	if len(ch.Files) > 0 {
-		if ch.Key, err = r.findSigner(id, c); err != nil {
+	if ch.Key, err = r.findSigner(id, c); err != nil {
+		return ch, err
+	}
+	var credits map[string]credit // by path
+	var brought func(path string) bool
+	if len(c.Parents) > 1 {
+		if credits, brought, err = r.creditMerge(c, ch.Files); err != nil {
 			return ch, err
 		}
 	}
@@ -213,9 +215,10 @@ func (r *mirrorReader) describeCommit(id objects.ID, c *objects.Commit, before o
 			if file.Key, err = r.findApprover(historyCommit{id, c}, side, f); err != nil {
 				return ch, err
 			}
-		case r.layout.isRelease(f):
+		case r.layout.isApprovable(f):
 			file.Authors = union(file.Authors, []releases.Person{ch.Committer})
-			file.Keys = union(side.keys, nonEmpty(ch.Key))
+			file.Commits = append(side.commits, releases.SignedCommit{Commit: ch.Commit, Key: ch.Key,
+				MergedOnly: brought != nil && brought(f.Path)})
 		}
 	}
 	return ch, nil
@@ -242,14 +245,6 @@ func union[T comparable](a, b []T) []T {
 		}
 	}
 	return list
-}
-
-// nonEmpty returns a list of the text; empty: of nothing.
-func nonEmpty(text string) []string {
-	if text == "" {
-		return nil
-	}
-	return []string{text}
 }
 
 // listChanges lists the paths that Sluice reads among the differences of two root trees, sorted.

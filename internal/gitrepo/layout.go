@@ -47,9 +47,14 @@ func (l Layout) approvalsFolder() string {
 	return "channels"
 }
 
-// isRelease reports whether a path is a release's folder.
-func (l Layout) isRelease(f releases.FileChange) bool {
-	return l == ReleaseLayout && path.Dir(f.Path) == releases.Dir
+// isApprovable reports whether a path is what people approve, whose authors may not: a release's folder, or an
+// announcement.
+func (l Layout) isApprovable(f releases.FileChange) bool {
+	dir := releases.Dir
+	if l == FlagsLayout {
+		dir = "announcements"
+	}
+	return path.Dir(f.Path) == dir
 }
 
 // addLayoutPaths adds those paths of one difference between two root trees that the Layout names.

@@ -15,25 +15,32 @@ const maxSide = 10_000
 
 // credit says who, among the authors of merged commits, wrote a path.
 type credit struct {
-	authors []releases.Person // of a release the committers too
-	keys    []string          // of a release: whose signatures hold
-	last    historyCommit     // the newest of the commits
+	authors []releases.Person       // of what people approve the committers too
+	commits []releases.SignedCommit // of what people approve
+	last    historyCommit           // the newest of the commits
 }
 
-// creditMerge finds, by path, the authors of what a merge brought to the first parent's side.
-func (r *mirrorReader) creditMerge(merge *objects.Commit, files []releases.FileChange) (map[string]credit, error) {
-	by := map[string]credit{}
+// creditMerge finds, by path, the authors of what a merge brought to the first parent's side. brought reports whether a
+// path is as a parent has it, and all commits that made it so were read.
+func (r *mirrorReader) creditMerge(merge *objects.Commit, files []releases.FileChange) (by map[string]credit,
+	brought func(path string) bool, err error) {
+	by = map[string]credit{}
 	for _, f := range files {
 		by[f.Path] = credit{}
 	}
-	side, err := r.listMerged(merge.Parents[0], merge.Parents[1:])
+	side, complete, err := r.listMerged(merge.Parents[0], merge.Parents[1:])
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	own, err := r.listTouched(merge)
+	if err != nil {
+		return nil, nil, err
+	}
+	brought = func(path string) bool { return complete && !slices.Contains(own, path) }
 	for _, l := range side {
 		touched, err := r.listTouched(l.commit)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, path := range touched {
 			c, wanted := by[path]
@@ -41,13 +48,13 @@ func (r *mirrorReader) creditMerge(merge *objects.Commit, files []releases.FileC
 				continue
 			}
 			c.authors = union(c.authors, authors(l.commit))
-			if r.layout.isRelease(releases.FileChange{Path: path}) {
+			if r.layout.isApprovable(releases.FileChange{Path: path}) {
 				c.authors = union(c.authors, []releases.Person{person(l.commit.Committer)})
 				key, err := r.findSigner(l.id, l.commit)
 				if err != nil {
-					return nil, err
+					return nil, nil, err
 				}
-				c.keys = union(c.keys, nonEmpty(key))
+				c.commits = append(c.commits, releases.SignedCommit{Commit: l.id.String(), Key: key})
 			}
 			if c.last.commit == nil {
 				c.last = l
@@ -55,7 +62,7 @@ func (r *mirrorReader) creditMerge(merge *objects.Commit, files []releases.FileC
 			by[path] = c
 		}
 	}
-	return by, nil
+	return by, brought, nil
 }
 
 // findSigner returns the key with a valid signature of the commit; empty: there is none.
@@ -158,15 +165,16 @@ func (r *mirrorReader) listUnlikeParents(c *objects.Commit,
 }
 
 // listMerged lists the commits that are reachable from tips and not from main, newest first, as git log
-// main..tips does. Where clocks went backwards it may list some of main's too.
-func (r *mirrorReader) listMerged(main objects.ID, tips []objects.ID) ([]historyCommit, error) {
+// main..tips does; complete: there are no more. Where clocks went backwards it may list some of main's too.
+func (r *mirrorReader) listMerged(main objects.ID, tips []objects.ID) (commits []historyCommit, complete bool,
+	err error) {
 	w := historyWalk{r: r, seen: map[objects.ID]*reached{}}
 	if err := w.visit(main, true); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for _, id := range tips {
 		if err := w.visit(id, false); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	var list []*reached
@@ -179,17 +187,16 @@ func (r *mirrorReader) listMerged(main objects.ID, tips []objects.ID) ([]history
 		}
 		for _, id := range c.commit.Parents {
 			if err := w.visit(id, c.main); err != nil {
-				return nil, err
+				return nil, false, err
 			}
 		}
 	}
-	var commits []historyCommit
 	for _, c := range list {
 		if !c.main { // as far as is known by now
 			commits = append(commits, c.historyCommit)
 		}
 	}
-	return commits, nil
+	return commits, w.open == 0, nil
 }
 
 // historyWalk goes back in history from several commits at once, in the order of their dates.

@@ -21,5 +21,6 @@ const (
 	Forbidden        FaultCode = "forbidden"         // a release may not have it
 	Secret           FaultCode = "secret"            // looks like a secret, and would be in git
 	Unprotected      FaultCode = "unprotected"       // works, and believes more people than it need
+	Unsigned         FaultCode = "unsigned"          // a commit lacks a signature that it needs
 	Unreadable       FaultCode = "unreadable"        // can't be read at all
 )

@@ -16,10 +16,10 @@ type fleetMetrics struct {
 	view    func() *view.View
 	numbers func() engine.Stats
 
-	cells, oldest, silent, granted, slots                *prometheus.Desc
-	sequence, promotion, rollout, rolling                *prometheus.Desc
-	blocked, faults, diverged, unread, refused, since, took      *prometheus.Desc
-	leader, tick, pushes, retries, grants, actions, skew *prometheus.Desc
+	cells, oldest, silent, granted, slots                   *prometheus.Desc
+	sequence, promotion, rollout, rolling                   *prometheus.Desc
+	blocked, faults, diverged, unread, refused, since, took *prometheus.Desc
+	leader, tick, pushes, retries, grants, actions, skew    *prometheus.Desc
 }
 
 func newFleetMetrics(v func() *view.View, numbers func() engine.Stats) *fleetMetrics {

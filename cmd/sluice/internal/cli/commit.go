@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
@@ -56,6 +57,13 @@ func (s Repository[S]) OpenPusher(a *App, cmd *cobra.Command) (repo *OpenReposit
 		return nil, p, err
 	}
 	p = edits.Pusher[S]{Repo: repo.CommitterAs(who, nil), By: edits.Person{Person: who}, Address: repo.Address}
+	p.Sign = func(ctx context.Context, keys []string) (edits.Repository, ssh.PublicKey, error) {
+		signer, err := a.FindSigner(ctx, "", keys)
+		if signer == nil || err != nil {
+			return nil, nil, err
+		}
+		return repo.CommitterAs(who, signer), signer.Key.PublicKey(), nil
+	}
 	p.ReadSnapshot = func(ctx context.Context) (S, error) { return s.snapshot(repo, ctx) }
 	return repo, p, nil
 }

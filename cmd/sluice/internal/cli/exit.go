@@ -71,6 +71,13 @@ func (a *App) ReportFaults(faults []releases.Fault) {
 	}
 }
 
+// PrintNotes prints what a repository does not ask for to standard error, beside the verb's output.
+func (a *App) PrintNotes(notes []string) {
+	for _, note := range notes {
+		a.Stderr.PrintLine("note: %s", note)
+	}
+}
+
 // PrintFaults prints faults as the verb's output, a line each or in the form of -o.
 func PrintFaults(a *App, faults []releases.Fault) error {
 	if faults == nil {

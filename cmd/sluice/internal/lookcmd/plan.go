@@ -49,7 +49,10 @@ from the store in --data DIR; without either, there are none.
 				observed.AssumeGrants(desired)
 			}
 			made := plan.Make(desired, &observed, now)
-			return a.PrintResult(made, func() { printPlan(a, made) })
+			return a.PrintResult(made, func() {
+				printPlan(a, made)
+				a.PrintNotes(s.Desired.Notes())
+			})
 		},
 	}
 	cmd.Flags().StringVar(&file, "observed", "", "observation `FILE`; - is standard input")

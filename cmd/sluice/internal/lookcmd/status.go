@@ -160,6 +160,12 @@ func DrawStatus(p cli.Printer, s view.Status, all bool) {
 		p.PrintLine("")
 		drawCells(p, s, all)
 	}
+	if len(s.Notes) > 0 {
+		p.PrintLine("")
+	}
+	for _, note := range s.Notes {
+		p.PrintLine("note: %s", note)
+	}
 }
 
 // healthyField counts a channel's healthy cells, and the others by condition.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -52,33 +53,44 @@ the faults that the push would bring in; faults that were there before are no re
 			if !hook && target == "." && len(args) == 0 {
 				target = cli.EnclosingFolder(cmd.Context(), a)
 			}
-			var faults []releases.Fault
+			var found findings
 			var err error
 			if hook {
-				faults, err = validatePush(cmd.Context(), a, target)
+				found.faults, err = validatePush(cmd.Context(), a, target)
 			} else {
-				faults, err = validateTarget(cmd.Context(), a, target)
+				found, err = validateTarget(cmd.Context(), a, target)
 			}
 			if err != nil {
 				return fmt.Errorf("validate %s: %w", target, err)
 			}
-			return cli.PrintFaults(a, faults)
+			a.PrintNotes(found.notes)
+			return cli.PrintFaults(a, found.faults)
 		},
 	}
 	cmd.Flags().BoolVar(&hook, "pre-receive", false, "read the lines that git passes to a pre-receive hook")
 	return cmd
 }
 
-func validateTarget(ctx context.Context, a *cli.App, target string) ([]releases.Fault, error) {
+// findings is what validate says of a repository.
+type findings struct {
+	faults []releases.Fault
+	notes  []string // on what sluice.yaml does not ask for
+}
+
+func validateFlags(files fs.FS) findings { return findings{faults: repository.Load(nil, files).Faults} }
+
+func validateDesired(d *plan.Desired) findings { return findings{d.AllFaults(), d.Notes()} }
+
+func validateTarget(ctx context.Context, a *cli.App, target string) (findings, error) {
 	if cli.IsRemote(target) {
 		return validateTip(ctx, a, target)
 	}
 	info, err := os.Stat(target)
 	if err != nil {
-		return nil, cli.Fail(err, "name a folder or a URL")
+		return findings{}, cli.Fail(err, "name a folder or a URL")
 	}
 	if !info.IsDir() {
-		return nil, cli.Fail(errors.New("not a folder"),
+		return findings{}, cli.Fail(errors.New("not a folder"),
 			"name the folder of the whole repository: files are checked against each other")
 	}
 	switch cli.FindFolderKind(target) {
@@ -88,31 +100,35 @@ func validateTarget(ctx context.Context, a *cli.App, target string) ([]releases.
 		return validateWorktree(ctx, a, target)
 	}
 	if files := os.DirFS(target); cli.IsFlags(files) {
-		return repository.Load(nil, files).Faults, nil
+		return validateFlags(files), nil
 	}
-	return plan.Validate(os.DirFS(target))
+	d, err := plan.BuildFiles(os.DirFS(target))
+	if err != nil {
+		return findings{}, err
+	}
+	return validateDesired(d), nil
 }
 
 // validateTip returns the faults at the tip of a repository's branch, with its history; without commits, none.
-func validateTip(ctx context.Context, a *cli.App, address string) ([]releases.Fault, error) {
+func validateTip(ctx context.Context, a *cli.App, address string) (findings, error) {
 	repo, tip, err := openTip(ctx, a, address)
 	if tip == "" || err != nil {
-		return nil, err
+		return findings{}, err
 	}
 	defer repo.Close()
 	files, err := repo.FS(tip)
 	if err != nil {
-		return nil, err
+		return findings{}, err
 	}
 	if cli.IsFlags(files) {
-		return repository.Load(nil, files).Faults, nil
+		return validateFlags(files), nil
 	}
 	repo.Loader.AllReleases = true
 	d, err := repo.Loader.Load(ctx, tip)
 	if err != nil {
-		return nil, err
+		return findings{}, err
 	}
-	return d.AllFaults(), nil
+	return validateDesired(d), nil
 }
 
 // openTip opens a repository and returns its branch's tip. If the tip is empty, nothing is left open.
@@ -132,15 +148,16 @@ func openTip(ctx context.Context, a *cli.App, address string) (repo *cli.OpenRep
 }
 
 // validateWorktree validates the files as they are, and compares them with the branch's history.
-func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.Fault, error) {
+func validateWorktree(ctx context.Context, a *cli.App, dir string) (findings, error) {
 	files := os.DirFS(dir)
 	if cli.IsFlags(files) {
-		return repository.Load(nil, files).Faults, nil
+		return validateFlags(files), nil
 	}
-	faults, err := plan.Validate(files)
+	alone, err := plan.BuildFiles(files)
 	if err != nil {
-		return nil, err
+		return findings{}, err
 	}
+	found := validateDesired(alone)
 	rev := "HEAD"
 	if a.Branch != "" {
 		rev = "refs/heads/" + a.Branch
@@ -148,17 +165,23 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.F
 	commit, err := a.RunGit(ctx, dir, "rev-parse", "--verify", "--quiet", rev+"^{commit}")
 	if err != nil {
 		if a.Branch != "" {
-			return nil, cli.Fail(fmt.Errorf("there is no branch %q", a.Branch), "git branch --list shows the branches")
+			return findings{}, cli.Fail(fmt.Errorf("there is no branch %q", a.Branch),
+				"git branch --list shows the branches")
 		}
-		return faults, nil // without a commit there is no history
+		return found, nil // without a commit there is no history
 	}
 	if shallow, err := a.RunGit(ctx, dir, "rev-parse", "--is-shallow-repository"); err != nil || shallow == "true" {
 		a.Stderr.PrintLine("warning: a shallow clone has no history to compare the files with: git fetch --unshallow")
-		return faults, err
+		return found, err
 	}
 	d, err := loadCommit(ctx, a, dir, commit)
 	if err != nil {
-		return nil, err
+		return findings{}, err
+	}
+	for _, f := range d.Faults {
+		if _, withheld := d.Withheld[f.File]; withheld && f.Code == manifest.Forbidden {
+			found.faults = append(found.faults, f)
+		}
 	}
 	for version, merged := range d.Releases {
 		if merged.Tombstone != nil || !merged.Loaded {
@@ -166,13 +189,13 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.F
 		}
 		// A fault of the branch's own history also holds for the worktree.
 		for _, f := range merged.Faults {
-			if f.Code == manifest.Immutable {
-				faults = append(faults, f)
+			if f.Code == manifest.Immutable || f.Code == manifest.Unsigned {
+				found.faults = append(found.faults, f)
 			}
 		}
 		folder := path.Join(releases.Dir, version)
 		if digest, err := releases.DigestOf(files, folder); err == nil && digest != merged.Digest {
-			faults = append(faults, releases.Fault{
+			found.faults = append(found.faults, releases.Fault{
 				File: path.Join(folder, "release.yaml"),
 				Code: manifest.Immutable,
 				Message: fmt.Sprintf(
@@ -180,7 +203,8 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.F
 			})
 		}
 	}
-	return manifest.Sort(faults), nil
+	found.faults = manifest.Sort(found.faults)
+	return found, nil
 }
 
 // withBorrowedObjects calls do with a repository whose branch's tip is one commit of dir. In a hook the pushed
@@ -233,7 +257,8 @@ func withBorrowedObjects(ctx context.Context, a *cli.App, dir, commit string,
 // validateCommit returns the faults of one commit of dir, as if it were the branch's tip.
 func validateCommit(ctx context.Context, a *cli.App, dir, commit string) (faults []releases.Fault, err error) {
 	err = withBorrowedObjects(ctx, a, dir, commit, func(outside *cli.App, source string) error {
-		faults, err = validateTip(ctx, outside, source)
+		found, err := validateTip(ctx, outside, source)
+		faults = found.faults
 		return err
 	})
 	return faults, err

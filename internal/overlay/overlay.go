@@ -1,4 +1,7 @@
-package simulate
+// Package overlay puts changed files on top of a commit's, without writing them anywhere. What did not change keeps its
+// object id, so that caches go on serving it. It does no I/O but through the file system below. A value is immutable,
+// and safe for concurrent use.
+package overlay
 
 import (
 	"bytes"
@@ -18,9 +21,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// overlay is a commit's files with changes on top. It is immutable: withFiles returns another one, which shares what is
-// the same.
-type overlay struct {
+// FS is a commit's files with changes on top. It is immutable: With returns another one, which shares what is the same.
+type FS struct {
 	base fs.FS
 	root *entry
 }
@@ -33,19 +35,20 @@ type entry struct {
 	id       string            // object id; empty: unknown, since the base has none
 }
 
-func newOverlay(base fs.FS) *overlay {
-	o := &overlay{base: base}
+// New returns base without changes.
+func New(base fs.FS) *FS {
+	o := &FS{base: base}
 	o.root = o.makeFolder(".", nil)
 	return o
 }
 
-// withFiles returns o with files changed; nil data removes the file or, for a folder, everything below it.
-func (o *overlay) withFiles(files map[string][]byte) *overlay {
-	return &overlay{base: o.base, root: o.changeFolder(".", o.root, files)}
+// With returns o with files changed; nil data removes the file or, for a folder, everything below it.
+func (o *FS) With(files map[string][]byte) *FS {
+	return &FS{base: o.base, root: o.changeFolder(".", o.root, files)}
 }
 
 // changeFolder returns folder e, at dir, with files changed. Their paths are relative to dir.
-func (o *overlay) changeFolder(dir string, e *entry, files map[string][]byte) *entry {
+func (o *FS) changeFolder(dir string, e *entry, files map[string][]byte) *entry {
 	kids := map[string]*entry{}
 	if e != nil {
 		maps.Copy(kids, e.children)
@@ -71,7 +74,7 @@ func (o *overlay) changeFolder(dir string, e *entry, files map[string][]byte) *e
 }
 
 // makeFolder returns a folder entry with the children that differ from the base.
-func (o *overlay) makeFolder(dir string, kids map[string]*entry) *entry {
+func (o *FS) makeFolder(dir string, kids map[string]*entry) *entry {
 	e := &entry{children: kids}
 	if e.children == nil {
 		e.children = map[string]*entry{}
@@ -111,8 +114,8 @@ func blobID(data []byte) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// objectID returns the object id of a path; empty: the path does not exist, or its id is unknown.
-func (o *overlay) objectID(name string) string {
+// ObjectID returns the object id of a path; empty: the path does not exist, or its id is unknown.
+func (o *FS) ObjectID(name string) string {
 	info, err := o.Stat(name)
 	if err != nil {
 		return ""
@@ -121,7 +124,7 @@ func (o *overlay) objectID(name string) string {
 }
 
 // findEntry returns the overlay's entry of a path. known is false if only the base knows the path.
-func (o *overlay) findEntry(name string) (e *entry, known bool) {
+func (o *FS) findEntry(name string) (e *entry, known bool) {
 	e = o.root
 	if name == "." {
 		return e, true
@@ -139,7 +142,7 @@ func (o *overlay) findEntry(name string) (e *entry, known bool) {
 	return e, true
 }
 
-func (o *overlay) Stat(name string) (fs.FileInfo, error) {
+func (o *FS) Stat(name string) (fs.FileInfo, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrInvalid}
 	}
@@ -153,7 +156,7 @@ func (o *overlay) Stat(name string) (fs.FileInfo, error) {
 	return entryInfo{path.Base(name), e}, nil
 }
 
-func (o *overlay) ReadFile(name string) ([]byte, error) {
+func (o *FS) ReadFile(name string) ([]byte, error) {
 	e, known := o.findEntry(name)
 	switch {
 	case !known:
@@ -166,7 +169,7 @@ func (o *overlay) ReadFile(name string) ([]byte, error) {
 	return slices.Clone(e.data), nil
 }
 
-func (o *overlay) ReadDir(name string) ([]fs.DirEntry, error) {
+func (o *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 	e, known := o.findEntry(name)
 	switch {
 	case !known:
@@ -197,7 +200,7 @@ func (o *overlay) ReadDir(name string) ([]fs.DirEntry, error) {
 	return all, nil
 }
 
-func (o *overlay) Open(name string) (fs.File, error) {
+func (o *FS) Open(name string) (fs.File, error) {
 	stat, err := o.Stat(name)
 	if err != nil {
 		return nil, err
@@ -260,7 +263,3 @@ func (i entryInfo) Mode() fs.FileMode {
 	}
 	return 0o644
 }
-
-// Overlay returns base with files changed on top; nil data removes the file or, for a folder, everything below it. base
-// stays as it is.
-func Overlay(base fs.FS, files map[string][]byte) fs.FS { return newOverlay(base).withFiles(files) }
