@@ -54,34 +54,6 @@ func (c *channelPlan) rollBackOrHalt() bool {
 	return c.addHalt(cause, why, failed)
 }
 
-// restateHead writes the head anew under a higher sequence if cells were granted a sequence that the branch has lost.
-// These cells would refuse the head's own sequence (R2, R5). It reports whether the head moves or waits to move.
-func (c *channelPlan) restateHead(waiting []waitingCell) bool {
-	e := c.Effective
-	i := slices.IndexFunc(waiting, func(n waitingCell) bool {
-		g := n.state.Granted
-		return g != nil && g.Channel == c.Name &&
-			(g.Sequence > e.Sequence && g.Sequence <= e.Sequence+MaxAhead ||
-				g.Sequence == e.Sequence && g.Digest != e.Digest)
-	})
-	if i < 0 {
-		return false
-	}
-	if c.isPushRefused(e.Release) {
-		return true
-	}
-	g := waiting[i].state.Granted
-	reason := fmt.Sprintf("the branch has lost sequence %d, under which %s was granted %s", g.Sequence,
-		waiting[i].cell.Name, g.Release)
-	c.planner.addAction(Action{
-		Kind: Rollback, Channel: c.Name, Release: e.Release, Digest: e.Digest, Commit: e.Commit,
-		From: fmt.Sprintf("the branch as it is, sequence %d", e.Sequence), Replaces: e.Release,
-		Sequence: c.nextSequence(), Reason: reason, Evidence: []string{reason}, Finished: c.isFinished(e),
-		forwardOnly: c.planner.forwardOnlyRelease(*e),
-	})
-	return true
-}
-
 func (c *Channel) rollsBackByItself() bool {
 	return c.Valid == nil || c.Valid.OnFailure == channels.OnFailureRollback
 }

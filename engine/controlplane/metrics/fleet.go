@@ -44,7 +44,7 @@ func newFleetMetrics(v func() *view.View, numbers func() engine.Stats) *fleetMet
 			"Time since the promotion of the channel's head, while the rollout runs.", "channel", "release"),
 		blocked:  desc("sluice_blocked", "Blocking verdicts by gate.", "channel", "gate"),
 		faults:   desc("sluice_repository_faults", "Faults in the release repository, warnings left out."),
-		diverged: desc("sluice_repository_diverged", "1: the branch was force-pushed, and nothing moves."),
+		diverged: desc("sluice_repository_diverged", "1: the branch was rewritten, and nothing moves."),
 		refused: desc("sluice_push_refused",
 			"1: the git host refused the channel's last push, which is retried later.", "channel"),
 		since:   desc("sluice_plan_timestamp_seconds", "Unix time of the newest plan."),
