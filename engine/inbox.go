@@ -90,13 +90,11 @@ func (b *inbox) storeReport(
 	ctx context.Context, k plan.ReportArrival, r cells.Report, staleAfter time.Duration,
 ) (prev, state *plan.CellState, restore plan.Restore, err error) {
 	for try := 1; ; try++ {
-		var d *plan.Desired
-		prev, k.Epoch, d = b.obs.foldInputs(r.Cell)
+		prev, k.Epoch = b.obs.foldInputs(r.Cell)
 		var h plan.FreshEvents
 		state, restore, h = k.Fold(prev, r, staleAfter)
 		err = b.store.RecordReports(ctx, []plan.Reported{{
-			State: state, Boot: h.Line, Events: h.Events,
-			Material: plan.StatesDiffer(prev, state), UnknownChannels: plan.UnknownChannels(d, state),
+			State: state, Boot: h.Line, Events: h.Events, Material: plan.StatesDiffer(prev, state),
 		}})
 		switch {
 		case !errors.Is(err, plan.ErrStale):

@@ -12,7 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
-	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // loopTest is an engine in a bubble of virtual time, with one healthy cell in each channel.
@@ -294,7 +294,7 @@ func TestLoopStopsAfterAForcePush(t *testing.T) {
 		if blocked, _ := r.View().Plan.BlockedIn("staging"); len(blocked) != 1 || blocked[0].Gate != "diverged" {
 			r.t.Fatalf("blocked %v", blocked)
 		}
-		r.push("eve", "accept\n\n"+plan.AcknowledgeTrailer+": "+tip, map[string]string{"README.md": "we know"})
+		r.push("eve", "accept\n\n"+releases.AcknowledgeTrailer+": "+tip, map[string]string{"README.md": "we know"})
 		time.Sleep(time.Minute)
 		e := r.View().Desired.Channels["staging"].Effective
 		if e.Release != "1.2.0" || e.Sequence != 9 {

@@ -449,8 +449,8 @@ func (m *memoryStore) RecordDecisions(_ context.Context, decisions []plan.Decide
 		return nil, err
 	}
 	defer m.mu.Unlock()
+	m.obs.AddDecided(decisions)
 	for _, d := range decisions {
-		m.obs.Served[d.Channel] = max(m.obs.Served[d.Channel], d.Sequence)
 		if announced, known := m.decided[d.Commit]; !known || !announced {
 			m.decided[d.Commit] = false
 			fresh = append(fresh, d)

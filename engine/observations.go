@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -125,13 +126,11 @@ func (o *observations) registrations() map[string]plan.Registration {
 	return maps.Clone(o.obs.Registered)
 }
 
-// foldInputs returns what a report of a cell is folded onto: the cell's last state, the epoch of its identity, and the
-// newest Desired.
-func (o *observations) foldInputs(cell string) (prev *plan.CellState, epoch int64, d *plan.Desired) {
+// foldInputs returns what a report of a cell is folded onto: the cell's last state, and the epoch of its identity.
+func (o *observations) foldInputs(cell string) (prev *plan.CellState, epoch int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	d = o.membership.desired
-	return o.obs.Cells[cell], plan.IdentityOf(d, o.obs.Registered, cell).Epoch, d
+	return o.obs.Cells[cell], plan.IdentityOf(o.membership.desired, o.obs.Registered, cell).Epoch
 }
 
 // restartObserving makes observing begin anew.
@@ -145,9 +144,6 @@ func (o *observations) restartObserving(now time.Time) {
 func (o *observations) addReported(state *plan.CellState) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.raisesSequence(state) {
-		o.obs.Served[state.Channel] = state.Sequence
-	}
 	now := o.obs.Cells[state.Name]
 	if now != nil && now.Version >= state.Version {
 		return
@@ -156,13 +152,6 @@ func (o *observations) addReported(state *plan.CellState) {
 		state = state.WithNewestGrant(now)
 	}
 	o.obs.Cells[state.Name] = state
-}
-
-// raisesSequence reports whether a state has a sequence above all known ones; the caller holds mu. Channels that the
-// repository does not have are ignored, for a cell could invent any number of them.
-func (o *observations) raisesSequence(s *plan.CellState) bool {
-	d := o.membership.desired
-	return s.Channel != "" && s.Sequence > o.obs.Served[s.Channel] && (d == nil || d.Channels[s.Channel] != nil)
 }
 
 // mergeStates adds states that were read, without replacing newer ones.
@@ -174,9 +163,6 @@ func (o *observations) mergeStates(states map[string]*plan.CellState) {
 		s.SetWatched(o.obs.ListeningSince) // if this process was listening, it watched the time since that report too
 		flags = flags || plan.FlagsDiffer(o.obs.Cells[name], s)
 		o.obs.Cells[name] = mergeState(o.obs.Cells[name], s)
-		if o.raisesSequence(s) {
-			o.obs.Served[s.Channel] = s.Sequence
-		}
 	}
 	if flags {
 		o.signals.flagsReported.Notify()
@@ -285,6 +271,7 @@ func (o *observations) replaceKnown(read plan.Observed, before uint64) bool {
 	for channel, n := range read.Served {
 		o.obs.Served[channel] = max(o.obs.Served[channel], n)
 	}
+	o.obs.AddDecided(slices.Collect(maps.Values(read.Decided)))
 	changed := false
 	for name, r := range read.Registered {
 		if old, ok := o.obs.Registered[name]; !ok || r.Identity.Serial > old.Identity.Serial {

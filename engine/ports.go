@@ -18,10 +18,10 @@ type Repository interface {
 	LastTip() string
 	// FS returns a commit's files. A file info's Sys() is the object's id, a string.
 	FS(commit string) (fs.FS, error)
-	// Changes returns the first-parent commits after since (empty: from the root) up to tip, oldest first. ErrDiverged:
-	// since is not among tip's first-parent ancestors.
+	// Changes returns the commits of tip's main line after since (empty: from the root) up to tip, oldest first.
+	// ErrDiverged: since is not in tip's main line.
 	Changes(ctx context.Context, since, tip string) ([]releases.Change, error)
-	// Contains reports whether commit is among tip's first-parent ancestors, or tip itself.
+	// Contains reports whether tip lost nothing of commit (R51): the main line has it, or a merge brought it there.
 	Contains(ctx context.Context, commit, tip string) (bool, error)
 	// Push pushes the drafts, a chain on base, if the branch is exactly at base, and returns the commits' ids in order.
 	// ErrMoved: the branch is elsewhere. *RefusedError: the host refused. After any other error the push may have

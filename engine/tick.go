@@ -196,7 +196,7 @@ func (e *Engine) detectForcePush(ctx context.Context, d *plan.Desired) error {
 		return nil
 	}
 	now := (*plan.Divergence)(nil)
-	if seen != "" && !slices.Contains(d.Acknowledged, seen) {
+	if seen != "" && !d.AcceptsLossOf(seen) {
 		contained, err := e.repo.Contains(ctx, seen, d.Commit)
 		if err != nil {
 			return fmt.Errorf("compare with %s: %w", words.ShortCommit(seen), err)
@@ -205,7 +205,7 @@ func (e *Engine) detectForcePush(ctx context.Context, d *plan.Desired) error {
 			now = &plan.Divergence{Seen: seen, Tip: d.Commit, At: e.clocks.now().UTC()}
 			if diverged == nil {
 				e.opts.Log.Error().Str("seen", seen).Str("tip", d.Commit).
-					Msg("the branch was force-pushed: nothing moves until that is acknowledged")
+					Msg("the branch was rewritten: nothing moves until a person accepts that")
 			}
 		}
 	}
@@ -244,8 +244,8 @@ func (e *Engine) recordDecisions(ctx context.Context, d *plan.Desired) error {
 	e.observations.applyWrite(func(o *plan.Observed) {
 		for _, f := range found {
 			e.recordedSequences[f.Channel] = max(e.recordedSequences[f.Channel], f.Sequence)
-			o.Served[f.Channel] = max(o.Served[f.Channel], f.Sequence)
 		}
+		o.AddDecided(found)
 	})
 	if len(fresh) == 0 {
 		return nil

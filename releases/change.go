@@ -2,6 +2,7 @@ package releases
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -11,17 +12,37 @@ type Person struct {
 	Email string `json:"email"`
 }
 
-// Change is one commit of a branch's first-parent history, as far as Sluice reads it.
+// Trailers of commit messages that history is read by.
+const (
+	// AcknowledgeTrailer says what loss a person accepts (R5): a commit's, or that of a channel's head (R51).
+	AcknowledgeTrailer = "Acknowledge-Divergence"
+	// BaseTrailer names the commit that the engine decided on.
+	BaseTrailer = "Decided-On"
+)
+
+// Trailers returns the values of all lines "key: value" of a commit message.
+func Trailers(message, key string) (values []string) {
+	for line := range strings.Lines(message) {
+		if value, ok := strings.CutPrefix(line, key+":"); ok {
+			values = append(values, strings.TrimSpace(value))
+		}
+	}
+	return values
+}
+
+// Change is one commit of a branch's main line, as far as Sluice reads it. The main line goes by first parents, except
+// that a merge made the wrong way round is followed along the branch's old tip (R51).
 type Change struct {
 	Commit    string // object id, 40 hex digits
-	Parent    string // first parent; empty at the root
+	Parent    string // in the main line; empty at the root
 	Author    Person
 	Committer Person
 	When      time.Time // the committer's claim, never evidence
 	Message   string
 	Files     []FileChange // against Parent, by path
 	// The SSH public key (authorized_keys form, no comment) of a valid signature of the raw commit; else empty.
-	Key string
+	Key     string
+	Accepts []string // values of AcknowledgeTrailer, of a merge those of the merged commits too
 }
 
 // Touches reports whether c changed a path.

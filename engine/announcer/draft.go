@@ -45,7 +45,7 @@ func (a *Announcer) draftCommit(now time.Time) (releases.Draft, error) {
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
 		fmt.Fprintf(&b, "%s: %s\n", killTrailer, id)
 	}
-	fmt.Fprintf(&b, "%s: %s\n", baseTrailer, a.snapshot.tip)
+	fmt.Fprintf(&b, "%s: %s\n", releases.BaseTrailer, a.snapshot.tip)
 	d.Message = b.String()
 	return d, nil
 }

@@ -124,7 +124,8 @@ func TestHeights(t *testing.T) {
 	t.Parallel()
 	h := newHistory()
 	change := func(commit, parent, message string) releases.Change {
-		return releases.Change{Commit: commit, Parent: parent, Message: message}
+		return releases.Change{Commit: commit, Parent: parent, Message: message,
+			Accepts: releases.Trailers(message, releases.AcknowledgeTrailer)}
 	}
 	err := h.advance([]releases.Change{
 		change("a", "", "begin"), change("b", "a", "go on"),

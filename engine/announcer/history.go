@@ -18,9 +18,8 @@ import (
 
 const (
 	// The value is COMMIT HEIGHT: the lost commit, and its height, above which the branch is lifted (R39).
-	acknowledgeTrailer = plan.AcknowledgeTrailer
+	acknowledgeTrailer = releases.AcknowledgeTrailer
 	killTrailer        = "Kill" // the ID of the stored kill that the commit contains (R43)
-	baseTrailer        = "Decided-On"
 )
 
 // maxHeight limits what a trailer can lift the height to, so that a typing error can't use the heights up.
@@ -72,14 +71,14 @@ func (h *history) advance(changes []releases.Change, open func(commit string) (f
 // foldCommit folds a commit's height and its trailers.
 func (h *history) foldCommit(c releases.Change) {
 	height := h.heights[h.tip()] + 1
-	for _, value := range trailerValues(c.Message, acknowledgeTrailer) {
+	for _, value := range c.Accepts {
 		lost, lifted, _ := strings.Cut(value, " ")
 		h.acknowledged[lost] = true
 		if n, err := strconv.ParseInt(strings.TrimSpace(lifted), 10, 64); err == nil && n < maxHeight {
 			height = max(height, n+1)
 		}
 	}
-	for _, id := range trailerValues(c.Message, killTrailer) {
+	for _, id := range releases.Trailers(c.Message, killTrailer) {
 		h.kills[id] = c.Commit
 	}
 	h.commits = append(h.commits, c.Commit)
@@ -153,14 +152,4 @@ func keysAt(files fs.FS, cache *manifest.Cache) map[string][]string {
 		keys[name] = person.Keys
 	}
 	return keys
-}
-
-// trailerValues returns the values of the "Key: value" lines of a message.
-func trailerValues(message, key string) (values []string) {
-	for line := range strings.Lines(message) {
-		if value, ok := strings.CutPrefix(line, key+":"); ok {
-			values = append(values, strings.TrimSpace(value))
-		}
-	}
-	return values
 }

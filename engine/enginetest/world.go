@@ -113,7 +113,7 @@ func (w *World) Commit(author, message string, files map[string]string) string {
 	after := w.paths()
 	who := releases.Person{Name: author, Email: author + "@example.com"}
 	c := releases.Change{Parent: w.Tip, Author: who, Committer: who, When: w.Now, Message: message,
-		Key: w.Signs[author]}
+		Key: w.Signs[author], Accepts: releases.Trailers(message, releases.AcknowledgeTrailer)}
 	c.Commit = objectID(w.Tip + message + fmt.Sprint(after) + w.Now.String())
 	for _, name := range slices.Sorted(maps.Keys(merged(before, after))) {
 		if before[name] != after[name] {

@@ -167,6 +167,6 @@ func draftAdoption(d *Desired, p Plan, a Action) (releases.Draft, error) {
 			fmt.Fprintf(&b, "Adopts: %s %s sequence %d\n", name, words.OneLine(e.Release), e.Sequence)
 		}
 	}
-	fmt.Fprintf(&b, "Decided-On: %s\n", p.Commit)
+	fmt.Fprintf(&b, "%s: %s\n", releases.BaseTrailer, p.Commit)
 	return releases.Draft{Message: b.String(), When: p.Now, Files: map[string][]byte{pipelineFile: text}}, nil
 }

@@ -89,6 +89,20 @@ func (o *Observed) RecordGrants(offers []Offer) {
 	}
 }
 
+// AddDecided adds decisions that were recorded. Of each channel it keeps the newest, and replaces the map.
+func (o *Observed) AddDecided(found []Decided) {
+	o.Decided = maps.Clone(o.Decided)
+	if o.Decided == nil {
+		o.Decided = map[string]Decided{}
+	}
+	for _, d := range found {
+		o.Served[d.Channel] = max(o.Served[d.Channel], d.Sequence)
+		if d.Sequence > o.Decided[d.Channel].Sequence {
+			o.Decided[d.Channel] = d
+		}
+	}
+}
+
 // setSlots replaces the slots of a channel. It clones the map, which a snapshot may still hold.
 func (o *Observed) setSlots(channel string, names []string) {
 	o.Slots = maps.Clone(o.Slots)

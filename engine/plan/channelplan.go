@@ -4,7 +4,6 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/reason"
-	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // channelPlan holds what one run of Make finds out about one channel.
@@ -16,17 +15,15 @@ type channelPlan struct {
 	tally        *tally   // nil until learn has run
 	rollout      *rollout // of the head; nil: no head, or no policy was ever in force
 	barrier      *barrier // set by findBarrier
+	dispute
 }
 
-// decide decides about the channel in this order: a rollback that a person requested, a rollback or halt because the
-// head failed, hotfixes, any other request, a promotion, and last the grants of the head to cells.
+// decide decides about the channel in this order: a rollback that a person requested, the head in force if the branch
+// has lost it, a rollback or halt because the head failed, hotfixes, any other request, a promotion, and last the
+// grants of the head to cells.
 func (c *channelPlan) decide() {
-	if gone := c.planner.observed.Diverged; gone != nil {
-		c.planner.block(divergedVerdict(c.Name, gone.Seen))
-		return
-	}
-	if c.rollBackByRequest() || c.rollBackOrHalt() {
-		return // the head moves; the next plan grants it
+	if c.isDiverged() || c.rollBackByRequest() || c.restateHead() || c.lost == nil && c.rollBackOrHalt() {
+		return // nothing moves, or the head does, and the next plan grants it
 	}
 	if !c.requestIsBelowHead() && c.advanceByHotfix() {
 		return
@@ -35,14 +32,9 @@ func (c *channelPlan) decide() {
 	if moves || !waits && c.advanceHead() {
 		return
 	}
-	if c.rollout != nil {
+	if c.rollout != nil && c.lost == nil {
 		c.rollout.grantCells()
 	}
-}
-
-func divergedVerdict(channel, seen string) channels.Verdict {
-	return channels.Blocked("diverged", reason.Diverged, words.ShortCommit(seen), AcknowledgeTrailer,
-		seen).WithSubject(channel, "")
 }
 
 // isPushRefused reports whether the git host refused a push for c lately. No push for c is tried before Refusal.Until.
@@ -61,34 +53,26 @@ func (p *planner) isRefused(push string, code reason.Code, channel, release stri
 	return true
 }
 
-// MaxAhead is how far above git's newest sequence a sequence may be to be believed. Without the limit, one cell that
-// reports an absurd sequence would use up the channel's. Half of what a cell accepts: a sequence that rose as far as
-// this must not be out of the reach of the other cells.
+// MaxAhead is how far above git's newest sequence a sequence may be to be believed. Without the limit, an absurd sequence
+// would use up the channel's. Half of what a cell accepts: a sequence that rose as far as this must not be out of the
+// reach of the other cells.
 const MaxAhead = cells.MaxLead / 2
 
-// nextSequence returns the next sequence of c: above every sequence in git, granted, served or reported (R2).
+// nextSequence returns the next sequence of c: above every sequence in git, decided or granted (R2).
 func (c *channelPlan) nextSequence() int64 {
-	git := int64(0)
-	if c.Effective != nil {
-		git = c.Effective.Sequence
-	}
-	highest := git
+	highest := c.gitSequence()
 	rise := func(n int64) {
-		if n <= git+MaxAhead {
+		if c.isBelievable(n) {
 			highest = max(highest, n)
 		}
 	}
 	served := c.planner.observed.Served[c.Name] // at least every granted sequence, if it is believable
 	rise(served)
 	for _, cell := range c.Cells {
-		s := c.planner.observed.Cells[cell.Name]
-		if s == nil {
-			continue
+		if c.isBelievable(served) {
+			break
 		}
-		if s.Channel == c.Name {
-			rise(s.Sequence)
-		}
-		if served > git+MaxAhead && s.Granted != nil && s.Granted.Channel == c.Name {
+		if s := c.planner.observed.Cells[cell.Name]; s != nil && isIn(s.Granted, c.Name) {
 			rise(s.Granted.Sequence)
 		}
 	}

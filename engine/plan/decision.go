@@ -112,7 +112,7 @@ func (a Action) commitMessage(base, decision string, quarantined string) string 
 	for _, e := range a.Evidence {
 		line("Gate", e)
 	}
-	line("Decided-On", base)
+	line(releases.BaseTrailer, base)
 	line("Decision", decision)
 	return b.String()
 }

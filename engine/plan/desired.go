@@ -19,7 +19,7 @@ type Desired struct {
 	Versions     []*Release // sorted, greatest last; no tombstones
 	Cells        map[string]*Cell
 	Quarantine   []channels.Quarantine
-	Acknowledged []string            // lost commits whose loss a person accepted (R5)
+	Acknowledged []string            // what losses people accepted (R5, R51), oldest first
 	Authority    Authority           // who counts as the engine, and as an owner
 	Withheld     map[string]Withheld // files that are in force as they were before, by path
 	Faults       []releases.Fault
@@ -75,6 +75,7 @@ type Request struct {
 	By      string
 	Commit  string
 	Fault   string // why head.yaml can't be read; then Release is empty
+	Lapsed  bool   // a person accepted a loss of the branch since: what the file says may be of before (R51)
 }
 
 // Release is a release as the repository has it, with what history adds.

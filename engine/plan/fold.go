@@ -244,17 +244,6 @@ func (s *CellState) SetGrant(a cells.Assignment, at time.Time) {
 // maxLeft is how many releases of channels that a cell has left it may still request.
 const maxLeft = 4
 
-// UnknownChannels returns the channels that a cell's report names and the repository lacks. A cell's report must not
-// create rows for them.
-func UnknownChannels(d *Desired, s *CellState) (names []string) {
-	for _, a := range []*cells.Assignment{s.Running, s.Applying} {
-		if a != nil && d.Channels[a.Channel] == nil {
-			names = append(names, a.Channel)
-		}
-	}
-	return names
-}
-
 // StatesDiffer reports whether state b has news that the state before, a, lacks, other than that time passed.
 func StatesDiffer(a, b *CellState) bool {
 	return a == nil || a.State != b.State || a.Digest != b.Digest || a.Sequence != b.Sequence || a.Epoch != b.Epoch ||

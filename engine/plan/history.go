@@ -16,17 +16,13 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// AcknowledgeTrailer is the trailer of a commit message on the new branch that names the commit whose loss a person
-// accepts (R5).
-const AcknowledgeTrailer = "Acknowledge-Divergence"
-
-// History holds what the branch's first-parent history says, folded commit by commit. It holds facts only; which of
-// them count depends on the files at the tip.
+// History holds what the branch's main line (releases.Change) says, folded commit by commit. It holds facts only; which
+// of them count depends on the files at the tip.
 type History struct {
 	Tip          string
 	Releases     map[string]*Origin      // by version, which is the folder's name
 	Channels     map[string]*PastChannel // by name
-	Acknowledged []string                // commits whose loss a person accepted
+	Acknowledged []string                // what losses people accepted: values of the trailer, oldest first
 	Authority    Authority               // who counts as the engine in the next commit
 	Identities   map[string]PastIdentity // by cell
 	Quarantines  map[string]bool         // quarantine files that are as the engine wrote them, by path
@@ -86,9 +82,7 @@ func (h *History) Advance(
 }
 
 func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cache *manifest.Cache) error {
-	if lost := trailerValue(c.Message, AcknowledgeTrailer); lost != "" {
-		h.Acknowledged = append(h.Acknowledged, lost)
-	}
+	h.foldAcknowledgements(c)
 	var written string // the commit that this one was decided on, if the engine wrote it
 	trusted := h.Authority.Trust(c.Key)
 	for _, f := range c.Files {
@@ -124,7 +118,7 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 		}
 	}
 	if written == "" && trusted && h.isHalt(c) {
-		written = trailerValue(c.Message, "Decided-On")
+		written = lastTrailer(c, releases.BaseTrailer)
 	}
 	// What is guarded comes last: the rest of the commit is judged by what was in force before it.
 	if err := h.foldGuarded(c, trusted && (h.Authority.Enforced() || written != ""), open, cache); err != nil {
@@ -135,6 +129,19 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 		h.Last.Commit, h.Last.Base = c.Commit, written
 	}
 	return nil
+}
+
+// foldAcknowledgements folds the losses that people accept in c. Requests made before lapse where a head was lost.
+func (h *History) foldAcknowledgements(c releases.Change) {
+	if len(c.Accepts) == 0 {
+		return
+	}
+	h.Acknowledged = append(slices.Clip(h.Acknowledged), c.Accepts...)
+	for _, past := range h.Channels {
+		if q := past.Touched; q != nil {
+			past.Touched = &Request{By: q.By, Commit: q.Commit, Lapsed: true}
+		}
+	}
 }
 
 func (h *History) pastChannel(name string) *PastChannel {
@@ -241,7 +248,7 @@ func (h *History) adoptHead(c releases.Change, name string, files fs.FS) (Effect
 // verifyDecision reads the engine's decision in c about channel name. It is false unless everything fits: the trailer,
 // the file's hash, the head, the base, the sequence, and that c changes nothing else.
 func (h *History) verifyDecision(c releases.Change, name string, files fs.FS) (Decision, bool) {
-	want := trailerValue(c.Message, "Decision")
+	want := lastTrailer(c, "Decision")
 	if want == "" {
 		return Decision{}, false
 	}
@@ -250,7 +257,7 @@ func (h *History) verifyDecision(c releases.Change, name string, files fs.FS) (D
 		return Decision{}, false
 	}
 	d, err := parseDecision(data)
-	if err != nil || d.Channel != name || d.Base != trailerValue(c.Message, "Decided-On") {
+	if err != nil || d.Channel != name || d.Base != lastTrailer(c, releases.BaseTrailer) {
 		return Decision{}, false
 	}
 	if !h.standsOn(c, d.Base) {
@@ -281,7 +288,7 @@ func (h *History) standsOn(c releases.Change, base string) bool {
 
 // isHalt reports whether the engine wrote c and c moves no head. Such a commit is a link of the plan's chain too.
 func (h *History) isHalt(c releases.Change) bool {
-	if base := trailerValue(c.Message, "Decided-On"); base == "" || !h.standsOn(c, base) {
+	if base := lastTrailer(c, releases.BaseTrailer); base == "" || !h.standsOn(c, base) {
 		return false
 	}
 	for _, f := range c.Files {
@@ -310,13 +317,9 @@ func (h *History) foldApproval(
 	return nil
 }
 
-// trailerValue returns the value of the last line "key: value" in a commit message.
-func trailerValue(message, key string) string {
-	value := ""
-	for line := range strings.Lines(message) {
-		if rest, ok := strings.CutPrefix(line, key+":"); ok {
-			value = strings.TrimSpace(rest)
-		}
+// lastTrailer returns the value of the last line "key: value" in a commit's message; empty: it has none.
+func lastTrailer(c releases.Change, key string) (value string) {
+	for _, value = range releases.Trailers(c.Message, key) {
 	}
 	return value
 }

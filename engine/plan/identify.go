@@ -83,7 +83,7 @@ func draftIdentities(d *Desired, p Plan, a Action) (releases.Draft, error) {
 		fmt.Fprintf(&text, "Cell: %s %s\n", r.Cell,
 			words.OneLine(describeChange(d.Cells[r.Cell].Identity, r.Identity)+", by "+r.By))
 	}
-	fmt.Fprintf(&text, "Decided-On: %s\n", p.Commit)
+	fmt.Fprintf(&text, "%s: %s\n", releases.BaseTrailer, p.Commit)
 	out.Message = text.String()
 	return out, nil
 }

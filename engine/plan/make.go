@@ -71,6 +71,7 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 	}
 	for name, c := range d.Channels {
 		p.channels[name] = &channelPlan{Channel: c, planner: p}
+		p.channels[name].findDispute()
 	}
 	if o.Flags != nil {
 		p.plan.Flags = o.Flags.Commit

@@ -21,7 +21,8 @@ type Observed struct {
 	Cells          map[string]*CellState // by name
 	Observations   []Observation
 	Learned        Learned                 // what all plans so far learned
-	Served         map[string]int64        // highest sequence ever served or reported, by channel (R2)
+	Served         map[string]int64        // highest sequence ever decided or granted, by channel (R2)
+	Decided        map[string]Decided      // newest decision recorded, by channel (R51)
 	Seen           string                  // newest commit that was acted on; empty: none yet
 	Diverged       *Divergence             // R5
 	Refused        map[string]Refusal      // pushes that the git host refused, by channel

@@ -17,7 +17,7 @@ func (c *channelPlan) rollBackByRequest() bool {
 		return false
 	}
 	q := c.Request
-	target, why := c.findRequestedTarget()
+	target, why := c.findEarlierHead(q.Release)
 	if why != "" {
 		return false // answerRequest adds the verdict
 	}
@@ -43,19 +43,22 @@ func (c *channelPlan) requestIsBelowHead() bool {
 		isBelow(q.Release, c.planner.headVersion(c.Effective))
 }
 
-// findRequestedTarget returns the head that a request below the head means: the release as it was in this channel
-// before. why says why there can be no rollback to it.
-func (c *channelPlan) findRequestedTarget() (target EffectiveHead, why string) {
-	r := c.planner.desired.Releases[c.Request.Release]
-	target = EffectiveHead{Head: channels.Head{Release: c.Request.Release, Digest: r.Digest, Commit: r.Origin}}
-	i := slices.IndexFunc(c.History, func(h EffectiveHead) bool { return h.Release == c.Request.Release })
+// findEarlierHead returns the head that a person means who asks for a release below the head: the release as it was in
+// this channel before. why says why c can't go back to it.
+func (c *channelPlan) findEarlierHead(version string) (target EffectiveHead, why string) {
+	r := c.planner.desired.Releases[version]
+	if r == nil {
+		return target, version + " is not in the repository"
+	}
+	target = EffectiveHead{Head: channels.Head{Release: version, Digest: r.Digest, Commit: r.Origin}}
+	i := slices.IndexFunc(c.History, func(h EffectiveHead) bool { return h.Release == version })
 	switch {
 	case i >= 0:
 		target = c.History[i]
 	case c.Valid == nil || c.Valid.People != channels.PeopleFree:
-		return target, fmt.Sprintf("%s was never in %s, so its gates never held here", c.Request.Release, c.Name)
+		return target, fmt.Sprintf("%s was never in %s, so its gates never held here", version, c.Name)
 	case r.Digest == "" || len(r.Faults) > 0:
-		return target, c.Request.Release + " has faults"
+		return target, version + " has faults"
 	}
 	if why := c.rollbackObstacle(target.Release, target.Digest); why != "" {
 		return target, why
@@ -87,7 +90,7 @@ func (c *channelPlan) answerRequest() (moves, waits bool) {
 		return false, false
 	}
 	if c.requestIsBelowHead() {
-		_, why := c.findRequestedTarget()
+		_, why := c.findEarlierHead(q.Release)
 		answer(reason.RequestDown, q.By, q.Release, why)
 		return false, true
 	}

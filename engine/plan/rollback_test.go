@@ -230,7 +230,8 @@ func TestQuarantineInTwoChannels(t *testing.T) {
 	w.Settle()
 }
 
-// R5, R2: after an accepted force-push, cells hold sequences that the branch lost. The head is written anew above them.
+// R51, R2: after an accepted force-push, cells hold a release that the branch lost. They keep it until a person accepts
+// an older one, which then gets a sequence above theirs.
 func TestLostSequencesAreRisenAbove(t *testing.T) {
 	w := One(t, "gates:\n  - window: {opens: \"0 3 * * *\", for: 1h}\n")
 	w.Now = time.Date(2026, 11, 24, 3, 5, 0, 0, time.UTC)
@@ -240,8 +241,12 @@ func TestLostSequencesAreRisenAbove(t *testing.T) {
 	w.Now = w.Now.Add(2 * time.Minute)
 	w.Report("s1", cells.StateHealthy)
 	w.Report("s2", cells.StateHealthy)
+	lost := w.Tip
 	w.Rewind(2) // drops the promotion and the release
-	w.Commit("eve", "accept", map[string]string{"README.md": "we know"})
+	w.Commit("eve", "accept\n\nAcknowledge-Divergence: "+lost, map[string]string{"README.md": "we know"})
+	w.WantActions("")
+	w.WantBlocked("staging", "diverged", "'Acknowledge-Divergence: staging 8 1.0.0'")
+	w.Commit("eve", "accept\n\nAcknowledge-Divergence: staging 8 1.0.0", map[string]string{"README.md": "back"})
 	p := w.WantActions("rollback 1.0.0 staging")
 	if a := p.Actions[0]; a.Sequence != 9 || !strings.Contains(a.Reason, "sequence 8") {
 		t.Errorf("%+v", a)

@@ -42,7 +42,7 @@ func (r *rollout) grantCells() {
 	for _, v := range r.failedVerdicts {
 		c.planner.block(v)
 	}
-	if len(r.waiting) == 0 || c.restateHead(r.waiting) {
+	if len(r.waiting) == 0 {
 		return
 	}
 	if v, bound := r.judgeAllGrants(); bound {
@@ -91,8 +91,8 @@ func (r *rollout) classifyCells() {
 	}
 	for i, cell := range c.Cells {
 		s, outcome := c.tally.cells[i].last, c.tally.cells[i].outcome
-		if s == nil {
-			continue // it gets a grant once it has reported
+		if s == nil || c.isAhead(cell) {
+			continue // it gets a grant once it has reported, and what the branch can explain
 		}
 		failedHead := outcome != works
 		head := r.headFor(s, provenHead)

@@ -20,11 +20,10 @@ type Registration struct {
 
 // Reported is one report as the store keeps it: the resulting state, and the events it carried.
 type Reported struct {
-	State           *CellState
-	Boot            string
-	Events          []cells.Event
-	Material        bool     // the report has news: other processes hear of it at once
-	UnknownChannels []string // channels that the report names and the repository lacks; their sequences are not stored
+	State    *CellState
+	Boot     string
+	Events   []cells.Event
+	Material bool // the report has news: other processes hear of it at once
 }
 
 // Granted is a grant to one cell.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
-	"github.com/sluice-cd/sluice/engine/store/tables"
 )
 
 const (
@@ -54,7 +53,6 @@ func (s *Store) newBatchWriter() func([]*rows.Report) (map[*rows.Report]error, e
 			clear(known.byCell) // it has versions that were not written
 			return nil, err
 		}
-		s.served.MarkWritten(a.Served)
 		return a.Refused, nil
 	}
 }
@@ -109,12 +107,7 @@ func (s *Store) writeAdmitted(tx *sql.Tx, a rows.Admitted, fresh map[string]int)
 		`ON CONFLICT (cell, boot, number) DO NOTHING`); err != nil {
 		return err
 	}
-	if err := s.trimEvents(tx, a.Events, fresh); err != nil {
-		return err
-	}
-	t := &transaction{ctx: context.Background(), tx: tx}
-	tables.RaiseServed(t, s.served.Unwritten(a.Served))
-	return t.failed
+	return s.trimEvents(tx, a.Events, fresh)
 }
 
 // trimEvents trims the events of cells that have many new ones, or the first ones since the start.

@@ -19,7 +19,7 @@ type Status struct {
 	Now      time.Time        `json:"now" doc:"when the plan was made"`
 	Clock    Clock            `json:"clock" doc:"whether time can be trusted (R10)"`
 	Unread   *Unread          `json:"unread,omitempty" doc:"since when the release repository can't be read, and why: what follows is as of the commit"`
-	Diverged *plan.Divergence `json:"diverged,omitempty" doc:"the branch was force-pushed: nothing moves until a person acknowledges it (R5)"`
+	Diverged *plan.Divergence `json:"diverged,omitempty" doc:"the branch was rewritten: nothing moves until a person accepts it (R5)"`
 	Faults   []releases.Fault `json:"faults,omitempty" doc:"the first 100 in the release repository"`
 	Notes    []string         `json:"notes,omitempty" doc:"protections that sluice.yaml does not ask for, each in a sentence"`
 	Flags    *FlagsSummary    `json:"flags,omitempty" doc:"none: there is no flags repository, or nothing of it is known yet"`

@@ -16,9 +16,9 @@ import (
 // maxDepth bounds how deep folders are nested.
 const maxDepth = 64
 
-// Changes returns the first-parent commits after since (empty: from the root) up to tip, oldest first, with the paths
-// that the repository's Layout names. It returns releases.ErrDiverged if since is not in the first-parent history of
-// tip. Unchanged folders are not read, so the cost depends on the new commits only.
+// Changes returns the commits of tip's main line after since (empty: from the root) up to tip, oldest first, with the
+// paths that the repository's Layout names. It returns releases.ErrDiverged if since is not in the main line of tip.
+// Unchanged folders are not read, so the cost depends on the new commits only.
 //
 // A merge's paths are credited to the authors of the merged commits, of which at most 10,000 are read. Signatures are
 // verified only for commits that touch one of these paths.
@@ -33,13 +33,13 @@ func (r *Repo) Changes(ctx context.Context, since, tip string) ([]releases.Chang
 			return nil, fmt.Errorf("read history: %w", err)
 		}
 	}
-	line, err := r.firstParents(ctx, until, after)
+	line, err := r.mainLine(ctx, until, after)
 	if err != nil {
 		return nil, fmt.Errorf("read history of %v: %w", until, err)
 	}
 	var before objects.ID
 	if len(line) > 0 {
-		if _, before, err = r.parent(line[len(line)-1].commit); err != nil {
+		if before, err = r.readRootTree(line[len(line)-1].parent); err != nil {
 			return nil, fmt.Errorf("read history of %v: %w", until, err)
 		}
 	}
@@ -48,7 +48,7 @@ func (r *Repo) Changes(ctx context.Context, since, tip string) ([]releases.Chang
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("read history of %v: %w", until, ctx.Err())
 		}
-		c, err := r.describeCommit(l.id, l.commit, before)
+		c, err := r.describeCommit(l, before)
 		if err != nil {
 			return nil, fmt.Errorf("read commit %v: %w", l.id, err)
 		}
@@ -57,54 +57,8 @@ func (r *Repo) Changes(ctx context.Context, since, tip string) ([]releases.Chang
 	return list, nil
 }
 
-// historyCommit is a commit of the first-parent history.
-type historyCommit struct {
-	id     objects.ID
-	commit *objects.Commit
-}
-
-// firstParents lists tip and its first parents, newest first, down to but without stop.
-func (r *mirrorReader) firstParents(ctx context.Context, tip, stop objects.ID) ([]historyCommit, error) {
-	var line []historyCommit
-	for id := tip; id != stop; {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		c, err := r.readCommit(id)
-		if err != nil {
-			return nil, err
-		}
-		line = append(line, historyCommit{id, c})
-		if id = (objects.ID{}); len(c.Parents) > 0 {
-			id = c.Parents[0]
-		} else if !stop.IsZero() {
-			return nil, releases.ErrDiverged
-		}
-	}
-	return line, nil
-}
-
-// Contains reports whether commit is among tip's first-parent ancestors, or tip itself.
-func (r *Repo) Contains(ctx context.Context, commit, tip string) (bool, error) {
-	if commit == tip {
-		return true, nil
-	}
-	until, err1 := objects.ParseID(tip)
-	stop, err2 := objects.ParseID(commit)
-	err := errors.Join(err1, err2)
-	if err == nil {
-		_, err = r.firstParents(ctx, until, stop)
-	}
-	if errors.Is(err, releases.ErrDiverged) || err == nil && stop.IsZero() { // no commit has the zero id
-		return false, nil
-	} else if err != nil {
-		return false, fmt.Errorf("read history of %.40s: %w", tip, err)
-	}
-	return true, nil
-}
-
-// Commits returns at most limit (0: all) commits of the first-parent history that changed the file or folder name,
-// newest first, each with that change alone.
+// Commits returns at most limit (0: all) commits of the main line that changed the file or folder name, newest first,
+// each with that change alone.
 func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.Change, error) {
 	name = path.Clean(name)
 	var list []releases.Change
@@ -112,37 +66,28 @@ func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("read history of %s: %w", name, ctx.Err())
 		}
-		c, err := r.readCommit(id)
+		l, err := r.readLineCommit(id)
 		if err != nil {
 			return nil, fmt.Errorf("read history of %s: %w", name, err)
 		}
-		parent, before, err := r.parent(c)
+		before, err := r.readRootTree(l.parent)
 		if err != nil {
 			return nil, fmt.Errorf("read history of %s: %w", name, err)
 		}
 		old, err1 := r.lookUpPath(before, name)
-		now, err2 := r.lookUpPath(c.Tree, name)
+		now, err2 := r.lookUpPath(l.commit.Tree, name)
 		if err := errors.Join(err1, err2); err != nil {
 			return nil, fmt.Errorf("read history of %s: %w", name, err)
 		}
 		if old.ID != now.ID {
-			ch := newChange(id, c)
+			ch := newChange(l)
 			ch.Files = []releases.FileChange{{Path: name, Old: idOrNone(old.ID), New: idOrNone(now.ID),
-				Authors: authors(c)}}
+				Authors: authors(l.commit)}}
 			list = append(list, ch)
 		}
-		id = parent
+		id = l.parent
 	}
 	return list, nil
-}
-
-// parent returns a commit's first parent and the parent's tree; zero IDs for a root commit.
-func (r *mirrorReader) parent(c *objects.Commit) (id, tree objects.ID, err error) {
-	if len(c.Parents) > 0 {
-		id = c.Parents[0]
-	}
-	tree, err = r.readRootTree(id)
-	return id, tree, err
 }
 
 // lookUpPath returns a tree's entry at a path; the zero entry if there is none.
@@ -171,48 +116,41 @@ func idOrNone(id objects.ID) string {
 	return id.String()
 }
 
-func newChange(id objects.ID, c *objects.Commit) releases.Change {
-	ch := releases.Change{
-		Commit:    id.String(),
-		Author:    person(c.Author),
-		Committer: person(c.Committer),
-		When:      c.Committer.When,
-		Message:   c.Message,
+func newChange(l lineCommit) releases.Change {
+	c := l.commit
+	return releases.Change{
+		Commit: l.id.String(), Parent: idOrNone(l.parent), Author: person(c.Author), Committer: person(c.Committer),
+		When: c.Committer.When, Message: c.Message, Accepts: l.accepts(),
 	}
-	if len(c.Parents) > 0 {
-		ch.Parent = c.Parents[0].String()
-	}
-	return ch
 }
 
-// describeCommit describes a commit whose first parent has the tree before.
-func (r *mirrorReader) describeCommit(id objects.ID, c *objects.Commit, before objects.ID) (releases.Change,
-	error) {
+// describeCommit describes a commit whose parent in the main line has the tree before.
+func (r *mirrorReader) describeCommit(l lineCommit, before objects.ID) (releases.Change, error) {
 	var err error
-	ch := newChange(id, c)
-	if ch.Files, err = r.listChanges(before, c.Tree); err != nil {
+	ch := newChange(l)
+	if ch.Files, err = r.listChanges(before, l.commit.Tree); err != nil {
 		return ch, err
 	}
 	if len(ch.Files) == 0 {
 		return ch, nil
 	}
-	if ch.Key, err = r.findSigner(id, c); err != nil {
+	if ch.Key, err = r.findSigner(l.id, l.commit); err != nil {
 		return ch, err
 	}
 	var credits map[string]credit // by path
 	var brought func(path string) bool
-	if len(c.Parents) > 1 {
-		if credits, brought, err = r.creditMerge(c, ch.Files); err != nil {
+	if len(l.others) > 0 {
+		if credits, brought, err = r.creditMerge(l, ch.Files); err != nil {
 			return ch, err
 		}
 	}
-	own := authors(c)
+	own := authors(l.commit)
 	for i, f := range ch.Files {
 		file, side := &ch.Files[i], credits[f.Path]
 		file.Authors = union(own, side.authors)
 		switch {
 		case r.layout.isApproval(f):
-			if file.Key, err = r.findApprover(historyCommit{id, c}, side, f); err != nil {
+			if file.Key, err = r.findApprover(l, side, f); err != nil {
 				return ch, err
 			}
 		case r.layout.isApprovable(f):

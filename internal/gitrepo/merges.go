@@ -20,24 +20,20 @@ type credit struct {
 	last    historyCommit           // the newest of the commits
 }
 
-// creditMerge finds, by path, the authors of what a merge brought to the first parent's side. brought reports whether a
-// path is as a parent has it, and all commits that made it so were read.
-func (r *mirrorReader) creditMerge(merge *objects.Commit, files []releases.FileChange) (by map[string]credit,
+// creditMerge finds, by path, the authors of what a merge brought to the main line. brought reports whether a path is as
+// a parent has it, and all commits that made it so were read.
+func (r *mirrorReader) creditMerge(l lineCommit, files []releases.FileChange) (by map[string]credit,
 	brought func(path string) bool, err error) {
 	by = map[string]credit{}
 	for _, f := range files {
 		by[f.Path] = credit{}
 	}
-	side, complete, err := r.listMerged(merge.Parents[0], merge.Parents[1:])
+	own, err := r.listTouched(l.commit)
 	if err != nil {
 		return nil, nil, err
 	}
-	own, err := r.listTouched(merge)
-	if err != nil {
-		return nil, nil, err
-	}
-	brought = func(path string) bool { return complete && !slices.Contains(own, path) }
-	for _, l := range side {
+	brought = func(path string) bool { return l.complete && !slices.Contains(own, path) }
+	for _, l := range l.merged {
 		touched, err := r.listTouched(l.commit)
 		if err != nil {
 			return nil, nil, err
@@ -79,28 +75,27 @@ func (r *mirrorReader) findSigner(id objects.ID, c *objects.Commit) (string, err
 
 // findApprover is the key that signed the very commit that wrote an approval: c or, if a parent of a merge has the file
 // as the merge has it, the newest of the commits that the merge brought. Such a commit touches approvals alone (R52).
-func (r *mirrorReader) findApprover(c historyCommit, side credit, f releases.FileChange) (string, error) {
+func (r *mirrorReader) findApprover(l lineCommit, side credit, f releases.FileChange) (string, error) {
 	if f.New == "" {
 		return "", nil
 	}
-	if len(c.commit.Parents) > 1 {
-		for _, parent := range c.commit.Parents[1:] {
-			tree, err := r.readRootTree(parent)
-			if err != nil {
-				return "", err
-			}
-			e, err := r.lookUpPath(tree, f.Path)
-			if err != nil {
-				return "", err
-			}
-			if e.ID.String() != f.New {
-				continue
-			}
-			if c = side.last; c.commit == nil {
-				return "", nil
-			}
-			break
+	c := l.historyCommit
+	for _, parent := range l.others {
+		tree, err := r.readRootTree(parent)
+		if err != nil {
+			return "", err
 		}
+		e, err := r.lookUpPath(tree, f.Path)
+		if err != nil {
+			return "", err
+		}
+		if e.ID.String() != f.New {
+			continue
+		}
+		if c = side.last; c.commit == nil {
+			return "", nil
+		}
+		break
 	}
 	if c.commit.Signature == nil {
 		return "", nil

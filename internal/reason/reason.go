@@ -78,6 +78,9 @@ const (
 	ClockCells
 	Observing
 	Diverged
+	CellsAhead
+	CellAhead
+	HeadLost
 	PushRefused
 	IdentitiesRefused
 	KeyUnlisted
@@ -179,8 +182,17 @@ var table = [codeCount]entry{
 		format: "the cells' clocks differ from this one by %s in the median; check its time service"},
 	Observing: {name: "observing", format: "not every cell has reported since observing began"},
 	Diverged: {name: "diverged",
-		format: "the branch was force-pushed, or merged the wrong way round: %s was acted upon and is not among its " +
-			"first parents. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s'"},
+		format: "the branch was rewritten: it no longer contains %s, which was acted upon. " +
+			"Put it back, or look at the branch and accept it: %s"},
+	CellsAhead: {name: "cells-ahead",
+		format: "most cells report %s and the branch is at sequence %d: an older branch was restored. " +
+			"Put the newer one back, or accept this one: %s"},
+	CellAhead: {name: "cell-ahead",
+		format: "it reports %s and neither the branch, at sequence %d, nor a grant explains that: it would refuse a grant. " +
+			"If the branch is right, give it a new token: sluice cell add %s"},
+	HeadLost: {name: "head-lost",
+		format: "%s is in force here (%s), and the branch lacks that release with its digest: %s stays as it is. " +
+			"Put the release back, or accept one that was here before: %s"},
 	PushRefused:       {name: "push-refused", format: "%s"},
 	IdentitiesRefused: {name: "identities-refused", format: "cells' identities: %s"},
 	KeyUnlisted: {name: "key-unlisted",

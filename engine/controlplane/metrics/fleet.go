@@ -45,7 +45,7 @@ func newFleetMetrics(v func() *view.View, numbers func() engine.Stats) *fleetMet
 		blocked:  desc("sluice_blocked", "Blocking verdicts by gate.", "channel", "gate"),
 		faults:   desc("sluice_repository_faults", "Faults in the release repository, warnings left out."),
 		unread:   desc("sluice_repository_unread", "1: the release repository can't be read."),
-		diverged: desc("sluice_repository_diverged", "1: the branch was force-pushed, and nothing moves."),
+		diverged: desc("sluice_repository_diverged", "1: the branch was rewritten, and nothing moves."),
 		refused: desc("sluice_push_refused",
 			"1: the git host refused the channel's last push, which is retried later.", "channel"),
 		since:   desc("sluice_plan_timestamp_seconds", "Unix time of the newest plan."),

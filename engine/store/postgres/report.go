@@ -14,7 +14,6 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
-	"github.com/sluice-cd/sluice/engine/store/tables"
 )
 
 const (
@@ -116,7 +115,6 @@ func (w *batchWriter) writeTogether(batch []*rows.Report) (map[*rows.Report]erro
 	if err != nil {
 		return nil, err
 	}
-	w.served.MarkWritten(a.Served)
 	w.versions.recordWritten(admittedVersions(batch, a))
 	return a.Refused, nil
 }
@@ -191,9 +189,7 @@ func (w *batchWriter) writeAdmitted(ctx context.Context, t *attempt, batch []*ro
 			WHERE x.cell = c.cell ORDER BY id DESC LIMIT 1 OFFSET $2) AS upto
 			FROM unnest($1::text[]) AS c (cell)) AS old WHERE e.cell = old.cell AND e.id <= old.upto`, names, w.history)
 	}
-	raised := w.Store.served.Unwritten(cleanSequences(a.Served))
-	tables.RaiseServed(&transaction{queued: b}, raised)
-	if err := w.queueNotification(b, batch, a, len(raised) > 0); err != nil {
+	if err := w.queueNotification(b, batch, a); err != nil {
 		return err
 	}
 	// Outside of a transaction, a batch is one transaction, committed at its end.
@@ -292,21 +288,14 @@ func (w *batchWriter) cellsToTrim(events []rows.Event) []string {
 	return slices.Sorted(maps.Keys(due))
 }
 
-func cleanSequences(all []rows.Sequence) []rows.Sequence {
-	for i := range all {
-		all[i].Channel = cleanText(all[i].Channel)
-	}
-	return all
-}
-
 // queueNotification notifies the other stores at once of reports that say something new.
-func (w *batchWriter) queueNotification(b *pgx.Batch, batch []*rows.Report, a rows.Admitted, known bool) error {
+func (w *batchWriter) queueNotification(b *pgx.Batch, batch []*rows.Report, a rows.Admitted) error {
 	material, _ := admittedVersions(batch, a)
-	if len(material) == 0 && !known {
+	if len(material) == 0 {
 		return nil
 	}
 	n := notification{By: w.name, Cells: slices.Sorted(maps.Keys(material)), Versions: []int64{},
-		Material: len(material) > 0, Known: known}
+		Material: true}
 	for _, name := range n.Cells {
 		n.Versions = append(n.Versions, material[name])
 	}

@@ -25,7 +25,6 @@ func CellNames(batch []*Report) []string {
 type Admitted struct {
 	Cells    []Cell  // the last state of each cell
 	Events   []Event // in order of arrival; existing events are not overwritten
-	Served   []Sequence
 	Material bool
 	Refused  map[*Report]error // stale reports, of which nothing is written
 }
@@ -34,7 +33,7 @@ type Admitted struct {
 // (none stored: 0), or the report is refused with ErrStale and does not count for later ones. Admit changes stored to
 // the versions after the batch is written.
 func Admit(batch []*Report, stored map[string]int64) Admitted {
-	a := Admitted{Cells: make([]Cell, 0, len(batch)), Served: make([]Sequence, 0, 4*len(batch))}
+	a := Admitted{Cells: make([]Cell, 0, len(batch))}
 	at := make(map[string]int, len(batch)) // the index of a cell's row in a.Cells
 	for _, r := range batch {
 		if err := raiseVersions(stored, r.Cells); err != nil {
@@ -53,7 +52,6 @@ func Admit(batch []*Report, stored map[string]int64) Admitted {
 			a.Cells = append(a.Cells, c)
 		}
 		a.Events = append(a.Events, r.Events...)
-		a.Served = append(a.Served, r.Served...)
 		a.Material = a.Material || r.Material
 	}
 	return a

@@ -1,13 +1,10 @@
 package rows
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
-	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
@@ -15,7 +12,6 @@ import (
 type Report struct {
 	Cells    []Cell
 	Events   []Event
-	Served   []Sequence
 	Material bool // at least one report says something new
 
 	result chan error // buffered: the caller may be gone
@@ -36,7 +32,7 @@ type Event struct {
 	Body       string
 }
 
-// Sequence is a sequence of a channel that a cell was served or reported (R2).
+// Sequence is a sequence of a channel that was decided or granted (R2).
 type Sequence struct {
 	Channel string
 	Number  int64
@@ -67,17 +63,6 @@ func (r *Report) addReported(b plan.Reported) error {
 		Name: s.Name, Channel: s.Channel, Release: s.Release, State: string(s.State),
 		LastReport: Millis(s.LastReport), Version: s.Version, Body: body,
 	})
-	serve := func(channel string, sequence int64) {
-		if !slices.Contains(b.UnknownChannels, channel) {
-			r.Served = append(r.Served, Sequence{channel, sequence})
-		}
-	}
-	serve(s.Channel, s.Sequence)
-	for _, a := range []*cells.Assignment{s.Running, s.Applying, s.Granted} {
-		if a != nil {
-			serve(cmp.Or(a.Channel, s.Channel), a.Sequence)
-		}
-	}
 	for _, e := range b.Events {
 		body, err := Encode(e)
 		if err != nil {

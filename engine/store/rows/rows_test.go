@@ -8,7 +8,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
@@ -68,16 +67,6 @@ func TestAdmit(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// R2: sequences are stored for every channel that a cell names, except channels that the repository does not have.
-func TestServedByWord(t *testing.T) {
-	s := &plan.CellState{Name: "a", Channel: "staging", Sequence: 3,
-		Applying: &cells.Assignment{Channel: "made-up", Sequence: 9}, Granted: &cells.Assignment{Sequence: 4}}
-	r, err := rows.EncodeReports([]plan.Reported{{State: s, UnknownChannels: []string{"made-up"}}})
-	if want := []rows.Sequence{{"staging", 3}, {"staging", 4}}; err != nil || !slices.Equal(r.Served, want) {
-		t.Errorf("kept %v (%v), want %v", r.Served, err, want)
 	}
 }
 

@@ -62,17 +62,23 @@ func grantOverReport(t *testing.T, open Open) {
 
 func served(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	must(t, report(t, s, plan.Reported{State: state("acme", 41)}, plan.Reported{State: state("acme", 40)}))
+	must(t, report(t, s, plan.Reported{State: state("acme", 41)})) // R49: a report raises nothing
 	must(t, grantUncapped(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *assignment("dedicated", 1, 7), At: noon}}))
-	_, err := s.RecordDecisions(ctx, []plan.Decided{{Commit: "c1", Channel: "edge", Sequence: 5}})
+	fifth := plan.Decided{Commit: "c1", Channel: "edge", Sequence: 5, Release: "1.0.5", Digest: digest(5)}
+	_, err := s.RecordDecisions(ctx, []plan.Decided{fifth})
 	must(t, err)
-	wantSame(t, "the sequences", map[string]int64{"staging": 41, "dedicated": 7, "edge": 5}, observed(t, s).Served)
+	want := map[string]int64{"dedicated": 7, "edge": 5}
+	wantSame(t, "the sequences", want, observed(t, s).Served)
 	s = reopen(t, s, open)
 	applying := state("acme", 1)
 	applying.Applying = assignment("dedicated", 1, 8)
 	must(t, report(t, s, plan.Reported{State: applying}))
-	wantSame(t, "the sequences later", map[string]int64{"staging": 41, "dedicated": 8, "edge": 5},
-		observed(t, s).Served)
+	// A branch that was rewritten has other decisions: the newest known one stays (R51).
+	_, err = s.RecordDecisions(ctx, []plan.Decided{{Commit: "c0", Channel: "edge", Sequence: 4},
+		{Commit: "c2", Channel: "edge", Sequence: 5, Release: "1.0.6"}})
+	must(t, err)
+	wantSame(t, "the sequences later", want, observed(t, s).Served)
+	wantSame(t, "the newest decision", map[string]plan.Decided{"edge": fifth}, observed(t, s).Decided)
 }
 
 func latches(t *testing.T, open Open) {

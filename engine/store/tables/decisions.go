@@ -21,7 +21,10 @@ func (l Ledger) RecordDecisions(ctx context.Context, decisions []plan.Decided) (
 				d.Commit, jsonBody{d})
 		}
 		if len(decisions) > 0 {
-			RaiseServed(tx, l.served.Unwritten(served))
+			if err := keepNewestDecisions(tx, decisions); err != nil {
+				return err
+			}
+			raiseServed(tx, l.served.Unwritten(served))
 			tx.Notify(engine.StoreUpdate{Known: true})
 		}
 		fresh, err = queryJSON[plan.Decided](tx, `SELECT body FROM decisions WHERE NOT announced ORDER BY id`)
@@ -32,6 +35,34 @@ func (l Ledger) RecordDecisions(ctx context.Context, decisions []plan.Decided) (
 	}
 	l.served.MarkWritten(served)
 	return fresh, nil
+}
+
+// decidedFact begins the names of the facts that keep each channel's newest decision.
+const decidedFact = "decided/"
+
+// keepNewestDecisions stores those of the decisions that are newer than what is kept for their channels.
+func keepNewestDecisions(tx Tx, decisions []plan.Decided) error {
+	kept, err := newestDecisions(tx)
+	if err != nil {
+		return err
+	}
+	for _, d := range decisions {
+		if have, ok := kept[d.Channel]; !ok || d.Sequence > have.Sequence {
+			kept[d.Channel] = d
+			queueFact(tx, decidedFact+d.Channel, d)
+		}
+	}
+	return nil
+}
+
+// newestDecisions reads the newest decision of each channel. A branch that lost it does not make it older (R51).
+func newestDecisions(r Reader) (map[string]plan.Decided, error) {
+	all, err := queryJSON[plan.Decided](r, `SELECT body FROM facts WHERE name LIKE '`+decidedFact+`%'`)
+	newest := make(map[string]plan.Decided, len(all))
+	for _, d := range all {
+		newest[d.Channel] = d
+	}
+	return newest, err
 }
 
 // MarkAnnounced marks decisions as announced, by commit.

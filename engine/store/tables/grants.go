@@ -51,7 +51,7 @@ func (l Ledger) queueGrants(tx Tx, m rows.GrantBatch) {
 		taken[i] = []any{t.Channel, t.Cell, rows.Millis(t.At)}
 	}
 	tx.Insert(`INSERT INTO slots (channel, cell, taken_at)`, taken, ``)
-	RaiseServed(tx, l.served.Unwritten(m.Served))
+	raiseServed(tx, l.served.Unwritten(m.Served))
 	tx.Notify(engine.StoreUpdate{Cells: cells, Material: true, Known: true})
 }
 
@@ -88,9 +88,9 @@ func (l Ledger) FreeSlots(ctx context.Context, channel string, cells []string) e
 	})
 }
 
-// RaiseServed writes the highest sequences ever served or reported, by channel (R2). The caller must call MarkWritten
+// raiseServed writes the highest sequences ever decided or granted, by channel (R2). The caller must call MarkWritten
 // after the commit.
-func RaiseServed(tx interface{ Insert(string, [][]any, string) }, raised map[string]int64) {
+func raiseServed(tx interface{ Insert(string, [][]any, string) }, raised map[string]int64) {
 	all := make([][]any, 0, len(raised))
 	for _, channel := range slices.Sorted(maps.Keys(raised)) { // every process locks in the same order
 		all = append(all, []any{channel, raised[channel]})

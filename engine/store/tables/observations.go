@@ -128,6 +128,9 @@ func readMaps(r Reader, o *plan.Observed) (err error) {
 	if o.Served, err = queryMap[int64](r, `SELECT channel, sequence FROM served`); err != nil {
 		return err
 	}
+	if o.Decided, err = newestDecisions(r); err != nil {
+		return err
+	}
 	refused, err := queryMap[string](r, `SELECT channel, body FROM refusals`)
 	if err != nil {
 		return err

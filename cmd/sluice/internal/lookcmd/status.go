@@ -141,8 +141,8 @@ func DrawStatus(p cli.Printer, s view.Status, all bool) {
 	}
 	if s.Diverged != nil {
 		p.PrintLine("%s", p.Paint(cli.Red,
-			fmt.Sprintf("the branch was force-pushed: %s is no longer in it. "+
-				"Nothing moves until that is acknowledged.", cli.ShortID(s.Diverged.Seen))))
+			fmt.Sprintf("the branch was rewritten: it no longer contains %s, which was acted upon. "+
+				"Nothing moves until a person accepts that: sluice why CHANNEL", cli.ShortID(s.Diverged.Seen))))
 	}
 	if n := len(edits.Fatal(s.Faults)); n > 0 {
 		p.PrintLine("%s", p.Paint(cli.Red,

@@ -45,14 +45,23 @@ func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault
 			return nil, cli.Fail(fmt.Errorf("standard input has %q", lines.Text()),
 				`a pre-receive hook reads lines of "old new ref"`)
 		}
-		if ref != "refs/heads/"+branch || isZero(newCommit) {
+		if ref != "refs/heads/"+branch {
+			continue
+		}
+		if isZero(newCommit) {
+			faults = append(faults, releases.Fault{File: ref, Code: manifest.Forbidden,
+				Message: "the push would delete the branch that Sluice follows"})
 			continue
 		}
 		after, err := validateCommit(ctx, a, dir, newCommit)
 		if err != nil {
 			return nil, err
 		}
+		var rewrite []releases.Fault
 		if !isZero(oldCommit) {
+			if rewrite, err = findRewrite(ctx, a, dir, ref, oldCommit, newCommit); err != nil {
+				return nil, err
+			}
 			lost, err := findLostReleases(ctx, a, dir, oldCommit, newCommit)
 			if err != nil {
 				return nil, err
@@ -65,9 +74,35 @@ func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault
 				return nil, err
 			}
 		}
-		faults = append(faults, edits.NewFaults(before, after)...)
+		faults = append(append(faults, rewrite...), edits.NewFaults(before, after)...)
 	}
 	return faults, lines.Err()
+}
+
+// findRewrite returns a fault if the branch would no longer go on from its old tip by first parents (R51): the push
+// drops commits, or merges the branch as if it were a topic. Sluice follows such a merge, but other tools and older
+// versions do not. A rewrite that a person wants says so by the trailer.
+func findRewrite(ctx context.Context, a *cli.App, dir, ref, oldCommit, newCommit string) ([]releases.Fault, error) {
+	line, err := a.RunGit(ctx, dir, "rev-list", "--first-parent", "--parents", newCommit, "--not", oldCommit)
+	if err != nil {
+		return nil, err
+	}
+	first := strings.Fields(line[strings.LastIndex(line, "\n")+1:]) // the oldest new commit, and its parents
+	if newCommit == oldCommit || len(first) > 1 && first[1] == oldCommit {
+		return nil, nil
+	}
+	messages, err := a.RunGit(ctx, dir, "log", "--format=%B", newCommit, "--not", oldCommit)
+	if err != nil || slices.Contains(releases.Trailers(messages, releases.AcknowledgeTrailer), oldCommit) {
+		return nil, err
+	}
+	why := fmt.Sprintf("the push would take commits off the branch: fetch it, put yours on top (git rebase), "+
+		"and push again; if the branch is to be rewritten, end a commit's message with %s: %s",
+		releases.AcknowledgeTrailer, oldCommit)
+	if _, err := a.RunGit(ctx, dir, "merge-base", "--is-ancestor", oldCommit, newCommit); err == nil {
+		why = "the push merges the branch into commits of yours, so that its own become a side branch: " +
+			"put yours on top of it instead (git pull --rebase), and push again"
+	}
+	return []releases.Fault{{File: ref, Code: manifest.Forbidden, Message: why}}, nil
 }
 
 // findLostReleases returns a fault for each release that a push would remove or change, by force or not (R24).

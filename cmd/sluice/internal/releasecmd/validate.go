@@ -40,7 +40,9 @@ a bare repository):
   exec sluice validate --pre-receive
 
 It reads git's "old new ref" lines from standard input and refuses a push to the release branch for
-the faults that the push would bring in; faults that were there before are no reason to refuse it.`,
+the faults that the push would bring in; faults that were there before are no reason to refuse it.
+It also refuses a push that takes commits off the branch, or that merges the branch the wrong way
+round, so that its tip is not among the first parents: git pull --rebase puts yours on top.`,
 		Example: `  sluice validate
   sluice validate https://git.example/releases --branch main
   sluice validate . -o json`,
