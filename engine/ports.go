@@ -21,6 +21,9 @@ type Repository interface {
 	// Changes returns the first-parent commits after since (empty: from the root) up to tip, oldest first. ErrDiverged:
 	// since is not among tip's first-parent ancestors.
 	Changes(ctx context.Context, since, tip string) ([]releases.Change, error)
+	// ReadErrors counts reads that failed for another reason than what a commit contains: what was read meanwhile does
+	// not count, and the next Fetch repairs what it can.
+	ReadErrors() uint64
 	// Contains reports whether commit is among tip's first-parent ancestors, or tip itself.
 	Contains(ctx context.Context, commit, tip string) (bool, error)
 	// Push pushes the drafts, a chain on base, if the branch is exactly at base, and returns the commits' ids in order.

@@ -15,7 +15,7 @@ import (
 // Validate returns all faults in a folder of files, without any history.
 func Validate(files fs.FS) ([]releases.Fault, error) {
 	none := func(string) (fs.FS, error) { return nil, fs.ErrNotExist }
-	d, err := Build(files, NewHistory(), none, new(manifest.Cache), true)
+	d, err := Build(files, NewHistory(), none, new(manifest.Cache), true, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -22,4 +22,5 @@ const (
 	Secret           FaultCode = "secret"            // looks like a secret, and would be in git
 	Unprotected      FaultCode = "unprotected"       // works, and believes more people than it need
 	Unreadable       FaultCode = "unreadable"        // can't be read at all
+	Unconfirmed      FaultCode = "unconfirmed"       // waits until a person confirms it
 )

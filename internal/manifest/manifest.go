@@ -43,6 +43,7 @@ const (
 	Forbidden        = jsondoc.Forbidden
 	Secret           = jsondoc.Secret
 	Unprotected      = jsondoc.Unprotected
+	Unconfirmed      = jsondoc.Unconfirmed
 	Unreadable       = jsondoc.Unreadable
 )
 
