@@ -44,6 +44,9 @@ func (d *differ) diffFolders(name string, before, after objects.Entry, found fun
 	} else if err != nil {
 		return err
 	}
+	if err := d.expectOnce(name, old, now); err != nil {
+		return err
+	}
 	var list []objects.Difference
 	err = objects.Diff(old, now, func(x objects.Difference) error {
 		list = append(list, x)
@@ -58,6 +61,23 @@ func (d *differ) diffFolders(name string, before, after objects.Entry, found fun
 		}
 	}
 	return nil
+}
+
+// expectOnce notes which folders of a raw tree can't be read any more because their names are there twice now.
+func (d *differ) expectOnce(name string, old, now []byte) error {
+	if objects.InOrder(now) {
+		return nil
+	}
+	list, err := objects.ParseTree(now, d.r.limits.Entries)
+	for i := 1; i < len(list); i++ {
+		if list[i].Name != list[i-1].Name {
+			continue
+		}
+		if was, ok, err := objects.Lookup(old, list[i].Name); err == nil && ok && was.IsTree() {
+			d.unreadable = append(d.unreadable, path.Join(name, list[i].Name))
+		}
+	}
+	return err
 }
 
 // joinByName makes one difference of those with one name. A file that became a folder has two, and so has a name of a

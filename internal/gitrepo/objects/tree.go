@@ -117,6 +117,27 @@ func CheckForm(raw []byte, limit int) error {
 	return nil
 }
 
+// InOrder reports whether the entries of a raw tree of the right form are as git sorts them, with no name twice side by
+// side.
+func InOrder(raw []byte) bool {
+	var before, name []byte
+	for first := true; len(raw) > 0; first = false {
+		mode, n, _, rest, err := cutRawEntry(raw)
+		if err != nil {
+			return false
+		}
+		name = append(name[:0], n...)
+		if mode == ModeTree {
+			name = append(name, '/')
+		}
+		if !first && bytes.Compare(before, name) >= 0 {
+			return false
+		}
+		before, name, raw = name, before, rest
+	}
+	return true
+}
+
 // knownMode reads a mode as git does: old and foreign tools wrote other permissions than git's.
 func knownMode(m Mode) Mode {
 	const kind = 0o170000
