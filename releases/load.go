@@ -37,8 +37,8 @@ type Entry struct {
 // Budget bounds what a Load reads, so that it ends soon whatever was pushed (R48). It is spent by folders that no cache
 // has, the greatest version first; what begins within it is read to its end. nil: no bound.
 type Budget struct {
-	Bytes int64
-	Files int
+	Bytes int64 // to hash
+	Files int   // to look at
 
 	mu sync.Mutex
 }
@@ -52,14 +52,14 @@ func (b *Budget) isSpent() bool {
 	return b.Bytes <= 0 || b.Files <= 0
 }
 
-func (b *Budget) spend(t *releaseTree) {
+func (b *Budget) spend(files int, bytes int64) {
 	if b == nil {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.Files -= 1 + len(t.files)
-	b.Bytes -= t.size()
+	b.Files -= files
+	b.Bytes -= bytes
 }
 
 // Wanted says which releases Load reads. nil functions choose none.
@@ -214,7 +214,7 @@ func readFolder(c *manifest.Cache, fsys fs.FS, v Version, treeID string, budget 
 	dir := path.Join(Dir, v.String())
 	e := Entry{StoredRelease: StoredRelease{Release: Release{Version: v}, Tree: treeID}, Loaded: true}
 	t, wrong := walkRelease(fsys, dir, Limits{})
-	budget.spend(t)
+	budget.spend(1+len(t.files), 0)
 	e.Bytes = t.size()
 	e.Faults = slices.Clone(wrong)
 	add := func(faults ...Fault) { e.Faults = append(e.Faults, faults...) }
@@ -250,6 +250,7 @@ func readFolder(c *manifest.Cache, fsys fs.FS, v Version, treeID string, budget 
 	add(t.scanKustomizations()...)
 	if len(wrong) == 0 { // the digest depends on the bytes only, so a faulty release.yaml has one too
 		h := manifest.Cached(c, dir, treeID, func() hashed {
+			budget.spend(0, e.Bytes)
 			digest, faults := t.computeDigest()
 			return hashed{digest, faults}
 		})

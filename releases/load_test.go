@@ -327,3 +327,37 @@ func BenchmarkLoad(b *testing.B) {
 		}
 	}
 }
+
+// R48: what the budget does not cover is left unread, the greatest version first; its manifest is known, and what is read
+// in any case is.
+func TestLoadWithinABudget(t *testing.T) {
+	m := repositoryFS([]string{"1.0.0", "1.1.0", "1.2.0", "1.3.0"}, nil)
+	m["releases/1.2.0/release.yaml"] = &fstest.MapFile{Mode: 0o644,
+		Data: []byte("apiVersion: sluice/v1\nkind: Release\nversion: 1.2.0\nrollback: forward-only\n")}
+	wanted := &releases.Wanted{
+		First: func(v releases.Version) bool { return v.String() == "1.0.0" },
+		Then:  func(releases.Version) bool { return true },
+	}
+	for name, b := range map[string]*releases.Budget{"bytes": {Bytes: 1, Files: 1000}, "files": {Bytes: 1 << 30, Files: 1}} {
+		set, _ := releases.Load(nil, m, wanted, b)
+		for version, unread := range map[string]bool{"1.0.0": false, "1.1.0": true, "1.2.0": true, "1.3.0": true} {
+			e := set.Releases[version]
+			if e.Unread != unread || e.Loaded == unread || (e.Digest == "") != unread {
+				t.Errorf("%s: %s is unread: %v, loaded: %v, %s", name, version, e.Unread, e.Loaded, e.Digest)
+			}
+		}
+		if r := set.Releases["1.2.0"]; !r.IsForwardOnly() {
+			t.Errorf("%s: the manifest is not known: %+v", name, r)
+		}
+	}
+	set, _ := releases.Load(nil, m, &releases.Wanted{Then: wanted.Then}, &releases.Budget{Bytes: 1, Files: 1})
+	if !set.Releases["1.3.0"].Loaded || set.Releases["1.0.0"].Loaded {
+		t.Error("the greatest is not read first")
+	}
+	all, _ := releases.Load(nil, m, nil, &releases.Budget{})
+	for _, e := range all.Versions {
+		if !e.Loaded {
+			t.Errorf("%s is not read, though all are asked for", e.Version)
+		}
+	}
+}

@@ -186,7 +186,7 @@ func (o *oddRepository) lineID(mode string) objects.ID {
 func addLine(mode, name string) func(*oddRepository, objects.Entry) objects.Entry {
 	return func(o *oddRepository, was objects.Entry) objects.Entry {
 		raw := []byte{}
-		if !was.ID.IsZero() {
+		if was.IsTree() {
 			raw = o.read(objects.TreeKind, was.ID)
 		}
 		return o.tree(string(raw), line(mode, name, o.lineID(mode)))
@@ -248,7 +248,7 @@ func oddCommits() []oddCommit {
 		{name: "cells as a file", path: "cells", entry: text("x\n"), fault: "cells"},
 		{name: "cells of 100,001 names", path: "cells",
 			entry: constant(func(o *oddRepository) objects.Entry { return o.crowd(100_001) }), fault: "cells"},
-		{name: "a quarantine folder as a file", path: "quarantine", entry: text("x\n")},
+		{name: "quarantine as a file", path: "quarantine", entry: text("x\n"), fault: "quarantine"},
 		{name: "a deep folder in a cell", path: "cells/c1/x",
 			entry: constant(func(o *oddRepository) objects.Entry { return o.deep(200) }), fault: "cells/c1/x"},
 		{name: "a deep folder in a channel", path: "channels/other/x",
@@ -430,7 +430,7 @@ func TestOddCommitsStopNothing(t *testing.T) {
 			case odd.make != nil:
 				return odd.make(o, cut, tree)
 			case odd.path == ".":
-				return o.rawCommit(odd.entry(o, objects.Entry{ID: tree}).ID, []objects.ID{cut}, ordinary)
+				return o.rawCommit(odd.entry(o, objects.Entry{Mode: objects.ModeTree, ID: tree}).ID, []objects.ID{cut}, ordinary)
 			}
 			return o.rawCommit(o.put(tree, odd.path, odd.entry(o, was)), []objects.ID{cut}, ordinary)
 		})

@@ -145,6 +145,12 @@ func (d *differ) addLayoutPaths(x objects.Difference) error {
 		return nil
 	}
 	switch x.Name {
+	case releases.Dir, "channels", "quarantine", "cells":
+		if x.Old.ID.IsZero() && !x.New.IsTree() { // not even a new one may be anything but a folder
+			d.unreadable = append(d.unreadable, x.Name)
+		}
+	}
+	switch x.Name {
 	case releases.Dir:
 		d.expectFolder(x.Name, x.Old, x.New)
 		return d.diffFolders(x.Name, x.Old, x.New, func(x objects.Difference) error {

@@ -122,7 +122,7 @@ func (r *Repo) fetch(ctx context.Context) (objects.ID, error) {
 			return objects.ID{}, withCause(ctx, err)
 		}
 	}
-	if _, err := r.readObject(tip, objects.CommitKind); err != nil {
+	if _, _, err := r.readNamedCommit(tip.String()); err != nil {
 		return objects.ID{}, fmt.Errorf("branch %s: %w", branch, err)
 	}
 	return tip, r.mirror.setTip(branch, tip)
