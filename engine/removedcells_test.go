@@ -103,7 +103,8 @@ func TestRestoredCellsKeepTheirKeys(t *testing.T) {
 	for name, watched := range map[string]bool{"in two looks": true, "while nobody looked": false} {
 		t.Run(name, func(t *testing.T) {
 			runReplicas(t, TwoChannels(t), func(r *replicas) {
-				for cell, key := range map[string]string{"s1": "ed25519:one", "s2": "ed25519:two", "acme": "ed25519:three"} {
+				for cell, key := range map[string]string{"s1": "ed25519:one", "s2": "ed25519:two",
+					"acme": "ed25519:three"} {
 					r.addToken("t-"+cell, cell)
 					r.mustJoin(r.a, "t-"+cell, cell, key)
 				}

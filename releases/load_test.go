@@ -111,8 +111,9 @@ func TestLoadTies(t *testing.T) {
 
 func TestLoadWanted(t *testing.T) {
 	m := repositoryFS([]string{"1.0.0", "1.1.0"}, map[string]string{"1.0.0/release.yaml": "broken"})
-	set, faults := releases.Load(nil, m, &releases.Wanted{Then: func(v releases.Version) bool { return v.String() == "1.1.0" }},
-		nil)
+	set, faults := releases.Load(nil, m, &releases.Wanted{
+		Then: func(v releases.Version) bool { return v.String() == "1.1.0" },
+	}, nil)
 	if len(faults) > 0 || set.Releases["1.0.0"].Loaded || set.Releases["1.0.0"].Digest != "" ||
 		!set.Releases["1.1.0"].Loaded {
 		t.Error(faults)
@@ -278,7 +279,8 @@ func TestLoadReadsATreeOnce(t *testing.T) {
 	}
 	c.MapFS["releases/1.0.0"] = &fstest.MapFile{Mode: fs.ModeDir | 0o755, Sys: "another tree"}
 	c.MapFS["releases/1.0.0/service.yaml"] = &fstest.MapFile{Data: []byte("kind: Other\n")}
-	if changed, _ := releases.Load(&cache, c, nil, nil); changed.Releases["1.0.0"].Digest == first.Releases["1.0.0"].Digest {
+	changed, _ := releases.Load(&cache, c, nil, nil)
+	if changed.Releases["1.0.0"].Digest == first.Releases["1.0.0"].Digest {
 		t.Error("a changed tree was not read again")
 	}
 }
@@ -328,8 +330,8 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
-// R48: what the budget does not cover is left unread, the greatest version first; its manifest is known, and what is read
-// in any case is.
+// R48: what the budget does not cover is left unread, the greatest version first; its manifest is known, and what is
+// read in any case is.
 func TestLoadWithinABudget(t *testing.T) {
 	m := repositoryFS([]string{"1.0.0", "1.1.0", "1.2.0", "1.3.0"}, nil)
 	m["releases/1.2.0/release.yaml"] = &fstest.MapFile{Mode: 0o644,
@@ -338,7 +340,8 @@ func TestLoadWithinABudget(t *testing.T) {
 		First: func(v releases.Version) bool { return v.String() == "1.0.0" },
 		Then:  func(releases.Version) bool { return true },
 	}
-	for name, b := range map[string]*releases.Budget{"bytes": {Bytes: 1, Files: 1000}, "files": {Bytes: 1 << 30, Files: 1}} {
+	for name, b := range map[string]*releases.Budget{"bytes": {Bytes: 1, Files: 1000},
+		"files": {Bytes: 1 << 30, Files: 1}} {
 		set, _ := releases.Load(nil, m, wanted, b)
 		for version, unread := range map[string]bool{"1.0.0": false, "1.1.0": true, "1.2.0": true, "1.3.0": true} {
 			e := set.Releases[version]

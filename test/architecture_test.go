@@ -258,7 +258,8 @@ func TestPureCore(t *testing.T) {
 		"internal/jsondoc", "internal/manifest", "internal/manifest/edit", "internal/reason", "internal/window",
 		"internal/cleantext", "internal/words", "internal/wake", "releases", "channels", "cells",
 		"flags", "flags/announce", "flags/jsonlogic", "flags/repository",
-		"engine/plan", "engine/plan/kept", "engine/view", "engine/roster", "engine/edits", "engine/simulate", "engine/access",
+		"engine/plan", "engine/plan/kept", "engine/view",
+		"engine/roster", "engine/edits", "engine/simulate", "engine/access",
 		"engine/records", "engine/controlplane/limit",
 	}
 	world := []string{"os", "os/exec", "net", "net/http", "database/sql", "log", "math/rand", "math/rand/v2"}

@@ -23,7 +23,8 @@ func largeReleases(t *testing.T, w *world, n int) {
 		for i := range n {
 			version := fmt.Sprintf("2.%d.0", i)
 			for name, data := range releaseFiles(version) {
-				tree = o.put(tree, name, o.blob(strings.Replace(string(data), "kind: Release", "kind: Release\nodd: 1", 1)))
+				odd := strings.Replace(string(data), "kind: Release", "kind: Release\nodd: 1", 1)
+				tree = o.put(tree, name, o.blob(odd))
 			}
 			for _, name := range []string{"a", "b", "c"} {
 				tree = o.put(tree, "releases/"+version+"/"+name, zeros)
@@ -42,8 +43,8 @@ func countUnread(d *plan.Desired) (n int) {
 	return n
 }
 
-// R48: what was pushed together is read within a budget, the greatest version first, and says so; digests are kept across
-// restarts, so that the next process goes on where this one ended.
+// R48: what was pushed together is read within a budget, the greatest version first, and says so; digests are kept
+// across restarts, so that the next process goes on where this one ended.
 func TestLargeReleasesAreReadWithinABudget(t *testing.T) {
 	w := newWorld(t, nil)
 	largeReleases(t, w, 12)

@@ -180,7 +180,8 @@ func (b *builder) loadReleases(all bool, budget *releases.Budget) error {
 	set, faults := releases.Load(b.cache, b.files, b.wantedReleases(all), budget)
 	b.desired.Faults = append(b.desired.Faults, faults...)
 	for name, found := range set.Releases {
-		r := &Release{StoredRelease: found.StoredRelease, Loaded: found.Loaded, Unread: found.Unread, Bytes: found.Bytes}
+		r := &Release{StoredRelease: found.StoredRelease, Loaded: found.Loaded, Unread: found.Unread,
+			Bytes: found.Bytes}
 		for _, f := range found.Faults {
 			if !f.Warning {
 				r.Faults = append(r.Faults, f)

@@ -126,7 +126,8 @@ func IdentityOf(d *Desired, registered map[string]Registration, name string) cel
 const keepCellFiles = 8
 
 // foldCellFile notes that c changed a cell.yaml, so that its last valid text can be found.
-func (h *History) foldCellFile(c releases.Change, f releases.FileChange, cell string, open func(string) (fs.FS, error)) {
+func (h *History) foldCellFile(c releases.Change, f releases.FileChange, cell string,
+	open func(string) (fs.FS, error)) {
 	if f.New == "" {
 		delete(h.CellFiles, cell)
 		return

@@ -14,8 +14,9 @@ import (
 )
 
 // Changes returns the first-parent commits after since (empty: from the root) up to tip, oldest first, with the paths
-// that the repository's Layout names, and the folders among them that can't be read. It returns releases.ErrDiverged if since is not in the first-parent history of
-// tip. Unchanged folders are not read, so the cost depends on the new commits only.
+// that the repository's Layout names, and the folders among them that can't be read. It returns releases.ErrDiverged if
+// since is not in the first-parent history of tip. Unchanged folders are not read, so the cost depends on the new
+// commits only.
 //
 // A merge's paths are credited to the authors of the merged commits, of which at most 10,000 are read. Signatures are
 // verified only for commits that touch one of these paths.

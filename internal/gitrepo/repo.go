@@ -10,8 +10,8 @@
 //     and swaps (R3). Not even a repository on the same disk is written otherwise.
 //
 //   - git index-pack checks what enters the mirror, in a folder of its own. What the objects say is judged when it is
-//     read, path by path: no commit keeps others from being read (R48). A damaged or missing object makes the next Fetch
-//     set the mirror aside and clone again (fault 7).
+//     read, path by path: no commit keeps others from being read (R48). A damaged or missing object makes the next
+//     Fetch set the mirror aside and clone again (fault 7).
 //
 //   - The mirror loses no commit to a force-push, so that what cells run stays readable.
 //

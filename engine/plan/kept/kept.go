@@ -107,7 +107,8 @@ func (s *State) Fold(c releases.Change, open Open) (releases.Change, error) {
 }
 
 // addEnded returns the files of c with what differs at and below the ended paths, where nothing older counts any more.
-func (s *State) addEnded(c releases.Change, ended []string, before, now fs.FS, open Open) ([]releases.FileChange, error) {
+func (s *State) addEnded(c releases.Change, ended []string, before, now fs.FS,
+	open Open) ([]releases.FileChange, error) {
 	files := slices.Clone(c.Files)
 	if len(ended) == 0 {
 		return files, nil

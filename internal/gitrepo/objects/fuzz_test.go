@@ -31,7 +31,8 @@ func FuzzParseTree(f *testing.F) {
 		}
 		seen := map[string]bool{}
 		for i, e := range list {
-			if b := back[i]; b.Name != e.Name || b.Mode != e.Mode && e.Fault == nil || (b.Fault == nil) != (e.Fault == nil) {
+			b := back[i]
+			if b.Name != e.Name || b.Mode != e.Mode && e.Fault == nil || (b.Fault == nil) != (e.Fault == nil) {
 				t.Fatalf("%+v is read again as %+v", e, b)
 			}
 			found, ok := Find(list, e.Name)
