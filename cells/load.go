@@ -70,8 +70,7 @@ func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*LoadedCell, []releases.
 	var faults []releases.Fault
 	folders = slices.DeleteFunc(folders, func(f fs.DirEntry) bool {
 		if !f.IsDir() {
-			faults = append(faults, releases.Fault{File: path.Join(Dir, f.Name()), Warning: true, Code: manifest.Unused,
-				Message: "is not read: a cell is a folder"})
+			faults = append(faults, manifest.UnusedEntry(Dir, f, "a cell is a folder"))
 		}
 		return !f.IsDir()
 	})
@@ -108,6 +107,9 @@ func loadFolder(c *manifest.Cache, fsys fs.FS, folder fs.DirEntry) *LoadedCell {
 	})
 }
 
+// LoadCell reads one cell of a repository.
+func LoadCell(fsys fs.FS, name string) *LoadedCell { return readFolder(fsys, name) }
+
 // readFolder reads one folder. The cache holds the folder as a whole, so its files need no entries of their own.
 func readFolder(fsys fs.FS, name string) *LoadedCell {
 	f := &LoadedCell{Cell: Cell{Name: name}}
@@ -140,8 +142,7 @@ func readFolder(fsys fs.FS, name string) *LoadedCell {
 			f.Identity, f.IdentityFaults = LoadIdentity(fsys, name)
 			f.IdentityBlob = blob(e)
 		default:
-			f.Faults = append(f.Faults, releases.Fault{File: file, Warning: true, Code: manifest.Unused,
-				Message: "is not read: nothing here has this name"})
+			f.Faults = append(f.Faults, manifest.UnusedEntry(dir, e, "nothing here has this name"))
 		}
 	}
 	if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == cellFile }) {

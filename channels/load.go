@@ -42,7 +42,7 @@ func Load(c *manifest.Cache, fsys fs.FS) (Set, []manifest.Fault) {
 	policies := map[string]*Channel{}
 	for _, entry := range folders {
 		if !entry.IsDir() {
-			all = append(all, unusedFileFault(path.Join(Dir, entry.Name())))
+			all = append(all, unusedEntryFault(Dir, entry))
 			continue
 		}
 		s := loadState(c, fsys, entry)

@@ -67,7 +67,7 @@ func readState(c *manifest.Cache, fsys fs.FS, name string) State {
 			s.Approvals = readApprovals(&s, folderReader{c: c, fsys: fsys}, at)
 		case !entry.IsDir() && slices.Contains([]string{"channel.yaml", "head.yaml", "decision.json"}, kind):
 		default:
-			s.Ignored = append(s.Ignored, unusedFileFault(at))
+			s.Ignored = append(s.Ignored, unusedEntryFault(path.Dir(at), entry))
 		}
 	}
 	fatal, rest := splitWarnings(r.faults)
@@ -83,7 +83,7 @@ func readApprovals(s *State, r folderReader, dir string) (all []ApprovalFile) {
 	for _, v := range versions {
 		at := path.Join(dir, v.Name())
 		if !v.IsDir() {
-			s.Ignored = append(s.Ignored, unusedFileFault(at))
+			s.Ignored = append(s.Ignored, unusedEntryFault(dir, v))
 			continue
 		}
 		if _, err := releases.ParseVersion(v.Name()); err != nil {
@@ -187,7 +187,7 @@ func readFolder[T any](r *folderReader, dir string, ready func(*manifest.Doc[T])
 	for _, entry := range entries {
 		file := path.Join(dir, entry.Name())
 		if entry.IsDir() || path.Ext(file) != ".yaml" {
-			f := unusedFileFault(file)
+			f := unusedEntryFault(dir, entry)
 			if path.Ext(file) == ".yml" { // a mistyped hold must not mean that there is none
 				f = manifest.Fault{File: file, Code: manifest.WrongName, Message: "must end in .yaml"}
 				r.markUnreadable(file)
@@ -223,9 +223,8 @@ func listFolder(fsys fs.FS, dir string) ([]fs.DirEntry, []manifest.Fault) {
 	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == ".gitkeep" }), nil
 }
 
-func unusedFileFault(file string) manifest.Fault {
-	return manifest.Fault{File: file, Code: manifest.Unused,
-		Message: "is not read: nothing here has this name", Warning: true}
+func unusedEntryFault(dir string, e fs.DirEntry) manifest.Fault {
+	return manifest.UnusedEntry(dir, e, "nothing here has this name")
 }
 
 // splitWarnings separates faults from warnings.

@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // loaderCache is what a Loader saves in a file, so that a restart need not read everything again. A file that is
@@ -19,13 +20,17 @@ type loaderCache struct {
 	Edition string // of the program that wrote the file: another may fold history in another way
 	History *plan.History
 	Cells   []*cells.LoadedCell
+	Digests map[digestKey]releases.Digest
 }
+
+// digestKey names a release's folder, and the tree that was hashed.
+type digestKey struct{ Version, Tree string }
 
 const maxCacheSize = 256 << 20
 
 // readCacheFile restores what an earlier process saved.
 func (l *Loader) readCacheFile() {
-	l.history = plan.NewHistory()
+	l.history, l.savedDigests = plan.NewHistory(), map[digestKey]bool{}
 	if l.CacheFile == "" {
 		return
 	}
@@ -49,24 +54,39 @@ func (l *Loader) readCacheFile() {
 	}
 	l.history = k.History.MakeMaps()
 	l.cacheFileCurrent = true
+	for key, digest := range k.Digests {
+		if v, err := releases.ParseVersion(key.Version); err == nil {
+			releases.CacheDigest(l.cache, v, key.Tree, digest)
+			l.savedDigests[key] = true
+		}
+	}
 	for _, f := range k.Cells {
 		for i := range f.Cell.Windows {
 			f.Cell.Windows[i].Compile() // neither do Windows in the cache have faults that are not in f
 		}
-		manifest.Cached(&l.cache, f.Cell.Name, f.TreeID, func() *cells.LoadedCell { return f })
+		manifest.Cached(l.cache, f.Cell.Name, f.TreeID, func() *cells.LoadedCell { return f })
 	}
 }
 
 // writeCacheFile saves what was read, once enough of it is new. An error is ignored: it costs the next process a slower
 // start.
 func (l *Loader) writeCacheFile(d *plan.Desired, folded int) {
-	const worthIt = 256 // commits
+	const (
+		worthIt      = 256      // commits
+		worthHashing = 64 << 20 // bytes
+	)
 	l.uncachedCommits += folded
-	if l.CacheFile == "" || l.uncachedCommits < worthIt && l.cacheFileCurrent {
+	if l.CacheFile == "" || l.uncachedCommits < worthIt && l.cacheFileCurrent && l.unsavedBytes(d) < worthHashing {
 		return
 	}
 	l.uncachedCommits, l.cacheFileCurrent = 0, true
-	k := loaderCache{Edition: programEdition(), History: l.history, Cells: make([]*cells.LoadedCell, 0, len(d.Cells))}
+	k := loaderCache{Edition: programEdition(), History: l.history, Cells: make([]*cells.LoadedCell, 0, len(d.Cells)),
+		Digests: map[digestKey]releases.Digest{}}
+	l.savedDigests = map[digestKey]bool{}
+	for key, r := range hashedReleases(d) {
+		k.Digests[key] = r.Digest
+		l.savedDigests[key] = true
+	}
 	for _, cell := range d.Cells {
 		if cell.Found != nil && cell.Found.TreeID != "" {
 			k.Cells = append(k.Cells, cell.Found)
@@ -79,6 +99,27 @@ func (l *Loader) writeCacheFile(d *plan.Desired, folded int) {
 	}
 	sum := sha256.Sum256(body.Bytes())
 	_ = replaceFile(l.CacheFile, append(sum[:], body.Bytes()...))
+}
+
+// hashedReleases returns the releases of d whose digest is known and has no fault.
+func hashedReleases(d *plan.Desired) map[digestKey]*plan.Release {
+	all := map[digestKey]*plan.Release{}
+	for _, r := range d.Releases {
+		if r.Loaded && r.Digest != "" && r.Tree != "" && r.Tombstone == nil {
+			all[digestKey{r.Version.String(), r.Tree}] = r
+		}
+	}
+	return all
+}
+
+// unsavedBytes returns how many bytes would be hashed again after a restart.
+func (l *Loader) unsavedBytes(d *plan.Desired) (bytes int64) {
+	for key, r := range hashedReleases(d) {
+		if !l.savedDigests[key] {
+			bytes += r.Bytes
+		}
+	}
+	return bytes
 }
 
 // registerGobTypes registers the types of cells' values, as gob requires; repeated calls are harmless.

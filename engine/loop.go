@@ -87,6 +87,8 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 func (e *Engine) startBackground(ctx context.Context, background *sync.WaitGroup) (stop func()) {
 	stop = e.lease.HoldLease(ctx)
 	e.observations.setListeningSince(e.clocks.now())
+	read := e.loader.readBeside(e.signals.changed.Notify)
+	background.Go(func() { read(ctx) })
 	background.Go(func() { e.follower.followStore(ctx) })
 	background.Go(func() { e.follower.catchUp(ctx) })
 	background.Go(func() { e.follower.forwardPushes(ctx) })

@@ -21,6 +21,9 @@ type Repository interface {
 	// Changes returns the commits of tip's main line after since (empty: from the root) up to tip, oldest first.
 	// ErrDiverged: since is not in tip's main line.
 	Changes(ctx context.Context, since, tip string) ([]releases.Change, error)
+	// ReadErrors counts reads that failed for another reason than what a commit contains: what was read meanwhile does
+	// not count, and the next Fetch repairs what it can.
+	ReadErrors() uint64
 	// Contains reports whether tip lost nothing of commit (R51): the main line has it, or a merge brought it there.
 	Contains(ctx context.Context, commit, tip string) (bool, error)
 	// Push pushes the drafts, a chain on base, if the branch is exactly at base, and returns the commits' ids in order.

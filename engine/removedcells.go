@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -24,7 +25,7 @@ func (e *Engine) revokeRemovedCells(ctx context.Context, d *plan.Desired) error 
 	registered := e.observations.registrations()
 	var due []plan.Registration
 	for name, r := range registered {
-		if cell := d.Cells[name]; !r.Identity.Revoked && (cell == nil || cell.Identity.Serial == 0) {
+		if !r.Identity.Revoked && lacksIdentity(d.Cells[name]) {
 			due = append(due, r)
 		}
 	}
@@ -42,22 +43,18 @@ func (e *Engine) revokeRemovedCells(ctx context.Context, d *plan.Desired) error 
 	if err != nil || !contained {
 		return err
 	}
-	before, err := e.repo.FS(seen)
-	if err != nil {
-		return fmt.Errorf("read %s, to find removed cells: %w", words.ShortCommit(seen), err)
-	}
 	for _, r := range due {
-		gone, err := wasRemoved(before, d, r.Cell)
+		removed, err := e.wasRemoved(ctx, seen, d, r.Cell)
 		if err != nil {
-			return err
+			return fmt.Errorf("find out whether %s was removed since %s: %w", r.Cell, words.ShortCommit(seen), err)
 		}
-		if !gone {
+		if !removed {
 			continue
 		}
 		end := r.Identity
 		end.Revoked, end.Rotate = true, false
 		void := plan.Registration{
-			Cell: r.Cell, Identity: successor(end, r.Identity), By: "its removal", At: e.clocks.now(),
+			Cell: r.Cell, Identity: successor(end, r.Identity), By: plan.ByRemoval, At: e.clocks.now(),
 		}
 		// ErrStale: another process was faster.
 		if err := e.store.Register(ctx, void); err != nil && !errors.Is(err, plan.ErrStale) {
@@ -70,15 +67,31 @@ func (e *Engine) revokeRemovedCells(ctx context.Context, d *plan.Desired) error 
 	return nil
 }
 
-// wasRemoved reports whether a cell of before is missing in d, or is in d without the identity that before has.
-func wasRemoved(before fs.FS, d *plan.Desired, cell string) (bool, error) {
+// lacksIdentity reports whether a cell is missing, or is there without an identity. One that can't be read is there
+// (R47).
+func lacksIdentity(cell *plan.Cell) bool {
+	return cell == nil || cell.Identity.Serial == 0 && (cell.Found == nil || !manifest.Fatal(cell.Found.IdentityFaults))
+}
+
+// wasRemoved reports whether a cell that d lacks, or that has no identity in d, had its file or its identity in the
+// commit seen.
+func (e *Engine) wasRemoved(ctx context.Context, seen string, d *plan.Desired, cell string) (bool, error) {
+	if before := e.desired; before != nil && before.Commit == seen {
+		return before.Cells[cell] != nil && (d.Cells[cell] == nil || !lacksIdentity(before.Cells[cell])), nil
+	}
+	dir := path.Join(cells.Dir, cell)
+	if ended := d.Ended[dir]; ended != "" && d.Cells[cell] == nil { // it kept its value beyond its removal
+		known, err := e.repo.Contains(ctx, ended, seen)
+		return !known, err
+	}
+	before, err := e.repo.FS(seen)
+	if err != nil {
+		return false, err
+	}
 	file := "cell.yaml"
 	if d.Cells[cell] != nil {
 		file = plan.IdentityFile
 	}
-	_, err := fs.Stat(before, path.Join(cells.Dir, cell, file))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
+	_, err = fs.Stat(before, path.Join(dir, file))
+	return !errors.Is(err, fs.ErrNotExist), nil // what can't be read there is there
 }

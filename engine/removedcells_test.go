@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -93,5 +94,82 @@ func TestPresentCellsKeepTheirIdentity(t *testing.T) {
 		r.push("eve", "label", map[string]string{"cells/s9/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\n" +
 			"channel: staging\n"})
 		r.wantCellOf("ed25519:nine", "s9")
+	})
+}
+
+// R47: whoever was shut out by a removal is let in again by the same commit's revert, all cells at once and without new
+// tokens, whether or not the engine looked in between. The same key stays out if the cell was revoked, too.
+func TestRestoredCellsKeepTheirKeys(t *testing.T) {
+	for name, watched := range map[string]bool{"in two looks": true, "while nobody looked": false} {
+		t.Run(name, func(t *testing.T) {
+			runReplicas(t, TwoChannels(t), func(r *replicas) {
+				for cell, key := range map[string]string{"s1": "ed25519:one", "s2": "ed25519:two",
+					"acme": "ed25519:three"} {
+					r.addToken("t-"+cell, cell)
+					r.mustJoin(r.a, "t-"+cell, cell, key)
+				}
+				r.committedIdentity("s1")
+				if err := r.a.ChangeIdentity(t.Context(), "acme", "ada", func(i *cells.Identity) {
+					i.Revoked = true
+				}); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				removal, restored := map[string]string{}, map[string]string{}
+				for _, cell := range []string{"s1", "s2", "acme"} {
+					for _, file := range []string{"cell.yaml", "identity.yaml"} {
+						at := "cells/" + cell + "/" + file
+						removal[at], restored[at] = "", r.w.Files[at]
+					}
+				}
+				if !watched {
+					r.a.stop()
+					r.b.stop()
+					r.w.Now = time.Now()
+					r.w.Commit("eve", "remove", removal)
+					r.w.Commit("eve", "revert", restored)
+					r.a, r.b = r.start(r.a.store), r.start(r.b.store)
+				} else {
+					r.push("eve", "remove", removal)
+					r.wantCellOf("ed25519:one", "")
+					r.push("eve", "revert", restored)
+				}
+				time.Sleep(2 * time.Minute)
+				r.wantCellOf("ed25519:one", "s1")
+				r.wantCellOf("ed25519:two", "s2")
+				r.wantCellOf("ed25519:three", "")
+				if err := r.a.ChangeIdentity(t.Context(), "s1", "ada", func(i *cells.Identity) {
+					i.Revoked = true
+				}); err != nil {
+					t.Fatal(err)
+				}
+				r.wantCellOf("ed25519:one", "")
+			})
+		})
+	}
+}
+
+// R47: a fleet that an earlier program shut out, and whose files the engine wrote with revoked: true by their removal,
+// is let in again by putting the files back as they were.
+func TestFilesWithTheSameKeyLetCellsInAgain(t *testing.T) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.addToken("t1", "s1")
+		r.mustJoin(r.a, "t1", "s1", "ed25519:one")
+		r.committedIdentity("s1")
+		const file = "cells/s1/identity.yaml"
+		before := r.w.Files[file]
+		r.push("eve", "remove", map[string]string{"cells/s1/cell.yaml": "", file: ""})
+		r.wantCellOf("ed25519:one", "")
+		r.push("eve", "add", CellFiles("staging", "s1")) // without the file: another cell, as far as anyone knows
+		time.Sleep(time.Minute)
+		if i := r.committedIdentity("s1"); !i.Revoked {
+			t.Fatalf("committed %+v", i)
+		}
+		r.push("eve", "put the files back", map[string]string{file: before})
+		time.Sleep(time.Minute)
+		r.wantCellOf("ed25519:one", "s1")
+		r.push("eve", "another key", map[string]string{file: strings.Replace(before, "one", "evil", 1)})
+		time.Sleep(time.Minute)
+		r.wantCellOf("ed25519:evil", "")
 	})
 }

@@ -73,6 +73,9 @@ func (e *Engine) tickLocked(ctx context.Context, fetch bool) (*plan.Plan, error)
 			e.lease.markSynced(0) // loading the branch is part of syncing
 		}
 	}
+	if err == nil && e.desired != nil && e.loader.HasNews() {
+		err = e.fetchAndLoad(ctx, e.desired.Commit)
+	}
 	if err == nil {
 		err = e.finishPush(ctx)
 	}

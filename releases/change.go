@@ -40,6 +40,8 @@ type Change struct {
 	When      time.Time // the committer's claim, never evidence
 	Message   string
 	Files     []FileChange // against Parent, by path
+	// Folders that this commit changed and that can't be read in it: Files may lack what is below them (R47)
+	Unreadable []string
 	// The SSH public key (authorized_keys form, no comment) of a valid signature of the raw commit; else empty.
 	Key     string
 	Accepts []string // values of AcknowledgeTrailer, of a merge those of the merged commits too
@@ -50,9 +52,9 @@ func (c Change) Touches(path string) bool {
 	return slices.ContainsFunc(c.Files, func(f FileChange) bool { return f.Path == path })
 }
 
-// FileChange is one path that a Change touched. In a release repository, paths are sluice.yaml and the files below
-// channels, quarantine and cells/*/identity.yaml; a release is one path, its folder. In a flags repository, they are
-// sluice.yaml and the files below flags, announcements, approvals, overrides, heads and records.
+// FileChange is one path that a Change touched. In a release repository, paths are sluice.yaml, the files below
+// channels and quarantine, cells/*/cell.yaml and cells/*/identity.yaml; a release is one path, its folder. In a flags
+// repository, they are sluice.yaml and the files below flags, announcements, approvals, overrides, heads and records.
 type FileChange struct {
 	Path string
 	Old  string // object id of the blob (for a release: of the tree); empty: there was none

@@ -58,7 +58,7 @@ func TestCodesOfFiles(t *testing.T) {
 		"1.0.0/" + strings.Repeat("d/", 40) + "deep": manifest.TooLarge,
 		"1.0.0/" + strings.Repeat("long", 60) + "/" + strings.Repeat("long", 100): manifest.TooLarge,
 	} {
-		_, faults := releases.Load(nil, repositoryFS([]string{"1.0.0"}, map[string]string{name: "x"}), nil)
+		_, faults := releases.Load(nil, repositoryFS([]string{"1.0.0"}, map[string]string{name: "x"}), nil, nil)
 		if !slices.ContainsFunc(faults, func(f manifest.Fault) bool { return f.Code == want }) {
 			t.Errorf("%.30s: %v, none of them %s", name, faults, want)
 		}
@@ -67,7 +67,7 @@ func TestCodesOfFiles(t *testing.T) {
 
 func TestLoad(t *testing.T) {
 	m := repositoryFS([]string{"2026.9.0", "2026.10.0", "2026.10.0-rc.1"}, map[string]string{"README.md": "about"})
-	set, faults := releases.Load(nil, m, nil)
+	set, faults := releases.Load(nil, m, nil, nil)
 	if diff := cmp.Diff([]string{"releases/README.md: warning: is not read: a release is a folder"},
 		messagesOf(faults)); diff != "" {
 		t.Error(diff)
@@ -86,7 +86,7 @@ func TestLoad(t *testing.T) {
 	if dir, ok := set.Releases["2026.10.0"].Profile(""); dir != "." || !ok {
 		t.Error("no default profile")
 	}
-	if set, faults := releases.Load(nil, fstest.MapFS{}, nil); len(set.Versions)+len(faults) > 0 {
+	if set, faults := releases.Load(nil, fstest.MapFS{}, nil, nil); len(set.Versions)+len(faults) > 0 {
 		t.Error("a repository without releases is one with none:", faults)
 	}
 }
@@ -94,7 +94,7 @@ func TestLoad(t *testing.T) {
 // Fault 43: two releases that tie are no candidates; a folder that is no version is reported and left out.
 func TestLoadTies(t *testing.T) {
 	set, faults := releases.Load(nil, repositoryFS([]string{"1.2.3", "v1.2.3", "1.10.0"},
-		map[string]string{"latest/x": ""}), nil)
+		map[string]string{"latest/x": ""}), nil, nil)
 	want := []string{
 		"releases/1.2.3: is the same version as v1.2.3: remove one of the two",
 		`releases/latest: "latest" is not a version ([v]N.N.N[-pre]): it needs three numbers`,
@@ -111,7 +111,9 @@ func TestLoadTies(t *testing.T) {
 
 func TestLoadWanted(t *testing.T) {
 	m := repositoryFS([]string{"1.0.0", "1.1.0"}, map[string]string{"1.0.0/release.yaml": "broken"})
-	set, faults := releases.Load(nil, m, func(v releases.Version) bool { return v.String() == "1.1.0" })
+	set, faults := releases.Load(nil, m, &releases.Wanted{
+		Then: func(v releases.Version) bool { return v.String() == "1.1.0" },
+	}, nil)
 	if len(faults) > 0 || set.Releases["1.0.0"].Loaded || set.Releases["1.0.0"].Digest != "" ||
 		!set.Releases["1.1.0"].Loaded {
 		t.Error(faults)
@@ -121,14 +123,14 @@ func TestLoadWanted(t *testing.T) {
 func TestLoadTombstone(t *testing.T) {
 	digest := releases.DigestBytes(nil)
 	stone := "apiVersion: sluice/v1\nkind: Tombstone\nversion: 1.0.0\ndigest: " + string(digest) + "\nreason: old\n"
-	set, faults := releases.Load(nil, repositoryFS(nil, map[string]string{"1.0.0/tombstone.yaml": stone}), nil)
+	set, faults := releases.Load(nil, repositoryFS(nil, map[string]string{"1.0.0/tombstone.yaml": stone}), nil, nil)
 	e := set.Releases["1.0.0"]
 	if len(faults) > 0 || e.Tombstone == nil || e.Tombstone.Reason != "old" || e.Digest != digest ||
 		e.Version.String() != "1.0.0" {
 		t.Error(e, faults)
 	}
 	_, faults = releases.Load(nil, repositoryFS([]string{"1.0.0"}, map[string]string{"1.0.0/tombstone.yaml": stone}),
-		nil)
+		nil, nil)
 	if len(faults) != 1 || !strings.Contains(faults[0].Message, "has other files beside it") {
 		t.Error(faults)
 	}
@@ -197,7 +199,7 @@ func TestLoadFaults(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			m := repositoryFS([]string{"1.0.0", "1.1.0"},
 				map[string]string{"1.0.0/release.yaml": test.in, "1.0.0/bare/x": ""})
-			set, faults := releases.Load(nil, m, nil)
+			set, faults := releases.Load(nil, m, nil, nil)
 			var want []string
 			for _, w := range test.want {
 				want = append(want, "releases/1.0.0/release.yaml:"+w)
@@ -236,7 +238,7 @@ func TestLoadFaultsOfTheFolder(t *testing.T) {
 			"releases/1.0.0/big: is a Git LFS pointer: a release must hold the content itself"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, faults := releases.Load(nil, repositoryFS(nil, test.files), nil)
+			_, faults := releases.Load(nil, repositoryFS(nil, test.files), nil, nil)
 			if diff := cmp.Diff([]string{test.want}, messagesOf(faults)); diff != "" {
 				t.Error(diff)
 			}
@@ -266,9 +268,9 @@ func TestLoadReadsATreeOnce(t *testing.T) {
 		c.MapFS["releases/"+v] = &fstest.MapFile{Mode: fs.ModeDir | 0o755, Sys: "tree of " + v}
 	}
 	var cache manifest.Cache
-	first, _ := releases.Load(&cache, c, nil)
+	first, _ := releases.Load(&cache, c, nil, nil)
 	opened := c.opened
-	again, _ := releases.Load(&cache, c, nil)
+	again, _ := releases.Load(&cache, c, nil, nil)
 	if c.opened != opened || opened == 0 {
 		t.Errorf("opened %d files, then %d", opened, c.opened-opened)
 	}
@@ -277,7 +279,8 @@ func TestLoadReadsATreeOnce(t *testing.T) {
 	}
 	c.MapFS["releases/1.0.0"] = &fstest.MapFile{Mode: fs.ModeDir | 0o755, Sys: "another tree"}
 	c.MapFS["releases/1.0.0/service.yaml"] = &fstest.MapFile{Data: []byte("kind: Other\n")}
-	if changed, _ := releases.Load(&cache, c, nil); changed.Releases["1.0.0"].Digest == first.Releases["1.0.0"].Digest {
+	changed, _ := releases.Load(&cache, c, nil, nil)
+	if changed.Releases["1.0.0"].Digest == first.Releases["1.0.0"].Digest {
 		t.Error("a changed tree was not read again")
 	}
 }
@@ -294,8 +297,8 @@ func TestLoadFromDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	disk, faults := releases.Load(nil, os.DirFS(dir), nil)
-	memory, _ := releases.Load(nil, m, nil)
+	disk, faults := releases.Load(nil, os.DirFS(dir), nil, nil)
+	memory, _ := releases.Load(nil, m, nil, nil)
 	if diff := cmp.Diff(memory.Releases, disk.Releases); diff != "" || len(faults) > 0 {
 		t.Error(diff, faults)
 	}
@@ -304,7 +307,7 @@ func TestLoadFromDisk(t *testing.T) {
 func TestReadRelease(t *testing.T) {
 	m := repositoryFS([]string{"1.0.0"},
 		map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0") + "rollback: forward-only\n"})
-	set, _ := releases.Load(nil, m, nil)
+	set, _ := releases.Load(nil, m, nil, nil)
 	one := releases.ReadRelease(nil, m, parse(t, "1.0.0"))
 	if diff := cmp.Diff(set.Releases["1.0.0"], one); diff != "" || !one.IsForwardOnly() {
 		t.Error(diff)
@@ -321,8 +324,43 @@ func BenchmarkLoad(b *testing.B) {
 	}
 	m := repositoryFS(versions, nil)
 	for b.Loop() {
-		if _, faults := releases.Load(nil, m, nil); len(faults) > 0 {
+		if _, faults := releases.Load(nil, m, nil, nil); len(faults) > 0 {
 			b.Fatal(faults)
+		}
+	}
+}
+
+// R48: what the budget does not cover is left unread, the greatest version first; its manifest is known, and what is
+// read in any case is.
+func TestLoadWithinABudget(t *testing.T) {
+	m := repositoryFS([]string{"1.0.0", "1.1.0", "1.2.0", "1.3.0"}, nil)
+	m["releases/1.2.0/release.yaml"] = &fstest.MapFile{Mode: 0o644,
+		Data: []byte("apiVersion: sluice/v1\nkind: Release\nversion: 1.2.0\nrollback: forward-only\n")}
+	wanted := &releases.Wanted{
+		First: func(v releases.Version) bool { return v.String() == "1.0.0" },
+		Then:  func(releases.Version) bool { return true },
+	}
+	for name, b := range map[string]*releases.Budget{"bytes": {Bytes: 1, Files: 1000},
+		"files": {Bytes: 1 << 30, Files: 1}} {
+		set, _ := releases.Load(nil, m, wanted, b)
+		for version, unread := range map[string]bool{"1.0.0": false, "1.1.0": true, "1.2.0": true, "1.3.0": true} {
+			e := set.Releases[version]
+			if e.Unread != unread || e.Loaded == unread || (e.Digest == "") != unread {
+				t.Errorf("%s: %s is unread: %v, loaded: %v, %s", name, version, e.Unread, e.Loaded, e.Digest)
+			}
+		}
+		if r := set.Releases["1.2.0"]; !r.IsForwardOnly() {
+			t.Errorf("%s: the manifest is not known: %+v", name, r)
+		}
+	}
+	set, _ := releases.Load(nil, m, &releases.Wanted{Then: wanted.Then}, &releases.Budget{Bytes: 1, Files: 1})
+	if !set.Releases["1.3.0"].Loaded || set.Releases["1.0.0"].Loaded {
+		t.Error("the greatest is not read first")
+	}
+	all, _ := releases.Load(nil, m, nil, &releases.Budget{})
+	for _, e := range all.Versions {
+		if !e.Loaded {
+			t.Errorf("%s is not read, though all are asked for", e.Version)
 		}
 	}
 }

@@ -30,6 +30,14 @@ type file struct {
 	mode fs.FileMode // 0o644 or 0o755
 }
 
+// size returns the size of all files in bytes.
+func (t *releaseTree) size() (bytes int64) {
+	for _, f := range t.files {
+		bytes += f.size
+	}
+	return bytes
+}
+
 // walkRelease lists the files of dir. Whatever no release may have is a fault with its path (R23); all other files are
 // in the tree nevertheless. The walk stops at the limits.
 func walkRelease(fsys fs.FS, dir string, limits Limits) (*releaseTree, []Fault) {

@@ -21,7 +21,7 @@ func withParameters(t *testing.T) *releases.Release {
   token: {type: string, owner: cell, required: true}
   zone: {type: string, owner: cell, default: eu}
 `})
-	set, faults := releases.Load(nil, m, nil)
+	set, faults := releases.Load(nil, m, nil, nil)
 	if manifest.Fatal(faults) {
 		t.Fatal(faults)
 	}

@@ -152,7 +152,7 @@ func (w *World) Desired() *plan.Desired {
 	if w.Built != nil && w.Built.Commit == w.Tip {
 		return w.Built
 	}
-	d, err := plan.Build(w.fs(), w.history, w.Open, &w.cache, true)
+	d, err := plan.Build(w.fs(), w.history, w.Open, &w.cache, true, nil)
 	if err != nil {
 		w.T.Fatal(err)
 	}

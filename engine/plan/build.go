@@ -19,21 +19,26 @@ import (
 
 // Build makes a Desired from a commit's files, the history and older commits. open returns an older commit's files.
 // Faults do not stop Build: the result holds them all, and by release, channel and cell. all loads every release,
-// however old.
+// however old. Releases that no decision needs now are read within the budget; nil: there is none.
 func Build(
 	files fs.FS, h *History, open func(commit string) (fs.FS, error), cache *manifest.Cache, all bool,
+	budget *releases.Budget,
 ) (*Desired, error) {
 	tip := files
-	files, err := h.inForce(files, open)
+	files, err := h.Kept.View(tip, open)
+	if err == nil {
+		files, err = h.inForce(files, open)
+	}
 	if err != nil {
 		return nil, err
 	}
 	set, faults := channels.Load(cache, files)
+	faults = append(faults, h.Kept.Faults(tip)...)
 	b := &builder{files: files, history: h, open: open, cache: cache, set: set}
 	b.desired = &Desired{
 		Commit: h.Tip, Pipeline: set.Pipeline, Quarantine: set.Quarantines, Acknowledged: h.Acknowledged,
 		Faults: faults, Channels: map[string]*Channel{}, Releases: map[string]*Release{}, Cells: map[string]*Cell{},
-		Authority: h.Authority,
+		Authority: h.Authority, Unconfirmed: h.Kept.Unconfirmed(), Ended: h.Kept.Ended,
 	}
 	if _, withheld := h.Withheld[pipelineFile]; !h.Authority.IsSet() && !withheld &&
 		!manifest.Fatal(set.PipelineFaults) {
@@ -51,7 +56,7 @@ func Build(
 		}
 	}
 	b.linkChannels()
-	if err := b.loadReleases(all); err != nil {
+	if err := b.loadReleases(all, budget); err != nil {
 		return nil, err
 	}
 	b.checkHeads()
@@ -177,11 +182,12 @@ func (b *builder) linkChannels() {
 
 // loadReleases loads the releases that a decision could be about: those from the oldest head upwards, and those that
 // are named.
-func (b *builder) loadReleases(all bool) error {
-	set, faults := releases.Load(b.cache, b.files, b.wantedReleases(all))
+func (b *builder) loadReleases(all bool, budget *releases.Budget) error {
+	set, faults := releases.Load(b.cache, b.files, b.wantedReleases(all), budget)
 	b.desired.Faults = append(b.desired.Faults, faults...)
 	for name, found := range set.Releases {
-		r := &Release{StoredRelease: found.StoredRelease, Loaded: found.Loaded}
+		r := &Release{StoredRelease: found.StoredRelease, Loaded: found.Loaded, Unread: found.Unread,
+			Bytes: found.Bytes}
 		for _, f := range found.Faults {
 			if !f.Warning {
 				r.Faults = append(r.Faults, f)
@@ -221,36 +227,40 @@ func (b *builder) loadReleases(all bool) error {
 // recentHeads is how many of a channel's newest heads stay loaded as rollback targets.
 const recentHeads = 32
 
-// wantedReleases returns which releases are worth parsing; nil: all.
-func (b *builder) wantedReleases(all bool) func(releases.Version) bool {
+// wantedReleases returns which releases are worth parsing; nil: all. Those that a channel's state or a person's request
+// is about come first: revocations and rollbacks wait for no other (R48).
+func (b *builder) wantedReleases(all bool) *releases.Wanted {
 	if all {
 		return nil
 	}
-	named := map[string]bool{}
+	first, named := map[string]bool{}, map[string]bool{}
 	var oldest releases.Version
+	everything := false // a channel has no head yet
 	for _, c := range b.desired.Channels {
-		if c.Effective == nil {
-			return nil
+		if c.Request != nil {
+			first[c.Request.Release] = true
 		}
+		for _, f := range c.Hotfixes {
+			first[f.Release] = true
+		}
+		if c.Effective == nil {
+			everything = true
+			continue
+		}
+		first[c.Effective.Release] = true
 		heads := c.History[max(0, len(c.History)-recentHeads):]
 		for _, h := range heads {
 			named[h.Release] = true
 		}
 		v, err := releases.ParseVersion(c.Effective.Release)
-		if err != nil {
-			return nil
-		}
-		if oldest.IsZero() || v.Less(oldest) {
+		if everything = everything || err != nil; err == nil && (oldest.IsZero() || v.Less(oldest)) {
 			oldest = v
 		}
-		if c.Request != nil {
-			named[c.Request.Release] = true
-		}
-		for _, f := range c.Hotfixes {
-			named[f.Release] = true
-		}
 	}
-	return func(v releases.Version) bool { return named[v.String()] || !v.Less(oldest) }
+	return &releases.Wanted{
+		First: func(v releases.Version) bool { return first[v.String()] },
+		Then:  func(v releases.Version) bool { return everything || named[v.String()] || !v.Less(oldest) },
+	}
 }
 
 // checkQuarantines reads a quarantine that names the channel that the release failed in, and that the engine did not
@@ -369,6 +379,11 @@ func (b *builder) loadCells() {
 		for _, fault := range f.Faults {
 			if !fault.Warning {
 				cell.Faults = append(cell.Faults, fault)
+			}
+		}
+		if len(cell.Faults) > 0 { // the cell stays what it was, and is granted nothing
+			if valid, _ := findValidCell(name, b.history.CellFiles[name], b.open); valid != nil {
+				cell.Cell = valid.Cell
 			}
 		}
 		c := b.desired.Channels[cell.Channel]

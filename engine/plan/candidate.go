@@ -102,7 +102,7 @@ func (c *channelPlan) isAboveHead(v releases.Version) bool {
 // and what they wait for.
 func (c *channelPlan) findCandidate() (candidate, bool) {
 	p := c.planner
-	foundComing, atSomeUpstreams := false, candidate{}
+	foundComing, toldUnread, atSomeUpstreams := false, false, candidate{}
 	for _, r := range slices.Backward(p.desired.Versions) {
 		if !c.isAboveHead(r.Version) {
 			break
@@ -119,7 +119,10 @@ func (c *channelPlan) findCandidate() (candidate, bool) {
 			continue // not yet at every upstream
 		}
 		if v, out := x.judgeExclusion(); out {
-			x.blockExclusion(v)
+			if v.Code != reason.BeingRead || !toldUnread { // there may be thousands
+				x.blockExclusion(v)
+			}
+			toldUnread = toldUnread || v.Code == reason.BeingRead
 			continue
 		}
 		if x.isAccepted(nil) {
@@ -218,6 +221,9 @@ func (x candidate) judgeExclusion() (channels.Verdict, bool) {
 	c, p := x.channel, x.channel.planner
 	out := func(gate string, code reason.Code, args ...any) (channels.Verdict, bool) {
 		return channels.Blocked(gate, code, args...).WithSubject(c.Name, x.Version.String()), true
+	}
+	if x.Unread {
+		return out("reading", reason.BeingRead, x.Version)
 	}
 	if len(x.Faults) > 0 {
 		return out("invalid", reason.ReleaseInvalid, x.Faults[0].String())

@@ -6,6 +6,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan/kept"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -22,6 +23,8 @@ type Desired struct {
 	Acknowledged []string            // what losses people accepted (R5, R51), oldest first
 	Authority    Authority           // who counts as the engine, and as an owner
 	Withheld     map[string]Withheld // files that are in force as they were before, by path
+	Unconfirmed  []kept.Unconfirmed  // removals that wait for a person's confirmation (R47)
+	Ended        map[string]string   // see kept.State.Ended
 	Faults       []releases.Fault
 
 	// The text of sluice.yaml where the engine may have to list its key; nil: it need not, or it can't.
@@ -87,6 +90,8 @@ type Release struct {
 	Keys    []string          // keys whose signatures of those commits hold
 	Faults  []releases.Fault  // why the release is no candidate
 	Loaded  bool              // manifest and digest were read; Build skips releases far below every head
+	Unread  bool              // not Loaded yet, and will be: see releases.Budget
+	Bytes   int64             // of all files, if Loaded
 }
 
 // Authorship returns who had a hand in the release: their approvals of it do not count.

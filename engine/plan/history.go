@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan/kept"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -25,8 +26,11 @@ type History struct {
 	Acknowledged []string                // what losses people accepted: values of the trailer, oldest first
 	Authority    Authority               // who counts as the engine in the next commit
 	Identities   map[string]PastIdentity // by cell
+	Removed      map[string]PastIdentity // by cell: what it had when it was removed, until it gets another identity
 	Quarantines  map[string]bool         // quarantine files that are as the engine wrote them, by path
 	Withheld     map[string]Withheld     // by path: files whose newest changes no owner signed
+	Kept         kept.State              // paths that keep an older value (R47)
+	CellFiles    map[string][]string     // by cell: commits that changed cell.yaml, oldest first; see findValidCell
 
 	Last struct{ Commit, Base string } // the newest commit if the engine wrote it, and the commit it was decided on
 }
@@ -81,7 +85,12 @@ func (h *History) Advance(
 	return nil
 }
 
+// fold folds c. What c contains never makes an error of it (R48): open's errors are the only ones.
 func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cache *manifest.Cache) error {
+	c, err := h.Kept.Fold(c, open)
+	if err != nil {
+		return err
+	}
 	h.foldAcknowledgements(c)
 	var written string // the commit that this one was decided on, if the engine wrote it
 	trusted := h.Authority.Trust(c.Key)
@@ -107,6 +116,8 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 			if err := h.foldApproval(c, f, parts[1], open, cache); err != nil {
 				return err
 			}
+		case len(parts) == 3 && parts[0] == cells.Dir && parts[2] == cellFile:
+			h.foldCellFile(c, f, parts[1], open)
 		case len(parts) == 3 && parts[0] == cells.Dir && parts[2] == IdentityFile:
 			if err := h.foldIdentity(c, f, parts[1], trusted, open); err != nil {
 				return err
@@ -359,12 +370,19 @@ func (h *History) MakeMaps() *History {
 	if h.Identities == nil {
 		h.Identities = map[string]PastIdentity{}
 	}
+	if h.Removed == nil {
+		h.Removed = map[string]PastIdentity{}
+	}
 	if h.Quarantines == nil {
 		h.Quarantines = map[string]bool{}
 	}
 	if h.Withheld == nil {
 		h.Withheld = map[string]Withheld{}
 	}
+	if h.CellFiles == nil {
+		h.CellFiles = map[string][]string{}
+	}
+	h.Kept.MakeMaps()
 	for _, past := range h.Channels {
 		if past.Approvals == nil {
 			past.Approvals = map[string]Approval{}

@@ -122,37 +122,101 @@ func IdentityOf(d *Desired, registered map[string]Registration, name string) cel
 	return cell.Identity
 }
 
+// keepCellFiles bounds the commits that are remembered of one cell's file.
+const keepCellFiles = 8
+
+// foldCellFile notes that c changed a cell.yaml, so that its last valid text can be found.
+func (h *History) foldCellFile(c releases.Change, f releases.FileChange, cell string,
+	open func(string) (fs.FS, error)) {
+	if f.New == "" {
+		delete(h.CellFiles, cell)
+		return
+	}
+	past := append(h.CellFiles[cell], c.Commit)
+	if len(past) > keepCellFiles {
+		if _, valid := findValidCell(cell, past, open); valid != "" {
+			past = slices.Clone(past[slices.Index(past, valid):])
+		} else {
+			past = slices.Clone(past[1:])
+		}
+	}
+	if len(past) > keepCellFiles { // the valid one, and the newest
+		past = slices.Concat(past[:1], past[len(past)-keepCellFiles/2:])
+	}
+	h.CellFiles[cell] = past
+}
+
+// findValidCell returns a cell as the newest of the commits has it in which its file has no faults, and that commit.
+func findValidCell(name string, commits []string, open func(string) (fs.FS, error)) (*cells.LoadedCell, string) {
+	for _, commit := range slices.Backward(commits) {
+		files, err := open(commit)
+		if err != nil {
+			return nil, ""
+		}
+		if f := cells.LoadCell(files, name); !manifest.Fatal(f.Faults) {
+			return f, commit
+		}
+	}
+	return nil, ""
+}
+
 // PastIdentity is what the history proves of a cell's identity.yaml (R46).
 type PastIdentity struct {
 	Blob    string // the file's object id as the engine last wrote it
 	Commit  string // which did
 	Revoked string // the commit in which a person revoked it since; empty: nobody did
 	Ignored string // the newest commit that changed anything else, which the engine did not sign; empty: none since
+
+	Removal  bool   // the engine revoked it only because the cell had been removed
+	Restored string // the commit that put it back after a removal; empty: none did
+}
+
+// ByRemoval says who ended the identity of a cell that was removed: in Registration.By, and in the commit.
+const ByRemoval = "its removal"
+
+// endsByRemoval reports whether a commit of the engine says that it ended a cell's identity because of its removal.
+func endsByRemoval(message, cell string) bool {
+	for line := range strings.Lines(message) {
+		if what, ok := strings.CutPrefix(line, "Cell: "+cell+" "); ok {
+			return strings.HasSuffix(strings.TrimSpace(what), ", by "+ByRemoval)
+		}
+	}
+	return false
 }
 
 // foldIdentity folds a change of an identity.yaml: all of it if the engine made it, else only that it is revoked.
 func (h *History) foldIdentity(c releases.Change, f releases.FileChange, cell string, trusted bool,
 	open func(string) (fs.FS, error)) error {
 	past := h.Identities[cell]
+	removed, wasRemoved := h.Removed[cell]
 	switch {
+	case wasRemoved && f.New == removed.Blob: // put back with the whole cell
+		past = removed
+		past.Restored = c.Commit
+		delete(h.Removed, cell)
 	case f.New == past.Blob: // put back
 		past.Ignored = ""
 	case trusted && f.New == "":
-		delete(h.Identities, cell)
+		h.forgetIdentity(cell)
 		return nil
 	case trusted && (f.Old == "" || h.Authority.Enforced()):
-		past = PastIdentity{Blob: f.New, Commit: c.Commit}
+		past = PastIdentity{Blob: f.New, Commit: c.Commit, Removal: endsByRemoval(c.Message, cell)}
+		delete(h.Removed, cell)
 	default:
 		files, err := open(c.Commit)
 		if err != nil {
 			return err
 		}
 		if _, err := fs.Stat(files, path.Join(cells.Dir, cell, cellFile)); errors.Is(err, fs.ErrNotExist) {
-			delete(h.Identities, cell) // the whole cell is gone
+			h.forgetIdentity(cell) // the whole cell is gone
 			return nil
 		}
 		was := past.read(cell, open)
 		now, faults := cells.LoadIdentity(files, cell)
+		if past.Removal && past.Revoked == "" && !manifest.Fatal(faults) && isRestored(was, now) {
+			past.Restored, past.Ignored = c.Commit, ""
+			break
+		}
 		if trusted && !manifest.Fatal(faults) {
 			past = PastIdentity{Blob: f.New, Commit: c.Commit}
 			break
@@ -166,6 +230,23 @@ func (h *History) foldIdentity(c releases.Change, f releases.FileChange, cell st
 	}
 	h.Identities[cell] = past
 	return nil
+}
+
+// forgetIdentity lets a cell have no identity any more. Until the cell gets another one, the same file may be put back.
+func (h *History) forgetIdentity(cell string) {
+	if past := h.Identities[cell]; past.Blob != "" && past.Revoked == "" && past.Ignored == "" {
+		h.Removed[cell] = past
+	}
+	delete(h.Identities, cell)
+}
+
+// isRestored reports whether now is what was before the cell's removal ended it: the same key, not revoked.
+func isRestored(was, now cells.Identity) bool {
+	if !was.Revoked || now.Revoked || now.PublicKey == "" {
+		return false
+	}
+	now.Revoked, now.Serial, now.Rotate = was.Revoked, was.Serial, was.Rotate
+	return now == was
 }
 
 // read returns the identity that the engine wrote; zero: it wrote none, or none that can be read.
@@ -184,11 +265,15 @@ func (p PastIdentity) read(cell string, open func(string) (fs.FS, error)) cells.
 // identity returns what counts of a cell's identity.yaml, and what of it does not.
 func (b *builder) identity(cell string, found *cells.LoadedCell) (cells.Identity, *releases.Fault) {
 	past, known := b.history.Identities[cell]
-	asWritten := past.Blob == found.IdentityBlob && past.Revoked == ""
+	asWritten := past.Blob == found.IdentityBlob && past.Revoked == "" && past.Restored == ""
 	if past.Ignored == "" && asWritten && !manifest.Fatal(found.IdentityFaults) || !known && found.IdentityBlob == "" {
 		return found.Identity, nil
 	}
 	id := past.read(cell, b.open)
+	if past.Restored != "" { // it outranks the registration that ended it, which is one above what git had
+		id.Revoked = id.Revoked && !past.Removal
+		id.Serial++
+	}
 	if past.Revoked != "" {
 		id.Revoked = true
 	}

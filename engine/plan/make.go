@@ -31,6 +31,9 @@ func Make(d *Desired, o *Observed, now time.Time) Plan {
 		p.channels[name].decide()
 	}
 	p.identifyCells()
+	for _, u := range d.Unconfirmed {
+		p.block(channels.Blocked("removal", reason.RemovalUnconfirmed, u.Words()...))
+	}
 	return p.finishPlan()
 }
 
@@ -138,8 +141,12 @@ func (p *planner) addAction(a Action) {
 	p.plan.Actions = append(p.plan.Actions, a)
 }
 
-// blockUnreadableCells adds a verdict for each reporting cell that is in no channel because its file has faults.
+// blockUnreadableCells adds a verdict for each reporting cell whose file has faults, unless it has one.
 func (p *planner) blockUnreadableCells() {
+	told := map[string]bool{}
+	for _, v := range p.plan.Blocked {
+		told[v.Cell] = told[v.Cell] || v.Code == reason.CellInvalid
+	}
 	last := ""
 	for _, f := range p.desired.Faults {
 		parts := strings.Split(f.File, "/")
@@ -148,7 +155,8 @@ func (p *planner) blockUnreadableCells() {
 		}
 		last = parts[1]
 		s := p.observed.Cells[last]
-		if p.fileBroken(last) && s != nil && s.Channel != "" {
+		cell := p.desired.Cells[last]
+		if cell != nil && len(cell.Faults) > 0 && !told[last] && s != nil && s.Channel != "" {
 			p.block(channels.Verdict{
 				Channel: s.Channel, Cell: last, Gate: "invalid",
 				Code: reason.CellInvalid, Reason: reason.CellInvalid.Words(f.String()),

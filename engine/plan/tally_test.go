@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -96,7 +97,7 @@ func TestLaggardBlocksNobody(t *testing.T) {
 	w.WantActions("promote 1.1.0 dedicated")
 }
 
-// R6, R9: a cell whose file can't be read any more still counts.
+// R6, R9, R47: a cell whose file can't be read any more keeps its channel and still counts, and is granted nothing.
 func TestUnreadableCellStillCounts(t *testing.T) {
 	w := NewWorld(t, Union(
 		Policy("staging", ""), Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h}\n"),
@@ -106,13 +107,24 @@ func TestUnreadableCellStillCounts(t *testing.T) {
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
-	w.Commit("eve", "typo", map[string]string{"cells/s2/cell.yaml": "chanel: staging\n"})
-	w.Wait(90*time.Minute, "staging", "dedicated")
-	w.WantActions("")
-	w.WantBlocked("dedicated", "soak", "1 of 2 cells")
+	for i := range 12 { // more mistakes than the history remembers
+		w.Commit("eve", "typo", map[string]string{"cells/s2/cell.yaml": fmt.Sprintf("chanel: staging %d\n", i)})
+	}
+	if got := w.Desired().Cells["s2"].Channel; got != "staging" {
+		t.Errorf("s2 is in channel %q", got)
+	}
+	w.Wait(30*time.Minute, "staging", "dedicated")
 	w.WantBlocked("staging", "invalid", "cells/s2/cell.yaml")
-	w.Commit("eve", "remove it", map[string]string{"cells/s2/cell.yaml": ""})
+	w.Report("s2", cells.StateUnhealthy)
+	w.WantBlocked("dedicated", "soak", "0 of 2 cells")
+	w.Wait(90*time.Minute, "staging", "dedicated")
 	w.WantActions("promote 1.1.0 dedicated")
+	w.Settle()
+	w.Commit("bob", "cut", Release("1.2.0"))
+	w.WantActions("promote 1.2.0 staging")
+	w.WantActions("grant 1.2.0 staging s1")
+	w.Commit("eve", "correct it", CellFiles("staging", "s2"))
+	w.WantActions("grant 1.2.0 staging s2")
 }
 
 // R14, R19: failures within the budget do not hold a rollout up. It is through when the other cells run the head, and a

@@ -15,7 +15,7 @@ import (
 // BuildFiles makes a Desired from a folder of files, without any history.
 func BuildFiles(files fs.FS) (*Desired, error) {
 	none := func(string) (fs.FS, error) { return nil, fs.ErrNotExist }
-	return Build(files, NewHistory(), none, new(manifest.Cache), true)
+	return Build(files, NewHistory(), none, new(manifest.Cache), true, nil)
 }
 
 // AllFaults returns every fault of d: those of single files, and contradictions between files.

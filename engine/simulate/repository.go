@@ -100,7 +100,7 @@ func changedPaths(files map[string][]byte) []string {
 }
 
 func (r *repository) buildDesired() (*plan.Desired, error) {
-	d, err := plan.Build(r.tip, r.history, r.open, &r.cache, false)
+	d, err := plan.Build(r.tip, r.history, r.open, &r.cache, false, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read the simulated repository: %w", err)
 	}

@@ -13,12 +13,10 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// maxDepth bounds how deep folders are nested.
-const maxDepth = 64
-
 // Changes returns the commits of tip's main line after since (empty: from the root) up to tip, oldest first, with the
-// paths that the repository's Layout names. It returns releases.ErrDiverged if since is not in the main line of tip.
-// Unchanged folders are not read, so the cost depends on the new commits only.
+// paths that the repository's Layout names, and the folders among them that can't be read. It returns
+// releases.ErrDiverged if since is not in the main line of tip. Unchanged folders are not read, so the cost depends on
+// the new commits only.
 //
 // A merge's paths are credited to the authors of the merged commits, of which at most 10,000 are read. Signatures are
 // verified only for commits that touch one of these paths.
@@ -90,7 +88,7 @@ func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.
 	return list, nil
 }
 
-// lookUpPath returns a tree's entry at a path; the zero entry if there is none.
+// lookUpPath returns a tree's entry at a path; the zero entry if there is none, or a folder on the way can't be read.
 func (r *mirrorReader) lookUpPath(tree objects.ID, name string) (objects.Entry, error) {
 	e := objects.Entry{Mode: objects.ModeTree, ID: tree}
 	for part := range strings.SplitSeq(name, "/") {
@@ -98,7 +96,9 @@ func (r *mirrorReader) lookUpPath(tree objects.ID, name string) (objects.Entry, 
 			return objects.Entry{}, nil
 		}
 		raw, err := r.readRawTree(e.ID)
-		if err != nil {
+		if isContent(err) {
+			return objects.Entry{}, nil
+		} else if err != nil {
 			return e, err
 		}
 		var ok bool
@@ -128,10 +128,10 @@ func newChange(l lineCommit) releases.Change {
 func (r *mirrorReader) describeCommit(l lineCommit, before objects.ID) (releases.Change, error) {
 	var err error
 	ch := newChange(l)
-	if ch.Files, err = r.listChanges(before, l.commit.Tree); err != nil {
+	if ch.Files, ch.Unreadable, err = r.listChanges(before, l.commit.Tree); err != nil {
 		return ch, err
 	}
-	if len(ch.Files) == 0 {
+	if len(ch.Files) == 0 && len(ch.Unreadable) == 0 {
 		return ch, nil
 	}
 	if ch.Key, err = r.findSigner(l.id, l.commit); err != nil {
@@ -185,23 +185,16 @@ func union[T comparable](a, b []T) []T {
 	return list
 }
 
-// listChanges lists the paths that Sluice reads among the differences of two root trees, sorted.
-func (r *mirrorReader) listChanges(before, after objects.ID) ([]releases.FileChange, error) {
+// listChanges lists the paths that Sluice reads among the differences of two root trees, sorted, and the folders that
+// can't be read in the later one.
+func (r *mirrorReader) listChanges(before, after objects.ID) ([]releases.FileChange, []string, error) {
 	var list []releases.FileChange
-	add := func(name string, old, now objects.ID) {
+	d := differ{r: r, add: func(name string, old, now objects.ID) {
 		list = append(list, releases.FileChange{Path: name, Old: idOrNone(old), New: idOrNone(now)})
-	}
-	err := r.diffTrees(before, after, func(d objects.Difference) error { return r.addLayoutPaths(d, add) })
+	}}
+	err := d.diffRoots(before, after, d.addLayoutPaths)
 	slices.SortFunc(list, func(a, b releases.FileChange) int { return strings.Compare(a.Path, b.Path) })
-	return list, err
-}
-
-// treeID returns the ID of an entry that is a folder; zero for any other entry.
-func treeID(e objects.Entry) objects.ID {
-	if e.IsTree() {
-		return e.ID
-	}
-	return objects.ID{}
+	return list, d.unreadable, err
 }
 
 // fileID returns the ID of an entry that is not a folder; zero for a folder.
@@ -210,40 +203,4 @@ func fileID(e objects.Entry) objects.ID {
 		return objects.ID{}
 	}
 	return e.ID
-}
-
-func (r *mirrorReader) diffTrees(before, after objects.ID, found func(objects.Difference) error) error {
-	if before == after {
-		return nil
-	}
-	old, err1 := r.readRawTree(before)
-	now, err2 := r.readRawTree(after)
-	if err := errors.Join(err1, err2); err != nil {
-		return err
-	}
-	return objects.Diff(old, now, found)
-}
-
-// addChangedFiles adds every file that differs at or below name.
-func (r *mirrorReader) addChangedFiles(name string, before, after objects.Entry,
-	add func(string, objects.ID, objects.ID), depth int) error {
-	if depth > maxDepth {
-		return fmt.Errorf("%s: more than %d folders deep", name, maxDepth)
-	}
-	if old, now := fileID(before), fileID(after); old != now {
-		add(name, old, now)
-	}
-	return r.diffTrees(treeID(before), treeID(after), func(d objects.Difference) error {
-		return r.addChangedFiles(name+"/"+d.Name, d.Old, d.New, add, depth+1)
-	})
-}
-
-func (r *mirrorReader) addChangedIdentity(cell objects.Difference, add func(string, objects.ID, objects.ID)) error {
-	const name = "identity.yaml"
-	return r.diffTrees(treeID(cell.Old), treeID(cell.New), func(d objects.Difference) error {
-		if old, now := fileID(d.Old), fileID(d.New); d.Name == name && old != now {
-			add("cells/"+cell.Name+"/"+name, old, now)
-		}
-		return nil
-	})
 }

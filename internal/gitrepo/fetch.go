@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -121,7 +122,7 @@ func (r *Repo) fetch(ctx context.Context) (objects.ID, error) {
 			return objects.ID{}, withCause(ctx, err)
 		}
 	}
-	if _, err := r.readObject(tip, objects.CommitKind); err != nil {
+	if _, _, err := r.readNamedCommit(tip.String()); err != nil {
 		return objects.ID{}, fmt.Errorf("branch %s: %w", branch, err)
 	}
 	return tip, r.mirror.setTip(branch, tip)
@@ -267,7 +268,7 @@ func (r *Repo) indexPack(ctx context.Context, pack *stickyReader) error {
 	}
 	defer func() { _ = os.RemoveAll(aside) }() // openMirror removes a folder that is left
 	env := append(r.mirror.env(), "GIT_OBJECT_DIRECTORY="+aside, "GIT_ALTERNATE_OBJECT_DIRECTORIES="+main)
-	_, err = runGit(ctx, r.mirror.git, env, pack, "index-pack", "--stdin", "--fix-thin", "--strict",
+	_, err = runGit(ctx, r.mirror.git, env, pack, "index-pack", "--stdin", "--fix-thin",
 		fmt.Sprintf("--max-input-size=%d", r.o.Limits.Pack))
 	switch {
 	case pack.err != nil:
@@ -288,14 +289,23 @@ func (r *Repo) indexPack(ctx context.Context, pack *stickyReader) error {
 	return nil
 }
 
-// fsckMirror checks whether a damaged mirror is the reason why a pack could not be added.
+// fsckMirror checks whether a damaged mirror is the reason why a pack could not be added. What git holds against the
+// content of sound objects is no damage.
 func (r *Repo) fsckMirror(ctx context.Context) {
 	if ctx.Err() != nil || r.mirror.tip(r.branch()).IsZero() {
 		return
 	}
-	if _, err := runGit(ctx, r.mirror.git, r.mirror.env(), nil, "fsck", "--no-dangling", "--no-progress"); err != nil &&
-		ctx.Err() == nil {
-		r.o.Log.Warn().Err(err).Str("mirror", r.mirror.dir).Msg("the mirror is damaged: the next fetch clones again")
-		r.damaged.Store(true)
+	const missing, badPack = 2, 4 // bits of git fsck's exit status
+	_, err := runGit(ctx, r.mirror.git, r.mirror.env(), nil, "fsck", "--no-dangling", "--no-progress")
+	var exit *exec.ExitError
+	if ctx.Err() != nil || !errors.As(err, &exit) {
+		return
 	}
+	if exit.ExitCode() > 0 && exit.ExitCode()&(missing|badPack) == 0 {
+		if err = r.store.Load().CheckLoose(); err == nil {
+			return
+		}
+	}
+	r.o.Log.Warn().Err(err).Str("mirror", r.mirror.dir).Msg("the mirror is damaged: the next fetch clones again")
+	r.damaged.Store(true)
 }

@@ -19,8 +19,8 @@ import (
 //
 // Modes are 0644, 0755, fs.ModeDir, fs.ModeSymlink and, for a gitlink, fs.ModeIrregular. Links are not followed;
 // reading a link is an error. FileInfo.Sys() is the object's id, a string, for folders too: equal ids mean equal
-// content, all the way down. A folder with an entry that git would not write (a path for a name, .git, a duplicate)
-// can't be read at all.
+// content, all the way down. An entry that git would not write (a path for a name, .git, a duplicate) is listed as
+// fs.ModeIrregular, and can't be read; the rest of its folder can.
 func (r *Repo) FS(commit string) (fs.FS, error) {
 	_, c, err := r.readNamedCommit(commit)
 	if err != nil {
@@ -69,6 +69,9 @@ func (f *commitFS) lookUp(op, name string) (objects.Entry, error) {
 		var ok bool
 		if e, ok = objects.Find(list, part); !ok {
 			return e, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+		}
+		if e.Fault != nil {
+			return e, &fs.PathError{Op: op, Path: name, Err: e.Fault}
 		}
 	}
 	return e, nil
@@ -166,7 +169,7 @@ type entryInfo struct {
 }
 
 func (i *entryInfo) Name() string               { return i.entry.Name }
-func (i *entryInfo) IsDir() bool                { return i.entry.IsTree() }
+func (i *entryInfo) IsDir() bool                { return i.Mode().IsDir() }
 func (i *entryInfo) Type() fs.FileMode          { return i.Mode().Type() }
 func (i *entryInfo) Info() (fs.FileInfo, error) { return i, nil }
 func (i *entryInfo) Sys() any                   { return i.entry.ID.String() }
@@ -176,6 +179,9 @@ func (i *entryInfo) String() string             { return fs.FormatDirEntry(i) }
 func (i *entryInfo) ModTime() time.Time { return time.Time{} }
 
 func (i *entryInfo) Mode() fs.FileMode {
+	if i.entry.Fault != nil {
+		return fs.ModeIrregular
+	}
 	switch i.entry.Mode {
 	case objects.ModeTree:
 		return fs.ModeDir | 0o755

@@ -1,6 +1,7 @@
 package gitrepo
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -122,28 +123,35 @@ func TestFSRefusesLinksAndLargeFiles(t *testing.T) {
 	}
 }
 
-// A tree that git would never write can't be read through FS, wherever it came from.
-func TestFSRefusesHostileTrees(t *testing.T) {
+// R47: an entry that git would never write can't be read, wherever it came from; the entries beside it can.
+func TestFSReadsAroundHostileEntries(t *testing.T) {
 	bare, _ := newSharedRepository(t)
 	r := openRepo(t, bare, nil)
 	mustFetch(t, r)
 	blob := objects.Make(objects.BlobKind, []byte("x"))
 	line := func(mode, name string) string { return mode + " " + name + "\x00" + string(blob.ID[:]) }
-	for name, tree := range map[string]string{
-		"absolute":      line("100644", "/etc"),
-		"path":          line("100644", "a/b"),
-		"dot git":       line("100644", ".GIT"),
-		"dot dot":       line("40000", ".."),
-		"empty":         line("100644", ""),
-		"not UTF-8":     line("100644", "a\xff"),
-		"duplicate":     line("100644", "a") + line("100644", "a"),
-		"file + folder": line("100644", "a") + line("100644", "a.b") + line("40000", "a"),
-		"out of order":  line("100644", "b") + line("100644", "a"),
-		"mode":          line("100000", "a"),
-		"cut off":       line("100644", "a")[:20],
+	const fine = "fine.yaml"
+	for name, test := range map[string]struct{ tree, odd, read string }{
+		"absolute":         {line("100644", "/etc") + line("100644", fine), "/etc", fine},
+		"path":             {line("100644", "a/b") + line("100644", fine), "a/b", fine},
+		"backslash":        {line("100644", `a\b`) + line("100644", fine), `a\b`, fine},
+		"dot git":          {line("100644", ".GIT") + line("100644", fine), ".GIT", fine},
+		"dot dot":          {line("40000", "..") + line("100644", fine), "..", fine},
+		"empty":            {line("100644", "") + line("100644", fine), "", fine},
+		"not UTF-8":        {line("100644", "a\xff") + line("100644", fine), "a\xff", fine},
+		"duplicate":        {line("100644", "a") + line("100644", "a") + line("100644", fine), "a", fine},
+		"file + folder":    {line("100644", "a") + line("100644", "a.b") + line("40000", "a"), "a", "a.b"},
+		"out of order":     {line("100644", fine) + line("100644", "a"), "", "a"},
+		"twice, apart":     {line("100644", "a") + line("100644", fine) + line("100644", "a"), "a", fine},
+		"mode 100000":      {line("100000", fine), "", fine},
+		"mode with zeros":  {line("000100644", fine), "", fine},
+		"link in the way":  {line("120000", "a") + line("100644", fine), "a", fine},
+		"cut off":          {line("100644", "a")[:20], "a", ""},
+		"no mode":          {line("", "a") + line("100644", fine), "a", ""},
+		"letters for mode": {line("1o0644", "a") + line("100644", fine), "a", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bad := objects.Make(objects.TreeKind, []byte(tree))
+			bad := objects.Make(objects.TreeKind, []byte(test.tree))
 			c := objects.Commit{Tree: bad.ID, Message: "hostile\n"}
 			commit := objects.Make(objects.CommitKind, c.Encode())
 			if err := r.store.Load().Write([]objects.NewObject{blob, bad, commit}); err != nil {
@@ -153,9 +161,33 @@ func TestFSRefusesHostileTrees(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if list, err := fs.ReadDir(files, "."); err == nil {
-				t.Errorf("listed: %v", list)
+			list, err := fs.ReadDir(files, ".")
+			if (err == nil) != (test.read != "") {
+				t.Fatalf("listed %v, %v", list, err)
+			}
+			for _, e := range list {
+				if e.Name() == test.odd && (e.IsDir() || e.Type().IsRegular()) {
+					t.Errorf("%q is listed as %v", e.Name(), e)
+				}
+			}
+			if test.odd != "" {
+				_, err := fs.ReadFile(files, test.odd)
+				if err == nil || name != "path" && errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("read %q: %v", test.odd, err)
+				}
+			}
+			if test.read != "" {
+				if data, err := fs.ReadFile(files, test.read); err != nil || string(data) != "x" {
+					t.Errorf("%q is %q, %v", test.read, data, err)
+				}
+			}
+			changes, err := r.Changes(t.Context(), "", commit.ID.String())
+			if err != nil || len(changes) != 1 || (len(changes[0].Unreadable) > 0) != (test.read == "") {
+				t.Errorf("changes %+v, %v", changes, err)
 			}
 		})
+	}
+	if r.ReadErrors() != 0 || r.damaged.Load() {
+		t.Error("taken for a damaged mirror")
 	}
 }

@@ -2,10 +2,8 @@ package gitrepo
 
 import (
 	"path"
-	"slices"
 	"strings"
 
-	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -55,35 +53,4 @@ func (l Layout) isApprovable(f releases.FileChange) bool {
 		dir = "announcements"
 	}
 	return path.Dir(f.Path) == dir
-}
-
-// addLayoutPaths adds those paths of one difference between two root trees that the Layout names.
-func (r *mirrorReader) addLayoutPaths(d objects.Difference, add func(name string, old, now objects.ID)) error {
-	if d.Name == settings {
-		add(d.Name, fileID(d.Old), fileID(d.New))
-		return nil
-	}
-	if r.layout == FlagsLayout {
-		if slices.Contains(flagsFolders(), d.Name) {
-			return r.addChangedFiles(d.Name, d.Old, d.New, add, 0)
-		}
-		return nil
-	}
-	old, now := treeID(d.Old), treeID(d.New)
-	switch d.Name {
-	case releases.Dir:
-		return r.diffTrees(old, now, func(d objects.Difference) error {
-			if old, now := treeID(d.Old), treeID(d.New); old != now { // a file here is no release
-				add(path.Join(releases.Dir, d.Name), old, now)
-			}
-			return nil
-		})
-	case "channels", "quarantine":
-		return r.addChangedFiles(d.Name, d.Old, d.New, add, 0)
-	case "cells":
-		return r.diffTrees(old, now, func(d objects.Difference) error {
-			return r.addChangedIdentity(d, add)
-		})
-	}
-	return nil
 }

@@ -67,7 +67,9 @@ func (r *mirrorReader) findSigner(id objects.ID, c *objects.Commit) (string, err
 		return "", nil
 	}
 	raw, err := r.readReferenced(id, objects.CommitKind)
-	if err != nil {
+	if isContent(err) {
+		return "", nil
+	} else if err != nil {
 		return "", err
 	}
 	return signedBy(raw, c.Signature), nil
@@ -111,52 +113,50 @@ func (r *mirrorReader) findApprover(l lineCommit, side credit, f releases.FileCh
 
 // approvesOnly reports whether all that differs from every parent of c is approvals.
 func (r *mirrorReader) approvesOnly(c *objects.Commit) (bool, error) {
-	paths, err := r.listUnlikeParents(c, func(before objects.ID, add func(name string, old, now objects.ID)) error {
-		return r.diffTrees(before, c.Tree, func(d objects.Difference) error {
-			if d.Name != r.layout.approvalsFolder() {
-				add(d.Name, fileID(d.Old), fileID(d.New))
-				return nil
-			}
-			return r.addChangedFiles(d.Name, d.Old, d.New, add, 0)
-		})
+	paths, whole, err := r.listUnlikeParents(c, func(d *differ, x objects.Difference) error {
+		if x.Name != r.layout.approvalsFolder() {
+			d.add(x.Name, fileID(x.Old), fileID(x.New))
+			return nil
+		}
+		return d.addChangedFiles(x.Name, x.Old, x.New, 0)
 	})
-	return !slices.ContainsFunc(paths, func(name string) bool {
+	return whole && !slices.ContainsFunc(paths, func(name string) bool {
 		return !r.layout.isApproval(releases.FileChange{Path: name})
 	}), err
 }
 
-// listTouched lists the paths that Sluice reads and that differ from every parent of c.
+// listTouched lists the paths that Sluice reads and that differ from every parent of c, as far as they can be read.
 func (r *mirrorReader) listTouched(c *objects.Commit) ([]string, error) {
-	return r.listUnlikeParents(c, func(before objects.ID, add func(name string, old, now objects.ID)) error {
-		return r.diffTrees(before, c.Tree, func(d objects.Difference) error { return r.addLayoutPaths(d, add) })
-	})
+	paths, _, err := r.listUnlikeParents(c, (*differ).addLayoutPaths)
+	return paths, err
 }
 
 // listUnlikeParents lists the paths that diff adds for the root tree of each parent of c; a root commit has one, the
-// empty tree.
+// empty tree. It reports whether every folder of c that differs could be read.
 func (r *mirrorReader) listUnlikeParents(c *objects.Commit,
-	diff func(before objects.ID, add func(name string, old, now objects.ID)) error) ([]string, error) {
+	diff func(*differ, objects.Difference) error) (paths []string, whole bool, err error) {
 	parents := c.Parents
 	if len(parents) == 0 {
 		parents = []objects.ID{{}}
 	}
 	seen := map[string]int{}
-	var paths []string
+	whole = true
 	for _, id := range parents {
 		tree, err := r.readRootTree(id)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		err = diff(tree, func(name string, _, _ objects.ID) {
+		d := &differ{r: r, add: func(name string, _, _ objects.ID) {
 			if seen[name]++; seen[name] == len(parents) {
 				paths = append(paths, name)
 			}
-		})
-		if err != nil {
-			return nil, err
+		}}
+		if err := d.diffRoots(tree, c.Tree, func(x objects.Difference) error { return diff(d, x) }); err != nil {
+			return nil, false, err
 		}
+		whole = whole && len(d.unreadable) == 0
 	}
-	return paths, nil
+	return paths, whole, nil
 }
 
 // listMerged lists the commits that are reachable from tips and not from main, newest first, as git log
@@ -212,7 +212,9 @@ func (w *historyWalk) visit(id objects.ID, main bool) error {
 	c := w.seen[id]
 	if c == nil {
 		commit, err := w.r.readCommit(id)
-		if err != nil {
+		if isContent(err) {
+			return nil // nor can git go on from there
+		} else if err != nil {
 			return err
 		}
 		c = &reached{historyCommit: historyCommit{id, commit}, main: main, queued: true}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -107,6 +108,28 @@ func (m mirror) setTip(branch string, tip objects.ID) error {
 		return err
 	}
 	return replaceFile(path, tip.String()+"\n")
+}
+
+// readCommitPrefix returns the first bytes of a commit that is too large to be read whole.
+func (m mirror) readCommitPrefix(id objects.ID) ([]byte, error) {
+	const enough, limit = 64 << 10, 30 * time.Second
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := gitCommand(ctx, m.git, m.env(), "cat-file", "commit", id.String())
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read commit %v: %w", id, err)
+	}
+	raw, err := io.ReadAll(io.LimitReader(out, enough))
+	cancel() // the rest is not wanted
+	_ = waitCommand(ctx, cmd)
+	if err != nil || len(raw) < enough {
+		return nil, fmt.Errorf("read commit %v: %w", id, errors.Join(err, objects.ErrTooLarge))
+	}
+	return raw, nil
 }
 
 // setAside moves a damaged mirror away, so that a person can examine it. It removes mirrors that were moved before.

@@ -16,6 +16,10 @@ type mirrorReader struct {
 	trees   *objects.Cache[objects.ID, []objects.Entry]
 	raw     *objects.Cache[objects.ID, []byte] // trees in git's own encoding
 	damaged atomic.Bool                        // the mirror has a damaged object: the next Fetch clones again
+	errors  atomic.Uint64                      // see ReadErrors
+
+	// readPrefix returns the first bytes of a commit, by git itself; nil: there is no mirror
+	readPrefix func(id objects.ID) ([]byte, error)
 }
 
 const (
@@ -23,11 +27,30 @@ const (
 	rawTreeCacheCost = 4 << 20 // cached bytes of raw trees: neighbours in history share most of theirs
 )
 
+// errWrongKind means that a tree or a commit names an object of another kind than it says.
+var errWrongKind = errors.New("wrong kind")
+
+// isContent reports whether err is about what a commit contains, and so the same at every reading and in every clone.
+// Any other error is one of this machine or its mirror.
+func isContent(err error) bool {
+	for _, e := range []error{objects.ErrTooLarge, objects.ErrMalformedTree, objects.ErrMalformedCommit, errWrongKind} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// ReadErrors counts the reads of the mirror that failed for another reason than what a commit contains: what was read
+// meanwhile does not count.
+func (r *mirrorReader) ReadErrors() uint64 { return r.errors.Load() }
+
 // readReferenced reads an object that another object refers to: if it is missing, the mirror is damaged.
 func (r *mirrorReader) readReferenced(id objects.ID, kind objects.Kind) ([]byte, error) {
 	data, err := r.readObject(id, kind)
 	if errors.Is(err, objects.ErrNotFound) {
 		r.damaged.Store(true)
+		r.errors.Add(1)
 	}
 	return data, err
 }
@@ -39,18 +62,26 @@ func (r *mirrorReader) readObject(id objects.ID, kind objects.Kind) ([]byte, err
 		if errors.Is(err, objects.ErrCorrupt) {
 			r.damaged.Store(true)
 		}
+		if !isContent(err) && !errors.Is(err, objects.ErrNotFound) {
+			r.errors.Add(1)
+		}
 		return nil, err
 	}
 	if got != kind {
-		return nil, fmt.Errorf("object %v is a %v, not a %v", id, got, kind)
+		return nil, fmt.Errorf("object %v is a %v, not a %v: %w", id, got, kind, errWrongKind)
 	}
 	return data, nil
 }
 
 func (r *mirrorReader) readCommit(id objects.ID) (*objects.Commit, error) {
 	raw, err := r.readReferenced(id, objects.CommitKind)
-	if err != nil {
+	if err != nil && (r.readPrefix == nil || !errors.Is(err, objects.ErrTooLarge)) {
 		return nil, err
+	}
+	if err != nil { // its message is huge: what comes before the message is enough, but no signature can be verified
+		if raw, err = r.readPrefix(id); err != nil {
+			return nil, err
+		}
 	}
 	c, err := objects.ParseCommit(raw)
 	if err != nil {
@@ -77,11 +108,10 @@ func (r *mirrorReader) readNamedCommit(commit string) (objects.ID, *objects.Comm
 	if err != nil {
 		return id, nil, err
 	}
-	raw, err := r.readObject(id, objects.CommitKind)
-	if err != nil {
+	if _, err := r.readObject(id, objects.CommitKind); err != nil && !errors.Is(err, objects.ErrTooLarge) {
 		return id, nil, err
 	}
-	c, err := objects.ParseCommit(raw)
+	c, err := r.readCommit(id)
 	return id, c, err
 }
 
@@ -105,7 +135,7 @@ func (r *mirrorReader) readTree(id objects.ID) ([]objects.Entry, error) {
 	return list, nil
 }
 
-// readRawTree returns a folder in git's encoding; the zero id is the empty folder.
+// readRawTree returns a folder in git's encoding, if FS lists it; the zero id is the empty folder.
 func (r *mirrorReader) readRawTree(id objects.ID) ([]byte, error) {
 	if id.IsZero() {
 		return nil, nil
@@ -115,7 +145,11 @@ func (r *mirrorReader) readRawTree(id objects.ID) ([]byte, error) {
 	}
 	raw, err := r.readReferenced(id, objects.TreeKind)
 	if err == nil {
-		r.raw.Put(id, raw, len(raw)+128)
+		err = objects.CheckForm(raw, r.limits.Entries)
 	}
-	return raw, err
+	if err != nil {
+		return nil, err
+	}
+	r.raw.Put(id, raw, len(raw)+128)
+	return raw, nil
 }

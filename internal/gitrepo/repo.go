@@ -9,8 +9,9 @@
 //   - Refs of the release repository change only by git's push protocol, with the old value named: the host compares
 //     and swaps (R3). Not even a repository on the same disk is written otherwise.
 //
-//   - git index-pack --strict checks what enters the mirror, in a folder of its own: every object that the mirror's
-//     branch reaches is there. A damaged object makes the next Fetch set the mirror aside and clone again (fault 7).
+//   - git index-pack checks what enters the mirror, in a folder of its own. What the objects say is judged when it is
+//     read, path by path: no commit keeps others from being read (R48). A damaged or missing object makes the next
+//     Fetch set the mirror aside and clone again (fault 7).
 //
 //   - The mirror loses no commit to a force-push, so that what cells run stays readable.
 //
@@ -124,6 +125,7 @@ func Open(ctx context.Context, url string, o Options) (*Repo, error) {
 			raw:   objects.NewCache[objects.ID, []byte](rawTreeCacheCost),
 		},
 	}
+	r.readPrefix = r.mirror.readCommitPrefix
 	r.closing, r.close = context.WithCancel(context.WithoutCancel(ctx))
 	if err := r.openMirror(ctx); err != nil {
 		r.close()

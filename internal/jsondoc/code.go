@@ -23,4 +23,5 @@ const (
 	Unprotected      FaultCode = "unprotected"       // works, and believes more people than it need
 	Unsigned         FaultCode = "unsigned"          // a commit lacks a signature that it needs
 	Unreadable       FaultCode = "unreadable"        // can't be read at all
+	Unconfirmed      FaultCode = "unconfirmed"       // waits until a person confirms it
 )

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -43,6 +46,15 @@ func Cached[T any](c *Cache, name, id string, produce func() T) T {
 	return v
 }
 
+// IsCached reports whether Cached would find a result for this type, name and object id.
+func IsCached[T any](c *Cache, name, id string) bool {
+	if c == nil || id == "" {
+		return false
+	}
+	_, ok := c.get(cacheKey{reflect.TypeFor[T](), name, id})
+	return ok
+}
+
 // Len returns the number of cached results.
 func (c *Cache) Len() int {
 	c.mu.Lock()
@@ -76,6 +88,22 @@ func (c *Cache) putLocked(key cacheKey, v any) {
 	}
 	c.young[key] = v
 }
+
+// UnusedEntry returns the warning about an entry of a folder that is not read, and why: its name if no file may have
+// it, else because. The path shows what can't be shown as it is in Go's quotes.
+func UnusedEntry(dir string, e fs.DirEntry, because string) Fault {
+	name := e.Name()
+	if fs.ValidPath(name) && name != "." && !strings.Contains(name, `\`) {
+		return Fault{File: path.Join(dir, name), Code: Unused, Warning: true, Message: "is not read: " + because}
+	}
+	if name = strconv.QuoteToGraphic(name); len(name) > maxShownName {
+		name = strings.ToValidUTF8(name[:maxShownName], "") + "…"
+	}
+	return Fault{File: dir + "/" + name, Code: WrongName, Warning: true,
+		Message: "is not read: no file may have this name; rename it, or remove it"}
+}
+
+const maxShownName = 200
 
 // ID returns the object id of a file in a commit's fs.FS, or "" where there is none, as on disk.
 func ID(info fs.FileInfo) string {

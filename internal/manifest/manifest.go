@@ -44,6 +44,7 @@ const (
 	Secret           = jsondoc.Secret
 	Unprotected      = jsondoc.Unprotected
 	Unsigned         = jsondoc.Unsigned
+	Unconfirmed      = jsondoc.Unconfirmed
 	Unreadable       = jsondoc.Unreadable
 )
 

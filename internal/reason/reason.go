@@ -86,6 +86,8 @@ const (
 	KeyUnlisted
 	KeyUnlistable
 	KeyRefused
+	RemovalUnconfirmed
+	BeingRead
 
 	// What holds single cells.
 	Infrastructure
@@ -201,6 +203,11 @@ var table = [codeCount]entry{
 		format: "the engine's key can't be listed in sluice.yaml, which is missing or has faults: " +
 			"until it is, whoever may push may promote"},
 	KeyRefused: {name: "key-refused", format: "the engine's key is not listed in sluice.yaml yet: %s"},
+	RemovalUnconfirmed: {name: "removal-unconfirmed",
+		format: "%s removes %d of %d %s, and one push may remove %d: they stay as they were. Revert it, or confirm it: " +
+			"git commit --allow-empty -m 'confirm the removal' -m '%s: %s'"},
+	BeingRead: {name: "being-read",
+		format: "%s is being read: its digest is not known yet, and nothing waits for it"},
 
 	Infrastructure: {name: "infrastructure", format: "%s needs infrastructure %d, the cell has %d"},
 	TooOld:         {name: "too-old", format: "%s installs over %s or later, the cell runs %s"},

@@ -25,39 +25,53 @@ type Ident struct {
 	When  time.Time
 }
 
-// errMalformedCommit means that git itself would not write the commit.
-var errMalformedCommit = errors.New("malformed commit")
+// ErrMalformedCommit means that git itself can't read the commit.
+var ErrMalformedCommit = errors.New("malformed commit")
 
+const (
+	maxMessage = 1 << 20 // bytes of a message that are kept
+	maxParents = 1000
+)
+
+// ParseCommit reads a commit as git does: the tree comes first, then the parents. What else the header has does not
+// stop reading, whoever wrote it: a commit with two signatures, for instance, counts as unsigned.
 func ParseCommit(raw []byte) (*Commit, error) {
 	c := &Commit{}
 	head, message, _ := bytes.Cut(raw, []byte("\n\n"))
-	c.Message = string(message)
+	c.Message = string(message[:min(len(message), maxMessage)])
+	var err error
+	at, signatures := 0, 0 // at: how many headers came before
 	for line := range eachHeader(head) {
 		key, value, _ := bytes.Cut(line, []byte{' '})
-		var err error
-		switch string(key) {
-		case "tree":
-			c.Tree, err = ParseID(string(value))
-		case "parent":
-			var id ID
-			id, err = ParseID(string(value))
-			c.Parents = append(c.Parents, id)
-		case "author":
-			c.Author = parseIdent(string(value))
-		case "committer":
-			c.Committer = parseIdent(string(value))
-		case "gpgsig":
-			if c.Signature != nil {
-				err = errors.New("two signatures")
+		switch {
+		case at == 0:
+			if string(key) != "tree" {
+				return nil, fmt.Errorf("%w: no tree", ErrMalformedCommit)
 			}
+			if c.Tree, err = ParseID(string(value)); err != nil {
+				return nil, fmt.Errorf("%w: tree: %w", ErrMalformedCommit, err)
+			}
+		case string(key) == "parent" && at == 1+len(c.Parents) && at <= maxParents:
+			id, err := ParseID(string(value))
+			if err != nil {
+				return nil, fmt.Errorf("%w: parent: %w", ErrMalformedCommit, err)
+			}
+			c.Parents = append(c.Parents, id)
+		case string(key) == "author" && c.Author == (Ident{}):
+			c.Author = parseIdent(string(value))
+		case string(key) == "committer" && c.Committer == (Ident{}):
+			c.Committer = parseIdent(string(value))
+		case string(key) == "gpgsig":
+			signatures++
 			c.Signature = bytes.ReplaceAll(value, []byte("\n "), []byte("\n"))
 		}
-		if err != nil {
-			return nil, fmt.Errorf("%w: %s: %w", errMalformedCommit, key, err)
-		}
+		at++
 	}
 	if c.Tree.IsZero() {
-		return nil, fmt.Errorf("%w: no tree", errMalformedCommit)
+		return nil, fmt.Errorf("%w: no tree", ErrMalformedCommit)
+	}
+	if signatures > 1 {
+		c.Signature = nil
 	}
 	return c, nil
 }

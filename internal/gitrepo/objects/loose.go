@@ -51,6 +51,21 @@ func (s *Store) readLoose(id ID) (object, error) {
 	return object{kind, data}, nil
 }
 
+// CheckLoose reads every loose object, and returns the error of the first that is damaged.
+func (s *Store) CheckLoose() error {
+	files, err := filepath.Glob(filepath.Join(s.dir, "[0-9a-f][0-9a-f]", "*"))
+	for _, f := range files {
+		id, wrong := ParseID(filepath.Base(filepath.Dir(f)) + filepath.Base(f))
+		if wrong != nil {
+			continue // left by a write that was killed
+		}
+		if _, _, wrong = s.Get(id); errors.Is(wrong, ErrCorrupt) {
+			return wrong
+		}
+	}
+	return err
+}
+
 // Write adds objects, loose. Each appears whole or not at all. No object is synced to the disk: a power loss may damage
 // it, and Get reports that.
 func (s *Store) Write(list []NewObject) error {

@@ -14,7 +14,7 @@ import (
 // Mode is the type and permission of a tree's entry, in git's encoding.
 type Mode uint32
 
-// git's modes; ModeFile also stands for the group-writable files of old repositories.
+// git's modes. Every other mode is read as one of them.
 const (
 	ModeTree    Mode = 0o040000
 	ModeFile    Mode = 0o100644
@@ -25,14 +25,15 @@ const (
 
 // Entry is one line of a tree.
 type Entry struct {
-	Name string
-	Mode Mode
-	ID   ID
+	Name  string
+	Mode  Mode
+	ID    ID
+	Fault error // why the entry can't be read, though its folder can be; nil: it can
 }
 
 func (e Entry) IsTree() bool { return e.Mode == ModeTree }
 
-// ErrMalformedTree means that a tree has an entry that git itself never writes.
+// ErrMalformedTree means that a tree, or one of its entries, is as git itself never writes it.
 var ErrMalformedTree = errors.New("malformed tree")
 
 // CheckName refuses names that no file in a release repository may have: names that lead elsewhere, and git's own
@@ -48,11 +49,14 @@ func CheckName(name string) error {
 	return nil
 }
 
-// cutRawEntry cuts the first entry off a raw tree. It checks the form, but not the name.
+// maxModeDigits bounds a mode's octal digits: git writes at most six, and reads leading zeros.
+const maxModeDigits = 12
+
+// cutRawEntry cuts the first entry off a raw tree. It checks the form, but not the name. The mode is as git reads it.
 func cutRawEntry(raw []byte) (mode Mode, name []byte, id ID, rest []byte, err error) {
 	sp := bytes.IndexByte(raw, ' ')
 	nul := bytes.IndexByte(raw, 0)
-	if sp < 1 || sp > 6 || nul < sp || len(raw) < nul+1+len(id) {
+	if sp < 1 || sp > maxModeDigits || nul < sp || len(raw) < nul+1+len(id) {
 		return 0, nil, id, nil, fmt.Errorf("%w: it ends in the middle of an entry", ErrMalformedTree)
 	}
 	for _, c := range raw[:sp] {
@@ -62,16 +66,17 @@ func cutRawEntry(raw []byte) (mode Mode, name []byte, id ID, rest []byte, err er
 		mode = mode<<3 | Mode(c-'0')
 	}
 	copy(id[:], raw[nul+1:])
-	return mode, raw[sp+1 : nul], id, raw[nul+1+len(id):], nil
+	return knownMode(mode), raw[sp+1 : nul], id, raw[nul+1+len(id):], nil
 }
 
-// ParseTree reads a tree of at most limit entries, sorted by name. Duplicate and malformed names, unknown modes and a
-// wrong order are errors.
+// ParseTree reads a tree of at most limit entries, sorted by name. An entry whose name no file may have, or that is
+// there twice, has a Fault; the other entries are as they are (R47). A tree that ends in the middle of an entry, or has
+// something else for a mode, is an error.
 func ParseTree(raw []byte, limit int) ([]Entry, error) {
 	list := make([]Entry, 0, min(len(raw)/28, limit))
 	sorted := true
 	text := string(raw) // one copy, shared by all names
-	for before := ""; len(raw) > 0; {
+	for len(raw) > 0 {
 		if len(list) == limit {
 			return nil, fmt.Errorf("%w: a folder of more than %d entries", ErrTooLarge, limit)
 		}
@@ -80,39 +85,74 @@ func ParseTree(raw []byte, limit int) ([]Entry, error) {
 			return nil, err
 		}
 		at := len(text) - len(raw) + bytes.IndexByte(raw, ' ') + 1
-		e := Entry{Name: text[at : at+len(name)], Mode: knownMode(mode), ID: id}
-		if err := CheckName(e.Name); err != nil {
-			return nil, err
-		}
-		if e.Mode == 0 {
-			return nil, fmt.Errorf("%w: %q has the mode %o", ErrMalformedTree, e.Name, mode)
-		}
-		key := orderKey(e)
-		if key <= before {
-			return nil, fmt.Errorf("%w: %q is there twice or out of order", ErrMalformedTree, e.Name)
-		}
+		e := Entry{Name: text[at : at+len(name)], Mode: mode, ID: id}
+		e.Fault = CheckName(e.Name)
 		sorted = sorted && (len(list) == 0 || list[len(list)-1].Name < e.Name)
-		list, before, raw = append(list, e), key, rest
+		list, raw = append(list, e), rest
 	}
 	if !sorted {
-		slices.SortFunc(list, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
-		for i := range list[1:] {
-			if list[i].Name == list[i+1].Name { // a file and a folder
-				return nil, fmt.Errorf("%w: %q is there twice", ErrMalformedTree, list[i].Name)
+		slices.SortStableFunc(list, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
+		for i := 1; i < len(list); i++ {
+			if a, b := &list[i-1], &list[i]; a.Name == b.Name {
+				a.Fault = fmt.Errorf("%w: entry %.100q is there twice", ErrMalformedTree, b.Name)
+				b.Fault = a.Fault
 			}
 		}
 	}
 	return list, nil
 }
 
-func knownMode(m Mode) Mode {
-	switch m {
-	case ModeTree, ModeExec, ModeSymlink, ModeGitlink:
-		return m
-	case ModeFile, 0o100664:
-		return ModeFile
+// CheckForm returns the error that ParseTree would return.
+func CheckForm(raw []byte, limit int) error {
+	for n := 0; len(raw) > 0; n++ {
+		if n == limit {
+			return fmt.Errorf("%w: a folder of more than %d entries", ErrTooLarge, limit)
+		}
+		_, _, _, rest, err := cutRawEntry(raw)
+		if err != nil {
+			return err
+		}
+		raw = rest
 	}
-	return 0
+	return nil
+}
+
+// InOrder reports whether the entries of a raw tree of the right form are as git sorts them, with no name twice side by
+// side.
+func InOrder(raw []byte) bool {
+	var before, name []byte
+	for first := true; len(raw) > 0; first = false {
+		mode, n, _, rest, err := cutRawEntry(raw)
+		if err != nil {
+			return false
+		}
+		name = append(name[:0], n...)
+		if mode == ModeTree {
+			name = append(name, '/')
+		}
+		if !first && bytes.Compare(before, name) >= 0 {
+			return false
+		}
+		before, name, raw = name, before, rest
+	}
+	return true
+}
+
+// knownMode reads a mode as git does: old and foreign tools wrote other permissions than git's.
+func knownMode(m Mode) Mode {
+	const kind = 0o170000
+	switch m & kind {
+	case ModeTree:
+		return ModeTree
+	case ModeFile & kind:
+		if m&0o100 != 0 {
+			return ModeExec
+		}
+		return ModeFile
+	case ModeSymlink:
+		return ModeSymlink
+	}
+	return ModeGitlink
 }
 
 // orderKey is git's sort key of entries: a folder sorts as if its name ended in a slash.
