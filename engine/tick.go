@@ -58,8 +58,8 @@ func (e *Engine) Tick(ctx context.Context) (plan.Plan, error) {
 // TickLed reports whether the last tick carried its plan out.
 func (e *Engine) TickLed() bool { return e.counters.led.Load() }
 
-// tickLocked is one tick, for callers that hold tickMu. A new leader always fetches the branch. If the git host can't be
-// read, and the tick may not wait for it, the plan is made on the commit that was read last, and comes with an
+// tickLocked is one tick, for callers that hold tickMu. A new leader always fetches the branch. If the git host can't
+// be read, and the tick may not wait for it, the plan is made on the commit that was read last, and comes with an
 // *unreadError. A nil plan: there is nothing to plan on.
 func (e *Engine) tickLocked(ctx context.Context, fetch bool) (*plan.Plan, error) {
 	defer e.counters.ticks.observeSince(time.Now())

@@ -63,8 +63,8 @@ func run(database string) error {
 	)
 }
 
-// checkVulnerabilities returns an error if our code calls something with a known vulnerability, or if the check does not
-// find the canary's.
+// checkVulnerabilities returns an error if our code calls something with a known vulnerability, or if the check does
+// not find the canary's.
 func checkVulnerabilities(tool, database string) error {
 	out, found, err := scan(3, tool, "-db", database, "-C", canary, "./...")
 	switch {
