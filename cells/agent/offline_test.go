@@ -86,7 +86,7 @@ func runInBubble(t *testing.T, s settings, w *handlerTransport) (stop func()) {
 	target, err := directory.New(s.Dir, directory.Options{Cell: s.Cell})
 	must(t, err)
 	a, err := New(Options{
-		Cell: s.Cell, Server: "http://control.plane", StateDir: s.State, Target: target,
+		Cell: s.Cell, Server: "http://localhost", StateDir: s.State, Target: target,
 		Render: agenttest.RenderCommand(self), HealInterval: s.HealEvery,
 		transport: func(*http.Transport) http.RoundTripper { return w },
 	})

@@ -97,7 +97,7 @@ func runVirtual(t *testing.T, dir string, h http.Handler, k *keyedControlPlane) 
 	t.Helper()
 	p, count := newPipeNetwork(), &requestRecorder{Handler: h}
 	server := &http.Server{Handler: count, ErrorLog: log.New(io.Discard, "", 0)}
-	o := Options{Cell: "acme", Server: "http://control.plane", StateDir: filepath.Join(dir, "state"),
+	o := Options{Cell: "acme", Server: "http://localhost", StateDir: filepath.Join(dir, "state"),
 		ReportEvery: time.Hour}
 	var err error
 	o.Target, err = directory.New(filepath.Join(dir, "target"), directory.Options{Cell: "acme"})
