@@ -53,9 +53,9 @@ func (p *planner) isRefused(push string, code reason.Code, channel, release stri
 	return true
 }
 
-// MaxAhead is how far above git's newest sequence a sequence may be to be believed. Without the limit, an absurd sequence
-// would use up the channel's. Half of what a cell accepts: a sequence that rose as far as this must not be out of the
-// reach of the other cells.
+// MaxAhead is how far above git's newest sequence a sequence may be to be believed. Without the limit, an absurd
+// sequence would use up the channel's. Half of what a cell accepts: a sequence that rose as far as this must not be out
+// of the reach of the other cells.
 const MaxAhead = cells.MaxLead / 2
 
 // nextSequence returns the next sequence of c: above every sequence in git, decided or granted (R2).

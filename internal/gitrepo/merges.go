@@ -20,8 +20,8 @@ type credit struct {
 	last    historyCommit           // the newest of the commits
 }
 
-// creditMerge finds, by path, the authors of what a merge brought to the main line. brought reports whether a path is as
-// a parent has it, and all commits that made it so were read.
+// creditMerge finds, by path, the authors of what a merge brought to the main line. brought reports whether a path is
+// as a parent has it, and all commits that made it so were read.
 func (r *mirrorReader) creditMerge(l lineCommit, files []releases.FileChange) (by map[string]credit,
 	brought func(path string) bool, err error) {
 	by = map[string]credit{}

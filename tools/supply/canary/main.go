@@ -1,4 +1,5 @@
-// Command canary calls a function with a known vulnerability, GO-2021-0113: a check that does not find it finds nothing.
+// Command canary calls a function with a known vulnerability, GO-2021-0113: a check that does not find it finds
+// nothing.
 package main
 
 import (
