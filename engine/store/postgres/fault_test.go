@@ -304,17 +304,15 @@ func TestCommitAnswerLost(t *testing.T) {
 	first := report("acme", 1, "first")
 	must(t, s.RecordReports(t.Context(), first))
 
-	// A lock on the channel's row delays the report's last statement, and the commit after it.
-	execSQL(t, beside, `BEGIN`)
-	execSQL(t, beside, `UPDATE served SET sequence = sequence WHERE channel = 'staging'`)
+	delayCommits(t, beside, "cells")
+	execSQL(t, beside, `SELECT pg_advisory_lock(1)`)
 	second := report("acme", 2, "second")
-	second[0].State.Sequence = 2
 	second[0].Boot, second[0].Events = "b", []cells.Event{{Number: 1, Kind: "healed"}}
 	answer := make(chan error, 1)
 	go func() { answer <- s.RecordReports(t.Context(), second) }()
 	waiting(t, watch)
 	link.ResetConns()
-	execSQL(t, beside, `COMMIT`)
+	execSQL(t, beside, `SELECT pg_advisory_unlock(1)`)
 	if err := <-answer; err != nil {
 		t.Errorf("the report: %v", err)
 	}
@@ -335,10 +333,7 @@ func TestRecordAnswerLost(t *testing.T) {
 	url := server.NewDatabase(t)
 	over, link := server.NewLink(t, url)
 	s, beside, watch := openWith(t, over, postgres.Options{}), connect(t, url), connect(t, url)
-	execSQL(t, beside, `CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql
-		AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$`)
-	execSQL(t, beside, `CREATE CONSTRAINT TRIGGER wait AFTER INSERT OR UPDATE OR DELETE ON records
-		DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()`)
+	delayCommits(t, beside, "records")
 	lost := func(write func() error) error {
 		t.Helper()
 		execSQL(t, beside, `SELECT pg_advisory_lock(1)`) // the commit waits for this lock
@@ -364,10 +359,23 @@ func TestRecordAnswerLost(t *testing.T) {
 	}
 }
 
+// delayCommits makes commits that change a table wait for the advisory lock 1.
+func delayCommits(t *testing.T, conn *pgx.Conn, table string) {
+	t.Helper()
+	execSQL(t, conn, `CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql
+		AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$`)
+	execSQL(t, conn, `CREATE CONSTRAINT TRIGGER wait AFTER INSERT OR UPDATE OR DELETE ON `+table+`
+		DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()`)
+}
+
 // waiting returns when a session waits for a lock.
 func waiting(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
-	for n := 0; n == 0; {
+	deadline := time.Now().Add(time.Minute)
+	for n := 0; n == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no session waits for a lock")
+		}
 		must(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity
 			WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&n))
 	}
