@@ -16,6 +16,7 @@ type hostCalls struct {
 	answered wake.Signal
 	patience time.Duration // 0: as long as it takes
 	fetching *hostCall[string]
+	again    bool // fetching began before the newest request for a fetch, and may not see what was pushed since
 	pushing  *hostCall[pushAnswer]
 }
 
@@ -91,15 +92,22 @@ func (h *hostCalls) isSlow() bool {
 	return h.fetching != nil && time.Since(h.fetching.began) > slowHost
 }
 
+// requestFetch demands that the next fetch sees what is pushed by now.
+func (h *hostCalls) requestFetch() { h.again = h.fetching != nil }
+
 // fetch returns the branch's tip, or errNoAnswer.
 func (h *hostCalls) fetch(ctx context.Context) (tip string, err error) {
-	if h.fetching == nil {
-		h.fetching = beginCall(h.answered, func() (string, error) { return h.repo.Fetch(ctx) })
-	}
-	c := h.fetching
-	tip, err = c.wait(ctx, h.patience)
-	if !errors.Is(err, errNoAnswer) {
+	for {
+		if h.fetching == nil {
+			h.again = false
+			h.fetching = beginCall(h.answered, func() (string, error) { return h.repo.Fetch(ctx) })
+		}
+		if tip, err = h.fetching.wait(ctx, h.patience); errors.Is(err, errNoAnswer) {
+			return "", err
+		}
 		h.fetching = nil
+		if !h.again || err != nil {
+			return tip, err
+		}
 	}
-	return tip, err
 }

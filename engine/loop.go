@@ -73,7 +73,7 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 			continue
 		}
 		if e.lease.mayAct() {
-			e.startProbes(ctx, p.Wants, probes, &background)
+			probes.startAll(ctx, e, p.Wants, &background)
 		}
 		if !p.Next.IsZero() {
 			wakeTimer.Reset(max(p.Next.Sub(e.clocks.now()), time.Millisecond))
@@ -102,7 +102,11 @@ func (e *Engine) runTick(ctx context.Context, fetch bool) (p *plan.Plan, fetched
 	defer e.tickMu.Unlock()
 	e.host.patience = hostPatience
 	defer func() { e.host.patience = 0 }()
-	fetch = fetch || e.View() == nil || e.host.fetching.isAnswered()
+	if fetch || e.View() == nil {
+		e.host.requestFetch()
+		fetch = true
+	}
+	fetch = fetch || e.host.fetching.isAnswered()
 	p, err = e.tickLocked(ctx, fetch)
 	if errors.Is(err, errNoAnswer) {
 		return p, false, nil // the answer wakes the loop
@@ -154,25 +158,23 @@ func (p *probesInFlight) finish(key string) {
 	delete(p.keys, key)
 }
 
-// startProbes starts the probes that are not running. Each answer is stored, and wakes the loop.
-func (e *Engine) startProbes(
-	ctx context.Context, wants []plan.Probe, inFlight *probesInFlight, background *sync.WaitGroup,
-) {
+// startAll starts the probes that are not running. Each answer is stored, and wakes the loop.
+func (p *probesInFlight) startAll(ctx context.Context, e *Engine, wants []plan.Probe, background *sync.WaitGroup) {
 	if e.opts.Probe == nil {
 		return
 	}
 	for _, w := range wants {
 		key := w.Channel + "\x00" + w.Gate + "\x00" + string(w.Subject) + "\x00" + w.Policy
-		if !inFlight.start(key) {
+		if !p.start(key) {
 			continue
 		}
 		background.Go(func() {
-			err := e.runProbes(ctx, []plan.Probe{w})
+			err := runProbes(ctx, e, []plan.Probe{w})
 			if err != nil && ctx.Err() == nil && !errors.Is(err, plan.ErrDeposed) {
 				e.opts.Log.Error().Err(err).Str("channel", w.Channel).Str("gate", w.Gate).Msg("probe failed")
 				_ = backoff.Sleep(ctx, probeRetryAfter) // a probe whose answer can't be stored is not repeated at once
 			}
-			inFlight.finish(key)
+			p.finish(key)
 			e.signals.changed.Notify()
 		})
 	}
@@ -185,13 +187,13 @@ func (e *Engine) RunProbes(ctx context.Context, wants []plan.Probe) error {
 	}
 	stop := e.lease.HoldLease(ctx)
 	defer stop()
-	if err := e.runProbes(ctx, wants); !errors.Is(err, plan.ErrDeposed) {
+	if err := runProbes(ctx, e, wants); !errors.Is(err, plan.ErrDeposed) {
 		return err
 	}
 	return nil // the leader runs its own probes
 }
 
-func (e *Engine) runProbes(ctx context.Context, wants []plan.Probe) error {
+func runProbes(ctx context.Context, e *Engine, wants []plan.Probe) error {
 	answers := make([]plan.Observation, 0, len(wants))
 	for _, w := range wants {
 		answers = append(answers, e.opts.Probe.Observe(ctx, w, e.clocks.now()))

@@ -238,12 +238,16 @@ func TestHungHostStopsNoGrants(t *testing.T) {
 				if got := r.headOf("edge"); got != "1.0.0" {
 					r.t.Errorf("edge is at %s", got)
 				}
+				r.push("bob", "cut", Release("1.2.0")) // the fetch that hangs began before it
 				r.setHang(false)
 				time.Sleep(2 * time.Minute)
+				if r.View().Desired.Releases["1.2.0"] == nil {
+					r.t.Error("what was pushed while the host hung is not seen")
+				}
 				if u := r.Unread(); u != nil {
 					r.t.Errorf("the host answers again: %v", u)
 				}
-				if got := r.headOf("edge"); name == "push" && got != "1.1.0" {
+				if got := r.headOf("edge"); name == "push" && got != "1.2.0" {
 					r.t.Errorf("edge is at %s after the host answered", got)
 				}
 			})

@@ -43,20 +43,14 @@ func (e *Engine) pushPlan(ctx context.Context, p plan.Plan) (tip string, out out
 	return e.judgePush(ctx)
 }
 
-// finishPush ends a push that was answered beside the loop.
-func (e *Engine) finishPush(ctx context.Context) error {
+// finishPush ends a push that was answered beside the loop. It reports whether the branch moved, or may have.
+func (e *Engine) finishPush(ctx context.Context) (moved bool, err error) {
 	if !e.host.pushing.isAnswered() {
-		return nil
+		return false, nil
 	}
-	base := e.host.pushing.answer.base
-	tip, out, err := e.judgePush(ctx)
-	switch {
-	case err != nil || out == outcomeDone:
-		return e.ignoreDeposed(err)
-	case e.desired == nil || e.desired.Commit != base:
-		tip = "" // the branch was read meanwhile
-	}
-	return e.loadBranch(ctx, tip)
+	_, out, err := e.judgePush(ctx)
+	e.host.requestFetch()
+	return out != outcomeDone, e.ignoreDeposed(err)
 }
 
 // judgePush ends the push and says what came of it.

@@ -67,24 +67,24 @@ func (e *Engine) tickLocked(ctx context.Context, fetch bool) (*plan.Plan, error)
 	if err != nil {
 		return nil, err
 	}
-	if fetch || took {
+	pushed, err := e.finishPush(ctx)
+	if err == nil && (fetch || took || pushed) {
 		err = e.loadBranch(ctx, "")
 		if err != nil && took {
 			e.lease.markSynced(0) // loading the branch is part of syncing
 		}
 	}
-	if err == nil && e.desired != nil && e.loader.HasNews() {
-		err = e.fetchAndLoad(ctx, e.desired.Commit)
-	}
-	if err == nil {
-		err = e.finishPush(ctx)
-	}
-	if unread := new(unreadError); err != nil &&
-		(e.host.patience == 0 || !errors.As(err, &unread) || !e.canGoOn(ctx)) {
+	unread := new(unreadError)
+	if err != nil && (e.host.patience == 0 || !errors.As(err, &unread) || !e.canGoOn(ctx)) {
 		return nil, err
 	}
+	if e.desired != nil && e.loader.HasNews() {
+		if err := e.fetchAndLoad(ctx, e.desired.Commit); err != nil {
+			return nil, err
+		}
+	}
 	p, planErr := e.planUntilDone(ctx)
-	if unread := new(unreadError); planErr != nil && !errors.As(planErr, &unread) {
+	if planErr != nil && !errors.As(planErr, &unread) {
 		return nil, planErr
 	}
 	return &p, cmp.Or(planErr, err)
@@ -132,6 +132,7 @@ func (e *Engine) planUntilDone(ctx context.Context) (plan.Plan, error) {
 			if err := backoff.Sleep(ctx, backoff.FullJitter(maxRacePause)); err != nil {
 				return p, err
 			}
+			e.host.requestFetch()
 		} else {
 			tries = 0
 		}
@@ -283,22 +284,18 @@ func (e *Engine) planOnce(ctx context.Context) (p plan.Plan, tip string, out out
 		e.observations.forgetOffers(p.Learned.Lapsed)
 		return p, "", outcomeGranted, nil
 	}
-	e.publishView(p, obs, took)
+	if e.View() == nil {
+		e.observations.endSilentSoaks(e.desired.StaleAfter())
+	}
+	e.publisher.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, PlanDuration: took})
 	return p, "", outcomeDone, nil
 }
 
 // publishPlan publishes a plan that is not carried out now, with what was done so far.
 func (e *Engine) publishPlan() plan.Plan {
 	p, obs, took := e.makePlan()
-	e.publishView(p, obs, took)
-	return p
-}
-
-func (e *Engine) publishView(p plan.Plan, obs *plan.Observed, took time.Duration) {
-	if e.View() == nil {
-		e.observations.endSilentSoaks(e.desired.StaleAfter())
-	}
 	e.publisher.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, PlanDuration: took})
+	return p
 }
 
 // carryOut records what the plan learned, then grants, then pushes commits. The published view must contain the grants,

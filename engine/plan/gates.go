@@ -114,7 +114,9 @@ func (c *channelPlan) judgeSettled() (channels.Verdict, bool) {
 		switch {
 		case downstreamTook(down.Channel, e):
 			taken = append(taken, name)
-		case down.Policy != nil && (down.hasAccepted(c, e.Release, e.Digest) || down.acceptsNow(c)):
+		// A head that was accepted and then fell ill waits for nothing: its successor may repair it.
+		case down.Policy != nil &&
+			(down.acceptsNow(c) || c.tally.ill > 0 && down.hasAccepted(c, e.Release, e.Digest)):
 			accepted = append(accepted, name)
 		default:
 			waiting = append(waiting, name)

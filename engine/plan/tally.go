@@ -25,6 +25,7 @@ type tally struct {
 	// Eligible cells that failed within the budget or are out of contact: no rollout waits for them
 	excused         int
 	healthyWithLate int      // cells that are healthy on the head now, including those that joined later
+	ill             int      // eligible cells in contact that run the head and are not healthy
 	failed          []string // names of cells whose failure or stall counts against the head
 	unreadable      []string // names of eligible cells whose files have faults, so that they are in no channel
 
@@ -193,6 +194,9 @@ func (t *tally) countCells(eligible []string) {
 		}
 		cell.eligible = true
 		t.eligible++
+		if s.Digest == c.Effective.Digest && s.State != cells.StateHealthy && p.inContact(s) {
+			t.ill++
+		}
 		switch {
 		case healthy, cell.outcome == works && s.reached(c.Effective):
 			t.healthy++
