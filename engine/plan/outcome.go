@@ -29,7 +29,7 @@ func (t *tally) outcomeOf(i int) outcome {
 	if s == nil || len(s.Failures) == 0 && s.Applying == nil && s.State == cells.StateHealthy { // the usual case
 		return works
 	}
-	if !t.grantedHead(s) || s.State == cells.StateHealthy && s.Digest == e.Digest && s.Applying == nil {
+	if !t.grantedHead(s) {
 		return works
 	}
 	for i := range slices.Backward(s.Failures) {
