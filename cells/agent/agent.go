@@ -65,7 +65,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("agent of %s: %w", a.options.Cell, err), l.close())
 	}
-	installed := l.state.LastGood != nil || l.state.Attempt != nil
+	installed := l.state.isInstalled()
 	var unknown error
 	var others sync.WaitGroup
 	others.Go(func() { a.watchOwnerFile(ctx, seen, l.ownerChanges) })

@@ -75,6 +75,9 @@ func (j *journal) hasFailed(a *cells.Assignment) bool {
 	return slices.ContainsFunc(j.Failures, func(f cells.Failure) bool { return f.Assignment.Key() == k })
 }
 
+// isInstalled reports whether the target may hold anything: half an install counts, too.
+func (j *journal) isInstalled() bool { return j.LastGood != nil || j.Attempt != nil || j.Dirty }
+
 func journalFile(dir string) string { return filepath.Join(dir, "journal.json") }
 
 // loadJournal reads the journal of a cell's state folder; a fresh folder has an empty one.

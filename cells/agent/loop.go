@@ -150,7 +150,7 @@ func (l *loop) foldResult(done step, r stepResult, now time.Time) {
 	if r.features != nil {
 		l.state.recordFeatures(done.Assignment, r.features)
 	}
-	var unavailable *content.UnavailableError
+	var unavailable *cells.UnavailableError
 	var refused *content.RefusedError
 	isUnavailable := errors.As(r.err, &unavailable)
 	if errors.As(r.err, &refused) {
@@ -159,6 +159,8 @@ func (l *loop) foldResult(done step, r stepResult, now time.Time) {
 	switch {
 	case isUnavailable && t == taskHeal:
 		l.state.handleHealUnavailable(r.err.Error(), now)
+	case isUnavailable && t == taskCheckHealth:
+		l.state.handleHealthUnavailable(r.err.Error(), now)
 	case isUnavailable:
 		l.state.scheduleRetry(r.err.Error(), now, l.agent.client.RetryPause(r.err, l.state.retries))
 	case t == taskPrepare:
