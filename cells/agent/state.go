@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/internal/words"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // state holds all that the agent's decisions depend on: the journal, and what this process has observed. Its methods
@@ -21,16 +22,18 @@ type state struct {
 
 	generation     int // grows when the step in flight is no longer wanted
 	desired        *cells.Assignment
-	confirmedKey   string         // key of the accepted assignment that the control plane knows of
-	owner          ownerDecisions // the owner's last word; if invalid, with the last valid decisions
-	waitReason     string         // why the owner's decisions keep desired from beginning; empty: they don't
-	waitUntil      time.Time      // when they may no longer do so; zero: the owner must act
-	refusedKey     string         // key of the assignment that was refused last: one alarm each
-	problem        string         // what went wrong with the last attempt or its step; empty: nothing
-	retries        int            // of the current step
-	retrySince     time.Time      // when the step could not be done first; only if retries > 0
-	retryAt        time.Time      // the step waits until then; zero: it does not wait
-	healthDeadline time.Time      // for what was applied to become healthy
+	confirmedKey   string          // key of the accepted assignment that the control plane knows of
+	owner          ownerDecisions  // the owner's last word; if invalid, with the last valid decisions
+	waitReason     string          // why the owner's decisions keep desired from beginning; empty: they don't
+	waitUntil      time.Time       // when they may no longer do so; zero: the owner must act
+	missing        missingValues   // what the owner must still set
+	head           releases.Digest // of the channel's head; empty: not received
+	refusedKey     string          // key of the assignment that was refused last: one alarm each
+	problem        string          // what went wrong with the last attempt or its step; empty: nothing
+	retries        int             // of the current step
+	retrySince     time.Time       // when the step could not be done first; only if retries > 0
+	retryAt        time.Time       // the step waits until then; zero: it does not wait
+	healthDeadline time.Time       // for what was applied to become healthy
 
 	health          health
 	healthySince    time.Time // zero: not healthy

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // R49: an attempt that the machine refuses waits and is tried again; what it waits for, and since when, is reported.
@@ -84,5 +85,41 @@ func TestHalfAnInstallIsOne(t *testing.T) {
 	must(t, err)
 	if j.LastGood != nil || j.Attempt != nil || !j.isInstalled() {
 		t.Errorf("the journal has %+v", j)
+	}
+}
+
+// R49: what the owner must still set holds the release, is told as the owner's, and fails nothing.
+func TestR49MissingValuesHoldTheRelease(t *testing.T) {
+	now := time.Date(2026, 11, 3, 10, 0, 0, 0, time.UTC)
+	good := cells.Assignment{Release: "1.0.0", Digest: "sha256:a", Sequence: 1}
+	next := cells.Assignment{Release: "1.1.0", Digest: "sha256:b", Sequence: 2}
+	l := &loop{agent: &Agent{client: &plane.Client{}}}
+	l.state.Accepted, l.state.LastGood = &good, &good
+	s := &l.state
+	s.head = next.Digest
+	s.handleOffer(&next, now)
+	s.handleConfirmation(next.Key(), now)
+	prepare := step{Task: taskPrepare, Assignment: &next}
+	l.foldResult(prepare, stepResult{err: &releases.OwnerValuesError{Reason: "license is required"}}, now)
+	r := s.buildReport()
+	if s.Attempt != nil || len(r.Failures) > 0 || r.Owner == nil || !strings.Contains(r.Owner.Paused, "license") {
+		t.Errorf("reported as %+v", r)
+	}
+	again := next
+	again.Epoch = 1
+	s.handleOffer(&again, now)
+	if s.Accepted.Epoch != 0 || !strings.Contains(s.waitReason, "license is required") {
+		t.Errorf("under another key: accepted %+v, waits for %q", s.Accepted, s.waitReason)
+	}
+	other := next
+	other.Release, other.Digest, other.Sequence = "1.1.1", "sha256:c", 3
+	s.head = other.Digest
+	if s.reportedOwner() != nil {
+		t.Error("the channel moved on, and the cell is told as paused")
+	}
+	s.handleOffer(&other, now)
+	s.handleConfirmation(other.Key(), now)
+	if s.Attempt == nil || s.Attempt.Assignment.Release != "1.1.1" {
+		t.Errorf("another release: %+v", s.Attempt)
 	}
 }

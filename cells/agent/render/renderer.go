@@ -21,6 +21,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/words"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 const (
@@ -239,6 +240,8 @@ func answerError(output []byte) error {
 		return &renderError{reason: "the renderer's output is malformed: " + err.Error()}
 	case a.Corrupt:
 		return &corruptError{a.Error}
+	case a.Owner:
+		return &releases.OwnerValuesError{Reason: a.Error}
 	case a.Error != "":
 		return &renderError{reason: a.Error, cause: cells.CauseRelease}
 	}
