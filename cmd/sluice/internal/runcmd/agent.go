@@ -200,6 +200,7 @@ func identifyCell(a *cli.App, cmd *cobra.Command, o *agent.Options, join string)
 }
 
 func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Options, dir, values string) error {
+	defer outliveReaders()()
 	debug.SetGCPercent(50) // the agent mostly idles: memory counts, not speed
 	what := "agent of " + o.Cell
 	d.Cell = o.Cell
