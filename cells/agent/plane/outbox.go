@@ -30,7 +30,7 @@ type Outbox struct {
 	limit int64
 
 	mu           sync.Mutex
-	file         *os.File // open for appending
+	file         *os.File // open for appending; nil: it could not be written so far
 	size         int64
 	acknowledged int64         // all events up to this number are acknowledged
 	pending      []cells.Event // the other events, in order
@@ -63,9 +63,7 @@ func openOutbox(dir string, limit int64) (*Outbox, error) {
 	if err := o.load(); err != nil {
 		return nil, fmt.Errorf("read the outbox: %w", err)
 	}
-	if err := o.rewrite(); err != nil {
-		return nil, fmt.Errorf("read the outbox: %w", err)
-	}
+	_ = o.rewrite() // Add tries again and says why not: with a full disk the agent must start nevertheless
 	return o, nil
 }
 
@@ -155,6 +153,11 @@ func (o *Outbox) Add(events []cells.Event, now time.Time) error {
 			return fmt.Errorf("write the outbox: %w", err)
 		}
 	}
+	if o.file == nil {
+		if err := o.rewrite(); err != nil {
+			return fmt.Errorf("write the outbox: %w", err)
+		}
+	}
 	if o.size+int64(text.Len()) > o.limit {
 		o.pending = append(o.pending, numbered...)
 		o.dropOlderHalf(now)
@@ -234,5 +237,8 @@ func (o *Outbox) stubOldest(why string) error {
 func (o *Outbox) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.file == nil {
+		return nil
+	}
 	return o.file.Close()
 }
