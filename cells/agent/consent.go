@@ -96,8 +96,8 @@ func (s *state) withdrawAttempt(now time.Time) bool {
 	return true
 }
 
-// reportedOwner returns the owner's decisions as the vendor sees them. An invalid file is reported as a pause, and so is
-// a value that is missing, until the channel moves on to another release.
+// reportedOwner returns the owner's decisions as the vendor sees them. An invalid file is reported as a pause, and so
+// is a value that is missing, until the channel moves on to another release.
 func (s *state) reportedOwner() *cells.Owner {
 	why := s.owner.invalid
 	if why == "" && (s.head == "" || s.head == s.missing.release) {

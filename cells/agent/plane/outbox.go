@@ -40,8 +40,8 @@ type outboxHeader struct {
 	Acknowledged int64 `json:"acknowledged"`
 }
 
-// OpenOutbox opens the history of a state folder. A history whose beginning is damaged is put aside, under the name that
-// is returned, and a new one begins: the control plane then takes the agent as one that was restored.
+// OpenOutbox opens the history of a state folder. A history whose beginning is damaged is put aside, under the name
+// that is returned, and a new one begins: the control plane then takes the agent as one that was restored.
 func OpenOutbox(stateDir string) (_ *Outbox, aside string, err error) {
 	o, err := openOutbox(stateDir, maxOutbox)
 	var damaged *damagedOutbox
