@@ -140,6 +140,17 @@ func CauseOf(err error) Cause {
 	return CauseUnknown
 }
 
+// UnavailableError says that content, disk space or a process is not available now, but may be later. Nothing is wrong
+// with the release: the agent waits and tries again (R49).
+type UnavailableError struct{ Cause error }
+
+func (e *UnavailableError) Error() string { return e.Cause.Error() }
+
+// Unwrap returns the cause.
+func (e *UnavailableError) Unwrap() error { return e.Cause }
+
+func (e *UnavailableError) FailureCause() Cause { return CauseCell }
+
 // Event is one entry of a cell's history. Numbers grow by one.
 type Event struct {
 	Number  int64     `json:"number"`

@@ -46,11 +46,19 @@ func listParameters(r *Release) string {
 	return "; there are: " + strings.Join(slices.Sorted(maps.Keys(r.Parameters)), ", ")
 }
 
+// OwnerValuesError says what the cell's owner must still set, or set otherwise. The release and the vendor's values are
+// in order.
+type OwnerValuesError struct{ Reason string }
+
+func (e *OwnerValuesError) Error() string { return e.Reason }
+
 // ResolveValues returns the value of every parameter of r that has one: from the cell for parameters that the cell
 // owns, from the repository for the others, else the default. Integers are int and numbers float64, however the values
-// were decoded. The cell's values for other parameters are left out: another release may need them.
+// were decoded. The cell's values for other parameters are left out: another release may need them. The error is an
+// *OwnerValuesError if nothing but the cell's own values is wrong.
 func ResolveValues(r *Release, vendor, cell map[string]any) (map[string]any, error) {
 	wrong := CheckValues(r, vendor)
+	vendors := len(wrong)
 	resolved := map[string]any{}
 	for _, name := range slices.Sorted(maps.Keys(r.Parameters)) {
 		p := r.Parameters[name]
@@ -73,8 +81,11 @@ func ResolveValues(r *Release, vendor, cell map[string]any) (map[string]any, err
 		}
 		resolved[name] = v
 	}
-	if len(wrong) > 0 {
-		return nil, errors.New(strings.Join(wrong, "; "))
+	switch reason := strings.Join(wrong, "; "); {
+	case vendors > 0:
+		return nil, errors.New(reason)
+	case len(wrong) > 0:
+		return nil, &OwnerValuesError{reason}
 	}
 	return resolved, nil
 }

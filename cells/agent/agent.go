@@ -65,7 +65,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("agent of %s: %w", a.options.Cell, err), l.close())
 	}
-	installed := l.state.LastGood != nil || l.state.Attempt != nil
+	installed := l.state.isInstalled()
 	var unknown error
 	var others sync.WaitGroup
 	others.Go(func() { a.watchOwnerFile(ctx, seen, l.ownerChanges) })
@@ -145,17 +145,19 @@ func (a *Agent) openState() (_ *loop, err error) {
 	if err := disk.RemoveUnfinished(dir, folders["releases"], folders["rendered"]); err != nil {
 		return nil, err
 	}
-	j, err := loadJournal(dir, a.options.Cell)
+	j, aside, err := loadJournal(dir, a.options.Cell)
 	if err != nil {
 		return nil, err
 	}
+	a.warnOfDamage(aside)
 	if j.Order == nil { // written by a version that did not keep it: nothing starts anew because of that
 		j.Order = a.credentials.Order()
 	}
-	outbox, err := plane.OpenOutbox(dir)
+	outbox, aside, err := plane.OpenOutbox(dir)
 	if err != nil {
 		return nil, err
 	}
+	a.warnOfDamage(aside)
 	store := content.NewCache(folders["releases"], a.client, a.options.MaxContent)
 	l := &loop{
 		agent: a,
@@ -186,6 +188,14 @@ func (a *Agent) openState() (_ *loop, err error) {
 	// Clones are found by their boot ids.
 	a.options.Log.Info().Str("boot", l.reporter.Boot()).Str("state", dir).Msg("the agent started")
 	return l, nil
+}
+
+// warnOfDamage says which file of the state folder was damaged and put aside; empty: none.
+func (a *Agent) warnOfDamage(aside string) {
+	if aside != "" {
+		a.options.Log.Warn().Str("file", aside).Msg("a file of the state folder was damaged: the agent put it aside and " +
+			"goes on without it; look at the disk, and remove the file when nobody needs it")
+	}
 }
 
 func (a *Agent) testPoint(point string) {

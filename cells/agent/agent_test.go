@@ -500,7 +500,7 @@ func TestWatch(t *testing.T) {
 }
 
 func (p *controlPlane) lastGoodKey(dir string) string {
-	j, err := loadJournal(dir, "acme")
+	j, _, err := loadJournal(dir, "acme")
 	if err != nil {
 		return err.Error()
 	}

@@ -2,10 +2,12 @@ package agent
 
 import (
 	"cmp"
+	"fmt"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/internal/words"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // The owner's decisions bind everything that begins, except the cell's own rollback to the last good assignment (R18).
@@ -21,6 +23,10 @@ func (s *state) ownerAllows(a *cells.Assignment, now time.Time) bool {
 		s.recordWait(time.Time{}, "the owner's decisions are invalid, so nothing new begins: "+s.owner.invalid)
 		return false
 	}
+	if s.missing.reason != "" && s.missing.release == a.Digest {
+		s.recordWait(time.Time{}, s.missing.reason)
+		return false
+	}
 	bound := s.owner.decisions.Judge(*a, now)
 	if bound.OK {
 		return true
@@ -31,6 +37,22 @@ func (s *state) ownerAllows(a *cells.Assignment, now time.Time) bool {
 	}
 	s.recordWait(until, bound.Reason)
 	return false
+}
+
+// missingValues says what the owner must still set for a release. A new process looks again: it may have new values.
+type missingValues struct {
+	release releases.Digest
+	reason  string // empty: nothing is missing
+}
+
+// handleMissingValues holds the release of the attempt until the owner has set what it needs (R49).
+func (s *state) handleMissingValues(why string, now time.Time) {
+	a := s.Attempt.Assignment
+	s.missing = missingValues{a.Digest, words.Clip(fmt.Sprintf("the owner must set what %s needs and start the agent "+
+		"again: %s (--values)", a.Release, why), maxReason)}
+	if !s.withdrawAttempt(now) { // the target was touched before
+		s.failAttempt(s.missing.reason, cells.CauseCell, now)
+	}
 }
 
 // recordWait records why nothing begins, and until when; zero: until the owner acts.
@@ -74,15 +96,20 @@ func (s *state) withdrawAttempt(now time.Time) bool {
 	return true
 }
 
-// reportedOwner returns the owner's decisions as the vendor sees them. An invalid file is reported as a pause.
+// reportedOwner returns the owner's decisions as the vendor sees them. An invalid file is reported as a pause, and so
+// is a value that is missing, until the channel moves on to another release.
 func (s *state) reportedOwner() *cells.Owner {
-	if s.owner.invalid == "" {
+	why := s.owner.invalid
+	if why == "" && (s.head == "" || s.head == s.missing.release) {
+		why = s.missing.reason
+	}
+	if why == "" {
 		return s.owner.decisions
 	}
 	o := cells.Owner{}
 	if s.owner.decisions != nil {
 		o = *s.owner.decisions
 	}
-	o.Paused = words.Clip(cmp.Or(o.Paused, s.owner.invalid), 500)
+	o.Paused = words.Clip(cmp.Or(o.Paused, why), 500)
 	return &o
 }

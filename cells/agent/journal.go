@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
@@ -75,20 +76,33 @@ func (j *journal) hasFailed(a *cells.Assignment) bool {
 	return slices.ContainsFunc(j.Failures, func(f cells.Failure) bool { return f.Assignment.Key() == k })
 }
 
+// isInstalled reports whether the target may hold anything: half an install counts, too.
+func (j *journal) isInstalled() bool { return j.LastGood != nil || j.Attempt != nil || j.Dirty }
+
 func journalFile(dir string) string { return filepath.Join(dir, "journal.json") }
 
-// loadJournal reads the journal of a cell's state folder; a fresh folder has an empty one.
-func loadJournal(dir, cell string) (journal, error) {
+// damagedJournal says that the journal's content can't be used. The control plane can tell it again.
+type damagedJournal struct{ reason string }
+
+func (e *damagedJournal) Error() string { return "read the journal: " + e.reason }
+
+// loadJournal reads the journal of a cell's state folder; a fresh folder has an empty one. A damaged one is put aside,
+// under the name that is returned: what the target holds is then not known.
+func loadJournal(dir, cell string) (_ journal, aside string, err error) {
 	j, err := readJournal(dir)
+	var damaged *damagedJournal
 	switch {
+	case errors.As(err, &damaged):
+		aside, err = disk.PutAside(journalFile(dir), time.Now())
+		return journal{Cell: cell, Dirty: true}, aside, err
 	case err != nil:
-		return journal{}, err
+		return journal{}, "", err
 	case j.Cell == "":
-		return journal{Cell: cell}, nil
+		return journal{Cell: cell}, "", nil
 	case j.Cell != cell:
-		return journal{}, fmt.Errorf("the state folder %s belongs to cell %s, not to %s", dir, j.Cell, cell)
+		return journal{}, "", fmt.Errorf("the state folder %s belongs to cell %s, not to %s", dir, j.Cell, cell)
 	}
-	return j, nil
+	return j, "", nil
 }
 
 // readJournal reads the journal of whichever cell the folder belongs to; without a file it is empty.
@@ -102,7 +116,7 @@ func readJournal(dir string) (journal, error) {
 		return journal{}, fmt.Errorf("read the journal: %w", err)
 	}
 	if info.Size() > maxJournal {
-		return journal{}, fmt.Errorf("read the journal: %s is larger than %d bytes", name, maxJournal)
+		return journal{}, &damagedJournal{fmt.Sprintf("%s is larger than %d bytes", name, maxJournal)}
 	}
 	text, err := os.ReadFile(name) //nolint:gosec // below the state folder
 	if err != nil {
@@ -110,8 +124,10 @@ func readJournal(dir string) (journal, error) {
 	}
 	var j journal
 	if err := json.Unmarshal(text, &j); err != nil {
-		return journal{}, fmt.Errorf("read the journal %s: %w; restore it, or move the state folder away to start over",
-			name, err)
+		return journal{}, &damagedJournal{fmt.Sprintf("%s: %v", name, err)}
+	}
+	if j.Cell == "" {
+		return journal{}, &damagedJournal{name + " names no cell"}
 	}
 	return j, nil
 }
@@ -138,5 +154,9 @@ func StateDirCell(stateDir string) (cell string, keyed bool, err error) {
 		return cell, true, nil
 	}
 	j, err := readJournal(stateDir)
+	var damaged *damagedJournal
+	if errors.As(err, &damaged) { // Run puts it aside
+		err = nil
+	}
 	return j.Cell, false, err
 }

@@ -127,6 +127,10 @@ func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.T
 	case <-alarm:
 	case d := <-l.desired:
 		l.lastDesired = d
+		l.state.head = d.Head.Digest
+		if h := decodeHead(d.Head); h != nil {
+			l.state.head = h.Digest
+		}
 		l.state.handleOffer(d.Assignment, time.Now())
 	case k := <-l.confirmed:
 		l.state.handleConfirmation(k, time.Now())
@@ -150,15 +154,20 @@ func (l *loop) foldResult(done step, r stepResult, now time.Time) {
 	if r.features != nil {
 		l.state.recordFeatures(done.Assignment, r.features)
 	}
-	var unavailable *content.UnavailableError
+	var unavailable *cells.UnavailableError
 	var refused *content.RefusedError
 	isUnavailable := errors.As(r.err, &unavailable)
 	if errors.As(r.err, &refused) {
 		l.state.recordRejection(refused)
 	}
+	var ownerValues *releases.OwnerValuesError
 	switch {
+	case errors.As(r.err, &ownerValues) && t == taskPrepare:
+		l.state.handleMissingValues(ownerValues.Reason, now)
 	case isUnavailable && t == taskHeal:
 		l.state.handleHealUnavailable(r.err.Error(), now)
+	case isUnavailable && t == taskCheckHealth:
+		l.state.handleHealthUnavailable(r.err.Error(), now)
 	case isUnavailable:
 		l.state.scheduleRetry(r.err.Error(), now, l.agent.client.RetryPause(r.err, l.state.retries))
 	case t == taskPrepare:

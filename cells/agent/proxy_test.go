@@ -127,6 +127,7 @@ func TestProxyThatDoesNotWork(t *testing.T) {
 	token.Address = name
 	for want, env := range map[string]string{
 		"Proxy Authentication Required":             "HTTPS_PROXY=http://kim:secret@" + at,
+		"the proxy " + at + " refuses the way to":   "HTTPS_PROXY=http://kim:secret@" + at,
 		"HTTPS_PROXY is not the address of a proxy": "HTTPS_PROXY=https://kim:secret@" + at,
 		"lookup control.plane.invalid":              "HTTPS_PROXY=http://kim:secret@" + at + "\nNO_PROXY=.invalid",
 	} {

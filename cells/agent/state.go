@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/internal/words"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // state holds all that the agent's decisions depend on: the journal, and what this process has observed. Its methods
@@ -21,15 +22,18 @@ type state struct {
 
 	generation     int // grows when the step in flight is no longer wanted
 	desired        *cells.Assignment
-	confirmedKey   string         // key of the accepted assignment that the control plane knows of
-	owner          ownerDecisions // the owner's last word; if invalid, with the last valid decisions
-	waitReason     string         // why the owner's decisions keep desired from beginning; empty: they don't
-	waitUntil      time.Time      // when they may no longer do so; zero: the owner must act
-	refusedKey     string         // key of the assignment that was refused last: one alarm each
-	problem        string         // what went wrong with the last attempt or its step; empty: nothing
-	retries        int            // of the current step
-	retryAt        time.Time      // the step waits until then; zero: it does not wait
-	healthDeadline time.Time      // for what was applied to become healthy
+	confirmedKey   string          // key of the accepted assignment that the control plane knows of
+	owner          ownerDecisions  // the owner's last word; if invalid, with the last valid decisions
+	waitReason     string          // why the owner's decisions keep desired from beginning; empty: they don't
+	waitUntil      time.Time       // when they may no longer do so; zero: the owner must act
+	missing        missingValues   // what the owner must still set
+	head           releases.Digest // of the channel's head; empty: not received
+	refusedKey     string          // key of the assignment that was refused last: one alarm each
+	problem        string          // what went wrong with the last attempt or its step; empty: nothing
+	retries        int             // of the current step
+	retrySince     time.Time       // when the step could not be done first; only if retries > 0
+	retryAt        time.Time       // the step waits until then; zero: it does not wait
+	healthDeadline time.Time       // for what was applied to become healthy
 
 	health          health
 	healthySince    time.Time // zero: not healthy
@@ -217,6 +221,9 @@ func (s *state) beginOffer(now time.Time) {
 		return
 	}
 	s.Offer = nil
+	if s.takeOver(o) {
+		return
+	}
 	s.generation++
 	if old := s.Attempt; old != nil && !old.Rollback {
 		s.recordEvent("superseded", &old.Assignment, "by "+o.Release)
@@ -230,6 +237,20 @@ func (s *state) beginOffer(now time.Time) {
 	}
 	s.Attempt = &attempt{Assignment: *o, Phase: phasePreparing}
 	s.resetHealth()
+}
+
+// takeOver goes on with the attempt under way under the name of o, if o has the same content, and reports whether it
+// does. What the target is doing is not restarted: only the head or the epoch is another.
+func (s *state) takeOver(o *cells.Assignment) bool {
+	a := s.Attempt
+	if a == nil || a.Phase == phaseStuck || !a.Assignment.SameContent(*o) || a.Assignment.ForwardOnly != o.ForwardOnly {
+		return false
+	}
+	goesOn := *a
+	goesOn.Assignment, goesOn.Rollback = *o, false
+	s.Attempt = &goesOn
+	s.recordEvent("started", o, "the same content was under way already, and goes on")
+	return true
 }
 
 // clearRetries ends the retries of the current step, which succeeded.
@@ -415,9 +436,21 @@ func (s *state) handleHealUnavailable(why string, now time.Time) {
 	s.healBlocked = words.Clip(why, maxReason)
 }
 
+// handleHealthUnavailable records that health could not be checked, which says nothing of what runs.
+func (s *state) handleHealthUnavailable(why string, now time.Time) {
+	s.nextHealthCheck = now.Add(min(maxHealthPause, s.policy.HealthInterval))
+	s.healBlocked = words.Clip(why, maxReason)
+}
+
 // scheduleRetry keeps the step for another try and says why.
 func (s *state) scheduleRetry(why string, now time.Time, pause time.Duration) {
-	s.problem = words.Clip(why, maxReason)
+	if s.retries == 0 {
+		s.retrySince = now
+		if s.Attempt != nil {
+			s.recordEvent("waiting", &s.Attempt.Assignment, why)
+		}
+	}
+	s.problem = words.Clip("waiting since "+words.FormatTime(s.retrySince)+": "+why, maxReason)
 	s.retries++
 	s.retryAt = now.Add(pause)
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -18,30 +20,43 @@ const (
 	hookLog        = "hook.log"
 	maxHookLog     = 64 << 10
 	maxErrorOutput = 1 << 10 // bytes of a command's output in an error
-	commandGrace   = 300 * time.Millisecond
+	healthGrace    = 300 * time.Millisecond
+	exitNotNow     = 75 // EX_TEMPFAIL of sysexits.h
 )
 
-// runHook runs the hook command, if there is one, and logs the end of its output.
+// runHook runs the hook command, if there is one, and logs the end of its output. An error is a *commandError, ctx's
+// cause, or a *cells.UnavailableError if the hook could not be run or asks to be run later.
 func (t *Target) runHook(ctx context.Context, reason string) error {
 	if t.options.Hook == "" {
 		return nil
 	}
 	closeRoot, err := t.openRoot()
 	if err != nil {
-		return err
+		return &cells.UnavailableError{Cause: err}
 	}
 	defer closeRoot()
 	marker, err := t.writeHookMarker()
 	if err != nil {
-		return err
+		return &cells.UnavailableError{Cause: err}
 	}
 	t.hookPending = true
-	output, err := t.runCommand(ctx, "hook", t.options.Hook, t.options.HookTimeout, "SLUICE_REASON="+reason, marker)
-	if err == nil {
-		t.hookPending = false
+	output, err := t.runCommand(ctx, "hook", t.options.Hook, t.options.HookTimeout, t.options.HookGrace,
+		"SLUICE_REASON="+reason, marker)
+	if logErr := t.writeHookLog(output); logErr != nil && t.options.OnProblem != nil {
+		t.options.OnProblem(logErr)
 	}
-	if afterErr := errors.Join(t.removeHookMarker(), t.writeHookLog(output)); err == nil {
-		err = afterErr
+	if markerErr := t.removeHookMarker(); err == nil && markerErr != nil {
+		err = &cells.UnavailableError{Cause: markerErr} // left there, it would end what the hook started
+	}
+	var failed *commandError
+	switch {
+	case err == nil:
+		t.hookPending, t.interrupted = false, false
+	case !errors.As(err, &failed):
+	case failed.notNow:
+		return &cells.UnavailableError{Cause: err}
+	case t.interrupted: // it may have met what the interrupted run left behind, such as a lock
+		failed.cause = cells.CauseCell
 	}
 	return err
 }
@@ -54,7 +69,7 @@ func (t *Target) Health(ctx context.Context) error {
 	if t.options.Health == "" {
 		return nil
 	}
-	_, err := t.runCommand(ctx, "health command", t.options.Health, t.options.HealthTimeout)
+	_, err := t.runCommand(ctx, "health command", t.options.Health, t.options.HealthTimeout, healthGrace)
 	var failed *commandError
 	if errors.As(err, &failed) {
 		return &cells.Unhealthy{Reason: failed.Error()}
@@ -66,6 +81,7 @@ type commandError struct {
 	name   string
 	reason string
 	cause  cells.Cause // empty: unknown
+	notNow bool        // the command can't do it now, or others ended it: later may be better
 	output string      // the end of it
 }
 
@@ -78,10 +94,18 @@ func (e *commandError) Error() string {
 
 func (e *commandError) FailureCause() cells.Cause { return cmp.Or(e.cause, cells.CauseUnknown) }
 
+// endedByOthers reports whether a command was ended from outside: by the kernel for want of memory, by a person, or by
+// a service manager.
+func endedByOthers(exit *exec.ExitError) bool {
+	s, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && s.Signaled() && slices.Contains(
+		[]syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}, s.Signal())
+}
+
 // runCommand runs a shell command within its time limit. If the command failed or took too long, the error is a
-// *commandError; if ctx ended, the error is ctx's cause.
+// *commandError; if it could not be started, a *cells.UnavailableError; if ctx ended, the error is ctx's cause.
 func (t *Target) runCommand(
-	ctx context.Context, name, command string, limit time.Duration, environment ...string,
+	ctx context.Context, name, command string, limit, grace time.Duration, environment ...string,
 ) (*process.Tail, error) {
 	output := process.NewTail(maxHookLog)
 	timeout := &commandError{name: name, reason: fmt.Sprintf("not finished after %s, killed", limit)}
@@ -92,7 +116,7 @@ func (t *Target) runCommand(
 		Env:    append(append(os.Environ(), t.commandEnvironment()...), environment...),
 		Stdout: output,
 		Stderr: output,
-		Grace:  commandGrace,
+		Grace:  grace,
 	}.Run(limited)
 	var exit *exec.ExitError
 	switch {
@@ -106,9 +130,12 @@ func (t *Target) runCommand(
 		if exit.Exited() {
 			failure.cause = cells.CauseRelease
 		}
+		failure.notNow = exit.ExitCode() == exitNotNow || endedByOthers(exit)
 		return output, failure
-	default:
+	case context.Cause(ctx) != nil:
 		return output, err
+	default:
+		return output, &cells.UnavailableError{Cause: fmt.Errorf("%s: %w", name, err)}
 	}
 }
 
@@ -137,11 +164,6 @@ func (t *Target) writeHookLog(output *process.Tail) error {
 	const temporary = stagingPrefix + "-log"
 	if err := t.writeOwnFile(temporary, text); err != nil {
 		return fmt.Errorf("write the hook's output: %w", err)
-	}
-	if info, err := t.root.Lstat(hookLog); err == nil && info.IsDir() {
-		if err := t.root.RemoveAll(hookLog); err != nil { // a rename can't replace a folder
-			return fmt.Errorf("write the hook's output: %w", err)
-		}
 	}
 	if err := t.root.Rename(temporary, hookLog); err != nil {
 		return fmt.Errorf("write the hook's output: %w", err)

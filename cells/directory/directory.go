@@ -49,10 +49,12 @@ type Options struct {
 	Cell          string        // passed to the hook and the health command
 	Hook          string        // shell command, run after each switch; empty: none
 	HookTimeout   time.Duration // default 5m
+	HookGrace     time.Duration // between telling a hook to end and killing it; default 8s
 	Health        string        // shell command; empty: always healthy
 	HealthTimeout time.Duration // of one run; default 10s
 	KeepVersions  int           // number of versions, the current one included; default and minimum 2
 	Mode          fs.FileMode   // of the product's files; default 0600; who may read a file may enter its folder
+	OnProblem     func(error)   // called with what went wrong without consequences; nil: not told
 	Group         *int          // id of the group of the product's files and folders; nil: the process's
 }
 
@@ -60,6 +62,7 @@ type Target struct {
 	dir          string   // absolute
 	root         *os.Root // dir, during a call: what is done below it never leaves it
 	options      Options
+	interrupted  bool             // the last run of the hook was interrupted, and none has ended since
 	assignment   cells.Assignment // of the last Apply or Heal, for the commands' environment
 	hookPending  bool             // a hook failed: Heal runs it again
 	keptVersions []string         // in the order in which they became current, the current one last
@@ -71,6 +74,9 @@ var _ cells.Target = (*Target)(nil)
 func New(dir string, o Options) (*Target, error) {
 	if o.HookTimeout <= 0 {
 		o.HookTimeout = 5 * time.Minute
+	}
+	if o.HookGrace <= 0 {
+		o.HookGrace = 8 * time.Second // containers are killed 10 s after they are told to end
 	}
 	if o.HealthTimeout <= 0 {
 		o.HealthTimeout = 10 * time.Second
@@ -154,9 +160,22 @@ func (t *Target) Heal(ctx context.Context, r cells.Rendered) (int, error) {
 	return mended, t.runHook(ctx, "heal")
 }
 
-// reconcile makes the disk agree with r and returns how many files, folders and links it changed.
+// reconcile makes the disk agree with r and returns how many files, folders and links it changed. An error is a
+// *nameError, or a *cells.UnavailableError: what the disk refuses is no fault of the release.
 func (t *Target) reconcile(ctx context.Context, r cells.Rendered) (changed int, err error) {
 	t.assignment = r.Assignment
+	want, err := planVersion(r)
+	if err != nil {
+		return 0, err
+	}
+	if changed, err = t.write(ctx, want); err != nil {
+		return changed, &cells.UnavailableError{Cause: err}
+	}
+	return changed, nil
+}
+
+// write makes the disk hold a version, makes it current, and removes old ones.
+func (t *Target) write(ctx context.Context, want version) (changed int, err error) {
 	closeRoot, err := t.openRoot()
 	if err != nil {
 		return 0, err
@@ -166,10 +185,6 @@ func (t *Target) reconcile(ctx context.Context, r cells.Rendered) (changed int, 
 		return 0, err
 	}
 	if err := t.removeStaged(); err != nil {
-		return 0, err
-	}
-	want, err := planVersion(r)
-	if err != nil {
 		return 0, err
 	}
 	version := path.Join(versionsDir, want.id)

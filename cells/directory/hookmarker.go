@@ -50,6 +50,7 @@ func (t *Target) killInterruptedHook() error {
 	if err != nil {
 		return fmt.Errorf("look for an interrupted hook: %w", err)
 	}
+	t.interrupted = true
 	if len(id) > 0 {
 		killByEnvironment(append([]byte(hookMarkerVariable), id...))
 	}

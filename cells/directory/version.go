@@ -48,13 +48,20 @@ type version struct {
 	dirs  map[string]bool // slash-separated, "." included
 }
 
+// nameError says that a release has a file that no folder can hold.
+type nameError struct{ reason string }
+
+func (e *nameError) Error() string { return e.reason }
+
+func (e *nameError) FailureCause() cells.Cause { return cells.CauseRelease }
+
 // planVersion names a version after its release and its content, so that one name never has two contents.
 func planVersion(r cells.Rendered) (version, error) {
 	v := version{names: slices.Sorted(maps.Keys(r.Files)), files: r.Files, dirs: map[string]bool{".": true}}
 	hash := sha256.New()
 	for _, name := range v.names {
 		if !fs.ValidPath(name) || name == "." || strings.ContainsAny(name, "\\\x00") {
-			return version{}, fmt.Errorf("file name %q is not usable", name)
+			return version{}, &nameError{fmt.Sprintf("file name %q is not usable", name)}
 		}
 		for d := path.Dir(name); d != "."; d = path.Dir(d) {
 			v.dirs[d] = true
@@ -66,7 +73,7 @@ func planVersion(r cells.Rendered) (version, error) {
 	}
 	for _, name := range v.names {
 		if v.dirs[name] {
-			return version{}, fmt.Errorf("%q is both a file and a folder", name)
+			return version{}, &nameError{fmt.Sprintf("%q is both a file and a folder", name)}
 		}
 	}
 	v.id = safeName(r.Assignment.Release) + "-" + hex.EncodeToString(hash.Sum(nil))[:16]

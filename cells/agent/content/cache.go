@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -35,7 +36,7 @@ func NewCache(dir string, source Source, limit int64) *Cache {
 
 func (c *Cache) releaseFile(d releases.Digest) string { return filepath.Join(c.dir, d.Hex()+".tar") }
 
-// Open opens a release's tar, from disk or else from the source. Errors are *UnavailableError.
+// Open opens a release's tar, from disk or else from the source. Errors are *cells.UnavailableError.
 func (c *Cache) Open(ctx context.Context, d releases.Digest) (*os.File, error) {
 	f, err := os.Open(c.releaseFile(d))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -44,7 +45,7 @@ func (c *Cache) Open(ctx context.Context, d releases.Digest) (*os.File, error) {
 		}
 	}
 	if err != nil {
-		return nil, &UnavailableError{Cause: err}
+		return nil, &cells.UnavailableError{Cause: err}
 	}
 	return f, nil
 }

@@ -37,15 +37,6 @@ type Stream interface {
 	ConnectionError() error
 }
 
-// UnavailableError says that content, disk space or a process is not available now, but may be later. Nothing is wrong
-// with the release.
-type UnavailableError struct{ Cause error }
-
-func (e *UnavailableError) Error() string { return e.Cause.Error() }
-
-// Unwrap returns the cause.
-func (e *UnavailableError) Unwrap() error { return e.Cause }
-
 // RefusedError says that the fetched content is not what was requested.
 type RefusedError struct{ Cause error }
 

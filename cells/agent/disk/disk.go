@@ -177,6 +177,15 @@ func ReadLimited(name string, limit int64) ([]byte, error) {
 	return os.ReadFile(name) //nolint:gosec // below the state folder
 }
 
+// PutAside renames a damaged file, so that another can take its place and nothing is lost, and returns its new name.
+func PutAside(name string, now time.Time) (aside string, err error) {
+	aside = name + ".damaged-" + now.UTC().Format("20060102T150405.000")
+	if err := os.Rename(name, aside); err != nil {
+		return "", err
+	}
+	return aside, SyncDir(filepath.Dir(name))
+}
+
 // RemoveUnfinished removes what interrupted writes left in the folders.
 func RemoveUnfinished(dirs ...string) error {
 	for _, dir := range dirs {

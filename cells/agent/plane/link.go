@@ -88,6 +88,7 @@ func newTransport() *http.Transport {
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		Proxy:                  proxyFromEnvironment,
+		OnProxyConnectResponse: checkProxyAnswer,
 		DialContext:            d.DialContext,
 		TLSHandshakeTimeout:    dialTimeout,
 		MaxIdleConns:           2,
@@ -103,6 +104,15 @@ func newTransport() *http.Transport {
 // errProxy does not repeat the environment, which may contain a password.
 var errProxy = errors.New("HTTPS_PROXY is not the address of a proxy: use http://[USER:PASSWORD@]HOST:PORT; " +
 	"the traffic through the proxy is encrypted end to end")
+
+// checkProxyAnswer names the proxy in its refusal, which would otherwise read as the control plane's.
+func checkProxyAnswer(_ context.Context, proxy *url.URL, connect *http.Request, answer *http.Response) error {
+	if answer.StatusCode == http.StatusOK {
+		return nil
+	}
+	return fmt.Errorf("the proxy %s refuses the way to %s (%d %s): allow it there, or name the host in NO_PROXY",
+		proxy.Host, connect.Host, answer.StatusCode, http.StatusText(answer.StatusCode))
+}
 
 // proxyFromEnvironment applies HTTPS_PROXY, HTTP_PROXY and NO_PROXY. A proxy that is reached by TLS is refused: it
 // would have to be authenticated by a name and an authority, and neither is trusted here.

@@ -30,7 +30,7 @@ type Outbox struct {
 	limit int64
 
 	mu           sync.Mutex
-	file         *os.File // open for appending
+	file         *os.File // open for appending; nil: it could not be written so far
 	size         int64
 	acknowledged int64         // all events up to this number are acknowledged
 	pending      []cells.Event // the other events, in order
@@ -40,7 +40,22 @@ type outboxHeader struct {
 	Acknowledged int64 `json:"acknowledged"`
 }
 
-func OpenOutbox(stateDir string) (*Outbox, error) { return openOutbox(stateDir, maxOutbox) }
+// OpenOutbox opens the history of a state folder. A history whose beginning is damaged is put aside, under the name
+// that is returned, and a new one begins: the control plane then takes the agent as one that was restored.
+func OpenOutbox(stateDir string) (_ *Outbox, aside string, err error) {
+	o, err := openOutbox(stateDir, maxOutbox)
+	var damaged *damagedOutbox
+	if errors.As(err, &damaged) {
+		if aside, err = disk.PutAside(filepath.Join(stateDir, "outbox"), time.Now()); err == nil {
+			o, err = openOutbox(stateDir, maxOutbox)
+		}
+	}
+	return o, aside, err
+}
+
+type damagedOutbox struct{ reason string }
+
+func (e *damagedOutbox) Error() string { return e.reason }
 
 // openOutbox reads the history and drops a last line that a power loss cut short: Add had not returned for it.
 func openOutbox(dir string, limit int64) (*Outbox, error) {
@@ -48,9 +63,7 @@ func openOutbox(dir string, limit int64) (*Outbox, error) {
 	if err := o.load(); err != nil {
 		return nil, fmt.Errorf("read the outbox: %w", err)
 	}
-	if err := o.rewrite(); err != nil {
-		return nil, fmt.Errorf("read the outbox: %w", err)
-	}
+	_ = o.rewrite() // Add tries again and says why not: with a full disk the agent must start nevertheless
 	return o, nil
 }
 
@@ -75,7 +88,7 @@ func (o *Outbox) load() error {
 		if first {
 			var head outboxHeader
 			if err := json.Unmarshal(line, &head); err != nil {
-				return fmt.Errorf("%s: %w", o.path, err)
+				return &damagedOutbox{fmt.Sprintf("%s: %v", o.path, err)}
 			}
 			o.acknowledged = head.Acknowledged
 			continue
@@ -137,6 +150,11 @@ func (o *Outbox) Add(events []cells.Event, now time.Time) error {
 	for i := range numbered {
 		numbered[i].Number, numbered[i].At = o.lastNumber()+int64(i)+1, now
 		if err := lines.Encode(numbered[i]); err != nil {
+			return fmt.Errorf("write the outbox: %w", err)
+		}
+	}
+	if o.file == nil {
+		if err := o.rewrite(); err != nil {
 			return fmt.Errorf("write the outbox: %w", err)
 		}
 	}
@@ -219,5 +237,8 @@ func (o *Outbox) stubOldest(why string) error {
 func (o *Outbox) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.file == nil {
+		return nil
+	}
 	return o.file.Close()
 }

@@ -161,3 +161,24 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// An outbox that can't be written when the agent starts is written once it can.
+func TestOutboxIsWrittenLater(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "not there yet")
+	o := openTestOutbox(t, dir, 1<<20)
+	if err := o.Add(newEvents(1), time.Now()); err == nil {
+		t.Fatal("written to a folder that is not there")
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Add(newEvents(2), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := eventNumbers(openTestOutbox(t, dir, 1<<20).nextBatch(1<<20, 10)); !slices.Equal(got, []int64{1, 2}) {
+		t.Errorf("kept %v", got)
+	}
+}

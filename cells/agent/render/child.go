@@ -47,6 +47,7 @@ type response struct {
 	Version  string   `json:"version,omitempty"`  // of the release, by its release.yaml
 	Features []string `json:"features,omitempty"` // contained in the release, sorted
 	Error    string   `json:"error,omitempty"`    // why the release can't be rendered
+	Owner    bool     `json:"owner,omitempty"`    // the error is for the cell's owner: a value is not set, or wrong
 	Corrupt  bool     `json:"corrupt,omitempty"`  // the bytes don't match the digest: fetch them again
 }
 
@@ -81,7 +82,8 @@ func Main(stdin io.Reader, stdout io.Writer) int {
 	case errors.As(err, &corrupt):
 		a = response{Error: err.Error(), Corrupt: true}
 	case err != nil:
-		a.Error = err.Error()
+		var owner *releases.OwnerValuesError
+		a.Error, a.Owner = err.Error(), errors.As(err, &owner)
 	default:
 		a.Version, a.Features = release.Version.String(), slices.Sorted(slices.Values(release.Features))
 		for _, b := range bodies {

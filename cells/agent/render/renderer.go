@@ -21,6 +21,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/words"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 const (
@@ -111,7 +112,7 @@ type Result struct {
 	version  string   // as release.yaml says
 }
 
-// Render returns the rendered assignment, from the cache if it is there. An error is a *content.UnavailableError, ctx's
+// Render returns the rendered assignment, from the cache if it is there. An error is a *cells.UnavailableError, ctx's
 // cause, or why the release can't be rendered, now or ever; a *content.RefusedError says that the content is another
 // release than the assignment names.
 func (r *Renderer) Render(ctx context.Context, a *cells.Assignment) (Result, error) {
@@ -142,7 +143,7 @@ func (r *Renderer) renderCached(ctx context.Context, a *cells.Assignment) (Resul
 		return Result{}, fmt.Errorf("render %s: %w", a.Release, err)
 	}
 	if err := disk.WriteChecksummed(file, output); err != nil {
-		return Result{}, &content.UnavailableError{Cause: fmt.Errorf("store the manifests of %s: %w", a.Release, err)}
+		return Result{}, &cells.UnavailableError{Cause: fmt.Errorf("store the manifests of %s: %w", a.Release, err)}
 	}
 	return m, nil
 }
@@ -183,10 +184,10 @@ func (r *Renderer) renderRelease(ctx context.Context, a *cells.Assignment) ([]by
 		case !errors.As(err, &corrupt):
 			return output, err
 		case retried:
-			return nil, &content.UnavailableError{Cause: fmt.Errorf("the release on disk is damaged: %w", err)}
+			return nil, &cells.UnavailableError{Cause: fmt.Errorf("the release on disk is damaged: %w", err)}
 		}
 		if err := r.releases.Remove(a.Digest); err != nil {
-			return nil, &content.UnavailableError{Cause: err}
+			return nil, &cells.UnavailableError{Cause: err}
 		}
 	}
 }
@@ -199,7 +200,8 @@ func (r *Renderer) runChild(ctx context.Context, a *cells.Assignment, tar io.Rea
 	if err != nil {
 		return nil, &renderError{reason: err.Error()}
 	}
-	timeout := &renderError{reason: fmt.Sprintf("not finished after %s, killed", r.limits.Time)}
+	timeout := &cells.UnavailableError{
+		Cause: fmt.Errorf("the renderer was not finished after %s and was killed", r.limits.Time)}
 	ctx, cancel := context.WithTimeoutCause(ctx, r.limits.Time, timeout)
 	defer cancel()
 	out, complaint := process.NewLimitedBuffer(int(r.limits.Output)), process.NewTail(maxStderr)
@@ -218,11 +220,14 @@ func (r *Renderer) runChild(ctx context.Context, a *cells.Assignment, tar io.Rea
 	case out.Exceeded():
 		return nil, &renderError{cause: cells.CauseRelease,
 			reason: fmt.Sprintf("it renders to more than %d bytes of manifests", r.limits.Output)}
+	case errors.As(err, &exit) && !exit.Exited(): // by the kernel for want of memory, say
+		return nil, &cells.UnavailableError{Cause: fmt.Errorf("the renderer was killed (%s; limits: %s and %d MiB)",
+			exit, r.limits.Time, r.limits.Memory>>20)}
 	case errors.As(err, &exit):
 		return nil, &renderError{reason: fmt.Sprintf("the renderer ended (%s; limits: %s and %d MiB): %s",
 			exit, r.limits.Time, r.limits.Memory>>20, firstLine(complaint.Bytes()))}
 	case err != nil:
-		return nil, &content.UnavailableError{Cause: err} // it could not be started
+		return nil, &cells.UnavailableError{Cause: err} // it could not be started
 	}
 	return out.Bytes(), answerError(out.Bytes())
 }
@@ -235,6 +240,8 @@ func answerError(output []byte) error {
 		return &renderError{reason: "the renderer's output is malformed: " + err.Error()}
 	case a.Corrupt:
 		return &corruptError{a.Error}
+	case a.Owner:
+		return &releases.OwnerValuesError{Reason: a.Error}
 	case a.Error != "":
 		return &renderError{reason: a.Error, cause: cells.CauseRelease}
 	}

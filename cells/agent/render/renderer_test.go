@@ -196,10 +196,11 @@ func TestRenderIsBounded(t *testing.T) {
 		limits Limits
 		files  map[string]string
 		want   string
+		cause  cells.Cause
 	}{
-		"time":   {Limits{Time: time.Millisecond}, nil, "not finished after 1ms, killed"},
-		"output": {Limits{Output: 300}, nil, "more than 300 bytes of manifests"},
-		"memory": {Limits{Memory: 40 << 20}, huge, "limits: 1m0s and 40 MiB"},
+		"time":   {Limits{Time: time.Millisecond}, nil, "not finished after 1ms", cells.CauseCell}, // R49
+		"output": {Limits{Output: 300}, nil, "more than 300 bytes of manifests", cells.CauseRelease},
+		"memory": {Limits{Memory: 40 << 20}, huge, "limits: 1m0s and 40 MiB", cells.CauseUnknown},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.files != nil {
@@ -208,8 +209,7 @@ func TestRenderIsBounded(t *testing.T) {
 			r, a := newRenderer(t, agenttest.Release("1.0.0", c.files))
 			r.limits = c.limits.withDefaults()
 			_, err := r.Render(t.Context(), a)
-			var refused *renderError
-			if !errors.As(err, &refused) || !strings.Contains(err.Error(), c.want) {
+			if err == nil || !strings.Contains(err.Error(), c.want) || cells.CauseOf(err) != c.cause {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
 		})

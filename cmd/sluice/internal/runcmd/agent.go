@@ -106,6 +106,8 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 	f.StringVar(&d.Hook, "hook", "", "shell `COMMAND` to run after each switch")
 	f.StringVar(&d.Health, "health", "", "shell `COMMAND` that exits 0 when the product works")
 	f.DurationVar(&d.HookTimeout, "hook-timeout", 5*time.Minute, "limit for one run of the hook")
+	f.DurationVar(&d.HookGrace, "hook-grace", 8*time.Second,
+		"how long a hook may tidy up after it was told to end (SIGTERM), before it is killed")
 	f.DurationVar(&d.HealthTimeout, "health-command-timeout", 10*time.Second, "limit for one run of the health command")
 	f.DurationVar(&o.HealthTimeout, "health-timeout", 5*time.Minute,
 		"how long an applied release may take to become healthy")
@@ -198,9 +200,11 @@ func identifyCell(a *cli.App, cmd *cobra.Command, o *agent.Options, join string)
 }
 
 func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Options, dir, values string) error {
+	defer outliveReaders()()
 	debug.SetGCPercent(50) // the agent mostly idles: memory counts, not speed
 	what := "agent of " + o.Cell
 	d.Cell = o.Cell
+	d.OnProblem = func(err error) { o.Log.Warn().Err(err).Msg("what the hook printed is not kept") }
 	o.Version = thisVersion().Version
 	if values != "" {
 		data, err := cli.ReadSmallFile(values)

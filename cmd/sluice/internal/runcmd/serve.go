@@ -74,6 +74,7 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
 }
 
 func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (err error) {
+	defer outliveReaders()()
 	ctx := cmd.Context()
 	if a.Data == "" {
 		return cli.UsageError(cmd, missingData)
