@@ -298,7 +298,8 @@ func (e *Engine) publishView(p plan.Plan, obs *plan.Observed, took time.Duration
 	if e.View() == nil {
 		e.observations.endSilentSoaks(e.desired.StaleAfter())
 	}
-	e.publisher.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, PlanDuration: took})
+	e.publisher.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, PlanDuration: took,
+		HostNotes: e.repo.HostNotes()})
 }
 
 // carryOut records what the plan learned, then grants, then pushes commits. The published view must contain the grants,
