@@ -98,7 +98,8 @@ func TestRenamedDefaultBranch(t *testing.T) {
 	gitIn(t, bare, "symbolic-ref", "HEAD", "refs/heads/trunk")
 	commit := commitAll(t, work, "while both are there")
 	gitIn(t, work, "push", "-q", "origin", "HEAD:main")
-	if got := mustFetch(t, r); got != commit || len(r.HostNotes()) != 1 || !strings.Contains(r.HostNotes()[0], "trunk") {
+	if got := mustFetch(t, r); got != commit || len(r.HostNotes()) != 1 ||
+		!strings.Contains(r.HostNotes()[0], "trunk") {
 		t.Errorf("fetched %s, want %s; notes %q", got, commit, r.HostNotes())
 	}
 	gitIn(t, bare, "update-ref", "-d", "refs/heads/main")

@@ -169,7 +169,8 @@ const (
 	maxBusyWait = time.Hour        // no host makes the engine wait longer
 )
 
-// waitUntil returns until when the host asks to be left alone (RFC 9110, Retry-After; RFC 6585, 429); zero: it does not.
+// waitUntil returns until when the host asks to be left alone (RFC 9110, Retry-After; RFC 6585, 429); zero: it does
+// not.
 func waitUntil(response *http.Response, now time.Time) time.Time {
 	after := strings.TrimSpace(response.Header.Get("Retry-After"))
 	wait := time.Duration(0)
@@ -199,7 +200,8 @@ type httpConn struct {
 func (c *httpConn) advertisement() io.Reader { return c.refs }
 
 func (c *httpConn) sendRequest(request []byte) (io.Reader, error) {
-	response, err := c.host.roundTrip(c.ctx, c.service, http.MethodPost, c.url, "application/x-"+c.service+"-request", request)
+	response, err := c.host.roundTrip(c.ctx, c.service, http.MethodPost, c.url,
+		"application/x-"+c.service+"-request", request)
 	if err != nil {
 		return nil, err
 	}

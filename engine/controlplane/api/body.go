@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// ReadBody reads a JSON body, or one of the types also, of at most limit bytes. If ReadBody returns false, it has written the response.
+// ReadBody reads a JSON body, or one of the types also, of at most limit bytes. If ReadBody returns false, it has
+// written the response.
 func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, also ...string) ([]byte, bool) {
 	// A page of another site can send a form to a loopback server, but not JSON without a CORS preflight.
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
