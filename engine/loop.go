@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/backoff"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // heartbeatDelay is how long a report that says nothing new may wait for others before a plan is made.
@@ -63,7 +64,7 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 			return nil
 		case err != nil:
 			e.opts.Log.Error().Err(err).Msg("tick failed")
-			pollTimer.Reset(retryDelay(failures))
+			pollTimer.Reset(max(retryDelay(failures), askedToWait(err)))
 			failures++
 		case fetched:
 			failures = 0
@@ -208,6 +209,14 @@ func runProbes(ctx context.Context, e *Engine, wants []plan.Probe) error {
 		o.Observations = plan.MergeObservations(o.Observations, answers)
 	})
 	return nil
+}
+
+// askedToWait returns how long the git host asked to be left alone; 0: it did not.
+func askedToWait(err error) time.Duration {
+	if busy := new(releases.BusyError); errors.As(err, &busy) {
+		return time.Until(busy.Until)
+	}
+	return 0
 }
 
 // retryDelay grows from 50 ms to a minute, with full jitter.

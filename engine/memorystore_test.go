@@ -82,6 +82,8 @@ func (b *branch) LastTip() string { return "" }
 
 func (b *branch) ReadErrors() uint64 { return 0 }
 
+func (b *branch) HostNotes() []string { return nil }
+
 func (b *branch) Contains(ctx context.Context, commit, tip string) (bool, error) {
 	_, err := b.Changes(ctx, commit, tip)
 	return !errors.Is(err, ErrDiverged), nil

@@ -26,6 +26,8 @@ type Repository interface {
 	ReadErrors() uint64
 	// Contains reports whether tip lost nothing of commit (R51): the main line has it, or a merge brought it there.
 	Contains(ctx context.Context, commit, tip string) (bool, error)
+	// HostNotes says in sentences what people should know of the git host, though nothing stops for it.
+	HostNotes() []string
 	// Push pushes the drafts, a chain on base, if the branch is exactly at base, and returns the commits' ids in order.
 	// ErrMoved: the branch is elsewhere. *RefusedError: the host refused. After any other error the push may have
 	// landed: fetch to find out.

@@ -87,7 +87,7 @@ func (p *publisher) publishLocked(v *view.View) {
 func (p *publisher) republishLocked() {
 	if v := p.view; v != nil {
 		p.publishLocked(&view.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan,
-			PlanDuration: v.PlanDuration})
+			PlanDuration: v.PlanDuration, HostNotes: v.HostNotes})
 	}
 }
 

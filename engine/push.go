@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/internal/words"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // pushPlan pushes the plan's commits onto the branch, as a chain on the commit that the plan was made on. While a push
@@ -62,7 +63,7 @@ func (e *Engine) judgePush(ctx context.Context) (tip string, out outcome, err er
 	case err == nil:
 		e.counters.commits.Add(uint64(len(commits)))
 		e.opts.Log.Info().Strs("commits", commits).Str("base", answer.base).Msg("pushed")
-		return commits[len(commits)-1], outcomePushed, e.recordRefusal(ctx, touched, "")
+		return commits[len(commits)-1], outcomePushed, e.recordRefusal(ctx, touched, "", 0)
 	case errors.Is(err, ErrMoved):
 		e.counters.retries.Add(1)
 		e.opts.Log.Info().Str("base", answer.base).Msg("the branch moved: deciding again")
@@ -73,23 +74,29 @@ func (e *Engine) judgePush(ctx context.Context) (tip string, out outcome, err er
 	// The push was refused, or may have landed: the next fetch shows which. Until then nothing is pushed for these
 	// channels.
 	reason := "the push failed, and it is not known yet whether it landed: " + words.OneLine(err.Error())
-	if refused := new(RefusedError); errors.As(err, &refused) {
+	refused, credentials := new(RefusedError), new(releases.CredentialsError)
+	switch wait := askedToWait(err); {
+	case errors.As(err, &refused):
 		reason = "the git host refused the push: " + words.OneLine(refused.Reason)
+	case errors.As(err, &credentials):
+		reason = "the git host refused the push: " + words.OneLine(credentials.Reason)
+	case wait > 0:
+		reason = "the git host asks to wait: " + words.OneLine(err.Error())
 	}
 	e.counters.retries.Add(1)
 	e.opts.Log.Warn().Err(err).Strs("channels", touched).Msg("push failed")
-	return "", outcomeMoved, e.recordRefusal(ctx, touched, reason)
+	return "", outcomeMoved, e.recordRefusal(ctx, touched, reason, askedToWait(err))
 }
 
 // recordRefusal holds channels' pushes back, longer each time, for 5 minutes at most (fault 5). An empty reason clears
-// the refusals.
-func (e *Engine) recordRefusal(ctx context.Context, touched []string, reason string) error {
+// the refusals. The host may have asked for a longer wait.
+func (e *Engine) recordRefusal(ctx context.Context, touched []string, reason string, asked time.Duration) error {
 	for _, channel := range touched {
 		var r *plan.Refusal
 		if reason != "" {
 			e.refusalCounts[channel]++
 			wait := min(5*time.Second<<min(e.refusalCounts[channel]-1, 10), 5*time.Minute)
-			until := e.clocks.now().Add(backoff.Spread(wait)).UTC().Truncate(time.Millisecond)
+			until := e.clocks.now().Add(max(backoff.Spread(wait), asked)).UTC().Truncate(time.Millisecond)
 			r = &plan.Refusal{Reason: reason, Until: until}
 		} else if !e.clearRefusal(channel) {
 			continue

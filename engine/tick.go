@@ -287,14 +287,16 @@ func (e *Engine) planOnce(ctx context.Context) (p plan.Plan, tip string, out out
 	if e.View() == nil {
 		e.observations.endSilentSoaks(e.desired.StaleAfter())
 	}
-	e.publisher.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, PlanDuration: took})
+	e.publisher.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, PlanDuration: took,
+		HostNotes: e.repo.HostNotes()})
 	return p, "", outcomeDone, nil
 }
 
 // publishPlan publishes a plan that is not carried out now, with what was done so far.
 func (e *Engine) publishPlan() plan.Plan {
 	p, obs, took := e.makePlan()
-	e.publisher.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, PlanDuration: took})
+	e.publisher.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, PlanDuration: took,
+		HostNotes: e.repo.HostNotes()})
 	return p
 }
 

@@ -3,7 +3,9 @@ package controlplane_test
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -72,9 +74,11 @@ func TestHooks(t *testing.T) {
 		"unsigned":                    {toMain, nil, 401, 0},
 		"unsigned, and not even JSON": {"{", nil, 401, 0},
 		"signed, and not JSON":        {"{", []string{"X-Gitea-Signature", signBody("{", "secret")}, 400, 0},
-		"signed, but a form": {toMain,
+		"signed, but a form without payload": {toMain,
 			[]string{"Content-Type", "application/x-www-form-urlencoded", "X-Gitea-Signature",
-				signBody(toMain, "secret")}, 415, 0},
+				signBody(toMain, "secret")}, 400, 0},
+		"neither JSON nor a form": {toMain,
+			[]string{"Content-Type", "text/plain", "X-Gitea-Signature", signBody(toMain, "secret")}, 415, 0},
 		"larger than 1 MiB":            {strings.Repeat(" ", 1<<20+1), []string{"X-Gitlab-Token", "secret"}, 413, 0},
 		"through a tunnel's host name": {gitlab, []string{"X-Gitlab-Token", "secret", "Host", "hooks.example"}, 202, 1},
 	} {
@@ -90,6 +94,59 @@ func TestHooks(t *testing.T) {
 		}
 		if s.pushes != 2*c.pushes {
 			t.Errorf("%s: 2 hooks triggered %d polls", name, s.pushes)
+		}
+	}
+}
+
+// The hooks of hosts that have fields, events or signatures of their own.
+func TestHooksOfOtherHosts(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, func(o *controlplane.Options) { o.Branch = "main" })
+	signed := func(event, body string, more ...string) []string {
+		return append([]string{"X-Event-Key", event, "X-Hub-Signature", "sha256=" + signBody(body, "secret")}, more...)
+	}
+	const cloud = `{"push":{"changes":[{"new":null,"old":{"type":"tag","name":"main"}},
+		{"new":{"type":"branch","name":"main"},"old":null}]}}`
+	const cloudDeleted = `{"push":{"changes":[{"new":null,"old":{"type":"branch","name":"main"}}]}}`
+	const cloudTag = `{"push":{"changes":[{"new":{"type":"tag","name":"main"}}]}}`
+	const dataCenter = `{"eventKey":"repo:refs_changed","changes":[{"ref":{"id":"refs/heads/x"}},
+		{"ref":{"id":"refs/heads/main","displayId":"main","type":"BRANCH"},"type":"UPDATE"}]}`
+	const pull = `{"pullrequest":{"id":1},"changes":{}}`
+	const azure = `{"eventType":"git.push","resource":{"refUpdates":[{"name":"refs/heads/main"}]}}`
+	const azureOther = `{"eventType":"git.push","resource":{"refUpdates":[{"name":"refs/heads/x"}]}}`
+	basic := func(password string) []string {
+		return []string{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("sluice:"+password))}
+	}
+	form := "payload=" + url.QueryEscape(`{"ref":"refs/heads/main","repository":{"name":"a+b & c"}}`)
+	asForm := func(secret string) []string {
+		return []string{"Content-Type", "application/x-www-form-urlencoded; charset=utf-8", "X-GitHub-Event", "push",
+			"X-Hub-Signature", "sha1=00", "X-Hub-Signature-256", "sha256=" + signBody(form, secret)}
+	}
+	for name, c := range map[string]struct {
+		body    string
+		headers []string
+		status  int
+	}{
+		"Bitbucket Cloud":                      {cloud, signed("repo:push", cloud), 202},
+		"Bitbucket Cloud, branch deleted":      {cloudDeleted, signed("repo:push", cloudDeleted), 202},
+		"Bitbucket Cloud, a tag":               {cloudTag, signed("repo:push", cloudTag), 200},
+		"Bitbucket Cloud, a pull request":      {pull, signed("pullrequest:created", pull), 200},
+		"Bitbucket Cloud, odd fields":          {`{"push":1}`, signed("repo:push", `{"push":1}`), 400},
+		"Bitbucket Cloud, signed another body": {cloud, signed("repo:push", cloudTag), 401},
+		"Bitbucket Cloud, unsigned":            {cloud, []string{"X-Event-Key", "repo:push"}, 401},
+		"Bitbucket Data Center":                {dataCenter, signed("repo:refs_changed", dataCenter), 202},
+		"Bitbucket Data Center, test":          {`{"test":true}`, signed("diagnostics:ping", `{"test":true}`), 200},
+		"Azure DevOps":                         {azure, basic("secret"), 202},
+		"Azure DevOps, another branch":         {azureOther, basic("secret"), 200},
+		"Azure DevOps, wrong password":         {azure, basic("guess"), 401},
+		"Azure DevOps, no password":            {azure, nil, 401},
+		"GitHub, as a form":                    {form, asForm("secret"), 202},
+		"GitHub, as a form, wrong":             {form, asForm("guess"), 401},
+	} {
+		s.pushes = 0
+		w, body := s.request(t, "POST", "/v1/hooks/push", c.body, c.headers...)
+		if w.StatusCode != c.status || (c.status == 202) != (s.pushes == 1) {
+			t.Errorf("%s: %s, not %d, and %d polls: %s", name, w.Status, c.status, s.pushes, body)
 		}
 	}
 }

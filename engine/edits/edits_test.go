@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -525,12 +526,34 @@ func TestPushDecidesAgainWhenTheBranchMoved(t *testing.T) {
 	if got, want := b.drafts[0].Message, "hold dedicated\n\nfair\n"; got != want {
 		t.Errorf("message %q, want %q", got, want)
 	}
-	b = &branch{moves: 1000}
-	_, err = b.pusher().Push(t.Context(), edits.Hold{Channel: "dedicated", Reason: "fair"})
-	if got, want := decided(edits.Edit{}, err),
-		"error: hold dedicated: the branch moved 8 times meanwhile\nnext: try again"; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
+}
+
+// R61: a decision goes on losing races for minutes, with pauses between, and is given up with the caller.
+func TestPushWaitsBetweenRaces(t *testing.T) {
+	hold := edits.Hold{Channel: "dedicated", Reason: "fair"}
+	synctest.Test(t, func(t *testing.T) {
+		b := &branch{moves: 100}
+		if done, err := b.pusher().Push(t.Context(), hold); err != nil || done.Commit != "c2" {
+			t.Errorf("100 lost races: %+v, %v", done, err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b, began := &branch{moves: 1 << 20}, time.Now()
+		_, err := b.pusher().Push(t.Context(), hold)
+		got, took := decided(edits.Edit{}, err), time.Since(began)
+		if want := fmt.Sprintf("error: hold dedicated: the branch moved %d times meanwhile\nnext: try again",
+			b.reads); got != want || took < time.Minute || took > 3*time.Minute {
+			t.Errorf("after %s got %s, want %s", took, got, want)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		b := &branch{moves: 1 << 20}
+		if _, err := b.pusher().Push(ctx, hold); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 func TestPushOfNothingNew(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -30,8 +31,12 @@ type Pusher[S Snapshot] struct {
 	Sign func(ctx context.Context, keys []string) (Repository, ssh.PublicKey, error)
 }
 
-// maxAttempts limits how often a decision is made again because the branch moved.
-const maxAttempts = 8
+const (
+	// raceTime is how long a decision is made again because the branch moved: enough to win beside many others.
+	raceTime = 2 * time.Minute
+	// maxRacePause is the longest wait before the next try. It is short, since a slower try loses more races.
+	maxRacePause = 500 * time.Millisecond
+)
 
 // confirmer is a decision that counts only if its commit is proven to be the person's own. Confirm checks that after
 // the push.
@@ -42,16 +47,22 @@ type confirmer[S Snapshot] interface {
 // Push commits a decision. Errors begin with the decision's subject.
 func (p Pusher[S]) Push(ctx context.Context, d Decision[S]) (Result, error) {
 	subject, _ := d.Message()
-	for range maxAttempts {
+	began := time.Now()
+	for tries := 1; ; tries++ {
 		done, err := p.pushOnce(ctx, d)
 		switch {
 		case err == nil:
 			return done, nil
 		case !errors.Is(err, releases.ErrMoved):
 			return done, fmt.Errorf("%s: %w", subject, err)
+		case time.Since(began) > raceTime:
+			return Result{}, Fail(fmt.Errorf("%s: the branch moved %d times meanwhile", subject, tries), "try again")
+		}
+		pause := backoff.FullJitter(backoff.Exponential(20*time.Millisecond, maxRacePause, tries))
+		if err := backoff.Sleep(ctx, pause); err != nil {
+			return Result{}, fmt.Errorf("%s: %w", subject, err)
 		}
 	}
-	return Result{}, Fail(fmt.Errorf("%s: the branch moved %d times meanwhile", subject, maxAttempts), "try again")
 }
 
 // pushOnce decides on the newest snapshot and pushes. releases.ErrMoved: the branch moved meanwhile.
@@ -98,8 +109,12 @@ func (p Pusher[S]) pushOnce(ctx context.Context, d Decision[S]) (Result, error) 
 
 // PushError adds the next step to the error of a push to the repository at address.
 func PushError(err error, address string) error {
-	no := new(releases.RefusedError)
+	no, busy, credentials := new(releases.RefusedError), new(releases.BusyError), new(releases.CredentialsError)
 	switch {
+	case errors.As(err, &busy):
+		return Fail(err, "try again then, and look at git log first")
+	case errors.As(err, &credentials):
+		return Fail(err, "nothing was pushed: check the token, then try again")
 	case !errors.As(err, &no):
 		return Fail(err, "it is not known whether the push landed: check git log, then try again")
 	case strings.Contains(no.Reason, "checked out"): // git's own words, here and below

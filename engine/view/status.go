@@ -21,7 +21,7 @@ type Status struct {
 	Unread   *Unread          `json:"unread,omitempty" doc:"since when the release repository can't be read, and why: what follows is as of the commit"`
 	Diverged *plan.Divergence `json:"diverged,omitempty" doc:"the branch was rewritten: nothing moves until a person accepts it (R5)"`
 	Faults   []releases.Fault `json:"faults,omitempty" doc:"the first 100 in the release repository"`
-	Notes    []string         `json:"notes,omitempty" doc:"protections that sluice.yaml does not ask for, each in a sentence"`
+	Notes    []string         `json:"notes,omitempty" doc:"protections that sluice.yaml does not ask for, and what the git host does not do, each in a sentence"`
 	Flags    *FlagsSummary    `json:"flags,omitempty" doc:"none: there is no flags repository, or nothing of it is known yet"`
 	Channels []ChannelStatus  `json:"channels"`
 	Cells    []CellStatus     `json:"cells" doc:"by name, after the requested one"`
@@ -103,7 +103,7 @@ func StatusOf(v *View, page StatusPage) Status {
 		Commit: v.Desired.Commit, Now: v.Plan.Now, Unread: v.Unread, Diverged: v.Observed.Diverged,
 		Clock:    Clock{StepSeconds: v.Observed.Clock.Step.Seconds(), SkewSeconds: v.Observed.Clock.Skew.Seconds()},
 		Faults:   v.Desired.Faults[:min(len(v.Desired.Faults), MaxFaults)],
-		Notes:    v.Desired.Notes(),
+		Notes:    append(v.Desired.Notes(), v.HostNotes...),
 		Flags:    flagsSummary(v.Flags),
 		Channels: make([]ChannelStatus, 0, len(v.Desired.Order)), Cells: []CellStatus{},
 	}

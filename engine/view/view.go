@@ -24,6 +24,7 @@ type View struct {
 	Plan         plan.Plan
 	PlanDuration time.Duration // how long Make took
 	Unread       *Unread       // nil: the release repository can be read
+	HostNotes    []string      // what people should know of the git host, though nothing stops for it
 	// As last announced, which may be later than the plan; nil: there is no flags repository, or nothing of it is known
 	// yet.
 	Flags *Flags

@@ -16,6 +16,7 @@ func Why(v *View, name string) (lines []string, ok bool) {
 	if v.Unread != nil {
 		lines = append(lines, v.Unread.String())
 	}
+	lines = append(lines, v.HostNotes...)
 	if cell := v.Desired.Cells[name]; cell != nil {
 		return append(lines, v.whyCell(cell)...), true
 	}

@@ -136,27 +136,40 @@ func withCause(ctx context.Context, err error) error {
 	return err
 }
 
-// chooseBranch finds the branch and its tip in the host's advertisement, and stores the branch's name in the mirror.
+// chooseBranch finds the branch and its tip in the host's advertisement, and stores the branch's name in the mirror. A
+// branch that nobody named is the one that HEAD named first, until that is gone: then it was renamed to HEAD's.
 func (r *Repo) chooseBranch(adv advertisedRefs) (branch string, tip objects.ID, err error) {
+	head, _ := adv.headBranch()
 	if branch = r.branch(); branch == "" {
-		branch, _ = adv.headBranch()
-		if d, ok := r.host.(*diskHost); ok && branch == "" {
-			branch, _ = readHeadBranch(d.dir) // an empty repository does not advertise HEAD
-		}
-		if branch == "" {
+		if branch = head; branch == "" {
 			branch = "main"
+			if d, ok := r.host.(*diskHost); ok { // an empty repository does not advertise HEAD
+				if name, err := readHeadBranch(d.dir); err == nil && name != "" {
+					branch = name
+				}
+			}
 		}
 	}
-	tip = objects.ID(adv.References["refs/heads/"+branch])
+	tip = adv.tip(branch)
+	if newTip := adv.tip(head); r.o.Branch == "" && tip.IsZero() && !newTip.IsZero() {
+		r.o.Log.Warn().Str("branch", branch).Str("now", head).Msg("the default branch was renamed: following it")
+		branch, tip = head, newTip
+	}
 	others := adv.branches()
 	switch {
 	case !tip.IsZero():
 	case len(others) > 0:
-		return branch, tip, fmt.Errorf("the repository has no branch %q; it has %s", branch, strings.Join(others, ", "))
+		return branch, tip, fmt.Errorf("the repository has no branch %q; it has %s: name one by --branch", branch,
+			strings.Join(others, ", "))
 	case !r.mirror.tip(branch).IsZero():
 		return branch, tip, fmt.Errorf(
 			"the repository has lost its branch %q, and all others: push it again from a clone", branch)
 	}
+	moved := ""
+	if r.o.Branch == "" && head != branch {
+		moved = head
+	}
+	r.notes.setHeadBranch(moved)
 	if r.mirror.branch() != branch {
 		err = r.mirror.setBranch(branch)
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"github.com/go-git/go-git/v5/plumbing/transport"
+
+	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 )
 
 // The two services of a git host (gitprotocol-pack).
@@ -92,6 +94,11 @@ func (r advertisedRefs) headBranch() (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// tip returns a branch's tip; zero: the host has no such branch.
+func (r advertisedRefs) tip(branch string) objects.ID {
+	return objects.ID(r.References["refs/heads/"+branch])
 }
 
 // branches returns some branches, for an error message.

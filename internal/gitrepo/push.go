@@ -114,19 +114,43 @@ func (p pendingPush) validateRefs() error {
 var errRefLocked = errors.New("the branch was locked")
 
 // pushWithRetry sends p. The host holds its lock on a ref for milliseconds: if the lock was in the way, and the branch
-// is still at base, pushWithRetry tries again.
+// is still at base, pushWithRetry tries again. Refused tags keep no branch from moving: they are left out.
 func (r *Repo) pushWithRetry(ctx context.Context, p pendingPush) error {
 	limit := r.o.Limits.Exchange
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the host took longer than %v", limit))
 	defer cancel()
+	without := len(p.tags) > 0 && !r.notes.mayPushTags(time.Now())
+	if without {
+		p.tags = nil
+	}
 	for wait := 10 * time.Millisecond; ; wait *= 2 {
 		err := r.pushOnce(ctx, p)
+		var tags *tagsRefusedError
 		switch {
 		case err == nil:
+			if without {
+				r.recordTags(false)
+			} else if len(p.tags) > 0 {
+				r.recordTags(true)
+			}
 			return nil
 		case errors.Is(err, releases.ErrMoved):
 			return fmt.Errorf("push to %s: %w", p.branch, releases.ErrMoved)
+		case errors.As(err, &tags):
+			r.notes.suspectTags(tags.reason, time.Now())
+			p.tags, without = nil, true
+			if tags.branchMoved {
+				r.recordTags(false)
+				return nil
+			}
+			if tags.branchToo {
+				return fmt.Errorf("push to %s: %w", p.branch, &releases.RefusedError{Reason: tags.reason})
+			}
+			continue
 		case !errors.Is(err, errRefLocked):
+			if refused := new(releases.RefusedError); without && errors.As(err, &refused) {
+				r.notes.acquitTags()
+			}
 			return fmt.Errorf("push to %s: %w", p.branch, withCause(ctx, err))
 		case wait > time.Second:
 			return fmt.Errorf("push to %s: %w", p.branch, &releases.RefusedError{Reason: oneLine(err.Error())})
@@ -136,6 +160,13 @@ func (r *Repo) pushWithRetry(ctx context.Context, p pendingPush) error {
 		case <-ctx.Done():
 			return fmt.Errorf("push to %s: %w", p.branch, context.Cause(ctx))
 		}
+	}
+}
+
+// recordTags records that a push landed with its tags, or without those that the host refuses.
+func (r *Repo) recordTags(pushed bool) {
+	if reason := r.notes.judgeTags(pushed); reason != "" {
+		r.o.Log.Warn().Str("reason", reason).Msg("the git host refuses tags: the branch is pushed without them")
 	}
 }
 
@@ -154,7 +185,7 @@ func (r *Repo) pushOnce(ctx context.Context, p pendingPush) error {
 		cancel()
 	}
 	adv, err := readAdvertisement(c)
-	if err == nil && objects.ID(adv.References["refs/heads/"+p.branch]) != p.base {
+	if err == nil && adv.tip(p.branch) != p.base {
 		err = releases.ErrMoved
 	}
 	if err != nil {
@@ -243,45 +274,79 @@ func exchangePush(c conn, q *packp.ReferenceUpdateRequest) (report *packp.Report
 // interpretReport returns the error that a report means. If the branch is elsewhere by now, ErrMoved is the reason.
 func (r *Repo) interpretReport(ctx context.Context, p pendingPush, report *packp.ReportStatus,
 	progress *tailBuffer) error {
-	var reasons []string
-	locked := false
-	if report.UnpackStatus != "ok" {
-		reasons = append(reasons, "unpack: "+report.UnpackStatus)
-	}
-	branch := plumbing.NewBranchReferenceName(p.branch)
-	landed := false
-	for _, s := range report.CommandStatuses {
-		if s.Error() == nil {
-			landed = landed || s.ReferenceName == branch
-			continue
-		}
-		reasons = append(reasons, s.Status)
-		locked = locked || isRefLockStatus(s.Status)
-	}
-	if landed { // without atomic a tag may be missing still: the next push tries again
+	v := readVerdict(p.branch, report)
+	message := func() string { return oneLine(strings.Join(v.reasons, "; ") + "\n" + progress.text()) }
+	switch {
+	case v.landed && v.tags: // the host can't push all or nothing
+		return &tagsRefusedError{reason: message(), branchMoved: true}
+	case v.landed:
 		return nil
 	}
-	if len(reasons) == 0 {
+	if len(v.reasons) == 0 {
 		return errors.New("the host's report does not name the branch")
 	}
 	tip, err := r.hostTip(ctx, p.branch)
 	if err != nil {
-		return fmt.Errorf("%s (and then: %w)", reasons[0], err)
+		return fmt.Errorf("%s (and then: %w)", v.reasons[0], err)
 	}
-	message := oneLine(strings.Join(slices.Compact(reasons), "; ") + "\n" + progress.text())
 	switch {
 	case tip != p.base:
 		return releases.ErrMoved
-	case locked:
-		return fmt.Errorf("%w: %s", errRefLocked, message)
+	case v.tags:
+		// A hook that judges a push as a whole refuses the branch in the same words: the next try, without tags, shows
+		// which of the two it minds. Where it speaks of tags, that try need not wait.
+		text := message()
+		return &tagsRefusedError{reason: text, branchToo: v.branch && !strings.Contains(strings.ToLower(text), "tag")}
+	case !v.branch:
+		return fmt.Errorf("%w: %s", errRefLocked, message())
 	}
-	return &releases.RefusedError{Reason: message}
+	return &releases.RefusedError{Reason: message()}
 }
+
+// reportVerdict is what a host's report says of a push.
+type reportVerdict struct {
+	landed       bool     // the branch moved
+	branch, tags bool     // refused for a reason of their own, other than a lock
+	reasons      []string // of the refs that were refused
+}
+
+func readVerdict(branch string, report *packp.ReportStatus) (v reportVerdict) {
+	unpacked := report.UnpackStatus == "ok"
+	if !unpacked {
+		v.branch, v.reasons = true, []string{"unpack: " + report.UnpackStatus}
+	}
+	var others []string
+	for _, s := range report.CommandStatuses {
+		isBranch := s.ReferenceName == plumbing.NewBranchReferenceName(branch)
+		switch {
+		case s.Error() == nil:
+			v.landed = v.landed || isBranch
+			continue
+		case s.Status == refusedWithOthers:
+			others = append(others, s.Status)
+			continue
+		case !unpacked || isRefLockStatus(s.Status):
+		case isBranch:
+			v.branch = true
+		default:
+			v.tags = true
+		}
+		v.reasons = append(v.reasons, s.Status)
+	}
+	if len(v.reasons) == 0 {
+		v.reasons = others
+	}
+	v.reasons = slices.Compact(v.reasons)
+	return v
+}
+
+// refusedWithOthers is git-receive-pack's status of a ref that was refused only because another one was.
+const refusedWithOthers = "atomic push failure"
 
 // isRefLockStatus knows git-receive-pack's words for a lock, or a value, that was in the way.
 func isRefLockStatus(status string) bool {
 	for _, known := range []string{"failed to update ref", "failed to lock", "cannot lock ref",
-		"atomic transaction failed", "atomic push failure", "reference already exists", "incorrect old value"} {
+		"atomic transaction failed", "reference already exists", "incorrect old value"} {
 		if strings.Contains(status, known) {
 			return true
 		}
@@ -303,7 +368,7 @@ func (r *Repo) hostTip(ctx context.Context, branch string) (objects.ID, error) {
 	if err != nil {
 		return objects.ID{}, err
 	}
-	return objects.ID(adv.References["refs/heads/"+branch]), nil
+	return adv.tip(branch), nil
 }
 
 // addToMirror adds what was pushed to the mirror, so that reading it takes no fetch. The next fetch repairs a failure

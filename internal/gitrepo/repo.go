@@ -87,6 +87,7 @@ type Repo struct {
 	o      Options
 	host   host
 	mirror mirror
+	notes  hostNotes
 
 	mirrorReader
 	fetching chan struct{} // has one token, whose holder may change the mirror's refs and location

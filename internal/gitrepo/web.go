@@ -12,7 +12,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-cd/sluice/internal/cleantext"
@@ -31,6 +33,7 @@ type httpHost struct {
 	base   *url.URL // without user and password
 	auth   Web
 	client *http.Client
+	busy   atomic.Pointer[releases.BusyError] // nil: the host never asked to wait
 }
 
 func newHTTPHost(address string, o Web) (*httpHost, error) {
@@ -86,7 +89,7 @@ func (w *httpHost) dial(ctx context.Context, service string) (conn, error) {
 	target := *w.base
 	target.Path += "/info/refs"
 	target.RawQuery = "service=" + service
-	response, err := w.roundTrip(ctx, http.MethodGet, target.String(), "", nil)
+	response, err := w.roundTrip(ctx, service, http.MethodGet, target.String(), "", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -100,10 +103,12 @@ func (w *httpHost) dial(ctx context.Context, service string) (conn, error) {
 	return &httpConn{ctx: ctx, host: w, service: service, url: target.String(), refs: response.Body}, nil
 }
 
-// roundTrip makes one request. A response other than 200 is an error: a *releases.RefusedError if the host refuses the
-// request.
-func (w *httpHost) roundTrip(ctx context.Context, method, address, contentType string, body []byte) (*http.Response,
-	error) {
+// roundTrip makes one request, unless the host asked to wait. A response other than 200 is an error.
+func (w *httpHost) roundTrip(ctx context.Context, service, method, address, contentType string, body []byte) (
+	*http.Response, error) {
+	if busy := w.busy.Load(); busy != nil && time.Now().Before(busy.Until) {
+		return nil, busy
+	}
 	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -128,12 +133,59 @@ func (w *httpHost) roundTrip(ctx context.Context, method, address, contentType s
 	}
 	defer response.Body.Close()
 	explanation, _ := io.ReadAll(io.LimitReader(response.Body, maxMessage)) // for people: part of it suffices
-	text := fmt.Sprintf("%s answers %s: %s", w.base, response.Status, oneLine(string(explanation)))
-	switch response.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge:
-		return nil, &releases.RefusedError{Reason: text}
+	text := fmt.Sprintf("%s answers %s", w.base, response.Status)
+	if said := oneLine(string(explanation)); said != "" {
+		text += ": " + said
 	}
-	return nil, errors.New(text)
+	if until := waitUntil(response, time.Now()); !until.IsZero() {
+		busy := &releases.BusyError{Reason: text, Until: until}
+		w.busy.Store(busy)
+		return nil, busy
+	}
+	return nil, w.explainStatus(response.StatusCode, service, text)
+}
+
+// explainStatus returns the error that a status means for a request to a service.
+func (w *httpHost) explainStatus(status int, service, text string) error {
+	const set = "set SLUICE_GIT_TOKEN, and SLUICE_GIT_USERNAME if the host wants a user"
+	switch {
+	case status == http.StatusUnauthorized && w.auth.Password == "":
+		return &releases.CredentialsError{Reason: text + ": it wants a token or password: " + set}
+	case status == http.StatusUnauthorized:
+		return &releases.CredentialsError{Reason: text + ": it does not take the token or password, which may have " +
+			"expired: " + set}
+	case service == receivePack && (status == http.StatusForbidden || status == http.StatusRequestEntityTooLarge):
+		return &releases.RefusedError{Reason: text}
+	case status == http.StatusForbidden:
+		return &releases.CredentialsError{Reason: text + ": the token or password may not read this repository: " + set}
+	case status == http.StatusNotFound:
+		return errors.New(text + ": there is no such repository, or this token may not see it: it may have been renamed")
+	}
+	return errors.New(text)
+}
+
+const (
+	busyWait    = 30 * time.Second // for a host that says 429 and not how long
+	maxBusyWait = time.Hour        // no host makes the engine wait longer
+)
+
+// waitUntil returns until when the host asks to be left alone (RFC 9110, Retry-After; RFC 6585, 429); zero: it does
+// not.
+func waitUntil(response *http.Response, now time.Time) time.Time {
+	after := strings.TrimSpace(response.Header.Get("Retry-After"))
+	wait := time.Duration(0)
+	if seconds, err := strconv.ParseUint(after, 10, 31); err == nil {
+		wait = time.Duration(seconds) * time.Second
+	} else if at, err := http.ParseTime(after); err == nil {
+		wait = at.Sub(now)
+	}
+	if wait <= 0 && response.StatusCode == http.StatusTooManyRequests {
+		wait = busyWait
+	}
+	if wait <= 0 {
+		return time.Time{}
+	}
+	return now.Add(min(wait, maxBusyWait))
 }
 
 type httpConn struct {
@@ -148,7 +200,8 @@ type httpConn struct {
 func (c *httpConn) advertisement() io.Reader { return c.refs }
 
 func (c *httpConn) sendRequest(request []byte) (io.Reader, error) {
-	response, err := c.host.roundTrip(c.ctx, http.MethodPost, c.url, "application/x-"+c.service+"-request", request)
+	response, err := c.host.roundTrip(c.ctx, c.service, http.MethodPost, c.url,
+		"application/x-"+c.service+"-request", request)
 	if err != nil {
 		return nil, err
 	}

@@ -6,15 +6,18 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// ReadBody reads a JSON body of at most limit bytes. If ReadBody returns false, it has written the response.
-func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool) {
+// ReadBody reads a JSON body, or one of the types also, of at most limit bytes. If ReadBody returns false, it has
+// written the response.
+func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, also ...string) ([]byte, bool) {
 	// A page of another site can send a form to a loopback server, but not JSON without a CORS preflight.
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/json" && !slices.Contains(also, kind) {
 		WriteProblem(w, http.StatusUnsupportedMediaType, "Send it with Content-Type: application/json.")
 		return nil, false
 	}

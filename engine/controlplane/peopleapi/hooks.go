@@ -5,8 +5,8 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
-	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
@@ -50,7 +50,7 @@ func (h *hookHandlers) servePush(w http.ResponseWriter, r *http.Request, _ *api.
 		return
 	}
 	defer h.inFlight.Release()
-	body, ok := api.ReadBody(w, r, maxHook)
+	body, ok := api.ReadBody(w, r, maxHook, formType) // a page of another site can't sign its form
 	if !ok {
 		return
 	}
@@ -59,20 +59,21 @@ func (h *hookHandlers) servePush(w http.ResponseWriter, r *http.Request, _ *api.
 			"The signature is missing or wrong: configure the git host with this server's secret.")
 		return
 	}
-	var pushed struct {
-		Ref  string `json:"ref"`
-		Kind string `json:"object_kind"` // GitLab's, from system hooks too
+	pushed, err := parsePush(r.Header, body)
+	isPush, branches := err == nil && pushed.isPush(r.Header), []string(nil)
+	if isPush {
+		branches, err = pushed.branches()
 	}
-	if err := json.Unmarshal(body, &pushed); err != nil {
+	if err != nil {
 		api.WriteProblem(w, http.StatusBadRequest, "The body is not the JSON of a push hook.")
 		return
 	}
 	switch {
-	case !isPush(r.Header, pushed.Kind):
+	case !isPush:
 		api.WriteJSON(w, http.StatusOK, hooked{Reason: "not a push"})
-	case !strings.HasPrefix(pushed.Ref, "refs/heads/"):
+	case len(branches) == 0:
 		api.WriteJSON(w, http.StatusOK, hooked{Reason: "not a push to a branch"})
-	case h.branch != "" && pushed.Ref != "refs/heads/"+h.branch:
+	case h.branch != "" && !slices.Contains(branches, h.branch):
 		api.WriteJSON(w, http.StatusOK, hooked{Reason: "not a push to " + h.branch})
 	default:
 		h.onPush()
@@ -82,12 +83,13 @@ func (h *hookHandlers) servePush(w http.ResponseWriter, r *http.Request, _ *api.
 
 // validSignature reports whether the body is signed with the secret. The first signature header decides.
 func validSignature(h http.Header, body []byte, secret string) bool {
-	for _, name := range []string{"X-Forgejo-Signature", "X-Gitea-Signature", "X-Hub-Signature-256"} {
+	for _, name := range []string{"X-Forgejo-Signature", "X-Gitea-Signature", "X-Hub-Signature-256",
+		"X-Hub-Signature"} { // the last one is Bitbucket's; GitHub's, with SHA-1, counts for nothing
 		signature := h.Get(name)
 		if signature == "" {
 			continue
 		}
-		if name == "X-Hub-Signature-256" {
+		if strings.HasPrefix(name, "X-Hub-") {
 			var ok bool
 			if signature, ok = strings.CutPrefix(signature, "sha256="); !ok {
 				return false
@@ -101,16 +103,12 @@ func validSignature(h http.Header, body []byte, secret string) bool {
 		want.Write(body)
 		return hmac.Equal(mac, want.Sum(nil))
 	}
-	// GitLab sends the secret itself. Hashing both hides the length of the secret from timing.
-	signature, want := sha256.Sum256([]byte(h.Get("X-Gitlab-Token"))), sha256.Sum256([]byte(secret))
-	return subtle.ConstantTimeCompare(signature[:], want[:]) == 1
-}
-
-func isPush(h http.Header, kind string) bool {
-	for _, name := range []string{"X-Forgejo-Event", "X-Gitea-Event", "X-GitHub-Event"} {
-		if event := h.Get(name); event != "" {
-			return event == "push"
-		}
+	// GitLab sends the secret itself, and Azure DevOps as the password of basic authentication. Hashing both hides the
+	// length of the secret from timing.
+	sent := h.Get("X-Gitlab-Token")
+	if _, password, ok := (&http.Request{Header: h}).BasicAuth(); ok && sent == "" {
+		sent = password
 	}
-	return kind == "push"
+	signature, want := sha256.Sum256([]byte(sent)), sha256.Sum256([]byte(secret))
+	return subtle.ConstantTimeCompare(signature[:], want[:]) == 1
 }

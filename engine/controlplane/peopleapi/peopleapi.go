@@ -142,12 +142,13 @@ func (a *API) publicRoutes(d api.Docs) []api.Route {
 		{Method: http.MethodPost, Path: HookPath, Audience: api.Hook, Handler: a.hooks.servePush,
 			Operation: huma.Operation{
 				OperationID: "pushed", Tags: []string{"hooks"}, Summary: "A push hook of a git host",
-				Description: "GitHub, GitLab, Gitea and Forgejo. The signature of the raw body is verified " +
-					"before the " +
-					"body is parsed. At most 1 MiB.",
+				Description: "GitHub, GitLab, Gitea, Forgejo, Bitbucket (Cloud and Data Center) and Azure DevOps. The " +
+					"signature of the raw body, or the secret itself (GitLab, Azure DevOps), is verified before the " +
+					"body is parsed. JSON, or a form with the JSON in the field payload. At most 1 MiB.",
 				RequestBody: &huma.RequestBody{Required: true,
 					Content: map[string]*huma.MediaType{
-						"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}}},
+						"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}},
+						formType:           {Schema: &huma.Schema{Type: huma.TypeObject}}}},
 				Responses: map[string]*huma.Response{
 					"200": d.JSONResponse("The hook is for another branch, or not a push", hooked{}),
 					"202": d.JSONResponse("The branch is polled", hooked{}),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -184,8 +185,7 @@ func (o *OpenRepository) ReadReleases(ctx context.Context) (*edits.Releases, err
 func (o *OpenRepository) ReadTip(ctx context.Context, begin string) (commit string, files fs.FS, err error) {
 	commit, err = o.Fetch(ctx)
 	if err != nil {
-		return "", nil, Fail(fmt.Errorf("read %s: %w", o.Address, err), "is %s right, and the host reachable?",
-			o.flagName)
+		return "", nil, FailFetch(fmt.Errorf("read %s: %w", o.Address, err), o.flagName)
 	}
 	if commit == "" {
 		return "", nil, Fail(fmt.Errorf("read %s: it has no commits yet", o.Address), "%s", begin)
@@ -194,6 +194,18 @@ func (o *OpenRepository) ReadTip(ctx context.Context, begin string) (commit stri
 		return "", nil, fmt.Errorf("read %s: %w", o.Address, err)
 	}
 	return commit, files, nil
+}
+
+// FailFetch adds the next step to the error of a fetch. source is what named the address.
+func FailFetch(err error, source string) error {
+	busy, credentials := new(releases.BusyError), new(releases.CredentialsError)
+	switch {
+	case errors.As(err, &busy):
+		return Fail(err, "try again then")
+	case errors.As(err, &credentials):
+		return Fail(err, "check the token, then try again")
+	}
+	return Fail(err, "is %s right, and the host reachable?", source)
 }
 
 // EnclosingFolder returns the worktree around the working folder if it has settings, else the working folder.

@@ -141,7 +141,7 @@ func openTip(ctx context.Context, a *cli.App, address string) (repo *cli.OpenRep
 	}
 	tip, err = repo.Fetch(ctx)
 	if err != nil {
-		err = cli.Fail(err, "is %s right, and the host reachable?", address)
+		err = cli.FailFetch(err, address)
 	}
 	if tip == "" || err != nil {
 		repo.Close()
