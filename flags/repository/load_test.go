@@ -272,3 +272,14 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// Issue 13: a flag may have no default variant, as in flagd: callers get the default in their code.
+func TestNoDefaultVariant(t *testing.T) {
+	for _, text := range []string{"", `,"defaultVariant":null`} {
+		tree := repository.Load(nil, with(t, map[string]string{"flags/z.json": `{"flags":{"z":{"state":"ENABLED",` +
+			`"variants":{"on":true,"off":false}` + text + `,"metadata":{"off":"off"}}}}`}))
+		if tree.Invalid || len(tree.Faults) > 0 || tree.Flags["z"].DefaultVariant != "" {
+			t.Errorf("%q: %v", text, tree.Faults)
+		}
+	}
+}
