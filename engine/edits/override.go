@@ -132,5 +132,5 @@ func (l LiftAnnouncement) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 		return Edit{}, Fail(fmt.Errorf("%s is not held", l.ID), "sluice announce show %s shows its progress", l.ID)
 	}
 	return Edit{Files: files, Next: fmt.Sprintf("if its time has not passed it is published then; "+
-		"else it needs sluice announce publish %s", l.ID)}, nil
+		"else it needs sluice announce publish %s --now", l.ID)}, nil
 }

@@ -74,13 +74,13 @@ func (a *announcement) nextStep(last *channelState) string {
 	case last == nil || a.tip.Cancelled != "" || a.tip.Archived:
 		return ""
 	case last.state == Missed:
-		return "its time has passed: set a new one, or publish it now: sluice announce publish " + a.id
+		return "its time has passed: set a new one, or publish it now: sluice announce publish " + a.id + " --now"
 	case a.missingApprovals != "" && last.state != Published && last.state != Publishing:
 		return a.missingApprovals + approve
 	case last.state == Held:
-		return "it is held: lift the hold before its time"
+		return "it is held: lift the hold before its time: sluice announce hold " + a.id + " --lift"
 	case last.state == Approved:
-		return "it has no time: set one, or publish it now: sluice announce publish " + a.id
+		return "it has no time: set one, or publish it now: sluice announce publish " + a.id + " --now"
 	}
 	return ""
 }
