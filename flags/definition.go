@@ -38,8 +38,7 @@ func documentBounds() bounds {
 	return bounds{depth: 80, nodes: 50_000, flagBytes: 2 << 20, setBytes: MaxBundle}
 }
 
-// ParseDefinition reads one flag as Encode writes it. Unlike a flags repository, it accepts a flag without a default
-// variant, as flagd does, and does not lint. The error is the first fault.
+// ParseDefinition reads one flag as Encode writes it. Unlike a flags repository, it does not lint. The error is the first fault.
 func ParseDefinition(key string, raw []byte) (*Definition, error) {
 	return parseDefinition(key, raw, sourceBounds())
 }
@@ -245,7 +244,7 @@ func (r *SetReader) readFlag(key string, line int, n jsondoc.Node, shared map[st
 			}
 		}
 	}
-	r.readDefaultVariant(d, line, fields.Get("defaultVariant"))
+	r.readDefaultVariant(d, fields.Get("defaultVariant"))
 	if m := fields.Get("metadata"); m != nil {
 		d.Metadata = r.readMetadata(m.Node, shared)
 	}
@@ -284,15 +283,8 @@ func (r *SetReader) reserveBytes(line, bytes int) bool {
 	return false
 }
 
-func (r *SetReader) readDefaultVariant(d *Definition, line int, m *jsondoc.Member) {
-	if m == nil || m.Value == nil {
-		if m != nil {
-			line = m.Line
-		}
-		if r.linter != nil {
-			r.Fault(jsondoc.Missing, line,
-				"flag %s: defaultVariant is required: without one, callers get the default in their code", d.Key)
-		}
+func (r *SetReader) readDefaultVariant(d *Definition, m *jsondoc.Member) {
+	if m == nil || m.Value == nil { // as in flagd, callers get the default in their code
 		return
 	}
 	name, ok := m.Value.(string)

@@ -36,10 +36,11 @@ func (f *Folded) encodeDocument() []byte {
 // foldDefinition returns a flag's definition with everything that folding decided as constants.
 func (f *Folded) foldDefinition(flag *flag) Definition {
 	def := *flag.def
-	if killed, ok := f.killed[def.Key]; ok {
-		return killed.def
+	killed, isKilled := f.killed[def.Key]
+	if isKilled {
+		def = killed.def
 	}
-	if flag.featureIndex != ungated {
+	if !isKilled && flag.featureIndex != ungated {
 		o := f.openings[flag.featureIndex]
 		switch {
 		case o.percent == 0:

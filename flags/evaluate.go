@@ -40,7 +40,10 @@ func (f *Folded) isShown(flag *flag) bool {
 func (f *Folded) evaluateFlag(flag *flag, ctx Context, at int64) Result {
 	if len(f.killed) > 0 {
 		if killed, ok := f.killed[flag.def.Key]; ok {
-			return killed.result
+			if killed.evaluator == nil {
+				return killed.result
+			}
+			return killed.evaluator.evaluate(ctx, f.facts, at)
 		}
 	}
 	if flag.featureIndex == ungated {

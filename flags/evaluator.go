@@ -2,6 +2,7 @@ package flags
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/sluice-cd/sluice/flags/jsonlogic"
@@ -60,7 +61,7 @@ const (
 )
 
 // As returns r as a caller of the given kind receives it: with ErrorTypeMismatch if the value has another type. A
-// number becomes an int64 without its fraction, as in flagd. A result without a value stays unchanged.
+// number becomes an int64 without its fraction, as in flagd, if an int64 from a float64 is exact. A result without a value stays unchanged.
 func (r Result) As(kind Kind) Result {
 	if r.Reason == ReasonError || r.Value == nil {
 		return r
@@ -77,16 +78,27 @@ func (r Result) As(kind Kind) Result {
 	case KindInt:
 		var f float64
 		if f, ok = r.Value.(float64); ok {
+			if !(math.Abs(f) <= maxExact) {
+				return r.mismatch("the flag's value is beyond 2^53, and would be another number as an integer")
+			}
 			r.Value = int64(f)
 		}
 	case KindObject:
 		_, ok = r.Value.(map[string]any)
 	}
 	if !ok {
-		r.Value, r.Reason, r.Error, r.Message = nil, ReasonError, ErrorTypeMismatch, "the flag's value has another type"
+		return r.mismatch("the flag's value has another type")
 	}
 	return r
 }
+
+func (r Result) mismatch(message string) Result {
+	r.Value, r.Reason, r.Error, r.Message = nil, ReasonError, ErrorTypeMismatch, message
+	return r
+}
+
+// maxExact is the greatest whole number up to which every one is a float64 of its own.
+const maxExact = 1<<53 - 1
 
 // evaluator is a flag with a compiled rule. Immutable.
 type evaluator struct {

@@ -22,7 +22,7 @@ type Definition struct {
 	Key            string
 	Disabled       bool
 	Variants       map[string]any // values as encoding/json decodes them
-	DefaultVariant string         // empty: none, which flags/repository refuses
+	DefaultVariant string         // empty: none, so that callers get the default in their code
 	Targeting      []byte         // JSON; empty: no rule
 	Metadata       map[string]any // the flag's over the set's: string, bool or float64
 

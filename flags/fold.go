@@ -8,10 +8,10 @@ import (
 // Folded is a Compiled for one cell and instant, with everything decided that no caller can influence. Immutable.
 type Folded struct {
 	compiled   *Compiled
-	facts      map[string]any          // the cell's facts, as rules see them
-	killed     map[string]killedResult // by flag
-	openings   []opening               // by feature
-	states     []CellState             // by gate
+	facts      map[string]any        // the cell's facts, as rules see them
+	killed     map[string]killedFlag // by flag
+	openings   []opening             // by feature
+	states     []CellState           // by gate
 	nextChange int64
 	revision   string
 	document   func() []byte
@@ -111,23 +111,22 @@ func (s *featureFacts) cellState(features []int32, held, due bool, share int, by
 	return On
 }
 
-// killedResult is a killed flag's definition and result.
-type killedResult struct {
-	def    Definition
-	result Result
+// killedFlag is a killed flag's definition. Without an evaluator, result is the flag's result.
+type killedFlag struct {
+	def       Definition
+	evaluator *evaluator
+	result    Result
 }
 
-// resolveKills returns the definitions and results of killed flags: the off variant or, without one, the default
-// variant without rules.
-func (c *Compiled) resolveKills(orders []KilledFlag) map[string]killedResult {
-	results := make(map[string]killedResult, len(orders))
+// resolveKills returns what killed flags give, see Definition.Kill.
+func (c *Compiled) resolveKills(orders []KilledFlag) map[string]killedFlag {
+	results := make(map[string]killedFlag, len(orders))
 	for _, k := range orders {
 		f, known := c.flags[k.Flag]
 		if !known {
 			continue
 		}
-		def := *f.def
-		def.Targeting = nil
+		def := *f.def.Kill().Definition
 		def.Metadata = maps.Clone(def.Metadata)
 		if def.Metadata == nil {
 			def.Metadata = map[string]any{}
@@ -136,15 +135,11 @@ func (c *Compiled) resolveKills(orders []KilledFlag) map[string]killedResult {
 		if k.Reason != "" && !def.Client() { // browsers don't see the reason (R45)
 			def.Metadata["killed"] = k.Reason
 		}
-		// a disabled flag without an off variant stays disabled: a kill turns nothing on
-		if off := def.Off(); def.Variants[off] != nil {
-			def.DefaultVariant, def.Disabled = off, false
+		rule, err := newEvaluator(&def) // keeps the reason that the definition yields
+		if err != nil {
+			rule = nil
 		}
-		result := Result{Reason: ReasonDefault, Metadata: def.Metadata}
-		if rule, err := newEvaluator(&def); err == nil { // keeps the reason that the definition yields
-			result = rule.evaluate(nil, nil, 0)
-		}
-		results[k.Flag] = killedResult{def, result}
+		results[k.Flag] = killedFlag{def, rule, Result{Reason: ReasonDefault, Metadata: def.Metadata}}
 	}
 	return results
 }

@@ -127,6 +127,18 @@ func TestKilledFlags(t *testing.T) {
 			Result{Value: 1.0, Variant: "a", Reason: ReasonStatic}},
 		"no default": {`{"state":"ENABLED","variants":{"a":1,"b":2},` + rule + `}`,
 			Result{Reason: ReasonDefault}},
+		"default is on, a rule turns it off": {
+			`{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on","targeting":{"if":[true,"off"]}}`,
+			Result{Value: false, Variant: "off", Reason: ReasonMatch}},
+		"default is on, a rule by facts": {`{"state":"ENABLED","variants":{"on":"on","none":"off"},` +
+			`"defaultVariant":"on","targeting":{"if":[{"==":[{"var":"channel"},"c"]},"none"]}}`,
+			Result{Value: "off", Variant: "none", Reason: ReasonMatch}},
+		"no default, a rule turns it off": {
+			`{"state":"ENABLED","variants":{"on":1,"none":0},"targeting":{"if":[true,"none"]}}`,
+			Result{Value: 0.0, Variant: "none", Reason: ReasonMatch}},
+		"default is off": {
+			`{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off","targeting":{"if":[true,"on"]}}`,
+			Result{Value: false, Variant: "off", Reason: ReasonStatic}},
 		"disabled": {`{"state":"DISABLED","variants":{"a":1,"b":2},"defaultVariant":"a"}`,
 			Result{Reason: ReasonDisabled}},
 		"disabled, with an off variant": {`{"state":"DISABLED","variants":{"a":1,"o":0},"defaultVariant":"a","metadata":{"off":"o"}}`,
@@ -138,7 +150,7 @@ func TestKilledFlags(t *testing.T) {
 				Flags: map[string]json.RawMessage{"k": json.RawMessage(test.definition)},
 			}
 			f := compileBundle(t,
-				b).Fold(Orders{Killed: []KilledFlag{{Flag: "k"}, {Flag: "there is none"}}}, Facts{}, 5)
+				b).Fold(Orders{Killed: []KilledFlag{{Flag: "k"}, {Flag: "there is none"}}}, Facts{Channel: "c"}, 5)
 			got := f.Evaluate("k", nil, 5)
 			if got.Metadata["killed"] != true {
 				t.Errorf("it does not tell that it is killed: %v", got.Metadata)

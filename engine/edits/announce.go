@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,8 +104,26 @@ func (p PublishAnnouncement) Edit(s *Flags, _ Person, now time.Time) (Edit, erro
 		return Edit{}, err
 	}
 	files, err := s.setAnnouncement(p.ID, fields)
-	return Edit{Files: files, Next: fmt.Sprintf("the text is new: sluice announce approve %s; "+
-		"sluice announce show %s shows its progress", p.ID, p.ID)}, err
+	next := fmt.Sprintf("the text is new: sluice announce approve %s; sluice announce show %s shows its progress",
+		p.ID, p.ID)
+	if own := ownTimes(old); len(own) > 0 {
+		next = "only channels without a time of their own follow; these keep theirs, from channels in " +
+			announcementFile(p.ID) + ": " + strings.Join(own, ", ") + "; " + next
+	}
+	return Edit{Files: files, Next: next}, err
+}
+
+// ownTimes returns the channels that publishAt does not move, with their times.
+func ownTimes(a *repository.Announcement) (all []string) {
+	for _, channel := range slices.Sorted(maps.Keys(a.Channels)) {
+		switch when := a.Channels[channel]; {
+		case when.Never:
+			all = append(all, channel+" (never)")
+		case !when.Ready:
+			all = append(all, channel+" ("+when.At.String()+")")
+		}
+	}
+	return all
 }
 
 func (p PublishAnnouncement) fields(s *Flags, old *repository.Announcement, now time.Time) (edit.Fields, error) {

@@ -65,6 +65,7 @@ type Edit struct {
 	Message  string            // set by Decide
 	Summary  string            // the outcome in one line; default: the message's subject
 	Next     string            // what happens next, or what to do next; may be empty
+	Short    string            // what the decision does not achieve although it is committed; empty: nothing
 	Warnings []releases.Fault  // set by Decide: warnings for the author
 }
 
@@ -73,6 +74,7 @@ type Result struct {
 	Commit   string           `json:"commit"` // empty: nothing changed
 	Summary  string           `json:"did"`
 	Next     string           `json:"next,omitempty"`
+	Short    string           `json:"short,omitempty"` // what the decision does not achieve; empty: nothing
 	Warnings []releases.Fault `json:"-"`
 }
 

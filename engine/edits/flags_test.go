@@ -238,7 +238,7 @@ func TestFlagDecisions(t *testing.T) {
 			d:    edits.LiftAnnouncement{ID: "classes"},
 			want: "lift the hold on the announcement classes\n- overrides/hold-classes.yaml\n" +
 				"did: lift the hold on the announcement classes\n" +
-				"next: if its time has not passed it is published then; else it needs sluice announce publish classes",
+				"next: if its time has not passed it is published then; else it needs sluice announce publish classes --now",
 		},
 		"lift an announcement that is not held": {
 			d:    edits.LiftAnnouncement{ID: "classes"},

@@ -50,22 +50,29 @@ type KillFlag struct {
 
 func (k KillFlag) Message() (subject, body string) { return "kill " + k.Key, k.Reason }
 
+// NotOffHint is the next step after a kill that does not turn a flag off.
+const NotOffHint = "commit another default or rule, or name its off variant in metadata.off, and kill the flag again"
+
 // Edit writes the override, whatever other faults the repository has (R43).
-func (k KillFlag) Edit(s *Flags, by Person, _ time.Time) (Edit, error) {
+func (k KillFlag) Edit(s *Flags, by Person, _ time.Time) (done Edit, err error) {
 	// A key with a slash would be another file.
-	if _, err := s.Definition(k.Key); err != nil && (!s.Tree.Invalid || strings.Contains(k.Key, "/")) {
+	d, err := s.Definition(k.Key)
+	if err != nil && (!s.Tree.Invalid || strings.Contains(k.Key, "/")) {
 		return Edit{}, err
+	}
+	const next = "it is off in connected cells as soon as the control plane sees the commit; " +
+		"sluice flag unkill %s --reason WHY lifts it"
+	if done.Next = fmt.Sprintf(next, k.Key); d != nil && d.Kill().Gives != "" {
+		done.Short, done.Next = "it is not off: "+d.Kill().Gives, NotOffHint
 	}
 	if slices.ContainsFunc(s.Tree.Overrides, func(o repository.Override) bool {
 		return o.Kind == repository.Kill && o.Flag == k.Key && o.Cells.IsZero()
 	}) {
-		return Edit{}, nil
+		return Edit{Short: done.Short, Next: done.Next}, nil
 	}
-	files, err := overrideFiles("kill-"+k.Key, repository.Override{Kind: repository.Kill, Flag: k.Key, Reason: k.Reason,
-		By: by.Name, Until: k.Until})
-	const next = "it is off in connected cells as soon as the control plane sees the commit; " +
-		"sluice flag unkill %s --reason WHY lifts it"
-	return Edit{Files: files, Next: fmt.Sprintf(next, k.Key)}, err
+	done.Files, err = overrideFiles("kill-"+k.Key, repository.Override{Kind: repository.Kill, Flag: k.Key,
+		Reason: k.Reason, By: by.Name, Until: k.Until})
+	return done, err
 }
 
 // UnkillFlag lifts all kills of a flag.
@@ -125,5 +132,5 @@ func (l LiftAnnouncement) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 		return Edit{}, Fail(fmt.Errorf("%s is not held", l.ID), "sluice announce show %s shows its progress", l.ID)
 	}
 	return Edit{Files: files, Next: fmt.Sprintf("if its time has not passed it is published then; "+
-		"else it needs sluice announce publish %s", l.ID)}, nil
+		"else it needs sluice announce publish %s --now", l.ID)}, nil
 }

@@ -53,7 +53,8 @@ type FlagChannel struct {
 	Cells   map[FlagState]int `json:"cells" doc:"how many cells are in each state"`
 }
 
-// FlagKill is a kill: its flag is off, whatever else holds, until a commit lifts the kill (R43).
+// FlagKill is a kill: its flag is off, whatever else holds, until a commit lifts the kill (R43). A flag without an off
+// variant gives NotOff.
 type FlagKill struct {
 	Flag        string    `json:"flag"`
 	Reason      string    `json:"reason"`
@@ -63,6 +64,7 @@ type FlagKill struct {
 	Cells       int       `json:"cells" doc:"cells that the kill is for"`
 	Confirmed   int       `json:"confirmed" doc:"cells that confirmed that the kill is in force"`
 	Unconfirmed int       `json:"unconfirmed" doc:"cells in contact that have not confirmed it yet"`
+	NotOff      string    `json:"notOff,omitempty" doc:"what the flag gives all the same, since it has no off variant, or why it is unknown; none: it is off"`
 	Offline     []string  `json:"offline,omitempty" doc:"the first 100 cells out of contact that never confirmed it: the flag may still be on there"`
 }
 
@@ -194,12 +196,38 @@ func (x *FlagIndex) Kills(key string) []FlagKill {
 				k.Unconfirmed++
 			}
 		}
+		k.NotOff = x.notOff(o)
 		slices.Sort(k.Offline)
 		k.Offline = k.Offline[:min(len(k.Offline), MaxFaults)]
 		all = append(all, k)
 	})
 	slices.SortStableFunc(all, func(x, y FlagKill) int { return cmp.Compare(x.Flag, y.Flag) })
 	return all
+}
+
+// notOff returns what a killed flag gives in some cell of the kill although it is not off; empty: it is off.
+func (x *FlagIndex) notOff(o repository.Override) string {
+	seen := map[*flags.Bundle]bool{}
+	for _, name := range slices.Sorted(maps.Keys(x.view.Desired.Cells)) {
+		cell, planned := x.view.Desired.Cells[name], x.flags.Plan.CellFlags[name]
+		if planned == nil || planned.Bundle == nil || seen[planned.Bundle] ||
+			!o.Cells.Selects(name, cell.Channel, cell.Labels) {
+			continue
+		}
+		seen[planned.Bundle] = true
+		if raw, known := planned.Bundle.Flags[o.Flag]; known {
+			if d, err := flags.ParseDefinition(o.Flag, raw); err == nil && d.Kill().Gives != "" {
+				return d.Kill().Gives
+			}
+		}
+	}
+	if d := x.Definition(o.Flag); d != nil { // for channels that are still to have it
+		return d.Kill().Gives
+	}
+	if x.flags.Tip != nil {
+		return "the flags repository has no such flag"
+	}
+	return ""
 }
 
 // Status returns a flag's state in every channel.

@@ -140,10 +140,12 @@ const (
 	Cancelled  State = "cancelled" // cancelled before publication
 	Retracted  State = "retracted" // cancelled after publication
 	Archived   State = "archived"
+	Gone       State = "gone" // the file was removed, and nothing of it is in force
 )
 
 // Status is an announcement as people see it.
 type Status struct {
+	// never nil; only the ID if the file is gone and no readable commit on record has it
 	Announcement *repository.Announcement `json:"announcement"`
 	// the zone of all times: the announcement's, or the repository's
 	Zone  string `json:"zone,omitempty"`

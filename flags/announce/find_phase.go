@@ -8,14 +8,16 @@ import (
 )
 
 // entryPhase finds the phase in an entry channel, which follows the tip without approvals, records and whenNotReady.
-// Holds apply while they exist.
+// Holds apply while they exist, until the announcement is published in some other channel.
 func (s *channelState) entryPhase() finding {
 	tip := s.announcement.tip
 	at, ready, never := tip.When(s.channel.Name, true)
 	if never || at.IsZero() && !ready {
 		return finding{phase: absent}
 	}
-	s.findHolds()
+	if s.announcement.publishedRecord() == nil { // after publication a hold has no effect here, either (R43)
+		s.findHolds()
+	}
 	s.applyRules(tip, s.planner.input.Tip)
 	s.at = at
 	hasCome := s.planner.isDue(at)

@@ -51,6 +51,11 @@ func sameRecord(a, b repository.Record) bool {
 
 // recordMiss records that the time passed without publication.
 func (s *channelState) recordMiss(f finding) {
+	if f.obstacle == unapproved { // approvals that come later don't change what was missing
+		f.explanation = strings.NewReplacer(" is missing", " was missing when its time came",
+			" are missing", " were missing when its time came").Replace(f.explanation)
+		s.reason = f.explanation
+	}
 	s.writeRecord(repository.Record{
 		Outcome: repository.Missed, Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: f.basis.At,
 		Reason: f.explanation,

@@ -86,7 +86,7 @@ func TestRecords(t *testing.T) {
 		"a hold after publication is nothing (R43)": {
 			{do: writeApproved(), record: repository.Armed, state: Armed, on: "off"},
 			{do: passTo(zero), record: repository.Published, state: Published, on: "on"},
-			{do: holdNews, record: repository.Published, state: Published, on: "on", staging: "off"},
+			{do: holdNews, record: repository.Published, state: Published, on: "on"},
 		},
 		"an edit before its time needs approval again (R42)": {
 			{do: writeApproved(), record: repository.Armed, state: Armed, on: "off"},

@@ -25,16 +25,20 @@ func (a *announcement) buildStatus() Status {
 			Summary: s.summarise(), Counts: s.counts.byState,
 		})
 	}
-	if st.Announcement != nil {
-		st.Zone = st.Announcement.Location().String()
+	if st.Announcement == nil { // nobody has to test for it: only records are left, or what they name is unreadable
+		st.Announcement = &repository.Announcement{ID: a.id, Features: []string{}}
 	}
+	st.Zone = st.Announcement.Location().String()
 	last := a.relevantChannel()
-	if last == nil {
+	switch {
+	case last == nil && a.tip == nil:
+		st.State, st.Summary = Gone, "its file is gone, and it is on nowhere: git has its text"
+	case last == nil:
 		st.State, st.Summary = Approved, "it is for no channel"
 		if a.missingApprovals != "" {
 			st.State = Draft
 		}
-	} else {
+	default:
 		st.State, st.Summary = last.state, last.summarise()
 	}
 	st.Needs = a.nextStep(last)
@@ -63,18 +67,20 @@ func (a *announcement) nextStep(last *channelState) string {
 		}
 	}
 	switch {
+	case a.tip == nil && last == nil:
+		return ""
 	case a.tip == nil:
 		return "its file is gone: restore it, then cancel or archive it if that is intended"
 	case last == nil || a.tip.Cancelled != "" || a.tip.Archived:
 		return ""
 	case last.state == Missed:
-		return "its time has passed: set a new one, or publish it now: sluice announce publish " + a.id
+		return "its time has passed: set a new one, or publish it now: sluice announce publish " + a.id + " --now"
 	case a.missingApprovals != "" && last.state != Published && last.state != Publishing:
 		return a.missingApprovals + approve
 	case last.state == Held:
-		return "it is held: lift the hold before its time"
+		return "it is held: lift the hold before its time: sluice announce hold " + a.id + " --lift"
 	case last.state == Approved:
-		return "it has no time: set one, or publish it now: sluice announce publish " + a.id
+		return "it has no time: set one, or publish it now: sluice announce publish " + a.id + " --now"
 	}
 	return ""
 }

@@ -28,6 +28,9 @@ func (s *channelState) summarise() string {
 			return s.reason
 		}
 	}
+	if s.rules == nil {
+		return "off in " + s.channel.Name + ": the commit that was approved can't be read"
+	}
 	if t.cells == 0 {
 		if t.due {
 			return "it selects no cell in " + s.channel.Name

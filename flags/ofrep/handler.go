@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -49,6 +50,7 @@ func New(source flags.Source, log zerolog.Logger, options Options) http.Handler 
 	mux.HandleFunc("POST /ofrep/v1/evaluate/flags", h.serveFlags)
 	mux.HandleFunc("GET "+eventsPath, h.serveEvents)
 	mux.HandleFunc("GET "+flagsPath, h.serveDocument)
+	mux.HandleFunc("/ofrep/", h.serveUnknown)
 	return h.protect(mux)
 }
 
@@ -100,7 +102,7 @@ func (h *handler) allowOrigin(w http.ResponseWriter, r *http.Request) (done bool
 		return true
 	}
 	w.Header().Set("Access-Control-Allow-Methods", "GET, POST")
-	w.Header().Set("Access-Control-Allow-Headers", "Content-Type, If-None-Match, Last-Event-ID")
+	w.Header().Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-None-Match, Last-Event-ID, X-API-Key")
 	w.Header().Set("Access-Control-Max-Age", "600")
 	w.WriteHeader(http.StatusNoContent)
 	return true
@@ -121,6 +123,29 @@ func (h *handler) parseRequest(
 		return nil, 0, nil, false
 	}
 	return v, at, ctx, true
+}
+
+// serveUnknown answers for paths below /ofrep that are not OFREP's, and for other methods than OFREP's, in OFREP's form.
+// A key with a slash that is not escaped is an unknown flag: no key has one.
+func (h *handler) serveUnknown(w http.ResponseWriter, r *http.Request) {
+	key, isFlag := strings.CutPrefix(r.URL.Path, "/ofrep/v1/evaluate/flags/")
+	allowed := ""
+	switch {
+	case r.URL.Path == eventsPath:
+		allowed = "GET, HEAD"
+	case isFlag || r.URL.Path == "/ofrep/v1/evaluate/flags":
+		allowed = "POST"
+	}
+	switch {
+	case isFlag && r.Method == http.MethodPost:
+		writeFailure(w, http.StatusNotFound, key, flags.ErrorFlagNotFound, "there is no such flag")
+	case allowed != "":
+		w.Header().Set("Allow", allowed)
+		writeFailure(w, http.StatusMethodNotAllowed, "", "", "use "+allowed+" for this path")
+	default:
+		writeFailure(w, http.StatusNotFound, "", "", "there is no such path: flags are evaluated by POST "+
+			"/ofrep/v1/evaluate/flags")
+	}
 }
 
 // serveFlag answers for one flag.

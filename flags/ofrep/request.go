@@ -47,6 +47,10 @@ func (h *handler) putBuffer(b *buffer) {
 // readContext reads the evaluation context from a request's body. An empty body is an empty context.
 func (h *handler) readContext(r *http.Request) (flags.Context, *requestError) {
 	tooLarge := &requestError{http.StatusRequestEntityTooLarge, flags.ErrorGeneral, "the body is larger than 64 KiB"}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return nil, &requestError{http.StatusUnsupportedMediaType, flags.ErrorGeneral,
+			"the body is compressed: send it as it is"}
+	}
 	if r.ContentLength > maxBody {
 		return nil, tooLarge
 	}

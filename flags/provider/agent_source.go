@@ -106,7 +106,7 @@ func (a *agentSource) follow(ctx context.Context, p *Provider) {
 	for ctx.Err() == nil {
 		err := a.followStream(ctx, func() { // the agent answers
 			if stale {
-				p.emit(ctx, openfeature.ProviderReady, "the agent answers again")
+				p.emit(openfeature.ProviderReady, "the agent answers again")
 			}
 			stale, failures = false, 0
 		})
@@ -122,7 +122,7 @@ func (a *agentSource) follow(ctx context.Context, p *Provider) {
 			if f == nil {
 				kind = openfeature.ProviderError
 			}
-			p.emit(ctx, kind, err.Error())
+			p.emit(kind, err.Error())
 		}
 		wait := min(retryFirst<<min(failures, 10), retryCap)
 		failures++

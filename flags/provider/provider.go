@@ -9,6 +9,7 @@ package provider
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 
 	"github.com/open-feature/go-sdk/openfeature"
@@ -125,7 +126,7 @@ func (p *Provider) emitChanges(ctx context.Context) {
 				kind = openfeature.ProviderReady
 			}
 			known = f.Revision()
-			p.emit(ctx, kind, "")
+			p.emit(kind, "")
 		}
 		select {
 		case <-changed:
@@ -135,13 +136,22 @@ func (p *Provider) emitChanges(ctx context.Context) {
 	}
 }
 
-// emit sends an event once the channel has room.
-func (p *Provider) emit(ctx context.Context, kind openfeature.EventType, message string) {
-	select {
-	case p.events <- openfeature.Event{
+// emit sends an event. If nobody reads events and the channel is full, the oldest is dropped: following the flags never
+// waits for a reader, and who reads later learns the newest.
+func (p *Provider) emit(kind openfeature.EventType, message string) {
+	event := openfeature.Event{
 		ProviderName: name, EventType: kind, ProviderEventDetails: openfeature.ProviderEventDetails{Message: message},
-	}:
-	case <-ctx.Done():
+	}
+	for {
+		select {
+		case p.events <- event:
+			return
+		default:
+		}
+		select {
+		case <-p.events:
+		default:
+		}
 	}
 }
 
@@ -196,7 +206,7 @@ func resolve[T any](
 	}
 	d.Reason, d.Variant = openfeature.Reason(r.Reason), r.Variant
 	if len(r.Metadata) > 0 { // the client copies even empty metadata
-		d.FlagMetadata = r.Metadata
+		d.FlagMetadata = typedMetadata(r.Metadata)
 	}
 	if r.Error != "" {
 		d.Variant, d.ResolutionError = "", resolutionError(r.Error, r.Message)
@@ -207,6 +217,21 @@ func resolve[T any](
 	}
 	return d
 }
+
+// typedMetadata returns metadata as the SDK's accessors read them: whole numbers are int64.
+func typedMetadata(all map[string]any) openfeature.FlagMetadata {
+	typed := make(openfeature.FlagMetadata, len(all))
+	for name, value := range all {
+		if f, ok := value.(float64); ok && f == math.Trunc(f) && math.Abs(f) <= maxExact {
+			value = int64(f)
+		}
+		typed[name] = value
+	}
+	return typed
+}
+
+// maxExact is the greatest whole number up to which every one is a float64 of its own.
+const maxExact = 1<<53 - 1
 
 // resolutionError converts an error to OpenFeature's form.
 func resolutionError(code flags.ErrorCode, message string) openfeature.ResolutionError {

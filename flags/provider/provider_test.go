@@ -339,3 +339,53 @@ func BenchmarkClient(b *testing.B) {
 		})
 	}
 }
+
+// Issue 13: a whole number that may be another one as an int64 is TYPE_MISMATCH, with the caller's default, and metadata
+// are read by the SDK's own accessors.
+func TestNumbersDoNotChangeSilently(t *testing.T) {
+	b := flags.Bundle{Version: flags.BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"n": json.RawMessage(
+		`{"state":"ENABLED","variants":{"max":9223372036854775807,"huge":1e300,"low":-1e19,"odd":9007199254740993,` +
+			`"safe":9007199254740991,"negative":-3.9},"defaultVariant":"max","targeting":{"var":"v"},` +
+			`"metadata":{"whole":2,"part":0.5,"great":1e300}}`)}}
+	c, err := flags.Compile(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := newTestSource()
+	source.setFlags(c.Fold(flags.Orders{}, flags.Facts{}, 1))
+	p := New(source)
+	for variant, want := range map[string]int64{"safe": 1<<53 - 1, "negative": -3} {
+		d := p.IntEvaluation(t.Context(), "n", 7, openfeature.FlattenedContext{"v": variant})
+		if d.Value != want || d.ResolutionDetail().ErrorCode != "" {
+			t.Errorf("%s: %+v", variant, d)
+		}
+	}
+	for _, variant := range []string{"max", "huge", "low", "odd"} {
+		d := p.IntEvaluation(t.Context(), "n", 7, openfeature.FlattenedContext{"v": variant})
+		if d.Value != 7 || d.ResolutionDetail().ErrorCode != openfeature.TypeMismatchCode {
+			t.Errorf("%s: %+v", variant, d)
+		}
+		whole, err := d.FlagMetadata.GetInt("whole")
+		part, err2 := d.FlagMetadata.GetFloat("part")
+		great, err3 := d.FlagMetadata.GetFloat("great")
+		if err != nil || err2 != nil || err3 != nil || whole != 2 || part != 0.5 || great != 1e300 {
+			t.Errorf("metadata %v: %v, %v, %v", d.FlagMetadata, err, err2, err3)
+		}
+	}
+}
+
+// Issue 13: a provider whose events nobody reads goes on, and keeps the newest events for whoever reads later.
+func TestNobodyReadsEvents(t *testing.T) {
+	p := New(newTestSource())
+	for range 100 {
+		p.emit(openfeature.ProviderConfigChange, "")
+	}
+	p.emit(openfeature.ProviderStale, "the last")
+	var last openfeature.Event
+	for len(p.events) > 0 {
+		last = <-p.events
+	}
+	if last.Message != "the last" {
+		t.Errorf("the last event is %+v", last)
+	}
+}

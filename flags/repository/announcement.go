@@ -77,7 +77,7 @@ const (
 type Override struct {
 	APIVersion   string    `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind         string    `yaml:"kind" json:"kind" required:"true" enum:"Kill,Hold"`
-	Flag         string    `yaml:"flag,omitempty" json:"flag,omitempty" doc:"Kill: the flag's key; the flag gets its off variant, or its default"`
+	Flag         string    `yaml:"flag,omitempty" json:"flag,omitempty" doc:"Kill: the flag's key; the flag gets its off variant, or its default, and is turned on for nobody"`
 	Announcement string    `yaml:"announcement,omitempty" json:"announcement,omitempty" doc:"Hold: the announcement that is not published"`
 	Cells        Selector  `yaml:"cells,omitempty" json:"cells,omitzero" doc:"default: all"`
 	Reason       string    `yaml:"reason" json:"reason" required:"true"`

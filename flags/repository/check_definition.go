@@ -104,6 +104,10 @@ func (l linter) Metadata(d *flags.Definition, line int, m *jsondoc.Member) {
 				">, & and control characters",
 			d.Key, d.Off())
 	}
+	if d.IsSwitch() && d.Off() == "" && d.Feature() == "" && d.Kill().Gives != "" && !d.Disabled {
+		l.Warn(manifest.Missing, line, "flag %s can't be killed: %s; name a variant in metadata.off", d.Key,
+			d.Kill().Gives)
+	}
 	if value, present := d.Metadata["expose"]; present && !d.Client() {
 		l.Fault(manifest.WrongValue, at("expose"),
 			"flag %s: metadata.expose must be client or absent, not %.60q", d.Key, value)

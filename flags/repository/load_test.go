@@ -167,7 +167,7 @@ func TestKillsCountAnyway(t *testing.T) {
 
 func TestOneKeyInTwoFiles(t *testing.T) {
 	tree := repository.Load(nil, with(t, map[string]string{"flags/z.json": `{"flags":{
-		"ssh-gateway":{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on"}}}`}))
+		"ssh-gateway":{"state":"ENABLED","variants":{"none":0},"defaultVariant":"none"}}}`}))
 	want := "flags/z.json:2: flag ssh-gateway is in flags/gateway.json:4 too: a flag has one definition"
 	if !tree.Invalid || len(tree.Faults) != 1 || tree.Faults[0].String() != want {
 		t.Errorf("faults %v, want %s", tree.Faults, want)
@@ -271,4 +271,15 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Issue 13: a flag may have no default variant, as in flagd: callers get the default in their code.
+func TestNoDefaultVariant(t *testing.T) {
+	for _, text := range []string{"", `,"defaultVariant":null`} {
+		tree := repository.Load(nil, with(t, map[string]string{"flags/z.json": `{"flags":{"z":{"state":"ENABLED",` +
+			`"variants":{"on":true,"off":false}` + text + `,"metadata":{"off":"off"}}}}`}))
+		if tree.Invalid || len(tree.Faults) > 0 || tree.Flags["z"].DefaultVariant != "" {
+			t.Errorf("%q: %v", text, tree.Faults)
+		}
+	}
 }

@@ -139,16 +139,23 @@ func CommitApproval[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[
 // PrintDone prints what a decision did.
 func (a *App) PrintDone(done edits.Result) error {
 	a.ReportFaults(done.Warnings)
-	if encoded, err := a.PrintEncoded(done); encoded {
-		return err
+	encoded, err := a.PrintEncoded(done)
+	if err == nil && !encoded {
+		a.printSentences(done)
 	}
+	if err == nil && done.Short != "" {
+		return Blocked(fmt.Errorf("%s: %s", done.Summary, done.Short), "%s", done.Next)
+	}
+	return err
+}
+
+func (a *App) printSentences(done edits.Result) {
 	if done.Commit == "" {
 		a.Stdout.PrintLine("%s", done.Summary)
-		return nil
+		return
 	}
 	a.Stdout.PrintLine("%s: commit %s", done.Summary, ShortID(done.Commit))
-	if done.Next != "" {
+	if done.Next != "" && done.Short == "" {
 		a.Stdout.PrintLine("next: %s", done.Next)
 	}
-	return nil
 }

@@ -88,7 +88,7 @@ func stateField(s announce.State) cli.Field {
 		f.Colour = cli.Yellow
 	case announce.Missed, announce.Retracted:
 		f.Colour = cli.Red
-	case announce.Cancelled, announce.Archived:
+	case announce.Cancelled, announce.Archived, announce.Gone:
 		f.Colour = cli.Faint
 	}
 	return f

@@ -46,6 +46,9 @@ channel's head: gates, kills, containment and time count, and the output says wh
 What the cell's owner holds is known only to the cell and to the control plane (sluice flag show).
 --at evaluates at another instant.
 
+--context NAME=VALUE takes true, false, numbers and JSON as such. The targetingKey is always text, and
+so is a number that JSON would write otherwise, such as the version 1.10.
+
 --agent asks a running agent instead, at the address of its --flags-listen, as the product does: on
 the cell's machine.`,
 		Example: `  sluice flag eval theme --context plan=pro --context targetingKey=user-17
@@ -93,7 +96,7 @@ func parseContext(a *cli.App, parts []string) (flags.Context, error) {
 				return nil, err
 			}
 		} else if name, value, ok := strings.Cut(part, "="); ok && !strings.HasPrefix(part, "{") {
-			all[name] = jsonOrText(value)
+			all[name] = contextValue(name, value)
 			continue
 		}
 		var more flags.Context
@@ -105,12 +108,28 @@ func parseContext(a *cli.App, parts []string) (flags.Context, error) {
 	return all, nil
 }
 
+// contextValue returns the value that text means in NAME=VALUE: what a cell's caller sends. The targeting key is text
+// whatever it looks like, and so is a number that would not be printed as it is written, such as the version 1.10.
+func contextValue(name, text string) any {
+	value := jsonOrText(text)
+	if number, ok := value.(float64); ok {
+		if printed, err := json.Marshal(number); err != nil || string(printed) != text {
+			return text
+		}
+	}
+	if name == "targetingKey" {
+		return text
+	}
+	return value
+}
+
 func evaluateFlag(a *cli.App, cmd *cobra.Command, key string, caller flags.Context, cell string, now time.Time) error {
 	o, err := openFlagsState(a, cmd, now)
 	if err != nil {
 		return err
 	}
 	defer o.Close()
+	reportTipFaults(a, o.Flags)
 	if _, err := o.Definition(key); err != nil {
 		return err
 	}

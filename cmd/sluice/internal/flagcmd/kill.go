@@ -31,9 +31,10 @@ The output says how many cells confirmed the kill within --wait, and which did n
 offline gets it when it comes back. Without a control plane, the command commits
 overrides/kill-KEY.yaml itself.
 
-The flag then has the variant metadata.off, or its default, and no rule applies. Nothing but a
-commit lifts the kill (sluice flag unkill): --until says when somebody should look at it again, and
-ends nothing.`,
+The flag then has the variant metadata.off. Without one it has its default, and no rule applies,
+unless that might turn it on for somebody; if it is not off then, the command says what it gives, and
+exits 3. sluice flag lint warns of such flags. Nothing but a commit lifts the kill (sluice flag
+unkill): --until says when somebody should look at it again, and ends nothing.`,
 		Example: `  sluice flag kill new-editor --reason "loses text" --server unix:///run/sluice.sock
   sluice flag kill new-editor --reason "loses text" --until 2h --flags-repo ssh://git@git.example/flags`,
 		Args: cli.ArgumentCount(1, 1, "KEY"),
@@ -92,9 +93,13 @@ func killByServer(ctx context.Context, a *cli.App, key string, k peopleapi.NewKi
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	return a.PrintResult(progress, func() {
-		a.Stdout.PrintLine("kill %s: stored; %d of %s confirmed that it is off", key, progress.Confirmed,
-			words.Count(progress.Cells, "cell"))
+	err := a.PrintResult(progress, func() {
+		confirmed := "confirmed that it is off"
+		if progress.NotOff != "" {
+			confirmed = "confirmed the kill"
+		}
+		a.Stdout.PrintLine("kill %s: stored; %d of %s %s", key, progress.Confirmed,
+			words.Count(progress.Cells, "cell"), confirmed)
 		if len(progress.Waiting) > 0 {
 			a.Stdout.PrintLine("%s", a.Stdout.Paint(cli.Yellow,
 				fmt.Sprintf("not confirmed: %s; they get it as soon as they are reached (sluice flag show %s)",
@@ -105,6 +110,10 @@ func killByServer(ctx context.Context, a *cli.App, key string, k peopleapi.NewKi
 		}
 		a.Stdout.PrintLine("next: the control plane commits it; sluice flag unkill %s --reason WHY lifts it", key)
 	})
+	if err == nil && progress.NotOff != "" {
+		err = cli.Blocked(fmt.Errorf("kill %s: it is not off: %s", key, progress.NotOff), edits.NotOffHint)
+	}
+	return err
 }
 
 // fetchKillProgress returns the current progress of a kill.

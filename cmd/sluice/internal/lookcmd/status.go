@@ -221,7 +221,7 @@ func drawFlags(p cli.Printer, f *view.FlagsSummary) {
 	}
 	announced := cli.FormatCounts(f.Announcements, []announce.State{
 		announce.Draft, announce.Approved, announce.Scheduled, announce.Armed, announce.Publishing, announce.Published,
-		announce.Held, announce.Missed, announce.Cancelled, announce.Retracted, announce.Archived,
+		announce.Held, announce.Missed, announce.Cancelled, announce.Retracted, announce.Archived, announce.Gone,
 	})
 	p.PrintLine("\nflags: commit %s, height %d; announcements: %s", cli.OrDash(cli.ShortID(f.Commit)), f.Height,
 		cli.OrDash(announced))
