@@ -116,12 +116,14 @@ func TestRestoredCellsKeepTheirKeys(t *testing.T) {
 				}
 				time.Sleep(time.Minute)
 				removal, restored := map[string]string{}, map[string]string{}
+				r.branch.mu.Lock() // a push wrote the files
 				for _, cell := range []string{"s1", "s2", "acme"} {
 					for _, file := range []string{"cell.yaml", "identity.yaml"} {
 						at := "cells/" + cell + "/" + file
 						removal[at], restored[at] = "", r.w.Files[at]
 					}
 				}
+				r.branch.mu.Unlock()
 				if !watched {
 					r.a.stop()
 					r.b.stop()
