@@ -38,7 +38,8 @@ func documentBounds() bounds {
 	return bounds{depth: 80, nodes: 50_000, flagBytes: 2 << 20, setBytes: MaxBundle}
 }
 
-// ParseDefinition reads one flag as Encode writes it. Unlike a flags repository, it does not lint. The error is the first fault.
+// ParseDefinition reads one flag as Encode writes it. Unlike a flags repository, it does not lint. The error is the
+// first fault.
 func ParseDefinition(key string, raw []byte) (*Definition, error) {
 	return parseDefinition(key, raw, sourceBounds())
 }

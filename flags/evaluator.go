@@ -61,7 +61,8 @@ const (
 )
 
 // As returns r as a caller of the given kind receives it: with ErrorTypeMismatch if the value has another type. A
-// number becomes an int64 without its fraction, as in flagd, if an int64 from a float64 is exact. A result without a value stays unchanged.
+// number becomes an int64 without its fraction, as in flagd, if an int64 from a float64 is exact. A result without a
+// value stays unchanged.
 func (r Result) As(kind Kind) Result {
 	if r.Reason == ReasonError || r.Value == nil {
 		return r

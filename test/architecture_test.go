@@ -120,7 +120,7 @@ func arrows() map[string][]string {
 		"cells/process":                 {"internal/cleantext"},
 		"cells/agent/disk":              {},
 		"cells/agent/clock":             {"cells/agent/disk", "internal/wake"},
-		"cells/agent/content":           {"releases", "cells/agent/disk"},
+		"cells/agent/content":           {"releases", "cells", "cells/agent/disk"},
 		"cells/agent/render": {"releases", "cells", "internal/cleantext", "internal/manifest", "internal/words",
 			"cells/process", "cells/agent/content", "cells/agent/disk"},
 		"cells/agent/plane": {"releases", "cells", "cells/identity", "cells/agent/clock", "cells/agent/content",

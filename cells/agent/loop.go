@@ -245,7 +245,7 @@ func (l *loop) persist() error {
 		}
 	}
 	l.flags.SetRunning(s.runningRelease(), s.Contained) // journalled before, in force before the first write (R38)
-	l.reporter.Publish(s.buildReport(), s.isReportable(), hasEvents)
+	l.reporter.Publish(s.buildReport(), isReportable(s), hasEvents)
 	return l.saveOffer()
 }
 

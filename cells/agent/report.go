@@ -60,6 +60,6 @@ func (s *state) problemSummary() string {
 
 // isReportable reports whether the state is worth reporting. Right after a start it is not: health is about to be
 // known.
-func (s *state) isReportable() bool {
+func isReportable(s *state) bool {
 	return s.health != healthUnknown || s.Attempt != nil || s.LastGood == nil || s.Dirty || s.Offer != nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -511,6 +512,10 @@ func (b *branch) pusher() edits.Pusher[*edits.Releases] {
 		b.read = inMemory
 	}
 	return edits.Pusher[*edits.Releases]{Repo: b, By: ada, Address: "/srv/releases",
+		Pause: func(ctx context.Context, tries int) error {
+			return backoff.Sleep(ctx,
+				backoff.FullJitter(backoff.Exponential(20*time.Millisecond, time.Second/2, tries)))
+		},
 		ReadSnapshot: func(context.Context) (*edits.Releases, error) {
 			b.reads++
 			return b.read(), nil

@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -23,20 +22,17 @@ type Repository interface {
 // Pusher commits decisions. All fields but Sign are required.
 type Pusher[S Snapshot] struct {
 	Repo         Repository
-	ReadSnapshot func(context.Context) (S, error) // returns the newest snapshot
-	By           Person                           // the person whom Repo commits for
-	Address      string                           // of the repository, for advice
+	ReadSnapshot func(context.Context) (S, error)           // returns the newest snapshot
+	By           Person                                     // the person whom Repo commits for
+	Address      string                                     // of the repository, for advice
+	Pause        func(ctx context.Context, tries int) error // waits before the next try, after a number of lost races
 	// Sign returns Repo signing with the key of By's that git names, or with one of keys (authorized_keys lines), and
 	// that key; nil: there is none. Sign itself may be nil, and is not called if By has a key.
 	Sign func(ctx context.Context, keys []string) (Repository, ssh.PublicKey, error)
 }
 
-const (
-	// raceTime is how long a decision is made again because the branch moved: enough to win beside many others.
-	raceTime = 2 * time.Minute
-	// maxRacePause is the longest wait before the next try. It is short, since a slower try loses more races.
-	maxRacePause = 500 * time.Millisecond
-)
+// raceTime is how long a decision is made again because the branch moved: enough to win beside many others.
+const raceTime = 2 * time.Minute
 
 // confirmer is a decision that counts only if its commit is proven to be the person's own. Confirm checks that after
 // the push.
@@ -58,8 +54,7 @@ func (p Pusher[S]) Push(ctx context.Context, d Decision[S]) (Result, error) {
 		case time.Since(began) > raceTime:
 			return Result{}, Fail(fmt.Errorf("%s: the branch moved %d times meanwhile", subject, tries), "try again")
 		}
-		pause := backoff.FullJitter(backoff.Exponential(20*time.Millisecond, maxRacePause, tries))
-		if err := backoff.Sleep(ctx, pause); err != nil {
+		if err := p.Pause(ctx, tries); err != nil {
 			return Result{}, fmt.Errorf("%s: %w", subject, err)
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Issue 13: what was missing when the time came is told in the past, since approvals may come later; the next step is a
+// What was missing when the time came is told in the past, since approvals may come later; the next step is a
 // complete command.
 func TestMissedIsToldInThePast(t *testing.T) {
 	w := newWorld(t)

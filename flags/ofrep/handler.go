@@ -125,8 +125,8 @@ func (h *handler) parseRequest(
 	return v, at, ctx, true
 }
 
-// serveUnknown answers for paths below /ofrep that are not OFREP's, and for other methods than OFREP's, in OFREP's form.
-// A key with a slash that is not escaped is an unknown flag: no key has one.
+// serveUnknown answers for paths below /ofrep that are not OFREP's, and for other methods than OFREP's, in OFREP's
+// form. A key with a slash that is not escaped is an unknown flag: no key has one.
 func (h *handler) serveUnknown(w http.ResponseWriter, r *http.Request) {
 	key, isFlag := strings.CutPrefix(r.URL.Path, "/ofrep/v1/evaluate/flags/")
 	allowed := ""

@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// Issue 13: every answer below /ofrep is JSON, whatever was asked.
+// Every answer below /ofrep is JSON, whatever was asked.
 func TestAnswersBelowOFREPAreJSON(t *testing.T) {
 	compiled, err := flags.Compile(&flags.Bundle{Version: flags.BundleVersion, Channel: "c"})
 	if err != nil {

@@ -340,13 +340,14 @@ func BenchmarkClient(b *testing.B) {
 	}
 }
 
-// Issue 13: a whole number that may be another one as an int64 is TYPE_MISMATCH, with the caller's default, and metadata
+// A whole number that may be another one as an int64 is TYPE_MISMATCH, with the caller's default, and metadata
 // are read by the SDK's own accessors.
 func TestNumbersDoNotChangeSilently(t *testing.T) {
-	b := flags.Bundle{Version: flags.BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"n": json.RawMessage(
-		`{"state":"ENABLED","variants":{"max":9223372036854775807,"huge":1e300,"low":-1e19,"odd":9007199254740993,` +
-			`"safe":9007199254740991,"negative":-3.9},"defaultVariant":"max","targeting":{"var":"v"},` +
-			`"metadata":{"whole":2,"part":0.5,"great":1e300}}`)}}
+	b := flags.Bundle{Version: flags.BundleVersion, Channel: "c",
+		Flags: map[string]json.RawMessage{"n": json.RawMessage(
+			`{"state":"ENABLED","variants":{"max":9223372036854775807,"huge":1e300,"low":-1e19,"odd":9007199254740993,` +
+				`"safe":9007199254740991,"negative":-3.9},"defaultVariant":"max","targeting":{"var":"v"},` +
+				`"metadata":{"whole":2,"part":0.5,"great":1e300}}`)}}
 	c, err := flags.Compile(&b)
 	if err != nil {
 		t.Fatal(err)
@@ -374,7 +375,7 @@ func TestNumbersDoNotChangeSilently(t *testing.T) {
 	}
 }
 
-// Issue 13: a provider whose events nobody reads goes on, and keeps the newest events for whoever reads later.
+// A provider whose events nobody reads goes on, and keeps the newest events for whoever reads later.
 func TestNobodyReadsEvents(t *testing.T) {
 	p := New(newTestSource())
 	for range 100 {

@@ -273,7 +273,7 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// Issue 13: a flag may have no default variant, as in flagd: callers get the default in their code.
+// A flag may have no default variant, as in flagd: callers get the default in their code.
 func TestNoDefaultVariant(t *testing.T) {
 	for _, text := range []string{"", `,"defaultVariant":null`} {
 		tree := repository.Load(nil, with(t, map[string]string{"flags/z.json": `{"flags":{"z":{"state":"ENABLED",` +

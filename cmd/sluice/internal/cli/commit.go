@@ -3,11 +3,13 @@ package cli
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
 
@@ -46,6 +48,12 @@ func (s Repository[S]) ReadSnapshot(ctx context.Context, a *App, cmd *cobra.Comm
 	return s.snapshot(repo, ctx)
 }
 
+// pauseAfterRace waits before a decision is made again. The wait is short, since a slower try loses more races.
+func pauseAfterRace(ctx context.Context, tries int) error {
+	const shortest, longest = 20 * time.Millisecond, 500 * time.Millisecond
+	return backoff.Sleep(ctx, backoff.FullJitter(backoff.Exponential(shortest, longest, tries)))
+}
+
 // OpenPusher opens the repository for decisions in the caller's name. The caller closes repo.
 func (s Repository[S]) OpenPusher(a *App, cmd *cobra.Command) (repo *OpenRepository, p edits.Pusher[S], err error) {
 	ctx := cmd.Context()
@@ -56,7 +64,8 @@ func (s Repository[S]) OpenPusher(a *App, cmd *cobra.Command) (repo *OpenReposit
 	if repo, err = s.open(ctx, cmd); err != nil {
 		return nil, p, err
 	}
-	p = edits.Pusher[S]{Repo: repo.CommitterAs(who, nil), By: edits.Person{Person: who}, Address: repo.Address}
+	p = edits.Pusher[S]{Repo: repo.CommitterAs(who, nil), By: edits.Person{Person: who}, Address: repo.Address,
+		Pause: pauseAfterRace}
 	p.Sign = func(ctx context.Context, keys []string) (edits.Repository, ssh.PublicKey, error) {
 		signer, err := a.FindSigner(ctx, "", keys)
 		if signer == nil || err != nil {

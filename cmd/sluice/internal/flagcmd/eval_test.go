@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Issue 13: what looks like a number is one only if no digit is lost.
+// What looks like a number is one only if no digit is lost.
 func TestContextValue(t *testing.T) {
 	for _, c := range []struct {
 		name, text string

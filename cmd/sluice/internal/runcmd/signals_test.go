@@ -28,7 +28,8 @@ func TestOutliveReaders(t *testing.T) {
 	if err := syscall.Dup3(int(w.Fd()), 2, 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stderr.WriteString("nobody reads this"); !errors.Is(err, syscall.EPIPE) { // SIGPIPE, on descriptor 2
+	// SIGPIPE, on descriptor 2
+	if _, err := os.Stderr.WriteString("nobody reads this"); !errors.Is(err, syscall.EPIPE) {
 		t.Fatal(err)
 	}
 }
