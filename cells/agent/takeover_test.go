@@ -74,7 +74,9 @@ func TestR29NewTokenStartsTheOrderAnew(t *testing.T) {
 	k.await(t, "healthy", healthyOn(far))
 	one := k.addRelease(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	k.assign(one)
-	k.await(t, "refused", func(r cells.Report) bool {
+	k.await(t, "refused", func(cells.Report) bool {
+		k.mu.Lock()
+		defer k.mu.Unlock()
 		for _, e := range k.events {
 			if e.Kind == "refused" && strings.Contains(e.Detail, "older") {
 				return true
