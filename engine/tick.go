@@ -70,9 +70,9 @@ func (e *Engine) tickLocked(ctx context.Context, fetch bool) (*plan.Plan, error)
 	pushed, err := e.finishPush(ctx)
 	if err == nil && (fetch || took || pushed) {
 		err = e.loadBranch(ctx, "")
-		if err != nil && took {
-			e.lease.markSynced(0) // loading the branch is part of syncing
-		}
+	}
+	if err != nil && took {
+		e.lease.markSynced(0) // loading the branch is part of syncing
 	}
 	unread := new(unreadError)
 	if err != nil && (e.host.patience == 0 || !errors.As(err, &unread) || !e.canGoOn(ctx)) {
