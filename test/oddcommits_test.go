@@ -392,9 +392,6 @@ func (o *oddRepository) undo(odd oddCommit, tree objects.ID, was objects.Entry) 
 // R47, R48: whatever a commit contains, releases are promoted and cells revoked in time, every oddity that is read is a
 // fault of its path, and no cell is lost.
 func TestOddCommitsStopNothing(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a minute")
-	}
 	corpus := oddCommits()
 	if len(corpus) < 60 {
 		t.Fatalf("only %d odd commits", len(corpus))

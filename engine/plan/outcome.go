@@ -32,10 +32,8 @@ func (t *tally) outcomeOf(i int) outcome {
 	if !t.grantedHead(s) {
 		return works
 	}
-	for i := range slices.Backward(s.Failures) {
-		if f := &s.Failures[i]; t.isOfHead(&f.Assignment) && !f.Values {
-			return outcomeOfCause(f.Cause)
-		}
+	if f := t.failureOfHead(s); f != nil {
+		return outcomeOfCause(f.Cause)
 	}
 	switch {
 	case s.Digest == e.Digest && s.failedForGood():
@@ -76,11 +74,20 @@ func (t *tally) isOfHead(a *cells.Assignment) bool {
 	return a.Channel == t.channel.Name && a.Sequence == e.Sequence && a.Digest == e.Digest
 }
 
+// failureOfHead returns the newest failure of the head that a cell reports; nil: none.
+func (t *tally) failureOfHead(s *CellState) *Failure {
+	for i := range slices.Backward(s.Failures) {
+		if f := &s.Failures[i]; t.isOfHead(&f.Assignment) && !f.Values {
+			return f
+		}
+	}
+	return nil
+}
+
 // hasStalled reports whether a cell began the head and has had no result for longer than the stall limit.
 func (t *tally) hasStalled(s *CellState) bool {
-	c := t.channel
-	return s.Applying != nil && t.isOfHead(s.Applying) && s.Digest != c.Effective.Digest && !s.StartedAt.IsZero() &&
-		c.Valid != nil && c.planner.stalledSince(s.StartedAt, c.Valid.Rollout.Stall)
+	return s.Applying != nil && t.isOfHead(s.Applying) && s.Digest != t.channel.Effective.Digest &&
+		t.channel.planner.hasStalled(t.channel.Channel, s)
 }
 
 // fellIll reports whether a cell turned ill on the head soon after its own rollout, and stayed ill for so long that it
@@ -109,8 +116,8 @@ func (t *tally) countsAgainst(cell *cellTally) bool {
 	case s.Digest == "", cell.outcome == stalled:
 		return false
 	}
-	i := slices.IndexFunc(s.Failures, func(f Failure) bool { return t.isOfHead(&f.Assignment) && !f.Values })
-	return i < 0 || c.Valid == nil || s.Failures[i].Seen.Sub(s.ReachedAt) <= c.Valid.Rollout.Watch
+	f := t.failureOfHead(s)
+	return f == nil || c.Valid == nil || f.Seen.Sub(s.ReachedAt) <= c.Valid.Rollout.Watch
 }
 
 // weighOutcomes finds out which cells' outcomes count against the head (R49).

@@ -88,8 +88,7 @@ func (r *rollout) failedGrant(cell *Cell, s *CellState, head *EffectiveHead) (v 
 // limit. stalled is false if there is none.
 func (r *rollout) judgeStall(cell *Cell, s *CellState) (v channels.Verdict, stalled bool) {
 	c := r.channel
-	if s.Applying == nil || s.StartedAt.IsZero() || c.Valid == nil ||
-		!c.planner.stalledSince(s.StartedAt, c.Valid.Rollout.Stall) {
+	if !c.planner.hasStalled(c.Channel, s) {
 		return v, false
 	}
 	v = channels.Blocked("stalled", reason.Stalled, s.Applying.Release, words.FormatTime(s.StartedAt))
@@ -284,6 +283,12 @@ func (c *channelPlan) usesSlot(s *CellState) bool {
 		return (cell == nil || cell.Paused == "") && (s.Owner == nil || s.Owner.Paused == "")
 	}
 	return !c.planner.stalledSince(s.GrantedAt, c.Valid.Rollout.Stall)
+}
+
+// hasStalled reports whether a cell of c began something and has had no result for longer than the stall limit.
+func (p *planner) hasStalled(c *Channel, s *CellState) bool {
+	return s.Applying != nil && !s.StartedAt.IsZero() && c.Valid != nil &&
+		p.stalledSince(s.StartedAt, c.Valid.Rollout.Stall)
 }
 
 // stalledSince reports whether the stall limit has passed since an instant. Time in which no process was listening, or
