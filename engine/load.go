@@ -53,10 +53,12 @@ func (l *Loader) Load(ctx context.Context, tip string) (*plan.Desired, error) {
 		l.cache, l.readErrors, l.history = new(manifest.Cache), l.Repo.ReadErrors(), nil
 	}
 	var warming sync.WaitGroup
+	savedReleases := 0
 	defer warming.Wait()
 	if l.history == nil {
 		l.readCacheFile()
 		warming.Go(func() { cells.Load(l.cache, files) }) // concurrently with the history, which takes as long
+		savedReleases = l.readReleaseCache()
 	}
 	changes, err := l.Repo.Changes(ctx, l.history.Tip, tip)
 	if errors.Is(err, ErrDiverged) {
@@ -83,6 +85,7 @@ func (l *Loader) Load(ctx context.Context, tip string) (*plan.Desired, error) {
 	l.last = d
 	l.beside.begin(l.cache, files, d)
 	l.writeCacheFile(d, len(changes))
+	l.writeReleaseCache(d, savedReleases)
 	return d, nil
 }
 

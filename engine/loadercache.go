@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/gob"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
@@ -26,30 +28,19 @@ type loaderCache struct {
 // digestKey names a release's folder, and the tree that was hashed.
 type digestKey struct{ Version, Tree string }
 
+// releaseCache is what a Loader with AllReleases saves beside its CacheFile: others need not read it.
+type releaseCache struct {
+	Edition  string
+	Releases []releases.Entry
+}
+
 const maxCacheSize = 256 << 20
 
 // readCacheFile restores what an earlier process saved.
 func (l *Loader) readCacheFile() {
 	l.history, l.savedDigests = plan.NewHistory(), map[digestKey]bool{}
-	if l.CacheFile == "" {
-		return
-	}
-	info, err := os.Stat(l.CacheFile)
-	if err != nil || info.Size() < sha256.Size || info.Size() > maxCacheSize {
-		return
-	}
-	data, err := os.ReadFile(l.CacheFile)
-	if err != nil {
-		return
-	}
-	sum, body := data[:sha256.Size], data[sha256.Size:]
-	if want := sha256.Sum256(body); !bytes.Equal(sum, want[:]) {
-		return
-	}
 	var k loaderCache
-	registerGobTypes()
-	err = gob.NewDecoder(bytes.NewReader(body)).Decode(&k)
-	if err != nil || k.Edition != programEdition() || k.History == nil {
+	if !decodeFile(l.CacheFile, &k) || k.Edition != programEdition() || k.History == nil {
 		return
 	}
 	l.history = k.History.MakeMaps()
@@ -68,8 +59,7 @@ func (l *Loader) readCacheFile() {
 	}
 }
 
-// writeCacheFile saves what was read, once enough of it is new. An error is ignored: it costs the next process a slower
-// start.
+// writeCacheFile saves what was read, once enough of it is new.
 func (l *Loader) writeCacheFile(d *plan.Desired, folded int) {
 	const (
 		worthIt      = 256      // commits
@@ -92,13 +82,76 @@ func (l *Loader) writeCacheFile(d *plan.Desired, folded int) {
 			k.Cells = append(k.Cells, cell.Found)
 		}
 	}
+	encodeFile(l.CacheFile, k)
+}
+
+// releaseCacheFile returns where the releases are saved; empty: nowhere.
+func (l *Loader) releaseCacheFile() string {
+	if l.CacheFile == "" || !l.AllReleases {
+		return ""
+	}
+	return l.CacheFile + ".releases"
+}
+
+// readReleaseCache restores the releases that an earlier process saved, and returns how many these are.
+func (l *Loader) readReleaseCache() int {
+	var k releaseCache
+	if !decodeFile(l.releaseCacheFile(), &k) || k.Edition != programEdition() {
+		return 0
+	}
+	for _, e := range k.Releases {
+		releases.CacheEntry(l.cache, e)
+	}
+	return len(k.Releases)
+}
+
+// writeReleaseCache saves the releases of d, once enough of them are new; saved is how many the file has.
+func (l *Loader) writeReleaseCache(d *plan.Desired, saved int) {
+	const worthIt = 64 // releases
+	file := l.releaseCacheFile()
+	if file == "" || len(d.Releases) < saved+worthIt {
+		return
+	}
+	k := releaseCache{Edition: programEdition()}
+	for _, v := range slices.Sorted(maps.Keys(d.Releases)) {
+		r := d.Releases[v]
+		if e, ok := releases.CachedEntry(l.cache, r.Version, r.Tree); ok {
+			k.Releases = append(k.Releases, e)
+		}
+	}
+	encodeFile(file, k)
+}
+
+// decodeFile decodes what encodeFile wrote, and reports whether all of it is there.
+func decodeFile(file string, into any) bool {
+	if file == "" {
+		return false
+	}
+	info, err := os.Stat(file)
+	if err != nil || info.Size() < sha256.Size || info.Size() > maxCacheSize {
+		return false
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return false
+	}
+	sum, body := data[:sha256.Size], data[sha256.Size:]
+	if want := sha256.Sum256(body); !bytes.Equal(sum, want[:]) {
+		return false
+	}
+	registerGobTypes()
+	return gob.NewDecoder(bytes.NewReader(body)).Decode(into) == nil
+}
+
+// encodeFile writes v with its hash before it. An error is ignored: it costs the next process a slower start.
+func encodeFile(file string, v any) {
 	var body bytes.Buffer
 	registerGobTypes()
-	if err := gob.NewEncoder(&body).Encode(k); err != nil {
+	if err := gob.NewEncoder(&body).Encode(v); err != nil {
 		return
 	}
 	sum := sha256.Sum256(body.Bytes())
-	_ = replaceFile(l.CacheFile, append(sum[:], body.Bytes()...))
+	_ = replaceFile(file, append(sum[:], body.Bytes()...))
 }
 
 // hashedReleases returns the releases of d whose digest is known and has no fault.

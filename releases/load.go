@@ -272,6 +272,20 @@ func CacheDigest(c *manifest.Cache, version Version, tree string, digest Digest)
 	manifest.Cached(c, path.Join(Dir, version.String()), tree, func() hashed { return hashed{digest: digest} })
 }
 
+// CacheEntry puts a release into the cache, as an earlier process read it of the same tree.
+func CacheEntry(c *manifest.Cache, e Entry) {
+	manifest.Cached(c, path.Join(Dir, e.Version.String()), e.Tree, func() Entry { return e })
+}
+
+// CachedEntry returns the release of a tree as the cache has it.
+func CachedEntry(c *manifest.Cache, version Version, tree string) (e Entry, ok bool) {
+	dir := path.Join(Dir, version.String())
+	if !manifest.IsCached[Entry](c, dir, tree) {
+		return e, false
+	}
+	return manifest.Cached(c, dir, tree, func() Entry { return e }), true
+}
+
 func checkFolderName[T any](d *manifest.Doc[T], is, want Version) []Fault {
 	if is == want {
 		return nil

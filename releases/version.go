@@ -125,6 +125,10 @@ func (v Version) String() string { return v.text }
 
 func (v Version) MarshalText() ([]byte, error) { return []byte(v.text), nil }
 
+// MarshalBinary and UnmarshalBinary are the same for caches.
+func (v Version) MarshalBinary() ([]byte, error)     { return v.MarshalText() }
+func (v *Version) UnmarshalBinary(data []byte) error { return v.UnmarshalText(data) }
+
 // UnmarshalText is ParseVersion, but takes empty text as the zero Version.
 func (v *Version) UnmarshalText(text []byte) (err error) {
 	if len(text) == 0 {

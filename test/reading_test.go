@@ -1,7 +1,10 @@
 package test
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -99,4 +102,74 @@ func TestPromotionDoesNotWaitForHashing(t *testing.T) {
 		faults := fmt.Sprint(w.status().Faults)
 		return "2.0.0 is not read: " + faults, strings.Contains(faults, "releases/2.0.0/release.yaml")
 	})
+}
+
+// What a Loader of all releases saved leads to the same Desired, with faults and parameters, and also for a release
+// that came since. A damaged file does no harm.
+func TestReleasesAreCachedAcrossProcesses(t *testing.T) {
+	w := newWorld(t, nil)
+	cut := func(versions ...string) {
+		o := openOddRepository(t, w.repo)
+		o.moveTo(func(tip, tree objects.ID) objects.ID {
+			for i, version := range versions {
+				for name, data := range releaseFiles(version) {
+					text := string(data)
+					if path.Base(name) == "release.yaml" && i%2 == 0 {
+						text += "parameters: {size: {type: string, pattern: \"[a-z]+\", default: 7}}\n"
+					}
+					tree = o.put(tree, name, o.blob(text))
+				}
+			}
+			return o.rawCommit(tree, []objects.ID{tip}, ordinary)
+		})
+	}
+	var versions []string
+	for i := range 70 {
+		versions = append(versions, fmt.Sprintf("2.0.%d", i))
+	}
+	cut(versions...)
+	repo, err := gitrepo.Open(t.Context(), w.repo, gitrepo.Options{Mirror: w.path("mirror")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = repo.Close() })
+	load := func(cacheFile string) string {
+		t.Helper()
+		tip, err := repo.Fetch(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := engine.Loader{Repo: repo, CacheFile: cacheFile, AllReleases: true}
+		d, err := l.Load(t.Context(), tip)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	file := w.path("cache")
+	want := load("")
+	load(file)
+	whole, err := os.ReadFile(file + ".releases")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := load(file); got != want || !strings.Contains(want, "size") {
+		t.Fatalf("from what was saved:\n%s\nwant\n%s", got, want)
+	}
+	cut("2.1.0")
+	want = load("")
+	if got := load(file); got != want {
+		t.Errorf("one release later:\n%s\nwant\n%s", got, want)
+	}
+	whole[len(whole)/2] ^= 1
+	if err := os.WriteFile(file+".releases", whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := load(file); got != want {
+		t.Errorf("from a damaged file:\n%s\nwant\n%s", got, want)
+	}
 }

@@ -199,9 +199,10 @@ func (b *builder) loadReleases(all bool, budget *releases.Budget) error {
 			continue
 		}
 		r.Origin, r.Authors, r.Keys = origin.Commit, origin.Authors, origin.Keys
-		if f := origin.unsignedFault(name); f != nil && b.set.Pipeline.SignedReleases && r.Tombstone == nil {
-			r.Faults = append(r.Faults, *f)
-			b.desired.Faults = append(b.desired.Faults, *f)
+		if b.set.Pipeline.SignedReleases && origin.Unsigned != "" && r.Tombstone == nil {
+			f := origin.unsignedFault(name)
+			r.Faults = append(r.Faults, f)
+			b.desired.Faults = append(b.desired.Faults, f)
 		}
 		if r.Tombstone == nil && origin.Tree != "" && r.Tree != "" && r.Tree != origin.Tree {
 			f := releases.Fault{

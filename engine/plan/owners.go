@@ -202,12 +202,9 @@ func (h *History) withheldFaults() (faults []releases.Fault) {
 	return faults
 }
 
-// unsignedFault returns why a release is no candidate where releases must be signed; nil: all of it is signed.
-func (o *Origin) unsignedFault(version string) *releases.Fault {
-	if o.Unsigned == "" {
-		return nil
-	}
-	return &releases.Fault{
+// unsignedFault returns why a release that is not signed whole is no candidate where releases must be signed.
+func (o *Origin) unsignedFault(version string) releases.Fault {
+	return releases.Fault{
 		File: path.Join(releases.Dir, version, "release.yaml"), Code: manifest.Unsigned,
 		Message: fmt.Sprintf(
 			"release %s has commit %s, which nobody in people signed (signedReleases): cut a new version in commits that are signed with a key in people.NAME.keys",

@@ -1,10 +1,12 @@
 // Package biggit makes large release repositories for benchmarks, by git fast-import. The same shape always makes the
-// same commits, byte for byte. The history is not one that an engine wrote. The package is for tests and benchmarks
-// only; calls for different folders may run at once.
+// same commits, byte for byte. CreateRepository makes heads up; a history that an engine wrote comes of Grow and of
+// an engine that promotes in between. The package is for tests and benchmarks only; calls for different folders may
+// run at once.
 package biggit
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -17,11 +19,12 @@ import (
 
 // Shape says how large a repository is. Zero values leave the part out.
 type Shape struct {
-	Releases int // folders releases/V, one commit each
-	Files    int // files a release, at least 3: release.yaml, kustomization.yaml, notes.md, and manifests
-	Commits  int // in all; those beyond the releases move channels' heads
-	Channels int // each but the first takes releases from the one before; default 2
-	Cells    int // spread over the channels
+	Releases int  // folders releases/V, one commit each
+	Files    int  // files a release, at least 3: release.yaml, kustomization.yaml, notes.md, and manifests
+	Commits  int  // in all; those beyond the releases move channels' heads
+	Channels int  // each but the first takes releases from the one before; default 2
+	Cells    int  // spread over the channels
+	Ungated  bool // each channel but the first takes what the first runs, at once
 }
 
 // The shapes of the published figures.
@@ -55,6 +58,25 @@ func CreateRepository(ctx context.Context, dir string, s Shape) error {
 		return err
 	}
 	return runGit(ctx, dir, nil, "repack", "-a", "-d", "-q")
+}
+
+// Start writes a bare repository of shape s to dir, which must not exist: its settings, without a release or a head.
+func (s Shape) Start(ctx context.Context, dir string) error {
+	s.Releases, s.Commits = 0, 1
+	return CreateRepository(ctx, dir, s)
+}
+
+// Grow adds the releases from, from+1 … to-1 to the repository in dir, one commit each.
+func (s Shape) Grow(ctx context.Context, dir string, from, to int) error {
+	var b bytes.Buffer
+	for i := from; i < to; i++ {
+		s.writeCommit(&b, i+1, "release "+Version(i))
+		if i == from {
+			fmt.Fprintf(&b, "from refs/heads/%s^0\n", Branch)
+		}
+		s.writeRelease(&b, i)
+	}
+	return runGit(ctx, dir, &b, "fast-import", "--quiet", "--depth=50")
 }
 
 // CachedRepository returns the repository of shape s below root, and makes it first if needed.
@@ -114,7 +136,10 @@ func (s Shape) writeSettings(w io.Writer) {
 	writeFile(w, ".gitattributes", "releases/** -text -filter -ident\n")
 	for i := range s.Channels {
 		after, gates := "", ""
-		if i > 0 {
+		switch {
+		case i > 0 && s.Ungated:
+			after = fmt.Sprintf("after: [%s]\n", Channel(0))
+		case i > 0:
 			after = fmt.Sprintf("after: [%s]\n", Channel(i-1))
 			gates = "gates:\n  - soak: {for: 24h, cells: 3, percent: 95}\n" +
 				"  - window: {opens: \"0 9 * * MON-THU\", for: 7h, zone: Europe/Berlin}\n"

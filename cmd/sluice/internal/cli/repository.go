@@ -20,6 +20,9 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
+// cacheFile is the Loader's cache in the folder of the mirror, which makes the next start quick. It can be deleted.
+const cacheFile = "read.cache"
+
 // Location names a repository and its branch, as the command line does.
 type Location struct {
 	Address    string // a folder or a URL, without credentials: for messages
@@ -127,7 +130,8 @@ func (a *App) OpenLocation(ctx context.Context, at Location, as CommitIdentity) 
 		return nil, Fail(err, "is %s %s right? It takes a folder, https://…, ssh://… or host:path", at.flagName,
 			at.Address)
 	}
-	return &OpenRepository{Repo: repo, Location: at, Loader: engine.Loader{Repo: repo}, cleanup: cleanup}, nil
+	loader := engine.Loader{Repo: repo, CacheFile: filepath.Join(mirror, cacheFile)}
+	return &OpenRepository{Repo: repo, Location: at, Loader: loader, cleanup: cleanup}, nil
 }
 
 // mirrorDir returns the folder of the mirror, one for each named branch, and a function to call at the end.

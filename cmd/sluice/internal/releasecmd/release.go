@@ -79,25 +79,31 @@ func listReleases(d *plan.Desired, all bool) []releaseSummary {
 		if r.Tombstone != nil && !all {
 			continue
 		}
-		l := releaseSummary{Version: version, Digest: r.Digest, Pruned: r.Tombstone != nil}
-		if r.Tombstone != nil {
-			l.Digest = r.Tombstone.Digest
-		}
-		for _, name := range d.Order {
-			if e := d.Channels[name].Effective; e != nil && e.Release == version {
-				l.Head = append(l.Head, name)
-			}
-		}
-		l.Quarantined = quarantinedIn(d, version)
-		for _, f := range edits.Fatal(r.Faults) {
-			l.Faults = append(l.Faults, f.String())
-		}
-		list = append(list, l)
+		list = append(list, summarise(d, version))
 	}
 	slices.SortFunc(list, func(x, y releaseSummary) int {
 		return d.Releases[y.Version].Version.Compare(d.Releases[x.Version].Version)
 	})
 	return list
+}
+
+// summarise returns the summary of a release that d has.
+func summarise(d *plan.Desired, version string) releaseSummary {
+	r := d.Releases[version]
+	l := releaseSummary{Version: version, Digest: r.Digest, Pruned: r.Tombstone != nil}
+	if r.Tombstone != nil {
+		l.Digest = r.Tombstone.Digest
+	}
+	for _, name := range d.Order {
+		if e := d.Channels[name].Effective; e != nil && e.Release == version {
+			l.Head = append(l.Head, name)
+		}
+	}
+	l.Quarantined = quarantinedIn(d, version)
+	for _, f := range edits.Fatal(r.Faults) {
+		l.Faults = append(l.Faults, f.String())
+	}
+	return l
 }
 
 // quarantinedIn returns the channels that must not take a release; "all" for all.
@@ -135,7 +141,6 @@ func showVerb(a *cli.App) *cobra.Command {
 				return err
 			}
 			defer repo.Close()
-			repo.Loader.AllReleases = true
 			s, err := repo.ReadReleases(cmd.Context())
 			if err != nil {
 				return err
@@ -145,9 +150,12 @@ func showVerb(a *cli.App) *cobra.Command {
 				_, err := s.Release(args[0])
 				return err
 			}
-			list := listReleases(s.Desired, true)
-			i := slices.IndexFunc(list, func(l releaseSummary) bool { return l.Version == args[0] })
-			out := releaseDetails{releaseSummary: list[i], Manifest: r.Release, Merged: r.Origin, Authors: r.Authors}
+			if !r.Loaded { // no decision needs it
+				entry := releases.ReadRelease(nil, s.Files, r.Version)
+				r.StoredRelease, r.Faults = entry.StoredRelease, edits.Fatal(entry.Faults)
+			}
+			out := releaseDetails{releaseSummary: summarise(s.Desired, args[0]), Manifest: r.Release,
+				Merged: r.Origin, Authors: r.Authors}
 			if files, err := edits.ReleaseFiles(s.Files, args[0]); err == nil {
 				out.Files = cli.SortedKeys(files)
 			}

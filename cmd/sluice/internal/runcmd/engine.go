@@ -115,7 +115,7 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	}
 	e, err := engine.New(ctx, repo.Repo, st,
 		engine.Options{Log: log, Key: signing.Public(as.Signer.Key), Probe: engine.NewHTTPProber(gates), Poll: r.poll,
-			CacheFile: filepath.Join(a.Data, cacheFile)})
+			CacheFile: repo.Loader.CacheFile})
 	if err != nil {
 		repo.Close()
 		return nil, errors.Join(err, st.Close())

@@ -22,9 +22,6 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
 
-// cacheFile is the engine's cache in the data folder, which makes its next start quick. It can be deleted.
-const cacheFile = "read.cache"
-
 // defaultListen is the default of --listen; the examples name it too.
 const defaultListen = "127.0.0.1:7600"
 
