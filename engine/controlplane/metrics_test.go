@@ -29,6 +29,11 @@ func TestFleetMetrics(t *testing.T) {
 	v.Observed.Learned.Finished = []plan.Finish{
 		{Channel: "staging", Sequence: 3, Digest: head.Digest, At: noon.Add(10 * time.Minute)}}
 	v.Observed.Refused = map[string]plan.Refusal{"dedicated": {Reason: "no"}}
+	v.Desired.Cells["acme"].Identity.Revoked = true
+	v.Desired.Cells["bolt"].Identity.Quarantined = "two machines use its key"
+	halt := channels.Hold{Reason: "1.0.1 failed; no way back", File: "channels/staging/holds/halt-3.yaml"}
+	before := channels.Hold{Reason: "1.0.0 failed; no way back", File: "channels/dedicated/holds/halt-2.yaml"}
+	staging.Holds, dedicated.Holds = []channels.Hold{halt}, []channels.Hold{before}
 	s.setView(v)
 	_, body := s.request(t, "GET", "/metrics", "")
 	for _, line := range []string{
@@ -43,6 +48,11 @@ func TestFleetMetrics(t *testing.T) {
 		`sluice_rollout_running_seconds{channel="dedicated",release="1.0.1"} 1800`,
 		`sluice_push_refused{channel="dedicated"} 1`,
 		`sluice_push_refused{channel="staging"} 0`,
+		`sluice_cells_shut_out{channel="staging",reason="revoked"} 1`,
+		`sluice_cells_shut_out{channel="staging",reason="quarantined"} 1`,
+		`sluice_cells_shut_out{channel="dedicated",reason="revoked"} 0`,
+		`sluice_channel_halted{channel="staging"} 1`,
+		`sluice_channel_halted{channel="dedicated"} 0`, // the halt of an earlier head
 		"sluice_streams 0", "sluice_long_polls 0", "sluice_reports_in_flight 0", "sluice_tls_handshakes 0",
 	} {
 		if !strings.Contains(body, "\n"+line+"\n") {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -230,6 +231,14 @@ func (c *channelPlan) addHalt(reason, why string, failed bool) bool {
 
 // haltFileName returns the file name of the hold that a halt leaves; each head has its own.
 func haltFileName(sequence int64) string { return fmt.Sprintf("halt-%d.yaml", sequence) }
+
+// IsHalted reports whether a halt holds the channel at its head.
+func (c *Channel) IsHalted() bool {
+	return c.Effective != nil && slices.ContainsFunc(c.Holds, func(h channels.Hold) bool {
+		sequence, ok := parseHaltFileName(path.Base(h.File))
+		return ok && sequence == c.Effective.Sequence
+	})
+}
 
 func parseHaltFileName(file string) (sequence int64, ok bool) {
 	n, err := fmt.Sscanf(file, "halt-%d.yaml", &sequence)

@@ -16,8 +16,8 @@ type fleetMetrics struct {
 	view    func() *view.View
 	numbers func() engine.Stats
 
-	cells, oldest, silent, granted, slots                   *prometheus.Desc
-	sequence, promotion, rollout, rolling                   *prometheus.Desc
+	cells, oldest, silent, shutOut, granted, slots          *prometheus.Desc
+	sequence, promotion, rollout, rolling, halted           *prometheus.Desc
 	blocked, faults, diverged, unread, refused, since, took *prometheus.Desc
 	leader, tick, pushes, retries, grants, actions, skew    *prometheus.Desc
 }
@@ -32,6 +32,8 @@ func newFleetMetrics(v func() *view.View, numbers func() engine.Stats) *fleetMet
 		oldest: desc("sluice_oldest_report_seconds",
 			"Age of the oldest last report of the channel's cells, at the time of the newest plan.", "channel"),
 		silent: desc("sluice_cells_never_reported", "Cells that have not reported yet.", "channel"),
+		shutOut: desc("sluice_cells_shut_out",
+			"Cells whose key is refused: revoked, or quarantined because two machines use it.", "channel", "reason"),
 		granted: desc("sluice_cells_granted", "Cells that were granted something other than what they run.",
 			"channel"),
 		slots:    desc("sluice_rollout_slots", "Cells that take a slot of maxInFlight.", "channel"),
@@ -42,6 +44,8 @@ func newFleetMetrics(v func() *view.View, numbers func() engine.Stats) *fleetMet
 			"Time from the promotion of the channel's head until all its cells ran it.", "channel", "release"),
 		rolling: desc("sluice_rollout_running_seconds",
 			"Time since the promotion of the channel's head, while the rollout runs.", "channel", "release"),
+		halted: desc("sluice_channel_halted",
+			"1: a release failed, there is no way back, and the engine holds the channel.", "channel"),
 		blocked:  desc("sluice_blocked", "Blocking verdicts by gate.", "channel", "gate"),
 		faults:   desc("sluice_repository_faults", "Faults in the release repository, warnings left out."),
 		unread:   desc("sluice_repository_unread", "1: the release repository can't be read."),
@@ -64,9 +68,8 @@ func newFleetMetrics(v func() *view.View, numbers func() engine.Stats) *fleetMet
 // Describe implements prometheus.Collector.
 func (f *fleetMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		f.cells, f.oldest, f.silent, f.granted, f.slots, f.sequence, f.promotion, f.rollout, f.rolling, f.blocked,
-		f.faults,
-		f.diverged, f.unread, f.refused, f.since, f.took, f.actions, f.skew, f.leader, f.tick, f.pushes, f.retries,
+		f.cells, f.oldest, f.silent, f.shutOut, f.granted, f.slots, f.sequence, f.promotion, f.rollout, f.rolling,
+		f.halted, f.blocked, f.faults, f.diverged, f.unread, f.refused, f.since, f.took, f.actions, f.skew, f.leader, f.tick, f.pushes, f.retries,
 		f.grants,
 	} {
 		out <- d
@@ -113,8 +116,8 @@ func (f *fleetMetrics) Collect(out chan<- prometheus.Metric) {
 func (f *fleetMetrics) collectCells(v *view.View, out metricWriter) {
 	type key struct{ channel, release, state string }
 	type sum struct {
-		oldest          time.Time
-		silent, granted int
+		oldest                                time.Time
+		silent, granted, revoked, quarantined int
 	}
 	count, sums := map[key]int{}, map[string]*sum{}
 	for name, cell := range v.Desired.Cells {
@@ -128,6 +131,12 @@ func (f *fleetMetrics) collectCells(v *view.View, out metricWriter) {
 			k.release, k.state = releaseLabel(v, cell.Channel, s), string(s.State)
 		}
 		count[k]++
+		switch id := v.Identity(name); {
+		case id.Revoked:
+			total.revoked++
+		case id.Quarantined != "":
+			total.quarantined++
+		}
 		switch {
 		case s == nil || s.LastReport.IsZero():
 			total.silent++
@@ -145,6 +154,8 @@ func (f *fleetMetrics) collectCells(v *view.View, out metricWriter) {
 	for channel, total := range sums {
 		out.gauge(f.silent, float64(total.silent), channel)
 		out.gauge(f.granted, float64(total.granted), channel)
+		out.gauge(f.shutOut, float64(total.revoked), channel, "revoked")
+		out.gauge(f.shutOut, float64(total.quarantined), channel, "quarantined")
 		if !total.oldest.IsZero() {
 			out.gauge(f.oldest, v.Plan.Now.Sub(total.oldest).Seconds(), channel)
 		}
@@ -169,6 +180,7 @@ func (f *fleetMetrics) collectChannels(v *view.View, out metricWriter) {
 	for name, c := range v.Desired.Channels {
 		out.gauge(f.slots, float64(len(v.Observed.Slots[name])), name)
 		out.boolGauge(f.refused, v.Observed.Refused[name].Reason != "", name)
+		out.boolGauge(f.halted, c.IsHalted(), name)
 		head := c.Effective
 		if head == nil {
 			continue
