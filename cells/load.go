@@ -161,6 +161,7 @@ func blob(e fs.DirEntry) string {
 
 func validateCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 	c := &d.Value
+	faults = d.RefuseEmpty()
 	if !dnsLabel.MatchString(c.Channel) {
 		faults = append(faults, d.Fault(manifest.WrongName, "channel", "%q can't be a channel's name", c.Channel))
 	}

@@ -41,7 +41,7 @@ const (
 type Channel struct {
 	APIVersion   string            `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind         string            `yaml:"kind" json:"kind" required:"true" enum:"Channel"`
-	Description  string            `yaml:"description" json:"description,omitempty"`
+	Description  string            `yaml:"description" json:"description,omitempty" empty:"absent"`
 	After        []string          `yaml:"after" json:"after,omitempty" doc:"upstream channels, all of which must have accepted a release; none: an entry channel"`
 	Promote      Promote           `yaml:"promote" json:"promote,omitempty" enum:"auto,manual"`
 	Advance      Advance           `yaml:"advance" json:"advance,omitempty" enum:"settled,newest"`
@@ -204,7 +204,7 @@ type Quarantine struct {
 // the file.
 type ApprovalFile struct {
 	Digest  releases.Digest `yaml:"digest" json:"digest" required:"true"`
-	Comment string          `yaml:"comment" json:"comment,omitempty"`
+	Comment string          `yaml:"comment" json:"comment,omitempty" empty:"absent"`
 
 	Release string `yaml:"-" json:"release"`
 	Person  string `yaml:"-" json:"person"`
