@@ -71,13 +71,14 @@ const (
 // Gate is one entry of gates: exactly one of its kinds is set. ID is unique in the channel: the name if there is one,
 // else the kind, with -2, -3 … for repeats.
 type Gate struct {
-	Name     string         `yaml:"name" json:"name,omitempty" doc:"names it in verdicts; default: its kind"`
-	Soak     *Soak          `yaml:"soak" json:"soak,omitempty"`
-	Window   *window.Window `yaml:"window" json:"window,omitempty"`
-	Approval *Approval      `yaml:"approval" json:"approval,omitempty"`
-	Check    *Check         `yaml:"check" json:"check,omitempty"`
-	Metric   *Metric        `yaml:"metric" json:"metric,omitempty"`
-	When     *When          `yaml:"when" json:"when,omitempty"`
+	Name     string          `yaml:"name" json:"name,omitempty" doc:"names it in verdicts; default: its kind"`
+	Soak     *Soak           `yaml:"soak" json:"soak,omitempty"`
+	Window   *window.Window  `yaml:"window" json:"window,omitempty"`
+	Windows  []window.Window `yaml:"windows" json:"windows,omitempty" doc:"any of which may be open"`
+	Approval *Approval       `yaml:"approval" json:"approval,omitempty"`
+	Check    *Check          `yaml:"check" json:"check,omitempty"`
+	Metric   *Metric         `yaml:"metric" json:"metric,omitempty"`
+	When     *When           `yaml:"when" json:"when,omitempty"`
 
 	ID string `yaml:"-" json:"-"`
 }

@@ -114,6 +114,10 @@ func (c *Channel) applyDefaults() {
 			}
 		case g.Window != nil:
 			setDefault(&g.Window.Zone, "UTC")
+		case g.Windows != nil:
+			for i := range g.Windows {
+				setDefault(&g.Windows[i].Zone, "UTC")
+			}
 		case g.Approval != nil:
 			setDefault(&g.Approval.Count, 1)
 		case g.Check != nil:

@@ -15,7 +15,7 @@ func TestPolicyFaults(t *testing.T) {
 		{"after itself", "after: [x]\n", "3: a channel can't come after itself"},
 		{"after twice", "after: [staging, staging]\n", `3: channel "staging" is there twice`},
 		{"no kind", "gates:\n  - name: nothing\n",
-			"4: a gate has exactly one of soak, window, approval, check, metric, when"},
+			"4: a gate has exactly one of soak, window, windows, approval, check, metric, when"},
 		{"two kinds", "gates:\n  - check: {url: http://a/}\n    approval: {}\n", "4: a gate has exactly one of"},
 		{"one name twice", "gates:\n  - {name: a, check: {url: http://a/}}\n  - {name: a, check: {url: http://a/}}\n",
 			`5: there is a gate "a" already`},

@@ -151,12 +151,12 @@ func TestDefaults(t *testing.T) {
 	p, faults := ParsePolicy(nil, repositoryFS("channels/x/channel.yaml", header+`after: [y]
 gates:
   - soak: {for: 1h}
-  - window: {opens: "0 9 * * *", for: 1h}
+  - window: {opens: "0 9 * * *", for: 15h}
   - approval: {}
   - check: {url: "http://localhost/"}
   - metric: {prometheus: "http://localhost/", query: up, above: 0}
-  - {name: second, window: {opens: "0 19 * * *", for: 1h}}
-  - window: {opens: "0 21 * * *", for: 1h}
+  - {name: second, window: {opens: "0 19 * * *", for: 5h}}
+  - window: {opens: "0 21 * * *", for: 3h}
   - window: {opens: "0 23 * * *", for: 1h}
 `), "x")
 	if p == nil || len(faults) > 0 {
@@ -341,8 +341,8 @@ func FuzzChannel(f *testing.F) {
 			switch {
 			case g.ID == "":
 				t.Fatalf("a gate without an ID: %+v", g)
-			case g.Window != nil:
-				JudgeWindow(g.Window, now)
+			case g.AnyWindow() != nil:
+				p.JudgeWindows(&g, now)
 			case g.When != nil:
 				g.When.Judge(WhenInput{})
 			case g.Soak != nil:
