@@ -25,8 +25,8 @@ type Cell struct {
 	Kind       string            `yaml:"kind" json:"kind" required:"true" enum:"Cell"`
 	Channel    string            `yaml:"channel" json:"channel" required:"true"`
 	Profile    string            `yaml:"profile" json:"profile,omitempty" doc:"one of the release's profiles; default: default"`
-	Values     map[string]any    `yaml:"values" json:"values,omitempty" doc:"by parameter of the release"`
-	Labels     map[string]string `yaml:"labels" json:"labels,omitempty"`
+	Values     map[string]any    `yaml:"values" json:"values,omitempty" empty:"absent" doc:"by parameter of the release"`
+	Labels     map[string]string `yaml:"labels" json:"labels,omitempty" empty:"absent"`
 	Paused     string            `yaml:"paused" json:"paused,omitempty" doc:"why the vendor grants nothing new for now; rollbacks go on"`
 	Pin        string            `yaml:"pin" json:"pin,omitempty" doc:"the only new release that the vendor grants for now; rollbacks go on"`
 	Windows    []window.Window   `yaml:"windows" json:"windows,omitempty" doc:"when the vendor grants new releases: in any of them; none: at any time; rollbacks go on"`

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -161,15 +162,16 @@ func blob(e fs.DirEntry) string {
 
 func validateCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 	c := &d.Value
+	faults = d.RefuseEmpty()
 	if !dnsLabel.MatchString(c.Channel) {
 		faults = append(faults, d.Fault(manifest.WrongName, "channel", "%q can't be a channel's name", c.Channel))
 	}
 	if _, err := releases.ParseVersion(c.Pin); c.Pin != "" && err != nil {
 		faults = append(faults, d.Fault(manifest.WrongValue, "pin", "%v", err))
 	}
-	if len(c.Windows) > MaxWindows {
+	if len(c.Windows) > window.MaxList {
 		return append(faults, d.Fault(manifest.TooLarge, "windows",
-			"%d windows: at most %d are read", len(c.Windows), MaxWindows))
+			"%d windows: at most %d are read", len(c.Windows), window.MaxList))
 	}
 	for i := range c.Windows {
 		for _, wrong := range c.Windows[i].Compile() {

@@ -16,7 +16,6 @@ import (
 )
 
 const (
-	MaxWindows    = 16
 	MaxApproved   = 64
 	MaxHeld       = 64      // features
 	maxReason     = 1 << 10 // bytes
@@ -56,31 +55,12 @@ func (o *Owner) Judge(a Assignment, now time.Time) Binding {
 }
 
 func windowBinding(gate string, code reason.Code, windows []window.Window, now time.Time) (b Binding) {
-	open, why, until := JudgeWindows(windows, now)
+	open, why, until := window.JudgeAny(windows, now)
 	if !open {
 		b = newBinding(gate, code, why)
 	}
 	b.OK, b.Until = open, until
 	return b
-}
-
-// JudgeWindows reports whether any of the windows is open at now; without windows, the answer is always yes. If open,
-// until is an instant up to which it stays open, or zero for ever. If shut, until is when the first window opens, and
-// why says so.
-func JudgeWindows(windows []window.Window, now time.Time) (open bool, why string, until time.Time) {
-	for i := range windows {
-		isOpen, shutReason, instant := windows[i].Judge(now)
-		switch {
-		case isOpen && !open:
-			open, why, until = true, "", instant
-		case isOpen && (instant.IsZero() || !until.IsZero() && instant.After(until)):
-			until = instant
-		case open || isOpen:
-		case why == "" || !instant.IsZero() && (until.IsZero() || instant.Before(until)):
-			why, until = shutReason, instant
-		}
-	}
-	return open || len(windows) == 0, why, until
 }
 
 // Validate validates an owner's decisions against their bounds and prepares their windows for judging. No other
@@ -108,10 +88,10 @@ func (o *Owner) Validate() error {
 			fault("approved: %w", err)
 		}
 	}
-	if len(o.Windows) > MaxWindows {
-		fault("more than %d windows", MaxWindows)
+	if len(o.Windows) > window.MaxList {
+		fault("more than %d windows", window.MaxList)
 	}
-	for i := range o.Windows[:min(len(o.Windows), MaxWindows)] {
+	for i := range o.Windows[:min(len(o.Windows), window.MaxList)] {
 		for _, wrong := range o.Windows[i].Compile() {
 			fault("windows[%d].%s: %s", i, wrong.Field, wrong.Reason)
 		}

@@ -57,23 +57,6 @@ func TestOwnerJudge(t *testing.T) {
 	}
 }
 
-// Of several windows, the one that is open longest counts, or else the one that opens first.
-func TestJudgeWindows(t *testing.T) {
-	all := []window.Window{{Opens: "0 9 * * *", For: time.Hour}, {Opens: "30 9 * * *", For: 2 * time.Hour}}
-	for now, want := range map[string]string{"08:00": "shut 09:00", "09:15": "open 10:00", "09:45": "open 11:30",
-		"11:45": "shut 09:00"} {
-		at, err := time.Parse("15:04", now)
-		if err != nil {
-			t.Fatal(err)
-		}
-		open, _, until := JudgeWindows(all, at.AddDate(2026, 0, 0))
-		got := map[bool]string{true: "open ", false: "shut "}[open] + until.Format("15:04")
-		if got != want {
-			t.Errorf("at %s: %s, want %s", now, got, want)
-		}
-	}
-}
-
 // An owner's decisions are bounded, and faults name the field.
 func TestOwnerCheck(t *testing.T) {
 	for want, o := range map[string]*Owner{
@@ -81,7 +64,7 @@ func TestOwnerCheck(t *testing.T) {
 		"pin":                {Pin: "newest"},
 		"approved":           {Approved: []releases.Digest{"x"}},
 		"more than 64":       {Approved: make([]releases.Digest, MaxApproved+1)},
-		"more than 16":       {Windows: make([]window.Window, MaxWindows+1)},
+		"more than 16":       {Windows: make([]window.Window, window.MaxList+1)},
 		"windows[0].zone":    {Windows: []window.Window{{Opens: "0 9 * * *", For: time.Hour, Zone: "Mars/Olympus"}}},
 		"windows[0].for":     {Windows: []window.Window{{Opens: "0 9 * * *"}}},
 		"report of acme: ow": {Pin: "newest"},

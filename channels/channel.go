@@ -41,7 +41,7 @@ const (
 type Channel struct {
 	APIVersion   string            `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind         string            `yaml:"kind" json:"kind" required:"true" enum:"Channel"`
-	Description  string            `yaml:"description" json:"description,omitempty"`
+	Description  string            `yaml:"description" json:"description,omitempty" empty:"absent"`
 	After        []string          `yaml:"after" json:"after,omitempty" doc:"upstream channels, all of which must have accepted a release; none: an entry channel"`
 	Promote      Promote           `yaml:"promote" json:"promote,omitempty" enum:"auto,manual"`
 	Advance      Advance           `yaml:"advance" json:"advance,omitempty" enum:"settled,newest"`
@@ -71,13 +71,14 @@ const (
 // Gate is one entry of gates: exactly one of its kinds is set. ID is unique in the channel: the name if there is one,
 // else the kind, with -2, -3 … for repeats.
 type Gate struct {
-	Name     string         `yaml:"name" json:"name,omitempty" doc:"names it in verdicts; default: its kind"`
-	Soak     *Soak          `yaml:"soak" json:"soak,omitempty"`
-	Window   *window.Window `yaml:"window" json:"window,omitempty"`
-	Approval *Approval      `yaml:"approval" json:"approval,omitempty"`
-	Check    *Check         `yaml:"check" json:"check,omitempty"`
-	Metric   *Metric        `yaml:"metric" json:"metric,omitempty"`
-	When     *When          `yaml:"when" json:"when,omitempty"`
+	Name     string          `yaml:"name" json:"name,omitempty" doc:"names it in verdicts; default: its kind"`
+	Soak     *Soak           `yaml:"soak" json:"soak,omitempty"`
+	Window   *window.Window  `yaml:"window" json:"window,omitempty"`
+	Windows  []window.Window `yaml:"windows" json:"windows,omitempty" doc:"any of which may be open"`
+	Approval *Approval       `yaml:"approval" json:"approval,omitempty"`
+	Check    *Check          `yaml:"check" json:"check,omitempty"`
+	Metric   *Metric         `yaml:"metric" json:"metric,omitempty"`
+	When     *When           `yaml:"when" json:"when,omitempty"`
 
 	ID string `yaml:"-" json:"-"`
 }
@@ -204,7 +205,7 @@ type Quarantine struct {
 // the file.
 type ApprovalFile struct {
 	Digest  releases.Digest `yaml:"digest" json:"digest" required:"true"`
-	Comment string          `yaml:"comment" json:"comment,omitempty"`
+	Comment string          `yaml:"comment" json:"comment,omitempty" empty:"absent"`
 
 	Release string `yaml:"-" json:"release"`
 	Person  string `yaml:"-" json:"person"`

@@ -30,8 +30,9 @@ func preparePolicy(doc *manifest.Doc[Channel]) []manifest.Fault {
 		faults = append(faults, doc.Fault(manifest.WrongName, "",
 			"%.70q can't name a channel: use small letters, digits and hyphens, at most 63", c.Name))
 	}
-	// written as 0, which is not the same as absent
-	if c.SettleWithin == 0 && doc.Line("settleWithin") != doc.Line("") {
+	empty := doc.RefuseEmpty()
+	faults = append(faults, empty...)
+	if c.SettleWithin == 0 && doc.HasField("settleWithin") && len(empty) == 0 {
 		faults = append(faults, doc.Fault(manifest.WrongValue, "settleWithin", "settleWithin must be more than 0"))
 	}
 	for i, f := range c.Freezes {
@@ -113,6 +114,10 @@ func (c *Channel) applyDefaults() {
 			}
 		case g.Window != nil:
 			setDefault(&g.Window.Zone, "UTC")
+		case g.Windows != nil:
+			for i := range g.Windows {
+				setDefault(&g.Windows[i].Zone, "UTC")
+			}
 		case g.Approval != nil:
 			setDefault(&g.Approval.Count, 1)
 		case g.Check != nil:

@@ -15,7 +15,7 @@ func TestPolicyFaults(t *testing.T) {
 		{"after itself", "after: [x]\n", "3: a channel can't come after itself"},
 		{"after twice", "after: [staging, staging]\n", `3: channel "staging" is there twice`},
 		{"no kind", "gates:\n  - name: nothing\n",
-			"4: a gate has exactly one of soak, window, approval, check, metric, when"},
+			"4: a gate has exactly one of soak, window, windows, approval, check, metric, when"},
 		{"two kinds", "gates:\n  - check: {url: http://a/}\n    approval: {}\n", "4: a gate has exactly one of"},
 		{"one name twice", "gates:\n  - {name: a, check: {url: http://a/}}\n  - {name: a, check: {url: http://a/}}\n",
 			`5: there is a gate "a" already`},
@@ -87,6 +87,47 @@ func TestPolicyFaults(t *testing.T) {
 	}
 }
 
+// A field that is there without a value is never read as absent: the laxest meaning would win without a word.
+func TestEmptyFieldsAreFaults(t *testing.T) {
+	const gate = "after: [a]\ngates:\n  - "
+	for _, tt := range []struct{ text, want string }{
+		{"after:\n", "3: after is empty"},
+		{"after: []\n", "3: after is empty"},
+		{"after: ~\n", "3: after is empty"},
+		{"floor: \"\"\n", "3: floor is empty"},
+		{"promote:\n", "3: promote is empty"},
+		{"onFailure: null\n", "3: onFailure is empty"},
+		{"settleWithin:\n", "3: settleWithin is empty"},
+		{"gates:\n", "3: gates is empty"},
+		{"freezes: []\n", "3: freezes is empty"},
+		{"freezes:\n  - {from: 2027-01-05T00:00:00Z, until: 2027-01-06T00:00:00Z, reason: }\n",
+			"4: freezes[0].reason is empty"},
+		{gate + "approval: {count: 2, from: []}\n", "5: gates[0].approval.from is empty"},
+		{gate + "approval: {from: }\n", "5: gates[0].approval.from is empty"},
+		{gate + "approval: {count: , from: [a]}\n", "5: gates[0].approval.count is empty"},
+		{gate + "soak: {for: 1h, percent: }\n", "5: gates[0].soak.percent is empty"},
+		{gate + "soak: {for: 1h}\n    when:\n", "6: gates[0].when is empty"},
+		{gate + "window: {opens: \"0 9 * * *\", for: 1h, zone: \"\"}\n", "5: gates[0].window.zone is empty"},
+		{gate + "metric: {prometheus: http://a, query: up, below: 1, above: }\n", "5: gates[0].metric.above is empty"},
+		{"rollout:\n", "3: rollout is empty"},
+		{"rollout: {waves: }\n", "3: rollout.waves is empty"},
+		{"rollout: {waves: []}\n", "3: rollout.waves is empty"},
+		{"rollout: {maxInFlight: }\n", "3: rollout.maxInFlight is empty"},
+		{"rollout:\n  waves:\n    - {percent: 100, labels: {tier: }}\n", "5: rollout.waves[0].labels[tier] is empty"},
+		{"rollout:\n  waves:\n    - {percent: 100, labels: &x }\n", "5: rollout.waves[0].labels is empty"},
+	} {
+		p, faults := ParsePolicy(nil, repositoryFS("channels/x/channel.yaml", header+tt.text), "x")
+		if p != nil || len(faults) != 1 || !strings.HasPrefix(faults[0].String(), "channels/x/channel.yaml:"+tt.want) {
+			t.Errorf("%s\ngot\n%s\nwant\nchannels/x/channel.yaml:%s", tt.text, joinFaults(faults), tt.want)
+		}
+	}
+	for _, text := range []string{"description:\n", "rollout: {}\n", "prereleases: false\n"} {
+		if p, faults := ParsePolicy(nil, repositoryFS("channels/x/channel.yaml", header+text), "x"); p == nil {
+			t.Errorf("%s: %s", text, joinFaults(faults))
+		}
+	}
+}
+
 // A fault in sluice.yaml stops every channel, and says what to do.
 func TestPipelineFaults(t *testing.T) {
 	ada, bob := sshKeyFor(t, "ada"), sshKeyFor(t, "bob")
@@ -108,7 +149,12 @@ func TestPipelineFaults(t *testing.T) {
 			`sluice.yaml:4: "Ada" is not an e-mail address`},
 		{"a name that can't name a file", pipelineOK + "people:\n  ../ada: {email: a@example.com}\n",
 			`sluice.yaml:4: "../ada" can't name a person`},
-		{"nobody", pipelineOK + "people:\n  ada:\n", "sluice.yaml:4: ada has neither an e-mail address nor a key"},
+		{"nobody", pipelineOK + "people:\n  ada:\n",
+			"sluice.yaml:4: people[ada] is empty: give it a value, or leave it out"},
+		{"no keys", pipelineOK + "people:\n  ada: {email: a@example.com, keys: []}\n",
+			"sluice.yaml:4: people[ada].keys is empty"},
+		{"no owners", pipelineOK + "owners:\n", "sluice.yaml:3: owners is empty"},
+		{"signed, or not", pipelineOK + "signedReleases:\n", "sluice.yaml:3: signedReleases is empty"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			fsys := repositoryFS("channels/a/channel.yaml", header, "sluice.yaml", tt.text)

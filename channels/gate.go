@@ -17,24 +17,29 @@ import (
 const maxGates = 32
 
 // gateKinds are in the order of Gate's fields.
-var gateKinds = []string{"soak", "window", "approval", "check", "metric", "when"}
+var gateKinds = []string{"soak", "window", "windows", "approval", "check", "metric", "when"}
 
 // reservedGateNames are gates that every channel has, so no other gate may have these names.
 var reservedGateNames = []string{"freeze", "hold", "quarantine", "invalid"}
 
-// Kind returns the gate's kind: soak, window, approval, check, metric or when. Empty: not exactly one is set.
-func (g *Gate) Kind() string {
-	set := []bool{g.Soak != nil, g.Window != nil, g.Approval != nil, g.Check != nil, g.Metric != nil, g.When != nil}
-	kind := ""
+// kinds returns those of the gate's kinds that are set; a valid gate has one.
+func (g *Gate) kinds() (kinds []string) {
+	set := []bool{g.Soak != nil, g.Window != nil, g.Windows != nil, g.Approval != nil, g.Check != nil, g.Metric != nil,
+		g.When != nil}
 	for i, is := range set {
-		if is && kind != "" {
-			return ""
-		}
 		if is {
-			kind = gateKinds[i]
+			kinds = append(kinds, gateKinds[i])
 		}
 	}
-	return kind
+	return kinds
+}
+
+// AnyWindow returns the windows any of which must be open, if the gate is about windows.
+func (g *Gate) AnyWindow() []window.Window {
+	if g.Window != nil {
+		return []window.Window{*g.Window}
+	}
+	return g.Windows
 }
 
 // checkGates validates the gates, sets each gate's ID, and compiles windows and expressions.
@@ -49,16 +54,17 @@ func checkGates(doc *manifest.Doc[Channel]) []manifest.Fault {
 	for i := range c.Gates {
 		g := &c.Gates[i]
 		at := fmt.Sprintf("gates[%d]", i)
-		kind := g.Kind()
-		if kind == "" {
+		kinds := g.kinds()
+		if len(kinds) != 1 {
 			code := manifest.Conflict
-			if *g == (Gate{Name: g.Name}) {
+			if kinds == nil {
 				code = manifest.Missing
 			}
 			faults = append(faults, doc.Fault(code, at,
 				"a gate has exactly one of %s", strings.Join(gateKinds, ", ")))
 			continue
 		}
+		kind := kinds[0]
 		g.ID = g.Name
 		switch {
 		case g.Name == "":
@@ -80,7 +86,31 @@ func checkGates(doc *manifest.Doc[Channel]) []manifest.Fault {
 		ids[g.ID] = true
 		faults = append(faults, checkGate(doc, g, at+"."+kind)...)
 	}
+	if len(faults) == 0 {
+		faults = checkTogether(doc)
+	}
 	return faults
+}
+
+// checkTogether returns a fault if the windows of all gates are never open at once (R55).
+func checkTogether(doc *manifest.Doc[Channel]) []manifest.Fault {
+	lists, ids, last := doc.Value.windowLists()
+	if len(lists) < 2 || window.OpenTogether(lists) {
+		return nil
+	}
+	return []manifest.Fault{doc.Fault(manifest.Conflict, fmt.Sprintf("gates[%d]", last),
+		"%s are not open together within two years, so nothing ever moves: "+
+			"for windows any of which may be open, write one gate: windows: [{…}, {…}]", strings.Join(ids, " and "))}
+}
+
+// windowLists returns the windows of each gate that is about windows, those gates' names, and the index of the last.
+func (c *Channel) windowLists() (lists [][]window.Window, ids []string, last int) {
+	for i := range c.Gates {
+		if any := c.Gates[i].AnyWindow(); any != nil {
+			lists, ids, last = append(lists, any), append(ids, c.Gates[i].ID), i
+		}
+	}
+	return lists, ids, last
 }
 
 var gateName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -102,6 +132,14 @@ func checkGate(doc *manifest.Doc[Channel], g *Gate, at string) (faults []manifes
 		}
 	case g.Window != nil:
 		faults = append(faults, checkWindow(doc, g.Window, at)...)
+	case g.Windows != nil:
+		if len(g.Windows) > window.MaxList {
+			fault(manifest.TooLarge, "", "%d windows: at most %d are read", len(g.Windows), window.MaxList)
+			break
+		}
+		for i := range g.Windows {
+			faults = append(faults, checkWindow(doc, &g.Windows[i], fmt.Sprintf("%s[%d]", at, i))...)
+		}
 	case g.Approval != nil:
 		for i, role := range g.Approval.From {
 			if slices.Contains(g.Approval.From[:i], role) {
@@ -136,14 +174,23 @@ func checkWindow(doc *manifest.Doc[Channel], w *window.Window, at string) (fault
 	return faults
 }
 
-// JudgeWindow returns a window's verdict. Held: Until is when the window closes, or zero if it never does. Blocked:
-// Until is when the window opens next. Time alone changes nothing before Until.
-func JudgeWindow(w *window.Window, now time.Time) Verdict {
-	open, why, until := w.Judge(now)
+// JudgeWindows returns the verdict of a gate of the channel that is about windows, and the instant before which time
+// alone does not change it (zero: never). Held: Until is when the last open window closes, or zero if it never does.
+// Blocked: Until is the next instant at which the windows of all gates hold, zero if there is none within two years
+// (R55).
+func (c *Channel) JudgeWindows(g *Gate, now time.Time) (v Verdict, changes time.Time) {
+	open, why, until := window.JudgeAny(g.AnyWindow(), now)
 	if open {
-		return Held("", reason.WindowOpen).WithUntil(until)
+		return Held("", reason.WindowOpen).WithUntil(until), until
 	}
-	return Blocked("", reason.WindowShut, why).WithUntil(until)
+	together := until
+	if lists, _, _ := c.windowLists(); len(lists) > 1 {
+		together, _ = window.NextTogether(lists, now)
+	}
+	if !together.IsZero() && !together.Equal(until) {
+		why += "; all windows are open from " + together.Format("2 Jan 15:04 MST")
+	}
+	return Blocked("", reason.WindowShut, why).WithUntil(together), until
 }
 
 func checkMetric(fault func(code manifest.FaultCode, field, format string, args ...any), m *Metric) {

@@ -7,7 +7,6 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -421,16 +420,73 @@ func parseTime(t testing.TB, s string) time.Time {
 	return x
 }
 
-func TestWindowVerdict(t *testing.T) {
-	w := &window.Window{Opens: "0 9 * * MON-THU", For: 7 * time.Hour, Zone: "Europe/Berlin"}
-	for now, want := range map[string]string{
-		"2026-11-24T12:00:00Z": "window held until 2026-11-24T16:00:00+01:00",
-		"2026-11-27T12:00:00Z": "window blocked: opens Mon 09:00 Europe/Berlin, until 2026-11-30T09:00:00+01:00",
+// R55: the windows of one gate are a union, those of several gates an intersection, and until is an instant at which all
+// hold.
+func TestR55WindowVerdicts(t *testing.T) {
+	berlin := `{opens: "0 9 * * MON-THU", for: 7h, zone: Europe/Berlin}`
+	friday := `{opens: "0 9 * * FRI", for: 5h}`
+	for _, tt := range []struct{ gates, now, want string }{
+		{"window: " + berlin, "2026-11-24T12:00:00Z", "window held until 2026-11-24T16:00:00+01:00"},
+		{"window: " + berlin, "2026-11-27T12:00:00Z",
+			"window blocked: opens Mon 09:00 Europe/Berlin, until 2026-11-30T09:00:00+01:00"},
+		{"windows: [" + berlin + ", " + friday + "]", "2026-11-27T12:00:00Z", "windows held until 2026-11-27T14:00:00Z"},
+		{"windows: [" + berlin + ", " + friday + "]", "2026-11-26T16:00:00Z",
+			"windows blocked: opens Fri 09:00 UTC, until 2026-11-27T09:00:00Z"},
+		{"window: " + berlin + "\n  - window: {opens: \"0 0 2 * *\", for: 24h}", "2026-11-24T12:00:00Z",
+			"window held until 2026-11-24T16:00:00+01:00\nwindow-2 blocked: opens Wed 00:00 UTC; " +
+				"all windows are open from 2 Dec 09:00 CET, until 2026-12-02T09:00:00+01:00"},
+		{"windows: [" + berlin + ", " + friday + "]\n  - window: {opens: \"0 12 * * FRI,SAT\", for: 1h}",
+			"2026-11-27T14:30:00Z", "windows blocked: opens Mon 09:00 Europe/Berlin; all windows are open from " +
+				"4 Dec 12:00 UTC, until 2026-12-04T12:00:00Z\nwindow blocked: opens Sat 12:00 UTC; all windows are " +
+				"open from 4 Dec 12:00 UTC, until 2026-12-04T12:00:00Z"},
 	} {
-		v := JudgeWindow(w, parseTime(t, now))
-		v.Gate = "window"
-		if got := v.String(); got != want {
-			t.Errorf("at %s: %q, want %q", now, got, want)
+		p, faults := ParsePolicy(nil, repositoryFS("channels/x/channel.yaml", header+"gates:\n  - "+tt.gates+"\n"), "x")
+		if p == nil {
+			t.Fatal(joinFaults(faults))
+		}
+		var got []string
+		for i := range p.Gates {
+			v, changes := p.JudgeWindows(&p.Gates[i], parseTime(t, tt.now))
+			v.Gate = p.Gates[i].ID
+			got = append(got, v.String())
+			if !v.Holds && changes.After(v.Until) {
+				t.Errorf("%s: changes at %s, after %s", tt.gates, changes, v.Until)
+			}
+		}
+		if strings.Join(got, "\n") != tt.want {
+			t.Errorf("at %s: %q, want %q", tt.now, strings.Join(got, "\n"), tt.want)
+		}
+	}
+}
+
+// R55: windows that are never open together within two years are a fault.
+func TestR55WindowsThatNeverMeet(t *testing.T) {
+	for _, tt := range []struct{ gates, want string }{
+		{"window: {opens: \"0 9 * * MON-THU\", for: 8h}\n  - window: {opens: \"0 9 * * FRI\", for: 5h}",
+			"5: window and window-2 are not open together within two years"},
+		{"window: {opens: \"0 9 * * *\", for: 1h, zone: Europe/Berlin}\n  - when: \"true\"\n" +
+			"  - window: {opens: \"0 9 * * *\", for: 1h, zone: America/New_York}",
+			"6: window and window-2 are not open together within two years"},
+		{"window: {opens: \"0 0 29 2 *\", for: 24h}\n  - window: {opens: \"0 9 * * *\", for: 1h}",
+			"5: window and window-2 are not open together within two years"}, // most years have none
+		{"window: {opens: \"*/2 * * * *\", for: 1m}\n  - window: {opens: \"1-59/2 * * * *\", for: 1m}",
+			"5: window and window-2 are not open together within two years"},
+		{"window: {opens: \"0 0 1 * *\", for: 24h}\n  - windows: [{opens: \"0 9 2 * *\", for: 5h}," +
+			" {opens: \"0 9 3 * *\", for: 5h}]", "5: window and windows are not open together within two years"},
+		{"window: {opens: \"0 8 * * *\", for: 4h}\n  - window: {opens: \"0 11 * * *\", for: 4h}\n" + // pairs meet
+			"  - windows: [{opens: \"0 14 * * *\", for: 19h}]",
+			"6: window and window-2 and windows are not open together within two years"},
+		{"windows: [{opens: \"0 9 * * *\", for: 1h, zone: Mars/Olympus}]", "4: unknown zone"},
+		{"windows: [" + strings.Repeat("{opens: \"0 9 * * *\", for: 1h},", 17) + "]", "4: 17 windows: at most 16"},
+		{"{window: {opens: \"0 9 * * *\", for: 1h}, windows: [{opens: \"0 9 * * *\", for: 1h}]}",
+			"4: a gate has exactly one of soak, window, windows"},
+		{"window: {opens: \"0 9 * * MON\", for: 8h}\n  - window: {opens: \"0 9 1 * *\", for: 5h}", ""},
+		{"windows: [{opens: \"0 9 * * MON\", for: 8h}, {opens: \"0 9 29 2 *\", for: 5h}]", ""},
+	} {
+		_, faults := ParsePolicy(nil, repositoryFS("channels/x/channel.yaml", header+"gates:\n  - "+tt.gates+"\n"), "x")
+		got := strings.TrimPrefix(joinFaults(faults), "channels/x/channel.yaml:")
+		if (got == "") != (tt.want == "") || !strings.HasPrefix(got, tt.want) {
+			t.Errorf("%s: %q, want %q", tt.gates, got, tt.want)
 		}
 	}
 }

@@ -151,12 +151,12 @@ func TestDefaults(t *testing.T) {
 	p, faults := ParsePolicy(nil, repositoryFS("channels/x/channel.yaml", header+`after: [y]
 gates:
   - soak: {for: 1h}
-  - window: {opens: "0 9 * * *", for: 1h}
+  - window: {opens: "0 9 * * *", for: 15h}
   - approval: {}
   - check: {url: "http://localhost/"}
   - metric: {prometheus: "http://localhost/", query: up, above: 0}
-  - {name: second, window: {opens: "0 19 * * *", for: 1h}}
-  - window: {opens: "0 21 * * *", for: 1h}
+  - {name: second, window: {opens: "0 19 * * *", for: 5h}}
+  - window: {opens: "0 21 * * *", for: 3h}
   - window: {opens: "0 23 * * *", for: 1h}
 `), "x")
 	if p == nil || len(faults) > 0 {
@@ -221,7 +221,7 @@ channels/c/channel.yaml:3: channels come after each other in a circle: c after b
 channels/a/holds/x.yaml:1: unknown field "reson"; did you mean "reason"?`},
 		{"a hold of no cells holds", repositoryFS("channels/a/channel.yaml", header, "channels/a/holds/x.yaml",
 			"reason: y\ncells: []\n"), "good",
-			"channels/a/holds/x.yaml:2: names no cell: omit cells to hold the whole channel"},
+			"channels/a/holds/x.yaml:2: cells is empty: give it a value, or leave it out"},
 		{"a hold of what is no cell's name", repositoryFS("channels/a/channel.yaml", header, "channels/a/holds/x.yaml",
 			"reason: y\ncells: [Acme]\n"), "good",
 			`channels/a/holds/x.yaml:2: "Acme" can't be a cell's name`},
@@ -253,6 +253,9 @@ channels/a/head.yaml:1: unknown field "releas"; did you mean "release"?`},
 channels/a/approvals/x.yaml: warning: is not read: nothing here has this name
 channels/a/holds/x: warning: is not read: nothing here has this name
 channels/a/notes.txt: warning: is not read: nothing here has this name`},
+		{"a quarantine of no channels stops", repositoryFS("quarantine/1.0.0.yaml",
+			"digest: "+digest+"\nreason: x\nchannels: []\n"),
+			"good", "quarantine/1.0.0.yaml:3: channels is empty: give it a value, or leave it out"},
 		{"a quarantine of a channel that is not", repositoryFS("quarantine/1.0.0.yaml",
 			"digest: "+digest+"\nreason: x\nchannels: [a]\n"),
 			"good", `quarantine/1.0.0.yaml: warning: there is no channel "a"`},
@@ -338,8 +341,8 @@ func FuzzChannel(f *testing.F) {
 			switch {
 			case g.ID == "":
 				t.Fatalf("a gate without an ID: %+v", g)
-			case g.Window != nil:
-				JudgeWindow(g.Window, now)
+			case g.AnyWindow() != nil:
+				p.JudgeWindows(&g, now)
 			case g.When != nil:
 				g.When.Judge(WhenInput{})
 			case g.Soak != nil:

@@ -45,6 +45,7 @@ func preparePipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 	fault := func(code manifest.FaultCode, at, format string, args ...any) {
 		faults = append(faults, doc.Fault(code, at, format, args...))
 	}
+	faults = doc.RefuseEmpty()
 	for i, f := range p.Freezes {
 		if !f.From.Before(f.Until) {
 			fault(manifest.Conflict,
@@ -59,8 +60,7 @@ func preparePipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 			fault(manifest.WrongName, at,
 				"%.70q can't name a person: use letters, digits, dots and hyphens, at most 63", name)
 		}
-		if m == nil {
-			fault(manifest.Missing, at, "%s has neither an e-mail address nor a key", name)
+		if m == nil { // RefuseEmpty says so
 			continue
 		}
 		if email := strings.ToLower(m.Email); email != "" {
@@ -85,9 +85,6 @@ func preparePipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 			}
 			keys[parsed] = name
 		}
-	}
-	if p.Owners != nil && len(p.Owners) == 0 {
-		fault(manifest.Missing, "owners", "names nobody: name people, or leave owners out")
 	}
 	for i, name := range p.Owners {
 		at := fmt.Sprintf("owners[%d]", i)

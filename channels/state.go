@@ -118,10 +118,7 @@ func loadQuarantines(c *manifest.Cache, fsys fs.FS, exists func(string) bool) ([
 func prepareHold(doc *manifest.Doc[Hold]) (faults []manifest.Fault) {
 	h := &doc.Value
 	h.ID, h.File = fileStem(doc.File), doc.File
-	if h.Cells != nil && len(h.Cells) == 0 {
-		faults = append(faults, doc.Fault(manifest.Missing, "cells",
-			"names no cell: omit cells to hold the whole channel"))
-	}
+	faults = doc.RefuseEmpty()
 	for i, name := range h.Cells {
 		if !channelName.MatchString(name) { // a cell's name is a DNS label too
 			faults = append(faults, doc.Fault(manifest.WrongName,
@@ -145,12 +142,12 @@ func prepareSkip(doc *manifest.Doc[Skip]) []manifest.Fault {
 
 func prepareHotfix(doc *manifest.Doc[Hotfix]) []manifest.Fault {
 	doc.Value.Release, doc.Value.File = fileStem(doc.File), doc.File
-	return checkVersionName(doc)
+	return append(doc.RefuseEmpty(), checkVersionName(doc)...)
 }
 
 func prepareQuarantine(doc *manifest.Doc[Quarantine]) []manifest.Fault {
 	doc.Value.Release, doc.Value.File = fileStem(doc.File), doc.File
-	return checkVersionName(doc)
+	return append(doc.RefuseEmpty(), checkVersionName(doc)...)
 }
 
 func prepareApproval(doc *manifest.Doc[ApprovalFile]) []manifest.Fault {

@@ -127,7 +127,10 @@ func (r probeResponse) prometheusValue() (float64, error) {
 	var answer struct {
 		Status string `json:"status"`
 		Error  string `json:"error"`
-		Data   struct {
+		// a part of the data could not be read: Prometheus, Thanos and Mimir warn, VictoriaMetrics marks the answer
+		Warnings []string `json:"warnings"`
+		Partial  bool     `json:"isPartial"`
+		Data     struct {
 			Type   string          `json:"resultType"`
 			Result json.RawMessage `json:"result"`
 		} `json:"data"`
@@ -137,6 +140,9 @@ func (r probeResponse) prometheusValue() (float64, error) {
 	}
 	if answer.Status != "success" {
 		return 0, fmt.Errorf("answered %d%s", r.status, r.quote(answer.Error))
+	}
+	if answer.Partial || len(answer.Warnings) > 0 {
+		return 0, fmt.Errorf("the answer may lack a part of the data%s", r.quote(strings.Join(answer.Warnings, "; ")))
 	}
 	var pair [2]any
 	switch answer.Data.Type {

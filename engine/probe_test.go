@@ -45,6 +45,11 @@ func TestProberAnswers(t *testing.T) {
 			false, "returned 2 values"},
 		"no value": {true, 200, `{"status":"success","data":{"resultType":"vector","result":[]}}`, false,
 			"returned 0 values"},
+		"a hint alone": {true, 200, `{"status":"success","isPartial":false,"warnings":[],"infos":["a hint"]` +
+			strings.TrimPrefix(vector("0"), `{"status":"success"`), true, ""},
+		"warnings": {true, 200, `{"warnings":["partial response: eu-1 is down"],` + vector("0")[1:], false,
+			`may lack a part of the data: "partial response: eu-1 is down"`},
+		"partial":        {true, 200, `{"isPartial":true,` + vector("0")[1:], false, "may lack a part of the data"},
 		"query error":    {true, 400, `{"status":"error","error":"parse error"}`, false, "parse error"},
 		"not Prometheus": {true, 200, "<html>", false, "not Prometheus's JSON"},
 	} {

@@ -170,7 +170,7 @@ func (s *kustomizationScanner) checkFields(k *kustomization) {
 	for field, entries := range map[string][]string{"generators": k.Generators, "transformers": k.Transformers,
 		"validators": k.Validators} {
 		for i, e := range entries {
-			s.checkPluginFile(indexedField(field, i), e)
+			s.checkPlugins(indexedField(field, i), e)
 		}
 	}
 	for field, entries := range map[string][]kustomizePatch{"patches": k.Patches,

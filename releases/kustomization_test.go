@@ -58,15 +58,19 @@ patchesStrategicMerge:
   kind: Deployment
   metadata: {name: podinfo}
 - patch.yaml
-transformers: [prefix.yaml]
+transformers: [prefix.yaml, value.yaml, ../../plugins/namespace]
 openapi: {path: schema.json}
 crds: [schema.json]
 configurations: [config.yaml]
 generatorOptions: {disableNameSuffixHash: true}
 `,
-		"overlays/small/patch.yaml":  "kind: Deployment\n",
-		"overlays/small/prefix.yaml": "apiVersion: builtin\nkind: PrefixTransformer\nmetadata: {name: p}\nprefix: a-\n---\napiVersion: builtin\nkind: SuffixTransformer\nmetadata: {name: s}\nsuffix: -b\n",
-		"overlays/small/schema.json": "{}", "overlays/small/config.yaml": "namePrefix: []\n",
+		"overlays/small/patch.yaml":                   "kind: Deployment\n",
+		"overlays/small/prefix.yaml":                  "apiVersion: builtin\nkind: PrefixTransformer\nmetadata: {name: p}\nprefix: a-\n---\napiVersion: builtin\nkind: SuffixTransformer\nmetadata: {name: s}\nsuffix: -b\n",
+		"overlays/small/value.yaml":                   "apiVersion: builtin\nkind: ValueAddTransformer\nmetadata: {name: v}\nvalue: prod\ntargets: [{fieldPath: metadata/namespace}]\n",
+		"plugins/namespace/kustomization.yaml":        "resources: [../../overlays/small/prefix.yaml, deeper]\n",
+		"plugins/namespace/deeper/kustomization.yaml": "resources: [ns.yaml]\n",
+		"plugins/namespace/deeper/ns.yaml":            "apiVersion: builtin\nkind: NamespaceTransformer\nmetadata: {name: n, namespace: prod}\n",
+		"overlays/small/schema.json":                  "{}", "overlays/small/config.yaml": "namePrefix: []\n",
 		"components/tls/kustomization.yaml": "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nresources: [cert.yaml]\n",
 		"components/tls/cert.yaml":          "kind: Certificate\n",
 	} {
@@ -138,7 +142,15 @@ func TestScanRefuses(t *testing.T) {
 			`helm.yaml:2: plugin "HelmChartInflationGenerator" is not allowed`},
 		{"plugin that loads", "transformers: [loads.yaml]\n", "loads.yaml:4: Path is not followed"},
 		{"plugin inline", "generators: ['{apiVersion: x}']\n", "into a file of its own"},
-		{"plugins of a folder", "generators: [components/tls]\n", "no such file in the release"},
+		{"plugins of a folder", "generators: [components/tls]\n",
+			"only kustomize's built-in plugins may be used"},
+		{"a folder of plugins that are patched", "transformers: [plugins/patched]\n",
+			"plugins/patched/kustomization.yaml:2: a folder of plugins has resources alone: patches"},
+		{"a folder of generated plugins", "generators: [plugins/nested]\n",
+			"plugins/generated/kustomization.yaml:1: a folder of plugins has resources alone: configMapGenerator"},
+		{"a folder of an exec plugin", "validators: [plugins/exec]\n", "exec.yaml:2: only kustomize's built-in plugins"},
+		{"a circle of plugins", "transformers: [plugins/circle]\n", "8 folders of plugins deep, or a circle"},
+		{"no such folder of plugins", "transformers: [plugins/none]\n", "no such file or folder in the release"},
 		{"remote plugin", "generators: ['https://example.com/g']\n", "is a URL"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -181,12 +193,18 @@ func hostileRelease(kustomization string) fstest.MapFS {
 	for name, content := range map[string]string{
 		"kustomization.yaml":      kustomization,
 		"github.com/o/r/foo.yaml": "kind: Service\n", "github.com/o/r/kustomization.yaml": "resources: [foo.yaml]\n",
-		"exec.yaml":     "# runs\napiVersion: someteam.example.com/v1\nkind: ChartInflator\nmetadata: {name: x}\n",
-		"function.yaml": "apiVersion: builtin\nkind: PrefixTransformer\nmetadata:\n  name: x\n  annotations:\n    config.kubernetes.io/function: |\n      exec: {path: ./x}\n",
-		"second.yaml":   "apiVersion: builtin\nkind: PrefixTransformer\nmetadata: {name: x}\n\n---\napiVersion: evil/v1\nkind: X\n",
-		"hidden.yaml":   "apiVersion: builtin\nkind: PrefixTransformer\n--- {apiVersion: evil/v1, kind: X}\n",
-		"helm.yaml":     "apiVersion: builtin\nkind: HelmChartInflationGenerator\nmetadata: {name: x}\n",
-		"loads.yaml":    "apiVersion: builtin\nkind: PatchTransformer\nmetadata: {name: x}\nPath: https://example.com/x\n",
+		"exec.yaml":                            "# runs\napiVersion: someteam.example.com/v1\nkind: ChartInflator\nmetadata: {name: x}\n",
+		"function.yaml":                        "apiVersion: builtin\nkind: PrefixTransformer\nmetadata:\n  name: x\n  annotations:\n    config.kubernetes.io/function: |\n      exec: {path: ./x}\n",
+		"second.yaml":                          "apiVersion: builtin\nkind: PrefixTransformer\nmetadata: {name: x}\n\n---\napiVersion: evil/v1\nkind: X\n",
+		"hidden.yaml":                          "apiVersion: builtin\nkind: PrefixTransformer\n--- {apiVersion: evil/v1, kind: X}\n",
+		"helm.yaml":                            "apiVersion: builtin\nkind: HelmChartInflationGenerator\nmetadata: {name: x}\n",
+		"plugins/patched/kustomization.yaml":   "resources: [../../overlays/small/prefix.yaml]\npatches: [{path: x.yaml}]\n",
+		"plugins/patched/x.yaml":               "kind: PrefixTransformer\n",
+		"plugins/nested/kustomization.yaml":    "resources: [../generated]\n",
+		"plugins/generated/kustomization.yaml": "configMapGenerator: [{name: x}]\n",
+		"plugins/exec/kustomization.yaml":      "resources: [../../exec.yaml]\n",
+		"plugins/circle/kustomization.yaml":    "resources: [../circle]\n",
+		"loads.yaml":                           "apiVersion: builtin\nkind: PatchTransformer\nmetadata: {name: x}\nPath: https://example.com/x\n",
 	} {
 		m[path.Join("releases/1.0.0", name)] = &fstest.MapFile{Data: []byte(content)}
 	}

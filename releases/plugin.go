@@ -2,6 +2,8 @@ package releases
 
 import (
 	"bytes"
+	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -15,20 +17,71 @@ import (
 var builtinPlugins = []string{
 	"AnnotationsTransformer", "ImageTagTransformer", "LabelTransformer", "NamespaceTransformer",
 	"PatchJson6902Transformer", "PatchStrategicMergeTransformer", "PatchTransformer", "PrefixTransformer",
-	"ReplicaCountTransformer", "SuffixTransformer",
+	"ReplicaCountTransformer", "SuffixTransformer", "ValueAddTransformer",
 }
 
-// checkPluginFile checks an entry of generators, transformers or validators, which must name a file of built-in
-// plugins.
-func (s *kustomizationScanner) checkPluginFile(where, entry string) {
+// checkPlugins checks an entry of generators, transformers or validators, which must name a file of built-in plugins,
+// or a folder whose kustomization has nothing but such files and folders as resources.
+func (s *kustomizationScanner) checkPlugins(where, entry string) {
 	if strings.Contains(entry, "\n") || strings.HasPrefix(entry, "{") {
 		s.addFault(manifest.Forbidden, where, "put the plugin's configuration into a file of its own")
 		return
 	}
-	if !s.checkFile(where, entry) {
+	before := len(s.faults)
+	s.checkFileOrFolder(where, entry)
+	if len(s.faults) > before {
 		return
 	}
 	p, _ := s.resolvePath(where, entry)
+	if s.hasEntry(p, false) {
+		s.checkPluginFile(p)
+	} else {
+		s.checkPluginFolder(p, 0)
+	}
+}
+
+// checkPluginFolder checks a folder of plugins. All its other fields could make something else of a plugin: a patch
+// could add an annotation that runs a program.
+func (s *kustomizationScanner) checkPluginFolder(dir string, depth int) {
+	i := slices.IndexFunc(s.files, func(f file) bool {
+		return path.Dir(f.path) == dir && slices.Contains(kustomizationNames, path.Base(f.path))
+	})
+	name := path.Join(s.releaseTree.dir, s.files[i].path)
+	if depth > maxPluginFolders {
+		s.faults = append(s.faults, Fault{File: name, Code: manifest.TooLarge, Line: 1,
+			Message: fmt.Sprintf("is more than %d folders of plugins deep, or a circle", maxPluginFolders)})
+		return
+	}
+	data, fault := s.readDocument(s.files[i])
+	if fault != nil {
+		return // the scan of all kustomizations says it
+	}
+	k, faults := manifest.Decode[map[string]any](name, data)
+	if len(faults) > 0 {
+		return
+	}
+	for _, field := range slices.Sorted(maps.Keys(k.Value)) {
+		if !slices.Contains([]string{"apiVersion", "kind", "metadata", "resources"}, field) {
+			s.faults = append(s.faults, k.Fault(manifest.Forbidden, field,
+				"a folder of plugins has resources alone: %s could make other plugins of them", field))
+		}
+	}
+	entries, _ := k.Value["resources"].([]any)
+	for _, e := range entries {
+		entry, _ := e.(string)
+		switch p := path.Join(dir, entry); {
+		case entry != "" && s.hasEntry(p, false):
+			s.checkPluginFile(p)
+		case entry != "" && s.hasKustomization(p):
+			s.checkPluginFolder(p, depth+1)
+		}
+	}
+}
+
+const maxPluginFolders = 8
+
+// checkPluginFile checks a file of the release that holds the configuration of plugins.
+func (s *kustomizationScanner) checkPluginFile(p string) {
 	i, _ := slices.BinarySearchFunc(s.files, p, func(f file, s string) int { return strings.Compare(f.path, s) })
 	data, fault := s.readDocument(s.files[i])
 	if fault != nil {
@@ -81,7 +134,8 @@ func (s *kustomizationScanner) checkPluginDocument(name string, data []byte) []F
 			"a plugin's configuration can't have annotations: they can make it a function that runs a program")
 	}
 	for key := range doc.Value {
-		if k := strings.ToLower(key); k == "path" || k == "paths" { // kustomize reads them in any case
+		// kustomize reads them in any case
+		if slices.Contains([]string{"path", "paths", "targetfilepath"}, strings.ToLower(key)) {
 			fault(manifest.Forbidden, key, "%s is not followed: put the patch into the plugin's configuration", key)
 		}
 	}

@@ -40,6 +40,7 @@ type Release struct {
 	Rollback   Rollback             `yaml:"rollback" json:"rollback,omitempty" enum:"allowed,forward-only" doc:"forward-only: it carries a migration that can't be undone"`
 	Parameters map[string]Parameter `yaml:"parameters" json:"parameters,omitempty" doc:"what cells may set"`
 	Profiles   map[string]string    `yaml:"profiles" json:"profiles,omitempty" doc:"profile name to the kustomize folder inside the release; default: \".\""`
+	AllowEmpty bool                 `yaml:"allowEmpty" json:"allowEmpty,omitempty" doc:"it may render to nothing, which removes all that a cell runs"`
 	Authors    []string             `yaml:"authors" json:"authors,omitempty" doc:"people (or e-mail addresses) who may not approve it, beside the authors of its commits"`
 }
 

@@ -34,7 +34,7 @@ const (
 type ownerDoc struct {
 	APIVersion string            `yaml:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind       string            `yaml:"kind" required:"true" enum:"Owner"`
-	Paused     string            `yaml:"paused,omitempty" doc:"why nothing begins; empty: not paused"`
+	Paused     string            `yaml:"paused,omitempty" doc:"why nothing begins"`
 	Pin        string            `yaml:"pin,omitempty" doc:"the only release that may begin"`
 	PinDigest  releases.Digest   `yaml:"pinDigest,omitempty" doc:"of the pinned release; without it, the pin is by name alone"`
 	Approval   bool              `yaml:"approval,omitempty" doc:"only approved releases may begin"`
@@ -81,6 +81,7 @@ func LoadOwner(stateDir string) (*cells.Owner, error) {
 func parseOwner(name string, text []byte) (*cells.Owner, error) {
 	doc, faults := manifest.Decode[ownerDoc](name, text)
 	d := &doc.Value
+	faults = append(faults, doc.RefuseEmpty()...)
 	if _, err := releases.ParseVersion(d.Pin); d.Pin != "" && err != nil {
 		faults = append(faults, doc.Fault(manifest.WrongValue, "pin", "%v", err))
 	}

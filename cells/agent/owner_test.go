@@ -276,6 +276,8 @@ func TestOwnerFaults(t *testing.T) {
 		"":                                   ":1: ",
 		"kind: Owner\n":                      ":1: apiVersion",
 		head + "pin: newest\n":               ":3: ",
+		head + "paused:\n":                   ":3: paused is empty",
+		head + "approved: []\n":              ":3: approved is empty",
 		head + "paused: [a]\n":               ":3: ",
 		head + "pin: 1.0.0\npin: 1.0.0\n":    ":4: ",
 		head + "approved: [\n  sha256:12]\n": ":4: ",

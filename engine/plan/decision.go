@@ -167,7 +167,7 @@ func (d Decision) isComplete(policy *channels.Channel) bool {
 		return false
 	}
 	for _, g := range policy.Gates {
-		if g.Soak == nil && !(d.Hotfix && g.Window != nil) && !holds(g.ID) {
+		if g.Soak == nil && !(d.Hotfix && g.AnyWindow() != nil) && !holds(g.ID) {
 			return false
 		}
 	}

@@ -170,15 +170,15 @@ func (c *channelPlan) acceptsNow(up *channelPlan) bool {
 // judgeGate judges one gate of the policy that needs no outside observation. applies is false if the gate does not
 // apply to the candidate.
 func (x candidate) judgeGate(g *channels.Gate) (v channels.Verdict, applies bool) {
-	c, p := x.channel, x.channel.planner
+	c := x.channel
 	switch {
 	case g.Soak != nil:
 		return v, false // judgeUpstreams judges it
-	case g.Window != nil:
+	case g.AnyWindow() != nil:
 		if x.isHotfix() {
 			return v, false
 		}
-		return channels.JudgeWindow(g.Window, p.now), true
+		return c.judgeWindows(g), true
 	case g.Approval != nil:
 		var approvers []channels.Approver
 		for _, a := range c.Approved {
@@ -191,6 +191,14 @@ func (x candidate) judgeGate(g *channels.Gate) (v channels.Verdict, applies bool
 		return g.When.Judge(x.whenInput()), true
 	}
 	return v, false
+}
+
+// judgeWindows judges a gate about windows.
+func (c *channelPlan) judgeWindows(g *channels.Gate) channels.Verdict {
+	v, changes := c.Policy.JudgeWindows(g, c.planner.now)
+	c.planner.replanAt(changes)
+	v.Gate = g.ID
+	return v
 }
 
 // whenInput returns what a CEL expression sees: the release, the channel, and how many cells run the release.

@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/channels"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -266,7 +267,7 @@ func (l *life) checkAction(d *plan.Desired, a plan.Action) {
 		l.t.Fatalf("%s into %s, which is held", a.Release, a.Channel)
 	}
 	for _, g := range c.Policy.Gates {
-		if g.Window != nil && !a.Hotfix && !channels.JudgeWindow(g.Window, l.Now).Holds {
+		if open, _, _ := window.JudgeAny(g.AnyWindow(), l.Now); !a.Hotfix && !open {
 			l.t.Fatalf("%s into %s outside of its window", a.Release, a.Channel)
 		}
 	}

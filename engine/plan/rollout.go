@@ -260,13 +260,10 @@ func (r *rollout) judgeForwardGrants() (v channels.Verdict, bound bool) {
 	}
 	for i := range c.Policy.Gates {
 		g := &c.Policy.Gates[i]
-		if g.Window == nil || hotfix != nil {
+		if g.AnyWindow() == nil || hotfix != nil {
 			continue
 		}
-		w := channels.JudgeWindow(g.Window, p.now)
-		p.replanAt(w.Until)
-		if !w.Holds {
-			w.Gate = g.ID
+		if w := c.judgeWindows(g); !w.Holds {
 			return w, true
 		}
 	}

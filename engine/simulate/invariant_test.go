@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/window"
 )
 
 // SLUICE_SEEDS is how many random pipelines TestInvariants runs, and SLUICE_SEED_FROM the first seed. With SLUICE_SEED
@@ -291,7 +292,7 @@ func (k *planChecker) checkPromotion(d *plan.Desired, c *plan.Channel, a *plan.A
 		return fmt.Errorf("%s fails everywhere and reached %s", a.Release, c.Name)
 	}
 	for _, g := range c.Policy.Gates {
-		if g.Window != nil && !channels.JudgeWindow(g.Window, now).Holds {
+		if open, _, _ := window.JudgeAny(g.AnyWindow(), now); !open {
 			return fmt.Errorf("%s into %s outside of its window", a.Release, c.Name)
 		}
 	}
@@ -329,7 +330,7 @@ func (k *planChecker) checkGrant(d *plan.Desired, c *plan.Channel, a *plan.Actio
 			return fmt.Errorf("R18: %d cells of %s granted, which is held", len(a.Cells), c.Name)
 		}
 		for _, g := range c.Policy.Gates {
-			if g.Window != nil && !channels.JudgeWindow(g.Window, now).Holds {
+			if open, _, _ := window.JudgeAny(g.AnyWindow(), now); !open {
 				return fmt.Errorf("R18: %d cells of %s granted outside of its window", len(a.Cells), c.Name)
 			}
 		}

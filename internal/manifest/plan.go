@@ -44,6 +44,7 @@ type field struct {
 	required         bool
 	enum             []string
 	minimum, maximum *float64
+	emptyIsAbsent    bool
 	doc              string
 }
 
@@ -143,6 +144,8 @@ func (p *decodePlan) readFields(making map[reflect.Type]*decodePlan) {
 			minimum:  parseBound(f, "minimum"),
 			maximum:  parseBound(f, "maximum"),
 			doc:      f.Tag.Get("doc"),
+
+			emptyIsAbsent: f.Tag.Get("empty") == "absent",
 		})
 	}
 	if len(p.fields) > 64 {

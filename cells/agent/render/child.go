@@ -14,7 +14,6 @@ import (
 	"go.yaml.in/yaml/v3"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/api/resmap"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
@@ -150,16 +149,18 @@ func (q *request) render(tar io.Reader) ([]body, *releases.Release, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("values: %w", err)
 	}
-	if err := overlayValues(files, values); err != nil {
-		return nil, nil, err
-	}
 	if err := joinFaults(files.ScanKustomizations()); err != nil {
 		return nil, nil, err
 	}
-	if err := refuseAliasBombs(files); err != nil {
+	resources, err := buildWithValues(files, dir, values)
+	if err != nil {
 		return nil, nil, err
 	}
-	bodies, err := buildManifests(files, dir)
+	if resources.Size() == 0 && !r.AllowEmpty {
+		return nil, nil, fmt.Errorf("kustomize build %s: the result is empty, which would remove all that a cell runs: "+
+			"if that is meant, say allowEmpty: true in %s", dir, releaseFile)
+	}
+	bodies, err := namedBodies(resources)
 	return bodies, r, err
 }
 
@@ -233,8 +234,8 @@ func scalarText(v any) (string, error) {
 }
 
 // buildManifests runs kustomize on the files in memory.
-func buildManifests(files releases.Files, dir string) ([]body, error) {
-	disk := filesys.MakeFsInMemory()
+func buildManifests(files releases.Files, dir string) (resmap.ResMap, error) {
+	disk := newFileSystem()
 	for name, f := range files {
 		if err := disk.WriteFile("/"+name, f.Data); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
@@ -244,7 +245,7 @@ func buildManifests(files releases.Files, dir string) ([]body, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kustomize build %s: %w", dir, err)
 	}
-	return namedBodies(resources)
+	return resources, nil
 }
 
 // namedBodies names each object's file after its kind, namespace and name.

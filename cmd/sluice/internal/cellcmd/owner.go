@@ -228,7 +228,7 @@ each instant that the cron line names.`,
 			return "there is such a window already", nil
 		}
 		o.Windows = append(o.Windows, w)
-		_, why, until := cells.JudgeWindows(o.Windows, time.Now())
+		_, why, until := window.JudgeAny(o.Windows, time.Now())
 		return "nothing new starts outside " + countText(len(o.Windows), "window") + windowsState(why, until), nil
 	})
 }
