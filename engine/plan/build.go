@@ -371,7 +371,7 @@ func (b *builder) loadCells() {
 	found, faults := cells.Load(b.cache, b.files)
 	b.desired.Faults = append(b.desired.Faults, faults...)
 	for name, f := range found {
-		cell := &Cell{Cell: f.Cell, Found: f}
+		cell := &Cell{Cell: f.Cell, Found: f, KeyChanges: b.history.KeyChanges[name]}
 		var ignored *releases.Fault
 		if cell.Identity, ignored = b.identity(name, f); ignored != nil {
 			b.desired.Faults = append(b.desired.Faults, *ignored)

@@ -105,6 +105,8 @@ type Cell struct {
 	Found    *cells.LoadedCell // as read from the repository
 	Identity cells.Identity
 	Faults   []releases.Fault // why the cell is granted nothing
+
+	KeyChanges []KeyChange // in git, oldest first, the newest few
 }
 
 // Source says where a release's bytes are: in releases/Version at Commit.
