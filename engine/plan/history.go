@@ -28,7 +28,7 @@ type History struct {
 	Identities   map[string]PastIdentity // by cell
 	Removed      map[string]PastIdentity // by cell: what it had when it was removed, until it gets another identity
 	Quarantines  map[string]bool         // quarantine files that are as the engine wrote them, by path
-	Withheld     map[string]Withheld     // by path: files whose newest changes no owner signed
+	Withheld     WithheldFiles           // files whose newest changes no owner signed
 	Kept         kept.State              // paths that keep an older value (R47)
 	CellFiles    map[string][]string     // by cell: commits that changed cell.yaml, oldest first; see findValidCell
 	KeyChanges   map[string][]KeyChange  // by cell: oldest first, at most keepKeyChanges
@@ -380,7 +380,7 @@ func (h *History) MakeMaps() *History {
 		h.Quarantines = map[string]bool{}
 	}
 	if h.Withheld == nil {
-		h.Withheld = map[string]Withheld{}
+		h.Withheld = WithheldFiles{}
 	}
 	if h.KeyChanges == nil {
 		h.KeyChanges = map[string][]KeyChange{}

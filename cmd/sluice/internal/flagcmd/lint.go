@@ -79,6 +79,7 @@ func loadFlagsTree(ctx context.Context, a *cli.App, target string) (*repository.
 	if err != nil {
 		return nil, err
 	}
+	s.Tree.Faults = append(s.Tree.Faults, s.Withheld...)
 	return s.Tree, nil
 }
 

@@ -9,11 +9,13 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
@@ -79,7 +81,22 @@ type findings struct {
 	notes  []string // on what sluice.yaml does not ask for
 }
 
-func validateFlags(files fs.FS) findings { return findings{faults: repository.Load(nil, files).Faults} }
+func validateFlags(files fs.FS) findings {
+	tree := repository.Load(nil, files)
+	return findings{tree.Faults, tree.Settings.Notes()}
+}
+
+// readFlagsTip reads the tip of a flags repository's branch, with its history.
+func readFlagsTip(ctx context.Context, a *cli.App, address string) (*edits.Flags, error) {
+	at := a.FlagsLocation(address)
+	at.Branch = a.Branch
+	repo, err := a.OpenLocation(ctx, at, cli.CommitIdentity{})
+	if err != nil {
+		return nil, err
+	}
+	defer repo.Close()
+	return repo.ReadFlags(ctx)
+}
 
 func validateDesired(d *plan.Desired) findings { return findings{d.AllFaults(), d.Notes()} }
 
@@ -123,7 +140,11 @@ func validateTip(ctx context.Context, a *cli.App, address string) (findings, err
 		return findings{}, err
 	}
 	if cli.IsFlags(files) {
-		return validateFlags(files), nil
+		s, err := readFlagsTip(ctx, a, address)
+		if err != nil {
+			return findings{}, err
+		}
+		return findings{manifest.Sort(slices.Concat(s.Tree.Faults, s.Withheld)), s.Tree.Settings.Notes()}, nil
 	}
 	repo.Loader.AllReleases = true
 	d, err := repo.Loader.Load(ctx, tip)
@@ -152,14 +173,14 @@ func openTip(ctx context.Context, a *cli.App, address string) (repo *cli.OpenRep
 // validateWorktree validates the files as they are, and compares them with the branch's history.
 func validateWorktree(ctx context.Context, a *cli.App, dir string) (findings, error) {
 	files := os.DirFS(dir)
-	if cli.IsFlags(files) {
-		return validateFlags(files), nil
+	found := validateFlags(files)
+	if !cli.IsFlags(files) {
+		alone, err := plan.BuildFiles(files)
+		if err != nil {
+			return findings{}, err
+		}
+		found = validateDesired(alone)
 	}
-	alone, err := plan.BuildFiles(files)
-	if err != nil {
-		return findings{}, err
-	}
-	found := validateDesired(alone)
 	rev := "HEAD"
 	if a.Branch != "" {
 		rev = "refs/heads/" + a.Branch
@@ -174,6 +195,16 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) (findings, er
 	}
 	if shallow, err := a.RunGit(ctx, dir, "rev-parse", "--is-shallow-repository"); err != nil || shallow == "true" {
 		a.Stderr.PrintLine("warning: a shallow clone has no history to compare the files with: git fetch --unshallow")
+		return found, err
+	}
+	if cli.IsFlags(files) {
+		err := withBorrowedObjects(ctx, a, dir, commit, func(outside *cli.App, source string) error {
+			s, err := readFlagsTip(ctx, outside, source)
+			if err == nil {
+				found.faults = manifest.Sort(append(found.faults, s.Withheld...))
+			}
+			return err
+		})
 		return found, err
 	}
 	d, err := loadCommit(ctx, a, dir, commit)
