@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -172,6 +173,9 @@ func openTip(ctx context.Context, a *cli.App, address string) (repo *cli.OpenRep
 
 // validateWorktree validates the files as they are, and compares them with the branch's history.
 func validateWorktree(ctx context.Context, a *cli.App, dir string) (findings, error) {
+	if err := a.CheckWorktree(ctx, dir); err != nil {
+		return findings{}, err
+	}
 	files := os.DirFS(dir)
 	found := validateFlags(files)
 	if !cli.IsFlags(files) {
@@ -190,6 +194,11 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) (findings, er
 		if a.Branch != "" {
 			return findings{}, cli.Fail(fmt.Errorf("there is no branch %q", a.Branch),
 				"git branch --list shows the branches")
+		}
+		if _, err := a.RunGit(ctx, dir, "rev-parse", "--verify", "--quiet", rev); err == nil {
+			if lack := gitrepo.FindLack(ctx, dir, rev); lack != nil { // HEAD names a commit that is not there
+				return found, cli.FailFetch(lack, dir)
+			}
 		}
 		return found, nil // without a commit there is no history
 	}
@@ -281,10 +290,16 @@ func withBorrowedObjects(ctx context.Context, a *cli.App, dir, commit string,
 		[]byte(strings.Join(stores, "\n")+"\n"), 0o600); err != nil {
 		return err
 	}
-	if _, err := outside.RunGit(ctx, source, "update-ref", "refs/heads/main", commit); err != nil {
-		return err
+	if _, err = outside.RunGit(ctx, source, "update-ref", "refs/heads/main", commit); err == nil {
+		err = do(outside, source)
 	}
-	return do(outside, source)
+	if err == nil {
+		return nil
+	}
+	if lack := gitrepo.FindLack(ctx, dir, commit); lack != nil { // of dir, which the user knows, and not of source
+		return cli.FailFetch(lack, dir)
+	}
+	return err
 }
 
 // validateCommit returns the faults of one commit of dir, as if it were the branch's tip.
