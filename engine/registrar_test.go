@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -355,4 +356,89 @@ func TestCloneIsShutOut(t *testing.T) {
 		}
 		r.wantCellOf("ed25519:two", "s1")
 	})
+}
+
+// R27: each replica knows the boot of the newest report to any of them, under the cell's identity.
+func TestR27ReportedBootReachesEveryReplica(t *testing.T) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.addToken("t1", "s1")
+		epoch := r.mustJoin(r.a, "t1", "s1", "ed25519:one").Epoch
+		for range 3 {
+			sent := time.Now()
+			_, err := r.a.Receive(r.t.Context(), cells.Report{Cell: "s1", Boot: "north", State: cells.StatePending})
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			time.Sleep(10 * time.Second)
+			if boot, at := r.b.View().ReportedBoot("s1", epoch); boot != "north" || at.Before(sent) {
+				r.t.Errorf("the other replica knows of %q at %s, sent %s", boot, at, sent)
+			}
+		}
+		if boot, _ := r.b.View().ReportedBoot("s1", epoch+1); boot != "" {
+			r.t.Errorf("%q is of an earlier identity", boot)
+		}
+		if boot, _ := r.b.View().ReportedBoot("s2", epoch); boot != "" {
+			r.t.Errorf("%q is of another cell", boot)
+		}
+	})
+}
+
+// R27, R46: why shows each change of a cell's key, who asked for it, and the commit that has it.
+func TestR27WhyShowsKeyChanges(t *testing.T) {
+	w := TwoChannels(t).ReportInstalled()
+	w.Settle()
+	id := cells.Identity{APIVersion: "sluice/v1", Kind: "Identity"}
+	change := func(by, key string, edit func(*cells.Identity)) {
+		id.Serial++
+		if id.PublicKey != key {
+			id.Previous, id.PublicKey = id.PublicKey, key
+		}
+		edit(&id)
+		w.Obs.Registered = map[string]plan.Registration{"s1": {Cell: "s1", By: by, Identity: id, At: w.Now}}
+		w.Now = w.Now.Add(time.Hour)
+	}
+	why := func() string {
+		v := &view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}
+		lines, _ := view.Why(v, "s1")
+		return strings.Join(lines, "\n")
+	}
+	change("token of ada", "ed25519:one", func(i *cells.Identity) { i.Epoch = 1 })
+	if got := why(); !strings.Contains(got, "registered, by token of ada (not committed yet)") {
+		t.Errorf("before the commit:\n%s", got)
+	}
+	w.Settle()
+	change("bob", "ed25519:one", func(i *cells.Identity) { i.Rotate = true })
+	w.Settle()
+	change("the cell", "ed25519:two", func(i *cells.Identity) { i.Rotate = false })
+	w.Settle()
+	change("the cell", "ed25519:two", func(i *cells.Identity) { i.Previous = "" })
+	w.Settle()
+	change("clone found", "ed25519:two", func(i *cells.Identity) { i.Quarantined = "boots N and S report in turns" })
+	w.Settle()
+	got, rest := why(), why()
+	for _, want := range []string{
+		"registered, by token of ada (in ", "is asked for a new key, by bob (in ", "has a new key, by the cell (in ",
+		"uses its new key only, by the cell (in ", "quarantined: boots N and S report in turns, by clone found (in ",
+	} {
+		var found bool
+		if _, rest, found = strings.Cut(rest, want); !found {
+			t.Errorf("%q is not there, or not in order:\n%s", want, got)
+		}
+	}
+	if text := w.Files["cells/s1/identity.yaml"]; text == "" {
+		t.Fatal("there is no identity.yaml")
+	} else if c := w.Commit("carol", "revoke s1", map[string]string{
+		"cells/s1/identity.yaml": text + "revoked: true\n"}); !strings.Contains(why(), "revoked, by carol (in "+c[:7]) {
+		t.Errorf("a person revoked it:\n%s", why())
+	}
+	if strings.Contains(why(), "s2") {
+		t.Errorf("another cell:\n%s", why())
+	}
+	for range 20 {
+		change("bob", "ed25519:two", func(i *cells.Identity) { i.Rotate = !i.Rotate })
+		w.Settle()
+	}
+	if n := strings.Count(why(), "its key at "); n > 8 {
+		t.Errorf("%d lines about the key", n)
+	}
 }

@@ -73,11 +73,12 @@ func TestR52ProtectedPaths(t *testing.T) {
 		if want := pathsOf(blocks[i]); !slices.Equal(listed, want) {
 			t.Errorf("docs/protect.md, %s: %q, want those of docs/formats.md: %q", heading, listed, want)
 		}
-		if i > 0 {
-			continue
-		}
 		for _, name := range listed {
-			if said := strings.HasPrefix(signers[name], "owner"); said != plan.IsGuarded(name) {
+			guarded := plan.IsGuarded(name)
+			if i > 0 {
+				guarded = name == "sluice.yaml" // TestR52OwnersOfFlagsSettings
+			}
+			if said := strings.HasPrefix(signers[name], "owner"); said != guarded {
 				t.Errorf("docs/protect.md says that %s is signed by %q; guarded: %t", name, signers[name], !said)
 			}
 		}
@@ -160,24 +161,24 @@ func TestR52HookOfTheDocs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	must("init", "-q", "--bare", "-b", "main", "r.git")
-	must("init", "-q", "-b", "main", "work")
-	write("r.git/hooks/pre-receive", blocks[0], 0o755)
-	commit := func(text string) (string, error) {
-		write("work/sluice.yaml", text, 0o644)
-		must("-C", "work", "add", "-A")
-		must("-C", "work", "commit", "-qm", "change")
-		return git("-C", "work", "push", "-q", "../r.git", "main")
+	commit := func(kind, text string) (string, error) {
+		write(kind+"/sluice.yaml", "apiVersion: sluice/v1\nkind: "+kind+"\n"+text, 0o644)
+		must("-C", kind, "add", "-A")
+		must("-C", kind, "commit", "-qm", "change")
+		return git("-C", kind, "push", "-q", "../"+kind+".git", "main")
 	}
-	const pipeline = "apiVersion: sluice/v1\nkind: Pipeline\n"
 	const owned = "people: {ada: {keys: [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbQgs9NiZHNzT2UplYCSxVYLQnw66oFtV4UEeAy3fGy\"]}}\n" +
 		"owners: [ada]\n"
-	if out, err := commit(pipeline + owned); err != nil {
-		t.Fatalf("a good push was refused: %s", out)
-	}
-	if out, err := commit(pipeline + owned + "staleAfter: 1h\n"); err == nil ||
-		!strings.Contains(out, "no owner signed") {
-		t.Errorf("a push that no owner signed: %v: %s", err, out)
+	for kind, more := range map[string]string{"Pipeline": "staleAfter: 1h\n", "Flags": "soak: 2h\n"} {
+		must("init", "-q", "--bare", "-b", "main", kind+".git")
+		must("init", "-q", "-b", "main", kind)
+		write(kind+".git/hooks/pre-receive", blocks[0], 0o755)
+		if out, err := commit(kind, owned); err != nil {
+			t.Fatalf("%s: a good push was refused: %s", kind, out)
+		}
+		if out, err := commit(kind, owned+more); err == nil || !strings.Contains(out, "no owner signed") {
+			t.Errorf("%s: a push that no owner signed: %v: %s", kind, err, out)
+		}
 	}
 }
 

@@ -3,8 +3,10 @@ package announcer_test
 import (
 	"crypto/ed25519"
 	"encoding/pem"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -12,8 +14,12 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/sluice-cd/sluice/engine/announcer"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -137,6 +143,95 @@ func TestR52AuthorsOfAnnouncements(t *testing.T) {
 	}
 	w.commitAs(lea, "approve", map[string]string{"approvals/classes/lea.yaml": "hash: " + hash + "\n"})
 	p.waitForView("lea's approval counts", func(v *view.View) bool { return slices.Equal(approvers(v), []string{"lea"}) })
+}
+
+// R52: where a flags repository lists owners, its settings change only by one of them: nobody else lists a person,
+// lowers a rule, or takes the owners away. What was in force before stays so, also where an older commit's flags count.
+func TestR52OwnersOfFlagsSettings(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	adas, ada := w.newSigner("ada-laptop")
+	eves, eve := w.newSigner("eve")
+	person := func(name, key string) string { return "  " + name + ": {keys: [\"" + key + "\"]}\n" }
+	settings := func(more string, people ...string) string {
+		return "apiVersion: sluice/v1\nkind: Flags\npeople:\n" + strings.Join(people, "") + more
+	}
+	owned := settings("owners: [ada]\n", person("ada", adas))
+	read := func() (announce.Input, []manifest.Fault) {
+		t.Helper()
+		tip, err := w.ada.Fetch(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := announcer.ReadInput(t.Context(), w.ada, tip, nil, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, withheld, err := announcer.ReadFiles(t.Context(), w.ada, tip)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := repository.Load(nil, files).Settings; in.Commit == tip && !reflect.DeepEqual(got, in.Tip.Settings) {
+			t.Errorf("the tip's settings are %+v, and those of the plan %+v", got, in.Tip.Settings)
+		}
+		return in, withheld
+	}
+	want := func(what string, isWithheld bool, people ...string) {
+		t.Helper()
+		in, withheld := read()
+		if got := slices.Sorted(maps.Keys(in.Tip.Settings.People)); !slices.Equal(got, people) {
+			t.Errorf("%s: people are %v, want %v", what, got, people)
+		}
+		found := len(withheld) == 1 && withheld[0].File == "sluice.yaml" && withheld[0].Code == manifest.Forbidden &&
+			strings.Contains(withheld[0].Message, "have ada make it")
+		if found != isWithheld || !isWithheld && len(withheld) > 0 {
+			t.Errorf("%s: faults %v, want one: %t", what, withheld, isWithheld)
+		}
+	}
+	put := func(who *gitrepo.Repo, text string) {
+		w.commitAs(who, "settings", map[string]string{"sluice.yaml": text})
+	}
+	put(w.kim, owned)
+	want("the first list comes from anybody", false, "ada")
+	hers := settings("owners: [ada]\n", person("ada", adas), person("eve", eves))
+	put(eve, hers)
+	want("eve lists herself", true, "ada")
+	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(time.Now().Add(time.Hour))})
+	tree := w.tree()
+	hash, _ := tree.Hash(tree.Announcements["classes"])
+	w.commitAs(eve, "approve", map[string]string{"approvals/classes/eve.yaml": "hash: " + hash + "\n"})
+	if in, _ := read(); len(in.Proven) != 0 {
+		t.Errorf("her approval counts: %+v", in.Proven)
+	}
+	w.commit("a slip", map[string]string{"flags/ui.yaml": "flags: [\n"}) // the flags of an older commit count
+	want("at an older commit that has her list", true, "ada")
+	put(eve, owned+"# words\n")
+	want("eve says what is in force, in other words", false, "ada")
+	want("then an older commit still has her list", false, "ada")
+	w.commit("mend it", map[string]string{"flags/ui.yaml": definitions})
+	for _, text := range []string{settings("", person("ada", adas)), settings("owners: [eve]\n", person("eve", eves)),
+		"\x00", "", strings.Replace(owned, "people:", "approvals: {count: 0}\npeople:", 1)} {
+		for _, who := range []*gitrepo.Repo{w.kim, eve} {
+			put(who, text)
+			want(text, true, "ada")
+			if in, _ := read(); in.Tip.Settings.Approvals.Count != 1 {
+				t.Errorf("%q: the rule is %+v", text, in.Tip.Settings.Approvals)
+			}
+		}
+	}
+	put(ada, hers)
+	want("an owner lists eve", false, "ada", "eve")
+	if in, _ := read(); len(in.Proven) != 0 {
+		t.Errorf("an approval from before she was listed counts: %+v", in.Proven)
+	}
+	w.commitAs(eve, "approve again", map[string]string{
+		"approvals/classes/eve.yaml": "hash: " + hash + "\ncomment: now listed\n"})
+	if in, _ := read(); len(in.Proven) != 1 {
+		t.Errorf("her approval does not count: %+v", in.Proven)
+	}
+	put(ada, settings("", person("ada", adas)))
+	put(eve, settings("", person("eve", eves)))
+	want("an owner ends owners", false, "eve")
 }
 
 // isAtOrAfter reports whether a view is of a commit, or of a later one.

@@ -137,7 +137,7 @@ func (a *Announcer) publish(inputs planInputs, states map[string]*plan.CellState
 	kills := slices.Clone(f.Kills)
 	if r := inputs.snapshot; r != nil {
 		f.Commit, f.Height, f.Tip = r.tip, r.height, r.inForce
-		f.Faults = manifest.Sort(slices.Concat(r.tipTree.Faults, a.plan.Faults))
+		f.Faults = manifest.Sort(slices.Concat(r.tipTree.Faults, r.withheld, a.plan.Faults))
 		if r.valid != r.tip && f.Fault == "" {
 			f.Fault = whyNotInForce(r)
 		}

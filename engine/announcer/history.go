@@ -3,7 +3,9 @@ package announcer
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +24,8 @@ const (
 	killTrailer        = "Kill" // the ID of the stored kill that the commit contains (R43)
 )
 
+const settingsFile = "sluice.yaml"
+
 // maxHeight limits what a trailer can lift the height to, so that a typing error can't use the heights up.
 const maxHeight = 1 << 40
 
@@ -33,12 +37,17 @@ type history struct {
 	authors      map[string][]string      // by announcement: addresses and keys of its authors
 	acknowledged map[string]bool          // lost commits whose loss was accepted
 	kills        map[string]string        // by a stored kill's ID: the commit that contains it
+
+	authority  plan.Authority                // who is an owner in the next commit (R52)
+	withheld   plan.WithheldFiles            // what no owner signed, at the tip
+	withheldAt map[string]plan.WithheldFiles // the same by commit; none: commits where all is in force
 }
 
 func newHistory() *history {
 	return &history{
 		heights: map[string]int64{}, approvals: map[string]plan.Approval{}, authors: map[string][]string{},
 		acknowledged: map[string]bool{}, kills: map[string]string{},
+		withheld: plan.WithheldFiles{}, withheldAt: map[string]plan.WithheldFiles{},
 	}
 }
 
@@ -63,9 +72,66 @@ func (h *history) advance(changes []releases.Change, open func(commit string) (f
 				return fmt.Errorf("fold commit %s: %w", c.Commit, err)
 			}
 		}
+		if err := h.foldSettings(c, open, cache); err != nil { // last: the rest is judged by the settings before
+			return fmt.Errorf("fold commit %s: %w", c.Commit, err)
+		}
 		h.foldCommit(c)
 	}
 	return nil
+}
+
+// foldSettings folds a change of sluice.yaml: where it lists owners, only they change it (R52).
+func (h *history) foldSettings(c releases.Change, open func(commit string) (fs.FS, error),
+	cache *manifest.Cache) error {
+	for _, f := range c.Files {
+		if f.Path != settingsFile {
+			continue
+		}
+		now, err := loadSettings(c.Commit, open, cache)
+		if err != nil {
+			return err
+		}
+		byOwner := h.authority.IsOwner(c.Key)
+		was, err := loadSettings(c.Parent, h.inForce(open), cache)
+		if err != nil {
+			return err
+		}
+		same := now != nil && reflect.DeepEqual(was, now)
+		if h.withheld.Fold(c, f, byOwner || same) && byOwner && now != nil {
+			h.authority.Owners, h.authority.OwnerKeys = now.Owners, nil
+			for _, name := range now.Owners {
+				h.authority.OwnerKeys = append(h.authority.OwnerKeys, now.People[name].Keys...)
+			}
+		}
+	}
+	if len(h.withheld) > 0 {
+		h.withheldAt[c.Commit] = maps.Clone(h.withheld)
+	}
+	return nil
+}
+
+// loadSettings returns a commit's settings; nil: it has none that can be read.
+func loadSettings(commit string, open func(commit string) (fs.FS, error), cache *manifest.Cache,
+) (*repository.Settings, error) {
+	if commit == "" {
+		return nil, nil
+	}
+	files, err := open(commit)
+	if err != nil {
+		return nil, err
+	}
+	return repository.LoadSettings(cache, files), nil
+}
+
+// inForce returns a function that returns a commit's files, with its settings as they are in force there.
+func (h *history) inForce(open func(commit string) (fs.FS, error)) func(commit string) (fs.FS, error) {
+	return func(commit string) (fs.FS, error) {
+		files, err := open(commit)
+		if err != nil {
+			return nil, err
+		}
+		return h.withheldAt[commit].InForce(files, open)
+	}
 }
 
 // foldCommit folds a commit's height and its trailers.
@@ -94,7 +160,7 @@ func (h *history) foldFile(c releases.Change, f releases.FileChange, open func(s
 			return nil
 		}
 		a, err := plan.ApprovalOf(c, f, func(commit string) (map[string][]string, error) {
-			files, err := open(commit)
+			files, err := h.inForce(open)(commit)
 			if err != nil {
 				return nil, err
 			}
@@ -143,7 +209,7 @@ type peopleSettings repository.Settings
 
 // keysAt returns people's keys in a commit's sluice.yaml.
 func keysAt(files fs.FS, cache *manifest.Cache) map[string][]string {
-	settings, _ := manifest.Load[peopleSettings](cache, files, "sluice.yaml", nil)
+	settings, _ := manifest.Load[peopleSettings](cache, files, settingsFile, nil)
 	if settings == nil {
 		return nil
 	}

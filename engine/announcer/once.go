@@ -3,6 +3,8 @@ package announcer
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/sluice-cd/sluice/engine"
@@ -10,6 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // ReadInput returns the input of a plan at now, for showing a plan without carrying it out: the flags repository at
@@ -31,6 +34,20 @@ func ReadInput(ctx context.Context, repo engine.Repository, tip string, v *view.
 		in.Channels, in.Cells, in.Releases = fleet.Channels, fleet.Cells, fleet.Releases
 	}
 	return in, nil
+}
+
+// ReadFiles returns the files of the flags repository at tip, with its settings as they are in force, and the faults of
+// changes that no owner signed (R52).
+func ReadFiles(ctx context.Context, repo engine.Repository, tip string) (fs.FS, []manifest.Fault, error) {
+	r := reader{repo: repo}
+	if err := r.foldHistory(ctx, tip); err != nil {
+		return nil, nil, err
+	}
+	files, err := r.history.inForce(repo.FS)(tip)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read commit %s: %w", tip, err)
+	}
+	return files, r.history.withheld.Faults(r.history.authority.Owners), nil
 }
 
 // FleetInput returns the channels, cells and releases of v as an Input without other fields.

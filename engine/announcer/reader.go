@@ -32,6 +32,7 @@ type snapshot struct {
 	// inForce is valid's tree, with overrides, approvals, records and heads of the tip; nil without valid.
 	inForce      *repository.Tree
 	tipTree      *repository.Tree            // the tip's
+	withheld     []manifest.Fault            // what no owner signed at the tip (R52)
 	trees        map[string]*repository.Tree // other commits, by commit
 	proven       []announce.ProvenApproval
 	authors      map[string][]string
@@ -50,13 +51,13 @@ func (r *reader) readSnapshot(ctx context.Context, tip string) (*snapshot, error
 	if err := r.foldHistory(ctx, tip); err != nil {
 		return nil, err
 	}
-	files, err := r.repo.FS(tip)
+	tree, err := r.loadTree(tip)
 	if err != nil {
-		return nil, fmt.Errorf("read commit %s: %w", tip, err)
+		return nil, err
 	}
 	h := r.history
 	out := &snapshot{
-		tip: tip, height: h.heights[tip], tipTree: repository.Load(&r.cache, files),
+		tip: tip, height: h.heights[tip], tipTree: tree, withheld: h.withheld.Faults(h.authority.Owners),
 		authors: maps.Clone(h.authors), kills: maps.Clone(h.kills), heights: maps.Clone(h.heights),
 		acknowledged: maps.Clone(h.acknowledged),
 	}
@@ -70,6 +71,15 @@ func (r *reader) readSnapshot(ctx context.Context, tip string) (*snapshot, error
 		out.proven = h.provenApprovals(out.inForce)
 	}
 	return out, nil
+}
+
+// loadTree reads a commit, with its settings as they are in force there.
+func (r *reader) loadTree(commit string) (*repository.Tree, error) {
+	files, err := r.history.inForce(r.repo.FS)(commit)
+	if err != nil {
+		return nil, fmt.Errorf("read commit %s: %w", commit, err)
+	}
+	return repository.Load(&r.cache, files), nil
 }
 
 // foldHistory folds the history up to tip. It reads a diverged branch from its root; the caller decides whether to act
@@ -110,11 +120,10 @@ func (r *reader) resolveInForce(ctx context.Context, out *snapshot) error {
 		}
 		tree := out.tipTree
 		if i < len(line)-1 {
-			files, err := r.repo.FS(line[i])
-			if err != nil {
-				return fmt.Errorf("read commit %s: %w", line[i], err)
+			var err error
+			if tree, err = r.loadTree(line[i]); err != nil {
+				return err
 			}
-			tree = repository.Load(&r.cache, files)
 		}
 		if !tree.Invalid {
 			r.valid = line[i]
@@ -129,11 +138,11 @@ func (r *reader) resolveInForce(ctx context.Context, out *snapshot) error {
 		out.inForce = out.tipTree
 		return nil
 	}
-	files, err := r.repo.FS(out.valid)
+	valid, err := r.loadTree(out.valid)
 	if err != nil {
-		return fmt.Errorf("read commit %s: %w", out.valid, err)
+		return err
 	}
-	tree := *repository.Load(&r.cache, files)
+	tree := *valid
 	tree.Overrides, tree.Approvals = out.tipTree.Overrides, out.tipTree.Approvals
 	tree.Records, tree.Heads = recordsAndHeads(out.tipTree, &tree)
 	out.inForce = &tree
@@ -191,11 +200,10 @@ func (r *reader) loadNamedCommits(out *snapshot) error {
 		}
 		tree := r.trees[commit]
 		if tree == nil {
-			files, err := r.repo.FS(commit)
-			if err != nil {
-				return fmt.Errorf("read commit %s: %w", commit, err)
+			var err error
+			if tree, err = r.loadTree(commit); err != nil {
+				return err
 			}
-			tree = repository.Load(&r.cache, files)
 		}
 		out.trees[commit] = tree
 	}

@@ -82,8 +82,10 @@ func (s *Releases) isQuarantined(channel, version string, digest releases.Digest
 // Flags is the content of a flags repository at one commit.
 type Flags struct {
 	Commit string
-	Files  fs.FS
+	Files  fs.FS // as they are in force
 	Tree   *repository.Tree
+
+	Withheld []releases.Fault // changes that no owner signed, and that are not in Files (R52)
 
 	// Decisions that need the branch's history call the functions below, which are nil where no such decision is made.
 	Contains  func(commit string) bool              // reports whether the branch has an older commit

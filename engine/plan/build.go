@@ -27,7 +27,7 @@ func Build(
 	tip := files
 	files, err := h.Kept.View(tip, open)
 	if err == nil {
-		files, err = h.inForce(files, open)
+		files, err = h.Withheld.InForce(files, open)
 	}
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func Build(
 		b.desired.pipelineText, _ = fs.ReadFile(tip, pipelineFile)
 	}
 	b.desired.Withheld = maps.Clone(h.Withheld)
-	b.desired.Faults = append(b.desired.Faults, h.withheldFaults()...)
+	b.desired.Faults = append(b.desired.Faults, h.Withheld.Faults(h.Authority.Owners)...)
 	if f := h.Authority.fault(); f != nil {
 		b.desired.Faults = append(b.desired.Faults, *f)
 	}
@@ -372,7 +372,7 @@ func (b *builder) loadCells() {
 	found, faults := cells.Load(b.cache, b.files)
 	b.desired.Faults = append(b.desired.Faults, faults...)
 	for name, f := range found {
-		cell := &Cell{Cell: f.Cell, Found: f}
+		cell := &Cell{Cell: f.Cell, Found: f, KeyChanges: b.history.KeyChanges[name]}
 		var ignored *releases.Fault
 		if cell.Identity, ignored = b.identity(name, f); ignored != nil {
 			b.desired.Faults = append(b.desired.Faults, *ignored)

@@ -20,11 +20,11 @@ type Desired struct {
 	Versions     []*Release // sorted, greatest last; no tombstones
 	Cells        map[string]*Cell
 	Quarantine   []channels.Quarantine
-	Acknowledged []string            // what losses people accepted (R5, R51), oldest first
-	Authority    Authority           // who counts as the engine, and as an owner
-	Withheld     map[string]Withheld // files that are in force as they were before, by path
-	Unconfirmed  []kept.Unconfirmed  // removals that wait for a person's confirmation (R47)
-	Ended        map[string]string   // see kept.State.Ended
+	Acknowledged []string           // what losses people accepted (R5, R51), oldest first
+	Authority    Authority          // who counts as the engine, and as an owner
+	Withheld     WithheldFiles      // files that are in force as they were before, by path
+	Unconfirmed  []kept.Unconfirmed // removals that wait for a person's confirmation (R47)
+	Ended        map[string]string  // see kept.State.Ended
 	Faults       []releases.Fault
 
 	// The text of sluice.yaml where the engine may have to list its key; nil: it need not, or it can't.
@@ -105,6 +105,8 @@ type Cell struct {
 	Found    *cells.LoadedCell // as read from the repository
 	Identity cells.Identity
 	Faults   []releases.Fault // why the cell is granted nothing
+
+	KeyChanges []KeyChange // in git, oldest first, the newest few
 }
 
 // Source says where a release's bytes are: in releases/Version at Commit.

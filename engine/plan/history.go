@@ -28,9 +28,10 @@ type History struct {
 	Identities   map[string]PastIdentity // by cell
 	Removed      map[string]PastIdentity // by cell: what it had when it was removed, until it gets another identity
 	Quarantines  map[string]bool         // quarantine files that are as the engine wrote them, by path
-	Withheld     map[string]Withheld     // by path: files whose newest changes no owner signed
+	Withheld     WithheldFiles           // files whose newest changes no owner signed
 	Kept         kept.State              // paths that keep an older value (R47)
 	CellFiles    map[string][]string     // by cell: commits that changed cell.yaml, oldest first; see findValidCell
+	KeyChanges   map[string][]KeyChange  // by cell: oldest first, at most keepKeyChanges
 
 	Last struct{ Commit, Base string } // the newest commit if the engine wrote it, and the commit it was decided on
 }
@@ -119,9 +120,11 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 		case len(parts) == 3 && parts[0] == cells.Dir && parts[2] == cellFile:
 			h.foldCellFile(c, f, parts[1], open)
 		case len(parts) == 3 && parts[0] == cells.Dir && parts[2] == IdentityFile:
+			before := h.Identities[parts[1]]
 			if err := h.foldIdentity(c, f, parts[1], trusted, open); err != nil {
 				return err
 			}
+			h.noteKeyChange(c, parts[1], before, h.Identities[parts[1]], open)
 		case parts[0] == channels.QuarantineDir:
 			if delete(h.Quarantines, f.Path); trusted && f.New != "" {
 				h.Quarantines[f.Path] = true
@@ -377,7 +380,10 @@ func (h *History) MakeMaps() *History {
 		h.Quarantines = map[string]bool{}
 	}
 	if h.Withheld == nil {
-		h.Withheld = map[string]Withheld{}
+		h.Withheld = WithheldFiles{}
+	}
+	if h.KeyChanges == nil {
+		h.KeyChanges = map[string][]KeyChange{}
 	}
 	if h.CellFiles == nil {
 		h.CellFiles = map[string][]string{}

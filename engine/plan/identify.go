@@ -23,7 +23,8 @@ const (
 	cellFile     = "cell.yaml"
 	// Key of refused pushes of identities in Observed.Refused; no channel can have this name
 	IdentityPushes = "cells/"
-	maxIdentified  = 1000 // cells in one commit
+	maxIdentified  = 1000   // cells in one commit
+	cellTrailer    = "Cell" // in the commit's message: a cell, and how its identity changes
 
 	identifyDelay = time.Second // cells that register within this time of the first share a commit
 )
@@ -80,7 +81,7 @@ func draftIdentities(d *Desired, p Plan, a Action) (releases.Draft, error) {
 			return out, err
 		}
 		out.Files[path.Join(cells.Dir, r.Cell, IdentityFile)] = data
-		fmt.Fprintf(&text, "Cell: %s %s\n", r.Cell,
+		fmt.Fprintf(&text, cellTrailer+": %s %s\n", r.Cell,
 			words.OneLine(describeChange(d.Cells[r.Cell].Identity, r.Identity)+", by "+r.By))
 	}
 	fmt.Fprintf(&text, "%s: %s\n", releases.BaseTrailer, p.Commit)
@@ -176,12 +177,66 @@ const ByRemoval = "its removal"
 
 // endsByRemoval reports whether a commit of the engine says that it ended a cell's identity because of its removal.
 func endsByRemoval(message, cell string) bool {
-	for line := range strings.Lines(message) {
-		if what, ok := strings.CutPrefix(line, "Cell: "+cell+" "); ok {
-			return strings.HasSuffix(strings.TrimSpace(what), ", by "+ByRemoval)
+	return strings.HasSuffix(describedChange(message, cell), ", by "+ByRemoval)
+}
+
+// describedChange returns what a commit of the engine says of a cell's identity, see draftIdentities; empty: nothing.
+func describedChange(message, cell string) string {
+	for _, value := range releases.Trailers(message, cellTrailer) {
+		if what, ok := strings.CutPrefix(value, cell+" "); ok {
+			return what
 		}
 	}
-	return false
+	return ""
+}
+
+// KeyChange is a change of a cell's key, or of whether the key is accepted.
+type KeyChange struct {
+	What   string    // with who asked for it: "registered, by a token"
+	At     time.Time // as the commit says, or as the store does
+	Commit string    // empty: it is not committed yet
+}
+
+const keepKeyChanges = 8
+
+// noteKeyChange notes that c changed what counts of a cell's identity.yaml.
+func (h *History) noteKeyChange(c releases.Change, cell string, before, after PastIdentity,
+	open func(string) (fs.FS, error)) {
+	what := ""
+	switch {
+	case after == before:
+	case after.Commit == c.Commit:
+		if what = describedChange(c.Message, cell); what == "" {
+			what = describeChange(before.read(cell, open), after.read(cell, open)) + ", by " + c.Author.Name
+		}
+	case after.Revoked == c.Commit:
+		what = "revoked, by " + c.Author.Name
+	case after.Restored == c.Commit:
+		what = "put back after the cell's removal, by " + c.Author.Name
+	case after.Commit == "":
+		what = "removed, by " + c.Author.Name
+	}
+	if what == "" {
+		return
+	}
+	past := h.KeyChanges[cell]
+	past = past[max(0, len(past)+1-keepKeyChanges):]
+	h.KeyChanges[cell] = append(slices.Clip(past), KeyChange{What: words.OneLine(what), At: c.When, Commit: c.Commit})
+}
+
+// KeyChangesOf returns the newest changes of a cell's key, oldest first: those of its commits, and the registration
+// that git does not have yet.
+func KeyChangesOf(d *Desired, registered map[string]Registration, name string) []KeyChange {
+	cell := d.Cells[name]
+	if cell == nil {
+		return nil
+	}
+	r, ok := registered[name]
+	if !ok || r.Identity.Serial <= cell.Identity.Serial {
+		return cell.KeyChanges
+	}
+	what := describeChange(cell.Identity, r.Identity) + ", by " + r.By
+	return append(slices.Clip(cell.KeyChanges), KeyChange{What: words.OneLine(what), At: r.At})
 }
 
 // foldIdentity folds a change of an identity.yaml: all of it if the engine made it, else only that it is revoked.

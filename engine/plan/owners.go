@@ -25,6 +25,9 @@ type Withheld struct {
 	By     string // the newest commit that changed the file without an owner
 }
 
+// WithheldFiles are the withheld files of a repository, by path.
+type WithheldFiles map[string]Withheld
+
 // IsGuarded reports whether only owners may change a path of a release repository, where the repository lists owners.
 func IsGuarded(file string) bool {
 	parts := strings.Split(file, "/")
@@ -54,7 +57,7 @@ func (h *History) foldGuarded(
 			}
 			counts = counts || same
 		}
-		if !h.withhold(c, f, counts) {
+		if !h.Withheld.Fold(c, f, counts) {
 			continue
 		}
 		if parts := strings.Split(f.Path, "/"); parts[len(parts)-1] == "channel.yaml" {
@@ -71,18 +74,18 @@ func (h *History) foldGuarded(
 	return nil
 }
 
-// withhold notes whether a change of a guarded file counts, and reports whether the file at c is in force.
-func (h *History) withhold(c releases.Change, f releases.FileChange, counts bool) bool {
-	was, withheld := h.Withheld[f.Path]
+// Fold notes whether a change of a guarded file counts, and reports whether the file at c is in force.
+func (w WithheldFiles) Fold(c releases.Change, f releases.FileChange, counts bool) bool {
+	was, withheld := w[f.Path]
 	if counts || withheld && f.New == was.Blob { // put back
-		delete(h.Withheld, f.Path)
+		delete(w, f.Path)
 		return true
 	}
 	if !withheld {
 		was = Withheld{Blob: f.Old, Commit: c.Parent}
 	}
 	was.By = c.Commit
-	h.Withheld[f.Path] = was
+	w[f.Path] = was
 	return false
 }
 
@@ -157,13 +160,13 @@ func (h *History) peopleKeys(open func(string) (fs.FS, error), cache *manifest.C
 	}
 }
 
-// inForce returns files, a commit's, with withheld files as they were before.
-func (h *History) inForce(files fs.FS, open func(string) (fs.FS, error)) (fs.FS, error) {
-	if len(h.Withheld) == 0 {
+// InForce returns files, a commit's, with withheld files as they were before.
+func (w WithheldFiles) InForce(files fs.FS, open func(string) (fs.FS, error)) (fs.FS, error) {
+	if len(w) == 0 {
 		return files, nil
 	}
 	before := map[string][]byte{}
-	for name, was := range h.Withheld {
+	for name, was := range w {
 		before[name] = nil
 		if was.Blob == "" {
 			continue
@@ -184,10 +187,10 @@ func (h *History) inForce(files fs.FS, open func(string) (fs.FS, error)) (fs.FS,
 	return overlay.New(files).With(before), nil
 }
 
-// withheldFaults returns a fault for each file whose newest change no owner signed.
-func (h *History) withheldFaults() (faults []releases.Fault) {
-	for _, name := range slices.Sorted(maps.Keys(h.Withheld)) {
-		was := h.Withheld[name]
+// Faults returns a fault for each file whose newest change none of the owners signed.
+func (w WithheldFiles) Faults(owners []string) (faults []releases.Fault) {
+	for _, name := range slices.Sorted(maps.Keys(w)) {
+		was := w[name]
 		stays := "it stays as it was"
 		if was.Blob == "" {
 			stays = "it counts for nothing"
@@ -196,7 +199,7 @@ func (h *History) withheldFaults() (faults []releases.Fault) {
 			File: name, Code: manifest.Forbidden,
 			Message: fmt.Sprintf(
 				"was changed in %s, which no owner signed: %s; undo the change, or have %s make it in a signed commit",
-				words.ShortCommit(was.By), stays, strings.Join(h.Authority.Owners, " or ")),
+				words.ShortCommit(was.By), stays, strings.Join(owners, " or ")),
 		})
 	}
 	return faults

@@ -211,6 +211,20 @@ func (v *View) Identity(name string) cells.Identity {
 	return plan.IdentityOf(v.Desired, v.Observed.Registered, name)
 }
 
+// ReportedBoot returns the boot of a cell's newest report to any replica, and when it came; empty: there is none under
+// the identity of this epoch.
+func (v *View) ReportedBoot(cell string, epoch int64) (boot string, at time.Time) {
+	if v == nil {
+		return "", time.Time{}
+	}
+	s := v.Observed.Cells[cell]
+	if s == nil || s.Joined != epoch || len(s.Boots) == 0 {
+		return "", time.Time{}
+	}
+	newest := &s.Boots[len(s.Boots)-1]
+	return newest.ID, newest.Last
+}
+
 // Silent reports whether a cell that has reported is out of contact.
 func (v *View) Silent(s *plan.CellState) bool {
 	return s != nil && !s.LastReport.IsZero() && !v.Plan.Now.Before(s.LastReport.Add(v.Desired.StaleAfter()))

@@ -30,6 +30,7 @@ func (v *View) whyCell(cell *plan.Cell) []string {
 	s := v.Observed.Cells[cell.Name]
 	lines := []string{fmt.Sprintf("%s, a cell of %s, %s", cell.Name, cell.Channel, v.describeRunning(s))}
 	lines = append(lines, shutOutLines(cell.Name, v.Identity(cell.Name))...)
+	lines = append(lines, v.keyLines(cell.Name)...)
 	lines = append(lines, v.silenceLines(cell.Name, s)...)
 	c := v.Desired.Channels[cell.Channel]
 	if c == nil {
@@ -105,6 +106,18 @@ func shutOutLines(name string, i cells.Identity) []string {
 		return []string{"its key is revoked: to let it in again, give it a new token: sluice cell add " + name}
 	}
 	return nil
+}
+
+// keyLines say when the cell's key changed, and who asked for it.
+func (v *View) keyLines(name string) (lines []string) {
+	for _, k := range plan.KeyChangesOf(v.Desired, v.Observed.Registered, name) {
+		where := "not committed yet"
+		if k.Commit != "" {
+			where = "in " + words.ShortCommit(k.Commit)
+		}
+		lines = append(lines, fmt.Sprintf("its key at %s: %s (%s)", words.FormatTime(k.At), k.What, where))
+	}
+	return lines
 }
 
 func vendorLines(c *plan.Channel, cell *plan.Cell) (lines []string) {

@@ -3,6 +3,7 @@ package repository
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"net/url"
@@ -38,13 +39,19 @@ func (l *loader) loadSettings() {
 	l.tree.Settings = *s
 }
 
+// LoadSettings returns sluice.yaml of a flags repository; nil: it is missing, or has faults.
+func LoadSettings(c *manifest.Cache, files fs.FS) *Settings {
+	s, _ := manifest.Load(c, files, settingsFile, validateSettings)
+	return s
+}
+
 func validateSettings(doc *manifest.Doc[Settings]) []manifest.Fault {
 	s := &doc.Value
 	setDefaultCount(doc, "approvals.count", &s.Approvals)
 	if !doc.HasField("soak") {
 		s.Soak = defaultSoak
 	}
-	faults := slices.Concat(checkPeople(doc), checkWebhooks(doc))
+	faults := slices.Concat(checkPeople(doc), checkOwners(doc), checkWebhooks(doc))
 	if _, err := loadZone(s.Zone); err != nil {
 		faults = append(faults, doc.Fault(manifest.WrongValue, "zone", "%v", err))
 	}
@@ -139,6 +146,38 @@ func checkPeople(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 		}
 	}
 	return faults
+}
+
+// checkOwners checks that each owner can sign (R52).
+func checkOwners(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
+	fault := func(code manifest.FaultCode, at, format string, args ...any) {
+		faults = append(faults, doc.Fault(code, at, format, args...))
+	}
+	owners := doc.Value.Owners
+	if owners != nil && len(owners) == 0 {
+		fault(manifest.Missing, "owners", "names nobody: name people, or leave owners out")
+	}
+	for i, name := range owners {
+		at := indexPath("owners", i)
+		switch p := doc.Value.People[name]; {
+		case slices.Contains(owners[:i], name):
+			fault(manifest.Duplicate, at, "%s is there twice", name)
+		case p == nil:
+			fault(manifest.UnknownReference, at, "%.70q is not in people", name)
+		case len(p.Keys) == 0:
+			fault(manifest.Missing, at, "%s has no key, and owners sign their changes: add one to people.%s.keys", name, name)
+		}
+	}
+	return faults
+}
+
+// Notes say what the settings do not ask for, and so whose word the repository takes. They are no faults.
+func (s *Settings) Notes() []string {
+	if len(s.Owners) > 0 {
+		return nil
+	}
+	return []string{
+		"owners: not set: whoever may push may change people, and how many of them must approve (docs/protect.md)"}
 }
 
 // parseKey parses an SSH public key as in authorized_keys, without its comment.

@@ -29,6 +29,7 @@ type Settings struct {
 	Zone         string             `yaml:"zone,omitempty" json:"zone,omitempty" doc:"IANA zone of announcements without one; default UTC"`
 	Approvals    ApprovalRule       `yaml:"approvals" json:"approvals,omitzero" doc:"what an announcement without a rule of its own needs; default: one from anybody in people"`
 	People       map[string]*Person `yaml:"people,omitempty" json:"people,omitempty" doc:"who may approve announcements"`
+	Owners       []string           `yaml:"owners,omitempty" json:"owners,omitempty" doc:"names in people: only these people may change this file, by signed commits"`
 	TrustAuthors bool               `yaml:"trustAuthors,omitempty" json:"trustAuthors,omitempty" doc:"unsigned approvals count by their commit's author"`
 	Soak         Duration           `yaml:"soak" json:"soak,omitempty" doc:"how long flags without an announcement are served upstream before a channel takes them; default 1h"`
 	Link         string             `yaml:"link,omitempty" json:"link,omitempty" doc:"where people read announcements: the base of links in the feed"`

@@ -46,7 +46,7 @@ func (r *Repo) Fetch(ctx context.Context) (tip string, err error) {
 	}
 	id, err := r.fetch(ctx)
 	if err != nil {
-		return "", fmt.Errorf("fetch: %w", err)
+		return "", fmt.Errorf("fetch: %w", r.explainFetch(ctx, err))
 	}
 	r.repackIfDue()
 	return idOrNone(id), nil
@@ -116,6 +116,9 @@ func (r *Repo) fetch(ctx context.Context) (objects.ID, error) {
 	branch, tip, err := r.chooseBranch(adv)
 	if err != nil || tip.IsZero() {
 		return tip, err
+	}
+	if len(adv.Shallows) > 0 && r.mirror.tip(branch).IsZero() {
+		return tip, errShallow()
 	}
 	if wants := r.listWants(adv, tip); len(wants) > 0 {
 		if err := r.fetchPack(ctx, c, adv, wants, r.listHaves(r.mirror.tip(branch))); err != nil {

@@ -135,10 +135,20 @@ func Open(ctx context.Context, url string, o Options) (*Repo, error) {
 	return r, nil
 }
 
-// Close waits for the background work and leaves the mirror as it is.
+// damagedMark is the name of an empty file in a mirror that was found to be damaged.
+const damagedMark = "damaged"
+
+// Close waits for the background work and leaves the mirror as it is. A damaged one is marked, so that the next process
+// clones again.
 func (r *Repo) Close() error {
 	r.close()
 	r.background.Wait()
+	if !r.damaged.Load() {
+		return nil
+	}
+	if err := os.WriteFile(filepath.Join(r.mirror.dir, damagedMark), nil, 0o600); err != nil {
+		return fmt.Errorf("mark the mirror as damaged: %w", err)
+	}
 	return nil
 }
 
@@ -160,6 +170,9 @@ func (r *Repo) openStore() error {
 		r.damaged.Store(true)
 	} else if err != nil {
 		return fmt.Errorf("open mirror %s: %w", r.mirror.dir, err)
+	}
+	if _, err := os.Stat(filepath.Join(r.mirror.dir, damagedMark)); err == nil {
+		r.damaged.Store(true)
 	}
 	r.store.Store(store)
 	return nil

@@ -26,6 +26,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
 	"github.com/sluice-cd/sluice/engine/roster"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // Members maps keys to cells.
@@ -46,11 +47,12 @@ type Tokens interface {
 	RecordAudit(ctx context.Context, e access.Entry) error // durable when it returns
 }
 
-// Options configures Auth. Metrics is required.
+// Options configures Auth. Metrics is required, and View if there are Members.
 type Options struct {
 	Members Members // nil if cells have no keys
-	Tokens  Tokens  // nil if there are no tokens
-	Keyed   bool    // cells are served at a listener of their own, by key
+	View    func() *view.View
+	Tokens  Tokens // nil if there are no tokens
+	Keyed   bool   // cells are served at a listener of their own, by key
 	Log     zerolog.Logger
 	Metrics *metrics.Metrics
 }
@@ -58,6 +60,7 @@ type Options struct {
 // Auth identifies and authorises callers.
 type Auth struct {
 	members    Members
+	view       func() *view.View
 	tokens     Tokens
 	keyed      bool
 	log        zerolog.Logger
@@ -68,7 +71,7 @@ type Auth struct {
 
 // New returns an Auth and starts nothing.
 func New(o Options) *Auth {
-	return &Auth{members: o.Members, tokens: o.Tokens, keyed: o.Keyed, log: o.Log, metrics: o.Metrics,
+	return &Auth{members: o.Members, view: o.View, tokens: o.Tokens, keyed: o.Keyed, log: o.Log, metrics: o.Metrics,
 		tokenCache: tokenCache{tokens: o.Tokens, clockStart: time.Now()},
 		boots:      bootWatch{clockStart: time.Now(), cells: map[string]*sightings{}}}
 }

@@ -20,14 +20,17 @@ const (
 
 	// inFlight is how long requests of an agent that ended may still arrive after the first one of its successor.
 	inFlight = 2 * time.Second
+	// reportDelay is how long a report to another replica may take until this one hears of it.
+	reportDelay = 10 * time.Second
 	// returnPeriod is how long a boot may be silent before its return counts as that of a machine that was put back.
 	returnPeriod = time.Hour
 	// minReturns is how often each of two boots returns before both are held to be alive.
 	minReturns = 2
 )
 
-// bootWatch finds two machines that use one key by the boot ids of their requests, reads included (R27). It knows the
-// requests to this replica only, in memory: a request costs a lookup, and the store hears of evidence alone.
+// bootWatch finds two machines that use one key by the boot ids of their requests, reads included (R27). It keeps the
+// requests to this replica in memory, and takes the boots of reports to all replicas from the view: a request costs
+// lookups, and the store hears of evidence alone.
 type bootWatch struct {
 	clockStart time.Time
 
@@ -40,6 +43,8 @@ type sightings struct {
 	epoch int64         // of the identity whose keys the boots used
 	first time.Duration // when the newest boot was first seen
 	boots []sighting
+
+	reported time.Time // when the newest report came that was taken into account
 }
 
 type sighting struct {
@@ -56,8 +61,15 @@ func (b *bootWatch) bind(cell string, epoch int64, boot string) {
 	b.cells[cell] = &sightings{epoch: epoch, first: now, boots: []sighting{{id: boot, last: now}}}
 }
 
-// see takes a request of a cell into account. It returns the evidence that two machines use its key; empty: none.
-func (b *bootWatch) see(cell string, epoch int64, boot string) (evidence string) {
+// lastReport is a cell's newest report to any replica.
+type lastReport struct {
+	boot string // empty: there is none
+	at   time.Time
+}
+
+// see takes a request of a cell into account, and the cell's last report. It returns the evidence that two machines use
+// its key; empty: none.
+func (b *bootWatch) see(cell string, epoch int64, boot string, last lastReport) (evidence string) {
 	now := time.Since(b.clockStart)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -65,6 +77,26 @@ func (b *bootWatch) see(cell string, epoch int64, boot string) (evidence string)
 	if s == nil || s.epoch != epoch {
 		s = &sightings{epoch: epoch}
 		b.cells[cell] = s
+	}
+	if boot != "" { // else its reports may have an id that its requests lack, as those of older agents do
+		evidence = s.seeReport(last, now)
+	}
+	if found := s.see(boot, now); found != "" {
+		evidence = found
+	}
+	return evidence
+}
+
+// seeReport counts a report that is news as a request of its boot. Nothing is learned from one that is overtaken by a
+// restart of the agent. Pure but for s.
+func (s *sightings) seeReport(r lastReport, now time.Duration) (evidence string) {
+	if r.boot == "" || !r.at.After(s.reported) {
+		return ""
+	}
+	s.reported = r.at
+	boot := r.boot[:min(len(r.boot), maxBoot)]
+	if n := len(s.boots); n > 0 && s.boots[n-1].id != boot && now-s.first < reportDelay {
+		return ""
 	}
 	return s.see(boot, now)
 }
@@ -114,7 +146,9 @@ func (a *Auth) foundClone(ctx context.Context, c *api.Caller) bool {
 		return false
 	}
 	epoch := a.members.Roster().Identity(c.Cell).Epoch
-	evidence := a.boots.see(c.Cell, epoch, c.Boot)
+	var last lastReport
+	last.boot, last.at = a.view().ReportedBoot(c.Cell, epoch)
+	evidence := a.boots.see(c.Cell, epoch, c.Boot, last)
 	if evidence == "" {
 		return false
 	}

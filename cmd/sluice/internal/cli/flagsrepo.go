@@ -70,8 +70,12 @@ func (o *OpenRepository) ReadFlags(ctx context.Context) (*edits.Flags, error) {
 		return nil, Fail(fmt.Errorf("%s is not a flags repository: its sluice.yaml does not say kind: Flags",
 			o.Address), "name it: --flags-repo FOLDER-OR-URL, or set SLUICE_FLAGS_REPO; sluice flag init makes one")
 	}
+	files, withheld, err := announcer.ReadFiles(ctx, o.Repo, commit)
+	if err != nil {
+		return nil, err
+	}
 	return &edits.Flags{
-		Commit: commit, Files: files, Tree: repository.Load(nil, files), Open: o.FS,
+		Commit: commit, Files: files, Withheld: withheld, Tree: repository.Load(nil, files), Open: o.FS,
 		Contains: func(older string) bool {
 			in, err := o.Contains(ctx, older, commit)
 			return err == nil && in

@@ -162,3 +162,22 @@ func IsRemote(address string) bool {
 	host, _, scp := strings.Cut(address, ":")
 	return scp && host != "" && !strings.Contains(host, "/")
 }
+
+// CheckWorktree refuses a worktree without files that its branch has: what refers to them would be a fault.
+func (a *App) CheckWorktree(ctx context.Context, dir string) error {
+	sparse, err := a.RunGit(ctx, dir, "config", "--type=bool", "core.sparseCheckout")
+	if err != nil || sparse != "true" {
+		return nil //nolint:nilerr // without the setting, git fails
+	}
+	list, err := a.RunGit(ctx, dir, "ls-files", "-t")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(list) {
+		if name, skipped := strings.CutPrefix(strings.TrimSpace(line), "S "); skipped {
+			return Fail(fmt.Errorf("it is a sparse checkout, which lacks files of the branch, such as %s", name),
+				"git -C %s sparse-checkout disable; or name a bare clone or a URL, whose branch is read then", dir)
+		}
+	}
+	return nil
+}

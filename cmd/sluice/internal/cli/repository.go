@@ -202,8 +202,10 @@ func (o *OpenRepository) ReadTip(ctx context.Context, begin string) (commit stri
 
 // FailFetch adds the next step to the error of a fetch. source is what named the address.
 func FailFetch(err error, source string) error {
-	busy, credentials := new(releases.BusyError), new(releases.CredentialsError)
+	busy, credentials, lack := new(releases.BusyError), new(releases.CredentialsError), new(gitrepo.IncompleteError)
 	switch {
+	case errors.As(err, &lack):
+		return Fail(err, "%s", lack.Remedy)
 	case errors.As(err, &busy):
 		return Fail(err, "try again then")
 	case errors.As(err, &credentials):

@@ -68,6 +68,11 @@ release repository.`,
 // loadFlagsTree reads a folder as it is, or the tip of a repository's branch.
 func loadFlagsTree(ctx context.Context, a *cli.App, target string) (*repository.Tree, error) {
 	if !cli.IsRemote(target) && cli.FindFolderKind(target) != cli.BareGit {
+		if cli.FindFolderKind(target) == cli.Worktree {
+			if err := a.CheckWorktree(ctx, target); err != nil {
+				return nil, err
+			}
+		}
 		return repository.Load(nil, os.DirFS(target)), nil
 	}
 	repo, err := a.OpenLocation(ctx, a.FlagsLocation(target), cli.CommitIdentity{})
@@ -79,6 +84,7 @@ func loadFlagsTree(ctx context.Context, a *cli.App, target string) (*repository.
 	if err != nil {
 		return nil, err
 	}
+	s.Tree.Faults = append(s.Tree.Faults, s.Withheld...)
 	return s.Tree, nil
 }
 

@@ -9,13 +9,16 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -79,7 +82,22 @@ type findings struct {
 	notes  []string // on what sluice.yaml does not ask for
 }
 
-func validateFlags(files fs.FS) findings { return findings{faults: repository.Load(nil, files).Faults} }
+func validateFlags(files fs.FS) findings {
+	tree := repository.Load(nil, files)
+	return findings{tree.Faults, tree.Settings.Notes()}
+}
+
+// readFlagsTip reads the tip of a flags repository's branch, with its history.
+func readFlagsTip(ctx context.Context, a *cli.App, address string) (*edits.Flags, error) {
+	at := a.FlagsLocation(address)
+	at.Branch = a.Branch
+	repo, err := a.OpenLocation(ctx, at, cli.CommitIdentity{})
+	if err != nil {
+		return nil, err
+	}
+	defer repo.Close()
+	return repo.ReadFlags(ctx)
+}
 
 func validateDesired(d *plan.Desired) findings { return findings{d.AllFaults(), d.Notes()} }
 
@@ -123,7 +141,11 @@ func validateTip(ctx context.Context, a *cli.App, address string) (findings, err
 		return findings{}, err
 	}
 	if cli.IsFlags(files) {
-		return validateFlags(files), nil
+		s, err := readFlagsTip(ctx, a, address)
+		if err != nil {
+			return findings{}, err
+		}
+		return findings{manifest.Sort(slices.Concat(s.Tree.Faults, s.Withheld)), s.Tree.Settings.Notes()}, nil
 	}
 	repo.Loader.AllReleases = true
 	d, err := repo.Loader.Load(ctx, tip)
@@ -151,15 +173,18 @@ func openTip(ctx context.Context, a *cli.App, address string) (repo *cli.OpenRep
 
 // validateWorktree validates the files as they are, and compares them with the branch's history.
 func validateWorktree(ctx context.Context, a *cli.App, dir string) (findings, error) {
-	files := os.DirFS(dir)
-	if cli.IsFlags(files) {
-		return validateFlags(files), nil
-	}
-	alone, err := plan.BuildFiles(files)
-	if err != nil {
+	if err := a.CheckWorktree(ctx, dir); err != nil {
 		return findings{}, err
 	}
-	found := validateDesired(alone)
+	files := os.DirFS(dir)
+	found := validateFlags(files)
+	if !cli.IsFlags(files) {
+		alone, err := plan.BuildFiles(files)
+		if err != nil {
+			return findings{}, err
+		}
+		found = validateDesired(alone)
+	}
 	rev := "HEAD"
 	if a.Branch != "" {
 		rev = "refs/heads/" + a.Branch
@@ -170,10 +195,25 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) (findings, er
 			return findings{}, cli.Fail(fmt.Errorf("there is no branch %q", a.Branch),
 				"git branch --list shows the branches")
 		}
+		if _, err := a.RunGit(ctx, dir, "rev-parse", "--verify", "--quiet", rev); err == nil {
+			if lack := gitrepo.FindLack(ctx, dir, rev); lack != nil { // HEAD names a commit that is not there
+				return found, cli.FailFetch(lack, dir)
+			}
+		}
 		return found, nil // without a commit there is no history
 	}
 	if shallow, err := a.RunGit(ctx, dir, "rev-parse", "--is-shallow-repository"); err != nil || shallow == "true" {
 		a.Stderr.PrintLine("warning: a shallow clone has no history to compare the files with: git fetch --unshallow")
+		return found, err
+	}
+	if cli.IsFlags(files) {
+		err := withBorrowedObjects(ctx, a, dir, commit, func(outside *cli.App, source string) error {
+			s, err := readFlagsTip(ctx, outside, source)
+			if err == nil {
+				found.faults = manifest.Sort(append(found.faults, s.Withheld...))
+			}
+			return err
+		})
 		return found, err
 	}
 	d, err := loadCommit(ctx, a, dir, commit)
@@ -250,10 +290,16 @@ func withBorrowedObjects(ctx context.Context, a *cli.App, dir, commit string,
 		[]byte(strings.Join(stores, "\n")+"\n"), 0o600); err != nil {
 		return err
 	}
-	if _, err := outside.RunGit(ctx, source, "update-ref", "refs/heads/main", commit); err != nil {
-		return err
+	if _, err = outside.RunGit(ctx, source, "update-ref", "refs/heads/main", commit); err == nil {
+		err = do(outside, source)
 	}
-	return do(outside, source)
+	if err == nil {
+		return nil
+	}
+	if lack := gitrepo.FindLack(ctx, dir, commit); lack != nil { // of dir, which the user knows, and not of source
+		return cli.FailFetch(lack, dir)
+	}
+	return err
 }
 
 // validateCommit returns the faults of one commit of dir, as if it were the branch's tip.

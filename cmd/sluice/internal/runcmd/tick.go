@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
 
 func TickVerb(a *cli.App) *cobra.Command {
@@ -66,7 +67,9 @@ func tick(a *cli.App, cmd *cobra.Command, r engineOptions) (err error) {
 			made, err = e.Tick(ctx)
 		}
 	}
-	if err != nil {
+	if lack := new(gitrepo.IncompleteError); errors.As(err, &lack) {
+		return cli.FailFetch(err, "--repo")
+	} else if err != nil {
 		return cli.Fail(err, "it is safe to run it again")
 	}
 	var records []announce.Write
