@@ -9,11 +9,14 @@ import (
 )
 
 // Key returns the name of an assignment as a whole. Assignments with equal epoch, sequence, channel, release, digest,
-// profile and values have equal keys, on every machine and for ever. Cells remember last good and failed assignments by
-// key (R13).
+// profile, values and request to retry have equal keys, on every machine and for ever. Cells remember last good and
+// failed assignments by key (R13).
 func (a Assignment) Key() string {
-	// Strings and numbers always encode.
-	position, _ := json.Marshal([]any{a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest, a.profile()})
+	fields := []any{a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest, a.profile()}
+	if a.Retry != "" { // without one, the key is that of versions that knew no retries
+		fields = append(fields, a.Retry)
+	}
+	position, _ := json.Marshal(fields) // strings and numbers always encode
 	h := sha256.New()
 	h.Write(position)
 	h.Write(a.canonicalValues())

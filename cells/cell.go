@@ -30,6 +30,7 @@ type Cell struct {
 	Paused     string            `yaml:"paused" json:"paused,omitempty" doc:"why the vendor grants nothing new for now; rollbacks go on"`
 	Pin        string            `yaml:"pin" json:"pin,omitempty" doc:"the only new release that the vendor grants for now; rollbacks go on"`
 	Windows    []window.Window   `yaml:"windows" json:"windows,omitempty" doc:"when the vendor grants new releases: in any of them; none: at any time; rollbacks go on"`
+	Retry      time.Time         `yaml:"retry" json:"retry,omitzero" doc:"when the vendor last asked that the cell try again what failed there; each time counts once"`
 
 	Name       string `yaml:"-" json:"name"` // name of the folder
 	Revision   string `yaml:"-" json:"-"`    // hash of profile and values; empty: the defaults
@@ -61,6 +62,9 @@ type Assignment struct {
 	Values      map[string]any  `json:"values,omitempty"`
 	Revision    string          `json:"revision,omitempty"`    // hash of profile and values, set by whoever assigns
 	ForwardOnly bool            `json:"forwardOnly,omitempty"` // the release is forward-only (R20)
+	// When the vendor last asked for another try, in RFC 3339; empty: never. A failure under an earlier request does not
+	// keep the cell from trying again (R56).
+	Retry string `json:"retry,omitempty"`
 }
 
 // State is the state that a cell reports of itself.

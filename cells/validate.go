@@ -127,8 +127,8 @@ func (a *Assignment) validate() error {
 	if _, err := releases.ParseDigest(string(a.Digest)); err != nil {
 		return fmt.Errorf("assignment: %w", err)
 	}
-	if len(a.Profile) > maxName || len(a.Revision) > maxName {
-		return fmt.Errorf("assignment: profile and revision have at most %d bytes", maxName)
+	if len(a.Profile) > maxName || len(a.Revision) > maxName || len(a.Retry) > maxName {
+		return fmt.Errorf("assignment: profile, revision and retry have at most %d bytes", maxName)
 	}
 	if len(a.Values) == 0 {
 		return nil

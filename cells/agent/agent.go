@@ -68,7 +68,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	installed := l.state.isInstalled()
 	var unknown error
 	var others sync.WaitGroup
-	others.Go(func() { a.watchOwnerFile(ctx, seen, l.ownerChanges) })
+	others.Go(func() { a.watchOwnerFile(ctx, seen, l.ownerChanges, l.retries) })
 	others.Go(func() { l.flags.RefoldOnTime(ctx) })
 	if callers != nil {
 		others.Go(func() { l.flags.Serve(ctx, callers, a.options.FlagsOrigins) })
@@ -176,6 +176,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 		confirmed:    make(chan string),
 		registered:   make(chan plane.Order),
 		ownerChanges: make(chan ownerDecisions),
+		retries:      make(chan struct{}),
 	}
 	l.reporter = plane.NewReporter(a.client, outbox, plane.ReporterOptions{
 		Version: a.options.Version, Infrastructure: a.options.Infrastructure, Every: a.options.ReportEvery,

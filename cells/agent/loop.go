@@ -34,11 +34,13 @@ type loop struct {
 	ownerChanges chan ownerDecisions // from watchOwnerFile
 	confirmed    chan string         // from plane: see HandleConfirmed
 	registered   chan plane.Order    // where the order began, once the cell is registered
+	retries      chan struct{}       // from watchOwnerFile: the owner asks for another try
 
 	savedJournal []byte         // the journal as on disk
 	savedOffer   []byte         // offered.json as on disk
 	lastDesired  *cells.Desired // the newest received by this process; nil: none
 	inFlight     *runningStep
+	retried      bool // the owner's request was handled, and its file is to be removed once that is journalled
 }
 
 type runningStep struct {
@@ -138,6 +140,8 @@ func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.T
 		l.applyRegistration(o)
 	case w := <-l.ownerChanges:
 		l.applyOwnerDecisions(w)
+	case <-l.retries:
+		l.retried = l.state.retryFailed()
 	case r := <-done:
 		l.inFlight.cancel(nil)
 		f := l.inFlight
@@ -243,6 +247,9 @@ func (l *loop) persist() error {
 		} else {
 			l.agent.testPoint("journal")
 		}
+	}
+	if err := l.forgetRetry(); err != nil {
+		return err
 	}
 	l.flags.SetRunning(s.runningRelease(), s.Contained) // journalled before, in force before the first write (R38)
 	l.reporter.Publish(s.buildReport(), isReportable(s), hasEvents)

@@ -179,8 +179,10 @@ func readOwnerDecisions(dir string) ownerDecisions {
 	return ownerDecisions{decisions: o}
 }
 
-// watchOwnerFile sends every change of owner.yaml since seen, until ctx ends.
-func (a *Agent) watchOwnerFile(ctx context.Context, seen os.FileInfo, changed chan<- ownerDecisions) {
+// watchOwnerFile sends every change of owner.yaml since seen, and the owner's requests to retry, until ctx ends.
+func (a *Agent) watchOwnerFile(
+	ctx context.Context, seen os.FileInfo, changed chan<- ownerDecisions, retries chan<- struct{},
+) {
 	tick := time.NewTicker(ownerPollInterval)
 	defer tick.Stop()
 	for {
@@ -190,6 +192,7 @@ func (a *Agent) watchOwnerFile(ctx context.Context, seen os.FileInfo, changed ch
 		case <-tick.C:
 		}
 		a.resetClock()
+		a.passOnRetry(ctx, retries)
 		now := a.statOwnerFile()
 		if sameFileInfo(seen, now) {
 			continue

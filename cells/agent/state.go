@@ -375,10 +375,10 @@ func (s *state) judgeAttempt(now time.Time) {
 
 func (s *state) completeAttempt() {
 	a := s.Attempt.Assignment
-	if s.Attempt.Phase == phaseStuck { // it recovered
-		s.Failures = slices.DeleteFunc(slices.Clone(s.Failures),
-			func(f cells.Failure) bool { return assignmentKey(&f.Assignment) == assignmentKey(&a) })
-	}
+	// If it failed before under this head, it recovered, or was tried again with success.
+	s.Failures = slices.DeleteFunc(slices.Clone(s.Failures), func(f cells.Failure) bool {
+		return f.Assignment.Channel == a.Channel && f.Assignment.Sequence == a.Sequence && f.Assignment.SameContent(a)
+	})
 	s.Features = s.Attempt.Features
 	s.Attempt, s.LastGood, s.Dirty, s.NoReturn, s.problem = nil, &a, false, false, ""
 }

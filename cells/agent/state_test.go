@@ -52,14 +52,17 @@ func assignment(t *rapid.T) cells.Assignment {
 	if rapid.Bool().Draw(t, "valued") {
 		a.Values = map[string]any{"x": rapid.IntRange(1, 2).Draw(t, "x")}
 	}
+	a.Retry = rapid.SampledFrom(retries).Draw(t, "retry")
 	return a
 }
+
+var retries = []string{"", "", "2026-11-23T10:00:00Z"}
 
 // runEvent carries out one event: the control plane's, a crash, or the state's next step.
 func (w *world) runEvent(t *rapid.T) {
 	before, attempted, dirty := w.Accepted, w.Attempt, w.Dirty
-	kind := rapid.SampledFrom([]string{"offer", "owner", "confirm", "confirm", "crash", "later", "do", "do", "do",
-		"do"}).Draw(t, "event")
+	kind := rapid.SampledFrom([]string{"offer", "owner", "confirm", "confirm", "crash", "later", "retry", "do", "do",
+		"do", "do"}).Draw(t, "event")
 	switch kind {
 	case "offer":
 		a := assignment(t)
@@ -80,6 +83,10 @@ func (w *world) runEvent(t *rapid.T) {
 			{}, {}, {decisions: &cells.Owner{Paused: "why"}}, {invalid: "line 3"},
 			{decisions: &cells.Owner{Pin: "1.0.0"}},
 		}).Draw(t, "word"), w.now)
+	case "retry":
+		if w.desired != nil && w.retryFailed() && !w.hasFailed(w.desired) {
+			delete(w.failed, w.desired.Key())
+		}
 	case "later":
 		w.now = w.now.Add(time.Duration(rapid.IntRange(1, 30).Draw(t, "seconds")) * time.Second)
 	case "do":
@@ -173,7 +180,11 @@ func (w *world) runStep(t *rapid.T) {
 			w.touched, w.began = false, map[string]bool{} // the attempt is good
 		}
 		if w.LastGood != nil && w.Attempt == nil {
-			delete(w.failed, w.LastGood.Key()) // a stuck attempt recovered
+			for _, retry := range retries { // a stuck attempt recovered, or another try worked
+				a := *w.LastGood
+				a.Retry = retry
+				delete(w.failed, a.Key())
+			}
 		}
 		for _, f := range w.Failures {
 			w.failed[f.Assignment.Key()] = true

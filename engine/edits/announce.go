@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
+	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -206,8 +207,8 @@ func (s *Flags) setAnnouncement(id string, fields edit.Fields) (map[string][]byt
 // loadZone returns the time zone with a name; without a name, the repository's.
 func (s *Flags) loadZone(name string) (*time.Location, error) {
 	name = cmp.Or(name, s.Tree.Settings.Zone)
-	zone, err := time.LoadLocation(name)
-	if err != nil || name == "Local" {
+	zone, err := window.LoadZone(name)
+	if err != nil {
 		return nil, Fail(fmt.Errorf("there is no zone %q", name), "name an IANA zone such as Europe/Berlin")
 	}
 	return zone, nil

@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/manifest/edit"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -83,6 +84,33 @@ func (r RemoveCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 
 func errUnknownCell(name string) error {
 	return Fail(fmt.Errorf("the repository has no cell %q", name), "sluice cell list")
+}
+
+// RetryCell asks a cell to try again what failed there.
+type RetryCell struct{ Name, Reason string }
+
+func (r RetryCell) Message() (subject, body string) { return "retry " + r.Name, r.Reason }
+
+// Edit sets when the cell was asked last, and keeps all other text of cell.yaml.
+func (r RetryCell) Edit(s *Releases, _ Person, now time.Time) (Edit, error) {
+	c := s.Desired.Cells[r.Name]
+	if c == nil {
+		return Edit{}, errUnknownCell(r.Name)
+	}
+	file := path.Join(cells.Dir, r.Name, "cell.yaml")
+	text, err := fs.ReadFile(s.Files, file)
+	if err != nil {
+		return Edit{}, err
+	}
+	if now = now.UTC().Truncate(time.Second); !now.After(c.Retry) { // another request, whatever the clocks say
+		now = c.Retry.UTC().Add(time.Second)
+	}
+	edited, err := edit.Set(text, []string{"retry"}, now)
+	if err != nil {
+		return Edit{}, Fail(err, "edit %s by hand: retry: %s", file, now.Format(time.RFC3339))
+	}
+	next := "if the newest release failed there, the cell tries it once more; sluice why " + r.Name
+	return Edit{Files: singleFile(file, edited), Next: next}, nil
 }
 
 // RevokeCell shuts out a cell until the cell gets a new token.

@@ -153,7 +153,8 @@ func TestReleaseDecisions(t *testing.T) {
 		},
 		"promote: what it runs": {
 			d:    edits.Promote{Release: "1.0.0", Channel: "dedicated"},
-			want: "unchanged: promote 1.0.0 to dedicated: it is already the head, or requested",
+			want: "unchanged: promote 1.0.0 to dedicated: it is already the head, or requested; where it failed, sluice cell " +
+				"retry CELL tries it again",
 		},
 		"promote: no such release": {
 			d:    edits.Promote{Release: "9.0.0", Channel: "dedicated"},
@@ -396,6 +397,22 @@ func TestReleaseDecisions(t *testing.T) {
 		"remove a cell: none": {
 			d:    edits.RemoveCell{Name: "."},
 			want: "error: the repository has no cell \".\"\nnext: sluice cell list",
+		},
+		"retry a cell": {
+			d: edits.RetryCell{Name: "acme", Reason: "their database is back"},
+			want: "retry acme\n\ntheir database is back\n+ cells/acme/cell.yaml\nchannel: dedicated\n" +
+				"retry: \"2026-11-24T12:00:00Z\"\ndid: retry acme\n" +
+				"next: if the newest release failed there, the cell tries it once more; sluice why acme",
+		},
+		"retry a cell: once more in the same second": {
+			given: func(s *edits.Releases) { s.Desired.Cells["acme"].Retry = noon },
+			d:     edits.RetryCell{Name: "acme"},
+			want: "retry acme\n+ cells/acme/cell.yaml\nchannel: dedicated\nretry: \"2026-11-24T12:00:01Z\"\n" +
+				"did: retry acme\nnext: if the newest release failed there, the cell tries it once more; sluice why acme",
+		},
+		"retry a cell: none": {
+			d:    edits.RetryCell{Name: "nobody"},
+			want: "error: the repository has no cell \"nobody\"\nnext: sluice cell list",
 		},
 		"revoke a cell": {
 			d: edits.RevokeCell{Name: "acme"},

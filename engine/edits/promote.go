@@ -36,7 +36,8 @@ func (p Promote) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	}
 	if c.Request != nil && c.Request.Release == p.Release ||
 		c.Request == nil && c.Effective != nil && c.Effective.Release == p.Release {
-		return Edit{Summary: subject + ": it is already the head, or requested"}, nil
+		return Edit{Summary: subject + ": it is already the head, or requested; where it failed, sluice cell retry CELL " +
+			"tries it again"}, nil
 	}
 	files, err := requestHead(s.Files, p.Channel, p.Release)
 	next := "the engine answers; sluice why " + p.Channel + " shows what it waits for"

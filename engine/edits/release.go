@@ -21,6 +21,7 @@ type Cut struct {
 	version releases.Version
 	files   map[string][]byte
 	digest  releases.Digest
+	over    releases.Version // requires.from
 	comment string
 }
 
@@ -33,7 +34,7 @@ func NewCut(version releases.Version, files map[string][]byte, comment string) (
 	}
 	var nothing embed.FS
 	entry := releases.ReadRelease(nil, overlay.New(nothing).With(c.files), version)
-	c.digest = entry.Digest
+	c.digest, c.over = entry.Digest, entry.Requires.From
 	return c, entry.Faults
 }
 
@@ -58,6 +59,9 @@ func (c Cut) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 		if r.Version.Compare(c.version) == 0 {
 			return Edit{}, Fail(fmt.Errorf("%s is the same version as %s", c.version, r.Version), "use another version")
 		}
+	}
+	if why := s.Desired.CheckSteps(c.version, c.over); why != "" {
+		return Edit{}, Fail(fmt.Errorf("%s: %s", c.version, why), "name a release that exists, or leave it out")
 	}
 	return Edit{Files: c.files, Summary: fmt.Sprintf("%s (%d files, %.17s)", subject, len(c.files), c.digest),
 		Next: nextAfterCut(s.Desired)}, nil

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
@@ -96,6 +97,9 @@ func Assign(d *Desired, cell *Cell, head *EffectiveHead, s *CellState) cells.Ass
 		Profile: cell.Profile, Values: cell.Values, Revision: cell.Revision,
 	}
 	a.ForwardOnly = isForwardOnly(d, head)
+	if !cell.Retry.IsZero() {
+		a.Retry = cell.Retry.UTC().Format(time.RFC3339)
+	}
 	return a
 }
 

@@ -21,9 +21,10 @@ type rollout struct {
 	// queue.
 	queue []int32
 	// Indexes in waiting of cells outside of the queue: cells in which nothing changes, or that another head is for.
-	outOfQueue     []int
-	failedVerdicts []channels.Verdict // verdicts about cells whose grant failed or stalled
-	slotsInUse     int                // slots in use
+	outOfQueue   []int
+	cellVerdicts []channels.Verdict // about cells whose grant failed or stalled, or that get to the head by steps
+	steps        []step             // former heads that lead to the head; nil: not looked for yet
+	slotsInUse   int                // slots in use
 }
 
 func newRollout(c *channelPlan) *rollout {
@@ -39,7 +40,7 @@ func newRollout(c *channelPlan) *rollout {
 // grantCells grants the head to cells, as far as its waves and what binds grants allow (R14, R18).
 func (r *rollout) grantCells() {
 	c := r.channel
-	for _, v := range r.failedVerdicts {
+	for _, v := range r.cellVerdicts {
 		c.planner.block(v)
 	}
 	if len(r.waiting) == 0 {
@@ -96,11 +97,16 @@ func (r *rollout) classifyCells() {
 		}
 		failedHead := outcome != works
 		head := r.headFor(s, provenHead)
-		if r.runsGrant(cell, s, head) { // the usual case
+		retry := retryIsDue(cell, s, head)
+		if !retry && r.runsGrant(cell, s, head) { // the usual case
 			if failedHead || p.inContact(s) {
 				r.progress.addOffered(c, i, s, failedHead)
 			}
 			continue
+		}
+		if step, v := r.stepTo(cell, s); step != nil && head == c.Effective {
+			head, retry = step, retryIsDue(cell, s, step)
+			r.cellVerdicts = append(r.cellVerdicts, v)
 		}
 		hasSlot := false
 		if c.offerLapsed(s) {
@@ -109,16 +115,16 @@ func (r *rollout) classifyCells() {
 		} else if hasSlot = c.usesSlot(s); hasSlot {
 			r.slotsInUse++
 			if v, stalled := r.judgeStall(cell, s); stalled {
-				r.failedVerdicts = append(r.failedVerdicts, v)
+				r.cellVerdicts = append(r.cellVerdicts, v)
 			}
 		}
-		if !r.hasGrant(cell, s, head) {
+		if retry || !r.hasGrant(cell, s, head) {
 			r.waiting = append(r.waiting, waitingCell{cell, i, s, head, hasSlot})
 			continue
 		}
 		v, failed := r.failedGrant(cell, s, head)
 		if failed {
-			r.failedVerdicts = append(r.failedVerdicts, v)
+			r.cellVerdicts = append(r.cellVerdicts, v)
 		}
 		if head == c.Effective && (failedHead || !failed && (hasSlot || p.inContact(s))) {
 			r.progress.addOffered(c, i, s, failedHead)

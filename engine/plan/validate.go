@@ -21,6 +21,12 @@ func BuildFiles(files fs.FS) (*Desired, error) {
 // AllFaults returns every fault of d: those of single files, and contradictions between files.
 func (d *Desired) AllFaults() []releases.Fault {
 	all := slices.Clone(d.Faults)
+	for _, r := range d.Versions {
+		if why := d.CheckSteps(r.Version, r.Requires.From); why != "" {
+			all = append(all, releases.Fault{File: path.Join(releases.Dir, r.Version.String(), "release.yaml"), Line: 1,
+				Code: manifest.Conflict, Message: why})
+		}
+	}
 	for _, name := range d.Order {
 		c := d.Channels[name]
 		all = append(all, d.checkHead(c)...)

@@ -64,19 +64,42 @@ func (c *channelPlan) offerLapsed(s *CellState) bool {
 	return !s.tookGrant()
 }
 
+// retryIsDue reports whether the vendor asked a cell to try again what failed there, and did so after the cell was
+// granted it the last time. Each request counts once (R56).
+func retryIsDue(cell *Cell, s *CellState, head *EffectiveHead) bool {
+	if cell.Retry.IsZero() || s.Granted == nil {
+		return false
+	}
+	asked, failed := cell.Retry.UTC().Format(time.RFC3339), false
+	for i := range s.Failures {
+		if a := &s.Failures[i].Assignment; a.Digest == head.Digest && a.Sequence == head.Sequence &&
+			a.Revision == cell.Revision {
+			failed = true
+			if a.Retry == asked {
+				return false
+			}
+		}
+	}
+	return failed && s.Granted.Retry != asked
+}
+
 // failedGrant returns the verdict about a cell that is not on its granted release because that failed there. The cell
-// does not try the release again under the same head and values (R21). ok is false if it did not fail.
+// does not try the release again under the same head and values (R21), unless its owner or the vendor asks for it
+// (R56). ok is false if it did not fail, or tries again.
 func (r *rollout) failedGrant(cell *Cell, s *CellState, head *EffectiveHead) (v channels.Verdict, ok bool) {
 	if s.Digest == head.Digest && s.Running != nil && s.Running.Revision == cell.Revision {
 		return v, false // the cell runs the release; it was granted anew
 	}
 	for _, f := range slices.Backward(s.Failures) {
 		if a := &f.Assignment; a.Digest == head.Digest && a.Sequence == head.Sequence && a.Revision == cell.Revision {
-			tried := "the next head is"
-			if f.Values {
-				tried = "other values are"
+			if s.Granted != nil && s.Granted.Retry != a.Retry {
+				return v, false
 			}
-			v = channels.Blocked("failed", reason.Failed, head.Release, f.Reason, tried)
+			next := "the next head is tried"
+			if f.Values {
+				next = "other values are tried"
+			}
+			v = channels.Blocked("failed", reason.Failed, head.Release, f.Reason, next, cell.Name)
 			v.Cell = cell.Name
 			return v.WithSubject(r.channel.Name, head.Release), true
 		}
@@ -100,13 +123,7 @@ func (r *rollout) judgeStall(cell *Cell, s *CellState) (v channels.Verdict, stal
 // and not quarantined (R15); nil: none.
 func (r *rollout) provenHead() *EffectiveHead {
 	c, p := r.channel, r.channel.planner
-	finished := map[releases.Digest]bool{}
-	for i := range c.History {
-		h := &c.History[i]
-		if c.isFinished(h) || i+1 < len(c.History) && c.History[i+1].ReplacedFinished {
-			finished[h.Digest] = true
-		}
-	}
+	finished := r.finishedDigests()
 	// newest first: a rollback writes a release again under a higher sequence
 	for i := range slices.Backward(c.History) {
 		if h := &c.History[i]; finished[h.Digest] && p.findQuarantine(c.Name, h.Release, h.Digest) == nil {
@@ -234,7 +251,7 @@ func (p *planner) judgeRequirements(r *Release, s *CellState) (v channels.Verdic
 	}
 	if from := r.Requires.From; !from.IsZero() && s.Release != "" {
 		if running := p.parseVersion(s.Release); !running.IsZero() && running.Less(from) {
-			return channels.Blocked("requires", reason.TooOld, r.Version, from, s.Release)
+			return channels.Blocked("requires", reason.TooOld, r.Version, from, s.Release, s.Release)
 		}
 	}
 	return v
@@ -271,7 +288,7 @@ func (c *channelPlan) usesSlot(s *CellState) bool {
 	}
 	for i := range s.Failures {
 		if a := &s.Failures[i].Assignment; a.Sequence == g.Sequence && a.Epoch == g.Epoch && a.Digest == g.Digest &&
-			a.Revision == g.Revision {
+			a.Revision == g.Revision && a.Retry == g.Retry {
 			return false
 		}
 	}

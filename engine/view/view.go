@@ -64,10 +64,10 @@ type FlagsKey struct {
 
 // AssignmentKey is the part of a Key about the assignment. Zero: there is none.
 type AssignmentKey struct {
-	Channel, Release, Profile, Revision string
-	Digest                              releases.Digest
-	Epoch, Sequence                     int64
-	Forward                             bool
+	Channel, Release, Profile, Revision, Retry string
+	Digest                                     releases.Digest
+	Epoch, Sequence                            int64
+	Forward                                    bool
 }
 
 // HoldKey is the part of a Key about the hold. It leaves out the hold's reason, whose words may change.
@@ -92,7 +92,7 @@ func (v *View) fillKey(name string, k *Key) (held *channels.Verdict, ok bool) {
 	if a != nil {
 		k.Assignment = AssignmentKey{
 			Channel: a.Channel, Release: a.Release, Profile: a.Profile, Revision: a.Revision, Digest: a.Digest,
-			Epoch: a.Epoch, Sequence: a.Sequence, Forward: a.ForwardOnly,
+			Epoch: a.Epoch, Sequence: a.Sequence, Forward: a.ForwardOnly, Retry: a.Retry,
 		}
 	}
 	if c := v.Desired.Channels[cell.Channel]; c != nil && c.Effective != nil {
@@ -163,8 +163,8 @@ func (k Key) etag(name string) string {
 	b := make([]byte, 0, 512)
 	for _, text := range [...]string{
 		name, k.Head.Channel, k.Head.Release, string(k.Head.Digest), k.Assignment.Channel, k.Assignment.Release,
-		k.Assignment.Profile, k.Assignment.Revision, string(k.Assignment.Digest), k.Hold.Gate, string(k.Flags.Bundle),
-		string(k.Flags.Orders), k.Flags.Labels,
+		k.Assignment.Profile, k.Assignment.Revision, k.Assignment.Retry, string(k.Assignment.Digest), k.Hold.Gate,
+		string(k.Flags.Bundle), string(k.Flags.Orders), k.Flags.Labels,
 	} {
 		b = append(append(strconv.AppendInt(b, int64(len(text)), 10), ':'), text...)
 	}

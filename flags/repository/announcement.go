@@ -3,6 +3,8 @@ package repository
 import (
 	"slices"
 	"time"
+
+	"github.com/sluice-cd/sluice/internal/window"
 )
 
 // Announcement is announcements/ID.yaml: what is announced, when, to whom, and which features turn on with it.
@@ -112,7 +114,7 @@ func (a *Announcement) Location() *time.Location {
 	if a.zone != nil {
 		return a.zone
 	}
-	if zone, err := loadZone(a.Zone); err == nil {
+	if zone, err := window.LoadZone(a.Zone); err == nil {
 		return zone
 	}
 	return time.UTC

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/internal/window"
 )
 
 // defaultSoak is Settings.Soak unless sluice.yaml gives one.
@@ -52,7 +53,7 @@ func validateSettings(doc *manifest.Doc[Settings]) []manifest.Fault {
 		s.Soak = defaultSoak
 	}
 	faults := slices.Concat(checkPeople(doc), checkOwners(doc), checkWebhooks(doc))
-	if _, err := loadZone(s.Zone); err != nil {
+	if _, err := window.LoadZone(s.Zone); err != nil {
 		faults = append(faults, doc.Fault(manifest.WrongValue, "zone", "%v", err))
 	}
 	if err := checkURL(s.Link); s.Link != "" && err != nil {

@@ -3,7 +3,6 @@ package repository
 import (
 	"fmt"
 	"time"
-	_ "time/tzdata" // zones must not depend on the machine
 
 	"github.com/sluice-cd/sluice/internal/window"
 )
@@ -16,15 +15,6 @@ const (
 	firstYear, lastYear = 1971, 9998
 )
 
-// loadZone returns a zone by its IANA name; "" is UTC. Local is refused, since it differs by machine.
-func loadZone(name string) (*time.Location, error) {
-	zone, err := time.LoadLocation(name)
-	if err != nil || name == "Local" {
-		return nil, fmt.Errorf("there is no time zone %.60q: use an IANA name such as Europe/Berlin", name)
-	}
-	return zone, nil
-}
-
 // zoneCache caches loaded zones by name.
 type zoneCache map[string]*time.Location
 
@@ -32,7 +22,7 @@ func (z zoneCache) load(name string) (*time.Location, error) {
 	if zone := z[name]; zone != nil {
 		return zone, nil
 	}
-	zone, err := loadZone(name)
+	zone, err := window.LoadZone(name)
 	if err == nil {
 		z[name] = zone
 	}

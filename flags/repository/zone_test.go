@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/sluice-cd/sluice/internal/window"
 )
 
 func parseLocal(t interface{ Fatal(...any) }, text string) LocalTime {
@@ -41,7 +43,7 @@ func TestLocal(t *testing.T) {
 		{"UTC", "2026-03-29T02:30:00", "2026-03-29T02:30:00Z", ""},
 		{"Asia/Kathmandu", "2026-01-01T00:00:00", "2026-01-01T00:00:00+05:45", ""},
 	} {
-		zone, err := loadZone(tt.zone)
+		zone, err := window.LoadZone(tt.zone)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +64,7 @@ func TestLocal(t *testing.T) {
 // The time package names an end in the past for the last hours of leap years that are far ahead: no time makes a check
 // endless.
 func TestLastDayOfALeapYear(t *testing.T) {
-	zone, err := loadZone("Africa/Cairo")
+	zone, err := window.LoadZone("Africa/Cairo")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +87,7 @@ func TestInstantsAreTheClocks(t *testing.T) {
 		"America/Sao_Paulo", "UTC",
 	}
 	rapid.Check(t, func(rt *rapid.T) {
-		zone, err := loadZone(rapid.SampledFrom(names).Draw(rt, "zone"))
+		zone, err := window.LoadZone(rapid.SampledFrom(names).Draw(rt, "zone"))
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -114,7 +116,7 @@ func TestInstantsAreTheClocks(t *testing.T) {
 func TestEveryZonesChanges(t *testing.T) {
 	changes := 0
 	for _, name := range zoneNames(t) {
-		zone, err := loadZone(name)
+		zone, err := window.LoadZone(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +130,7 @@ func TestEveryZonesChanges(t *testing.T) {
 			at = end
 		}
 	}
-	apia, err := loadZone("Pacific/Apia")
+	apia, err := window.LoadZone("Pacific/Apia")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +201,7 @@ func zoneNames(t *testing.T) (names []string) {
 
 func TestZones(t *testing.T) {
 	for _, name := range []string{"Local", "Europe/Atlantis", "../etc/passwd", "/etc/localtime"} {
-		if _, err := loadZone(name); err == nil {
+		if _, err := window.LoadZone(name); err == nil {
 			t.Errorf("%s is a zone", name)
 		}
 	}

@@ -92,6 +92,7 @@ const (
 	// What holds single cells.
 	Infrastructure
 	TooOld
+	Step
 	ForwardOnly
 	ValuesInvalid
 	CellPaused
@@ -210,17 +211,20 @@ var table = [codeCount]entry{
 		format: "%s is being read: its digest is not known yet, and nothing waits for it"},
 
 	Infrastructure: {name: "infrastructure", format: "%s needs infrastructure %d, the cell has %d"},
-	TooOld:         {name: "too-old", format: "%s installs over %s or later, the cell runs %s"},
-	ForwardOnly:    {name: "forward-only", format: "the cell runs %s, and %s is forward-only"},
-	ValuesInvalid:  {name: "values-invalid", format: "%s"},
-	CellPaused:     {name: "cell-paused", format: "%s"},
-	CellPinned:     {name: "cell-pinned", format: "pinned to %s"},
-	OwnerPaused:    {name: "owner-paused", format: "paused by " + theOwner + ": %s"},
-	OwnerPinned:    {name: "owner-pinned", format: "pinned to %s by " + theOwner},
+	TooOld: {name: "too-old",
+		format: "%s installs over %s or later, the cell runs %s, and no former head of its channel leads there: " +
+			"only a release that installs over %s would"},
+	Step:          {name: "step", format: "%s installs over %s or later, the cell runs %s: it gets %s first"},
+	ForwardOnly:   {name: "forward-only", format: "the cell runs %s, and %s is forward-only"},
+	ValuesInvalid: {name: "values-invalid", format: "%s"},
+	CellPaused:    {name: "cell-paused", format: "%s"},
+	CellPinned:    {name: "cell-pinned", format: "pinned to %s"},
+	OwnerPaused:   {name: "owner-paused", format: "paused by " + theOwner + ": %s"},
+	OwnerPinned:   {name: "owner-pinned", format: "pinned to %s by " + theOwner},
 	OwnerApproval: {name: "owner-approval", format: "%s waits for the approval of " + theOwner +
 		": sluice cell approve, on the cell's machine"},
 	OwnerWindow: {name: "owner-window", format: "outside the windows of " + theOwner + ": %s"},
-	Failed:      {name: "failed", format: "%s failed: %s; %s tried, not this again"},
+	Failed:      {name: "failed", format: "%s failed: %s; %s, or this again after sluice cell retry %s"},
 	Stalled:     {name: "stalled", format: "began %s at %s and has had no result since"},
 	Silent:      {name: "silent", format: "not heard from since %s"},
 	Wave:        {name: "wave", format: "%s"}, // the planner formats the words itself, since there are thousands

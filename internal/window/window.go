@@ -6,14 +6,12 @@
 package window
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
 	"time"
-	_ "time/tzdata" // the known zones must not depend on the machine
 
 	"github.com/robfig/cron/v3"
 )
@@ -84,7 +82,7 @@ func (w *Window) compile() (c *compiled, wrong []FieldFault) {
 	add := func(field, format string, args ...any) {
 		wrong = append(wrong, FieldFault{field, fmt.Sprintf(format, args...)})
 	}
-	zone, err := loadZone(w.Zone)
+	zone, err := LoadZone(w.Zone)
 	if err != nil {
 		add("zone", "%v", err)
 	}
@@ -117,18 +115,6 @@ func (w *Window) compile() (c *compiled, wrong []FieldFault) {
 	}
 	c.gapless = c.isGapless()
 	return c, nil
-}
-
-// loadZone returns the zone of an IANA name; an empty name means UTC.
-func loadZone(name string) (*time.Location, error) {
-	if name == "Local" {
-		return nil, errors.New(`unknown zone "Local": name an IANA zone such as Europe/Berlin`)
-	}
-	zone, err := time.LoadLocation(name)
-	if err != nil {
-		return nil, fmt.Errorf("unknown zone %q: name an IANA zone such as Europe/Berlin", name)
-	}
-	return zone, nil
 }
 
 // parseCron reads a cron line of five fields. It refuses zones and descriptors inside the line: Zone is the place for a

@@ -133,6 +133,9 @@ func (w *jsonWriter) writeAssignment(before string, a *cells.Assignment) {
 	if a.ForwardOnly {
 		w.writeRaw(`,"forwardOnly":true`)
 	}
+	if a.Retry != "" {
+		w.writeString(`,"retry":`, a.Retry)
+	}
 	w.writeRaw(`}`)
 }
 

@@ -33,17 +33,22 @@ func ownerVerbs(a *cli.App) []*cobra.Command {
 	}
 }
 
-// addStateFlags adds the flags that name the agent's state folder, and returns a function that finds the
-// folder.
+// addStateFlags adds the flags that name the agent's state folder, and the help of the owner's verbs. It returns a
+// function that finds the folder.
 func addStateFlags(a *cli.App, cmd *cobra.Command) func() (string, error) {
-	var state, dir string
-	cmd.Flags().StringVar(&state, "state", "", "state `FOLDER` of the agent (default $SLUICE_STATE, else DIR/.agent)")
-	cmd.Flags().StringVar(&dir, "dir", "", "`DIR` that the agent was given as --dir")
 	if cmd.Long == "" {
 		cmd.Long = ownerHelp
 	} else {
 		cmd.Long += "\n\n" + ownerHelp
 	}
+	return findStateFolder(a, cmd)
+}
+
+// findStateFolder adds the flags that name the agent's state folder, and returns a function that finds the folder.
+func findStateFolder(a *cli.App, cmd *cobra.Command) func() (string, error) {
+	var state, dir string
+	cmd.Flags().StringVar(&state, "state", "", "state `FOLDER` of the agent (default $SLUICE_STATE, else DIR/.agent)")
+	cmd.Flags().StringVar(&dir, "dir", "", "`DIR` that the agent was given as --dir")
 	return func() (string, error) {
 		found := a.StateDir(state, dir)
 		if found == "" {
