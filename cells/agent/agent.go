@@ -130,7 +130,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 			return nil, err
 		}
 	}
-	lock, err := disk.LockDir(dir)
+	lock, err := disk.LockDir(dir, "cell "+a.options.Cell)
 	if err != nil {
 		return nil, err
 	}
