@@ -153,7 +153,8 @@ func TestValuesThatNoReportCanCarry(t *testing.T) {
 		"many small values":   {"channel: prod\nvalues:\n" + strings.Repeat("  a%d: 0123456789\n", 1000), true},
 		"growing in JSON":     {"channel: prod\nvalues: {html: \"" + strings.Repeat("<", 4_000) + "\"}\n", true},
 		"a long profile":      {"channel: prod\nprofile: " + strings.Repeat("p", 129) + "\n", true},
-		"just right":          {"channel: prod\nvalues: {cert: " + strings.Repeat("x", cells.MaxValues-11) + "}\n", false},
+		"just right":          {"channel: prod\nvalues: {cert: " + strings.Repeat("x", cells.MaxValues-11) + "}\n",
+			false},
 	} {
 		for i := 0; strings.Contains(c.text, "%d"); i++ {
 			c.text = strings.Replace(c.text, "%d", fmt.Sprint(i), 1)

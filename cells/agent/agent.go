@@ -120,6 +120,9 @@ func (a *Agent) listenForFlags(ctx context.Context) (net.Listener, error) {
 
 func (a *Agent) openState() (_ *loop, err error) {
 	dir := a.options.StateDir
+	if err := refuseForeignFolder(dir); err != nil {
+		return nil, err
+	}
 	if err := disk.MakePrivate(dir); err != nil {
 		return nil, err
 	}

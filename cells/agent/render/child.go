@@ -276,8 +276,8 @@ func namedBodies(resources resmap.ResMap) ([]body, error) {
 // maxFileName bounds the name of an object's file, in bytes. File systems take 255, and a name of Kubernetes has 253.
 const maxFileName = 200
 
-// fileName returns a name that every file system takes: kind-namespace-name.yaml, in lower case. A name that is too long
-// ends in a hash of all of it, so that two objects never get one name for what they have in common.
+// fileName returns a name that every file system takes: kind-namespace-name.yaml, in lower case. A name that is too
+// long ends in a hash of all of it, so that two objects never get one name for what they have in common.
 func fileName(parts []string) string {
 	var nonEmpty []string
 	for _, p := range parts {

@@ -1,12 +1,12 @@
 package render
 
 import (
-	"maps"
-	"fmt"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -274,8 +274,8 @@ func TestFileNames(t *testing.T) {
 	}
 }
 
-// However long and alike names are, each object gets a file of its own, the same in each render, whose name file systems
-// take; and the render ends.
+// However long and alike names are, the render ends, and each object gets a file of its own: the same in each render,
+// with a name that file systems take.
 func TestLongNamesGetFilesOfTheirOwn(t *testing.T) {
 	long := strings.Repeat("a", 240)
 	for name, objects := range map[string][][2]string{ // namespace and name
