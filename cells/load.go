@@ -169,6 +169,15 @@ func validateCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 	if _, err := releases.ParseVersion(c.Pin); c.Pin != "" && err != nil {
 		faults = append(faults, d.Fault(manifest.WrongValue, "pin", "%v", err))
 	}
+	if len(c.Profile) > maxName {
+		faults = append(faults, d.Fault(manifest.TooLarge, "profile", "has more than %d bytes", maxName))
+	}
+	if len(c.Values) > 0 {
+		if n := len(Assignment{Values: c.Values}.canonicalValues()); n > MaxValues {
+			faults = append(faults, d.Fault(manifest.TooLarge, "values", "has %d bytes as JSON: at most %d are assigned "+
+				"to a cell; what is large belongs in the release, or in the cell's own --values", n, MaxValues))
+		}
+	}
 	if len(c.Windows) > window.MaxList {
 		return append(faults, d.Fault(manifest.TooLarge, "windows",
 			"%d windows: at most %d are read", len(c.Windows), window.MaxList))

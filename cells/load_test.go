@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 const header = "apiVersion: sluice/v1\nkind: Cell\n"
@@ -144,6 +145,38 @@ func BenchmarkLoad(b *testing.B) {
 	for b.Loop() {
 		if found, faults := cells.Load(nil, m); len(faults) > 0 || len(found) != 10_000 {
 			b.Fatal(faults)
+		}
+	}
+}
+
+// What no report could carry is refused where it is written: a cell that was assigned it could never report again.
+func TestValuesThatNoReportCanCarry(t *testing.T) {
+	for name, c := range map[string]struct {
+		text   string
+		refuse bool
+	}{
+		"a certificate chain": {"channel: prod\nvalues: {cert: " + strings.Repeat("x", 20_000) + "}\n", true},
+		"many small values":   {"channel: prod\nvalues:\n" + strings.Repeat("  a%d: 0123456789\n", 1000), true},
+		"growing in JSON":     {"channel: prod\nvalues: {html: \"" + strings.Repeat("<", 4_000) + "\"}\n", true},
+		"a long profile":      {"channel: prod\nprofile: " + strings.Repeat("p", 129) + "\n", true},
+		"just right":          {"channel: prod\nvalues: {cert: " + strings.Repeat("x", cells.MaxValues-11) + "}\n",
+			false},
+	} {
+		for i := 0; strings.Contains(c.text, "%d"); i++ {
+			c.text = strings.Replace(c.text, "%d", fmt.Sprint(i), 1)
+		}
+		found, faults := cells.Load(nil, repository(map[string]string{"acme/cell.yaml": header + c.text}))
+		if got := manifest.Fatal(faults); got != c.refuse {
+			t.Errorf("%s: %v", name, faults)
+		}
+		if c.refuse {
+			continue
+		}
+		a := &cells.Assignment{Release: "1.0.0", Digest: releases.DigestBytes(nil), Values: found["acme"].Cell.Values}
+		report := cells.Report{Cell: "acme", Boot: "b", State: cells.StateApplying, Running: a, Applying: a,
+			Acknowledged: a}
+		if err := report.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -6,6 +6,15 @@ import "context"
 type Rendered struct {
 	Assignment Assignment
 	Files      map[string][]byte
+	Objects    []Object // that the files describe, in the order in which to apply them
+}
+
+// Object names an object of a manifest.
+type Object struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Namespace  string `json:"namespace,omitempty"`
+	Name       string `json:"name"`
 }
 
 // Target applies a cell's manifests. Calls never overlap. Every method honours ctx and may be killed at any instant:
@@ -15,7 +24,8 @@ type Target interface {
 	Apply(ctx context.Context, r Rendered) error
 	// Health returns nil if what was applied works now, and an *Unhealthy if it does not work (yet).
 	Health(ctx context.Context) error
-	// Heal restores what drifted from r and returns how many objects it restored.
+	// Heal restores what drifted from r and returns how many objects it restored. A *RecurringDriftError says that
+	// something else undoes what Heal does, again and again; what runs is otherwise in order.
 	Heal(ctx context.Context, r Rendered) (mended int, err error)
 }
 
@@ -23,3 +33,8 @@ type Target interface {
 type Unhealthy struct{ Reason string }
 
 func (u *Unhealthy) Error() string { return u.Reason }
+
+// RecurringDriftError says what drifts again after each heal, and what the target does about it.
+type RecurringDriftError struct{ Reason string }
+
+func (e *RecurringDriftError) Error() string { return e.Reason }

@@ -30,8 +30,21 @@ type Files map[string]File
 // Pack would not write, so that equal files have equal bytes, and content beyond the limits before reading it. Nothing
 // is written to disk. The caller compares the digest with the expected one, and bounds the time that r may take.
 func Unpack(r io.Reader, limits Limits) (Files, Digest, error) {
+	files := Files{}
+	digest, err := unpack(r, limits, files)
+	if err != nil {
+		return nil, "", err
+	}
+	return files, digest, nil
+}
+
+// DigestOfTar reads a canonical tar as Unpack does, and returns the digest alone. It holds none of the files in memory.
+func DigestOfTar(r io.Reader, limits Limits) (Digest, error) { return unpack(r, limits, nil) }
+
+// unpack adds the files to files, unless that is nil.
+func unpack(r io.Reader, limits Limits, files Files) (Digest, error) {
 	h := sha256.New()
-	u := unpacker{in: bufio.NewReaderSize(r, 64<<10), hash: h, guard: newGuard(limits), files: Files{}}
+	u := unpacker{in: bufio.NewReaderSize(r, 64<<10), hash: h, guard: newGuard(limits), files: files}
 	for {
 		more, err := u.readEntry()
 		if err != nil {
@@ -40,10 +53,10 @@ func Unpack(r io.Reader, limits Limits) (Files, Digest, error) {
 			} else {
 				err = fmt.Errorf("unpack the release: %w", err)
 			}
-			return nil, "", err
+			return "", err
 		}
 		if !more {
-			return u.files, DigestFromSum(h.Sum(nil)), nil
+			return DigestFromSum(h.Sum(nil)), nil
 		}
 	}
 }
@@ -52,7 +65,7 @@ type unpacker struct {
 	in       *bufio.Reader
 	hash     hash.Hash
 	guard    *guard
-	files    Files
+	files    Files  // nil: the files are only checked
 	name     string // of the entry being read, for messages
 	lastName string
 }
@@ -86,13 +99,13 @@ func (u *unpacker) readEntry() (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	data, err := u.readContent(size)
-	if err != nil {
-		return false, err
-	}
-	u.files[name] = File{data, mode}
 	u.lastName = name
-	return true, nil
+	if u.files == nil {
+		return true, u.copyContent(io.Discard, size)
+	}
+	data, err := u.readContent(size)
+	u.files[name] = File{data, mode}
+	return true, err
 }
 
 // checkHeader checks a header: first the mistakes that deserve an explanation, then the exact bytes.
@@ -176,20 +189,25 @@ func (u *unpacker) readContent(size int64) ([]byte, error) {
 	if size <= 64<<10 {
 		data.Grow(int(size))
 	}
-	if _, err := io.CopyN(&data, u.in, size); err != nil {
-		return nil, truncationError(err)
+	err := u.copyContent(&data, size)
+	return data.Bytes(), err
+}
+
+// copyContent copies size bytes to w, and reads their padding.
+func (u *unpacker) copyContent(w io.Writer, size int64) error {
+	if _, err := io.CopyN(io.MultiWriter(w, u.hash), u.in, size); err != nil {
+		return truncationError(err)
 	}
-	u.hash.Write(data.Bytes())
 	var pad, zeros [blockSize]byte
 	n := paddingSize(int(size))
 	if _, err := io.ReadFull(u.in, pad[:n]); err != nil {
-		return nil, truncationError(err)
+		return truncationError(err)
 	}
 	if pad != zeros {
-		return nil, errNotCanonical
+		return errNotCanonical
 	}
 	u.hash.Write(pad[:n])
-	return data.Bytes(), nil
+	return nil
 }
 
 func truncationError(err error) error {

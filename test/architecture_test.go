@@ -80,6 +80,7 @@ func arrows() map[string][]string {
 		"internal/words":         {"internal/cleantext"},
 		"internal/backoff":       {},
 		"internal/wake":          {},
+		"internal/filelock":      {},
 		"releases":               {"internal/manifest"},
 		"flags":                  {"flags/jsonlogic", "internal/jsondoc"},
 		"flags/jsonlogic":        {},
@@ -118,7 +119,7 @@ func arrows() map[string][]string {
 		"engine/controlplane/bulletin":  below(),
 		"engine/controlplane/limit":     {},
 		"cells/process":                 {"internal/cleantext"},
-		"cells/agent/disk":              {},
+		"cells/agent/disk":              {"internal/filelock"},
 		"cells/agent/clock":             {"cells/agent/disk", "internal/wake"},
 		"cells/agent/content":           {"releases", "cells", "cells/agent/disk"},
 		"cells/agent/render": {"releases", "cells", "internal/cleantext", "internal/manifest", "internal/words",
@@ -130,7 +131,7 @@ func arrows() map[string][]string {
 			"cells/agent/content", "cells/agent/disk",
 			"internal/wake", "internal/words"},
 		"cells/agent":     with("cells/process", "cells/identity", "flags/ofrep"),
-		"cells/directory": with("cells/process"),
+		"cells/directory": with("cells/process", "internal/filelock"),
 	}
 }
 

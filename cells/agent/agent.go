@@ -120,6 +120,9 @@ func (a *Agent) listenForFlags(ctx context.Context) (net.Listener, error) {
 
 func (a *Agent) openState() (_ *loop, err error) {
 	dir := a.options.StateDir
+	if err := refuseForeignFolder(dir); err != nil {
+		return nil, err
+	}
 	if err := disk.MakePrivate(dir); err != nil {
 		return nil, err
 	}
@@ -130,7 +133,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 			return nil, err
 		}
 	}
-	lock, err := disk.LockDir(dir)
+	lock, err := disk.LockDir(dir, "cell "+a.options.Cell)
 	if err != nil {
 		return nil, err
 	}

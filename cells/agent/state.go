@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -415,6 +416,13 @@ func (s *state) failAttempt(reason string, cause cells.Cause, now time.Time) {
 func (s *state) handleHealed(n int, err error, now time.Time) {
 	s.targetVerified = true
 	s.nextHeal = now.Add(s.policy.HealInterval)
+	blocked := ""
+	if recurring := new(cells.RecurringDriftError); errors.As(err, &recurring) {
+		blocked, err = words.Clip(recurring.Reason, maxReason), nil
+		if s.healBlocked != blocked {
+			s.recordEvent("unhealed", s.runningAssignment(), blocked)
+		}
+	}
 	if err != nil {
 		if s.healProblem == "" {
 			s.recordEvent("unhealed", s.runningAssignment(), err.Error())
@@ -422,7 +430,7 @@ func (s *state) handleHealed(n int, err error, now time.Time) {
 		s.healProblem = words.Clip(err.Error(), maxReason)
 		return
 	}
-	s.healProblem, s.healBlocked = "", ""
+	s.healProblem, s.healBlocked = "", blocked
 	if n > 0 {
 		s.recordEvent("healed", s.runningAssignment(), words.Count(n, "object")+" restored")
 		s.nextHealthCheck = now // the heal may have changed it

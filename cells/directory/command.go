@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -17,39 +18,43 @@ import (
 )
 
 const (
-	hookLog        = "hook.log"
 	maxHookLog     = 64 << 10
 	maxErrorOutput = 1 << 10 // bytes of a command's output in an error
 	healthGrace    = 300 * time.Millisecond
 	exitNotNow     = 75 // EX_TEMPFAIL of sysexits.h
 )
 
-// runHook runs the hook command, if there is one, and logs the end of its output. An error is a *commandError, ctx's
-// cause, or a *cells.UnavailableError if the hook could not be run or asks to be run later.
-func (t *Target) runHook(ctx context.Context, reason string) error {
-	if t.options.Hook == "" {
-		return nil
-	}
-	closeRoot, err := t.openRoot()
+// runHook runs the hook command, if there is one, and logs the end of its output. objects are those of the release that
+// is in place. An error is a *commandError, ctx's cause, or a *cells.UnavailableError if the hook could not be run or
+// asks to be run later.
+func (t *Target) runHook(ctx context.Context, reason string, objects []cells.Object) error {
+	end, err := t.begin()
 	if err != nil {
 		return &cells.UnavailableError{Cause: err}
 	}
-	defer closeRoot()
-	marker, err := t.writeHookMarker()
+	defer end()
+	if t.options.Hook == "" {
+		if len(objects) == 0 {
+			return nil
+		}
+		if err := t.recordObjects(objects); err != nil {
+			return &cells.UnavailableError{Cause: err}
+		}
+		return nil
+	}
+	gone, err := t.writeGone(objects)
 	if err != nil {
 		return &cells.UnavailableError{Cause: err}
 	}
 	t.hookPending = true
-	output, err := t.runCommand(ctx, "hook", t.options.Hook, t.options.HookTimeout, t.options.HookGrace,
-		"SLUICE_REASON="+reason, marker)
-	if logErr := t.writeHookLog(output); logErr != nil && t.options.OnProblem != nil {
-		t.options.OnProblem(logErr)
-	}
-	if markerErr := t.removeHookMarker(); err == nil && markerErr != nil {
-		err = &cells.UnavailableError{Cause: markerErr} // left there, it would end what the hook started
-	}
+	err = t.runMarkedHook(ctx, "SLUICE_REASON="+reason, "SLUICE_GONE="+gone)
 	var failed *commandError
 	switch {
+	case err == nil && len(objects) > 0:
+		if err := t.recordObjects(objects); err != nil {
+			return &cells.UnavailableError{Cause: err}
+		}
+		fallthrough
 	case err == nil:
 		t.hookPending, t.interrupted = false, false
 	case !errors.As(err, &failed):
@@ -57,6 +62,30 @@ func (t *Target) runHook(ctx context.Context, reason string) error {
 		return &cells.UnavailableError{Cause: err}
 	case t.interrupted: // it may have met what the interrupted run left behind, such as a lock
 		failed.cause = cells.CauseCell
+	}
+	return err
+}
+
+// runMarkedHook runs the hook with a marker, see hookRun. What a hook that had to be ended left behind is ended too, or
+// the marker stays for the next call.
+func (t *Target) runMarkedHook(ctx context.Context, environment ...string) error {
+	run, err := t.beginHookRun()
+	if err != nil {
+		return &cells.UnavailableError{Cause: err}
+	}
+	defer run.cgroup.Close()
+	command := command{name: "hook", text: t.options.Hook, limit: t.options.HookTimeout, grace: t.options.HookGrace,
+		supervisor: t.options.Supervisor, cgroup: run.cgroup}
+	output, err := t.runCommand(ctx, command, append(environment, run.variable())...)
+	if logErr := t.writeHookLog(output); logErr != nil {
+		t.warn(logErr)
+	}
+	if cut := new(commandError); context.Cause(ctx) != nil && err != nil || errors.As(err, &cut) && cut.timedOut {
+		run.kill()
+		return err
+	}
+	if markerErr := t.removeHookMarker(); err == nil && markerErr != nil {
+		err = &cells.UnavailableError{Cause: markerErr} // left there, it would end what the hook started
 	}
 	return err
 }
@@ -69,8 +98,13 @@ func (t *Target) Health(ctx context.Context) error {
 	if t.options.Health == "" {
 		return nil
 	}
-	_, err := t.runCommand(ctx, "health command", t.options.Health, t.options.HealthTimeout, healthGrace)
+	run := newHookRun()
+	_, err := t.runCommand(ctx, command{name: "health command", text: t.options.Health, limit: t.options.HealthTimeout,
+		grace: healthGrace}, run.variable())
 	var failed *commandError
+	if errors.As(err, &failed) && failed.timedOut {
+		run.kill() // what left the process group
+	}
 	if errors.As(err, &failed) {
 		return &cells.Unhealthy{Reason: failed.Error()}
 	}
@@ -83,6 +117,8 @@ type commandError struct {
 	cause  cells.Cause // empty: unknown
 	notNow bool        // the command can't do it now, or others ended it: later may be better
 	output string      // the end of it
+
+	timedOut bool // it was killed after its time limit
 }
 
 func (e *commandError) Error() string {
@@ -102,21 +138,32 @@ func endedByOthers(exit *exec.ExitError) bool {
 		[]syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}, s.Signal())
 }
 
-// runCommand runs a shell command within its time limit. If the command failed or took too long, the error is a
+// command is a shell command with its limits.
+type command struct {
+	name       string // for messages
+	text       string
+	limit      time.Duration
+	grace      time.Duration // between telling it to end and killing it
+	supervisor []string
+	cgroup     *process.Cgroup
+}
+
+// runCommand runs a command within its time limit. If the command failed or took too long, the error is a
 // *commandError; if it could not be started, a *cells.UnavailableError; if ctx ended, the error is ctx's cause.
-func (t *Target) runCommand(
-	ctx context.Context, name, command string, limit, grace time.Duration, environment ...string,
-) (*process.Tail, error) {
+func (t *Target) runCommand(ctx context.Context, c command, environment ...string) (*process.Tail, error) {
 	output := process.NewTail(maxHookLog)
-	timeout := &commandError{name: name, reason: fmt.Sprintf("not finished after %s, killed", limit)}
-	limited, cancel := context.WithTimeoutCause(ctx, limit, timeout)
+	timeout := &commandError{name: c.name, timedOut: true,
+		reason: fmt.Sprintf("not finished after %s, killed", c.limit)}
+	limited, cancel := context.WithTimeoutCause(ctx, c.limit, timeout)
 	defer cancel()
 	err := process.Child{
-		Args:   []string{"/bin/sh", "-c", command},
-		Env:    append(append(os.Environ(), t.commandEnvironment()...), environment...),
-		Stdout: output,
-		Stderr: output,
-		Grace:  grace,
+		Args:       []string{"/bin/sh", "-c", c.text},
+		Env:        slices.Concat(os.Environ(), t.commandEnvironment(), environment),
+		Stdout:     output,
+		Stderr:     output,
+		Grace:      c.grace,
+		Supervisor: c.supervisor,
+		Cgroup:     c.cgroup,
 	}.Run(limited)
 	var exit *exec.ExitError
 	switch {
@@ -126,7 +173,7 @@ func (t *Target) runCommand(
 		timeout.output = output.LastLine(maxErrorOutput)
 		return output, timeout
 	case errors.As(err, &exit):
-		failure := &commandError{name: name, reason: exit.Error(), output: output.LastLine(maxErrorOutput)}
+		failure := &commandError{name: c.name, reason: exit.Error(), output: output.LastLine(maxErrorOutput)}
 		if exit.Exited() {
 			failure.cause = cells.CauseRelease
 		}
@@ -135,7 +182,7 @@ func (t *Target) runCommand(
 	case context.Cause(ctx) != nil:
 		return output, err
 	default:
-		return output, &cells.UnavailableError{Cause: fmt.Errorf("%s: %w", name, err)}
+		return output, &cells.UnavailableError{Cause: fmt.Errorf("%s: %w", c.name, err)}
 	}
 }
 
@@ -161,12 +208,16 @@ func (t *Target) writeHookLog(output *process.Tail) error {
 	if n := output.Dropped(); n > 0 {
 		text = append(fmt.Appendf(nil, "… %d earlier bytes were dropped\n", n), text...)
 	}
-	const temporary = stagingPrefix + "-log"
-	if err := t.writeOwnFile(temporary, text); err != nil {
-		return fmt.Errorf("write the hook's output: %w", err)
+	temporary := path.Join(ownDir, "log")
+	err := t.root.RemoveAll(temporary)
+	if err == nil {
+		err = t.root.WriteFile(temporary, text, 0o600)
 	}
-	if err := t.root.Rename(temporary, hookLog); err != nil {
-		return fmt.Errorf("write the hook's output: %w", err)
+	if err == nil {
+		err = t.root.Rename(temporary, hookLog)
+	}
+	if err != nil {
+		return fmt.Errorf("what the hook printed is not kept: %w", err)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@
 //	DIR/current              a symlink to the current version
 //	DIR/versions/ID/         the files of one version; complete as soon as the name exists
 //	DIR/hook.log             the end of what the hook last printed, at most 64 KiB
+//	DIR/.sluice/             of the target alone: a record of what it made, a lock, the hook that runs
 //
 // A version is staged beside the others, each of its files and folders is fsynced, and one rename of the symlink makes
 // it current. A consumer that resolves the link once and then reads below the resolved folder never sees a mix of two
@@ -20,7 +21,9 @@
 // a group for the product's user. DIR itself, if it was there, and what the hook prints are not opened to that user.
 //
 // The package never decides what runs, never rolls back by itself and never writes outside DIR: links inside DIR are
-// replaced, not followed. Calls on one Target must not overlap (cells.Target).
+// replaced, not followed. It removes only what its record says that it made; a folder in which others have files under
+// its names is refused, and what takes such a name later is put aside. Calls on one Target must not overlap
+// (cells.Target).
 package directory
 
 import (
@@ -32,16 +35,16 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 )
 
 const (
-	currentLink   = "current"
-	versionsDir   = "versions"
-	stagingPrefix = ".staging" // prefix of incomplete entries
+	currentLink = "current"
+	versionsDir = "versions"
+	staging     = versionsDir + "/.staging" // an incomplete version or file: beside versions, on their file system
 )
 
 // Options configure a Target. The zero value is usable.
@@ -54,18 +57,20 @@ type Options struct {
 	HealthTimeout time.Duration // of one run; default 10s
 	KeepVersions  int           // number of versions, the current one included; default and minimum 2
 	Mode          fs.FileMode   // of the product's files; default 0600; who may read a file may enter its folder
+	Supervisor    []string      // command of a program that calls process.Supervise; empty: hooks run without one
 	OnProblem     func(error)   // called with what went wrong without consequences; nil: not told
 	Group         *int          // id of the group of the product's files and folders; nil: the process's
 }
 
 type Target struct {
-	dir          string   // absolute
-	root         *os.Root // dir, during a call: what is done below it never leaves it
-	options      Options
-	interrupted  bool             // the last run of the hook was interrupted, and none has ended since
-	assignment   cells.Assignment // of the last Apply or Heal, for the commands' environment
-	hookPending  bool             // a hook failed: Heal runs it again
-	keptVersions []string         // in the order in which they became current, the current one last
+	dir         string   // absolute
+	root        *os.Root // dir, during a call: what is done below it never leaves it
+	options     Options
+	interrupted bool             // the last run of the hook was interrupted, and none has ended since
+	assignment  cells.Assignment // of the last Apply or Heal, for the commands' environment
+	hookPending bool             // a hook failed: Heal runs it again
+	record      record           // as on disk
+	recurring   recurringDrift
 }
 
 var _ cells.Target = (*Target)(nil)
@@ -94,47 +99,6 @@ func New(dir string, o Options) (*Target, error) {
 	return t, nil
 }
 
-// create makes the folder, if there is none, and what is always below it.
-func (t *Target) create() error {
-	_, err := os.Stat(t.dir)
-	isNew := errors.Is(err, fs.ErrNotExist)
-	if err := os.MkdirAll(t.dir, t.dirMode()); err != nil {
-		return err
-	}
-	closeRoot, err := t.openRoot()
-	if err != nil {
-		return err
-	}
-	defer closeRoot()
-	if isNew {
-		if err := t.grant("."); err != nil {
-			return err
-		}
-	}
-	return errors.Join(t.ensureFolder(versionsDir), t.syncDir("."))
-}
-
-// openRoot opens the folder for one call.
-func (t *Target) openRoot() (closeRoot func(), err error) {
-	t.root, err = os.OpenRoot(t.dir)
-	return func() { _ = t.root.Close() }, err // nothing is lost: files were synced
-}
-
-// ensureFolder makes a folder in place of what else has its name, such as a link.
-func (t *Target) ensureFolder(name string) error {
-	info, err := t.root.Lstat(name)
-	if err == nil && !info.IsDir() {
-		err = cmp.Or(t.root.Remove(name), fs.ErrNotExist)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		err = t.root.Mkdir(name, t.dirMode())
-	}
-	if err != nil || info != nil && t.isGranted(info, t.dirMode()) {
-		return err
-	}
-	return errors.Join(t.grant(name), t.syncDir(name))
-}
-
 func (t *Target) path(elements ...string) string {
 	return filepath.Join(append([]string{t.dir}, elements...)...)
 }
@@ -142,22 +106,28 @@ func (t *Target) path(elements ...string) string {
 // Apply makes r current and runs the hook. If the hook fails, r is current nevertheless: the caller decides about a
 // rollback.
 func (t *Target) Apply(ctx context.Context, r cells.Rendered) error {
+	t.recurring = recurringDrift{}
 	if _, err := t.reconcile(ctx, r); err != nil {
 		return fmt.Errorf("apply %s to %s: %w", r.Assignment.Release, t.dir, err)
 	}
-	return t.runHook(ctx, "apply")
+	return t.runHook(ctx, "apply", r.Objects)
 }
 
-// Heal repairs drift: changed, missing and added files, and the link itself. The hook runs if anything was repaired.
+// Heal repairs drift: changed, missing and added files, and the link itself. The hook runs if anything was repaired. If
+// the same drifts again and again after that, as by the hook itself, Heal ends the loop: see recurringDrift.
 func (t *Target) Heal(ctx context.Context, r cells.Rendered) (int, error) {
+	t.recurring.begin()
 	mended, err := t.reconcile(ctx, r)
 	if err != nil {
 		return mended, fmt.Errorf("heal %s in %s: %w", r.Assignment.Release, t.dir, err)
 	}
-	if mended == 0 && !t.hookPending {
-		return 0, nil
+	again := t.recurring.end()
+	if mended > 0 || t.hookPending {
+		if err := t.runHook(ctx, "heal", r.Objects); err != nil {
+			return mended, err
+		}
 	}
-	return mended, t.runHook(ctx, "heal")
+	return mended, again
 }
 
 // reconcile makes the disk agree with r and returns how many files, folders and links it changed. An error is a
@@ -176,30 +146,31 @@ func (t *Target) reconcile(ctx context.Context, r cells.Rendered) (changed int, 
 
 // write makes the disk hold a version, makes it current, and removes old ones.
 func (t *Target) write(ctx context.Context, want version) (changed int, err error) {
-	closeRoot, err := t.openRoot()
+	end, err := t.begin()
 	if err != nil {
 		return 0, err
 	}
-	defer closeRoot()
-	if err := errors.Join(t.killInterruptedHook(), t.ensureFolder(versionsDir)); err != nil {
+	defer end()
+	if err := t.endInterruptedHook(ctx); err != nil {
 		return 0, err
 	}
-	if err := t.removeStaged(); err != nil {
+	if err := errors.Join(t.ensureFolder(versionsDir), t.root.RemoveAll(staging)); err != nil { // of a killed agent
 		return 0, err
 	}
 	version := path.Join(versionsDir, want.id)
-	switch info, err := t.root.Lstat(version); {
-	case err == nil && info.IsDir():
+	if err := t.clearName(version); err != nil {
+		return 0, err
+	}
+	switch _, err := t.root.Lstat(version); {
+	case err == nil:
 		changed, err = t.repairVersion(ctx, version, want)
 		if err != nil {
 			return changed, err
 		}
-	case err == nil:
-		if err := t.root.RemoveAll(version); err != nil {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := t.recordVersion(want.id); err != nil {
 			return 0, err
 		}
-		fallthrough
-	case errors.Is(err, fs.ErrNotExist):
 		if err := t.stageVersion(ctx, version, want); err != nil {
 			return 0, err
 		}
@@ -214,7 +185,21 @@ func (t *Target) write(ctx context.Context, want version) (changed int, err erro
 	if switched {
 		changed++
 	}
+	if changed == 0 && t.record.Objects == nil { // an agent that kept no record put it into effect
+		if err := t.recordObjects(want.objects); err != nil {
+			return changed, err
+		}
+	}
 	return changed, t.pruneVersions(want.id)
+}
+
+// recordVersion records a version that is about to be made. The current one stays the last.
+func (t *Target) recordVersion(id string) error {
+	if slices.Contains(t.record.Versions, id) {
+		return nil
+	}
+	t.record.Versions = append([]string{id}, t.record.Versions...)
+	return t.saveRecord(true)
 }
 
 // switchLink points the link at a version by one rename.
@@ -223,12 +208,15 @@ func (t *Target) switchLink(id string) (switched bool, err error) {
 	if present, err := t.root.Readlink(currentLink); err == nil && present == to {
 		return false, nil
 	}
-	if info, err := t.root.Lstat(currentLink); err == nil && info.IsDir() {
-		if err := t.root.RemoveAll(currentLink); err != nil { // a rename can't replace a folder
+	if info, err := t.root.Lstat(currentLink); err == nil && info.Mode()&fs.ModeSymlink == 0 {
+		if err := t.putAside(currentLink); err != nil {
 			return false, err
 		}
 	}
-	const temporary = stagingPrefix + "-link"
+	temporary := path.Join(ownDir, "link")
+	if err := t.root.RemoveAll(temporary); err != nil {
+		return false, err
+	}
 	if err := t.root.Symlink(to, temporary); err != nil {
 		return false, err
 	}
@@ -238,47 +226,19 @@ func (t *Target) switchLink(id string) (switched bool, err error) {
 	return true, t.syncDir(".")
 }
 
-// removeStaged removes what an interrupted call left behind. Calls never overlap, so it is not in use.
-func (t *Target) removeStaged() error {
-	entries, err := fs.ReadDir(t.root.FS(), ".")
-	if err != nil {
-		return err
+// pruneVersions removes the recorded versions but the current one and its predecessors, up to KeepVersions.
+func (t *Target) pruneVersions(current string) error {
+	known := t.record.Versions
+	if n := len(known); n > 0 && n <= t.options.KeepVersions && known[n-1] == current {
+		return nil
 	}
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), stagingPrefix) {
-			continue
-		}
-		if err := t.root.RemoveAll(e.Name()); err != nil {
+	known = append(slices.DeleteFunc(slices.Clone(known), func(id string) bool { return id == current }), current)
+	old := known[:max(0, len(known)-t.options.KeepVersions)]
+	for _, id := range old {
+		if err := t.root.RemoveAll(path.Join(versionsDir, id)); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// pruneVersions removes all versions but the current one and its predecessors, up to KeepVersions.
-func (t *Target) pruneVersions(current string) error {
-	if n := len(t.keptVersions); n > 0 && t.keptVersions[n-1] == current {
-		return nil
-	}
-	entries, err := fs.ReadDir(t.root.FS(), versionsDir)
-	if err != nil {
-		return err
-	}
-	if t.keptVersions == nil {
-		t.keptVersions = sortByAge(entries)
-	}
-	t.keptVersions = append(removeName(t.keptVersions, current), current)
-	t.keptVersions = t.keptVersions[max(0, len(t.keptVersions)-t.options.KeepVersions):]
-	keep := make(map[string]bool, len(t.keptVersions))
-	for _, id := range t.keptVersions {
-		keep[id] = true
-	}
-	for _, e := range entries {
-		if !keep[e.Name()] {
-			if err := t.root.RemoveAll(path.Join(versionsDir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	t.record.Versions = known[len(old):]
+	return t.saveRecord(false)
 }

@@ -171,7 +171,7 @@ func TestHealsEveryDrift(t *testing.T) {
 		"link replaced by folder": func() error {
 			return errors.Join(os.Remove(link), os.MkdirAll(filepath.Join(link, "x"), 0o755))
 		},
-		"staging of a dead writer": func() error { return os.MkdirAll(filepath.Join(dir, ".staging", "x"), 0o755) },
+		"staging of a dead writer": func() error { return os.MkdirAll(filepath.Join(dir, "versions", ".staging", "x"), 0o755) },
 	} {
 		must(t, drift())
 		n, err := target.Heal(t.Context(), r)
@@ -189,7 +189,7 @@ func TestHealsEveryDrift(t *testing.T) {
 		if got := readFile(t, filepath.Join(outside, "precious")); got != "kept" {
 			t.Fatalf("%s: wrote outside: %q", name, got)
 		}
-		if _, err := os.Lstat(filepath.Join(dir, ".staging")); err == nil {
+		if _, err := os.Lstat(filepath.Join(dir, "versions", ".staging")); err == nil {
 			t.Errorf("%s: staging is left", name)
 		}
 	}
@@ -278,12 +278,12 @@ func TestHookIsBounded(t *testing.T) {
 // An interrupted hook's orphan is ended before another hook begins, by whichever agent comes next.
 func TestOrphanOfAnInterruptedHookIsEnded(t *testing.T) {
 	dir, pidFile := t.TempDir(), filepath.Join(t.TempDir(), "pid")
-	marker := filepath.Join(dir, ".hook-running")
-	hook := "cp " + marker + " " + marker + ".kept; sleep 600 & echo $! >" + pidFile
+	marker := filepath.Join(dir, ".sluice", "hook-running")
+	hook := "cp " + marker + " " + marker + ".kept; sleep 600 >/dev/null 2>&1 & echo $! >" + pidFile
 	must(t, newTarget(t, dir, directory.Options{Hook: hook}).Apply(t.Context(), renderedWith("1")))
 	pid := strings.TrimSpace(readFile(t, pidFile))
 	must(t, os.Rename(marker+".kept", marker)) // as if the agent had been killed before the hook's end
-	must(t, newTarget(t, dir, directory.Options{}).Apply(t.Context(), renderedWith("2")))
+	must(t, newTarget(t, dir, directory.Options{HookGrace: time.Millisecond}).Apply(t.Context(), renderedWith("2")))
 	for {
 		stat, err := os.ReadFile("/proc/" + pid + "/stat")
 		if err != nil || strings.Contains(string(stat), ") Z ") {

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -27,6 +29,9 @@ func checkModes(t *testing.T, dir string, file, folder fs.FileMode) {
 			want = folder
 		case entry.Name() == "hook.log":
 			want = 0o600
+		}
+		if strings.Contains(name, ".sluice") {
+			want = map[bool]fs.FileMode{false: 0o600, true: 0o700}[entry.IsDir()]
 		}
 		if err == nil && info.Mode().Perm() != want {
 			t.Errorf("%s has mode %v, want %v", name, info.Mode().Perm(), want)
@@ -66,14 +71,15 @@ func TestR54NoLinkIsFollowed(t *testing.T) {
 	outside := t.TempDir()
 	victim := filepath.Join(outside, "victim")
 	r := renderedWith("1")
-	for _, name := range []string{".staging", ".staging-log", ".staging-link", ".staging-file", ".hook-running",
-		"hook.log", "current", "versions"} {
+	for _, name := range []string{".sluice", ".sluice/log", ".sluice/link", ".sluice/new", ".sluice/hook-running",
+		".sluice/target.json", ".sluice/gone.yaml", ".sluice/lock", "versions/.staging", "hook.log", "current",
+		"versions"} {
 		for _, to := range []string{victim, outside, "../" + filepath.Base(outside), "/dev/zero", "nowhere", "."} {
 			must(t, os.WriteFile(victim, []byte("precious"), 0o600))
 			dir := filepath.Join(t.TempDir(), "target")
 			// The link is there before a call, and the hook puts it there once more while it runs.
 			hook := "echo overwritten"
-			if link := filepath.Join(dir, name); name != "versions" && name != "current" {
+			if link := filepath.Join(dir, name); path.Dir(name) == ".sluice" || name == "hook.log" {
 				hook = "rm -rf " + link + "; ln -s " + to + " " + link + "; " + hook
 			}
 			target := newTarget(t, dir, directory.Options{Hook: hook})

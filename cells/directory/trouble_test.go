@@ -53,7 +53,7 @@ func TestR49HookAfterAnInterruption(t *testing.T) {
 	if err := target.Apply(t.Context(), renderedWith("1")); cells.CauseOf(err) != cells.CauseRelease {
 		t.Errorf("a hook's own exit: %v, %s", err, cells.CauseOf(err))
 	}
-	must(t, os.WriteFile(filepath.Join(dir, ".hook-running"), []byte("some-run"), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, ".sluice", "hook-running"), []byte("some-run"), 0o600))
 	if err := target.Apply(t.Context(), renderedWith("2")); err == nil || cells.CauseOf(err) != cells.CauseCell {
 		t.Errorf("after an interruption: %v, %s", err, cells.CauseOf(err))
 	}

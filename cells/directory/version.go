@@ -2,6 +2,7 @@ package directory
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -46,6 +47,8 @@ type version struct {
 	names []string // of files, sorted: parents come before their children
 	files map[string][]byte
 	dirs  map[string]bool // slash-separated, "." included
+
+	objects []cells.Object // that the files describe
 }
 
 // nameError says that a release has a file that no folder can hold.
@@ -57,7 +60,8 @@ func (e *nameError) FailureCause() cells.Cause { return cells.CauseRelease }
 
 // planVersion names a version after its release and its content, so that one name never has two contents.
 func planVersion(r cells.Rendered) (version, error) {
-	v := version{names: slices.Sorted(maps.Keys(r.Files)), files: r.Files, dirs: map[string]bool{".": true}}
+	v := version{names: slices.Sorted(maps.Keys(r.Files)), files: r.Files, dirs: map[string]bool{".": true},
+		objects: r.Objects}
 	hash := sha256.New()
 	for _, name := range v.names {
 		if !fs.ValidPath(name) || name == "." || strings.ContainsAny(name, "\\\x00") {
@@ -94,7 +98,7 @@ func safeName(release string) string {
 
 // stageVersion writes v beside the versions and names it once all of it is durable.
 func (t *Target) stageVersion(ctx context.Context, folder string, v version) error {
-	const temporary = stagingPrefix
+	const temporary = staging
 	for _, d := range slices.Sorted(maps.Keys(v.dirs)) { // "." sorts first
 		if err := t.root.Mkdir(path.Join(temporary, d), t.dirMode()); err != nil {
 			return err
@@ -143,7 +147,12 @@ func (t *Target) repairVersion(ctx context.Context, folder string, v version) (m
 			good[name] = same
 			return err
 		default: // added, or of another type; a link is removed, never followed
-			if !hasFile(v, name) && !v.dirs[name] {
+			if added := !hasFile(v, name) && !v.dirs[name]; added && t.recurring.sight(name) {
+				if entry.IsDir() {
+					return fs.SkipDir
+				}
+				return nil
+			} else if added {
 				mended++
 			}
 			if err := t.root.RemoveAll(file); err != nil {
@@ -184,7 +193,9 @@ func (t *Target) restoreEntries(
 			return restored, err
 		}
 		touched[path.Dir(d)], touched[d] = true, true
-		restored++
+		if !t.recurring.sight(d) {
+			restored++
+		}
 	}
 	for _, name := range v.names {
 		if good[name] {
@@ -193,7 +204,7 @@ func (t *Target) restoreEntries(
 		if err := context.Cause(ctx); err != nil {
 			return restored, err
 		}
-		const temporary = stagingPrefix + "-file"
+		const temporary = staging
 		if err := t.writeDurableFile(temporary, v.files[name]); err != nil {
 			return restored, err
 		}
@@ -201,7 +212,9 @@ func (t *Target) restoreEntries(
 			return restored, err
 		}
 		touched[path.Dir(name)] = true
-		restored++
+		if !t.recurring.sight(name) {
+			restored++
+		}
 	}
 	for d := range touched {
 		if err := t.syncDir(path.Join(folder, d)); err != nil {
@@ -243,19 +256,6 @@ func (t *Target) writeDurableFile(name string, content []byte) error {
 	return errors.Join(err, f.Chmod(t.options.Mode), f.Sync(), f.Close())
 }
 
-// writeOwnFile creates a small file of the target's own, in place of what has its name.
-func (t *Target) writeOwnFile(name string, content []byte) error {
-	if err := t.root.RemoveAll(name); err != nil {
-		return err
-	}
-	f, err := t.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	return errors.Join(err, f.Close())
-}
-
 func (t *Target) syncDir(name string) error {
 	d, err := t.root.Open(name)
 	if err != nil {
@@ -264,8 +264,8 @@ func (t *Target) syncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// sortByAge returns version names, sorted by the modification times of their folders.
-func sortByAge(entries []fs.DirEntry) []string {
+// sortByAge returns entries sorted by their modification times.
+func sortByAge(entries []fs.DirEntry) []fs.DirEntry {
 	age := func(e fs.DirEntry) int64 {
 		info, err := e.Info()
 		if err != nil {
@@ -273,16 +273,5 @@ func sortByAge(entries []fs.DirEntry) []string {
 		}
 		return info.ModTime().UnixNano()
 	}
-	sorted := slices.SortedFunc(slices.Values(entries), func(a, b fs.DirEntry) int {
-		return int(min(1, max(-1, age(a)-age(b))))
-	})
-	names := make([]string, len(sorted))
-	for i, e := range sorted {
-		names[i] = e.Name()
-	}
-	return names
-}
-
-func removeName(names []string, name string) []string {
-	return slices.DeleteFunc(names, func(n string) bool { return n == name })
+	return slices.SortedFunc(slices.Values(entries), func(a, b fs.DirEntry) int { return cmp.Compare(age(a), age(b)) })
 }

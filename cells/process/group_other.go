@@ -2,9 +2,41 @@
 
 package process
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+	"time"
+)
 
-// newProcessGroup puts a child into a process group of its own. Only Linux can kill the child when its parent dies.
-func newProcessGroup() *syscall.SysProcAttr {
+// newProcessGroup puts a child into a process group of its own. Only Linux can end the child when its parent dies.
+func newProcessGroup(bool) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }
+
+// CanSupervise reports whether Supervise works here.
+func CanSupervise() bool { return false }
+
+// Supervise is for Linux only.
+func Supervise(time.Duration, []string) (int, error) {
+	return 0, errors.New("supervise a command: only Linux returns orphans to a supervisor")
+}
+
+// Cgroup is for Linux only.
+type Cgroup struct{}
+
+// NewCgroup returns nil: there are no control groups.
+func NewCgroup(string) *Cgroup { return nil }
+
+// OpenCgroup returns nil: there are no control groups.
+func OpenCgroup(string) *Cgroup { return nil }
+
+// Kill does nothing.
+func (*Cgroup) Kill() {}
+
+// Close does nothing.
+func (*Cgroup) Close() {}
+
+func (*Cgroup) assign(*syscall.SysProcAttr) {}
+
+// WithEnvironment returns nothing: only Linux shows the environment of processes.
+func WithEnvironment(string) []int { return nil }

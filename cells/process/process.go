@@ -4,6 +4,10 @@
 // environment that it is given, and on Linux it is killed with its parent. Its output goes to writers that the caller
 // bounds (Tail, LimitedBuffer). The package never retries, never logs and never interprets a child's output.
 //
+// What a child starts in a session of its own (setsid, sudo, docker run) has left the group. Under a supervisor it is
+// ended nevertheless: Supervise is the body of a small program between the caller and the child, to which orphans
+// return. Where the caller may make control groups, a Cgroup ends even what the caller may not signal.
+//
 // Invariant: when Run returns an error because its context ended, no process of the group runs any more. A child that
 // ended by itself may leave services running, which are not touched. Run may be called from several goroutines.
 package process
@@ -15,6 +19,7 @@ import (
 	"io"
 	"os/exec"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -32,7 +37,13 @@ type Child struct {
 	Stdout io.Writer     // nil: discarded
 	Stderr io.Writer     // nil: discarded; may be the same as Stdout
 	Grace  time.Duration // between SIGTERM and SIGKILL once the context ended; zero: SIGKILL at once
+
+	Supervisor []string // command of a program that calls Supervise with the arguments that follow; empty: none
+	Cgroup     *Cgroup  // the control group of the child and of all that it starts; nil: the caller's
 }
+
+// supervisorMargin is the time that a supervisor has, after its child's grace, to kill what is left.
+const supervisorMargin = 3 * time.Second
 
 // Run runs c to its end. The error is the context's cause if the context ended c, and an *exec.ExitError if c failed by
 // itself.
@@ -45,30 +56,16 @@ func (c Child) Run(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...) //nolint:gosec // the agent's owner says what runs
-	cmd.Env = c.Env
-	if cmd.Env == nil {
-		cmd.Env = []string{}
+	cmd, reaper, err := c.start(ctx)
+	if err != nil && c.Cgroup != nil { // a kernel before 5.7, say
+		c.Cgroup = nil
+		cmd, reaper, err = c.start(ctx)
 	}
-	cmd.Dir = c.Dir
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
-	cmd.SysProcAttr = newProcessGroup()
-	cmd.WaitDelay = c.Grace + outputDelay
-	var reaper *time.Timer
-	cmd.Cancel = func() error {
-		if c.Grace <= 0 {
-			return signalGroup(cmd.Process.Pid, syscall.SIGKILL)
-		}
-		reaper = time.AfterFunc(c.Grace, func() { _ = signalGroup(cmd.Process.Pid, syscall.SIGKILL) })
-		return signalGroup(cmd.Process.Pid, syscall.SIGTERM)
+	if err != nil {
+		return err
 	}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", c.Args[0], err)
-	}
-	err := cmd.Wait()
-	if reaper != nil {
-		reaper.Stop()
-	}
+	err = cmd.Wait()
+	reaper.stop()
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		_ = signalGroup(cmd.Process.Pid, syscall.SIGKILL) // processes that the leader left behind
 		return cause
@@ -77,6 +74,49 @@ func (c Child) Run(ctx context.Context) error {
 		return nil // the child succeeded; a service that it left behind still holds the output
 	}
 	return err
+}
+
+// start starts the child; it is told to end, and killed after its grace, once ctx ended.
+func (c Child) start(ctx context.Context) (*exec.Cmd, *killTimer, error) {
+	args, grace := c.Args, c.Grace
+	if len(c.Supervisor) > 0 {
+		args = slices.Concat(c.Supervisor, []string{c.Grace.String()}, c.Args)
+		grace += supervisorMargin
+	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the agent's owner says what runs
+	cmd.Env = c.Env
+	if cmd.Env == nil {
+		cmd.Env = []string{}
+	}
+	cmd.Dir = c.Dir
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
+	cmd.SysProcAttr = newProcessGroup(len(c.Supervisor) > 0)
+	c.Cgroup.assign(cmd.SysProcAttr)
+	cmd.WaitDelay = grace + outputDelay
+	reaper := &killTimer{}
+	cmd.Cancel = func() error {
+		if grace <= 0 {
+			return signalGroup(cmd.Process.Pid, syscall.SIGKILL)
+		}
+		reaper.timer = time.AfterFunc(grace, func() { _ = signalGroup(cmd.Process.Pid, syscall.SIGKILL) })
+		if len(c.Supervisor) > 0 {
+			return cmd.Process.Signal(syscall.SIGTERM) // it passes this on to all, once
+		}
+		return signalGroup(cmd.Process.Pid, syscall.SIGTERM)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, fmt.Errorf("start %s: %w", args[0], err)
+	}
+	return cmd, reaper, nil
+}
+
+// killTimer kills a child after its grace. Cancel of an exec.Cmd has returned before Wait returns.
+type killTimer struct{ timer *time.Timer }
+
+func (k *killTimer) stop() {
+	if k.timer != nil {
+		k.timer.Stop()
+	}
 }
 
 // signalGroup signals a process group. A group that is gone is no error.

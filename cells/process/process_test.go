@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,8 +112,17 @@ func TestServiceIsLeftBehind(t *testing.T) {
 	if !isAlive(pid) {
 		t.Error("the service is gone")
 	}
-	_ = exec.Command("kill", pid).Run()
+	kill(pid)
 }
+
+func kill(pid string) { _ = exec.Command("kill", "-9", pid).Run() }
+
+func newCancel(t *testing.T) (context.Context, context.CancelCauseFunc) {
+	t.Helper()
+	return context.WithCancelCause(t.Context())
+}
+
+func errorText(err error) string { return fmt.Sprint(err) }
 
 func isAlive(pid string) bool {
 	state, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))

@@ -51,6 +51,8 @@ func Rendered(release string, values map[string]string) cells.Rendered {
 		manifest := fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\n"+
 			"metadata:\n  name: %s\n  namespace: default\ndata:\n  value: %q\n", name, values[name])
 		r.Files["configmap-default-"+name+".yaml"] = []byte(manifest)
+		r.Objects = append(r.Objects,
+			cells.Object{APIVersion: "v1", Kind: "ConfigMap", Namespace: "default", Name: name})
 		all = append(all, manifest)
 	}
 	r.Files["manifests.yaml"] = []byte(strings.Join(all, "---\n"))

@@ -35,6 +35,9 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	if len(args) == 1 && args[0] == runcmd.RenderName {
 		return render.Main(stdin, stdout) // before any setup: the child limits its own memory
 	}
+	if len(args) > 0 && args[0] == runcmd.SuperviseName {
+		return runcmd.Supervise(args[1:], stderr)
+	}
 	a := cli.NewApp(env, stdin, stdout, stderr)
 	root := root(a)
 	root.SetArgs(args)

@@ -106,6 +106,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		runcmd.AgentVerb(a),
 		demo.Verb(a),
 		runcmd.RenderVerb(a),
+		runcmd.SuperviseVerb(a),
 		runcmd.VersionVerb(a),
 	}
 }

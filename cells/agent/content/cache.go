@@ -79,7 +79,7 @@ func (c *Cache) download(ctx context.Context, d releases.Digest) (err error) {
 		}
 	}()
 	buffered := bufio.NewWriterSize(f, 64<<10)
-	_, got, err := releases.Unpack(io.TeeReader(body, buffered), releases.Limits{TotalBytes: c.limit})
+	got, err := releases.DigestOfTar(io.TeeReader(body, buffered), releases.Limits{TotalBytes: c.limit})
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}

@@ -12,13 +12,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
+
+	"github.com/sluice-cd/sluice/internal/filelock"
 )
 
-// UnfinishedPattern matches files that an interrupted write leaves in a folder: see RemoveUnfinished.
-const UnfinishedPattern = ".new-*"
+// UnfinishedPattern is the pattern, for os.CreateTemp, of files that an interrupted write leaves in a folder: see
+// RemoveUnfinished.
+const UnfinishedPattern = unfinishedPrefix + "*"
+
+const unfinishedPrefix = ".new-"
 
 // ReplaceFile writes a file's content, all of it or nothing, and returns once it is durable.
 func ReplaceFile(name string, content ...[]byte) error {
@@ -79,37 +86,41 @@ func SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// lockWait is how long LockDir waits for a lock that may be about to be freed: a child process holds its parent's lock
-// until it runs its own program, and an agent that is told to stop needs a moment.
+// lockWait is how long LockDir waits for a lock that may be about to be freed.
 const lockWait = 2 * time.Second
 
-// LockDir ensures that only one agent uses a state folder, until the returned file is closed or the process ends.
-func LockDir(dir string) (*os.File, error) {
+// LockDir ensures that only one agent uses a state folder, until the returned file is closed or the process ends. who
+// describes this agent to another one that finds the folder locked.
+func LockDir(dir, who string) (*os.File, error) {
 	//nolint:gosec // the owner names the folder
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	for end := time.Now().Add(lockWait); ; time.Sleep(20 * time.Millisecond) {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		switch held := errors.Is(err, syscall.EWOULDBLOCK); {
-		case err == nil:
-			return f, nil
-		case held && time.Now().After(end):
-			err = fmt.Errorf("another agent uses %s: give each cell a state folder of its own", dir)
-		case held || errors.Is(err, syscall.EINTR):
-			continue
-		}
-		return nil, errors.Join(err, f.Close())
+	err = filelock.Lock(f, lockWait, who)
+	if err == nil {
+		return f, nil
 	}
+	if held := new(filelock.HeldError); errors.As(err, &held) {
+		err = fmt.Errorf("another agent uses the state folder %s: %w: stop it, or give each cell a state folder of its "+
+			"own", dir, err)
+	}
+	return nil, errors.Join(err, f.Close())
 }
 
-// PruneOldest removes the oldest files of a folder, so that at most n are left, but none of keep, which count too.
+// digestName matches the names of files that are named by a digest, which the agent made.
+var digestName = regexp.MustCompile(`^[0-9a-f]{64}(\.[a-z]+)?$`)
+
+// PruneOldest removes the oldest files of a folder that are named by a digest, so that at most n are left, but none of
+// keep, which count too. What has another name is not the agent's, and stays.
 func PruneOldest(dir string, n int, keep map[string]bool) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
+		return !e.Type().IsRegular() || !digestName.MatchString(e.Name())
+	})
 	if len(entries) <= n {
 		return nil
 	}
@@ -189,12 +200,16 @@ func PutAside(name string, now time.Time) (aside string, err error) {
 // RemoveUnfinished removes what interrupted writes left in the folders.
 func RemoveUnfinished(dirs ...string) error {
 	for _, dir := range dirs {
-		leftovers, err := filepath.Glob(filepath.Join(dir, UnfinishedPattern))
+		entries, err := os.ReadDir(dir)
 		if err != nil {
 			return err
 		}
-		for _, file := range leftovers {
-			if err := os.RemoveAll(file); err != nil { // may be a folder, in which the socket for flags began
+		for _, e := range entries {
+			random, unfinished := strings.CutPrefix(e.Name(), unfinishedPrefix)
+			if !unfinished || strings.Trim(random, "0123456789") != "" {
+				continue
+			}
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil { // the socket for flags began in a folder
 				return err
 			}
 		}

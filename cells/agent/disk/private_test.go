@@ -44,7 +44,7 @@ func TestStateIsPrivate(t *testing.T) {
 	if err := os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(open, "lock")); err != nil {
 		t.Fatal(err)
 	}
-	if f, err := disk.LockDir(open); err == nil {
+	if f, err := disk.LockDir(open, "a test"); err == nil {
 		f.Close()
 		t.Error("a lock was made through a link")
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	maxZstdWindow       = 32 << 20         // bytes
+	maxZstdWindow       = 8 << 20          // bytes: what the control plane's encoder uses, and RFC 8878 advises to take
 	stallTimeout        = 30 * time.Second // without a byte of content
 	maxDownloadFailures = 4                // connections in a row that bring no content, until the download fails
 )

@@ -205,10 +205,9 @@ func (r *Reporter) composeReport(report cells.Report, flags *cells.FlagsReport) 
 		if err != nil {
 			return nil, 0, err
 		}
-		if len(body) <= maxReport*3/4 || len(report.Failures) == 0 {
+		if !shortenReport(&report, len(body)) {
 			break
 		}
-		report.Failures = report.Failures[1:]
 	}
 	report.Events = r.outbox.nextBatch(maxReport-len(body)-1<<10, r.maxBatch)
 	if len(report.Events) == 0 {
@@ -216,4 +215,22 @@ func (r *Reporter) composeReport(report cells.Report, flags *cells.FlagsReport) 
 	}
 	body, err = json.Marshal(report)
 	return body, len(report.Events), err
+}
+
+// shortenReport leaves out what a report of this size can spare: the oldest failure, and in the end the states of
+// announcements, since a report that is refused says nothing at all. It reports whether it left anything out.
+func shortenReport(r *cells.Report, size int) bool {
+	switch {
+	case size <= maxReport*3/4:
+		return false
+	case len(r.Failures) > 0:
+		r.Failures = r.Failures[1:]
+		return true
+	case size > maxReport-1<<10 && r.Flags != nil && len(r.Flags.States) > 0:
+		shortened := *r.Flags
+		shortened.States = nil
+		r.Flags = &shortened
+		return true
+	}
+	return false
 }

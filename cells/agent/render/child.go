@@ -2,6 +2,8 @@ package render
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +17,7 @@ import (
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/api/resmap"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -50,10 +53,11 @@ type response struct {
 	Corrupt  bool     `json:"corrupt,omitempty"`  // the bytes don't match the digest: fetch them again
 }
 
-// object is one manifest: the name of its file and its size in bytes.
+// object is one manifest: the name of its file, its size in bytes, and what it describes.
 type object struct {
-	Name string `json:"name"`
-	Size int    `json:"size"`
+	Name   string       `json:"name"`
+	Size   int          `json:"size"`
+	Object cells.Object `json:"object"`
 }
 
 // Main is the render child. It reads one release and values from stdin, and writes the manifests, or why there are
@@ -86,15 +90,16 @@ func Main(stdin io.Reader, stdout io.Writer) int {
 	default:
 		a.Version, a.Features = release.Version.String(), slices.Sorted(slices.Values(release.Features))
 		for _, b := range bodies {
-			a.Objects = append(a.Objects, object{b.name, len(b.text)})
+			a.Objects = append(a.Objects, object{b.name, len(b.text), b.object})
 		}
 	}
 	return a.writeTo(stdout, bodies)
 }
 
 type body struct {
-	name string
-	text []byte
+	name   string
+	text   []byte
+	object cells.Object
 }
 
 func (a *response) writeTo(stdout io.Writer, bodies []body) int {
@@ -263,12 +268,17 @@ func namedBodies(resources resmap.ResMap) ([]body, error) {
 			name = fileName(append(parts, fmt.Sprint(i)))
 		}
 		taken[name] = true
-		bodies = append(bodies, body{name, text})
+		bodies = append(bodies, body{name, text, cells.Object{APIVersion: r.GetApiVersion(), Kind: r.GetKind(),
+			Namespace: r.GetNamespace(), Name: r.GetName()}})
 	}
 	return bodies, nil
 }
 
-// fileName returns a name that every file system takes: kind-namespace-name.yaml, in lower case.
+// maxFileName bounds the name of an object's file, in bytes. File systems take 255, and a name of Kubernetes has 253.
+const maxFileName = 200
+
+// fileName returns a name that every file system takes: kind-namespace-name.yaml, in lower case. A name that is too
+// long ends in a hash of all of it, so that two objects never get one name for what they have in common.
 func fileName(parts []string) string {
 	var nonEmpty []string
 	for _, p := range parts {
@@ -282,5 +292,9 @@ func fileName(parts []string) string {
 		}
 		return '_'
 	}, strings.ToLower(strings.Join(nonEmpty, "-")))
-	return safe[:min(len(safe), 200)] + ".yaml"
+	if len(safe) > maxFileName {
+		sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+		safe = safe[:maxFileName-17] + "-" + hex.EncodeToString(sum[:8])
+	}
+	return safe + ".yaml"
 }

@@ -264,6 +264,7 @@ func splitOutput(from *cells.Assignment, output []byte) (Result, error) {
 	}
 	files := make(map[string][]byte, len(a.Objects)+1)
 	all := make([]byte, 0, len(bodies)+4*len(a.Objects))
+	objects := make([]cells.Object, 0, len(a.Objects))
 	for i, o := range a.Objects {
 		if o.Size < 0 || o.Size > len(bodies) {
 			return Result{}, io.ErrUnexpectedEOF
@@ -271,13 +272,15 @@ func splitOutput(from *cells.Assignment, output []byte) (Result, error) {
 		text := bodies[:o.Size:o.Size]
 		bodies = bodies[o.Size:]
 		files[o.Name] = text
+		objects = append(objects, o.Object)
 		if i > 0 {
 			all = append(all, "---\n"...)
 		}
 		all = append(all, text...)
 	}
 	files[manifestsFile] = all
-	return Result{cells.Rendered{Assignment: *from, Files: files}, append([]string{}, a.Features...), a.Version}, nil
+	return Result{cells.Rendered{Assignment: *from, Files: files, Objects: objects}, append([]string{}, a.Features...),
+		a.Version}, nil
 }
 
 func firstLine(text []byte) string {

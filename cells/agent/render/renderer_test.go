@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -272,6 +274,48 @@ func TestFileNames(t *testing.T) {
 	}
 }
 
+// However long and alike names are, the render ends, and each object gets a file of its own: the same in each render,
+// with a name that file systems take.
+func TestLongNamesGetFilesOfTheirOwn(t *testing.T) {
+	long := strings.Repeat("a", 240)
+	for name, objects := range map[string][][2]string{ // namespace and name
+		"alike in the first 200 bytes": {{"", long + "1"}, {"", long + "2"}},
+		"alike but for the namespace":  {{long + "1", "x"}, {long + "2", "x"}},
+		"alike once characters go":     {{"", "a:b"}, {"", "a_b"}, {"", "a+b"}},
+		"long and alike in all":        {{"", long + ":b"}, {"", long + "_b"}},
+		"just at the limit":            {{"", long[:190]}, {"", long[:191]}, {"", long[:189]}},
+	} {
+		manifests := ""
+		for i, o := range objects {
+			manifests += fmt.Sprintf("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: %q, name: %q}\n"+
+				"data: {i: \"%d\"}\n", o[0], o[1], i)
+		}
+		var names []string
+		for range 2 {
+			r, a := newRenderer(t, map[string]string{
+				"release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\n",
+				"kustomization.yaml": "resources: [a.yaml]\n",
+				"a.yaml":             manifests,
+			})
+			made, err := r.Render(t.Context(), a)
+			must(t, err)
+			if len(made.Files) != len(objects)+1 || len(made.Objects) != len(objects) {
+				t.Errorf("%s: %d files, %+v", name, len(made.Files), made.Objects)
+			}
+			for file := range made.Files {
+				if len(file) > 255 {
+					t.Errorf("%s: a name of %d bytes", name, len(file))
+				}
+			}
+			now := slices.Sorted(maps.Keys(made.Files))
+			if names != nil && !slices.Equal(names, now) {
+				t.Errorf("%s: %v, and then %v", name, names, now)
+			}
+			names = now
+		}
+	}
+}
+
 // The child's output is validated.
 func TestChildsAnswerIsChecked(t *testing.T) {
 	for name, output := range map[string]string{
@@ -290,7 +334,7 @@ func TestChildsAnswerIsChecked(t *testing.T) {
 }
 
 func FuzzSplit(f *testing.F) {
-	head, _ := json.Marshal(response{Objects: []object{{"a.yaml", 3}, {"b.yaml", 2}}})
+	head, _ := json.Marshal(response{Objects: []object{{Name: "a.yaml", Size: 3}, {Name: "b.yaml", Size: 2}}})
 	f.Add([]byte(string(head) + "\nabcde"))
 	f.Fuzz(func(t *testing.T, output []byte) {
 		m, err := splitOutput(&cells.Assignment{}, output)

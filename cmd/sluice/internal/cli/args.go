@@ -56,14 +56,26 @@ func RefuseCredentials(cmd *cobra.Command, args []string) error {
 	return found
 }
 
-// RefuseNegative refuses a negative length of time, which no flag has a sense for.
+// RefuseNegative refuses a negative length of time and a negative number, which no flag has a sense for.
 func RefuseNegative(cmd *cobra.Command) (err error) {
+	what := map[string]string{"duration": "a length of time", "int": "a number"}
 	cmd.Flags().Visit(func(f *pflag.Flag) {
-		if f.Value.Type() == "duration" && strings.HasPrefix(f.Value.String(), "-") {
-			err = UsageError(cmd, "--%s %s: a length of time can't be negative", f.Name, f.Value)
+		if kind := what[f.Value.Type()]; kind != "" && strings.HasPrefix(f.Value.String(), "-") {
+			err = UsageError(cmd, "--%s %s: %s can't be negative here", f.Name, f.Value, kind)
 		}
 	})
 	return err
+}
+
+// RefuseShorter refuses a length of time below least for the flags that were given: the program would do nothing else,
+// or could never succeed.
+func RefuseShorter(cmd *cobra.Command, least time.Duration, names ...string) error {
+	for _, name := range names {
+		if d, err := cmd.Flags().GetDuration(name); err == nil && cmd.Flags().Changed(name) && d < least {
+			return UsageError(cmd, "--%s %s: give a length of time of at least %s", name, d, least)
+		}
+	}
+	return nil
 }
 
 // ArgumentCount returns a check of the number of arguments; most < 0: any number.

@@ -162,11 +162,11 @@ func (a *App) mirrorDir(at Location) (dir string, cleanup func(), err error) {
 			return dir, keep, nil
 		}
 	}
-	dir, err = os.MkdirTemp("", "sluice-mirror-")
+	borrowed, err := os.MkdirTemp("", "sluice-mirror-")
 	if err != nil {
 		return "", nil, fmt.Errorf("make a folder for the mirror: %w", err)
 	}
-	return filepath.Join(dir, "mirror"), func() { _ = os.RemoveAll(dir) }, nil
+	return filepath.Join(borrowed, "mirror"), func() { _ = os.RemoveAll(borrowed) }, nil
 }
 
 // ReadReleases reads the releases at the branch's tip.

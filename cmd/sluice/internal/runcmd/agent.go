@@ -17,9 +17,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cells/agent"
-	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/directory"
 	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
@@ -52,17 +52,19 @@ programs on this machine only, even while the control plane can't be reached.
 
 --hook runs after each switch; --health reports whether the product works (exit 0). Both are shell
 commands with SLUICE_DIR (the folder of the manifests), SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE,
-SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
+SLUICE_DIGEST and SLUICE_PROFILE in their environment; for the hook, SLUICE_GONE names a file with the
+objects that the release no longer has.`,
 		Example: `  sluice agent --join @/run/secrets/join --dir /srv/product --health "curl -fsS localhost:8080/ready"
   sluice agent --cell acme --server http://127.0.0.1:7600 --dir /srv/product --health "curl -fsS localhost:8080/ready"
   sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -f $SLUICE_DIR/manifests.yaml"`,
 		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch {
-			case more.dir == "":
+			if more.dir == "" {
 				return cli.UsageError(cmd, "--dir is missing")
-			case o.Infrastructure < 0:
-				return cli.UsageError(cmd, "--infrastructure %d is no number of a template", o.Infrastructure)
+			}
+			if err := cli.RefuseShorter(cmd, shortestTime, "hook-timeout", "health-command-timeout", "health-timeout",
+				"health-every", "heal-every", "report-every", "poll-wait"); err != nil {
+				return err
 			}
 			named := a.StateDir(o.StateDir, "") != ""
 			o.StateDir = a.StateDir(o.StateDir, more.dir)
@@ -86,6 +88,10 @@ SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
 	more.add(cmd, &o, &d)
 	return cmd
 }
+
+// shortestTime bounds the agent's intervals and time limits: below it the agent would keep the machine busy, or end
+// each command before it can succeed.
+const shortestTime = 100 * time.Millisecond
 
 // agentFlags are those flags of the agent that are no option of its parts.
 type agentFlags struct{ dir, join, values, level, mode, group string }
@@ -204,7 +210,14 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 	debug.SetGCPercent(50) // the agent mostly idles: memory counts, not speed
 	what := "agent of " + o.Cell
 	d.Cell = o.Cell
-	d.OnProblem = func(err error) { o.Log.Warn().Err(err).Msg("what the hook printed is not kept") }
+	d.OnProblem = func(err error) { o.Log.Warn().Err(err).Msg("something in the product's folder needs a look") }
+	self, err := cli.ExecutablePath()
+	if err != nil {
+		return err
+	}
+	if process.CanSupervise() {
+		d.Supervisor = []string{self, SuperviseName}
+	}
 	o.Version = thisVersion().Version
 	if values != "" {
 		data, err := cli.ReadSmallFile(values)
@@ -226,12 +239,13 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
+	release, err := target.Lock("cell " + o.Cell)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	defer func() { _ = release() }() // the lock ends with the process in any case
 	o.Target = target
 	if o.Render == nil {
-		self, err := cli.ExecutablePath()
-		if err != nil {
-			return err
-		}
 		o.Render = []string{self, RenderName}
 	}
 	runs, err := agent.New(o)
@@ -239,24 +253,4 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 		return cli.Fail(fmt.Errorf("%s: %w", what, err), "sluice help agent")
 	}
 	return runs.Run(cmd.Context())
-}
-
-// RenderName is the hidden verb that the agent starts as a child: it renders one release and exits. package
-// main runs it before any setup; the command here only describes it.
-const RenderName = "render"
-
-func RenderVerb(a *cli.App) *cobra.Command {
-	return &cobra.Command{
-		Use:    RenderName,
-		Hidden: true,
-		Short:  "Render one release for an agent: a request and a tar on standard input, manifests on standard output",
-		Args:   cli.ArgumentCount(0, 0, ""),
-		RunE: func(*cobra.Command, []string) error {
-			if code := render.Main(a.Stdin, a.Stdout.Writer); code != 0 {
-				return cli.WithExitCode(cli.Fail(errors.New("render: standard input has no request"),
-					"the agent starts this by itself"), code)
-			}
-			return nil
-		},
-	}
 }

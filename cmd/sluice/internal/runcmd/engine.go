@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -22,6 +21,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/engine/signing"
+	"github.com/sluice-cd/sluice/internal/filelock"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -153,15 +153,13 @@ func lockDataFolder(data string) (release func() error, err error) {
 	if err != nil {
 		return nil, cli.Fail(err, "--data names a folder that can be written to")
 	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	switch {
-	case err == nil:
+	err = filelock.Lock(f, 0, "sluice serve")
+	if err == nil {
 		return f.Close, nil
-	case errors.Is(err, syscall.EWOULDBLOCK):
-		err = cli.Fail(fmt.Errorf("another serve works in %s", data),
+	}
+	if held := new(filelock.HeldError); errors.As(err, &held) {
+		err = cli.Fail(fmt.Errorf("another serve works in %s: %w", data, err),
 			"stop that one first, or give this one a --data of its own")
-	default:
-		err = fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
 	return nil, errors.Join(err, f.Close())
 }

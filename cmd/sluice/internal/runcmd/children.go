@@ -1,0 +1,64 @@
+package runcmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cells/agent/render"
+	"github.com/sluice-cd/sluice/cells/process"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+)
+
+// RenderName is the hidden verb that the agent starts as a child: it renders one release and exits. package
+// main runs it before any setup; the command here only describes it.
+const RenderName = "render"
+
+func RenderVerb(a *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use:    RenderName,
+		Hidden: true,
+		Short:  "Render one release for an agent: a request and a tar on standard input, manifests on standard output",
+		Args:   cli.ArgumentCount(0, 0, ""),
+		RunE: func(*cobra.Command, []string) error {
+			if code := render.Main(a.Stdin, a.Stdout.Writer); code != 0 {
+				return cli.WithExitCode(cli.Fail(errors.New("render: standard input has no request"),
+					"the agent starts this by itself"), code)
+			}
+			return nil
+		},
+	}
+}
+
+// SuperviseName is the hidden verb that the agent starts between itself and a hook: see process.Supervise. package main
+// runs it before any setup; the command here only describes it.
+const SuperviseName = "supervise"
+
+func SuperviseVerb(*cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use:    SuperviseName + " GRACE COMMAND [ARGUMENT]...",
+		Hidden: true,
+		Short:  "Run a command for an agent, and end all that it started when told to end",
+		Args:   cli.ArgumentCount(2, -1, "GRACE and COMMAND"),
+		RunE:   func(*cobra.Command, []string) error { return nil },
+	}
+}
+
+// Supervise runs the verb and returns the exit code.
+func Supervise(args []string, stderr io.Writer) int {
+	grace, code, err := time.Duration(0), 0, errors.New("GRACE and COMMAND are missing")
+	if len(args) >= 2 {
+		grace, err = time.ParseDuration(args[0])
+	}
+	if err == nil {
+		code, err = process.Supervise(grace, args[1:])
+	}
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "sluice supervise:", err) // the agent keeps it as the hook's output
+		return 1
+	}
+	return code
+}
