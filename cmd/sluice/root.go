@@ -93,7 +93,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		lookcmd.StatusVerb(a),
 		lookcmd.PlanVerb(a),
 		lookcmd.SimulateVerb(a),
-		cli.Complete(a, lookcmd.WhyVerb(a), cli.CellsAndChannels),
+		cli.Complete(a, lookcmd.WhyVerb(a), cli.EverythingWithAWhy),
 		cli.Complete(a, lookcmd.LogVerb(a), cli.ChannelNames),
 		cli.Complete(a, lookcmd.DiffVerb(a), cli.ChannelNames, cli.ReleaseNames),
 		cellcmd.CellVerb(a),

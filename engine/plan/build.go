@@ -198,7 +198,7 @@ func (b *builder) loadReleases(all bool, budget *releases.Budget) error {
 		if origin == nil {
 			continue
 		}
-		r.Origin, r.Authors, r.Keys = origin.Commit, origin.Authors, origin.Keys
+		r.Origin, r.Order, r.Authors, r.Keys = origin.Commit, origin.Order, origin.Authors, origin.Keys
 		if f := origin.unsignedFault(name); f != nil && b.set.Pipeline.SignedReleases && r.Tombstone == nil {
 			r.Faults = append(r.Faults, *f)
 			b.desired.Faults = append(b.desired.Faults, *f)
