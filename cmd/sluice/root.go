@@ -61,6 +61,11 @@ func root(a *cli.App) *cobra.Command {
 		if err := cli.RefuseNegative(cmd); err != nil {
 			return err
 		}
+		if !runcmd.MakesData(cmd) {
+			if err := a.CheckData(); err != nil {
+				return err
+			}
+		}
 		return cli.RefuseCredentials(cmd, args)
 	}
 

@@ -76,13 +76,9 @@ func (r RemoveCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 		return err
 	})
 	if err != nil || len(files) == 0 || !cells.ValidName(r.Name) {
-		return Edit{}, errUnknownCell(r.Name)
+		return Edit{}, s.unknownCell(r.Name)
 	}
 	return Edit{Files: files, Next: "it gets no more assignments, and its reports are refused"}, nil
-}
-
-func errUnknownCell(name string) error {
-	return Fail(fmt.Errorf("the repository has no cell %q", name), "sluice cell list")
 }
 
 // RevokeCell shuts out a cell until the cell gets a new token.
@@ -95,7 +91,7 @@ func (r RevokeCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	c := s.Desired.Cells[r.Name]
 	switch {
 	case c == nil:
-		return Edit{}, errUnknownCell(r.Name)
+		return Edit{}, s.unknownCell(r.Name)
 	case c.Identity.Revoked:
 		return Edit{}, nil
 	case c.Identity.PublicKey == "":

@@ -8,7 +8,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 func WhyVerb(a *cli.App) *cobra.Command {
@@ -54,7 +56,9 @@ func fetchWhy(a *cli.App, cmd *cobra.Command, name string) (why view.Explanation
 	}
 	why, ok := view.Why(v, name)
 	if !ok {
-		return why, cli.Fail(errors.New("neither a cell, a channel nor a release has that name"),
+		names := cli.EverythingWithAWhy(&edits.Releases{Desired: v.Desired})
+		return why, cli.Fail(errors.New("neither a cell, a channel nor a release has that name"+
+			words.DidYouMean(name, names)),
 			"sluice status lists channels and cells; sluice release list lists releases")
 	}
 	return why, nil
