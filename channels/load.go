@@ -90,6 +90,17 @@ func (q Quarantine) Stops(channel, release string, digest releases.Digest) bool 
 	return q.Digest == digest
 }
 
+// Why returns why the release is quarantined, and who says so unless it is the engine.
+func (q Quarantine) Why() string {
+	if q.By == "" || q.By == EngineName {
+		return q.Reason
+	}
+	return q.Reason + " (" + q.By + ")"
+}
+
+// EngineName is what the engine calls itself where a file says by whom it is.
+const EngineName = "sluice"
+
 // checkReferences checks the channel's references to other files, which the folder's object id does not cover, and
 // decides whether the channel is valid.
 func (s *State) checkReferences(set *Set, policies map[string]*Channel, exists func(string) bool) {

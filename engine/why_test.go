@@ -25,12 +25,12 @@ func TestWhyNamesMiscounts(t *testing.T) {
 		}
 		time.Sleep(3 * time.Second)
 		for _, e := range []*replica{r.a, r.b} {
-			lines, _ := view.Why(e.View(), "s1")
-			if !slices.ContainsFunc(lines, func(l string) bool {
+			why, _ := view.Why(e.View(), "s1")
+			if !slices.ContainsFunc(why.Lines, func(l string) bool {
 				return strings.Contains(l,
 					"events 3 to 4 never came")
 			}) {
-				r.t.Errorf("why says %q", lines)
+				r.t.Errorf("why says %q", why.Lines)
 			}
 		}
 	})

@@ -71,7 +71,7 @@ func arrows() map[string][]string {
 	}
 	return map[string][]string{
 		"internal/jsondoc":       {},
-		"internal/manifest":      {"internal/jsondoc"},
+		"internal/manifest":      {"internal/jsondoc", "internal/words"},
 		"internal/manifest/edit": {},
 		"internal/overlay":       {"internal/manifest"},
 		"internal/window":        {},

@@ -61,6 +61,11 @@ func root(a *cli.App) *cobra.Command {
 		if err := cli.RefuseNegative(cmd); err != nil {
 			return err
 		}
+		if !runcmd.MakesData(cmd) {
+			if err := a.CheckData(); err != nil {
+				return err
+			}
+		}
 		return cli.RefuseCredentials(cmd, args)
 	}
 
@@ -93,7 +98,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		lookcmd.StatusVerb(a),
 		lookcmd.PlanVerb(a),
 		lookcmd.SimulateVerb(a),
-		cli.Complete(a, lookcmd.WhyVerb(a), cli.CellsAndChannels),
+		cli.Complete(a, lookcmd.WhyVerb(a), cli.EverythingWithAWhy),
 		cli.Complete(a, lookcmd.LogVerb(a), cli.ChannelNames),
 		cli.Complete(a, lookcmd.DiffVerb(a), cli.ChannelNames, cli.ReleaseNames),
 		cellcmd.CellVerb(a),

@@ -38,7 +38,7 @@ func TestPlanAndWhy(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"acme", "staging"} {
-		if why := getJSON[peopleapi.Why](t, s, "/v1/why/"+name); why.Name != name || len(why.Lines) == 0 ||
+		if why := getJSON[view.Explanation](t, s, "/v1/why/"+name); why.Name != name || len(why.Lines) == 0 ||
 			!strings.Contains(why.Lines[0], "1.0.1") {
 			t.Errorf("why: %+v", why)
 		}

@@ -77,13 +77,9 @@ func (r RemoveCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 		return err
 	})
 	if err != nil || len(files) == 0 || !cells.ValidName(r.Name) {
-		return Edit{}, errUnknownCell(r.Name)
+		return Edit{}, s.unknownCell(r.Name)
 	}
 	return Edit{Files: files, Next: "it gets no more assignments, and its reports are refused"}, nil
-}
-
-func errUnknownCell(name string) error {
-	return Fail(fmt.Errorf("the repository has no cell %q", name), "sluice cell list")
 }
 
 // RetryCell asks a cell to try again what failed there.
@@ -95,7 +91,7 @@ func (r RetryCell) Message() (subject, body string) { return "retry " + r.Name, 
 func (r RetryCell) Edit(s *Releases, _ Person, now time.Time) (Edit, error) {
 	c := s.Desired.Cells[r.Name]
 	if c == nil {
-		return Edit{}, errUnknownCell(r.Name)
+		return Edit{}, s.unknownCell(r.Name)
 	}
 	file := path.Join(cells.Dir, r.Name, "cell.yaml")
 	text, err := fs.ReadFile(s.Files, file)
@@ -123,7 +119,7 @@ func (r RevokeCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	c := s.Desired.Cells[r.Name]
 	switch {
 	case c == nil:
-		return Edit{}, errUnknownCell(r.Name)
+		return Edit{}, s.unknownCell(r.Name)
 	case c.Identity.Revoked:
 		return Edit{}, nil
 	case c.Identity.PublicKey == "":

@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/overlay"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -43,8 +44,21 @@ func (s *Releases) Channel(name string) (*plan.Channel, error) {
 		return nil, Fail(fmt.Errorf("there is no channel %q: no channels exist yet", name),
 			"add channels/%s/channel.yaml", name)
 	}
-	return nil, Fail(fmt.Errorf("there is no channel %q", name), "the channels are %s",
-		strings.Join(s.Desired.Order, ", "))
+	return nil, Fail(fmt.Errorf("there is no channel %q%s", name, words.DidYouMean(name, s.Desired.Order)),
+		"the channels are %s", strings.Join(s.Desired.Order, ", "))
+}
+
+// Cell returns a cell by name; the error suggests the nearest.
+func (s *Releases) Cell(name string) (*plan.Cell, error) {
+	if c := s.Desired.Cells[name]; c != nil {
+		return c, nil
+	}
+	return nil, s.unknownCell(name)
+}
+
+func (s *Releases) unknownCell(name string) error {
+	return Fail(fmt.Errorf("the repository has no cell %q%s", name,
+		words.DidYouMean(name, sortedKeys(s.Desired.Cells))), "sluice cell list")
 }
 
 // Release returns a release by version; the error names the newest. A pruned or faulty release is an error too.

@@ -198,7 +198,7 @@ func (b *builder) loadReleases(all bool, budget *releases.Budget) error {
 		if origin == nil {
 			continue
 		}
-		r.Origin, r.Authors, r.Keys = origin.Commit, origin.Authors, origin.Keys
+		r.Origin, r.Order, r.Authors, r.Keys = origin.Commit, origin.Order, origin.Authors, origin.Keys
 		if b.set.Pipeline.SignedReleases && origin.Unsigned != "" && r.Tombstone == nil {
 			f := origin.unsignedFault(name)
 			r.Faults = append(r.Faults, f)

@@ -235,7 +235,7 @@ func (x candidate) judgeExclusion() (channels.Verdict, bool) {
 		return out("prerelease", reason.Prerelease, c.Name)
 	}
 	if q := p.findQuarantine(c.Name, x.Version.String(), x.Digest); q != nil {
-		return out("quarantine", reason.Quarantine, q.Reason)
+		return out("quarantine", reason.Quarantine, q.Why())
 	}
 	if f := c.Policy.Floor; f != nil && x.Version.Less(*f) {
 		return out("floor", reason.Floor, f)
@@ -272,7 +272,7 @@ func (x candidate) promote() bool {
 		forwardOnly: c.forwardOnlyUpTo(x.Release),
 	}
 	if x.requested != nil {
-		a.Requested = x.requested.By
+		a.Requested, a.Reason = x.requested.By, x.requested.Reason
 	}
 	if x.isHotfix() {
 		a.Reason = x.hotfix.Reason

@@ -1,9 +1,12 @@
 package plan
 
 import (
+	"slices"
+
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/reason"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // channelPlan holds what one run of Make finds out about one channel.
@@ -77,4 +80,125 @@ func (c *channelPlan) nextSequence() int64 {
 		}
 	}
 	return highest + 1
+}
+
+// blockStanding adds what people decided and what holds although nothing waits for it now: holds, freezes, pauses and
+// requests are told for as long as they are there. So is the last release that was cut, if it can go nowhere.
+func (p *planner) blockStanding() {
+	s := standing{planner: p, told: map[toldKey]bool{}, passed: p.desired.passedRelease()}
+	for i := range p.plan.Blocked {
+		v := &p.plan.Blocked[i]
+		s.told[toldKey{v.Channel, v.Cell, v.Code, v.Reason}] = true
+		s.told[toldKey{v.Channel, v.Cell, v.Code, ""}] = true
+	}
+	for _, name := range p.desired.Order {
+		c := p.channels[name]
+		s.addHolds(c)
+		s.addFreeze(c)
+		s.addRequest(c)
+		s.addPauses(c)
+		s.addPassedRelease(c)
+	}
+}
+
+// standing collects verdicts that no decision of this plan needed.
+type standing struct {
+	planner *planner
+	told    map[toldKey]bool // by decisions of this plan
+	passed  *Release         // the release that was cut last, if no channel took it; nil: one did
+}
+
+type toldKey struct {
+	channel, cell string
+	code          reason.Code
+	reason        string // empty: any
+}
+
+func (s *standing) add(c *channelPlan, cell, release string, v channels.Verdict) {
+	if s.told[toldKey{c.Name, cell, v.Code, v.Reason}] {
+		return
+	}
+	v.Channel, v.Cell, v.Release = c.Name, cell, release
+	s.planner.block(v)
+}
+
+func (s *standing) addHolds(c *channelPlan) {
+	for _, h := range c.Holds {
+		s.add(c, "", "", holdVerdict(h))
+	}
+	for _, h := range c.CellHolds {
+		for _, cell := range h.Cells {
+			if known := s.planner.desired.Cells[cell]; known != nil && known.Channel == c.Name {
+				s.add(c, cell, "", holdVerdict(h))
+			}
+		}
+	}
+}
+
+func (s *standing) addFreeze(c *channelPlan) {
+	if c.Policy == nil {
+		return // advanceHead blocks, and says why
+	}
+	if v, any := c.judgeFreezes(); any && !v.Holds {
+		s.add(c, "", "", v)
+	}
+}
+
+// addRequest says who asked for what, unless the plan answers it.
+func (s *standing) addRequest(c *channelPlan) {
+	q := c.Request
+	if q == nil || q.Release == "" || q.Fault != "" || slices.ContainsFunc(s.planner.plan.Actions, func(a Action) bool {
+		return a.Channel == c.Name && a.Requested != ""
+	}) {
+		return
+	}
+	for _, code := range []reason.Code{reason.RequestUnknown, reason.RequestDown, reason.RequestDone} {
+		if s.told[toldKey{c.Name, "", code, ""}] {
+			return
+		}
+	}
+	s.add(c, "", q.Release, channels.Blocked("request", reason.RequestWaits, q.By, q.Release,
+		words.ShortCommit(q.Commit), q.because()))
+}
+
+func (s *standing) addPauses(c *channelPlan) {
+	for _, cell := range c.Cells {
+		if cell.Paused != "" {
+			s.add(c, cell.Name, "", channels.Blocked("paused", reason.CellPaused, cell.Paused))
+		}
+		if o := s.planner.observed.Cells[cell.Name]; o != nil && o.Owner != nil && o.Owner.Paused != "" {
+			s.add(c, cell.Name, "", channels.Blocked("owner", reason.OwnerPaused, o.Owner.Paused))
+		}
+	}
+}
+
+// addPassedRelease says that the release that was cut last will not reach an entry channel, whose head is greater.
+func (s *standing) addPassedRelease(c *channelPlan) {
+	e, r := c.Effective, s.passed
+	if e != nil && r != nil && c.Policy != nil && len(c.Policy.After) == 0 &&
+		r.Version.Less(s.planner.headVersion(e)) {
+		s.add(c, "", r.Version.String(), channels.Blocked("version", reason.VersionPassed, e.Release))
+	}
+}
+
+// passedRelease returns the release that the branch got last, unless some channel had it, asks for it or has a hotfix
+// for it.
+func (d *Desired) passedRelease() (last *Release) {
+	for _, r := range d.Versions {
+		if last == nil || r.Order > last.Order {
+			last = r
+		}
+	}
+	if last == nil {
+		return nil
+	}
+	version := last.Version.String()
+	for _, c := range d.Channels {
+		if c.Request != nil && c.Request.Release == version ||
+			slices.ContainsFunc(c.History, func(h EffectiveHead) bool { return h.Release == version }) ||
+			slices.ContainsFunc(c.Hotfixes, func(h channels.Hotfix) bool { return h.Release == version }) {
+			return nil
+		}
+	}
+	return last
 }

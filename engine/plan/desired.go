@@ -76,6 +76,7 @@ type EffectiveHead struct {
 type Request struct {
 	Release string // as written; the release may not exist
 	By      string
+	Reason  string // why, from the message of the commit; empty: it gives none
 	Commit  string
 	Fault   string // why head.yaml can't be read; then Release is empty
 	Lapsed  bool   // a person accepted a loss of the branch since: what the file says may be of before (R51)
@@ -86,6 +87,7 @@ type Release struct {
 	releases.StoredRelease
 	// The first first-parent commit that has the release. The release's bytes are those in this commit (R24).
 	Origin  string
+	Order   int               // the place of Origin among those of all releases, from 1
 	Authors []releases.Person // authors of commits that changed the release's folder
 	Keys    []string          // keys whose signatures of those commits hold
 	Faults  []releases.Fault  // why the release is no candidate

@@ -67,7 +67,7 @@ func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) 
 		}
 		quarantined = a.Release
 		data, err := yaml.Marshal(channels.Quarantine{
-			Digest: a.Digest, Channels: a.Channels, Reason: words.OneLine(a.Reason), By: "sluice", FailedIn: a.Channel,
+			Digest: a.Digest, Channels: a.Channels, Reason: words.OneLine(a.Reason), By: channels.EngineName, FailedIn: a.Channel,
 		})
 		if err != nil {
 			return out, err
@@ -87,7 +87,7 @@ func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) 
 		if a.Holds {
 			file, reason = fmt.Sprintf("rollback-%d.yaml", a.Sequence), "rolled back by hand: "+a.Reason
 		}
-		data, err := yaml.Marshal(channels.Hold{Reason: reason, By: "sluice"})
+		data, err := yaml.Marshal(channels.Hold{Reason: reason, By: channels.EngineName})
 		if err != nil {
 			return out, err
 		}

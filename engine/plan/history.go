@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan/kept"
 	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -40,6 +42,7 @@ type History struct {
 type Origin struct {
 	Commit  string // the first first-parent commit that has the release (R24)
 	Tree    string // object id of the release's folder in Commit
+	Order   int    // how many releases the branch had with it
 	Authors []releases.Person
 	Keys    []string // keys whose signatures of the folder's commits hold
 	// The first of the folder's commits that nobody signed who was in people then; empty: none (R52)
@@ -172,7 +175,7 @@ func (h *History) foldRelease(
 ) error {
 	origin := h.Releases[version]
 	if origin == nil {
-		origin = &Origin{Commit: c.Commit, Tree: f.New}
+		origin = &Origin{Commit: c.Commit, Tree: f.New, Order: len(h.Releases) + 1}
 		h.Releases[version] = origin
 	} else if f.New != origin.Tree && origin.Edited == "" {
 		origin.Edited = c.Commit
@@ -231,7 +234,7 @@ func (h *History) foldHead(
 		if path.Base(f.Path) != "head.yaml" {
 			return "", nil
 		}
-		past.Touched = &Request{By: c.Author.Name, Commit: c.Commit}
+		past.Touched = &Request{By: c.Author.Name, Commit: c.Commit, Reason: bodyOf(c.Message)}
 		return "", nil
 	}
 	past.Heads, past.Touched = append(past.Heads, d.effectiveHead(c.Commit)), nil
@@ -329,6 +332,17 @@ func (h *History) foldApproval(
 	}
 	past.Approvals[f.Path] = a
 	return nil
+}
+
+// trailerLine matches a line of a commit's message that programs add, such as Co-authored-by.
+var trailerLine = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*-[A-Za-z0-9-]+: `)
+
+// bodyOf returns what a person gave as the reason in a commit's message: the text after the subject, on one line,
+// without trailers.
+func bodyOf(message string) string {
+	_, body, _ := strings.Cut(strings.TrimSpace(message), "\n")
+	lines := slices.DeleteFunc(strings.Split(body, "\n"), trailerLine.MatchString)
+	return words.OneLine(strings.Join(lines, " "))
 }
 
 // lastTrailer returns the value of the last line "key: value" in a commit's message; empty: it has none.

@@ -30,6 +30,7 @@ func Make(d *Desired, o *Observed, now time.Time) Plan {
 	for _, name := range d.Order {
 		p.channels[name].decide()
 	}
+	p.blockStanding()
 	p.identifyCells()
 	for _, u := range d.Unconfirmed {
 		p.block(channels.Blocked("removal", reason.RemovalUnconfirmed, u.Words()...))

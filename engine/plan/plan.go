@@ -47,11 +47,12 @@ type Plan struct {
 	Flags         string    `json:"-"` // commit of the flags repository that gates saw; empty: none
 }
 
-// BlockedIn returns the verdicts about a channel and, separately, the verdicts about single cells in it.
+// BlockedIn returns the verdicts about a channel, with those about all channels, and separately the verdicts about
+// single cells in it.
 func (p *Plan) BlockedIn(channel string) (about, cells []channels.Verdict) {
 	for _, b := range p.Blocked {
 		switch {
-		case b.Channel != channel:
+		case b.Channel != channel && b.Channel != "":
 		case b.Cell == "":
 			about = append(about, b)
 		default:

@@ -24,7 +24,7 @@ func (c *channelPlan) rollBackByRequest() bool {
 	if c.isPushRefused(q.Release) {
 		return true
 	}
-	reason := fmt.Sprintf("%s asked for it in %s", q.By, words.ShortCommit(q.Commit))
+	reason := fmt.Sprintf("%s asked for it in %s%s", q.By, words.ShortCommit(q.Commit), q.because())
 	c.planner.addAction(Action{
 		Kind: Rollback, Channel: c.Name, Release: q.Release, Digest: target.Digest, Commit: target.Commit,
 		From: "request@" + words.ShortCommit(q.Commit), Replaces: c.Effective.Release, Sequence: c.nextSequence(),
@@ -35,6 +35,14 @@ func (c *channelPlan) rollBackByRequest() bool {
 		c.addQuarantine(failure)
 	}
 	return true
+}
+
+// because returns the reason that a person gave for the request, as it follows a sentence; empty: none.
+func (q *Request) because() string {
+	if q.Reason == "" {
+		return ""
+	}
+	return ": " + q.Reason
 }
 
 func (c *channelPlan) requestIsBelowHead() bool {

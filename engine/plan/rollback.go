@@ -24,7 +24,7 @@ func (c *channelPlan) rollBackOrHalt() bool {
 		if q == nil || q.FailedIn != "" && q.FailedIn != c.Name {
 			return false
 		}
-		cause = fmt.Sprintf("%s is quarantined: %s", e.Release, q.Reason)
+		cause = fmt.Sprintf("%s is quarantined: %s", e.Release, q.Why())
 		stays := ""
 		switch {
 		// an unreadable quarantine stops the release that its file is named after, and rolls nothing back

@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/reason"
 )
 
 // R20: a forward-only release that a channel skipped, or that was pruned, is a barrier all the same.
@@ -168,7 +169,8 @@ func TestBackToAnEditedRelease(t *testing.T) {
 	}
 }
 
-// R1: while a request waits for its gates no other release is promoted, and only the request gets verdicts.
+// R1: while a request waits for its gates no other release is promoted, and only the request gets verdicts. One of them
+// says who asked.
 func TestNothingPassesARequest(t *testing.T) {
 	w := One(t, "gates: [{when: \"!release.fixes.exists(f, f == 'WAIT')\"}]\n")
 	w.Commit("bob", "cut", Release("1.1.0", "fixes: [WAIT]\n"))
@@ -177,7 +179,7 @@ func TestNothingPassesARequest(t *testing.T) {
 	w.WantActions("")
 	w.WantBlocked("staging", "when", "")
 	blocked := w.Plan().Blocked
-	if len(blocked) != 1 || blocked[0].Release != "1.1.0" {
+	if len(blocked) != 2 || blocked[0].Release != "1.1.0" || blocked[1].Code != reason.RequestWaits {
 		t.Errorf("blocked %v", blocked)
 	}
 	w.Commit("eve", "withdraw", map[string]string{
@@ -186,14 +188,14 @@ func TestNothingPassesARequest(t *testing.T) {
 	w.WantActions("promote 1.2.0 staging")
 }
 
-// R6: a request in a channel with an invalid policy gets one verdict.
+// R6: a request in a channel with an invalid policy gets the verdict about the policy.
 func TestRequestWhileInvalid(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Commit("eve", "typo", Policy("staging", "frezes: []\n"))
 	w.RequestRelease("staging", "1.1.0")
 	w.WantActions("")
-	if blocked := w.Plan().Blocked; len(blocked) != 1 || blocked[0].Gate != "invalid" {
+	if blocked := w.Plan().Blocked; len(blocked) != 2 || blocked[0].Gate != "invalid" {
 		t.Errorf("blocked %v", blocked)
 	}
 }

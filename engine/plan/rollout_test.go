@@ -378,8 +378,8 @@ func TestOwnersDecide(t *testing.T) {
 				t.Errorf("until %s", v.Until)
 			}
 			why, _ := view.Why(&view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}, "c00")
-			if !strings.Contains(strings.Join(why, "\n"), "its owner ") {
-				t.Errorf("why: %v", why)
+			if !strings.Contains(strings.Join(why.Lines, "\n"), "its owner ") {
+				t.Errorf("why: %v", why.Lines)
 			}
 			w.WaitWithout(time.Minute, "c00")
 			w.SetOwnerDecision("c00", &cells.Owner{Approval: true, Approved: []releases.Digest{w.Digest("1.1.0")}})

@@ -59,6 +59,7 @@ type ChannelStatus struct {
 type Request struct {
 	Release string `json:"release,omitempty"`
 	By      string `json:"by"`
+	Reason  string `json:"reason,omitempty" doc:"why, from the commit's message"`
 	Commit  string `json:"commit"`
 	Fault   string `json:"fault,omitempty" doc:"why it can't be read"`
 }
@@ -112,8 +113,10 @@ func StatusOf(v *View, page StatusPage) Status {
 		key := cmp.Or(b.Cell, "\x00"+b.Channel)
 		blocked[key] = append(blocked[key], b)
 	}
+	everywhere := blocked["\x00"]
 	for _, name := range v.Desired.Order {
 		c := v.Desired.Channels[name]
+		blocked["\x00"+name] = append(slices.Clone(everywhere), blocked["\x00"+name]...)
 		if page.Channel == "" || page.Channel == name {
 			s.Channels = append(s.Channels, channelStatus(v, c, blocked))
 		}
@@ -139,7 +142,7 @@ func channelStatus(v *View, c *plan.Channel, blocked map[string][]channels.Verdi
 		s.After = policy.After
 	}
 	if r := c.Request; r != nil {
-		s.Request = &Request{Release: r.Release, By: r.By, Commit: r.Commit, Fault: r.Fault}
+		s.Request = &Request{Release: r.Release, By: r.By, Reason: r.Reason, Commit: r.Commit, Fault: r.Fault}
 	}
 	head := c.Effective
 	if head != nil {

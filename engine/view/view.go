@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -44,6 +45,18 @@ type Unread struct {
 func (u *Unread) String() string {
 	return fmt.Sprintf("the release repository can't be read since %s: %s", words.FormatTime(u.Since), u.Reason)
 }
+
+// unreadVerdicts returns the verdict that everything stays as it is while the release repository can't be read.
+func (v *View) unreadVerdicts() []channels.Verdict {
+	if v.Unread == nil {
+		return []channels.Verdict{}
+	}
+	return []channels.Verdict{channels.Blocked("repository", reason.RepositoryUnread, words.FormatTime(v.Unread.Since),
+		words.OneLine(v.Unread.Reason))}
+}
+
+// Verdicts returns everything that is blocked: the plan's verdicts, and that the release repository can't be read.
+func (v *View) Verdicts() []channels.Verdict { return append(v.unreadVerdicts(), v.Plan.Blocked...) }
 
 // Key holds all that the answer to a cell depends on: equal keys have equal answers (R31). Keys are cheap to make and
 // to compare, so that answers can be reused from view to view. Revision stands for profile and values.
@@ -300,5 +313,9 @@ func (v *View) Content(digest releases.Digest) (commit, version string, ok bool)
 
 // Rollouts returns how far each channel's head has come, upstreams first; with a channel's name, only that channel's.
 func Rollouts(v *View, channel string) []plan.Progress {
-	return plan.Rollouts(v.Desired, v.Observed, &v.Plan, channel)
+	all := plan.Rollouts(v.Desired, v.Observed, &v.Plan, channel)
+	for i := range all {
+		all[i].Blocked = append(v.unreadVerdicts(), all[i].Blocked...)
+	}
+	return all
 }

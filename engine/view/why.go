@@ -7,38 +7,68 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// Why says in a few lines what a cell or a channel runs, what it should run, and every verdict between (invariant 10).
-// ok is false if nothing has that name. If a cell and a channel share the name, the lines are about the cell.
-func Why(v *View, name string) (lines []string, ok bool) {
-	if v.Unread != nil {
-		lines = append(lines, v.Unread.String())
-	}
-	lines = append(lines, v.HostNotes...)
-	if cell := v.Desired.Cells[name]; cell != nil {
-		return append(lines, v.whyCell(cell)...), true
-	}
-	if c := v.Desired.Channels[name]; c != nil {
-		return append(lines, v.whyChannel(c)...), true
-	}
-	return nil, false
+// Explanation says why something is as it is: in lines for people, and by verdicts for programs.
+type Explanation struct {
+	Name    string             `json:"name"`
+	Kind    Subject            `json:"kind" enum:"cell,channel,release" doc:"what has the name"`
+	Lines   []string           `json:"lines" doc:"what it runs, what it should run, and every verdict between the two, for people; of a release, where it is and what it waits for"`
+	Blocked []channels.Verdict `json:"blocked" doc:"the verdicts, each with its gate, its code and, where known, until when"`
 }
 
-func (v *View) whyCell(cell *plan.Cell) []string {
+// Subject is a kind of thing that can be explained.
+type Subject string
+
+const (
+	SubjectCell    Subject = "cell"
+	SubjectChannel Subject = "channel"
+	SubjectRelease Subject = "release"
+)
+
+// Why explains a cell, a channel or a release, with every verdict about it (invariant 10). ok is false if nothing has
+// that name. Of several things with the name, the first in this order is explained: a cell, a channel, a release.
+func Why(v *View, name string) (e Explanation, ok bool) {
+	e = Explanation{Name: name, Blocked: v.unreadVerdicts()}
+	if v.Unread != nil {
+		e.Lines = append(e.Lines, v.Unread.String())
+	}
+	e.Lines = append(e.Lines, v.HostNotes...)
+	var lines []string
+	var about []channels.Verdict
+	switch cell, c, r := v.Desired.Cells[name], v.Desired.Channels[name], v.Desired.Releases[name]; {
+	case cell != nil:
+		e.Kind = SubjectCell
+		lines, about = v.whyCell(cell)
+	case c != nil:
+		e.Kind = SubjectChannel
+		lines, about = v.whyChannel(c)
+	case r != nil:
+		e.Kind = SubjectRelease
+		lines, about = v.whyRelease(r)
+	default:
+		return Explanation{}, false
+	}
+	e.Lines, e.Blocked = append(e.Lines, lines...), append(e.Blocked, about...)
+	return e, true
+}
+
+func (v *View) whyCell(cell *plan.Cell) (lines []string, about []channels.Verdict) {
 	s := v.Observed.Cells[cell.Name]
-	lines := []string{fmt.Sprintf("%s, a cell of %s, %s", cell.Name, cell.Channel, v.describeRunning(s))}
+	lines = []string{fmt.Sprintf("%s, a cell of %s, %s", cell.Name, cell.Channel, v.describeRunning(s))}
 	lines = append(lines, shutOutLines(cell.Name, v.Identity(cell.Name))...)
 	lines = append(lines, v.keyLines(cell.Name)...)
 	lines = append(lines, v.silenceLines(cell.Name, s)...)
 	c := v.Desired.Channels[cell.Channel]
 	if c == nil {
-		return append(lines, fmt.Sprintf("there is no channel %q: see sluice validate", cell.Channel))
+		return append(lines, fmt.Sprintf("there is no channel %q: see sluice validate", cell.Channel)), nil
 	}
 	e := c.Effective
 	if e == nil {
-		return append(append(lines, c.Name+" has no release yet"), verdictLines(v.verdictsAbout(c, ""))...)
+		about = v.verdictsAbout(c, cell.Name)
+		return append(append(lines, c.Name+" has no release yet"), verdictLines(about)...), about
 	}
 	if last := s.Last(); last != nil && last.Digest == e.Digest && last.Sequence == e.Sequence {
 		if s.Digest == e.Digest {
@@ -65,16 +95,16 @@ func (v *View) whyCell(cell *plan.Cell) []string {
 			}
 		}
 	}
-	about := slices.DeleteFunc(v.verdictsAbout(c, cell.Name), func(b channels.Verdict) bool {
+	about = slices.DeleteFunc(v.verdictsAbout(c, cell.Name), func(b channels.Verdict) bool {
 		return b.Cell == "" && b.Release != "" && b.Release != e.Release
 	})
 	if id := v.Identity(cell.Name); len(about) == 0 && (s == nil || v.Silent(s) || id.Revoked || id.Quarantined != "") {
-		return lines // the cell's silence, or its identity, holds it, and the lines above say so
+		return lines, nil // the cell's silence, or its identity, holds it, and the lines above say so
 	}
 	if len(about) == 0 && s != nil && s.Digest != e.Digest && (s.State == cells.StateApplying || s.Applying != nil) {
-		return append(lines, "nothing is blocked: the cell is applying it")
+		return append(lines, "nothing is blocked: the cell is applying it"), nil
 	}
-	return append(lines, verdictLines(about)...)
+	return append(lines, verdictLines(about)...), about
 }
 
 func (v *View) silenceLines(name string, s *plan.CellState) []string {
@@ -174,8 +204,7 @@ func (v *View) describeRunning(s *plan.CellState) string {
 	return fmt.Sprintf("runs %s, %s; last report %s", s.Release, how, words.FormatTime(s.LastReport))
 }
 
-func (v *View) whyChannel(c *plan.Channel) []string {
-	var lines []string
+func (v *View) whyChannel(c *plan.Channel) (lines []string, about []channels.Verdict) {
 	if e := c.Effective; e == nil {
 		lines = append(lines, c.Name+" has no release yet")
 	} else {
@@ -189,11 +218,17 @@ func (v *View) whyChannel(c *plan.Channel) []string {
 			c.Name, e.Release, e.Sequence, words.FormatTime(e.Moved), on, words.Count(len(c.Cells), "cell")))
 	}
 	if q := c.Request; q != nil && q.Release != "" {
-		lines = append(lines, fmt.Sprintf("%s asked for %s in %s", q.By, q.Release, words.ShortCommit(q.Commit)))
+		line := fmt.Sprintf("%s asked for %s in %s", q.By, q.Release, words.ShortCommit(q.Commit))
+		if q.Reason != "" {
+			line += ": " + q.Reason
+		}
+		lines = append(lines, line)
 	}
-	return append(lines, verdictLines(v.verdictsAbout(c, ""))...)
+	about = v.verdictsAbout(c, "")
+	return append(lines, verdictLines(about)...), about
 }
 
+// verdictsAbout returns the verdicts about a channel and all of its cells and, with a cell's name, about that cell.
 func (v *View) verdictsAbout(c *plan.Channel, cell string) []channels.Verdict {
 	about, ofCells := v.Plan.BlockedIn(c.Name)
 	for _, b := range ofCells {
@@ -207,6 +242,9 @@ func (v *View) verdictsAbout(c *plan.Channel, cell string) []channels.Verdict {
 func verdictLines(all []channels.Verdict) []string {
 	lines := make([]string, 0, len(all))
 	for _, b := range all {
+		if b.Code == reason.RequestWaits {
+			continue // a line of its own says who asked
+		}
 		line := "  "
 		if b.Release != "" {
 			line += b.Release + " "

@@ -12,6 +12,10 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
+// FollowedBranch is the setting, in the configuration of a repository with a worktree, that names the branch which the
+// engine follows, whatever branch is checked out.
+const FollowedBranch = "sluice.branch"
+
 // InitOptions describes the first commit of a release repository.
 type InitOptions struct {
 	Bare    bool
@@ -84,7 +88,7 @@ func initRepository(ctx context.Context, git, dir string, n InitOptions) (string
 	steps := [][]string{{"update-ref", "refs/heads/" + n.Branch, commit, ""}}
 	if !n.Bare { // files first: a file in the way is found before the branch exists
 		steps = [][]string{{"read-tree", "-m", "-u", commit},
-			steps[0], {"config", "receive.denyCurrentBranch", "updateInstead"}}
+			steps[0], {"config", "receive.denyCurrentBranch", "updateInstead"}, {"config", FollowedBranch, n.Branch}}
 	}
 	for _, args := range steps {
 		if _, err := runGit(ctx, git, env, nil, args...); err != nil {

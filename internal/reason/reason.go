@@ -73,6 +73,7 @@ const (
 	RequestUnknown
 	RequestDown
 	RequestDone
+	RequestWaits
 	ClockStepped
 	ClockStore
 	ClockCells
@@ -88,6 +89,8 @@ const (
 	KeyRefused
 	RemovalUnconfirmed
 	BeingRead
+	VersionPassed
+	RepositoryUnread
 
 	// What holds single cells.
 	Infrastructure
@@ -177,6 +180,7 @@ var table = [codeCount]entry{
 	RequestDown:    {name: "request-down", format: "%s asks to go back to %s: %s"},
 	RequestDone: {name: "request-done",
 		format: "%s asks for %s, which is the head already; the head's other fields are the engine's"},
+	RequestWaits: {name: "request-waits", format: "%s asked for %s in %s%s"},
 	ClockStepped: {name: "clock-stepped",
 		format: "this machine's clock was stepped by %s; check its time service"},
 	ClockStore: {name: "clock-store",
@@ -209,6 +213,9 @@ var table = [codeCount]entry{
 			"git commit --allow-empty -m 'confirm the removal' -m '%s: %s'"},
 	BeingRead: {name: "being-read",
 		format: "%s is being read: its digest is not known yet, and nothing waits for it"},
+	RepositoryUnread: {name: "repository-unread", format: "it can't be read since %s: %s; everything stays as it is"},
+	VersionPassed: {name: "version-passed",
+		format: "it is below the head %s, and a channel only goes up: cut it again under a greater version"},
 
 	Infrastructure: {name: "infrastructure", format: "%s needs infrastructure %d, the cell has %d"},
 	TooOld: {name: "too-old",

@@ -22,6 +22,7 @@ func (f *fleetHandlers) showPlan(context.Context, *struct{}) (*planOutput, error
 		return nil, err
 	}
 	out := &planOutput{Body: v.Plan}
+	out.Body.Blocked = v.Verdicts()
 	if out.Body.Actions == nil {
 		out.Body.Actions = []plan.Action{}
 	}
@@ -46,28 +47,23 @@ func (f *fleetHandlers) showStatus(_ context.Context, in *statusInput) (*statusO
 }
 
 type whyInput struct {
-	Name string `path:"name" doc:"a cell, or else a channel"`
+	Name string `path:"name" doc:"a cell, or else a channel, or else a release"`
 }
 
-// Why is the response of /v1/why/{name}.
-type Why struct {
-	Name  string   `json:"name"`
-	Lines []string `json:"lines" doc:"what it runs, what it should run, and every verdict between the two, for people"`
-}
-
-type whyOutput struct{ Body Why }
+type whyOutput struct{ Body view.Explanation }
 
 func (f *fleetHandlers) showWhy(_ context.Context, in *whyInput) (*whyOutput, error) {
 	v, err := latestView(f.views)
 	if err != nil {
 		return nil, err
 	}
-	lines, ok := view.Why(v, in.Name)
+	e, ok := view.Why(v, in.Name)
 	if !ok {
 		return nil, huma.Error404NotFound(
-			"The release repository has neither a cell nor a channel of that name: /v1/status lists them.")
+			"The release repository has neither a cell, a channel nor a release of that name: /v1/status lists cells and " +
+				"channels.")
 	}
-	return &whyOutput{Body: Why{Name: in.Name, Lines: lines}}, nil
+	return &whyOutput{Body: e}, nil
 }
 
 type rolloutsInput struct {

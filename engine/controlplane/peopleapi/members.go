@@ -45,6 +45,7 @@ func (m *memberHandlers) describeMember(c view.CellStatus) view.Member {
 type MemberPage struct {
 	Cells []view.Member `json:"cells" doc:"by name"`
 	Total int           `json:"total"`
+	Keyed bool          `json:"keyed" doc:"cells have keys here; else they name themselves, on the control plane's machine"`
 	Next  string        `json:"next,omitempty" doc:"after= of the next page; omitted on the last page"`
 }
 
@@ -57,7 +58,7 @@ func (m *memberHandlers) listMembers(ctx context.Context, in *statusInput) (*mem
 	}
 	out := &membersOutput{
 		Body: MemberPage{Cells: make([]view.Member, 0, len(found.Body.Cells)), Total: found.Body.Total,
-			Next: found.Body.Next}}
+			Keyed: len(m.pins) > 0, Next: found.Body.Next}}
 	for _, c := range found.Body.Cells {
 		out.Body.Cells = append(out.Body.Cells, m.describeMember(c))
 	}

@@ -1,6 +1,7 @@
 package cellcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 func cellAddVerb(a *cli.App) *cobra.Command {
@@ -27,7 +29,9 @@ needs nothing else. Without --channel the cell must exist already: it gets a new
 that it registers with replaces the one before.
 
 The token is made by the control plane (--server, as an administrator) or, on the server's machine,
-in its store (--data or --database).`,
+in its store (--data or --database). Where the control plane serves only its own machine, cells have
+no keys and need no token: the line to run in the cell names the cell. Without any of these flags,
+the cell is only added.`,
 		Example: `  sluice cell add acme --channel dedicated --server unix:///run/sluice.sock
   sluice cell add acme --channel dedicated --profile small --label region=eu --value domain=acme.example --data /var/lib/sluice`,
 		Args: cli.ArgumentCount(1, 1, "NAME"),
@@ -41,7 +45,7 @@ in its store (--data or --database).`,
 				return cli.UsageError(cmd,
 					"--profile, --value and --label are for a new cell, which needs --channel too")
 			}
-			if !findTokenStore(a, cmd) {
+			if !findTokenStore(a, cmd) && (n.Channel == "" || file != "") {
 				return cli.UsageError(cmd, missingTokenStore)
 			}
 			return addCell(a, cmd, n, file)
@@ -64,13 +68,20 @@ type addResult struct {
 	Commit  string    `json:"commit,omitempty"` // of cell.yaml; empty: the cell existed
 	Token   string    `json:"token,omitempty"`
 	File    string    `json:"file,omitempty"` // with the token
-	Expires time.Time `json:"expires"`
+	Expires time.Time `json:"expires,omitzero"`
 	Run     string    `json:"run"` // the line to run in the cell
 }
 
 func addCell(a *cli.App, cmd *cobra.Command, n edits.AddCell, file string) error {
 	subject := "add cell " + n.Name
 	result := addResult{Cell: n.Name}
+	way, err := findTokenWay(cmd.Context(), a)
+	if err == nil && way.keyless && file != "" {
+		err = cli.Fail(errors.New("cells have no keys here, so there is no token to write"), "leave --token-file out")
+	}
+	if err != nil { // before anything is committed
+		return fmt.Errorf("%s: %w", subject, err)
+	}
 	if n.Channel != "" {
 		commit, err := commitCell(a, cmd, n)
 		if err != nil {
@@ -78,32 +89,84 @@ func addCell(a *cli.App, cmd *cobra.Command, n edits.AddCell, file string) error
 		}
 		result.Commit = commit
 	}
-	var token peopleapi.JoinToken
-	makeToken := func() (string, error) {
-		var err error
-		token, err = requestJoinToken(a, cmd, n.Name)
-		return token.Token, err
-	}
-	if err := writeSecret(file, makeToken); err != nil {
-		err = fmt.Errorf("%s: %w", subject, err)
+	if way.keyless {
+		if _, err := readCell(cmd.Context(), a, cmd, n.Name); err != nil {
+			return fmt.Errorf("%s: %w", subject, err)
+		}
+		result.Run = fmt.Sprintf("sluice agent --cell %s --server %s --dir /srv/product", n.Name, way.address)
+	} else if err := addToken(a, cmd, &result, file); err != nil {
 		if result.Commit != "" {
 			a.Stderr.PrintLine("cell %s is committed (%s), but has no token yet; to make one: sluice cell add %s",
 				n.Name, cli.ShortID(result.Commit), n.Name)
 		}
-		return err
-	}
-	result.Token, result.Expires = token.Token, token.Expires
-	result.Run = "SLUICE_JOIN=" + token.Token + " sluice agent --dir /srv/product"
-	if file != "" {
-		result.Token, result.File, result.Run = "", file, "sluice agent --join @"+file+" --dir /srv/product"
+		return fmt.Errorf("%s: %w", subject, err)
 	}
 	return a.PrintResult(result, func() {
 		if result.Commit != "" {
 			a.Stdout.PrintLine("%s to %s: commit %s", subject, n.Channel, cli.ShortID(result.Commit))
 		}
-		a.Stdout.PrintLine("run this in the cell, until %s:", cli.FormatTime(result.Expires.Round(time.Second)))
+		until := ", on the control plane's machine"
+		if !way.keyless {
+			until = ", until " + cli.FormatTime(result.Expires.Round(time.Second))
+		}
+		a.Stdout.PrintLine("run this in the cell%s:", until)
 		a.Stdout.PrintLine("  %s", result.Run)
 	})
+}
+
+// addToken makes the cell's token and the line that uses it.
+func addToken(a *cli.App, cmd *cobra.Command, result *addResult, file string) error {
+	var token peopleapi.JoinToken
+	err := writeSecret(file, func() (string, error) {
+		var err error
+		token, err = requestJoinToken(a, cmd, result.Cell)
+		return token.Token, err
+	})
+	result.Token, result.Expires = token.Token, token.Expires
+	result.Run = "SLUICE_JOIN=" + token.Token + " sluice agent --dir /srv/product"
+	if file != "" {
+		result.Token, result.File, result.Run = "", file, "sluice agent --join @"+file+" --dir /srv/product"
+	}
+	return err
+}
+
+// tokenWay says how a new cell becomes known to the control plane.
+type tokenWay struct {
+	keyless bool   // cells have no keys, and name themselves
+	address string // then: where the control plane answers
+}
+
+// findTokenWay finds out whether the control plane serves cells with keys: only then there are tokens.
+func findTokenWay(ctx context.Context, a *cli.App) (w tokenWay, err error) {
+	const usual = "http://127.0.0.1:7600"
+	switch {
+	case a.Server != "":
+		var page peopleapi.MemberPage
+		err := a.GetResource(ctx, "/v1/cells?limit=1", &page)
+		return tokenWay{!page.Keyed, a.Server}, err
+	case a.Data == "" && a.Database == "":
+		return tokenWay{true, usual}, nil
+	}
+	st, err := a.OpenStore(ctx, a.Logger())
+	if err != nil {
+		return w, err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	advertised, _, err := cli.ReadAdvertised(ctx, st)
+	if err != nil || advertised.Address != "" {
+		return w, err
+	}
+	local, err := st.Fact(ctx, cli.LocalFact)
+	return tokenWay{true, cmp.Or(local, usual)}, err
+}
+
+// readCell returns a cell of the repository; the error suggests the nearest.
+func readCell(ctx context.Context, a *cli.App, cmd *cobra.Command, name string) (*plan.Cell, error) {
+	s, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
+	if err != nil {
+		return nil, err
+	}
+	return s.Cell(name)
 }
 
 // commitCell commits cell.yaml and returns the commit; empty if the cell exists as requested.
@@ -154,32 +217,24 @@ func isCommitted(ctx context.Context, a *cli.App, cmd *cobra.Command, name strin
 // createJoinToken makes a token in the store, on the server's machine.
 func createJoinToken(ctx context.Context, a *cli.App, cmd *cobra.Command,
 	name string) (token peopleapi.JoinToken, err error) {
-	s, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
+	cell, err := readCell(ctx, a, cmd, name)
 	if err != nil {
 		return token, err
-	}
-	if s.Desired.Cells[name] == nil {
-		return token, cli.Fail(fmt.Errorf("the repository has no cell %q", name),
-			"add it: sluice cell add %s --channel CHANNEL", name)
 	}
 	st, err := a.OpenStore(ctx, a.Logger())
 	if err != nil {
 		return token, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	advertised, stored, err := cli.ReadAdvertised(ctx, st)
+	advertised, _, err := cli.ReadAdvertised(ctx, st)
 	if err != nil {
 		return token, err
-	}
-	if stored == "" || advertised.Address == "" {
-		return token, cli.Fail(errors.New("no control plane has served cells with keys from this store, "+
-			"so there is no address to give the cell"), "sluice serve --cells HOST:PORT")
 	}
 	observed, err := st.Known(ctx)
 	if err != nil {
 		return token, err
 	}
-	serial := s.Desired.Cells[name].Identity.Serial
+	serial := cell.Identity.Serial
 	if r, ok := observed.Registered[name]; ok {
 		serial = max(serial, r.Identity.Serial)
 	}

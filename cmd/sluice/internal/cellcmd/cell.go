@@ -205,16 +205,14 @@ func fetchMember(a *cli.App, cmd *cobra.Command, name string) (view.Member, erro
 		var m view.Member
 		return m, a.GetResource(cmd.Context(), cellPath(name, ""), &m)
 	}
-	all, err := readMembers(cmd.Context(), a, cmd, view.StatusPage{})
+	v, err := a.LocalView(cmd.Context(), cmd, false)
+	if err == nil {
+		_, err = (&edits.Releases{Desired: v.Desired}).Cell(name)
+	}
 	if err != nil {
 		return view.Member{}, err
 	}
-	for _, m := range all {
-		if m.Name == name {
-			return m, nil
-		}
-	}
-	return view.Member{}, cli.Fail(fmt.Errorf("the repository has no cell %q", name), "sluice cell list")
+	return view.MemberOf(view.CellOf(v, name), v.Identity(name)), nil
 }
 
 func readMembers(ctx context.Context, a *cli.App, cmd *cobra.Command, page view.StatusPage) ([]view.Member, error) {
@@ -222,9 +220,10 @@ func readMembers(ctx context.Context, a *cli.App, cmd *cobra.Command, page view.
 	if err != nil {
 		return nil, err
 	}
-	if page.Channel != "" && v.Desired.Channels[page.Channel] == nil {
-		return nil, cli.Fail(fmt.Errorf("there is no channel %q", page.Channel), "the channels are %s",
-			strings.Join(v.Desired.Order, ", "))
+	if page.Channel != "" {
+		if _, err := (&edits.Releases{Desired: v.Desired}).Channel(page.Channel); err != nil {
+			return nil, err
+		}
 	}
 	return view.MembersOf(v, page), nil
 }

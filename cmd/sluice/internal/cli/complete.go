@@ -28,7 +28,10 @@ func ReleaseNames(s *edits.Releases) []string {
 	return all
 }
 
-func CellsAndChannels(s *edits.Releases) []string { return append(CellNames(s), ChannelNames(s)...) }
+// EverythingWithAWhy returns what sluice why explains.
+func EverythingWithAWhy(s *edits.Releases) []string {
+	return slices.Concat(CellNames(s), ChannelNames(s), ReleaseNames(s))
+}
 
 func ChannelsAndReleases(s *edits.Releases) []string {
 	return append(slices.Clone(ChannelNames(s)), ReleaseNames(s)...)

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/announcer"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/flags/announce"
@@ -123,12 +125,24 @@ func (at Location) checkKind(files fs.FS) error {
 	return nil
 }
 
+// checkReleases refuses files that are no release repository's: they have neither settings nor a channel's policy.
+func (at Location) checkReleases(files fs.FS) error {
+	if _, err := fs.Stat(files, SettingsFile); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if found, err := fs.Glob(files, channels.Dir+"/*/channel.yaml"); err != nil || len(found) > 0 {
+		return nil //nolint:nilerr // the reader of channels reports it
+	}
+	return Fail(fmt.Errorf("%s is no release repository: it has neither sluice.yaml nor channels/NAME/channel.yaml",
+		at.Address), "%s, or SLUICE_REPO, names the release repository; sluice init makes one", at.flagName)
+}
+
 // checkKindTimeout bounds how long CheckKind reads the repository.
 const checkKindTimeout = 10 * time.Second
 
 // CheckKind refuses a repository of the other kind. A repository that can't be read now is no reason to stop:
-// its reader tries again.
-func (o *OpenRepository) CheckKind(ctx context.Context) error {
+// its reader tries again. first: nothing was read from it before, so one that has lost everything is another one.
+func (o *OpenRepository) CheckKind(ctx context.Context, first bool) error {
 	ctx, cancel := context.WithTimeout(ctx, checkKindTimeout)
 	defer cancel()
 	commit, err := o.Fetch(ctx)
@@ -139,5 +153,11 @@ func (o *OpenRepository) CheckKind(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // its next reader reports it
 	}
-	return o.checkKind(files)
+	if err := o.checkKind(files); err != nil || !first {
+		return err
+	}
+	if o.layout != gitrepo.FlagsLayout {
+		return o.checkReleases(files)
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -28,6 +29,8 @@ type Location struct {
 	Address    string // a folder or a URL, without credentials: for messages
 	full       string // the same with its credentials, if it has any
 	Branch     string // empty: the one that HEAD names
+	followed   string // without Branch: the branch that the engine follows while another is checked out; else empty
+	checkedOut string // that other branch
 	layout     gitrepo.Layout
 	mirrorName string // the folder of its mirror in --data
 	flagName   string // the flag that names the repository, for messages
@@ -45,14 +48,49 @@ func (a *App) findReleaseLocation(ctx context.Context, cmd *cobra.Command) (Loca
 		a.Repo = a.Getenv("SLUICE_REPO")
 	}
 	if a.Repo != "" {
-		return a.ReleaseLocation(a.Repo), nil
+		return a.withFollowedBranch(ctx, a.ReleaseLocation(a.Repo)), nil
 	}
 	address := a.enclosingRepository(ctx)
 	if address == "" {
 		return Location{}, Fail(fmt.Errorf("%sthere is no git repository around the working folder",
 			CommandPrefix(cmd)), "name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
 	}
-	return a.ReleaseLocation(address), nil
+	return a.withFollowedBranch(ctx, a.ReleaseLocation(address)), nil
+}
+
+// withFollowedBranch finds the branch that the engine follows in a folder with a worktree: people check out others there,
+// to work on a policy.
+func (a *App) withFollowedBranch(ctx context.Context, at Location) Location {
+	if at.Branch != "" || IsRemote(at.Address) || FindFolderKind(at.Address) != Worktree {
+		return at
+	}
+	followed, err := a.RunGit(ctx, at.Address, "config", "--local", gitrepo.FollowedBranch)
+	if err != nil || followed == "" {
+		return at
+	}
+	head, err := a.RunGit(ctx, at.Address, "symbolic-ref", "--short", "--quiet", "HEAD")
+	if err != nil {
+		head = "no branch" // a commit is checked out
+	}
+	if head != followed {
+		at.followed, at.checkedOut = followed, head
+	}
+	return at
+}
+
+// RecordFollowedBranch keeps, in the configuration of a folder with a worktree, which branch the engine follows, so that
+// people's commands go there too. A folder that can't be written to keeps what it says.
+func (a *App) RecordFollowedBranch(ctx context.Context, at Location) {
+	if IsRemote(at.Address) || FindFolderKind(at.Address) != Worktree {
+		return
+	}
+	branch := cmp.Or(at.Branch, at.followed)
+	if branch == "" {
+		branch, _ = a.RunGit(ctx, at.Address, "symbolic-ref", "--short", "--quiet", "HEAD")
+	}
+	if known, _ := a.RunGit(ctx, at.Address, "config", "--local", gitrepo.FollowedBranch); branch != "" && branch != known {
+		_, _ = a.RunGit(ctx, at.Address, "config", "--local", gitrepo.FollowedBranch, branch)
+	}
 }
 
 // enclosingRepository returns the repository around the working folder; empty: there is none. For a clone, it
@@ -120,7 +158,7 @@ func (a *App) OpenLocation(ctx context.Context, at Location, as CommitIdentity) 
 		signer = as.Signer
 	}
 	repo, err := gitrepo.Open(ctx, at.full, gitrepo.Options{
-		Mirror: mirror, Branch: at.Branch, Layout: at.layout, Author: as.Person, Signer: signer, Log: a.Logger(),
+		Mirror: mirror, Branch: cmp.Or(at.Branch, at.followed), Layout: at.layout, Author: as.Person, Signer: signer, Log: a.Logger(),
 		Web: gitrepo.Web{Username: a.Getenv("SLUICE_GIT_USERNAME"), Password: a.Getenv("SLUICE_GIT_TOKEN"),
 			CAFile: a.Getenv("SLUICE_GIT_CA_FILE")},
 		SSH: gitrepo.SSH{Key: a.Getenv("SLUICE_SSH_KEY"), KnownHosts: a.Getenv("SLUICE_SSH_KNOWN_HOSTS")},
@@ -175,7 +213,7 @@ func (o *OpenRepository) ReadReleases(ctx context.Context) (*edits.Releases, err
 	if err != nil {
 		return nil, err
 	}
-	if err := o.checkKind(files); err != nil {
+	if err := errors.Join(o.checkKind(files), o.checkReleases(files)); err != nil {
 		return nil, err
 	}
 	d, err := o.Loader.Load(ctx, tip)

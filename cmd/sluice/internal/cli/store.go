@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/engine/store/postgres"
@@ -37,8 +38,73 @@ type Store interface {
 	Close() error
 }
 
-// OpenStore opens the database that --database names, or the store in --data.
+// OpenStore opens the database that --database names, or the store in --data, which a control plane must have made: a
+// store beside the one that is served would take what nobody reads.
 func (a *App) OpenStore(ctx context.Context, log zerolog.Logger) (Store, error) {
+	if err := a.CheckStore(); err != nil {
+		return nil, err
+	}
+	return a.openStore(ctx, log)
+}
+
+// MakeStore is OpenStore for a control plane, which makes the store if it is not there.
+func (a *App) MakeStore(ctx context.Context, log zerolog.Logger) (Store, error) {
+	st, err := a.openStore(ctx, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.markStore(); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return st, nil
+}
+
+// elsewhereFile says, in --data, that the store of the control plane that uses the folder is in PostgreSQL.
+const elsewhereFile = "store-in-postgresql"
+
+func (a *App) markStore() error {
+	file := filepath.Join(a.Data, elsewhereFile)
+	if a.Database == "" {
+		if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	return os.WriteFile(file, []byte("The store of the control plane that uses this folder is in PostgreSQL.\n"), 0o600)
+}
+
+// CheckStore refuses --data where no control plane keeps its store.
+func (a *App) CheckStore() error {
+	if a.Database != "" {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(a.Data, elsewhereFile)); err == nil {
+		return Fail(fmt.Errorf("the control plane that uses %s keeps its store in PostgreSQL", a.Data),
+			"ask it with --server ADDRESS, or name its database with --database")
+	}
+	if _, err := os.Stat(filepath.Join(a.Data, StoreFile)); errors.Is(err, fs.ErrNotExist) {
+		return Fail(fmt.Errorf("there is no store in %s: no control plane has used that folder", a.Data),
+			"--data names the folder that sluice serve uses; or ask the control plane with --server ADDRESS")
+	}
+	return nil
+}
+
+// CheckData refuses a --data folder that is not there, for verbs that do not make it.
+func (a *App) CheckData() error {
+	if a.Data == "" {
+		return nil
+	}
+	switch info, err := os.Stat(a.Data); {
+	case err == nil && !info.IsDir():
+		return Fail(fmt.Errorf("--data %s is no folder", a.Data), "it names the folder that sluice serve uses")
+	case errors.Is(err, fs.ErrNotExist):
+		return Fail(fmt.Errorf("--data %s: there is no such folder, and nothing was made", a.Data),
+			"it names the folder that sluice serve uses; check the path")
+	}
+	return nil
+}
+
+func (a *App) openStore(ctx context.Context, log zerolog.Logger) (Store, error) {
 	if a.Database == "" {
 		return store.Open(ctx, filepath.Join(a.Data, StoreFile), log)
 	}
@@ -58,6 +124,9 @@ type Advertised struct {
 }
 
 const AdvertisedFact = "control-plane"
+
+// LocalFact is where the control plane answers on its own machine, for cells without keys: an address for --server.
+const LocalFact = "local-address"
 
 // ReadAdvertised returns the stored value, and its encoded form for KeepFact; empty: none is stored.
 func ReadAdvertised(ctx context.Context, st Store) (s Advertised, stored string, err error) {
@@ -120,6 +189,9 @@ func FetchStatus(ctx context.Context, a *App, cmd *cobra.Command, repo **OpenRep
 		*repo = r
 	}
 	v, err := a.DecideView(ctx, *repo)
+	if err == nil && page.Channel != "" {
+		_, err = (&edits.Releases{Desired: v.Desired}).Channel(page.Channel)
+	}
 	if err != nil {
 		return view.Status{}, err
 	}
@@ -132,9 +204,6 @@ func (a *App) LoadObserved(ctx context.Context) (plan.Observed, error) {
 	none := plan.Observed{Cells: map[string]*plan.CellState{}}
 	if a.Data == "" && a.Database == "" {
 		return none, nil
-	}
-	if _, err := os.Stat(filepath.Join(a.Data, StoreFile)); a.Database == "" && errors.Is(err, fs.ErrNotExist) {
-		return none, nil // nothing has run here, and reading makes no store
 	}
 	st, err := a.OpenStore(ctx, a.Logger())
 	if err != nil {

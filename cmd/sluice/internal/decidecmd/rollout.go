@@ -137,8 +137,10 @@ func fetchRollouts(ctx context.Context, a *cli.App, cmd *cobra.Command, channel 
 	if err != nil {
 		return nil, err
 	}
-	if channel != "" && v.Desired.Channels[channel] == nil {
-		return nil, cli.Fail(fmt.Errorf("there is no channel %s", channel), "sluice status lists them")
+	if channel != "" {
+		if _, err := (&edits.Releases{Desired: v.Desired}).Channel(channel); err != nil {
+			return nil, err
+		}
 	}
 	return view.Rollouts(v, channel), nil
 }

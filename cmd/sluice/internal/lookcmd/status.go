@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -197,13 +198,22 @@ func waitsField(c view.ChannelStatus) cli.Field {
 		parts, colour = append(parts, c.Refused), cli.Red
 	}
 	if r := c.Request; r != nil {
-		parts = append(parts, fmt.Sprintf("%s asked for %s", r.By, cli.OrDash(r.Release)))
+		part := fmt.Sprintf("%s asked for %s", r.By, cli.OrDash(r.Release))
+		if r.Reason != "" {
+			part += ": " + r.Reason
+		}
+		parts = append(parts, part)
 	}
 	for _, b := range c.Blocked {
-		if b.Gate == "hold" && len(c.Holds) > 0 {
+		if b.Code == reason.Hold && len(c.Holds) > 0 || b.Code == reason.RequestWaits {
 			continue
 		}
-		if part := strings.TrimSpace(b.Release + " " + b.Gate); !slices.Contains(parts, part) {
+		part := strings.TrimSpace(b.Release + " " + b.Gate)
+		switch b.Code {
+		case reason.Frozen, reason.Quarantine, reason.QuarantineStays: // a person's own words
+			part += ": " + b.Reason
+		}
+		if !slices.Contains(parts, part) {
 			parts = append(parts, part)
 		}
 	}

@@ -8,18 +8,23 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
-	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 func WhyVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "why CELL|CHANNEL",
+		Use:     "why CELL|CHANNEL|V",
 		GroupID: cli.GroupLook,
 		Short:   "Explain what a cell or channel runs, what it should run, and every verdict between",
+		Long: `Of a cell or a channel: what it runs, what it should run, and everything that keeps it from that. Of a
+release, by its version: where it is in each channel, or what it waits for there. With -o json, the
+verdicts have their gates, codes and instants.`,
 		Example: `  sluice why dedicated --server http://127.0.0.1:7600
+  sluice why 2026.11.3
   sluice why acme --repo https://git.example/releases --data /var/lib/sluice`,
-		Args: cli.ArgumentCount(1, 1, "CELL or CHANNEL"),
+		Args: cli.ArgumentCount(1, 1, "CELL, CHANNEL or V, a release's version,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			why, err := fetchWhy(a, cmd, args[0])
 			if err != nil {
@@ -40,7 +45,7 @@ func WhyVerb(a *cli.App) *cobra.Command {
 	return cmd
 }
 
-func fetchWhy(a *cli.App, cmd *cobra.Command, name string) (why peopleapi.Why, err error) {
+func fetchWhy(a *cli.App, cmd *cobra.Command, name string) (why view.Explanation, err error) {
 	ctx := cmd.Context()
 	if a.UsesServer() {
 		return why, a.GetResource(ctx, "/v1/why/"+url.PathEscape(name), &why)
@@ -49,9 +54,12 @@ func fetchWhy(a *cli.App, cmd *cobra.Command, name string) (why peopleapi.Why, e
 	if err != nil {
 		return why, err
 	}
-	lines, ok := view.Why(v, name)
+	why, ok := view.Why(v, name)
 	if !ok {
-		return why, cli.Fail(errors.New("neither a cell nor a channel has that name"), "sluice status lists them")
+		names := cli.EverythingWithAWhy(&edits.Releases{Desired: v.Desired})
+		return why, cli.Fail(errors.New("neither a cell, a channel nor a release has that name"+
+			words.DidYouMean(name, names)),
+			"sluice status lists channels and cells; sluice release list lists releases")
 	}
-	return peopleapi.Why{Name: name, Lines: lines}, nil
+	return why, nil
 }

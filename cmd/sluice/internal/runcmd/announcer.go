@@ -54,7 +54,7 @@ func openAnnouncer(a *cli.App, cmd *cobra.Command, e *runningEngine, r engineOpt
 	if err != nil {
 		return nil, err
 	}
-	if err := repo.CheckKind(cmd.Context()); err != nil {
+	if err := repo.CheckKind(cmd.Context(), false); err != nil {
 		repo.Close()
 		return nil, err
 	}

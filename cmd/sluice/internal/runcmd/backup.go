@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -54,9 +53,8 @@ backed up with its own tools. The keys in DIR/tls are files: copy them too.`,
 				return cli.UsageError(cmd, "the store is in PostgreSQL: pg_dump backs it up")
 			}
 			file := filepath.Join(a.Data, cli.StoreFile)
-			if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-				return cli.Fail(fmt.Errorf("backup: there is no store in %s", a.Data),
-					"--data names the folder that serve uses")
+			if err := a.CheckStore(); err != nil {
+				return fmt.Errorf("backup: %w", err)
 			}
 			st, err := store.Open(cmd.Context(), file, a.Logger())
 			if err != nil {

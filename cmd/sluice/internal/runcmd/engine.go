@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/engine/signing"
@@ -64,6 +66,11 @@ func parseReach(cmd *cobra.Command, name string, entries []string) (reach.List, 
 
 const missingData = "--data, the folder for the mirror and the store, is missing"
 
+// MakesData reports whether a verb makes the folder that --data names; for all others it must be there.
+func MakesData(cmd *cobra.Command) bool {
+	return slices.Contains([]string{"sluice serve", "sluice tick"}, cmd.CommandPath())
+}
+
 // runningEngine is an engine with its repository and store. The caller closes it.
 type runningEngine struct {
 	*engine.Engine
@@ -101,7 +108,9 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	if as.Signer, err = engineSigner(a.Data, r); err != nil {
 		return nil, err
 	}
-	st, err := a.OpenStore(ctx, log)
+	_, err = os.Stat(filepath.Join(a.Data, cacheFile))
+	first := errors.Is(err, fs.ErrNotExist) // nothing was read from the repository before
+	st, err := a.MakeStore(ctx, log)
 	if err != nil {
 		return nil, err
 	}
@@ -109,10 +118,11 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	if err := repo.CheckKind(ctx); err != nil {
+	if err := repo.CheckKind(ctx, first); err != nil {
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
 	}
+	a.RecordFollowedBranch(ctx, repo.Location)
 	e, err := engine.New(ctx, repo.Repo, st,
 		engine.Options{Log: log, Key: signing.Public(as.Signer.Key), Probe: engine.NewHTTPProber(gates), Poll: r.poll,
 			CacheFile: repo.Loader.CacheFile})
@@ -202,5 +212,28 @@ func advertise(ctx context.Context, st cli.Store, mine cli.Advertised, dir strin
 					"one only if the standby key before signed it (sluice standby-key)")
 		}
 		return nil
+	}
+}
+
+// keepLocalAddress stores where this control plane answers on its own machine, for sluice cell add.
+func keepLocalAddress(ctx context.Context, st cli.Store, listening *listeners) error {
+	address := ""
+	for _, l := range listening.all {
+		if listening.public != "" {
+			break // cells have keys
+		}
+		if u := transport.ListenerURL(l); strings.HasPrefix(u, "http://") || strings.HasPrefix(u, "unix://") {
+			address = u
+			break
+		}
+	}
+	for {
+		before, err := st.Fact(ctx, cli.LocalFact)
+		if err == nil && before != address {
+			err = st.SetFact(ctx, cli.LocalFact, before, address)
+		}
+		if !errors.Is(err, plan.ErrStale) {
+			return err
+		}
 	}
 }

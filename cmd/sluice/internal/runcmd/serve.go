@@ -104,6 +104,9 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 		return err
 	}
 	defer announcing.Close()
+	if err := keepLocalAddress(ctx, e.store, listening); err != nil {
+		return err
+	}
 	if listening.public != "" {
 		mine := cli.Advertised{Address: listening.public, Pins: listening.keys.Pins}
 		if err := advertise(ctx, e.store, mine, listening.tlsDir, e.log); err != nil {

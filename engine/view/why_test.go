@@ -1,0 +1,152 @@
+package view_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/reason"
+)
+
+// Invariant 10: whatever holds something has its why, in why, status, rollout status and plan alike, even if nothing
+// waits for it now. What a person said is told in that person's words.
+func TestEverythingHeldHasAWhy(t *testing.T) {
+	freeze := "freezes: [{from: 2026-11-20T00:00:00Z, until: 2026-12-01T00:00:00Z, reason: their fair}]\n"
+	for name, tt := range map[string]struct {
+		change func(*World)
+		unread *view.Unread
+		code   reason.Code
+		says   string
+		about  string // the cell or the channel
+	}{
+		"a hold": {func(w *World) {
+			w.Commit("eve", "hold", map[string]string{"channels/staging/holds/x.yaml": "reason: incident 512\nby: Eve\n"})
+		}, nil, reason.Hold, "incident 512 (Eve, x)", "staging"},
+		"a second hold": {func(w *World) {
+			w.Commit("eve", "hold", map[string]string{
+				"channels/staging/holds/a.yaml": "reason: first\n", "channels/staging/holds/b.yaml": "reason: second\n",
+			})
+			w.Commit("bob", "cut", Release("1.2.0"))
+		}, nil, reason.Hold, "second", "staging"},
+		"a hold of a cell": {func(w *World) {
+			w.Commit("eve", "hold", map[string]string{
+				"channels/staging/holds/x.yaml": "reason: their audit\ncells: [s1]\n",
+			})
+		}, nil, reason.Hold, "their audit", "s1"},
+		"a freeze": {func(w *World) { w.Commit("eve", "freeze", Policy("staging", freeze)) }, nil, reason.Frozen,
+			"their fair", "staging"},
+		"a freeze of everything": {func(w *World) {
+			w.Commit("eve", "freeze", map[string]string{"sluice.yaml": w.Files["sluice.yaml"] + freeze})
+		}, nil, reason.Frozen, "their fair", "dedicated"},
+		"a pause by the vendor": {func(w *World) {
+			w.Commit("eve", "pause", map[string]string{"cells/s1/cell.yaml": w.Files["cells/s1/cell.yaml"] + "paused: no disk\n"})
+		}, nil, reason.CellPaused, "no disk", "s1"},
+		"a pause by the owner": {func(w *World) { w.SetOwnerDecision("s1", &cells.Owner{Paused: "audit"}) }, nil,
+			reason.OwnerPaused, "audit", "s1"},
+		"a request": {func(w *World) {
+			w.Commit("eve", "hold", map[string]string{"channels/staging/holds/x.yaml": "reason: wait\n"})
+			w.Commit("bob", "cut", Release("1.2.0"))
+			w.Commit("Eve", "promote 1.2.0 to staging\n\nthe customer waits\n\nCo-authored-by: Bob <bob@example.com>\n",
+				map[string]string{"channels/staging/head.yaml": "release: 1.2.0\n"})
+		}, nil, reason.RequestWaits, "Eve asked for 1.2.0 in ", "staging"},
+		"a quarantine": {func(w *World) {
+			w.Commit("bob", "cut", Release("1.2.0"))
+			w.Commit("eve", "quarantine", map[string]string{
+				"quarantine/1.2.0.yaml": "digest: " + string(w.Digest("1.2.0")) + "\nreason: loses data\nby: Eve\n",
+			})
+		}, nil, reason.Quarantine, "loses data (Eve)", "staging"},
+		"a release below the head": {func(w *World) { w.Commit("bob", "cut", Release("0.9.0")) }, nil,
+			reason.VersionPassed, "it is below the head 1.0.0", "staging"},
+		"an unreadable repository": {func(*World) {}, &view.Unread{Since: Start, Reason: "no route to host"},
+			reason.RepositoryUnread, "no route to host", "staging"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := TwoChannels(t).ReportInstalled()
+			w.Settle()
+			tt.change(w)
+			v := &view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan(), Unread: tt.unread}
+			isIt := func(b channels.Verdict) bool { return b.Code == tt.code && strings.Contains(b.Reason, tt.says) }
+			if !slices.ContainsFunc(v.Verdicts(), isIt) {
+				t.Errorf("plan: %v", v.Verdicts())
+			}
+			why, ok := view.Why(v, tt.about)
+			if !ok || !strings.Contains(strings.Join(why.Lines, "\n"), tt.says) || !slices.ContainsFunc(why.Blocked, isIt) {
+				t.Errorf("why: %q %v", why.Lines, why.Blocked)
+			}
+			inStatus := tt.unread != nil
+			s := view.StatusOf(v, view.StatusPage{})
+			for _, c := range s.Channels {
+				inStatus = inStatus || c.Name == tt.about && slices.ContainsFunc(c.Blocked, isIt)
+			}
+			for _, c := range s.Cells {
+				inStatus = inStatus || c.Name == tt.about && slices.ContainsFunc(c.Blocked, isIt)
+			}
+			if !inStatus {
+				t.Errorf("status: %v", s)
+			}
+			inRollouts := false
+			for _, p := range view.Rollouts(v, "") {
+				inRollouts = inRollouts || slices.ContainsFunc(p.Blocked, isIt)
+				for _, n := range p.Waiting {
+					inRollouts = inRollouts || n.Code == tt.code && slices.Contains(n.Cells, tt.about)
+				}
+			}
+			if !inRollouts {
+				t.Errorf("rollouts: %v", view.Rollouts(v, ""))
+			}
+		})
+	}
+}
+
+// A rollback that a person asked for carries that person's reason into the hold, the commit and why.
+func TestRollbackKeepsTheReason(t *testing.T) {
+	w := One(t, "")
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.WantActions("promote 1.1.0 staging")
+	w.Now = w.Now.Add(time.Minute)
+	w.Commit("Eve", "roll back staging\n\nit is slow\n", map[string]string{"channels/staging/head.yaml": "release: 1.0.0\n"})
+	w.WantActions("rollback 1.0.0 staging")
+	why, _ := view.Why(&view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}, "staging")
+	if !strings.Contains(strings.Join(why.Lines, "\n"), "it is slow") {
+		t.Errorf("why: %q", why.Lines)
+	}
+}
+
+// why V says of each channel where the release is, or what it waits for.
+func TestWhyOfARelease(t *testing.T) {
+	w := TwoChannels(t).ReportInstalled()
+	w.Settle()
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Run()
+	w.Commit("bob", "cut", Release("1.2.0"))
+	w.Commit("bob", "cut", Release("1.3.0"))
+	w.Commit("bob", "cut", Release("0.9.0"))
+	w.Commit("bob", "cut", Release("2.0.0-rc.1"))
+	v := &view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}
+	for version, wants := range map[string][]string{
+		"1.0.0":      {"staging: had it until ", "and then 1.1.0", "dedicated: runs it since "},
+		"1.1.0":      {"staging: runs it since ", "dedicated: soak blocked: "},
+		"1.2.0":      {"staging: 1.3.0 goes first, which is greater", "dedicated: takes it after staging, where it is not yet"},
+		"1.3.0":      {"staging: settled blocked: keeps 1.1.0"},
+		"0.9.0":      {"staging: runs 1.1.0, which is greater, and never had it"},
+		"2.0.0-rc.1": {"staging: takes no pre-releases"},
+	} {
+		why, ok := view.Why(v, version)
+		if !ok || why.Kind != view.SubjectRelease {
+			t.Errorf("%s: %v", version, why)
+		}
+		for _, want := range wants {
+			if !strings.Contains(strings.Join(why.Lines, "\n"), want) {
+				t.Errorf("%s lacks %q:\n%s", version, want, strings.Join(why.Lines, "\n"))
+			}
+		}
+	}
+	if _, ok := view.Why(v, "9.9.9"); ok {
+		t.Error("a release that is not there is explained")
+	}
+}
