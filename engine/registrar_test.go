@@ -399,8 +399,8 @@ func TestR27WhyShowsKeyChanges(t *testing.T) {
 	}
 	why := func() string {
 		v := &view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}
-		lines, _ := view.Why(v, "s1")
-		return strings.Join(lines, "\n")
+		why, _ := view.Why(v, "s1")
+		return strings.Join(why.Lines, "\n")
 	}
 	change("token of ada", "ed25519:one", func(i *cells.Identity) { i.Epoch = 1 })
 	if got := why(); !strings.Contains(got, "registered, by token of ada (not committed yet)") {

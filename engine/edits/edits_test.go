@@ -152,7 +152,7 @@ func TestReleaseDecisions(t *testing.T) {
 				"next: the engine answers; sluice why staging shows what it waits for",
 		},
 		"promote: what it runs": {
-			d:    edits.Promote{Release: "1.0.0", Channel: "dedicated"},
+			d: edits.Promote{Release: "1.0.0", Channel: "dedicated"},
 			want: "unchanged: promote 1.0.0 to dedicated: it is already the head, or requested; where it failed, sluice cell " +
 				"retry CELL tries it again",
 		},

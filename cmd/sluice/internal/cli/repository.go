@@ -158,7 +158,8 @@ func (a *App) OpenLocation(ctx context.Context, at Location, as CommitIdentity) 
 		signer = as.Signer
 	}
 	repo, err := gitrepo.Open(ctx, at.full, gitrepo.Options{
-		Mirror: mirror, Branch: cmp.Or(at.Branch, at.followed), Layout: at.layout, Author: as.Person, Signer: signer, Log: a.Logger(),
+		Mirror: mirror, Branch: cmp.Or(at.Branch, at.followed), Layout: at.layout, Author: as.Person, Signer: signer,
+		Log: a.Logger(),
 		Web: gitrepo.Web{Username: a.Getenv("SLUICE_GIT_USERNAME"), Password: a.Getenv("SLUICE_GIT_TOKEN"),
 			CAFile: a.Getenv("SLUICE_GIT_CA_FILE")},
 		SSH: gitrepo.SSH{Key: a.Getenv("SLUICE_SSH_KEY"), KnownHosts: a.Getenv("SLUICE_SSH_KNOWN_HOSTS")},
@@ -168,8 +169,8 @@ func (a *App) OpenLocation(ctx context.Context, at Location, as CommitIdentity) 
 		return nil, Fail(err, "is %s %s right? It takes a folder, https://…, ssh://… or host:path", at.flagName,
 			at.Address)
 	}
-	loader := engine.Loader{Repo: repo, CacheFile: filepath.Join(mirror, cacheFile)}
-	return &OpenRepository{Repo: repo, Location: at, Loader: loader, cleanup: cleanup}, nil
+	return &OpenRepository{Repo: repo, Location: at, cleanup: cleanup,
+		Loader: engine.Loader{Repo: repo, CacheFile: filepath.Join(mirror, cacheFile)}}, nil
 }
 
 // mirrorDir returns the folder of the mirror, one for each named branch, and a function to call at the end.

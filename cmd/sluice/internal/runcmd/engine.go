@@ -108,8 +108,6 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	if as.Signer, err = engineSigner(a.Data, r); err != nil {
 		return nil, err
 	}
-	_, err = os.Stat(filepath.Join(a.Data, cacheFile))
-	first := errors.Is(err, fs.ErrNotExist) // nothing was read from the repository before
 	st, err := a.MakeStore(ctx, log)
 	if err != nil {
 		return nil, err
@@ -118,6 +116,8 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
+	_, err = os.Stat(repo.Loader.CacheFile)
+	first := errors.Is(err, fs.ErrNotExist) // nothing was read from the repository before
 	if err := repo.CheckKind(ctx, first); err != nil {
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
