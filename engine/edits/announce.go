@@ -135,7 +135,7 @@ func (p PublishAnnouncement) fields(s *Flags, old *repository.Announcement, now 
 	if err != nil {
 		return nil, err
 	}
-	when := repository.LocalTimeOf(now.In(zone))
+	when := repository.LatestTime(now.In(zone)) // to publish now is at once, whatever hour the clocks repeat
 	if p.At != "" {
 		if when, err = parseFutureTime(p.At, zone, now); err != nil {
 			return nil, err

@@ -68,6 +68,16 @@ func LocalTimeOf(t time.Time) LocalTime {
 	return LocalTime{time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)}
 }
 
+// LatestTime returns the newest wall time, not after that of t in its zone, that clocks there show once: in the hour
+// that they show twice, the last minute before it.
+func LatestTime(t time.Time) LocalTime {
+	l := LocalTimeOf(t)
+	for len(l.instants(t.Location())) > 1 {
+		l = LocalTime{l.wall.Truncate(time.Minute).Add(-time.Second)}
+	}
+	return l
+}
+
 // instants returns every instant at which a clock in zone shows l, earliest first: one, or none in a gap, or two in an
 // overlap.
 func (l LocalTime) instants(zone *time.Location) (all []time.Time) {

@@ -206,3 +206,31 @@ func TestZones(t *testing.T) {
 		}
 	}
 }
+
+// Issue 13, part 11: a time that is to be written down now exists once, also in the hour that clocks show twice.
+func TestLatestTime(t *testing.T) {
+	for at, want := range map[string]string{
+		"2026-10-25T01:59:30+02:00": "2026-10-25T01:59:30", // before
+		"2026-10-25T02:00:00+02:00": "2026-10-25T01:59:59", // the hour, for the first time
+		"2026-10-25T02:30:15+02:00": "2026-10-25T01:59:59",
+		"2026-10-25T02:30:15+01:00": "2026-10-25T01:59:59", // and for the second
+		"2026-10-25T03:00:00+01:00": "2026-10-25T03:00:00", // after
+		"2026-03-29T03:00:00+02:00": "2026-03-29T03:00:00", // after a gap
+	} {
+		instant, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		zone, err := window.LoadZone("Europe/Berlin")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := LatestTime(instant.In(zone))
+		if l.String() != want {
+			t.Errorf("at %s: %s, want %s", at, l, want)
+		}
+		if err := l.checkIn(zone); err != nil || l.inZone(zone).After(instant) {
+			t.Errorf("at %s: %s, %v", at, l, err)
+		}
+	}
+}

@@ -336,7 +336,8 @@ func (c *compiled) latestWallTime(now time.Time) wallTime {
 }
 
 // OffsetBounds returns a period around t, end excluded, in which the zone's offset does not change; zero: no bound. It
-// corrects ZoneBounds, which returns an end in the past on 31 December of a leap year decades ahead (Go 1.26).
+// corrects ZoneBounds, which returns an end in the past on 31 December of a leap year that the zone's data say no more
+// about (Go 1.26).
 func OffsetBounds(t time.Time) (start, end time.Time) {
 	start, end = t.ZoneBounds()
 	if !end.IsZero() && !end.After(t) {
