@@ -24,6 +24,7 @@ type Compiled struct {
 	hidden         []bool // by feature: Bundle.Hidden
 	flags          map[string]*flag
 	sorted         []*flag // by key
+	timed          []*flag // whose rules read the time, by key
 }
 
 // flag is a compiled definition.
@@ -106,6 +107,9 @@ func (c *Compiled) compileFlags(raw map[string]json.RawMessage, gates bool) erro
 	}
 	for _, f := range c.sorted {
 		c.flags[f.def.Key] = f
+		if instants, computed := f.evaluator.clockUse(); computed || len(instants) > 0 {
+			c.timed = append(c.timed, f)
+		}
 		if f.featureIndex != ungated {
 			f.featureIndex = c.indexFeature(f.def.Feature())
 		}

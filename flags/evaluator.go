@@ -155,6 +155,14 @@ func (c *evaluator) result(d *Definition, variant string, reason Reason) Result 
 	return r
 }
 
+// clockUse is Instants of the rule; nil: there is none.
+func (c *evaluator) clockUse() (instants []int64, computed bool) {
+	if c == nil || c.rule == nil {
+		return nil, false
+	}
+	return c.rule.Instants()
+}
+
 // evaluate returns the flag's result for a caller at an instant, in Unix seconds. Facts hide attributes of the same
 // name.
 func (c *evaluator) evaluate(ctx Context, facts map[string]any, at int64) Result {

@@ -2,6 +2,7 @@ package flags
 
 import (
 	"maps"
+	"slices"
 	"sync"
 )
 
@@ -13,6 +14,8 @@ type Folded struct {
 	openings   []opening             // by feature
 	states     []CellState           // by gate
 	nextChange int64
+	passed     []int // by timed flag: how many of its rule's instants have come, if the rule is in force
+	computed   bool  // a rule in force computes with the time, so that nextChange does not name every change
 	revision   string
 	document   func() []byte
 	ramps      sync.Map // *flag → *evaluator: flags with a ramp, made on first use
@@ -63,13 +66,37 @@ func (c *Compiled) Fold(o Orders, f Facts, at int64) *Folded {
 			continue
 		}
 		out.openFeatures(i, &s, share, !g.Embargo || at >= g.At)
-		if next := g.nextChange(f.Cell, at); next != 0 && (out.nextChange == 0 || next < out.nextChange) {
-			out.nextChange = next
-		}
+		out.changesAt(g.nextChange(f.Cell, at))
 	}
+	out.foldInstants(at)
 	out.revision = out.computeRevision()
 	out.document = sync.OnceValue(out.encodeDocument)
 	return out
+}
+
+// changesAt notes an instant that changes the folding; 0: none.
+func (f *Folded) changesAt(at int64) {
+	if at != 0 && (f.nextChange == 0 || at < f.nextChange) {
+		f.nextChange = at
+	}
+}
+
+// foldInstants notes which instants of the rules in force have come, and the next one.
+func (f *Folded) foldInstants(at int64) {
+	f.passed = make([]int, len(f.compiled.timed))
+	for i, flag := range f.compiled.timed {
+		rule := flag.evaluator
+		if killed, ok := f.killed[flag.def.Key]; ok {
+			rule = killed.evaluator
+		} else if flag.featureIndex != ungated && f.openings[flag.featureIndex].percent == 0 {
+			continue
+		}
+		instants, computed := rule.clockUse()
+		f.computed = f.computed || computed
+		if f.passed[i], _ = slices.BinarySearch(instants, at+1); f.passed[i] < len(instants) {
+			f.changesAt(instants[f.passed[i]])
+		}
+	}
 }
 
 // openFeatures opens a gate's features up to the gate's share, unless something else closes the feature.
@@ -156,7 +183,12 @@ func (f *Facts) ruleData() map[string]any {
 	}
 }
 
-// Next returns the earliest later instant at which time alone changes the folding, in Unix seconds; 0: none.
+// Foreseen reports whether Next names each change of answers by time alone. It does not where a rule in force computes
+// with $flagd.timestamp instead of comparing it with numbers.
+func (f *Folded) Foreseen() bool { return !f.computed }
+
+// Next returns the earliest later instant at which time alone changes the folding, or the result of a rule's comparison
+// with $flagd.timestamp, in Unix seconds; 0: none.
 func (f *Folded) Next() int64 { return f.nextChange }
 
 // Revision returns a string that changes whenever any answer may change, and only then.

@@ -5,9 +5,10 @@ import (
 	"fmt"
 )
 
-// ParseDocument reads the output of Document, for a program that follows its cell's agent. The agent has decided gates
-// and facts already, so no flag is gated any more. The limits are those of a bundle.
-func ParseDocument(data []byte) (*Folded, error) {
+// ParseDocument reads the output of Document, for a program that follows its cell's agent, as of an instant in Unix
+// seconds. The agent has decided gates and facts already, so no flag is gated any more. The limits are those of a
+// bundle.
+func ParseDocument(data []byte, at int64) (*Folded, error) {
 	if len(data) > MaxBundle {
 		return nil, fmt.Errorf("read flags: %d bytes: at most %d are read", len(data), MaxBundle)
 	}
@@ -29,5 +30,5 @@ func ParseDocument(data []byte) (*Folded, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.Fold(Orders{}, Facts{}, 0), nil
+	return c.Fold(Orders{}, Facts{}, at), nil
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // computeRevision returns the Revision: a hash of the flags, the facts that rules see, the killed flags and how far
-// each feature is open. A gate that opens nothing yet is left out, so that the revision does not reveal a coming
+// each feature is open, and which instants of rules have come. A gate that opens nothing yet is left out, so that the revision does not reveal a coming
 // announcement (R45).
 func (f *Folded) computeRevision() string {
 	b := make([]byte, 0, 512+8*len(f.openings))
@@ -44,6 +44,9 @@ func (f *Folded) computeRevision() string {
 		if o.percent > 0 && o.percent < 100 {
 			text(f.compiled.gates[o.gate].ID) // the gate selects the users
 		}
+	}
+	for _, n := range f.passed {
+		b = binary.AppendUvarint(b, uint64(n))
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:16])

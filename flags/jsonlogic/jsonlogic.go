@@ -40,6 +40,7 @@ var errShape = errors.New("an operator of the rule can't use its arguments")
 type Rule struct {
 	root  node
 	empty bool
+	clock clockUse
 	runs  sync.Pool // of *run, zeroed: allocating a run would double an evaluation's cost
 }
 
@@ -60,8 +61,8 @@ func Compile(rule []byte) (*Rule, error) {
 		return nil, err
 	}
 	object, ok := v.(map[string]any)
-	c := compiler{}
-	return &Rule{root: c.compile(v), empty: ok && len(object) == 0}, nil
+	clock, c := findClockUse(v), compiler{}
+	return &Rule{root: c.compile(v), empty: ok && len(object) == 0, clock: clock}, nil
 }
 
 // Empty reports whether the rule is {}, which flagd treats as no rule.

@@ -3,12 +3,15 @@ package ofrep
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/flags"
 )
 
 // openStream opens a stream and returns its events, as id and data. The channel is closed when the stream ends.
@@ -143,5 +146,24 @@ func TestEventsBeforeThereAreFlags(t *testing.T) {
 	c.setFlags(f, 100)
 	if e := nextEvent(t, events); e[0] != f.Revision() {
 		t.Errorf("%v", e)
+	}
+}
+
+// Issue 13, part 10: where no event could tell of a rule's change, the bulk answer names no stream of events, so that
+// clients poll.
+func TestNoStreamWhereTimeIsComputed(t *testing.T) {
+	for rule, want := range map[string]bool{
+		`{"if":[{">":[{"var":"$flagd.timestamp"},100]},"on","off"]}`:             true,
+		`{"if":[{">":[{"%":[{"var":"$flagd.timestamp"},60]},30]},"on","off"]}`:   false,
+		`{"if":[{">":[{"var":"$flagd.timestamp"},{"var":"since"}]},"on","off"]}`: false,
+	} {
+		b := &flags.Bundle{Version: flags.BundleVersion, Channel: "staging", Flags: map[string]json.RawMessage{
+			"late": json.RawMessage(`{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off","targeting":` +
+				rule + `}`)}}
+		url := serve(t, newTestSource(compile(t, b).Fold(flags.Orders{}, flags.Facts{}, 99), 99), Options{})
+		got := request(t, "POST", url+bulkPath, "")
+		if !json.Valid([]byte(got.body)) || strings.Contains(got.body, "eventStreams") != want {
+			t.Errorf("%s: %s", rule, got.body)
+		}
 	}
 }

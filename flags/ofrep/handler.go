@@ -189,7 +189,11 @@ func (h *handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 		}
 		body = append(body, v.flagAnswer(e.Key, &e.Result)...)
 	}
-	body = append(body, `],"eventStreams":[{"type":"sse","endpoint":{"requestUri":"`+eventsPath+`"}}]}`...)
+	body = append(body, ']')
+	if v.folded.Foreseen() { // else clients poll, since no event tells them of a rule that computes with the time
+		body = append(body, `,"eventStreams":[{"type":"sse","endpoint":{"requestUri":"`+eventsPath+`"}}]`...)
+	}
+	body = append(body, '}')
 	buffer.bytes = body
 	tag := etagOf(body)
 	w.Header().Set("ETag", tag)

@@ -201,14 +201,14 @@ func (a *agentSource) refetch(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the agent's flags: %w", err)
 	}
-	folded, err := flags.ParseDocument(data)
-	if err != nil {
-		return err
-	}
 	now := time.Now()
 	at, err := strconv.ParseInt(response.Header.Get("Sluice-Time"), 10, 64)
 	if err != nil || at < 0 || at > maxInstant {
 		at = now.Unix()
+	}
+	folded, err := flags.ParseDocument(data, at)
+	if err != nil {
+		return err
 	}
 	a.etag = response.Header.Get("ETag")
 	a.mu.Lock()

@@ -23,15 +23,18 @@ import (
 type testSource struct {
 	mu      sync.Mutex
 	folded  *flags.Folded
+	later   int64 // seconds after testStart
 	changed chan struct{}
 }
+
+const testStart = 1_800_000_000
 
 func newTestSource() *testSource { return &testSource{changed: make(chan struct{})} }
 
 func (h *testSource) Current() (*flags.Folded, int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.folded, 1_800_000_000
+	return h.folded, testStart + h.later
 }
 
 func (h *testSource) Changed() <-chan struct{} {
@@ -285,6 +288,39 @@ func TestFollowsAnAgent(t *testing.T) {
 		d, err := c.StringValueDetails(t.Context(), "color", "", openfeature.EvaluationContext{})
 		return err == nil && d.FlagMetadata["killed"] == nil
 	})
+}
+
+// Issue 13, part 10: a program that follows an agent learns that a rule's time has come, though the document is the same.
+func TestFollowsTheTimeOfRules(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "sluice-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	compiled, err := flags.Compile(&flags.Bundle{Version: flags.BundleVersion, Channel: "staging", Flags: map[string]json.RawMessage{
+		"late": json.RawMessage(`{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off",
+			"targeting":{"if":[{">=":[{"var":"$flagd.timestamp"},1800086400]},"on"]}}`)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := newTestSource()
+	source.setFlags(compiled.Fold(flags.Orders{}, flags.Facts{}, testStart))
+	t.Cleanup(serve(t, filepath.Join(dir, "s"), source))
+	p, err := Dial("unix://" + filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newClient(t, p)
+	changes := countEvents(c, openfeature.ProviderConfigChange)
+	source.mu.Lock()
+	source.later = 86_400
+	source.mu.Unlock()
+	source.setFlags(compiled.Fold(flags.Orders{}, flags.Facts{}, testStart+86_400))
+	eventually(t, "told of a change", func() bool { return changes.Load() > 0 })
+	if on, err := c.BooleanValue(t.Context(), "late", false, openfeature.EvaluationContext{}); err != nil || !on {
+		t.Errorf("it is %v, %v", on, err)
+	}
 }
 
 func TestDialRefuses(t *testing.T) {

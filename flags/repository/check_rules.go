@@ -20,6 +20,12 @@ func (l linter) Targeting(d *flags.Definition, n jsondoc.Node) {
 	c := ruleChecker{l.SetReader, d}
 	c.checkNode(n)
 	c.checkResults(n)
+	if rule, err := jsonlogic.Compile(d.Targeting); err == nil {
+		if _, computed := rule.Instants(); computed {
+			c.Warn(jsondoc.WrongValue, n.Line, "the rule computes with $flagd.timestamp, so no event tells callers when its "+
+				"result changes, and they poll: compare $flagd.timestamp with numbers")
+		}
+	}
 }
 
 // operation returns a rule's operator and its arguments as a list. ok is false for a value that is not a rule.
