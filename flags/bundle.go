@@ -79,6 +79,7 @@ const (
 	Held      CellState = "held"      // held by the cell's owner or by the vendor
 	LeftOut   CellState = "left out"  // the cell was not ready when others got the features (skip)
 	Retired   CellState = "retired"   // the flags are gone
+	Ready     CellState = "ready"     // nothing is missing in the cell, and the announcement is not sent yet
 )
 
 // Instant returns t in whole seconds, as rules see the control plane's time (R40).

@@ -27,7 +27,7 @@ const (
 type FlagCell struct {
 	Cell      string    `json:"cell"`
 	Channel   string    `json:"channel"`
-	State     FlagState `json:"state" doc:"waiting, armed, ramping, on, suspended, killed, held, left out, retired; off: no announcement turns it on there; absent: its channel does not have the flag"`
+	State     FlagState `json:"state" doc:"waiting, ready, armed, ramping, on, suspended, killed, held, left out, retired; off: no announcement turns it on there; absent: its channel does not have the flag"`
 	Why       string    `json:"why,omitempty"`
 	Confirmed bool      `json:"confirmed" doc:"the cell confirmed this state. A kill that is not confirmed may not be in force there"`
 	Offline   bool      `json:"offline,omitempty" doc:"the cell is out of contact"`

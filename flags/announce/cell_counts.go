@@ -56,7 +56,8 @@ func (s *channelState) countCells() {
 		case !countsAsOn(state) && len(t.named) < maxNamed:
 			t.named = append(t.named, c)
 		}
-		if state == flags.Waiting || state == flags.Suspended || state == flags.Armed || state == flags.Ramping {
+		if state == flags.Waiting || state == flags.Suspended || state == flags.Armed || state == flags.Ramping ||
+			state == flags.Ready {
 			t.pending = true
 		}
 	}

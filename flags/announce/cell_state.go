@@ -34,7 +34,7 @@ func (i cellAnnouncement) cellState() (state flags.CellState, confirmed, ok bool
 	case (i.announced.heldReason != "" || len(i.announced.holds) > 0) && i.announced.holdReason(i.cell) != "":
 		return flags.Held, false, true
 	case !i.announced.sent && i.announced.contained[i.cell.featureSet] && i.announced.state != Publishing:
-		return flags.Armed, false, true
+		return flags.Ready, false, true
 	case !i.announced.sent:
 		return flags.Waiting, false, true
 	}
@@ -110,7 +110,7 @@ func isOutdated(reported, derived flags.CellState) bool {
 
 // countsAsOn reports whether a cell in the state has the features, or will have them when the time comes.
 func countsAsOn(state flags.CellState) bool {
-	return state == flags.On || state == flags.Ramping || state == flags.Armed
+	return state == flags.On || state == flags.Ramping || state == flags.Armed || state == flags.Ready
 }
 
 // describeState explains a cell's state, as words that follow the cell's name; empty: no explanation needed.
@@ -137,7 +137,7 @@ func (i cellAnnouncement) describeState(state flags.CellState) string {
 			return "was held when its time came"
 		}
 		return "was not ready when its time came"
-	case flags.Armed:
+	case flags.Ready:
 		if i.announced.state == Draft {
 			return "is ready: " + i.announced.reason
 		}

@@ -65,6 +65,8 @@ type channel struct {
 	baseTree   *repository.Tree // provides the definitions of flags without a record
 	precedence []*channelState  // lowest precedence first; nil in an entry channel
 	looseHash  string           // of baseTree, see planner.hashLooseFlags
+
+	on map[string][]*channelState // what findOn returns; nil: not asked for yet
 }
 
 // cell is a Cell with indexes into planner.featureSets and planner.bundleGates, and the reported states other than on.

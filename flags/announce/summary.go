@@ -40,7 +40,7 @@ func (s *channelState) summarise() string {
 	text := fmt.Sprintf("%d of %s ", t.withIt, words.Count(t.cells, "cell"))
 	switch {
 	case !t.due || s.state == Scheduled:
-		text += "will light up " + s.describeTime()
+		text += s.describeStart()
 	default:
 		text += choosePlural(t.withIt, "has it", "have it")
 		if t.percent < 100 {

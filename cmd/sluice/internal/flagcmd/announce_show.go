@@ -151,14 +151,14 @@ func cellColour(s flags.CellState) cli.Colour {
 		return cli.Red
 	case flags.Waiting, flags.Held, flags.LeftOut:
 		return cli.Yellow
-	case flags.Armed, flags.Retired:
+	case flags.Armed, flags.Ready, flags.Retired:
 	}
 	return cli.Plain
 }
 
 // cellStates returns the states in the order of reading.
 func cellStates() []flags.CellState {
-	return []flags.CellState{flags.On, flags.Ramping, flags.Armed, flags.Waiting, flags.Suspended, flags.Killed,
+	return []flags.CellState{flags.On, flags.Ramping, flags.Armed, flags.Ready, flags.Waiting, flags.Suspended, flags.Killed,
 		flags.Held, flags.LeftOut, flags.Retired}
 }
 
