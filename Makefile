@@ -78,6 +78,10 @@ bench-flags: ## The same for feature flags, beside flagd/core; then a change and
 clients: ## OpenFeature's own providers for Go and JavaScript ask our flags. Needs Node, which root gets on Debian. A module of its own.
 	cd test/clients && $(GO) vet ./... && $(GO) test -count=1 ./...
 
+.PHONY: testbed
+testbed: ## flagd's own testbed, as a table: each scenario by the OpenFeature provider and by OFREP.
+	$(GO) test -count=1 -run Testbed ./flags/provider
+
 .PHONY: schema
 schema: ## docs/schema/*.json, from the Go types.
 	$(GO) run ./tools/schema docs/schema

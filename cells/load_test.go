@@ -159,7 +159,7 @@ func TestValuesThatNoReportCanCarry(t *testing.T) {
 		"many small values":   {"channel: prod\nvalues:\n" + strings.Repeat("  a%d: 0123456789\n", 1000), true},
 		"growing in JSON":     {"channel: prod\nvalues: {html: \"" + strings.Repeat("<", 4_000) + "\"}\n", true},
 		"a long profile":      {"channel: prod\nprofile: " + strings.Repeat("p", 129) + "\n", true},
-		"just right":          {"channel: prod\nvalues: {cert: " + strings.Repeat("x", cells.MaxValues-11) + "}\n",
+		"just right": {"channel: prod\nvalues: {cert: " + strings.Repeat("x", cells.MaxValues-11) + "}\n",
 			false},
 	} {
 		for i := 0; strings.Contains(c.text, "%d"); i++ {

@@ -49,7 +49,7 @@ func TestReportCheck(t *testing.T) {
 		"is not a version":              func(r *cells.Report) { r.Applying.Release = "latest" },
 		"is not a digest":               func(r *cells.Report) { r.Acknowledged.Digest = "x" },
 		"can't be a channel's name":     func(r *cells.Report) { r.Running.Channel = "A B" },
-		"profile, revision and retry":          func(r *cells.Report) { r.Running.Profile = strings.Repeat("p", 129) },
+		"profile, revision and retry":   func(r *cells.Report) { r.Running.Profile = strings.Repeat("p", 129) },
 		"values must be JSON": func(r *cells.Report) {
 			r.Running.Values = map[string]any{"a": strings.Repeat("v", cells.MaxValues)}
 		},
