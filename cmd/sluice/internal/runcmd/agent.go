@@ -56,7 +56,7 @@ SLUICE_DIGEST and SLUICE_PROFILE in their environment; for the hook, SLUICE_GONE
 objects that the release no longer has.`,
 		Example: `  sluice agent --join @/run/secrets/join --dir /srv/product --health "curl -fsS localhost:8080/ready"
   sluice agent --cell acme --server http://127.0.0.1:7600 --dir /srv/product --health "curl -fsS localhost:8080/ready"
-  sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook 'kubectl apply -f "$SLUICE_DIR/manifests.yaml"'`,
+  sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -f \$SLUICE_DIR/manifests.yaml"`,
 		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if more.dir == "" {
