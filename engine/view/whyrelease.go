@@ -106,6 +106,11 @@ func (v *View) whereabouts(c *plan.Channel, r *plan.Release) string {
 			return "nothing is blocked: the engine moves the channel to it"
 		}
 	}
+	for _, q := range v.Desired.Quarantine {
+		if q.Stops(c.Name, version, r.Digest) {
+			return "quarantined here"
+		}
+	}
 	for i, h := range slices.Backward(c.History) {
 		if h.Release == version && i+1 < len(c.History) {
 			next := c.History[i+1]
