@@ -40,6 +40,34 @@ func AddFreeze(channelYAML []byte, f Freeze) ([]byte, error) {
 	return edited, nil
 }
 
+// EndFreezes returns the policy with its freezes ended: one that began ends now, to the second, and one that has not
+// begun is gone. ended are those as they were; none: the policy has none to end. All other text stays unchanged.
+func EndFreezes(channelYAML []byte, now time.Time) (edited []byte, ended []Freeze, err error) {
+	now = now.UTC().Truncate(time.Second)
+	policy, faults := manifest.Decode[Channel]("channel.yaml", channelYAML)
+	if len(faults) > 0 {
+		return nil, nil, fmt.Errorf("end freezes: correct the policy first: %s", faults[0])
+	}
+	left := []Freeze{}
+	for _, f := range policy.Value.Freezes {
+		switch {
+		case !f.Until.After(now):
+			left = append(left, f)
+			continue
+		case f.From.Before(now):
+			left = append(left, Freeze{From: f.From, Until: now, Reason: f.Reason})
+		}
+		ended = append(ended, f)
+	}
+	if len(ended) == 0 {
+		return channelYAML, nil, nil
+	}
+	if edited, err = edit.Set(channelYAML, []string{"freezes"}, left); err != nil {
+		return nil, nil, fmt.Errorf("end freezes: %w", err)
+	}
+	return edited, ended, nil
+}
+
 // SetEngineKeys returns sluice.yaml with those keys as the engine's. All other text stays unchanged.
 func SetEngineKeys(pipelineYAML []byte, keys []string) ([]byte, error) {
 	edited, err := edit.Set(pipelineYAML, []string{"engine"}, edit.Fields{{Key: "keys", Value: keys}})

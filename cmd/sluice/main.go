@@ -12,6 +12,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"os"
@@ -41,5 +42,5 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	a := cli.NewApp(env, stdin, stdout, stderr)
 	root := root(a)
 	root.SetArgs(args)
-	return a.ReportError(root.ExecuteContext(ctx))
+	return a.ReportError(cmp.Or(root.ExecuteContext(ctx), a.Misdirected))
 }

@@ -33,7 +33,14 @@ func root(a *cli.App) *cobra.Command {
 	root.SetIn(a.Stdin)
 	root.SetOut(a.Stdout.Writer)
 	root.SetErr(a.Stderr.Writer)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return cli.UsageError(cmd, "%w", err) })
+	root.SetFlagErrorFunc(cli.FlagError)
+	root.SetHelpCommand(cli.HelpVerb())
+	explain := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if a.Misdirected = cli.RefuseHelpOfNothing(cmd); a.Misdirected == nil {
+			explain(cmd, args)
+		}
+	})
 
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.Repo, "repo", "",
@@ -45,6 +52,7 @@ func root(a *cli.App) *cobra.Command {
 			"(default $SLUICE_DATABASE; put the password in PGPASSWORD or a password file)")
 	flags.StringVarP(&a.Output, "output", "o", cli.AsTable, "output `FORM`: table, json or yaml")
 	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
+		a.Complete = cli.NextSteps(cmd)
 		if !slices.Contains([]string{cli.AsTable, cli.AsJSON, cli.AsYAML}, a.Output) {
 			return cli.UsageError(cmd, "-o %q is none of table, json, yaml", a.Output)
 		}
@@ -78,6 +86,10 @@ func root(a *cli.App) *cobra.Command {
 		&cobra.Group{ID: cli.GroupRun, Title: "Programs to run:"},
 	)
 	root.AddCommand(verbs(a)...)
+	cli.CompleteFlagValues(a, root)
+	cli.AddDryRunFlags(a, root, "promote", "approve", "hold", "freeze", "rollback", "quarantine", "hotfix",
+		"rollout halt", "rollout resume", "rollout skip-wave", "cell edit", "cell move", "cell remove", "cell revoke",
+		"channel add", "flag set", "announce new", "announce approve", "announce cancel", "announce hold")
 	return root
 }
 
@@ -86,12 +98,14 @@ func verbs(a *cli.App) []*cobra.Command {
 		releasecmd.InitVerb(a),
 		releasecmd.ValidateVerb(a),
 		releasecmd.ReleaseVerb(a),
+		releasecmd.ChannelVerb(a),
 		cli.Complete(a, decidecmd.PromoteVerb(a), cli.ChannelsAndReleases, cli.ReleaseNames),
 		cli.Complete(a, decidecmd.ApproveVerb(a), cli.ChannelNames, cli.ReleaseNames),
 		cli.Complete(a, decidecmd.HoldVerb(a), cli.ChannelNames),
 		cli.Complete(a, decidecmd.FreezeVerb(a), cli.ChannelNames),
 		cli.Complete(a, decidecmd.RollbackVerb(a), cli.ChannelNames),
 		cli.Complete(a, decidecmd.QuarantineVerb(a), cli.ReleaseNames),
+		cli.Complete(a, decidecmd.HotfixVerb(a), cli.ReleaseNames),
 		decidecmd.RolloutVerb(a),
 		flagcmd.FlagVerb(a),
 		flagcmd.AnnounceVerb(a),
@@ -99,7 +113,9 @@ func verbs(a *cli.App) []*cobra.Command {
 		lookcmd.PlanVerb(a),
 		lookcmd.SimulateVerb(a),
 		cli.Complete(a, lookcmd.WhyVerb(a), cli.EverythingWithAWhy),
+		cli.Complete(a, lookcmd.WaitVerb(a), cli.ChannelNames, cli.ReleaseNames),
 		cli.Complete(a, lookcmd.LogVerb(a), cli.ChannelNames),
+		lookcmd.EventsVerb(a),
 		cli.Complete(a, lookcmd.DiffVerb(a), cli.ChannelNames, cli.ReleaseNames),
 		cellcmd.CellVerb(a),
 		cellcmd.TokenVerb(a),

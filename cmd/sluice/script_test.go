@@ -38,6 +38,7 @@ func TestScripts(t *testing.T) {
 			"setdigest":  setdigest,
 			"tour":       tour,
 			"guide":      guide,
+			"quickstart": quickstart,
 		},
 	})
 }

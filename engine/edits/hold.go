@@ -131,6 +131,89 @@ func (f Freeze) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	return Edit{Files: singleFile(file, edited), Next: next}, nil
 }
 
+// LiftFreeze ends the freezes of a channel, those to come too.
+type LiftFreeze struct{ Channel, Reason string }
+
+func (l LiftFreeze) Message() (subject, body string) {
+	return "lift the freeze of " + l.Channel, l.Reason
+}
+
+// Edit changes freezes in the channel's policy, and keeps all other text.
+func (l LiftFreeze) Edit(s *Releases, _ Person, now time.Time) (Edit, error) {
+	if _, err := s.Channel(l.Channel); err != nil {
+		return Edit{}, err
+	}
+	file := path.Join(channels.Dir, l.Channel, "channel.yaml")
+	policy, err := fs.ReadFile(s.Files, file)
+	if err != nil {
+		return Edit{}, err
+	}
+	edited, ended, err := channels.EndFreezes(policy, now)
+	switch {
+	case err != nil:
+		return Edit{}, Fail(err, "edit %s by hand", file)
+	case len(ended) == 0 && slices.ContainsFunc(s.Desired.Pipeline.Freezes, func(f channels.Freeze) bool {
+		return f.Until.After(now)
+	}):
+		return Edit{}, Fail(fmt.Errorf("%s has no freeze of its own: all channels are frozen, in sluice.yaml", l.Channel),
+			"edit sluice.yaml by hand")
+	case len(ended) == 0:
+		return Edit{}, Fail(fmt.Errorf("%s is not frozen", l.Channel), "sluice why %s shows what it waits for", l.Channel)
+	}
+	return Edit{Files: singleFile(file, edited), Next: "it continues as its gates allow; sluice why " + l.Channel}, nil
+}
+
+// AllID is the ID of the holds that stop all channels at once.
+const AllID = "all"
+
+// HoldAll stops every channel, in one commit, until somebody lifts it.
+type HoldAll struct{ Reason string }
+
+func (h HoldAll) Message() (subject, body string) { return "hold all channels", h.Reason }
+
+func (h HoldAll) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
+	data, err := yaml.Marshal(channels.Hold{Reason: h.Reason, By: by.Name})
+	if err != nil {
+		return Edit{}, err
+	}
+	files := map[string][]byte{}
+	for _, name := range s.Desired.Order {
+		if file := holdFile(name, AllID); !exists(s.Files, file) {
+			files[file] = data
+		}
+	}
+	if len(s.Desired.Order) == 0 {
+		_, err := s.Channel("")
+		return Edit{}, err
+	}
+	return Edit{Files: files, Next: "nothing moves anywhere except rollbacks; sluice hold --all --lift ends it"}, nil
+}
+
+// LiftAll ends what HoldAll began. Other holds stay.
+type LiftAll struct{ Reason string }
+
+func (l LiftAll) Message() (subject, body string) { return "lift the hold on all channels", l.Reason }
+
+func (l LiftAll) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
+	files := map[string][]byte{}
+	var others []string
+	for _, name := range s.Desired.Order {
+		if file := holdFile(name, AllID); exists(s.Files, file) {
+			files[file] = nil
+		} else if len(s.Desired.Channels[name].Holds) > 0 {
+			others = append(others, name)
+		}
+	}
+	if len(files) > 0 {
+		return Edit{Files: files, Next: "they continue as their gates allow; sluice status"}, nil
+	}
+	if len(others) > 0 {
+		return Edit{}, Fail(fmt.Errorf("nobody held all channels; there are holds on %s", strings.Join(others, ", ")),
+			"sluice hold %s --lift", others[0])
+	}
+	return Edit{}, Fail(fmt.Errorf("no channel is held"), "sluice status shows what channels wait for")
+}
+
 // HaltID is the ID of the hold that stops a rollout until the rollout is resumed.
 const HaltID = "rollout"
 

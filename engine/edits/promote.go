@@ -44,6 +44,26 @@ func (p Promote) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	return Edit{Files: files, Summary: "ask to " + subject, Next: next}, err
 }
 
+// CancelRequest takes back a request that the engine has not answered: head.yaml becomes what the engine wrote last.
+type CancelRequest struct{ Channel, Reason string }
+
+func (c CancelRequest) Message() (subject, body string) {
+	return "take back the request for " + c.Channel, c.Reason
+}
+
+func (c CancelRequest) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
+	at, err := s.Channel(c.Channel)
+	if err != nil {
+		return Edit{}, err
+	}
+	if at.Request == nil {
+		return Edit{}, Fail(fmt.Errorf("nothing is requested for %s, or the engine has answered it", c.Channel),
+			"sluice log %s shows what happened", c.Channel)
+	}
+	next := "the channel goes on by itself; sluice why " + c.Channel
+	return Edit{Files: singleFile(path.Join(channels.Dir, c.Channel, "head.yaml"), at.HeadFile()), Next: next}, nil
+}
+
 var releaseLine = regexp.MustCompile(`(?m)^release:.*$`)
 
 // requestHead writes a request for a release into a channel's head.yaml.

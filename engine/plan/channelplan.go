@@ -85,11 +85,11 @@ func (c *channelPlan) nextSequence() int64 {
 // blockStanding adds what people decided and what holds although nothing waits for it now: holds, freezes, pauses and
 // requests are told for as long as they are there. So is the last release that was cut, if it can go nowhere.
 func (p *planner) blockStanding() {
-	s := standing{planner: p, told: map[toldKey]bool{}, passed: p.desired.passedRelease()}
+	s := standing{planner: p, known: map[verdictKey]bool{}, passed: p.desired.passedRelease()}
 	for i := range p.plan.Blocked {
 		v := &p.plan.Blocked[i]
-		s.told[toldKey{v.Channel, v.Cell, v.Code, v.Reason}] = true
-		s.told[toldKey{v.Channel, v.Cell, v.Code, ""}] = true
+		s.known[verdictKey{v.Channel, v.Cell, v.Code, v.Reason}] = true
+		s.known[verdictKey{v.Channel, v.Cell, v.Code, ""}] = true
 	}
 	for _, name := range p.desired.Order {
 		c := p.channels[name]
@@ -104,18 +104,18 @@ func (p *planner) blockStanding() {
 // standing collects verdicts that no decision of this plan needed.
 type standing struct {
 	planner *planner
-	told    map[toldKey]bool // by decisions of this plan
-	passed  *Release         // the release that was cut last, if no channel took it; nil: one did
+	known   map[verdictKey]bool // by decisions of this plan
+	passed  *Release            // the release that was cut last, if no channel took it; nil: one did
 }
 
-type toldKey struct {
+type verdictKey struct {
 	channel, cell string
 	code          reason.Code
 	reason        string // empty: any
 }
 
 func (s *standing) add(c *channelPlan, cell, release string, v channels.Verdict) {
-	if s.told[toldKey{c.Name, cell, v.Code, v.Reason}] {
+	if s.known[verdictKey{c.Name, cell, v.Code, v.Reason}] {
 		return
 	}
 	v.Channel, v.Cell, v.Release = c.Name, cell, release
@@ -153,7 +153,7 @@ func (s *standing) addRequest(c *channelPlan) {
 		return
 	}
 	for _, code := range []reason.Code{reason.RequestUnknown, reason.RequestDown, reason.RequestDone} {
-		if s.told[toldKey{c.Name, "", code, ""}] {
+		if s.known[verdictKey{c.Name, "", code, ""}] {
 			return
 		}
 	}

@@ -67,7 +67,8 @@ func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) 
 		}
 		quarantined = a.Release
 		data, err := yaml.Marshal(channels.Quarantine{
-			Digest: a.Digest, Channels: a.Channels, Reason: words.OneLine(a.Reason), By: channels.EngineName, FailedIn: a.Channel,
+			Digest: a.Digest, Channels: a.Channels, Reason: words.OneLine(a.Reason), By: channels.EngineName,
+			FailedIn: a.Channel,
 		})
 		if err != nil {
 			return out, err

@@ -358,6 +358,14 @@ func HashOf(data []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
+// HeadFile returns head.yaml as the engine wrote it last; nil: the engine wrote none.
+func (c *Channel) HeadFile() []byte {
+	if c.Effective == nil {
+		return nil
+	}
+	return encodeHead(c.Effective.Head)
+}
+
 // encodeHead returns head.yaml exactly as the engine writes it.
 func encodeHead(h channels.Head) []byte {
 	return fmt.Appendf(nil, "release: %s\ncommit: %s\ndigest: %s\nsequence: %d\n", h.Release, h.Commit,

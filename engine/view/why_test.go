@@ -25,7 +25,9 @@ func TestEverythingHeldHasAWhy(t *testing.T) {
 		about  string // the cell or the channel
 	}{
 		"a hold": {func(w *World) {
-			w.Commit("eve", "hold", map[string]string{"channels/staging/holds/x.yaml": "reason: incident 512\nby: Eve\n"})
+			w.Commit("eve", "hold", map[string]string{
+				"channels/staging/holds/x.yaml": "reason: incident 512\nby: Eve\n",
+			})
 		}, nil, reason.Hold, "incident 512 (Eve, x)", "staging"},
 		"a second hold": {func(w *World) {
 			w.Commit("eve", "hold", map[string]string{
@@ -44,7 +46,8 @@ func TestEverythingHeldHasAWhy(t *testing.T) {
 			w.Commit("eve", "freeze", map[string]string{"sluice.yaml": w.Files["sluice.yaml"] + freeze})
 		}, nil, reason.Frozen, "their fair", "dedicated"},
 		"a pause by the vendor": {func(w *World) {
-			w.Commit("eve", "pause", map[string]string{"cells/s1/cell.yaml": w.Files["cells/s1/cell.yaml"] + "paused: no disk\n"})
+			file := "cells/s1/cell.yaml"
+			w.Commit("eve", "pause", map[string]string{file: w.Files[file] + "paused: no disk\n"})
 		}, nil, reason.CellPaused, "no disk", "s1"},
 		"a pause by the owner": {func(w *World) { w.SetOwnerDecision("s1", &cells.Owner{Paused: "audit"}) }, nil,
 			reason.OwnerPaused, "audit", "s1"},
@@ -75,7 +78,8 @@ func TestEverythingHeldHasAWhy(t *testing.T) {
 				t.Errorf("plan: %v", v.Verdicts())
 			}
 			why, ok := view.Why(v, tt.about)
-			if !ok || !strings.Contains(strings.Join(why.Lines, "\n"), tt.says) || !slices.ContainsFunc(why.Blocked, isIt) {
+			if !ok || !strings.Contains(strings.Join(why.Lines, "\n"), tt.says) ||
+				!slices.ContainsFunc(why.Blocked, isIt) {
 				t.Errorf("why: %q %v", why.Lines, why.Blocked)
 			}
 			inStatus := tt.unread != nil
@@ -109,7 +113,8 @@ func TestRollbackKeepsTheReason(t *testing.T) {
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.WantActions("promote 1.1.0 staging")
 	w.Now = w.Now.Add(time.Minute)
-	w.Commit("Eve", "roll back staging\n\nit is slow\n", map[string]string{"channels/staging/head.yaml": "release: 1.0.0\n"})
+	w.Commit("Eve", "roll back staging\n\nit is slow\n",
+		map[string]string{"channels/staging/head.yaml": "release: 1.0.0\n"})
 	w.WantActions("rollback 1.0.0 staging")
 	why, _ := view.Why(&view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}, "staging")
 	if !strings.Contains(strings.Join(why.Lines, "\n"), "it is slow") {

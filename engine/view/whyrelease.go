@@ -106,6 +106,11 @@ func (v *View) whereabouts(c *plan.Channel, r *plan.Release) string {
 			return "nothing is blocked: the engine moves the channel to it"
 		}
 	}
+	for _, q := range v.Desired.Quarantine {
+		if q.Stops(c.Name, version, r.Digest) {
+			return "quarantined here"
+		}
+	}
 	for i, h := range slices.Backward(c.History) {
 		if h.Release == version && i+1 < len(c.History) {
 			next := c.History[i+1]
@@ -130,10 +135,11 @@ func (v *View) whereabouts(c *plan.Channel, r *plan.Release) string {
 	if missing := v.upstreamsWithout(policy.After, version); len(missing) > 0 {
 		return fmt.Sprintf("takes it after %s, where it is not yet", strings.Join(missing, " and "))
 	}
-	for _, greater := range slices.Backward(v.Desired.Versions) {
-		if r.Version.Less(greater.Version) && len(greater.Faults) == 0 &&
-			(policy.Prereleases || !greater.Version.IsPrerelease()) && len(v.upstreamsWithout(policy.After, greater.Version.String())) == 0 {
-			return fmt.Sprintf("%s goes first, which is greater", greater.Version)
+	for _, other := range slices.Backward(v.Desired.Versions) {
+		if r.Version.Less(other.Version) && len(other.Faults) == 0 &&
+			(policy.Prereleases || !other.Version.IsPrerelease()) &&
+			len(v.upstreamsWithout(policy.After, other.Version.String())) == 0 {
+			return fmt.Sprintf("%s goes first, which is greater", other.Version)
 		}
 	}
 	return "nothing is blocked: the engine has not looked at it yet"
@@ -143,7 +149,8 @@ func (v *View) whereabouts(c *plan.Channel, r *plan.Release) string {
 func (v *View) upstreamsWithout(upstreams []string, version string) (missing []string) {
 	for _, name := range upstreams {
 		up := v.Desired.Channels[name]
-		if up == nil || !slices.ContainsFunc(up.History, func(h plan.EffectiveHead) bool { return h.Release == version }) {
+		hadIt := func(h plan.EffectiveHead) bool { return h.Release == version }
+		if up == nil || !slices.ContainsFunc(up.History, hadIt) {
 			missing = append(missing, name)
 		}
 	}

@@ -34,6 +34,10 @@ type App struct {
 	Output   string // -o: AsTable, AsJSON or AsYAML
 	Server   string // --server, where a verb has it
 
+	DryRun      bool                         // --dry-run, where a verb has it
+	Complete    func(nextStep string) string // see NextSteps; nil: next steps are complete
+	Misdirected error                        // why there was no help to show
+
 	FlagsRepo   string // --flags-repo, where a verb has it
 	flagsBranch string // --flags-branch
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/cleantext"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // UsageError returns the error of a wrong command line for cmd.
@@ -87,7 +89,7 @@ func ArgumentCount(least, most int, want string) cobra.PositionalArgs {
 		case most == 0 && len(args) > 0:
 			return UsageError(cmd, "takes no arguments, got %q", args[0])
 		case most >= 0 && len(args) > most:
-			return UsageError(cmd, "unexpected argument %q, want %s", args[most], want)
+			return UsageError(cmd, "unexpected argument %q: it takes only %s", args[most], strings.TrimSuffix(want, ","))
 		}
 		return nil
 	}
@@ -130,10 +132,7 @@ func Group(use, brief, long string, below ...*cobra.Command) *cobra.Command {
 		if len(args) == 0 {
 			return nil
 		}
-		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			return UsageError(cmd, "there is no command %q; did you mean %s?", args[0], strings.Join(near, " or "))
-		}
-		return UsageError(cmd, "there is no command %q", args[0])
+		return unknownCommand(cmd, args[0])
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.HasParent() {
@@ -141,7 +140,75 @@ func Group(use, brief, long string, below ...*cobra.Command) *cobra.Command {
 		}
 		return cmd.Help()
 	}
-	cmd.SuggestionsMinimumDistance = 2
 	cmd.AddCommand(below...)
 	return cmd
+}
+
+// HelpVerb returns the verb that explains another, and refuses one that is not there.
+func HelpVerb() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Explain a command",
+		Long:  "Explains a command, as COMMAND --help does.",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion,
+			cobra.ShellCompDirective) {
+			at, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return subcommandNames(at), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			at, rest, err := cmd.Root().Find(args)
+			if err != nil {
+				return err
+			}
+			if len(rest) > 0 {
+				return unknownCommand(at, rest[0])
+			}
+			at.InitDefaultHelpFlag()
+			return at.Help()
+		},
+	}
+}
+
+// RefuseHelpOfNothing returns the error for --help after a verb that is not there: cobra would explain another. It is
+// called after such a help was asked for.
+func RefuseHelpOfNothing(cmd *cobra.Command) error {
+	if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 {
+		return unknownCommand(cmd, args[0])
+	}
+	return nil
+}
+
+func subcommandNames(cmd *cobra.Command) (names []string) {
+	for _, below := range cmd.Commands() {
+		if below.IsAvailableCommand() {
+			names = append(names, below.Name())
+		}
+	}
+	return names
+}
+
+func unknownCommand(at *cobra.Command, name string) error {
+	return UsageError(at, "there is no command %q%s", name, words.DidYouMean(name, subcommandNames(at)))
+}
+
+// FlagError returns the error of flags that can't be read, with the flag that was most likely meant.
+func FlagError(cmd *cobra.Command, err error) error {
+	missing := new(pflag.NotExistError)
+	if !errors.As(err, &missing) {
+		return UsageError(cmd, "%w", err)
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	near := words.Nearest(missing.GetSpecifiedName(), names)
+	if near == "" {
+		return UsageError(cmd, "%w", err)
+	}
+	return UsageError(cmd, "%w; did you mean --%s?", err, near)
 }

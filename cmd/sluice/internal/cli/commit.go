@@ -96,11 +96,7 @@ func CommitDecision[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[
 		return DecisionError(d, err)
 	}
 	defer repo.Close()
-	done, err := p.Push(cmd.Context(), d)
-	if err != nil {
-		return err
-	}
-	return a.PrintDone(done)
+	return PushOrShow(cmd.Context(), a, repo, p, d)
 }
 
 // DecisionError adds to err which decision failed.
@@ -142,16 +138,13 @@ func CommitApproval[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[
 	if err != nil {
 		return DecisionError(d(person), err)
 	}
-	done, err := WithSigner(p, repo, signer).Push(ctx, d(person))
-	if err != nil {
-		return err
-	}
-	return a.PrintDone(done)
+	return PushOrShow(ctx, a, repo, WithSigner(p, repo, signer), d(person))
 }
 
 // PrintDone prints what a decision did.
 func (a *App) PrintDone(done edits.Result) error {
 	a.ReportFaults(done.Warnings)
+	done.Next = a.complete(done.Next)
 	encoded, err := a.PrintEncoded(done)
 	if err == nil && !encoded {
 		a.printSentences(done)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sluice-cd/sluice/engine/edits"
 )
@@ -76,4 +77,47 @@ func setCompletion(cmd *cobra.Command, arguments int,
 		return found, cobra.ShellCompDirectiveNoFileComp
 	}
 	return cmd
+}
+
+// CompleteFlagValues completes the values of all flags below root, by the placeholder in the flag's own help: CHANNEL
+// stands for a channel everywhere. Values that name no such thing are completed as files.
+func CompleteFlagValues(a *App, root *cobra.Command) {
+	listers := map[string]nameLister{"CHANNEL": ChannelNames, "CELL": CellNames, "RELEASE": ReleaseNames}
+	fixed := map[string][]string{
+		"FORM": {AsTable, AsJSON, AsYAML}, "ROLE": {"viewer", "operator", "approver", "admin"},
+		"LEVEL": {"debug", "info", "warn", "error"},
+	}
+	complete := func(cmd *cobra.Command, f *pflag.Flag) {
+		place, _ := pflag.UnquoteUsage(f)
+		list, known := listers[place]
+		values := fixed[place]
+		if !known && values == nil {
+			return
+		}
+		// The error would say that the flag has a completion already.
+		_ = cmd.RegisterFlagCompletionFunc(f.Name, func(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion,
+			cobra.ShellCompDirective) {
+			if !known {
+				return values, cobra.ShellCompDirectiveNoFileComp
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+			defer cancel()
+			s, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return list(s), cobra.ShellCompDirectiveNoFileComp
+		})
+	}
+	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { complete(root, f) })
+	for _, cmd := range allBelow(root) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { complete(cmd, f) })
+	}
+}
+
+func allBelow(cmd *cobra.Command) (all []*cobra.Command) {
+	for _, below := range cmd.Commands() {
+		all = append(append(all, below), allBelow(below)...)
+	}
+	return all
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/term"
 
+	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/cleantext"
 )
 
@@ -43,6 +45,8 @@ type Printer struct {
 	io.Writer // a *trackedWriter, except in StatusText
 	colours   bool
 	Terminal  bool
+	columns   int    // width of what shows it; 0: no limit
+	rows      int    // height of the terminal; 0: not known
 	indent    string // of each row of a table
 }
 
@@ -56,6 +60,12 @@ func newPrinter(w io.Writer, getenv func(string) string) Printer {
 	p := Printer{Writer: &trackedWriter{Writer: w}}
 	if f, ok := w.(*os.File); ok {
 		p.Terminal = term.IsTerminal(int(f.Fd()))
+		if width, height, err := term.GetSize(int(f.Fd())); p.Terminal && err == nil {
+			p.columns, p.rows = width, height
+		}
+	}
+	if n, err := strconv.Atoi(getenv("COLUMNS")); err == nil && n > 0 && p.columns == 0 {
+		p.columns = n // as a test or a pager says
 	}
 	p.colours = p.Terminal && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
 	return p
@@ -217,19 +227,9 @@ func Ago(now, t time.Time) string {
 	return FormatDuration(now.Sub(t))
 }
 
-// FormatDuration returns a duration in two units at most: 42s, 3m10s, 5h02m, 3d04h.
+// FormatDuration returns a length of time as verdicts have it: 42s, 3m10s, 5h2m, 100h.
 func FormatDuration(d time.Duration) string {
-	d = max(d, 0).Round(time.Second)
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
-	default:
-		return fmt.Sprintf("%dd%02dh", int(d.Hours())/24, int(d.Hours())%24)
-	}
+	return channels.FormatElapsed(max(d, 0).Round(time.Second))
 }
 
 // FormatTime returns an instant as tables show it.

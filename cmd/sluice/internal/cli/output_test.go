@@ -98,3 +98,44 @@ func TestR54Log(t *testing.T) {
 		}
 	}
 }
+
+// Tables fit the terminal: the last column is wrapped beside the others or, where there is little room, below them.
+func TestTablesFit(t *testing.T) {
+	heading := []string{"CHANNEL", "RELEASE", "WAITS FOR"}
+	rows := [][]Field{{Text("staging"), Text("2026.11.1"), Text("hold: the incident 512 of last Friday is not over yet")},
+		{Text("dedicated"), Text("-"), Text("")}}
+	for _, c := range []struct {
+		columns int
+		want    string
+	}{
+		{0, "CHANNEL    RELEASE    WAITS FOR\n" +
+			"staging    2026.11.1  hold: the incident 512 of last Friday is not over yet\ndedicated  -\n"},
+		{60, "CHANNEL    RELEASE    WAITS FOR\n" +
+			"staging    2026.11.1  hold: the incident 512 of last Friday\n                      is not over yet\ndedicated  -\n"},
+		{30, "CHANNEL    RELEASE\n  WAITS FOR\n" +
+			"staging    2026.11.1\n  hold: the incident 512 of\n  last Friday is not over yet\ndedicated  -\n"},
+	} {
+		var out bytes.Buffer
+		Printer{Writer: &out, columns: c.columns}.PrintTable(heading, rows)
+		if out.String() != c.want {
+			t.Errorf("%d columns:\n%s\nwant\n%s", c.columns, out.String(), c.want)
+		}
+		for line := range strings.Lines(out.String()) {
+			if c.columns > 0 && len(line) > c.columns+1 {
+				t.Errorf("%d columns: %q is %d wide", c.columns, line, len(line)-1)
+			}
+		}
+	}
+}
+
+// What is redrawn in place stays on the screen.
+func TestRedrawnTextFitsTheScreen(t *testing.T) {
+	p := Printer{columns: 10, rows: 6}
+	if got := p.FitScreen("a\nb\n", "more"); got != "a\nb\n" {
+		t.Errorf("%q", got)
+	}
+	want := "a\n\x1b[31m01234567890123456789\x1b[0m\nc\n2 more lines: more\n"
+	if got := p.FitScreen("a\n\x1b[31m01234567890123456789\x1b[0m\nc\nd\ne\n", "more"); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -26,14 +26,14 @@ const cacheFile = "read.cache"
 
 // Location names a repository and its branch, as the command line does.
 type Location struct {
-	Address    string // a folder or a URL, without credentials: for messages
-	full       string // the same with its credentials, if it has any
-	Branch     string // empty: the one that HEAD names
-	followed   string // without Branch: the branch that the engine follows while another is checked out; else empty
-	checkedOut string // that other branch
-	layout     gitrepo.Layout
-	mirrorName string // the folder of its mirror in --data
-	flagName   string // the flag that names the repository, for messages
+	Address string // a folder or a URL, without credentials: for messages
+	full    string // the same with its credentials, if it has any
+	Branch  string // empty: the one that HEAD names
+	// Without Branch, the branch that the engine follows while another, checkedOut, is checked out; else empty.
+	followed, checkedOut string
+	layout               gitrepo.Layout
+	mirrorName           string // the folder of its mirror in --data
+	flagName             string // the flag that names the repository, for messages
 }
 
 // ReleaseLocation returns the location of a release repository at address.
@@ -58,8 +58,8 @@ func (a *App) findReleaseLocation(ctx context.Context, cmd *cobra.Command) (Loca
 	return a.withFollowedBranch(ctx, a.ReleaseLocation(address)), nil
 }
 
-// withFollowedBranch finds the branch that the engine follows in a folder with a worktree: people check out others there,
-// to work on a policy.
+// withFollowedBranch finds the branch that the engine follows in a folder with a worktree: people check out others
+// there, to work on a policy.
 func (a *App) withFollowedBranch(ctx context.Context, at Location) Location {
 	if at.Branch != "" || IsRemote(at.Address) || FindFolderKind(at.Address) != Worktree {
 		return at
@@ -78,8 +78,8 @@ func (a *App) withFollowedBranch(ctx context.Context, at Location) Location {
 	return at
 }
 
-// RecordFollowedBranch keeps, in the configuration of a folder with a worktree, which branch the engine follows, so that
-// people's commands go there too. A folder that can't be written to keeps what it says.
+// RecordFollowedBranch keeps, in the configuration of a folder with a worktree, which branch the engine follows, so
+// that people's commands go there too. A folder that can't be written to keeps what it says.
 func (a *App) RecordFollowedBranch(ctx context.Context, at Location) {
 	if IsRemote(at.Address) || FindFolderKind(at.Address) != Worktree {
 		return
@@ -88,7 +88,8 @@ func (a *App) RecordFollowedBranch(ctx context.Context, at Location) {
 	if branch == "" {
 		branch, _ = a.RunGit(ctx, at.Address, "symbolic-ref", "--short", "--quiet", "HEAD")
 	}
-	if known, _ := a.RunGit(ctx, at.Address, "config", "--local", gitrepo.FollowedBranch); branch != "" && branch != known {
+	known, _ := a.RunGit(ctx, at.Address, "config", "--local", gitrepo.FollowedBranch)
+	if branch != "" && branch != known {
 		_, _ = a.RunGit(ctx, at.Address, "config", "--local", gitrepo.FollowedBranch, branch)
 	}
 }

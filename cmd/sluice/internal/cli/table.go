@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -20,7 +21,9 @@ func Text(s string) Field { return Field{Text: s} }
 // Coloured returns a field in a colour.
 func Coloured(s string, c Colour) Field { return Field{s, c} }
 
-// PrintTable prints rows under a heading. Columns are as wide as their widest field; the last is unpadded.
+// PrintTable prints rows under a heading. Columns are as wide as their widest field; the last is unpadded. Where that is
+// wider than the terminal, the last column is wrapped or, if there is little room beside the others, it goes below them;
+// others that don't fit go below too.
 func (p Printer) PrintTable(heading []string, rows [][]Field) {
 	all := make([][]Field, 0, len(rows)+1)
 	top := make([]Field, len(heading))
@@ -41,21 +44,98 @@ func (p Printer) PrintTable(heading []string, rows [][]Field) {
 			widths[i] = max(widths[i], utf8.RuneCountInString(f.Text))
 		}
 	}
+	starts := layOut(widths, p.columns-len(p.indent))
 	for _, row := range all {
-		var b strings.Builder
-		b.WriteString(p.indent)
-		pad := 0
-		for i, f := range row {
-			if f.Text != "" {
-				b.WriteString(strings.Repeat(" ", pad))
-				b.WriteString(string(p.Paint(f.Colour, f.Text)))
-				pad = 0
-			}
-			pad += widths[i] - utf8.RuneCountInString(f.Text) + 2
-		}
-		fmt.Fprintln(p, b.String())
+		p.printRow(row, starts, widths)
 	}
 }
+
+// place is where a column begins: on which line of its row, and after how many columns of text.
+type place struct{ line, start int }
+
+// minLast is how narrow a last column may get beside the others.
+const minLast = 20
+
+// layOut returns a place for each column, within a width; width <= 0: no limit.
+func layOut(widths []int, width int) []place {
+	places := make([]place, len(widths))
+	at := place{}
+	for i, w := range widths {
+		need := w
+		if i == len(widths)-1 {
+			need = min(w, minLast) // it can be wrapped
+		}
+		if width > 0 && i > 0 && at.start+need > width {
+			at = place{at.line + 1, 2}
+		}
+		places[i] = at
+		at.start += w + 2
+	}
+	return places
+}
+
+func (p Printer) printRow(row []Field, places []place, widths []int) {
+	var b strings.Builder
+	at := place{}
+	goTo := func(to place) {
+		for ; at.line < to.line; at.line++ {
+			b.WriteString("\n" + p.indent)
+			at.start = 0
+		}
+		b.WriteString(strings.Repeat(" ", max(0, to.start-at.start)))
+		at.start = max(at.start, to.start)
+	}
+	b.WriteString(p.indent)
+	for i, f := range row {
+		if f.Text == "" {
+			continue
+		}
+		lines := []string{f.Text}
+		if room := p.columns - len(p.indent) - places[i].start; i == len(widths)-1 && p.columns > 0 && widths[i] > room {
+			lines = wrap(f.Text, max(room, minLast))
+		}
+		for n, line := range lines {
+			goTo(place{places[i].line + n, places[i].start})
+			b.WriteString(string(p.Paint(f.Colour, line)))
+			at.start += utf8.RuneCountInString(line)
+		}
+	}
+	fmt.Fprintln(p, b.String())
+}
+
+// wrap breaks text between words into lines of a width; a longer word has a line of its own.
+func wrap(text string, width int) (lines []string) {
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
+			lines, line = append(lines, line), ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
+}
+
+// FitScreen returns text cut to what a terminal shows at once, with a last line that says how many lines are not shown.
+func (p Printer) FitScreen(text, more string) string {
+	if p.rows < 4 || p.columns < 1 {
+		return text
+	}
+	lines := strings.SplitAfter(text, "\n")
+	shown := 0
+	for i, line := range lines {
+		length := utf8.RuneCountInString(ansiSequence.ReplaceAllString(strings.TrimSuffix(line, "\n"), ""))
+		shown += 1 + max(0, length-1)/p.columns
+		if shown >= p.rows-1 && i < len(lines)-2 {
+			return strings.Join(lines[:i], "") + fmt.Sprintf("%d more lines: %s\n", len(lines)-1-i, more)
+		}
+	}
+	return text
+}
+
+var ansiSequence = regexp.MustCompile(`\x1b\[[0-9;]*m`)
 
 // PrintSection prints a titled table, or that there is nothing.
 func (a *App) PrintSection(title string, heading []string, rows [][]Field) {

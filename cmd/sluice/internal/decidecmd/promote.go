@@ -18,26 +18,38 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/reason"
 )
 
 func PromoteVerb(a *cli.App) *cobra.Command {
 	var d edits.Promote
-	var wait bool
+	var wait, cancel bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use:     "promote V --to CHANNEL | CHANNEL V",
+		Use:     "promote V --to CHANNEL | CHANNEL V | CHANNEL --cancel",
 		GroupID: cli.GroupDecide,
 		Short:   "Request a release in a channel",
 		Long: `Commits a request: the channel's head.yaml with another release, and nothing else changed. The
 engine answers with a promotion of its own that names you, or with a verdict. Gates apply to
 requests too, unless the channel says "people: free". With --wait, the verdicts are shown as they
 change until the engine has answered; the exit code is 3 if that takes longer than --timeout.
-Verdicts that depend on cells' reports need --server or --data.`,
+Verdicts that depend on cells' reports need --server or --data. --cancel takes a request back, as long
+as the engine has not answered it.`,
 		Example: `  sluice promote 2026.11.3 --to dedicated
+  sluice promote dedicated --cancel
   sluice promote dedicated 2026.11.3 --wait --server http://127.0.0.1:7600`,
 		Args: cli.ArgumentCount(1, 2, "the release's version"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch d.Release = args[0]; {
+			case cancel && (wait || d.Channel != "" && len(args) == 2):
+				return cli.UsageError(cmd, "--cancel takes the channel alone")
+			case cancel:
+				channel := args[0] // the form that asked is accepted too: V --to CHANNEL, CHANNEL V
+				if d.Channel != "" {
+					channel = d.Channel
+				}
+				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
+					edits.CancelRequest{Channel: channel, Reason: d.Reason})
 			case d.Channel != "" && len(args) == 2:
 				return cli.UsageError(cmd, "name the channel once: --to %s or %s", d.Channel, args[0])
 			case len(args) == 2:
@@ -51,6 +63,7 @@ Verdicts that depend on cells' reports need --server or --data.`,
 	f := cmd.Flags()
 	f.StringVar(&d.Channel, "to", "", "`CHANNEL` to promote to")
 	f.StringVar(&d.Reason, "reason", "", "reason, recorded in the commit")
+	f.BoolVar(&cancel, "cancel", false, "take a request back")
 	f.BoolVar(&wait, "wait", false, "wait for the engine's answer")
 	f.DurationVar(&timeout, "timeout", 10*time.Minute, "how long --wait waits")
 	cli.AddServerFlag(a, cmd)
@@ -63,12 +76,11 @@ func pushPromotion(a *cli.App, cmd *cobra.Command, d edits.Promote, wait bool, t
 		return cli.DecisionError(d, err)
 	}
 	defer repo.Close()
-	done, err := p.Push(cmd.Context(), d)
-	switch {
-	case err != nil:
+	if !wait || a.DryRun {
+		return cli.PushOrShow(cmd.Context(), a, repo, p, d)
+	}
+	if _, err := p.Push(cmd.Context(), d); err != nil {
 		return err
-	case !wait:
-		return a.PrintDone(done)
 	}
 	return awaitAnswer(cmd.Context(), a, repo, d, timeout)
 }
@@ -134,7 +146,7 @@ func blockingVerdicts(ctx context.Context, a *cli.App, repo *cli.OpenRepository,
 	var gates []string
 	for _, c := range s.Channels {
 		for _, b := range c.Blocked {
-			if c.Name == channel && (b.Release == version || b.Release == "") && !slices.Contains(gates, b.String()) {
+			if b.Code != reason.RequestWaits && c.Name == channel && (b.Release == version || b.Release == "") && !slices.Contains(gates, b.String()) {
 				gates = append(gates, b.String())
 			}
 		}

@@ -1,17 +1,12 @@
 package decidecmd
 
 import (
-	"context"
 	"fmt"
-	"net/url"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
-	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/edits"
-	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/engine/view"
 )
 
 func RolloutVerb(a *cli.App) *cobra.Command {
@@ -106,7 +101,7 @@ func findNextWave(a *cli.App, cmd *cobra.Command, channel string) (wave int, seq
 		return 0, 0, cli.Fail(fmt.Errorf("which wave is open is not known here"),
 			"ask the control plane with --server, or name the wave to open with --wave")
 	}
-	all, err := fetchRollouts(cmd.Context(), a, cmd, channel)
+	all, err := cli.FetchRollouts(cmd.Context(), a, cmd, channel)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -120,27 +115,4 @@ func findNextWave(a *cli.App, cmd *cobra.Command, channel string) (wave int, seq
 			channel)
 	}
 	return p.Wave + 1, p.Sequence, nil
-}
-
-// fetchRollouts returns the progress of rollouts, from the control plane or from the repository and the store.
-// With a channel, the result is that channel's alone.
-func fetchRollouts(ctx context.Context, a *cli.App, cmd *cobra.Command, channel string) ([]plan.Progress, error) {
-	if a.UsesServer() {
-		var all peopleapi.Rollouts
-		err := a.GetResource(ctx, "/v1/rollouts?channel="+url.QueryEscape(channel), &all)
-		if err == nil && channel != "" && len(all.Rollouts) != 1 {
-			err = fmt.Errorf("the control plane returned %d rollouts instead of one", len(all.Rollouts))
-		}
-		return all.Rollouts, err
-	}
-	v, err := a.LocalView(ctx, cmd, false)
-	if err != nil {
-		return nil, err
-	}
-	if channel != "" {
-		if _, err := (&edits.Releases{Desired: v.Desired}).Channel(channel); err != nil {
-			return nil, err
-		}
-	}
-	return view.Rollouts(v, channel), nil
 }

@@ -14,9 +14,14 @@ import (
 )
 
 func rolloutStatusVerb(a *cli.App) *cobra.Command {
+	var watch, wait bool
+	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "status [CHANNEL]",
 		Short: "Show how far rollouts are: waves, cells in flight, failures, and what cells wait for",
+		Long: `With --watch, the rollouts are shown again whenever they change. With --wait, the command ends when the
+channel's head has reached the cells that it is for: with 0, or with 3 if that takes longer than
+--timeout.`,
 		Example: `  sluice rollout status --server http://127.0.0.1:7600
   sluice rollout status dedicated --repo releases --data data -o json`,
 		Args: cli.ArgumentCount(0, 1, "CHANNEL"),
@@ -25,20 +30,36 @@ func rolloutStatusVerb(a *cli.App) *cobra.Command {
 			if len(args) == 1 {
 				channel = args[0]
 			}
-			all, err := fetchRollouts(cmd.Context(), a, cmd, channel)
-			if err != nil {
-				return fmt.Errorf("rollout status: %w", err)
-			}
-			return a.PrintResult(map[string]any{"rollouts": all}, func() {
-				for i, p := range all {
-					if i > 0 {
-						a.Stdout.PrintLine("")
-					}
-					drawRollout(a.Stdout, p, time.Now())
+			switch {
+			case wait && (watch || channel == ""):
+				return cli.UsageError(cmd, "--wait takes a channel, and no --watch")
+			case wait:
+				p, err := cli.AwaitRollout(cmd.Context(), a, cmd, channel, "", timeout)
+				if err != nil {
+					return fmt.Errorf("rollout status: %w", err)
 				}
-			})
+				return a.PrintResult(p, func() { a.Stdout.PrintLine("%s", cli.RolloutDone(p)) })
+			}
+			show := func() (string, error) {
+				all, err := cli.FetchRollouts(cmd.Context(), a, cmd, channel)
+				if err != nil {
+					return "", fmt.Errorf("rollout status: %w", err)
+				}
+				return a.Render(map[string]any{"rollouts": all}, func(p cli.Printer) {
+					for i, r := range all {
+						if i > 0 {
+							p.PrintLine("")
+						}
+						drawRollout(p, r, time.Now())
+					}
+				})
+			}
+			return a.ShowOrWatch(cmd.Context(), watch, time.Second, "sluice rollout status CHANNEL shows one", show)
 		},
 	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show them again whenever they change")
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the rollout is done")
+	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "how long --wait waits")
 	cli.AddServerFlag(a, cmd)
 	return cmd
 }

@@ -11,19 +11,29 @@ import (
 
 func HoldVerb(a *cli.App) *cobra.Command {
 	var d edits.Hold
-	lift := false
+	lift, all := false, false
 	cmd := &cobra.Command{
-		Use:     "hold CHANNEL --reason WHY | CHANNEL --lift [ID]",
+		Use:     "hold CHANNEL|--all --reason WHY | CHANNEL --lift [ID] | --all --lift",
 		GroupID: cli.GroupDecide,
 		Short:   "Stop everything but rollbacks in a channel, until somebody lifts the hold",
 		Long: `Commits channels/CHANNEL/holds/ID.yaml: nothing is promoted or granted until the file is removed.
 With --cell, only grants to those cells stop. --lift removes the hold; its ID is needed only if
-there are several. Holds that the engine set after a rollback or a halt are lifted the same way.`,
+there are several. Holds that the engine set after a rollback or a halt are lifted the same way. --all
+stops every channel in one commit, and with --lift it ends that; other holds stay.`,
 		Example: `  sluice hold dedicated --reason "incident 512"
   sluice hold dedicated --cell acme --reason "their trade fair"
-  sluice hold dedicated --lift`,
-		Args: cli.ArgumentCount(1, 2, "CHANNEL"),
+  sluice hold dedicated --lift
+  sluice hold --all --reason "incident 512"`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if all {
+				return cli.ArgumentCount(0, 0, "")(cmd, args)
+			}
+			return cli.ArgumentCount(1, 2, "CHANNEL (or --all)")(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if all {
+				return holdAll(a, cmd, d, lift)
+			}
 			d.Channel = args[0]
 			switch {
 			case lift && len(args) == 2:
@@ -45,25 +55,47 @@ there are several. Holds that the engine set after a rollback or a halt are lift
 	f.StringVar(&d.ID, "id", "", "ID of the hold (default: made from the time)")
 	f.StringSliceVar(&d.Cells, "cell", nil, "hold only this `CELL`; may be repeated")
 	f.BoolVar(&lift, "lift", false, "remove the hold")
+	f.BoolVar(&all, "all", false, "hold every channel")
 	return cmd
+}
+
+func holdAll(a *cli.App, cmd *cobra.Command, d edits.Hold, lift bool) error {
+	switch {
+	case len(d.Cells) > 0 || d.ID != "":
+		return cli.UsageError(cmd, "--all takes neither --cell nor --id")
+	case lift:
+		return cli.CommitDecision(a, cmd, a.ReleaseRepository(), edits.LiftAll{Reason: d.Reason})
+	case d.Reason == "":
+		return cli.UsageError(cmd, "--reason is missing")
+	}
+	return cli.CommitDecision(a, cmd, a.ReleaseRepository(), edits.HoldAll{Reason: d.Reason})
 }
 
 func FreezeVerb(a *cli.App) *cobra.Command {
 	var d edits.Freeze
 	var from, until string
+	lift := false
 	cmd := &cobra.Command{
-		Use:     "freeze CHANNEL --until T --reason WHY",
+		Use:     "freeze CHANNEL --until T --reason WHY | CHANNEL --lift",
 		GroupID: cli.GroupDecide,
 		Short:   "Stop everything but rollbacks in a channel for a while",
 		Long: `Adds a freeze to the channel's policy in one commit in your name; comments are kept. From --from
 (default: now) to --until, nothing but rollbacks is promoted or granted there. T is an RFC 3339
-time, or a duration: from now for --from, from --from for --until. To end the freeze early, edit
-channels/CHANNEL/channel.yaml.`,
+time, or a duration: from now for --from, from --from for --until. --lift ends the channel's freezes
+now, and drops those to come.`,
 		Example: `  sluice freeze dedicated --from 2026-12-20T00:00:00Z --until 2027-01-05T00:00:00Z --reason holidays
-  sluice freeze dedicated --until 48h --reason "conference"`,
+  sluice freeze dedicated --until 48h --reason "conference"
+  sluice freeze dedicated --lift`,
 		Args: cli.ArgumentCount(1, 1, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d.Channel, d.From = args[0], time.Now().UTC().Truncate(time.Second)
+			if lift {
+				if from+until != "" {
+					return cli.UsageError(cmd, "--lift takes neither --from nor --until")
+				}
+				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
+					edits.LiftFreeze{Channel: d.Channel, Reason: d.Reason})
+			}
 			var err error
 			if from != "" {
 				if d.From, err = cli.ParseInstant(from, d.From); err != nil {
@@ -86,6 +118,7 @@ channels/CHANNEL/channel.yaml.`,
 	f := cmd.Flags()
 	f.StringVar(&from, "from", "", "when it begins: `T` (default: now)")
 	f.StringVar(&until, "until", "", "when it ends: `T`")
+	f.BoolVar(&lift, "lift", false, "end the freezes")
 	f.StringVar(&d.Reason, "reason", "", "reason, shown to everyone it affects")
 	return cmd
 }

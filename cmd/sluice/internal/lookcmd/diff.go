@@ -1,13 +1,10 @@
 package lookcmd
 
 import (
-	"bytes"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
-	"github.com/rogpeppe/go-internal/diff"
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
@@ -15,19 +12,12 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// fileDiff is a file that differs between two releases.
-type fileDiff struct {
-	File string `json:"file"`
-	Kind string `json:"kind"` // added, removed, changed
-	Diff string `json:"diff,omitempty"`
-}
-
 // releaseDiff is the output of diff.
 type releaseDiff struct {
-	Channel string     `json:"channel"`
-	From    string     `json:"from"` // the head; empty: none yet
-	To      string     `json:"to"`
-	Files   []fileDiff `json:"files"`
+	Channel string         `json:"channel"`
+	From    string         `json:"from"` // the head; empty: none yet
+	To      string         `json:"to"`
+	Files   []cli.FileDiff `json:"files"`
 }
 
 func DiffVerb(a *cli.App) *cobra.Command {
@@ -53,7 +43,12 @@ release without faults.`,
 			if err != nil {
 				return fmt.Errorf("diff %s: %w", strings.Join(args, " "), err)
 			}
-			return a.PrintResult(c, func() { printDiff(a, c, stat) })
+			if stat {
+				for i := range c.Files {
+					c.Files[i].Diff = ""
+				}
+			}
+			return a.PrintResult(c, func() { printDiff(a, c) })
 		},
 	}
 	cmd.Flags().BoolVar(&stat, "stat", false, "print only the names of the files")
@@ -65,7 +60,7 @@ func diffReleases(s *edits.Releases, repo *cli.OpenRepository, args []string) (*
 	if err != nil {
 		return nil, err
 	}
-	out := &releaseDiff{Channel: channel.Name, Files: []fileDiff{}}
+	out := &releaseDiff{Channel: channel.Name, Files: []cli.FileDiff{}}
 	if len(args) == 2 {
 		if _, err := s.Release(args[1]); err != nil {
 			return nil, err
@@ -97,41 +92,11 @@ func diffReleases(s *edits.Releases, repo *cli.OpenRepository, args []string) (*
 	if err != nil {
 		return nil, err
 	}
-	out.Files = append(out.Files, diffFiles(before, after)...)
+	out.Files = append(out.Files, cli.DiffFiles(before, after)...)
 	return out, nil
 }
 
-// diffFiles returns the files that differ, by name.
-func diffFiles(before, after map[string][]byte) []fileDiff {
-	names := maps.Clone(before)
-	maps.Copy(names, after)
-	var out []fileDiff
-	for _, name := range cli.SortedKeys(names) {
-		old, was := before[name]
-		now, is := after[name]
-		c := fileDiff{File: name, Kind: "changed"}
-		switch {
-		case was && is && bytes.Equal(old, now):
-			continue
-		case !was:
-			c.Kind = "added"
-		case !is:
-			c.Kind = "removed"
-		}
-		if isText(old) && isText(now) {
-			c.Diff = string(diff.Diff("a/"+name, old, "b/"+name, now))
-		}
-		out = append(out, c)
-	}
-	return out
-}
-
-// maxDiffBytes is the largest file whose differences are printed.
-const maxDiffBytes = 1 << 20
-
-func isText(data []byte) bool { return len(data) <= maxDiffBytes && !bytes.ContainsRune(data, 0) }
-
-func printDiff(a *cli.App, c *releaseDiff, stat bool) {
+func printDiff(a *cli.App, c *releaseDiff) {
 	differ := "differ"
 	if len(c.Files) == 1 {
 		differ = "differs"
@@ -139,23 +104,10 @@ func printDiff(a *cli.App, c *releaseDiff, stat bool) {
 	a.Stdout.PrintLine("%s: %s -> %s, %s %s", c.Channel, cli.OrDash(c.From), c.To, words.Count(len(c.Files), "file"),
 		differ)
 	for _, f := range c.Files {
-		if stat || f.Diff == "" {
+		if f.Diff == "" {
 			a.Stdout.PrintLine("%-8s %s", f.Kind, f.File)
 			continue
 		}
-		for line := range strings.Lines(f.Diff) {
-			line, colour := strings.TrimSuffix(line, "\n"), cli.Plain
-			switch {
-			case strings.HasPrefix(line, "diff "), strings.HasPrefix(line, "--- "), strings.HasPrefix(line, "+++ "):
-				colour = cli.Bold
-			case strings.HasPrefix(line, "+"):
-				colour = cli.Green
-			case strings.HasPrefix(line, "-"):
-				colour = cli.Red
-			case strings.HasPrefix(line, "@@"):
-				colour = cli.Faint
-			}
-			a.Stdout.PrintLine("%s", a.Stdout.Paint(colour, line))
-		}
+		a.Stdout.PrintDiff(f)
 	}
 }

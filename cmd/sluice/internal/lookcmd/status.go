@@ -104,7 +104,9 @@ func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.OpenRepository, page
 					a.Stdout.PrintLine("")
 				}
 				before = key
-				if err := printStatus(a, s, all); err != nil {
+				if a.Stdout.Terminal && a.Output == cli.AsTable {
+					fmt.Fprint(a.Stdout, a.Stdout.FitScreen(statusText(a.Stdout, s, all), "sluice status shows all"))
+				} else if err := printStatus(a, s, all); err != nil {
 					return err
 				}
 			}
@@ -244,10 +246,12 @@ func drawFlags(p cli.Printer, f *view.FlagsSummary) {
 }
 
 // StatusText returns what DrawStatus prints.
-func StatusText(p cli.Printer, s view.Status) string {
+func StatusText(p cli.Printer, s view.Status) string { return statusText(p, s, false) }
+
+func statusText(p cli.Printer, s view.Status, all bool) string {
 	var b bytes.Buffer
 	q := p
 	q.Writer = &b
-	DrawStatus(q, s, false)
+	DrawStatus(q, s, all)
 	return b.String()
 }

@@ -36,7 +36,9 @@ func InitVerb(a *cli.App) *cobra.Command {
 		Use:     "init [DIR-or-URL]",
 		GroupID: cli.GroupAuthor,
 		Short:   "Create a release repository with two channels, staging and dedicated",
-		Long: `Writes sluice.yaml, two channels and .gitattributes in one commit in your name. A folder that is not
+		Long: `Writes sluice.yaml, two channels and .gitattributes in one commit in your name. Staging takes every
+release at once; dedicated follows when staging's cells were healthy on it for 10 seconds, which
+channels/dedicated/channel.yaml lengthens. A folder that is not
 a git repository becomes one, with a worktree that follows what the engine pushes; --bare makes one
 without a worktree. Existing files are left as they are.`,
 		Example: `  sluice init releases

@@ -56,7 +56,7 @@ SLUICE_DIGEST and SLUICE_PROFILE in their environment; for the hook, SLUICE_GONE
 objects that the release no longer has.`,
 		Example: `  sluice agent --join @/run/secrets/join --dir /srv/product --health "curl -fsS localhost:8080/ready"
   sluice agent --cell acme --server http://127.0.0.1:7600 --dir /srv/product --health "curl -fsS localhost:8080/ready"
-  sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -f $SLUICE_DIR/manifests.yaml"`,
+  sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -f \$SLUICE_DIR/manifests.yaml"`,
 		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if more.dir == "" {
@@ -130,7 +130,7 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 		"`ORIGIN`, such as https://console.example.com, whose pages may ask for flags; may be repeated")
 	f.IntVar(&o.Infrastructure, "infrastructure", 0, "`NUMBER` of the cell's infrastructure template")
 	f.StringVar(&more.values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
-	f.StringVar(&more.level, "log", "info", "log level: debug, info, warn, error")
+	f.StringVar(&more.level, "log", "info", "log `LEVEL`: debug, info, warn, error")
 }
 
 // parseOwnership returns the mode and the group of the product's files; nil: the process's group.

@@ -47,7 +47,7 @@ func (r *engineOptions) engineFlags(cmd *cobra.Command) {
 	f.StringVar(&r.author, "author", "Sluice <sluice@localhost>", "who commits promotions: `NAME-AND-ADDRESS`")
 	f.StringVar(&r.signingKey, "signing-key", "",
 		"`FILE` with the private SSH key that signs the engine's commits (default: engine.key in DIR/tls of --data, or in --tls-dir; made at the first start)")
-	f.StringVar(&r.level, "log", "info", "log level: debug, info, warn, error")
+	f.StringVar(&r.level, "log", "info", "log `LEVEL`: debug, info, warn, error")
 	f.StringVar(&r.webhookSecrets, "webhook-secrets-file", "",
 		"`FILE` with lines of NAME whsec_BASE64: the secrets that sign messages to webhooks (default "+
 			"$SLUICE_WEBHOOK_SECRETS)")
