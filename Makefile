@@ -78,6 +78,14 @@ bench-flags: ## The same for feature flags, beside flagd/core; then a change and
 clients: ## OpenFeature's own providers for Go and JavaScript ask our flags. Needs Node, which root gets on Debian. A module of its own.
 	cd test/clients && $(GO) vet ./... && $(GO) test -count=1 ./...
 
+.PHONY: release
+release: ## Everything of a release, from the checked-out commit, into dist/; VERIFY=1 makes it twice and compares. See docs/install.md.
+	cd tools/release && $(GO) run . -o $(CURDIR)/dist $(if $(BASE),-base $(abspath $(BASE))) $(if $(VERIFY),-verify)
+
+.PHONY: release-test
+release-test: ## A release for this machine, and the alerts. Needs dpkg, and promtool, which root gets on Debian. A module of its own.
+	cd tools/release && $(GO) vet ./... && $(GO) test -count=1 -timeout $(TIMEOUT) ./...
+
 .PHONY: schema
 schema: ## docs/schema/*.json, from the Go types.
 	$(GO) run ./tools/schema docs/schema
