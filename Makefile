@@ -82,6 +82,14 @@ clients: ## OpenFeature's own providers for Go and JavaScript ask our flags. Nee
 testbed: ## flagd's own testbed, as a table: each scenario by the OpenFeature provider and by OFREP.
 	$(GO) test -count=1 -run Testbed ./flags/provider
 
+.PHONY: release
+release: ## Everything of a release, from the checked-out commit, into dist/; VERIFY=1 makes it twice and compares. See docs/install.md.
+	cd tools/release && $(GO) run . -o $(CURDIR)/dist $(if $(BASE),-base $(abspath $(BASE))) $(if $(VERIFY),-verify)
+
+.PHONY: release-test
+release-test: ## A release for this machine, and the alerts. Needs dpkg, and promtool, which root gets on Debian. A module of its own.
+	cd tools/release && $(GO) vet ./... && $(GO) test -count=1 -timeout $(TIMEOUT) ./...
+
 .PHONY: schema
 schema: ## docs/schema/*.json, from the Go types.
 	$(GO) run ./tools/schema docs/schema
