@@ -69,8 +69,8 @@ func newFleetMetrics(v func() *view.View, numbers func() engine.Stats) *fleetMet
 func (f *fleetMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		f.cells, f.oldest, f.silent, f.shutOut, f.granted, f.slots, f.sequence, f.promotion, f.rollout, f.rolling,
-		f.halted, f.blocked, f.faults, f.diverged, f.unread, f.refused, f.since, f.took, f.actions, f.skew, f.leader, f.tick, f.pushes, f.retries,
-		f.grants,
+		f.halted, f.blocked, f.faults, f.diverged, f.unread, f.refused, f.since, f.took, f.actions, f.skew, f.leader,
+		f.tick, f.pushes, f.retries, f.grants,
 	} {
 		out <- d
 	}
