@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -98,7 +97,7 @@ func checkImage(t *testing.T, dir, binary string) {
 		state = headers[stateDir]
 	}
 	if state == nil || state.Uid != 65532 || state.Mode != 0o700 {
-		t.Errorf("the folder for the state: %+v of %v", state, maps.Keys(headers))
+		t.Errorf("the folder for the state is %+v", state)
 	}
 	for name, h := range headers {
 		if !h.ModTime.Equal(tagged) || h.Mode&0o022 != 0 && name != "tmp" && name != "tmp/" {
