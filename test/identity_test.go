@@ -1,11 +1,14 @@
 package test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluice-cd/sluice/cells"
 )
 
 // newKeyedWorld returns a world whose cells have keys: eu-1 and acme, registered and running 1.0.0.
@@ -123,6 +126,47 @@ func TestClone(t *testing.T) {
 	w.awaitRelease("eu-1", "1.0.1")
 	w.startAgent("acme", "acme", "--join", "@"+w.addCell("acme", "dedicated"))
 	w.awaitRelease("acme", "1.0.1")
+}
+
+// A cell that is renamed goes on with its key and what it runs: its agent follows by itself, also one that was off and
+// is started with the token and the name of before. A cell that is copied gets no key.
+func TestRename(t *testing.T) {
+	t.Parallel()
+	w := newKeyedWorld(t)
+	w.eventually(func() (string, bool) {
+		return "no key in git", strings.Contains(w.readCommitted("cells/acme/identity.yaml"), "publicKey")
+	})
+	identity := w.readCommitted("cells/acme/identity.yaml")
+	healthyOn := func(cell, version string) func() (string, bool) {
+		return func() (string, bool) {
+			c := w.cellStatus(cell)
+			return fmt.Sprintf("%s: %+v", cell, c), c.Release == version && c.State == cells.StateHealthy
+		}
+	}
+	w.mustRunSluice("cell", "rename", "acme", "acme-eu")
+	w.eventually(healthyOn("acme-eu", "1.0.0"))
+	if got := w.readCommitted("cells/acme-eu/identity.yaml"); got != identity {
+		t.Errorf("the identity became %q", got)
+	}
+	if log := w.processLog("acme"); !strings.Contains(log, "the vendor renamed this cell") {
+		t.Errorf("the agent's log: %s", log)
+	}
+	w.cutRelease("1.0.1", "second")
+	w.eventually(healthyOn("acme-eu", "1.0.1"))
+	w.agents["acme"].stop()
+	w.mustRunSluice("cell", "rename", "acme-eu", "globex")
+	w.agents["acme"].start() // with the token of acme
+	w.eventually(healthyOn("globex", "1.0.1"))
+	w.pushFiles("copy", map[string]string{"cells/initech/cell.yaml": w.readCommitted("cells/globex/cell.yaml"),
+		"cells/initech/identity.yaml": w.readCommitted("cells/globex/identity.yaml")})
+	w.cutRelease("1.0.2", "third")
+	w.eventually(healthyOn("globex", "1.0.2"))
+	if out, err := w.runSluice("validate", w.repo); err == nil || !strings.Contains(out, "has the key of cell") {
+		t.Errorf("validate: %v, %s", err, out)
+	}
+	if out, err := w.runSluice("cell", "rename", "globex", "eu-1"); err == nil || !strings.Contains(out, "already") {
+		t.Errorf("onto another cell: %v, %s", err, out)
+	}
 }
 
 // R18: a paused cell gets nothing new, and why says so; the control plane can't override the cell's owner.

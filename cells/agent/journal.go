@@ -87,8 +87,9 @@ type damagedJournal struct{ reason string }
 func (e *damagedJournal) Error() string { return "read the journal: " + e.reason }
 
 // loadJournal reads the journal of a cell's state folder; a fresh folder has an empty one. A damaged one is put aside,
-// under the name that is returned: what the target holds is then not known.
-func loadJournal(dir, cell string) (_ journal, aside string, err error) {
+// under the name that is returned: what the target holds is then not known. hadName reports whether the cell had a name
+// before.
+func loadJournal(dir, cell string, hadName func(string) bool) (_ journal, aside string, err error) {
 	j, err := readJournal(dir)
 	var damaged *damagedJournal
 	switch {
@@ -99,6 +100,8 @@ func loadJournal(dir, cell string) (_ journal, aside string, err error) {
 		return journal{}, "", err
 	case j.Cell == "":
 		return journal{Cell: cell}, "", nil
+	case hadName(j.Cell):
+		j.Cell = cell
 	case j.Cell != cell:
 		return journal{}, "", fmt.Errorf("the state folder %s belongs to cell %s, not to %s", dir, j.Cell, cell)
 	}

@@ -7,7 +7,19 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/sluice-cd/sluice/cells/agent/plane"
 )
+
+// PresentName returns the name that the cell of a state folder has now, if name is one that it had before it was renamed;
+// else name.
+func PresentName(stateDir, name string) (string, error) {
+	c, err := plane.LoadCredentials(stateDir, "", nil)
+	if err != nil || !c.HadName(name) {
+		return name, err
+	}
+	return c.Cell(), nil
+}
 
 // stateNames are the names in a state folder that an agent, or its owner's commands, may have made before the agent has
 // an identity or a journal; and what a new file system has.

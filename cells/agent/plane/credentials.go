@@ -24,6 +24,7 @@ const (
 	maxIdentityFile = 64 << 10 // bytes of identity.json
 	maxPins         = 16
 	maxFormer       = 16 // former keys
+	maxNames        = 16 // former names
 	// formerPeriod is how long a former key is kept at least: the time in which a takeover should be noticed.
 	formerPeriod = 30 * 24 * time.Hour
 	// newKeyPeriod is how long after a registration or a rotation some replica may not know the new key.
@@ -37,6 +38,7 @@ const (
 // any point leaves a key that works.
 type identityRecord struct {
 	Cell    string   `json:"cell"`
+	Names   []string `json:"names,omitempty"`   // that the vendor gave it before, at most maxNames
 	Address string   `json:"address,omitempty"` // HOST:PORT of the control plane
 	Pins    []string `json:"pins,omitempty"`    // of the control plane's keys (R29)
 	// Serial is that of the signed set that Pins are from; 0: they are the token's.
@@ -169,7 +171,12 @@ func LoadCredentials(stateDir, cell string, token *identity.Token) (*Credentials
 		}
 	}
 	stored := k.record.Cell
+	if slices.Contains(k.record.Names, cell) { // as a unit file still has it
+		cell = stored
+	}
 	switch t := token; {
+	case t != nil && slices.Contains(k.record.Names, t.Cell) && k.record.Token == identity.HashSecret(t.Secret):
+		// it was used before the cell was renamed
 	case t != nil && !validPins(t.Pins):
 		return nil, identity.ErrToken
 	case t != nil && cell != "" && cell != t.Cell:
@@ -185,6 +192,19 @@ func LoadCredentials(stateDir, cell string, token *identity.Token) (*Credentials
 	}
 	return k, nil
 }
+
+// Rename takes another name for the cell, durably: the control plane says that the cell's key is of that one.
+func (k *Credentials) Rename(cell string) error {
+	_, err := k.update(func(s *identityRecord) {
+		s.Names = slices.DeleteFunc(append(slices.Clone(s.Names), s.Cell), func(n string) bool { return n == cell })
+		s.Names = s.Names[max(0, len(s.Names)-maxNames):]
+		s.Cell = cell
+	})
+	return err
+}
+
+// HadName reports whether the cell had a name before.
+func (k *Credentials) HadName(cell string) bool { return slices.Contains(k.snapshot().Names, cell) }
 
 // Cell returns the cell that the credentials belong to; empty: none yet.
 func (k *Credentials) Cell() string { return k.snapshot().Cell }

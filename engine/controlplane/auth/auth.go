@@ -141,7 +141,7 @@ func (a *Auth) Admit(
 	case status == http.StatusForbidden:
 		api.WriteProblem(w, status, "This requires the role "+string(route.Audience)+": ask for a token that has it.")
 	case route.Audience == api.Cell && !a.namesOwnCell(c, r):
-		WriteForbidden(w)
+		WriteForbidden(w, c)
 	case route.Audience == api.Cell && a.foundClone(r.Context(), c):
 		WriteUnauthorized(w, listener)
 	default:
@@ -291,10 +291,17 @@ func WriteUnauthorized(w http.ResponseWriter, listener api.Listener) {
 			"socket needs none.")
 }
 
+// cellHeader names, in a 403, the cell that the connection's key is of: the cell may have been renamed.
+const cellHeader = "Sluice-Cell"
+
 // WriteForbidden answers 403 to a cell that acts as another.
-func WriteForbidden(w http.ResponseWriter) {
-	api.WriteProblem(w, http.StatusForbidden,
-		"One cell can't ask or report for another, and a cell that has a key must use it.")
+func WriteForbidden(w http.ResponseWriter, c *api.Caller) {
+	detail := "One cell can't ask or report for another, and a cell that has a key must use it."
+	if c.Listener == api.Cells && c.Cell != "" {
+		w.Header().Set(cellHeader, c.Cell)
+		detail = "The key is that of cell " + c.Cell + ", and one cell can't ask or report for another."
+	}
+	api.WriteProblem(w, http.StatusForbidden, detail)
 }
 
 // RosterChanged is closed when the roster changes. It is nil if cells have no keys.
