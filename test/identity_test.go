@@ -169,6 +169,56 @@ func TestRename(t *testing.T) {
 	}
 }
 
+// A machine that was restored from a snapshot older than the last rotation is shut out, and both sides are told why and
+// what to do, also by a control plane that was restarted since; a new token lets it in.
+func TestSnapshotFromBeforeARotation(t *testing.T) {
+	t.Parallel()
+	w := newKeyedWorld(t)
+	identity := func() string { return w.readCommitted("cells/acme/identity.yaml") }
+	w.eventually(func() (string, bool) { return "no key in git", strings.Contains(identity(), "publicKey") })
+	first := identity()
+	copyFolder := func(from, to string) {
+		if err := os.RemoveAll(w.path("cells", to)); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.CommandContext(t.Context(), "cp", "-a", w.path("cells", from),
+			w.path("cells", to)).CombinedOutput(); err != nil { //nolint:gosec // a test's
+			t.Fatal(err, string(out))
+		}
+	}
+	w.agents["acme"].stop()
+	copyFolder("acme", "snapshot")
+	w.agents["acme"].start()
+	w.mustRunSluice("cell", "rotate", "acme")
+	w.eventually(func() (string, bool) {
+		text := identity()
+		return text, text != first && !strings.Contains(text, "previous:") && !strings.Contains(text, "rotate:")
+	})
+	if why := w.mustRunSluice("why", "acme"); strings.Contains(why, "former key") {
+		t.Errorf("before anything happened: %s", why)
+	}
+	w.agents["acme"].stop()
+	copyFolder("snapshot", "acme")
+	w.server.stop()
+	w.server.start()
+	w.agents["acme"].start()
+	w.eventually(func() (string, bool) {
+		why, _ := w.runSluice("why", "acme")
+		return why, strings.Contains(why, "asked with a former key of this cell") &&
+			strings.Contains(why, "sluice cell add acme")
+	})
+	if log := w.processLog("serve"); !strings.Contains(log, "a former key of this cell was refused") {
+		t.Errorf("serve's log: %s", log)
+	}
+	if log := w.processLog("acme"); !strings.Contains(log, "This key was the cell's and was replaced since") {
+		t.Errorf("the agent's log: %s", log)
+	}
+	w.agents["acme"].stop()
+	w.startAgent("acme", "acme", "--join", "@"+w.addCell("acme", "dedicated"))
+	w.cutRelease("1.0.1", "second")
+	w.awaitRelease("acme", "1.0.1")
+}
+
 // R18: a paused cell gets nothing new, and why says so; the control plane can't override the cell's owner.
 func TestOwnerPauses(t *testing.T) {
 	t.Parallel()

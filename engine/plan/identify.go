@@ -170,6 +170,7 @@ type PastIdentity struct {
 	Ignored string // the newest commit that changed anything else, which the engine did not sign; empty: none since
 
 	Name     string // of the cell when the engine wrote it; empty: as now
+	Former   string // keys that it had before, newest last, separated by spaces; at most maxFormerKeys
 	Removal  bool   // the engine revoked it only because the cell had been removed
 	Restored string // the commit that put it back after a removal; empty: none did
 }
@@ -257,7 +258,9 @@ func (h *History) foldIdentity(c releases.Change, f releases.FileChange, cell st
 		h.forgetIdentity(cell)
 		return nil
 	case trusted && (f.Old == "" || h.Authority.Enforced()):
-		past = PastIdentity{Blob: f.New, Commit: c.Commit, Removal: endsByRemoval(c.Message, cell)}
+		next := PastIdentity{Blob: f.New, Commit: c.Commit, Removal: endsByRemoval(c.Message, cell)}
+		next.Former = past.replacedBy(next, cell, open)
+		past = next
 		delete(h.Removed, cell)
 	default:
 		files, err := open(c.Commit)
@@ -317,6 +320,22 @@ func (p PastIdentity) read(cell string, open func(string) (fs.FS, error)) cells.
 	}
 	id, _ := cells.LoadIdentity(files, cmp.Or(p.Name, cell))
 	return id
+}
+
+// maxFormerKeys bounds the keys that are remembered of a cell, to recognise a machine that has an old one.
+const maxFormerKeys = 8
+
+// replacedBy returns the former keys of a cell whose identity was p, once it is next.
+func (p PastIdentity) replacedBy(next PastIdentity, cell string, open func(string) (fs.FS, error)) string {
+	was, now := p.read(cell, open), next.read(cell, open)
+	former := strings.Fields(p.Former)
+	for _, key := range []string{was.Previous, was.PublicKey} {
+		if key != "" && !strings.Contains(key, " ") && !slices.Contains(former, key) {
+			former = append(former, key)
+		}
+	}
+	former = slices.DeleteFunc(former, func(key string) bool { return key == now.PublicKey || key == now.Previous })
+	return strings.Join(former[max(0, len(former)-maxFormerKeys):], " ")
 }
 
 // foldRenames moves the identities of cells that c renames: a whole folder goes, and one of a name that has no identity

@@ -80,6 +80,39 @@ func TestRenamedCellKeepsItsKey(t *testing.T) {
 	}
 }
 
+// The keys that a cell had are remembered as far as the engine wrote them, through rotations and a rename, and never
+// one that counts.
+func TestFormerKeys(t *testing.T) {
+	w := signedWorld(t)
+	write := func(by, cell, keys string) {
+		w.Commit(by, "identify "+cell, map[string]string{"cells/" + cell + "/identity.yaml": "apiVersion: sluice/v1\n" +
+			"kind: Identity\nepoch: 1\nserial: 1\n" + keys})
+	}
+	want := func(cell string, keys ...string) {
+		t.Helper()
+		if got := w.Desired().Cells[cell].Former; !slices.Equal(got, keys) {
+			t.Errorf("%s had %v, want %v", cell, got, keys)
+		}
+	}
+	write("sluice", "s1", "publicKey: ed25519:b25l\n")
+	want("s1")
+	write("sluice", "s1", "publicKey: ed25519:dHdv\nprevious: ed25519:b25l\n")
+	want("s1")
+	write("sluice", "s1", "publicKey: ed25519:dHdv\n")
+	want("s1", "ed25519:b25l")
+	write("eve", "s1", "publicKey: ed25519:ZXZl\n") // counts for nothing
+	want("s1", "ed25519:b25l")
+	write("sluice", "s1", "publicKey: ed25519:dHJl\n")
+	want("s1", "ed25519:b25l", "ed25519:dHdv")
+	write("sluice", "s1", "publicKey: ed25519:b25l\n")
+	want("s1", "ed25519:dHdv", "ed25519:dHJl")
+	w.Commit("eve", "rename", map[string]string{"cells/s1/cell.yaml": "", "cells/s1/identity.yaml": "",
+		"cells/eu/cell.yaml": w.Files["cells/s1/cell.yaml"], "cells/eu/identity.yaml": w.Files["cells/s1/identity.yaml"]})
+	want("eu", "ed25519:dHdv", "ed25519:dHJl")
+	write("sluice", "eu", "publicKey: ed25519:dHdv\n")
+	want("eu", "ed25519:dHJl", "ed25519:b25l")
+}
+
 // A key that two cells have is a fault of both files, even where no history is read.
 func TestCopiedIdentityIsAFault(t *testing.T) {
 	w := TwoChannels(t)

@@ -51,6 +51,15 @@ func (e *statusError) Error() string {
 	return text
 }
 
+// statusOf returns the status of an unwanted response; 0: there was no response.
+func statusOf(err error) int {
+	var s *statusError
+	if errors.As(err, &s) {
+		return s.status
+	}
+	return 0
+}
+
 // send sends a request over the current link: see link.send.
 func (c *Client) send(
 	ctx context.Context, method, path string, query url.Values, body []byte, header http.Header,

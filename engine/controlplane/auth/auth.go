@@ -52,6 +52,7 @@ type Options struct {
 	Members Members // nil if cells have no keys
 	View    func() *view.View
 	Tokens  Tokens // nil if there are no tokens
+	Facts   Facts  // nil: refused former keys are only logged
 	Keyed   bool   // cells are served at a listener of their own, by key
 	Log     zerolog.Logger
 	Metrics *metrics.Metrics
@@ -67,13 +68,15 @@ type Auth struct {
 	metrics    *metrics.Metrics
 	tokenCache tokenCache
 	boots      bootWatch
+	formerKeys formerKeys
 }
 
 // New returns an Auth and starts nothing.
 func New(o Options) *Auth {
 	return &Auth{members: o.Members, view: o.View, tokens: o.Tokens, keyed: o.Keyed, log: o.Log, metrics: o.Metrics,
 		tokenCache: tokenCache{tokens: o.Tokens, clockStart: time.Now()},
-		boots:      bootWatch{clockStart: time.Now(), cells: map[string]*sightings{}}}
+		boots:      bootWatch{clockStart: time.Now(), cells: map[string]*sightings{}},
+		formerKeys: formerKeys{facts: o.Facts, noted: map[string]time.Time{}}}
 }
 
 // Serves reports whether a route exists at a listener.
@@ -136,6 +139,10 @@ func (a *Auth) Admit(
 		if listener == api.Cells && a.members != nil {
 			a.log.Debug().Str("key", c.Key).Str("from",
 				c.RemoteAddr).Msg("shut out: " + a.members.Roster().RejectionReason(c.Key))
+			if cell, had := a.members.Roster().CellOfFormerKey(c.Key); had {
+				a.refuseFormerKey(w, r, c, cell)
+				return c, false
+			}
 		}
 		WriteUnauthorized(w, listener)
 	case status == http.StatusForbidden:
@@ -289,6 +296,21 @@ func WriteUnauthorized(w http.ResponseWriter, listener api.Listener) {
 	api.WriteProblem(w, http.StatusUnauthorized,
 		"A valid token is required in the header Authorization: Bearer …: sluice token add makes one, and a unix "+
 			"socket needs none.")
+}
+
+// refuseFormerKey answers 401 to a machine that has proved a key that its cell had before. It is told so: whoever has
+// that key was the cell.
+func (a *Auth) refuseFormerKey(w http.ResponseWriter, r *http.Request, c *api.Caller, cell string) {
+	due, err := a.formerKeys.note(r.Context(), cell, time.Now())
+	if due {
+		a.log.Warn().Err(err).Str("cell", cell).Str("from", c.RemoteAddr).Msg("a former key of this cell was refused: its " +
+			"machine was restored from an old snapshot, or a copy of it runs; sluice cell add " + cell +
+			" makes a token that lets it in")
+	}
+	w.Header().Set("Connection", "close")
+	api.WriteProblem(w, http.StatusUnauthorized,
+		"This key was the cell's and was replaced since: the state folder is older than that, such as one from a "+
+			"snapshot. Ask the cell's vendor for a new token (sluice cell add), and start the agent with it.")
 }
 
 // cellHeader names, in a 403, the cell that the connection's key is of: the cell may have been renamed.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
@@ -200,21 +201,38 @@ func FetchStatus(ctx context.Context, a *App, cmd *cobra.Command, repo **OpenRep
 
 // LoadObserved reads the observations from the store that --data or --database names; without one, there are
 // none.
-func (a *App) LoadObserved(ctx context.Context) (plan.Observed, error) {
-	none := plan.Observed{Cells: map[string]*plan.CellState{}}
+func (a *App) LoadObserved(ctx context.Context) (o plan.Observed, err error) {
+	o = plan.Observed{Cells: map[string]*plan.CellState{}}
+	err = a.readStore(ctx, func(st Store) error {
+		known, err := st.Known(ctx)
+		if err == nil {
+			known.Cells, err = st.Cells(ctx)
+			o = known
+		}
+		return err
+	})
+	return o, err
+}
+
+// FormerKeyRefused returns when a former key of a cell was last refused; zero: never, or there is no store.
+func (a *App) FormerKeyRefused(ctx context.Context, cell string) (at time.Time, err error) {
+	err = a.readStore(ctx, func(st Store) error {
+		at, err = auth.FormerKeyRefused(ctx, st, cell)
+		return err
+	})
+	return at, err
+}
+
+// readStore calls read with the store that --data or --database names, if there is one: reading makes no store.
+func (a *App) readStore(ctx context.Context, read func(Store) error) error {
 	if a.Data == "" && a.Database == "" {
-		return none, nil
+		return nil
 	}
 	st, err := a.OpenStore(ctx, a.Logger())
 	if err != nil {
-		return none, err
+		return err
 	}
-	defer st.Close()
-	o, err := st.Known(ctx)
-	if err == nil {
-		o.Cells, err = st.Cells(ctx)
-	}
-	return o, err
+	return errors.Join(read(st), st.Close())
 }
 
 // StoreFile is the store's name in --data.

@@ -54,7 +54,11 @@ func fetchWhy(a *cli.App, cmd *cobra.Command, name string) (why view.Explanation
 	if err != nil {
 		return why, err
 	}
-	why, ok := view.Why(v, name)
+	refused, err := a.FormerKeyRefused(ctx, name)
+	if err != nil {
+		return why, err
+	}
+	why, ok := view.Why(v, name, refused)
 	if !ok {
 		names := cli.EverythingWithAWhy(&edits.Releases{Desired: v.Desired})
 		return why, cli.Fail(errors.New("neither a cell, a channel nor a release has that name"+
