@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/clock"
@@ -40,6 +42,11 @@ func New(o Options) (*Agent, error) {
 	}
 	if o.Cell == "" || credentials.HadName(o.Cell) {
 		o.Cell = credentials.Cell()
+	}
+	if o.Cell == "" && credentials.Damaged() != nil {
+		if j, err := readJournal(o.StateDir); err == nil {
+			o.Cell = j.Cell
+		}
 	}
 	if o.Join != nil && credentials.HadName(o.Join.Cell) { // it was used, and names the cell as it was then
 		o.Join = nil
@@ -165,8 +172,11 @@ func (a *Agent) openState() (_ *loop, err error) {
 	if err := disk.MakePrivate(dir); err != nil {
 		return nil, err
 	}
+	if err := a.putAsideWrongKinds(dir); err != nil {
+		return nil, err
+	}
 	folders := map[string]string{}
-	for _, name := range []string{"releases", "rendered", "work"} {
+	for _, name := range stateFolders {
 		folders[name] = filepath.Join(dir, name)
 		if err := disk.MakePrivate(folders[name]); err != nil {
 			return nil, err
@@ -184,6 +194,11 @@ func (a *Agent) openState() (_ *loop, err error) {
 	if err := a.client.Reload(); err != nil { // other processes change them only without the lock
 		return nil, err
 	}
+	aside, err := a.credentials.Mend()
+	if err != nil {
+		return nil, err
+	}
+	a.warnOfDamage(aside)
 	if err := disk.RemoveUnfinished(dir, folders["releases"], folders["rendered"]); err != nil {
 		return nil, err
 	}
@@ -200,6 +215,12 @@ func (a *Agent) openState() (_ *loop, err error) {
 		return nil, err
 	}
 	a.warnOfDamage(aside)
+	if _, err := LoadOffer(dir); err != nil && !errors.Is(err, fs.ErrPermission) { // the control plane says it again
+		if aside, err = disk.PutAside(offerFile(dir), time.Now()); err != nil {
+			return nil, err
+		}
+		a.warnOfDamage(aside)
+	}
 	store := content.NewCache(folders["releases"], a.client, a.options.MaxContent)
 	l := &loop{
 		agent: a,

@@ -122,8 +122,11 @@ func readJournal(dir string) (journal, error) {
 		return journal{}, &damagedJournal{fmt.Sprintf("%s is larger than %d bytes", name, maxJournal)}
 	}
 	text, err := os.ReadFile(name) //nolint:gosec // below the state folder
-	if err != nil {
+	if errors.Is(err, fs.ErrPermission) {
 		return journal{}, fmt.Errorf("read the journal: %w", err)
+	}
+	if err != nil {
+		return journal{}, &damagedJournal{err.Error()}
 	}
 	var j journal
 	if err := json.Unmarshal(text, &j); err != nil {
@@ -156,10 +159,11 @@ func StateDirCell(stateDir string) (cell string, keyed bool, err error) {
 	if cell = c.Cell(); cell != "" {
 		return cell, true, nil
 	}
+	keyed = c.Damaged() != nil // Run goes on with what runs
 	j, err := readJournal(stateDir)
 	var damaged *damagedJournal
 	if errors.As(err, &damaged) { // Run puts it aside
 		err = nil
 	}
-	return j.Cell, false, err
+	return j.Cell, keyed, err
 }

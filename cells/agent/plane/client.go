@@ -77,7 +77,8 @@ func New(o Options) (*Client, error) {
 		return c, nil
 	}
 	c.base, c.credentials = base, o.Credentials
-	if s := c.credentials.snapshot(); o.Token == nil && len(s.Key) == 0 && s.Registration == nil {
+	if s := c.credentials.snapshot(); o.Token == nil && len(s.Key) == 0 && s.Registration == nil &&
+		c.credentials.Damaged() == nil {
 		return nil, errors.New("neither a token nor a control plane is given: " +
 			"pass the token that sluice cell add printed, " +
 			"or the plain address of a control plane")

@@ -90,9 +90,33 @@ type registration struct {
 
 func identityFile(dir string) string { return filepath.Join(dir, "identity.json") }
 
-// loadIdentity reads the identity of a state folder; zero: it has none.
-func loadIdentity(dir string) (identityRecord, error) {
-	name := identityFile(dir)
+// identityCopy is a second copy of identity.json, for a disk that damages one of the two.
+func identityCopy(dir string) string { return filepath.Join(dir, "identity.copy.json") }
+
+// DamagedIdentityError says that a cell's key can't be read: neither identity.json nor its copy is whole.
+type DamagedIdentityError struct{ File string }
+
+func (e *DamagedIdentityError) Error() string {
+	return e.File + " is damaged: restore it, or ask the vendor for a new token (sluice cell add) and start the agent " +
+		"with it; what runs keeps running"
+}
+
+// loadIdentity reads the identity of a state folder; zero: it has none. If identity.json is damaged, or is lost beside its
+// copy, damaged is set, and the identity is that of the copy; if the copy is damaged too, it is zero.
+func loadIdentity(dir string) (s identityRecord, damaged *DamagedIdentityError, err error) {
+	s, err = readIdentity(identityFile(dir))
+	if err != nil && !errors.As(err, &damaged) || s.Cell != "" {
+		return s, nil, err
+	}
+	second, err := readIdentity(identityCopy(dir))
+	if lost := new(DamagedIdentityError); second.Cell != "" || errors.As(err, &lost) {
+		damaged = &DamagedIdentityError{identityFile(dir)}
+	}
+	return second, damaged, nil
+}
+
+// readIdentity reads a file with an identity; zero: there is none.
+func readIdentity(name string) (identityRecord, error) {
 	info, err := os.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return identityRecord{}, nil
@@ -104,19 +128,13 @@ func loadIdentity(dir string) (identityRecord, error) {
 		return identityRecord{}, fmt.Errorf("%s can be read by other users, who could act as this cell: "+
 			"chmod 600 the file, and ask the vendor for a new token if anyone may have read it", name)
 	}
-	if info.Size() > maxIdentityFile {
-		return identityRecord{}, fmt.Errorf("read the cell's identity: %s is larger than %d bytes", name,
-			maxIdentityFile)
-	}
-	text, err := os.ReadFile(name) //nolint:gosec // below the state folder
-	if err != nil {
+	text, err := disk.ReadLimited(name, maxIdentityFile)
+	if errors.Is(err, fs.ErrPermission) {
 		return identityRecord{}, fmt.Errorf("read the cell's identity: %w", err)
 	}
 	var s identityRecord
-	if err := json.Unmarshal(text, &s); err != nil || s.validate() != nil {
-		// The error might contain the key.
-		return identityRecord{}, fmt.Errorf(
-			"%s is damaged: restore it, or remove it and ask the vendor for a new token", name)
+	if err != nil || json.Unmarshal(text, &s) != nil || s.validate() != nil { // such an error might contain the key
+		return identityRecord{}, &DamagedIdentityError{name}
 	}
 	return s, nil
 }
@@ -156,8 +174,9 @@ func validPins(pins []string) bool {
 type Credentials struct {
 	dir string
 
-	mu     sync.Mutex
-	record identityRecord // replaced as a whole; its slices are immutable
+	mu      sync.Mutex
+	record  identityRecord        // replaced as a whole; its slices are immutable
+	damaged *DamagedIdentityError // identity.json was, when it was read; nil: it was not
 }
 
 // LoadCredentials reads the credentials of a state folder and checks that cell and token, if given, match it. It writes
@@ -166,7 +185,7 @@ func LoadCredentials(stateDir, cell string, token *identity.Token) (*Credentials
 	k := &Credentials{dir: stateDir}
 	if stateDir != "" {
 		var err error
-		if k.record, err = loadIdentity(stateDir); err != nil {
+		if k.record, k.damaged, err = loadIdentity(stateDir); err != nil {
 			return nil, err
 		}
 	}
@@ -219,14 +238,59 @@ func (k *Credentials) Order() *Order {
 }
 
 func (k *Credentials) reload() error {
-	stored, err := loadIdentity(k.dir)
-	if err != nil || stored.Cell == "" {
+	stored, damaged, err := loadIdentity(k.dir)
+	if err != nil {
 		return err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.record = stored
+	if k.damaged = damaged; stored.Cell != "" {
+		k.record = stored
+	}
 	return nil
+}
+
+// Damaged returns what is wrong with the file of the key, which makes the cell one without a key; nil: nothing, or the
+// copy was whole.
+func (k *Credentials) Damaged() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.damaged == nil || len(k.record.Key) > 0 || k.record.Registration != nil {
+		return nil
+	}
+	return k.damaged
+}
+
+// Mend writes a damaged identity.json anew from its copy, if that is whole, and puts the damaged one aside under the name
+// that is returned. The caller has locked the state folder.
+func (k *Credentials) Mend() (aside string, err error) {
+	k.mu.Lock()
+	mendable := k.damaged != nil && k.record.Cell != ""
+	k.mu.Unlock()
+	if !mendable || k.Damaged() != nil {
+		return "", nil
+	}
+	if aside, err = k.putAsideDamaged(); err == nil {
+		_, err = k.update(func(*identityRecord) {})
+	}
+	return aside, err
+}
+
+// putAsideDamaged makes room for a new identity.json.
+func (k *Credentials) putAsideDamaged() (aside string, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.damaged == nil {
+		return "", nil
+	}
+	aside, err = disk.PutAside(identityFile(k.dir), time.Now())
+	if errors.Is(err, fs.ErrNotExist) {
+		aside, err = "", nil
+	}
+	if err == nil {
+		k.damaged = nil
+	}
+	return aside, err
 }
 
 func (k *Credentials) snapshot() identityRecord {
@@ -237,6 +301,9 @@ func (k *Credentials) snapshot() identityRecord {
 
 // update makes f's change durable, then uses it.
 func (k *Credentials) update(f func(*identityRecord)) (identityRecord, error) {
+	if _, err := k.putAsideDamaged(); err != nil {
+		return k.snapshot(), fmt.Errorf("write the cell's identity: %w", err)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := k.record
@@ -249,6 +316,7 @@ func (k *Credentials) update(f func(*identityRecord)) (identityRecord, error) {
 		return k.record, fmt.Errorf("write the cell's identity: %w", err)
 	}
 	k.record = s
+	_ = disk.ReplaceFile(identityCopy(k.dir), text) // the next change writes it again
 	return s, nil
 }
 
