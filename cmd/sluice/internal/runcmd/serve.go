@@ -93,7 +93,7 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 		return fmt.Errorf("serve: %w", err)
 	}
 	defer func() { _ = release() }()
-	r.tlsDir = d.tlsDir
+	r.tlsDir, r.ownsData = d.tlsDir, true
 	e, err := openEngine(ctx, a, cmd, r)
 	if err != nil {
 		return err
