@@ -51,20 +51,30 @@ func (e *Engine) revokeRemovedCells(ctx context.Context, d *plan.Desired) error 
 		if !removed {
 			continue
 		}
-		if err := e.endIdentity(ctx, d, r); err != nil {
+		renamed, err := e.registrar.endIdentity(ctx, d, r)
+		if err != nil {
 			return fmt.Errorf("end the identity of %s, which was removed: %w", r.Cell, err)
 		}
+		if renamed != nil {
+			e.opts.Log.Info().Str("cell", r.Cell).Str("name", renamed.Name).
+				Msg("the cell was renamed, and keeps its key")
+			continue
+		}
+		e.opts.Log.Info().Str("cell", r.Cell).
+			Msg("the cell was removed: its key is no longer valid, even if the cell is added again")
 	}
 	return nil
 }
 
-// endIdentity revokes the identity of a cell that is gone. If the cell was renamed, only the old name ends: the key, and
-// what git does not have yet of its identity, is the new one's.
-func (e *Engine) endIdentity(ctx context.Context, d *plan.Desired, r plan.Registration) error {
+// endIdentity revokes the identity of a cell that is gone. If the cell was renamed, only the old name ends: the key,
+// and what git does not have yet of its identity, is the new one's, which is returned.
+func (g *registrar) endIdentity(
+	ctx context.Context, d *plan.Desired, r plan.Registration,
+) (renamed *plan.Cell, err error) {
 	end := r.Identity
 	end.Revoked, end.Rotate = true, false
 	changes := []plan.Registration{{Cell: r.Cell, By: plan.ByRemoval}}
-	renamed := renamedTo(d, r)
+	renamed = renamedTo(d, r)
 	if renamed != nil {
 		end.PublicKey, end.Previous = "", ""
 		if r.Identity.Serial > renamed.Identity.Serial {
@@ -73,20 +83,14 @@ func (e *Engine) endIdentity(ctx context.Context, d *plan.Desired, r plan.Regist
 	}
 	changes[0].Identity = successor(end, r.Identity)
 	for _, change := range changes {
-		change.At = e.clocks.now()
+		change.At = g.clocks.now()
 		// ErrStale: another process was faster.
-		if err := e.store.Register(ctx, change); err != nil && !errors.Is(err, plan.ErrStale) {
-			return err
+		if err := g.store.Register(ctx, change); err != nil && !errors.Is(err, plan.ErrStale) {
+			return nil, err
 		}
-		e.observations.addRegistration(change)
+		g.obs.addRegistration(change)
 	}
-	if renamed != nil {
-		e.opts.Log.Info().Str("cell", r.Cell).Str("name", renamed.Name).Msg("the cell was renamed, and keeps its key")
-		return nil
-	}
-	e.opts.Log.Info().Str("cell", r.Cell).
-		Msg("the cell was removed: its key is no longer valid, even if the cell is added again")
-	return nil
+	return renamed, nil
 }
 
 // renamedTo returns the cell that has the key of one that is gone; nil: none has.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -166,23 +165,7 @@ func (a *Agent) listenForFlags(ctx context.Context) (net.Listener, error) {
 
 func (a *Agent) openState() (_ *loop, err error) {
 	dir := a.options.StateDir
-	if err := refuseForeignFolder(dir); err != nil {
-		return nil, err
-	}
-	if err := disk.MakePrivate(dir); err != nil {
-		return nil, err
-	}
-	if err := a.putAsideWrongKinds(dir); err != nil {
-		return nil, err
-	}
-	folders := map[string]string{}
-	for _, name := range stateFolders {
-		folders[name] = filepath.Join(dir, name)
-		if err := disk.MakePrivate(folders[name]); err != nil {
-			return nil, err
-		}
-	}
-	lock, err := disk.LockDir(dir, "cell "+a.options.Cell)
+	folders, lock, err := a.prepareStateFolder(dir)
 	if err != nil {
 		return nil, err
 	}

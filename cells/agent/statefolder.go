@@ -14,8 +14,8 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 )
 
-// PresentName returns the name that the cell of a state folder has now, if name is one that it had before it was renamed;
-// else name.
+// PresentName returns the name that the cell of a state folder has now, if name is one that it had before it was
+// renamed; else name.
 func PresentName(stateDir, name string) (string, error) {
 	c, err := plane.LoadCredentials(stateDir, "", nil)
 	if err != nil || !c.HadName(name) {
@@ -26,6 +26,28 @@ func PresentName(stateDir, name string) (string, error) {
 
 // stateFolders are the folders of a state folder; what else is in it are files.
 var stateFolders = []string{"releases", "rendered", "work"}
+
+// prepareStateFolder makes the state folder and those in it, and locks it.
+func (a *Agent) prepareStateFolder(dir string) (folders map[string]string, lock *os.File, err error) {
+	if err := refuseForeignFolder(dir); err != nil {
+		return nil, nil, err
+	}
+	if err := disk.MakePrivate(dir); err != nil {
+		return nil, nil, err
+	}
+	if err := a.putAsideWrongKinds(dir); err != nil {
+		return nil, nil, err
+	}
+	folders = map[string]string{}
+	for _, name := range stateFolders {
+		folders[name] = filepath.Join(dir, name)
+		if err := disk.MakePrivate(folders[name]); err != nil {
+			return nil, nil, err
+		}
+	}
+	lock, err = disk.LockDir(dir, "cell "+a.options.Cell)
+	return folders, lock, err
+}
 
 // putAsideWrongKinds puts aside files in place of folders and folders in place of files, which a repaired file system
 // may have.

@@ -338,10 +338,10 @@ func (p PastIdentity) replacedBy(next PastIdentity, cell string, open func(strin
 	return strings.Join(former[max(0, len(former)-maxFormerKeys):], " ")
 }
 
-// foldRenames moves the identities of cells that c renames: a whole folder goes, and one of a name that has no identity
+// foldRenames moves the identities of cells that c renames: a whole folder goes, and one of a name without an identity
 // comes with the same identity.yaml. Anybody may rename a cell, for nothing counts then that did not count before: the
-// same key speaks for one cell (R46). A copy, beside which the folder stays, moves nothing. moved has the paths that are
-// done with.
+// same key speaks for one cell (R46). A copy, beside which the folder stays, moves nothing. moved has the paths that
+// are done with.
 func (h *History) foldRenames(c releases.Change) (moved map[string]bool) {
 	gone, come := map[string]string{}, map[string]string{} // cell by blob
 	for _, f := range c.Files {

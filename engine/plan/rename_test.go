@@ -8,11 +8,12 @@ import (
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 )
 
-// A cell that is renamed as a whole keeps its key, whoever renames it. Anything less moves no key (R46): a copy, another
-// text, a name that had a key, or a folder that stays.
+// A cell that is renamed as a whole keeps its key, whoever renames it. Anything less moves no key (R46): a copy,
+// another text, a name that had a key, or a folder that stays.
 func TestRenamedCellKeepsItsKey(t *testing.T) {
 	const key = "ed25519:b2xk"
 	text := "apiVersion: sluice/v1\nkind: Identity\nepoch: 1\nserial: 2\npublicKey: " + key + "\n"
+	other := strings.Replace(text, key, "ed25519:bmV3", 1)
 	cell := CellFiles("staging", "s1")["cells/s1/cell.yaml"]
 	move := func(more map[string]string) map[string]string {
 		return Union(map[string]string{"cells/s1/cell.yaml": "", "cells/s1/identity.yaml": "",
@@ -23,20 +24,20 @@ func TestRenamedCellKeepsItsKey(t *testing.T) {
 		keys           map[string]string // by cell, afterwards
 		faults         int               // that validate reports of identities
 	}{
-		"renamed":               {nil, move(nil), map[string]string{"eu": key}, 0},
-		"renamed, labels added": {nil, move(map[string]string{"cells/eu/cell.yaml": cell + "labels: {a: b}\n"}), map[string]string{"eu": key}, 0},
-		"copied":                {nil, map[string]string{"cells/eu/cell.yaml": cell, "cells/eu/identity.yaml": text}, map[string]string{"s1": key, "eu": ""}, 3},
-		"with another key": {nil, move(map[string]string{"cells/eu/identity.yaml": strings.Replace(text, key, "ed25519:bmV3", 1)}),
+		"renamed": {nil, move(nil), map[string]string{"eu": key}, 0},
+		"renamed, labels added": {nil, move(map[string]string{"cells/eu/cell.yaml": cell + "labels: {a: b}\n"}),
+			map[string]string{"eu": key}, 0},
+		"copied": {nil, map[string]string{"cells/eu/cell.yaml": cell, "cells/eu/identity.yaml": text},
+			map[string]string{"s1": key, "eu": ""}, 3},
+		"with another key": {nil, move(map[string]string{"cells/eu/identity.yaml": other}),
 			map[string]string{"eu": ""}, 1},
-		"to a cell that has a key": {map[string]string{"cells/eu/cell.yaml": cell,
-			"cells/eu/identity.yaml": strings.Replace(text, key, "ed25519:bmV3", 1)}, move(nil),
-			map[string]string{"eu": "ed25519:bmV3"}, 1},
+		"to a cell that has a key": {map[string]string{"cells/eu/cell.yaml": cell, "cells/eu/identity.yaml": other},
+			move(nil), map[string]string{"eu": "ed25519:bmV3"}, 1},
 		"the folder stays": {nil, move(map[string]string{"cells/s1/cell.yaml": cell}),
 			map[string]string{"s1": key, "eu": ""}, 2},
-		"two at once": {map[string]string{"cells/s2/cell.yaml": cell,
-			"cells/s2/identity.yaml": strings.Replace(text, key, "ed25519:bmV3", 1)},
+		"two at once": {map[string]string{"cells/s2/cell.yaml": cell, "cells/s2/identity.yaml": other},
 			move(map[string]string{"cells/s2/cell.yaml": "", "cells/s2/identity.yaml": "", "cells/us/cell.yaml": cell,
-				"cells/us/identity.yaml": strings.Replace(text, key, "ed25519:bmV3", 1)}),
+				"cells/us/identity.yaml": other}),
 			map[string]string{"eu": key, "us": "ed25519:bmV3"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -66,8 +67,8 @@ func TestRenamedCellKeepsItsKey(t *testing.T) {
 				return
 			}
 			// It may go on to another name, be revoked there, and does not come back by a revert of half of it.
-			w.Commit("eve", "rename once more", map[string]string{"cells/eu/cell.yaml": "", "cells/eu/identity.yaml": "",
-				"cells/us/cell.yaml": cell, "cells/us/identity.yaml": text})
+			w.Commit("eve", "rename once more", map[string]string{"cells/eu/cell.yaml": "",
+				"cells/eu/identity.yaml": "", "cells/us/cell.yaml": cell, "cells/us/identity.yaml": text})
 			check(map[string]string{"us": key})
 			w.Commit("eve", "put the first back", map[string]string{"cells/s1/cell.yaml": cell,
 				"cells/s1/identity.yaml": text})
@@ -107,7 +108,8 @@ func TestFormerKeys(t *testing.T) {
 	write("sluice", "s1", "publicKey: ed25519:b25l\n")
 	want("s1", "ed25519:dHdv", "ed25519:dHJl")
 	w.Commit("eve", "rename", map[string]string{"cells/s1/cell.yaml": "", "cells/s1/identity.yaml": "",
-		"cells/eu/cell.yaml": w.Files["cells/s1/cell.yaml"], "cells/eu/identity.yaml": w.Files["cells/s1/identity.yaml"]})
+		"cells/eu/cell.yaml":     w.Files["cells/s1/cell.yaml"],
+		"cells/eu/identity.yaml": w.Files["cells/s1/identity.yaml"]})
 	want("eu", "ed25519:dHdv", "ed25519:dHJl")
 	write("sluice", "eu", "publicKey: ed25519:dHdv\n")
 	want("eu", "ed25519:dHJl", "ed25519:b25l")

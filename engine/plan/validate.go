@@ -68,9 +68,11 @@ func (d *Desired) checkCopies() (faults []releases.Fault) {
 			continue
 		}
 		for _, c := range [2][2]string{{name, other}, {other, name}} {
-			faults = append(faults, releases.Fault{File: path.Join(cells.Dir, c[0], IdentityFile), Code: manifest.Conflict,
-				Message: fmt.Sprintf("has the key of cell %s: remove the copy, for a key is one cell's; sluice cell rename "+
-					"moves a cell with its key, and sluice cell add makes a token for another", c[1])})
+			faults = append(faults, releases.Fault{
+				File: path.Join(cells.Dir, c[0], IdentityFile), Code: manifest.Conflict,
+				Message: fmt.Sprintf("has the key of cell %s: remove the copy, for a key is one cell's; sluice cell "+
+					"rename moves a cell with its key, and sluice cell add makes a token for another", c[1]),
+			})
 		}
 	}
 	return faults

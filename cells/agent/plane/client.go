@@ -30,7 +30,7 @@ type Options struct {
 	Clock         *clock.Clock    // required; the time stamps of responses are its samples
 	PollWait      time.Duration   // how long one long-poll may wait
 	Log           zerolog.Logger
-	OnRenamed     func(cell string)                       // called when the key is of a cell of another name; may be nil
+	OnRenamed     func(cell string)                       // called when the key is of a cell of another name; or nil
 	OnTestPoint   func(point string)                      // for tests: called at each point; nil: not called
 	WrapTransport func(*http.Transport) http.RoundTripper // for tests: replaces the network; nil: the network is used
 }

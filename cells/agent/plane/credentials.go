@@ -101,8 +101,8 @@ func (e *DamagedIdentityError) Error() string {
 		"with it; what runs keeps running"
 }
 
-// loadIdentity reads the identity of a state folder; zero: it has none. If identity.json is damaged, or is lost beside its
-// copy, damaged is set, and the identity is that of the copy; if the copy is damaged too, it is zero.
+// loadIdentity reads the identity of a state folder; zero: it has none. If identity.json is damaged, or is lost beside
+// its copy, damaged is set, and the identity is that of the copy; if the copy is damaged too, it is zero.
 func loadIdentity(dir string) (s identityRecord, damaged *DamagedIdentityError, err error) {
 	s, err = readIdentity(identityFile(dir))
 	if err != nil && !errors.As(err, &damaged) || s.Cell != "" {
@@ -261,8 +261,8 @@ func (k *Credentials) Damaged() error {
 	return k.damaged
 }
 
-// Mend writes a damaged identity.json anew from its copy, if that is whole, and puts the damaged one aside under the name
-// that is returned. The caller has locked the state folder.
+// Mend writes a damaged identity.json anew from its copy, if that is whole, and puts the damaged one aside under the
+// name that is returned. The caller has locked the state folder.
 func (k *Credentials) Mend() (aside string, err error) {
 	k.mu.Lock()
 	mendable := k.damaged != nil && k.record.Cell != ""

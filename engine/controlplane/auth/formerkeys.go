@@ -18,8 +18,8 @@ const noteInterval = time.Minute
 // formerKeyFact is the name of the fact that says when a former key of a cell was refused.
 func formerKeyFact(cell string) string { return "former-key/" + cell }
 
-// formerKeys notes, for people, that a machine asks with a key that its cell had before: it was restored from a snapshot
-// that is older than the last change of the key, or is a copy.
+// formerKeys notes, for people, that a machine asks with a key that its cell had before: it was restored from a
+// snapshot that is older than the last change of the key, or is a copy.
 type formerKeys struct {
 	facts Facts // nil: nothing is noted
 

@@ -16,7 +16,6 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
-	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
@@ -203,7 +202,7 @@ func FetchStatus(ctx context.Context, a *App, cmd *cobra.Command, repo **OpenRep
 // none.
 func (a *App) LoadObserved(ctx context.Context) (o plan.Observed, err error) {
 	o = plan.Observed{Cells: map[string]*plan.CellState{}}
-	err = a.readStore(ctx, func(st Store) error {
+	err = ReadStore(ctx, a, func(st Store) error {
 		known, err := st.Known(ctx)
 		if err == nil {
 			known.Cells, err = st.Cells(ctx)
@@ -214,17 +213,8 @@ func (a *App) LoadObserved(ctx context.Context) (o plan.Observed, err error) {
 	return o, err
 }
 
-// FormerKeyRefused returns when a former key of a cell was last refused; zero: never, or there is no store.
-func (a *App) FormerKeyRefused(ctx context.Context, cell string) (at time.Time, err error) {
-	err = a.readStore(ctx, func(st Store) error {
-		at, err = auth.FormerKeyRefused(ctx, st, cell)
-		return err
-	})
-	return at, err
-}
-
-// readStore calls read with the store that --data or --database names, if there is one: reading makes no store.
-func (a *App) readStore(ctx context.Context, read func(Store) error) error {
+// ReadStore calls read with the store that --data or --database names, if there is one: reading makes no store.
+func ReadStore(ctx context.Context, a *App, read func(Store) error) error {
 	if a.Data == "" && a.Database == "" {
 		return nil
 	}

@@ -143,8 +143,8 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	return &runningEngine{Engine: e, repo: repo, store: st, identity: as, log: log}, nil
 }
 
-// putAsideStore puts a damaged database aside, with the files that SQLite keeps beside it. What a new one lacks, git and
-// the cells' reports tell again; people's tokens, the audit and messages that wait for webhooks are in the old one.
+// putAsideStore puts a damaged database aside, with the files that SQLite keeps beside it. What a new one lacks, git
+// and the cells' reports tell again; people's tokens, the audit and messages that wait for webhooks are in the old one.
 func putAsideStore(file string, log zerolog.Logger) error {
 	aside, err := disk.PutAside(file, time.Now())
 	for _, suffix := range []string{"-wal", "-shm"} {
