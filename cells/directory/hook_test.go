@@ -91,6 +91,8 @@ func TestDriftLoopIsBroken(t *testing.T) {
 		"a folder":                    {`mkdir -p "$SLUICE_DIR/cache/x"; date >"$SLUICE_DIR/cache/x/y"`, true},
 		"an edited manifest":          {`echo '# edited' >>"$SLUICE_DIR/manifests.yaml"`, false},
 		"a removed manifest":          {`rm "$SLUICE_DIR/manifests.yaml"`, false},
+		"another version":             {`ln -sfn elsewhere "$SLUICE_CURRENT"`, false},
+		"no version":                  {`rm -r "$SLUICE_DIR"`, false},
 		"a mode":                      {`chmod 0644 "$SLUICE_DIR/manifests.yaml"`, false},
 	} {
 		dir, log := t.TempDir(), filepath.Join(t.TempDir(), "log")
