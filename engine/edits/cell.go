@@ -123,7 +123,7 @@ func (r RenameCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if !cells.ValidName(r.To) {
 		return Edit{}, Fail(fmt.Errorf("%q can't be a cell's name", r.To), "it takes lower-case letters, digits and dashes")
 	}
-	if _, err := fs.Stat(s.Files, path.Join(cells.Dir, r.To)); err == nil {
+	if _, err := fs.Stat(s.Files, path.Join(cells.Dir, r.To)); err == nil || s.Desired.Cells[r.To] != nil {
 		return Edit{}, Fail(fmt.Errorf("there is a cell %s already", r.To), "choose another name")
 	}
 	removed, err := RemoveCell{Name: r.Name}.Edit(s, Person{}, time.Time{})
