@@ -321,7 +321,7 @@ func WriteForbidden(w http.ResponseWriter, c *api.Caller) {
 	detail := "One cell can't ask or report for another, and a cell that has a key must use it."
 	if c.Listener == api.Cells && c.Cell != "" {
 		w.Header().Set(cellHeader, c.Cell)
-		detail = "The key is that of cell " + c.Cell + ", and one cell can't ask or report for another."
+		detail = "One cell can't ask or report for another: the key is that of cell " + c.Cell + "."
 	}
 	api.WriteProblem(w, http.StatusForbidden, detail)
 }
