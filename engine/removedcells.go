@@ -51,18 +51,55 @@ func (e *Engine) revokeRemovedCells(ctx context.Context, d *plan.Desired) error 
 		if !removed {
 			continue
 		}
-		end := r.Identity
-		end.Revoked, end.Rotate = true, false
-		void := plan.Registration{
-			Cell: r.Cell, Identity: successor(end, r.Identity), By: plan.ByRemoval, At: e.clocks.now(),
-		}
-		// ErrStale: another process was faster.
-		if err := e.store.Register(ctx, void); err != nil && !errors.Is(err, plan.ErrStale) {
+		renamed, err := e.registrar.endIdentity(ctx, d, r)
+		if err != nil {
 			return fmt.Errorf("end the identity of %s, which was removed: %w", r.Cell, err)
 		}
-		e.observations.addRegistration(void)
+		if renamed != nil {
+			e.opts.Log.Info().Str("cell", r.Cell).Str("name", renamed.Name).
+				Msg("the cell was renamed, and keeps its key")
+			continue
+		}
 		e.opts.Log.Info().Str("cell", r.Cell).
 			Msg("the cell was removed: its key is no longer valid, even if the cell is added again")
+	}
+	return nil
+}
+
+// endIdentity revokes the identity of a cell that is gone. If the cell was renamed, only the old name ends: the key,
+// and what git does not have yet of its identity, is the new one's, which is returned.
+func (g *registrar) endIdentity(
+	ctx context.Context, d *plan.Desired, r plan.Registration,
+) (renamed *plan.Cell, err error) {
+	end := r.Identity
+	end.Revoked, end.Rotate = true, false
+	changes := []plan.Registration{{Cell: r.Cell, By: plan.ByRemoval}}
+	renamed = renamedTo(d, r)
+	if renamed != nil {
+		end.PublicKey, end.Previous = "", ""
+		if r.Identity.Serial > renamed.Identity.Serial {
+			changes = append(changes, plan.Registration{Cell: renamed.Name, Identity: r.Identity, By: r.By})
+		}
+	}
+	changes[0].Identity = successor(end, r.Identity)
+	for _, change := range changes {
+		change.At = g.clocks.now()
+		// ErrStale: another process was faster.
+		if err := g.store.Register(ctx, change); err != nil && !errors.Is(err, plan.ErrStale) {
+			return nil, err
+		}
+		g.obs.addRegistration(change)
+	}
+	return renamed, nil
+}
+
+// renamedTo returns the cell that has the key of one that is gone; nil: none has.
+func renamedTo(d *plan.Desired, gone plan.Registration) *plan.Cell {
+	for _, cell := range d.Cells {
+		if key := cell.Identity.PublicKey; key != "" && cell.Name != gone.Cell &&
+			(key == gone.Identity.PublicKey || key == gone.Identity.Previous) {
+			return cell
+		}
 	}
 	return nil
 }

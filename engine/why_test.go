@@ -25,7 +25,7 @@ func TestWhyNamesMiscounts(t *testing.T) {
 		}
 		time.Sleep(3 * time.Second)
 		for _, e := range []*replica{r.a, r.b} {
-			why, _ := view.Why(e.View(), "s1")
+			why, _ := view.Why(e.View(), "s1", time.Time{})
 			if !slices.ContainsFunc(why.Lines, func(l string) bool {
 				return strings.Contains(l,
 					"events 3 to 4 never came")

@@ -1,11 +1,14 @@
 package test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluice-cd/sluice/cells"
 )
 
 // newKeyedWorld returns a world whose cells have keys: eu-1 and acme, registered and running 1.0.0.
@@ -122,6 +125,97 @@ func TestClone(t *testing.T) {
 	w.cutRelease("1.0.1", "second")
 	w.awaitRelease("eu-1", "1.0.1")
 	w.startAgent("acme", "acme", "--join", "@"+w.addCell("acme", "dedicated"))
+	w.awaitRelease("acme", "1.0.1")
+}
+
+// A cell that is renamed goes on with its key and what it runs: its agent follows by itself, also one that was off and
+// is started with the token and the name of before. A cell that is copied gets no key.
+func TestRename(t *testing.T) {
+	t.Parallel()
+	w := newKeyedWorld(t)
+	w.eventually(func() (string, bool) {
+		return "no key in git", strings.Contains(w.readCommitted("cells/acme/identity.yaml"), "publicKey")
+	})
+	identity := w.readCommitted("cells/acme/identity.yaml")
+	healthyOn := func(cell, version string) func() (string, bool) {
+		return func() (string, bool) {
+			c := w.cellStatus(cell)
+			return fmt.Sprintf("%s: %+v", cell, c), c.Release == version && c.State == cells.StateHealthy
+		}
+	}
+	w.mustRunSluice("cell", "rename", "acme", "acme-eu")
+	w.eventually(healthyOn("acme-eu", "1.0.0"))
+	if got := w.readCommitted("cells/acme-eu/identity.yaml"); got != identity {
+		t.Errorf("the identity became %q", got)
+	}
+	if log := w.processLog("acme"); !strings.Contains(log, "the vendor renamed this cell") {
+		t.Errorf("the agent's log: %s", log)
+	}
+	w.cutRelease("1.0.1", "second")
+	w.eventually(healthyOn("acme-eu", "1.0.1"))
+	w.agents["acme"].stop()
+	w.mustRunSluice("cell", "rename", "acme-eu", "globex")
+	w.agents["acme"].start() // with the token of acme
+	w.eventually(healthyOn("globex", "1.0.1"))
+	w.pushFiles("copy", map[string]string{"cells/initech/cell.yaml": w.readCommitted("cells/globex/cell.yaml"),
+		"cells/initech/identity.yaml": w.readCommitted("cells/globex/identity.yaml")})
+	w.cutRelease("1.0.2", "third")
+	w.eventually(healthyOn("globex", "1.0.2"))
+	if out, err := w.runSluice("validate", w.repo); err == nil || !strings.Contains(out, "has the key of cell") {
+		t.Errorf("validate: %v, %s", err, out)
+	}
+	if out, err := w.runSluice("cell", "rename", "globex", "eu-1"); err == nil || !strings.Contains(out, "already") {
+		t.Errorf("onto another cell: %v, %s", err, out)
+	}
+}
+
+// A machine that was restored from a snapshot older than the last rotation is shut out, and both sides are told why and
+// what to do, also by a control plane that was restarted since; a new token lets it in.
+func TestSnapshotFromBeforeARotation(t *testing.T) {
+	t.Parallel()
+	w := newKeyedWorld(t)
+	identity := func() string { return w.readCommitted("cells/acme/identity.yaml") }
+	w.eventually(func() (string, bool) { return "no key in git", strings.Contains(identity(), "publicKey") })
+	first := identity()
+	copyFolder := func(from, to string) {
+		if err := os.RemoveAll(w.path("cells", to)); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.CommandContext(t.Context(), "cp", "-a", w.path("cells", from),
+			w.path("cells", to)).CombinedOutput(); err != nil { //nolint:gosec // a test's
+			t.Fatal(err, string(out))
+		}
+	}
+	w.agents["acme"].stop()
+	copyFolder("acme", "snapshot")
+	w.agents["acme"].start()
+	w.mustRunSluice("cell", "rotate", "acme")
+	w.eventually(func() (string, bool) {
+		text := identity()
+		return text, text != first && !strings.Contains(text, "previous:") && !strings.Contains(text, "rotate:")
+	})
+	if why := w.mustRunSluice("why", "acme"); strings.Contains(why, "former key") {
+		t.Errorf("before anything happened: %s", why)
+	}
+	w.agents["acme"].stop()
+	copyFolder("snapshot", "acme")
+	w.server.stop()
+	w.server.start()
+	w.agents["acme"].start()
+	w.eventually(func() (string, bool) {
+		why, _ := w.runSluice("why", "acme")
+		return why, strings.Contains(why, "asked with a former key of this cell") &&
+			strings.Contains(why, "sluice cell add acme")
+	})
+	if log := w.processLog("serve"); !strings.Contains(log, "a former key of this cell was refused") {
+		t.Errorf("serve's log: %s", log)
+	}
+	if log := w.processLog("acme"); !strings.Contains(log, "This key was the cell's and was replaced since") {
+		t.Errorf("the agent's log: %s", log)
+	}
+	w.agents["acme"].stop()
+	w.startAgent("acme", "acme", "--join", "@"+w.addCell("acme", "dedicated"))
+	w.cutRelease("1.0.1", "second")
 	w.awaitRelease("acme", "1.0.1")
 }
 

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
-	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/clock"
@@ -23,8 +24,14 @@ type Agent struct {
 	credentials *plane.Credentials
 	clock       *clock.Clock
 	client      *plane.Client
+	renamed     chan string        // from the client: the vendor gave the cell this name
 	onTestPoint func(point string) // tests end the process here; nil in any other program
 }
+
+// RenamedError ends Run: the vendor renamed the cell, and the name is on disk. Another agent goes on under it.
+type RenamedError struct{ Cell string }
+
+func (e *RenamedError) Error() string { return "the vendor renamed this cell to " + e.Cell }
 
 // New returns an agent. It writes nothing before Run.
 func New(o Options) (*Agent, error) {
@@ -32,16 +39,31 @@ func New(o Options) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	if o.Cell == "" {
+	if o.Cell == "" || credentials.HadName(o.Cell) {
 		o.Cell = credentials.Cell()
+	}
+	if o.Cell == "" && credentials.Damaged() != nil {
+		if j, err := readJournal(o.StateDir); err == nil {
+			o.Cell = j.Cell
+		}
+	}
+	if o.Join != nil && credentials.HadName(o.Join.Cell) { // it was used, and names the cell as it was then
+		o.Join = nil
 	}
 	if o, err = o.withDefaults(); err != nil {
 		return nil, err
 	}
-	a := &Agent{options: o, credentials: credentials, clock: clock.New(o.StateDir, o.machine)}
+	a := &Agent{options: o, credentials: credentials, clock: clock.New(o.StateDir, o.machine),
+		renamed: make(chan string, 1)}
 	a.client, err = plane.New(plane.Options{
 		Server: o.Server, Cell: o.Cell, Token: o.Join, Credentials: credentials, Clock: a.clock, PollWait: o.PollWait,
-		Log:         o.Log,
+		Log: o.Log,
+		OnRenamed: func(cell string) {
+			select {
+			case a.renamed <- cell:
+			default: // one is enough
+			}
+		},
 		OnTestPoint: a.testPoint, WrapTransport: o.transport,
 	})
 	if err != nil {
@@ -51,7 +73,8 @@ func New(o Options) (*Agent, error) {
 }
 
 // Run runs the agent until ctx ends and then returns nil. An error means that the agent can't work at all: its state
-// folder is unusable or in use by another agent, or the cell is neither registered nor running anything.
+// folder is unusable or in use by another agent, or the cell is neither registered nor running anything; or it is a
+// *RenamedError.
 func (a *Agent) Run(ctx context.Context) error {
 	l, err := a.openState()
 	if err != nil {
@@ -70,6 +93,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var others sync.WaitGroup
 	others.Go(func() { a.watchOwnerFile(ctx, seen, l.ownerChanges, l.retries) })
 	others.Go(func() { l.flags.RefoldOnTime(ctx) })
+	others.Go(func() { a.followRename(ctx, cancel) })
 	if callers != nil {
 		others.Go(func() { l.flags.Serve(ctx, callers, a.options.FlagsOrigins) })
 	}
@@ -90,7 +114,28 @@ func (a *Agent) Run(ctx context.Context) error {
 	l.run(ctx)
 	cancel(nil)
 	others.Wait()
+	if renamed := new(RenamedError); errors.As(context.Cause(ctx), &renamed) {
+		unknown = renamed
+	}
 	return errors.Join(unknown, l.close())
+}
+
+// followRename ends the agent once the vendor gave the cell another name, which is durable then.
+func (a *Agent) followRename(ctx context.Context, end context.CancelCauseFunc) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case cell := <-a.renamed:
+			if err := a.credentials.Rename(cell); err != nil { // the next refusal brings it again
+				a.options.Log.Error().Err(err).Msg("the cell's new name can't be saved")
+				continue
+			}
+			a.options.Log.Warn().Str("name", cell).Msg("the vendor renamed this cell: the agent goes on under the new name")
+			end(&RenamedError{Cell: cell})
+			return
+		}
+	}
 }
 
 func (a *Agent) runClient(ctx context.Context, l *loop) {
@@ -120,20 +165,7 @@ func (a *Agent) listenForFlags(ctx context.Context) (net.Listener, error) {
 
 func (a *Agent) openState() (_ *loop, err error) {
 	dir := a.options.StateDir
-	if err := refuseForeignFolder(dir); err != nil {
-		return nil, err
-	}
-	if err := disk.MakePrivate(dir); err != nil {
-		return nil, err
-	}
-	folders := map[string]string{}
-	for _, name := range []string{"releases", "rendered", "work"} {
-		folders[name] = filepath.Join(dir, name)
-		if err := disk.MakePrivate(folders[name]); err != nil {
-			return nil, err
-		}
-	}
-	lock, err := disk.LockDir(dir, "cell "+a.options.Cell)
+	folders, lock, err := a.prepareStateFolder(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -145,10 +177,15 @@ func (a *Agent) openState() (_ *loop, err error) {
 	if err := a.client.Reload(); err != nil { // other processes change them only without the lock
 		return nil, err
 	}
+	aside, err := a.credentials.Mend()
+	if err != nil {
+		return nil, err
+	}
+	a.warnOfDamage(aside)
 	if err := disk.RemoveUnfinished(dir, folders["releases"], folders["rendered"]); err != nil {
 		return nil, err
 	}
-	j, aside, err := loadJournal(dir, a.options.Cell)
+	j, aside, err := loadJournal(dir, a.options.Cell, a.credentials.HadName)
 	if err != nil {
 		return nil, err
 	}
@@ -161,6 +198,12 @@ func (a *Agent) openState() (_ *loop, err error) {
 		return nil, err
 	}
 	a.warnOfDamage(aside)
+	if _, err := LoadOffer(dir); err != nil && !errors.Is(err, fs.ErrPermission) { // the control plane says it again
+		if aside, err = disk.PutAside(offerFile(dir), time.Now()); err != nil {
+			return nil, err
+		}
+		a.warnOfDamage(aside)
+	}
 	store := content.NewCache(folders["releases"], a.client, a.options.MaxContent)
 	l := &loop{
 		agent: a,

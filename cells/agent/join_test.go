@@ -199,9 +199,15 @@ func TestTokenThatIsNotMeant(t *testing.T) {
 	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "can be read by other users") {
 		t.Errorf("a key that others can read: %v", err)
 	}
-	must(t, os.WriteFile(credentialsFile(s.State), []byte(`{"cell":"acme","key":"aHVzaA=="`), 0o600))
 	must(t, os.Chmod(credentialsFile(s.State), 0o600))
-	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "is damaged") ||
+	for _, name := range []string{credentialsFile(s.State), filepath.Join(s.State, "identity.copy.json")} {
+		must(t, os.WriteFile(name, []byte(`{"cell":"acme","key":"aHVzaA=="`), 0o600))
+	}
+	must(t, os.Remove(filepath.Join(s.State, "journal.json"))) // nothing runs that could keep running
+	o.Join = nil
+	a, err := New(o)
+	must(t, err)
+	if err := a.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "is damaged") ||
 		strings.Contains(err.Error(), "aHVz") {
 		t.Errorf("a damaged identity: %v", err)
 	}

@@ -87,8 +87,9 @@ type damagedJournal struct{ reason string }
 func (e *damagedJournal) Error() string { return "read the journal: " + e.reason }
 
 // loadJournal reads the journal of a cell's state folder; a fresh folder has an empty one. A damaged one is put aside,
-// under the name that is returned: what the target holds is then not known.
-func loadJournal(dir, cell string) (_ journal, aside string, err error) {
+// under the name that is returned: what the target holds is then not known. hadName reports whether the cell had a name
+// before.
+func loadJournal(dir, cell string, hadName func(string) bool) (_ journal, aside string, err error) {
 	j, err := readJournal(dir)
 	var damaged *damagedJournal
 	switch {
@@ -99,6 +100,8 @@ func loadJournal(dir, cell string) (_ journal, aside string, err error) {
 		return journal{}, "", err
 	case j.Cell == "":
 		return journal{Cell: cell}, "", nil
+	case hadName(j.Cell):
+		j.Cell = cell
 	case j.Cell != cell:
 		return journal{}, "", fmt.Errorf("the state folder %s belongs to cell %s, not to %s", dir, j.Cell, cell)
 	}
@@ -119,8 +122,11 @@ func readJournal(dir string) (journal, error) {
 		return journal{}, &damagedJournal{fmt.Sprintf("%s is larger than %d bytes", name, maxJournal)}
 	}
 	text, err := os.ReadFile(name) //nolint:gosec // below the state folder
-	if err != nil {
+	if errors.Is(err, fs.ErrPermission) {
 		return journal{}, fmt.Errorf("read the journal: %w", err)
+	}
+	if err != nil {
+		return journal{}, &damagedJournal{err.Error()}
 	}
 	var j journal
 	if err := json.Unmarshal(text, &j); err != nil {
@@ -153,10 +159,11 @@ func StateDirCell(stateDir string) (cell string, keyed bool, err error) {
 	if cell = c.Cell(); cell != "" {
 		return cell, true, nil
 	}
+	keyed = c.Damaged() != nil // Run goes on with what runs
 	j, err := readJournal(stateDir)
 	var damaged *damagedJournal
 	if errors.As(err, &damaged) { // Run puts it aside
 		err = nil
 	}
-	return j.Cell, false, err
+	return j.Cell, keyed, err
 }

@@ -5,14 +5,75 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/cells/agent/plane"
 )
+
+// PresentName returns the name that the cell of a state folder has now, if name is one that it had before it was
+// renamed; else name.
+func PresentName(stateDir, name string) (string, error) {
+	c, err := plane.LoadCredentials(stateDir, "", nil)
+	if err != nil || !c.HadName(name) {
+		return name, err
+	}
+	return c.Cell(), nil
+}
+
+// stateFolders are the folders of a state folder; what else is in it are files.
+var stateFolders = []string{"releases", "rendered", "work"}
+
+// prepareStateFolder makes the state folder and those in it, and locks it.
+func (a *Agent) prepareStateFolder(dir string) (folders map[string]string, lock *os.File, err error) {
+	if err := refuseForeignFolder(dir); err != nil {
+		return nil, nil, err
+	}
+	if err := disk.MakePrivate(dir); err != nil {
+		return nil, nil, err
+	}
+	if err := a.putAsideWrongKinds(dir); err != nil {
+		return nil, nil, err
+	}
+	folders = map[string]string{}
+	for _, name := range stateFolders {
+		folders[name] = filepath.Join(dir, name)
+		if err := disk.MakePrivate(folders[name]); err != nil {
+			return nil, nil, err
+		}
+	}
+	lock, err = disk.LockDir(dir, "cell "+a.options.Cell)
+	return folders, lock, err
+}
+
+// putAsideWrongKinds puts aside files in place of folders and folders in place of files, which a repaired file system
+// may have.
+func (a *Agent) putAsideWrongKinds(dir string) error {
+	for _, name := range slices.Concat(stateFolders, []string{"flags"}, stateFiles) {
+		file := filepath.Join(dir, name)
+		info, err := os.Lstat(file)
+		if err != nil || info.Mode()&fs.ModeSymlink != 0 || info.IsDir() == !slices.Contains(stateFiles, name) {
+			continue
+		}
+		aside, err := disk.PutAside(file, time.Now())
+		if err != nil {
+			return err
+		}
+		a.warnOfDamage(aside)
+	}
+	return nil
+}
+
+var stateFiles = []string{"clock.json", "flags.json", "identity.json", "inforce.json", "journal.json", "lock",
+	"offered.json", "outbox"}
 
 // stateNames are the names in a state folder that an agent, or its owner's commands, may have made before the agent has
 // an identity or a journal; and what a new file system has.
-var stateNames = []string{OwnerFile, "owner.lock", "clock.json", "clock-reset", "flags", "flags.json", "inforce.json",
-	"lock", "lost+found", "offered.json", "outbox", "releases", "rendered", "work"}
+var stateNames = slices.Concat(stateFiles, stateFolders, []string{OwnerFile, "owner.lock", "clock-reset", "flags",
+	"lost+found"})
 
 // refuseForeignFolder refuses a state folder with files of others: the agent would close it to them, and would remove
 // old files from some of its folders. With an identity or a journal the folder is the agent's.
@@ -29,7 +90,7 @@ func refuseForeignFolder(dir string) error {
 		name := e.Name()
 		base, _, _ := strings.Cut(name, ".damaged-")
 		switch {
-		case base == "identity.json" || base == "journal.json":
+		case base == "identity.json" || base == "identity.copy.json" || base == "journal.json":
 			return nil
 		case !slices.Contains(stateNames, base) && !strings.HasPrefix(name, ".new-"):
 			foreign = append(foreign, name)

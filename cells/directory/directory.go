@@ -174,7 +174,9 @@ func (t *Target) write(ctx context.Context, want version) (changed int, err erro
 		if err := t.stageVersion(ctx, version, want); err != nil {
 			return 0, err
 		}
-		changed = len(want.files)
+		if changed = len(want.files); t.recurring.sight(".") {
+			changed = 0
+		}
 	default:
 		return 0, err
 	}
@@ -182,7 +184,7 @@ func (t *Target) write(ctx context.Context, want version) (changed int, err erro
 	if err != nil {
 		return changed, err
 	}
-	if switched {
+	if switched && !t.recurring.sight(currentLink) {
 		changed++
 	}
 	if changed == 0 && t.record.Objects == nil { // an agent that kept no record put it into effect

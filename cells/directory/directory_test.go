@@ -256,9 +256,9 @@ func TestHookIsBounded(t *testing.T) {
 	child := filepath.Join(t.TempDir(), "child")
 	hook := "sleep 600 & echo $! >" + child +
 		"; noise=$(head -c 4096 /dev/zero | tr '\\0' n); while :; do echo $noise; done"
-	err := newTarget(t, dir, directory.Options{Hook: hook, HookTimeout: 200 * time.Millisecond}).Apply(t.Context(),
+	err := newTarget(t, dir, directory.Options{Hook: hook, HookTimeout: 2 * time.Second}).Apply(t.Context(),
 		renderedWith("1"))
-	if err == nil || !strings.Contains(err.Error(), "hook: not finished after 200ms, killed: ") ||
+	if err == nil || !strings.Contains(err.Error(), "hook: not finished after 2s, killed: ") ||
 		len(err.Error()) > 2000 {
 		t.Errorf("got %v", err)
 	}
@@ -295,14 +295,14 @@ func TestOrphanOfAnInterruptedHookIsEnded(t *testing.T) {
 
 func TestHealthCommandIsBounded(t *testing.T) {
 	target := newTarget(t, t.TempDir(), directory.Options{Health: "echo why; sleep 600",
-		HealthTimeout: 100 * time.Millisecond})
+		HealthTimeout: 2 * time.Second})
 	var unhealthy *cells.Unhealthy
 	if err := target.Health(t.Context()); !errors.As(err, &unhealthy) {
 		t.Errorf("nothing applied, and health says %v", err)
 	}
 	must(t, target.Apply(t.Context(), renderedWith("1")))
 	if err := target.Health(t.Context()); !errors.As(err, &unhealthy) ||
-		!strings.Contains(unhealthy.Reason, "not finished after 100ms, killed: why") {
+		!strings.Contains(unhealthy.Reason, "not finished after 2s, killed: why") {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -70,14 +70,21 @@ func (t *Target) create() error {
 		}
 	}
 	found, err := loadRecord(t.root)
-	if errors.Is(err, fs.ErrNotExist) {
+	isUnrecorded := errors.Is(err, fs.ErrNotExist)
+	if isUnrecorded {
 		found, err = adopt(t.root)
 	}
 	if err != nil {
 		return err
 	}
 	t.record = found
-	return errors.Join(t.ensureOwnDir(), t.saveRecord(true), t.ensureFolder(versionsDir), t.syncDir("."))
+	if err := errors.Join(t.ensureOwnDir(), t.ensureFolder(versionsDir), t.syncDir(".")); err != nil || !isUnrecorded {
+		return err
+	}
+	if err := t.saveRecord(true); err != nil { // with a full disk the agent must start nevertheless
+		t.warn(fmt.Errorf("the record of what the agent made in %s can't be written yet: %w", t.dir, err))
+	}
+	return nil
 }
 
 // makeFolders makes a folder and those above it with a mode, whatever the umask. isNew is false if it was there.

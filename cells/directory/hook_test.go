@@ -35,10 +35,10 @@ func TestHooksNeverOverlap(t *testing.T) {
 		work = strings.Replace(work, "echo begins", "echo $$ >pid; echo begins", 1)
 		target := newTarget(t, dir, directory.Options{
 			Hook:        "cd " + run + `; if test "$SLUICE_RELEASE" = 1.1.0; then ` + work + `; fi`,
-			HookTimeout: time.Second, HookGrace: 100 * time.Millisecond, Supervisor: supervise,
+			HookTimeout: 5 * time.Second, HookGrace: 100 * time.Millisecond, Supervisor: supervise,
 		})
 		err := target.Apply(t.Context(), targettest.Rendered("1.1.0", map[string]string{"a": "1"}))
-		if err == nil || !strings.Contains(err.Error(), "not finished after 1s") {
+		if err == nil || !strings.Contains(err.Error(), "not finished after 5s") {
 			t.Errorf("%s: %v", name, err)
 		}
 		pid := strings.TrimSpace(readFile(t, filepath.Join(run, "pid")))
@@ -67,7 +67,7 @@ func TestInterruptedHookHasItsGrace(t *testing.T) {
 // A health command that hangs leaves nothing behind, time after time.
 func TestHungHealthCommandLeavesNothing(t *testing.T) {
 	dir, run := t.TempDir(), t.TempDir()
-	target := newTarget(t, dir, directory.Options{HealthTimeout: 300 * time.Millisecond,
+	target := newTarget(t, dir, directory.Options{HealthTimeout: 3 * time.Second,
 		Health: "cd " + run + "; (setsid sh -c 'echo $$ >pid; exec sleep 600' >/dev/null 2>&1 &); sleep 600"})
 	must(t, target.Apply(t.Context(), renderedWith("1")))
 	var unhealthy *cells.Unhealthy
@@ -91,6 +91,8 @@ func TestDriftLoopIsBroken(t *testing.T) {
 		"a folder":                    {`mkdir -p "$SLUICE_DIR/cache/x"; date >"$SLUICE_DIR/cache/x/y"`, true},
 		"an edited manifest":          {`echo '# edited' >>"$SLUICE_DIR/manifests.yaml"`, false},
 		"a removed manifest":          {`rm "$SLUICE_DIR/manifests.yaml"`, false},
+		"another version":             {`ln -sfn elsewhere "$SLUICE_CURRENT"`, false},
+		"no version":                  {`rm -r "$SLUICE_DIR"`, false},
 		"a mode":                      {`chmod 0644 "$SLUICE_DIR/manifests.yaml"`, false},
 	} {
 		dir, log := t.TempDir(), filepath.Join(t.TempDir(), "log")

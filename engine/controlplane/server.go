@@ -72,6 +72,7 @@ type Options struct {
 
 	Members Members // nil if cells have no keys
 	Tokens  Tokens  // nil if there are no tokens
+	Facts   auth.Facts
 	// TLS keys of the cells' listener; nil if there is none, and cells name themselves on this machine
 	Keys    *transport.Keys
 	Address string // HOST:PORT under which cells reach their listener
@@ -160,7 +161,7 @@ func New(o Options) (*Server, error) {
 	if s.metrics, err = metrics.New(counted); err != nil {
 		return nil, err
 	}
-	a := auth.New(auth.Options{Members: o.Members, View: o.Views.View, Tokens: o.Tokens, Keyed: o.Keys != nil,
+	a := auth.New(auth.Options{Members: o.Members, View: o.Views.View, Tokens: o.Tokens, Facts: o.Facts, Keyed: o.Keys != nil,
 		Log: o.Log, Metrics: s.metrics})
 	s.auth = a
 	s.cells = cellapi.New(cellapi.Options{
@@ -171,7 +172,7 @@ func New(o Options) (*Server, error) {
 	people := peopleapi.New(peopleapi.Options{
 		Views: o.Views, Repository: o.Repository, Journal: o.Journal, Auth: a, Members: o.Members, Tokens: o.Tokens,
 		Pins: o.pins(), Address: o.Address, Flags: o.Flags, Outbox: o.Outbox, OnPush: o.OnPush,
-		HookSecret: o.HookSecret, Branch: o.Branch,
+		HookSecret: o.HookSecret, Branch: o.Branch, Facts: o.Facts,
 		Followers: o.Limits.Events, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
 	probes := &probes{views: o.Views, maxUnreachable: o.MaxUnreachable,

@@ -3,7 +3,9 @@ package edits
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -107,6 +109,37 @@ func (r RetryCell) Edit(s *Releases, _ Person, now time.Time) (Edit, error) {
 	}
 	next := "if the newest release failed there, the cell tries it once more; sluice why " + r.Name
 	return Edit{Files: singleFile(file, edited), Next: next}, nil
+}
+
+// RenameCell gives a cell another name. Its key, and with it its agent, goes with it.
+type RenameCell struct{ Name, To string }
+
+func (r RenameCell) Message() (subject, body string) {
+	return "rename cell " + r.Name + " to " + r.To, ""
+}
+
+// Edit moves all files of the cell as they are: the engine takes the identity's move only if nothing of it changed.
+func (r RenameCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
+	if !cells.ValidName(r.To) {
+		return Edit{}, Fail(fmt.Errorf("%q can't be a cell's name", r.To), "it takes lower-case letters, digits and dashes")
+	}
+	if _, err := fs.Stat(s.Files, path.Join(cells.Dir, r.To)); err == nil || s.Desired.Cells[r.To] != nil {
+		return Edit{}, Fail(fmt.Errorf("there is a cell %s already", r.To), "choose another name")
+	}
+	removed, err := RemoveCell{Name: r.Name}.Edit(s, Person{}, time.Time{})
+	if err != nil {
+		return Edit{}, err
+	}
+	files := removed.Files
+	for _, name := range slices.Collect(maps.Keys(files)) {
+		data, err := fs.ReadFile(s.Files, name)
+		if err != nil {
+			return Edit{}, fmt.Errorf("read %s: %w", name, err)
+		}
+		files[path.Join(cells.Dir, r.To, strings.TrimPrefix(name, path.Join(cells.Dir, r.Name)+"/"))] = data
+	}
+	return Edit{Files: files, Next: "its agent follows by itself, with the key that it has; waves, holds and " +
+		"announcements that name " + r.Name + " are to be changed by hand"}, nil
 }
 
 // RevokeCell shuts out a cell until the cell gets a new token.

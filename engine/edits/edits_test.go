@@ -394,6 +394,19 @@ func TestReleaseDecisions(t *testing.T) {
 			want: "remove cell acme\n- cells/acme/cell.yaml\n- cells/acme/identity.yaml\ndid: remove cell acme\n" +
 				"next: it gets no more assignments, and its reports are refused",
 		},
+		"rename a cell: onto another": {
+			d:    edits.RenameCell{Name: "acme", To: "globex"},
+			want: "error: there is a cell globex already\nnext: choose another name",
+		},
+		"rename a cell: none": {
+			d:    edits.RenameCell{Name: "nobody", To: "acme-eu"},
+			want: "error: the repository has no cell \"nobody\"\nnext: sluice cell list",
+		},
+		"rename a cell: a name that leads elsewhere": {
+			d: edits.RenameCell{Name: "acme", To: "../acme"},
+			want: "error: \"../acme\" can't be a cell's name\n" +
+				"next: it takes lower-case letters, digits and dashes",
+		},
 		"remove a cell: none": {
 			d:    edits.RemoveCell{Name: "."},
 			want: "error: the repository has no cell \".\"\nnext: sluice cell list",

@@ -374,6 +374,7 @@ func (b *builder) loadCells() {
 	for name, f := range found {
 		cell := &Cell{Cell: f.Cell, Found: f, KeyChanges: b.history.KeyChanges[name]}
 		var ignored *releases.Fault
+		cell.Former = strings.Fields(b.history.Identities[name].Former)
 		if cell.Identity, ignored = b.identity(name, f); ignored != nil {
 			b.desired.Faults = append(b.desired.Faults, *ignored)
 		}

@@ -106,6 +106,7 @@ type Cell struct {
 	cells.Cell
 	Found    *cells.LoadedCell // as read from the repository
 	Identity cells.Identity
+	Former   []string         // keys that it had before, and that are refused
 	Faults   []releases.Fault // why the cell is granted nothing
 
 	KeyChanges []KeyChange // in git, oldest first, the newest few

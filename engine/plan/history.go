@@ -98,9 +98,11 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 	h.foldAcknowledgements(c)
 	var written string // the commit that this one was decided on, if the engine wrote it
 	trusted := h.Authority.Trust(c.Key)
+	renamed := h.foldRenames(c)
 	for _, f := range c.Files {
 		parts := strings.Split(f.Path, "/")
 		switch {
+		case renamed[f.Path]:
 		case len(parts) == 2 && parts[0] == releases.Dir:
 			if err := h.foldRelease(c, f, parts[1], open, cache); err != nil {
 				return err

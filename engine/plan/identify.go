@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -168,6 +169,8 @@ type PastIdentity struct {
 	Revoked string // the commit in which a person revoked it since; empty: nobody did
 	Ignored string // the newest commit that changed anything else, which the engine did not sign; empty: none since
 
+	Name     string // of the cell when the engine wrote it; empty: as now
+	Former   string // keys that it had before, newest last, separated by spaces; at most maxFormerKeys
 	Removal  bool   // the engine revoked it only because the cell had been removed
 	Restored string // the commit that put it back after a removal; empty: none did
 }
@@ -255,7 +258,9 @@ func (h *History) foldIdentity(c releases.Change, f releases.FileChange, cell st
 		h.forgetIdentity(cell)
 		return nil
 	case trusted && (f.Old == "" || h.Authority.Enforced()):
-		past = PastIdentity{Blob: f.New, Commit: c.Commit, Removal: endsByRemoval(c.Message, cell)}
+		next := PastIdentity{Blob: f.New, Commit: c.Commit, Removal: endsByRemoval(c.Message, cell)}
+		next.Former = past.replacedBy(next, cell, open)
+		past = next
 		delete(h.Removed, cell)
 	default:
 		files, err := open(c.Commit)
@@ -313,8 +318,64 @@ func (p PastIdentity) read(cell string, open func(string) (fs.FS, error)) cells.
 	if err != nil {
 		return cells.Identity{}
 	}
-	id, _ := cells.LoadIdentity(files, cell)
+	id, _ := cells.LoadIdentity(files, cmp.Or(p.Name, cell))
 	return id
+}
+
+// maxFormerKeys bounds the keys that are remembered of a cell, to recognise a machine that has an old one.
+const maxFormerKeys = 8
+
+// replacedBy returns the former keys of a cell whose identity was p, once it is next.
+func (p PastIdentity) replacedBy(next PastIdentity, cell string, open func(string) (fs.FS, error)) string {
+	was, now := p.read(cell, open), next.read(cell, open)
+	former := strings.Fields(p.Former)
+	for _, key := range []string{was.Previous, was.PublicKey} {
+		if key != "" && !strings.Contains(key, " ") && !slices.Contains(former, key) {
+			former = append(former, key)
+		}
+	}
+	former = slices.DeleteFunc(former, func(key string) bool { return key == now.PublicKey || key == now.Previous })
+	return strings.Join(former[max(0, len(former)-maxFormerKeys):], " ")
+}
+
+// foldRenames moves the identities of cells that c renames: a whole folder goes, and one of a name without an identity
+// comes with the same identity.yaml. Anybody may rename a cell, for nothing counts then that did not count before: the
+// same key speaks for one cell (R46). A copy, beside which the folder stays, moves nothing. moved has the paths that
+// are done with.
+func (h *History) foldRenames(c releases.Change) (moved map[string]bool) {
+	gone, come := map[string]string{}, map[string]string{} // cell by blob
+	for _, f := range c.Files {
+		cell := path.Base(path.Dir(f.Path))
+		if path.Join(cells.Dir, cell, IdentityFile) != f.Path {
+			continue
+		}
+		switch past := h.Identities[cell]; {
+		case f.New == "" && past.Blob == f.Old && past.Revoked == "" && past.Ignored == "" &&
+			removesCell(c, cell):
+			gone[f.Old] = cell
+		case f.Old == "" && past == PastIdentity{} && h.Removed[cell] == PastIdentity{}:
+			come[f.New] = cell
+		}
+	}
+	moved = map[string]bool{}
+	for blob, from := range gone {
+		to := come[blob]
+		if to == "" {
+			continue
+		}
+		past := h.Identities[from]
+		past.Name = cmp.Or(past.Name, from)
+		h.Identities[to] = past
+		delete(h.Identities, from)
+		moved[path.Join(cells.Dir, from, IdentityFile)], moved[path.Join(cells.Dir, to, IdentityFile)] = true, true
+	}
+	return moved
+}
+
+// removesCell reports whether c removes a cell's cell.yaml.
+func removesCell(c releases.Change, cell string) bool {
+	file := path.Join(cells.Dir, cell, cellFile)
+	return slices.ContainsFunc(c.Files, func(f releases.FileChange) bool { return f.Path == file && f.New == "" })
 }
 
 // identity returns what counts of a cell's identity.yaml, and what of it does not.

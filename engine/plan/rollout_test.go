@@ -377,7 +377,7 @@ func TestOwnersDecide(t *testing.T) {
 			if name == "window" && !v.Until.Equal(time.Date(2026, 11, 24, 2, 0, 0, 0, time.UTC)) {
 				t.Errorf("until %s", v.Until)
 			}
-			why, _ := view.Why(&view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}, "c00")
+			why, _ := view.Why(&view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}, "c00", time.Time{})
 			if !strings.Contains(strings.Join(why.Lines, "\n"), "its owner ") {
 				t.Errorf("why: %v", why.Lines)
 			}

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 
@@ -42,6 +43,7 @@ func (d *Desired) AllFaults() []releases.Fault {
 		}
 		all = append(all, d.checkRollout(c)...)
 	}
+	all = append(all, d.checkCopies()...)
 	for _, q := range d.Quarantine {
 		r := d.Releases[q.Release]
 		if q.Digest != "" && r != nil && r.Loaded && r.Tombstone == nil && r.Digest != q.Digest {
@@ -50,6 +52,30 @@ func (d *Desired) AllFaults() []releases.Fault {
 		}
 	}
 	return manifest.Sort(all)
+}
+
+// checkCopies returns a fault for each identity.yaml whose key another cell has too: one is a copy, by hand.
+func (d *Desired) checkCopies() (faults []releases.Fault) {
+	holder := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(d.Cells)) {
+		found := d.Cells[name].Found
+		if found == nil || found.Identity.PublicKey == "" {
+			continue
+		}
+		other, copied := holder[found.Identity.PublicKey]
+		if !copied {
+			holder[found.Identity.PublicKey] = name
+			continue
+		}
+		for _, c := range [2][2]string{{name, other}, {other, name}} {
+			faults = append(faults, releases.Fault{
+				File: path.Join(cells.Dir, c[0], IdentityFile), Code: manifest.Conflict,
+				Message: fmt.Sprintf("has the key of cell %s: remove the copy, for a key is one cell's; sluice cell "+
+					"rename moves a cell with its key, and sluice cell add makes a token for another", c[1]),
+			})
+		}
+	}
+	return faults
 }
 
 // checkRollout returns warnings about holds on cells of other channels, and about skips of waves or heads that do not

@@ -21,6 +21,7 @@ type Roster struct {
 type keyIndex struct {
 	byCell map[string]cells.Identity
 	byKey  map[string]keyHolder
+	former map[string]string // cells by keys that they had before
 }
 
 type keyHolder struct {
@@ -30,9 +31,13 @@ type keyHolder struct {
 	newest   bool   // the new key, while the key before is still valid
 }
 
-func newKeyIndex() *keyIndex { return &keyIndex{map[string]cells.Identity{}, map[string]keyHolder{}} }
+func newKeyIndex() *keyIndex {
+	return &keyIndex{map[string]cells.Identity{}, map[string]keyHolder{}, map[string]string{}}
+}
 
-func (m *keyIndex) clone() *keyIndex { return &keyIndex{maps.Clone(m.byCell), maps.Clone(m.byKey)} }
+func (m *keyIndex) clone() *keyIndex {
+	return &keyIndex{maps.Clone(m.byCell), maps.Clone(m.byKey), maps.Clone(m.former)}
+}
 
 // addCell adds a cell. A key that two cells have is rejected.
 func (m *keyIndex) addCell(cell string, i cells.Identity) {
@@ -105,9 +110,22 @@ func (r *Roster) CellOfKey(key string) (name string, ok bool) {
 	return k.cell, true
 }
 
+// CellOfFormerKey returns the cell that had a key before. ok is false for a key that is a cell's now, or that no cell
+// had.
+func (r *Roster) CellOfFormerKey(key string) (name string, ok bool) {
+	if _, held := r.findHolder(key); held {
+		return "", false
+	}
+	name, ok = r.inGit.former[key]
+	return name, ok
+}
+
 // RejectionReason says why a key is rejected. The reason is for logs: an unauthenticated peer must not learn it.
 func (r *Roster) RejectionReason(key string) string {
+	former, had := r.CellOfFormerKey(key)
 	switch k, ok := r.findHolder(key); {
+	case had:
+		return former + ": it was replaced"
 	case !ok:
 		return "no cell has this key"
 	case k.rejected != "":
@@ -147,6 +165,9 @@ func Update(d *plan.Desired, registered map[string]plan.Registration, before *Ro
 		r.inGit = newKeyIndex()
 		for name, cell := range d.Cells {
 			r.inGit.addCell(name, cell.Identity)
+			for _, key := range cell.Former {
+				r.inGit.former[key] = name
+			}
 		}
 	}
 	for name, g := range registered {

@@ -45,6 +45,9 @@ func (s *Store) commitTx(ctx context.Context, op string, do func(*sql.Tx) error)
 	return err
 }
 
+// ErrDamaged says that the database's file can't be trusted.
+var ErrDamaged = errors.New("the file is damaged")
+
 // isRolledBack reports whether a ROLLBACK failed because SQLite had rolled back by itself, as it does when the disk is
 // full.
 func isRolledBack(err error) bool {
@@ -64,8 +67,8 @@ func wrapError(op string, err error) error {
 		case code&0xff == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_IOERR_SHMSIZE:
 			return fmt.Errorf("%s: %w: %w", op, plan.ErrFull, err)
 		case code&0xff == sqlite3.SQLITE_NOTADB, code&0xff == sqlite3.SQLITE_CORRUPT:
-			return fmt.Errorf("%s: %w: the file is damaged: "+
-				"restore a backup, or move it away and let the cells' reports refill a new one", op, err)
+			return fmt.Errorf("%s: %w: %w: "+
+				"restore a backup, or move it away and let the cells' reports refill a new one", op, err, ErrDamaged)
 		}
 	}
 	return fmt.Errorf("%s: %w", op, err)

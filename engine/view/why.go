@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
@@ -30,7 +31,8 @@ const (
 
 // Why explains a cell, a channel or a release, with every verdict about it (invariant 10). ok is false if nothing has
 // that name. Of several things with the name, the first in this order is explained: a cell, a channel, a release.
-func Why(v *View, name string) (e Explanation, ok bool) {
+// formerKey is when a former key of the cell was last refused; zero: never.
+func Why(v *View, name string, formerKey time.Time) (e Explanation, ok bool) {
 	e = Explanation{Name: name, Blocked: v.unreadVerdicts()}
 	if v.Unread != nil {
 		e.Lines = append(e.Lines, v.Unread.String())
@@ -42,6 +44,7 @@ func Why(v *View, name string) (e Explanation, ok bool) {
 	case cell != nil:
 		e.Kind = SubjectCell
 		lines, about = v.whyCell(cell)
+		lines = append(lines, formerKeyLines(name, v.Observed.Cells[name], formerKey)...)
 	case c != nil:
 		e.Kind = SubjectChannel
 		lines, about = v.whyChannel(c)
@@ -122,6 +125,21 @@ func (v *View) silenceLines(name string, s *plan.CellState) []string {
 	}
 	return nil
 }
+
+// formerKeyLines says that a machine asks with a key that was the cell's, unless the cell reported well after that.
+func formerKeyLines(name string, s *plan.CellState, refused time.Time) []string {
+	if refused.IsZero() || s != nil && s.LastReport.Sub(refused) > formerKeyShown {
+		return nil
+	}
+	return []string{
+		"an agent asked with a former key of this cell at " + words.FormatTime(refused) + ", and was refused: its machine " +
+			"was restored from a snapshot that is older than the key, or a copy of it runs",
+		"if it is the cell, give it a new token: sluice cell add " + name,
+	}
+}
+
+// formerKeyShown is how long a refused former key is shown although the cell reports with its own.
+const formerKeyShown = time.Hour
 
 // shutOutLines says why a cell is not let in, and what to do (R27).
 func shutOutLines(name string, i cells.Identity) []string {

@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/clock"
 	"github.com/sluice-cd/sluice/cells/agent/content"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/wake"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -98,10 +99,12 @@ func New(o Options) *Server {
 	}
 	s.current.Store(&snapshot{changed: make(chan struct{})})
 	if err := s.clock.Restore(); err != nil {
+		s.putAside("clock.json")
 		s.log.Error().Err(err).Msg("the time is unknown: no flag turns on by time until the control plane is reached")
 	}
 	var err error
 	if s.record, err = loadRecord(s.stateDir); err != nil {
+		s.putAside(filepath.Base(flagsFile(s.stateDir)))
 		s.log.Error().Err(err).
 			Msg("the saved flags can't be read: flags are off until the control plane sends them again")
 	}
@@ -113,6 +116,12 @@ func New(o Options) *Server {
 	s.fold()
 	s.persist()
 	return s
+}
+
+// putAside puts a damaged file aside; the next save would overwrite it.
+func (s *Server) putAside(name string) {
+	aside, err := disk.PutAside(filepath.Join(s.stateDir, name), time.Now())
+	s.log.Warn().Err(err).Str("file", aside).Msg("a file of the state folder was damaged: the agent put it aside")
 }
 
 // Current returns the current fold and instant: see flags.Source.

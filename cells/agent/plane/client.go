@@ -30,6 +30,7 @@ type Options struct {
 	Clock         *clock.Clock    // required; the time stamps of responses are its samples
 	PollWait      time.Duration   // how long one long-poll may wait
 	Log           zerolog.Logger
+	OnRenamed     func(cell string)                       // called when the key is of a cell of another name; or nil
 	OnTestPoint   func(point string)                      // for tests: called at each point; nil: not called
 	WrapTransport func(*http.Transport) http.RoundTripper // for tests: replaces the network; nil: the network is used
 }
@@ -43,6 +44,7 @@ type Client struct {
 	clock         *clock.Clock
 	pollWait      time.Duration
 	log           zerolog.Logger
+	onRenamed     func(cell string)
 	onTestPoint   func(point string)
 	wrapTransport func(*http.Transport) http.RoundTripper
 
@@ -55,7 +57,7 @@ type Client struct {
 // New returns a client. It opens no connection before Register or Run.
 func New(o Options) (*Client, error) {
 	c := &Client{cell: o.Cell, token: o.Token, clock: o.Clock, pollWait: o.PollWait, log: o.Log,
-		onTestPoint: o.OnTestPoint, wrapTransport: o.WrapTransport, boot: rand.Text(),
+		onRenamed: o.OnRenamed, onTestPoint: o.OnTestPoint, wrapTransport: o.WrapTransport, boot: rand.Text(),
 		keyRefused: wake.New()}
 	if c.onTestPoint == nil {
 		c.onTestPoint = func(string) {}
@@ -75,7 +77,8 @@ func New(o Options) (*Client, error) {
 		return c, nil
 	}
 	c.base, c.credentials = base, o.Credentials
-	if s := c.credentials.snapshot(); o.Token == nil && len(s.Key) == 0 && s.Registration == nil {
+	if s := c.credentials.snapshot(); o.Token == nil && len(s.Key) == 0 && s.Registration == nil &&
+		c.credentials.Damaged() == nil {
 		return nil, errors.New("neither a token nor a control plane is given: " +
 			"pass the token that sluice cell add printed, " +
 			"or the plain address of a control plane")
@@ -180,7 +183,7 @@ func (c *Client) trustsConnection(connection *tls.ConnectionState) bool {
 
 // RetryPause returns how long to wait after failures in a row, of which err is the last (R33). A 401 right after a
 // registration is retried soon: a replica may not know the new key yet. After any other, the cell's other keys are
-// tried.
+// tried. A 403 that names another cell says that this one was renamed.
 func (c *Client) RetryPause(err error, failures int) time.Duration {
 	var s *statusError
 	if !errors.As(err, &s) {
@@ -188,6 +191,9 @@ func (c *Client) RetryPause(err error, failures int) time.Duration {
 	}
 	if s.status == http.StatusUnauthorized && !c.isKeyNewer(replicaDelay) {
 		c.keyRefused.Notify()
+	}
+	if s.cell != "" && s.cell != c.cell && c.credentials != nil && c.onRenamed != nil {
+		c.onRenamed(s.cell)
 	}
 	switch {
 	case s.after > 0:

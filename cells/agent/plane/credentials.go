@@ -24,6 +24,7 @@ const (
 	maxIdentityFile = 64 << 10 // bytes of identity.json
 	maxPins         = 16
 	maxFormer       = 16 // former keys
+	maxNames        = 16 // former names
 	// formerPeriod is how long a former key is kept at least: the time in which a takeover should be noticed.
 	formerPeriod = 30 * 24 * time.Hour
 	// newKeyPeriod is how long after a registration or a rotation some replica may not know the new key.
@@ -37,6 +38,7 @@ const (
 // any point leaves a key that works.
 type identityRecord struct {
 	Cell    string   `json:"cell"`
+	Names   []string `json:"names,omitempty"`   // that the vendor gave it before, at most maxNames
 	Address string   `json:"address,omitempty"` // HOST:PORT of the control plane
 	Pins    []string `json:"pins,omitempty"`    // of the control plane's keys (R29)
 	// Serial is that of the signed set that Pins are from; 0: they are the token's.
@@ -88,9 +90,33 @@ type registration struct {
 
 func identityFile(dir string) string { return filepath.Join(dir, "identity.json") }
 
-// loadIdentity reads the identity of a state folder; zero: it has none.
-func loadIdentity(dir string) (identityRecord, error) {
-	name := identityFile(dir)
+// identityCopy is a second copy of identity.json, for a disk that damages one of the two.
+func identityCopy(dir string) string { return filepath.Join(dir, "identity.copy.json") }
+
+// DamagedIdentityError says that a cell's key can't be read: neither identity.json nor its copy is whole.
+type DamagedIdentityError struct{ File string }
+
+func (e *DamagedIdentityError) Error() string {
+	return e.File + " is damaged: restore it, or ask the vendor for a new token (sluice cell add) and start the agent " +
+		"with it; what runs keeps running"
+}
+
+// loadIdentity reads the identity of a state folder; zero: it has none. If identity.json is damaged, or is lost beside
+// its copy, damaged is set, and the identity is that of the copy; if the copy is damaged too, it is zero.
+func loadIdentity(dir string) (s identityRecord, damaged *DamagedIdentityError, err error) {
+	s, err = readIdentity(identityFile(dir))
+	if err != nil && !errors.As(err, &damaged) || s.Cell != "" {
+		return s, nil, err
+	}
+	second, err := readIdentity(identityCopy(dir))
+	if lost := new(DamagedIdentityError); second.Cell != "" || errors.As(err, &lost) {
+		damaged = &DamagedIdentityError{identityFile(dir)}
+	}
+	return second, damaged, nil
+}
+
+// readIdentity reads a file with an identity; zero: there is none.
+func readIdentity(name string) (identityRecord, error) {
 	info, err := os.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return identityRecord{}, nil
@@ -102,19 +128,13 @@ func loadIdentity(dir string) (identityRecord, error) {
 		return identityRecord{}, fmt.Errorf("%s can be read by other users, who could act as this cell: "+
 			"chmod 600 the file, and ask the vendor for a new token if anyone may have read it", name)
 	}
-	if info.Size() > maxIdentityFile {
-		return identityRecord{}, fmt.Errorf("read the cell's identity: %s is larger than %d bytes", name,
-			maxIdentityFile)
-	}
-	text, err := os.ReadFile(name) //nolint:gosec // below the state folder
-	if err != nil {
+	text, err := disk.ReadLimited(name, maxIdentityFile)
+	if errors.Is(err, fs.ErrPermission) {
 		return identityRecord{}, fmt.Errorf("read the cell's identity: %w", err)
 	}
 	var s identityRecord
-	if err := json.Unmarshal(text, &s); err != nil || s.validate() != nil {
-		// The error might contain the key.
-		return identityRecord{}, fmt.Errorf(
-			"%s is damaged: restore it, or remove it and ask the vendor for a new token", name)
+	if err != nil || json.Unmarshal(text, &s) != nil || s.validate() != nil { // such an error might contain the key
+		return identityRecord{}, &DamagedIdentityError{name}
 	}
 	return s, nil
 }
@@ -154,8 +174,9 @@ func validPins(pins []string) bool {
 type Credentials struct {
 	dir string
 
-	mu     sync.Mutex
-	record identityRecord // replaced as a whole; its slices are immutable
+	mu      sync.Mutex
+	record  identityRecord        // replaced as a whole; its slices are immutable
+	damaged *DamagedIdentityError // identity.json was, when it was read; nil: it was not
 }
 
 // LoadCredentials reads the credentials of a state folder and checks that cell and token, if given, match it. It writes
@@ -164,12 +185,17 @@ func LoadCredentials(stateDir, cell string, token *identity.Token) (*Credentials
 	k := &Credentials{dir: stateDir}
 	if stateDir != "" {
 		var err error
-		if k.record, err = loadIdentity(stateDir); err != nil {
+		if k.record, k.damaged, err = loadIdentity(stateDir); err != nil {
 			return nil, err
 		}
 	}
 	stored := k.record.Cell
+	if slices.Contains(k.record.Names, cell) { // as a unit file still has it
+		cell = stored
+	}
 	switch t := token; {
+	case t != nil && slices.Contains(k.record.Names, t.Cell) && k.record.Token == identity.HashSecret(t.Secret):
+		// it was used before the cell was renamed
 	case t != nil && !validPins(t.Pins):
 		return nil, identity.ErrToken
 	case t != nil && cell != "" && cell != t.Cell:
@@ -186,6 +212,19 @@ func LoadCredentials(stateDir, cell string, token *identity.Token) (*Credentials
 	return k, nil
 }
 
+// Rename takes another name for the cell, durably: the control plane says that the cell's key is of that one.
+func (k *Credentials) Rename(cell string) error {
+	_, err := k.update(func(s *identityRecord) {
+		s.Names = slices.DeleteFunc(append(slices.Clone(s.Names), s.Cell), func(n string) bool { return n == cell })
+		s.Names = s.Names[max(0, len(s.Names)-maxNames):]
+		s.Cell = cell
+	})
+	return err
+}
+
+// HadName reports whether the cell had a name before.
+func (k *Credentials) HadName(cell string) bool { return slices.Contains(k.snapshot().Names, cell) }
+
 // Cell returns the cell that the credentials belong to; empty: none yet.
 func (k *Credentials) Cell() string { return k.snapshot().Cell }
 
@@ -199,14 +238,59 @@ func (k *Credentials) Order() *Order {
 }
 
 func (k *Credentials) reload() error {
-	stored, err := loadIdentity(k.dir)
-	if err != nil || stored.Cell == "" {
+	stored, damaged, err := loadIdentity(k.dir)
+	if err != nil {
 		return err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.record = stored
+	if k.damaged = damaged; stored.Cell != "" {
+		k.record = stored
+	}
 	return nil
+}
+
+// Damaged returns what is wrong with the file of the key, which makes the cell one without a key; nil: nothing, or the
+// copy was whole.
+func (k *Credentials) Damaged() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.damaged == nil || len(k.record.Key) > 0 || k.record.Registration != nil {
+		return nil
+	}
+	return k.damaged
+}
+
+// Mend writes a damaged identity.json anew from its copy, if that is whole, and puts the damaged one aside under the
+// name that is returned. The caller has locked the state folder.
+func (k *Credentials) Mend() (aside string, err error) {
+	k.mu.Lock()
+	mendable := k.damaged != nil && k.record.Cell != ""
+	k.mu.Unlock()
+	if !mendable || k.Damaged() != nil {
+		return "", nil
+	}
+	if aside, err = k.putAsideDamaged(); err == nil {
+		_, err = k.update(func(*identityRecord) {})
+	}
+	return aside, err
+}
+
+// putAsideDamaged makes room for a new identity.json.
+func (k *Credentials) putAsideDamaged() (aside string, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.damaged == nil {
+		return "", nil
+	}
+	aside, err = disk.PutAside(identityFile(k.dir), time.Now())
+	if errors.Is(err, fs.ErrNotExist) {
+		aside, err = "", nil
+	}
+	if err == nil {
+		k.damaged = nil
+	}
+	return aside, err
 }
 
 func (k *Credentials) snapshot() identityRecord {
@@ -217,6 +301,9 @@ func (k *Credentials) snapshot() identityRecord {
 
 // update makes f's change durable, then uses it.
 func (k *Credentials) update(f func(*identityRecord)) (identityRecord, error) {
+	if _, err := k.putAsideDamaged(); err != nil {
+		return k.snapshot(), fmt.Errorf("write the cell's identity: %w", err)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := k.record
@@ -229,6 +316,7 @@ func (k *Credentials) update(f func(*identityRecord)) (identityRecord, error) {
 		return k.record, fmt.Errorf("write the cell's identity: %w", err)
 	}
 	k.record = s
+	_ = disk.ReplaceFile(identityCopy(k.dir), text) // the next change writes it again
 	return s, nil
 }
 

@@ -40,22 +40,18 @@ type outboxHeader struct {
 	Acknowledged int64 `json:"acknowledged"`
 }
 
-// OpenOutbox opens the history of a state folder. A history whose beginning is damaged is put aside, under the name
-// that is returned, and a new one begins: the control plane then takes the agent as one that was restored.
+// OpenOutbox opens the history of a state folder. A history whose beginning is damaged, or that can't be read, is put
+// aside, under the name that is returned, and a new one begins: the control plane then takes the agent as one that was
+// restored.
 func OpenOutbox(stateDir string) (_ *Outbox, aside string, err error) {
 	o, err := openOutbox(stateDir, maxOutbox)
-	var damaged *damagedOutbox
-	if errors.As(err, &damaged) {
+	if err != nil && !errors.Is(err, fs.ErrPermission) {
 		if aside, err = disk.PutAside(filepath.Join(stateDir, "outbox"), time.Now()); err == nil {
 			o, err = openOutbox(stateDir, maxOutbox)
 		}
 	}
 	return o, aside, err
 }
-
-type damagedOutbox struct{ reason string }
-
-func (e *damagedOutbox) Error() string { return e.reason }
 
 // openOutbox reads the history and drops a last line that a power loss cut short: Add had not returned for it.
 func openOutbox(dir string, limit int64) (*Outbox, error) {
@@ -88,7 +84,7 @@ func (o *Outbox) load() error {
 		if first {
 			var head outboxHeader
 			if err := json.Unmarshal(line, &head); err != nil {
-				return &damagedOutbox{fmt.Sprintf("%s: %v", o.path, err)}
+				return fmt.Errorf("%s: %w", o.path, err)
 			}
 			o.acknowledged = head.Acknowledged
 			continue

@@ -48,6 +48,9 @@ func (c *Client) Register(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := c.credentials.Damaged(); err != nil {
+		return err
+	}
 	if len(c.credentials.snapshot().Key) == 0 {
 		return errors.New("the cell is not registered: pass the token that sluice cell add printed with --join")
 	}

@@ -84,11 +84,12 @@ func (r *Reporter) Notify() { r.news.Notify() }
 
 func (r *Reporter) run(ctx context.Context, h Handler) {
 	r.waitUntilReady(ctx)
-	failures := 0
+	failures, lastStatus := 0, 0
 	for ctx.Err() == nil {
 		more, reported, err := r.sendReport(ctx, h)
 		if err != nil {
-			if failures == 0 && ctx.Err() == nil {
+			before := lastStatus
+			if lastStatus = statusOf(err); (failures == 0 || lastStatus != before) && ctx.Err() == nil {
 				r.client.log.Warn().Err(err).Msg("the report could not be sent; the agent retries")
 			}
 			r.client.pauseForRetry(ctx, err, failures)

@@ -28,6 +28,9 @@ const (
 	// bootHeader has the boot id: of two machines with one key, the control plane finds also one that only reads (R27).
 	bootHeader = "Sluice-Boot"
 
+	// cellHeader has, in a 403, the cell that the connection's key is of.
+	cellHeader = "Sluice-Cell"
+
 	maxNextPoll   = 300  // seconds
 	maxRetryAfter = 3600 // seconds
 )
@@ -37,6 +40,7 @@ type statusError struct {
 	status int
 	detail string
 	after  time.Duration // Retry-After; zero: none
+	cell   string        // that the key is of, if it is another than this one; empty: not said
 }
 
 func (e *statusError) Error() string {
@@ -45,6 +49,15 @@ func (e *statusError) Error() string {
 		text += ": " + e.detail
 	}
 	return text
+}
+
+// statusOf returns the status of an unwanted response; 0: there was no response.
+func statusOf(err error) int {
+	var s *statusError
+	if errors.As(err, &s) {
+		return s.status
+	}
+	return 0
 }
 
 // send sends a request over the current link: see link.send.
@@ -94,6 +107,9 @@ func responseError(response *http.Response) error {
 	e := &statusError{status: response.StatusCode}
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {
 		e.after = time.Duration(min(seconds, maxRetryAfter)) * time.Second
+	}
+	if name := response.Header.Get(cellHeader); e.status == http.StatusForbidden && cells.ValidName(name) {
+		e.cell = name
 	}
 	text, _ := io.ReadAll(io.LimitReader(response.Body, maxProblem)) // the status is enough
 	var problem struct{ Title, Detail string }

@@ -52,6 +52,7 @@ type Options struct {
 	Members Members // nil if cells have no keys
 	View    func() *view.View
 	Tokens  Tokens // nil if there are no tokens
+	Facts   Facts  // nil: refused former keys are only logged
 	Keyed   bool   // cells are served at a listener of their own, by key
 	Log     zerolog.Logger
 	Metrics *metrics.Metrics
@@ -67,13 +68,15 @@ type Auth struct {
 	metrics    *metrics.Metrics
 	tokenCache tokenCache
 	boots      bootWatch
+	formerKeys formerKeys
 }
 
 // New returns an Auth and starts nothing.
 func New(o Options) *Auth {
 	return &Auth{members: o.Members, view: o.View, tokens: o.Tokens, keyed: o.Keyed, log: o.Log, metrics: o.Metrics,
 		tokenCache: tokenCache{tokens: o.Tokens, clockStart: time.Now()},
-		boots:      bootWatch{clockStart: time.Now(), cells: map[string]*sightings{}}}
+		boots:      bootWatch{clockStart: time.Now(), cells: map[string]*sightings{}},
+		formerKeys: formerKeys{facts: o.Facts, noted: map[string]time.Time{}}}
 }
 
 // Serves reports whether a route exists at a listener.
@@ -136,12 +139,16 @@ func (a *Auth) Admit(
 		if listener == api.Cells && a.members != nil {
 			a.log.Debug().Str("key", c.Key).Str("from",
 				c.RemoteAddr).Msg("shut out: " + a.members.Roster().RejectionReason(c.Key))
+			if cell, had := a.members.Roster().CellOfFormerKey(c.Key); had {
+				a.refuseFormerKey(w, r, c, cell)
+				return c, false
+			}
 		}
 		WriteUnauthorized(w, listener)
 	case status == http.StatusForbidden:
 		api.WriteProblem(w, status, "This requires the role "+string(route.Audience)+": ask for a token that has it.")
 	case route.Audience == api.Cell && !a.namesOwnCell(c, r):
-		WriteForbidden(w)
+		WriteForbidden(w, c)
 	case route.Audience == api.Cell && a.foundClone(r.Context(), c):
 		WriteUnauthorized(w, listener)
 	default:
@@ -291,10 +298,32 @@ func WriteUnauthorized(w http.ResponseWriter, listener api.Listener) {
 			"socket needs none.")
 }
 
+// refuseFormerKey answers 401 to a machine that has proved a key that its cell had before. It is told so: whoever has
+// that key was the cell.
+func (a *Auth) refuseFormerKey(w http.ResponseWriter, r *http.Request, c *api.Caller, cell string) {
+	due, err := a.formerKeys.note(r.Context(), cell, time.Now())
+	if due {
+		a.log.Warn().Err(err).Str("cell", cell).Str("from", c.RemoteAddr).Msg("a former key of this cell was refused: its " +
+			"machine was restored from an old snapshot, or a copy of it runs; sluice cell add " + cell +
+			" makes a token that lets it in")
+	}
+	w.Header().Set("Connection", "close")
+	api.WriteProblem(w, http.StatusUnauthorized,
+		"This key was the cell's and was replaced since: the state folder is older than that, such as one from a "+
+			"snapshot. Ask the cell's vendor for a new token (sluice cell add), and start the agent with it.")
+}
+
+// cellHeader names, in a 403, the cell that the connection's key is of: the cell may have been renamed.
+const cellHeader = "Sluice-Cell"
+
 // WriteForbidden answers 403 to a cell that acts as another.
-func WriteForbidden(w http.ResponseWriter) {
-	api.WriteProblem(w, http.StatusForbidden,
-		"One cell can't ask or report for another, and a cell that has a key must use it.")
+func WriteForbidden(w http.ResponseWriter, c *api.Caller) {
+	detail := "One cell can't ask or report for another, and a cell that has a key must use it."
+	if c.Listener == api.Cells && c.Cell != "" {
+		w.Header().Set(cellHeader, c.Cell)
+		detail = "One cell can't ask or report for another: the key is that of cell " + c.Cell + "."
+	}
+	api.WriteProblem(w, http.StatusForbidden, detail)
 }
 
 // RosterChanged is closed when the roster changes. It is nil if cells have no keys.

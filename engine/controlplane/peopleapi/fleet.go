@@ -7,12 +7,16 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // fleetHandlers serves the plan, and the state of channels and cells.
-type fleetHandlers struct{ views api.Views }
+type fleetHandlers struct {
+	views api.Views
+	facts auth.Facts // nil: there are none
+}
 
 type planOutput struct{ Body plan.Plan }
 
@@ -52,12 +56,16 @@ type whyInput struct {
 
 type whyOutput struct{ Body view.Explanation }
 
-func (f *fleetHandlers) showWhy(_ context.Context, in *whyInput) (*whyOutput, error) {
+func (f *fleetHandlers) showWhy(ctx context.Context, in *whyInput) (*whyOutput, error) {
 	v, err := latestView(f.views)
 	if err != nil {
 		return nil, err
 	}
-	e, ok := view.Why(v, in.Name)
+	refused, err := auth.FormerKeyRefused(ctx, f.facts, in.Name)
+	if err != nil {
+		return nil, huma.Error503ServiceUnavailable("The store can't be read: ask again in a moment.")
+	}
+	e, ok := view.Why(v, in.Name, refused)
 	if !ok {
 		return nil, huma.Error404NotFound(
 			"The release repository has neither a cell, a channel nor a release of that name: /v1/status lists cells and " +

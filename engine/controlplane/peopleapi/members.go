@@ -52,7 +52,7 @@ type MemberPage struct {
 type membersOutput struct{ Body MemberPage }
 
 func (m *memberHandlers) listMembers(ctx context.Context, in *statusInput) (*membersOutput, error) {
-	found, err := (&fleetHandlers{m.views}).showStatus(ctx, in)
+	found, err := (&fleetHandlers{views: m.views}).showStatus(ctx, in)
 	if err != nil {
 		return nil, err
 	}

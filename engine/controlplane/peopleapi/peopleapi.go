@@ -35,6 +35,7 @@ type Options struct {
 	OnPush     func()        // called after a push to Branch; nil turns hooks off
 	HookSecret string        // signing secret shared with the git host; empty turns hooks off
 	Branch     string        // empty: a push to any branch counts
+	Facts      auth.Facts    // nil: there are none
 	Followers  int           // concurrent followers of events; negative: no limit
 	Shutdown   api.Shutdown
 	Metrics    *metrics.Metrics
@@ -56,7 +57,7 @@ type API struct {
 func New(o Options) *API {
 	l := auditor{auth: o.Auth, log: o.Log}
 	return &API{
-		fleet: &fleetHandlers{o.Views},
+		fleet: &fleetHandlers{o.Views, o.Facts},
 		events: &eventHandlers{views: o.Views, journal: o.Journal, auth: o.Auth,
 			followers: limit.InFlight{Limit: int64(o.Followers)}, shutdown: o.Shutdown, log: o.Log},
 		members: &memberHandlers{views: o.Views, members: o.Members, tokens: o.Tokens, address: o.Address,

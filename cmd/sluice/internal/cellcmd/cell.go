@@ -41,6 +41,7 @@ override them.`,
 			cli.Complete(a, cellMoveVerb(a), cli.CellNames),
 			cli.Complete(a, cellRotateVerb(a), cli.CellNames),
 			cli.Complete(a, cellRevokeVerb(a), cli.CellNames),
+			cli.Complete(a, cellRenameVerb(a), cli.CellNames),
 			cli.Complete(a, cellRemoveVerb(a), cli.CellNames),
 		}, ownerVerbs(a)...)...)
 	cmd.GroupID = cli.GroupCells
@@ -182,6 +183,21 @@ keeps running. A cell that is added again under this name starts anew, with anot
 	}
 	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
 		return edits.RemoveCell{Name: args[0]}
+	})
+}
+
+func cellRenameVerb(a *cli.App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rename NAME NEW",
+		Short: "Give a cell another name, in one commit; its key and its agent stay",
+		Long: `Moves cells/NAME to cells/NEW. The cell's key is that of NEW as soon as the commit is read: the agent
+learns its new name with the next request, and goes on where it was. A name that another cell had
+before, with a key, is refused: its agent may still be around.`,
+		Example: `  sluice cell rename acme acme-eu`,
+		Args:    cli.ArgumentCount(2, 2, "NAME and NEW"),
+	}
+	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
+		return edits.RenameCell{Name: args[0], To: args[1]}
 	})
 }
 

@@ -200,21 +200,29 @@ func FetchStatus(ctx context.Context, a *App, cmd *cobra.Command, repo **OpenRep
 
 // LoadObserved reads the observations from the store that --data or --database names; without one, there are
 // none.
-func (a *App) LoadObserved(ctx context.Context) (plan.Observed, error) {
-	none := plan.Observed{Cells: map[string]*plan.CellState{}}
+func (a *App) LoadObserved(ctx context.Context) (o plan.Observed, err error) {
+	o = plan.Observed{Cells: map[string]*plan.CellState{}}
+	err = ReadStore(ctx, a, func(st Store) error {
+		known, err := st.Known(ctx)
+		if err == nil {
+			known.Cells, err = st.Cells(ctx)
+			o = known
+		}
+		return err
+	})
+	return o, err
+}
+
+// ReadStore calls read with the store that --data or --database names, if there is one: reading makes no store.
+func ReadStore(ctx context.Context, a *App, read func(Store) error) error {
 	if a.Data == "" && a.Database == "" {
-		return none, nil
+		return nil
 	}
 	st, err := a.OpenStore(ctx, a.Logger())
 	if err != nil {
-		return none, err
+		return err
 	}
-	defer st.Close()
-	o, err := st.Known(ctx)
-	if err == nil {
-		o.Cells, err = st.Cells(ctx)
-	}
-	return o, err
+	return errors.Join(read(st), st.Close())
 }
 
 // StoreFile is the store's name in --data.

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -54,7 +56,15 @@ func fetchWhy(a *cli.App, cmd *cobra.Command, name string) (why view.Explanation
 	if err != nil {
 		return why, err
 	}
-	why, ok := view.Why(v, name)
+	var refused time.Time
+	err = cli.ReadStore(ctx, a, func(st cli.Store) (err error) {
+		refused, err = auth.FormerKeyRefused(ctx, st, name)
+		return err
+	})
+	if err != nil {
+		return why, err
+	}
+	why, ok := view.Why(v, name, refused)
 	if !ok {
 		names := cli.EverythingWithAWhy(&edits.Releases{Desired: v.Desired})
 		return why, cli.Fail(errors.New("neither a cell, a channel nor a release has that name"+

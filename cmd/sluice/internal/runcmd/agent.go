@@ -82,7 +82,15 @@ objects that the release no longer has.`,
 			if d.Mode, d.Group, err = parseOwnership(more.mode, more.group); err != nil {
 				return cli.UsageError(cmd, "%w", err)
 			}
-			return runAgent(a, cmd, o, d, more.dir, more.values)
+			for {
+				err := runAgent(a, cmd, o, d, more.dir, more.values)
+				renamed := new(agent.RenamedError)
+				if !errors.As(err, &renamed) {
+					return err
+				}
+				o.Cell, o.Join = renamed.Cell, nil // the key that it registered is what counts
+				o.Log = a.Logger().Level(l).With().Str("cell", o.Cell).Logger()
+			}
 		},
 	}
 	more.add(cmd, &o, &d)
@@ -194,7 +202,9 @@ func identifyCell(a *cli.App, cmd *cobra.Command, o *agent.Options, join string)
 		}
 		o.Join, kept = &token, token.Cell
 	}
-	o.Cell = cmp.Or(o.Cell, kept)
+	if o.Cell, err = agent.PresentName(o.StateDir, cmp.Or(o.Cell, kept)); err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
 	switch {
 	case o.Server == "" && join == "" && !keyed:
 		return cli.UsageError(cmd,

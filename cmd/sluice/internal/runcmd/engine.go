@@ -17,12 +17,14 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/engine/signing"
+	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/internal/filelock"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/releases"
@@ -40,6 +42,8 @@ type engineOptions struct {
 	webhookSecrets string // file
 
 	gatesReach, webhooksReach []string // of reach.Parse
+
+	ownsData bool // this process has locked the data folder
 }
 
 func (r *engineOptions) engineFlags(cmd *cobra.Command) {
@@ -109,6 +113,12 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 		return nil, err
 	}
 	st, err := a.MakeStore(ctx, log)
+	if r.ownsData && errors.Is(err, store.ErrDamaged) {
+		if err := putAsideStore(filepath.Join(a.Data, cli.StoreFile), log); err != nil {
+			return nil, err
+		}
+		st, err = a.MakeStore(ctx, log)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +141,23 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 		return nil, errors.Join(err, st.Close())
 	}
 	return &runningEngine{Engine: e, repo: repo, store: st, identity: as, log: log}, nil
+}
+
+// putAsideStore puts a damaged database aside, with the files that SQLite keeps beside it. What a new one lacks, git
+// and the cells' reports tell again; people's tokens, the audit and messages that wait for webhooks are in the old one.
+func putAsideStore(file string, log zerolog.Logger) error {
+	aside, err := disk.PutAside(file, time.Now())
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if renameErr := os.Rename(file+suffix, aside+suffix); !errors.Is(renameErr, fs.ErrNotExist) {
+			err = errors.Join(err, renameErr)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("put the damaged database aside: %w", err)
+	}
+	log.Error().Str("file", aside).Msg("the database is damaged: it was put aside, and cells' reports refill a new one; " +
+		"people's tokens and the audit are in the old one: to have them back, stop serve and restore a backup")
+	return nil
 }
 
 // keysFolder returns the folder of the control plane's keys, which replicas share; the engine's key is there too.

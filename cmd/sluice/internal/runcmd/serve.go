@@ -93,7 +93,7 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 		return fmt.Errorf("serve: %w", err)
 	}
 	defer func() { _ = release() }()
-	r.tlsDir = d.tlsDir
+	r.tlsDir, r.ownsData = d.tlsDir, true
 	e, err := openEngine(ctx, a, cmd, r)
 	if err != nil {
 		return err
@@ -115,7 +115,7 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 	}
 	o := controlplane.Options{
 		Views: e, Inbox: e, Repository: e.repo, Journal: e.store, Log: e.log,
-		Members: e, Tokens: e.store, Address: listening.public,
+		Members: e, Tokens: e.store, Facts: e.store, Address: listening.public,
 		OnPush: e.NotifyPush, HookSecret: secret, Branch: a.Branch, ContentDir: a.Data,
 		CheckStore: e.store.Ready, Keys: listening.cellKeys(), Stats: e.Stats,
 	}
