@@ -27,14 +27,17 @@ type loopTest struct {
 }
 
 // runLoop runs f beside an engine's loop, in virtual time. All cells report every 30 s.
-func runLoop(t *testing.T, w *World, f func(*loopTest)) {
+func runLoop(t *testing.T, w *World, f func(*loopTest)) { runLoopAs(t, w, "", f) }
+
+// runLoopAs is runLoop of an engine that signs with a key; empty: it signs nothing.
+func runLoopAs(t *testing.T, w *World, key string, f func(*loopTest)) {
 	synctest.Test(t, func(t *testing.T) {
 		w.T, w.Now = t, time.Now()
 		ctx, cancel := context.WithCancel(t.Context())
 		r := &loopTest{t: t, w: w, branch: newBranch(w), store: newMemoryStore(), watch: make(chan struct{}, 1),
 			cells: map[string]cells.State{}}
 		e, err := New(ctx, r.branch, r.store, Options{Log: zerolog.New(zerolog.NewTestWriter(t)),
-			Poll: 10 * time.Minute})
+			Poll: 10 * time.Minute, Key: key})
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -161,6 +164,57 @@ func TestLoopWaitsOutARefusal(t *testing.T) {
 			r.t.Fatalf("staging at %s after %d pushes", got, r.branch.pushes)
 		}
 	})
+}
+
+// Fault 5, R46: a host that refuses all pushes is asked once for each of its refusals, whatever there is to push; one
+// that refuses the engine's key alone does not keep channels from moving, and lists the key later.
+func TestLoopPushesOnceForARefusal(t *testing.T) {
+	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbQgs9NiZHNzT2UplYCSxVYLQnw66oFtV4UEeAy3fGy"
+	for name, refuses := range map[string]func(releases.Draft) bool{
+		"all":              func(releases.Draft) bool { return true },
+		"sluice.yaml":      func(d releases.Draft) bool { return d.Files["sluice.yaml"] != nil },
+		"all but its list": func(d releases.Draft) bool { return d.Files["sluice.yaml"] == nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := TwoChannels(t, map[string]string{"sluice.yaml": ""}) // so that no key can be listed at the start
+			w.Signs = map[string]string{"sluice": key}
+			runLoopAs(t, w, key, func(r *loopTest) {
+				r.branch.mu.Lock()
+				var asked []time.Time
+				r.branch.judgePush = func(chain []releases.Draft) error {
+					if !refuses(chain[0]) {
+						return nil
+					}
+					asked = append(asked, time.Now())
+					return &RefusedError{Reason: "protected branch"}
+				}
+				r.branch.mu.Unlock()
+				r.push("bob", "cut", Union(Release("1.1.0"),
+					map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Pipeline\n"}))
+				time.Sleep(10 * time.Minute)
+				r.branch.mu.Lock()
+				if n := len(asked); n > 20 {
+					r.t.Errorf("asked %d times in ten minutes", n)
+				}
+				for i := 1; i < len(asked); i++ {
+					if asked[i].Sub(asked[i-1]) < time.Second {
+						r.t.Errorf("asked again after %s", asked[i].Sub(asked[i-1]))
+					}
+				}
+				r.branch.mu.Unlock()
+				if got := r.headOf("staging"); (got == "1.1.0") != (name == "sluice.yaml") {
+					r.t.Errorf("staging at %s", got)
+				}
+				r.branch.mu.Lock()
+				r.branch.judgePush = nil
+				r.branch.mu.Unlock()
+				time.Sleep(10 * time.Minute)
+				if got := r.headOf("staging"); got != "1.1.0" || !r.View().Desired.Authority.Enforced() {
+					r.t.Errorf("afterwards staging is at %s, keys %+v", got, r.View().Desired.Authority)
+				}
+			})
+		})
+	}
 }
 
 // Fault 13: the git host is away for an hour, and requested changes are made afterwards, in order.

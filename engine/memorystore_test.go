@@ -20,11 +20,12 @@ import (
 type branch struct {
 	mu             sync.Mutex
 	w              *World
-	beforePush     func(*World)  // runs once, just before a push lands
-	refusePush     error         // answer to the next pushes
-	fetchErr       error         // answer to fetches
-	hang           chan struct{} // until it is closed, the host takes calls and gives no answer; nil: it answers
-	losePushAnswer error         // answer to the next push that lands
+	beforePush     func(*World)                       // runs once, just before a push lands
+	refusePush     error                              // answer to the next pushes
+	judgePush      func(chain []releases.Draft) error // answer to the next pushes; nil: refusePush is
+	fetchErr       error                              // answer to fetches
+	hang           chan struct{}                      // until it is closed, the host takes calls and gives no answer; nil: it answers
+	losePushAnswer error                              // answer to the next push that lands
 	pushes         int
 	fetches        []time.Time
 }
@@ -101,6 +102,11 @@ func (b *branch) Push(ctx context.Context, base string, chain []releases.Draft) 
 	}
 	if b.refusePush != nil {
 		return nil, b.refusePush
+	}
+	if b.judgePush != nil {
+		if err := b.judgePush(chain); err != nil {
+			return nil, err
+		}
 	}
 	if b.w.Tip != base {
 		return nil, ErrMoved
