@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -27,14 +29,17 @@ type loopTest struct {
 }
 
 // runLoop runs f beside an engine's loop, in virtual time. All cells report every 30 s.
-func runLoop(t *testing.T, w *World, f func(*loopTest)) {
+func runLoop(t *testing.T, w *World, f func(*loopTest)) { runLoopAs(t, w, "", f) }
+
+// runLoopAs is runLoop of an engine that signs with a key; empty: it signs nothing.
+func runLoopAs(t *testing.T, w *World, key string, f func(*loopTest)) {
 	synctest.Test(t, func(t *testing.T) {
 		w.T, w.Now = t, time.Now()
 		ctx, cancel := context.WithCancel(t.Context())
 		r := &loopTest{t: t, w: w, branch: newBranch(w), store: newMemoryStore(), watch: make(chan struct{}, 1),
 			cells: map[string]cells.State{}}
 		e, err := New(ctx, r.branch, r.store, Options{Log: zerolog.New(zerolog.NewTestWriter(t)),
-			Poll: 10 * time.Minute})
+			Poll: 10 * time.Minute, Key: key})
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -159,6 +164,178 @@ func TestLoopWaitsOutARefusal(t *testing.T) {
 		time.Sleep(6 * time.Minute)
 		if got := r.headOf("staging"); got != "1.1.0" || r.branch.pushes != 1 {
 			r.t.Fatalf("staging at %s after %d pushes", got, r.branch.pushes)
+		}
+	})
+}
+
+// Fault 5, R46: a host that refuses all pushes is asked once for each of its refusals, whatever there is to push; one
+// that refuses the engine's key alone does not keep channels from moving, and lists the key later.
+func TestLoopPushesOnceForARefusal(t *testing.T) {
+	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbQgs9NiZHNzT2UplYCSxVYLQnw66oFtV4UEeAy3fGy"
+	for name, refuses := range map[string]func(releases.Draft) bool{
+		"all":              func(releases.Draft) bool { return true },
+		"sluice.yaml":      func(d releases.Draft) bool { return d.Files["sluice.yaml"] != nil },
+		"all but its list": func(d releases.Draft) bool { return d.Files["sluice.yaml"] == nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := TwoChannels(t, map[string]string{"sluice.yaml": ""}) // so that no key can be listed at the start
+			w.Signs = map[string]string{"sluice": key}
+			runLoopAs(t, w, key, func(r *loopTest) {
+				r.branch.mu.Lock()
+				var asked []time.Time
+				r.branch.judgePush = func(chain []releases.Draft) error {
+					if !refuses(chain[0]) {
+						return nil
+					}
+					asked = append(asked, time.Now())
+					return &RefusedError{Reason: "protected branch"}
+				}
+				r.branch.mu.Unlock()
+				r.push("bob", "cut", Union(Release("1.1.0"),
+					map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Pipeline\n"}))
+				time.Sleep(10 * time.Minute)
+				r.branch.mu.Lock()
+				if n := len(asked); n > 20 {
+					r.t.Errorf("asked %d times in ten minutes", n)
+				}
+				for i := 1; i < len(asked); i++ {
+					if asked[i].Sub(asked[i-1]) < time.Second {
+						r.t.Errorf("asked again after %s", asked[i].Sub(asked[i-1]))
+					}
+				}
+				r.branch.mu.Unlock()
+				if got := r.headOf("staging"); (got == "1.1.0") != (name == "sluice.yaml") {
+					r.t.Errorf("staging at %s", got)
+				}
+				r.branch.mu.Lock()
+				r.branch.judgePush = nil
+				r.branch.mu.Unlock()
+				time.Sleep(10 * time.Minute)
+				if got := r.headOf("staging"); got != "1.1.0" || !r.View().Desired.Authority.Enforced() {
+					r.t.Errorf("afterwards staging is at %s, keys %+v", got, r.View().Desired.Authority)
+				}
+			})
+		})
+	}
+}
+
+// R61: a host that asks to be left alone until an instant is not fetched from before, and not pushed to; what it said
+// is shown, and afterwards each push is made once.
+func TestR61HostAsksToWait(t *testing.T) {
+	t.Run("fetch", func(t *testing.T) {
+		runLoop(t, TwoChannels(t), func(r *loopTest) {
+			time.Sleep(2 * time.Minute)
+			until := time.Now().Add(20 * time.Minute)
+			r.branch.mu.Lock()
+			r.branch.fetchErr = &releases.BusyError{Reason: "429 Too Many Requests", Until: until}
+			r.branch.mu.Unlock()
+			r.push("bob", "cut", Release("1.1.0"))
+			r.branch.mu.Lock()
+			asked := len(r.branch.fetches)
+			r.branch.mu.Unlock()
+			time.Sleep(19 * time.Minute)
+			r.branch.mu.Lock()
+			if n := len(r.branch.fetches) - asked; n > 0 {
+				r.t.Errorf("asked %d times before the host wants to be asked", n)
+			}
+			r.branch.fetchErr = nil
+			r.branch.mu.Unlock()
+			if why, _ := view.Why(r.View(), "staging"); r.Unread() == nil || !strings.Contains(why[0], "429") {
+				r.t.Errorf("why says %q", why)
+			}
+			time.Sleep(3 * time.Minute)
+			if got := r.headOf("staging"); got != "1.1.0" || r.Unread() != nil {
+				r.t.Errorf("staging at %s, unread: %v", got, r.Unread())
+			}
+		})
+	})
+	t.Run("push", func(t *testing.T) {
+		runLoop(t, TwoChannels(t), func(r *loopTest) {
+			time.Sleep(2 * time.Minute)
+			until, asked := time.Now().Add(20*time.Minute), 0
+			r.branch.mu.Lock()
+			r.branch.judgePush = func([]releases.Draft) error {
+				if asked++; time.Now().Before(until) {
+					return &releases.BusyError{Reason: "429 Too Many Requests", Until: until}
+				}
+				return nil
+			}
+			r.branch.mu.Unlock()
+			r.push("bob", "cut", Release("1.1.0"))
+			time.Sleep(time.Second)
+			blocked, _ := r.View().Plan.BlockedIn("staging")
+			if len(blocked) != 1 || blocked[0].Gate != "push" || !strings.Contains(blocked[0].Reason, "asks to wait") ||
+				blocked[0].Until.Before(until.Add(-time.Second)) {
+				r.t.Errorf("blocked %v", blocked)
+			}
+			time.Sleep(19 * time.Minute)
+			if asked != 1 {
+				r.t.Errorf("pushed %d times before the host wants to be asked", asked)
+			}
+			time.Sleep(5 * time.Minute)
+			if got := r.headOf("staging"); got != "1.1.0" || asked != 2 {
+				r.t.Errorf("staging at %s after %d pushes", got, asked)
+			}
+		})
+	})
+}
+
+// R61: a host that hangs is told about, also where nothing else happens that would wake the loop.
+func TestR61HangingHostIsTold(t *testing.T) {
+	w := NewWorld(t, Union(Policy("staging", ""), Release("1.0.0"), Head("staging", "1.0.0"))) // no cell reports
+	runLoop(t, w, func(r *loopTest) {
+		hang := make(chan struct{})
+		r.branch.mu.Lock()
+		r.branch.hang = hang
+		r.branch.mu.Unlock()
+		r.push("bob", "cut", Release("1.1.0"))
+		time.Sleep(slowHost * 5 / 2)
+		if u := r.View().Unread; u == nil || !strings.Contains(u.Reason, "not answered") {
+			r.t.Errorf("unread: %v", u)
+		}
+		r.branch.mu.Lock()
+		r.branch.hang = nil
+		r.branch.mu.Unlock()
+		close(hang)
+		time.Sleep(time.Second)
+		if got := r.headOf("staging"); got != "1.1.0" || r.View().Unread != nil {
+			r.t.Errorf("staging at %s, unread: %v", got, r.View().Unread)
+		}
+	})
+}
+
+// What people should know of the host is in every view, in status and in the first lines of why, and goes again;
+// nothing stops for it.
+func TestHostNotesAreShown(t *testing.T) {
+	runLoop(t, TwoChannels(t), func(r *loopTest) {
+		const note = "the git host refuses the engine's tags"
+		shown := func() (n int) {
+			v := r.View()
+			for _, name := range []string{"staging", "s1"} {
+				if why, _ := view.Why(v, name); strings.HasPrefix(why[0], note) {
+					n++
+				}
+			}
+			if slices.Contains(view.StatusOf(v, view.StatusPage{}).Notes, note) {
+				n++
+			}
+			return n
+		}
+		for _, notes := range [][]string{{note}, nil} {
+			r.branch.mu.Lock()
+			r.branch.hostNotes = notes
+			r.branch.mu.Unlock()
+			time.Sleep(15 * time.Minute) // a poll
+			if n := shown(); n != 3*len(notes) {
+				r.t.Errorf("with notes %q, %d places show it", notes, n)
+			}
+		}
+		r.branch.mu.Lock()
+		r.branch.hostNotes = []string{note}
+		r.branch.mu.Unlock()
+		r.push("bob", "cut", Release("1.1.0"))
+		if got := r.headOf("staging"); got != "1.1.0" || shown() != 3 {
+			r.t.Errorf("staging at %s; %d places show the note", got, shown())
 		}
 	})
 }

@@ -20,11 +20,13 @@ import (
 type branch struct {
 	mu             sync.Mutex
 	w              *World
-	beforePush     func(*World)  // runs once, just before a push lands
-	refusePush     error         // answer to the next pushes
-	fetchErr       error         // answer to fetches
-	hang           chan struct{} // until it is closed, the host takes calls and gives no answer; nil: it answers
-	losePushAnswer error         // answer to the next push that lands
+	beforePush     func(*World)                       // runs once, just before a push lands
+	refusePush     error                              // answer to the next pushes
+	judgePush      func(chain []releases.Draft) error // answer to pushes; nil: refusePush is
+	fetchErr       error                              // answer to fetches
+	hang           chan struct{}                      // until it is closed, the host takes calls and gives no answer; nil: it answers
+	losePushAnswer error                              // answer to the next push that lands
+	hostNotes      []string
 	pushes         int
 	fetches        []time.Time
 }
@@ -82,7 +84,11 @@ func (b *branch) LastTip() string { return "" }
 
 func (b *branch) ReadErrors() uint64 { return 0 }
 
-func (b *branch) HostNotes() []string { return nil }
+func (b *branch) HostNotes() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.hostNotes
+}
 
 func (b *branch) Contains(ctx context.Context, commit, tip string) (bool, error) {
 	_, err := b.Changes(ctx, commit, tip)
@@ -101,6 +107,11 @@ func (b *branch) Push(ctx context.Context, base string, chain []releases.Draft) 
 	}
 	if b.refusePush != nil {
 		return nil, b.refusePush
+	}
+	if b.judgePush != nil {
+		if err := b.judgePush(chain); err != nil {
+			return nil, err
+		}
 	}
 	if b.w.Tip != base {
 		return nil, ErrMoved

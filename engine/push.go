@@ -91,6 +91,10 @@ func (e *Engine) judgePush(ctx context.Context) (tip string, out outcome, err er
 // recordRefusal holds channels' pushes back, longer each time, for 5 minutes at most (fault 5). An empty reason clears
 // the refusals. The host may have asked for a longer wait.
 func (e *Engine) recordRefusal(ctx context.Context, touched []string, reason string, asked time.Duration) error {
+	if reason != "" && slices.Contains(touched, plan.PipelinePushes) && e.refusalCounts[plan.PipelinePushes] == 0 {
+		// An engine's very first push: what the host says of it, it would say of the others too. Later each is tried.
+		touched = slices.Concat(touched, []string{plan.IdentityPushes}, e.desired.Order)
+	}
 	for _, channel := range touched {
 		var r *plan.Refusal
 		if reason != "" {

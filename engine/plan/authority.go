@@ -125,7 +125,8 @@ func sameAddress(a, b string) bool {
 const PipelinePushes = "sluice/"
 
 // adoptKey lists the engine's key in a repository that says nothing of keys yet, once and alone in its plan (R46). It
-// reports whether it does.
+// reports whether it does. Once the host refused that, all other pushes come first, so that a host is asked once for
+// each of its refusals.
 func (p *planner) adoptKey() bool {
 	if p.observed.Key == "" || p.desired.Authority.IsSet() || p.observed.Diverged != nil {
 		return false
@@ -136,6 +137,17 @@ func (p *planner) adoptKey() bool {
 	}
 	if p.isRefused(PipelinePushes, reason.KeyRefused, "", "") {
 		return false
+	}
+	if _, before := p.observed.Refused[PipelinePushes]; before {
+		for _, r := range p.observed.Refused {
+			if r.Until.After(p.now) {
+				p.replanAt(r.Until)
+				return false
+			}
+		}
+		if p.hasCommits() {
+			return false
+		}
 	}
 	p.addAction(Action{Kind: Adopt, key: p.observed.Key})
 	return true

@@ -46,7 +46,7 @@ func (p *planner) identifyCells() {
 			}
 		}
 	}
-	if len(due) == 0 || slices.ContainsFunc(p.plan.Actions, func(a Action) bool { return a.Kind != Grant }) {
+	if len(due) == 0 || p.hasCommits() {
 		return
 	}
 	if p.isUnlisted("", "") {

@@ -24,7 +24,8 @@ func Make(d *Desired, o *Observed, now time.Time) Plan {
 		p.channels[name].freeEndedSlots()
 	}
 	p.endAcceptances()
-	if p.adoptKey() {
+	_, adoptLast := o.Refused[PipelinePushes]
+	if !adoptLast && p.adoptKey() {
 		return p.finishPlan()
 	}
 	for _, name := range d.Order {
@@ -32,6 +33,9 @@ func Make(d *Desired, o *Observed, now time.Time) Plan {
 	}
 	p.blockStanding()
 	p.identifyCells()
+	if adoptLast {
+		p.adoptKey()
+	}
 	for _, u := range d.Unconfirmed {
 		p.block(channels.Blocked("removal", reason.RemovalUnconfirmed, u.Words()...))
 	}
@@ -133,6 +137,11 @@ func (p *planner) block(v channels.Verdict) {
 	v.Holds = false
 	p.replanAt(v.Until)
 	p.plan.Blocked = append(p.plan.Blocked, v)
+}
+
+// hasCommits reports whether the plan so far makes commits.
+func (p *planner) hasCommits() bool {
+	return slices.ContainsFunc(p.plan.Actions, func(a Action) bool { return a.Kind != Grant })
 }
 
 func (p *planner) addAction(a Action) {

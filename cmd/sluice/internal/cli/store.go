@@ -139,6 +139,22 @@ func ReadAdvertised(ctx context.Context, st Store) (s Advertised, stored string,
 	return s, stored, nil
 }
 
+// engineKeyFact is the key that the engine on this store signs with. Views that are made from the store alone need it:
+// an engine whose key is not listed pushes nothing (R46).
+const engineKeyFact = "engine-key"
+
+// StoreEngineKey notes the key of the engine that starts on a store.
+func StoreEngineKey(ctx context.Context, st Store, key string) error {
+	before, err := st.Fact(ctx, engineKeyFact)
+	if err == nil && before != key {
+		err = st.SetFact(ctx, engineKeyFact, before, key)
+	}
+	if errors.Is(err, plan.ErrStale) {
+		return nil // another replica starts too, and noted its key
+	}
+	return err
+}
+
 // HasPassword reports whether the address of a database contains a password.
 func HasPassword(address string) bool {
 	u, err := url.Parse(address)
@@ -206,6 +222,9 @@ func (a *App) LoadObserved(ctx context.Context) (o plan.Observed, err error) {
 		known, err := st.Known(ctx)
 		if err == nil {
 			known.Cells, err = st.Cells(ctx)
+		}
+		if err == nil {
+			known.Key, err = st.Fact(ctx, engineKeyFact)
 			o = known
 		}
 		return err

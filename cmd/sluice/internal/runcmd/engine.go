@@ -133,9 +133,13 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 		return nil, errors.Join(err, st.Close())
 	}
 	a.RecordFollowedBranch(ctx, repo.Location)
-	e, err := engine.New(ctx, repo.Repo, st,
-		engine.Options{Log: log, Key: signing.Public(as.Signer.Key), Probe: engine.NewHTTPProber(gates), Poll: r.poll,
-			CacheFile: repo.Loader.CacheFile})
+	key := signing.Public(as.Signer.Key)
+	err = cli.StoreEngineKey(ctx, st, key)
+	var e *engine.Engine
+	if err == nil {
+		e, err = engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Key: key, Probe: engine.NewHTTPProber(gates),
+			Poll: r.poll, CacheFile: repo.Loader.CacheFile})
+	}
 	if err != nil {
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
