@@ -62,8 +62,8 @@ type Assignment struct {
 	Values      map[string]any  `json:"values,omitempty"`
 	Revision    string          `json:"revision,omitempty"`    // hash of profile and values, set by whoever assigns
 	ForwardOnly bool            `json:"forwardOnly,omitempty"` // the release is forward-only (R20)
-	// When the vendor last asked for another try, in RFC 3339; empty: never. A failure under an earlier request does not
-	// keep the cell from trying again (R56).
+	// When the vendor last asked for another try, in RFC 3339; empty: never. A failure under an earlier request does
+	// not keep the cell from trying again (R56).
 	Retry string `json:"retry,omitempty"`
 }
 

@@ -9,8 +9,8 @@ import (
 )
 
 // computeRevision returns the Revision: a hash of the flags, the facts that rules see, the killed flags and how far
-// each feature is open, and which instants of rules have come. A gate that opens nothing yet is left out, so that the revision does not reveal a coming
-// announcement (R45).
+// each feature is open, and which instants of rules have come. A gate that opens nothing yet is left out, so that the
+// revision does not reveal a coming announcement (R45).
 func (f *Folded) computeRevision() string {
 	b := make([]byte, 0, 512+8*len(f.openings))
 	text := func(s string) {

@@ -141,7 +141,7 @@ func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.T
 	case w := <-l.ownerChanges:
 		l.applyOwnerDecisions(w)
 	case <-l.retries:
-		l.retried = l.state.retryFailed()
+		l.retried = retryFailed(&l.state)
 	case r := <-done:
 		l.inFlight.cancel(nil)
 		f := l.inFlight

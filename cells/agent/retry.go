@@ -57,7 +57,7 @@ func (l *loop) forgetRetry() error {
 
 // retryFailed offers the assignment that the control plane wants once more, though it failed here: the cell's owner
 // asks for it (R56). It begins as any offer does. handled is false as long as it is not known what is wanted.
-func (s *state) retryFailed() (handled bool) {
+func retryFailed(s *state) (handled bool) {
 	a := s.desired
 	if a == nil {
 		return false

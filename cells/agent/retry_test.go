@@ -144,7 +144,7 @@ func TestR56OwnersRequestIsBound(t *testing.T) {
 	} {
 		s := state{owner: ownerDecisions{decisions: c.owner}, desired: c.wanted}
 		s.Accepted, s.Failures = &failed, []cells.Failure{{Assignment: failed, Reason: "broken"}}
-		if handled := s.retryFailed(); handled != c.handled {
+		if handled := retryFailed(&s); handled != c.handled {
 			t.Errorf("%s: handled %v", name, handled)
 		}
 		s.handleConfirmation(failed.Key(), now)

@@ -84,7 +84,7 @@ func (w *world) runEvent(t *rapid.T) {
 			{decisions: &cells.Owner{Pin: "1.0.0"}},
 		}).Draw(t, "word"), w.now)
 	case "retry":
-		if w.desired != nil && w.retryFailed() && !w.hasFailed(w.desired) {
+		if w.desired != nil && retryFailed(&w.state) && !w.hasFailed(w.desired) {
 			delete(w.failed, w.desired.Key())
 		}
 	case "later":

@@ -75,7 +75,8 @@ func TestR56RequestForAnotherTryIsBound(t *testing.T) {
 		}, gate: "hold"},
 		"a pause": {prepare: func(w *World) {
 			w.ReportFailed("s1", "broken")
-			w.Commit("ada", "pause", map[string]string{"cells/s1/cell.yaml": w.Files["cells/s1/cell.yaml"] + "paused: audit\n"})
+			const file = "cells/s1/cell.yaml"
+			w.Commit("ada", "pause", map[string]string{file: w.Files[file] + "paused: audit\n"})
 		}, gate: "paused"},
 		"the owner's pause": {prepare: func(w *World) {
 			w.ReportFailed("s1", "broken")
@@ -148,7 +149,8 @@ func back(w *World, name string) {
 func TestR56StepByStep(t *testing.T) {
 	w := threeSteps(t, Release("2.0.0"), Release("2.5.0"), Release("3.0.0", "requires: {from: 2.0.0}\n"))
 	back(w, "s1")
-	w.WantBlocked("staging", "requires", "4.0.0 installs over 3.0.0 or later, the cell runs 1.0.0: it gets 2.5.0, then 3.0.0 first")
+	w.WantBlocked("staging", "requires",
+		"4.0.0 installs over 3.0.0 or later, the cell runs 1.0.0: it gets 2.5.0, then 3.0.0 first")
 	w.WantActions("grant 2.5.0 staging s1") // the fewest steps, and of these the newest
 	w.WantActions("")                       // nothing more before it is there
 	w.ReportBegun("s1")
@@ -177,8 +179,8 @@ func TestR56NoWay(t *testing.T) {
 		},
 		"a quarantine": func(t *testing.T) *World {
 			w := threeSteps(t, Release("2.0.0"), Release("3.0.0", "requires: {from: 2.0.0}\n"))
-			w.Commit("ada", "quarantine", map[string]string{
-				"quarantine/2.0.0.yaml": "release: 2.0.0\ndigest: " + string(w.Digest("2.0.0")) + "\nreason: it eats data\n"})
+			w.Commit("ada", "quarantine", map[string]string{"quarantine/2.0.0.yaml": "release: 2.0.0\ndigest: " +
+				string(w.Digest("2.0.0")) + "\nreason: it eats data\n"})
 			return w
 		},
 		"an older head": func(t *testing.T) *World {
@@ -231,7 +233,8 @@ func TestR56RequirementThatNothingMeets(t *testing.T) {
 		faults := NewWorld(t, files).Desired().AllFaults()
 		got := false
 		for _, f := range faults {
-			got = got || f.File == "releases/2.0.0/release.yaml" && strings.Contains(f.Message, "no cell could get there")
+			got = got || f.File == "releases/2.0.0/release.yaml" &&
+				strings.Contains(f.Message, "no cell could get there")
 		}
 		if got != c.want {
 			t.Errorf("%s: %v", name, faults)

@@ -147,3 +147,18 @@ func (d *Desired) checkCell(c *Channel, cell *Cell) []releases.Fault {
 	}
 	return faults
 }
+
+// CheckSteps returns why no cell that runs an earlier release could ever install one: nothing that is here lies between
+// what it installs over and itself; empty: a cell could, or it is the first release.
+func (d *Desired) CheckSteps(version, from releases.Version) string {
+	if from.IsZero() || !slices.ContainsFunc(d.Versions, func(r *Release) bool { return r.Version.Less(version) }) {
+		return ""
+	}
+	if slices.ContainsFunc(d.Versions, func(r *Release) bool {
+		return !r.Version.Less(from) && r.Version.Less(version)
+	}) {
+		return ""
+	}
+	return "requires.from is " + from.String() + ", and no release between that and " + version.String() +
+		" exists: no cell could get there"
+}

@@ -290,7 +290,8 @@ func TestFollowsAnAgent(t *testing.T) {
 	})
 }
 
-// Issue 13, part 10: a program that follows an agent learns that a rule's time has come, though the document is the same.
+// Issue 13, part 10: a program that follows an agent learns that a rule's time has come, though the document is as it
+// was.
 func TestFollowsTheTimeOfRules(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "sluice-")
@@ -298,9 +299,10 @@ func TestFollowsTheTimeOfRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	compiled, err := flags.Compile(&flags.Bundle{Version: flags.BundleVersion, Channel: "staging", Flags: map[string]json.RawMessage{
-		"late": json.RawMessage(`{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off",
-			"targeting":{"if":[{">=":[{"var":"$flagd.timestamp"},1800086400]},"on"]}}`)}})
+	late := json.RawMessage(`{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off",
+		"targeting":{"if":[{">=":[{"var":"$flagd.timestamp"},1800086400]},"on"]}}`)
+	compiled, err := flags.Compile(&flags.Bundle{Version: flags.BundleVersion, Channel: "staging",
+		Flags: map[string]json.RawMessage{"late": late}})
 	if err != nil {
 		t.Fatal(err)
 	}

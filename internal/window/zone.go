@@ -18,8 +18,8 @@ var zoneinfo string
 // maxZone bounds a zone's data, in bytes.
 const maxZone = 64 << 10
 
-// LoadZone returns the zone of an IANA name, the same on every machine; an empty name means UTC. Local is refused, since
-// it differs by machine.
+// LoadZone returns the zone of an IANA name, the same on every machine; an empty name means UTC. Local is refused,
+// since it differs by machine.
 func LoadZone(name string) (*time.Location, error) {
 	if name == "" || name == "UTC" {
 		return time.UTC, nil

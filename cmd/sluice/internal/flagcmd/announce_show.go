@@ -158,8 +158,8 @@ func cellColour(s flags.CellState) cli.Colour {
 
 // cellStates returns the states in the order of reading.
 func cellStates() []flags.CellState {
-	return []flags.CellState{flags.On, flags.Ramping, flags.Armed, flags.Ready, flags.Waiting, flags.Suspended, flags.Killed,
-		flags.Held, flags.LeftOut, flags.Retired}
+	return []flags.CellState{flags.On, flags.Ramping, flags.Armed, flags.Ready, flags.Waiting, flags.Suspended,
+		flags.Killed, flags.Held, flags.LeftOut, flags.Retired}
 }
 
 // fetchAnnouncements returns the announcements from the control plane, or from the repositories.
