@@ -20,8 +20,8 @@ func (a *App) Render(v any, draw func(Printer)) (string, error) {
 	return b.String(), nil
 }
 
-// ShowOrWatch prints what show returns, once or, to watch, again whenever it changes until ctx ends: redrawn in place on
-// a terminal, where more says how to see what does not fit, and appended elsewhere.
+// ShowOrWatch prints what show returns, once or, to watch, again whenever it changes until ctx ends: redrawn in place
+// on a terminal, where more says how to see what does not fit, and appended elsewhere.
 func (a *App) ShowOrWatch(ctx context.Context, watch bool, every time.Duration, more string,
 	show func() (string, error)) error {
 	before := ""
