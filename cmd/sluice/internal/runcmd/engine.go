@@ -108,7 +108,7 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	if as.Signer, err = engineSigner(a.Data, r); err != nil {
 		return nil, err
 	}
-	st, err := a.MakeStore(ctx, log)
+	st, err := cli.MakeStore(a, ctx, log)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
 	}
-	a.RecordFollowedBranch(ctx, repo.Location)
+	cli.RecordFollowedBranch(a, ctx, repo.Location)
 	e, err := engine.New(ctx, repo.Repo, st,
 		engine.Options{Log: log, Key: signing.Public(as.Signer.Key), Probe: engine.NewHTTPProber(gates), Poll: r.poll,
 			CacheFile: repo.Loader.CacheFile})
