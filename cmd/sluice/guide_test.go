@@ -148,7 +148,9 @@ func (s step) startBackground(ts *testscript.TestScript, typed string) {
 
 // isReadOnly reports whether a command changes nothing, so that it can be repeated.
 func isReadOnly(typed string) bool {
-	verbs := []string{"sluice status", "sluice why", "sluice wait", "sluice log", "sluice rollout status", "sluice diff", "sluice announce show", "sluice announce list",
+	verbs := []string{"sluice status", "sluice why", "sluice wait", "sluice log", "sluice rollout status",
+		"sluice diff",
+		"sluice announce show", "sluice announce list",
 		"sluice flag show", "sluice flag list", "sluice flag eval", "sluice flag stale"}
 	return slices.ContainsFunc(verbs, func(verb string) bool { return strings.HasPrefix(typed, verb) }) ||
 		strings.Contains(typed, " log ")

@@ -17,8 +17,8 @@ import (
 // explained matches what a document says about a command, after two spaces.
 var explained = regexp.MustCompile(`\s{2,}.*$`)
 
-// quickstart FILE HEADING: runs the first block below a heading of a document, as one shell would, on a port of its own.
-// The line that builds the program is left out. It prints what the last line prints.
+// quickstart FILE HEADING: runs the first block below a heading of a document, as one shell would, on a port of its
+// own. The line that builds the program is left out. It prints what the last line prints.
 func quickstart(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: quickstart FILE HEADING")

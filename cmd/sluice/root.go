@@ -70,7 +70,7 @@ func root(a *cli.App) *cobra.Command {
 			return err
 		}
 		if !runcmd.MakesData(cmd) {
-			if err := a.CheckData(); err != nil {
+			if err := cli.CheckData(a); err != nil {
 				return err
 			}
 		}

@@ -65,7 +65,9 @@ func (c ChangeCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 			text, err = edit.Set(text, at, value)
 		}
 	}
-	for key, value := range map[string]string{"channel": c.Channel, "profile": c.Profile, "pin": c.Pin, "paused": c.Paused} {
+	for key, value := range map[string]string{
+		"channel": c.Channel, "profile": c.Profile, "pin": c.Pin, "paused": c.Paused,
+	} {
 		if value != "" {
 			set(value, key)
 		}
@@ -73,7 +75,8 @@ func (c ChangeCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	for _, name := range sortedKeys(c.Values) {
 		var v any
 		if yaml.Unmarshal([]byte(c.Values[name]), &v) != nil {
-			return Edit{}, Fail(fmt.Errorf("--value %s: %q is no YAML", name, c.Values[name]), "quote it, or edit %s", file)
+			return Edit{}, Fail(fmt.Errorf("--value %s: %q is no YAML", name, c.Values[name]), "quote it, or edit %s",
+				file)
 		}
 		set(v, "values", name)
 	}
@@ -132,7 +135,8 @@ func (a AddChannel) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 		return Edit{}, errInvalidName(a.Name, "a channel's")
 	}
 	if s.Desired.Channels[a.Name] != nil {
-		return Edit{}, Fail(fmt.Errorf("there is a channel %s already", a.Name), "edit channels/%s/channel.yaml", a.Name)
+		return Edit{}, Fail(fmt.Errorf("there is a channel %s already", a.Name), "edit channels/%s/channel.yaml",
+			a.Name)
 	}
 	for _, up := range a.After {
 		if _, err := s.Channel(up); err != nil {

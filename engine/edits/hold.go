@@ -158,7 +158,8 @@ func (l LiftFreeze) Edit(s *Releases, _ Person, now time.Time) (Edit, error) {
 		return Edit{}, Fail(fmt.Errorf("%s has no freeze of its own: all channels are frozen, in sluice.yaml", l.Channel),
 			"edit sluice.yaml by hand")
 	case len(ended) == 0:
-		return Edit{}, Fail(fmt.Errorf("%s is not frozen", l.Channel), "sluice why %s shows what it waits for", l.Channel)
+		return Edit{}, Fail(fmt.Errorf("%s is not frozen", l.Channel), "sluice why %s shows what it waits for",
+			l.Channel)
 	}
 	return Edit{Files: singleFile(file, edited), Next: "it continues as its gates allow; sluice why " + l.Channel}, nil
 }

@@ -82,7 +82,7 @@ func (a *App) CallServer(ctx context.Context, method, path string, in, into any)
 		return fmt.Errorf("ask %s: %w", a.Server, err)
 	}
 	if httpResponse.StatusCode/100 != 2 {
-		return a.responseError(httpResponse, response)
+		return responseError(a, httpResponse, response)
 	}
 	if into == nil || httpResponse.StatusCode == http.StatusNoContent {
 		return nil
@@ -139,7 +139,7 @@ func (a *App) connectionError(err error) error {
 	return Fail(failed, ServerDownHint)
 }
 
-func (a *App) responseError(resp *http.Response, response []byte) error {
+func responseError(a *App, resp *http.Response, response []byte) error {
 	var problem struct {
 		Title  string `json:"title"`
 		Detail string `json:"detail"`

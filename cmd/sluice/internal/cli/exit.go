@@ -59,7 +59,7 @@ func (a *App) ReportError(err error) int {
 	a.ReportFaults(shown.Faults)
 	a.Stderr.PrintText("sluice: ", strings.TrimSpace(err.Error()))
 	if shown.Next != "" {
-		a.Stderr.PrintLine("next: %s", a.complete(shown.Next))
+		a.Stderr.PrintLine("next: %s", complete(a, shown.Next))
 	}
 	return exit.code
 }
@@ -99,7 +99,7 @@ func PrintFaults(a *App, faults []releases.Fault) error {
 }
 
 // complete returns a next step whose commands work when they are pasted.
-func (a *App) complete(next string) string {
+func complete(a *App, next string) string {
 	if a.Complete == nil {
 		return next
 	}

@@ -19,7 +19,8 @@ func TestNextStepsAreComplete(t *testing.T) {
 		why.Flags().String("server", "", "")
 		release := &cobra.Command{Use: "release"}
 		release.AddCommand(&cobra.Command{Use: "cut", Run: note})
-		root.AddCommand(why, release, &cobra.Command{Use: "hold", Run: note}, &cobra.Command{Use: "validate", Run: note})
+		root.AddCommand(why, release, &cobra.Command{Use: "hold", Run: note},
+			&cobra.Command{Use: "validate", Run: note})
 		root.SetOut(io.Discard)
 		return root
 	}
@@ -34,7 +35,8 @@ func TestNextStepsAreComplete(t *testing.T) {
 			"sluice release cut --data d --repo 'my repo' 1.0.0 --from DIR"},
 		{[]string{"hold", "--repo", "r"}, "sluice release cut V --repo x; sluice hold a --lift",
 			"sluice release cut V --repo x; sluice hold --repo r a --lift"},
-		{[]string{"why", "--server", "unix:///s"}, "sluice why b, or sluice hold b", "sluice why --server unix:///s b, or sluice hold b"},
+		{[]string{"why", "--server", "unix:///s"}, "sluice why b, or sluice hold b",
+			"sluice why --server unix:///s b, or sluice hold b"},
 		{[]string{"hold", "--repo", "r"}, "sluice validate; is sluice serve running?",
 			"sluice validate; is sluice serve running?"},
 	} {

@@ -48,19 +48,19 @@ func (a *App) findReleaseLocation(ctx context.Context, cmd *cobra.Command) (Loca
 		a.Repo = a.Getenv("SLUICE_REPO")
 	}
 	if a.Repo != "" {
-		return a.withFollowedBranch(ctx, a.ReleaseLocation(a.Repo)), nil
+		return withFollowedBranch(a, ctx, a.ReleaseLocation(a.Repo)), nil
 	}
 	address := a.enclosingRepository(ctx)
 	if address == "" {
 		return Location{}, Fail(fmt.Errorf("%sthere is no git repository around the working folder",
 			CommandPrefix(cmd)), "name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
 	}
-	return a.withFollowedBranch(ctx, a.ReleaseLocation(address)), nil
+	return withFollowedBranch(a, ctx, a.ReleaseLocation(address)), nil
 }
 
 // withFollowedBranch finds the branch that the engine follows in a folder with a worktree: people check out others
 // there, to work on a policy.
-func (a *App) withFollowedBranch(ctx context.Context, at Location) Location {
+func withFollowedBranch(a *App, ctx context.Context, at Location) Location {
 	if at.Branch != "" || IsRemote(at.Address) || FindFolderKind(at.Address) != Worktree {
 		return at
 	}
@@ -80,7 +80,7 @@ func (a *App) withFollowedBranch(ctx context.Context, at Location) Location {
 
 // RecordFollowedBranch keeps, in the configuration of a folder with a worktree, which branch the engine follows, so
 // that people's commands go there too. A folder that can't be written to keeps what it says.
-func (a *App) RecordFollowedBranch(ctx context.Context, at Location) {
+func RecordFollowedBranch(a *App, ctx context.Context, at Location) {
 	if IsRemote(at.Address) || FindFolderKind(at.Address) != Worktree {
 		return
 	}

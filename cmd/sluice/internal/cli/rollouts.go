@@ -54,7 +54,7 @@ func AwaitRollout(ctx context.Context, a *App, cmd *cobra.Command, channel, vers
 		all, err := FetchRollouts(ctx, a, cmd, channel)
 		switch {
 		case ctx.Err() != nil:
-		case err != nil && p.Channel == "" && a.isStarting(err) && time.Since(began) < startTime:
+		case err != nil && p.Channel == "" && isStarting(a, err) && time.Since(began) < startTime:
 		case err != nil && p.Channel == "":
 			return p, err
 		case err != nil:
@@ -127,7 +127,7 @@ func RolloutDone(p plan.Progress) string {
 const startTime = 20 * time.Second
 
 // isStarting reports whether an error may be that of a control plane that has not started yet.
-func (a *App) isStarting(err error) bool {
+func isStarting(a *App, err error) bool {
 	no := new(Refusal)
 	return a.UsesServer() && (!errors.As(err, &no) || no.Status == http.StatusServiceUnavailable)
 }

@@ -41,19 +41,19 @@ type Store interface {
 // OpenStore opens the database that --database names, or the store in --data, which a control plane must have made: a
 // store beside the one that is served would take what nobody reads.
 func (a *App) OpenStore(ctx context.Context, log zerolog.Logger) (Store, error) {
-	if err := a.CheckStore(); err != nil {
+	if err := CheckStore(a); err != nil {
 		return nil, err
 	}
-	return a.openStore(ctx, log)
+	return openStore(a, ctx, log)
 }
 
 // MakeStore is OpenStore for a control plane, which makes the store if it is not there.
-func (a *App) MakeStore(ctx context.Context, log zerolog.Logger) (Store, error) {
-	st, err := a.openStore(ctx, log)
+func MakeStore(a *App, ctx context.Context, log zerolog.Logger) (Store, error) {
+	st, err := openStore(a, ctx, log)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.markStore(); err != nil {
+	if err := markStore(a); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
 	return st, nil
@@ -62,7 +62,7 @@ func (a *App) MakeStore(ctx context.Context, log zerolog.Logger) (Store, error) 
 // elsewhereFile says, in --data, that the store of the control plane that uses the folder is in PostgreSQL.
 const elsewhereFile = "store-in-postgresql"
 
-func (a *App) markStore() error {
+func markStore(a *App) error {
 	file := filepath.Join(a.Data, elsewhereFile)
 	if a.Database == "" {
 		if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
@@ -74,7 +74,7 @@ func (a *App) markStore() error {
 }
 
 // CheckStore refuses --data where no control plane keeps its store.
-func (a *App) CheckStore() error {
+func CheckStore(a *App) error {
 	if a.Database != "" {
 		return nil
 	}
@@ -90,7 +90,7 @@ func (a *App) CheckStore() error {
 }
 
 // CheckData refuses a --data folder that is not there, for verbs that do not make it.
-func (a *App) CheckData() error {
+func CheckData(a *App) error {
 	if a.Data == "" {
 		return nil
 	}
@@ -104,7 +104,7 @@ func (a *App) CheckData() error {
 	return nil
 }
 
-func (a *App) openStore(ctx context.Context, log zerolog.Logger) (Store, error) {
+func openStore(a *App, ctx context.Context, log zerolog.Logger) (Store, error) {
 	if a.Database == "" {
 		return store.Open(ctx, filepath.Join(a.Data, StoreFile), log)
 	}

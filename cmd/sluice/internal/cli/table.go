@@ -21,9 +21,9 @@ func Text(s string) Field { return Field{Text: s} }
 // Coloured returns a field in a colour.
 func Coloured(s string, c Colour) Field { return Field{s, c} }
 
-// PrintTable prints rows under a heading. Columns are as wide as their widest field; the last is unpadded. Where that is
-// wider than the terminal, the last column is wrapped or, if there is little room beside the others, it goes below them;
-// others that don't fit go below too.
+// PrintTable prints rows under a heading. Columns are as wide as their widest field; the last is unpadded. Where that
+// is wider than the terminal, the last column is wrapped or, if there is little room beside the others, it goes below
+// them; others that don't fit go below too.
 func (p Printer) PrintTable(heading []string, rows [][]Field) {
 	all := make([][]Field, 0, len(rows)+1)
 	top := make([]Field, len(heading))
@@ -91,7 +91,8 @@ func (p Printer) printRow(row []Field, places []place, widths []int) {
 			continue
 		}
 		lines := []string{f.Text}
-		if room := p.columns - len(p.indent) - places[i].start; i == len(widths)-1 && p.columns > 0 && widths[i] > room {
+		room := p.columns - len(p.indent) - places[i].start
+		if i == len(widths)-1 && p.columns > 0 && widths[i] > room {
 			lines = wrap(f.Text, max(room, minLast))
 		}
 		for n, line := range lines {

@@ -8,7 +8,7 @@ import (
 )
 
 // Render returns v as -o names it; draw draws the table.
-func (a *App) Render(v any, draw func(Printer)) (string, error) {
+func Render(a *App, v any, draw func(Printer)) (string, error) {
 	if a.Output != AsTable {
 		encoded, err := EncodeAs(a.Output, v)
 		return string(encoded), err
@@ -20,9 +20,9 @@ func (a *App) Render(v any, draw func(Printer)) (string, error) {
 	return b.String(), nil
 }
 
-// ShowOrWatch prints what show returns, once or, to watch, again whenever it changes until ctx ends: redrawn in place on
-// a terminal, where more says how to see what does not fit, and appended elsewhere.
-func (a *App) ShowOrWatch(ctx context.Context, watch bool, every time.Duration, more string,
+// ShowOrWatch prints what show returns, once or, to watch, again whenever it changes until ctx ends: redrawn in place
+// on a terminal, where more says how to see what does not fit, and appended elsewhere.
+func ShowOrWatch(a *App, ctx context.Context, watch bool, every time.Duration, more string,
 	show func() (string, error)) error {
 	before := ""
 	for {

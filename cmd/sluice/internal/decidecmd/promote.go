@@ -146,7 +146,8 @@ func blockingVerdicts(ctx context.Context, a *cli.App, repo *cli.OpenRepository,
 	var gates []string
 	for _, c := range s.Channels {
 		for _, b := range c.Blocked {
-			if b.Code != reason.RequestWaits && c.Name == channel && (b.Release == version || b.Release == "") && !slices.Contains(gates, b.String()) {
+			if b.Code != reason.RequestWaits && c.Name == channel && (b.Release == version || b.Release == "") &&
+				!slices.Contains(gates, b.String()) {
 				gates = append(gates, b.String())
 			}
 		}

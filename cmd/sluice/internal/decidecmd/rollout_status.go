@@ -45,7 +45,7 @@ channel's head has reached the cells that it is for: with 0, or with 3 if that t
 				if err != nil {
 					return "", fmt.Errorf("rollout status: %w", err)
 				}
-				return a.Render(map[string]any{"rollouts": all}, func(p cli.Printer) {
+				return cli.Render(a, map[string]any{"rollouts": all}, func(p cli.Printer) {
 					for i, r := range all {
 						if i > 0 {
 							p.PrintLine("")
@@ -54,7 +54,7 @@ channel's head has reached the cells that it is for: with 0, or with 3 if that t
 					}
 				})
 			}
-			return a.ShowOrWatch(cmd.Context(), watch, time.Second, "sluice rollout status CHANNEL shows one", show)
+			return cli.ShowOrWatch(a, cmd.Context(), watch, time.Second, "sluice rollout status CHANNEL shows one", show)
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show them again whenever they change")

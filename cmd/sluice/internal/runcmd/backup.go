@@ -53,7 +53,7 @@ backed up with its own tools. The keys in DIR/tls are files: copy them too.`,
 				return cli.UsageError(cmd, "the store is in PostgreSQL: pg_dump backs it up")
 			}
 			file := filepath.Join(a.Data, cli.StoreFile)
-			if err := a.CheckStore(); err != nil {
+			if err := cli.CheckStore(a); err != nil {
 				return fmt.Errorf("backup: %w", err)
 			}
 			st, err := store.Open(cmd.Context(), file, a.Logger())

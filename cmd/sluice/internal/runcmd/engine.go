@@ -112,12 +112,12 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	if as.Signer, err = engineSigner(a.Data, r); err != nil {
 		return nil, err
 	}
-	st, err := a.MakeStore(ctx, log)
+	st, err := cli.MakeStore(a, ctx, log)
 	if r.ownsData && errors.Is(err, store.ErrDamaged) {
 		if err := putAsideStore(filepath.Join(a.Data, cli.StoreFile), log); err != nil {
 			return nil, err
 		}
-		st, err = a.MakeStore(ctx, log)
+		st, err = cli.MakeStore(a, ctx, log)
 	}
 	if err != nil {
 		return nil, err
@@ -132,7 +132,7 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
 	}
-	a.RecordFollowedBranch(ctx, repo.Location)
+	cli.RecordFollowedBranch(a, ctx, repo.Location)
 	key := signing.Public(as.Signer.Key)
 	err = cli.StoreEngineKey(ctx, st, key)
 	var e *engine.Engine
