@@ -240,8 +240,8 @@ func TestR61HostAsksToWait(t *testing.T) {
 			}
 			r.branch.fetchErr = nil
 			r.branch.mu.Unlock()
-			if why, _ := view.Why(r.View(), "staging"); r.Unread() == nil || !strings.Contains(why[0], "429") {
-				r.t.Errorf("why says %q", why)
+			if why, _ := view.Why(r.View(), "staging", time.Time{}); r.Unread() == nil || !strings.Contains(why.Lines[0], "429") {
+				r.t.Errorf("why says %q", why.Lines)
 			}
 			time.Sleep(3 * time.Minute)
 			if got := r.headOf("staging"); got != "1.1.0" || r.Unread() != nil {
@@ -312,7 +312,7 @@ func TestHostNotesAreShown(t *testing.T) {
 		shown := func() (n int) {
 			v := r.View()
 			for _, name := range []string{"staging", "s1"} {
-				if why, _ := view.Why(v, name); strings.HasPrefix(why[0], note) {
+				if why, _ := view.Why(v, name, time.Time{}); strings.HasPrefix(why.Lines[0], note) {
 					n++
 				}
 			}
