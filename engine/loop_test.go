@@ -240,7 +240,8 @@ func TestR61HostAsksToWait(t *testing.T) {
 			}
 			r.branch.fetchErr = nil
 			r.branch.mu.Unlock()
-			if why, _ := view.Why(r.View(), "staging", time.Time{}); r.Unread() == nil || !strings.Contains(why.Lines[0], "429") {
+			if why, _ := view.Why(r.View(), "staging", time.Time{}); r.Unread() == nil ||
+				!strings.Contains(why.Lines[0], "429") {
 				r.t.Errorf("why says %q", why.Lines)
 			}
 			time.Sleep(3 * time.Minute)
@@ -409,7 +410,8 @@ func TestHungHostStopsNoGrants(t *testing.T) {
 				if n := healthyOn(r); n != 2 {
 					r.t.Fatalf("%d cells have it while the host hangs", n)
 				}
-				if u := r.View().Unread; name == "fetch" && (u == nil || !strings.Contains(u.Reason, "not answered yet")) {
+				if u := r.View().Unread; name == "fetch" &&
+					(u == nil || !strings.Contains(u.Reason, "not answered yet")) {
 					r.t.Errorf("not told: %+v", u)
 				}
 				if got := r.headOf("edge"); got != "1.0.0" {

@@ -18,14 +18,15 @@ import (
 
 // branch is a World as a Repository: a model, since real git can't take part in virtual time. Other tests use real git.
 type branch struct {
-	mu             sync.Mutex
-	w              *World
-	beforePush     func(*World)                       // runs once, just before a push lands
-	refusePush     error                              // answer to the next pushes
-	judgePush      func(chain []releases.Draft) error // answer to pushes; nil: refusePush is
-	fetchErr       error                              // answer to fetches
-	hang           chan struct{}                      // until it is closed, the host takes calls and gives no answer; nil: it answers
-	losePushAnswer error                              // answer to the next push that lands
+	mu         sync.Mutex
+	w          *World
+	beforePush func(*World)                       // runs once, just before a push lands
+	refusePush error                              // answer to the next pushes
+	judgePush  func(chain []releases.Draft) error // answer to pushes; nil: refusePush is
+	fetchErr   error                              // answer to fetches
+	// until it is closed, the host takes calls and gives no answer; nil: it answers
+	hang           chan struct{}
+	losePushAnswer error // answer to the next push that lands
 	hostNotes      []string
 	pushes         int
 	fetches        []time.Time

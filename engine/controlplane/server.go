@@ -161,8 +161,9 @@ func New(o Options) (*Server, error) {
 	if s.metrics, err = metrics.New(counted); err != nil {
 		return nil, err
 	}
-	a := auth.New(auth.Options{Members: o.Members, View: o.Views.View, Tokens: o.Tokens, Facts: o.Facts, Keyed: o.Keys != nil,
-		Log: o.Log, Metrics: s.metrics})
+	a := auth.New(auth.Options{Members: o.Members, View: o.Views.View, Tokens: o.Tokens, Facts: o.Facts,
+		Keyed: o.Keys != nil,
+		Log:   o.Log, Metrics: s.metrics})
 	s.auth = a
 	s.cells = cellapi.New(cellapi.Options{
 		Views: o.Views, Repository: o.Repository, Inbox: o.Inbox, Members: o.Members, Auth: a, Pins: o.pins(),

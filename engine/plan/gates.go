@@ -134,7 +134,7 @@ func (c *channelPlan) judgeSettled() (channels.Verdict, bool) {
 		return held(reason.HeadAcceptedOrTaken, strings.Join(accepted, ", "), e.Release, strings.Join(taken, ", "))
 	case len(c.Down) > 0 && len(waiting) == 0:
 		return held(reason.HeadAccepted, strings.Join(accepted, ", "), e.Release)
-	case len(c.tally.failed) > c.failureBudget(), slices.Contains(c.Halted, e.Sequence),
+	case len(c.tally.failed) > c.tally.failureBudget(), slices.Contains(c.Halted, e.Sequence),
 		p.findQuarantine(c.Name, e.Release, e.Digest) != nil:
 		return held(reason.HeadFailed, e.Release)
 	}

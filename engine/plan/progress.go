@@ -97,7 +97,7 @@ func (c *channelPlan) fillProgress(s *Progress) {
 	if c.Valid == nil {
 		return
 	}
-	s.Slots, s.Budget = c.Valid.Rollout.MaxInFlight, c.failureBudget()
+	s.Slots, s.Budget = c.Valid.Rollout.MaxInFlight, c.tally.failureBudget()
 	r, w := c.rollout, &c.rollout.progress
 	s.Could, s.Granted, s.InFlight, s.Wave = w.ready, w.offered, r.slotsInUse, w.openWave
 	for i, wave := range w.waves {

@@ -62,7 +62,7 @@ func (c *Channel) rollsBackByItself() bool {
 // headFailure reports whether more cells failed the head than its failure budget allows, and why.
 func (c *channelPlan) headFailure() (reason string, failed bool) {
 	t := c.tally
-	if len(t.failed) <= c.failureBudget() {
+	if len(t.failed) <= t.failureBudget() {
 		return "", false
 	}
 	return t.describeFailure(), true

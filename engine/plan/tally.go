@@ -96,7 +96,7 @@ func (c *channelPlan) learn() {
 	if observing {
 		return // cells that have not reported yet count too
 	}
-	through = through && t.healthy+t.excused >= t.eligible && len(t.failed) <= c.failureBudget() &&
+	through = through && t.healthy+t.excused >= t.eligible && len(t.failed) <= t.failureBudget() &&
 		(t.healthyWithLate > 0 || len(c.Cells) == 0)
 	if through && !c.isFinished(e) {
 		p.finished[finishKey{c.Name, e.Sequence, e.Digest}] = true
@@ -263,7 +263,7 @@ func (t *tally) judgeSoak(down *channelPlan) channels.Verdict {
 			}
 		}
 	}
-	if len(t.failed) > up.failureBudget() {
+	if len(t.failed) > t.failureBudget() {
 		return channels.Blocked("", reason.UpstreamFailed, up.Effective.Release, joinNames(t.failed))
 	}
 	if gate != nil {
@@ -354,12 +354,12 @@ func (p *planner) findQuarantine(channel, release string, digest releases.Digest
 }
 
 // failureBudget returns how many cells may fail the head.
-func (c *channelPlan) failureBudget() int {
-	if c.Valid == nil {
+func (t *tally) failureBudget() int {
+	if t.channel.Valid == nil {
 		return 0
 	}
-	r := &c.Valid.Rollout
-	return max(r.FailureBudget, int(r.FailurePercent*float64(c.tally.eligible)/100+roundingError))
+	r := &t.channel.Valid.Rollout
+	return max(r.FailureBudget, int(r.FailurePercent*float64(t.eligible)/100+roundingError))
 }
 
 // roundingError is more than what percentages lose as binary fractions.

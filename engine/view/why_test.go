@@ -134,9 +134,10 @@ func TestWhyOfARelease(t *testing.T) {
 	w.Commit("bob", "cut", Release("2.0.0-rc.1"))
 	v := &view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}
 	for version, wants := range map[string][]string{
-		"1.0.0":      {"staging: had it until ", "and then 1.1.0", "dedicated: runs it since "},
-		"1.1.0":      {"staging: runs it since ", "dedicated: soak blocked: "},
-		"1.2.0":      {"staging: 1.3.0 goes first, which is greater", "dedicated: takes it after staging, where it is not yet"},
+		"1.0.0": {"staging: had it until ", "and then 1.1.0", "dedicated: runs it since "},
+		"1.1.0": {"staging: runs it since ", "dedicated: soak blocked: "},
+		"1.2.0": {"staging: 1.3.0 goes first, which is greater",
+			"dedicated: takes it after staging, where it is not yet"},
 		"1.3.0":      {"staging: settled blocked: keeps 1.1.0"},
 		"0.9.0":      {"staging: runs 1.1.0, which is greater, and never had it"},
 		"2.0.0-rc.1": {"staging: takes no pre-releases"},

@@ -41,7 +41,8 @@ func (r *emptyRefuser) check(p *decodePlan, n *yaml.Node, at string, depth int) 
 		for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
 			field, known := p.byName[n.Content[i].Value]
 			if known && !p.fields[field].required && !p.fields[field].emptyIsAbsent {
-				r.checkField(p.fields[field].plan, n.Content[i], n.Content[i+1], joinPath(at, p.fields[field].name), depth)
+				r.checkField(p.fields[field].plan, n.Content[i], n.Content[i+1], joinPath(at, p.fields[field].name),
+					depth)
 			}
 		}
 	case readMap:

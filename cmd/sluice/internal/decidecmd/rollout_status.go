@@ -54,7 +54,8 @@ channel's head has reached the cells that it is for: with 0, or with 3 if that t
 					}
 				})
 			}
-			return cli.ShowOrWatch(a, cmd.Context(), watch, time.Second, "sluice rollout status CHANNEL shows one", show)
+			return cli.ShowOrWatch(a, cmd.Context(), watch, time.Second, "sluice rollout status CHANNEL shows one",
+				show)
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show them again whenever they change")
