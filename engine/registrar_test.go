@@ -399,7 +399,7 @@ func TestR27WhyShowsKeyChanges(t *testing.T) {
 	}
 	why := func() string {
 		v := &view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}
-		why, _ := view.Why(v, "s1")
+		why, _ := view.Why(v, "s1", time.Time{})
 		return strings.Join(why.Lines, "\n")
 	}
 	change("token of ada", "ed25519:one", func(i *cells.Identity) { i.Epoch = 1 })

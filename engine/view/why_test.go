@@ -77,7 +77,7 @@ func TestEverythingHeldHasAWhy(t *testing.T) {
 			if !slices.ContainsFunc(v.Verdicts(), isIt) {
 				t.Errorf("plan: %v", v.Verdicts())
 			}
-			why, ok := view.Why(v, tt.about)
+			why, ok := view.Why(v, tt.about, time.Time{})
 			if !ok || !strings.Contains(strings.Join(why.Lines, "\n"), tt.says) ||
 				!slices.ContainsFunc(why.Blocked, isIt) {
 				t.Errorf("why: %q %v", why.Lines, why.Blocked)
@@ -116,7 +116,7 @@ func TestRollbackKeepsTheReason(t *testing.T) {
 	w.Commit("Eve", "roll back staging\n\nit is slow\n",
 		map[string]string{"channels/staging/head.yaml": "release: 1.0.0\n"})
 	w.WantActions("rollback 1.0.0 staging")
-	why, _ := view.Why(&view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}, "staging")
+	why, _ := view.Why(&view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}, "staging", time.Time{})
 	if !strings.Contains(strings.Join(why.Lines, "\n"), "it is slow") {
 		t.Errorf("why: %q", why.Lines)
 	}
@@ -141,7 +141,7 @@ func TestWhyOfARelease(t *testing.T) {
 		"0.9.0":      {"staging: runs 1.1.0, which is greater, and never had it"},
 		"2.0.0-rc.1": {"staging: takes no pre-releases"},
 	} {
-		why, ok := view.Why(v, version)
+		why, ok := view.Why(v, version, time.Time{})
 		if !ok || why.Kind != view.SubjectRelease {
 			t.Errorf("%s: %v", version, why)
 		}
@@ -151,7 +151,7 @@ func TestWhyOfARelease(t *testing.T) {
 			}
 		}
 	}
-	if _, ok := view.Why(v, "9.9.9"); ok {
+	if _, ok := view.Why(v, "9.9.9", time.Time{}); ok {
 		t.Error("a release that is not there is explained")
 	}
 }
