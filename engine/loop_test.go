@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -215,6 +217,103 @@ func TestLoopPushesOnceForARefusal(t *testing.T) {
 			})
 		})
 	}
+}
+
+// R61: a host that asks to be left alone until an instant is not fetched from before, and not pushed to; what it said is
+// shown, reports and grants go on, and afterwards each push is made once.
+func TestR61HostAsksToWait(t *testing.T) {
+	t.Run("fetch", func(t *testing.T) {
+		runLoop(t, TwoChannels(t), func(r *loopTest) {
+			time.Sleep(2 * time.Minute)
+			until := time.Now().Add(20 * time.Minute)
+			r.branch.mu.Lock()
+			r.branch.fetchErr = &releases.BusyError{Reason: "429 Too Many Requests", Until: until}
+			r.branch.mu.Unlock()
+			r.push("bob", "cut", Release("1.1.0"))
+			r.branch.mu.Lock()
+			asked := len(r.branch.fetches)
+			r.branch.mu.Unlock()
+			time.Sleep(19 * time.Minute)
+			r.branch.mu.Lock()
+			if n := len(r.branch.fetches) - asked; n > 0 {
+				r.t.Errorf("asked %d times before the host wants to be asked", n)
+			}
+			r.branch.fetchErr = nil
+			r.branch.mu.Unlock()
+			if why, _ := view.Why(r.View(), "staging"); r.Unread() == nil || !strings.Contains(why.Lines[0], "429") {
+				r.t.Errorf("why says %q", why.Lines)
+			}
+			time.Sleep(3 * time.Minute)
+			if got := r.headOf("staging"); got != "1.1.0" || r.Unread() != nil {
+				r.t.Errorf("staging at %s, unread: %v", got, r.Unread())
+			}
+		})
+	})
+	t.Run("push", func(t *testing.T) {
+		runLoop(t, TwoChannels(t), func(r *loopTest) {
+			time.Sleep(2 * time.Minute)
+			until, asked := time.Now().Add(20*time.Minute), 0
+			r.branch.mu.Lock()
+			r.branch.judgePush = func([]releases.Draft) error {
+				if asked++; time.Now().Before(until) {
+					return &releases.BusyError{Reason: "429 Too Many Requests", Until: until}
+				}
+				return nil
+			}
+			r.branch.mu.Unlock()
+			r.push("bob", "cut", Release("1.1.0"))
+			time.Sleep(time.Second)
+			blocked, _ := r.View().Plan.BlockedIn("staging")
+			if len(blocked) != 1 || blocked[0].Gate != "push" || !strings.Contains(blocked[0].Reason, "asks to wait") ||
+				blocked[0].Until.Before(until.Add(-time.Second)) {
+				r.t.Errorf("blocked %v", blocked)
+			}
+			time.Sleep(19 * time.Minute)
+			if asked != 1 {
+				r.t.Errorf("pushed %d times before the host wants to be asked", asked)
+			}
+			time.Sleep(5 * time.Minute)
+			if got := r.headOf("staging"); got != "1.1.0" || asked != 2 {
+				r.t.Errorf("staging at %s after %d pushes", got, asked)
+			}
+		})
+	})
+}
+
+// What people should know of the host is in every view, in status and in the first lines of why, and goes again; nothing
+// stops for it.
+func TestHostNotesAreShown(t *testing.T) {
+	runLoop(t, TwoChannels(t), func(r *loopTest) {
+		const note = "the git host refuses the engine's tags"
+		shown := func() (n int) {
+			v := r.View()
+			for _, name := range []string{"staging", "s1"} {
+				if why, _ := view.Why(v, name); strings.HasPrefix(why.Lines[0], note) {
+					n++
+				}
+			}
+			if slices.Contains(view.StatusOf(v, view.StatusPage{}).Notes, note) {
+				n++
+			}
+			return n
+		}
+		for _, notes := range [][]string{{note}, nil} {
+			r.branch.mu.Lock()
+			r.branch.hostNotes = notes
+			r.branch.mu.Unlock()
+			time.Sleep(15 * time.Minute) // a poll
+			if n := shown(); n != 3*len(notes) {
+				r.t.Errorf("with notes %q, %d places show it", notes, n)
+			}
+		}
+		r.branch.mu.Lock()
+		r.branch.hostNotes = []string{note}
+		r.branch.mu.Unlock()
+		r.push("bob", "cut", Release("1.1.0"))
+		if got := r.headOf("staging"); got != "1.1.0" || shown() != 3 {
+			r.t.Errorf("staging at %s; %d places show the note", got, shown())
+		}
+	})
 }
 
 // Fault 13: the git host is away for an hour, and requested changes are made afterwards, in order.

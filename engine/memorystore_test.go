@@ -26,6 +26,7 @@ type branch struct {
 	fetchErr       error                              // answer to fetches
 	hang           chan struct{}                      // until it is closed, the host takes calls and gives no answer; nil: it answers
 	losePushAnswer error                              // answer to the next push that lands
+	hostNotes      []string
 	pushes         int
 	fetches        []time.Time
 }
@@ -83,7 +84,11 @@ func (b *branch) LastTip() string { return "" }
 
 func (b *branch) ReadErrors() uint64 { return 0 }
 
-func (b *branch) HostNotes() []string { return nil }
+func (b *branch) HostNotes() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.hostNotes
+}
 
 func (b *branch) Contains(ctx context.Context, commit, tip string) (bool, error) {
 	_, err := b.Changes(ctx, commit, tip)
