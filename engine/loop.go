@@ -69,6 +69,8 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 		case fetched:
 			failures = 0
 			pollTimer.Reset(backoff.Spread(e.opts.Poll))
+		case fetch: // the host has not answered: if it still has not by then, people are told
+			pollTimer.Reset(slowHost)
 		}
 		if p == nil {
 			continue

@@ -219,8 +219,8 @@ func TestLoopPushesOnceForARefusal(t *testing.T) {
 	}
 }
 
-// R61: a host that asks to be left alone until an instant is not fetched from before, and not pushed to; what it said is
-// shown, reports and grants go on, and afterwards each push is made once.
+// R61: a host that asks to be left alone until an instant is not fetched from before, and not pushed to; what it said
+// is shown, and afterwards each push is made once.
 func TestR61HostAsksToWait(t *testing.T) {
 	t.Run("fetch", func(t *testing.T) {
 		runLoop(t, TwoChannels(t), func(r *loopTest) {
@@ -280,8 +280,32 @@ func TestR61HostAsksToWait(t *testing.T) {
 	})
 }
 
-// What people should know of the host is in every view, in status and in the first lines of why, and goes again; nothing
-// stops for it.
+// R61: a host that hangs is told about, also where nothing else happens that would wake the loop.
+func TestR61HangingHostIsTold(t *testing.T) {
+	w := NewWorld(t, Union(Policy("staging", ""), Release("1.0.0"), Head("staging", "1.0.0"))) // no cell reports
+	runLoop(t, w, func(r *loopTest) {
+		hang := make(chan struct{})
+		r.branch.mu.Lock()
+		r.branch.hang = hang
+		r.branch.mu.Unlock()
+		r.push("bob", "cut", Release("1.1.0"))
+		time.Sleep(slowHost * 5 / 2)
+		if u := r.View().Unread; u == nil || !strings.Contains(u.Reason, "not answered") {
+			r.t.Errorf("unread: %v", u)
+		}
+		r.branch.mu.Lock()
+		r.branch.hang = nil
+		r.branch.mu.Unlock()
+		close(hang)
+		time.Sleep(time.Second)
+		if got := r.headOf("staging"); got != "1.1.0" || r.View().Unread != nil {
+			r.t.Errorf("staging at %s, unread: %v", got, r.View().Unread)
+		}
+	})
+}
+
+// What people should know of the host is in every view, in status and in the first lines of why, and goes again;
+// nothing stops for it.
 func TestHostNotesAreShown(t *testing.T) {
 	runLoop(t, TwoChannels(t), func(r *loopTest) {
 		const note = "the git host refuses the engine's tags"

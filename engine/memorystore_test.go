@@ -22,7 +22,7 @@ type branch struct {
 	w              *World
 	beforePush     func(*World)                       // runs once, just before a push lands
 	refusePush     error                              // answer to the next pushes
-	judgePush      func(chain []releases.Draft) error // answer to the next pushes; nil: refusePush is
+	judgePush      func(chain []releases.Draft) error // answer to pushes; nil: refusePush is
 	fetchErr       error                              // answer to fetches
 	hang           chan struct{}                      // until it is closed, the host takes calls and gives no answer; nil: it answers
 	losePushAnswer error                              // answer to the next push that lands

@@ -166,7 +166,8 @@ func checkOwners(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 		case p == nil:
 			fault(manifest.UnknownReference, at, "%.70q is not in people", name)
 		case len(p.Keys) == 0:
-			fault(manifest.Missing, at, "%s has no key, and owners sign their changes: add one to people.%s.keys", name, name)
+			fault(manifest.Missing, at, "%s has no key, and owners sign their changes: add one to people.%s.keys",
+				name, name)
 		}
 	}
 	return faults

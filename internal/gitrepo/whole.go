@@ -59,7 +59,7 @@ func FindLack(ctx context.Context, dir, rev string) error {
 		return nil
 	case isPartial(ask):
 		return &IncompleteError{
-			"it is a partial clone (git clone --filter): it lacks objects, and only git itself gets them from its promisor",
+			"it is a partial clone (git clone --filter): it lacks objects, which only git gets from its promisor",
 			"name the repository that it was cloned from, or clone it without --filter",
 		}
 	}
@@ -73,7 +73,8 @@ func FindLack(ctx context.Context, dir, rev string) error {
 	if missing != "" {
 		what += ", such as " + missing
 	}
-	return &IncompleteError{what, "git fsck there names all of them: fetch them again, or clone it anew from where it came from"}
+	return &IncompleteError{what,
+		"git fsck there names all of them: fetch them again, or clone it anew from where it came from"}
 }
 
 // findMissing returns an object that a revision needs and that is not there. err: a commit is missing, or damaged.
