@@ -420,8 +420,8 @@ func parseTime(t testing.TB, s string) time.Time {
 	return x
 }
 
-// R55: the windows of one gate are a union, those of several gates an intersection, and until is an instant at which all
-// hold.
+// R55: the windows of one gate are a union, those of several gates an intersection, and until is an instant at which
+// all hold.
 func TestR55WindowVerdicts(t *testing.T) {
 	berlin := `{opens: "0 9 * * MON-THU", for: 7h, zone: Europe/Berlin}`
 	friday := `{opens: "0 9 * * FRI", for: 5h}`
@@ -429,7 +429,8 @@ func TestR55WindowVerdicts(t *testing.T) {
 		{"window: " + berlin, "2026-11-24T12:00:00Z", "window held until 2026-11-24T16:00:00+01:00"},
 		{"window: " + berlin, "2026-11-27T12:00:00Z",
 			"window blocked: opens Mon 09:00 Europe/Berlin, until 2026-11-30T09:00:00+01:00"},
-		{"windows: [" + berlin + ", " + friday + "]", "2026-11-27T12:00:00Z", "windows held until 2026-11-27T14:00:00Z"},
+		{"windows: [" + berlin + ", " + friday + "]", "2026-11-27T12:00:00Z",
+			"windows held until 2026-11-27T14:00:00Z"},
 		{"windows: [" + berlin + ", " + friday + "]", "2026-11-26T16:00:00Z",
 			"windows blocked: opens Fri 09:00 UTC, until 2026-11-27T09:00:00Z"},
 		{"window: " + berlin + "\n  - window: {opens: \"0 0 2 * *\", for: 24h}", "2026-11-24T12:00:00Z",

@@ -54,8 +54,8 @@ func (d *Desired) AllFaults() []releases.Fault {
 	return manifest.Sort(all)
 }
 
-// checkVersionNames returns a fault for each release whose folder differs from another's only by case: a clone on a file
-// system that ignores case would have one of them. Such a release is a candidate nevertheless.
+// checkVersionNames returns a fault for each release whose folder differs from another's only by case: a clone on a
+// file system that ignores case would have one of them. Such a release is a candidate nevertheless.
 func (d *Desired) checkVersionNames() (faults []releases.Fault) {
 	names := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(d.Releases)) {

@@ -190,7 +190,7 @@ func (a *App) mirrorDir(at Location) (dir string, cleanup func(), err error) {
 		}
 	}
 	temporary := strings.HasPrefix(address, filepath.Clean(os.TempDir())+string(filepath.Separator))
-	if cache := a.CacheDir("mirrors"); cache != "" && !temporary {
+	if cache := CacheDir(a, "mirrors"); cache != "" && !temporary {
 		sum := sha256.Sum256([]byte(address + "\x00" + at.Branch))
 		dir = filepath.Join(cache, hex.EncodeToString(sum[:8]))
 		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err == nil {
@@ -204,9 +204,9 @@ func (a *App) mirrorDir(at Location) (dir string, cleanup func(), err error) {
 	return filepath.Join(borrowed, "mirror"), func() { _ = os.RemoveAll(borrowed) }, nil
 }
 
-// CacheDir returns the folder of a kind of thing that can be made again: in the user's cache or, without one, in --data;
-// empty if there is neither. The folder may be missing.
-func (a *App) CacheDir(kind string) string {
+// CacheDir returns the folder of a kind of thing that can be made again: in the user's cache or, without one, in
+// --data; empty if there is neither. The folder may be missing.
+func CacheDir(a *App, kind string) string {
 	cache := a.Getenv("XDG_CACHE_HOME")
 	home := a.Getenv("HOME")
 	switch {

@@ -30,7 +30,8 @@ func diffRendered(ctx context.Context, a *cli.App, s *edits.Releases, c *release
 	}
 	variants, unfit, _ := trial.Variants(&to.Release, in)
 	if why := unfit[cell]; cell != "" && why != nil {
-		return cli.Fail(fmt.Errorf("the values of %s do not fit %s: %s", cell, c.To, why[0]), "edit cells/%s/cell.yaml", cell)
+		return cli.Fail(fmt.Errorf("the values of %s do not fit %s: %s", cell, c.To, why[0]),
+			"edit cells/%s/cell.yaml", cell)
 	}
 	if cell != "" {
 		variants = variants[:1]

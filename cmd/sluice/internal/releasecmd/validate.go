@@ -100,7 +100,8 @@ func readFlagsTip(ctx context.Context, a *cli.App, address string) (*edits.Flags
 	return repo.ReadFlags(ctx)
 }
 
-// validateReleases returns the faults of a release repository. The releases that matter now are rendered as cells would.
+// validateReleases returns the faults of a release repository. The releases that matter now are rendered as cells
+// would.
 func validateReleases(ctx context.Context, a *cli.App, files fs.FS, d *plan.Desired) (findings, error) {
 	found := findings{d.AllFaults(), d.Notes()}
 	r, err := trial.Open(a)

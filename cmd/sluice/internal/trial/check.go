@@ -41,8 +41,8 @@ func (r *Renderer) Check(ctx context.Context, release *Release, d *plan.Desired)
 			shorten(names), names[0], strings.Join(unfit[names[0]], "; ")))
 	}
 	for _, p := range bare {
-		faults = append(faults, warn(manifest.Missing, "profile %s was not rendered: no cell has a value for each required "+
-			"parameter, and none could be made up", p))
+		faults = append(faults, warn(manifest.Missing, "profile %s was not rendered: no cell has a value for each "+
+			"required parameter, and none could be made up", p))
 	}
 	if more := len(variants) - maxVariants; more > 0 {
 		faults = append(faults, warn(manifest.TooLarge,
@@ -66,7 +66,8 @@ func (r *Renderer) Check(ctx context.Context, release *Release, d *plan.Desired)
 		}
 		for _, image := range movingImages(files[ManifestsFile]) {
 			faults = append(faults, releases.Fault{File: at, Code: manifest.Missing, Warning: !d.Pipeline.RequireDigests,
-				Message: fmt.Sprintf("image %s has no digest: what soaks may not be what ships", cleantext.Line(image))})
+				Message: fmt.Sprintf("image %s has no digest: what soaks may not be what ships",
+					cleantext.Line(image))})
 		}
 	}
 	return manifest.Sort(faults), nil
@@ -140,8 +141,8 @@ func Reason(err error, v releases.Version) error {
 	return errors.New(words.Clip(cleantext.Line(strings.Join(strings.Fields(text), " ")), maxShownError))
 }
 
-// movingImages returns the images in manifests that are named without a digest, each once: those of containers, wherever
-// they are, and of volumes.
+// movingImages returns the images in manifests that are named without a digest, each once: those of containers,
+// wherever they are, and of volumes.
 func movingImages(manifests []byte) []string {
 	found := map[string]bool{}
 	documents := yaml.NewDecoder(strings.NewReader(string(manifests)))

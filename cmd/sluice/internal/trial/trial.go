@@ -1,9 +1,9 @@
 // Package trial renders releases here as cells do, before any cell does: in the same child process, with the values of
 // the cells in the repository. It applies nothing, and needs no cell.
 //
-// Which renders a release needs is a pure function of the release and the cells (Variants). What was rendered is kept in
-// the user's cache by digest and values, so that a release that did not change is not rendered again. A Renderer is used
-// by one goroutine at a time.
+// Which renders a release needs is a pure function of the release and the cells (Variants). What was rendered is kept
+// in the user's cache by digest and values, so that a release that did not change is not rendered again. A Renderer is
+// used by one goroutine at a time.
 package trial
 
 import (
@@ -52,7 +52,7 @@ func Open(a *cli.App) (*Renderer, error) {
 		return nil, fmt.Errorf("make a folder to render in: %w", err)
 	}
 	r.temporary = append(r.temporary, r.temp)
-	if r.dir = a.CacheDir("renders"); r.dir == "" || os.MkdirAll(r.dir, 0o700) != nil {
+	if r.dir = cli.CacheDir(a, "renders"); r.dir == "" || os.MkdirAll(r.dir, 0o700) != nil {
 		if r.dir, err = os.MkdirTemp("", "sluice-renders-"); err != nil {
 			r.Close()
 			return nil, fmt.Errorf("make a folder for what is rendered: %w", err)

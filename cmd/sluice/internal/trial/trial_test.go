@@ -29,7 +29,8 @@ func TestVariants(t *testing.T) {
 	a := map[string]any{"domain": "a.example"}
 	all := []*plan.Cell{
 		cell("one", "", a), cell("two", "default", map[string]any{"domain": "a.example"}), cell("three", "", a),
-		cell("bad", "", map[string]any{"domain": "a.example", "n": "x"}), cell("odd", "large", a), cell("none", "", nil),
+		cell("bad", "", map[string]any{"domain": "a.example", "n": "x"}), cell("odd", "large", a),
+		cell("none", "", nil),
 	}
 	variants, unfit, bare := Variants(r, all)
 	var got []string

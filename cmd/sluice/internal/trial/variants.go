@@ -17,8 +17,8 @@ type Variant struct {
 	Cells   []string       // that have this profile and these values; none: defaults, and stand-ins
 }
 
-// Variants returns the ways in which cells render a release: each profile with the values of each cell that can take it,
-// once. A profile that no such cell has is rendered with the defaults. unfit are the cells that can't take the release
+// Variants returns the ways in which cells render a release: each profile with the values of each cell that can take
+// it, once. A profile that no such cell has is rendered with the defaults. unfit are the cells that can't take the release
 // as their values are, with the reasons; bare are the profiles that can't be rendered without a cell's values.
 func Variants(r *releases.Release, all []*plan.Cell) (variants []Variant, unfit map[string][]string, bare []string) {
 	unfit = map[string][]string{}
