@@ -65,7 +65,8 @@ func (r *Renderer) Check(ctx context.Context, release *Release, d *plan.Desired)
 			continue
 		}
 		for _, image := range movingImages(files[ManifestsFile]) {
-			faults = append(faults, releases.Fault{File: at, Code: manifest.Missing, Warning: !d.Pipeline.RequireDigests,
+			faults = append(faults, releases.Fault{File: at, Code: manifest.Missing,
+				Warning: !d.Pipeline.RequireDigests,
 				Message: fmt.Sprintf("image %s has no digest: what soaks may not be what ships",
 					cleantext.Line(image))})
 		}

@@ -18,8 +18,8 @@ type Variant struct {
 }
 
 // Variants returns the ways in which cells render a release: each profile with the values of each cell that can take
-// it, once. A profile that no such cell has is rendered with the defaults. unfit are the cells that can't take the release
-// as their values are, with the reasons; bare are the profiles that can't be rendered without a cell's values.
+// it, once. A profile that no such cell has is rendered with the defaults. unfit are the cells that can't take the
+// release as their values are, with the reasons; bare are the profiles that can't be rendered without a cell's values.
 func Variants(r *releases.Release, all []*plan.Cell) (variants []Variant, unfit map[string][]string, bare []string) {
 	unfit = map[string][]string{}
 	own, complete := standIns(r, true)
