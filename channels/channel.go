@@ -222,6 +222,7 @@ type Pipeline struct {
 	TrustAuthors bool               `yaml:"trustAuthors" json:"trustAuthors,omitempty" doc:"count unsigned approvals by the commit's author: only where the git host proves authors"`
 	// Releases whose commits are not all signed by people are no candidates (R52)
 	SignedReleases bool       `yaml:"signedReleases" json:"signedReleases,omitempty" doc:"take only releases all of whose commits are signed by a key in people"`
+	RequireDigests bool       `yaml:"requireDigests" json:"requireDigests,omitempty" doc:"an image that a release renders to without a digest is a fault, in release cut and validate"`
 	Owners         []string   `yaml:"owners" json:"owners,omitempty" doc:"names in people: only these people may change people, owners, policies, freezes, hotfixes and quarantines, by signed commits"`
 	Freezes        []Freeze   `yaml:"freezes" json:"freezes,omitempty" doc:"for all channels"`
 	Engine         EngineKeys `yaml:"engine" json:"engine,omitzero" doc:"whose commits count as the engine's, or: unsigned"`

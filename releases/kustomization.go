@@ -99,7 +99,7 @@ func (t *releaseTree) scanKustomizations() []Fault {
 	folders := map[string]string{}
 	for _, f := range t.files {
 		dir, name := path.Split(f.path)
-		if !slices.Contains(kustomizationNames, name) {
+		if !IsKustomization(name) {
 			continue
 		}
 		dir = path.Clean(dir)
@@ -149,6 +149,20 @@ type kustomizationScanner struct {
 	doc    *manifest.Doc[kustomization]
 	dir    string // the kustomization file's folder in the release
 	faults []Fault
+	named  []string // the relative paths of its entries
+}
+
+// IsKustomization reports whether kustomize reads a file of that name as a folder's kustomization.
+func IsKustomization(name string) bool { return slices.Contains(kustomizationNames, path.Base(name)) }
+
+// KustomizationPaths returns the relative paths of the files and folders that a kustomization file names, as they are
+// written there.
+func KustomizationPaths(data []byte) []string {
+	doc, _ := manifest.Decode[kustomization](kustomizationNames[0], data) // the scan of the release tells its faults
+	s := kustomizationScanner{releaseTree: &releaseTree{}, doc: doc, dir: "."}
+	s.checkFields(&doc.Value)
+	slices.Sort(s.named)
+	return slices.Compact(s.named)
 }
 
 func (s *kustomizationScanner) addFault(code manifest.FaultCode, at, format string, args ...any) {
@@ -242,6 +256,7 @@ func (s *kustomizationScanner) resolvePath(where, entry string) (string, bool) {
 	case path.IsAbs(entry):
 		s.addFault(manifest.Forbidden, where, "%q is an absolute path: name files by their path in the release", entry)
 	default:
+		s.named = append(s.named, entry)
 		p := path.Join(s.dir, entry)
 		if p != ".." && !strings.HasPrefix(p, "../") {
 			return p, true

@@ -44,7 +44,7 @@ func (s *kustomizationScanner) checkPlugins(where, entry string) {
 // could add an annotation that runs a program.
 func (s *kustomizationScanner) checkPluginFolder(dir string, depth int) {
 	i := slices.IndexFunc(s.files, func(f file) bool {
-		return path.Dir(f.path) == dir && slices.Contains(kustomizationNames, path.Base(f.path))
+		return path.Dir(f.path) == dir && IsKustomization(f.path)
 	})
 	name := path.Join(s.releaseTree.dir, s.files[i].path)
 	if depth > maxPluginFolders {

@@ -179,3 +179,28 @@ func toFloat(value any) (float64, bool) {
 	}
 	return n, !math.IsNaN(n) && !math.IsInf(n, 0)
 }
+
+// StandIn returns a made-up value that the parameter can have, to render a release where nobody set one yet; nil if
+// none of the usual ones fits.
+func (p Parameter) StandIn() any {
+	candidates := []any{p.Default, true, 1, "sample", "sample.example", "sample@sample.example", "https://sample.example",
+		"a", "A", "1", "10.0.0.1", "10.0.0.0/8", "1Gi", "100m", "1h", "2026-01-01", "eu-central-1", "1.0.0",
+		"00000000-0000-0000-0000-000000000000"}
+	for _, bound := range []*float64{p.Minimum, p.Maximum} {
+		if bound != nil {
+			candidates = append(candidates, math.Ceil(*bound), math.Floor(*bound))
+		}
+	}
+	for _, word := range p.Enum {
+		candidates = append(candidates, word)
+	}
+	for _, c := range candidates {
+		if c == nil {
+			continue
+		}
+		if v, why := p.normaliseValue(c); why == "" {
+			return v
+		}
+	}
+	return nil
+}

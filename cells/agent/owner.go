@@ -81,7 +81,7 @@ func LoadOwner(stateDir string) (*cells.Owner, error) {
 func parseOwner(name string, text []byte) (*cells.Owner, error) {
 	doc, faults := manifest.Decode[ownerDoc](name, text)
 	d := &doc.Value
-	faults = append(faults, doc.RefuseEmpty()...)
+	faults = append(faults, doc.RefuseEmpty("zone")...)
 	if _, err := releases.ParseVersion(d.Pin); d.Pin != "" && err != nil {
 		faults = append(faults, doc.Fault(manifest.WrongValue, "pin", "%v", err))
 	}

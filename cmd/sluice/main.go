@@ -33,7 +33,7 @@ func main() {
 
 // run runs the command and returns the exit code; ctx ends it early.
 func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	if len(args) == 1 && args[0] == runcmd.RenderName {
+	if len(args) == 1 && args[0] == render.ChildVerb && isPipe(stdin) {
 		return render.Main(stdin, stdout) // before any setup: the child limits its own memory
 	}
 	if len(args) > 0 && args[0] == runcmd.SuperviseName {
@@ -43,4 +43,14 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	root := root(a)
 	root.SetArgs(args)
 	return a.ReportError(cmp.Or(root.ExecuteContext(ctx), a.Misdirected))
+}
+
+// isPipe reports whether a program writes to in: not a person at a terminal, nor nobody (/dev/null).
+func isPipe(in io.Reader) bool {
+	f, ok := in.(*os.File)
+	if !ok {
+		return true
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice == 0
 }

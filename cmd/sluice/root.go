@@ -99,6 +99,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		releasecmd.ValidateVerb(a),
 		releasecmd.ReleaseVerb(a),
 		releasecmd.ChannelVerb(a),
+		cli.Complete(a, releasecmd.RenderVerb(a), cli.ReleaseNames),
 		cli.Complete(a, decidecmd.PromoteVerb(a), cli.ChannelsAndReleases, cli.ReleaseNames),
 		cli.Complete(a, decidecmd.ApproveVerb(a), cli.ChannelNames, cli.ReleaseNames),
 		cli.Complete(a, decidecmd.HoldVerb(a), cli.ChannelNames),
@@ -126,7 +127,6 @@ func verbs(a *cli.App) []*cobra.Command {
 		runcmd.StandbyKeyVerb(a),
 		runcmd.AgentVerb(a),
 		demo.Verb(a),
-		runcmd.RenderVerb(a),
 		runcmd.SuperviseVerb(a),
 		runcmd.VersionVerb(a),
 	}

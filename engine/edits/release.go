@@ -3,6 +3,7 @@ package edits
 import (
 	"embed"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -20,8 +21,8 @@ import (
 type Cut struct {
 	version releases.Version
 	files   map[string][]byte
-	digest  releases.Digest
-	over    releases.Version // requires.from
+	release releases.StoredRelease
+	tree    fs.FS // a repository with nothing but the release
 	comment string
 }
 
@@ -33,10 +34,14 @@ func NewCut(version releases.Version, files map[string][]byte, comment string) (
 		c.files[path.Join(releases.Dir, version.String(), name)] = data
 	}
 	var nothing embed.FS
-	entry := releases.ReadRelease(nil, overlay.New(nothing).With(c.files), version)
-	c.digest, c.over = entry.Digest, entry.Requires.From
+	c.tree = overlay.New(nothing).With(c.files)
+	entry := releases.ReadRelease(nil, c.tree, version)
+	c.release = entry.StoredRelease
 	return c, entry.Faults
 }
+
+// Release returns the release, and a repository that has it.
+func (c Cut) Release() (*releases.StoredRelease, fs.FS) { return &c.release, c.tree }
 
 func (c Cut) Message() (subject, body string) { return "cut " + c.version.String(), c.comment }
 
@@ -48,22 +53,26 @@ func (c Cut) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 		switch {
 		case r.Tombstone != nil:
 			return Edit{}, Fail(fmt.Errorf("%s was used before, and pruned", c.version), "use another version")
-		case r.Loaded && r.Digest == c.digest:
-			did := fmt.Sprintf("%s: it exists already, with the same bytes (%s)", subject, c.digest.Short())
+		case r.Loaded && r.Digest == c.release.Digest:
+			did := fmt.Sprintf("%s: it exists already, with the same bytes (%s)", subject, c.release.Digest.Short())
 			return Edit{Summary: did}, nil
 		}
 		return Edit{}, Fail(fmt.Errorf("%s exists already, with other bytes", c.version),
 			"releases never change: use another version")
 	}
-	for _, r := range s.Desired.Versions {
-		if r.Version.Compare(c.version) == 0 {
+	for _, r := range s.Desired.Releases {
+		switch {
+		case r.Version.Compare(c.version) == 0:
 			return Edit{}, Fail(fmt.Errorf("%s is the same version as %s", c.version, r.Version), "use another version")
+		case strings.EqualFold(r.Version.String(), c.version.String()):
+			return Edit{}, Fail(fmt.Errorf("%s differs from %s only by case: some file systems take the two for one",
+				c.version, r.Version), "use another version")
 		}
 	}
-	if why := s.Desired.CheckSteps(c.version, c.over); why != "" {
+	if why := s.Desired.CheckSteps(c.version, c.release.Requires.From); why != "" {
 		return Edit{}, Fail(fmt.Errorf("%s: %s", c.version, why), "name a release that exists, or leave it out")
 	}
-	return Edit{Files: c.files, Summary: fmt.Sprintf("%s (%d files, %.17s)", subject, len(c.files), c.digest),
+	return Edit{Files: c.files, Summary: fmt.Sprintf("%s (%d files, %.17s)", subject, len(c.files), c.release.Digest),
 		Next: nextAfterCut(s.Desired)}, nil
 }
 

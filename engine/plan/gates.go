@@ -178,7 +178,7 @@ func (x candidate) judgeGate(g *channels.Gate) (v channels.Verdict, applies bool
 		if x.isHotfix() {
 			return v, false
 		}
-		return c.judgeWindows(g), true
+		return judgeWindows(c, g), true
 	case g.Approval != nil:
 		var approvers []channels.Approver
 		for _, a := range c.Approved {
@@ -194,7 +194,7 @@ func (x candidate) judgeGate(g *channels.Gate) (v channels.Verdict, applies bool
 }
 
 // judgeWindows judges a gate about windows.
-func (c *channelPlan) judgeWindows(g *channels.Gate) channels.Verdict {
+func judgeWindows(c *channelPlan, g *channels.Gate) channels.Verdict {
 	v, changes := c.Policy.JudgeWindows(g, c.planner.now)
 	c.planner.replanAt(changes)
 	v.Gate = g.ID

@@ -269,7 +269,7 @@ func (r *rollout) judgeForwardGrants() (v channels.Verdict, bound bool) {
 		if g.AnyWindow() == nil || hotfix != nil {
 			continue
 		}
-		if w := c.judgeWindows(g); !w.Holds {
+		if w := judgeWindows(c, g); !w.Holds {
 			return w, true
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
@@ -21,7 +22,7 @@ func BuildFiles(files fs.FS) (*Desired, error) {
 
 // AllFaults returns every fault of d: those of single files, and contradictions between files.
 func (d *Desired) AllFaults() []releases.Fault {
-	all := slices.Clone(d.Faults)
+	all := append(slices.Clone(d.Faults), d.checkVersionNames()...)
 	for _, r := range d.Versions {
 		if why := d.CheckSteps(r.Version, r.Requires.From); why != "" {
 			all = append(all, releases.Fault{File: path.Join(releases.Dir, r.Version.String(), "release.yaml"), Line: 1,
@@ -74,6 +75,21 @@ func (d *Desired) checkCopies() (faults []releases.Fault) {
 					"rename moves a cell with its key, and sluice cell add makes a token for another", c[1]),
 			})
 		}
+	}
+	return faults
+}
+
+// checkVersionNames returns a fault for each release whose folder differs from another's only by case: a clone on a
+// file system that ignores case would have one of them. Such a release is a candidate nevertheless.
+func (d *Desired) checkVersionNames() (faults []releases.Fault) {
+	names := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(d.Releases)) {
+		folded := strings.ToLower(name)
+		if other := names[folded]; other != "" {
+			faults = append(faults, releases.Fault{File: path.Join(releases.Dir, name), Code: manifest.WrongName,
+				Message: fmt.Sprintf("differs from %s only by case: some file systems take the two for one", other)})
+		}
+		names[folded] = name
 	}
 	return faults
 }

@@ -8,7 +8,8 @@ import (
 // eventQueue holds the events to come, ordered by time and then by when they were added.
 type eventQueue struct {
 	start      time.Time
-	grid       time.Duration // reports are seen at multiples of grid, counted from start
+	grid       time.Duration // soak is seen at multiples of grid, counted from start
+	beat       time.Duration // reports are seen at multiples of beat
 	heap       eventHeap
 	lastNumber int
 	planWakes  map[int64]bool // instants at which only a plan is made, once each
@@ -27,23 +28,32 @@ func (a *eventQueue) schedule(t time.Time, do func() (seen bool, err error)) {
 	heap.Push(&a.heap, queuedEvent{t, a.lastNumber, do})
 }
 
-// scheduleReport adds an event that a cell's report brings: it is seen at the end of the report interval.
-func (a *eventQueue) scheduleReport(t time.Time, do func() (seen bool)) {
-	a.schedule(a.seenAt(t), func() (bool, error) { return do(), nil })
+// beatPerCell is by how much each cell lengthens the beat: each plan costs more with more cells, so fewer are made.
+const beatPerCell = 60 * time.Millisecond
+
+// setBeat sets how long it takes at most until the engine plans on a report: a second, as in truth, with few cells, and
+// never longer than the interval of reports.
+func (a *eventQueue) setBeat(cells int) {
+	a.beat = min(max(time.Second, time.Duration(cells)*beatPerCell), a.grid)
 }
 
-// seenAt returns the instant at which the control plane sees what happens at t.
-func (a *eventQueue) seenAt(t time.Time) time.Time {
-	over := t.Sub(a.start) % a.grid
+// scheduleReport adds an event that a cell reports, at once.
+func (a *eventQueue) scheduleReport(t time.Time, do func() (seen bool)) {
+	a.schedule(a.roundUp(t, a.beat), func() (bool, error) { return do(), nil })
+}
+
+// roundUp returns the first multiple of grid, counted from the start, that is not before t.
+func (a *eventQueue) roundUp(t time.Time, grid time.Duration) time.Time {
+	over := t.Sub(a.start) % grid
 	if over == 0 {
 		return t
 	}
-	return t.Add(a.grid - over)
+	return t.Add(grid - over)
 }
 
 // schedulePlan adds a plan at t, rounded up to the grid.
 func (a *eventQueue) schedulePlan(t time.Time) {
-	t = a.seenAt(t)
+	t = a.roundUp(t, a.grid)
 	if a.planWakes == nil {
 		a.planWakes = map[int64]bool{}
 	}

@@ -27,6 +27,9 @@ func Parse(file string, data []byte) (*Scenario, []manifest.Fault) {
 		faults = append(faults, doc.Fault(code, at, format, args...))
 	}
 	s.validateCells(fault)
+	if s.Cells.Report == 0 && doc.HasField("cells.report") {
+		fault(manifest.WrongValue, "cells.report", "cells report at most every %s", leastReport)
+	}
 	s.validateReleases(fault)
 	s.validateOwners(fault)
 	for i, o := range s.Outages {
@@ -40,7 +43,7 @@ func Parse(file string, data []byte) (*Scenario, []manifest.Fault) {
 	if len(faults) > 0 {
 		return nil, manifest.Sort(faults)
 	}
-	s.setDefaults()
+	s.setDefaults(doc.HasField)
 	return s, nil
 }
 
@@ -109,27 +112,26 @@ func (a *Act) validate(at string, fault func(code manifest.FaultCode, at, format
 	}
 }
 
-func (s *Scenario) setDefaults() {
-	s.Cells.Apply.setDefaults(2*time.Minute, 8*time.Minute)
-	s.Cells.Hear.setDefaults(0, 30*time.Second)
+func (s *Scenario) setDefaults(isGiven func(path string) bool) {
+	span := func(at string, is *Span, least, most time.Duration) {
+		if !isGiven(at+".min") && !isGiven(at+".max") { // 0s is a length too
+			*is = Span{least, most}
+		}
+		is.Max = max(is.Max, is.Min)
+	}
+	span("cells.apply", &s.Cells.Apply, 2*time.Minute, 8*time.Minute)
+	span("cells.hear", &s.Cells.Hear, 0, 30*time.Second)
 	if s.Cells.Report == 0 {
 		s.Cells.Report = time.Minute
 	}
 	for i := range s.Releases {
-		s.Releases[i].UnhealthyIn.setDefaults(10*time.Minute, 2*time.Hour)
+		span(fmt.Sprintf("releases[%d].unhealthyIn", i), &s.Releases[i].UnhealthyIn, 10*time.Minute, 2*time.Hour)
 	}
 	for i := range s.People {
 		if a := &s.People[i]; a.Do == "hold" && a.Hold == "" {
 			a.Hold = fmt.Sprintf("scenario-%d", i+1)
 		}
 	}
-}
-
-func (s *Span) setDefaults(least, most time.Duration) {
-	if *s == (Span{}) {
-		*s = Span{least, most}
-	}
-	s.Max = max(s.Max, s.Min)
 }
 
 // pick returns the length at luck, from 0 to 1, between the bounds.

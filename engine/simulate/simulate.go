@@ -7,8 +7,11 @@
 // one draw for each cell, release and question, so that two policies meet the same luck. Time jumps from one event to
 // the next, or to the instant at which the plan says that time alone changes it.
 //
-// Some things are simplified. A cell in contact has always just reported, and what happens to a cell is seen at the end
-// of its report interval. A push takes no time and never fails. Probes of outside gates are answered at once.
+// Some things are simplified. A cell in contact has always just reported; what happens to it is seen within a second
+// or, with many cells, within 60 ms for each of them, but not later than its next report; how long it soaked is seen in
+// that report. A push takes no time and never fails. Probes of outside
+// gates are answered at once. Whose turn it is hashes the digest of a release, which no release of a scenario has yet:
+// other cells come first than will.
 package simulate
 
 import (
@@ -112,6 +115,7 @@ func newWorld(in Input) (*world, error) {
 	if err := w.checkNames(); err != nil {
 		return nil, err
 	}
+	w.queue.setBeat(len(w.desired.Cells))
 	w.fleet = newFleet(w)
 	w.recorder = newRecorder(w)
 	w.scheduleScenario()

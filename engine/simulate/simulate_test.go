@@ -301,3 +301,30 @@ func TestSVG(t *testing.T) {
 		}
 	}
 }
+
+// A length of 0s is obeyed where it is written, and cells report at once, whatever their interval.
+func TestZeroIsALength(t *testing.T) {
+	for body, most := range map[string]time.Duration{
+		"{add: {staging: 6}, apply: {min: 1s, max: 1s}, hear: {min: 0s, max: 0s}, report: 2m}": 2 * time.Second,
+		"{add: {staging: 6}, apply: {max: 0s}, hear: {min: 0s}}":                               time.Second,
+		"{add: {staging: 6}, apply: {min: 10s}, hear: {max: 3s}}":                              15 * time.Second,
+	} {
+		in := repositoryOf(t, union(policy("staging", ""), releaseFiles("1.0.0")))
+		in.For = 2 * time.Hour
+		in.Scenario = scenarioOf(t, "cells: "+body+"\nreleases: [{at: 1h, version: 1.1.0}]\n")
+		arrived := 0
+		for _, a := range runInput(t, in).Arrivals {
+			if took := a.At.Sub(a.Granted); a.Release == "1.1.0" && took > most {
+				t.Errorf("%s: %s got %s after %s", body, a.Cell, a.Release, took)
+			}
+			arrived++
+		}
+		if arrived < 6 {
+			t.Errorf("%s: %d arrivals", body, arrived)
+		}
+	}
+	zero := []byte("apiVersion: sluice/v1\nkind: Scenario\ncells: {report: 0s}\n")
+	if _, faults := Parse("s.yaml", zero); len(faults) != 1 {
+		t.Errorf("report: 0s: %v", faults)
+	}
+}

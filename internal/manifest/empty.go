@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"reflect"
+	"slices"
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
@@ -12,22 +13,23 @@ import (
 // RefuseEmpty returns a fault for each field of the document that is there without a value: null, "" or []. Decode
 // reads such a field as absent, which is seldom what its author meant: an empty list of approvers would let everybody
 // approve. A mapping without entries says what it means, and so does a field with the tag empty:"absent". Required
-// fields are Decode's to refuse.
-func (d *Doc[T]) RefuseEmpty() []Fault {
+// fields are Decode's to refuse. Fields of the allowed names may be empty: an earlier version wrote them so.
+func (d *Doc[T]) RefuseEmpty(allowed ...string) []Fault {
 	if d.root == nil {
 		return nil
 	}
-	r := emptyRefuser{Checker: jsondoc.Checker{File: d.File}, left: maxEntries}
+	r := emptyRefuser{Checker: jsondoc.Checker{File: d.File}, left: maxEntries, allowed: allowed}
 	r.check(decodePlanOf(reflect.TypeFor[T]()), d.root, "", maxDepth)
 	return r.Faults
 }
 
 type emptyRefuser struct {
 	jsondoc.Checker
-	left int // nodes that it may still visit: aliases may lead to the same ones again and again
+	allowed []string
+	left    int // nodes that it may still visit: aliases may lead to the same ones again and again
 }
 
-func (r *emptyRefuser) check(p *decodePlan, n *yaml.Node, at string, depth int) {
+func (r *emptyRefuser) check(p *decodePlan, n *yaml.Node, where string, depth int) {
 	if r.left--; depth == 0 || r.left < 0 {
 		return
 	}
@@ -36,22 +38,32 @@ func (r *emptyRefuser) check(p *decodePlan, n *yaml.Node, at string, depth int) 
 	}
 	switch p.kind {
 	case readPointer:
-		r.check(p.elem, n, at, depth)
+		r.check(p.elem, n, where, depth)
 	case readStruct:
 		for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
-			field, known := p.byName[n.Content[i].Value]
-			if known && !p.fields[field].required && !p.fields[field].emptyIsAbsent {
-				r.checkField(p.fields[field].plan, n.Content[i], n.Content[i+1], joinPath(at, p.fields[field].name),
-					depth)
+			at, known := p.byName[n.Content[i].Value]
+			if !known {
+				continue
+			}
+			f := &p.fields[at]
+			switch {
+			case f.emptyIsAbsent, slices.Contains(r.allowed, f.name):
+			case f.required:
+				r.check(f.plan, n.Content[i+1], joinPath(where, f.name), depth-1)
+			default:
+				r.checkField(f.plan, n.Content[i], n.Content[i+1], joinPath(where, f.name), depth)
 			}
 		}
 	case readMap:
 		for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content) && p.elem.kind != readAny; i += 2 {
-			r.checkField(p.elem, n.Content[i], n.Content[i+1], at+"["+n.Content[i].Value+"]", depth)
+			if value := n.Content[i+1]; value.Kind == yaml.ScalarNode && value.ShortTag() == "!!str" {
+				continue // a label may be ""
+			}
+			r.checkField(p.elem, n.Content[i], n.Content[i+1], where+"["+n.Content[i].Value+"]", depth)
 		}
 	case readSlice:
 		for i := 0; n.Kind == yaml.SequenceNode && i < len(n.Content); i++ {
-			r.check(p.elem, n.Content[i], at+"["+strconv.Itoa(i)+"]", depth-1)
+			r.check(p.elem, n.Content[i], where+"["+strconv.Itoa(i)+"]", depth-1)
 		}
 	}
 }

@@ -37,7 +37,7 @@ func NewCache(dir string, source Source, limit int64) *Cache {
 func (c *Cache) releaseFile(d releases.Digest) string { return filepath.Join(c.dir, d.Hex()+".tar") }
 
 // Open opens a release's tar, from disk or else from the source. Errors are *cells.UnavailableError.
-func (c *Cache) Open(ctx context.Context, d releases.Digest) (*os.File, error) {
+func (c *Cache) Open(ctx context.Context, d releases.Digest) (io.ReadCloser, error) {
 	f, err := os.Open(c.releaseFile(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = c.download(ctx, d); err == nil {

@@ -28,6 +28,9 @@ import (
 // release has this name, its data is overlaid with the cell's values before rendering.
 const ValuesFile = "sluice-values.yaml"
 
+// ChildVerb is the only argument with which a program runs Main.
+const ChildVerb = "render"
+
 const (
 	maxHeader   = 1 << 20 // bytes of the line before a release
 	releaseFile = "release.yaml"

@@ -72,11 +72,19 @@ type Renderer struct {
 	ownValues map[string]any
 	version   string
 	limits    Limits
-	releases  *content.Cache
+	releases  Releases
 }
 
-// New returns a renderer of the releases of a cache. The folders of o must exist.
-func New(o Options, releases *content.Cache) *Renderer {
+// Releases is where a Renderer reads releases.
+type Releases interface {
+	// Open returns the canonical tar of a release, as far as is known: the renderer checks the digest.
+	Open(ctx context.Context, d releases.Digest) (io.ReadCloser, error)
+	// Remove forgets bytes that have another digest, so that Open gets them again.
+	Remove(d releases.Digest) error
+}
+
+// New returns a renderer of those releases. The folders of o must exist.
+func New(o Options, releases Releases) *Renderer {
 	return &Renderer{
 		command: o.Command, dir: o.Dir, temp: o.Temp, ownValues: o.Values,
 		version: rendererVersion(), limits: o.Limits.withDefaults(), releases: releases,

@@ -15,7 +15,8 @@ func valuesRelease(app, targets string) map[string]string {
 	return map[string]string{
 		"release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\nparameters:\n" +
 			"  v: {type: string}\n  n: {type: integer, default: 3}\n",
-		"sluice-values.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: sluice-values}\ndata: {v: x, n: \"1\"}\n",
+		"sluice-values.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: sluice-values}\n" +
+			"data: {v: x, n: \"1\"}\n",
 		"cm.yaml":            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\ndata: " + app + "\n",
 		"kustomization.yaml": "resources: [cm.yaml, sluice-values.yaml]\nreplacements:\n" + targets,
 	}
@@ -26,18 +27,16 @@ func replace(from, path string) string {
 		"  targets:\n  - {select: {kind: ConfigMap, name: app}, fieldPaths: [" + path + "], options: {create: true}}\n"
 }
 
-// A parameter of type string stays a string, whatever it looks like, in fields that replacements create, that are
-// there, and after a patch in an overlay; numbers stay numbers.
+// A parameter of type string stays a string, whatever it looks like, in fields that replacements create, in fields that
+// are there, and after a patch in an overlay; numbers stay numbers.
 func TestStringsStayStrings(t *testing.T) {
 	for _, v := range []string{"0123", "2026-01-01", "1e3", "true", "null", "~", "", "yes", "0x1F", "1_000", ".5",
-		"12:30:45",
-		"3", "-7", "+1", ".inf", "NaN", "0o17", "<<", "=", " x ", "a: b", "[x]", "# no", "2026-01-01T00:00:00Z",
-		"plain"} {
+		"12:30:45", "3", "-7", "+1", ".inf", "NaN", "0o17", "<<", "=", " x ", "a: b", "[x]", "# no",
+		"2026-01-01T00:00:00Z", "plain"} {
 		files := valuesRelease(`{there: nobody, quoted: "1", text: hello, other: 1}`, replace("v", "data.made")+
 			replace("v", "data.there")+replace("v", "data.quoted")+replace("n", "data.number"))
 		overlay := map[string]string{
-			"release.yaml": strings.Replace(files["release.yaml"], "parameters:",
-				"profiles: {default: over}\nparameters:", 1),
+			"release.yaml": files["release.yaml"] + "profiles: {default: over}\n",
 			"over/kustomization.yaml": "resources: [../base]\nnamePrefix: p-\npatches:\n- target: {kind: ConfigMap}\n" +
 				"  patch: |-\n    - op: add\n      path: /data/more\n      value: x\n",
 		}
@@ -114,11 +113,10 @@ func TestStringsKeepGeneratedNames(t *testing.T) {
 // Files may have any name that kustomize on a disk takes, whether they are used or not.
 func TestFilesOfAnyName(t *testing.T) {
 	for _, name := range []string{"notes/read me.md", "größe.txt", "c++.conf", "node (full).json", "a..b.txt",
-		"日本/x.txt",
-		"it's.txt", "a_u20_b.txt", "[x].txt", "a*b.txt"} {
+		"日本/x.txt", "it's.txt", "a_u20_b.txt", "[x].txt", "a*b.txt"} {
 		files := agenttest.Release("1.0.0", map[string]string{"base/" + name: "text of " + name + "\n",
-			"base/kustomization.yaml": "resources: [app.yaml]\nconfigMapGenerator:\n- name: files\n  files:\n  - \"key=" + name +
-				"\"\n", "base/app.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n",
+			"base/kustomization.yaml": "resources: [app.yaml]\nconfigMapGenerator:\n- name: files\n  files:\n" +
+				"  - \"key=" + name + "\"\n", "base/app.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n",
 			"kustomization.yaml": "resources: [base]\n", "un used/é.md": ""})
 		r, a := newRenderer(t, files)
 		m, err := r.Render(t.Context(), a)

@@ -190,14 +190,10 @@ func (a *App) mirrorDir(at Location) (dir string, cleanup func(), err error) {
 			return "", nil, err
 		}
 	}
-	cache := a.Getenv("XDG_CACHE_HOME")
-	if home := a.Getenv("HOME"); cache == "" && home != "" {
-		cache = filepath.Join(home, ".cache")
-	}
 	temporary := strings.HasPrefix(address, filepath.Clean(os.TempDir())+string(filepath.Separator))
-	if cache != "" && !temporary {
+	if cache := CacheDir(a, "mirrors"); cache != "" && !temporary {
 		sum := sha256.Sum256([]byte(address + "\x00" + at.Branch))
-		dir = filepath.Join(cache, "sluice", "mirrors", hex.EncodeToString(sum[:8]))
+		dir = filepath.Join(cache, hex.EncodeToString(sum[:8]))
 		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err == nil {
 			return dir, keep, nil
 		}
@@ -207,6 +203,22 @@ func (a *App) mirrorDir(at Location) (dir string, cleanup func(), err error) {
 		return "", nil, fmt.Errorf("make a folder for the mirror: %w", err)
 	}
 	return filepath.Join(borrowed, "mirror"), func() { _ = os.RemoveAll(borrowed) }, nil
+}
+
+// CacheDir returns the folder of a kind of thing that can be made again: in the user's cache or, without one, in
+// --data; empty if there is neither. The folder may be missing.
+func CacheDir(a *App, kind string) string {
+	cache := a.Getenv("XDG_CACHE_HOME")
+	home := a.Getenv("HOME")
+	switch {
+	case cache != "":
+		return filepath.Join(cache, "sluice", kind)
+	case home != "":
+		return filepath.Join(home, ".cache", "sluice", kind)
+	case a.Data != "":
+		return filepath.Join(a.Data, kind)
+	}
+	return ""
 }
 
 // ReadReleases reads the releases at the branch's tip.

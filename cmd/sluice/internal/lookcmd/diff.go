@@ -2,6 +2,7 @@ package lookcmd
 
 import (
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -18,16 +19,20 @@ type releaseDiff struct {
 	From    string         `json:"from"` // the head; empty: none yet
 	To      string         `json:"to"`
 	Files   []cli.FileDiff `json:"files"`
+
+	before, after fs.FS // that have the releases
 }
 
 func DiffVerb(a *cli.App) *cobra.Command {
-	stat := false
+	stat, rendered, cell := false, false, ""
 	cmd := &cobra.Command{
 		Use:     "diff CHANNEL [V]",
 		GroupID: cli.GroupLook,
 		Short:   "Show what another release would change in a channel",
 		Long: `Compares the files of the channel's head with those of release V or, without V, of the newest
-release without faults.`,
+release without faults. With --rendered, compares the manifests that cells of the channel get.`,
+		Example: `  sluice diff dedicated
+  sluice diff dedicated 2026.11.3 --rendered --cell acme`,
 		Args: cli.ArgumentCount(1, 2, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			repo, err := a.OpenReleases(cmd.Context(), cmd)
@@ -39,7 +44,16 @@ release without faults.`,
 			if err != nil {
 				return err
 			}
+			if rendered || cell != "" {
+				repo.Loader.AllReleases = true
+				if s, err = repo.ReadReleases(cmd.Context()); err != nil {
+					return err
+				}
+			}
 			c, err := diffReleases(s, repo, args)
+			if err == nil && (rendered || cell != "") {
+				err = diffRendered(cmd.Context(), a, s, c, cell)
+			}
 			if err != nil {
 				return fmt.Errorf("diff %s: %w", strings.Join(args, " "), err)
 			}
@@ -52,6 +66,8 @@ release without faults.`,
 		},
 	}
 	cmd.Flags().BoolVar(&stat, "stat", false, "print only the names of the files")
+	cmd.Flags().BoolVar(&rendered, "rendered", false, "compare what the releases render to, for each kind of cell")
+	cmd.Flags().StringVar(&cell, "cell", "", "`NAME` of the cell to render for (implies --rendered)")
 	return cmd
 }
 
@@ -84,10 +100,12 @@ func diffReleases(s *edits.Releases, repo *cli.OpenRepository, args []string) (*
 		if err != nil {
 			return nil, err
 		}
+		out.before = files
 		if before, err = edits.ReleaseFiles(files, e.Release); err != nil {
 			return nil, err
 		}
 	}
+	out.after = s.Files
 	after, err := edits.ReleaseFiles(s.Files, out.To)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/trial"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/repository"
@@ -99,7 +100,19 @@ func readFlagsTip(ctx context.Context, a *cli.App, address string) (*edits.Flags
 	return repo.ReadFlags(ctx)
 }
 
-func validateDesired(d *plan.Desired) findings { return findings{d.AllFaults(), d.Notes()} }
+// validateReleases returns the faults of a release repository. The releases that matter now are rendered as cells
+// would.
+func validateReleases(ctx context.Context, a *cli.App, files fs.FS, d *plan.Desired) (findings, error) {
+	found := findings{d.AllFaults(), d.Notes()}
+	r, err := trial.Open(a)
+	if err != nil {
+		return found, err
+	}
+	defer r.Close()
+	rendered, err := r.CheckAll(ctx, files, d)
+	found.faults = manifest.Sort(append(found.faults, rendered...))
+	return found, err
+}
 
 func validateTarget(ctx context.Context, a *cli.App, target string) (findings, error) {
 	if cli.IsRemote(target) {
@@ -126,7 +139,7 @@ func validateTarget(ctx context.Context, a *cli.App, target string) (findings, e
 	if err != nil {
 		return findings{}, err
 	}
-	return validateDesired(d), nil
+	return validateReleases(ctx, a, os.DirFS(target), d)
 }
 
 // validateTip returns the faults at the tip of a repository's branch, with its history; without commits, none.
@@ -152,7 +165,7 @@ func validateTip(ctx context.Context, a *cli.App, address string) (findings, err
 	if err != nil {
 		return findings{}, err
 	}
-	return validateDesired(d), nil
+	return validateReleases(ctx, a, files, d)
 }
 
 // openTip opens a repository and returns its branch's tip. If the tip is empty, nothing is left open.
@@ -183,7 +196,9 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) (findings, er
 		if err != nil {
 			return findings{}, err
 		}
-		found = validateDesired(alone)
+		if found, err = validateReleases(ctx, a, files, alone); err != nil {
+			return found, err
+		}
 	}
 	rev := "HEAD"
 	if a.Branch != "" {

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cells/agent"
+	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/directory"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/cells/process"
@@ -256,7 +257,7 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 	defer func() { _ = release() }() // the lock ends with the process in any case
 	o.Target = target
 	if o.Render == nil {
-		o.Render = []string{self, RenderName}
+		o.Render = []string{self, render.ChildVerb}
 	}
 	runs, err := agent.New(o)
 	if err != nil {

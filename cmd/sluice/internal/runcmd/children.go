@@ -8,30 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 )
-
-// RenderName is the hidden verb that the agent starts as a child: it renders one release and exits. package
-// main runs it before any setup; the command here only describes it.
-const RenderName = "render"
-
-func RenderVerb(a *cli.App) *cobra.Command {
-	return &cobra.Command{
-		Use:    RenderName,
-		Hidden: true,
-		Short:  "Render one release for an agent: a request and a tar on standard input, manifests on standard output",
-		Args:   cli.ArgumentCount(0, 0, ""),
-		RunE: func(*cobra.Command, []string) error {
-			if code := render.Main(a.Stdin, a.Stdout.Writer); code != 0 {
-				return cli.WithExitCode(cli.Fail(errors.New("render: standard input has no request"),
-					"the agent starts this by itself"), code)
-			}
-			return nil
-		},
-	}
-}
 
 // SuperviseName is the hidden verb that the agent starts between itself and a hook: see process.Supervise. package main
 // runs it before any setup; the command here only describes it.
