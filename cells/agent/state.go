@@ -45,7 +45,8 @@ type state struct {
 	unhealthyReason string // why health does not hold
 	nextHeal        time.Time
 	healProblem     string
-	healBlocked     string // why healing can't be tried: what it needs is unavailable
+	healBlocked     string   // why healing can't be tried: what it needs is unavailable
+	notes           []string // of the target, which keep nothing from working
 }
 
 type health int
@@ -76,8 +77,13 @@ const (
 type step struct {
 	Task       task
 	Assignment *cells.Assignment
+	Rollback   bool      // for taskApply: see attempt
+	Proven     bool      // for taskHeal: health of the assignment held for long enough
 	At         time.Time // for taskRest: when to decide again; zero: on the next event
 }
+
+// changePause is the time between a change that the target noticed and a look at it: changes come in numbers.
+const changePause = 200 * time.Millisecond
 
 // minHealthPause and maxHealthPause bound the pauses between health checks until health holds.
 const (
@@ -108,7 +114,7 @@ func (s *state) attemptStep(now time.Time) step {
 	case phasePreparing:
 		return step{Task: taskPrepare, Assignment: &a.Assignment}
 	case phaseApplying:
-		return step{Task: taskApply, Assignment: &a.Assignment}
+		return step{Task: taskApply, Assignment: &a.Assignment, Rollback: a.Rollback}
 	case phaseApplied:
 		return s.watchStep(&a.Assignment, now)
 	case phaseStuck:
@@ -135,7 +141,7 @@ func (s *state) watchStep(a *cells.Assignment, now time.Time) step {
 	healable := !s.targetVerified || s.wasHealthy || s.Attempt == nil || !s.Attempt.Applied
 	switch {
 	case healable && !now.Before(s.nextHeal):
-		return step{Task: taskHeal, Assignment: a}
+		return step{Task: taskHeal, Assignment: a, Proven: s.Attempt == nil}
 	case !now.Before(s.nextHealthCheck):
 		return step{Task: taskCheckHealth, Assignment: a}
 	case healable && s.nextHeal.Before(s.nextHealthCheck):
@@ -380,6 +386,7 @@ func (s *state) completeAttempt() {
 	s.Failures = slices.DeleteFunc(slices.Clone(s.Failures), func(f cells.Failure) bool {
 		return f.Assignment.Channel == a.Channel && f.Assignment.Sequence == a.Sequence && f.Assignment.SameContent(a)
 	})
+	s.nextHeal = time.Time{} // it removes what earlier releases left
 	s.Features = s.Attempt.Features
 	s.Attempt, s.LastGood, s.Dirty, s.NoReturn, s.problem = nil, &a, false, false, ""
 }
@@ -434,6 +441,17 @@ func (s *state) handleHealed(n int, err error, now time.Time) {
 	if n > 0 {
 		s.recordEvent("healed", s.runningAssignment(), words.Count(n, "object")+" restored")
 		s.nextHealthCheck = now // the heal may have changed it
+	}
+}
+
+// handleTargetChange records that the target noticed a change: it is looked at soon, not at the end of an interval.
+func (s *state) handleTargetChange(now time.Time) {
+	soon := now.Add(changePause)
+	if soon.Before(s.nextHeal) {
+		s.nextHeal = soon
+	}
+	if soon.Before(s.nextHealthCheck) {
+		s.nextHealthCheck = soon
 	}
 }
 
