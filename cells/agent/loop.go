@@ -131,7 +131,7 @@ func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.T
 	case <-ctx.Done():
 	case <-alarm:
 	case <-l.targetChanges:
-		l.state.handleTargetChange(time.Now())
+		l.state.bringForward(time.Now())
 	case d := <-l.desired:
 		l.lastDesired = d
 		l.state.head = d.Head.Digest

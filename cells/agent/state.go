@@ -36,17 +36,30 @@ type state struct {
 	retryAt        time.Time       // the step waits until then; zero: it does not wait
 	healthDeadline time.Time       // for what was applied to become healthy
 
+	lookTimes
 	health          health
 	healthySince    time.Time // zero: not healthy
-	nextHealthCheck time.Time
 	healthPause     time.Duration
 	targetVerified  bool   // this process has compared the target with what it should have: only then health counts
 	wasHealthy      bool   // the attempt was healthy once
 	unhealthyReason string // why health does not hold
-	nextHeal        time.Time
 	healProblem     string
 	healBlocked     string   // why healing can't be tried: what it needs is unavailable
 	notes           []string // of the target, which keep nothing from working
+}
+
+// lookTimes says when to look at the target next.
+type lookTimes struct{ nextHealthCheck, nextHeal time.Time }
+
+// bringForward takes a change that the target noticed: it is looked at soon, not at the end of an interval.
+func (l *lookTimes) bringForward(now time.Time) {
+	soon := now.Add(changePause)
+	if soon.Before(l.nextHeal) {
+		l.nextHeal = soon
+	}
+	if soon.Before(l.nextHealthCheck) {
+		l.nextHealthCheck = soon
+	}
 }
 
 type health int
@@ -441,17 +454,6 @@ func (s *state) handleHealed(n int, err error, now time.Time) {
 	if n > 0 {
 		s.recordEvent("healed", s.runningAssignment(), words.Count(n, "object")+" restored")
 		s.nextHealthCheck = now // the heal may have changed it
-	}
-}
-
-// handleTargetChange records that the target noticed a change: it is looked at soon, not at the end of an interval.
-func (s *state) handleTargetChange(now time.Time) {
-	soon := now.Add(changePause)
-	if soon.Before(s.nextHeal) {
-		s.nextHeal = soon
-	}
-	if soon.Before(s.nextHealthCheck) {
-		s.nextHealthCheck = soon
 	}
 }
 

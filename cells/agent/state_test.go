@@ -352,7 +352,7 @@ func TestTargetChangeIsLookedAtSoon(t *testing.T) {
 	heals := 0
 	for ms := range 10_000 {
 		now := start.Add(time.Minute + time.Duration(ms)*time.Millisecond)
-		s.handleTargetChange(now)
+		s.bringForward(now)
 		switch s.nextStep(now).Task {
 		case taskHeal:
 			heals++
