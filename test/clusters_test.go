@@ -37,8 +37,8 @@ data: {version: %q}
 }
 
 // Faults 32 and 34 on five clusters, each with an API server of its own: a release goes by staging into dedicated. A
-// bad one is stopped in staging by what its pods do, the cell goes back by itself, and the replicas of before serve all the
-// while.
+// bad one is stopped in staging by what its pods do, the cell goes back by itself, and the replicas of before serve all
+// the while.
 func TestFault32OnFiveClusters(t *testing.T) {
 	names := []string{"eu-1", "acme", "bolt", "core", "dyne"}
 	w := newWorld(t, func(files map[string]string) {

@@ -14,8 +14,8 @@
 //   - No object is deleted to be created anew. A field that somebody else owns is an error that names the field and its
 //     owner, unless release.yaml takes that program's fields over.
 //   - Drift is a difference in fields that the agent owns, compared with what the API server made of them when they
-//     were applied. So defaults, quantities and webhooks are no drift. If somebody keeps changing an object back, it is left
-//     alone after a few heals, and this is said.
+//     were applied. So defaults, quantities and webhooks are no drift. If somebody keeps changing an object back, it is
+//     left alone after a few heals, and this is said.
 //
 // The package decides nothing about releases: it never rolls back by itself. It listens on nothing, and dials only the
 // API server. The decisions are pure functions over values: readObjects, batches, planRemoval, judgeHeal, assess.

@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -45,13 +46,20 @@ func (t *Target) heal(ctx context.Context, r cells.Rendered) (mended int, err er
 				mended++
 			}
 		}
-	} else if mended, err = t.healDrift(ctx, r); err != nil {
+	} else if mended, err = t.healDrift(ctx, r); err != nil && !isRecurring(err) {
 		return mended, err
 	}
 	if r.Proven && t.inventory.hasLeftovers() {
-		return mended, t.removeLeftovers(ctx)
+		if removeErr := t.removeLeftovers(ctx); removeErr != nil {
+			return mended, removeErr
+		}
 	}
-	return mended, nil
+	return mended, err
+}
+
+func isRecurring(err error) bool {
+	_, ok := errors.AsType[*cells.RecurringDriftError](err)
+	return ok
 }
 
 func (t *Target) fingerprints() map[id]string {
@@ -82,6 +90,7 @@ func (t *Target) healDrift(ctx context.Context, r cells.Rendered) (mended int, e
 		return 0, unavailable("look at the cluster", err)
 	}
 	var drifted []object
+	var resisted []string
 	now := time.Now()
 	for _, o := range objects {
 		e := t.inventory.byID[o.id]
@@ -92,8 +101,19 @@ func (t *Target) healDrift(ctx context.Context, r cells.Rendered) (mended int, e
 			drifted = append(drifted, o)
 		} else {
 			t.view.expectFingerprint(o.id, "") // what becomes of it is no news
+			resisted = append(resisted, o.id.String())
 		}
 	}
+	if mended, err = t.healObjects(ctx, r, drifted); err != nil || len(resisted) == 0 {
+		return mended, err
+	}
+	return mended, &cells.RecurringDriftError{Reason: "somebody else keeps changing what the agent heals, so it leaves " +
+		"them alone for now: remove the fields from the release, or stop the other program: " +
+		names(resisted, func(s string) string { return s })}
+}
+
+// healObjects applies objects that drifted.
+func (t *Target) healObjects(ctx context.Context, r cells.Rendered, drifted []object) (mended int, err error) {
 	if len(drifted) == 0 {
 		return 0, nil
 	}

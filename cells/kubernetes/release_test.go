@@ -247,16 +247,16 @@ func TestSomebodyResists(t *testing.T) {
 				w.kubectl(t, args...)
 				w.open(t)
 				n, err := w.target.Heal(t.Context(), r)
-				must(t, err)
+				var recurring *cells.RecurringDriftError
+				if isRecurring := errors.As(err, &recurring); i > 8 && !isRecurring || err != nil && !isRecurring {
+					t.Errorf("heal %d says %v", i, err)
+				}
 				if healed += n; i > 8 && n > 0 {
 					t.Errorf("heal %d still mends", i)
 				}
 			}
 			if healed == 0 || healed > 6 {
 				t.Errorf("%d heals", healed)
-			}
-			if notes := strings.Join(w.target.Notes(), ""); !strings.Contains(notes, "keeps changing") {
-				t.Errorf("the notes are %q", notes)
 			}
 			// The next release is applied in any case.
 			must(t, w.target.Apply(t.Context(), release("1.1.0", documents(configMap("a", "2"), configMap("b", "1")))))

@@ -299,20 +299,18 @@ type unhealthyObject struct {
 	assessment
 }
 
-// Notes says what is kept, what hangs, and what somebody else keeps changing.
+// Notes says what is kept, what hangs, and what is not healed because the cell's owner says so.
 func (t *Target) Notes() []string {
 	if t.inventory == nil {
 		return nil
 	}
-	var kept, hanging, resisted, suspended []string
+	var kept, hanging, suspended []string
 	for _, e := range t.inventory.Entries {
 		switch {
 		case e.Kept != "":
 			kept = append(kept, fmt.Sprintf("%s (%s)", e.id, e.Kept))
 		case e.Deleting != nil:
 			hanging = append(hanging, fmt.Sprintf("%s since %s: %s", e.id, words.FormatTime(*e.Deleting), e.Held))
-		case e.Resisted:
-			resisted = append(resisted, e.id.String())
 		}
 		if o, ok := t.view.look(e.id); ok && e.Current && o.healSuspended {
 			suspended = append(suspended, e.id.String())
@@ -326,8 +324,6 @@ func (t *Target) Notes() []string {
 		objects []string
 		text    string
 	}{
-		{resisted, "somebody else keeps changing what the agent heals, so it leaves them alone for now: remove the fields " +
-			"from the release, or stop the other program: "},
 		{hanging, "removed, but not gone: "},
 		{suspended, "not healed, because the cell's owner suspended it: "},
 		{kept, "no release has them any more, and they stay: "},
