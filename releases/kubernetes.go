@@ -39,7 +39,7 @@ func (c *releaseValidator) validateKubernetes() {
 				continue
 			}
 			if _, err := health.Compile(e.text); err != nil {
-				c.addFault(manifest.WrongValue, at+"."+e.field, "%v", err)
+				c.addFault(manifest.WrongValue, at+"."+e.field, "health of %s: %s: %v", rule.Kind, e.field, err)
 			}
 		}
 	}
