@@ -71,8 +71,8 @@ func loadInventory(file, cell string) (*inventory, error) {
 	if err != nil {
 		return nil, &damagedInventory{fmt.Errorf("the inventory %s is damaged: %w", file, err)}
 	}
-	if inv.Cell != cell {
-		return nil, fmt.Errorf("the inventory %s belongs to cell %s, not to %s", file, inv.Cell, cell)
+	if inv.Cell != cell { // it was renamed: the agent's journal has the folder's cell; objects get its label anew
+		inv.Cell, inv.Applied = cell, false
 	}
 	inv.index()
 	return inv, nil

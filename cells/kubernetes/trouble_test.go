@@ -355,6 +355,22 @@ func TestInventoryIsLost(t *testing.T) {
 	}
 }
 
+// A cell that was renamed keeps its objects, under its new label.
+func TestCellIsRenamed(t *testing.T) {
+	w := newWorld(t, shared.Get(t))
+	r := release("1.0.0", documents(configMap("a", "1"), configMap("b", "1")))
+	w.install(t, r)
+	w.options.Cell += "-x"
+	w.open(t)
+	_, err := w.target.Heal(t.Context(), r)
+	must(t, err)
+	w.install(t, release("1.1.0", configMap("a", "1")))
+	if got := w.kubectl(t, "get", "configmaps", "-l", "sluice/cell="+w.options.Cell, "-o", "name"); got != "configmap/a" {
+		t.Errorf("with the new label there is %q", got)
+	}
+	w.wantThere(t, false, "configmap", "b")
+}
+
 // A large release: thousands of objects are applied, watched and removed, in bounded memory.
 func TestManyObjects(t *testing.T) {
 	w := newWorld(t, shared.Get(t))
