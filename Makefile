@@ -12,15 +12,20 @@ RACE    ?= $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
 # Folders with a go.mod: ours, and those under test whose requirements are nobody else's.
-MODULES = $(dir $(shell git ls-files --cached --others --exclude-standard go.mod '*/go.mod'))
+# test/kube is Kubernetes and 100 lines, which its build checks.
+MODULES = $(filter-out test/kube/,$(dir $(shell git ls-files --cached --others --exclude-standard go.mod '*/go.mod')))
 
 .PHONY: build
 build: ## The binary, in bin/.
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/sluice
 
 .PHONY: test
-test: ## All tests, with the race detector. They start a PostgreSQL of their own, and fail without one.
+test: cluster ## All tests, with the race detector. They start a PostgreSQL and Kubernetes of their own, and fail without.
 	$(GO) test $(RACE) -timeout $(TIMEOUT) ./...
+
+.PHONY: cluster
+cluster: ## The programs of a Kubernetes control plane, for tests: minutes and 4 GB of Go's cache for the first time, then at once.
+	@test/kube/ensure.sh >/dev/null
 
 .PHONY: lint
 lint: ## Formatting, vet, staticcheck, of every module.
@@ -53,6 +58,10 @@ bench-fleet: ## The same for ten thousand cells: server, load and bare baselines
 .PHONY: bench-strangers
 bench-strangers: ## Reports of known cells while strangers flood the cells' listener, beside the same at rest.
 	$(GO) run ./test/fleet -only strangers
+
+.PHONY: bench-kube
+bench-kube: cluster ## The Kubernetes target on a real API server, beside kubectl apply in the same run.
+	$(GO) run ./test/clusterbench
 
 .PHONY: fuzz
 fuzz: ## What is read from outside, with made-up input: each fuzz test for FUZZTIME, one after the other.

@@ -1,12 +1,21 @@
 package cells
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/sluice-cd/sluice/releases"
+)
 
 // Rendered holds the manifests of an assignment: files by slash-separated relative path.
 type Rendered struct {
 	Assignment Assignment
 	Files      map[string][]byte
-	Objects    []Object // that the files describe, in the order in which to apply them
+	Objects    []Object            // that the files describe, in the order in which to apply them
+	Kubernetes releases.Kubernetes // the release's own rules for a cluster
+	Back       bool                // this is a rollback: what is stateful outlives it
+	Proven     bool                // health held for long enough: what earlier releases left may be removed
 }
 
 // Object names an object of a manifest.
@@ -18,9 +27,10 @@ type Object struct {
 }
 
 // Target applies a cell's manifests. Calls never overlap. Every method honours ctx and may be killed at any instant:
-// Apply, called again with the same value, completes the work.
+// Apply, called again with the same value, completes the work. A target that can't switch in one step removes nothing
+// that only an earlier release had, before a Heal of something Proven.
 type Target interface {
-	// Apply makes r current, all of it or nothing, and returns once it is durable.
+	// Apply makes r current and returns once it is durable.
 	Apply(ctx context.Context, r Rendered) error
 	// Health returns nil if what was applied works now, and an *Unhealthy if it does not work (yet).
 	Health(ctx context.Context) error
@@ -29,10 +39,55 @@ type Target interface {
 	Heal(ctx context.Context, r Rendered) (mended int, err error)
 }
 
-// Unhealthy says that what runs does not work (yet).
-type Unhealthy struct{ Reason string }
+// Watcher is a Target that notices changes by itself.
+type Watcher interface {
+	// Changed returns a channel that receives when a Heal or a health check may find something new. Several changes
+	// before the receiver looks count as one.
+	Changed() <-chan struct{}
+}
 
-func (u *Unhealthy) Error() string { return u.Reason }
+// Noter is a Target that knows more than whether it works.
+type Noter interface {
+	// Notes returns what people should know though nothing keeps the product from working, such as a deletion that
+	// hangs. It may be called between other calls, not during one.
+	Notes() []string
+}
+
+// MaxUnhealthyObjects is how many objects an Unhealthy names.
+const MaxUnhealthyObjects = 20
+
+// Unhealthy says that what runs does not work (yet).
+type Unhealthy struct {
+	Reason  string
+	Objects []ObjectHealth // at most MaxUnhealthyObjects; none: the target knows no objects
+	More    int            // how many other objects are unhealthy
+}
+
+// ObjectHealth says why one object is unhealthy.
+type ObjectHealth struct {
+	Object string   // kind, namespace and name
+	Reason string   // of one line
+	Events []string // what happened to it last, newest first; few, and of one line each
+}
+
+func (u *Unhealthy) Error() string {
+	var text strings.Builder
+	text.WriteString(u.Reason)
+	for i, o := range u.Objects {
+		separator := "; "
+		if i == 0 {
+			separator = ": "
+		}
+		text.WriteString(separator + o.Object + ": " + o.Reason)
+		if len(o.Events) > 0 {
+			text.WriteString(" (" + strings.Join(o.Events, "; ") + ")")
+		}
+	}
+	if u.More > 0 {
+		fmt.Fprintf(&text, "; and %d more", u.More)
+	}
+	return text.String()
+}
 
 // RecurringDriftError says what drifts again after each heal, and what the target does about it.
 type RecurringDriftError struct{ Reason string }

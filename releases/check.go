@@ -27,6 +27,7 @@ func validateRelease(d *manifest.Doc[Release], t *releaseTree) []Fault {
 		c.validateParameter(name, d.Value.Parameters[name])
 	}
 	c.validateProfiles()
+	c.validateKubernetes()
 	return c.faults
 }
 

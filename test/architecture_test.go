@@ -130,8 +130,9 @@ func arrows() map[string][]string {
 		"cells/agent/flagserver": {"releases", "cells", "flags", "flags/ofrep", "cells/agent/clock",
 			"cells/agent/content", "cells/agent/disk",
 			"internal/wake", "internal/words"},
-		"cells/agent":     with("cells/process", "cells/identity", "flags/ofrep"),
-		"cells/directory": with("cells/process", "internal/filelock"),
+		"cells/agent":      with("cells/process", "cells/identity", "flags/ofrep"),
+		"cells/directory":  with("cells/process", "internal/filelock"),
+		"cells/kubernetes": with("cells/agent/disk", "releases/health"),
 	}
 }
 
@@ -173,9 +174,10 @@ func nested(allowed map[string][]string, path string) []string {
 // homes says, of an import that begins so, which folders may have it. Every direct requirement of go.mod is named.
 func homes() map[string][]string {
 	return map[string][]string{
-		"cel.dev/":                        {"channels"},
+		"cel.dev/":                        {"channels", "releases/health"},
 		"database/sql":                    {"engine/store"},
 		"github.com/danielgtaylor/huma":   {"engine/controlplane"},
+		"github.com/fluxcd/cli-utils":     {"cells/kubernetes"}, // kstatus alone
 		"github.com/fsnotify/fsnotify":    {"internal/gitrepo"},
 		"github.com/go-git/":              {"internal/gitrepo"},
 		"github.com/google/go-cmp":        {}, // tests only
@@ -202,11 +204,13 @@ func homes() map[string][]string {
 		"golang.org/x/term":  {"cmd"},
 		"golang.org/x/text":  {"releases"},
 		"modernc.org/sqlite": {"engine/store"},
-		"net/http": {"internal/gitrepo", "engine", "cells/agent", "cmd", "flags/ofrep",
+		"net/http": {"internal/gitrepo", "engine", "cells/agent", "cells/kubernetes", "cmd", "flags/ofrep",
 			"flags/provider"},
 		"os/exec":                {"internal/gitrepo", "cells", "cmd"},
 		"pgregory.net/rapid":     {}, // tests only
+		"k8s.io/":                {"cells/kubernetes"},
 		"sigs.k8s.io/kustomize/": {"cells/agent/render"},
+		"sigs.k8s.io/yaml":       {"cells/kubernetes"},
 	}
 }
 
@@ -259,7 +263,8 @@ func TestEveryLibraryHasAHome(t *testing.T) {
 func TestPureCore(t *testing.T) {
 	pure := []string{
 		"internal/jsondoc", "internal/manifest", "internal/manifest/edit", "internal/overlay", "internal/reason",
-		"internal/window", "internal/cleantext", "internal/words", "internal/wake", "releases", "channels", "cells",
+		"internal/window", "internal/cleantext", "internal/words", "internal/wake", "releases",
+		"releases/health", "channels", "cells",
 		"flags", "flags/announce", "flags/jsonlogic", "flags/repository",
 		"engine/plan", "engine/plan/kept", "engine/view",
 		"engine/roster", "engine/edits", "engine/simulate", "engine/access",

@@ -104,6 +104,8 @@ func goFiles(t *testing.T) (files []string) {
 		switch {
 		case err != nil:
 			return err
+		case name == filepath.Join("..", "test", "kube"): // hashed: a change of a byte makes minutes of building
+			return filepath.SkipDir
 		case entry.IsDir() && (strings.HasPrefix(entry.Name(), ".") && name != ".." || entry.Name() == "node_modules"):
 			return filepath.SkipDir
 		case strings.HasSuffix(name, ".go"):

@@ -224,6 +224,9 @@ func (a *Agent) openState() (_ *loop, err error) {
 		ownerChanges: make(chan ownerDecisions),
 		retries:      make(chan struct{}),
 	}
+	if w, ok := a.options.Target.(cells.Watcher); ok {
+		l.targetChanges = w.Changed()
+	}
 	l.reporter = plane.NewReporter(a.client, outbox, plane.ReporterOptions{
 		Version: a.options.Version, Infrastructure: a.options.Infrastructure, Every: a.options.ReportEvery,
 	})

@@ -36,6 +36,8 @@ type loop struct {
 	registered   chan plane.Order    // where the order began, once the cell is registered
 	retries      chan struct{}       // from watchOwnerFile: the owner asks for another try
 
+	targetChanges <-chan struct{} // see cells.Watcher; nil: the target notices nothing by itself
+
 	savedJournal []byte         // the journal as on disk
 	savedOffer   []byte         // offered.json as on disk
 	lastDesired  *cells.Desired // the newest received by this process; nil: none
@@ -53,6 +55,7 @@ type runningStep struct {
 type stepResult struct {
 	healed   int
 	features []string // that the step's release contains; nil: not known
+	notes    []string // of the target
 	err      error
 }
 
@@ -127,6 +130,8 @@ func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.T
 	select {
 	case <-ctx.Done():
 	case <-alarm:
+	case <-l.targetChanges:
+		l.state.bringForward(time.Now())
 	case d := <-l.desired:
 		l.lastDesired = d
 		l.state.head = d.Head.Digest
@@ -155,6 +160,9 @@ func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.T
 // foldResult passes the result of a step to the state.
 func (l *loop) foldResult(done step, r stepResult, now time.Time) {
 	t := done.Task
+	if t == taskApply || t == taskHeal {
+		l.state.notes = r.notes
+	}
 	if r.features != nil {
 		l.state.recordFeatures(done.Assignment, r.features)
 	}
@@ -199,12 +207,17 @@ func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment) 
 	switch s.Task {
 	case taskApply:
 		l.agent.testPoint("applying")
+		rendered.Back = s.Rollback
 		if r.err = target.Apply(ctx, rendered.Rendered); r.err == nil {
 			l.agent.testPoint("target has it")
 			l.pruneCaches(s.Assignment, lastGood)
 		}
 	case taskHeal:
+		rendered.Proven = s.Proven
 		r.healed, r.err = target.Heal(ctx, rendered.Rendered)
+	}
+	if n, ok := target.(cells.Noter); ok {
+		r.notes = n.Notes()
 	}
 	return r
 }

@@ -50,7 +50,8 @@ func (s *state) watchedState() cells.State {
 
 func (s *state) problemSummary() string {
 	var problems []string
-	for _, m := range []string{s.problem, s.unhealthyReason, s.healProblem, s.healBlocked, s.waitReason} {
+	said := append([]string{s.problem, s.unhealthyReason, s.healProblem, s.healBlocked, s.waitReason}, s.notes...)
+	for _, m := range said {
 		if m != "" && !slices.Contains(problems, m) {
 			problems = append(problems, m)
 		}

@@ -36,16 +36,30 @@ type state struct {
 	retryAt        time.Time       // the step waits until then; zero: it does not wait
 	healthDeadline time.Time       // for what was applied to become healthy
 
+	lookTimes
 	health          health
 	healthySince    time.Time // zero: not healthy
-	nextHealthCheck time.Time
 	healthPause     time.Duration
 	targetVerified  bool   // this process has compared the target with what it should have: only then health counts
 	wasHealthy      bool   // the attempt was healthy once
 	unhealthyReason string // why health does not hold
-	nextHeal        time.Time
 	healProblem     string
-	healBlocked     string // why healing can't be tried: what it needs is unavailable
+	healBlocked     string   // why healing can't be tried: what it needs is unavailable
+	notes           []string // of the target, which keep nothing from working
+}
+
+// lookTimes says when to look at the target next.
+type lookTimes struct{ nextHealthCheck, nextHeal time.Time }
+
+// bringForward takes a change that the target noticed: it is looked at soon, not at the end of an interval.
+func (l *lookTimes) bringForward(now time.Time) {
+	soon := now.Add(changePause)
+	if soon.Before(l.nextHeal) {
+		l.nextHeal = soon
+	}
+	if soon.Before(l.nextHealthCheck) {
+		l.nextHealthCheck = soon
+	}
 }
 
 type health int
@@ -76,8 +90,13 @@ const (
 type step struct {
 	Task       task
 	Assignment *cells.Assignment
+	Rollback   bool      // for taskApply: see attempt
+	Proven     bool      // for taskHeal: health of the assignment held for long enough
 	At         time.Time // for taskRest: when to decide again; zero: on the next event
 }
+
+// changePause is the time between a change that the target noticed and a look at it: changes come in numbers.
+const changePause = 200 * time.Millisecond
 
 // minHealthPause and maxHealthPause bound the pauses between health checks until health holds.
 const (
@@ -108,7 +127,7 @@ func (s *state) attemptStep(now time.Time) step {
 	case phasePreparing:
 		return step{Task: taskPrepare, Assignment: &a.Assignment}
 	case phaseApplying:
-		return step{Task: taskApply, Assignment: &a.Assignment}
+		return step{Task: taskApply, Assignment: &a.Assignment, Rollback: a.Rollback}
 	case phaseApplied:
 		return s.watchStep(&a.Assignment, now)
 	case phaseStuck:
@@ -135,7 +154,7 @@ func (s *state) watchStep(a *cells.Assignment, now time.Time) step {
 	healable := !s.targetVerified || s.wasHealthy || s.Attempt == nil || !s.Attempt.Applied
 	switch {
 	case healable && !now.Before(s.nextHeal):
-		return step{Task: taskHeal, Assignment: a}
+		return step{Task: taskHeal, Assignment: a, Proven: s.Attempt == nil}
 	case !now.Before(s.nextHealthCheck):
 		return step{Task: taskCheckHealth, Assignment: a}
 	case healable && s.nextHeal.Before(s.nextHealthCheck):
@@ -380,6 +399,7 @@ func (s *state) completeAttempt() {
 	s.Failures = slices.DeleteFunc(slices.Clone(s.Failures), func(f cells.Failure) bool {
 		return f.Assignment.Channel == a.Channel && f.Assignment.Sequence == a.Sequence && f.Assignment.SameContent(a)
 	})
+	s.nextHeal = time.Time{} // it removes what earlier releases left
 	s.Features = s.Attempt.Features
 	s.Attempt, s.LastGood, s.Dirty, s.NoReturn, s.problem = nil, &a, false, false, ""
 }

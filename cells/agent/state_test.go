@@ -309,3 +309,59 @@ func TestStuckRecovers(t *testing.T) {
 		t.Errorf("told as %+v", r)
 	}
 }
+
+// What earlier releases left is removed only once a release was good for long enough: the heals before that, and those
+// of an attempt whose process was restarted, say that it is not proven.
+func TestOnlyAGoodReleaseIsProven(t *testing.T) {
+	now := time.Now()
+	s := state{policy: policy{HealthTimeout: time.Minute, HealInterval: time.Hour, HealthyFor: time.Minute}}
+	good := cells.Assignment{Release: "1.0.0", Digest: "sha256:1", Sequence: 1}
+	s.Attempt = &attempt{Assignment: good, Phase: phaseApplied, Applied: true}
+	if do := s.nextStep(now); do.Task != taskHeal || do.Proven {
+		t.Errorf("a new process: %+v", do)
+	}
+	s.handleHealed(0, nil, now)
+	s.handleHealth(nil, now)
+	s.handleHealth(nil, now.Add(time.Minute))
+	if do := s.nextStep(now.Add(time.Minute)); do.Task != taskHeal || !do.Proven {
+		t.Errorf("once it was good: %+v", do)
+	}
+	s.handleHealed(0, nil, now)
+	next := cells.Assignment{Release: "1.1.0", Digest: "sha256:2", Sequence: 2}
+	s.Attempt = &attempt{Assignment: next, Phase: phaseApplying}
+	if do := s.nextStep(now); do.Task != taskApply || do.Rollback {
+		t.Errorf("an apply: %+v", do)
+	}
+	s.failAttempt("bad", cells.CauseRelease, now)
+	if do := s.nextStep(now); do.Task != taskApply || !do.Rollback || do.Assignment.Release != "1.0.0" {
+		t.Errorf("a rollback: %+v", do)
+	}
+}
+
+// A change that the target noticed is looked at at once, but a target that changes all the time does not keep the agent
+// busy.
+func TestTargetChangeIsLookedAtSoon(t *testing.T) {
+	start := time.Now()
+	s := state{policy: policy{HealInterval: time.Hour, HealthInterval: time.Hour}, targetVerified: true}
+	s.LastGood = &cells.Assignment{Release: "1.0.0", Digest: "sha256:1"}
+	s.handleHealed(0, nil, start)
+	s.handleHealth(nil, start)
+	if do := s.nextStep(start.Add(time.Minute)); do.Task != taskRest {
+		t.Fatalf("at rest: %+v", do)
+	}
+	heals := 0
+	for ms := range 10_000 {
+		now := start.Add(time.Minute + time.Duration(ms)*time.Millisecond)
+		s.bringForward(now)
+		switch s.nextStep(now).Task {
+		case taskHeal:
+			heals++
+			s.handleHealed(0, nil, now)
+		case taskCheckHealth:
+			s.handleHealth(nil, now)
+		}
+	}
+	if heals < 40 || heals > 50 {
+		t.Errorf("%d heals in ten seconds of changes", heals)
+	}
+}

@@ -23,7 +23,7 @@ func TestContract(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "target")
 		broken := filepath.Join(t.TempDir(), "broken")
 		open := func(t *testing.T) cells.Target {
-			return newTarget(t, dir, directory.Options{Health: "! test -e " + broken})
+			return newTarget(t, dir, directory.Options{Health: "! test -e '" + broken + "'"})
 		}
 		return targettest.Subject{
 			Target:  open(t),

@@ -26,7 +26,7 @@ type Subject struct {
 	Reopen  func(t *testing.T) cells.Target          // required: another Target over the same location
 	Observe func(t *testing.T) map[string]string     // required: ConfigMaps in place, name to value
 	Drift   func(t *testing.T, kind Drift, n string) // required: disturbs the ConfigMap named n
-	Break   func(t *testing.T, broken bool)          // required: makes health fail, or hold again
+	Break   func(t *testing.T, broken bool)          // required: makes health fail, or hold again, also after an apply
 }
 
 // Drift is a way to disturb one object.
@@ -67,6 +67,7 @@ func Run(t *testing.T, subject func(t *testing.T) Subject) {
 	}{
 		{"apply replaces what was there", applyReplaces},
 		{"apply again changes nothing", applyAgain},
+		{"nothing is removed before health", nothingGoesEarly},
 		{"ended before it begins, apply changes nothing", applyCancelledBefore},
 		{"ended in the middle, apply again completes (fault 34)", applyCancelledMidway},
 		{"drift is healed", healsDrift},
@@ -106,6 +107,23 @@ func applyCancelledBefore(t *testing.T, s Subject) {
 	wantObserved(t, s, values)
 }
 
+// nothingGoesEarly ends an apply that works not, or not yet: what the release before had, and it not, is left, or the
+// target switched in one step and has it no more.
+func nothingGoesEarly(t *testing.T, s Subject) {
+	apply(t, s, "1.0.0", map[string]string{"a": "1", "b": "1"})
+	s.Break(t, true)
+	if err := s.Target.Apply(t.Context(), Rendered("1.1.0", map[string]string{"a": "2"})); err != nil {
+		t.Fatal(err)
+	}
+	before := s.Observe(t)
+	if _, err := s.Target.Heal(t.Context(), proven("1.1.0", map[string]string{"a": "2"})); err != nil {
+		t.Error(err)
+	}
+	wantObserved(t, s, before)
+	s.Break(t, false)
+	apply(t, s, "1.0.0", map[string]string{"a": "1", "b": "1"})
+}
+
 // applyCancelledMidway cancels applies at instants all over their length. What is then in place is the old or the new
 // release, or a mix for a target that can't switch atomically. Applied again, it is the new release.
 func applyCancelledMidway(t *testing.T, s Subject) {
@@ -127,9 +145,6 @@ func applyCancelledMidway(t *testing.T, s Subject) {
 		cancel()
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("try %d: %v", i, err)
-		}
-		if err == nil {
-			wantObserved(t, s, values)
 		}
 		s.Target = s.Reopen(t)
 		apply(t, s, release, values)
@@ -185,12 +200,45 @@ func continuesAfterReopen(t *testing.T, s Subject) {
 	apply(t, s, "1.1.0", map[string]string{"b": "2"})
 }
 
+// apply applies a release, waits until it is healthy, and has the target remove what only earlier releases had.
 func apply(t *testing.T, s Subject, release string, values map[string]string) {
 	t.Helper()
 	if err := s.Target.Apply(t.Context(), Rendered(release, values)); err != nil {
 		t.Fatalf("apply %s: %v", release, err)
 	}
+	got := s.Observe(t)
+	for name, value := range values {
+		if got[name] != value {
+			t.Errorf("in place is %v, which lacks %s=%s", got, name, value)
+		}
+	}
+	awaitHealth(t, s)
+	if n, err := s.Target.Heal(t.Context(), proven(release, values)); n != 0 || err != nil {
+		t.Errorf("heal after apply mended %d, %v; nothing had drifted", n, err)
+	}
 	wantObserved(t, s, values)
+}
+
+// healthWait is how long a target may take to become healthy on a busy machine.
+const healthWait = time.Minute
+
+func awaitHealth(t *testing.T, s Subject) {
+	t.Helper()
+	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		err := s.Target.Health(t.Context())
+		if err == nil {
+			return
+		}
+		if time.Since(start) > healthWait {
+			t.Fatalf("not healthy within %s: %v", healthWait, err)
+		}
+	}
+}
+
+func proven(release string, values map[string]string) cells.Rendered {
+	r := Rendered(release, values)
+	r.Proven = true
+	return r
 }
 
 func wantObserved(t *testing.T, s Subject, want map[string]string) {

@@ -51,9 +51,11 @@ type response struct {
 	Objects  []object `json:"objects,omitempty"`  // in the order in which to apply them
 	Version  string   `json:"version,omitempty"`  // of the release, by its release.yaml
 	Features []string `json:"features,omitempty"` // contained in the release, sorted
-	Error    string   `json:"error,omitempty"`    // why the release can't be rendered
-	Owner    bool     `json:"owner,omitempty"`    // the error is for the cell's owner: a value is not set, or wrong
-	Corrupt  bool     `json:"corrupt,omitempty"`  // the bytes don't match the digest: fetch them again
+	// Kubernetes holds the release's rules for a cluster.
+	Kubernetes releases.Kubernetes `json:"kubernetes,omitzero"`
+	Error      string              `json:"error,omitempty"`   // why the release can't be rendered
+	Owner      bool                `json:"owner,omitempty"`   // the error is for the cell's owner: a value is not set, or wrong
+	Corrupt    bool                `json:"corrupt,omitempty"` // the bytes don't match the digest: fetch them again
 }
 
 // object is one manifest: the name of its file, its size in bytes, and what it describes.
@@ -92,6 +94,7 @@ func Main(stdin io.Reader, stdout io.Writer) int {
 		a.Error, a.Owner = err.Error(), errors.As(err, &owner)
 	default:
 		a.Version, a.Features = release.Version.String(), slices.Sorted(slices.Values(release.Features))
+		a.Kubernetes = release.Kubernetes
 		for _, b := range bodies {
 			a.Objects = append(a.Objects, object{b.name, len(b.text), b.object})
 		}

@@ -287,8 +287,8 @@ func splitOutput(from *cells.Assignment, output []byte) (Result, error) {
 		all = append(all, text...)
 	}
 	files[manifestsFile] = all
-	return Result{cells.Rendered{Assignment: *from, Files: files, Objects: objects}, append([]string{}, a.Features...),
-		a.Version}, nil
+	rendered := cells.Rendered{Assignment: *from, Files: files, Objects: objects, Kubernetes: a.Kubernetes}
+	return Result{rendered, append([]string{}, a.Features...), a.Version}, nil
 }
 
 func firstLine(text []byte) string {

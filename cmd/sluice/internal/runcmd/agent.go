@@ -16,10 +16,12 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent"
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/directory"
 	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/cells/kubernetes"
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/internal/manifest"
@@ -30,7 +32,7 @@ func AgentVerb(a *cli.App) *cobra.Command {
 	var d directory.Options
 	var more agentFlags
 	cmd := &cobra.Command{
-		Use:     "agent --join TOKEN|@FILE --dir DIR",
+		Use:     "agent --join TOKEN|@FILE {--dir DIR | --target kubernetes --state DIR}",
 		GroupID: cli.GroupRun,
 		Short:   "Run a cell's agent: pull, verify, render, apply, check health, report, or go back",
 		Long: `Runs in the cell and only dials out. On its first start the agent makes its own key and registers it
@@ -48,6 +50,11 @@ kustomize in a child process, and switched to by one rename: DIR/current is a li
 If the hook or the health command fails, the agent goes back to the last good release, by itself and
 offline.
 
+With --target kubernetes the manifests go into a cluster instead, by server-side apply: the pod's own, or
+that of --kubeconfig. An object that names no namespace is put into --namespace. The objects' own health
+takes the place of --health, and annotated Jobs that of --hook. The folder of --state remembers what the
+releases have in the cluster, so it must outlive the pod.
+
 With --flags-listen the agent serves feature flags there, by OFREP and as /flags.json for flagd, to
 programs on this machine only, even while the control plane can't be reached.
 
@@ -57,11 +64,12 @@ SLUICE_DIGEST and SLUICE_PROFILE in their environment; for the hook, SLUICE_GONE
 objects that the release no longer has.`,
 		Example: `  sluice agent --join @/run/secrets/join --dir /srv/product --health "curl -fsS localhost:8080/ready"
   sluice agent --cell acme --server http://127.0.0.1:7600 --dir /srv/product --health "curl -fsS localhost:8080/ready"
-  sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -f \$SLUICE_DIR/manifests.yaml"`,
+  sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -f \$SLUICE_DIR/manifests.yaml"
+  sluice agent --join @/run/secrets/join --target kubernetes --namespace shop --state /var/lib/sluice`,
 		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if more.dir == "" {
-				return cli.UsageError(cmd, "--dir is missing")
+			if err := more.check(a, cmd, &o); err != nil {
+				return err
 			}
 			if err := cli.RefuseShorter(cmd, shortestTime, "hook-timeout", "health-command-timeout", "health-timeout",
 				"health-every", "heal-every", "report-every", "poll-wait"); err != nil {
@@ -84,7 +92,7 @@ objects that the release no longer has.`,
 				return cli.UsageError(cmd, "%w", err)
 			}
 			for {
-				err := runAgent(a, cmd, o, d, more.dir, more.values)
+				err := runAgent(a, cmd, o, d, more)
 				renamed := new(agent.RenamedError)
 				if !errors.As(err, &renamed) {
 					return err
@@ -95,6 +103,7 @@ objects that the release no longer has.`,
 		},
 	}
 	more.add(cmd, &o, &d)
+	cmd.AddCommand(ManifestVerb(a))
 	return cmd
 }
 
@@ -103,7 +112,72 @@ objects that the release no longer has.`,
 const shortestTime = 100 * time.Millisecond
 
 // agentFlags are those flags of the agent that are no option of its parts.
-type agentFlags struct{ dir, join, values, level, mode, group string }
+type agentFlags struct {
+	dir, join, values, level, mode, group  string
+	target, kubeconfig, context, namespace string
+}
+
+// The kinds of target.
+const (
+	targetDirectory  = "directory"
+	targetKubernetes = "kubernetes"
+)
+
+// check returns what is wrong with the flags of the target.
+func (more *agentFlags) check(a *cli.App, cmd *cobra.Command, o *agent.Options) error {
+	foreign := map[string][]string{
+		targetDirectory: {"kubeconfig", "context", "namespace"},
+		targetKubernetes: {"dir", "mode", "group", "hook", "health", "hook-timeout", "hook-grace",
+			"health-command-timeout"},
+	}
+	names, known := foreign[more.target]
+	if !known {
+		return cli.UsageError(cmd, "--target %q is neither %s nor %s", more.target, targetDirectory, targetKubernetes)
+	}
+	for _, name := range names {
+		if cmd.Flags().Changed(name) {
+			return cli.UsageError(cmd, "--%s means nothing with --target %s", name, more.target)
+		}
+	}
+	switch {
+	case more.target == targetDirectory && more.dir == "":
+		return cli.UsageError(cmd, "--dir is missing")
+	case more.target == targetKubernetes && a.StateDir(o.StateDir, "") == "":
+		return cli.UsageError(cmd, "--state is missing: a folder that outlives the pod")
+	}
+	return nil
+}
+
+// open returns the target that the flags name, and how to end it.
+func (more *agentFlags) open(o agent.Options, d directory.Options) (target cells.Target, end func(), err error) {
+	if more.target == targetDirectory {
+		folder, err := directory.New(more.dir, d)
+		if err != nil {
+			return nil, nil, err
+		}
+		release, err := folder.Lock("cell " + o.Cell)
+		if err != nil {
+			return nil, nil, err
+		}
+		return folder, func() { _ = release() }, nil // the lock ends with the process in any case
+	}
+	config, namespace, err := kubernetes.Connect(more.kubeconfig, more.context)
+	if err != nil {
+		return nil, nil, cli.Fail(err, "--kubeconfig FILE names another, and --context one of its contexts")
+	}
+	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
+		return nil, nil, err
+	}
+	cluster, err := kubernetes.New(kubernetes.Options{
+		Cell: o.Cell, Config: config, StateDir: o.StateDir, Namespace: cmp.Or(more.namespace, namespace),
+		WaitTimeout: o.HealthTimeout,
+		OnWarning:   func(text string) { o.Log.Warn().Str("warning", text).Msg("the cluster's API server warns") },
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return cluster, cluster.Close, nil
+}
 
 func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.Options) {
 	f := cmd.Flags()
@@ -114,6 +188,12 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 		"`ADDRESS` of the control plane: https://HOST:PORT instead of the token's; http://127.0.0.1:PORT or "+
 			"unix:///PATH without a key (default $SLUICE_SERVER)")
 	f.StringVar(&more.dir, "dir", "", "folder for the product's manifests")
+	f.StringVar(&more.target, "target", targetDirectory, "where releases go: directory or kubernetes")
+	f.StringVar(&more.kubeconfig, "kubeconfig", "",
+		"`FILE` that says how to reach the cluster (default: the pod's own cluster, else that of kubectl)")
+	f.StringVar(&more.context, "context", "", "`NAME` of a context of the kubeconfig (default: its current one)")
+	f.StringVar(&more.namespace, "namespace", "", "`NAMESPACE` of objects that name none (default: that of the context "+
+		"or of the pod)")
 	f.StringVar(&more.mode, "mode", "", "`MODE` of the product's files, such as 0640 (default 0600, with --group 0640); "+
 		"who may read a file may enter its folder")
 	f.StringVar(&more.group, "group", "", "`GROUP` of the product's files: a name or a number (default: the agent's own)")
@@ -216,7 +296,7 @@ func identifyCell(a *cli.App, cmd *cobra.Command, o *agent.Options, join string)
 	return nil
 }
 
-func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Options, dir, values string) error {
+func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Options, more agentFlags) error {
 	defer outliveReaders()()
 	debug.SetGCPercent(50) // the agent mostly idles: memory counts, not speed
 	what := "agent of " + o.Cell
@@ -230,12 +310,12 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 		d.Supervisor = []string{self, SuperviseName}
 	}
 	o.Version = thisVersion().Version
-	if values != "" {
-		data, err := cli.ReadSmallFile(values)
+	if more.values != "" {
+		data, err := cli.ReadSmallFile(more.values)
 		if err != nil {
 			return fmt.Errorf("%s: read --values: %w", what, err)
 		}
-		doc, faults := manifest.Decode[map[string]any](values, data)
+		doc, faults := manifest.Decode[map[string]any](more.values, data)
 		if len(faults) > 0 {
 			return cli.Fail(errors.New(faults[0].String()), "--values is a YAML mapping of parameters to values")
 		}
@@ -246,15 +326,11 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 	} else if o.HealthyFor == 0 {
 		o.HealthyFor = -1
 	}
-	target, err := directory.New(dir, d)
+	target, end, err := more.open(o, d)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	release, err := target.Lock("cell " + o.Cell)
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	defer func() { _ = release() }() // the lock ends with the process in any case
+	defer end()
 	o.Target = target
 	if o.Render == nil {
 		o.Render = []string{self, render.ChildVerb}

@@ -1,0 +1,147 @@
+package kubernetes
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/sluice-cd/sluice/internal/cleantext"
+	"github.com/sluice-cd/sluice/internal/words"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/health"
+)
+
+// maxWhy bounds why an object is unhealthy, in bytes.
+const maxWhy = 300
+
+// assessment says whether an object works.
+type assessment struct {
+	ready  bool
+	failed bool   // it will not become ready by itself
+	why    string // it is not ready; of one line
+}
+
+func notReady(format string, args ...any) assessment {
+	return assessment{why: words.Clip(cleantext.Line(fmt.Sprintf(format, args...)), maxWhy)}
+}
+
+// compiledRule is a rule of release.yaml.
+type compiledRule struct {
+	releases.HealthRule
+	ready, failed *health.Expression // failed: nil: there is none
+}
+
+// compileRules compiles the rules of a release. An error is a *releaseError.
+func compileRules(rules []releases.HealthRule) (map[schema.GroupKind]compiledRule, error) {
+	compiled := map[schema.GroupKind]compiledRule{}
+	for _, r := range rules {
+		c := compiledRule{HealthRule: r}
+		var err error
+		if c.ready, err = health.Compile(r.Ready); err == nil && r.Failed != "" {
+			c.failed, err = health.Compile(r.Failed)
+		}
+		if err != nil {
+			return nil, releaseFault("release.yaml: health of %s: %v", r.Kind, err)
+		}
+		compiled[schema.GroupKind{Group: r.Group, Kind: r.Kind}] = c
+	}
+	return compiled, nil
+}
+
+// assess says whether a live object works: by a rule of the release if there is one, else by what its kind shows.
+// hasStatus reports whether a controller writes the status of its kind apart from the rest.
+func assess(live *unstructured.Unstructured, rule *compiledRule, hasStatus bool) assessment {
+	if at := live.GetDeletionTimestamp(); at != nil {
+		return notReady("it is being deleted since %s", words.FormatTime(at.Time))
+	}
+	if rule != nil {
+		return rule.assess(live)
+	}
+	gvk := live.GroupVersionKind()
+	switch {
+	case gvk.Group == "batch" && gvk.Kind == "Job":
+		return assessJob(live)
+	case gvk.Group == "apps" && gvk.Kind == "StatefulSet":
+		if a := assessStatefulSet(live); !a.ready {
+			return a
+		}
+	case !builtIn(gvk.Group) && hasStatus:
+		if fields, ok, _ := unstructured.NestedMap(live.Object, "status"); !ok || len(fields) == 0 {
+			return notReady("it has no status yet: does its controller run? If it never writes one, release.yaml says so " +
+				"by a rule: kubernetes: {health: […]}")
+		}
+	}
+	result, err := status.Compute(live)
+	switch {
+	case err != nil:
+		return notReady("its status can't be read: %v", err)
+	case result.Status == status.CurrentStatus:
+		return assessment{ready: true}
+	}
+	a := notReady("%s", result.Message)
+	a.failed = result.Status == status.FailedStatus
+	if a.why == "" {
+		a.why = strings.ToLower(result.Status.String())
+	}
+	return a
+}
+
+func (r *compiledRule) assess(live *unstructured.Unstructured) assessment {
+	if r.failed != nil {
+		if failed, err := r.failed.Holds(live.Object); err == nil && failed {
+			a := notReady("the release's rule says that it failed: %s", r.HealthRule.Failed)
+			a.failed = true
+			return a
+		}
+	}
+	switch ready, err := r.ready.Holds(live.Object); {
+	case err != nil:
+		return notReady("the release's rule %s: %v", r.Ready, err)
+	case !ready:
+		return notReady("the release's rule does not hold: %s", r.Ready)
+	}
+	return assessment{ready: true}
+}
+
+// assessJob wants a Job to have succeeded: that it runs is not enough.
+func assessJob(live *unstructured.Unstructured) assessment {
+	conditions, _, _ := unstructured.NestedSlice(live.Object, "status", "conditions")
+	for _, c := range conditions {
+		fields, _ := c.(map[string]any)
+		if fields["status"] != "True" {
+			continue
+		}
+		switch fields["type"] {
+		case "Complete":
+			return assessment{ready: true}
+		case "Failed":
+			a := notReady("it failed: %v: %v", fields["reason"], fields["message"])
+			a.failed = true
+			return a
+		case "Suspended":
+			return assessment{ready: true}
+		}
+	}
+	active, _, _ := unstructured.NestedInt64(live.Object, "status", "active")
+	return notReady("it is not done: %s", words.Count(int(active), "active pod"))
+}
+
+// assessStatefulSet wants as many ready pods as were asked for, whichever way they are updated.
+func assessStatefulSet(live *unstructured.Unstructured) assessment {
+	want, found, _ := unstructured.NestedInt64(live.Object, "spec", "replicas")
+	if !found {
+		want = 1
+	}
+	ready, _, _ := unstructured.NestedInt64(live.Object, "status", "readyReplicas")
+	seen, _, _ := unstructured.NestedInt64(live.Object, "status", "observedGeneration")
+	switch {
+	case seen < live.GetGeneration():
+		return notReady("its controller has not seen the change yet")
+	case ready < want:
+		return notReady("%d of %d pods are ready", ready, want)
+	}
+	return assessment{ready: true}
+}

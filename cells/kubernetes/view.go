@@ -1,0 +1,367 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/sluice-cd/sluice/internal/backoff"
+)
+
+// observed is what is kept of a live object.
+type observed struct {
+	uid           string
+	version       string // the resource version
+	fingerprint   string
+	assessment    assessment
+	healSuspended bool
+}
+
+// watchKey identifies a watch: of one kind in one namespace ("": in all).
+type watchKey struct {
+	gvr       schema.GroupVersionResource
+	namespace string
+}
+
+// view is what the watches see of the cell's objects. Of each it keeps a few words, not the object: an agent with
+// thousands of objects stays small. mu guards all that is below it.
+type view struct {
+	cluster *cluster
+	cell    string
+	changed chan struct{} // of capacity 1
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	objects map[id]observed
+	expect  map[id]string // fingerprints of what was applied
+	rules   map[schema.GroupKind]compiledRule
+	watches map[watchKey]*watcher
+}
+
+// watcher watches one kind. view.mu guards synced and fault.
+type watcher struct {
+	view     *view
+	key      watchKey
+	resource resource
+	stop     context.CancelFunc
+	synced   chan struct{} // closed once the first list was read
+	isSynced bool
+	fault    error // why it can't watch now; nil: it can
+}
+
+func newView(c *cluster, cell string) *view {
+	return &view{cluster: c, cell: cell, changed: make(chan struct{}, 1), objects: map[id]observed{},
+		expect: map[id]string{}, watches: map[watchKey]*watcher{}}
+}
+
+// signal says that somebody should look.
+func (v *view) signal() {
+	select {
+	case v.changed <- struct{}{}:
+	default:
+	}
+}
+
+// setRules sets the release's rules. Objects of kinds whose rules changed are read anew.
+func (v *view) setRules(rules map[schema.GroupKind]compiledRule) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	changed := map[string]bool{} // groups; a kind's own resource is not known here
+	for _, of := range []map[schema.GroupKind]compiledRule{rules, v.rules} {
+		for gk := range of {
+			if rules[gk].HealthRule != v.rules[gk].HealthRule {
+				changed[gk.Group] = true
+			}
+		}
+	}
+	v.rules = rules
+	for key, w := range v.watches {
+		if changed[key.gvr.Group] {
+			w.stop()
+			delete(v.watches, key)
+		}
+	}
+	maps.DeleteFunc(v.objects, func(of id, _ observed) bool { return changed[of.Group] })
+}
+
+// watch starts and stops watches, so that exactly those of want run.
+func (v *view) watch(ctx context.Context, want map[watchKey]resource) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for key, w := range v.watches {
+		if _, ok := want[key]; !ok {
+			w.stop()
+			delete(v.watches, key)
+		}
+	}
+	for key, r := range want {
+		if v.watches[key] != nil {
+			continue
+		}
+		running, stop := context.WithCancel(context.WithoutCancel(ctx))
+		w := &watcher{view: v, key: key, resource: r, stop: stop, synced: make(chan struct{})}
+		v.watches[key] = w
+		v.running.Go(func() { w.run(running) })
+	}
+}
+
+// close stops all watches and waits for them.
+func (v *view) close() {
+	v.watch(context.Background(), nil)
+	v.running.Wait()
+}
+
+// await waits until each watch has read its first list, and returns the first fault of one that can't, or ctx's cause.
+func (v *view) await(ctx context.Context) error {
+	limited, cancel := context.WithTimeoutCause(ctx, requestTimeout, errors.New("the API server's lists take too long"))
+	defer cancel()
+	v.mu.Lock()
+	all := maps.Clone(v.watches)
+	v.mu.Unlock()
+	for _, w := range all {
+		for waiting := true; waiting; {
+			select {
+			case <-w.synced:
+				waiting = false
+			case <-limited.Done():
+				return context.Cause(limited)
+			case <-time.After(20 * time.Millisecond): // a fault is told at once
+				if err := v.faultOf(w); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (v *view) faultOf(w *watcher) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return w.fault
+}
+
+// fault returns why a watch can't see its objects now; nil: all can.
+func (v *view) fault() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, w := range v.watches {
+		if w.fault != nil {
+			return w.fault
+		}
+	}
+	return nil
+}
+
+// look returns what is known of an object.
+func (v *view) look(of id) (observed, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	o, ok := v.objects[of]
+	return o, ok
+}
+
+// expectFingerprint says what an object looks like if nothing drifted; "" if nothing is expected of it.
+func (v *view) expectFingerprint(of id, fingerprint string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if fingerprint == "" {
+		delete(v.expect, of)
+		return
+	}
+	v.expect[of] = fingerprint
+}
+
+// note takes what a write returned, so that nothing older is taken for it.
+func (v *view) note(live *unstructured.Unstructured, r resource) observed {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.store(live, r)
+}
+
+// store keeps an object's new state. v.mu is held.
+func (v *view) store(live *unstructured.Unstructured, r resource) observed {
+	of := idOf(live)
+	before, known := v.objects[of]
+	if known && isOlder(live.GetResourceVersion(), before.version) {
+		return before
+	}
+	gk := of.groupKind()
+	var rule *compiledRule
+	if r, ok := v.rules[gk]; ok {
+		rule = &r
+	}
+	o := observed{
+		uid: string(live.GetUID()), version: live.GetResourceVersion(), fingerprint: fingerprint(live),
+		assessment:    assess(live, rule, r.hasStatus),
+		healSuspended: live.GetAnnotations()[healAnnotation] == "suspended",
+	}
+	v.objects[of] = o
+	if want := v.expect[of]; want != "" && want != o.fingerprint ||
+		known && before.assessment.ready != o.assessment.ready {
+		v.signal()
+	}
+	return o
+}
+
+// forget notes that an object is gone. v.mu is held.
+func (v *view) forget(of id) {
+	delete(v.objects, of)
+	if v.expect[of] != "" {
+		v.signal()
+	}
+}
+
+func idOf(live *unstructured.Unstructured) id {
+	gvk := live.GroupVersionKind()
+	return id{Group: gvk.Group, Kind: gvk.Kind, Namespace: live.GetNamespace(), Name: live.GetName()}
+}
+
+// isOlder reports whether a resource version comes before another: they are numbers of one count.
+func isOlder(a, b string) bool {
+	x, errX := strconv.ParseUint(a, 10, 64)
+	y, errY := strconv.ParseUint(b, 10, 64)
+	return errX == nil && errY == nil && x < y
+}
+
+// Bounds of the pauses after a watch failed.
+const (
+	minWatchPause = 100 * time.Millisecond
+	maxWatchPause = 10 * time.Second
+)
+
+// run lists and watches until ctx ends.
+func (w *watcher) run(ctx context.Context) {
+	version, failures := "", 0
+	for ctx.Err() == nil {
+		var err error
+		if version == "" {
+			version, err = w.list(ctx)
+		}
+		if err == nil && version != "" {
+			version, err = w.follow(ctx, version)
+		} else if err == nil { // the kind is not served now
+			err = pause(ctx, maxWatchPause/10)
+		}
+		w.view.mu.Lock()
+		if w.fault = err; err != nil {
+			w.fault = fmt.Errorf("watch %s: %w", w.key.gvr.GroupResource(), err)
+		}
+		w.view.mu.Unlock()
+		if err == nil {
+			failures = 0
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(backoff.FullJitter(backoff.Exponential(minWatchPause, maxWatchPause, failures))):
+		}
+		failures++
+	}
+}
+
+func (w *watcher) selector() metav1.ListOptions {
+	return metav1.ListOptions{LabelSelector: cellLabel + "=" + w.view.cell}
+}
+
+// list reads all objects, and forgets those that are gone.
+func (w *watcher) list(ctx context.Context) (version string, err error) {
+	var all []*unstructured.Unstructured
+	version, err = w.view.cluster.list(ctx, w.resource, w.key.namespace, w.selector(),
+		func(o *unstructured.Unstructured) { all = append(all, o) })
+	isServed := !apierrors.IsNotFound(err) // its definition may have been deleted
+	if err != nil && isServed {
+		return "", err
+	}
+	v := w.view
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if ctx.Err() != nil { // another watch took over
+		return "", ctx.Err()
+	}
+	there := map[id]bool{}
+	for _, o := range all {
+		there[idOf(o)] = true
+		v.store(o, w.resource)
+	}
+	for of, o := range v.objects {
+		if w.covers(of) && !there[of] && (!isServed || isOlder(o.version, version)) {
+			v.forget(of)
+		}
+	}
+	if !w.isSynced {
+		w.isSynced = true
+		close(w.synced)
+	}
+	w.fault = nil
+	v.signal()
+	return version, nil // "": another list follows
+}
+
+// covers reports whether an object is one that the watcher sees.
+func (w *watcher) covers(of id) bool {
+	return of.groupKind() == w.resource.kind && (w.key.namespace == "" || w.key.namespace == of.Namespace)
+}
+
+// follow takes changes until the API server ends the watch, and returns from where to go on; "" means by a list.
+func (w *watcher) follow(ctx context.Context, version string) (string, error) {
+	o := w.selector()
+	seconds := int64(300 + rand.IntN(300)) //nolint:gosec // spreads load
+	o.ResourceVersion, o.AllowWatchBookmarks, o.TimeoutSeconds = version, true, &seconds
+	changes, err := w.view.cluster.at(w.resource, w.key.namespace).Watch(ctx, o)
+	if err != nil {
+		if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+			return "", nil
+		}
+		return version, err
+	}
+	defer changes.Stop()
+	w.view.mu.Lock()
+	w.fault = nil
+	w.view.mu.Unlock()
+	for {
+		select {
+		case <-ctx.Done():
+			return version, ctx.Err()
+		case change, ok := <-changes.ResultChan():
+			if !ok { // a server that ends each watch at once is not asked again and again
+				return version, pause(ctx, minWatchPause)
+			}
+			live, isObject := change.Object.(*unstructured.Unstructured)
+			if change.Type == watch.Error || !isObject {
+				return "", nil // expired, most often: a list goes on
+			}
+			version = live.GetResourceVersion()
+			w.take(ctx, change.Type, live)
+		}
+	}
+}
+
+func (w *watcher) take(ctx context.Context, kind watch.EventType, live *unstructured.Unstructured) {
+	v := w.view
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	switch kind {
+	case watch.Added, watch.Modified:
+		v.store(live, w.resource)
+	case watch.Deleted:
+		of := idOf(live)
+		if known, ok := v.objects[of]; ok && !isOlder(live.GetResourceVersion(), known.version) {
+			v.forget(of)
+		}
+	}
+}

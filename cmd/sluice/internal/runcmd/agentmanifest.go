@@ -1,0 +1,76 @@
+package runcmd
+
+import (
+	_ "embed"
+	"fmt"
+	"regexp"
+	"text/template"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+)
+
+//go:embed agent.yaml
+var agentManifest string
+
+// agentInstall is what the manifest of an agent is made of.
+type agentInstall struct {
+	Image, Namespace string
+	For              []string // namespaces that releases go into
+	ClusterAdmin     bool
+}
+
+// Default returns the namespace of objects that name none.
+func (i agentInstall) Default() string {
+	if len(i.For) > 0 {
+		return i.For[0]
+	}
+	return i.Namespace
+}
+
+var (
+	namespaceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	imageName     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]*$`)
+)
+
+// ManifestVerb prints the manifest of an agent in a cluster.
+func ManifestVerb(a *cli.App) *cobra.Command {
+	var i agentInstall
+	cmd := &cobra.Command{
+		Use:   "manifest --image IMAGE --for NAMESPACE",
+		Short: "Print what puts an agent into a Kubernetes cluster",
+		Long: `Prints plain YAML for kubectl apply: one agent with a volume for its state, without root, with a read-only
+file system and nothing that reaches it, and with rights on the usual kinds in the namespaces that releases
+go into. Releases with other kinds need more rights: the agent says which before it changes anything.`,
+		Example: `  sluice agent manifest --image registry.example/sluice:1.0 --for shop | kubectl apply -f -`,
+		Args:    cli.ArgumentCount(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case i.Image == "":
+				return cli.UsageError(cmd, "--image is missing: where the cluster gets this program from")
+			case !imageName.MatchString(i.Image):
+				return cli.UsageError(cmd, "--image %q is no name of an image", i.Image)
+			case len(i.For) == 0 && !i.ClusterAdmin:
+				return cli.UsageError(cmd, "--for is missing: the namespace that releases go into; or --cluster-admin")
+			}
+			for _, namespace := range append([]string{i.Namespace}, i.For...) {
+				if !namespaceName.MatchString(namespace) {
+					return cli.UsageError(cmd, "%q can't be a namespace", namespace)
+				}
+			}
+			text, err := template.New("agent").Parse(agentManifest)
+			if err != nil {
+				return fmt.Errorf("agent manifest: %w", err)
+			}
+			return text.Execute(a.Stdout, i)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&i.Image, "image", "", "`IMAGE` with this program")
+	f.StringVar(&i.Namespace, "namespace", "sluice", "`NAMESPACE` of the agent itself")
+	f.StringArrayVar(&i.For, "for", nil, "`NAMESPACE` that releases go into, which is there; may be repeated; objects "+
+		"that name none go into the first")
+	f.BoolVar(&i.ClusterAdmin, "cluster-admin", false, "let releases hold anything, such as definitions and roles")
+	return cmd
+}

@@ -1,0 +1,154 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-cd/sluice/test/cluster"
+)
+
+// clusterRelease returns the files of a release of one Deployment, with an image.
+func clusterRelease(version, image string) map[string]string {
+	dir := "releases/" + version + "/"
+	return map[string]string{
+		dir + "release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: " + version + "\n",
+		dir + "kustomization.yaml": "resources: [web.yaml]\n",
+		dir + "web.yaml": fmt.Sprintf(`apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: server, image: %q}]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: version}
+data: {version: %q}
+`, image, version),
+	}
+}
+
+// Faults 32 and 34 on five clusters, each with an API server of its own: a release goes by staging into dedicated. A
+// bad one is stopped in staging by what its pods do, the cell goes back by itself, and the replicas of before serve all
+// the while.
+func TestFault32OnFiveClusters(t *testing.T) {
+	names := []string{"eu-1", "acme", "bolt", "core", "dyne"}
+	w := newWorld(t, func(files map[string]string) {
+		for _, name := range names[1:] {
+			files["cells/"+name+"/cell.yaml"] = "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\n"
+		}
+	})
+	clusters := make([]*cluster.Cluster, len(names))
+	var starting errgroup.Group
+	starting.SetLimit(2)
+	for i := range names {
+		starting.Go(func() (err error) {
+			clusters[i], err = cluster.Start(t.Context(), 1)
+			return err
+		})
+	}
+	err := starting.Wait()
+	for _, c := range clusters {
+		if c != nil {
+			t.Cleanup(func() { _ = c.Close() })
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range names {
+		w.agents[name] = w.process(name, "agent", "--cell", name, "--server", w.socket(), "--target", "kubernetes",
+			"--kubeconfig", clusters[i].Kubeconfig, "--state", w.path("states", name), "--health-timeout", "20s",
+			"--healthy-for", "1s", "--health-every", "500ms", "--report-every", "500ms")
+	}
+	w.startAll()
+	await := func(cell, version string) {
+		w.eventually(func() (string, bool) {
+			c := w.cellStatus(cell)
+			return fmt.Sprintf("%s is %s on %s, want %s: %s", cell, c.State, c.Release, version, c.Message),
+				c.Release == version && c.State == "healthy"
+		})
+	}
+	w.pushFiles("cut 1.0.0", clusterRelease("1.0.0", "web:1"))
+	for _, name := range names {
+		await(name, "1.0.0")
+	}
+	w.pushFiles("cut 1.1.0", clusterRelease("1.1.0", "web:bad"))
+	w.eventually(func() (string, bool) {
+		quarantine := w.readCommitted("quarantine/1.1.0.yaml")
+		return "1.1.0 is not quarantined", strings.Contains(quarantine, "CrashLoopBackOff")
+	})
+	await("eu-1", "1.0.0")
+	for i, c := range clusters {
+		out := c.Run(t, "", "get", "deployment", "web", "-o",
+			"jsonpath={.status.availableReplicas} {.spec.template.spec.containers[0].image}")
+		if out != "2 web:1" {
+			t.Errorf("%s has %s, want the 2 replicas of before", names[i], out)
+		}
+	}
+	// Drift is noticed by itself, long before the interval of heals ends.
+	clusters[1].Run(t, "", "delete", "configmap", "version")
+	w.eventually(func() (string, bool) {
+		out, err := clusters[1].Kubectl(t.Context(), "", "get", "configmap", "version", "-o",
+			"jsonpath={.data.version}")
+		return "the ConfigMap is not healed: " + out, err == nil && out == "1.0.0"
+	})
+	w.pushFiles("cut 1.2.0", clusterRelease("1.2.0", "web:2"))
+	for _, name := range names {
+		await(name, "1.2.0")
+	}
+}
+
+// The printed manifest is all that an agent needs: what it puts into a cluster has the rights to run a release, and no
+// more.
+func TestAgentManifest(t *testing.T) {
+	w := newWorld(t, nil)
+	c := cluster.New(t, 1)
+	c.Run(t, "", "create", "namespace", "shop")
+	out, err := exec.CommandContext(t.Context(), os.Getenv(binaryVariable), "agent", "manifest", "--image",
+		"registry.example/sluice:1", "--for", "shop").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Run(t, string(out), "apply", "--server-side", "-f", "-")
+	token := c.Run(t, "", "-n", "sluice", "create", "token", "sluice-agent", "--duration", "1h")
+	kubeconfig := w.path("agent-kubeconfig")
+	text := c.Run(t, "", "config", "view", "--flatten", "--minify", "-o", "jsonpath={.clusters[0].cluster.certificate-authority-data}")
+	err = os.WriteFile(kubeconfig, fmt.Appendf(nil, "apiVersion: v1\nkind: Config\ncurrent-context: x\n"+
+		"clusters: [{name: c, cluster: {server: %q, certificate-authority-data: %q}}]\n"+
+		"users: [{name: u, user: {token: %q}}]\ncontexts: [{name: x, context: {cluster: c, user: u}}]\n",
+		c.Server, text, token), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.agents["eu-1"] = w.process("eu-1", "agent", "--cell", "eu-1", "--server", w.socket(), "--target", "kubernetes",
+		"--kubeconfig", kubeconfig, "--namespace", "shop", "--state", w.path("states", "eu-1"),
+		"--health-timeout", "1m",
+		"--healthy-for", "1s", "--health-every", "500ms", "--report-every", "500ms")
+	w.startAll()
+	w.pushFiles("cut 1.0.0", clusterRelease("1.0.0", "web:1"))
+	w.eventually(func() (string, bool) {
+		s := w.cellStatus("eu-1")
+		return fmt.Sprintf("eu-1 is %s on %s: %s", s.State, s.Release, s.Message), s.Release == "1.0.0" && s.State == "healthy"
+	})
+	replicas := c.Run(t, "", "-n", "shop", "get", "deployment", "web", "-o", "jsonpath={.status.availableReplicas}")
+	if replicas != "2" {
+		t.Errorf("%s replicas are available", replicas)
+	}
+	for _, args := range [][]string{{"create", "roles", "-n", "shop"}, {"get", "secrets", "-n", "kube-system"},
+		{"create", "namespaces"}, {"impersonate", "users"}} {
+		out, _ := c.Kubectl(t.Context(), "", append([]string{"auth", "can-i", "--as",
+			"system:serviceaccount:sluice:sluice-agent"}, args...)...)
+		if !strings.HasSuffix(strings.TrimSpace(out), "no") { // after a warning, perhaps
+			t.Errorf("the agent may %v: %s", args, out)
+		}
+	}
+}
