@@ -260,7 +260,8 @@ func TestWebhookTimesOut(t *testing.T) {
 		return "", 0
 	})
 	hang.Store(true)
-	r := release("1.0.0", documents(configMap("a", "1"), "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: sa}\n"))
+	r := release("1.0.0", documents(configMap("a", "1"),
+		"apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: sa}\n"))
 	err := w.target.Apply(t.Context(), r)
 	var unavailable *cells.UnavailableError
 	if !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "w.example.com") {
@@ -314,7 +315,8 @@ func TestAPIVersionIsRemoved(t *testing.T) {
 	}
 	old := release("1.0.0", documents(widget("v1beta1"), configMap("a", "1")))
 	w.install(t, old)
-	w.Run(t, "", "patch", "crd", name, "--type=json", "-p", `[{"op":"replace","path":"/spec/versions/1/served","value":false}]`)
+	w.Run(t, "", "patch", "crd", name, "--type=json", "-p",
+		`[{"op":"replace","path":"/spec/versions/1/served","value":false}]`)
 	w.open(t)
 	eventually(t, "it is said", func() error {
 		_, err := w.target.Heal(t.Context(), old)
@@ -365,7 +367,8 @@ func TestCellIsRenamed(t *testing.T) {
 	_, err := w.target.Heal(t.Context(), r)
 	must(t, err)
 	w.install(t, release("1.1.0", configMap("a", "1")))
-	if got := w.kubectl(t, "get", "configmaps", "-l", "sluice/cell="+w.options.Cell, "-o", "name"); got != "configmap/a" {
+	if got := w.kubectl(t, "get", "configmaps", "-l", "sluice/cell="+w.options.Cell, "-o",
+		"name"); got != "configmap/a" {
 		t.Errorf("with the new label there is %q", got)
 	}
 	w.wantThere(t, false, "configmap", "b")

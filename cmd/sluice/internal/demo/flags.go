@@ -96,7 +96,7 @@ func (d *demo) runVerb(ctx context.Context, who string, args ...string) error {
 	}
 	// The reader's own environment must not direct the demo elsewhere.
 	env := append(d.app.Env[:len(d.app.Env):len(d.app.Env)], "SLUICE_FLAGS_REPO="+d.flags,
-		"SLUICE_DATA="+d.path("user"), "SLUICE_SERVER=")
+		"SLUICE_DATA=", "XDG_CACHE_HOME="+d.path("user"), "SLUICE_SERVER=")
 	if who != "" {
 		line += "    as " + who
 		env = append(env, "GIT_AUTHOR_NAME="+who, "GIT_AUTHOR_EMAIL="+who+"@sluice.example")
