@@ -83,6 +83,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	seen := a.statOwnerFile()
+	l.ownerFile = seen
 	l.applyOwnerDecisions(readOwnerDecisions(a.options.StateDir)) // before anything begins or flags are served
 	callers, err := a.listenForFlags(ctx)
 	if err != nil {
@@ -221,7 +222,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 		desired:      make(chan *cells.Desired),
 		confirmed:    make(chan string),
 		registered:   make(chan plane.Order),
-		ownerChanges: make(chan ownerDecisions),
+		ownerChanges: make(chan struct{}),
 		retries:      make(chan struct{}),
 	}
 	if w, ok := a.options.Target.(cells.Watcher); ok {

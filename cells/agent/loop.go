@@ -31,7 +31,7 @@ type loop struct {
 	renderer     *render.Renderer
 
 	desired      chan *cells.Desired // from plane: the desired state
-	ownerChanges chan ownerDecisions // from watchOwnerFile
+	ownerChanges chan struct{}       // from watchOwnerFile: see followOwner
 	confirmed    chan string         // from plane: see HandleConfirmed
 	registered   chan plane.Order    // where the order began, once the cell is registered
 	retries      chan struct{}       // from watchOwnerFile: the owner asks for another try
@@ -40,6 +40,7 @@ type loop struct {
 
 	savedJournal []byte         // the journal as on disk
 	savedOffer   []byte         // offered.json as on disk
+	ownerFile    os.FileInfo    // of the owner.yaml whose decisions hold; nil: there was none
 	lastDesired  *cells.Desired // the newest received by this process; nil: none
 	inFlight     *runningStep
 	retried      bool // the owner's request was handled, and its file is to be removed once that is journalled
@@ -73,6 +74,7 @@ func (l *loop) run(ctx context.Context) {
 	failures := 0 // of persist, in a row
 	for ctx.Err() == nil {
 		next := step{Task: taskRest}
+		l.followOwner()
 		l.state.reconsiderWhenDue(time.Now())
 		if err := l.persist(); err != nil { // a full disk, say: nothing proceeds that is not journalled
 			l.agent.options.Log.Error().Err(err).Msg("the agent waits until it can write its state folder")
@@ -133,6 +135,7 @@ func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.T
 	case <-l.targetChanges:
 		l.state.bringForward(time.Now())
 	case d := <-l.desired:
+		l.followOwner()
 		l.lastDesired = d
 		l.state.head = d.Head.Digest
 		if h := decodeHead(d.Head); h != nil {
@@ -143,8 +146,7 @@ func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.T
 		l.state.handleConfirmation(k, time.Now())
 	case o := <-l.registered:
 		l.applyRegistration(o)
-	case w := <-l.ownerChanges:
-		l.applyOwnerDecisions(w)
+	case <-l.ownerChanges: // followOwner is next
 	case <-l.retries:
 		l.retried = retryFailed(&l.state)
 	case r := <-done:

@@ -179,9 +179,20 @@ func readOwnerDecisions(dir string) ownerDecisions {
 	return ownerDecisions{decisions: o}
 }
 
-// watchOwnerFile sends every change of owner.yaml since seen, and the owner's requests to retry, until ctx ends.
+// followOwner applies owner.yaml if it changed since it was applied last. The loop does so before each offer and
+// each step: nothing begins against a decision that was made before.
+func (l *loop) followOwner() {
+	now := l.agent.statOwnerFile()
+	if sameFileInfo(l.ownerFile, now) {
+		return
+	}
+	l.ownerFile = now
+	l.applyOwnerDecisions(readOwnerDecisions(l.agent.options.StateDir))
+}
+
+// watchOwnerFile wakes the loop for every change of owner.yaml since seen, and for the owner's requests to retry, until ctx ends.
 func (a *Agent) watchOwnerFile(
-	ctx context.Context, seen os.FileInfo, changed chan<- ownerDecisions, retries chan<- struct{},
+	ctx context.Context, seen os.FileInfo, changed, retries chan<- struct{},
 ) {
 	tick := time.NewTicker(ownerPollInterval)
 	defer tick.Stop()
@@ -199,7 +210,7 @@ func (a *Agent) watchOwnerFile(
 		}
 		seen = now
 		select {
-		case changed <- readOwnerDecisions(a.options.StateDir):
+		case changed <- struct{}{}:
 		case <-ctx.Done():
 		}
 	}

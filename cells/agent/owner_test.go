@@ -91,6 +91,26 @@ func TestOwnerIsObeyed(t *testing.T) {
 	}
 }
 
+// R18: a decision holds from the moment at which it is made, however soon an offer follows.
+func TestOwnerIsObeyedAtOnce(t *testing.T) {
+	t.Parallel()
+	p := newControlPlane(t)
+	s := newSettings(t, p)
+	start(t, s)
+	one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	p.assign(one)
+	p.await(t, "healthy", healthyOn(one))
+	next := p.addRelease(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
+	changeOwner(t, s.State, func(o *cells.Owner) { o.Paused = "quarter end" })
+	p.assign(next)
+	p.await(t, "withheld", messageContains("paused by the cell's owner"))
+	p.withLock(t, func() {
+		if p.fetched[next.Digest] > 0 {
+			t.Error("it was fetched")
+		}
+	})
+}
+
 // withLock runs f under the lock.
 func (p *controlPlane) withLock(t testing.TB, f func()) {
 	t.Helper()
