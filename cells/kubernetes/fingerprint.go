@@ -22,7 +22,7 @@ func fingerprint(live *unstructured.Unstructured) string {
 			continue
 		}
 		var owned map[string]any
-		if json.Unmarshal(entry.FieldsV1.Raw, &owned) != nil {
+		if json.Unmarshal(entry.FieldsV1.GetRawBytes(), &owned) != nil {
 			return ""
 		}
 		values, err := json.Marshal([]any{owned, project(live.Object, owned)}) // keys are sorted

@@ -51,7 +51,6 @@ type world struct {
 	namespace string
 	options   kubernetes.Options
 	target    *kubernetes.Target
-	sequence  int64
 }
 
 // newWorld opens a target for a cell that is named like the test's namespace.
