@@ -45,7 +45,7 @@ func (s *Releases) Channel(name string) (*plan.Channel, error) {
 			"add channels/%s/channel.yaml", name)
 	}
 	return nil, Fail(fmt.Errorf("there is no channel %q%s", name, words.DidYouMean(name, s.Desired.Order)),
-		"the channels are %s", strings.Join(s.Desired.Order, ", "))
+		"the channels are %s", words.Some(s.Desired.Order, 12))
 }
 
 // Cell returns a cell by name; the error suggests the nearest.

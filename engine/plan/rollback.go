@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/reason"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -83,7 +84,7 @@ func (t *tally) describeFailure() string {
 	}
 	var parts []string
 	if len(failed) > 0 {
-		part := fmt.Sprintf("%s failed in %s", e.Release, joinNames(failed))
+		part := fmt.Sprintf("%s failed in %s", e.Release, words.Some(failed, 3))
 		if s := t.channel.planner.observed.Cells[failed[0]]; s != nil {
 			if why := failureReason(s, e.Digest); why != "" {
 				part += ": " + why
@@ -92,7 +93,7 @@ func (t *tally) describeFailure() string {
 		parts = append(parts, part)
 	}
 	if len(silent) > 0 {
-		parts = append(parts, fmt.Sprintf("%s stalled in %s: no result for %s", e.Release, joinNames(silent),
+		parts = append(parts, fmt.Sprintf("%s stalled in %s: no result for %s", e.Release, words.Some(silent, 3),
 			channels.FormatElapsed(t.channel.Valid.Rollout.Stall)))
 	}
 	return strings.Join(parts, "; ")

@@ -1,14 +1,13 @@
 package plan
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/reason"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -264,7 +263,7 @@ func (t *tally) judgeSoak(down *channelPlan) channels.Verdict {
 		}
 	}
 	if len(t.failed) > t.failureBudget() {
-		return channels.Blocked("", reason.UpstreamFailed, up.Effective.Release, joinNames(t.failed))
+		return channels.Blocked("", reason.UpstreamFailed, up.Effective.Release, words.Some(t.failed, 3))
 	}
 	if gate != nil {
 		return held
@@ -383,12 +382,4 @@ func (c *channelPlan) observing() (until time.Time, yes bool) {
 		}
 	}
 	return time.Time{}, false
-}
-
-func joinNames(all []string) string {
-	const most = 3
-	if len(all) <= most {
-		return strings.Join(all, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), len(all)-most)
 }

@@ -18,6 +18,14 @@ func Count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
+// Some lists names, and counts those beyond the first n.
+func Some(names []string, n int) string {
+	if len(names) <= n {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:n], ", "), len(names)-n)
+}
+
 // OneLine puts text from outside on one line, for a commit's message or the log: clean, and at most 400 characters.
 func OneLine(s string) string {
 	s = cleantext.Line(strings.Join(strings.Fields(s), " "))
