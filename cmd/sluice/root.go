@@ -123,6 +123,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		runcmd.ServeVerb(a),
 		runcmd.TickVerb(a),
 		runcmd.BackupVerb(a),
+		runcmd.RestoreVerb(a),
 		runcmd.EngineKeyVerb(a),
 		runcmd.StandbyKeyVerb(a),
 		runcmd.AgentVerb(a),

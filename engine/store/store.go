@@ -134,6 +134,24 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	return nil
 }
 
+// Check returns an error unless file is a whole database that Open has made.
+func Check(ctx context.Context, file string) error {
+	db, err := connect(file, Options{}, false)
+	if err != nil {
+		return err
+	}
+	defer db.Close() //nolint:errcheck // nothing was written
+	found := ""
+	err = db.QueryRowContext(ctx, `PRAGMA integrity_check(1)`).Scan(&found)
+	if err == nil && found != "ok" {
+		err = fmt.Errorf("%w: %s", ErrDamaged, found)
+	}
+	if err == nil {
+		err = db.QueryRowContext(ctx, `SELECT body FROM facts WHERE name = 'since'`).Scan(&found)
+	}
+	return wrapError("check database "+file, err)
+}
+
 func connect(file string, o Options, writes bool) (*sql.DB, error) {
 	abs, err := filepath.Abs(file)
 	if err != nil {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -39,8 +42,8 @@ func BackupVerb(a *cli.App) *cobra.Command {
 		GroupID: cli.GroupRun,
 		Short:   "Make a consistent copy of the store in --data, even while serve runs",
 		Long: `All intent is in git; the store holds what was observed, and tokens. The copy is a complete store:
-to restore it, stop serve and put it in place of DIR/` + cli.StoreFile + `. A database (--database) is
-backed up with its own tools. The keys in DIR/tls are files: copy them too.`,
+sluice restore puts it in place. A database (--database) is backed up with its own tools. The keys
+in DIR/tls are files: copy them too.`,
 		Example: `  sluice backup --data /var/lib/sluice --to /backup/sluice.db`,
 		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -69,4 +72,92 @@ backed up with its own tools. The keys in DIR/tls are files: copy them too.`,
 	}
 	cmd.Flags().StringVar(&to, "to", "", "`FILE` to write; it must not exist yet")
 	return cmd
+}
+
+// RestoreVerb puts a backup in place of the store.
+func RestoreVerb(a *cli.App) *cobra.Command {
+	var from string
+	cmd := &cobra.Command{
+		Use:     "restore --data DIR --from FILE",
+		GroupID: cli.GroupRun,
+		Short:   "Put a backup in place of the store in --data, which is kept beside it",
+		Long: `Checks the backup first, and refuses while serve runs in DIR. What the backup lacks, git and the
+cells' reports tell again; a one-time token that was used since is void. A database (--database) is
+restored with its own tools.`,
+		Example: `  sluice restore --data /var/lib/sluice --from /backup/sluice.db`,
+		Args:    cli.ArgumentCount(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			for flag, missing := range map[string]bool{"--data": a.Data == "", "--from": from == ""} {
+				if missing {
+					return cli.UsageError(cmd, "%s is missing", flag)
+				}
+			}
+			if a.Database != "" {
+				return cli.UsageError(cmd, "the store is in PostgreSQL: pg_restore restores it")
+			}
+			release, err := lockDataFolder(a.Data)
+			if err != nil {
+				return fmt.Errorf("restore: %w", err)
+			}
+			defer func() { err = errors.Join(err, release()) }()
+			file := filepath.Join(a.Data, cli.StoreFile)
+			before, err := restoreStore(cmd.Context(), file, from, time.Now())
+			if err != nil {
+				return fmt.Errorf("restore: %w", err)
+			}
+			done := edits.Result{Summary: "restored " + file + " from " + from, Next: "start sluice serve --data " + a.Data}
+			if before != "" {
+				done.Summary += "; the former one is " + before
+			}
+			return a.PrintDone(done)
+		},
+	}
+	cmd.Flags().StringVar(&from, "from", "", "backup `FILE`, which stays")
+	return cmd
+}
+
+// restoreStore puts a copy of the backup in place of the store in file. It returns where the former store is; empty:
+// there was none. A backup that can't be used changes nothing.
+func restoreStore(ctx context.Context, file, backup string, now time.Time) (before string, err error) {
+	copied := file + ".restoring"
+	defer func() {
+		for _, suffix := range storeFiles {
+			_ = os.Remove(copied + suffix) // what is left of a copy that was not put in place
+		}
+	}()
+	if err := copyFile(copied, backup); err != nil {
+		return "", err
+	}
+	if err := store.Check(ctx, copied); err != nil {
+		return "", cli.Fail(fmt.Errorf("%s can't be used: %w", backup, err),
+			"name a file that sluice backup wrote; the store is as it was")
+	}
+	aside := file + ".before-" + now.UTC().Format("20060102T150405Z")
+	for _, suffix := range storeFiles {
+		switch err := os.Rename(file+suffix, aside+suffix); {
+		case err == nil:
+			before = aside
+		case !errors.Is(err, fs.ErrNotExist):
+			return "", err
+		}
+	}
+	return before, os.Rename(copied, file)
+}
+
+// storeFiles are the suffixes of the files that SQLite keeps of one database.
+var storeFiles = [...]string{"", "-wal", "-shm"}
+
+// copyFile copies a file to one that only its owner may read, durably.
+func copyFile(to, from string) (err error) {
+	source, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close() //nolint:errcheck // only read
+	f, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, source)
+	return errors.Join(err, f.Sync(), f.Close())
 }
