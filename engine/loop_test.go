@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -253,10 +254,11 @@ func TestR61HostAsksToWait(t *testing.T) {
 	t.Run("push", func(t *testing.T) {
 		runLoop(t, TwoChannels(t), func(r *loopTest) {
 			time.Sleep(2 * time.Minute)
-			until, asked := time.Now().Add(20*time.Minute), 0
+			until := time.Now().Add(20 * time.Minute)
+			var asked atomic.Int32
 			r.branch.mu.Lock()
 			r.branch.judgePush = func([]releases.Draft) error {
-				if asked++; time.Now().Before(until) {
+				if asked.Add(1); time.Now().Before(until) {
 					return &releases.BusyError{Reason: "429 Too Many Requests", Until: until}
 				}
 				return nil
@@ -270,12 +272,12 @@ func TestR61HostAsksToWait(t *testing.T) {
 				r.t.Errorf("blocked %v", blocked)
 			}
 			time.Sleep(19 * time.Minute)
-			if asked != 1 {
-				r.t.Errorf("pushed %d times before the host wants to be asked", asked)
+			if n := asked.Load(); n != 1 {
+				r.t.Errorf("pushed %d times before the host wants to be asked", n)
 			}
 			time.Sleep(5 * time.Minute)
-			if got := r.headOf("staging"); got != "1.1.0" || asked != 2 {
-				r.t.Errorf("staging at %s after %d pushes", got, asked)
+			if got := r.headOf("staging"); got != "1.1.0" || asked.Load() != 2 {
+				r.t.Errorf("staging at %s after %d pushes", got, asked.Load())
 			}
 		})
 	})

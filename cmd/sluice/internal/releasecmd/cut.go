@@ -3,6 +3,7 @@ package releasecmd
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,8 +26,8 @@ type cutOptions struct {
 
 func cutVerb(a *cli.App) *cobra.Command {
 	c := cutOptions{}
-	sign := false
-	key := ""
+	sign, key := false, ""
+	wait, timeout := "", time.Duration(0)
 	cmd := &cobra.Command{
 		Use:   "cut V --from DIR",
 		Short: "Make a release from a kustomize folder",
@@ -39,17 +40,26 @@ of DIR if DIR lies in a git repository (files that git ignores are then left out
 Everything is checked before anything is written: the release is rendered as cells would, with each
 profile and with the values of the cells in the repository.`,
 		Example: `  sluice release cut 2026.11.3 --from deploy --fixes CVE-2026-1234
-  sluice release cut 2.0.0 --from deploy --features ssh-gateway --forward-only --sign`,
+  sluice release cut 2.0.0 --from deploy --features ssh-gateway --forward-only --sign
+  sluice release cut 2.0.1 --from deploy --wait staging --server http://127.0.0.1:7600`,
 		Args: cli.ArgumentCount(1, 1, "V, the release's version,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.version = args[0]
 			if c.from == "" {
 				return cli.UsageError(cmd, "--from, the folder with the kustomization, is missing")
 			}
-			if key != "" {
-				sign = true
+			if wait == "" && cmd.Flags().Changed("timeout") {
+				return cli.UsageError(cmd, "--timeout is about --wait")
 			}
-			return cutRelease(a, cmd, c, sign, key)
+			sign = sign || key != ""
+			if err := cutRelease(a, cmd, c, sign, key); err != nil || wait == "" {
+				return err
+			}
+			p, err := cli.AwaitRollout(cmd.Context(), a, cmd, wait, c.version, timeout)
+			if err != nil {
+				return fmt.Errorf("wait for %s: %w", wait, err)
+			}
+			return a.PrintResult(p, func() { a.Stdout.PrintLine("%s", cli.RolloutDone(p)) })
 		},
 	}
 	f := cmd.Flags()
@@ -61,6 +71,9 @@ profile and with the values of the cells in the repository.`,
 	f.StringVarP(&c.message, "message", "m", "", "body of the commit message")
 	f.BoolVar(&sign, "sign", false, "sign the commit with your SSH key (git's user.signingKey, or --key)")
 	f.StringVar(&key, "key", "", "`FILE` with the private SSH key to sign with")
+	f.StringVar(&wait, "wait", "", "then wait until the release is healthy in the cells of `CHANNEL`, as sluice wait does")
+	f.DurationVar(&timeout, "timeout", 10*time.Minute, "how long --wait waits")
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
