@@ -50,7 +50,7 @@ type Channel struct {
 	Floor        *releases.Version `yaml:"floor" json:"floor,omitempty" doc:"no older release is promoted or gone back to"`
 	People       People            `yaml:"people" json:"people,omitempty" enum:"bound,free" doc:"whether gates bind a person's request"`
 	Gates        []Gate            `yaml:"gates" json:"gates,omitempty"`
-	Freezes      []Freeze          `yaml:"freezes" json:"freezes,omitempty" empty:"absent"`
+	Freezes      []Freeze          `yaml:"freezes" json:"freezes,omitempty"`
 	Rollout      Rollout           `yaml:"rollout" json:"rollout,omitzero"`
 	OnFailure    OnFailure         `yaml:"onFailure" json:"onFailure,omitempty" enum:"rollback,halt"`
 
@@ -224,7 +224,7 @@ type Pipeline struct {
 	SignedReleases bool       `yaml:"signedReleases" json:"signedReleases,omitempty" doc:"take only releases all of whose commits are signed by a key in people"`
 	RequireDigests bool       `yaml:"requireDigests" json:"requireDigests,omitempty" doc:"an image that a release renders to without a digest is a fault, in release cut and validate"`
 	Owners         []string   `yaml:"owners" json:"owners,omitempty" doc:"names in people: only these people may change people, owners, policies, freezes, hotfixes and quarantines, by signed commits"`
-	Freezes        []Freeze   `yaml:"freezes" json:"freezes,omitempty" empty:"absent" doc:"for all channels"`
+	Freezes        []Freeze   `yaml:"freezes" json:"freezes,omitempty" doc:"for all channels"`
 	Engine         EngineKeys `yaml:"engine" json:"engine,omitzero" doc:"whose commits count as the engine's, or: unsigned"`
 }
 

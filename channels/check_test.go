@@ -99,6 +99,7 @@ func TestEmptyFieldsAreFaults(t *testing.T) {
 		{"onFailure: null\n", "3: onFailure is empty"},
 		{"settleWithin:\n", "3: settleWithin is empty"},
 		{"gates:\n", "3: gates is empty"},
+		{"freezes: []\n", "3: freezes is empty"},
 		{"freezes:\n  - {from: 2027-01-05T00:00:00Z, until: 2027-01-06T00:00:00Z, reason: }\n",
 			"4: freezes[0].reason is empty"},
 		{gate + "approval: {count: 2, from: []}\n", "5: gates[0].approval.from is empty"},
