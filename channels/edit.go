@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -64,6 +65,10 @@ func EndFreezes(channelYAML []byte, now time.Time) (edited []byte, ended []Freez
 	}
 	if edited, err = edit.Set(channelYAML, []string{"freezes"}, left); err != nil {
 		return nil, nil, fmt.Errorf("end freezes: %w", err)
+	}
+	if len(left) == 0 { // an empty list would be a fault
+		edited = bytes.TrimPrefix(bytes.Replace(append([]byte("\n"), edited...), []byte("\nfreezes: []\n"), []byte("\n"), 1),
+			[]byte("\n"))
 	}
 	return edited, ended, nil
 }

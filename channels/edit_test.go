@@ -90,3 +90,14 @@ func TestAddFreezes(t *testing.T) {
 		}
 	})
 }
+
+// Ending the only freeze, which has not begun, leaves a policy without the field: an empty list is a fault.
+func TestEndFreezesLeavesNoEmptyList(t *testing.T) {
+	now := time.Date(2027, 1, 5, 0, 0, 0, 0, time.UTC)
+	text := header +
+		"freezes:\n  - {from: 2027-01-05T00:00:00Z, until: 2027-01-06T00:00:00Z, reason: fair}\nonFailure: halt\n"
+	edited, ended, err := EndFreezes([]byte(text), now)
+	if err != nil || len(ended) != 1 || string(edited) != header+"onFailure: halt\n" {
+		t.Errorf("%q %v %v", edited, ended, err)
+	}
+}
