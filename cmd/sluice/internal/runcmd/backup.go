@@ -105,7 +105,8 @@ restored with its own tools.`,
 			if err != nil {
 				return fmt.Errorf("restore: %w", err)
 			}
-			done := edits.Result{Summary: "restored " + file + " from " + from, Next: "start sluice serve --data " + a.Data}
+			done := edits.Result{Summary: "restored " + file + " from " + from,
+				Next: "start sluice serve --data " + a.Data}
 			if before != "" {
 				done.Summary += "; the former one is " + before
 			}
