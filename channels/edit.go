@@ -67,7 +67,8 @@ func EndFreezes(channelYAML []byte, now time.Time) (edited []byte, ended []Freez
 		return nil, nil, fmt.Errorf("end freezes: %w", err)
 	}
 	if len(left) == 0 { // an empty list would be a fault
-		edited = bytes.TrimPrefix(bytes.Replace(append([]byte("\n"), edited...), []byte("\nfreezes: []\n"), []byte("\n"), 1),
+		edited = bytes.TrimPrefix(bytes.Replace(append([]byte("\n"), edited...), []byte("\nfreezes: []\n"),
+			[]byte("\n"), 1),
 			[]byte("\n"))
 	}
 	return edited, ended, nil

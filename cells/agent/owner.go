@@ -190,7 +190,8 @@ func (l *loop) followOwner() {
 	l.applyOwnerDecisions(readOwnerDecisions(l.agent.options.StateDir))
 }
 
-// watchOwnerFile wakes the loop for every change of owner.yaml since seen, and for the owner's requests to retry, until ctx ends.
+// watchOwnerFile wakes the loop for every change of owner.yaml since seen, and for the owner's requests to retry, until
+// ctx ends.
 func (a *Agent) watchOwnerFile(
 	ctx context.Context, seen os.FileInfo, changed, retries chan<- struct{},
 ) {
