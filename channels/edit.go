@@ -1,7 +1,6 @@
 package channels
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -63,13 +62,13 @@ func EndFreezes(channelYAML []byte, now time.Time) (edited []byte, ended []Freez
 	if len(ended) == 0 {
 		return channelYAML, nil, nil
 	}
-	if edited, err = edit.Set(channelYAML, []string{"freezes"}, left); err != nil {
-		return nil, nil, fmt.Errorf("end freezes: %w", err)
+	if len(left) == 0 {
+		edited, err = edit.Remove(channelYAML, "freezes") // an empty list would be a fault
+	} else {
+		edited, err = edit.Set(channelYAML, []string{"freezes"}, left)
 	}
-	if len(left) == 0 { // an empty list would be a fault
-		edited = bytes.TrimPrefix(bytes.Replace(append([]byte("\n"), edited...), []byte("\nfreezes: []\n"),
-			[]byte("\n"), 1),
-			[]byte("\n"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("end freezes: %w", err)
 	}
 	return edited, ended, nil
 }

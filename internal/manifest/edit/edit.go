@@ -47,6 +47,42 @@ func Set(text []byte, path []string, value any) ([]byte, error) {
 	return nil, ErrLayout
 }
 
+// Remove returns the document without a top-level field that lies on lines of its own, if the document has it.
+func Remove(text []byte, key string) ([]byte, error) {
+	s, err := parseSource(text)
+	if err != nil || s.root == nil {
+		return text, err
+	}
+	if s.root.Kind != yaml.MappingNode {
+		return nil, ErrLayout
+	}
+	for i := 0; i+1 < len(s.root.Content); i += 2 {
+		k := s.root.Content[i]
+		if k.Value != key {
+			continue
+		}
+		edited := strings.Join(s.lines[:k.Line-1], "") +
+			strings.Join(s.lines[s.endLineOf(k, s.root.Content[i+1], k.Column):], "")
+		if !removesOnly(text, []byte(edited), key) {
+			return nil, ErrLayout
+		}
+		return []byte(edited), nil
+	}
+	return text, nil
+}
+
+// removesOnly reports whether the lack of the field is the only difference between before and after.
+func removesOnly(before, after []byte, key string) bool {
+	var old, now map[string]any
+	if yaml.Unmarshal(before, &old) != nil || yaml.Unmarshal(after, &now) != nil {
+		return false
+	}
+	delete(old, key)
+	want, err1 := json.Marshal(old)
+	got, err2 := json.Marshal(now)
+	return err1 == nil && err2 == nil && equalJSON(want, got)
+}
+
 // Append returns the document with one more entry in the list of a top-level field, which it adds if missing. entry is
 // one line of YAML, written as it is. Append tries places for the entry, the most natural first, and returns the first
 // text that right accepts.

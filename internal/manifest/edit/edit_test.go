@@ -193,3 +193,27 @@ func TestSetChangesOneField(t *testing.T) {
 		}
 	})
 }
+
+// Remove takes the field's lines and nothing else, or refuses.
+func TestRemove(t *testing.T) {
+	for text, want := range map[string]string{
+		"a: 1 # one\nlist:\n  - x # ex\n  - y\n# about b\nb: 2\n": "a: 1 # one\n# about b\nb: 2\n",
+		"a: 1\nlist: [x,\n  y]\n":                                 "a: 1\n",
+		"list: []\nb: 2\n":                                        "b: 2\n",
+		"a: 1\nlist: |\n  text\n\n  more\nb: 2\n":                 "a: 1\nb: 2\n",
+		"a: 1\n":                "a: 1\n",
+		"# nothing yet\n":       "# nothing yet\n",
+		"{a: 1, list: [x]}\n":   ErrLayout.Error(),
+		"a: &x [1]\nlist: *x\n": "a: &x [1]\n",
+		"list: &x [1]\nb: *x\n": ErrLayout.Error(),
+	} {
+		edited, err := Remove([]byte(text), "list")
+		got := string(edited)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
