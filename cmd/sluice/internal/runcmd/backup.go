@@ -122,7 +122,7 @@ restored with its own tools.`,
 func restoreStore(ctx context.Context, file, backup string, now time.Time) (before string, err error) {
 	copied := file + ".restoring"
 	defer func() {
-		for _, suffix := range storeFiles {
+		for _, suffix := range append(sideFiles[:], "") {
 			_ = os.Remove(copied + suffix) // what is left of a copy that was not put in place
 		}
 	}()
@@ -134,19 +134,30 @@ func restoreStore(ctx context.Context, file, backup string, now time.Time) (befo
 			"name a file that sluice backup wrote; the store is as it was")
 	}
 	aside := file + ".before-" + now.UTC().Format("20060102T150405Z")
-	for _, suffix := range storeFiles {
-		switch err := os.Rename(file+suffix, aside+suffix); {
-		case err == nil:
-			before = aside
-		case !errors.Is(err, fs.ErrNotExist):
-			return "", err
-		}
+	switch err := os.Rename(file, aside); {
+	case err == nil:
+		before = aside
+	case !errors.Is(err, fs.ErrNotExist):
+		return "", err
+	}
+	if err := moveSideFiles(file, aside); err != nil {
+		return before, err
 	}
 	return before, os.Rename(copied, file)
 }
 
-// storeFiles are the suffixes of the files that SQLite keeps of one database.
-var storeFiles = [...]string{"", "-wal", "-shm"}
+// sideFiles are the suffixes of the files that SQLite keeps beside a database.
+var sideFiles = [...]string{"-wal", "-shm"}
+
+// moveSideFiles moves what SQLite keeps beside a database that was moved.
+func moveSideFiles(from, to string) (err error) {
+	for _, suffix := range sideFiles {
+		if renameErr := os.Rename(from+suffix, to+suffix); !errors.Is(renameErr, fs.ErrNotExist) {
+			err = errors.Join(err, renameErr)
+		}
+	}
+	return err
+}
 
 // copyFile copies a file to one that only its owner may read, durably.
 func copyFile(to, from string) (err error) {

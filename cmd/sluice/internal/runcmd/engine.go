@@ -151,10 +151,8 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 // and the cells' reports tell again; people's tokens, the audit and messages that wait for webhooks are in the old one.
 func putAsideStore(file string, log zerolog.Logger) error {
 	aside, err := disk.PutAside(file, time.Now())
-	for _, suffix := range []string{"-wal", "-shm"} {
-		if renameErr := os.Rename(file+suffix, aside+suffix); !errors.Is(renameErr, fs.ErrNotExist) {
-			err = errors.Join(err, renameErr)
-		}
+	if err == nil {
+		err = moveSideFiles(file, aside)
 	}
 	if err != nil {
 		return fmt.Errorf("put the damaged database aside: %w", err)
