@@ -43,9 +43,21 @@ func FetchRollouts(ctx context.Context, a *App, cmd *cobra.Command, channel stri
 	return view.Rollouts(v, channel), nil
 }
 
-// AwaitRollout waits until a channel's head, or a release in it, has reached the cells that it is for, and tells on
+// AwaitRollout waits as awaitRollout does, and prints the end; what begins its error.
+func AwaitRollout(a *App, cmd *cobra.Command, what, channel, version string, timeout time.Duration) error {
+	p, err := awaitRollout(cmd.Context(), a, cmd, channel, version, timeout)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return a.PrintResult(p, func() {
+		a.Stdout.PrintLine("%s: %s is rolled out, healthy in %d of %s", p.Channel, p.Release, p.Healthy,
+			words.Count(p.Cells, "cell"))
+	})
+}
+
+// awaitRollout waits until a channel's head, or a release in it, has reached the cells that it is for, and tells on
 // standard error what it waits for. It fails if the channel leaves the release, and is blocked if that takes too long.
-func AwaitRollout(ctx context.Context, a *App, cmd *cobra.Command, channel, version string,
+func awaitRollout(ctx context.Context, a *App, cmd *cobra.Command, channel, version string,
 	timeout time.Duration) (p plan.Progress, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -115,12 +127,6 @@ func judgeProgress(p plan.Progress, version string) (waits, never string) {
 		reasons = append(reasons, fmt.Sprintf("%s: %s", w.Gate, w.Reason))
 	}
 	return strings.Join(slices.Compact(reasons), "; "), ""
-}
-
-// RolloutDone says that a rollout is done.
-func RolloutDone(p plan.Progress) string {
-	return fmt.Sprintf("%s: %s is rolled out, healthy in %d of %s", p.Channel, p.Release, p.Healthy,
-		words.Count(p.Cells, "cell"))
 }
 
 // startTime is how long a control plane may take to start while somebody waits for it.

@@ -34,11 +34,7 @@ channel's head has reached the cells that it is for: with 0, or with 3 if that t
 			case wait && (watch || channel == ""):
 				return cli.UsageError(cmd, "--wait takes a channel, and no --watch")
 			case wait:
-				p, err := cli.AwaitRollout(cmd.Context(), a, cmd, channel, "", timeout)
-				if err != nil {
-					return fmt.Errorf("rollout status: %w", err)
-				}
-				return a.PrintResult(p, func() { a.Stdout.PrintLine("%s", cli.RolloutDone(p)) })
+				return cli.AwaitRollout(a, cmd, "rollout status", channel, "", timeout)
 			}
 			show := func() (string, error) {
 				all, err := cli.FetchRollouts(cmd.Context(), a, cmd, channel)
@@ -96,7 +92,7 @@ func drawRollout(p cli.Printer, r plan.Progress, now time.Time) {
 	}
 	drawBlocked(p, r)
 	for _, w := range r.Waiting {
-		who := joinFew(w.Cells)
+		who := words.Some(w.Cells, 3)
 		if len(w.Cells) > 1 {
 			who = fmt.Sprintf("%d cells, %s; of the first", len(w.Cells), who)
 		}
@@ -120,7 +116,7 @@ func failureText(p cli.Printer, r plan.Progress) cli.Painted {
 	if len(r.Failed) == 0 {
 		return p.Paint(cli.Plain, s)
 	}
-	return p.Paint(cli.Red, s+": "+joinFew(r.Failed))
+	return p.Paint(cli.Red, s+": "+words.Some(r.Failed, 3))
 }
 
 func soakText(w plan.WaveProgress) string {
@@ -142,13 +138,4 @@ func waveField(r plan.Progress, w plan.WaveProgress, now time.Time) cli.Field {
 		return cli.Coloured("skipped", cli.Yellow)
 	}
 	return cli.Coloured("", cli.Faint)
-}
-
-// joinFew joins the first names and counts the others.
-func joinFew(all []string) string {
-	const few = 3
-	if len(all) <= few {
-		return strings.Join(all, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(all[:few], ", "), len(all)-few)
 }

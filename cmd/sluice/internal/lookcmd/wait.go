@@ -1,7 +1,6 @@
 package lookcmd
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,11 +25,7 @@ after --timeout.`,
 			if len(args) == 2 {
 				version = args[1]
 			}
-			p, err := cli.AwaitRollout(cmd.Context(), a, cmd, args[0], version, timeout)
-			if err != nil {
-				return fmt.Errorf("wait for %s: %w", args[0], err)
-			}
-			return a.PrintResult(p, func() { a.Stdout.PrintLine("%s", cli.RolloutDone(p)) })
+			return cli.AwaitRollout(a, cmd, "wait for "+args[0], args[0], version, timeout)
 		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "how long to wait")

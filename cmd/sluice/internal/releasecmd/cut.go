@@ -55,11 +55,7 @@ profile and with the values of the cells in the repository.`,
 			if err := cutRelease(a, cmd, c, sign, key); err != nil || wait == "" {
 				return err
 			}
-			p, err := cli.AwaitRollout(cmd.Context(), a, cmd, wait, c.version, timeout)
-			if err != nil {
-				return fmt.Errorf("wait for %s: %w", wait, err)
-			}
-			return a.PrintResult(p, func() { a.Stdout.PrintLine("%s", cli.RolloutDone(p)) })
+			return cli.AwaitRollout(a, cmd, "wait for "+wait, wait, c.version, timeout)
 		},
 	}
 	f := cmd.Flags()
