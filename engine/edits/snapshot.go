@@ -76,11 +76,25 @@ func (s *Releases) Release(version string) (*plan.Release, error) {
 		return nil, Fail(fmt.Errorf("release %s was pruned", version),
 			"cut a new version; this number is not used again")
 	}
+	r = s.Whole(r)
 	if fatal := Fatal(r.Faults); len(fatal) > 0 {
 		return nil, Fail(fmt.Errorf("release %s has faults: %s", version, fatal[0]),
 			"sluice validate lists all of them")
 	}
 	return r, nil
+}
+
+// Whole returns a release with all that its folder has, which is not read before for releases that no decision of the
+// engine needs.
+func (s *Releases) Whole(r *plan.Release) *plan.Release {
+	if r.Loaded {
+		return r
+	}
+	entry := releases.ReadRelease(nil, s.Files, r.Version)
+	whole := *r
+	whole.StoredRelease, whole.Loaded, whole.Unread = entry.StoredRelease, true, false
+	whole.Faults = append(slices.Clip(r.Faults), Fatal(entry.Faults)...)
+	return &whole
 }
 
 // ReleaseFiles reads all files of a release, by their path in the release's folder.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -21,6 +22,7 @@ type releaseDiff struct {
 	Files   []cli.FileDiff `json:"files"`
 
 	before, after fs.FS // that have the releases
+	to            *plan.Release
 }
 
 func DiffVerb(a *cli.App) *cobra.Command {
@@ -43,12 +45,6 @@ release without faults. With --rendered, compares the manifests that cells of th
 			s, err := repo.ReadReleases(cmd.Context())
 			if err != nil {
 				return err
-			}
-			if rendered || cell != "" {
-				repo.Loader.AllReleases = true
-				if s, err = repo.ReadReleases(cmd.Context()); err != nil {
-					return err
-				}
 			}
 			c, err := diffReleases(s, repo, args)
 			if err == nil && (rendered || cell != "") {
@@ -78,9 +74,6 @@ func diffReleases(s *edits.Releases, repo *cli.OpenRepository, args []string) (*
 	}
 	out := &releaseDiff{Channel: channel.Name, Files: []cli.FileDiff{}}
 	if len(args) == 2 {
-		if _, err := s.Release(args[1]); err != nil {
-			return nil, err
-		}
 		out.To = args[1]
 	} else {
 		for _, r := range slices.Backward(s.Desired.Versions) {
@@ -92,6 +85,9 @@ func diffReleases(s *edits.Releases, repo *cli.OpenRepository, args []string) (*
 	}
 	if out.To == "" {
 		return nil, cli.Fail(fmt.Errorf("there is no release yet"), "sluice release cut V --from FOLDER")
+	}
+	if out.to, err = s.Release(out.To); err != nil {
+		return nil, err
 	}
 	before := map[string][]byte{}
 	if e := channel.Effective; e != nil {

@@ -19,7 +19,7 @@ const maxRenderedKinds = 8
 // diffRendered compares what the releases of c render to, in place of their files: for one cell or, without one, for
 // each profile with the values of each cell of the channel.
 func diffRendered(ctx context.Context, a *cli.App, s *edits.Releases, c *releaseDiff, cell string) error {
-	to, from := s.Desired.Releases[c.To], s.Desired.Releases[c.From]
+	to, from := c.to, s.Desired.Releases[c.From]
 	in := s.Desired.Channels[c.Channel].Cells
 	if cell != "" {
 		chosen := s.Desired.Cells[cell]

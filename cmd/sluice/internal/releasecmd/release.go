@@ -79,7 +79,7 @@ func listReleases(d *plan.Desired, all bool) []releaseSummary {
 		if r.Tombstone != nil && !all {
 			continue
 		}
-		list = append(list, summarise(d, version))
+		list = append(list, summarise(d, version, r))
 	}
 	slices.SortFunc(list, func(x, y releaseSummary) int {
 		return d.Releases[y.Version].Version.Compare(d.Releases[x.Version].Version)
@@ -87,9 +87,8 @@ func listReleases(d *plan.Desired, all bool) []releaseSummary {
 	return list
 }
 
-// summarise returns the summary of a release that d has.
-func summarise(d *plan.Desired, version string) releaseSummary {
-	r := d.Releases[version]
+// summarise returns the summary of a release of d, as it was read.
+func summarise(d *plan.Desired, version string, r *plan.Release) releaseSummary {
 	l := releaseSummary{Version: version, Digest: r.Digest, Pruned: r.Tombstone != nil}
 	if r.Tombstone != nil {
 		l.Digest = r.Tombstone.Digest
@@ -150,11 +149,8 @@ func showVerb(a *cli.App) *cobra.Command {
 				_, err := s.Release(args[0])
 				return err
 			}
-			if !r.Loaded { // no decision needs it
-				entry := releases.ReadRelease(nil, s.Files, r.Version)
-				r.StoredRelease, r.Faults = entry.StoredRelease, edits.Fatal(entry.Faults)
-			}
-			out := releaseDetails{releaseSummary: summarise(s.Desired, args[0]), Manifest: r.Release,
+			r = s.Whole(r)
+			out := releaseDetails{releaseSummary: summarise(s.Desired, args[0], r), Manifest: r.Release,
 				Merged: r.Origin, Authors: r.Authors}
 			if files, err := edits.ReleaseFiles(s.Files, args[0]); err == nil {
 				out.Files = cli.SortedKeys(files)

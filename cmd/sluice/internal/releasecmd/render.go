@@ -47,7 +47,6 @@ that cell count. Parameters that a cell's owner sets are not in the repository: 
 				return err
 			}
 			defer repo.Close()
-			repo.Loader.AllReleases = true // V may be any
 			s, err := repo.ReadReleases(cmd.Context())
 			if err != nil {
 				return err
