@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // PresentName returns the name that the cell of a state folder has now, if name is one that it had before it was
@@ -99,10 +100,6 @@ func refuseForeignFolder(dir string) error {
 	if len(foreign) == 0 {
 		return nil
 	}
-	more := ""
-	if n := len(foreign) - 5; n > 0 {
-		foreign, more = foreign[:5], fmt.Sprintf(" and %d more", n)
-	}
-	return fmt.Errorf("the state folder %s holds %s%s, which no agent made: name an empty folder with --state", dir,
-		strings.Join(foreign, ", "), more)
+	return fmt.Errorf("the state folder %s holds %s, which no agent made: name an empty folder with --state", dir,
+		words.Some(foreign, 5))
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/internal/filelock"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 const (
@@ -42,12 +43,8 @@ var versionID = regexp.MustCompile(`^r[A-Za-z0-9._-]{0,64}-[0-9a-f]{16}$`)
 type ForeignError struct{ Names []string }
 
 func (e *ForeignError) Error() string {
-	names, more := e.Names, ""
-	if len(names) > 5 {
-		names, more = names[:5], fmt.Sprintf(" and %d more", len(names)-5)
-	}
-	return fmt.Sprintf("it holds %s%s, which the agent did not make and would replace: name an empty folder with --dir, "+
-		"or move them away", strings.Join(names, ", "), more)
+	return fmt.Sprintf("it holds %s, which the agent did not make and would replace: name an empty folder with --dir, "+
+		"or move them away", words.Some(e.Names, 5))
 }
 
 // create makes the folder, if there is none, and what is always below it. It refuses a folder that holds files of

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // maxHeals is how often in a row the same drift is healed, and the hook run for it.
@@ -49,11 +49,7 @@ func (d *recurringDrift) end() error {
 	if len(names) == 0 {
 		return nil
 	}
-	shown, more := names[:min(len(names), 3)], ""
-	if len(names) > len(shown) {
-		more = fmt.Sprintf(" and %d more", len(names)-len(shown))
-	}
-	return &cells.RecurringDriftError{Reason: fmt.Sprintf("drift comes back after each heal, in %s%s of the version's "+
+	return &cells.RecurringDriftError{Reason: fmt.Sprintf("drift comes back after each heal, in %s of the version's "+
 		"folder: the hook, the product or a tool on the machine writes there. The hook no longer runs for it; files "+
-		"that were added are left, manifests are restored. Let it write elsewhere", strings.Join(shown, ", "), more)}
+		"that were added are left, manifests are restored. Let it write elsewhere", words.Some(names, 3))}
 }

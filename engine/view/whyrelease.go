@@ -87,13 +87,7 @@ func (v *View) releaseIn(c *plan.Channel, r *plan.Release, about []channels.Verd
 		add("%s", b)
 	}
 	for _, gate := range slices.Sorted(maps.Keys(waiting)) {
-		names := waiting[gate]
-		more := ""
-		const few = 3
-		if len(names) > few {
-			names, more = names[:few], fmt.Sprintf(" and %d more", len(names)-few)
-		}
-		add("%s keeps it from %s%s", gate, strings.Join(names, ", "), more)
+		add("%s keeps it from %s", gate, words.Some(waiting[gate], 3))
 	}
 	return lines
 }

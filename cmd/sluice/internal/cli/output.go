@@ -240,15 +240,6 @@ func FormatTime(t time.Time) string {
 	return t.Format(time.RFC3339)
 }
 
-// JoinSome joins the first names and counts the others.
-func JoinSome(names []string) string {
-	const few = 5
-	if len(names) <= few {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
-}
-
 // SortedKeys returns the keys of a map in order.
 func SortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 

@@ -103,7 +103,7 @@ func killByServer(ctx context.Context, a *cli.App, key string, k peopleapi.NewKi
 		if len(progress.Waiting) > 0 {
 			a.Stdout.PrintLine("%s", a.Stdout.Paint(cli.Yellow,
 				fmt.Sprintf("not confirmed: %s; they get it as soon as they are reached (sluice flag show %s)",
-					cli.JoinSome(progress.Waiting), key)))
+					words.Some(progress.Waiting, 5), key)))
 		}
 		if response.Warning != "" {
 			a.Stdout.PrintLine("%s", a.Stdout.Paint(cli.Yellow, response.Warning))

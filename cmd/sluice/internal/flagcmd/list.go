@@ -60,7 +60,7 @@ repository and, for the channels, the release repository (--repo or $SLUICE_REPO
 						channels = append(channels, name+" "+l.Channels[name])
 					}
 					rows = append(rows, []cli.Field{cli.Coloured(l.Key, cli.Bold), state,
-						cli.Text(cli.OrDash(l.Feature)), cli.Text(cli.OrDash(cli.JoinSome(l.Announcements))),
+						cli.Text(cli.OrDash(l.Feature)), cli.Text(cli.OrDash(words.Some(l.Announcements, 5))),
 						cli.Text(cli.OrDash(strings.Join(channels, ", "))), killed})
 				}
 				a.Stdout.PrintTable([]string{"FLAG", "STATE", "FEATURE", "ANNOUNCEMENT", "CHANNELS", "KILLED"}, rows)

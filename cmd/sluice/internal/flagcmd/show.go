@@ -65,7 +65,7 @@ func printFlagInCells(ctx context.Context, a *cli.App, key string) error {
 	return a.PrintResult(d, func() {
 		p := a.Stdout
 		p.PrintLine("%s: feature %s, announced by %s", p.Paint(cli.Bold, d.Key), cli.OrDash(d.Feature),
-			cli.OrDash(cli.JoinSome(d.Announcements)))
+			cli.OrDash(words.Some(d.Announcements, 5)))
 		if !d.Defined {
 			p.PrintLine("%s", p.Paint(cli.Yellow, "the flags repository has no such flag"))
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 func PlanVerb(a *cli.App) *cobra.Command {
@@ -69,7 +70,7 @@ func printPlan(a *cli.App, p plan.Plan) {
 			what = strings.Join(act.Evidence, "; ")
 		}
 		if act.Kind == plan.Grant {
-			what = "to " + cli.JoinSome(act.Cells)
+			what = "to " + words.Some(act.Cells, 5)
 		}
 		rows = append(rows, []cli.Field{cli.Coloured(string(act.Kind), cli.Green), cli.Text(act.Channel),
 			cli.Text(act.Release), cli.Text(cli.OrDash(act.Replaces)), cli.Text(what)})

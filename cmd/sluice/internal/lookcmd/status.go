@@ -238,7 +238,7 @@ func drawFlags(p cli.Printer, f *view.FlagsSummary) {
 	p.PrintLine("\nflags: commit %s, height %d; announcements: %s", cli.OrDash(cli.ShortID(f.Commit)), f.Height,
 		cli.OrDash(announced))
 	if len(f.Killed) > 0 {
-		p.PrintLine("%s", p.Paint(cli.Red, "killed: "+cli.JoinSome(f.Killed)))
+		p.PrintLine("%s", p.Paint(cli.Red, "killed: "+words.Some(f.Killed, 5)))
 	}
 	if f.Fault != "" {
 		p.PrintLine("%s", p.Paint(cli.Red, f.Fault))

@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 func TickVerb(a *cli.App) *cobra.Command {
@@ -95,7 +96,7 @@ func tick(a *cli.App, cmd *cobra.Command, r engineOptions) (err error) {
 	}
 	for _, act := range made.Actions {
 		if act.Kind == plan.Grant {
-			a.Stdout.PrintLine("grant %s of %s to %s", act.Release, act.Channel, cli.JoinSome(act.Cells))
+			a.Stdout.PrintLine("grant %s of %s to %s", act.Release, act.Channel, words.Some(act.Cells, 5))
 		}
 	}
 	for _, w := range records {
