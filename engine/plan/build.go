@@ -63,6 +63,7 @@ func Build(
 	b.loadCells()
 	b.desired.Faults = manifest.Sort(b.desired.Faults)
 	b.desired.sources = sync.OnceValue(b.desired.findSources)
+	b.desired.passed = sync.OnceValue(b.desired.findPassedRelease)
 	return b.desired, nil
 }
 

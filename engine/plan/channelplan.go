@@ -85,7 +85,10 @@ func (c *channelPlan) nextSequence() int64 {
 // blockStanding adds what people decided and what holds although nothing waits for it now: holds, freezes, pauses and
 // requests are told for as long as they are there. So is the last release that was cut, if it can go nowhere.
 func (p *planner) blockStanding() {
-	s := standing{planner: p, known: map[verdictKey]bool{}, passed: p.desired.passedRelease()}
+	s := standing{planner: p, known: map[verdictKey]bool{}}
+	if p.desired.passed != nil {
+		s.passed = p.desired.passed()
+	}
 	for i := range p.plan.Blocked {
 		v := &p.plan.Blocked[i]
 		s.known[verdictKey{v.Channel, v.Cell, v.Code, v.Reason}] = true
@@ -162,11 +165,11 @@ func (s *standing) addRequest(c *channelPlan) {
 }
 
 func (s *standing) addPauses(c *channelPlan) {
-	for _, cell := range c.Cells {
+	for i, cell := range c.Cells {
 		if cell.Paused != "" {
 			s.add(c, cell.Name, "", channels.Blocked("paused", reason.CellPaused, cell.Paused))
 		}
-		if o := s.planner.observed.Cells[cell.Name]; o != nil && o.Owner != nil && o.Owner.Paused != "" {
+		if o := c.tally.cells[i].last; o != nil && o.Owner != nil && o.Owner.Paused != "" {
 			s.add(c, cell.Name, "", channels.Blocked("owner", reason.OwnerPaused, o.Owner.Paused))
 		}
 	}
@@ -181,9 +184,9 @@ func (s *standing) addPassedRelease(c *channelPlan) {
 	}
 }
 
-// passedRelease returns the release that the branch got last, unless some channel had it, asks for it or has a hotfix
+// findPassedRelease returns the release that the branch got last, unless some channel had it, asks for it or has a hotfix
 // for it.
-func (d *Desired) passedRelease() (last *Release) {
+func (d *Desired) findPassedRelease() (last *Release) {
 	for _, r := range d.Versions {
 		if last == nil || r.Order > last.Order {
 			last = r

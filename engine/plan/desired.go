@@ -30,6 +30,7 @@ type Desired struct {
 	// The text of sluice.yaml where the engine may have to list its key; nil: it need not, or it can't.
 	pipelineText []byte
 	sources      func() map[releases.Digest]Source // findSources, called at most once; nil: Sources calls it each time
+	passed       func() *Release                   // findPassedRelease, called at most once; nil: it is not looked for
 }
 
 // Channel is one channel's folder, with what history adds to it.
