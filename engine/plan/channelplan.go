@@ -184,8 +184,8 @@ func (s *standing) addPassedRelease(c *channelPlan) {
 	}
 }
 
-// findPassedRelease returns the release that the branch got last, unless some channel had it, asks for it or has a hotfix
-// for it.
+// findPassedRelease returns the release that the branch got last, unless some channel had it, asks for it or has a
+// hotfix for it.
 func (d *Desired) findPassedRelease() (last *Release) {
 	for _, r := range d.Versions {
 		if last == nil || r.Order > last.Order {
