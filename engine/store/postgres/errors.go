@@ -58,7 +58,7 @@ func isSessionEnded(err error) bool {
 func isNetworkError(err error) bool {
 	var n net.Error
 	return sqlState(err) == "" && (errors.As(err, &n) || errors.Is(err, io.EOF) ||
-		errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err))
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, pgconn.ErrConnClosed) || pgconn.SafeToRetry(err))
 }
 
 // isTransient reports whether another attempt may succeed at once.
