@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/wake"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // hostCalls talks to the git host beside the loop: a host that is slow, or hangs, delays no decision (R61). A call that
@@ -18,12 +20,13 @@ type hostCalls struct {
 	fetching *hostCall[string]
 	again    bool // fetching began before the newest request for a fetch, and may not see what was pushed since
 	pushing  *hostCall[pushAnswer]
+	about    []string  // what the push is about
+	since    time.Time // when it began, for people
 }
 
 // pushAnswer is the end of a push.
 type pushAnswer struct {
 	base    string
-	touched []string // what the commits are about
 	commits []string
 }
 
@@ -41,8 +44,8 @@ var errNoAnswer = errors.New("the git host has not answered yet")
 // hostPatience is how long the loop waits for the host, which usually answers within milliseconds.
 const hostPatience = time.Second
 
-// slowHost is how long a fetch may take before the repository counts as unreadable.
-const slowHost = 10 * time.Second
+// SlowHost is how long a fetch or a push may take before people are told.
+const SlowHost = 10 * time.Second
 
 func beginCall[T any](answered wake.Signal, call func() (T, error)) *hostCall[T] {
 	c := &hostCall[T]{began: time.Now(), done: make(chan struct{})}
@@ -89,7 +92,22 @@ func (c *hostCall[T]) isAnswered() bool {
 
 // isSlow reports whether a fetch goes on for so long that people should know.
 func (h *hostCalls) isSlow() bool {
-	return h.fetching != nil && time.Since(h.fetching.began) > slowHost
+	return h.fetching != nil && time.Since(h.fetching.began) > SlowHost
+}
+
+// tellSlowPush returns what people should know of the host. A push that goes on for long is among it, and is added to
+// o, which belongs to the caller, as a refusal of what it is about.
+func (h *hostCalls) tellSlowPush(o *plan.Observed) (notes []string) {
+	notes = h.repo.HostNotes()
+	if h.pushing == nil || h.pushing.isAnswered() || time.Since(h.pushing.began) < SlowHost {
+		return notes
+	}
+	what := "a push has been under way since " + words.FormatTime(h.since) +
+		", and the git host has not answered yet"
+	for _, about := range h.about {
+		o.Refused[about] = plan.Refusal{Reason: what}
+	}
+	return append(notes, what+": nothing else is pushed before it ends")
 }
 
 // requestFetch demands that the next fetch sees what is pushed by now.

@@ -70,7 +70,7 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 			failures = 0
 			pollTimer.Reset(backoff.Spread(e.opts.Poll))
 		case fetch: // the host has not answered: if it still has not by then, people are told
-			pollTimer.Reset(slowHost)
+			pollTimer.Reset(SlowHost)
 		}
 		if p == nil {
 			continue

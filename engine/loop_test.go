@@ -13,8 +13,10 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -292,7 +294,7 @@ func TestR61HangingHostIsTold(t *testing.T) {
 		r.branch.hang = hang
 		r.branch.mu.Unlock()
 		r.push("bob", "cut", Release("1.1.0"))
-		time.Sleep(slowHost * 5 / 2)
+		time.Sleep(SlowHost * 5 / 2)
 		if u := r.View().Unread; u == nil || !strings.Contains(u.Reason, "not answered") {
 			r.t.Errorf("unread: %v", u)
 		}
@@ -416,6 +418,18 @@ func TestHungHostStopsNoGrants(t *testing.T) {
 					(u == nil || !strings.Contains(u.Reason, "not answered yet")) {
 					r.t.Errorf("not told: %+v", u)
 				}
+				const since = "a push has been under way since 2000-01-01T00:10"
+				why, _ := view.Why(r.View(), "edge", time.Time{})
+				said := strings.Contains(strings.Join(why.Lines, "\n"), since)
+				if said != (name == "push") || said != slices.ContainsFunc(why.Blocked, func(v channels.Verdict) bool {
+					return v.Code == reason.PushRefused && strings.Contains(v.Reason, "has not answered yet")
+				}) {
+					r.t.Errorf("edge: %q, %+v", why.Lines, why.Blocked)
+				}
+				why, _ = view.Why(r.View(), "s1", time.Time{})
+				if said != strings.Contains(strings.Join(why.Lines, "\n"), since) {
+					r.t.Errorf("s1: %q", why.Lines)
+				}
 				if got := r.headOf("edge"); got != "1.0.0" {
 					r.t.Errorf("edge is at %s", got)
 				}
@@ -424,6 +438,9 @@ func TestHungHostStopsNoGrants(t *testing.T) {
 				time.Sleep(2 * time.Minute)
 				if r.View().Desired.Releases["1.2.0"] == nil {
 					r.t.Error("what was pushed while the host hung is not seen")
+				}
+				if notes := r.View().HostNotes; len(notes) > 0 {
+					r.t.Errorf("the host answers again: %q", notes)
 				}
 				if u := r.Unread(); u != nil {
 					r.t.Errorf("the host answers again: %v", u)

@@ -27,7 +27,8 @@ func (e *Engine) pushPlan(ctx context.Context, p plan.Plan) (tip string, out out
 	if !deadline.IsZero() && !e.clocks.now().Before(deadline) {
 		return "", outcomeMoved, nil // a condition of the plan has ended meanwhile: decide again (R3)
 	}
-	answer := pushAnswer{base: p.Commit, touched: slices.Sorted(maps.Keys(pushTargets(p)))}
+	answer := pushAnswer{base: p.Commit}
+	e.host.about, e.host.since = slices.Sorted(maps.Keys(pushTargets(p))), e.clocks.now()
 	act, end := e.lease.termContext(ctx)
 	e.host.pushing = beginCall(e.host.answered, func() (pushAnswer, error) {
 		defer end()
@@ -39,6 +40,7 @@ func (e *Engine) pushPlan(ctx context.Context, p plan.Plan) (tip string, out out
 		return answer, err
 	})
 	if _, err := e.host.pushing.wait(ctx, e.host.patience); errors.Is(err, errNoAnswer) {
+		time.AfterFunc(SlowHost, e.host.answered.Notify) // if it still has not by then, people are told
 		return "", outcomeDone, nil
 	}
 	return e.judgePush(ctx)
@@ -58,7 +60,7 @@ func (e *Engine) finishPush(ctx context.Context) (moved bool, err error) {
 func (e *Engine) judgePush(ctx context.Context) (tip string, out outcome, err error) {
 	answer, err := e.host.pushing.wait(ctx, 0)
 	e.host.pushing = nil
-	commits, touched := answer.commits, answer.touched
+	commits, touched := answer.commits, e.host.about
 	switch {
 	case err == nil:
 		e.counters.commits.Add(uint64(len(commits)))

@@ -268,7 +268,7 @@ func (e *Engine) recordDecisions(ctx context.Context, d *plan.Desired) error {
 
 // planOnce makes one plan and, if this process leads, carries it out. tip is the branch's, if it is known.
 func (e *Engine) planOnce(ctx context.Context) (p plan.Plan, tip string, out outcome, err error) {
-	p, obs, took := e.makePlan()
+	p, v := e.makePlan()
 	acts := e.lease.mayAct()
 	e.counters.led.Store(acts)
 	if acts {
@@ -287,16 +287,14 @@ func (e *Engine) planOnce(ctx context.Context) (p plan.Plan, tip string, out out
 	if e.View() == nil {
 		e.observations.endSilentSoaks(e.desired.StaleAfter())
 	}
-	e.publisher.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, PlanDuration: took,
-		HostNotes: e.repo.HostNotes()})
+	e.publisher.publish(v)
 	return p, "", outcomeDone, nil
 }
 
 // publishPlan publishes a plan that is not carried out now, with what was done so far.
 func (e *Engine) publishPlan() plan.Plan {
-	p, obs, took := e.makePlan()
-	e.publisher.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, PlanDuration: took,
-		HostNotes: e.repo.HostNotes()})
+	p, v := e.makePlan()
+	e.publisher.publish(v)
 	return p
 }
 
@@ -319,14 +317,16 @@ func (e *Engine) carryOut(ctx context.Context, p plan.Plan) (tip string, out out
 	return tip, out, err
 }
 
-func (e *Engine) makePlan() (plan.Plan, *plan.Observed, time.Duration) {
+// makePlan makes a plan, and the view that shows it.
+func (e *Engine) makePlan() (plan.Plan, *view.View) {
 	began := time.Now()
 	now := e.clocks.timeAt(began)
 	obs := e.observations.snapshot()
 	obs.Key = e.opts.Key
 	obs.Flags = e.publisher.announcedFlags().ForGates()
 	obs.Clock = e.clocks.compareClocks(began, now, obs)
+	notes := e.host.tellSlowPush(obs)
 	p := plan.Make(e.desired, obs, now)
 	e.counters.plans.observeSince(began)
-	return p, obs, time.Since(began)
+	return p, &view.View{Desired: e.desired, Observed: obs, Plan: p, PlanDuration: time.Since(began), HostNotes: notes}
 }

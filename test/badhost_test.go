@@ -147,7 +147,7 @@ func TestBadHosts(t *testing.T) {
 		"hangs": {answer: func(h *badHost, w http.ResponseWriter, q *http.Request) { h.hang(w, q) },
 			lasts: true, says: []string{"can't be read since", "has not answered"}},
 		"hangs in a push": {answer: onPush(func(h *badHost, w http.ResponseWriter, q *http.Request) { h.hang(w, q) }),
-			lasts: true},
+			lasts: true, says: []string{"a push has been under way since", "the git host has not answered yet"}},
 		"asks to wait, with Retry-After": {answer: func(_ *badHost, w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "3")
 			http.Error(w, "slow down", http.StatusTooManyRequests)

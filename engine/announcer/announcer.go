@@ -65,7 +65,8 @@ type Announcer struct {
 	snapshot     *snapshot       // what is acted upon; nil: nothing could be read yet
 	knownKills   map[string]bool // IDs of kills that were known before snapshot was fetched
 	diverged     *plan.Divergence
-	repoFault    string // why the repository can't be read; empty: it was read
+	repoFault    string    // why the repository can't be read; empty: it was read
+	exchange     *exchange // the job that goes on; nil: none
 	leads        bool
 	postedEvents map[string]bool // IDs of posted events
 	plan         announce.Plan
@@ -135,12 +136,12 @@ func (a *Announcer) Run(ctx context.Context, watch <-chan struct{}) error {
 	t := newTimers()
 	defer t.stop()
 	results := make(chan jobResult, 1)
-	jobRunning, fetch, changed := false, true, a.opts.Engine.Changed()
+	fetch, changed := true, a.opts.Engine.Changed()
 	a.loadStored(ctx)
 	for {
-		if !jobRunning && a.loaded {
-			if do := a.nextJob(fetch); do != nil {
-				jobRunning, fetch = true, false
+		if a.exchange == nil && a.loaded {
+			if kind, do := a.nextJob(fetch); do != nil {
+				a.exchange, fetch = &exchange{kind: kind, began: time.Now(), since: a.opts.Engine.Now()}, false
 				background.Go(func() { results <- do(ctx) })
 			}
 		}
@@ -166,7 +167,7 @@ func (a *Announcer) Run(ctx context.Context, watch <-chan struct{}) error {
 		case <-a.opts.Engine.FlagsWritten():
 			a.loadStored(ctx)
 		case r := <-results:
-			jobRunning = false
+			a.exchange = nil
 			again, wait := a.handleResult(ctx, r)
 			fetch = fetch || again
 			t.poll.Reset(wait)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags/announce"
@@ -49,7 +50,7 @@ func (a *Announcer) decide(ctx context.Context) (fetch bool) {
 		a.loadStored(ctx)
 	}
 	v := a.opts.Engine.View()
-	if !a.loaded || v == nil || a.snapshot == nil && a.repoFault == "" && len(a.pendingKills()) == 0 {
+	if !a.loaded || v == nil || a.snapshot == nil && a.fault() == "" && len(a.pendingKills()) == 0 {
 		return false // there is nothing to publish yet
 	}
 	if leads := a.opts.Engine.Leads(); leads != a.leads {
@@ -65,7 +66,7 @@ func (a *Announcer) decide(ctx context.Context) (fetch bool) {
 	fetch = fetch || a.isBehind()
 	now, doubt := a.decisionTime()
 	states := a.opts.Engine.CellStates()
-	inputs := planInputs{a.snapshot, a.kills, a.diverged, a.repoFault, a.observeFleet(v, states, a.publishedFlags()),
+	inputs := planInputs{a.snapshot, a.kills, a.diverged, a.fault(), a.observeFleet(v, states, a.publishedFlags()),
 		a.leads, doubt}
 	if inputs.equal(a.planInputs) && (a.plan.Next.IsZero() || now.Before(a.plan.Next)) {
 		return fetch
@@ -133,7 +134,7 @@ func (a *Announcer) makePlan(inputs planInputs, now time.Time) announce.Plan {
 }
 
 func (a *Announcer) publish(inputs planInputs, states map[string]*plan.CellState, now time.Time) {
-	f := &view.Flags{Diverged: a.diverged, Plan: a.plan, Fault: a.repoFault, Kills: killOverrides(a.pendingKills())}
+	f := &view.Flags{Diverged: a.diverged, Plan: a.plan, Fault: inputs.repoFault, Kills: killOverrides(a.pendingKills())}
 	kills := slices.Clone(f.Kills)
 	if r := inputs.snapshot; r != nil {
 		f.Commit, f.Height, f.Tip = r.tip, r.height, r.inForce
@@ -198,6 +199,9 @@ func (a *Announcer) nextWait() time.Duration {
 			left = time.Second
 		}
 		wait = min(wait, left)
+	}
+	if x := a.exchange; x != nil && !x.isSlow() {
+		wait = min(wait, time.Until(x.began.Add(engine.SlowHost))) // people are told then
 	}
 	// Writes that are due now start after git's current job.
 	if left := time.Until(a.pushes.notBefore); left > 0 && a.hasWrites() {

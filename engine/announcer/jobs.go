@@ -35,8 +35,32 @@ const (
 	jobCommit         // pushes a commit
 )
 
+// exchange is a job that goes on.
+type exchange struct {
+	kind  jobKind
+	began time.Time // monotonic
+	since time.Time // the same, for people
+}
+
+// isSlow reports whether the git host takes so long that people should know.
+func (x *exchange) isSlow() bool {
+	return x != nil && x.kind != jobResume && time.Since(x.began) >= engine.SlowHost
+}
+
+// fault says why the repository can't be read, or that it was not answered for long; empty: neither.
+func (a *Announcer) fault() string {
+	if a.repoFault != "" || !a.exchange.isSlow() {
+		return a.repoFault
+	}
+	what := "a fetch of the flags repository"
+	if a.exchange.kind == jobCommit {
+		what = "a push to the flags repository"
+	}
+	return what + " has been under way since " + words.FormatTime(a.exchange.since) + ", and is not answered yet"
+}
+
 // nextJob returns the next exchange with git; nil: none is due.
-func (a *Announcer) nextJob(fetch bool) func(context.Context) jobResult {
+func (a *Announcer) nextJob(fetch bool) (kind jobKind, do func(context.Context) jobResult) {
 	r := jobResult{kind: jobFetch, mark: a.mark, knownKills: map[string]bool{}}
 	for _, k := range a.kills {
 		r.knownKills[k.ID] = true
@@ -45,19 +69,19 @@ func (a *Announcer) nextJob(fetch bool) func(context.Context) jobResult {
 		a.started = true
 		if a.mark.Commit != "" {
 			r.kind = jobResume
-			return func(ctx context.Context) jobResult { return a.readAt(ctx, r, r.mark.Commit) }
+			return r.kind, func(ctx context.Context) jobResult { return a.readAt(ctx, r, r.mark.Commit) }
 		}
 	}
 	if fetch {
-		return func(ctx context.Context) jobResult { return a.fetch(ctx, r) }
+		return r.kind, func(ctx context.Context) jobResult { return a.fetch(ctx, r) }
 	}
 	if !a.hasWrites() || time.Now().Before(a.pushes.notBefore) {
-		return nil
+		return r.kind, nil
 	}
 	r.kind, r.writes = jobCommit, a.plan.Writes
 	draft, err := a.draftCommit(a.opts.Engine.Now())
 	tip := a.snapshot.tip
-	return func(ctx context.Context) jobResult {
+	return r.kind, func(ctx context.Context) jobResult {
 		if r.err = err; err != nil {
 			return r
 		}

@@ -206,6 +206,10 @@ func TestKillWhileTheHostHangs(t *testing.T) {
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("told after %v", took)
 	}
+	p.waitForView("it is told that the host hangs (R61)", func(v *view.View) bool {
+		return strings.Contains(v.Flags.Fault, "a fetch of the flags repository has been under way since 2") &&
+			killed(t, v, "d1", "plain") && bundle(t, v, "d1") != nil
+	})
 }
 
 // A rival's commit in between loses nothing: the kill is decided again, and committed once.

@@ -72,7 +72,7 @@ func (a *Announcer) Tick(ctx context.Context) (p announce.Plan, committed []anno
 		if !a.loaded {
 			return a.plan, committed, plan.ErrBusy
 		}
-		do := a.nextJob(fetch)
+		_, do := a.nextJob(fetch)
 		if do == nil {
 			break
 		}

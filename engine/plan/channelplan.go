@@ -46,10 +46,11 @@ func (c *channelPlan) isPushRefused(release string) bool {
 		c.planner.isRefused(c.Name, reason.PushRefused, c.Name, release)
 }
 
-// isRefused reports whether the git host refused such a push lately, and says so about a channel; empty: about all.
+// isRefused reports whether the git host refused such a push lately, or leaves it without an answer, and says so about
+// a channel; empty: about all.
 func (p *planner) isRefused(push string, code reason.Code, channel, release string) bool {
 	r, ok := p.observed.Refused[push]
-	if !ok || !r.Until.After(p.now) {
+	if !ok || !r.Until.IsZero() && !r.Until.After(p.now) {
 		return false
 	}
 	p.block(channels.Blocked("push", code, r.Reason).WithUntil(r.Until).WithSubject(channel, release))

@@ -166,7 +166,7 @@ type Divergence struct {
 // Refusal is a push that the git host refused.
 type Refusal struct {
 	Reason string
-	Until  time.Time // no push is tried before this instant
+	Until  time.Time // no push is tried before this instant; zero: before the push that goes on ends
 }
 
 // FlagsSeen holds what gates and decisions see of flags.
