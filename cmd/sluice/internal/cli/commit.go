@@ -64,9 +64,8 @@ func (s Repository[S]) OpenPusher(a *App, cmd *cobra.Command) (repo *OpenReposit
 	if repo, err = s.open(ctx, cmd); err != nil {
 		return nil, p, err
 	}
-	if repo.followed != "" {
-		a.Stderr.PrintLine("note: %s has %s checked out; this goes to %s, the branch that the engine follows "+
-			"(--branch names another)", repo.Address, repo.checkedOut, repo.followed)
+	if repo.branchNote != "" {
+		a.Stderr.PrintLine("note: %s", repo.branchNote)
 	}
 	p = edits.Pusher[S]{Repo: repo.CommitterAs(who, nil), By: edits.Person{Person: who}, Address: repo.Address,
 		Pause: pauseAfterRace}

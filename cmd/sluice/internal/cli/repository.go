@@ -26,14 +26,14 @@ const cacheFile = "read.cache"
 
 // Location names a repository and its branch, as the command line does.
 type Location struct {
-	Address string // a folder or a URL, without credentials: for messages
-	full    string // the same with its credentials, if it has any
-	Branch  string // empty: the one that HEAD names
-	// Without Branch, the branch that the engine follows while another, checkedOut, is checked out; else empty.
-	followed, checkedOut string
-	layout               gitrepo.Layout
-	mirrorName           string // the folder of its mirror in --data
-	flagName             string // the flag that names the repository, for messages
+	Address    string // a folder or a URL, without credentials: for messages
+	full       string // the same with its credentials, if it has any
+	Branch     string // empty: the one that HEAD names
+	followed   string // without Branch, the branch that the engine follows while another is checked out; else empty
+	branchNote string // what people should know of the branch that their decisions go to; empty: nothing
+	layout     gitrepo.Layout
+	mirrorName string // the folder of its mirror in --data
+	flagName   string // the flag that names the repository, for messages
 }
 
 // ReleaseLocation returns the location of a release repository at address.
@@ -68,13 +68,22 @@ func withFollowedBranch(a *App, ctx context.Context, at Location) Location {
 	if err != nil || followed == "" {
 		return at
 	}
-	head, err := a.RunGit(ctx, at.Address, "symbolic-ref", "--short", "--quiet", "HEAD")
-	if err != nil {
-		head = "no branch" // a commit is checked out
+	head, detached := a.RunGit(ctx, at.Address, "symbolic-ref", "--short", "--quiet", "HEAD")
+	if head == followed {
+		return at
 	}
-	if head != followed {
-		at.followed, at.checkedOut = followed, head
+	_, gone := a.RunGit(ctx, at.Address, "rev-parse", "--verify", "--quiet", "refs/heads/"+followed)
+	if gone != nil && detached == nil { // renamed: the engine goes on with the branch that HEAD names now (R61)
+		at.branchNote = fmt.Sprintf("%s has no branch %s any more, which the engine followed; this goes to %s, "+
+			"which is checked out (--branch names another)", at.Address, followed, head)
+		return at
 	}
+	if detached != nil {
+		head = "no branch"
+	}
+	at.followed = followed
+	at.branchNote = fmt.Sprintf("%s has %s checked out; this goes to %s, the branch that the engine follows "+
+		"(--branch names another)", at.Address, head, followed)
 	return at
 }
 
