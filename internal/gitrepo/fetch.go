@@ -156,6 +156,7 @@ func (r *Repo) chooseBranch(adv advertisedRefs) (branch string, tip objects.ID, 
 	tip = adv.tip(branch)
 	if newTip := adv.tip(head); r.o.Branch == "" && tip.IsZero() && !newTip.IsZero() {
 		r.o.Log.Warn().Str("branch", branch).Str("now", head).Msg("the default branch was renamed: following it")
+		r.notes.noteRename(branch, time.Now())
 		branch, tip = head, newTip
 	}
 	others := adv.branches()

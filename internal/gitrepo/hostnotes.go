@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // tagsRefusedError means that the host refused the tags of a push, and usually all of it.
@@ -25,7 +27,12 @@ type hostNotes struct {
 	refused    string    // why tags are refused: the branch moved without them
 	tagsAgain  time.Time // when tags are pushed again
 	headBranch string    // the branch that the host's HEAD names, if the Repo works with another one
+	oldBranch  string    // the branch that was followed before it was renamed; empty: none
+	renamed    time.Time // when that was found
 }
+
+// renameNoted is how long people are told that a renamed branch is followed.
+const renameNoted = 24 * time.Hour
 
 // mayPushTags reports whether a push should have its tags.
 func (n *hostNotes) mayPushTags(now time.Time) bool {
@@ -64,6 +71,12 @@ func (n *hostNotes) acquitTags() {
 	n.suspected, n.tagsAgain = n.refused, time.Time{}
 }
 
+func (n *hostNotes) noteRename(from string, now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.oldBranch, n.renamed = from, now
+}
+
 func (n *hostNotes) setHeadBranch(name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -82,6 +95,10 @@ func (r *Repo) HostNotes() (notes []string) {
 	if head := r.notes.headBranch; head != "" {
 		notes = append(notes, fmt.Sprintf("the repository's default branch is %s now, and this is about %s: "+
 			"name one of them by --branch, or delete %s", head, branch, branch))
+	}
+	if old := r.notes.oldBranch; old != "" && time.Since(r.notes.renamed) < renameNoted {
+		notes = append(notes, fmt.Sprintf("the repository's branch %s is gone: %s, its default branch, is followed since %s",
+			old, branch, words.FormatTime(r.notes.renamed)))
 	}
 	return notes
 }

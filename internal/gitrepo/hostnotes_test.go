@@ -103,7 +103,8 @@ func TestRenamedDefaultBranch(t *testing.T) {
 		t.Errorf("fetched %s, want %s; notes %q", got, commit, r.HostNotes())
 	}
 	gitIn(t, bare, "update-ref", "-d", "refs/heads/main")
-	if got := mustFetch(t, r); got != base || r.branch() != "trunk" || len(r.HostNotes()) != 0 {
+	if got := mustFetch(t, r); got != base || r.branch() != "trunk" || len(r.HostNotes()) != 1 ||
+		!strings.Contains(r.HostNotes()[0], "main is gone: trunk, its default branch, is followed since 2") {
 		t.Errorf("fetched %s of %s; notes %q", got, r.branch(), r.HostNotes())
 	}
 	if tip := mustPush(t, r, base, headDraft("1")...)[0]; gitIn(t, bare, "rev-parse", "trunk") != tip {
