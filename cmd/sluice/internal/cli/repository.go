@@ -120,6 +120,15 @@ type OpenRepository struct {
 	Location
 	Loader  engine.Loader
 	cleanup func()
+	dryRun  bool // nothing may be committed
+}
+
+// CommitterAs returns the repository for commits in a person's name; a nil signer signs nothing.
+func (o *OpenRepository) CommitterAs(who releases.Person, signer gitrepo.Signer) edits.Repository {
+	if o.dryRun {
+		return noCommitter{}
+	}
+	return o.Repo.CommitterAs(who, signer)
 }
 
 // Close closes the repository. Its mirror stays for the next run, unless it was made for this run only.
@@ -170,7 +179,7 @@ func (a *App) OpenLocation(ctx context.Context, at Location, as CommitIdentity) 
 		return nil, Fail(err, "is %s %s right? It takes a folder, https://…, ssh://… or host:path", at.flagName,
 			at.Address)
 	}
-	return &OpenRepository{Repo: repo, Location: at, cleanup: cleanup,
+	return &OpenRepository{Repo: repo, Location: at, cleanup: cleanup, dryRun: a.DryRun,
 		Loader: engine.Loader{Repo: repo, CacheFile: filepath.Join(mirror, cacheFile)}}, nil
 }
 
