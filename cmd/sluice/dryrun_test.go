@@ -166,7 +166,8 @@ func TestDryRunChangesNothing(t *testing.T) {
 		return code, said
 	}
 	for _, path := range slices.Sorted(maps.Keys(cases)) {
-		if code, said := try(path, cases[path]); code != cli.ExitDone || !strings.Contains(said, "would commit, as Kim") {
+		code, said := try(path, cases[path])
+		if code != cli.ExitDone || !strings.Contains(said, "would commit, as Kim") {
 			t.Errorf("sluice %s --dry-run: exit code %d: %s", path, code, said)
 		}
 	}
