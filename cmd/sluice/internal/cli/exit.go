@@ -41,7 +41,9 @@ type guessError struct{ error }
 
 func (g guessError) Unwrap() error { return g.error }
 
-func guess(err error, next string, args ...any) error { return edits.Fail(guessError{err}, next, args...) }
+func guess(err error, next string, args ...any) error {
+	return edits.Fail(guessError{err}, next, args...)
+}
 
 // Blocked returns an error for a closed gate or a hold.
 func Blocked(err error, next string, args ...any) error {

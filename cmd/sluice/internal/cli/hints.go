@@ -86,8 +86,8 @@ func storeHint(err error, at site) string {
 	case errors.Is(err, plan.ErrReadOnly) && at.database:
 		return "that server takes no writes, as a standby does: name the primary's address in --database"
 	case errors.Is(err, plan.ErrReadOnly):
-		return "let this user write to " + filepath.Join(at.data, StoreFile) + " and its folder, or run this as the user of " +
-			"sluice serve (ls -l shows it)"
+		return "let this user write to " + filepath.Join(at.data, StoreFile) + " and its folder, or run this as the " +
+			"user of sluice serve (ls -l shows it)"
 	case errors.Is(err, plan.ErrCrowded):
 		return "end sessions that nobody needs, or raise max_connections on the database server, then try again"
 	case errors.As(err, &unknown) && errors.Is(err, plan.ErrAway):
