@@ -94,6 +94,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var others sync.WaitGroup
 	others.Go(func() { a.watchOwnerFile(ctx, seen, l.ownerChanges, l.retries) })
 	others.Go(func() { l.flags.RefoldOnTime(ctx) })
+	others.Go(func() { l.preview.run(ctx) })
 	others.Go(func() { a.followRename(ctx, cancel) })
 	if callers != nil {
 		others.Go(func() { l.flags.Serve(ctx, callers, a.options.FlagsOrigins) })
@@ -215,6 +216,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 		}},
 		outbox:       outbox,
 		releaseCache: store,
+		preview:      newPreviewer(store),
 		renderer: render.New(render.Options{
 			Command: a.options.Render, Dir: folders["rendered"], Temp: folders["work"], Values: a.options.Values,
 			Limits: a.options.RenderLimits,

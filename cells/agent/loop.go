@@ -28,6 +28,7 @@ type loop struct {
 	reporter     *plane.Reporter
 	flags        *flagserver.Server
 	releaseCache *content.Cache
+	preview      *previewer
 	renderer     *render.Renderer
 
 	desired      chan *cells.Desired // from plane: the desired state

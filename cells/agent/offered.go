@@ -55,8 +55,10 @@ func (l *loop) saveOffer() error {
 	if d == nil {
 		return nil
 	}
-	text, err := json.Marshal(Offer{Head: decodeHead(d.Head), Assignment: d.Assignment, Hold: d.Hold,
-		Running: l.state.runningAssignment(), Waits: l.state.waitReason})
+	offer := Offer{Head: decodeHead(d.Head), Assignment: d.Assignment, Hold: d.Hold,
+		Running: l.state.runningAssignment(), Waits: l.state.waitReason}
+	l.preview.want(undecided(offer, l.state.owner.decisions))
+	text, err := json.Marshal(offer)
 	if err != nil || bytes.Equal(text, l.savedOffer) {
 		return err
 	}

@@ -20,7 +20,7 @@ instances of a product that run in customers' own accounts and only ever dial ou
 
 The release repository says which release each channel runs. When every gate holds, the engine
 promotes a release from one channel to the next with one git commit. Cells sync to their channel's
-head.
+head. Each command that commits shows its commit with --dry-run, and makes none.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 blocked by a gate or a hold. With -o json, standard
 output is JSON or empty; errors are printed in words on standard error.`
@@ -87,9 +87,11 @@ func root(a *cli.App) *cobra.Command {
 	)
 	root.AddCommand(verbs(a)...)
 	cli.CompleteFlagValues(a, root)
-	cli.AddDryRunFlags(a, root, "promote", "approve", "hold", "freeze", "rollback", "quarantine", "hotfix",
-		"rollout halt", "rollout resume", "rollout skip-wave", "cell edit", "cell move", "cell remove", "cell revoke",
-		"channel add", "flag set", "announce new", "announce approve", "announce cancel", "announce hold")
+	cli.AddDryRunFlags(a, root, "init", "release cut", "release prune", "channel add", "promote", "approve", "hold",
+		"freeze", "rollback", "quarantine", "hotfix", "rollout halt", "rollout resume", "rollout skip-wave", "cell add",
+		"cell edit", "cell move", "cell rename", "cell remove", "cell revoke", "cell retry", "flag init", "flag set",
+		"flag kill", "flag unkill", "flag promote", "announce new", "announce approve", "announce cancel",
+		"announce hold", "announce publish", "engine-key rotate", "engine-key add", "engine-key remove")
 	return root
 }
 

@@ -60,11 +60,15 @@ func (p Pusher[S]) Push(ctx context.Context, d Decision[S]) (Result, error) {
 	}
 }
 
-// pushOnce decides on the newest snapshot and pushes. releases.ErrMoved: the branch moved meanwhile.
-func (p Pusher[S]) pushOnce(ctx context.Context, d Decision[S]) (Result, error) {
-	s, err := p.ReadSnapshot(ctx)
-	if err != nil {
-		return Result{}, err
+// Preview returns the commit that Push would make now, and the snapshot that it is decided on.
+func (p Pusher[S]) Preview(ctx context.Context, d Decision[S]) (Edit, S, error) {
+	return p.decide(ctx, d, time.Now())
+}
+
+// decide decides on the newest snapshot, signing as its repository asks for.
+func (p *Pusher[S]) decide(ctx context.Context, d Decision[S], now time.Time) (e Edit, s S, err error) {
+	if s, err = p.ReadSnapshot(ctx); err != nil {
+		return e, s, err
 	}
 	var unsigned error // why there is no signature
 	if keys := s.SigningKeys(); len(keys) > 0 && p.By.Key == nil && p.Sign != nil {
@@ -73,12 +77,17 @@ func (p Pusher[S]) pushOnce(ctx context.Context, d Decision[S]) (Result, error) 
 			p.Repo, p.By.Key = repo, key
 		}
 	}
+	if e, err = Decide(d, s, p.By, now); err != nil && unsigned != nil {
+		err = fmt.Errorf("%w (%w)", err, unsigned)
+	}
+	return e, s, err
+}
+
+// pushOnce decides on the newest snapshot and pushes. releases.ErrMoved: the branch moved meanwhile.
+func (p Pusher[S]) pushOnce(ctx context.Context, d Decision[S]) (Result, error) {
 	now := time.Now()
-	e, err := Decide(d, s, p.By, now)
-	switch {
-	case err != nil && unsigned != nil:
-		return Result{}, fmt.Errorf("%w (%w)", err, unsigned)
-	case err != nil:
+	e, s, err := p.decide(ctx, d, now)
+	if err != nil {
 		return Result{}, err
 	}
 	result := Result{Summary: e.Summary, Next: e.Next, Short: e.Short, Warnings: e.Warnings}

@@ -105,9 +105,9 @@ type Prune struct {
 
 func (p Prune) Message() (subject, body string) { return "prune releases", "" }
 
-// Edit removes what Gone returns.
+// Edit removes what obsolete returns.
 func (p Prune) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
-	obsolete := p.Obsolete(s.Desired)
+	obsolete := p.obsolete(s.Desired)
 	if len(obsolete) == 0 {
 		return Edit{Summary: "nothing to prune"}, nil
 	}
@@ -132,8 +132,8 @@ func (p Prune) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	return Edit{Files: out, Summary: "prune " + strings.Join(obsolete, ", ")}, nil
 }
 
-// Obsolete returns the releases that nothing needs any more, oldest first.
-func (p Prune) Obsolete(d *plan.Desired) (obsolete []string) {
+// obsolete returns the releases that nothing needs any more, oldest first.
+func (p Prune) obsolete(d *plan.Desired) (obsolete []string) {
 	needed := map[string]bool{}
 	var oldest *releases.Version
 	for _, name := range d.Order {

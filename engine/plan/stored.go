@@ -87,6 +87,12 @@ var (
 	// ErrFull means that the store has no room left. The write was rolled back and the store is intact; make room
 	// (fault 9).
 	ErrFull = errors.New("the store has no room left")
+	// ErrAway is an ErrBusy: the store's database can't be reached.
+	ErrAway error = busyError("the store's database can't be reached")
+	// ErrCrowded is an ErrBusy: the store's database has no connection left for this process.
+	ErrCrowded error = busyError("the store's database has no connection left")
+	// ErrReadOnly means that the store can be read, and takes no writes.
+	ErrReadOnly = errors.New("the store can't be written to")
 	// ErrStale means that another process wrote one of the cells since its state was read. Nothing was written; read
 	// the state and fold again.
 	ErrStale = errors.New("the cell's state was written by somebody else meanwhile")
@@ -96,3 +102,9 @@ var (
 	// caller learns nothing about tokens (fault 39).
 	ErrDenied = errors.New("the token is not good")
 )
+
+// busyError is a cause of ErrBusy in words of its own.
+type busyError string
+
+func (e busyError) Error() string        { return string(e) }
+func (e busyError) Is(target error) bool { return target == ErrBusy }

@@ -54,7 +54,7 @@ func isRolledBack(err error) bool {
 	return strings.Contains(err.Error(), "no transaction is active")
 }
 
-// wrapError adds the operation, and plan.ErrBusy or plan.ErrFull where one applies.
+// wrapError adds the operation, and plan.ErrBusy, ErrFull or ErrReadOnly where one applies.
 func wrapError(op string, err error) error {
 	if err == nil {
 		return nil
@@ -66,6 +66,8 @@ func wrapError(op string, err error) error {
 			return fmt.Errorf("%s: %w: %w", op, plan.ErrBusy, err)
 		case code&0xff == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_IOERR_SHMSIZE:
 			return fmt.Errorf("%s: %w: %w", op, plan.ErrFull, err)
+		case code&0xff == sqlite3.SQLITE_READONLY:
+			return fmt.Errorf("%s: %w: %w", op, plan.ErrReadOnly, err)
 		case code&0xff == sqlite3.SQLITE_NOTADB, code&0xff == sqlite3.SQLITE_CORRUPT:
 			return fmt.Errorf("%s: %w: %w: "+
 				"restore a backup, or move it away and let the cells' reports refill a new one", op, err, ErrDamaged)

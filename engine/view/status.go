@@ -44,6 +44,9 @@ type ChannelStatus struct {
 	Sequence int64              `json:"sequence,omitempty"`
 	Since    time.Time          `json:"since,omitzero" doc:"when the head moved to this release"`
 	Replaces string             `json:"replaces,omitempty"`
+	Kind     plan.Kind          `json:"kind,omitempty" doc:"how the head moved to this release: promote, rollback or adopt"`
+	Hotfix   bool               `json:"hotfix,omitempty" doc:"a hotfix took it there"`
+	Commit   string             `json:"commit,omitempty" doc:"the commit that moved the head; its message has the evidence"`
 	Request  *Request           `json:"request,omitempty" doc:"a person's change of the head that is not answered yet (R1)"`
 	Refused  string             `json:"refused,omitempty" doc:"why the git host refused the last push"`
 	Holds    []channels.Hold    `json:"holds,omitempty"`
@@ -76,13 +79,24 @@ type CellStatus struct {
 	Condition    Condition          `json:"condition" doc:"its condition, in one word: shut-out, failing, silent, new, updating, held, behind or healthy"`
 	Message      string             `json:"message,omitempty"`
 	Applying     string             `json:"applying,omitempty" doc:"the release that it has begun"`
+	Profile      string             `json:"profile,omitempty" doc:"of the release; none: default"`
 	Granted      string             `json:"granted,omitempty" doc:"the release that it was granted last"`
+	GrantedAt    time.Time          `json:"grantedAt,omitzero"`
 	HealthySince time.Time          `json:"healthySince,omitzero"`
 	SoakSeconds  float64            `json:"soakSeconds,omitempty"`
 	LastReport   time.Time          `json:"lastReport,omitzero"`
 	SkewSeconds  float64            `json:"skewSeconds,omitempty"`
 	Failures     int                `json:"failures,omitempty" doc:"assignments that failed and are remembered"`
+	LastFailure  *LastFailure       `json:"lastFailure,omitempty" doc:"the newest of them"`
 	Blocked      []channels.Verdict `json:"blocked,omitempty" doc:"what keeps it from its channel's head, other than what keeps all cells"`
+}
+
+// LastFailure is the newest failure that is remembered of a cell.
+type LastFailure struct {
+	Release string      `json:"release"`
+	Cause   cells.Cause `json:"cause,omitempty" doc:"what was at fault (R49); none: unknown"`
+	Reason  string      `json:"reason"`
+	At      time.Time   `json:"at,omitzero" doc:"when the report came"`
 }
 
 // StateUnknown is the state of a cell that has not reported yet.
@@ -148,6 +162,7 @@ func channelStatus(v *View, c *plan.Channel, blocked map[string][]channels.Verdi
 	if head != nil {
 		s.Release, s.Digest, s.Sequence = head.Release, head.Digest, head.Sequence
 		s.Since, s.Replaces = head.Moved, head.Replaces
+		s.Kind, s.Hotfix, s.Commit = head.Kind, head.Hotfix, head.Written
 	}
 	for _, cell := range c.Cells {
 		s.Counts[conditionOf(v, cell, c, blocked[cell.Name])]++
@@ -172,7 +187,7 @@ func channelStatus(v *View, c *plan.Channel, blocked map[string][]channels.Verdi
 
 func cellStatus(v *View, name string, blocked []channels.Verdict) CellStatus {
 	cell := v.Desired.Cells[name]
-	s := CellStatus{Name: name, Channel: cell.Channel, State: StateUnknown, Blocked: blocked}
+	s := CellStatus{Name: name, Channel: cell.Channel, Profile: cell.Profile, State: StateUnknown, Blocked: blocked}
 	s.Condition = conditionOf(v, cell, v.Desired.Channels[cell.Channel], blocked)
 	state := v.Observed.Cells[name]
 	if state == nil {
@@ -186,7 +201,11 @@ func cellStatus(v *View, name string, blocked []channels.Verdict) CellStatus {
 		s.Applying = state.Applying.Release
 	}
 	if state.Granted != nil {
-		s.Granted = state.Granted.Release
+		s.Granted, s.GrantedAt = state.Granted.Release, state.GrantedAt
+	}
+	if n := len(state.Failures); n > 0 {
+		f := state.Failures[n-1]
+		s.LastFailure = &LastFailure{Release: f.Assignment.Release, Cause: f.Cause, Reason: f.Reason, At: f.Seen}
 	}
 	return s
 }

@@ -178,11 +178,13 @@ func (r *Repo) openStore() error {
 	return nil
 }
 
+// ErrNoGit means that there is no git command to run.
+var ErrNoGit = errors.New("git is not installed, or not in PATH")
+
 func findGit() (string, error) {
 	git, err := exec.LookPath("git")
 	if err != nil {
-		return "", fmt.Errorf("the git command is needed and was not found in PATH (%s): install git",
-			os.Getenv("PATH"))
+		return "", fmt.Errorf("%w (%s)", ErrNoGit, os.Getenv("PATH"))
 	}
 	return git, nil
 }

@@ -90,6 +90,15 @@ func DescribeError(err error) (status int, detail string, unexpected bool) {
 		return http.StatusNotFound, unknownCellMessage, false
 	case errors.Is(err, engine.ErrNotReady):
 		return http.StatusServiceUnavailable, NotReadMessage, false
+	case errors.Is(err, plan.ErrReadOnly):
+		return http.StatusServiceUnavailable, "The control plane's store takes no writes, and nothing was stored: " +
+			"its log says where it is.", true
+	case errors.Is(err, plan.ErrAway):
+		return http.StatusServiceUnavailable, "The control plane can't reach its database, and nothing was stored: " +
+			"send it again.", true
+	case errors.Is(err, plan.ErrCrowded):
+		return http.StatusServiceUnavailable, "The control plane's database has no connection left, and nothing was " +
+			"stored: send it again.", true
 	case errors.Is(err, plan.ErrBusy):
 		return http.StatusServiceUnavailable, "The store is busy, and nothing was stored: send it again.", true
 	case errors.Is(err, plan.ErrFull):

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
@@ -61,7 +62,7 @@ func requireWritable(given pgconn.ValidateConnectFunc) pgconn.ValidateConnectFun
 			}
 		}
 		if err := pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, c); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", plan.ErrReadOnly, err)
 		}
 		return c.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false)
 			WHERE current_setting('synchronous_commit') = 'off'`).Close()

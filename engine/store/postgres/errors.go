@@ -35,6 +35,13 @@ const (
 	programLimit = "54"
 )
 
+// What keeps a store from opening, beside what package plan names.
+var (
+	ErrUser       = errors.New("PostgreSQL refuses the user or the password")
+	ErrNoDatabase = errors.New("PostgreSQL has no such database")
+	ErrNotOwner   = errors.New("the user may not do that in the database")
+)
+
 func sqlState(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -76,7 +83,7 @@ func isDataError(err error) bool {
 	return strings.HasPrefix(c, badData) || strings.HasPrefix(c, integrity) || strings.HasPrefix(c, programLimit)
 }
 
-// wrapError adds the operation, and plan.ErrBusy or plan.ErrFull or the next step where one applies.
+// wrapError adds the operation, and the cause as an error value of package plan or of this one, where one applies.
 func wrapError(op string, err error) error {
 	if err == nil {
 		return nil
@@ -85,11 +92,19 @@ func wrapError(op string, err error) error {
 	case c == diskFull:
 		return fmt.Errorf("%s: %w: %w", op, plan.ErrFull, err)
 	case c == invalidPassword, c == invalidAuth:
-		return fmt.Errorf("%s: %w: check the user, and the password in PGPASSWORD or a password file", op, err)
+		return fmt.Errorf("%s: %w: %w", op, ErrUser, err)
 	case c == noSuchDatabase:
-		return fmt.Errorf("%s: %w: create it, and let the user own it", op, err)
+		return fmt.Errorf("%s: %w: %w", op, ErrNoDatabase, err)
 	case c == insufficientRights:
-		return fmt.Errorf("%s: %w: let the user own the database", op, err)
+		return fmt.Errorf("%s: %w: %w", op, ErrNotOwner, err)
+	case c == tooManyConnections:
+		return fmt.Errorf("%s: %w: %w", op, plan.ErrCrowded, err)
+	case errors.Is(err, plan.ErrReadOnly): // a standby: the primary may be back in a moment
+		return fmt.Errorf("%s: %w: %w", op, plan.ErrBusy, err)
+	case c == readOnly:
+		return fmt.Errorf("%s: %w: %w: %w", op, plan.ErrBusy, plan.ErrReadOnly, err)
+	case errors.Is(err, errConnectionLost), isSessionEnded(err):
+		return fmt.Errorf("%s: %w: %w", op, plan.ErrAway, err)
 	case isTransient(err), c == lockNotAvailable, c == queryCanceled, errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: %w: %w", op, plan.ErrBusy, err)
 	}

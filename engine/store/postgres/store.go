@@ -165,7 +165,7 @@ func (s *Store) Ready(ctx context.Context) error {
 		return err
 	}
 	if readonly {
-		return fmt.Errorf("test the store: %w: the server is a standby: give the primary's address", plan.ErrBusy)
+		return fmt.Errorf("test the store: %w: %w: the server is a standby", plan.ErrBusy, plan.ErrReadOnly)
 	}
 	if s.writeErr.Load() == nil {
 		return nil

@@ -177,18 +177,26 @@ func TestOpenNamesTheFault(t *testing.T) {
 	secret, _ := good.User.Password()
 	for name, c := range map[string]struct {
 		address, want string
+		cause         error
 		busy          bool
 	}{
-		"no URL":        {"postgres://sluice:" + secret + "@[::bad/x", "postgres://USER@HOST", false},
-		"not an option": {with(func(u *url.URL) { u.RawQuery = "sslmode=perhaps" }), "postgres://USER@HOST", false},
-		"another password": {with(func(u *url.URL) { u.User = url.UserPassword("sluice", secret+"x") }), "PGPASSWORD",
+		"no URL":        {"postgres://sluice:" + secret + "@[::bad/x", "postgres://USER@HOST", nil, false},
+		"not an option": {with(func(u *url.URL) { u.RawQuery = "sslmode=perhaps" }), "postgres://USER@HOST", nil, false},
+		"another password": {with(func(u *url.URL) { u.User = url.UserPassword("sluice", secret+"x") }), "",
+			postgres.ErrUser, false},
+		"another user": {with(func(u *url.URL) { u.User = url.UserPassword("nobody", secret) }), "", postgres.ErrUser,
 			false},
-		"no such database": {with(func(u *url.URL) { u.Path = "/nowhere" }), "create it", false},
-		"nobody listens":   {with(func(u *url.URL) { u.Host = "127.0.0.1:1" }), "127.0.0.1", true},
+		"no such database": {with(func(u *url.URL) { u.Path = "/nowhere" }), "", postgres.ErrNoDatabase, false},
+		"nobody listens":   {with(func(u *url.URL) { u.Host = "127.0.0.1:1" }), "127.0.0.1", plan.ErrAway, true},
+		"no such host":     {with(func(u *url.URL) { u.Host = "nowhere.invalid:5432" }), "", plan.ErrAway, true},
+		"a server that is read only": {with(func(u *url.URL) {
+			u.RawQuery = "default_transaction_read_only=on"
+		}), "", plan.ErrReadOnly, true},
 	} {
 		_, err := postgres.Open(t.Context(), c.address, postgres.Options{})
-		if err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, plan.ErrBusy) != c.busy {
-			t.Errorf("%s: %v; wanted %q, busy %v", name, err, c.want, c.busy)
+		if err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, plan.ErrBusy) != c.busy ||
+			c.cause != nil && !errors.Is(err, c.cause) {
+			t.Errorf("%s: %v; wanted %q, %v, busy %v", name, err, c.want, c.cause, c.busy)
 		}
 		if err != nil && strings.Contains(err.Error(), secret) {
 			t.Errorf("%s: the error tells the password", name)

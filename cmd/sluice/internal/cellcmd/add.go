@@ -45,6 +45,12 @@ the cell is only added.`,
 				return cli.UsageError(cmd,
 					"--profile, --value and --label are for a new cell, which needs --channel too")
 			}
+			if a.DryRun {
+				if n.Channel == "" {
+					return cli.UsageError(cmd, "--dry-run shows the commit of a new cell: name its --channel")
+				}
+				return cli.CommitDecision(a, cmd, a.ReleaseRepository(), n)
+			}
 			if !findTokenStore(a, cmd) && (n.Channel == "" || file != "") {
 				return cli.UsageError(cmd, missingTokenStore)
 			}

@@ -54,13 +54,21 @@ func candidates(o agent.Offer) []candidate {
 }
 
 func cellApproveVerb(a *cli.App) *cobra.Command {
+	rendered, values := false, ""
 	cmd := &cobra.Command{
 		Use: "approve [RELEASE]", Short: "Approve a release that is offered to this cell, by its digest",
-		Args:    cli.ArgumentCount(0, 1, "[RELEASE]"),
-		Long:    "Approves exactly the bytes that the control plane offers. If several releases are offered, say which.",
-		Example: `  sluice cell approve 2026.11.3 --state /var/lib/sluice`,
+		Args: cli.ArgumentCount(0, 1, "[RELEASE]"),
+		Long: `Approves exactly the bytes that the control plane offers. If several releases are offered, say which.
+
+--rendered shows what the release would change in the manifests that the cell runs, and approves
+nothing. It reads what the agent has on disk: the agent gets a release that waits for approval.`,
+		Example: `  sluice cell approve --rendered --state /var/lib/sluice
+  sluice cell approve 2026.11.3 --state /var/lib/sluice`,
 	}
 	folder := addStateFlags(a, cmd)
+	cmd.Flags().BoolVar(&rendered, "rendered", false, "show what would change in the manifests, and approve nothing")
+	cmd.Flags().StringVar(&values, "values", "",
+		"with --rendered: `FILE` with the values that the agent was given as --values")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		state, err := folder()
 		if err != nil {
@@ -73,6 +81,12 @@ func cellApproveVerb(a *cli.App) *cobra.Command {
 		c, err := chooseCandidate(candidates(offered), args)
 		if err != nil {
 			return err
+		}
+		switch {
+		case rendered:
+			return showRendered(cmd.Context(), a, state, offered, c, values)
+		case values != "":
+			return cli.UsageError(cmd, "--values is about --rendered")
 		}
 		return changeOwner(a, cmd, folder, func(o *cells.Owner) (string, error) {
 			outcome := fmt.Sprintf("approved %s, %s, of channel %s", c.Release, c.Digest, cli.OrDash(c.Channel))

@@ -158,7 +158,7 @@ keeps running. sluice cell add NAME lets the cell back in, with a new key.`,
 		Args:    cli.ArgumentCount(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := args[0]
-			if !a.UsesServer() {
+			if a.DryRun || !a.UsesServer() {
 				return cli.CommitDecision(a, cmd, a.ReleaseRepository(), edits.RevokeCell{Name: name})
 			}
 			var m view.Member

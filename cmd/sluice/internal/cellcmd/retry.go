@@ -36,6 +36,9 @@ the state folder tries again within seconds, or after its next start, as the own
 			}
 			return cli.CommitDecision(a, cmd, a.ReleaseRepository(), edits.RetryCell{Name: args[0], Reason: reason})
 		}
+		if a.DryRun {
+			return cli.UsageError(cmd, "--dry-run is for the vendor's commit: name the cell")
+		}
 		if reason != "" {
 			return cli.UsageError(cmd, "--reason is for the vendor's commit: name the cell")
 		}

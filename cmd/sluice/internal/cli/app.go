@@ -8,6 +8,7 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/internal/cleantext"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // App holds what every verb needs for one run: the streams, the environment, and the shared flags.
@@ -113,6 +115,19 @@ func ReadSmallFile(file string) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, 1<<20))
+}
+
+// ReadOwnValues reads the values of parameters that a cell's owner sets.
+func ReadOwnValues(file string) (map[string]any, error) {
+	data, err := ReadSmallFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read --values: %w", err)
+	}
+	doc, faults := manifest.Decode[map[string]any](file, data)
+	if len(faults) > 0 {
+		return nil, Fail(errors.New(faults[0].String()), "--values is a YAML mapping of parameters to values")
+	}
+	return doc.Value, nil
 }
 
 // StateDir returns the agent's state folder, from --state, the environment or --dir; empty: none is named.

@@ -57,6 +57,9 @@ func pauseAfterRace(ctx context.Context, tries int) error {
 // OpenPusher opens the repository for decisions in the caller's name. The caller closes repo.
 func (s Repository[S]) OpenPusher(a *App, cmd *cobra.Command) (repo *OpenRepository, p edits.Pusher[S], err error) {
 	ctx := cmd.Context()
+	if cmd.Flags().Lookup("dry-run") == nil {
+		return nil, p, fmt.Errorf("%s may not commit: it lacks --dry-run", cmd.CommandPath())
+	}
 	who, err := a.FindAuthor(ctx)
 	if err != nil {
 		return nil, p, err

@@ -17,7 +17,8 @@ type FileDiff struct {
 
 // DiffFiles returns the files that differ, by name.
 func DiffFiles(before, after map[string][]byte) []FileDiff {
-	names := maps.Clone(before)
+	names := map[string][]byte{}
+	maps.Copy(names, before)
 	maps.Copy(names, after)
 	var out []FileDiff
 	for _, name := range SortedKeys(names) {
@@ -38,6 +39,29 @@ func DiffFiles(before, after map[string][]byte) []FileDiff {
 		out = append(out, c)
 	}
 	return out
+}
+
+// maxShownBytes bounds the differences that are printed together: beyond it, files are only named.
+const maxShownBytes = 512 << 10
+
+// BoundDiffs leaves the differences out of all files beyond maxShownBytes.
+func BoundDiffs(files []FileDiff) {
+	total := 0
+	for i := range files {
+		if total += len(files[i].Diff); total > maxShownBytes {
+			files[i].Diff = ""
+		}
+	}
+}
+
+// PrintDiffs prints how files differ; those without a difference to show are named.
+func (p Printer) PrintDiffs(files []FileDiff) {
+	for _, f := range files {
+		if f.Diff == "" {
+			p.PrintLine("%-8s %s", f.Kind, f.File)
+		}
+		p.PrintDiff(f)
+	}
 }
 
 // maxDiffBytes is the largest file whose differences are printed.

@@ -6,14 +6,15 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/releases"
 )
 
-// AddDryRunFlags adds --dry-run to verbs, given by their paths below root: each makes one commit by PushOrShow.
+// AddDryRunFlags adds --dry-run to verbs, given by their paths below root: each makes one commit by PushOrShow. A verb
+// without the flag can't commit.
 func AddDryRunFlags(a *App, root *cobra.Command, paths ...string) {
 	for _, path := range paths {
 		cmd, _, err := root.Find(strings.Fields(path))
@@ -46,11 +47,7 @@ func PushOrShow[S edits.Snapshot](ctx context.Context, a *App, repo *OpenReposit
 
 func show[S edits.Snapshot](ctx context.Context, a *App, repo *OpenRepository, p edits.Pusher[S],
 	d edits.Decision[S]) error {
-	s, err := p.ReadSnapshot(ctx)
-	if err != nil {
-		return DecisionError(d, err)
-	}
-	e, err := edits.Decide(d, s, p.By, time.Now())
+	e, s, err := p.Preview(ctx, d)
 	if err != nil {
 		return DecisionError(d, err)
 	}
@@ -71,20 +68,31 @@ func show[S edits.Snapshot](ctx context.Context, a *App, repo *OpenRepository, p
 			after[name] = data
 		}
 	}
-	would := preview{Summary: e.Summary, By: fmt.Sprintf("%s <%s>", p.By.Name, p.By.Email),
-		Message: strings.TrimSpace(e.Message), Files: DiffFiles(before, after)}
+	return ShowCommit(a, p.By.Person, e.Summary, e.Message, before, after)
+}
+
+// ShowCommit prints the commit that would be made; an empty message: there is nothing to commit, as summary says.
+func ShowCommit(a *App, by releases.Person, summary, message string, before, after map[string][]byte) error {
+	would := preview{Summary: summary, By: fmt.Sprintf("%s <%s>", by.Name, by.Email),
+		Message: strings.TrimSpace(message), Files: append([]FileDiff{}, DiffFiles(before, after)...)}
+	BoundDiffs(would.Files)
 	return a.PrintResult(would, func() {
-		if len(e.Files) == 0 {
-			a.Stdout.PrintLine("%s", e.Summary)
+		if message == "" {
+			a.Stdout.PrintLine("%s", summary)
 			return
+		}
+		if !strings.HasPrefix(message, summary) {
+			a.Stdout.PrintLine("%s", summary) // it says more than the message
 		}
 		a.Stdout.PrintLine("would commit, as %s:", would.By)
 		a.Stdout.PrintText("    ", would.Message)
-		for _, f := range would.Files {
-			if f.Diff == "" {
-				a.Stdout.PrintLine("%-8s %s", f.Kind, f.File)
-			}
-			a.Stdout.PrintDiff(f)
-		}
+		a.Stdout.PrintDiffs(would.Files)
 	})
+}
+
+// noCommitter stands for the repository in a run with --dry-run: nothing that a verb does commits.
+type noCommitter struct{}
+
+func (noCommitter) Push(context.Context, string, []releases.Draft) ([]string, error) {
+	return nil, errors.New("--dry-run makes no commit")
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,15 @@ var errReported = errors.New("already said")
 // Fail returns err with the next step.
 func Fail(err error, next string, args ...any) error { return edits.Fail(err, next, args...) }
 
+// guessError is an error whose next step is a guess: that of a known cause takes its place.
+type guessError struct{ error }
+
+func (g guessError) Unwrap() error { return g.error }
+
+func guess(err error, next string, args ...any) error {
+	return edits.Fail(guessError{err}, next, args...)
+}
+
 // Blocked returns an error for a closed gate or a hold.
 func Blocked(err error, next string, args ...any) error {
 	return &exitError{edits.Fail(err, next, args...), ExitBlocked}
@@ -56,10 +66,19 @@ func (a *App) ReportError(err error) int {
 		shown.Next = "it was interrupted; running it again is safe"
 	}
 	_ = errors.As(err, &exit)
+	next := shown.Next
+	if exit.code == ExitFailed {
+		at := a.findSite()
+		hint := machineHint(err, at)
+		if guessed := new(guessError); hint == "" && (next == "" || errors.As(err, guessed)) {
+			hint = causeHint(err, at)
+		}
+		next = cmp.Or(hint, next)
+	}
 	a.ReportFaults(shown.Faults)
 	a.Stderr.PrintText("sluice: ", strings.TrimSpace(err.Error()))
-	if shown.Next != "" {
-		a.Stderr.PrintLine("next: %s", complete(a, shown.Next))
+	if next != "" {
+		a.Stderr.PrintLine("next: %s", complete(a, next))
 	}
 	return exit.code
 }

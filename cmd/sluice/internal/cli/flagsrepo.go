@@ -38,7 +38,10 @@ func (a *App) FlagsLocation(address string) Location {
 func (a *App) FindFlagsLocation(ctx context.Context, cmd *cobra.Command) (Location, error) {
 	address := cmp.Or(a.FlagsRepo, a.Getenv("SLUICE_FLAGS_REPO"))
 	if address == "" {
-		address = a.enclosingRepository(ctx)
+		var err error
+		if address, err = a.enclosingRepository(ctx); err != nil {
+			return Location{}, err
+		}
 	}
 	if address == "" {
 		return Location{}, Fail(fmt.Errorf("%sthere is no git repository around the working folder", CommandPrefix(cmd)),

@@ -41,7 +41,7 @@ func (a *App) RunGit(ctx context.Context, dir string, args ...string) (string, e
 	cmd.Stdout, cmd.Stderr = &out, &stderr
 	if err := cmd.Run(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) {
-			return "", Fail(errors.New("the git command was not found in PATH"), "install git")
+			return "", gitrepo.ErrNoGit
 		}
 		return "", fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
 	}
@@ -54,6 +54,9 @@ var identLine = regexp.MustCompile(`^(.*) <([^>]*)> \d+ [+-]\d{4}$`)
 // FindAuthor returns the person in whose name a verb commits, as git determines it.
 func (a *App) FindAuthor(ctx context.Context) (releases.Person, error) {
 	line, err := a.RunGit(ctx, "", "var", "GIT_AUTHOR_IDENT")
+	if errors.Is(err, gitrepo.ErrNoGit) {
+		return releases.Person{}, err
+	}
 	m := identLine.FindStringSubmatch(line)
 	if err != nil || m == nil || m[1] == "" || m[2] == "" {
 		return releases.Person{}, Fail(errors.New("git does not know who you are"),

@@ -50,7 +50,10 @@ func (a *App) findReleaseLocation(ctx context.Context, cmd *cobra.Command) (Loca
 	if a.Repo != "" {
 		return withFollowedBranch(a, ctx, a.ReleaseLocation(a.Repo)), nil
 	}
-	address := a.enclosingRepository(ctx)
+	address, err := a.enclosingRepository(ctx)
+	if err != nil {
+		return Location{}, err
+	}
 	if address == "" {
 		return Location{}, Fail(fmt.Errorf("%sthere is no git repository around the working folder",
 			CommandPrefix(cmd)), "name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
@@ -105,10 +108,12 @@ func RecordFollowedBranch(a *App, ctx context.Context, at Location) {
 
 // enclosingRepository returns the repository around the working folder; empty: there is none. For a clone, it
 // returns the clone's origin, which is what the engine reads.
-func (a *App) enclosingRepository(ctx context.Context) (address string) {
+func (a *App) enclosingRepository(ctx context.Context) (address string, err error) {
 	dir, err := a.RunGit(ctx, "", "rev-parse", "--absolute-git-dir")
-	if err != nil {
-		return ""
+	if errors.Is(err, gitrepo.ErrNoGit) {
+		return "", err
+	} else if err != nil {
+		return "", nil //nolint:nilerr // outside a repository, git fails
 	}
 	top := dir
 	if inside, err := a.RunGit(ctx, "", "rev-parse", "--show-toplevel"); err == nil && inside != "" {
@@ -118,9 +123,9 @@ func (a *App) enclosingRepository(ctx context.Context) (address string) {
 		if !IsRemote(origin) && !filepath.IsAbs(origin) {
 			origin = filepath.Join(top, origin)
 		}
-		return origin
+		return origin, nil
 	}
-	return top
+	return top, nil
 }
 
 // OpenRepository is an open repository. The caller closes it.
@@ -129,6 +134,15 @@ type OpenRepository struct {
 	Location
 	Loader  engine.Loader
 	cleanup func()
+	dryRun  bool // nothing may be committed
+}
+
+// CommitterAs returns the repository for commits in a person's name; a nil signer signs nothing.
+func (o *OpenRepository) CommitterAs(who releases.Person, signer gitrepo.Signer) edits.Repository {
+	if o.dryRun {
+		return noCommitter{}
+	}
+	return o.Repo.CommitterAs(who, signer)
 }
 
 // Close closes the repository. Its mirror stays for the next run, unless it was made for this run only.
@@ -176,10 +190,10 @@ func (a *App) OpenLocation(ctx context.Context, at Location, as CommitIdentity) 
 	})
 	if err != nil {
 		cleanup()
-		return nil, Fail(err, "is %s %s right? It takes a folder, https://…, ssh://… or host:path", at.flagName,
+		return nil, guess(err, "is %s %s right? It takes a folder, https://…, ssh://… or host:path", at.flagName,
 			at.Address)
 	}
-	return &OpenRepository{Repo: repo, Location: at, cleanup: cleanup,
+	return &OpenRepository{Repo: repo, Location: at, cleanup: cleanup, dryRun: a.DryRun,
 		Loader: engine.Loader{Repo: repo, CacheFile: filepath.Join(mirror, cacheFile)}}, nil
 }
 
@@ -272,7 +286,7 @@ func FailFetch(err error, source string) error {
 	case errors.As(err, &credentials):
 		return Fail(err, "check the token, then try again")
 	}
-	return Fail(err, "is %s right, and the host reachable?", source)
+	return guess(err, "is %s right, and the host reachable?", source)
 }
 
 // EnclosingFolder returns the worktree around the working folder if it has settings, else the working folder.

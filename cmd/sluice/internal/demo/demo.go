@@ -171,7 +171,7 @@ func (d *demo) checkRepository(ctx context.Context) error {
 func (d *demo) printSummary() {
 	p := d.app.Stdout
 	p.PrintLine("")
-	lookcmd.DrawStatus(p, d.status, false)
+	lookcmd.DrawStatus(p, d.status, lookcmd.StatusForm{})
 	p.PrintLine("\n%s went through staging into dedicated. %s failed in staging, was rolled back and quarantined, "+
 		"and never reached dedicated.", demoGood, demoBad)
 	p.PrintLine("%s turned on at its time with the announcement of %s, and was killed.", demoFlag, demoFeature)

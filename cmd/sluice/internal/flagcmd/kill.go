@@ -46,7 +46,7 @@ unkill): --until says when somebody should look at it again, and ends nothing.`,
 					return cli.UsageError(cmd, "--until %w", err)
 				}
 			}
-			if a.UsesServerForFlags() {
+			if !a.DryRun && a.UsesServerForFlags() {
 				return killByServer(cmd.Context(), a, args[0], peopleapi.NewKill{Reason: reason, Until: end}, wait)
 			}
 			return cli.CommitDecision(a, cmd, a.FlagsRepository(),

@@ -117,11 +117,5 @@ func printDiff(a *cli.App, c *releaseDiff) {
 	}
 	a.Stdout.PrintLine("%s: %s -> %s, %s %s", c.Channel, cli.OrDash(c.From), c.To, words.Count(len(c.Files), "file"),
 		differ)
-	for _, f := range c.Files {
-		if f.Diff == "" {
-			a.Stdout.PrintLine("%-8s %s", f.Kind, f.File)
-			continue
-		}
-		a.Stdout.PrintDiff(f)
-	}
+	a.Stdout.PrintDiffs(c.Files)
 }

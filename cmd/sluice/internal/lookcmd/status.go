@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/reason"
@@ -23,7 +24,8 @@ import (
 )
 
 func StatusVerb(a *cli.App) *cobra.Command {
-	var watch, all bool
+	var watch bool
+	var form StatusForm
 	var every time.Duration
 	var page view.StatusPage
 	cmd := &cobra.Command{
@@ -35,7 +37,9 @@ func StatusVerb(a *cli.App) *cobra.Command {
 terminal, appended elsewhere.
 
 Cells that need attention come first. In a large fleet, a few of each kind are named and the others
-are counted; --all names every cell.
+are counted; --all names every cell. --wide adds, for each channel, how and by which commit its head
+moved; for each cell the exact bytes, the last grant, what failed last, and how far its clock is off.
+-o json always has all of that.
 
   shut out   the key is revoked, or used from two places
   failing    unhealthy, failed, stuck, or went back to an earlier release
@@ -46,7 +50,7 @@ are counted; --all names every cell.
   behind     on another release, with nothing of its own to hold it back
   healthy    on the head of its channel`,
 		Example: `  sluice status --server http://127.0.0.1:7600 --watch
-  sluice status --repo releases --data data --channel dedicated -o json`,
+  sluice status --repo releases --data data --channel dedicated --wide`,
 		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var repo *cli.OpenRepository
@@ -60,28 +64,35 @@ are counted; --all names every cell.
 				if err != nil {
 					return err
 				}
-				return printStatus(a, s, all)
+				return printStatus(a, s, form)
 			}
-			return watchStatus(a, cmd, &repo, page, every, all)
+			return watchStatus(a, cmd, &repo, page, every, form)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&watch, "watch", "w", false, "show the status again whenever it changes")
 	f.DurationVar(&every, "every", time.Second, "with --watch: how often to check")
 	f.StringVar(&page.Channel, "channel", "", "show only this `CHANNEL` and its cells")
-	f.BoolVarP(&all, "all", "a", false, "name every cell, even in a large fleet")
+	f.BoolVarP(&form.All, "all", "a", false, "name every cell, even in a large fleet")
+	f.BoolVar(&form.Wide, "wide", false, "show more columns: digests, commits, grants, failures, clocks")
 	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
-func printStatus(a *cli.App, s view.Status, all bool) error {
-	return a.PrintResult(s, func() { DrawStatus(a.Stdout, s, all) })
+// StatusForm says how much of a status is drawn.
+type StatusForm struct {
+	All  bool // name every cell, even in a large fleet
+	Wide bool // with more columns
+}
+
+func printStatus(a *cli.App, s view.Status, form StatusForm) error {
+	return a.PrintResult(s, func() { DrawStatus(a.Stdout, s, form) })
 }
 
 // watchStatus prints the status until ctx ends. Where the status can't be drawn in place, changes that only
 // time brings print nothing.
 func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.OpenRepository, page view.StatusPage, every time.Duration,
-	all bool) error {
+	form StatusForm) error {
 	if every <= 0 {
 		return cli.UsageError(cmd, "--every %s is not a positive duration", every)
 	}
@@ -105,8 +116,8 @@ func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.OpenRepository, page
 				}
 				before = key
 				if a.Stdout.Terminal && a.Output == cli.AsTable {
-					fmt.Fprint(a.Stdout, a.Stdout.FitScreen(statusText(a.Stdout, s, all), "sluice status shows all"))
-				} else if err := printStatus(a, s, all); err != nil {
+					fmt.Fprint(a.Stdout, a.Stdout.FitScreen(statusText(a.Stdout, s, form), "sluice status shows all"))
+				} else if err := printStatus(a, s, form); err != nil {
 					return err
 				}
 			}
@@ -138,7 +149,7 @@ func statusFingerprint(s view.Status) string {
 }
 
 // DrawStatus prints the channels and the cells, with the cells that need attention first.
-func DrawStatus(p cli.Printer, s view.Status, all bool) {
+func DrawStatus(p cli.Printer, s view.Status, form StatusForm) {
 	if s.Unread != nil {
 		p.PrintLine("%s", p.Paint(cli.Red, s.Unread.String()))
 	}
@@ -152,16 +163,11 @@ func DrawStatus(p cli.Printer, s view.Status, all bool) {
 			fmt.Sprintf("%s in the repository, the first: %s (sluice validate)", words.Count(n, "fault"),
 				edits.Fatal(s.Faults)[0])))
 	}
-	rows := make([][]cli.Field, 0, len(s.Channels))
-	for _, c := range s.Channels {
-		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(cli.OrDash(c.Release)),
-			cli.Text(fmt.Sprint(c.Sequence)), cli.Text(cli.Ago(s.Now, c.Since)), healthyField(c), waitsField(c)})
-	}
-	p.PrintTable([]string{"CHANNEL", "RELEASE", "SEQUENCE", "FOR", "HEALTHY", "WAITS FOR"}, rows)
+	drawChannels(p, s, form.Wide)
 	drawFlags(p, s.Flags)
 	if len(s.Cells) > 0 {
 		p.PrintLine("")
-		drawCells(p, s, all)
+		drawCells(p, s, form)
 	}
 	if len(s.Notes) > 0 {
 		p.PrintLine("")
@@ -169,6 +175,37 @@ func DrawStatus(p cli.Printer, s view.Status, all bool) {
 	for _, note := range s.Notes {
 		p.PrintLine("note: %s", note)
 	}
+}
+
+func drawChannels(p cli.Printer, s view.Status, wide bool) {
+	heading := []string{"CHANNEL", "RELEASE", "SEQUENCE", "FOR", "HEALTHY"}
+	if wide {
+		heading = append(heading, "ON HEAD", "MOVED BY", "REPLACES", "DIGEST", "COMMIT", "AFTER")
+	}
+	rows := make([][]cli.Field, 0, len(s.Channels))
+	for _, c := range s.Channels {
+		row := []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(cli.OrDash(c.Release)),
+			cli.Text(fmt.Sprint(c.Sequence)), cli.Text(cli.Ago(s.Now, c.Since)), healthyField(c)}
+		if wide {
+			row = append(row, cli.Text(fmt.Sprintf("%d of %d", c.OnHead, c.Cells)), movedField(c),
+				cli.Text(cli.OrDash(c.Replaces)), cli.Text(cli.OrDash(cli.ShortID(string(c.Digest)))),
+				cli.Text(cli.OrDash(cli.ShortID(c.Commit))), cli.Text(cli.OrDash(strings.Join(c.After, ", "))))
+		}
+		rows = append(rows, append(row, waitsField(c)))
+	}
+	p.PrintTable(append(heading, "WAITS FOR"), rows)
+}
+
+// movedField says how a channel's head came to its release.
+func movedField(c view.ChannelStatus) cli.Field {
+	f := cli.Text(cli.OrDash(string(c.Kind)))
+	if c.Hotfix {
+		f.Text += " (hotfix)"
+	}
+	if c.Kind == plan.Rollback {
+		f.Colour = cli.Red
+	}
+	return f
 }
 
 // healthyField counts a channel's healthy cells, and the others by condition.
@@ -246,12 +283,12 @@ func drawFlags(p cli.Printer, f *view.FlagsSummary) {
 }
 
 // StatusText returns what DrawStatus prints.
-func StatusText(p cli.Printer, s view.Status) string { return statusText(p, s, false) }
+func StatusText(p cli.Printer, s view.Status) string { return statusText(p, s, StatusForm{}) }
 
-func statusText(p cli.Printer, s view.Status, all bool) string {
+func statusText(p cli.Printer, s view.Status, form StatusForm) string {
 	var b bytes.Buffer
 	q := p
 	q.Writer = &b
-	DrawStatus(q, s, all)
+	DrawStatus(q, s, form)
 	return b.String()
 }

@@ -3,6 +3,7 @@ package lookcmd
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -30,11 +31,11 @@ var conditions = [...]view.Condition{
 func conditionWord(is view.Condition) string { return strings.ReplaceAll(string(is), "-", " ") }
 
 // drawCells prints the cells, with those that need attention first.
-func drawCells(p cli.Printer, s view.Status, all bool) {
+func drawCells(p cli.Printer, s view.Status, form StatusForm) {
 	sorted := slices.Clone(s.Cells)
 	rank := func(c view.CellStatus) int { return slices.Index(conditions[:], c.Condition) }
 	slices.SortStableFunc(sorted, func(a, b view.CellStatus) int { return cmp.Compare(rank(a), rank(b)) })
-	all = all || len(sorted) <= manyCells
+	all := form.All || len(sorted) <= manyCells
 	shown, left := map[view.Condition]int{}, map[view.Condition]int{}
 	var rows [][]cli.Field
 	for _, c := range sorted {
@@ -43,12 +44,19 @@ func drawCells(p cli.Printer, s view.Status, all bool) {
 			continue
 		}
 		shown[c.Condition]++
-		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(c.Channel),
-			cli.Text(cli.OrDash(c.Release)), stateField(c), cli.Text(cli.Ago(s.Now, c.LastReport)),
-			noteField(c, s.Now)})
+		row := []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(c.Channel), cli.Text(cli.OrDash(c.Release)),
+			stateField(c), cli.Text(cli.Ago(s.Now, c.LastReport))}
+		if form.Wide {
+			row = append(row, wideFields(c, s.Now)...)
+		}
+		rows = append(rows, append(row, noteField(c, s.Now)))
+	}
+	heading := []string{"CELL", "CHANNEL", "RELEASE", "STATE", "HEARD"}
+	if form.Wide {
+		heading = append(heading, "SEQUENCE", "DIGEST", "PROFILE", "HEALTHY FOR", "GRANTED", "FAILED", "CLOCK")
 	}
 	if len(rows) > 0 {
-		p.PrintTable([]string{"CELL", "CHANNEL", "RELEASE", "STATE", "HEARD", "NOTE"}, rows)
+		p.PrintTable(append(heading, "NOTE"), rows)
 	}
 	var more []string
 	for _, is := range conditions {
@@ -62,6 +70,43 @@ func drawCells(p cli.Printer, s view.Status, all bool) {
 				", ")+"; --all names every cell, --channel CHANNEL those of one channel; sluice why CELL explains one"))
 	}
 }
+
+// wideFields are the columns of a cell that --wide adds.
+func wideFields(c view.CellStatus, now time.Time) []cli.Field {
+	sequence, healthy, granted, failed, clock := "-", "-", "-", cli.Text("-"), cli.Text("-")
+	if c.Sequence > 0 {
+		sequence = fmt.Sprint(c.Sequence)
+	}
+	if c.State == cells.StateHealthy {
+		healthy = cli.Ago(now, c.HealthySince)
+	}
+	if c.Granted != "" {
+		granted = c.Granted
+		if !c.GrantedAt.IsZero() {
+			granted += " " + cli.Ago(now, c.GrantedAt) + " ago"
+		}
+	}
+	if f := c.LastFailure; f != nil {
+		failed = cli.Coloured(f.Release+" ("+cmp.Or(string(f.Cause), string(cells.CauseUnknown))+")", cli.Yellow)
+		if !f.At.IsZero() {
+			failed.Text += " " + cli.Ago(now, f.At) + " ago"
+		}
+		if c.Failures > 1 {
+			failed.Text += fmt.Sprintf(", %d in all", c.Failures)
+		}
+	}
+	if !c.LastReport.IsZero() {
+		clock = cli.Text(fmt.Sprintf("%+.0fs", c.SkewSeconds))
+		if math.Abs(c.SkewSeconds) > maxPlainSkew {
+			clock.Colour = cli.Yellow
+		}
+	}
+	return []cli.Field{cli.Text(sequence), cli.Text(cli.OrDash(cli.ShortID(string(c.Digest)))),
+		cli.Text(cmp.Or(c.Profile, "default")), cli.Text(healthy), cli.Text(granted), failed, clock}
+}
+
+// maxPlainSkew is how far a cell's clock may be off, in seconds, before --wide colours it.
+const maxPlainSkew = 5
 
 // stateField returns a cell's last reported state or, where that misleads, its condition.
 func stateField(c view.CellStatus) cli.Field {

@@ -52,7 +52,7 @@ profile and with the values of the cells in the repository.`,
 				return cli.UsageError(cmd, "--timeout is about --wait")
 			}
 			sign = sign || key != ""
-			if err := cutRelease(a, cmd, c, sign, key); err != nil || wait == "" {
+			if err := cutRelease(a, cmd, c, sign, key); err != nil || wait == "" || a.DryRun {
 				return err
 			}
 			return cli.AwaitRollout(a, cmd, "wait for "+wait, wait, c.version, timeout)
@@ -116,11 +116,7 @@ func cutRelease(a *cli.App, cmd *cobra.Command, c cutOptions, sign bool, key str
 		}
 		p = cli.WithSigner(p, repo, signer)
 	}
-	done, err := p.Push(ctx, d)
-	if err != nil {
-		return err
-	}
-	return a.PrintDone(done)
+	return cli.PushOrShow(ctx, a, repo, p, d)
 }
 
 // tryCut renders the release as the cells in the repository would, and prints what is wrong with it.

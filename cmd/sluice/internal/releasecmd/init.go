@@ -85,6 +85,9 @@ func initRepository(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Loc
 		return cli.Fail(fmt.Errorf("%s: it is a %s already, or another kind of repository", what, k.name),
 			"sluice validate %s, or name another", at.Address)
 	}
+	if a.DryRun {
+		return cli.ShowCommit(a, who, what, k.firstMessage(), nil, files)
+	}
 	draft := releases.Draft{Message: k.firstMessage(), When: time.Now().Truncate(time.Second), Files: files}
 	commits, err := repo.CommitterAs(who, nil).Push(ctx, tip, []releases.Draft{draft})
 	if err != nil {
@@ -110,6 +113,9 @@ func initFolder(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Locatio
 	files, err := k.missingFiles(nil, "")
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
+	}
+	if a.DryRun {
+		return cli.ShowCommit(a, who, what, k.firstMessage(), nil, files)
 	}
 	commit, err := gitrepo.Init(cmd.Context(), dir,
 		gitrepo.InitOptions{Bare: bare, Branch: at.Branch, Files: files, Message: k.firstMessage(), Author: who,

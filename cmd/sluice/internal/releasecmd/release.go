@@ -213,7 +213,6 @@ func printRelease(a *cli.App, s releaseDetails) {
 
 func pruneVerb(a *cli.App) *cobra.Command {
 	var keep int
-	var dry bool
 	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove old releases, leaving a tombstone for each",
@@ -232,22 +231,9 @@ to, what is newer than the oldest head, and what a request, a hotfix or a quaran
 			}
 			defer repo.Close()
 			repo.Loader.AllReleases = true // a tombstone needs its release's digest
-			if dry {
-				s, err := p.ReadSnapshot(cmd.Context())
-				if err != nil {
-					return err
-				}
-				return a.PrintDone(edits.Result{Summary: "would prune " +
-					cli.OrDash(strings.Join(d.Obsolete(s.Desired), ", "))})
-			}
-			done, err := p.Push(cmd.Context(), d)
-			if err != nil {
-				return err
-			}
-			return a.PrintDone(done)
+			return cli.PushOrShow(cmd.Context(), a, repo, p, d)
 		},
 	}
 	cmd.Flags().IntVar(&keep, "keep", 20, "how many of the newest releases are kept in any case")
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "print what would be removed, and remove nothing")
 	return cmd
 }

@@ -24,7 +24,6 @@ import (
 	"github.com/sluice-cd/sluice/cells/kubernetes"
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
-	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 func AgentVerb(a *cli.App) *cobra.Command {
@@ -311,15 +310,9 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 	}
 	o.Version = thisVersion().Version
 	if more.values != "" {
-		data, err := cli.ReadSmallFile(more.values)
-		if err != nil {
-			return fmt.Errorf("%s: read --values: %w", what, err)
+		if o.Values, err = cli.ReadOwnValues(more.values); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
 		}
-		doc, faults := manifest.Decode[map[string]any](more.values, data)
-		if len(faults) > 0 {
-			return cli.Fail(errors.New(faults[0].String()), "--values is a YAML mapping of parameters to values")
-		}
-		o.Values = doc.Value
 	}
 	if !cmd.Flags().Changed("healthy-for") {
 		o.HealthyFor = 0 // the agent's own default

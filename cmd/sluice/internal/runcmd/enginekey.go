@@ -2,10 +2,12 @@ package runcmd
 
 import (
 	"cmp"
+	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
@@ -100,16 +102,20 @@ restart serve and its replicas, then remove it with sluice engine-key remove.`,
 			if a.Data == "" {
 				return cli.UsageError(cmd, missingData)
 			}
+			if a.DryRun {
+				return showRotation(a, cmd, engineKeyFile(a.Data, *tlsDir), file)
+			}
 			var done edits.Result
 			err := signing.Rotate(engineKeyFile(a.Data, *tlsDir), rand.Reader,
-				func(next, before ssh.Signer) (err error) {
-					signer := gitrepo.SSHSigner{Key: before}
-					if file != "" {
-						if signer, err = gitrepo.LoadSigner(file); err != nil {
-							return err
-						}
+				func(next, before ssh.Signer) error {
+					signer, err := rotationSigner(before, file)
+					if err != nil {
+						return err
 					}
-					done, err = pushKeys(a, cmd, signer, edits.EngineKeys{Add: []string{signing.Public(next)}})
+					err = withKeys(a, cmd, signer, func(_ *cli.OpenRepository, p edits.Pusher[*edits.Releases]) error {
+						done, err = p.Push(cmd.Context(), edits.EngineKeys{Add: []string{signing.Public(next)}})
+						return err
+					})
 					done.Next = "copy " + engineKeyFile(a.Data, *tlsDir) +
 						" to the replicas and restart serve, then: sluice engine-key remove '" +
 						signing.Public(before) + "'"
@@ -151,11 +157,9 @@ func changeEngineKeys(a *cli.App, verb string, tlsDir *string) *cobra.Command {
 			if err != nil {
 				return cli.Fail(err, "name a key that sluice.yaml lists: --signing-key, or the --data of the engine")
 			}
-			done, err := pushKeys(a, cmd, signer, d)
-			if err != nil {
-				return err
-			}
-			return a.PrintDone(done)
+			return withKeys(a, cmd, signer, func(repo *cli.OpenRepository, p edits.Pusher[*edits.Releases]) error {
+				return cli.PushOrShow(cmd.Context(), a, repo, p, d)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&file, "signing-key", "",
@@ -163,12 +167,46 @@ func changeEngineKeys(a *cli.App, verb string, tlsDir *string) *cobra.Command {
 	return cmd
 }
 
-// pushKeys commits a change of the list as the caller, signed by a key of the engine's.
-func pushKeys(a *cli.App, cmd *cobra.Command, signer gitrepo.SSHSigner, d edits.EngineKeys) (edits.Result, error) {
+// withKeys calls do with a pusher in the caller's name that signs with a key of the engine's.
+func withKeys(a *cli.App, cmd *cobra.Command, signer gitrepo.SSHSigner,
+	do func(*cli.OpenRepository, edits.Pusher[*edits.Releases]) error) error {
 	repo, p, err := a.ReleaseRepository().OpenPusher(a, cmd)
 	if err != nil {
-		return edits.Result{}, cli.DecisionError(d, err)
+		return fmt.Errorf("change the engine's keys: %w", err)
 	}
 	defer repo.Close()
-	return cli.WithSigner(p, repo, &signer).Push(cmd.Context(), d)
+	return do(repo, cli.WithSigner(p, repo, &signer))
+}
+
+// rotationSigner returns the key that signs a rotation: the one in file or, without a file, the one so far.
+func rotationSigner(before ssh.Signer, file string) (gitrepo.SSHSigner, error) {
+	if file != "" {
+		return gitrepo.LoadSigner(file)
+	}
+	return gitrepo.SSHSigner{Key: before}, nil
+}
+
+// showRotation shows the commit of a rotation, with a key that is made for that and kept nowhere.
+func showRotation(a *cli.App, cmd *cobra.Command, file, signingKey string) error {
+	before, err := signing.Load(file)
+	if err != nil {
+		return cli.Fail(err, "sluice serve makes a key at its first start: there is none to replace in %s", a.Data)
+	}
+	signer, err := rotationSigner(before, signingKey)
+	if err != nil {
+		return err
+	}
+	public, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	example, err := ssh.NewPublicKey(public)
+	if err != nil {
+		return err
+	}
+	a.Stderr.PrintLine("note: the new key below is an example: rotate makes another one")
+	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(example)))
+	return withKeys(a, cmd, signer, func(repo *cli.OpenRepository, p edits.Pusher[*edits.Releases]) error {
+		return cli.PushOrShow(cmd.Context(), a, repo, p, edits.EngineKeys{Add: []string{line}})
+	})
 }
