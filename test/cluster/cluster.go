@@ -235,7 +235,9 @@ func (c *Cluster) StartEtcd() error {
 func (c *Cluster) StopEtcd() { c.stop("etcd") }
 
 // BackUpEtcd copies the store, which must be stopped.
-func (c *Cluster) BackUpEtcd() error { return os.CopyFS(c.path("etcd.backup"), os.DirFS(c.path("etcd"))) }
+func (c *Cluster) BackUpEtcd() error {
+	return os.CopyFS(c.path("etcd.backup"), os.DirFS(c.path("etcd")))
+}
 
 // RestoreEtcd puts the copy in the place of the store, which must be stopped.
 func (c *Cluster) RestoreEtcd() error {
