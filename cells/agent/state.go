@@ -40,7 +40,7 @@ type state struct {
 	health          health
 	healthySince    time.Time // zero: not healthy
 	healthPause     time.Duration
-	targetVerified  bool             // this process has compared the target with what it should have: only then health counts
+	targetVerified  bool             // with what it should have, by this process: only then health counts
 	wasHealthy      bool             // the attempt was healthy once
 	unhealthyReason string           // why health does not hold
 	unhealthy       *cells.Unhealthy // the objects that do not work; nil: all do, or the target knows no objects

@@ -157,8 +157,8 @@ func TestWhyOfARelease(t *testing.T) {
 	}
 }
 
-// The objects that do not work in a cell are a field of their own in why and in the answer about the cell, and lines for
-// people; the list of all cells leaves them out.
+// The objects that do not work in a cell are a field of their own in why and in the answer about the cell, and lines
+// for people; the list of all cells leaves them out.
 func TestUnhealthyObjectsAreShown(t *testing.T) {
 	w := One(t, "")
 	w.Report("s1", cells.StateUnhealthy)

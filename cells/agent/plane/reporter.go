@@ -218,8 +218,9 @@ func (r *Reporter) composeReport(report cells.Report, flags *cells.FlagsReport) 
 	return body, len(report.Events), err
 }
 
-// shortenReport leaves out what a report of this size can spare: the unhealthy objects, the oldest failure, and in the end the states of
-// announcements, since a report that is refused says nothing at all. It reports whether it left anything out.
+// shortenReport leaves out what a report of this size can spare: the unhealthy objects, the oldest failure, and in the
+// end the states of announcements, since a report that is refused says nothing at all. It reports whether it left
+// anything out.
 func shortenReport(r *cells.Report, size int) bool {
 	switch {
 	case size <= maxReport*3/4:
