@@ -90,7 +90,8 @@ type Report struct {
 	Applying       *Assignment  `json:"applying,omitempty"`     // begun, without a result so far
 	Acknowledged   *Assignment  `json:"acknowledged,omitempty"` // newest accepted assignment, before it begins (R14)
 	Message        string       `json:"message,omitempty"`
-	Failures       []Failure    `json:"failures,omitempty"` // remembered failures, at most MaxFailures, newest last
+	Unhealthy      *Unhealthy   `json:"unhealthy,omitempty"` // which objects do not work; nil: all do, or it is not known
+	Failures       []Failure    `json:"failures,omitempty"`  // remembered failures, at most MaxFailures, newest last
 	Infrastructure int          `json:"infrastructure,omitempty"`
 	Owner          *Owner       `json:"owner,omitempty"`     // decisions of the cell's owner; nil: none
 	Flags          *FlagsReport `json:"flags,omitempty"`     // nil: the cell received no flags

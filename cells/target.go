@@ -56,18 +56,18 @@ type Noter interface {
 // MaxUnhealthyObjects is how many objects an Unhealthy names.
 const MaxUnhealthyObjects = 20
 
-// Unhealthy says that what runs does not work (yet).
+// Unhealthy says that what runs does not work (yet). Immutable.
 type Unhealthy struct {
-	Reason  string
-	Objects []ObjectHealth // at most MaxUnhealthyObjects; none: the target knows no objects
-	More    int            // how many other objects are unhealthy
+	Reason  string         `json:"reason" doc:"in a few words, without the objects"`
+	Objects []ObjectHealth `json:"objects,omitempty" doc:"at most 20, first those that failed; none: the target knows no objects"`
+	More    int            `json:"more,omitempty" minimum:"0" doc:"how many other objects are unhealthy"`
 }
 
 // ObjectHealth says why one object is unhealthy.
 type ObjectHealth struct {
-	Object string   // kind, namespace and name
-	Reason string   // of one line
-	Events []string // what happened to it last, newest first; few, and of one line each
+	Object string   `json:"object" doc:"kind, namespace and name"`
+	Reason string   `json:"reason" doc:"one line"`
+	Events []string `json:"events,omitempty" doc:"what happened to it last, newest first; few, and of one line each"`
 }
 
 func (u *Unhealthy) Error() string {
@@ -78,15 +78,31 @@ func (u *Unhealthy) Error() string {
 		if i == 0 {
 			separator = ": "
 		}
-		text.WriteString(separator + o.Object + ": " + o.Reason)
-		if len(o.Events) > 0 {
-			text.WriteString(" (" + strings.Join(o.Events, "; ") + ")")
-		}
+		text.WriteString(separator + o.String())
 	}
 	if u.More > 0 {
 		fmt.Fprintf(&text, "; and %d more", u.More)
 	}
 	return text.String()
+}
+
+// Lines returns the objects in words, a line each, and how many more there are.
+func (u *Unhealthy) Lines() (lines []string) {
+	for _, o := range u.Objects {
+		lines = append(lines, o.String())
+	}
+	if u.More > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", u.More))
+	}
+	return lines
+}
+
+func (o ObjectHealth) String() string {
+	text := o.Object + ": " + o.Reason
+	if len(o.Events) > 0 {
+		text += " (" + strings.Join(o.Events, "; ") + ")"
+	}
+	return text
 }
 
 // RecurringDriftError says what drifts again after each heal, and what the target does about it.

@@ -16,6 +16,9 @@ const (
 	MaxEvents  = 256
 	maxName    = 128
 	maxState   = 32
+
+	maxUnhealthy    = 1 << 10 // of each line about an unhealthy object
+	maxObjectEvents = 8
 )
 
 var validStates = []State{StatePending, StateApplying, StateHealthy, StateUnhealthy, StateFailed, StateStuck}
@@ -60,11 +63,39 @@ func (r *Report) Validate() error {
 	if err := validateEvents(r.Events); err != nil {
 		return fmt.Errorf("report of %s: %w", r.Cell, err)
 	}
+	if err := r.Unhealthy.validate(); err != nil {
+		return fmt.Errorf("report of %s: unhealthy: %w", r.Cell, err)
+	}
 	if err := r.Flags.validate(); err != nil {
 		return fmt.Errorf("report of %s: flags: %w", r.Cell, err)
 	}
 	if err := r.Owner.Validate(); err != nil {
 		return fmt.Errorf("report of %s: %w", r.Cell, err)
+	}
+	return nil
+}
+
+// validate checks the bounds of the fields.
+func (u *Unhealthy) validate() error {
+	switch {
+	case u == nil:
+		return nil
+	case len(u.Objects) > MaxUnhealthyObjects:
+		return fmt.Errorf("more than %d objects", MaxUnhealthyObjects)
+	case u.More < 0:
+		return fmt.Errorf("more is %d, below 0", u.More)
+	}
+	lines := []string{u.Reason}
+	for _, o := range u.Objects {
+		if len(o.Events) > maxObjectEvents {
+			return fmt.Errorf("an object has more than %d events", maxObjectEvents)
+		}
+		lines = append(append(lines, o.Object, o.Reason), o.Events...)
+	}
+	for _, line := range lines {
+		if len(line) > maxUnhealthy || !utf8.ValidString(line) {
+			return fmt.Errorf("objects, reasons and events must be UTF-8 of at most %d bytes", maxUnhealthy)
+		}
 	}
 	return nil
 }

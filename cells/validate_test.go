@@ -75,6 +75,17 @@ func TestReportCheck(t *testing.T) {
 			r.Events[0].Detail = strings.Repeat("d",
 				cells.MaxMessage+1)
 		},
+		"unhealthy: more than 20 objects": func(r *cells.Report) {
+			r.Unhealthy = &cells.Unhealthy{Objects: make([]cells.ObjectHealth, cells.MaxUnhealthyObjects+1)}
+		},
+		"unhealthy: more is -1":           func(r *cells.Report) { r.Unhealthy = &cells.Unhealthy{More: -1} },
+		"unhealthy: objects, reasons and": func(r *cells.Report) { r.Unhealthy = &cells.Unhealthy{Reason: "\xff"} },
+		"an object has more than 8": func(r *cells.Report) {
+			r.Unhealthy = &cells.Unhealthy{Objects: []cells.ObjectHealth{{Events: make([]string, 9)}}}
+		},
+		"unhealthy: objects, reasons and events must be UTF-8 of at most 1024": func(r *cells.Report) {
+			r.Unhealthy = &cells.Unhealthy{Objects: []cells.ObjectHealth{{Events: []string{strings.Repeat("e", 1025)}}}}
+		},
 		"event 7: kind must be":    func(r *cells.Report) { r.Events[1].Release = strings.Repeat("d", 129) },
 		"report of acme: event 7:": func(r *cells.Report) { r.Events[1].Digest = strings.Repeat("d", 129) },
 	} {

@@ -129,9 +129,11 @@ func arrows() map[string][]string {
 			"internal/backoff", "internal/wake", "internal/words"},
 		"cells/agent/flagserver": {"releases", "cells", "flags", "flags/ofrep", "cells/agent/clock",
 			"cells/agent/content", "cells/agent/disk",
-			"internal/wake", "internal/words"},
-		"cells/agent":      with("cells/process", "cells/identity", "flags/ofrep"),
-		"cells/directory":  with("cells/process", "internal/filelock"),
+			"internal/backoff", "internal/wake", "internal/words"},
+		"cells/agent":     with("cells/process", "cells/identity", "flags/ofrep"),
+		"cells/directory": with("cells/process", "internal/filelock"),
+		"cells/node": with("cells/kubernetes", "cells/agent/clock", "cells/agent/content", "cells/agent/disk",
+			"cells/agent/flagserver"),
 		"cells/kubernetes": with("cells/agent/disk", "releases/health"),
 	}
 }
@@ -189,10 +191,11 @@ func homes() map[string][]string {
 		"github.com/prometheus/":          {"engine/controlplane", "engine/outbox"},
 		"github.com/robfig/cron":          {"internal/window"},
 		"github.com/rogpeppe/go-internal": {"internal/gitrepo", "cmd"}, // lines of a diff
-		"github.com/rs/zerolog":           {"internal/gitrepo", "engine", "cells/agent", "cmd", "flags/ofrep"},
-		"github.com/skeema/knownhosts":    {"internal/gitrepo"},
-		"github.com/spf13/":               {"cmd"},
-		"github.com/yuin/goldmark":        {"engine/controlplane/bulletin"},
+		"github.com/rs/zerolog": {"internal/gitrepo", "engine", "cells/agent", "cells/node", "cmd",
+			"flags/ofrep"},
+		"github.com/skeema/knownhosts": {"internal/gitrepo"},
+		"github.com/spf13/":            {"cmd"},
+		"github.com/yuin/goldmark":     {"engine/controlplane/bulletin"},
 		// all but the first only write it
 		"go.yaml.in/yaml": {"internal/manifest", "flags/announce", "engine/plan", "engine/edits",
 			"engine/simulate", "cells/agent", "cmd"},

@@ -96,6 +96,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	others.Go(func() { l.flags.RefoldOnTime(ctx) })
 	others.Go(func() { l.preview.run(ctx) })
 	others.Go(func() { a.followRename(ctx, cancel) })
+	if a.options.Nodes != nil {
+		others.Go(func() { l.flags.KeepSharing(ctx) })
+	}
 	if callers != nil {
 		others.Go(func() { l.flags.Serve(ctx, callers, a.options.FlagsOrigins) })
 	}
@@ -236,7 +239,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 	l.flags = flagserver.New(flagserver.Options{
 		StateDir: dir, Source: a.client, Clock: a.clock,
 		Facts: flags.Facts{Cell: a.options.Cell, Release: j.runningRelease(), Features: j.Contained},
-		Log:   a.options.Log, OnReport: l.reporter.Notify, OnTestPoint: a.testPoint,
+		Log:   a.options.Log, OnReport: l.reporter.Notify, OnTestPoint: a.testPoint, Sharer: a.options.Nodes,
 	})
 	// Clones are found by their boot ids.
 	a.options.Log.Info().Str("boot", l.reporter.Boot()).Str("state", dir).Msg("the agent started")

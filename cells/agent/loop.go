@@ -211,7 +211,10 @@ func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment) 
 	case taskApply:
 		l.agent.testPoint("applying")
 		rendered.Back = s.Rollback
-		if r.err = target.Apply(ctx, rendered.Rendered); r.err == nil {
+		if r.err = l.flags.Share(ctx); r.err == nil {
+			r.err = target.Apply(ctx, rendered.Rendered)
+		}
+		if r.err == nil {
 			l.agent.testPoint("target has it")
 			l.pruneCaches(s.Assignment, lastGood)
 		}

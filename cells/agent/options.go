@@ -25,13 +25,14 @@ type Options struct {
 	StateDir string          // the agent's own folder: identity, journal, outbox, releases; created if needed
 	Target   cells.Target    // used by one call at a time
 
-	Values         map[string]any // of parameters that the cell owns; nil: none
-	Infrastructure int            // number of the cell's infrastructure template; 0: none
-	Version        string         // of the agent, as reported
-	FlagsListen    string         // address for flags: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH; empty: none
-	FlagsOrigins   []string       // origins of web pages that may ask for flags: https://HOST; none: no page may
-	Log            zerolog.Logger // the zero value is silent
-	Render         []string       // command of the render child; default: this program with the argument "render"
+	Values         map[string]any    // of parameters that the cell owns; nil: none
+	Infrastructure int               // number of the cell's infrastructure template; 0: none
+	Version        string            // of the agent, as reported
+	FlagsListen    string            // address for flags: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH; empty: none
+	FlagsOrigins   []string          // origins of web pages that may ask for flags: https://HOST; none: no page may
+	Nodes          flagserver.Sharer // takes the flags to the cell's node parts; nil: there are none
+	Log            zerolog.Logger    // the zero value is silent
+	Render         []string          // command of the render child; default: this program with the argument "render"
 	RenderLimits   render.Limits
 
 	PollWait       time.Duration // how long one long-poll may wait; default 30s

@@ -40,9 +40,10 @@ type state struct {
 	health          health
 	healthySince    time.Time // zero: not healthy
 	healthPause     time.Duration
-	targetVerified  bool   // this process has compared the target with what it should have: only then health counts
-	wasHealthy      bool   // the attempt was healthy once
-	unhealthyReason string // why health does not hold
+	targetVerified  bool             // with what it should have, by this process: only then health counts
+	wasHealthy      bool             // the attempt was healthy once
+	unhealthyReason string           // why health does not hold
+	unhealthy       *cells.Unhealthy // the objects that do not work; nil: all do, or the target knows no objects
 	healProblem     string
 	healBlocked     string   // why healing can't be tried: what it needs is unavailable
 	notes           []string // of the target, which keep nothing from working
@@ -283,6 +284,7 @@ func (s *state) clearRetries() {
 // resetHealth forgets health: something else is going to run.
 func (s *state) resetHealth() {
 	s.health, s.healthySince, s.unhealthyReason, s.wasHealthy = healthUnknown, time.Time{}, "", false
+	s.unhealthy = nil
 	s.healProblem, s.healBlocked = "", ""
 	s.nextHealthCheck, s.healthPause, s.healthDeadline = time.Time{}, 0, time.Time{}
 }
@@ -335,6 +337,10 @@ func (s *state) handleApplied(err error, now time.Time) {
 // handleHealth records a health check, with err nil if health holds.
 func (s *state) handleHealth(err error, now time.Time) {
 	before := s.health
+	s.unhealthy = nil
+	if u, ok := errors.AsType[*cells.Unhealthy](err); ok && len(u.Objects) > 0 {
+		s.unhealthy = u
+	}
 	switch {
 	case err != nil:
 		s.health, s.healthySince, s.unhealthyReason = healthBad, time.Time{}, words.Clip(err.Error(), maxReason)

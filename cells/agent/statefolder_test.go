@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,5 +85,27 @@ func TestDriftLoopIsReported(t *testing.T) {
 	s.handleHealed(0, errors.New("no"), now)
 	if s.buildReport().State != cells.StateUnhealthy {
 		t.Error("a heal that failed is as before")
+	}
+}
+
+// The report names the objects that do not work for as long as they don't, and not once something else runs.
+func TestUnhealthyObjectsAreReported(t *testing.T) {
+	now := time.Date(2026, 11, 3, 10, 0, 0, 0, time.UTC)
+	good := cells.Assignment{Release: "1.0.0", Digest: "sha256:a", Sequence: 1}
+	s := state{journal: journal{Accepted: &good, LastGood: &good}}
+	broken := &cells.Unhealthy{Reason: "1 of 2 objects not healthy",
+		Objects: []cells.ObjectHealth{{Object: "Deployment shop/web", Reason: "0 of 2 pods are ready"}}}
+	for name, step := range map[string]func(){
+		"health holds":             func() { s.handleHealth(nil, now) },
+		"a target without objects": func() { s.handleHealth(&cells.Unhealthy{Reason: "exit 1"}, now) },
+		"something else runs":      s.resetHealth,
+	} {
+		s.handleHealth(fmt.Errorf("look: %w", broken), now)
+		if got := s.buildReport().Unhealthy; got != broken {
+			t.Errorf("before %q: %+v", name, got)
+		}
+		if step(); s.buildReport().Unhealthy != nil {
+			t.Errorf("after %q objects are reported", name)
+		}
 	}
 }

@@ -263,7 +263,7 @@ func (u *run) establish(ctx context.Context, objects []object) error {
 		return nil
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, t.options.WaitTimeout, &refusal{
-		fmt.Sprintf("definitions are not established within %s: %s", t.options.WaitTimeout, names(waits, object.name)),
+		fmt.Sprintf("definitions are not established within %s: %s", t.options.WaitTimeout, some(waits, object.name)),
 		cells.CauseUnknown})
 	defer cancel()
 	for _, o := range waits {

@@ -34,7 +34,7 @@ type conflict struct {
 type ownedField struct{ field, manager string }
 
 func (e *conflict) Error() string {
-	text := names(e.fields, func(f ownedField) string { return f.field + " belongs to " + f.manager })
+	text := some(e.fields, func(f ownedField) string { return f.field + " belongs to " + f.manager })
 	return fmt.Sprintf("%s: %s: remove the fields from the release or from there, or take the program's fields over by "+
 		"kubernetes: {takeOver: […]} in release.yaml", e.object, text)
 }
@@ -117,9 +117,9 @@ func join(all []error) error {
 		return refused[0]
 	case len(refused) > 0:
 		what := words.Count(len(refused), "object") + " can't be applied: "
-		return &refusal{what + names(refused, error.Error), cause}
+		return &refusal{what + some(refused, error.Error), cause}
 	case len(open) > 0:
-		return &cells.UnavailableError{Cause: errors.New(names(open, error.Error))}
+		return &cells.UnavailableError{Cause: errors.New(some(open, error.Error))}
 	}
 	return nil
 }

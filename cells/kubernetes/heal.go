@@ -109,7 +109,7 @@ func (t *Target) healDrift(ctx context.Context, r cells.Rendered) (mended int, e
 	}
 	return mended, &cells.RecurringDriftError{Reason: "somebody else keeps changing what the agent heals, so it leaves " +
 		"them alone for now: remove the fields from the release, or stop the other program: " +
-		names(resisted, func(s string) string { return s })}
+		words.Some(resisted, mostNamed)}
 }
 
 // healObjects applies objects that drifted.
@@ -240,7 +240,7 @@ func (t *Target) removeOne(ctx context.Context, e *entry, asked bool) (isGone bo
 	}
 	e.Held = "it is not done yet"
 	if waits := live.GetFinalizers(); len(waits) > 0 {
-		e.Held = "it waits for " + names(waits, func(f string) string { return "finalizer " + cleantext.Line(f) }) +
+		e.Held = "it waits for " + some(waits, func(f string) string { return "finalizer " + cleantext.Line(f) }) +
 			": whoever set them must do their part"
 	}
 	return false, nil

@@ -178,7 +178,7 @@ func guardCollapse(inv *inventory, objects []object, r cells.Rendered) error {
 		return nil
 	}
 	return releaseFault("the release would remove %d of %d objects, %s: nothing was changed; if it means to, "+
-		"release.yaml says kubernetes: {removeMost: true}", len(removed), before, names(removed, id.String))
+		"release.yaml says kubernetes: {removeMost: true}", len(removed), before, some(removed, id.String))
 }
 
 // removesFew is how many objects any release may remove.

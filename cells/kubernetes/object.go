@@ -10,13 +10,13 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // Labels and annotations of objects.
@@ -252,15 +252,14 @@ func contentHash(parts ...[]byte) string {
 	return hex.EncodeToString(hash.Sum(nil)[:12])
 }
 
-// names lists objects in words, a few of them.
-func names[T any](all []T, name func(T) string) string {
-	const most = 10
-	var text []string
-	for _, o := range all[:min(len(all), most)] {
-		text = append(text, name(o))
+// mostNamed is how many objects, fields or rights a sentence names; it counts the others.
+const mostNamed = 10
+
+// some lists things by their names, as words.Some does.
+func some[T any](all []T, name func(T) string) string {
+	list := make([]string, len(all))
+	for i, one := range all {
+		list[i] = name(one)
 	}
-	if len(all) > most {
-		text = append(text, fmt.Sprintf("and %d more", len(all)-most))
-	}
-	return strings.Join(text, ", ")
+	return words.Some(list, mostNamed)
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // neededVerbs is what the agent does with the objects of a release.
@@ -63,7 +64,7 @@ func (t *Target) preflight(ctx context.Context, objects []object) error {
 	}
 	if len(missing) > 0 {
 		return &cells.UnavailableError{Cause: fmt.Errorf("the agent may not do what the release takes, so nothing was "+
-			"changed: the cell's owner grants it to %s", names(missing, right.String))}
+			"changed: the cell's owner grants it to %s", some(missing, right.String))}
 	}
 	t.checked = key
 	return nil
@@ -207,7 +208,7 @@ func (t *Target) checkQuota(ctx context.Context, objects []object) error {
 	}
 	slices.Sort(faults)
 	return &cells.UnavailableError{Cause: fmt.Errorf("the release needs more than quotas allow, so nothing was changed: "+
-		"the cell's owner raises %s", names(faults, func(s string) string { return s }))}
+		"the cell's owner raises %s", words.Some(faults, mostNamed))}
 }
 
 // exceeded says which numbers of a ResourceQuota new objects would exceed.

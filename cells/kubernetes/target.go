@@ -158,7 +158,8 @@ func (t *Target) notServed(o object, err error) error {
 	what := fmt.Sprintf("%s: the cluster does not serve %s %s", o.id, o.gvk().GroupVersion(), o.Kind)
 	if missing, _ := errors.AsType[*notServed](err); len(missing.versions) > 0 {
 		return &cells.UnavailableError{Cause: fmt.Errorf("%s, but version %s: the release must name one that the "+
-			"cluster has, or the cluster needs another Kubernetes", what, names(missing.versions, func(v string) string { return v }))}
+			"cluster has, or the cluster needs another Kubernetes", what,
+			words.Some(missing.versions, mostNamed))}
 	}
 	return &cells.UnavailableError{Cause: fmt.Errorf("%s: a release contains the definition, or the cell's owner "+
 		"installs it", what)}
@@ -329,7 +330,7 @@ func (t *Target) Notes() []string {
 		{kept, "no release has them any more, and they stay: "},
 	} {
 		if len(n.objects) > 0 {
-			notes = append(notes, n.text+names(n.objects, func(s string) string { return s }))
+			notes = append(notes, n.text+words.Some(n.objects, mostNamed))
 		}
 	}
 	return notes

@@ -22,7 +22,7 @@ import (
 // observed is what is kept of a live object.
 type observed struct {
 	uid           string
-	version       string // the resource version
+	version       string // the resource version, by which older news is told from newer
 	fingerprint   string
 	assessment    assessment
 	healSuspended bool
@@ -34,8 +34,8 @@ type watchKey struct {
 	namespace string
 }
 
-// view is what the watches see of the cell's objects. Of each it keeps a few words, not the object: an agent with
-// thousands of objects stays small. mu guards all that is below it.
+// view is what the watches see of the cell's objects, which its label selects. Of each object it keeps a few words, not
+// the object: an agent with thousands of objects stays small. mu guards the fields below it.
 type view struct {
 	cluster *cluster
 	cell    string
@@ -73,11 +73,12 @@ func (v *view) signal() {
 	}
 }
 
-// setRules sets the release's rules. Objects of kinds whose rules changed are read anew.
+// setRules sets the release's rules for health. Objects of groups in which a rule changed are read anew: the rules are
+// applied to an object when it is read.
 func (v *view) setRules(rules map[schema.GroupKind]compiledRule) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	changed := map[string]bool{} // groups; a kind's own resource is not known here
+	changed := map[string]bool{} // groups: which resource a kind has is not known here
 	for _, of := range []map[schema.GroupKind]compiledRule{rules, v.rules} {
 		for gk := range of {
 			if rules[gk].HealthRule != v.rules[gk].HealthRule {
@@ -190,17 +191,16 @@ func (v *view) note(live *unstructured.Unstructured, r resource) observed {
 	return v.store(live, r)
 }
 
-// store keeps an object's new state. v.mu is held.
+// store keeps an object's new state, unless a newer one is known. v.mu is held.
 func (v *view) store(live *unstructured.Unstructured, r resource) observed {
 	of := idOf(live)
 	before, known := v.objects[of]
 	if known && isOlder(live.GetResourceVersion(), before.version) {
 		return before
 	}
-	gk := of.groupKind()
 	var rule *compiledRule
-	if r, ok := v.rules[gk]; ok {
-		rule = &r
+	if found, ok := v.rules[of.groupKind()]; ok {
+		rule = &found
 	}
 	o := observed{
 		uid: string(live.GetUID()), version: live.GetResourceVersion(), fingerprint: fingerprint(live),
@@ -228,7 +228,7 @@ func idOf(live *unstructured.Unstructured) id {
 	return id{Group: gvk.Group, Kind: gvk.Kind, Namespace: live.GetNamespace(), Name: live.GetName()}
 }
 
-// isOlder reports whether a resource version comes before another: they are numbers of one count.
+// isOlder reports whether a resource version comes before another: the API server counts all its writes in one number.
 func isOlder(a, b string) bool {
 	x, errX := strconv.ParseUint(a, 10, 64)
 	y, errY := strconv.ParseUint(b, 10, 64)
@@ -239,9 +239,11 @@ func isOlder(a, b string) bool {
 const (
 	minWatchPause = 100 * time.Millisecond
 	maxWatchPause = 10 * time.Second
+
+	notServedPause = time.Second // until it is asked whether a kind is served by now
 )
 
-// run lists and watches until ctx ends.
+// run lists and watches until ctx ends, and keeps why it can't.
 func (w *watcher) run(ctx context.Context) {
 	version, failures := "", 0
 	for ctx.Err() == nil {
@@ -251,8 +253,8 @@ func (w *watcher) run(ctx context.Context) {
 		}
 		if err == nil && version != "" {
 			version, err = w.follow(ctx, version)
-		} else if err == nil { // the kind is not served now
-			err = pause(ctx, maxWatchPause/10)
+		} else if err == nil {
+			err = pause(ctx, notServedPause)
 		}
 		w.view.mu.Lock()
 		if w.fault = err; err != nil {
@@ -275,8 +277,9 @@ func (w *watcher) selector() metav1.ListOptions {
 	return metav1.ListOptions{LabelSelector: cellLabel + "=" + w.view.cell}
 }
 
-// list reads all objects, and forgets those that are gone.
+// list reads all objects, and forgets those that are gone. A version of "" says that the kind is not served now.
 func (w *watcher) list(ctx context.Context) (version string, err error) {
+	before := w.versions()
 	var all []*unstructured.Unstructured
 	version, err = w.view.cluster.list(ctx, w.resource, w.key.namespace, w.selector(),
 		func(o *unstructured.Unstructured) { all = append(all, o) })
@@ -290,13 +293,24 @@ func (w *watcher) list(ctx context.Context) (version string, err error) {
 	if ctx.Err() != nil { // another watch took over
 		return "", ctx.Err()
 	}
+	// What was not written since the list was asked for is as the list says, even if its version went back: the
+	// cluster's store was restored from a backup.
+	isNewer := func(of id, listed string) bool {
+		known := v.objects[of].version
+		return known != before[of] && !isOlder(known, listed)
+	}
 	there := map[id]bool{}
 	for _, o := range all {
-		there[idOf(o)] = true
+		of := idOf(o)
+		there[of] = true
+		if known, ok := v.objects[of]; ok && !isNewer(of, o.GetResourceVersion()) {
+			known.version = ""
+			v.objects[of] = known
+		}
 		v.store(o, w.resource)
 	}
-	for of, o := range v.objects {
-		if w.covers(of) && !there[of] && (!isServed || isOlder(o.version, version)) {
+	for of := range v.objects {
+		if w.covers(of) && !there[of] && (!isServed || !isNewer(of, version)) {
 			v.forget(of)
 		}
 	}
@@ -306,7 +320,21 @@ func (w *watcher) list(ctx context.Context) (version string, err error) {
 	}
 	w.fault = nil
 	v.signal()
-	return version, nil // "": another list follows
+	return version, nil
+}
+
+// versions returns the versions of the objects that the watcher sees.
+func (w *watcher) versions() map[id]string {
+	v := w.view
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	all := map[id]string{}
+	for of, o := range v.objects {
+		if w.covers(of) {
+			all[of] = o.version
+		}
+	}
+	return all
 }
 
 // covers reports whether an object is one that the watcher sees.
@@ -314,7 +342,8 @@ func (w *watcher) covers(of id) bool {
 	return of.groupKind() == w.resource.kind && (w.key.namespace == "" || w.key.namespace == of.Namespace)
 }
 
-// follow takes changes until the API server ends the watch, and returns from where to go on; "" means by a list.
+// follow takes changes until the API server ends the watch, and returns the version from which to go on; "" means by a
+// list, since the API server may not know that version, or not any more.
 func (w *watcher) follow(ctx context.Context, version string) (string, error) {
 	o := w.selector()
 	seconds := int64(300 + rand.IntN(300)) //nolint:gosec // spreads load
@@ -322,7 +351,10 @@ func (w *watcher) follow(ctx context.Context, version string) (string, error) {
 	changes, err := w.view.cluster.at(w.resource, w.key.namespace).Watch(ctx, o)
 	if err != nil {
 		if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
-			return "", nil
+			return "", pause(ctx, minWatchPause)
+		}
+		if !apierrors.IsTooManyRequests(err) {
+			version = "" // while the API server was away, its store may have been restored, without that version
 		}
 		return version, err
 	}
@@ -339,8 +371,8 @@ func (w *watcher) follow(ctx context.Context, version string) (string, error) {
 				return version, pause(ctx, minWatchPause)
 			}
 			live, isObject := change.Object.(*unstructured.Unstructured)
-			if change.Type == watch.Error || !isObject {
-				return "", nil // expired, most often: a list goes on
+			if change.Type == watch.Error || !isObject { // expired, most often
+				return "", pause(ctx, minWatchPause)
 			}
 			version = live.GetResourceVersion()
 			w.take(ctx, change.Type, live)

@@ -129,6 +129,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		runcmd.EngineKeyVerb(a),
 		runcmd.StandbyKeyVerb(a),
 		runcmd.AgentVerb(a),
+		runcmd.NodeVerb(a),
 		demo.Verb(a),
 		runcmd.SuperviseVerb(a),
 		runcmd.VersionVerb(a),

@@ -39,8 +39,8 @@ func (k ReportArrival) Fold(prev *CellState, r cells.Report, staleAfter time.Dur
 		return &s, restore, events
 	}
 	s := &CellState{
-		Name: r.Cell, State: r.State, Message: r.Message, LastReport: k.At, Infrastructure: r.Infrastructure,
-		Running: r.Running, Applying: r.Applying,
+		Name: r.Cell, State: r.State, Message: r.Message, Unhealthy: r.Unhealthy, LastReport: k.At,
+		Infrastructure: r.Infrastructure, Running: r.Running, Applying: r.Applying,
 		Owner: r.Owner, Flags: r.Flags, Version: 1, watched: true, receivedAt: k.Local,
 	}
 	if !r.Sent.IsZero() {

@@ -43,7 +43,8 @@ type CellState struct {
 	Digest       releases.Digest // what the cell runs
 	State        cells.State
 	Message      string
-	HealthySince time.Time // when the unbroken healthy time on Digest began, by receipt
+	Unhealthy    *cells.Unhealthy `json:",omitempty"` // as reported; nil: it named no objects
+	HealthySince time.Time        // when the unbroken healthy time on Digest began, by receipt
 	// Sum of the gaps between reports, each within the stale limit, over which the cell was healthy on exactly Digest
 	// (R9).
 	Soaked         time.Duration

@@ -89,6 +89,8 @@ type CellStatus struct {
 	Failures     int                `json:"failures,omitempty" doc:"assignments that failed and are remembered"`
 	LastFailure  *LastFailure       `json:"lastFailure,omitempty" doc:"the newest of them"`
 	Blocked      []channels.Verdict `json:"blocked,omitempty" doc:"what keeps it from its channel's head, other than what keeps all cells"`
+
+	Unhealthy *cells.Unhealthy `json:"unhealthy,omitempty" doc:"the objects that do not work, if it is the answer about one cell"`
 }
 
 // LastFailure is the newest failure that is remembered of a cell.
@@ -210,7 +212,7 @@ func cellStatus(v *View, name string, blocked []channels.Verdict) CellStatus {
 	return s
 }
 
-// CellOf returns the state of a cell, which the view must have.
+// CellOf returns the state of a cell, which the view must have, with the objects that do not work.
 func CellOf(v *View, name string) CellStatus {
 	var blocked []channels.Verdict
 	for _, b := range v.Plan.Blocked {
@@ -218,7 +220,11 @@ func CellOf(v *View, name string) CellStatus {
 			blocked = append(blocked, b)
 		}
 	}
-	return cellStatus(v, name, blocked)
+	s := cellStatus(v, name, blocked)
+	if state := v.Observed.Cells[name]; state != nil {
+		s.Unhealthy = state.Unhealthy
+	}
+	return s
 }
 
 // Paginate returns the sorted names after one, at most limit of them (0: all), and the name after which the next page

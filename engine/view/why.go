@@ -18,6 +18,8 @@ type Explanation struct {
 	Kind    Subject            `json:"kind" enum:"cell,channel,release" doc:"what has the name"`
 	Lines   []string           `json:"lines" doc:"what it runs, what it should run, and every verdict between the two, for people; of a release, where it is and what it waits for"`
 	Blocked []channels.Verdict `json:"blocked" doc:"the verdicts, each with its gate, its code and, where known, until when"`
+
+	Unhealthy *cells.Unhealthy `json:"unhealthy,omitempty" doc:"of a cell: the objects that do not work"`
 }
 
 // Subject is a kind of thing that can be explained.
@@ -44,6 +46,9 @@ func Why(v *View, name string, formerKey time.Time) (e Explanation, ok bool) {
 	case cell != nil:
 		e.Kind = SubjectCell
 		lines, about = v.whyCell(cell)
+		if s := v.Observed.Cells[name]; s != nil {
+			e.Unhealthy = s.Unhealthy
+		}
 		lines = append(lines, formerKeyLines(name, v.Observed.Cells[name], formerKey)...)
 	case c != nil:
 		e.Kind = SubjectChannel
@@ -61,6 +66,7 @@ func Why(v *View, name string, formerKey time.Time) (e Explanation, ok bool) {
 func (v *View) whyCell(cell *plan.Cell) (lines []string, about []channels.Verdict) {
 	s := v.Observed.Cells[cell.Name]
 	lines = []string{fmt.Sprintf("%s, a cell of %s, %s", cell.Name, cell.Channel, v.describeRunning(s))}
+	lines = append(lines, unhealthyLines(s)...)
 	lines = append(lines, shutOutLines(cell.Name, v.Identity(cell.Name))...)
 	lines = append(lines, v.keyLines(cell.Name)...)
 	lines = append(lines, v.silenceLines(cell.Name, s)...)
@@ -108,6 +114,17 @@ func (v *View) whyCell(cell *plan.Cell) (lines []string, about []channels.Verdic
 		return append(lines, "nothing is blocked: the cell is applying it"), nil
 	}
 	return append(lines, verdictLines(about)...), about
+}
+
+// unhealthyLines say which objects of a cell do not work.
+func unhealthyLines(s *plan.CellState) (lines []string) {
+	if s == nil || s.Unhealthy == nil {
+		return nil
+	}
+	for _, line := range s.Unhealthy.Lines() {
+		lines = append(lines, "not healthy: "+words.OneLine(line))
+	}
+	return lines
 }
 
 func (v *View) silenceLines(name string, s *plan.CellState) []string {

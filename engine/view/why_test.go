@@ -156,3 +156,30 @@ func TestWhyOfARelease(t *testing.T) {
 		t.Error("a release that is not there is explained")
 	}
 }
+
+// The objects that do not work in a cell are a field of their own in why and in the answer about the cell, and lines
+// for people; the list of all cells leaves them out.
+func TestUnhealthyObjectsAreShown(t *testing.T) {
+	w := One(t, "")
+	w.Report("s1", cells.StateUnhealthy)
+	w.Obs.Cells["s1"].Unhealthy = &cells.Unhealthy{Reason: "2 of 9 objects not healthy", More: 1,
+		Objects: []cells.ObjectHealth{{Object: "Deployment shop/web", Reason: "0 of 2 pods are ready",
+			Events: []string{"pod web-1: server: ImagePullBackOff"}}}}
+	v := &view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}
+	e, _ := view.Why(v, "s1", time.Time{})
+	text := strings.Join(e.Lines, "\n")
+	for _, want := range []string{"not healthy: Deployment shop/web: 0 of 2 pods are ready (pod web-1: server: ",
+		"not healthy: and 1 more"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("why lacks %q:\n%s", want, text)
+		}
+	}
+	if e.Unhealthy == nil || e.Unhealthy.More != 1 || view.CellOf(v, "s1").Unhealthy != e.Unhealthy {
+		t.Errorf("why has %+v", e.Unhealthy)
+	}
+	for _, c := range view.StatusOf(v, view.StatusPage{}).Cells {
+		if c.Unhealthy != nil {
+			t.Errorf("the list of cells has the objects of %s", c.Name)
+		}
+	}
+}

@@ -234,6 +234,16 @@ func (c *Cluster) StartEtcd() error {
 // StopEtcd kills the store.
 func (c *Cluster) StopEtcd() { c.stop("etcd") }
 
+// BackUpEtcd copies the store, which must be stopped.
+func (c *Cluster) BackUpEtcd() error {
+	return os.CopyFS(c.path("etcd.backup"), os.DirFS(c.path("etcd")))
+}
+
+// RestoreEtcd puts the copy in the place of the store, which must be stopped.
+func (c *Cluster) RestoreEtcd() error {
+	return errors.Join(os.RemoveAll(c.path("etcd")), os.Rename(c.path("etcd.backup"), c.path("etcd")))
+}
+
 // StopAPIServer kills the API server.
 func (c *Cluster) StopAPIServer() { c.stop("apiserver") }
 

@@ -35,6 +35,7 @@ func (s *Server) fold() {
 		s.current.Store(&snapshot{folded: f, bundle: s.bundle, changed: old.changed}) // same answers, another Next
 	}
 	s.timerChanged.Notify()
+	s.shareWanted.Notify()
 }
 
 // saveTime makes the time durable. It needs mu.

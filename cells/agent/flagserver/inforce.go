@@ -50,7 +50,7 @@ func (s *Server) faultText() string {
 	if s.saveError != nil {
 		reasons = append(reasons, s.saveError.Error())
 	}
-	for _, why := range []string{s.refusal, s.timeRefusal, s.missingReason} {
+	for _, why := range []string{s.refusal, s.timeRefusal, s.missingReason, s.unshared} {
 		if why != "" {
 			reasons = append(reasons, why)
 		}

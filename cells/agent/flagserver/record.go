@@ -20,6 +20,7 @@ const maxRecord = 4 << 20
 // flagsRecord is the content of flags.json: the flags received from the control plane. It is replaced as a whole, and
 // durable before it is reported. The values behind its pointers are immutable.
 type flagsRecord struct {
+	Order        string            `json:"order,omitempty"` // another one: heights start anew
 	Height       int64             `json:"height"`
 	Bundle       cells.FlagBundle  `json:"bundle"`         // the wanted one
 	LastGood     releases.Digest   `json:"good,omitempty"` // the last one that was in force

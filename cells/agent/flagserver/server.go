@@ -36,6 +36,8 @@ type Options struct {
 	Log         zerolog.Logger
 	OnReport    func()             // called when there is something to report
 	OnTestPoint func(point string) // for tests
+
+	Sharer Sharer // nil: nothing is shared
 }
 
 // Server holds the flags received from the control plane, and folds them with what the cell knows: what runs, what the
@@ -55,6 +57,11 @@ type Server struct {
 	timerChanged wake.Signal              // wakes RefoldOnTime: the next instant changed, or a write failed
 	bundleWanted wake.Signal              // wakes FetchBundles
 
+	sharer      Sharer      // nil: nothing is shared
+	shareWanted wake.Signal // wakes KeepSharing
+	sharingMu   sync.Mutex  // is taken before mu
+	sharing     sharing
+
 	mu             sync.Mutex
 	record         flagsRecord
 	saved          flagsRecord     // record as on disk
@@ -66,6 +73,7 @@ type Server struct {
 	refusal        string          // why the flags received last were refused; empty: they were not
 	timeRefusal    string          // why the control plane's time is refused; empty: it is not
 	foldedAt       int64           // instant of the current fold
+	unshared       string          // why the nodes lack what is in force; empty: they have it, or there are none
 	missingReason  string          // why the wanted bundle is not in force; empty: it is, or is being fetched
 	unusable       releases.Digest // digest of a bundle that can't be used, from whatever source
 	cancelFetch    func()          // ends the current fetch; nil: there is none
@@ -96,6 +104,7 @@ func New(o Options) *Server {
 		stateDir: o.StateDir, source: o.Source, clock: o.Clock, log: o.Log, onReport: o.OnReport,
 		onTestPoint:  o.OnTestPoint,
 		timerChanged: wake.New(), bundleWanted: wake.New(), facts: o.Facts,
+		sharer: o.Sharer, shareWanted: wake.New(),
 	}
 	s.current.Store(&snapshot{changed: make(chan struct{})})
 	if err := s.clock.Restore(); err != nil {
@@ -180,6 +189,7 @@ func (s *Server) SetDesired(f *cells.Flags) {
 func (s *Server) StartOrder(height int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.record.Order = newOrder()
 	s.record.Height = max(0, height-1) // flags of that very height replace the orders, instead of joining them
 	s.persist()
 }

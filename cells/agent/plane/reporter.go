@@ -218,12 +218,16 @@ func (r *Reporter) composeReport(report cells.Report, flags *cells.FlagsReport) 
 	return body, len(report.Events), err
 }
 
-// shortenReport leaves out what a report of this size can spare: the oldest failure, and in the end the states of
-// announcements, since a report that is refused says nothing at all. It reports whether it left anything out.
+// shortenReport leaves out what a report of this size can spare: the unhealthy objects, the oldest failure, and in the
+// end the states of announcements, since a report that is refused says nothing at all. It reports whether it left
+// anything out.
 func shortenReport(r *cells.Report, size int) bool {
 	switch {
 	case size <= maxReport*3/4:
 		return false
+	case r.Unhealthy != nil: // the message has the first of them
+		r.Unhealthy = nil
+		return true
 	case len(r.Failures) > 0:
 		r.Failures = r.Failures[1:]
 		return true

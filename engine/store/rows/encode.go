@@ -24,6 +24,9 @@ func encodeState(s *plan.CellState) (string, error) {
 	w.writeString(`,"Digest":`, string(s.Digest))
 	w.writeString(`,"State":`, string(s.State))
 	w.writeString(`,"Message":`, s.Message)
+	if s.Unhealthy != nil {
+		w.writeOther(`,"Unhealthy":`, s.Unhealthy, false)
+	}
 	w.writeTime(`,"HealthySince":`, s.HealthySince)
 	w.writeNumber(`,"Soaked":`, int64(s.Soaked))
 	w.writeTime(`,"LastReport":`, s.LastReport)

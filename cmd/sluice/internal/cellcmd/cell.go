@@ -120,6 +120,11 @@ func printMember(a *cli.App, m view.Member) error {
 				a.Stdout.PrintLine("%-13s %s", l[0], strings.Join(strings.Fields(l[1]), " "))
 			}
 		}
+		if m.Unhealthy != nil {
+			for _, line := range m.Unhealthy.Lines() {
+				a.Stdout.PrintLine("%-13s %s", "not healthy", strings.Join(strings.Fields(line), " "))
+			}
+		}
 		for _, b := range m.Blocked {
 			a.Stdout.PrintLine("%-13s %s: %s", "held by", b.Gate, strings.Join(strings.Fields(b.Reason), " "))
 		}

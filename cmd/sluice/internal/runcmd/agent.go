@@ -16,12 +16,12 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent"
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/directory"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/cells/kubernetes"
+	"github.com/sluice-cd/sluice/cells/node"
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 )
@@ -114,6 +114,7 @@ const shortestTime = 100 * time.Millisecond
 type agentFlags struct {
 	dir, join, values, level, mode, group  string
 	target, kubeconfig, context, namespace string
+	nodes                                  string
 }
 
 // The kinds of target.
@@ -125,7 +126,7 @@ const (
 // check returns what is wrong with the flags of the target.
 func (more *agentFlags) check(a *cli.App, cmd *cobra.Command, o *agent.Options) error {
 	foreign := map[string][]string{
-		targetDirectory: {"kubeconfig", "context", "namespace"},
+		targetDirectory: {"kubeconfig", "context", "namespace", "nodes"},
 		targetKubernetes: {"dir", "mode", "group", "hook", "health", "hook-timeout", "hook-grace",
 			"health-command-timeout"},
 	}
@@ -138,6 +139,9 @@ func (more *agentFlags) check(a *cli.App, cmd *cobra.Command, o *agent.Options) 
 			return cli.UsageError(cmd, "--%s means nothing with --target %s", name, more.target)
 		}
 	}
+	if _, _, ok := splitConfigMap(more.nodes); more.nodes != "" && !ok {
+		return cli.UsageError(cmd, "--nodes %q is not NAMESPACE/NAME", more.nodes)
+	}
 	switch {
 	case more.target == targetDirectory && more.dir == "":
 		return cli.UsageError(cmd, "--dir is missing")
@@ -147,25 +151,33 @@ func (more *agentFlags) check(a *cli.App, cmd *cobra.Command, o *agent.Options) 
 	return nil
 }
 
-// open returns the target that the flags name, and how to end it.
-func (more *agentFlags) open(o agent.Options, d directory.Options) (target cells.Target, end func(), err error) {
+// open sets the target that the flags name, and what the cell's nodes read. end ends the target.
+func (more *agentFlags) open(o *agent.Options, d directory.Options) (end func(), err error) {
 	if more.target == targetDirectory {
 		folder, err := directory.New(more.dir, d)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		release, err := folder.Lock("cell " + o.Cell)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		return folder, func() { _ = release() }, nil // the lock ends with the process in any case
+		o.Target = folder
+		return func() { _ = release() }, nil // the lock ends with the process in any case
 	}
 	config, namespace, err := kubernetes.Connect(more.kubeconfig, more.context)
 	if err != nil {
-		return nil, nil, cli.Fail(err, "--kubeconfig FILE names another, and --context one of its contexts")
+		return nil, cli.Fail(err, "--kubeconfig FILE names another, and --context one of its contexts")
 	}
 	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	if in, name, ok := splitConfigMap(more.nodes); ok {
+		maps, err := kubernetes.NewConfigMaps(config, in)
+		if err != nil {
+			return nil, err
+		}
+		o.Nodes = node.NewPublisher(maps, name)
 	}
 	cluster, err := kubernetes.New(kubernetes.Options{
 		Cell: o.Cell, Config: config, StateDir: o.StateDir, Namespace: cmp.Or(more.namespace, namespace),
@@ -173,9 +185,10 @@ func (more *agentFlags) open(o agent.Options, d directory.Options) (target cells
 		OnWarning:   func(text string) { o.Log.Warn().Str("warning", text).Msg("the cluster's API server warns") },
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return cluster, cluster.Close, nil
+	o.Target = cluster
+	return cluster.Close, nil
 }
 
 func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.Options) {
@@ -193,6 +206,8 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 	f.StringVar(&more.context, "context", "", "`NAME` of a context of the kubeconfig (default: its current one)")
 	f.StringVar(&more.namespace, "namespace", "", "`NAMESPACE` of objects that name none (default: that of the context "+
 		"or of the pod)")
+	f.StringVar(&more.nodes, "nodes", "", "ConfigMap, as `NAMESPACE/NAME`, in which sluice node finds the cell's feature "+
+		"flags (default: none)")
 	f.StringVar(&more.mode, "mode", "", "`MODE` of the product's files, such as 0640 (default 0600, with --group 0640); "+
 		"who may read a file may enter its folder")
 	f.StringVar(&more.group, "group", "", "`GROUP` of the product's files: a name or a number (default: the agent's own)")
@@ -319,12 +334,11 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 	} else if o.HealthyFor == 0 {
 		o.HealthyFor = -1
 	}
-	target, end, err := more.open(o, d)
+	end, err := more.open(&o, d)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	defer end()
-	o.Target = target
 	if o.Render == nil {
 		o.Render = []string{self, render.ChildVerb}
 	}

@@ -4,10 +4,12 @@ import (
 	_ "embed"
 	"fmt"
 	"regexp"
+	"strings"
 	"text/template"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-cd/sluice/cells/node"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 )
 
@@ -19,6 +21,22 @@ type agentInstall struct {
 	Image, Namespace string
 	For              []string // namespaces that releases go into
 	ClusterAdmin     bool
+	Node             bool // with the part on each node
+}
+
+// nodeConfigMap is the ConfigMap through which the agent and the node parts meet.
+const nodeConfigMap = "sluice-node"
+
+// NodeConfigMap returns its name.
+func (i agentInstall) NodeConfigMap() string { return nodeConfigMap }
+
+// BundleConfigMaps returns the names of the ConfigMaps with the bundle's parts.
+func (i agentInstall) BundleConfigMaps() string {
+	var names []string
+	for n := range node.MaxParts {
+		names = append(names, node.PartName(nodeConfigMap, n+1))
+	}
+	return strings.Join(names, ", ")
 }
 
 // Default returns the namespace of objects that name none.
@@ -42,7 +60,8 @@ func ManifestVerb(a *cli.App) *cobra.Command {
 		Short: "Print what puts an agent into a Kubernetes cluster",
 		Long: `Prints plain YAML for kubectl apply: one agent with a volume for its state, without root, with a read-only
 file system and nothing that reaches it, and with rights on the usual kinds in the namespaces that releases
-go into. Releases with other kinds need more rights: the agent says which before it changes anything.`,
+go into. With --node, pods on every node get the cell's feature flags. Releases with other kinds need more
+rights: the agent says which before it changes anything.`,
 		Example: `  sluice agent manifest --image registry.example/sluice:1.0 --for shop | kubectl apply -f -`,
 		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -71,6 +90,7 @@ go into. Releases with other kinds need more rights: the agent says which before
 	f.StringVar(&i.Namespace, "namespace", "sluice", "`NAMESPACE` of the agent itself")
 	f.StringArrayVar(&i.For, "for", nil, "`NAMESPACE` that releases go into, which is there; may be repeated; objects "+
 		"that name none go into the first")
+	f.BoolVar(&i.Node, "node", false, "serve feature flags on each node, to its pods (sluice node)")
 	f.BoolVar(&i.ClusterAdmin, "cluster-admin", false, "let releases hold anything, such as definitions and roles")
 	return cmd
 }

@@ -1,0 +1,77 @@
+package runcmd
+
+import (
+	"fmt"
+	"runtime/debug"
+	"strings"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cells/kubernetes"
+	"github.com/sluice-cd/sluice/cells/node"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+)
+
+// NodeVerb serves a cell's feature flags on one node of its cluster.
+func NodeVerb(a *cli.App) *cobra.Command {
+	var o node.Options
+	var configMap, kubeconfig, context, level string
+	cmd := &cobra.Command{
+		Use:     "node --configmap NAMESPACE/NAME --state DIR",
+		GroupID: cli.GroupRun,
+		Short:   "Serve a cell's feature flags to the pods of one Kubernetes node",
+		Long: `Runs on each node of a cell's cluster, since pods can't reach the loopback of the agent's pod. It watches the
+ConfigMap that the agent writes (sluice agent --nodes), and answers programs on this node by OFREP. It has no
+key of the cell, opens no port, and needs nothing but the right to read that ConfigMap and the parts of the
+flags' bundle beside it. What it knew last is in the folder of --state, and holds while the API server is away.
+
+sluice agent manifest --node prints what runs it on every node.`,
+		Example: `  sluice node --configmap sluice/sluice-node --state /var/lib/sluice/node
+  sluice node --configmap sluice/sluice-node --state node --listen 127.0.0.1:8016 --kubeconfig ~/.kube/config`,
+		Args: cli.ArgumentCount(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			namespace, name, ok := splitConfigMap(configMap)
+			switch {
+			case configMap == "":
+				return cli.UsageError(cmd, "--configmap is missing: the one that the agent's --nodes names")
+			case !ok:
+				return cli.UsageError(cmd, "--configmap %q is not NAMESPACE/NAME", configMap)
+			case o.StateDir == "":
+				return cli.UsageError(cmd, "--state is missing: a folder on the node")
+			}
+			l, err := zerolog.ParseLevel(level)
+			if err != nil {
+				return cli.UsageError(cmd, "--log %q is none of debug, info, warn, error", level)
+			}
+			o.Log, o.Name = a.Logger().Level(l), name
+			config, _, err := kubernetes.Connect(kubeconfig, context)
+			if err != nil {
+				return cli.Fail(err, "--kubeconfig FILE names another, and --context one of its contexts")
+			}
+			if o.Maps, err = kubernetes.NewConfigMaps(config, namespace); err != nil {
+				return fmt.Errorf("node: %w", err)
+			}
+			debug.SetGCPercent(50) // it mostly idles: memory counts, not speed
+			return node.Run(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&configMap, "configmap", "", "`NAMESPACE/NAME` of the ConfigMap that the agent writes")
+	f.StringVar(&o.StateDir, "state", "", "`FOLDER` on the node, for what is known last")
+	f.StringArrayVar(&o.Listen, "listen", []string{"unix:///run/sluice/flags.sock?mode=0666"},
+		"`ADDRESS` where pods ask for flags: unix:///PATH[?mode=0666], 127.0.0.1:PORT or [::1]:PORT; may be repeated")
+	f.StringArrayVar(&o.Origins, "flags-origin", nil,
+		"`ORIGIN`, such as https://console.example.com, whose pages may ask for flags; may be repeated")
+	f.StringVar(&kubeconfig, "kubeconfig", "",
+		"`FILE` that says how to reach the cluster (default: the pod's own cluster, else that of kubectl)")
+	f.StringVar(&context, "context", "", "`NAME` of a context of the kubeconfig (default: its current one)")
+	f.StringVar(&level, "log", "info", "log `LEVEL`: debug, info, warn, error")
+	return cmd
+}
+
+// splitConfigMap splits NAMESPACE/NAME.
+func splitConfigMap(text string) (namespace, name string, ok bool) {
+	namespace, name, ok = strings.Cut(text, "/")
+	return namespace, name, ok && namespaceName.MatchString(namespace) && namespaceName.MatchString(name)
+}
