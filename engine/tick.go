@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/internal/words"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // maxPlans limits the plans of one tick: beyond, what was done is not recognised, and would be repeated for ever.
@@ -325,8 +326,26 @@ func (e *Engine) makePlan() (plan.Plan, *plan.Observed, time.Duration) {
 	obs := e.observations.snapshot()
 	obs.Key = e.opts.Key
 	obs.Flags = e.publisher.announcedFlags().ForGates()
+	obs.Warming = e.findWarming()
 	obs.Clock = e.clocks.compareClocks(began, now, obs)
 	p := plan.Make(e.desired, obs, now)
 	e.counters.plans.observeSince(began)
 	return p, obs, time.Since(began)
+}
+
+// findWarming returns the fetches of heads' images that are under way.
+func (e *Engine) findWarming() map[releases.Digest]plan.Warming {
+	if e.opts.Warming == nil {
+		return nil
+	}
+	all := map[releases.Digest]plan.Warming{}
+	for _, c := range e.desired.Channels {
+		if c.Effective == nil {
+			continue
+		}
+		if w, ok := e.opts.Warming(c.Effective.Digest, c.Effective.Moved); ok {
+			all[c.Effective.Digest] = w
+		}
+	}
+	return all
 }

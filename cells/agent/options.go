@@ -30,6 +30,8 @@ type Options struct {
 	Version        string         // of the agent, as reported
 	FlagsListen    string         // address for flags: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH; empty: none
 	FlagsOrigins   []string       // origins of web pages that may ask for flags: https://HOST; none: no page may
+	ImagesListen   string         // address for pulls of images, as FlagsListen; empty: none
+	ImagesRate     int64          // bytes a second of all pulls; 0: no limit
 	Log            zerolog.Logger // the zero value is silent
 	Render         []string       // command of the render child; default: this program with the argument "render"
 	RenderLimits   render.Limits
@@ -62,6 +64,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if _, err := flagserver.ParseAddress(o.FlagsListen); o.FlagsListen != "" && err != nil {
 		faults = append(faults, fmt.Errorf("agent: flags: %w", err))
+	}
+	if _, err := flagserver.ParseAddress(o.ImagesListen); o.ImagesListen != "" && err != nil {
+		faults = append(faults, fmt.Errorf("agent: images: %w", err))
 	}
 	if len(o.Render) == 0 {
 		self, err := os.Executable()
