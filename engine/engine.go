@@ -92,9 +92,6 @@ var ErrUnknownCell = errors.New("no such cell in the release repository")
 // ErrNotReady means that the repository has not been read since the process started.
 var ErrNotReady = errors.New("the release repository has not been read yet")
 
-// NotifyImages notes that Options.Warming may return something new.
-func (e *Engine) NotifyImages() { e.signals.changed.Notify() }
-
 // NotifyPush notes that the branch may have moved, and notifies the leader if this process does not lead.
 func (e *Engine) NotifyPush() {
 	e.signals.pushed.Notify()

@@ -326,7 +326,7 @@ func (e *Engine) makePlan() (plan.Plan, *plan.Observed, time.Duration) {
 	obs := e.observations.snapshot()
 	obs.Key = e.opts.Key
 	obs.Flags = e.publisher.announcedFlags().ForGates()
-	obs.Warming = e.findWarming()
+	obs.Warming = findWarming(e.desired, e.opts.Warming)
 	obs.Clock = e.clocks.compareClocks(began, now, obs)
 	p := plan.Make(e.desired, obs, now)
 	e.counters.plans.observeSince(began)
@@ -334,16 +334,18 @@ func (e *Engine) makePlan() (plan.Plan, *plan.Observed, time.Duration) {
 }
 
 // findWarming returns the fetches of heads' images that are under way.
-func (e *Engine) findWarming() map[releases.Digest]plan.Warming {
-	if e.opts.Warming == nil {
+func findWarming(d *plan.Desired, warming func(releases.Digest, time.Time) (plan.Warming, bool)) (
+	all map[releases.Digest]plan.Warming) {
+
+	if warming == nil {
 		return nil
 	}
-	all := map[releases.Digest]plan.Warming{}
-	for _, c := range e.desired.Channels {
+	all = map[releases.Digest]plan.Warming{}
+	for _, c := range d.Channels {
 		if c.Effective == nil {
 			continue
 		}
-		if w, ok := e.opts.Warming(c.Effective.Digest, c.Effective.Moved); ok {
+		if w, ok := warming(c.Effective.Digest, c.Effective.Moved); ok {
 			all[c.Effective.Digest] = w
 		}
 	}

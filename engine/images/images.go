@@ -51,16 +51,13 @@ type Options struct {
 	// Heads returns the heads of all channels, and those that cells may go back to; nil: none. What they name is never
 	// evicted, and what heads name is fetched before it is asked for.
 	Heads func() (current, former []releases.Digest)
-	// OnWarm is called when all that a head names is here; nil: it is not told.
-	OnWarm func()
-	Log    zerolog.Logger
+	Log   zerolog.Logger
 }
 
 // Service finds out what may be pulled, and opens it.
 type Service struct {
 	files    func(releases.Digest) (fs.FS, string, error)
 	heads    func() (current, former []releases.Digest)
-	onWarm   func()
 	log      zerolog.Logger
 	cache    *Cache
 	upstream *upstream
@@ -77,15 +74,11 @@ func New(o Options) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{files: o.Files, heads: o.Heads, onWarm: o.OnWarm, log: o.Log, cache: cache,
-		upstream: newUpstream(o.Registries),
-		named:    map[releases.Digest][]Reference{}, children: map[releases.Digest][]Descriptor{},
+	s := &Service{files: o.Files, heads: o.Heads, log: o.Log, cache: cache, upstream: newUpstream(o.Registries),
+		named: map[releases.Digest][]Reference{}, children: map[releases.Digest][]Descriptor{},
 		warm: map[releases.Digest]Warm{}}
 	if s.heads == nil {
 		s.heads = func() (current, former []releases.Digest) { return nil, nil }
-	}
-	if s.onWarm == nil {
-		s.onWarm = func() {}
 	}
 	return s, nil
 }
@@ -139,7 +132,9 @@ func (s *Service) open(ctx context.Context, d Descriptor, from Reference) (*Cont
 
 // find returns the descriptor of wanted content and the reference that leads to it. Manifests on the way that are not
 // here yet are fetched.
-func (s *Service) find(ctx context.Context, offered iter.Seq[releases.Digest], w Wanted) (Descriptor, Reference, error) {
+func (s *Service) find(ctx context.Context, offered iter.Seq[releases.Digest], w Wanted) (
+	Descriptor, Reference, error) {
+
 	var unread []source
 	for release := range offered {
 		named, err := s.references(release)

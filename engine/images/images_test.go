@@ -247,7 +247,8 @@ func TestOnlyWhatReleasesNameIsServed(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	_, err := s.Open(t.Context(), slices.Values([]releases.Digest{"sha256:" + releases.Digest(strings.Repeat("2", 64))}),
+	unoffered := releases.Digest("sha256:" + strings.Repeat("2", 64))
+	_, err := s.Open(t.Context(), slices.Values([]releases.Digest{unoffered}),
 		images.Wanted{Repository: "team/app", Digest: layer})
 	if !errors.Is(err, images.ErrNotNamed) {
 		t.Errorf("a release that was not offered: %v", err)
@@ -313,14 +314,18 @@ func TestRegistryMisbehaves(t *testing.T) {
 				breaks(w, r, next)
 			}
 		}()},
-		"is busy once":      {answer: once(status(http.StatusTooManyRequests))},
-		"fails once":        {answer: once(status(http.StatusInternalServerError))},
-		"signs out once":    {answer: once(status(http.StatusUnauthorized))},
-		"does not have it":  {answer: status(http.StatusNotFound), fails: "404"},
-		"refuses":           {answer: status(http.StatusForbidden), fails: "403"},
-		"lies about a byte": {answer: change(func(b []byte) []byte { b = bytes.Clone(b); b[7] ^= 1; return b }), fails: "digest"},
-		"sends less":        {answer: change(func(b []byte) []byte { return b[:len(b)-1] }), fails: "length"},
-		"sends more":        {answer: change(func(b []byte) []byte { return append(bytes.Clone(b), 0) }), fails: "length"},
+		"is busy once":     {answer: once(status(http.StatusTooManyRequests))},
+		"fails once":       {answer: once(status(http.StatusInternalServerError))},
+		"signs out once":   {answer: once(status(http.StatusUnauthorized))},
+		"does not have it": {answer: status(http.StatusNotFound), fails: "404"},
+		"refuses":          {answer: status(http.StatusForbidden), fails: "403"},
+		"lies about a byte": {answer: change(func(b []byte) []byte {
+			b = bytes.Clone(b)
+			b[7] ^= 1
+			return b
+		}), fails: "digest"},
+		"sends less": {answer: change(func(b []byte) []byte { return b[:len(b)-1] }), fails: "length"},
+		"sends more": {answer: change(func(b []byte) []byte { return append(bytes.Clone(b), 0) }), fails: "length"},
 		"compresses": {answer: func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			w.Header().Set("Content-Encoding", "gzip")
 			next.ServeHTTP(w, r)
@@ -328,7 +333,7 @@ func TestRegistryMisbehaves(t *testing.T) {
 		"redirects for ever": {answer: func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 			http.Redirect(w, r, r.URL.Path, http.StatusFound)
 		}, fails: "redirects"},
-		"redirects to a host that is not listed": {answer: func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		"redirects to another host": {answer: func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 			http.Redirect(w, r, "http://127.0.0.9:1/internal", http.StatusFound)
 		}, fails: "127.0.0.9:1"},
 	} {

@@ -36,8 +36,8 @@ func newCounters(usage func() (used, quota int64)) *counters {
 }
 
 func (c *counters) all() []prometheus.Collector {
-	return []prometheus.Collector{c.hits, c.fills, c.failed, c.through, c.damaged, c.evicted, c.filled, c.served, c.used,
-		c.quota}
+	return []prometheus.Collector{c.hits, c.fills, c.failed, c.through, c.damaged, c.evicted, c.filled, c.served,
+		c.used, c.quota}
 }
 
 // Describe implements prometheus.Collector.

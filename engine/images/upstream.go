@@ -128,7 +128,8 @@ func checkAnswer(a *http.Response, from Reference, d Descriptor, offset int64) (
 	switch a.StatusCode {
 	case http.StatusOK:
 	case http.StatusPartialContent:
-		if offset == 0 || !strings.HasPrefix(a.Header.Get("Content-Range"), "bytes "+strconv.FormatInt(offset, 10)+"-") {
+		asked := "bytes " + strconv.FormatInt(offset, 10) + "-"
+		if offset == 0 || !strings.HasPrefix(a.Header.Get("Content-Range"), asked) {
 			failed.Problem, failed.Status = "it sends another range than it was asked for", http.StatusBadGateway
 			return nil, failed
 		}
@@ -226,7 +227,8 @@ func (u *upstream) signIn(ctx context.Context, from Reference) (*session, error)
 	}
 	registry, err := name.NewRegistry(endpointOf(from.Registry), options...)
 	if err != nil {
-		return nil, &UpstreamError{Reference: from, Status: http.StatusBadRequest, Problem: "it is not the name of a registry"}
+		return nil, &UpstreamError{Reference: from, Status: http.StatusBadRequest,
+			Problem: "it is not the name of a registry"}
 	}
 	policy := &policyTransport{registry: from.Registry, listed: listed, next: u.base}
 	signedIn, err := transport.NewWithContext(ctx, registry, credentials, policy,

@@ -62,7 +62,6 @@ func (s *Service) warmHeads(ctx context.Context) {
 				tell(w)
 				s.log.Warn().Err(err).Str("release", release.Short()).Msg("the images of a channel's head were not all fetched")
 			}
-			s.onWarm()
 		}
 		s.protect(slices.Concat(current, former))
 	}

@@ -3,6 +3,7 @@ package plan
 import (
 	"path"
 	"slices"
+	"time"
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/reason"
@@ -277,6 +278,9 @@ func (r *rollout) judgeForwardGrants() (v channels.Verdict, bound bool) {
 	return r.judgeImages()
 }
 
+// warmingLook is how long a plan that waits for images stands: how much of them is here changes all the time.
+const warmingLook = time.Second
+
 // judgeImages returns the verdict that the head's images are still being fetched for cells.
 func (r *rollout) judgeImages() (v channels.Verdict, bound bool) {
 	p := r.channel.planner
@@ -284,7 +288,7 @@ func (r *rollout) judgeImages() (v channels.Verdict, bound bool) {
 	if !warming || !p.now.Before(w.Until) {
 		return v, false
 	}
-	p.replanAt(w.Until)
+	p.replanAt(p.now.Add(warmingLook))
 	return channels.Blocked("images", reason.ImagesWarming, w.Images-w.Ready, w.Images,
 		words.Bytes(w.Here), words.Bytes(w.Bytes)).WithUntil(w.Until), true
 }

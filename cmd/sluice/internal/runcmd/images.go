@@ -83,11 +83,6 @@ func openImages(a *cli.App, cmd *cobra.Command, o imageOptions, engine func() *r
 			}
 			return current, former
 		},
-		OnWarm: func() {
-			if e := engine(); e != nil {
-				e.NotifyImages()
-			}
-		},
 	})
 	if err != nil {
 		return nil, err
