@@ -14,15 +14,19 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // Options of an Engine. The zero value is usable.
 type Options struct {
 	Log       zerolog.Logger
-	Key       string        // SSH public key, authorized_keys form, that signs what is pushed; empty: nothing is signed
-	Probe     Prober        // runs the plan's Wants; nil: gates that need a probe stay blocked
-	CacheFile string        // a cache file for quick starts; safe to delete; empty: none
-	Poll      time.Duration // how often the branch is fetched without a notified push; jittered; default 60s
+	Key       string // SSH public key, authorized_keys form, that signs what is pushed; empty: nothing is signed
+	Probe     Prober // runs the plan's Wants; nil: gates that need a probe stay blocked
+	CacheFile string // a cache file for quick starts; safe to delete; empty: none
+	// Warming returns how much of a head's images is here, by the time at which the head moved; ok is false if all are.
+	// nil: no images are served.
+	Warming func(release releases.Digest, moved time.Time) (w plan.Warming, ok bool)
+	Poll    time.Duration // how often the branch is fetched without a notified push; jittered; default 60s
 }
 
 // Engine carries plans out: the shell around plan.Make. Of several engines that share a store each makes and shows the

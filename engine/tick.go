@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/internal/words"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // maxPlans limits the plans of one tick: beyond, what was done is not recognised, and would be repeated for ever.
@@ -324,9 +325,29 @@ func (e *Engine) makePlan() (plan.Plan, *view.View) {
 	obs := e.observations.snapshot()
 	obs.Key = e.opts.Key
 	obs.Flags = e.publisher.announcedFlags().ForGates()
+	obs.Warming = findWarming(e.desired, e.opts.Warming)
 	obs.Clock = e.clocks.compareClocks(began, now, obs)
 	notes := e.host.tellSlowPush(obs)
 	p := plan.Make(e.desired, obs, now)
 	e.counters.plans.observeSince(began)
 	return p, &view.View{Desired: e.desired, Observed: obs, Plan: p, PlanDuration: time.Since(began), HostNotes: notes}
+}
+
+// findWarming returns the fetches of heads' images that are under way.
+func findWarming(d *plan.Desired, warming func(releases.Digest, time.Time) (plan.Warming, bool)) (
+	all map[releases.Digest]plan.Warming) {
+
+	if warming == nil {
+		return nil
+	}
+	all = map[releases.Digest]plan.Warming{}
+	for _, c := range d.Channels {
+		if c.Effective == nil {
+			continue
+		}
+		if w, ok := warming(c.Effective.Digest, c.Effective.Moved); ok {
+			all[c.Effective.Digest] = w
+		}
+	}
+	return all
 }

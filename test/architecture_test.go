@@ -108,8 +108,11 @@ func arrows() map[string][]string {
 		"engine/outbox":    shell("engine/reach"),
 		"engine/store": shell("engine/access", "engine/records", "engine/store/rows",
 			"engine/store/tables"),
-		"engine/records":                {},
-		"engine/controlplane":           below("api", "auth", "cellapi", "limit", "metrics", "peopleapi", "transport"),
+		"engine/images":  {"releases", "internal/backoff", "internal/filelock"},
+		"engine/records": {},
+		"engine/controlplane": append(
+			below("api", "auth", "cellapi", "imageapi", "limit", "metrics", "peopleapi", "transport"), "engine/images"),
+		"engine/controlplane/imageapi":  append(below("api", "auth", "limit"), "engine/images"),
 		"engine/controlplane/peopleapi": below("api", "auth", "bulletin", "limit", "metrics"),
 		"engine/controlplane/cellapi":   below("api", "auth", "limit", "metrics", "transport"),
 		"engine/controlplane/transport": below("api", "metrics"),
@@ -130,8 +133,9 @@ func arrows() map[string][]string {
 		"cells/agent/flagserver": {"releases", "cells", "flags", "flags/ofrep", "cells/agent/clock",
 			"cells/agent/content", "cells/agent/disk",
 			"internal/backoff", "internal/wake", "internal/words"},
-		"cells/agent":     with("cells/process", "cells/identity", "flags/ofrep"),
-		"cells/directory": with("cells/process", "internal/filelock"),
+		"cells/agent/imagerelay": {},
+		"cells/agent":            with("cells/process", "cells/identity", "flags/ofrep"),
+		"cells/directory":        with("cells/process", "internal/filelock"),
 		"cells/node": with("cells/kubernetes", "cells/agent/clock", "cells/agent/content", "cells/agent/disk",
 			"cells/agent/flagserver"),
 		"cells/kubernetes": with("cells/agent/disk", "releases/health"),
@@ -176,19 +180,22 @@ func nested(allowed map[string][]string, path string) []string {
 // homes says, of an import that begins so, which folders may have it. Every direct requirement of go.mod is named.
 func homes() map[string][]string {
 	return map[string][]string{
-		"cel.dev/":                        {"channels", "releases/health"},
-		"database/sql":                    {"engine/store"},
-		"github.com/danielgtaylor/huma":   {"engine/controlplane"},
-		"github.com/fluxcd/cli-utils":     {"cells/kubernetes"}, // kstatus alone
-		"github.com/fsnotify/fsnotify":    {"internal/gitrepo"},
-		"github.com/go-git/":              {"internal/gitrepo"},
-		"github.com/google/go-cmp":        {}, // tests only
-		"github.com/hiddeco/sshsig":       {"internal/gitrepo"},
-		"github.com/jackc/":               {"engine/store/postgres"},
-		"github.com/klauspost/compress":   {"internal/gitrepo", "engine/controlplane/cellapi", "cells/agent/plane"},
+		"cel.dev/":                               {"channels", "releases/health"},
+		"database/sql":                           {"engine/store"},
+		"github.com/danielgtaylor/huma":          {"engine/controlplane"},
+		"github.com/docker/cli":                  {"engine/images"},
+		"github.com/fluxcd/cli-utils":            {"cells/kubernetes"}, // kstatus alone
+		"github.com/fsnotify/fsnotify":           {"internal/gitrepo"},
+		"github.com/go-git/":                     {"internal/gitrepo"},
+		"github.com/google/go-cmp":               {}, // tests only
+		"github.com/google/go-containerregistry": {"engine/images"},
+		"github.com/hiddeco/sshsig":              {"internal/gitrepo"},
+		"github.com/jackc/":                      {"engine/store/postgres"},
+		"github.com/klauspost/compress": {"internal/gitrepo", "engine/controlplane/cellapi",
+			"cells/agent/plane"},
 		"github.com/open-feature/go-sdk":  {"flags/provider"},
 		"github.com/pressly/goose":        {"engine/store"},
-		"github.com/prometheus/":          {"engine/controlplane", "engine/outbox"},
+		"github.com/prometheus/":          {"engine/controlplane", "engine/outbox", "engine/images"},
 		"github.com/robfig/cron":          {"internal/window"},
 		"github.com/rogpeppe/go-internal": {"internal/gitrepo", "cmd"}, // lines of a diff
 		"github.com/rs/zerolog": {"internal/gitrepo", "engine", "cells/agent", "cells/node", "cmd",
@@ -196,9 +203,9 @@ func homes() map[string][]string {
 		"github.com/skeema/knownhosts": {"internal/gitrepo"},
 		"github.com/spf13/":            {"cmd"},
 		"github.com/yuin/goldmark":     {"engine/controlplane/bulletin"},
-		// all but the first only write it
+		// all but the first only write it; engine/images reads the kustomizations of releases
 		"go.yaml.in/yaml": {"internal/manifest", "flags/announce", "engine/plan", "engine/edits",
-			"engine/simulate", "cells/agent", "cmd"},
+			"engine/simulate", "engine/images", "cells/agent", "cmd"},
 		"golang.org/x/crypto/ssh": {"internal/gitrepo", "channels", "flags/repository", "engine/edits",
 			"engine/signing", "cmd"},
 		"golang.org/x/sync": {"releases", "cells", "flags/repository", "engine/store/rows", "engine/controlplane",
@@ -206,6 +213,7 @@ func homes() map[string][]string {
 		"golang.org/x/sys":   {"cells/agent/clock"},
 		"golang.org/x/term":  {"cmd"},
 		"golang.org/x/text":  {"releases"},
+		"golang.org/x/time":  {"cells/agent/imagerelay"},
 		"modernc.org/sqlite": {"engine/store"},
 		"net/http": {"internal/gitrepo", "engine", "cells/agent", "cells/kubernetes", "cmd", "flags/ofrep",
 			"flags/provider"},

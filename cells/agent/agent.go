@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
+	"github.com/sluice-cd/sluice/cells/agent/imagerelay"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/flags"
@@ -85,7 +86,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	seen := a.statOwnerFile()
 	l.ownerFile = seen
 	l.applyOwnerDecisions(readOwnerDecisions(a.options.StateDir)) // before anything begins or flags are served
-	callers, err := a.listenForFlags(ctx)
+	callers, err := a.listen(ctx, "flags", a.options.FlagsListen)
+	var pulls net.Listener
+	if err == nil {
+		pulls, err = a.listen(ctx, "images", a.options.ImagesListen)
+	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("agent of %s: %w", a.options.Cell, err), l.close())
 	}
@@ -101,6 +106,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if callers != nil {
 		others.Go(func() { l.flags.Serve(ctx, callers, a.options.FlagsOrigins) })
+	}
+	if pulls != nil {
+		others.Go(func() {
+			imagerelay.Serve(ctx, pulls, imagerelay.Options{To: a.client.Transport(imagerelay.Connections),
+				Rate: a.options.ImagesRate, Log: a.options.Log})
+		})
 	}
 	others.Go(func() {
 		err := a.client.Register(ctx)
@@ -151,20 +162,20 @@ func (a *Agent) runClient(ctx context.Context, l *loop) {
 	a.client.Close()
 }
 
-// listenForFlags opens the listener for requests for flags; nil: none is configured.
-func (a *Agent) listenForFlags(ctx context.Context) (net.Listener, error) {
-	if a.options.FlagsListen == "" {
+// listen opens a listener for programs on this machine that want something; nil: none is configured.
+func (a *Agent) listen(ctx context.Context, what, where string) (net.Listener, error) {
+	if where == "" {
 		return nil, nil
 	}
-	address, err := flagserver.ParseAddress(a.options.FlagsListen)
+	address, err := flagserver.ParseAddress(where)
 	if err != nil {
-		return nil, fmt.Errorf("flags: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	l, err := address.Listen(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("flags: %w: choose another address, or stop the process that uses this one", err)
+		return nil, fmt.Errorf("%s: %w: choose another address, or stop the process that uses this one", what, err)
 	}
-	a.options.Log.Info().Str("network", l.Addr().Network()).Stringer("address", l.Addr()).Msg("flags are served")
+	a.options.Log.Info().Str("network", l.Addr().Network()).Stringer("address", l.Addr()).Msg(what + " are served")
 	return l, nil
 }
 

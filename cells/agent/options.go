@@ -31,6 +31,8 @@ type Options struct {
 	FlagsListen    string            // address for flags: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH; empty: none
 	FlagsOrigins   []string          // origins of web pages that may ask for flags: https://HOST; none: no page may
 	Nodes          flagserver.Sharer // takes the flags to the cell's node parts; nil: there are none
+	ImagesListen   string            // address for pulls of images, as FlagsListen; empty: none
+	ImagesRate     int64             // bytes a second of all pulls; 0: no limit
 	Log            zerolog.Logger    // the zero value is silent
 	Render         []string          // command of the render child; default: this program with the argument "render"
 	RenderLimits   render.Limits
@@ -63,6 +65,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if _, err := flagserver.ParseAddress(o.FlagsListen); o.FlagsListen != "" && err != nil {
 		faults = append(faults, fmt.Errorf("agent: flags: %w", err))
+	}
+	if _, err := flagserver.ParseAddress(o.ImagesListen); o.ImagesListen != "" && err != nil {
+		faults = append(faults, fmt.Errorf("agent: images: %w", err))
 	}
 	if len(o.Render) == 0 {
 		self, err := os.Executable()

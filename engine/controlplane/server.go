@@ -4,6 +4,7 @@
 //	api        shared by all route packages: Route, Caller, problem+json, event streams
 //	auth       identifies and authorises callers, for every row of the table
 //	cellapi    routes for cells: desired state, content, reports, keys
+//	imageapi   routes for pulls of images
 //	peopleapi  routes for people: plan, status, tokens, flags, hooks, pages
 //	transport  listeners, TLS, handshakes, connections
 //	metrics    Prometheus metrics
@@ -37,9 +38,11 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/cellapi"
+	"github.com/sluice-cd/sluice/engine/controlplane/imageapi"
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
+	"github.com/sluice-cd/sluice/engine/images"
 )
 
 // Members holds the cells' identities, in memory and in the store, on their way into git.
@@ -58,6 +61,7 @@ type Tokens interface {
 // Limits bounds the rate of requests and how many may be in flight.
 type Limits struct {
 	Cells     cellapi.Limits
+	Images    imageapi.Limits
 	Transport transport.Limits
 	Events    int // concurrent followers of /v1/events; default 64
 }
@@ -79,6 +83,7 @@ type Options struct {
 
 	Flags  peopleapi.Killer // nil without a flags repository
 	Outbox engine.Outbox    // queue of webhooks; nil without one
+	Images *images.Service  // nil: no images are served
 
 	OnPush     func() // called after a push to Branch; nil turns hooks off
 	HookSecret string // signing secret shared with the git host; empty turns hooks off
@@ -182,6 +187,10 @@ func New(o Options) (*Server, error) {
 	s.mux = newMux(a)
 	d := docsOf(s.mux.api)
 	s.mux.addRoutes(s.cells.Routes(d))
+	if o.Images != nil {
+		pulls := imageapi.New(imageapi.Options{Views: o.Views, Images: o.Images, Auth: a, Limits: o.Limits.Images})
+		s.mux.addRoutes(pulls.Routes(d))
+	}
 	s.mux.addRoutes(people.Routes(d))
 	s.mux.addRoutes(probes.routes(d, s.metrics.Handler))
 	s.mux.addRoutes(openAPIRoutes(s.mux.api))

@@ -31,6 +31,16 @@ type Observed struct {
 	// SSH public key that this engine signs with; empty: it pushes nothing
 	Key   string     `json:"-"`
 	Flags *FlagsSeen // what gates see of flags; nil: no flags repository
+	// Fetches of heads' images that are under way; nil: there are none, or no images are served.
+	Warming map[releases.Digest]Warming `json:"-"`
+}
+
+// Warming says how much of a head's images is at hand. Cells are not granted the head before all of them are, or it is
+// Until.
+type Warming struct {
+	Images, Ready int
+	Bytes, Here   int64
+	Until         time.Time
 }
 
 // CellState is a cell's last report, with what earlier reports added up to.

@@ -3,9 +3,11 @@ package plan
 import (
 	"path"
 	"slices"
+	"time"
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/reason"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // rollout is a channel's head on its way to the cells, as of one walk over them.
@@ -273,5 +275,20 @@ func (r *rollout) judgeForwardGrants() (v channels.Verdict, bound bool) {
 			return w, true
 		}
 	}
-	return v, false
+	return r.judgeImages()
+}
+
+// warmingLook is how long a plan that waits for images stands: how much of them is here changes all the time.
+const warmingLook = time.Second
+
+// judgeImages returns the verdict that the head's images are still being fetched for cells.
+func (r *rollout) judgeImages() (v channels.Verdict, bound bool) {
+	p := r.channel.planner
+	w, warming := p.observed.Warming[r.channel.Effective.Digest]
+	if !warming || !p.now.Before(w.Until) {
+		return v, false
+	}
+	p.replanAt(p.now.Add(warmingLook))
+	return channels.Blocked("images", reason.ImagesWarming, w.Images-w.Ready, w.Images,
+		words.Bytes(w.Here), words.Bytes(w.Bytes)).WithUntil(w.Until), true
 }

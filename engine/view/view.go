@@ -5,6 +5,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"iter"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -309,6 +312,67 @@ func sealHead(h cells.Head) cells.Sealed {
 func (v *View) Content(digest releases.Digest) (commit, version string, ok bool) {
 	h, ok := v.Desired.Sources()[digest]
 	return h.Commit, h.Version, ok
+}
+
+// OfferedReleases returns the releases that a cell may download (R34): the present and former heads of its channel,
+// newest first, and what it was granted, also in channels that it has left. Its own reports prove nothing. Without a
+// name it returns those of all cells, for callers on this machine.
+func (v *View) OfferedReleases(cell string) iter.Seq[releases.Digest] {
+	return func(yield func(releases.Digest) bool) {
+		if cell == "" {
+			maps.Keys(v.Desired.Sources())(yield)
+			return
+		}
+		c := v.Desired.Cells[cell]
+		if c == nil {
+			return
+		}
+		if channel := v.Desired.Channels[c.Channel]; channel != nil {
+			for _, h := range slices.Backward(channel.History) {
+				if !yield(h.Digest) {
+					return
+				}
+			}
+		}
+		state := v.Observed.Cells[cell]
+		if state == nil || state.Granted != nil && !yield(state.Granted.Digest) {
+			return
+		}
+		slices.Values(state.Left)(yield)
+	}
+}
+
+// formerHeads is how many heads back cells may go at most, with their images at hand.
+const formerHeads = 3
+
+// Heads returns the releases of all channels' heads, and those before them that cells may go back to.
+func (v *View) Heads() (current, former []releases.Digest) {
+	for _, name := range v.Desired.Order {
+		history := v.Desired.Channels[name].History
+		if len(history) == 0 {
+			continue
+		}
+		last := len(history) - 1
+		current = append(current, history[last].Digest)
+		for _, h := range history[max(0, last-formerHeads):last] {
+			former = append(former, h.Digest)
+		}
+	}
+	return current, former
+}
+
+// Offers reports whether a cell may download a release.
+func (v *View) Offers(cell string, release releases.Digest) bool {
+	if cell == "" {
+		_, _, ok := v.Content(release)
+		return ok
+	}
+	for digest := range v.OfferedReleases(cell) {
+		if digest == release {
+			return true
+		}
+	}
+	return false
 }
 
 // Rollouts returns how far each channel's head has come, upstreams first; with a channel's name, only that channel's.

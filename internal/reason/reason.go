@@ -91,6 +91,7 @@ const (
 	BeingRead
 	VersionPassed
 	RepositoryUnread
+	ImagesWarming
 
 	// What holds single cells.
 	Infrastructure
@@ -187,6 +188,8 @@ var table = [codeCount]entry{
 		format: "the store's clock differs from this machine's by %s; check their time services"},
 	ClockCells: {name: "clock-cells",
 		format: "the cells' clocks differ from this one by %s in the median; check its time service"},
+	ImagesWarming: {name: "images-warming",
+		format: "%d of %d images are still being fetched: %s of %s; cells begin when all are here"},
 	Observing: {name: "observing", format: "not every cell has reported since observing began"},
 	Diverged: {name: "diverged",
 		format: "the branch was rewritten: it no longer contains %s, which was acted upon. " +

@@ -26,6 +26,19 @@ func Some(names []string, n int) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:n], ", "), len(names)-n)
 }
 
+// Bytes returns a number of bytes for people, in decimal units as registries show them.
+func Bytes(n int64) string {
+	const units = "kMGT"
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/1000, 0
+	for ; value >= 999.95 && unit < len(units)-1; unit++ {
+		value /= 1000
+	}
+	return fmt.Sprintf("%.1f %cB", value, units[unit])
+}
+
 // OneLine puts text from outside on one line, for a commit's message or the log: clean, and at most 400 characters.
 func OneLine(s string) string {
 	s = cleantext.Line(strings.Join(strings.Fields(s), " "))

@@ -19,3 +19,13 @@ func TestClip(t *testing.T) {
 		}
 	}
 }
+
+func TestBytes(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 3_140_000_000: "3.1 GB",
+		999_999: "1.0 MB", 5_000_000_000_000_000: "5000.0 TB"} {
+		if got := Bytes(n); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+}

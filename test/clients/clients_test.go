@@ -26,6 +26,7 @@ import (
 
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/ofrep"
+	"github.com/sluice-cd/sluice/test/debian"
 )
 
 // testSource is the flags of one cell, as its agent has them.
@@ -186,7 +187,9 @@ func TestJavaScript(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	installNode(ctx, t)
+	if err := debian.Program(ctx, "npm", "nodejs", "npm"); err != nil {
+		t.Fatal(err)
+	}
 	run := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 	run.Dir = dir
 	if out, err := run.CombinedOutput(); err != nil {
@@ -234,21 +237,5 @@ func TestJavaScript(t *testing.T) {
 	after := map[string]evaluation{"mail": {false, "off", "STATIC", ""}, "color": before["color"]}
 	if got := next().Page; !reflect.DeepEqual(got, after) {
 		t.Errorf("after the kill the page's provider says\n%+v, want\n%+v", got, after)
-	}
-}
-
-// installNode installs Node if it is missing: on Debian, as root.
-func installNode(ctx context.Context, t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("npm"); err == nil {
-		return
-	}
-	for _, args := range [][]string{{"update", "-q"},
-		{"install", "-y", "-q", "--no-install-recommends", "nodejs", "npm"}} {
-		run := exec.CommandContext(ctx, "apt-get", append([]string{"-o", "DPkg::Lock::Timeout=300"}, args...)...)
-		run.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		if out, err := run.CombinedOutput(); err != nil {
-			t.Fatalf("this test needs Node and npm, and they can't be installed here: %v\n%s", err, out)
-		}
 	}
 }

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -11,12 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
-	"time"
-)
 
-// installTimeout bounds one run of the package manager, downloads included.
-const installTimeout = 10 * time.Minute
+	"github.com/sluice-cd/sluice/test/debian"
+)
 
 // installation holds the paths of one PostgreSQL installation's programs.
 type installation struct{ initdb, postgres string }
@@ -26,7 +22,7 @@ func findInstallation(ctx context.Context) (installation, error) {
 	if b, ok := newestInstalled(); ok {
 		return b, nil
 	}
-	if err := installPackage(ctx); err != nil {
+	if err := debian.Install(ctx, "postgresql"); err != nil {
 		return installation{}, fmt.Errorf("neither PATH nor %s has initdb and postgres, and %w\n"+
 			"install PostgreSQL (apt-get install postgresql, dnf install postgresql-server, brew install postgresql) "+
 			"and try again", debianFolders, err)
@@ -74,43 +70,4 @@ func installationIn(folder string) (installation, bool) {
 func majorVersion(folder string) int {
 	n, _ := strconv.Atoi(filepath.Base(filepath.Dir(folder))) // 0, the oldest, for another name
 	return n
-}
-
-// installPackage installs PostgreSQL by Debian's package manager, whose lock serializes concurrent processes.
-func installPackage(ctx context.Context) error {
-	apt, err := exec.LookPath("apt-get")
-	if err != nil {
-		return errors.New("there is no apt-get to install it with")
-	}
-	if os.Geteuid() != 0 {
-		return errors.New("only root may install it")
-	}
-	ctx, cancel := context.WithTimeout(ctx, installTimeout)
-	defer cancel()
-	install := []string{"install", "-y", "-q", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", "postgresql"}
-	if aptGet(ctx, apt, install...) == nil {
-		return nil
-	}
-	if err := aptGet(ctx, apt, "update", "-q"); err != nil { // the package list may be old or missing
-		return err
-	}
-	return aptGet(ctx, apt, install...)
-}
-
-func aptGet(ctx context.Context, apt string, args ...string) error {
-	cmd := exec.CommandContext(ctx, apt, args...)
-	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
-	cmd.WaitDelay = 10 * time.Second
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("apt-get %s: %w: %s", args[0], cmp.Or(ctx.Err(), err), lastOutput(out.String()))
-	}
-	return nil
-}
-
-func lastOutput(text string) string {
-	const most = 2 << 10
-	text = strings.TrimSpace(text)
-	return text[max(0, len(text)-most):]
 }

@@ -35,3 +35,10 @@ func (o *outputLog) String() string {
 	defer o.mu.Unlock()
 	return o.text.String()
 }
+
+// lastOutput returns the end of what a program said.
+func lastOutput(text string) string {
+	const most = 2 << 10
+	text = strings.TrimSpace(text)
+	return text[max(0, len(text)-most):]
+}

@@ -28,7 +28,7 @@ const (
 )
 
 // errNotLocal refuses every address but loopback (invariant 6).
-var errNotLocal = errors.New("flags are served on this machine only: use 127.0.0.1:PORT, [::1]:PORT or unix:///PATH")
+var errNotLocal = errors.New("the agent serves programs on this machine only: use 127.0.0.1:PORT, [::1]:PORT or unix:///PATH")
 
 // Address is where the server listens.
 type Address struct {

@@ -27,11 +27,13 @@ const (
 
 // link is the HTTP client of one key: one connection for the stream, and one for requests.
 type link struct {
-	base     string             // without a trailing slash
-	boot     string             // sent with every request
-	key      ed25519.PrivateKey // nil: plain
-	http     http.Client
-	replaced chan struct{} // closed once another link replaces this one
+	base string             // without a trailing slash
+	boot string             // sent with every request
+	key  ed25519.PrivateKey // nil: plain
+	http http.Client
+	// transport is that of http, without what a test put around it.
+	transport *http.Transport
+	replaced  chan struct{} // closed once another link replaces this one
 }
 
 // plainLink returns a link to http://127.0.0.1:PORT on loopback or unix:///PATH, for trying things out.
@@ -74,7 +76,7 @@ func (c *Client) newLink(base string, key ed25519.PrivateKey, t *http.Transport)
 	if c.wrapTransport != nil {
 		transport = c.wrapTransport(t)
 	}
-	return &link{base: base, boot: c.boot, key: key, replaced: make(chan struct{}), http: http.Client{
+	return &link{base: base, boot: c.boot, key: key, replaced: make(chan struct{}), transport: t, http: http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}

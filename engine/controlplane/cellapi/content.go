@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
-	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/releases"
@@ -44,7 +43,7 @@ func (h *contentHandlers) serveRelease(w http.ResponseWriter, r *http.Request, c
 		return
 	}
 	digest, err := releases.ParseDigest(r.PathValue("digest"))
-	if err != nil || !releaseOffered(v, digest, c.Cell) {
+	if err != nil || !v.Offers(c.Cell, digest) {
 		api.WriteProblem(w, http.StatusNotFound,
 			"No release with this digest is offered: ask /v1/desired for the offered one.")
 		return
@@ -134,30 +133,6 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 		}
 	}
 	return n, err
-}
-
-// releaseOffered reports whether a cell may download a release (R34): a present or former head of its channel, or what
-// it was granted, also in channels that it has left. Its own reports prove nothing. For callers on this machine that
-// name no cell, any cell's releases count.
-func releaseOffered(v *view.View, digest releases.Digest, name string) bool {
-	if name == "" {
-		_, _, ok := v.Content(digest)
-		return ok
-	}
-	cell := v.Desired.Cells[name]
-	if cell == nil {
-		return false
-	}
-	if c := v.Desired.Channels[cell.Channel]; c != nil {
-		if slices.ContainsFunc(c.History, func(h plan.EffectiveHead) bool { return h.Digest == digest }) {
-			return true
-		}
-	}
-	state := v.Observed.Cells[name]
-	if state == nil {
-		return false
-	}
-	return state.Granted != nil && state.Granted.Digest == digest || slices.Contains(state.Left, digest)
 }
 
 // acceptsZstd reports whether an Accept-Encoding header allows zstd.

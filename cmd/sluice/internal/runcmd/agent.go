@@ -231,6 +231,9 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 			"unix:///PATH[?mode=0660] (default: none)")
 	f.StringArrayVar(&o.FlagsOrigins, "flags-origin", nil,
 		"`ORIGIN`, such as https://console.example.com, whose pages may ask for flags; may be repeated")
+	f.StringVar(&o.ImagesListen, "images-listen", "",
+		"`ADDRESS`, as for --flags-listen, where this machine pulls the releases' images (default: none)")
+	f.Int64Var(&o.ImagesRate, "images-rate", 0, "`BYTES` a second that pulls of images may take; 0: no limit")
 	f.IntVar(&o.Infrastructure, "infrastructure", 0, "`NUMBER` of the cell's infrastructure template")
 	f.StringVar(&more.values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
 	f.StringVar(&more.level, "log", "info", "log `LEVEL`: debug, info, warn, error")

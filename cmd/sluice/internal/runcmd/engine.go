@@ -43,6 +43,8 @@ type engineOptions struct {
 
 	gatesReach, webhooksReach []string // of reach.Parse
 
+	warming func(releases.Digest, time.Time) (plan.Warming, bool) // of engine.Options; nil: no images are served
+
 	ownsData bool // this process has locked the data folder
 }
 
@@ -138,7 +140,7 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	var e *engine.Engine
 	if err == nil {
 		e, err = engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Key: key, Probe: engine.NewHTTPProber(gates),
-			Poll: r.poll, CacheFile: repo.Loader.CacheFile})
+			Poll: r.poll, CacheFile: repo.Loader.CacheFile, Warming: r.warming})
 	}
 	if err != nil {
 		repo.Close()

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -28,6 +29,7 @@ const defaultListen = "127.0.0.1:7600"
 func ServeVerb(a *cli.App) *cobra.Command {
 	var r engineOptions
 	var d listenOptions
+	var i imageOptions
 	cmd := &cobra.Command{
 		Use:     "serve --repo R --data DIR",
 		GroupID: cli.GroupRun,
@@ -56,10 +58,11 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
   sluice serve --repo /srv/git/releases.git --flags-repo /srv/git/flags.git --data /var/lib/sluice
   sluice serve --repo ssh://git@git.example/releases --data /var/lib/sluice --listen unix:///run/sluice.sock --listen https://0.0.0.0:7600 --cells 0.0.0.0:7601 --cells-address sluice.example.com:7601`,
 		Args: cli.ArgumentCount(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error { return serve(a, cmd, r, d) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return serve(a, cmd, r, d, i) },
 	}
 	f := cmd.Flags()
 	d.addFlags(cmd)
+	i.addFlags(cmd)
 	cli.AddFlagsRepoFlags(a, cmd)
 	f.StringVar(&r.hookSecretFile, "hook-secret-file", "",
 		"`FILE` with the secret that the git host signs push hooks with")
@@ -70,7 +73,7 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
 	return cmd
 }
 
-func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (err error) {
+func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions, i imageOptions) (err error) {
 	defer outliveReaders()()
 	ctx := cmd.Context()
 	if a.Data == "" {
@@ -94,11 +97,19 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 	}
 	defer func() { _ = release() }()
 	r.tlsDir, r.ownsData = d.tlsDir, true
-	e, err := openEngine(ctx, a, cmd, r)
+	var e *runningEngine
+	var running atomic.Pointer[runningEngine]
+	pulls, err := openImages(a, cmd, i, running.Load, a.Logger())
+	if err != nil {
+		return err
+	}
+	r.warming = pulls.warming
+	e, err = openEngine(ctx, a, cmd, r)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
+	running.Store(e)
 	announcing, err := openAnnouncer(a, cmd, e, r)
 	if err != nil {
 		return err
@@ -122,6 +133,9 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 	if announcing != nil {
 		announcing.extendOptions(&o, e)
 	}
+	if pulls != nil {
+		o.Images, o.Collectors = pulls.Service, append(o.Collectors, pulls.Collector())
+	}
 	server, err := controlplane.New(o)
 	if err != nil {
 		return err
@@ -132,6 +146,9 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 		announcing.startLoops(ctx, g, watchPushes(ctx, announcing.repo, e.log))
 	}
 	printListeners(a, listening)
+	if pulls != nil {
+		g.Go(func() error { return pulls.Run(ctx) })
+	}
 	g.Go(func() error { return e.Run(ctx, watch) })
 	g.Go(func() error { return server.Serve(ctx, listening.all...) })
 	return g.Wait()

@@ -1,0 +1,119 @@
+// Package imagerelay passes pulls of images from programs on this machine to the control plane, over the connection
+// that the cell's key proves. It keeps nothing and decides nothing: the control plane knows what the cell may have.
+package imagerelay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/time/rate"
+)
+
+const (
+	// Connections is how many connections to the control plane pulls have at most.
+	Connections = 4
+	maxHeader   = 16 << 10 // bytes
+	chunk       = 64 << 10 // bytes between two looks at the rate
+	burst       = 1 << 20  // bytes
+	grace       = time.Second
+)
+
+// Options configures a Relay.
+type Options struct {
+	To   http.RoundTripper // to the control plane, as this cell
+	Rate int64             // bytes a second that pulls may take of the line; 0: all
+	Log  zerolog.Logger
+}
+
+// Serve passes on what comes to l until ctx ends.
+func Serve(ctx context.Context, l net.Listener, o Options) {
+	s := &http.Server{Handler: handler(o), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: maxHeader, ErrorLog: log.New(o.Log, "", 0)}
+	closed := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(closed)
+		within, cancel := context.WithTimeout(context.Background(), grace)
+		defer cancel()
+		if s.Shutdown(within) != nil {
+			_ = s.Close()
+		}
+	})
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		o.Log.Error().Err(err).Msg("images are no longer passed on: restart the agent")
+	}
+	<-closed
+}
+
+func handler(o Options) http.Handler {
+	limiter := rate.NewLimiter(rate.Inf, burst)
+	if o.Rate > 0 {
+		limiter.SetLimit(rate.Limit(o.Rate))
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host = "https", "control-plane" // the transport replaces both
+			// What a client of this machine says about itself is not the control plane's business.
+			for name := range r.Out.Header {
+				if name != "Range" && name != "Accept" && name != "If-None-Match" && name != "If-Range" {
+					r.Out.Header.Del(name)
+				}
+			}
+			r.Out.Header.Set("User-Agent", "sluice-agent")
+		},
+		Transport: o.To,
+		ModifyResponse: func(r *http.Response) error {
+			if o.Rate > 0 {
+				r.Body = &paced{r.Body, r.Request.Context(), limiter}
+			}
+			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			o.Log.Warn().Err(err).Msg("an image's content was not passed on")
+			writeError(w, http.StatusBadGateway, "UNAVAILABLE", "The control plane can't be reached: the agent's log says why.")
+		},
+		ErrorLog: log.New(o.Log, "", 0),
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+			w.Header().Set("Allow", "GET, HEAD")
+			writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "Images can only be pulled here.")
+		case r.URL.Path != "/v2" && !strings.HasPrefix(r.URL.Path, "/v2/"):
+			writeError(w, http.StatusNotFound, "NAME_UNKNOWN", "Only a registry's paths, below /v2/, are here.")
+		default:
+			proxy.ServeHTTP(w, r)
+		}
+	})
+}
+
+// writeError answers as registries do. The words need no escaping.
+func writeError(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, `{"errors":[{"code":"`+code+`","message":"`+message+`"}]}`+"\n") // the client may be gone
+}
+
+// paced reads a body at the relay's rate.
+type paced struct {
+	io.ReadCloser
+	ctx     context.Context
+	limiter *rate.Limiter
+}
+
+func (p *paced) Read(b []byte) (int, error) {
+	n, err := p.ReadCloser.Read(b[:min(len(b), chunk)])
+	if n > 0 {
+		if stopped := p.limiter.WaitN(p.ctx, n); stopped != nil {
+			return n, stopped
+		}
+	}
+	return n, err
+}

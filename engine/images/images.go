@@ -1,0 +1,258 @@
+// Package images serves the container images of releases to cells, so that a cell needs no connection but the one to
+// the control plane.
+//
+// What a cell may pull follows from git alone: the references with a digest in the files of the releases that it was
+// offered, and what their manifests name (Find, Reference). Everything is asked for by digest, so that nothing is ever
+// outdated; tags are not known here. Content comes from the vendor's registries (Registries, upstream), is fetched once
+// for all cells and for all replicas that share a folder, and is kept on disk (Cache). Bytes are passed on while they
+// arrive, but never the last ones before length and SHA-256 are right: a body whose digest is wrong does not end.
+//
+// Package imageapi has the routes. All methods may be called from any goroutine.
+package images
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Errors of Open that are not a registry's.
+var (
+	// ErrNotNamed says that no release that the cell was offered names the content.
+	ErrNotNamed = errors.New("no release that this cell was offered names it")
+	errTooMany  = errors.New("the release's images have more manifests than are followed")
+)
+
+const (
+	maxManifest  = 4 << 20 // bytes of a manifest, as registries take at most
+	maxManifests = 1024    // manifests of one release's images
+	maxDepth     = 4       // an index of indexes of manifests, and their content
+	maxReleases  = 256     // releases whose references are kept in memory
+	// maxRemembered bounds the manifests whose content is kept in memory.
+	maxRemembered = 1 << 16
+)
+
+// Options configures a Service. Dir, Registries and Files are required.
+type Options struct {
+	Dir        string      // folder for content; replicas may share it
+	Quota      int64       // bytes of content on disk; default 20 GiB
+	Registries *Registries // where content may come from
+	// Files returns the folder of a release. fs.ErrNotExist: no head ever had the digest.
+	Files func(release releases.Digest) (files fs.FS, dir string, err error)
+	// Heads returns the heads of all channels, and those that cells may go back to; nil: none. What they name is never
+	// evicted, and what heads name is fetched before it is asked for.
+	Heads func() (current, former []releases.Digest)
+	Log   zerolog.Logger
+}
+
+// Service finds out what may be pulled, and opens it.
+type Service struct {
+	files    func(releases.Digest) (fs.FS, string, error)
+	heads    func() (current, former []releases.Digest)
+	log      zerolog.Logger
+	cache    *Cache
+	upstream *upstream
+
+	mu       sync.Mutex
+	named    map[releases.Digest][]Reference  // by a release
+	children map[releases.Digest][]Descriptor // of a manifest
+	warm     map[releases.Digest]Warm         // by a channel's head
+}
+
+// New opens the folder and starts nothing but what Run does.
+func New(o Options) (*Service, error) {
+	cache, err := openCache(o)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{files: o.Files, heads: o.Heads, log: o.Log, cache: cache, upstream: newUpstream(o.Registries),
+		named: map[releases.Digest][]Reference{}, children: map[releases.Digest][]Descriptor{},
+		warm: map[releases.Digest]Warm{}}
+	if s.heads == nil {
+		s.heads = func() (current, former []releases.Digest) { return nil, nil }
+	}
+	return s, nil
+}
+
+// Run fetches what the channels' heads name and checks the kept content now and then, until ctx ends, and then stops
+// all fills.
+func (s *Service) Run(ctx context.Context) error {
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() { s.warmHeads(ctx) })
+	return s.cache.run(ctx)
+}
+
+// Collector returns the metrics.
+func (s *Service) Collector() prometheus.Collector { return s.cache.counters }
+
+// Wanted is what a client asks for.
+type Wanted struct {
+	Registry   string // empty: any registry with this repository
+	Repository string
+	Digest     releases.Digest
+	Manifest   bool // a manifest, not a blob
+}
+
+// Open opens content for a cell that was offered some releases. It returns ErrNotNamed if none of them names the
+// content, and an *UpstreamError if the registry does not have it or can't be asked.
+func (s *Service) Open(ctx context.Context, offered iter.Seq[releases.Digest], w Wanted) (*Content, error) {
+	d, from, err := s.find(ctx, offered, w)
+	if err != nil {
+		return nil, err
+	}
+	if !w.Manifest {
+		return s.open(ctx, d, from)
+	}
+	text, m, err := s.loadManifest(ctx, source{from: from, manifest: d})
+	if err != nil {
+		return nil, err
+	}
+	d.MediaType = m.MediaType
+	return inMemory(d, text), nil
+}
+
+// CountServed counts bytes that were sent to a cell.
+func (s *Service) CountServed(n int64) { s.cache.counters.served.Add(float64(n)) }
+
+func (s *Service) open(ctx context.Context, d Descriptor, from Reference) (*Content, error) {
+	return s.cache.open(ctx, d, func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+		return s.upstream.fetch(ctx, from, d, offset)
+	})
+}
+
+// find returns the descriptor of wanted content and the reference that leads to it. Manifests on the way that are not
+// here yet are fetched.
+func (s *Service) find(ctx context.Context, offered iter.Seq[releases.Digest], w Wanted) (
+	Descriptor, Reference, error) {
+
+	var unread []source
+	for release := range offered {
+		named, err := s.references(release)
+		if err != nil {
+			return Descriptor{}, Reference{}, err
+		}
+		for _, r := range named {
+			if r.Repository != w.Repository || w.Registry != "" && r.Registry != w.Registry {
+				continue
+			}
+			d, found := s.search(r, r.root(), w, 0, &unread)
+			if found {
+				return d, r, nil
+			}
+		}
+	}
+	for n := 0; len(unread) > 0; n++ { // a manifest's children may have to be fetched as well
+		if n == maxManifests {
+			return Descriptor{}, Reference{}, errTooMany
+		}
+		next := unread[0]
+		unread = unread[1:]
+		if _, err := s.readManifest(ctx, next); err != nil {
+			return Descriptor{}, Reference{}, err
+		}
+		if d, found := s.search(next.from, next.manifest, w, next.depth, &unread); found {
+			return d, next.from, nil
+		}
+	}
+	return Descriptor{}, Reference{}, ErrNotNamed
+}
+
+// source is a manifest, the reference that leads to it, and over how many others.
+type source struct {
+	from     Reference
+	manifest Descriptor
+	depth    int
+}
+
+// search looks for wanted content at d and below, as far as manifests were read, and appends those that were not.
+func (s *Service) search(from Reference, d Descriptor, w Wanted, depth int, unread *[]source) (Descriptor, bool) {
+	if d.Digest == w.Digest && d.isManifest() == w.Manifest {
+		return d, true
+	}
+	if !d.isManifest() || depth == maxDepth {
+		return Descriptor{}, false
+	}
+	s.mu.Lock()
+	children, known := s.children[d.Digest]
+	s.mu.Unlock()
+	if !known {
+		*unread = append(*unread, source{from, d, depth})
+		return Descriptor{}, false
+	}
+	for _, child := range children {
+		if found, ok := s.search(from, child, w, depth+1, unread); ok {
+			return found, true
+		}
+	}
+	return Descriptor{}, false
+}
+
+// references returns what a release names. No reference of a release that no head ever had counts.
+func (s *Service) references(release releases.Digest) ([]Reference, error) {
+	s.mu.Lock()
+	named, known := s.named[release]
+	s.mu.Unlock()
+	if known {
+		return named, nil
+	}
+	files, dir, err := s.files(release)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil {
+		named, err = Find(files, dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the images of %s: %w", release.Short(), err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.named) >= maxReleases { // what is still asked for is soon back
+		clear(s.named)
+	}
+	s.named[release] = named
+	return named, nil
+}
+
+// readManifest returns what a manifest names, and remembers it.
+func (s *Service) readManifest(ctx context.Context, m source) ([]Descriptor, error) {
+	_, parsed, err := s.loadManifest(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	children := parsed.children()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.children) >= maxRemembered {
+		clear(s.children)
+	}
+	s.children[m.manifest.Digest] = children
+	return children, nil
+}
+
+// loadManifest reads a manifest, from the registry if it is not here.
+func (s *Service) loadManifest(ctx context.Context, m source) ([]byte, *manifest, error) {
+	c, err := s.open(ctx, m.manifest, m.from)
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err := io.ReadAll(c)
+	if err = errors.Join(err, c.Close()); err != nil {
+		return nil, nil, err
+	}
+	parsed, err := parseManifest(text)
+	if err != nil {
+		return nil, nil, &UpstreamError{Reference: m.from, Problem: err.Error()}
+	}
+	return text, parsed, nil
+}

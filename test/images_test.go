@@ -1,0 +1,169 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/sluice-cd/sluice/test/debian"
+)
+
+// A machine pulls its release's images through the cell's agent, by two clients that know nothing of Sluice: Go's and
+// skopeo. What the cell was not offered is not there, and a cell that is shut out pulls nothing.
+func TestImagesThroughTheAgent(t *testing.T) {
+	t.Parallel()
+	if err := debian.Program(t.Context(), "skopeo", "skopeo"); err != nil {
+		t.Fatal(err)
+	}
+	upstream := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer upstream.Close()
+	host := strings.TrimPrefix(upstream.URL, "http://")
+	offered, other := pushImage(t, host+"/team/app"), pushImage(t, host+"/team/other")
+
+	w := newWorld(t, nil)
+	config := w.path("config.json")
+	if err := os.WriteFile(config, fmt.Appendf(nil, `{"auths": {%q: {}}}`, host), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.server.args = append(w.server.args, "--cells", freePort(t), "--registries", config)
+	w.server.start()
+	w.eventually(func() (string, bool) {
+		return "the control plane is not ready", w.getJSON("/readyz", new([]byte)) == nil
+	})
+	local := freePort(t)
+	w.startAgent("eu-1", "eu-1", "--join", "@"+w.addCell("eu-1", "staging"), "--images-listen", local)
+	w.cutRelease("1.0.0", host+"/team/app@"+offered)
+	w.awaitRelease("eu-1", "1.0.0")
+
+	image, err := remote.Image(digestReference(t, local+"/team/app@"+offered))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Image(image); err != nil {
+		t.Error(err)
+	}
+	if out, err := skopeo(t, local+"/team/app@"+offered); err != nil {
+		t.Errorf("skopeo: %v\n%s", err, out)
+	}
+	if _, err := remote.Image(digestReference(t, local+"/team/other@"+other)); err == nil ||
+		!strings.Contains(err.Error(), "No release that this cell was offered names this") {
+		t.Errorf("an image of no release: %v", err)
+	}
+	tag, err := name.ParseReference(local+"/team/app:latest", name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := remote.Image(tag); err == nil || !strings.Contains(err.Error(), "by digest only") {
+		t.Errorf("a tag: %v", err)
+	}
+	upstream.Close() // what was fetched stays
+	if _, err := skopeo(t, local+"/team/app@"+offered); err != nil {
+		t.Errorf("with the registry gone: %v", err)
+	}
+
+	w.mustRunSluice("cell", "revoke", "eu-1")
+	w.eventually(func() (string, bool) {
+		_, err := remote.Image(digestReference(t, local+"/team/app@"+offered))
+		return "a revoked cell pulls images", err != nil
+	})
+}
+
+// Cells begin with a head once its images are here: the head that waits for them says how much is missing.
+func TestHeadWaitsForItsImages(t *testing.T) {
+	t.Parallel()
+	var stuck atomic.Bool
+	next := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	release := make(chan struct{})
+	upstream := httptest.NewServer(holdBlobs(next, &stuck, release))
+	defer upstream.Close()
+	host := strings.TrimPrefix(upstream.URL, "http://")
+	digest := pushImage(t, host+"/app")
+	stuck.Store(true)
+
+	w := newWorld(t, nil)
+	config := w.path("config.json")
+	if err := os.WriteFile(config, fmt.Appendf(nil, `{"auths": {%q: {}}}`, host), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.server.args = append(w.server.args, "--registries", config)
+	w.addAgent("eu-1")
+	w.addAgent("acme")
+	w.startAll()
+	w.cutRelease("1.0.0", host+"/app@"+digest)
+	w.eventually(func() (string, bool) {
+		out, err := w.runSluice("why", "staging", "--server", w.socket())
+		return out, err == nil && strings.Contains(out, "1 of 1 images are still being fetched: ")
+	})
+	close(release)
+	w.awaitRelease("eu-1", "1.0.0")
+}
+
+// pushImage pushes an image and returns its digest.
+func pushImage(t *testing.T, repository string) string {
+	t.Helper()
+	image, err := random.Image(300_000, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := name.NewTag(repository+":latest", name.Insecure)
+	if err == nil {
+		err = remote.Write(to, image)
+	}
+	var digest v1.Hash
+	if err == nil {
+		digest, err = image.Digest()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest.String()
+}
+
+func digestReference(t *testing.T, text string) name.Digest {
+	t.Helper()
+	reference, err := name.NewDigest(text, name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reference
+}
+
+// skopeo copies an image into a folder.
+func skopeo(t *testing.T, reference string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "skopeo", "copy", "--insecure-policy", "--src-tls-verify=false",
+		"docker://"+reference, "dir:"+filepath.Join(t.TempDir(), "image")).CombinedOutput()
+	return string(out), err
+}
+
+// holdBlobs returns a handler that answers for blobs only after release, if stuck.
+func holdBlobs(next http.Handler, stuck *atomic.Bool, release <-chan struct{}) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if stuck.Load() && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
