@@ -225,6 +225,7 @@ type Pipeline struct {
 	RequireDigests bool       `yaml:"requireDigests" json:"requireDigests,omitempty" doc:"an image that a release renders to without a digest is a fault, in release cut and validate"`
 	Owners         []string   `yaml:"owners" json:"owners,omitempty" doc:"names in people: only these people may change people, owners, policies, freezes, hotfixes and quarantines, by signed commits"`
 	Freezes        []Freeze   `yaml:"freezes" json:"freezes,omitempty" doc:"for all channels"`
+	Access         *Access    `yaml:"access" json:"access,omitempty" doc:"who has which role at the control plane: groups, e-mails, workloads; tokens of operators have their own"`
 	Engine         EngineKeys `yaml:"engine" json:"engine,omitzero" doc:"whose commits count as the engine's, or: unsigned"`
 }
 

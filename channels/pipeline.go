@@ -97,6 +97,7 @@ func preparePipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 			fault(manifest.Missing, at, "%s has no key, and owners sign their changes: add one to people.%s.keys", name, name)
 		}
 	}
+	faults = append(faults, checkAccess(doc, p.Access)...)
 	faults = append(faults, p.Engine.normaliseKeys(doc)...)
 	p.withDefaults()
 	return faults

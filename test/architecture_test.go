@@ -103,13 +103,14 @@ func arrows() map[string][]string {
 		"engine/reach":     {},
 		"engine":           with("engine/plan", "engine/view", "engine/roster"),
 		"internal/gitrepo": {"releases", "internal/cleantext"},
-		"engine/access":    {},
+		"engine/access":    {"channels"},
 		"engine/announcer": shell(),
 		"engine/outbox":    shell("engine/reach"),
 		"engine/store": shell("engine/access", "engine/records", "engine/store/rows",
 			"engine/store/tables"),
 		"engine/records":                {},
-		"engine/controlplane":           below("api", "auth", "cellapi", "limit", "metrics", "peopleapi", "transport"),
+		"engine/controlplane":           below("api", "auth", "cellapi", "limit", "metrics", "peopleapi", "signin", "transport"),
+		"engine/controlplane/signin":    below("api", "auth", "limit"),
 		"engine/controlplane/peopleapi": below("api", "auth", "bulletin", "limit", "metrics"),
 		"engine/controlplane/cellapi":   below("api", "auth", "limit", "metrics", "transport"),
 		"engine/controlplane/transport": below("api", "metrics"),
@@ -178,10 +179,12 @@ func homes() map[string][]string {
 	return map[string][]string{
 		"cel.dev/":                        {"channels", "releases/health"},
 		"database/sql":                    {"engine/store"},
+		"github.com/coreos/go-oidc":       {"engine/controlplane/signin"},
 		"github.com/danielgtaylor/huma":   {"engine/controlplane"},
 		"github.com/fluxcd/cli-utils":     {"cells/kubernetes"}, // kstatus alone
 		"github.com/fsnotify/fsnotify":    {"internal/gitrepo"},
 		"github.com/go-git/":              {"internal/gitrepo"},
+		"github.com/go-jose/":             {}, // tests only
 		"github.com/google/go-cmp":        {}, // tests only
 		"github.com/hiddeco/sshsig":       {"internal/gitrepo"},
 		"github.com/jackc/":               {"engine/store/postgres"},
@@ -201,6 +204,7 @@ func homes() map[string][]string {
 			"engine/simulate", "cells/agent", "cmd"},
 		"golang.org/x/crypto/ssh": {"internal/gitrepo", "channels", "flags/repository", "engine/edits",
 			"engine/signing", "cmd"},
+		"golang.org/x/oauth2": {"engine/controlplane/signin"},
 		"golang.org/x/sync": {"releases", "cells", "flags/repository", "engine/store/rows", "engine/controlplane",
 			"cmd"},
 		"golang.org/x/sys":   {"cells/agent/clock"},

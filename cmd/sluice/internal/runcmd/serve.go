@@ -28,6 +28,7 @@ const defaultListen = "127.0.0.1:7600"
 func ServeVerb(a *cli.App) *cobra.Command {
 	var r engineOptions
 	var d listenOptions
+	var o signInOptions
 	cmd := &cobra.Command{
 		Use:     "serve --repo R --data DIR",
 		GroupID: cli.GroupRun,
@@ -40,7 +41,8 @@ by polling.
 
 People and hooks connect to --listen: on loopback anyone on the machine may read, a unix socket is
 for the machine's administrator, and any other address takes https:// and a token (sluice token
-add). Cells connect to --cells, each with a key of its own (sluice cell add). The control plane's
+add), or people sign in there at the identity provider that --oidc-issuer names (docs/signin.md); access
+in sluice.yaml says who has which role. Cells connect to --cells, each with a key of its own (sluice cell add). The control plane's
 own keys, active and standby, are made at the first start in DIR/tls: keep a copy, since cells know
 no other. Replicas share them. Without --cells, cells have no keys and name themselves: for trying
 things out, on this machine only.
@@ -56,10 +58,11 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
   sluice serve --repo /srv/git/releases.git --flags-repo /srv/git/flags.git --data /var/lib/sluice
   sluice serve --repo ssh://git@git.example/releases --data /var/lib/sluice --listen unix:///run/sluice.sock --listen https://0.0.0.0:7600 --cells 0.0.0.0:7601 --cells-address sluice.example.com:7601`,
 		Args: cli.ArgumentCount(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error { return serve(a, cmd, r, d) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return serve(a, cmd, r, d, o) },
 	}
 	f := cmd.Flags()
 	d.addFlags(cmd)
+	o.addFlags(cmd)
 	cli.AddFlagsRepoFlags(a, cmd)
 	f.StringVar(&r.hookSecretFile, "hook-secret-file", "",
 		"`FILE` with the secret that the git host signs push hooks with")
@@ -70,13 +73,13 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
 	return cmd
 }
 
-func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (err error) {
+func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions, signIn signInOptions) (err error) {
 	defer outliveReaders()()
 	ctx := cmd.Context()
 	if a.Data == "" {
 		return cli.UsageError(cmd, missingData)
 	}
-	if err := d.validate(cmd); err != nil {
+	if err := errors.Join(d.validate(cmd), signIn.validate(cmd, d)); err != nil {
 		return err
 	}
 	secret, err := readHookSecret(a, r.hookSecretFile)
@@ -113,8 +116,12 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 			return err
 		}
 	}
+	people, err := signIn.openSignIn(cmd, e, keysFolder(a.Data, d.tlsDir), r)
+	if err != nil {
+		return err
+	}
 	o := controlplane.Options{
-		Views: e, Inbox: e, Repository: e.repo, Journal: e.store, Log: e.log,
+		SignIn: people, Views: e, Inbox: e, Repository: e.repo, Journal: e.store, Log: e.log,
 		Members: e, Tokens: e.store, Facts: e.store, Address: listening.public,
 		OnPush: e.NotifyPush, HookSecret: secret, Branch: a.Branch, ContentDir: a.Data,
 		CheckStore: e.store.Ready, Keys: listening.cellKeys(), Stats: e.Stats,
@@ -133,6 +140,7 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 	}
 	printListeners(a, listening)
 	g.Go(func() error { return e.Run(ctx, watch) })
+	g.Go(func() error { return people.Run(ctx) })
 	g.Go(func() error { return server.Serve(ctx, listening.all...) })
 	return g.Wait()
 }
