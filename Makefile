@@ -87,6 +87,10 @@ bench-flags: ## The same for feature flags, beside flagd/core; then a change and
 clients: ## OpenFeature's own providers for Go and JavaScript ask our flags. Needs Node, which root gets on Debian. A module of its own.
 	cd test/clients && $(GO) vet ./... && $(GO) test -count=1 ./...
 
+.PHONY: sign-in
+sign-in: ## Signing in at two independent identity providers. Needs Node, as clients does. A module of its own.
+	cd test/signin && $(GO) vet ./... && $(GO) test -count=1 ./...
+
 .PHONY: testbed
 testbed: ## flagd's own testbed, as a table: each scenario by the OpenFeature provider and by OFREP.
 	$(GO) test -count=1 -run Testbed ./flags/provider

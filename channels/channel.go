@@ -9,6 +9,7 @@ package channels
 import (
 	"time"
 
+	"github.com/sluice-cd/sluice/channels/passkey"
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -206,6 +207,8 @@ type Quarantine struct {
 type ApprovalFile struct {
 	Digest  releases.Digest `yaml:"digest" json:"digest" required:"true"`
 	Comment string          `yaml:"comment" json:"comment,omitempty" empty:"absent"`
+	// Passkey proves the approval in place of the commit's signature
+	Passkey *passkey.Assertion `yaml:"passkey,omitempty" json:"passkey,omitempty" doc:"a WebAuthn assertion over channel, version and digest"`
 
 	Release string `yaml:"-" json:"release"`
 	Person  string `yaml:"-" json:"person"`
@@ -225,6 +228,7 @@ type Pipeline struct {
 	RequireDigests bool       `yaml:"requireDigests" json:"requireDigests,omitempty" doc:"an image that a release renders to without a digest is a fault, in release cut and validate"`
 	Owners         []string   `yaml:"owners" json:"owners,omitempty" doc:"names in people: only these people may change people, owners, policies, freezes, hotfixes and quarantines, by signed commits"`
 	Freezes        []Freeze   `yaml:"freezes" json:"freezes,omitempty" doc:"for all channels"`
+	Access         *Access    `yaml:"access" json:"access,omitempty" doc:"who has which role at the control plane: groups, e-mails, workloads; tokens of operators have their own"`
 	Engine         EngineKeys `yaml:"engine" json:"engine,omitzero" doc:"whose commits count as the engine's, or: unsigned"`
 }
 
@@ -232,7 +236,9 @@ type Pipeline struct {
 type Member struct {
 	Email string   `yaml:"email" json:"email,omitempty"`
 	Keys  []string `yaml:"keys" json:"keys,omitempty" doc:"SSH public keys, authorized_keys form"`
-	Roles []string `yaml:"roles" json:"roles,omitempty"`
+	// Passkeys sign approvals as Keys do, in the approval's file
+	Passkeys []passkey.Key `yaml:"passkeys" json:"passkeys,omitempty" doc:"passkeys (WebAuthn) for approvals of releases"`
+	Roles    []string      `yaml:"roles" json:"roles,omitempty"`
 }
 
 // Approver returns the person as gates judge them; name is their key in people.

@@ -196,7 +196,7 @@ func checkApprovable(a *Approval, p *Pipeline) (manifest.FaultCode, string) {
 	signers := map[string]int{} // by role
 	total := 0
 	for _, m := range p.People {
-		if m == nil || len(m.Keys) == 0 && !(p.TrustAuthors && m.Email != "") {
+		if m == nil || len(m.Keys)+len(m.Passkeys) == 0 && !(p.TrustAuthors && m.Email != "") {
 			continue
 		}
 		if a.acceptsRoles(m.Roles) {

@@ -52,6 +52,7 @@ func Load(c *manifest.Cache, fsys fs.FS) (Set, []manifest.Fault) {
 		}
 	}
 	exists := func(name string) bool { return set.Channels[name] != nil }
+	all = append(all, checkAccessReferences(&set.Pipeline, exists)...)
 	for _, s := range set.Channels {
 		s.checkReferences(&set, policies, exists)
 		all = slices.Concat(all, s.Faults, s.HeadFaults, s.Ignored)

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/sluice-cd/sluice/channels/passkey"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
@@ -86,6 +87,7 @@ func preparePipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 			keys[parsed] = name
 		}
 	}
+	faults = append(faults, checkPasskeys(doc, p.People)...)
 	for i, name := range p.Owners {
 		at := fmt.Sprintf("owners[%d]", i)
 		switch m := p.People[name]; {
@@ -97,8 +99,36 @@ func preparePipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 			fault(manifest.Missing, at, "%s has no key, and owners sign their changes: add one to people.%s.keys", name, name)
 		}
 	}
+	faults = append(faults, checkAccess(doc, p.Access)...)
 	faults = append(faults, p.Engine.normaliseKeys(doc)...)
 	p.withDefaults()
+	return faults
+}
+
+// checkPasskeys returns the faults of people's passkeys. A passkey is one person's.
+func checkPasskeys(doc *manifest.Doc[Pipeline], people map[string]*Member) (faults []manifest.Fault) {
+	type owned struct {
+		passkey.Key
+		by string
+	}
+	var all []owned
+	for _, name := range slices.Sorted(maps.Keys(people)) {
+		if people[name] == nil {
+			continue
+		}
+		for i, k := range people[name].Passkeys {
+			at := fmt.Sprintf("people[%s].passkeys[%d]", name, i)
+			if err := k.Validate(); err != nil {
+				faults = append(faults, doc.Fault(manifest.WrongValue, at, "%v", err))
+				continue
+			}
+			if j := slices.IndexFunc(all, func(other owned) bool { return other.Same(k) }); j >= 0 {
+				faults = append(faults, doc.Fault(manifest.Duplicate, at,
+					"%s has this passkey already: a passkey is one person's", all[j].by))
+			}
+			all = append(all, owned{k, name})
+		}
+	}
 	return faults
 }
 

@@ -150,6 +150,12 @@ func prepareQuarantine(doc *manifest.Doc[Quarantine]) []manifest.Fault {
 	return append(doc.RefuseEmpty(), checkVersionName(doc)...)
 }
 
+// ParseApproval reads one approval, from any commit; nil: it can't be read. c may be nil.
+func ParseApproval(c *manifest.Cache, fsys fs.FS, file string) *ApprovalFile {
+	a, _ := manifest.Load(c, fsys, file, prepareApproval)
+	return a
+}
+
 func prepareApproval(doc *manifest.Doc[ApprovalFile]) []manifest.Fault {
 	a := &doc.Value
 	a.Release, a.Person, a.File = path.Base(path.Dir(doc.File)), fileStem(doc.File), doc.File

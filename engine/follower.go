@@ -35,6 +35,7 @@ type follower struct {
 	unreadSince  time.Time
 	readingSince time.Time   // unreadSince of the changes that are being read now
 	pending      wake.Signal // wakes catchUp
+	watches      []*RecordWatch
 }
 
 // CheckFresh returns nil while this replica is in contact with the store; without contact it can't know which cells
@@ -123,6 +124,9 @@ func (f *follower) handleUpdate(n StoreUpdate) {
 	defer f.mu.Unlock()
 	f.lastContact = time.Now()
 	f.addPending(n)
+	for _, w := range f.watches {
+		w.note(n)
+	}
 	if n.Pushed || n.All {
 		f.signals.pushed.Notify()
 	}

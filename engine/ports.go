@@ -72,6 +72,7 @@ type StoreUpdate struct {
 	Known    bool     // the result of Known changed
 	Pushed   bool     // the branch may have moved: fetch it
 	Flags    bool     // kills or the FlagsMark changed
+	Records  []string // KIND/KEY of records that changed
 	All      bool     // anything may have changed: read everything again, and fetch the branch
 }
 

@@ -1,51 +1,25 @@
-// Package access defines who may do what at the control plane: roles, operators' tokens, and the one-time tokens of
-// cells.
+// Package access defines who may do what at the control plane: roles, who has them, operators' tokens, and the one-time
+// tokens of cells.
 //
-// It holds values and pure functions, does no I/O, and never holds a secret: the store keeps operators and tokens by
-// the hash of their secrets. The control plane checks every request with Role.Permits in one place. All functions may
-// be called at once.
+// Roles are a set: whoever has several may do what any of them permits. A set holds everywhere, or for a channel (see
+// Grants). An operator's token has its roles with it; people who sign in and workloads have those that access in
+// sluice.yaml gives them at the time of the request (GrantsOf), so that git has their history.
+//
+// The package holds values and pure functions, does no I/O, and never holds a secret: the store keeps operators and
+// tokens by the hash of their secrets. The control plane checks every request with Grants.Permits in one place. All
+// functions may be called at once.
 package access
 
 import (
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
 
-// Role says which actions an operator's token permits.
-type Role string
-
-// Every role may read. Operator permits actions on cells and rollouts, Approver permits approvals, and Admin permits
-// everything, including tokens.
-const (
-	Viewer   Role = "viewer"
-	Operator Role = "operator"
-	Approver Role = "approver"
-	Admin    Role = "admin"
-)
-
-// Roles returns all roles, from the least permitted to the most.
-func Roles() []Role { return []Role{Viewer, Operator, Approver, Admin} }
-
-// ParseRole parses a role's name.
-func ParseRole(text string) (Role, error) {
-	if r := Role(text); slices.Contains(Roles(), r) {
-		return r, nil
-	}
-	return "", fmt.Errorf("there is no role %.80q: give viewer, operator, approver or admin", text)
-}
-
-// Permits reports whether r permits what need permits.
-func (r Role) Permits(need Role) bool {
-	return slices.Contains(Roles(), r) && (r == need || r == Admin || need == Viewer)
-}
-
 // Token is an operator's bearer token, as it is stored.
 type Token struct {
 	Name    string    `json:"name"` // name of the person or program; unique
-	Role    Role      `json:"role"`
+	Roles   Roles     `json:"roles"`
 	Hash    string    `json:"-"` // identity.HashSecret of the secret, which is shown only once
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"` // zero: never
@@ -53,6 +27,14 @@ type Token struct {
 
 // IsValid reports whether the token is valid at now.
 func (t Token) IsValid(now time.Time) bool { return t.Expires.IsZero() || now.Before(t.Expires) }
+
+// DescribeRoles returns the token's roles in words.
+func (t Token) DescribeRoles() string {
+	if len(t.Roles) == 1 {
+		return "the role " + t.Roles.String()
+	}
+	return "the roles " + t.Roles.String()
+}
 
 // Join is a one-time token of a cell, as it is stored.
 type Join struct {
@@ -65,6 +47,10 @@ type Join struct {
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires"`
 }
+
+// SessionPrefix begins the secret of every session, so that a bearer of one is told from an operator's token, and
+// secret scanners find it.
+const SessionPrefix = "sluice_session_"
 
 // JoinLifetime is for how long a cell's token is valid.
 const JoinLifetime = time.Hour

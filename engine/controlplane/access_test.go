@@ -154,12 +154,12 @@ func newSecuredSiteWith(t *testing.T, keyed bool, change func(*controlplane.Opti
 			o.Keys = h.keys
 		}
 		o.Tokens = o.Journal.(controlplane.Tokens)
-		for _, role := range append(access.Roles(), "expired") {
+		for _, role := range append(access.AllRoles(), "expired") {
 			as, lasts := role, ""
 			if role == "expired" {
 				as, lasts = access.Admin, "1ns"
 			}
-			kept, secret, err := peopleapi.NewToken(string(role), as, lasts, time.Now())
+			kept, secret, err := peopleapi.NewToken(string(role), access.Roles{as}, lasts, time.Now())
 			if err == nil {
 				err = o.Tokens.AddToken(t.Context(), kept)
 			}
@@ -311,7 +311,7 @@ func callerKinds(keyed bool) []callerKind {
 		{name: "people, expired token", listener: "people", token: "expired"},
 		{name: "people, as a cell", listener: "people", cell: "dodo"},
 	}
-	for _, role := range access.Roles() {
+	for _, role := range access.AllRoles() {
 		all = append(all, callerKind{name: "people, " + string(role), listener: "people", token: string(role)})
 	}
 	if keyed {
@@ -458,19 +458,35 @@ func TestRoutesDoc(t *testing.T) {
 	b.WriteString("# Who may do what\n\nThe table is the program's own, and a test walks it with every kind of " +
 		"caller.\n\n| Route | Who |\n| --- | --- |\n")
 	for _, r := range newSite(t, store.Options{}, nil).server.Routes() {
-		fmt.Fprintf(&b, "| `%s %s` | %s |\n", r.Method, r.Path, r.Audience)
+		who := string(r.Audience)
+		if r.OfCell {
+			who += ", of the cell's channel"
+		}
+		fmt.Fprintf(&b, "| `%s %s` | %s |\n", r.Method, r.Path, who)
 	}
 	b.WriteString(`
 - *public*: everyone who reaches the people's listeners. *hook*: everyone, with a good signature over the body.
 - *key*: whoever proved to have an Ed25519 key, at the cells' listener. *cell*: the cell whose key it is, for itself only.
-- *viewer, operator, approver, admin*: a bearer token with that role. Every role may read, and admin may do everything.
+- *viewer, operator, approver, admin*: roles. Who asks may have several, and may do what any of them permits. Every role
+  may read everything, and admin may do everything. *Of the cell's channel*: the role counts if it holds everywhere, or
+  in the channel of the cell that {name} names; everywhere else it must hold everywhere.
+
+Roles come with an operator's token (` + "`sluice token add`" + `), or from ` + "`access:`" + ` in sluice.yaml, for who signed in and for
+workloads ([signin.md](signin.md)):
+
+| Who asks | How | Roles |
+| --- | --- | --- |
+| an operator, or a program | a bearer token of sluice token add | the token's |
+| a person, with a browser | the cookie __Host-sluice, at https:// | by groups and verified e-mail address |
+| a person, with sluice login | a bearer token of the session | by groups and verified e-mail address |
+| a workload, such as CI | a bearer token of its issuer, for the audience | by its claims |
 
 | Where | Without a token | With one |
 | --- | --- | --- |
-| unix socket, which only its owner can open | admin | the token's role |
-| plain loopback | viewer | the token's role |
-| plain loopback or unix socket, passed on by a proxy | nobody | the token's role |
-| https:// | nobody | the token's role |
+| unix socket, which only its owner can open | admin | its roles |
+| plain loopback | viewer | its roles |
+| plain loopback or unix socket, passed on by a proxy | nobody | its roles |
+| https:// | nobody | its roles |
 | cells' listener, mutual TLS | a cell, by its key; the people's routes are not there | tokens are not looked at |
 
 Where serve has no cells' listener, cells name themselves (` + "`?cell=`" +
@@ -478,8 +494,9 @@ Where serve has no cells' listener, cells name themselves (` + "`?cell=`" +
 that is shown decides, also where none is needed.
 
 A request was passed on by a proxy if it is in HTTP/1.0, or has a header that proxies add, such as Forwarded, Via,
-X-Forwarded-* or X-Real-IP. What a page of another site asks for (` + "`Sec-Fetch-Site: cross-site`" + `) is refused, but for
-links to public pages. No GET has an effect.
+X-Forwarded-* or X-Real-IP. What a page of another site asks for (` + "`Sec-Fetch-Site: cross-site`" + `, or another Origin) is
+refused, but for links to public pages. No GET has an effect, but for ` + "`/auth/callback`" + `, which begins the session of the
+browser that began to sign in.
 `)
 	file := filepath.Join("..", "..", "docs", "access.md")
 	if flag.Lookup("update").Value.String() == "true" {

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/sluice-cd/sluice/cells/identity"
-	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/view"
 )
@@ -96,15 +95,15 @@ func TestOperatorsTokens(t *testing.T) {
 		return said
 	}
 	made := parseJSON[peopleapi.OperatorToken](t,
-		do("POST", "/v1/tokens", `{"name":"ada","role":"operator","for":"720h"}`, 200, admin...))
+		do("POST", "/v1/tokens", `{"name":"ada","roles":["operator"],"for":"720h"}`, 200, admin...))
 	ada := []string{"Authorization", "bearer " + made.Token}
-	if made.Role != access.Operator || made.Expires.IsZero() || !strings.HasPrefix(made.Token, "sluice_") {
+	if made.Roles.String() != "operator" || made.Expires.IsZero() || !strings.HasPrefix(made.Token, "sluice_") {
 		t.Errorf("%+v", made)
 	}
 	do("GET", "/v1/status", "", 200, ada...)
 	do("GET", "/v1/tokens", "", 403, ada...)
-	for _, bad := range []string{`{"name":"ada","role":"viewer"}`, `{"name":"","role":"viewer"}`,
-		`{"name":"x","role":"king"}`, `{"name":"x","role":"viewer","for":"soon"}`, `{"name":"a b","role":"viewer"}`} {
+	for _, bad := range []string{`{"name":"ada","roles":["viewer"]}`, `{"name":"","roles":["viewer"]}`,
+		`{"name":"x","roles":["king"]}`, `{"name":"x","roles":["viewer"],"for":"soon"}`, `{"name":"a b","roles":["viewer"]}`} {
 		w, said := h.request(t, people, "people", "POST", "/v1/tokens", bad, admin...)
 		if w.StatusCode != 409 && w.StatusCode != 422 {
 			t.Errorf("%s: %s %s", bad, w.Status, said)

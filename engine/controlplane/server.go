@@ -6,6 +6,7 @@
 //	cellapi    routes for cells: desired state, content, reports, keys
 //	imageapi   routes for pulls of images
 //	peopleapi  routes for people: plan, status, tokens, flags, hooks, pages
+//	signin     who signs in at an identity provider, and workloads
 //	transport  listeners, TLS, handshakes, connections
 //	metrics    Prometheus metrics
 //	limit      rate and concurrency limits
@@ -41,6 +42,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/imageapi"
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/controlplane/signin"
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	"github.com/sluice-cd/sluice/engine/images"
 )
@@ -77,6 +79,7 @@ type Options struct {
 	Members Members // nil if cells have no keys
 	Tokens  Tokens  // nil if there are no tokens
 	Facts   auth.Facts
+	SignIn  *signin.Service // nil: nobody can sign in, and no workload is recognised
 	// TLS keys of the cells' listener; nil if there is none, and cells name themselves on this machine
 	Keys    *transport.Keys
 	Address string // HOST:PORT under which cells reach their listener
@@ -166,9 +169,12 @@ func New(o Options) (*Server, error) {
 	if s.metrics, err = metrics.New(counted); err != nil {
 		return nil, err
 	}
-	a := auth.New(auth.Options{Members: o.Members, View: o.Views.View, Tokens: o.Tokens, Facts: o.Facts,
-		Keyed: o.Keys != nil,
-		Log:   o.Log, Metrics: s.metrics})
+	callers := auth.Options{Members: o.Members, View: o.Views.View, Tokens: o.Tokens, Facts: o.Facts,
+		Keyed: o.Keys != nil, Log: o.Log, Metrics: s.metrics}
+	if o.SignIn != nil {
+		callers.SignIn = o.SignIn
+	}
+	a := auth.New(callers)
 	s.auth = a
 	s.cells = cellapi.New(cellapi.Options{
 		Views: o.Views, Repository: o.Repository, Inbox: o.Inbox, Members: o.Members, Auth: a, Pins: o.pins(),
@@ -192,6 +198,7 @@ func New(o Options) (*Server, error) {
 		s.mux.addRoutes(pulls.Routes(d))
 	}
 	s.mux.addRoutes(people.Routes(d))
+	s.mux.addRoutes(signin.NewAPI(o.SignIn, o.Log).Routes(d))
 	s.mux.addRoutes(probes.routes(d, s.metrics.Handler))
 	s.mux.addRoutes(openAPIRoutes(s.mux.api))
 	return s, s.mux.err()

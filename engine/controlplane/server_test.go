@@ -42,6 +42,7 @@ type site struct {
 	mu      sync.Mutex // guards pushes, view, changed
 	view    *view.View
 	changed chan struct{}
+	options controlplane.Options
 }
 
 func (s *site) View() *view.View {
@@ -109,6 +110,7 @@ func newSite(t testing.TB, so store.Options, change func(*controlplane.Options))
 	if change != nil {
 		change(&o)
 	}
+	s.options = o
 	if s.server, err = controlplane.New(o); err != nil {
 		t.Fatal(err)
 	}

@@ -37,8 +37,8 @@ func newTokenSite(t *testing.T) (s *site, tokens map[string]string, reads func()
 	tokens = map[string]string{}
 	s = newSite(t, store.Options{}, func(o *controlplane.Options) {
 		o.Tokens = countingTokens{o.Journal.(controlplane.Tokens), count}
-		for _, role := range access.Roles() {
-			made, secret, err := peopleapi.NewToken(string(role), role, "", time.Now())
+		for _, role := range access.AllRoles() {
+			made, secret, err := peopleapi.NewToken(string(role), access.Roles{role}, "", time.Now())
 			if err == nil {
 				err = o.Tokens.AddToken(t.Context(), made)
 			}
@@ -104,7 +104,7 @@ func TestTokenChangesApplyInTime(t *testing.T) {
 		as(tokens["operator"]) != 401 {
 		t.Errorf("removed here: %s %s, and then %d", w.Status, body, as(tokens["operator"]))
 	}
-	made, secret, err := peopleapi.NewToken("late", access.Viewer, "", time.Now())
+	made, secret, err := peopleapi.NewToken("late", access.Roles{access.Viewer}, "", time.Now())
 	if err == nil {
 		err = s.store.AddToken(t.Context(), made)
 	}

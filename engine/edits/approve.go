@@ -2,9 +2,11 @@ package edits
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/channels/passkey"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
@@ -26,6 +29,9 @@ type Approve struct {
 	Release, Channel string
 	As               string // a person of sluice.yaml; empty: the person with the committer's address
 	Comment          string
+	// Passkey proves the approval in place of the commit's signature; nil: the commit is signed. The person's browser
+	// made it: nobody else can.
+	Passkey *passkey.Assertion
 }
 
 func (a Approve) Message() (subject, body string) {
@@ -58,10 +64,17 @@ func (a Approve) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	if a.isProven(s, person) {
 		return Edit{}, nil
 	}
-	if err := s.People().checkProvable(person, by, s.Desired.Pipeline.TrustAuthors); err != nil {
+	file := channels.ApprovalFile{Digest: r.Digest, Comment: a.Comment, Passkey: a.Passkey, Release: a.Release,
+		Person: person}
+	if a.Passkey != nil {
+		if _, err := plan.VerifyAssertion(s.People(), a.Channel, &file); err != nil {
+			return Edit{}, Fail(fmt.Errorf("the passkey's assertion does not count: %w", err),
+				"ask for a new challenge: sluice approve %s %s --as %s --challenge", a.Channel, a.Release, person)
+		}
+	} else if err := s.People().checkProvable(person, by, s.Desired.Pipeline.TrustAuthors); err != nil {
 		return Edit{}, err
 	}
-	data, err := yaml.Marshal(channels.ApprovalFile{Digest: r.Digest, Comment: a.Comment})
+	data, err := yaml.Marshal(file)
 	return Edit{
 		Files: approvalFiles(s.Files, path.Join(channels.Dir, a.Channel, "approvals", a.Release, person+".yaml"),
 			data),
@@ -72,10 +85,56 @@ func (a Approve) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 
 // Confirm returns an error if the approval landed and does not count.
 func (a Approve) Confirm(after *Releases, by Person) error {
-	if person, err := after.People().FindApprover(a.As, by); err == nil && !a.isProven(after, person) {
-		return errNotCounted(person)
+	person, err := after.People().FindApprover(a.As, by)
+	switch {
+	case err != nil || a.isProven(after, person):
+		return nil //nolint:nilerr // it landed
+	case a.Passkey != nil:
+		return Fail(errors.New("it is committed but does not count"), "sluice validate says why")
 	}
-	return nil
+	return errNotCounted(person)
+}
+
+// Challenge is what a browser's navigator.credentials.get needs to make an Approve's Passkey.
+type Challenge struct {
+	Person           string   `json:"person"`
+	Nonce            string   `json:"nonce"`
+	Challenge        string   `json:"challenge"` // base64url
+	Origin           string   `json:"origin"`    // of the page that asks
+	RPID             string   `json:"rpId"`
+	Credentials      []string `json:"credentials"` // ids for allowCredentials, base64url
+	UserVerification string   `json:"userVerification"`
+}
+
+// Challenge returns the challenge for a person's passkeys, over the release's current digest.
+func (a Approve) Challenge(s *Releases, by Person, nonce string) (c Challenge, err error) {
+	if c.Person, err = s.People().FindApprover(a.As, by); err != nil {
+		return c, err
+	}
+	r, err := s.Release(a.Release)
+	if err != nil {
+		return c, err
+	}
+	if _, err := s.Channel(a.Channel); err != nil {
+		return c, err
+	}
+	for _, k := range s.People()[c.Person].Passkeys {
+		if c.Origin == "" {
+			c.Origin = k.Origin
+		}
+		if k.Origin == c.Origin {
+			c.Credentials = append(c.Credentials, k.ID)
+		}
+	}
+	at, err := url.Parse(c.Origin)
+	if err != nil || len(c.Credentials) == 0 {
+		return c, Fail(fmt.Errorf("sluice.yaml lists no passkey for %s", c.Person),
+			"add one under people.%s.passkeys (docs/signin.md)", c.Person)
+	}
+	statement := passkey.Statement{Channel: a.Channel, Version: a.Release, Digest: string(r.Digest), Nonce: nonce}
+	c.Nonce, c.RPID, c.UserVerification = nonce, at.Hostname(), "required"
+	c.Challenge = base64.RawURLEncoding.EncodeToString(statement.Challenge())
+	return c, nil
 }
 
 // isProven reports whether a person's approval of the release's current digest is proven.

@@ -129,8 +129,7 @@ func (s *Flags) People() People {
 	people := People{}
 	for name, p := range s.Tree.Settings.People {
 		if p != nil {
-			m := channels.Member(*p)
-			people[name] = &m
+			people[name] = &channels.Member{Email: p.Email, Keys: p.Keys, Roles: p.Roles}
 		}
 	}
 	return people

@@ -75,7 +75,9 @@ func (a Authority) fault() *releases.Fault {
 type Approval struct {
 	Commit string
 	Author releases.Person
-	Person string // member of people whose key signed the commit, as of its first parent; empty: none
+	// member of people whose key signed the commit, or whose passkey the file, as of the first parent; empty: none
+	Person  string
+	Refused string // why the file's passkey assertion does not count; empty: it does, or there is none
 }
 
 // ApprovalOf returns what change f in commit c says about an approval file that exists afterwards (R22). keys returns

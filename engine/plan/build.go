@@ -138,6 +138,10 @@ func (b *builder) proveApproval(past *PastChannel, a channels.ApprovalFile) (App
 	if !ok {
 		return Approved{}, false
 	}
+	if fact.Refused != "" {
+		b.desired.Faults = append(b.desired.Faults, manifest.Fault{File: a.File, Warning: true, Code: manifest.Unsigned,
+			Message: "does not count: its passkey assertion: " + fact.Refused})
+	}
 	member := b.set.Pipeline.People[a.Person]
 	if member == nil || !fact.ProvenFor(a.Person, member.Email, b.set.Pipeline.TrustAuthors) {
 		return Approved{}, false

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/channels/passkey"
 	"github.com/sluice-cd/sluice/engine/plan/kept"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -34,6 +35,7 @@ type History struct {
 	Kept         kept.State              // paths that keep an older value (R47)
 	CellFiles    map[string][]string     // by cell: commits that changed cell.yaml, oldest first; see findValidCell
 	KeyChanges   map[string][]KeyChange  // by cell: oldest first, at most keepKeyChanges
+	Passkeys     passkey.Log             // people's passkeys, as approvals used them
 
 	Last struct{ Commit, Base string } // the newest commit if the engine wrote it, and the commit it was decided on
 }
@@ -329,6 +331,9 @@ func (h *History) foldApproval(
 		return nil
 	}
 	a, err := ApprovalOf(c, f, h.peopleKeys(open, cache))
+	if err == nil {
+		a, err = h.foldAssertion(a, c, f, channel, open, cache)
+	}
 	if err != nil {
 		return err
 	}

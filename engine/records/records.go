@@ -4,8 +4,8 @@
 //
 // The package holds values and limits, and does no I/O; engine/store has two implementations of Store. No plan reads a
 // record, and no record holds intent: a deleted database must lose nothing that git lacks. Every process that shares
-// the store may write records, whether it leads or not. Processes are not notified of each other's writes, and read
-// again to see them.
+// the store may write records, whether it leads or not. The store notifies the other processes of each write
+// (engine.RecordWatch).
 //
 // Many goroutines and processes may call a Store's methods at once. Of several writes on the same version one succeeds.
 package records

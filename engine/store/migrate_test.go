@@ -178,7 +178,7 @@ func wantUsable(t *testing.T, s *store.Store) {
 	if err != nil || len(made) != 1 {
 		t.Errorf("grant: %+v (%v)", made, err)
 	}
-	if err := s.AddToken(ctx, access.Token{Name: "bo", Role: access.Admin, Hash: "h"}); err != nil {
+	if err := s.AddToken(ctx, access.Token{Name: "bo", Roles: access.Roles{access.Admin}, Hash: "h"}); err != nil {
 		t.Error(err)
 	}
 	if r, err := s.Records().Put(ctx, records.Record{Kind: "session", Key: "new",

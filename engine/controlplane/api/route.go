@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -30,6 +31,7 @@ type Route struct {
 	Method, Path string
 	Audience     Audience
 	RequiresKey  bool           // with Cell: not where cells name themselves
+	OfCell       bool           // {name} is a cell: the role need hold for its channel only
 	Operation    huma.Operation // for the OpenAPI document; describeRoute adds Method, Path, Security and Errors
 	Handler      Handler
 	Typed        func(huma.API, huma.Operation)
@@ -61,14 +63,17 @@ const (
 // Caller is an identified client.
 type Caller struct {
 	Listener   Listener
-	Cell       string      // proved by its key; at a plain listener, as named in the request
-	Key        string      // proved by the connection, in identity.FormatKey's format
-	Boot       string      // boot id of a cell's agent; empty: an agent of an older version
-	NewKey     bool        // Key is the cell's next key, and the previous one is still valid
-	Role       access.Role // of a person or a program; empty if unknown
+	Cell       string        // proved by its key; at a plain listener, as named in the request
+	Key        string        // proved by the connection, in identity.FormatKey's format
+	Boot       string        // boot id of a cell's agent; empty: an agent of an older version
+	NewKey     bool          // Key is the cell's next key, and the previous one is still valid
+	Grants     access.Grants // of a person or a program; none if unknown
 	RemoteAddr string
-	Name       string // of the person or program, for the audit; empty if not identified
-	TokenHash  string // hash of the token in the request; empty without one
+	Name       string         // of the person or program, for the audit; empty if not identified
+	TokenHash  string         // hash of the token in the request; empty without one
+	Person     *access.Person // who signed in, or a workload; nil: neither
+	Session    string         // hash of the secret of the session; empty without one
+	Until      time.Time      // when what the caller showed ends; zero: never, or when somebody ends it
 }
 
 // IsLocal reports whether the caller is on this machine.

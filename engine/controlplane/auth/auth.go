@@ -1,19 +1,21 @@
 // Package auth identifies and authorises callers. No other package does.
 //
 // Cells are identified by the key that their connection proved at the cells' listener, looked up in the newest roster
-// for every request. People and programs send tokens that have roles. A unix socket is the machine administrator's, and
-// everyone on the machine may read over plain loopback. Without a cells' listener cells name themselves, on this
-// machine only. A new way to sign in belongs here and ends in an api.Caller with a role.
+// for every request. Operators send tokens that have roles; people who signed in send the secret of a session, and
+// workloads a token of their issuer's, and both have the roles that sluice.yaml gives them (SignedIn). A unix socket is
+// the machine administrator's, and everyone on the machine may read over plain loopback. Without a cells' listener
+// cells name themselves, on this machine only. A new way to sign in belongs here and ends in an api.Caller with grants.
 //
-// The package has no sessions: a removed token or key becomes invalid within seconds, for open streams too
-// (StillAllowsCell, StillAllowsRole). A refused caller is not told the reason, which goes to the log. All methods may
-// be called from any goroutine.
+// A removed token, session or key becomes invalid within seconds, for open streams too (StillAllowsCell,
+// StillAllowsRole). A refused caller is not told the reason, which goes to the log. All methods may be called from any
+// goroutine.
 package auth
 
 import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2/queryparam"
@@ -51,9 +53,10 @@ type Tokens interface {
 type Options struct {
 	Members Members // nil if cells have no keys
 	View    func() *view.View
-	Tokens  Tokens // nil if there are no tokens
-	Facts   Facts  // nil: refused former keys are only logged
-	Keyed   bool   // cells are served at a listener of their own, by key
+	Tokens  Tokens   // nil if there are no tokens
+	SignIn  SignedIn // nil: nobody can sign in
+	Facts   Facts    // nil: refused former keys are only logged
+	Keyed   bool     // cells are served at a listener of their own, by key
 	Log     zerolog.Logger
 	Metrics *metrics.Metrics
 }
@@ -63,17 +66,21 @@ type Auth struct {
 	members    Members
 	view       func() *view.View
 	tokens     Tokens
+	signIn     SignedIn
 	keyed      bool
 	log        zerolog.Logger
 	metrics    *metrics.Metrics
 	tokenCache tokenCache
 	boots      bootWatch
 	formerKeys formerKeys
+
+	crossOrigin http.CrossOriginProtection
 }
 
 // New returns an Auth and starts nothing.
 func New(o Options) *Auth {
-	return &Auth{members: o.Members, view: o.View, tokens: o.Tokens, keyed: o.Keyed, log: o.Log, metrics: o.Metrics,
+	return &Auth{members: o.Members, view: o.View, tokens: o.Tokens, signIn: o.SignIn, keyed: o.Keyed, log: o.Log,
+		metrics:    o.Metrics,
 		tokenCache: tokenCache{tokens: o.Tokens, clockStart: time.Now()},
 		boots:      bootWatch{clockStart: time.Now(), cells: map[string]*sightings{}},
 		formerKeys: formerKeys{facts: o.Facts, noted: map[string]time.Time{}}}
@@ -97,7 +104,7 @@ func (a *Auth) Serves(listener api.Listener, r *api.Route) bool {
 func (a *Auth) Admit(
 	w http.ResponseWriter, r *http.Request, route *api.Route, listener api.Listener,
 ) (*api.Caller, bool) {
-	if listener != api.Cells && fromForeignPage(r, route, listener) {
+	if listener != api.Cells && (fromForeignPage(r, route, listener) || a.crossOrigin.Check(r) != nil) {
 		api.WriteProblem(w, http.StatusForbidden, "A page of another site asked for this, which no page may.")
 		return nil, false
 	}
@@ -109,10 +116,7 @@ func (a *Auth) Admit(
 			api.WriteNotReady(w)
 			return nil, false
 		case err != nil:
-			api.SetRetryAfter(w, 5)
-			api.WriteProblem(w, http.StatusServiceUnavailable,
-				"This replica has not heard of its store for a while, and may have missed a revocation: ask again, "+
-					"another replica may answer.")
+			writeStale(w)
 			return nil, false
 		}
 	}
@@ -124,6 +128,12 @@ func (a *Auth) Admit(
 	case errors.Is(err, access.ErrUnknown):
 		WriteUnauthorized(w, listener)
 		return c, false
+	case errors.Is(err, engine.ErrNotReady):
+		api.WriteNotReady(w)
+		return c, false
+	case errors.Is(err, errStale):
+		writeStale(w)
+		return c, false
 	case errors.Is(err, errTooManyUnknown):
 		a.metrics.CountShed("tokens")
 		api.SetRetryAfter(w, 2)
@@ -134,7 +144,7 @@ func (a *Auth) Admit(
 		api.WriteError(w, err)
 		return c, false
 	}
-	switch status := refusalStatus(c, route.Audience); {
+	switch status := refusalStatus(c, route.Audience, a.channelOf(route, r)); {
 	case status == http.StatusUnauthorized:
 		if listener == api.Cells && a.members != nil {
 			a.log.Debug().Str("key", c.Key).Str("from",
@@ -146,7 +156,8 @@ func (a *Auth) Admit(
 		}
 		WriteUnauthorized(w, listener)
 	case status == http.StatusForbidden:
-		api.WriteProblem(w, status, "This requires the role "+string(route.Audience)+": ask for a token that has it.")
+		api.WriteProblem(w, status, "This requires the role "+string(route.Audience)+": ask for a token that has it, "+
+			"or have access in sluice.yaml give it to you.")
 	case route.Audience == api.Cell && !a.namesOwnCell(c, r):
 		WriteForbidden(w, c)
 	case route.Audience == api.Cell && a.foundClone(r.Context(), c):
@@ -204,41 +215,70 @@ func (a *Auth) identifyCaller(r *http.Request, listener api.Listener) (*api.Call
 		}
 		return c, err
 	case listener == api.Socket:
-		c.Role, c.Name = access.Admin, "administrator of this machine"
+		c.Grants.Everywhere, c.Name = access.Roles{access.Admin}, "administrator of this machine"
 	case listener == api.Loopback:
-		c.Role = access.Viewer
+		c.Grants.Everywhere = access.Roles{access.Viewer}
+	case listener == api.People:
+		if err := a.authenticateCookie(c, r); err != nil {
+			return c, err
+		}
 	}
-	if c.Role != "" {
+	if c.Grants.Any() {
 		peerOf(r.Context()).welcome()
 	}
 	return c, nil
 }
 
-// authenticateToken sets c's role and name from a token. An invalid token is refused even where none is needed.
+// channelOf returns the channel that a request of the route concerns; empty: none, several, or an unknown one.
+func (a *Auth) channelOf(route *api.Route, r *http.Request) string {
+	if !route.OfCell || a.view == nil {
+		return ""
+	}
+	if v := a.view(); v != nil {
+		if cell := v.Desired.Cells[r.PathValue("name")]; cell != nil {
+			return cell.Channel
+		}
+	}
+	return ""
+}
+
+// authenticateToken sets c's grants and name from a token. An invalid token is refused even where none is needed.
 func (a *Auth) authenticateToken(ctx context.Context, c *api.Caller, secret string) error {
-	if secret == "" {
+	switch {
+	case secret == "":
 		return access.ErrUnknown
+	case strings.HasPrefix(secret, access.SessionPrefix):
+		return a.authenticateSession(c, secret)
+	case strings.Count(secret, ".") == 2: // a JWT; secrets of ours have no dots
+		return a.authenticateWorkload(ctx, c, secret)
 	}
 	c.TokenHash = identity.HashSecret(secret)
 	t, err := a.tokenCache.lookUp(ctx, c.TokenHash)
 	if err == nil {
-		c.Role, c.Name = t.Role, t.Name
+		c.Grants.Everywhere, c.Name, c.Until = t.Roles, t.Name, t.Expires
 	}
 	return err
 }
 
 // StillAllowsRole reports whether a caller admitted earlier may still use a people's route: the token may have been
-// removed.
+// removed, or the session ended.
 func (a *Auth) StillAllowsRole(ctx context.Context, c *api.Caller, audience api.Audience) bool {
-	if c.TokenHash == "" {
+	switch {
+	case !c.Until.IsZero() && time.Now().After(c.Until):
+		return false
+	case c.Session != "":
+		_, g, _, err := a.signIn.Session(c.Session)
+		return err == nil && a.CheckFresh() == nil && g.Permits(access.Role(audience), "")
+	case c.TokenHash == "":
 		return true
 	}
 	t, err := a.tokenCache.lookUp(ctx, c.TokenHash)
-	return err == nil && t.Role.Permits(access.Role(audience))
+	return err == nil && t.Roles.Permits(access.Role(audience))
 }
 
-// refusalStatus returns the HTTP status with which a caller is refused, or 0 if the caller is admitted.
-func refusalStatus(c *api.Caller, audience api.Audience) int {
+// refusalStatus returns the HTTP status with which a caller is refused, or 0 if the caller is admitted. channel is the
+// one that the request concerns; empty: none, or several.
+func refusalStatus(c *api.Caller, audience api.Audience, channel string) int {
 	switch audience {
 	case api.Public, api.Hook:
 		return 0
@@ -251,7 +291,7 @@ func refusalStatus(c *api.Caller, audience api.Audience) int {
 			return 0
 		}
 	default:
-		if c.Role.Permits(access.Role(audience)) {
+		if c.Grants.Permits(access.Role(audience), channel) {
 			return 0
 		}
 		if c.Name != "" {
@@ -295,7 +335,7 @@ func WriteUnauthorized(w http.ResponseWriter, listener api.Listener) {
 	w.Header().Set("WWW-Authenticate", `Bearer realm="sluice"`)
 	api.WriteProblem(w, http.StatusUnauthorized,
 		"A valid token is required in the header Authorization: Bearer …: sluice token add makes one, and a unix "+
-			"socket needs none.")
+			"socket needs none. People sign in with sluice login, or in a browser at "+LoginPath+", where that is set up.")
 }
 
 // refuseFormerKey answers 401 to a machine that has proved a key that its cell had before. It is told so: whoever has

@@ -35,9 +35,9 @@ type Operator = access.Token
 
 // NewOperator is the request for a token.
 type NewOperator struct {
-	Name string `json:"name" minLength:"1" maxLength:"100" pattern:"^[A-Za-z0-9][A-Za-z0-9._@-]*$" doc:"name of the person or program; unique"`
-	Role string `json:"role" enum:"viewer,operator,approver,admin"`
-	For  string `json:"for,omitempty" doc:"how long the token is valid, such as 720h; default: until it is removed"`
+	Name  string   `json:"name" minLength:"1" maxLength:"100" pattern:"^[A-Za-z0-9][A-Za-z0-9._@-]*$" doc:"name of the person or program; unique"`
+	Roles []string `json:"roles" minItems:"1" maxItems:"4" enum:"viewer,operator,approver,admin"`
+	For   string   `json:"for,omitempty" doc:"how long the token is valid, such as 720h; default: until it is removed"`
 }
 
 // OperatorToken is a token with its secret, which is shown once.
@@ -57,11 +57,15 @@ func (o *tokenHandlers) addToken(ctx context.Context, in *operatorInput) (*opera
 	if o.tokens == nil {
 		return nil, huma.Error409Conflict("This control plane has no store of tokens.")
 	}
-	token, secret, err := NewToken(in.Body.Name, access.Role(in.Body.Role), in.Body.For, time.Now())
+	roles, err := access.ParseRoles(in.Body.Roles...)
 	if err != nil {
 		return nil, huma.Error422UnprocessableEntity(err.Error())
 	}
-	if err := o.auditor.record(ctx, "add the token "+token.Name+" with the role "+string(token.Role)); err != nil {
+	token, secret, err := NewToken(in.Body.Name, roles, in.Body.For, time.Now())
+	if err != nil {
+		return nil, huma.Error422UnprocessableEntity(err.Error())
+	}
+	if err := o.auditor.record(ctx, "add the token "+token.Name+" with "+token.DescribeRoles()); err != nil {
 		return nil, err
 	}
 	err = o.tokens.AddToken(ctx, token)
@@ -79,8 +83,8 @@ var operatorName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$`)
 const secretPrefix = "sluice_"
 
 // NewToken returns a token to store, and its secret.
-func NewToken(name string, role access.Role, lasts string, now time.Time) (access.Token, string, error) {
-	t := access.Token{Name: name, Role: role, Created: now}
+func NewToken(name string, roles access.Roles, lasts string, now time.Time) (access.Token, string, error) {
+	t := access.Token{Name: name, Roles: roles, Created: now}
 	if !operatorName.MatchString(name) {
 		return t, "", errors.New(
 			"a token's name has 1 to 100 letters, digits and . _ @ -, and begins with a letter or a digit: logs and " +

@@ -13,7 +13,7 @@ import (
 func TestTokenNames(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"", "ada\x1b[2J", "ada\nbob", "-x", strings.Repeat("a", 101)} {
-		if _, _, err := peopleapi.NewToken(name, access.Viewer, "", time.Now()); err == nil {
+		if _, _, err := peopleapi.NewToken(name, access.Roles{access.Viewer}, "", time.Now()); err == nil {
 			t.Errorf("a token for %q", name)
 		}
 	}

@@ -26,6 +26,7 @@ type notification struct {
 	Known    bool     `json:"known,omitempty"`
 	Pushed   bool     `json:"pushed,omitempty"`
 	Flags    bool     `json:"flags,omitempty"`
+	Records  []string `json:"records,omitempty"`
 }
 
 // payloads encodes a notification, as several payloads if it is too long for one.
@@ -182,6 +183,7 @@ func (s *Store) decodeNotification(payload string) (out engine.StoreUpdate, ok b
 	if len(n.Versions) == len(n.Cells) {
 		s.versions.recordReceived(n)
 	}
-	return engine.StoreUpdate{Cells: n.Cells, Material: n.Material, Known: n.Known, Pushed: n.Pushed, Flags: n.Flags},
+	return engine.StoreUpdate{Cells: n.Cells, Material: n.Material, Known: n.Known, Pushed: n.Pushed, Flags: n.Flags,
+			Records: n.Records},
 		true
 }

@@ -103,7 +103,7 @@ func (t *transaction) Now() (time.Time, error) { return t.store.readClock(t.ctx,
 // Notify sends a notification with the transaction.
 func (t *transaction) Notify(n engine.StoreUpdate) {
 	payloads, err := notification{By: t.store.name, Cells: n.Cells, Material: n.Material, Known: n.Known,
-		Flags: n.Flags}.payloads()
+		Flags: n.Flags, Records: n.Records}.payloads()
 	if err != nil {
 		t.failed = err
 		return

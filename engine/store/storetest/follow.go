@@ -75,6 +75,11 @@ func follow(t *testing.T, open Open) {
 	updateLog(t, news, "a kill that landed", flagged)
 	must(t, b.SetFlagsMark(ctx, plan.FlagsMark{Commit: "77aa", Height: 7}))
 	updateLog(t, news, "the flags repository's newest commit", flagged)
+	recorded := func(n engine.StoreUpdate) bool { return slices.Contains(n.Records, "session/ada") }
+	kept := mustPut(t, b, record("ada", 0, `{}`))
+	updateLog(t, news, "a record", recorded)
+	must(t, b.Records().Delete(ctx, kept.Kind, kept.Key, kept.Version))
+	updateLog(t, news, "a deleted record", recorded)
 	must(t, b.NotifyPush(ctx))
 	beat() // nothing more
 	cancel()

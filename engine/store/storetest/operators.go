@@ -11,12 +11,12 @@ import (
 
 func operators(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	ada := access.Token{Name: "ada", Role: access.Admin, Hash: "h1", Created: noon}
-	ci := access.Token{Name: "ci", Role: access.Operator, Hash: "h2", Created: noon, Expires: noon.Add(time.Hour)}
+	ada := access.Token{Name: "ada", Roles: access.Roles{access.Admin}, Hash: "h1", Created: noon}
+	ci := access.Token{Name: "ci", Roles: access.Roles{access.Operator, access.Approver}, Hash: "h2", Created: noon, Expires: noon.Add(time.Hour)}
 	must(t, s.AddToken(ctx, ci))
 	must(t, s.AddToken(ctx, ada))
-	for _, again := range []access.Token{{Name: "ada", Role: access.Viewer, Hash: "h3", Created: noon},
-		{Name: "eve", Role: access.Admin, Hash: "h1", Created: noon}} {
+	for _, again := range []access.Token{{Name: "ada", Roles: access.Roles{access.Viewer}, Hash: "h3", Created: noon},
+		{Name: "eve", Roles: access.Roles{access.Admin}, Hash: "h1", Created: noon}} {
 		if err := s.AddToken(ctx, again); !errors.Is(err, access.ErrTaken) {
 			t.Errorf("%+v: %v, not ErrTaken", again, err)
 		}

@@ -2,6 +2,8 @@ package tables
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/store/rows"
@@ -15,7 +17,7 @@ func (o Operators) AddToken(ctx context.Context, t access.Token) error {
 	return o.db.Write(ctx, "store the token of "+t.Name, func(tx Tx) error {
 		added, err := tx.Exec(`INSERT INTO operators (name, role, hash, created, expires) VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT DO NOTHING`,
-			t.Name, string(t.Role), t.Hash, rows.Millis(t.Created), rows.Millis(t.Expires))
+			t.Name, t.Roles.String(), t.Hash, rows.Millis(t.Created), rows.Millis(t.Expires))
 		if err != nil || added > 0 {
 			return err
 		}
@@ -60,9 +62,25 @@ func (o Operators) Token(ctx context.Context, hash string) (access.Token, error)
 func (o Operators) queryTokens(ctx context.Context, query string, args ...any) ([]access.Token, error) {
 	return readTx(ctx, o.db, "read operators' tokens", func(r Reader) ([]access.Token, error) {
 		return queryRows(r, func(t *access.Token) []any {
-			return []any{&t.Name, &t.Role, &t.Hash, millisColumn{&t.Created}, millisColumn{&t.Expires}}
+			return []any{&t.Name, rolesColumn{&t.Roles}, &t.Hash, millisColumn{&t.Created}, millisColumn{&t.Expires}}
 		}, query, args...)
 	})
+}
+
+// rolesColumn scans roles from their names with commas between them. A name that this version does not know permits
+// nothing.
+type rolesColumn struct{ to *access.Roles }
+
+func (c rolesColumn) Scan(column any) error {
+	names, ok := column.(string)
+	if !ok {
+		return fmt.Errorf("roles are stored as %T, not as text", column)
+	}
+	*c.to = nil
+	for name := range strings.SplitSeq(names, ",") {
+		*c.to = append(*c.to, access.Role(name))
+	}
+	return nil
 }
 
 // RecordAudit stores an entry of who did what, and deletes the oldest beyond access.MaxAuditEntries.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
@@ -83,6 +84,7 @@ func (t Records) Put(ctx context.Context, r records.Record) (records.Record, err
 			statement, args = `INSERT INTO records (kind, key, version, updated, body) VALUES ($1, $2, $3, $4, $5)
 				ON CONFLICT DO NOTHING`, args[:5]
 		}
+		tx.Notify(changedRecord(r.Kind, r.Key))
 		written, err := tx.Exec(statement, args...)
 		if err != nil || written > 0 {
 			return err
@@ -101,6 +103,11 @@ func (t Records) Put(ctx context.Context, r records.Record) (records.Record, err
 	return r, nil
 }
 
+// changedRecord is what other processes are notified of. After an error nothing is committed, and nobody is notified.
+func changedRecord(kind, key string) engine.StoreUpdate {
+	return engine.StoreUpdate{Records: []string{kind + "/" + key}}
+}
+
 // Delete deletes the record with that version. Else records.ErrConflict.
 func (t Records) Delete(ctx context.Context, kind, key string, version int64) error {
 	op := fmt.Sprintf("delete %.80q of %.80q", key, kind)
@@ -108,6 +115,7 @@ func (t Records) Delete(ctx context.Context, kind, key string, version int64) er
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	return t.db.Write(ctx, op, func(tx Tx) error {
+		tx.Notify(changedRecord(kind, key))
 		deleted, err := tx.Exec(`DELETE FROM records WHERE kind = $1 AND key = $2 AND version = $3`, kind, key, version)
 		if err != nil || deleted > 0 {
 			return err

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"os/user"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,7 @@ func TokenVerb(a *cli.App) *cobra.Command {
 	cmd := cli.Group("token", "Manage the access tokens of people and programs",
 		`A request to the control plane over https:// shows a token, $SLUICE_TOKEN, with a role: viewer
 reads; operator also acts on cells and rollouts, approver on approvals; admin does everything. A
-token is stored as a hash, and shown once.
+token may have several roles, and is stored as a hash, and shown once.
 
 These commands ask the control plane (--server, as an administrator) or, on the server's machine,
 use the store in --data or --database.`,
@@ -33,7 +34,8 @@ use the store in --data or --database.`,
 }
 
 func tokenAddVerb(a *cli.App) *cobra.Command {
-	var role, file string
+	var roles []string
+	var file string
 	var lasts time.Duration
 	cmd := &cobra.Command{
 		Use:   "add NAME --role ROLE",
@@ -42,7 +44,7 @@ func tokenAddVerb(a *cli.App) *cobra.Command {
   sluice token add prometheus --role viewer --data /var/lib/sluice --token-file /etc/prometheus/sluice`,
 		Args: cli.ArgumentCount(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			as, err := access.ParseRole(role)
+			as, err := access.ParseRoles(roles...)
 			if err != nil {
 				return cli.UsageError(cmd, "--role: %w", err)
 			}
@@ -75,7 +77,8 @@ func tokenAddVerb(a *cli.App) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&role, "role", "", "`ROLE`: viewer, operator, approver or admin")
+	f.StringSliceVar(&roles, "role", nil,
+		"`ROLE`: viewer, operator, approver or admin; or several, with commas between them")
 	f.DurationVar(&lasts, "for", 0, "how long the token is valid (default: until it is removed)")
 	f.StringVar(&file, "token-file", "",
 		"write the token to this `FILE`, readable by its owner only, instead of printing it")
@@ -83,7 +86,7 @@ func tokenAddVerb(a *cli.App) *cobra.Command {
 	return cmd
 }
 
-func createToken(ctx context.Context, a *cli.App, name string, role access.Role,
+func createToken(ctx context.Context, a *cli.App, name string, roles access.Roles,
 	lasts time.Duration) (made peopleapi.OperatorToken, err error) {
 	end := "" // none
 	if lasts > 0 {
@@ -91,14 +94,14 @@ func createToken(ctx context.Context, a *cli.App, name string, role access.Role,
 	}
 	if a.Server != "" {
 		return made, a.CallServer(ctx, http.MethodPost, "/v1/tokens",
-			peopleapi.NewOperator{Name: name, Role: string(role), For: end}, &made)
+			peopleapi.NewOperator{Name: name, Roles: strings.Split(roles.String(), ","), For: end}, &made)
 	}
-	record, secret, err := peopleapi.NewToken(name, role, end, time.Now())
+	record, secret, err := peopleapi.NewToken(name, roles, end, time.Now())
 	if err != nil {
 		return made, err
 	}
 	return peopleapi.OperatorToken{Operator: record, Token: secret}, withStore(ctx, a,
-		"add the token "+name+" with the role "+string(role), func(st cli.Store) error {
+		"add the token "+name+" with "+record.DescribeRoles(), func(st cli.Store) error {
 			return st.AddToken(ctx, record)
 		})
 }
@@ -139,10 +142,10 @@ func tokenListVerb(a *cli.App) *cobra.Command {
 					if !t.IsValid(time.Now()) {
 						until.Colour = cli.Red
 					}
-					rows = append(rows, []cli.Field{cli.Text(t.Name), cli.Text(string(t.Role)),
+					rows = append(rows, []cli.Field{cli.Text(t.Name), cli.Text(t.Roles.String()),
 						cli.Text(cli.FormatTime(t.Created.Round(time.Second))), until})
 				}
-				a.Stdout.PrintTable([]string{"NAME", "ROLE", "SINCE", "UNTIL"}, rows)
+				a.Stdout.PrintTable([]string{"NAME", "ROLES", "SINCE", "UNTIL"}, rows)
 			})
 		},
 	}

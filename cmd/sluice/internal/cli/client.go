@@ -41,9 +41,26 @@ func (a *App) GetResource(ctx context.Context, path string, into any) error {
 	return a.CallServer(ctx, http.MethodGet, path, nil, into)
 }
 
-// CallServer sends a request to the control plane, with the token in $SLUICE_TOKEN if there is one. in and into
-// are JSON, and may be nil.
+// CallServer sends a request to the control plane, with the token in $SLUICE_TOKEN or of sluice login if there is one.
+// in and into are JSON, and may be nil.
 func (a *App) CallServer(ctx context.Context, method, path string, in, into any) error {
+	token := a.Getenv("SLUICE_TOKEN")
+	if token == "" {
+		kept, err := a.SavedSession()
+		if err != nil {
+			return err
+		}
+		token = kept.Token
+	}
+	return a.callServer(ctx, method, path, token, in, into)
+}
+
+// CallServerUnauthorised is CallServer without a token.
+func (a *App) CallServerUnauthorised(ctx context.Context, method, path string, in, into any) error {
+	return a.callServer(ctx, method, path, "", in, into)
+}
+
+func (a *App) callServer(ctx context.Context, method, path, token string, in, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
 	var body io.Reader
@@ -66,7 +83,7 @@ func (a *App) CallServer(ctx context.Context, method, path string, in, into any)
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if token := a.Getenv("SLUICE_TOKEN"); token != "" {
+	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	// Redirects are not followed: the token would go to another server.
@@ -156,10 +173,11 @@ func responseError(a *App, resp *http.Response, response []byte) error {
 			"the token in SLUICE_TOKEN is mistyped, removed or expired; to make another, on the server's "+
 				"machine: sluice token add NAME --role ROLE")
 	case status == http.StatusUnauthorized:
-		return Fail(err,
-			"set SLUICE_TOKEN to a token; to make one, on the server's machine: sluice token add NAME --role ROLE")
+		return Fail(err, "set SLUICE_TOKEN to a token; to make one, on the server's machine: sluice token add NAME --role "+
+			"ROLE; or, where people can sign in: sluice login --server %s", a.Server)
 	case status == http.StatusForbidden:
-		return Fail(err, "ask an administrator for a token with another role: sluice token add NAME --role ROLE")
+		return Fail(err, "ask an administrator for a token with another role: sluice token add NAME --role ROLE; or, who "+
+			"signed in, for access in sluice.yaml")
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
 		return Fail(err, "try again in a moment; the server's log and /readyz say what it is short of")
 	case status/100 == 5:

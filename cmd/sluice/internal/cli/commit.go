@@ -118,6 +118,9 @@ func (w *ApprovalOptions) AddFlags(cmd *cobra.Command) {
 	f.StringVar(&w.Comment, "comment", "", "comment to store with the approval")
 }
 
+// As returns the person who approves; empty: the one with the committer's address.
+func (w *ApprovalOptions) As() string { return w.person }
+
 // CommitApproval commits an approval, signed with a key that sluice.yaml lists for the person. d returns the
 // decision of that person.
 func CommitApproval[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[S], w ApprovalOptions,

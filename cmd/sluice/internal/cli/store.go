@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/engine/store/postgres"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -35,6 +36,7 @@ type Store interface {
 	// before, else it returns plan.ErrStale.
 	Fact(ctx context.Context, name string) (string, error)
 	SetFact(ctx context.Context, name, before, value string) error
+	Records() records.Store
 	Close() error
 }
 

@@ -157,26 +157,3 @@ func blockingVerdicts(ctx context.Context, a *cli.App, repo *cli.OpenRepository,
 	}
 	return strings.Join(gates, "; ")
 }
-
-func ApproveVerb(a *cli.App) *cobra.Command {
-	var w cli.ApprovalOptions
-	cmd := &cobra.Command{
-		Use:     "approve CHANNEL V",
-		GroupID: cli.GroupDecide,
-		Short:   "Approve a release for a channel, signed with your SSH key",
-		Long: `Commits channels/CHANNEL/approvals/V/PERSON.yaml with the release's digest, signed with an SSH key
-that sluice.yaml lists for you under people. The key is --key, or git's user.signingKey, or one that
-your SSH agent holds. An approval by an author of the release never counts.`,
-		Example: `  sluice approve dedicated 2026.11.3
-  sluice approve dedicated 2026.11.3 --as ada --key ~/.ssh/id_ed25519 --comment "tried it on staging"`,
-		Args: cli.ArgumentCount(2, 2, "CHANNEL and V, the release's version,"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return cli.CommitApproval(a, cmd, a.ReleaseRepository(), w,
-				func(as string) edits.Decision[*edits.Releases] {
-					return edits.Approve{Channel: args[0], Release: args[1], As: as, Comment: w.Comment}
-				})
-		},
-	}
-	w.AddFlags(cmd)
-	return cmd
-}

@@ -84,6 +84,9 @@ func (e *runningEngine) webhooks() (all []repository.Webhook, ok bool) {
 
 // extendOptions adds flags to the control plane. A push hook for either repository triggers a read of both.
 func (n *runningAnnouncer) extendOptions(o *controlplane.Options, e *runningEngine) {
+	if n == nil {
+		return
+	}
 	o.Flags, o.Outbox = n, e.store
 	o.Collectors = append(o.Collectors, n.sender.Collector())
 	o.OnPush = func() {
@@ -96,7 +99,11 @@ func (n *runningAnnouncer) extendOptions(o *controlplane.Options, e *runningEngi
 }
 
 // startLoops runs the announcer and the sender of webhooks until ctx ends.
-func (n *runningAnnouncer) startLoops(ctx context.Context, g *errgroup.Group, watch <-chan struct{}) {
+func (n *runningAnnouncer) startLoops(ctx context.Context, g *errgroup.Group, log zerolog.Logger) {
+	if n == nil {
+		return
+	}
+	watch := watchPushes(ctx, n.repo, log)
 	g.Go(func() error { return n.Run(ctx, watch) })
 	g.Go(func() error { return n.sender.Run(ctx) })
 }

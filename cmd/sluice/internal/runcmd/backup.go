@@ -10,9 +10,11 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/controlplane/signin"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/store"
 )
@@ -82,8 +84,8 @@ func RestoreVerb(a *cli.App) *cobra.Command {
 		GroupID: cli.GroupRun,
 		Short:   "Put a backup in place of the store in --data, which is kept beside it",
 		Long: `Checks the backup first, and refuses while serve runs in DIR. What the backup lacks, git and the
-cells' reports tell again; a one-time token that was used since is void. A database (--database) is
-restored with its own tools.`,
+cells' reports tell again; a one-time token that was used since is void, and whoever was signed in
+signs in again. A database (--database) is restored with its own tools.`,
 		Example: `  sluice restore --data /var/lib/sluice --from /backup/sluice.db`,
 		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -133,6 +135,9 @@ func restoreStore(ctx context.Context, file, backup string, now time.Time) (befo
 		return "", cli.Fail(fmt.Errorf("%s can't be used: %w", backup, err),
 			"name a file that sluice backup wrote; the store is as it was")
 	}
+	if err := endSessions(ctx, copied); err != nil {
+		return "", err
+	}
 	aside := file + ".before-" + now.UTC().Format("20060102T150405Z")
 	switch err := os.Rename(file, aside); {
 	case err == nil:
@@ -144,6 +149,17 @@ func restoreStore(ctx context.Context, file, backup string, now time.Time) (befo
 		return before, err
 	}
 	return before, os.Rename(copied, file)
+}
+
+// endSessions ends the sessions in a restored store: some have ended since the backup was made.
+func endSessions(ctx context.Context, file string) (err error) {
+	st, err := store.Open(ctx, file, zerolog.Nop())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	_, err = signin.EndAll(ctx, st.Records())
+	return err
 }
 
 // sideFiles are the suffixes of the files that SQLite keeps beside a database.

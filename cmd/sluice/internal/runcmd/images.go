@@ -1,6 +1,7 @@
 package runcmd
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"path"
@@ -9,8 +10,10 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/images"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/releases"
@@ -98,4 +101,18 @@ func (s *imageService) warming(release releases.Digest, moved time.Time) (plan.W
 	w, begun := s.Warming(release)
 	return plan.Warming{Images: w.Images, Ready: w.Ready, Bytes: w.Bytes, Here: w.Here,
 		Until: moved.Add(s.warmWithin)}, !begun || !w.Complete()
+}
+
+// extendOptions adds images to what is served.
+func (s *imageService) extendOptions(o *controlplane.Options) {
+	if s != nil {
+		o.Images, o.Collectors = s.Service, append(o.Collectors, s.Collector())
+	}
+}
+
+// startLoops fetches images ahead of time until ctx ends.
+func (s *imageService) startLoops(ctx context.Context, g *errgroup.Group) {
+	if s != nil {
+		g.Go(func() error { return s.Run(ctx) })
+	}
 }

@@ -26,10 +26,16 @@ import (
 // defaultListen is the default of --listen; the examples name it too.
 const defaultListen = "127.0.0.1:7600"
 
+// serveOptions are the flags of serve.
+type serveOptions struct {
+	engine engineOptions
+	listen listenOptions
+	images imageOptions
+	signIn signInOptions
+}
+
 func ServeVerb(a *cli.App) *cobra.Command {
-	var r engineOptions
-	var d listenOptions
-	var i imageOptions
+	var o serveOptions
 	cmd := &cobra.Command{
 		Use:     "serve --repo R --data DIR",
 		GroupID: cli.GroupRun,
@@ -42,7 +48,8 @@ by polling.
 
 People and hooks connect to --listen: on loopback anyone on the machine may read, a unix socket is
 for the machine's administrator, and any other address takes https:// and a token (sluice token
-add). Cells connect to --cells, each with a key of its own (sluice cell add). The control plane's
+add), or people sign in there at the identity provider that --oidc-issuer names (docs/signin.md); access
+in sluice.yaml says who has which role. Cells connect to --cells, each with a key of its own (sluice cell add). The control plane's
 own keys, active and standby, are made at the first start in DIR/tls: keep a copy, since cells know
 no other. Replicas share them. Without --cells, cells have no keys and name themselves: for trying
 things out, on this machine only.
@@ -58,11 +65,12 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
   sluice serve --repo /srv/git/releases.git --flags-repo /srv/git/flags.git --data /var/lib/sluice
   sluice serve --repo ssh://git@git.example/releases --data /var/lib/sluice --listen unix:///run/sluice.sock --listen https://0.0.0.0:7600 --cells 0.0.0.0:7601 --cells-address sluice.example.com:7601`,
 		Args: cli.ArgumentCount(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error { return serve(a, cmd, r, d, i) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return serve(a, cmd, o) },
 	}
-	f := cmd.Flags()
-	d.addFlags(cmd)
-	i.addFlags(cmd)
+	f, r := cmd.Flags(), &o.engine
+	o.listen.addFlags(cmd)
+	o.images.addFlags(cmd)
+	o.signIn.addFlags(cmd)
 	cli.AddFlagsRepoFlags(a, cmd)
 	f.StringVar(&r.hookSecretFile, "hook-secret-file", "",
 		"`FILE` with the secret that the git host signs push hooks with")
@@ -73,13 +81,14 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
 	return cmd
 }
 
-func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions, i imageOptions) (err error) {
+func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
+	r, d := flags.engine, flags.listen
 	defer outliveReaders()()
 	ctx := cmd.Context()
 	if a.Data == "" {
 		return cli.UsageError(cmd, missingData)
 	}
-	if err := d.validate(cmd); err != nil {
+	if err := errors.Join(d.validate(cmd), flags.signIn.validate(cmd, d)); err != nil {
 		return err
 	}
 	secret, err := readHookSecret(a, r.hookSecretFile)
@@ -97,14 +106,13 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions, i i
 	}
 	defer func() { _ = release() }()
 	r.tlsDir, r.ownsData = d.tlsDir, true
-	var e *runningEngine
 	var running atomic.Pointer[runningEngine]
-	pulls, err := openImages(a, cmd, i, running.Load, a.Logger())
+	pulls, err := openImages(a, cmd, flags.images, running.Load, a.Logger())
 	if err != nil {
 		return err
 	}
 	r.warming = pulls.warming
-	e, err = openEngine(ctx, a, cmd, r)
+	e, err := openEngine(ctx, a, cmd, r)
 	if err != nil {
 		return err
 	}
@@ -124,32 +132,29 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions, i i
 			return err
 		}
 	}
+	people, err := flags.signIn.openSignIn(cmd, e, keysFolder(a.Data, d.tlsDir), r)
+	if err != nil {
+		return err
+	}
 	o := controlplane.Options{
-		Views: e, Inbox: e, Repository: e.repo, Journal: e.store, Log: e.log,
+		SignIn: people, Views: e, Inbox: e, Repository: e.repo, Journal: e.store, Log: e.log,
 		Members: e, Tokens: e.store, Facts: e.store, Address: listening.public,
 		OnPush: e.NotifyPush, HookSecret: secret, Branch: a.Branch, ContentDir: a.Data,
 		CheckStore: e.store.Ready, Keys: listening.cellKeys(), Stats: e.Stats,
 	}
-	if announcing != nil {
-		announcing.extendOptions(&o, e)
-	}
-	if pulls != nil {
-		o.Images, o.Collectors = pulls.Service, append(o.Collectors, pulls.Collector())
-	}
+	announcing.extendOptions(&o, e)
+	pulls.extendOptions(&o)
 	server, err := controlplane.New(o)
 	if err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	watch := watchPushes(ctx, e.repo, e.log)
-	if announcing != nil {
-		announcing.startLoops(ctx, g, watchPushes(ctx, announcing.repo, e.log))
-	}
+	announcing.startLoops(ctx, g, e.log)
+	pulls.startLoops(ctx, g)
 	printListeners(a, listening)
-	if pulls != nil {
-		g.Go(func() error { return pulls.Run(ctx) })
-	}
 	g.Go(func() error { return e.Run(ctx, watch) })
+	g.Go(func() error { return people.Run(ctx) })
 	g.Go(func() error { return server.Serve(ctx, listening.all...) })
 	return g.Wait()
 }

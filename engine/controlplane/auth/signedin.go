@@ -1,0 +1,81 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
+)
+
+const (
+	// LoginPath is where a browser signs in.
+	LoginPath = "/auth/login"
+	// SessionCookie holds the secret of a browser's session. Its prefix binds it to this host and to https://.
+	SessionCookie = "__Host-sluice"
+)
+
+// SignedIn knows who signed in. Neither method reads the store.
+type SignedIn interface {
+	// Session returns whose session has a secret with that hash, and when it ends at the latest. It returns
+	// access.ErrUnknown if there is none (any more), and engine.ErrNotReady while sluice.yaml has not been read.
+	Session(hash string) (access.Person, access.Grants, time.Time, error)
+	// Workload verifies a token that an issuer in sluice.yaml signed; access.ErrUnknown: it is not valid.
+	Workload(ctx context.Context, token string) (access.Person, access.Grants, time.Time, error)
+}
+
+// errStale refuses a session where a replica may have missed its end.
+var errStale = errors.New("this replica has not heard of its store for a while")
+
+func writeStale(w http.ResponseWriter) {
+	api.SetRetryAfter(w, 5)
+	api.WriteProblem(w, http.StatusServiceUnavailable,
+		"This replica has not heard of its store for a while, and may have missed a revocation: ask again, "+
+			"another replica may answer.")
+}
+
+// authenticateCookie identifies who signed in with the browser. A cookie that has become invalid is as none.
+func (a *Auth) authenticateCookie(c *api.Caller, r *http.Request) error {
+	cookie, err := r.Cookie(SessionCookie)
+	if err != nil || a.signIn == nil {
+		return nil //nolint:nilerr // there is no cookie
+	}
+	if err := a.authenticateSession(c, cookie.Value); !errors.Is(err, access.ErrUnknown) {
+		return err
+	}
+	return nil
+}
+
+// authenticateSession sets c's grants from a session's secret. A session counts only while a replica is in contact with
+// its store: its end may be unknown here else (R29).
+func (a *Auth) authenticateSession(c *api.Caller, secret string) error {
+	if a.signIn == nil {
+		return access.ErrUnknown
+	}
+	hash := identity.HashSecret(secret)
+	who, grants, until, err := a.signIn.Session(hash)
+	if err != nil {
+		return err
+	}
+	if a.CheckFresh() != nil {
+		return errStale
+	}
+	c.Person, c.Grants, c.Name, c.Until, c.Session = &who, grants, who.Label(), until, hash
+	return nil
+}
+
+// authenticateWorkload sets c's grants from a token of a workload's issuer.
+func (a *Auth) authenticateWorkload(ctx context.Context, c *api.Caller, token string) error {
+	if a.signIn == nil {
+		return access.ErrUnknown
+	}
+	who, grants, until, err := a.signIn.Workload(ctx, token)
+	if err != nil {
+		return err
+	}
+	c.Person, c.Grants, c.Name, c.Until = &who, grants, who.Label(), until
+	return nil
+}
