@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/decidecmd"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/demo"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/flagcmd"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/infracmd"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/lookcmd"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/releasecmd"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/runcmd"
@@ -89,7 +90,8 @@ func root(a *cli.App) *cobra.Command {
 	cli.CompleteFlagValues(a, root)
 	cli.AddDryRunFlags(a, root, "promote", "approve", "hold", "freeze", "rollback", "quarantine", "hotfix",
 		"rollout halt", "rollout resume", "rollout skip-wave", "cell edit", "cell move", "cell remove", "cell revoke",
-		"channel add", "flag set", "announce new", "announce approve", "announce cancel", "announce hold")
+		"channel add", "infra notify", "infra extend", "infra exempt", "flag set",
+		"announce new", "announce approve", "announce cancel", "announce hold")
 	return root
 }
 
@@ -99,6 +101,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		releasecmd.ValidateVerb(a),
 		releasecmd.ReleaseVerb(a),
 		releasecmd.ChannelVerb(a),
+		infracmd.Verb(a),
 		cli.Complete(a, releasecmd.RenderVerb(a), cli.ReleaseNames),
 		cli.Complete(a, decidecmd.PromoteVerb(a), cli.ChannelsAndReleases, cli.ReleaseNames),
 		cli.Complete(a, decidecmd.ApproveVerb(a), cli.ChannelNames, cli.ReleaseNames),
