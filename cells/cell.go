@@ -30,6 +30,7 @@ type Cell struct {
 	Paused     string            `yaml:"paused" json:"paused,omitempty" doc:"why the vendor grants nothing new for now; rollbacks go on"`
 	Pin        string            `yaml:"pin" json:"pin,omitempty" doc:"the only new release that the vendor grants for now; rollbacks go on"`
 	Windows    []window.Window   `yaml:"windows" json:"windows,omitempty" doc:"when the vendor grants new releases: in any of them; none: at any time; rollbacks go on"`
+	Contacts   []Contact         `yaml:"contacts" json:"contacts,omitempty" doc:"who hears of what the customer has to do; at most 16"`
 	Retry      time.Time         `yaml:"retry" json:"retry,omitzero" doc:"when the vendor last asked that the cell try again what failed there; each time counts once"`
 
 	Name       string `yaml:"-" json:"name"` // name of the folder
@@ -230,6 +231,10 @@ type Notice struct {
 
 // NoticeRotate asks the agent to make a new key.
 const NoticeRotate = "rotate-key"
+
+// NoticeOutOfSupport says that the cell lacks an infrastructure update that is overdue (R62). The agent shows it to the
+// cell's owner.
+const NoticeOutOfSupport = "out-of-support"
 
 // Head is a channel's head as a cell sees it.
 type Head struct {

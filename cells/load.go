@@ -30,6 +30,8 @@ type LoadedCell struct {
 
 	IdentityBlob   string // git object id of the identity's file, if known
 	IdentityFaults []releases.Fault
+
+	Infrastructure *InfrastructureRecord // nil: there is none, or it has faults
 }
 
 // dnsLabel matches a DNS label: names of cells and channels become parts of host names and paths.
@@ -142,6 +144,9 @@ func readFolder(fsys fs.FS, name string) *LoadedCell {
 		case identityFile:
 			f.Identity, f.IdentityFaults = LoadIdentity(fsys, name)
 			f.IdentityBlob = blob(e)
+		case InfrastructureFile:
+			record, faults := loadInfrastructure(fsys, name)
+			f.Infrastructure, f.Faults = record, append(f.Faults, faults...)
 		default:
 			f.Faults = append(f.Faults, manifest.UnusedEntry(dir, e, "nothing here has this name"))
 		}
@@ -178,6 +183,7 @@ func validateCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 				"to a cell; what is large belongs in the release, or in the cell's own --values", n, MaxValues))
 		}
 	}
+	faults = append(faults, checkContacts(d)...)
 	if len(c.Windows) > window.MaxList {
 		return append(faults, d.Fault(manifest.TooLarge, "windows",
 			"%d windows: at most %d are read", len(c.Windows), window.MaxList))

@@ -230,6 +230,14 @@ type Pipeline struct {
 	Freezes        []Freeze   `yaml:"freezes" json:"freezes,omitempty" doc:"for all channels"`
 	Access         *Access    `yaml:"access" json:"access,omitempty" doc:"who has which role at the control plane: groups, e-mails, workloads; tokens of operators have their own"`
 	Engine         EngineKeys `yaml:"engine" json:"engine,omitzero" doc:"whose commits count as the engine's, or: unsigned"`
+
+	Infrastructure InfrastructurePolicy `yaml:"infrastructure" json:"infrastructure,omitzero" doc:"by when cells have to have executed an infrastructure update"`
+}
+
+// InfrastructurePolicy says by when a cell has to have executed an infrastructure update, and what it gets afterwards.
+type InfrastructurePolicy struct {
+	Deadline time.Duration `yaml:"deadline" json:"deadline,omitempty" doc:"from a delivered notice on; 1d to 365d, default 14d"`
+	Hotfixes bool          `yaml:"hotfixes" json:"hotfixes,omitempty" doc:"cells that are out of support still get hotfixes; they get nothing else"`
 }
 
 // Member is a person whose approvals count.

@@ -39,7 +39,10 @@ func loadPipeline(c *manifest.Cache, fsys fs.FS) (Pipeline, []manifest.Fault) {
 	return *p, faults
 }
 
-func (p *Pipeline) withDefaults() { setDefault(&p.StaleAfter, 5*time.Minute) }
+func (p *Pipeline) withDefaults() {
+	setDefault(&p.StaleAfter, 5*time.Minute)
+	setDefault(&p.Infrastructure.Deadline, 14*24*time.Hour)
+}
 
 func preparePipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 	p := &doc.Value
@@ -52,6 +55,10 @@ func preparePipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 			fault(manifest.Conflict,
 				fmt.Sprintf("freezes[%d]", i), "a freeze must end after it begins: until is not after from")
 		}
+	}
+	const day = 24 * time.Hour
+	if d := p.Infrastructure.Deadline; doc.HasField("infrastructure.deadline") && (d < day || d > 365*day) {
+		fault(manifest.WrongValue, "infrastructure.deadline", "%s is not between 1d and 365d", d)
 	}
 	emails, keys := map[string]string{}, map[string]string{} // owners by address and by key
 	for _, name := range slices.Sorted(maps.Keys(p.People)) {

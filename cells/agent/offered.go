@@ -22,6 +22,7 @@ type Offer struct {
 	Hold       *cells.Hold       `json:"hold,omitempty"`       // why the assignment is not the head
 	Running    *cells.Assignment `json:"running,omitempty"`    // what is known to work; nil: nothing
 	Waits      string            `json:"waits,omitempty"`      // why the owner forbids the assignment; empty: allowed
+	Notices    []cells.Notice    `json:"notices,omitempty"`    // what the control plane says that the owner should know
 }
 
 func offerFile(dir string) string { return filepath.Join(dir, "offered.json") }
@@ -56,7 +57,8 @@ func (l *loop) saveOffer() error {
 		return nil
 	}
 	offer := Offer{Head: decodeHead(d.Head), Assignment: d.Assignment, Hold: d.Hold,
-		Running: l.state.runningAssignment(), Waits: l.state.waitReason}
+		Running: l.state.runningAssignment(), Waits: l.state.waitReason,
+		Notices: ownersNotices(d.Notices)}
 	l.preview.want(undecided(offer, l.state.owner.decisions))
 	text, err := json.Marshal(offer)
 	if err != nil || bytes.Equal(text, l.savedOffer) {
@@ -67,6 +69,16 @@ func (l *loop) saveOffer() error {
 	}
 	l.savedOffer = text
 	return nil
+}
+
+// ownersNotices returns the notices that are for the cell's owner to read.
+func ownersNotices(all []cells.Notice) (theirs []cells.Notice) {
+	for _, n := range all {
+		if n.Code == cells.NoticeOutOfSupport {
+			theirs = append(theirs, n)
+		}
+	}
+	return theirs
 }
 
 // decodeHead decodes a sealed head; nil: there is none, or its digest is wrong.

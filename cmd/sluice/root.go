@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/decidecmd"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/demo"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/flagcmd"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/infracmd"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/lookcmd"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/releasecmd"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/runcmd"
@@ -91,7 +92,8 @@ func root(a *cli.App) *cobra.Command {
 		"freeze", "rollback", "quarantine", "hotfix", "rollout halt", "rollout resume", "rollout skip-wave", "cell add",
 		"cell edit", "cell move", "cell rename", "cell remove", "cell revoke", "cell retry", "flag init", "flag set",
 		"flag kill", "flag unkill", "flag promote", "announce new", "announce approve", "announce cancel",
-		"announce hold", "announce publish", "engine-key rotate", "engine-key add", "engine-key remove")
+		"announce hold", "announce publish", "engine-key rotate", "engine-key add", "engine-key remove",
+		"infra notify", "infra extend", "infra exempt")
 	return root
 }
 
@@ -101,6 +103,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		releasecmd.ValidateVerb(a),
 		releasecmd.ReleaseVerb(a),
 		releasecmd.ChannelVerb(a),
+		infracmd.Verb(a),
 		cli.Complete(a, releasecmd.RenderVerb(a), cli.ReleaseNames),
 		cli.Complete(a, decidecmd.PromoteVerb(a), cli.ChannelsAndReleases, cli.ReleaseNames),
 		cli.Complete(a, decidecmd.ApproveVerb(a), cli.ChannelNames, cli.ReleaseNames),

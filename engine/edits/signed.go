@@ -1,12 +1,15 @@
 package edits
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
@@ -30,8 +33,10 @@ func (s *Flags) SigningKeys() []string { return nil }
 // checkSigned refuses a change that would not count without another signature (R52).
 func (s *Releases) checkSigned(files map[string][]byte, by Person) error {
 	for _, name := range sortedKeys(files) {
-		if err := s.checkGuarded(name, by); err != nil {
-			return err
+		if !s.movesWithCell(files, name) {
+			if err := s.checkGuarded(name, by); err != nil {
+				return err
+			}
 		}
 		cut := strings.HasPrefix(name, releases.Dir+"/") && files[name] != nil && path.Base(name) != "tombstone.yaml"
 		if cut && s.Desired.Pipeline.SignedReleases &&
@@ -41,6 +46,29 @@ func (s *Releases) checkSigned(files map[string][]byte, by Person) error {
 		}
 	}
 	return nil
+}
+
+// movesWithCell reports whether a change of a cell's infrastructure.yaml only follows the cell, which is removed or
+// renamed. Such a change counts without an owner.
+func (s *Releases) movesWithCell(files map[string][]byte, name string) bool {
+	isRemoved := func(record string) bool {
+		data, changed := files[path.Join(path.Dir(record), "cell.yaml")]
+		return changed && data == nil && files[record] == nil
+	}
+	if path.Base(name) != cells.InfrastructureFile {
+		return false
+	}
+	if files[name] == nil {
+		return isRemoved(name)
+	}
+	for from := range files {
+		if path.Base(from) == cells.InfrastructureFile && isRemoved(from) {
+			if was, err := fs.ReadFile(s.Files, from); err == nil && bytes.Equal(was, files[name]) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // checkGuarded refuses a change of a guarded file by anybody but an owner, and on top of a change that does not count.

@@ -209,6 +209,9 @@ func (w *World) Report(name string, state cells.State) {
 	w.T.Helper()
 	prev := w.Obs.Cells[name]
 	r := cells.Report{Cell: name, Boot: "b", Sent: w.Now, State: state, Running: prev.Last()}
+	if prev != nil {
+		r.Infrastructure = prev.Infrastructure
+	}
 	w.Obs.Cells[name] = w.Receive(prev, r)
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/infrastructure"
 )
 
 // Build makes a Desired from a commit's files, the history and older commits. open returns an older commit's files.
@@ -44,6 +45,8 @@ func Build(
 		!manifest.Fatal(set.PipelineFaults) {
 		b.desired.pipelineText, _ = fs.ReadFile(tip, pipelineFile)
 	}
+	updates, wrong := infrastructure.Load(cache, files)
+	b.desired.Infrastructure, b.desired.Faults = updates, append(b.desired.Faults, wrong...)
 	b.desired.Withheld = maps.Clone(h.Withheld)
 	b.desired.Faults = append(b.desired.Faults, h.Withheld.Faults(h.Authority.Owners)...)
 	if f := h.Authority.fault(); f != nil {

@@ -167,6 +167,9 @@ func (s *standing) addRequest(c *channelPlan) {
 
 func (s *standing) addPauses(c *channelPlan) {
 	for i, cell := range c.Cells {
+		if v, _ := s.planner.judgeSupport(cell, c.tally.cells[i].last); v.Gate != "" {
+			s.add(c, cell.Name, "", v)
+		}
 		if cell.Paused != "" {
 			s.add(c, cell.Name, "", channels.Blocked("paused", reason.CellPaused, cell.Paused))
 		}

@@ -6,8 +6,10 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan/deadline"
 	"github.com/sluice-cd/sluice/engine/plan/kept"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/infrastructure"
 )
 
 // Desired is everything the release repository says at one commit, including its history. Immutable once built.
@@ -26,6 +28,8 @@ type Desired struct {
 	Unconfirmed  []kept.Unconfirmed // removals that wait for a person's confirmation (R47)
 	Ended        map[string]string  // see kept.State.Ended
 	Faults       []releases.Fault
+
+	Infrastructure []infrastructure.Update // sorted by number
 
 	// The text of sluice.yaml where the engine may have to list its key; nil: it need not, or it can't.
 	pipelineText []byte
@@ -111,6 +115,19 @@ type Cell struct {
 	Faults   []releases.Fault // why the cell is granted nothing
 
 	KeyChanges []KeyChange // in git, oldest first, the newest few
+}
+
+// Standing returns where a cell stands with its infrastructure updates. s is its last report; nil: there is none.
+func (d *Desired) Standing(cell *Cell, s *CellState, now time.Time) deadline.Standing {
+	var record *cells.InfrastructureRecord
+	if cell.Found != nil {
+		record = cell.Found.Infrastructure
+	}
+	var actual deadline.Actual
+	if s != nil {
+		actual.Number = s.Infrastructure
+	}
+	return deadline.Judge(d.Infrastructure, record, actual, d.Pipeline.Infrastructure.Hotfixes, now)
 }
 
 // Source says where a release's bytes are: in releases/Version at Commit.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/overlay"
@@ -36,8 +37,31 @@ func IsGuarded(file string) bool {
 		return true
 	case channels.Dir:
 		return len(parts) == 3 && parts[2] == "channel.yaml" || len(parts) > 2 && parts[2] == "hotfixes"
+	case cells.Dir:
+		return isDeadlines(file)
 	}
 	return false
+}
+
+// isDeadlines reports whether a path is that of a cell's infrastructure.yaml.
+func isDeadlines(file string) bool {
+	parts := strings.Split(file, "/")
+	return len(parts) == 3 && parts[0] == cells.Dir && parts[2] == cells.InfrastructureFile
+}
+
+// movesWithCell reports whether a change of a cell's infrastructure.yaml only follows the cell: the cell is removed, or
+// comes from a folder that is removed with the same file. Whoever may remove or rename a cell may make it.
+func movesWithCell(c releases.Change, f releases.FileChange) bool {
+	if !isDeadlines(f.Path) {
+		return false
+	}
+	if f.New == "" {
+		return removesCell(c, path.Base(path.Dir(f.Path)))
+	}
+	return f.Old == "" && slices.ContainsFunc(c.Files, func(from releases.FileChange) bool {
+		return isDeadlines(from.Path) && from.New == "" && from.Old == f.New &&
+			removesCell(c, path.Base(path.Dir(from.Path)))
+	})
 }
 
 // foldGuarded folds c's changes of guarded files. byEngine: the engine made c.
@@ -46,7 +70,8 @@ func (h *History) foldGuarded(
 ) error {
 	authority := h.Authority // a commit that changes the owners is judged by those before
 	for _, f := range c.Files {
-		counts := authority.IsOwner(c.Key) || byEngine && strings.HasPrefix(f.Path, channels.QuarantineDir+"/")
+		counts := authority.IsOwner(c.Key) || movesWithCell(c, f) ||
+			byEngine && (strings.HasPrefix(f.Path, channels.QuarantineDir+"/") || isDeadlines(f.Path))
 		switch {
 		case !IsGuarded(f.Path):
 			continue
@@ -219,7 +244,7 @@ func (o *Origin) unsignedFault(version string) releases.Fault {
 func (d *Desired) Notes() (notes []string) {
 	if len(d.Authority.Owners) == 0 && len(d.Pipeline.Owners) == 0 { // without history, only the file says so
 		notes = append(notes,
-			"owners: not set: whoever may push may change people, policies, freezes, hotfixes and quarantines (docs/protect.md)")
+			"owners: not set: whoever may push may change people, policies, freezes, hotfixes, quarantines and deadlines (docs/protect.md)")
 	}
 	if d.Pipeline.SignedReleases || d.Pipeline.TrustAuthors {
 		return notes

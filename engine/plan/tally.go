@@ -134,6 +134,10 @@ func (t *tally) isExcluded(i int) bool {
 		len(t.cellHolds) > 0 && t.cellHolds[cell.Name] != nil {
 		return true
 	}
+	if v, hotfixes := c.planner.judgeSupport(cell, s); v.Gate != "" &&
+		(!hotfixes || c.openHotfix(c.Effective.Release, c.Effective.Digest) == nil) {
+		return true
+	}
 	return s != nil && s.Owner != nil &&
 		(s.Owner.Paused != "" || s.Owner.Pin != "" && s.Owner.Pin != c.Effective.Release)
 }

@@ -200,11 +200,14 @@ func (r *rollout) judgeFit(n *waitingCell) (v channels.Verdict) {
 	return v
 }
 
-// judgeVendor judges what the vendor decided about the cell: a pause, a pin, a hold, or windows, which a hotfix
-// ignores. None of these binds rollbacks.
+// judgeVendor judges what the vendor decided about the cell: a pause, a pin, a hold, support that has ended, or
+// windows, which a hotfix ignores. None of these binds rollbacks.
 func (r *rollout) judgeVendor(n *waitingCell) (v channels.Verdict) {
 	if h := r.channel.tally.cellHolds[n.cell.Name]; h != nil {
 		return holdVerdict(*h)
+	}
+	if v, hotfixes := r.channel.planner.judgeSupport(n.cell, n.state); v.Gate != "" && (!hotfixes || !r.hotfixOpen) {
+		return v
 	}
 	if n.cell.Paused == "" && n.cell.Pin == "" && len(n.cell.Windows) == 0 {
 		return v
@@ -255,6 +258,21 @@ func (p *planner) judgeRequirements(r *Release, s *CellState) (v channels.Verdic
 		}
 	}
 	return v
+}
+
+// judgeSupport judges whether an infrastructure update of the cell is overdue (R62); no gate: none is. hotfixes reports
+// whether the cell gets hotfixes nevertheless.
+func (p *planner) judgeSupport(cell *Cell, s *CellState) (v channels.Verdict, hotfixes bool) {
+	if len(p.desired.Infrastructure) == 0 || cell.Found == nil || cell.Found.Infrastructure == nil {
+		return v, false // no deadline runs
+	}
+	is := p.desired.Standing(cell, s, p.now)
+	p.replanAt(is.Next)
+	if !is.OutOfSupport {
+		return v, false
+	}
+	return channels.Blocked("support", reason.InfrastructureOverdue, words.FormatTime(is.Due), is.Number, is.Has,
+		cell.Name), is.Hotfixes
 }
 
 // crossedBarrier returns the forward-only release that a cell would cross on the way down to a version (R20); empty:

@@ -43,6 +43,8 @@ type cell struct {
 
 	owner *cells.Owner // what the owner decided; nil: nothing
 
+	infrastructure int // number of the newest infrastructure update that is executed
+
 	acknowledged string // key of the newest acknowledged assignment
 
 	countedRelease string // the release that the recorder counts the cell under
@@ -70,7 +72,8 @@ func newFleet(w *world) *fleet {
 // addCell adds a cell that runs head; nil: nothing. What the repository says the channel reached counts as reached, and
 // as soaked since then.
 func (f *fleet) addCell(def *plan.Cell, head *plan.EffectiveHead) {
-	c := &cell{name: def.Name, channel: def.Channel, labels: def.Labels, health: cells.StatePending}
+	c := &cell{name: def.Name, channel: def.Channel, labels: def.Labels, health: cells.StatePending,
+		infrastructure: f.world.input.Scenario.firstInfrastructure()}
 	c.known = &plan.CellState{Name: def.Name}
 	f.cells[c.name], f.order = c, append(f.order, c)
 	f.world.observed.Cells[c.name] = c.known
@@ -123,10 +126,7 @@ func (f *fleet) reportState(c *cell) {
 	s := c.known
 	s.LastReport, s.State, s.Running, s.Applying = f.world.now, c.health, c.running, c.applying
 	s.Taken, s.Owner = c.acknowledged, c.owner
-	s.Infrastructure = math.MaxInt
-	if n := f.world.input.Scenario.Cells.Infrastructure; n != nil {
-		s.Infrastructure = *n
-	}
+	s.Infrastructure = c.infrastructure
 	if a := c.running; a != nil {
 		s.Channel, s.Epoch, s.Sequence, s.Release, s.Digest = a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest
 	}

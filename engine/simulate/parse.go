@@ -32,6 +32,7 @@ func Parse(file string, data []byte) (*Scenario, []manifest.Fault) {
 	}
 	s.validateReleases(fault)
 	s.validateOwners(fault)
+	s.validateNotices(fault)
 	for i, o := range s.Outages {
 		if o.For <= 0 {
 			fault(manifest.WrongValue, fmt.Sprintf("outages[%d].for", i), "for must be more than 0")

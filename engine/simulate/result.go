@@ -82,7 +82,7 @@ type Wait struct {
 }
 
 // Event is one line of the timeline. Kind is cut, joined, accepted, promote, rollback, quarantine, halt, grant,
-// finished, failed, blocked, or what a person did: request, approve, hold, lift, quarantine.
+// finished, failed, blocked, notified, or what a person did: request, approve, hold, lift, quarantine.
 type Event struct {
 	At      time.Time `json:"at"`
 	Kind    string    `json:"kind"`

@@ -22,6 +22,7 @@ type Scenario struct {
 	Owners     []Decision `yaml:"owners" json:"owners,omitempty" doc:"what cells' owners decide (R18)"`
 	Joins      []Join     `yaml:"joins" json:"joins,omitempty" doc:"cells that are added on the way"`
 	People     []Act      `yaml:"people" json:"people,omitempty" doc:"what people do, and when"`
+	Notices    []Notice   `yaml:"notices" json:"notices,omitempty" doc:"delivered notices of infrastructure updates, and when customers execute them (R62)"`
 	Answers    []Answer   `yaml:"answers" json:"answers,omitempty" doc:"answers to check and metric gates; the last that fits counts"`
 }
 
@@ -55,7 +56,7 @@ type Model struct {
 	Hear           Span           `yaml:"hear" json:"hear,omitzero" doc:"how long until a cell receives a grant; default 0s to 30s"`
 	Report         time.Duration  `yaml:"report" json:"report,omitempty" doc:"how often cells report where nothing happens, which is when soak is seen; default 1m"`
 	Fails          float64        `yaml:"fails" json:"fails,omitempty" minimum:"0" maximum:"1" doc:"probability of a failure where the release says nothing"`
-	Infrastructure *int           `yaml:"infrastructure" json:"infrastructure,omitempty" minimum:"0" doc:"infrastructure number of all cells; default: whatever a release requires"`
+	Infrastructure *int           `yaml:"infrastructure" json:"infrastructure,omitempty" minimum:"0" doc:"infrastructure number of all cells; default: whatever a release requires or, with notices, one less than the least of theirs"`
 }
 
 // Span is a random duration between two bounds.

@@ -72,6 +72,7 @@ func (w *world) checkNames() error {
 			faults = append(faults, fmt.Errorf("%s: %w", where, err))
 		}
 	}
+	faults = append(faults, w.checkNotices()...)
 	for i, a := range s.Answers {
 		checkChannel(fmt.Sprintf("answers[%d]", i), a.Channel)
 		checkRelease(fmt.Sprintf("answers[%d]", i), a.Release)
@@ -136,6 +137,9 @@ func (w *world) scheduleScenario() {
 	}
 	for i := range s.Owners {
 		w.fleet.scheduleDecision(i, &s.Owners[i])
+	}
+	for i := range s.Notices {
+		schedule(s.Notices[i].At.instant(w.input.From), func() error { return w.deliverNotice(i, &s.Notices[i]) })
 	}
 	for i, j := range s.Joins {
 		schedule(j.At.instant(w.input.From), func() error { return w.joinCells(i, j) })

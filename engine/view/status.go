@@ -10,7 +10,9 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/plan/deadline"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/infrastructure"
 )
 
 // Status is the state of everything: all channels, and a page of cells.
@@ -24,9 +26,11 @@ type Status struct {
 	Notes    []string         `json:"notes,omitempty" doc:"protections that sluice.yaml does not ask for, and what the git host does not do, each in a sentence"`
 	Flags    *FlagsSummary    `json:"flags,omitempty" doc:"none: there is no flags repository, or nothing of it is known yet"`
 	Channels []ChannelStatus  `json:"channels"`
-	Cells    []CellStatus     `json:"cells" doc:"by name, after the requested one"`
-	Total    int              `json:"total" doc:"how many cells match the filter"`
-	Next     string           `json:"next,omitempty" doc:"pass it as after= to get the next page; none: this is the last page"`
+	// At most the newest MaxUpdates
+	Infrastructure []infrastructure.Update `json:"infrastructure,omitempty" doc:"infrastructure updates that the repository has, the newest last"`
+	Cells          []CellStatus            `json:"cells" doc:"by name, after the requested one"`
+	Total          int                     `json:"total" doc:"how many cells match the filter"`
+	Next           string                  `json:"next,omitempty" doc:"pass it as after= to get the next page; none: this is the last page"`
 }
 
 // Clock says how much clocks differ, in seconds.
@@ -91,6 +95,7 @@ type CellStatus struct {
 	Blocked      []channels.Verdict `json:"blocked,omitempty" doc:"what keeps it from its channel's head, other than what keeps all cells"`
 
 	Unhealthy *cells.Unhealthy `json:"unhealthy,omitempty" doc:"the objects that do not work, if it is the answer about one cell"`
+	Infrastructure *CellInfrastructure `json:"infrastructure,omitempty" doc:"where it stands with infrastructure updates; none: the repository has none"`
 }
 
 // LastFailure is the newest failure that is remembered of a cell.
@@ -101,14 +106,23 @@ type LastFailure struct {
 	At      time.Time   `json:"at,omitzero" doc:"when the report came"`
 }
 
+// CellInfrastructure is where a cell stands with infrastructure updates, and who hears of them.
+type CellInfrastructure struct {
+	deadline.Standing
+	Contacts []cells.Contact `json:"contacts,omitempty"`
+}
+
+// MaxUpdates is how many infrastructure updates a Status has.
+const MaxUpdates = 20
+
 // StateUnknown is the state of a cell that has not reported yet.
 const StateUnknown cells.State = "unknown"
 
 // StatusPage says which cells a Status has.
 type StatusPage struct {
 	Channel string // only this channel's cells; empty: all
-	After   string // only cells whose names come after this one
-	Limit   int    // 0: all
+	After string // only cells whose names come after this one
+	Limit int // 0: all
 }
 
 // MaxFaults is how many faults, or names of cells, a response lists at most.
@@ -118,12 +132,13 @@ const MaxFaults = 100
 func StatusOf(v *View, page StatusPage) Status {
 	s := Status{
 		Commit: v.Desired.Commit, Now: v.Plan.Now, Unread: v.Unread, Diverged: v.Observed.Diverged,
-		Clock:    Clock{StepSeconds: v.Observed.Clock.Step.Seconds(), SkewSeconds: v.Observed.Clock.Skew.Seconds()},
-		Faults:   v.Desired.Faults[:min(len(v.Desired.Faults), MaxFaults)],
-		Notes:    append(v.Desired.Notes(), v.HostNotes...),
-		Flags:    flagsSummary(v.Flags),
+		Clock: Clock{StepSeconds: v.Observed.Clock.Step.Seconds(), SkewSeconds: v.Observed.Clock.Skew.Seconds()},
+		Faults: v.Desired.Faults[:min(len(v.Desired.Faults), MaxFaults)],
+		Notes: append(v.Desired.Notes(), v.HostNotes...),
+		Flags: flagsSummary(v.Flags),
 		Channels: make([]ChannelStatus, 0, len(v.Desired.Order)), Cells: []CellStatus{},
 	}
+	s.Infrastructure = v.Desired.Infrastructure[max(0, len(v.Desired.Infrastructure)-MaxUpdates):]
 	blocked := map[string][]channels.Verdict{} // by channel, or by cell
 	for _, b := range v.Plan.Blocked {
 		key := cmp.Or(b.Cell, "\x00"+b.Channel)
@@ -192,6 +207,9 @@ func cellStatus(v *View, name string, blocked []channels.Verdict) CellStatus {
 	s := CellStatus{Name: name, Channel: cell.Channel, Profile: cell.Profile, State: StateUnknown, Blocked: blocked}
 	s.Condition = conditionOf(v, cell, v.Desired.Channels[cell.Channel], blocked)
 	state := v.Observed.Cells[name]
+	if len(v.Desired.Infrastructure) > 0 {
+		s.Infrastructure = &CellInfrastructure{v.Desired.Standing(cell, state, v.Plan.Now), cell.Contacts}
+	}
 	if state == nil {
 		return s
 	}

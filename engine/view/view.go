@@ -67,7 +67,8 @@ type Key struct {
 	Head       cells.Head // zero: the answer has no head
 	Assignment AssignmentKey
 	Hold       HoldKey
-	Rotate     bool // the cell is asked to make a new key
+	Rotate     bool  // the cell is asked to make a new key
+	Overdue    int64 // number of the infrastructure update without which the cell is out of support; 0: it is not
 	Flags      FlagsKey
 }
 
@@ -124,6 +125,11 @@ func (v *View) fillKey(name string, k *Key) (held *channels.Verdict, ok bool) {
 	if k.Rotate = cell.Identity.Rotate; len(v.Observed.Registered) > 0 {
 		k.Rotate = v.Identity(name).Rotate
 	}
+	if cell.Found != nil && cell.Found.Infrastructure != nil {
+		if is := v.Desired.Standing(cell, v.Observed.Cells[name], v.Plan.Now); is.OutOfSupport {
+			k.Overdue = int64(is.Number)
+		}
+	}
 	if flags := v.Flags.forCell(name); flags != nil {
 		k.Flags = FlagsKey{Bundle: flags.Bundle.Digest, Orders: flags.Orders.Digest, Labels: cell.LabelsHash}
 	}
@@ -150,6 +156,10 @@ func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 	}
 	if k.Rotate {
 		d.Notices = []cells.Notice{{Code: cells.NoticeRotate, Text: "make a new key, and present it"}}
+	}
+	if k.Overdue != 0 {
+		d.Notices = append(d.Notices, cells.Notice{Code: cells.NoticeOutOfSupport,
+			Text: fmt.Sprintf("out of support: execute infrastructure update %d; until then nothing new comes", k.Overdue)})
 	}
 	if flags := v.Flags.forCell(name); flags != nil {
 		own := *flags
@@ -184,7 +194,9 @@ func (k Key) etag(name string) string {
 	} {
 		b = append(append(strconv.AppendInt(b, int64(len(text)), 10), ':'), text...)
 	}
-	for _, n := range [...]int64{k.Head.Sequence, k.Assignment.Epoch, k.Assignment.Sequence, k.Hold.Until} {
+	for _, n := range [...]int64{
+		k.Head.Sequence, k.Assignment.Epoch, k.Assignment.Sequence, k.Hold.Until, k.Overdue,
+	} {
 		b = append(strconv.AppendInt(b, n, 10), ',')
 	}
 	b = strconv.AppendBool(strconv.AppendBool(b, k.Assignment.Forward), k.Rotate)

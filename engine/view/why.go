@@ -8,6 +8,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/plan/deadline"
 	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/words"
 )
@@ -70,6 +71,7 @@ func (v *View) whyCell(cell *plan.Cell) (lines []string, about []channels.Verdic
 	lines = append(lines, shutOutLines(cell.Name, v.Identity(cell.Name))...)
 	lines = append(lines, v.keyLines(cell.Name)...)
 	lines = append(lines, v.silenceLines(cell.Name, s)...)
+	lines = append(lines, v.infrastructureLines(cell, s)...)
 	c := v.Desired.Channels[cell.Channel]
 	if c == nil {
 		return append(lines, fmt.Sprintf("there is no channel %q: see sluice validate", cell.Channel)), nil
@@ -183,6 +185,30 @@ func (v *View) keyLines(name string) (lines []string) {
 		lines = append(lines, fmt.Sprintf("its key at %s: %s (%s)", words.FormatTime(k.At), k.What, where))
 	}
 	return lines
+}
+
+// infrastructureLines say which infrastructure update a cell lacks, by when it is due, and what to do.
+func (v *View) infrastructureLines(cell *plan.Cell, s *plan.CellState) []string {
+	is := v.Desired.Standing(cell, s, v.Plan.Now)
+	switch {
+	case is.State == deadline.Exempt:
+		return []string{"no infrastructure update is asked of it: " + words.OneLine(is.Exempt)}
+	case is.Number == 0:
+		return nil
+	case is.Due.IsZero():
+		line := fmt.Sprintf("infrastructure update %d is open, and no deadline runs: no notice of it was delivered", is.Number)
+		return []string{line + "; after one was, sluice infra notify " + cell.Name + " --delivered HOW"}
+	}
+	tense := "is"
+	if is.OutOfSupport {
+		tense = "was"
+	}
+	line := fmt.Sprintf("infrastructure update %d %s due at %s: the notice was delivered at %s, by %s", is.Number, tense,
+		words.FormatTime(is.Due), words.FormatTime(is.Noticed), words.OneLine(is.By))
+	if x := is.Extension; x != nil {
+		line += fmt.Sprintf("; extended by %s: %s", words.OneLine(x.Approver), words.OneLine(x.Reason))
+	}
+	return []string{line + "; sluice infra show " + cell.Name + " has the steps"}
 }
 
 func vendorLines(c *plan.Channel, cell *plan.Cell) (lines []string) {

@@ -181,4 +181,4 @@ func (d *differ) addChangedCell(cell objects.Difference) error {
 	})
 }
 
-func cellFiles() []string { return []string{"cell.yaml", "identity.yaml"} }
+func cellFiles() []string { return []string{"cell.yaml", "identity.yaml", "infrastructure.yaml"} }

@@ -95,6 +95,7 @@ const (
 
 	// What holds single cells.
 	Infrastructure
+	InfrastructureOverdue
 	TooOld
 	Step
 	ForwardOnly
@@ -221,6 +222,9 @@ var table = [codeCount]entry{
 		format: "it is below the head %s, and a channel only goes up: cut it again under a greater version"},
 
 	Infrastructure: {name: "infrastructure", format: "%s needs infrastructure %d, the cell has %d"},
+	InfrastructureOverdue: {name: "infrastructure-overdue",
+		format: "out of support since %s: infrastructure update %d was due, and the cell has %d. " +
+			"Its customer has to execute the update: sluice infra show %s"},
 	TooOld: {name: "too-old",
 		format: "%s installs over %s or later, the cell runs %s, and no former head of its channel leads there: " +
 			"only a release that installs over %s would"},

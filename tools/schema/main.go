@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/infrastructure"
 )
 
 func main() {
@@ -69,6 +70,11 @@ func buildSchemas() (map[string][]byte, error) {
 		{"cell", "cells/NAME/cell.yaml: which channel, profile and values a cell has.", manifest.Schema[cells.Cell]},
 		{"identity", "cells/NAME/identity.yaml: a cell's public key and epoch. The engine writes it.",
 			manifest.Schema[cells.Identity]},
+		{"infrastructure-record",
+			"cells/NAME/infrastructure.yaml: the deadlines of a cell's infrastructure updates.",
+			manifest.Schema[cells.InfrastructureRecord]},
+		{"infrastructure", "infrastructure/N/infrastructure.yaml: what an infrastructure update changes.",
+			manifest.Schema[infrastructure.Update]},
 
 		{"flags", "sluice.yaml of a flags repository: what holds for all announcements.",
 			manifest.Schema[repository.Settings]},

@@ -138,6 +138,8 @@ type ownerView struct {
 	Waits   string       `json:"waits,omitempty"`
 
 	PinDigest releases.Digest `json:"pinDigest,omitempty"` // empty: a pin is by name alone
+
+	Notices []cells.Notice `json:"notices,omitempty"` // from the control plane
 }
 
 // loadOwner reads the owner's decisions; without any, it returns an empty Owner.
@@ -175,7 +177,7 @@ func cellOwnerVerb(a *cli.App) *cobra.Command {
 			return fmt.Errorf("cell owner: %w", err)
 		}
 		v := ownerView{Cell: name, Owner: o, Offered: append([]candidate{}, candidates(offered)...),
-			Waits: offered.Waits, PinDigest: o.PinDigest}
+			Waits: offered.Waits, PinDigest: o.PinDigest, Notices: offered.Notices}
 		if r := offered.Running; r != nil {
 			v.Running = &candidate{r.Release, r.Digest, r.Channel}
 		}
@@ -200,6 +202,9 @@ func printOwner(a *cli.App, v ownerView) {
 	}
 	if v.Waits != "" {
 		say("waits", v.Waits)
+	}
+	for _, n := range v.Notices {
+		say("notice", n.Text)
 	}
 	say("paused", cli.OrDash(o.Paused))
 	say("pin", cli.OrDash(pinText(o)))

@@ -1,0 +1,210 @@
+package plan_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan/deadline"
+	"github.com/sluice-cd/sluice/internal/reason"
+)
+
+// infrastructureUpdate returns the files of an infrastructure update.
+func infrastructureUpdate(n int, more string) map[string]string {
+	dir := fmt.Sprintf("infrastructure/%d/", n)
+	return map[string]string{
+		dir + "infrastructure.yaml": fmt.Sprintf("apiVersion: sluice/v1\nkind: Infrastructure\nnumber: %d\n"+
+			"notes: newer nodes\nimpact: none\norder: [instance]\n%s", n, more),
+		dir + "instance.yaml": "Resources: {}\n",
+	}
+}
+
+// notified returns the record of a cell that was notified of an update at an instant, and has 14 days.
+func notified(w *World, cell string, n int, at time.Time) {
+	w.T.Helper()
+	due := at.Add(14 * 24 * time.Hour)
+	w.Commit("sluice", "notify "+cell, map[string]string{"cells/" + cell + "/infrastructure.yaml": fmt.Sprintf(
+		"apiVersion: sluice/v1\nkind: InfrastructureRecord\nupdates:\n  - {number: %d, noticed: %s, by: mail, "+
+			"delivered: %[2]s, due: %s}\n", n, at.Format(time.RFC3339), due.Format(time.RFC3339))})
+}
+
+// has makes a cell report that it has executed an update.
+func has(w *World, cell string, n int) {
+	w.Obs.Cells[cell].Infrastructure = n
+	w.Report(cell, cells.StateHealthy)
+}
+
+func supportVerdicts(w *World) (all []string) {
+	for _, v := range w.Plan().Blocked {
+		if v.Code == reason.InfrastructureOverdue {
+			all = append(all, strings.TrimSpace(v.Cell+" "+v.Release))
+		}
+	}
+	return all
+}
+
+// R62: an overdue cell gets no new head; the others do, and nothing waits for it. It keeps what it runs, still goes
+// back, and gets the head within one report of the executed update.
+func TestR62OverdueCellGetsNoNewHead(t *testing.T) {
+	w := NewWorld(t, Union(
+		Policy("staging", ""), Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h}\n"),
+		CellFiles("staging", "s1", "s2"), CellFiles("dedicated", "acme"),
+		Release("1.0.0"), Head("staging", "1.0.0"), Head("dedicated", "1.0.0"), infrastructureUpdate(7, ""),
+	)).ReportInstalled()
+	w.Settle()
+	has(w, "s1", 7)
+	has(w, "acme", 7)
+	notified(w, "s2", 7, w.Now)
+	// the plan wakes by itself: first when the cell is due soon, then at the deadline
+	p := w.Settle()
+	if soon := w.Now.Add(11 * 24 * time.Hour); !p.NextInContact.Equal(soon) {
+		t.Errorf("the next plan in contact is at %s, want %s", p.NextInContact, soon)
+	}
+	w.Now = w.Now.Add(14*24*time.Hour - time.Second)
+	for _, name := range []string{"s1", "s2", "acme"} {
+		w.Report(name, cells.StateHealthy)
+	}
+	if got := supportVerdicts(w); len(got) != 0 {
+		t.Fatalf("a second before the deadline: %v", got)
+	}
+	w.Now = w.Now.Add(time.Second)
+	if got := supportVerdicts(w); !slices.Equal(got, []string{"s2"}) {
+		t.Fatalf("at the deadline, with nothing to grant: %v", got)
+	}
+
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.WantActions("promote 1.1.0 staging")
+	w.WantActions("grant 1.1.0 staging s1")
+	if got := supportVerdicts(w); !slices.Equal(got, []string{"s2 1.1.0"}) {
+		t.Errorf("while it waits for a head: %v", got)
+	}
+	v := w.WantGate("s2", "support", "infrastructure update 7 was due, and the cell has 0")
+	if !strings.Contains(v.Reason, "sluice infra show s2") {
+		t.Errorf("the verdict has no next step: %s", v.Reason)
+	}
+	w.Wait(62*time.Minute, "staging", "dedicated") // one laggard blocks no channel (R16)
+	w.WantActions("promote 1.1.0 dedicated")
+	w.Settle()
+
+	has(w, "s2", 7)
+	w.WantActions("grant 1.1.0 staging s2")
+	if got := supportVerdicts(w); len(got) != 0 {
+		t.Errorf("after the update: %v", got)
+	}
+	w.InstallAll()
+
+	has(w, "s2", 6) // an older stack again: the old deadline counts
+	w.Commit("eve", "bad", map[string]string{"quarantine/1.1.0.yaml": "digest: @digest:1.1.0\nreason: bad\n"})
+	w.Settle()
+	if g := w.Obs.Cells["s2"].Granted; g.Release != "1.0.0" {
+		t.Errorf("out of support it does not go back: it was granted %s", g.Release)
+	}
+}
+
+// R16, R62: a release that requires a greater infrastructure is held for that before any deadline, and for both after.
+func TestR62RequirementAndDeadline(t *testing.T) {
+	w := One(t, "", infrastructureUpdate(7, "")).ReportInstalled()
+	w.Settle()
+	has(w, "s2", 7)
+	w.Commit("bob", "cut", Release("1.1.0", "requires: {infrastructure: 7}\n"))
+	w.Settle()
+	w.WantGate("s1", "requires", "needs infrastructure 7, the cell has 0")
+	notified(w, "s1", 7, w.Now.Add(-15*24*time.Hour))
+	var gates []string
+	for _, b := range w.Plan().Blocked {
+		if b.Cell == "s1" {
+			gates = append(gates, b.Gate)
+		}
+	}
+	if slices.Sort(gates); !slices.Equal(gates, []string{"requires", "support"}) {
+		t.Errorf("verdicts of %v, want both", gates)
+	}
+}
+
+// R62: an open hotfix reaches an overdue cell only where the policy, or the update itself, says so.
+func TestR62Hotfixes(t *testing.T) {
+	for name, c := range map[string]struct {
+		pipeline, update string
+		reaches          bool
+	}{
+		"policy":  {"infrastructure: {hotfixes: true}\n", "", true},
+		"update":  {"", "security: true\n", true},
+		"neither": {"infrastructure: {deadline: 7d}\n", "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := One(t, "", infrastructureUpdate(7, c.update), map[string]string{
+				"sluice.yaml": "apiVersion: sluice/v1\nkind: Pipeline\n" + c.pipeline})
+			w.ReportInstalled()
+			w.Settle()
+			has(w, "s2", 7)
+			notified(w, "s1", 7, w.Now.Add(-15*24*time.Hour))
+			w.Commit("bob", "cut", Release("1.0.1", "fixes: [CVE-1]\n"))
+			w.Commit("eve", "lane", hotfixFile("staging", "1.0.1", "fixes: [CVE-1]\n"))
+			w.Settle()
+			if got := w.Obs.Cells["s1"].Last().Release == "1.0.1"; got != c.reaches {
+				t.Errorf("the hotfix reaches it: %t, want %t", got, c.reaches)
+			}
+			w.InstallAll()
+			w.Commit("eve", "done", map[string]string{"channels/staging/hotfixes/1.0.1.yaml": ""})
+			w.Commit("bob", "cut", Release("1.1.0", "fixes: [CVE-1]\n"))
+			w.Settle()
+			if w.Obs.Cells["s1"].Last().Release == "1.1.0" {
+				t.Error("an ordinary release reached a cell that is out of support")
+			}
+		})
+	}
+}
+
+// R62, R47: a record or an update that can't be read is no end of the deadline.
+func TestR62UnreadableIsNotOver(t *testing.T) {
+	w := One(t, "", infrastructureUpdate(7, "")).ReportInstalled()
+	w.Settle()
+	has(w, "s2", 7)
+	notified(w, "s1", 7, w.Now.Add(-15*24*time.Hour))
+	w.Commit("eve", "a mistake", map[string]string{"infrastructure/7/infrastructure.yaml": "number: seven\n"})
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Settle()
+	w.WantGate("s1", "support", "update 7 was due")
+	w.Commit("eve", "another", map[string]string{"cells/s1/infrastructure.yaml": "updates: no\n"})
+	w.Settle()
+	w.WantGate("s1", "invalid", "cells/s1/infrastructure.yaml")
+}
+
+// R52, R62: where the repository lists owners, the record changes by owners and by the engine alone. Who removes or
+// renames a cell takes its record along.
+func TestR62WhoMayWriteTheRecord(t *testing.T) {
+	w := ownedWorld(t, infrastructureUpdate(7, "")).ReportInstalled()
+	w.Settle()
+	state := func(cell string) deadline.State {
+		d := w.Desired()
+		return d.Standing(d.Cells[cell], w.Obs.Cells[cell], w.Now).State
+	}
+	notified(w, "s1", 7, w.Now.Add(-15*24*time.Hour)) // the engine
+	file := "cells/s1/infrastructure.yaml"
+	if got := state("s1"); got != deadline.Overdue {
+		t.Fatalf("after the engine's notice: %s", got)
+	}
+	was := w.Files[file]
+	exempt := "apiVersion: sluice/v1\nkind: InfrastructureRecord\nexempt: we say so\n"
+	for _, text := range []string{exempt, ""} {
+		w.Commit("bob", "against the engine", map[string]string{file: text})
+		if got := state("s1"); got != deadline.Overdue {
+			t.Errorf("bob's %q made it %s", text, got)
+		}
+		wantWithheld(t, w, file)
+	}
+	w.Commit("bob", "put back", map[string]string{file: was})
+	w.Commit("bob", "rename", map[string]string{"cells/s1/cell.yaml": "", file: "",
+		"cells/s9/cell.yaml": w.Files["cells/s1/cell.yaml"], "cells/s9/infrastructure.yaml": was})
+	if got := state("s9"); got != deadline.Overdue {
+		t.Errorf("a rename made it %s", got)
+	}
+	w.Commit("ada", "exempt", map[string]string{"cells/s9/infrastructure.yaml": exempt})
+	if got := state("s9"); got != deadline.Exempt {
+		t.Errorf("the owner's commit made it %s", got)
+	}
+}
