@@ -479,7 +479,7 @@ that is shown decides, also where none is needed.
 
 A request was passed on by a proxy if it is in HTTP/1.0, or has a header that proxies add, such as Forwarded, Via,
 X-Forwarded-* or X-Real-IP. What a page of another site asks for (` + "`Sec-Fetch-Site: cross-site`" + `) is refused, but for
-links to public pages. No GET has an effect.
+links to pages. No GET has an effect.
 `)
 	file := filepath.Join("..", "..", "docs", "access.md")
 	if flag.Lookup("update").Value.String() == "true" {

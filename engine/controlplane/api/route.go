@@ -30,6 +30,7 @@ type Route struct {
 	Method, Path string
 	Audience     Audience
 	RequiresKey  bool           // with Cell: not where cells name themselves
+	Page         bool           // a page that links of other sites may lead to, although it is not public
 	Operation    huma.Operation // for the OpenAPI document; describeRoute adds Method, Path, Security and Errors
 	Handler      Handler
 	Typed        func(huma.API, huma.Operation)
