@@ -495,7 +495,7 @@ that is shown decides, also where none is needed.
 
 A request was passed on by a proxy if it is in HTTP/1.0, or has a header that proxies add, such as Forwarded, Via,
 X-Forwarded-* or X-Real-IP. What a page of another site asks for (` + "`Sec-Fetch-Site: cross-site`" + `, or another Origin) is
-refused, but for links to public pages. No GET has an effect, but for ` + "`/auth/callback`" + `, which begins the session of the
+refused, but for links to pages. No GET has an effect, but for ` + "`/auth/callback`" + `, which begins the session of the
 browser that began to sign in.
 `)
 	file := filepath.Join("..", "..", "docs", "access.md")

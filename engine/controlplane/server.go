@@ -7,13 +7,14 @@
 //	imageapi   routes for pulls of images
 //	peopleapi  routes for people: plan, status, tokens, flags, hooks, pages
 //	signin     who signs in at an identity provider, and workloads
+//	consoleapi the console: pages for people with live regions, which package console renders
 //	transport  listeners, TLS, handshakes, connections
 //	metrics    Prometheus metrics
 //	limit      rate and concurrency limits
 //	bulletin   release notes and announcements as pages
 //
 // Imports go one way: route packages import api and auth, never each other, and no package below imports this one. A
-// new group of routes (a console, a registry, debug access, export) is a package beside cellapi: small structs whose
+// new group of routes (a registry, debug access, export) is a package beside cellapi: small structs whose
 // methods are handlers, a New that takes their dependencies, and Routes(api.Docs) []api.Route, each route with its
 // audience. New below creates the group and adds its routes to the table; then go test -update writes docs/openapi.json
 // and docs/access.md. A role's new permissions belong in engine/access.
@@ -39,6 +40,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/cellapi"
+	"github.com/sluice-cd/sluice/engine/controlplane/consoleapi"
 	"github.com/sluice-cd/sluice/engine/controlplane/imageapi"
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
@@ -187,6 +189,8 @@ func New(o Options) (*Server, error) {
 		HookSecret: o.HookSecret, Branch: o.Branch, Facts: o.Facts,
 		Followers: o.Limits.Events, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
+	consolePages := consoleapi.New(consoleapi.Options{Views: o.Views, Repository: o.Repository, Journal: o.Journal,
+		Auth: a, Facts: o.Facts, Shutdown: s.shutdown, Log: o.Log})
 	probes := &probes{views: o.Views, maxUnreachable: o.MaxUnreachable,
 		checkStore: o.CheckStore, shutdown: s.shutdown}
 
@@ -199,6 +203,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.mux.addRoutes(people.Routes(d))
 	s.mux.addRoutes(signin.NewAPI(o.SignIn, o.Log).Routes(d))
+	s.mux.addRoutes(consolePages.Routes(d))
 	s.mux.addRoutes(probes.routes(d, s.metrics.Handler))
 	s.mux.addRoutes(openAPIRoutes(s.mux.api))
 	return s, s.mux.err()

@@ -319,7 +319,22 @@ func (x *FlagIndex) CellStates(key string) map[string]announce.CellStatus {
 	return all
 }
 
-// Cell returns a flag's state in one cell. at is the result of Places.
+// InCell returns a flag's state in one cell, without a look at all others.
+func (x *FlagIndex) InCell(key, name string) FlagCell {
+	at := map[string]announce.CellStatus{}
+	if d := x.Definition(key); d != nil && d.Feature() != "" {
+		best := -1
+		for _, a := range x.features[d.Feature()] {
+			status, state, ok := x.flags.Plan.InCell(a.Announcement.ID, name)
+			if rank := stateRank(state); ok && (rank > best || len(at) == 0) {
+				at[name], best = status, rank
+			}
+		}
+	}
+	return x.Cell(key, name, at)
+}
+
+// Cell returns a flag's state in one cell. at is the result of CellStates.
 func (x *FlagIndex) Cell(key, name string, at map[string]announce.CellStatus) FlagCell {
 	cellFlags := x.flags.ByCell[name]
 	c := FlagCell{Cell: name, Channel: x.view.Desired.Cells[name].Channel, Offline: x.Offline(name)}

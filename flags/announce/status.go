@@ -116,15 +116,43 @@ func (p *planner) findAnnouncement(id string) (int, bool) {
 func (s *channelState) cellStatuses() []CellStatus {
 	cells := []CellStatus{}
 	for _, c := range s.channel.cells {
-		in := s.inCell(c)
-		if state, confirmed, ok := in.cellState(); ok {
-			cells = append(cells, CellStatus{
-				Cell: c.Name, State: state, Why: strings.TrimPrefix(in.describeState(state), "is "),
-				Confirmed: confirmed,
-			})
+		if status, ok := s.cellStatus(c); ok {
+			cells = append(cells, status)
 		}
 	}
 	return cells
+}
+
+// cellStatus returns the status in one cell. ok is false if the announcement does not reach it.
+func (s *channelState) cellStatus(c *cell) (status CellStatus, ok bool) {
+	in := s.inCell(c)
+	state, confirmed, ok := in.cellState()
+	if !ok {
+		return status, false
+	}
+	return CellStatus{Cell: c.Name, State: state, Why: strings.TrimPrefix(in.describeState(state), "is "),
+		Confirmed: confirmed}, true
+}
+
+// InCell returns the status of an announcement in one cell, and its state in the cell's channel. ok is false if the
+// announcement does not reach the cell.
+func (p *Plan) InCell(id, name string) (status CellStatus, state State, ok bool) {
+	if p.planner == nil {
+		return status, "", false
+	}
+	i, ok := p.planner.findAnnouncement(id)
+	if !ok {
+		return status, "", false
+	}
+	for _, s := range p.planner.announcements[i].states {
+		for _, c := range s.channel.cells {
+			if c.Name == name {
+				status, ok = s.cellStatus(c)
+				return status, s.state, ok
+			}
+		}
+	}
+	return status, "", false
 }
 
 // publishedRecord returns a record of publication in some channel, of the current text if possible; nil: none.

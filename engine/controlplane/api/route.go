@@ -32,6 +32,7 @@ type Route struct {
 	Audience     Audience
 	RequiresKey  bool           // with Cell: not where cells name themselves
 	OfCell       bool           // {name} is a cell: the role need hold for its channel only
+	Page         bool           // links of other sites may lead to it, although it is not public
 	Operation    huma.Operation // for the OpenAPI document; describeRoute adds Method, Path, Security and Errors
 	Handler      Handler
 	Typed        func(huma.API, huma.Operation)

@@ -169,8 +169,8 @@ func (a *Auth) Admit(
 	return c, false
 }
 
-// fromForeignPage reports whether a browser sent the request for a page of another site (R57). Links to public pages
-// are fine. At loopback, another port is another site.
+// fromForeignPage reports whether a browser sent the request for a page of another site (R57). Links to pages are fine,
+// frames are not. At loopback, another port is another site.
 func fromForeignPage(r *http.Request, route *api.Route, listener api.Listener) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "", "none", "same-origin":
@@ -180,7 +180,10 @@ func fromForeignPage(r *http.Request, route *api.Route, listener api.Listener) b
 			return false
 		}
 	}
-	return route.Audience != api.Public || r.Header.Get("Sec-Fetch-Mode") != "navigate"
+	if route.Audience != api.Public && (!route.Page || r.Header.Get("Sec-Fetch-Dest") != "document") {
+		return true
+	}
+	return r.Header.Get("Sec-Fetch-Mode") != "navigate"
 }
 
 // retirePreviousKey retires the cell's previous key after the first use of its next key.

@@ -12,6 +12,8 @@ import (
 	"github.com/yuin/goldmark/extension"
 	"github.com/yuin/goldmark/renderer"
 	"github.com/yuin/goldmark/util"
+
+	"github.com/sluice-cd/sluice/internal/markup"
 )
 
 // MaxNotes bounds the notes of one release or announcement, in bytes: rendering can take quadratic time.
@@ -37,7 +39,7 @@ type notesRenderer struct {
 	markdown goldmark.Markdown
 
 	mu       sync.Mutex
-	rendered map[string]markup // by notes; at most maxRendered
+	rendered map[string]markup.HTML // by notes; at most maxRendered
 }
 
 // maxRendered bounds the cache: it suffices for the bulletins of some channels.
@@ -46,14 +48,14 @@ const maxRendered = 4 * MaxItems
 func newNotesRenderer() *notesRenderer {
 	// Cells are aligned by attribute: the page's policy forbids inline styles.
 	table := extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute))
-	return &notesRenderer{rendered: map[string]markup{}, markdown: goldmark.New(
+	return &notesRenderer{rendered: map[string]markup.HTML{}, markdown: goldmark.New(
 		goldmark.WithExtensions(table, extension.Strikethrough, extension.Linkify),
 		goldmark.WithRendererOptions(renderer.WithNodeRenderers(util.Prioritized(safeRenderer{}, 100))),
 	)}
 }
 
 // renderNotes renders notes as safe HTML.
-func (p *notesRenderer) renderNotes(notes string) (markup, error) {
+func (p *notesRenderer) renderNotes(notes string) (markup.HTML, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if known, ok := p.rendered[notes]; ok {
@@ -66,7 +68,7 @@ func (p *notesRenderer) renderNotes(notes string) (markup, error) {
 	if len(p.rendered) >= maxRendered {
 		clear(p.rendered)
 	}
-	done := markup(b.String()) // safeRenderer makes it safe
+	done := markup.HTML(b.String()) // safeRenderer makes it safe
 	p.rendered[notes] = done
 	return done, nil
 }

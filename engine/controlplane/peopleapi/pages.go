@@ -4,11 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"io"
-	"io/fs"
 	"maps"
 	"net/http"
-	"path"
 	"strconv"
 	"sync"
 
@@ -105,22 +102,13 @@ func (p *pageRenderer) renderBody(b bulletin.Bulletin, what pageKey) ([]byte, er
 	return p.renderer.Page(b)
 }
 
-// readNotes returns a release's notes, or "" if it has none.
+// readNotes returns the notes of a release that was a head, or "" if it has none.
 func (p *pageRenderer) readNotes(h plan.EffectiveHead) (string, error) {
 	files, err := p.repository.FS(h.Commit)
 	if err != nil {
 		return "", err
 	}
-	f, err := files.Open(path.Join(releases.Dir, h.Release, "notes.md"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, bulletin.MaxNotes+1))
-	return bulletin.TruncateNotes(string(text)), err
+	return bulletin.ReadNotes(files, h.Release)
 }
 
 // pageHandlers serves the public pages.

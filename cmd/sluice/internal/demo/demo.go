@@ -187,7 +187,8 @@ func (d *demo) printSummary() {
 // awaitInterrupt keeps everything running until ctx ends.
 func (d *demo) awaitInterrupt(ctx context.Context) error {
 	p := d.app.Stdout
-	p.PrintLine("\nThe demo runs until you press Ctrl-C. In another terminal:")
+	p.PrintLine("\nThe demo runs until you press Ctrl-C. In a browser:\n  %s", d.consoleURL())
+	p.PrintLine("In another terminal:")
 	p.PrintLine("  sluice status --watch --server %s", d.server)
 	p.PrintLine("  sluice why dedicated --server %s", d.server)
 	p.PrintLine("  sluice flag unkill %s --reason mended --flags-repo %s && sluice flag show %s --server %s", demoFlag,

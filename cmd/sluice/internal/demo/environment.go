@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/console"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/fixtures"
@@ -208,6 +209,7 @@ func (d *demo) startServer(ctx context.Context) error {
 	}
 	d.app.Server = d.server
 	d.screen.printEvent("the control plane listens on %s", d.server)
+	d.screen.printEvent("follow it in a browser: %s", d.consoleURL())
 	d.childContext = living
 	return nil
 }
@@ -233,6 +235,9 @@ func (d *demo) startCells(context.Context) error {
 	d.screen.printEvent("started the agents of %s", strings.Join(started, ", "))
 	return nil
 }
+
+// consoleURL returns the address of the console's first page.
+func (d *demo) consoleURL() string { return strings.TrimRight(d.server, "/") + console.Base }
 
 // quoteShell quotes s for a shell.
 func quoteShell(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -1,0 +1,294 @@
+package console
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/reason"
+	"github.com/sluice-cd/sluice/internal/words"
+)
+
+// Need is something that waits for a person.
+type Need struct {
+	Harm    int    // how bad it is while nobody acts; the greatest comes first
+	Key     string // the same while the need is the same one
+	Shape   string
+	Title   markup.HTML // in a sentence, with links
+	Why     markup.HTML
+	Command string // the one command that helps, or that says more
+}
+
+// How bad a need is while nobody acts.
+const (
+	harmAll       = 90 // nothing moves anywhere, or what is shown may be old
+	harmKill      = 80 // something that must be off may be on
+	harmFailing   = 70 // users of a cell are hurt now
+	harmStopped   = 60 // a release does not go on
+	harmShutOut   = 50
+	harmDecision  = 40 // waits for a decision, and nothing is wrong
+	harmSilent    = 30
+	harmUntidy    = 20
+	maxNeedsShown = 200
+)
+
+// findNeeds returns what waits for a person, by harm.
+func (m *Model) findNeeds() []Need {
+	all := slices.Concat(m.needsOfRepository(), m.needsOfChannels(), m.needsOfCells(), m.needsOfFlags())
+	slices.SortStableFunc(all, func(a, b Need) int { return b.Harm - a.Harm })
+	return all
+}
+
+func (m *Model) needsOfRepository() (all []Need) {
+	v := m.view
+	if u := v.Unread; u != nil {
+		all = append(all, Need{Harm: harmAll, Key: "unread", Shape: "failing",
+			Title: "The release repository can't be read",
+			Why: markup.Join("since ", instant(u.Since), ": ", markup.Text(words.OneLine(u.Reason)),
+				". What the pages show is as of the last commit that was read."),
+			Command: shell("sluice", "status")})
+	}
+	if d := v.Observed.Diverged; d != nil {
+		all = append(all, Need{Harm: harmAll, Key: "diverged", Shape: "failing",
+			Title:   "The release branch was rewritten: nothing moves until a person accepts it",
+			Why:     markup.Join("since ", instant(d.At), "; it lost commit ", code(words.ShortCommit(d.Seen))),
+			Command: shell("sluice", "status")})
+	}
+	for _, b := range v.Plan.Blocked {
+		if b.Channel == "" && b.Cell == "" && b.Code != reason.Observing && b.Code != reason.BeingRead {
+			all = append(all, Need{Harm: harmAll, Key: "everywhere " + b.Gate, Shape: "held",
+				Title: markup.Text("Nothing moves: " + b.Gate), Why: sentence(b), Command: "sluice plan"})
+		}
+	}
+	for _, u := range v.Desired.Unconfirmed {
+		all = append(all, Need{Harm: harmStopped, Key: "unconfirmed " + u.Commit, Shape: "held",
+			Title: markup.Text(fmt.Sprintf("A commit removed %s of %d %s, and waits to be confirmed",
+				thousands(u.Count), u.Of, u.Dir)),
+			Why: code(words.ShortCommit(u.Commit)), Command: "sluice validate"})
+	}
+	all = append(all, m.needsOfQuarantine()...)
+	faults := 0
+	first := ""
+	for _, f := range v.Desired.Faults {
+		if !f.Warning {
+			if faults++; first == "" {
+				first = f.String()
+			}
+		}
+	}
+	if faults > 0 {
+		all = append(all, Need{Harm: harmStopped, Key: "faults", Shape: "failing",
+			Title: markup.Text("The release repository has " + counted(faults, "fault")),
+			Why:   markup.Text(words.OneLine(first)), Command: "sluice validate"})
+	}
+	return all
+}
+
+// needsOfQuarantine returns the quarantines of releases that no greater one has replaced: people expect them to arrive.
+func (m *Model) needsOfQuarantine() (all []Need) {
+	d := m.view.Desired
+	for _, q := range d.Quarantine {
+		r := d.Releases[q.Release]
+		if r == nil || len(d.Versions) == 0 || slices.ContainsFunc(d.Order, func(name string) bool {
+			e := d.Channels[name].Effective
+			return e != nil && m.isBelow(r, e.Release)
+		}) {
+			continue
+		}
+		where := "everywhere"
+		if len(q.Channels) > 0 {
+			where = "in " + words.Some(q.Channels, maxListed)
+		}
+		all = append(all, Need{Harm: harmDecision, Key: "quarantine " + q.Release, Shape: "shut-out",
+			Title: markup.Join(version(q.Release),
+				markup.Text(" is quarantined "+where+": cut a release that mends it")),
+			Why: markup.Text(words.OneLine(q.Why())), Command: shell("sluice", "why", q.Release)})
+	}
+	return all
+}
+
+func (m *Model) needsOfChannels() (all []Need) {
+	for _, c := range m.status().Channels {
+		add := func(harm int, shape, key, title string, why markup.HTML, command string) {
+			all = append(all, Need{Harm: harm, Key: "channel " + c.Name + " " + key, Shape: shape,
+				Title: markup.Join(link(Channel, c.Name), markup.Text(title)), Why: why, Command: command})
+		}
+		for _, h := range c.Holds {
+			why := markup.Text(words.OneLine(h.Reason))
+			if h.By != "" {
+				why = markup.Join(why, soft(" by "+h.By))
+			}
+			add(harmStopped, "held", "hold "+h.ID, " is on hold", why,
+				shell("sluice", "hold", c.Name, "--lift", h.ID))
+		}
+		if c.Refused != "" {
+			add(harmStopped, "failing", "refused", ": the git host refused the last push",
+				markup.Text(words.OneLine(c.Refused)), shell("sluice", "why", c.Name))
+		}
+		if q := c.Request; q != nil && q.Fault != "" {
+			add(harmStopped, "failing", "request", ": a request can't be read", markup.Text(words.OneLine(q.Fault)),
+				shell("sluice", "why", c.Name))
+		}
+		r := m.rollouts()[c.Name]
+		if len(r.Stalled) > 0 {
+			add(harmFailing, "failing", "stalled", ": "+counted(len(r.Stalled), "cell")+" stalled on "+r.Release,
+				some(Cell, r.Stalled), shell("sluice", "rollout", "status", c.Name))
+		}
+		for _, b := range c.Blocked {
+			if b.Channel != "" {
+				all = append(all, needOfVerdict(b)...)
+			}
+		}
+	}
+	return all
+}
+
+// needOfVerdict returns the need that a channel's verdict means; none: time or the engine ends it.
+func needOfVerdict(b channels.Verdict) []Need {
+	n := Need{Harm: harmDecision, Key: "verdict " + b.Channel + " " + b.Release + " " + b.Gate, Shape: "held",
+		Why: sentence(b), Command: shell("sluice", "why", b.Channel)}
+	title := func(text string) []Need {
+		n.Title = markup.Join(version(b.Release), markup.Text(" "+text+" "), link(Channel, b.Channel))
+		return []Need{n}
+	}
+	switch b.Code {
+	case reason.ApprovalMissing:
+		n.Command = shell("sluice", "approve", b.Channel, b.Release)
+		return title("waits for an approval for")
+	case reason.Manual:
+		n.Command = shell("sluice", "promote", b.Release, "--to", b.Channel)
+		return title("waits for a person to promote it to")
+	case reason.SoakImpossible, reason.WhenInvalid, reason.PolicyInvalid, reason.RequestUnknown:
+		n.Harm, n.Shape = harmStopped, "failing"
+		return title("can never reach")
+	case reason.CellsAhead, reason.HeadLost:
+		n.Harm, n.Shape = harmStopped, "failing"
+		return title("is stopped in")
+	}
+	return nil
+}
+
+func (m *Model) needsOfCells() (all []Need) {
+	for _, kind := range []struct {
+		condition view.Condition
+		harm      int
+		what      string
+	}{
+		{view.ConditionFailing, harmFailing, "failing"}, {view.ConditionShutOut, harmShutOut, "shut out"},
+		{view.ConditionSilent, harmSilent, "silent"},
+	} {
+		byChannel := map[string][]string{}
+		for _, c := range m.status().Cells {
+			if c.Condition == kind.condition {
+				byChannel[c.Channel] = append(byChannel[c.Channel], c.Name)
+			}
+		}
+		for _, channel := range m.view.Desired.Order {
+			names := byChannel[channel]
+			if len(names) == 0 {
+				continue
+			}
+			verb := " are "
+			if len(names) == 1 {
+				verb = " is "
+			}
+			filter := "channel:" + quoted(channel) + " " + string(kind.condition)
+			n := Need{Harm: kind.harm, Key: fmt.Sprintf("cells %s %s %d", kind.condition, channel, len(names)),
+				Shape: string(kind.condition),
+				Title: markup.Join(markup.Link(Address{Kind: Fleet, Filter: filter}.String(),
+					counted(len(names), "cell")+" of "+channel), markup.Text(verb+kind.what)),
+				Why: some(Cell, names), Command: shell("sluice", "why", names[0])}
+			if c, ok := m.cellStatus(names[0]); ok && c.Message != "" {
+				n.Why = markup.Join(n.Why, markup.Text(": "+words.OneLine(c.Message)))
+			}
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+func (m *Model) needsOfFlags() (all []Need) {
+	f := m.view.Flags
+	if f == nil {
+		return nil
+	}
+	if f.Fault != "" {
+		all = append(all, Need{Harm: harmStopped, Key: "flags fault", Shape: "failing",
+			Title: "The flags repository is not in force as it is", Why: markup.Text(words.OneLine(f.Fault)),
+			Command: "sluice flag lint"})
+	}
+	m.withIndex(func(x *view.FlagIndex) {
+		for _, k := range x.Kills("") {
+			if k.Confirmed < k.Cells || k.NotOff != "" {
+				all = append(all, needOfKill(k))
+			}
+		}
+	})
+	for _, a := range f.Plan.Announcements {
+		n := Need{Harm: harmDecision, Key: "announcement " + a.Announcement.ID + " " + string(a.State), Shape: "held",
+			Title: markup.Join("Announcement ", link(Announcements, a.Announcement.ID), markup.Text(" "+a.Needs)),
+			Why:   markup.Text(a.Summary), Command: shell("sluice", "announce", "show", a.Announcement.ID)}
+		switch {
+		case a.State == announce.Missed:
+			n.Harm, n.Shape = harmStopped, "failing"
+			n.Title = markup.Join("Announcement ", link(Announcements, a.Announcement.ID), " missed its time")
+		case a.Needs == "":
+			continue
+		}
+		all = append(all, n)
+	}
+	return all
+}
+
+func needOfKill(k view.FlagKill) Need {
+	n := Need{Harm: harmKill, Key: fmt.Sprintf("kill %s %d", k.Flag, k.Confirmed), Shape: "failing",
+		Title: markup.Join("The kill of ", link(Flags, k.Flag), markup.Text(fmt.Sprintf(
+			" is confirmed by %s of %s", thousands(k.Confirmed), counted(k.Cells, "cell")))),
+		Command: shell("sluice", "flag", "show", k.Flag)}
+	if len(k.Offline) > 0 {
+		n.Why = markup.Join("out of contact: ", some(Cell, k.Offline))
+	}
+	if k.NotOff != "" {
+		n.Why = markup.Join(n.Why, markup.Text(" The flag gives all the same: "+words.OneLine(k.NotOff)))
+	}
+	return n
+}
+
+// renderNeeds renders the page of what waits for a person.
+func renderNeeds(m *Model, p *Page) {
+	p.Title = "Needs you"
+	all := m.needs()
+	if len(all) == 0 {
+		p.add("headline", heading("Nothing needs you"),
+			paragraph("soft", "Whatever waits, waits for time, for cells or for the engine: ",
+				markup.Link(Address{Kind: When}.String(), "see when")))
+		return
+	}
+	p.Title = fmt.Sprintf("%d need you", len(all))
+	p.add("headline", heading("Needs you"), paragraph("soft", "The most harmful comes first."))
+	items := make([]markup.HTML, 0, len(all))
+	for _, n := range all[:min(len(all), maxNeedsShown)] {
+		items = append(items, markup.Element("li", markup.Attributes{"class", "need", "tabindex", "-1", "data-key",
+			n.Key}, mark(n.Shape, harmWord(n.Harm)), element("div", "",
+			element("p", "need-title", n.Title), paragraph("need-why", n.Why), command(n.Command))))
+	}
+	if more := len(all) - len(items); more > 0 {
+		items = append(items, element("li", "soft", markup.Text(fmt.Sprintf("and %d more", more))))
+	}
+	p.add("needs", element("ol", "needs", items...))
+}
+
+func harmWord(harm int) string {
+	switch {
+	case harm >= harmKill:
+		return "most harmful"
+	case harm >= harmStopped:
+		return "harmful"
+	case harm >= harmDecision:
+		return "waits for a decision"
+	}
+	return "to be looked at"
+}

@@ -1,0 +1,210 @@
+package console
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/words"
+)
+
+// moment is something that is known to happen at a time.
+type moment struct {
+	at    time.Time
+	until time.Time // of a span; zero: it is an instant
+	lane  string
+	what  markup.HTML
+	plain string // what, without links
+}
+
+// lanesOfWhen are the lanes of the axis, from top to bottom.
+func lanesOfWhen() []string {
+	return []string{"gates", "cells", "waves", "freezes", "announcements", "kills"}
+}
+
+// renderWhen renders one axis of time with all that is known to happen.
+func renderWhen(m *Model, p *Page) {
+	p.Title = "When"
+	all := momentsOf(m)
+	p.add("headline", heading("When"), paragraph("soft",
+		"What is known to happen: the earliest instants at which gates may open, waves may be through, and flags turn on."))
+	if len(all) == 0 {
+		p.add("moments", paragraph("empty", "Nothing is known to happen. What waits, waits for people, cells or commits."))
+		return
+	}
+	p.add("axis", renderAxis(m, all))
+	var rows [][]markup.HTML
+	for _, x := range all[:min(len(all), pageRows)] {
+		when := instant(x.at)
+		if !x.until.IsZero() {
+			when = markup.Join(when, " to ", instant(x.until))
+		}
+		rows = append(rows, []markup.HTML{when, markup.Text(x.lane), x.what})
+	}
+	p.add("moments", table("What happens when", []string{"When", "What", ""}, rows))
+	if more := len(all) - pageRows; more > 0 {
+		p.add("more", paragraph("soft", markup.Text(fmt.Sprintf("and %s later", thousands(more)))))
+	}
+}
+
+// momentsOf returns what is known to happen after the plan was made, the soonest first.
+func momentsOf(m *Model) (all []moment) {
+	v, now := m.view, m.view.Plan.Now
+	add := func(x moment) {
+		last := x.at
+		if !x.until.IsZero() {
+			last = x.until
+		}
+		if !x.at.IsZero() && last.After(now) {
+			all = append(all, x)
+		}
+	}
+	for _, b := range v.Plan.Blocked {
+		if b.Cell == "" && !b.Until.IsZero() {
+			what := markup.Join(version(b.Release), markup.Text(" may pass "+b.Gate+" of "))
+			where := soft("every channel")
+			if b.Channel != "" {
+				where = link(Channel, b.Channel)
+			}
+			add(moment{at: b.Until, lane: "gates", what: markup.Join(what, where, ": ", soft(b.Reason)),
+				plain: b.Release + " may pass " + b.Gate + " of " + b.Channel})
+		}
+	}
+	for _, name := range v.Desired.Order {
+		r := m.rollouts()[name]
+		for _, w := range r.Waiting {
+			what := markup.Join(markup.Text(counted(len(w.Cells), "cell")+" of "), link(Channel, name),
+				markup.Text(" may pass "+w.Gate+": "+words.OneLine(w.Reason)))
+			add(moment{at: w.Until, lane: "cells", plain: w.Gate + " in " + name, what: what})
+		}
+		for _, w := range r.Waves {
+			add(moment{at: w.Until, lane: "waves", plain: fmt.Sprintf("wave %d of %s", w.Wave, name), what: markup.Join(
+				markup.Text(fmt.Sprintf("wave %d of ", w.Wave)), link(Channel, name), " may be through with ",
+				version(r.Release))})
+		}
+		if c := v.Desired.Channels[name]; c.Valid != nil {
+			addFreezes(m, add, c.Valid.Freezes, link(Channel, name), name)
+		}
+	}
+	addFreezes(m, add, v.Desired.Pipeline.Freezes, "every channel", "every channel")
+	addFlags(m, add)
+	slices.SortStableFunc(all, func(a, b moment) int {
+		return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.plain, b.plain))
+	})
+	return all
+}
+
+func addFreezes(m *Model, add func(moment), all []channels.Freeze, where markup.HTML, name string) {
+	for _, f := range all {
+		add(moment{at: f.From, until: f.Until, lane: "freezes", plain: "freeze of " + name,
+			what: markup.Join("freeze of ", where, markup.Text(": "+words.OneLine(f.Reason)))})
+	}
+}
+
+func addFlags(m *Model, add func(moment)) {
+	if m.view.Flags == nil {
+		return
+	}
+	for _, a := range m.view.Flags.Plan.Announcements {
+		for _, c := range a.Channels {
+			add(moment{at: c.At, lane: "announcements", plain: a.Announcement.ID + " in " + c.Channel,
+				what: markup.Join(
+					link(Announcements, a.Announcement.ID), " in ", link(Channel, c.Channel), ": ",
+					markup.Text(string(c.State)))})
+		}
+	}
+	m.withIndex(func(x *view.FlagIndex) {
+		for _, k := range x.Kills("") {
+			add(moment{at: k.Until, lane: "kills", plain: "review of the kill of " + k.Flag, what: markup.Join(
+				"the kill of ", link(Flags, k.Flag), " is to be looked at again")})
+		}
+	})
+}
+
+// renderAxis draws the moments of the time ahead, a lane for each kind.
+func renderAxis(m *Model, all []moment) markup.HTML {
+	const width, left, laneHeight, top = 1000, 120, 26, 22
+	from := m.view.Plan.Now
+	until := from.Add(time.Hour)
+	for _, x := range all[:min(len(all), pageRows)] {
+		last := x.at
+		if x.until.After(last) {
+			last = x.until
+		}
+		if last.After(until) {
+			until = last
+		}
+	}
+	if far := from.Add(90 * 24 * time.Hour); until.After(far) {
+		until = far
+	}
+	span := until.Sub(from) + until.Sub(from)/20
+	xOf := func(t time.Time) int {
+		t0 := min(max(t.Sub(from), 0), span)
+		return left + int(float64(width-left-10)*float64(t0)/float64(span))
+	}
+	num := strconv.Itoa
+	var parts []markup.HTML
+	lanes := lanesOfWhen()
+	height := top + laneHeight*len(lanes) + 6
+	for _, t := range ticks(from, span) {
+		x := num(xOf(t.at))
+		parts = append(parts, markup.Element("line", markup.Attributes{"class", "grid", "x1", x, "x2", x, "y1",
+			num(top - 4),
+			"y2", num(height)}), markup.Element("text", markup.Attributes{"x", x, "y", "12", "class", "tick"},
+			markup.Text(t.label)))
+	}
+	for i, lane := range lanes {
+		parts = append(parts, markup.Element("text", markup.Attributes{"x", "0", "y", num(top + i*laneHeight + 16)},
+			markup.Text(lane)), markup.Element("line", markup.Attributes{"class", "grid", "x1", num(left), "x2",
+			num(width),
+			"y1", num(top + i*laneHeight + 12), "y2", num(top + i*laneHeight + 12)}))
+	}
+	for _, x := range all[:min(len(all), pageRows)] {
+		y := top + slices.Index(lanes, x.lane)*laneHeight + 12
+		title := markup.Element("title", nil, markup.Text(x.plain+", "+x.at.UTC().Format(time.RFC3339)))
+		if !x.until.IsZero() {
+			parts = append(parts, markup.Element("rect", markup.Attributes{"class", "span", "x", num(xOf(x.at)), "y",
+				num(y - 6), "width", num(max(xOf(x.until)-xOf(x.at), 4)), "height", "12"}, title))
+			continue
+		}
+		parts = append(parts, markup.Element("circle", markup.Attributes{"class", "dot", "cx", num(xOf(x.at)), "cy",
+			num(y),
+			"r", "5"}, title))
+	}
+	return markup.Element("svg", markup.Attributes{"class", "axis", "viewBox", fmt.Sprintf("0 0 %d %d", width, height),
+		"role", "img", "aria-label", "What happens when; the table below says the same"}, parts...)
+}
+
+type tick struct {
+	at    time.Time
+	label string
+}
+
+// ticks returns round instants of a span, about eight.
+func ticks(from time.Time, span time.Duration) (all []tick) {
+	const day = 24 * time.Hour
+	step, layout := 14*day, "2 Jan"
+	for _, s := range []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour,
+		6 * time.Hour, 12 * time.Hour, day, 2 * day, 7 * day} {
+		if span/s <= 9 {
+			step = s
+			break
+		}
+	}
+	if step < day {
+		layout = "2 Jan 15:04"
+	}
+	if span < 12*time.Hour {
+		layout = "15:04"
+	}
+	for t := from.UTC().Truncate(step).Add(step); t.Before(from.Add(span)); t = t.Add(step) {
+		all = append(all, tick{t, t.Format(layout)})
+	}
+	return all
+}

@@ -1,0 +1,202 @@
+package consoleapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/engine/console"
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/auth"
+	"github.com/sluice-cd/sluice/engine/controlplane/bulletin"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/words"
+)
+
+// Journal returns at most limit decisions after a cursor; a negative cursor asks for the latest.
+type Journal interface {
+	Decisions(ctx context.Context, after int64, limit int) (found []plan.Decided, next int64, err error)
+}
+
+// body is an answer with its ETag. It is compressed once, when a browser first asks for that.
+type body struct {
+	plain      []byte
+	etag       string
+	compressed func() []byte
+}
+
+func newBody(plain []byte) *body {
+	sum := sha256.Sum256(plain)
+	return &body{plain: plain, etag: `"` + hex.EncodeToString(sum[:12]) + `"`,
+		compressed: sync.OnceValue(func() []byte { return compress(plain) })}
+}
+
+// cachedPage is a page, and what a browser gets of it.
+type cachedPage struct {
+	page     *console.Page
+	etag     string // of the page's content
+	document *body
+}
+
+// maxPages bounds how many pages are kept of one View: addresses have filters, so that there may be any number.
+const maxPages = 256
+
+// pageCache keeps the pages of the newest View.
+type pageCache struct {
+	reader *reader
+
+	mu    sync.Mutex // guards what follows
+	view  *view.View
+	model *console.Model
+	pages map[console.Address]*entry
+	walls map[string]*entry
+}
+
+// entry is made by whoever asks first; others wait for it.
+type entry struct {
+	once sync.Once
+	page *cachedPage
+	wall *body
+	err  error
+}
+
+func newPageCache(r *reader) *pageCache { return &pageCache{reader: r} }
+
+// modelOf returns the Model of a View, with the lock held.
+func (c *pageCache) modelOf(v *view.View) *console.Model {
+	if c.view != v {
+		c.view, c.model = v, console.New(v)
+		c.pages, c.walls = map[console.Address]*entry{}, map[string]*entry{}
+	}
+	return c.model
+}
+
+// page returns a page of a View.
+func (c *pageCache) page(ctx context.Context, v *view.View, a console.Address) (*cachedPage, error) {
+	c.mu.Lock()
+	model := c.modelOf(v)
+	e := c.pages[a]
+	if e == nil {
+		if len(c.pages) >= maxPages {
+			clear(c.pages)
+		}
+		e = &entry{}
+		c.pages[a] = e
+	}
+	c.mu.Unlock()
+	e.once.Do(func() {
+		facts, err := c.reader.facts(context.WithoutCancel(ctx), v, a) // others wait for it too
+		if err != nil {
+			e.err = fmt.Errorf("render %.200q: %w", a.String(), err)
+			return
+		}
+		p := console.Render(model, a, facts)
+		e.page = &cachedPage{page: p, etag: p.ETag(), document: newBody(p.Document())}
+	})
+	if e.err != nil { // the next one tries again
+		c.mu.Lock()
+		if c.pages[a] == e {
+			delete(c.pages, a)
+		}
+		c.mu.Unlock()
+	}
+	return e.page, e.err
+}
+
+// wall returns the wall of a filter.
+func (c *pageCache) wall(v *view.View, filter string) (*body, error) {
+	c.mu.Lock()
+	model := c.modelOf(v)
+	e := c.walls[filter]
+	if e == nil {
+		if len(c.walls) >= maxPages {
+			clear(c.walls)
+		}
+		e = &entry{}
+		c.walls[filter] = e
+	}
+	c.mu.Unlock()
+	e.once.Do(func() {
+		var data []byte
+		if data, e.err = encodeWall(model.WallOf(filter)); e.err == nil {
+			e.wall = newBody(data)
+		}
+	})
+	return e.wall, e.err
+}
+
+// reader reads what pages need beside the View.
+type reader struct {
+	repository api.Repository
+	journal    Journal
+	former     auth.Facts // nil: there are none
+	notes      *bulletin.Renderer
+	log        zerolog.Logger
+}
+
+func newReader(o Options) *reader {
+	return &reader{repository: o.Repository, journal: o.Journal, former: o.Facts, notes: bulletin.NewRenderer(),
+		log: o.Log}
+}
+
+// facts reads what one page needs. A release whose notes can't be read is shown without them.
+func (r *reader) facts(ctx context.Context, v *view.View, a console.Address) (f console.Facts, err error) {
+	switch {
+	case a.Kind == console.History:
+		f.Decisions, _, err = r.journal.Decisions(ctx, -1, console.MaxDecisions)
+	case a.Kind == console.Releases && a.Name != "":
+		release := v.Desired.Releases[a.Name]
+		if release == nil || release.Origin == "" {
+			return f, nil
+		}
+		files, err := r.repository.FS(release.Origin)
+		var text string
+		if err == nil {
+			text, err = bulletin.ReadNotes(files, a.Name)
+		}
+		if err == nil {
+			f.Notes, err = r.notes.Notes(text)
+		}
+		if err != nil {
+			r.log.Error().Err(err).Str("release", a.Name).Msg("read release notes")
+		}
+	case a.Kind == console.Announcements && v.Flags != nil:
+		for _, s := range v.Flags.Plan.Announcements {
+			if s.Announcement.ID == a.Name {
+				f.Notes, err = r.notes.Notes(s.Announcement.Notes)
+			}
+		}
+	case a.Kind == console.Cell:
+		refused, err := auth.FormerKeyRefused(ctx, r.former, a.Name)
+		if err != nil {
+			return f, err
+		}
+		if !refused.IsZero() {
+			f.Why = append(f.Why, "an agent asked with a former key of this cell at "+words.FormatTime(refused)+
+				", and was refused: see sluice why "+a.Name)
+		}
+	}
+	return f, err
+}
+
+// appendRegions appends an event with the regions that a tab does not have yet.
+func appendRegions(to []byte, p *cachedPage, changed []console.Region) ([]byte, error) {
+	to = append(append(append(to, "id: "...), p.etag...), "\nevent: regions\ndata: {"...)
+	for i, r := range changed {
+		if i > 0 {
+			to = append(to, ',')
+		}
+		text, err := quoteJSON(string(r.HTML))
+		if err != nil {
+			return nil, err
+		}
+		to = append(append(strconv.AppendQuote(to, r.ID), ':'), text...)
+	}
+	return append(to, "}\n\n"...), nil
+}
