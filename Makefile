@@ -5,6 +5,8 @@ ONCE    ?=
 TIMEOUT ?= 20m
 # How long a fuzz test runs.
 FUZZTIME ?= 60s
+# How long a soak lasts; from 5m on, memory and descriptors are judged.
+SOAK    ?= 30m
 # The race detector needs a C compiler: without one, Go sets CGO_ENABLED to 0, and the tests run without it.
 RACE    ?= $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 
@@ -69,6 +71,10 @@ fuzz: ## What is read from outside, with made-up input: each fuzz test for FUZZT
 		echo "$$package $$test"; \
 		$(GO) test -run '^$$' -fuzz "^$$test\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s ./$$package </dev/null; \
 	done
+
+.PHONY: soak
+soak: ## A control plane and three cells, disturbed for SOAK while releases and flags change; memory and files as a table.
+	SOAK=$(SOAK) $(GO) test -count=1 -v -timeout 0 -run 'TestSoak$$' ./test
 
 .PHONY: supply
 supply: ## Known vulnerabilities in what we build on, and secrets in the history; see tools/supply.

@@ -6,7 +6,8 @@
 //   - Nothing delays turning a flag off: a stored kill is sent to cells at once, even while the git host does not
 //     answer or the tip is invalid, and counts until its commit is on the branch (R43). Exchanges with git run beside
 //     the loop, one at a time.
-//   - Definitions come from the newest valid commit, overrides from the tip (fault 33).
+//   - Definitions come from the newest valid commit, overrides from the tip. A file with a fault stands at its last
+//     content without, and keeps no other from changing (fault 33).
 //   - After a force-push cells keep what they have until a commit accepts the branch (R39).
 //   - Each of several processes serves its cells; only the leader commits, posts events, and stores memory. Two leaders
 //     would do no harm: git compares and swaps, and an event is posted once.

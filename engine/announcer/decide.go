@@ -1,6 +1,7 @@
 package announcer
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -134,7 +135,8 @@ func (a *Announcer) makePlan(inputs planInputs, now time.Time) announce.Plan {
 }
 
 func (a *Announcer) publish(inputs planInputs, states map[string]*plan.CellState, now time.Time) {
-	f := &view.Flags{Diverged: a.diverged, Plan: a.plan, Fault: inputs.repoFault, Kills: killOverrides(a.pendingKills())}
+	f := &view.Flags{Diverged: a.diverged, Plan: a.plan, Fault: inputs.repoFault,
+		Kills: killOverrides(a.pendingKills())}
 	kills := slices.Clone(f.Kills)
 	if r := inputs.snapshot; r != nil {
 		f.Commit, f.Height, f.Tip = r.tip, r.height, r.inForce
@@ -142,6 +144,7 @@ func (a *Announcer) publish(inputs planInputs, states map[string]*plan.CellState
 		if r.valid != r.tip && f.Fault == "" {
 			f.Fault = whyNotInForce(r)
 		}
+		f.Fault = cmp.Or(f.Fault, whyFilesStand(r.tipTree))
 		if f.Fault == "" && inputs.doubt != "" {
 			f.Fault = "announcements wait until time can be trusted: " + inputs.doubt
 		}

@@ -37,6 +37,7 @@ type history struct {
 	authors      map[string][]string      // by announcement: addresses and keys of its authors
 	acknowledged map[string]bool          // lost commits whose loss was accepted
 	kills        map[string]string        // by a stored kill's ID: the commit that contains it
+	versions     versions                 // of files that can stand
 
 	authority  plan.Authority                // who is an owner in the next commit (R52)
 	withheld   plan.WithheldFiles            // what no owner signed, at the tip
@@ -46,7 +47,7 @@ type history struct {
 func newHistory() *history {
 	return &history{
 		heights: map[string]int64{}, approvals: map[string]plan.Approval{}, authors: map[string][]string{},
-		acknowledged: map[string]bool{}, kills: map[string]string{},
+		acknowledged: map[string]bool{}, kills: map[string]string{}, versions: versions{},
 		withheld: plan.WithheldFiles{}, withheldAt: map[string]plan.WithheldFiles{},
 	}
 }
@@ -76,6 +77,9 @@ func (h *history) advance(changes []releases.Change, open func(commit string) (f
 			return fmt.Errorf("fold commit %s: %w", c.Commit, err)
 		}
 		h.foldCommit(c)
+		for _, f := range c.Files {
+			h.versions.fold(c, f, h.heights[c.Commit])
+		}
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ type reader struct {
 	history        *history                    // nil: nothing was read yet, or reading failed
 	trees          map[string]*repository.Tree // commits that records and heads named last
 	valid          string                      // the newest known valid commit; empty: none
+	readable       map[string]bool             // by file and object: isReadable
 	checkedCommits int                         // how many of history's commits were checked for validity
 }
 
@@ -73,13 +74,17 @@ func (r *reader) readSnapshot(ctx context.Context, tip string) (*snapshot, error
 	return out, nil
 }
 
-// loadTree reads a commit, with its settings as they are in force there.
+// loadTree reads a commit, with its settings as they are in force there. A file that can't be in force as it is there
+// stands at its last content that can (fault 33).
 func (r *reader) loadTree(commit string) (*repository.Tree, error) {
 	files, err := r.history.inForce(r.repo.FS)(commit)
 	if err != nil {
 		return nil, fmt.Errorf("read commit %s: %w", commit, err)
 	}
-	return repository.Load(&r.cache, files), nil
+	if tree := repository.Load(&r.cache, files); !tree.Invalid {
+		return tree, nil
+	}
+	return r.settle(commit, files)
 }
 
 // foldHistory folds the history up to tip. It reads a diverged branch from its root; the caller decides whether to act

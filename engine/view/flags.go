@@ -22,8 +22,8 @@ type Flags struct {
 	Kills    []repository.Override // kills in the store that are not in the branch yet
 	// Faults of the tip, and contradictions with the release repository, such as a feature that no release contains.
 	Faults []manifest.Fault
-	// Why the repository can't be read, its tip is not in force, or no announcement becomes due (R10); empty: none of
-	// these.
+	// Why the repository can't be read, its tip or a file of it is not in force, or no announcement becomes due (R10);
+	// empty: none of these.
 	Fault string
 	Seen  plan.FlagsSeen
 }

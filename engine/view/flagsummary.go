@@ -9,7 +9,7 @@ import (
 type FlagsSummary struct {
 	Commit        string                 `json:"commit,omitempty" doc:"the tip"`
 	Height        int64                  `json:"height" doc:"of the tip: its place in the first-parent history"`
-	Fault         string                 `json:"fault,omitempty" doc:"why it can't be read, or its tip is not in force"`
+	Fault         string                 `json:"fault,omitempty" doc:"why it can't be read, or what of its tip is not in force"`
 	Diverged      *plan.Divergence       `json:"diverged,omitempty" doc:"the branch was force-pushed: cells keep what they have until that is acknowledged (R39)"`
 	Killed        []string               `json:"killed,omitempty" doc:"flags, sorted"`
 	Announcements map[announce.State]int `json:"announcements,omitempty" doc:"how many announcements are in each state"`

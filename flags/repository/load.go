@@ -24,8 +24,12 @@ const (
 // Load reads a flags repository: a commit, or a folder on disk. The Tree is never nil: even an Invalid one contains
 // everything readable, overrides above all (R43). c may be nil; with a cache, files with known object ids are not read
 // again, and their contents are shared and immutable.
-func Load(c *manifest.Cache, fsys fs.FS) *Tree {
-	l := loader{cache: c, fsys: fsys, zones: zoneCache{}, tree: &Tree{
+func Load(c *manifest.Cache, fsys fs.FS) *Tree { return LoadByAge(c, fsys, nil) }
+
+// LoadByAge is Load of a commit whose files have ages: where two files define one flag, the younger has the fault. age
+// returns a number that is greater for a younger file.
+func LoadByAge(c *manifest.Cache, fsys fs.FS, age func(file string) int64) *Tree {
+	l := loader{cache: c, fsys: fsys, age: age, zones: zoneCache{}, tree: &Tree{
 		Flags:         map[string]*flags.Definition{},
 		Announcements: map[string]*Announcement{},
 		Records:       map[string]map[string]Record{},
@@ -47,6 +51,7 @@ func Load(c *manifest.Cache, fsys fs.FS) *Tree {
 type loader struct {
 	cache         *manifest.Cache
 	fsys          fs.FS
+	age           func(file string) int64 // nil: all are of one age
 	tree          *Tree
 	zones         zoneCache
 	faults        []manifest.Fault
@@ -97,7 +102,13 @@ func (l *loader) listFolder(dir string, endings ...string) (names []string) {
 func (l *loader) loadDefinitions() {
 	const atOnce = 32 // files at once, which bounds memory
 	count, bytes := 0, 0
-	for names := range slices.Chunk(l.listFolder(DefinitionsDir, ".yaml", ".yml", ".json"), atOnce) {
+	files := l.listFolder(DefinitionsDir, ".yaml", ".yml", ".json")
+	if l.age != nil { // a flag that is there twice is a fault of the later file
+		slices.SortStableFunc(files, func(a, b string) int {
+			return cmp.Compare(l.age(path.Join(DefinitionsDir, a)), l.age(path.Join(DefinitionsDir, b)))
+		})
+	}
+	for names := range slices.Chunk(files, atOnce) {
 		for _, s := range l.loadSets(names) {
 			count, bytes = count+len(s.flags), bytes+s.bytes
 			switch {
@@ -154,6 +165,43 @@ func (l *loader) loadSet(file string) flagSet {
 		return flagSet{faults: []manifest.Fault{*fault}}
 	}
 	return s
+}
+
+// CanStand reports whether a file may stand at an earlier content while it has a fault (fault 33): a file of flags,
+// announcements, approvals, records or heads.
+func CanStand(file string) bool {
+	switch dir, _, _ := strings.Cut(file, "/"); dir {
+	case DefinitionsDir, AnnouncementsDir, HeadsDir:
+		return path.Dir(file) == dir
+	case ApprovalsDir, RecordsDir:
+		return path.Dir(path.Dir(file)) == dir
+	}
+	return false
+}
+
+// IsReadable reports whether a file that can stand has no fault of its own, whatever other files say.
+func IsReadable(c *manifest.Cache, fsys fs.FS, file string) bool {
+	l := loader{cache: c, fsys: fsys}
+	var faults []manifest.Fault
+	there := true
+	switch dir, _, _ := strings.Cut(file, "/"); dir {
+	case DefinitionsDir:
+		faults = l.loadSet(file).faults
+	case AnnouncementsDir:
+		there, faults = check(&l, file, validateAnnouncement)
+	case HeadsDir:
+		there, faults = check(&l, file, validateHead)
+	case ApprovalsDir:
+		there, faults = check(&l, file, validateApproval)
+	case RecordsDir:
+		there, faults = check(&l, file, validateRecord)
+	}
+	return there && !manifest.Fatal(faults)
+}
+
+func check[T any](l *loader, file string, ready func(*manifest.Doc[T]) []manifest.Fault) (bool, []manifest.Fault) {
+	v, faults := manifest.Load(l.cache, l.fsys, file, ready)
+	return v != nil, faults
 }
 
 // loadFolder reads every NAME.yaml of a folder. ready validates a value and completes it by its file name.

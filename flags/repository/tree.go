@@ -15,8 +15,17 @@ type Tree struct {
 	Heads         map[string]Head              // by channel
 	Overrides     []Override                   // by name; the readable ones
 	Faults        []manifest.Fault             // of all files
-	// Invalid says that a fault outside overrides is no warning: the rest of the commit is refused whole (fault 33).
+	Standing      []Standing                   // files that are not in force as the commit has them
+	// Invalid says that a fault outside overrides is no warning: the commit is not in force as it is (fault 33).
 	Invalid bool
 
 	keysByFeature map[string][]string // keys of Flags by feature; nil: not made by Load
+}
+
+// Standing is a file that is not in force as a commit has it, since it has a fault there.
+type Standing struct {
+	File    string
+	Fault   manifest.Fault
+	Commit  string   // whose content of the file is in force; empty: the file is left out
+	Instead []string // of a file that is left out: what the commit that added it removed, which stays
 }

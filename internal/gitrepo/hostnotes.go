@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"sync"
 	"time"
-
-	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // tagsRefusedError means that the host refused the tags of a push, and usually all of it.
@@ -98,7 +96,7 @@ func (r *Repo) HostNotes() (notes []string) {
 	}
 	if old := r.notes.oldBranch; old != "" && time.Since(r.notes.renamed) < renameNoted {
 		notes = append(notes, fmt.Sprintf("the repository's branch %s is gone: %s, its default branch, is followed since %s",
-			old, branch, words.FormatTime(r.notes.renamed)))
+			old, branch, r.notes.renamed.UTC().Format(time.RFC3339)))
 	}
 	return notes
 }

@@ -23,7 +23,7 @@ func newFlagMetrics(v func() *view.View) *flagMetrics {
 	return &flagMetrics{
 		view:   v,
 		height: desc("sluice_flags_height", "Place of the flags repository's tip in its first-parent history."),
-		fault:  desc("sluice_flags_fault", "1: the flags repository can't be read, or its tip is not in force."),
+		fault:  desc("sluice_flags_fault", "1: the flags repository can't be read, or its tip or a file of it is not in force."),
 		faults: desc("sluice_flags_repository_faults", "Faults in the flags repository, warnings left out."),
 		diverged: desc("sluice_flags_diverged",
 			"1: the flags repository was force-pushed, and cells keep what they have."),

@@ -30,7 +30,7 @@ type flagHandlers struct {
 type Flags struct {
 	Commit   string            `json:"commit" doc:"the tip of the flags repository"`
 	Height   int64             `json:"height" doc:"of the tip: its place in the first-parent history"`
-	Fault    string            `json:"fault,omitempty" doc:"why the tip is not in force; the last valid commit is"`
+	Fault    string            `json:"fault,omitempty" doc:"why the tip, or a file of it, is not in force, and what is in place of it"`
 	Faults   []manifest.Fault  `json:"faults,omitempty" doc:"the first 100 of the tip"`
 	Diverged *plan.Divergence  `json:"diverged,omitempty" doc:"set after a force-push, until it is acknowledged (R39)"`
 	Kills    []view.FlagKill   `json:"kills" doc:"all kills, by flag"`
