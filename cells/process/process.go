@@ -28,6 +28,10 @@ import (
 // holds the pipe.
 const outputDelay = 250 * time.Millisecond
 
+// wholeDelay is outputDelay for a child whose whole output is needed: on a busy machine, this process may read the last
+// of it late.
+const wholeDelay = time.Minute
+
 // Child is a program to run.
 type Child struct {
 	Args   []string      // required: the program (a path, or a name to look up) and its arguments
@@ -36,6 +40,7 @@ type Child struct {
 	Stdin  io.Reader     // nil: none
 	Stdout io.Writer     // nil: discarded
 	Stderr io.Writer     // nil: discarded; may be the same as Stdout
+	Whole  bool          // all that it writes is needed: it is an error if that is not read to its end
 	Grace  time.Duration // between SIGTERM and SIGKILL once the context ended; zero: SIGKILL at once
 
 	Supervisor []string // command of a program that calls Supervise with the arguments that follow; empty: none
@@ -70,7 +75,7 @@ func (c Child) Run(ctx context.Context) error {
 		_ = signalGroup(cmd.Process.Pid, syscall.SIGKILL) // processes that the leader left behind
 		return cause
 	}
-	if errors.Is(err, exec.ErrWaitDelay) {
+	if errors.Is(err, exec.ErrWaitDelay) && !c.Whole {
 		return nil // the child succeeded; a service that it left behind still holds the output
 	}
 	return err
@@ -93,6 +98,9 @@ func (c Child) start(ctx context.Context) (*exec.Cmd, *killTimer, error) {
 	cmd.SysProcAttr = newProcessGroup(len(c.Supervisor) > 0)
 	c.Cgroup.assign(cmd.SysProcAttr)
 	cmd.WaitDelay = grace + outputDelay
+	if c.Whole {
+		cmd.WaitDelay = grace + wholeDelay
+	}
 	reaper := &killTimer{}
 	cmd.Cancel = func() error {
 		if grace <= 0 {

@@ -153,3 +153,24 @@ func readFile(t *testing.T, file string) string {
 	}
 	return string(b)
 }
+
+// slowReader takes the output as a busy machine does: late.
+type slowReader struct{ got int }
+
+func (r *slowReader) Write(p []byte) (int, error) {
+	time.Sleep(2 * outputDelay)
+	r.got += len(p)
+	return len(p), nil
+}
+
+// Output that is needed is read to its end, however late; else a render on a busy machine would be cut short and
+// counted against the release.
+func TestWholeOutputIsReadLate(t *testing.T) {
+	const size = 80_000 // the pipe takes the rest while the first part is read, so that the child ends early
+	r := &slowReader{}
+	c := shellChild(fmt.Sprintf("head -c %d /dev/zero", size))
+	c.Stdout, c.Whole, c.Env = r, true, os.Environ()
+	if err := c.Run(t.Context()); err != nil || r.got != size {
+		t.Errorf("read %d of %d bytes (%v)", r.got, size, err)
+	}
+}

@@ -219,6 +219,7 @@ func (r *Renderer) runChild(ctx context.Context, a *cells.Assignment, tar io.Rea
 		Stdin:  io.MultiReader(bytes.NewReader(append(header, '\n')), tar),
 		Stdout: out,
 		Stderr: complaint,
+		Whole:  true,
 	}.Run(ctx)
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		return nil, cause
@@ -235,7 +236,7 @@ func (r *Renderer) runChild(ctx context.Context, a *cells.Assignment, tar io.Rea
 		return nil, &renderError{reason: fmt.Sprintf("the renderer ended (%s; limits: %s and %d MiB): %s",
 			exit, r.limits.Time, r.limits.Memory>>20, firstLine(complaint.Bytes()))}
 	case err != nil:
-		return nil, &cells.UnavailableError{Cause: err} // it could not be started
+		return nil, &cells.UnavailableError{Cause: err} // it could not be started, or its output not be read to the end
 	}
 	return out.Bytes(), answerError(out.Bytes())
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/trial"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -55,9 +56,11 @@ that cell count. Parameters that a cell's owner sets are not in the repository: 
 			if err != nil {
 				return fmt.Errorf("render %s: %w", args[0], err)
 			}
-			return a.PrintResult(out, func() {
-				a.Stdout.PrintLine("%s", strings.TrimSuffix(out.Files[trial.ManifestsFile], "\n"))
-			})
+			if done, err := a.PrintEncoded(out); done {
+				return err
+			}
+			_, err = a.Stdout.Write(cleantext.YAML([]byte(out.Files[trial.ManifestsFile])))
+			return err
 		},
 	}
 	f := cmd.Flags()
