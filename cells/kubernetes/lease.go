@@ -59,8 +59,8 @@ type leaseRecord struct {
 	version string // the resource version; empty: there is no Lease
 }
 
-// mayTake decides whether a process may take, or keep, the Lease: it is nobody's or its own, or the holder did not renew
-// it for long enough. Only this process's own clock counts, from when it first saw the record as it is: clocks of
+// mayTake decides whether a process may take, or keep, the Lease: it is nobody's or its own, or the holder did not
+// renew it for long enough. Only this process's own clock counts, from when it first saw the record as it is: clocks of
 // machines and of the cluster may be off. held says that this process held it before.
 func (r leaseRecord) mayTake(me holder, held bool, seenFor time.Duration) bool {
 	other := parseHolder(r.holder)
@@ -254,7 +254,8 @@ func (l *lease) takeOrRenew(ctx context.Context, now time.Time) error {
 // described says who has the Lease.
 func (l *lease) described(r leaseRecord) error {
 	other := parseHolder(r.holder)
-	who := fmt.Sprintf("the agent of cell %s on host %s", cleantext.Line(other.cell), cleantext.Line(cmp.Or(other.host, "?")))
+	who := fmt.Sprintf("the agent of cell %s on host %s", cleantext.Line(other.cell),
+		cleantext.Line(cmp.Or(other.host, "?")))
 	if other.folder == l.me.folder {
 		who += ", with a copy of this state folder,"
 	}
