@@ -21,6 +21,14 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 // Apply writes the objects of r, in stages, and returns once all are written, hooks are done and all waves but the last
 // are healthy. Nothing is removed.
 func (t *Target) Apply(ctx context.Context, r cells.Rendered) error {
+	if err := t.load(); err != nil {
+		return fmt.Errorf("apply %s to the cluster: %w", r.Assignment.Release, err)
+	}
+	ctx, end, err := t.lease.act(ctx)
+	if err != nil {
+		return fmt.Errorf("apply %s to the cluster: %w", r.Assignment.Release, err)
+	}
+	defer end()
 	if err := t.apply(ctx, r); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
@@ -32,9 +40,6 @@ func (t *Target) Apply(ctx context.Context, r cells.Rendered) error {
 
 func (t *Target) apply(ctx context.Context, r cells.Rendered) error {
 	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	if err := t.load(); err != nil {
 		return err
 	}
 	t.problems = nil

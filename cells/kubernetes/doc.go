@@ -11,6 +11,7 @@
 //     inventory has, with the UID that it had. Labels alone never remove anything.
 //   - Namespaces, definitions of custom resources and persistent volumes are removed only if release.yaml says so. A
 //     rollback keeps what may hold data, and what was there before the release came.
+//   - Of several agents in a namespace one acts: the one that holds the Lease. The others say who it is.
 //   - No object is deleted to be created anew. A field that somebody else owns is an error that names the field and its
 //     owner, unless release.yaml takes that program's fields over.
 //   - Drift is a difference in fields that the agent owns, compared with what the API server made of them when they
@@ -18,8 +19,9 @@
 //     left alone after a few heals, and this is said.
 //
 // The package decides nothing about releases: it never rolls back by itself. It listens on nothing, and dials only the
-// API server. The decisions are pure functions over values: readObjects, batches, planRemoval, judgeHeal, assess.
+// API server. The decisions are pure functions over values: readObjects, batches, planRemoval, judgeHeal, assess,
+// leaseRecord.mayTake.
 //
-// Calls on one Target must not overlap (cells.Target). Its watches are goroutines of their own, which end with Close;
-// view guards what they share with the calls.
+// Calls on one Target must not overlap (cells.Target), but for Acting. Its watches, and what renews the Lease, are
+// goroutines of their own, which end with Close; view and lease guard what they share with the calls.
 package kubernetes

@@ -19,6 +19,14 @@ import (
 // Heal applies objects that drifted, and applies all of r if that was not done. If r is proven and healthy, what
 // earlier releases left is removed.
 func (t *Target) Heal(ctx context.Context, r cells.Rendered) (int, error) {
+	if err := t.load(); err != nil {
+		return 0, fmt.Errorf("heal %s in the cluster: %w", r.Assignment.Release, err)
+	}
+	ctx, end, err := t.lease.act(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("heal %s in the cluster: %w", r.Assignment.Release, err)
+	}
+	defer end()
 	mended, err := t.heal(ctx, r)
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
@@ -31,9 +39,6 @@ func (t *Target) Heal(ctx context.Context, r cells.Rendered) (int, error) {
 
 func (t *Target) heal(ctx context.Context, r cells.Rendered) (mended int, err error) {
 	if err := context.Cause(ctx); err != nil {
-		return 0, err
-	}
-	if err := t.load(); err != nil {
 		return 0, err
 	}
 	if !t.inventory.isOf(r) {

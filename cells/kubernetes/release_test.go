@@ -311,7 +311,7 @@ func TestRefusedByTheAPIServer(t *testing.T) {
 // What the cluster lacks, or does not let the agent do, is said before anything is written, with who can help.
 func TestPreflight(t *testing.T) {
 	w := newWorld(t, shared.Get(t))
-	w.kubectl(t, "create", "role", "agent", "--verb=*", "--resource=configmaps")
+	w.kubectl(t, "create", "role", "agent", "--verb=*", "--resource=configmaps,leases")
 	w.kubectl(t, "create", "rolebinding", "agent", "--role=agent", "--user=agent-"+w.namespace)
 	w.options.Config.Impersonate = rest.ImpersonationConfig{UserName: "agent-" + w.namespace}
 	w.open(t)

@@ -33,6 +33,7 @@ type Target struct {
 	file      string // of the inventory
 	cluster   *cluster
 	inventory *inventory // nil: not read yet
+	lease     *lease
 	view      *view
 	details   details
 	parsed    parsed
@@ -68,8 +69,8 @@ func New(o Options) (*Target, error) {
 	if err != nil {
 		return nil, fmt.Errorf("target cluster: %w", err)
 	}
-	t := &Target{options: o, file: filepath.Join(o.StateDir, inventoryFile), cluster: c, view: newView(c, o.Cell),
-		details: details{cluster: c}}
+	t := &Target{options: o, file: filepath.Join(o.StateDir, inventoryFile), cluster: c, lease: newLease(c, o),
+		view: newView(c, o.Cell), details: details{cluster: c}}
 	return t, nil
 }
 
@@ -101,8 +102,14 @@ func (t *Target) load() error {
 	return nil
 }
 
-// Close ends the watches.
-func (t *Target) Close() { t.view.close() }
+// Close ends the watches, and lets another agent act.
+func (t *Target) Close() {
+	t.view.close()
+	t.lease.close()
+}
+
+// Acting returns nil if this agent is the one that acts in the cluster, or says who is. It may be called at any time.
+func (t *Target) Acting(ctx context.Context) error { return t.lease.ensure(ctx) }
 
 // Changed returns a channel that receives when an object drifted, or became healthy or unhealthy.
 func (t *Target) Changed() <-chan struct{} { return t.view.changed }
@@ -236,6 +243,9 @@ const mostWatchedNamespaces = 10
 // Health returns nil if every object of the release works.
 func (t *Target) Health(ctx context.Context) error {
 	if err := t.load(); err != nil {
+		return err
+	}
+	if err := t.lease.ensure(ctx); err != nil {
 		return err
 	}
 	rules, err := compileRules(t.inventory.Rules.Health)

@@ -86,7 +86,8 @@ func newCell(t *testing.T, c *cluster.Cluster) *cell {
 	must(t, err)
 	maps, err := kubernetes.NewConfigMaps(config, c.Namespace(t))
 	must(t, err)
-	l := &cell{maps: maps, publisher: NewPublisher(maps, "flags"), state: t.TempDir(),
+	acting := func(context.Context) error { return nil }
+	l := &cell{maps: maps, publisher: NewPublisher(maps, "flags", acting), state: t.TempDir(),
 		shared: flagserver.Shared{Cell: "acme", Order: "a", Height: 7, Release: "1.0.0", Time: time.Now()}}
 	l.start(t)
 	return l

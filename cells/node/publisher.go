@@ -36,16 +36,22 @@ func PartName(name string, n int) string { return name + "-bundle-" + strconv.It
 type Publisher struct {
 	maps    *kubernetes.ConfigMaps
 	name    string
+	acting  func(context.Context) error
 	written releases.Digest // of the bundle whose parts this process wrote
 }
 
 // NewPublisher returns a publisher that writes into the ConfigMap with a name, and into those for the bundle's parts.
-func NewPublisher(maps *kubernetes.ConfigMaps, name string) *Publisher {
-	return &Publisher{maps: maps, name: name}
+// acting says whether this agent is the one that acts in the cluster: see kubernetes.Target.Acting.
+func NewPublisher(maps *kubernetes.ConfigMaps, name string, acting func(context.Context) error) *Publisher {
+	return &Publisher{maps: maps, name: name, acting: acting}
 }
 
 // Share writes s: see flagserver.Sharer. The bundle comes first, so that nodes find it.
 func (p *Publisher) Share(ctx context.Context, s flagserver.Shared, bundle func() ([]byte, error)) error {
+	if err := p.acting(ctx); err != nil {
+		p.written = "" // the agent that acts may write another
+		return err
+	}
 	if s.Bundle != p.written {
 		raw, err := bundle()
 		if err != nil {

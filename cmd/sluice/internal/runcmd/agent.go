@@ -172,13 +172,6 @@ func (more *agentFlags) open(o *agent.Options, d directory.Options) (end func(),
 	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
 		return nil, err
 	}
-	if in, name, ok := splitConfigMap(more.nodes); ok {
-		maps, err := kubernetes.NewConfigMaps(config, in)
-		if err != nil {
-			return nil, err
-		}
-		o.Nodes = node.NewPublisher(maps, name)
-	}
 	cluster, err := kubernetes.New(kubernetes.Options{
 		Cell: o.Cell, Config: config, StateDir: o.StateDir, Namespace: cmp.Or(more.namespace, namespace),
 		WaitTimeout: o.HealthTimeout,
@@ -186,6 +179,13 @@ func (more *agentFlags) open(o *agent.Options, d directory.Options) (end func(),
 	})
 	if err != nil {
 		return nil, err
+	}
+	if in, name, ok := splitConfigMap(more.nodes); ok {
+		maps, err := kubernetes.NewConfigMaps(config, in)
+		if err != nil {
+			return nil, err
+		}
+		o.Nodes = node.NewPublisher(maps, name, cluster.Acting)
 	}
 	o.Target = cluster
 	return cluster.Close, nil
