@@ -56,6 +56,7 @@ func packages(t *testing.T) []listed {
 func arrows() map[string][]string {
 	basis := []string{"releases", "internal/jsondoc", "internal/manifest", "internal/window", "internal/reason",
 		"internal/cleantext", "internal/words", "internal/backoff", "internal/wake", "internal/overlay", "channels",
+		"channels/passkey",
 		"flags",
 		"flags/repository", "flags/announce", "cells"}
 	with := func(more ...string) []string { return append(slices.Clone(basis), more...) }
@@ -108,8 +109,9 @@ func arrows() map[string][]string {
 		"engine/outbox":    shell("engine/reach"),
 		"engine/store": shell("engine/access", "engine/records", "engine/store/rows",
 			"engine/store/tables"),
-		"engine/records":                {},
-		"engine/controlplane":           below("api", "auth", "cellapi", "limit", "metrics", "peopleapi", "signin", "transport"),
+		"engine/records": {},
+		"engine/controlplane": below("api", "auth", "cellapi", "limit", "metrics", "peopleapi", "signin",
+			"transport"),
 		"engine/controlplane/signin":    below("api", "auth", "limit"),
 		"engine/controlplane/peopleapi": below("api", "auth", "bulletin", "limit", "metrics"),
 		"engine/controlplane/cellapi":   below("api", "auth", "limit", "metrics", "transport"),
