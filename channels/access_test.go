@@ -41,7 +41,8 @@ func TestAccess(t *testing.T) {
 		"a workload's":   {"workloads: [{issuer: 'https://ci.example', audience: a, claims: {b: c}, roles: [king]}]", "king"},
 	} {
 		p, faults := ParsePipeline(nil, repositoryFS("sluice.yaml", pipelineOK+"access: {"+c.access+"}\n"))
-		if p != nil || !strings.Contains(joinFaults(faults), c.want) || !strings.Contains(joinFaults(faults), "sluice.yaml:3") {
+		if p != nil || !strings.Contains(joinFaults(faults), c.want) || !strings.Contains(joinFaults(faults),
+			"sluice.yaml:3") {
 			t.Errorf("%s: %s", name, joinFaults(faults))
 		}
 	}

@@ -1,9 +1,12 @@
 package channels
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/channels/passkey"
 	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -87,4 +90,21 @@ func (a Authorship) Includes(p Approver) bool {
 func SameKey(a, b string) bool {
 	x, y := strings.Fields(a), strings.Fields(b)
 	return len(x) >= 2 && len(y) >= 2 && x[0] == y[0] && x[1] == y[1]
+}
+
+// VerifyAssertion verifies that a passkey of the person whom the approval, of a channel, names made its assertion.
+func (a *ApprovalFile) VerifyAssertion(people map[string]*Member, channel string) (v passkey.Verified, err error) {
+	s := passkey.Statement{Channel: channel, Version: a.Release, Digest: string(a.Digest), Nonce: a.Passkey.Nonce}
+	err = passkey.ErrOther
+	if own := people[a.Person]; own != nil {
+		for _, k := range own.Passkeys {
+			if v, err = k.Verify(*a.Passkey, s); !errors.Is(err, passkey.ErrOther) {
+				break
+			}
+		}
+	}
+	if errors.Is(err, passkey.ErrOther) {
+		err = fmt.Errorf("it was made with a passkey that sluice.yaml does not list for %s", a.Person)
+	}
+	return v, err
 }

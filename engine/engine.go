@@ -19,14 +19,16 @@ import (
 
 // Options of an Engine. The zero value is usable.
 type Options struct {
-	Log       zerolog.Logger
-	Key       string // SSH public key, authorized_keys form, that signs what is pushed; empty: nothing is signed
+	Log zerolog.Logger
+	// Key is the SSH public key, in authorized_keys form, that signs what is pushed; empty: nothing is signed
+	Key       string
 	Probe     Prober // runs the plan's Wants; nil: gates that need a probe stay blocked
 	CacheFile string // a cache file for quick starts; safe to delete; empty: none
 	// Warming returns how much of a head's images is here, by the time at which the head moved; ok is false if all are.
 	// nil: no images are served.
 	Warming func(release releases.Digest, moved time.Time) (w plan.Warming, ok bool)
-	Poll    time.Duration // how often the branch is fetched without a notified push; jittered; default 60s
+	Poll    time.Duration  // how often the branch is fetched without a notified push; jittered; default 60s
+	Watches []*RecordWatch // are told what other processes write
 }
 
 // Engine carries plans out: the shell around plan.Make. Of several engines that share a store each makes and shows the
@@ -72,6 +74,7 @@ func New(ctx context.Context, repo Repository, store Store, o Options) (*Engine,
 		return nil, err
 	}
 	follower := newFollower(store, obs, signals, o.Log)
+	follower.watches = o.Watches
 	clocks := &clocks{
 		store: store, log: o.Log, singleProcess: follower.isSingleProcess, detector: newStepDetector(time.Now()),
 	}

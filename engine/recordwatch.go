@@ -20,13 +20,10 @@ type RecordWatch struct {
 // maxWatchedKeys is how many keys are noted one by one.
 const maxWatchedKeys = 1000
 
-// WatchRecords returns a watch of a kind of records. It tells while Run runs, of the writes of other processes only.
-func (e *Engine) WatchRecords(kind string) *RecordWatch {
-	w := &RecordWatch{prefix: kind + "/", changed: wake.New(), keys: map[string]bool{}}
-	e.follower.mu.Lock()
-	defer e.follower.mu.Unlock()
-	e.follower.watches = append(e.follower.watches, w)
-	return w
+// NewRecordWatch returns a watch of a kind of records, for Options. It tells while the engine runs, of the writes of
+// other processes only.
+func NewRecordWatch(kind string) *RecordWatch {
+	return &RecordWatch{prefix: kind + "/", changed: wake.New(), keys: map[string]bool{}}
 }
 
 // Changed receives after other processes' writes.

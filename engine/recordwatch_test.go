@@ -11,8 +11,9 @@ import (
 // A watch tells of its own kind, of everything after a lost connection, and of many writes as of everything.
 func TestRecordWatch(t *testing.T) {
 	t.Parallel()
-	e := &Engine{follower: &follower{signals: newSignals(), pendingCells: map[string]bool{}, pending: wake.New()}}
-	w := e.WatchRecords("sessions")
+	w := NewRecordWatch("sessions")
+	f := &follower{signals: newSignals(), pendingCells: map[string]bool{}, pending: wake.New(),
+		watches: []*RecordWatch{w}}
 	woken := func() bool {
 		select {
 		case <-w.Changed():
@@ -21,23 +22,23 @@ func TestRecordWatch(t *testing.T) {
 			return false
 		}
 	}
-	e.follower.handleUpdate(StoreUpdate{Records: []string{"cursors/a", "sessions2/b"}})
-	e.follower.handleUpdate(StoreUpdate{})
+	f.handleUpdate(StoreUpdate{Records: []string{"cursors/a", "sessions2/b"}})
+	f.handleUpdate(StoreUpdate{})
 	if keys, everything := w.Take(); woken() || len(keys) > 0 || everything {
 		t.Errorf("other kinds: %v, %t", keys, everything)
 	}
-	e.follower.handleUpdate(StoreUpdate{Records: []string{"sessions/a/b"}})
-	e.follower.handleUpdate(StoreUpdate{Records: []string{"sessions/c"}})
+	f.handleUpdate(StoreUpdate{Records: []string{"sessions/a/b"}})
+	f.handleUpdate(StoreUpdate{Records: []string{"sessions/c"}})
 	keys, everything := w.Take()
 	if slices.Sort(keys); !woken() || fmt.Sprint(keys) != "[a/b c]" || everything {
 		t.Errorf("its own: %v, %t", keys, everything)
 	}
-	e.follower.handleUpdate(StoreUpdate{All: true})
+	f.handleUpdate(StoreUpdate{All: true})
 	if keys, everything := w.Take(); !woken() || len(keys) > 0 || !everything {
 		t.Errorf("all: %v, %t", keys, everything)
 	}
 	for n := range 2 * maxWatchedKeys {
-		e.follower.handleUpdate(StoreUpdate{Records: []string{fmt.Sprintf("sessions/%d", n)}})
+		f.handleUpdate(StoreUpdate{Records: []string{fmt.Sprintf("sessions/%d", n)}})
 	}
 	if keys, everything := w.Take(); !woken() || len(keys) > maxWatchedKeys || !everything {
 		t.Errorf("many: %d, %t", len(keys), everything)

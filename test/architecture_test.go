@@ -57,6 +57,7 @@ func arrows() map[string][]string {
 	basis := []string{"releases", "releases/infrastructure", "internal/jsondoc", "internal/manifest",
 		"internal/window", "internal/reason",
 		"internal/cleantext", "internal/words", "internal/backoff", "internal/wake", "internal/overlay", "channels",
+		"channels/passkey",
 		"flags",
 		"flags/repository", "flags/announce", "cells"}
 	with := func(more ...string) []string { return append(slices.Clone(basis), more...) }

@@ -122,7 +122,8 @@ func TestLog(t *testing.T) {
 		counter            uint32
 		want               string
 	}{
-		{"a", "1", 0, ""}, {"a", "1", 0, "used before"}, {"a", "2", 0, ""}, {"a", "3", 5, ""}, {"a", "4", 5, "counter is 5"},
+		{"a", "1", 0, ""}, {"a", "1", 0, "used before"}, {"a", "2", 0, ""}, {"a", "3", 5, ""}, {"a", "4", 5,
+			"counter is 5"},
 		{"a", "5", 4, "counter is 4 after 5"}, {"a", "6", 0, "counter is 0"}, {"b", "7", 1, ""}, {"a", "8", 6, ""},
 		{"b", "4", 9, "used before"},
 	} {
@@ -152,7 +153,8 @@ func FuzzVerify(f *testing.F) {
 		if _, err := first.Key.Verify(a, Statement(table.Statement)); err == nil {
 			known := false
 			for _, c := range table.Table {
-				known = known || c.Verified && strings.TrimRight(authenticatorData, "=") == c.Assertion.AuthenticatorData
+				known = known || c.Verified && strings.TrimRight(authenticatorData,
+					"=") == c.Assertion.AuthenticatorData
 			}
 			if !known {
 				t.Errorf("%+v is verified", a)

@@ -16,7 +16,8 @@ func TestRolesAreASet(t *testing.T) {
 		t.Fatalf("%v (%v)", both, err)
 	}
 	for need, want := range map[access.Role]bool{
-		access.Viewer: true, access.Operator: true, access.Approver: true, access.Admin: false, "public": false, "": false,
+		access.Viewer: true, access.Operator: true, access.Approver: true, access.Admin: false, "public": false,
+		"": false,
 	} {
 		if both.Permits(need) != want {
 			t.Errorf("operator and approver: %s is %t", need, !want)

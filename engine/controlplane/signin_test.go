@@ -97,11 +97,13 @@ func TestRoutesByRoleAndChannel(t *testing.T) {
 		for cell, channel := range map[string]string{"acme": "staging", "crow": "dedicated", "dodo": ""} {
 			for _, r := range h.server.Routes() {
 				need := access.Role(r.Audience)
-				if r.Audience == api.Cell || r.Audience == api.AnyKey || r.Audience == api.Public || r.Audience == api.Hook {
+				if r.Audience == api.Cell || r.Audience == api.AnyKey || r.Audience == api.Public ||
+					r.Audience == api.Hook {
 					continue
 				}
 				want := forbidden // independent of Grants.Permits
-				switch has := append(append(access.Roles{}, grants.Everywhere...), grants.In[inChannel(r, channel)]...); {
+				switch has := append(append(access.Roles{}, grants.Everywhere...), grants.In[inChannel(r,
+					channel)]...); {
 				case strings.Contains(has.String(), "admin"), strings.Contains(has.String(), string(need)),
 					need == access.Viewer && group != "nobody":
 					want = admitted
@@ -111,7 +113,8 @@ func TestRoutesByRoleAndChannel(t *testing.T) {
 				if r.Method == http.MethodPost {
 					body = "{}"
 				}
-				w, said := h.request(t, client, "people", r.Method, path, body, "Cookie", "__Host-sluice="+secrets[group])
+				w, said := h.request(t, client, "people", r.Method, path, body, "Cookie",
+					"__Host-sluice="+secrets[group])
 				got := admitted
 				if w.StatusCode == http.StatusForbidden || w.StatusCode == http.StatusUnauthorized {
 					got = fmt.Sprint(w.StatusCode)
@@ -143,19 +146,26 @@ func TestSessionsAtListeners(t *testing.T) {
 		headers                []string
 		want                   int
 	}{
-		"cookie":                 {"people", "GET", "/v1/tokens", cookie, 200},
-		"bearer":                 {"people", "GET", "/v1/tokens", bearer, 200},
-		"bearer on loopback":     {"loopback", "GET", "/v1/tokens", bearer, 200},
-		"cookie on loopback":     {"loopback", "GET", "/v1/tokens", cookie, 401},
-		"cookie by a proxy":      {"loopback", "GET", "/v1/tokens", append([]string{"X-Forwarded-For", "x"}, cookie...), 401},
-		"a token decides":        {"people", "GET", "/v1/tokens", append([]string{"Authorization", "Bearer x"}, cookie...), 401},
-		"a wrong cookie":         {"people", "GET", "/v1/tokens", []string{"Cookie", "__Host-sluice=" + secrets["admin"] + "x"}, 401},
-		"a wrong session":        {"people", "GET", "/v1/tokens", []string{"Authorization", "Bearer sluice_session_x"}, 401},
-		"another site's page":    {"people", "DELETE", "/v1/tokens/x", append([]string{"Sec-Fetch-Site", "cross-site"}, cookie...), 403},
-		"a sister site's page":   {"people", "DELETE", "/v1/tokens/x", append([]string{"Sec-Fetch-Site", "same-site"}, cookie...), 403},
-		"another Origin":         {"people", "DELETE", "/v1/tokens/x", append([]string{"Origin", "https://evil.example"}, cookie...), 403},
-		"its own Origin":         {"people", "DELETE", "/v1/tokens/x", append([]string{"Origin", "https://sluice"}, cookie...), 404},
-		"no role":                {"people", "GET", "/v1/status", []string{"Cookie", "__Host-sluice=" + secrets["nobody"]}, 403},
+		"cookie":             {"people", "GET", "/v1/tokens", cookie, 200},
+		"bearer":             {"people", "GET", "/v1/tokens", bearer, 200},
+		"bearer on loopback": {"loopback", "GET", "/v1/tokens", bearer, 200},
+		"cookie on loopback": {"loopback", "GET", "/v1/tokens", cookie, 401},
+		"cookie by a proxy": {"loopback", "GET", "/v1/tokens", append([]string{"X-Forwarded-For", "x"},
+			cookie...), 401},
+		"a token decides": {"people", "GET", "/v1/tokens", append([]string{"Authorization", "Bearer x"},
+			cookie...), 401},
+		"a wrong cookie": {"people", "GET", "/v1/tokens", []string{"Cookie",
+			"__Host-sluice=" + secrets["admin"] + "x"}, 401},
+		"a wrong session": {"people", "GET", "/v1/tokens", []string{"Authorization",
+			"Bearer sluice_session_x"}, 401},
+		"another site's page": {"people", "DELETE", "/v1/tokens/x", append([]string{"Sec-Fetch-Site",
+			"cross-site"}, cookie...), 403},
+		"a sister site's page": {"people", "DELETE", "/v1/tokens/x", append([]string{"Sec-Fetch-Site",
+			"same-site"}, cookie...), 403},
+		"another Origin": {"people", "DELETE", "/v1/tokens/x", append([]string{"Origin", "https://evil.example"}, cookie...), 403},
+		"its own Origin": {"people", "DELETE", "/v1/tokens/x", append([]string{"Origin", "https://sluice"}, cookie...), 404},
+		"no role": {"people", "GET", "/v1/status", []string{"Cookie",
+			"__Host-sluice=" + secrets["nobody"]}, 403},
 		"nobody":                 {"people", "GET", "/v1/me", nil, 401},
 		"sign in on loopback":    {"loopback", "GET", "/auth/login", nil, 404},
 		"a callback of nobody's": {"people", "GET", "/auth/callback?code=x&state=y", nil, 400},

@@ -67,7 +67,7 @@ func (a Approve) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	file := channels.ApprovalFile{Digest: r.Digest, Comment: a.Comment, Passkey: a.Passkey, Release: a.Release,
 		Person: person}
 	if a.Passkey != nil {
-		if _, err := plan.VerifyAssertion(s.People(), a.Channel, &file); err != nil {
+		if _, err := file.VerifyAssertion(s.People(), a.Channel); err != nil {
 			return Edit{}, Fail(fmt.Errorf("the passkey's assertion does not count: %w", err),
 				"ask for a new challenge: sluice approve %s %s --as %s --challenge", a.Channel, a.Release, person)
 		}

@@ -41,7 +41,8 @@ func TestApproveWithAPasskey(t *testing.T) {
 		r.Version, r.Digest = version, releases.Digest(table.Statement.Digest)
 		s.Desired.Releases[table.Statement.Version] = r
 		s.Desired.Pipeline.People["ada"].Passkeys = []passkey.Key{c.Key}
-		approve := edits.Approve{Channel: table.Statement.Channel, Release: table.Statement.Version, Passkey: &c.Assertion}
+		approve := edits.Approve{Channel: table.Statement.Channel, Release: table.Statement.Version,
+			Passkey: &c.Assertion}
 		e, err := approve.Edit(s, unsigned, noon)
 		if c.Verified != (err == nil) {
 			t.Errorf("%s: %v", c.Name, err)
@@ -68,7 +69,8 @@ func TestApproveWithAPasskey(t *testing.T) {
 	}
 	other := edits.Approve{Channel: "dedicated", Release: "1.1.0", Passkey: &table.Table[0].Assertion}
 	s.Desired.Pipeline.People["ada"].Passkeys = []passkey.Key{table.Table[0].Key}
-	if _, err := other.Edit(s, unsigned, noon); err == nil || !strings.Contains(err.Error(), "approves something else") {
+	if _, err := other.Edit(s, unsigned, noon); err == nil || !strings.Contains(err.Error(),
+		"approves something else") {
 		t.Errorf("of another release: %v", err)
 	}
 }

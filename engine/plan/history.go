@@ -341,6 +341,42 @@ func (h *History) foldApproval(
 	return nil
 }
 
+// foldAssertion completes what change f in commit c says about an approval whose file has a passkey's assertion. Such
+// an approval is its passkey's owner's or nobody's: whoever made the commit proves nothing (R22). Passkeys are those in
+// force at c's first parent, as with keys. An assertion counts once, where the branch has it first.
+func (h *History) foldAssertion(a Approval, c releases.Change, f releases.FileChange, channel string,
+	open func(string) (fs.FS, error), cache *manifest.Cache) (Approval, error) {
+	files, err := open(c.Commit)
+	if err != nil {
+		return a, err
+	}
+	approval := channels.ParseApproval(cache, files, f.Path)
+	if approval == nil || approval.Passkey == nil {
+		return a, nil
+	}
+	a.Author, a.Person = releases.Person{}, ""
+	var people map[string]*channels.Member
+	if c.Parent != "" {
+		pipeline, err := h.pipelineInForce(c.Parent, open, cache)
+		if err != nil {
+			return a, err
+		}
+		if pipeline != nil {
+			people = pipeline.People
+		}
+	}
+	verified, why := approval.VerifyAssertion(people, channel)
+	if why == nil {
+		why = h.Passkeys.Note(verified)
+	}
+	if why != nil {
+		a.Refused = why.Error()
+		return a, nil
+	}
+	a.Person = approval.Person
+	return a, nil
+}
+
 // trailerLine matches a line of a commit's message that programs add, such as Co-authored-by.
 var trailerLine = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*-[A-Za-z0-9-]+: `)
 

@@ -42,7 +42,8 @@ func (a *authenticator) listed(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("{id: %s, publicKey: %s, origin: '%s'}", a.id, base64.StdEncoding.EncodeToString(der), passkeyOrigin)
+	return fmt.Sprintf("{id: %s, publicKey: %s, origin: '%s'}", a.id, base64.StdEncoding.EncodeToString(der),
+		passkeyOrigin)
 }
 
 // approve returns an approval's file.

@@ -81,7 +81,8 @@ func startSite(t *testing.T, address string, provider ...string) *site {
 	t.Helper()
 	s := &site{address: "https://" + address, dir: t.TempDir()}
 	s.env = append(os.Environ(), "HOME="+s.dir, "XDG_CONFIG_HOME="+filepath.Join(s.dir, "config"),
-		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com", "GIT_COMMITTER_NAME=Ada",
+		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com",
+		"GIT_COMMITTER_NAME=Ada",
 		"GIT_COMMITTER_EMAIL=ada@example.com", "SLUICE_TOKEN=", "SLUICE_SERVER=", "SLUICE_REPO=")
 	s.run(t, "sluice", "init", "--bare", "releases.git")
 	s.run(t, "git", "clone", "-q", "releases.git", "work")
@@ -304,7 +305,8 @@ func (s *site) signInByDevice(t *testing.T, fields map[string]string, want strin
 	if err := login.Wait(); err != nil || !strings.Contains(stdout.String(), want) {
 		t.Fatalf("sluice login: %v\n%s", err, stdout)
 	}
-	if info, err := os.Stat(filepath.Join(s.dir, "config", "sluice", "sessions")); err != nil || info.Mode().Perm() != 0o700 {
+	if info, err := os.Stat(filepath.Join(s.dir, "config", "sluice", "sessions")); err != nil ||
+		info.Mode().Perm() != 0o700 {
 		t.Errorf("the folder of sessions: %v %v", info, err)
 	}
 	s.run(t, "sluice", "status", "--server", s.address)
@@ -326,7 +328,8 @@ func TestZitadelsProvider(t *testing.T) {
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	issuer := "http://localhost:" + port + "/"
 	storage.RegisterClients(storage.WebClient("web", "secret-of-the-client", "https://"+address+"/auth/callback"))
-	provider := httptest.NewUnstartedServer(exampleop.SetupServer(issuer, storage.NewStorage(storage.NewUserStore(issuer)),
+	provider := httptest.NewUnstartedServer(exampleop.SetupServer(issuer,
+		storage.NewStorage(storage.NewUserStore(issuer)),
 		slog.New(slog.DiscardHandler), false))
 	provider.Listener.Close()
 	provider.Listener = listener
@@ -352,7 +355,8 @@ func installNode(t *testing.T) {
 	}
 	for _, args := range [][]string{{"update", "-q"},
 		{"install", "-y", "-q", "--no-install-recommends", "nodejs", "npm"}} {
-		run := exec.CommandContext(t.Context(), "apt-get", append([]string{"-o", "DPkg::Lock::Timeout=300"}, args...)...)
+		run := exec.CommandContext(t.Context(), "apt-get", append([]string{"-o", "DPkg::Lock::Timeout=300"},
+			args...)...)
 		run.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if out, err := run.CombinedOutput(); err != nil {
 			t.Fatalf("this test needs Node and npm, and they can't be installed here: %v\n%s", err, out)
@@ -405,10 +409,12 @@ func TestOIDCProviderForNode(t *testing.T) {
 	var all struct {
 		Sessions []struct{ ID, Kind string }
 	}
-	if err := json.Unmarshal([]byte(said), &all); err != nil || len(all.Sessions) != 1 || all.Sessions[0].Kind != "browser" {
+	if err := json.Unmarshal([]byte(said), &all); err != nil || len(all.Sessions) != 1 ||
+		all.Sessions[0].Kind != "browser" {
 		t.Fatalf("%v: %s", err, said)
 	}
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.address+"/v1/sessions/"+all.Sessions[0].ID, nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodDelete,
+		s.address+"/v1/sessions/"+all.Sessions[0].ID, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

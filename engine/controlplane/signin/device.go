@@ -59,10 +59,12 @@ func (s *Service) StartDevice(ctx context.Context) (Device, error) {
 	if err != nil {
 		return Device{}, err
 	}
-	out := Device{UserCode: clip(said.UserCode), URL: said.URL, Complete: said.Complete, Interval: max(said.Interval, 1),
-		Expires: s.now().Add(time.Duration(min(max(said.ExpiresIn, 60), 1800)) * time.Second).UTC()}
+	out := Device{UserCode: clip(said.UserCode), URL: said.URL, Complete: said.Complete,
+		Interval: max(said.Interval, 1), Expires: s.now().Add(time.Duration(min(max(said.ExpiresIn, 60),
+			1800)) * time.Second).UTC()}
 	for _, at := range []string{said.URL, said.Complete} {
-		if u, err := url.Parse(at); err != nil || at != "" && u.Scheme != "https" && u.Scheme != "http" || clip(at) != at {
+		u, err := url.Parse(at)
+		if err != nil || at != "" && u.Scheme != "https" && u.Scheme != "http" || clip(at) != at {
 			return Device{}, unavailable(errors.New("the address for the person is no URL"))
 		}
 	}

@@ -134,7 +134,8 @@ func (s *sessions) removeEnded(ctx context.Context, one *session) error {
 	return err
 }
 
-// renew asks the provider about a session again. One replica does so at a time: a refresh token may be good for one use.
+// renew asks the provider about a session again. One replica does so at a time, as a refresh token may be good for one
+// use.
 func (s *Service) renew(ctx context.Context, one *session) error {
 	refresh, err := s.key.open(one.hash, one.Refresh)
 	if err != nil {
@@ -188,7 +189,8 @@ func (s *Service) removeStates(ctx context.Context) error {
 			if s.now().Sub(r.Updated) < 2*flowLifetime {
 				continue
 			}
-			if err := s.records.Delete(ctx, statesKind, r.Key, r.Version); err != nil && !errors.Is(err, records.ErrConflict) {
+			err := s.records.Delete(ctx, statesKind, r.Key, r.Version)
+			if err != nil && !errors.Is(err, records.ErrConflict) {
 				return err
 			}
 		}

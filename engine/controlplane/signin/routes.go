@@ -59,7 +59,8 @@ func (a *API) Routes(api.Docs) []api.Route {
 				query("return", "the path to go to afterwards"))},
 		{Method: http.MethodGet, Path: callbackPath, Audience: api.Public, Handler: a.serveCallback,
 			Operation: page("signedIn", "Where the identity provider sends a browser back", "200",
-				query("code", "as in OpenID Connect"), query("state", "as in OpenID Connect"), query("iss", "as in RFC 9207"),
+				query("code", "as in OpenID Connect"), query("state", "as in OpenID Connect"), query("iss",
+					"as in RFC 9207"),
 				query("error", "as in OpenID Connect"), query("error_description", "as in OpenID Connect"))},
 		{Method: http.MethodPost, Path: "/auth/logout", Audience: api.Public, Handler: a.serveLogout,
 			Operation: page("signOut", "End the session of the cookie or the bearer", "204")},
@@ -139,8 +140,9 @@ func (a *API) serveCallback(w http.ResponseWriter, r *http.Request, c *api.Calle
 	}
 	defer a.inFlight.Release()
 	q := r.URL.Query()
-	said := Callback{Cookie: cookieValue(r, flowCookie), Code: q.Get("code"), State: q.Get("state"), Issuer: q.Get("iss"),
-		Error: q.Get("error"), Description: q.Get("error_description"), From: c.RemoteAddr}
+	said := Callback{Cookie: cookieValue(r, flowCookie), Code: q.Get("code"), State: q.Get("state"),
+		Issuer: q.Get("iss"),
+		Error:  q.Get("error"), Description: q.Get("error_description"), From: c.RemoteAddr}
 	if before := cookieValue(r, auth.SessionCookie); before != "" {
 		said.Before = identity.HashSecret(before)
 	}

@@ -87,7 +87,8 @@ type sessions struct {
 }
 
 func newSessions(o Options) *sessions {
-	return &sessions{store: o.Records, key: o.Key, now: o.Now, log: o.Log, begun: time.Now(), byHash: map[string]*session{}}
+	return &sessions{store: o.Records, key: o.Key, now: o.Now, log: o.Log, begun: time.Now(),
+		byHash: map[string]*session{}}
 }
 
 // find returns a session in memory, valid or not; nil: there is none.
@@ -290,7 +291,8 @@ func EndAll(ctx context.Context, store records.Store) (n int, err error) {
 			return n, err
 		}
 		for _, r := range found {
-			if err := store.Delete(ctx, SessionsKind, r.Key, r.Version); err != nil && !errors.Is(err, records.ErrConflict) {
+			err := store.Delete(ctx, SessionsKind, r.Key, r.Version)
+			if err != nil && !errors.Is(err, records.ErrConflict) {
 				return n, err
 			}
 			n++

@@ -72,9 +72,8 @@ func New(o Options) *Service {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Service{watch: o.Watch, records: o.Records, key: o.Key, access: o.Access, recorder: o.Recorder, now: o.Now, log: o.Log,
-		sessions:  newSessions(o),
-		workloads: newWorkloads(o)}
+	s := &Service{watch: o.Watch, records: o.Records, key: o.Key, access: o.Access, recorder: o.Recorder, now: o.Now,
+		log: o.Log, sessions: newSessions(o), workloads: newWorkloads(o)}
 	if o.Provider.Issuer != "" {
 		s.provider = newProvider(o.Provider, o.Now)
 	}

@@ -43,7 +43,8 @@ func newDesk(t *testing.T) *desk {
 	t.Cleanup(func() { kept.Close() })
 	d := &desk{provider: newHostileProvider(t), store: kept}
 	granted := rules()
-	d.o = Options{Records: kept.Records(), Recorder: kept, Key: Key{1}, Workloads: http.DefaultClient, Log: zerolog.Nop(),
+	d.o = Options{Records: kept.Records(), Recorder: kept, Key: Key{1}, Workloads: http.DefaultClient,
+		Log:    zerolog.Nop(),
 		Access: func() (*channels.Access, bool) { return granted, true },
 		Now: func() time.Time {
 			d.mu.Lock()
@@ -153,15 +154,19 @@ func TestAnswersAreChecked(t *testing.T) {
 		change func(*desk, *Callback)
 		want   string // part of the error; empty: signed in
 	}{
-		"all is well":             {},
-		"no groups":               {map[string]any{"groups": nil}, nil, "neither groups nor a verified e-mail"},
-		"other groups":            {map[string]any{"groups": []string{"strangers"}}, nil, "gives you no role"},
-		"a group as text":         {map[string]any{"groups": "managers"}, nil, ""},
-		"overage":                 {map[string]any{"groups": nil, "_claim_names": map[string]string{"groups": "src1"}, "_claim_sources": map[string]any{"src1": map[string]string{"endpoint": "https://graph.example"}}}, nil, "neither groups"},
-		"a verified address":      {map[string]any{"groups": nil, "email": "Ada@Example.com", "email_verified": true}, nil, ""},
-		"verified, as text":       {map[string]any{"groups": nil, "email": "ada@example.com", "email_verified": "true"}, nil, ""},
-		"an unverified address":   {map[string]any{"groups": nil, "email": "ada@example.com", "email_verified": false}, nil, "neither groups nor a verified"},
-		"an address, unsaid":      {map[string]any{"groups": nil, "email": "ada@example.com"}, nil, "neither groups nor a verified"},
+		"all is well":     {},
+		"no groups":       {map[string]any{"groups": nil}, nil, "neither groups nor a verified e-mail"},
+		"other groups":    {map[string]any{"groups": []string{"strangers"}}, nil, "gives you no role"},
+		"a group as text": {map[string]any{"groups": "managers"}, nil, ""},
+		"overage":         {map[string]any{"groups": nil, "_claim_names": map[string]string{"groups": "src1"}, "_claim_sources": map[string]any{"src1": map[string]string{"endpoint": "https://graph.example"}}}, nil, "neither groups"},
+		"a verified address": {map[string]any{"groups": nil, "email": "Ada@Example.com",
+			"email_verified": true}, nil, ""},
+		"verified, as text": {map[string]any{"groups": nil, "email": "ada@example.com",
+			"email_verified": "true"}, nil, ""},
+		"an unverified address": {map[string]any{"groups": nil, "email": "ada@example.com",
+			"email_verified": false}, nil, "neither groups nor a verified"},
+		"an address, unsaid": {map[string]any{"groups": nil, "email": "ada@example.com"}, nil,
+			"neither groups nor a verified"},
 		"another issuer":          {map[string]any{"iss": "https://evil.example"}, nil, "issued by a different provider"},
 		"another audience":        {map[string]any{"aud": "other"}, nil, "expected audience"},
 		"two audiences":           {map[string]any{"aud": []string{"sluice", "other"}, "azp": "sluice"}, nil, ""},
@@ -271,7 +276,8 @@ func TestReturnStaysHere(t *testing.T) {
 	for path, want := range map[string]string{
 		"/ui?x=1#y": "/ui?x=1#y", "": "/v1/me", "//evil.example": "/v1/me", "/\\evil.example": "/v1/me",
 		"https://evil.example": "/v1/me", "javascript:alert(1)": "/v1/me", "/\t/evil.example": "/v1/me",
-		"/%0a/x": "/%0a/x", "ui": "/v1/me", "/auth/login": "/v1/me", "/a\nb": "/v1/me", "/" + strings.Repeat("a", 2000): "/v1/me",
+		"/%0a/x": "/%0a/x", "ui": "/v1/me", "/auth/login": "/v1/me", "/a\nb": "/v1/me", "/" + strings.Repeat("a",
+			2000): "/v1/me",
 	} {
 		if got := CleanReturn(path); got != want {
 			t.Errorf("%q leads to %q", path, got)
@@ -342,7 +348,8 @@ func TestRenewal(t *testing.T) {
 	if got := d.rolesOf(hash); got != "operator,approver,admin" {
 		t.Fatal(got)
 	}
-	d.provider.say(map[string]any{"groups": []string{"others"}, "nonce": nil, "exp": time.Now().Add(100 * time.Hour).Unix()})
+	d.provider.say(map[string]any{"groups": []string{"others"}, "nonce": nil,
+		"exp": time.Now().Add(100 * time.Hour).Unix()})
 	hour()
 	if got := d.rolesOf(hash); got != "admin" {
 		t.Errorf("without the group: %s", got)

@@ -34,7 +34,7 @@ from then on, unless SLUICE_TOKEN is set. It ends after 12 h, or with sluice log
 			}
 			ctx := cmd.Context()
 			var d signin.Device
-			if err := a.CallServerUnauthorised(ctx, http.MethodPost, "/auth/device", nil, &d); err != nil {
+			if err := cli.CallServerUnauthorised(ctx, a, http.MethodPost, "/auth/device", nil, &d); err != nil {
 				return fmt.Errorf("sign in: %w", err)
 			}
 			a.Stderr.PrintLine("open %s in a browser, and enter the code %s", d.URL, d.UserCode)
@@ -45,7 +45,7 @@ from then on, unless SLUICE_TOKEN is set. It ends after 12 h, or with sluice log
 			if err != nil {
 				return fmt.Errorf("sign in: %w", err)
 			}
-			if err := a.KeepSession(cli.SavedSession{Token: token.Token, Ends: token.Ends}); err != nil {
+			if err := cli.KeepSession(a, cli.SavedSession{Token: token.Token, Ends: token.Ends}); err != nil {
 				return fmt.Errorf("sign in: %w", err)
 			}
 			var me signin.Me
@@ -66,7 +66,8 @@ func requireServer(a *cli.App, cmd *cobra.Command) error {
 		a.Server = a.Getenv("SLUICE_SERVER")
 	}
 	if !strings.HasPrefix(a.Server, "https://") {
-		return cli.UsageError(cmd, "name the control plane: --server https://HOST:PORT (loopback and unix:// need no token)")
+		return cli.UsageError(cmd,
+			"name the control plane: --server https://HOST:PORT (loopback and unix:// need no token)")
 	}
 	return nil
 }
@@ -79,11 +80,12 @@ func awaitToken(ctx context.Context, a *cli.App, d signin.Device) (token signin.
 			return token, err
 		}
 		token = signin.DeviceToken{}
-		err := a.CallServerUnauthorised(ctx, http.MethodPost, "/auth/device/token", map[string]string{"handle": d.Handle},
-			&token)
+		err := cli.CallServerUnauthorised(ctx, a, http.MethodPost, "/auth/device/token",
+			map[string]string{"handle": d.Handle}, &token)
 		refusal := new(cli.Refusal)
 		switch {
-		case errors.As(err, &refusal) && refusal.Status == http.StatusServiceUnavailable && time.Now().Before(d.Expires):
+		case errors.As(err, &refusal) && refusal.Status == http.StatusServiceUnavailable &&
+			time.Now().Before(d.Expires):
 			continue // the provider, or the server, is busy
 		case err != nil || token.Token != "":
 			return token, err
@@ -105,7 +107,7 @@ func LogoutVerb(a *cli.App) *cobra.Command {
 			if err := requireServer(a, cmd); err != nil {
 				return err
 			}
-			kept, err := a.SavedSession()
+			kept, err := cli.ReadSession(a)
 			if err != nil {
 				return err
 			}
@@ -113,7 +115,7 @@ func LogoutVerb(a *cli.App) *cobra.Command {
 				return a.PrintDone(edits.Result{Summary: "nobody is signed in at " + a.Server + " here"})
 			}
 			ended := a.CallServer(cmd.Context(), http.MethodPost, "/auth/logout", nil, nil)
-			if err := a.ForgetSession(); err != nil { // also where the server can't be reached
+			if err := cli.ForgetSession(a); err != nil { // also where the server can't be reached
 				return err
 			}
 			if ended != nil {
@@ -153,7 +155,8 @@ func sessionListVerb(a *cli.App) *cobra.Command {
 				rows := make([][]cli.Field, 0, len(all.Sessions))
 				for _, s := range all.Sessions {
 					rows = append(rows, []cli.Field{cli.Text(s.ID), cli.Text(s.Who.Label()), cli.Text(s.Kind),
-						cli.Text(cli.FormatTime(s.Created.Round(time.Second))), cli.Text(cli.FormatTime(s.Seen.Round(time.Second))),
+						cli.Text(cli.FormatTime(s.Created.Round(time.Second))),
+						cli.Text(cli.FormatTime(s.Seen.Round(time.Second))),
 						cli.Text(cli.FormatTime(s.Ends.Round(time.Second)))})
 				}
 				a.Stdout.PrintTable([]string{"ID", "WHO", "BY", "SINCE", "SEEN", "UNTIL"}, rows)

@@ -46,21 +46,21 @@ func (a *App) GetResource(ctx context.Context, path string, into any) error {
 func (a *App) CallServer(ctx context.Context, method, path string, in, into any) error {
 	token := a.Getenv("SLUICE_TOKEN")
 	if token == "" {
-		kept, err := a.SavedSession()
+		kept, err := ReadSession(a)
 		if err != nil {
 			return err
 		}
 		token = kept.Token
 	}
-	return a.callServer(ctx, method, path, token, in, into)
+	return callServer(ctx, a, method, path, token, in, into)
 }
 
 // CallServerUnauthorised is CallServer without a token.
-func (a *App) CallServerUnauthorised(ctx context.Context, method, path string, in, into any) error {
-	return a.callServer(ctx, method, path, "", in, into)
+func CallServerUnauthorised(ctx context.Context, a *App, method, path string, in, into any) error {
+	return callServer(ctx, a, method, path, "", in, into)
 }
 
-func (a *App) callServer(ctx context.Context, method, path, token string, in, into any) error {
+func callServer(ctx context.Context, a *App, method, path, token string, in, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
 	var body io.Reader

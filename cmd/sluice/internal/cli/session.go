@@ -22,7 +22,7 @@ type SavedSession struct {
 
 // sessionFile returns where the session at --server is kept: a file for each server, so that two runs of the command
 // never write the same one for different servers.
-func (a *App) sessionFile() (string, error) {
+func sessionFile(a *App) (string, error) {
 	dir := a.Getenv("XDG_CONFIG_HOME")
 	if dir == "" {
 		var err error
@@ -34,12 +34,12 @@ func (a *App) sessionFile() (string, error) {
 	return filepath.Join(dir, "sluice", "sessions", hex.EncodeToString(sum[:8])+".json"), nil
 }
 
-// SavedSession returns the session that is kept for --server; without a token: there is none, or it has ended.
-func (a *App) SavedSession() (s SavedSession, err error) {
+// ReadSession returns the session that is kept for --server; without a token: there is none, or it has ended.
+func ReadSession(a *App) (s SavedSession, err error) {
 	if !strings.HasPrefix(a.Server, "https://") {
 		return s, nil
 	}
-	file, err := a.sessionFile()
+	file, err := sessionFile(a)
 	if err != nil {
 		return s, nil //nolint:nilerr // where nothing can be kept, nothing is
 	}
@@ -52,7 +52,8 @@ func (a *App) SavedSession() (s SavedSession, err error) {
 	}
 	switch {
 	case err != nil:
-		return s, Fail(fmt.Errorf("the session in %s can't be read: %w", file, err), "remove the file, and sign in again")
+		return s, Fail(fmt.Errorf("the session in %s can't be read: %w", file, err),
+			"remove the file, and sign in again")
 	case s.Server != strings.TrimRight(a.Server, "/") || !time.Now().Before(s.Ends):
 		return SavedSession{}, nil
 	}
@@ -60,8 +61,8 @@ func (a *App) SavedSession() (s SavedSession, err error) {
 }
 
 // KeepSession keeps a session for --server, readable by the user alone. The file is replaced whole.
-func (a *App) KeepSession(s SavedSession) error {
-	file, err := a.sessionFile()
+func KeepSession(a *App, s SavedSession) error {
+	file, err := sessionFile(a)
 	if err != nil {
 		return err
 	}
@@ -88,8 +89,8 @@ func (a *App) KeepSession(s SavedSession) error {
 }
 
 // ForgetSession removes what is kept for --server.
-func (a *App) ForgetSession() error {
-	file, err := a.sessionFile()
+func ForgetSession(a *App) error {
+	file, err := sessionFile(a)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/controlplane/signin"
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/reach"
@@ -82,6 +83,7 @@ type runningEngine struct {
 	*engine.Engine
 	repo     *cli.OpenRepository
 	store    cli.Store
+	sessions *engine.RecordWatch // sessions that other replicas wrote
 	identity cli.CommitIdentity
 	log      zerolog.Logger
 }
@@ -138,15 +140,17 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	key := signing.Public(as.Signer.Key)
 	err = cli.StoreEngineKey(ctx, st, key)
 	var e *engine.Engine
+	sessions := engine.NewRecordWatch(signin.SessionsKind)
 	if err == nil {
 		e, err = engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Key: key, Probe: engine.NewHTTPProber(gates),
-			Poll: r.poll, CacheFile: repo.Loader.CacheFile, Warming: r.warming})
+			Poll: r.poll, CacheFile: repo.Loader.CacheFile, Warming: r.warming,
+			Watches: []*engine.RecordWatch{sessions}})
 	}
 	if err != nil {
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
 	}
-	return &runningEngine{Engine: e, repo: repo, store: st, identity: as, log: log}, nil
+	return &runningEngine{Engine: e, repo: repo, store: st, sessions: sessions, identity: as, log: log}, nil
 }
 
 // putAsideStore puts a damaged database aside, with the files that SQLite keeps beside it. What a new one lacks, git

@@ -81,9 +81,10 @@ func (o signInOptions) openSignIn(cmd *cobra.Command, e *runningEngine, keys str
 	if err != nil {
 		return nil, cli.Fail(err, "--tls-dir names the folder of the control plane's keys; replicas share it")
 	}
-	o.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	o.Client = &http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return signin.New(signin.Options{Provider: o.ProviderOptions, Records: e.store.Records(),
-		Watch: e.WatchRecords(signin.SessionsKind), Key: key, Recorder: e.store,
+		Watch: e.sessions, Key: key, Recorder: e.store,
 		Workloads: gates.Client(reach.Options{Timeout: 10 * time.Second}), Log: e.log,
 		Access: func() (*channels.Access, bool) {
 			v := e.View()
