@@ -161,13 +161,14 @@ type Kills interface {
 	MarkKillLanded(ctx context.Context, id, commit string) error
 }
 
-// Outbox stores messages to webhooks until they are sent or given up.
+// Outbox stores messages to webhooks and sinks of notices until they are sent or given up.
 type Outbox interface {
 	// PostMessages stores messages of events that were never posted before, and returns those events' IDs; an event
 	// without a webhook is posted too. Each event is told once, even after a crash (fault 3), as posted events are
 	// remembered for OutboxMemory. Only the leader may write: see Ledger.
 	PostMessages(ctx context.Context, messages []plan.Message) (fresh []string, err error)
-	// DueMessages returns at most limit messages that are due, oldest first.
+	// DueMessages returns at most limit messages that are due, each target's oldest first, and of no target so many
+	// that others would have to wait for it.
 	DueMessages(ctx context.Context, now time.Time, limit int) ([]plan.Message, error)
 	// MarkSent records that a message arrived; the message is shown for a while.
 	MarkSent(ctx context.Context, m plan.Message) error
@@ -175,4 +176,6 @@ type Outbox interface {
 	Postpone(ctx context.Context, m plan.Message, until time.Time, why string) error
 	// Messages returns at most limit messages, newest first, including sent and given up ones.
 	Messages(ctx context.Context, limit int) ([]plan.Message, error)
+	// EventMessages returns the messages of one event, by target, including sent and given up ones.
+	EventMessages(ctx context.Context, event string) ([]plan.Message, error)
 }

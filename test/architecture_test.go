@@ -110,7 +110,9 @@ func arrows() map[string][]string {
 		"internal/gitrepo": {"releases", "internal/cleantext"},
 		"engine/access":    {"channels"},
 		"engine/announcer": shell(),
-		"engine/outbox":    shell("engine/reach"),
+		"engine/notices":   with("engine/plan", "engine/view"),
+		"engine/notifier":  shell("engine/notices", "engine/outbox", "engine/records"),
+		"engine/outbox":    shell("engine/reach", "engine/notices"),
 		"engine/store": shell("engine/access", "engine/records", "engine/store/rows",
 			"engine/store/tables"),
 		"engine/images":  {"releases", "internal/backoff", "internal/filelock"},
@@ -192,6 +194,7 @@ func homes() map[string][]string {
 		"github.com/coreos/go-oidc":              {"engine/controlplane/signin"},
 		"github.com/danielgtaylor/huma":          {"engine/controlplane"},
 		"github.com/docker/cli":                  {"engine/images"},
+		"github.com/emersion/go-smtp":            {},                   // tests only
 		"github.com/fluxcd/cli-utils":            {"cells/kubernetes"}, // kstatus alone
 		"github.com/fsnotify/fsnotify":           {"internal/gitrepo"},
 		"github.com/go-git/":                     {"internal/gitrepo"},
@@ -211,6 +214,7 @@ func homes() map[string][]string {
 			"flags/ofrep"},
 		"github.com/skeema/knownhosts": {"internal/gitrepo"},
 		"github.com/spf13/":            {"cmd"},
+		"github.com/wneessen/go-mail":  {"engine/outbox"},
 		"github.com/yuin/goldmark":     {"engine/controlplane/bulletin"},
 		// all but the first only write it; engine/images reads the kustomizations of releases
 		"go.yaml.in/yaml": {"internal/manifest", "flags/announce", "engine/plan", "engine/edits",
@@ -288,7 +292,7 @@ func TestPureCore(t *testing.T) {
 		"releases/health", "channels", "cells",
 		"flags", "flags/announce", "flags/jsonlogic", "flags/repository",
 		"engine/plan", "engine/plan/kept", "engine/view",
-		"engine/roster", "engine/edits", "engine/simulate", "engine/access",
+		"engine/roster", "engine/edits", "engine/simulate", "engine/access", "engine/notices",
 		"engine/records", "engine/controlplane/limit", "engine/console", "internal/markup",
 	}
 	world := []string{"os", "os/exec", "net", "net/http", "database/sql", "log", "math/rand", "math/rand/v2"}

@@ -122,6 +122,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		cli.Complete(a, lookcmd.WaitVerb(a), cli.ChannelNames, cli.ReleaseNames),
 		cli.Complete(a, lookcmd.LogVerb(a), cli.ChannelNames),
 		lookcmd.EventsVerb(a),
+		lookcmd.NoticesVerb(a),
 		cli.Complete(a, lookcmd.DiffVerb(a), cli.ChannelNames, cli.ReleaseNames),
 		cellcmd.CellVerb(a),
 		cellcmd.TokenVerb(a),

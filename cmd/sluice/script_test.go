@@ -5,6 +5,9 @@ import (
 	"crypto/rand"
 	"encoding/pem"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,6 +42,7 @@ func TestScripts(t *testing.T) {
 			"tour":       tour,
 			"guide":      guide,
 			"quickstart": quickstart,
+			"listener":   listener,
 		},
 	})
 }
@@ -115,6 +119,27 @@ func sshkey(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		ts.Setenv(args[1], strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
 	}
+}
+
+// listener VARIABLE FILE: sets the variable to the URL of a server that appends what is posted to it to the file.
+func listener(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: listener VARIABLE FILE")
+	}
+	file := ts.MkAbs(args[1])
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		f, openErr := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err = errors.Join(err, openErr); err == nil {
+			_, err = f.Write(append(body, '\n'))
+			err = errors.Join(err, f.Close())
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	}))
+	ts.Defer(server.Close)
+	ts.Setenv(args[0], server.URL)
 }
 
 // fixture NAME DIR: copies a folder of fixtures.

@@ -15,49 +15,56 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/reach"
-	"github.com/sluice-cd/sluice/flags/announce"
-	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 const maxBodyBytes = 4 << 10 // how much of a body is read, so that the connection can be reused
 
 const goneReason = "answered 410 Gone: nothing is sent until its URL changes"
 
+// sink is a place that messages are delivered to.
+type sink interface {
+	// deliver delivers the first of messages, which are due and oldest first, and as many of those behind it as one
+	// delivery can cover.
+	deliver(ctx context.Context, messages []plan.Message) (covered int, r attemptResult)
+	// address says where the sink is. It is compared only: a sink that is gone is tried again under another address.
+	address() string
+}
+
 type attemptResult struct {
 	ok, gone    bool
 	messageOnly bool          // the failure concerns only this message
-	retryAfter  time.Duration // the delay that the webhook asks for
+	retryAfter  time.Duration // the delay that the sink asks for
 	why         string        // for people, without addresses
 	err         error         // for the log
 }
 
-// attempt sends a message once.
-func (s *Sender) attempt(ctx context.Context, hook repository.Webhook, e announce.Event) attemptResult {
-	secret, err := s.opts.Secret(hook.Name)
-	if err == nil {
-		_, err = parseSecrets(secret)
-	}
+func failed(why string, err error) attemptResult { return attemptResult{why: why, err: err} }
+
+// poster posts bodies over HTTP.
+type poster struct {
+	client  *http.Client
+	timeout time.Duration
+}
+
+func (p poster) post(ctx context.Context, address, contentType string, body []byte,
+	sign func(http.Header) error) attemptResult {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
 	if err != nil {
-		return attemptResult{why: "gets no messages, since nothing can be signed: " + err.Error(), err: err}
+		return failed("its URL is invalid", stripURL(err))
 	}
-	body, err := encodeEvent(e)
-	if err != nil {
-		return attemptResult{why: "the event can't be written", err: err}
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, hook.URL, bytes.NewReader(body))
-	if err != nil {
-		return attemptResult{why: "its URL is invalid", err: stripURL(err)}
-	}
-	r.Header.Set("Content-Type", "application/cloudevents+json; charset=utf-8")
+	r.Header.Set("Content-Type", contentType)
 	r.Header.Set("User-Agent", "sluice")
-	if err := sign(r.Header, e.ID, time.Now(), body, secret); err != nil {
-		return attemptResult{why: "gets no messages, since nothing can be signed: " + err.Error(), err: err}
+	if sign != nil {
+		if err := sign(r.Header); err != nil {
+			return failed("gets no messages, since nothing can be signed: "+err.Error(), err)
+		}
 	}
-	w, err := s.client.Do(r)
+	w, err := p.client.Do(r)
 	if err != nil {
 		err = stripURL(err)
-		return attemptResult{why: explainError(err, s.opts.Timeout), err: err}
+		return failed(explainError(err, p.timeout), err)
 	}
 	defer w.Body.Close()
 	_, _ = io.CopyN(io.Discard, w.Body, maxBodyBytes) // the text of the response is not used
@@ -100,7 +107,7 @@ func stripURL(err error) error {
 	return err
 }
 
-// explainError returns why a webhook could not be reached, in words that are safe to show.
+// explainError returns why a sink could not be reached, in words that are safe to show.
 func explainError(err error, timeout time.Duration) string {
 	var (
 		late net.Error

@@ -6,12 +6,15 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluice-cd/sluice/engine/notices"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 type counts struct{ sent, failed atomic.Uint64 }
 
 // Collector returns metrics of the queue, which all replicas share, and of what this process sent. Labels are webhooks'
-// names.
+// names, and those of sinks of notices.
 func (s *Sender) Collector() prometheus.Collector {
 	queue := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, []string{"webhook"}, nil)
@@ -46,13 +49,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	s := c.sender
 	out <- prometheus.MustNewConstMetric(c.sent, prometheus.CounterValue, float64(s.counts.sent.Load()))
 	out <- prometheus.MustNewConstMetric(c.failed, prometheus.CounterValue, float64(s.counts.failed.Load()))
-	hooks, ok := s.opts.Webhooks()
-	if !ok || len(hooks) == 0 {
-		return
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()
-	states, err := ReadStates(ctx, s.opts.Store, hooks)
+	states, err := s.readStates(ctx)
 	if err != nil {
 		s.opts.Log.Warn().Err(err).Msg("metrics of webhooks are missing")
 		return
@@ -68,4 +67,29 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, w.Name)
 		}
 	}
+}
+
+// readStates returns the state of all targets; those of notices have notices.TargetPrefix before their names.
+func (s *Sender) readStates(ctx context.Context) (states []State, err error) {
+	var hooks []repository.Webhook
+	var subscriptions *notices.Subscriptions
+	if s.opts.Webhooks != nil {
+		hooks, _ = s.opts.Webhooks()
+	}
+	if s.opts.Notices.Subscriptions != nil {
+		subscriptions, _ = s.opts.Notices.Subscriptions()
+	}
+	if len(hooks) == 0 && subscriptions == nil {
+		return nil, nil
+	}
+	messages, err := s.opts.Store.Messages(ctx, maxSummed)
+	if err != nil {
+		return nil, err
+	}
+	states = StatesOf(hooks, messages)
+	for _, sink := range NoticeStates(subscriptions, messages) {
+		sink.Name = notices.Target(sink.Name, "")
+		states = append(states, sink)
+	}
+	return states, nil
 }

@@ -1,12 +1,14 @@
-// Package outbox tells webhooks what happened to announcements and flags: it sends the messages that are due in the
-// store, each as one CloudEvent, signed as in Standard Webhooks.
+// Package outbox delivers what people and programs want to hear of: what happened to announcements and flags, to the
+// webhooks of the flags repository, and notices, to the sinks of notices.yaml. It sends the messages that are due in
+// the store. A webhook gets each message as one CloudEvent, signed as in Standard Webhooks; chat programs and mailboxes
+// get what is due at one time as one message.
 //
 // A message arrives at least once, and always under the same id: a message whose outcome could not be stored is sent
-// again. No order is promised. Failed messages are retried, ever more rarely, for three days; one webhook never delays
-// another. Only the leader sends. The package decides nothing about flags, and the outcome of a message changes none.
+// again. No order is promised. Failed messages are retried, ever more rarely, for three days; one target never delays
+// another. Only the leader sends. The package decides nothing, and the outcome of a message changes nothing else.
 //
 // A response is not trusted: its time and size are limited, redirects are not followed, and its text is not stored.
-// Errors shown to people name no address, since a webhook's address may be a secret.
+// Errors shown to people name no address, since the address may be a secret.
 //
 // All methods of a Sender may be called from any goroutine.
 package outbox
@@ -15,7 +17,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"net/http"
 	"sync"
 	"time"
 
@@ -28,40 +29,48 @@ import (
 	"github.com/sluice-cd/sluice/internal/wake"
 )
 
-// Options of a Sender. Store, Webhooks and Secret are required.
+// Options of a Sender. Store is required, and so are Webhooks with Secret, or Notices.
 type Options struct {
-	Store    engine.Outbox
-	Webhooks func() (all []repository.Webhook, ok bool) // ok is false while the webhooks are unknown
+	Store engine.Outbox
+	// Webhooks returns the webhooks of the flags repository; ok is false while they are unknown. Nil: there are none.
+	Webhooks func() (all []repository.Webhook, ok bool)
 	// Secret returns the secrets that sign a webhook's messages: one or more of whsec_BASE64, newest first. The error's
 	// text is shown.
-	Secret func(webhook string) (string, error)
-	Leads  func() bool // reports whether this process may send; nil: it may
-	Log    zerolog.Logger
-	Reach  reach.List // where messages may be sent (R53)
+	Secret  func(webhook string) (string, error)
+	Notices NoticeOptions
+	Leads   func() bool // reports whether this process may send; nil: it may
+	Log     zerolog.Logger
+	Reach   reach.List // where messages may be sent (R53)
 
 	Timeout time.Duration // of one attempt; default 10 s
 	Poll    time.Duration // interval of looking for due messages; default 1 s
 	Backoff time.Duration // the delay after the first failed attempt, doubled with each; default 5 s
 }
 
+// Sender sends the messages that are due.
 type Sender struct {
 	opts    Options
-	client  *http.Client
+	poster  poster
 	pending wake.Signal // there may be something to send
 	counts  counts
 
-	mu       sync.Mutex                    // guards the fields below
-	inFlight map[string]bool               // webhooks that messages are being sent to
-	gone     map[string]repository.Webhook // webhooks that answered 410 Gone, as they were then
+	mu       sync.Mutex        // guards the fields below
+	inFlight map[string]bool   // targets that messages are being sent to
+	gone     map[string]string // targets that answered 410 Gone, with their addresses then
 	// unrecorded holds outcomes that could not be stored, by message; such a message is not sent again.
 	unrecorded map[string]outcome
 }
 
 // New returns a sender. It sends while Run runs.
 func New(o Options) (*Sender, error) {
-	if o.Store == nil || o.Webhooks == nil || o.Secret == nil {
-		return nil, errors.New("outbox.Options: Store, Webhooks and Secret are required")
+	if o.Store == nil || (o.Webhooks == nil) != (o.Secret == nil) ||
+		(o.Notices.Subscriptions == nil) != (o.Notices.Secret == nil) {
+		return nil, errors.New("outbox.Options: Store is required, and Webhooks and Notices with their secrets")
 	}
+	return newSender(o), nil
+}
+
+func newSender(o Options) *Sender {
 	if o.Leads == nil {
 		o.Leads = func() bool { return true }
 	}
@@ -72,9 +81,9 @@ func New(o Options) (*Sender, error) {
 		}
 	}
 	return &Sender{
-		opts: o, client: o.Reach.Client(reach.Options{Timeout: o.Timeout}), pending: wake.New(),
-		inFlight: map[string]bool{}, gone: map[string]repository.Webhook{}, unrecorded: map[string]outcome{},
-	}, nil
+		opts: o, poster: poster{o.Reach.Client(reach.Options{Timeout: o.Timeout}), o.Timeout}, pending: wake.New(),
+		inFlight: map[string]bool{}, gone: map[string]string{}, unrecorded: map[string]outcome{},
+	}
 }
 
 // NotifyPosted notes that there may be something to send.
@@ -87,13 +96,13 @@ const maxDue = 500
 func (s *Sender) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	defer workers.Wait()
-	defer s.client.CloseIdleConnections()
+	defer s.poster.client.CloseIdleConnections()
 	tick := time.NewTicker(s.opts.Poll)
 	defer tick.Stop()
 	for {
 		if s.opts.Leads() {
 			if err := s.sendDue(ctx, &workers); err != nil && ctx.Err() == nil {
-				s.opts.Log.Error().Err(err).Msg("due messages to webhooks could not be read")
+				s.opts.Log.Error().Err(err).Msg("due messages could not be read")
 			}
 		}
 		select {
@@ -105,48 +114,42 @@ func (s *Sender) Run(ctx context.Context) error {
 	}
 }
 
-// sendDue starts a worker for each webhook that has due messages and no worker yet.
+// sendDue starts a worker for each target that has due messages and no worker yet.
 func (s *Sender) sendDue(ctx context.Context, workers *sync.WaitGroup) error {
-	hooks, ok := s.opts.Webhooks()
-	if !ok {
-		return nil
-	}
 	s.retryUnrecorded(ctx)
 	// Read before the due messages, so that a message is not sent twice while its outcome is being stored.
-	busy := s.inFlightHooks()
+	busy := s.inFlightTargets()
 	due, err := s.opts.Store.DueMessages(ctx, time.Now(), maxDue)
 	if err != nil {
 		return err
 	}
-	known := map[string]repository.Webhook{}
-	for _, h := range hooks {
-		known[h.Name] = h
-	}
 	for name, messages := range s.claimMessages(due, busy) {
+		to, missing := s.findSink(name)
 		workers.Go(func() {
-			hook, ok := known[name]
-			if !ok {
-				s.giveUp(ctx, messages, "the flags repository's settings no longer have this webhook")
-			} else {
-				s.sendMessages(ctx, hook, messages)
+			switch {
+			case to != nil:
+				s.sendMessages(ctx, name, to, messages)
+			case missing != "":
+				s.giveUp(ctx, messages, missing)
 			}
 			s.mu.Lock()
 			delete(s.inFlight, name)
 			s.mu.Unlock()
-			s.NotifyPosted() // there may be more due messages
+			if to != nil || missing != "" {
+				s.NotifyPosted() // there may be more due messages
+			}
 		})
 	}
 	return nil
 }
 
-func (s *Sender) inFlightHooks() map[string]bool {
+func (s *Sender) inFlightTargets() map[string]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.inFlight)
 }
 
-// claimMessages returns the messages of webhooks that have no worker, by webhook, and marks these webhooks as in
-// flight.
+// claimMessages returns the messages of targets that have no worker, by target, and marks these targets as in flight.
 func (s *Sender) claimMessages(due []plan.Message, busy map[string]bool) map[string][]plan.Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,15 +6,14 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
 const (
 	// Patience is how long a message is retried.
 	Patience      = 3 * 24 * time.Hour
-	maxRetryDelay = time.Hour       // the longest delay between attempts, unless the webhook asks for more
-	maxRetryAfter = 24 * time.Hour  // the longest delay that a webhook may ask for
+	maxRetryDelay = time.Hour       // the longest delay between attempts, unless the target asks for more
+	maxRetryAfter = 24 * time.Hour  // the longest delay that a target may ask for
 	recordTimeout = 5 * time.Second // for storing an outcome, even while stopping
 )
 
@@ -25,50 +24,51 @@ type outcome struct {
 	why     string
 }
 
-// sendMessages sends messages to a webhook, one after the other. After a failure of the webhook, the messages behind
-// would fail too, and are postponed as well.
-func (s *Sender) sendMessages(ctx context.Context, hook repository.Webhook, messages []plan.Message) {
+// sendMessages sends messages to a target, one delivery after the other. After a failure of the target, the messages
+// behind would fail too, and are postponed as well.
+func (s *Sender) sendMessages(ctx context.Context, name string, to sink, messages []plan.Message) {
 	s.mu.Lock()
-	was, gone := s.gone[hook.Name]
+	was, gone := s.gone[name]
 	s.mu.Unlock()
-	if gone && was.URL == hook.URL {
+	if gone && was == to.address() {
 		s.giveUp(ctx, messages, goneReason)
 		return
 	}
-	for i, m := range messages {
+	for len(messages) > 0 {
 		if ctx.Err() != nil || !s.opts.Leads() {
 			return
 		}
-		r := s.attempt(ctx, hook, m.Event)
-		switch {
-		case ctx.Err() != nil && !r.ok: // retried after the next start
-			return
-		case r.ok:
-			s.counts.sent.Add(1)
-			s.record(ctx, outcome{message: m, sent: true})
-		case r.gone:
-			s.counts.failed.Add(1)
-			s.mu.Lock()
-			s.gone[hook.Name] = hook
-			s.mu.Unlock()
-			s.opts.Log.Warn().Str("webhook", hook.Name).
-				Msg("the webhook is gone: nothing is sent until its URL changes")
-			s.giveUp(ctx, messages[i:], goneReason)
-			return
-		default:
-			s.counts.failed.Add(1)
-			s.opts.Log.Warn().Err(r.err).Str("webhook", hook.Name).Str("event", m.Event.ID).Int("attempts", m.
-				Attempts+1).
-				Msg("a message did not arrive")
-			if r.messageOnly {
-				s.record(ctx, s.failedOutcome(m, r))
-				continue
-			}
-			for _, waits := range messages[i:] {
-				s.record(ctx, s.failedOutcome(waits, r))
-			}
+		covered, r := to.deliver(ctx, messages)
+		if ctx.Err() != nil && !r.ok { // retried after the next start
 			return
 		}
+		done := messages[:covered]
+		if r.ok {
+			s.counts.sent.Add(uint64(covered))
+			for _, m := range done {
+				s.record(ctx, outcome{message: m, sent: true})
+			}
+			messages = messages[covered:]
+			continue
+		}
+		s.counts.failed.Add(1)
+		if r.gone {
+			s.mu.Lock()
+			s.gone[name] = to.address()
+			s.mu.Unlock()
+			s.opts.Log.Warn().Str("webhook", name).Msg("the webhook is gone: nothing is sent until its URL changes")
+			s.giveUp(ctx, messages, goneReason)
+			return
+		}
+		s.opts.Log.Warn().Err(r.err).Str("webhook", name).Str("event", done[0].Event.ID).
+			Int("attempts", done[0].Attempts+1).Msg("a message did not arrive")
+		if !r.messageOnly {
+			done = messages
+		}
+		for _, m := range done {
+			s.record(ctx, s.failedOutcome(m, r))
+		}
+		messages = messages[len(done):]
 	}
 }
 

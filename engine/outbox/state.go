@@ -3,15 +3,18 @@ package outbox
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/notices"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// State is the state of a webhook.
+// State is the state of a webhook, or of a sink of notices.
 type State struct {
 	Name        string    `json:"name"`
 	Host        string    `json:"host" doc:"of its URL: the rest may be a secret"`
@@ -50,6 +53,28 @@ func StatesOf(webhooks []repository.Webhook, messages []plan.Message) []State {
 	for _, m := range messages {
 		if i, ok := at[m.Webhook]; ok {
 			states[i].addMessage(m)
+		}
+	}
+	return states
+}
+
+// NoticeStates returns the state of the sinks of notices, by name, from messages, newest first. The recipients of one
+// sink are summed up. Pure.
+func NoticeStates(subscriptions *notices.Subscriptions, messages []plan.Message) []State {
+	if subscriptions == nil {
+		return nil
+	}
+	var states []State
+	at := map[string]int{}
+	for _, name := range slices.Sorted(maps.Keys(subscriptions.Sinks)) {
+		at[name] = len(states)
+		states = append(states, State{Name: name, Host: subscriptions.Sinks[name].Host()})
+	}
+	for _, m := range messages {
+		if name, _, ok := notices.ParseTarget(m.Webhook); ok {
+			if i, known := at[name]; known {
+				states[i].addMessage(m)
+			}
 		}
 	}
 	return states

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -69,15 +70,16 @@ type FlagsMark struct {
 // OutboxMemory is for how long the outbox remembers that it posted an event. Older events are not posted.
 const OutboxMemory = 30 * 24 * time.Hour
 
-// Message is an event that is to be posted to one webhook.
+// Message is an event, or a notice, that is to be delivered to one target.
 type Message struct {
-	Event    announce.Event `json:"event"`
-	Webhook  string         `json:"webhook"` // the webhook's name; empty: the event is only remembered
-	Posted   time.Time      `json:"posted"`
-	Next     time.Time      `json:"next,omitzero"` // when the next attempt is due; zero: none, see Sent and Why
-	Attempts int            `json:"attempts"`      // failed attempts
-	Why      string         `json:"why,omitempty"` // why the last attempt failed
-	Sent     time.Time      `json:"sent,omitzero"` // when the webhook accepted the event; zero: not yet
+	Event    announce.Event  `json:"event"`            // of a notice: its ID, kind, channel, time and title
+	Notice   json.RawMessage `json:"notice,omitempty"` // the notice; empty: Event is all
+	Webhook  string          `json:"webhook"`          // the target's name; empty: the event is only remembered
+	Posted   time.Time       `json:"posted"`
+	Next     time.Time       `json:"next,omitzero"` // when the next attempt is due; zero: none, see Sent and Why
+	Attempts int             `json:"attempts"`      // failed attempts
+	Why      string          `json:"why,omitempty"` // why the last attempt failed
+	Sent     time.Time       `json:"sent,omitzero"` // when the target accepted it; zero: not yet
 }
 
 var (

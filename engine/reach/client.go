@@ -32,7 +32,7 @@ func (l List) Client(o Options) *http.Client {
 	if o.Proxy == nil {
 		o.Proxy = http.ProxyFromEnvironment
 	}
-	r := &roundTripper{list: l, proxy: o.Proxy, direct: newTransport(l.dial),
+	r := &roundTripper{list: l, proxy: o.Proxy, direct: newTransport(l.DialContext),
 		proxied: newTransport((&net.Dialer{Timeout: dialTimeout}).DialContext)}
 	r.proxied.Proxy = o.Proxy
 	return &http.Client{Timeout: o.Timeout, Transport: r,
@@ -84,9 +84,9 @@ func closeBody(req *http.Request) {
 	}
 }
 
-// dial connects to an address that the list allows. Control sees each address that a name resolved to, just before the
-// connection.
-func (l List) dial(ctx context.Context, network, address string) (net.Conn, error) {
+// DialContext connects to an address that the list allows. Control sees each address that a name resolved to, just
+// before the connection.
+func (l List) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err

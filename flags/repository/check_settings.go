@@ -56,8 +56,8 @@ func validateSettings(doc *manifest.Doc[Settings]) []manifest.Fault {
 	if _, err := window.LoadZone(s.Zone); err != nil {
 		faults = append(faults, doc.Fault(manifest.WrongValue, "zone", "%v", err))
 	}
-	if err := checkURL(s.Link); s.Link != "" && err != nil {
-		faults = append(faults, doc.Fault(urlFaultCode(err), "link", "link %v", err))
+	if err := CheckURL(s.Link); s.Link != "" && err != nil {
+		faults = append(faults, doc.Fault(URLFaultCode(err), "link", "link %v", err))
 	}
 	if f := s.checkRule(s.Approvals, settingsFile, doc.Line("approvals")); f != nil {
 		faults = append(faults, *f)
@@ -208,8 +208,8 @@ func checkWebhooks(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 			fault(manifest.Duplicate, at+".name", "webhook %s is there twice", w.Name)
 		}
 		seen[w.Name] = true
-		if err := checkURL(w.URL); err != nil {
-			fault(urlFaultCode(err), at+".url", "url %v", err)
+		if err := CheckURL(w.URL); err != nil {
+			fault(URLFaultCode(err), at+".url", "url %v", err)
 		}
 		for j, kind := range w.Types {
 			if !slices.Contains(EventTypes(), kind) {
@@ -224,16 +224,16 @@ func checkWebhooks(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 var errPassword = errors.New("must not have a user or password: they would be in git; " +
 	"set a webhook's secret in the control plane's environment")
 
-// urlFaultCode returns the class of an error of checkURL.
-func urlFaultCode(err error) manifest.FaultCode {
+// URLFaultCode returns the class of an error of CheckURL.
+func URLFaultCode(err error) manifest.FaultCode {
 	if errors.Is(err, errPassword) {
 		return manifest.Secret
 	}
 	return manifest.WrongValue
 }
 
-// checkURL checks that a URL is https, or http on loopback, and has no password: git has many readers.
-func checkURL(text string) error {
+// CheckURL checks that a URL is https, or http on loopback, and has no password: git has many readers.
+func CheckURL(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Host == "" || u.Opaque != "":

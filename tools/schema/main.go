@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/notices"
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
@@ -75,6 +76,7 @@ func buildSchemas() (map[string][]byte, error) {
 			manifest.Schema[cells.InfrastructureRecord]},
 		{"infrastructure", "infrastructure/N/infrastructure.yaml: what an infrastructure update changes.",
 			manifest.Schema[infrastructure.Update]},
+		{"notices", "notices.yaml: who is told what happens, and where.", manifest.Schema[notices.Subscriptions]},
 
 		{"flags", "sluice.yaml of a flags repository: what holds for all announcements.",
 			manifest.Schema[repository.Settings]},

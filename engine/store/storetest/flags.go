@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -26,6 +27,7 @@ func flagging() map[string]func(t *testing.T, open Open) {
 		"of many who post an event one does":                               postRace,
 		"a message is due until it is sent or given up":                    delivered,
 		"the outbox forgets what is old":                                   outboxForgets,
+		"no target's messages keep others from being due":                  dueToAll,
 		"what a cell says of flags is kept":                                flagsReport,
 	}
 }
@@ -206,6 +208,34 @@ func delivered(t *testing.T, open Open) {
 	got, err = s.Messages(ctx, 1)
 	must(t, err)
 	wantSame(t, "the newest", []plan.Message{first}, got)
+}
+
+// However many messages of one target are due, those of others are read too.
+func dueToAll(t *testing.T, open Open) {
+	s := opened(t, open)
+	var all []plan.Message
+	for n := range 300 {
+		all = append(all, message(fmt.Sprintf("e%03d", n), "busy"))
+	}
+	last := message("last", "quiet")
+	last.Next, last.Notice = noon.Add(time.Second), json.RawMessage(`{"id":"last"}`)
+	fresh, err := s.PostMessages(t.Context(), append(all, last))
+	must(t, err)
+	if len(fresh) != 301 {
+		t.Fatalf("posted %d", len(fresh))
+	}
+	due, err := s.DueMessages(t.Context(), noon.Add(time.Hour), 10)
+	must(t, err)
+	if len(due) != 10 || due[0].Event.ID != "e000" || due[1].Event.ID != "last" || due[2].Event.ID != "e001" {
+		t.Errorf("due: %+v", due)
+	}
+	of, err := s.EventMessages(t.Context(), "last")
+	must(t, err)
+	wantSame(t, "of the event", []plan.Message{last}, of)
+	of, err = s.EventMessages(t.Context(), "none")
+	if err != nil || len(of) != 0 {
+		t.Errorf("of no event: %+v (%v)", of, err)
+	}
 }
 
 func outboxForgets(t *testing.T, open Open) {

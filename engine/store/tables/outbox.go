@@ -13,9 +13,11 @@ const (
 	// posted, and is not posted again after that.
 	postedRetention = 2 * plan.OutboxMemory
 	maxMessages     = 20_000 // the oldest are deleted beyond, sent or not
+	maxOfTarget     = 100    // due messages of one target that are read at once
 )
 
-// Outbox stores messages to webhooks. Only the leader posts them; any process may record the outcome of sending.
+// Outbox stores messages to webhooks and sinks. Only the leader posts them; any process may record the outcome of
+// sending.
 type Outbox struct{ db Database }
 
 // PostMessages stores messages of events that were never posted before, and returns those events' IDs. If the answer to
@@ -75,10 +77,19 @@ func groupByEvent(all []plan.Message) (events []string, messages map[string][]pl
 	return events, messages
 }
 
-// DueMessages returns due messages, oldest first.
+// DueMessages returns due messages: the oldest of each target first, then the second of each, and so on.
 func (o Outbox) DueMessages(ctx context.Context, now time.Time, limit int) ([]plan.Message, error) {
 	return readJSON[plan.Message](ctx, o.db, "read due messages",
-		`SELECT body FROM outbox WHERE next <> 0 AND next <= $1 ORDER BY next, id LIMIT $2`, rows.Millis(now), limit)
+		`SELECT outbox.body FROM outbox JOIN (
+			SELECT id, row_number() OVER (PARTITION BY webhook ORDER BY next, id) AS place
+			FROM outbox WHERE next <> 0 AND next <= $1) AS due ON due.id = outbox.id
+		WHERE due.place <= $2 ORDER BY due.place, outbox.next, outbox.id LIMIT $3`, rows.Millis(now), maxOfTarget, limit)
+}
+
+// EventMessages returns the messages of one event, by target.
+func (o Outbox) EventMessages(ctx context.Context, event string) ([]plan.Message, error) {
+	return readJSON[plan.Message](ctx, o.db, "read the messages of an event",
+		`SELECT body FROM outbox WHERE event = $1 ORDER BY webhook`, event)
 }
 
 // Messages returns the newest messages, newest first.

@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/trial"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/engine/notices"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
@@ -110,7 +111,8 @@ func validateReleases(ctx context.Context, a *cli.App, files fs.FS, d *plan.Desi
 	}
 	defer r.Close()
 	rendered, err := r.CheckAll(ctx, files, d)
-	found.faults = manifest.Sort(append(found.faults, rendered...))
+	_, told := notices.Load(nil, files)
+	found.faults = manifest.Sort(slices.Concat(found.faults, rendered, told))
 	return found, err
 }
 

@@ -17,11 +17,10 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// runningAnnouncer is the announcer with its repository and webhooks. The caller closes it.
+// runningAnnouncer is the announcer with its repository. The caller closes it.
 type runningAnnouncer struct {
 	*announcer.Announcer
-	repo   *cli.OpenRepository
-	sender *outbox.Sender
+	repo *cli.OpenRepository
 }
 
 func (n *runningAnnouncer) Close() {
@@ -39,14 +38,6 @@ func openAnnouncer(a *cli.App, cmd *cobra.Command, e *runningEngine, r engineOpt
 	if a.FlagsRepo == "" {
 		return nil, nil
 	}
-	secrets := webhookSecrets{file: r.webhookSecrets, given: a.Getenv("SLUICE_WEBHOOK_SECRETS")}
-	if _, err := secrets.load(); err != nil {
-		return nil, err
-	}
-	hooks, err := parseReach(cmd, "webhooks-reach", r.webhooksReach)
-	if err != nil {
-		return nil, err
-	}
 	at, err := a.FindFlagsLocation(cmd.Context(), cmd)
 	if err != nil {
 		return nil, err
@@ -63,10 +54,6 @@ func openAnnouncer(a *cli.App, cmd *cobra.Command, e *runningEngine, r engineOpt
 	log := e.log.With().Str("about", "flags").Logger()
 	n.Announcer, err = announcer.New(announcer.Options{Repo: repo.Repo, Store: e.store, Engine: e.Engine, Log: log,
 		Poll: r.poll})
-	if err == nil {
-		n.sender, err = outbox.New(outbox.Options{Store: e.store, Webhooks: e.webhooks, Secret: secrets.secretFor,
-			Leads: e.Leads, Log: log, Reach: hooks})
-	}
 	if err != nil {
 		repo.Close()
 		return nil, err
@@ -89,7 +76,6 @@ func (n *runningAnnouncer) extendOptions(o *controlplane.Options, e *runningEngi
 		return
 	}
 	o.Flags, o.Outbox = n, e.store
-	o.Collectors = append(o.Collectors, n.sender.Collector())
 	o.OnPush = func() {
 		e.NotifyPush()
 		n.NotifyPush()
@@ -99,14 +85,13 @@ func (n *runningAnnouncer) extendOptions(o *controlplane.Options, e *runningEngi
 	}
 }
 
-// startLoops runs the announcer and the sender of webhooks until ctx ends.
+// startLoops runs the announcer until ctx ends.
 func (n *runningAnnouncer) startLoops(ctx context.Context, g *errgroup.Group, log zerolog.Logger) {
 	if n == nil {
 		return
 	}
 	watch := watchPushes(ctx, n.repo, log)
 	g.Go(func() error { return n.Run(ctx, watch) })
-	g.Go(func() error { return n.sender.Run(ctx) })
 }
 
 // webhookSecrets reads the secrets that sign messages to webhooks. The file is read each time, so that a secret
@@ -157,7 +142,7 @@ func (w webhookSecrets) load() (map[string]string, error) {
 func (w webhookSecrets) secretFor(webhook string) (string, error) {
 	all, err := w.load()
 	if err != nil {
-		return "", errors.New("the webhooks' secrets can't be read") // openAnnouncer reports the details at the start
+		return "", errors.New("the webhooks' secrets can't be read") // openNotices reports the details at the start
 	}
 	for _, name := range []string{webhook, defaultWebhook} {
 		if s := all[name]; s != "" {

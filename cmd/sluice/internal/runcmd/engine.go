@@ -41,6 +41,7 @@ type engineOptions struct {
 	level          string
 
 	webhookSecrets string // file
+	noticeSecrets  string // folder
 
 	gatesReach, webhooksReach []string // of reach.Parse
 

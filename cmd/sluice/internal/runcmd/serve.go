@@ -58,6 +58,9 @@ With --flags-repo, serve reads a flags repository too: it sends flags and announ
 ahead of time, commits what has to be remembered to that repository only, and tells webhooks what
 was published, suspended and killed. Without it, no flags are served.
 
+Where the release repository has a notices.yaml, people are told what happens: a promotion, an
+approval that is waited for, a rollout that fails, a repository that can't be read (sluice notices).
+
 To reach a repository, https:// uses $SLUICE_GIT_USERNAME and $SLUICE_GIT_TOKEN (and
 $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks the host against
 ~/.ssh/known_hosts or $SLUICE_SSH_KNOWN_HOSTS.`,
@@ -75,7 +78,9 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
 	f.StringVar(&r.hookSecretFile, "hook-secret-file", "",
 		"`FILE` with the secret that the git host signs push hooks with")
 	f.StringSliceVar(&r.webhooksReach, "webhooks-reach", []string{reach.Default},
-		"`WHERE` the webhooks of the flags repository may be, a list as for --gates-reach")
+		"`WHERE` the webhooks of the flags repository and the sinks of notices.yaml may be, a list as for --gates-reach")
+	f.StringVar(&r.noticeSecrets, "notice-secrets", "",
+		"`DIR` with the files that notices.yaml names as secrets: of webhooks, chat programs and mail servers")
 	f.DurationVar(&r.poll, "poll", time.Minute, "how often to check the branch when no push is announced")
 	r.engineFlags(cmd)
 	return cmd
@@ -123,14 +128,12 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 		return err
 	}
 	defer announcing.Close()
-	if err := keepLocalAddress(ctx, e.store, listening); err != nil {
+	notices, err := openNotices(a, cmd, e, r, announcing != nil)
+	if err != nil {
 		return err
 	}
-	if listening.public != "" {
-		mine := cli.Advertised{Address: listening.public, Pins: listening.keys.Pins}
-		if err := advertise(ctx, e.store, mine, listening.tlsDir, e.log); err != nil {
-			return err
-		}
+	if err := storeAddresses(ctx, e, listening); err != nil {
+		return err
 	}
 	people, err := flags.signIn.openSignIn(cmd, e, keysFolder(a.Data, d.tlsDir), r)
 	if err != nil {
@@ -144,6 +147,7 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	}
 	announcing.extendOptions(&o, e)
 	pulls.extendOptions(&o)
+	o.Collectors = append(o.Collectors, notices.sender.Collector())
 	server, err := controlplane.New(o)
 	if err != nil {
 		return err
@@ -152,11 +156,21 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	watch := watchPushes(ctx, e.repo, e.log)
 	announcing.startLoops(ctx, g, e.log)
 	pulls.startLoops(ctx, g)
+	notices.startLoops(ctx, g)
 	printListeners(a, listening)
 	g.Go(func() error { return e.Run(ctx, watch) })
 	g.Go(func() error { return people.Run(ctx) })
 	g.Go(func() error { return server.Serve(ctx, listening.all...) })
 	return g.Wait()
+}
+
+// storeAddresses stores where people on this machine, and cells, reach the control plane.
+func storeAddresses(ctx context.Context, e *runningEngine, listening *listeners) error {
+	if err := keepLocalAddress(ctx, e.store, listening); err != nil || listening.public == "" {
+		return err
+	}
+	mine := cli.Advertised{Address: listening.public, Pins: listening.keys.Pins}
+	return advertise(ctx, e.store, mine, listening.tlsDir, e.log)
 }
 
 func readHookSecret(a *cli.App, file string) (string, error) {
