@@ -22,6 +22,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/infrastructure/template"
 )
 
 func ValidateVerb(a *cli.App) *cobra.Command {
@@ -110,7 +111,7 @@ func validateReleases(ctx context.Context, a *cli.App, files fs.FS, d *plan.Desi
 	}
 	defer r.Close()
 	rendered, err := r.CheckAll(ctx, files, d)
-	found.faults = manifest.Sort(append(found.faults, rendered...))
+	found.faults = manifest.Sort(slices.Concat(found.faults, rendered, template.CheckAll(files, d.Infrastructure)))
 	return found, err
 }
 
