@@ -140,8 +140,8 @@ func (r reducer) properties(e entity) map[string]string {
 	return all
 }
 
-// write writes a type: a primitive's name, "[" and the type of elements, "{" and the type of a map's values, "#" and the
-// number of an object's definition, or alternatives separated by "|".
+// write writes a type: a primitive's name, "[" and the type of elements, "{" and the type of a map's values, "#" and
+// the number of an object's definition, or alternatives separated by "|".
 func (r reducer) write(k kind) string {
 	switch k.Type {
 	case "array":

@@ -37,6 +37,9 @@ var schema = sync.OnceValue(func() (s spec) {
 func (c *checker) checkSchema() {
 	sections := []string{"AWSTemplateFormatVersion", "Description", "Metadata", "Parameters", "Rules", "Mappings",
 		"Conditions", "Transform", "Hooks", "Resources", "Outputs"}
+	if c.transformed {
+		sections = append(sections, "Globals") // of the Serverless Application Model
+	}
 	for key := range pairs(c.root) {
 		if !slices.Contains(sections, key.Value) {
 			c.fault(manifest.UnknownField, key, "%.100q is no section of a template", key.Value)
@@ -65,7 +68,8 @@ func (c *checker) checkResource(r *resource) {
 	case r.kind == "":
 		c.fault(manifest.Missing, r.node, "%s has no Type", r.name)
 		return
-	case !strings.HasPrefix(r.kind, "AWS::"), strings.HasPrefix(r.kind, "AWS::CloudFormation::"), c.transformed && !ok:
+	case !strings.HasPrefix(r.kind, "AWS::"), strings.HasPrefix(r.kind, "AWS::CloudFormation::"),
+		r.kind == "AWS::CDK::Metadata", c.transformed && !ok:
 		return // others' types, and what AWS makes of a macro
 	case !named:
 		c.fault(manifest.UnknownReference, field(r.node, "Type"), "%s: there is no type %.100q", r.name, r.kind)

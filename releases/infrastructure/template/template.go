@@ -57,7 +57,8 @@ func readTemplate(fsys fs.FS, file string) ([]byte, *manifest.Fault) {
 		data, err = fs.ReadFile(fsys, file)
 	}
 	if err != nil {
-		return nil, &manifest.Fault{File: file, Code: manifest.Unreadable, Message: fmt.Sprintf("can't be read: %v", err)}
+		return nil, &manifest.Fault{File: file, Code: manifest.Unreadable,
+			Message: fmt.Sprintf("can't be read: %v", err)}
 	}
 	return data, nil
 }

@@ -43,7 +43,8 @@ No AWS is asked: a template that passes here may still be refused there.`,
 				dir = cli.EnclosingFolder(cmd.Context(), a)
 			}
 			if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-				return cli.Fail(fmt.Errorf("infra validate %s: it is no folder", dir), "name a checkout of the repository")
+				return cli.Fail(fmt.Errorf("infra validate %s: it is no folder", dir),
+					"name a checkout of the repository")
 			}
 			files := os.DirFS(dir)
 			updates, faults := infrastructure.Load(nil, files)
