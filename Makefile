@@ -97,6 +97,10 @@ clients: ## OpenFeature's own providers for Go and JavaScript ask our flags. Nee
 sign-in: ## Signing in at two independent identity providers. Needs Node, as clients does. A module of its own.
 	cd test/signin && $(GO) vet ./... && $(GO) test -count=1 ./...
 
+.PHONY: cloudformation
+cloudformation: ## Templates: cfn-guard with our rules, and public templates without false alarms. Needs Node. A module of its own.
+	cd test/cloudformation && $(GO) vet ./... && $(GO) test -count=1 ./...
+
 .PHONY: testbed
 testbed: ## flagd's own testbed, as a table: each scenario by the OpenFeature provider and by OFREP.
 	$(GO) test -count=1 -run Testbed ./flags/provider

@@ -53,6 +53,11 @@ func setup(env *testscript.Env) error {
 	env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, ".cache"))
 	env.Setenv("GIT_CONFIG_NOSYSTEM", "1")
 	env.Setenv("NO_COLOR", "1")
+	fixtures, err := filepath.Abs("../../fixtures")
+	if err != nil {
+		return err
+	}
+	env.Setenv("FIXTURES", fixtures)
 	for name, value := range map[string]string{"NAME": "Kim", "EMAIL": "kim@example.com"} {
 		env.Setenv("GIT_AUTHOR_"+name, value)
 		env.Setenv("GIT_COMMITTER_"+name, value)

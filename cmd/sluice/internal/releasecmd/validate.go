@@ -23,6 +23,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/infrastructure/template"
 )
 
 func ValidateVerb(a *cli.App) *cobra.Command {
@@ -81,7 +82,7 @@ round, so that its tip is not among the first parents: git pull --rebase puts yo
 // findings is what validate says of a repository.
 type findings struct {
 	faults []releases.Fault
-	notes  []string // on what sluice.yaml does not ask for
+	notes []string // on what sluice.yaml does not ask for
 }
 
 func validateFlags(files fs.FS) findings {
@@ -112,7 +113,8 @@ func validateReleases(ctx context.Context, a *cli.App, files fs.FS, d *plan.Desi
 	defer r.Close()
 	rendered, err := r.CheckAll(ctx, files, d)
 	_, told := notices.Load(nil, files)
-	found.faults = manifest.Sort(slices.Concat(found.faults, rendered, told))
+	templates := template.CheckAll(files, d.Infrastructure)
+	found.faults = manifest.Sort(slices.Concat(found.faults, rendered, told, templates))
 	return found, err
 }
 
