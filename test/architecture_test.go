@@ -56,7 +56,7 @@ func packages(t *testing.T) []listed {
 func arrows() map[string][]string {
 	basis := []string{"releases", "internal/jsondoc", "internal/manifest", "internal/window", "internal/reason",
 		"internal/cleantext", "internal/words", "internal/backoff", "internal/wake", "internal/overlay", "channels",
-		"flags",
+		"cells/maintenance", "flags",
 		"flags/repository", "flags/announce", "cells"}
 	with := func(more ...string) []string { return append(slices.Clone(basis), more...) }
 	shell := func(more ...string) []string {
@@ -89,9 +89,12 @@ func arrows() map[string][]string {
 		"flags/announce": {"flags", "flags/repository", "internal/manifest", "internal/words"},
 		"flags/ofrep":    {"flags"},
 		"flags/provider": {"flags"},
-		"channels": {"releases", "internal/manifest", "internal/manifest/edit", "internal/reason",
+		"channels": {"releases", "cells/maintenance", "internal/manifest", "internal/manifest/edit", "internal/reason",
 			"internal/window"},
-		"cells": {"releases", "internal/manifest", "flags", "internal/reason",
+		"cells/maintenance":        {"releases", "internal/words"},
+		"cells/maintenance/server": {"cells/maintenance"},
+		"cells/maintenance/client": {},
+		"cells": {"releases", "cells/maintenance", "internal/manifest", "flags", "internal/reason",
 			"internal/window"},
 		"engine/plan":      with("engine/plan/kept"),
 		"engine/plan/kept": with(),
@@ -130,7 +133,7 @@ func arrows() map[string][]string {
 		"cells/agent/flagserver": {"releases", "cells", "flags", "flags/ofrep", "cells/agent/clock",
 			"cells/agent/content", "cells/agent/disk",
 			"internal/wake", "internal/words"},
-		"cells/agent":      with("cells/process", "cells/identity", "flags/ofrep"),
+		"cells/agent":      with("cells/maintenance/server", "cells/process", "cells/identity", "flags/ofrep"),
 		"cells/directory":  with("cells/process", "internal/filelock"),
 		"cells/kubernetes": with("cells/agent/disk", "releases/health"),
 	}
@@ -202,10 +205,10 @@ func homes() map[string][]string {
 			"cmd"},
 		"golang.org/x/sys":   {"cells/agent/clock"},
 		"golang.org/x/term":  {"cmd"},
-		"golang.org/x/text":  {"releases"},
+		"golang.org/x/text":  {"releases", "cells/maintenance/server"}, // languages of texts
 		"modernc.org/sqlite": {"engine/store"},
-		"net/http": {"internal/gitrepo", "engine", "cells/agent", "cells/kubernetes", "cmd", "flags/ofrep",
-			"flags/provider"},
+		"net/http": {"internal/gitrepo", "engine", "cells/agent", "cells/kubernetes", "cells/maintenance", "cmd",
+			"flags/ofrep", "flags/provider"},
 		"os/exec":                {"internal/gitrepo", "cells", "cmd"},
 		"pgregory.net/rapid":     {}, // tests only
 		"k8s.io/":                {"cells/kubernetes"},
@@ -264,7 +267,7 @@ func TestPureCore(t *testing.T) {
 	pure := []string{
 		"internal/jsondoc", "internal/manifest", "internal/manifest/edit", "internal/overlay", "internal/reason",
 		"internal/window", "internal/cleantext", "internal/words", "internal/wake", "releases",
-		"releases/health", "channels", "cells",
+		"releases/health", "channels", "cells", "cells/maintenance",
 		"flags", "flags/announce", "flags/jsonlogic", "flags/repository",
 		"engine/plan", "engine/plan/kept", "engine/view",
 		"engine/roster", "engine/edits", "engine/simulate", "engine/access",
