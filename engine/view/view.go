@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/reason"
@@ -66,6 +67,9 @@ type Key struct {
 	Hold       HoldKey
 	Rotate     bool // the cell is asked to make a new key
 	Flags      FlagsKey
+
+	Maintenance maintenance.Policy // of the channel; zero: the defaults
+	Texts       string             // hash of the cell's own texts; empty: none
 }
 
 // FlagsKey is the part of a Key about flags. It leaves out the height, so that a new height alone wakes no cell. Zero:
@@ -118,6 +122,10 @@ func (v *View) fillKey(name string, k *Key) (held *channels.Verdict, ok bool) {
 			}
 		}
 	}
+	k.Texts = cell.TextsHash
+	if c := v.Desired.Channels[cell.Channel]; c != nil && c.Valid != nil {
+		k.Maintenance = c.Valid.Maintenance
+	}
 	if k.Rotate = cell.Identity.Rotate; len(v.Observed.Registered) > 0 {
 		k.Rotate = v.Identity(name).Rotate
 	}
@@ -148,6 +156,9 @@ func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 	if k.Rotate {
 		d.Notices = []cells.Notice{{Code: cells.NoticeRotate, Text: "make a new key, and present it"}}
 	}
+	if k.Maintenance != (maintenance.Policy{}) || k.Texts != "" {
+		d.Maintenance = &cells.Maintenance{Policy: k.Maintenance, Texts: v.Desired.Cells[name].Texts}
+	}
 	if flags := v.Flags.forCell(name); flags != nil {
 		own := *flags
 		own.Labels = v.Desired.Cells[name].Labels
@@ -177,11 +188,14 @@ func (k Key) etag(name string) string {
 	for _, text := range [...]string{
 		name, k.Head.Channel, k.Head.Release, string(k.Head.Digest), k.Assignment.Channel, k.Assignment.Release,
 		k.Assignment.Profile, k.Assignment.Revision, k.Assignment.Retry, string(k.Assignment.Digest), k.Hold.Gate,
-		string(k.Flags.Bundle), string(k.Flags.Orders), k.Flags.Labels,
+		string(k.Flags.Bundle), string(k.Flags.Orders), k.Flags.Labels, string(k.Maintenance.Overdue),
+		k.Texts,
 	} {
 		b = append(append(strconv.AppendInt(b, int64(len(text)), 10), ':'), text...)
 	}
-	for _, n := range [...]int64{k.Head.Sequence, k.Assignment.Epoch, k.Assignment.Sequence, k.Hold.Until} {
+	for _, n := range [...]int64{k.Head.Sequence, k.Assignment.Epoch, k.Assignment.Sequence, k.Hold.Until,
+		int64(k.Maintenance.Lead), int64(k.Maintenance.Drain), int64(k.Maintenance.Again), int64(k.Maintenance.Maximum),
+	} {
 		b = append(strconv.AppendInt(b, n, 10), ',')
 	}
 	b = strconv.AppendBool(strconv.AppendBool(b, k.Assignment.Forward), k.Rotate)
