@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/internal/wake"
 )
 
 type Agent struct {
@@ -95,8 +96,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	others.Go(func() { a.watchOwnerFile(ctx, seen, l.ownerChanges, l.retries) })
 	others.Go(func() { l.flags.RefoldOnTime(ctx) })
 	others.Go(func() { a.followRename(ctx, cancel) })
+	if l.teller != nil {
+		others.Go(func() { l.teller.run(ctx) })
+	}
 	if callers != nil {
-		others.Go(func() { l.flags.Serve(ctx, callers, a.options.FlagsOrigins) })
+		others.Go(func() { l.flags.Serve(ctx, callers, a.options.FlagsOrigins, l.maintenance.Handler()) })
 	}
 	others.Go(func() {
 		err := a.client.Register(ctx)
@@ -224,7 +228,10 @@ func (a *Agent) openState() (_ *loop, err error) {
 		registered:   make(chan plane.Order),
 		ownerChanges: make(chan struct{}),
 		retries:      make(chan struct{}),
+
+		operationEnded: wake.New(),
 	}
+	l.openMaintenance(time.Now())
 	if w, ok := a.options.Target.(cells.Watcher); ok {
 		l.targetChanges = w.Changed()
 	}
