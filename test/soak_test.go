@@ -19,7 +19,9 @@ import (
 const (
 	briefSoak  = 20 * time.Second // without SOAK
 	judgedSoak = 5 * time.Minute  // from here on memory and descriptors are judged
-	soakCalm   = 2 * time.Minute  // phases with and without restarts take turns, so that processes grow old
+	// Two mirrors are repacked beyond 24 packs; of each, the pack and its index may be open, and as many from before.
+	maxOpenPacks = 2 * 24 * 2 * 2
+	soakCalm     = 2 * time.Minute // phases with and without restarts take turns, so that processes grow old
 )
 
 // soak is a control plane and three cells that are disturbed without a pause, while releases are cut and flags change.
@@ -49,7 +51,8 @@ type delayed struct {
 type usage struct {
 	after       time.Duration
 	memory      float64 // MiB resident
-	descriptors float64
+	descriptors float64 // open files but packs
+	packs       float64 // open packs of mirrors, which rise until a repack joins them
 }
 
 // SOAK=30m makes it long. Whatever disks, links, logs, clocks and power do for so long, the end is right, and memory
@@ -272,7 +275,16 @@ func (s *soak) sample() {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		s.usage[p.name] = append(s.usage[p.name], usage{time.Since(s.began), kib / 1024, float64(len(open))})
+		u := usage{after: time.Since(s.began), memory: kib / 1024}
+		for _, d := range open {
+			name, err := os.Readlink(filepath.Join(proc, "fd", d.Name()))
+			if err == nil && strings.Contains(name, "/objects/pack/") {
+				u.packs++
+			} else {
+				u.descriptors++
+			}
+		}
+		s.usage[p.name] = append(s.usage[p.name], u)
 	}
 }
 
@@ -314,8 +326,8 @@ func (s *soak) checkEnd() {
 func (s *soak) judgeUsage(lasts time.Duration) {
 	const warm = 1.0 / 8 // of the time
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-8s %8s %26s %10s %22s %10s\n", "process", "samples", "MiB first/last third", "MiB/h",
-		"files first/last third", "files/h")
+	fmt.Fprintf(&b, "%-8s %8s %26s %10s %22s %10s %22s\n", "process", "samples", "MiB first/last third", "MiB/h",
+		"files first/last third", "files/h", "packs first/last third")
 	for _, p := range s.processes() {
 		samples := slices.DeleteFunc(slices.Clone(s.usage[p.name]), func(u usage) bool {
 			return u.after < time.Duration(warm*float64(lasts))
@@ -325,8 +337,9 @@ func (s *soak) judgeUsage(lasts time.Duration) {
 		}
 		memory := trendOf(samples, func(u usage) float64 { return u.memory })
 		files := trendOf(samples, func(u usage) float64 { return u.descriptors })
-		fmt.Fprintf(&b, "%-8s %8d %14.1f %11.1f %10.1f %11.0f %10.0f %10.1f\n", p.name, len(samples), memory.first,
-			memory.last, memory.slope, files.first, files.last, files.slope)
+		packs := trendOf(samples, func(u usage) float64 { return u.packs })
+		fmt.Fprintf(&b, "%-8s %8d %14.1f %11.1f %10.1f %11.0f %10.0f %10.1f %11.0f %10.0f\n", p.name, len(samples),
+			memory.first, memory.last, memory.slope, files.first, files.last, files.slope, packs.first, packs.last)
 		if lasts < judgedSoak {
 			continue
 		}
@@ -335,6 +348,9 @@ func (s *soak) judgeUsage(lasts time.Duration) {
 		}
 		if files.last > files.first+8 {
 			s.t.Errorf("%s: open files grew from %.0f to %.0f", p.name, files.first, files.last)
+		}
+		if packs.last > maxOpenPacks {
+			s.t.Errorf("%s: %.0f packs are open", p.name, packs.last)
 		}
 	}
 	s.t.Logf("%v:\n%s", lasts, b.String())
