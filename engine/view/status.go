@@ -94,7 +94,7 @@ type CellStatus struct {
 	LastFailure  *LastFailure       `json:"lastFailure,omitempty" doc:"the newest of them"`
 	Blocked      []channels.Verdict `json:"blocked,omitempty" doc:"what keeps it from its channel's head, other than what keeps all cells"`
 
-	Unhealthy *cells.Unhealthy `json:"unhealthy,omitempty" doc:"the objects that do not work, if it is the answer about one cell"`
+	Unhealthy      *cells.Unhealthy    `json:"unhealthy,omitempty" doc:"the objects that do not work, if it is the answer about one cell"`
 	Infrastructure *CellInfrastructure `json:"infrastructure,omitempty" doc:"where it stands with infrastructure updates; none: the repository has none"`
 }
 
@@ -121,8 +121,8 @@ const StateUnknown cells.State = "unknown"
 // StatusPage says which cells a Status has.
 type StatusPage struct {
 	Channel string // only this channel's cells; empty: all
-	After string // only cells whose names come after this one
-	Limit int // 0: all
+	After   string // only cells whose names come after this one
+	Limit   int    // 0: all
 }
 
 // MaxFaults is how many faults, or names of cells, a response lists at most.
@@ -132,10 +132,10 @@ const MaxFaults = 100
 func StatusOf(v *View, page StatusPage) Status {
 	s := Status{
 		Commit: v.Desired.Commit, Now: v.Plan.Now, Unread: v.Unread, Diverged: v.Observed.Diverged,
-		Clock: Clock{StepSeconds: v.Observed.Clock.Step.Seconds(), SkewSeconds: v.Observed.Clock.Skew.Seconds()},
-		Faults: v.Desired.Faults[:min(len(v.Desired.Faults), MaxFaults)],
-		Notes: append(v.Desired.Notes(), v.HostNotes...),
-		Flags: flagsSummary(v.Flags),
+		Clock:    Clock{StepSeconds: v.Observed.Clock.Step.Seconds(), SkewSeconds: v.Observed.Clock.Skew.Seconds()},
+		Faults:   v.Desired.Faults[:min(len(v.Desired.Faults), MaxFaults)],
+		Notes:    append(v.Desired.Notes(), v.HostNotes...),
+		Flags:    flagsSummary(v.Flags),
 		Channels: make([]ChannelStatus, 0, len(v.Desired.Order)), Cells: []CellStatus{},
 	}
 	s.Infrastructure = v.Desired.Infrastructure[max(0, len(v.Desired.Infrastructure)-MaxUpdates):]
