@@ -137,11 +137,11 @@ func removeStaleSocket(ctx context.Context, path string) error {
 }
 
 // Serve answers programs on this machine, and web pages of the origins, until ctx ends. What is no matter of flags goes
-// to local, which has the routes below /v1/ and /metrics.
+// to local, which has the routes below /v1/ and /metrics; nil: there are none.
 func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string, local http.Handler) {
 	evaluate := ofrep.New(s, s.log, ofrep.Options{Origins: origins})
 	server := ofrep.Server(ctx, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/metrics" || strings.HasPrefix(r.URL.Path, "/v1/") {
+		if local != nil && (r.URL.Path == "/metrics" || strings.HasPrefix(r.URL.Path, "/v1/")) {
 			local.ServeHTTP(w, r)
 			return
 		}
