@@ -144,6 +144,9 @@ func TestDryRunChangesNothing(t *testing.T) {
 	// These have nothing to do here, and say so; that they change nothing counts all the same.
 	refused := map[string][]string{
 		"release prune":     onRelease,
+		"infra notify":      append([]string{"acme", "--delivered", "by mail"}, onRelease...),
+		"infra extend":      append([]string{"acme", "--until", "2999-01-01", "--reason", "x"}, onRelease...),
+		"infra exempt":      append([]string{"acme", "--reason", "x"}, onRelease...),
 		"approve":           append([]string{"dedicated", "1.0.0"}, onRelease...),
 		"rollout resume":    append([]string{"staging"}, onRelease...),
 		"rollout skip-wave": append([]string{"staging", "--reason", "x"}, onRelease...),
