@@ -21,13 +21,14 @@ var commitNothing = []string{
 	"release list", "release show", "render", "validate", "rollout status", // read only
 	"status", "plan", "simulate", "why", "wait", "log", "events", "diff", "cell list", "cell show", "flag list",
 	"flag show", "flag eval", "flag lint", "flag stale", "announce list", "announce show", "token list",
+	"session list", "infra show", "infra status",
 	"engine-key show", "version",
-	"cell rotate", "token add", "token remove", // change the store alone
+	"cell rotate", "token add", "token remove", "session end", "login", "logout", // change the store alone
 	"cell owner", "cell pause", "cell unpause", "cell pin", "cell unpin", "cell window list", "cell window add",
 	"cell window remove", "cell approval require", "cell approval off", "cell approve", "cell feature hold",
 	"cell feature release", "cell clock show", "cell clock reset", "cell flags", // the owner's, on the cell's machine
 	"serve", "tick", "agent manifest", "backup", "restore", "standby-key move", "standby-key replace",
-	"standby-key promote", "demo", "supervise", // programs: sluice plan shows what the engine would do
+	"standby-key promote", "demo", "supervise", "node", // programs: sluice plan shows what the engine would do
 }
 
 // Each verb that commits has --dry-run; a new verb needs it, or a place in the list above.
@@ -143,6 +144,9 @@ func TestDryRunChangesNothing(t *testing.T) {
 	// These have nothing to do here, and say so; that they change nothing counts all the same.
 	refused := map[string][]string{
 		"release prune":     onRelease,
+		"infra notify":      append([]string{"acme", "--delivered", "by mail"}, onRelease...),
+		"infra extend":      append([]string{"acme", "--until", "2999-01-01", "--reason", "x"}, onRelease...),
+		"infra exempt":      append([]string{"acme", "--reason", "x"}, onRelease...),
 		"approve":           append([]string{"dedicated", "1.0.0"}, onRelease...),
 		"rollout resume":    append([]string{"staging"}, onRelease...),
 		"rollout skip-wave": append([]string{"staging", "--reason", "x"}, onRelease...),

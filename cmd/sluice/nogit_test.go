@@ -37,7 +37,7 @@ func TestWithoutGit(t *testing.T) {
 	for _, path := range [][]string{nil, {"PATH="}, {"PATH=" + in("app")}} {
 		for _, args := range [][]string{
 			{"serve", "--repo", in("r"), "--data", in("data"), "--listen", "unix://" + in("s.sock")},
-			{"serve", "--repo", "https://git.example/r.git", "--data", in("data"), "--listen", "unix://" + in("s.sock")},
+			{"serve", "--repo", "https://git.example/r.git", "--data", in("data"), "--listen", "unix://" + in("s")},
 			{"tick", "--repo", in("r"), "--data", in("data")},
 			{"status", "--repo", in("r")},
 			{"status"},

@@ -95,7 +95,7 @@ func storeHint(err error, at site) string {
 	case errors.Is(err, syscall.ECONNREFUSED) && errors.Is(err, plan.ErrAway):
 		return "no PostgreSQL listens there: start it, or correct the host and the port in --database"
 	case errors.Is(err, context.DeadlineExceeded) && at.database, isTimeout(err) && errors.Is(err, plan.ErrAway):
-		return "the database server did not answer in time: is it overloaded, or does something on the way drop packets?"
+		return "the database server did not answer in time: is it overloaded, or does something drop packets?"
 	case errors.Is(err, plan.ErrAway):
 		return "the database server is starting, stopping or cut off: look at its log, then try again"
 	case errors.Is(err, plan.ErrBusy) && at.database:
