@@ -400,7 +400,7 @@ func TestRoutes(t *testing.T) {
 func (h *securedSite) outcomeOf(t *testing.T, client *http.Client, v callerKind, r api.Route) string {
 	t.Helper()
 	path := strings.NewReplacer("{digest}", string(digestOf("1.0.1")), "{name}", "dodo", "{key}", "dodo", "{id}",
-		"dodo").Replace(r.Path)
+		"dodo", "{$}", "").Replace(r.Path)
 	body := "{}"
 	if r.Method == http.MethodGet {
 		body = ""

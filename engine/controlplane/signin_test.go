@@ -108,7 +108,7 @@ func TestRoutesByRoleAndChannel(t *testing.T) {
 					need == access.Viewer && group != "nobody":
 					want = admitted
 				}
-				path := strings.NewReplacer("{name}", cell, "{key}", "dodo", "{id}", "none").Replace(r.Path)
+				path := strings.NewReplacer("{name}", cell, "{key}", "dodo", "{id}", "none", "{$}", "").Replace(r.Path)
 				body := ""
 				if r.Method == http.MethodPost {
 					body = "{}"
@@ -167,6 +167,9 @@ func TestSessionsAtListeners(t *testing.T) {
 		"no role": {"people", "GET", "/v1/status", []string{"Cookie",
 			"__Host-sluice=" + secrets["nobody"]}, 403},
 		"nobody":                 {"people", "GET", "/v1/me", nil, 401},
+		"a page":                 {"people", "GET", "/ui/", []string{"Accept", "text/html,*/*"}, 302},
+		"a page, of a program":   {"people", "GET", "/ui/", nil, 401},
+		"a page, signed in":      {"people", "GET", "/ui/", append([]string{"Accept", "text/html"}, cookie...), 200},
 		"sign in on loopback":    {"loopback", "GET", "/auth/login", nil, 404},
 		"a callback of nobody's": {"people", "GET", "/auth/callback?code=x&state=y", nil, 400},
 	} {

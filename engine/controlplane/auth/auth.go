@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -153,6 +154,11 @@ func (a *Auth) Admit(
 				a.refuseFormerKey(w, r, c, cell)
 				return c, false
 			}
+		}
+		if a.leadsToSignIn(r, route, listener) {
+			w.Header().Set("Location", LoginPath+"?return="+url.QueryEscape(r.URL.RequestURI()))
+			w.WriteHeader(http.StatusFound)
+			return c, false
 		}
 		WriteUnauthorized(w, listener)
 	case status == http.StatusForbidden:

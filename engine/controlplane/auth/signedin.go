@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells/identity"
@@ -18,8 +19,9 @@ const (
 	SessionCookie = "__Host-sluice"
 )
 
-// SignedIn knows who signed in. Neither method reads the store.
+// SignedIn knows who signed in. No method reads the store, but for a session that is new here.
 type SignedIn interface {
+	Enabled() bool // whether people can sign in
 	// Session returns whose session has a secret with that hash, and when it ends at the latest. It returns
 	// access.ErrUnknown if there is none (any more), and engine.ErrNotReady while sluice.yaml has not been read.
 	Session(hash string) (access.Person, access.Grants, time.Time, error)
@@ -35,6 +37,13 @@ func writeStale(w http.ResponseWriter) {
 	api.WriteProblem(w, http.StatusServiceUnavailable,
 		"This replica has not heard of its store for a while, and may have missed a revocation: ask again, "+
 			"another replica may answer.")
+}
+
+// leadsToSignIn reports whether a browser that nobody signed in with asks for a page, to which it goes on afterwards.
+// Who signs in and has no role is refused there, so that nobody goes in a circle.
+func (a *Auth) leadsToSignIn(r *http.Request, route *api.Route, listener api.Listener) bool {
+	return route.Page && listener == api.People && a.signIn != nil && a.signIn.Enabled() &&
+		r.Header.Get("Authorization") == "" && strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
 // authenticateCookie identifies who signed in with the browser. A cookie that has become invalid is as none.

@@ -300,7 +300,7 @@ type cachedGrants struct {
 
 // CleanReturn returns a path of this host to go to after signing in, or the default for anything else.
 func CleanReturn(path string) string {
-	const home = "/v1/me"
+	const home = "/ui/"
 	bad := func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\\' }
 	if len(path) > 1024 || !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") ||
 		strings.HasPrefix(path, "/auth/") || strings.ContainsFunc(path, bad) {

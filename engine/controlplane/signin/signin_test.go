@@ -274,10 +274,10 @@ func TestIssuerInTheAnswerIsRequiredWhereAnnounced(t *testing.T) {
 func TestReturnStaysHere(t *testing.T) {
 	t.Parallel()
 	for path, want := range map[string]string{
-		"/ui?x=1#y": "/ui?x=1#y", "": "/v1/me", "//evil.example": "/v1/me", "/\\evil.example": "/v1/me",
-		"https://evil.example": "/v1/me", "javascript:alert(1)": "/v1/me", "/\t/evil.example": "/v1/me",
-		"/%0a/x": "/%0a/x", "ui": "/v1/me", "/auth/login": "/v1/me", "/a\nb": "/v1/me", "/" + strings.Repeat("a",
-			2000): "/v1/me",
+		"/ui?x=1#y": "/ui?x=1#y", "": "/ui/", "//evil.example": "/ui/", "/\\evil.example": "/ui/",
+		"https://evil.example": "/ui/", "javascript:alert(1)": "/ui/", "/\t/evil.example": "/ui/",
+		"/%0a/x": "/%0a/x", "ui": "/ui/", "/auth/login": "/ui/", "/a\nb": "/ui/", "/" + strings.Repeat("a",
+			2000): "/ui/",
 	} {
 		if got := CleanReturn(path); got != want {
 			t.Errorf("%q leads to %q", path, got)

@@ -51,8 +51,8 @@ for the machine's administrator, and any other address takes https:// and a toke
 add), or people sign in there at the identity provider that --oidc-issuer names (docs/signin.md);
 access in sluice.yaml says who has which role. Cells connect to --cells, each with a key of its own
 (sluice cell add). The control plane's own keys, active and standby, are made at the first start in
-DIR/tls: keep a copy, since cells know no other. Replicas share them. Without --cells, cells have no keys and name themselves: for trying
-things out, on this machine only.
+DIR/tls: keep a copy, since cells know no other. Replicas share them. Without --cells, cells have no
+keys and name themselves: for trying things out, on this machine only.
 
 With --flags-repo, serve reads a flags repository too: it sends flags and announcements to cells
 ahead of time, commits what has to be remembered to that repository only, and tells webhooks what
