@@ -89,6 +89,8 @@ func arrows() map[string][]string {
 		"flags/repository": {"flags", "flags/jsonlogic", "internal/jsondoc", "internal/manifest",
 			"internal/window"},
 		"flags/announce": {"flags", "flags/repository", "internal/manifest", "internal/words"},
+		"releases/infrastructure/template": {"releases/infrastructure",
+			"internal/manifest"},
 		"flags/ofrep":    {"flags"},
 		"flags/provider": {"flags"},
 		"channels": {"releases", "cells/maintenance", "internal/manifest", "internal/manifest/edit", "internal/reason",

@@ -55,9 +55,7 @@ func statusVerb(a *cli.App) *cobra.Command {
 		Long: `Cells that need attention come first.
 
   overdue      out of support: the deadline has passed
-  failed       the last execution failed, or was rolled back; a deadline goes on
   due soon     due within three days
-  applying     the customer executes an update; a deadline goes on
   unnotified   an update is open, and no notice of it was delivered: no deadline runs
   notified     a deadline runs
   exempt       no update is asked of the cell
