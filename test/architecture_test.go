@@ -114,10 +114,11 @@ func arrows() map[string][]string {
 		"internal/gitrepo": {"releases", "internal/cleantext"},
 		"engine/access":    {"channels"},
 		"engine/announcer": shell(),
+		"engine/audit":     with("engine/access"),
 		"engine/notices":   with("engine/plan", "engine/view"),
 		"engine/notifier":  shell("engine/notices", "engine/outbox", "engine/records"),
 		"engine/outbox":    shell("engine/reach", "engine/notices"),
-		"engine/store": shell("engine/access", "engine/records", "engine/store/rows",
+		"engine/store": shell("engine/access", "engine/audit", "engine/records", "engine/store/rows",
 			"engine/store/tables"),
 		"engine/images":  {"releases", "internal/backoff", "internal/filelock"},
 		"engine/records": {},
@@ -297,7 +298,7 @@ func TestPureCore(t *testing.T) {
 		"releases/health", "channels", "cells", "cells/maintenance",
 		"flags", "flags/announce", "flags/jsonlogic", "flags/repository",
 		"engine/plan", "engine/plan/kept", "engine/view",
-		"engine/roster", "engine/edits", "engine/simulate", "engine/access", "engine/notices",
+		"engine/roster", "engine/edits", "engine/simulate", "engine/access", "engine/audit", "engine/notices",
 		"engine/records", "engine/controlplane/limit", "engine/console", "internal/markup",
 	}
 	world := []string{"os", "os/exec", "net", "net/http", "database/sql", "log", "math/rand", "math/rand/v2"}

@@ -123,6 +123,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		cli.Complete(a, lookcmd.LogVerb(a), cli.ChannelNames),
 		lookcmd.EventsVerb(a),
 		lookcmd.NoticesVerb(a),
+		lookcmd.AuditVerb(a),
 		cli.Complete(a, lookcmd.DiffVerb(a), cli.ChannelNames, cli.ReleaseNames),
 		cellcmd.CellVerb(a),
 		cellcmd.TokenVerb(a),

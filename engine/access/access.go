@@ -69,9 +69,6 @@ type Entry struct {
 	From string    `json:"from"` // the peer's address
 }
 
-// MaxAuditEntries is how many of the newest lines the audit keeps.
-const MaxAuditEntries = 10_000
-
 // BearerSecret returns the secret of an Authorization header (RFC 6750); empty: there is none.
 func BearerSecret(header string) string {
 	scheme, secret, ok := strings.Cut(header, " ")

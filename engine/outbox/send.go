@@ -65,18 +65,21 @@ func (s *Sender) sendMessages(ctx context.Context, name string, to sink, message
 		if !r.messageOnly {
 			done = messages
 		}
+		until := s.retryTime(done[0], r) // the same for all, so that they are one message then
 		for _, m := range done {
-			s.record(ctx, s.failedOutcome(m, r))
+			s.record(ctx, failedOutcome(m, r, until))
 		}
 		messages = messages[len(done):]
 	}
 }
 
-// failedOutcome returns the outcome of a message that did not arrive.
-func (s *Sender) failedOutcome(m plan.Message, r attemptResult) outcome {
-	now := time.Now()
-	after := retryDelay(s.opts.Backoff, m.Attempts)
-	until := now.Add(max(after, min(r.retryAfter, maxRetryAfter)))
+// retryTime returns when to try again after a message did not arrive.
+func (s *Sender) retryTime(m plan.Message, r attemptResult) time.Time {
+	return time.Now().Add(max(retryDelay(s.opts.Backoff, m.Attempts), min(r.retryAfter, maxRetryAfter)))
+}
+
+// failedOutcome returns the outcome of a message that did not arrive, and is retried at until.
+func failedOutcome(m plan.Message, r attemptResult, until time.Time) outcome {
 	if until.After(m.Posted.Add(Patience)) {
 		return outcome{message: m, why: r.why + "; given up after 3 days"}
 	}

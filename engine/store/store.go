@@ -63,9 +63,9 @@ type Store struct {
 	history int
 	poll    time.Duration
 	now     func() time.Time
-	writeDB *sql.DB         // always the same connection, never interrupted by a context: see dataVersionQuery
-	readDB  *countingReader // query_only
-	queue   *rows.Queue     // nil until the files are open
+	writeDB *sql.DB                   // always the same connection, never interrupted by a context: see dataVersionQuery
+	readDB  *countingReader           // query_only
+	queue   *rows.Queue[*rows.Report] // nil until the files are open
 	lease   lease
 
 	writeErr atomic.Pointer[error] // of the last write; nil: it succeeded
@@ -94,6 +94,7 @@ func OpenWith(ctx context.Context, file string, o Options) (*Store, error) {
 	}
 	s.Tables = tables.New(database{s}, dialect, &s.served)
 	if err := s.open(ctx, o); err != nil {
+		s.CloseAudit()
 		s.closeFiles()
 		return nil, wrapError("open database "+file, err)
 	}
@@ -211,6 +212,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 
 // Close writes all queued reports, then closes the database. Later calls return ErrClosed.
 func (s *Store) Close() error {
+	s.CloseAudit()
 	s.queue.Close()
 	return s.closeFiles()
 }

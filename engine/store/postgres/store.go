@@ -61,8 +61,8 @@ type Store struct {
 	clock   func() time.Time // nil: the database's
 	config  *pgx.ConnConfig  // for connections outside of the pools; copy it
 	pool    *pgxpool.Pool
-	reports *pgxpool.Pool // one connection, for the queue's writer
-	queue   *rows.Queue   // nil until the pools are open
+	reports *pgxpool.Pool             // one connection, for the queue's writer
+	queue   *rows.Queue[*rows.Report] // nil until the pools are open
 
 	lifetime    context.Context // ended by Close
 	endLifetime context.CancelFunc
@@ -99,6 +99,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	s.lifetime, s.endLifetime = context.WithCancel(context.Background())
 	where := fmt.Sprintf("open database %s at %s", s.config.Database, s.config.Host)
 	if err := s.open(ctx, config); err != nil {
+		s.CloseAudit()
 		s.closePools()
 		return nil, wrapError(where, err)
 	}
@@ -138,6 +139,7 @@ func (s *Store) open(ctx context.Context, config *pgxpool.Config) (err error) {
 
 // Close writes all queued reports, sends notifications, then closes the connections. Later calls return ErrClosed.
 func (s *Store) Close() error {
+	s.CloseAudit()
 	s.queue.Close()
 	s.endLifetime()
 	s.background.Wait()

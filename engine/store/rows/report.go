@@ -13,8 +13,6 @@ type Report struct {
 	Cells    []Cell
 	Events   []Event
 	Material bool // at least one report says something new
-
-	result chan error // buffered: the caller may be gone
 }
 
 // Cell is the row of a cell's state. Version and Body, the whole state, are used; the other columns are for people.
@@ -40,7 +38,7 @@ type Sequence struct {
 
 // EncodeReports encodes reports as rows in the caller's goroutine, so that the writer only writes.
 func EncodeReports(batch []plan.Reported) (*Report, error) {
-	r := &Report{Cells: make([]Cell, 0, len(batch)), result: make(chan error, 1)}
+	r := &Report{Cells: make([]Cell, 0, len(batch))}
 	for _, b := range batch {
 		if b.State == nil || b.State.Name == "" {
 			return nil, errors.New("store a report: the report names no cell")

@@ -1,12 +1,15 @@
 package storetest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/audit"
 )
 
 func operators(t *testing.T, open Open) {
@@ -45,7 +48,7 @@ func operators(t *testing.T, open Open) {
 	must(t, s.AddToken(ctx, ada))
 }
 
-func audit(t *testing.T, open Open) {
+func auditEntries(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	entry := func(n int) access.Entry {
 		return access.Entry{At: noon.Add(time.Duration(n) * time.Second), Who: "ada", What: fmt.Sprint("did ", n),
@@ -60,5 +63,49 @@ func audit(t *testing.T, open Open) {
 		got, err := s.AuditEntries(ctx, limit)
 		must(t, err)
 		wantSame(t, fmt.Sprintf("the newest %d", limit), want, got)
+	}
+}
+
+// exportAudit returns what verifying an export finds.
+func exportAudit(t *testing.T, s Store, earlier ...audit.Head) audit.Report {
+	t.Helper()
+	var text bytes.Buffer
+	var e *audit.Exporter
+	must(t, s.ExportAudit(t.Context(), func(h audit.Header) (err error) {
+		text.Reset()
+		e, err = audit.NewExporter(&text, h)
+		return err
+	}, func(r audit.Sealed) error { return e.Write(r) }))
+	r, err := audit.Verify(&text, earlier)
+	must(t, err)
+	return r
+}
+
+// Entries of many callers at once are one chain, which survives a restart and a cut.
+func auditChain(t *testing.T, open Open) {
+	s, ctx := opened(t, open), t.Context()
+	var wg sync.WaitGroup
+	for n := range 100 {
+		wg.Go(func() {
+			e := access.Entry{At: noon, Who: fmt.Sprint("caller ", n), What: "<did> it"}
+			if err := s.RecordAudit(ctx, e); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	before := exportAudit(t, s)
+	if len(before.Findings) > 0 || before.Rows != 100 || before.Head.Number != 100 {
+		t.Fatalf("%+v", before)
+	}
+	s = reopen(t, s, open)
+	must(t, s.RecordAudit(ctx, access.Entry{At: noon, Who: "ada"}))
+	must(t, s.CutAudit(ctx, 40))
+	must(t, s.CutAudit(ctx, 40))
+	must(t, s.RecordAudit(ctx, access.Entry{At: noon, Who: "bo"}))
+	after := exportAudit(t, s, before.Head)
+	if len(after.Findings) > 0 || after.Rows != 41 || after.First != 62 || after.Last != 102 ||
+		after.Cut.Number != 61 || after.Compared != 1 {
+		t.Errorf("%+v", after)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/audit"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/releases"
@@ -43,6 +44,8 @@ type Store interface {
 	Token(ctx context.Context, hash string) (access.Token, error)
 	RecordAudit(ctx context.Context, e access.Entry) error
 	AuditEntries(ctx context.Context, limit int) ([]access.Entry, error)
+	CutAudit(ctx context.Context, keep int64) error
+	ExportAudit(ctx context.Context, begin func(audit.Header) error, write func(audit.Sealed) error) error
 
 	Fact(ctx context.Context, name string) (string, error)
 	SetFact(ctx context.Context, name, before, value string) error
@@ -123,7 +126,8 @@ func identifying() map[string]func(t *testing.T, open Open) {
 		"a cell's tokens are listed until they are used or run out":                  joins,
 		"the newest registration of a cell counts":                                   registrations,
 		"operators' tokens are found by hash":                                        operators,
-		"the audit is read from its newest line":                                     audit,
+		"the audit is read from its newest line":                                     auditEntries,
+		"the audit is one chain, whoever writes it, also after a cut":                auditChain,
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
-// Operators stores the tokens of people and programs, and the audit of what they did. Any process may write it.
+// Operators stores the tokens of people and programs. Any process may write it.
 type Operators struct{ db Database }
 
 // AddToken stores an operator's token. Its name and hash must be new, else access.ErrTaken.
@@ -81,19 +81,4 @@ func (c rolesColumn) Scan(column any) error {
 		*c.to = append(*c.to, access.Role(name))
 	}
 	return nil
-}
-
-// RecordAudit stores an entry of who did what, and deletes the oldest beyond access.MaxAuditEntries.
-func (o Operators) RecordAudit(ctx context.Context, e access.Entry) error {
-	return o.db.Write(ctx, "store an audit entry", func(tx Tx) error {
-		tx.Queue(`INSERT INTO audit (body) VALUES ($1)`, jsonBody{e})
-		tx.Queue(`DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - $1`, access.MaxAuditEntries)
-		return nil
-	})
-}
-
-// AuditEntries returns at most limit of the audit's newest entries, newest first.
-func (o Operators) AuditEntries(ctx context.Context, limit int) ([]access.Entry, error) {
-	return readJSON[access.Entry](ctx, o.db, "read the audit", `SELECT body FROM audit ORDER BY id DESC LIMIT $1`,
-		limit)
 }

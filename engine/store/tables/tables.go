@@ -66,15 +66,16 @@ type Tables struct {
 	Ledger
 	Members
 	Operators
+	Audit
 	Flags
 	Outbox
 	Facts
 	records Records
 }
 
-// New returns the tables of a database. The writer of reports must use the same served.
+// New returns the tables of a database; call CloseAudit at the end. The writer of reports must use the same served.
 func New(db Database, d Dialect, served *rows.Sequences) Tables {
-	return Tables{Observations{db}, Ledger{db, served}, Members{db}, Operators{db}, Flags{db, d}, Outbox{db}, Facts{db},
+	return Tables{Observations{db}, Ledger{db, served}, Members{db}, Operators{db}, newAudit(db), Flags{db, d}, Outbox{db}, Facts{db},
 		Records{db}}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/audit"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/edits"
@@ -37,6 +38,8 @@ type Store interface {
 	Fact(ctx context.Context, name string) (string, error)
 	SetFact(ctx context.Context, name, before, value string) error
 	Records() records.Store
+	// ExportAudit calls begin with the header of an export of the audit, and write with each row, oldest first.
+	ExportAudit(ctx context.Context, begin func(audit.Header) error, write func(audit.Sealed) error) error
 	Close() error
 }
 
