@@ -28,6 +28,9 @@ func validateRelease(d *manifest.Doc[Release], t *releaseTree) []Fault {
 	}
 	c.validateProfiles()
 	c.validateKubernetes()
+	for _, wrong := range d.Value.Maintenance.Check() {
+		c.addFault(manifest.WrongValue, "maintenance."+wrong.At, "%s", wrong.Reason)
+	}
 	return c.faults
 }
 

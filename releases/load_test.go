@@ -364,3 +364,24 @@ func TestLoadWithinABudget(t *testing.T) {
 		}
 	}
 }
+
+// What users see in a maintenance is checked, with file and line.
+func TestMaintenanceTexts(t *testing.T) {
+	for field, want := range map[string]int{
+		"maintenance: {refuses: [start, fork], texts: {de: {default: \"Bis {until}\"}}}":             0,
+		"maintenance: {refuses: [Start]}":                                                            1,
+		"maintenance: {refuses: [start, start]}":                                                     1,
+		"maintenance: {texts: {english please: {default: x}}}":                                       1,
+		"maintenance: {texts: {en: {default: \"at {when}\"}}}":                                       1,
+		"maintenance: {texts: {en: {start: \"\\u202e\"}}}":                                           1,
+		"maintenance: {until: 5m}":                                                                   1,
+		"maintenance: {texts: {en: {default: \"" + strings.Repeat("x", releases.MaxText+1) + "\"}}}": 1,
+	} {
+		files := repositoryFS([]string{"1.0.0"}, nil)
+		files["releases/1.0.0/release.yaml"].Data = []byte(releaseYAML("1.0.0") + field + "\n")
+		_, faults := releases.Load(nil, files, nil, nil)
+		if len(faults) != want || want > 0 && faults[0].Line != 6 {
+			t.Errorf("%.60s: %v", field, messagesOf(faults))
+		}
+	}
+}

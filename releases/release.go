@@ -40,9 +40,11 @@ type Release struct {
 	Rollback   Rollback             `yaml:"rollback" json:"rollback,omitempty" enum:"allowed,forward-only" doc:"forward-only: it carries a migration that can't be undone"`
 	Parameters map[string]Parameter `yaml:"parameters" json:"parameters,omitempty" doc:"what cells may set"`
 	Profiles   map[string]string    `yaml:"profiles" json:"profiles,omitempty" doc:"profile name to the kustomize folder inside the release; default: \".\""`
-	AllowEmpty bool                 `yaml:"allowEmpty" json:"allowEmpty,omitempty" doc:"it may render to nothing, which removes all that a cell runs"`
-	Kubernetes Kubernetes           `yaml:"kubernetes" json:"kubernetes,omitzero" doc:"rules for cells that are Kubernetes clusters"`
-	Authors    []string             `yaml:"authors" json:"authors,omitempty" doc:"people (or e-mail addresses) who may not approve it, beside the authors of its commits"`
+	// What users of the product meet while a component changes that is marked so
+	Maintenance Maintenance `yaml:"maintenance" json:"maintenance,omitzero" doc:"what users of the product meet while a component changes that is marked maintenance"`
+	AllowEmpty  bool        `yaml:"allowEmpty" json:"allowEmpty,omitempty" doc:"it may render to nothing, which removes all that a cell runs"`
+	Kubernetes  Kubernetes  `yaml:"kubernetes" json:"kubernetes,omitzero" doc:"rules for cells that are Kubernetes clusters"`
+	Authors     []string    `yaml:"authors" json:"authors,omitempty" doc:"people (or e-mail addresses) who may not approve it, beside the authors of its commits"`
 }
 
 // Source is where a release's code comes from.
