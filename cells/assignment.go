@@ -36,12 +36,12 @@ func contentHash(c Cell) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// labelsHash returns a hash of labels, or "" if there are none.
-func labelsHash(labels map[string]string) string {
-	if len(labels) == 0 {
+// hashOf returns a hash of a cell's labels or texts, or "" if there are none.
+func hashOf[T any](named map[string]T) string {
+	if len(named) == 0 {
 		return ""
 	}
-	b, err := json.Marshal(labels)
+	b, err := json.Marshal(named)
 	if err != nil {
 		return err.Error() // strings always encode
 	}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
@@ -33,9 +34,13 @@ type Cell struct {
 	Contacts   []Contact         `yaml:"contacts" json:"contacts,omitempty" doc:"who hears of what the customer has to do; at most 16"`
 	Retry      time.Time         `yaml:"retry" json:"retry,omitzero" doc:"when the vendor last asked that the cell try again what failed there; each time counts once"`
 
+	// What users see in a maintenance, in place of the release's texts
+	Texts releases.Texts `yaml:"maintenanceTexts" json:"maintenanceTexts,omitempty" doc:"what users see in a maintenance, in place of the release's texts: by language and then by kind of operation, or default"`
+
 	Name       string `yaml:"-" json:"name"` // name of the folder
 	Revision   string `yaml:"-" json:"-"`    // hash of profile and values; empty: the defaults
 	LabelsHash string `yaml:"-" json:"-"`    // hash of the labels; empty: no labels
+	TextsHash  string `yaml:"-" json:"-"`    // hash of the texts; empty: no texts
 	Blob       string `yaml:"-" json:"-"`
 }
 
@@ -113,6 +118,8 @@ type Owner struct {
 	Windows   []window.Window   `json:"windows,omitempty"`  // nothing begins outside all of them; none: at any time
 	Features  []string          `json:"features,omitempty"` // held features: off here, whatever is announced (R43)
 	Reasons   map[string]string `json:"reasons,omitempty"`  // why, by held feature
+	// Maintenance is one that the owner began; nil: none. It stays in the cell, as PinDigest does.
+	Maintenance *maintenance.Owner `json:"-"`
 }
 
 // MaxFailures is how many failures a cell remembers.
@@ -192,7 +199,15 @@ type Desired struct {
 	Assignment *Assignment `json:"assignment,omitempty"` // what the cell was granted; nil: nothing yet
 	Hold       *Hold       `json:"hold,omitempty"`       // why the assignment is not the head
 	Notices    []Notice    `json:"notices,omitempty"`
-	Flags      *Flags      `json:"flags,omitempty"` // nil: the control plane has no flags repository
+	// Maintenance bounds the cell's maintenances; nil: the defaults.
+	Maintenance *Maintenance `json:"maintenance,omitempty"`
+	Flags       *Flags       `json:"flags,omitempty"` // nil: the control plane has no flags repository
+}
+
+// Maintenance is what a cell must know of maintenances beside its releases: its channel's policy, and its own texts.
+type Maintenance struct {
+	Policy maintenance.Policy `json:"policy,omitzero"`
+	Texts  releases.Texts     `json:"texts,omitempty"`
 }
 
 // Flags is the control plane's word on feature flags. A cell refuses flags of a lower height than it has (R39).

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -138,7 +139,8 @@ func readFolder(fsys fs.FS, name string) *LoadedCell {
 				f.Cell = *cell
 				f.Cell.Name = name
 				f.Cell.Revision = contentHash(f.Cell)
-				f.Cell.LabelsHash = labelsHash(f.Cell.Labels)
+				f.Cell.LabelsHash = hashOf(f.Cell.Labels)
+				f.Cell.TextsHash = hashOf(f.Cell.Texts)
 				f.Cell.Blob = blob(e)
 			}
 		case identityFile:
@@ -184,6 +186,10 @@ func validateCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 		}
 	}
 	faults = append(faults, checkContacts(d)...)
+	for _, wrong := range (releases.Maintenance{Texts: c.Texts}).Check() {
+		at := "maintenanceTexts" + strings.TrimPrefix(wrong.At, "texts")
+		faults = append(faults, d.Fault(manifest.WrongValue, at, "%s", wrong.Reason))
+	}
 	if len(c.Windows) > window.MaxList {
 		return append(faults, d.Fault(manifest.TooLarge, "windows",
 			"%d windows: at most %d are read", len(c.Windows), window.MaxList))

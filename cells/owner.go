@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
@@ -94,6 +95,14 @@ func (o *Owner) Validate() error {
 	for i := range o.Windows[:min(len(o.Windows), window.MaxList)] {
 		for _, wrong := range o.Windows[i].Compile() {
 			fault("windows[%d].%s: %s", i, wrong.Field, wrong.Reason)
+		}
+	}
+	if m := o.Maintenance; m != nil {
+		if len(m.Reason) > maxReason {
+			fault("maintenance: reason has more than %d bytes", maxReason)
+		}
+		if !m.Since.Before(m.Until) || m.Until.Sub(m.Since) > maintenance.MaxOwner {
+			fault("maintenance: until must be after since, by at most %s", maintenance.MaxOwner)
 		}
 	}
 	if len(o.Features) > MaxHeld {

@@ -9,6 +9,7 @@ package channels
 import (
 	"time"
 
+	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/channels/passkey"
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
@@ -53,7 +54,9 @@ type Channel struct {
 	Gates        []Gate            `yaml:"gates" json:"gates,omitempty"`
 	Freezes      []Freeze          `yaml:"freezes" json:"freezes,omitempty"`
 	Rollout      Rollout           `yaml:"rollout" json:"rollout,omitzero"`
-	OnFailure    OnFailure         `yaml:"onFailure" json:"onFailure,omitempty" enum:"rollback,halt"`
+	// Bounds of the cells' maintenances
+	Maintenance maintenance.Policy `yaml:"maintenance" json:"maintenance,omitzero" doc:"how cells refuse operations of the product while a component changes that is marked maintenance"`
+	OnFailure   OnFailure          `yaml:"onFailure" json:"onFailure,omitempty" enum:"rollback,halt"`
 
 	Name string `yaml:"-" json:"name"` // the folder's name
 	Blob string `yaml:"-" json:"-"`    // object id (or SHA-256) of the file, by which decisions name their policy

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
@@ -20,6 +21,9 @@ func preparePolicy(doc *manifest.Doc[Channel]) []manifest.Fault {
 	c.Name = path.Base(path.Dir(doc.File))
 	c.lines = map[string]int{}
 	faults := slices.Concat(checkAfter(doc), checkGates(doc), checkRollout(doc))
+	for _, wrong := range c.Maintenance.Check() {
+		faults = append(faults, doc.Fault(manifest.WrongValue, "maintenance."+wrong.Field, "%s", wrong.Reason))
+	}
 	for i, g := range c.Gates {
 		if g.Approval != nil {
 			at := approvalPath(i)
@@ -104,6 +108,9 @@ func (c *Channel) applyDefaults() {
 	setDefault(&c.OnFailure, OnFailureRollback)
 	setDefault(&c.Rollout.Stall, 30*time.Minute)
 	setDefault(&c.Rollout.Watch, time.Hour)
+	if c.Maintenance != (maintenance.Policy{}) {
+		c.Maintenance = c.Maintenance.WithDefaults()
+	}
 	for i := range c.Gates {
 		switch g := &c.Gates[i]; {
 		case g.Soak != nil:

@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
@@ -363,6 +364,29 @@ func BenchmarkLoad100(b *testing.B) {
 	for b.Loop() {
 		if _, faults := Load(nil, fsys); len(faults) > 0 {
 			b.Fatal(joinFaults(faults))
+		}
+	}
+}
+
+// A policy's bounds of maintenances are checked, with file and line, and have defaults once one is given.
+func TestMaintenancePolicy(t *testing.T) {
+	load := func(text string) (*Channel, []manifest.Fault) {
+		return ParsePolicy(nil, fstest.MapFS{"channels/staging/channel.yaml": &fstest.MapFile{
+			Data: []byte("apiVersion: sluice/v1\nkind: Channel\n" + text)}}, "staging")
+	}
+	if p, faults := load(""); len(faults) > 0 || p.Maintenance != (maintenance.Policy{}) {
+		t.Errorf("%+v %v", p, faults)
+	}
+	p, faults := load("maintenance: {lead: 5m, overdue: force}\n")
+	want := maintenance.Policy{Lead: 5 * time.Minute, Drain: 2 * time.Minute, Overdue: maintenance.Force,
+		Again: 15 * time.Minute, Maximum: 10 * time.Minute}
+	if len(faults) > 0 || p.Maintenance != want {
+		t.Errorf("%+v %v", p, faults)
+	}
+	for _, wrong := range []string{"lead: -1s", "maximum: 3h", "drain: 10m", "overdue: never", "again: 1ms",
+		"until: 5m", "maximum: null"} {
+		if _, faults := load("maintenance: {" + wrong + "}\n"); len(faults) != 1 || faults[0].Line != 3 {
+			t.Errorf("%s: %v", wrong, faults)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/reason"
@@ -70,6 +71,9 @@ type Key struct {
 	Rotate     bool  // the cell is asked to make a new key
 	Overdue    int64 // number of the infrastructure update without which the cell is out of support; 0: it is not
 	Flags      FlagsKey
+
+	Maintenance maintenance.Policy // of the channel; zero: the defaults
+	Texts       string             // hash of the cell's own texts; empty: none
 }
 
 // FlagsKey is the part of a Key about flags. It leaves out the height, so that a new height alone wakes no cell. Zero:
@@ -122,6 +126,10 @@ func (v *View) fillKey(name string, k *Key) (held *channels.Verdict, ok bool) {
 			}
 		}
 	}
+	k.Texts = cell.TextsHash
+	if c := v.Desired.Channels[cell.Channel]; c != nil && c.Valid != nil {
+		k.Maintenance = c.Valid.Maintenance
+	}
 	if k.Rotate = cell.Identity.Rotate; len(v.Observed.Registered) > 0 {
 		k.Rotate = v.Identity(name).Rotate
 	}
@@ -161,6 +169,9 @@ func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 		d.Notices = append(d.Notices, cells.Notice{Code: cells.NoticeOutOfSupport,
 			Text: fmt.Sprintf("out of support: execute infrastructure update %d; until then nothing new comes", k.Overdue)})
 	}
+	if k.Maintenance != (maintenance.Policy{}) || k.Texts != "" {
+		d.Maintenance = &cells.Maintenance{Policy: k.Maintenance, Texts: v.Desired.Cells[name].Texts}
+	}
 	if flags := v.Flags.forCell(name); flags != nil {
 		own := *flags
 		own.Labels = v.Desired.Cells[name].Labels
@@ -190,12 +201,14 @@ func (k Key) etag(name string) string {
 	for _, text := range [...]string{
 		name, k.Head.Channel, k.Head.Release, string(k.Head.Digest), k.Assignment.Channel, k.Assignment.Release,
 		k.Assignment.Profile, k.Assignment.Revision, k.Assignment.Retry, string(k.Assignment.Digest), k.Hold.Gate,
-		string(k.Flags.Bundle), string(k.Flags.Orders), k.Flags.Labels,
+		string(k.Flags.Bundle), string(k.Flags.Orders), k.Flags.Labels, string(k.Maintenance.Overdue),
+		k.Texts,
 	} {
 		b = append(append(strconv.AppendInt(b, int64(len(text)), 10), ':'), text...)
 	}
 	for _, n := range [...]int64{
 		k.Head.Sequence, k.Assignment.Epoch, k.Assignment.Sequence, k.Hold.Until, k.Overdue,
+		int64(k.Maintenance.Lead), int64(k.Maintenance.Drain), int64(k.Maintenance.Again), int64(k.Maintenance.Maximum),
 	} {
 		b = append(strconv.AppendInt(b, n, 10), ',')
 	}

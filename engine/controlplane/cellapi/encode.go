@@ -8,11 +8,12 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// holdAndNotices holds the fields of cells.Desired that marshalDesired encodes for each cell anew. The other fields are
+// restOfDesired holds the fields of cells.Desired that marshalDesired encodes for each cell anew. The other fields are
 // cached or shared.
-type holdAndNotices struct {
-	Hold    *cells.Hold    `json:"hold,omitempty"`
-	Notices []cells.Notice `json:"notices,omitempty"`
+type restOfDesired struct {
+	Hold        *cells.Hold        `json:"hold,omitempty"`
+	Notices     []cells.Notice     `json:"notices,omitempty"`
+	Maintenance *cells.Maintenance `json:"maintenance,omitempty"`
 }
 
 // assignmentJSON is an assignment with its JSON. It is immutable.
@@ -49,8 +50,8 @@ func (snap *snapshot) marshalDesired(e *cellEntry, d *cells.Desired) ([]byte, er
 		return nil, err
 	}
 	rest := []byte("{}")
-	if d.Hold != nil || len(d.Notices) > 0 {
-		if rest, err = json.Marshal(holdAndNotices{d.Hold, d.Notices}); err != nil {
+	if d.Hold != nil || len(d.Notices) > 0 || d.Maintenance != nil {
+		if rest, err = json.Marshal(restOfDesired{d.Hold, d.Notices, d.Maintenance}); err != nil {
 			return nil, err
 		}
 	}

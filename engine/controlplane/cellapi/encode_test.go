@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/maintenance"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // marshalDesired writes what json.Marshal writes.
@@ -39,6 +41,8 @@ func TestMarshalDesired(t *testing.T) {
 				Labels: map[string]string{"region": "eu", "a<b": `"`}}},
 		{Cell: "acme", Head: head, Assignment: given, Hold: &cells.Hold{Gate: "wave"},
 			Notices: []cells.Notice{{Code: "c"}}, Flags: lit},
+		{Cell: "acme", Head: head, Flags: lit, Maintenance: &cells.Maintenance{
+			Policy: maintenance.Policy{Lead: time.Minute}, Texts: releases.Texts{"de": {"start": "<gleich>"}}}},
 	} {
 		want, err := json.Marshal(d)
 		if err != nil {
@@ -48,7 +52,7 @@ func TestMarshalDesired(t *testing.T) {
 			t.Errorf("got  %s (%v)\nwant %s", got, err, want)
 		}
 	}
-	if n := reflect.TypeFor[cells.Desired]().NumField(); n != 4+reflect.TypeFor[holdAndNotices]().NumField() {
+	if n := reflect.TypeFor[cells.Desired]().NumField(); n != 4+reflect.TypeFor[restOfDesired]().NumField() {
 		t.Errorf("cells.Desired has %d fields: marshal leaves the new one out: add it to remainder", n)
 	}
 }
