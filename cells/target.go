@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -51,6 +52,12 @@ type Noter interface {
 	// Notes returns what people should know though nothing keeps the product from working, such as a deletion that
 	// hangs. It may be called between other calls, not during one.
 	Notes() []string
+}
+
+// MaintenanceTeller is a Target that makes maintenances known where its product runs, beside the agent's own socket.
+type MaintenanceTeller interface {
+	// TellMaintenance makes a state known, and returns once it is. It may be called during other calls.
+	TellMaintenance(ctx context.Context, s maintenance.State) error
 }
 
 // MaxUnhealthyObjects is how many objects an Unhealthy names.

@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/internal/wake"
 )
 
 type Agent struct {
@@ -104,8 +105,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.options.Nodes != nil {
 		others.Go(func() { l.flags.KeepSharing(ctx) })
 	}
+	if l.teller != nil {
+		others.Go(func() { l.teller.run(ctx) })
+	}
 	if callers != nil {
-		others.Go(func() { l.flags.Serve(ctx, callers, a.options.FlagsOrigins) })
+		others.Go(func() { l.flags.Serve(ctx, callers, a.options.FlagsOrigins, l.maintenance.Handler()) })
 	}
 	if pulls != nil {
 		others.Go(func() {
@@ -240,7 +244,10 @@ func (a *Agent) openState() (_ *loop, err error) {
 		registered:   make(chan plane.Order),
 		ownerChanges: make(chan struct{}),
 		retries:      make(chan struct{}),
+
+		operationEnded: wake.New(),
 	}
+	l.openMaintenance(time.Now())
 	if w, ok := a.options.Target.(cells.Watcher); ok {
 		l.targetChanges = w.Changed()
 	}

@@ -85,7 +85,7 @@ func (s *state) reconsiderWhenDue(now time.Time) {
 // withdrawAttempt withdraws an attempt that the owner now forbids and that has not touched the target.
 func (s *state) withdrawAttempt(now time.Time) bool {
 	a := s.Attempt
-	if a == nil || a.Rollback || a.Phase != phasePreparing || s.Dirty || s.ownerAllows(&a.Assignment, now) {
+	if a == nil || a.Rollback || !a.isUntouched() || s.Dirty || s.ownerAllows(&a.Assignment, now) {
 		return false
 	}
 	s.recordEvent("withheld", &a.Assignment, s.waitReason)

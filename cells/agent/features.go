@@ -35,7 +35,7 @@ func (s *state) widenContained() {
 	case s.health != healthGood:
 	case a != nil && a.Applied:
 		s.Contained = a.Features
-	case s.LastGood != nil && !s.Dirty && (a == nil || a.Phase == phasePreparing):
+	case s.LastGood != nil && !s.Dirty && (a == nil || a.isUntouched()):
 		s.Contained = s.Features
 	}
 }
@@ -43,7 +43,7 @@ func (s *state) widenContained() {
 // runningRelease returns the release that runs, or that the target is being brought to; empty: none.
 func (j *journal) runningRelease() string {
 	switch a := j.Attempt; {
-	case a != nil && (a.Phase != phasePreparing || j.Dirty):
+	case a != nil && (!a.isUntouched() || j.Dirty):
 		return a.Assignment.Release
 	case j.LastGood != nil:
 		return j.LastGood.Release

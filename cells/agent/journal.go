@@ -40,6 +40,9 @@ type journal struct {
 	NoReturn bool `json:"noReturn,omitempty"`
 	// Features are those of LastGood; nil: not known.
 	Features []string `json:"features"`
+	// Contents are those of LastGood's release; nil: not known.
+	Contents *contents `json:"contents,omitempty"`
+	Upkeep   upkeep    `json:"maintenance,omitzero"`
 	// Contained holds the features that every release contains that may be running now (R38).
 	Contained []string `json:"contained,omitempty"`
 	// Failures holds remembered failures, newest last, at most cells.MaxFailures.
@@ -49,20 +52,25 @@ type journal struct {
 type attempt struct {
 	Assignment cells.Assignment `json:"assignment"`
 	Phase      phase            `json:"phase"`
-	Rollback   bool             `json:"back,omitempty"`    // this is the rollback to LastGood
-	Applied    bool             `json:"applied,omitempty"` // the target has taken all of it
-	Features   []string         `json:"features"`          // of its release; nil: not known
+	Rollback   bool             `json:"back,omitempty"`     // this is the rollback to LastGood
+	Applied    bool             `json:"applied,omitempty"`  // the target has taken all of it
+	Features   []string         `json:"features"`           // of its release; nil: not known
+	Contents   *contents        `json:"contents,omitempty"` // of its release; nil: not known
 }
 
 // phase is the progress of an attempt. Each phase is journalled before the agent acts on it.
 type phase string
 
 const (
-	phasePreparing phase = "taken"   // fetching and rendering; the target is untouched
-	phaseApplying  phase = "begun"   // the target may be written
-	phaseApplied   phase = "applied" // all is written; health is watched
-	phaseStuck     phase = "stuck"   // forward-only, and it failed
+	phasePreparing phase = "taken"    // fetching and rendering; the target is untouched
+	phasePrepared  phase = "prepared" // it waits for a maintenance; the target is untouched
+	phaseApplying  phase = "begun"    // the target may be written
+	phaseApplied   phase = "applied"  // all is written; health is watched
+	phaseStuck     phase = "stuck"    // forward-only, and it failed
 )
+
+// isUntouched reports whether the attempt has not begun to write.
+func (a *attempt) isUntouched() bool { return a.Phase == phasePreparing || a.Phase == phasePrepared }
 
 func assignmentKey(a *cells.Assignment) string {
 	if a == nil {

@@ -14,7 +14,9 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/render"
+	"github.com/sluice-cd/sluice/cells/maintenance/server"
 	"github.com/sluice-cd/sluice/internal/backoff"
+	"github.com/sluice-cd/sluice/internal/wake"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -27,6 +29,9 @@ type loop struct {
 	outbox       *plane.Outbox
 	reporter     *plane.Reporter
 	flags        *flagserver.Server
+	maintenance  *server.Server
+	teller       *teller // nil: the target tells nobody
+	toldBefore   bool    // the product may have been told something by an earlier process
 	releaseCache *content.Cache
 	preview      *previewer
 	renderer     *render.Renderer
@@ -37,10 +42,13 @@ type loop struct {
 	registered   chan plane.Order    // where the order began, once the cell is registered
 	retries      chan struct{}       // from watchOwnerFile: the owner asks for another try
 
+	operationEnded wake.Signal // from maintenance: a drain may be through
+
 	targetChanges <-chan struct{} // see cells.Watcher; nil: the target notices nothing by itself
 
 	savedJournal []byte         // the journal as on disk
 	savedOffer   []byte         // offered.json as on disk
+	savedState   []byte         // maintenance.json as on disk
 	ownerFile    os.FileInfo    // of the owner.yaml whose decisions hold; nil: there was none
 	lastDesired  *cells.Desired // the newest received by this process; nil: none
 	inFlight     *runningStep
@@ -57,6 +65,7 @@ type runningStep struct {
 type stepResult struct {
 	healed   int
 	features []string // that the step's release contains; nil: not known
+	contents *contents
 	notes    []string // of the target
 	err      error
 }
@@ -77,6 +86,7 @@ func (l *loop) run(ctx context.Context) {
 		next := step{Task: taskRest}
 		l.followOwner()
 		l.state.reconsiderWhenDue(time.Now())
+		maintain(&l.state, l.busy(), l.isWriting(), time.Now())
 		if err := l.persist(); err != nil { // a full disk, say: nothing proceeds that is not journalled
 			l.agent.options.Log.Error().Err(err).Msg("the agent waits until it can write its state folder")
 			l.reporter.PublishProblem(words.Clip(err.Error(), maxReason))
@@ -123,10 +133,11 @@ func (l *loop) startStep(ctx context.Context, next step) {
 func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.Time) {
 	var done chan stepResult
 	var alarm <-chan time.Time
-	switch {
-	case l.inFlight != nil:
+	if l.inFlight != nil {
 		done = l.inFlight.done
-	case !until.IsZero():
+		until = nextMaintenance(&l.state, time.Now())
+	}
+	if !until.IsZero() {
 		timer.Reset(time.Until(until))
 		alarm = timer.C
 	}
@@ -142,12 +153,14 @@ func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.T
 		if h := decodeHead(d.Head); h != nil {
 			l.state.head = h.Digest
 		}
+		l.state.Upkeep.take(d.Maintenance)
 		l.state.handleOffer(d.Assignment, time.Now())
 	case k := <-l.confirmed:
 		l.state.handleConfirmation(k, time.Now())
 	case o := <-l.registered:
 		l.applyRegistration(o)
 	case <-l.ownerChanges: // followOwner is next
+	case <-l.operationEnded: // maintain is next
 	case <-l.retries:
 		l.retried = retryFailed(&l.state)
 	case r := <-done:
@@ -168,6 +181,7 @@ func (l *loop) foldResult(done step, r stepResult, now time.Time) {
 	}
 	if r.features != nil {
 		l.state.recordFeatures(done.Assignment, r.features)
+		recordContents(&l.state, done.Assignment, r.contents)
 	}
 	var unavailable *cells.UnavailableError
 	var refused *content.RefusedError
@@ -207,6 +221,7 @@ func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment) 
 		return stepResult{err: err}
 	}
 	r.features = rendered.Features
+	r.contents = &contents{rendered.Components, rendered.Maintenance}
 	switch s.Task {
 	case taskApply:
 		l.agent.testPoint("applying")
@@ -271,6 +286,9 @@ func (l *loop) persist() error {
 		return err
 	}
 	l.flags.SetRunning(s.runningRelease(), s.Contained) // journalled before, in force before the first write (R38)
+	if err := l.publishMaintenance(); err != nil {
+		return err
+	}
 	l.reporter.Publish(s.buildReport(), isReportable(s), hasEvents)
 	return l.saveOffer()
 }

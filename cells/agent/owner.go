@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -42,6 +43,14 @@ type ownerDoc struct {
 	Windows    []window.Window   `yaml:"windows,omitempty" doc:"nothing begins outside all of them"`
 	Features   []string          `yaml:"features,omitempty" doc:"held features: off here, whatever is announced"`
 	Reasons    map[string]string `yaml:"reasons,omitempty" doc:"why, by held feature"`
+
+	Maintenance *ownerMaintenance `yaml:"maintenance,omitempty" doc:"operations are refused, as for an update"`
+}
+
+type ownerMaintenance struct {
+	Since  time.Time `yaml:"since" required:"true"`
+	Until  time.Time `yaml:"until" required:"true"`
+	Reason string    `yaml:"reason,omitempty"`
 }
 
 // OwnerError lists what is wrong with owner.yaml, by file and line.
@@ -101,7 +110,8 @@ func parseOwner(name string, text []byte) (*cells.Owner, error) {
 	}
 	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, PinDigest: d.PinDigest, Approval: d.Approval,
 		Approved: d.Approved, Windows: d.Windows,
-		Features: slices.Sorted(slices.Values(d.Features)), Reasons: d.Reasons}
+		Features: slices.Sorted(slices.Values(d.Features)), Reasons: d.Reasons,
+		Maintenance: (*maintenance.Owner)(d.Maintenance)}
 	if err := o.Validate(); err != nil && len(faults) == 0 { // the bounds
 		faults = append(faults, releases.Fault{File: name, Line: 1, Code: manifest.WrongValue, Message: err.Error()})
 	}
@@ -139,7 +149,7 @@ func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner
 	}
 	text, err := yaml.Marshal(ownerDoc{"sluice/v1", "Owner", o.Paused, o.Pin, o.PinDigest, o.Approval, o.Approved,
 		o.Windows,
-		o.Features, o.Reasons})
+		o.Features, o.Reasons, (*ownerMaintenance)(o.Maintenance)})
 	if err != nil {
 		return nil, fmt.Errorf("write the owner's decisions: %w", err)
 	}
@@ -173,7 +183,7 @@ func readOwnerDecisions(dir string) ownerDecisions {
 		return ownerDecisions{invalid: words.Clip(err.Error(), maxReason)}
 	}
 	if o != nil && o.Paused == "" && o.Pin == "" && !o.Approval && len(o.Approved) == 0 && len(o.Windows) == 0 &&
-		len(o.Features) == 0 {
+		len(o.Features) == 0 && o.Maintenance == nil {
 		o = nil
 	}
 	return ownerDecisions{decisions: o}

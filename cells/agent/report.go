@@ -31,6 +31,8 @@ func (s *state) buildReport() cells.Report {
 		if s.retries > 0 {
 			r.State = cells.StateFailed // the rollback has failed so far
 		}
+	case a.Phase == phasePrepared && s.health != healthUnknown && !s.Dirty: // it has not begun: no stall counts (R14)
+		r.State = s.watchedState()
 	case s.wasHealthy:
 		r.Running, r.State = &a.Assignment, s.watchedState()
 	default:
@@ -50,7 +52,8 @@ func (s *state) watchedState() cells.State {
 
 func (s *state) problemSummary() string {
 	var problems []string
-	said := append([]string{s.problem, s.unhealthyReason, s.healProblem, s.healBlocked, s.waitReason}, s.notes...)
+	said := append([]string{s.problem, maintenanceSummary(s), s.unhealthyReason, s.healProblem, s.healBlocked,
+		s.waitReason}, s.notes...)
 	for _, m := range said {
 		if m != "" && !slices.Contains(problems, m) {
 			problems = append(problems, m)

@@ -107,8 +107,8 @@ const (
 
 func (s *state) nextStep(now time.Time) step {
 	do := s.attemptStep(now)
-	if do.Task == taskRest && !s.waitUntil.IsZero() && (do.At.IsZero() || s.waitUntil.Before(do.At)) {
-		do.At = s.waitUntil
+	if do.Task == taskRest {
+		do.At = earlier(earlier(do.At, s.waitUntil), nextMaintenance(s, now))
 	}
 	return do
 }
@@ -122,12 +122,17 @@ func (s *state) attemptStep(now time.Time) step {
 		return s.watchStep(s.LastGood, now)
 	}
 	if now.Before(s.retryAt) {
-		return s.stepUntilRetry(now)
+		return s.stepUntil(s.retryAt, now)
 	}
 	switch a.Phase {
 	case phasePreparing:
 		return step{Task: taskPrepare, Assignment: &a.Assignment}
+	case phasePrepared:
+		return s.stepUntil(time.Time{}, now)
 	case phaseApplying:
+		if !mayApply(s, now) {
+			return step{Task: taskRest}
+		}
 		return step{Task: taskApply, Assignment: &a.Assignment, Rollback: a.Rollback}
 	case phaseApplied:
 		return s.watchStep(&a.Assignment, now)
@@ -139,14 +144,15 @@ func (s *state) attemptStep(now time.Time) step {
 	return step{Task: taskRest}
 }
 
-// stepUntilRetry returns what to do until the attempt's step is tried again: the last good assignment is watched.
-func (s *state) stepUntilRetry(now time.Time) step {
+// stepUntil returns what to do until the attempt goes on, at an instant or (zero) by an event: the last good assignment
+// is watched.
+func (s *state) stepUntil(until, now time.Time) step {
 	if s.LastGood != nil && !s.Dirty {
-		if w := s.watchStep(s.LastGood, now); w.Task != taskRest || w.At.Before(s.retryAt) {
+		if w := s.watchStep(s.LastGood, now); w.Task != taskRest || until.IsZero() || w.At.Before(until) {
 			return w
 		}
 	}
-	return step{Task: taskRest, At: s.retryAt}
+	return step{Task: taskRest, At: until}
 }
 
 // watchStep returns a heal or a health check, whichever is due. An attempt that was not yet healthy is checked, not
@@ -300,11 +306,10 @@ func (s *state) handlePrepared(err error, now time.Time) {
 	if s.withdrawAttempt(now) {
 		return
 	}
-	a.Phase = phaseApplying
-	s.Attempt, s.Dirty = &a, true
-	s.narrowContained(a.Features)
-	if a.Assignment.ForwardOnly && (s.LastGood == nil || s.LastGood.Digest != a.Assignment.Digest) {
-		s.NoReturn = true
+	a.Phase = phasePrepared
+	s.Attempt = &a
+	if mayApply(s, now) {
+		startApplying(s)
 	}
 }
 
@@ -406,7 +411,7 @@ func (s *state) completeAttempt() {
 		return f.Assignment.Channel == a.Channel && f.Assignment.Sequence == a.Sequence && f.Assignment.SameContent(a)
 	})
 	s.nextHeal = time.Time{} // it removes what earlier releases left
-	s.Features = s.Attempt.Features
+	s.Features, s.Contents = s.Attempt.Features, s.Attempt.Contents
 	s.Attempt, s.LastGood, s.Dirty, s.NoReturn, s.problem = nil, &a, false, false, ""
 }
 
@@ -422,7 +427,7 @@ func (s *state) failAttempt(reason string, cause cells.Cause, now time.Time) {
 	s.retries, s.retryAt = 0, time.Time{}
 	s.problem = a.Assignment.Release + " failed: " + reason
 	switch {
-	case a.Phase == phasePreparing && !s.Dirty:
+	case a.isUntouched() && !s.Dirty:
 		s.Attempt = nil // the target was never touched
 	case s.NoReturn:
 		a.Phase = phaseStuck
@@ -432,7 +437,8 @@ func (s *state) failAttempt(reason string, cause cells.Cause, now time.Time) {
 	case s.LastGood == nil:
 		s.Attempt = nil
 	default:
-		s.Attempt = &attempt{Assignment: *s.LastGood, Phase: phaseApplying, Rollback: true, Features: s.Features}
+		s.Attempt = &attempt{Assignment: *s.LastGood, Phase: phaseApplying, Rollback: true, Features: s.Features,
+			Contents: s.Contents}
 		s.narrowContained(s.Features)
 		s.resetHealth()
 	}

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -27,6 +28,23 @@ type world struct {
 // featuresOf returns the features of a release.
 func featuresOf(release string) []string {
 	return map[string][]string{"1.0.0": {"a", "b"}, "1.1.0": {"b", "c"}, "2.0.0": {"c", "d"}}[release]
+}
+
+// contentsOf returns the components of a release: the server of 2.0.0 is another.
+func contentsOf(release string) *contents {
+	server := map[string]string{"1.0.0": "a", "1.1.0": "a", "2.0.0": "b"}[release]
+	return &contents{Components: []releases.Component{{Name: "server", Image: server, Maintenance: true},
+		{Name: "web", Image: release}}}
+}
+
+// checkMaintenance checks, before a release is written, that a change of a marked component of whatever may be running
+// meets no operation.
+func (w *world) checkMaintenance(t *rapid.T, coming string) {
+	for release := range w.mayRun {
+		if release != "" && (release == "2.0.0") != (coming == "2.0.0") && !w.Upkeep.Record.Holds(w.now) {
+			t.Fatalf("%s is written over %s, and operations are not refused: %+v", coming, release, w.Upkeep.Record)
+		}
+	}
 }
 
 // checkContained checks that each contained feature is in every release that may be running (R38).
@@ -76,6 +94,7 @@ func (w *world) runEvent(t *rapid.T) {
 	case "crash":
 		word := w.owner
 		w.state = state{journal: w.journal, policy: w.policy}
+		w.Upkeep.Record = w.Upkeep.Record.Restore(w.Upkeep.Policy, w.now)
 		w.healthSeen = false
 		w.handleOwnerDecisions(word, w.now)
 	case "owner":
@@ -92,6 +111,7 @@ func (w *world) runEvent(t *rapid.T) {
 	case "do":
 		w.runStep(t)
 	}
+	maintain(&w.state, maintenance.Busy{Quiet: rapid.Bool().Draw(t, "quiet")}, false, w.now)
 	w.events = nil
 	w.checkContained(t, kind)
 	w.checkOwnerObeyed(t, kind, attempted, dirty)
@@ -133,6 +153,7 @@ func (w *world) runStep(t *rapid.T) {
 	s := w.nextStep(w.now)
 	if s.Task != taskRest && s.Task != taskCheckHealth {
 		w.recordFeatures(s.Assignment, featuresOf(s.Assignment.Release))
+		recordContents(&w.state, s.Assignment, contentsOf(s.Assignment.Release))
 	}
 	switch s.Task {
 	case taskRest:
@@ -155,6 +176,7 @@ func (w *world) runStep(t *rapid.T) {
 			t.Fatalf("goes back to %v across a forward-only release (R20)", s.Assignment)
 		}
 		w.touched, w.healthSeen, w.wholeRelease = true, false, ""
+		w.checkMaintenance(t, s.Assignment.Release)
 		w.mayRun[s.Assignment.Release] = true
 		w.checkContained(t, "before the first write")
 		if s.Assignment.ForwardOnly && !back && (w.LastGood == nil || !w.LastGood.SameRelease(*s.Assignment)) {
@@ -218,10 +240,12 @@ func TestStateKeepsItsPromises(t *testing.T) {
 		}
 		// Left alone, with everything working, the state comes to rest: healthy, stuck or failed, or with nothing to
 		// do.
-		for range 200 {
+		for range 400 {
+			maintain(&w.state, maintenance.Busy{Quiet: true}, false, w.now)
 			s := w.nextStep(w.now)
 			if s.Task != taskRest && s.Task != taskCheckHealth {
 				w.recordFeatures(s.Assignment, featuresOf(s.Assignment.Release))
+				recordContents(&w.state, s.Assignment, contentsOf(s.Assignment.Release))
 			}
 			switch s.Task {
 			case taskRest:

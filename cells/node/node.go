@@ -72,7 +72,7 @@ func run(ctx context.Context, o Options) error {
 	var all sync.WaitGroup
 	for _, l := range listeners {
 		o.Log.Info().Str("network", l.Addr().Network()).Stringer("address", l.Addr()).Msg("flags are served")
-		all.Go(func() { p.flags.Serve(ctx, l, o.Origins) })
+		all.Go(func() { p.flags.Serve(ctx, l, o.Origins, nil) })
 	}
 	all.Go(func() { p.flags.RefoldOnTime(ctx) })
 	all.Go(func() { p.flags.FetchBundles(ctx) })

@@ -136,9 +136,17 @@ func removeStaleSocket(ctx context.Context, path string) error {
 	return nil
 }
 
-// Serve answers programs on this machine, and web pages of the origins, until ctx ends.
-func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string) {
-	server := ofrep.Server(ctx, ofrep.New(s, s.log, ofrep.Options{Origins: origins}))
+// Serve answers programs on this machine, and web pages of the origins, until ctx ends. What is no matter of flags goes
+// to local, which has the routes below /v1/ and /metrics; nil: there are none.
+func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string, local http.Handler) {
+	evaluate := ofrep.New(s, s.log, ofrep.Options{Origins: origins})
+	server := ofrep.Server(ctx, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if local != nil && (r.URL.Path == "/metrics" || strings.HasPrefix(r.URL.Path, "/v1/")) {
+			local.ServeHTTP(w, r)
+			return
+		}
+		evaluate.ServeHTTP(w, r)
+	}))
 	server.WriteTimeout = 30 * time.Second // streams set their own
 	server.ErrorLog = log.New(s.log, "", 0)
 	closed := make(chan struct{})

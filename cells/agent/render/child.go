@@ -51,6 +51,9 @@ type response struct {
 	Objects  []object `json:"objects,omitempty"`  // in the order in which to apply them
 	Version  string   `json:"version,omitempty"`  // of the release, by its release.yaml
 	Features []string `json:"features,omitempty"` // contained in the release, sorted
+	// Components and Maintenance are as release.yaml has them.
+	Components  []releases.Component `json:"components,omitempty"`
+	Maintenance releases.Maintenance `json:"maintenance,omitzero"`
 	// Kubernetes holds the release's rules for a cluster.
 	Kubernetes releases.Kubernetes `json:"kubernetes,omitzero"`
 	Error      string              `json:"error,omitempty"`   // why the release can't be rendered
@@ -95,6 +98,7 @@ func Main(stdin io.Reader, stdout io.Writer) int {
 	default:
 		a.Version, a.Features = release.Version.String(), slices.Sorted(slices.Values(release.Features))
 		a.Kubernetes = release.Kubernetes
+		a.Components, a.Maintenance = release.Components, release.Maintenance
 		for _, b := range bodies {
 			a.Objects = append(a.Objects, object{b.name, len(b.text), b.object})
 		}

@@ -26,7 +26,7 @@ import (
 
 const (
 	// renderFormat changes when the same release and values would render to other files, or to another response.
-	renderFormat  = "4"
+	renderFormat  = "5"
 	kustomize     = "sigs.k8s.io/kustomize/api"
 	keptRendered  = 16
 	maxRendered   = 256 << 20
@@ -117,7 +117,10 @@ func rendererVersion() string {
 type Result struct {
 	cells.Rendered
 	Features []string // never nil
-	version  string   // as release.yaml says
+	// Components and Maintenance are as release.yaml has them.
+	Components  []releases.Component
+	Maintenance releases.Maintenance
+	version     string // as release.yaml says
 }
 
 // Render returns the rendered assignment, from the cache if it is there. An error is a *cells.UnavailableError, ctx's
@@ -289,7 +292,7 @@ func splitOutput(from *cells.Assignment, output []byte) (Result, error) {
 	}
 	files[manifestsFile] = all
 	rendered := cells.Rendered{Assignment: *from, Files: files, Objects: objects, Kubernetes: a.Kubernetes}
-	return Result{rendered, append([]string{}, a.Features...), a.Version}, nil
+	return Result{rendered, append([]string{}, a.Features...), a.Components, a.Maintenance, a.Version}, nil
 }
 
 func firstLine(text []byte) string {
