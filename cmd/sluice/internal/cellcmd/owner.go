@@ -29,7 +29,7 @@ func ownerVerbs(a *cli.App) []*cobra.Command {
 	return []*cobra.Command{
 		cellOwnerVerb(a), cellPauseVerb(a), cellUnpauseVerb(a), cellPinVerb(a), cellUnpinVerb(a),
 		cellWindowVerb(a), cellApprovalVerb(a), cellApproveVerb(a), cellFeatureVerb(a), cellFlagsVerb(a),
-		cellClockVerb(a),
+		cellClockVerb(a), cellMaintenanceVerb(a),
 	}
 }
 

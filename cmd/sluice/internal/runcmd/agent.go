@@ -55,7 +55,8 @@ takes the place of --health, and annotated Jobs that of --hook. The folder of --
 releases have in the cluster, so it must outlive the pod.
 
 With --flags-listen the agent serves feature flags there, by OFREP and as /flags.json for flagd, to
-programs on this machine only, even while the control plane can't be reached.
+programs on this machine only, even while the control plane can't be reached. There it also tells the
+product of maintenances and grants its operations: see docs/maintenance.md.
 
 --hook runs after each switch; --health reports whether the product works (exit 0). Both are shell
 commands with SLUICE_DIR (the folder of the manifests), SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE,
@@ -227,7 +228,7 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 	f.DurationVar(&o.ReportEvery, "report-every", 10*time.Second, "time between reports when nothing changes")
 	f.DurationVar(&o.PollWait, "poll-wait", 30*time.Second, "how long one request may wait for a change")
 	f.StringVar(&o.FlagsListen, "flags-listen", "",
-		"`ADDRESS` where the product asks for feature flags: 127.0.0.1:PORT, [::1]:PORT or "+
+		"`ADDRESS` where the product asks for feature flags and operations: 127.0.0.1:PORT, [::1]:PORT or "+
 			"unix:///PATH[?mode=0660] (default: none)")
 	f.StringArrayVar(&o.FlagsOrigins, "flags-origin", nil,
 		"`ORIGIN`, such as https://console.example.com, whose pages may ask for flags; may be repeated")
