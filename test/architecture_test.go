@@ -234,8 +234,8 @@ func homes() map[string][]string {
 		"golang.org/x/time":  {"cells/agent/imagerelay"},
 		"modernc.org/sqlite": {"engine/store"},
 		"net/http": {"internal/gitrepo", "engine", "cells/agent", "cells/kubernetes", "cells/maintenance", "cmd",
-			"flags/ofrep", "flags/provider"},
-		"os/exec":                {"internal/gitrepo", "cells", "cmd"},
+			"flags/ofrep", "flags/provider", "fixtures/workspaces/product"},
+		"os/exec":                {"internal/gitrepo", "cells", "cmd", "fixtures/workspaces/product"},
 		"pgregory.net/rapid":     {}, // tests only
 		"k8s.io/":                {"cells/kubernetes"},
 		"sigs.k8s.io/kustomize/": {"cells/agent/render"},

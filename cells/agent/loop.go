@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/render"
+	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/cells/maintenance/server"
 	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/internal/wake"
@@ -337,7 +338,8 @@ func (l *loop) handleRegistered(ctx context.Context) {
 func (l *loop) logEvent(e cells.Event) {
 	line := l.agent.options.Log.Info()
 	switch e.Kind {
-	case "failed", "stuck", "refused", "unhealthy", "unhealed":
+	case "failed", "stuck", "refused", "unhealthy", "unhealed", maintenance.EventPutOff, maintenance.EventForced,
+		maintenance.EventOverran:
 		line = l.agent.options.Log.Warn()
 	}
 	line.Str("release", e.Release).Str("detail", e.Detail).Msg(e.Kind)

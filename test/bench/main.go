@@ -41,7 +41,8 @@ func run(ctx context.Context, out io.Writer, only string) error {
 	defer os.RemoveAll(dir) //nolint:errcheck // temporary
 	fmt.Fprintln(out, figures.HeaderLine())
 	for _, g := range []group{{"promotion", measurePromotion}, {"signing", measureSigning}, {"plan", measurePlan},
-		{"cells", measureCells}, {"memory", measureMemory}, {"commands", measureCommands}} {
+		{"cells", measureCells}, {"memory", measureMemory}, {"maintenance", measureMaintenance},
+		{"commands", measureCommands}} {
 		if !strings.Contains(g.name, only) {
 			continue
 		}

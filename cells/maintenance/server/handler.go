@@ -138,12 +138,32 @@ func (s *Server) serveState(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	at := time.Now()
-	answer := now.status(r.Header.Get("Accept-Language"), query.Get("kind"), at)
-	if answer.Seconds > 0 {
-		w.Header().Set("Retry-After", strconv.FormatInt(answer.Seconds, 10))
+	e := now.encode(r.Header.Get("Accept-Language"), query.Get("kind"), time.Now())
+	if e.seconds > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(e.seconds, 10))
 	}
-	writeJSON(w, http.StatusOK, answer)
+	writeBody(w, http.StatusOK, e.body)
+}
+
+// encoded is a status as JSON. Programs that wait are told all at once, and mostly the same.
+type encoded struct {
+	accept, kind string
+	at           int64 // Unix seconds
+	seconds      int64
+	body         []byte
+}
+
+func (n *snapshot) encode(accept, kind string, now time.Time) *encoded {
+	last := n.encoded.Load()
+	if last != nil && last.accept == accept && last.kind == kind && last.at == now.Unix() &&
+		n.state.Active(now) == (last.seconds > 0) {
+		return last
+	}
+	answer := n.status(accept, kind, now)
+	text, _ := json.Marshal(answer) // texts, numbers and times always encode
+	e := &encoded{accept, kind, now.Unix(), answer.Seconds, append(text, '\n')}
+	n.encoded.Store(e)
+	return e
 }
 
 // parseWait parses how long a request may wait, in whole seconds.
@@ -351,11 +371,15 @@ func writeProblem(w http.ResponseWriter, status int, title, detail string) {
 }
 
 func writeJSON(w http.ResponseWriter, status int, answer any) {
+	text, _ := json.Marshal(answer) // texts, numbers and times always encode
+	writeBody(w, status, append(text, '\n'))
+}
+
+func writeBody(w http.ResponseWriter, status int, body []byte) {
 	if w.Header().Get("Content-Type") == "" {
 		w.Header().Set("Content-Type", "application/json")
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	text, _ := json.Marshal(answer) // texts, numbers and times always encode
-	_, _ = w.Write(append(text, '\n'))
+	_, _ = w.Write(body)
 }

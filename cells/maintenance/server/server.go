@@ -5,8 +5,8 @@
 //
 // It decides nothing: Set brings the state, which the caller made durable before, and cells/maintenance judges. From
 // the instant at which Set returns no operation starts that the state refuses; at the end of a state operations start
-// again though nobody calls Set. It opens no listener: whoever serves Handler listens on this machine only. A web page can't
-// use it: requests with an Origin, and under a name that is not this machine's, are refused.
+// again though nobody calls Set. It opens no listener: whoever serves Handler listens on this machine only. A web page
+// can't use it: requests with an Origin, and under a name that is not this machine's, are refused.
 //
 // All methods may be called at once.
 package server
@@ -38,13 +38,14 @@ type Server struct {
 	entered    int64
 }
 
-// snapshot is a state with what answers need. It is immutable.
+// snapshot is a state with what answers need. It is immutable, but for the last answer.
 type snapshot struct {
 	state     maintenance.State
 	tag       string // without quotes
 	languages []string
 	matcher   language.Matcher
 	changed   chan struct{} // closed once another snapshot replaces this one
+	encoded   atomic.Pointer[encoded]
 }
 
 // New returns a server without a maintenance. onEnd is called when an operation ended that a drain may wait for; it
@@ -116,6 +117,9 @@ func (s *Server) count(state maintenance.State, now time.Time) {
 		s.since = time.Time{}
 	}
 }
+
+// Waiting returns how many requests wait for a change.
+func (s *Server) Waiting() int { return int(s.waiting.Load()) }
 
 // Busy returns what is under way.
 func (s *Server) Busy() maintenance.Busy {
