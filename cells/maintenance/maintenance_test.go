@@ -204,7 +204,6 @@ type cell struct {
 
 	running map[Operation]bool // what really runs, whoever knows of it
 	renews  map[Operation]bool // whose holder lives
-	refused time.Duration      // of the maintenance at hand, while the update is the same
 	forced  bool
 	overran bool
 }
