@@ -49,6 +49,16 @@ fmt:
 demo: build ## A release on its way, and a bad one that staging catches; ONCE=1 exits by itself.
 	$(BIN) demo $(if $(ONCE),--once)
 
+.PHONY: ui
+ui: ## The console in Chromium: accessibility, hostile text, keys, live updates, ten thousand cells. A module of its own.
+	cd test/ui && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+.PHONY: screenshots
+screenshots: ## Pictures of all pages of the console, light and dark, into .screenshots/; docs/console.md shows some.
+	@mkdir -p .screenshots
+	cd test/ui && $(GO) test -count=1 -run TestScreenshots . -args -screens $(CURDIR)/.screenshots
+	@mkdir -p docs/console && cp .screenshots/now-light.png .screenshots/fleet-dark.png .screenshots/cells-s1-light.png docs/console/
+
 .PHONY: bench
 bench: ## Speed, a row a line, each met or short.
 	$(GO) run ./test/bench

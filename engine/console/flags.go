@@ -177,7 +177,7 @@ func flagInChannels(s view.FlagStatus) markup.HTML {
 				share{"shut-out", c.Cells["killed"]})})
 	}
 	return subheading("Where it is on") + table("Where it is on", []string{"Channel", "Announced", "When", "Cells",
-		""}, rows)
+		"Share"}, rows)
 }
 
 // flagShape returns the shape of a flag's state in a cell.

@@ -32,7 +32,7 @@ func renderHeadline(m *Model) markup.HTML {
 		}
 		list := []markup.HTML{}
 		for _, need := range needs[:min(n, 3)] {
-			list = append(list, markup.Element("li", nil, mark(need.Shape, ""), need.Title))
+			list = append(list, markup.Element("li", nil, mark(need.Shape, ""), element("span", "", need.Title)))
 		}
 		if n > len(list) {
 			list = append(list, markup.Element("li", nil, mark("none", ""),

@@ -46,7 +46,7 @@ func renderWhen(m *Model, p *Page) {
 		}
 		rows = append(rows, []markup.HTML{when, markup.Text(x.lane), x.what})
 	}
-	p.add("moments", table("What happens when", []string{"When", "What", ""}, rows))
+	p.add("moments", table("What happens when", []string{"When", "Kind", "What"}, rows))
 	if more := len(all) - pageRows; more > 0 {
 		p.add("more", paragraph("soft", markup.Text(fmt.Sprintf("and %s later", thousands(more)))))
 	}
@@ -186,7 +186,7 @@ type tick struct {
 	label string
 }
 
-// ticks returns round instants of a span, about eight.
+// ticks returns round instants of a span, about eight. Near its end there is no room for a label.
 func ticks(from time.Time, span time.Duration) (all []tick) {
 	const day = 24 * time.Hour
 	step, layout := 14*day, "2 Jan"
@@ -203,7 +203,7 @@ func ticks(from time.Time, span time.Duration) (all []tick) {
 	if span < 12*time.Hour {
 		layout = "15:04"
 	}
-	for t := from.UTC().Truncate(step).Add(step); t.Before(from.Add(span)); t = t.Add(step) {
+	for t := from.UTC().Truncate(step).Add(step); t.Before(from.Add(span - span/12)); t = t.Add(step) {
 		all = append(all, tick{t, t.Format(layout)})
 	}
 	return all

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -236,5 +237,34 @@ func TestConsoleWall(t *testing.T) {
 	s.setView(viewOf("1.0.1"))
 	if w, _ := s.request(t, "GET", "/ui/wall?q=acme", "", "If-None-Match", w.Header.Get("ETag")); w.StatusCode != 304 {
 		t.Error(w.Status)
+	}
+}
+
+// While everything changes all the time, tabs are brought up to date now and then, all from one rendering, and in the
+// end they show the last state.
+func TestConsoleKeepsPaceWithAFleetThatChanges(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, nil)
+	s.setView(viewOf("1.0.1"))
+	tabs := []*tab{s.open(t, "/ui/", "", console.Version()), s.open(t, "/ui/", "", console.Version())}
+	for _, b := range tabs {
+		b.next()
+	}
+	last := 0
+	for begun := time.Now(); time.Since(begun) < 1500*time.Millisecond; last++ {
+		v := viewOf("1.0.1")
+		v.Plan.Blocked[0].Reason = fmt.Sprintf("change %d.", last)
+		s.setView(v)
+	}
+	end := fmt.Sprintf("change %d.", last-1)
+	var seen [2][]string
+	for i, b := range tabs {
+		for len(seen[i]) == 0 || !strings.Contains(seen[i][len(seen[i])-1], end) {
+			_, _, regions := b.next()
+			seen[i] = append(seen[i], regions["lanes"])
+		}
+		if len(seen[i]) > 10 {
+			t.Errorf("a tab was sent %d of %d changes", len(seen[i]), last)
+		}
 	}
 }

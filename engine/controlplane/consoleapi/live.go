@@ -13,10 +13,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/console"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
+	"github.com/sluice-cd/sluice/engine/view"
 )
-
-// livePace is the least time between two updates of a tab. The first after a pause is sent at once.
-const livePace = 500 * time.Millisecond
 
 func (a *API) liveRoute() api.Route {
 	return api.Route{Method: http.MethodGet, Path: "/ui/live", Audience: api.Viewer, Handler: a.serveLive,
@@ -78,7 +76,10 @@ func (a *API) follow(r *http.Request, out api.EventWriter, c *api.Caller, addres
 	var sent *console.Page // nil: only its ETag is known
 	for {
 		changed := a.views.Changed() // before View, to miss no change
-		if v := a.views.View(); v != nil {
+		var wait time.Duration
+		if newest := a.views.View(); newest != nil {
+			var v *view.View
+			v, wait = a.pages.paced(newest)
 			p, err := a.pages.page(r.Context(), v, address)
 			if err != nil { // the tab asks again
 				return err
@@ -94,16 +95,15 @@ func (a *API) follow(r *http.Request, out api.EventWriter, c *api.Caller, addres
 			}
 			have, sent = p.etag, p.page
 		}
-		pace := time.NewTimer(livePace)
-		for waiting, paced := true, false; waiting; {
-			await := changed
-			if !paced {
-				await = nil
-			}
+		var paced <-chan time.Time // nil: only a change ends the wait
+		if wait > 0 {
+			paced, changed = time.After(wait), nil
+		}
+		for waiting := true; waiting; {
 			select {
-			case <-pace.C:
-				paced = true
-			case <-await:
+			case <-paced:
+				waiting = false
+			case <-changed:
 				waiting = false
 			case <-r.Context().Done():
 				return nil

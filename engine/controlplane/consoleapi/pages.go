@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -53,6 +54,8 @@ type pageCache struct {
 
 	mu    sync.Mutex // guards what follows
 	view  *view.View
+	since time.Time     // when view became the one that is kept
+	cost  time.Duration // of the longest rendering of view
 	model *console.Model
 	pages map[console.Address]*entry
 	walls map[string]*entry
@@ -71,10 +74,42 @@ func newPageCache(r *reader) *pageCache { return &pageCache{reader: r} }
 // modelOf returns the Model of a View, with the lock held.
 func (c *pageCache) modelOf(v *view.View) *console.Model {
 	if c.view != v {
-		c.view, c.model = v, console.New(v)
+		c.view, c.since, c.cost, c.model = v, time.Now(), 0, console.New(v)
 		c.pages, c.walls = map[console.Address]*entry{}, map[string]*entry{}
 	}
 	return c.model
+}
+
+// Tabs are brought up to date at most once in livePace, and so seldom that rendering takes a twentieth of a processor,
+// but at least once in maxPace. The first change after a pause is shown at once.
+const (
+	livePace  = 500 * time.Millisecond
+	maxPace   = 5 * time.Second
+	paceShare = 20
+)
+
+// paced returns the View that tabs are to show now, for all of them the same: the newest, or the one before if that is
+// too new to be replaced. Then wait says how long it stays.
+func (c *pageCache) paced(newest *view.View) (v *view.View, wait time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.view != nil && c.view != newest {
+		pace := min(max(livePace, paceShare*c.cost), maxPace)
+		if wait = pace - time.Since(c.since); wait > 0 {
+			return c.view, wait
+		}
+	}
+	c.modelOf(newest)
+	return newest, 0
+}
+
+// noteCost notes how long a rendering of a View took.
+func (c *pageCache) noteCost(v *view.View, took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.view == v {
+		c.cost = max(c.cost, took)
+	}
 }
 
 // page returns a page of a View.
@@ -96,8 +131,10 @@ func (c *pageCache) page(ctx context.Context, v *view.View, a console.Address) (
 			e.err = fmt.Errorf("render %.200q: %w", a.String(), err)
 			return
 		}
+		begun := time.Now()
 		p := console.Render(model, a, facts)
 		e.page = &cachedPage{page: p, etag: p.ETag(), document: newBody(p.Document())}
+		c.noteCost(v, time.Since(begun))
 	})
 	if e.err != nil { // the next one tries again
 		c.mu.Lock()

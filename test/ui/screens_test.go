@@ -1,0 +1,46 @@
+package ui_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+)
+
+var screens = flag.String("screens", "", "the folder to write pictures of all pages to; empty: none are taken")
+
+func noScripts() chromedp.Action { return emulation.SetScriptExecutionDisabled(true) }
+
+// TestScreenshots takes pictures of pages, of which docs/console.md shows some.
+func TestScreenshots(t *testing.T) {
+	dir := *screens
+	if dir == "" {
+		dir = t.TempDir() // they are taken all the same: a page that can't be drawn is found
+	}
+	_, v := busyView(t)
+	s := newSite(t, v)
+	b := open(t, 1280, 880)
+	for _, appearance := range []string{"light", "dark"} {
+		b.appearance(appearance)
+		for _, path := range paths() {
+			name := strings.NewReplacer("/", "-", "?", "-", "=", "-").Replace(strings.TrimPrefix(path, "/ui/"))
+			if name == "" {
+				name = "now"
+			}
+			b.visit(s.URL + path)
+			b.await(`document.querySelector("#live").textContent === "live"`)
+			var picture []byte
+			b.do(chromedp.CaptureScreenshot(&picture))
+			if len(picture) < 5000 {
+				t.Errorf("%s in %s: a picture of %d bytes", path, appearance, len(picture))
+			}
+			if err := os.WriteFile(filepath.Join(dir, name+"-"+appearance+".png"), picture, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -1,0 +1,237 @@
+// Package ui_test opens the console in Chromium: accessibility by axe-core, hostile text, keys, live updates, the wall
+// of ten thousand cells, and what it looks like.
+//
+// It is a module of its own, so that nothing else needs a browser's protocol. It needs Chromium (apt-get install
+// chromium) and npm; the tests fail without them.
+package ui_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
+)
+
+// site is a control plane on loopback whose View a test sets.
+type site struct {
+	*httptest.Server
+	mu      sync.Mutex // guards what follows
+	view    *view.View
+	changed chan struct{}
+	decided []plan.Decided
+}
+
+func (s *site) View() *view.View {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.view
+}
+
+func (s *site) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+func (s *site) setView(v *view.View) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.view = v
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *site) FS(string) (fs.FS, error) { return fstest.MapFS{}, nil }
+
+func (s *site) Receive(context.Context, cells.Report) (cells.Receipt, error) {
+	return cells.Receipt{}, errors.New("this control plane is for people only")
+}
+
+func (s *site) Decisions(context.Context, int64, int) ([]plan.Decided, int64, error) {
+	return s.decided, 0, nil
+}
+
+func newSite(t *testing.T, v *view.View) *site {
+	t.Helper()
+	s := &site{view: v, changed: make(chan struct{})}
+	server, err := controlplane.New(controlplane.Options{Views: s, Inbox: s, Repository: s, Journal: s,
+		Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Server = httptest.NewServer(server.Handler())
+	t.Cleanup(func() { server.Drain(); s.CloseClientConnections(); s.Close() })
+	return s
+}
+
+// browser is a tab of Chromium.
+type browser struct {
+	t   *testing.T
+	ctx context.Context
+
+	mu       sync.Mutex // guards what follows
+	problems []string   // exceptions and dialogs
+}
+
+// open starts a browser. Its window is as wide and high as said.
+func open(t *testing.T, width, height int64) *browser {
+	t.Helper()
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox,
+		chromedp.Flag("disable-features", "Translate"))
+	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(stop)
+	ctx, closeTab := chromedp.NewContext(allocator)
+	t.Cleanup(closeTab)
+	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
+	t.Cleanup(cancel)
+	b := &browser{t: t, ctx: ctx}
+	chromedp.ListenTarget(ctx, func(e any) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		switch e := e.(type) {
+		case *runtime.EventExceptionThrown:
+			b.problems = append(b.problems, e.ExceptionDetails.Error())
+		case *page.EventJavascriptDialogOpening:
+			b.problems = append(b.problems, "a dialog: "+e.Message)
+		}
+	})
+	b.do(emulation.SetDeviceMetricsOverride(width, height, 1, false))
+	return b
+}
+
+// do runs actions, which must not fail.
+func (b *browser) do(actions ...chromedp.Action) {
+	b.t.Helper()
+	if err := chromedp.Run(b.ctx, actions...); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// visit opens a page and waits for its script.
+func (b *browser) visit(url string) {
+	b.t.Helper()
+	b.do(chromedp.Navigate(url), chromedp.WaitReady("#main"))
+	b.await(`document.readyState === "complete"`)
+}
+
+// await waits until an expression is true. While a page is being replaced there is nothing to ask.
+func (b *browser) await(expression string) {
+	b.t.Helper()
+	var err error
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var is bool
+		if err = chromedp.Run(b.ctx, chromedp.Evaluate("!!("+expression+")", &is)); is && err == nil {
+			return
+		}
+	}
+	var text string
+	_ = chromedp.Run(b.ctx, chromedp.Evaluate(`document.body.innerText.slice(0, 2000)`, &text))
+	b.t.Fatalf("never true: %s: %v\n%s", expression, err, text)
+}
+
+// value returns what an expression gives, as JSON decodes it.
+func value[T any](b *browser, expression string) (v T) {
+	b.t.Helper()
+	b.do(chromedp.Evaluate(expression, &v))
+	return v
+}
+
+// appearance sets what the reader prefers: light, dark or forced.
+func (b *browser) appearance(name string) {
+	b.t.Helper()
+	scheme, forced := name, "none"
+	if name == "forced" {
+		scheme, forced = "dark", "active"
+	}
+	b.do(emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{
+		{Name: "prefers-color-scheme", Value: scheme}, {Name: "forced-colors", Value: forced}}))
+}
+
+// wantNoProblems fails the test if a script failed or a dialog opened.
+func (b *browser) wantNoProblems(where string) {
+	b.t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.problems {
+		b.t.Errorf("%s: %s", where, p)
+	}
+	b.problems = nil
+}
+
+// axe returns axe-core's source.
+var axe = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "sluice-ui")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	for _, name := range []string{"package.json", "package-lock.json"} {
+		data, err := os.ReadFile(name)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), data, 0o600)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+	cmd.Dir = dir
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("npm ci: %w\n%s", err, out.String())
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "node_modules/axe-core/axe.min.js"))
+	return string(data), err
+})
+
+// violation is what axe-core finds.
+type violation struct {
+	ID    string `json:"id"`
+	Help  string `json:"help"`
+	Nodes []struct {
+		HTML    string `json:"html"`
+		Summary string `json:"failureSummary"`
+	} `json:"nodes"`
+}
+
+// violations runs axe-core on the page.
+func (b *browser) violations() (all []violation) {
+	b.t.Helper()
+	source, err := axe()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	// By a script of the browser's protocol, which the page's policy does not bind.
+	var found string
+	b.do(chromedp.Evaluate(source+";true", nil), chromedp.Evaluate(`axe.run(document, {runOnly: ["wcag2a", "wcag2aa",
+		"wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}).then((r) => JSON.stringify(r.violations))`, &found,
+		func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
+	if err := json.Unmarshal([]byte(found), &all); err != nil {
+		b.t.Fatal(err)
+	}
+	return all
+}

@@ -1,0 +1,239 @@
+package ui_test
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
+)
+
+// busyView returns a View in which much goes on: a rollout in waves, a failure, a hold, a soak and a freeze.
+func busyView(t *testing.T) (*World, *view.View) {
+	now := time.Now().UTC().Truncate(time.Minute)
+	freeze := fmt.Sprintf("freezes: [{from: %s, until: %s, reason: end of the quarter}]\n",
+		now.Add(30*time.Hour).Format(time.RFC3339), now.Add(78*time.Hour).Format(time.RFC3339))
+	w := TwoChannels(t, Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 24h, cells: 2}\n"+
+		"rollout: {waves: [{cells: 4, soak: 1h}, {percent: 25, soak: 4h}, {percent: 100}], maxInFlight: 6, "+
+		"failureBudget: 1}\n"), Policy("regulated", "after: [dedicated]\npromote: manual\n"+freeze),
+		Head("regulated", "1.0.0"), CellFiles("regulated", "bank", "clinic"), CellFiles("dedicated", customers()...))
+	w.Now = now.Add(-25 * time.Hour)
+	w.ReportInstalled()
+	w.Settle()
+	w.Commit("bob", "cut", Release("1.1.0", "features: [classes]\n"))
+	w.Settle()
+	w.Wait(25*time.Hour, "staging", "dedicated", "regulated")
+	w.Settle()
+	for _, name := range customers()[:3] {
+		if w.Obs.Cells[name].Last().Release == "1.1.0" {
+			w.Report(name, cells.StateHealthy)
+		}
+	}
+	w.Commit("bob", "cut", Release("1.2.0"))
+	w.Settle()
+	w.Report("s1", cells.StateUnhealthy)
+	w.Obs.Cells["s1"].Message = "server is not ready: the migration has not run"
+	return w, viewOf(w)
+}
+
+// customers are names of cells.
+func customers() (all []string) {
+	for _, region := range []string{"eu", "us", "ap"} {
+		for i := range 16 {
+			all = append(all, fmt.Sprintf("%s-%02d", region, i+1))
+		}
+	}
+	return all
+}
+
+func viewOf(w *World) *view.View {
+	o := w.Obs
+	v := &view.View{Desired: w.Desired(), Observed: &o, Plan: w.Plan()}
+	v.Desired.Channels["regulated"].Holds = []channels.Hold{{ID: "h1", Reason: "a customer asked", By: "ada"}}
+	return v
+}
+
+func paths() []string {
+	return []string{"/ui/", "/ui/needs", "/ui/fleet", "/ui/cells/s1", "/ui/channels/staging", "/ui/channels/regulated",
+		"/ui/releases", "/ui/releases/1.1.0", "/ui/flags", "/ui/when", "/ui/history", "/ui/search?q=s",
+		"/ui/cells/nobody"}
+}
+
+// hostilePaths are pages whose names, or filters, are hostile.
+func hostilePaths() []string {
+	name := url.PathEscape(HostileText)
+	return []string{"/ui/", "/ui/needs", "/ui/fleet", "/ui/fleet?q=" + url.QueryEscape(HostileText), "/ui/cells/" +
+		name,
+		"/ui/channels/" + name, "/ui/releases", "/ui/releases/1.0.0", "/ui/flags", "/ui/flags/" + name, "/ui/when",
+		"/ui/history", "/ui/search?q=evil", "/ui/search?q=" + url.QueryEscape(HostileText)}
+}
+
+// No page has a fault that axe-core finds, in light, dark and forced colours.
+func TestAccessibility(t *testing.T) {
+	_, v := busyView(t)
+	s := newSite(t, v)
+	s.decided = []plan.Decided{{Commit: "c1", Kind: plan.Rollback, Channel: "staging", Release: "1.0.0",
+		Replaces: "1.1.0", At: Start}}
+	b := open(t, 1280, 900)
+	for _, appearance := range []string{"light", "dark", "forced"} {
+		b.appearance(appearance)
+		for _, path := range paths() {
+			b.visit(s.URL + path)
+			for _, found := range b.violations() {
+				for _, n := range found.Nodes[:min(len(found.Nodes), 2)] {
+					t.Errorf("%s in %s: %s: %s\n%s\n%s", path, appearance, found.ID, found.Help, n.HTML, n.Summary)
+				}
+			}
+		}
+	}
+	b.wantNoProblems("somewhere")
+}
+
+// R54: no text that a page shows runs in a browser, or changes what the page is.
+func TestR54NothingRuns(t *testing.T) {
+	s := newSite(t, HostileView())
+	b := open(t, 1280, 900)
+	for _, path := range hostilePaths() {
+		b.visit(s.URL + path)
+		if ran := value[string](b, `String(globalThis.ran)`); ran != "undefined" {
+			t.Errorf("%s: something ran: %s", path, ran)
+		}
+		if n := value[int](b, `document.scripts.length + document.images.length + document.querySelectorAll("evil").length`); n != 1 {
+			t.Errorf("%s has %d scripts and images, want one script", path, n)
+		}
+	}
+	// What comes by the stream and by the palette is held to the same.
+	b.visit(s.URL + "/ui/fleet")
+	b.await(`document.querySelector("#live").textContent === "live"`)
+	s.setView(HostileView())
+	b.do(chromedp.KeyEvent("k", chromedp.KeyModifiers(2)), chromedp.WaitVisible("dialog[open] input"),
+		chromedp.SendKeys("dialog[open] input", "evil"))
+	b.await(`document.querySelectorAll("dialog li").length > 2`)
+	if ran := value[string](b, `String(globalThis.ran)`); ran != "undefined" {
+		t.Errorf("in the palette something ran: %s", ran)
+	}
+	b.wantNoProblems("somewhere")
+}
+
+// At 320 px, and at 200 % zoom, nothing but tables and the axis, which scroll by themselves, is wider than the window.
+func TestReflow(t *testing.T) {
+	_, v := busyView(t)
+	for name, s := range map[string]*site{"busy": newSite(t, v), "hostile": newSite(t, HostileView())} {
+		all := paths()
+		if name == "hostile" {
+			all = hostilePaths()
+		}
+		for _, width := range []int64{320, 640} {
+			b := open(t, width, 800)
+			for _, path := range all {
+				b.visit(s.URL + path)
+				if got := value[int64](b, `document.documentElement.scrollWidth`); got > width {
+					widest := value[string](b, fmt.Sprintf(`[...document.querySelectorAll("main *, header *, footer *")].filter((e) =>
+						e.getBoundingClientRect().right > %d && !e.closest(".scroll, #region-axis, svg")).map((e) =>
+						e.outerHTML.slice(0, 100)).slice(0, 3).join("\n")`, width+1))
+					t.Errorf("%s at %d px: %.60s is %d px wide:\n%s", name, width, path, got, widest)
+				}
+			}
+		}
+	}
+}
+
+// A tab shows what changed without being loaded again, and the reader's place stays.
+func TestLive(t *testing.T) {
+	w, v := busyView(t)
+	s := newSite(t, v)
+	b := open(t, 1280, 900)
+	b.visit(s.URL + "/ui/fleet")
+	b.await(`document.querySelector("#live").textContent === "live"`)
+	b.do(chromedp.Evaluate(`globalThis.same = document.querySelector("tbody a[href$=acme]"); same.focus(); true`, nil))
+	w.Report("acme", cells.StateUnhealthy)
+	s.setView(viewOf(w))
+	b.await(`document.querySelector("tbody a[href$=acme]").closest("tr").textContent.includes("failing")`)
+	if !value[bool](b, `document.activeElement === same && same.isConnected`) {
+		t.Error("the focus was lost")
+	}
+	b.await(`document.querySelector("canvas")?.dataset.drawn === document.querySelector(".wall").dataset.wall`)
+	b.wantNoProblems("fleet")
+}
+
+// Everything is reached by keys alone.
+func TestKeys(t *testing.T) {
+	_, v := busyView(t)
+	s := newSite(t, v)
+	b := open(t, 1280, 900)
+	b.visit(s.URL + "/ui/")
+	b.await(`document.querySelector("#live").textContent === "live"`)
+	b.do(chromedp.KeyEvent("k", chromedp.KeyModifiers(2)), chromedp.WaitVisible("dialog[open] input"),
+		chromedp.SendKeys("dialog[open] input", "clin"))
+	b.await(`document.querySelector("dialog [aria-selected=true]")?.textContent.includes("clinic")`)
+	b.do(chromedp.KeyEvent(kb.Enter))
+	b.await(`location.pathname === "/ui/cells/clinic" && document.readyState === "complete"`)
+	for key, path := range map[string]string{"i": "/ui/needs", "f": "/ui/fleet", "r": "/ui/releases", "l": "/ui/flags",
+		"w": "/ui/when", "h": "/ui/history", "n": "/ui/"} {
+		b.await(`document.querySelector("#live").textContent === "live"`)
+		b.do(chromedp.KeyEvent("g"), chromedp.KeyEvent(key))
+		b.await(fmt.Sprintf(`location.pathname === %q && document.readyState === "complete"`, path))
+	}
+	b.visit(s.URL + "/ui/fleet")
+	b.await(`document.querySelector("#live").textContent === "live"`)
+	b.do(chromedp.KeyEvent("/"))
+	b.await(`document.activeElement.id === "filter"`)
+	b.do(chromedp.SetValue("#filter", "failing", chromedp.ByQuery), chromedp.KeyEvent(kb.Enter))
+	b.await(`location.search === "?q=failing" && document.querySelectorAll("tbody tr").length === 1`)
+	b.await(`document.querySelector("#live").textContent === "live"`)
+	b.do(chromedp.KeyEvent("j"))
+	b.await(`document.activeElement.textContent === "s1"`)
+	b.do(chromedp.KeyEvent("?"), chromedp.WaitVisible("dialog.help[open]"), chromedp.KeyEvent(kb.Escape))
+	b.await(`!document.querySelector("dialog[open]")`)
+	b.wantNoProblems("somewhere")
+}
+
+// The wall shows ten thousand cells: it speaks the one under the cursor, and Enter opens it.
+func TestWallOfTenThousand(t *testing.T) {
+	d, o := Fleet(t, 100, 10_000, 20)
+	for i, name := range []string{"cell-000007", "cell-000107", "cell-004242"} {
+		o.Cells[name].State = []cells.State{cells.StateUnhealthy, cells.StateFailed, cells.StateStuck}[i]
+	}
+	s := newSite(t, &view.View{Desired: d, Observed: o, Plan: plan.Make(d, o, Start)})
+	b := open(t, 1440, 900)
+	b.visit(s.URL + "/ui/fleet")
+	b.await(`document.querySelector("canvas")?.dataset.drawn`)
+	b.do(chromedp.Focus("canvas"), chromedp.KeyEvent(kb.End), chromedp.KeyEvent(kb.Home),
+		chromedp.KeyEvent(kb.ArrowRight))
+	b.await(`document.querySelector(".spoken").textContent.startsWith("cell-000100, c0: ")`)
+	b.do(chromedp.KeyEvent(kb.Enter))
+	b.await(`location.pathname === "/ui/cells/cell-000100"`)
+	b.visit(s.URL + "/ui/fleet?q=failing")
+	if got := value[string](b, `[...document.querySelectorAll("tbody th")].map((e) => e.textContent).join(" ")`); got !=
+		"cell-000007 cell-000107 cell-004242" {
+		t.Errorf("failing: %s", got)
+	}
+	b.wantNoProblems("fleet")
+}
+
+// Without scripts every page says the same.
+func TestWithoutScripts(t *testing.T) {
+	_, v := busyView(t)
+	s := newSite(t, v)
+	b := open(t, 1280, 900)
+	b.do(noScripts())
+	for _, path := range paths() {
+		b.do(chromedp.Navigate(s.URL + path))
+		text := ""
+		b.do(chromedp.Text("main", &text, chromedp.ByQuery))
+		if len(strings.TrimSpace(text)) < 20 {
+			t.Errorf("%s says %q", path, text)
+		}
+	}
+	b.do(chromedp.Navigate(s.URL+"/ui/"), chromedp.SetValue(".search input", "acme", chromedp.ByQuery),
+		chromedp.Submit(".search", chromedp.ByQuery), chromedp.WaitVisible(".found", chromedp.ByQuery))
+}
