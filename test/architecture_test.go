@@ -19,10 +19,10 @@ const module = "github.com/sluice-cd/sluice"
 
 type listed struct {
 	ImportPath string
-	Dir string
-	Name string
-	GoFiles []string
-	Imports []string
+	Dir        string
+	Name       string
+	GoFiles    []string
+	Imports    []string
 }
 
 // packages asks the Go toolchain for every package of the module, tests' imports left out.
@@ -71,74 +71,74 @@ func arrows() map[string][]string {
 		return all
 	}
 	return map[string][]string{
-		"internal/jsondoc": {},
-		"internal/manifest": {"internal/jsondoc", "internal/words"},
+		"internal/jsondoc":       {},
+		"internal/manifest":      {"internal/jsondoc", "internal/words"},
 		"internal/manifest/edit": {},
-		"internal/overlay": {"internal/manifest"},
-		"internal/window": {},
-		"internal/reason": {},
-		"internal/cleantext": {},
-		"internal/markup": {"internal/cleantext"},
-		"internal/words": {"internal/cleantext"},
-		"internal/backoff": {},
-		"internal/wake": {},
-		"internal/filelock": {},
-		"releases": {"internal/manifest"},
-		"flags": {"flags/jsonlogic", "internal/jsondoc"},
-		"flags/jsonlogic": {},
+		"internal/overlay":       {"internal/manifest"},
+		"internal/window":        {},
+		"internal/reason":        {},
+		"internal/cleantext":     {},
+		"internal/markup":        {"internal/cleantext"},
+		"internal/words":         {"internal/cleantext"},
+		"internal/backoff":       {},
+		"internal/wake":          {},
+		"internal/filelock":      {},
+		"releases":               {"internal/manifest"},
+		"flags":                  {"flags/jsonlogic", "internal/jsondoc"},
+		"flags/jsonlogic":        {},
 		"flags/repository": {"flags", "flags/jsonlogic", "internal/jsondoc", "internal/manifest",
 			"internal/window"},
 		"flags/announce": {"flags", "flags/repository", "internal/manifest", "internal/words"},
 		"releases/infrastructure/template": {"releases/infrastructure",
 			"internal/manifest"},
-		"flags/ofrep": {"flags"},
+		"flags/ofrep":    {"flags"},
 		"flags/provider": {"flags"},
 		"channels": {"releases", "cells/maintenance", "internal/manifest", "internal/manifest/edit", "internal/reason",
 			"internal/window"},
-		"cells/maintenance": {"releases", "internal/words"},
+		"cells/maintenance":        {"releases", "internal/words"},
 		"cells/maintenance/server": {"cells/maintenance"},
 		"cells/maintenance/client": {},
 		"cells": {"releases", "cells/maintenance", "internal/manifest", "flags", "internal/reason",
 			"internal/window"},
-		"engine/plan": with("engine/plan/kept"),
-		"engine/plan/kept": with(),
+		"engine/plan":          with("engine/plan/kept"),
+		"engine/plan/kept":     with(),
 		"engine/plan/deadline": with(),
-		"engine/view": with("engine/plan", "engine/plan/deadline"),
-		"engine/roster": with("engine/plan"),
-		"engine/console": with("engine/plan", "engine/view", "internal/markup"),
-		"engine/simulate": with("engine/plan"),
+		"engine/view":          with("engine/plan", "engine/plan/deadline"),
+		"engine/roster":        with("engine/plan"),
+		"engine/console":       with("engine/plan", "engine/view", "internal/markup"),
+		"engine/simulate":      with("engine/plan"),
 		"engine/edits": with("engine/plan", "engine/view", "engine/simulate",
 			"internal/manifest/edit"),
-		"engine/reach": {},
-		"engine": with("engine/plan", "engine/view", "engine/roster"),
+		"engine/reach":     {},
+		"engine":           with("engine/plan", "engine/view", "engine/roster"),
 		"internal/gitrepo": {"releases", "internal/cleantext"},
-		"engine/access": {"channels"},
+		"engine/access":    {"channels"},
 		"engine/announcer": shell(),
-		"engine/audit": with("engine/access"),
-		"engine/notices": with("engine/plan", "engine/view"),
-		"engine/notifier": shell("engine/notices", "engine/outbox", "engine/records"),
-		"engine/outbox": shell("engine/reach", "engine/notices"),
+		"engine/audit":     with("engine/access"),
+		"engine/notices":   with("engine/plan", "engine/view"),
+		"engine/notifier":  shell("engine/notices", "engine/outbox", "engine/records"),
+		"engine/outbox":    shell("engine/reach", "engine/notices"),
 		"engine/store": shell("engine/access", "engine/audit", "engine/records", "engine/store/rows",
 			"engine/store/tables"),
-		"engine/images": {"releases", "internal/backoff", "internal/filelock"},
+		"engine/images":  {"releases", "internal/backoff", "internal/filelock"},
 		"engine/records": {},
 		"engine/controlplane": append(below("api", "auth", "cellapi", "consoleapi", "imageapi", "limit", "metrics",
 			"peopleapi", "signin", "transport"), "engine/images"),
 		"engine/controlplane/consoleapi": append(below("api", "auth", "bulletin", "limit"), "engine/console"),
-		"engine/controlplane/imageapi": append(below("api", "auth", "limit"), "engine/images"),
-		"engine/controlplane/signin": below("api", "auth", "limit"),
-		"engine/controlplane/peopleapi": below("api", "auth", "bulletin", "limit", "metrics"),
-		"engine/controlplane/cellapi": below("api", "auth", "limit", "metrics", "transport"),
-		"engine/controlplane/transport": below("api", "metrics"),
-		"engine/controlplane/auth": below("api", "limit", "metrics"),
-		"engine/controlplane/metrics": below(),
-		"engine/controlplane/api": below(),
-		"engine/controlplane/bulletin": append(below(), "internal/markup"),
-		"engine/controlplane/limit": {},
-		"cells/process": {"internal/cleantext"},
-		"cells/agent/disk": {"internal/filelock"},
-		"cells/agent/clock": {"cells/agent/disk", "internal/wake"},
-		"cells/agent/content": {"releases", "cells", "cells/agent/disk"},
+		"engine/controlplane/imageapi":   append(below("api", "auth", "limit"), "engine/images"),
+		"engine/controlplane/signin":     below("api", "auth", "limit"),
+		"engine/controlplane/peopleapi":  below("api", "auth", "bulletin", "limit", "metrics"),
+		"engine/controlplane/cellapi":    below("api", "auth", "limit", "metrics", "transport"),
+		"engine/controlplane/transport":  below("api", "metrics"),
+		"engine/controlplane/auth":       below("api", "limit", "metrics"),
+		"engine/controlplane/metrics":    below(),
+		"engine/controlplane/api":        below(),
+		"engine/controlplane/bulletin":   append(below(), "internal/markup"),
+		"engine/controlplane/limit":      {},
+		"cells/process":                  {"internal/cleantext"},
+		"cells/agent/disk":               {"internal/filelock"},
+		"cells/agent/clock":              {"cells/agent/disk", "internal/wake"},
+		"cells/agent/content":            {"releases", "cells", "cells/agent/disk"},
 		"cells/agent/render": {"releases", "cells", "internal/cleantext", "internal/manifest", "internal/words",
 			"cells/process", "cells/agent/content", "cells/agent/disk"},
 		"cells/agent/plane": {"releases", "cells", "cells/identity", "cells/agent/clock", "cells/agent/content",
@@ -148,8 +148,8 @@ func arrows() map[string][]string {
 			"cells/agent/content", "cells/agent/disk",
 			"internal/backoff", "internal/wake", "internal/words"},
 		"cells/agent/imagerelay": {},
-		"cells/agent": with("cells/maintenance/server", "cells/process", "cells/identity", "flags/ofrep"),
-		"cells/directory": with("cells/process", "internal/filelock"),
+		"cells/agent":            with("cells/maintenance/server", "cells/process", "cells/identity", "flags/ofrep"),
+		"cells/directory":        with("cells/process", "internal/filelock"),
 		"cells/node": with("cells/kubernetes", "cells/agent/clock", "cells/agent/content", "cells/agent/disk",
 			"cells/agent/flagserver"),
 		"cells/kubernetes": with("cells/agent/disk", "releases/health"),
@@ -194,33 +194,33 @@ func nested(allowed map[string][]string, path string) []string {
 // homes says, of an import that begins so, which folders may have it. Every direct requirement of go.mod is named.
 func homes() map[string][]string {
 	return map[string][]string{
-		"cel.dev/": {"channels", "releases/health"},
-		"database/sql": {"engine/store"},
-		"github.com/coreos/go-oidc": {"engine/controlplane/signin"},
-		"github.com/danielgtaylor/huma": {"engine/controlplane"},
-		"github.com/docker/cli": {"engine/images"},
-		"github.com/emersion/go-smtp": {},                   // tests only
-		"github.com/fluxcd/cli-utils": {"cells/kubernetes"}, // kstatus alone
-		"github.com/fsnotify/fsnotify": {"internal/gitrepo"},
-		"github.com/go-git/": {"internal/gitrepo"},
-		"github.com/go-jose/": {}, // tests only
-		"github.com/google/go-cmp": {}, // tests only
+		"cel.dev/":                               {"channels", "releases/health"},
+		"database/sql":                           {"engine/store"},
+		"github.com/coreos/go-oidc":              {"engine/controlplane/signin"},
+		"github.com/danielgtaylor/huma":          {"engine/controlplane"},
+		"github.com/docker/cli":                  {"engine/images"},
+		"github.com/emersion/go-smtp":            {},                   // tests only
+		"github.com/fluxcd/cli-utils":            {"cells/kubernetes"}, // kstatus alone
+		"github.com/fsnotify/fsnotify":           {"internal/gitrepo"},
+		"github.com/go-git/":                     {"internal/gitrepo"},
+		"github.com/go-jose/":                    {}, // tests only
+		"github.com/google/go-cmp":               {}, // tests only
 		"github.com/google/go-containerregistry": {"engine/images"},
-		"github.com/hiddeco/sshsig": {"internal/gitrepo"},
-		"github.com/jackc/": {"engine/store/postgres"},
+		"github.com/hiddeco/sshsig":              {"internal/gitrepo"},
+		"github.com/jackc/":                      {"engine/store/postgres"},
 		"github.com/klauspost/compress": {"internal/gitrepo", "engine/controlplane/cellapi",
 			"cells/agent/plane"},
-		"github.com/open-feature/go-sdk": {"flags/provider"},
-		"github.com/pressly/goose": {"engine/store"},
-		"github.com/prometheus/": {"engine/controlplane", "engine/outbox", "engine/images"},
-		"github.com/robfig/cron": {"internal/window"},
+		"github.com/open-feature/go-sdk":  {"flags/provider"},
+		"github.com/pressly/goose":        {"engine/store"},
+		"github.com/prometheus/":          {"engine/controlplane", "engine/outbox", "engine/images"},
+		"github.com/robfig/cron":          {"internal/window"},
 		"github.com/rogpeppe/go-internal": {"internal/gitrepo", "cmd"}, // lines of a diff
 		"github.com/rs/zerolog": {"internal/gitrepo", "engine", "cells/agent", "cells/node", "cmd",
 			"flags/ofrep"},
 		"github.com/skeema/knownhosts": {"internal/gitrepo"},
-		"github.com/spf13/": {"cmd"},
-		"github.com/wneessen/go-mail": {"engine/outbox"},
-		"github.com/yuin/goldmark": {"engine/controlplane/bulletin"},
+		"github.com/spf13/":            {"cmd"},
+		"github.com/wneessen/go-mail":  {"engine/outbox"},
+		"github.com/yuin/goldmark":     {"engine/controlplane/bulletin"},
 		// all but the first only write it; engine/images reads the kustomizations of releases
 		// tags such as !Ref are CloudFormation's own: a template is no document of ours
 		"go.yaml.in/yaml": {"releases/infrastructure/template", "internal/manifest", "flags/announce", "engine/plan",
@@ -230,18 +230,18 @@ func homes() map[string][]string {
 		"golang.org/x/oauth2": {"engine/controlplane/signin"},
 		"golang.org/x/sync": {"releases", "cells", "flags/repository", "engine/store/rows", "engine/controlplane",
 			"cmd"},
-		"golang.org/x/sys": {"cells/agent/clock"},
-		"golang.org/x/term": {"cmd"},
-		"golang.org/x/text": {"releases", "cells/maintenance/server"}, // languages of texts
-		"golang.org/x/time": {"cells/agent/imagerelay"},
+		"golang.org/x/sys":   {"cells/agent/clock"},
+		"golang.org/x/term":  {"cmd"},
+		"golang.org/x/text":  {"releases", "cells/maintenance/server"}, // languages of texts
+		"golang.org/x/time":  {"cells/agent/imagerelay"},
 		"modernc.org/sqlite": {"engine/store"},
 		"net/http": {"internal/gitrepo", "engine", "cells/agent", "cells/kubernetes", "cells/maintenance", "cmd",
 			"flags/ofrep", "flags/provider", "fixtures/workspaces/product"},
-		"os/exec": {"internal/gitrepo", "cells", "cmd", "fixtures/workspaces/product"},
-		"pgregory.net/rapid": {}, // tests only
-		"k8s.io/": {"cells/kubernetes"},
+		"os/exec":                {"internal/gitrepo", "cells", "cmd", "fixtures/workspaces/product"},
+		"pgregory.net/rapid":     {}, // tests only
+		"k8s.io/":                {"cells/kubernetes"},
 		"sigs.k8s.io/kustomize/": {"cells/agent/render"},
-		"sigs.k8s.io/yaml": {"cells/kubernetes"},
+		"sigs.k8s.io/yaml":       {"cells/kubernetes"},
 	}
 }
 
@@ -271,7 +271,7 @@ func TestEveryLibraryHasAHome(t *testing.T) {
 	}
 	var mod struct {
 		Require []struct {
-			Path string
+			Path     string
 			Indirect bool
 		}
 	}

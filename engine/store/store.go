@@ -63,7 +63,7 @@ type Store struct {
 	history int
 	poll    time.Duration
 	now     func() time.Time
-	writeDB *sql.DB                   // always the same connection, never interrupted by a context: see dataVersionQuery
+	writeDB *sql.DB                   // always the same connection, which no context interrupts: see dataVersionQuery
 	readDB  *countingReader           // query_only
 	queue   *rows.Queue[*rows.Report] // nil until the files are open
 	lease   lease

@@ -24,18 +24,18 @@ import (
 // View holds what the engine last decided and observed, for everything that serves or shows it. Immutable; it must not
 // be copied.
 type View struct {
-	Desired *plan.Desired
-	Observed *plan.Observed
-	Plan plan.Plan
+	Desired      *plan.Desired
+	Observed     *plan.Observed
+	Plan         plan.Plan
 	PlanDuration time.Duration // how long Make took
-	Unread *Unread // nil: the release repository can be read
-	HostNotes []string // what people should know of the git host, though nothing stops for it
+	Unread       *Unread       // nil: the release repository can be read
+	HostNotes    []string      // what people should know of the git host, though nothing stops for it
 	// As last announced, which may be later than the plan; nil: there is no flags repository, or nothing of it is known
 	// yet.
 	Flags *Flags
 
-	indexOnce sync.Once
-	holds holds // set once by indexOnce
+	indexOnce   sync.Once
+	holds       holds    // set once by indexOnce
 	sealedHeads sync.Map // cells.Head → cells.Sealed; many cells share few heads
 }
 
@@ -65,35 +65,35 @@ func (v *View) Verdicts() []channels.Verdict { return append(v.unreadVerdicts(),
 // Key holds all that the answer to a cell depends on: equal keys have equal answers (R31). Keys are cheap to make and
 // to compare, so that answers can be reused from view to view. Revision stands for profile and values.
 type Key struct {
-	Head cells.Head // zero: the answer has no head
+	Head       cells.Head // zero: the answer has no head
 	Assignment AssignmentKey
-	Hold HoldKey
-	Rotate bool // the cell is asked to make a new key
-	Overdue int64 // number of the infrastructure update without which the cell is out of support; 0: it is not
-	Flags FlagsKey
+	Hold       HoldKey
+	Rotate     bool  // the cell is asked to make a new key
+	Overdue    int64 // number of the infrastructure update without which the cell is out of support; 0: it is not
+	Flags      FlagsKey
 
 	Maintenance maintenance.Policy // of the channel; zero: the defaults
-	Texts string // hash of the cell's own texts; empty: none
+	Texts       string             // hash of the cell's own texts; empty: none
 }
 
 // FlagsKey is the part of a Key about flags. It leaves out the height, so that a new height alone wakes no cell. Zero:
 // the cell gets no flags.
 type FlagsKey struct {
 	Bundle, Orders releases.Digest
-	Labels string // hash of the labels
+	Labels         string // hash of the labels
 }
 
 // AssignmentKey is the part of a Key about the assignment. Zero: there is none.
 type AssignmentKey struct {
 	Channel, Release, Profile, Revision, Retry string
-	Digest releases.Digest
-	Epoch, Sequence int64
-	Forward bool
+	Digest                                     releases.Digest
+	Epoch, Sequence                            int64
+	Forward                                    bool
 }
 
 // HoldKey is the part of a Key about the hold. It leaves out the hold's reason, whose words may change.
 type HoldKey struct {
-	Gate string
+	Gate  string
 	Until int64 // Unix minutes, rounded up; 0: unknown
 }
 
@@ -278,7 +278,7 @@ func isCurrent(a *cells.Assignment, cell *plan.Cell, head *plan.EffectiveHead) b
 // the plan's verdicts for each view, not one for each cell.
 type holds struct {
 	channels map[string]*channels.Verdict
-	cells map[string]*channels.Verdict
+	cells    map[string]*channels.Verdict
 }
 
 // blockingVerdict returns the first verdict that keeps a cell from its channel's head. Verdicts about the channel come

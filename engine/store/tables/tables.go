@@ -75,8 +75,8 @@ type Tables struct {
 
 // New returns the tables of a database; call CloseAudit at the end. The writer of reports must use the same served.
 func New(db Database, d Dialect, served *rows.Sequences) Tables {
-	return Tables{Observations{db}, Ledger{db, served}, Members{db}, Operators{db}, newAudit(db), Flags{db, d}, Outbox{db}, Facts{db},
-		Records{db}}
+	return Tables{Observations{db}, Ledger{db, served}, Members{db}, Operators{db}, newAudit(db), Flags{db, d},
+		Outbox{db}, Facts{db}, Records{db}}
 }
 
 // IsExpectedError reports whether an error is an ordinary answer of a working store.

@@ -152,7 +152,7 @@ func (a *App) PrintDone(done edits.Result) error {
 	done.Next = complete(a, done.Next)
 	encoded, err := a.PrintEncoded(done)
 	if err == nil && !encoded {
-		a.printSentences(done)
+		printSentences(a, done)
 	}
 	if err == nil && done.Short != "" {
 		return Blocked(fmt.Errorf("%s: %s", done.Summary, done.Short), "%s", done.Next)
@@ -160,7 +160,7 @@ func (a *App) PrintDone(done edits.Result) error {
 	return err
 }
 
-func (a *App) printSentences(done edits.Result) {
+func printSentences(a *App, done edits.Result) {
 	if done.Commit == "" {
 		a.Stdout.PrintLine("%s", done.Summary)
 		return

@@ -82,7 +82,7 @@ round, so that its tip is not among the first parents: git pull --rebase puts yo
 // findings is what validate says of a repository.
 type findings struct {
 	faults []releases.Fault
-	notes []string // on what sluice.yaml does not ask for
+	notes  []string // on what sluice.yaml does not ask for
 }
 
 func validateFlags(files fs.FS) findings {
