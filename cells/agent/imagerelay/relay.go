@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"path"
 	"strings"
 	"time"
 
@@ -86,12 +87,17 @@ func handler(o Options) http.Handler {
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")
 			writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "Images can only be pulled here.")
-		case r.URL.Path != "/v2" && !strings.HasPrefix(r.URL.Path, "/v2/"):
+		case !isRegistryPath(r.URL.Path):
 			writeError(w, http.StatusNotFound, "NAME_UNKNOWN", "Only a registry's paths, below /v2/, are here.")
 		default:
 			proxy.ServeHTTP(w, r)
 		}
 	})
+}
+
+// isRegistryPath reports whether a path is a registry's, also for a server that takes /v2/../ for /.
+func isRegistryPath(p string) bool {
+	return strings.TrimSuffix(p, "/") == path.Clean(p) && (p == "/v2" || strings.HasPrefix(p, "/v2/"))
 }
 
 // writeError answers as registries do. The words need no escaping.
