@@ -399,8 +399,9 @@ func TestRoutes(t *testing.T) {
 // outcomeOf requests a route and returns the outcome.
 func (h *securedSite) outcomeOf(t *testing.T, client *http.Client, v callerKind, r api.Route) string {
 	t.Helper()
-	path := strings.NewReplacer("{digest}", string(digestOf("1.0.1")), "{name}", "dodo", "{key}", "dodo", "{id}",
-		"dodo", "{$}", "").Replace(r.Path)
+	digest := string(digestOf("1.0.1"))
+	path := strings.NewReplacer("{path...}", "app/referrers/"+digest, "{digest}", digest, "{name}", "dodo",
+		"{key}", "dodo", "{id}", "dodo", "{$}", "").Replace(r.Path)
 	body := "{}"
 	if r.Method == http.MethodGet {
 		body = ""

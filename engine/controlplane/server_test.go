@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/images"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -104,7 +106,7 @@ func newSite(t testing.TB, so store.Options, change func(*controlplane.Options))
 		changed: make(chan struct{})}
 	o := controlplane.Options{
 		Views: s, Inbox: s, Repository: s, Journal: kept, Log: zerolog.New(s.log).Level(zerolog.DebugLevel),
-		CheckStore: kept.Ready,
+		CheckStore: kept.Ready, Images: noImages(t),
 		HookSecret: "secret", OnPush: func() { s.mu.Lock(); s.pushes++; s.mu.Unlock() },
 	}
 	if change != nil {
@@ -309,4 +311,23 @@ func TestOptionsAreChecked(t *testing.T) {
 			t.Errorf("%v does not name %s", err, name)
 		}
 	}
+}
+
+// noImages serves the images of no registry.
+func noImages(t testing.TB) *images.Service {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config.json")
+	if err := os.WriteFile(file, []byte(`{"auths": {}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	registries, err := images.OpenRegistries(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, err := images.New(images.Options{Dir: t.TempDir(), Registries: registries,
+		Files: func(releases.Digest) (fs.FS, string, error) { return nil, "", fs.ErrNotExist }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return service
 }

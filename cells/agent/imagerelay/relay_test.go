@@ -121,7 +121,9 @@ func TestOnlyPullsArePassedOn(t *testing.T) {
 // away fails every request.
 type away struct{}
 
-func (away) RoundTrip(*http.Request) (*http.Response, error) { return nil, errors.New("no route to host") }
+func (away) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, errors.New("no route to host")
+}
 
 func TestControlPlaneIsAway(t *testing.T) {
 	t.Parallel()
