@@ -71,6 +71,10 @@ bench-fleet: ## The same for ten thousand cells: server, load and bare baselines
 bench-strangers: ## Reports of known cells while strangers flood the cells' listener, beside the same at rest.
 	$(GO) run ./test/fleet -only strangers
 
+.PHONY: bench-images
+bench-images: ## Pulls of images through the control plane, beside a bare server and Debian's registry.
+	$(GO) run ./test/fleet -only images
+
 .PHONY: bench-kube
 bench-kube: cluster ## The Kubernetes target on a real API server, beside kubectl apply in the same run.
 	$(GO) run ./test/clusterbench

@@ -62,6 +62,7 @@ func bareCommands() (commands, error) {
 	return commands{
 		"listen":    commandOf(func(struct{}) (any, error) { return b.listen() }),
 		"broadcast": commandOf(b.broadcast),
+		"serveFile": commandOf(b.serveFile),
 	}, nil
 }
 

@@ -86,7 +86,7 @@ const keySeed = 2026
 
 func runBench(ctx context.Context) error {
 	only := flag.String("only", "",
-		"run the groups whose name contains this: disk, store, polls, reports, fanout, push, flags, reconnect, cost; strangers, which runs only if it is named")
+		"run the groups whose name contains this: disk, store, polls, reports, fanout, push, flags, reconnect, cost; strangers and images, which run only if they are named")
 	quick := flag.Bool("quick", false, "a small run: 2,000 cells, few rounds. What it says of ten thousand is nothing")
 	profile := flag.String("profile", "", "write CPU profiles of the server to this folder, one a group")
 	flag.Parse()
@@ -133,9 +133,9 @@ func (b *bench) run(ctx context.Context, only string) (err error) {
 		{"disk", b.measureDisk}, {"store", b.measureStores}, {"polls", b.measurePolls}, {"reports", b.measureReports},
 		{"fanout", b.measureFanout},
 		{"push", b.measurePush}, {"flags", b.measureFlags}, {"reconnect", b.measureReconnect}, {"cost", b.measureCost},
-		{strangersGroup, b.measureStrangers},
+		{strangersGroup, b.measureStrangers}, {imagesGroup, b.measureImages},
 	} {
-		if g.name == strangersGroup && only != g.name {
+		if (g.name == strangersGroup || g.name == imagesGroup) && only != g.name {
 			continue
 		}
 		if !strings.Contains(g.name, only) {

@@ -24,12 +24,13 @@ import (
 
 // server is a process that runs sluice serve. One goroutine uses it.
 type server struct {
-	binary    string
-	repo      string
-	data      string
-	database  string // URL; empty: SQLite in data
-	flagsRepo string // empty: none
-	socket    string // path of a socket for people with all rights; empty: none
+	binary     string
+	repo       string
+	data       string
+	database   string // URL; empty: SQLite in data
+	flagsRepo  string // empty: none
+	registries string // file; empty: no images are served
+	socket     string // path of a socket for people with all rights; empty: none
 
 	address     string // of the listener for people
 	cellAddress string // of the listener for cells; the same after a restart
@@ -59,6 +60,9 @@ func (s *server) launch(ctx context.Context) error {
 		"error"}
 	if s.flagsRepo != "" {
 		args = append(args, "--flags-repo", s.flagsRepo)
+	}
+	if s.registries != "" {
+		args = append(args, "--registries", s.registries, "--images-warm-within", "0")
 	}
 	if s.socket != "" {
 		args = append(args, "--listen", "unix://"+s.socket)
