@@ -199,7 +199,7 @@ channels/c/channel.yaml:3: channels come after each other in a circle: c after b
 			`channels/a/channel.yaml:3: there is no channel "stagin"`},
 		{"after an invalid channel", repositoryFS("channels/a/channel.yaml", header+"x: y\n", "channels/b/channel.yaml",
 			after("a")), "b good",
-			`channels/a/channel.yaml:3: unknown field "x"; there are: apiVersion, kind, description, after, promote, advance, settleWithin, prereleases, floor, people, gates, freezes, rollout, onFailure`},
+			`channels/a/channel.yaml:3: unknown field "x"; there are: apiVersion, kind, description, after, promote, advance, settleWithin, prereleases, floor, people, gates, freezes, rollout, maintenance, onFailure`},
 		{"no policy", repositoryFS("channels/a/head.yaml", "release: 1.0.0\n"), "good",
 			"channels/a/channel.yaml: is missing: a channel needs a policy"},
 		{"a folder that can't be a channel", repositoryFS("channels/A_b/channel.yaml", header), "good",

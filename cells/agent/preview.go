@@ -26,13 +26,15 @@ type previewer struct {
 
 func newPreviewer(cache *content.Cache) *previewer { return &previewer{cache: cache, wake: wake.New()} }
 
-// undecided returns the release that waits for the owner's word, as far as o says; empty: none does.
+// undecided returns the release that waits for the owner's approval, as far as o says; empty: none does. What waits for
+// another reason is not fetched.
 func undecided(o Offer, owner *cells.Owner) releases.Digest {
 	var d releases.Digest
 	switch {
+	case owner == nil || !owner.Approval:
 	case o.Assignment != nil && o.Waits != "":
 		d = o.Assignment.Digest
-	case o.Head != nil && owner != nil && owner.Approval:
+	case o.Head != nil:
 		d = o.Head.Digest
 	}
 	if o.Running != nil && o.Running.Digest == d {
