@@ -21,12 +21,14 @@ var commitNothing = []string{
 	"release list", "release show", "render", "validate", "rollout status", // read only
 	"status", "plan", "simulate", "why", "wait", "log", "events", "diff", "cell list", "cell show", "flag list",
 	"flag show", "flag eval", "flag lint", "flag stale", "announce list", "announce show", "token list",
-	"session list", "infra show", "infra status",
+	"session list", "infra show", "infra status", "infra validate", "audit list", "audit export", "audit verify",
+	"notices list", "notices test", // the last one sends
 	"engine-key show", "version",
 	"cell rotate", "token add", "token remove", "session end", "login", "logout", // change the store alone
 	"cell owner", "cell pause", "cell unpause", "cell pin", "cell unpin", "cell window list", "cell window add",
 	"cell window remove", "cell approval require", "cell approval off", "cell approve", "cell feature hold",
-	"cell feature release", "cell clock show", "cell clock reset", "cell flags", // the owner's, on the cell's machine
+	"cell feature release", "cell clock show", "cell clock reset", "cell flags", "cell maintenance show",
+	"cell maintenance begin", "cell maintenance end", // the owner's, on the cell's machine
 	"serve", "tick", "agent manifest", "backup", "restore", "standby-key move", "standby-key replace",
 	"standby-key promote", "demo", "supervise", "node", // programs: sluice plan shows what the engine would do
 }
