@@ -87,22 +87,23 @@ const (
 
 // Report is a cell's current state. Reports are not numbered, and only they drive soak and budgets (R35).
 type Report struct {
-	Cell           string       `json:"cell"`
-	Boot           string       `json:"boot"`            // random for each start of the agent (R27)
-	Sent           time.Time    `json:"sent"`            // by the cell's clock: shown as skew, never trusted for soak
-	Agent          string       `json:"agent,omitempty"` // version of the agent
-	State          State        `json:"state"`
-	Running        *Assignment  `json:"running,omitempty"`      // last good, or target of a rollback if Applying is nil
-	Applying       *Assignment  `json:"applying,omitempty"`     // begun, without a result so far
-	Acknowledged   *Assignment  `json:"acknowledged,omitempty"` // newest accepted assignment, before it begins (R14)
-	Message        string       `json:"message,omitempty"`
-	Unhealthy      *Unhealthy   `json:"unhealthy,omitempty"` // which objects do not work; nil: all do, or it is not known
-	Failures       []Failure    `json:"failures,omitempty"`  // remembered failures, at most MaxFailures, newest last
-	Infrastructure int          `json:"infrastructure,omitempty"`
-	Owner          *Owner       `json:"owner,omitempty"`     // decisions of the cell's owner; nil: none
-	Flags          *FlagsReport `json:"flags,omitempty"`     // nil: the cell received no flags
-	Confirmed      int64        `json:"confirmed,omitempty"` // newest event known to be acknowledged (R27)
-	Events         []Event      `json:"events,omitempty"`    // history, in order; acknowledged by number
+	Cell         string       `json:"cell"`
+	Boot         string       `json:"boot"`            // random for each start of the agent (R27)
+	Sent         time.Time    `json:"sent"`            // by the cell's clock: shown as skew, never trusted for soak
+	Agent        string       `json:"agent,omitempty"` // version of the agent
+	State        State        `json:"state"`
+	Running      *Assignment  `json:"running,omitempty"`      // last good, or target of a rollback if Applying is nil
+	Applying     *Assignment  `json:"applying,omitempty"`     // begun, without a result so far
+	Acknowledged *Assignment  `json:"acknowledged,omitempty"` // newest accepted assignment, before it begins (R14)
+	Message      string       `json:"message,omitempty"`
+	Unhealthy    *Unhealthy   `json:"unhealthy,omitempty"` // which objects do not work; nil: all do, or it is not known
+	Failures     []Failure    `json:"failures,omitempty"`  // remembered failures, at most MaxFailures, newest last
+	Owner        *Owner       `json:"owner,omitempty"`     // decisions of the cell's owner; nil: none
+	Flags        *FlagsReport `json:"flags,omitempty"`     // nil: the cell received no flags
+	Confirmed    int64        `json:"confirmed,omitempty"` // newest event known to be acknowledged (R27)
+	Events       []Event      `json:"events,omitempty"`    // history, in order; acknowledged by number
+
+	Infrastructure ActualInfrastructure `json:"infrastructure,omitzero"`
 }
 
 // Owner holds the decisions that the cell's owner made on the cell's machine. The vendor sees them and can't override

@@ -37,8 +37,6 @@ func (r *Report) Validate() error {
 		return fmt.Errorf("report of %s: there is no state %.80q", r.Cell, r.State)
 	case len(r.Message) > MaxMessage || !utf8.ValidString(r.Message):
 		return fmt.Errorf("report of %s: message must be UTF-8 of at most %d bytes", r.Cell, MaxMessage)
-	case r.Infrastructure < 0:
-		return fmt.Errorf("report of %s: infrastructure is %d, below 0", r.Cell, r.Infrastructure)
 	case len(r.Failures) > MaxFailures:
 		return fmt.Errorf("report of %s: more than %d failures", r.Cell, MaxFailures)
 	case len(r.Events) > MaxEvents:
@@ -68,6 +66,9 @@ func (r *Report) Validate() error {
 	}
 	if err := r.Flags.validate(); err != nil {
 		return fmt.Errorf("report of %s: flags: %w", r.Cell, err)
+	}
+	if err := r.Infrastructure.validate(); err != nil {
+		return fmt.Errorf("report of %s: infrastructure: %w", r.Cell, err)
 	}
 	if err := r.Owner.Validate(); err != nil {
 		return fmt.Errorf("report of %s: %w", r.Cell, err)

@@ -42,7 +42,7 @@ func TestReportCheck(t *testing.T) {
 		`no state "fine"`:               func(r *cells.Report) { r.State = "fine" },
 		"message must be UTF-8":         func(r *cells.Report) { r.Message = strings.Repeat("m", cells.MaxMessage+1) },
 		"message must be":               func(r *cells.Report) { r.Message = "\xff" },
-		"below 0":                       func(r *cells.Report) { r.Infrastructure = -1 },
+		"below 0":                       func(r *cells.Report) { r.Infrastructure.Number = -1 },
 		"more than 16 failures":         func(r *cells.Report) { r.Failures = make([]cells.Failure, 17) },
 		"more than 256 events":          func(r *cells.Report) { r.Events = make([]cells.Event, 257) },
 		"must not be negative":          func(r *cells.Report) { r.Running.Epoch = -1 },

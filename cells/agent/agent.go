@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/imagerelay"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/render"
+	"github.com/sluice-cd/sluice/cells/infrastructure"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/wake"
 )
@@ -102,6 +103,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	others.Go(func() { l.flags.RefoldOnTime(ctx) })
 	others.Go(func() { l.preview.run(ctx) })
 	others.Go(func() { a.followRename(ctx, cancel) })
+	if l.infrastructure != nil {
+		others.Go(func() { l.infrastructure.Run(ctx) })
+	}
 	if a.options.Nodes != nil {
 		others.Go(func() { l.flags.KeepSharing(ctx) })
 	}
@@ -252,7 +256,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 		l.targetChanges = w.Changed()
 	}
 	l.reporter = plane.NewReporter(a.client, outbox, plane.ReporterOptions{
-		Version: a.options.Version, Infrastructure: a.options.Infrastructure, Every: a.options.ReportEvery,
+		Version: a.options.Version, Infrastructure: l.openInfrastructure(), Every: a.options.ReportEvery,
 	})
 	l.flags = flagserver.New(flagserver.Options{
 		StateDir: dir, Source: a.client, Clock: a.clock,
@@ -262,6 +266,24 @@ func (a *Agent) openState() (_ *loop, err error) {
 	// Clones are found by their boot ids.
 	a.options.Log.Info().Str("boot", l.reporter.Boot()).Str("state", dir).Msg("the agent started")
 	return l, nil
+}
+
+// openInfrastructure prepares to follow the actual infrastructure, if something reads it, and returns what is known.
+func (l *loop) openInfrastructure() (actual func() infrastructure.State) {
+	o := &l.agent.options
+	if o.InfrastructureReader == nil {
+		return func() infrastructure.State { return infrastructure.State{Number: o.Infrastructure} }
+	}
+	l.infrastructure = infrastructure.NewFollower(o.InfrastructureReader, o.InfrastructureEvery,
+		func(is infrastructure.State) {
+			if is.Fault != "" {
+				o.Log.Warn().Str("fault", is.Fault).Msg("the cell's infrastructure can't be read; the agent tries again")
+			} else {
+				o.Log.Info().Stringer("infrastructure", &is).Msg("the cell's infrastructure was read")
+			}
+			l.reporter.Notify()
+		})
+	return l.infrastructure.Last
 }
 
 // warnOfDamage says which file of the state folder was damaged and put aside; empty: none.

@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/render"
+	"github.com/sluice-cd/sluice/cells/infrastructure"
 	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/cells/maintenance/server"
 	"github.com/sluice-cd/sluice/internal/backoff"
@@ -35,7 +36,10 @@ type loop struct {
 	toldBefore   bool    // the product may have been told something by an earlier process
 	releaseCache *content.Cache
 	preview      *previewer
-	renderer     *render.Renderer
+	// Follows the actual infrastructure; nil: its number is fixed.
+	infrastructure *infrastructure.Follower
+
+	renderer *render.Renderer
 
 	desired      chan *cells.Desired // from plane: the desired state
 	ownerChanges chan struct{}       // from watchOwnerFile: see followOwner

@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/cells/infrastructure"
 )
 
 // Options say which cell this is, and what the agent works with. Fields without a default are required.
@@ -26,7 +27,7 @@ type Options struct {
 	Target   cells.Target    // used by one call at a time
 
 	Values         map[string]any    // of parameters that the cell owns; nil: none
-	Infrastructure int               // number of the cell's infrastructure template; 0: none
+	Infrastructure int               // number of the cell's infrastructure update, if nothing reads it; 0: none
 	Version        string            // of the agent, as reported
 	FlagsListen    string            // address for flags: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH; empty: none
 	FlagsOrigins   []string          // origins of web pages that may ask for flags: https://HOST; none: no page may
@@ -43,7 +44,11 @@ type Options struct {
 	HealthInterval time.Duration // between health checks while health holds; default 10s
 	HealthyFor     time.Duration // health must hold so long before rollback ends; default 10s; negative: not at all
 	HealInterval   time.Duration // between checks for drift; default 30s
-	MaxContent     int64         // bytes of a release, on the wire and unpacked; default 64 MiB
+
+	InfrastructureReader infrastructure.Reader // of the actual infrastructure; nil: the number is fixed
+	InfrastructureEvery  time.Duration         // between its reads; default 5s
+
+	MaxContent int64 // bytes of a release, on the wire and unpacked; default 64 MiB
 
 	// Tests replace the machine's clocks and the network.
 	machine   clock.Machine
@@ -82,6 +87,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.HealthInterval = cmp.Or(o.HealthInterval, 10*time.Second)
 	o.HealthyFor = max(0, cmp.Or(o.HealthyFor, 10*time.Second))
 	o.HealInterval = cmp.Or(o.HealInterval, 30*time.Second)
+	o.InfrastructureEvery = cmp.Or(o.InfrastructureEvery, 5*time.Second)
 	o.MaxContent = cmp.Or(o.MaxContent, 64<<20)
 	return o, errors.Join(faults...)
 }

@@ -93,6 +93,9 @@ func cellFacts(m *Model, c *view.CellStatus, s *plan.CellState) markup.HTML {
 		pairs = append(pairs, [2]markup.HTML{"Last report", instant(c.LastReport.Truncate(asOfStep))},
 			[2]markup.HTML{"Soaked", soaked(s.Soaked)},
 			[2]markup.HTML{"Infrastructure", markup.Text(fmt.Sprint(s.Infrastructure))})
+		if s.Actual.NeedsLook() {
+			pairs = append(pairs, [2]markup.HTML{"Actual infrastructure", text(words.OneLine(s.Actual.String()))})
+		}
 		if skew := s.Skew.Truncate(time.Second); skew.Abs() >= 2*time.Second {
 			pairs = append(pairs, [2]markup.HTML{"Its clock", markup.Text(skew.String() + " from ours")})
 		}

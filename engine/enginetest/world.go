@@ -210,7 +210,7 @@ func (w *World) Report(name string, state cells.State) {
 	prev := w.Obs.Cells[name]
 	r := cells.Report{Cell: name, Boot: "b", Sent: w.Now, State: state, Running: prev.Last()}
 	if prev != nil {
-		r.Infrastructure = prev.Infrastructure
+		r.Infrastructure.Number = prev.Infrastructure
 	}
 	w.Obs.Cells[name] = w.Receive(prev, r)
 }

@@ -125,9 +125,22 @@ func (d *Desired) Standing(cell *Cell, s *CellState, now time.Time) deadline.Sta
 	}
 	var actual deadline.Actual
 	if s != nil {
-		actual.Number = s.Infrastructure
+		actual.Number, actual.Phase = s.Infrastructure, phaseOf(s.Actual)
 	}
 	return deadline.Judge(d.Infrastructure, record, actual, d.Pipeline.Infrastructure.Hotfixes, now)
+}
+
+// phaseOf returns what a cell's infrastructure is doing. What drifted is not what the update's templates say, as if the
+// update had failed.
+func phaseOf(i *cells.ActualInfrastructure) deadline.Phase {
+	switch {
+	case i == nil:
+	case i.Status == cells.InfrastructureApplying:
+		return deadline.PhaseApply
+	case i.Status == cells.InfrastructureFailed, i.Status == cells.InfrastructureDrifted, len(i.Drift) > 0:
+		return deadline.PhaseFailed
+	}
+	return deadline.Settled
 }
 
 // Source says where a release's bytes are: in releases/Version at Commit.

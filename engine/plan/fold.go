@@ -40,12 +40,13 @@ func (k ReportArrival) Fold(prev *CellState, r cells.Report, staleAfter time.Dur
 	}
 	s := &CellState{
 		Name: r.Cell, State: r.State, Message: r.Message, Unhealthy: r.Unhealthy, LastReport: k.At,
-		Infrastructure: r.Infrastructure, Running: r.Running, Applying: r.Applying,
-		Owner: r.Owner, Flags: r.Flags, Version: 1, watched: true, receivedAt: k.Local,
+		Running: r.Running, Applying: r.Applying, Owner: r.Owner, Flags: r.Flags, Version: 1, watched: true,
+		receivedAt: k.Local,
 	}
 	if !r.Sent.IsZero() {
 		s.Skew = r.Sent.Sub(k.At.Round(0))
 	}
+	s.foldInfrastructure(prev, r.Infrastructure)
 	if a := r.Running; a != nil {
 		s.Channel, s.Epoch, s.Sequence, s.Release, s.Digest = a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest
 	}
@@ -67,6 +68,23 @@ func (k ReportArrival) Fold(prev *CellState, r cells.Report, staleAfter time.Dur
 	s.foldReached()
 	s.foldFailures(prev, r.Failures)
 	return s, restore, events
+}
+
+// foldInfrastructure sets which update counts as executed, and what the cell says of its infrastructure. s has the
+// cell's skew.
+func (s *CellState) foldInfrastructure(prev *CellState, actual cells.ActualInfrastructure) {
+	before := 0
+	if prev != nil {
+		before = prev.Infrastructure
+	}
+	s.Infrastructure = actual.Counted(before)
+	if actual.Source == "" {
+		return
+	}
+	if !actual.At.IsZero() {
+		actual.At = actual.At.Add(-s.Skew).Truncate(time.Second)
+	}
+	s.Actual = &actual
 }
 
 // clockTolerance is how far two replicas' estimates of the store's clock may differ.
@@ -248,6 +266,7 @@ const maxLeft = 4
 func StatesDiffer(a, b *CellState) bool {
 	return a == nil || a.State != b.State || a.Digest != b.Digest || a.Sequence != b.Sequence || a.Epoch != b.Epoch ||
 		a.Taken != b.Taken || a.Clone != b.Clone || a.Infrastructure != b.Infrastructure ||
+		a.Actual.Differs(b.Actual) ||
 		(a.Applying == nil) != (b.Applying == nil) || revisionChanged(a.Running, b.Running) ||
 		newestFailureDiffers(a.Failures, b.Failures) || !reflect.DeepEqual(a.Owner, b.Owner)
 }

@@ -60,11 +60,13 @@ type CellState struct {
 	Soaked         time.Duration
 	LastReport     time.Time     // by receipt
 	Skew           time.Duration // the cell's clock minus ours
-	Infrastructure int
-	Running        *cells.Assignment // as reported; nil: nothing
-	Applying       *cells.Assignment
-	Granted        *cells.Assignment // newest grant; nil: none is known
-	GrantedAt      time.Time
+	Infrastructure int           // number of the newest update that counts as executed (R62)
+	// What the cell read of its infrastructure, At by our clock; nil: it reported a bare number
+	Actual    *cells.ActualInfrastructure `json:",omitempty"`
+	Running   *cells.Assignment           // as reported; nil: nothing
+	Applying  *cells.Assignment
+	Granted   *cells.Assignment // newest grant; nil: none is known
+	GrantedAt time.Time
 	// Releases granted in channels that the cell has left, newest last, at most maxLeft: the cell may have to go back
 	// to one.
 	Left []releases.Digest

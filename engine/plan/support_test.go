@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/plan/deadline"
 	"github.com/sluice-cd/sluice/internal/reason"
 )
@@ -122,6 +124,66 @@ func TestR62RequirementAndDeadline(t *testing.T) {
 	}
 	if slices.Sort(gates); !slices.Equal(gates, []string{"requires", "support"}) {
 		t.Errorf("verdicts of %v, want both", gates)
+	}
+}
+
+// R62: the actual infrastructure is what the ladder goes by: while an update is executed, after it was rolled back and
+// with drift it does not count, and the deadline goes on; once executed it is not taken back by drift or a failed read.
+func TestR62ActualInfrastructure(t *testing.T) {
+	w := One(t, "", infrastructureUpdate(7, "")).ReportInstalled()
+	w.Settle()
+	has(w, "s2", 7)
+	notified(w, "s1", 7, w.Now)
+	w.Now = w.Now.Add(14 * 24 * time.Hour)
+	w.Commit("bob", "cut", Release("1.1.0", "requires: {infrastructure: 7}\n"))
+	w.Settle()
+	const file = cells.SourceFile
+	for _, c := range []struct {
+		what string
+		is   cells.ActualInfrastructure
+		want deadline.State
+		held bool // by the requirement, and out of support
+	}{
+		{"a claim of an older agent", cells.ActualInfrastructure{Number: 6}, deadline.Overdue, true},
+		{"just started", cells.ActualInfrastructure{Source: file, Fault: "not yet"}, deadline.Overdue, true},
+		{"begun", cells.ActualInfrastructure{Number: 6, Source: file, Status: cells.InfrastructureApplying},
+			deadline.Applying, true},
+		{"nearly there", cells.ActualInfrastructure{Number: 7, Source: file, Status: cells.InfrastructureApplying},
+			deadline.Applying, true},
+		{"rolled back", cells.ActualInfrastructure{Number: 7, Source: file, Status: cells.InfrastructureFailed},
+			deadline.Failed, true},
+		{"drifted at first sight", cells.ActualInfrastructure{Number: 7, Source: file,
+			Status: cells.InfrastructureApplied, Drift: []string{"NodeGroup"}}, deadline.Failed, true},
+		{"applied", cells.ActualInfrastructure{Number: 7, Source: file, Status: cells.InfrastructureApplied},
+			deadline.Current, false},
+		{"drifted later", cells.ActualInfrastructure{Number: 7, Source: file, Status: cells.InfrastructureDrifted},
+			deadline.Failed, false},
+		{"restarted, and unreadable", cells.ActualInfrastructure{Source: file, Fault: "denied"}, deadline.Current, false},
+		{"unreadable", cells.ActualInfrastructure{Number: 7, Source: file, Status: cells.InfrastructureApplied,
+			Fault: "denied"}, deadline.Current, false},
+		{"lower than before", cells.ActualInfrastructure{Number: 6, Source: file, Status: cells.InfrastructureApplied},
+			deadline.Overdue, true},
+	} {
+		w.Now = w.Now.Add(10 * time.Second)
+		prev := w.Obs.Cells["s1"]
+		c.is.At = w.Now.Add(-time.Hour) // the cell's clock is an hour slow
+		next := w.Receive(prev, cells.Report{Cell: "s1", Boot: "b", Sent: w.Now.Add(-time.Hour),
+			State: cells.StateHealthy, Running: prev.Running, Infrastructure: c.is})
+		w.Obs.Cells["s1"] = next
+		is := w.Desired().Standing(w.Desired().Cells["s1"], next, w.Now)
+		if is.State != c.want || is.OutOfSupport != c.held || !plan.StatesDiffer(prev, next) {
+			t.Errorf("%s: %+v, news: %t; want %s, out of support: %t", c.what, is, plan.StatesDiffer(prev, next), c.want,
+				c.held)
+		}
+		if next.Actual != nil && !next.Actual.At.Equal(w.Now) {
+			t.Errorf("%s: read at %s, and it was %s", c.what, next.Actual.At, w.Now)
+		}
+		held := slices.ContainsFunc(w.Plan().Blocked, func(v channels.Verdict) bool {
+			return v.Cell == "s1" && v.Gate == "requires"
+		})
+		if held != c.held {
+			t.Errorf("%s: held by what the release requires: %t", c.what, held)
+		}
 	}
 }
 

@@ -95,7 +95,7 @@ type CellStatus struct {
 	Blocked      []channels.Verdict `json:"blocked,omitempty" doc:"what keeps it from its channel's head, other than what keeps all cells"`
 
 	Unhealthy      *cells.Unhealthy    `json:"unhealthy,omitempty" doc:"the objects that do not work, if it is the answer about one cell"`
-	Infrastructure *CellInfrastructure `json:"infrastructure,omitempty" doc:"where it stands with infrastructure updates; none: the repository has none"`
+	Infrastructure *CellInfrastructure `json:"infrastructure,omitempty" doc:"where it stands with infrastructure updates; none: the repository has none, and its agent reads nothing of it"`
 }
 
 // LastFailure is the newest failure that is remembered of a cell.
@@ -109,7 +109,8 @@ type LastFailure struct {
 // CellInfrastructure is where a cell stands with infrastructure updates, and who hears of them.
 type CellInfrastructure struct {
 	deadline.Standing
-	Contacts []cells.Contact `json:"contacts,omitempty"`
+	Actual   *cells.ActualInfrastructure `json:"actual,omitempty" doc:"what its agent read of its infrastructure; none: it only reported a number"`
+	Contacts []cells.Contact             `json:"contacts,omitempty"`
 }
 
 // MaxUpdates is how many infrastructure updates a Status has.
@@ -207,9 +208,7 @@ func cellStatus(v *View, name string, blocked []channels.Verdict) CellStatus {
 	s := CellStatus{Name: name, Channel: cell.Channel, Profile: cell.Profile, State: StateUnknown, Blocked: blocked}
 	s.Condition = conditionOf(v, cell, v.Desired.Channels[cell.Channel], blocked)
 	state := v.Observed.Cells[name]
-	if len(v.Desired.Infrastructure) > 0 {
-		s.Infrastructure = &CellInfrastructure{v.Desired.Standing(cell, state, v.Plan.Now), cell.Contacts}
-	}
+	s.Infrastructure = cellInfrastructure(v, cell, state)
 	if state == nil {
 		return s
 	}
@@ -228,6 +227,20 @@ func cellStatus(v *View, name string, blocked []channels.Verdict) CellStatus {
 		s.LastFailure = &LastFailure{Release: f.Assignment.Release, Cause: f.Cause, Reason: f.Reason, At: f.Seen}
 	}
 	return s
+}
+
+// cellInfrastructure returns where a cell stands; nil: there is no update, and its agent reads nothing. state may be
+// nil.
+func cellInfrastructure(v *View, cell *plan.Cell, state *plan.CellState) *CellInfrastructure {
+	is := CellInfrastructure{Contacts: cell.Contacts}
+	if state != nil {
+		is.Actual = state.Actual
+	}
+	if len(v.Desired.Infrastructure) == 0 && is.Actual == nil {
+		return nil
+	}
+	is.Standing = v.Desired.Standing(cell, state, v.Plan.Now)
+	return &is
 }
 
 // CellOf returns the state of a cell, which the view must have, with the objects that do not work.

@@ -72,6 +72,9 @@ func (v *View) whyCell(cell *plan.Cell) (lines []string, about []channels.Verdic
 	lines = append(lines, v.keyLines(cell.Name)...)
 	lines = append(lines, v.silenceLines(cell.Name, s)...)
 	lines = append(lines, v.infrastructureLines(cell, s)...)
+	if s != nil && s.Actual.NeedsLook() {
+		lines = append(lines, "its infrastructure: "+words.OneLine(s.Actual.String()))
+	}
 	c := v.Desired.Channels[cell.Channel]
 	if c == nil {
 		return append(lines, fmt.Sprintf("there is no channel %q: see sluice validate", cell.Channel)), nil

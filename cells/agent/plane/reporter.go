@@ -24,10 +24,10 @@ const (
 	maxFirstReportDelay = 5 * time.Second
 )
 
-// ReporterOptions are the constant parts of reports, and how often one is sent.
+// ReporterOptions are the parts of reports that the loop does not publish, and how often one is sent.
 type ReporterOptions struct {
-	Version        string // of the agent
-	Infrastructure int    // number of the cell's infrastructure template; 0: none
+	Version        string                            // of the agent
+	Infrastructure func() cells.ActualInfrastructure // what is known of it now
 	Every          time.Duration
 }
 
@@ -199,7 +199,7 @@ func (r *Reporter) shrinkBatch(err error, events int) bool {
 // history as there is room for.
 func (r *Reporter) composeReport(report cells.Report, flags *cells.FlagsReport) (body []byte, events int, err error) {
 	report.Cell, report.Boot, report.Agent, report.Infrastructure, report.Sent = r.client.cell, r.client.boot,
-		r.options.Version, r.options.Infrastructure, time.Now()
+		r.options.Version, r.options.Infrastructure(), time.Now()
 	report.Flags, report.Confirmed = flags, r.outbox.lastAcknowledged()
 	for {
 		body, err = json.Marshal(report)

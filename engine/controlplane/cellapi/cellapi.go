@@ -92,7 +92,7 @@ func (a *API) Routes(d api.Docs) []api.Route {
 				Summary: "A cell's current state and its history since the last report",
 				Description: "At most 64 KiB. The response comes after the report is durable: an acknowledged report " +
 					"survives a crash.",
-				RequestBody: d.JSONBody(cells.Report{}),
+				RequestBody: describeReport(d),
 				Responses:   map[string]*huma.Response{"200": d.JSONResponse("The report is stored", cells.Receipt{})},
 				Errors:      []int{400, 404, 413, 415, 429, 500, 503, 507},
 			}},

@@ -79,6 +79,15 @@ func (h *reportHandlers) allowReport(w http.ResponseWriter, cell string) bool {
 	return e == nil || h.throttle.allow(w, &e.reportBucket, h.throttle.limits.Reports, h.throttle.now(), "reports")
 }
 
+// describeReport describes the body. The infrastructure may be a bare number.
+func describeReport(d api.Docs) *huma.RequestBody {
+	body := d.JSONBody(cells.Report{})
+	d.Schemas.SchemaFromRef(d.Schema(cells.Report{}).Ref).Properties["infrastructure"] = &huma.Schema{
+		OneOf: []*huma.Schema{{Type: huma.TypeInteger}, d.Schema(cells.ActualInfrastructure{})},
+	}
+	return body
+}
+
 // parseReport refuses unknown fields, which may change the meaning of a report.
 func parseReport(body []byte) (report cells.Report, fault *huma.ErrorDetail) {
 	d := json.NewDecoder(bytes.NewReader(body))

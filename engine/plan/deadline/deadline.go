@@ -23,7 +23,7 @@ const (
 	DueSoon    State = "due-soon"   // a deadline is SoonBefore away or less
 	Overdue    State = "overdue"    // a deadline has passed
 	Applying   State = "applying"   // the customer executes an update; a deadline goes on
-	Failed     State = "failed"     // the last execution failed; a deadline goes on
+	Failed     State = "failed"     // the last execution failed, or what it made drifted; a deadline goes on
 	Exempt     State = "exempt"     // no update is asked of the cell
 )
 
@@ -36,7 +36,7 @@ type Phase string
 const (
 	Settled     Phase = ""         // nothing
 	PhaseApply  Phase = "applying" // an update is being executed
-	PhaseFailed Phase = "failed"   // an update failed, or was rolled back
+	PhaseFailed Phase = "failed"   // an update failed or was rolled back, or what it made drifted
 )
 
 // Actual is the infrastructure that a cell reports.
@@ -79,13 +79,26 @@ func Judge(updates []infrastructure.Update, record *cells.InfrastructureRecord, 
 		s.State, s.Exempt = Exempt, record.Exempt
 		return s
 	}
-	if s.Newest <= actual.Number {
-		return s
+	if s.Newest > actual.Number {
+		s.judgeOpen(updates, record, hotfixes, now)
 	}
+	switch actual.Phase {
+	case PhaseApply:
+		s.State = Applying
+	case PhaseFailed:
+		s.State = Failed
+	case Settled:
+	}
+	return s
+}
+
+// judgeOpen sets what follows from the updates that the cell lacks, of which there are some.
+func (s *Standing) judgeOpen(updates []infrastructure.Update, record *cells.InfrastructureRecord, hotfixes bool,
+	now time.Time) {
 	var counts *cells.InfrastructureNotice
 	for i := range updates {
 		u := &updates[i]
-		if u.Number <= actual.Number { // a later number implies all before it
+		if u.Number <= s.Has { // a later number implies all before it
 			continue
 		}
 		n := record.Notice(u.Number)
@@ -103,14 +116,6 @@ func Judge(updates []infrastructure.Update, record *cells.InfrastructureRecord, 
 	} else {
 		s.runDeadline(counts, now)
 	}
-	switch actual.Phase {
-	case PhaseApply:
-		s.State = Applying
-	case PhaseFailed:
-		s.State = Failed
-	case Settled:
-	}
-	return s
 }
 
 // runDeadline sets what follows from the deadline that counts.

@@ -93,6 +93,12 @@ func TestR62Transitions(t *testing.T) {
 			deadline.Actual{Phase: deadline.PhaseApply}, false, 15 * day, "applying 8 due 14 out of support"},
 		{"rolled back", numbers(8), record(notice(8, begin)), deadline.Actual{Phase: deadline.PhaseFailed}, false,
 			15 * day, "failed 8 due 14 out of support"},
+		{"executed again", numbers(8), record(notice(8, begin)),
+			deadline.Actual{Number: 8, Phase: deadline.PhaseApply}, false, 15 * day, "applying 0"},
+		{"drifted after it was executed", numbers(8), record(notice(8, begin)),
+			deadline.Actual{Number: 8, Phase: deadline.PhaseFailed}, false, 15 * day, "failed 0"},
+		{"failed before a notice", numbers(8), nil, deadline.Actual{Number: 7, Phase: deadline.PhaseFailed}, false, 0,
+			"failed 8"},
 		{"hotfixes by policy", numbers(8), record(notice(8, begin)), deadline.Actual{}, true, 15 * day,
 			"overdue 8 due 14 out of support hotfixes"},
 		{"hotfixes before the deadline are no exception", numbers(8), record(notice(8, begin)), deadline.Actual{},
@@ -102,7 +108,8 @@ func TestR62Transitions(t *testing.T) {
 		{"another update's word", secure, record(notice(7, begin)), deadline.Actual{}, false, 15 * day,
 			"overdue 7 due 14 out of support"},
 		{"exempt", numbers(8), &cells.InfrastructureRecord{Exempt: "their own cluster",
-			Updates: []cells.InfrastructureNotice{notice(8, begin)}}, deadline.Actual{}, false, 15 * day, "exempt 0"},
+			Updates: []cells.InfrastructureNotice{notice(8, begin)}}, deadline.Actual{Phase: deadline.PhaseFailed},
+			false, 15 * day, "exempt 0"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			s := deadline.Judge(c.updates, c.record, c.actual, c.policy, begin.Add(c.after))

@@ -32,6 +32,9 @@ func encodeState(s *plan.CellState) (string, error) {
 	w.writeTime(`,"LastReport":`, s.LastReport)
 	w.writeNumber(`,"Skew":`, int64(s.Skew))
 	w.writeNumber(`,"Infrastructure":`, int64(s.Infrastructure))
+	if s.Actual != nil {
+		w.writeOther(`,"Actual":`, s.Actual, false)
+	}
 	w.writeAssignment(`,"Running":`, s.Running)
 	w.writeAssignment(`,"Applying":`, s.Applying)
 	w.writeAssignment(`,"Granted":`, s.Granted)

@@ -149,7 +149,10 @@ func state(cell string, sequence int64) *plan.CellState {
 		Name: cell, Channel: a.Channel, Epoch: a.Epoch, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest,
 		State: cells.StateHealthy, Message: "all well", HealthySince: noon.Add(-time.Hour), Soaked: time.Hour,
 		LastReport: noon,
-		Skew:       -3 * time.Second, Infrastructure: 7, Running: a, StartedAt: noon.Add(-2 * time.Hour),
+		Skew:       -3 * time.Second, Infrastructure: 7, Running: a,
+		Actual: &cells.ActualInfrastructure{Number: 8, Source: cells.SourceFile, Status: cells.InfrastructureFailed,
+			ChangeSet: &cells.ChangeSet{Name: "sluice-8", Status: "FAILED"}, At: noon},
+		StartedAt: noon.Add(-2 * time.Hour),
 		Failures: []plan.Failure{{Failure: cells.Failure{Assignment: *assignment("staging", 1, 1),
 			Reason: "probe failed", At: noon}, Seen: noon}},
 	}

@@ -125,6 +125,12 @@ func printMember(a *cli.App, m view.Member) error {
 				a.Stdout.PrintLine("%-13s %s", "not healthy", strings.Join(strings.Fields(line), " "))
 			}
 		}
+		if i := m.Infrastructure; i != nil {
+			a.Stdout.PrintLine("%-13s %d, %s", "infrastructure", i.Has, strings.ReplaceAll(string(i.State), "-", " "))
+			if i.Actual != nil {
+				a.Stdout.PrintLine("%-13s %s", "actual", strings.Join(strings.Fields(i.Actual.String()), " "))
+			}
+		}
 		for _, b := range m.Blocked {
 			a.Stdout.PrintLine("%-13s %s: %s", "held by", b.Gate, strings.Join(strings.Fields(b.Reason), " "))
 		}

@@ -55,7 +55,9 @@ func statusVerb(a *cli.App) *cobra.Command {
 		Long: `Cells that need attention come first.
 
   overdue      out of support: the deadline has passed
+  failed       an update failed or was rolled back, or what it made was changed by hand
   due soon     due within three days
+  applying     an update is being executed
   unnotified   an update is open, and no notice of it was delivered: no deadline runs
   notified     a deadline runs
   exempt       no update is asked of the cell
@@ -117,7 +119,7 @@ func printStatus(a *cli.App, s view.Status) {
 	for _, c := range statusOf(s).Cells {
 		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(c.Channel),
 			cli.Text(numberText(c.Has)), stateField(c.Standing), cli.Text(numberText(c.Number)),
-			cli.Text(dueText(c.Due)), cli.Text(note(c.Standing))})
+			cli.Text(dueText(c.Due)), cli.Text(note(c.CellInfrastructure))})
 	}
 	a.Stdout.PrintTable([]string{"CELL", "CHANNEL", "HAS", "STATE", "LACKS", "DUE", "NOTE"}, rows)
 }
@@ -147,20 +149,24 @@ func stateField(s deadline.Standing) cli.Field {
 	return cli.Text(text)
 }
 
-func note(s deadline.Standing) string {
+func note(s view.CellInfrastructure) string {
+	var all []string
 	switch {
 	case s.OutOfSupport && s.Hotfixes:
-		return "out of support; it still gets hotfixes"
+		all = append(all, "out of support; it still gets hotfixes")
 	case s.OutOfSupport:
-		return "out of support"
+		all = append(all, "out of support")
 	case s.Undelivered:
-		return "the notice was not delivered"
+		all = append(all, "the notice was not delivered")
 	case s.Extension != nil:
-		return "extended by " + words.OneLine(s.Extension.Approver)
+		all = append(all, "extended by "+words.OneLine(s.Extension.Approver))
 	case s.Exempt != "":
-		return words.OneLine(s.Exempt)
+		all = append(all, words.OneLine(s.Exempt))
 	}
-	return ""
+	if s.Actual.NeedsLook() {
+		all = append(all, words.OneLine(s.Actual.String()))
+	}
+	return strings.Join(all, "; ")
 }
 
 func showVerb(a *cli.App) *cobra.Command {
@@ -213,6 +219,9 @@ func printCell(a *cli.App, c cellStanding, newest *infrastructure.Update) {
 	say("cell", "%s", c.Name)
 	say("has", "%s", numberText(c.Has))
 	say("state", "%s", strings.ReplaceAll(string(c.State), "-", " "))
+	if c.Actual != nil {
+		say("actual", "%s", words.OneLine(c.Actual.String()))
+	}
 	if c.Exempt != "" {
 		say("exempt", "%s", words.OneLine(c.Exempt))
 	}

@@ -16,10 +16,12 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent"
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/directory"
 	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/cells/infrastructure"
 	"github.com/sluice-cd/sluice/cells/kubernetes"
 	"github.com/sluice-cd/sluice/cells/node"
 	"github.com/sluice-cd/sluice/cells/process"
@@ -115,7 +117,7 @@ const shortestTime = 100 * time.Millisecond
 type agentFlags struct {
 	dir, join, values, level, mode, group  string
 	target, kubeconfig, context, namespace string
-	nodes                                  string
+	nodes, infrastructure                  string
 }
 
 // The kinds of target.
@@ -143,11 +145,32 @@ func (more *agentFlags) check(a *cli.App, cmd *cobra.Command, o *agent.Options) 
 	if _, _, ok := splitConfigMap(more.nodes); more.nodes != "" && !ok {
 		return cli.UsageError(cmd, "--nodes %q is not NAMESPACE/NAME", more.nodes)
 	}
+	if err := more.openInfrastructure(cmd, o); err != nil {
+		return err
+	}
 	switch {
 	case more.target == targetDirectory && more.dir == "":
 		return cli.UsageError(cmd, "--dir is missing")
 	case more.target == targetKubernetes && a.StateDir(o.StateDir, "") == "":
 		return cli.UsageError(cmd, "--state is missing: a folder that outlives the pod")
+	}
+	return nil
+}
+
+// openInfrastructure sets where the agent has the state of the infrastructure from.
+func (more *agentFlags) openInfrastructure(cmd *cobra.Command, o *agent.Options) (err error) {
+	text := more.infrastructure
+	if file, ok := strings.CutPrefix(text, "@"); ok && file != "" {
+		o.InfrastructureReader, err = infrastructure.NewFile(file)
+		return err
+	}
+	o.Infrastructure, err = strconv.Atoi(cmp.Or(text, "0"))
+	switch {
+	case err == nil && o.Infrastructure < 0:
+		return cli.UsageError(cmd, "--infrastructure %s: a number can't be negative here", text)
+	case err != nil || o.Infrastructure > cells.MaxInfrastructure:
+		return cli.UsageError(cmd, "--infrastructure %q is neither a number up to %d nor @FILE", text,
+			cells.MaxInfrastructure)
 	}
 	return nil
 }
@@ -235,7 +258,8 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 	f.StringVar(&o.ImagesListen, "images-listen", "",
 		"`ADDRESS`, as for --flags-listen, where this machine pulls the releases' images (default: none)")
 	f.Int64Var(&o.ImagesRate, "images-rate", 0, "`BYTES` a second that pulls of images may take; 0: no limit")
-	f.IntVar(&o.Infrastructure, "infrastructure", 0, "`NUMBER` of the cell's infrastructure template")
+	f.StringVar(&more.infrastructure, "infrastructure", "", "`NUMBER` of the cell's infrastructure update, or @FILE with "+
+		"number and status, which is read again and again (docs/formats.md)")
 	f.StringVar(&more.values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
 	f.StringVar(&more.level, "log", "info", "log `LEVEL`: debug, info, warn, error")
 }
