@@ -115,6 +115,7 @@ func arrows() map[string][]string {
 		"engine/access":    {"channels"},
 		"engine/announcer": shell(),
 		"engine/audit":     with("engine/access"),
+		"engine/auditor":   with("engine/access", "engine/audit", "engine/plan", "engine/records", "engine/view"),
 		"engine/notices":   with("engine/plan", "engine/view"),
 		"engine/notifier":  shell("engine/notices", "engine/outbox", "engine/records"),
 		"engine/outbox":    shell("engine/reach", "engine/notices"),

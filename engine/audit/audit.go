@@ -49,8 +49,7 @@ type Sealed struct {
 // Chain appends entries to the rows up to head.
 func Chain(head Head, entries []access.Entry) (rows []Sealed, next Head, err error) {
 	for _, e := range entries {
-		e.Who, e.From, e.What = words.Clip(e.Who, maxName), words.Clip(e.From, maxName), words.Clip(e.What, maxWhat)
-		body, err := json.Marshal(Row{Number: head.Number + 1, Entry: e, Prev: head.Hash})
+		body, err := json.Marshal(Row{Number: head.Number + 1, Entry: Clip(e), Prev: head.Hash})
 		if err != nil {
 			return nil, head, fmt.Errorf("encode row %d of the audit: %w", head.Number+1, err)
 		}
@@ -58,6 +57,12 @@ func Chain(head Head, entries []access.Entry) (rows []Sealed, next Head, err err
 		rows = append(rows, Sealed{head.Number, string(body), head.Hash})
 	}
 	return rows, head, nil
+}
+
+// Clip returns an entry with its texts as short as a row has them.
+func Clip(e access.Entry) access.Entry {
+	e.Who, e.From, e.What = words.Clip(e.Who, maxName), words.Clip(e.From, maxName), words.Clip(e.What, maxWhat)
+	return e
 }
 
 // HashRow returns the hash of a row's bytes.

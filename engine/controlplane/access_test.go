@@ -116,6 +116,7 @@ type securedSite struct {
 	addresses map[string]string        // by kind of listener
 	dir       string
 	ca        *x509.CertPool // trusts the people's listener
+	stop      func()         // ends serving, and waits for that
 }
 
 func newSecuredSite(t *testing.T, keyed bool) *securedSite { return newSecuredSiteWith(t, keyed, nil) }
@@ -198,12 +199,13 @@ func (h *securedSite) serveListeners(t *testing.T, keyed bool) {
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- h.server.Serve(ctx, listeners...) }()
-	t.Cleanup(func() {
+	h.stop = sync.OnceFunc(func() {
 		stop()
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(h.stop)
 }
 
 func newKey(t *testing.T) (string, ed25519.PrivateKey) {

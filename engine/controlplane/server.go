@@ -226,7 +226,9 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		Drain: s.Drain, AwaitDrained: s.cells.AwaitDrained,
 		Log: s.log, Metrics: s.metrics, Limits: s.limits,
 	}
-	return t.Serve(ctx, listeners...)
+	err := t.Serve(ctx, listeners...)
+	s.auth.Close()
+	return err
 }
 
 // Drain ends long polls and streams with jitter over a few seconds, so that the server can stop. Each client receives a

@@ -6,8 +6,11 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sluice-cd/sluice/engine/access"
 )
 
 // R57: plain loopback and the socket give nothing to what a proxy passed on, whichever mark the proxy leaves.
@@ -116,7 +119,8 @@ func TestR57GetsHaveNoEffect(t *testing.T) {
 				}
 			}
 		}
-		audit, err := h.store.AuditEntries(t.Context(), 10)
+		audit, err := h.store.AuditEntries(t.Context(), 1000)
+		audit = slices.DeleteFunc(audit, func(e access.Entry) bool { return strings.HasPrefix(e.What, "was refused") })
 		if err != nil || len(audit) != 0 {
 			t.Errorf("keyed %t: audit %v (%v)", keyed, audit, err)
 		}

@@ -14,6 +14,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -30,6 +31,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
 	"github.com/sluice-cd/sluice/engine/roster"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // Members maps keys to cells.
@@ -74,6 +76,7 @@ type Auth struct {
 	tokenCache tokenCache
 	boots      bootWatch
 	formerKeys formerKeys
+	refusals   refusals
 
 	crossOrigin http.CrossOriginProtection
 }
@@ -84,8 +87,12 @@ func New(o Options) *Auth {
 		metrics:    o.Metrics,
 		tokenCache: tokenCache{tokens: o.Tokens, clockStart: time.Now()},
 		boots:      bootWatch{clockStart: time.Now(), cells: map[string]*sightings{}},
-		formerKeys: formerKeys{facts: o.Facts, noted: map[string]time.Time{}}}
+		formerKeys: formerKeys{facts: o.Facts, noted: map[string]time.Time{}},
+		refusals:   refusals{tokens: o.Tokens, log: o.Log}}
 }
+
+// Close stores what was gathered of refused requests. Later refusals are not in the audit.
+func (a *Auth) Close() { a.refusals.close() }
 
 // Serves reports whether a route exists at a listener.
 func (a *Auth) Serves(listener api.Listener, r *api.Route) bool {
@@ -127,6 +134,7 @@ func (a *Auth) Admit(
 	}
 	switch {
 	case errors.Is(err, access.ErrUnknown):
+		a.refusals.note(whoWrongToken, describeRequest(r), r.RemoteAddr)
 		WriteUnauthorized(w, listener)
 		return c, false
 	case errors.Is(err, engine.ErrNotReady):
@@ -137,6 +145,7 @@ func (a *Auth) Admit(
 		return c, false
 	case errors.Is(err, errTooManyUnknown):
 		a.metrics.CountShed("tokens")
+		a.refusals.note(whoWrongToken, describeRequest(r), r.RemoteAddr)
 		api.SetRetryAfter(w, 2)
 		api.WriteProblem(w, http.StatusTooManyRequests,
 			"Too many wrong tokens are being tried: ask again after the time in Retry-After.")
@@ -162,10 +171,11 @@ func (a *Auth) Admit(
 		}
 		WriteUnauthorized(w, listener)
 	case status == http.StatusForbidden:
+		a.noteRefusedRole(r, route, c)
 		api.WriteProblem(w, status, "This requires the role "+string(route.Audience)+": ask for a token that has it, "+
 			"or have access in sluice.yaml give it to you.")
 	case route.Audience == api.Cell && !a.namesOwnCell(c, r):
-		WriteForbidden(w, c)
+		a.RefuseCell(w, r, c, queryparam.Get(r.URL.RawQuery, "cell"))
 	case route.Audience == api.Cell && a.foundClone(r.Context(), c):
 		WriteUnauthorized(w, listener)
 	default:
@@ -362,11 +372,29 @@ func (a *Auth) refuseFormerKey(w http.ResponseWriter, r *http.Request, c *api.Ca
 			"snapshot. Ask the cell's vendor for a new token (sluice cell add), and start the agent with it.")
 }
 
+// noteRefusedRole notes that an identified caller has not the role that a route requires. Workloads and people whom
+// sluice.yaml gives no role are strangers, of whom there can be any number.
+func (a *Auth) noteRefusedRole(r *http.Request, route *api.Route, c *api.Caller) {
+	who, what := c.Name, describeRequest(r)+", which requires the role "+string(route.Audience)
+	if !c.Grants.Any() {
+		who, what = whoNoRole, fmt.Sprintf("%.100q, for %s", c.Name, what)
+	}
+	a.refusals.note(who, what, r.RemoteAddr)
+}
+
+// describeRequest returns a request's method and path, without what a query may hold.
+func describeRequest(r *http.Request) string {
+	return r.Method + " " + words.Clip(r.URL.EscapedPath(), 200)
+}
+
 // cellHeader names, in a 403, the cell that the connection's key is of: the cell may have been renamed.
 const cellHeader = "Sluice-Cell"
 
-// WriteForbidden answers 403 to a cell that acts as another.
-func WriteForbidden(w http.ResponseWriter, c *api.Caller) {
+// RefuseCell answers 403 to a cell that acts as another, which it named.
+func (a *Auth) RefuseCell(w http.ResponseWriter, r *http.Request, c *api.Caller, named string) {
+	if c.Name != "" { // else the cell named itself, and proved nothing
+		a.refusals.note(c.Name, fmt.Sprintf("%s as cell %.100q", describeRequest(r), named), r.RemoteAddr)
+	}
 	detail := "One cell can't ask or report for another, and a cell that has a key must use it."
 	if c.Listener == api.Cells && c.Cell != "" {
 		w.Header().Set(cellHeader, c.Cell)

@@ -53,7 +53,7 @@ func (h *reportHandlers) serveReport(w http.ResponseWriter, r *http.Request, c *
 		return
 	}
 	if !h.auth.MaySpeakFor(c, report.Cell) {
-		auth.WriteForbidden(w, c)
+		h.auth.RefuseCell(w, r, c, report.Cell)
 		return
 	}
 	if c.Cell == "" && !h.allowReport(w, report.Cell) { // the query need not name the cell on this machine

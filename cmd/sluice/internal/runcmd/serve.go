@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/auditor"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
@@ -160,6 +161,8 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	printListeners(a, listening)
 	g.Go(func() error { return e.Run(ctx, watch) })
 	g.Go(func() error { return people.Run(ctx) })
+	auditing := auditor.New(e.Engine, e.store, e.log.With().Str("about", "audit").Logger(), 0)
+	g.Go(func() error { return auditing.Run(ctx) })
 	g.Go(func() error { return server.Serve(ctx, listening.all...) })
 	return g.Wait()
 }
