@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -33,7 +34,7 @@ func HostileView() *view.View {
 		Fixes: []string{hostile}, Source: releases.Source{Repository: hostile, Commit: hostile}},
 		Digest: releases.Digest(hostile)}, Origin: hostile, Loaded: true, Keys: []string{hostile},
 		Authors: []releases.Person{{Name: hostile}},
-		Faults:  []releases.Fault{{File: hostile, Message: hostile}}}
+		Faults:  []releases.Fault{{File: hostile, Message: hostile, Code: manifest.WrongValue}}}
 	cell := &plan.Cell{Cell: cells.Cell{Name: hostile, Channel: hostile, Labels: map[string]string{hostile: hostile},
 		Paused: hostile, Pin: hostile, Profile: hostile}}
 	blocked := channels.Verdict{Channel: hostile, Release: "1.0.0", Gate: hostile, Reason: hostile,
@@ -67,7 +68,7 @@ func HostileView() *view.View {
 			Order: []string{hostile}, Releases: map[string]*plan.Release{"1.0.0": release},
 			Versions: []*plan.Release{release}, Cells: map[string]*plan.Cell{hostile: cell},
 			Quarantine: []channels.Quarantine{{Release: "1.0.0", Reason: hostile, By: hostile}},
-			Faults:     []releases.Fault{{File: hostile, Message: hostile}}},
+			Faults:     []releases.Fault{{File: hostile, Message: hostile, Code: manifest.WrongValue}}},
 		Observed: &plan.Observed{Cells: map[string]*plan.CellState{hostile: state},
 			Refused:  map[string]plan.Refusal{hostile: {Reason: hostile}},
 			Diverged: &plan.Divergence{Seen: hostile, Tip: hostile, At: now}},

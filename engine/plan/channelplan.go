@@ -143,7 +143,11 @@ func (s *standing) addFreeze(c *channelPlan) {
 	if c.Policy == nil {
 		return // advanceHead blocks, and says why
 	}
-	if v, any := c.judgeFreezes(); any && !v.Holds {
+	v, any := c.judgeFreezes()
+	if any {
+		s.planner.replanAt(v.Until) // it begins or ends then
+	}
+	if any && !v.Holds {
 		s.add(c, "", "", v)
 	}
 }

@@ -209,7 +209,7 @@ func (b *bench) measureImages(ctx context.Context) (rows []figures.Row, err erro
 		return nil, err
 	}
 	defer peer.stop()
-	warm, err := b.measureWarm(ctx, ours, bare.puller, peer.puller)
+	warm, err := measureWarm(ctx, b.rounds, ours, bare.puller, peer.puller)
 	if err != nil {
 		return nil, err
 	}
@@ -298,9 +298,9 @@ func (b *bench) forgetBlob(u *imageUpstream) error {
 }
 
 // measureWarm alternates pulls of kept content.
-func (b *bench) measureWarm(ctx context.Context, ours, bare, peer puller) ([]figures.Row, error) {
+func measureWarm(ctx context.Context, rounds int, ours, bare, peer puller) ([]figures.Row, error) {
 	rates := map[string][]float64{}
-	for range b.rounds {
+	for range rounds {
 		for what, p := range map[string]puller{"ours": ours, "bare": bare, "peer": peer} {
 			_, rate, err := p.pullAll(ctx, pullsAtOnce)
 			if err != nil {
