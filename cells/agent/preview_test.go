@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// The agent gets what waits for the owner's word, and nothing else: not what runs, nor a head that needs no approval.
+// The agent gets what waits for the owner's approval, and nothing else: not what runs, nor a head that needs no approval.
 func TestUndecidedRelease(t *testing.T) {
 	one, two := releases.DigestBytes([]byte("1")), releases.DigestBytes([]byte("2"))
 	runs, next := &cells.Assignment{Digest: one}, &cells.Assignment{Digest: two}
@@ -25,8 +25,9 @@ func TestUndecidedRelease(t *testing.T) {
 	}{
 		"nothing is offered":         {Offer{}, nil, ""},
 		"it may begin":               {Offer{Assignment: next, Running: runs}, nil, ""},
-		"the owner is paused":        {Offer{Assignment: next, Running: runs, Waits: "paused"}, nil, two},
-		"nothing runs yet":           {Offer{Assignment: next, Waits: "paused"}, nil, two},
+		"the owner paused the cell":  {Offer{Assignment: next, Running: runs, Waits: "paused"}, nil, ""},
+		"it waits for the owner":     {Offer{Assignment: next, Running: runs, Waits: "approval"}, approval, two},
+		"nothing runs yet":           {Offer{Assignment: next, Waits: "approval"}, approval, two},
 		"it runs already":            {Offer{Assignment: runs, Running: runs, Waits: "paused"}, nil, ""},
 		"a head to approve":          {Offer{Head: head, Assignment: runs, Running: runs}, approval, two},
 		"a head without approval":    {Offer{Head: head, Assignment: runs, Running: runs}, nil, ""},
