@@ -151,14 +151,29 @@ func TestFlagsKilledAtAnInstant(t *testing.T) {
 	}
 }
 
-// countFlagCommits counts the engine's commits to the flags repository by the first two words of their subjects.
+// countFlagCommits counts what the engine committed to the flags repository, by the first two words of each. One commit
+// may have several, which its message lists.
 func (l *flagWorld) countFlagCommits() map[string]int {
 	l.t.Helper()
 	counts := map[string]int{}
-	for line := range strings.Lines(git(l.t, l.flags, "log", "--first-parent", "--author=Sluice", "--format=%s",
-		"main")) {
+	count := func(line string) {
 		words := strings.Fields(line)
 		counts[strings.Join(words[:min(len(words), 2)], " ")]++
+	}
+	for message := range strings.SplitSeq(git(l.t, l.flags, "log", "--first-parent", "--author=Sluice",
+		"--format=%B%x00", "main"), "\x00") {
+		message = strings.TrimSpace(message)
+		subject, body, _ := strings.Cut(message, "\n")
+		listed := 0
+		for line := range strings.Lines(body) {
+			if why, ok := strings.CutPrefix(line, "- "); ok {
+				count(why)
+				listed++
+			}
+		}
+		if message != "" && listed == 0 {
+			count(subject)
+		}
 	}
 	return counts
 }

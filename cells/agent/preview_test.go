@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// The agent gets what waits for the owner's approval, and nothing else: not what runs, nor a head that needs no approval.
+// The agent gets what waits for the owner's approval, and nothing else: not what runs, nor a head without approval.
 func TestUndecidedRelease(t *testing.T) {
 	one, two := releases.DigestBytes([]byte("1")), releases.DigestBytes([]byte("2"))
 	runs, next := &cells.Assignment{Digest: one}, &cells.Assignment{Digest: two}
