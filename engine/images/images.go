@@ -36,7 +36,7 @@ const (
 	maxManifest  = 4 << 20 // bytes of a manifest, as registries take at most
 	maxManifests = 1024    // manifests of one release's images
 	maxDepth     = 4       // an index of indexes of manifests, and their content
-	maxReleases  = 256     // releases whose references are kept in memory
+	maxReleases  = 4096    // releases whose references are kept in memory: more than a channel has heads
 	// maxRemembered bounds the manifests whose content is kept in memory.
 	maxRemembered = 1 << 16
 )
