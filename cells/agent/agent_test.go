@@ -152,7 +152,7 @@ func TestNothingBeginsUnconfirmed(t *testing.T) {
 	p.assign(one)
 	c := start(t, newSettings(t, p))
 	<-seen
-	if p.fetched[one.Digest] != 0 || appManifest(t, c.Dir) != "" {
+	if p.timesFetched(one.Digest) != 0 || appManifest(t, c.Dir) != "" {
 		t.Error("it began")
 	}
 	p.update(func() { p.refuse = nil })
@@ -185,7 +185,7 @@ func TestValuesAndProfile(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(c.Dir, "current", "deployment-shop-small-app.yaml")); err != nil {
 		t.Error(err)
 	}
-	for _, r := range p.reports {
+	for _, r := range p.received() {
 		if text, _ := json.Marshal(r); strings.Contains(string(text), "hush") {
 			t.Fatalf("the cell's own value left the cell: %s", text)
 		}
@@ -378,7 +378,7 @@ func TestNewerTakesOver(t *testing.T) {
 			t.Fatalf("hooks overlap:\n%s", readFile(t, log))
 		}
 	}
-	for _, r := range p.reports {
+	for _, r := range p.received() {
 		if len(r.Failures) > 0 {
 			t.Fatalf("being superseded is no failure: %+v", r.Failures)
 		}
@@ -586,8 +586,8 @@ func TestDamagedDiskIsFetchedAgain(t *testing.T) {
 	since := p.reportCount()
 	start(t, c.settings)
 	p.awaitAfter(t, since, "healthy", healthyOn(one))
-	if !strings.Contains(appManifest(t, c.Dir), "version: 1.0.0") || p.fetched[one.Digest] != 2 {
-		t.Errorf("fetched %d times; in place: %s", p.fetched[one.Digest], appManifest(t, c.Dir))
+	if !strings.Contains(appManifest(t, c.Dir), "version: 1.0.0") || p.timesFetched(one.Digest) != 2 {
+		t.Errorf("fetched %d times; in place: %s", p.timesFetched(one.Digest), appManifest(t, c.Dir))
 	}
 }
 

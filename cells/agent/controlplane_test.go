@@ -288,6 +288,20 @@ func (p *controlPlane) reportCount() int {
 	return len(p.reports)
 }
 
+// received returns the reports so far.
+func (p *controlPlane) received() []cells.Report {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.reports)
+}
+
+// timesFetched returns how often a release's or a bundle's bytes were served.
+func (p *controlPlane) timesFetched(d digest) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fetched[d]
+}
+
 func (p *controlPlane) awaitAfter(t testing.TB, since int, what string, want func(r cells.Report) bool) cells.Report {
 	t.Helper()
 	giveUp := time.After(60 * time.Second)

@@ -353,8 +353,7 @@ func TestBundleThatCantBeUsed(t *testing.T) {
 	try("no flag", rotten.Encode(), releases.DigestBytes(rotten.Encode()), `"x"`)
 	large := append(bytes.Clone(good), make([]byte, flags.MaxBundle)...)
 	try("too large", large, releases.DigestBytes(large), "bytes")
-	var fetched int
-	p.update(func() { fetched = p.fetched[releases.DigestBytes([]byte("{}"))] })
+	fetched := p.timesFetched(releases.DigestBytes([]byte("{}")))
 	next := p.newFlags(height+1, newBundle(flags.Gate{ID: "b", At: 1}))
 	p.setFlags(next)
 	p.await(t, "the next one", func(r cells.Report) bool { return flagsInForce(next)(r) && r.Flags.Fault == "" })
