@@ -266,13 +266,13 @@ func (w *world) isHealthyOn(cell, version string) func() (string, bool) {
 func (w *world) eventually(ok func() (string, bool)) {
 	w.t.Helper()
 	wrong := ""
-	for deadline := time.Now().Add(90 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(4 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		var done bool
 		if wrong, done = ok(); done {
 			return
 		}
 	}
-	w.t.Fatalf("still after 90 s: %s\n%s", wrong, w.describe())
+	w.t.Fatalf("still after 4 minutes: %s\n%s", wrong, w.describe())
 }
 
 // describe returns the end of the branch's history, and of every process's log.

@@ -128,7 +128,7 @@ func (c *Client) verifyKeyKnown(ctx context.Context, l *link) error {
 
 // postJSON decodes the response into into, which may be nil.
 func (l *link) postJSON(ctx context.Context, path string, body []byte, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := callContext(ctx, callTimeout)
 	defer cancel()
 	response, err := l.send(ctx, http.MethodPost, path, nil, body, http.Header{"Content-Type": {"application/json"}})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
@@ -125,6 +126,16 @@ type pollResponse struct {
 	pause   time.Duration // before the next poll; zero: none
 }
 
+// callContext returns a context that ends within a time of having a connection; to connect may take connectTimeout.
+func callContext(ctx context.Context, within time.Duration) (context.Context, context.CancelFunc) {
+	ctx, end := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(connectTimeout+within, func() { end(context.DeadlineExceeded) })
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { timer.Reset(within) },
+	})
+	return ctx, func() { timer.Stop(); end(nil) }
+}
+
 // nextPoll is the header with the seconds until the next poll.
 const nextPoll = "Sluice-Next-Poll"
 
@@ -134,7 +145,7 @@ func (c *Client) pollDesired(ctx context.Context, etag string, wait time.Duratio
 }
 
 func (c *Client) requestDesired(ctx context.Context, l *link, etag string, wait time.Duration) (pollResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, wait+15*time.Second)
+	ctx, cancel := callContext(ctx, wait+15*time.Second)
 	defer cancel()
 	query := url.Values{"cell": {c.cell}, "wait": {wait.String()}}
 	header := http.Header{"Accept": {"application/json"}}
@@ -181,7 +192,7 @@ func (c *Client) decodeDesired(text []byte) (*cells.Desired, error) {
 func (c *Client) postReport(
 	ctx context.Context, body []byte,
 ) (receipt cells.Receipt, connection *tls.ConnectionState, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := callContext(ctx, 30*time.Second)
 	defer cancel()
 	sent := c.clock.ReadMachine()
 	response, err := c.send(ctx, http.MethodPost, "/v1/reports", nil, body,

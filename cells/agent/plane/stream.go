@@ -21,7 +21,6 @@ const (
 	heartbeat         = 15 * time.Second            // how often the control plane sends one on a stream
 	silenceTimeout    = 2*heartbeat + 2*time.Second // two missed heartbeats: the stream is dead (R33)
 	firstEventTimeout = 5 * time.Second             // a proxy buffers the stream if nothing comes within that time
-	connectTimeout    = 3 * dialTimeout             // until the request is sent, possibly through a proxy
 	healthyStreamAge  = 2 * heartbeat               // a stream that stayed open for so long works
 )
 

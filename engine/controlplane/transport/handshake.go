@@ -17,8 +17,9 @@ import (
 
 const (
 	handshakeTimeout = 5 * time.Second // for a TLS handshake, counted from its start
-	// longest time in the queue: clients give up some ten seconds after they connected
-	handshakeQueueTimeout = 5 * time.Second
+	// handshakeQueueTimeout is the longest time in the queue. Agents wait 30 s for their handshake: who is cut earlier
+	// comes back, and costs the server one more connection.
+	handshakeQueueTimeout = 20 * time.Second
 )
 
 // Limits bounds connections and handshakes. Zero fields have a default.
