@@ -125,6 +125,26 @@ func TestAgentManifest(t *testing.T) {
 	if replicas != "2" {
 		t.Errorf("%s replicas are available", replicas)
 	}
+	// The owner sees what the next release would change, with the agent's own rights, and approves nothing by that.
+	state := w.path("states", "eu-1")
+	w.mustRunSluice("cell", "approval", "require", "--state", state)
+	next := clusterRelease("1.1.0", "web:2")
+	next["releases/1.1.0/web.yaml"] += `---
+apiVersion: v1
+kind: Secret
+metadata: {name: access}
+stringData: {password: opensesame}
+`
+	w.pushFiles("cut 1.1.0", next)
+	w.eventually(func() (string, bool) {
+		out, err := w.runSluice("cell", "diff", "--state", state, "--kubeconfig", w.kubeconfigOf(c, "sluice-agent"))
+		shown := strings.Contains(out, "changed  Deployment shop/web\n") && strings.Contains(out, "image: web:2\n") &&
+			strings.Contains(out, "added    Secret shop/access\n") && !strings.Contains(out, "opensesame")
+		return fmt.Sprintf("cell diff: %v\n%s", err, out), err == nil && shown
+	})
+	if s := w.cellStatus("eu-1"); s.Release != "1.0.0" {
+		t.Errorf("eu-1 runs %s", s.Release)
+	}
 	wantDenied(t, c, "sluice-agent", []string{"create", "roles", "-n", "shop"},
 		[]string{"get", "secrets", "-n", "kube-system"}, []string{"create", "namespaces"},
 		[]string{"impersonate", "users"})

@@ -64,6 +64,7 @@ func (t *Target) apply(ctx context.Context, r cells.Rendered) error {
 	if err != nil {
 		return err
 	}
+	t.inventory.Namespace = t.options.Namespace
 	t.inventory.begin(r, objects, func(of id) bool { return existed[of] })
 	if err := t.inventory.save(t.file); err != nil {
 		return err
@@ -82,18 +83,33 @@ func (t *Target) apply(ctx context.Context, r cells.Rendered) error {
 
 // findExisting returns which objects that are new to the inventory are in the cluster already, by somebody else.
 func (t *Target) findExisting(ctx context.Context, objects []object) (map[id]bool, error) {
+	existed := map[id]bool{}
+	isNew := slices.DeleteFunc(slices.Clone(objects), func(o object) bool { return t.inventory.byID[o.id] != nil })
+	err := t.lookUp(ctx, isNew, func(live *unstructured.Unstructured) {
+		if !t.isOurs(live) {
+			existed[idOf(live)] = true
+		}
+	})
+	return existed, err
+}
+
+// isOurs reports whether the agent made a live object, though the inventory may be lost.
+func (t *Target) isOurs(live *unstructured.Unstructured) bool {
+	return live.GetLabels()[cellLabel] == t.options.Cell && isOwner(live)
+}
+
+// lookUp calls see for each of the objects that is in the cluster, one call at a time. Objects of kinds that the
+// cluster does not serve are not there.
+func (t *Target) lookUp(ctx context.Context, objects []object, see func(*unstructured.Unstructured)) error {
 	wanted := map[watchKey]map[id]bool{}
 	found := map[watchKey]resource{}
 	for _, o := range objects {
-		if t.inventory.byID[o.id] != nil {
-			continue
-		}
 		r, err := t.cluster.find(ctx, o.groupKind(), o.version)
 		if isNotServed(err) { // the release defines it
 			continue
 		}
 		if err != nil {
-			return nil, &cells.UnavailableError{Cause: err}
+			return &cells.UnavailableError{Cause: err}
 		}
 		key := watchKey{r.gvr, o.Namespace}
 		if wanted[key] == nil {
@@ -101,7 +117,6 @@ func (t *Target) findExisting(ctx context.Context, objects []object) (map[id]boo
 		}
 		wanted[key][o.id], found[key] = true, r
 	}
-	existed := map[id]bool{}
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(mostAtOnce)
@@ -111,9 +126,8 @@ func (t *Target) findExisting(ctx context.Context, objects []object) (map[id]boo
 				func(live *unstructured.Unstructured) {
 					mu.Lock()
 					defer mu.Unlock()
-					own := live.GetLabels()[cellLabel] == t.options.Cell && isOwner(live) // an inventory was lost
-					if of := idOf(live); ids[of] && !own {
-						existed[of] = true
+					if ids[idOf(live)] {
+						see(live)
 					}
 				})
 			if err != nil {
@@ -122,7 +136,7 @@ func (t *Target) findExisting(ctx context.Context, objects []object) (map[id]boo
 			return nil
 		})
 	}
-	return existed, group.Wait()
+	return group.Wait()
 }
 
 // run is one pass of an apply or a heal. mu guards the inventory's entries while objects are written at once.
@@ -130,6 +144,7 @@ type run struct {
 	target   *Target
 	rendered cells.Rendered
 	heal     bool
+	dry      bool // the API server says what it would do, and nothing is written
 	mu       sync.Mutex
 	written  int // objects that were applied, though nothing may have changed
 }
@@ -238,18 +253,18 @@ func (u *run) write(ctx context.Context, found resource, m *unstructured.Unstruc
 ) {
 	c := u.target.cluster
 	takeOver := takenOver(u.rendered.Kubernetes.TakeOver)
-	if e.UID == "" && e.Existed && len(takeOver) > 0 {
+	if e.UID == "" && e.Existed && len(takeOver) > 0 && !u.dry {
 		if took, err = c.takeOver(ctx, found, e.id, takeOver); err != nil {
 			return nil, false, classify(e.id, err)
 		}
 	}
-	live, err = c.apply(ctx, found, m, force)
+	live, err = c.apply(ctx, found, m, force, u.dry)
 	if err == nil {
 		return live, took, nil
 	}
 	err = classify(e.id, c.examine(ctx, found, m, err))
 	if fields, ok := errors.AsType[*conflict](err); ok && mayTakeBack(fields.fields, takeOver, e.UID != "") {
-		if live, err = c.apply(ctx, found, m, true); err == nil {
+		if live, err = c.apply(ctx, found, m, true, u.dry); err == nil {
 			return live, took, nil
 		}
 		err = classify(e.id, err)

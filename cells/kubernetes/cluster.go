@@ -82,13 +82,17 @@ func (c *cluster) at(r resource, namespace string) dynamic.ResourceInterface {
 	return c.dynamic.Resource(r.gvr).Namespace(namespace)
 }
 
-// apply applies a manifest. force takes over the fields that others own.
-func (c *cluster) apply(ctx context.Context, r resource, m *unstructured.Unstructured, force bool) (
+// apply applies a manifest. force takes over the fields that others own; dry has the API server only say what it would
+// do.
+func (c *cluster) apply(ctx context.Context, r resource, m *unstructured.Unstructured, force, dry bool) (
 	*unstructured.Unstructured, error,
 ) {
+	options := metav1.ApplyOptions{FieldManager: fieldManager, Force: force}
+	if dry {
+		options.DryRun = []string{metav1.DryRunAll}
+	}
 	return request(ctx, func(ctx context.Context) (*unstructured.Unstructured, error) {
-		return c.at(r, m.GetNamespace()).Apply(ctx, m.GetName(), m,
-			metav1.ApplyOptions{FieldManager: fieldManager, Force: force})
+		return c.at(r, m.GetNamespace()).Apply(ctx, m.GetName(), m, options)
 	})
 }
 

@@ -22,6 +22,8 @@
 // API server. The decisions are pure functions over values: readObjects, batches, planRemoval, judgeHeal, assess,
 // leaseRecord.mayTake.
 //
+// Compare says what an apply would change, and writes nothing: not to the cluster, nor to the inventory.
+//
 // Calls on one Target must not overlap (cells.Target), but for Acting. Its watches, and what renews the Lease, are
 // goroutines of their own, which end with Close; view and lease guard what they share with the calls.
 package kubernetes

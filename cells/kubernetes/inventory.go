@@ -23,7 +23,10 @@ const (
 // inventory says which objects the cell's releases have, or may have, in the cluster. It is durable before a write that
 // it must know of.
 type inventory struct {
-	Cell    string              `json:"cell"`
+	Cell string `json:"cell"`
+	// Namespace is that of objects that name none.
+	Namespace string `json:"namespace,omitempty"`
+
 	Release string              `json:"release"` // the newest that was begun
 	Key     string              `json:"key"`     // of its assignment
 	Content string              `json:"content"` // hash of its manifests
@@ -58,9 +61,21 @@ type damagedInventory struct{ cause error }
 
 func (e *damagedInventory) Error() string { return e.cause.Error() }
 
-// loadInventory reads the inventory of a state folder; a new folder has an empty one.
+// loadInventory reads the inventory of a state folder, for a cell; a new folder has an empty one.
 func loadInventory(file, cell string) (*inventory, error) {
-	inv := &inventory{Cell: cell}
+	inv, err := readInventory(file)
+	if err != nil {
+		return nil, err
+	}
+	if inv.Cell != cell { // it was renamed: the agent's journal has the folder's cell; objects get its label anew
+		inv.Cell, inv.Applied = cell, false
+	}
+	inv.index()
+	return inv, nil
+}
+
+func readInventory(file string) (*inventory, error) {
+	inv := &inventory{}
 	text, err := disk.ReadChecksummed(file, maxInventory)
 	if err == nil && text != nil {
 		err = json.Unmarshal(text, inv)
@@ -71,10 +86,6 @@ func loadInventory(file, cell string) (*inventory, error) {
 	if err != nil {
 		return nil, &damagedInventory{fmt.Errorf("the inventory %s is damaged: %w", file, err)}
 	}
-	if inv.Cell != cell { // it was renamed: the agent's journal has the folder's cell; objects get its label anew
-		inv.Cell, inv.Applied = cell, false
-	}
-	inv.index()
 	return inv, nil
 }
 

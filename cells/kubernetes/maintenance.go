@@ -36,7 +36,7 @@ func (t *Target) TellMaintenance(ctx context.Context, s maintenance.State) error
 	}}
 	kind, err := t.cluster.find(ctx, schema.GroupKind{Kind: "ConfigMap"}, "v1")
 	if err == nil {
-		_, err = t.cluster.apply(ctx, kind, m, true)
+		_, err = t.cluster.apply(ctx, kind, m, true, false)
 	}
 	if err != nil {
 		return fmt.Errorf("tell of the maintenance by the ConfigMap %s/%s: %w", t.options.Namespace,

@@ -186,14 +186,19 @@ func (t *Target) manifest(o object, r cells.Rendered) (*unstructured.Unstructure
 	}
 	labels[cellLabel] = t.options.Cell
 	m.SetLabels(labels)
-	unstructured.RemoveNestedField(m.Object, "status")
-	for _, field := range []string{"creationTimestamp", "uid", "resourceVersion", "generation", "managedFields"} {
-		unstructured.RemoveNestedField(m.Object, "metadata", field) // the API server's, in what was exported from one
-	}
+	removeServerFields(m) // what was exported from a cluster has them
 	if o.hook != hookNone {
 		limitHook(m)
 	}
 	return m, nil
+}
+
+// removeServerFields removes what the API server and controllers write.
+func removeServerFields(o *unstructured.Unstructured) {
+	unstructured.RemoveNestedField(o.Object, "status")
+	for _, field := range []string{"creationTimestamp", "uid", "resourceVersion", "generation", "managedFields"} {
+		unstructured.RemoveNestedField(o.Object, "metadata", field)
+	}
 }
 
 // watch makes the view watch the kinds of the objects that the API server serves already.

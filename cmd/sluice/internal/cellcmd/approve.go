@@ -61,7 +61,8 @@ func cellApproveVerb(a *cli.App) *cobra.Command {
 		Long: `Approves exactly the bytes that the control plane offers. If several releases are offered, say which.
 
 --rendered shows what the release would change in the manifests that the cell runs, and approves
-nothing. It reads what the agent has on disk: the agent gets a release that waits for approval.`,
+nothing. It reads what the agent has on disk: the agent gets a release that waits for approval.
+sluice cell diff compares with what a cluster has instead.`,
 		Example: `  sluice cell approve --rendered --state /var/lib/sluice
   sluice cell approve 2026.11.3 --state /var/lib/sluice`,
 	}
@@ -78,13 +79,18 @@ nothing. It reads what the agent has on disk: the agent gets a release that wait
 		if err != nil {
 			return fmt.Errorf("cell approve: %w", err)
 		}
-		c, err := chooseCandidate(candidates(offered), args)
+		c, err := chooseCandidate("cell approve", candidates(offered), args)
 		if err != nil {
 			return err
 		}
 		switch {
 		case rendered:
-			return showRendered(cmd.Context(), a, state, offered, c, values)
+			k, err := newKeptRenderer("cell approve "+c.Release, state, values)
+			if err != nil {
+				return err
+			}
+			defer k.close()
+			return showRendered(cmd.Context(), a, k, offered, c)
 		case values != "":
 			return cli.UsageError(cmd, "--values is about --rendered")
 		}
@@ -105,25 +111,25 @@ nothing. It reads what the agent has on disk: the agent gets a release that wait
 	return cmd
 }
 
-// chooseCandidate returns the candidate that the arguments name.
-func chooseCandidate(all []candidate, args []string) (candidate, error) {
+// chooseCandidate returns the candidate that the arguments of a verb name.
+func chooseCandidate(verb string, all []candidate, args []string) (candidate, error) {
 	var names []string
 	for _, c := range all {
 		names = append(names, c.Release+" "+string(c.Digest))
 	}
 	switch {
 	case len(all) == 0:
-		return candidate{}, cli.Fail(fmt.Errorf("cell approve: nothing is offered that this cell does not run"),
+		return candidate{}, cli.Fail(fmt.Errorf("%s: nothing is offered that this cell does not run", verb),
 			"sluice cell owner shows what it runs")
 	case len(args) == 0 && len(all) == 1:
 		return all[0], nil
 	case len(args) == 0:
-		return candidate{}, cli.Fail(fmt.Errorf("cell approve: several releases are offered: %s",
-			strings.Join(names, ", ")), "name one: sluice cell approve %s", all[0].Release)
+		return candidate{}, cli.Fail(fmt.Errorf("%s: several releases are offered: %s", verb,
+			strings.Join(names, ", ")), "name one: sluice %s %s", verb, all[0].Release)
 	}
 	i := slices.IndexFunc(all, func(c candidate) bool { return c.Release == args[0] || string(c.Digest) == args[0] })
 	if i < 0 {
-		return candidate{}, cli.Fail(fmt.Errorf("cell approve: %s is not offered", args[0]), "offered: %s",
+		return candidate{}, cli.Fail(fmt.Errorf("%s: %s is not offered", verb, args[0]), "offered: %s",
 			strings.Join(names, ", "))
 	}
 	return all[i], nil

@@ -10,64 +10,89 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent"
 	"github.com/sluice-cd/sluice/cells/agent/render"
+	"github.com/sluice-cd/sluice/cells/kubernetes"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/trial"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// renderedDiff is the output of cell approve --rendered.
+// renderedDiff is the output of cell approve --rendered, and of cell diff where the target is a folder.
 type renderedDiff struct {
 	From  string         `json:"from,omitempty"` // what the cell runs; empty: nothing yet
 	To    candidate      `json:"to"`
 	Files []cli.FileDiff `json:"files"`
 }
 
-// showRendered prints what a candidate would change in the manifests that the cell runs, from what the agent keeps on
-// disk. values is the file with the values that the owner sets; empty: none.
-func showRendered(ctx context.Context, a *cli.App, state string, o agent.Offer, c candidate, values string) error {
-	what := "cell approve " + c.Release
-	temp, err := os.MkdirTemp("", "sluice-render-")
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	defer os.RemoveAll(temp)
+// keptRenderer renders what the agent keeps on disk, as the agent does, for the cell's owner to look at.
+type keptRenderer struct {
+	*render.Renderer
+	verb string
+	temp string
+}
+
+// newKeptRenderer returns a renderer for a verb. values is the file with the values that the owner sets; empty: none.
+func newKeptRenderer(verb, state, values string) (*keptRenderer, error) {
 	self, err := cli.ExecutablePath()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	options := render.Options{Command: []string{self, render.ChildVerb}, Dir: temp, Temp: temp}
+	options := render.Options{Command: []string{self, render.ChildVerb}}
 	if values != "" {
 		if options.Values, err = cli.ReadOwnValues(values); err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+			return nil, fmt.Errorf("%s: %w", verb, err)
 		}
 	}
-	renderer := render.New(options, agent.KeptReleases{StateDir: state})
-	files := func(as *cells.Assignment) (map[string][]byte, error) {
-		m, err := renderer.Render(ctx, as)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, cli.Fail(fmt.Errorf("%s: the agent has not got %s yet", what, as.Release),
-				"the agent gets what waits for approval as soon as it reaches the control plane: try again then")
-		}
-		if err != nil {
-			return nil, cli.Fail(fmt.Errorf("%s: %w", what, err),
-				"if values are missing, name the agent's own file: --values FILE")
-		}
-		delete(m.Files, trial.ManifestsFile) // its parts are files of their own
-		return m.Files, nil
+	if options.Temp, err = os.MkdirTemp("", "sluice-render-"); err != nil {
+		return nil, fmt.Errorf("%s: %w", verb, err)
 	}
-	before := map[string][]byte{}
+	options.Dir = options.Temp
+	return &keptRenderer{render.New(options, agent.KeptReleases{StateDir: state}), verb, options.Temp}, nil
+}
+
+func (k *keptRenderer) close() { _ = os.RemoveAll(k.temp) }
+
+func (k *keptRenderer) manifests(ctx context.Context, as *cells.Assignment) (cells.Rendered, error) {
+	m, err := k.Render(ctx, as)
+	if errors.Is(err, fs.ErrNotExist) {
+		return cells.Rendered{}, cli.Fail(fmt.Errorf("%s: the agent has not got %s yet", k.verb, as.Release),
+			"the agent gets what waits for approval as soon as it reaches the control plane: try again then")
+	}
+	if err != nil {
+		return cells.Rendered{}, cli.Fail(fmt.Errorf("%s: %w", k.verb, err),
+			"if values are missing, name the agent's own file: --values FILE")
+	}
+	return m.Rendered, nil
+}
+
+// showRendered prints what a candidate would change in the manifests that the cell runs, without the values of Secrets.
+func showRendered(ctx context.Context, a *cli.App, k *keptRenderer, o agent.Offer, c candidate) error {
+	before := cells.Rendered{}
 	out := renderedDiff{To: c, Files: []cli.FileDiff{}}
+	var err error
 	if o.Running != nil {
 		out.From = o.Running.Release
-		if before, err = files(o.Running); err != nil {
+		if before, err = k.manifests(ctx, o.Running); err != nil {
 			return err
 		}
 	}
-	after, err := files(offeredAssignment(o, c))
+	after, err := k.manifests(ctx, offeredAssignment(o, c))
 	if err != nil {
 		return err
 	}
-	out.Files = append(out.Files, cli.DiffFiles(before, after)...)
+	delete(before.Files, trial.ManifestsFile) // its parts are files of their own
+	delete(after.Files, trial.ManifestsFile)
+	for name := range before.Files {
+		if _, both := after.Files[name]; !both {
+			before.Files[name], _ = kubernetes.HideSecrets(before.Files[name], nil)
+		}
+	}
+	for name, text := range after.Files {
+		was, is := kubernetes.HideSecrets(before.Files[name], text)
+		if after.Files[name] = is; was != nil {
+			before.Files[name] = was
+		}
+	}
+	out.Files = append(out.Files, cli.DiffFiles(before.Files, after.Files)...)
 	cli.BoundDiffs(out.Files)
 	return a.PrintResult(out, func() {
 		a.Stdout.PrintLine("%s -> %s, %s: %s", cli.OrDash(out.From), c.Release, c.Digest,

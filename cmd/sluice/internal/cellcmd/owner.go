@@ -28,8 +28,8 @@ rollback; only the cell's own return to its last good release is exempt.`
 func ownerVerbs(a *cli.App) []*cobra.Command {
 	return []*cobra.Command{
 		cellOwnerVerb(a), cellPauseVerb(a), cellUnpauseVerb(a), cellPinVerb(a), cellUnpinVerb(a),
-		cellWindowVerb(a), cellApprovalVerb(a), cellApproveVerb(a), cellFeatureVerb(a), cellFlagsVerb(a),
-		cellClockVerb(a), cellMaintenanceVerb(a),
+		cellWindowVerb(a), cellApprovalVerb(a), cellApproveVerb(a), cellDiffVerb(a), cellFeatureVerb(a),
+		cellFlagsVerb(a), cellClockVerb(a), cellMaintenanceVerb(a),
 	}
 }
 

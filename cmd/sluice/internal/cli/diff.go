@@ -24,21 +24,28 @@ func DiffFiles(before, after map[string][]byte) []FileDiff {
 	for _, name := range SortedKeys(names) {
 		old, was := before[name]
 		now, is := after[name]
-		c := FileDiff{File: name, Kind: "changed"}
-		switch {
-		case was && is && bytes.Equal(old, now):
+		if was && is && bytes.Equal(old, now) {
 			continue
+		}
+		c := DiffOne(name, old, now)
+		switch {
 		case !was:
 			c.Kind = "added"
 		case !is:
 			c.Kind = "removed"
 		}
-		if isText(old) && isText(now) {
-			c.Diff = string(diff.Diff("a/"+name, old, "b/"+name, now))
-		}
 		out = append(out, c)
 	}
 	return out
+}
+
+// DiffOne returns how one file differs from what it was.
+func DiffOne(name string, before, after []byte) FileDiff {
+	c := FileDiff{File: name, Kind: "changed"}
+	if isText(before) && isText(after) {
+		c.Diff = string(diff.Diff("a/"+name, before, "b/"+name, after))
+	}
+	return c
 }
 
 // maxShownBytes bounds the differences that are printed together: beyond it, files are only named.
