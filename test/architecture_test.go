@@ -154,7 +154,7 @@ func arrows() map[string][]string {
 			"cells/identity", "flags/ofrep"),
 		"cells/directory": with("cells/process", "internal/filelock"),
 		"cells/node": with("cells/kubernetes", "cells/agent/clock", "cells/agent/content", "cells/agent/disk",
-			"cells/agent/flagserver"),
+			"cells/agent/flagserver", "cells/maintenance/server"),
 		"cells/kubernetes": with("cells/agent/disk", "releases/health"),
 	}
 }

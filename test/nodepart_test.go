@@ -24,10 +24,18 @@ func installAgent(t *testing.T, c *cluster.Cluster, more ...string) {
 	c.Run(t, string(out), "apply", "--server-side", "-f", "-")
 }
 
-// kubeconfigOf returns a file by which a process acts as a service account of namespace sluice.
+// namespaceOf returns the namespace of a service account that the printed manifest makes.
+func namespaceOf(account string) string {
+	if account == "sluice-node" {
+		return "sluice-node"
+	}
+	return "sluice"
+}
+
+// kubeconfigOf returns a file by which a process acts as a service account that the printed manifest makes.
 func (w *world) kubeconfigOf(c *cluster.Cluster, account string) string {
 	w.t.Helper()
-	token := c.Run(w.t, "", "-n", "sluice", "create", "token", account, "--duration", "1h")
+	token := c.Run(w.t, "", "-n", namespaceOf(account), "create", "token", account, "--duration", "1h")
 	authority := c.Run(w.t, "", "config", "view", "--flatten", "--minify", "-o",
 		"jsonpath={.clusters[0].cluster.certificate-authority-data}")
 	file := w.path(account + "-kubeconfig")
@@ -41,12 +49,12 @@ func (w *world) kubeconfigOf(c *cluster.Cluster, account string) string {
 	return file
 }
 
-// wantDenied checks that a service account of namespace sluice may do none of these.
+// wantDenied checks that a service account that the printed manifest makes may do none of these.
 func wantDenied(t *testing.T, c *cluster.Cluster, account string, all ...[]string) {
 	t.Helper()
 	for _, args := range all {
 		out, _ := c.Kubectl(t.Context(), "", append([]string{"auth", "can-i", "--as",
-			"system:serviceaccount:sluice:" + account}, args...)...)
+			"system:serviceaccount:" + namespaceOf(account) + ":" + account}, args...)...)
 		if !strings.HasSuffix(strings.TrimSpace(out), "no") { // after a warning, perhaps
 			t.Errorf("%s may %v: %s", account, args, out)
 		}
@@ -63,8 +71,8 @@ func TestR43OnTheNodesOfACluster(t *testing.T) {
 	clear(l.agents)
 	l.agents["eu-1"] = l.process("eu-1", "agent", "--cell", "eu-1", "--server", l.socket(), "--target", "kubernetes",
 		"--kubeconfig", l.kubeconfigOf(c, "sluice-agent"), "--namespace", "shop", "--state", l.path("states", "eu-1"),
-		"--nodes", "sluice/sluice-node", "--flags-listen", "unix://"+l.path("eu-1.f"), "--report-every", "500ms")
-	node := l.process("node", "node", "--configmap", "sluice/sluice-node", "--state", l.path("states", "node"),
+		"--nodes", "sluice-node/sluice-node", "--flags-listen", "unix://"+l.path("eu-1.f"), "--report-every", "500ms")
+	node := l.process("node", "node", "--configmap", "sluice-node/sluice-node", "--state", l.path("states", "node"),
 		"--kubeconfig", l.kubeconfigOf(c, "sluice-node"), "--listen", "unix://"+l.path("node.f"),
 		"--listen", "127.0.0.1:0")
 	l.startAll()
@@ -106,9 +114,12 @@ func TestR43OnTheNodesOfACluster(t *testing.T) {
 	}
 	l.awaitValue("node", false)
 
-	wantDenied(t, c, "sluice-node", []string{"list", "configmaps", "-n", "sluice"},
-		[]string{"get", "secrets", "-n", "sluice"}, []string{"watch", "configmaps", "-n", "shop"},
-		[]string{"patch", "configmaps/sluice-node", "-n", "sluice"})
-	wantDenied(t, c, "sluice-agent", []string{"patch", "configmaps/other", "-n", "sluice"},
-		[]string{"get", "secrets", "-n", "sluice"})
+	wantDenied(t, c, "sluice-node", []string{"list", "configmaps", "-n", "sluice-node"},
+		[]string{"get", "secrets", "-n", "sluice-node"}, []string{"watch", "configmaps", "-n", "shop"},
+		[]string{"patch", "configmaps/sluice-node", "-n", "sluice-node"},
+		[]string{"patch", "configmaps/sluice-node-maintenance", "-n", "sluice-node"},
+		[]string{"patch", "leases", "-n", "sluice"}, []string{"patch", "leases", "-n", "shop"},
+		[]string{"delete", "leases", "-n", "sluice-node"})
+	wantDenied(t, c, "sluice-agent", []string{"patch", "configmaps/other", "-n", "sluice-node"},
+		[]string{"get", "secrets", "-n", "sluice"}, []string{"patch", "leases", "-n", "sluice-node"})
 }

@@ -109,8 +109,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.options.Nodes != nil {
 		others.Go(func() { l.flags.KeepSharing(ctx) })
 	}
-	if l.teller != nil {
-		others.Go(func() { l.teller.run(ctx) })
+	for _, t := range l.tellers {
+		others.Go(func() { t.run(ctx) })
 	}
 	if callers != nil {
 		others.Go(func() { l.flags.Serve(ctx, callers, a.options.FlagsOrigins, l.maintenance.Handler()) })

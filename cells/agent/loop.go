@@ -32,8 +32,8 @@ type loop struct {
 	reporter     *plane.Reporter
 	flags        *flagserver.Server
 	maintenance  *server.Server
-	teller       *teller // nil: the target tells nobody
-	toldBefore   bool    // the product may have been told something by an earlier process
+	tellers      []*teller
+	toldBefore   bool // the product may have been told something by an earlier process
 	releaseCache *content.Cache
 	preview      *previewer
 	// Follows the actual infrastructure; nil: its number is fixed.

@@ -32,6 +32,7 @@ type Options struct {
 	FlagsListen    string            // address for flags: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH; empty: none
 	FlagsOrigins   []string          // origins of web pages that may ask for flags: https://HOST; none: no page may
 	Nodes          flagserver.Sharer // takes the flags to the cell's node parts; nil: there are none
+	NodeOperations NodeOperations    // where node parts grant operations; nil: they grant none
 	ImagesListen   string            // address for pulls of images, as FlagsListen; empty: none
 	ImagesRate     int64             // bytes a second of all pulls; 0: no limit
 	Log            zerolog.Logger    // the zero value is silent

@@ -58,16 +58,20 @@ func (l *loop) isWriting() bool { return l.inFlight != nil && l.inFlight.Task ==
 
 // busy returns the operations under way. Without a listener nobody can ask for one.
 func (l *loop) busy() maintenance.Busy {
-	if l.agent.options.FlagsListen == "" {
-		return l.teller.judge(maintenance.Busy{Quiet: l.maintenance.Refuses()})
+	b := maintenance.Busy{Quiet: l.maintenance.Refuses()}
+	if l.agent.options.FlagsListen != "" {
+		b = l.maintenance.Busy()
 	}
-	return l.teller.judge(l.maintenance.Busy())
+	for _, t := range l.tellers {
+		b = t.judge(b)
+	}
+	return b
 }
 
 // openMaintenance takes up what the journal says of maintenances, before anybody may ask for an operation.
 func (l *loop) openMaintenance(now time.Time) {
 	l.maintenance = server.New(l.operationEnded.Notify)
-	l.teller = newTeller(l.agent.options.Target, l.agent.options.Log, l.operationEnded.Notify)
+	l.tellers = newTellers(l.agent.options, l.operationEnded.Notify)
 	u := &l.state.Upkeep
 	u.Record, u.Owner = u.Record.Restore(u.Policy, now), u.Owner.Restore(now)
 	l.maintenance.Set(maintenance.Combine(u.Record, u.Owner, u.Texts, now))
@@ -91,7 +95,9 @@ func (l *loop) publishMaintenance() error {
 			}
 		}
 		if l.savedState != nil || s.Phase != maintenance.Off || l.toldBefore {
-			l.teller.set(s)
+			for _, t := range l.tellers {
+				t.set(s)
+			}
 		}
 		l.savedState = text
 	}

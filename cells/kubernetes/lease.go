@@ -33,6 +33,8 @@ const (
 
 	leaseFile    = "lease" // in the state folder: the folder's id
 	maxLeaseFile = 128     // bytes
+
+	microTime = "2006-01-02T15:04:05.000000Z07:00" // a metav1.MicroTime
 )
 
 // holder is a process that may act in a cluster, as the Lease names it. A process that was started anew with the same
@@ -300,9 +302,8 @@ func readLease(live *unstructured.Unstructured) leaseRecord {
 
 // writeLease returns the Lease with another holder; the zero value: nobody.
 func writeLease(h holder, before leaseRecord, since, now time.Time) *unstructured.Unstructured {
-	const micro = "2006-01-02T15:04:05.000000Z07:00" // a metav1.MicroTime
 	spec := map[string]any{"leaseDurationSeconds": int64(leaseDuration / time.Second),
-		"acquireTime": since.UTC().Format(micro), "renewTime": now.UTC().Format(micro)}
+		"acquireTime": since.UTC().Format(microTime), "renewTime": now.UTC().Format(microTime)}
 	if h != (holder{}) {
 		spec["holderIdentity"] = h.String()
 	}

@@ -10,6 +10,7 @@
 // Record is what the agent journals. Advance takes it from phase to phase by what the agent does (Facts), by the
 // operations under way, and by the channel's Policy. Changes says whether an update takes a maintenance at all.
 // Operations is the table of the leases that the product holds for its operations. State is what the product is told.
+// Nodes is what the agent knows of those who grant operations elsewhere: the node parts of a cluster.
 //
 // What always holds: whenever operations are refused there is an Until, at most Policy.Maximum ahead, which was durable
 // before the first refusal, and at which refusing ends by itself though the agent is dead. Only Advance moves it, while

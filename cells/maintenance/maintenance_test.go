@@ -144,7 +144,7 @@ func TestLeases(t *testing.T) {
 	if o.Begin(Operation{"start", "ws-2"}, true, now) != Granted {
 		t.Error("what is under way already is taken over")
 	}
-	if b := o.Busy(now); b.Quiet || b.Count != 2 || b.Names != "start ws-1, start ws-2" || b.Refused != "1 stop" {
+	if b := o.Busy(now); b.Quiet || b.Count != 2 || b.Names != "start ws-1, start ws-2" || b.Refused["stop"] != 1 {
 		t.Errorf("%+v", b)
 	}
 	o.End(op)

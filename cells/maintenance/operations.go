@@ -4,11 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-
-	"github.com/sluice-cd/sluice/internal/words"
 )
 
 const (
@@ -34,6 +31,7 @@ type Operations struct {
 	quietFrom time.Time               // before then, holders of leases of an earlier process may still renew them
 	refused   map[string]int64        // by kind, since operations are refused
 	total     map[string]int64        // the same, since the start
+	standing  standing
 }
 
 // NewOperations returns an empty table in a process that begins to listen at now.
@@ -50,6 +48,7 @@ const (
 	Renewed
 	Refused // there is a maintenance
 	Full    // MaxLeases are under way
+	Unknown // it is a node part, and does not know what holds
 )
 
 // Begin asks for an operation, or renews the lease of one. running says that the holder began it before, under a lease
@@ -66,6 +65,8 @@ func (o *Operations) Begin(op Operation, running bool, now time.Time) Outcome {
 		o.refused[op.Kind]++
 		o.total[op.Kind]++
 		return Refused
+	case !running && !o.standing.holds(now):
+		return Unknown
 	case len(o.leases) >= MaxLeases:
 		return Full
 	}
@@ -96,6 +97,7 @@ func (o *Operations) Set(s State, now time.Time) {
 		clear(o.refused)
 	}
 	o.state = s
+	o.standing.stale = !s.Ends().IsZero() && !s.Active(now)
 	if s.Phase == Drained {
 		maps.DeleteFunc(o.leases, func(op Operation, _ time.Time) bool { return s.Refuses(op.Kind, now) })
 	}
@@ -103,7 +105,7 @@ func (o *Operations) Set(s State, now time.Time) {
 
 // Busy returns what is under way of the kinds that are refused, or would be.
 func (o *Operations) Busy(now time.Time) Busy {
-	b := Busy{Refused: countByKind(o.refused)}
+	b := Busy{Refused: maps.Clone(o.refused)}
 	var names []string
 	for op, ends := range o.leases {
 		if !now.Before(ends) || !slices.Contains(o.state.Kinds(), op.Kind) {
@@ -118,7 +120,7 @@ func (o *Operations) Busy(now time.Time) Busy {
 		b.Names += " …"
 	}
 	if b.Count == 0 && now.Before(o.quietFrom) {
-		b.Names = "the agent was started less than " + LeaseTime.String() + " ago: holders of leases may still renew them"
+		b.Names = "it was started less than " + LeaseTime.String() + " ago: holders of leases may still renew them"
 	}
 	b.Quiet = b.Count == 0 && o.state.Active(now) && !now.Before(o.quietFrom)
 	return b
@@ -138,14 +140,6 @@ func (o *Operations) UnderWay(now time.Time) (n int) {
 
 // RefusedByKind returns how many operations were refused since the process started.
 func (o *Operations) RefusedByKind() map[string]int64 { return maps.Clone(o.total) }
-
-func countByKind(counts map[string]int64) string {
-	var all []string
-	for _, kind := range slices.Sorted(maps.Keys(counts)) {
-		all = append(all, strconv.FormatInt(counts[kind], 10)+" "+kind)
-	}
-	return words.Some(all, maxNames)
-}
 
 // Check returns what is wrong with an operation from outside, or "".
 func (op Operation) Check() string {

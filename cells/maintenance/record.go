@@ -2,6 +2,9 @@ package maintenance
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/sluice-cd/sluice/internal/words"
@@ -89,11 +92,11 @@ type Facts struct {
 
 // Busy is what is known of the operations under way.
 type Busy struct {
-	Quiet bool   // operations are refused, and none is under way
-	Count int    // under way, of the kinds that are refused
-	Names string // some of them, for people
-	// Refused says how many operations were refused in this maintenance, by kind; empty: none.
-	Refused string
+	Quiet bool   `json:"quiet,omitempty"` // operations are refused, and none is under way
+	Count int    `json:"count,omitempty"` // under way, of the kinds that are refused
+	Names string `json:"names,omitempty"` // some of them, for people
+	// Refused says how many operations were refused in this maintenance, by kind.
+	Refused map[string]int64 `json:"refused,omitempty"`
 }
 
 // Event is what a step of Advance did, for the cell's history.
@@ -217,13 +220,21 @@ func leave(r *Record, ops Busy, why string, now time.Time) (*Record, []Event) {
 	}
 	lasted := now.Sub(r.Begins).Round(time.Second / 10)
 	detail := "operations were refused for " + lasted.String()
-	if ops.Refused != "" {
-		detail += " (" + ops.Refused + ")"
+	if len(ops.Refused) > 0 {
+		detail += " (" + countByKind(ops.Refused) + ")"
 	}
 	if why != "" {
 		detail += ": " + why
 	}
 	return nil, []Event{{EventLeft, detail}}
+}
+
+func countByKind(counts map[string]int64) string {
+	var all []string
+	for _, kind := range slices.Sorted(maps.Keys(counts)) {
+		all = append(all, strconv.FormatInt(counts[kind], 10)+" "+kind)
+	}
+	return words.Some(all, maxNames)
 }
 
 // Next returns when time alone may change the record; zero: it doesn't. Within a drain it is soon: leases end by time.

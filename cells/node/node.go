@@ -21,8 +21,11 @@ import (
 
 // Options configure Run. Fields without a default are required.
 type Options struct {
-	Maps     *kubernetes.ConfigMaps
-	Name     string   // of the ConfigMap that the agent writes
+	Maps       *kubernetes.ConfigMaps
+	Heartbeats *kubernetes.Heartbeats // where it says that it is there
+	Name       string                 // of the ConfigMap that the agent writes
+	Node       string                 // name of the node, which no other has
+
 	StateDir string   // the node part's own folder; created if needed
 	Listen   []string // where pods ask: see flagserver.ParseAddress
 	Origins  []string // of web pages that may ask; none: no page may
@@ -35,10 +38,11 @@ const maxShared = 2 << 20 // bytes of what an agent shares: a ConfigMap has less
 type part struct {
 	options Options
 	flags   *flagserver.Server
+	grants  *operations
 	trouble string // why the ConfigMap can't be watched, as logged; empty: it can. Only Follow's goroutine uses it
 }
 
-// Run serves flags until ctx ends, and then returns nil. An error means that it can't serve at all.
+// Run serves flags and grants operations until ctx ends, and then returns nil. An error means that it can't serve at all.
 func Run(ctx context.Context, o Options) error {
 	if err := run(ctx, o); err != nil {
 		return fmt.Errorf("node: %w", err)
@@ -61,8 +65,9 @@ func run(ctx context.Context, o Options) error {
 	p := &part{options: o, flags: flagserver.New(flagserver.Options{
 		StateDir: o.StateDir, Source: &bundles{o.Maps, o.Name}, Clock: clock.New(o.StateDir, clock.Machine{}),
 		Log: o.Log, OnReport: func() {}, OnTestPoint: func(string) {},
-	})}
+	}), grants: newOperations(&o)}
 	p.restore()
+	p.grants.restore()
 	listeners, err := listen(ctx, o.Listen)
 	if err != nil {
 		return err
@@ -72,8 +77,12 @@ func run(ctx context.Context, o Options) error {
 	var all sync.WaitGroup
 	for _, l := range listeners {
 		o.Log.Info().Str("network", l.Addr().Network()).Stringer("address", l.Addr()).Msg("flags are served")
-		all.Go(func() { p.flags.Serve(ctx, l, o.Origins, nil) })
+		all.Go(func() { p.flags.Serve(ctx, l, o.Origins, p.grants.server.Handler()) })
 	}
+	all.Go(func() { p.grants.run(ctx) })
+	all.Go(func() {
+		o.Maps.Follow(ctx, MaintenanceName(o.Name), func(map[string][]byte) { p.grants.hint.Notify() }, func(error) {})
+	})
 	all.Go(func() { p.flags.RefoldOnTime(ctx) })
 	all.Go(func() { p.flags.FetchBundles(ctx) })
 	all.Go(func() { o.Maps.Follow(ctx, o.Name, p.take, p.noteTrouble) })

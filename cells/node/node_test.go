@@ -74,6 +74,8 @@ func bundle(t testing.TB, filled int) []byte {
 // cell is an agent's side and a node part, which meet in a real API server.
 type cell struct {
 	maps      *kubernetes.ConfigMaps
+	beats     *kubernetes.Heartbeats
+	board     *Board
 	publisher *Publisher
 	shared    flagserver.Shared
 	state     string
@@ -84,10 +86,13 @@ func newCell(t *testing.T, c *cluster.Cluster) *cell {
 	t.Helper()
 	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
 	must(t, err)
-	maps, err := kubernetes.NewConfigMaps(config, c.Namespace(t))
+	namespace := c.Namespace(t)
+	maps, err := kubernetes.NewConfigMaps(config, namespace)
+	must(t, err)
+	beats, err := kubernetes.NewHeartbeats(config, namespace)
 	must(t, err)
 	acting := func(context.Context) error { return nil }
-	l := &cell{maps: maps, publisher: NewPublisher(maps, "flags", acting), state: t.TempDir(),
+	l := &cell{maps: maps, beats: beats, board: NewBoard(maps, beats, "flags", acting), publisher: NewPublisher(maps, "flags", acting), state: t.TempDir(),
 		shared: flagserver.Shared{Cell: "acme", Order: "a", Height: 7, Release: "1.0.0", Time: time.Now()}}
 	l.start(t)
 	return l
@@ -100,7 +105,7 @@ func (l *cell) start(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, Options{Maps: l.maps, Name: "flags", StateDir: l.state,
+		done <- Run(ctx, Options{Maps: l.maps, Heartbeats: l.beats, Name: "flags", Node: "n1", StateDir: l.state,
 			Listen: []string{"unix://" + l.socket()}})
 	}()
 	l.stop = func() {

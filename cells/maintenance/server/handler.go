@@ -290,6 +290,10 @@ func (s *Server) serveBegin(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "5")
 		writeProblem(w, http.StatusServiceUnavailable, "Too many operations",
 			fmt.Sprintf("%d operations are under way: end those that are through, and ask again", maintenance.MaxLeases))
+	case maintenance.Unknown:
+		w.Header().Set("Retry-After", "1")
+		writeProblem(w, http.StatusServiceUnavailable, "Not known",
+			"this node can't tell at present whether there is a maintenance: the cell's API server is not reached")
 	case maintenance.Refused:
 		s.writeRefusal(w, r, op)
 	}

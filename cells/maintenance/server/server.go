@@ -50,8 +50,15 @@ type snapshot struct {
 
 // New returns a server without a maintenance. onEnd is called when an operation ended that a drain may wait for; it
 // must not block.
-func New(onEnd func()) *Server {
-	s := &Server{onEnd: onEnd, operations: maintenance.NewOperations(time.Now())}
+func New(onEnd func()) *Server { return newServer(maintenance.NewOperations(time.Now()), onEnd) }
+
+// NewForNode returns the same for a node part, which grants nothing until it is confirmed: see maintenance.Nodes.
+func NewForNode(onEnd func()) *Server {
+	return newServer(maintenance.NewNodeOperations(time.Now()), onEnd)
+}
+
+func newServer(operations *maintenance.Operations, onEnd func()) *Server {
+	s := &Server{onEnd: onEnd, operations: operations}
 	s.current.Store(newSnapshot(maintenance.State{Phase: maintenance.Off}))
 	return s
 }
@@ -130,6 +137,19 @@ func (s *Server) Busy() maintenance.Busy {
 
 // Refuses reports whether operations are refused now.
 func (s *Server) Refuses() bool { return s.current.Load().state.Active(time.Now()) }
+
+// Renewed and Confirm are those of maintenance.Operations.
+func (s *Server) Renewed(asked time.Time) (lapsed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.operations.Renewed(asked, time.Now())
+}
+
+func (s *Server) Confirm(asked time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.operations.Confirm(asked)
+}
 
 func (s *Server) begin(op maintenance.Operation, running bool) maintenance.Outcome {
 	s.mu.Lock()

@@ -209,7 +209,12 @@ func (more *agentFlags) open(o *agent.Options, d directory.Options) (end func(),
 		if err != nil {
 			return nil, err
 		}
+		beats, err := kubernetes.NewHeartbeats(config, in)
+		if err != nil {
+			return nil, err
+		}
 		o.Nodes = node.NewPublisher(maps, name, cluster.Acting)
+		o.NodeOperations = node.NewBoard(maps, beats, name, cluster.Acting)
 	}
 	o.Target = cluster
 	return cluster.Close, nil
@@ -231,7 +236,7 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 	f.StringVar(&more.namespace, "namespace", "", "`NAMESPACE` of objects that name none (default: that of the context "+
 		"or of the pod)")
 	f.StringVar(&more.nodes, "nodes", "", "ConfigMap, as `NAMESPACE/NAME`, in which sluice node finds the cell's feature "+
-		"flags (default: none)")
+		"flags, with maintenances beside it (default: none)")
 	f.StringVar(&more.mode, "mode", "", "`MODE` of the product's files, such as 0640 (default 0600, with --group 0640); "+
 		"who may read a file may enter its folder")
 	f.StringVar(&more.group, "group", "", "`GROUP` of the product's files: a name or a number (default: the agent's own)")

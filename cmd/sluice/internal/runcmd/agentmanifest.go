@@ -30,6 +30,13 @@ const nodeConfigMap = "sluice-node"
 // NodeConfigMap returns its name.
 func (i agentInstall) NodeConfigMap() string { return nodeConfigMap }
 
+// MaintenanceConfigMap returns the name of the one with maintenances.
+func (i agentInstall) MaintenanceConfigMap() string { return node.MaintenanceName(nodeConfigMap) }
+
+// NodeNamespace returns the namespace of the node parts, and of what they and the agent meet by. It is another than the
+// agent's: node parts may write Leases in it, and need privileges that the agent does not.
+func (i agentInstall) NodeNamespace() string { return i.Namespace + "-node" }
+
 // BundleConfigMaps returns the names of the ConfigMaps with the bundle's parts.
 func (i agentInstall) BundleConfigMaps() string {
 	var names []string
@@ -60,8 +67,8 @@ func ManifestVerb(a *cli.App) *cobra.Command {
 		Short: "Print what puts an agent into a Kubernetes cluster",
 		Long: `Prints plain YAML for kubectl apply: one agent with a volume for its state, without root, with a read-only
 file system and nothing that reaches it, and with rights on the usual kinds in the namespaces that releases
-go into. With --node, pods on every node get the cell's feature flags. Releases with other kinds need more
-rights: the agent says which before it changes anything.`,
+go into. With --node, pods on every node get the cell's feature flags and ask for operations. Releases with
+other kinds need more rights: the agent says which before it changes anything.`,
 		Example: `  sluice agent manifest --image registry.example/sluice:1.0 --for shop | kubectl apply -f -`,
 		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -73,7 +80,7 @@ rights: the agent says which before it changes anything.`,
 			case len(i.For) == 0 && !i.ClusterAdmin:
 				return cli.UsageError(cmd, "--for is missing: the namespace that releases go into; or --cluster-admin")
 			}
-			for _, namespace := range append([]string{i.Namespace}, i.For...) {
+			for _, namespace := range append([]string{i.Namespace, i.NodeNamespace()}, i.For...) {
 				if !namespaceName.MatchString(namespace) {
 					return cli.UsageError(cmd, "%q can't be a namespace", namespace)
 				}
@@ -90,7 +97,7 @@ rights: the agent says which before it changes anything.`,
 	f.StringVar(&i.Namespace, "namespace", "sluice", "`NAMESPACE` of the agent itself")
 	f.StringArrayVar(&i.For, "for", nil, "`NAMESPACE` that releases go into, which is there; may be repeated; objects "+
 		"that name none go into the first")
-	f.BoolVar(&i.Node, "node", false, "serve feature flags on each node, to its pods (sluice node)")
+	f.BoolVar(&i.Node, "node", false, "serve feature flags and maintenances on each node, to its pods (sluice node)")
 	f.BoolVar(&i.ClusterAdmin, "cluster-admin", false, "let releases hold anything, such as definitions and roles")
 	return cmd
 }

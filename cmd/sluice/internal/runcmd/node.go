@@ -1,7 +1,10 @@
 package runcmd
 
 import (
+	"cmp"
 	"fmt"
+	"os"
+	"regexp"
 	"runtime/debug"
 	"strings"
 
@@ -13,22 +16,24 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 )
 
-// NodeVerb serves a cell's feature flags on one node of its cluster.
+// NodeVerb serves a cell's feature flags, and grants operations, on one node of its cluster.
 func NodeVerb(a *cli.App) *cobra.Command {
 	var o node.Options
 	var configMap, kubeconfig, context, level string
 	cmd := &cobra.Command{
 		Use:     "node --configmap NAMESPACE/NAME --state DIR",
 		GroupID: cli.GroupRun,
-		Short:   "Serve a cell's feature flags to the pods of one Kubernetes node",
+		Short:   "Serve feature flags and maintenances to the pods of one Kubernetes node",
 		Long: `Runs on each node of a cell's cluster, since pods can't reach the loopback of the agent's pod. It watches the
-ConfigMap that the agent writes (sluice agent --nodes), and answers programs on this node by OFREP. It has no
-key of the cell, opens no port, and needs nothing but the right to read that ConfigMap and the parts of the
-flags' bundle beside it. What it knew last is in the folder of --state, and holds while the API server is away.
+ConfigMap that the agent writes (sluice agent --nodes), and answers programs on this node by OFREP. There it
+also tells them of maintenances and grants their operations: see docs/maintenance.md. It has no key of the
+cell, opens no port, and needs nothing but the rights to read that ConfigMap and those beside it, and to write
+a Lease, in which it says that it is there. What it knew last is in the folder of --state, and holds while the
+API server is away; operations are then no longer granted after 30 s.
 
 sluice agent manifest --node prints what runs it on every node.`,
-		Example: `  sluice node --configmap sluice/sluice-node --state /var/lib/sluice/node
-  sluice node --configmap sluice/sluice-node --state node --listen 127.0.0.1:8016 --kubeconfig ~/.kube/config`,
+		Example: `  sluice node --configmap sluice-node/sluice-node --state /var/lib/sluice/node
+  sluice node --configmap sluice-node/sluice-node --state node --listen 127.0.0.1:8016 --kubeconfig ~/.kube/config`,
 		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			namespace, name, ok := splitConfigMap(configMap)
@@ -52,12 +57,24 @@ sluice agent manifest --node prints what runs it on every node.`,
 			if o.Maps, err = kubernetes.NewConfigMaps(config, namespace); err != nil {
 				return fmt.Errorf("node: %w", err)
 			}
+			if o.Heartbeats, err = kubernetes.NewHeartbeats(config, namespace); err != nil {
+				return fmt.Errorf("node: %w", err)
+			}
+			host, err := os.Hostname()
+			if err != nil {
+				return fmt.Errorf("node: %w", err)
+			}
+			o.Node = strings.ToLower(cmp.Or(o.Node, a.Getenv("NODE_NAME"), host))
+			if !nodeName.MatchString(o.Node) {
+				return cli.UsageError(cmd, "--node %q is no name of a node", o.Node)
+			}
 			debug.SetGCPercent(50) // it mostly idles: memory counts, not speed
 			return node.Run(cmd.Context(), o)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&configMap, "configmap", "", "`NAMESPACE/NAME` of the ConfigMap that the agent writes")
+	f.StringVar(&o.Node, "node", "", "`NAME` of the node, which no other has (default $NODE_NAME, else the host's name)")
 	f.StringVar(&o.StateDir, "state", "", "`FOLDER` on the node, for what is known last")
 	f.StringArrayVar(&o.Listen, "listen", []string{"unix:///run/sluice/flags.sock?mode=0666"},
 		"`ADDRESS` where pods ask for flags: unix:///PATH[?mode=0666], 127.0.0.1:PORT or [::1]:PORT; may be repeated")
@@ -69,6 +86,9 @@ sluice agent manifest --node prints what runs it on every node.`,
 	f.StringVar(&level, "log", "info", "log `LEVEL`: debug, info, warn, error")
 	return cmd
 }
+
+// nodeName is as Kubernetes has it.
+var nodeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
 
 // splitConfigMap splits NAMESPACE/NAME.
 func splitConfigMap(text string) (namespace, name string, ok bool) {
