@@ -27,6 +27,7 @@ type Options struct {
 	// Warming returns how much of a head's images is here, by the time at which the head moved; ok is false if all are.
 	// nil: no images are served.
 	Warming func(release releases.Digest, moved time.Time) (w plan.Warming, ok bool)
+	Audit   Audit          // how far the audit is; nil: that is not committed
 	Poll    time.Duration  // how often the branch is fetched without a notified push; jittered; default 60s
 	Watches []*RecordWatch // are told what other processes write
 }
@@ -59,6 +60,8 @@ type Engine struct {
 	tickMu            sync.Mutex // held for a whole tick; guards the fields below
 	host              hostCalls
 	desired           *plan.Desired
+	audit             *plan.AuditChain // as of auditRead
+	auditRead         time.Time
 	recordedSequences map[string]int64 // by channel: the newest decision that the store knows
 	refusalCounts     map[string]int   // by channel: refused pushes in a row
 }

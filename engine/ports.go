@@ -129,6 +129,13 @@ type Members interface {
 	Register(ctx context.Context, r plan.Registration) error
 }
 
+// Audit is the audit as the engine sees it.
+type Audit interface {
+	// AuditChain returns how far the audit is; of its rows after the one with a number, the first is the oldest that is
+	// open.
+	AuditChain(ctx context.Context, after int64) (plan.AuditChain, error)
+}
+
 // FlagStore stores what flags need beyond one process. Followers get StoreUpdate.Flags after changes of kills and of
 // the mark.
 type FlagStore interface {

@@ -39,7 +39,8 @@ func Build(
 	b.desired = &Desired{
 		Commit: h.Tip, Pipeline: set.Pipeline, Quarantine: set.Quarantines, Acknowledged: h.Acknowledged,
 		Faults: faults, Channels: map[string]*Channel{}, Releases: map[string]*Release{}, Cells: map[string]*Cell{},
-		Authority: h.Authority, Unconfirmed: h.Kept.Unconfirmed(), Ended: h.Kept.Ended,
+		AuditHeads: h.AuditHeads,
+		Authority:  h.Authority, Unconfirmed: h.Kept.Unconfirmed(), Ended: h.Kept.Ended,
 	}
 	if _, withheld := h.Withheld[pipelineFile]; !h.Authority.IsSet() && !withheld &&
 		!manifest.Fatal(set.PipelineFaults) {
@@ -49,8 +50,10 @@ func Build(
 	b.desired.Infrastructure, b.desired.Faults = updates, append(b.desired.Faults, wrong...)
 	b.desired.Withheld = maps.Clone(h.Withheld)
 	b.desired.Faults = append(b.desired.Faults, h.Withheld.Faults(h.Authority.Owners)...)
-	if f := h.Authority.fault(); f != nil {
-		b.desired.Faults = append(b.desired.Faults, *f)
+	for _, f := range []*releases.Fault{h.Authority.fault(), b.checkAudit()} {
+		if f != nil {
+			b.desired.Faults = append(b.desired.Faults, *f)
+		}
 	}
 	b.checkQuarantines()
 	for _, name := range slices.Sorted(maps.Keys(set.Channels)) {

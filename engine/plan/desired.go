@@ -23,6 +23,7 @@ type Desired struct {
 	Cells        map[string]*Cell
 	Quarantine   []channels.Quarantine
 	Acknowledged []string           // what losses people accepted (R5, R51), oldest first
+	AuditHeads   []AuditHead        // how far the audit was, as the engine committed it, oldest first; the newest few
 	Authority    Authority          // who counts as the engine, and as an owner
 	Withheld     WithheldFiles      // files that are in force as they were before, by path
 	Unconfirmed  []kept.Unconfirmed // removals that wait for a person's confirmation (R47)

@@ -13,9 +13,9 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Drafts turns a plan's git actions into commits, a chain on plan.Commit: one for each channel, and one for cells'
-// identities. It is pure. No push may start after deadline, the earliest instant at which a verdict that the commits
-// are based on ends; zero: no limit.
+// Drafts turns a plan's git actions into commits, a chain on plan.Commit: one for each channel, one for cells'
+// identities, and one for the audit. It is pure. No push may start after deadline, the earliest instant at which a
+// verdict that the commits are based on ends; zero: no limit.
 func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err error) {
 	var order []string
 	byChannel := map[string][]Action{}
@@ -27,6 +27,9 @@ func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err
 		case Adopt:
 			draft, err := draftAdoption(d, p, a)
 			return []releases.Draft{draft}, time.Time{}, err
+		case CommitAudit:
+			chain = append(chain, draftAudit(p, a))
+			continue
 		case Identify:
 			identities = &p.Actions[i]
 			continue

@@ -35,6 +35,7 @@ type History struct {
 	Kept         kept.State              // paths that keep an older value (R47)
 	CellFiles    map[string][]string     // by cell: commits that changed cell.yaml, oldest first; see findValidCell
 	KeyChanges   map[string][]KeyChange  // by cell: oldest first, at most keepKeyChanges
+	AuditHeads   []AuditHead             // that the engine wrote, oldest first, at most keepAuditHeads
 	Passkeys     passkey.Log             // people's passkeys, as approvals used them
 
 	Last struct{ Commit, Base string } // the newest commit if the engine wrote it, and the commit it was decided on
@@ -132,6 +133,10 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 				return err
 			}
 			h.noteKeyChange(c, parts[1], before, h.Identities[parts[1]], open)
+		case f.Path == AuditFile:
+			if err := h.foldAudit(c, f, trusted, open); err != nil {
+				return err
+			}
 		case parts[0] == channels.QuarantineDir:
 			if delete(h.Quarantines, f.Path); trusted && f.New != "" {
 				h.Quarantines[f.Path] = true

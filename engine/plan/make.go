@@ -33,6 +33,7 @@ func Make(d *Desired, o *Observed, now time.Time) Plan {
 	}
 	p.blockStanding()
 	p.identifyCells()
+	p.commitAudit()
 	if adoptLast {
 		p.adoptKey()
 	}
