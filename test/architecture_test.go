@@ -104,6 +104,7 @@ func arrows() map[string][]string {
 		"engine/plan/kept":     with(),
 		"engine/plan/deadline": with(),
 		"engine/view":          with("engine/plan", "engine/plan/deadline"),
+		"engine/proof":         with("engine/plan"),
 		"engine/roster":        with("engine/plan"),
 		"engine/console":       with("engine/plan", "engine/view", "internal/markup"),
 		"engine/simulate":      with("engine/plan"),

@@ -96,9 +96,16 @@ func (b *builder) addChannel(s *channels.State) error {
 		c.Request = b.readRequest(c, *past.Touched)
 	}
 	for _, a := range s.Approvals {
-		if proven, ok := b.proveApproval(past, a); ok {
+		proven, ok := b.proveApproval(past, a)
+		if ok {
 			c.Approved = append(c.Approved, proven)
 		}
+		judged := JudgedApproval{File: a.File, Person: a.Person, Release: a.Release, Digest: a.Digest, Counts: ok,
+			Fact: past.Approvals[a.File]}
+		if a.Passkey != nil {
+			judged.Passkey = a.Passkey.ID
+		}
+		c.Judged = append(c.Judged, judged)
 	}
 	return nil
 }

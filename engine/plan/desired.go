@@ -44,14 +44,15 @@ type Channel struct {
 	// The policy in force: the tip's or, if the tip's is invalid, the last valid one, for rollback only (R6). May be
 	// nil.
 	Valid     *channels.Channel
-	Effective *EffectiveHead  // nil: no head yet
-	History   []EffectiveHead // oldest first; Effective is the last
-	Request   *Request        // a person's change of head.yaml that is not answered yet
-	Approved  []Approved      // proven approvals; the gate decides which roles count
-	Accepted  []Acceptance    // downstreams' acceptances of this channel's releases, as its decisions recorded them
-	Halted    []int64         // sequences at which the engine halted the channel, at most once each
-	Down      []string        // downstream channels: those that name this one in after
-	Cells     []*Cell         // by name
+	Effective *EffectiveHead   // nil: no head yet
+	History   []EffectiveHead  // oldest first; Effective is the last
+	Request   *Request         // a person's change of head.yaml that is not answered yet
+	Approved  []Approved       // proven approvals; the gate decides which roles count
+	Judged    []JudgedApproval // all approvals, with whether they are proven
+	Accepted  []Acceptance     // downstreams' acceptances of this channel's releases, as its decisions recorded them
+	Halted    []int64          // sequences at which the engine halted the channel, at most once each
+	Down      []string         // downstream channels: those that name this one in after
+	Cells     []*Cell          // by name
 
 	cache *cellCache // nil: nothing is cached
 }
@@ -61,6 +62,15 @@ type Approved struct {
 	channels.Approver
 	Release string
 	Digest  releases.Digest
+}
+
+// JudgedApproval is an approval's file, with what the history says of it.
+type JudgedApproval struct {
+	File, Person, Release string
+	Digest                releases.Digest
+	Passkey               string // id of the passkey whose assertion the file has; empty: it has none
+	Fact                  Approval
+	Counts                bool // it is proven to be the person's
 }
 
 // EffectiveHead is a head that the engine wrote (R1) or that the repository's root commit brought.

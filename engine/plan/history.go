@@ -359,7 +359,7 @@ func (h *History) foldAssertion(a Approval, c releases.Change, f releases.FileCh
 	if approval == nil || approval.Passkey == nil {
 		return a, nil
 	}
-	a.Author, a.Person = releases.Person{}, ""
+	a.Author, a.Person, a.Key = releases.Person{}, "", ""
 	var people map[string]*channels.Member
 	if c.Parent != "" {
 		pipeline, err := h.pipelineInForce(c.Parent, open, cache)
