@@ -60,8 +60,7 @@ type Engine struct {
 	tickMu            sync.Mutex // held for a whole tick; guards the fields below
 	host              hostCalls
 	desired           *plan.Desired
-	audit             *plan.AuditChain // as of auditRead
-	auditRead         time.Time
+	audit             auditReader
 	recordedSequences map[string]int64 // by channel: the newest decision that the store knows
 	refusalCounts     map[string]int   // by channel: refused pushes in a row
 }
@@ -88,6 +87,7 @@ func New(ctx context.Context, repo Repository, store Store, o Options) (*Engine,
 		lease:             &lease{store: store, clocks: clocks, signals: signals, log: o.Log},
 		inbox:             &inbox{store: store, obs: obs, registrar: registrar, log: o.Log},
 		host:              hostCalls{repo: repo, answered: signals.hostAnswered},
+		audit:             auditReader{audit: o.Audit, log: o.Log},
 		recordedSequences: map[string]int64{}, refusalCounts: map[string]int{},
 	}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -133,7 +134,7 @@ type Members interface {
 type Audit interface {
 	// AuditChain returns how far the audit is; of its rows after the one with a number, the first is the oldest that is
 	// open.
-	AuditChain(ctx context.Context, after int64) (plan.AuditChain, error)
+	AuditChain(ctx context.Context, after int64) (audithead.Chain, error)
 }
 
 // FlagStore stores what flags need beyond one process. Followers get StoreUpdate.Flags after changes of kills and of

@@ -84,30 +84,14 @@ func (e *Engine) tickLocked(ctx context.Context, fetch bool) (*plan.Plan, error)
 			return nil, err
 		}
 	}
-	e.readAudit(ctx)
+	if e.desired != nil && e.lease.mayAct() {
+		e.audit.read(ctx, e.clocks.now(), e.desired.LastAuditHead().Row)
+	}
 	p, planErr := e.planUntilDone(ctx)
 	if planErr != nil && !errors.As(planErr, &unread) {
 		return nil, planErr
 	}
 	return &p, cmp.Or(planErr, err)
-}
-
-// auditEvery is how often the audit is read at most: a commit of it is due once a day.
-const auditEvery = time.Minute
-
-// readAudit reads how far the audit is. What can't be read is told and tried again: nothing else waits for it.
-func (e *Engine) readAudit(ctx context.Context) {
-	now := e.clocks.now()
-	if e.opts.Audit == nil || e.desired == nil || !e.lease.mayAct() || now.Sub(e.auditRead) < auditEvery {
-		return
-	}
-	e.auditRead = now
-	chain, err := e.opts.Audit.AuditChain(ctx, e.desired.LastAuditHead().Row)
-	if err != nil {
-		e.opts.Log.Warn().Err(err).Msg("how far the audit is can't be committed")
-		return
-	}
-	e.audit = &chain
 }
 
 // syncTerm reads everything again, once in each term and before anything is done in it, since another process may have
@@ -342,7 +326,7 @@ func (e *Engine) makePlan() (plan.Plan, *view.View) {
 	began := time.Now()
 	now := e.clocks.timeAt(began)
 	obs := e.observations.snapshot()
-	obs.Key, obs.Audit = e.opts.Key, e.audit
+	obs.Key, obs.Audit = e.opts.Key, e.audit.chain
 	obs.Flags = e.publisher.announcedFlags().ForGates()
 	obs.Warming = findWarming(e.desired, e.opts.Warming)
 	obs.Clock = e.clocks.compareClocks(began, now, obs)

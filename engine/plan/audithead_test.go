@@ -8,6 +8,7 @@ import (
 
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 )
 
 func auditHash(n int) string { return "sha256:" + fmt.Sprintf("%064x", n) }
@@ -19,7 +20,7 @@ func auditWorld(t *testing.T, n int64) *World {
 	w.Signs = map[string]string{"sluice": engineKey, "mallory": malloryKey}
 	w.Obs.Key = engineKey
 	w.Settle()
-	w.Obs.Audit = &plan.AuditChain{Row: n, Hash: auditHash(int(n)), Open: w.Now.Add(-time.Hour)}
+	w.Obs.Audit = &audithead.Chain{Row: n, Hash: auditHash(int(n)), Open: w.Now.Add(-time.Hour)}
 	return w
 }
 
@@ -30,7 +31,7 @@ func grow(w *World, to int64) {
 	if w.Obs.Audit.Row > last.Row {
 		open = w.Obs.Audit.Open
 	}
-	w.Obs.Audit = &plan.AuditChain{Row: to, Hash: auditHash(int(to)), Open: open}
+	w.Obs.Audit = &audithead.Chain{Row: to, Hash: auditHash(int(to)), Open: open}
 }
 
 // The head of the audit's chain is committed once a UTC day, on the day after the first row that no commit stands for.
@@ -46,8 +47,8 @@ func TestAuditIsCommittedOnceADay(t *testing.T) {
 	if head.Row != 7 || head.Hash != auditHash(7) || !head.At.Equal(midnight) || head.Commit != w.Tip {
 		t.Fatalf("%+v", head)
 	}
-	if got := w.Files[plan.AuditFile]; got != "row: 7\nhash: "+auditHash(7)+"\nat: 2026-11-24T00:00:00Z\n" {
-		t.Errorf("%s: %q", plan.AuditFile, got)
+	if got := w.Files[audithead.File]; got != "row: 7\nhash: "+auditHash(7)+"\nat: 2026-11-24T00:00:00Z\n" {
+		t.Errorf("%s: %q", audithead.File, got)
 	}
 	w.WantActions("")
 	w.Now = midnight.Add(time.Hour)
@@ -81,12 +82,12 @@ func TestR46AuditHeadsAreTheEngines(t *testing.T) {
 			w.Now = w.Now.Add(24 * time.Hour)
 			w.WantActions("audit  ")
 			before := w.Desired().LastAuditHead()
-			w.Commit("mallory", "hide it", map[string]string{plan.AuditFile: text})
+			w.Commit("mallory", "hide it", map[string]string{audithead.File: text})
 			if got := w.Desired().LastAuditHead(); got != before {
 				t.Errorf("%+v counts", got)
 			}
 			f := w.Desired().Faults
-			if len(f) != 1 || f[0].File != plan.AuditFile || !strings.Contains(f[0].Message, "put it back") {
+			if len(f) != 1 || f[0].File != audithead.File || !strings.Contains(f[0].Message, "put it back") {
 				t.Errorf("faults %v", f)
 			}
 			w.Now = w.Now.Add(24 * time.Hour)
@@ -99,7 +100,7 @@ func TestR46AuditHeadsAreTheEngines(t *testing.T) {
 		})
 	}
 	w := auditWorld(t, 7)
-	w.Commit("mallory", "the first", map[string]string{plan.AuditFile: "row: 1\n"})
+	w.Commit("mallory", "the first", map[string]string{audithead.File: "row: 1\n"})
 	if f := w.Desired().Faults; len(f) != 1 || !strings.Contains(f[0].Message, "remove it") {
 		t.Errorf("faults %v", f)
 	}
@@ -110,7 +111,7 @@ func TestRestoredAuditCommitsNothing(t *testing.T) {
 	w := auditWorld(t, 7)
 	w.Now = w.Now.Add(24 * time.Hour)
 	w.WantActions("audit  ")
-	w.Obs.Audit = &plan.AuditChain{Row: 3, Hash: auditHash(3), Open: w.Now}
+	w.Obs.Audit = &audithead.Chain{Row: 3, Hash: auditHash(3), Open: w.Now}
 	w.Now = w.Now.Add(48 * time.Hour)
 	w.WantActions("")
 }

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
@@ -71,6 +73,23 @@ func Build(
 	b.desired.sources = sync.OnceValue(b.desired.findSources)
 	b.desired.passed = sync.OnceValue(b.desired.findPassedRelease)
 	return b.desired, nil
+}
+
+// checkAudit returns a fault if the audit's head is not as the engine wrote it.
+func (b *builder) checkAudit() *releases.Fault {
+	last := b.desired.LastAuditHead()
+	data, err := fs.ReadFile(b.files, audithead.File)
+	if !b.history.Authority.Enforced() || err != nil && last.Commit == "" ||
+		last.Commit != "" && bytes.Equal(data, last.Encode()) {
+		return nil
+	}
+	f := &releases.Fault{File: audithead.File, Code: manifest.Forbidden,
+		Message: "the engine did not write it: it does not count; remove it"}
+	if last.Commit != "" {
+		f.Message = fmt.Sprintf("is not as the engine wrote it in %s, which stands: put it back",
+			words.ShortCommit(last.Commit))
+	}
+	return f
 }
 
 type builder struct {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/engine/plan/deadline"
 	"github.com/sluice-cd/sluice/engine/plan/kept"
 	"github.com/sluice-cd/sluice/releases"
@@ -23,7 +24,7 @@ type Desired struct {
 	Cells        map[string]*Cell
 	Quarantine   []channels.Quarantine
 	Acknowledged []string           // what losses people accepted (R5, R51), oldest first
-	AuditHeads   []AuditHead        // how far the audit was, as the engine committed it, oldest first; the newest few
+	AuditHeads   []audithead.Head   // how far the audit was, as the engine committed it, oldest first; the newest few
 	Authority    Authority          // who counts as the engine, and as an owner
 	Withheld     WithheldFiles      // files that are in force as they were before, by path
 	Unconfirmed  []kept.Unconfirmed // removals that wait for a person's confirmation (R47)
@@ -176,4 +177,12 @@ func (d *Desired) findSources() map[releases.Digest]Source {
 		}
 	}
 	return all
+}
+
+// LastAuditHead returns the newest head of the audit that was committed; zero: none was.
+func (d *Desired) LastAuditHead() audithead.Head {
+	if n := len(d.AuditHeads); n > 0 {
+		return d.AuditHeads[n-1]
+	}
+	return audithead.Head{}
 }

@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -130,4 +131,11 @@ func decisionOf(c *Channel, p Plan, a Action) Decision {
 		d.Replaces = Replaced{Release: e.Release, Digest: e.Digest, Sequence: e.Sequence, Finished: a.Finished}
 	}
 	return d
+}
+
+func draftAudit(p Plan, a Action) releases.Draft {
+	return releases.Draft{When: p.Now, Files: map[string][]byte{audithead.File: a.audit.Encode()},
+		Message: fmt.Sprintf("audit: row %d\n\nRows up to this one that are removed or changed are found by comparing "+
+			"the audit with it:\nsluice audit verify --repo.\n\nAudit: %d %s\n%s: %s\n", a.audit.Row, a.audit.Row,
+			a.audit.Hash, releases.BaseTrailer, p.Commit)}
 }

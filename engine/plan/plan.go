@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -92,7 +93,7 @@ type Action struct {
 	forwardOnly   string             // see EffectiveHead.Forward
 	Holds         bool               `json:"-"` // rollback: leaves a hold for a person to lift (R1)
 	key           string             // adopt: the engine's key
-	audit         AuditHead          // audit: what the file says
+	audit         audithead.Head     // audit: what the file says
 	registrations []Registration     // identify: one for each of Cells, in the same order
 }
 

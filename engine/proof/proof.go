@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
@@ -80,14 +81,14 @@ func Of(d *plan.Desired, changes []releases.Change) Report {
 	}
 	r.reportGuarded()
 	if a := d.LastAuditHead(); a.Commit != "" {
-		r.add(Claim{Kind: Audit, File: plan.AuditFile, Stands: true, By: r.engineKey(a.Commit), Commit: a.Commit})
+		r.add(Claim{Kind: Audit, File: audithead.File, Stands: true, By: r.engineKey(a.Commit), Commit: a.Commit})
 	}
 	r.reportFaults()
 	return Report{Commit: d.Commit, Claims: r.claims}
 }
 
-// About returns the claims about a channel, with its head's release, or about a release; and what does not stand of what
-// all else rests on.
+// About returns the claims about a channel, with its head's release, or about a release; and what does not stand of
+// what all else rests on.
 func (r Report) About(name string) Report {
 	head := ""
 	for _, c := range r.Claims {
@@ -316,7 +317,7 @@ func (r *reporter) reportFaults() {
 			continue
 		}
 		claim := Claim{Kind: Other, File: f.File, Why: f.Message}
-		if f.File == plan.AuditFile {
+		if f.File == audithead.File {
 			claim.Kind = Audit
 		}
 		r.add(claim)

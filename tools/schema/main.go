@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/notices"
-	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
@@ -70,7 +70,7 @@ func buildSchemas() (map[string][]byte, error) {
 		{"quarantine", "quarantine/VERSION.yaml: a release that channels may not take.",
 			manifest.Schema[channels.Quarantine]},
 		{"audit-head", "audit/head.yaml: how far the audit is. The engine writes it.",
-			manifest.Schema[plan.AuditHead]},
+			manifest.Schema[audithead.Head]},
 		{"cell", "cells/NAME/cell.yaml: which channel, profile and values a cell has.", manifest.Schema[cells.Cell]},
 		{"identity", "cells/NAME/identity.yaml: a cell's public key and epoch. The engine writes it.",
 			manifest.Schema[cells.Identity]},

@@ -10,7 +10,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/audit"
-	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 )
 
 func operators(t *testing.T, open Open) {
@@ -112,7 +112,7 @@ func auditChain(t *testing.T, open Open) {
 	for from, open := range map[int64]time.Time{0: noon, 101: noon, 102: {}, 200: {}} {
 		got, err := s.AuditChain(ctx, from)
 		must(t, err)
-		want := plan.AuditChain{Row: 102, Hash: after.Head.Hash, Open: open}
+		want := audithead.Chain{Row: 102, Hash: after.Head.Hash, Open: open}
 		wantSame(t, fmt.Sprint("how far the audit is after row ", from), want, got)
 	}
 	if len(after.Findings) > 0 || after.Rows != 41 || after.First != 62 || after.Last != 102 ||

@@ -8,7 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/audit"
-	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
@@ -45,10 +45,10 @@ func (a Audit) AuditEntries(ctx context.Context, limit int) ([]access.Entry, err
 
 // AuditChain returns how far the audit is. Of its rows after the one with that number, the first is the oldest that is
 // open.
-func (a Audit) AuditChain(ctx context.Context, after int64) (c plan.AuditChain, err error) {
+func (a Audit) AuditChain(ctx context.Context, after int64) (c audithead.Chain, err error) {
 	err = a.db.Read(ctx, "read how far the audit is", func(r Reader) error {
 		h, err := readAuditHead(r)
-		c = plan.AuditChain{Row: h.head.Number, Hash: h.head.Hash}
+		c = audithead.Chain{Row: h.head.Number, Hash: h.head.Hash}
 		if err != nil || h.head.Number <= after {
 			return err
 		}

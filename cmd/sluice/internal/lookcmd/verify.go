@@ -58,7 +58,8 @@ func verifyRepository(cmd *cobra.Command, a *cli.App, args []string) (found proo
 		if _, err := os.Stat(target); err != nil {
 			return found, cli.Fail(err, "--repo names a folder or a URL")
 		}
-		if shallow, err := a.RunGit(ctx, target, "rev-parse", "--is-shallow-repository"); err == nil && shallow == "true" {
+		shallow, err := a.RunGit(ctx, target, "rev-parse", "--is-shallow-repository")
+		if err == nil && shallow == "true" {
 			return found, cli.Fail(errors.New("a shallow clone lacks the history that says what counts"),
 				"git fetch --unshallow")
 		}
