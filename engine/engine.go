@@ -27,6 +27,7 @@ type Options struct {
 	// Warming returns how much of a head's images is here, by the time at which the head moved; ok is false if all are.
 	// nil: no images are served.
 	Warming func(release releases.Digest, moved time.Time) (w plan.Warming, ok bool)
+	Audit   Audit          // how far the audit is; nil: that is not committed
 	Poll    time.Duration  // how often the branch is fetched without a notified push; jittered; default 60s
 	Watches []*RecordWatch // are told what other processes write
 }
@@ -59,6 +60,7 @@ type Engine struct {
 	tickMu            sync.Mutex // held for a whole tick; guards the fields below
 	host              hostCalls
 	desired           *plan.Desired
+	audit             auditReader
 	recordedSequences map[string]int64 // by channel: the newest decision that the store knows
 	refusalCounts     map[string]int   // by channel: refused pushes in a row
 }
@@ -85,6 +87,7 @@ func New(ctx context.Context, repo Repository, store Store, o Options) (*Engine,
 		lease:             &lease{store: store, clocks: clocks, signals: signals, log: o.Log},
 		inbox:             &inbox{store: store, obs: obs, registrar: registrar, log: o.Log},
 		host:              hostCalls{repo: repo, answered: signals.hostAnswered},
+		audit:             auditReader{audit: o.Audit, log: o.Log},
 		recordedSequences: map[string]int64{}, refusalCounts: map[string]int{},
 	}, nil
 }

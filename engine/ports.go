@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -127,6 +128,13 @@ type Members interface {
 	ClaimToken(ctx context.Context, hash string, r plan.Registration) error
 	// Register records r as the cell's newest member if its Serial is above every recorded one; else ErrStale.
 	Register(ctx context.Context, r plan.Registration) error
+}
+
+// Audit is the audit as the engine sees it.
+type Audit interface {
+	// AuditChain returns how far the audit is; of its rows after the one with a number, the first is the oldest that is
+	// open.
+	AuditChain(ctx context.Context, after int64) (audithead.Chain, error)
 }
 
 // FlagStore stores what flags need beyond one process. Followers get StoreUpdate.Flags after changes of kills and of

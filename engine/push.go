@@ -95,7 +95,7 @@ func (e *Engine) judgePush(ctx context.Context) (tip string, out outcome, err er
 func (e *Engine) recordRefusal(ctx context.Context, touched []string, reason string, asked time.Duration) error {
 	if reason != "" && slices.Contains(touched, plan.PipelinePushes) && e.refusalCounts[plan.PipelinePushes] == 0 {
 		// An engine's very first push: what the host says of it, it would say of the others too. Later each is tried.
-		touched = slices.Concat(touched, []string{plan.IdentityPushes}, e.desired.Order)
+		touched = slices.Concat(touched, []string{plan.IdentityPushes, plan.AuditPushes}, e.desired.Order)
 	}
 	for _, channel := range touched {
 		var r *plan.Refusal
@@ -127,7 +127,8 @@ func (e *Engine) clearRefusal(channel string) (stored bool) {
 	return stored
 }
 
-// pushTargets returns what a plan's commits are about: channels, and all cells' identities as one target.
+// pushTargets returns what a plan's commits are about: channels, all cells' identities as one target, and the
+// audit.
 func pushTargets(p plan.Plan) map[string]bool {
 	set := map[string]bool{}
 	for _, a := range p.Actions {
@@ -135,6 +136,8 @@ func pushTargets(p plan.Plan) map[string]bool {
 		case plan.Grant:
 		case plan.Identify:
 			set[plan.IdentityPushes] = true
+		case plan.CommitAudit:
+			set[plan.AuditPushes] = true
 		case plan.Adopt:
 			set[plan.PipelinePushes] = true
 		default:

@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 )
 
 // recordLearned records what a plan found out, in the store first, then in the observations.
@@ -49,4 +53,30 @@ func (e *Engine) recordGrants(ctx context.Context, offers []plan.Offer) (made in
 	offers = slices.DeleteFunc(offers, func(o plan.Offer) bool { return !given[o.Cell] })
 	e.observations.applyWrite(func(o *plan.Observed) { o.RecordGrants(offers) })
 	return len(grants), nil
+}
+
+// auditEvery is how often the audit is read at most: a commit of it is due once a day.
+const auditEvery = time.Minute
+
+// auditReader reads how far the audit is. It belongs to the tick.
+type auditReader struct {
+	audit Audit // nil: there is none
+	log   zerolog.Logger
+	chain *audithead.Chain // nil: it was not read yet
+	at    time.Time
+}
+
+// read reads the rows after the one that was committed last. What can't be read is told and tried again: nothing else
+// waits for it.
+func (r *auditReader) read(ctx context.Context, now time.Time, committed int64) {
+	if r.audit == nil || now.Sub(r.at) < auditEvery {
+		return
+	}
+	r.at = now
+	chain, err := r.audit.AuditChain(ctx, committed)
+	if err != nil {
+		r.log.Warn().Err(err).Msg("how far the audit is can't be committed")
+		return
+	}
+	r.chain = &chain
 }

@@ -84,6 +84,9 @@ func (e *Engine) tickLocked(ctx context.Context, fetch bool) (*plan.Plan, error)
 			return nil, err
 		}
 	}
+	if e.desired != nil && e.lease.mayAct() {
+		e.audit.read(ctx, e.clocks.now(), e.desired.LastAuditHead().Row)
+	}
 	p, planErr := e.planUntilDone(ctx)
 	if planErr != nil && !errors.As(planErr, &unread) {
 		return nil, planErr
@@ -323,7 +326,7 @@ func (e *Engine) makePlan() (plan.Plan, *view.View) {
 	began := time.Now()
 	now := e.clocks.timeAt(began)
 	obs := e.observations.snapshot()
-	obs.Key = e.opts.Key
+	obs.Key, obs.Audit = e.opts.Key, e.audit.chain
 	obs.Flags = e.publisher.announcedFlags().ForGates()
 	obs.Warming = findWarming(e.desired, e.opts.Warming)
 	obs.Clock = e.clocks.compareClocks(began, now, obs)

@@ -52,10 +52,10 @@ func (c Change) Touches(path string) bool {
 	return slices.ContainsFunc(c.Files, func(f FileChange) bool { return f.Path == path })
 }
 
-// FileChange is one path that a Change touched. In a release repository, paths are sluice.yaml, the files below
-// channels and quarantine, and cell.yaml, identity.yaml and infrastructure.yaml of cells; a release is one path, its
-// folder. In a flags repository, they are sluice.yaml and the files below flags, announcements, approvals, overrides,
-// heads and records.
+// FileChange is one path that a Change touched. In a release repository, paths are sluice.yaml, audit/head.yaml, the
+// files below channels and quarantine, and cell.yaml, identity.yaml and infrastructure.yaml of cells; a release is one
+// path, its folder. In a flags repository, they are sluice.yaml and the files below flags, announcements, approvals,
+// overrides, heads and records.
 type FileChange struct {
 	Path string
 	Old  string // object id of the blob (for a release: of the tree); empty: there was none

@@ -19,7 +19,8 @@ import (
 // commitNothing are the verbs that make no commit in the caller's name. All others have --dry-run.
 var commitNothing = []string{
 	"release list", "release show", "render", "validate", "rollout status", // read only
-	"status", "plan", "simulate", "why", "wait", "log", "events", "diff", "cell list", "cell show", "flag list",
+	"status", "plan", "simulate", "why", "verify", "wait", "log", "events", "diff", "cell list", "cell show",
+	"flag list",
 	"flag show", "flag eval", "flag lint", "flag stale", "announce list", "announce show", "token list",
 	"session list", "infra show", "infra status", "infra validate", "audit list", "audit export", "audit verify",
 	"notices list", "notices test", // the last one sends

@@ -119,6 +119,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		lookcmd.PlanVerb(a),
 		lookcmd.SimulateVerb(a),
 		cli.Complete(a, lookcmd.WhyVerb(a), cli.EverythingWithAWhy),
+		cli.Complete(a, lookcmd.VerifyVerb(a), cli.ChannelsAndReleases),
 		cli.Complete(a, lookcmd.WaitVerb(a), cli.ChannelNames, cli.ReleaseNames),
 		cli.Complete(a, lookcmd.LogVerb(a), cli.ChannelNames),
 		lookcmd.EventsVerb(a),

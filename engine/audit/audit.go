@@ -1,9 +1,9 @@
 // Package audit chains the lines of the audit, so that nobody can remove or change one without its being found: each
-// row holds the hash of the row before, and Verify compares them, also offline, from an export, and with what earlier
-// exports end with.
+// row holds the hash of the row before, and Verify compares them, also offline, from an export, and with what is
+// known from elsewhere: what earlier exports end with, and what the engine commits once a day.
 //
 // The package is pure: it reads no clock, no database and no repository. What it detects is a change after the fact, by
-// whoever has the database. Whoever writes the whole chain anew is found by an earlier export that is kept elsewhere.
+// whoever has the database. Whoever writes the whole chain anew is found by these.
 // Its functions may be called at once.
 package audit
 

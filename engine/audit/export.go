@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 )
 
 // Format names the format of exports, in their first line.
@@ -55,6 +54,12 @@ type Finding struct {
 	What   string `json:"what"`
 }
 
+// Witness is a head that is known from elsewhere, with where it is from.
+type Witness struct {
+	Head
+	From string // "an earlier export"
+}
+
 // Report is what Verify found.
 type Report struct {
 	Rows     int64     `json:"rows"`
@@ -62,7 +67,7 @@ type Report struct {
 	Last     int64     `json:"last,omitempty"`
 	Cut      Head      `json:"cut"`
 	Head     Head      `json:"head"`
-	Compared int       `json:"compared"` // with so many earlier exports
+	Compared int       `json:"compared"` // with so many witnesses
 	Findings []Finding `json:"findings"`
 }
 
@@ -89,18 +94,18 @@ func readHeader(in *bufio.Scanner) (h Header, err error) {
 	return h, nil
 }
 
-// Verify reads an export, and compares it with what earlier exports end with. It returns an error only if the input is
-// no export.
-func Verify(r io.Reader, earlier []Head) (Report, error) {
+// Verify reads an export, and compares it with what is known of it from elsewhere. It returns an error only if the
+// input is no export.
+func Verify(r io.Reader, known []Witness) (Report, error) {
 	in := newScanner(r)
 	h, err := readHeader(in)
 	if err != nil {
 		return Report{}, err
 	}
 	v := &verifier{report: Report{Cut: h.Cut, Head: h.Head, Findings: []Finding{}}, previous: h.Cut,
-		hashes: map[int64]string{h.Cut.Number: h.Cut.Hash}}
-	for _, c := range earlier {
-		v.wanted = append(v.wanted, c.Number)
+		hashes: map[int64]string{h.Cut.Number: h.Cut.Hash}, wanted: map[int64]bool{}}
+	for _, w := range known {
+		v.wanted[w.Number] = true
 	}
 	for n := 2; in.Scan(); n++ {
 		var l line
@@ -112,15 +117,15 @@ func Verify(r io.Reader, earlier []Head) (Report, error) {
 	if err := in.Err(); err != nil {
 		return v.report, fmt.Errorf("read the export: %w", err)
 	}
-	v.finish(earlier)
+	v.finish(known)
 	return v.report, nil
 }
 
 type verifier struct {
 	report   Report
-	previous Head // the row before, as it is
-	wanted   []int64
-	hashes   map[int64]string // of the rows that earlier exports end with, and of the last that was cut
+	previous Head             // the row before, as it is
+	wanted   map[int64]bool   // rows that witnesses know
+	hashes   map[int64]string // of these, and of the last that was cut
 }
 
 func (v *verifier) find(number int64, format string, args ...any) {
@@ -156,13 +161,13 @@ func (v *verifier) addRow(l line) {
 		v.find(row.Number, "row %d does not follow row %d: one of the two was changed", row.Number, v.previous.Number)
 	}
 	v.previous = Head{Number: row.Number, Hash: l.Hash} // so that one change is not found again in every later row
-	if slices.Contains(v.wanted, row.Number) {
+	if v.wanted[row.Number] {
 		v.hashes[row.Number] = actual
 	}
 }
 
-// finish compares the end with the header, and the rows with what earlier exports end with.
-func (v *verifier) finish(earlier []Head) {
+// finish compares the end with the header, and the rows with what is known from elsewhere.
+func (v *verifier) finish(known []Witness) {
 	h := v.report.Head
 	switch {
 	case v.previous.Number < h.Number:
@@ -172,15 +177,15 @@ func (v *verifier) finish(earlier []Head) {
 	case v.previous.Number > h.Number:
 		v.find(v.previous.Number, "there are rows after row %d, which was written last", h.Number)
 	}
-	for _, c := range earlier {
-		hash, known := v.hashes[c.Number]
+	for _, w := range known {
+		hash, there := v.hashes[w.Number]
 		switch {
-		case c.Number > v.previous.Number:
-			v.find(c.Number, "an earlier export ends with row %d, and the audit with row %d", c.Number, v.previous.Number)
-		case !known: // cut, or missing and found above
-		case hash != c.Hash:
-			v.find(c.Number, "row %d is not the one that an earlier export ends with: it, or rows before it, were replaced",
-				c.Number)
+		case w.Number > v.previous.Number:
+			v.find(w.Number, "%s ends with row %d, and the audit with row %d", w.From, w.Number, v.previous.Number)
+		case !there: // cut, or missing and found above
+		case hash != w.Hash:
+			v.find(w.Number, "row %d is not the one that %s ends with: it, or rows before it, were replaced", w.Number,
+				w.From)
 		default:
 			v.report.Compared++
 		}

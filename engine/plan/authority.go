@@ -77,6 +77,7 @@ type Approval struct {
 	Author releases.Person
 	// member of people whose key signed the commit, or whose passkey the file, as of the first parent; empty: none
 	Person  string
+	Key     string // that signed the commit that wrote the file; empty: none, or the file has a passkey's assertion
 	Refused string // why the file's passkey assertion does not count; empty: it does, or there is none
 }
 
@@ -85,7 +86,7 @@ type Approval struct {
 func ApprovalOf(
 	c releases.Change, f releases.FileChange, keys func(commit string) (map[string][]string, error),
 ) (Approval, error) {
-	a := Approval{Commit: c.Commit, Author: c.Author}
+	a := Approval{Commit: c.Commit, Author: c.Author, Key: f.Key}
 	if slices.ContainsFunc(f.Authors, func(p releases.Person) bool { return !sameAddress(p.Email, c.Author.Email) }) {
 		a.Author = releases.Person{} // a merge of another author's file proves neither author's approval
 	}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
@@ -39,7 +41,8 @@ func Build(
 	b.desired = &Desired{
 		Commit: h.Tip, Pipeline: set.Pipeline, Quarantine: set.Quarantines, Acknowledged: h.Acknowledged,
 		Faults: faults, Channels: map[string]*Channel{}, Releases: map[string]*Release{}, Cells: map[string]*Cell{},
-		Authority: h.Authority, Unconfirmed: h.Kept.Unconfirmed(), Ended: h.Kept.Ended,
+		AuditHeads: h.AuditHeads,
+		Authority:  h.Authority, Unconfirmed: h.Kept.Unconfirmed(), Ended: h.Kept.Ended,
 	}
 	if _, withheld := h.Withheld[pipelineFile]; !h.Authority.IsSet() && !withheld &&
 		!manifest.Fatal(set.PipelineFaults) {
@@ -49,8 +52,10 @@ func Build(
 	b.desired.Infrastructure, b.desired.Faults = updates, append(b.desired.Faults, wrong...)
 	b.desired.Withheld = maps.Clone(h.Withheld)
 	b.desired.Faults = append(b.desired.Faults, h.Withheld.Faults(h.Authority.Owners)...)
-	if f := h.Authority.fault(); f != nil {
-		b.desired.Faults = append(b.desired.Faults, *f)
+	for _, f := range []*releases.Fault{h.Authority.fault(), b.checkAudit()} {
+		if f != nil {
+			b.desired.Faults = append(b.desired.Faults, *f)
+		}
 	}
 	b.checkQuarantines()
 	for _, name := range slices.Sorted(maps.Keys(set.Channels)) {
@@ -68,6 +73,23 @@ func Build(
 	b.desired.sources = sync.OnceValue(b.desired.findSources)
 	b.desired.passed = sync.OnceValue(b.desired.findPassedRelease)
 	return b.desired, nil
+}
+
+// checkAudit returns a fault if the audit's head is not as the engine wrote it.
+func (b *builder) checkAudit() *releases.Fault {
+	last := b.desired.LastAuditHead()
+	data, err := fs.ReadFile(b.files, audithead.File)
+	if !b.history.Authority.Enforced() || err != nil && last.Commit == "" ||
+		last.Commit != "" && bytes.Equal(data, last.Encode()) {
+		return nil
+	}
+	f := &releases.Fault{File: audithead.File, Code: manifest.Forbidden,
+		Message: "the engine did not write it: it does not count; remove it"}
+	if last.Commit != "" {
+		f.Message = fmt.Sprintf("is not as the engine wrote it in %s, which stands: put it back",
+			words.ShortCommit(last.Commit))
+	}
+	return f
 }
 
 type builder struct {
@@ -93,9 +115,16 @@ func (b *builder) addChannel(s *channels.State) error {
 		c.Request = b.readRequest(c, *past.Touched)
 	}
 	for _, a := range s.Approvals {
-		if proven, ok := b.proveApproval(past, a); ok {
+		proven, ok := b.proveApproval(past, a)
+		if ok {
 			c.Approved = append(c.Approved, proven)
 		}
+		judged := JudgedApproval{File: a.File, Person: a.Person, Release: a.Release, Digest: a.Digest, Counts: ok,
+			Fact: past.Approvals[a.File]}
+		if a.Passkey != nil {
+			judged.Passkey = a.Passkey.ID
+		}
+		c.Judged = append(c.Judged, judged)
 	}
 	return nil
 }

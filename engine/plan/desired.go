@@ -6,6 +6,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/engine/plan/deadline"
 	"github.com/sluice-cd/sluice/engine/plan/kept"
 	"github.com/sluice-cd/sluice/releases"
@@ -23,6 +24,7 @@ type Desired struct {
 	Cells        map[string]*Cell
 	Quarantine   []channels.Quarantine
 	Acknowledged []string           // what losses people accepted (R5, R51), oldest first
+	AuditHeads   []audithead.Head   // how far the audit was, as the engine committed it, oldest first; the newest few
 	Authority    Authority          // who counts as the engine, and as an owner
 	Withheld     WithheldFiles      // files that are in force as they were before, by path
 	Unconfirmed  []kept.Unconfirmed // removals that wait for a person's confirmation (R47)
@@ -43,14 +45,15 @@ type Channel struct {
 	// The policy in force: the tip's or, if the tip's is invalid, the last valid one, for rollback only (R6). May be
 	// nil.
 	Valid     *channels.Channel
-	Effective *EffectiveHead  // nil: no head yet
-	History   []EffectiveHead // oldest first; Effective is the last
-	Request   *Request        // a person's change of head.yaml that is not answered yet
-	Approved  []Approved      // proven approvals; the gate decides which roles count
-	Accepted  []Acceptance    // downstreams' acceptances of this channel's releases, as its decisions recorded them
-	Halted    []int64         // sequences at which the engine halted the channel, at most once each
-	Down      []string        // downstream channels: those that name this one in after
-	Cells     []*Cell         // by name
+	Effective *EffectiveHead   // nil: no head yet
+	History   []EffectiveHead  // oldest first; Effective is the last
+	Request   *Request         // a person's change of head.yaml that is not answered yet
+	Approved  []Approved       // proven approvals; the gate decides which roles count
+	Judged    []JudgedApproval // all approvals, with whether they are proven
+	Accepted  []Acceptance     // downstreams' acceptances of this channel's releases, as its decisions recorded them
+	Halted    []int64          // sequences at which the engine halted the channel, at most once each
+	Down      []string         // downstream channels: those that name this one in after
+	Cells     []*Cell          // by name
 
 	cache *cellCache // nil: nothing is cached
 }
@@ -60,6 +63,15 @@ type Approved struct {
 	channels.Approver
 	Release string
 	Digest  releases.Digest
+}
+
+// JudgedApproval is an approval's file, with what the history says of it.
+type JudgedApproval struct {
+	File, Person, Release string
+	Digest                releases.Digest
+	Passkey               string // id of the passkey whose assertion the file has; empty: it has none
+	Fact                  Approval
+	Counts                bool // it is proven to be the person's
 }
 
 // EffectiveHead is a head that the engine wrote (R1) or that the repository's root commit brought.
@@ -165,4 +177,12 @@ func (d *Desired) findSources() map[releases.Digest]Source {
 		}
 	}
 	return all
+}
+
+// LastAuditHead returns the newest head of the audit that was committed; zero: none was.
+func (d *Desired) LastAuditHead() audithead.Head {
+	if n := len(d.AuditHeads); n > 0 {
+		return d.AuditHeads[n-1]
+	}
+	return audithead.Head{}
 }

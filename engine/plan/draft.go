@@ -9,13 +9,14 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Drafts turns a plan's git actions into commits, a chain on plan.Commit: one for each channel, and one for cells'
-// identities. It is pure. No push may start after deadline, the earliest instant at which a verdict that the commits
-// are based on ends; zero: no limit.
+// Drafts turns a plan's git actions into commits, a chain on plan.Commit: one for each channel, one for cells'
+// identities, and one for the audit. It is pure. No push may start after deadline, the earliest instant at which a
+// verdict that the commits are based on ends; zero: no limit.
 func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err error) {
 	var order []string
 	byChannel := map[string][]Action{}
@@ -27,6 +28,9 @@ func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err
 		case Adopt:
 			draft, err := draftAdoption(d, p, a)
 			return []releases.Draft{draft}, time.Time{}, err
+		case CommitAudit:
+			chain = append(chain, draftAudit(p, a))
+			continue
 		case Identify:
 			identities = &p.Actions[i]
 			continue
@@ -127,4 +131,11 @@ func decisionOf(c *Channel, p Plan, a Action) Decision {
 		d.Replaces = Replaced{Release: e.Release, Digest: e.Digest, Sequence: e.Sequence, Finished: a.Finished}
 	}
 	return d
+}
+
+func draftAudit(p Plan, a Action) releases.Draft {
+	return releases.Draft{When: p.Now, Files: map[string][]byte{audithead.File: a.audit.Encode()},
+		Message: fmt.Sprintf("audit: row %d\n\nRows up to this one that are removed or changed are found by comparing "+
+			"the audit with it:\nsluice audit verify --repo.\n\nAudit: %d %s\n%s: %s\n", a.audit.Row, a.audit.Row,
+			a.audit.Hash, releases.BaseTrailer, p.Commit)}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/channels/passkey"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/engine/plan/kept"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -35,6 +36,7 @@ type History struct {
 	Kept         kept.State              // paths that keep an older value (R47)
 	CellFiles    map[string][]string     // by cell: commits that changed cell.yaml, oldest first; see findValidCell
 	KeyChanges   map[string][]KeyChange  // by cell: oldest first, at most keepKeyChanges
+	AuditHeads   []audithead.Head        // that the engine wrote, oldest first, the newest few
 	Passkeys     passkey.Log             // people's passkeys, as approvals used them
 
 	Last struct{ Commit, Base string } // the newest commit if the engine wrote it, and the commit it was decided on
@@ -132,6 +134,10 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 				return err
 			}
 			h.noteKeyChange(c, parts[1], before, h.Identities[parts[1]], open)
+		case f.Path == audithead.File:
+			if err := h.foldAudit(c, f, trusted, open); err != nil {
+				return err
+			}
 		case parts[0] == channels.QuarantineDir:
 			if delete(h.Quarantines, f.Path); trusted && f.New != "" {
 				h.Quarantines[f.Path] = true
@@ -148,6 +154,23 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 	h.Last.Commit, h.Last.Base = "", ""
 	if written != "" {
 		h.Last.Commit, h.Last.Base = c.Commit, written
+	}
+	return nil
+}
+
+// foldAudit notes that the engine wrote the audit's head in c. What others write there does not count (R46).
+func (h *History) foldAudit(c releases.Change, f releases.FileChange, trusted bool,
+	open func(string) (fs.FS, error)) error {
+	if !trusted || f.New == "" {
+		return nil
+	}
+	files, err := open(c.Commit)
+	if err != nil {
+		return err
+	}
+	data, _ := fs.ReadFile(files, audithead.File)
+	if head, ok := audithead.Parse(data, c.Commit); ok {
+		h.AuditHeads = audithead.Append(h.AuditHeads, head)
 	}
 	return nil
 }
@@ -354,7 +377,7 @@ func (h *History) foldAssertion(a Approval, c releases.Change, f releases.FileCh
 	if approval == nil || approval.Passkey == nil {
 		return a, nil
 	}
-	a.Author, a.Person = releases.Person{}, ""
+	a.Author, a.Person, a.Key = releases.Person{}, "", ""
 	var people map[string]*channels.Member
 	if c.Parent != "" {
 		pipeline, err := h.pipelineInForce(c.Parent, open, cache)

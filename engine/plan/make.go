@@ -9,7 +9,9 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/internal/reason"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -33,6 +35,7 @@ func Make(d *Desired, o *Observed, now time.Time) Plan {
 	}
 	p.blockStanding()
 	p.identifyCells()
+	p.commitAudit()
 	if adoptLast {
 		p.adoptKey()
 	}
@@ -149,6 +152,25 @@ func (p *planner) addAction(a Action) {
 		a.Evidence = []string{}
 	}
 	p.plan.Actions = append(p.plan.Actions, a)
+}
+
+// AuditPushes is what refused pushes of the audit's head are kept under in Observed.Refused: no channel has that name.
+const AuditPushes = "audit/"
+
+// commitAudit commits how far the audit is, if that is due, alone in its plan: a host that refuses a head must not hold
+// it up, nor the other way round.
+func (p *planner) commitAudit() {
+	chain := p.observed.Audit
+	due, ok := audithead.Due(chain, p.desired.LastAuditHead(), p.now)
+	switch {
+	case !ok || p.observed.Diverged != nil:
+	case due.After(p.now):
+		p.replanAt(due)
+	case p.hasCommits() || p.isUnlisted("", "") || p.isRefused(AuditPushes, reason.AuditRefused, "", ""):
+	default:
+		p.addAction(Action{Kind: CommitAudit, Reason: "the audit has " + words.Count(int(chain.Row), "row"),
+			audit: audithead.Head{Row: chain.Row, Hash: chain.Hash, At: p.now}})
+	}
 }
 
 // blockUnreadableCells adds a verdict for each reporting cell whose file has faults, unless it has one.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -29,8 +30,9 @@ type Observed struct {
 	Registered     map[string]Registration // newest change of each cell's identity that git may not have yet
 	Slots          map[string][]string     // cells that use a slot of maxInFlight, by channel, as the store counts them
 	// SSH public key that this engine signs with; empty: it pushes nothing
-	Key   string     `json:"-"`
-	Flags *FlagsSeen // what gates see of flags; nil: no flags repository
+	Key   string           `json:"-"`
+	Audit *audithead.Chain `json:"-"` // nil: it is not known, or was not asked for
+	Flags *FlagsSeen       // what gates see of flags; nil: no flags repository
 	// Fetches of heads' images that are under way; nil: there are none, or no images are served.
 	Warming map[releases.Digest]Warming `json:"-"`
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluice-cd/sluice/channels/passkey"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/proof"
 )
 
 // authenticator makes assertions, as a security key and a browser do together.
@@ -97,6 +98,9 @@ func TestPasskeyApprovals(t *testing.T) {
 		if !strings.Contains(why(), want) {
 			t.Errorf("%s: %q, want %q", name, why(), want)
 		}
+		if c := claimOf(w, file); c.Stands || !strings.Contains(c.Why, want) {
+			t.Errorf("%s: sluice verify says %+v", name, c)
+		}
 	}
 	refused("another's passkey", bobs.approve(t, statement), "does not list for ada")
 	refused("another channel", adas.approve(t, other(func(s *passkey.Statement) { s.Channel = "dedicated" })),
@@ -117,6 +121,9 @@ func TestPasskeyApprovals(t *testing.T) {
 	if got := w.Desired().Channels["staging"].Approved; len(got) != 1 || got[0].Person != "ada" {
 		t.Fatalf("approved by %v: %s", got, why())
 	}
+	if c := claimOf(w, file); !c.Stands || c.By != "ada, passkey "+adas.id || c.Commit != w.Tip {
+		t.Errorf("sluice verify says %+v", c)
+	}
 	w.Commit("ada", "withdraw it", map[string]string{file: ""})
 	w.WantBlocked("staging", "approval", "0 of 1")
 	refused("bring the withdrawn one back", withdrawn, "used before")
@@ -128,4 +135,14 @@ func TestPasskeyApprovals(t *testing.T) {
 	w.Commit("somebody", "approve again", map[string]string{
 		file: adas.approve(t, other(func(s *passkey.Statement) { s.Nonce = "n3" }))})
 	w.WantActions("promote 1.1.0 staging")
+}
+
+// claimOf returns what sluice verify says of a file.
+func claimOf(w *World, file string) proof.Claim {
+	for _, c := range proof.Of(w.Desired(), w.Changes).Claims {
+		if c.File == file {
+			return c
+		}
+	}
+	return proof.Claim{}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -23,14 +24,15 @@ import (
 type Kind string
 
 const (
-	Promote    Kind = "promote"    // move a channel's head up
-	Rollback   Kind = "rollback"   // move a channel's head down, by a new commit
-	Quarantine Kind = "quarantine" // stop a release, in one commit with the rollback or halt that it causes
-	Halt       Kind = "halt"       // put a hold on a channel
-	Grant      Kind = "grant"      // let cells have their channel's head
-	Identify   Kind = "identify"   // write cells' keys to their identity.yaml, one commit for all (R25)
-	Adopt      Kind = "adopt"      // list the engine's key in sluice.yaml, once (R46)
-	Adopted    Kind = "adopted"    // no action: a head that the repository's root commit brought
+	Promote     Kind = "promote"    // move a channel's head up
+	Rollback    Kind = "rollback"   // move a channel's head down, by a new commit
+	Quarantine  Kind = "quarantine" // stop a release, in one commit with the rollback or halt that it causes
+	Halt        Kind = "halt"       // put a hold on a channel
+	Grant       Kind = "grant"      // let cells have their channel's head
+	Identify    Kind = "identify"   // write cells' keys to their identity.yaml, one commit for all (R25)
+	Adopt       Kind = "adopt"      // list the engine's key in sluice.yaml, once (R46)
+	CommitAudit Kind = "audit"      // write how far the audit is to audit/head.yaml, once a day
+	Adopted     Kind = "adopted"    // no action: a head that the repository's root commit brought
 )
 
 // Plan says what to do now, what is blocked, and when to make the next plan.
@@ -63,7 +65,7 @@ func (p *Plan) BlockedIn(channel string) (about, cells []channels.Verdict) {
 }
 
 // Action is one step of a plan. Promote, Rollback, Quarantines and Halt become one git commit for each channel, and
-// Identify becomes one commit for all cells. Grant is a transaction in the store.
+// Identify becomes one commit for all cells, and CommitAudit one of its own. Grant is a transaction in the store.
 type Action struct {
 	Kind      Kind            `json:"kind"`
 	Channel   string          `json:"channel"`
@@ -91,6 +93,7 @@ type Action struct {
 	forwardOnly   string             // see EffectiveHead.Forward
 	Holds         bool               `json:"-"` // rollback: leaves a hold for a person to lift (R1)
 	key           string             // adopt: the engine's key
+	audit         audithead.Head     // audit: what the file says
 	registrations []Registration     // identify: one for each of Cells, in the same order
 }
 

@@ -162,6 +162,13 @@ func (d *differ) addLayoutPaths(x objects.Difference) error {
 		})
 	case "channels", "quarantine":
 		return d.addChangedFiles(x.Name, x.Old, x.New, 0)
+	case "audit":
+		return d.diffFolders(x.Name, x.Old, x.New, func(x objects.Difference) error {
+			if old, now := fileID(x.Old), fileID(x.New); old != now && x.Name == "head.yaml" {
+				d.add("audit/head.yaml", old, now)
+			}
+			return nil
+		})
 	case "cells":
 		d.expectFolder(x.Name, x.Old, x.New)
 		return d.diffFolders(x.Name, x.Old, x.New, d.addChangedCell)

@@ -84,6 +84,7 @@ const (
 	HeadLost
 	PushRefused
 	IdentitiesRefused
+	AuditRefused
 	KeyUnlisted
 	KeyUnlistable
 	KeyRefused
@@ -206,6 +207,7 @@ var table = [codeCount]entry{
 			"Put the release back, or accept one that was here before: %s"},
 	PushRefused:       {name: "push-refused", format: "%s"},
 	IdentitiesRefused: {name: "identities-refused", format: "cells' identities: %s"},
+	AuditRefused:      {name: "audit-refused", format: "how far the audit is: %s"},
 	KeyUnlisted: {name: "key-unlisted",
 		format: "engine.keys in sluice.yaml does not list this engine's key, %s, so what it commits would not count: give it the engine.key of a replica that works or of the backup, or have a listed key list this one: sluice engine-key add"},
 	KeyUnlistable: {name: "key-unlistable",

@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/notices"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
@@ -68,6 +69,8 @@ func buildSchemas() (map[string][]byte, error) {
 			manifest.Schema[channels.ApprovalFile]},
 		{"quarantine", "quarantine/VERSION.yaml: a release that channels may not take.",
 			manifest.Schema[channels.Quarantine]},
+		{"audit-head", "audit/head.yaml: how far the audit is. The engine writes it.",
+			manifest.Schema[audithead.Head]},
 		{"cell", "cells/NAME/cell.yaml: which channel, profile and values a cell has.", manifest.Schema[cells.Cell]},
 		{"identity", "cells/NAME/identity.yaml: a cell's public key and epoch. The engine writes it.",
 			manifest.Schema[cells.Identity]},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/audit"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 )
 
 func operators(t *testing.T, open Open) {
@@ -76,7 +77,11 @@ func exportAudit(t *testing.T, s Store, earlier ...audit.Head) audit.Report {
 		e, err = audit.NewExporter(&text, h)
 		return err
 	}, func(r audit.Sealed) error { return e.Write(r) }))
-	r, err := audit.Verify(&text, earlier)
+	var known []audit.Witness
+	for _, h := range earlier {
+		known = append(known, audit.Witness{Head: h, From: "an earlier export"})
+	}
+	r, err := audit.Verify(&text, known)
 	must(t, err)
 	return r
 }
@@ -104,6 +109,12 @@ func auditChain(t *testing.T, open Open) {
 	must(t, s.CutAudit(ctx, 40))
 	must(t, s.RecordAudit(ctx, access.Entry{At: noon, Who: "bo"}))
 	after := exportAudit(t, s, before.Head)
+	for from, open := range map[int64]time.Time{0: noon, 101: noon, 102: {}, 200: {}} {
+		got, err := s.AuditChain(ctx, from)
+		must(t, err)
+		want := audithead.Chain{Row: 102, Hash: after.Head.Hash, Open: open}
+		wantSame(t, fmt.Sprint("how far the audit is after row ", from), want, got)
+	}
 	if len(after.Findings) > 0 || after.Rows != 41 || after.First != 62 || after.Last != 102 ||
 		after.Cut.Number != 61 || after.Compared != 1 {
 		t.Errorf("%+v", after)

@@ -29,6 +29,7 @@ import (
 type Store interface {
 	engine.Store
 	engine.FlagStore
+	engine.Audit
 	io.Closer
 	Observed(ctx context.Context) (plan.Observed, error)
 	Events(ctx context.Context, cell string, limit int) ([]cells.Event, error)

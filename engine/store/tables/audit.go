@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/audit"
+	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
@@ -40,6 +41,24 @@ func (a Audit) RecordAudit(ctx context.Context, e access.Entry) error { return a
 func (a Audit) AuditEntries(ctx context.Context, limit int) ([]access.Entry, error) {
 	return readJSON[access.Entry](ctx, a.db, "read the audit", `SELECT body FROM audit ORDER BY id DESC LIMIT $1`,
 		limit)
+}
+
+// AuditChain returns how far the audit is. Of its rows after the one with that number, the first is the oldest that is
+// open.
+func (a Audit) AuditChain(ctx context.Context, after int64) (c audithead.Chain, err error) {
+	err = a.db.Read(ctx, "read how far the audit is", func(r Reader) error {
+		h, err := readAuditHead(r)
+		c = audithead.Chain{Row: h.head.Number, Hash: h.head.Hash}
+		if err != nil || h.head.Number <= after {
+			return err
+		}
+		first, err := queryJSON[audit.Row](r, `SELECT body FROM audit WHERE number > $1 ORDER BY number LIMIT 1`, after)
+		if len(first) > 0 {
+			c.Open = first[0].At
+		}
+		return err
+	})
+	return c, err
 }
 
 type auditHead struct{ head, cut audit.Head }

@@ -30,6 +30,7 @@ import (
 type Store interface {
 	engine.Store
 	engine.FlagStore
+	engine.Audit
 	peopleapi.Journal
 	controlplane.Tokens
 	Ready(ctx context.Context) error

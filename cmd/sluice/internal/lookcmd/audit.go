@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/audit"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // AuditVerb has the verbs about who did what at the control plane.
@@ -116,13 +117,15 @@ func auditVerifyVerb(a *cli.App) *cobra.Command {
 machine and offline, or in the store in --data or --database. It names each row that was removed or
 changed, and exits 1 if there is any.
 
-Keep exports elsewhere: whoever can write to the database can write a whole new chain, and only what was
-exported before shows that (--earlier).`,
+Whoever can write to the database can write a whole new chain, and only what is kept elsewhere shows that:
+an export from before (--earlier), or the release repository (--repo or SLUICE_REPO), where the engine
+commits once a day how far the audit is.`,
 		Example: `  sluice audit verify audit.jsonl
-  sluice audit verify --data /var/lib/sluice --earlier yesterday.jsonl`,
+  sluice audit verify --data /var/lib/sluice --earlier yesterday.jsonl
+  sluice audit verify audit.jsonl --repo https://git.example/releases`,
 		Args: cli.ArgumentCount(0, 1, "EXPORT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			heads, err := readHeads(earlier)
+			known, err := readWitnesses(cmd, a, earlier)
 			if err != nil {
 				return err
 			}
@@ -130,7 +133,7 @@ exported before shows that (--earlier).`,
 			if err != nil {
 				return err
 			}
-			found, err := audit.Verify(from, heads)
+			found, err := audit.Verify(from, known)
 			if err = errors.Join(err, from.Close()); err != nil {
 				return fmt.Errorf("verify the audit: %w", err)
 			}
@@ -140,6 +143,9 @@ exported before shows that (--earlier).`,
 				}
 				if len(found.Findings) == 0 {
 					a.Stdout.PrintLine("%d rows, %d to %d: none was removed or changed", found.Rows, found.First, found.Last)
+					if found.Compared > 0 {
+						a.Stdout.PrintLine("the same as %s", words.Count(found.Compared, "earlier head"))
+					}
 				}
 			})
 			if err == nil && len(found.Findings) > 0 {
@@ -152,8 +158,8 @@ exported before shows that (--earlier).`,
 	return cmd
 }
 
-// readHeads reads what earlier exports end with.
-func readHeads(files []string) (heads []audit.Head, err error) {
+// readWitnesses reads what earlier exports end with, and what the repository says, if one is named.
+func readWitnesses(cmd *cobra.Command, a *cli.App, files []string) (known []audit.Witness, err error) {
 	for _, file := range files {
 		f, err := os.Open(file)
 		if err != nil {
@@ -163,9 +169,20 @@ func readHeads(files []string) (heads []audit.Head, err error) {
 		if err = errors.Join(err, f.Close()); err != nil {
 			return nil, fmt.Errorf("read %s: %w", file, err)
 		}
-		heads = append(heads, head)
+		known = append(known, audit.Witness{Head: head, From: "an earlier export"})
 	}
-	return heads, nil
+	if a.Repo == "" && a.Getenv("SLUICE_REPO") == "" {
+		return known, nil
+	}
+	s, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range s.Desired.AuditHeads {
+		known = append(known, audit.Witness{Head: audit.Head{Number: h.Row, Hash: h.Hash},
+			From: "the audit as of commit " + cli.ShortID(h.Commit)})
+	}
+	return known, nil
 }
 
 // openExport opens the file that is named or, without one, exports the store.

@@ -144,7 +144,7 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	sessions := engine.NewRecordWatch(signin.SessionsKind)
 	if err == nil {
 		e, err = engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Key: key, Probe: engine.NewHTTPProber(gates),
-			Poll: r.poll, CacheFile: repo.Loader.CacheFile, Warming: r.warming,
+			Audit: st, Poll: r.poll, CacheFile: repo.Loader.CacheFile, Warming: r.warming,
 			Watches: []*engine.RecordWatch{sessions}})
 	}
 	if err != nil {
