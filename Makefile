@@ -50,7 +50,7 @@ demo: build ## A release on its way, and a bad one that staging catches; ONCE=1 
 	$(BIN) demo $(if $(ONCE),--once)
 
 .PHONY: ui
-ui: ## The console in Chromium: accessibility, hostile text, keys, live updates, ten thousand cells. A module of its own.
+ui: ## The console in Chromium, for a minute or two. Needs Chromium and Node, which root gets on Debian. A module of its own.
 	cd test/ui && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 .PHONY: screenshots

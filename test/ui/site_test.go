@@ -1,8 +1,8 @@
 // Package ui_test opens the console in Chromium: accessibility by axe-core, hostile text, keys, live updates, the wall
 // of ten thousand cells, and what it looks like.
 //
-// It is a module of its own, so that nothing else needs a browser's protocol. It needs Chromium (apt-get install
-// chromium) and npm; the tests fail without them.
+// It is a module of its own, so that nothing else needs a browser's protocol. It needs Chromium and npm, which it
+// installs on Debian as root; the tests fail without them.
 package ui_test
 
 import (
@@ -31,6 +31,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/test/debian"
 )
 
 // site is a control plane on loopback whose View a test sets.
@@ -97,6 +98,9 @@ type browser struct {
 // open starts a browser. Its window is as wide and high as said.
 func open(t *testing.T, width, height int64) *browser {
 	t.Helper()
+	if err := debian.Program(t.Context(), "chromium", "chromium", "fonts-liberation"); err != nil {
+		t.Fatal(err)
+	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox,
 		chromedp.Flag("disable-features", "Translate"))
 	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
@@ -195,8 +199,11 @@ var axe = sync.OnceValues(func() (string, error) {
 			return "", err
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
+	if err := debian.Program(ctx, "npm", "nodejs", "npm"); err != nil {
+		return "", err
+	}
 	cmd := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 	cmd.Dir = dir
 	var out bytes.Buffer
