@@ -115,8 +115,8 @@ type Client struct {
 	MaySearch func() bool
 }
 
-// Open opens content for a client. It returns ErrNotNamed if no release that it was offered names the content, ErrUnread
-// if that is not known yet, and an *UpstreamError if the registry does not have it or can't be asked.
+// Open opens content for a client. It returns ErrNotNamed if no release that it was offered names the content,
+// ErrUnread if that is not known yet, and an *UpstreamError if the registry does not have it or can't be asked.
 func (s *Service) Open(ctx context.Context, c Client, w Wanted) (*Content, error) {
 	d, from, err := s.find(ctx, c, w)
 	if err != nil {
