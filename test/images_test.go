@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
+	"github.com/sluice-cd/sluice/releases"
 	"github.com/sluice-cd/sluice/test/debian"
 )
 
@@ -37,18 +38,7 @@ func TestImagesThroughTheAgent(t *testing.T) {
 	host := strings.TrimPrefix(upstream.URL, "http://")
 	offered, other := pushImage(t, host+"/team/app"), pushImage(t, host+"/team/other")
 
-	w := newWorld(t, nil)
-	config := w.path("config.json")
-	if err := os.WriteFile(config, fmt.Appendf(nil, `{"auths": {%q: {}}}`, host), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	w.server.args = append(w.server.args, "--cells", freePort(t), "--registries", config)
-	w.server.start()
-	w.eventually(func() (string, bool) {
-		return "the control plane is not ready", w.getJSON("/readyz", new([]byte)) == nil
-	})
-	local := freePort(t)
-	w.startAgent("eu-1", "eu-1", "--join", "@"+w.addCell("eu-1", "staging"), "--images-listen", local)
+	w, local := startImageWorld(t, host)
 	w.cutRelease("1.0.0", host+"/team/app@"+offered)
 	w.awaitRelease("eu-1", "1.0.0")
 
@@ -83,6 +73,63 @@ func TestImagesThroughTheAgent(t *testing.T) {
 		_, err := remote.Image(digestReference(t, local+"/team/app@"+offered))
 		return "a revoked cell pulls images", err != nil
 	})
+}
+
+// A cell that asks for digests that nobody named costs the registry a few requests at first and one a second, though
+// its release names many images that nobody has fetched.
+func TestMadeUpDigestsAreNotSearchedForEver(t *testing.T) {
+	t.Parallel()
+	u := startCountingRegistry(t)
+	w, local := startImageWorld(t, u.host, "--images-warm-within", "0")
+	var note strings.Builder
+	for i := range 200 {
+		fmt.Fprintf(&note, "%s/team/app@%s ", u.host, releases.DigestBytes(fmt.Append(nil, "lost", i)))
+	}
+	w.cutRelease("1.0.0", note.String())
+	w.awaitRelease("eu-1", "1.0.0")
+	begun, before := time.Now(), u.count("/manifests/")
+	const asked = 500
+	turnedAway := 0
+	for i := range asked {
+		digest := releases.DigestBytes(fmt.Append(nil, "made up", i))
+		answer, err := http.Get("http://" + local + "/v2/team/app/blobs/" + string(digest)) //nolint:noctx // a test's
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode == http.StatusTooManyRequests && answer.Header.Get("Retry-After") != "" {
+			turnedAway++
+		}
+	}
+	took := time.Since(begun)
+	// What is fetched ahead stops at the first image that is lost, and tries again every 30 s.
+	allowed := 64 + int(took/time.Second) + 1 + int(took/(30*time.Second)) + 1
+	if n := u.count("/manifests/") - before; n > allowed {
+		t.Errorf("%d made-up digests led to %d requests at the registry within %s, and %d were allowed", asked, n, took,
+			allowed)
+	}
+	if turnedAway != asked {
+		t.Errorf("%d of %d were turned away to ask again", turnedAway, asked)
+	}
+}
+
+// startImageWorld starts a world whose control plane serves the images of a registry to its cell eu-1. It returns where
+// that cell's machine pulls.
+func startImageWorld(t *testing.T, registry string, serve ...string) (w *world, local string) {
+	t.Helper()
+	w = newWorld(t, nil)
+	config := w.path("config.json")
+	if err := os.WriteFile(config, fmt.Appendf(nil, `{"auths": {%q: {}}}`, registry), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.server.args = append(w.server.args, append(serve, "--cells", freePort(t), "--registries", config)...)
+	w.server.start()
+	w.eventually(func() (string, bool) {
+		return "the control plane is not ready", w.getJSON("/readyz", new([]byte)) == nil
+	})
+	local = freePort(t)
+	w.startAgent("eu-1", "eu-1", "--join", "@"+w.addCell("eu-1", "staging"), "--images-listen", local)
+	return w, local
 }
 
 // Cells begin with a head once its images are here: the head that waits for them says how much is missing.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -25,6 +26,9 @@ const (
 	cellAddress  = "10.77.0.2"
 )
 
+// end is one end of the cable: a network device with an address.
+type end struct{ device, address string }
+
 // TestCellBehindOneCable checks invariant 6 in the kernel. The control plane and a cell are in network namespaces with
 // one cable between them. The cell registers, installs, updates and rolls back. The cell listens on nothing beyond
 // loopback, and no packet of the control plane begins a connection.
@@ -34,7 +38,7 @@ func TestCellBehindOneCable(t *testing.T) {
 		enterNamespace(t)
 		return
 	}
-	cable := newCable(t)
+	cable := newCable(t, end{"plane", planeAddress}, end{"cell", cellAddress})
 	w := newWorld(t, func(files map[string]string) {
 		delete(files, "cells/acme/cell.yaml")
 		delete(files, "cells/eu-1/cell.yaml")
@@ -50,7 +54,7 @@ func TestCellBehindOneCable(t *testing.T) {
 	agent := w.process("acme", "agent", "--dir", w.path("cells", "acme"), "--health", healthCommand, "--health-timeout",
 		"300ms",
 		"--healthy-for", "0s", "--health-every", "200ms", "--report-every", "200ms", "--heal-every", "300ms")
-	agent.prefix = []string{"nsenter", "--target", strconv.Itoa(cable.cellPID), "--net"}
+	agent.prefix = cable.enterThere()
 	agent.args = append(agent.args, "--join", "@"+token)
 	agent.start()
 	w.agents["acme"] = agent
@@ -67,7 +71,7 @@ func TestCellBehindOneCable(t *testing.T) {
 	})
 	w.awaitRelease("acme", "1.0.1")
 
-	listening := cable.runInCell(t, "ss", "--no-header", "--listening", "--tcp", "--udp", "--numeric")
+	listening := cable.runThere(t, "ss", "--no-header", "--listening", "--tcp", "--udp", "--numeric")
 	for line := range strings.Lines(listening) {
 		if fields := strings.Fields(line); len(fields) > 4 {
 			if at, err := netip.ParseAddrPort(fields[4]); err != nil || !at.Addr().IsLoopback() {
@@ -114,15 +118,24 @@ func enterNamespace(t *testing.T) {
 	}
 }
 
-// cable is a veth pair: one end here, the other in the cell's namespace.
+// cable is a veth pair: one end here, the other in a namespace of its own, there.
 type cable struct {
-	cellPID int // process that holds the cell's namespace open
+	here  string // the device
+	there int    // process that holds the other namespace open
 
 	mu    sync.Mutex
-	begun map[string]int // connections, by the address that began them
+	begun map[connection]int
 }
 
-func newCable(t *testing.T) *cable {
+// connection is who began a connection, and to where.
+type connection struct {
+	from netip.Addr
+	to   netip.AddrPort
+}
+
+func (c connection) String() string { return c.from.String() + " to " + c.to.String() }
+
+func newCable(t *testing.T, here, there end) *cable {
 	t.Helper()
 	holder := exec.Command("sleep", "infinity") //nolint:noctx // ends with the test
 	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
@@ -133,14 +146,14 @@ func newCable(t *testing.T) *cable {
 		_ = holder.Process.Kill()
 		_ = holder.Wait()
 	})
-	c := &cable{cellPID: holder.Process.Pid, begun: map[string]int{}}
+	c := &cable{here: here.device, there: holder.Process.Pid, begun: map[connection]int{}}
 	runIP(t, "link", "set", "lo", "up")
-	runIP(t, "link", "add", "plane", "type", "veth", "peer", "name", "cell", "netns", strconv.Itoa(c.cellPID))
-	runIP(t, "address", "add", planeAddress+"/30", "dev", "plane")
-	runIP(t, "link", "set", "plane", "up")
-	c.runInCell(t, "ip", "link", "set", "lo", "up")
-	c.runInCell(t, "ip", "address", "add", cellAddress+"/30", "dev", "cell")
-	c.runInCell(t, "ip", "link", "set", "cell", "up")
+	runIP(t, "link", "add", here.device, "type", "veth", "peer", "name", there.device, "netns", strconv.Itoa(c.there))
+	runIP(t, "address", "add", here.address+"/30", "dev", here.device)
+	runIP(t, "link", "set", here.device, "up")
+	c.runThere(t, "ip", "link", "set", "lo", "up")
+	c.runThere(t, "ip", "address", "add", there.address+"/30", "dev", there.device)
+	c.runThere(t, "ip", "link", "set", there.device, "up")
 	c.captureConnections(t)
 	return c
 }
@@ -152,12 +165,17 @@ func runIP(t *testing.T, args ...string) {
 	}
 }
 
-func (c *cable) runInCell(t *testing.T, args ...string) string {
+// enterThere returns the command that runs another in the other namespace.
+func (c *cable) enterThere() []string {
+	return []string{"nsenter", "--target", strconv.Itoa(c.there), "--net", "--"}
+}
+
+func (c *cable) runThere(t *testing.T, args ...string) string {
 	t.Helper()
-	args = append([]string{"--target", strconv.Itoa(c.cellPID), "--net", "--"}, args...)
-	out, err := exec.CommandContext(t.Context(), "nsenter", args...).CombinedOutput()
+	args = append(c.enterThere(), args...)
+	out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput() //nolint:gosec // a test's
 	if err != nil {
-		t.Fatalf("nsenter %s: %v: %s", strings.Join(args, " "), err, out)
+		t.Fatalf("%s: %v: %s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
 }
@@ -208,9 +226,9 @@ func (c *cable) captureConnections(t *testing.T) {
 
 func (c *cable) interfaceIndex(t *testing.T) int {
 	t.Helper()
-	text, err := os.ReadFile("/sys/class/net/plane/ifindex")
+	text, err := os.ReadFile("/sys/class/net/" + c.here + "/ifindex")
 	if err != nil { // /sys shows the first namespace: ask ip
-		out, err := exec.CommandContext(t.Context(), "ip", "-o", "link", "show", "plane").Output()
+		out, err := exec.CommandContext(t.Context(), "ip", "-o", "link", "show", c.here).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -230,22 +248,35 @@ func (c *cable) countPacket(p []byte) {
 		return
 	}
 	header := int(p[0]&15) * 4
+	if len(p) < header+4 {
+		return
+	}
 	began := p[9] == udp
 	if p[9] == tcp && len(p) > header+13 {
 		flags := p[header+13]
 		began = flags&syn != 0 && flags&ack == 0
 	}
 	if began {
+		to := netip.AddrPortFrom(netip.AddrFrom4([4]byte(p[16:20])), binary.BigEndian.Uint16(p[header+2:]))
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.begun[netip.AddrFrom4([4]byte(p[12:16])).String()]++
+		c.begun[connection{netip.AddrFrom4([4]byte(p[12:16])), to}]++
 	}
 }
 
-func (c *cable) begunByEnd() map[string]int {
+// begunConnections returns how often each connection was begun so far.
+func (c *cable) begunConnections() map[connection]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return map[string]int{planeAddress: c.begun[planeAddress], cellAddress: c.begun[cellAddress]}
+	return maps.Clone(c.begun)
+}
+
+func (c *cable) begunByEnd() map[string]int {
+	by := map[string]int{planeAddress: 0, cellAddress: 0}
+	for one, n := range c.begunConnections() {
+		by[one.from.String()] += n
+	}
+	return by
 }
 
 // mustRunSluice runs a verb, and requires success.

@@ -180,6 +180,12 @@ func (c *Cache) openThrough(ctx context.Context, d Descriptor, fetch fetchFunc) 
 	return inMemory(d, t.ready), nil
 }
 
+// has reports whether a complete file is here.
+func (c *Cache) has(digest releases.Digest) bool {
+	_, err := os.Stat(c.fileName(digest))
+	return err == nil
+}
+
 // openKept opens a complete file; nil: there is none. A damaged one is removed, to be fetched again.
 func (c *Cache) openKept(digest releases.Digest) (*Content, error) {
 	file, err := os.Open(c.fileName(digest))

@@ -17,6 +17,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"net/http"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,12 +30,15 @@ import (
 var (
 	// ErrNotNamed says that no release that the cell was offered names the content.
 	ErrNotNamed = errors.New("no release that this cell was offered names it")
-	errTooMany  = errors.New("the release's images have more manifests than are followed")
+	// ErrUnread says that manifests which may name the content were not read yet: ask again later.
+	ErrUnread  = errors.New("manifests that may name it were not read yet")
+	errTooMany = errors.New("the releases' images have more manifests than are followed")
 )
 
 const (
 	maxManifest  = 4 << 20 // bytes of a manifest, as registries take at most
-	maxManifests = 1024    // manifests of one release's images
+	maxManifests = 1024    // manifests that are looked through for one request
+	maxFetched   = 16      // of these, those that are not here and have to be fetched
 	maxDepth     = 4       // an index of indexes of manifests, and their content
 	maxReleases  = 4096    // releases whose references are kept in memory: more than a channel has heads
 	// maxRemembered bounds the manifests whose content is kept in memory.
@@ -103,10 +107,18 @@ type Wanted struct {
 	Manifest   bool // a manifest, not a blob
 }
 
-// Open opens content for a cell that was offered some releases. It returns ErrNotNamed if none of them names the
-// content, and an *UpstreamError if the registry does not have it or can't be asked.
-func (s *Service) Open(ctx context.Context, offered iter.Seq[releases.Digest], w Wanted) (*Content, error) {
-	d, from, err := s.find(ctx, offered, w)
+// Client is who asks.
+type Client struct {
+	Offered iter.Seq[releases.Digest] // releases that it was offered
+	// MaySearch is asked before a manifest is fetched from a registry only to find out whether it names what the client
+	// wants, so that made-up digests cost little there; nil: it always may.
+	MaySearch func() bool
+}
+
+// Open opens content for a client. It returns ErrNotNamed if no release that it was offered names the content,
+// ErrUnread if that is not known yet, and an *UpstreamError if the registry does not have it or can't be asked.
+func (s *Service) Open(ctx context.Context, c Client, w Wanted) (*Content, error) {
+	d, from, err := s.find(ctx, c, w)
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +129,7 @@ func (s *Service) Open(ctx context.Context, offered iter.Seq[releases.Digest], w
 	if err != nil {
 		return nil, err
 	}
+	s.remember(d.Digest, m) // its content is asked for next
 	d.MediaType = m.MediaType
 	return inMemory(d, text), nil
 }
@@ -130,13 +143,10 @@ func (s *Service) open(ctx context.Context, d Descriptor, from Reference) (*Cont
 	})
 }
 
-// find returns the descriptor of wanted content and the reference that leads to it. Manifests on the way that are not
-// here yet are fetched.
-func (s *Service) find(ctx context.Context, offered iter.Seq[releases.Digest], w Wanted) (
-	Descriptor, Reference, error) {
-
+// find returns the descriptor of wanted content and the reference that leads to it.
+func (s *Service) find(ctx context.Context, c Client, w Wanted) (Descriptor, Reference, error) {
 	var unread []source
-	for release := range offered {
+	for release := range c.Offered {
 		named, err := s.references(release)
 		if err != nil {
 			return Descriptor{}, Reference{}, err
@@ -151,20 +161,52 @@ func (s *Service) find(ctx context.Context, offered iter.Seq[releases.Digest], w
 			}
 		}
 	}
-	for n := 0; len(unread) > 0; n++ { // a manifest's children may have to be fetched as well
-		if n == maxManifests {
-			return Descriptor{}, Reference{}, errTooMany
+	if len(unread) == 0 {
+		return Descriptor{}, Reference{}, ErrNotNamed
+	}
+	return s.readOn(ctx, c, w, unread)
+}
+
+// readOn looks for wanted content in manifests that were not read yet, and in those that these name: first in what is
+// here, then in a few that it fetches. A manifest that can't be had hides no other.
+func (s *Service) readOn(ctx context.Context, c Client, w Wanted, unread []source) (Descriptor, Reference, error) {
+	var absent []source
+	var failed error
+	seen := map[releases.Digest]bool{}
+	for fetched := 0; len(unread)+len(absent) > 0; {
+		var next source
+		if len(unread) > 0 {
+			next, unread = unread[0], unread[1:]
+			if seen[next.manifest.Digest] {
+				continue
+			}
+			if len(seen) == maxManifests {
+				return Descriptor{}, Reference{}, errTooMany
+			}
+			seen[next.manifest.Digest] = true
+			if !s.cache.has(next.manifest.Digest) {
+				absent = append(absent, next)
+				continue
+			}
+		} else {
+			if fetched++; fetched > maxFetched || c.MaySearch != nil && !c.MaySearch() {
+				return Descriptor{}, Reference{}, ErrUnread
+			}
+			next, absent = absent[0], absent[1:]
 		}
-		next := unread[0]
-		unread = unread[1:]
 		if _, err := s.readManifest(ctx, next); err != nil {
-			return Descriptor{}, Reference{}, err
+			failed = err
+			continue
 		}
 		if d, found := s.search(next.from, next.manifest, w, next.depth, &unread); found {
 			return d, next.from, nil
 		}
 	}
-	return Descriptor{}, Reference{}, ErrNotNamed
+	var refused *UpstreamError
+	if failed == nil || errors.As(failed, &refused) && refused.Status == http.StatusNotFound {
+		return Descriptor{}, Reference{}, ErrNotNamed // what a manifest names that the registry lacks can't be pulled
+	}
+	return Descriptor{}, Reference{}, failed
 }
 
 // source is a manifest, the reference that leads to it, and over how many others.
@@ -230,14 +272,19 @@ func (s *Service) readManifest(ctx context.Context, m source) ([]Descriptor, err
 	if err != nil {
 		return nil, err
 	}
-	children := parsed.children()
+	return s.remember(m.manifest.Digest, parsed), nil
+}
+
+// remember keeps in memory what a manifest names, and returns it.
+func (s *Service) remember(digest releases.Digest, m *manifest) []Descriptor {
+	children := m.children()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.children) >= maxRemembered {
 		clear(s.children)
 	}
-	s.children[m.manifest.Digest] = children
-	return children, nil
+	s.children[digest] = children
+	return children
 }
 
 // loadManifest reads a manifest, from the registry if it is not here.

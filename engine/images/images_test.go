@@ -90,6 +90,9 @@ func must(t *testing.T, err error) {
 // release is a release whose one manifest names references.
 const release = releases.Digest("sha256:1111111111111111111111111111111111111111111111111111111111111111")
 
+// offered is a client that was offered the release.
+var offered = images.Client{Offered: slices.Values([]releases.Digest{release})}
+
 type options struct {
 	dir       string
 	quota     int64
@@ -142,7 +145,7 @@ func digestOf(t *testing.T, of interface{ Digest() (v1.Hash, error) }) releases.
 func pull(s *images.Service, repository string, digest releases.Digest, manifest bool) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	c, err := s.Open(ctx, slices.Values([]releases.Digest{release}),
+	c, err := s.Open(ctx, offered,
 		images.Wanted{Repository: repository, Digest: digest, Manifest: manifest})
 	if err != nil {
 		return nil, err
@@ -242,13 +245,13 @@ func TestOnlyWhatReleasesNameIsServed(t *testing.T) {
 		"a manifest as a layer":    {Repository: "team/app", Digest: root},
 		"unknown":                  {Repository: "team/app", Digest: releases.DigestBytes([]byte("x"))},
 	} {
-		_, err := s.Open(t.Context(), slices.Values([]releases.Digest{release}), w)
+		_, err := s.Open(t.Context(), offered, w)
 		if !errors.Is(err, images.ErrNotNamed) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	unoffered := releases.Digest("sha256:" + strings.Repeat("2", 64))
-	_, err := s.Open(t.Context(), slices.Values([]releases.Digest{unoffered}),
+	_, err := s.Open(t.Context(), images.Client{Offered: slices.Values([]releases.Digest{unoffered})},
 		images.Wanted{Repository: "team/app", Digest: layer})
 	if !errors.Is(err, images.ErrNotNamed) {
 		t.Errorf("a release that was not offered: %v", err)
@@ -548,7 +551,7 @@ func TestReadersDoNotSlowAFill(t *testing.T) {
 	dir := t.TempDir()
 	s := newService(t, u, options{dir: dir, reference: reference(u, "app", root)})
 	ctx, cancel := context.WithCancel(t.Context())
-	slow, err := s.Open(ctx, slices.Values([]releases.Digest{release}), images.Wanted{Repository: "app", Digest: layer})
+	slow, err := s.Open(ctx, offered, images.Wanted{Repository: "app", Digest: layer})
 	must(t, err)
 	cancel() // the client has gone
 	must(t, slow.Close())

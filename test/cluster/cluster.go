@@ -250,7 +250,8 @@ func (c *Cluster) StopAPIServer() { c.stop("apiserver") }
 // StartAPIServer starts the API server, and returns once it is ready.
 func (c *Cluster) StartAPIServer(ctx context.Context) error {
 	err := c.launch("apiserver", "kube-apiserver", "--etcd-servers", fmt.Sprintf("http://127.0.0.1:%d", c.ports[1]),
-		"--bind-address", "127.0.0.1", "--secure-port", fmt.Sprint(c.ports[0]), "--cert-dir", c.path("certs"),
+		"--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1", "--secure-port", fmt.Sprint(c.ports[0]),
+		"--cert-dir", c.path("certs"),
 		"--endpoint-reconciler-type", "none", "--service-cluster-ip-range", "10.96.0.0/16",
 		"--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", c.path("sa.pub"),
 		"--service-account-signing-key-file", c.path("sa.key"), "--token-auth-file", c.path("tokens"),

@@ -37,6 +37,9 @@ const (
 type Limits struct {
 	Pulls int        // at once; default 16
 	Bytes limit.Rate // default 256 MiB a second, burst 512 MiB
+	// Manifests that are fetched only to find out whether one of them names what the cell asks for; default 1 a second,
+	// burst 64.
+	Searches limit.Rate
 }
 
 // Options configures the routes. All are required.
@@ -59,8 +62,9 @@ type API struct {
 
 // cellPulls counts what one cell pulls.
 type cellPulls struct {
-	active atomic.Int32
-	bytes  limit.Bucket
+	active   atomic.Int32
+	bytes    limit.Bucket
+	searches limit.Bucket
 }
 
 // New returns an API and starts nothing.
@@ -71,6 +75,9 @@ func New(o Options) *API {
 	}
 	if l.Bytes.PerSecond == 0 {
 		l.Bytes = limit.Rate{PerSecond: 256 << 20, Burst: 512 << 20}
+	}
+	if l.Searches.PerSecond == 0 {
+		l.Searches = limit.Rate{PerSecond: 1, Burst: 64}
 	}
 	return &API{views: o.Views, images: o.Images, auth: o.Auth, limits: l, clockStart: time.Now()}
 }
@@ -147,7 +154,10 @@ func (a *API) servePull(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	defer cancel()
 	// Before the answer begins, the registry may take as long as a fill lasts.
 	api.SetWriteTimeout(w, 2*idleTimeout)
-	content, err := a.images.Open(ctx, v.OfferedReleases(c.Cell), wanted)
+	content, err := a.images.Open(ctx, images.Client{Offered: v.OfferedReleases(c.Cell), MaySearch: func() bool {
+		_, ok := pulls.searches.Allow(a.limits.Searches, time.Since(a.clockStart))
+		return ok
+	}}, wanted)
 	if err != nil {
 		writeOpenError(w, err, wanted)
 		return
@@ -197,6 +207,10 @@ func writeOpenError(w http.ResponseWriter, err error, wanted images.Wanted) {
 	switch {
 	case errors.Is(err, images.ErrNotNamed):
 		writeError(w, http.StatusNotFound, unknown, "No release that this cell was offered names this.")
+	case errors.Is(err, images.ErrUnread):
+		api.SetRetryAfter(w, 1)
+		writeError(w, http.StatusTooManyRequests, codeTooMany,
+			"The manifests of this cell's releases are still being read: ask for the image's manifest, or ask again.")
 	case errors.As(err, &refused) && refused.Status == http.StatusNotFound:
 		writeError(w, http.StatusNotFound, unknown, "The registry does not have it: "+refused.Error())
 	case errors.As(err, &refused):
