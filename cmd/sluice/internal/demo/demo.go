@@ -42,7 +42,8 @@ func Verb(a *cli.App) *cobra.Command {
 		Long: `Makes a release repository of the sample product, starts the control plane and the agents of one
 staging and three dedicated cells as child processes, cuts a release and shows it on its way, with
 soak shortened to seconds; then a bad one, which staging catches; then a feature that turns on with
-its announcement, and is killed. All of it is real: git, HTTP, kustomize, folders that are switched.
+its announcement, and is killed. In one cell the product runs, with users who start workspaces: they
+see that an update of its server refuses starts for seconds, and that another refuses none. All of it is real: git, HTTP, kustomize, folders that are switched.
 Nothing leaves this machine.
 
 The demo then keeps running for you to look around, until interrupted; with --once it exits by
@@ -66,8 +67,9 @@ itself, and fails if any step did.`,
 	f := cmd.Flags()
 	f.BoolVar(&once, "once", false, "exit when done; exit code 1 if any step failed")
 	f.StringVar(&dir, "dir", ".demo", "folder for everything: made anew each time, left for you to look at")
-	f.DurationVar(&timeout, "timeout", 85*time.Second, "limit for the whole demo")
+	f.DurationVar(&timeout, "timeout", 2*time.Minute, "limit for the whole demo")
 	f.BoolVar(&keep, "keep", true, "leave the folder")
+	cmd.AddCommand(productVerb(a))
 	return cmd
 }
 
@@ -82,9 +84,11 @@ func (d *demo) runSteps(ctx context.Context) error {
 		{"start the control plane", d.startServer},
 		{"start four cells", d.startCells},
 		{"bring every cell to " + demoFirst, func(ctx context.Context) error { return d.awaitRelease(ctx, demoFirst) }},
+		{"use the product", d.useProduct},
 		{"take " + demoGood + " through staging into dedicated", d.rolloutGoodRelease},
 		{"stop " + demoBad + " in staging", d.rejectBadRelease},
 		{"turn a feature on with its announcement", d.announceFeature},
+		{"take " + demoSmall + " everywhere, without a maintenance", d.rolloutSmallRelease},
 		{"check the repository", d.checkRepository},
 	} {
 		if err := step.do(ctx); err != nil {
@@ -123,7 +127,10 @@ func (d *demo) rolloutGoodRelease(ctx context.Context) error {
 	}
 	d.screen.printEvent("dedicated got %s %s after staging: it soaked for %s first", demoGood,
 		cli.FormatDuration(dedicated.Sub(staging)), demoSoak)
-	return d.awaitRelease(ctx, demoGood)
+	if err := d.awaitRelease(ctx, demoGood); err != nil {
+		return err
+	}
+	return d.checkUsers(ctx, demoGood, true)
 }
 
 func (d *demo) rejectBadRelease(ctx context.Context) error {
@@ -175,6 +182,7 @@ func (d *demo) printSummary() {
 	p.PrintLine("\n%s went through staging into dedicated. %s failed in staging, was rolled back and quarantined, "+
 		"and never reached dedicated.", demoGood, demoBad)
 	p.PrintLine("%s turned on at its time with the announcement of %s, and was killed.", demoFlag, demoFeature)
+	p.PrintLine("%s, which changes nothing that is marked, went everywhere without a maintenance.", demoSmall)
 	p.PrintLine("\nThe deployment history is in git:")
 	p.PrintLine("  git -C %s log channels/dedicated/head.yaml", d.repo)
 	p.PrintLine("  git -C %s show main:quarantine/%s.yaml", d.repo, demoBad)

@@ -39,6 +39,10 @@ type demo struct {
 	children     sync.WaitGroup
 	childErrors  chan error // children that ended by themselves; room for all
 
+	productSocket string // where the agent of demoCell answers the product
+	elsewhere     string // folder of that, if it is outside the demo's; empty: it isn't
+	users         *users // of the product
+
 	source    *cli.OpenRepository
 	status    view.Status   // as last seen
 	desired   *plan.Desired // the repository, as last seen
@@ -103,10 +107,11 @@ func (d *demo) close(keep bool) error {
 	if d.source != nil {
 		d.source.Close()
 	}
+	err := os.RemoveAll(d.elsewhere)
 	if keep {
-		return nil
+		return err
 	}
-	return os.RemoveAll(d.dir)
+	return errors.Join(err, os.RemoveAll(d.dir))
 }
 
 // prepareReleases makes the release repository and the cells' files from the fixtures.
@@ -130,6 +135,7 @@ func (d *demo) prepareReleases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	addSmallRelease(upcoming)
 	for name, data := range upcoming {
 		to := d.path("to-come", filepath.FromSlash(name))
 		err := os.MkdirAll(filepath.Dir(to), 0o755)
@@ -219,14 +225,21 @@ func (d *demo) startCells(context.Context) error {
 	if err != nil {
 		return err
 	}
+	if d.productSocket, err = d.socket(); err != nil {
+		return err
+	}
 	var started []string
 	for _, entry := range names {
 		name := entry.Name()
-		err := d.startChild(d.childContext, name, nil, "agent", "--cell", name, "--server", d.server, "--dir",
+		var more []string
+		if name == demoCell {
+			more = []string{"--flags-listen", "unix://" + d.productSocket}
+		}
+		err := d.startChild(d.childContext, name, nil, append([]string{"agent", "--cell", name, "--server", d.server, "--dir",
 			d.path("cells", name),
-			"--health", "sh "+quoteShell(d.path("health.sh")), "--health-timeout", "2s", "--healthy-for", "1s",
+			"--health", "sh " + quoteShell(d.path("health.sh")), "--health-timeout", "2s", "--healthy-for", "1s",
 			"--health-every", "500ms",
-			"--report-every", "1s", "--heal-every", "5s")
+			"--report-every", "1s", "--heal-every", "5s"}, more...)...)
 		if err != nil {
 			return err
 		}
