@@ -15,6 +15,8 @@ type Person struct {
 	Name    string   `json:"name,omitempty"`
 	Email   string   `json:"email,omitempty"` // empty unless the issuer verified it
 	Groups  []string `json:"groups,omitempty"`
+	// The issuer says that there are more groups than it sends
+	GroupsLeftOut bool `json:"-"`
 }
 
 // Label returns how the audit and logs call the person.

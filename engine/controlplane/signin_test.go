@@ -180,6 +180,24 @@ func TestSessionsAtListeners(t *testing.T) {
 	}
 }
 
+// A request of who is signed in reads no more of the store than one with a token: next to nothing.
+func TestSignedInRequestsReadNoStore(t *testing.T) {
+	t.Parallel()
+	h, secrets := newSignInSite(t)
+	client, kept := h.client(t, "people", nil), h.options.Journal.(*store.Store)
+	const requests = 300
+	before := kept.Reads()
+	for range requests {
+		w, said := h.request(t, client, "people", "GET", "/v1/me", "", "Cookie", "__Host-sluice="+secrets["viewer"])
+		if w.StatusCode != http.StatusOK {
+			t.Fatalf("%s %s", w.Status, said)
+		}
+	}
+	if n := kept.Reads() - before; n > requests/10 { // the site's own loops read too
+		t.Errorf("%d reads for %d requests", n, requests)
+	}
+}
+
 // An admin ends a session, and a person their own: the cookie is good for nothing afterwards.
 func TestSessionsAreEnded(t *testing.T) {
 	t.Parallel()

@@ -277,8 +277,18 @@ func (p *provider) personOf(ctx context.Context, d *discovered, token *oauth2.To
 		}
 	}
 	who = readPerson(p.o.Issuer, id.Subject, claims)
+	who.GroupsLeftOut = leavesGroupsOut(claims, p.o.GroupsClaim)
 	who.Groups, err = readGroups(claims[p.o.GroupsClaim])
 	return who, err
+}
+
+// leavesGroupsOut reports whether the provider says that somebody has more groups than it sends. What it refers to
+// instead (distributed claims) is not asked: the address is its choice.
+func leavesGroupsOut(claims map[string]any, claim string) bool {
+	names, _ := claims["_claim_names"].(map[string]any)
+	_, elsewhere := names[claim]
+	_, has := claims[claim]
+	return !has && (elsewhere || claims["hasgroups"] == true)
 }
 
 func invalid(err error) error {

@@ -207,6 +207,9 @@ func (s *Service) begin(ctx context.Context, who access.Person, kind, refresh, f
 func noRoleMessage(who access.Person) string {
 	text := "You signed in as " + clip(who.Label()) + ", and access in sluice.yaml gives you no role: "
 	switch {
+	case who.GroupsLeftOut:
+		text += "the identity provider left your groups out, for they are too many: have it send only those that are " +
+			"assigned to this application. "
 	case len(who.Groups) == 0 && who.Email == "":
 		text += "the identity provider sent neither groups nor a verified e-mail address. "
 	case len(who.Groups) == 0:
