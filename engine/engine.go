@@ -105,3 +105,7 @@ func (e *Engine) NotifyPush() {
 		e.signals.forwardPush.Notify()
 	}
 }
+
+// CopyHistory returns a copy of the history of e's release repository, up to the commit that was loaded last; before
+// that, ErrNotReady. It waits for a load that goes on.
+func CopyHistory(e *Engine) (*plan.History, error) { return e.loader.CopyHistory() }

@@ -89,6 +89,16 @@ func (l *Loader) Load(ctx context.Context, tip string) (*plan.Desired, error) {
 	return d, nil
 }
 
+// CopyHistory returns a copy of the history up to the commit that was loaded last; before that, ErrNotReady.
+func (l *Loader) CopyHistory() (*plan.History, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.last == nil || l.history == nil {
+		return nil, ErrNotReady
+	}
+	return copyHistory(l.history)
+}
+
 // budget returns what may be read of releases that only become candidates; nil: everything.
 func (l *Loader) budget(tip string) *releases.Budget {
 	switch {

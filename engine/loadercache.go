@@ -154,6 +154,20 @@ func encodeFile(file string, v any) {
 	_ = replaceFile(file, append(sum[:], body.Bytes()...))
 }
 
+// copyHistory copies a history as the cache file would.
+func copyHistory(h *plan.History) (*plan.History, error) {
+	var body bytes.Buffer
+	var c plan.History
+	err := gob.NewEncoder(&body).Encode(h)
+	if err == nil {
+		err = gob.NewDecoder(&body).Decode(&c)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("copy the history: %w", err)
+	}
+	return c.MakeMaps(), nil
+}
+
 // hashedReleases returns the releases of d whose digest is known and has no fault.
 func hashedReleases(d *plan.Desired) map[digestKey]*plan.Release {
 	all := map[digestKey]*plan.Release{}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -65,5 +66,42 @@ func TestLoaderCache(t *testing.T) {
 	}
 	if got := load(file); got != want {
 		t.Errorf("after a force-push:\n%s\nwant\n%s", got, want)
+	}
+}
+
+// A copy of the history is the history, and what is folded into the copy is not in the original.
+func TestCopyOfTheHistory(t *testing.T) {
+	w := TwoChannels(t).ReportInstalled()
+	w.Settle()
+	b := newBranch(w)
+	l := Loader{Repo: b}
+	if _, err := l.CopyHistory(); !errors.Is(err, ErrNotReady) {
+		t.Errorf("before anything was loaded: %v", err)
+	}
+	if _, err := l.Load(t.Context(), w.Tip); err != nil {
+		t.Fatal(err)
+	}
+	encoded := func() string {
+		h, err := l.CopyHistory()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Tip, h.Channels["staging"].Heads[0].Release = "another", "9.9.9"
+		return string(text)
+	}
+	first, want := encoded(), ""
+	h, err := w.CopyHistory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := json.Marshal(h); err == nil {
+		want = string(text)
+	}
+	if first != want || encoded() != want {
+		t.Errorf("the copy is\n%s, want\n%s", first, want)
 	}
 }

@@ -30,6 +30,7 @@ func renderChannel(m *Model, p *Page) {
 	p.add("waits", subheading("What waits, and for what"), waitsOrNothing(m, c), waitingCells(m, c.Name, &r),
 		command(shell("sluice", "why", c.Name)))
 	p.add("heads", headsOf(m, c.Name))
+	p.add("trial", paragraph("", linkAs(WhatIf, c.Name, "What if it had another policy?")))
 }
 
 func requestOf(m *Model, c view.ChannelStatus) markup.HTML {

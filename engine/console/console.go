@@ -46,6 +46,7 @@ const (
 	Flags         Kind = "flags"    // all, or with a name one
 	Announcements Kind = "announcements"
 	When          Kind = "when"
+	WhatIf        Kind = "whatif" // all channels, or with a name one
 	History       Kind = "history"
 	Search        Kind = "search"
 )
@@ -72,7 +73,7 @@ func ParseAddress(path string, query url.Values) (a Address, ok bool) {
 	switch a.Kind {
 	case Cell, Channel, Announcements:
 		return a, named
-	case Releases, Flags:
+	case Releases, Flags, WhatIf:
 		return a, true
 	case Now, Needs, Fleet, When, History, Search:
 		return a, !named
@@ -104,6 +105,7 @@ type Facts struct {
 	Notes     markup.HTML    // of a release or an announcement, made by bulletin.Renderer.Notes
 	Decisions []plan.Decided // of History: the newest, oldest first
 	Why       []string       // further lines for a cell's page
+	Trial     *Trial         // of What if; nil: an empty form
 }
 
 // Page is a page of the console. It is immutable.
@@ -111,6 +113,7 @@ type Page struct {
 	Address Address
 	Title   string
 	Found   bool     // false: there is no such thing, and the page says so
+	Still   bool     // it answers a form, and is not followed: the address alone would not lead to it
 	Regions []Region // in the order in which they stand
 }
 
@@ -181,6 +184,8 @@ func Render(m *Model, a Address, f Facts) *Page {
 		renderAnnouncement(m, p, f)
 	case When:
 		renderWhen(m, p)
+	case WhatIf:
+		renderWhatIf(m, p, f)
 	case History:
 		renderHistory(m, p, f)
 	case Search:

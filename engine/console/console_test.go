@@ -139,16 +139,18 @@ func TestR54HostileTextIsShownAndNotObeyed(t *testing.T) {
 		{Kind: console.Releases},
 		{Kind: console.Releases, Name: "1.0.0"}, {Kind: console.Flags}, {Kind: console.Flags, Filter: HostileText},
 		{Kind: console.Flags, Name: HostileText}, {Kind: console.Announcements, Name: HostileText},
-		{Kind: console.When},
+		{Kind: console.When}, {Kind: console.WhatIf}, {Kind: console.WhatIf, Name: HostileText},
 		{Kind: console.History, Filter: HostileText}, {Kind: console.History}, {Kind: console.Search,
 			Filter: HostileText},
 		{Kind: console.Search, Filter: "evil."},
 	} {
-		page := string(console.Render(m, a, console.Facts{Why: []string{HostileText}, Decisions: []plan.Decided{
-			{Commit: HostileText, Kind: plan.Kind(HostileText), Channel: HostileText, Release: HostileText,
-				Replaces: HostileText,
-				At:       v.Plan.Now},
-		}}).Document())
+		page := string(console.Render(m, a, console.Facts{Why: []string{HostileText},
+			Trial: &console.Trial{Policy: HostileText, Scenario: HostileText, Refused: HostileText},
+			Decisions: []plan.Decided{
+				{Commit: HostileText, Kind: plan.Kind(HostileText), Channel: HostileText, Release: HostileText,
+					Replaces: HostileText,
+					At:       v.Plan.Now},
+			}}).Document())
 		name := string(a.Kind)
 		if found := unescaped.FindString(page); found != "" && !strings.HasPrefix(found, "evil`") {
 			t.Errorf("%s has %q", name, found)

@@ -62,7 +62,8 @@ func sections() []struct {
 		name, key string
 	}{
 		{Now, "Now", "n"}, {Needs, "Needs you", "i"}, {Fleet, "Fleet", "f"}, {Releases, "Releases", "r"},
-		{Flags, "Flags", "l"}, {When, "When", "w"}, {History, "History", "h"},
+		{Flags, "Flags", "l"}, {When, "When", "w"}, {WhatIf, "What if", "x"},
+		{History, "History", "h"},
 	}
 }
 
@@ -128,8 +129,12 @@ func (p *Page) Document() []byte {
 	foot := markup.Element("footer", nil, section("div", Region{"as-of", p.region("as-of")}),
 		markup.Element("p", markup.Attributes{"id", "live", "role", "status"}),
 		element("p", "soft keys", markup.Element("kbd", nil, "?"), " keys"))
+	at := p.Address.String()
+	if p.Still {
+		at = "" // the script follows nothing
+	}
 	return []byte("<!doctype html>\n" + markup.Element("html", markup.Attributes{"lang", "en"}, head,
-		markup.Element("body", markup.Attributes{"data-at", p.Address.String(), "data-etag", p.ETag(),
+		markup.Element("body", markup.Attributes{"data-at", at, "data-etag", p.ETag(),
 			"data-version", Version()},
 			symbols(), top,
 			markup.Element("main", markup.Attributes{"id", "main", "tabindex", "-1"}, body...), foot)) + "\n")

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
@@ -126,9 +125,8 @@ func addFlags(m *Model, add func(moment)) {
 	})
 }
 
-// renderAxis draws the moments of the time ahead, a lane for each kind.
+// renderAxis draws the moments of the time ahead, a track for each kind.
 func renderAxis(m *Model, all []moment) markup.HTML {
-	const width, left, laneHeight, top = 1000, 120, 26, 22
 	from := m.view.Plan.Now
 	until := from.Add(time.Hour)
 	for _, x := range all[:min(len(all), pageRows)] {
@@ -143,42 +141,19 @@ func renderAxis(m *Model, all []moment) markup.HTML {
 	if far := from.Add(90 * 24 * time.Hour); until.After(far) {
 		until = far
 	}
-	span := until.Sub(from) + until.Sub(from)/20
-	xOf := func(t time.Time) int {
-		t0 := min(max(t.Sub(from), 0), span)
-		return left + int(float64(width-left-10)*float64(t0)/float64(span))
-	}
-	num := strconv.Itoa
-	var parts []markup.HTML
-	lanes := lanesOfWhen()
-	height := top + laneHeight*len(lanes) + 6
-	for _, t := range ticks(from, span) {
-		x := num(xOf(t.at))
-		parts = append(parts, markup.Element("line", markup.Attributes{"class", "grid", "x1", x, "x2", x, "y1",
-			num(top - 4),
-			"y2", num(height)}), markup.Element("text", markup.Attributes{"x", x, "y", "12", "class", "tick"},
-			markup.Text(t.label)))
-	}
-	for i, lane := range lanes {
-		parts = append(parts, markup.Element("text", markup.Attributes{"x", "0", "y", num(top + i*laneHeight + 16)},
-			markup.Text(lane)), markup.Element("line", markup.Attributes{"class", "grid", "x1", num(left), "x2",
-			num(width),
-			"y1", num(top + i*laneHeight + 12), "y2", num(top + i*laneHeight + 12)}))
-	}
-	for _, x := range all[:min(len(all), pageRows)] {
-		y := top + slices.Index(lanes, x.lane)*laneHeight + 12
-		title := markup.Element("title", nil, markup.Text(x.plain+", "+x.at.UTC().Format(time.RFC3339)))
-		if !x.until.IsZero() {
-			parts = append(parts, markup.Element("rect", markup.Attributes{"class", "span", "x", num(xOf(x.at)), "y",
-				num(y - 6), "width", num(max(xOf(x.until)-xOf(x.at), 4)), "height", "12"}, title))
-			continue
+	c := chart{label: "What happens when; the table below says the same", from: from,
+		until: until.Add(until.Sub(from) / 20)}
+	for _, lane := range lanesOfWhen() {
+		t := track{name: lane}
+		for _, x := range all[:min(len(all), pageRows)] {
+			if x.lane == lane {
+				t.spans = append(t.spans, span{from: x.at, until: x.until,
+					title: x.plain + ", " + x.at.UTC().Format(time.RFC3339)})
+			}
 		}
-		parts = append(parts, markup.Element("circle", markup.Attributes{"class", "dot", "cx", num(xOf(x.at)), "cy",
-			num(y),
-			"r", "5"}, title))
+		c.tracks = append(c.tracks, t)
 	}
-	return markup.Element("svg", markup.Attributes{"class", "axis", "viewBox", fmt.Sprintf("0 0 %d %d", width, height),
-		"role", "img", "aria-label", "What happens when; the table below says the same"}, parts...)
+	return c.render()
 }
 
 type tick struct {

@@ -5,8 +5,10 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -16,8 +18,12 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/console"
+	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/simulate"
 	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -267,4 +273,122 @@ func TestConsoleKeepsPaceWithAFleetThatChanges(t *testing.T) {
 			t.Errorf("a tab was sent %d of %d changes", len(seen[i]), last)
 		}
 	}
+}
+
+// tryPolicy sends the form of What if.
+func (s *site) tryPolicy(t *testing.T, channel string, fields url.Values, header ...string) (*http.Response, string) {
+	t.Helper()
+	header = append(header, "Content-Type", "application/x-www-form-urlencoded")
+	return s.request(t, "POST", "/ui/whatif/"+channel, fields.Encode(), header...)
+}
+
+// A policy is tried in a form: judged as a file is, simulated, and bounded; another site's page can't send one.
+func TestConsoleTriesAPolicy(t *testing.T) {
+	t.Parallel()
+	w := enginetest.TwoChannels(t).ReportInstalled()
+	w.Settle()
+	s := newSite(t, store.Options{}, func(o *controlplane.Options) {
+		o.History, o.Repository = w.CopyHistory, worldFiles{w}
+	})
+	observed := w.Obs
+	s.setView(&view.View{Desired: w.Desired(), Observed: &observed, Plan: w.Plan()})
+	_, form := s.request(t, "GET", "/ui/whatif/dedicated", "")
+	if !strings.Contains(form, "soak: {for: 1h, cells: 2}") || !strings.Contains(form, "kind: Scenario") {
+		t.Errorf("the form lacks the policy or a scenario:\n%s", form)
+	}
+	const head = "apiVersion: sluice/v1\nkind: Channel\nafter: [staging]\n"
+	scenario := string(simulate.Suggest(w.Desired(), 7*24*time.Hour))
+	longer := url.Values{"policy": {head + "gates: [{soak: {for: 9h, cells: 2}}]\n"}, "scenario": {scenario},
+		"days": {"7"}}
+	for name, c := range map[string]struct {
+		channel, policy, scenario string
+		status                    int
+		says                      string
+	}{
+		"longer":     {"dedicated", longer.Get("policy"), scenario, 200, "later, 0 earlier"},
+		"fault":      {"dedicated", head + "soak: 3\n", scenario, 200, "channel.yaml:4"},
+		"scenario":   {"dedicated", head, scenario + "joins: [{at: 1d, channel: nowhere, cells: 1}]\n", 400, "nowhere"},
+		"large":      {"dedicated", head + "# " + strings.Repeat("x", console.MaxTrialText), scenario, 413, "leave some out"},
+		"much":       {"dedicated", head, "apiVersion: sluice/v1\nkind: Scenario\ncells: {add: {staging: 20001}}\n", 413, "20000"},
+		"no channel": {"nowhere", head, scenario, 404, "nothing of this name"},
+	} {
+		w, body := s.tryPolicy(t, c.channel, url.Values{"policy": {c.policy}, "scenario": {c.scenario}, "days": {"7"}})
+		if w.StatusCode != c.status || !strings.Contains(body, c.says) {
+			t.Errorf("%s: %s\n%.3000s", name, w.Status, body)
+		}
+		if c.status == 200 && (w.Header.Get("Cache-Control") != "private, no-store" ||
+			!strings.Contains(body, `data-at=""`)) {
+			t.Errorf("%s: the answer is kept or followed: %v", name, w.Header)
+		}
+	}
+	huge := url.Values{"policy": {strings.Repeat("x", 7*console.MaxTrialText)}}
+	if w, body := s.tryPolicy(t, "dedicated", huge); w.StatusCode != 413 {
+		t.Errorf("a large form: %s %.300s", w.Status, body)
+	}
+	for _, foreign := range [][]string{{"Origin", "https://evil.example"}, {"Sec-Fetch-Site", "cross-site"},
+		{"Sec-Fetch-Site", "same-site"}} {
+		if w, _ := s.tryPolicy(t, "dedicated", longer, foreign...); w.StatusCode != 403 {
+			t.Errorf("%v: %s", foreign, w.Status)
+		}
+	}
+	if w, _ := s.tryPolicy(t, "dedicated", longer, "Sec-Fetch-Site", "same-origin"); w.StatusCode != 200 {
+		t.Errorf("from our own page: %s", w.Status)
+	}
+}
+
+// worldFiles has the commits of a world.
+type worldFiles struct{ *enginetest.World }
+
+func (w worldFiles) FS(commit string) (fs.FS, error) { return w.Open(commit) }
+
+// A trial ends when its page is left, and then another may begin; there are few at once.
+func TestConsoleTrialEndsWithItsPage(t *testing.T) {
+	t.Parallel()
+	w := enginetest.TwoChannels(t).ReportInstalled()
+	w.Settle()
+	s := newSite(t, store.Options{}, func(o *controlplane.Options) {
+		o.History, o.Repository = w.CopyHistory, worldFiles{w}
+	})
+	observed := w.Obs
+	s.setView(&view.View{Desired: w.Desired(), Observed: &observed, Plan: w.Plan()})
+	form := url.Values{"policy": {"apiVersion: sluice/v1\nkind: Channel\n"}, "days": {"90"}, "scenario": {
+		"apiVersion: sluice/v1\nkind: Scenario\ncells: {add: {staging: 200}}\noutages: [{every: 1h, for: 5m}]\n"}}
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		for { // a small one may be first
+			r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+"/ui/whatif/staging",
+				strings.NewReader(form.Encode()))
+			if err != nil {
+				left <- err
+				return
+			}
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			answer, err := http.DefaultClient.Do(r)
+			if err == nil {
+				answer.Body.Close()
+			}
+			if err != nil || answer.StatusCode != http.StatusServiceUnavailable {
+				left <- err
+				return
+			}
+		}
+	}()
+	small := url.Values{"policy": {"kind: Channel\n"}, "scenario": {"kind: Scenario\n"}}
+	want := func(status int, why string) {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+			if w, _ := s.tryPolicy(t, "dedicated", small); w.StatusCode == status {
+				return
+			} else if time.Now().After(deadline) {
+				t.Fatalf("%s: %s", why, w.Status)
+			}
+		}
+	}
+	want(503, "while one is tried, a second one is refused")
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("the first one ended by itself: %v", err)
+	}
+	want(200, "after the page was left, another one is tried")
 }

@@ -47,6 +47,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/signin"
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	"github.com/sluice-cd/sluice/engine/images"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // Members holds the cells' identities, in memory and in the store, on their way into git.
@@ -89,6 +90,8 @@ type Options struct {
 	Flags  peopleapi.Killer // nil without a flags repository
 	Outbox engine.Outbox    // queue of webhooks; nil without one
 	Images *images.Service  // nil: no images are served
+
+	History func() (*plan.History, error) // of consoleapi.Options
 
 	OnPush     func() // called after a push to Branch; nil turns hooks off
 	HookSecret string // signing secret shared with the git host; empty turns hooks off
@@ -190,7 +193,7 @@ func New(o Options) (*Server, error) {
 		Followers: o.Limits.Events, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
 	consolePages := consoleapi.New(consoleapi.Options{Views: o.Views, Repository: o.Repository, Journal: o.Journal,
-		Auth: a, Facts: o.Facts, Shutdown: s.shutdown, Log: o.Log})
+		Auth: a, Facts: o.Facts, History: o.History, Shutdown: s.shutdown, Log: o.Log})
 	probes := &probes{views: o.Views, maxUnreachable: o.MaxUnreachable,
 		checkStore: o.CheckStore, shutdown: s.shutdown}
 

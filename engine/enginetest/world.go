@@ -147,6 +147,12 @@ func (w *World) Open(commit string) (fs.FS, error) {
 	return nil, fs.ErrNotExist
 }
 
+// CopyHistory returns the history, folded anew.
+func (w *World) CopyHistory() (*plan.History, error) {
+	h := plan.NewHistory()
+	return h, h.Advance(w.Changes, w.Open, &w.cache)
+}
+
 func (w *World) Desired() *plan.Desired {
 	w.T.Helper()
 	if w.Built != nil && w.Built.Commit == w.Tip {

@@ -1,6 +1,8 @@
 package simulate
 
 import (
+	"context"
+	"fmt"
 	"hash/fnv"
 	"maps"
 	"math"
@@ -309,9 +311,12 @@ func (f *fleet) regainContact(c *cell) (news bool) {
 	return news
 }
 
-func (f *fleet) scheduleOutage(number int, o Outage) {
+func (f *fleet) scheduleOutage(ctx context.Context, number int, o Outage) error {
 	from := o.From.instant(f.world.input.From)
 	for _, c := range f.order {
+		if err := context.Cause(ctx); err != nil {
+			return fmt.Errorf("simulate the outages of cells: %w", err)
+		}
 		if !f.isSelected(c, o.Of, number) {
 			continue
 		}
@@ -334,6 +339,7 @@ func (f *fleet) scheduleOutage(number int, o Outage) {
 			at = at.Add(length)
 		}
 	}
+	return nil
 }
 
 // alignOutage returns the end of the grid interval that contains t, minus the stale limit. Random outages begin and end

@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -141,7 +142,7 @@ func (d dice) drawInput(t testing.TB, seed uint64) Input {
 func runSeed(t testing.TB, seed uint64) error {
 	d := dice{rand.New(rand.NewPCG(seed, 1))}
 	in := d.drawInput(t, seed)
-	w, err := newWorld(in)
+	w, err := newWorld(context.Background(), in)
 	if err != nil {
 		return err
 	}
@@ -169,7 +170,7 @@ func runSeed(t testing.TB, seed uint64) error {
 			return fmt.Errorf("%s: %w", w.plan.Now.Format(time.RFC3339), err)
 		}
 		if !again {
-			more, err := w.advanceTime()
+			more, err := w.advanceTime(context.Background())
 			if err != nil {
 				return err
 			}

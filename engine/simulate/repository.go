@@ -28,11 +28,12 @@ type repository struct {
 	history   *plan.History
 	openOlder func(commit string) (fs.FS, error)
 	commits   map[string]fs.FS // commits made by the simulation
-	cache     manifest.Cache
+	cache     *manifest.Cache
 }
 
 func newRepository(in Input) *repository {
-	return &repository{tip: overlay.New(in.Files), history: in.History, openOlder: in.Open, commits: map[string]fs.FS{}}
+	return &repository{tip: overlay.New(in.Files), history: in.History, openOlder: in.Open, commits: map[string]fs.FS{},
+		cache: cmp.Or(in.Cache, new(manifest.Cache))}
 }
 
 func (r *repository) open(commit string) (fs.FS, error) {
@@ -75,7 +76,7 @@ func (r *repository) commit(who author, at time.Time, message string, files map[
 		}
 	}
 	r.commits[c.Commit] = next
-	if err := r.history.Advance([]releases.Change{c}, r.open, &r.cache); err != nil {
+	if err := r.history.Advance([]releases.Change{c}, r.open, r.cache); err != nil {
 		return fmt.Errorf("commit %q: %w", c.Message, err)
 	}
 	r.tip = next
@@ -100,7 +101,7 @@ func changedPaths(files map[string][]byte) []string {
 }
 
 func (r *repository) buildDesired() (*plan.Desired, error) {
-	d, err := plan.Build(r.tip, r.history, r.open, &r.cache, false, nil)
+	d, err := plan.Build(r.tip, r.history, r.open, r.cache, false, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read the simulated repository: %w", err)
 	}

@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -111,7 +112,7 @@ func (w *world) addCells() error {
 // anonymous is the author of commits for which the scenario names no person.
 var anonymous = author{Person: releases.Person{Name: "scenario", Email: "scenario@localhost"}}
 
-func (w *world) scheduleScenario() {
+func (w *world) scheduleScenario(ctx context.Context) error {
 	s := w.input.Scenario
 	schedule := func(t time.Time, do func() error) {
 		w.queue.schedule(t, func() (bool, error) { return true, do() })
@@ -133,7 +134,9 @@ func (w *world) scheduleScenario() {
 		}
 	}
 	for i, o := range s.Outages {
-		w.fleet.scheduleOutage(i, o)
+		if err := w.fleet.scheduleOutage(ctx, i, o); err != nil {
+			return err
+		}
 	}
 	for i := range s.Owners {
 		w.fleet.scheduleDecision(i, &s.Owners[i])
@@ -153,6 +156,7 @@ func (w *world) scheduleScenario() {
 			return nil
 		})
 	}
+	return nil
 }
 
 func (w *world) mergeRelease(c *Cut) error {

@@ -25,9 +25,10 @@ import (
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// Input holds what Run simulates. All fields but Open are required.
+// Input holds what Run simulates. All fields but Open and Cache are required.
 type Input struct {
 	Files    fs.FS                              // the release repository at the commit to start from
 	History  *plan.History                      // folded up to that commit; Run advances it
@@ -35,6 +36,7 @@ type Input struct {
 	Scenario *Scenario                          // as Parse returns it
 	From     time.Time
 	For      time.Duration
+	Cache    *manifest.Cache // what was parsed of the files already; nil: nothing
 }
 
 // maxPlans bounds the plans of one instant. A planner that needs more never comes to rest.
@@ -43,15 +45,15 @@ const maxPlans = 1000
 // errRestless means that plans go on having actions.
 var errRestless = errors.New("the engine does not come to rest")
 
-// Run simulates. It ends early, with an error, when ctx is done.
+// Run simulates. It ends early when ctx is done: with an error, and with the result so far, until its Until.
 func Run(ctx context.Context, in Input) (*Result, error) {
-	w, err := newWorld(in)
+	w, err := newWorld(ctx, in)
 	if err != nil {
 		return nil, err
 	}
 	for n := 0; ; n++ {
 		if err := context.Cause(ctx); err != nil {
-			return nil, fmt.Errorf("simulate until %s: %w", w.now.Format(time.RFC3339), err)
+			return w.stop(), fmt.Errorf("simulate until %s: %w", w.now.Format(time.RFC3339), err)
 		}
 		before := w.now
 		again, err := w.makePlan()
@@ -59,7 +61,7 @@ func Run(ctx context.Context, in Input) (*Result, error) {
 			return nil, err
 		}
 		if !again {
-			more, err := w.advanceTime()
+			more, err := w.advanceTime(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -74,6 +76,14 @@ func Run(ctx context.Context, in Input) (*Result, error) {
 			return nil, fmt.Errorf("simulate: %w at %s", errRestless, w.now.Format(time.RFC3339))
 		}
 	}
+}
+
+// stop ends the simulation now.
+func (w *world) stop() *Result {
+	w.end = w.now
+	w.recorder.result.Until = w.now
+	w.recorder.sampleCounts(w)
+	return w.recorder.finishResult(w)
 }
 
 // world is everything at one virtual instant.
@@ -92,7 +102,7 @@ type world struct {
 	skews     []Skew // skews in force
 }
 
-func newWorld(in Input) (*world, error) {
+func newWorld(ctx context.Context, in Input) (*world, error) {
 	if in.Files == nil || in.History == nil || in.Scenario == nil || in.For <= 0 {
 		return nil, errors.New("simulate: files, history, a scenario and a length of time are needed")
 	}
@@ -118,8 +128,7 @@ func newWorld(in Input) (*world, error) {
 	w.queue.setBeat(len(w.desired.Cells))
 	w.fleet = newFleet(w)
 	w.recorder = newRecorder(w)
-	w.scheduleScenario()
-	return w, nil
+	return w, w.scheduleScenario(ctx)
 }
 
 func (w *world) readRepository() error {
@@ -156,9 +165,9 @@ func (w *world) makePlan() (again bool, err error) {
 // advanceTime moves time on to the next instant at which the control plane sees something, or which the plan named. It
 // skips the instants at which cells in contact would fall silent, since these cells have always just reported. more is
 // false at the end.
-func (w *world) advanceTime() (more bool, err error) {
+func (w *world) advanceTime(ctx context.Context) (more bool, err error) {
 	w.recorder.sampleCounts(w)
-	for seen := false; !seen; {
+	for seen := false; !seen && ctx.Err() == nil; {
 		next := w.end
 		if n := w.plan.NextInContact; !n.IsZero() && n.Before(next) {
 			next, seen = n, true

@@ -29,6 +29,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/test/debian"
@@ -41,6 +42,7 @@ type site struct {
 	view    *view.View
 	changed chan struct{}
 	decided []plan.Decided
+	world   *World // whose repository it has; nil: an empty one
 }
 
 func (s *site) View() *view.View {
@@ -63,7 +65,14 @@ func (s *site) setView(v *view.View) {
 	s.changed = make(chan struct{})
 }
 
-func (s *site) FS(string) (fs.FS, error) { return fstest.MapFS{}, nil }
+func (s *site) FS(commit string) (fs.FS, error) {
+	if s.world == nil {
+		return fstest.MapFS{}, nil
+	}
+	return s.world.Open(commit)
+}
+
+func (s *site) CopyHistory() (*plan.History, error) { return s.world.CopyHistory() }
 
 func (s *site) Receive(context.Context, cells.Report) (cells.Receipt, error) {
 	return cells.Receipt{}, errors.New("this control plane is for people only")
@@ -77,7 +86,8 @@ func newSite(t *testing.T, v *view.View) *site {
 	t.Helper()
 	s := &site{view: v, changed: make(chan struct{})}
 	server, err := controlplane.New(controlplane.Options{Views: s, Inbox: s, Repository: s, Journal: s,
-		Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel)})
+		History: s.CopyHistory,
+		Log:     zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,4 +251,14 @@ func (b *browser) violations() (all []violation) {
 		b.t.Fatal(err)
 	}
 	return all
+}
+
+// wantAccessible fails the test if axe-core finds a fault on the page.
+func (b *browser) wantAccessible(where string) {
+	b.t.Helper()
+	for _, found := range b.violations() {
+		for _, n := range found.Nodes[:min(len(found.Nodes), 2)] {
+			b.t.Errorf("%s: %s: %s\n%s\n%s", where, found.ID, found.Help, n.HTML, n.Summary)
+		}
+	}
 }

@@ -64,7 +64,8 @@ func viewOf(w *World) *view.View {
 
 func paths() []string {
 	return []string{"/ui/", "/ui/needs", "/ui/fleet", "/ui/cells/s1", "/ui/channels/staging", "/ui/channels/regulated",
-		"/ui/releases", "/ui/releases/1.1.0", "/ui/flags", "/ui/when", "/ui/history", "/ui/search?q=s",
+		"/ui/releases", "/ui/releases/1.1.0", "/ui/flags", "/ui/when", "/ui/whatif",
+		"/ui/whatif/dedicated", "/ui/history", "/ui/search?q=s",
 		"/ui/cells/nobody"}
 }
 
@@ -74,7 +75,8 @@ func hostilePaths() []string {
 	return []string{"/ui/", "/ui/needs", "/ui/fleet", "/ui/fleet?q=" + url.QueryEscape(HostileText), "/ui/cells/" +
 		name,
 		"/ui/channels/" + name, "/ui/releases", "/ui/releases/1.0.0", "/ui/flags", "/ui/flags/" + name, "/ui/when",
-		"/ui/history", "/ui/search?q=evil", "/ui/search?q=" + url.QueryEscape(HostileText)}
+		"/ui/whatif", "/ui/whatif/" + name, "/ui/history", "/ui/search?q=evil",
+		"/ui/search?q=" + url.QueryEscape(HostileText)}
 }
 
 // No page has a fault that axe-core finds, in light, dark and forced colours.
@@ -88,11 +90,7 @@ func TestAccessibility(t *testing.T) {
 		b.appearance(appearance)
 		for _, path := range paths() {
 			b.visit(s.URL + path)
-			for _, found := range b.violations() {
-				for _, n := range found.Nodes[:min(len(found.Nodes), 2)] {
-					t.Errorf("%s in %s: %s: %s\n%s\n%s", path, appearance, found.ID, found.Help, n.HTML, n.Summary)
-				}
-			}
+			b.wantAccessible(path + " in " + appearance)
 		}
 	}
 	b.wantNoProblems("somewhere")
@@ -178,7 +176,7 @@ func TestKeys(t *testing.T) {
 	b.do(chromedp.KeyEvent(kb.Enter))
 	b.await(`location.pathname === "/ui/cells/clinic" && document.readyState === "complete"`)
 	for key, path := range map[string]string{"i": "/ui/needs", "f": "/ui/fleet", "r": "/ui/releases", "l": "/ui/flags",
-		"w": "/ui/when", "h": "/ui/history", "n": "/ui/"} {
+		"w": "/ui/when", "x": "/ui/whatif", "h": "/ui/history", "n": "/ui/"} {
 		b.await(`document.querySelector("#live").textContent === "live"`)
 		b.do(chromedp.KeyEvent("g"), chromedp.KeyEvent(key))
 		b.await(fmt.Sprintf(`location.pathname === %q && document.readyState === "complete"`, path))

@@ -57,7 +57,7 @@ function show(regions) {
 
 let source, known = etag;
 function follow() {
-  if (document.hidden || source) return;
+  if (document.hidden || source || !at) return; // the answer to a form is not followed
   source = new EventSource(`${base}live?` + new URLSearchParams({ at, have: known, version }));
   source.addEventListener("regions", (e) => { known = e.lastEventId; show(JSON.parse(e.data)); });
   source.addEventListener("reload", () => location.reload());
@@ -88,6 +88,13 @@ function sayAway() {
 }
 sayAway();
 setInterval(sayAway, 20_000);
+
+// --- A form that takes its time says so
+
+addEventListener("submit", (e) => {
+  const b = $("button[data-busy]", e.target);
+  if (b) b.textContent = b.dataset.busy;
+});
 
 // --- Commands are copied by a button
 

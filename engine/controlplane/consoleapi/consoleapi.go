@@ -20,6 +20,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/limit"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/whatif"
 )
 
 // maxTabs bounds the tabs that follow a page at once.
@@ -32,8 +34,11 @@ type Options struct {
 	Journal    Journal
 	Auth       *auth.Auth
 	Facts      auth.Facts // nil: there are none
-	Shutdown   api.Shutdown
-	Log        zerolog.Logger
+	// History returns a copy of the release repository's history, up to the commit that was read last; nil: no policy
+	// is tried.
+	History  func() (*plan.History, error)
+	Shutdown api.Shutdown
+	Log      zerolog.Logger
 }
 
 // API serves the console.
@@ -42,13 +47,16 @@ type API struct {
 	pages    *pageCache
 	auth     *auth.Auth
 	tabs     limit.InFlight
+	trials   limit.InFlight
+	source   whatif.Source // no History: no policy is tried
 	shutdown api.Shutdown
 }
 
 // New returns an API and starts nothing.
 func New(o Options) *API {
 	return &API{views: o.Views, auth: o.Auth, shutdown: o.Shutdown, tabs: limit.InFlight{Limit: maxTabs},
-		pages: newPageCache(newReader(o))}
+		trials: limit.InFlight{Limit: maxTrials}, pages: newPageCache(newReader(o)),
+		source: whatif.Source{FS: o.Repository.FS, History: o.History}}
 }
 
 // Routes returns the console's routes.
@@ -78,6 +86,9 @@ func (a *API) Routes(api.Docs) []api.Route {
 		page("/ui/flags/{name}", "consoleFlag", "A flag in every cell", name("the flag"), after),
 		page("/ui/announcements/{name}", "consoleAnnouncement", "An announcement", name("the announcement")),
 		page("/ui/when", "consoleWhen", "What is known to happen, on one axis of time"),
+		page("/ui/whatif", "consoleTrials", "The channels whose policies can be tried"),
+		page("/ui/whatif/{name}", "consoleTrial", "Another policy of a channel, to be tried", name("the channel")),
+		a.trialRoute(name("the channel")),
 		page("/ui/history", "consoleHistory", "The engine's decisions", filter),
 		page("/ui/search", "consoleSearch", "Whatever has a text in its name", filter),
 		a.liveRoute(),

@@ -209,6 +209,8 @@ func (r *reader) facts(ctx context.Context, v *view.View, a console.Address) (f 
 				f.Notes, err = r.notes.Notes(s.Announcement.Notes)
 			}
 		}
+	case a.Kind == console.WhatIf && v.Desired.Channels[a.Name] != nil:
+		f.Trial, err = r.newTrial(v, a.Name)
 	case a.Kind == console.Cell:
 		refused, err := auth.FormerKeyRefused(ctx, r.former, a.Name)
 		if err != nil {

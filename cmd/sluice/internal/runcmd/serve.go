@@ -18,8 +18,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/auditor"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
@@ -145,6 +147,7 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 		Members: e, Tokens: e.store, Facts: e.store, Address: listening.public,
 		OnPush: e.NotifyPush, HookSecret: secret, Branch: a.Branch, ContentDir: a.Data,
 		CheckStore: e.store.Ready, Keys: listening.cellKeys(), Stats: e.Stats,
+		History: func() (*plan.History, error) { return engine.CopyHistory(e.Engine) },
 	}
 	announcing.extendOptions(&o, e)
 	pulls.extendOptions(&o)
