@@ -129,10 +129,18 @@ func (p *Page) Document() []byte {
 		markup.Element("p", markup.Attributes{"id", "live", "role", "status"}),
 		element("p", "soft keys", markup.Element("kbd", nil, "?"), " keys"))
 	return []byte("<!doctype html>\n" + markup.Element("html", markup.Attributes{"lang", "en"}, head,
-		markup.Element("body", markup.Attributes{"data-at", p.Address.String(), "data-etag", p.ETag(),
+		markup.Element("body", markup.Attributes{"data-at", p.followed(), "data-etag", p.ETag(),
 			"data-version", Version()},
 			symbols(), top,
 			markup.Element("main", markup.Attributes{"id", "main", "tabindex", "-1"}, body...), foot)) + "\n")
+}
+
+// followed returns the address that a tab follows; empty: none.
+func (p *Page) followed() string {
+	if p.Still {
+		return ""
+	}
+	return p.Address.String()
 }
 
 func section(tag string, r Region) markup.HTML {

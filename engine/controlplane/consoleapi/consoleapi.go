@@ -1,8 +1,10 @@
 // Package consoleapi serves the console: its pages, their live regions, the wall and the assets.
 //
 // Pages are made by package console. This package reads what they need beside the View, and keeps each page until the
-// View changes, so that a hundred tabs cost one rendering. It decides nothing and stores nothing, and no route has an
-// effect. Package auth admits the caller before a handler is called. All methods may be called from any goroutine.
+// View changes, so that a hundred tabs cost one rendering. It decides nothing and stores nothing. What people ask for
+// in
+// forms is done in two steps: a GET shows the commit, and a POST has package desk make that commit, if it is still the
+// same one. Package auth admits the caller before a handler is called. All methods may be called from any goroutine.
 package consoleapi
 
 import (
@@ -20,6 +22,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/limit"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // maxTabs bounds the tabs that follow a page at once.
@@ -31,7 +34,10 @@ type Options struct {
 	Repository api.Repository
 	Journal    Journal
 	Auth       *auth.Auth
-	Facts      auth.Facts // nil: there are none
+	Facts      auth.Facts      // nil: there are none
+	Desk       Desk            // makes the commits of actions; nil: forms only show the command
+	Killer     Killer          // nil: there are no flags
+	Committer  releases.Person // who commits for people
 	Shutdown   api.Shutdown
 	Log        zerolog.Logger
 }
@@ -41,14 +47,17 @@ type API struct {
 	views    api.Views
 	pages    *pageCache
 	auth     *auth.Auth
+	forms    *formHandlers
 	tabs     limit.InFlight
 	shutdown api.Shutdown
 }
 
 // New returns an API and starts nothing.
 func New(o Options) *API {
-	return &API{views: o.Views, auth: o.Auth, shutdown: o.Shutdown, tabs: limit.InFlight{Limit: maxTabs},
-		pages: newPageCache(newReader(o))}
+	pages := newPageCache(newReader(o))
+	return &API{views: o.Views, auth: o.Auth, shutdown: o.Shutdown, tabs: limit.InFlight{Limit: maxTabs}, pages: pages,
+		forms: &formHandlers{views: o.Views, pages: pages, auth: o.Auth, desk: o.Desk, killer: o.Killer,
+			committer: o.Committer, inFlight: limit.InFlight{Limit: maxForms}}}
 }
 
 // Routes returns the console's routes.
@@ -66,7 +75,7 @@ func (a *API) Routes(api.Docs) []api.Route {
 	name := func(what string) *huma.Param {
 		return api.RequiredParam(api.Param("name", "path", what, api.TextSchema()))
 	}
-	return []api.Route{
+	return append(a.forms.routes(), []api.Route{
 		page("/ui/{$}", "consoleNow", "Channels, what goes out, and what keeps it"),
 		page("/ui/needs", "consoleNeeds", "What waits for a person, by harm"),
 		page("/ui/fleet", "consoleFleet", "All cells", filter, after),
@@ -95,7 +104,7 @@ func (a *API) Routes(api.Docs) []api.Route {
 				Responses: map[string]*huma.Response{"200": api.Response("The file", "text/plain", api.TextSchema(),
 					"ETag")},
 				Errors: []int{404}}},
-	}
+	}...)
 }
 
 // secure sets the headers that every answer to a browser has.
