@@ -34,6 +34,7 @@ func renderAnnouncement(m *Model, p *Page, f Facts) {
 	p.Title = a.Announcement.ID
 	p.add("headline", heading(cmpTitle(a)+" ", state(announcementShape(a.State), string(a.State))),
 		paragraph("", markup.Text(a.Summary)))
+	p.add("actions", offersOfAnnouncement(a))
 	p.add("needs", needsOfAnnouncement(a))
 	p.add("channels", announcementChannels(a))
 	p.add("waiting", waitingForAnnouncement(a))

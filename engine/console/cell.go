@@ -27,6 +27,7 @@ func renderCell(m *Model, p *Page, f Facts) {
 	s := m.view.Observed.Cells[name]
 	p.add("headline", heading(name+" ", state(string(c.Condition), string(c.Condition))),
 		paragraph("soft", "a cell of ", link(Channel, c.Channel)))
+	p.add("actions", m.offersOfCell(c))
 	p.add("course", cellCourse(m, c))
 	p.add("why", cellWhy(m, name, f.Why))
 	p.add("facts", subheading("Facts"), cellFacts(m, c, s))

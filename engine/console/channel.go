@@ -24,6 +24,7 @@ func renderChannel(m *Model, p *Page) {
 		title = append(title, paragraph("soft", "after ", some(Channel, c.After)))
 	}
 	p.add("headline", append(title, headLine(m, c), requestOf(m, c), conditionsOf(m, c))...)
+	p.add("actions", m.offersOfChannel(c))
 	r := m.rollouts()[c.Name]
 	p.add("trouble", troubleOf(m, c.Name, &r))
 	p.add("rollout", wavesOf(m, &r))

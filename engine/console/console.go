@@ -113,7 +113,7 @@ type Page struct {
 	Address Address
 	Title   string
 	Found   bool     // false: there is no such thing, and the page says so
-	Still   bool     // it answers a form, and is not followed: the address alone would not lead to it
+	Still   bool     // it is of one moment: a tab does not follow it
 	Regions []Region // in the order in which they stand
 }
 

@@ -129,15 +129,19 @@ func (p *Page) Document() []byte {
 	foot := markup.Element("footer", nil, section("div", Region{"as-of", p.region("as-of")}),
 		markup.Element("p", markup.Attributes{"id", "live", "role", "status"}),
 		element("p", "soft keys", markup.Element("kbd", nil, "?"), " keys"))
-	at := p.Address.String()
-	if p.Still {
-		at = "" // the script follows nothing
-	}
 	return []byte("<!doctype html>\n" + markup.Element("html", markup.Attributes{"lang", "en"}, head,
-		markup.Element("body", markup.Attributes{"data-at", at, "data-etag", p.ETag(),
+		markup.Element("body", markup.Attributes{"data-at", p.followed(), "data-etag", p.ETag(),
 			"data-version", Version()},
 			symbols(), top,
 			markup.Element("main", markup.Attributes{"id", "main", "tabindex", "-1"}, body...), foot)) + "\n")
+}
+
+// followed returns the address that a tab follows; empty: none.
+func (p *Page) followed() string {
+	if p.Still {
+		return ""
+	}
+	return p.Address.String()
 }
 
 func section(tag string, r Region) markup.HTML {

@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // conditions are all conditions, the most pressing first.
@@ -192,15 +193,7 @@ func command(s string) markup.HTML {
 
 // shell returns a command line in which a shell takes every argument as it is.
 func shell(args ...string) string {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.,:/@+="
-	quotedArgs := make([]string, 0, len(args))
-	for _, a := range args {
-		if a == "" || strings.Trim(a, plain) != "" {
-			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-		quotedArgs = append(quotedArgs, a)
-	}
-	return strings.Join(quotedArgs, " ")
+	return words.Shell(args...)
 }
 
 // share is a part of a bar.

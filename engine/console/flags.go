@@ -142,6 +142,7 @@ func renderFlag(m *Model, p *Page) {
 		s := x.Status(key)
 		p.add("headline", heading("Flag "+key), facts([2]markup.HTML{"Feature", text(s.Feature)},
 			[2]markup.HTML{"Announcements", some(Announcements, s.Announcements)}))
+		p.add("actions", offersOfFlag(key, s.Killed))
 		p.add("kills", kills(x.Kills(key)))
 		p.add("channels", flagInChannels(s))
 		if d := x.Definition(key); d != nil {

@@ -20,6 +20,8 @@ type Need struct {
 	Title   markup.HTML // in a sentence, with links
 	Why     markup.HTML
 	Command string // the one command that helps, or that says more
+	Form    string // the address of the form that does the same; empty: none does
+	FormAs  string // what it does, as an order
 }
 
 // How bad a need is while nobody acts.
@@ -123,6 +125,8 @@ func (m *Model) needsOfChannels() (all []Need) {
 			}
 			add(harmStopped, "held", "hold "+h.ID, " is on hold", why,
 				shell("sluice", "hold", c.Name, "--lift", h.ID))
+			last := &all[len(all)-1]
+			last.Form, last.FormAs = actionOf("lift-hold", "channel", c.Name, "hold", h.ID), "Lift the hold"
 		}
 		if c.Refused != "" {
 			add(harmStopped, "failing", "refused", ": the git host refused the last push",
@@ -157,9 +161,11 @@ func needOfVerdict(b channels.Verdict) []Need {
 	switch b.Code {
 	case reason.ApprovalMissing:
 		n.Command = shell("sluice", "approve", b.Channel, b.Release)
+		n.Form, n.FormAs = actionOf("approve", "channel", b.Channel, "release", b.Release), "Approve"
 		return title("waits for an approval for")
 	case reason.Manual:
 		n.Command = shell("sluice", "promote", b.Release, "--to", b.Channel)
+		n.Form, n.FormAs = actionOf("promote", "channel", b.Channel, "release", b.Release), "Promote"
 		return title("waits for a person to promote it to")
 	case reason.SoakImpossible, reason.WhenInvalid, reason.PolicyInvalid, reason.RequestUnknown:
 		n.Harm, n.Shape = harmStopped, "failing"
@@ -201,6 +207,9 @@ func (m *Model) needsOfCells() (all []Need) {
 				Title: markup.Join(markup.Link(Address{Kind: Fleet, Filter: filter}.String(),
 					counted(len(names), "cell")+" of "+channel), markup.Text(verb+kind.what)),
 				Why: some(Cell, names), Command: shell("sluice", "why", names[0])}
+			if kind.condition == view.ConditionFailing {
+				n.Form, n.FormAs = actionOf("retry", "cell", names[0]), "Try again in "+names[0]
+			}
 			if c, ok := m.cellStatus(names[0]); ok && c.Message != "" {
 				n.Why = markup.Join(n.Why, markup.Text(": "+words.OneLine(c.Message)))
 			}
@@ -273,12 +282,21 @@ func renderNeeds(m *Model, p *Page) {
 	for _, n := range all[:min(len(all), maxNeedsShown)] {
 		items = append(items, markup.Element("li", markup.Attributes{"class", "need", "tabindex", "-1", "data-key",
 			n.Key}, mark(n.Shape, harmWord(n.Harm)), element("div", "",
-			element("p", "need-title", n.Title), paragraph("need-why", n.Why), command(n.Command))))
+			element("p", "need-title", n.Title), paragraph("need-why", n.Why), command(n.Command), formLink(n))))
 	}
 	if more := len(all) - len(items); more > 0 {
 		items = append(items, element("li", "soft", markup.Text(fmt.Sprintf("and %d more", more))))
 	}
 	p.add("needs", element("ol", "needs", items...))
+}
+
+// formLink leads to the form that answers a need.
+func formLink(n Need) markup.HTML {
+	if n.Form == "" {
+		return ""
+	}
+	return paragraph("buttons", markup.Element("a", markup.Attributes{"class", "button", "href", n.Form},
+		markup.Text(n.FormAs+"…")))
 }
 
 func harmWord(harm int) string {

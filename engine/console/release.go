@@ -43,6 +43,7 @@ func renderRelease(m *Model, p *Page, f Facts) {
 	name := r.Version.String()
 	p.Title = name
 	p.add("headline", heading("Release "+name), releaseLines(m, name))
+	p.add("actions", m.offersOfRelease(r))
 	p.add("channels", subheading("Where it is"), releaseInChannels(m, r), command(shell("sluice", "why", name)))
 	if f.Notes != "" {
 		p.add("notes", subheading("Notes"), element("div", "notes", f.Notes))

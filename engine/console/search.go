@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/engine/actions"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/markup"
 )
@@ -32,6 +33,13 @@ func renderSearch(m *Model, p *Page) {
 			if strings.HasPrefix(strings.ToLower(s.name), text) {
 				items = append(items, markup.Element("li", nil, markup.Element("a", markup.Attributes{"href",
 					Address{Kind: s.kind}.String()}, markup.Text(s.name), " ", soft("page"))))
+			}
+		}
+		for _, a := range actions.All() {
+			if strings.Contains(strings.ToLower(a.Title), text) && !a.Undo {
+				found++
+				items = append(items, markup.Element("li", nil, markup.Element("a", markup.Attributes{"href",
+					ActionAddress(a.Name, nil)}, markup.Text(a.Title), " ", soft("action"))))
 			}
 		}
 		group(Channel, "channel", d.Order)

@@ -465,6 +465,9 @@ func TestRoutesDoc(t *testing.T) {
 		if r.OfCell {
 			who += ", of the cell's channel"
 		}
+		if r.OfChannel {
+			who += ", of the channel"
+		}
 		fmt.Fprintf(&b, "| `%s %s` | %s |\n", r.Method, r.Path, who)
 	}
 	b.WriteString(`
@@ -472,7 +475,8 @@ func TestRoutesDoc(t *testing.T) {
 - *key*: whoever proved to have an Ed25519 key, at the cells' listener. *cell*: the cell whose key it is, for itself only.
 - *viewer, operator, approver, admin*: roles. Who asks may have several, and may do what any of them permits. Every role
   may read everything, and admin may do everything. *Of the cell's channel*: the role counts if it holds everywhere, or
-  in the channel of the cell that {name} names; everywhere else it must hold everywhere.
+  in the channel of the cell that {name}, or cell= in the query, names. *Of the channel*: everywhere, or in the channel
+  that channel= in the query names. Everywhere else it must hold everywhere.
 
 Roles come with an operator's token (` + "`sluice token add`" + `), or from ` + "`access:`" + ` in sluice.yaml, for who signed in and for
 workloads ([signin.md](signin.md)):

@@ -48,6 +48,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	"github.com/sluice-cd/sluice/engine/images"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // Members holds the cells' identities, in memory and in the store, on their way into git.
@@ -86,6 +87,9 @@ type Options struct {
 	// TLS keys of the cells' listener; nil if there is none, and cells name themselves on this machine
 	Keys    *transport.Keys
 	Address string // HOST:PORT under which cells reach their listener
+
+	Desk      consoleapi.Desk // makes the commits that people ask for in forms; nil: none are made
+	Committer releases.Person // who commits for them
 
 	Flags  peopleapi.Killer // nil without a flags repository
 	Outbox engine.Outbox    // queue of webhooks; nil without one
@@ -193,7 +197,8 @@ func New(o Options) (*Server, error) {
 		Followers: o.Limits.Events, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
 	consolePages := consoleapi.New(consoleapi.Options{Views: o.Views, Repository: o.Repository, Journal: o.Journal,
-		Auth: a, Facts: o.Facts, History: o.History, Shutdown: s.shutdown, Log: o.Log})
+		Auth: a, Facts: o.Facts, History: o.History, Desk: o.Desk, Killer: o.Flags, Committer: o.Committer,
+		Shutdown: s.shutdown, Log: o.Log})
 	probes := &probes{views: o.Views, maxUnreachable: o.MaxUnreachable,
 		checkStore: o.CheckStore, shutdown: s.shutdown}
 

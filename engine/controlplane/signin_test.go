@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,11 +59,14 @@ func rulesFor(groups map[string]access.Grants) *channels.Access {
 }
 
 // newSignInSite returns a site where somebody of each group is signed in, and the secrets of their sessions.
-func newSignInSite(t *testing.T) (*securedSite, map[string]string) {
+func newSignInSite(t *testing.T, more ...func(*controlplane.Options)) (*securedSite, map[string]string) {
 	t.Helper()
 	secrets := map[string]string{}
 	rules := rulesFor(signedIn())
 	h := newSecuredSiteWith(t, true, func(o *controlplane.Options) {
+		for _, change := range more {
+			change(o)
+		}
 		kept := o.Journal.(*store.Store)
 		for group := range signedIn() {
 			secrets[group] = access.SessionPrefix + "secret-of-" + group
@@ -113,6 +117,9 @@ func TestRoutesByRoleAndChannel(t *testing.T) {
 				if r.Method == http.MethodPost {
 					body = "{}"
 				}
+				if strings.HasPrefix(path, "/ui/do/") {
+					path += "?cell=" + cell + "&channel=" + channel
+				}
 				w, said := h.request(t, client, "people", r.Method, path, body, "Cookie",
 					"__Host-sluice="+secrets[group])
 				got := admitted
@@ -129,7 +136,10 @@ func TestRoutesByRoleAndChannel(t *testing.T) {
 
 // inChannel returns the channel for which a role counts at a route; empty: it must hold everywhere.
 func inChannel(r api.Route, channel string) string {
-	if strings.HasPrefix(r.Path, "/v1/cells/{name}/") {
+	action, isAction := strings.CutPrefix(r.Path, "/ui/do/")
+	everywhere := []string{"hold-all", "lift-all", "quarantine", "lift-quarantine", "move", "rename", "remove", "kill",
+		"unkill", "set-default", "publish", "hold-announcement", "lift-announcement", "cancel-announcement", "undo"}
+	if strings.HasPrefix(r.Path, "/v1/cells/{name}/") || isAction && !slices.Contains(everywhere, action) {
 		return channel
 	}
 	return ""

@@ -44,7 +44,8 @@ type Decision[S Snapshot] interface {
 
 // Snapshot is the content of a repository at one commit: Releases or Flags.
 type Snapshot interface {
-	Base() string // the commit; empty: there are no commits
+	Base() string   // the commit; empty: there are no commits
+	Content() fs.FS // the files that decisions are made on
 	People() People
 	// Check refuses a change that would introduce a fault or, made by that person, not count. It returns the warnings
 	// that the change introduces.

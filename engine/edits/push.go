@@ -19,13 +19,14 @@ type Repository interface {
 	Push(ctx context.Context, base string, drafts []releases.Draft) (commits []string, err error)
 }
 
-// Pusher commits decisions. All fields but Sign are required.
+// Pusher commits decisions. All fields but See and Sign are required.
 type Pusher[S Snapshot] struct {
 	Repo         Repository
 	ReadSnapshot func(context.Context) (S, error)           // returns the newest snapshot
 	By           Person                                     // the person whom Repo commits for
 	Address      string                                     // of the repository, for advice
 	Pause        func(ctx context.Context, tries int) error // waits before the next try, after a number of lost races
+	See          func(S) string                             // returns what else a Proposal shows; nil: nothing
 	// Sign returns Repo signing with the key of By's that git names, or with one of keys (authorized_keys lines), and
 	// that key; nil: there is none. Sign itself may be nil, and is not called if By has a key.
 	Sign func(ctx context.Context, keys []string) (Repository, ssh.PublicKey, error)
@@ -42,10 +43,15 @@ type confirmer[S Snapshot] interface {
 
 // Push commits a decision. Errors begin with the decision's subject.
 func (p Pusher[S]) Push(ctx context.Context, d Decision[S]) (Result, error) {
+	return p.push(ctx, d, func(Edit, S) error { return nil })
+}
+
+// push commits a decision. Before each try, accept may refuse the commit that would be made.
+func (p Pusher[S]) push(ctx context.Context, d Decision[S], accept func(Edit, S) error) (Result, error) {
 	subject, _ := d.Message()
 	began := time.Now()
 	for tries := 1; ; tries++ {
-		done, err := p.pushOnce(ctx, d)
+		done, err := p.pushOnce(ctx, d, accept)
 		switch {
 		case err == nil:
 			return done, nil
@@ -58,11 +64,6 @@ func (p Pusher[S]) Push(ctx context.Context, d Decision[S]) (Result, error) {
 			return Result{}, fmt.Errorf("%s: %w", subject, err)
 		}
 	}
-}
-
-// Preview returns the commit that Push would make now, and the snapshot that it is decided on.
-func (p Pusher[S]) Preview(ctx context.Context, d Decision[S]) (Edit, S, error) {
-	return p.decide(ctx, d, time.Now())
 }
 
 // decide decides on the newest snapshot, signing as its repository asks for.
@@ -84,9 +85,12 @@ func (p *Pusher[S]) decide(ctx context.Context, d Decision[S], now time.Time) (e
 }
 
 // pushOnce decides on the newest snapshot and pushes. releases.ErrMoved: the branch moved meanwhile.
-func (p Pusher[S]) pushOnce(ctx context.Context, d Decision[S]) (Result, error) {
+func (p Pusher[S]) pushOnce(ctx context.Context, d Decision[S], accept func(Edit, S) error) (Result, error) {
 	now := time.Now()
 	e, s, err := p.decide(ctx, d, now)
+	if err == nil {
+		err = accept(e, s)
+	}
 	if err != nil {
 		return Result{}, err
 	}

@@ -27,6 +27,9 @@ type Releases struct {
 // Base returns the commit.
 func (s *Releases) Base() string { return s.Desired.Commit }
 
+// Content returns the files.
+func (s *Releases) Content() fs.FS { return s.Files }
+
 // People returns the people in sluice.yaml.
 func (s *Releases) People() People { return s.Desired.Pipeline.People }
 
@@ -123,6 +126,9 @@ type Flags struct {
 
 // Base returns the commit.
 func (s *Flags) Base() string { return s.Commit }
+
+// Content returns the files.
+func (s *Flags) Content() fs.FS { return s.Files }
 
 // People returns the people in sluice.yaml.
 func (s *Flags) People() People {

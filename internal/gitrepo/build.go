@@ -57,9 +57,10 @@ func (b *builder) addCommit(parent, tree objects.ID, d releases.Draft) (objects.
 	if d.When.Unix() < 0 {
 		return parent, fmt.Errorf("draft %.50q is of no time that git knows", d.Message)
 	}
-	who := objects.Ident{Name: cmp.Or(b.committer.author.Name, "Sluice"),
-		Email: cmp.Or(b.committer.author.Email, "sluice@localhost"), When: d.When}
-	c := objects.Commit{Tree: tree, Author: who, Committer: who,
+	ident := func(p releases.Person) objects.Ident {
+		return objects.Ident{Name: cmp.Or(p.Name, "Sluice"), Email: cmp.Or(p.Email, "sluice@localhost"), When: d.When}
+	}
+	c := objects.Commit{Tree: tree, Author: ident(b.committer.author), Committer: ident(b.committer.committer),
 		Message: strings.TrimRight(cleantext.Text(d.Message), "\n") + "\n"}
 	if !parent.IsZero() {
 		c.Parents = []objects.ID{parent}

@@ -55,6 +55,23 @@ func (r *Repo) Changes(ctx context.Context, since, tip string) ([]releases.Chang
 	return list, nil
 }
 
+// Change returns one commit, against its parent in the main line.
+func (r *Repo) Change(commit string) (releases.Change, error) {
+	id, _, err := r.readNamedCommit(commit)
+	if err != nil {
+		return releases.Change{}, fmt.Errorf("read commit %.40s: %w", commit, err)
+	}
+	l, err := r.readLineCommit(id)
+	if err != nil {
+		return releases.Change{}, fmt.Errorf("read commit %v: %w", id, err)
+	}
+	before, err := r.readRootTree(l.parent)
+	if err != nil {
+		return releases.Change{}, fmt.Errorf("read commit %v: %w", id, err)
+	}
+	return r.describeCommit(l, before)
+}
+
 // Commits returns at most limit (0: all) commits of the main line that changed the file or folder name, newest first,
 // each with that change alone.
 func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.Change, error) {

@@ -34,14 +34,21 @@ func (r *Repo) Push(ctx context.Context, base string, chain []releases.Draft) ([
 
 // Committer pushes to a repository in one person's name.
 type Committer struct {
-	repo   *Repo
-	author releases.Person
-	signer Signer
+	repo      *Repo
+	author    releases.Person
+	committer releases.Person // who makes the commits for the author
+	signer    Signer
 }
 
 // CommitterAs returns a Committer with another author and signer than those of Options; a nil signer signs nothing.
 func (r *Repo) CommitterAs(author releases.Person, signer Signer) Committer {
-	return Committer{repo: r, author: author, signer: signer}
+	return Committer{repo: r, author: author, committer: author, signer: signer}
+}
+
+// CommittedBy returns c with another committer than the author, who made the commit for the author.
+func (c Committer) CommittedBy(committer releases.Person) Committer {
+	c.committer = committer
+	return c
 }
 
 func (r *Repo) defaultCommitter() Committer { return r.CommitterAs(r.o.Author, r.o.Signer) }

@@ -48,6 +48,19 @@ func OneLine(s string) string {
 	return s
 }
 
+// Shell returns a command line in which a shell takes every argument as it is.
+func Shell(args ...string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.,:/@+="
+	quoted := make([]string, 0, len(args))
+	for _, a := range args {
+		if a == "" || strings.Trim(a, plain) != "" {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		quoted = append(quoted, a)
+	}
+	return strings.Join(quoted, " ")
+}
+
 // ShortCommit shortens a commit's id for people.
 func ShortCommit(commit string) string {
 	if len(commit) > 12 {

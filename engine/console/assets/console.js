@@ -57,7 +57,7 @@ function show(regions) {
 
 let source, known = etag;
 function follow() {
-  if (document.hidden || source || !at) return; // the answer to a form is not followed
+  if (!at || document.hidden || source) return; // a page of one moment has no address to follow
   source = new EventSource(`${base}live?` + new URLSearchParams({ at, have: known, version }));
   source.addEventListener("regions", (e) => { known = e.lastEventId; show(JSON.parse(e.data)); });
   source.addEventListener("reload", () => location.reload());

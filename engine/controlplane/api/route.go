@@ -31,7 +31,8 @@ type Route struct {
 	Method, Path string
 	Audience     Audience
 	RequiresKey  bool           // with Cell: not where cells name themselves
-	OfCell       bool           // {name} is a cell: the role need hold for its channel only
+	OfCell       bool           // {name}, or cell= in the query, is a cell: the role need hold for its channel only
+	OfChannel    bool           // channel= in the query is a channel: the role need hold for it only
 	Page         bool           // links of other sites may lead to it, although it is not public
 	Operation    huma.Operation // for the OpenAPI document; describeRoute adds Method, Path, Security and Errors
 	Handler      Handler

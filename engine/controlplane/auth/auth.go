@@ -12,6 +12,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -165,8 +166,8 @@ func (a *Auth) Admit(
 			}
 		}
 		if a.leadsToSignIn(r, route, listener) {
-			w.Header().Set("Location", LoginPath+"?return="+url.QueryEscape(r.URL.RequestURI()))
-			w.WriteHeader(http.StatusFound)
+			w.Header().Set("Location", LoginPath+"?return="+url.QueryEscape(pageOf(r)))
+			w.WriteHeader(http.StatusFound) // of a form that was sent too: its page is loaded, and nothing is done
 			return c, false
 		}
 		WriteUnauthorized(w, listener)
@@ -196,7 +197,8 @@ func fromForeignPage(r *http.Request, route *api.Route, listener api.Listener) b
 			return false
 		}
 	}
-	if route.Audience != api.Public && (!route.Page || r.Header.Get("Sec-Fetch-Dest") != "document") {
+	isPage := route.Page && route.Method == http.MethodGet // a form that is sent is no link
+	if route.Audience != api.Public && (!isPage || r.Header.Get("Sec-Fetch-Dest") != "document") {
 		return true
 	}
 	return r.Header.Get("Sec-Fetch-Mode") != "navigate"
@@ -250,11 +252,14 @@ func (a *Auth) identifyCaller(r *http.Request, listener api.Listener) (*api.Call
 
 // channelOf returns the channel that a request of the route concerns; empty: none, several, or an unknown one.
 func (a *Auth) channelOf(route *api.Route, r *http.Request) string {
+	if route.OfChannel {
+		return r.URL.Query().Get("channel")
+	}
 	if !route.OfCell || a.view == nil {
 		return ""
 	}
 	if v := a.view(); v != nil {
-		if cell := v.Desired.Cells[r.PathValue("name")]; cell != nil {
+		if cell := v.Desired.Cells[cmp.Or(r.PathValue("name"), r.URL.Query().Get("cell"))]; cell != nil {
 			return cell.Channel
 		}
 	}

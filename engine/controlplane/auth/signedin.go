@@ -46,6 +46,18 @@ func (a *Auth) leadsToSignIn(r *http.Request, route *api.Route, listener api.Lis
 		r.Header.Get("Authorization") == "" && strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
+// pageOf returns the page to which a browser goes on after signing in: of a form that was sent, its page, where it is
+// to
+// be confirmed once more.
+func pageOf(r *http.Request) string {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return r.URL.RequestURI()
+	}
+	query := r.URL.Query()
+	query.Set("again", "1")
+	return r.URL.EscapedPath() + "?" + query.Encode()
+}
+
 // authenticateCookie identifies who signed in with the browser. A cookie that has become invalid is as none.
 func (a *Auth) authenticateCookie(c *api.Caller, r *http.Request) error {
 	cookie, err := r.Cookie(SessionCookie)

@@ -1,8 +1,10 @@
 // Package consoleapi serves the console: its pages, their live regions, the wall and the assets.
 //
 // Pages are made by package console. This package reads what they need beside the View, and keeps each page until the
-// View changes, so that a hundred tabs cost one rendering. It decides nothing and stores nothing, and no route has an
-// effect. Package auth admits the caller before a handler is called. All methods may be called from any goroutine.
+// View changes, so that a hundred tabs cost one rendering. It decides nothing and stores nothing. What people ask for
+// in
+// forms is done in two steps: a GET shows the commit, and a POST has package desk make that commit, if it is still the
+// same one. Package auth admits the caller before a handler is called. All methods may be called from any goroutine.
 package consoleapi
 
 import (
@@ -22,6 +24,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/limit"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/whatif"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // maxTabs bounds the tabs that follow a page at once.
@@ -36,9 +39,12 @@ type Options struct {
 	Facts      auth.Facts // nil: there are none
 	// History returns a copy of the release repository's history, up to the commit that was read last; nil: no policy
 	// is tried.
-	History  func() (*plan.History, error)
-	Shutdown api.Shutdown
-	Log      zerolog.Logger
+	History   func() (*plan.History, error)
+	Desk      Desk            // makes the commits of actions; nil: forms only show the command
+	Killer    Killer          // nil: there are no flags
+	Committer releases.Person // who commits for people
+	Shutdown  api.Shutdown
+	Log       zerolog.Logger
 }
 
 // API serves the console.
@@ -46,6 +52,7 @@ type API struct {
 	views    api.Views
 	pages    *pageCache
 	auth     *auth.Auth
+	forms    *formHandlers
 	tabs     limit.InFlight
 	trials   limit.InFlight
 	source   whatif.Source // no History: no policy is tried
@@ -54,9 +61,11 @@ type API struct {
 
 // New returns an API and starts nothing.
 func New(o Options) *API {
-	return &API{views: o.Views, auth: o.Auth, shutdown: o.Shutdown, tabs: limit.InFlight{Limit: maxTabs},
-		trials: limit.InFlight{Limit: maxTrials}, pages: newPageCache(newReader(o)),
-		source: whatif.Source{FS: o.Repository.FS, History: o.History}}
+	pages := newPageCache(newReader(o))
+	return &API{views: o.Views, auth: o.Auth, shutdown: o.Shutdown, tabs: limit.InFlight{Limit: maxTabs}, pages: pages,
+		trials: limit.InFlight{Limit: maxTrials}, source: whatif.Source{FS: o.Repository.FS, History: o.History},
+		forms: &formHandlers{views: o.Views, pages: pages, auth: o.Auth, desk: o.Desk, killer: o.Killer,
+			committer: o.Committer, inFlight: limit.InFlight{Limit: maxForms}}}
 }
 
 // Routes returns the console's routes.
@@ -74,7 +83,7 @@ func (a *API) Routes(api.Docs) []api.Route {
 	name := func(what string) *huma.Param {
 		return api.RequiredParam(api.Param("name", "path", what, api.TextSchema()))
 	}
-	return []api.Route{
+	return append(a.forms.routes(), []api.Route{
 		page("/ui/{$}", "consoleNow", "Channels, what goes out, and what keeps it"),
 		page("/ui/needs", "consoleNeeds", "What waits for a person, by harm"),
 		page("/ui/fleet", "consoleFleet", "All cells", filter, after),
@@ -106,7 +115,7 @@ func (a *API) Routes(api.Docs) []api.Route {
 				Responses: map[string]*huma.Response{"200": api.Response("The file", "text/plain", api.TextSchema(),
 					"ETag")},
 				Errors: []int{404}}},
-	}
+	}...)
 }
 
 // secure sets the headers that every answer to a browser has.

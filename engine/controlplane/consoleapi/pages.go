@@ -80,6 +80,13 @@ func (c *pageCache) modelOf(v *view.View) *console.Model {
 	return c.model
 }
 
+// latestModel returns the Model of a View.
+func (c *pageCache) latestModel(v *view.View) *console.Model {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.modelOf(v)
+}
+
 // Tabs are brought up to date at most once in livePace, and so seldom that rendering takes a twentieth of a processor,
 // but at least once in maxPace. The first change after a pause is shown at once.
 const (

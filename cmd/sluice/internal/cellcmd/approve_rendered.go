@@ -13,14 +13,15 @@ import (
 	"github.com/sluice-cd/sluice/cells/kubernetes"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/trial"
+	"github.com/sluice-cd/sluice/internal/filediff"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // renderedDiff is the output of cell approve --rendered, and of cell diff where the target is a folder.
 type renderedDiff struct {
-	From  string         `json:"from,omitempty"` // what the cell runs; empty: nothing yet
-	To    candidate      `json:"to"`
-	Files []cli.FileDiff `json:"files"`
+	From  string          `json:"from,omitempty"` // what the cell runs; empty: nothing yet
+	To    candidate       `json:"to"`
+	Files []filediff.File `json:"files"`
 }
 
 // keptRenderer renders what the agent keeps on disk, as the agent does, for the cell's owner to look at.
@@ -67,7 +68,7 @@ func (k *keptRenderer) manifests(ctx context.Context, as *cells.Assignment) (cel
 // showRendered prints what a candidate would change in the manifests that the cell runs, without the values of Secrets.
 func showRendered(ctx context.Context, a *cli.App, k *keptRenderer, o agent.Offer, c candidate) error {
 	before := cells.Rendered{}
-	out := renderedDiff{To: c, Files: []cli.FileDiff{}}
+	out := renderedDiff{To: c, Files: []filediff.File{}}
 	var err error
 	if o.Running != nil {
 		out.From = o.Running.Release
@@ -92,8 +93,8 @@ func showRendered(ctx context.Context, a *cli.App, k *keptRenderer, o agent.Offe
 			before.Files[name] = was
 		}
 	}
-	out.Files = append(out.Files, cli.DiffFiles(before.Files, after.Files)...)
-	cli.BoundDiffs(out.Files)
+	out.Files = append(out.Files, filediff.Compare(before.Files, after.Files)...)
+	filediff.Bound(out.Files)
 	return a.PrintResult(out, func() {
 		a.Stdout.PrintLine("%s -> %s, %s: %s", cli.OrDash(out.From), c.Release, c.Digest,
 			words.Count(len(out.Files), "manifest"))

@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent"
 	"github.com/sluice-cd/sluice/cells/kubernetes"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/internal/filediff"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -141,12 +142,12 @@ func showCluster(ctx context.Context, a *cli.App, k *keptRenderer, state string,
 // describeChanges returns changes with their differences, as far as these are not too long together.
 func describeChanges(all []kubernetes.Change) []objectChange {
 	out := make([]objectChange, 0, len(all))
-	files := make([]cli.FileDiff, 0, len(all))
+	files := make([]filediff.File, 0, len(all))
 	for _, c := range all {
 		out = append(out, objectChange{Object: c.Object, Change: string(c.Kind), Reason: c.Reason})
-		files = append(files, cli.DiffOne(c.Object, c.Before, c.After))
+		files = append(files, filediff.One(c.Object, c.Before, c.After))
 	}
-	cli.BoundDiffs(files)
+	filediff.Bound(files)
 	for i := range files {
 		out[i].Diff = files[i].Diff
 	}
@@ -165,6 +166,6 @@ func printClusterDiff(a *cli.App, d clusterDiff) {
 			line += ": " + o.Reason
 		}
 		a.Stdout.PrintLine("%s", line)
-		a.Stdout.PrintDiff(cli.FileDiff{Diff: o.Diff})
+		a.Stdout.PrintDiff(filediff.File{Diff: o.Diff})
 	}
 }

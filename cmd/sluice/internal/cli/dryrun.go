@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/internal/filediff"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -26,17 +26,17 @@ func AddDryRunFlags(a *App, root *cobra.Command, paths ...string) {
 
 // preview is the output of --dry-run.
 type preview struct {
-	Summary string     `json:"did"` // what would be done
-	By      string     `json:"by"`
-	Message string     `json:"message,omitempty"` // empty: there is nothing to do
-	Files   []FileDiff `json:"files"`
+	Summary string          `json:"did"` // what would be done
+	By      string          `json:"by"`
+	Message string          `json:"message,omitempty"` // empty: there is nothing to do
+	Files   []filediff.File `json:"files"`
 }
 
 // PushOrShow commits a decision and prints what was done or, with --dry-run, shows the commit and makes none.
 func PushOrShow[S edits.Snapshot](ctx context.Context, a *App, repo *OpenRepository, p edits.Pusher[S],
 	d edits.Decision[S]) error {
 	if a.DryRun {
-		return show(ctx, a, repo, p, d)
+		return show(ctx, a, p, d)
 	}
 	done, err := p.Push(ctx, d)
 	if err != nil {
@@ -45,37 +45,20 @@ func PushOrShow[S edits.Snapshot](ctx context.Context, a *App, repo *OpenReposit
 	return a.PrintDone(done)
 }
 
-func show[S edits.Snapshot](ctx context.Context, a *App, repo *OpenRepository, p edits.Pusher[S],
-	d edits.Decision[S]) error {
-	e, s, err := p.Preview(ctx, d)
+func show[S edits.Snapshot](ctx context.Context, a *App, p edits.Pusher[S], d edits.Decision[S]) error {
+	e, err := p.Propose(ctx, d)
 	if err != nil {
 		return DecisionError(d, err)
 	}
 	a.ReportFaults(e.Warnings)
-	files, err := repo.FS(s.Base())
-	if err != nil {
-		return DecisionError(d, err)
-	}
-	before, after := map[string][]byte{}, map[string][]byte{}
-	for name, data := range e.Files {
-		switch old, err := fs.ReadFile(files, name); {
-		case err == nil:
-			before[name] = old
-		case !errors.Is(err, fs.ErrNotExist):
-			return DecisionError(d, err)
-		}
-		if data != nil {
-			after[name] = data
-		}
-	}
-	return ShowCommit(a, p.By.Person, e.Summary, e.Message, before, after)
+	return ShowCommit(a, p.By.Person, e.Summary, e.Message, e.Before, e.After())
 }
 
 // ShowCommit prints the commit that would be made; an empty message: there is nothing to commit, as summary says.
 func ShowCommit(a *App, by releases.Person, summary, message string, before, after map[string][]byte) error {
 	would := preview{Summary: summary, By: fmt.Sprintf("%s <%s>", by.Name, by.Email),
-		Message: strings.TrimSpace(message), Files: append([]FileDiff{}, DiffFiles(before, after)...)}
-	BoundDiffs(would.Files)
+		Message: strings.TrimSpace(message), Files: append([]filediff.File{}, filediff.Compare(before, after)...)}
+	filediff.Bound(would.Files)
 	return a.PrintResult(would, func() {
 		if message == "" {
 			a.Stdout.PrintLine("%s", summary)

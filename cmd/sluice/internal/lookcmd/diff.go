@@ -11,15 +11,16 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/filediff"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // releaseDiff is the output of diff.
 type releaseDiff struct {
-	Channel string         `json:"channel"`
-	From    string         `json:"from"` // the head; empty: none yet
-	To      string         `json:"to"`
-	Files   []cli.FileDiff `json:"files"`
+	Channel string          `json:"channel"`
+	From    string          `json:"from"` // the head; empty: none yet
+	To      string          `json:"to"`
+	Files   []filediff.File `json:"files"`
 
 	before, after fs.FS // that have the releases
 	to            *plan.Release
@@ -72,7 +73,7 @@ func diffReleases(s *edits.Releases, repo *cli.OpenRepository, args []string) (*
 	if err != nil {
 		return nil, err
 	}
-	out := &releaseDiff{Channel: channel.Name, Files: []cli.FileDiff{}}
+	out := &releaseDiff{Channel: channel.Name, Files: []filediff.File{}}
 	if len(args) == 2 {
 		out.To = args[1]
 	} else {
@@ -106,7 +107,7 @@ func diffReleases(s *edits.Releases, repo *cli.OpenRepository, args []string) (*
 	if err != nil {
 		return nil, err
 	}
-	out.Files = append(out.Files, cli.DiffFiles(before, after)...)
+	out.Files = append(out.Files, filediff.Compare(before, after)...)
 	return out, nil
 }
 

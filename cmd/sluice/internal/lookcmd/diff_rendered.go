@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/trial"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/filediff"
 )
 
 // maxRenderedKinds bounds the kinds of cells for which releases are compared: cells may each have values of their own.
@@ -59,7 +60,7 @@ func diffRendered(ctx context.Context, a *cli.App, s *edits.Releases, c *release
 		delete(m, trial.ManifestsFile) // its parts are files of their own
 		return m, nil
 	}
-	c.Files = []cli.FileDiff{}
+	c.Files = []filediff.File{}
 	for _, v := range variants {
 		before, err := render(c.before, from, v)
 		if err != nil {
@@ -69,7 +70,7 @@ func diffRendered(ctx context.Context, a *cli.App, s *edits.Releases, c *release
 		if err != nil {
 			return err
 		}
-		for _, f := range cli.DiffFiles(before, after) {
+		for _, f := range filediff.Compare(before, after) {
 			if len(variants) > 1 {
 				f.File = path.Join(v.Label(), f.File)
 			}

@@ -151,6 +151,7 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	}
 	announcing.extendOptions(&o, e)
 	pulls.extendOptions(&o)
+	extendByDesk(&o, e, announcing)
 	o.Collectors = append(o.Collectors, notices.sender.Collector())
 	server, err := controlplane.New(o)
 	if err != nil {
