@@ -66,7 +66,7 @@ func ResolveValues(r *Release, vendor, cell map[string]any) (map[string]any, err
 		if p.Owner == OwnerCell {
 			value = cell[name]
 			if value == nil && p.Required {
-				wrong = append(wrong, name+" is required: set it in the cell's own configuration")
+				wrong = append(wrong, name+" is required: set it in the agent's file of --values")
 			}
 		}
 		if value == nil {

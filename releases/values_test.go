@@ -75,7 +75,7 @@ func TestResolveValues(t *testing.T) {
 		t.Error(diff, err)
 	}
 	for want, in := range map[string][2]map[string]any{
-		"token is required: set it in the cell's own configuration": {{"domain": "a"}, nil},
+		"token is required: set it in the agent's file of --values": {{"domain": "a"}, nil},
 		"domain is required":                           {nil, {"token": "t", "domain": "from the cell"}},
 		"token must be a string, not 1":                {{"domain": "a"}, {"token": 1}},
 		"zone is set in the cell only: remove it here": {{"domain": "a", "zone": "us"}, {"token": "t"}},

@@ -84,6 +84,7 @@ func arrows() map[string][]string {
 		"internal/wake":          {},
 		"internal/filelock":      {},
 		"releases":               {"internal/manifest"},
+		"releases/sops":          {},
 		"flags":                  {"flags/jsonlogic", "internal/jsondoc"},
 		"flags/jsonlogic":        {},
 		"flags/repository": {"flags", "flags/jsonlogic", "internal/jsondoc", "internal/manifest",
@@ -149,8 +150,8 @@ func arrows() map[string][]string {
 		"cells/agent/disk":              {"internal/filelock"},
 		"cells/agent/clock":             {"cells/agent/disk", "internal/wake"},
 		"cells/agent/content":           {"releases", "cells", "cells/agent/disk"},
-		"cells/agent/render": {"releases", "cells", "internal/cleantext", "internal/manifest", "internal/words",
-			"cells/process", "cells/agent/content", "cells/agent/disk"},
+		"cells/agent/render": {"releases", "releases/sops", "cells", "internal/cleantext", "internal/manifest",
+			"internal/words", "cells/process", "cells/agent/content", "cells/agent/disk"},
 		"cells/agent/plane": {"releases", "cells", "cells/identity", "cells/agent/clock", "cells/agent/content",
 			"cells/agent/disk",
 			"internal/backoff", "internal/wake", "internal/words"},
@@ -208,6 +209,7 @@ func homes() map[string][]string {
 	return map[string][]string{
 		"cel.dev/":                               {"channels", "releases/health"},
 		"database/sql":                           {"engine/store"},
+		"filippo.io/age":                         {"releases/sops"},
 		"github.com/coreos/go-oidc":              {"engine/controlplane/signin"},
 		"github.com/danielgtaylor/huma":          {"engine/controlplane"},
 		"github.com/docker/cli":                  {"engine/images"},
@@ -235,8 +237,8 @@ func homes() map[string][]string {
 		"github.com/yuin/goldmark":     {"engine/controlplane/bulletin"},
 		// all but the first only write it; engine/images reads the kustomizations of releases
 		// tags such as !Ref are CloudFormation's own: a template is no document of ours
-		"go.yaml.in/yaml": {"releases/infrastructure/template", "internal/manifest", "flags/announce", "engine/plan",
-			"engine/edits", "engine/simulate", "engine/images", "cells/agent", "cmd"},
+		"go.yaml.in/yaml": {"releases/infrastructure/template", "releases/sops", "internal/manifest", "flags/announce",
+			"engine/plan", "engine/edits", "engine/simulate", "engine/images", "cells/agent", "cmd"},
 		"golang.org/x/crypto/ssh": {"internal/gitrepo", "channels", "flags/repository", "engine/edits",
 			"engine/signing", "cmd"},
 		"golang.org/x/oauth2": {"engine/controlplane/signin"},

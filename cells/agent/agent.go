@@ -241,7 +241,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 		preview:      newPreviewer(store),
 		renderer: render.New(render.Options{
 			Command: a.options.Render, Dir: folders["rendered"], Temp: folders["work"], Values: a.options.Values,
-			Limits: a.options.RenderLimits,
+			KeyFile: a.options.KeyFile, Limits: a.options.RenderLimits,
 		}, store),
 		desired:      make(chan *cells.Desired),
 		confirmed:    make(chan string),

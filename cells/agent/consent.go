@@ -49,7 +49,7 @@ type missingValues struct {
 func (s *state) handleMissingValues(why string, now time.Time) {
 	a := s.Attempt.Assignment
 	s.missing = missingValues{a.Digest, words.Clip(fmt.Sprintf("the owner must set what %s needs and start the agent "+
-		"again: %s (--values)", a.Release, why), maxReason)}
+		"again: %s", a.Release, why), maxReason)}
 	if !s.withdrawAttempt(now) { // the target was touched before
 		s.failAttempt(s.missing.reason, cells.CauseCell, now)
 	}

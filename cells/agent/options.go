@@ -27,6 +27,7 @@ type Options struct {
 	Target   cells.Target    // used by one call at a time
 
 	Values         map[string]any    // of parameters that the cell owns; nil: none
+	KeyFile        string            // with age keys, for files of releases that SOPS encrypted; empty: none
 	Infrastructure int               // number of the cell's infrastructure update, if nothing reads it; 0: none
 	Version        string            // of the agent, as reported
 	FlagsListen    string            // address for flags: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH; empty: none

@@ -86,7 +86,7 @@ func TestManifestsOfOtherProjects(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, cluster.New(t, 3))
-			w.Run(t, "", "label", "nodes", "--all", "--overwrite", "kubernetes.io/os=linux", "ingress-ready=true") // as kind
+			w.Run(t, "", "label", "nodes", "--all", "--overwrite", "kubernetes.io/os=linux", "ingress-ready=true")
 			for i, s := range versions {
 				r := release([]string{"1.0.0", "1.1.0"}[i], s.read(t))
 				began := time.Now()

@@ -42,8 +42,11 @@ type request struct {
 	Profile string          `json:"profile,omitempty"`
 	Values  map[string]any  `json:"values,omitempty"` // from the assignment
 	Own     map[string]any  `json:"own,omitempty"`    // owned by the cell
+	Keys    string          `json:"keys,omitempty"`   // age keys, a line each
 	Memory  int64           `json:"memory"`           // bytes beyond the process's size at its start
 	CPU     uint64          `json:"cpu"`              // seconds
+
+	LeaveEncrypted bool `json:"leaveEncrypted,omitempty"` // files that SOPS encrypted
 }
 
 // response is the first line of a render child's output. The objects' bytes follow in order.
@@ -166,6 +169,11 @@ func (q *request) render(tar io.Reader) ([]body, *releases.Release, error) {
 	}
 	if err := joinFaults(files.ScanKustomizations()); err != nil {
 		return nil, nil, err
+	}
+	if !q.LeaveEncrypted {
+		if err := decryptFiles(files, q.Keys); err != nil {
+			return nil, nil, err
+		}
 	}
 	resources, err := buildWithValues(files, dir, values)
 	if err != nil {

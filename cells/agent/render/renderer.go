@@ -26,7 +26,7 @@ import (
 
 const (
 	// renderFormat changes when the same release and values would render to other files, or to another response.
-	renderFormat  = "5"
+	renderFormat  = "6"
 	kustomize     = "sigs.k8s.io/kustomize/api"
 	keptRendered  = 16
 	maxRendered   = 256 << 20
@@ -60,7 +60,10 @@ type Options struct {
 	Dir     string         // the cache of rendered manifests
 	Temp    string         // empty folder, the child's working directory
 	Values  map[string]any // of parameters that the cell owns; nil: none
+	KeyFile string         // with age keys, for files that SOPS encrypted; empty: none
 	Limits  Limits
+
+	LeaveEncrypted bool // files that SOPS encrypted stay as they are: whoever has no key looks at all else
 }
 
 // Renderer renders releases, each in a child process, and caches the manifests on disk by all that they depend on:
@@ -70,6 +73,8 @@ type Renderer struct {
 	dir       string
 	temp      string
 	ownValues map[string]any
+	keyFile   string
+	encrypted bool // Options.LeaveEncrypted
 	version   string
 	limits    Limits
 	releases  Releases
@@ -87,6 +92,7 @@ type Releases interface {
 func New(o Options, releases Releases) *Renderer {
 	return &Renderer{
 		command: o.Command, dir: o.Dir, temp: o.Temp, ownValues: o.Values,
+		keyFile: o.KeyFile, encrypted: o.LeaveEncrypted,
 		version: rendererVersion(), limits: o.Limits.withDefaults(), releases: releases,
 	}
 }
@@ -160,7 +166,7 @@ func (r *Renderer) renderCached(ctx context.Context, a *cells.Assignment) (Resul
 }
 
 func (r *Renderer) cacheFile(a *cells.Assignment) (string, error) {
-	text, err := json.Marshal([]any{r.version, a.Digest, a.Profile, a.Values, r.ownValues})
+	text, err := json.Marshal([]any{r.version, a.Digest, a.Profile, a.Values, r.ownValues, r.encrypted})
 	if err != nil {
 		return "", fmt.Errorf("values of %s: %w", a.Release, err)
 	}
@@ -204,8 +210,13 @@ func (r *Renderer) renderRelease(ctx context.Context, a *cells.Assignment) ([]by
 }
 
 func (r *Renderer) runChild(ctx context.Context, a *cells.Assignment, tar io.Reader) ([]byte, error) {
+	keys, err := r.readKeys()
+	if err != nil {
+		return nil, err
+	}
 	header, err := json.Marshal(request{
 		Digest: a.Digest, Profile: a.Profile, Values: a.Values, Own: r.ownValues,
+		Keys: keys, LeaveEncrypted: r.encrypted,
 		Memory: r.limits.Memory, CPU: uint64(r.limits.Time.Seconds()) + 1,
 	})
 	if err != nil {

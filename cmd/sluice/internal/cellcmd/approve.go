@@ -54,7 +54,7 @@ func candidates(o agent.Offer) []candidate {
 }
 
 func cellApproveVerb(a *cli.App) *cobra.Command {
-	rendered, values := false, ""
+	rendered, own := false, ownFiles{}
 	cmd := &cobra.Command{
 		Use: "approve [RELEASE]", Short: "Approve a release that is offered to this cell, by its digest",
 		Args: cli.ArgumentCount(0, 1, "[RELEASE]"),
@@ -68,8 +68,7 @@ sluice cell diff compares with what a cluster has instead.`,
 	}
 	folder := addStateFlags(a, cmd)
 	cmd.Flags().BoolVar(&rendered, "rendered", false, "show what would change in the manifests, and approve nothing")
-	cmd.Flags().StringVar(&values, "values", "",
-		"with --rendered: `FILE` with the values that the agent was given as --values")
+	own.add(cmd, "with --rendered: ")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		state, err := folder()
 		if err != nil {
@@ -85,14 +84,14 @@ sluice cell diff compares with what a cluster has instead.`,
 		}
 		switch {
 		case rendered:
-			k, err := newKeptRenderer("cell approve "+c.Release, state, values)
+			k, err := newKeptRenderer(a, "cell approve "+c.Release, state, own)
 			if err != nil {
 				return err
 			}
 			defer k.close()
 			return showRendered(cmd.Context(), a, k, offered, c)
-		case values != "":
-			return cli.UsageError(cmd, "--values is about --rendered")
+		case own != ownFiles{}:
+			return cli.UsageError(cmd, "--values and --age-key are about --rendered")
 		}
 		return changeOwner(a, cmd, folder, func(o *cells.Owner) (string, error) {
 			outcome := fmt.Sprintf("approved %s, %s, of channel %s", c.Release, c.Digest, cli.OrDash(c.Channel))

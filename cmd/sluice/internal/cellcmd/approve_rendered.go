@@ -1,11 +1,14 @@
 package cellcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+
+	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent"
@@ -31,15 +34,25 @@ type keptRenderer struct {
 	temp string
 }
 
-// newKeptRenderer returns a renderer for a verb. values is the file with the values that the owner sets; empty: none.
-func newKeptRenderer(verb, state, values string) (*keptRenderer, error) {
+// ownFiles are the files of the cell's owner that a render needs; empty: none.
+type ownFiles struct{ values, ageKey string }
+
+func (f *ownFiles) add(cmd *cobra.Command, when string) {
+	cmd.Flags().StringVar(&f.values, "values", "", when+"`FILE` with the values that the agent was given as --values")
+	cmd.Flags().StringVar(&f.ageKey, "age-key", "",
+		when+"`FILE` with the age keys that the agent was given (default $"+cli.AgeKeyVariable+")")
+}
+
+// newKeptRenderer returns a renderer for a verb.
+func newKeptRenderer(a *cli.App, verb, state string, own ownFiles) (*keptRenderer, error) {
 	self, err := cli.ExecutablePath()
 	if err != nil {
 		return nil, err
 	}
-	options := render.Options{Command: []string{self, render.ChildVerb}}
-	if values != "" {
-		if options.Values, err = cli.ReadOwnValues(values); err != nil {
+	options := render.Options{Command: []string{self, render.ChildVerb},
+		KeyFile: cmp.Or(own.ageKey, a.Getenv(cli.AgeKeyVariable))}
+	if own.values != "" {
+		if options.Values, err = cli.ReadOwnValues(own.values); err != nil {
 			return nil, fmt.Errorf("%s: %w", verb, err)
 		}
 	}
@@ -60,7 +73,7 @@ func (k *keptRenderer) manifests(ctx context.Context, as *cells.Assignment) (cel
 	}
 	if err != nil {
 		return cells.Rendered{}, cli.Fail(fmt.Errorf("%s: %w", k.verb, err),
-			"if values are missing, name the agent's own file: --values FILE")
+			"if values or keys are missing, name the agent's own files: --values FILE, --age-key FILE")
 	}
 	return m.Rendered, nil
 }

@@ -31,7 +31,10 @@ type objectChange struct {
 }
 
 // diffFlags say where the cell's target is, as the agent's do.
-type diffFlags struct{ values, target, kubeconfig, context, namespace string }
+type diffFlags struct {
+	own                                    ownFiles
+	target, kubeconfig, context, namespace string
+}
 
 func cellDiffVerb(a *cli.App) *cobra.Command {
 	var f diffFlags
@@ -50,7 +53,7 @@ It exits with 1 if the release could not be applied as it is.`,
   kubectl -n sluice exec sluice-agent-0 -- sluice cell diff --state /var/lib/sluice/agent`,
 	}
 	folder := findStateFolder(a, cmd)
-	cmd.Flags().StringVar(&f.values, "values", "", "`FILE` with the values that the agent was given as --values")
+	f.own.add(cmd, "")
 	cmd.Flags().StringVar(&f.target, "target", "",
 		"directory or kubernetes, as the agent was given (default: kubernetes if the agent has begun with a cluster)")
 	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "",
@@ -78,7 +81,7 @@ It exits with 1 if the release could not be applied as it is.`,
 		if err != nil {
 			return fmt.Errorf("cell diff: %w", err)
 		}
-		k, err := newKeptRenderer("cell diff", state, f.values)
+		k, err := newKeptRenderer(a, "cell diff", state, f.own)
 		if err != nil {
 			return err
 		}

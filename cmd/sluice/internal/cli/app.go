@@ -117,6 +117,9 @@ func ReadSmallFile(file string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, 1<<20))
 }
 
+// AgeKeyVariable names the file with age keys where no flag does; sops reads it too.
+const AgeKeyVariable = "SOPS_AGE_KEY_FILE"
+
 // ReadOwnValues reads the values of parameters that a cell's owner sets.
 func ReadOwnValues(file string) (map[string]any, error) {
 	data, err := ReadSmallFile(file)

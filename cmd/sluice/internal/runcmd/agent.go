@@ -126,7 +126,7 @@ const (
 	targetKubernetes = "kubernetes"
 )
 
-// check returns what is wrong with the flags of the target.
+// check returns what is wrong with the flags of the target, and sets what has a default in the environment.
 func (more *agentFlags) check(a *cli.App, cmd *cobra.Command, o *agent.Options) error {
 	foreign := map[string][]string{
 		targetDirectory: {"kubeconfig", "context", "namespace", "nodes"},
@@ -145,6 +145,7 @@ func (more *agentFlags) check(a *cli.App, cmd *cobra.Command, o *agent.Options) 
 	if _, _, ok := splitConfigMap(more.nodes); more.nodes != "" && !ok {
 		return cli.UsageError(cmd, "--nodes %q is not NAMESPACE/NAME", more.nodes)
 	}
+	o.KeyFile = cmp.Or(o.KeyFile, a.Getenv(cli.AgeKeyVariable))
 	if err := more.openInfrastructure(cmd, o); err != nil {
 		return err
 	}
@@ -266,6 +267,8 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 	f.StringVar(&more.infrastructure, "infrastructure", "", "`NUMBER` of the cell's infrastructure update, or @FILE with "+
 		"number and status, which is read again and again (docs/formats.md)")
 	f.StringVar(&more.values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
+	f.StringVar(&o.KeyFile, "age-key", "", "`FILE` with age keys, for what SOPS encrypted in releases (default "+
+		"$SOPS_AGE_KEY_FILE)")
 	f.StringVar(&more.level, "log", "info", "log `LEVEL`: debug, info, warn, error")
 }
 

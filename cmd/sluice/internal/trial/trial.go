@@ -74,7 +74,8 @@ func (r *Renderer) Close() {
 func (r *Renderer) Render(ctx context.Context, release *Release, v Variant) (map[string][]byte, error) {
 	as := cells.Assignment{Release: release.Version.String(), Digest: release.Digest, Profile: v.Profile,
 		Values: v.Values}
-	renderer := render.New(render.Options{Command: r.command, Dir: r.dir, Temp: r.temp, Values: v.Own},
+	renderer := render.New(render.Options{Command: r.command, Dir: r.dir, Temp: r.temp, Values: v.Own,
+		LeaveEncrypted: true},
 		packer{release})
 	m, err := renderer.Render(ctx, &as)
 	return m.Files, err
