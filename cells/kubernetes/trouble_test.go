@@ -380,7 +380,7 @@ func TestCellIsRenamed(t *testing.T) {
 // A large release: thousands of objects are applied, watched and removed, in bounded memory.
 func TestManyObjects(t *testing.T) {
 	w := newWorld(t, shared.Get(t))
-	const n = 1000
+	const n = 5000
 	start := time.Now()
 	w.install(t, release("1.0.0", many(n, "1")))
 	t.Logf("%d objects from nothing: %s", n, time.Since(start))
