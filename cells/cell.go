@@ -104,6 +104,17 @@ type Report struct {
 	Events       []Event      `json:"events,omitempty"`    // history, in order; acknowledged by number
 
 	Infrastructure ActualInfrastructure `json:"infrastructure,omitzero"`
+	Maintenance    *MaintenanceReport   `json:"maintenance,omitempty"` // nil: there never was one
+}
+
+// MaintenanceReport is what a cell says of its maintenances for updates, by its own clock.
+type MaintenanceReport struct {
+	Phase   maintenance.Phase  `json:"phase,omitempty"`   // announced, draining or drained; empty: there is none
+	Release string             `json:"release,omitempty"` // that the update brings
+	Begins  time.Time          `json:"begins,omitzero"`   // when operations are refused, or were first
+	Until   time.Time          `json:"until,omitzero"`    // refusing ends then; zero: it has not begun
+	Overran time.Time          `json:"overran,omitzero"`  // when one ended, while its update is still not through
+	Totals  maintenance.Totals `json:"totals,omitzero"`
 }
 
 // Owner holds the decisions that the cell's owner made on the cell's machine. The vendor sees them and can't override

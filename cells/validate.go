@@ -6,6 +6,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -73,7 +74,27 @@ func (r *Report) Validate() error {
 	if err := r.Owner.Validate(); err != nil {
 		return fmt.Errorf("report of %s: %w", r.Cell, err)
 	}
+	if err := r.Maintenance.validate(); err != nil {
+		return fmt.Errorf("report of %s: maintenance: %w", r.Cell, err)
+	}
 	return nil
+}
+
+func (m *MaintenanceReport) validate() error {
+	phases := []maintenance.Phase{"", maintenance.Announced, maintenance.Draining, maintenance.Drained}
+	switch {
+	case m == nil:
+		return nil
+	case !slices.Contains(phases, m.Phase):
+		return fmt.Errorf("there is no phase %.80q", m.Phase)
+	case !m.Totals.Valid():
+		return fmt.Errorf("totals must not be negative, and name at most %d kinds of operation and %s",
+			maintenance.MaxRefusedKinds, maintenance.OtherKinds)
+	case m.Phase == "":
+		return nil
+	}
+	_, err := releases.ParseVersion(m.Release)
+	return err
 }
 
 // validate checks the bounds of the fields.

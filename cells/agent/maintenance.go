@@ -19,6 +19,20 @@ type upkeep struct {
 	// MayRun holds the components of what was written since anything was good: they may be running beside those of
 	// LastGood.
 	MayRun []releases.Component `json:"mayRun,omitempty"`
+
+	Overran time.Time          `json:"overran,omitzero"` // when one ended, while its update is still not through
+	Totals  maintenance.Totals `json:"totals,omitzero"`
+}
+
+// maintenanceReport returns what is reported of maintenances; nil: there never was one.
+func maintenanceReport(u *upkeep) *cells.MaintenanceReport {
+	r := &cells.MaintenanceReport{Overran: u.Overran, Totals: u.Totals}
+	if u.Record != nil {
+		r.Phase, r.Release, r.Begins, r.Until = u.Record.Phase, u.Record.Release, u.Record.Begins, u.Record.Until
+	} else if u.Totals.Begun == 0 {
+		return nil
+	}
+	return r
 }
 
 // contents is what a release says of its components, read from its verified bytes.
@@ -89,13 +103,14 @@ func maintain(s *state, ops maintenance.Busy, writing bool, now time.Time) {
 		if next == u.Record && len(events) == 0 {
 			break
 		}
-		u.Record = next
 		for _, e := range events {
 			s.recordEvent(e.Kind, updateOf(s), e.Detail)
+			u.Totals = u.Totals.After(u.Record, e, ops, now)
 			if e.Kind == maintenance.EventOverran {
-				u.After = now.Add(u.Policy.WithDefaults().Again)
+				u.After, u.Overran = now.Add(u.Policy.WithDefaults().Again), u.Record.Until
 			}
 		}
+		u.Record = next
 		if next != nil && next.Phase == maintenance.Draining {
 			break // ops is of before the first refusal
 		}
@@ -107,7 +122,7 @@ func maintain(s *state, ops maintenance.Busy, writing bool, now time.Time) {
 		startApplying(s)
 	}
 	if s.Attempt == nil && !s.Dirty && s.health == healthGood {
-		u.MayRun = nil // LastGood is all that runs
+		u.MayRun, u.Overran = nil, time.Time{} // LastGood is all that runs
 	}
 }
 

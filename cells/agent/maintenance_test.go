@@ -306,3 +306,38 @@ func TestTheOwnersMaintenance(t *testing.T) {
 	}
 	u.expect("entered", "left")
 }
+
+// Reports have the phase and its times, what overran for as long as the update is not through, and totals that a restart
+// keeps; a cell that never had a maintenance says nothing.
+func TestWhatIsReportedOfMaintenances(t *testing.T) {
+	u := newUpkeepTest(t)
+	if r := u.buildReport().Maintenance; r != nil {
+		t.Errorf("%+v", r)
+	}
+	u.offer("2.0.0", 2)
+	if r := u.buildReport().Maintenance; r == nil || r.Phase != maintenance.Announced || r.Release != "2.0.0" ||
+		!r.Begins.Equal(u.now.Add(time.Minute)) || !r.Until.IsZero() {
+		t.Errorf("%+v", r)
+	}
+	u.pass(time.Minute)
+	u.pass(time.Second)
+	if r := u.buildReport().Maintenance; r.Phase != maintenance.Drained || r.Until.IsZero() || r.Totals.Begun != 1 {
+		t.Errorf("%+v", r)
+	}
+	u.restart()
+	u.pass(11 * time.Minute) // nobody prolonged it
+	if r := u.buildReport().Maintenance; r.Phase != maintenance.Announced || r.Overran.IsZero() ||
+		r.Totals.Overran != 1 || r.Totals.Seconds != 600 {
+		t.Errorf("%+v", r)
+	}
+	u.pass(15 * time.Minute)
+	u.pass(0)
+	u.handleApplied(nil, u.now)
+	u.handleHealth(nil, u.now)
+	u.restart()
+	u.handleHealth(nil, u.now)
+	u.pass(0)
+	if r := u.buildReport().Maintenance; r == nil || !r.Overran.IsZero() || r.Totals.Begun != 2 || r.Phase != "" {
+		t.Errorf("%+v", r)
+	}
+}

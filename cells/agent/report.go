@@ -14,7 +14,7 @@ const maxReason = 2 << 10
 // buildReport returns the report of the state. The reporter adds the cell, the boot, the time and the history.
 func (s *state) buildReport() cells.Report {
 	r := cells.Report{Running: s.LastGood, Acknowledged: s.Accepted, Message: s.problemSummary(), Failures: s.Failures,
-		Unhealthy: s.unhealthy, Owner: s.reportedOwner()}
+		Unhealthy: s.unhealthy, Owner: s.reportedOwner(), Maintenance: maintenanceReport(&s.Upkeep)}
 	a := s.Attempt
 	switch {
 	case a == nil && s.LastGood != nil && !s.Dirty:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -40,6 +41,7 @@ func find(v *view.View) map[string][]condition {
 		c := v.Desired.Channels[name]
 		found := waitingConditions(c, waiting[name])
 		found = append(found, rolloutConditions(v, c, stalled)...)
+		found = append(found, maintenanceConditions(v, c)...)
 		if len(found) > 0 {
 			all[name] = found
 		}
@@ -200,6 +202,48 @@ func unreadableConditions(v *view.View) (found []condition) {
 				Title: "the flags repository is not in force: cells keep the flags that they have",
 				Lines: []string{f.Fault}},
 			over: "the flags repository is in force again"})
+	}
+	return found
+}
+
+// maintenanceConditions returns the maintenances that cells of a channel will have, by release, and those that overran.
+func maintenanceConditions(v *view.View, c *plan.Channel) (found []condition) {
+	var overran []string
+	ahead, first := map[string][]string{}, map[string]time.Time{}
+	for _, cell := range c.Cells {
+		s := v.Observed.Cells[cell.Name]
+		if s == nil || s.Maintenance == nil {
+			continue
+		}
+		m := s.Maintenance
+		if !m.Overran.IsZero() {
+			overran = append(overran, cell.Name)
+		}
+		begins := m.Begins.Add(-s.Skew)
+		if m.Phase != maintenance.Announced || !begins.After(v.Plan.Now) {
+			continue
+		}
+		ahead[m.Release] = append(ahead[m.Release], cell.Name)
+		if at := first[m.Release]; at.IsZero() || begins.Before(at) {
+			first[m.Release] = begins
+		}
+	}
+	for _, release := range slices.Sorted(maps.Keys(ahead)) {
+		found = append(found, condition{thread: "maintenance/" + c.Name + "/" + release, cells: ahead[release],
+			settle: settleRollout,
+			notice: Notice{Kind: Maintenance, Severity: Info, Channel: c.Name, Release: release,
+				Title: fmt.Sprintf("%s takes a maintenance in %s of %s", release, words.Count(len(ahead[release]), "cell"),
+					c.Name),
+				Lines: []string{"the first begins at " + words.FormatTime(first[release])}}})
+	}
+	if len(overran) > 0 {
+		found = append(found, condition{thread: "overran/" + c.Name, cells: overran,
+			notice: Notice{Kind: Overran, Severity: Critical, Channel: c.Name,
+				Title: fmt.Sprintf("a maintenance ended before its update was through, in %s of %s",
+					words.Count(len(overran), "cell"), c.Name),
+				Lines: []string{"users' operations meet a component that is being replaced",
+					"next step: sluice why " + overran[0]}},
+			over: "the updates of " + c.Name + " whose maintenance overran are through"})
 	}
 	return found
 }

@@ -35,12 +35,15 @@ const (
 	ShutOut         Kind = "shut-out"         // cells' keys are not let in
 	Unreadable      Kind = "unreadable"       // a repository can't be read, or was rewritten
 	KillUnconfirmed Kind = "kill-unconfirmed" // a flag was killed, and cells in contact do not confirm it
+	Maintenance     Kind = "maintenance"      // cells will refuse operations for an update
+	Overran         Kind = "overran"          // a maintenance ended before its update was through
 	Test            Kind = "test"             // somebody tries a sink
 )
 
 // Kinds returns all kinds that can be subscribed to.
 func Kinds() []Kind {
-	return []Kind{Promotion, Waiting, Failing, Rollback, Halt, Quarantine, Stuck, ShutOut, Unreadable, KillUnconfirmed}
+	return []Kind{Promotion, Waiting, Failing, Rollback, Halt, Quarantine, Stuck, ShutOut, Unreadable, KillUnconfirmed,
+		Maintenance, Overran}
 }
 
 // Severity says how much a notice matters.

@@ -49,7 +49,7 @@ type Sink struct {
 // Subscription is a filter: a notice that fits all its fields goes to the sink. A field that is left out fits all.
 type Subscription struct {
 	Sink     string            `yaml:"sink" json:"sink" required:"true" doc:"a name in sinks"`
-	Kinds    []Kind            `yaml:"kinds" json:"kinds,omitempty" doc:"promotion, waiting, failing, rollback, halt, quarantine, stuck, shut-out, unreadable, kill-unconfirmed; none: all"`
+	Kinds    []Kind            `yaml:"kinds" json:"kinds,omitempty" doc:"promotion, waiting, failing, rollback, halt, quarantine, stuck, shut-out, unreadable, kill-unconfirmed, maintenance, overran; none: all"`
 	Severity Severity          `yaml:"severity" json:"severity,omitempty" enum:"info,warning,critical" doc:"the least; default info"`
 	Channels []string          `yaml:"channels" json:"channels,omitempty" doc:"only notices about these, or about no channel; none: all"`
 	Labels   map[string]string `yaml:"labels" json:"labels,omitempty" doc:"only notices about cells with these labels; the message names only those"`

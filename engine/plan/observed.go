@@ -81,8 +81,10 @@ type CellState struct {
 	Failures  []Failure
 	Owner     *cells.Owner       // as reported; nil: the owner decided nothing
 	Flags     *cells.FlagsReport `json:",omitempty"` // flags in force in the cell; nil: it reported none
-	Boots     []Boot             // starts of its agent by last report, newest last, at most maxBoots (R27)
-	Confirmed int64              // number of the newest event acknowledged to the cell
+	// What it does about maintenances; nil: it reported none
+	Maintenance *cells.MaintenanceReport `json:",omitempty"`
+	Boots       []Boot                   // starts of its agent by last report, newest last, at most maxBoots (R27)
+	Confirmed   int64                    // number of the newest event acknowledged to the cell
 	// Last disorder of its event numbers; nil: there never was one
 	Miscount *Miscount `json:",omitempty"`
 	Clone    string    // evidence that two machines use its key (R27); empty: none

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
@@ -48,6 +49,7 @@ type cell struct {
 	infrastructure int // number of the newest infrastructure update that is executed
 
 	acknowledged string // key of the newest acknowledged assignment
+	maintained   string // key of the assignment that a maintenance began for
 
 	countedRelease string // the release that the recorder counts the cell under
 }
@@ -188,8 +190,28 @@ func (f *fleet) receiveGrant(c *cell) {
 	f.tryBegin(c)
 }
 
+// maintenanceFor returns how long an update takes longer because it changes a marked component of what runs: as long as
+// the channel's policy allows, and none is put off.
+func (f *fleet) maintenanceFor(c *cell, a *cells.Assignment) time.Duration {
+	channel, coming := f.world.desired.Channels[c.channel], f.world.desired.Releases[a.Release]
+	if c.running == nil || channel == nil || channel.Valid == nil || coming == nil {
+		return 0
+	}
+	running, cut := f.world.desired.Releases[c.running.Release], f.cuts[a.Release]
+	if (cut == nil || !cut.Maintenance) &&
+		(running == nil || !maintenance.Changes(running.Release.Components, coming.Release.Components)) {
+		return 0
+	}
+	return channel.Valid.Maintenance.Expected()
+}
+
 func (f *fleet) beginApplying(c *cell) {
 	a := c.offered
+	if wait := f.maintenanceFor(c, a); wait > 0 && c.maintained != a.Key() {
+		c.maintained = a.Key()
+		f.scheduleFor(c, wait, func() { f.tryBegin(c) })
+		return
+	}
 	c.offered, c.hung = nil, false
 	c.generation++
 	if c.running != nil && c.running.SameContent(*a) && c.health != cells.StateStuck {

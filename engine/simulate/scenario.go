@@ -36,6 +36,7 @@ type Cut struct {
 	Features     []string          `yaml:"features" json:"features,omitempty"`
 	Rollback     releases.Rollback `yaml:"rollback" json:"rollback,omitempty" enum:"allowed,forward-only"`
 	Requires     Requires          `yaml:"requires" json:"requires,omitzero"`
+	Maintenance  bool              `yaml:"maintenance" json:"maintenance,omitempty" doc:"it changes a component that takes a maintenance"`
 	Fails        float64           `yaml:"fails" json:"fails,omitempty" minimum:"0" maximum:"1" doc:"probability that applying it fails in a cell"`
 	Stalls       float64           `yaml:"stalls" json:"stalls,omitempty" minimum:"0" maximum:"1" doc:"probability that applying it never ends"`
 	Unhealthy    float64           `yaml:"unhealthy" json:"unhealthy,omitempty" minimum:"0" maximum:"1" doc:"probability that a cell turns unhealthy on it later"`

@@ -47,6 +47,9 @@ func encodeState(s *plan.CellState) (string, error) {
 	w.writeOther(`,"Failures":`, s.Failures, s.Failures == nil)
 	w.writeOther(`,"Owner":`, s.Owner, s.Owner == nil)
 	w.writeFlags(`,"Flags":`, s.Flags)
+	if s.Maintenance != nil {
+		w.writeOther(`,"Maintenance":`, s.Maintenance, false)
+	}
 	w.writeBoots(`,"Boots":`, s.Boots)
 	w.writeNumber(`,"Confirmed":`, s.Confirmed)
 	if s.Miscount != nil {

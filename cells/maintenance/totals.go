@@ -1,0 +1,60 @@
+package maintenance
+
+import (
+	"maps"
+	"time"
+)
+
+// Totals count a cell's maintenances for updates, for as long as its state folder lasts. Immutable.
+type Totals struct {
+	Begun   int64            `json:"begun,omitempty"`   // operations began to be refused
+	PutOff  int64            `json:"putOff,omitempty"`  // drains that took too long
+	Overran int64            `json:"overran,omitempty"` // ended before their update was through
+	Seconds int64            `json:"seconds,omitempty"` // in which operations were refused
+	Refused map[string]int64 `json:"refused,omitempty"` // operations by kind
+}
+
+const (
+	// MaxRefusedKinds is how many kinds of operation Totals tell apart; OtherKinds has the rest.
+	MaxRefusedKinds = 16
+	OtherKinds      = "other"
+)
+
+// After returns the totals after an event of Advance, which was given the record and the operations under way.
+func (t Totals) After(r *Record, e Event, ops Busy, now time.Time) Totals {
+	switch e.Kind {
+	case EventEntered:
+		t.Begun++
+		return t
+	case EventPutOff:
+		t.PutOff++
+	case EventOverran:
+		t.Overran++
+		now = r.Until
+	case EventLeft:
+	default:
+		return t
+	}
+	t.Seconds += int64(max(0, now.Sub(r.Begins)).Round(time.Second) / time.Second)
+	refused := maps.Clone(t.Refused)
+	if refused == nil {
+		refused = map[string]int64{}
+	}
+	for kind, n := range ops.Refused {
+		if _, known := refused[kind]; !known && len(refused) >= MaxRefusedKinds {
+			kind = OtherKinds
+		}
+		refused[kind] += n
+	}
+	t.Refused = refused
+	return t
+}
+
+// Valid reports whether totals from outside may be taken.
+func (t Totals) Valid() bool {
+	ok := min(t.Begun, t.PutOff, t.Overran, t.Seconds) >= 0 && len(t.Refused) <= MaxRefusedKinds+1
+	for kind, n := range t.Refused {
+		ok = ok && n >= 0 && validKind(kind)
+	}
+	return ok
+}
