@@ -160,9 +160,10 @@ func timeSignedIn(ctx context.Context, dir string) (session, token time.Duration
 		_ = serve.Process.Kill()
 		_ = serve.Wait()
 	}()
-	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}}}
+	client := &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}}}
 	for begun := time.Now(); askAs(ctx, client, secrets[true]) != nil; time.Sleep(50 * time.Millisecond) {
 		if time.Since(begun) > time.Minute {
 			return 0, 0, fmt.Errorf("serve does not know the session: %w", askAs(ctx, client, secrets[true]))
