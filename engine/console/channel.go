@@ -12,7 +12,7 @@ import (
 )
 
 // renderChannel renders a channel: its rollout, what is wrong, what waits and for what, and the heads that it had.
-func renderChannel(m *Model, p *Page) {
+func renderChannel(m *Model, p *Page, f Facts) {
 	c, ok := m.channelStatus(p.Address.Name)
 	if !ok {
 		p.Found = false
@@ -30,6 +30,7 @@ func renderChannel(m *Model, p *Page) {
 	p.add("rollout", wavesOf(m, &r))
 	p.add("waits", subheading("What waits, and for what"), waitsOrNothing(m, c), waitingCells(m, c.Name, &r),
 		command(shell("sluice", "why", c.Name)))
+	p.add("adoption", adoptionChart(f.Adoption))
 	p.add("heads", headsOf(m, c.Name))
 	p.add("trial", paragraph("", linkAs(WhatIf, c.Name, "What if it had another policy?")))
 }

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/sluice-cd/sluice/engine/adoption"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/markup"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -102,10 +103,11 @@ func (a Address) String() string {
 
 // Facts is what pages show beside the View: whoever calls Render reads it.
 type Facts struct {
-	Notes     markup.HTML    // of a release or an announcement, made by bulletin.Renderer.Notes
-	Decisions []plan.Decided // of History: the newest, oldest first
-	Why       []string       // further lines for a cell's page
-	Trial     *Trial         // of What if; nil: an empty form
+	Notes     markup.HTML      // of a release or an announcement, made by bulletin.Renderer.Notes
+	Decisions []plan.Decided   // of History: the newest, oldest first
+	Why       []string         // further lines for a cell's page
+	Trial     *Trial           // of What if; nil: an empty form
+	Adoption  *adoption.Series // of the page's cells; nil: it is not known
 }
 
 // Page is a page of the console. It is immutable.
@@ -163,11 +165,11 @@ func Render(m *Model, a Address, f Facts) *Page {
 	case Needs:
 		renderNeeds(m, p)
 	case Fleet:
-		renderFleet(m, p)
+		renderFleet(m, p, f)
 	case Cell:
 		renderCell(m, p, f)
 	case Channel:
-		renderChannel(m, p)
+		renderChannel(m, p, f)
 	case Releases:
 		if a.Name == "" {
 			renderReleases(m, p)

@@ -11,7 +11,7 @@ import (
 )
 
 // renderFleet renders the wall, and a table of the cells that a filter selects.
-func renderFleet(m *Model, p *Page) {
+func renderFleet(m *Model, p *Page, f Facts) {
 	p.Title = "Fleet"
 	a := p.Address
 	selected := m.selectCells(a.Filter)
@@ -23,6 +23,9 @@ func renderFleet(m *Model, p *Page) {
 	p.add("headline", heading("Fleet ", soft(count)))
 	p.add("filter", fleetFilter(a.Filter), filterCounts(m, a.Filter, selected))
 	p.add("wall", wallElement(a.Filter, selected))
+	if a.Filter == "" && a.After == "" {
+		p.add("adoption", adoptionChart(f.Adoption))
+	}
 	p.add("cells", cellTable(m, a, selected))
 }
 

@@ -147,7 +147,7 @@ func renderAxis(m *Model, all []moment) markup.HTML {
 		t := track{name: lane}
 		for _, x := range all[:min(len(all), pageRows)] {
 			if x.lane == lane {
-				t.spans = append(t.spans, span{from: x.at, until: x.until,
+				t.spans = append(t.spans, span{from: x.at, until: x.until, class: "known",
 					title: x.plain + ", " + x.at.UTC().Format(time.RFC3339)})
 			}
 		}

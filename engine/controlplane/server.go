@@ -48,6 +48,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	"github.com/sluice-cd/sluice/engine/images"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -96,6 +97,7 @@ type Options struct {
 	Images *images.Service  // nil: no images are served
 
 	History func() (*plan.History, error) // of consoleapi.Options
+	Records records.Store                 // of consoleapi.Options
 
 	OnPush     func() // called after a push to Branch; nil turns hooks off
 	HookSecret string // signing secret shared with the git host; empty turns hooks off
@@ -197,8 +199,8 @@ func New(o Options) (*Server, error) {
 		Followers: o.Limits.Events, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
 	consolePages := consoleapi.New(consoleapi.Options{Views: o.Views, Repository: o.Repository, Journal: o.Journal,
-		Auth: a, Facts: o.Facts, History: o.History, Desk: o.Desk, Killer: o.Flags, Committer: o.Committer,
-		Shutdown: s.shutdown, Log: o.Log})
+		Auth: a, Facts: o.Facts, History: o.History, Records: o.Records, Desk: o.Desk, Killer: o.Flags,
+		Committer: o.Committer, Shutdown: s.shutdown, Log: o.Log})
 	probes := &probes{views: o.Views, maxUnreachable: o.MaxUnreachable,
 		checkStore: o.CheckStore, shutdown: s.shutdown}
 

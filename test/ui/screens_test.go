@@ -21,8 +21,10 @@ func TestScreenshots(t *testing.T) {
 	if dir == "" {
 		dir = t.TempDir() // they are taken all the same: a page that can't be drawn is found
 	}
-	_, v := busyView(t)
+	w, v := busyView(t)
 	s := newSite(t, v)
+	s.world = w
+	s.countDays(t)
 	b := open(t, 1280, 880)
 	for _, appearance := range []string{"light", "dark"} {
 		b.appearance(appearance)

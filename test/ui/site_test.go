@@ -12,10 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/fstest"
@@ -28,9 +30,12 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine/adoption"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/records"
+	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/test/debian"
 )
@@ -43,6 +48,7 @@ type site struct {
 	changed chan struct{}
 	decided []plan.Decided
 	world   *World // whose repository it has; nil: an empty one
+	records records.Store
 }
 
 func (s *site) View() *view.View {
@@ -85,9 +91,15 @@ func (s *site) Decisions(context.Context, int64, int) ([]plan.Decided, int64, er
 func newSite(t *testing.T, v *view.View) *site {
 	t.Helper()
 	s := &site{view: v, changed: make(chan struct{})}
+	kept, err := store.OpenWith(t.Context(), filepath.Join(t.TempDir(), "sluice.db"), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { kept.Close() })
+	s.records = kept.Records()
 	server, err := controlplane.New(controlplane.Options{Views: s, Inbox: s, Repository: s, Journal: s,
-		History: s.CopyHistory,
-		Log:     zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel)})
+		History: s.CopyHistory, Records: s.records,
+		Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,6 +271,48 @@ func (b *browser) wantAccessible(where string) {
 	for _, found := range b.violations() {
 		for _, n := range found.Nodes[:min(len(found.Nodes), 2)] {
 			b.t.Errorf("%s: %s: %s\n%s\n%s", where, found.ID, found.Help, n.HTML, n.Summary)
+		}
+	}
+}
+
+// counted is a view at an instant, to be counted.
+type counted struct {
+	view *view.View
+	now  time.Time
+}
+
+func (c *counted) View() *view.View { return c.view }
+func (c *counted) Leads() bool      { return true }
+func (c *counted) Now() time.Time   { return c.now }
+
+// countDays counts ten days in which a release came to most cells, some of which failed it; on one day nobody counted.
+func (s *site) countDays(t *testing.T) {
+	t.Helper()
+	const quarters = 10 * 24 * 4
+	v, c := s.View(), &counted{}
+	names := slices.Sorted(maps.Keys(v.Observed.Cells))
+	keeper := adoption.NewKeeper(c, s.records, zerolog.Nop())
+	for q := range quarters {
+		c.now = v.Plan.Now.Add(time.Duration(q-quarters) * 15 * time.Minute)
+		observed, made := *v.Observed, v.Plan
+		observed.Cells, made.Now = map[string]*plan.CellState{}, c.now
+		for i, name := range names {
+			state := *v.Observed.Cells[name]
+			state.LastReport = c.now
+			switch began := 300 + 6*i; {
+			case q < began:
+				state.Release, state.Digest, state.State = "1.0.0", "", cells.StateHealthy
+			case q < began+20 && i%5 == 0:
+				state.State = cells.StateUnhealthy
+			}
+			observed.Cells[name] = &state
+		}
+		c.view = &view.View{Desired: v.Desired, Observed: &observed, Plan: made}
+		if q > 150 && q < 220 {
+			continue
+		}
+		if err := keeper.Sample(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

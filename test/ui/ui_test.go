@@ -81,8 +81,10 @@ func hostilePaths() []string {
 
 // No page has a fault that axe-core finds, in light, dark and forced colours.
 func TestAccessibility(t *testing.T) {
-	_, v := busyView(t)
+	w, v := busyView(t)
 	s := newSite(t, v)
+	s.world = w
+	s.countDays(t)
 	s.decided = []plan.Decided{{Commit: "c1", Kind: plan.Rollback, Channel: "staging", Release: "1.0.0",
 		Replaces: "1.1.0", At: Start}}
 	b := open(t, 1280, 900)

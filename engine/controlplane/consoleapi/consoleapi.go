@@ -23,6 +23,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/limit"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/engine/whatif"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -36,7 +37,8 @@ type Options struct {
 	Repository api.Repository
 	Journal    Journal
 	Auth       *auth.Auth
-	Facts      auth.Facts // nil: there are none
+	Facts      auth.Facts    // nil: there are none
+	Records    records.Store // nil: no adoption over time is shown
 	// History returns a copy of the release repository's history, up to the commit that was read last; nil: no policy
 	// is tried.
 	History   func() (*plan.History, error)

@@ -11,11 +11,13 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/sluice-cd/sluice/engine/adoption"
 	"github.com/sluice-cd/sluice/engine/console"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/bulletin"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/words"
 )
@@ -179,14 +181,16 @@ func (c *pageCache) wall(v *view.View, filter string) (*body, error) {
 type reader struct {
 	repository api.Repository
 	journal    Journal
-	former     auth.Facts // nil: there are none
+	former     auth.Facts    // nil: there are none
+	records    records.Store // nil: no adoption is known
 	notes      *bulletin.Renderer
 	log        zerolog.Logger
 }
 
 func newReader(o Options) *reader {
-	return &reader{repository: o.Repository, journal: o.Journal, former: o.Facts, notes: bulletin.NewRenderer(),
-		log: o.Log}
+	return &reader{repository: o.Repository, journal: o.Journal, former: o.Facts, records: o.Records,
+		notes: bulletin.NewRenderer(),
+		log:   o.Log}
 }
 
 // facts reads what one page needs. A release whose notes can't be read is shown without them.
@@ -215,6 +219,11 @@ func (r *reader) facts(ctx context.Context, v *view.View, a console.Address) (f 
 			if s.Announcement.ID == a.Name {
 				f.Notes, err = r.notes.Notes(s.Announcement.Notes)
 			}
+		}
+	case r.records != nil && (a.Kind == console.Fleet && a.Filter == "" || a.Kind == console.Channel):
+		if f.Adoption, err = adoption.Read(ctx, r.records, a.Name, v.Plan.Now); err != nil {
+			r.log.Error().Err(err).Msg("a page is shown without its adoption over time")
+			return f, nil
 		}
 	case a.Kind == console.WhatIf && v.Desired.Channels[a.Name] != nil:
 		f.Trial, err = r.newTrial(v, a.Name)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/adoption"
 	"github.com/sluice-cd/sluice/engine/auditor"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/plan"
@@ -147,6 +148,7 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 		Members: e, Tokens: e.store, Facts: e.store, Address: listening.public,
 		OnPush: e.NotifyPush, HookSecret: secret, Branch: a.Branch, ContentDir: a.Data,
 		CheckStore: e.store.Ready, Keys: listening.cellKeys(), Stats: e.Stats,
+		Records: e.store.Records(),
 		History: func() (*plan.History, error) { return engine.CopyHistory(e.Engine) },
 	}
 	announcing.extendOptions(&o, e)
@@ -167,6 +169,8 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	g.Go(func() error { return people.Run(ctx) })
 	auditing := auditor.New(e.Engine, e.store, e.log.With().Str("about", "audit").Logger(), 0)
 	g.Go(func() error { return auditing.Run(ctx) })
+	counting := adoption.NewKeeper(e.Engine, e.store.Records(), e.log.With().Str("about", "adoption").Logger())
+	g.Go(func() error { return counting.Run(ctx) })
 	g.Go(func() error { return server.Serve(ctx, listening.all...) })
 	return g.Wait()
 }

@@ -1,0 +1,167 @@
+package adoption_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine/adoption"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/records"
+	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/engine/view"
+)
+
+// world is a World that is counted.
+type world struct {
+	*World
+	leads bool
+}
+
+func (w *world) View() *view.View {
+	o := w.Obs
+	return &view.View{Desired: w.Desired(), Observed: &o, Plan: w.Plan()}
+}
+func (w *world) Leads() bool    { return w.leads }
+func (w *world) Now() time.Time { return w.World.Now }
+
+func open(t *testing.T) records.Store {
+	t.Helper()
+	s, err := store.OpenWith(t.Context(), filepath.Join(t.TempDir(), "sluice.db"), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s.Records()
+}
+
+// samplesOf says in words what is kept of a channel.
+func samplesOf(t *testing.T, s records.Store, channel string, now time.Time) (all []string) {
+	t.Helper()
+	series, err := adoption.Read(t.Context(), s, channel, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, one := range series.Samples {
+		text := one.At.Format("02 15:04")
+		if one.Counts == nil {
+			text += " unknown"
+		}
+		for k, kind := range series.Kinds {
+			if n := series.Count(i, k); n > 0 {
+				text += fmt.Sprintf(" %d %s %s", n, kind.Release, kind.Condition)
+			}
+		}
+		all = append(all, text)
+	}
+	return all
+}
+
+func want(t *testing.T, what string, got []string, wanted ...string) {
+	t.Helper()
+	if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", wanted) {
+		t.Errorf("%s: got\n%q, want\n%q", what, got, wanted)
+	}
+}
+
+// What changes is kept by the minute, also over a restart; time in which nobody counted is unknown; another leader's
+// day goes on.
+func TestCountsAreKept(t *testing.T) {
+	w := &world{TwoChannels(t).ReportInstalled(), true}
+	w.Settle()
+	s := open(t)
+	k := adoption.NewKeeper(w, s, zerolog.Nop())
+	sample := func(k *adoption.Keeper, later time.Duration) {
+		t.Helper()
+		w.World.Now = w.World.Now.Add(later)
+		for name := range w.Obs.Cells {
+			w.Obs.Cells[name].LastReport = w.World.Now
+		}
+		if err := k.Sample(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sample(k, 0)
+	for range 20 {
+		sample(k, time.Minute)
+	}
+	w.Report("s1", cells.StateUnhealthy)
+	sample(k, time.Minute)
+	want(t, "staging", samplesOf(t, s, "staging", w.World.Now), "23 09:30 2 1.0.0 healthy",
+		"23 09:51 1 1.0.0 healthy 1 1.0.0 failing")
+	want(t, "all", samplesOf(t, s, "", w.World.Now), "23 09:30 4 1.0.0 healthy",
+		"23 09:51 3 1.0.0 healthy 1 1.0.0 failing")
+	w.leads = false
+	sample(k, 2*time.Hour) // somebody else leads, and nobody counts
+	w.leads = true
+	w.Report("s1", cells.StateHealthy)
+	sample(adoption.NewKeeper(w, s, zerolog.Nop()), time.Minute)
+	want(t, "after a gap", samplesOf(t, s, "staging", w.World.Now), "23 09:30 2 1.0.0 healthy",
+		"23 09:51 1 1.0.0 healthy 1 1.0.0 failing", "23 09:52 unknown", "23 11:52 2 1.0.0 healthy")
+	want(t, "nothing", samplesOf(t, s, "nowhere", w.World.Now))
+}
+
+// After a day, older days are rolled up to hours; after thirty, they are gone.
+func TestDaysAreRolledUpAndEnd(t *testing.T) {
+	w := &world{TwoChannels(t).ReportInstalled(), true}
+	w.Settle()
+	s := open(t)
+	k := adoption.NewKeeper(w, s, zerolog.Nop())
+	for i := range 130 {
+		w.Obs.Cells["s1"].State = []cells.State{cells.StateHealthy, cells.StateUnhealthy}[i%2]
+		w.World.Now = Start.Add(time.Duration(i) * time.Minute)
+		if err := k.Sample(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := samplesOf(t, s, "staging", w.World.Now); len(got) != 130 {
+		t.Errorf("%d samples, want 130", len(got))
+	}
+	first := w.World.Now
+	for _, c := range []struct{ days, records int }{{1, 130}, {2, 3}, {29, 3}, {31, 0}} {
+		w.World.Now = first.Add(time.Duration(c.days) * 24 * time.Hour)
+		if err := k.Sample(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.Get(t.Context(), "adoption", "staging/2026-11-23")
+		var d adoption.Day
+		if err == nil {
+			err = json.Unmarshal(r.Body, &d)
+		}
+		if len(d.Points) != c.records || (err == nil) != (c.records > 0) {
+			t.Errorf("after %d days %d points, want %d: %v", c.days, len(d.Points), c.records, err)
+		}
+	}
+}
+
+// However much changes, a day fits into a record, and counts of many releases are not lost.
+func TestDaysAreBounded(t *testing.T) {
+	var d adoption.Day
+	for m := range 24 * 60 {
+		counts := map[adoption.Kind]int{}
+		for i := range 60 {
+			k := adoption.Kind{Release: fmt.Sprintf("2026.11.%d", i), Condition: view.ConditionHealthy}
+			counts[k] = 1000 + m%7 + i
+		}
+		d.Add(m, counts)
+	}
+	if len(d.Kinds) > 50 {
+		t.Errorf("%d kinds", len(d.Kinds))
+	}
+	sum := 0
+	for _, n := range d.Points[0].Counts {
+		sum += n
+	}
+	if want := 60*1000 + 59*30; sum != want {
+		t.Errorf("%d cells are counted, want %d", sum, want)
+	}
+	d.RollUp(60)
+	if len(d.Points) != 24 || d.Points[23].Minute != 23*60 {
+		t.Errorf("%d points after rolling up: %+v", len(d.Points), d.Points[len(d.Points)-1])
+	}
+}
