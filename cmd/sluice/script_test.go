@@ -44,6 +44,7 @@ func TestScripts(t *testing.T) {
 			"quickstart": quickstart,
 			"listener":   listener,
 			"printed":    printed,
+			"mailserver": mailserver,
 		},
 	})
 }

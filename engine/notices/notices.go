@@ -35,12 +35,14 @@ const (
 	ShutOut         Kind = "shut-out"         // cells' keys are not let in
 	Unreadable      Kind = "unreadable"       // a repository can't be read, or was rewritten
 	KillUnconfirmed Kind = "kill-unconfirmed" // a flag was killed, and cells in contact do not confirm it
+	Infrastructure  Kind = "infrastructure"   // cells' infrastructure updates: who was not reached, and who is overdue
 	Test            Kind = "test"             // somebody tries a sink
 )
 
 // Kinds returns all kinds that can be subscribed to.
 func Kinds() []Kind {
-	return []Kind{Promotion, Waiting, Failing, Rollback, Halt, Quarantine, Stuck, ShutOut, Unreadable, KillUnconfirmed}
+	return []Kind{Promotion, Waiting, Failing, Rollback, Halt, Quarantine, Stuck, ShutOut, Unreadable, KillUnconfirmed,
+		Infrastructure}
 }
 
 // Severity says how much a notice matters.

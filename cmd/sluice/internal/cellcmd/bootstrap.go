@@ -68,8 +68,7 @@ The files hold the token, which works once, within an hour: only you can read th
 since the customer needs longer: the page says when to ask for one.`,
 		Example: `  sluice cell bootstrap acme --channel staging --target host --out acme --server unix:///run/sluice.sock
   sluice cell bootstrap acme --target kubernetes --image registry.example/sluice:1.0 --for shop --out acme
-  sluice cell bootstrap acme --target aws --endpoint-service com.amazonaws.vpce.eu-central-1.vpce-svc-0a1b2c3d \
-    --zone-id euc1-az2 --zone-id euc1-az3 --image registry.example/sluice:1.0 --for shop --out acme`,
+  sluice cell bootstrap acme --target aws --endpoint-service com.amazonaws.vpce.eu-central-1.vpce-svc-0a1b2c3d --image registry.example/sluice:1.0 --for shop --out acme`,
 		Args: cli.ArgumentCount(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b.cell.Name = args[0]
