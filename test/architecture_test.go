@@ -160,6 +160,7 @@ func arrows() map[string][]string {
 			"cells/agent/content", "cells/agent/disk",
 			"internal/backoff", "internal/wake", "internal/words"},
 		"cells/agent/imagerelay": {},
+		"cells/agent/preflight":  {"cells/identity", "cells/infrastructure", "internal/words"},
 		"cells/infrastructure":   {"cells", "internal/backoff", "internal/manifest", "internal/words"},
 		"cells/agent": with("cells/infrastructure", "cells/maintenance/server", "cells/process",
 			"cells/identity", "flags/ofrep"),

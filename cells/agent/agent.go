@@ -16,10 +16,12 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/agent/imagerelay"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
+	"github.com/sluice-cd/sluice/cells/agent/preflight"
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/infrastructure"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/wake"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 type Agent struct {
@@ -122,8 +124,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	}
 	others.Go(func() {
+		missing := a.lookBefore(ctx)
 		err := a.client.Register(ctx)
 		if err == nil {
+			l.reportMissing(missing)
 			l.handleRegistered(ctx)
 			a.runClient(ctx, l)
 			return
@@ -142,6 +146,31 @@ func (a *Agent) Run(ctx context.Context) error {
 		unknown = renamed
 	}
 	return errors.Join(unknown, l.close())
+}
+
+// lookBefore looks, before a cell's first registration, whether all is there that it needs. What is missing is logged
+// with its remedy, and keeps nothing from being tried.
+func (a *Agent) lookBefore(ctx context.Context) []preflight.Finding {
+	if a.client.IsRegistered() {
+		return nil
+	}
+	missing := preflight.Faults(preflight.Look(ctx, preflight.Options{ControlPlane: a.client,
+		Folders: []string{a.options.StateDir}, Infrastructure: a.options.InfrastructureReader}))
+	for _, f := range missing {
+		a.options.Log.Warn().Str("check", f.Check).Str("remedy", f.Remedy).Msg(f.Fault)
+	}
+	return missing
+}
+
+// reportMissing tells the vendor what was missing before the registration.
+func (l *loop) reportMissing(missing []preflight.Finding) {
+	var events []cells.Event
+	for _, f := range missing {
+		events = append(events, cells.Event{Kind: "preflight", Detail: words.Clip(f.String(), cells.MaxMessage)})
+	}
+	if err := l.outbox.Add(events, time.Now()); err != nil {
+		l.agent.options.Log.Warn().Err(err).Msg("what the preflight found is not reported")
+	}
 }
 
 // followRename ends the agent once the vendor gave the cell another name, which is durable then.

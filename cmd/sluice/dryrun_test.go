@@ -30,7 +30,7 @@ var commitNothing = []string{
 	"cell window remove", "cell approval require", "cell approval off", "cell approve", "cell diff",
 	"cell feature hold", "cell feature release", "cell clock show", "cell clock reset", "cell flags",
 	"cell maintenance show", "cell maintenance begin", "cell maintenance end", // the owner's, on the cell's machine
-	"serve", "tick", "agent manifest", "backup", "restore", "standby-key move", "standby-key replace",
+	"serve", "tick", "agent manifest", "agent preflight", "backup", "restore", "standby-key move", "standby-key replace",
 	"standby-key promote", "demo", "supervise", "node", // programs: sluice plan shows what the engine would do
 }
 
@@ -129,6 +129,7 @@ func TestDryRunChangesNothing(t *testing.T) {
 		"hotfix":            append([]string{"1.1.0", "--to", "dedicated", "--reason", "x"}, onRelease...),
 		"rollout halt":      append([]string{"staging", "--reason", "x"}, onRelease...),
 		"cell add":          append([]string{"new", "--channel", "staging", "--data", data}, onRelease...),
+		"cell bootstrap":    append([]string{"new", "--channel", "staging", "--target", "host", "--out", in("out")}, onRelease...),
 		"cell edit":         append([]string{"acme", "--paused", "x"}, onRelease...),
 		"cell move":         append([]string{"acme", "--to", "dedicated"}, onRelease...),
 		"cell rename":       append([]string{"acme", "acme-eu"}, onRelease...),

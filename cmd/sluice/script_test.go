@@ -43,6 +43,8 @@ func TestScripts(t *testing.T) {
 			"guide":      guide,
 			"quickstart": quickstart,
 			"listener":   listener,
+			"printed":    printed,
+			"mailserver": mailserver,
 		},
 	})
 }
@@ -145,6 +147,23 @@ func listener(ts *testscript.TestScript, neg bool, args []string) {
 	}))
 	ts.Defer(server.Close)
 	ts.Setenv(args[0], server.URL)
+}
+
+// printed FILE: writes the commands that the last command printed, which are indented, to a file: as one pastes them.
+func printed(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: printed FILE")
+	}
+	var commands strings.Builder
+	for line := range strings.Lines(ts.ReadFile("stdout")) {
+		if command, ok := strings.CutPrefix(line, "  "); ok {
+			commands.WriteString(command)
+		}
+	}
+	if commands.Len() == 0 {
+		ts.Fatalf("the last command printed no command")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(commands.String()), 0o600))
 }
 
 // fixture NAME DIR: copies a folder of fixtures.

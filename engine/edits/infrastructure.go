@@ -3,6 +3,7 @@ package edits
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -219,4 +220,34 @@ func infrastructureFile(cell string, record *cells.InfrastructureRecord) (map[st
 	slices.SortFunc(record.Updates, func(a, b cells.InfrastructureNotice) int { return a.Number - b.Number })
 	data, err := yaml.Marshal(record)
 	return singleFile(path.Join(cells.Dir, cell, cells.InfrastructureFile), data), err
+}
+
+// NotifyAll records what came of several notices in one commit: the engine's own record. What can't be recorded any
+// more, such as that of a cell which was removed meanwhile, is left out.
+type NotifyAll []NotifyInfrastructure
+
+func (n NotifyAll) Message() (subject, body string) {
+	if len(n) == 1 {
+		return n[0].Message()
+	}
+	var lines []string
+	for _, one := range n {
+		line, how := one.Message()
+		lines = append(lines, line+": "+how)
+	}
+	return fmt.Sprintf("record what came of %d notices of infrastructure updates", len(n)), strings.Join(lines, "\n")
+}
+
+// Edit adds all notices. One that would be overdue at once, since its delivery was recorded so late, counts from now.
+func (n NotifyAll) Edit(s *Releases, by Person, now time.Time) (Edit, error) {
+	edit := Edit{Files: map[string][]byte{}}
+	for _, one := range n {
+		if !one.At.IsZero() && !one.At.Add(s.Desired.Pipeline.Infrastructure.Deadline).After(now) || one.At.After(now) {
+			one.At = now
+		}
+		if e, err := one.Edit(s, by, now); err == nil {
+			maps.Copy(edit.Files, e.Files)
+		}
+	}
+	return edit, nil
 }

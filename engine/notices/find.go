@@ -46,7 +46,8 @@ func find(v *view.View) map[string][]condition {
 			all[name] = found
 		}
 	}
-	general := slices.Concat(unreadableConditions(v), shutOutConditions(v), killConditions(v))
+	general := slices.Concat(unreadableConditions(v), shutOutConditions(v), killConditions(v),
+		infrastructureConditions(v))
 	if len(general) > 0 {
 		all[""] = general
 	}

@@ -37,13 +37,14 @@ const (
 	KillUnconfirmed Kind = "kill-unconfirmed" // a flag was killed, and cells in contact do not confirm it
 	Maintenance     Kind = "maintenance"      // cells will refuse operations for an update
 	Overran         Kind = "overran"          // a maintenance ended before its update was through
+	Infrastructure  Kind = "infrastructure"   // cells' infrastructure updates: who was not reached, and who is overdue
 	Test            Kind = "test"             // somebody tries a sink
 )
 
 // Kinds returns all kinds that can be subscribed to.
 func Kinds() []Kind {
 	return []Kind{Promotion, Waiting, Failing, Rollback, Halt, Quarantine, Stuck, ShutOut, Unreadable, KillUnconfirmed,
-		Maintenance, Overran}
+		Maintenance, Overran, Infrastructure}
 }
 
 // Severity says how much a notice matters.

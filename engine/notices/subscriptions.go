@@ -24,6 +24,7 @@ type Subscriptions struct {
 	APIVersion string           `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind       string           `yaml:"kind" json:"kind" required:"true" enum:"Notices"`
 	Sinks      map[string]*Sink `yaml:"sinks" json:"sinks" required:"true" doc:"where notices can go, by name"`
+	Customers  []string         `yaml:"customers" json:"customers,omitempty" doc:"names of sinks by which cells' customers are told of infrastructure updates: mail goes to the contacts in cell.yaml, any other sink is told once for each cell"`
 	Subscribe  []Subscription   `yaml:"subscribe" json:"subscribe,omitempty" doc:"which notices go there; a notice goes to a sink once, however many entries fit"`
 }
 
@@ -43,13 +44,13 @@ type Sink struct {
 	Secret string   `yaml:"secret" json:"secret" required:"true" doc:"name of a file in the folder that sluice serve --notice-secrets names: of a webhook whsec_BASE64, of slack and teams the URL, of mail smtps://USER:PASSWORD@HOST or smtp://…, which uses STARTTLS"`
 	URL    string   `yaml:"url" json:"url,omitempty" doc:"of a webhook: https://…; http:// only on loopback"`
 	From   string   `yaml:"from" json:"from,omitempty" doc:"of mail: the sender, such as Sluice <sluice@example.com>"`
-	To     []string `yaml:"to" json:"to,omitempty" doc:"of mail: the recipients; each gets a message of their own"`
+	To     []string `yaml:"to" json:"to,omitempty" doc:"of mail: the recipients, unless it is for customers alone; each gets a message of their own"`
 }
 
 // Subscription is a filter: a notice that fits all its fields goes to the sink. A field that is left out fits all.
 type Subscription struct {
 	Sink     string            `yaml:"sink" json:"sink" required:"true" doc:"a name in sinks"`
-	Kinds    []Kind            `yaml:"kinds" json:"kinds,omitempty" doc:"promotion, waiting, failing, rollback, halt, quarantine, stuck, shut-out, unreadable, kill-unconfirmed, maintenance, overran; none: all"`
+	Kinds    []Kind            `yaml:"kinds" json:"kinds,omitempty" doc:"promotion, waiting, failing, rollback, halt, quarantine, stuck, shut-out, unreadable, kill-unconfirmed, maintenance, overran, infrastructure; none: all"`
 	Severity Severity          `yaml:"severity" json:"severity,omitempty" enum:"info,warning,critical" doc:"the least; default info"`
 	Channels []string          `yaml:"channels" json:"channels,omitempty" doc:"only notices about these, or about no channel; none: all"`
 	Labels   map[string]string `yaml:"labels" json:"labels,omitempty" doc:"only notices about cells with these labels; the message names only those"`
@@ -92,6 +93,16 @@ func check(doc *manifest.Doc[Subscriptions]) (faults []manifest.Fault) {
 		add(manifest.TooLarge, "subscribe", "%d subscriptions, and %d are allowed", len(s.Subscribe), maxSubscriptions)
 	}
 	used := map[string]bool{}
+	for i, name := range s.Customers {
+		at := fmt.Sprintf("customers[%d]", i)
+		if used[name] = true; s.Sinks[name] == nil {
+			add(manifest.UnknownReference, at, "there is no sink %.70q; there are: %s", name,
+				strings.Join(slices.Sorted(maps.Keys(s.Sinks)), ", "))
+		}
+		if slices.Contains(s.Customers[:i], name) {
+			add(manifest.Duplicate, at, "%.70q is there twice", name)
+		}
+	}
 	for i := range s.Subscribe {
 		at := fmt.Sprintf("subscribe[%d]", i)
 		used[s.Subscribe[i].Sink] = true
@@ -107,7 +118,8 @@ func check(doc *manifest.Doc[Subscriptions]) (faults []manifest.Fault) {
 			add(manifest.WrongName, at, "%.70q can't name a sink: 1 to 63 lower-case letters, digits and hyphens", name)
 		}
 		if sink := s.Sinks[name]; sink != nil {
-			checkSink(sink, at, add)
+			subscribed := slices.ContainsFunc(s.Subscribe, func(sub Subscription) bool { return sub.Sink == name })
+			checkSink(sink, at, subscribed || !slices.Contains(s.Customers, name), add)
 		}
 		if !used[name] {
 			faults = append(faults, doc.Warning(manifest.Unused, at, "nothing is subscribed to %s", name))
@@ -151,7 +163,8 @@ func joinKinds(kinds []Kind) string {
 	return strings.Join(all, ", ")
 }
 
-func checkSink(s *Sink, at string, add addFault) {
+// checkSink checks one sink. recipients: mail needs some; else it goes to cells' contacts alone.
+func checkSink(s *Sink, at string, recipients bool, add addFault) {
 	switch isSecret := strings.Contains(s.Secret, "://") || strings.HasPrefix(s.Secret, "whsec_"); {
 	case isSecret:
 		add(manifest.Secret, at+".secret", "the secret itself would be in git: put it into a file, and name that")
@@ -175,7 +188,7 @@ func checkSink(s *Sink, at string, add addFault) {
 	if _, err := ParseAddress(s.From); err != nil {
 		add(manifest.WrongValue, at+".from", "from %v", err)
 	}
-	if len(s.To) == 0 || len(s.To) > maxRecipients {
+	if recipients && len(s.To) == 0 || len(s.To) > maxRecipients {
 		add(manifest.WrongValue, at+".to", "mail goes to 1 to %d recipients", maxRecipients)
 	}
 	for i, to := range s.To {

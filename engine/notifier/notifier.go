@@ -44,15 +44,17 @@ type Files interface {
 	FS(commit string) (fs.FS, error)
 }
 
-// Options of a Notifier. All but Log, Posted and Gap are required.
+// Options of a Notifier. All but Log, Posted, Record and Gap are required.
 type Options struct {
 	Engine  Engine
 	Files   Files
 	Outbox  engine.Outbox
 	Records records.Store
 	Posted  func() // called after something was posted; may be nil
-	Log     zerolog.Logger
-	Gap     time.Duration // the least time between two looks at the views; default 2 s
+	// Record commits what came of letters to customers; nil: customers are told nothing.
+	Record func(ctx context.Context, outcomes []notices.Outcome) error
+	Log    zerolog.Logger
+	Gap    time.Duration // the least time between two looks at the views; default 2 s
 }
 
 const (
@@ -74,7 +76,9 @@ type Notifier struct {
 	memory  notices.Memory // nil: it is to be read from the store
 	stored  map[string]records.Record
 	leads   bool
-	restart time.Time // not before
+	restart time.Time         // not before
+	posted  map[string]bool   // IDs of letters that were posted
+	noted   map[string]string // what was recorded of cells, until the view has it
 }
 
 // New returns a notifier.
@@ -88,7 +92,7 @@ func New(o Options) (*Notifier, error) {
 	if o.Gap <= 0 {
 		o.Gap = 2 * time.Second
 	}
-	return &Notifier{opts: o}, nil
+	return &Notifier{opts: o, posted: map[string]bool{}, noted: map[string]string{}}, nil
 }
 
 // Subscriptions returns the subscriptions in force; nil: there are none. ok is false until a commit was read.
@@ -142,13 +146,19 @@ func (n *Notifier) look(ctx context.Context) (wait time.Duration) {
 	n.readSubscriptions(ctx, v.Desired.Commit)
 	leads := n.opts.Engine.Leads()
 	if leads != n.leads {
-		n.leads, n.memory = leads, nil // another process may have written it meanwhile
+		n.leads, n.memory, n.posted, n.noted = leads, nil, map[string]bool{}, map[string]string{} // another process may have written it meanwhile
 	}
 	subscriptions, _ := n.Subscriptions()
-	if !leads || subscriptions == nil || len(subscriptions.Subscribe) == 0 {
+	if !leads || subscriptions == nil {
 		return time.Hour
 	}
-	next, err := n.postNotices(ctx, v, subscriptions)
+	next, err := n.tellCustomers(ctx, v, subscriptions)
+	if err == nil && len(subscriptions.Subscribe) > 0 {
+		var again time.Time
+		if again, err = n.postNotices(ctx, v, subscriptions); !again.IsZero() && (next.IsZero() || again.Before(next)) {
+			next = again
+		}
+	}
 	switch {
 	case ctx.Err() != nil, errors.Is(err, plan.ErrDeposed):
 		return time.Hour

@@ -35,6 +35,7 @@ type sink interface {
 type attemptResult struct {
 	ok, gone    bool
 	messageOnly bool          // the failure concerns only this message
+	final       bool          // and trying again would change nothing
 	retryAfter  time.Duration // the delay that the sink asks for
 	why         string        // for people, without addresses
 	err         error         // for the log

@@ -172,7 +172,8 @@ func judgeMailError(err error, timeout time.Duration) attemptResult {
 		if refused.Reason == mail.ErrSMTPRcptTo {
 			why += " to the recipient's address"
 		}
-		return attemptResult{messageOnly: !refused.IsTemp(), why: why, err: err}
+		return attemptResult{messageOnly: !refused.IsTemp(), why: why, err: err,
+			final: !refused.IsTemp() && refused.Reason == mail.ErrSMTPRcptTo} // RFC 5321: such an address stays unknown
 	}
 	return failed(explainError(err, timeout), err)
 }

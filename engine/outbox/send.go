@@ -80,6 +80,9 @@ func (s *Sender) retryTime(m plan.Message, r attemptResult) time.Time {
 
 // failedOutcome returns the outcome of a message that did not arrive, and is retried at until.
 func failedOutcome(m plan.Message, r attemptResult, until time.Time) outcome {
+	if r.final {
+		return outcome{message: m, why: r.why}
+	}
 	if until.After(m.Posted.Add(Patience)) {
 		return outcome{message: m, why: r.why + "; given up after 3 days"}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,10 +75,8 @@ func (s *Sender) noticeSink(subscriptions *notices.Subscriptions, name, recipien
 	case notices.TeamsSink:
 		return chat{s.poster, secret, notices.Digest.Teams}
 	case notices.MailSink:
-		for _, known := range to.To {
-			if known == recipient {
-				return mailbox{s.opts.Reach, s.opts.Timeout, to.From, known, secret}
-			}
+		if slices.Contains(to.To, recipient) || slices.Contains(subscriptions.Customers, name) {
+			return mailbox{s.opts.Reach, s.opts.Timeout, to.From, recipient, secret}
 		}
 	}
 	return nil
@@ -102,28 +101,21 @@ func decodeNotice(m plan.Message) (n notices.Notice, err error) {
 	return n, nil
 }
 
-// Receipt says what came of a notice at one target.
-type Receipt struct {
-	Target    string    `json:"target"`
-	Delivered time.Time `json:"delivered,omitzero" doc:"when the target accepted it: HTTP 2xx, or SMTP 250"`
-	Next      time.Time `json:"next,omitzero" doc:"when it is tried again"`
-	Why       string    `json:"why,omitempty" doc:"why it has not arrived"`
-}
-
 // Messages reads the messages of one event.
 type Messages interface {
 	EventMessages(ctx context.Context, event string) ([]plan.Message, error)
 }
 
 // Receipts returns what came of a notice, by target; none: it was never posted to anybody, or is forgotten.
-func Receipts(ctx context.Context, store Messages, notice string) ([]Receipt, error) {
+func Receipts(ctx context.Context, store Messages, notice string) ([]notices.Receipt, error) {
 	found, err := store.EventMessages(ctx, notice)
 	if err != nil {
 		return nil, fmt.Errorf("read what came of %s: %w", notice, err)
 	}
-	all := make([]Receipt, 0, len(found))
+	all := make([]notices.Receipt, 0, len(found))
 	for _, m := range found {
-		all = append(all, Receipt{Target: m.Webhook, Delivered: m.Sent, Next: m.Next, Why: m.Why})
+		all = append(all, notices.Receipt{Target: m.Webhook, Delivered: m.Sent, Next: m.Next, Posted: m.Posted,
+			Why: m.Why})
 	}
 	return all, nil
 }

@@ -211,7 +211,13 @@ func (v *View) infrastructureLines(cell *plan.Cell, s *plan.CellState) []string 
 	if x := is.Extension; x != nil {
 		line += fmt.Sprintf("; extended by %s: %s", words.OneLine(x.Approver), words.OneLine(x.Reason))
 	}
-	return []string{line + "; sluice infra show " + cell.Name + " has the steps"}
+	line += "; sluice infra show " + cell.Name + " has the steps"
+	for _, u := range v.Desired.Infrastructure {
+		if u.Number == is.Number && u.Link != "" {
+			line += "; the customer finds them at " + u.Link
+		}
+	}
+	return []string{line}
 }
 
 func vendorLines(c *plan.Channel, cell *plan.Cell) (lines []string) {

@@ -11,9 +11,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
@@ -46,6 +48,7 @@ type Update struct {
 	Impact     Impact   `yaml:"impact" json:"impact" required:"true" enum:"none,downtime"`
 	Order      []string `yaml:"order" json:"order" required:"true" doc:"names of the templates, without .yaml, in the order in which they are executed"`
 	Quotas     []Quota  `yaml:"quotas" json:"quotas,omitempty" doc:"quotas of the account that it needs"`
+	Link       string   `yaml:"link" json:"link,omitempty" doc:"https://… where customers find the templates and the steps"`
 	Security   bool     `yaml:"security" json:"security,omitempty" doc:"cells that are overdue with this update still get hotfixes, whatever infrastructure.hotfixes in sluice.yaml says"`
 
 	Faulty bool `yaml:"-" json:"faulty,omitempty" doc:"its description has faults: all but the number is unknown"`
@@ -167,6 +170,10 @@ func checkUpdate(d *manifest.Doc[Update], number int, entries []fs.DirEntry) (fa
 	}
 	if len(u.Notes) > maxText {
 		fault(manifest.TooLarge, "notes", "notes have more than %d bytes: customers read them in a message", maxText)
+	}
+	if l, err := url.Parse(u.Link); u.Link != "" && (err != nil || l.Scheme != "https" || l.Host == "" ||
+		len(u.Link) > maxText || strings.ContainsAny(u.Link, " \t\r\n")) {
+		fault(manifest.WrongValue, "link", "link must be https://HOST/…, not %.100q", u.Link)
 	}
 	if len(u.Order) == 0 && d.HasField("order") {
 		fault(manifest.Missing, "order", "order names no template: an update has something to execute")

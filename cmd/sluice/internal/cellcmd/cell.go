@@ -34,6 +34,7 @@ pause, pin, window, approval, approve and feature: the vendor sees these decisio
 override them.`,
 		append([]*cobra.Command{
 			cellAddVerb(a),
+			cellBootstrapVerb(a),
 			cellListVerb(a),
 			cli.Complete(a, cellShowVerb(a), cli.CellNames),
 			cli.Complete(a, cellRetryVerb(a), cli.CellNames),

@@ -259,6 +259,9 @@ func printCell(a *cli.App, c cellStanding, newest *infrastructure.Update) {
 		say("quota", "at least %g of %s (%s, %s)", q.Least, words.OneLine(q.Name), q.Service, q.Code)
 	}
 	say("notes", "%s", words.OneLine(newest.Notes))
+	if newest.Link != "" {
+		say("link", "%s", newest.Link)
+	}
 	for i, file := range newest.Templates() {
 		say("step", "%d. execute %s", i+1, file)
 	}
@@ -270,8 +273,8 @@ func notifyVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "notify CELL --delivered HOW | --undelivered HOW",
 		Short: "Record that a cell's customer was notified of an update, which starts the deadline",
-		Long: `Sluice sends no notice here: notify the customer's contact (sluice infra show names them), and record with
---delivered how it reached them. The commit in your name fixes the deadline, as an instant in UTC: neither
+		Long: `Sluice notifies customers itself where notices.yaml names sinks for them. Elsewhere notify the customer's
+contact (sluice infra show names them), and record with --delivered how it reached them. The commit in your name fixes the deadline, as an instant in UTC: neither
 a later policy nor a cell without contact moves it. Of a notice that did not arrive, record --undelivered:
 no deadline runs, and status says so.`,
 		Example: `  sluice infra notify acme --delivered "mail to ops@acme.example, answered in ticket 4711"

@@ -8,12 +8,14 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/infrastructure"
 )
 
 // MaxPushBytes bounds a pre-receive hook's input: some 100,000 refs.
@@ -66,7 +68,11 @@ func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault
 			if err != nil {
 				return nil, err
 			}
-			after = append(after, lost...)
+			updates, err := findLostUpdates(ctx, a, dir, oldCommit, newCommit)
+			if err != nil {
+				return nil, err
+			}
+			after = append(append(after, lost...), updates...)
 		}
 		var before []releases.Fault
 		if !isZero(oldCommit) && len(after) > 0 {
@@ -107,11 +113,11 @@ func findRewrite(ctx context.Context, a *cli.App, dir, ref, oldCommit, newCommit
 
 // findLostReleases returns a fault for each release that a push would remove or change, by force or not (R24).
 func findLostReleases(ctx context.Context, a *cli.App, dir, oldCommit, newCommit string) ([]releases.Fault, error) {
-	before, err := readReleaseTrees(ctx, a, dir, oldCommit)
+	before, err := readTrees(ctx, a, dir, oldCommit, releases.Dir)
 	if err != nil {
 		return nil, err
 	}
-	after, err := readReleaseTrees(ctx, a, dir, newCommit)
+	after, err := readTrees(ctx, a, dir, newCommit, releases.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -137,9 +143,42 @@ func findLostReleases(ctx context.Context, a *cli.App, dir, oldCommit, newCommit
 	return faults, nil
 }
 
-// readReleaseTrees returns the tree id of each release folder at a commit.
-func readReleaseTrees(ctx context.Context, a *cli.App, dir, commit string) (map[string]string, error) {
-	list, err := a.RunGit(ctx, dir, "ls-tree", "-d", commit, releases.Dir+"/")
+// findLostUpdates returns a fault for each infrastructure update that a push would remove or change although a release
+// requires it: cells got that release because their customers executed the update as it was (R62).
+func findLostUpdates(ctx context.Context, a *cli.App, dir, oldCommit, newCommit string) ([]releases.Fault, error) {
+	before, err := readTrees(ctx, a, dir, oldCommit, infrastructure.Dir)
+	if err != nil {
+		return nil, err
+	}
+	after, err := readTrees(ctx, a, dir, newCommit, infrastructure.Dir)
+	if err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(before, func(number, tree string) bool { return after[number] == tree })
+	if len(before) == 0 {
+		return nil, nil
+	}
+	d, err := loadCommit(ctx, a, dir, oldCommit)
+	if err != nil {
+		return nil, err
+	}
+	var faults []releases.Fault
+	for _, version := range slices.Sorted(maps.Keys(d.Releases)) {
+		number := strconv.Itoa(d.Releases[version].Release.Requires.Infrastructure)
+		if _, changed := before[number]; !changed {
+			continue
+		}
+		delete(before, number) // one fault is enough
+		faults = append(faults, releases.Fault{File: path.Join(infrastructure.Dir, number), Code: manifest.Immutable,
+			Message: fmt.Sprintf("release %s requires infrastructure update %s, so it is immutable: add another number",
+				version, number)})
+	}
+	return faults, nil
+}
+
+// readTrees returns the tree id of each folder in a folder at a commit.
+func readTrees(ctx context.Context, a *cli.App, dir, commit, in string) (map[string]string, error) {
+	list, err := a.RunGit(ctx, dir, "ls-tree", "-d", commit, in+"/")
 	if err != nil {
 		return nil, err
 	}

@@ -105,7 +105,7 @@ objects that the release no longer has.`,
 		},
 	}
 	more.add(cmd, &o, &d)
-	cmd.AddCommand(ManifestVerb(a))
+	cmd.AddCommand(ManifestVerb(a), preflightVerb(a))
 	return cmd
 }
 

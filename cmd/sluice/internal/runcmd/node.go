@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/kubernetes"
 	"github.com/sluice-cd/sluice/cells/node"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/install"
 )
 
 // NodeVerb serves a cell's feature flags, and grants operations, on one node of its cluster.
@@ -93,5 +94,5 @@ var nodeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
 // splitConfigMap splits NAMESPACE/NAME.
 func splitConfigMap(text string) (namespace, name string, ok bool) {
 	namespace, name, ok = strings.Cut(text, "/")
-	return namespace, name, ok && namespaceName.MatchString(namespace) && namespaceName.MatchString(name)
+	return namespace, name, ok && install.ValidName(namespace) && install.ValidName(name)
 }

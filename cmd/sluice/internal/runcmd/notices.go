@@ -2,11 +2,15 @@ package runcmd
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/engine/notices"
 	"github.com/sluice-cd/sluice/engine/notifier"
 	"github.com/sluice-cd/sluice/engine/outbox"
 )
@@ -26,7 +30,7 @@ func openNotices(a *cli.App, cmd *cobra.Command, e *runningEngine, r engineOptio
 	}
 	n := &runningNotices{}
 	n.notifier, err = notifier.New(notifier.Options{Engine: e.Engine, Files: e.repo.Repo, Outbox: e.store,
-		Records: e.store.Records(), Posted: func() { n.sender.NotifyPosted() },
+		Records: e.store.Records(), Posted: func() { n.sender.NotifyPosted() }, Record: e.recordOutcomes,
 		Log: e.log.With().Str("about", "notices").Logger()})
 	if err != nil {
 		return nil, err
@@ -49,4 +53,45 @@ func openNotices(a *cli.App, cmd *cobra.Command, e *runningEngine, r engineOptio
 func (n *runningNotices) startLoops(ctx context.Context, g *errgroup.Group) {
 	g.Go(func() error { return n.notifier.Run(ctx) })
 	g.Go(func() error { return n.sender.Run(ctx) })
+}
+
+// recordOutcomes commits, in the engine's name, what came of notices to cells' customers. It decides on the commit that
+// the engine acted on last; after a lost race it waits until the engine has read the one that won.
+func (e *runningEngine) recordOutcomes(ctx context.Context, all []notices.Outcome) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	var record edits.NotifyAll
+	for _, o := range all {
+		record = append(record, edits.NotifyInfrastructure{Cell: o.Cell, Number: o.Number, By: o.By, At: o.Delivered,
+			Undelivered: o.Delivered.IsZero()})
+	}
+	changed := e.Changed()
+	p := edits.Pusher[*edits.Releases]{
+		Repo: e.repo.CommitterAs(e.identity.Person, e.identity.Signer), Address: e.repo.Address,
+		By: edits.Person{Person: e.identity.Person, Key: e.identity.Signer.Key.PublicKey()},
+		ReadSnapshot: func(context.Context) (*edits.Releases, error) {
+			changed = e.Changed()
+			v := e.View()
+			if v == nil {
+				return nil, errors.New("the release repository was not read yet")
+			}
+			files, err := e.repo.FS(v.Desired.Commit)
+			return &edits.Releases{Files: files, Desired: v.Desired}, err
+		},
+		Pause: func(ctx context.Context, _ int) error {
+			e.NotifyPush()
+			select {
+			case <-changed:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		},
+	}
+	done, err := p.Push(ctx, record)
+	if err == nil && done.Commit != "" {
+		e.log.Info().Str("commit", done.Commit).Int("cells", len(all)).Msg("what customers were told is recorded")
+		e.NotifyPush()
+	}
+	return err
 }

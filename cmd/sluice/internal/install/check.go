@@ -1,0 +1,45 @@
+package install
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+
+	"github.com/spf13/pflag"
+)
+
+var (
+	namespaceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	imageName     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]*$`)
+)
+
+// ValidName reports whether a cluster takes a name for a namespace.
+func ValidName(name string) bool { return namespaceName.MatchString(name) }
+
+// AddFlags adds the flags of an agent in a cluster.
+func (i *Agent) AddFlags(f *pflag.FlagSet) {
+	f.StringVar(&i.Image, "image", "", "`IMAGE` with this program")
+	f.StringVar(&i.Namespace, "namespace", "sluice", "`NAMESPACE` of the agent itself")
+	f.StringArrayVar(&i.For, "for", nil, "`NAMESPACE` that releases go into, which is there; may be repeated; objects "+
+		"that name none go into the first")
+	f.BoolVar(&i.Node, "node", false, "serve feature flags and maintenances on each node, to its pods (sluice node)")
+	f.BoolVar(&i.ClusterAdmin, "cluster-admin", false, "let releases hold anything, such as definitions and roles")
+}
+
+// Check returns what is wrong with the flags.
+func (i *Agent) Check() error {
+	switch {
+	case i.Image == "":
+		return errors.New("--image is missing: where the cluster gets this program from")
+	case !imageName.MatchString(i.Image):
+		return fmt.Errorf("--image %q is no name of an image", i.Image)
+	case len(i.For) == 0 && !i.ClusterAdmin:
+		return errors.New("--for is missing: the namespace that releases go into; or --cluster-admin")
+	}
+	for _, namespace := range append([]string{i.Namespace, i.NodeNamespace()}, i.For...) {
+		if !ValidName(namespace) {
+			return fmt.Errorf("%q can't be a namespace", namespace)
+		}
+	}
+	return nil
+}
