@@ -144,5 +144,5 @@ func aheadNext(made plan.Plan) markup.HTML {
 	}
 	to := Address{Kind: When, Filter: made.NextInContact.UTC().Format(time.RFC3339)}
 	return paragraph("pager", markup.Element("a", markup.Attributes{"rel", "next", "href", to.String()},
-		"To the next change by time, "), instant(made.NextInContact))
+		"To the next change by time"), instant(made.NextInContact))
 }
