@@ -32,6 +32,8 @@ func renderWhen(m *Model, p *Page) {
 	all := momentsOf(m)
 	p.add("headline", heading("When"), paragraph("soft",
 		"What is known to happen: the earliest instants at which gates may open, waves may be through, and flags turn on."))
+	p.add("choice", aheadForm(p.Address))
+	renderAhead(m, p)
 	if len(all) == 0 {
 		p.add("moments", paragraph("empty", "Nothing is known to happen. What waits, waits for people, cells or commits."))
 		return

@@ -64,7 +64,7 @@ func viewOf(w *World) *view.View {
 
 func paths() []string {
 	return []string{"/ui/", "/ui/needs", "/ui/fleet", "/ui/cells/s1", "/ui/channels/staging", "/ui/channels/regulated",
-		"/ui/releases", "/ui/releases/1.1.0", "/ui/flags", "/ui/when", "/ui/whatif",
+		"/ui/releases", "/ui/releases/1.1.0", "/ui/flags", "/ui/when", "/ui/when?q=2d", "/ui/whatif",
 		"/ui/whatif/dedicated", "/ui/history", "/ui/search?q=s",
 		"/ui/cells/nobody"}
 }
