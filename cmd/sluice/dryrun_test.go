@@ -30,8 +30,8 @@ var commitNothing = []string{
 	"cell window remove", "cell approval require", "cell approval off", "cell approve", "cell diff",
 	"cell feature hold", "cell feature release", "cell clock show", "cell clock reset", "cell flags",
 	"cell maintenance show", "cell maintenance begin", "cell maintenance end", // the owner's, on the cell's machine
-	"serve", "tick", "agent manifest", "agent preflight", "backup", "restore", "standby-key move", "standby-key replace",
-	"standby-key promote", "demo", "supervise", "node", // programs: sluice plan shows what the engine would do
+	"serve", "tick", "agent manifest", "agent preflight", "backup", "restore", "standby-key move",
+	"standby-key replace", "standby-key promote", "demo", "demo product", "supervise", "node", // programs: sluice plan shows what the engine would do
 }
 
 // Each verb that commits has --dry-run; a new verb needs it, or a place in the list above.

@@ -143,14 +143,8 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	o := controlplane.Options{
-		SignIn: people, Views: e, Inbox: e, Repository: e.repo, Journal: e.store, Log: e.log,
-		Members: e, Tokens: e.store, Facts: e.store, Address: listening.public,
-		OnPush: e.NotifyPush, HookSecret: secret, Branch: a.Branch, ContentDir: a.Data,
-		CheckStore: e.store.Ready, Keys: listening.cellKeys(), Stats: e.Stats,
-		Records: e.store.Records(),
-		History: func() (*plan.History, error) { return engine.CopyHistory(e.Engine) },
-	}
+	o := serverOptions(a, e, listening)
+	o.SignIn, o.HookSecret = people, secret
 	announcing.extendOptions(&o, e)
 	pulls.extendOptions(&o)
 	extendByDesk(&o, e, announcing)
@@ -167,12 +161,29 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	printListeners(a, listening)
 	g.Go(func() error { return e.Run(ctx, watch) })
 	g.Go(func() error { return people.Run(ctx) })
+	e.startRecorders(ctx, g)
+	g.Go(func() error { return server.Serve(ctx, listening.all...) })
+	return g.Wait()
+}
+
+// serverOptions returns what the server takes from the engine and the listeners alone.
+func serverOptions(a *cli.App, e *runningEngine, listening *listeners) controlplane.Options {
+	return controlplane.Options{
+		Views: e, Inbox: e, Repository: e.repo, Journal: e.store, Log: e.log,
+		Members: e, Tokens: e.store, Facts: e.store, Address: listening.public,
+		OnPush: e.NotifyPush, Branch: a.Branch, ContentDir: a.Data,
+		CheckStore: e.store.Ready, Keys: listening.cellKeys(), Stats: e.Stats,
+		Records: e.store.Records(),
+		History: func() (*plan.History, error) { return engine.CopyHistory(e.Engine) },
+	}
+}
+
+// startRecorders starts what follows the engine and writes down what it sees: the audit, and which cells ran what.
+func (e *runningEngine) startRecorders(ctx context.Context, g *errgroup.Group) {
 	auditing := auditor.New(e.Engine, e.store, e.log.With().Str("about", "audit").Logger(), 0)
 	g.Go(func() error { return auditing.Run(ctx) })
 	counting := adoption.NewKeeper(e.Engine, e.store.Records(), e.log.With().Str("about", "adoption").Logger())
 	g.Go(func() error { return counting.Run(ctx) })
-	g.Go(func() error { return server.Serve(ctx, listening.all...) })
-	return g.Wait()
 }
 
 // storeAddresses stores where people on this machine, and cells, reach the control plane.
