@@ -85,8 +85,8 @@ func TestMaintenanceOnTwoNodes(t *testing.T) {
 	installAgent(t, c, "--node")
 	w.agents["eu-1"] = w.process("eu-1", "agent", "--cell", "eu-1", "--server", w.socket(), "--target", "kubernetes",
 		"--kubeconfig", w.kubeconfigOf(c, "sluice-agent"), "--namespace", "shop", "--state", w.path("states", "eu-1"),
-		"--nodes", "sluice-node/sluice-node", "--health-timeout", "1m", "--healthy-for", "1s", "--health-every", "500ms",
-		"--report-every", "500ms")
+		"--nodes", "sluice-node/sluice-node", "--health-timeout", "1m", "--healthy-for", "1s", "--health-every",
+		"500ms", "--report-every", "500ms")
 	rights := w.kubeconfigOf(c, "sluice-node")
 	loads := map[string]*nodeLoad{}
 	for _, name := range []string{"n1", "n2"} {

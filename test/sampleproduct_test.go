@@ -108,7 +108,8 @@ func TestSampleProductThroughMaintenances(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 5 {
-		if status, text, err := u.ask(ctx, http.MethodPost, fmt.Sprintf("/workspaces/kept-%d/start", i)); status != 200 {
+		status, text, err := u.ask(ctx, http.MethodPost, fmt.Sprintf("/workspaces/kept-%d/start", i))
+		if status != http.StatusOK {
 			t.Fatal(status, text, err)
 		}
 	}
@@ -127,7 +128,8 @@ func TestSampleProductThroughMaintenances(t *testing.T) {
 	if n := u.count(http.StatusLocked); n > 0 {
 		t.Errorf("%d starts were refused, and nothing marked changed", n)
 	}
-	for _, update := range []struct{ version, note, ends string }{{"1.2.0", "fine", "1.2.0"}, {"1.3.0", "broken", "1.2.0"}} {
+	for _, update := range []struct{ version, note, ends string }{{"1.2.0", "fine", "1.2.0"},
+		{"1.3.0", "broken", "1.2.0"}} {
 		u.mu.Lock()
 		u.answers, u.first = map[int]int{}, time.Time{}
 		u.mu.Unlock()
@@ -142,7 +144,9 @@ func TestSampleProductThroughMaintenances(t *testing.T) {
 		}
 		w.awaitRelease("eu-1", update.ends)
 		granted := u.count(200)
-		w.eventually(func() (string, bool) { return update.version + ": nothing starts again", u.count(200) > granted+10 })
+		w.eventually(func() (string, bool) {
+			return update.version + ": nothing starts again", u.count(200) > granted+10
+		})
 		u.mu.Lock()
 		t.Logf("%s: starts were refused for %s, %d of them; %d were granted", update.version,
 			u.last.Sub(u.first).Round(time.Millisecond), u.answers[http.StatusLocked], u.answers[200])

@@ -307,8 +307,8 @@ func TestTheOwnersMaintenance(t *testing.T) {
 	u.expect("entered", "left")
 }
 
-// Reports have the phase and its times, what overran for as long as the update is not through, and totals that a restart
-// keeps; a cell that never had a maintenance says nothing.
+// Reports have the phase and its times, what overran for as long as the update is not through, and totals that a
+// restart keeps; a cell that never had a maintenance says nothing.
 func TestWhatIsReportedOfMaintenances(t *testing.T) {
 	u := newUpkeepTest(t)
 	if r := u.buildReport().Maintenance; r != nil {

@@ -77,7 +77,7 @@ type nodesTest struct {
 	policy Policy
 	record *Record
 	facts  Facts
-	told   State
+	spread State // that was written last
 	table  Nodes
 	busy   Busy
 	asked  time.Time // of the list under way; zero: none is
@@ -91,8 +91,8 @@ func (w *nodesTest) advance() {
 	for _, e := range events {
 		w.forced = w.forced || e.Kind == EventForced || e.Kind == EventOverran
 	}
-	if s := Combine(w.record, nil, nil, w.now); !s.Equal(w.told) {
-		w.told, w.busy, w.asked = s, Busy{}, time.Time{}
+	if s := Combine(w.record, nil, nil, w.now); !s.Equal(w.spread) {
+		w.spread, w.busy, w.asked = s, Busy{}, time.Time{}
 		w.store.id++
 		w.store.word = Word{State: s, At: w.now}
 	}
@@ -147,17 +147,19 @@ func (w *nodesTest) ask(n *nodePart, op Operation) {
 func TestNoOperationStartsOnANodeAfterTheDrain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &nodesTest{t: t, now: time.Date(2026, 11, 29, 13, 0, 0, 0, time.UTC),
-			store: store{leases: map[string]Node{}, word: Word{State: State{Phase: Off}}}, told: State{Phase: Off},
+			store: store{leases: map[string]Node{}, word: Word{State: State{Phase: Off}}}, spread: State{Phase: Off},
 			policy: Policy{Drain: rapid.SampledFrom([]time.Duration{0, 4 * time.Minute}).Draw(t, "drain"),
 				Overdue: rapid.SampledFrom([]Overdue{Postpone, Force}).Draw(t, "overdue"), Again: time.Minute}}
 		for i := range rapid.IntRange(1, 3).Draw(t, "nodes") {
 			n := &nodePart{name: fmt.Sprint("n", i), running: map[Operation]bool{}, word: w.store.word,
-				offset: rapid.SampledFrom([]time.Duration{0, 0, 5 * time.Second, time.Hour, -time.Hour}).Draw(t, "clock")}
+				offset: rapid.SampledFrom([]time.Duration{0, 0, 5 * time.Second, time.Hour, -time.Hour}).
+					Draw(t, "clock")}
 			n.start(w.now.Add(n.offset))
 			w.nodes = append(w.nodes, n)
 		}
 		for range rapid.IntRange(1, 300).Draw(t, "events") {
-			kind := rapid.SampledFrom([]string{"ask", "ask", "end", "node", "node", "node", "node", "hint", "lost", "crash",
+			kind := rapid.SampledFrom([]string{"ask", "ask", "end", "node", "node", "node", "node", "hint", "lost",
+				"crash",
 				"late", "update", "second", "second", "long", "agent", "agent", "look", "look"}).Draw(t, "event")
 			n := w.nodes[rapid.IntRange(0, len(w.nodes)-1).Draw(t, "node")]
 			local := w.now.Add(n.offset)
@@ -245,8 +247,8 @@ func TestNodesAreJudged(t *testing.T) {
 		"clock":            {NodeReport{"w", now.Add(time.Hour), Busy{Quiet: true}}, false, "the clock of node a is 1h0m0s ahead"},
 	} {
 		var n Nodes
-		n.Seen([]Node{{"a", "1", test.report}, {"b", "1", report("w", true, Busy{Refused: map[string]int64{"stop": 2}})}},
-			now)
+		other := report("w", true, Busy{Refused: map[string]int64{"stop": 2}})
+		n.Seen([]Node{{"a", "1", test.report}, {"b", "1", other}}, now)
 		b := n.Judge("w", word, now.Add(time.Second))
 		if b.Quiet != test.quiet || !strings.Contains(b.Names, test.names) || b.Refused["stop"] != 2 {
 			t.Errorf("%s: %+v", name, b)

@@ -20,8 +20,8 @@ func TestTotals(t *testing.T) {
 			t.Error("totals are immutable")
 		}
 	}
-	if all.Begun != 3 || all.PutOff != 1 || all.Overran != 1 || all.Seconds != 2*3600+600 || all.Refused["start"] != 6 ||
-		all.Refused["stop"] != 3 || !all.Valid() {
+	if all.Begun != 3 || all.PutOff != 1 || all.Overran != 1 || all.Seconds != 2*3600+600 ||
+		all.Refused["start"] != 6 || all.Refused["stop"] != 3 || !all.Valid() {
 		t.Errorf("%+v", all)
 	}
 	for i := range 100 {

@@ -42,7 +42,8 @@ type part struct {
 	trouble string // why the ConfigMap can't be watched, as logged; empty: it can. Only Follow's goroutine uses it
 }
 
-// Run serves flags and grants operations until ctx ends, and then returns nil. An error means that it can't serve at all.
+// Run serves flags and grants operations until ctx ends, and then returns nil. An error means that it can't serve at
+// all.
 func Run(ctx context.Context, o Options) error {
 	if err := run(ctx, o); err != nil {
 		return fmt.Errorf("node: %w", err)

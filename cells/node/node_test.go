@@ -73,13 +73,13 @@ func bundle(t testing.TB, filled int) []byte {
 
 // cell is an agent's side and a node part, which meet in a real API server.
 type cell struct {
-	maps      *kubernetes.ConfigMaps
-	beats     *kubernetes.Heartbeats
-	board     *Board
-	publisher *Publisher
-	shared    flagserver.Shared
-	state     string
-	stop      func()
+	maps         *kubernetes.ConfigMaps
+	beats        *kubernetes.Heartbeats
+	maintenances *Board
+	publisher    *Publisher
+	shared       flagserver.Shared
+	state        string
+	stop         func()
 }
 
 func newCell(t *testing.T, c *cluster.Cluster) *cell {
@@ -92,7 +92,8 @@ func newCell(t *testing.T, c *cluster.Cluster) *cell {
 	beats, err := kubernetes.NewHeartbeats(config, namespace)
 	must(t, err)
 	acting := func(context.Context) error { return nil }
-	l := &cell{maps: maps, beats: beats, board: NewBoard(maps, beats, "flags", acting), publisher: NewPublisher(maps, "flags", acting), state: t.TempDir(),
+	l := &cell{maps: maps, beats: beats, maintenances: NewBoard(maps, beats, "flags", acting),
+		publisher: NewPublisher(maps, "flags", acting), state: t.TempDir(),
 		shared: flagserver.Shared{Cell: "acme", Order: "a", Height: 7, Release: "1.0.0", Time: time.Now()}}
 	l.start(t)
 	return l

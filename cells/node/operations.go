@@ -113,7 +113,7 @@ func (p *operations) pause(now time.Time) time.Duration {
 	return rest
 }
 
-// step reads what the agent tells if that may have changed, and then says what there is to say.
+// step reads the agent's word where that may have changed, and then says what there is to say.
 func (p *operations) step(ctx context.Context) error {
 	if p.unread {
 		if err := p.read(ctx); err != nil {

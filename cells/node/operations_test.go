@@ -41,7 +41,7 @@ func draining(phase maintenance.Phase) maintenance.State {
 func (l *cell) awaitQuiet(t *testing.T) {
 	t.Helper()
 	eventually(t, "quiet", func() error {
-		b, err := l.board.Operations(t.Context())
+		b, err := l.maintenances.Operations(t.Context())
 		if err == nil && !b.Quiet {
 			err = fmt.Errorf("under way: %+v", b)
 		}
@@ -49,8 +49,8 @@ func (l *cell) awaitQuiet(t *testing.T) {
 	})
 }
 
-// A thousand ask at the boundary: what is under way is waited for, and none starts once the node is quiet. What it knows
-// holds without the API server, and in a node part that was started anew; when it is back, so are the operations.
+// A thousand ask at the boundary: what is under way is waited for, and none starts once the node is quiet. What it
+// knows holds without the API server, and in a node part that was started anew; when it is back, so are the operations.
 func TestOperationsOfANode(t *testing.T) {
 	c := cluster.New(t, 0)
 	l := newCell(t, c)
@@ -73,9 +73,9 @@ func TestOperationsOfANode(t *testing.T) {
 			}
 		})
 	}
-	must(t, l.board.TellMaintenance(t.Context(), draining(maintenance.Draining)))
+	must(t, l.maintenances.TellMaintenance(t.Context(), draining(maintenance.Draining)))
 	eventually(t, "the node says what is under way", func() error {
-		b, err := l.board.Operations(t.Context())
+		b, err := l.maintenances.Operations(t.Context())
 		if err == nil && (b.Quiet || b.Names != "on node n1: start long") {
 			err = fmt.Errorf("%+v", b)
 		}
@@ -110,7 +110,7 @@ func TestOperationsOfANode(t *testing.T) {
 	}
 	must(t, c.StartAPIServer(t.Context()))
 	eventually(t, "told", func() error {
-		return l.board.TellMaintenance(t.Context(), maintenance.State{Phase: maintenance.Off})
+		return l.maintenances.TellMaintenance(t.Context(), maintenance.State{Phase: maintenance.Off})
 	})
 	l.awaitGranted(t, "after").End()
 }
@@ -119,7 +119,7 @@ func TestOperationsOfANode(t *testing.T) {
 func TestAWordThatCannotBeRead(t *testing.T) {
 	l := newCell(t, shared.Get(t))
 	l.awaitGranted(t, "first").End()
-	must(t, l.board.TellMaintenance(t.Context(), draining(maintenance.Drained)))
+	must(t, l.maintenances.TellMaintenance(t.Context(), draining(maintenance.Drained)))
 	l.awaitQuiet(t)
 	must(t, l.maps.Write(t.Context(), MaintenanceName("flags"), map[string][]byte{}))
 	must(t, l.maps.Write(t.Context(), MaintenanceName("flags"), map[string][]byte{wordFile: []byte("{")}))
@@ -128,6 +128,6 @@ func TestAWordThatCannotBeRead(t *testing.T) {
 			t.Fatal("an operation was granted")
 		}
 	}
-	must(t, l.board.TellMaintenance(t.Context(), maintenance.State{Phase: maintenance.Off}))
+	must(t, l.maintenances.TellMaintenance(t.Context(), maintenance.State{Phase: maintenance.Off}))
 	l.awaitGranted(t, "after").End()
 }

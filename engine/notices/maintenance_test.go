@@ -18,8 +18,8 @@ func (t *teller) report(cell string, m *cells.MaintenanceReport) {
 	t.Obs.Cells[cell] = &s
 }
 
-// Maintenances are told ahead of time, in one message for a channel's cells; those that began are none. One that overran
-// is told at once, and when its update is through.
+// Maintenances are told ahead of time, in one message for a channel's cells; those that began are none. One that
+// overran is told at once, and when its update is through.
 func TestMaintenances(t *testing.T) {
 	p := tellerOf(One(t, ""))
 	begins := p.Now.Add(time.Hour)

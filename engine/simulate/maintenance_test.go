@@ -35,9 +35,10 @@ func TestMaintenanceTakesItsTime(t *testing.T) {
 		took time.Duration
 		adds time.Duration
 	}{
-		"it says so":        {arrives(", maintenance: true", releaseFiles("1.0.0")), 3*time.Hour + 5*time.Minute},
-		"the same images":   {arrives("", marked("1.0.0", "a")), 0},
-		"a different image": {arrives(", like: 0.9.0", marked("0.9.0", "b"), marked("1.0.0", "a")), 3*time.Hour + 5*time.Minute},
+		"it says so":      {arrives(", maintenance: true", releaseFiles("1.0.0")), 3*time.Hour + 5*time.Minute},
+		"the same images": {arrives("", marked("1.0.0", "a")), 0},
+		"a different image": {arrives(", like: 0.9.0", marked("0.9.0", "b"), marked("1.0.0", "a")),
+			3*time.Hour + 5*time.Minute},
 	} {
 		if added := test.took - plain; added.Round(time.Minute) != test.adds {
 			t.Errorf("%s: it takes %s longer, want %s", name, added, test.adds)

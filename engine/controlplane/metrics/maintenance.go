@@ -25,7 +25,8 @@ func newMaintenanceMetrics(v func() *view.View) *maintenanceMetrics {
 		seconds: desc("sluice_cells_maintenance_seconds_total", "Time in which cells refused operations.", "channel"),
 		putOffs: desc("sluice_cells_maintenance_put_off_total", "Updates put off for operations that took too long.",
 			"channel"),
-		refused: desc("sluice_cells_operations_refused_total", "Operations that cells refused, by kind.", "channel", "kind"),
+		refused: desc("sluice_cells_operations_refused_total", "Operations that cells refused, by kind.", "channel",
+			"kind"),
 	}
 }
 

@@ -235,8 +235,8 @@ func (d *demo) startCells(context.Context) error {
 		if name == demoCell {
 			more = []string{"--flags-listen", "unix://" + d.productSocket}
 		}
-		err := d.startChild(d.childContext, name, nil, append([]string{"agent", "--cell", name, "--server", d.server, "--dir",
-			d.path("cells", name),
+		err := d.startChild(d.childContext, name, nil, append([]string{"agent", "--cell", name, "--server", d.server,
+			"--dir", d.path("cells", name),
 			"--health", "sh " + quoteShell(d.path("health.sh")), "--health-timeout", "2s", "--healthy-for", "1s",
 			"--health-every", "500ms",
 			"--report-every", "1s", "--heal-every", "5s"}, more...)...)

@@ -111,7 +111,8 @@ func (d *demo) checkUsers(ctx context.Context, version string, refusals bool) er
 		return fmt.Errorf("%d starts were refused during the update to %s", seen.refused, version)
 	case refusals:
 		d.screen.printEvent("%s changes the server, which is marked: %d of %d starts were refused, within %s, with %q",
-			version, seen.refused, seen.refused+seen.done, seen.last.Sub(seen.first).Round(10*time.Millisecond), seen.text)
+			version, seen.refused, seen.refused+seen.done, seen.last.Sub(seen.first).Round(10*time.Millisecond),
+			seen.text)
 	default:
 		d.screen.printEvent("%s changes only the dashboard: none of %d starts was refused", version, seen.done)
 	}
