@@ -28,7 +28,8 @@ func TestScreenshots(t *testing.T) {
 	for _, appearance := range []string{"light", "dark"} {
 		b.appearance(appearance)
 		for _, path := range append(paths(), formPaths()...) {
-			name := strings.NewReplacer("/", "-", "?", "-", "=", "-", "&", "-", "+", "-").Replace(strings.TrimPrefix(path, "/ui/"))
+			name := strings.NewReplacer("/", "-", "?", "-", "=", "-", "&", "-", "+", "-").
+				Replace(strings.TrimPrefix(path, "/ui/"))
 			if name == "" {
 				name = "now"
 			}
