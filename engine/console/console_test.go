@@ -1,12 +1,14 @@
 package console_test
 
 import (
+	"encoding/json"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -15,6 +17,9 @@ import (
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/reason"
 )
 
@@ -315,6 +320,44 @@ func TestEveryConditionHasAShapeAndAColour(t *testing.T) {
 		}
 		if n := strings.Count(string(css.Body), "--"+c+": #"); n != 2 {
 			t.Errorf("%s has %d colours, want one for light and one for dark", c, n)
+		}
+	}
+}
+
+// A flag is evaluated for a typed context as the cell itself does it, and what can't be evaluated says why.
+func TestWhoWouldSeeAFlag(t *testing.T) {
+	w := TwoChannels(t).ReportInstalled()
+	w.Settle()
+	v := viewOf(w)
+	tree := repository.Load(nil, fstest.MapFS{"sluice.yaml": &fstest.MapFile{Data: []byte(
+		"apiVersion: sluice/v1\nkind: Flags\n")}, "flags/flags.yaml": &fstest.MapFile{Data: []byte(
+		"flags:\n  new-editor:\n    state: ENABLED\n    variants: {on: true, off: false}\n    defaultVariant: off\n" +
+			"    targeting: {if: [{==: [{var: plan}, pro]}, on, off]}\n")}})
+	d := tree.Flags["new-editor"]
+	if d == nil {
+		t.Fatal(tree.Faults)
+	}
+	sent := &announce.CellFlags{Bundle: &flags.Bundle{Version: flags.BundleVersion,
+		Flags: map[string]json.RawMessage{"new-editor": d.Encode()}}}
+	killed := &announce.CellFlags{Bundle: sent.Bundle,
+		Orders: flags.Orders{Killed: []flags.KilledFlag{{Flag: "new-editor",
+			Reason: "loses text"}}}}
+	v.Flags = &view.Flags{Tip: tree, ByCell: map[string]*cells.Flags{},
+		Plan: announce.Plan{CellFlags: map[string]*announce.CellFlags{"s1": sent, "s2": killed}}}
+	for query, says := range map[string][]string{
+		"plan=pro cell:s1":         {"s1 staging true on TARGETING_MATCH", "--context plan=pro --cell s1"},
+		"plan=free cell:s1":        {"s1 staging false off"},
+		"plan=pro cell:s2":         {"s2 staging false off"},
+		"plan=pro":                 {"s1 staging true on", "nothing is known of the flags of dedicated"},
+		`plan="a b" cell:s1`:       {"s1 staging false off", "--context 'plan=a b'"},
+		"plan cell:s1":             {"is neither NAME=VALUE nor cell:NAME"},
+		"cell:nobody":              {`there is no cell "nobody"`},
+		HostileText + "=1 cell:s1": {"s1 staging false off"},
+	} {
+		page := render(v, "/ui/flags/new-editor?q="+url.QueryEscape(query))
+		wantSays(t, strings.ReplaceAll(page, "</td>", " </td>"), query, says...)
+		if strings.Contains(page, "<evil") {
+			t.Errorf("%q is obeyed", query)
 		}
 	}
 }

@@ -141,10 +141,11 @@ func renderFlag(m *Model, p *Page) {
 		p.Found = true
 		s := x.Status(key)
 		p.add("headline", heading("Flag "+key), facts([2]markup.HTML{"Feature", text(s.Feature)},
-			[2]markup.HTML{"Announcements", some(Announcements, s.Announcements)}))
+			[2]markup.HTML{"Announcements", some(Announcements, s.Announcements)}), confirmedLine(x.Kills(key)))
 		p.add("actions", offersOfFlag(key, s.Killed))
 		p.add("kills", kills(x.Kills(key)))
 		p.add("channels", flagInChannels(s))
+		whoSees(m, p)
 		if d := x.Definition(key); d != nil {
 			p.add("definition", subheading("Definition"), markup.Element("pre", markup.Attributes{"tabindex", "0"},
 				code(words.Clip(string(d.Encode()), 16<<10))))

@@ -18,7 +18,8 @@ const MaxDecisions = 1000
 func renderHistory(m *Model, p *Page, f Facts) {
 	p.Title = "History"
 	p.add("headline", heading("History"), paragraph("soft",
-		"The engine's decisions. Each is a signed commit that has what it was based on."))
+		"The engine's decisions. Each is a signed commit that has what it was based on. Who did what at the control plane "+
+			"is in the ", markup.Link(AuditPath, "audit"), ", for administrators."))
 	p.add("filter", markup.Element("form", markup.Attributes{"class", "filter", "action",
 		Address{Kind: History}.String(), "role", "search"},
 		markup.Element("label", markup.Attributes{"for", "filter"}, "Filter"),

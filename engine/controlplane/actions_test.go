@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/actions"
+	"github.com/sluice-cd/sluice/engine/audit"
 	"github.com/sluice-cd/sluice/engine/console"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
@@ -435,5 +436,41 @@ func TestActionByToken(t *testing.T) {
 	}
 	if last := f.world.Changes[len(f.world.Changes)-1]; !strings.Contains(last.Message, "Asked-By: operator (token)") {
 		t.Error(last.Message)
+	}
+}
+
+// The audit's page and export are for administrators, and find what was removed.
+func TestAuditPage(t *testing.T) {
+	t.Parallel()
+	f := newFormSite(t)
+	_, to, form := f.preview(t, "operator", preview("hold", "channel", "staging", "reason", "incident 512"))
+	if w, said := f.ask(t, "operator", "POST", to, form); w.StatusCode != 303 {
+		t.Fatal(w.Status, said)
+	}
+	for _, path := range []string{"/ui/audit", "/ui/audit?verify=1", "/ui/audit.jsonl"} {
+		for group, want := range map[string]int{"operator": 403, "viewer": 403, "chief": 403, "": 401} {
+			if w, said := f.ask(t, group, "GET", path, nil); w.StatusCode != want {
+				t.Errorf("%s, %s: %s %s", group, path, w.Status, said)
+			}
+		}
+	}
+	_, page := f.ask(t, "admin", "GET", "/ui/audit?q=INCIDENT+in+the+console", nil)
+	if !strings.Contains(page, "in the console: sluice hold staging") || strings.Contains(page, "see it") {
+		t.Error(page)
+	}
+	_, page = f.ask(t, "admin", "GET", "/ui/audit?verify=1", nil)
+	if !strings.Contains(page, "The chain is whole") || !strings.Contains(page, "/ui/commits/releases/"+f.world.Tip) {
+		t.Error(page)
+	}
+	w, export := f.ask(t, "admin", "GET", "/ui/audit.jsonl", nil)
+	report, err := audit.Verify(strings.NewReader(export), nil)
+	if err != nil || len(report.Findings) > 0 || report.Rows < 2 ||
+		!strings.HasPrefix(w.Header.Get("Content-Disposition"), "attachment") {
+		t.Errorf("%s %+v %v", w.Status, report, err)
+	}
+	lines := strings.SplitAfter(export, "\n")
+	if report, err = audit.Verify(strings.NewReader(lines[0]+strings.Join(lines[2:], "")), nil); err != nil ||
+		len(report.Findings) == 0 {
+		t.Errorf("%+v %v", report, err)
 	}
 }

@@ -198,9 +198,10 @@ func New(o Options) (*Server, error) {
 		HookSecret: o.HookSecret, Branch: o.Branch, Facts: o.Facts,
 		Followers: o.Limits.Events, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
+	rows, _ := o.Tokens.(consoleapi.Audit) // a store has both; nil: there is no audit
 	consolePages := consoleapi.New(consoleapi.Options{Views: o.Views, Repository: o.Repository, Journal: o.Journal,
 		Auth: a, Facts: o.Facts, History: o.History, Records: o.Records, Desk: o.Desk, Killer: o.Flags,
-		Committer: o.Committer, Shutdown: s.shutdown, Log: o.Log})
+		Committer: o.Committer, Audit: rows, Dir: o.ContentDir, Shutdown: s.shutdown, Log: o.Log})
 	probes := &probes{views: o.Views, maxUnreachable: o.MaxUnreachable,
 		checkStore: o.CheckStore, shutdown: s.shutdown}
 

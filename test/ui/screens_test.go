@@ -21,20 +21,20 @@ func TestScreenshots(t *testing.T) {
 	if dir == "" {
 		dir = t.TempDir() // they are taken all the same: a page that can't be drawn is found
 	}
-	w, v := busyView(t)
-	s := newSite(t, v)
+	w, s, b := newFormSite(t)
 	s.world = w
 	s.countDays(t)
-	b := open(t, 1280, 880)
+	b.do(chromedp.EmulateViewport(1280, 880))
 	for _, appearance := range []string{"light", "dark"} {
 		b.appearance(appearance)
-		for _, path := range paths() {
-			name := strings.NewReplacer("/", "-", "?", "-", "=", "-").Replace(strings.TrimPrefix(path, "/ui/"))
+		for _, path := range append(paths(), formPaths()...) {
+			name := strings.NewReplacer("/", "-", "?", "-", "=", "-", "&", "-", "+", "-").
+				Replace(strings.TrimPrefix(path, "/ui/"))
 			if name == "" {
 				name = "now"
 			}
 			b.visit(s.URL + path)
-			b.await(`document.querySelector("#live").textContent === "live"`)
+			b.await(`!document.body.dataset.at || document.querySelector("#live").textContent === "live"`)
 			var picture []byte
 			b.do(chromedp.CaptureScreenshot(&picture))
 			if len(picture) < 5000 {

@@ -88,7 +88,7 @@ func (s *site) Decisions(context.Context, int64, int) ([]plan.Decided, int64, er
 	return s.decided, 0, nil
 }
 
-func newSite(t *testing.T, v *view.View) *site {
+func newSite(t *testing.T, v *view.View, change ...func(*controlplane.Options)) *site {
 	t.Helper()
 	s := &site{view: v, changed: make(chan struct{})}
 	kept, err := store.OpenWith(t.Context(), filepath.Join(t.TempDir(), "sluice.db"), store.Options{})
@@ -97,9 +97,12 @@ func newSite(t *testing.T, v *view.View) *site {
 	}
 	t.Cleanup(func() { kept.Close() })
 	s.records = kept.Records()
-	server, err := controlplane.New(controlplane.Options{Views: s, Inbox: s, Repository: s, Journal: s,
-		History: s.CopyHistory, Records: s.records,
-		Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel)})
+	o := controlplane.Options{Views: s, Inbox: s, Repository: s, Journal: s, History: s.CopyHistory,
+		Records: s.records, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel)}
+	for _, c := range change {
+		c(&o)
+	}
+	server, err := controlplane.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,6 +44,8 @@ type Options struct {
 	History   func() (*plan.History, error)
 	Desk      Desk            // makes the commits of actions; nil: forms only show the command
 	Killer    Killer          // nil: there are no flags
+	Audit     Audit           // nil: there is none
+	Dir       string          // for files that are being sent; empty: the system's
 	Committer releases.Person // who commits for people
 	Shutdown  api.Shutdown
 	Log       zerolog.Logger
@@ -55,6 +57,7 @@ type API struct {
 	pages    *pageCache
 	auth     *auth.Auth
 	forms    *formHandlers
+	audit    *auditHandlers
 	tabs     limit.InFlight
 	trials   limit.InFlight
 	source   whatif.Source // no History: no policy is tried
@@ -67,7 +70,9 @@ func New(o Options) *API {
 	return &API{views: o.Views, auth: o.Auth, shutdown: o.Shutdown, tabs: limit.InFlight{Limit: maxTabs}, pages: pages,
 		trials: limit.InFlight{Limit: maxTrials}, source: whatif.Source{FS: o.Repository.FS, History: o.History},
 		forms: &formHandlers{views: o.Views, pages: pages, auth: o.Auth, desk: o.Desk, killer: o.Killer,
-			committer: o.Committer, inFlight: limit.InFlight{Limit: maxForms}}}
+			committer: o.Committer, inFlight: limit.InFlight{Limit: maxForms}},
+		audit: &auditHandlers{views: o.Views, pages: pages, audit: o.Audit, dir: o.Dir,
+			export: limit.InFlight{Limit: 1}}}
 }
 
 // Routes returns the console's routes.
@@ -85,7 +90,7 @@ func (a *API) Routes(api.Docs) []api.Route {
 	name := func(what string) *huma.Param {
 		return api.RequiredParam(api.Param("name", "path", what, api.TextSchema()))
 	}
-	return append(a.forms.routes(), []api.Route{
+	return append(append(a.forms.routes(), a.audit.routes()...), []api.Route{
 		page("/ui/{$}", "consoleNow", "Channels, what goes out, and what keeps it"),
 		page("/ui/needs", "consoleNeeds", "What waits for a person, by harm"),
 		page("/ui/fleet", "consoleFleet", "All cells", filter, after),

@@ -96,7 +96,7 @@ func parseContext(a *cli.App, parts []string) (flags.Context, error) {
 				return nil, err
 			}
 		} else if name, value, ok := strings.Cut(part, "="); ok && !strings.HasPrefix(part, "{") {
-			all[name] = contextValue(name, value)
+			all[name] = flags.TypedValue(name, value)
 			continue
 		}
 		var more flags.Context
@@ -106,21 +106,6 @@ func parseContext(a *cli.App, parts []string) (flags.Context, error) {
 		maps.Copy(all, more)
 	}
 	return all, nil
-}
-
-// contextValue returns the value that text means in NAME=VALUE: what a cell's caller sends. The targeting key is text
-// whatever it looks like, and so is a number that would not be printed as it is written, such as the version 1.10.
-func contextValue(name, text string) any {
-	value := jsonOrText(text)
-	if number, ok := value.(float64); ok {
-		if printed, err := json.Marshal(number); err != nil || string(printed) != text {
-			return text
-		}
-	}
-	if name == "targetingKey" {
-		return text
-	}
-	return value
 }
 
 func evaluateFlag(a *cli.App, cmd *cobra.Command, key string, caller flags.Context, cell string, now time.Time) error {

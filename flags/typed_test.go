@@ -1,12 +1,14 @@
-package flagcmd
+package flags_test
 
 import (
 	"reflect"
 	"testing"
+
+	"github.com/sluice-cd/sluice/flags"
 )
 
 // What looks like a number is one only if no digit is lost.
-func TestContextValue(t *testing.T) {
+func TestTypedValue(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
 		want       any
@@ -16,7 +18,7 @@ func TestContextValue(t *testing.T) {
 		{"id", "9007199254740993", "9007199254740993"}, {"id", "1e3", "1e3"}, {"big", "1e999", "1e999"},
 		{"beta", "true", true}, {"plan", "pro", "pro"}, {"list", "[1,2]", []any{1.0, 2.0}},
 	} {
-		if got := contextValue(c.name, c.text); !reflect.DeepEqual(got, c.want) {
+		if got := flags.TypedValue(c.name, c.text); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s=%s is %#v", c.name, c.text, got)
 		}
 	}
