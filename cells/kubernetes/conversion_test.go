@@ -16,8 +16,8 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 )
 
-// conversion is the webhook of a definition whose versions have the same size in other fields: spec.size as 3 in v1, and
-// spec.size as the text "3 units" in v2.
+// conversion is the webhook of a definition whose versions write the same size differently: spec.size is 3 in v1, and
+// the text "3 units" in v2.
 type conversion struct{ calls atomic.Int64 }
 
 func (c *conversion) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
@@ -51,8 +51,8 @@ func (c *conversion) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			"result": map[string]any{"status": "Success"}}})
 }
 
-// A definition whose versions are converted, so that what is stored is not what was applied, makes no drift; what people
-// change in the other version does. A release may go on to that version.
+// A definition whose versions are converted, so that what is stored is not what was applied, makes no drift; what
+// people change in the other version does. A release may go on to that version.
 func TestConversionChangesFields(t *testing.T) {
 	w := newWorld(t, shared.Get(t))
 	hook := &conversion{}
@@ -78,8 +78,8 @@ spec:
         type: object, properties: {size: {type: string}}}}}}}
 `, server.URL, base64.StdEncoding.EncodeToString(authority))
 	box := func(version, size string) string {
-		return fmt.Sprintf("apiVersion: convert.example.com/%s\nkind: Box\nmetadata: {name: one}\nspec: {size: %s}\n", version,
-			size)
+		return fmt.Sprintf("apiVersion: convert.example.com/%s\nkind: Box\nmetadata: {name: one}\nspec: {size: %s}\n",
+			version, size)
 	}
 	size := func() string {
 		return w.kubectl(t, "get", "boxes.v2.convert.example.com", "one", "-o", "jsonpath={.spec.size}")

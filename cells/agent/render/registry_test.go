@@ -8,7 +8,7 @@ import (
 // A cell pulls images from a registry of its own, by a parameter that it owns: see docs/formats.md. Without a value the
 // images are the vendor's; a port and a path in the value are taken as they are.
 func TestOwnRegistry(t *testing.T) {
-	for value, want := range map[string]string{"": "registry.example", "mirror.cell:5000/vendor": "mirror.cell:5000/vendor"} {
+	for value, want := range map[string]string{"": "registry.example", "cell:5000/vendor": "cell:5000/vendor"} {
 		r, a := newRenderer(t, map[string]string{
 			"release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\n" +
 				"parameters: {registry: {type: string, owner: cell, default: registry.example}}\n",
@@ -41,7 +41,8 @@ kind: CronJob
 metadata: {name: backup}
 spec:
   schedule: "@daily"
-  jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: x, image: "registry.example/b:1"}]}}}}
+  jobTemplate:
+    spec: {template: {spec: {restartPolicy: Never, containers: [{name: x, image: "registry.example/b:1"}]}}}
 `,
 			"sluice-values.yaml": `apiVersion: v1
 kind: ConfigMap
