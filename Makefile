@@ -111,6 +111,10 @@ clients: ## OpenFeature's own providers for Go and JavaScript ask our flags. Nee
 sign-in: ## Signing in at two independent identity providers. Needs Node, as clients does. A module of its own.
 	cd test/signin && $(GO) vet ./... && $(GO) test -count=1 ./...
 
+.PHONY: tuf
+tuf: ## Signed repositories, good and attacked, as tuf-js judges them. Needs Node, as clients does. A module of its own.
+	cd test/tuf && $(GO) vet ./... && $(GO) test -count=1 ./...
+
 .PHONY: cloudformation
 cloudformation: ## Templates: cfn-guard with our rules, and public templates without false alarms. Needs Node. A module of its own.
 	cd test/cloudformation && $(GO) vet ./... && $(GO) test -count=1 ./...

@@ -57,7 +57,7 @@ func arrows() map[string][]string {
 	basis := []string{"releases", "releases/infrastructure", "internal/jsondoc", "internal/manifest",
 		"internal/window", "internal/reason",
 		"internal/cleantext", "internal/words", "internal/backoff", "internal/wake", "internal/overlay", "channels",
-		"channels/passkey", "cells/maintenance", "flags",
+		"channels/passkey", "channels/trust", "cells/maintenance", "flags",
 		"flags/repository", "flags/announce", "cells"}
 	with := func(more ...string) []string { return append(slices.Clone(basis), more...) }
 	shell := func(more ...string) []string {
@@ -95,6 +95,7 @@ func arrows() map[string][]string {
 		"flags/provider": {"flags"},
 		"channels": {"releases", "cells/maintenance", "internal/manifest", "internal/manifest/edit", "internal/reason",
 			"internal/window"},
+		"channels/trust":           {"releases", "internal/jsondoc", "internal/manifest", "internal/words"},
 		"cells/maintenance":        {"releases", "internal/words"},
 		"cells/maintenance/server": {"cells/maintenance"},
 		"cells/maintenance/client": {},
@@ -229,10 +230,12 @@ func homes() map[string][]string {
 		"github.com/rogpeppe/go-internal": {"internal/gitrepo", "internal/filediff"}, // lines of a diff
 		"github.com/rs/zerolog": {"internal/gitrepo", "engine", "cells/agent", "cells/node", "cmd",
 			"flags/ofrep"},
-		"github.com/skeema/knownhosts": {"internal/gitrepo"},
-		"github.com/spf13/":            {"cmd"},
-		"github.com/wneessen/go-mail":  {"engine/outbox"},
-		"github.com/yuin/goldmark":     {"engine/controlplane/bulletin"},
+		"github.com/secure-systems-lab/go-securesystemslib": {"channels/trust"},
+		"github.com/skeema/knownhosts":                      {"internal/gitrepo"},
+		"github.com/spf13/":                                 {"cmd"},
+		"github.com/theupdateframework/go-tuf":              {"channels/trust"},
+		"github.com/wneessen/go-mail":                       {"engine/outbox"},
+		"github.com/yuin/goldmark":                          {"engine/controlplane/bulletin"},
 		// all but the first only write it; engine/images reads the kustomizations of releases
 		// tags such as !Ref are CloudFormation's own: a template is no document of ours
 		"go.yaml.in/yaml": {"releases/infrastructure/template", "internal/manifest", "flags/announce", "engine/plan",
@@ -307,7 +310,7 @@ func TestPureCore(t *testing.T) {
 	pure := []string{
 		"internal/jsondoc", "internal/manifest", "internal/manifest/edit", "internal/overlay", "internal/reason",
 		"internal/window", "internal/cleantext", "internal/words", "internal/wake", "releases",
-		"releases/health", "channels", "cells", "cells/maintenance",
+		"releases/health", "channels", "channels/trust", "cells", "cells/maintenance",
 		"flags", "flags/announce", "flags/jsonlogic", "flags/repository",
 		"engine/plan", "engine/plan/kept", "engine/view",
 		"engine/roster", "engine/edits", "engine/simulate", "engine/access", "engine/audit", "engine/notices",

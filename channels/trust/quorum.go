@@ -1,0 +1,108 @@
+package trust
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/sluice-cd/sluice/internal/words"
+)
+
+// Quorum says who signed a file, of those whose signatures count.
+type Quorum struct {
+	Threshold int      `json:"threshold"`
+	Signed    []string `json:"signed"` // names, sorted
+	Others    []string `json:"others"` // who may sign, and did not
+}
+
+// Held reports whether enough people signed.
+func (q Quorum) Held() bool { return q.Threshold > 0 && len(q.Signed) >= q.Threshold }
+
+// String says who signed and, while it is not enough, who may: "1 of 2 signatures: ada; needs one of grace, linus".
+func (q Quorum) String() string {
+	text := fmt.Sprintf("%d of %d signatures", len(q.Signed), q.Threshold)
+	if len(q.Signed) > 0 {
+		text += ": " + words.Some(q.Signed, 8)
+	}
+	if q.Held() {
+		return text
+	}
+	return text + "; " + q.needs()
+}
+
+// needs says who has to sign yet.
+func (q Quorum) needs() string {
+	missing, others := q.Threshold-len(q.Signed), words.Some(q.Others, 8)
+	switch {
+	case len(q.Others) == 0:
+		return "nobody else may sign it"
+	case missing >= len(q.Others):
+		return "needs " + others
+	case missing == 1:
+		return "needs one of " + others
+	}
+	return fmt.Sprintf("needs %d of %s", missing, others)
+}
+
+// role is who may sign something.
+type role struct {
+	name      string
+	threshold int
+	ids       []string
+	keys      map[string]*metadata.Key
+}
+
+// rootRole returns who signs a top-level role.
+func rootRole(root *metadata.Metadata[metadata.RootType], name string) role {
+	r := root.Signed.Roles[name]
+	return role{name, r.Threshold, r.KeyIDs, root.Signed.Keys}
+}
+
+// delegatedRole returns who signs a role that targets delegates to.
+func delegatedRole(targets *metadata.Metadata[metadata.TargetsType], name string) (role, bool) {
+	if d := targets.Signed.Delegations; d != nil {
+		for _, r := range d.Roles {
+			if r.Name == name {
+				return role{name, r.Threshold, r.KeyIDs, d.Keys}, true
+			}
+		}
+	}
+	return role{}, false
+}
+
+// count says who of r signed a file, a *metadata.Metadata.
+func (r role) count(file any) Quorum {
+	q := Quorum{Threshold: r.threshold, Signed: []string{}, Others: []string{}}
+	for _, id := range r.ids {
+		name := ownerOf(id, r.keys[id])
+		if r.signedBy(id, file) {
+			q.Signed = append(q.Signed, name)
+		} else {
+			q.Others = append(q.Others, name)
+		}
+	}
+	slices.Sort(q.Signed)
+	slices.Sort(q.Others)
+	return q
+}
+
+// signedBy reports whether one key's signature of a file is valid. go-tuf reports only whether a threshold is reached,
+// so the key is asked about as a role of its own.
+func (r role) signedBy(id string, file any) bool {
+	alone := metadata.Metadata[metadata.RootType]{Signed: metadata.RootType{Keys: r.keys,
+		Roles: map[string]*metadata.Role{r.name: {KeyIDs: []string{id}, Threshold: 1}}}}
+	return alone.VerifyDelegate(r.name, file) == nil
+}
+
+// has returns the id under which r has a public key; empty: it has not.
+func (r role) has(k Key) string {
+	want := k.tuf().Value.PublicKey
+	for _, id := range r.ids {
+		if strings.EqualFold(r.keys[id].Value.PublicKey, want) {
+			return id
+		}
+	}
+	return ""
+}

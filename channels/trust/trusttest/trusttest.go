@@ -1,0 +1,243 @@
+// Package trusttest is a signed repository in memory that can be attacked, for tests of clients: a Corpus of
+// repositories, each with what a client should make of it. It does no I/O, and a Repository belongs to one test.
+package trusttest
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/secure-systems-lab/go-securesystemslib/cjson"
+
+	"github.com/sluice-cd/sluice/channels/trust"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// The one channel of a Repository, and the release that its head names.
+const (
+	Channel = "dedicated"
+	Version = "1.1.0"
+)
+
+// FirstVersion is that of every file but the root, so that there can be older ones.
+const FirstVersion = 5
+
+// content stands for the release's canonical tar.
+var content = []byte("release " + Version)
+
+// Digest is the release's.
+func Digest() releases.Digest { return releases.DigestBytes(content) }
+
+// Key returns somebody's key, always the same.
+func Key(name string) ed25519.PrivateKey {
+	seed := sha256.Sum256([]byte(name))
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
+// Public returns a key as the signers' files name it.
+func Public(name string) trust.Key {
+	return trust.Key{Name: name, Public: Key(name).Public().(ed25519.PublicKey)}
+}
+
+// Signer signs in somebody's name.
+func Signer(name string) trust.Signer {
+	return trust.Signer{Public: Public(name).Public,
+		Sign: func(payload []byte) ([]byte, error) { return ed25519.Sign(Key(name), payload), nil }}
+}
+
+// JSON is an object of a file.
+type JSON = map[string]any
+
+// Doc is a file before it is signed.
+type Doc struct {
+	Signed JSON
+	By     []string // whose keys sign it
+	// Change, if not nil, changes the whole file after it was signed; nil bytes: there is no such file.
+	Change func(data []byte) []byte
+}
+
+// Repository is what a control plane serves. ada, grace and linus are the signers, two of whom are needed; engine is
+// online.
+type Repository struct {
+	Now   time.Time
+	Roots []*Doc // by version, from 1
+	Roles map[string]*Doc
+
+	Timestamp, Snapshot *Doc
+	Bare                bool // the snapshot names versions alone, without hashes
+}
+
+// head is the channel's role.
+var head = trust.ChannelRole(Channel)
+
+// New makes a repository as the signers' verbs do, with what the engine adds.
+func New(now time.Time) (*Repository, error) {
+	v, err := releases.ParseVersion(Version)
+	if err != nil {
+		return nil, err
+	}
+	d, err := trust.NewDraft(nil, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Found(trust.Foundation{Signers: []trust.Key{Public("ada"), Public("grace"), Public("linus")},
+		Threshold: 2, Online: []trust.Key{Public("engine")}, Channels: []string{Channel, "other"}}); err != nil {
+		return nil, err
+	}
+	if _, err := d.List(trust.Release{Version: v, Digest: Digest(), Length: int64(len(content)),
+		Channels: []string{Channel}}); err != nil {
+		return nil, err
+	}
+	files, err := d.Files()
+	if err != nil {
+		return nil, err
+	}
+	r := &Repository{Now: now.UTC().Truncate(time.Second), Roles: map[string]*Doc{}}
+	for _, role := range []string{trust.RoleRoot, trust.RoleTargets, trust.RoleReleases} {
+		var file struct{ Signed JSON }
+		if err := decode(files[trust.FileName(role, 1)], &file); err != nil {
+			return nil, err
+		}
+		doc := &Doc{Signed: file.Signed, By: []string{"ada", "grace"}}
+		if role == trust.RoleRoot {
+			r.Roots = []*Doc{doc}
+			continue
+		}
+		doc.Signed["version"], r.Roles[role] = FirstVersion, doc
+	}
+	online := func(kind string, life time.Duration, more JSON) *Doc {
+		signed := JSON{"_type": kind, "spec_version": "1.0.31", "version": FirstVersion,
+			"expires": expiry(r.Now.Add(life))}
+		maps.Copy(signed, more)
+		return &Doc{Signed: signed, By: []string{"engine"}}
+	}
+	r.Roles[head] = online("targets", 7*24*time.Hour, JSON{"targets": JSON{trust.HeadTarget(Channel): JSON{
+		"length": len(content), "hashes": JSON{"sha256": Digest().Hex()}, "custom": JSON{"release": Version}}}})
+	r.Snapshot = online("snapshot", 24*time.Hour, JSON{})
+	r.Timestamp = online("timestamp", 24*time.Hour, JSON{})
+	return r, nil
+}
+
+func expiry(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// decode keeps numbers as they are written.
+func decode(data []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	return d.Decode(into)
+}
+
+// bytes returns the signed file.
+func (d *Doc) bytes() ([]byte, error) {
+	payload, err := cjson.EncodeCanonical(d.Signed)
+	if err != nil {
+		return nil, err
+	}
+	signatures := []JSON{}
+	for _, name := range d.By {
+		signatures = append(signatures, JSON{"keyid": KeyID(name),
+			"sig": hex.EncodeToString(ed25519.Sign(Key(name), payload))})
+	}
+	data, err := json.Marshal(JSON{"signed": d.Signed, "signatures": signatures})
+	if d.Change != nil {
+		data = d.Change(data)
+	}
+	return data, err
+}
+
+// KeyID returns the id of somebody's key.
+func KeyID(name string) string {
+	data, err := cjson.EncodeCanonical(JSON{"keytype": "ed25519", "scheme": "ed25519",
+		"keyval": JSON{"public": hex.EncodeToString(Public(name).Public)}})
+	if err != nil {
+		panic(err) // it is the same for every name
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// Bundle signs everything. The snapshot and the timestamp name what is there, as one who has the online key would have
+// them do; a "meta" that is set before stays.
+func (r *Repository) Bundle() (b trust.Bundle, err error) {
+	b.Roles = map[string][]byte{}
+	meta := JSON{}
+	for _, role := range slices.Sorted(maps.Keys(r.Roles)) {
+		data, err := r.Roles[role].bytes()
+		if err != nil {
+			return b, err
+		}
+		if data != nil {
+			b.Roles[role] = data
+		}
+		meta[role+".json"] = r.describe(r.Roles[role], data)
+	}
+	for _, root := range r.Roots {
+		data, err := root.bytes()
+		if err != nil {
+			return b, err
+		}
+		if data != nil {
+			b.Roots = append(b.Roots, data)
+		}
+	}
+	if _, set := r.Snapshot.Signed["meta"]; !set {
+		r.Snapshot.Signed["meta"] = meta
+	}
+	if b.Snapshot, err = r.Snapshot.bytes(); err != nil {
+		return b, err
+	}
+	if _, set := r.Timestamp.Signed["meta"]; !set {
+		r.Timestamp.Signed["meta"] = JSON{"snapshot.json": r.describe(r.Snapshot, b.Snapshot)}
+	}
+	b.Timestamp, err = r.Timestamp.bytes()
+	return b, err
+}
+
+func (r *Repository) describe(d *Doc, data []byte) JSON {
+	if r.Bare || data == nil {
+		return JSON{"version": d.Signed["version"]}
+	}
+	sum := sha256.Sum256(data)
+	return JSON{"version": d.Signed["version"], "length": len(data),
+		"hashes": JSON{"sha256": hex.EncodeToString(sum[:])}}
+}
+
+// doc returns a role's newest file.
+func (r *Repository) doc(role string) *Doc {
+	switch role {
+	case trust.RoleRoot:
+		return r.Roots[len(r.Roots)-1]
+	case trust.RoleTimestamp:
+		return r.Timestamp
+	case trust.RoleSnapshot:
+		return r.Snapshot
+	}
+	return r.Roles[role]
+}
+
+// Rotate adds a root: a copy of the newest, with the next version.
+func (r *Repository) Rotate() *Doc {
+	last := r.Roots[len(r.Roots)-1]
+	next := &Doc{Signed: copyOf(last.Signed), By: slices.Clone(last.By)}
+	next.Signed["version"] = len(r.Roots) + 1
+	r.Roots = append(r.Roots, next)
+	return next
+}
+
+func copyOf(v JSON) JSON {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Errorf("copy a file of the test's own: %w", err))
+	}
+	var c JSON
+	if err := decode(data, &c); err != nil {
+		panic(fmt.Errorf("copy a file of the test's own: %w", err))
+	}
+	return c
+}
