@@ -53,9 +53,9 @@ func (c Change) Touches(path string) bool {
 }
 
 // FileChange is one path that a Change touched. In a release repository, paths are sluice.yaml, audit/head.yaml, the
-// files below channels and quarantine, and cell.yaml, identity.yaml and infrastructure.yaml of cells; a release is one
-// path, its folder. In a flags repository, they are sluice.yaml and the files below flags, announcements, approvals,
-// overrides, heads and records.
+// files below channels, quarantine and trust, and cell.yaml, identity.yaml and infrastructure.yaml of cells; a release
+// is one path, its folder. In a flags repository, they are sluice.yaml and the files below flags, announcements,
+// approvals, overrides, heads and records.
 type FileChange struct {
 	Path string
 	Old  string // object id of the blob (for a release: of the tree); empty: there was none

@@ -24,7 +24,7 @@ var commitNothing = []string{
 	"flag show", "flag eval", "flag lint", "flag stale", "announce list", "announce show", "token list",
 	"session list", "infra show", "infra status", "infra validate", "audit list", "audit export", "audit verify",
 	"notices list", "notices test", // the last one sends
-	"engine-key show", "version",
+	"engine-key show", "trust status", "trust verify", "version",
 	"cell rotate", "token add", "token remove", "session end", "login", "logout", // change the store alone
 	"cell owner", "cell pause", "cell unpause", "cell pin", "cell unpin", "cell window list", "cell window add",
 	"cell window remove", "cell approval require", "cell approval off", "cell approve", "cell diff",
@@ -158,6 +158,10 @@ func TestDryRunChangesNothing(t *testing.T) {
 		"flag promote":      append([]string{"dedicated"}, onFlags...),
 		"announce approve":  append([]string{"soon"}, onFlags...),
 		"engine-key remove": append([]string{key, "--data", data}, onRelease...),
+		"trust init":        append([]string{"--signer", "ada", "--signer", "grace"}, onRelease...),
+		"trust sign":        onRelease,
+		"trust revoke":      append([]string{"1.0.0", "--reason", "x"}, onRelease...),
+		"trust rotate":      onRelease,
 	}
 	before := snapshot(t, dir)
 	for path := range leaves(t) {

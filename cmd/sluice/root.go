@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/lookcmd"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/releasecmd"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/runcmd"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/trustcmd"
 )
 
 const rootHelp = `Sluice takes releases from a git repository through channels (staging, then dedicated) into cells:
@@ -93,7 +94,7 @@ func root(a *cli.App) *cobra.Command {
 		"cell edit", "cell move", "cell rename", "cell remove", "cell revoke", "cell retry", "flag init", "flag set",
 		"flag kill", "flag unkill", "flag promote", "announce new", "announce approve", "announce cancel",
 		"announce hold", "announce publish", "engine-key rotate", "engine-key add", "engine-key remove",
-		"infra notify", "infra extend", "infra exempt")
+		"infra notify", "infra extend", "infra exempt", "trust init", "trust sign", "trust revoke", "trust rotate")
 	return root
 }
 
@@ -104,6 +105,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		releasecmd.ReleaseVerb(a),
 		releasecmd.ChannelVerb(a),
 		infracmd.Verb(a),
+		trustcmd.Verb(a),
 		cli.Complete(a, releasecmd.RenderVerb(a), cli.ReleaseNames),
 		cli.Complete(a, decidecmd.PromoteVerb(a), cli.ChannelsAndReleases, cli.ReleaseNames),
 		cli.Complete(a, decidecmd.ApproveVerb(a), cli.ChannelNames, cli.ReleaseNames),

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -50,6 +51,9 @@ func Build(
 	}
 	updates, wrong := infrastructure.Load(cache, files)
 	b.desired.Infrastructure, b.desired.Faults = updates, append(b.desired.Faults, wrong...)
+	if b.desired.Trust = trust.Read(cache, files); b.desired.Trust != nil {
+		b.desired.Faults = append(b.desired.Faults, b.desired.Trust.Faults...)
+	}
 	b.desired.Withheld = maps.Clone(h.Withheld)
 	b.desired.Faults = append(b.desired.Faults, h.Withheld.Faults(h.Authority.Owners)...)
 	for _, f := range []*releases.Fault{h.Authority.fault(), b.checkAudit()} {

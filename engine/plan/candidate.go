@@ -102,7 +102,7 @@ func (c *channelPlan) isAboveHead(v releases.Version) bool {
 // and what they wait for.
 func (c *channelPlan) findCandidate() (candidate, bool) {
 	p := c.planner
-	foundComing, toldUnread, atSomeUpstreams := false, false, candidate{}
+	foundComing, told, atSomeUpstreams := false, map[reason.Code]bool{}, candidate{}
 	for _, r := range slices.Backward(p.desired.Versions) {
 		if !c.isAboveHead(r.Version) {
 			break
@@ -119,10 +119,11 @@ func (c *channelPlan) findCandidate() (candidate, bool) {
 			continue // not yet at every upstream
 		}
 		if v, out := x.judgeExclusion(); out {
-			if v.Code != reason.BeingRead || !toldUnread { // there may be thousands
+			many := v.Code == reason.BeingRead || v.Code == reason.SignaturesMissing // there may be thousands
+			if !many || !told[v.Code] {
 				x.blockExclusion(v)
 			}
-			toldUnread = toldUnread || v.Code == reason.BeingRead
+			told[v.Code] = true
 			continue
 		}
 		if x.isAccepted(nil) {
@@ -239,6 +240,9 @@ func (x candidate) judgeExclusion() (channels.Verdict, bool) {
 	}
 	if f := c.Policy.Floor; f != nil && x.Version.Less(*f) {
 		return out("floor", reason.Floor, f)
+	}
+	if v, bound := x.judgeSignatures(); bound && !v.Holds {
+		return v.WithSubject(c.Name, x.Version.String()), true
 	}
 	for i := range c.Hotfixes {
 		h := &c.Hotfixes[i]

@@ -6,6 +6,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/engine/plan/deadline"
 	"github.com/sluice-cd/sluice/engine/plan/kept"
@@ -32,6 +33,7 @@ type Desired struct {
 	Faults       []releases.Fault
 
 	Infrastructure []infrastructure.Update // sorted by number
+	Trust          *trust.Ledger           // what signers say of releases; nil: the repository has none
 
 	// The text of sluice.yaml where the engine may have to list its key; nil: it need not, or it can't.
 	pipelineText []byte

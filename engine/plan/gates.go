@@ -32,6 +32,9 @@ func (x candidate) judge() (held, blocked []channels.Verdict) {
 	if until, yes := c.observing(); yes {
 		add(channels.Blocked("observing", reason.Observing).WithUntil(until))
 	}
+	if v, bound := x.judgeSignatures(); bound {
+		add(v)
+	}
 	peopleFree := x.requested != nil && c.Policy.People == channels.PeopleFree
 	if peopleFree {
 		add(channels.Held("people", reason.PeopleFree))
@@ -76,6 +79,24 @@ func (x candidate) judge() (held, blocked []channels.Verdict) {
 		}
 	}
 	return held, blocked
+}
+
+// judgeSignatures judges what signers say of the candidate. bound is false where the channel needs no signatures. It
+// binds hotfixes and people too: a cell would refuse what is not signed.
+func (x candidate) judgeSignatures() (v channels.Verdict, bound bool) {
+	c, p := x.channel, x.channel.planner
+	ledger := p.desired.Trust
+	if !ledger.Binds(c.Name) {
+		return v, false
+	}
+	a := ledger.Judge(c.Name, x.Version, x.Digest, p.now)
+	switch {
+	case a.Held:
+		return channels.Held("signed", reason.SignaturesHeld, a.Words).WithUntil(a.Until), true
+	case a.Refused:
+		return channels.Blocked("signed", reason.SignaturesRefused, a.Words), true
+	}
+	return channels.Blocked("signed", reason.SignaturesMissing, a.Words), true
 }
 
 func holdVerdict(h channels.Hold) channels.Verdict {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/overlay"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -33,7 +34,7 @@ type WithheldFiles map[string]Withheld
 func IsGuarded(file string) bool {
 	parts := strings.Split(file, "/")
 	switch parts[0] {
-	case pipelineFile, channels.QuarantineDir:
+	case pipelineFile, channels.QuarantineDir, trust.Dir:
 		return true
 	case channels.Dir:
 		return len(parts) == 3 && parts[2] == "channel.yaml" || len(parts) > 2 && parts[2] == "hotfixes"
@@ -70,7 +71,7 @@ func (h *History) foldGuarded(
 ) error {
 	authority := h.Authority // a commit that changes the owners is judged by those before
 	for _, f := range c.Files {
-		counts := authority.IsOwner(c.Key) || movesWithCell(c, f) ||
+		counts := authority.IsOwner(c.Key) || movesWithCell(c, f) || h.bySigner(c, f, open, cache) ||
 			byEngine && (strings.HasPrefix(f.Path, channels.QuarantineDir+"/") || isDeadlines(f.Path))
 		switch {
 		case !IsGuarded(f.Path):
@@ -97,6 +98,25 @@ func (h *History) foldGuarded(
 		clear(h.Withheld)
 	}
 	return nil
+}
+
+// bySigner reports whether a release signer made a change that signers make without an owner: they add trust files, and
+// sign or replace those that wait for signatures. What counts already is changed by owners alone.
+func (h *History) bySigner(
+	c releases.Change, f releases.FileChange, open func(string) (fs.FS, error), cache *manifest.Cache,
+) bool {
+	if path.Dir(f.Path) != trust.Dir || c.Key == "" || c.Parent == "" || len(h.Authority.Owners) == 0 {
+		return false
+	}
+	before, err := open(c.Parent)
+	if err == nil {
+		before, err = h.Withheld.InForce(before, open)
+	}
+	if err != nil {
+		return false // an owner can still make the change
+	}
+	ledger := trust.Read(cache, before)
+	return ledger.MayChange(f.Path, c.Key)
 }
 
 // Fold notes whether a change of a guarded file counts, and reports whether the file at c is in force.
@@ -244,7 +264,11 @@ func (o *Origin) unsignedFault(version string) releases.Fault {
 func (d *Desired) Notes() (notes []string) {
 	if len(d.Authority.Owners) == 0 && len(d.Pipeline.Owners) == 0 { // without history, only the file says so
 		notes = append(notes,
-			"owners: not set: whoever may push may change people, policies, freezes, hotfixes, quarantines and deadlines (docs/protect.md)")
+			"owners: not set: whoever may push may change people, policies, freezes, hotfixes, quarantines, deadlines and signers (docs/protect.md)")
+	}
+	if len(d.Trust.Channels()) == 0 {
+		notes = append(notes,
+			"trust: not set: releases are unsigned, so whoever runs the control plane decides what cells run (docs/trust.md)")
 	}
 	if d.Pipeline.SignedReleases || d.Pipeline.TrustAuthors {
 		return notes

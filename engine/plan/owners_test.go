@@ -145,11 +145,11 @@ func TestR52EngineQuarantinesWithOwners(t *testing.T) {
 func TestR52OwnersOfOwners(t *testing.T) {
 	w := One(t, "", pipeline(people))
 	w.Signs = map[string]string{"ada": adaKey, "bob": nextKey, "mallory": malloryKey}
-	if notes := w.Desired().Notes(); len(notes) != 1 || !strings.Contains(notes[0], "owners: not set") {
+	if notes := w.Desired().Notes(); len(notes) != 2 || !strings.Contains(notes[0], "owners: not set") {
 		t.Errorf("notes %v", notes)
 	}
 	w.Commit("eve", "own", pipeline(people+"owners: [ada]\n"))
-	if owners := w.Desired().Authority.Owners; len(owners) != 1 || len(w.Desired().Notes()) != 0 {
+	if owners := w.Desired().Authority.Owners; len(owners) != 1 || len(w.Desired().Notes()) != 1 { // unsigned
 		t.Errorf("owners %v, notes %v", owners, w.Desired().Notes())
 	}
 	hers := strings.Replace(people, "  bob:", "  mallory: {keys: [\""+malloryKey+"\"]}\n  bob:", 1)

@@ -150,6 +150,8 @@ func (c *channelPlan) rollbackObstacle(version string, digest releases.Digest) s
 		return version + " is quarantined"
 	case c.Valid != nil && c.Valid.Floor != nil && r.Version.Less(*c.Valid.Floor):
 		return fmt.Sprintf("%s is below the floor %s", version, c.Valid.Floor)
+	case c.planner.desired.Trust.Binds(c.Name):
+		return c.planner.desired.Trust.Obstacle(c.Name, r.Version, digest)
 	}
 	return ""
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -45,6 +46,7 @@ func (d *Desired) AllFaults() []releases.Fault {
 		all = append(all, d.checkRollout(c)...)
 	}
 	all = append(all, d.checkCopies()...)
+	all = append(all, d.checkSigners()...)
 	for _, q := range d.Quarantine {
 		r := d.Releases[q.Release]
 		if q.Digest != "" && r != nil && r.Loaded && r.Tombstone == nil && r.Digest != q.Digest {
@@ -74,6 +76,38 @@ func (d *Desired) checkCopies() (faults []releases.Fault) {
 				Message: fmt.Sprintf("has the key of cell %s: remove the copy, for a key is one cell's; sluice cell "+
 					"rename moves a cell with its key, and sluice cell add makes a token for another", c[1]),
 			})
+		}
+	}
+	return faults
+}
+
+// checkSigners returns contradictions between what signers signed and what is there. A signed digest of other bytes
+// lets nothing run, so that is a fault; the rest are warnings.
+func (d *Desired) checkSigners() (faults []releases.Fault) {
+	l := d.Trust
+	if l == nil || l.Targets == nil {
+		return nil
+	}
+	add := func(file string, code manifest.FaultCode, warning bool, format string, args ...any) {
+		faults = append(faults, releases.Fault{File: file, Code: code, Warning: warning,
+			Message: fmt.Sprintf(format, args...)})
+	}
+	for _, name := range l.Channels() {
+		if d.Channels[name] == nil {
+			add(l.Targets.Path, manifest.UnknownReference, true, "signs channel %s, which does not exist", name)
+		}
+	}
+	for _, version := range slices.Sorted(maps.Keys(l.Listed)) {
+		r, signed := d.Releases[version], l.Listed[version]
+		if r != nil && r.Loaded && r.Tombstone == nil && r.Digest != signed.Digest {
+			add(l.Releases.Path, manifest.Conflict, false, "release %s has digest %s, and %s is signed", version,
+				r.Digest, signed.Digest)
+		}
+	}
+	for _, key := range d.Pipeline.Engine.Keys {
+		if !slices.ContainsFunc(l.Online(), func(k trust.Key) bool { return channels.SameKey(k.Line(), key) }) {
+			add(l.Root().Path, manifest.Conflict, true,
+				"does not have the engine's key %s, which sluice.yaml lists: sluice trust rotate --engine", key)
 		}
 	}
 	return faults

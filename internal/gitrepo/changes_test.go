@@ -31,7 +31,7 @@ func changedByGit(t *testing.T, dir, parent, commit string) map[string]bool {
 		switch {
 		case inRelease.MatchString(name):
 			want[part[0]+"/"+part[1]] = true
-		case name == "sluice.yaml", part[0] == "channels", part[0] == "quarantine",
+		case name == "sluice.yaml", part[0] == "channels", part[0] == "quarantine", part[0] == "trust",
 			part[0] == "cells" && len(part) == 3 && (part[2] == "identity.yaml" || part[2] == "cell.yaml"):
 			want[name] = true
 		}

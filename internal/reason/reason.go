@@ -41,6 +41,9 @@ const (
 	AnswerFailed
 	AnswerMissing
 	AnswerOld
+	SignaturesHeld
+	SignaturesMissing
+	SignaturesRefused
 
 	// What every channel has.
 	PolicyInvalid
@@ -148,6 +151,9 @@ var table = [codeCount]entry{
 	AnswerFailed:       {name: "answer-failed", format: "%s"},
 	AnswerMissing:      {name: "answer-missing", format: "not asked yet"},
 	AnswerOld:          {name: "answer-old", format: "the last answer is too old"},
+	SignaturesHeld:     {name: "signatures-held", format: "%s"},
+	SignaturesMissing:  {name: "signatures-missing", format: "%s"},
+	SignaturesRefused:  {name: "signatures-refused", format: "%s"},
 
 	PolicyInvalid: {name: "policy-invalid", format: "%s",
 		formatWithoutArgs: "the policy has faults; run sluice validate"},
