@@ -38,7 +38,7 @@ func Roles() []string {
 
 // Corpus returns repositories with each attack on each role, and some that are as they should be.
 func Corpus(now time.Time) ([]Case, error) {
-	all := slices.Concat(wellFormed(), special(), strict())
+	all := slices.Concat(wellFormed(), mixed(), special(), strict())
 	for _, role := range Roles() {
 		all = append(all, onRole(role)...)
 	}
@@ -217,11 +217,12 @@ func (r *Repository) targets(role string) JSON { return r.Roles[role].Signed["ta
 // release returns what the signers say of the release.
 func (r *Repository) release() JSON { return r.targets(trust.RoleReleases)["releases/"+Version].(JSON) }
 
-// special are attacks that are about more than one file.
-func special() []attack {
-	refuse := func(name string, known bool, change func(*Repository)) attack {
-		return attack{name: name, known: known, change: change}
-	}
+func refuse(name string, known bool, change func(*Repository)) attack {
+	return attack{name: name, known: known, change: change}
+}
+
+// mixed are attacks on how the online files fit together.
+func mixed() []attack {
 	return []attack{
 		refuse("an older timestamp", true, func(r *Repository) {
 			r.Timestamp.Signed["version"] = FirstVersion - 1
@@ -250,6 +251,12 @@ func special() []attack {
 		refuse("a newer snapshot of older releases", true, func(r *Repository) {
 			r.Roles[trust.RoleReleases].Signed["version"] = FirstVersion - 1
 		}),
+	}
+}
+
+// special are attacks on what the signers' files say of others.
+func special() []attack {
+	return []attack{
 		refuse("root 3 told in the place of root 2", false, func(r *Repository) {
 			r.Rotate().Change = func([]byte) []byte { return nil }
 			r.Rotate()
