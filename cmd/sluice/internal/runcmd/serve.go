@@ -148,8 +148,7 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 		Members: e, Tokens: e.store, Facts: e.store, Address: listening.public,
 		OnPush: e.NotifyPush, HookSecret: secret, Branch: a.Branch, ContentDir: a.Data,
 		CheckStore: e.store.Ready, Keys: listening.cellKeys(), Stats: e.Stats,
-		Records: e.store.Records(),
-		History: func() (*plan.History, error) { return engine.CopyHistory(e.Engine) },
+		Records: e.store.Records(), History: func() (*plan.History, error) { return engine.CopyHistory(e.Engine) },
 	}
 	announcing.extendOptions(&o, e)
 	pulls.extendOptions(&o)
@@ -167,12 +166,17 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	printListeners(a, listening)
 	g.Go(func() error { return e.Run(ctx, watch) })
 	g.Go(func() error { return people.Run(ctx) })
+	startKeepers(ctx, g, e)
+	g.Go(func() error { return server.Serve(ctx, listening.all...) })
+	return g.Wait()
+}
+
+// startKeepers runs the loops that keep the audit and which cells ran what, until ctx ends.
+func startKeepers(ctx context.Context, g *errgroup.Group, e *runningEngine) {
 	auditing := auditor.New(e.Engine, e.store, e.log.With().Str("about", "audit").Logger(), 0)
 	g.Go(func() error { return auditing.Run(ctx) })
 	counting := adoption.NewKeeper(e.Engine, e.store.Records(), e.log.With().Str("about", "adoption").Logger())
 	g.Go(func() error { return counting.Run(ctx) })
-	g.Go(func() error { return server.Serve(ctx, listening.all...) })
-	return g.Wait()
 }
 
 // storeAddresses stores where people on this machine, and cells, reach the control plane.
