@@ -126,7 +126,7 @@ func arrows() map[string][]string {
 		"engine/announcer": shell(),
 		"engine/audit":     with("engine/access"),
 		"engine/auditor":   with("engine/access", "engine/audit", "engine/plan", "engine/records", "engine/view"),
-		"engine/notices":   with("engine/plan", "engine/view"),
+		"engine/notices":   with("engine/plan", "engine/plan/deadline", "engine/view"),
 		"engine/notifier":  shell("engine/notices", "engine/outbox", "engine/records"),
 		"engine/outbox":    shell("engine/reach", "engine/notices"),
 		"engine/store": shell("engine/access", "engine/audit", "engine/records", "engine/store/rows",
