@@ -63,7 +63,7 @@ func TestClusterPullsOverOneCable(t *testing.T) {
 		return "the control plane is not ready", w.getJSON("/readyz", new([]byte)) == nil
 	})
 	c := cluster.New(t, 1)
-	installAgent(t, c, "--node", "--images", vendorRegistry)
+	installAgent(t, c, "--node", "--images-from", vendorRegistry)
 	local, onNode := freePort(t), freePort(t)
 	w.agents["acme"] = w.process("acme", "agent", "--join", "@"+w.addCell("acme", "staging"), "--target", "kubernetes",
 		"--kubeconfig", w.kubeconfigOf(c, "sluice-agent"), "--namespace", "shop", "--state", w.path("states", "acme"),
