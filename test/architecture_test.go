@@ -160,14 +160,14 @@ func arrows() map[string][]string {
 		"cells/agent/flagserver": {"releases", "cells", "flags", "flags/ofrep", "cells/agent/clock",
 			"cells/agent/content", "cells/agent/disk",
 			"internal/backoff", "internal/wake", "internal/words"},
-		"cells/agent/imagerelay": {},
+		"cells/agent/imagerelay": {"cells/identity"},
 		"cells/agent/preflight":  {"cells/identity", "cells/infrastructure", "internal/words"},
 		"cells/infrastructure":   {"cells", "internal/backoff", "internal/manifest", "internal/words"},
 		"cells/agent": with("cells/infrastructure", "cells/maintenance/server", "cells/process",
 			"cells/identity", "flags/ofrep"),
 		"cells/directory": with("cells/process", "internal/filelock"),
 		"cells/node": with("cells/kubernetes", "cells/agent/clock", "cells/agent/content", "cells/agent/disk",
-			"cells/agent/flagserver", "cells/maintenance/server"),
+			"cells/agent/flagserver", "cells/agent/imagerelay", "cells/maintenance/server"),
 		"cells/kubernetes": with("cells/agent/disk", "releases/health"),
 	}
 }

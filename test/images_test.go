@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -158,8 +160,127 @@ func TestHeadWaitsForItsImages(t *testing.T) {
 		out, err := w.runSluice("why", "staging", "--server", w.socket())
 		return out, err == nil && strings.Contains(out, "1 of 1 images are still being fetched: ")
 	})
+	if out := w.mustRunSluice("status", "--server", w.socket()); !strings.Contains(out,
+		"images: 1 image of channels' heads still to be fetched: ") {
+		t.Errorf("status does not say what the head waits for:\n%s", out)
+	}
+	if metrics := w.metrics(); !strings.Contains(metrics, "\nsluice_images_warming_images 1\n") {
+		t.Error("the metrics do not say that an image is being fetched")
+	}
 	close(release)
 	w.awaitRelease("eu-1", "1.0.0")
+	if metrics := w.metrics(); !strings.Contains(metrics, "\nsluice_images_warming_images 0\n") ||
+		!strings.Contains(metrics, "\nsluice_images_warming_bytes 0\n") {
+		t.Error("the metrics say that images are still being fetched")
+	}
+}
+
+func (w *world) metrics() string {
+	w.t.Helper()
+	var text []byte
+	if err := w.getJSON("/metrics", &text); err != nil {
+		w.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// The control plane is killed in the middle of a fill. What it does after it was started anew is right, and nothing is
+// left behind.
+func TestKilledInMidFill(t *testing.T) {
+	t.Parallel()
+	next := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	var half atomic.Bool
+	begun := make(chan struct{}, 100)
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !half.Load() || r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/blobs/") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		whole := httptest.NewRecorder()
+		next.ServeHTTP(whole, r)
+		w.Header().Set("Content-Length", strconv.Itoa(whole.Body.Len()))
+		_, _ = w.Write(whole.Body.Bytes()[:whole.Body.Len()/2])
+		_ = http.NewResponseController(w).Flush()
+		begun <- struct{}{}
+		<-r.Context().Done()
+	}))
+	defer upstream.Close()
+	host := strings.TrimPrefix(upstream.URL, "http://")
+	digest := pushImage(t, host+"/app")
+	half.Store(true)
+	w, local := startImageWorld(t, host)
+	w.cutRelease("1.0.0", host+"/app@"+digest)
+	<-begun
+	w.server.kill()
+	half.Store(false)
+	w.server.start()
+	w.awaitRelease("eu-1", "1.0.0")
+	image, err := remote.Image(digestReference(t, local+"/app@"+digest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Image(image); err != nil {
+		t.Error(err)
+	}
+	if left, err := filepath.Glob(w.path("data", "images", "*.*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q, %v", left, err)
+	}
+	out := w.mustRunSluice("status", "--server", w.socket())
+	if m := regexp.MustCompile(`images: (\d+) pulls by cells, (\d+) from disk; `).FindStringSubmatch(out); m == nil ||
+		m[1] != m[2] || m[1] == "0" {
+		t.Errorf("status does not say what was pulled:\n%s", out)
+	}
+}
+
+// I5: a pull that is under way ends soon after its cell was revoked.
+func TestRevokedCellsPullsEnd(t *testing.T) {
+	t.Parallel()
+	upstream := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer upstream.Close()
+	host := strings.TrimPrefix(upstream.URL, "http://")
+	image, err := random.Image(64<<20, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := name.NewTag(host+"/app:latest", name.Insecure)
+	if err == nil {
+		err = remote.Write(to, image)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := image.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := image.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, local := startImageWorld(t, host)
+	w.cutRelease("1.0.0", host+"/app@"+digest.String())
+	w.awaitRelease("eu-1", "1.0.0")
+	answer, err := http.Get("http://" + local + "/v2/app/blobs/" + m.Layers[0].Digest.String()) //nolint:noctx // a test's
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	// No more is read for now: the rest waits in the control plane.
+	if _, err := io.CopyN(io.Discard, answer.Body, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	w.mustRunSluice("cell", "revoke", "eu-1")
+	revoked := time.Now()
+	w.eventually(func() (string, bool) { // the control plane has read it
+		_, err := remote.Image(digestReference(t, local+"/app@"+digest.String()))
+		return "a revoked cell pulls images", err != nil
+	})
+	time.Sleep(2 * time.Second) // what is promised
+	n, err := io.Copy(io.Discard, answer.Body)
+	if err == nil || n == m.Layers[0].Size-1<<20 {
+		t.Errorf("the pull went on to its end: %d bytes", n)
+	}
+	t.Logf("the pull ended %s after the cell was revoked, at %d more bytes: %v", time.Since(revoked), n, err)
 }
 
 // pushImage pushes an image and returns its digest.

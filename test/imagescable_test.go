@@ -34,8 +34,9 @@ const (
 )
 
 // A cluster is behind one cable, and no registry is at the other end: only the control plane, which has one. Its agent
-// installs a release and updates to the next. Debian's containerd, and skopeo, pull the images of its pods through the
-// agent. The cell begins no connection but those to the control plane, and each blob leaves the registry once.
+// installs a release and updates to the next. Debian's containerd pulls the images of its pods by the node part, which
+// told it so, and skopeo by the agent itself. The cell begins no connection but those to the control plane, and each
+// blob leaves the registry once.
 func TestClusterPullsOverOneCable(t *testing.T) {
 	if os.Getenv(insideVariable) == "" {
 		t.Parallel()
@@ -62,13 +63,18 @@ func TestClusterPullsOverOneCable(t *testing.T) {
 		return "the control plane is not ready", w.getJSON("/readyz", new([]byte)) == nil
 	})
 	c := cluster.New(t, 1)
-	installAgent(t, c)
-	local := freePort(t)
+	installAgent(t, c, "--node", "--images-from", vendorRegistry)
+	local, onNode := freePort(t), freePort(t)
 	w.agents["acme"] = w.process("acme", "agent", "--join", "@"+w.addCell("acme", "staging"), "--target", "kubernetes",
 		"--kubeconfig", w.kubeconfigOf(c, "sluice-agent"), "--namespace", "shop", "--state", w.path("states", "acme"),
-		"--images-listen", local, "--healthy-for", "1s", "--health-every", "500ms", "--report-every", "500ms")
+		"--images-listen", local, "--images-nodes", freePort(t), "--nodes", "sluice-node/sluice-node", "--healthy-for", "1s",
+		"--health-every", "500ms", "--report-every", "500ms")
 	w.agents["acme"].start()
-	machine := startContainerd(w, vendorRegistry, local)
+	machine := &containerd{w: w, socket: w.path("c.sock"), dir: w.path("containerd")}
+	w.process("node", "node", "--configmap", "sluice-node/sluice-node", "--state", w.path("states", "node"), "--kubeconfig",
+		w.kubeconfigOf(c, "sluice-node"), "--listen", "unix://"+w.path("node.f"), "--images-listen", onNode,
+		"--images-registry", vendorRegistry, "--images-hosts", machine.hosts()).start()
+	machine.start()
 
 	for _, version := range []string{"1.0.0", "1.1.0"} {
 		image := vendorRegistry + "/team/app@" + v.push("team/app")
@@ -91,6 +97,10 @@ func TestClusterPullsOverOneCable(t *testing.T) {
 	if out, err := machine.tryPull(vendorRegistry + "/team/app:latest"); err == nil {
 		t.Errorf("a tag was pulled:\n%s", out)
 	}
+	wantDenied(t, c, "sluice-node", []string{"get", "secrets/sluice-node-images", "-n", "sluice-node"},
+		[]string{"watch", "secrets/sluice-join", "-n", "sluice"},
+		[]string{"patch", "secrets/sluice-node-images", "-n", "sluice-node"})
+	wantDenied(t, c, "sluice-agent", []string{"get", "secrets/sluice-node-images", "-n", "sluice-node"})
 
 	begun := cable.begunConnections()
 	plane := netip.MustParseAddrPort(listen)
@@ -237,32 +247,28 @@ type containerd struct {
 	socket, dir string
 }
 
-// startContainerd starts containerd, with a registry's mirror at an address.
-func startContainerd(w *world, registry, mirror string) *containerd {
+// hosts is the folder of what containerd knows of registries.
+func (c *containerd) hosts() string { return filepath.Join(c.dir, "certs.d") }
+
+func (c *containerd) start() {
+	w := c.w
 	w.t.Helper()
-	c := &containerd{w: w, socket: w.path("c.sock"), dir: w.path("containerd")}
-	hosts := filepath.Join(c.dir, "certs.d", registry)
-	if err := os.MkdirAll(hosts, 0o700); err != nil {
-		w.t.Fatal(err)
-	}
-	for file, text := range map[string]string{
-		filepath.Join(hosts, "hosts.toml"): fmt.Sprintf("server = \"https://%s\"\n\n[host.\"http://%s\"]\n"+
-			"  capabilities = [\"pull\"]\n", registry, mirror),
-		filepath.Join(c.dir, "config.toml"): fmt.Sprintf("version = 2\nroot = %q\nstate = %q\n"+
+	config := filepath.Join(c.dir, "config.toml")
+	err := os.MkdirAll(c.dir, 0o700)
+	if err == nil {
+		err = os.WriteFile(config, fmt.Appendf(nil, "version = 2\nroot = %q\nstate = %q\n"+
 			"disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n[ttrpc]\naddress = %q\n"+
 			"[plugins.\"io.containerd.internal.v1.opt\"]\npath = %q\n", filepath.Join(c.dir, "root"),
-			filepath.Join(c.dir, "state"), c.socket, c.socket+".ttrpc", filepath.Join(c.dir, "opt")),
-	} {
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			w.t.Fatal(err)
-		}
+			filepath.Join(c.dir, "state"), c.socket, c.socket+".ttrpc", filepath.Join(c.dir, "opt")), 0o600)
 	}
-	startProgram(w, []string{"containerd", "--config", filepath.Join(c.dir, "config.toml")}, w.path("containerd.log"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	startProgram(w, []string{"containerd", "--config", config}, w.path("containerd.log"))
 	w.eventually(func() (string, bool) {
 		out, err := c.ctr("version")
 		return out, err == nil
 	})
-	return c
 }
 
 func (c *containerd) ctr(args ...string) (string, error) {
@@ -272,7 +278,7 @@ func (c *containerd) ctr(args ...string) (string, error) {
 }
 
 func (c *containerd) tryPull(reference string) (string, error) {
-	return c.ctr("images", "pull", "--hosts-dir", filepath.Join(c.dir, "certs.d"), "--snapshotter", "native", reference)
+	return c.ctr("images", "pull", "--hosts-dir", c.hosts(), "--snapshotter", "native", reference)
 }
 
 // pull pulls and unpacks an image, and checks that all of it is there.

@@ -14,7 +14,6 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
-	"github.com/sluice-cd/sluice/cells/agent/imagerelay"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/preflight"
 	"github.com/sluice-cd/sluice/cells/agent/render"
@@ -91,9 +90,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	l.ownerFile = seen
 	l.applyOwnerDecisions(readOwnerDecisions(a.options.StateDir)) // before anything begins or flags are served
 	callers, err := a.listen(ctx, "flags", a.options.FlagsListen)
-	var pulls net.Listener
+	var pulls *pulls
 	if err == nil {
-		pulls, err = a.listen(ctx, "images", a.options.ImagesListen)
+		pulls, err = a.openPulls(ctx)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("agent of %s: %w", a.options.Cell, err), l.close())
@@ -118,10 +117,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		others.Go(func() { l.flags.Serve(ctx, callers, a.options.FlagsOrigins, l.maintenance.Handler()) })
 	}
 	if pulls != nil {
-		others.Go(func() {
-			imagerelay.Serve(ctx, pulls, imagerelay.Options{To: a.client.Transport(imagerelay.Connections),
-				Rate: a.options.ImagesRate, Log: a.options.Log})
-		})
+		others.Go(func() { pulls.run(ctx) })
 	}
 	others.Go(func() {
 		missing := a.lookBefore(ctx)

@@ -35,6 +35,7 @@ type Options struct {
 	Nodes          flagserver.Sharer // takes the flags to the cell's node parts; nil: there are none
 	NodeOperations NodeOperations    // where node parts grant operations; nil: they grant none
 	ImagesListen   string            // address for pulls of images, as FlagsListen; empty: none
+	NodePulls      *NodePulls        // where node parts pull; nil: nowhere
 	ImagesRate     int64             // bytes a second of all pulls; 0: no limit
 	Log            zerolog.Logger    // the zero value is silent
 	Render         []string          // command of the render child; default: this program with the argument "render"

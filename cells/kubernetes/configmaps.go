@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,20 +23,31 @@ import (
 // MaxConfigMap bounds the content of one ConfigMap, in bytes. Kubernetes takes 1 MiB, with the names.
 const MaxConfigMap = 960 << 10
 
-// ConfigMaps are small files of the cell in ConfigMaps of one namespace: the agent writes them, node parts read them.
-// Methods may be called at once.
+// ConfigMaps are small files of the cell in ConfigMaps of one namespace, or in Secrets: the agent writes them, node
+// parts read them. Methods may be called at once.
 type ConfigMaps struct {
-	client dynamic.ResourceInterface
+	client        dynamic.ResourceInterface
+	kind, content string // of the objects, and their field for files
 }
 
 // NewConfigMaps returns the ConfigMaps of a namespace. It asks the API server nothing.
 func NewConfigMaps(config *rest.Config, namespace string) (*ConfigMaps, error) {
+	return openFiles(config, namespace, ConfigMaps{kind: "ConfigMap", content: "binaryData"})
+}
+
+// NewSecrets is NewConfigMaps for files that are secret.
+func NewSecrets(config *rest.Config, namespace string) (*ConfigMaps, error) {
+	return openFiles(config, namespace, ConfigMaps{kind: "Secret", content: "data"})
+}
+
+func openFiles(config *rest.Config, namespace string, m ConfigMaps) (*ConfigMaps, error) {
 	c, err := newCluster(config, nil)
 	if err != nil {
-		return nil, fmt.Errorf("ConfigMaps of %s: %w", namespace, err)
+		return nil, fmt.Errorf("%ss of %s: %w", m.kind, namespace, err)
 	}
-	gvr := schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
-	return &ConfigMaps{client: c.dynamic.Resource(gvr).Namespace(namespace)}, nil
+	gvr := schema.GroupVersionResource{Version: "v1", Resource: strings.ToLower(m.kind) + "s"}
+	m.client = c.dynamic.Resource(gvr).Namespace(namespace)
+	return &m, nil
 }
 
 // Write makes files the content of a ConfigMap, which is created if needed.
@@ -44,13 +56,13 @@ func (m *ConfigMaps) Write(ctx context.Context, name string, files map[string][]
 	for file, text := range files {
 		content[file] = base64.StdEncoding.EncodeToString(text)
 	}
-	manifest := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
-		"metadata": map[string]any{"name": name}, "binaryData": content}}
+	manifest := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": m.kind,
+		"metadata": map[string]any{"name": name}, m.content: content}}
 	_, err := request(ctx, func(ctx context.Context) (*unstructured.Unstructured, error) {
 		return m.client.Apply(ctx, name, manifest, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
 	})
 	if err != nil {
-		return unavailable("write ConfigMap "+name, err)
+		return unavailable("write "+m.kind+" "+name, err)
 	}
 	return nil
 }
@@ -64,9 +76,9 @@ func (m *ConfigMaps) Read(ctx context.Context, name string) (map[string][]byte, 
 		return nil, nil
 	}
 	if err != nil {
-		return nil, unavailable("read ConfigMap "+name, err)
+		return nil, unavailable("read "+m.kind+" "+name, err)
 	}
-	return filesOf(live), nil
+	return m.filesOf(live), nil
 }
 
 // Follow calls take with the files of a ConfigMap as they are and whenever they change, until ctx ends. onTrouble is
@@ -99,7 +111,7 @@ func (m *ConfigMaps) follow(ctx context.Context, name string, take func(map[stri
 	changes, err := m.client.Watch(ctx, metav1.ListOptions{
 		FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()})
 	if err != nil {
-		return false, unavailable("watch ConfigMap "+name, err)
+		return false, unavailable("watch "+m.kind+" "+name, err)
 	}
 	defer changes.Stop()
 	onTrouble(nil)
@@ -113,17 +125,17 @@ func (m *ConfigMaps) follow(ctx context.Context, name string, take func(map[stri
 			case !ok: // the API server ends a watch after a while
 				return true, nil
 			case change.Type == watch.Error || !isObject:
-				return true, errors.New("the API server ended the watch of ConfigMap " + name)
+				return true, errors.New("the API server ended the watch of " + m.kind + " " + name)
 			case change.Type == watch.Added || change.Type == watch.Modified:
-				take(filesOf(live))
+				take(m.filesOf(live))
 			}
 		}
 	}
 }
 
-func filesOf(live *unstructured.Unstructured) map[string][]byte {
+func (m *ConfigMaps) filesOf(live *unstructured.Unstructured) map[string][]byte {
 	files := map[string][]byte{}
-	content, _, _ := unstructured.NestedStringMap(live.Object, "binaryData")
+	content, _, _ := unstructured.NestedStringMap(live.Object, m.content)
 	for name, text := range content {
 		if file, err := base64.StdEncoding.DecodeString(text); err == nil {
 			files[name] = file

@@ -49,6 +49,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/images"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/records"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -197,6 +198,7 @@ func New(o Options) (*Server, error) {
 		Pins: o.pins(), Address: o.Address, Flags: o.Flags, Outbox: o.Outbox, OnPush: o.OnPush,
 		HookSecret: o.HookSecret, Branch: o.Branch, Facts: o.Facts,
 		Followers: o.Limits.Events, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
+		Images: summariseImages(o.Images),
 	})
 	rows, _ := o.Tokens.(consoleapi.Audit) // a store has both; nil: there is no audit
 	consolePages := consoleapi.New(consoleapi.Options{Views: o.Views, Repository: o.Repository, Journal: o.Journal,
@@ -249,4 +251,17 @@ func (s *Server) Drain() {
 		close(s.shutdown)
 		s.cells.Drain()
 	})
+}
+
+// summariseImages returns what sums up a service of images for people; nil: there is none.
+func summariseImages(service *images.Service) func() *view.ImagesSummary {
+	if service == nil {
+		return nil
+	}
+	return func() *view.ImagesSummary {
+		u := service.Usage()
+		return &view.ImagesSummary{Pulls: u.Pulls, Hits: u.Hits, FetchedBytes: u.Fetched, ServedBytes: u.Served,
+			UsedBytes: u.Used, QuotaBytes: u.Quota, Lacking: u.Lacking, LackingBytes: u.LackingBytes,
+			Fault: u.RegistriesProblem}
+	}
 }

@@ -63,7 +63,6 @@ type keptFile struct {
 func openCache(o Options) (*Cache, error) {
 	c := &Cache{dir: o.Dir, quota: cmp.Or(o.Quota, defaultQuota), log: o.Log,
 		kept: map[releases.Digest]*keptFile{}, fills: map[releases.Digest]*fill{}}
-	c.counters = newCounters(c.usage)
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open the images' folder: %w", err)
@@ -110,7 +109,11 @@ func (c *Cache) add(digest releases.Digest, info fs.FileInfo) *keptFile {
 	if k := c.kept[digest]; k != nil {
 		return k
 	}
-	k := &keptFile{size: info.Size(), used: info.ModTime()}
+	used := info.ModTime()
+	if now := time.Now(); used.After(now) { // the clock went back: a file of the future would never be the oldest
+		used = now
+	}
+	k := &keptFile{size: info.Size(), used: used}
 	c.kept[digest] = k
 	c.used += k.size
 	return k
@@ -215,7 +218,6 @@ func (c *Cache) openKept(digest releases.Digest) (*Content, error) {
 	if err != nil || !right {
 		return nil, errors.Join(err, file.Close())
 	}
-	c.counters.hits.Inc()
 	return &Content{Digest: digest, Size: info.Size(), Kept: true, reader: file}, nil
 }
 
@@ -326,7 +328,7 @@ func (c *Cache) endFill(f *fill, err error) {
 	case err == nil && statErr == nil:
 		k := c.add(f.d.Digest, info)
 		k.used = time.Now()
-		c.counters.filled.Add(float64(info.Size()))
+		c.counters.filled.Add(info.Size())
 	case isDiskFull(err):
 		c.fullUntil = time.Now().Add(fullPause)
 		c.log.Error().Msg("the disk of the images' folder is full: content is passed through and not kept")
@@ -398,7 +400,7 @@ func (c *Cache) scrub(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// removeLeftovers removes parts and locks that nobody wrote to for a day.
+// removeLeftovers removes parts and locks that nobody wrote to for a day, or that are of a future day.
 func (c *Cache) removeLeftovers(now time.Time) error {
 	entries, err := os.ReadDir(c.dir)
 	if err != nil {
@@ -408,7 +410,7 @@ func (c *Cache) removeLeftovers(now time.Time) error {
 		if !strings.HasSuffix(e.Name(), partSuffix) && !strings.HasSuffix(e.Name(), lockSuffix) {
 			continue
 		}
-		if info, err := e.Info(); err == nil && now.Sub(info.ModTime()) > 24*time.Hour {
+		if info, err := e.Info(); err == nil && now.Sub(info.ModTime()).Abs() > 24*time.Hour {
 			_ = os.Remove(filepath.Join(c.dir, e.Name())) // it is tried again
 		}
 	}

@@ -31,8 +31,7 @@ var (
 	// ErrNotNamed says that no release that the cell was offered names the content.
 	ErrNotNamed = errors.New("no release that this cell was offered names it")
 	// ErrUnread says that manifests which may name the content were not read yet: ask again later.
-	ErrUnread  = errors.New("manifests that may name it were not read yet")
-	errTooMany = errors.New("the releases' images have more manifests than are followed")
+	ErrUnread = errors.New("manifests that may name it were not read yet")
 )
 
 const (
@@ -81,6 +80,7 @@ func New(o Options) (*Service, error) {
 	s := &Service{files: o.Files, heads: o.Heads, log: o.Log, cache: cache, upstream: newUpstream(o.Registries),
 		named: map[releases.Digest][]Reference{}, children: map[releases.Digest][]Descriptor{},
 		warm: map[releases.Digest]Warm{}}
+	cache.counters = newCounters(cache.usage, s.lacking)
 	if s.heads == nil {
 		s.heads = func() (current, former []releases.Digest) { return nil, nil }
 	}
@@ -122,6 +122,18 @@ func (s *Service) Open(ctx context.Context, c Client, w Wanted) (*Content, error
 	if err != nil {
 		return nil, err
 	}
+	kept := s.cache.has(d.Digest)
+	content, err := s.openFound(ctx, d, from, w)
+	if err == nil {
+		s.cache.counters.pulls.Inc()
+		if kept {
+			s.cache.counters.hits.Inc()
+		}
+	}
+	return content, err
+}
+
+func (s *Service) openFound(ctx context.Context, d Descriptor, from Reference, w Wanted) (*Content, error) {
 	if !w.Manifest {
 		return s.open(ctx, d, from)
 	}
@@ -135,7 +147,7 @@ func (s *Service) Open(ctx context.Context, c Client, w Wanted) (*Content, error
 }
 
 // CountServed counts bytes that were sent to a cell.
-func (s *Service) CountServed(n int64) { s.cache.counters.served.Add(float64(n)) }
+func (s *Service) CountServed(n int64) { s.cache.counters.served.Add(n) }
 
 func (s *Service) open(ctx context.Context, d Descriptor, from Reference) (*Content, error) {
 	return s.cache.open(ctx, d, func(ctx context.Context, offset int64) (io.ReadCloser, error) {
@@ -172,7 +184,7 @@ func (s *Service) find(ctx context.Context, c Client, w Wanted) (Descriptor, Ref
 func (s *Service) readOn(ctx context.Context, c Client, w Wanted, unread []source) (Descriptor, Reference, error) {
 	var absent []source
 	var failed error
-	seen := map[releases.Digest]bool{}
+	seen, cut := map[releases.Digest]bool{}, false
 	for fetched := 0; len(unread)+len(absent) > 0; {
 		var next source
 		if len(unread) > 0 {
@@ -180,8 +192,8 @@ func (s *Service) readOn(ctx context.Context, c Client, w Wanted, unread []sourc
 			if seen[next.manifest.Digest] {
 				continue
 			}
-			if len(seen) == maxManifests {
-				return Descriptor{}, Reference{}, errTooMany
+			if cut = len(seen) == maxManifests; cut {
+				continue // by the next request, others were read
 			}
 			seen[next.manifest.Digest] = true
 			if !s.cache.has(next.manifest.Digest) {
@@ -201,6 +213,9 @@ func (s *Service) readOn(ctx context.Context, c Client, w Wanted, unread []sourc
 		if d, found := s.search(next.from, next.manifest, w, next.depth, &unread); found {
 			return d, next.from, nil
 		}
+	}
+	if cut {
+		return Descriptor{}, Reference{}, ErrUnread
 	}
 	var refused *UpstreamError
 	if failed == nil || errors.As(failed, &refused) && refused.Status == http.StatusNotFound {

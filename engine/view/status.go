@@ -25,6 +25,7 @@ type Status struct {
 	Faults   []releases.Fault `json:"faults,omitempty" doc:"the first 100 in the release repository"`
 	Notes    []string         `json:"notes,omitempty" doc:"protections that sluice.yaml does not ask for, and what the git host does not do, each in a sentence"`
 	Flags    *FlagsSummary    `json:"flags,omitempty" doc:"none: there is no flags repository, or nothing of it is known yet"`
+	Images   *ImagesSummary   `json:"images,omitempty" doc:"of the replica that answers; none: it serves no images, or was not asked"`
 	Channels []ChannelStatus  `json:"channels"`
 	// At most the newest MaxUpdates
 	Infrastructure []infrastructure.Update `json:"infrastructure,omitempty" doc:"infrastructure updates that the repository has, the newest last"`

@@ -1,5 +1,8 @@
 // Package imagerelay passes pulls of images from programs on this machine to the control plane, over the connection
 // that the cell's key proves. It keeps nothing and decides nothing: the control plane knows what the cell may have.
+//
+// On the nodes of a cluster, which have no key of the cell, the same relay passes pulls on to the agent's: the agent
+// lets in who has the token of an Access (Door), and a node part sends pulls there (Through).
 package imagerelay
 
 import (
@@ -34,10 +37,21 @@ type Options struct {
 	Log  zerolog.Logger
 }
 
+// Relay passes pulls on. Methods may be called at once; all pulls share the connections and the rate.
+type Relay struct {
+	handler http.Handler
+	log     zerolog.Logger
+}
+
+// New returns a relay and starts nothing.
+func New(o Options) *Relay { return &Relay{handler(o), o.Log} }
+
 // Serve passes on what comes to l until ctx ends.
-func Serve(ctx context.Context, l net.Listener, o Options) {
-	s := &http.Server{Handler: handler(o), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: maxHeader, ErrorLog: log.New(o.Log, "", 0)}
+func (r *Relay) Serve(ctx context.Context, l net.Listener) { r.serve(ctx, l, r.handler) }
+
+func (r *Relay) serve(ctx context.Context, l net.Listener, h http.Handler) {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: maxHeader, ErrorLog: log.New(r.log, "", 0)}
 	closed := make(chan struct{})
 	context.AfterFunc(ctx, func() {
 		defer close(closed)
@@ -48,7 +62,7 @@ func Serve(ctx context.Context, l net.Listener, o Options) {
 		}
 	})
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		o.Log.Error().Err(err).Msg("images are no longer passed on: restart the agent")
+		r.log.Error().Err(err).Msg("images are no longer passed on: restart this program")
 	}
 	<-closed
 }
@@ -78,7 +92,7 @@ func handler(o Options) http.Handler {
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			o.Log.Warn().Err(err).Msg("an image's content was not passed on")
-			writeError(w, http.StatusBadGateway, "UNAVAILABLE", "The control plane can't be reached: the agent's log says why.")
+			writeError(w, http.StatusBadGateway, "UNAVAILABLE", "The control plane can't be reached: this relay's log says why.")
 		},
 		ErrorLog: log.New(o.Log, "", 0),
 	}

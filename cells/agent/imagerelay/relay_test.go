@@ -33,7 +33,7 @@ func relay(t *testing.T, o imagerelay.Options) (base string) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		imagerelay.Serve(ctx, l, o)
+		imagerelay.New(o).Serve(ctx, l)
 	}()
 	t.Cleanup(func() {
 		stop()

@@ -14,8 +14,9 @@ import (
 
 // fleetHandlers serves the plan, and the state of channels and cells.
 type fleetHandlers struct {
-	views api.Views
-	facts auth.Facts // nil: there are none
+	views  api.Views
+	facts  auth.Facts                 // nil: there are none
+	images func() *view.ImagesSummary // nil: no images are served
 }
 
 type planOutput struct{ Body plan.Plan }
@@ -46,8 +47,12 @@ func (f *fleetHandlers) showStatus(_ context.Context, in *statusInput) (*statusO
 	if err != nil {
 		return nil, err
 	}
-	return &statusOutput{
-		Body: view.StatusOf(v, view.StatusPage{Channel: in.Channel, After: in.After, Limit: in.Limit})}, nil
+	out := &statusOutput{
+		Body: view.StatusOf(v, view.StatusPage{Channel: in.Channel, After: in.After, Limit: in.Limit})}
+	if f.images != nil {
+		out.Body.Images = f.images()
+	}
+	return out, nil
 }
 
 type whyInput struct {

@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/limit"
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // Options configures the people's API.
@@ -39,6 +40,7 @@ type Options struct {
 	Followers  int           // concurrent followers of events; negative: no limit
 	Shutdown   api.Shutdown
 	Metrics    *metrics.Metrics
+	Images     func() *view.ImagesSummary // nil: no images are served
 	Log        zerolog.Logger
 }
 
@@ -57,7 +59,7 @@ type API struct {
 func New(o Options) *API {
 	l := auditor{auth: o.Auth, log: o.Log}
 	return &API{
-		fleet: &fleetHandlers{o.Views, o.Facts},
+		fleet: &fleetHandlers{o.Views, o.Facts, o.Images},
 		events: &eventHandlers{views: o.Views, journal: o.Journal, auth: o.Auth,
 			followers: limit.InFlight{Limit: int64(o.Followers)}, shutdown: o.Shutdown, log: o.Log},
 		members: &memberHandlers{views: o.Views, members: o.Members, tokens: o.Tokens, address: o.Address,

@@ -6,6 +6,8 @@ import (
 	"regexp"
 
 	"github.com/spf13/pflag"
+
+	"github.com/sluice-cd/sluice/cells/agent/imagerelay"
 )
 
 var (
@@ -23,6 +25,8 @@ func (i *Agent) AddFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&i.For, "for", nil, "`NAMESPACE` that releases go into, which is there; may be repeated; objects "+
 		"that name none go into the first")
 	f.BoolVar(&i.Node, "node", false, "serve feature flags and maintenances on each node, to its pods (sluice node)")
+	f.StringArrayVar(&i.Images, "images-from", nil, "`HOST[:PORT]` of a registry whose images the nodes' containerd pulls "+
+		"through the agent (docs/images.md); may be repeated")
 	f.BoolVar(&i.ClusterAdmin, "cluster-admin", false, "let releases hold anything, such as definitions and roles")
 }
 
@@ -35,6 +39,13 @@ func (i *Agent) Check() error {
 		return fmt.Errorf("--image %q is no name of an image", i.Image)
 	case len(i.For) == 0 && !i.ClusterAdmin:
 		return errors.New("--for is missing: the namespace that releases go into; or --cluster-admin")
+	case len(i.Images) > 0 && !i.Node:
+		return errors.New("--images-from needs --node: nodes pull by it")
+	}
+	for _, r := range i.Images {
+		if !imagerelay.ValidRegistry(r) {
+			return fmt.Errorf("--images-from %q is not HOST or HOST:PORT", r)
+		}
 	}
 	for _, namespace := range append([]string{i.Namespace, i.NodeNamespace()}, i.For...) {
 		if !ValidName(namespace) {

@@ -22,7 +22,8 @@ type Agent struct {
 	Image, Namespace string
 	For              []string // namespaces that releases go into
 	ClusterAdmin     bool
-	Node             bool // with the part on each node
+	Node             bool     // with the part on each node
+	Images           []string // registries whose images nodes pull through the agent
 
 	MakeNamespaces bool   // with the namespaces of For
 	Token          string // that the agent registers with; empty: somebody makes the Secret
@@ -57,6 +58,9 @@ func (i Agent) BundleConfigMaps() string {
 	}
 	return strings.Join(names, ", ")
 }
+
+// ImagesSecret returns the name of the Secret by which node parts pull images.
+func (i Agent) ImagesSecret() string { return node.ImagesName(nodeConfigMap) }
 
 // Default returns the namespace of objects that name none.
 func (i Agent) Default() string {

@@ -165,6 +165,7 @@ func DrawStatus(p cli.Printer, s view.Status, form StatusForm) {
 	}
 	drawChannels(p, s, form.Wide)
 	drawFlags(p, s.Flags)
+	drawImages(p, s.Images)
 	if len(s.Cells) > 0 {
 		p.PrintLine("")
 		drawCells(p, s, form)
@@ -279,6 +280,23 @@ func drawFlags(p cli.Printer, f *view.FlagsSummary) {
 	}
 	if f.Fault != "" {
 		p.PrintLine("%s", p.Paint(cli.Red, f.Fault))
+	}
+}
+
+func drawImages(p cli.Printer, i *view.ImagesSummary) {
+	if i == nil {
+		return
+	}
+	p.PrintLine("")
+	p.PrintLine("images: %s by cells, %d from disk; %s fetched, %s served; %s of %s on disk",
+		words.Count(int(i.Pulls), "pull"), i.Hits, words.Bytes(i.FetchedBytes), words.Bytes(i.ServedBytes),
+		words.Bytes(i.UsedBytes), words.Bytes(i.QuotaBytes))
+	if i.Lacking > 0 {
+		p.PrintLine("images: %s of channels' heads still to be fetched: %s known to be missing",
+			words.Count(int(i.Lacking), "image"), words.Bytes(i.LackingBytes))
+	}
+	if i.Fault != "" {
+		p.PrintLine("images: %s", p.Paint(cli.Red, i.Fault+": the list before stays in force"))
 	}
 }
 

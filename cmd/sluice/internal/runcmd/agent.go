@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -117,7 +118,7 @@ const shortestTime = 100 * time.Millisecond
 type agentFlags struct {
 	dir, join, values, level, mode, group  string
 	target, kubeconfig, context, namespace string
-	nodes, infrastructure                  string
+	nodes, nodePulls, infrastructure       string
 }
 
 // The kinds of target.
@@ -129,7 +130,7 @@ const (
 // check returns what is wrong with the flags of the target, and sets what has a default in the environment.
 func (more *agentFlags) check(a *cli.App, cmd *cobra.Command, o *agent.Options) error {
 	foreign := map[string][]string{
-		targetDirectory: {"kubeconfig", "context", "namespace", "nodes"},
+		targetDirectory: {"kubeconfig", "context", "namespace", "nodes", "images-nodes"},
 		targetKubernetes: {"dir", "mode", "group", "hook", "health", "hook-timeout", "hook-grace",
 			"health-command-timeout"},
 	}
@@ -148,6 +149,9 @@ func (more *agentFlags) check(a *cli.App, cmd *cobra.Command, o *agent.Options) 
 	o.KeyFile = cmp.Or(o.KeyFile, a.Getenv(cli.AgeKeyVariable))
 	if err := more.openInfrastructure(cmd, o); err != nil {
 		return err
+	}
+	if _, err := netip.ParseAddrPort(more.nodePulls); more.nodePulls != "" && (err != nil || more.nodes == "") {
+		return cli.UsageError(cmd, "--images-nodes %q is IP:PORT of this pod, and goes with --nodes", more.nodePulls)
 	}
 	switch {
 	case more.target == targetDirectory && more.dir == "":
@@ -216,6 +220,14 @@ func (more *agentFlags) open(o *agent.Options, d directory.Options) (end func(),
 		}
 		o.Nodes = node.NewPublisher(maps, name, cluster.Acting)
 		o.NodeOperations = node.NewBoard(maps, beats, name, cluster.Acting)
+		if more.nodePulls != "" {
+			secrets, err := kubernetes.NewSecrets(config, in)
+			if err != nil {
+				return nil, err
+			}
+			o.NodePulls = &agent.NodePulls{Listen: more.nodePulls,
+				Share: node.AccessSharer(secrets, name, cluster.Acting)}
+		}
 	}
 	o.Target = cluster
 	return cluster.Close, nil
@@ -263,6 +275,8 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 		"`ORIGIN`, such as https://console.example.com, whose pages may ask for flags; may be repeated")
 	f.StringVar(&o.ImagesListen, "images-listen", "",
 		"`ADDRESS`, as for --flags-listen, where this machine pulls the releases' images (default: none)")
+	f.StringVar(&more.nodePulls, "images-nodes", "", "`IP:PORT` of this pod where sluice node pulls images, by a token "+
+		"that only node parts can read (default: none)")
 	f.Int64Var(&o.ImagesRate, "images-rate", 0, "`BYTES` a second that pulls of images may take; 0: no limit")
 	f.StringVar(&more.infrastructure, "infrastructure", "", "`NUMBER` of the cell's infrastructure update, or @FILE with "+
 		"number and status, which is read again and again (docs/formats.md)")

@@ -10,7 +10,9 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/sluice-cd/sluice/cells/agent/imagerelay"
 	"github.com/sluice-cd/sluice/cells/kubernetes"
 	"github.com/sluice-cd/sluice/cells/node"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
@@ -20,6 +22,7 @@ import (
 // NodeVerb serves a cell's feature flags, and grants operations, on one node of its cluster.
 func NodeVerb(a *cli.App) *cobra.Command {
 	var o node.Options
+	var images node.Images
 	var configMap, kubeconfig, context, level string
 	cmd := &cobra.Command{
 		Use:     "node --configmap NAMESPACE/NAME --state DIR",
@@ -31,6 +34,9 @@ also tells them of maintenances and grants their operations: see docs/maintenanc
 cell, opens no port, and needs nothing but the rights to read that ConfigMap and those beside it, and to write
 a Lease, in which it says that it is there. What it knew last is in the folder of --state, and holds while the
 API server is away; operations are then no longer granted after 30 s.
+
+With --images-listen it also passes pulls of the releases' images on to the agent, by a token in a Secret that
+the agent writes beside the ConfigMap (docs/images.md).
 
 sluice agent manifest --node prints what runs it on every node.`,
 		Example: `  sluice node --configmap sluice-node/sluice-node --state /var/lib/sluice/node
@@ -45,6 +51,9 @@ sluice agent manifest --node prints what runs it on every node.`,
 				return cli.UsageError(cmd, "--configmap %q is not NAMESPACE/NAME", configMap)
 			case o.StateDir == "":
 				return cli.UsageError(cmd, "--state is missing: a folder on the node")
+			}
+			if err := checkImages(cmd, images); err != nil {
+				return err
 			}
 			l, err := zerolog.ParseLevel(level)
 			if err != nil {
@@ -69,8 +78,17 @@ sluice agent manifest --node prints what runs it on every node.`,
 			if !nodeName.MatchString(o.Node) {
 				return cli.UsageError(cmd, "--node %q is no name of a node", o.Node)
 			}
+			if images.Secrets, err = kubernetes.NewSecrets(config, namespace); err != nil {
+				return fmt.Errorf("node: %w", err)
+			}
+			images.Name, images.Log = name, o.Log
 			debug.SetGCPercent(50) // it mostly idles: memory counts, not speed
-			return node.Run(cmd.Context(), o)
+			g, ctx := errgroup.WithContext(cmd.Context())
+			g.Go(func() error { return node.Run(ctx, o) })
+			if images.Listen != "" {
+				g.Go(func() error { return images.Run(ctx) })
+			}
+			return g.Wait()
 		},
 	}
 	f := cmd.Flags()
@@ -81,6 +99,12 @@ sluice agent manifest --node prints what runs it on every node.`,
 		"`ADDRESS` where pods ask for flags: unix:///PATH[?mode=0666], 127.0.0.1:PORT or [::1]:PORT; may be repeated")
 	f.StringArrayVar(&o.Origins, "flags-origin", nil,
 		"`ORIGIN`, such as https://console.example.com, whose pages may ask for flags; may be repeated")
+	f.StringVar(&images.Listen, "images-listen", "",
+		"127.0.0.1:`PORT` or [::1]:PORT where this node pulls the releases' images through the agent (default: none)")
+	f.StringArrayVar(&images.Registries, "images-registry", nil,
+		"`HOST[:PORT]` of a registry whose images come that way; may be repeated")
+	f.StringVar(&images.HostsDir, "images-hosts", "",
+		"`FOLDER` of containerd's config_path, to tell it of that (default: somebody else does)")
 	f.StringVar(&kubeconfig, "kubeconfig", "",
 		"`FILE` that says how to reach the cluster (default: the pod's own cluster, else that of kubectl)")
 	f.StringVar(&context, "context", "", "`NAME` of a context of the kubeconfig (default: its current one)")
@@ -90,6 +114,19 @@ sluice agent manifest --node prints what runs it on every node.`,
 
 // nodeName is as Kubernetes has it.
 var nodeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+
+// checkImages returns what is wrong with the flags about images.
+func checkImages(cmd *cobra.Command, i node.Images) error {
+	if i.Listen == "" && (len(i.Registries) > 0 || i.HostsDir != "") {
+		return cli.UsageError(cmd, "--images-listen is missing: where this node pulls images")
+	}
+	for _, r := range i.Registries {
+		if !imagerelay.ValidRegistry(r) {
+			return cli.UsageError(cmd, "--images-registry %q is not HOST or HOST:PORT", r)
+		}
+	}
+	return nil
+}
 
 // splitConfigMap splits NAMESPACE/NAME.
 func splitConfigMap(text string) (namespace, name string, ok bool) {
