@@ -56,8 +56,8 @@ func TestBootstrapOfACluster(t *testing.T) {
 		}
 		args[at] = here
 	}
-	w.agents["beta"] = w.process("beta", append(args, "--kubeconfig", w.kubeconfigOf(c, "sluice-agent"), "--healthy-for",
-		"1s", "--health-every", "500ms", "--report-every", "500ms")...).start()
+	w.agents["beta"] = w.process("beta", append(args, "--kubeconfig", w.kubeconfigOf(c, "sluice-agent"),
+		"--healthy-for", "1s", "--health-every", "500ms", "--report-every", "500ms")...).start()
 	w.pushFiles("cut 1.0.0", clusterRelease("1.0.0", "web:1"))
 	w.eventually(func() (string, bool) {
 		s := w.cellStatus("beta")

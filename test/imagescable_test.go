@@ -67,13 +67,13 @@ func TestClusterPullsOverOneCable(t *testing.T) {
 	local, onNode := freePort(t), freePort(t)
 	w.agents["acme"] = w.process("acme", "agent", "--join", "@"+w.addCell("acme", "staging"), "--target", "kubernetes",
 		"--kubeconfig", w.kubeconfigOf(c, "sluice-agent"), "--namespace", "shop", "--state", w.path("states", "acme"),
-		"--images-listen", local, "--images-nodes", freePort(t), "--nodes", "sluice-node/sluice-node", "--healthy-for", "1s",
-		"--health-every", "500ms", "--report-every", "500ms")
+		"--images-listen", local, "--images-nodes", freePort(t), "--nodes", "sluice-node/sluice-node",
+		"--healthy-for", "1s", "--health-every", "500ms", "--report-every", "500ms")
 	w.agents["acme"].start()
 	machine := &containerd{w: w, socket: w.path("c.sock"), dir: w.path("containerd")}
-	w.process("node", "node", "--configmap", "sluice-node/sluice-node", "--state", w.path("states", "node"), "--kubeconfig",
-		w.kubeconfigOf(c, "sluice-node"), "--listen", "unix://"+w.path("node.f"), "--images-listen", onNode,
-		"--images-registry", vendorRegistry, "--images-hosts", machine.hosts()).start()
+	w.process("node", "node", "--configmap", "sluice-node/sluice-node", "--state", w.path("states", "node"),
+		"--kubeconfig", w.kubeconfigOf(c, "sluice-node"), "--listen", "unix://"+w.path("node.f"),
+		"--images-listen", onNode, "--images-registry", vendorRegistry, "--images-hosts", machine.hosts()).start()
 	machine.start()
 
 	for _, version := range []string{"1.0.0", "1.1.0"} {

@@ -37,7 +37,7 @@ type Heartbeat struct {
 func NewHeartbeats(config *rest.Config, namespace string) (*Heartbeats, error) {
 	c, err := newCluster(config, nil)
 	if err != nil {
-		return nil, fmt.Errorf("Leases of %s: %w", namespace, err)
+		return nil, fmt.Errorf("prepare to use Leases of %s: %w", namespace, err)
 	}
 	gvr := schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"}
 	return &Heartbeats{client: c.dynamic.Resource(gvr).Namespace(namespace)}, nil

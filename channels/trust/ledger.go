@@ -54,13 +54,6 @@ func (f *File) Signatures() string {
 	return f.Quorums[len(f.Quorums)-1].String()
 }
 
-func (f *File) content() any {
-	if f.root != nil {
-		return f.root
-	}
-	return f.targets
-}
-
 // Ledger is what the signers' files of a repository say at one commit. Without any file that counts, nothing is signed,
 // and no channel needs signatures.
 type Ledger struct {

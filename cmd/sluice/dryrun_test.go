@@ -31,7 +31,8 @@ var commitNothing = []string{
 	"cell feature hold", "cell feature release", "cell clock show", "cell clock reset", "cell flags",
 	"cell maintenance show", "cell maintenance begin", "cell maintenance end", // the owner's, on the cell's machine
 	"serve", "tick", "agent manifest", "agent preflight", "backup", "restore", "standby-key move",
-	"standby-key replace", "standby-key promote", "demo", "demo product", "supervise", "node", // programs: sluice plan shows what the engine would do
+	"standby-key replace", "standby-key promote", "demo", "demo product",
+	"supervise", "node", // programs: sluice plan shows what the engine would do
 }
 
 // Each verb that commits has --dry-run; a new verb needs it, or a place in the list above.
@@ -118,18 +119,19 @@ func TestDryRunChangesNothing(t *testing.T) {
 	key := "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbQgs9NiZHNzT2UplYCSxVYLQnw66oFtV4UEeAy3fGy"
 	onRelease, onFlags := []string{"--repo", r}, []string{"--flags-repo", f}
 	cases := map[string][]string{
-		"init":              {in("new")},
-		"release cut":       append([]string{"2.0.0", "--from", in("app"), "--wait", "staging"}, onRelease...),
-		"channel add":       append([]string{"lab"}, onRelease...),
-		"promote":           append([]string{"1.2.0", "--to", "dedicated", "--wait"}, onRelease...),
-		"hold":              append([]string{"--all", "--reason", "x"}, onRelease...),
-		"freeze":            append([]string{"staging", "--until", "48h", "--reason", "x"}, onRelease...),
-		"rollback":          append([]string{"staging", "--reason", "x"}, onRelease...),
-		"quarantine":        append([]string{"1.0.0", "--reason", "x"}, onRelease...),
-		"hotfix":            append([]string{"1.1.0", "--to", "dedicated", "--reason", "x"}, onRelease...),
-		"rollout halt":      append([]string{"staging", "--reason", "x"}, onRelease...),
-		"cell add":          append([]string{"new", "--channel", "staging", "--data", data}, onRelease...),
-		"cell bootstrap":    append([]string{"new", "--channel", "staging", "--target", "host", "--out", in("out")}, onRelease...),
+		"init":         {in("new")},
+		"release cut":  append([]string{"2.0.0", "--from", in("app"), "--wait", "staging"}, onRelease...),
+		"channel add":  append([]string{"lab"}, onRelease...),
+		"promote":      append([]string{"1.2.0", "--to", "dedicated", "--wait"}, onRelease...),
+		"hold":         append([]string{"--all", "--reason", "x"}, onRelease...),
+		"freeze":       append([]string{"staging", "--until", "48h", "--reason", "x"}, onRelease...),
+		"rollback":     append([]string{"staging", "--reason", "x"}, onRelease...),
+		"quarantine":   append([]string{"1.0.0", "--reason", "x"}, onRelease...),
+		"hotfix":       append([]string{"1.1.0", "--to", "dedicated", "--reason", "x"}, onRelease...),
+		"rollout halt": append([]string{"staging", "--reason", "x"}, onRelease...),
+		"cell add":     append([]string{"new", "--channel", "staging", "--data", data}, onRelease...),
+		"cell bootstrap": append([]string{"new", "--channel", "staging", "--target", "host", "--out", in("out")},
+			onRelease...),
 		"cell edit":         append([]string{"acme", "--paused", "x"}, onRelease...),
 		"cell move":         append([]string{"acme", "--to", "dedicated"}, onRelease...),
 		"cell rename":       append([]string{"acme", "acme-eu"}, onRelease...),

@@ -30,8 +30,8 @@ type Letter struct {
 
 // Letters returns what the customers of cells are to be told of infrastructure updates at now: of an open update at
 // once, until a notice of it was delivered, and then 7, 3 and 1 days before the deadline that counts, in each contact's
-// zone. The same letters come again and again; each has an ID of its own, by which an outbox sends it once. next is when
-// there may be others though nothing changes; zero: never.
+// zone. The same letters come again and again; each has an ID of its own, by which an outbox sends it once. next is
+// when there may be others though nothing changes; zero: never.
 func (s *Subscriptions) Letters(v *view.View, now time.Time) (all []Letter, next time.Time) {
 	if s == nil || len(s.Customers) == 0 || len(v.Desired.Infrastructure) == 0 {
 		return nil, next
@@ -161,8 +161,8 @@ func (w *writer) describe(u *infrastructure.Update, to recipient) (lines []strin
 	}
 	lines = append(lines, words.OneLine(u.Notes), "impact: "+string(u.Impact))
 	for _, q := range u.Quotas {
-		lines = append(lines, fmt.Sprintf("quota: at least %g of %s (%s, %s)", q.Least, words.OneLine(q.Name), q.Service,
-			q.Code))
+		lines = append(lines, fmt.Sprintf("quota: at least %g of %s (%s, %s)", q.Least, words.OneLine(q.Name),
+			q.Service, q.Code))
 	}
 	var files []string
 	for _, file := range u.Templates() {
@@ -202,8 +202,8 @@ type Receipt struct {
 }
 
 // Outcomes returns what is to be recorded of first letters: of an update that was delivered to somebody, or to nobody.
-// While a letter waits and none was delivered there is nothing to record. receipt returns a zero Receipt of a letter that
-// was not posted yet.
+// While a letter waits and none was delivered there is nothing to record. receipt returns a zero Receipt of a letter
+// that was not posted yet.
 func Outcomes(letters []Letter, receipt func(Letter) Receipt, now time.Time) (all []Outcome) {
 	at := map[string]int{}
 	open := map[string]bool{}

@@ -22,7 +22,7 @@ type customers struct {
 	desired       plan.Desired
 	observed      plan.Observed
 	now           time.Time
-	told          []notices.Letter
+	sent          []notices.Letter
 	ids           map[string]bool
 }
 
@@ -52,15 +52,15 @@ func (c *customers) look() (fresh []notices.Letter, next time.Time) {
 		}
 		c.ids[l.Notice.ID] = true
 	}
-	c.told = append(c.told, fresh...)
+	c.sent = append(c.sent, fresh...)
 	return fresh, next
 }
 
 // deliver records a notice as delivered now.
 func (c *customers) deliver(number int) {
 	r := c.cell().Found.Infrastructure
-	r.Updates = append(r.Updates, cells.InfrastructureNotice{Number: number, Noticed: c.now, By: "mail", Delivered: c.now,
-		Due: c.now.Add(14 * day)})
+	r.Updates = append(r.Updates, cells.InfrastructureNotice{Number: number, Noticed: c.now, By: "mail",
+		Delivered: c.now, Due: c.now.Add(14 * day)})
 }
 
 func targets(all []notices.Letter) (names []string) {
@@ -77,8 +77,8 @@ func (c *customers) want(what string, want ...string) {
 	}
 }
 
-// R62: the ladder of one deadline: at once, and 7, 3 and 1 days before, at the contact's time of day though clocks change
-// in between; each once, however often it is looked at.
+// R62: the ladder of one deadline: at once, and 7, 3 and 1 days before, at the contact's time of day though clocks
+// change in between; each once, however often it is looked at.
 func TestR62LettersToCustomers(t *testing.T) {
 	berlin := cells.Contact{Name: "A. Smith", Email: "ops@acme.example", Zone: "Europe/Berlin"}
 	c := customersOf(berlin, cells.Contact{Name: "B", Email: "b@acme.example"})
@@ -118,7 +118,7 @@ func TestR62LettersToCustomers(t *testing.T) {
 	if !slices.Equal(at, want) {
 		t.Errorf("reminders after %v, want %v", at, want)
 	}
-	last := c.told[len(c.told)-2]
+	last := c.sent[len(c.sent)-2]
 	if want := "acme: infrastructure update 8 is due on Friday, 3 April 2026, 11:00 CEST"; last.Notice.Line() != want {
 		t.Errorf("%s, want %s", last.Notice.Line(), want)
 	}
@@ -145,7 +145,9 @@ func TestR62WhoIsTold(t *testing.T) {
 		},
 		"not delivered": func(c *customers) {
 			c.want("at once", "mail/a@x.example 8 true")
-			c.cell().Found.Infrastructure.Updates = []cells.InfrastructureNotice{{Number: 8, Noticed: c.now, By: "mail"}}
+			c.cell().Found.Infrastructure.Updates = []cells.InfrastructureNotice{
+				{Number: 8, Noticed: c.now, By: "mail"},
+			}
 			c.now = c.now.Add(10 * day)
 			c.want("no reminder of a deadline that does not run")
 		},

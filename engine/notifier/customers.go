@@ -29,7 +29,7 @@ func (n *Notifier) tellCustomers(ctx context.Context, v *view.View, to *notices.
 	pending := false
 	for _, l := range letters {
 		pending = pending || l.First
-		if n.posted[l.Notice.ID] {
+		if n.queued[l.Notice.ID] {
 			continue
 		}
 		m, err := outbox.NoticeMessage(l.Delivery, now)
@@ -47,7 +47,7 @@ func (n *Notifier) tellCustomers(ctx context.Context, v *view.View, to *notices.
 			n.opts.Posted()
 		}
 		for _, m := range messages {
-			n.posted[m.Event.ID] = true
+			n.queued[m.Event.ID] = true
 		}
 	}
 	if !pending {

@@ -77,7 +77,7 @@ type Notifier struct {
 	stored  map[string]records.Record
 	leads   bool
 	restart time.Time         // not before
-	posted  map[string]bool   // IDs of letters that were posted
+	queued  map[string]bool   // IDs of letters that were posted
 	noted   map[string]string // what was recorded of cells, until the view has it
 }
 
@@ -92,7 +92,7 @@ func New(o Options) (*Notifier, error) {
 	if o.Gap <= 0 {
 		o.Gap = 2 * time.Second
 	}
-	return &Notifier{opts: o, posted: map[string]bool{}, noted: map[string]string{}}, nil
+	return &Notifier{opts: o, queued: map[string]bool{}, noted: map[string]string{}}, nil
 }
 
 // Subscriptions returns the subscriptions in force; nil: there are none. ok is false until a commit was read.
@@ -146,7 +146,8 @@ func (n *Notifier) look(ctx context.Context) (wait time.Duration) {
 	n.readSubscriptions(ctx, v.Desired.Commit)
 	leads := n.opts.Engine.Leads()
 	if leads != n.leads {
-		n.leads, n.memory, n.posted, n.noted = leads, nil, map[string]bool{}, map[string]string{} // another process may have written it meanwhile
+		// Another process may have written the memory meanwhile.
+		n.leads, n.memory, n.queued, n.noted = leads, nil, map[string]bool{}, map[string]string{}
 	}
 	subscriptions, _ := n.Subscriptions()
 	if !leads || subscriptions == nil {

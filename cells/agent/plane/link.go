@@ -19,8 +19,8 @@ import (
 
 const (
 	dialTimeout = 10 * time.Second
-	// handshakeTimeout is longer than a busy control plane lets handshakes queue (20 s) and compute (5 s): an agent that
-	// gave up earlier would come back, and make the queue longer.
+	// handshakeTimeout is longer than a busy control plane lets handshakes queue (20 s) and compute (5 s): an agent
+	// that gave up earlier would come back, and make the queue longer.
 	handshakeTimeout = 30 * time.Second
 	connectTimeout   = 2*dialTimeout + handshakeTimeout // possibly through a proxy
 	// idleTimeout is how long a connection that no stream uses is kept idle. A shorter time would cost the control

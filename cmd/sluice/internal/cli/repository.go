@@ -245,8 +245,8 @@ func CacheDir(a *App, kind string) string {
 	return ""
 }
 
-// ReadReleases reads the releases at the branch's tip. It also makes the garbage collector lazy, for a command ends soon:
-// collecting takes a quarter of its time otherwise.
+// ReadReleases reads the releases at the branch's tip. It also makes the garbage collector lazy, for a command ends
+// soon: collecting takes a quarter of its time otherwise.
 func (o *OpenRepository) ReadReleases(ctx context.Context) (*edits.Releases, error) {
 	debug.SetGCPercent(400)
 	debug.SetMemoryLimit(min(debug.SetMemoryLimit(-1), 1<<30)) // bytes; beyond, it is as eager as needed

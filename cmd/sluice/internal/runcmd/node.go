@@ -21,9 +21,7 @@ import (
 
 // NodeVerb serves a cell's feature flags, and grants operations, on one node of its cluster.
 func NodeVerb(a *cli.App) *cobra.Command {
-	var o node.Options
-	var images node.Images
-	var configMap, kubeconfig, context, level string
+	var flags nodeFlags
 	cmd := &cobra.Command{
 		Use:     "node --configmap NAMESPACE/NAME --state DIR",
 		GroupID: cli.GroupRun,
@@ -42,74 +40,84 @@ sluice agent manifest --node prints what runs it on every node.`,
 		Example: `  sluice node --configmap sluice-node/sluice-node --state /var/lib/sluice/node
   sluice node --configmap sluice-node/sluice-node --state node --listen 127.0.0.1:8016 --kubeconfig ~/.kube/config`,
 		Args: cli.ArgumentCount(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			namespace, name, ok := splitConfigMap(configMap)
-			switch {
-			case configMap == "":
-				return cli.UsageError(cmd, "--configmap is missing: the one that the agent's --nodes names")
-			case !ok:
-				return cli.UsageError(cmd, "--configmap %q is not NAMESPACE/NAME", configMap)
-			case o.StateDir == "":
-				return cli.UsageError(cmd, "--state is missing: a folder on the node")
-			}
-			if err := checkImages(cmd, images); err != nil {
-				return err
-			}
-			l, err := zerolog.ParseLevel(level)
-			if err != nil {
-				return cli.UsageError(cmd, "--log %q is none of debug, info, warn, error", level)
-			}
-			o.Log, o.Name = a.Logger().Level(l), name
-			config, _, err := kubernetes.Connect(kubeconfig, context)
-			if err != nil {
-				return cli.Fail(err, "--kubeconfig FILE names another, and --context one of its contexts")
-			}
-			if o.Maps, err = kubernetes.NewConfigMaps(config, namespace); err != nil {
-				return fmt.Errorf("node: %w", err)
-			}
-			if o.Heartbeats, err = kubernetes.NewHeartbeats(config, namespace); err != nil {
-				return fmt.Errorf("node: %w", err)
-			}
-			host, err := os.Hostname()
-			if err != nil {
-				return fmt.Errorf("node: %w", err)
-			}
-			o.Node = strings.ToLower(cmp.Or(o.Node, a.Getenv("NODE_NAME"), host))
-			if !nodeName.MatchString(o.Node) {
-				return cli.UsageError(cmd, "--node %q is no name of a node", o.Node)
-			}
-			if images.Secrets, err = kubernetes.NewSecrets(config, namespace); err != nil {
-				return fmt.Errorf("node: %w", err)
-			}
-			images.Name, images.Log = name, o.Log
-			debug.SetGCPercent(50) // it mostly idles: memory counts, not speed
-			g, ctx := errgroup.WithContext(cmd.Context())
-			g.Go(func() error { return node.Run(ctx, o) })
-			if images.Listen != "" {
-				g.Go(func() error { return images.Run(ctx) })
-			}
-			return g.Wait()
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return flags.run(a, cmd) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&configMap, "configmap", "", "`NAMESPACE/NAME` of the ConfigMap that the agent writes")
-	f.StringVar(&o.Node, "node", "", "`NAME` of the node, which no other has (default $NODE_NAME, else the host's name)")
-	f.StringVar(&o.StateDir, "state", "", "`FOLDER` on the node, for what is known last")
-	f.StringArrayVar(&o.Listen, "listen", []string{"unix:///run/sluice/flags.sock?mode=0666"},
+	f.StringVar(&flags.configMap, "configmap", "", "`NAMESPACE/NAME` of the ConfigMap that the agent writes")
+	f.StringVar(&flags.options.Node, "node", "",
+		"`NAME` of the node, which no other has (default $NODE_NAME, else the host's name)")
+	f.StringVar(&flags.options.StateDir, "state", "", "`FOLDER` on the node, for what is known last")
+	f.StringArrayVar(&flags.options.Listen, "listen", []string{"unix:///run/sluice/flags.sock?mode=0666"},
 		"`ADDRESS` where pods ask for flags: unix:///PATH[?mode=0666], 127.0.0.1:PORT or [::1]:PORT; may be repeated")
-	f.StringArrayVar(&o.Origins, "flags-origin", nil,
+	f.StringArrayVar(&flags.options.Origins, "flags-origin", nil,
 		"`ORIGIN`, such as https://console.example.com, whose pages may ask for flags; may be repeated")
-	f.StringVar(&images.Listen, "images-listen", "",
+	f.StringVar(&flags.images.Listen, "images-listen", "",
 		"127.0.0.1:`PORT` or [::1]:PORT where this node pulls the releases' images through the agent (default: none)")
-	f.StringArrayVar(&images.Registries, "images-registry", nil,
+	f.StringArrayVar(&flags.images.Registries, "images-registry", nil,
 		"`HOST[:PORT]` of a registry whose images come that way; may be repeated")
-	f.StringVar(&images.HostsDir, "images-hosts", "",
+	f.StringVar(&flags.images.HostsDir, "images-hosts", "",
 		"`FOLDER` of containerd's config_path, to tell it of that (default: somebody else does)")
-	f.StringVar(&kubeconfig, "kubeconfig", "",
+	f.StringVar(&flags.kubeconfig, "kubeconfig", "",
 		"`FILE` that says how to reach the cluster (default: the pod's own cluster, else that of kubectl)")
-	f.StringVar(&context, "context", "", "`NAME` of a context of the kubeconfig (default: its current one)")
-	f.StringVar(&level, "log", "info", "log `LEVEL`: debug, info, warn, error")
+	f.StringVar(&flags.context, "context", "", "`NAME` of a context of the kubeconfig (default: its current one)")
+	f.StringVar(&flags.level, "log", "info", "log `LEVEL`: debug, info, warn, error")
 	return cmd
+}
+
+// nodeFlags are the flags of NodeVerb.
+type nodeFlags struct {
+	options                               node.Options
+	images                                node.Images
+	configMap, kubeconfig, context, level string
+}
+
+func (n *nodeFlags) run(a *cli.App, cmd *cobra.Command) error {
+	namespace, name, ok := splitConfigMap(n.configMap)
+	switch {
+	case n.configMap == "":
+		return cli.UsageError(cmd, "--configmap is missing: the one that the agent's --nodes names")
+	case !ok:
+		return cli.UsageError(cmd, "--configmap %q is not NAMESPACE/NAME", n.configMap)
+	case n.options.StateDir == "":
+		return cli.UsageError(cmd, "--state is missing: a folder on the node")
+	}
+	if err := checkImages(cmd, n.images); err != nil {
+		return err
+	}
+	l, err := zerolog.ParseLevel(n.level)
+	if err != nil {
+		return cli.UsageError(cmd, "--log %q is none of debug, info, warn, error", n.level)
+	}
+	n.options.Log, n.options.Name = a.Logger().Level(l), name
+	config, _, err := kubernetes.Connect(n.kubeconfig, n.context)
+	if err != nil {
+		return cli.Fail(err, "--kubeconfig FILE names another, and --context one of its contexts")
+	}
+	if n.options.Maps, err = kubernetes.NewConfigMaps(config, namespace); err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	if n.options.Heartbeats, err = kubernetes.NewHeartbeats(config, namespace); err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	n.options.Node = strings.ToLower(cmp.Or(n.options.Node, a.Getenv("NODE_NAME"), host))
+	if !nodeName.MatchString(n.options.Node) {
+		return cli.UsageError(cmd, "--node %q is no name of a node", n.options.Node)
+	}
+	if n.images.Secrets, err = kubernetes.NewSecrets(config, namespace); err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	n.images.Name, n.images.Log = name, n.options.Log
+	debug.SetGCPercent(50) // it mostly idles: memory counts, not speed
+	g, ctx := errgroup.WithContext(cmd.Context())
+	g.Go(func() error { return node.Run(ctx, n.options) })
+	if n.images.Listen != "" {
+		g.Go(func() error { return n.images.Run(ctx) })
+	}
+	return g.Wait()
 }
 
 // nodeName is as Kubernetes has it.

@@ -65,10 +65,10 @@ func (r *Renderer) Check(ctx context.Context, release *Release, d *plan.Desired)
 			continue
 		}
 		for _, value := range plainSecrets(files[ManifestsFile], ownersTexts(&release.Release, v.Own)) {
-			faults = append(faults, releases.Fault{File: at, Code: manifest.WrongValue, Message: fmt.Sprintf("Secret %s "+
-				"is not encrypted: let sops encrypt it with the cells' age keys, refer to a Secret of the cell, or make it "+
-				"a parameter with owner: cell; annotation %s: allowed says that it is no secret", cleantext.Line(value),
-				plainAnnotation)})
+			faults = append(faults, releases.Fault{File: at, Code: manifest.WrongValue, Message: fmt.Sprintf("Secret "+
+				"%s is not encrypted: let sops encrypt it with the cells' age keys, refer to a Secret of the cell, "+
+				"or make it a parameter with owner: cell; annotation %s: allowed says that it is no secret",
+				cleantext.Line(value), plainAnnotation)})
 		}
 		for _, image := range movingImages(files[ManifestsFile]) {
 			faults = append(faults, releases.Fault{File: at, Code: manifest.Missing,
