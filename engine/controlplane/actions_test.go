@@ -64,6 +64,17 @@ func viewOfWorld(w *World) *view.View {
 	return &view.View{Desired: w.Desired(), Observed: &o, Plan: w.Plan()}
 }
 
+// replaceServer has another replica serve from now on.
+func (f *formSite) replaceServer(t *testing.T) {
+	t.Helper()
+	f.stop()
+	var err error
+	if f.server, err = controlplane.New(f.options); err != nil {
+		t.Fatal(err)
+	}
+	f.serveListeners(t, true)
+}
+
 // ask requests a page as somebody of a group who is signed in; an empty group is nobody, on loopback.
 func (f *formSite) ask(t *testing.T, group, method, path string, form url.Values, headers ...string) (*http.Response,
 	string) {
@@ -189,15 +200,11 @@ func (f *formSite) holds(channel string) (ids []string) {
 func TestActionThatLostARace(t *testing.T) {
 	t.Parallel()
 	f := newFormSite(t)
-	other, err := controlplane.New(f.options) // another replica
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.server = other
 	page, to, form := f.preview(t, "operator", preview("halt", "channel", "staging", "reason", "slow starts"))
 	if !strings.Contains(page, "staging is at 1.1.0") {
 		t.Error(page)
 	}
+	f.replaceServer(t)
 	f.world.Wait(25*time.Hour, "staging", "dedicated")
 	f.world.Commit("bob", "cut", Release("1.2.0"))
 	f.world.Settle() // the head moves
