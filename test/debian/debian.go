@@ -32,10 +32,20 @@ func Install(ctx context.Context, packages ...string) error {
 	if aptGet(ctx, apt, install...) == nil {
 		return nil
 	}
-	if err := aptGet(ctx, apt, "update", "-q"); err != nil { // the package list may be old or missing
-		return err
+	for tries := 1; ; tries++ {
+		err := aptGet(ctx, apt, "update", "-q") // the package list may be old or missing
+		if err == nil {
+			err = aptGet(ctx, apt, install...)
+		}
+		if err == nil || tries == 10 {
+			return err
+		}
+		select { // another process may be updating the list, which apt-get does not wait for
+		case <-ctx.Done():
+			return err
+		case <-time.After(5 * time.Second):
+		}
 	}
-	return aptGet(ctx, apt, install...)
 }
 
 // Program installs packages unless a program is on PATH.
