@@ -3,8 +3,7 @@
 // palette and docs/access.md are made from the table (table.go).
 //
 // The package is pure and makes no commit. It trusts neither values nor callers: Parse checks values, and whoever
-// serves
-// an action checks its Role.
+// serves an action checks its Role.
 package actions
 
 import (
@@ -75,8 +74,7 @@ type Action struct {
 	Subject Subject
 	Role    access.Role
 	// Scope is Channel or Cell if the role need hold only in the channel that the field channel names, or in the
-	// channel
-	// of the cell that cell names. Everything: the role must hold everywhere.
+	// channel of the cell that cell names. Everything: the role must hold everywhere.
 	Scope  Subject
 	Fields []Field
 
@@ -168,7 +166,7 @@ func (f *Field) check(value string) string {
 
 // ParseInstant parses a time in RFC 3339, or a duration from base on.
 func ParseInstant(text string, base time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(text); err == nil {
+	if d, err := words.ParseDuration(text); err == nil {
 		if d <= 0 {
 			return base, fmt.Errorf("%.40q is not a positive length of time", text)
 		}

@@ -2,10 +2,9 @@ package simulate
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -124,24 +123,12 @@ func (m *Moment) UnmarshalText(text []byte) error {
 		m.At = at
 		return nil
 	}
-	wrong := fmt.Errorf("%.40q is neither an instant such as 2026-12-01T09:00:00Z "+
-		"nor a time after the start such as 36h or 2d12h", s)
-	days, rest := uint64(0), s
-	if head, tail, ok := strings.Cut(s, "d"); ok {
-		var err error
-		if days, err = strconv.ParseUint(head, 10, 15); err != nil {
-			return wrong
-		}
-		rest = tail
+	after, err := words.ParseDuration(s)
+	if err != nil || after < 0 {
+		return fmt.Errorf("%.40q is neither an instant such as 2026-12-01T09:00:00Z "+
+			"nor a time after the start such as 36h or 2d12h", s)
 	}
-	after := time.Duration(0)
-	if rest != "" || rest == s {
-		var err error
-		if after, err = time.ParseDuration(rest); err != nil || after < 0 {
-			return wrong
-		}
-	}
-	m.After = time.Duration(days)*24*time.Hour + after
+	m.After = after
 	return nil
 }
 

@@ -115,7 +115,7 @@ func RunDecision[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[S],
 
 // ParseInstant parses a time, or a duration after base.
 func ParseInstant(s string, base time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(s); err == nil {
+	if d, err := words.ParseDuration(s); err == nil {
 		return base.Add(d), nil
 	}
 	t, err := time.Parse(time.RFC3339, s)

@@ -1,0 +1,30 @@
+package words
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ParseDuration parses a length of time as people write it: as Go does, and with whole days before it: 36h, 7d, 2d12h.
+func ParseDuration(s string) (time.Duration, error) {
+	if d, err := time.ParseDuration(s); err == nil {
+		return d, nil
+	}
+	wrong := fmt.Errorf("%.40q is no length of time such as 36h, 7d or 2d12h", s)
+	head, rest, ok := strings.Cut(s, "d")
+	days, err := strconv.ParseUint(head, 10, 15)
+	if !ok || err != nil {
+		return 0, wrong
+	}
+	d := time.Duration(days) * 24 * time.Hour
+	if rest == "" {
+		return d, nil
+	}
+	more, err := time.ParseDuration(rest)
+	if err != nil || more < 0 {
+		return 0, wrong
+	}
+	return d + more, nil
+}
