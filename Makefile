@@ -2,7 +2,7 @@
 GO      ?= go
 BIN     := bin/sluice
 ONCE    ?=
-TIMEOUT ?= 30m
+TIMEOUT ?= 45m
 # How long a fuzz test runs.
 FUZZTIME ?= 60s
 # How long a soak lasts; from 5m on, memory and descriptors are judged.
