@@ -107,7 +107,7 @@ func TestFlagsKilledAtAnInstant(t *testing.T) {
 				}
 			}
 			l.runAs("ada", "flag", "set", newEditor, "--new", "--feature", feature)
-			l.announceFeature(time.Now().Add(8 * time.Second))
+			l.announceFeature(time.Now().Add(20 * time.Second))
 			l.eventually(func() (string, bool) {
 				revive()
 				commits := l.countFlagCommits()

@@ -203,7 +203,7 @@ func TestFeatureTurnsOnWithItsAnnouncement(t *testing.T) {
 	l.awaitValue("acme", false) // deployed, but off
 	l.awaitValue("eu-1", false)
 
-	at := time.Now().Add(8 * time.Second).Truncate(time.Second)
+	at := time.Now().Add(20 * time.Second).Truncate(time.Second)
 	l.announceFeature(at)
 	l.awaitValue("eu-1", true) // staging sees it early
 	l.awaitStates(map[string]flags.CellState{"acme": flags.Armed, "beta": flags.Waiting, "eu-1": flags.On})
@@ -331,7 +331,7 @@ func TestFaultInTheFlagsRepository(t *testing.T) {
 	t.Parallel()
 	l := newFlagWorld(t)
 	l.deployFeature()
-	l.announceFeature(time.Now().Add(4 * time.Second))
+	l.announceFeature(time.Now().Add(20 * time.Second)) // under load, cells need a while to be armed
 	l.awaitValue("acme", true)
 
 	clone := l.path("flags")
