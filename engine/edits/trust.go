@@ -36,12 +36,9 @@ func (f FoundTrust) Edit(s *Releases, _ Person, now time.Time) (Edit, error) {
 	}
 	engine := f.Engine
 	if len(engine) == 0 {
-		for _, line := range s.Desired.Authority.Keys {
-			key, err := trust.ParseKey("engine", line)
-			if err != nil {
-				return Edit{}, Fail(err, "name a key of the engine's: --engine-key")
-			}
-			engine = append(engine, key)
+		var err error
+		if engine, err = s.engineTrustKeys(); err != nil {
+			return Edit{}, Fail(err, "name a key of the engine's: --engine-key")
 		}
 	}
 	if len(engine) == 0 {
@@ -176,13 +173,11 @@ func (r RotateTrust) Edit(s *Releases, _ Person, now time.Time) (Edit, error) {
 		return Edit{}, err
 	}
 	if r.Engine {
-		for _, line := range s.Desired.Authority.Keys {
-			key, err := trust.ParseKey("engine", line)
-			if err != nil {
-				return Edit{}, Fail(err, "sluice engine-key show")
-			}
-			r.Rotation.Online = append(r.Rotation.Online, key)
+		keys, err := s.engineTrustKeys()
+		if err != nil {
+			return Edit{}, Fail(err, "sluice engine-key show")
 		}
+		r.Rotation.Online = append(r.Rotation.Online, keys...)
 	}
 	for _, name := range r.Rotation.Channels {
 		if _, err := s.Channel(name); err != nil {
@@ -193,6 +188,19 @@ func (r RotateTrust) Edit(s *Releases, _ Person, now time.Time) (Edit, error) {
 		return Edit{}, Fail(err, "sluice trust status shows who signs what")
 	}
 	return s.finishTrust(d, r.Signer)
+}
+
+// engineTrustKeys returns the engine's keys in sluice.yaml, as trust files name them.
+func (s *Releases) engineTrustKeys() ([]trust.Key, error) {
+	var keys []trust.Key
+	for _, line := range s.Desired.Authority.Keys {
+		key, err := trust.ParseKey("engine", line)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }
 
 // draftTrust begins a change of the trust files. It refuses to build on a root that can't be read.
@@ -265,14 +273,10 @@ func (s *Releases) finishTrust(d *trust.Draft, by trust.Signer) (Edit, error) {
 	if dropped := d.Dropped(); len(dropped) > 0 {
 		e.Summary += "; " + strings.Join(dropped, " and ") + " had signed less, and must sign again"
 	}
-	waits := "all signatures are there: it counts once the commit is on the branch"
-	for _, f := range after.Waiting {
-		waits = fmt.Sprintf("%s has %s", f.Path, f.Signatures())
-		break
-	}
+	e.Next = "all signatures are there: it counts once the commit is on the branch"
 	if len(after.Waiting) > 0 {
-		waits += ": sluice trust sign"
+		first := after.Waiting[0]
+		e.Next = fmt.Sprintf("%s has %s: sluice trust sign", first.Path, first.Signatures())
 	}
-	e.Next = waits
 	return e, nil
 }

@@ -38,17 +38,11 @@ func (n *Notifier) tellCustomers(ctx context.Context, v *view.View, to *notices.
 		}
 		messages = append(messages, m)
 	}
-	if len(messages) > 0 {
-		fresh, err := n.opts.Outbox.PostMessages(ctx, messages)
-		if err != nil {
-			return next, fmt.Errorf("post letters to customers: %w", err)
-		}
-		if len(fresh) > 0 {
-			n.opts.Posted()
-		}
-		for _, m := range messages {
-			n.queued[m.Event.ID] = true
-		}
+	if err := n.post(ctx, messages); err != nil {
+		return next, fmt.Errorf("post letters to customers: %w", err)
+	}
+	for _, m := range messages {
+		n.queued[m.Event.ID] = true
 	}
 	if !pending {
 		clear(n.noted)

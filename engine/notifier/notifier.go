@@ -199,20 +199,26 @@ func (n *Notifier) postNotices(ctx context.Context, v *view.View, to *notices.Su
 			messages = append(messages, m)
 		}
 	}
-	if len(messages) > 0 {
-		fresh, err := n.opts.Outbox.PostMessages(ctx, messages)
-		if err != nil {
-			return next, fmt.Errorf("post notices: %w", err)
-		}
-		if len(fresh) > 0 {
-			n.opts.Posted()
-		}
+	if err := n.post(ctx, messages); err != nil {
+		return next, fmt.Errorf("post notices: %w", err)
 	}
 	if err := n.storeMemory(ctx, memory); err != nil {
 		return next, err
 	}
 	n.memory = memory
 	return next, nil
+}
+
+// post posts messages, each of which goes out once, however often it is posted.
+func (n *Notifier) post(ctx context.Context, messages []plan.Message) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	fresh, err := n.opts.Outbox.PostMessages(ctx, messages)
+	if err == nil && len(fresh) > 0 {
+		n.opts.Posted()
+	}
+	return err
 }
 
 // readSubscriptions reads notices.yaml of a commit, once.
