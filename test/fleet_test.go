@@ -267,14 +267,13 @@ func (f *fleet) awaitSomeOn(version string, least int) {
 
 func (f *fleet) awaitAllOn(version string) {
 	f.t.Helper()
-	f.eventually(func() (string, bool) {
+	wrong, done := f.await(func() (string, bool) {
 		n := f.countOn(version)
-		if n == len(f.members) {
-			return "", true
-		}
-		return fmt.Sprintf("%d of %d cells are healthy on %s, not %s",
-			n, len(f.members), version, f.describeLagging(version)), false
+		return fmt.Sprintf("%d of %d cells are healthy on %s", n, len(f.members), version), n == len(f.members)
 	})
+	if !done {
+		f.t.Fatalf("still: %s, not %s\n%s", wrong, f.describeLagging(version), f.describe())
+	}
 }
 
 // checkNothingLost stops the cells, and checks that all that was acknowledged to any cell is in the database: its

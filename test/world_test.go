@@ -265,14 +265,29 @@ func (w *world) isHealthyOn(cell, version string) func() (string, bool) {
 // eventually waits until ok holds. When it gives up it prints what is wrong, and the logs.
 func (w *world) eventually(ok func() (string, bool)) {
 	w.t.Helper()
-	wrong := ""
-	for deadline := time.Now().Add(4 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		var done bool
-		if wrong, done = ok(); done {
-			return
-		}
+	if wrong, done := w.await(ok); !done {
+		w.t.Fatalf("still: %s\n%s", wrong, w.describe())
 	}
-	w.t.Fatalf("still after 4 minutes: %s\n%s", wrong, w.describe())
+}
+
+// await waits until ok holds, and reports whether it did. On a busy machine it waits for as long as what is wrong goes
+// on changing, up to a quarter of an hour; it gives up after four minutes without a change. Asking takes at most a
+// fifth of the time, so that a costly question does not slow down what it asks about.
+func (w *world) await(ok func() (string, bool)) (wrong string, done bool) {
+	const patience, most = 4 * time.Minute, 15 * time.Minute
+	began := time.Now()
+	for changed := began; time.Since(changed) < patience && time.Since(began) < most; {
+		asked := time.Now()
+		now, done := ok()
+		if done {
+			return "", true
+		}
+		if now != wrong {
+			wrong, changed = now, time.Now()
+		}
+		time.Sleep(max(20*time.Millisecond, 4*time.Since(asked)))
+	}
+	return wrong, false
 }
 
 // describe returns the end of the branch's history, and of every process's log.
