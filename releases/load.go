@@ -248,6 +248,7 @@ func readFolder(c *manifest.Cache, fsys fs.FS, v Version, treeID string, budget 
 		add(Fault{File: file, Code: manifest.Missing, Message: "is missing: a release needs one"})
 	}
 	add(t.scanKustomizations()...)
+	add(t.checkExport()...)
 	if len(wrong) == 0 { // the digest depends on the bytes only, so a faulty release.yaml has one too
 		h := manifest.Cached(c, dir, treeID, func() hashed {
 			budget.spend(0, e.Bytes)

@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/export"
 	"github.com/sluice-cd/sluice/releases/infrastructure"
 )
 
@@ -56,6 +57,8 @@ func buildSchemas() (map[string][]byte, error) {
 		{"pipeline", "sluice.yaml: what holds for all channels.", manifest.Schema[channels.Pipeline]},
 		{"release", "releases/VERSION/release.yaml: what a release is. Immutable once merged.",
 			manifest.Schema[releases.Release]},
+		{"export", "releases/VERSION/export.yaml: what the vendor wishes to leave the cells that run it.",
+			manifest.Schema[export.Wish]},
 		{"tombstone", "releases/VERSION/tombstone.yaml: what is left of a pruned release.",
 			manifest.Schema[releases.Tombstone]},
 		{"channel", "channels/NAME/channel.yaml: the policy of a channel.", manifest.Schema[channels.Channel]},

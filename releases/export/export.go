@@ -1,0 +1,294 @@
+// Package export says what may leave a cell beside its reports: metrics and events of the product, as a list. A release
+// has a list of what its vendor wishes for, in export.yaml; the cell's owner keeps a list of what was agreed to. Only
+// what is in both leaves the cell.
+//
+// The package is pure. A list names every metric, every label and every value that may leave, so that two lists can be
+// compared and a person can read what was agreed to. Everything may be called at once.
+package export
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/internal/manifest"
+)
+
+// File is the file of a release that has the vendor's wish.
+const File = "export.yaml"
+
+// Bounds of a list. All of it is kept in the cell's owner.yaml.
+const (
+	MaxFile    = 128 << 10 // bytes
+	MaxMetrics = 200
+	MaxEvents  = 100
+	MaxUses    = 16 // labels of a metric, or fields of an event
+	MaxValues  = 64 // values of a label
+	maxValue   = 64 // bytes
+)
+
+// Bounds of how often one series leaves a cell.
+const (
+	MinEvery = time.Minute
+	MaxEvery = time.Hour
+)
+
+// Type is the type of a metric.
+type Type string
+
+const (
+	Gauge     Type = "gauge"
+	Counter   Type = "counter"
+	Histogram Type = "histogram"
+)
+
+// List says what may leave a cell. What it does not name stays.
+type List struct {
+	Metrics []Metric `yaml:"metrics,omitempty" json:"metrics,omitempty"`
+	Events  []Event  `yaml:"events,omitempty" json:"events,omitempty"`
+}
+
+// Metric is one metric that may leave.
+type Metric struct {
+	Name   string         `yaml:"name" json:"name" required:"true" doc:"as the product reports it, such as http_server_requests"`
+	Type   Type           `yaml:"type" json:"type" required:"true" enum:"gauge,counter,histogram" doc:"what has another type stays"`
+	Labels map[string]Use `yaml:"labels,omitempty" json:"labels,omitempty" doc:"labels that may leave, by name; all others are dropped, and their series added up"`
+	Every  time.Duration  `yaml:"every,omitempty" json:"every,omitempty" doc:"least time between two points of a series, from 1m (the default) to 1h"`
+}
+
+// Event is one kind of event that may leave. Its body never does.
+type Event struct {
+	Kind   string         `yaml:"kind" json:"kind" required:"true" doc:"the name of the event"`
+	Fields map[string]Use `yaml:"fields,omitempty" json:"fields,omitempty" doc:"attributes that may leave, by name"`
+}
+
+// Treatment says what becomes of a label's or a field's value.
+type Treatment string
+
+const (
+	Enum    Treatment = "enum"    // one of the values; any other becomes "other"
+	Hash    Treatment = "hash"    // an HMAC by a key that never leaves the cell
+	Drop    Treatment = "drop"    // it stays
+	Number  Treatment = "number"  // of a field
+	Version Treatment = "version" // of a field: a version as SemVer has it
+	Text    Treatment = "text"    // of a field: at most 80 letters, digits, spaces and ._:/+-
+)
+
+// Use says how a label or a field may leave.
+type Use struct {
+	As     Treatment `yaml:"as" json:"as" required:"true" enum:"enum,hash,drop,number,version,text" doc:"enum: only the values below, any other becomes other; hash: an HMAC by a key that stays in the cell; drop: it stays; number, version and text (at most 80 plain characters): for fields of events only"`
+	Values []string  `yaml:"values,omitempty" json:"values,omitempty" doc:"of an enum"`
+}
+
+// Wish is export.yaml.
+type Wish struct {
+	APIVersion string   `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
+	Kind       string   `yaml:"kind" json:"kind" required:"true" enum:"Export"`
+	Metrics    []Metric `yaml:"metrics" json:"metrics,omitempty"`
+	Events     []Event  `yaml:"events" json:"events,omitempty"`
+}
+
+var (
+	metricName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.:/-]{0,126}$`)
+	useName    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,62}$`)
+)
+
+// OwnPrefix begins the names of Sluice's own metrics, which no wish may name. How much was kept back, and why, is
+// always
+// exported under such a name.
+const OwnPrefix = "sluice_export_"
+
+// Parse reads a wish.
+func Parse(file string, text []byte) (*List, []manifest.Fault) {
+	if len(text) > MaxFile {
+		return nil, []manifest.Fault{{File: file, Code: manifest.TooLarge,
+			Message: fmt.Sprintf("is larger than %d bytes", MaxFile)}}
+	}
+	doc, faults := manifest.Decode[Wish](file, text)
+	list := List{Metrics: doc.Value.Metrics, Events: doc.Value.Events}
+	for _, wrong := range list.Check() {
+		faults = append(faults, doc.Fault(manifest.WrongValue, wrong.At, "%s", wrong.Reason))
+	}
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return &list, nil
+}
+
+// Fault says what is wrong with a list. At is the path of the field.
+type Fault struct{ At, Reason string }
+
+// Check returns what is wrong with a list.
+func (l *List) Check() []Fault {
+	c := checker{}
+	if len(l.Metrics) > MaxMetrics {
+		c.fault("metrics", "has more than %d metrics", MaxMetrics)
+	}
+	if len(l.Events) > MaxEvents {
+		c.fault("events", "has more than %d events", MaxEvents)
+	}
+	if len(c.faults) > 0 {
+		return c.faults
+	}
+	names := map[string]bool{}
+	for i, m := range l.Metrics {
+		at := fmt.Sprintf("metrics[%d]", i)
+		switch {
+		case !metricName.MatchString(m.Name):
+			c.fault(at+".name", "%.80q can't be a metric's name: use letters, digits and _.:/-", m.Name)
+		case strings.HasPrefix(m.Name, OwnPrefix):
+			c.fault(at+".name", "%s: names that begin with %s are Sluice's own", m.Name, OwnPrefix)
+		case names[m.Name]:
+			c.fault(at+".name", "%s is there twice", m.Name)
+		}
+		names[m.Name] = true
+		if m.Every != 0 && (m.Every < MinEvery || m.Every > MaxEvery) {
+			c.fault(at+".every", "%s: from %s to %s is possible", m.Every, MinEvery, MaxEvery)
+		}
+		c.checkUses(at+".labels", m.Labels, Enum, Hash, Drop)
+	}
+	kinds := map[string]bool{}
+	for i, e := range l.Events {
+		at := fmt.Sprintf("events[%d]", i)
+		switch {
+		case !metricName.MatchString(e.Kind):
+			c.fault(at+".kind", "%.80q can't be an event's kind: use letters, digits and _.:/-", e.Kind)
+		case kinds[e.Kind]:
+			c.fault(at+".kind", "%s is there twice", e.Kind)
+		}
+		kinds[e.Kind] = true
+		c.checkUses(at+".fields", e.Fields, Enum, Hash, Drop, Number, Version, Text)
+	}
+	return c.faults
+}
+
+type checker struct{ faults []Fault }
+
+func (c *checker) fault(at, format string, args ...any) {
+	c.faults = append(c.faults, Fault{at, fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) checkUses(at string, uses map[string]Use, allowed ...Treatment) {
+	if len(uses) > MaxUses {
+		c.fault(at, "has more than %d entries", MaxUses)
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(uses)) {
+		u, at := uses[name], at+"."+name
+		switch {
+		case !useName.MatchString(name):
+			c.fault(at, "%.80q can't be a name here: use letters, digits and _.-", name)
+		case !slices.Contains(allowed, u.As):
+			c.fault(at+".as", "%s is not for labels, which are enum, hash or drop", u.As)
+		case u.As == Enum && len(u.Values) == 0:
+			c.fault(at+".values", "an enum without values lets nothing through: list them, or drop %s", name)
+		case u.As != Enum && len(u.Values) > 0:
+			c.fault(at+".values", "only an enum has values")
+		case len(u.Values) > MaxValues:
+			c.fault(at+".values", "has more than %d values", MaxValues)
+		}
+		for i, v := range u.Values[:min(len(u.Values), MaxValues)] {
+			switch {
+			case v == "" || len(v) > maxValue || strings.ContainsFunc(v,
+				func(r rune) bool { return r < ' ' || r > '~' }):
+				c.fault(fmt.Sprintf("%s.values[%d]", at, i), "%.80q: a value has 1 to %d printable characters of ASCII",
+					v, maxValue)
+			case slices.Contains(u.Values[:i], v):
+				c.fault(fmt.Sprintf("%s.values[%d]", at, i), "%s is there twice", v)
+			}
+		}
+	}
+}
+
+// interval returns how often a series of m may leave.
+func (m *Metric) interval() time.Duration { return max(m.Every, MinEvery) }
+
+// Intersect returns what both lists let through.
+func Intersect(a, b List) List {
+	var both List
+	for _, m := range a.Metrics {
+		i := slices.IndexFunc(b.Metrics, func(o Metric) bool { return o.Name == m.Name && o.Type == m.Type })
+		if i < 0 {
+			continue
+		}
+		m.Labels = intersectUses(m.Labels, b.Metrics[i].Labels)
+		m.Every = max(m.interval(), b.Metrics[i].interval())
+		both.Metrics = append(both.Metrics, m)
+	}
+	for _, e := range a.Events {
+		i := slices.IndexFunc(b.Events, func(o Event) bool { return o.Kind == e.Kind })
+		if i < 0 {
+			continue
+		}
+		e.Fields = intersectUses(e.Fields, b.Events[i].Fields)
+		both.Events = append(both.Events, e)
+	}
+	return both
+}
+
+// intersectUses returns the labels that both let through in the same way.
+func intersectUses(a, b map[string]Use) map[string]Use {
+	both := map[string]Use{}
+	for name, u := range a {
+		o, ok := b[name]
+		if !ok || o.As != u.As || u.As == Drop {
+			continue
+		}
+		if u.As == Enum {
+			u.Values = slices.DeleteFunc(slices.Clone(u.Values),
+				func(v string) bool { return !slices.Contains(o.Values, v) })
+			if len(u.Values) == 0 {
+				continue
+			}
+		}
+		both[name] = u
+	}
+	return both
+}
+
+// Lines returns the list in sentences, each of which names one thing that may leave, so that the lines of two lists can
+// be compared.
+func (l *List) Lines() []string {
+	var lines []string
+	for _, m := range l.Metrics {
+		lines = append(lines, fmt.Sprintf("metric %s: a %s, at most one point in %s", m.Name, m.Type, m.interval()))
+		lines = append(lines, useLines("metric "+m.Name+", label ", m.Labels)...)
+	}
+	for _, e := range l.Events {
+		lines = append(lines, "event "+e.Kind+": that it happened, and when")
+		lines = append(lines, useLines("event "+e.Kind+", field ", e.Fields)...)
+	}
+	return lines
+}
+
+func useLines(prefix string, uses map[string]Use) (lines []string) {
+	for _, name := range slices.Sorted(maps.Keys(uses)) {
+		switch u := uses[name]; u.As {
+		case Drop:
+		case Enum:
+			for _, v := range slices.Sorted(slices.Values(u.Values)) {
+				lines = append(lines, fmt.Sprintf("%s%s: the value %s", prefix, name, v))
+			}
+		case Hash:
+			lines = append(lines, prefix+name+": a hash, by a key that stays in the cell")
+		case Text:
+			lines = append(lines, prefix+name+": any text of at most 80 plain characters")
+		default:
+			lines = append(lines, fmt.Sprintf("%s%s: any %s", prefix, name, u.As))
+		}
+	}
+	return lines
+}
+
+// Wider returns the lines of wish that allowed does not let through as they are: what an owner would have to agree to.
+func Wider(wish, allowed List) []string {
+	through := Intersect(wish, allowed)
+	known := map[string]bool{}
+	for _, line := range through.Lines() {
+		known[line] = true
+	}
+	return slices.DeleteFunc(wish.Lines(), func(line string) bool { return known[line] })
+}
