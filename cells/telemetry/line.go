@@ -1,0 +1,72 @@
+package telemetry
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/sluice-cd/sluice/releases/export"
+)
+
+// Line is one line of what leaves a cell, as JSON: a point of a metric, or an event.
+type Line struct {
+	At     time.Time         `json:"at"`               // by the cell's clock
+	Metric string            `json:"metric,omitempty"` // name of the metric; empty: an event
+	Type   export.Type       `json:"type,omitempty"`   // of the metric
+	Event  string            `json:"event,omitempty"`  // kind of the event
+	Labels map[string]string `json:"labels,omitempty"`
+	Fields map[string]any    `json:"fields,omitempty"` // of an event: strings and numbers
+
+	Value *float64  `json:"value,omitempty"` // of a gauge or a counter
+	Since time.Time `json:"since,omitzero"`  // when a counter or a histogram began at zero
+
+	Count   uint64    `json:"count,omitempty"` // of a histogram, as is what follows
+	Sum     float64   `json:"sum,omitempty"`
+	Bounds  []float64 `json:"bounds,omitempty"`  // upper bounds of all buckets but the last
+	Buckets []uint64  `json:"buckets,omitempty"` // how many are in each, not in those before
+}
+
+// MaxLine bounds a line, in bytes.
+const MaxLine = 16 << 10
+
+// maxBuckets bounds the buckets of a histogram.
+const maxBuckets = 128
+
+// ParseLine reads a line, and checks what a receiver relies on.
+func ParseLine(text []byte) (l Line, err error) {
+	if len(text) > MaxLine {
+		return l, fmt.Errorf("a line has %d bytes, and %d are allowed", len(text), MaxLine)
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&l); err != nil {
+		return l, fmt.Errorf("a line is malformed: %w", err)
+	}
+	switch {
+	case l.At.IsZero():
+		return l, fmt.Errorf("a line has no time")
+	case (l.Metric == "") == (l.Event == ""):
+		return l, fmt.Errorf("a line is either a metric or an event")
+	case l.Event != "":
+		return l, nil
+	case l.Type == export.Histogram && !validHistogram(l.Bounds, l.Buckets):
+		return l, fmt.Errorf("%.80q: its buckets don't match their bounds", l.Metric)
+	case l.Type != export.Histogram && (l.Value == nil || l.Type != export.Gauge && l.Type != export.Counter):
+		return l, fmt.Errorf("%.80q: it has no value, or no type", l.Metric)
+	}
+	return l, nil
+}
+
+func validHistogram(bounds []float64, buckets []uint64) bool {
+	if len(buckets) != len(bounds)+1 || len(buckets) > maxBuckets {
+		return false
+	}
+	for i, b := range bounds {
+		if math.IsNaN(b) || math.IsInf(b, 0) || i > 0 && b <= bounds[i-1] {
+			return false
+		}
+	}
+	return true
+}
