@@ -46,6 +46,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/controlplane/signin"
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
+	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/engine/images"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/records"
@@ -96,6 +97,8 @@ type Options struct {
 	Flags  peopleapi.Killer // nil without a flags repository
 	Outbox engine.Outbox    // queue of webhooks; nil without one
 	Images *images.Service  // nil: no images are served
+	// Takes what cells export; nil: nothing is taken
+	Exports *exports.Keeper
 
 	History func() (*plan.History, error) // of consoleapi.Options
 	Records records.Store                 // of consoleapi.Options
@@ -190,6 +193,7 @@ func New(o Options) (*Server, error) {
 	s.auth = a
 	s.cells = cellapi.New(cellapi.Options{
 		Views: o.Views, Repository: o.Repository, Inbox: o.Inbox, Members: o.Members, Auth: a, Pins: o.pins(),
+		Exports:    o.Exports,
 		SignedPins: o.signedPins(), PollInterval: o.PollInterval, Limits: o.Limits.Cells,
 		ContentDir: o.ContentDir, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
@@ -198,7 +202,7 @@ func New(o Options) (*Server, error) {
 		Pins: o.pins(), Address: o.Address, Flags: o.Flags, Outbox: o.Outbox, OnPush: o.OnPush,
 		HookSecret: o.HookSecret, Branch: o.Branch, Facts: o.Facts,
 		Followers: o.Limits.Events, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
-		Images: summariseImages(o.Images),
+		Images: summariseImages(o.Images), Exports: o.Exports,
 	})
 	rows, _ := o.Tokens.(consoleapi.Audit) // a store has both; nil: there is no audit
 	consolePages := consoleapi.New(consoleapi.Options{Views: o.Views, Repository: o.Repository, Journal: o.Journal,

@@ -42,6 +42,7 @@ type cellEntry struct {
 
 	pollBucket, reportBucket    limit.Bucket // remaining requests; bundles and releases have the limit of polls
 	bundleBucket, releaseBucket limit.Bucket
+	exportBucket                limit.Bucket
 	contentBucket               limit.Bucket // remaining bytes
 	downloads                   atomic.Int32
 

@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
+	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -28,6 +29,7 @@ type Options struct {
 	Views        api.Views
 	Repository   api.Repository
 	Inbox        Inbox
+	Exports      *exports.Keeper // nil: no exports are taken
 	Members      Members
 	Auth         *auth.Auth
 	Pins         []string // pins of the control plane's keys
@@ -45,6 +47,7 @@ type API struct {
 	desired      *desiredHandlers
 	content      *contentHandlers
 	reports      *reportHandlers
+	exports      *exportHandlers
 	registration *registrationHandlers
 	fanout       *fanout
 }
@@ -61,6 +64,7 @@ func New(o Options) *API {
 			bundles:  newPackedCache(bundleCacheSize, diskCacheSize, o.ContentDir)},
 		reports: &reportHandlers{inbox: o.Inbox, auth: o.Auth, answers: answers, throttle: throttle, pins: o.Pins,
 			signedPins: o.SignedPins},
+		exports: &exportHandlers{keeper: o.Exports, auth: o.Auth, answers: answers, throttle: throttle},
 		registration: &registrationHandlers{members: o.Members, answers: answers, auth: o.Auth,
 			limits: newRegistrationLimiter(),
 			pins:   o.Pins, shutdown: o.Shutdown, log: o.Log},
@@ -79,7 +83,7 @@ func (a *API) AwaitDrained(ctx context.Context) error { return a.fanout.awaitDra
 // Routes returns the cells' routes.
 func (a *API) Routes(d api.Docs) []api.Route {
 	digest := &huma.Schema{Type: huma.TypeString, Pattern: releases.DigestPattern}
-	return []api.Route{
+	return append(a.exportRoutes(d), []api.Route{
 		{Method: http.MethodGet, Path: DesiredPath, Audience: api.Cell, Handler: a.desired.serveDesired,
 			Operation: describeDesired(d)},
 		{Method: http.MethodGet, Path: "/v1/releases/{digest}", Audience: api.Cell, Handler: a.content.serveRelease,
@@ -119,7 +123,7 @@ func (a *API) Routes(d api.Docs) []api.Route {
 					"200": d.JSONResponse("The key is the cell's", identity.Joined{})},
 				Errors: []int{400, 413, 415, 429, 503, 507},
 			}},
-	}
+	}...)
 }
 
 func cellTags() []string { return []string{"cells"} }

@@ -16,6 +16,7 @@ import (
 type Limits struct {
 	Polls     limit.Rate // of GET /v1/desired by one cell, and of downloads; default 10 a second, burst 60
 	Reports   limit.Rate // of one cell; default 10 a second, burst 60
+	Exports   limit.Rate // of one cell; default 4 a second, burst 60
 	Bytes     limit.Rate // of content sent to one cell; default 32 MiB a second, burst 64 MiB
 	Downloads int        // concurrent downloads of one cell; default 4
 	InFlight  int        // concurrent requests of all cells, waiting polls not counted; default 4096
@@ -29,6 +30,9 @@ func (l Limits) withDefaults() Limits {
 		if r.Burst <= 0 {
 			r.Burst = 60
 		}
+	}
+	if l.Exports.PerSecond == 0 {
+		l.Exports = limit.Rate{PerSecond: 4, Burst: 60}
 	}
 	if l.Bytes.PerSecond == 0 {
 		l.Bytes.PerSecond = 32 << 20

@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/limit"
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
+	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
@@ -27,17 +28,18 @@ type Options struct {
 	Repository api.Repository
 	Journal    Journal
 	Auth       *auth.Auth
-	Members    Members       // nil if cells have no keys
-	Tokens     Tokens        // nil if there are no tokens
-	Pins       []string      // pins of the control plane's keys; empty without a cells' listener
-	Address    string        // HOST:PORT of the cells' listener
-	Flags      Killer        // nil without a flags repository
-	Outbox     engine.Outbox // queue of webhooks; nil without one
-	OnPush     func()        // called after a push to Branch; nil turns hooks off
-	HookSecret string        // signing secret shared with the git host; empty turns hooks off
-	Branch     string        // empty: a push to any branch counts
-	Facts      auth.Facts    // nil: there are none
-	Followers  int           // concurrent followers of events; negative: no limit
+	Members    Members         // nil if cells have no keys
+	Tokens     Tokens          // nil if there are no tokens
+	Pins       []string        // pins of the control plane's keys; empty without a cells' listener
+	Address    string          // HOST:PORT of the cells' listener
+	Flags      Killer          // nil without a flags repository
+	Outbox     engine.Outbox   // queue of webhooks; nil without one
+	OnPush     func()          // called after a push to Branch; nil turns hooks off
+	HookSecret string          // signing secret shared with the git host; empty turns hooks off
+	Branch     string          // empty: a push to any branch counts
+	Facts      auth.Facts      // nil: there are none
+	Exports    *exports.Keeper // nil: no exports are taken
+	Followers  int             // concurrent followers of events; negative: no limit
 	Shutdown   api.Shutdown
 	Metrics    *metrics.Metrics
 	Images     func() *view.ImagesSummary // nil: no images are served
@@ -52,6 +54,7 @@ type API struct {
 	operators *tokenHandlers
 	flags     *flagHandlers
 	hooks     *hookHandlers
+	exports   *exportHandlers
 	pages     *pageHandlers
 }
 
@@ -68,7 +71,8 @@ func New(o Options) *API {
 		flags:     &flagHandlers{views: o.Views, killer: o.Flags, outbox: o.Outbox, auditor: l},
 		hooks: &hookHandlers{secret: o.HookSecret, branch: o.Branch, onPush: o.OnPush,
 			inFlight: limit.InFlight{Limit: maxHooks}, metrics: o.Metrics},
-		pages: &pageHandlers{o.Views, newPageRenderer(o.Repository, o.Log)},
+		exports: &exportHandlers{o.Views, o.Exports},
+		pages:   &pageHandlers{o.Views, newPageRenderer(o.Repository, o.Log)},
 	}
 }
 
@@ -106,6 +110,8 @@ func (a *API) Routes(d api.Docs) []api.Route {
 			Operation: op("access", "cells", "All cells: what they run, and the state of their keys", 404)},
 		{Method: get, Path: "/v1/cells/{name}", Audience: api.Viewer, Typed: api.Typed(a.members.showMember),
 			Operation: op("access", "cell", "One cell", 404)},
+		{Method: get, Path: "/v1/cells/{name}/exports", Audience: api.Viewer, Typed: api.Typed(a.exports.show),
+			Operation: op("people", "exports", "The last values that a cell exported, and what is missing", 404)},
 		{Method: post, Path: "/v1/cells/{name}/rotate", Audience: api.Operator, OfCell: true,
 			Typed:     api.Typed(a.members.rotateKey),
 			Operation: op("access", "rotateCell", "Ask the cell for a new key", 404, 409)},

@@ -36,6 +36,7 @@ type serveOptions struct {
 	listen listenOptions
 	images imageOptions
 	signIn signInOptions
+	otlp   string // endpoint for what cells export; empty: nothing is passed on
 }
 
 func ServeVerb(a *cli.App) *cobra.Command {
@@ -85,6 +86,9 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
 		"`WHERE` the webhooks of the flags repository and the sinks of notices.yaml may be, a list as for --gates-reach")
 	f.StringVar(&r.noticeSecrets, "notice-secrets", "",
 		"`DIR` with the files that notices.yaml names as secrets: of webhooks, chat programs and mail servers")
+	f.StringVar(&o.otlp, "otlp", "",
+		"pass on what cells export to the OTLP endpoint at this `URL`, below which there are v1/metrics and v1/logs "+
+			"(default: only the last values are kept)")
 	f.DurationVar(&r.poll, "poll", time.Minute, "how often to check the branch when no push is announced")
 	r.engineFlags(cmd)
 	return cmd
@@ -144,6 +148,9 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 		return err
 	}
 	o := serverOptions(a, e, listening)
+	if o.Exports, err = openExports(cmd, flags.otlp, e); err != nil {
+		return err
+	}
 	o.SignIn, o.HookSecret = people, secret
 	announcing.extendOptions(&o, e)
 	pulls.extendOptions(&o)
