@@ -132,6 +132,8 @@ type Owner struct {
 	Reasons   map[string]string `json:"reasons,omitempty"`  // why, by held feature
 	// Maintenance is one that the owner began; nil: none. It stays in the cell, as PinDigest does.
 	Maintenance *maintenance.Owner `json:"-"`
+	// Export says what may leave the cell beside its reports; nil: nothing. It stays in the cell, too.
+	Export *ExportConsent `json:"-"`
 }
 
 // MaxFailures is how many failures a cell remembers.

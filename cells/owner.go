@@ -105,6 +105,11 @@ func (o *Owner) Validate() error {
 			fault("maintenance: until must be after since, by at most %s", maintenance.MaxOwner)
 		}
 	}
+	if o.Export != nil {
+		if err := o.Export.Validate(); err != nil {
+			fault("export: %w", err)
+		}
+	}
 	if len(o.Features) > MaxHeld {
 		fault("more than %d features are held", MaxHeld)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/clock"
 	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/cells/agent/exporter"
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/preflight"
@@ -103,6 +104,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	others.Go(func() { a.watchOwnerFile(ctx, seen, l.ownerChanges, l.retries) })
 	others.Go(func() { l.flags.RefoldOnTime(ctx) })
 	others.Go(func() { l.preview.run(ctx) })
+	others.Go(func() { l.exports.Run(ctx) })
 	others.Go(func() { a.followRename(ctx, cancel) })
 	if l.infrastructure != nil {
 		others.Go(func() { l.infrastructure.Run(ctx) })
@@ -114,7 +116,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		others.Go(func() { t.run(ctx) })
 	}
 	if callers != nil {
-		others.Go(func() { l.flags.Serve(ctx, callers, a.options.FlagsOrigins, l.maintenance.Handler()) })
+		others.Go(func() { l.flags.Serve(ctx, callers, a.options.FlagsOrigins, l.localHandler()) })
 	}
 	if pulls != nil {
 		others.Go(func() { pulls.run(ctx) })
@@ -180,7 +182,8 @@ func (a *Agent) followRename(ctx context.Context, end context.CancelCauseFunc) {
 				a.options.Log.Error().Err(err).Msg("the cell's new name can't be saved")
 				continue
 			}
-			a.options.Log.Warn().Str("name", cell).Msg("the vendor renamed this cell: the agent goes on under the new name")
+			a.options.Log.Warn().Str("name",
+				cell).Msg("the vendor renamed this cell: the agent goes on under the new name")
 			end(&RenamedError{Cell: cell})
 			return
 		}
@@ -277,6 +280,11 @@ func (a *Agent) openState() (_ *loop, err error) {
 		operationEnded: wake.New(),
 	}
 	l.openMaintenance(time.Now())
+	if l.exports, err = exporter.Open(exporter.Options{StateDir: dir, Cell: a.options.Cell,
+		To: a.client.Transport(1), Scrape: a.options.ExportScrape,
+		Log: a.options.Log.With().Str("about", "exports").Logger()}); err != nil {
+		return nil, err
+	}
 	if w, ok := a.options.Target.(cells.Watcher); ok {
 		l.targetChanges = w.Changed()
 	}
@@ -302,7 +310,8 @@ func (l *loop) openInfrastructure() (actual func() infrastructure.State) {
 	l.infrastructure = infrastructure.NewFollower(o.InfrastructureReader, o.InfrastructureEvery,
 		func(is infrastructure.State) {
 			if is.Fault != "" {
-				o.Log.Warn().Str("fault", is.Fault).Msg("the cell's infrastructure can't be read; the agent tries again")
+				o.Log.Warn().Str("fault",
+					is.Fault).Msg("the cell's infrastructure can't be read; the agent tries again")
 			} else {
 				o.Log.Info().Stringer("infrastructure", &is).Msg("the cell's infrastructure was read")
 			}
@@ -314,7 +323,8 @@ func (l *loop) openInfrastructure() (actual func() infrastructure.State) {
 // warnOfDamage says which file of the state folder was damaged and put aside; empty: none.
 func (a *Agent) warnOfDamage(aside string) {
 	if aside != "" {
-		a.options.Log.Warn().Str("file", aside).Msg("a file of the state folder was damaged: the agent put it aside and " +
+		a.options.Log.Warn().Str("file",
+			aside).Msg("a file of the state folder was damaged: the agent put it aside and " +
 			"goes on without it; look at the disk, and remove the file when nobody needs it")
 	}
 }

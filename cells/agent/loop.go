@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/content"
+	"github.com/sluice-cd/sluice/cells/agent/exporter"
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/render"
@@ -31,6 +32,7 @@ type loop struct {
 	outbox       *plane.Outbox
 	reporter     *plane.Reporter
 	flags        *flagserver.Server
+	exports      *exporter.Exporter
 	maintenance  *server.Server
 	tellers      []*teller
 	toldBefore   bool // the product may have been told something by an earlier process
@@ -226,7 +228,7 @@ func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment) 
 		return stepResult{err: err}
 	}
 	r.features = rendered.Features
-	r.contents = &contents{rendered.Components, rendered.Maintenance}
+	r.contents = &contents{rendered.Components, rendered.Maintenance, rendered.Export}
 	switch s.Task {
 	case taskApply:
 		l.agent.testPoint("applying")
@@ -294,6 +296,7 @@ func (l *loop) persist() error {
 	if err := l.publishMaintenance(); err != nil {
 		return err
 	}
+	l.publishWish()
 	l.reporter.Publish(s.buildReport(), isReportable(s), hasEvents)
 	return l.saveOffer()
 }
@@ -306,13 +309,17 @@ func (l *loop) applyOwnerDecisions(w ownerDecisions) {
 	} else if w.decisions != nil || l.state.owner.decisions != nil {
 		l.agent.options.Log.Info().Msg("the owner's decisions were read")
 		if d := w.decisions; d != nil && d.Pin != "" && d.PinDigest == "" {
-			l.agent.options.Log.Warn().Str("pin", d.Pin).Msg("the pin is by name alone, so other bytes of that name may " +
+			l.agent.options.Log.Warn().Str("pin",
+				d.Pin).Msg("the pin is by name alone, so other bytes of that name may " +
 				"begin: sluice cell pin once more takes the digest")
 		}
 	}
 	if w.invalid == "" {
 		l.flags.SetHeld(w.features())
-	} // else features stay held as before
+		l.exports.SetConsent(w.exportConsent())
+	} else { // features stay held as before
+		l.exports.Hold()
+	}
 	l.state.handleOwnerDecisions(w, time.Now())
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/clock"
+	"github.com/sluice-cd/sluice/cells/agent/exporter"
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/identity"
@@ -37,6 +38,7 @@ type Options struct {
 	ImagesListen   string            // address for pulls of images, as FlagsListen; empty: none
 	NodePulls      *NodePulls        // where node parts pull; nil: nowhere
 	ImagesRate     int64             // bytes a second of all pulls; 0: no limit
+	ExportScrape   []string          // targets on this machine that are scraped: http://127.0.0.1:PORT/PATH
 	Log            zerolog.Logger    // the zero value is silent
 	Render         []string          // command of the render child; default: this program with the argument "render"
 	RenderLimits   render.Limits
@@ -76,6 +78,11 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if _, err := flagserver.ParseAddress(o.ImagesListen); o.ImagesListen != "" && err != nil {
 		faults = append(faults, fmt.Errorf("agent: images: %w", err))
+	}
+	for _, target := range o.ExportScrape {
+		if err := exporter.CheckTarget(target); err != nil {
+			faults = append(faults, fmt.Errorf("agent: exports: %w", err))
+		}
 	}
 	if len(o.Render) == 0 {
 		self, err := os.Executable()

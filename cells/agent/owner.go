@@ -21,13 +21,14 @@ import (
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/export"
 )
 
 // OwnerFile is the file of a state folder that holds the owner's decisions. The running agent only reads it.
 const OwnerFile = "owner.yaml"
 
 const (
-	maxOwnerFile      = 64 << 10 // bytes
+	maxOwnerFile      = 512 << 10 // bytes
 	ownerPollInterval = time.Second
 )
 
@@ -45,6 +46,28 @@ type ownerDoc struct {
 	Reasons    map[string]string `yaml:"reasons,omitempty" doc:"why, by held feature"`
 
 	Maintenance *ownerMaintenance `yaml:"maintenance,omitempty" doc:"operations are refused, as for an update"`
+	Export      *ownerExport      `yaml:"export,omitempty" doc:"what may leave the cell beside its reports"`
+}
+
+type ownerExport struct {
+	Off     bool            `yaml:"off,omitempty" doc:"nothing leaves, and what waits is removed"`
+	Hold    time.Duration   `yaml:"hold,omitempty" doc:"how long a file waits before it leaves; default 15m"`
+	Metrics []export.Metric `yaml:"metrics,omitempty"`
+	Events  []export.Event  `yaml:"events,omitempty"`
+}
+
+func (e *ownerExport) consent() *cells.ExportConsent {
+	if e == nil {
+		return nil
+	}
+	return &cells.ExportConsent{Off: e.Off, Hold: e.Hold, Allowed: export.List{Metrics: e.Metrics, Events: e.Events}}
+}
+
+func newOwnerExport(c *cells.ExportConsent) *ownerExport {
+	if c == nil {
+		return nil
+	}
+	return &ownerExport{c.Off, c.Hold, c.Allowed.Metrics, c.Allowed.Events}
 }
 
 type ownerMaintenance struct {
@@ -108,10 +131,15 @@ func parseOwner(name string, text []byte) (*cells.Owner, error) {
 				fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
 		}
 	}
+	if d.Export != nil {
+		for _, wrong := range d.Export.consent().Allowed.Check() {
+			faults = append(faults, doc.Fault(manifest.WrongValue, "export."+wrong.At, "%s", wrong.Reason))
+		}
+	}
 	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, PinDigest: d.PinDigest, Approval: d.Approval,
 		Approved: d.Approved, Windows: d.Windows,
 		Features: slices.Sorted(slices.Values(d.Features)), Reasons: d.Reasons,
-		Maintenance: (*maintenance.Owner)(d.Maintenance)}
+		Maintenance: (*maintenance.Owner)(d.Maintenance), Export: d.Export.consent()}
 	if err := o.Validate(); err != nil && len(faults) == 0 { // the bounds
 		faults = append(faults, releases.Fault{File: name, Line: 1, Code: manifest.WrongValue, Message: err.Error()})
 	}
@@ -149,7 +177,7 @@ func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner
 	}
 	text, err := yaml.Marshal(ownerDoc{"sluice/v1", "Owner", o.Paused, o.Pin, o.PinDigest, o.Approval, o.Approved,
 		o.Windows,
-		o.Features, o.Reasons, (*ownerMaintenance)(o.Maintenance)})
+		o.Features, o.Reasons, (*ownerMaintenance)(o.Maintenance), newOwnerExport(o.Export)})
 	if err != nil {
 		return nil, fmt.Errorf("write the owner's decisions: %w", err)
 	}
@@ -183,7 +211,7 @@ func readOwnerDecisions(dir string) ownerDecisions {
 		return ownerDecisions{invalid: words.Clip(err.Error(), maxReason)}
 	}
 	if o != nil && o.Paused == "" && o.Pin == "" && !o.Approval && len(o.Approved) == 0 && len(o.Windows) == 0 &&
-		len(o.Features) == 0 && o.Maintenance == nil {
+		len(o.Features) == 0 && o.Maintenance == nil && o.Export == nil {
 		o = nil
 	}
 	return ownerDecisions{decisions: o}

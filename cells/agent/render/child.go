@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/export"
 )
 
 // ValuesFile is the name of the file that carries values into manifests: a ConfigMap named sluice-values, marked
@@ -47,6 +48,8 @@ type request struct {
 	CPU     uint64          `json:"cpu"`              // seconds
 
 	LeaveEncrypted bool `json:"leaveEncrypted,omitempty"` // files that SOPS encrypted
+
+	export *export.List // of the release, once it is rendered; nil: it has none that is valid
 }
 
 // response is the first line of a render child's output. The objects' bytes follow in order.
@@ -54,9 +57,10 @@ type response struct {
 	Objects  []object `json:"objects,omitempty"`  // in the order in which to apply them
 	Version  string   `json:"version,omitempty"`  // of the release, by its release.yaml
 	Features []string `json:"features,omitempty"` // contained in the release, sorted
-	// Components and Maintenance are as release.yaml has them.
+	// Components and Maintenance are as release.yaml has them, Export as export.yaml does.
 	Components  []releases.Component `json:"components,omitempty"`
 	Maintenance releases.Maintenance `json:"maintenance,omitzero"`
+	Export      *export.List         `json:"export,omitempty"`
 	// Kubernetes holds the release's rules for a cluster.
 	Kubernetes releases.Kubernetes `json:"kubernetes,omitzero"`
 	Error      string              `json:"error,omitempty"`   // why the release can't be rendered
@@ -101,7 +105,7 @@ func Main(stdin io.Reader, stdout io.Writer) int {
 	default:
 		a.Version, a.Features = release.Version.String(), slices.Sorted(slices.Values(release.Features))
 		a.Kubernetes = release.Kubernetes
-		a.Components, a.Maintenance = release.Components, release.Maintenance
+		a.Components, a.Maintenance, a.Export = release.Components, release.Maintenance, q.export
 		for _, b := range bodies {
 			a.Objects = append(a.Objects, object{b.name, len(b.text), b.object})
 		}
@@ -159,6 +163,9 @@ func (q *request) render(tar io.Reader) ([]body, *releases.Release, error) {
 		return nil, nil, err
 	}
 	r := &release.Value
+	if f, ok := files[export.File]; ok { // with a fault, which validate names, nothing is exported
+		q.export, _ = export.Parse(export.File, f.Data)
+	}
 	dir, ok := r.Profile(q.Profile)
 	if !ok {
 		return nil, nil, fmt.Errorf("%s has no profile %q", r.Version, q.Profile)

@@ -22,11 +22,12 @@ import (
 	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/export"
 )
 
 const (
 	// renderFormat changes when the same release and values would render to other files, or to another response.
-	renderFormat  = "6"
+	renderFormat  = "7"
 	kustomize     = "sigs.k8s.io/kustomize/api"
 	keptRendered  = 16
 	maxRendered   = 256 << 20
@@ -126,7 +127,8 @@ type Result struct {
 	// Components and Maintenance are as release.yaml has them.
 	Components  []releases.Component
 	Maintenance releases.Maintenance
-	version     string // as release.yaml says
+	Export      *export.List // as export.yaml has it; nil: there is none
+	version     string       // as release.yaml says
 }
 
 // Render returns the rendered assignment, from the cache if it is there. An error is a *cells.UnavailableError, ctx's
@@ -303,7 +305,7 @@ func splitOutput(from *cells.Assignment, output []byte) (Result, error) {
 	}
 	files[manifestsFile] = all
 	rendered := cells.Rendered{Assignment: *from, Files: files, Objects: objects, Kubernetes: a.Kubernetes}
-	return Result{rendered, append([]string{}, a.Features...), a.Components, a.Maintenance, a.Version}, nil
+	return Result{rendered, append([]string{}, a.Features...), a.Components, a.Maintenance, a.Export, a.Version}, nil
 }
 
 func firstLine(text []byte) string {

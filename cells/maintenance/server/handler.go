@@ -61,13 +61,18 @@ func (s *Server) Handler() http.Handler {
 		writeProblem(w, http.StatusNotFound, "Not found", "there is GET /v1/maintenance, GET /v1/maintenance/events, "+
 			"POST /v1/operations, DELETE /v1/operations/KIND/KEY and GET /metrics")
 	})
+	return LocalOnly(mux)
+}
+
+// LocalOnly keeps web pages, and requests under a name that is not this machine's, from a handler.
+func LocalOnly(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Origin") != "" || !isLocal(r) {
 			writeProblem(w, http.StatusForbidden, "Forbidden",
 				"web pages may not ask; ask from a program on this machine, as localhost or by the socket")
 			return
 		}
-		mux.ServeHTTP(w, r)
+		h.ServeHTTP(w, r)
 	})
 }
 
@@ -289,7 +294,8 @@ func (s *Server) serveBegin(w http.ResponseWriter, r *http.Request) {
 	case maintenance.Full:
 		w.Header().Set("Retry-After", "5")
 		writeProblem(w, http.StatusServiceUnavailable, "Too many operations",
-			fmt.Sprintf("%d operations are under way: end those that are through, and ask again", maintenance.MaxLeases))
+			fmt.Sprintf("%d operations are under way: end those that are through, and ask again",
+				maintenance.MaxLeases))
 	case maintenance.Unknown:
 		w.Header().Set("Retry-After", "1")
 		writeProblem(w, http.StatusServiceUnavailable, "Not known",

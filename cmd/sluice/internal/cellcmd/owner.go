@@ -29,7 +29,7 @@ func ownerVerbs(a *cli.App) []*cobra.Command {
 	return []*cobra.Command{
 		cellOwnerVerb(a), cellPauseVerb(a), cellUnpauseVerb(a), cellPinVerb(a), cellUnpinVerb(a),
 		cellWindowVerb(a), cellApprovalVerb(a), cellApproveVerb(a), cellDiffVerb(a), cellFeatureVerb(a),
-		cellFlagsVerb(a), cellClockVerb(a), cellMaintenanceVerb(a),
+		cellFlagsVerb(a), cellClockVerb(a), cellMaintenanceVerb(a), cellExportVerb(a),
 	}
 }
 
@@ -176,7 +176,8 @@ func digestToPin(o agent.Offer, version string) (releases.Digest, error) {
 		switch {
 		case c.Release != version:
 		case found != "" && found != c.Digest:
-			return "", cli.Fail(fmt.Errorf("cell pin: %s is offered with two digests, %s and %s", version, found, c.Digest),
+			return "", cli.Fail(fmt.Errorf("cell pin: %s is offered with two digests, %s and %s", version, found,
+				c.Digest),
 				"ask the vendor which one is right, and sluice cell pause meanwhile")
 		default:
 			found = c.Digest

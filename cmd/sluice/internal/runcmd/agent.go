@@ -277,6 +277,9 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 		"`ADDRESS`, as for --flags-listen, where this machine pulls the releases' images (default: none)")
 	f.StringVar(&more.nodePulls, "images-nodes", "", "`IP:PORT` of this pod where sluice node pulls images, by a token "+
 		"that only node parts can read (default: none)")
+	f.StringArrayVar(&o.ExportScrape, "export-scrape", nil,
+		"scrape this `URL` on this machine once a minute, such as http://127.0.0.1:9100/metrics, for what the owner "+
+			"agreed to export; may be repeated")
 	f.Int64Var(&o.ImagesRate, "images-rate", 0, "`BYTES` a second that pulls of images may take; 0: no limit")
 	f.StringVar(&more.infrastructure, "infrastructure", "", "`NUMBER` of the cell's infrastructure update, or @FILE with "+
 		"number and status, which is read again and again (docs/formats.md)")

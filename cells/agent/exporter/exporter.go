@@ -1,0 +1,348 @@
+package exporter
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/cells/telemetry"
+	"github.com/sluice-cd/sluice/internal/backoff"
+	"github.com/sluice-cd/sluice/internal/wake"
+	"github.com/sluice-cd/sluice/releases/export"
+)
+
+// Options configures an Exporter.
+type Options struct {
+	StateDir string
+	Cell     string
+	To       http.RoundTripper // to the control plane, as this cell, over a connection of its own
+	Scrape   []string          // targets on this machine: http://127.0.0.1:PORT/PATH
+	Log      zerolog.Logger
+	Minute   time.Duration // for tests; default one minute
+}
+
+// Exporter collects, holds and sends.
+type Exporter struct {
+	options Options
+	dir     folder
+	key     []byte
+	news    wake.Signal // the owner's word or the wish changed
+
+	mu        sync.Mutex
+	aggregate *telemetry.Aggregate
+	wish      wished
+	consent   *cells.ExportConsent // nil: the owner said nothing
+	invalid   bool                 // the owner's word can't be read: nothing leaves, and nothing is removed
+	effective []string             // lines of what may leave
+	purge     bool                 // what waits is to be removed
+	cut       context.CancelFunc   // ends the sending in flight
+
+	// Only the goroutine of Run uses these.
+	position position
+	inFlight chan outcome // nil: none
+	retryAt  time.Time
+	failures int
+	differed int // answers in a row that named another position
+	told     string
+}
+
+// Pauses between tries to send.
+const (
+	minPause     = time.Second
+	maxPause     = 5 * time.Minute
+	noRoutePause = 10 * time.Minute // after an answer that exports are not taken at all
+)
+
+// Open opens the folder of exports below a state folder that this process has locked. It keeps nothing and sends
+// nothing before Run.
+func Open(o Options) (*Exporter, error) {
+	if o.Minute == 0 {
+		o.Minute = export.MinEvery
+	}
+	e := &Exporter{options: o, dir: folderOf(o.StateDir), news: wake.New(), invalid: true}
+	if err := disk.MakePrivate(string(e.dir)); err != nil {
+		return nil, err
+	}
+	if err := disk.RemoveUnfinished(string(e.dir)); err != nil {
+		return nil, err
+	}
+	var err error
+	if e.key, err = e.dir.loadKey(); err != nil {
+		return nil, err
+	}
+	if e.position, err = e.dir.loadPosition(); err != nil {
+		aside, err := disk.PutAside(e.dir.path("state.json"), time.Now())
+		if err != nil {
+			return nil, err
+		}
+		o.Log.Warn().Str("file",
+			aside).Msg("a file of the exports was damaged: the agent put it aside, and the control " +
+			"plane says where to go on")
+		e.position = position{}
+		e.position.widen(time.Now().UTC(), "the cell lost how far it was")
+	}
+	e.aggregate = telemetry.NewAggregate(telemetry.Compile(export.List{}, e.key), time.Now())
+	return e, nil
+}
+
+// SetWish says what the release that runs wishes to have exported; nil: nothing.
+func (e *Exporter) SetWish(release string, list *export.List) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.wish.Release == release && sameLines(e.wish.List, list) {
+		return
+	}
+	e.wish = wished{release, list}
+	if err := e.dir.saveWish(e.wish); err != nil {
+		e.options.Log.Warn().Err(err).Msg("what the release wishes to have exported can't be shown to the owner")
+	}
+	e.applyLocked()
+}
+
+func sameLines(a, b *export.List) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return slices.Equal(a.Lines(), b.Lines())
+}
+
+// SetConsent brings the owner's word: nil if the owner said nothing. From the return on nothing is sent that it
+// forbids, and what waits of it is removed soon.
+func (e *Exporter) SetConsent(c *cells.ExportConsent) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.invalid, e.consent = false, c
+	allowed := export.List{}
+	if c != nil && !c.Off {
+		allowed = c.Allowed
+	}
+	before := e.dir.loadAgreed()
+	if len(export.Wider(before, allowed)) > 0 {
+		e.purge = true
+		if e.cut != nil {
+			e.cut()
+		}
+	}
+	if !slices.Equal(before.Lines(), allowed.Lines()) {
+		if err := e.dir.saveAgreed(allowed); err != nil { // the next start compares with an older one: it removes more
+			e.options.Log.Warn().Err(err).Msg("what the owner agreed to export can't be kept")
+		}
+	}
+	e.applyLocked()
+}
+
+// Hold keeps everything in the cell while the owner's word can't be read.
+func (e *Exporter) Hold() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.invalid = true
+	if e.cut != nil {
+		e.cut()
+	}
+	e.applyLocked()
+}
+
+// applyLocked makes the rules of what may leave now.
+func (e *Exporter) applyLocked() {
+	var list export.List
+	if e.wish.List != nil && !e.invalid {
+		list = e.consent.Effective(*e.wish.List)
+	}
+	if lines := list.Lines(); !slices.Equal(lines, e.effective) {
+		e.effective = lines
+		e.aggregate.SetRules(telemetry.Compile(list, e.key))
+	}
+	e.news.Notify()
+}
+
+// Run collects, holds and sends until ctx ends.
+func (e *Exporter) Run(ctx context.Context) {
+	var scraping sync.WaitGroup
+	defer scraping.Wait()
+	if len(e.options.Scrape) > 0 {
+		scraping.Go(func() { e.scrape(ctx) })
+	}
+	for ctx.Err() == nil {
+		minute := time.NewTimer(untilNext(time.Now(), e.options.Minute))
+		e.work(ctx, minute.C)
+		minute.Stop()
+	}
+	if e.inFlight != nil {
+		<-e.inFlight
+	}
+}
+
+func untilNext(now time.Time, minute time.Duration) time.Duration {
+	return now.Truncate(minute).Add(minute).Sub(now)
+}
+
+// work does what is due and waits for the next thing to do; at the end of a minute it keeps what came in.
+func (e *Exporter) work(ctx context.Context, minute <-chan time.Time) {
+	for ctx.Err() == nil {
+		wait := e.upkeep(ctx, time.Now())
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-e.news:
+		case <-timer.C:
+		case o := <-e.inFlight:
+			e.inFlight = nil
+			e.finish(o, time.Now())
+		case <-minute:
+			timer.Stop()
+			e.keepMinute(time.Now())
+			return
+		}
+		timer.Stop()
+	}
+}
+
+// keepMinute makes a file of what came in.
+func (e *Exporter) keepMinute(now time.Time) {
+	e.mu.Lock()
+	lines := e.aggregate.Collect(now)
+	allowed := len(e.effective) > 0
+	e.mu.Unlock()
+	if len(lines) == 0 || !allowed {
+		return
+	}
+	if err := e.dir.keep(lines, now); err != nil {
+		e.warn(err, "a minute of the exports can't be kept, and is missing in what leaves")
+		e.widen(now, "it could not be written in the cell")
+	}
+}
+
+// warn logs a problem once, until another comes.
+func (e *Exporter) warn(err error, what string) {
+	if err.Error() != e.told {
+		e.told = err.Error()
+		e.options.Log.Warn().Err(err).Msg(what)
+	}
+}
+
+func (e *Exporter) widen(at time.Time, why string) {
+	e.position.widen(at, why)
+	if err := e.dir.savePosition(e.position); err != nil {
+		e.warn(err, "a gap in the exports can't be kept")
+	}
+}
+
+// upkeep removes, seals and sends what is due, and returns how long there is nothing to do.
+func (e *Exporter) upkeep(ctx context.Context, now time.Time) time.Duration {
+	files, err := e.dir.files()
+	if err == nil {
+		files, err = e.removeUnwanted(files, now)
+	}
+	if err != nil {
+		e.warn(err, "what waits to be exported can't be kept in order; the agent tries again")
+		return minPause
+	}
+	e.mu.Lock()
+	stopped, hold := e.invalid || e.consent == nil || e.consent.Off, time.Duration(0)
+	if !stopped {
+		hold = e.consent.HeldFor()
+	}
+	e.mu.Unlock()
+	wait := time.Minute
+	if stopped || len(files) == 0 {
+		return wait
+	}
+	for i, file := range files {
+		due := file.At.Add(hold)
+		if !file.Held || due.After(now) {
+			if file.Held {
+				wait = min(wait, due.Sub(now))
+			}
+			continue
+		}
+		if err := e.dir.seal(file); err != nil {
+			e.warn(err, "a file of the exports can't be made ready; the agent tries again")
+			return minPause
+		}
+		files[i].Held = false
+	}
+	if first := files[0]; !first.Held && e.inFlight == nil {
+		if now.Before(e.retryAt) {
+			return min(wait, e.retryAt.Sub(now))
+		}
+		e.startSending(ctx, first)
+	}
+	return wait
+}
+
+// removeUnwanted removes what the owner forbade, what the owner removed, and what there is no room for. It returns what
+// is left.
+func (e *Exporter) removeUnwanted(files []File, now time.Time) ([]File, error) {
+	e.mu.Lock()
+	purge := e.purge
+	e.mu.Unlock()
+	keep := 0 // files before it go
+	why := "the owner removed it"
+	var size int64
+	for i, f := range files {
+		size += f.Size
+		if f.gone && i == keep {
+			keep++
+		}
+	}
+	switch {
+	case purge:
+		keep, why = len(files), "the owner's word changed"
+	case size > MaxWaiting || len(files) > 0 && now.Sub(files[0].At) > MaxAge:
+		keep, why = max(keep, (len(files)+1)/2), "it waited for too long, or took too much room"
+	}
+	if keep > 0 {
+		for _, f := range files[:keep] {
+			e.position.widen(f.At, why)
+		}
+		if err := e.dir.savePosition(e.position); err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range files[:keep] {
+		if err := e.dir.forget(f); err != nil {
+			return nil, err
+		}
+	}
+	if purge {
+		e.mu.Lock()
+		e.purge = false
+		e.mu.Unlock()
+	}
+	return files[keep:], nil
+}
+
+// loadAgreed returns the list that the owner agreed to, as of the last word.
+func (f folder) loadAgreed() (l export.List) {
+	text, err := disk.ReadLimited(f.path("agreed.json"), 2*export.MaxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l
+	}
+	if err != nil || json.Unmarshal(text, &l) != nil { // not known: anything may have been agreed to
+		return export.List{Events: []export.Event{{Kind: "?"}}}
+	}
+	return l
+}
+
+func (f folder) saveAgreed(l export.List) error {
+	text, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	return disk.ReplaceFile(f.path("agreed.json"), text)
+}
+
+func (e *Exporter) pause(least time.Duration) time.Duration {
+	p := backoff.FullJitter(backoff.Exponential(minPause, maxPause, e.failures))
+	e.failures++
+	return max(p, least)
+}

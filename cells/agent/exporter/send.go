@@ -1,0 +1,171 @@
+package exporter
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
+)
+
+const (
+	sendTimeout   = time.Minute
+	maxAnswer     = 16 << 10 // bytes
+	maxRetryAfter = time.Hour
+	maxDiffering  = 3 // answers in a row that name another position, before the agent waits
+)
+
+// outcome is what came of sending a file.
+type outcome struct {
+	file    File
+	sent    cells.ExportReceipt // what the receipt says if the batch was taken
+	receipt cells.ExportReceipt
+	status  int           // of an answer that is no receipt; 0: there was none
+	after   time.Duration // Retry-After
+	err     error         // nil: receipt says what the control plane has
+}
+
+func (e *Exporter) startSending(ctx context.Context, file File) {
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	e.mu.Lock()
+	e.cut = cancel
+	forbidden := e.purge || e.invalid || e.consent == nil || e.consent.Off
+	e.mu.Unlock()
+	if forbidden { // since upkeep looked
+		cancel()
+		return
+	}
+	done := make(chan outcome, 1)
+	e.inFlight = done
+	at := e.position
+	go func() {
+		defer cancel()
+		done <- e.send(ctx, file, at)
+	}()
+}
+
+func (e *Exporter) send(ctx context.Context, file File, at position) (o outcome) {
+	o.file = file
+	packed, err := disk.ReadLimited(e.dir.nameOf(file), maxFile)
+	if err != nil {
+		o.err = err
+		return o
+	}
+	text, err := decompress(packed)
+	if err != nil {
+		o.status, o.err = http.StatusUnprocessableEntity, fmt.Errorf("the file on disk is damaged: %w", err)
+		return o
+	}
+	header, err := json.Marshal(cells.ExportHeader{Cell: e.options.Cell, Sequence: at.Sequence + 1, Previous: at.Hash,
+		At: file.At, Content: hashOf(text), Gap: at.Gap})
+	if err != nil {
+		o.err = err
+		return o
+	}
+	o.sent = cells.ExportReceipt{Sequence: at.Sequence + 1, Hash: hashOf(header)}
+	first, err := compress(append(header, '\n'))
+	if err != nil {
+		o.err = err
+		return o
+	}
+	o.receipt, o.status, o.after, o.err = e.post(ctx, append(first, packed...))
+	return o
+}
+
+func hashOf(text []byte) string {
+	sum := sha256.Sum256(text)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+func (e *Exporter) post(ctx context.Context, body []byte) (r cells.ExportReceipt, status int, after time.Duration,
+	err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://control-plane/v1/exports",
+		bytes.NewReader(body))
+	if err != nil {
+		return r, 0, 0, err
+	}
+	request.Header.Set("Content-Type", "application/x-ndjson")
+	request.Header.Set("Content-Encoding", "zstd")
+	response, err := e.options.To.RoundTrip(request)
+	if err != nil {
+		return r, 0, 0, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if response.StatusCode == http.StatusOK {
+		if err == nil {
+			err = json.Unmarshal(text, &r)
+		}
+		return r, 0, 0, err
+	}
+	var problem struct{ Detail string }
+	_ = json.Unmarshal(text, &problem) // the status is enough
+	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		after = min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	}
+	return r, response.StatusCode, after, fmt.Errorf("the control plane answered %s: %.300s", response.Status,
+		problem.Detail)
+}
+
+// finish takes note of what came of a file.
+func (e *Exporter) finish(o outcome, now time.Time) {
+	e.retryAt = time.Time{}
+	switch {
+	case o.err == nil:
+		e.acknowledge(o, now)
+	case errors.Is(o.err, fs.ErrNotExist), errors.Is(o.err, context.Canceled):
+		// the owner removed the file, or forbade it, meanwhile
+	case o.status == http.StatusBadRequest, o.status == http.StatusRequestEntityTooLarge,
+		o.status == http.StatusUnprocessableEntity:
+		e.warn(o.err, "a file of the exports was refused for good, and is missing in what leaves")
+		e.widen(o.file.At, "the control plane refused it")
+		if err := e.dir.forget(o.file); err != nil {
+			e.retryAt = now.Add(e.pause(0))
+		}
+	case o.status == http.StatusNotFound, o.status == http.StatusMethodNotAllowed:
+		e.warn(o.err, "the control plane takes no exports; the agent keeps them for some time")
+		e.retryAt = now.Add(noRoutePause)
+	default:
+		e.warn(o.err, "exports can't be sent; the agent tries again")
+		e.retryAt = now.Add(e.pause(o.after))
+	}
+}
+
+// acknowledge goes on from where the control plane is.
+func (e *Exporter) acknowledge(o outcome, now time.Time) {
+	next := position{Sequence: o.receipt.Sequence, Hash: o.receipt.Hash}
+	taken := o.receipt == o.sent
+	if !taken {
+		next.Gap = e.position.Gap
+		if o.receipt.Sequence != o.sent.Sequence { // more than a lost answer
+			next.widen(o.file.At, "the control plane and the cell counted differently")
+		}
+		if e.differed++; e.differed >= maxDiffering {
+			e.retryAt = now.Add(e.pause(0))
+		}
+	} else {
+		e.failures, e.differed, e.told = 0, 0, ""
+	}
+	if err := e.dir.savePosition(next); err != nil { // the control plane says again what it has
+		e.warn(err, "it can't be kept how far the exports are; the agent tries again")
+		e.retryAt = now.Add(e.pause(0))
+		return
+	}
+	e.position = next
+	if taken {
+		if err := e.dir.forget(o.file); err != nil {
+			e.warn(err, "a file of the exports that was sent can't be removed")
+			e.retryAt = now.Add(e.pause(0))
+		}
+	}
+}
