@@ -58,7 +58,7 @@ func arrows() map[string][]string {
 		"internal/window", "internal/reason",
 		"internal/cleantext", "internal/words", "internal/backoff", "internal/wake", "internal/overlay", "channels",
 		"channels/passkey", "channels/trust", "cells/maintenance", "flags",
-		"flags/repository", "flags/announce", "cells"}
+		"flags/repository", "flags/announce", "cells", "releases/export"}
 	with := func(more ...string) []string { return append(slices.Clone(basis), more...) }
 	shell := func(more ...string) []string {
 		return with(append(more, "engine/plan", "engine/view", "engine/roster", "engine")...)
@@ -101,7 +101,7 @@ func arrows() map[string][]string {
 		"cells/maintenance":        {"releases", "internal/words"},
 		"cells/maintenance/server": {"cells/maintenance"},
 		"cells/maintenance/client": {},
-		"cells": {"releases", "cells/maintenance", "internal/manifest", "flags", "internal/reason",
+		"cells": {"releases", "releases/export", "cells/maintenance", "internal/manifest", "flags", "internal/reason",
 			"internal/window"},
 		"engine/plan":           with("engine/plan/kept", "engine/plan/audithead"),
 		"engine/plan/audithead": with(),
@@ -133,7 +133,7 @@ func arrows() map[string][]string {
 		"engine/store": shell("engine/access", "engine/audit", "engine/plan/audithead", "engine/records",
 			"engine/store/rows", "engine/store/tables"),
 		"engine/images":  {"releases", "internal/backoff", "internal/filelock"},
-		"engine/exports": {"releases", "cells", "cells/telemetry", "engine/records"},
+		"engine/exports": {"releases", "releases/export", "cells", "cells/telemetry", "engine/records"},
 		"engine/records": {},
 		"engine/controlplane": append(below("api", "auth", "cellapi", "consoleapi", "imageapi", "limit", "metrics",
 			"peopleapi", "signin", "transport"), "engine/images", "engine/exports"),
@@ -155,7 +155,7 @@ func arrows() map[string][]string {
 		"cells/agent/disk":              {"internal/filelock"},
 		"cells/agent/clock":             {"cells/agent/disk", "internal/wake"},
 		"cells/agent/content":           {"releases", "cells", "cells/agent/disk"},
-		"cells/agent/render": {"releases", "releases/sops", "cells", "internal/cleantext", "internal/manifest",
+		"cells/agent/render": {"releases", "releases/export", "releases/sops", "cells", "internal/cleantext", "internal/manifest",
 			"internal/words", "cells/process", "cells/agent/content", "cells/agent/disk"},
 		"cells/agent/plane": {"releases", "cells", "cells/identity", "cells/agent/clock", "cells/agent/content",
 			"cells/agent/disk",
@@ -165,8 +165,8 @@ func arrows() map[string][]string {
 			"internal/backoff", "internal/wake", "internal/words"},
 		"cells/agent/imagerelay": {"cells/identity"},
 		"cells/agent/preflight":  {"cells/identity", "cells/infrastructure", "internal/words"},
-		"cells/telemetry":        {"releases"},
-		"cells/agent/exporter": {"releases", "cells", "cells/telemetry", "cells/agent/disk", "internal/backoff",
+		"cells/telemetry":        {"releases", "releases/export"},
+		"cells/agent/exporter": {"releases", "releases/export", "cells", "cells/telemetry", "cells/agent/disk", "internal/backoff",
 			"internal/wake"},
 		"cells/infrastructure": {"cells", "internal/backoff", "internal/manifest", "internal/words"},
 		"cells/agent": with("cells/infrastructure", "cells/maintenance/server", "cells/process",

@@ -13,7 +13,6 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/clock"
 	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
-	"github.com/sluice-cd/sluice/cells/agent/exporter"
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/preflight"
@@ -278,15 +277,11 @@ func (a *Agent) openState() (_ *loop, err error) {
 		retries:      make(chan struct{}),
 
 		operationEnded: wake.New(),
+		targetChanges:  a.options.targetChanges(),
 	}
 	l.openMaintenance(time.Now())
-	if l.exports, err = exporter.Open(exporter.Options{StateDir: dir, Cell: a.options.Cell,
-		To: a.client.Transport(1), Scrape: a.options.ExportScrape,
-		Log: a.options.Log.With().Str("about", "exports").Logger()}); err != nil {
+	if err := l.openExports(); err != nil {
 		return nil, err
-	}
-	if w, ok := a.options.Target.(cells.Watcher); ok {
-		l.targetChanges = w.Changed()
 	}
 	l.reporter = plane.NewReporter(a.client, outbox, plane.ReporterOptions{
 		Version: a.options.Version, Infrastructure: l.openInfrastructure(), Every: a.options.ReportEvery,

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/exporter"
 	"github.com/sluice-cd/sluice/cells/maintenance/server"
 	"github.com/sluice-cd/sluice/releases/export"
 )
@@ -14,6 +15,14 @@ func (w ownerDecisions) exportConsent() *cells.ExportConsent {
 		return nil
 	}
 	return w.decisions.Export
+}
+
+// openExports opens what leaves the cell beside its reports.
+func (l *loop) openExports() (err error) {
+	o := &l.agent.options
+	l.exports, err = exporter.Open(exporter.Options{StateDir: o.StateDir, Cell: o.Cell, To: l.agent.client.Transport(1),
+		Scrape: o.ExportScrape, Log: o.Log.With().Str("about", "exports").Logger()})
+	return err
 }
 
 // publishWish says what the release that is known to work wishes to have exported.

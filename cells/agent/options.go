@@ -101,3 +101,11 @@ func (o Options) withDefaults() (Options, error) {
 	o.MaxContent = cmp.Or(o.MaxContent, 64<<20)
 	return o, errors.Join(faults...)
 }
+
+// targetChanges returns where the target says that something changed; nil: it does not notice by itself.
+func (o *Options) targetChanges() <-chan struct{} {
+	if w, ok := o.Target.(cells.Watcher); ok {
+		return w.Changed()
+	}
+	return nil
+}

@@ -193,10 +193,10 @@ func (d *decoder) addSum(data []byte) error {
 }
 
 func (d *decoder) setTemporality(data []byte) (known bool, err error) {
-	t, err := numberField(data, 2)
-	d.sample.Delta = metricspb.AggregationTemporality(t) == metricspb.AggregationTemporality_AGGREGATION_TEMPORALITY_DELTA
-	return d.sample.Delta ||
-		metricspb.AggregationTemporality(t) == metricspb.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE, err
+	number, err := numberField(data, 2)
+	t := metricspb.AggregationTemporality(number)
+	d.sample.Delta = t == metricspb.AggregationTemporality_AGGREGATION_TEMPORALITY_DELTA
+	return d.sample.Delta || t == metricspb.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE, err
 }
 
 func (d *decoder) addNumbers(data []byte, kind export.Type) error {

@@ -118,17 +118,17 @@ func Parse(file string, text []byte) (*List, []manifest.Fault) {
 	return &list, nil
 }
 
-// Fault says what is wrong with a list. At is the path of the field.
-type Fault struct{ At, Reason string }
+// ListFault says what is wrong with a list. At is the path of the field.
+type ListFault struct{ At, Reason string }
 
 // Check returns what is wrong with a list.
-func (l *List) Check() []Fault {
+func (l *List) Check() []ListFault {
 	c := checker{}
 	if len(l.Metrics) > MaxMetrics {
-		c.fault("metrics", "has more than %d metrics", MaxMetrics)
+		c.refuse("metrics", "has more than %d metrics", MaxMetrics)
 	}
 	if len(l.Events) > MaxEvents {
-		c.fault("events", "has more than %d events", MaxEvents)
+		c.refuse("events", "has more than %d events", MaxEvents)
 	}
 	if len(c.faults) > 0 {
 		return c.faults
@@ -138,15 +138,15 @@ func (l *List) Check() []Fault {
 		at := fmt.Sprintf("metrics[%d]", i)
 		switch {
 		case !metricName.MatchString(m.Name):
-			c.fault(at+".name", "%.80q can't be a metric's name: use letters, digits and _.:/-", m.Name)
+			c.refuse(at+".name", "%.80q can't be a metric's name: use letters, digits and _.:/-", m.Name)
 		case strings.HasPrefix(m.Name, OwnPrefix):
-			c.fault(at+".name", "%s: names that begin with %s are Sluice's own", m.Name, OwnPrefix)
+			c.refuse(at+".name", "%s: names that begin with %s are Sluice's own", m.Name, OwnPrefix)
 		case names[m.Name]:
-			c.fault(at+".name", "%s is there twice", m.Name)
+			c.refuse(at+".name", "%s is there twice", m.Name)
 		}
 		names[m.Name] = true
 		if m.Every != 0 && (m.Every < MinEvery || m.Every > MaxEvery) {
-			c.fault(at+".every", "%s: from %s to %s is possible", m.Every, MinEvery, MaxEvery)
+			c.refuse(at+".every", "%s: from %s to %s is possible", m.Every, MinEvery, MaxEvery)
 		}
 		c.checkUses(at+".labels", m.Labels, Enum, Hash, Drop)
 	}
@@ -155,9 +155,9 @@ func (l *List) Check() []Fault {
 		at := fmt.Sprintf("events[%d]", i)
 		switch {
 		case !metricName.MatchString(e.Kind):
-			c.fault(at+".kind", "%.80q can't be an event's kind: use letters, digits and _.:/-", e.Kind)
+			c.refuse(at+".kind", "%.80q can't be an event's kind: use letters, digits and _.:/-", e.Kind)
 		case kinds[e.Kind]:
-			c.fault(at+".kind", "%s is there twice", e.Kind)
+			c.refuse(at+".kind", "%s is there twice", e.Kind)
 		}
 		kinds[e.Kind] = true
 		c.checkUses(at+".fields", e.Fields, Enum, Hash, Drop, Number, Version, Text)
@@ -165,39 +165,39 @@ func (l *List) Check() []Fault {
 	return c.faults
 }
 
-type checker struct{ faults []Fault }
+type checker struct{ faults []ListFault }
 
-func (c *checker) fault(at, format string, args ...any) {
-	c.faults = append(c.faults, Fault{at, fmt.Sprintf(format, args...)})
+func (c *checker) refuse(at, format string, args ...any) {
+	c.faults = append(c.faults, ListFault{at, fmt.Sprintf(format, args...)})
 }
 
 func (c *checker) checkUses(at string, uses map[string]Use, allowed ...Treatment) {
 	if len(uses) > MaxUses {
-		c.fault(at, "has more than %d entries", MaxUses)
+		c.refuse(at, "has more than %d entries", MaxUses)
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(uses)) {
 		u, at := uses[name], at+"."+name
 		switch {
 		case !useName.MatchString(name):
-			c.fault(at, "%.80q can't be a name here: use letters, digits and _.-", name)
+			c.refuse(at, "%.80q can't be a name here: use letters, digits and _.-", name)
 		case !slices.Contains(allowed, u.As):
-			c.fault(at+".as", "%s is not for labels, which are enum, hash or drop", u.As)
+			c.refuse(at+".as", "%s is not for labels, which are enum, hash or drop", u.As)
 		case u.As == Enum && len(u.Values) == 0:
-			c.fault(at+".values", "an enum without values lets nothing through: list them, or drop %s", name)
+			c.refuse(at+".values", "an enum without values lets nothing through: list them, or drop %s", name)
 		case u.As != Enum && len(u.Values) > 0:
-			c.fault(at+".values", "only an enum has values")
+			c.refuse(at+".values", "only an enum has values")
 		case len(u.Values) > MaxValues:
-			c.fault(at+".values", "has more than %d values", MaxValues)
+			c.refuse(at+".values", "has more than %d values", MaxValues)
 		}
 		for i, v := range u.Values[:min(len(u.Values), MaxValues)] {
 			switch {
 			case v == "" || len(v) > maxValue || strings.ContainsFunc(v,
 				func(r rune) bool { return r < ' ' || r > '~' }):
-				c.fault(fmt.Sprintf("%s.values[%d]", at, i), "%.80q: a value has 1 to %d printable characters of ASCII",
+				c.refuse(fmt.Sprintf("%s.values[%d]", at, i), "%.80q: a value has 1 to %d printable characters of ASCII",
 					v, maxValue)
 			case slices.Contains(u.Values[:i], v):
-				c.fault(fmt.Sprintf("%s.values[%d]", at, i), "%s is there twice", v)
+				c.refuse(fmt.Sprintf("%s.values[%d]", at, i), "%s is there twice", v)
 			}
 		}
 	}

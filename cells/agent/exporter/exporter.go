@@ -51,8 +51,8 @@ type Exporter struct {
 	inFlight chan outcome // nil: none
 	retryAt  time.Time
 	failures int
-	differed int // answers in a row that named another position
-	told     string
+	differed int    // answers in a row that named another position
+	warned   string // what was logged last; empty: nothing since a batch was taken
 }
 
 // Pauses between tries to send.
@@ -223,8 +223,8 @@ func (e *Exporter) keepMinute(now time.Time) {
 
 // warn logs a problem once, until another comes.
 func (e *Exporter) warn(err error, what string) {
-	if err.Error() != e.told {
-		e.told = err.Error()
+	if err.Error() != e.warned {
+		e.warned = err.Error()
 		e.options.Log.Warn().Err(err).Msg(what)
 	}
 }

@@ -154,7 +154,7 @@ func (e *Exporter) acknowledge(o outcome, now time.Time) {
 			e.retryAt = now.Add(e.pause(0))
 		}
 	} else {
-		e.failures, e.differed, e.told = 0, 0, ""
+		e.failures, e.differed, e.warned = 0, 0, ""
 	}
 	if err := e.dir.savePosition(next); err != nil { // the control plane says again what it has
 		e.warn(err, "it can't be kept how far the exports are; the agent tries again")
