@@ -108,7 +108,7 @@ func (a *API) Routes(api.Docs) []api.Route {
 		page("/ui/history", "consoleHistory", "The engine's decisions", filter),
 		page("/ui/search", "consoleSearch", "Whatever has a text in its name", filter),
 		a.liveRoute(),
-		{Method: http.MethodGet, Path: "/ui/wall", Audience: api.Viewer, Handler: a.serveWall,
+		{Method: http.MethodGet, Path: "/ui/wall", Audience: api.Viewer, Handler: a.serveWall, Background: true,
 			Operation: huma.Operation{OperationID: "consoleWall", Tags: []string{"console"},
 				Summary: "The conditions of the cells that a filter selects, for drawing", Parameters: []*huma.Param{filter},
 				Responses: map[string]*huma.Response{"200": api.Response("A letter a cell, by channel",
