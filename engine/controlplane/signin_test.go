@@ -138,7 +138,8 @@ func TestRoutesByRoleAndChannel(t *testing.T) {
 func inChannel(r api.Route, channel string) string {
 	action, isAction := strings.CutPrefix(r.Path, "/ui/do/")
 	everywhere := []string{"hold-all", "lift-all", "quarantine", "lift-quarantine", "move", "rename", "remove", "kill",
-		"unkill", "set-default", "publish", "hold-announcement", "lift-announcement", "cancel-announcement", "undo"}
+		"add-passkey", "unkill", "set-default", "publish", "hold-announcement", "lift-announcement",
+		"cancel-announcement", "undo"}
 	if strings.HasPrefix(r.Path, "/v1/cells/{name}/") || isAction && !slices.Contains(everywhere, action) {
 		return channel
 	}

@@ -2,9 +2,9 @@
 //
 // Pages are made by package console. This package reads what they need beside the View, and keeps each page until the
 // View changes, so that a hundred tabs cost one rendering. It decides nothing and stores nothing. What people ask for
-// in
-// forms is done in two steps: a GET shows the commit, and a POST has package desk make that commit, if it is still the
-// same one. Package auth admits the caller before a handler is called. All methods may be called from any goroutine.
+// in forms is done in two steps: a GET shows the commit, and a POST has package desk make that commit, if it is still
+// the same one. Package auth admits the caller before a handler is called. All methods may be called from any
+// goroutine.
 package consoleapi
 
 import (
