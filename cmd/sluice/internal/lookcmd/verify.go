@@ -152,7 +152,8 @@ func printProof(a *cli.App, found proof.Report) {
 			stands, by = cli.Coloured("NO", cli.Red), c.Why
 		}
 		rows = append(rows, []cli.Field{stands, cli.Text(string(c.Kind)), cli.Text(c.File),
-			cli.Text(cli.OrDash(cmp.Or(c.Release, c.Announcement))), cli.Coloured(cli.OrDash(cli.ShortID(c.Commit)), cli.Faint), cli.Text(by)})
+			cli.Text(cli.OrDash(cmp.Or(c.Release, c.Announcement))),
+			cli.Coloured(cli.OrDash(cli.ShortID(c.Commit)), cli.Faint), cli.Text(by)})
 	}
 	a.Stdout.PrintTable([]string{"STANDS", "WHAT", "FILE", "OF", "COMMIT", "BY, OR WHY NOT"}, rows)
 }
