@@ -92,9 +92,10 @@ func root(a *cli.App) *cobra.Command {
 	cli.AddDryRunFlags(a, root, "init", "release cut", "release prune", "channel add", "promote", "approve",
 		"passkey add", "hold", "freeze", "rollback", "quarantine", "hotfix", "rollout halt", "rollout resume",
 		"rollout skip-wave", "cell add", "cell bootstrap", "cell edit", "cell move", "cell rename", "cell remove",
-		"cell revoke", "cell retry", "flag init", "flag set", "flag kill", "flag unkill", "flag promote", "announce new",
-		"announce approve", "announce cancel", "announce hold", "announce publish", "engine-key rotate", "engine-key add", "engine-key remove",
-		"infra notify", "infra extend", "infra exempt", "trust init", "trust sign", "trust revoke", "trust rotate")
+		"cell revoke", "cell retry", "flag init", "flag set", "flag kill", "flag unkill", "flag promote",
+		"announce new", "announce approve", "announce cancel", "announce hold", "announce publish", "engine-key rotate",
+		"engine-key add", "engine-key remove", "infra notify", "infra extend", "infra exempt", "trust init",
+		"trust sign", "trust revoke", "trust rotate")
 	return root
 }
 

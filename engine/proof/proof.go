@@ -1,6 +1,6 @@
-// Package proof reports to a person what stands in a release repository, and by whose key: heads, releases, approvals,
-// the files that owners guard, the audit's head; and in a flags repository, approvals of announcements and the settings.
-// What does not stand is named with the reason.
+// Package proof reports to a person what stands in a repository, and by whose key: in a release repository heads,
+// releases, approvals, the files that owners guard and the audit's head, in a flags repository approvals of
+// announcements and the settings. What does not stand is named with the reason.
 //
 // It judges nothing anew: packages plan and announcer fold the history, and say what counts (R46, R52). This package
 // joins what they found with the keys of the commits, for who wants to see them without trusting a control plane. It is

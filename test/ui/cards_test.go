@@ -62,7 +62,8 @@ func TestTeamsCards(t *testing.T) {
 	}
 	card := string(message.Attachments[0].Content)
 	got := showCard(b, card)
-	if len(got.Events) > 0 || !strings.Contains(got.Text, "bold **no**") || !strings.Contains(got.Text, "# no heading") ||
+	if len(got.Events) > 0 || !strings.Contains(got.Text, "bold **no**") ||
+		!strings.Contains(got.Text, "# no heading") ||
 		slices.ContainsFunc(got.Elements, func(name string) bool {
 			return slices.Contains([]string{"A", "IMG", "SCRIPT", "EVIL", "STRONG", "B", "H1"}, name)
 		}) {
