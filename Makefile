@@ -108,7 +108,7 @@ clients: ## OpenFeature's own providers for Go and JavaScript ask our flags. Nee
 	cd test/clients && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 .PHONY: sign-in
-sign-in: ## Signing in at two independent identity providers. Needs Node, as clients does. A module of its own.
+sign-in: ## Signing in at two independent identity providers, in Chromium too. Needs Node and Chromium. A module of its own.
 	cd test/signin && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 .PHONY: tuf

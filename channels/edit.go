@@ -3,12 +3,14 @@ package channels
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
 
+	"github.com/sluice-cd/sluice/channels/passkey"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
 )
@@ -27,7 +29,7 @@ func AddFreeze(channelYAML []byte, f Freeze) ([]byte, error) {
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("add a freeze: correct the policy first: %s", faults[0])
 	}
-	edited, err := edit.Append(channelYAML, "freezes", formatFreeze(f), func(edited []byte) bool {
+	edited, err := edit.Append(channelYAML, []string{"freezes"}, formatFreeze(f), func(edited []byte) bool {
 		after, faults := manifest.Decode[Channel]("channel.yaml", edited)
 		return len(faults) == 0 && addsOnlyFreeze(before.Value, after.Value, f)
 	})
@@ -80,6 +82,52 @@ func SetEngineKeys(pipelineYAML []byte, keys []string) ([]byte, error) {
 		return nil, fmt.Errorf("edit %s: %w", pipelineFile, err)
 	}
 	return edited, nil
+}
+
+// AddPasskey returns sluice.yaml with one more passkey of a person whom people lists. All other text stays unchanged.
+func AddPasskey(pipelineYAML []byte, person string, k passkey.Key) ([]byte, error) {
+	before, faults := manifest.Decode[Pipeline](pipelineFile, pipelineYAML)
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("edit %s: correct it first: %s", pipelineFile, faults[0])
+	}
+	member := before.Value.People[person]
+	if member == nil {
+		return nil, fmt.Errorf("edit %s: it has no person %q", pipelineFile, person)
+	}
+	at, fields := []string{"people", person, "passkeys"}, edit.Fields{{Key: "id", Value: k.ID},
+		{Key: "publicKey", Value: k.PublicKey}, {Key: "origin", Value: k.Origin}}
+	var edited []byte
+	var err error
+	if len(member.Passkeys) == 0 {
+		edited, err = edit.Set(pipelineYAML, at, []any{fields})
+	} else {
+		line, _ := fields.MarshalJSON() // strings always encode
+		edited, err = edit.Append(pipelineYAML, at, string(line), func(edited []byte) bool {
+			after, faults := manifest.Decode[Pipeline](pipelineFile, edited)
+			return len(faults) == 0 && addsOnlyPasskey(before.Value, after.Value, person, k)
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("edit %s: %w", pipelineFile, err)
+	}
+	return edited, nil
+}
+
+// addsOnlyPasskey reports whether the person's passkey k is the only difference between before and after.
+func addsOnlyPasskey(before, after Pipeline, person string, k passkey.Key) bool {
+	old, now := before.People[person], after.People[person]
+	if old == nil || now == nil {
+		return false
+	}
+	i := slices.Index(now.Passkeys, k)
+	if i < 0 || !slices.Equal(slices.Delete(slices.Clone(now.Passkeys), i, i+1), old.Passkeys) {
+		return false
+	}
+	same := *now
+	same.Passkeys = old.Passkeys
+	after.People = maps.Clone(after.People)
+	after.People[person] = &same
+	return reflect.DeepEqual(before, after)
 }
 
 func formatFreeze(f Freeze) string {

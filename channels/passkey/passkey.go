@@ -23,6 +23,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"strings"
 )
@@ -261,8 +262,7 @@ type Log struct {
 	Signed   map[string]bool   // what was signed by assertions that were seen
 }
 
-// Note notes a good assertion, and returns why it does not count: it was there before, as when somebody brings a
-// withdrawn approval back, or the authenticator's counter did not grow, as with a copy of it.
+// Note notes a good assertion, and returns why it does not count, as Check does.
 func (l *Log) Note(v Verified) error {
 	if l.Counters == nil {
 		l.Counters = map[string]uint32{}
@@ -270,15 +270,26 @@ func (l *Log) Note(v Verified) error {
 	if l.Signed == nil {
 		l.Signed = map[string]bool{}
 	}
-	if l.Signed[v.Signed] {
-		return errors.New("this assertion was used before: approve again, with another nonce")
+	err := l.Check(v)
+	if l.Signed[v.Signed] = true; err == nil {
+		l.Counters[v.Credential] = v.Counter
 	}
-	l.Signed[v.Signed] = true
+	return err
+}
+
+// Check returns why a good assertion does not count: it was there before, as when somebody brings a withdrawn approval
+// back, or the authenticator's counter did not grow, as with a copy of it.
+func (l *Log) Check(v Verified) error {
 	last := l.Counters[v.Credential]
-	if (last > 0 || v.Counter > 0) && v.Counter <= last {
+	switch {
+	case l.Signed[v.Signed]:
+		return errors.New("this assertion was used before: approve again, with another nonce")
+	case (last > 0 || v.Counter > 0) && v.Counter <= last:
 		return fmt.Errorf("the authenticator's counter is %d after %d: is there a copy of it? If not, approve again",
 			v.Counter, last)
 	}
-	l.Counters[v.Credential] = v.Counter
 	return nil
 }
+
+// Clone returns a copy that later notes do not change.
+func (l *Log) Clone() Log { return Log{Counters: maps.Clone(l.Counters), Signed: maps.Clone(l.Signed)} }

@@ -151,11 +151,13 @@ func TestDryRunChangesNothing(t *testing.T) {
 	}
 	// These have nothing to do here, and say so; that they change nothing counts all the same.
 	refused := map[string][]string{
-		"release prune":     onRelease,
-		"infra notify":      append([]string{"acme", "--delivered", "by mail"}, onRelease...),
-		"infra extend":      append([]string{"acme", "--until", "2999-01-01", "--reason", "x"}, onRelease...),
-		"infra exempt":      append([]string{"acme", "--reason", "x"}, onRelease...),
-		"approve":           append([]string{"dedicated", "1.0.0"}, onRelease...),
+		"release prune": onRelease,
+		"infra notify":  append([]string{"acme", "--delivered", "by mail"}, onRelease...),
+		"infra extend":  append([]string{"acme", "--until", "2999-01-01", "--reason", "x"}, onRelease...),
+		"infra exempt":  append([]string{"acme", "--reason", "x"}, onRelease...),
+		"approve":       append([]string{"dedicated", "1.0.0"}, onRelease...),
+		"passkey add": append([]string{"--id", "YQ", "--public-key", "YQ", "--origin", "https://sluice.example"},
+			onRelease...),
 		"rollout resume":    append([]string{"staging"}, onRelease...),
 		"rollout skip-wave": append([]string{"staging", "--reason", "x"}, onRelease...),
 		"cell revoke":       append([]string{"acme", "--server", "unix:///nowhere"}, onRelease...),

@@ -88,6 +88,8 @@ promote 1.1.0 --to dedicated`
 		"rollback": "channel=staging reason=why", "hold": "channel=staging cells=acme,held reason=why",
 		"lift-hold": "channel=staging hold=h1", "hold-all": "reason=why", "lift-all": "reason=why",
 		"freeze": "channel=dedicated from=1h until=2h reason=why", "lift-freeze": "channel=staging",
+		"approve":       "release=1.1.0 channel=dedicated comment=why",
+		"add-passkey":   "id=5TqGx0pS1f0m0pTn8p5g3w public-key=MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEig2ZLrpz6f77GZtYzid020f7qSCAxBGN83KYBtsFwwwZZw181JKq3FXCBNBgrrMcfgxMb+uL1gpFUKDmfh1CNg== origin=https://sluice.example:7600",
 		"promote-flags": "channel=dedicated reason=why", "halt": "channel=dedicated reason=why",
 		"resume": "channel=staging", "skip-wave": "channel=staging wave=2 reason=why",
 		"hotfix":       "release=1.0.0 channel=dedicated for=3h override-freeze=yes reason=why",

@@ -89,13 +89,13 @@ func root(a *cli.App) *cobra.Command {
 	)
 	root.AddCommand(verbs(a)...)
 	cli.CompleteFlagValues(a, root)
-	cli.AddDryRunFlags(a, root, "init", "release cut", "release prune", "channel add", "promote", "approve", "hold",
-		"freeze", "rollback", "quarantine", "hotfix", "rollout halt", "rollout resume", "rollout skip-wave", "cell add",
-		"cell bootstrap", "cell edit", "cell move", "cell rename", "cell remove", "cell revoke", "cell retry",
-		"flag init", "flag set",
-		"flag kill", "flag unkill", "flag promote", "announce new", "announce approve", "announce cancel",
-		"announce hold", "announce publish", "engine-key rotate", "engine-key add", "engine-key remove",
-		"infra notify", "infra extend", "infra exempt", "trust init", "trust sign", "trust revoke", "trust rotate")
+	cli.AddDryRunFlags(a, root, "init", "release cut", "release prune", "channel add", "promote", "approve",
+		"passkey add", "hold", "freeze", "rollback", "quarantine", "hotfix", "rollout halt", "rollout resume",
+		"rollout skip-wave", "cell add", "cell bootstrap", "cell edit", "cell move", "cell rename", "cell remove",
+		"cell revoke", "cell retry", "flag init", "flag set", "flag kill", "flag unkill", "flag promote",
+		"announce new", "announce approve", "announce cancel", "announce hold", "announce publish", "engine-key rotate",
+		"engine-key add", "engine-key remove", "infra notify", "infra extend", "infra exempt", "trust init",
+		"trust sign", "trust revoke", "trust rotate")
 	return root
 }
 
@@ -110,6 +110,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		cli.Complete(a, releasecmd.RenderVerb(a), cli.ReleaseNames),
 		cli.Complete(a, decidecmd.PromoteVerb(a), cli.ChannelsAndReleases, cli.ReleaseNames),
 		cli.Complete(a, decidecmd.ApproveVerb(a), cli.ChannelNames, cli.ReleaseNames),
+		decidecmd.PasskeyVerb(a),
 		cli.Complete(a, decidecmd.HoldVerb(a), cli.ChannelNames),
 		cli.Complete(a, decidecmd.FreezeVerb(a), cli.ChannelNames),
 		cli.Complete(a, decidecmd.RollbackVerb(a), cli.ChannelNames),

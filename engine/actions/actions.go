@@ -78,10 +78,14 @@ type Action struct {
 	Scope  Subject
 	Fields []Field
 
-	// One of these makes the decision; neither: people do it by the command line, and the form only shows that.
+	// One of these makes the decision; none: people do it by the command line, and the form only shows that.
 	Releases func(v Values, now time.Time) (edits.Decision[*edits.Releases], error)
 	Flags    func(v Values, now time.Time) (edits.Decision[*edits.Flags], error)
 
+	// Approve makes the decision of an approval that a passkey of the person's signs: the form asks for that first.
+	Approve func(v Values) edits.Approve
+
+	Own    bool // it is about whoever is signed in, and nobody else does it
 	AtOnce bool // a kill: the control plane takes it to cells before it is a commit
 	Undo   bool // it takes back a commit, which whoever serves it reads
 
@@ -89,7 +93,9 @@ type Action struct {
 }
 
 // CommandOnly reports whether people do it by the command line alone.
-func (a *Action) CommandOnly() bool { return a.Releases == nil && a.Flags == nil && !a.Undo }
+func (a *Action) CommandOnly() bool {
+	return a.Releases == nil && a.Flags == nil && a.Approve == nil && !a.Undo
+}
 
 // InFlags reports whether the commit is one of the flags repository.
 func (a *Action) InFlags() bool { return a.Flags != nil }

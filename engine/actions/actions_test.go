@@ -20,15 +20,21 @@ func TestTable(t *testing.T) {
 		}
 		seen[a.Name] = true
 		if a.Title == "" || !strings.HasSuffix(a.Effect, ".") || !slices.Contains(access.AllRoles(), a.Role) ||
-			a.Role == access.Viewer {
+			(a.Role == access.Viewer) != a.Own {
 			t.Errorf("%s: title, effect or role is missing", a.Name)
 		}
-		if a.Releases != nil && a.Flags != nil || a.CommandOnly() && a.Role != access.Approver {
-			t.Errorf("%s: it is done in more than one way, or in none", a.Name)
+		ways := 0
+		for _, is := range []bool{a.Releases != nil, a.Flags != nil, a.Approve != nil, a.Undo} {
+			if is {
+				ways++
+			}
 		}
-		names := map[string]bool{}
+		if ways != 1 && (ways > 1 || a.Role != access.Approver) {
+			t.Errorf("%s: it is done in %d ways", a.Name, ways)
+		}
+		names, taken := map[string]bool{}, []string{"step", "again", "shown", "since", "assertion"}
 		for _, f := range a.Fields {
-			if names[f.Name] || f.Label == "" || slices.Contains([]string{"step", "again", "shown", "since"}, f.Name) {
+			if names[f.Name] || f.Label == "" || slices.Contains(taken, f.Name) {
 				t.Errorf("%s: the field %s", a.Name, f.Name)
 			}
 			names[f.Name] = true

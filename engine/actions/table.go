@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/channels/passkey"
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/edits"
 )
@@ -14,7 +15,7 @@ import (
 // All returns the table.
 func All() []Action {
 	return slices.Concat(ofChannels(), ofHolds(), ofRollouts(), ofReleases(), ofCells(), ofInfrastructure(), ofFlags(),
-		ofAnnouncements(), []Action{undo()})
+		ofAnnouncements(), []Action{addPasskey(), undo()})
 }
 
 func named(of Subject, label string) Field {
@@ -46,6 +47,24 @@ func inReleases(d func(v Values) releasesDecision) func(Values, time.Time) (rele
 
 func inFlags(d func(v Values) flagsDecision) func(Values, time.Time) (flagsDecision, error) {
 	return func(v Values, _ time.Time) (flagsDecision, error) { return d(v), nil }
+}
+
+// addPasskey has fields that a browser fills in, with what the authenticator returned.
+func addPasskey() Action {
+	made := func(name, label string) Field {
+		return Field{Name: name, Kind: Text, Label: label, Required: true, Hint: "the browser fills it in"}
+	}
+	return Action{Name: "add-passkey", Title: "Add a passkey of yours", Role: access.Viewer, Own: true,
+		Effect: "sluice.yaml lists the passkey for you, and you approve releases with it.",
+		Fields: []Field{made("id", "Credential ID"), made("public-key", "Public key"),
+			made("origin", "Address of this page")},
+		Releases: inReleases(func(v Values) releasesDecision {
+			return edits.AddPasskey{Key: passkey.Key{ID: v["id"], PublicKey: v["public-key"], Origin: v["origin"]}}
+		}),
+		Args: func(v Values) []string {
+			return command("passkey", "add").with("--id", v["id"]).with("--public-key", v["public-key"]).
+				with("--origin", v["origin"])
+		}}
 }
 
 func ofChannels() []Action {
@@ -217,8 +236,11 @@ func ofRollouts() []Action {
 func ofReleases() []Action {
 	return []Action{
 		{Name: "approve", Title: "Approve a release", Subject: Release, Scope: Channel, Role: access.Approver,
-			Effect: "An approval is signed with a key of yours, which this page does not have: the command signs it.",
+			Effect: "A passkey of yours signs the approval, for this channel, release and digest; nobody else can.",
 			Fields: []Field{release(), channel(), {Name: "comment", Kind: Text, Label: "Comment"}},
+			Approve: func(v Values) edits.Approve {
+				return edits.Approve{Release: v["release"], Channel: v["channel"], Comment: v["comment"]}
+			},
 			Args: func(v Values) []string {
 				return command("approve", v["channel"], v["release"]).with("--comment", v["comment"])
 			}},

@@ -50,6 +50,24 @@ func ReadFiles(ctx context.Context, repo engine.Repository, tip string) (fs.FS, 
 	return files, r.history.withheld.Faults(r.history.authority.Owners), nil
 }
 
+// Proof is what the history of the flags repository says of its approvals and settings.
+type Proof struct {
+	Approvals map[string]plan.Approval // by file
+	Authors   map[string][]string      // by announcement: addresses and keys of its authors
+	Withheld  plan.WithheldFiles       // what no owner signed (R52)
+	Owners    []string
+}
+
+// ReadProof reads the history of the flags repository up to tip, for verifying offline what stands there.
+func ReadProof(ctx context.Context, repo engine.Repository, tip string) (Proof, error) {
+	r := reader{repo: repo}
+	if err := r.foldHistory(ctx, tip); err != nil {
+		return Proof{}, err
+	}
+	h := r.history
+	return Proof{Approvals: h.approvals, Authors: h.authors, Withheld: h.withheld, Owners: h.authority.Owners}, nil
+}
+
 // FleetInput returns the channels, cells and releases of v as an Input without other fields.
 func FleetInput(v *view.View) announce.Input {
 	f := new(Announcer).observeFleet(v, v.Observed.Cells, nil)

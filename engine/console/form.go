@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/actions"
+	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/filediff"
 	"github.com/sluice-cd/sluice/internal/markup"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -26,6 +27,8 @@ const (
 	AgainParam = "again"
 	ShownParam = "shown" // the digest of the commit that was shown
 	SinceParam = "since" // when it was shown first, in Unix seconds
+	// SignedParam has what a passkey signed, as edits.ParseAssertion reads it. Only a body has it.
+	SignedParam = "assertion"
 )
 
 // PreviewStep is the step in which the commit is shown.
@@ -54,6 +57,13 @@ type Form struct {
 	Next     string           // what to do then
 	Notice   string           // what happened to the form; empty: nothing
 	Preview  *Preview         // nil: the values are asked for first
+	Making   *Making          // the passkey that the form's values are of; nil: none, or nobody known looks
+}
+
+// Making is a passkey that a browser is to make for a person.
+type Making struct {
+	Person string
+	Has    []string // ids of the passkeys that the person has already
 }
 
 // Preview is the commit that a form would make.
@@ -67,7 +77,8 @@ type Preview struct {
 	Files             []filediff.File
 	Digest            string
 	Since             time.Time
-	MayNot            string // why this caller may not; empty: they may
+	MayNot            string           // why this caller may not; empty: they may
+	Sign              *edits.Challenge // a passkey signs it first; nil: none does
 }
 
 // RenderForm returns the page of an action's form: its fields, or the commit that it would make.
@@ -83,8 +94,9 @@ func RenderForm(m *Model, f Form) *Page {
 			p.add("error", alert("failing", "It can't be done", f.Error, f.Next))
 		}
 		p.add("form", askForm(m, f))
-		if f.Preview != nil {
-			p.add("command", subheading("The command"), command(f.Action.Command(f.Values)))
+		// What is refused here may be done all the same by a key of the person's.
+		if f.Preview != nil || f.Error != "" && (f.Action.Own || f.Action.Approve != nil) {
+			p.add("command", passkeyAdvice(f), subheading("The command"), command(f.Action.Command(f.Values)))
 		}
 	case f.Preview.Message == "":
 		p.add("preview", paragraph("empty", markup.Text(f.Preview.Summary)), backLink(f, "Change it"))
@@ -111,14 +123,38 @@ func askForm(m *Model, f Form) markup.HTML {
 	for _, field := range f.Action.Fields {
 		inside = append(inside, fieldOf(m, field, f.Values[field.Name], f.Problems[field.Name]))
 	}
-	button := "Show the commit"
-	if f.Action.CommandOnly() {
+	if f.Action.Own && f.Making == nil {
+		return paragraph("empty", "It is for people whom sluice.yaml lists under people with the address that they sign in "+
+			"with, and nobody whom it lists is signed in here.")
+	}
+	button, with := "Show the commit", markup.Attributes{"class", "ask", "action", ActionAddress(f.Action.Name, nil)}
+	if m := f.Making; m != nil {
+		with = append(with, "data-passkey", "make", "data-person", m.Person, "data-has", strings.Join(m.Has, " "))
+		inside = append(inside, noScripts("Your browser runs no scripts here, and only a script can have a passkey made."))
+	}
+	switch {
+	case f.Action.Approve != nil:
+		button = "Show what you approve"
+	case f.Action.CommandOnly():
 		button = "Show the command"
 	}
 	inside = append(inside, element("p", "buttons", markup.Element("button", markup.Attributes{"class", "primary"},
 		markup.Text(button))))
-	return markup.Element("form", markup.Attributes{"class", "ask", "action", ActionAddress(f.Action.Name, nil)},
-		inside...)
+	return markup.Element("form", with, inside...)
+}
+
+// noScripts says what a page can't do without scripts.
+func noScripts(text string) markup.HTML {
+	return markup.Element("noscript", nil, paragraph("", mark("held", ""), markup.Text(text)))
+}
+
+// passkeyAdvice leads from an approval that no passkey can sign to where one is made.
+func passkeyAdvice(f Form) markup.HTML {
+	if f.Action.Approve == nil {
+		return ""
+	}
+	return paragraph("buttons", markup.Element("a", markup.Attributes{"class", "button", "href",
+		ActionAddress("add-passkey", nil)}, "Add a passkey of yours"))
 }
 
 func fieldOf(m *Model, field actions.Field, value, problem string) markup.HTML {
@@ -211,6 +247,10 @@ func previewOf(f Form) markup.HTML {
 	v := f.Preview
 	who := [][2]markup.HTML{{"Author", person(v.Author)}, {"Committed by", person(v.Committer)},
 		{"You decide on", text(v.Seen)}}
+	if s := v.Sign; s != nil {
+		who = append(who, [2]markup.HTML{"In the name of", text(s.Person)},
+			[2]markup.HTML{"Signed by", text("your passkey, for the channel, the release and this digest")})
+	}
 	parts := []markup.HTML{subheading("The commit that this makes"), facts(who...),
 		markup.Element("pre", markup.Attributes{"tabindex", "0", "aria-label", "Message"}, markup.Text(v.Message)),
 		diffs(v.Files)}
@@ -241,10 +281,20 @@ func confirmForm(f Form) markup.HTML {
 	if f.Action.AtOnce {
 		word = "Kill it now"
 	}
-	return markup.Element("form", markup.Attributes{"class", "confirm", "method", "post", "action",
-		ActionBase + url.PathEscape(f.Action.Name) + "?" + to.Encode()},
+	with := markup.Attributes{"class", "confirm", "method", "post", "action",
+		ActionBase + url.PathEscape(f.Action.Name) + "?" + to.Encode()}
+	var signed markup.HTML
+	if s := v.Sign; s != nil {
+		word = "Approve with your passkey"
+		with = append(with, "data-passkey", "sign", "data-nonce", s.Nonce, "data-challenge", s.Challenge, "data-rp",
+			s.RPID, "data-has", strings.Join(s.Credentials, " "))
+		signed = markup.Join(markup.Void("input", "type", "hidden", "name", SignedParam, "value", ""),
+			noScripts("Your browser runs no scripts here, and only a script can ask your passkey: the command does the same."))
+	}
+	return markup.Element("form", with,
 		markup.Void("input", "type", "hidden", "name", ShownParam, "value", v.Digest),
 		markup.Void("input", "type", "hidden", "name", SinceParam, "value", strconv.FormatInt(v.Since.Unix(), 10)),
+		signed,
 		element("p", "buttons", markup.Element("button", markup.Attributes{"class", "primary"}, markup.Text(word)), " ",
 			markup.Link(ActionAddress(f.Action.Name, f.Values), "Change it")))
 }

@@ -283,20 +283,6 @@ func TestActionsOfWhoMayNot(t *testing.T) {
 	}
 }
 
-// An approval is nobody's to make but its person's: the page shows the command, and there is no route.
-func TestApprovalsAreNotMadeInForms(t *testing.T) {
-	t.Parallel()
-	f := newFormSite(t)
-	page, _, form := f.preview(t, "approver", preview("approve", "channel", "dedicated", "release", "1.1.0"))
-	if !strings.Contains(page, "sluice approve dedicated 1.1.0") || form.Has(console.ShownParam) {
-		t.Error(page)
-	}
-	if w, said := f.ask(t, "admin", "POST", preview("approve", "channel", "dedicated", "release", "1.1.0"),
-		url.Values{}); w.StatusCode != 405 {
-		t.Errorf("%s %s", w.Status, said)
-	}
-}
-
 // A session that ends while a form is open loses nothing, and does nothing.
 func TestActionAfterTheSessionEnded(t *testing.T) {
 	t.Parallel()

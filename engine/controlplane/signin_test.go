@@ -71,7 +71,7 @@ func newSignInSite(t *testing.T, more ...func(*controlplane.Options)) (*securedS
 		for group := range signedIn() {
 			secrets[group] = access.SessionPrefix + "secret-of-" + group
 			body := map[string]any{"id": group, "who": access.Person{Issuer: "https://idp.example", Subject: group,
-				Groups: []string{group}}, "seen": time.Now(), "ends": time.Now().Add(time.Hour)}
+				Groups: []string{group}}, "seen": time.Now().Add(-time.Hour), "ends": time.Now().Add(time.Hour)}
 			data, err := json.Marshal(body)
 			if err == nil {
 				_, err = kept.Records().Put(t.Context(), records.Record{Kind: signin.SessionsKind,
@@ -138,7 +138,8 @@ func TestRoutesByRoleAndChannel(t *testing.T) {
 func inChannel(r api.Route, channel string) string {
 	action, isAction := strings.CutPrefix(r.Path, "/ui/do/")
 	everywhere := []string{"hold-all", "lift-all", "quarantine", "lift-quarantine", "move", "rename", "remove", "kill",
-		"unkill", "set-default", "publish", "hold-announcement", "lift-announcement", "cancel-announcement", "undo"}
+		"add-passkey", "unkill", "set-default", "publish", "hold-announcement", "lift-announcement",
+		"cancel-announcement", "undo"}
 	if strings.HasPrefix(r.Path, "/v1/cells/{name}/") || isAction && !slices.Contains(everywhere, action) {
 		return channel
 	}
@@ -205,6 +206,41 @@ func TestSignedInRequestsReadNoStore(t *testing.T) {
 	}
 	if n := kept.Reads() - before; n > requests/10 { // the site's own loops read too
 		t.Errorf("%d reads for %d requests", n, requests)
+	}
+}
+
+// A session idles while nothing but an open tab asks: what the page loads by itself is no use by its person.
+func TestOpenTabsKeepNoSession(t *testing.T) {
+	t.Parallel()
+	h, secrets := newSignInSite(t)
+	client := h.client(t, "people", nil)
+	idleFor := func() time.Duration {
+		for _, s := range h.options.SignIn.Sessions() {
+			if s.ID == "viewer" {
+				return time.Since(s.Seen)
+			}
+		}
+		t.Fatal("the session ended")
+		return 0
+	}
+	background := 0
+	for _, r := range h.server.Routes() {
+		if !r.Background {
+			continue
+		}
+		background++
+		path := r.Path + "?at=/ui/" // without the version of its assets, a stream ends by itself
+		w, said := h.request(t, client, "people", r.Method, path, "", "Cookie", "__Host-sluice="+secrets["viewer"])
+		if w.StatusCode != http.StatusOK || idleFor() < 50*time.Minute {
+			t.Errorf("%s: %s %s; idle for %s", path, w.Status, said, idleFor())
+		}
+	}
+	if background < 2 {
+		t.Errorf("%d routes of open tabs", background)
+	}
+	w, said := h.request(t, client, "people", "GET", "/ui/", "", "Cookie", "__Host-sluice="+secrets["viewer"])
+	if w.StatusCode != http.StatusOK || idleFor() > 50*time.Minute {
+		t.Errorf("%s %s; idle for %s", w.Status, said, idleFor())
 	}
 }
 

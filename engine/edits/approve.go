@@ -38,38 +38,43 @@ func (a Approve) Message() (subject, body string) {
 	return fmt.Sprintf("approve %s for %s", a.Release, a.Channel), a.Comment
 }
 
-// Edit writes the approval, and refuses one that would not count (R22).
-func (a Approve) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
-	subject, _ := a.Message()
-	person, err := s.People().FindApprover(a.As, by)
-	if err != nil {
-		return Edit{}, err
+// judge returns who approves which release, or why that person's approval would not count, whatever proves it (R22).
+func (a Approve) judge(s *Releases, by Person) (person string, r *plan.Release, err error) {
+	if person, err = s.People().FindApprover(a.As, by); err != nil {
+		return "", nil, err
 	}
 	member := s.People()[person]
 	c, err := s.Channel(a.Channel)
 	if err != nil {
-		return Edit{}, err
+		return "", nil, err
 	}
-	r, err := s.Release(a.Release)
-	if err != nil {
-		return Edit{}, err
+	if r, err = s.Release(a.Release); err != nil {
+		return "", nil, err
 	}
 	if r.Authorship().Includes(member.Approver(person)) {
-		return Edit{}, Fail(fmt.Errorf("%s is an author of %s, and authors don't approve their own releases",
+		return "", nil, Fail(fmt.Errorf("%s is an author of %s, and authors don't approve their own releases",
 			person, a.Release), "ask somebody else")
 	}
-	if err := checkApprovalNeeded(c, person, member); err != nil {
+	return person, r, checkApprovalNeeded(c, person, member)
+}
+
+// Edit writes the approval, and refuses one that would not count (R22).
+func (a Approve) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
+	subject, _ := a.Message()
+	person, r, err := a.judge(s, by)
+	if err != nil || a.isProven(s, person) {
 		return Edit{}, err
-	}
-	if a.isProven(s, person) {
-		return Edit{}, nil
 	}
 	file := channels.ApprovalFile{Digest: r.Digest, Comment: a.Comment, Passkey: a.Passkey, Release: a.Release,
 		Person: person}
 	if a.Passkey != nil {
-		if _, err := file.VerifyAssertion(s.People(), a.Channel); err != nil {
+		verified, err := file.VerifyAssertion(s.People(), a.Channel)
+		if err == nil {
+			err = s.Desired.Passkeys.Check(verified)
+		}
+		if err != nil {
 			return Edit{}, Fail(fmt.Errorf("the passkey's assertion does not count: %w", err),
-				"ask for a new challenge: sluice approve %s %s --as %s --challenge", a.Channel, a.Release, person)
+				"approve it anew, here or by sluice approve %s %s --as %s --challenge", a.Channel, a.Release, person)
 		}
 	} else if err := s.People().checkProvable(person, by, s.Desired.Pipeline.TrustAuthors); err != nil {
 		return Edit{}, err
@@ -98,6 +103,7 @@ func (a Approve) Confirm(after *Releases, by Person) error {
 // Challenge is what a browser's navigator.credentials.get needs to make an Approve's Passkey.
 type Challenge struct {
 	Person           string   `json:"person"`
+	Digest           string   `json:"digest"` // of the release, which the challenge is over
 	Nonce            string   `json:"nonce"`
 	Challenge        string   `json:"challenge"` // base64url
 	Origin           string   `json:"origin"`    // of the page that asks
@@ -106,18 +112,19 @@ type Challenge struct {
 	UserVerification string   `json:"userVerification"`
 }
 
-// Challenge returns the challenge for a person's passkeys, over the release's current digest.
-func (a Approve) Challenge(s *Releases, by Person, nonce string) (c Challenge, err error) {
-	if c.Person, err = s.People().FindApprover(a.As, by); err != nil {
+// Challenge returns the challenge for a person's passkeys of an origin, over the release's current digest. Without an
+// origin, it is that of the person's first passkey. An approval that would not count is refused before anything is
+// signed.
+func (a Approve) Challenge(s *Releases, by Person, nonce, origin string) (c Challenge, err error) {
+	person, r, err := a.judge(s, by)
+	switch {
+	case err != nil:
 		return c, err
+	case a.isProven(s, person):
+		return c, Fail(fmt.Errorf("%s has approved it already", person), "sluice why %s shows what else it waits for",
+			a.Channel)
 	}
-	r, err := s.Release(a.Release)
-	if err != nil {
-		return c, err
-	}
-	if _, err := s.Channel(a.Channel); err != nil {
-		return c, err
-	}
+	c.Person, c.Digest, c.Origin = person, string(r.Digest), origin
 	for _, k := range s.People()[c.Person].Passkeys {
 		if c.Origin == "" {
 			c.Origin = k.Origin
@@ -128,8 +135,12 @@ func (a Approve) Challenge(s *Releases, by Person, nonce string) (c Challenge, e
 	}
 	at, err := url.Parse(c.Origin)
 	if err != nil || len(c.Credentials) == 0 {
-		return c, Fail(fmt.Errorf("sluice.yaml lists no passkey for %s", c.Person),
-			"add one under people.%s.passkeys (docs/signin.md)", c.Person)
+		err := fmt.Errorf("sluice.yaml lists no passkey for %s", person)
+		if origin != "" {
+			err = fmt.Errorf("sluice.yaml lists no passkey for %s at %s", person, origin)
+		}
+		return Challenge{}, Fail(err, "add one under people.%s.passkeys: the console's page Add a passkey does it "+
+			"(docs/signin.md)", person)
 	}
 	statement := passkey.Statement{Channel: a.Channel, Version: a.Release, Digest: string(r.Digest), Nonce: nonce}
 	c.Nonce, c.RPID, c.UserVerification = nonce, at.Hostname(), "required"

@@ -22,6 +22,14 @@ type Asked[S Snapshot] struct {
 	By, From string    // for the trailers
 }
 
+// Unasked returns the decision that somebody asked for, without the asking.
+func Unasked[S Snapshot](d Decision[S]) Decision[S] {
+	if asked, ok := d.(Asked[S]); ok {
+		return asked.Decision
+	}
+	return d
+}
+
 // likeTrailer matches a text that a commit's message must not have as a line: programs would read it as a trailer.
 var likeTrailer = regexp.MustCompile(`^[A-Za-z0-9-]+\s*:`)
 

@@ -17,6 +17,7 @@ type Proposal struct {
 	Base   string            // the commit that it is decided on
 	Before map[string][]byte // the files of Edit as they are; those that are not there are missing
 	Seen   string            // what else the person sees, and decides on; empty: nothing
+	Sign   *Challenge        // a passkey of the person's signs it first; nil: it is made as it is
 }
 
 // After returns the files of Edit as they will be; those that are removed are missing.

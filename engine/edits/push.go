@@ -107,7 +107,7 @@ func (p Pusher[S]) pushOnce(ctx context.Context, d Decision[S], accept func(Edit
 		return Result{}, PushError(err, p.Address)
 	}
 	result.Commit = commits[0]
-	if c, ok := d.(confirmer[S]); ok {
+	if c, ok := Unasked(d).(confirmer[S]); ok {
 		if after, err := p.ReadSnapshot(ctx); err == nil { // an error here hides no failure: the commit landed
 			return result, c.Confirm(after, p.By)
 		}

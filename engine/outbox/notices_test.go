@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/mail"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -287,22 +288,34 @@ func strictly(t *testing.T, body string, into any) {
 	}
 }
 
-// wantSlackShape checks a body against what Slack documents for incoming webhooks (chat.postMessage's arguments).
+// wantSlackShape checks a body against the schema that is made of Slack's own types, and against Slack's limit.
 func wantSlackShape(t *testing.T, body string) {
 	t.Helper()
-	var m struct {
-		Text        *string `json:"text"`
-		Mrkdwn      *bool   `json:"mrkdwn"`
-		UnfurlLinks bool    `json:"unfurl_links"`
-		UnfurlMedia bool    `json:"unfurl_media"`
+	data, err := os.ReadFile("testdata/slack-message.schema.json")
+	var schema struct {
+		Properties map[string]struct{ Type string }
 	}
-	strictly(t, body, &m)
-	if m.Text == nil || *m.Text == "" || len(*m.Text) > 40_000 || m.Mrkdwn == nil || strings.Contains(*m.Text, "<") {
+	var m map[string]any
+	if err == nil {
+		err = errors.Join(json.Unmarshal(data, &schema), json.Unmarshal([]byte(body), &m))
+	}
+	if err != nil || len(schema.Properties) < 10 {
+		t.Fatal(err, body)
+	}
+	for name, value := range m {
+		is := map[string]string{"string": "string", "bool": "boolean", "float64": "number"}[fmt.Sprintf("%T", value)]
+		if want := schema.Properties[name].Type; want == "" || is != want {
+			t.Errorf("%s is a %q, and Slack wants a %q", name, is, want)
+		}
+	}
+	if text, _ := m["text"].(string); text == "" || len(text) > 40_000 || strings.Contains(text, "<") ||
+		m["mrkdwn"] != false {
 		t.Errorf("%s", body)
 	}
 }
 
-// wantTeamsShape checks a body against the schema of Adaptive Cards 1.4, for the elements that are used.
+// wantTeamsShape checks a body against the schema of Adaptive Cards 1.4, for the elements that are used; test/ui has
+// Microsoft's own renderer show one.
 func wantTeamsShape(t *testing.T, body string) {
 	t.Helper()
 	type inline struct {

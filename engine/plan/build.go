@@ -44,6 +44,7 @@ func Build(
 		Faults: faults, Channels: map[string]*Channel{}, Releases: map[string]*Release{}, Cells: map[string]*Cell{},
 		AuditHeads: h.AuditHeads,
 		Authority:  h.Authority, Unconfirmed: h.Kept.Unconfirmed(), Ended: h.Kept.Ended,
+		Passkeys: h.Passkeys.Clone(),
 	}
 	if _, withheld := h.Withheld[pipelineFile]; !h.Authority.IsSet() && !withheld &&
 		!manifest.Fatal(set.PipelineFaults) {

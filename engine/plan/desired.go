@@ -6,6 +6,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/channels/passkey"
 	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/engine/plan/deadline"
@@ -30,6 +31,7 @@ type Desired struct {
 	Withheld     WithheldFiles      // files that are in force as they were before, by path
 	Unconfirmed  []kept.Unconfirmed // removals that wait for a person's confirmation (R47)
 	Ended        map[string]string  // see kept.State.Ended
+	Passkeys     passkey.Log        // people's passkeys, as approvals used them up to this commit
 	Faults       []releases.Fault
 
 	Infrastructure []infrastructure.Update // sorted by number

@@ -1,14 +1,6 @@
 package plan_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/base64"
-	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -18,62 +10,29 @@ import (
 	"github.com/sluice-cd/sluice/engine/proof"
 )
 
-// authenticator makes assertions, as a security key and a browser do together.
-type authenticator struct {
-	key     *ecdsa.PrivateKey
-	id      string
-	counter uint32
-}
-
 const passkeyOrigin = "https://sluice.example:7600"
 
-func newAuthenticator(t *testing.T, id string) *authenticator {
+// passkeyYAML returns a passkey as sluice.yaml lists it.
+func passkeyYAML(t *testing.T, a *Authenticator) string {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authenticator{key: key, id: base64.RawURLEncoding.EncodeToString([]byte(id))}
+	k := a.Key(t)
+	return fmt.Sprintf("{id: %s, publicKey: %s, origin: '%s'}", k.ID, k.PublicKey, k.Origin)
 }
 
-// listed returns the passkey as sluice.yaml lists it.
-func (a *authenticator) listed(t *testing.T) string {
+// approvalBy returns an approval's file.
+func approvalBy(t *testing.T, a *Authenticator, s passkey.Statement) string {
 	t.Helper()
-	der, err := x509.MarshalPKIXPublicKey(a.key.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("{id: %s, publicKey: %s, origin: '%s'}", a.id, base64.StdEncoding.EncodeToString(der),
-		passkeyOrigin)
-}
-
-// approve returns an approval's file.
-func (a *authenticator) approve(t *testing.T, s passkey.Statement) string {
-	t.Helper()
-	a.counter++
-	client, err := json.Marshal(map[string]any{"type": "webauthn.get", "origin": passkeyOrigin,
-		"challenge": base64.RawURLEncoding.EncodeToString(s.Challenge())})
-	if err != nil {
-		t.Fatal(err)
-	}
-	rp, hash := sha256.Sum256([]byte("sluice.example")), sha256.Sum256(client)
-	data := binary.BigEndian.AppendUint32(append(rp[:], 0x05), a.counter)
-	digest := sha256.Sum256(append(append([]byte{}, data...), hash[:]...))
-	signature, err := ecdsa.SignASN1(rand.Reader, a.key, digest[:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	encode := base64.RawURLEncoding.EncodeToString
+	p := a.Sign(t, s.Challenge(), s.Nonce)
 	return fmt.Sprintf("digest: %s\npasskey:\n  id: %s\n  nonce: %q\n  clientDataJSON: %s\n  authenticatorData: %s\n  signature: %s\n",
-		s.Digest, a.id, s.Nonce, encode(client), encode(data), encode(signature))
+		s.Digest, p.ID, p.Nonce, p.ClientData, p.AuthenticatorData, p.Signature)
 }
 
 // An approval with a passkey counts whoever commits it; for its bytes, channel, release and person, and once.
 func TestPasskeyApprovals(t *testing.T) {
-	adas, bobs := newAuthenticator(t, "ada"), newAuthenticator(t, "bob")
-	listed := pipeline("people:\n  ada: {email: ada@example.com, passkeys: [" + adas.listed(t) + "]}\n" +
-		"  bob: {email: bob@example.com, passkeys: [" + bobs.listed(t) + "]}\ntrustAuthors: true\n")
-	w := One(t, "gates: [{approval: {count: 1}}]\n", listed)
+	adas, bobs := NewAuthenticator(t, "ada", passkeyOrigin), NewAuthenticator(t, "bob", passkeyOrigin)
+	people := pipeline("people:\n  ada: {email: ada@example.com, passkeys: [" + passkeyYAML(t, adas) + "]}\n" +
+		"  bob: {email: bob@example.com, passkeys: [" + passkeyYAML(t, bobs) + "]}\ntrustAuthors: true\n")
+	w := One(t, "gates: [{approval: {count: 1}}]\n", people)
 	w.Commit("carl", "cut", Release("1.1.0"))
 	const file = "channels/staging/approvals/1.1.0/ada.yaml"
 	statement := passkey.Statement{Channel: "staging", Version: "1.1.0",
@@ -102,38 +61,38 @@ func TestPasskeyApprovals(t *testing.T) {
 			t.Errorf("%s: sluice verify says %+v", name, c)
 		}
 	}
-	refused("another's passkey", bobs.approve(t, statement), "does not list for ada")
-	refused("another channel", adas.approve(t, other(func(s *passkey.Statement) { s.Channel = "dedicated" })),
+	refused("another's passkey", approvalBy(t, bobs, statement), "does not list for ada")
+	refused("another channel", approvalBy(t, adas, other(func(s *passkey.Statement) { s.Channel = "dedicated" })),
 		"approves something else")
-	refused("another version", adas.approve(t, other(func(s *passkey.Statement) { s.Version = "1.0.0" })),
+	refused("another version", approvalBy(t, adas, other(func(s *passkey.Statement) { s.Version = "1.0.0" })),
 		"approves something else")
-	refused("another digest", strings.Replace(adas.approve(t, other(func(s *passkey.Statement) {
+	refused("another digest", strings.Replace(approvalBy(t, adas, other(func(s *passkey.Statement) {
 		s.Digest = "sha256:" + strings.Repeat("0", 64)
 	})), "sha256:"+strings.Repeat("0", 64), statement.Digest, 1), "approves something else")
-	unlisted := newAuthenticator(t, "new")
+	unlisted := NewAuthenticator(t, "new", passkeyOrigin)
 	w.Commit("eve", "a passkey and its use at once", Union(pipeline("people:\n  ada: {email: ada@example.com, passkeys: ["+
-		unlisted.listed(t)+"]}\n"), map[string]string{file: unlisted.approve(t, statement)}))
+		passkeyYAML(t, unlisted)+"]}\n"), map[string]string{file: approvalBy(t, unlisted, statement)}))
 	w.WantBlocked("staging", "approval", "0 of 1")
-	w.Commit("eve", "back", listed)
+	w.Commit("eve", "back", people)
 
-	withdrawn := adas.approve(t, statement)
+	withdrawn := approvalBy(t, adas, statement)
 	w.Commit("somebody", "bring ada's approval", map[string]string{file: withdrawn})
 	if got := w.Desired().Channels["staging"].Approved; len(got) != 1 || got[0].Person != "ada" {
 		t.Fatalf("approved by %v: %s", got, why())
 	}
-	if c := claimOf(w, file); !c.Stands || c.By != "ada, passkey "+adas.id || c.Commit != w.Tip {
+	if c := claimOf(w, file); !c.Stands || c.By != "ada, passkey "+adas.Key(t).ID || c.Commit != w.Tip {
 		t.Errorf("sluice verify says %+v", c)
 	}
 	w.Commit("ada", "withdraw it", map[string]string{file: ""})
 	w.WantBlocked("staging", "approval", "0 of 1")
 	refused("bring the withdrawn one back", withdrawn, "used before")
 	refused("with the same signature in another file's text", withdrawn+"comment: x\n", "used before")
-	adas.counter -= 2
-	refused("by a copy of the authenticator", adas.approve(t, other(func(s *passkey.Statement) { s.Nonce = "n2" })),
+	adas.Counter -= 2
+	refused("by a copy of the authenticator", approvalBy(t, adas, other(func(s *passkey.Statement) { s.Nonce = "n2" })),
 		"counter is")
-	adas.counter += 2
+	adas.Counter += 2
 	w.Commit("somebody", "approve again", map[string]string{
-		file: adas.approve(t, other(func(s *passkey.Statement) { s.Nonce = "n3" }))})
+		file: approvalBy(t, adas, other(func(s *passkey.Statement) { s.Nonce = "n3" }))})
 	w.WantActions("promote 1.1.0 staging")
 }
 

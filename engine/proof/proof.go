@@ -1,9 +1,10 @@
-// Package proof reports to a person what stands in a release repository, and by whose key: heads, releases, approvals,
-// the files that owners guard, the audit's head. What does not stand is named with the reason.
+// Package proof reports to a person what stands in a repository, and by whose key: in a release repository heads,
+// releases, approvals, the files that owners guard and the audit's head, in a flags repository approvals of
+// announcements and the settings. What does not stand is named with the reason.
 //
-// It judges nothing anew: package plan folds the history, and says what counts (R46, R52). This package joins what plan
-// found with the keys of the commits, for who wants to see them without trusting a control plane. It is pure, and
-// everything in it may be called at once.
+// It judges nothing anew: packages plan and announcer fold the history, and say what counts (R46, R52). This package
+// joins what they found with the keys of the commits, for who wants to see them without trusting a control plane. It is
+// pure, and everything in it may be called at once.
 package proof
 
 import (
@@ -42,10 +43,13 @@ type Claim struct {
 	File    string `json:"file"`
 	Channel string `json:"channel,omitempty"`
 	Release string `json:"release,omitempty"`
-	Stands  bool   `json:"stands"`
-	By      string `json:"by,omitempty"`     // whose key; where it stands without one, why
-	Why     string `json:"why,omitempty"`    // it does not stand
-	Commit  string `json:"commit,omitempty"` // made it
+	// Announcement is the id of the one that an approval is of.
+	Announcement string `json:"announcement,omitempty"`
+
+	Stands bool   `json:"stands"`
+	By     string `json:"by,omitempty"`     // whose key; where it stands without one, why
+	Why    string `json:"why,omitempty"`    // it does not stand
+	Commit string `json:"commit,omitempty"` // made it
 }
 
 // Report is what a repository says as of a commit.
@@ -56,18 +60,13 @@ type Report struct {
 
 // Of reports on d, whose main line has the changes, oldest first.
 func Of(d *plan.Desired, changes []releases.Change) Report {
-	r := &reporter{d: d, keys: make(map[string]string, len(changes)), newest: map[string]releases.Change{}}
-	for _, c := range changes {
-		r.keys[c.Commit] = c.Key
-		for _, f := range c.Files {
-			if !plan.IsGuarded(f.Path) {
-				continue
-			}
-			if r.newest[f.Path] = c; f.New == "" {
-				delete(r.newest, f.Path)
-			}
+	r := &reporter{d: d, people: map[string][]string{}, engine: d.Authority.Keys}
+	for name, m := range d.Pipeline.People {
+		if m != nil {
+			r.people[name] = m.Keys
 		}
 	}
+	r.readChanges(changes, plan.IsGuarded)
 	for _, name := range d.Order {
 		r.reportHead(d.Channels[name])
 	}
@@ -87,8 +86,8 @@ func Of(d *plan.Desired, changes []releases.Change) Report {
 	return Report{Commit: d.Commit, Claims: r.claims}
 }
 
-// About returns the claims about a channel, with its head's release, or about a release; and what does not stand of
-// what all else rests on.
+// About returns the claims about a channel, with its head's release, about a release, or about an announcement; and
+// what does not stand of what all else rests on.
 func (r Report) About(name string) Report {
 	head := ""
 	for _, c := range r.Claims {
@@ -98,8 +97,8 @@ func (r Report) About(name string) Report {
 	}
 	some := Report{Commit: r.Commit, Claims: []Claim{}}
 	for _, c := range r.Claims {
-		if c.Channel == name || c.Release == name || c.Kind == Release && c.Release == head ||
-			!c.Stands && c.Channel == "" && c.Release == "" {
+		if c.Channel == name || c.Release == name || c.Announcement == name || c.Kind == Release && c.Release == head ||
+			!c.Stands && c.Channel == "" && c.Release == "" && c.Announcement == "" {
 			some.Claims = append(some.Claims, c)
 		}
 	}
@@ -117,10 +116,27 @@ func (r Report) Fallen() (n int) {
 }
 
 type reporter struct {
-	d      *plan.Desired
+	d      *plan.Desired              // nil: of a flags repository
+	people map[string][]string        // keys by name
+	engine []string                   // the engine's keys
 	keys   map[string]string          // by commit: whose signature holds
 	newest map[string]releases.Change // by guarded path: the newest change that left the file
 	claims []Claim
+}
+
+func (r *reporter) readChanges(changes []releases.Change, isGuarded func(path string) bool) {
+	r.keys, r.newest = make(map[string]string, len(changes)), map[string]releases.Change{}
+	for _, c := range changes {
+		r.keys[c.Commit] = c.Key
+		for _, f := range c.Files {
+			if !isGuarded(f.Path) {
+				continue
+			}
+			if r.newest[f.Path] = c; f.New == "" {
+				delete(r.newest, f.Path)
+			}
+		}
+	}
 }
 
 func (r *reporter) add(c Claim) { r.claims = append(r.claims, c) }
@@ -141,13 +157,13 @@ func Fingerprint(key string) string {
 
 // owner names whose key it is, as sluice.yaml has it now; empty: nobody's.
 func (r *reporter) owner(key string) string {
-	for _, name := range slices.Sorted(maps.Keys(r.d.Pipeline.People)) {
-		if m := r.d.Pipeline.People[name]; m != nil &&
-			slices.ContainsFunc(m.Keys, func(k string) bool { return channels.SameKey(k, key) }) {
+	same := func(k string) bool { return channels.SameKey(k, key) }
+	for _, name := range slices.Sorted(maps.Keys(r.people)) {
+		if slices.ContainsFunc(r.people[name], same) {
 			return name
 		}
 	}
-	if slices.ContainsFunc(r.d.Authority.Keys, func(k string) bool { return channels.SameKey(k, key) }) {
+	if slices.ContainsFunc(r.engine, same) {
 		return "the engine"
 	}
 	return ""
@@ -231,16 +247,31 @@ func (r *reporter) reportApproval(channel string, a plan.JudgedApproval) {
 	claim := Claim{Kind: Approval, File: a.File, Channel: channel, Release: a.Release, Commit: a.Fact.Commit}
 	if claim.Why = r.refuse(a); claim.Why == "" {
 		claim.Stands = true
-		switch {
-		case a.Passkey != "":
+		claim.By = provenBy(a.Person, a.Fact)
+		if a.Passkey != "" {
 			claim.By = fmt.Sprintf("%s, passkey %s", a.Person, words.Clip(words.OneLine(a.Passkey), 20))
-		case a.Fact.Person != "":
-			claim.By = a.Person + ", " + Fingerprint(a.Fact.Key)
-		default:
-			claim.By = fmt.Sprintf("nobody's key: the commit names %s, and sluice.yaml trusts authors", a.Person)
 		}
 	}
 	r.add(claim)
+}
+
+// provenBy says by whose key an approval stands that no passkey signed.
+func provenBy(person string, fact plan.Approval) string {
+	if fact.Person == "" {
+		return fmt.Sprintf("nobody's key: the commit names %s, and sluice.yaml trusts authors", person)
+	}
+	return person + ", " + Fingerprint(fact.Key)
+}
+
+// unproven says why an approval is not proven to be the person's.
+func unproven(person string, fact plan.Approval) string {
+	switch {
+	case fact.Person != "":
+		return "it is signed by " + fact.Person
+	case fact.Key != "":
+		return fmt.Sprintf("it is signed by %s, which was not a key of %s before that commit", Fingerprint(fact.Key), person)
+	}
+	return "no signed commit that touches approvals alone wrote it"
 }
 
 // refuse returns why an approval counts nowhere; empty: it counts where a gate wants the person's.
@@ -251,13 +282,8 @@ func (r *reporter) refuse(a plan.JudgedApproval) string {
 		return "its passkey assertion: " + a.Fact.Refused
 	case member == nil:
 		return "sluice.yaml lists nobody of that name"
-	case !a.Counts && a.Fact.Person != "":
-		return "it is signed by " + a.Fact.Person
-	case !a.Counts && a.Fact.Key != "":
-		return fmt.Sprintf("it is signed by %s, which was not a key of %s before that commit", Fingerprint(a.Fact.Key),
-			a.Person)
 	case !a.Counts:
-		return "no signed commit that touches approvals alone wrote it"
+		return unproven(a.Person, a.Fact)
 	case release == nil:
 		return "the repository has no such release"
 	case release.Loaded && release.Tombstone == nil && release.Digest != a.Digest:
@@ -289,23 +315,28 @@ func (r *reporter) reportGuarded() {
 		} else if parts[0] == channels.QuarantineDir {
 			claim.Release = strings.TrimSuffix(parts[1], ".yaml")
 		}
-		if held, ok := r.d.Withheld[file]; ok {
-			claim.Commit = held.By
-			claim.Why = "no owner signed it; what was there before stays in force: " +
-				cmp.Or(words.ShortCommit(held.Commit), "nothing")
-			if held.Blob == "" {
-				claim.Why = "no owner signed it, and there was none before: it has no effect"
-			}
-			r.add(claim)
-			continue
-		}
-		c := r.newest[file]
-		claim.Stands, claim.Commit = true, c.Commit
-		if claim.By = "nobody's key: it was there before sluice.yaml listed owners"; c.Key != "" {
-			claim.By = r.describe(c.Key)
+		r.addGuarded(claim, r.d.Withheld)
+	}
+}
+
+// addGuarded adds a claim about a file that owners guard.
+func (r *reporter) addGuarded(claim Claim, withheld plan.WithheldFiles) {
+	if held, ok := withheld[claim.File]; ok {
+		claim.Commit = held.By
+		claim.Why = "no owner signed it; what was there before stays in force: " +
+			cmp.Or(words.ShortCommit(held.Commit), "nothing")
+		if held.Blob == "" {
+			claim.Why = "no owner signed it, and there was none before: it has no effect"
 		}
 		r.add(claim)
+		return
 	}
+	c := r.newest[claim.File]
+	claim.Stands, claim.Commit = true, c.Commit
+	if claim.By = "nobody's key: it was there before sluice.yaml listed owners"; c.Key != "" {
+		claim.By = r.describe(c.Key)
+	}
+	r.add(claim)
 }
 
 // reportFaults reports what else does not count, such as an identity that the engine did not sign.

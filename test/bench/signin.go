@@ -94,7 +94,7 @@ func heapOfSessions(ctx context.Context, file string) (float64, error) {
 	go func() { _ = s.Run(running) }()
 	for _, hash := range hashes {
 		for {
-			_, grants, _, err := s.Session(hash)
+			_, grants, _, err := s.Session(hash, true)
 			if err == nil && grants.Any() {
 				break
 			}

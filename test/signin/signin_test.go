@@ -339,6 +339,7 @@ func TestZitadelsProvider(t *testing.T) {
 
 	s := startSite(t, address, "--oidc-issuer", issuer, "--oidc-client-id", "web")
 	s.signInWithBrowser(t, user, `"name":"test-user2@zitadel.ch"`, `"roles":["operator"]`)
+	s.signInWithChromium(t, user, `"roles":["operator"]`)
 
 	provider.CloseClientConnections()
 	provider.Close()
@@ -347,19 +348,19 @@ func TestZitadelsProvider(t *testing.T) {
 	}
 }
 
-// installNode installs Node if it is missing: on Debian, as root.
-func installNode(t *testing.T) {
+// install installs a program if it is missing: on Debian, as root.
+func install(t *testing.T, program string, packages ...string) {
 	t.Helper()
-	if _, err := exec.LookPath("npm"); err == nil {
+	if _, err := exec.LookPath(program); err == nil {
 		return
 	}
 	for _, args := range [][]string{{"update", "-q"},
-		{"install", "-y", "-q", "--no-install-recommends", "nodejs", "npm"}} {
+		append([]string{"install", "-y", "-q", "--no-install-recommends"}, packages...)} {
 		run := exec.CommandContext(t.Context(), "apt-get", append([]string{"-o", "DPkg::Lock::Timeout=300"},
 			args...)...)
 		run.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if out, err := run.CombinedOutput(); err != nil {
-			t.Fatalf("this test needs Node and npm, and they can't be installed here: %v\n%s", err, out)
+			t.Fatalf("this test needs %s, and it can't be installed here: %v\n%s", program, err, out)
 		}
 	}
 }
@@ -370,10 +371,10 @@ func TestOIDCProviderForNode(t *testing.T) {
 	if err := os.CopyFS(js, os.DirFS("js")); err != nil {
 		t.Fatal(err)
 	}
-	installNode(t)
-	install := exec.CommandContext(t.Context(), "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
-	install.Dir = js
-	if out, err := install.CombinedOutput(); err != nil {
+	install(t, "npm", "nodejs", "npm")
+	packages := exec.CommandContext(t.Context(), "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
+	packages.Dir = js
+	if out, err := packages.CombinedOutput(); err != nil {
 		t.Fatalf("npm ci: %v\n%s", err, out)
 	}
 	address := freeAddress(t)

@@ -98,7 +98,7 @@ func TestFormsByKeysAlone(t *testing.T) {
 		"until":  "48h", "wave": "2", "to": "1.0.0", "delivered": "by mail", "default": "on", "flag": "x",
 		"announcement": "x"}
 	for _, a := range actions.All() {
-		if a.Undo {
+		if a.Undo || a.Own { // a passkey's form is filled in by the browser
 			continue
 		}
 		b.visit(s.URL + console.ActionBase + a.Name)

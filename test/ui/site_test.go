@@ -208,11 +208,11 @@ func (b *browser) wantNoProblems(where string) {
 	b.problems = nil
 }
 
-// axe returns axe-core's source.
-var axe = sync.OnceValues(func() (string, error) {
+// scripts are the sources that tests run in the browser, by their path in node_modules.
+var scripts = sync.OnceValues(func() (map[string]string, error) {
 	dir, err := os.MkdirTemp("", "sluice-ui")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	for _, name := range []string{"package.json", "package-lock.json"} {
@@ -221,24 +221,46 @@ var axe = sync.OnceValues(func() (string, error) {
 			err = os.WriteFile(filepath.Join(dir, name), data, 0o600)
 		}
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	if err := debian.Program(ctx, "npm", "nodejs", "npm"); err != nil {
-		return "", err
+		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 	cmd.Dir = dir
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("npm ci: %w\n%s", err, out.String())
+		return nil, fmt.Errorf("npm ci: %w\n%s", err, out.String())
 	}
-	data, err := os.ReadFile(filepath.Join(dir, "node_modules/axe-core/axe.min.js"))
-	return string(data), err
+	all := map[string]string{}
+	for _, name := range []string{axe, adaptiveCards} {
+		data, err := os.ReadFile(filepath.Join(dir, "node_modules", name))
+		if err != nil {
+			return nil, err
+		}
+		all[name] = string(data)
+	}
+	return all, nil
 })
+
+const (
+	axe           = "axe-core/axe.min.js"
+	adaptiveCards = "adaptivecards/dist/adaptivecards.min.js"
+)
+
+// load runs a script by the browser's protocol, which the page's policy does not bind.
+func (b *browser) load(name string) {
+	b.t.Helper()
+	all, err := scripts()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.do(chromedp.Evaluate(all[name]+";true", nil))
+}
 
 // violation is what axe-core finds.
 type violation struct {
@@ -253,13 +275,9 @@ type violation struct {
 // violations runs axe-core on the page.
 func (b *browser) violations() (all []violation) {
 	b.t.Helper()
-	source, err := axe()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	// By a script of the browser's protocol, which the page's policy does not bind.
 	var found string
-	b.do(chromedp.Evaluate(source+";true", nil), chromedp.Evaluate(`axe.run(document, {runOnly: ["wcag2a", "wcag2aa",
+	b.load(axe)
+	b.do(chromedp.Evaluate(`axe.run(document, {runOnly: ["wcag2a", "wcag2aa",
 		"wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}).then((r) => JSON.stringify(r.violations))`, &found,
 		func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
 	if err := json.Unmarshal([]byte(found), &all); err != nil {

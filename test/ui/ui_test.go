@@ -55,9 +55,14 @@ func customers() (all []string) {
 	return all
 }
 
-func viewOf(w *World) *view.View {
+// plainView returns the View of a world as it is.
+func plainView(w *World) *view.View {
 	o := w.Obs
-	v := &view.View{Desired: w.Desired(), Observed: &o, Plan: w.Plan()}
+	return &view.View{Desired: w.Desired(), Observed: &o, Plan: w.Plan()}
+}
+
+func viewOf(w *World) *view.View {
+	v := plainView(w)
 	v.Desired.Channels["regulated"].Holds = []channels.Hold{{ID: "h1", Reason: "a customer asked", By: "ada"}}
 	return v
 }

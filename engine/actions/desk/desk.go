@@ -1,20 +1,21 @@
 // Package desk makes the commits of actions: it proposes a commit, makes it if it is still the one that its person saw,
 // and reads commits back. Each is made by the same functions as the command line's (package edits), with the person as
-// the author and the control plane as the committer, unsigned: it never counts as a decision of the engine, nor as an
-// approval or a change of what owners guard.
+// the author and the control plane as the committer, unsigned: it never counts as a decision of the engine, nor as a
+// change of what owners guard, nor as an approval, unless a passkey of the person's signed that (R52).
 //
 // A Desk asks no permission: whoever serves it does. Two replicas need not know of each other: the git host compares
-// and
-// swaps, and a proposal that another commit made untrue is proposed anew. All methods may be called at once.
+// and swaps, and a proposal that another commit made untrue is proposed anew. All methods may be called at once.
 package desk
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io/fs"
 	"strings"
 	"time"
 
+	"github.com/sluice-cd/sluice/channels/passkey"
 	"github.com/sluice-cd/sluice/engine/actions"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/backoff"
@@ -25,10 +26,12 @@ import (
 type Request struct {
 	Action *actions.Action
 	Values actions.Values
-	Shown  time.Time       // when the person saw it first
-	Author releases.Person // for whom the commit is made
-	By     string          // who asked, and how that is known, for the commit's trailers
-	From   string          // the address of their machine
+	Shown  time.Time          // when the person saw it first
+	Author releases.Person    // for whom the commit is made
+	Origin string             // of the page, for which the person's passkeys are
+	Signed *passkey.Assertion // of an approval: what a passkey of the person's made of the proposal; nil: nothing
+	By     string             // who asked, and how that is known, for the commit's trailers
+	From   string             // the address of their machine
 }
 
 // Branch is a repository to which actions commit.
@@ -70,17 +73,51 @@ func RepositoryOf(r Request) string {
 
 // Propose returns the commit that the request would make now.
 func (d *Desk) Propose(ctx context.Context, r Request) (edits.Proposal, error) {
+	if r.Action.Approve != nil {
+		return d.proposeApproval(ctx, r)
+	}
 	if RepositoryOf(r) == FlagsRepository {
 		return propose(ctx, d.Flags, r, r.Action.Flags, nil)
 	}
 	return propose(ctx, d.Releases, r, r.Action.Releases, seenOf(r))
 }
 
+// proposeApproval returns an approval that lacks nothing but what a passkey makes of its challenge.
+func (d *Desk) proposeApproval(ctx context.Context, r Request) (edits.Proposal, error) {
+	s, err := d.Releases.Read(ctx)
+	if err != nil {
+		return edits.Proposal{}, err
+	}
+	approve := r.Action.Approve(r.Values)
+	challenge, err := approve.Challenge(s, edits.Person{Person: r.Author}, rand.Text(), r.Origin)
+	if err != nil {
+		return edits.Proposal{}, err
+	}
+	subject, body := asked[*edits.Releases](r, approve).Message()
+	return edits.Proposal{Base: s.Base(), Sign: &challenge, Seen: challenge.Digest,
+		Edit: edits.Edit{Message: subject + "\n\n" + body + "\n"}}, nil
+}
+
+// approvalOf makes the decision of an approval that a passkey signed. The control plane makes no other (R52).
+func approvalOf(r Request) maker[*edits.Releases] {
+	return func(v actions.Values, _ time.Time) (edits.Decision[*edits.Releases], error) {
+		approve := r.Action.Approve(v)
+		if approve.Passkey = r.Signed; r.Signed == nil {
+			return nil, edits.Fail(errors.New("no passkey of yours signed it"), "approve it by a browser that runs "+
+				"scripts, or by the command: %s", r.Action.Command(v))
+		}
+		return approve, nil
+	}
+}
+
 // Commit makes the commit whose digest the person saw. If it would be another one now, it returns edits.ErrChanged and
-// that one.
+// that one. An approval is the one that the person's passkey signed, whatever digest says.
 func (d *Desk) Commit(ctx context.Context, r Request, digest string) (edits.Result, edits.Proposal, error) {
 	if RepositoryOf(r) == FlagsRepository {
 		return commit(ctx, d.Flags, r, r.Action.Flags, nil, digest)
+	}
+	if r.Action.Approve != nil {
+		return commit(ctx, d.Releases, r, approvalOf(r), nil, "")
 	}
 	return commit(ctx, d.Releases, r, r.Action.Releases, seenOf(r), digest)
 }
@@ -107,8 +144,15 @@ func commit[S edits.Snapshot](ctx context.Context, b *Branch[S], r Request, make
 	if err != nil {
 		return edits.Result{}, edits.Proposal{}, err
 	}
-	done, now, err := p.PushProposed(ctx, d, digest)
-	if err == nil && done.Commit != "" && b.Pushed != nil {
+	var done edits.Result
+	var now edits.Proposal
+	if r.Action.Approve != nil {
+		done, err = p.Push(ctx, d)
+		now.Summary, now.Next = done.Summary, done.Next
+	} else {
+		done, now, err = p.PushProposed(ctx, d, digest)
+	}
+	if done.Commit != "" && b.Pushed != nil {
 		b.Pushed()
 	}
 	return done, now, err
@@ -119,19 +163,23 @@ func prepare[S edits.Snapshot](ctx context.Context, b *Branch[S], r Request, mak
 	switch {
 	case b == nil:
 		return nil, p, errNoFlags()
+	case r.Action.CommandOnly():
+		err = edits.Fail(errors.New("this is done by the command line alone"), "%s", r.Action.Command(r.Values))
 	case r.Action.Undo:
 		d, err = undoOf(ctx, b, r)
-	case make == nil:
-		err = edits.Fail(errors.New("this is done by the command line alone"), "%s", r.Action.Command(r.Values))
 	default:
 		d, err = make(r.Values, r.Shown)
 	}
 	if err != nil {
 		return nil, p, err
 	}
-	d = edits.Asked[S]{Decision: d, At: r.Shown, By: r.By, From: r.From}
-	return d, edits.Pusher[S]{Repo: b.Committer(r.Author), ReadSnapshot: b.Read, By: edits.Person{Person: r.Author},
-		Address: b.Address, Pause: pause, See: see}, nil
+	return asked(r, d), edits.Pusher[S]{Repo: b.Committer(r.Author), ReadSnapshot: b.Read,
+		By: edits.Person{Person: r.Author}, Address: b.Address, Pause: pause, See: see}, nil
+}
+
+// asked returns the decision with who asked for it.
+func asked[S edits.Snapshot](r Request, d edits.Decision[S]) edits.Asked[S] {
+	return edits.Asked[S]{Decision: d, At: r.Shown, By: r.By, From: r.From}
 }
 
 func errNoFlags() error {

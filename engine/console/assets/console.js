@@ -96,6 +96,57 @@ addEventListener("submit", (e) => {
   if (b) b.textContent = b.dataset.busy;
 });
 
+// --- Passkeys: a form that lacks what only an authenticator makes asks it first
+
+const bytesOf = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
+const base64 = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer)));
+const base64url = (buffer) => base64(buffer).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+const keysOf = (d) => d.has.split(" ").filter(Boolean).map((id) => ({ type: "public-key", id: bytesOf(id) }));
+
+async function makePasskey({ dataset: d, elements: e }) {
+  const user = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(`sluice ${d.person}`));
+  const made = await navigator.credentials.create({ publicKey: {
+    challenge: crypto.getRandomValues(new Uint8Array(32)), // nothing is signed by it: sluice.yaml says whose the key is
+    rp: { name: "Sluice" }, user: { id: user, name: d.person, displayName: d.person },
+    pubKeyCredParams: [-7, -8].map((alg) => ({ type: "public-key", alg })), attestation: "none",
+    excludeCredentials: keysOf(d), authenticatorSelection: { userVerification: "required", residentKey: "preferred" } } });
+  const key = made.response.getPublicKey();
+  if (!key) throw new Error("this authenticator offers neither ES256 nor Ed25519");
+  e.id.value = base64url(made.rawId);
+  e["public-key"].value = base64(key);
+  e.origin.value = location.origin;
+}
+
+async function signByPasskey({ dataset: d, elements: e }) {
+  const { rawId, response: r } = await navigator.credentials.get({ publicKey: { challenge: bytesOf(d.challenge), rpId: d.rp,
+    userVerification: "required", allowCredentials: keysOf(d) } });
+  e.assertion.value = JSON.stringify({ nonce: d.nonce, credential: { id: base64url(rawId), response: {
+    clientDataJSON: base64url(r.clientDataJSON), authenticatorData: base64url(r.authenticatorData), signature: base64url(r.signature) } } });
+}
+
+for (const form of document.querySelectorAll("form[data-passkey]")) {
+  const making = form.dataset.passkey === "make", button = $("button", form), word = button.textContent;
+  if (making && !form.elements.id.value) {
+    form.noValidate = true;
+    for (const field of form.querySelectorAll(".field")) field.hidden = true; // the browser fills them in
+    button.textContent = "Make a passkey";
+  } else if (making) continue;
+  form.addEventListener("submit", async (e) => {
+    e.preventDefault();
+    button.disabled = true;
+    $(".wrong", form)?.remove();
+    try {
+      if (!navigator.credentials) throw new Error("passkeys need https:// or localhost");
+      await (making ? makePasskey : signByPasskey)(form);
+      form.submit();
+    } catch (why) {
+      button.before(make("span", { class: "wrong", role: "alert" }, `Your passkey was not used: ${why.message} `));
+      if (!making) button.textContent = word;
+      button.disabled = false;
+    }
+  });
+}
+
 // --- Commands are copied by a button
 
 function addCopies() {

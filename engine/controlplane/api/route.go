@@ -34,6 +34,7 @@ type Route struct {
 	OfCell       bool           // {name}, or cell= in the query, is a cell: the role need hold for its channel only
 	OfChannel    bool           // channel= in the query is a channel: the role need hold for it only
 	Page         bool           // links of other sites may lead to it, although it is not public
+	Background   bool           // open pages ask for it by themselves: it keeps no session from idling out
 	Operation    huma.Operation // for the OpenAPI document; describeRoute adds Method, Path, Security and Errors
 	Handler      Handler
 	Typed        func(huma.API, huma.Operation)

@@ -131,7 +131,7 @@ func (a *Auth) Admit(
 	}
 	c, err := &api.Caller{Listener: listener, RemoteAddr: r.RemoteAddr}, error(nil)
 	if route.Audience != api.Public && route.Audience != api.Hook { // probes must not wait for the store
-		c, err = a.identifyCaller(r, listener)
+		c, err = a.identifyCaller(r, route, listener)
 	}
 	switch {
 	case errors.Is(err, access.ErrUnknown):
@@ -216,7 +216,7 @@ func (a *Auth) retirePreviousKey(ctx context.Context, c *api.Caller) {
 
 // identifyCaller identifies the caller as far as possible without the body. It returns access.ErrUnknown for an invalid
 // token.
-func (a *Auth) identifyCaller(r *http.Request, listener api.Listener) (*api.Caller, error) {
+func (a *Auth) identifyCaller(r *http.Request, route *api.Route, listener api.Listener) (*api.Caller, error) {
 	if listener == api.Cells {
 		c := a.identifyPeer(r)
 		boot := r.Header.Get(BootHeader)
@@ -230,7 +230,7 @@ func (a *Auth) identifyCaller(r *http.Request, listener api.Listener) (*api.Call
 	header := r.Header.Get("Authorization")
 	switch {
 	case header != "":
-		err := a.authenticateToken(r.Context(), c, access.BearerSecret(header))
+		err := a.authenticateToken(r.Context(), c, access.BearerSecret(header), !route.Background)
 		if err == nil {
 			peerOf(r.Context()).welcome()
 		}
@@ -240,7 +240,7 @@ func (a *Auth) identifyCaller(r *http.Request, listener api.Listener) (*api.Call
 	case listener == api.Loopback:
 		c.Grants.Everywhere = access.Roles{access.Viewer}
 	case listener == api.People:
-		if err := a.authenticateCookie(c, r); err != nil {
+		if err := a.authenticateCookie(c, r, !route.Background); err != nil {
 			return c, err
 		}
 	}
@@ -267,12 +267,12 @@ func (a *Auth) channelOf(route *api.Route, r *http.Request) string {
 }
 
 // authenticateToken sets c's grants and name from a token. An invalid token is refused even where none is needed.
-func (a *Auth) authenticateToken(ctx context.Context, c *api.Caller, secret string) error {
+func (a *Auth) authenticateToken(ctx context.Context, c *api.Caller, secret string, byPerson bool) error {
 	switch {
 	case secret == "":
 		return access.ErrUnknown
 	case strings.HasPrefix(secret, access.SessionPrefix):
-		return a.authenticateSession(c, secret)
+		return a.authenticateSession(c, secret, byPerson)
 	case strings.Count(secret, ".") == 2: // a JWT; secrets of ours have no dots
 		return a.authenticateWorkload(ctx, c, secret)
 	}
@@ -291,7 +291,7 @@ func (a *Auth) StillAllowsRole(ctx context.Context, c *api.Caller, audience api.
 	case !c.Until.IsZero() && time.Now().After(c.Until):
 		return false
 	case c.Session != "":
-		_, g, _, err := a.signIn.Session(c.Session)
+		_, g, _, err := a.signIn.Session(c.Session, false) // an open stream is no use
 		return err == nil && a.CheckFresh() == nil && g.Permits(access.Role(audience), "")
 	case c.TokenHash == "":
 		return true

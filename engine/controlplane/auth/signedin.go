@@ -22,9 +22,10 @@ const (
 // SignedIn knows who signed in. No method reads the store, but for a session that is new here.
 type SignedIn interface {
 	Enabled() bool // whether people can sign in
-	// Session returns whose session has a secret with that hash, and when it ends at the latest. It returns
-	// access.ErrUnknown if there is none (any more), and engine.ErrNotReady while sluice.yaml has not been read.
-	Session(hash string) (access.Person, access.Grants, time.Time, error)
+	// Session returns whose session has a secret with that hash, and when it ends at the latest. If byPerson, its
+	// person asked for something just now, and it is not idle. Session returns access.ErrUnknown if there is none (any
+	// more), and engine.ErrNotReady while sluice.yaml has not been read.
+	Session(hash string, byPerson bool) (access.Person, access.Grants, time.Time, error)
 	// Workload verifies a token that an issuer in sluice.yaml signed; access.ErrUnknown: it is not valid.
 	Workload(ctx context.Context, token string) (access.Person, access.Grants, time.Time, error)
 }
@@ -59,12 +60,12 @@ func pageOf(r *http.Request) string {
 }
 
 // authenticateCookie identifies who signed in with the browser. A cookie that has become invalid is as none.
-func (a *Auth) authenticateCookie(c *api.Caller, r *http.Request) error {
+func (a *Auth) authenticateCookie(c *api.Caller, r *http.Request, byPerson bool) error {
 	cookie, err := r.Cookie(SessionCookie)
 	if err != nil || a.signIn == nil {
 		return nil //nolint:nilerr // there is no cookie
 	}
-	if err := a.authenticateSession(c, cookie.Value); !errors.Is(err, access.ErrUnknown) {
+	if err := a.authenticateSession(c, cookie.Value, byPerson); !errors.Is(err, access.ErrUnknown) {
 		return err
 	}
 	return nil
@@ -72,12 +73,12 @@ func (a *Auth) authenticateCookie(c *api.Caller, r *http.Request) error {
 
 // authenticateSession sets c's grants from a session's secret. A session counts only while a replica is in contact with
 // its store: its end may be unknown here else (R29).
-func (a *Auth) authenticateSession(c *api.Caller, secret string) error {
+func (a *Auth) authenticateSession(c *api.Caller, secret string, byPerson bool) error {
 	if a.signIn == nil {
 		return access.ErrUnknown
 	}
 	hash := identity.HashSecret(secret)
-	who, grants, until, err := a.signIn.Session(hash)
+	who, grants, until, err := a.signIn.Session(hash, byPerson)
 	if err != nil {
 		return err
 	}

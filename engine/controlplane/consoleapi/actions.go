@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/sluice-cd/sluice/channels/passkey"
 	"github.com/sluice-cd/sluice/engine/actions"
 	"github.com/sluice-cd/sluice/engine/actions/desk"
 	"github.com/sluice-cd/sluice/engine/console"
@@ -41,7 +41,7 @@ type Killer interface {
 const (
 	maxForms    = 8                // that use a repository at once
 	formTime    = 25 * time.Second // for what a form does; less than api.ResponseTimeout
-	maxFormBody = 8 << 10          // bytes
+	maxFormBody = 16 << 10         // bytes
 	maxShown    = time.Hour        // how old a commit may be when it is confirmed
 )
 
@@ -94,14 +94,41 @@ type request struct {
 	view  *view.View
 	since time.Time // when the commit was shown first
 	shown string    // its digest
+	// The page's origin, and what a passkey of the caller's signed; nil: nothing.
+	origin string
+	signed *passkey.Assertion
 }
 
-// read reads an action's values from the address. The body has nothing that decides what is done.
-func (h *formHandlers) read(v *view.View, query url.Values, a *actions.Action) request {
+// read reads an action's values from the address. The body has nothing that decides what is done, but what a passkey
+// signed.
+func (h *formHandlers) read(v *view.View, r *http.Request, c *api.Caller, a *actions.Action) request {
 	q := request{view: v, model: h.pages.latestModel(v), since: time.Now().UTC().Truncate(time.Second),
-		form: console.Form{Action: a}}
-	q.form.Values, q.form.Problems = a.Parse(query)
+		form: console.Form{Action: a}, origin: originOf(r, c)}
+	q.form.Values, q.form.Problems = a.Parse(r.URL.Query())
+	if !a.Own || c.Person == nil {
+		return q
+	}
+	if at := q.form.Values["origin"]; at != "" && at != q.origin {
+		q.form.Problems["origin"] = "is not the address of this page, which is " + q.origin
+	}
+	author, _ := authorOf(c)
+	for name, m := range v.Desired.Pipeline.People {
+		if m != nil && strings.EqualFold(m.Email, author.Email) {
+			q.form.Making = &console.Making{Person: name}
+			for _, k := range m.Passkeys {
+				q.form.Making.Has = append(q.form.Making.Has, k.ID)
+			}
+		}
+	}
 	return q
+}
+
+// originOf returns the origin of the pages at the listener that was asked.
+func originOf(r *http.Request, c *api.Caller) string {
+	if c.Listener == api.People {
+		return "https://" + strings.ToLower(r.Host)
+	}
+	return "http://" + strings.ToLower(r.Host)
 }
 
 func (h *formHandlers) serveForm(w http.ResponseWriter, r *http.Request, c *api.Caller) {
@@ -117,9 +144,8 @@ func (h *formHandlers) serveForm(w http.ResponseWriter, r *http.Request, c *api.
 		writePage(w, http.StatusNotFound, console.RenderMissing(h.pages.latestModel(v), r.PathValue("action")))
 		return
 	}
-	query := r.URL.Query()
+	query, q := r.URL.Query(), h.read(v, r, c, a)
 	if query.Get(console.StepParam) != console.PreviewStep { // what is missing is not wrong yet
-		q := h.read(v, query, a)
 		for name := range q.form.Problems {
 			if q.form.Values[name] == "" {
 				delete(q.form.Problems, name)
@@ -128,7 +154,6 @@ func (h *formHandlers) serveForm(w http.ResponseWriter, r *http.Request, c *api.
 		writePage(w, http.StatusOK, console.RenderForm(q.model, q.form))
 		return
 	}
-	q := h.read(v, query, a)
 	if query.Get(console.AgainParam) != "" {
 		q.form.Notice = "You were signed out meanwhile: look at it, and confirm it once more."
 	}
@@ -144,6 +169,8 @@ func (h *formHandlers) preview(w http.ResponseWriter, r *http.Request, c *api.Ca
 	case a.CommandOnly():
 		q.form.Preview = &console.Preview{}
 		return http.StatusOK
+	case a.Own && c.Person == nil:
+		return q.fail(http.StatusConflict, h.mayNot(c, q), "With your own rights to the repository, the command does the same.")
 	case h.desk == nil || a.AtOnce && h.killer == nil:
 		q.form.Error, q.form.Next = "This control plane makes no such commit.", a.Command(q.form.Values)
 		return http.StatusConflict
@@ -169,7 +196,7 @@ func (h *formHandlers) requestOf(c *api.Caller, q *request) desk.Request {
 		from = c.RemoteAddr
 	}
 	return desk.Request{Action: q.form.Action, Values: q.form.Values, Shown: q.since, Author: author, By: by,
-		From: from}
+		From: from, Origin: q.origin, Signed: q.signed}
 }
 
 // authorOf returns in whose name a caller's commits are made, and how the caller is known. A caller without an address
@@ -209,7 +236,7 @@ func (h *formHandlers) show(c *api.Caller, q *request, p edits.Proposal) {
 	author, _ := authorOf(c)
 	v := &console.Preview{Author: author, Committer: h.committer, Message: p.Message, Summary: p.Summary, Next: p.Next,
 		Short: p.Short, Seen: p.Seen, Files: filediff.Compare(p.Before, p.After()), Digest: p.Digest(), Since: q.since,
-		MayNot: h.mayNot(c, q)}
+		MayNot: h.mayNot(c, q), Sign: p.Sign}
 	filediff.Bound(v.Files)
 	for _, w := range p.Warnings {
 		v.Warnings = append(v.Warnings, w.String())
@@ -230,6 +257,8 @@ func (h *formHandlers) mayNot(c *api.Caller, q *request) string {
 	case actions.Everything, actions.Release, actions.Flag, actions.Announcement:
 	}
 	switch {
+	case a.Own && c.Person == nil:
+		return "It is about whoever is signed in, and nobody is: serve the console at https://, and sign in there."
 	case c.Grants.Permits(a.Role, channel):
 		return ""
 	case c.Name == "":
@@ -271,12 +300,18 @@ func (h *formHandlers) serveConfirmed(w http.ResponseWriter, r *http.Request, c 
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxFormBody)
-	if err := r.ParseForm(); err != nil {
+	err := r.ParseForm()
+	if err != nil {
 		api.WriteProblem(w, http.StatusBadRequest, "The form can't be read: load its page again.")
 		return
 	}
-	q := h.read(v, r.URL.Query(), a)
+	q := h.read(v, r, c, a)
 	q.shown = r.PostForm.Get(console.ShownParam)
+	if signed := r.PostForm.Get(console.SignedParam); signed != "" && a.Approve != nil {
+		if q.signed, err = edits.ParseAssertion([]byte(signed)); err != nil {
+			q.shown, q.form.Notice = "", "What the passkey signed can't be read: "+err.Error()+"."
+		}
+	}
 	if seconds, err := strconv.ParseInt(r.PostForm.Get(console.SinceParam), 10, 64); err == nil {
 		if since := time.Unix(seconds, 0).UTC(); q.since.Sub(since).Abs() <= maxShown {
 			q.since = since
@@ -284,8 +319,9 @@ func (h *formHandlers) serveConfirmed(w http.ResponseWriter, r *http.Request, c 
 			q.shown = "" // it is shown again
 		}
 	}
-	if len(q.form.Problems) > 0 || h.desk == nil || q.shown == "" || a.AtOnce && h.killer == nil {
-		if q.shown == "" {
+	if len(q.form.Problems) > 0 || h.desk == nil || q.shown == "" || a.AtOnce && h.killer == nil ||
+		h.mayNot(c, &q) != "" {
+		if q.shown == "" && q.form.Notice == "" {
 			q.form.Notice = "It was shown too long ago, or not at all: look at it again."
 		}
 		status := h.preview(w, r, c, &q)
@@ -297,7 +333,7 @@ func (h *formHandlers) serveConfirmed(w http.ResponseWriter, r *http.Request, c 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), formTime) // it is finished if the tab goes
 	defer cancel()
-	if err := h.auth.Audit(ctx, c, "in the console: "+a.Command(q.form.Values)); err != nil {
+	if err = h.auth.Audit(ctx, c, "in the console: "+a.Command(q.form.Values)); err != nil {
 		api.WriteError(w, err)
 		return
 	}
@@ -325,7 +361,7 @@ func (h *formHandlers) commit(ctx context.Context, w http.ResponseWriter, r *htt
 		h.show(c, q, now)
 		writePage(w, http.StatusConflict, console.RenderForm(q.model, q.form))
 		return
-	case err != nil && done.Commit == "":
+	case err != nil: // also of an approval that was committed and does not count
 		status := h.explain(w, q, err)
 		writePage(w, status, console.RenderForm(q.model, q.form))
 		return

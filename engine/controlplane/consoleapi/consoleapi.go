@@ -2,9 +2,9 @@
 //
 // Pages are made by package console. This package reads what they need beside the View, and keeps each page until the
 // View changes, so that a hundred tabs cost one rendering. It decides nothing and stores nothing. What people ask for
-// in
-// forms is done in two steps: a GET shows the commit, and a POST has package desk make that commit, if it is still the
-// same one. Package auth admits the caller before a handler is called. All methods may be called from any goroutine.
+// in forms is done in two steps: a GET shows the commit, and a POST has package desk make that commit, if it is still
+// the same one. Package auth admits the caller before a handler is called. All methods may be called from any
+// goroutine.
 package consoleapi
 
 import (
@@ -108,7 +108,7 @@ func (a *API) Routes(api.Docs) []api.Route {
 		page("/ui/history", "consoleHistory", "The engine's decisions", filter),
 		page("/ui/search", "consoleSearch", "Whatever has a text in its name", filter),
 		a.liveRoute(),
-		{Method: http.MethodGet, Path: "/ui/wall", Audience: api.Viewer, Handler: a.serveWall,
+		{Method: http.MethodGet, Path: "/ui/wall", Audience: api.Viewer, Handler: a.serveWall, Background: true,
 			Operation: huma.Operation{OperationID: "consoleWall", Tags: []string{"console"},
 				Summary: "The conditions of the cells that a filter selects, for drawing", Parameters: []*huma.Param{filter},
 				Responses: map[string]*huma.Response{"200": api.Response("A letter a cell, by channel",

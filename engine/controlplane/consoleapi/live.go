@@ -18,6 +18,7 @@ import (
 
 func (a *API) liveRoute() api.Route {
 	return api.Route{Method: http.MethodGet, Path: "/ui/live", Audience: api.Viewer, Handler: a.serveLive,
+		Background: true,
 		Operation: huma.Operation{OperationID: "consoleLive", Tags: []string{"console"},
 			Summary: "The regions of a page that change, as an event stream",
 			Parameters: []*huma.Param{

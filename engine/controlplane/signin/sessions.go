@@ -105,9 +105,9 @@ func (s *sessions) all() []*session {
 	return slices.SortedFunc(maps.Values(s.byHash), func(a, b *session) int { return a.Created.Compare(b.Created) })
 }
 
-// use returns the valid session with a hash, and notes that it is in use. It returns access.ErrUnknown for others, and
-// reads the store only for what another replica may just have begun.
-func (s *sessions) use(hash string) (*session, error) {
+// use returns the valid session with a hash and, if its person asks, notes that it is in use. It returns
+// access.ErrUnknown for others, and reads the store only for what another replica may just have begun.
+func (s *sessions) use(hash string, byPerson bool) (*session, error) {
 	found := s.find(hash)
 	if found == nil {
 		found = s.readUnknown(hash)
@@ -121,7 +121,7 @@ func (s *sessions) use(hash string) (*session, error) {
 		}
 		return nil, access.ErrUnknown
 	}
-	if unix := now.Unix(); unix > found.seen.Load() {
+	if unix := now.Unix(); byPerson && unix > found.seen.Load() {
 		found.seen.Store(unix)
 	}
 	return found, nil

@@ -265,12 +265,12 @@ func (s *Service) endAndRevoke(ctx context.Context, found *session) error {
 }
 
 // Session implements auth.SignedIn.
-func (s *Service) Session(hash string) (access.Person, access.Grants, time.Time, error) {
+func (s *Service) Session(hash string, byPerson bool) (access.Person, access.Grants, time.Time, error) {
 	rules, ok := s.access()
 	if !ok {
 		return access.Person{}, access.Grants{}, time.Time{}, errNotReady
 	}
-	found, err := s.sessions.use(hash)
+	found, err := s.sessions.use(hash, byPerson)
 	if err != nil {
 		return access.Person{}, access.Grants{}, time.Time{}, err
 	}

@@ -100,7 +100,7 @@ func (d *desk) signIn(t *testing.T) string {
 }
 
 func (d *desk) rolesOf(hash string) string {
-	_, g, _, err := d.Session(hash)
+	_, g, _, err := d.Session(hash, true)
 	if err != nil {
 		return err.Error()
 	}
@@ -116,7 +116,7 @@ func TestSignIn(t *testing.T) {
 	if err != nil || !strings.HasPrefix(secret, access.SessionPrefix) || len(secret) < len(access.SessionPrefix)+43 {
 		t.Fatalf("%q (%v)", secret, err)
 	}
-	who, g, ends, err := d.Session(hashOf(secret))
+	who, g, ends, err := d.Session(hashOf(secret), true)
 	if err != nil || who.Subject != "ada" || who.Name != "Ada" || g.String() != "operator,approver" ||
 		time.Until(ends) < browserLifetime-time.Minute {
 		t.Errorf("%+v %s until %s (%v)", who, g, ends, err)
@@ -295,14 +295,18 @@ func TestReturnStaysHere(t *testing.T) {
 	}
 }
 
-// A session ends 12 h after its last use, and after 7 days; and at once when somebody signs out.
+// A session ends 12 h after its person's last request, whatever open tabs ask, and after 7 days; and at once when
+// somebody signs out.
 func TestSessionsEnd(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
 	d.provider.say(map[string]any{"groups": []string{"managers"}})
-	idle, used := d.signIn(t), d.signIn(t)
-	for range 13 {
+	idle, used, tab := d.signIn(t), d.signIn(t), d.signIn(t)
+	for i := range 13 {
 		d.pass(time.Hour)
+		if _, _, _, err := d.Session(tab, false); (err == nil) != (i < 11) {
+			t.Errorf("an open tab after %d h: %v", i+1, err)
+		}
 		if got := d.rolesOf(used); got != "operator,approver" {
 			t.Fatal(got)
 		}
@@ -426,7 +430,7 @@ func TestTwoReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	hash := d.signIn(t)
-	if _, g, _, err := other.Session(hash); err != nil || g.String() != "operator,approver" {
+	if _, g, _, err := other.Session(hash, true); err != nil || g.String() != "operator,approver" {
 		t.Errorf("at the other: %s (%v)", g, err)
 	}
 	d.provider.say(map[string]any{"nonce": nil})
@@ -620,14 +624,14 @@ func TestNotReady(t *testing.T) {
 	hash := d.signIn(t)
 	d.o.Access = func() (*channels.Access, bool) { return nil, false }
 	s := New(d.o)
-	if _, _, _, err := s.Session(hash); !errors.Is(err, errNotReady) {
+	if _, _, _, err := s.Session(hash, true); !errors.Is(err, errNotReady) {
 		t.Error(err)
 	}
 	if _, _, _, err := s.Workload(context.Background(), "a.b.c"); !errors.Is(err, errNotReady) {
 		t.Error(err)
 	}
 	unread := New(Options{Records: d.o.Records, Access: d.Service.access, Recorder: d.store, Now: d.o.Now, Log: d.log})
-	if _, _, _, err := unread.Session(hashOf("x")); !errors.Is(err, errNotReady) {
+	if _, _, _, err := unread.Session(hashOf("x"), true); !errors.Is(err, errNotReady) {
 		t.Errorf("before the sessions were read: %v", err)
 	}
 }

@@ -83,18 +83,18 @@ func removesOnly(before, after []byte, key string) bool {
 	return err1 == nil && err2 == nil && equalJSON(want, got)
 }
 
-// Append returns the document with one more entry in the list of a top-level field, which it adds if missing. entry is
-// one line of YAML, written as it is. Append tries places for the entry, the most natural first, and returns the first
-// text that right accepts.
-func Append(text []byte, key, entry string, right func(edited []byte) bool) ([]byte, error) {
+// Append returns the document with one more entry in the list at path. It adds the list of a top-level field if that is
+// missing. entry is one line of YAML, written as it is. Append tries places for the entry, the most natural first, and
+// returns the first text that right accepts.
+func Append(text []byte, path []string, entry string, right func(edited []byte) bool) ([]byte, error) {
 	s, err := parseSource(text)
 	if err != nil {
 		return nil, err
 	}
-	if s.root == nil || s.root.Kind != yaml.MappingNode {
+	if s.root == nil || s.root.Kind != yaml.MappingNode || len(path) == 0 {
 		return nil, ErrLayout
 	}
-	for _, edited := range s.appendCandidates(key, entry) {
+	for _, edited := range s.appendCandidates(path, entry) {
 		if right([]byte(edited)) {
 			return []byte(edited), nil
 		}

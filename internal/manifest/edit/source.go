@@ -145,18 +145,27 @@ func (s *source) insertField(n *yaml.Node, f Fields) ([]string, error) {
 	return texts, nil
 }
 
-// appendCandidates returns texts that have the entry in a list of the root, the most natural place first.
-func (s *source) appendCandidates(key, entry string) []string {
+// appendCandidates returns texts that have the entry in the list at path, the most natural place first.
+func (s *source) appendCandidates(path []string, entry string) []string {
 	var list *yaml.Node
-	for i := 0; i+1 < len(s.root.Content); i += 2 {
-		if s.root.Content[i].Value != key {
+	key, within := path[0], s.root
+	for i := 0; i+1 < len(within.Content); i += 2 {
+		if within.Content[i].Value != key {
 			continue
 		}
-		if list = s.root.Content[i+1]; list.Kind != yaml.SequenceNode { // key: with nothing after it
-			return []string{s.insertLine(s.root.Content[i].Line, "  - "+entry)}
+		switch list = within.Content[i+1]; {
+		case len(path) > 1 && list.Kind == yaml.MappingNode:
+			path = path[1:]
+			key, within, list, i = path[0], list, nil, -2
+		case list.Kind != yaml.SequenceNode && within != s.root:
+			return nil
+		case list.Kind != yaml.SequenceNode: // key: with nothing after it
+			return []string{s.insertLine(within.Content[i].Line, "  - "+entry)}
 		}
 	}
 	switch {
+	case list == nil && within != s.root || len(path) > 1:
+		return nil
 	case list == nil && s.root.Style&yaml.FlowStyle != 0:
 		return []string{s.insertInBracket(s.root, key+": ["+entry+"], ")}
 	case list == nil:

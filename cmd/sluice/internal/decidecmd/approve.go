@@ -73,7 +73,7 @@ func printChallenge(a *cli.App, cmd *cobra.Command, approve edits.Approve) error
 	if err != nil {
 		return err
 	}
-	c, err := approve.Challenge(s, edits.Person{Person: who}, rand.Text())
+	c, err := approve.Challenge(s, edits.Person{Person: who}, rand.Text(), "")
 	if err != nil {
 		return cli.DecisionError(edits.Decision[*edits.Releases](approve), err)
 	}
@@ -83,32 +83,15 @@ func printChallenge(a *cli.App, cmd *cobra.Command, approve edits.Approve) error
 	})
 }
 
-// maxAssertion bounds the file of --assertion in bytes.
-const maxAssertion = 64 << 10
-
 // readAssertion reads what a browser made of a challenge.
 func readAssertion(a *cli.App, file string) (*passkey.Assertion, error) {
-	data, err := a.ReadFile(file, maxAssertion)
+	data, err := a.ReadFile(file, edits.MaxAssertion)
 	if err != nil {
 		return nil, fmt.Errorf("read the assertion: %w", err)
 	}
-	var said struct {
-		Nonce      string `json:"nonce"`
-		Credential struct {
-			ID       string `json:"id"`
-			Response struct {
-				ClientData        string `json:"clientDataJSON"`
-				AuthenticatorData string `json:"authenticatorData"`
-				Signature         string `json:"signature"`
-			} `json:"response"`
-		} `json:"credential"`
+	signed, err := edits.ParseAssertion(data)
+	if err != nil {
+		return nil, cli.Fail(fmt.Errorf("%s is no assertion: %w", file, err), "sluice approve --challenge begins anew")
 	}
-	err = json.Unmarshal(data, &said)
-	if c := said.Credential; len(data) > maxAssertion || err != nil || c.ID == "" || c.Response.Signature == "" {
-		return nil, cli.Fail(fmt.Errorf("%s is no assertion", file),
-			`it is {"nonce": NONCE, "credential": CREDENTIAL}, where CREDENTIAL is what toJSON() returned in the browser`)
-	}
-	c := said.Credential
-	return &passkey.Assertion{ID: c.ID, Nonce: said.Nonce, ClientData: c.Response.ClientData,
-		AuthenticatorData: c.Response.AuthenticatorData, Signature: c.Response.Signature}, nil
+	return signed, nil
 }

@@ -1,6 +1,8 @@
 package lookcmd
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/announcer"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/proof"
@@ -17,20 +20,22 @@ import (
 
 func VerifyVerb(a *cli.App) *cobra.Command {
 	return &cobra.Command{
-		Use:     "verify [CHANNEL|V]",
+		Use:     "verify [CHANNEL|V|ANNOUNCEMENT]",
 		GroupID: cli.GroupLook,
-		Short:   "Verify offline what stands in a release repository, and by whose key",
+		Short:   "Verify offline what stands in a repository, and by whose key",
 		Long: `Reads the whole history of a clone, or of the repository in --repo, and lists heads, releases, approvals,
 the files that owners guard and the audit's head: by whose key each of them stands, or why it does not.
+Of a flags repository it lists the approvals of announcements, and sluice.yaml if owners guard it.
 SSH signatures and passkeys' assertions are verified as the engine verifies them. It asks no control plane
-and, in a clone, no git host. With CHANNEL or V, a release's version, only what that rests on is listed.
-It exits 1 if anything does not stand.
+and, in a clone, no git host. With CHANNEL, V (a release's version) or ANNOUNCEMENT, only what that rests
+on is listed. It exits 1 if anything does not stand.
 
 sluice validate finds all faults, also in files whose authors are right.`,
 		Example: `  sluice verify
   sluice verify 2026.11.3 --repo https://git.example/releases
-  sluice verify dedicated -o json`,
-		Args: cli.ArgumentCount(0, 1, "CHANNEL or V, a release's version,"),
+  sluice verify dedicated -o json
+  sluice verify classes --repo https://git.example/flags`,
+		Args: cli.ArgumentCount(0, 1, "CHANNEL, V or ANNOUNCEMENT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, err := verifyRepository(cmd, a, args)
 			if err != nil {
@@ -76,8 +81,12 @@ func verifyRepository(cmd *cobra.Command, a *cli.App, args []string) (found proo
 	if tip == "" {
 		return proof.Report{Claims: []proof.Claim{}}, nil
 	}
-	if err := repo.CheckKind(ctx, false); err != nil {
+	files, err := repo.FS(tip)
+	switch {
+	case err != nil:
 		return found, err
+	case cli.IsFlags(files):
+		return verifyFlags(ctx, a, target, args)
 	}
 	repo.Loader.AllReleases = true
 	d, err := repo.Loader.Load(ctx, tip)
@@ -92,6 +101,38 @@ func verifyRepository(cmd *cobra.Command, a *cli.App, args []string) (found proo
 		return found, nil
 	}
 	return aboutName(found, d, args[0])
+}
+
+// verifyFlags reports on the flags repository at an address.
+func verifyFlags(ctx context.Context, a *cli.App, address string, args []string) (found proof.Report, err error) {
+	at := a.FlagsLocation(address)
+	at.Branch = a.Branch
+	repo, err := a.OpenLocation(ctx, at, cli.CommitIdentity{})
+	if err != nil {
+		return found, err
+	}
+	defer repo.Close()
+	s, err := repo.ReadFlags(ctx)
+	if err != nil {
+		return found, err
+	}
+	read, err := announcer.ReadProof(ctx, repo.Repo, s.Commit)
+	if err != nil {
+		return found, err
+	}
+	changes, err := repo.Changes(ctx, "", s.Commit)
+	if err != nil {
+		return found, err
+	}
+	found = proof.OfFlags(proof.Flags{Commit: s.Commit, Tree: s.Tree, Approvals: read.Approvals, Authors: read.Authors,
+		Withheld: read.Withheld, Owners: read.Owners}, changes)
+	if len(args) == 0 {
+		return found, nil
+	}
+	if _, err := s.Announcement(args[0]); err != nil {
+		return found, err
+	}
+	return found.About(args[0]), nil
 }
 
 func aboutName(all proof.Report, d *plan.Desired, name string) (proof.Report, error) {
@@ -111,7 +152,8 @@ func printProof(a *cli.App, found proof.Report) {
 			stands, by = cli.Coloured("NO", cli.Red), c.Why
 		}
 		rows = append(rows, []cli.Field{stands, cli.Text(string(c.Kind)), cli.Text(c.File),
-			cli.Text(cli.OrDash(c.Release)), cli.Coloured(cli.OrDash(cli.ShortID(c.Commit)), cli.Faint), cli.Text(by)})
+			cli.Text(cli.OrDash(cmp.Or(c.Release, c.Announcement))),
+			cli.Coloured(cli.OrDash(cli.ShortID(c.Commit)), cli.Faint), cli.Text(by)})
 	}
-	a.Stdout.PrintTable([]string{"STANDS", "WHAT", "FILE", "RELEASE", "COMMIT", "BY, OR WHY NOT"}, rows)
+	a.Stdout.PrintTable([]string{"STANDS", "WHAT", "FILE", "OF", "COMMIT", "BY, OR WHY NOT"}, rows)
 }

@@ -1,0 +1,287 @@
+package controlplane_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"html"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/channels/passkey"
+	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/console"
+	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/signin"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/records"
+	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// passkeySite is a site where ada and bob, approvers whom sluice.yaml lists, are signed in. dedicated waits for one
+// approval of 1.1.0, which bob cut, and authors are trusted, so that only a wrong commit of the site would be believed.
+type passkeySite struct {
+	*formSite
+	ada, bob *Authenticator
+}
+
+// approval is the form that approves 1.1.0 for dedicated.
+const approval = console.ActionBase + "approve?" + console.StepParam + "=" + console.PreviewStep +
+	"&channel=dedicated&release=1.1.0"
+
+// siteOrigin is where the tests' browsers see the site.
+const siteOrigin = "https://sluice"
+
+func newPasskeySite(t *testing.T) *passkeySite {
+	t.Helper()
+	f := &passkeySite{formSite: &formSite{kills: &kills{}}, ada: NewAuthenticator(t, "ada", siteOrigin),
+		bob: NewAuthenticator(t, "bob", siteOrigin)}
+	bobs := f.bob.Key(t)
+	f.world = TwoChannels(t, Policy("dedicated", "after: [staging]\ngates: [{approval: {from: [chiefs], count: 1}}]\n"),
+		map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Pipeline\ntrustAuthors: true\npeople:\n" +
+			"  ada: {email: ada@example.com, roles: [chiefs]}\n" +
+			"  bob: {email: bob@example.com, roles: [chiefs], passkeys: [{id: " + bobs.ID + ", publicKey: " + bobs.PublicKey +
+			", origin: '" + siteOrigin + "'}]}\n"}).ReportInstalled()
+	f.world.Settle()
+	f.world.Commit("bob", "cut", Release("1.1.0"))
+	f.world.Settle()
+	f.world.Wait(25*time.Hour, "staging", "dedicated")
+	f.securedSite, f.secrets = newSignInSite(t, func(o *controlplane.Options) {
+		o.Desk = f.world.Desk(func() { f.setView(viewOfWorld(f.world)) })
+		o.Committer, o.Flags = releases.Person{Name: "Sluice", Email: "sluice@example.com"}, f.kills
+		for _, name := range []string{"ada", "bob"} {
+			data, err := json.Marshal(map[string]any{"id": name, "seen": time.Now(), "ends": time.Now().Add(time.Hour),
+				"who": access.Person{Issuer: "https://idp.example", Subject: name, Email: name + "@example.com", Name: name,
+					Groups: []string{"approver"}}})
+			if err == nil {
+				_, err = o.Journal.(*store.Store).Records().Put(t.Context(), records.Record{Kind: signin.SessionsKind,
+					Key: identity.HashSecret(access.SessionPrefix + "of-" + name), Body: data})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	f.secrets["ada"], f.secrets["bob"] = access.SessionPrefix+"of-ada", access.SessionPrefix+"of-bob"
+	f.setView(viewOfWorld(f.world))
+	return f
+}
+
+// added returns the form that adds a passkey.
+func added(k passkey.Key) string {
+	return preview("add-passkey", "id", k.ID, "public-key", k.PublicKey, "origin", k.Origin)
+}
+
+func (f *passkeySite) addAdas(t *testing.T) {
+	t.Helper()
+	_, to, form := f.preview(t, "ada", added(f.ada.Key(t)))
+	if w, page := f.ask(t, "ada", "POST", to, form); w.StatusCode != http.StatusSeeOther {
+		t.Fatalf("%s\n%s", w.Status, page)
+	}
+}
+
+var askPattern = regexp.MustCompile(`data-nonce="([^"]*)" data-challenge="([^"]*)" data-rp="([^"]*)" data-has="([^"]*)"`)
+
+// asked returns what the page asks a passkey for, and where the answer goes.
+func (f *passkeySite) asked(t *testing.T, group string) (nonce string, challenge []byte, to string, form url.Values) {
+	t.Helper()
+	page, to, form := f.preview(t, group, approval)
+	m := askPattern.FindStringSubmatch(page)
+	if m == nil || m[3] != "sluice" || !strings.Contains(page, string(f.world.Digest("1.1.0"))) ||
+		!strings.Contains(page, "<noscript>") || !strings.Contains(page, "sluice approve dedicated 1.1.0") {
+		t.Fatalf("%q\n%s", m, page)
+	}
+	challenge, err := base64.RawURLEncoding.DecodeString(html.UnescapeString(m[2]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m[1], challenge, to, form
+}
+
+// said returns an assertion as the page's script sends it.
+func said(a passkey.Assertion) string {
+	return fmt.Sprintf(`{"nonce":%q,"credential":{"id":%q,"response":{"clientDataJSON":%q,"authenticatorData":%q,"signature":%q}}}`,
+		a.Nonce, a.ID, a.ClientData, a.AuthenticatorData, a.Signature)
+}
+
+// R22, R52: a passkey is added and approves by forms; its person's name is on both commits, and the engine promotes.
+func TestR52ApproveByPasskey(t *testing.T) {
+	t.Parallel()
+	f := newPasskeySite(t)
+	if _, page := f.ask(t, "ada", "GET", "/ui/do/add-passkey", nil); !strings.Contains(page,
+		`data-passkey="make" data-person="ada" data-has=""`) || !strings.Contains(page, "<noscript>") {
+		t.Error(page)
+	}
+	if _, page := f.ask(t, "ada", "GET", approval, nil); !strings.Contains(page, "no passkey for ada at https://sluice") || !strings.Contains(page, "/ui/do/add-passkey") {
+		t.Error(page)
+	}
+	f.addAdas(t)
+	if last := f.world.Changes[len(f.world.Changes)-1]; last.Author.Email != "ada@example.com" ||
+		!strings.Contains(last.Message, "add a passkey") || len(f.View().Desired.Pipeline.People["ada"].Passkeys) != 1 {
+		t.Fatalf("%+v", last)
+	}
+	f.world.WantBlocked("dedicated", "approval", "0 of 1")
+	nonce, challenge, to, form := f.asked(t, "ada")
+	form.Set(console.SignedParam, said(f.ada.Sign(t, challenge, nonce)))
+	w, page := f.ask(t, "ada", "POST", to, form)
+	if w.StatusCode != http.StatusSeeOther || !strings.HasPrefix(w.Header.Get("Location"), "/ui/commits/releases/") {
+		t.Fatalf("%s\n%s", w.Status, page)
+	}
+	if last := f.world.Changes[len(f.world.Changes)-1]; last.Author.Email != "ada@example.com" ||
+		!strings.Contains(last.Message, "Asked-By: ada@example.com (oidc https://idp.example ada)") {
+		t.Errorf("%+v", last)
+	}
+	f.world.WantActions("promote 1.1.0 dedicated")
+	if _, page := f.ask(t, "ada", "GET", approval, nil); !strings.Contains(page, "ada has approved it already") {
+		t.Error(page)
+	}
+	// What was withdrawn does not come back by the same form, nor by a copy of the authenticator.
+	f.world.Commit("ada", "withdraw it", map[string]string{"channels/dedicated/approvals/1.1.0/ada.yaml": ""})
+	f.setView(viewOfWorld(f.world))
+	tip := f.world.Tip
+	if w, page := f.ask(t, "ada", "POST", to, form); w.StatusCode != 422 || !strings.Contains(page, "used before") {
+		t.Errorf("replayed: %s\n%s", w.Status, page)
+	}
+	f.ada.Counter = 0
+	nonce, challenge, to, form = f.asked(t, "ada")
+	form.Set(console.SignedParam, said(f.ada.Sign(t, challenge, nonce)))
+	if w, page := f.ask(t, "ada", "POST", to, form); w.StatusCode != 422 || !strings.Contains(page, "counter is 1 after 1") {
+		t.Errorf("by a copy: %s\n%s", w.Status, page)
+	}
+	if f.world.Tip != tip {
+		t.Error("it was committed")
+	}
+}
+
+// R52: the site commits no approval that the person's own passkey did not sign for this release, whoever asks and
+// although sluice.yaml trusts authors.
+func TestR52ApprovalsThatNoPasskeySigned(t *testing.T) {
+	t.Parallel()
+	f := newPasskeySite(t)
+	f.addAdas(t)
+	tip := f.world.Tip
+	statement := passkey.Statement{Channel: "dedicated", Version: "1.1.0", Digest: string(f.world.Digest("1.1.0"))}
+	over := func(change func(s *passkey.Statement)) func([]byte, string) string {
+		return func(_ []byte, nonce string) string {
+			s := statement
+			s.Nonce = nonce
+			change(&s)
+			return said(f.ada.Sign(t, s.Challenge(), nonce))
+		}
+	}
+	as := func(change func(a *Authenticator)) func([]byte, string) string {
+		return func(challenge []byte, nonce string) string {
+			a := *f.ada
+			change(&a)
+			return said(a.Sign(t, challenge, nonce))
+		}
+	}
+	for name, c := range map[string]struct {
+		make func(challenge []byte, nonce string) string
+		want string
+	}{
+		"nothing":  {func([]byte, string) string { return "" }, "no passkey of yours signed it"},
+		"no JSON":  {func([]byte, string) string { return "<b>" }, "can&#39;t be read"},
+		"an array": {func([]byte, string) string { return "[]" }, "can&#39;t be read"},
+		"bob's":    {func(c []byte, nonce string) string { return said(f.bob.Sign(t, c, nonce)) }, "does not list for ada"},
+		"bob's, under ada's id": {func(c []byte, nonce string) string {
+			a := f.bob.Sign(t, c, nonce)
+			a.ID = f.ada.Key(t).ID
+			return said(a)
+		}, "the signature is not the passkey&#39;s"},
+		"another digest":   {over(func(s *passkey.Statement) { s.Digest = string(f.world.Digest("1.0.0")) }), "approves something else"},
+		"another channel":  {over(func(s *passkey.Statement) { s.Channel = "staging" }), "approves something else"},
+		"another version":  {over(func(s *passkey.Statement) { s.Version = "1.0.0" }), "approves something else"},
+		"another nonce":    {over(func(s *passkey.Statement) { s.Nonce = "x" }), "approves something else"},
+		"another origin":   {as(func(a *Authenticator) { a.Origin = "https://evil.example" }), "another origin"},
+		"another port":     {as(func(a *Authenticator) { a.Origin = "https://sluice:444" }), "another origin"},
+		"not verified":     {as(func(a *Authenticator) { a.Flags = 0x01 }), "did not verify the user"},
+		"nobody was there": {as(func(a *Authenticator) { a.Flags = 0x04 }), "nobody touched"},
+		"too long":         {func([]byte, string) string { return strings.Repeat("x", 20<<10) }, "can't be read"},
+	} {
+		nonce, challenge, to, form := f.asked(t, "ada")
+		form.Set(console.SignedParam, c.make(challenge, nonce))
+		w, page := f.ask(t, "ada", "POST", to, form)
+		if w.StatusCode/100 != 4 || !strings.Contains(page, c.want) || f.world.Tip != tip {
+			t.Errorf("%s: %s\n%s", name, w.Status, page)
+		}
+	}
+	// Whoever signed in as somebody else can't approve for ada, nor can bob, who wrote the release.
+	nonce, challenge, to, form := f.asked(t, "ada")
+	form.Set(console.SignedParam, said(f.ada.Sign(t, challenge, nonce)))
+	for group, want := range map[string]string{"bob": "is an author of 1.1.0", "approver": "no person with the address",
+		"both": "no person with the address"} {
+		if w, page := f.ask(t, group, "POST", to, form); w.StatusCode != 422 || !strings.Contains(page, want) {
+			t.Errorf("%s: %s\n%s", group, w.Status, page)
+		}
+	}
+	for _, group := range []string{"operator", "viewer", "nobody", "chief"} {
+		w, said := f.ask(t, group, "POST", to, form)
+		if want := http.StatusForbidden; group != "chief" && w.StatusCode != want || w.StatusCode/100 != 4 {
+			t.Errorf("%s: %s %s", group, w.Status, said)
+		}
+	}
+	token := []string{"Authorization", "Bearer " + f.tokens["approver"]}
+	if w, page := f.ask(t, "", "POST", to, form, token...); w.StatusCode != 422 ||
+		!strings.Contains(page, "sluice approve dedicated 1.1.0") {
+		t.Errorf("by a token: %s\n%s", w.Status, page)
+	}
+	if f.world.Tip != tip {
+		t.Error("it was committed")
+	}
+}
+
+// R52: a passkey is added by its person alone, for this site, and not where owners guard sluice.yaml.
+func TestR52PasskeysOfOthersAreNotAdded(t *testing.T) {
+	t.Parallel()
+	f := newPasskeySite(t)
+	tip := f.world.Tip
+	mine, bobs, evil := f.ada.Key(t), f.bob.Key(t), NewAuthenticator(t, "ada", "https://evil.example").Key(t)
+	_, to, form := f.preview(t, "ada", added(mine))
+	for name, c := range map[string]struct{ group, path, want string }{
+		"bob's":           {"ada", added(bobs), "bob has this passkey already"},
+		"of another site": {"ada", added(evil), "is not the address of this page, which is https://sluice"},
+		"no key": {"ada", added(passkey.Key{ID: "YQ", PublicKey: "AAAA", Origin: siteOrigin}),
+			"publicKey is no"},
+		"nothing":            {"ada", preview("add-passkey"), "is required"},
+		"of who is unlisted": {"approver", added(mine), "sluice.yaml has no person with the address"},
+	} {
+		w, page := f.ask(t, c.group, "GET", c.path, nil)
+		if w.StatusCode != 422 || !strings.Contains(page, c.want) {
+			t.Errorf("%s: %s\n%s", name, w.Status, page)
+		}
+	}
+	token := []string{"Authorization", "Bearer " + f.tokens["admin"]}
+	for name, c := range map[string]struct {
+		group   string
+		headers []string
+		status  int
+	}{
+		"by a token": {"", token, 409}, "by nobody": {"", nil, 409}, "by who has no role": {"nobody", nil, 403},
+		"by a page of another site": {"ada", []string{"Origin", "https://evil.example"}, 403},
+		"by who is unlisted":        {"approver", nil, 422},
+	} {
+		if w, page := f.ask(t, c.group, "POST", to, form, c.headers...); w.StatusCode != c.status {
+			t.Errorf("%s: %s\n%s", name, w.Status, page)
+		}
+	}
+	if f.world.Tip != tip {
+		t.Error("it was committed")
+	}
+	guarded := newPasskeySite(t)
+	guarded.world.Commit("ada", "owners", map[string]string{"sluice.yaml": strings.Replace(
+		guarded.world.Files["sluice.yaml"], "people:\n", "owners: [carl]\npeople:\n  carl: {email: carl@example.com, keys: ["+
+			"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbQgs9NiZHNzT2UplYCSxVYLQnw66oFtV4UEeAy3fGy]}\n", 1)})
+	guarded.setView(viewOfWorld(guarded.world))
+	w, page := guarded.ask(t, "ada", "GET", added(mine), nil)
+	if w.StatusCode != 422 || !strings.Contains(page, "only owners change sluice.yaml") ||
+		!strings.Contains(page, "sluice passkey add --id "+mine.ID) {
+		t.Errorf("%s\n%s", w.Status, page)
+	}
+}
