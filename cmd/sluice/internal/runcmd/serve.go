@@ -85,7 +85,7 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
 		"`WHERE` the webhooks of the flags repository and the sinks of notices.yaml may be, a list as for --gates-reach")
 	f.StringVar(&r.noticeSecrets, "notice-secrets", "",
 		"`DIR` with the files that notices.yaml names as secrets: of webhooks, chat programs and mail servers")
-	f.DurationVar(&r.poll, "poll", time.Minute, "how often to check the branch when no push is announced")
+	cli.AddDurationFlag(f, &r.poll, "poll", time.Minute, "how often to check the branch when no push is announced")
 	r.engineFlags(cmd)
 	return cmd
 }
