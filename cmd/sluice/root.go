@@ -61,6 +61,9 @@ func root(a *cli.App) *cobra.Command {
 			"(default $SLUICE_DATABASE; put the password in PGPASSWORD or a password file)")
 	flags.StringVarP(&a.Output, "output", "o", cli.AsTable, "output `FORM`: table, json or yaml")
 	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
+		if !runcmd.KeepsRunning(cmd) {
+			cli.CollectLazily(a)
+		}
 		a.Complete = cli.NextSteps(cmd)
 		if !slices.Contains([]string{cli.AsTable, cli.AsJSON, cli.AsYAML}, a.Output) {
 			return cli.UsageError(cmd, "-o %q is none of table, json, yaml", a.Output)
