@@ -94,8 +94,8 @@ func (d *dispute) compareCells() {
 		lose(channels.Head{Release: last.Release, Digest: last.Digest, Sequence: last.Sequence}, last.At,
 			"it was decided before")
 	}
-	for _, cell := range c.Cells {
-		s := c.planner.observed.Cells[cell.Name]
+	for i, cell := range c.Cells {
+		s := c.states[i]
 		if s == nil {
 			continue
 		}

@@ -81,7 +81,11 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 		plan:     Plan{Commit: d.Commit, Now: now, Actions: []Action{}, Blocked: []channels.Verdict{}},
 	}
 	for name, c := range d.Channels {
-		p.channels[name] = &channelPlan{Channel: c, planner: p}
+		states := make([]*CellState, len(c.Cells))
+		for i, cell := range c.Cells {
+			states[i] = o.Cells[cell.Name]
+		}
+		p.channels[name] = &channelPlan{Channel: c, planner: p, states: states}
 		p.channels[name].findDispute()
 	}
 	if o.Flags != nil {
