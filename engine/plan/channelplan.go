@@ -193,13 +193,29 @@ func (s *standing) addPauses(c *channelPlan) {
 	}
 }
 
-// addPassedRelease says that the release that was cut last will not reach an entry channel, whose head is greater.
+// addPassedRelease says that the release that was cut last will not reach an entry channel: the channel's head is
+// greater, or the release is a pre-release and no channel takes these.
 func (s *standing) addPassedRelease(c *channelPlan) {
 	e, r := c.Effective, s.passed
-	if e != nil && r != nil && c.Policy != nil && len(c.Policy.After) == 0 &&
-		r.Version.Less(s.planner.headVersion(e)) {
+	if r == nil || c.Policy == nil || len(c.Policy.After) > 0 {
+		return
+	}
+	switch {
+	case r.Version.IsPrerelease() && !s.planner.desired.TakesPrereleases():
+		s.add(c, "", r.Version.String(), channels.Blocked("prerelease", reason.Prerelease, c.Name))
+	case e != nil && r.Version.Less(s.planner.headVersion(e)):
 		s.add(c, "", r.Version.String(), channels.Blocked("version", reason.VersionPassed, e.Release))
 	}
+}
+
+// TakesPrereleases reports whether any channel takes pre-releases.
+func (d *Desired) TakesPrereleases() bool {
+	for _, c := range d.Channels {
+		if c.Policy != nil && c.Policy.Prereleases {
+			return true
+		}
+	}
+	return false
 }
 
 // findPassedRelease returns the release that the branch got last, unless some channel had it, asks for it or has a
