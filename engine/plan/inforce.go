@@ -99,7 +99,7 @@ func (d *dispute) compareCells() {
 		if s == nil {
 			continue
 		}
-		if isIn(s.Granted, c.Name) {
+		if isIn(s.Granted, c.Name) && c.contradicts(s.Granted.Sequence, s.Granted.Digest) {
 			lose(headOf(s.Granted), s.GrantedAt, cell.Name+" was granted it")
 		}
 		if cell.Identity.Revoked || cell.Identity.Quarantined != "" {

@@ -180,8 +180,10 @@ func (p *planner) commitAudit() {
 // blockUnreadableCells adds a verdict for each reporting cell whose file has faults, unless it has one.
 func (p *planner) blockUnreadableCells() {
 	told := map[string]bool{}
-	for _, v := range p.plan.Blocked {
-		told[v.Cell] = told[v.Cell] || v.Code == reason.CellInvalid
+	for i := range p.plan.Blocked {
+		if v := &p.plan.Blocked[i]; v.Code == reason.CellInvalid {
+			told[v.Cell] = true
+		}
 	}
 	last := ""
 	for _, f := range p.desired.Faults {
