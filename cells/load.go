@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -36,10 +37,12 @@ type LoadedCell struct {
 }
 
 // dnsLabel matches a DNS label: names of cells and channels become parts of host names and paths.
-var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+var dnsLabel = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+})
 
 // ValidName reports whether name can be a cell's name: a DNS label, at most 63 lower-case letters, digits and hyphens.
-func ValidName(name string) bool { return dnsLabel.MatchString(name) }
+func ValidName(name string) bool { return dnsLabel().MatchString(name) }
 
 // loadResult is the result of Load, as the cache holds it.
 type loadResult struct {
@@ -170,7 +173,7 @@ func blob(e fs.DirEntry) string {
 func validateCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 	c := &d.Value
 	faults = d.RefuseEmpty()
-	if !dnsLabel.MatchString(c.Channel) {
+	if !dnsLabel().MatchString(c.Channel) {
 		faults = append(faults, d.Fault(manifest.WrongName, "channel", "%q can't be a channel's name", c.Channel))
 	}
 	if _, err := releases.ParseVersion(c.Pin); c.Pin != "" && err != nil {

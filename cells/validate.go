@@ -171,7 +171,7 @@ func (a *Assignment) validate() error {
 	if a.Epoch < 0 || a.Sequence < 0 {
 		return fmt.Errorf("assignment: epoch %d and sequence %d must not be negative", a.Epoch, a.Sequence)
 	}
-	if a.Channel != "" && !dnsLabel.MatchString(a.Channel) {
+	if a.Channel != "" && !dnsLabel().MatchString(a.Channel) {
 		return fmt.Errorf("assignment: %.80q can't be a channel's name", a.Channel)
 	}
 	if _, err := releases.ParseVersion(a.Release); err != nil {

@@ -7,13 +7,16 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-var channelName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+var channelName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+})
 
 // preparePolicy validates a decoded policy by itself, then fills in the defaults.
 func preparePolicy(doc *manifest.Doc[Channel]) []manifest.Fault {
@@ -30,7 +33,7 @@ func preparePolicy(doc *manifest.Doc[Channel]) []manifest.Fault {
 			c.lines[at] = doc.Line(at)
 		}
 	}
-	if !channelName.MatchString(c.Name) {
+	if !channelName().MatchString(c.Name) {
 		faults = append(faults, doc.Fault(manifest.WrongName, "",
 			"%.70q can't name a channel: use small letters, digits and hyphens, at most 63", c.Name))
 	}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/internal/manifest"
@@ -72,7 +73,7 @@ func checkGates(doc *manifest.Doc[Channel]) []manifest.Fault {
 			if repeats[kind]++; repeats[kind] > 1 {
 				g.ID = fmt.Sprintf("%s-%d", kind, repeats[kind])
 			}
-		case !gateName.MatchString(g.Name):
+		case !gateName().MatchString(g.Name):
 			faults = append(faults, doc.Fault(manifest.WrongName, at+".name",
 				"%.70q can't name a gate: use small letters, digits and hyphens, at most 63", g.Name))
 		case g.Name != kind && slices.Contains(gateKinds, g.Name) || slices.Contains(reservedGateNames, g.Name):
@@ -113,7 +114,9 @@ func (c *Channel) windowLists() (lists [][]window.Window, ids []string, last int
 	return lists, ids, last
 }
 
-var gateName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+var gateName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+})
 
 func checkGate(doc *manifest.Doc[Channel], g *Gate, at string) (faults []manifest.Fault) {
 	fault := func(code manifest.FaultCode, field, format string, args ...any) {
@@ -218,12 +221,12 @@ func checkTimeout(fault func(code manifest.FaultCode, field, format string, args
 	}
 }
 
-var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
+var placeholder = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\{[^{}]*\}`) })
 
 // checkURL validates a URL that the engine will request, without any of the characters of without: they would make
 // something else of what is appended to the URL.
 func checkURL(s, without string) error {
-	for _, p := range placeholder.FindAllString(s, -1) {
+	for _, p := range placeholder().FindAllString(s, -1) {
 		if p != "{release}" && p != "{digest}" && p != "{channel}" {
 			return fmt.Errorf("%.60q is not replaced: there are {release}, {digest} and {channel}", p)
 		}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -18,7 +19,9 @@ import (
 const pipelineFile = "sluice.yaml"
 
 // personName matches the keys that people may have: they name the files of a person's approvals.
-var personName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+var personName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+})
 
 // ParsePipeline reads sluice.yaml; nil if it is missing, or has faults that are not warnings.
 func ParsePipeline(c *manifest.Cache, fsys fs.FS) (*Pipeline, []manifest.Fault) {
@@ -64,7 +67,7 @@ func preparePipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 	for _, name := range slices.Sorted(maps.Keys(p.People)) {
 		at := "people[" + name + "]"
 		m := p.People[name]
-		if !personName.MatchString(name) {
+		if !personName().MatchString(name) {
 			fault(manifest.WrongName, at,
 				"%.70q can't name a person: use letters, digits, dots and hyphens, at most 63", name)
 		}

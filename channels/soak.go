@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/internal/reason"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // Sample is one cell of an upstream channel, as a soak gate sees it. Soaked and LastReport are computed from receipt
@@ -68,7 +69,7 @@ func (s *Soak) Judge(upstream string, samples []Sample) Verdict {
 	if doneCounted < share && share >= least || done >= least {
 		healthy, of, needs = doneCounted, counted, share
 	}
-	v := Blocked("", reason.SoakShort, upstream, healthy, countCells(of), formatDuration(s.For), needs,
+	v := Blocked("", reason.SoakShort, upstream, healthy, countCells(of), words.ExactDuration(s.For), needs,
 		describeFailures(samples))
 	return v.WithUntil(s.earliestPass(samples, least, share))
 }
@@ -137,17 +138,5 @@ func FormatElapsed(d time.Duration) string {
 	default:
 		d = d.Truncate(time.Millisecond)
 	}
-	return formatDuration(d)
-}
-
-// formatDuration formats a duration exactly, without the zero units that String has: 24h, not 24h0m0s.
-func formatDuration(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
+	return words.ExactDuration(d)
 }

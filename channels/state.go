@@ -120,7 +120,7 @@ func prepareHold(doc *manifest.Doc[Hold]) (faults []manifest.Fault) {
 	h.ID, h.File = fileStem(doc.File), doc.File
 	faults = doc.RefuseEmpty()
 	for i, name := range h.Cells {
-		if !channelName.MatchString(name) { // a cell's name is a DNS label too
+		if !channelName().MatchString(name) { // a cell's name is a DNS label too
 			faults = append(faults, doc.Fault(manifest.WrongName,
 				fmt.Sprintf("cells[%d]", i), "%.70q can't be a cell's name", name))
 		}
@@ -159,7 +159,7 @@ func ParseApproval(c *manifest.Cache, fsys fs.FS, file string) *ApprovalFile {
 func prepareApproval(doc *manifest.Doc[ApprovalFile]) []manifest.Fault {
 	a := &doc.Value
 	a.Release, a.Person, a.File = path.Base(path.Dir(doc.File)), fileStem(doc.File), doc.File
-	if !personName.MatchString(a.Person) {
+	if !personName().MatchString(a.Person) {
 		return []manifest.Fault{doc.Fault(manifest.WrongName, "",
 			"%.70q is not the name of a person in %s", a.Person, pipelineFile)}
 	}

@@ -7,14 +7,19 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // parameterName matches the names that a parameter may have: keys of a ConfigMap, so that manifests can refer to them.
-var parameterName = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$`)
+var parameterName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$`)
+})
 
-var profileName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+var profileName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+})
 
 // validateRelease returns the faults of a decoded release.yaml. t is the release's folder.
 func validateRelease(d *manifest.Doc[Release], t *releaseTree) []Fault {
@@ -92,7 +97,7 @@ func (c *releaseValidator) validateRequires() {
 
 func (c *releaseValidator) validateParameter(name string, p Parameter) {
 	at := "parameters[" + name + "]"
-	if !parameterName.MatchString(name) {
+	if !parameterName().MatchString(name) {
 		c.addFault(manifest.WrongName, at,
 			"%q can't be a parameter's name: it takes at most 63 letters, digits, -, _ and ., and begins with a letter",
 			name)
@@ -134,7 +139,7 @@ func (c *releaseValidator) validateProfiles() {
 		dir, at := profiles[name], "profiles["+name+"]"
 		clean := path.Clean(dir)
 		switch {
-		case !profileName.MatchString(name):
+		case !profileName().MatchString(name):
 			c.addFault(manifest.WrongName, at,
 				"%q can't be a profile's name: it takes at most 63 lower-case letters, digits and -", name)
 		case dir == "" || path.IsAbs(dir) || clean == ".." || strings.HasPrefix(clean, "../") ||

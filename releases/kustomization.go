@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
@@ -244,13 +245,13 @@ func (s *kustomizationScanner) checkOptionalFile(where, entry string) {
 }
 
 // urlScheme matches a URL's beginning, malformed URLs included.
-var urlScheme = regexp.MustCompile(`^\s*[A-Za-z][A-Za-z0-9+.-]*:`)
+var urlScheme = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\s*[A-Za-z][A-Za-z0-9+.-]*:`) })
 
 // resolvePath returns the path in the release that an entry names; ok is false, and a fault added, if the entry names
 // none.
 func (s *kustomizationScanner) resolvePath(where, entry string) (string, bool) {
 	switch {
-	case urlScheme.MatchString(entry) || strings.Contains(entry, "://"):
+	case urlScheme().MatchString(entry) || strings.Contains(entry, "://"):
 		s.addFault(manifest.Forbidden, where, "%q is a URL: a release must contain all it is made of; copy it in",
 			entry)
 	case path.IsAbs(entry):

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -31,16 +32,20 @@ const (
 )
 
 var (
-	operationKind = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	languageTag   = regexp.MustCompile(`^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$`)
-	placeholder   = regexp.MustCompile(`\{[^{}]*\}`)
+	operationKind = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	})
+	languageTag = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$`)
+	})
+	placeholder = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\{[^{}]*\}`) })
 )
 
 // Placeholders are what a text may have in braces.
 func Placeholders() []string { return []string{"{until}", "{minutes}", "{kind}", "{release}"} }
 
 // ValidOperationKind reports whether name can be a kind of operation.
-func ValidOperationKind(name string) bool { return operationKind.MatchString(name) }
+func ValidOperationKind(name string) bool { return operationKind().MatchString(name) }
 
 // TextFault says what is wrong with a Maintenance. At is the path of the field.
 type TextFault struct{ At, Reason string }
@@ -69,7 +74,7 @@ func (m Maintenance) Check() []TextFault {
 	}
 	all := 0
 	for _, language := range slices.Sorted(maps.Keys(m.Texts)) {
-		if !languageTag.MatchString(language) {
+		if !languageTag().MatchString(language) {
 			fault("texts", "%.70q is no language tag such as en or pt-BR", language)
 		}
 		byKind := m.Texts[language]
@@ -101,7 +106,7 @@ func textFault(text string) string {
 	case strings.ContainsFunc(text, isControl):
 		return "the text has control characters, or such that change the direction of writing"
 	}
-	for _, found := range placeholder.FindAllString(text, -1) {
+	for _, found := range placeholder().FindAllString(text, -1) {
 		if !slices.Contains(Placeholders(), found) {
 			return fmt.Sprintf("%.70s is not filled in: there are %s", found, strings.Join(Placeholders(), ", "))
 		}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
@@ -92,12 +93,12 @@ func (s *kustomizationScanner) checkPluginFile(p string) {
 }
 
 // documentSeparator divides the documents of a YAML file. The parser refuses a separator with other text on its line.
-var documentSeparator = regexp.MustCompile(`(?m)^---[ \t\r]*$`)
+var documentSeparator = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^---[ \t\r]*$`) })
 
 func (s *kustomizationScanner) checkPluginDocuments(name string, data []byte) (faults []Fault) {
 	line := 0
 	start := 0
-	ends := append(documentSeparator.FindAllIndex(data, -1), []int{len(data), len(data)})
+	ends := append(documentSeparator().FindAllIndex(data, -1), []int{len(data), len(data)})
 	for _, end := range ends {
 		part := data[start:end[0]]
 		if len(bytes.TrimSpace(part)) > 0 {

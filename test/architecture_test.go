@@ -96,7 +96,7 @@ func arrows() map[string][]string {
 		"flags/ofrep":    {"flags"},
 		"flags/provider": {"flags"},
 		"channels": {"releases", "cells/maintenance", "internal/manifest", "internal/manifest/edit", "internal/reason",
-			"internal/window"},
+			"internal/window", "internal/words"},
 		"channels/trust":           {"releases", "internal/jsondoc", "internal/manifest", "internal/words"},
 		"cells/maintenance":        {"releases", "internal/words"},
 		"cells/maintenance/server": {"cells/maintenance"},

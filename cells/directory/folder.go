@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -37,7 +38,9 @@ type record struct {
 }
 
 // versionID matches the name of a version's folder: see planVersion.
-var versionID = regexp.MustCompile(`^r[A-Za-z0-9._-]{0,64}-[0-9a-f]{16}$`)
+var versionID = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^r[A-Za-z0-9._-]{0,64}-[0-9a-f]{16}$`)
+})
 
 // ForeignError says that a folder holds what the target did not make and would have to replace.
 type ForeignError struct{ Names []string }
@@ -122,7 +125,7 @@ func (t *Target) checkReachable(isNew bool) error {
 func adopt(root *os.Root) (found record, err error) {
 	var foreign []string
 	version := func(name string, e fs.DirEntry) {
-		if e.IsDir() && versionID.MatchString(e.Name()) {
+		if e.IsDir() && versionID().MatchString(e.Name()) {
 			found.Versions = append(found.Versions, e.Name())
 		} else {
 			foreign = append(foreign, name)
@@ -139,7 +142,7 @@ func adopt(root *os.Root) (found record, err error) {
 	if _, err := root.Lstat(currentLink); err == nil {
 		to, err := root.Readlink(currentLink)
 		id, below := strings.CutPrefix(to, versionsDir+"/")
-		if err != nil || !below || !versionID.MatchString(id) {
+		if err != nil || !below || !versionID().MatchString(id) {
 			foreign = append(foreign, currentLink)
 		}
 	}
@@ -170,7 +173,7 @@ func loadRecord(root *os.Root) (r record, err error) {
 		return record{}, fs.ErrNotExist
 	}
 	// Whoever may write to the folder may have written the record.
-	r.Versions = slices.DeleteFunc(r.Versions, func(id string) bool { return !versionID.MatchString(id) })
+	r.Versions = slices.DeleteFunc(r.Versions, func(id string) bool { return !versionID().MatchString(id) })
 	return r, nil
 }
 

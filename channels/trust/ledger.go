@@ -90,7 +90,7 @@ func Read(c *manifest.Cache, files fs.FS) *Ledger {
 	r := reader{byRole: map[string][]*File{}}
 	id, cacheable := "", true
 	for _, e := range entries {
-		m := filePattern.FindStringSubmatch(e.Name())
+		m := filePattern().FindStringSubmatch(e.Name())
 		if m == nil {
 			r.faults = append(r.faults, manifest.UnusedEntry(Dir, e, "only N.root.json, N.targets.json and N.releases.json are"))
 			continue

@@ -29,6 +29,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -68,7 +69,9 @@ func FileName(role string, version int64) string {
 	return Dir + "/" + strconv.FormatInt(version, 10) + "." + role + ".json"
 }
 
-var filePattern = regexp.MustCompile(`^([1-9][0-9]{0,8})\.(root|targets|releases)\.json$`)
+var filePattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([1-9][0-9]{0,8})\.(root|targets|releases)\.json$`)
+})
 
 const (
 	// MaxReleases bounds the releases that one file lists. Releases below the floor need not be listed.

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 )
@@ -52,6 +53,27 @@ func TestVerbsThatCommitHaveDryRun(t *testing.T) {
 	}
 	for path := range left {
 		t.Errorf("sluice %s is listed, and is no verb", path)
+	}
+}
+
+// Each flag that takes a length of time takes it in days too, as instants and scenarios do.
+func TestLengthsOfTimeMayBeInDays(t *testing.T) {
+	checked := 0
+	for _, cmd := range leaves(t) {
+		for at := cmd; at != nil; at = at.Parent() {
+			at.LocalFlags().VisitAll(func(f *pflag.Flag) {
+				if f.Value.Type() != "duration" {
+					return
+				}
+				checked++
+				if err := f.Value.Set("2d12h"); err != nil || f.Value.String() != "60h" {
+					t.Errorf("%s --%s 2d12h: %v, %v", at.CommandPath(), f.Name, f.Value, err)
+				}
+			})
+		}
+	}
+	if checked < 20 {
+		t.Errorf("found %d flags that take a length of time", checked)
 	}
 }
 

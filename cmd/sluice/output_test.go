@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 )
@@ -21,6 +23,28 @@ func (d *fullDisk) Write(b []byte) (int, error) {
 		return n, errors.New("no space left on device")
 	}
 	return n, nil
+}
+
+// Help fits the terminal: what flags are for is wrapped beside their names, or below them.
+func TestHelpOfFlagsFits(t *testing.T) {
+	const columns = 60
+	for _, args := range [][]string{{"help", "freeze"}, {"hotfix", "--help"}} {
+		var help bytes.Buffer
+		if code := run(context.Background(), args, append(os.Environ(), fmt.Sprintf("COLUMNS=%d", columns)), nil,
+			&help, &help); code != cli.ExitDone {
+			t.Fatalf("%v: exit code %d: %s", args, code, help.String())
+		}
+		_, flags, _ := strings.Cut(help.String(), "\nFlags:\n")
+		flags, _, _ = strings.Cut(flags, "\nGlobal Flags:\n")
+		if !strings.Contains(flags, "--dry-run") {
+			t.Fatalf("%v: %s", args, help.String())
+		}
+		for line := range strings.Lines(flags) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > columns {
+				t.Errorf("%v: a line has %d columns: %s", args, n, line)
+			}
+		}
+	}
 }
 
 // Output that is cut short is a failure, in every form.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -39,9 +41,14 @@ func root(a *cli.App) *cobra.Command {
 	root.SetHelpCommand(cli.HelpVerb())
 	explain := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
-		if a.Misdirected = cli.RefuseHelpOfNothing(cmd); a.Misdirected == nil {
-			explain(cmd, args)
+		if a.Misdirected = cli.RefuseHelpOfNothing(cmd); a.Misdirected != nil {
+			return
 		}
+		if columns := a.Stdout.Columns(); columns > 0 {
+			wrapped := fmt.Sprintf(".FlagUsagesWrapped %d |", columns)
+			root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages |", wrapped))
+		}
+		explain(cmd, args)
 	})
 
 	flags := root.PersistentFlags()
@@ -54,6 +61,9 @@ func root(a *cli.App) *cobra.Command {
 			"(default $SLUICE_DATABASE; put the password in PGPASSWORD or a password file)")
 	flags.StringVarP(&a.Output, "output", "o", cli.AsTable, "output `FORM`: table, json or yaml")
 	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
+		if !runcmd.KeepsRunning(cmd) {
+			cli.CollectLazily(a)
+		}
 		a.Complete = cli.NextSteps(cmd)
 		if !slices.Contains([]string{cli.AsTable, cli.AsJSON, cli.AsYAML}, a.Output) {
 			return cli.UsageError(cmd, "-o %q is none of table, json, yaml", a.Output)

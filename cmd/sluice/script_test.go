@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/ssh"
@@ -45,6 +46,7 @@ func TestScripts(t *testing.T) {
 			"listener":   listener,
 			"printed":    printed,
 			"mailserver": mailserver,
+			"narrow":     narrow,
 		},
 	})
 }
@@ -65,6 +67,24 @@ func setup(env *testscript.Env) error {
 		env.Setenv("GIT_COMMITTER_"+name, value)
 	}
 	return nil
+}
+
+// narrow WIDTH EXCEPT COMMAND…: on a terminal of that width, the command prints no wider line but those that match.
+func narrow(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: narrow WIDTH EXCEPT COMMAND…")
+	}
+	width, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	except := regexp.MustCompile(args[1])
+	ts.Setenv("COLUMNS", args[0])
+	ts.Check(ts.Exec(args[2], args[3:]...))
+	ts.Setenv("COLUMNS", "")
+	for line := range strings.Lines(ts.ReadFile("stdout")) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > width && !except.MatchString(line) {
+			ts.Fatalf("%v on %d columns: a line has %d: %s", args[2:], width, n, line)
+		}
+	}
 }
 
 // exits CODE COMMAND…: the command ends with exactly this exit code.

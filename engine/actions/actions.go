@@ -154,8 +154,8 @@ func (f *Field) check(value string) string {
 			return err.Error()
 		}
 	case Span:
-		if d, err := time.ParseDuration(value); err != nil || d <= 0 {
-			return "is a length of time such as 72h"
+		if d, err := words.ParseDuration(value); err != nil || d <= 0 {
+			return "is a length of time such as 72h or 3d"
 		}
 	case Number:
 		if n, err := strconv.Atoi(value); err != nil || n < 0 {

@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/channels/passkey"
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // All returns the table.
@@ -253,8 +254,8 @@ func ofReleases() []Action {
 				lasts := 72 * time.Hour
 				if v["for"] != "" {
 					var err error
-					if lasts, err = time.ParseDuration(v["for"]); err != nil {
-						return nil, edits.Fail(err, "write it as 72h")
+					if lasts, err = words.ParseDuration(v["for"]); err != nil {
+						return nil, edits.Fail(err, "write it as 72h or 3d")
 					}
 				}
 				return edits.Hotfix{Release: v["release"], Channel: v["channel"], Reason: v["reason"], Lasts: lasts,

@@ -20,14 +20,8 @@ const maxAhead = 92 * 24 * time.Hour
 func parseAhead(text string, now time.Time) (t time.Time, ok bool) {
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		var by time.Duration
-		if days, isDays := strings.CutSuffix(text, "d"); isDays {
-			n, wrong := strconv.ParseUint(days, 10, 7)
-			by, err = time.Duration(n)*24*time.Hour, wrong
-		} else {
-			by, err = time.ParseDuration(text)
-		}
-		t = now.Add(by)
+		by, wrong := words.ParseDuration(text)
+		t, err = now.Add(by), wrong
 	}
 	return t.UTC(), err == nil && t.After(now) && t.Sub(now) <= maxAhead
 }

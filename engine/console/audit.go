@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/audit"
@@ -96,12 +97,14 @@ func rowMatches(e access.Entry, filter string) bool {
 	return true
 }
 
-var auditedCommit = regexp.MustCompile(`^commit ([0-9a-f]{40}) of the (release|flags)s? repository`)
+var auditedCommit = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^commit ([0-9a-f]{40}) of the (release|flags)s? repository`)
+})
 
 // whatWasDone returns what a row says, with a link to the commit that it names.
 func whatWasDone(what string) markup.HTML {
 	text := markup.Text(words.OneLine(what))
-	m := auditedCommit.FindStringSubmatch(what)
+	m := auditedCommit().FindStringSubmatch(what)
 	if m == nil {
 		return text
 	}

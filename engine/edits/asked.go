@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/internal/words"
@@ -31,14 +32,14 @@ func Unasked[S Snapshot](d Decision[S]) Decision[S] {
 }
 
 // likeTrailer matches a text that a commit's message must not have as a line: programs would read it as a trailer.
-var likeTrailer = regexp.MustCompile(`^[A-Za-z0-9-]+\s*:`)
+var likeTrailer = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9-]+\s*:`) })
 
 // Message returns the decision's message with the trailers. The reason is one line, and never a trailer.
 func (a Asked[S]) Message() (subject, body string) {
 	subject, body = a.Decision.Message()
 	var parts []string
 	for part := range strings.SplitSeq(body, "\n\n") {
-		if part = words.OneLine(part); likeTrailer.MatchString(part) {
+		if part = words.OneLine(part); likeTrailer().MatchString(part) {
 			part = "Reason: " + part
 		}
 		if part != "" {

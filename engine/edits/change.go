@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -155,7 +156,7 @@ func (a AddChannel) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	add("description", a.Description, a.Description != "")
 	add("after", a.After, len(a.After) > 0)
 	add("promote", channels.PromoteManual, a.Manual)
-	add("gates", []any{map[string]any{"soak": map[string]any{"for": a.Soak.String()}}}, a.Soak > 0)
+	add("gates", []any{map[string]any{"soak": map[string]any{"for": words.ExactDuration(a.Soak)}}}, a.Soak > 0)
 	data, err := edit.Format(fields)
 	next := fmt.Sprintf("sluice cell add NAME --channel %s; docs/formats.md has what channels/%s/channel.yaml may say",
 		a.Name, a.Name)

@@ -25,6 +25,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -113,10 +114,12 @@ func Decide[S Snapshot](d Decision[S], s S, by Person, now time.Time) (Edit, err
 }
 
 // fileNamePattern matches names that every file system accepts, so that every checkout of the repository works.
-var fileNamePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}$`)
+var fileNamePattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}$`)
+})
 
 // ValidName reports whether a name is a portable file name.
-func ValidName(name string) bool { return fileNamePattern.MatchString(name) }
+func ValidName(name string) bool { return fileNamePattern().MatchString(name) }
 
 func errInvalidName(name, whose string) error {
 	return Fail(fmt.Errorf("%q can't be %s name", name, whose),

@@ -498,6 +498,16 @@ func TestCut(t *testing.T) {
 			t.Errorf("got\n%s\nwithout\n%s", got, part)
 		}
 	}
+	candidate, err := releases.ParseVersion("1.4.0-rc.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rc, _ := edits.NewCut(candidate, map[string][]byte{"kustomization.yaml": content["kustomization.yaml"],
+		"release.yaml": []byte(strings.ReplaceAll(manifest, "1.3.0", "1.4.0-rc.1"))}, "")
+	e, err = edits.Decide(rc, s, ada, noon)
+	if got := decided(e, err); !strings.Contains(got, "next: no channel takes pre-releases") {
+		t.Errorf("a pre-release that no channel takes: got\n%s", got)
+	}
 	if _, faults := edits.NewCut(version, map[string][]byte{"release.yaml": []byte("version: 2.0.0\n")},
 		""); len(edits.Fatal(faults)) == 0 {
 		t.Error("a release that says another version has no faults")

@@ -7,6 +7,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
@@ -64,7 +65,7 @@ func (c CancelRequest) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	return Edit{Files: singleFile(path.Join(channels.Dir, c.Channel, "head.yaml"), at.HeadFile()), Next: next}, nil
 }
 
-var releaseLine = regexp.MustCompile(`(?m)^release:.*$`)
+var releaseLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^release:.*$`) })
 
 // requestHead writes a request for a release into a channel's head.yaml.
 func requestHead(files fs.FS, channel, version string) (map[string][]byte, error) {
@@ -74,8 +75,8 @@ func requestHead(files fs.FS, channel, version string) (map[string][]byte, error
 		return nil, err
 	}
 	line := "release: " + version
-	text := releaseLine.ReplaceAllLiteralString(string(old), line)
-	if !releaseLine.MatchString(text) {
+	text := releaseLine().ReplaceAllLiteralString(string(old), line)
+	if !releaseLine().MatchString(text) {
 		text = line + "\n" + text
 	}
 	return singleFile(file, []byte(text)), nil

@@ -73,17 +73,22 @@ func (c Cut) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 		return Edit{}, Fail(fmt.Errorf("%s: %s", c.version, why), "name a release that exists, or leave it out")
 	}
 	return Edit{Files: c.files, Summary: fmt.Sprintf("%s (%d files, %.17s)", subject, len(c.files), c.release.Digest),
-		Next: nextAfterCut(s.Desired)}, nil
+		Next: nextAfterCut(s.Desired, c.version)}, nil
 }
 
-// nextAfterCut returns which channels take new releases.
-func nextAfterCut(d *plan.Desired) string {
+// nextAfterCut returns which channels take a new release.
+func nextAfterCut(d *plan.Desired, version releases.Version) string {
+	if version.IsPrerelease() && !d.TakesPrereleases() {
+		return "no channel takes pre-releases: `prereleases: true` in a channel.yaml lets its channel take them"
+	}
 	var auto, manual []string
 	for _, name := range d.Order {
 		if p := d.Channels[name].Policy; p != nil && len(p.After) == 0 {
-			if p.Promote == "manual" {
+			switch {
+			case version.IsPrerelease() && !p.Prereleases:
+			case p.Promote == "manual":
 				manual = append(manual, name)
-			} else {
+			default:
 				auto = append(auto, name)
 			}
 		}
@@ -93,7 +98,7 @@ func nextAfterCut(d *plan.Desired) string {
 		return fmt.Sprintf("the engine promotes it to %s; sluice why %s shows its progress",
 			strings.Join(auto, " and "), auto[0])
 	case len(manual) > 0:
-		return fmt.Sprintf("sluice promote %s V", manual[0])
+		return fmt.Sprintf("sluice promote %s --to %s", version, manual[0])
 	}
 	return "no channel takes new releases: a channel without `after` would"
 }

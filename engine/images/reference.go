@@ -7,6 +7,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 
@@ -34,11 +35,11 @@ func (r Reference) root() Descriptor {
 }
 
 // An image reference by digest, its registry and its repository apart (the grammar of the distribution project).
-var (
-	part      = `[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*`
-	reference = regexp.MustCompile(`(?:\b([A-Za-z0-9.-]+\.[A-Za-z0-9.-]+(?::[0-9]+)?|[A-Za-z0-9.-]+:[0-9]+|localhost)/)?` +
+var referencePattern = sync.OnceValue(func() *regexp.Regexp {
+	const part = `[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*`
+	return regexp.MustCompile(`(?:\b([A-Za-z0-9.-]+\.[A-Za-z0-9.-]+(?::[0-9]+)?|[A-Za-z0-9.-]+:[0-9]+|localhost)/)?` +
 		`(` + part + `(?:/` + part + `)*)(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?@(sha256:[0-9a-f]{64})\b`)
-)
+})
 
 // Find returns the images that the files in a release's folder name by digest, sorted, each once: wherever a reference
 // stands in the text, and in the images of kustomizations. What kustomize renders from these files names no others,
@@ -57,7 +58,7 @@ func Find(fsys fs.FS, dir string) ([]Reference, error) {
 		if left -= len(text); left < 0 {
 			return fmt.Errorf("the release has more than %d MiB of files", maxScanned>>20)
 		}
-		for _, m := range reference.FindAllSubmatch(text, -1) {
+		for _, m := range referencePattern().FindAllSubmatch(text, -1) {
 			all = append(all, newReference(string(m[1]), string(m[2]), string(m[3])))
 		}
 		switch path.Base(name) {
@@ -90,7 +91,7 @@ func kustomized(text []byte) (all []Reference) {
 		return nil
 	}
 	for _, i := range k.Images {
-		m := reference.FindStringSubmatch(cmp.Or(i.NewName, i.Name) + "@" + i.Digest)
+		m := referencePattern().FindStringSubmatch(cmp.Or(i.NewName, i.Name) + "@" + i.Digest)
 		if m != nil {
 			all = append(all, newReference(m[1], m[2], m[3]))
 		}

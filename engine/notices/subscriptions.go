@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/flags/repository"
@@ -63,10 +64,14 @@ type Quiet struct {
 	Except  Severity        `yaml:"except" json:"except,omitempty" enum:"info,warning,critical" doc:"what matters this much comes at once; default critical"`
 }
 
-var namePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+var namePattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+})
 
 // secretPattern is for names of files, which must not lead out of their folder.
-var secretPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+var secretPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+})
 
 const (
 	maxSinks         = 100
@@ -114,7 +119,7 @@ func check(doc *manifest.Doc[Subscriptions]) (faults []manifest.Fault) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Sinks)) {
 		at := "sinks[" + name + "]"
-		if !namePattern.MatchString(name) {
+		if !namePattern().MatchString(name) {
 			add(manifest.WrongName, at, "%.70q can't name a sink: 1 to 63 lower-case letters, digits and hyphens", name)
 		}
 		if sink := s.Sinks[name]; sink != nil {
@@ -168,7 +173,7 @@ func checkSink(s *Sink, at string, recipients bool, add addFault) {
 	switch isSecret := strings.Contains(s.Secret, "://") || strings.HasPrefix(s.Secret, "whsec_"); {
 	case isSecret:
 		add(manifest.Secret, at+".secret", "the secret itself would be in git: put it into a file, and name that")
-	case s.Secret != "" && !secretPattern.MatchString(s.Secret):
+	case s.Secret != "" && !secretPattern().MatchString(s.Secret):
 		add(manifest.WrongName, at+".secret",
 			"%.70q can't name a file of --notice-secrets: letters, digits and . _ -, no folder", s.Secret)
 	}

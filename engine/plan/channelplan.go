@@ -13,11 +13,12 @@ import (
 type channelPlan struct {
 	*Channel
 	planner      *planner
-	cohort       *Cohort  // the cells that count for the head (R9); nil: learn has not run, or there is no head
-	wavesThrough int      // how many waves of the head were through before this plan
-	tally        *tally   // nil until learn has run
-	rollout      *rollout // of the head; nil: no head, or no policy was ever in force
-	barrier      *barrier // set by findBarrier
+	states       []*CellState // of Channel.Cells, in the same order; nil: the cell never reported
+	cohort       *Cohort      // the cells that count for the head (R9); nil: learn has not run, or there is no head
+	wavesThrough int          // how many waves of the head were through before this plan
+	tally        *tally       // nil until learn has run
+	rollout      *rollout     // of the head; nil: no head, or no policy was ever in force
+	barrier      *barrier     // set by findBarrier
 	dispute
 }
 
@@ -86,14 +87,9 @@ func (c *channelPlan) nextSequence() int64 {
 // blockStanding adds what people decided and what holds although nothing waits for it now: holds, freezes, pauses and
 // requests are told for as long as they are there. So is the last release that was cut, if it can go nowhere.
 func (p *planner) blockStanding() {
-	s := standing{planner: p, known: map[verdictKey]bool{}}
+	s := standing{planner: p, decided: p.plan.Blocked}
 	if p.desired.passed != nil {
 		s.passed = p.desired.passed()
-	}
-	for i := range p.plan.Blocked {
-		v := &p.plan.Blocked[i]
-		s.known[verdictKey{v.Channel, v.Cell, v.Code, v.Reason}] = true
-		s.known[verdictKey{v.Channel, v.Cell, v.Code, ""}] = true
 	}
 	for _, name := range p.desired.Order {
 		c := p.channels[name]
@@ -108,7 +104,8 @@ func (p *planner) blockStanding() {
 // standing collects verdicts that no decision of this plan needed.
 type standing struct {
 	planner *planner
-	known   map[verdictKey]bool // by decisions of this plan
+	decided []channels.Verdict  // by decisions of this plan: often thousands, and seldom looked at
+	known   map[verdictKey]bool // set by isKnown: what decided has
 	passed  *Release            // the release that was cut last, if no channel took it; nil: one did
 }
 
@@ -119,11 +116,24 @@ type verdictKey struct {
 }
 
 func (s *standing) add(c *channelPlan, cell, release string, v channels.Verdict) {
-	if s.known[verdictKey{c.Name, cell, v.Code, v.Reason}] {
+	if s.isKnown(verdictKey{c.Name, cell, v.Code, v.Reason}) {
 		return
 	}
 	v.Channel, v.Cell, v.Release = c.Name, cell, release
 	s.planner.block(v)
+}
+
+// isKnown reports whether a decision of this plan has such a verdict.
+func (s *standing) isKnown(key verdictKey) bool {
+	if s.known == nil {
+		s.known = make(map[verdictKey]bool, 2*len(s.decided))
+		for i := range s.decided {
+			v := &s.decided[i]
+			s.known[verdictKey{v.Channel, v.Cell, v.Code, v.Reason}] = true
+			s.known[verdictKey{v.Channel, v.Cell, v.Code, ""}] = true
+		}
+	}
+	return s.known[key]
 }
 
 func (s *standing) addHolds(c *channelPlan) {
@@ -161,7 +171,7 @@ func (s *standing) addRequest(c *channelPlan) {
 		return
 	}
 	for _, code := range []reason.Code{reason.RequestUnknown, reason.RequestDown, reason.RequestDone} {
-		if s.known[verdictKey{c.Name, "", code, ""}] {
+		if s.isKnown(verdictKey{c.Name, "", code, ""}) {
 			return
 		}
 	}
@@ -183,13 +193,29 @@ func (s *standing) addPauses(c *channelPlan) {
 	}
 }
 
-// addPassedRelease says that the release that was cut last will not reach an entry channel, whose head is greater.
+// addPassedRelease says that the release that was cut last will not reach an entry channel: the channel's head is
+// greater, or the release is a pre-release and no channel takes these.
 func (s *standing) addPassedRelease(c *channelPlan) {
 	e, r := c.Effective, s.passed
-	if e != nil && r != nil && c.Policy != nil && len(c.Policy.After) == 0 &&
-		r.Version.Less(s.planner.headVersion(e)) {
+	if r == nil || c.Policy == nil || len(c.Policy.After) > 0 {
+		return
+	}
+	switch {
+	case r.Version.IsPrerelease() && !s.planner.desired.TakesPrereleases():
+		s.add(c, "", r.Version.String(), channels.Blocked("prerelease", reason.Prerelease, c.Name))
+	case e != nil && r.Version.Less(s.planner.headVersion(e)):
 		s.add(c, "", r.Version.String(), channels.Blocked("version", reason.VersionPassed, e.Release))
 	}
+}
+
+// TakesPrereleases reports whether any channel takes pre-releases.
+func (d *Desired) TakesPrereleases() bool {
+	for _, c := range d.Channels {
+		if c.Policy != nil && c.Policy.Prereleases {
+			return true
+		}
+	}
+	return false
 }
 
 // findPassedRelease returns the release that the branch got last, unless some channel had it, asks for it or has a

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
@@ -401,13 +402,15 @@ func (h *History) foldAssertion(a Approval, c releases.Change, f releases.FileCh
 }
 
 // trailerLine matches a line of a commit's message that programs add, such as Co-authored-by.
-var trailerLine = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*-[A-Za-z0-9-]+: `)
+var trailerLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*-[A-Za-z0-9-]+: `)
+})
 
 // bodyOf returns what a person gave as the reason in a commit's message: the text after the subject, on one line,
 // without trailers.
 func bodyOf(message string) string {
 	_, body, _ := strings.Cut(strings.TrimSpace(message), "\n")
-	lines := slices.DeleteFunc(strings.Split(body, "\n"), trailerLine.MatchString)
+	lines := slices.DeleteFunc(strings.Split(body, "\n"), trailerLine().MatchString)
 	return words.OneLine(strings.Join(lines, " "))
 }
 

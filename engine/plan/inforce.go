@@ -94,12 +94,12 @@ func (d *dispute) compareCells() {
 		lose(channels.Head{Release: last.Release, Digest: last.Digest, Sequence: last.Sequence}, last.At,
 			"it was decided before")
 	}
-	for _, cell := range c.Cells {
-		s := c.planner.observed.Cells[cell.Name]
+	for i, cell := range c.Cells {
+		s := c.states[i]
 		if s == nil {
 			continue
 		}
-		if isIn(s.Granted, c.Name) {
+		if isIn(s.Granted, c.Name) && c.contradicts(s.Granted.Sequence, s.Granted.Digest) {
 			lose(headOf(s.Granted), s.GrantedAt, cell.Name+" was granted it")
 		}
 		if cell.Identity.Revoked || cell.Identity.Quarantined != "" {

@@ -81,7 +81,11 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 		plan:     Plan{Commit: d.Commit, Now: now, Actions: []Action{}, Blocked: []channels.Verdict{}},
 	}
 	for name, c := range d.Channels {
-		p.channels[name] = &channelPlan{Channel: c, planner: p}
+		states := make([]*CellState, len(c.Cells))
+		for i, cell := range c.Cells {
+			states[i] = o.Cells[cell.Name]
+		}
+		p.channels[name] = &channelPlan{Channel: c, planner: p, states: states}
 		p.channels[name].findDispute()
 	}
 	if o.Flags != nil {
@@ -176,8 +180,10 @@ func (p *planner) commitAudit() {
 // blockUnreadableCells adds a verdict for each reporting cell whose file has faults, unless it has one.
 func (p *planner) blockUnreadableCells() {
 	told := map[string]bool{}
-	for _, v := range p.plan.Blocked {
-		told[v.Cell] = told[v.Cell] || v.Code == reason.CellInvalid
+	for i := range p.plan.Blocked {
+		if v := &p.plan.Blocked[i]; v.Code == reason.CellInvalid {
+			told[v.Cell] = true
+		}
 	}
 	last := ""
 	for _, f := range p.desired.Faults {

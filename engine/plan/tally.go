@@ -65,8 +65,7 @@ func (c *channelPlan) learn() {
 		cellHolds: cellHolds(c.Channel),
 	}
 	c.tally = t
-	for i, cell := range c.Cells {
-		last := p.observed.Cells[cell.Name]
+	for i, last := range c.states {
 		t.cells[i] = cellTally{last: last, inChannel: last.ifIn(c.Name)}
 	}
 	if e == nil {
@@ -235,6 +234,9 @@ func (t *tally) latchAcceptance(down *channelPlan) {
 	}
 	v := t.judgeSoakOnce(down)
 	if !v.Holds {
+		if down.Effective == nil || down.Effective.Digest != e.Digest {
+			p.replanAt(v.Until) // even if down does not wait for it now
+		}
 		return
 	}
 	a := Acceptance{

@@ -114,6 +114,7 @@ func (r *rollout) findOpenWave() {
 		w.allowed = min(max(w.sizes[w.openWave-1], w.failed+1), w.ready)
 	}
 	w.throughAt = w.soakedAt(w.waves[w.openWave-1].Soak, w.healthyNeeded(w.openWave))
+	c.planner.replanAt(w.throughAt)
 }
 
 func (w *waveProgress) healthyNeeded(wave int) int {

@@ -8,7 +8,7 @@ import (
 // eventQueue holds the events to come, ordered by time and then by when they were added.
 type eventQueue struct {
 	start      time.Time
-	grid       time.Duration // soak is seen at multiples of grid, counted from start
+	grid       time.Duration // plans by time alone are made at multiples of grid, counted from start
 	beat       time.Duration // reports are seen at multiples of beat
 	heap       eventHeap
 	lastNumber int

@@ -17,11 +17,10 @@ import (
 
 // fleet is all cells: what they really do, and what the control plane knows of them.
 type fleet struct {
-	world          *world
-	cells          map[string]*cell
-	order          []*cell // by name
-	soakMilestones map[string][]time.Duration
-	cuts           map[string]*Cut
+	world *world
+	cells map[string]*cell
+	order []*cell // by name
+	cuts  map[string]*Cut
 }
 
 // cell is one cell: its real state, and in known what the control plane knows of it, which Observed holds too.
@@ -56,7 +55,7 @@ type cell struct {
 
 func newFleet(w *world) *fleet {
 	f := &fleet{
-		world: w, cells: map[string]*cell{}, soakMilestones: soakThresholds(w.policies()), cuts: map[string]*Cut{},
+		world: w, cells: map[string]*cell{}, cuts: map[string]*Cut{},
 	}
 	for i := range w.input.Scenario.Releases {
 		c := &w.input.Scenario.Releases[i]
@@ -89,7 +88,6 @@ func (f *fleet) addCell(def *plan.Cell, head *plan.EffectiveHead) {
 			c.healthySince = f.world.now
 		}
 		c.known.Granted, c.known.GrantedAt = &a, c.healthySince
-		f.scheduleMilestones(c)
 	}
 	f.reportState(c)
 }
@@ -146,16 +144,6 @@ func (f *fleet) reportState(c *cell) {
 	}
 	for _, failure := range c.failures[min(len(s.Failures), len(c.failures)):] {
 		s.Failures = append(s.Failures, plan.Failure{Failure: failure, Seen: f.world.now})
-	}
-}
-
-// scheduleMilestones schedules a plan for each length of soak that something waits for in the cell's channel, counted
-// from when the cell became healthy.
-func (f *fleet) scheduleMilestones(c *cell) {
-	for _, d := range f.soakMilestones[c.channel] {
-		if at := c.healthySince.Add(d); at.After(f.world.now) {
-			f.world.queue.schedulePlan(at)
-		}
 	}
 }
 
@@ -219,7 +207,6 @@ func (f *fleet) beginApplying(c *cell) {
 		f.world.recorder.recordArrival(f.world, c)
 		if c.health != cells.StateHealthy && c.health != cells.StateUnhealthy {
 			c.health, c.healthySince = cells.StateHealthy, f.world.now
-			f.scheduleMilestones(c)
 		}
 		f.reportState(c)
 		return
@@ -281,9 +268,6 @@ func (f *fleet) finishApplying(c *cell, failed bool) {
 		f.world.recorder.recordFailure(f.world, c, a)
 	}
 	f.reportState(c)
-	if !c.healthySince.IsZero() {
-		f.scheduleMilestones(c)
-	}
 	if cut := f.cuts[a.Release]; !failed && cut != nil && f.draw("sick", c.name, a.Release) < cut.Unhealthy {
 		f.scheduleFor(c, cut.UnhealthyIn.pick(f.draw("sick in", c.name, a.Release)), func() { f.turnUnhealthy(c, cut) })
 	}
@@ -299,7 +283,6 @@ func (f *fleet) turnUnhealthy(c *cell, cut *Cut) {
 	f.scheduleFor(c, cut.UnhealthyFor, func() {
 		c.health, c.healthySince = cells.StateHealthy, f.world.now
 		f.reportState(c)
-		f.scheduleMilestones(c)
 	})
 }
 
@@ -323,7 +306,6 @@ func (f *fleet) regainContact(c *cell) (news bool) {
 	news = f.world.now.Sub(c.lastContact) > f.world.staleAfter()
 	if news && !c.healthySince.IsZero() {
 		c.healthySince = f.world.now // a gap that long ends the soak (R9)
-		f.scheduleMilestones(c)
 	}
 	news = news || late || c.known.State != c.health || c.known.Running != c.running || c.known.Applying != c.applying
 	f.reportState(c)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -138,29 +137,4 @@ func (s *Scenario) setDefaults(isGiven func(path string) bool) {
 // pick returns the length at luck, from 0 to 1, between the bounds.
 func (s Span) pick(luck float64) time.Duration {
 	return s.Min + time.Duration(luck*float64(s.Max-s.Min))
-}
-
-// soakThresholds returns for each channel the lengths of soak that something waits for there: downstream gates, and the
-// channel's waves.
-func soakThresholds(policies map[string]*channels.Channel) map[string][]time.Duration {
-	all := map[string][]time.Duration{}
-	for name, policy := range policies {
-		if policy == nil {
-			continue
-		}
-		for _, g := range policy.Gates {
-			if g.Soak == nil {
-				continue
-			}
-			for _, up := range policy.After {
-				all[up] = append(all[up], g.Soak.For)
-			}
-		}
-		for _, w := range policy.Rollout.Waves {
-			if w.Soak > 0 {
-				all[name] = append(all[name], w.Soak)
-			}
-		}
-	}
-	return all
 }

@@ -54,7 +54,7 @@ type Model struct {
 	Add            map[string]int `yaml:"add" json:"add,omitempty" doc:"how many cells to add, by channel; they copy the channel's first cell"`
 	Apply          Span           `yaml:"apply" json:"apply,omitzero" doc:"how long applying takes, to a healthy cell; default 2m to 8m"`
 	Hear           Span           `yaml:"hear" json:"hear,omitzero" doc:"how long until a cell receives a grant; default 0s to 30s"`
-	Report         time.Duration  `yaml:"report" json:"report,omitempty" doc:"how often cells report where nothing happens, which is when soak is seen; default 1m"`
+	Report         time.Duration  `yaml:"report" json:"report,omitempty" doc:"how often cells report where nothing happens; default 1m"`
 	Fails          float64        `yaml:"fails" json:"fails,omitempty" minimum:"0" maximum:"1" doc:"probability of a failure where the release says nothing"`
 	Infrastructure *int           `yaml:"infrastructure" json:"infrastructure,omitempty" minimum:"0" doc:"infrastructure number of all cells; default: whatever a release requires or, with notices, one less than the least of theirs"`
 }

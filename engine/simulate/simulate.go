@@ -8,10 +8,9 @@
 // the next, or to the instant at which the plan says that time alone changes it.
 //
 // Some things are simplified. A cell in contact has always just reported; what happens to it is seen within a second
-// or, with many cells, within 60 ms for each of them, but not later than its next report; how long it soaked is seen in
-// that report. A push takes no time and never fails. Probes of outside
-// gates are answered at once. Whose turn it is hashes the digest of a release, which no release of a scenario has yet:
-// other cells come first than will.
+// or, with many cells, within 60 ms for each of them, but not later than its next report; a soak is seen as soon as it
+// lasted long enough. A push takes no time and never fails. Probes of outside gates are answered at once. Whose turn it
+// is hashes the digest of a release, which no release of a scenario has yet: other cells come first than will.
 package simulate
 
 import (
@@ -23,7 +22,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
@@ -270,14 +268,6 @@ func (w *world) answerProbes() (asked bool) {
 		asked = true
 	}
 	return asked
-}
-
-func (w *world) policies() map[string]*channels.Channel {
-	all := map[string]*channels.Channel{}
-	for name, c := range w.desired.Channels {
-		all[name] = c.Valid
-	}
-	return all
 }
 
 func (w *world) setClocks() {

@@ -86,16 +86,26 @@ func fleetInput(t testing.TB, n int) Input {
 	return in
 }
 
-func BenchmarkMonthOf1000Cells(b *testing.B) {
-	for b.Loop() {
-		b.StopTimer()
-		in := fleetInput(b, 1000)
-		b.StartTimer()
-		r, err := Run(b.Context(), in)
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.ReportMetric(float64(r.Summary.Plans), "plans")
+// How a month's simulation grows with its cells: how many plans it makes, and what a plan costs for each cell. With
+// twice the cells, a rollout that has maxInFlight takes twice as long, and so needs twice the plans.
+func BenchmarkMonth(b *testing.B) {
+	for _, cells := range []int{500, 1000, 2000, 5000} {
+		b.Run(fmt.Sprint(cells), func(b *testing.B) {
+			plans := 0
+			for b.Loop() {
+				b.StopTimer()
+				in := fleetInput(b, cells)
+				b.StartTimer()
+				r, err := Run(b.Context(), in)
+				if err != nil {
+					b.Fatal(err)
+				}
+				plans = r.Summary.Plans
+			}
+			b.ReportMetric(float64(plans), "plans")
+			perRun := float64(b.Elapsed().Nanoseconds()) / float64(b.N)
+			b.ReportMetric(perRun/float64(plans*cells), "ns/plan/cell")
+		})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"regexp"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/engine"
@@ -111,7 +112,7 @@ func (t *transaction) Notify(engine.StoreUpdate) {}
 // MaybeCommitted returns false: the answer to a commit can't be lost.
 func (t *transaction) MaybeCommitted() bool { return false }
 
-var anyPattern = regexp.MustCompile(`= ANY\((\$\d+)\)`)
+var anyPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`= ANY\((\$\d+)\)`) })
 
 // rewriteLists passes lists as JSON, and rewrites a statement to read them.
 func rewriteLists(statement string, args []any) (string, []any, error) {
@@ -126,7 +127,7 @@ func rewriteLists(statement string, args []any) (string, []any, error) {
 		}
 		args = slices.Clone(args)
 		args[i] = encoded
-		statement = anyPattern.ReplaceAllString(statement, `IN (SELECT value FROM json_each($1))`)
+		statement = anyPattern().ReplaceAllString(statement, `IN (SELECT value FROM json_each($1))`)
 	}
 	return statement, args, nil
 }

@@ -65,6 +65,8 @@ func TestEverythingHeldHasAWhy(t *testing.T) {
 		}, nil, reason.Quarantine, "loses data (Eve)", "staging"},
 		"a release below the head": {func(w *World) { w.Commit("bob", "cut", Release("0.9.0")) }, nil,
 			reason.VersionPassed, "it is below the head 1.0.0", "staging"},
+		"a pre-release that no channel takes": {func(w *World) { w.Commit("bob", "cut", Release("2.0.0-rc.1")) }, nil,
+			reason.Prerelease, "staging takes no pre-releases", "staging"},
 		"an unreadable repository": {func(*World) {}, &view.Unread{Since: Start, Reason: "no route to host"},
 			reason.RepositoryUnread, "no route to host", "staging"},
 	} {
@@ -140,7 +142,7 @@ func TestWhyOfARelease(t *testing.T) {
 			"dedicated: takes it after staging, where it is not yet"},
 		"1.3.0":      {"staging: settled blocked: keeps 1.1.0"},
 		"0.9.0":      {"staging: runs 1.1.0, which is greater, and never had it"},
-		"2.0.0-rc.1": {"staging: takes no pre-releases"},
+		"2.0.0-rc.1": {"staging: prerelease blocked: staging takes no pre-releases", "dedicated: takes no pre-rel"},
 	} {
 		why, ok := view.Why(v, version, time.Time{})
 		if !ok || why.Kind != view.SubjectRelease {

@@ -4,6 +4,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
@@ -11,34 +12,38 @@ import (
 )
 
 var (
-	hashPattern   = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-	commitPattern = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	hashPattern   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^sha256:[0-9a-f]{64}$`) })
+	commitPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`) })
 	// labelPattern is for names of cells, channels, announcements and webhooks: they become parts of paths and host
 	// names.
-	labelPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	labelPattern = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	})
 	// personPattern is for keys in people: they name the files of a person's approvals.
-	personPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	personPattern = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	})
 )
 
 const labelRule = "use small letters, digits and hyphens, at most 63"
 
 // ValidID reports whether id can be an announcement's ID: a DNS label, as for cells and channels.
-func ValidID(id string) bool { return labelPattern.MatchString(id) }
+func ValidID(id string) bool { return labelPattern().MatchString(id) }
 
 func validateApproval(doc *manifest.Doc[Approval]) (faults []manifest.Fault) {
 	a := &doc.Value
 	a.Announcement, a.Person = path.Base(path.Dir(doc.File)), stem(doc.File)
-	if !personPattern.MatchString(a.Person) {
+	if !personPattern().MatchString(a.Person) {
 		faults = append(faults, doc.Fault(manifest.WrongName, "",
 			"%.70q is not the name of a person in %s", a.Person, settingsFile))
 	}
 	return append(faults,
-		checkPattern(doc, "hash", a.Hash, hashPattern, "sha256:… as `sluice announce show` prints it")...)
+		checkPattern(doc, "hash", a.Hash, hashPattern(), "sha256:… as `sluice announce show` prints it")...)
 }
 
 func validateHead(doc *manifest.Doc[Head]) []manifest.Fault {
 	return append(checkChannelFile(doc),
-		checkPattern(doc, "commit", doc.Value.Commit, commitPattern, "a commit of the flags repository")...)
+		checkPattern(doc, "commit", doc.Value.Commit, commitPattern(), "a commit of the flags repository")...)
 }
 
 func validateRecord(doc *manifest.Doc[Record]) []manifest.Fault {
@@ -48,9 +53,10 @@ func validateRecord(doc *manifest.Doc[Record]) []manifest.Fault {
 		faults = append(faults, doc.Fault(manifest.WrongName, "",
 			"%.70q can't name an announcement: %s", id, labelRule))
 	}
-	faults = append(faults, checkPattern(doc, "hash", r.Hash, hashPattern, "sha256:… of what was decided on")...)
-	faults = append(faults, checkPattern(doc, "text", r.Text, hashPattern, "sha256:… of the announcement")...)
-	faults = append(faults, checkPattern(doc, "commit", r.Commit, commitPattern, "a commit of the flags repository")...)
+	faults = append(faults, checkPattern(doc, "hash", r.Hash, hashPattern(), "sha256:… of what was decided on")...)
+	faults = append(faults, checkPattern(doc, "text", r.Text, hashPattern(), "sha256:… of the announcement")...)
+	faults = append(faults,
+		checkPattern(doc, "commit", r.Commit, commitPattern(), "a commit of the flags repository")...)
 	switch at := flags.Instant(r.At); {
 	case r.At.Truncate(time.Second) != r.At:
 		faults = append(faults, doc.Fault(manifest.WrongValue, "at", "at must be a whole second"))
@@ -63,7 +69,7 @@ func validateRecord(doc *manifest.Doc[Record]) []manifest.Fault {
 
 // checkChannelFile checks a file that must be named after a channel.
 func checkChannelFile[T any](doc *manifest.Doc[T]) []manifest.Fault {
-	if labelPattern.MatchString(stem(doc.File)) {
+	if labelPattern().MatchString(stem(doc.File)) {
 		return nil
 	}
 	return []manifest.Fault{doc.Fault(manifest.WrongName, "",
@@ -82,7 +88,7 @@ func checkLabels[T any](doc *manifest.Doc[T], field string, names []string, what
 	seen := make(map[string]bool, len(names))
 	for i, name := range names {
 		switch at := indexPath(field, i); {
-		case !labelPattern.MatchString(name):
+		case !labelPattern().MatchString(name):
 			faults = append(faults, doc.Fault(manifest.WrongName, at, "%.70q can't name %s: %s", name, what, labelRule))
 		case seen[name]:
 			faults = append(faults, doc.Fault(manifest.Duplicate, at, "%s is there twice", name))

@@ -116,7 +116,7 @@ func checkPeople(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 	emails, keys := map[string]string{}, map[string]string{} // by address or key: the person
 	for _, name := range slices.Sorted(maps.Keys(doc.Value.People)) {
 		at, p := "people["+name+"]", doc.Value.People[name]
-		if !personPattern.MatchString(name) {
+		if !personPattern().MatchString(name) {
 			fault(manifest.WrongName, at,
 				"%.70q can't name a person: use letters, digits, dots and hyphens, at most 63", name)
 		}
@@ -202,7 +202,7 @@ func checkWebhooks(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 	for i, w := range doc.Value.Webhooks {
 		at := indexPath("webhooks", i)
 		switch {
-		case !labelPattern.MatchString(w.Name):
+		case !labelPattern().MatchString(w.Name):
 			fault(manifest.WrongName, at+".name", "%.70q can't name a webhook: %s", w.Name, labelRule)
 		case seen[w.Name]:
 			fault(manifest.Duplicate, at+".name", "webhook %s is there twice", w.Name)

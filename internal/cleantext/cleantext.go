@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -121,13 +122,15 @@ func escapeQuoted(encoded []byte, escapeWide func(rune) string) []byte {
 
 // credentials matches the beginning of a URL up to the @ after its user, with the characters that a user and a password
 // may have in a URL.
-var credentials = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[\w.:~!$&'()*+,;=%@-]*@`)
+var credentials = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[\w.:~!$&'()*+,;=%@-]*@`)
+})
 
 func hideCredentials(text string) string {
 	if !strings.Contains(text, "://") {
 		return text
 	}
-	return credentials.ReplaceAllStringFunc(text, hide)
+	return credentials().ReplaceAllStringFunc(text, hide)
 }
 
 // hide removes the credentials from what credentials matched. A user of http is often a token, so it goes too.

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 	"github.com/sluice-cd/sluice/releases"
@@ -179,12 +180,14 @@ func (r *mirrorReader) describeCommit(l lineCommit, before objects.ID) (releases
 	return ch, nil
 }
 
-var coAuthor = regexp.MustCompile(`(?im)^co-authored-by:[ \t]*([^<\n]*)<([^>\n]*)>`)
+var coAuthor = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?im)^co-authored-by:[ \t]*([^<\n]*)<([^>\n]*)>`)
+})
 
 // authors returns a commit's author and the people that its message credits.
 func authors(c *objects.Commit) []releases.Person {
 	list := []releases.Person{person(c.Author)}
-	for _, m := range coAuthor.FindAllStringSubmatch(c.Message, 100) {
+	for _, m := range coAuthor().FindAllStringSubmatch(c.Message, 100) {
 		list = union(list, []releases.Person{{Name: strings.TrimSpace(m[1]), Email: strings.TrimSpace(m[2])}})
 	}
 	return list

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -123,7 +124,7 @@ func findChild(n *yaml.Node, key string) (*yaml.Node, int) {
 	return nil, 0
 }
 
-var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
+var yamlLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`) })
 
 // parseDocument returns the root of the only document in data.
 func parseDocument(file string, data []byte, maxEntries int) (root *yaml.Node, fault *Fault) {
@@ -167,7 +168,7 @@ func parseWithLibrary(file string, data []byte) (root *yaml.Node, fault *Fault) 
 	case errors.Is(err, io.EOF):
 		return fail(Missing, 1, "is empty")
 	case err != nil:
-		m := yamlLine.FindStringSubmatch(err.Error())
+		m := yamlLine().FindStringSubmatch(err.Error())
 		line, _ := strconv.Atoi(m[1])
 		return fail(Syntax, max(line, 1), "is not YAML: %s", m[2])
 	}

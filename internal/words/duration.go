@@ -28,3 +28,15 @@ func ParseDuration(s string) (time.Duration, error) {
 	}
 	return d + more, nil
 }
+
+// ExactDuration formats a duration exactly, without the zero units that String has: 24h, not 24h0m0s.
+func ExactDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

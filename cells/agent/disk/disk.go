@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -109,7 +110,7 @@ func LockDir(dir, who string) (*os.File, error) {
 }
 
 // digestName matches the names of files that are named by a digest, which the agent made.
-var digestName = regexp.MustCompile(`^[0-9a-f]{64}(\.[a-z]+)?$`)
+var digestName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{64}(\.[a-z]+)?$`) })
 
 // PruneOldest removes the oldest files of a folder that are named by a digest, so that at most n are left, but none of
 // keep, which count too. What has another name is not the agent's, and stays.
@@ -119,7 +120,7 @@ func PruneOldest(dir string, n int, keep map[string]bool) error {
 		return err
 	}
 	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
-		return !e.Type().IsRegular() || !digestName.MatchString(e.Name())
+		return !e.Type().IsRegular() || !digestName().MatchString(e.Name())
 	})
 	if len(entries) <= n {
 		return nil

@@ -8,15 +8,18 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 )
 
 // hostsMark begins a file that this program wrote, and may write again.
 const hostsMark = "# Written by sluice: what it pulls from this registry comes through the control plane."
 
-var registryName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$`)
+var registryName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$`)
+})
 
 // ValidRegistry reports whether a text is HOST or HOST:PORT.
-func ValidRegistry(text string) bool { return registryName.MatchString(text) }
+func ValidRegistry(text string) bool { return registryName().MatchString(text) }
 
 // WriteHosts tells a machine's containerd to pull from a relay at an address what names some registries: it writes a
 // hosts.toml for each below dir, which is containerd's config_path, and which takes effect without a restart. A file of

@@ -163,11 +163,11 @@ func (s *identityRecord) validate() error {
 	return nil
 }
 
-var pinPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+var pinPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^sha256:[0-9a-f]{64}$`) })
 
 func validPins(pins []string) bool {
 	return len(pins) > 0 && len(pins) <= maxPins &&
-		!slices.ContainsFunc(pins, func(p string) bool { return !pinPattern.MatchString(p) })
+		!slices.ContainsFunc(pins, func(p string) bool { return !pinPattern().MatchString(p) })
 }
 
 // Credentials are the cell's identity on disk. They are safe for concurrent use.

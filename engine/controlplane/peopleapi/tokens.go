@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -77,7 +78,9 @@ func (o *tokenHandlers) addToken(ctx context.Context, in *operatorInput) (*opera
 }
 
 // operatorName repeats NewOperator's pattern for tokens that are made without the API.
-var operatorName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$`)
+var operatorName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$`)
+})
 
 // secretPrefix identifies a token to people and to secret scanners.
 const secretPrefix = "sluice_"
@@ -85,7 +88,7 @@ const secretPrefix = "sluice_"
 // NewToken returns a token to store, and its secret.
 func NewToken(name string, roles access.Roles, lasts string, now time.Time) (access.Token, string, error) {
 	t := access.Token{Name: name, Roles: roles, Created: now}
-	if !operatorName.MatchString(name) {
+	if !operatorName().MatchString(name) {
 		return t, "", errors.New(
 			"a token's name has 1 to 100 letters, digits and . _ @ -, and begins with a letter or a digit: logs and " +
 				"the audit show it")

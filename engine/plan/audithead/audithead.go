@@ -7,6 +7,7 @@ package audithead
 import (
 	"fmt"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/internal/manifest"
@@ -53,12 +54,12 @@ func (h Head) Encode() []byte {
 	return fmt.Appendf(nil, "row: %d\nhash: %s\nat: %s\n", h.Row, h.Hash, h.At.UTC().Format(time.RFC3339))
 }
 
-var hashForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+var hashForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^sha256:[0-9a-f]{64}$`) })
 
 // Parse reads the file as commit has it.
 func Parse(data []byte, commit string) (h Head, ok bool) {
 	doc, faults := manifest.Decode[Head](File, data)
-	if manifest.Fatal(faults) || doc.Value.Row <= 0 || !hashForm.MatchString(doc.Value.Hash) {
+	if manifest.Fatal(faults) || doc.Value.Row <= 0 || !hashForm().MatchString(doc.Value.Hash) {
 		return h, false
 	}
 	h = doc.Value

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 
@@ -11,7 +12,7 @@ import (
 )
 
 // substitution matches what Fn::Sub replaces; ${!…} stays as text.
-var substitution = regexp.MustCompile(`\$\{\s*([^!}\s][^}]*?)\s*\}`)
+var substitution = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\$\{\s*([^!}\s][^}]*?)\s*\}`) })
 
 // checkReferences checks that what the template refers to is there.
 func (c *checker) checkReferences() {
@@ -87,7 +88,7 @@ func (c *checker) checkSub(argument *yaml.Node) {
 		c.fault(manifest.WrongType, argument, "Fn::Sub takes a text, or a list of a text and a map")
 		return
 	}
-	for _, m := range substitution.FindAllStringSubmatch(value, -1) {
+	for _, m := range substitution().FindAllStringSubmatch(value, -1) {
 		if name, attribute, isAttribute := strings.Cut(m[1], "."); isAttribute {
 			c.checkAttribute(text, name, attribute)
 		} else {

@@ -3,7 +3,6 @@ package cellcmd
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -60,7 +59,7 @@ func clockLines(s clock.Status) []string {
 	lines := []string{
 		"time      " + cli.FormatTime(s.Time),
 		fmt.Sprintf("ahead     %s ahead of the machine's own clocks by the control plane's word; the bound is %s",
-			max(0, s.Ahead).Round(time.Second), clock.MaxAhead),
+			cli.FormatDuration(s.Ahead), cli.FormatDuration(clock.MaxAhead)),
 	}
 	if !s.Refused.IsZero() {
 		lines = append(lines, "refused   "+cli.FormatTime(s.Refused)+", which the control plane says: beyond the bound; "+

@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent"
 	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 func cellMaintenanceVerb(a *cli.App) *cobra.Command {
@@ -77,7 +78,7 @@ start of a workspace; those under way finish, and what runs is not touched. Anot
 end. An update's own maintenance is apart: whichever ends later counts.`,
 		Example: `  sluice cell maintenance begin --for 30m --reason "new disks" --state /var/lib/sluice`,
 	}
-	cmd.Flags().DurationVar(&lasts, "for", 0, "how long, at most "+maintenance.MaxOwner.String())
+	cli.AddDurationFlag(cmd.Flags(), &lasts, "for", 0, "how long, at most "+words.ExactDuration(maintenance.MaxOwner))
 	cmd.Flags().StringVar(&until, "until", "", "`TIME` of the end, such as 2026-11-29T18:00:00Z")
 	cmd.Flags().StringVar(&reason, "reason", "", "`WHY`, for people who look at the cell")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) (err error) {
@@ -97,7 +98,7 @@ end. An update's own maintenance is apart: whichever ends later counts.`,
 		case left <= 0:
 			return cli.UsageError(cmd, "the end is in the past")
 		case left > maintenance.MaxOwner:
-			return cli.UsageError(cmd, "a maintenance lasts at most %s", maintenance.MaxOwner)
+			return cli.UsageError(cmd, "a maintenance lasts at most %s", words.ExactDuration(maintenance.MaxOwner))
 		}
 		o.Since, o.Until = o.Since.UTC(), o.Until.UTC()
 		return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/internal/window"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -221,7 +222,7 @@ each instant that the cron line names.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&w.Opens, "opens", "", "`CRON` line of five fields: minute, hour, day of month, month, day of week")
-	f.DurationVar(&w.For, "for", 0, "how long it stays open")
+	cli.AddDurationFlag(f, &w.For, "for", 0, "how long it stays open")
 	f.StringVar(&w.Zone, "zone", "", "IANA `ZONE` (default: UTC)")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		for _, wrong := range w.Compile() {
@@ -286,8 +287,8 @@ func printWindows(a *cli.App, o *cells.Owner) {
 		if zone == "" {
 			zone = "UTC"
 		}
-		rows = append(rows, []cli.Field{{Text: strconv.Itoa(i + 1)}, {Text: w.Opens}, {Text: w.For.String()},
-			{Text: zone}})
+		rows = append(rows, []cli.Field{{Text: strconv.Itoa(i + 1)}, {Text: w.Opens},
+			{Text: words.ExactDuration(w.For)}, {Text: zone}})
 	}
 	a.Stdout.PrintTable([]string{"", "OPENS", "FOR", "ZONE"}, rows)
 }

@@ -79,7 +79,7 @@ func tokenAddVerb(a *cli.App) *cobra.Command {
 	f := cmd.Flags()
 	f.StringSliceVar(&roles, "role", nil,
 		"`ROLE`: viewer, operator, approver or admin; or several, with commas between them")
-	f.DurationVar(&lasts, "for", 0, "how long the token is valid (default: until it is removed)")
+	cli.AddDurationFlag(f, &lasts, "for", 0, "how long the token is valid (default: until it is removed)")
 	f.StringVar(&file, "token-file", "",
 		"write the token to this `FILE`, readable by its owner only, instead of printing it")
 	cli.AddServerFlag(a, cmd)

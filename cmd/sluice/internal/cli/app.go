@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -49,6 +50,15 @@ func NewApp(env []string, stdin io.Reader, stdout, stderr io.Writer) *App {
 	a := &App{Env: env, Stdin: stdin}
 	a.Stdout, a.Stderr = newPrinter(stdout, a.Getenv), newPrinter(stderr, a.Getenv)
 	return a
+}
+
+// CollectLazily makes the garbage collector lazy, for a command that ends soon: collecting takes a quarter of its time
+// otherwise. What the environment says for Go's runtime counts instead.
+func CollectLazily(a *App) {
+	if a.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+		debug.SetMemoryLimit(min(debug.SetMemoryLimit(-1), 1<<30)) // bytes; beyond, it is as eager as needed
+	}
 }
 
 // Getenv returns a variable of the environment that the run was given; of equal names, the last counts.

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -49,7 +50,7 @@ func (a *App) RunGit(ctx context.Context, dir string, args ...string) (string, e
 }
 
 // identLine matches the output of git var: name, address, time.
-var identLine = regexp.MustCompile(`^(.*) <([^>]*)> \d+ [+-]\d{4}$`)
+var identLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(.*) <([^>]*)> \d+ [+-]\d{4}$`) })
 
 // FindAuthor returns the person in whose name a verb commits, as git determines it.
 func (a *App) FindAuthor(ctx context.Context) (releases.Person, error) {
@@ -57,7 +58,7 @@ func (a *App) FindAuthor(ctx context.Context) (releases.Person, error) {
 	if errors.Is(err, gitrepo.ErrNoGit) {
 		return releases.Person{}, err
 	}
-	m := identLine.FindStringSubmatch(line)
+	m := identLine().FindStringSubmatch(line)
 	if err != nil || m == nil || m[1] == "" || m[2] == "" {
 		return releases.Person{}, Fail(errors.New("git does not know who you are"),
 			`git config --global user.name "Ada Lovelace" && git config --global user.email ada@example.com`)

@@ -4,13 +4,14 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
 // commandInText matches a command in a sentence: sluice, and the words after it that may be its verb.
-var commandInText = regexp.MustCompile(`\bsluice((?: [a-z][a-z-]*)+)`)
+var commandInText = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\bsluice((?: [a-z][a-z-]*)+)`) })
 
 // placeFlags are the flags that say where to act: a command that is to be typed next needs them again.
 var placeFlags = []string{"repo", "branch", "flags-repo", "flags-branch", "data", "database", "server"}
@@ -34,7 +35,7 @@ func NextSteps(cmd *cobra.Command) func(string) string {
 		}
 		var b strings.Builder
 		for {
-			at := commandInText.FindStringSubmatchIndex(text)
+			at := commandInText().FindStringSubmatchIndex(text)
 			if at == nil {
 				b.WriteString(text)
 				return b.String()
@@ -64,11 +65,11 @@ func NextSteps(cmd *cobra.Command) func(string) string {
 	}
 }
 
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,=-]+$`)
+var plainWord = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_./:@%+,=-]+$`) })
 
 // quoteForShell returns a word as a shell takes it.
 func quoteForShell(word string) string {
-	if plainWord.MatchString(word) {
+	if plainWord().MatchString(word) {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"

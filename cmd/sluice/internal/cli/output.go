@@ -56,6 +56,9 @@ func (p Printer) WithIndent(by string) Printer {
 	return p
 }
 
+// Columns returns the width of what shows p's output; 0: it has no limit.
+func (p Printer) Columns() int { return p.columns }
+
 func newPrinter(w io.Writer, getenv func(string) string) Printer {
 	p := Printer{Writer: &trackedWriter{Writer: w}}
 	if f, ok := w.(*os.File); ok {

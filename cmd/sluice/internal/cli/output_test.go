@@ -128,6 +128,32 @@ func TestTablesFit(t *testing.T) {
 	}
 }
 
+// No field makes a line wider than the terminal: neither a long name nor a word longer than a line.
+func TestLongFieldsFit(t *testing.T) {
+	heading := []string{"CELL", "CHANNEL", "RELEASE", "NOTE"}
+	name, digest := strings.Repeat("eu-central-", 7)+"1", "sha256:"+strings.Repeat("0123456789abcdef", 4)
+	rows := [][]Field{{Text("acme"), Text(name), Text("1.0.0"), Text("waits")},
+		{Text(name), Text("x"), Text(digest), Text("")},
+		{Text("b"), Text("staging"), Text("1.0.0"), Text("has " + digest + " as of now")}}
+	for _, columns := range []int{30, 60, 100} {
+		for _, indent := range []string{"", "    "} {
+			var out bytes.Buffer
+			Printer{Writer: &out, columns: columns, indent: indent}.PrintTable(heading, rows)
+			for line := range strings.Lines(out.String()) {
+				if len(line) > columns+1 {
+					t.Errorf("%d columns: %q is %d wide", columns, line, len(line)-1)
+				}
+			}
+			joined := strings.Join(strings.Fields(out.String()), "")
+			for _, want := range []string{name + "1.0.0", digest, "has" + digest + "asofnow", "1.0.0waits"} {
+				if !strings.Contains(joined, want) {
+					t.Errorf("%d columns: %s is missing:\n%s", columns, want, out.String())
+				}
+			}
+		}
+	}
+}
+
 // What is redrawn in place stays on the screen.
 func TestRedrawnTextFitsTheScreen(t *testing.T) {
 	p := Printer{columns: 10, rows: 6}

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -245,11 +244,8 @@ func CacheDir(a *App, kind string) string {
 	return ""
 }
 
-// ReadReleases reads the releases at the branch's tip. It also makes the garbage collector lazy, for a command ends
-// soon: collecting takes a quarter of its time otherwise.
+// ReadReleases reads the releases at the branch's tip.
 func (o *OpenRepository) ReadReleases(ctx context.Context) (*edits.Releases, error) {
-	debug.SetGCPercent(400)
-	debug.SetMemoryLimit(min(debug.SetMemoryLimit(-1), 1<<30)) // bytes; beyond, it is as eager as needed
 	tip, files, err := o.ReadTip(ctx, "sluice init --repo "+o.Address)
 	if err != nil {
 		return nil, err

@@ -108,7 +108,8 @@ func judgeProgress(p plan.Progress, version string) (waits, never string) {
 		if b.Release != "" && b.Release != version || b.Code == reason.RequestWaits {
 			continue
 		}
-		if b.Release == version && (b.Code == reason.Quarantine || b.Code == reason.VersionPassed) {
+		final := b.Code == reason.Quarantine || b.Code == reason.VersionPassed || b.Code == reason.Prerelease
+		if b.Release == version && final {
 			return "", b.Reason
 		}
 		reasons = append(reasons, b.String())

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/sluice-cd/sluice/internal/cleantext"
@@ -23,7 +24,7 @@ func Coloured(s string, c Colour) Field { return Field{s, c} }
 
 // PrintTable prints rows under a heading. Columns are as wide as their widest field; the last is unpadded. Where that
 // is wider than the terminal, the last column is wrapped or, if there is little room beside the others, it goes below
-// them; others that don't fit go below too.
+// them; others that don't fit go below too, and are wrapped if they are wider than the terminal alone.
 func (p Printer) PrintTable(heading []string, rows [][]Field) {
 	all := make([][]Field, 0, len(rows)+1)
 	top := make([]Field, len(heading))
@@ -86,30 +87,35 @@ func (p Printer) printRow(row []Field, places []place, widths []int) {
 		at.start = max(at.start, to.start)
 	}
 	b.WriteString(p.indent)
+	wrapped := 0 // lines that wrapped fields added to the row
 	for i, f := range row {
 		if f.Text == "" {
 			continue
 		}
 		lines := []string{f.Text}
 		room := p.columns - len(p.indent) - places[i].start
-		if i == len(widths)-1 && p.columns > 0 && widths[i] > room {
+		if p.columns > 0 && widths[i] > room {
 			lines = wrap(f.Text, max(room, minLast))
 		}
 		for n, line := range lines {
-			goTo(place{places[i].line + n, places[i].start})
+			goTo(place{places[i].line + wrapped + n, places[i].start})
 			b.WriteString(string(p.Paint(f.Colour, line)))
 			at.start += utf8.RuneCountInString(line)
 		}
+		wrapped += len(lines) - 1 // the next column is below, for this one takes the whole width
 	}
 	fmt.Fprintln(p, b.String())
 }
 
-// wrap breaks text between words into lines of a width; a longer word has a line of its own.
+// wrap breaks text between words into lines of a width, and a longer word wherever a line ends.
 func wrap(text string, width int) (lines []string) {
 	line := ""
 	for _, word := range strings.Fields(text) {
 		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
 			lines, line = append(lines, line), ""
+		}
+		for rest := []rune(word); len(rest) > width; word = string(rest) {
+			lines, rest = append(lines, string(rest[:width])), rest[width:]
 		}
 		if line != "" {
 			line += " "
@@ -127,7 +133,7 @@ func (p Printer) FitScreen(text, more string) string {
 	lines := strings.SplitAfter(text, "\n")
 	shown := 0
 	for i, line := range lines {
-		length := utf8.RuneCountInString(ansiSequence.ReplaceAllString(strings.TrimSuffix(line, "\n"), ""))
+		length := utf8.RuneCountInString(ansiSequence().ReplaceAllString(strings.TrimSuffix(line, "\n"), ""))
 		shown += 1 + max(0, length-1)/p.columns
 		if shown >= p.rows-1 && i < len(lines)-2 {
 			return strings.Join(lines[:i], "") + fmt.Sprintf("%d more lines: %s\n", len(lines)-1-i, more)
@@ -136,7 +142,7 @@ func (p Printer) FitScreen(text, more string) string {
 	return text
 }
 
-var ansiSequence = regexp.MustCompile(`\x1b\[[0-9;]*m`)
+var ansiSequence = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\x1b\[[0-9;]*m`) })
 
 // PrintSection prints a titled table, or that there is nothing.
 func (a *App) PrintSection(title string, heading []string, rows [][]Field) {

@@ -42,7 +42,7 @@ fixes (or --fixes) every later release must list too, until --close, which also 
 	f := cmd.Flags()
 	f.StringVar(&d.Channel, "to", "", "`CHANNEL` to take it into")
 	f.StringVar(&d.Reason, "reason", "", "reason, shown to everyone it affects")
-	f.DurationVar(&d.Lasts, "for", 72*time.Hour, "how long the lane is open")
+	cli.AddDurationFlag(f, &d.Lasts, "for", 72*time.Hour, "how long the lane is open")
 	f.StringSliceVar(&d.Fixes, "fixes", nil, "what later releases must list (default: what the release lists)")
 	f.BoolVar(&d.OverrideFreeze, "override-freeze", false, "take it in a freeze too")
 	f.StringVar(&ends, "close", "", "end the lane and its demands on later releases, and say why")

@@ -65,7 +65,7 @@ as the engine has not answered it.`,
 	f.StringVar(&d.Reason, "reason", "", "reason, recorded in the commit")
 	f.BoolVar(&cancel, "cancel", false, "take a request back")
 	f.BoolVar(&wait, "wait", false, "wait for the engine's answer")
-	f.DurationVar(&timeout, "timeout", 10*time.Minute, "how long --wait waits")
+	cli.AddDurationFlag(f, &timeout, "timeout", 10*time.Minute, "how long --wait waits")
 	cli.AddServerFlag(a, cmd)
 	return cmd
 }

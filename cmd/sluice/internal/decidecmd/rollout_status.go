@@ -56,7 +56,7 @@ channel's head has reached the cells that it is for: with 0, or with 3 if that t
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show them again whenever they change")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the rollout is done")
-	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "how long --wait waits")
+	cli.AddDurationFlag(cmd.Flags(), &timeout, "timeout", 10*time.Minute, "how long --wait waits")
 	cli.AddServerFlag(a, cmd)
 	return cmd
 }

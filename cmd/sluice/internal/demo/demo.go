@@ -67,7 +67,7 @@ itself, and fails if any step did.`,
 	f := cmd.Flags()
 	f.BoolVar(&once, "once", false, "exit when done; exit code 1 if any step failed")
 	f.StringVar(&dir, "dir", ".demo", "folder for everything: made anew each time, left for you to look at")
-	f.DurationVar(&timeout, "timeout", 2*time.Minute, "limit for the whole demo")
+	cli.AddDurationFlag(f, &timeout, "timeout", 2*time.Minute, "limit for the whole demo")
 	f.BoolVar(&keep, "keep", true, "leave the folder")
 	cmd.AddCommand(productVerb(a))
 	return cmd

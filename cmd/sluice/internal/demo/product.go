@@ -132,15 +132,17 @@ func (d *demo) rolloutSmallRelease(ctx context.Context) error {
 	return d.checkUsers(ctx, demoSmall, false)
 }
 
-var dashboardImage = regexp.MustCompile(`workspaces/dashboard@sha256:[0-9a-f]{64}`)
+var dashboardImage = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`workspaces/dashboard@sha256:[0-9a-f]{64}`)
+})
 
 // addSmallRelease adds a release that is the good one but for the dashboard, which is that of the bad one.
 func addSmallRelease(upcoming map[string][]byte) {
-	dashboard := dashboardImage.Find(upcoming[demoBad+"/release.yaml"])
+	dashboard := dashboardImage().Find(upcoming[demoBad+"/release.yaml"])
 	for name, data := range upcoming {
 		if rest, ok := strings.CutPrefix(name, demoGood+"/"); ok {
 			data = []byte(strings.ReplaceAll(string(data), demoGood, demoSmall))
-			upcoming[demoSmall+"/"+rest] = dashboardImage.ReplaceAllLiteral(data, dashboard)
+			upcoming[demoSmall+"/"+rest] = dashboardImage().ReplaceAllLiteral(data, dashboard)
 		}
 	}
 }
@@ -177,11 +179,11 @@ func (u *users) call(ctx context.Context, method, path string) (int, string, err
 	return response.StatusCode, strings.TrimSpace(string(text)), err
 }
 
-var keptRow = regexp.MustCompile(`kept-[0-9]+: process [0-9]+`)
+var keptRow = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`kept-[0-9]+: process [0-9]+`) })
 
 func (u *users) keptWorkspaces(ctx context.Context) (string, error) {
 	_, page, err := u.call(ctx, http.MethodGet, "/")
-	rows := keptRow.FindAllString(page, -1)
+	rows := keptRow().FindAllString(page, -1)
 	if err == nil && len(rows) != keptRunning {
 		err = fmt.Errorf("%d workspaces run, not %d: %s", len(rows), keptRunning, page)
 	}

@@ -56,7 +56,7 @@ unkill): --until says when somebody should look at it again, and ends nothing.`,
 	f := cmd.Flags()
 	cli.RequireReason(cmd, &reason, "reason, shown to everyone it affects")
 	f.StringVar(&until, "until", "", "when somebody should look at it again: a duration, or a `TIME` (RFC 3339)")
-	f.DurationVar(&wait, "wait", 2*time.Second, "how long to wait for cells to confirm the kill")
+	cli.AddDurationFlag(f, &wait, "wait", 2*time.Second, "how long to wait for cells to confirm the kill")
 	cli.AddServerFlag(a, cmd)
 	return cmd
 }

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"text/template"
 
 	"go.yaml.in/yaml/v3"
@@ -57,27 +58,31 @@ type Stack struct {
 type Resource struct{ Name, Kind, Why string }
 
 var (
-	servicePattern = regexp.MustCompile(`^com\.amazonaws\.vpce\.([a-z0-9-]+)\.vpce-svc-[0-9a-f]+$`)
-	zonePattern    = regexp.MustCompile(`^[a-z]{2,5}[0-9]-az[0-9]{1,2}$`)
-	accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
-	regionPattern  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
+	servicePattern = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^com\.amazonaws\.vpce\.([a-z0-9-]+)\.vpce-svc-[0-9a-f]+$`)
+	})
+	zonePattern = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[a-z]{2,5}[0-9]-az[0-9]{1,2}$`)
+	})
+	accountPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9]{12}$`) })
+	regionPattern  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`) })
 )
 
 // Check returns what is wrong with what people chose, and sets the region of the endpoint service.
 func (a *Account) Check() error {
-	found := servicePattern.FindStringSubmatch(a.Service)
+	found := servicePattern().FindStringSubmatch(a.Service)
 	if found == nil {
 		return errors.New("--endpoint-service must be the service's name, com.amazonaws.vpce.REGION.vpce-svc-…")
 	}
 	a.Region = cmp.Or(a.Region, found[1])
-	if !regionPattern.MatchString(a.Region) {
+	if !regionPattern().MatchString(a.Region) {
 		return fmt.Errorf("--region %.40q is no region", a.Region)
 	}
-	if a.Customer != "" && !accountPattern.MatchString(a.Customer) {
+	if a.Customer != "" && !accountPattern().MatchString(a.Customer) {
 		return fmt.Errorf("--account %.40q is no account: 12 digits", a.Customer)
 	}
 	for _, zone := range a.Zones {
-		if !zonePattern.MatchString(zone) {
+		if !zonePattern().MatchString(zone) {
 			return fmt.Errorf("--zone-id %.40q is no AZ ID, such as use1-az1: names such as us-east-1a differ between "+
 				"accounts", zone)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync"
 
 	"github.com/spf13/pflag"
 
@@ -11,12 +12,16 @@ import (
 )
 
 var (
-	namespaceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	imageName     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]*$`)
+	namespaceName = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	})
+	imageName = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]*$`)
+	})
 )
 
 // ValidName reports whether a cluster takes a name for a namespace.
-func ValidName(name string) bool { return namespaceName.MatchString(name) }
+func ValidName(name string) bool { return namespaceName().MatchString(name) }
 
 // AddFlags adds the flags of an agent in a cluster.
 func (i *Agent) AddFlags(f *pflag.FlagSet) {
@@ -35,7 +40,7 @@ func (i *Agent) Check() error {
 	switch {
 	case i.Image == "":
 		return errors.New("--image is missing: where the cluster gets this program from")
-	case !imageName.MatchString(i.Image):
+	case !imageName().MatchString(i.Image):
 		return fmt.Errorf("--image %q is no name of an image", i.Image)
 	case len(i.For) == 0 && !i.ClusterAdmin:
 		return errors.New("--for is missing: the namespace that releases go into; or --cluster-admin")

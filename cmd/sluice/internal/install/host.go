@@ -7,6 +7,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 	"text/template"
 )
 
@@ -27,8 +28,10 @@ type Host struct {
 }
 
 var (
-	registryName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,252}[a-z0-9])?(:[0-9]{1,5})?$`)
-	userName     = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+	registryName = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,252}[a-z0-9])?(:[0-9]{1,5})?$`)
+	})
+	userName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`) })
 )
 
 // Check returns what is wrong with what people chose.
@@ -42,14 +45,14 @@ func (h *Host) Check() error {
 	if h.Systemd && (!path.IsAbs(h.Dir) || !path.IsAbs(h.State)) {
 		return errors.New("--dir and --state of a service must begin with /")
 	}
-	if !userName.MatchString(h.User) {
+	if !userName().MatchString(h.User) {
 		return fmt.Errorf("--user %.80q can't be a user", h.User)
 	}
 	if len(h.Registries) > 0 && !h.Systemd {
 		return errors.New("--images writes files of containerd, which takes --service systemd")
 	}
 	for _, name := range h.Registries {
-		if !registryName.MatchString(name) {
+		if !registryName().MatchString(name) {
 			return fmt.Errorf("--images %.80q is no host of a registry", name)
 		}
 	}

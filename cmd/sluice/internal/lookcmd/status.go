@@ -71,7 +71,7 @@ moved; for each cell the exact bytes, the last grant, what failed last, and how 
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&watch, "watch", "w", false, "show the status again whenever it changes")
-	f.DurationVar(&every, "every", time.Second, "with --watch: how often to check")
+	cli.AddDurationFlag(f, &every, "every", time.Second, "with --watch: how often to check")
 	f.StringVar(&page.Channel, "channel", "", "show only this `CHANNEL` and its cells")
 	f.BoolVarP(&form.All, "all", "a", false, "name every cell, even in a large fleet")
 	f.BoolVar(&form.Wide, "wide", false, "show more columns: digests, commits, grants, failures, clocks")

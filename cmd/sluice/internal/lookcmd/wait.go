@@ -28,7 +28,7 @@ after --timeout.`,
 			return cli.AwaitRollout(a, cmd, "wait for "+args[0], args[0], version, timeout)
 		},
 	}
-	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "how long to wait")
+	cli.AddDurationFlag(cmd.Flags(), &timeout, "timeout", 10*time.Minute, "how long to wait")
 	cli.AddServerFlag(a, cmd)
 	return cmd
 }

@@ -28,7 +28,7 @@ that, once the rollout there is finished. The file may say more: docs/formats.md
 	promote := "auto"
 	f := cmd.Flags()
 	f.StringSliceVar(&d.After, "after", nil, "upstream `CHANNEL`; may be repeated")
-	f.DurationVar(&d.Soak, "soak", 0, "how long cells of the upstream channels must be healthy on a release")
+	cli.AddDurationFlag(f, &d.Soak, "soak", 0, "how long cells of the upstream channels must be healthy on a release")
 	f.StringVar(&promote, "promote", promote, "who begins promotions: auto (the engine) or manual (a person)")
 	f.StringVar(&d.Description, "description", "", "what the channel is for")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

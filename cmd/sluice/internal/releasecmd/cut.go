@@ -68,7 +68,7 @@ profile and with the values of the cells in the repository.`,
 	f.BoolVar(&sign, "sign", false, "sign the commit with your SSH key (git's user.signingKey, or --key)")
 	f.StringVar(&key, "key", "", "`FILE` with the private SSH key to sign with")
 	f.StringVar(&wait, "wait", "", "then wait until the release is healthy in the cells of `CHANNEL`, as sluice wait does")
-	f.DurationVar(&timeout, "timeout", 10*time.Minute, "how long --wait waits")
+	cli.AddDurationFlag(f, &timeout, "timeout", 10*time.Minute, "how long --wait waits")
 	cli.AddServerFlag(a, cmd)
 	return cmd
 }

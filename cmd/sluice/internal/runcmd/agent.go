@@ -256,18 +256,19 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 	f.StringVar(&o.StateDir, "state", "", "folder for the agent's own state (default $SLUICE_STATE, else DIR/.agent)")
 	f.StringVar(&d.Hook, "hook", "", "shell `COMMAND` to run after each switch")
 	f.StringVar(&d.Health, "health", "", "shell `COMMAND` that exits 0 when the product works")
-	f.DurationVar(&d.HookTimeout, "hook-timeout", 5*time.Minute, "limit for one run of the hook")
-	f.DurationVar(&d.HookGrace, "hook-grace", 8*time.Second,
+	cli.AddDurationFlag(f, &d.HookTimeout, "hook-timeout", 5*time.Minute, "limit for one run of the hook")
+	cli.AddDurationFlag(f, &d.HookGrace, "hook-grace", 8*time.Second,
 		"how long a hook may tidy up after it was told to end (SIGTERM), before it is killed")
-	f.DurationVar(&d.HealthTimeout, "health-command-timeout", 10*time.Second, "limit for one run of the health command")
-	f.DurationVar(&o.HealthTimeout, "health-timeout", 5*time.Minute,
+	cli.AddDurationFlag(f, &d.HealthTimeout, "health-command-timeout", 10*time.Second,
+		"limit for one run of the health command")
+	cli.AddDurationFlag(f, &o.HealthTimeout, "health-timeout", 5*time.Minute,
 		"how long an applied release may take to become healthy")
-	f.DurationVar(&o.HealthyFor, "healthy-for", 10*time.Second,
+	cli.AddDurationFlag(f, &o.HealthyFor, "healthy-for", 10*time.Second,
 		"how long a release must stay healthy before the agent no longer goes back from it")
-	f.DurationVar(&o.HealthInterval, "health-every", 10*time.Second, "time between health checks")
-	f.DurationVar(&o.HealInterval, "heal-every", 30*time.Second, "time between checks for drift")
-	f.DurationVar(&o.ReportEvery, "report-every", 10*time.Second, "time between reports when nothing changes")
-	f.DurationVar(&o.PollWait, "poll-wait", 30*time.Second, "how long one request may wait for a change")
+	cli.AddDurationFlag(f, &o.HealthInterval, "health-every", 10*time.Second, "time between health checks")
+	cli.AddDurationFlag(f, &o.HealInterval, "heal-every", 30*time.Second, "time between checks for drift")
+	cli.AddDurationFlag(f, &o.ReportEvery, "report-every", 10*time.Second, "time between reports when nothing changes")
+	cli.AddDurationFlag(f, &o.PollWait, "poll-wait", 30*time.Second, "how long one request may wait for a change")
 	f.StringVar(&o.FlagsListen, "flags-listen", "",
 		"`ADDRESS` where the product asks for feature flags and operations: 127.0.0.1:PORT, [::1]:PORT or "+
 			"unix:///PATH[?mode=0660] (default: none)")

@@ -79,6 +79,12 @@ func MakesData(cmd *cobra.Command) bool {
 	return slices.Contains([]string{"sluice serve", "sluice tick"}, cmd.CommandPath())
 }
 
+// KeepsRunning reports whether a verb is a program that goes on until it is stopped.
+func KeepsRunning(cmd *cobra.Command) bool {
+	return slices.Contains([]string{"sluice serve", "sluice agent", "sluice node", "sluice supervise", "sluice demo"},
+		cmd.CommandPath())
+}
+
 // runningEngine is an engine with its repository and store. The caller closes it.
 type runningEngine struct {
 	*engine.Engine

@@ -34,7 +34,7 @@ func (o *imageOptions) addFlags(cmd *cobra.Command) {
 	f.StringVar(&o.dir, "images-dir", "",
 		"`DIR` for images, which replicas may share (default: images in the folder of --data)")
 	f.Int64Var(&o.quota, "images-quota", 20, "`GiB` that images may take on disk")
-	f.DurationVar(&o.warmWithin, "images-warm-within", 10*time.Minute,
+	cli.AddDurationFlag(f, &o.warmWithin, "images-warm-within", 10*time.Minute,
 		"how long a new head waits for its images before cells begin all the same; 0: not at all")
 }
 

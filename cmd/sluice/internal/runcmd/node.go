@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strings"
+	"sync"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -104,7 +105,7 @@ func (n *nodeFlags) run(a *cli.App, cmd *cobra.Command) error {
 		return fmt.Errorf("node: %w", err)
 	}
 	n.options.Node = strings.ToLower(cmp.Or(n.options.Node, a.Getenv("NODE_NAME"), host))
-	if !nodeName.MatchString(n.options.Node) {
+	if !nodeName().MatchString(n.options.Node) {
 		return cli.UsageError(cmd, "--node %q is no name of a node", n.options.Node)
 	}
 	if n.images.Secrets, err = kubernetes.NewSecrets(config, namespace); err != nil {
@@ -121,7 +122,9 @@ func (n *nodeFlags) run(a *cli.App, cmd *cobra.Command) error {
 }
 
 // nodeName is as Kubernetes has it.
-var nodeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+var nodeName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+})
 
 // checkImages returns what is wrong with the flags about images.
 func checkImages(cmd *cobra.Command, i node.Images) error {

@@ -89,7 +89,7 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
 	f.StringVar(&o.otlp, "otlp", "",
 		"pass on what cells export to the OTLP endpoint at this `URL`, below which there are v1/metrics and v1/logs "+
 			"(default: only the last values are kept)")
-	f.DurationVar(&r.poll, "poll", time.Minute, "how often to check the branch when no push is announced")
+	cli.AddDurationFlag(f, &r.poll, "poll", time.Minute, "how often to check the branch when no push is announced")
 	r.engineFlags(cmd)
 	return cmd
 }
