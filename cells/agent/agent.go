@@ -253,6 +253,10 @@ func (a *Agent) openState() (_ *loop, err error) {
 		}
 		a.warnOfDamage(aside)
 	}
+	signed, err := a.openSignatures()
+	if err != nil {
+		return nil, err
+	}
 	store := content.NewCache(folders["releases"], a.client, a.options.MaxContent)
 	l := &loop{
 		agent: a,
@@ -264,6 +268,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 		outbox:       outbox,
 		releaseCache: store,
 		preview:      newPreviewer(store),
+		signatures:   signed,
 		renderer: render.New(render.Options{
 			Command: a.options.Render, Dir: folders["rendered"], Temp: folders["work"], Values: a.options.Values,
 			KeyFile: a.options.KeyFile, Limits: a.options.RenderLimits,
