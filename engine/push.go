@@ -95,7 +95,8 @@ func (e *Engine) judgePush(ctx context.Context) (tip string, out outcome, err er
 func (e *Engine) recordRefusal(ctx context.Context, touched []string, reason string, asked time.Duration) error {
 	if reason != "" && slices.Contains(touched, plan.PipelinePushes) && e.refusalCounts[plan.PipelinePushes] == 0 {
 		// An engine's very first push: what the host says of it, it would say of the others too. Later each is tried.
-		touched = slices.Concat(touched, []string{plan.IdentityPushes, plan.AuditPushes, plan.HeadPushes}, e.desired.Order)
+		touched = slices.Concat(touched, []string{plan.IdentityPushes, plan.AuditPushes, plan.HeadPushes},
+			e.desired.Order)
 	}
 	for _, channel := range touched {
 		var r *plan.Refusal

@@ -54,8 +54,8 @@ func (l *loop) verifyRelease(ctx context.Context, s step, running *cells.Assignm
 		return nil
 	}
 	unavailable, damaged := new(cells.UnavailableError), new(signatures.DamagedError)
-	if !errors.Is(err, trust.ErrExpired) && !errors.Is(err, signatures.ErrNotPicked) && // a newer file may be on its way
-		!errors.As(err, &unavailable) && !errors.As(err, &damaged) {
+	late := errors.Is(err, trust.ErrExpired) || errors.Is(err, signatures.ErrNotPicked) // newer files may be on their way
+	if !late && !errors.As(err, &unavailable) && !errors.As(err, &damaged) {
 		err = &content.RefusedError{Cause: err} // an alarm
 	}
 	return &cells.UnavailableError{Cause: err}

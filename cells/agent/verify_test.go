@@ -87,11 +87,12 @@ func TestT4EvilControlPlane(t *testing.T) {
 	}{
 		{"bytes that nobody signed", "9.9.9", "the signers did not sign 9.9.9", nil},
 		{"other bytes under a signed name", "1.1.0", "the signers signed 1.1.0 with digest", nil},
-		{"signed by the engine alone", "9.9.8", "the releases file", func(evil *trusttest.Repository, a *cells.Assignment) {
-			evil.List("9.9.8", a.Digest, trusttest.Channel)
-			evil.Roles[trust.RoleReleases].By = []string{"engine", "ada"}
-			evil.Renew(trust.RoleReleases)
-		}},
+		{"signed by the engine alone", "9.9.8", "the releases file",
+			func(evil *trusttest.Repository, a *cells.Assignment) {
+				evil.List("9.9.8", a.Digest, trusttest.Channel)
+				evil.Roles[trust.RoleReleases].By = []string{"engine", "ada"}
+				evil.Renew(trust.RoleReleases)
+			}},
 		{"another channel's release", "1.3.0", "this cell follows channel dedicated",
 			func(evil *trusttest.Repository, a *cells.Assignment) {
 				evil.List("1.3.0", a.Digest, "other")
@@ -132,8 +133,7 @@ func TestT4EvilControlPlane(t *testing.T) {
 		if attack.name == "no signers any more" {
 			evil = nil
 		}
-		if evil != nil && strings.Contains(attack.words, "for other") || strings.HasPrefix(attack.name, "a downgrade") ||
-			strings.HasPrefix(attack.name, "another channel") {
+		if strings.HasPrefix(attack.name, "a downgrade") || strings.HasPrefix(attack.name, "another channel") {
 			r = evil // the signers did sign that
 		}
 		since := p.reportCount()

@@ -57,7 +57,8 @@ func TestParametersThatDecideWhatRuns(t *testing.T) {
 	}
 	broken := fstest.MapFS{"releases/1.0.0/kustomization.yaml": file("replacements: {"),
 		"releases/1.0.0/base/kustomization.yaml": file("replacements: [{path: ../../../etc/x.yaml}, 7, {source: 3}]\n")}
-	if faults := trust.CheckParameters(broken, "releases/1.0.0", map[string]releases.Parameter{"x": open}); len(faults) > 0 {
+	all := map[string]releases.Parameter{"x": open}
+	if faults := trust.CheckParameters(broken, "releases/1.0.0", all); len(faults) > 0 {
 		t.Errorf("what can't be read is the scan's: %v", faults)
 	}
 }

@@ -181,7 +181,8 @@ func TestFiles(t *testing.T) {
 	refresh(t, s)
 	p := s.Current()
 	for name, want := range map[string][]byte{"timestamp.json": p.Served.Timestamp, "snapshot.json": p.Served.Snapshot,
-		"1.root.json": p.Ledger.Roots[0].Data, "targets.json": p.Ledger.Targets.Data, "1.targets.json": p.Ledger.Targets.Data,
+		"1.root.json": p.Ledger.Roots[0].Data, "targets.json": p.Ledger.Targets.Data,
+		"1.targets.json":  p.Ledger.Targets.Data,
 		"1.releases.json": p.Ledger.Releases.Data, "channel-staging.json": p.Heads["staging"].Data,
 		"2.root.json": nil, "../trust/1.root.json": nil, "": nil, "channel-other.json": nil} {
 		if got := p.File(name); !bytes.Equal(got, want) {

@@ -35,8 +35,8 @@ func measureTrust(_ context.Context, dir string) ([]figures.Row, error) {
 		if err != nil {
 			return nil, err
 		}
-		listed = append(listed, trust.Release{Version: v, Digest: releases.DigestBytes([]byte(v.String())), Length: trustTar,
-			Channels: []string{channel}})
+		listed = append(listed, trust.Release{Version: v, Digest: releases.DigestBytes([]byte(v.String())),
+			Length: trustTar, Channels: []string{channel}})
 	}
 	l, err := trusttest.Ledger(now, []string{channel}, listed...)
 	if err != nil {

@@ -40,7 +40,8 @@ func (w *twin) serve(t *testing.T) (trust.Bundle, *cells.Assignment) {
 		d.Signed["version"] = trusttest.FirstVersion + w.count
 	}
 	if w.rng.IntN(3) == 0 { // it picks what the signers allow, or would like to
-		r.Pick([]string{"1.0.0", "1.2.0", "9.9.9"}[w.rng.IntN(3)], digest([]string{"1.0.0", "1.2.0", "evil"}[w.rng.IntN(3)]))
+		bytes := []string{"1.0.0", "1.2.0", "evil"}[w.rng.IntN(3)]
+		r.Pick([]string{"1.0.0", "1.2.0", "9.9.9"}[w.rng.IntN(3)], digest(bytes))
 	}
 	for range max(0, w.rng.IntN(5)-2) {
 		w.change(r)

@@ -120,10 +120,13 @@ func Open(o Options) (k *Keeper, mended string, err error) {
 	if o.Channel != "" && next.Pin != "" {
 		next.Channel = o.Channel
 	}
-	if mended == "" && next.Pin == k.kept.Pin && next.Channel == k.kept.Channel {
-		return k, "", nil
+	if next.Pin != k.kept.Pin || next.Channel != k.kept.Channel {
+		return k, mended, k.save(next)
 	}
-	return k, mended, k.save(next)
+	if mended != "" && k.save(next) != nil {
+		mended = "" // the disk may be full; the next write tries again, and what the other copy says counts
+	}
+	return k, mended, nil
 }
 
 // putAside keeps what was believed under another root under other names, for people.

@@ -341,7 +341,9 @@ func Ledger(now time.Time, channels []string, listed ...trust.Release) (*trust.L
 }
 
 // SignedHeads returns channels' heads at a release, as the engine signs them.
-func SignedHeads(l *trust.Ledger, now time.Time, v releases.Version, channels ...string) (map[string]*trust.Head, error) {
+func SignedHeads(
+	l *trust.Ledger, now time.Time, v releases.Version, channels ...string,
+) (map[string]*trust.Head, error) {
 	in := fstest.MapFS{}
 	for _, name := range channels {
 		data, err := l.SignHead(name, v, nil, now, Signer("engine"))

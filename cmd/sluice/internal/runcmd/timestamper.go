@@ -26,6 +26,6 @@ func openTimestamper(e *engine.Engine, st cli.Store, written *engine.RecordWatch
 	if by == nil {
 		return nil
 	}
-	return timestamper.New(timestamper.Options{Engine: e, Records: st.Records(), Written: written.Changed(), Signer: *by,
-		Log: log.With().Str("about", "signed releases").Logger()})
+	return timestamper.New(timestamper.Options{Engine: e, Records: st.Records(), Written: written.Changed(),
+		Signer: *by, Log: log.With().Str("about", "signed releases").Logger()})
 }
