@@ -54,7 +54,7 @@ func (l *loop) verifyRelease(ctx context.Context, s step, running *cells.Assignm
 		return nil
 	}
 	unavailable, damaged := new(cells.UnavailableError), new(signatures.DamagedError)
-	late := errors.Is(err, trust.ErrExpired) || errors.Is(err, signatures.ErrNotPicked) // newer files may be on their way
+	late := errors.Is(err, trust.ErrExpired) || errors.Is(err, signatures.ErrNotPicked) // newer files may come
 	if !late && !errors.As(err, &unavailable) && !errors.As(err, &damaged) {
 		err = &content.RefusedError{Cause: err} // an alarm
 	}

@@ -66,8 +66,8 @@ func (p *Plan) BlockedIn(channel string) (about, cells []channels.Verdict) {
 }
 
 // Action is one step of a plan. Promote, Rollback, Quarantines and Halt become one git commit for each channel, and
-// Identify becomes one commit for all cells, and CommitAudit and SignHeads one each of their own. Grant is a transaction
-// in the store.
+// Identify becomes one commit for all cells, and CommitAudit and SignHeads one each of their own. Grant is a
+// transaction in the store.
 type Action struct {
 	Kind      Kind            `json:"kind"`
 	Channel   string          `json:"channel"`

@@ -147,8 +147,8 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	sessions, timestamps := engine.NewRecordWatch(signin.SessionsKind), engine.NewRecordWatch(timestamper.Kind)
 	if err == nil {
 		e, err = engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Key: key, Signer: by,
-			Probe: engine.NewHTTPProber(gates), Audit: st, Poll: r.poll, CacheFile: repo.Loader.CacheFile, Warming: r.warming,
-			Watches: []*engine.RecordWatch{sessions, timestamps}})
+			Probe: engine.NewHTTPProber(gates), Audit: st, Poll: r.poll, CacheFile: repo.Loader.CacheFile,
+			Warming: r.warming, Watches: []*engine.RecordWatch{sessions, timestamps}})
 	}
 	if err != nil {
 		repo.Close()
