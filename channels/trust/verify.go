@@ -300,7 +300,10 @@ func (v *verifier) updateRole(role, delegator string) error {
 	if fault != nil {
 		return refused(role, faulty(fault))
 	}
-	if before, fault := parse[metadata.TargetsType](role, role, kept); fault == nil && !bytes.Equal(kept, data) &&
+	if bytes.Equal(kept, data) {
+		kept = nil // it is the same
+	}
+	if before, fault := parse[metadata.TargetsType](role, role, kept); fault == nil &&
 		v.mayStillSign(role, delegator, before) {
 		switch {
 		case next.Signed.Version < before.Signed.Version:
