@@ -63,6 +63,10 @@ screenshots: ## Pictures of all pages of the console, light and dark, into .scre
 bench: ## Speed, a row a line, each met or short.
 	$(GO) run ./test/bench
 
+.PHONY: bench-trust
+bench-trust: ## What it costs a cell to verify signed releases, beside a bare hash of the same release.
+	$(GO) run ./test/bench -only trust
+
 .PHONY: bench-fleet
 bench-fleet: ## The same for ten thousand cells: server, load and bare baselines side by side.
 	$(GO) run ./test/fleet

@@ -65,7 +65,8 @@ func readState(c *manifest.Cache, fsys fs.FS, name string) State {
 			s.Hotfixes = readFolder(&r, at, prepareHotfix)
 		case entry.IsDir() && kind == "approvals":
 			s.Approvals = readApprovals(&s, folderReader{c: c, fsys: fsys}, at)
-		case !entry.IsDir() && slices.Contains([]string{"channel.yaml", "head.yaml", "decision.json"}, kind):
+		case !entry.IsDir() &&
+			slices.Contains([]string{"channel.yaml", "head.yaml", "head.tuf.json", "decision.json"}, kind):
 		default:
 			s.Ignored = append(s.Ignored, unusedEntryFault(path.Dir(at), entry))
 		}

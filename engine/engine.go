@@ -13,6 +13,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -22,8 +23,9 @@ type Options struct {
 	Log zerolog.Logger
 	// Key is the SSH public key, in authorized_keys form, that signs what is pushed; empty: nothing is signed
 	Key       string
-	Probe     Prober // runs the plan's Wants; nil: gates that need a probe stay blocked
-	CacheFile string // a cache file for quick starts; safe to delete; empty: none
+	Signer    *trust.Signer // signs heads for cells, with that key; nil: heads stay unsigned
+	Probe     Prober        // runs the plan's Wants; nil: gates that need a probe stay blocked
+	CacheFile string        // a cache file for quick starts; safe to delete; empty: none
 	// Warming returns how much of a head's images is here, by the time at which the head moved; ok is false if all are.
 	// nil: no images are served.
 	Warming func(release releases.Digest, moved time.Time) (w plan.Warming, ok bool)

@@ -20,7 +20,7 @@ func (e *Engine) pushPlan(ctx context.Context, p plan.Plan) (tip string, out out
 	if e.host.pushing != nil {
 		return "", outcomeDone, nil
 	}
-	chain, deadline, err := plan.Drafts(e.desired, p)
+	chain, deadline, err := plan.Drafts(e.desired, p, e.opts.Signer)
 	if err != nil || len(chain) == 0 {
 		return "", outcomeDone, err
 	}
@@ -95,7 +95,8 @@ func (e *Engine) judgePush(ctx context.Context) (tip string, out outcome, err er
 func (e *Engine) recordRefusal(ctx context.Context, touched []string, reason string, asked time.Duration) error {
 	if reason != "" && slices.Contains(touched, plan.PipelinePushes) && e.refusalCounts[plan.PipelinePushes] == 0 {
 		// An engine's very first push: what the host says of it, it would say of the others too. Later each is tried.
-		touched = slices.Concat(touched, []string{plan.IdentityPushes, plan.AuditPushes}, e.desired.Order)
+		touched = slices.Concat(touched, []string{plan.IdentityPushes, plan.AuditPushes, plan.HeadPushes},
+			e.desired.Order)
 	}
 	for _, channel := range touched {
 		var r *plan.Refusal
@@ -138,6 +139,8 @@ func pushTargets(p plan.Plan) map[string]bool {
 			set[plan.IdentityPushes] = true
 		case plan.CommitAudit:
 			set[plan.AuditPushes] = true
+		case plan.SignHeads:
+			set[plan.HeadPushes] = true
 		case plan.Adopt:
 			set[plan.PipelinePushes] = true
 		default:

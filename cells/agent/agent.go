@@ -249,11 +249,9 @@ func (a *Agent) openState() (_ *loop, err error) {
 		return nil, err
 	}
 	a.warnOfDamage(aside)
-	if _, err := LoadOffer(dir); err != nil && !errors.Is(err, fs.ErrPermission) { // the control plane says it again
-		if aside, err = disk.PutAside(offerFile(dir), time.Now()); err != nil {
-			return nil, err
-		}
-		a.warnOfDamage(aside)
+	signed, err := a.openSignatures()
+	if err := errors.Join(err, a.checkOffer(dir)); err != nil {
+		return nil, err
 	}
 	store := content.NewCache(folders["releases"], a.client, a.options.MaxContent)
 	l := &loop{
@@ -266,6 +264,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 		outbox:       outbox,
 		releaseCache: store,
 		preview:      newPreviewer(store),
+		signatures:   signed,
 		renderer: render.New(render.Options{
 			Command: a.options.Render, Dir: folders["rendered"], Temp: folders["work"], Values: a.options.Values,
 			KeyFile: a.options.KeyFile, Limits: a.options.RenderLimits,
@@ -313,6 +312,19 @@ func (l *loop) openInfrastructure() (actual func() infrastructure.State) {
 			l.reporter.Notify()
 		})
 	return l.infrastructure.Last
+}
+
+// checkOffer puts aside what can't be read of the control plane's last words, which it says again.
+func (a *Agent) checkOffer(dir string) error {
+	_, err := LoadOffer(dir)
+	if err == nil || errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	aside, err := disk.PutAside(offerFile(dir), time.Now())
+	if err == nil {
+		a.warnOfDamage(aside)
+	}
+	return err
 }
 
 // warnOfDamage says which file of the state folder was damaged and put aside; empty: none.

@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/render"
+	"github.com/sluice-cd/sluice/cells/agent/signatures"
 	"github.com/sluice-cd/sluice/cells/infrastructure"
 	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/cells/maintenance/server"
@@ -41,7 +42,8 @@ type loop struct {
 	// Follows the actual infrastructure; nil: its number is fixed.
 	infrastructure *infrastructure.Follower
 
-	renderer *render.Renderer
+	renderer   *render.Renderer
+	signatures *signatures.Keeper
 
 	desired      chan *cells.Desired // from plane: the desired state
 	ownerChanges chan struct{}       // from watchOwnerFile: see followOwner
@@ -222,6 +224,9 @@ func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment) 
 	target := l.agent.options.Target
 	if s.Task == taskCheckHealth {
 		return stepResult{err: target.Health(ctx)}
+	}
+	if err := l.verifyRelease(ctx, s, lastGood); err != nil {
+		return stepResult{err: err}
 	}
 	rendered, err := l.renderer.Render(ctx, s.Assignment)
 	if err != nil {

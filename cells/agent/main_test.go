@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/directory"
 	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // TestMain lets the test binary act as a render child, a hook's client, or an agent that can be killed.
@@ -46,6 +47,7 @@ type settings struct {
 	Tag                                    string // the version in reports, and TAG in commands' environments
 	Flags                                  string // address of the flags
 	Log                                    bool
+	TrustRoot                              releases.Digest
 	Skew                                   time.Duration // how far the wall clock is set ahead
 	Boot                                   string        // identifies the machine's start; empty: the real one
 }
@@ -58,8 +60,8 @@ func (s settings) options() (Options, error) {
 	self, err := os.Executable()
 	o := Options{
 		Cell: s.Cell, Server: s.Server, StateDir: s.State, Target: target, Version: cmp.Or(s.Tag, "test"),
-		FlagsListen: s.Flags,
-		Render:      agenttest.RenderCommand(self), HealthTimeout: s.HealthTimeout, HealthyFor: s.HealthyFor,
+		FlagsListen: s.Flags, TrustRoot: s.TrustRoot,
+		Render: agenttest.RenderCommand(self), HealthTimeout: s.HealthTimeout, HealthyFor: s.HealthyFor,
 		HealthInterval: 50 * time.Millisecond, HealInterval: 50 * time.Millisecond, ReportEvery: 100 * time.Millisecond,
 		machine: clock.Machine{Skew: s.Skew, Start: s.Boot},
 	}

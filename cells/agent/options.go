@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/cells/infrastructure"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // Options say which cell this is, and what the agent works with. Fields without a default are required.
@@ -53,6 +54,9 @@ type Options struct {
 	InfrastructureReader infrastructure.Reader // of the actual infrastructure; nil: the number is fixed
 	InfrastructureEvery  time.Duration         // between its reads; default 5s
 
+	TrustRoot    releases.Digest // SHA-256 of the signers' root; empty: the token's, or as pinned
+	TrustChannel string          // whose releases the owner lets a cell with a root take; empty: that of the first one
+
 	MaxContent int64 // bytes of a release, on the wire and unpacked; default 64 MiB
 
 	// Tests replace the machine's clocks and the network.
@@ -69,6 +73,9 @@ func (o Options) withDefaults() (Options, error) {
 		if missing {
 			faults = append(faults, fmt.Errorf("agent: no %s is given", name))
 		}
+	}
+	if _, err := releases.ParseDigest(string(o.TrustRoot)); o.TrustRoot != "" && err != nil {
+		faults = append(faults, fmt.Errorf("agent: the root of trust: %w", err))
 	}
 	if o.Cell != "" && !cells.ValidName(o.Cell) {
 		faults = append(faults, fmt.Errorf("agent: %q can't be a cell's name", o.Cell))

@@ -20,6 +20,8 @@ type Token struct {
 	Address string   `json:"address"` // HOST:PORT of the cells' listener
 	Pins    []string `json:"pins"`    // of the control plane's keys: active and standby
 	Secret  string   `json:"secret"`  // 256 bits, base64url
+	// Root is the SHA-256 of the release signers' root, sha256:…; empty: the cell's releases are unsigned.
+	Root string `json:"root,omitempty"`
 }
 
 const (

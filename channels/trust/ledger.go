@@ -26,6 +26,7 @@ type File struct {
 	Version int64
 	Expires time.Time
 	Digest  releases.Digest // of the file's bytes
+	Data    []byte
 	// Who signed it, by each role that has to: of a root, those of the root before it, and its own.
 	Quorums []Quorum
 
@@ -140,7 +141,7 @@ func loadFile(c *manifest.Cache, files fs.FS, role, version string) (loadedFile,
 	}
 	name := FileName(role, n)
 	return manifest.LoadBytes(c, files, name, func(data []byte) loadedFile {
-		f := &File{Path: name, Role: role, Version: n, Digest: releases.DigestBytes(data)}
+		f := &File{Path: name, Role: role, Version: n, Digest: releases.DigestBytes(data), Data: data}
 		var fault *manifest.Fault
 		var is int64
 		if role == RoleRoot {
@@ -421,10 +422,34 @@ func (l *Ledger) Binds(channel string) bool {
 	return slices.Contains(l.Channels(), channel)
 }
 
+// InForce returns the newest root, the policy and the list of releases, as far as they count.
+func (l *Ledger) InForce() (files []*File) {
+	if l == nil {
+		return nil
+	}
+	for _, f := range []*File{l.Root(), l.Targets, l.Releases} {
+		if f != nil {
+			files = append(files, f)
+		}
+	}
+	return files
+}
+
+// Expiring says which of the files in force expire within a few weeks, or did, and what to do.
+func (l *Ledger) Expiring(now time.Time) (notes []string) {
+	for _, f := range l.InForce() {
+		if f.IsExpiring(now) {
+			notes = append(notes, fmt.Sprintf("trust: %s expires at %s, and then nothing new runs: sluice trust rotate", f.Path,
+				words.FormatTime(f.Expires)))
+		}
+	}
+	return notes
+}
+
 // Expires returns the file that expires first, of those that a release depends on; nil: none counts.
 func (l *Ledger) Expires() (first *File) {
-	for _, f := range []*File{l.Root(), l.Targets, l.Releases} {
-		if f != nil && (first == nil || f.Expires.Before(first.Expires)) {
+	for _, f := range l.InForce() {
+		if first == nil || f.Expires.Before(first.Expires) {
 			first = f
 		}
 	}

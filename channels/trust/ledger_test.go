@@ -412,3 +412,22 @@ func TestFilesAreTUF(t *testing.T) {
 		t.Errorf("%+v", file)
 	}
 }
+
+// People are told weeks ahead that nothing new will run.
+func TestExpiryIsForeseen(t *testing.T) {
+	l, err := trusttest.Ledger(now, []string{"staging"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if notes := l.Expiring(now.Add(300 * 24 * time.Hour)); len(notes) > 0 {
+		t.Errorf("65 days ahead: %v", notes)
+	}
+	notes := l.Expiring(now.Add(330 * 24 * time.Hour))
+	if len(notes) != 3 || !strings.Contains(notes[0], "trust/1.root.json expires at 2027-11-23") ||
+		!strings.Contains(notes[2], "sluice trust rotate") {
+		t.Errorf("35 days ahead: %v", notes)
+	}
+	if l = nil; l.Expiring(now) != nil {
+		t.Error("nothing expires where nothing is signed")
+	}
+}

@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -18,24 +19,28 @@ import (
 
 // State is what a cell believed last, and has to keep: the bytes of files that were verified.
 type State struct {
-	Root      []byte // the newest; at first, the one that the cell was given out of band
-	Timestamp []byte
-	Snapshot  []byte
-	Roles     map[string][]byte // targets, releases and channels' heads, by role
+	Root      []byte            `json:"root"` // the newest; at first, the one that the cell was given out of band
+	Timestamp []byte            `json:"timestamp,omitempty"`
+	Snapshot  []byte            `json:"snapshot,omitempty"`
+	Roles     map[string][]byte `json:"roles,omitempty"` // targets, releases and channels' heads, by role
 }
 
 // Bundle is what a cell is told. What it lacks is taken from the State.
 type Bundle struct {
-	Roots     [][]byte // by version; those that the cell has already are passed over
-	Timestamp []byte
-	Snapshot  []byte
-	Roles     map[string][]byte
+	Roots     [][]byte          `json:"roots,omitempty"` // by version; those that the cell has already are passed over
+	Timestamp []byte            `json:"timestamp,omitempty"`
+	Snapshot  []byte            `json:"snapshot,omitempty"`
+	Roles     map[string][]byte `json:"roles,omitempty"`
 }
+
+// MaxBundle bounds a Bundle as JSON, in bytes.
+const MaxBundle = 8 << 20
 
 // Trusted is what a verification proved.
 type Trusted struct {
 	Channel string
 	Head    releases.Digest // what the engine picked
+	Release string          // its version, as the engine says
 	Policy  Policy
 	Listed  map[string]Release // by version
 	Until   time.Time          // the first of the files expires then
@@ -54,6 +59,63 @@ func (t *Trusted) Check(v releases.Version, digest releases.Digest) error {
 		return errors.New(why)
 	}
 	return nil
+}
+
+// LeadsTo reports whether the channel's head leads a cell that runs one release (zero: none) to another: to the head's
+// own bytes, further with what it runs, or up to a release on the way to the head. Going down is the head's to decide.
+func (t *Trusted) LeadsTo(v releases.Version, digest releases.Digest, running releases.Version) bool {
+	head, err := releases.ParseVersion(t.Release)
+	return digest == t.Head || v == running && !running.IsZero() || err == nil && v.Less(head) && running.Less(v)
+}
+
+// RootVersion returns the number of the root; 0: there is none.
+func (s State) RootVersion() int64 {
+	root, fault := parse[metadata.RootType](RoleRoot, RoleRoot, s.Root)
+	if fault != nil {
+		return 0
+	}
+	return root.Signed.Version
+}
+
+// Equal reports whether two states have the same files.
+func (s State) Equal(other State) bool {
+	return bytes.Equal(s.Root, other.Root) && bytes.Equal(s.Timestamp, other.Timestamp) &&
+		bytes.Equal(s.Snapshot, other.Snapshot) && maps.EqualFunc(s.Roles, other.Roles, bytes.Equal)
+}
+
+// Files returns the files of a state with who signed them: the root, the policy, the releases and a channel's head, as
+// far as they are there. Nothing is said of the time.
+func (s State) Files(channel string) (files []*File, err error) {
+	root, fault := parse[metadata.RootType](RoleRoot, RoleRoot, s.Root)
+	if fault != nil {
+		return nil, fmt.Errorf("the root: %w", faulty(fault))
+	}
+	files = append(files, &File{Path: RoleRoot, Role: RoleRoot, Version: root.Signed.Version, Data: s.Root,
+		Digest: releases.DigestBytes(s.Root), Expires: root.Signed.Expires, root: root,
+		Quorums: []Quorum{rootRole(root, RoleRoot).count(root)}})
+	by := rootRole(root, RoleTargets)
+	var policy *metadata.Metadata[metadata.TargetsType]
+	for _, name := range []string{RoleTargets, RoleReleases, ChannelRole(channel)} {
+		data := s.Roles[name]
+		if data == nil {
+			continue
+		}
+		m, fault := parse[metadata.TargetsType](name, name, data)
+		if fault != nil {
+			return files, fmt.Errorf("the %s file: %w", name, faulty(fault))
+		}
+		switch {
+		case name == RoleTargets:
+			policy = m
+		case policy == nil:
+			return files, fmt.Errorf("the %s file: there is no policy that says who signs it", name)
+		default:
+			by, _ = delegatedRole(policy, name) // nobody: then no signature counts
+		}
+		files = append(files, &File{Path: name, Role: name, Version: m.Signed.Version, Data: data,
+			Digest: releases.DigestBytes(data), Expires: m.Signed.Expires, targets: m, Quorums: []Quorum{by.count(m)}})
+	}
+	return files, nil
 }
 
 // ErrExpired is the cause where all signatures are right, and too old. What runs may go on.
@@ -238,7 +300,11 @@ func (v *verifier) updateRole(role, delegator string) error {
 	if fault != nil {
 		return refused(role, faulty(fault))
 	}
-	if before, fault := parse[metadata.TargetsType](role, role, kept); fault == nil && !bytes.Equal(kept, data) {
+	if bytes.Equal(kept, data) {
+		kept = nil // it is the same
+	}
+	if before, fault := parse[metadata.TargetsType](role, role, kept); fault == nil &&
+		v.mayStillSign(role, delegator, before) {
 		switch {
 		case next.Signed.Version < before.Signed.Version:
 			return refused(role, fmt.Errorf("has version %d, and the cell knows %d", next.Signed.Version,
@@ -259,6 +325,16 @@ func (v *verifier) updateRole(role, delegator string) error {
 	return nil
 }
 
+// mayStillSign reports whether those who signed a kept file may sign it now. If not, its version binds nobody: whoever
+// had a key that was rotated away could have signed the greatest number, and the cell would take nothing for ever.
+func (v *verifier) mayStillSign(role, delegator string, kept *metadata.Metadata[metadata.TargetsType]) bool {
+	if delegator == RoleRoot {
+		return rootRole(v.set.Root, role).count(kept).Held()
+	}
+	signers, ok := delegatedRole(v.set.Targets[delegator], role)
+	return ok && signers.count(kept).Held()
+}
+
 // conclude reads what the verified files say.
 func (v *verifier) conclude(channel string) (*Trusted, error) {
 	targets, list, head := v.set.Targets[RoleTargets].Signed, v.set.Targets[RoleReleases].Signed,
@@ -277,6 +353,10 @@ func (v *verifier) conclude(channel string) (*Trusted, error) {
 	}
 	if t.Head, err = digestOf(target); err != nil {
 		return nil, refused(ChannelRole(channel), err)
+	}
+	var custom customHead
+	if target.Custom != nil && json.Unmarshal(*target.Custom, &custom) == nil {
+		t.Release = custom.Release
 	}
 	for _, expires := range []time.Time{v.set.Timestamp.Signed.Expires, v.set.Snapshot.Signed.Expires, targets.Expires,
 		list.Expires, head.Expires} {

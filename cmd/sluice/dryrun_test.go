@@ -28,7 +28,7 @@ var commitNothing = []string{
 	"engine-key show", "trust status", "trust verify", "version",
 	"cell rotate", "token add", "token remove", "session end", "login", "logout", // change the store alone
 	"cell owner", "cell pause", "cell unpause", "cell pin", "cell unpin", "cell window list", "cell window add",
-	"cell window remove", "cell approval require", "cell approval off", "cell approve", "cell diff",
+	"cell window remove", "cell approval require", "cell approval off", "cell approve", "cell diff", "cell verify",
 	"cell feature hold", "cell feature release", "cell clock show", "cell clock reset", "cell flags",
 	"cell maintenance show", "cell maintenance begin", "cell maintenance end", // the owner's, on the cell's machine
 	"cell export list", "cell export show", "cell export approve", "cell export hold", "cell export drop",

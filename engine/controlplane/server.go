@@ -36,6 +36,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
@@ -110,9 +111,10 @@ type Options struct {
 	MaxUnreachable time.Duration                   // longest outage of the repository while ready; default 5 min
 	CheckStore     func(ctx context.Context) error // checks the store; nil: not checked
 
-	ContentDir   string               // folder for large content; empty: the system's for temporary files
-	Metrics      *prometheus.Registry // default: a new one
-	PollInterval time.Duration        // for cells that poll without waiting; default 15 s
+	Trust        func() *trust.Published // files by which cells verify releases, nil for none; nil: nothing is signed
+	ContentDir   string                  // folder for large content; empty: the system's for temporary files
+	Metrics      *prometheus.Registry    // default: a new one
+	PollInterval time.Duration           // for cells that poll without waiting; default 15 s
 	Limits       Limits
 	Stats        func() engine.Stats    // engine counters to export; nil: none
 	Collectors   []prometheus.Collector // further collectors to register
@@ -195,7 +197,7 @@ func New(o Options) (*Server, error) {
 		Views: o.Views, Repository: o.Repository, Inbox: o.Inbox, Members: o.Members, Auth: a, Pins: o.pins(),
 		Exports:    o.Exports,
 		SignedPins: o.signedPins(), PollInterval: o.PollInterval, Limits: o.Limits.Cells,
-		ContentDir: o.ContentDir, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
+		Trust: o.Trust, ContentDir: o.ContentDir, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
 	people := peopleapi.New(peopleapi.Options{
 		Views: o.Views, Repository: o.Repository, Journal: o.Journal, Auth: a, Members: o.Members, Tokens: o.Tokens,

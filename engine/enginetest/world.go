@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
@@ -35,6 +36,7 @@ type World struct {
 	Signs     map[string]string // the key that signs an author's commits; the engine's author is "sluice"
 	Now       time.Time
 	Obs       plan.Observed
+	Signer    *trust.Signer // signs heads for cells; nil: nothing does
 }
 
 var Start = time.Date(2026, 11, 23, 9, 30, 0, 0, time.UTC) // a Monday
@@ -184,7 +186,7 @@ func (w *World) Run() plan.Plan {
 	d := w.Desired()
 	p := plan.Make(d, &w.Obs, w.Now)
 	plan.Carry(&w.Obs, &p)
-	chain, _, err := plan.Drafts(d, p)
+	chain, _, err := plan.Drafts(d, p, w.Signer)
 	if err != nil {
 		w.T.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func signedWorld(t *testing.T) *World {
 // forge commits, as somebody, what the engine would.
 func forge(w *World, as string) {
 	w.T.Helper()
-	chain, _, err := plan.Drafts(w.Desired(), w.Plan())
+	chain, _, err := plan.Drafts(w.Desired(), w.Plan(), nil)
 	if err != nil || len(chain) == 0 {
 		w.T.Fatal(len(chain), err)
 	}
@@ -153,7 +153,7 @@ func TestUnjustifiedDecision(t *testing.T) {
 				}
 				w.Run()
 			}
-			chain, _, err := plan.Drafts(w.Desired(), w.Plan())
+			chain, _, err := plan.Drafts(w.Desired(), w.Plan(), nil)
 			if err != nil || len(chain) != 1 {
 				t.Fatal(len(chain), err)
 			}

@@ -54,6 +54,7 @@ func Build(
 	b.desired.Infrastructure, b.desired.Faults = updates, append(b.desired.Faults, wrong...)
 	if b.desired.Trust = trust.Read(cache, files); b.desired.Trust != nil {
 		b.desired.Faults = append(b.desired.Faults, b.desired.Trust.Faults...)
+		b.desired.SignedHeads = b.desired.Trust.ReadHeads(cache, files)
 	}
 	b.desired.Withheld = maps.Clone(h.Withheld)
 	b.desired.Faults = append(b.desired.Faults, h.Withheld.Faults(h.Authority.Owners)...)
@@ -71,6 +72,9 @@ func Build(
 	b.linkChannels()
 	if err := b.loadReleases(all, budget); err != nil {
 		return nil, err
+	}
+	if all {
+		b.checkParameters()
 	}
 	b.checkHeads()
 	b.loadCells()
@@ -473,3 +477,19 @@ func (d *Desired) WithCells(o *Observed) *Desired {
 
 // StaleAfter returns for how long a cell may be silent before it is out of contact.
 func (d *Desired) StaleAfter() time.Duration { return d.Pipeline.StaleAfter }
+
+// checkParameters finds what unsigned values could decide in releases that signers have not signed yet. A release that
+// they have is theirs to know.
+func (b *builder) checkParameters() {
+	l := b.desired.Trust
+	if len(l.Channels()) == 0 {
+		return
+	}
+	for _, r := range b.desired.Versions {
+		if _, listed := l.Listed[r.Version.String()]; listed || l.Policy.Refuses(r.Version) != "" {
+			continue
+		}
+		b.desired.Faults = append(b.desired.Faults,
+			trust.CheckParameters(b.files, path.Join(releases.Dir, r.Version.String()), r.Parameters)...)
+	}
+}

@@ -36,6 +36,7 @@ type Desired struct {
 
 	Infrastructure []infrastructure.Update // sorted by number
 	Trust          *trust.Ledger           // what signers say of releases; nil: the repository has none
+	SignedHeads    map[string]*trust.Head  // by channel; those that the engine need not sign anew because of a fault
 
 	// The text of sluice.yaml where the engine may have to list its key; nil: it need not, or it can't.
 	pipelineText []byte
@@ -189,4 +190,14 @@ func (d *Desired) LastAuditHead() audithead.Head {
 		return d.AuditHeads[n-1]
 	}
 	return audithead.Head{}
+}
+
+// RootFor returns the digest of the root from which a new cell verifies releases; empty: its channel needs no
+// signatures.
+func (d *Desired) RootFor(cell string) releases.Digest {
+	c := d.Cells[cell]
+	if c == nil || d.Trust == nil || d.Trust.Root() == nil || !d.Trust.Binds(c.Channel) {
+		return ""
+	}
+	return d.Trust.Root().Digest
 }

@@ -9,15 +9,17 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/engine/plan/audithead"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
 // Drafts turns a plan's git actions into commits, a chain on plan.Commit: one for each channel, one for cells'
 // identities, and one for the audit. It is pure. No push may start after deadline, the earliest instant at which a
-// verdict that the commits are based on ends; zero: no limit.
-func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err error) {
+// verdict that the commits are based on ends; zero: no limit. by signs heads for cells; nil: they stay unsigned.
+func Drafts(d *Desired, p Plan, by *trust.Signer) (chain []releases.Draft, deadline time.Time, err error) {
 	var order []string
 	byChannel := map[string][]Action{}
 	var identities *Action
@@ -30,6 +32,13 @@ func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err
 			return []releases.Draft{draft}, time.Time{}, err
 		case CommitAudit:
 			chain = append(chain, draftAudit(p, a))
+			continue
+		case SignHeads:
+			draft, err := draftHeads(d, p, a, by)
+			if err != nil || len(draft.Files) == 0 {
+				return nil, time.Time{}, err
+			}
+			chain = append(chain, draft)
 			continue
 		case Identify:
 			identities = &p.Actions[i]
@@ -44,7 +53,7 @@ func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err
 		}
 	}
 	for _, name := range order {
-		draft, err := draftChannel(d.Channels[name], p, byChannel[name])
+		draft, err := draftChannel(d, d.Channels[name], p, byChannel[name], by)
 		if err != nil {
 			return nil, deadline, fmt.Errorf("write down what was decided for %s: %w", name, err)
 		}
@@ -61,7 +70,7 @@ func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err
 }
 
 // draftChannel returns one channel's commit: its head and decision, with the quarantine or hold that belongs to them.
-func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) {
+func draftChannel(d *Desired, c *Channel, p Plan, actions []Action, by *trust.Signer) (releases.Draft, error) {
 	files := map[string][]byte{}
 	out := releases.Draft{When: p.Now, Files: files, Tags: map[string]string{}}
 	quarantined := ""
@@ -109,6 +118,13 @@ func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) 
 	}
 	files[path.Join(folder, "head.yaml")] = encodeHead(decision.Head())
 	files[path.Join(folder, "decision.json")] = data
+	signed, err := d.signedHead(c.Name, a.Release, a.Digest, p.Now, by)
+	if err != nil {
+		return out, err
+	}
+	if signed != nil {
+		files[trust.HeadFileName(c.Name)] = signed
+	}
 	out.Tags[fmt.Sprintf("sluice/%s/%d", c.Name, a.Sequence)] = decision.Commit
 	out.Message = a.commitMessage(p.Commit, HashOf(data), quarantined)
 	return out, nil
@@ -138,4 +154,72 @@ func draftAudit(p Plan, a Action) releases.Draft {
 		Message: fmt.Sprintf("audit: row %d\n\nRows up to this one that are removed or changed are found by comparing "+
 			"the audit with it:\nsluice audit verify --repo.\n\nAudit: %d %s\n%s: %s\n", a.audit.Row, a.audit.Row,
 			a.audit.Hash, releases.BaseTrailer, p.Commit)}
+}
+
+// HeadPushes is what refused pushes of signed heads are kept under in Observed.Refused: no channel has that name.
+const HeadPushes = "trust/"
+
+// signHeads signs the heads of channels that need signatures, where a promotion did not do so: for the first time, and
+// before a signature expires. It does so alone in its plan: what else the engine decides must not wait for it.
+func (p *planner) signHeads() {
+	l := p.desired.Trust
+	if l == nil || p.observed.Key == "" || p.observed.Diverged != nil {
+		return
+	}
+	var due []string
+	for _, name := range p.desired.Order {
+		head := p.desired.Channels[name].Effective
+		if head == nil || !l.MaySignHead(name, p.observed.Key) || !p.desired.isListed(name, head.Release, head.Digest) {
+			continue
+		}
+		if at, now := p.desired.SignedHeads[name].IsDue(head.Digest, p.now); now {
+			due = append(due, name)
+		} else {
+			p.replanAt(at)
+		}
+	}
+	if len(due) == 0 || p.hasCommits() || p.isUnlisted("", "") ||
+		p.isRefused(HeadPushes, reason.HeadsUnsigned, "", "") {
+		return
+	}
+	p.addAction(Action{Kind: SignHeads, Channels: due, Reason: "the heads of " + words.Some(due, 8)})
+}
+
+// isListed reports whether the signers allow a release as a channel's head.
+func (d *Desired) isListed(channel, release string, digest releases.Digest) bool {
+	v, err := releases.ParseVersion(release)
+	return err == nil && d.Trust.Obstacle(channel, v, digest) == ""
+}
+
+// signedHead returns the signed head of a release in a channel; nil: the channel needs no signature, or the engine has
+// no key that may sign it.
+func (d *Desired) signedHead(
+	channel, release string, digest releases.Digest, now time.Time, by *trust.Signer,
+) ([]byte, error) {
+	if by == nil || d.Trust == nil || !d.Trust.MaySignHead(channel, trust.Key{Public: by.Public}.Line()) ||
+		!d.isListed(channel, release, digest) {
+		return nil, nil
+	}
+	v, err := releases.ParseVersion(release)
+	if err != nil {
+		return nil, err
+	}
+	return d.Trust.SignHead(channel, v, d.SignedHeads[channel], now, *by)
+}
+
+// draftHeads is the commit of signed heads alone.
+func draftHeads(d *Desired, p Plan, a Action, by *trust.Signer) (releases.Draft, error) {
+	files := map[string][]byte{}
+	for _, name := range a.Channels {
+		head := d.Channels[name].Effective
+		data, err := d.signedHead(name, head.Release, head.Digest, p.Now, by)
+		if err != nil {
+			return releases.Draft{}, err
+		}
+		if data != nil {
+			files[trust.HeadFileName(name)] = data
+		}
+	}
+	return releases.Draft{When: p.Now, Files: files, Message: fmt.Sprintf("trust: sign %s\n\n%s: %s\n", a.Reason,
+		releases.BaseTrailer, p.Commit)}, nil
 }

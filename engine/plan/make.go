@@ -36,6 +36,7 @@ func Make(d *Desired, o *Observed, now time.Time) Plan {
 	p.blockStanding()
 	p.identifyCells()
 	p.commitAudit()
+	p.signHeads()
 	if adoptLast {
 		p.adoptKey()
 	}

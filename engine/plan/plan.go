@@ -32,6 +32,7 @@ const (
 	Identify    Kind = "identify"   // write cells' keys to their identity.yaml, one commit for all (R25)
 	Adopt       Kind = "adopt"      // list the engine's key in sluice.yaml, once (R46)
 	CommitAudit Kind = "audit"      // write how far the audit is to audit/head.yaml, once a day
+	SignHeads   Kind = "sign"       // sign channels' heads for cells, one commit for all (see trust.Head)
 	Adopted     Kind = "adopted"    // no action: a head that the repository's root commit brought
 )
 
@@ -65,7 +66,8 @@ func (p *Plan) BlockedIn(channel string) (about, cells []channels.Verdict) {
 }
 
 // Action is one step of a plan. Promote, Rollback, Quarantines and Halt become one git commit for each channel, and
-// Identify becomes one commit for all cells, and CommitAudit one of its own. Grant is a transaction in the store.
+// Identify becomes one commit for all cells, and CommitAudit and SignHeads one each of their own. Grant is a
+// transaction in the store.
 type Action struct {
 	Kind      Kind            `json:"kind"`
 	Channel   string          `json:"channel"`
@@ -79,7 +81,7 @@ type Action struct {
 	Wave      int             `json:"wave,omitempty"`     // grant: from 1
 	Cells     []string        `json:"cells,omitempty"`    // grant, identify: sorted
 	Evidence  []string        `json:"evidence"`           // the verdicts that held, in words
-	Channels  []string        `json:"channels,omitempty"` // quarantine: the channels that it names; none: all
+	Channels  []string        `json:"channels,omitempty"` // quarantine, sign: the channels that it names; none: all
 
 	// Grant: one for each of Cells, in the same order. An offer takes a slot if its content is new to the cell and the
 	// cell uses no slot yet.

@@ -268,7 +268,7 @@ func TestR54CommitsQuoteCellsCleanly(t *testing.T) {
 			w.Commit("bob", "cut", Release("3.0.0"))
 			w.Settle()
 			w.ReportFailed("s1", said)
-			chain, _, err := plan.Drafts(w.Desired(), w.Plan())
+			chain, _, err := plan.Drafts(w.Desired(), w.Plan(), nil)
 			if err != nil || len(chain) == 0 {
 				t.Fatalf("%d commits, %v", len(chain), err)
 			}

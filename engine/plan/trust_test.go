@@ -8,6 +8,7 @@ import (
 	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/channels/trust/trusttest"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -165,4 +166,55 @@ func TestSignersBindPeopleAndHotfixes(t *testing.T) {
 	w.WantBlocked("staging", "signed", "no signature")
 	w.Commit("ada", "sign", signing(t, w, listing(t, w, "1.1.0"), "ada", "linus"))
 	w.WantActions("promote 1.1.0 staging")
+}
+
+// Cells verify a head that the engine's online key signed: in the promotion's own commit, and again before it expires.
+func TestSignedHeads(t *testing.T) {
+	w := One(t, "")
+	engine := trusttest.Signer("engine")
+	w.Obs.Key, w.Signer = trusttest.Public("engine").Line(), &engine
+	w.Signs = map[string]string{"sluice": w.Obs.Key}
+	w.Run() // lists the engine's key
+	w.Commit("ada", "found", signing(t, w, founding(t, w, "1.0.0"), "ada", "grace"))
+	file := trust.HeadFileName("staging")
+	head := func() *trust.Head {
+		t.Helper()
+		h := w.Desired().SignedHeads["staging"]
+		if h == nil {
+			t.Fatalf("no signed head: %q", w.Files[file])
+		}
+		return h
+	}
+	w.WantActions("sign  ")
+	w.WantActions("")
+	first := head()
+	if first.Release != "1.0.0" || first.Digest != w.Digest("1.0.0") {
+		t.Errorf("the head is %s, %s", first.Release, first.Digest)
+	}
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Commit("ada", "sign", signing(t, w, listing(t, w, "1.1.0"), "ada", "linus"))
+	w.WantActions("promote 1.1.0 staging")
+	w.InstallAll()
+	if h := head(); h.Release != "1.1.0" || h.Version <= first.Version {
+		t.Errorf("after the promotion the head is %s, version %d after %d", h.Release, h.Version, first.Version)
+	}
+	w.WantActions("")
+	was, due := head(), head().Expires.Add(-trust.HeadLifetime/2)
+	if next := w.Plan().NextInContact; next.IsZero() || next.After(due) {
+		t.Errorf("the head is due at %s, and the next plan is at %s", due, next)
+	}
+	w.Now = due
+	w.WantActions("sign  ")
+	if h := head(); h.Version <= was.Version || !h.Expires.After(was.Expires) {
+		t.Errorf("signed again, the head has version %d after %d", h.Version, was.Version)
+	}
+	for name, damaged := range map[string]string{"removed": "", "damaged": "{", "of another key": strings.ReplaceAll(
+		w.Files[file], trusttest.KeyID("engine"), trusttest.KeyID("mallory"))} {
+		w.Commit("eve", name, map[string]string{file: damaged})
+		w.WantActions("sign  ")
+		w.WantActions("")
+	}
+	w.Obs.Refused[plan.HeadPushes] = plan.Refusal{Reason: "protected", Until: w.Now.Add(1)}
+	w.Commit("eve", "remove", map[string]string{file: ""})
+	w.WantActions("")
 }

@@ -219,7 +219,7 @@ func (w *world) carryOutGrants() {
 }
 
 func (w *world) commitDrafts() (pushed bool, err error) {
-	chain, _, err := plan.Drafts(w.desired, w.plan)
+	chain, _, err := plan.Drafts(w.desired, w.plan, nil)
 	if err != nil || len(chain) == 0 {
 		return false, err
 	}

@@ -136,7 +136,7 @@ func StatusOf(v *View, page StatusPage) Status {
 		Commit: v.Desired.Commit, Now: v.Plan.Now, Unread: v.Unread, Diverged: v.Observed.Diverged,
 		Clock:    Clock{StepSeconds: v.Observed.Clock.Step.Seconds(), SkewSeconds: v.Observed.Clock.Skew.Seconds()},
 		Faults:   v.Desired.Faults[:min(len(v.Desired.Faults), MaxFaults)],
-		Notes:    append(v.Desired.Notes(), v.HostNotes...),
+		Notes:    slices.Concat(v.Desired.Notes(), v.Desired.Trust.Expiring(v.Plan.Now), v.HostNotes),
 		Flags:    flagsSummary(v.Flags),
 		Channels: make([]ChannelStatus, 0, len(v.Desired.Order)), Cells: []CellStatus{},
 	}

@@ -40,7 +40,7 @@ func Why(v *View, name string, formerKey time.Time) (e Explanation, ok bool) {
 	if v.Unread != nil {
 		e.Lines = append(e.Lines, v.Unread.String())
 	}
-	e.Lines = append(e.Lines, v.HostNotes...)
+	e.Lines = append(append(e.Lines, v.HostNotes...), v.Desired.Trust.Expiring(v.Plan.Now)...)
 	var lines []string
 	var about []channels.Verdict
 	switch cell, c, r := v.Desired.Cells[name], v.Desired.Channels[name], v.Desired.Releases[name]; {

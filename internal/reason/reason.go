@@ -88,6 +88,7 @@ const (
 	PushRefused
 	IdentitiesRefused
 	AuditRefused
+	HeadsUnsigned
 	KeyUnlisted
 	KeyUnlistable
 	KeyRefused
@@ -214,6 +215,7 @@ var table = [codeCount]entry{
 	PushRefused:       {name: "push-refused", format: "%s"},
 	IdentitiesRefused: {name: "identities-refused", format: "cells' identities: %s"},
 	AuditRefused:      {name: "audit-refused", format: "how far the audit is: %s"},
+	HeadsUnsigned:     {name: "heads-unsigned", format: "signed heads for cells: %s"},
 	KeyUnlisted: {name: "key-unlisted",
 		format: "engine.keys in sluice.yaml does not list this engine's key, %s, so what it commits would not count: give it the engine.key of a replica that works or of the backup, or have a listed key list this one: sluice engine-key add"},
 	KeyUnlistable: {name: "key-unlistable",

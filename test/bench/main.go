@@ -42,7 +42,8 @@ func run(ctx context.Context, out io.Writer, only string) error {
 	fmt.Fprintln(out, figures.HeaderLine())
 	for _, g := range []group{{"promotion", measurePromotion}, {"signing", measureSigning}, {"plan", measurePlan},
 		{"cells", measureCells}, {"memory", measureMemory}, {"maintenance", measureMaintenance},
-		{"commands", measureCommands}, {"sign-in", measureSignIn}, {"notices", measureNotices}} {
+		{"commands", measureCommands}, {"sign-in", measureSignIn}, {"notices", measureNotices},
+		{"trust", measureTrust}} {
 		if !strings.Contains(g.name, only) {
 			continue
 		}

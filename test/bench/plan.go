@@ -103,7 +103,7 @@ func repositoryWithHeads(ctx context.Context, dir string) (string, error) {
 		p.Actions = append(p.Actions, plan.Action{Kind: plan.Promote, Channel: name, Release: r.Version.String(),
 			Digest: r.Digest, Sequence: 1})
 	}
-	chain, _, err := plan.Drafts(d, p)
+	chain, _, err := plan.Drafts(d, p, nil)
 	if err != nil {
 		return "", err
 	}

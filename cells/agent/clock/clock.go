@@ -88,6 +88,16 @@ func (c *Clock) Now() (now time.Time, known bool) {
 	return c.estimate.now(c.ReadMachine())
 }
 
+// Latest returns the later of Now and the machine's wall clock, for what expires: neither the control plane nor a clock
+// that was set back makes it young again.
+func (c *Clock) Latest() time.Time {
+	now, _ := c.Now()
+	if wall := c.ReadMachine().wall; wall.After(now) {
+		return wall
+	}
+	return now
+}
+
 // DurationUntil returns how long it takes until Now is t.
 func (c *Clock) DurationUntil(t time.Time) time.Duration {
 	c.mu.Lock()

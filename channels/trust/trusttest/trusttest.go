@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"testing/fstest"
 	"time"
 
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
@@ -162,6 +164,9 @@ func KeyID(name string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// KeyFile returns the public part of somebody's key, as files have it.
+func KeyFile(name string) string { return hex.EncodeToString(Public(name).Public) }
+
 // Bundle signs everything. The snapshot and the timestamp name what is there, as one who has the online key would have
 // them do; a "meta" that is set before stays.
 func (r *Repository) Bundle() (b trust.Bundle, err error) {
@@ -240,4 +245,112 @@ func copyOf(v JSON) JSON {
 		panic(fmt.Errorf("copy a file of the test's own: %w", err))
 	}
 	return c
+}
+
+// List has the signers list a release for channels, beside those that are listed.
+func (r *Repository) List(version string, digest releases.Digest, channels ...string) {
+	list := r.Roles[trust.RoleReleases].Signed
+	list["targets"].(JSON)["releases/"+version] = JSON{"length": 1, "hashes": JSON{"sha256": digest.Hex()},
+		"custom": JSON{"channels": channels}}
+}
+
+// Restrict has the signers set the floor, and revoke releases.
+func (r *Repository) Restrict(floor string, revoked ...string) {
+	why := JSON{}
+	for _, v := range revoked {
+		why[v] = "it loses data"
+	}
+	r.Roles[trust.RoleTargets].Signed["x-sluice"] = JSON{"floor": floor, "revoked": why}
+}
+
+// Pick has the engine sign another head.
+func (r *Repository) Pick(version string, digest releases.Digest) {
+	r.Roles[head].Signed["targets"] = JSON{trust.HeadTarget(Channel): JSON{"length": 1,
+		"hashes": JSON{"sha256": digest.Hex()}, "custom": JSON{"release": version}}}
+}
+
+// Renew gives every file of the engine's, and those of the signers that are named, the next version, and has the
+// engine describe them anew.
+func (r *Repository) Renew(roles ...string) {
+	for _, d := range append([]*Doc{r.Snapshot, r.Timestamp, r.Roles[head]}, r.docs(roles)...) {
+		n, _ := strconv.ParseInt(fmt.Sprint(d.Signed["version"]), 10, 64)
+		d.Signed["version"] = n + 1
+	}
+	r.Describe()
+}
+
+// Describe has the engine describe the files as they are now.
+func (r *Repository) Describe() {
+	delete(r.Snapshot.Signed, "meta")
+	delete(r.Timestamp.Signed, "meta")
+}
+
+func (r *Repository) docs(roles []string) (docs []*Doc) {
+	for _, role := range roles {
+		docs = append(docs, r.doc(role))
+	}
+	return docs
+}
+
+// Clone returns a copy that may be changed.
+func (r *Repository) Clone() *Repository {
+	c := &Repository{Now: r.Now, Roles: map[string]*Doc{}, Bare: r.Bare, Timestamp: r.Timestamp.clone(),
+		Snapshot: r.Snapshot.clone()}
+	for _, d := range r.Roots {
+		c.Roots = append(c.Roots, d.clone())
+	}
+	for role, d := range r.Roles {
+		c.Roles[role] = d.clone()
+	}
+	return c
+}
+
+func (d *Doc) clone() *Doc {
+	return &Doc{Signed: copyOf(d.Signed), By: slices.Clone(d.By), Change: d.Change}
+}
+
+// Ledger returns what a repository says where ada and grace signed releases for channels, as the signers' verbs do.
+func Ledger(now time.Time, channels []string, listed ...trust.Release) (*trust.Ledger, error) {
+	d, err := trust.NewDraft(nil, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Found(trust.Foundation{Signers: []trust.Key{Public("ada"), Public("grace"), Public("linus")},
+		Threshold: 2, Online: []trust.Key{Public("engine")}, Channels: channels}); err != nil {
+		return nil, err
+	}
+	for _, r := range listed {
+		if _, err := d.List(r); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range []string{"ada", "grace"} {
+		if _, err := d.Sign(Signer(name)); err != nil {
+			return nil, err
+		}
+	}
+	files, err := d.Files()
+	if err != nil {
+		return nil, err
+	}
+	in := fstest.MapFS{}
+	for name, data := range files {
+		in[name] = &fstest.MapFile{Data: data, Mode: 0o644}
+	}
+	return trust.Read(nil, in), nil
+}
+
+// SignedHeads returns channels' heads at a release, as the engine signs them.
+func SignedHeads(
+	l *trust.Ledger, now time.Time, v releases.Version, channels ...string,
+) (map[string]*trust.Head, error) {
+	in := fstest.MapFS{}
+	for _, name := range channels {
+		data, err := l.SignHead(name, v, nil, now, Signer("engine"))
+		if err != nil {
+			return nil, err
+		}
+		in[trust.HeadFileName(name)] = &fstest.MapFile{Data: data, Mode: 0o644}
+	}
+	return l.ReadHeads(nil, in), nil
 }

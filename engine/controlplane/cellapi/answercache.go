@@ -16,6 +16,7 @@ import (
 // the key changed.
 type answerCache struct {
 	views   api.Views
+	trust   *trustHandlers // nil: heads name no signatures
 	current atomic.Pointer[snapshot]
 
 	mu sync.Mutex // held to replace current
@@ -28,6 +29,7 @@ type snapshot struct {
 	replaced   <-chan struct{}       // closed when there is a newer view
 	entries    map[string]*cellEntry // by cell; shared with the previous snapshot while the set of cells stays
 	sharedJSON *sync.Map             // encoded parts that many answers share, by sharedKey
+	trust      *trustHandlers        // as in answerCache
 }
 
 // cellEntry is the state of one cell, kept from view to view.
@@ -43,6 +45,7 @@ type cellEntry struct {
 	pollBucket, reportBucket    limit.Bucket // remaining requests; bundles and releases have the limit of polls
 	bundleBucket, releaseBucket limit.Bucket
 	exportBucket                limit.Bucket
+	trustBucket                 limit.Bucket
 	contentBucket               limit.Bucket // remaining bytes
 	downloads                   atomic.Int32
 
@@ -87,7 +90,8 @@ func (c *answerCache) replaceSnapshot(seen *snapshot) *snapshot {
 		return snap
 	}
 	// Changed is called before View, so that a change between the two is not missed.
-	next := &snapshot{generation: snap.generation + 1, replaced: c.views.Changed(), sharedJSON: &sync.Map{}}
+	next := &snapshot{generation: snap.generation + 1, replaced: c.views.Changed(), sharedJSON: &sync.Map{},
+		trust: c.trust}
 	next.view = c.views.View()
 	switch {
 	case next.view == snap.view:

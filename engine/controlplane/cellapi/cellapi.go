@@ -17,6 +17,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
@@ -36,7 +37,8 @@ type Options struct {
 	SignedPins   []cells.SignedPins
 	PollInterval time.Duration // for cells that poll without waiting
 	Limits       Limits
-	ContentDir   string // folder for large content; empty: the system's for temporary files
+	Trust        func() *trust.Published // the signed files, nil for none; nil: nothing is ever signed
+	ContentDir   string                  // folder for large content; empty: the system's for temporary files
 	Shutdown     api.Shutdown
 	Metrics      *metrics.Metrics
 	Log          zerolog.Logger
@@ -49,12 +51,15 @@ type API struct {
 	reports      *reportHandlers
 	exports      *exportHandlers
 	registration *registrationHandlers
+	trust        *trustHandlers
 	fanout       *fanout
 }
 
 // New returns an API and starts nothing: goroutines run while there are subscribers.
 func New(o Options) *API {
 	answers, throttle := newAnswerCache(o.Views), newThrottle(o.Limits.withDefaults(), o.Metrics)
+	signed := &trustHandlers{answers: answers, throttle: throttle, published: o.Trust}
+	answers.trust = signed
 	f := newFanout(answers, o.Auth, o.Metrics, o.Shutdown)
 	return &API{
 		desired: &desiredHandlers{answers: answers, fanout: f, throttle: throttle, pollInterval: o.PollInterval,
@@ -68,7 +73,7 @@ func New(o Options) *API {
 		registration: &registrationHandlers{members: o.Members, answers: answers, auth: o.Auth,
 			limits: newRegistrationLimiter(),
 			pins:   o.Pins, shutdown: o.Shutdown, log: o.Log},
-		fanout: f,
+		trust: signed, fanout: f,
 	}
 }
 
@@ -83,7 +88,7 @@ func (a *API) AwaitDrained(ctx context.Context) error { return a.fanout.awaitDra
 // Routes returns the cells' routes.
 func (a *API) Routes(d api.Docs) []api.Route {
 	digest := &huma.Schema{Type: huma.TypeString, Pattern: releases.DigestPattern}
-	return append(a.exportRoutes(d), []api.Route{
+	return append(append(a.exportRoutes(d), a.trust.routes(d)...), []api.Route{
 		{Method: http.MethodGet, Path: DesiredPath, Audience: api.Cell, Handler: a.desired.serveDesired,
 			Operation: describeDesired(d)},
 		{Method: http.MethodGet, Path: "/v1/releases/{digest}", Audience: api.Cell, Handler: a.content.serveRelease,

@@ -120,6 +120,9 @@ func (snap *snapshot) marshalFlags(f *cells.Flags) ([]byte, error) {
 
 // marshalHead returns a sealed head as JSON, encoded once for all cells.
 func (snap *snapshot) marshalHead(h cells.Sealed) ([]byte, error) {
+	if len(h.Metadata) == 0 && snap.trust != nil {
+		h.Metadata = snap.trust.noteSignatures()
+	}
 	return marshalOnce(snap, sharedKey{"head", h.Digest}, h)
 }
 

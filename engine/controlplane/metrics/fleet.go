@@ -20,6 +20,7 @@ type fleetMetrics struct {
 	sequence, promotion, rollout, rolling, halted           *prometheus.Desc
 	blocked, faults, diverged, unread, refused, since, took *prometheus.Desc
 	leader, tick, pushes, retries, grants, actions, skew    *prometheus.Desc
+	signed                                                  *prometheus.Desc
 }
 
 func newFleetMetrics(v func() *view.View, numbers func() engine.Stats) *fleetMetrics {
@@ -56,9 +57,11 @@ func newFleetMetrics(v func() *view.View, numbers func() engine.Stats) *fleetMet
 		took:    desc("sluice_plan_seconds", "Time taken to make the newest plan."),
 		actions: desc("sluice_plan_actions", "Actions in the newest plan by kind.", "kind"),
 		skew:    desc("sluice_clock_skew_seconds", "Median offset of the cells' clocks from the control plane's."),
-		leader:  desc("sluice_leader", "1: this process leads, and executes plans."),
-		tick:    desc("sluice_tick_seconds", "Duration of the last tick, fetching and pushing included."),
-		pushes:  desc("sluice_pushed_commits_total", "Commits that were pushed."),
+		signed: desc("sluice_trust_expires_timestamp_seconds",
+			"Unix time at which what release signers signed expires; from then on nothing new runs.", "role"),
+		leader: desc("sluice_leader", "1: this process leads, and executes plans."),
+		tick:   desc("sluice_tick_seconds", "Duration of the last tick, fetching and pushing included."),
+		pushes: desc("sluice_pushed_commits_total", "Commits that were pushed."),
 		retries: desc("sluice_push_retries_total",
 			"Pushes that failed, because the branch had moved or the host refused."),
 		grants: desc("sluice_grants_total", "Grants that were made."),
@@ -70,7 +73,7 @@ func (f *fleetMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		f.cells, f.oldest, f.silent, f.shutOut, f.granted, f.slots, f.sequence, f.promotion, f.rollout, f.rolling,
 		f.halted, f.blocked, f.faults, f.diverged, f.unread, f.refused, f.since, f.took, f.actions, f.skew, f.leader,
-		f.tick, f.pushes, f.retries, f.grants,
+		f.tick, f.pushes, f.retries, f.grants, f.signed,
 	} {
 		out <- d
 	}
@@ -177,6 +180,9 @@ func releaseLabel(v *view.View, channel string, s *plan.CellState) string {
 }
 
 func (f *fleetMetrics) collectChannels(v *view.View, out metricWriter) {
+	for _, file := range v.Desired.Trust.InForce() {
+		out.gauge(f.signed, float64(file.Expires.Unix()), file.Role)
+	}
 	for name, c := range v.Desired.Channels {
 		out.gauge(f.slots, float64(len(v.Observed.Slots[name])), name)
 		out.boolGauge(f.refused, v.Observed.Refused[name].Reason != "", name)

@@ -126,6 +126,7 @@ func (m *memberHandlers) createJoinToken(ctx context.Context, in *cellInput) (*j
 	}
 	token, join, err := NewJoinToken(in.Name, m.members.Roster().Identity(in.Name).Serial, c.Name, m.address, m.pins,
 		time.Now())
+	token.Root = string(v.Desired.RootFor(in.Name))
 	if err == nil {
 		err = m.tokens.AddJoin(ctx, join)
 	}

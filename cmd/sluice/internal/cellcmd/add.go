@@ -223,7 +223,11 @@ func isCommitted(ctx context.Context, a *cli.App, cmd *cobra.Command, name strin
 // createJoinToken makes a token in the store, on the server's machine.
 func createJoinToken(ctx context.Context, a *cli.App, cmd *cobra.Command,
 	name string) (token peopleapi.JoinToken, err error) {
-	cell, err := readCell(ctx, a, cmd, name)
+	s, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
+	if err != nil {
+		return token, err
+	}
+	cell, err := s.Cell(name)
 	if err != nil {
 		return token, err
 	}
@@ -253,5 +257,6 @@ func createJoinToken(ctx context.Context, a *cli.App, cmd *cobra.Command,
 	if err == nil {
 		err = st.AddJoin(ctx, join)
 	}
+	newToken.Root = string(s.Desired.RootFor(name))
 	return peopleapi.JoinToken{Cell: name, Token: newToken.String(), Expires: join.Expires}, err
 }

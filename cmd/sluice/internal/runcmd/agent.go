@@ -27,6 +27,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/node"
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 func AgentVerb(a *cli.App) *cobra.Command {
@@ -119,6 +120,7 @@ type agentFlags struct {
 	dir, join, values, level, mode, group  string
 	target, kubeconfig, context, namespace string
 	nodes, nodePulls, infrastructure       string
+	trustRoot                              string
 }
 
 // The kinds of target.
@@ -145,6 +147,11 @@ func (more *agentFlags) check(a *cli.App, cmd *cobra.Command, o *agent.Options) 
 	}
 	if _, _, ok := splitConfigMap(more.nodes); more.nodes != "" && !ok {
 		return cli.UsageError(cmd, "--nodes %q is not NAMESPACE/NAME", more.nodes)
+	}
+	if o.TrustRoot = releases.Digest(more.trustRoot); more.trustRoot != "" {
+		if _, err := releases.ParseDigest(more.trustRoot); err != nil {
+			return cli.UsageError(cmd, "--trust-root %q is no digest: sluice trust status shows it", more.trustRoot)
+		}
 	}
 	o.KeyFile = cmp.Or(o.KeyFile, a.Getenv(cli.AgeKeyVariable))
 	if err := more.openInfrastructure(cmd, o); err != nil {
@@ -287,6 +294,10 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 	f.StringVar(&more.values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
 	f.StringVar(&o.KeyFile, "age-key", "", "`FILE` with age keys, for what SOPS encrypted in releases (default "+
 		"$SOPS_AGE_KEY_FILE)")
+	f.StringVar(&more.trustRoot, "trust-root", "", "`DIGEST` of the release signers' root that this cell trusts, sha256:… "+
+		"as sluice trust status shows it (default: that of the first token)")
+	f.StringVar(&o.TrustChannel, "trust-channel", "", "`CHANNEL` whose releases a cell with a root of trust may take "+
+		"(default: that of its first release)")
 	f.StringVar(&more.level, "log", "info", "log `LEVEL`: debug, info, warn, error")
 }
 

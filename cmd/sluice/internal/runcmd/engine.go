@@ -26,6 +26,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/engine/signing"
 	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/engine/timestamper"
 	"github.com/sluice-cd/sluice/internal/filelock"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/releases"
@@ -88,11 +89,12 @@ func KeepsRunning(cmd *cobra.Command) bool {
 // runningEngine is an engine with its repository and store. The caller closes it.
 type runningEngine struct {
 	*engine.Engine
-	repo     *cli.OpenRepository
-	store    cli.Store
-	sessions *engine.RecordWatch // sessions that other replicas wrote
-	identity cli.CommitIdentity
-	log      zerolog.Logger
+	repo       *cli.OpenRepository
+	store      cli.Store
+	sessions   *engine.RecordWatch      // sessions that other replicas wrote
+	timestamps *timestamper.Timestamper // nil: the engine's key can't sign what cells verify
+	identity   cli.CommitIdentity
+	log        zerolog.Logger
 }
 
 func (e *runningEngine) Close() error {
@@ -145,19 +147,21 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	}
 	cli.RecordFollowedBranch(a, ctx, repo.Location)
 	key := signing.Public(as.Signer.Key)
+	by := headSigner(as.Signer.Key)
 	err = cli.StoreEngineKey(ctx, st, key)
 	var e *engine.Engine
-	sessions := engine.NewRecordWatch(signin.SessionsKind)
+	sessions, timestamps := engine.NewRecordWatch(signin.SessionsKind), engine.NewRecordWatch(timestamper.Kind)
 	if err == nil {
-		e, err = engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Key: key, Probe: engine.NewHTTPProber(gates),
-			Audit: st, Poll: r.poll, CacheFile: repo.Loader.CacheFile, Warming: r.warming,
-			Watches: []*engine.RecordWatch{sessions}})
+		e, err = engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Key: key, Signer: by,
+			Probe: engine.NewHTTPProber(gates), Audit: st, Poll: r.poll, CacheFile: repo.Loader.CacheFile,
+			Warming: r.warming, Watches: []*engine.RecordWatch{sessions, timestamps}})
 	}
 	if err != nil {
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
 	}
-	return &runningEngine{Engine: e, repo: repo, store: st, sessions: sessions, identity: as, log: log}, nil
+	return &runningEngine{Engine: e, repo: repo, store: st, sessions: sessions,
+		timestamps: openTimestamper(e, st, timestamps, by, log), identity: as, log: log}, nil
 }
 
 // putAsideStore puts a damaged database aside, with the files that SQLite keeps beside it. What a new one lacks, git

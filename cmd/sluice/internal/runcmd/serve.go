@@ -156,6 +156,9 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	pulls.extendOptions(&o)
 	extendByDesk(&o, e, announcing)
 	o.Collectors = append(o.Collectors, notices.sender.Collector())
+	if e.timestamps != nil {
+		o.Trust = e.timestamps.Current
+	}
 	server, err := controlplane.New(o)
 	if err != nil {
 		return err
@@ -187,6 +190,9 @@ func serverOptions(a *cli.App, e *runningEngine, listening *listeners) controlpl
 
 // startRecorders starts what follows the engine and writes down what it sees: the audit, and which cells ran what.
 func (e *runningEngine) startRecorders(ctx context.Context, g *errgroup.Group) {
+	if e.timestamps != nil {
+		g.Go(func() error { return e.timestamps.Run(ctx) })
+	}
 	auditing := auditor.New(e.Engine, e.store, e.log.With().Str("about", "audit").Logger(), 0)
 	g.Go(func() error { return auditing.Run(ctx) })
 	counting := adoption.NewKeeper(e.Engine, e.store.Records(), e.log.With().Str("about", "adoption").Logger())

@@ -18,9 +18,10 @@ import (
 
 // status is the output of sluice trust status and verify.
 type status struct {
-	Signed   bool              `json:"signed"`   // some channel takes only signed releases
-	Channels []string          `json:"channels"` // that do
-	Files    []file            `json:"files"`    // that count
+	Signed   bool              `json:"signed"`         // some channel takes only signed releases
+	Channels []string          `json:"channels"`       // that do
+	Root     releases.Digest   `json:"root,omitempty"` // newest root that counts, for sluice agent --trust-root
+	Files    []file            `json:"files"`          // that count
 	Waiting  []file            `json:"waiting"`
 	Floor    string            `json:"floor,omitempty"`
 	Revoked  map[string]string `json:"revoked,omitempty"`
@@ -60,6 +61,9 @@ func describe(s *edits.Releases, now time.Time) status {
 	v.Channels = append(v.Channels, l.Channels()...)
 	v.Signed, v.Files, v.Waiting = len(v.Channels) > 0, show(l.Counting()), show(l.Waiting)
 	v.Revoked = l.Policy.Revoked
+	if r := l.Root(); r != nil {
+		v.Root = r.Digest
+	}
 	if !l.Policy.Floor.IsZero() {
 		v.Floor = l.Policy.Floor.String()
 	}
@@ -98,6 +102,7 @@ func printStatus(a *cli.App, v status) {
 		a.Stdout.PrintLine("%s", unsigned)
 	} else {
 		a.Stdout.PrintLine("signed releases only: %s", strings.Join(v.Channels, ", "))
+		a.Stdout.PrintLine("root of trust: %s", v.Root)
 	}
 	var rows [][]cli.Field
 	add := func(all []file, waits string) {

@@ -7,7 +7,6 @@ package trustcmd
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -311,21 +310,11 @@ func findSigner(ctx context.Context, a *cli.App, file string, keys []trust.Key) 
 	return key, err
 }
 
-// signerOf returns what signs with an SSH key. TUF's signatures are plain Ed25519: keys that sign something of their
-// own around the text, such as those of FIDO tokens, can't make them.
+// signerOf returns what signs with an SSH key.
 func signerOf(key ssh.Signer) (trust.Signer, error) {
-	k, err := trust.ParseKey("this signer", string(ssh.MarshalAuthorizedKey(key.PublicKey())))
+	by, err := trust.SSHSigner(key)
 	if err != nil {
-		return trust.Signer{}, cli.Fail(err, "ssh-keygen -t ed25519 makes a key that can")
+		return by, cli.Fail(err, "ssh-keygen -t ed25519 makes a key that can")
 	}
-	return trust.Signer{Public: k.Public, Sign: func(payload []byte) ([]byte, error) {
-		signature, err := key.Sign(rand.Reader, payload)
-		if err != nil {
-			return nil, err
-		}
-		if signature.Format != ssh.KeyAlgoED25519 {
-			return nil, fmt.Errorf("the key signed with %s, not with %s", signature.Format, ssh.KeyAlgoED25519)
-		}
-		return signature.Blob, nil
-	}}, nil
+	return by, nil
 }

@@ -1,0 +1,314 @@
+// Package signatures says whether a cell may render a release: only if enough of the release signers signed it for the
+// cell's channel. It starts from a root of trust that the cell's owner pinned, and keeps on disk what it verified. So a
+// control plane that was taken over can withhold releases, and can't make up any.
+//
+// What always holds: a pinned root changes only along roots that its signers signed, or by the owner; versions never go
+// back, whatever happens to the process or to one of the two copies on disk; a release passes at one instant, against
+// files that are all in force at it (T1 to T6 in docs/trust.md). What passed once stays so: heals and rollbacks ask
+// nobody. Package channels/trust decides; this package adds the disk. It reads no clock and opens no connection.
+//
+// A Keeper may be used by several goroutines at once, but a folder by one Keeper only.
+package signatures
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/channels/trust"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// files are the two copies of what a cell believes, in the order in which they are written.
+var files = [...]string{"trust-a.json", "trust-b.json"}
+
+// FileNames returns the names of this package's files in a cell's folder.
+func FileNames() (names []string) {
+	for _, name := range files {
+		names = append(names, name, name+before)
+	}
+	return names
+}
+
+// before ends the names of copies that another root of trust replaced.
+const before = ".before"
+
+const (
+	maxFile   = 8 << 20 // bytes of a copy
+	maxPassed = 8
+)
+
+// Kept is what a cell believes of signers, as its folder has it.
+type Kept struct {
+	Number  int64           `json:"number"`            // of the write: the greater one of two copies is the newer
+	Pin     releases.Digest `json:"pin"`               // of the root of trust, as it was given
+	Channel string          `json:"channel,omitempty"` // that the cell follows; empty: not known yet
+	State   trust.State     `json:"state"`
+	Passed  []Passed        `json:"passed,omitempty"` // newest last
+}
+
+// Passed is a release that the cell may render.
+type Passed struct {
+	Channel string          `json:"channel"`
+	Release string          `json:"release"`
+	Digest  releases.Digest `json:"digest"`
+	At      time.Time       `json:"at"`
+}
+
+// Options say where a root of trust comes from. Without one, and without one on disk, nothing is verified.
+type Options struct {
+	Dir string
+	// Root is the SHA-256 of the root's file; empty: none was given. A token's pins once, for its sender is distrusted.
+	Root releases.Digest
+	// FromOwner says that Root came from the owner: another one than was pinned then begins anew.
+	FromOwner bool
+	// Channel is the one that the owner lets the cell follow; empty: that of the first release.
+	Channel string
+	// OnTestPoint is called after each durable write; tests end the process there. nil in any other program.
+	OnTestPoint func(point string)
+}
+
+// Keeper keeps what a cell believes of signers.
+type Keeper struct {
+	dir string
+
+	mu      sync.Mutex
+	kept    Kept
+	damaged error // why what is on disk can't be used; nil: it can
+
+	onTestPoint func(point string) // as in Options
+}
+
+// ErrNotPicked is the cause where signers allow a release and the channel's signed head does not lead to it.
+var ErrNotPicked = errors.New("the control plane's signed head of the channel does not lead there")
+
+// Open reads what the folder has, and pins a root. mended names the copy that was damaged, or older, and was replaced
+// by the other; empty: none. Damage of both copies is no error here: nothing passes then.
+func Open(o Options) (k *Keeper, mended string, err error) {
+	k = &Keeper{dir: o.Dir, onTestPoint: o.OnTestPoint}
+	if o.Root != "" {
+		if _, err := releases.ParseDigest(string(o.Root)); err != nil {
+			return nil, "", fmt.Errorf("the root of trust: %w", err)
+		}
+	}
+	kept, mended, err := load(o.Dir)
+	if damaged := new(DamagedError); errors.As(err, &damaged) {
+		k.damaged = damaged
+		return k, "", nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	if kept != nil {
+		k.kept = *kept
+	}
+	next := k.kept
+	if o.Root != "" && o.Root != next.Pin && (next.Pin == "" || o.FromOwner) {
+		if err := k.putAside(); err != nil {
+			return nil, "", err
+		}
+		next = Kept{Pin: o.Root, Number: next.Number}
+	}
+	if o.Channel != "" && next.Pin != "" {
+		next.Channel = o.Channel
+	}
+	if next.Pin != k.kept.Pin || next.Channel != k.kept.Channel {
+		return k, mended, k.save(next)
+	}
+	if mended != "" && k.save(next) != nil {
+		mended = "" // the disk may be full; the next write tries again, and what the other copy says counts
+	}
+	return k, mended, nil
+}
+
+// putAside keeps what was believed under another root under other names, for people.
+func (k *Keeper) putAside() error {
+	for _, name := range files {
+		at := filepath.Join(k.dir, name)
+		if err := os.Rename(at, at+before); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("begin with another root of trust: %w", err)
+		}
+	}
+	return disk.SyncDir(k.dir)
+}
+
+// DamagedError says that neither copy can be read.
+type DamagedError struct{ cause error }
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("what this cell knows of release signers can't be read, so nothing new begins: move %s and %s "+
+		"away, and start the agent with --trust-root and the digest of the newest root: %v", files[0], files[1], e.cause)
+}
+
+func (e *DamagedError) Unwrap() error { return e.cause }
+
+// Load reads what a cell believes, for its owner; nil: it has no root of trust. It changes nothing.
+func Load(dir string) (*Kept, error) {
+	kept, _, err := load(dir)
+	return kept, err
+}
+
+// load returns the newer of the copies that can be read, and which one the other has to replace.
+func load(dir string) (newest *Kept, behind string, err error) {
+	var read [len(files)]*Kept
+	var faults []error
+	for i, name := range files {
+		if read[i], err = readCopy(filepath.Join(dir, name)); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	a, b := read[0], read[1]
+	switch {
+	case a == nil && b == nil && len(faults) == 0:
+		return nil, "", nil
+	case a == nil && b == nil:
+		return nil, "", &DamagedError{errors.Join(faults...)}
+	case b == nil, a != nil && a.Number > b.Number:
+		return a, files[1], nil
+	case a == nil, b.Number > a.Number:
+		return b, files[0], nil
+	}
+	return a, "", nil
+}
+
+// readCopy reads a copy; nil: there is none.
+func readCopy(name string) (*Kept, error) {
+	text, err := disk.ReadChecksummed(name, maxFile)
+	if err != nil || text == nil {
+		return nil, err
+	}
+	kept := new(Kept)
+	if err := json.Unmarshal(text, kept); err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if kept.Pin == "" {
+		return nil, fmt.Errorf("read %s: it names no root of trust", name)
+	}
+	return kept, nil
+}
+
+// save makes next durable, in one copy after the other, and only then counts with it.
+func (k *Keeper) save(next Kept) error {
+	next.Number++
+	text, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	for _, name := range files {
+		if err := disk.WriteChecksummed(filepath.Join(k.dir, name), text); err != nil {
+			return &cells.UnavailableError{Cause: fmt.Errorf("keep what was verified of release signers: %w", err)}
+		}
+		if k.onTestPoint != nil {
+			k.onTestPoint(name)
+		}
+	}
+	k.kept = next
+	return nil
+}
+
+// Pinned reports whether the cell has a root of trust, and takes only what its signers signed.
+func (k *Keeper) Pinned() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.damaged != nil || k.kept.Pin != ""
+}
+
+// Kept returns what the cell believes.
+func (k *Keeper) Kept() Kept {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.kept
+}
+
+// RootVersion returns the number of the newest root that the cell has; 0: none yet.
+func (k *Keeper) RootVersion() int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.kept.State.RootVersion()
+}
+
+// HasPassed reports whether a release passed for its channel before.
+func (k *Keeper) HasPassed(a *cells.Assignment) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.damaged == nil && slices.ContainsFunc(k.kept.Passed, func(p Passed) bool {
+		return p.Channel == a.Channel && p.Release == a.Release && p.Digest == a.Digest
+	})
+}
+
+// Admit verifies what the control plane told, at an instant, and then the release of an assignment. running is the
+// release that the cell runs; empty: none. nil: the release may be rendered, and that is durable. What was verified is
+// kept in any case.
+func (k *Keeper) Admit(a *cells.Assignment, running string, b trust.Bundle, now time.Time) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.damaged != nil {
+		return k.damaged
+	}
+	if is := k.kept.Channel; is != "" && a.Channel != is {
+		return fmt.Errorf("this cell follows channel %s, and the control plane sends a release of channel %s: if its owner "+
+			"agrees, sluice agent --trust-channel %s", is, a.Channel, a.Channel)
+	}
+	state := k.kept.State
+	if state.Root == nil {
+		i := slices.IndexFunc(b.Roots, func(data []byte) bool { return releases.DigestBytes(data) == k.kept.Pin })
+		if i < 0 {
+			return fmt.Errorf("the control plane has no root with digest %s, which this cell trusts", k.kept.Pin)
+		}
+		state.Root = b.Roots[i]
+	}
+	trusted, state, err := trust.Verify(state, b, a.Channel, now)
+	next := k.kept
+	next.State = forget(state, a.Channel)
+	if err == nil {
+		err = check(trusted, a, running)
+	}
+	if err == nil {
+		next.Channel = a.Channel
+		p := Passed{Channel: a.Channel, Release: a.Release, Digest: a.Digest, At: now.UTC().Truncate(time.Second)}
+		next.Passed = slices.DeleteFunc(slices.Clone(next.Passed), func(old Passed) bool {
+			return old.Channel == p.Channel && old.Release == p.Release && old.Digest == p.Digest
+		})
+		next.Passed = append(next.Passed, p)
+		next.Passed = next.Passed[max(0, len(next.Passed)-maxPassed):]
+	} else if next.State.Equal(k.kept.State) {
+		return err
+	}
+	return errors.Join(err, k.save(next))
+}
+
+// forget leaves out heads of other channels: the cell follows one.
+func forget(s trust.State, channel string) trust.State {
+	roles := map[string][]byte{}
+	for _, role := range []string{trust.RoleTargets, trust.RoleReleases, trust.ChannelRole(channel)} {
+		if data, ok := s.Roles[role]; ok {
+			roles[role] = data
+		}
+	}
+	s.Roles = roles
+	return s
+}
+
+// check returns why verified files do not allow an assignment.
+func check(t *trust.Trusted, a *cells.Assignment, running string) error {
+	v, err := releases.ParseVersion(a.Release)
+	if err != nil {
+		return fmt.Errorf("the control plane names release %.100q: %w", a.Release, err)
+	}
+	if err := t.Check(v, a.Digest); err != nil {
+		return err
+	}
+	from, _ := releases.ParseVersion(running) // zero: nothing runs, or a release from before releases had versions
+	if !t.LeadsTo(v, a.Digest, from) {
+		return fmt.Errorf("%s is signed, and %w: it is %s", a.Release, ErrNotPicked, t.Release)
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/cells/agent/signatures"
+	"github.com/sluice-cd/sluice/channels/trust"
+	"github.com/sluice-cd/sluice/channels/trust/trusttest"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/test/figures"
+)
+
+const (
+	trustReleases = 50
+	trustPulls    = 60
+	trustTar      = 1200 << 10 // bytes: a release of 30 files
+	trustFleet    = 10_000
+)
+
+// measureTrust measures what signed releases cost: a cell's pull, from the answer of the control plane until what was
+// verified is durable, beside a bare hash of the same release; and the control plane's work for a fleet that asks every
+// hour.
+func measureTrust(_ context.Context, dir string) ([]figures.Row, error) {
+	const channel = "dedicated"
+	now := time.Now()
+	var listed []trust.Release
+	for i := range trustReleases {
+		v, err := releases.ParseVersion(fmt.Sprintf("1.%d.0", i))
+		if err != nil {
+			return nil, err
+		}
+		listed = append(listed, trust.Release{Version: v, Digest: releases.DigestBytes([]byte(v.String())),
+			Length: trustTar, Channels: []string{channel}})
+	}
+	l, err := trusttest.Ledger(now, []string{channel}, listed...)
+	if err != nil {
+		return nil, err
+	}
+	newest := listed[len(listed)-1]
+	heads, err := trusttest.SignedHeads(l, now, newest.Version, channel)
+	if err != nil {
+		return nil, err
+	}
+	answers := make([][]byte, trustPulls)
+	last := int64(0)
+	var published *trust.Published
+	for i := range answers { // each pull meets a newer timestamp
+		served, err := l.SignServed(heads, last, now, trusttest.Signer("engine"))
+		if err != nil {
+			return nil, err
+		}
+		last, published = served.Version, &trust.Published{Ledger: l, Heads: heads, Served: served}
+		have := int64(1)
+		if i == 0 {
+			have = 0
+		}
+		if answers[i], err = json.Marshal(published.Bundle(channel, have)); err != nil {
+			return nil, err
+		}
+	}
+	k, _, err := signatures.Open(signatures.Options{Dir: dir, Root: l.Root().Digest})
+	if err != nil {
+		return nil, fmt.Errorf("in %s: %w", filepath.Base(dir), err)
+	}
+	tar := make([]byte, trustTar)
+	a := &cells.Assignment{Channel: channel, Sequence: 1, Release: newest.Version.String(), Digest: newest.Digest}
+	hash, err := figures.TimeRuns(trustPulls, func(int) error {
+		sha256.Sum256(tar)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	pull, err := figures.TimeRuns(trustPulls, func(i int) error {
+		var b trust.Bundle
+		if err := json.Unmarshal(answers[i], &b); err != nil {
+			return err
+		}
+		return k.Admit(a, "", b, now)
+	})
+	if err != nil {
+		return nil, err
+	}
+	kept := k.Kept().State
+	proof, err := figures.TimeRuns(trustPulls, func(int) error { // without the disk
+		_, _, err := trust.Verify(kept, trust.Bundle{}, channel, now)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(k.Kept())
+	if err != nil {
+		return nil, err
+	}
+	write, err := figures.TimeRuns(trustPulls, func(int) error {
+		return disk.WriteChecksummed(filepath.Join(dir, "copy.json"), text)
+	})
+	if err != nil {
+		return nil, err
+	}
+	answer, err := figures.TimeRuns(1000, func(int) error {
+		_, err := json.Marshal(published.Bundle(channel, 1))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	share := float64(figures.Median(answer)) * trustFleet / float64(time.Hour)
+	return []figures.Row{
+		figures.TimeRow("a pull: 50 signed releases verified, and kept in two copies", figures.Median(pull),
+			"SHA-256 of 1.2 MB", figures.Median(hash), 3),
+		figures.LimitRow("the same", figures.Median(pull), 5*time.Millisecond),
+		figures.TimeRow("of it the proof, without the disk", figures.Median(proof), "SHA-256 of 1.2 MB",
+			figures.Median(hash), 3),
+		figures.NoteRow("of it a durable copy, of two", figures.Time(figures.Median(write)), ""),
+		{What: "10,000 cells ask for the signers' files every hour", Got: fmt.Sprintf("%.2f %%", 100*share),
+			Base: "of a core", Ratio: share, Limit: 0.02},
+		figures.NoteRow("one answer", fmt.Sprintf("%.1f KB", float64(len(answers[1]))/1000), ""),
+	}, nil
+}
