@@ -231,7 +231,13 @@ func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment) 
 	case taskApply:
 		l.agent.testPoint("applying")
 		rendered.Back = s.Rollback
-		if r.err = l.flags.Share(ctx); r.err == nil {
+		if up := l.agent.options.SelfUpdate; up != nil && !s.Rollback { // first: see package selfupdate
+			r.err = up.Update(ctx, s.Assignment.Key(), rendered.Components)
+		}
+		if r.err == nil {
+			r.err = l.flags.Share(ctx)
+		}
+		if r.err == nil {
 			r.err = target.Apply(ctx, rendered.Rendered)
 		}
 		if r.err == nil {
@@ -360,6 +366,9 @@ func (l *loop) HandleDesired(ctx context.Context, d *cells.Desired) {
 
 // HandleConfirmed passes an assignment's key to the loop: see plane.Handler.
 func (l *loop) HandleConfirmed(ctx context.Context, key string) {
+	if up := l.agent.options.SelfUpdate; up != nil {
+		up.Reported()
+	}
 	select {
 	case l.confirmed <- key:
 	case <-ctx.Done():

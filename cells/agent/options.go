@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/cells/infrastructure"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // Options say which cell this is, and what the agent works with. Fields without a default are required.
@@ -36,6 +38,7 @@ type Options struct {
 	NodeOperations NodeOperations    // where node parts grant operations; nil: they grant none
 	ImagesListen   string            // address for pulls of images, as FlagsListen; empty: none
 	NodePulls      *NodePulls        // where node parts pull; nil: nowhere
+	SelfUpdate     SelfUpdate        // replaces the agent as releases say; nil: it stays as it is
 	ImagesRate     int64             // bytes a second of all pulls; 0: no limit
 	Log            zerolog.Logger    // the zero value is silent
 	Render         []string          // command of the render child; default: this program with the argument "render"
@@ -56,6 +59,15 @@ type Options struct {
 	// Tests replace the machine's clocks and the network.
 	machine   clock.Machine
 	transport func(*http.Transport) http.RoundTripper
+}
+
+// SelfUpdate replaces the agent by the one that a release names: see package selfupdate.
+type SelfUpdate interface {
+	Run(ctx context.Context)
+	// Reported says that the control plane took a report.
+	Reported()
+	// Update returns nil once the agent is the one that the components name. key identifies the assignment.
+	Update(ctx context.Context, key string, components []releases.Component) error
 }
 
 // withDefaults validates o and fills in defaults. The error joins all faults.

@@ -30,7 +30,7 @@ var commitNothing = []string{
 	"cell window remove", "cell approval require", "cell approval off", "cell approve", "cell diff",
 	"cell feature hold", "cell feature release", "cell clock show", "cell clock reset", "cell flags",
 	"cell maintenance show", "cell maintenance begin", "cell maintenance end", // the owner's, on the cell's machine
-	"serve", "tick", "agent manifest", "agent preflight", "backup", "restore", "standby-key move",
+	"serve", "tick", "agent manifest", "agent preflight", "agent guard", "backup", "restore", "standby-key move",
 	"standby-key replace", "standby-key promote", "demo product",
 	"supervise", "node", // programs: sluice plan shows what the engine would do
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent"
@@ -26,6 +27,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/kubernetes"
 	"github.com/sluice-cd/sluice/cells/node"
 	"github.com/sluice-cd/sluice/cells/process"
+	"github.com/sluice-cd/sluice/cells/selfupdate"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 )
 
@@ -106,7 +108,7 @@ objects that the release no longer has.`,
 		},
 	}
 	more.add(cmd, &o, &d)
-	cmd.AddCommand(ManifestVerb(a), preflightVerb(a))
+	cmd.AddCommand(ManifestVerb(a), preflightVerb(a), guardVerb(a))
 	return cmd
 }
 
@@ -119,6 +121,8 @@ type agentFlags struct {
 	dir, join, values, level, mode, group  string
 	target, kubeconfig, context, namespace string
 	nodes, nodePulls, infrastructure       string
+	selfUpdate                             bool
+	updateLimit                            time.Duration
 }
 
 // The kinds of target.
@@ -130,7 +134,7 @@ const (
 // check returns what is wrong with the flags of the target, and sets what has a default in the environment.
 func (more *agentFlags) check(a *cli.App, cmd *cobra.Command, o *agent.Options) error {
 	foreign := map[string][]string{
-		targetDirectory: {"kubeconfig", "context", "namespace", "nodes", "images-nodes"},
+		targetDirectory: {"kubeconfig", "context", "namespace", "nodes", "images-nodes", "self-update", "update-limit"},
 		targetKubernetes: {"dir", "mode", "group", "hook", "health", "hook-timeout", "hook-grace",
 			"health-command-timeout"},
 	}
@@ -277,6 +281,9 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 		"`ADDRESS`, as for --flags-listen, where this machine pulls the releases' images (default: none)")
 	f.StringVar(&more.nodePulls, "images-nodes", "", "`IP:PORT` of this pod where sluice node pulls images, by a token "+
 		"that only node parts can read (default: none)")
+	f.BoolVar(&more.selfUpdate, "self-update", false, "let releases replace the agent, by their component sluice-agent; "+
+		"needs sluice agent guard beside it")
+	addUpdateLimit(f, &more.updateLimit)
 	f.Int64Var(&o.ImagesRate, "images-rate", 0, "`BYTES` a second that pulls of images may take; 0: no limit")
 	f.StringVar(&more.infrastructure, "infrastructure", "", "`NUMBER` of the cell's infrastructure update, or @FILE with "+
 		"number and status, which is read again and again (docs/formats.md)")
@@ -284,6 +291,11 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 	f.StringVar(&o.KeyFile, "age-key", "", "`FILE` with age keys, for what SOPS encrypted in releases (default "+
 		"$SOPS_AGE_KEY_FILE)")
 	f.StringVar(&more.level, "log", "info", "log `LEVEL`: debug, info, warn, error")
+}
+
+func addUpdateLimit(f *pflag.FlagSet, limit *time.Duration) {
+	f.DurationVar(limit, "update-limit", 10*time.Minute, "how long a replaced agent, or guard, may take until it works; "+
+		"then the one before is put back")
 }
 
 // parseOwnership returns the mode and the group of the product's files; nil: the process's group.
@@ -383,6 +395,13 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 		o.HealthyFor = 0 // the agent's own default
 	} else if o.HealthyFor == 0 {
 		o.HealthyFor = -1
+	}
+	if more.selfUpdate {
+		part, err := selfUpdatePart(a, selfupdate.Agent, more.kubeconfig, o.StateDir, more.updateLimit, o.Log)
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		o.SelfUpdate = part
 	}
 	end, err := more.open(&o, d)
 	if err != nil {
