@@ -132,10 +132,10 @@ func inPod(t *testing.T, set func(*pod), test func(ctx context.Context, p *pod))
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Hour)
 		var running sync.WaitGroup
 		running.Go(func() { p.run(ctx) })
+		defer running.Wait()
+		defer cancel()
 		time.Sleep(time.Second)
 		test(ctx, p)
-		cancel()
-		running.Wait()
 	})
 }
 
