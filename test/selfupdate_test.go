@@ -16,6 +16,7 @@ type agentPod struct {
 	w          *world
 	cluster    *cluster.Cluster
 	kubeconfig string
+	token      string // file with what the agent registers with; empty: it dials the world's server without a key
 	uid        string // of the pod whose processes run; empty: none do
 	processes  []*process
 	images     map[string]string // by container
@@ -63,13 +64,24 @@ func (p *agentPod) sync() {
 		args := slices.Clone(c.Args)
 		args[slices.Index(args, "/var/lib/sluice/agent")] = p.w.path("states", "eu-1")
 		if join := slices.Index(args, "--join"); join >= 0 {
-			args = slices.Replace(args, join, join+2, "--cell", "eu-1", "--server", p.w.socket(), "--healthy-for", "1s",
-				"--health-every", "500ms", "--report-every", "500ms")
+			how := []string{"--cell", "eu-1", "--server", p.w.socket()}
+			if p.token != "" {
+				how = []string{"--join", "@" + p.token}
+			}
+			args = slices.Replace(args, join, join+2, append(how, "--healthy-for", "1s", "--health-every", "500ms",
+				"--report-every", "500ms")...)
 		}
 		is := p.w.process("eu-1-"+c.Name, append(args, "--kubeconfig", p.kubeconfig, "--update-limit", "30s")...)
 		is.environment = []string{"POD_NAME=sluice-agent-0", "POD_NAMESPACE=sluice", "POD_UID=" + p.uid}
 		p.processes = append(p.processes, is.start())
 	}
+}
+
+// providePodState makes the volume for the agent's state: nothing provisions volumes here.
+func providePodState(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	c.Run(t, `{apiVersion: v1, kind: PersistentVolume, metadata: {name: state}, spec: {capacity: {storage: 1Gi},
+  accessModes: [ReadWriteOnce], hostPath: {path: /nowhere}}}`, "create", "-f", "-")
 }
 
 // await waits until the cell has a release, and the pod these images.
@@ -93,9 +105,7 @@ func TestAgentUpdatesItself(t *testing.T) {
 	w := newWorld(t, nil)
 	clear(w.agents)
 	c := cluster.New(t, 1)
-	// Nothing provisions volumes here.
-	c.Run(t, `{apiVersion: v1, kind: PersistentVolume, metadata: {name: state}, spec: {capacity: {storage: 1Gi},
-  accessModes: [ReadWriteOnce], hostPath: {path: /nowhere}}}`, "create", "-f", "-")
+	providePodState(t, c)
 	installAgent(t, c, "--self-update")
 	pod := &agentPod{w: w, cluster: c, kubeconfig: w.kubeconfigOf(c, "sluice-agent")}
 	w.startAll()

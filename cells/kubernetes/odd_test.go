@@ -55,8 +55,8 @@ func (o otherYear) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// replaced returns a stream in which instants of this year are of the other. An instant begins a string, and its year is
-// in what one read returns, or is left as it is.
+// replaced returns a stream in which instants of this year are of the other. An instant begins a string, and its year
+// is in what one read returns, or is left as it is.
 func (o otherYear) replaced(body io.Reader) io.Reader {
 	return readerFunc(func(p []byte) (int, error) {
 		n, err := body.Read(p)

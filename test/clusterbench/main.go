@@ -143,7 +143,9 @@ func release(n int, version, changed string) cells.Rendered {
 	return r
 }
 
-func measureTarget(ctx context.Context, c *cluster.Cluster, s sizes, kubectl time.Duration) (rows []figures.Row, err error) {
+func measureTarget(ctx context.Context, c *cluster.Cluster, s sizes, kubectl time.Duration) (
+	rows []figures.Row, err error,
+) {
 	config, _, err := kubernetes.Connect(c.Kubeconfig, "")
 	if err != nil {
 		return nil, err
@@ -215,7 +217,8 @@ func measureRest(ctx context.Context, target *kubernetes.Target, s sizes, reques
 	}
 	return []figures.Row{
 		{What: figure("memory with %d objects watched, with the program's file", s.objects),
-			Got: fmt.Sprintf("%d MiB", memory>>20), Base: "limit 100 MiB", Ratio: float64(memory) / memoryLimit, Limit: 1},
+			Got: fmt.Sprintf("%d MiB", memory>>20), Base: "limit 100 MiB", Ratio: float64(memory) / memoryLimit,
+			Limit: 1},
 		{What: "processor at rest, a heal each 5 s", Got: fmt.Sprintf("%.2f %%", 100*share),
 			Base: "limit 0.5 % of a core", Ratio: share / idleLimit, Limit: 1},
 		{What: "requests at rest", Got: fmt.Sprint(asked), Base: "in " + s.rest.String(), Note: true},
