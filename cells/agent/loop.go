@@ -75,6 +75,9 @@ type stepResult struct {
 	err      error
 }
 
+// applyGCPercent is the garbage collector's percentage during an apply, which is short.
+const applyGCPercent = 200
+
 // Bounds of the pauses between retries of a step.
 const (
 	minRetryPause = 100 * time.Millisecond
@@ -127,6 +130,9 @@ func (l *loop) startStep(ctx context.Context, next step) {
 	}
 	lastGood := l.state.LastGood
 	go func(f *runningStep) {
+		if f.Task == taskApply { // what it makes is garbage soon, and the processor is needed
+			defer debug.SetGCPercent(debug.SetGCPercent(applyGCPercent))
+		}
 		f.done <- l.runStep(stepCtx, f.step, lastGood)
 		if f.Task == taskApply {
 			debug.FreeOSMemory() // the agent will most likely be idle for long
