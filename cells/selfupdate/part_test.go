@@ -123,6 +123,13 @@ func (p *pod) update(ctx context.Context, image string) error {
 	return ctx.Err()
 }
 
+// changes returns how many images were changed.
+func (p *pod) changes() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.changed
+}
+
 // inPod runs a test with a pod, on a clock of its own.
 func inPod(t *testing.T, set func(*pod), test func(ctx context.Context, p *pod)) {
 	t.Helper()
@@ -159,9 +166,9 @@ func TestUpdate(t *testing.T) {
 		p.want(t, "mirror/sluice:2", "mirror/sluice:1")
 		time.Sleep(20 * time.Minute)
 		p.want(t, "mirror/sluice:2", "mirror/sluice:2")
-		changed := p.changed
-		if err := p.update(ctx, "vendor/sluice:2"); err != nil || p.changed != changed {
-			t.Errorf("again: %v, %d changes", err, p.changed-changed)
+		changed := p.changes()
+		if err := p.update(ctx, "vendor/sluice:2"); err != nil || p.changes() != changed {
+			t.Errorf("again: %v, %d changes", err, p.changes()-changed)
 		}
 		if err := p.update(ctx, "vendor/sluice:3"); err != nil {
 			t.Fatal(err)
@@ -213,9 +220,9 @@ func TestTheOldGuardIsPutBack(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		p.want(t, "mirror/sluice:2", "mirror/sluice:1")
-		changed := p.changed
+		changed := p.changes()
 		time.Sleep(time.Hour)
-		if p.changed != changed {
+		if p.changes() != changed {
 			t.Error("the guard is tried again and again")
 		}
 		if err := p.update(ctx, "vendor/sluice:3"); err != nil {
@@ -242,7 +249,10 @@ func TestNoGuard(t *testing.T) {
 // A release that names no agent leaves the agent as it is; one that names it without a version fails.
 func TestReleasesWithoutAVersion(t *testing.T) {
 	inPod(t, func(*pod) {}, func(ctx context.Context, p *pod) {
-		if err := p.agent.Update(ctx, "k", []releases.Component{{Name: "server", Image: "server:2"}}); err != nil {
+		p.mu.Lock()
+		agent := p.agent
+		p.mu.Unlock()
+		if err := agent.Update(ctx, "k", []releases.Component{{Name: "server", Image: "server:2"}}); err != nil {
 			t.Error(err)
 		}
 		if err := p.update(ctx, "vendor/sluice"); cells.CauseOf(err) != cells.CauseRelease {
