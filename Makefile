@@ -2,6 +2,8 @@
 GO      ?= go
 BIN     := bin/sluice
 ONCE    ?=
+# What cells are in make demo: nothing, for folders, or kubernetes.
+TARGET  ?=
 TIMEOUT ?= 45m
 # How long a fuzz test runs.
 FUZZTIME ?= 60s
@@ -46,8 +48,8 @@ fmt:
 	gofmt -w $$(git ls-files '*.go')
 
 .PHONY: demo
-demo: build ## A release on its way, and a bad one that staging catches; ONCE=1 exits by itself.
-	$(BIN) demo $(if $(ONCE),--once)
+demo: build $(if $(TARGET),cluster) ## A release on its way, and a bad one that staging catches; ONCE=1 exits by itself, TARGET=kubernetes has clusters.
+	$(if $(TARGET),$(GO) run ./test/clusterdemo )$(BIN) demo $(if $(TARGET),--timeout 6m) $(if $(ONCE),--once)
 
 .PHONY: ui
 ui: ## The console in Chromium, for a minute or two. Needs Chromium and Node, which root gets on Debian. A module of its own.

@@ -177,6 +177,7 @@ func arrows() map[string][]string {
 		"cells/node": with("cells/kubernetes", "cells/agent/clock", "cells/agent/content", "cells/agent/disk",
 			"cells/agent/flagserver", "cells/agent/imagerelay", "cells/maintenance/server"),
 		"cells/kubernetes": with("cells/agent/disk", "releases/health"),
+		"cells/selfupdate": {"cells", "cells/agent/disk", "internal/filelock", "releases"},
 	}
 }
 
@@ -242,7 +243,7 @@ func homes() map[string][]string {
 		"google.golang.org/protobuf":      {"cells/telemetry", "engine/exports"},
 		"github.com/robfig/cron":          {"internal/window"},
 		"github.com/rogpeppe/go-internal": {"internal/gitrepo", "internal/filediff"}, // lines of a diff
-		"github.com/rs/zerolog": {"internal/gitrepo", "engine", "cells/agent", "cells/node", "cmd",
+		"github.com/rs/zerolog": {"internal/gitrepo", "engine", "cells/agent", "cells/node", "cells/selfupdate", "cmd",
 			"flags/ofrep"},
 		"github.com/secure-systems-lab/go-securesystemslib": {"channels/trust"},
 		"github.com/skeema/knownhosts":                      {"internal/gitrepo"},

@@ -1,11 +1,14 @@
 package test
 
 import (
+	"context"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/sluice-cd/sluice/test/cluster"
 )
@@ -44,24 +47,11 @@ func TestFault32OnFiveClusters(t *testing.T) {
 			files["cells/"+name+"/cell.yaml"] = "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\n"
 		}
 	})
-	clusters := make([]*cluster.Cluster, len(names))
-	var starting errgroup.Group
-	starting.SetLimit(2)
-	for i := range names {
-		starting.Go(func() (err error) {
-			clusters[i], err = cluster.Start(t.Context(), 1)
-			return err
-		})
-	}
-	err := starting.Wait()
-	for _, c := range clusters {
-		if c != nil {
-			t.Cleanup(func() { _ = c.Close() })
-		}
-	}
+	clusters, err := cluster.StartMany(t.Context(), len(names), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = cluster.CloseAll(clusters) })
 	for i, name := range names {
 		w.agents[name] = w.process(name, "agent", "--cell", name, "--server", w.socket(), "--target", "kubernetes",
 			"--kubeconfig", clusters[i].Kubeconfig, "--state", w.path("states", name), "--health-timeout", "20s",
@@ -78,6 +68,10 @@ func TestFault32OnFiveClusters(t *testing.T) {
 	w.pushFiles("cut 1.0.0", clusterRelease("1.0.0", "web:1"))
 	for _, name := range names {
 		await(name, "1.0.0")
+	}
+	var watches []replicaWatch
+	for i, c := range clusters {
+		watches = append(watches, watchReplicas(t, names[i], c))
 	}
 	w.pushFiles("cut 1.1.0", clusterRelease("1.1.0", "web:bad"))
 	w.eventually(func() (string, bool) {
@@ -102,6 +96,61 @@ func TestFault32OnFiveClusters(t *testing.T) {
 	w.pushFiles("cut 1.2.0", clusterRelease("1.2.0", "web:2"))
 	for _, name := range names {
 		await(name, "1.2.0")
+	}
+	for _, r := range watches {
+		r.wantServing(w)
+	}
+}
+
+// replicaWatch follows how many replicas of a cluster's Deployment serve.
+type replicaWatch struct {
+	cell    string
+	cluster *cluster.Cluster
+	file    string // a line for each change: replicas that serve, and the Deployment's generation
+}
+
+// watchReplicas follows a cluster's Deployment from now on.
+func watchReplicas(t *testing.T, cell string, c *cluster.Cluster) replicaWatch {
+	t.Helper()
+	r := replicaWatch{cell, c, filepath.Join(t.TempDir(), "replicas")}
+	file, err := os.Create(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	kubectl := exec.CommandContext(ctx, filepath.Join(c.Programs(), "kubectl"), "--kubeconfig", c.Kubeconfig, "get",
+		"deployment", "web", "--watch", "-o", `jsonpath={.status.availableReplicas} {.metadata.generation}{"\n"}`)
+	kubectl.Stdout = file
+	if err := kubectl.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		_ = kubectl.Wait() // it was ended
+		_ = file.Close()
+	})
+	return r
+}
+
+// wantServing demands that both replicas served at each change, until the Deployment became what it is now.
+func (r replicaWatch) wantServing(w *world) {
+	w.t.Helper()
+	last := r.cluster.Run(w.t, "", "get", "deployment", "web", "-o", "jsonpath={.metadata.generation}")
+	var seen string
+	w.eventually(func() (string, bool) {
+		text, err := os.ReadFile(r.file)
+		seen = string(text)
+		return fmt.Sprintf("%s: the watch saw %q, and not generation %s: %v", r.cell, seen, last, err),
+			strings.Contains(seen, " "+last+"\n")
+	})
+	if last == "1" {
+		w.t.Errorf("%s: the Deployment was never another", r.cell)
+	}
+	for line := range strings.Lines(seen) {
+		available, generation, whole := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		if n, err := strconv.Atoi(available); whole && (err != nil || n < 2) {
+			w.t.Errorf("%s: %q replicas serve in generation %s", r.cell, available, generation)
+		}
 	}
 }
 

@@ -111,6 +111,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.options.Nodes != nil {
 		others.Go(func() { l.flags.KeepSharing(ctx) })
 	}
+	if a.options.SelfUpdate != nil {
+		others.Go(func() { a.options.SelfUpdate.Run(ctx) })
+	}
 	for _, t := range l.tellers {
 		others.Go(func() { t.run(ctx) })
 	}

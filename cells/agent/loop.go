@@ -79,6 +79,9 @@ type stepResult struct {
 	err      error
 }
 
+// applyGCPercent is the garbage collector's percentage during an apply, which is short.
+const applyGCPercent = 200
+
 // Bounds of the pauses between retries of a step.
 const (
 	minRetryPause = 100 * time.Millisecond
@@ -131,6 +134,9 @@ func (l *loop) startStep(ctx context.Context, next step) {
 	}
 	lastGood := l.state.LastGood
 	go func(f *runningStep) {
+		if f.Task == taskApply { // what it makes is garbage soon, and the processor is needed
+			defer debug.SetGCPercent(debug.SetGCPercent(applyGCPercent))
+		}
 		f.done <- l.runStep(stepCtx, f.step, lastGood)
 		if f.Task == taskApply {
 			debug.FreeOSMemory() // the agent will most likely be idle for long
@@ -238,7 +244,13 @@ func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment) 
 	case taskApply:
 		l.agent.testPoint("applying")
 		rendered.Back = s.Rollback
-		if r.err = l.flags.Share(ctx); r.err == nil {
+		if up := l.agent.options.SelfUpdate; up != nil && !s.Rollback { // first: see package selfupdate
+			r.err = up.Update(ctx, s.Assignment.Key(), rendered.Components)
+		}
+		if r.err == nil {
+			r.err = l.flags.Share(ctx)
+		}
+		if r.err == nil {
 			r.err = target.Apply(ctx, rendered.Rendered)
 		}
 		if r.err == nil {
@@ -372,6 +384,9 @@ func (l *loop) HandleDesired(ctx context.Context, d *cells.Desired) {
 
 // HandleConfirmed passes an assignment's key to the loop: see plane.Handler.
 func (l *loop) HandleConfirmed(ctx context.Context, key string) {
+	if up := l.agent.options.SelfUpdate; up != nil {
+		up.Reported()
+	}
 	select {
 	case l.confirmed <- key:
 	case <-ctx.Done():

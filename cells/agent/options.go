@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -38,6 +39,7 @@ type Options struct {
 	NodeOperations NodeOperations    // where node parts grant operations; nil: they grant none
 	ImagesListen   string            // address for pulls of images, as FlagsListen; empty: none
 	NodePulls      *NodePulls        // where node parts pull; nil: nowhere
+	SelfUpdate     SelfUpdate        // replaces the agent as releases say; nil: it stays as it is
 	ImagesRate     int64             // bytes a second of all pulls; 0: no limit
 	ExportScrape   []string          // targets on this machine that are scraped: http://127.0.0.1:PORT/PATH
 	Log            zerolog.Logger    // the zero value is silent
@@ -62,6 +64,15 @@ type Options struct {
 	// Tests replace the machine's clocks and the network.
 	machine   clock.Machine
 	transport func(*http.Transport) http.RoundTripper
+}
+
+// SelfUpdate replaces the agent by the one that a release names: see package selfupdate.
+type SelfUpdate interface {
+	Run(ctx context.Context)
+	// Reported says that the control plane took a report.
+	Reported()
+	// Update returns nil once the agent is the one that the components name. key identifies the assignment.
+	Update(ctx context.Context, key string, components []releases.Component) error
 }
 
 // withDefaults validates o and fills in defaults. The error joins all faults.

@@ -16,22 +16,33 @@ const fieldManager = "sluice"
 // It changes when somebody changes one of them, removes one or takes one over, and by nothing else: the values are
 // those that the API server has, with its defaults and its spelling.
 func fingerprint(live *unstructured.Unstructured) string {
-	for _, entry := range live.GetManagedFields() {
-		if entry.Manager != fieldManager || entry.Operation != metav1.ManagedFieldsOperationApply ||
-			entry.Subresource != "" || entry.FieldsV1 == nil {
+	owned, ok := ownedFields(live)
+	if !ok {
+		return ""
+	}
+	values, err := json.Marshal([]any{owned, project(live.Object, owned)}) // keys are sorted
+	if err != nil {
+		return ""
+	}
+	return contentHash(values)
+}
+
+// ownedFields returns the set of fields of a live object that the agent applied. It reads them where they are:
+// client-go would make typed values of the fields of all managers, at each look.
+func ownedFields(live *unstructured.Unstructured) (owned map[string]any, ok bool) {
+	managers, _, _ := unstructured.NestedFieldNoCopy(live.Object, "metadata", "managedFields")
+	entries, _ := managers.([]any)
+	for _, entry := range entries {
+		fields, _ := entry.(map[string]any)
+		if fields["manager"] != fieldManager || fields["operation"] != string(metav1.ManagedFieldsOperationApply) ||
+			fields["subresource"] != nil {
 			continue
 		}
-		var owned map[string]any
-		if json.Unmarshal(entry.FieldsV1.GetRawBytes(), &owned) != nil {
-			return ""
+		if owned, ok = fields["fieldsV1"].(map[string]any); ok {
+			return owned, true
 		}
-		values, err := json.Marshal([]any{owned, project(live.Object, owned)}) // keys are sorted
-		if err != nil {
-			return ""
-		}
-		return contentHash(values)
 	}
-	return ""
+	return nil, false
 }
 
 // project returns the part of a value that a set of fields names, in the notation of metadata.managedFields: f:NAME is
@@ -109,10 +120,6 @@ func floats(value any) any {
 
 // isOwner reports whether the agent has applied to the object.
 func isOwner(live *unstructured.Unstructured) bool {
-	for _, entry := range live.GetManagedFields() {
-		if entry.Manager == fieldManager && entry.Operation == metav1.ManagedFieldsOperationApply {
-			return true
-		}
-	}
-	return false
+	_, ok := ownedFields(live)
+	return ok
 }

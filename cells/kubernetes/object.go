@@ -133,7 +133,7 @@ func readObjects(r cells.Rendered) ([]object, error) {
 		seen[o.id] = file
 		objects = append(objects, o)
 	}
-	if len(objects) == 0 {
+	if len(objects) == 0 && !r.Kubernetes.RemoveMost {
 		return nil, releaseFault("the release renders to no object at all: nothing is removed because of that; " +
 			"look at its kustomization.yaml")
 	}

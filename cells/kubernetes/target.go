@@ -286,7 +286,7 @@ func (t *Target) judge(ctx context.Context, include func(*entry) bool) error {
 			bad = append(bad, unhealthyObject{e, o.assessment})
 		}
 	}
-	if all == 0 && len(t.inventory.Entries) == 0 {
+	if all == 0 && len(t.inventory.Entries) == 0 && !t.inventory.Applied {
 		return &cells.Unhealthy{Reason: "nothing is installed"}
 	}
 	if len(bad) == 0 {

@@ -195,8 +195,8 @@ func (v *view) note(live *unstructured.Unstructured, r resource) observed {
 func (v *view) store(live *unstructured.Unstructured, r resource) observed {
 	of := idOf(live)
 	before, known := v.objects[of]
-	if known && isOlder(live.GetResourceVersion(), before.version) {
-		return before
+	if version := live.GetResourceVersion(); known && (isOlder(version, before.version) || version == before.version) {
+		return before // a watch brings what a write returned, too
 	}
 	var rule *compiledRule
 	if found, ok := v.rules[of.groupKind()]; ok {

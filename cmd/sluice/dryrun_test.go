@@ -33,7 +33,8 @@ var commitNothing = []string{
 	"cell maintenance show", "cell maintenance begin", "cell maintenance end", // the owner's, on the cell's machine
 	"cell export list", "cell export show", "cell export approve", "cell export hold", "cell export drop",
 	"cell export off",
-	"serve", "tick", "agent manifest", "agent preflight", "backup", "restore", "standby-key move",
+	"serve", "tick", "agent manifest", "agent preflight", "agent guard", "backup", "restore",
+	"standby-key move",
 	"standby-key replace", "standby-key promote", "demo product",
 	"supervise", "node", // programs: sluice plan shows what the engine would do
 }

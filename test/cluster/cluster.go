@@ -28,6 +28,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // startTimeout bounds the start of one part, on a machine that is busy.
@@ -68,6 +70,37 @@ func Start(ctx context.Context, nodes int) (*Cluster, error) {
 	}
 	return c, nil
 }
+
+// StartMany starts clusters, two at a time. If one can't be started, none is left.
+func StartMany(ctx context.Context, n, nodes int) ([]*Cluster, error) {
+	all := make([]*Cluster, n)
+	var starting errgroup.Group
+	starting.SetLimit(2)
+	for i := range all {
+		starting.Go(func() (err error) {
+			all[i], err = Start(ctx, nodes)
+			return err
+		})
+	}
+	if err := starting.Wait(); err != nil {
+		return nil, errors.Join(err, CloseAll(all))
+	}
+	return all, nil
+}
+
+// CloseAll closes clusters, of which some may be nil.
+func CloseAll(all []*Cluster) error {
+	var faults []error
+	for _, c := range all {
+		if c != nil {
+			faults = append(faults, c.Close())
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// Programs returns the folder of the programs, among them kubectl.
+func (c *Cluster) Programs() string { return c.assets }
 
 // open returns a cluster that another process started.
 func open(ctx context.Context, kubeconfig string) (*Cluster, error) {

@@ -305,6 +305,9 @@ func splitOutput(from *cells.Assignment, output []byte) (Result, error) {
 	}
 	files[manifestsFile] = all
 	rendered := cells.Rendered{Assignment: *from, Files: files, Objects: objects, Kubernetes: a.Kubernetes}
+	if len(objects) == 0 { // it says allowEmpty, or it would not be rendered
+		rendered.Kubernetes.RemoveMost = true
+	}
 	return Result{rendered, append([]string{}, a.Features...), a.Components, a.Maintenance, a.Export, a.Version}, nil
 }
 

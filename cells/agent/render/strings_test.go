@@ -148,7 +148,8 @@ func TestEmptyResultIsRefused(t *testing.T) {
 	files["release.yaml"] += "allowEmpty: true\n"
 	files["kustomization.yaml"] = "resources: [sluice-values.yaml]\n"
 	r, a := newRenderer(t, files)
-	if _, err := r.Render(t.Context(), a); err != nil {
-		t.Error(err)
+	rendered, err := r.Render(t.Context(), a)
+	if err != nil || !rendered.Kubernetes.RemoveMost {
+		t.Errorf("it means to remove most: %t, %v", rendered.Kubernetes.RemoveMost, err)
 	}
 }

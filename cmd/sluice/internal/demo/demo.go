@@ -33,7 +33,7 @@ const (
 
 func Verb(a *cli.App) *cobra.Command {
 	var once, keep bool
-	var dir string
+	var dir, clusters string
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:     "demo",
@@ -43,8 +43,10 @@ func Verb(a *cli.App) *cobra.Command {
 staging and three dedicated cells as child processes, cuts a release and shows it on its way, with
 soak shortened to seconds; then a bad one, which staging catches; then a feature that turns on with
 its announcement, and is killed. In one cell the product runs, with users who start workspaces: they
-see that an update of its server refuses starts for seconds, and that another refuses none. All of it is real: git, HTTP, kustomize, folders that are switched.
-Nothing leaves this machine.
+see that an update of its server refuses starts for seconds, and that another refuses none. All of it is
+real: git, HTTP, kustomize, folders that are switched. Nothing leaves this machine.
+
+With --clusters the cells are Kubernetes clusters instead of folders, which kubectl shows.
 
 The demo then keeps running for you to look around, until interrupted; with --once it exits by
 itself, and fails if any step did.`,
@@ -56,6 +58,11 @@ itself, and fails if any step did.`,
 			d, err := newDemo(ctx, a, dir)
 			if err != nil {
 				return err
+			}
+			if clusters != "" {
+				if d.clusters, err = openClusters(clusters, d.app.Env); err != nil {
+					return errors.Join(err, d.close(false))
+				}
 			}
 			err = d.runSteps(ctx)
 			if err == nil && !once {
@@ -69,6 +76,8 @@ itself, and fails if any step did.`,
 	f.StringVar(&dir, "dir", ".demo", "folder for everything: made anew each time, left for you to look at")
 	cli.AddDurationFlag(f, &timeout, "timeout", 2*time.Minute, "limit for the whole demo")
 	f.BoolVar(&keep, "keep", true, "leave the folder")
+	f.StringVar(&clusters, "clusters", "", "`FOLDER` with a kubeconfig CELL for each cell, of clusters whose content is "+
+		"of no value, and whose nodes kwok plays: make demo TARGET=kubernetes makes them")
 	cmd.AddCommand(productVerb(a))
 	return cmd
 }
@@ -84,6 +93,7 @@ func (d *demo) runSteps(ctx context.Context) error {
 		{"start the control plane", d.startServer},
 		{"start four cells", d.startCells},
 		{"bring every cell to " + demoFirst, func(ctx context.Context) error { return d.awaitRelease(ctx, demoFirst) }},
+		{"look at a cluster", d.showBefore},
 		{"use the product", d.useProduct},
 		{"take " + demoGood + " through staging into dedicated", d.rolloutGoodRelease},
 		{"stop " + demoBad + " in staging", d.rejectBadRelease},
@@ -130,7 +140,10 @@ func (d *demo) rolloutGoodRelease(ctx context.Context) error {
 	if err := d.awaitRelease(ctx, demoGood); err != nil {
 		return err
 	}
-	return d.checkUsers(ctx, demoGood, true)
+	if err := d.checkUsers(ctx, demoGood, true); err != nil {
+		return err
+	}
+	return d.clusters.show(ctx, d.screen, demoCell, "after", deployments)
 }
 
 func (d *demo) rejectBadRelease(ctx context.Context) error {
@@ -146,17 +159,26 @@ func (d *demo) rejectBadRelease(ctx context.Context) error {
 		}
 		return nil
 	}
+	if err := d.watchServing(d.childContext); err != nil {
+		return err
+	}
 	if err := d.cutRelease(ctx, demoBad); err != nil {
 		return err
 	}
 	if err := d.pollUntil(ctx, func() bool { return !d.promotedAt("staging", demoBad).IsZero() }); err != nil {
 		return err
 	}
+	if err := d.watchBadRelease(ctx); err != nil {
+		return err
+	}
 	if err := d.pollUntil(ctx,
 		func() bool { return d.headOf("staging") == demoGood && d.isQuarantined(demoBad) }); err != nil {
 		return err
 	}
-	return d.awaitRelease(ctx, demoGood)
+	if err := d.awaitRelease(ctx, demoGood); err != nil {
+		return err
+	}
+	return d.checkServing(ctx)
 }
 
 // checkRepository checks the repository with git itself.
@@ -188,8 +210,10 @@ func (d *demo) printSummary() {
 	p.PrintLine("  git -C %s show main:quarantine/%s.yaml", d.repo, demoBad)
 	p.PrintLine("The history of flags is separate:")
 	p.PrintLine("  git -C %s log --oneline", d.flags)
-	p.PrintLine("What a cell runs is a folder:")
-	p.PrintLine("  ls %s", d.path("cells", "acme", "current"))
+	if d.clusters == nil {
+		p.PrintLine("What a cell runs is a folder:")
+		p.PrintLine("  ls %s", d.path("cells", "acme", "current"))
+	}
 }
 
 // awaitInterrupt keeps everything running until ctx ends.
@@ -197,6 +221,9 @@ func (d *demo) awaitInterrupt(ctx context.Context) error {
 	p := d.app.Stdout
 	p.PrintLine("\nThe demo runs until you press Ctrl-C. In a browser:\n  %s", d.consoleURL())
 	p.PrintLine("In another terminal:")
+	if d.clusters != nil {
+		p.PrintLine("  %s get deployments", strings.Join(d.clusters.command("acme"), " "))
+	}
 	p.PrintLine("  sluice status --watch --server %s", d.server)
 	p.PrintLine("  sluice why dedicated --server %s", d.server)
 	p.PrintLine("  sluice flag unkill %s --reason mended --flags-repo %s && sluice flag show %s --server %s", demoFlag,

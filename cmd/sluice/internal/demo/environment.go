@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,6 +43,8 @@ type demo struct {
 	productSocket string // where the agent of demoCell answers the product
 	elsewhere     string // folder of that, if it is outside the demo's; empty: it isn't
 	users         *users // of the product
+
+	clusters *clusters // the cells' clusters; nil: they are folders
 
 	source    *cli.OpenRepository
 	status    view.Status   // as last seen
@@ -136,6 +139,9 @@ func (d *demo) prepareReleases(ctx context.Context) error {
 		return err
 	}
 	addSmallRelease(upcoming)
+	if d.clusters != nil {
+		markBadRelease(upcoming)
+	}
 	for name, data := range upcoming {
 		to := d.path("to-come", filepath.FromSlash(name))
 		err := os.MkdirAll(filepath.Dir(to), 0o755)
@@ -235,11 +241,15 @@ func (d *demo) startCells(context.Context) error {
 		if name == demoCell {
 			more = []string{"--flags-listen", "unix://" + d.productSocket}
 		}
-		err := d.startChild(d.childContext, name, nil, append([]string{"agent", "--cell", name, "--server", d.server,
-			"--dir", d.path("cells", name),
-			"--health", "sh " + quoteShell(d.path("health.sh")), "--health-timeout", "2s", "--healthy-for", "1s",
-			"--health-every", "500ms",
-			"--report-every", "1s", "--heal-every", "5s"}, more...)...)
+		target := []string{"--dir", d.path("cells", name), "--health", "sh " + quoteShell(d.path("health.sh")),
+			"--health-timeout", "2s"}
+		if d.clusters != nil {
+			target = []string{"--target", "kubernetes", "--kubeconfig", d.clusters.kubeconfig(name), "--state",
+				d.path("cells", name), "--health-timeout", demoClusterTime.String()}
+		}
+		err := d.startChild(d.childContext, name, nil, slices.Concat([]string{"agent", "--cell", name, "--server",
+			d.server, "--healthy-for", "1s", "--health-every", "500ms", "--report-every", "1s", "--heal-every", "5s"},
+			target, more)...)
 		if err != nil {
 			return err
 		}

@@ -24,6 +24,7 @@ type Agent struct {
 	ClusterAdmin     bool
 	Node             bool     // with the part on each node
 	Images           []string // registries whose images nodes pull through the agent
+	SelfUpdate       bool     // releases may replace the agent, and a guard watches
 
 	MakeNamespaces bool   // with the namespaces of For
 	Token          string // that the agent registers with; empty: somebody makes the Secret

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent"
@@ -26,6 +27,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/kubernetes"
 	"github.com/sluice-cd/sluice/cells/node"
 	"github.com/sluice-cd/sluice/cells/process"
+	"github.com/sluice-cd/sluice/cells/selfupdate"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -107,7 +109,7 @@ objects that the release no longer has.`,
 		},
 	}
 	more.add(cmd, &o, &d)
-	cmd.AddCommand(ManifestVerb(a), preflightVerb(a))
+	cmd.AddCommand(ManifestVerb(a), preflightVerb(a), guardVerb(a))
 	return cmd
 }
 
@@ -121,6 +123,8 @@ type agentFlags struct {
 	target, kubeconfig, context, namespace string
 	nodes, nodePulls, infrastructure       string
 	trustRoot                              string
+	selfUpdate                             bool
+	updateLimit                            time.Duration
 }
 
 // The kinds of target.
@@ -132,7 +136,7 @@ const (
 // check returns what is wrong with the flags of the target, and sets what has a default in the environment.
 func (more *agentFlags) check(a *cli.App, cmd *cobra.Command, o *agent.Options) error {
 	foreign := map[string][]string{
-		targetDirectory: {"kubeconfig", "context", "namespace", "nodes", "images-nodes"},
+		targetDirectory: {"kubeconfig", "context", "namespace", "nodes", "images-nodes", "self-update", "update-limit"},
 		targetKubernetes: {"dir", "mode", "group", "hook", "health", "hook-timeout", "hook-grace",
 			"health-command-timeout"},
 	}
@@ -288,6 +292,9 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 	f.StringArrayVar(&o.ExportScrape, "export-scrape", nil,
 		"scrape this `URL` on this machine once a minute, such as http://127.0.0.1:9100/metrics, for what the owner "+
 			"agreed to export; may be repeated")
+	f.BoolVar(&more.selfUpdate, "self-update", false, "let releases replace the agent, by their component sluice-agent; "+
+		"needs sluice agent guard beside it")
+	addUpdateLimit(f, &more.updateLimit)
 	f.Int64Var(&o.ImagesRate, "images-rate", 0, "`BYTES` a second that pulls of images may take; 0: no limit")
 	f.StringVar(&more.infrastructure, "infrastructure", "", "`NUMBER` of the cell's infrastructure update, or @FILE with "+
 		"number and status, which is read again and again (docs/formats.md)")
@@ -299,6 +306,11 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 	f.StringVar(&o.TrustChannel, "trust-channel", "", "`CHANNEL` whose releases a cell with a root of trust may take "+
 		"(default: that of its first release)")
 	f.StringVar(&more.level, "log", "info", "log `LEVEL`: debug, info, warn, error")
+}
+
+func addUpdateLimit(f *pflag.FlagSet, limit *time.Duration) {
+	cli.AddDurationFlag(f, limit, "update-limit", 10*time.Minute, "how long a replaced agent, or guard, may take until it works; "+
+		"then the one before is put back")
 }
 
 // parseOwnership returns the mode and the group of the product's files; nil: the process's group.
@@ -398,6 +410,13 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 		o.HealthyFor = 0 // the agent's own default
 	} else if o.HealthyFor == 0 {
 		o.HealthyFor = -1
+	}
+	if more.selfUpdate {
+		part, err := selfUpdatePart(a, selfupdate.Agent, more.kubeconfig, o.StateDir, more.updateLimit, o.Log)
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		o.SelfUpdate = part
 	}
 	end, err := more.open(&o, d)
 	if err != nil {

@@ -1,0 +1,84 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// ownAgent is a SelfUpdate that notes which agents releases name, and refuses one of them. mu guards what follows it.
+type ownAgent struct {
+	refused string
+
+	mu       sync.Mutex
+	named    []string
+	reported bool
+}
+
+func (o *ownAgent) Run(ctx context.Context) { <-ctx.Done() }
+
+func (o *ownAgent) Reported() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.reported = true
+}
+
+type badAgent struct{ error }
+
+func (badAgent) FailureCause() cells.Cause { return cells.CauseRelease }
+
+func (o *ownAgent) Update(_ context.Context, _ string, components []releases.Component) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, c := range components {
+		o.named = append(o.named, c.Image)
+		if c.Image == o.refused {
+			return badAgent{errors.New("it did not report")}
+		}
+	}
+	return nil
+}
+
+// The agent is replaced before anything of the release is in place; one that does not work fails the release. The way
+// back leaves the agent as it is.
+func TestAgentIsReplacedFirst(t *testing.T) {
+	t.Parallel()
+	p := newControlPlane(t)
+	named := func(files map[string]string, image string) map[string]string {
+		files["release.yaml"] += "components: [{name: sluice-agent, image: \"" + image + "\"}]\n"
+		return files
+	}
+	s := newSettings(t, p)
+	s.Health = broken
+	own := &ownAgent{refused: "a.example/sluice:3"}
+	start(t, s, func(o *Options) { o.SelfUpdate = own })
+	one := p.addRelease(t, "1.0.0", 1, named(agenttest.Release("1.0.0", nil), "a.example/sluice:1"))
+	p.assign(one)
+	p.await(t, "healthy on 1.0.0", healthyOn(one))
+	p.assign(p.addRelease(t, "1.1.0", 2, named(brokenRelease("1.1.0"), "a.example/sluice:2")))
+	p.await(t, "back on 1.0.0", func(r cells.Report) bool { return healthyOn(one)(r) && len(r.Failures) == 1 })
+	p.assign(p.addRelease(t, "1.2.0", 3, named(agenttest.Release("1.2.0", nil), "a.example/sluice:3")))
+	p.await(t, "1.2.0 failed", func(r cells.Report) bool {
+		return healthyOn(one)(r) && len(r.Failures) == 2 && r.Failures[1].Cause == cells.CauseRelease &&
+			strings.Contains(r.Failures[1].Reason, "it did not report")
+	})
+	if got := appManifest(t, s.Dir); !strings.Contains(got, "version: 1.0.0") {
+		t.Errorf("in place: %s", got)
+	}
+	own.mu.Lock()
+	defer own.mu.Unlock()
+	want := "a.example/sluice:1 a.example/sluice:2 a.example/sluice:3"
+	if got := strings.Join(slices.Compact(own.named), " "); got != want {
+		t.Errorf("it was asked for %q, want %q: not at a rollback", got, want)
+	}
+	if !own.reported {
+		t.Error("it does not know that the control plane took reports")
+	}
+}
