@@ -113,7 +113,8 @@ func arrows() map[string][]string {
 		"engine/actions":        with("engine/access", "engine/edits", "engine/plan"),
 		"engine/actions/desk":   with("engine/actions", "engine/edits", "internal/backoff"),
 		"engine/console": with("engine/access", "engine/actions", "engine/adoption", "engine/audit", "engine/plan",
-			"engine/view", "engine/simulate", "engine/whatif", "internal/filediff", "internal/markup"),
+			"engine/view", "engine/simulate", "engine/whatif", "internal/filediff", "internal/markup", "internal/ui"),
+		"internal/ui":     {"internal/filediff", "internal/markup"},
 		"engine/simulate": with("engine/plan"),
 		"engine/whatif":   with("engine/plan", "engine/simulate"),
 		"engine/edits": with("engine/plan", "engine/view", "engine/simulate",
@@ -137,7 +138,7 @@ func arrows() map[string][]string {
 			"peopleapi", "signin", "transport"), "engine/images"),
 		"engine/controlplane/consoleapi": append(below("api", "auth", "bulletin", "limit"), "engine/actions",
 			"engine/actions/desk", "engine/adoption", "engine/audit", "engine/console", "engine/edits",
-			"engine/simulate", "engine/whatif", "internal/filediff"),
+			"engine/simulate", "engine/whatif", "internal/filediff", "internal/ui"),
 		"engine/controlplane/imageapi":  append(below("api", "auth", "limit"), "engine/images"),
 		"engine/controlplane/signin":    below("api", "auth", "limit"),
 		"engine/controlplane/peopleapi": below("api", "auth", "bulletin", "limit", "metrics"),
@@ -319,6 +320,7 @@ func TestPureCore(t *testing.T) {
 		"engine/plan", "engine/plan/kept", "engine/view",
 		"engine/roster", "engine/edits", "engine/simulate", "engine/access", "engine/audit", "engine/notices",
 		"engine/records", "engine/controlplane/limit", "engine/console", "internal/markup",
+		"internal/ui",
 	}
 	world := []string{"os", "os/exec", "net", "net/http", "database/sql", "log", "math/rand", "math/rand/v2"}
 	imports := map[string][]string{}

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
@@ -238,20 +237,4 @@ func (r *reader) facts(ctx context.Context, v *view.View, a console.Address) (f 
 		}
 	}
 	return f, err
-}
-
-// appendRegions appends an event with the regions that a tab does not have yet.
-func appendRegions(to []byte, p *cachedPage, changed []console.Region) ([]byte, error) {
-	to = append(append(append(to, "id: "...), p.etag...), "\nevent: regions\ndata: {"...)
-	for i, r := range changed {
-		if i > 0 {
-			to = append(to, ',')
-		}
-		text, err := quoteJSON(string(r.HTML))
-		if err != nil {
-			return nil, err
-		}
-		to = append(append(strconv.AppendQuote(to, r.ID), ':'), text...)
-	}
-	return append(to, "}\n\n"...), nil
 }

@@ -4,7 +4,7 @@
 const policy = globalThis.trustedTypes?.createPolicy("console", { createHTML: (html) => html });
 const parse = (html) => new DOMParser().parseFromString(policy ? policy.createHTML(html) : html, "text/html");
 const { at, etag, version } = document.body.dataset;
-const base = "/ui/";
+const base = document.body.dataset.base;
 const $ = (selector, within = document) => within.querySelector(selector);
 
 function make(tag, attributes = {}, ...inside) {
