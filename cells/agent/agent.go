@@ -247,11 +247,9 @@ func (a *Agent) openState() (_ *loop, err error) {
 		return nil, err
 	}
 	a.warnOfDamage(aside)
-	if _, err := LoadOffer(dir); err != nil && !errors.Is(err, fs.ErrPermission) { // the control plane says it again
-		if aside, err = disk.PutAside(offerFile(dir), time.Now()); err != nil {
-			return nil, err
-		}
-		a.warnOfDamage(aside)
+	reported, err := a.mendOwnersFiles(dir)
+	if err != nil {
+		return nil, err
 	}
 	store := content.NewCache(folders["releases"], a.client, a.options.MaxContent)
 	l := &loop{
@@ -275,13 +273,15 @@ func (a *Agent) openState() (_ *loop, err error) {
 		retries:      make(chan struct{}),
 
 		operationEnded: wake.New(),
+		reported:       reported,
 	}
+	l.actual = l.openInfrastructure()
 	l.openMaintenance(time.Now())
 	if w, ok := a.options.Target.(cells.Watcher); ok {
 		l.targetChanges = w.Changed()
 	}
 	l.reporter = plane.NewReporter(a.client, outbox, plane.ReporterOptions{
-		Version: a.options.Version, Infrastructure: l.openInfrastructure(), Every: a.options.ReportEvery,
+		Version: a.options.Version, Infrastructure: l.actual, Every: a.options.ReportEvery,
 	})
 	l.flags = flagserver.New(flagserver.Options{
 		StateDir: dir, Source: a.client, Clock: a.clock,
@@ -309,6 +309,29 @@ func (l *loop) openInfrastructure() (actual func() infrastructure.State) {
 			l.reporter.Notify()
 		})
 	return l.infrastructure.Last
+}
+
+// mendOwnersFiles puts aside what the cell's owner sees and can't be read. The control plane says it again, and the
+// agent reports it anew. It returns what was reported.
+func (a *Agent) mendOwnersFiles(dir string) (Reported, error) {
+	_, wrong := LoadOffer(dir)
+	if err := a.putAsideIf(wrong, offerFile(dir)); err != nil {
+		return Reported{}, err
+	}
+	reported, wrong := LoadReported(dir)
+	return reported, a.putAsideIf(wrong, reportedFile(dir))
+}
+
+// putAsideIf puts a file aside that can't be read because of its content.
+func (a *Agent) putAsideIf(wrong error, file string) error {
+	if wrong == nil || errors.Is(wrong, fs.ErrPermission) {
+		return nil
+	}
+	aside, err := disk.PutAside(file, time.Now())
+	if err == nil {
+		a.warnOfDamage(aside)
+	}
+	return err
 }
 
 // warnOfDamage says which file of the state folder was damaged and put aside; empty: none.
