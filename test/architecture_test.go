@@ -149,6 +149,7 @@ func arrows() map[string][]string {
 		"engine/controlplane/api":       below(),
 		"engine/controlplane/bulletin":  append(below(), "internal/markup"),
 		"engine/controlplane/limit":     {},
+		"cells/owner":                   with(),
 		"cells/process":                 {"internal/cleantext"},
 		"cells/agent/disk":              {"internal/filelock"},
 		"cells/agent/clock":             {"cells/agent/disk", "internal/wake"},
@@ -320,7 +321,7 @@ func TestPureCore(t *testing.T) {
 		"engine/plan", "engine/plan/kept", "engine/view",
 		"engine/roster", "engine/edits", "engine/simulate", "engine/access", "engine/audit", "engine/notices",
 		"engine/records", "engine/controlplane/limit", "engine/console", "internal/markup",
-		"internal/ui",
+		"internal/ui", "cells/owner",
 	}
 	world := []string{"os", "os/exec", "net", "net/http", "database/sql", "log", "math/rand", "math/rand/v2"}
 	imports := map[string][]string{}

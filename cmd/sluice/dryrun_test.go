@@ -29,7 +29,8 @@ var commitNothing = []string{
 	"cell owner", "cell pause", "cell unpause", "cell pin", "cell unpin", "cell window list", "cell window add",
 	"cell window remove", "cell approval require", "cell approval off", "cell approve", "cell diff",
 	"cell feature hold", "cell feature release", "cell clock show", "cell clock reset", "cell flags",
-	"cell maintenance show", "cell maintenance begin", "cell maintenance end", // the owner's, on the cell's machine
+	"cell maintenance show", "cell maintenance begin", "cell maintenance end",
+	"cell ui", // the owner's, on the cell's machine
 	"serve", "tick", "agent manifest", "agent preflight", "backup", "restore", "standby-key move",
 	"standby-key replace", "standby-key promote", "demo product",
 	"supervise", "node", // programs: sluice plan shows what the engine would do

@@ -114,42 +114,21 @@ func askForm(m *Model, f Form) markup.HTML {
 }
 
 func fieldOf(m *Model, field actions.Field, value, problem string) markup.HTML {
-	id := "field-" + field.Name
 	if value == "" {
 		value = field.Default
 	}
-	with := []string{"id", id, "name", field.Name}
-	var described []string
-	hint, wrong := markup.HTML(""), markup.HTML("")
-	if field.Hint != "" {
-		hint = markup.Element("p", markup.Attributes{"class", "soft", "id", id + "-hint"}, markup.Text(field.Hint))
-		described = append(described, id+"-hint")
+	f := ui.Field{Name: field.Name, Label: field.Label, Hint: field.Hint, Problem: problem, Required: field.Required,
+		Checkbox: field.Kind == actions.Checkbox}
+	if !f.Checkbox {
+		return f.Render(func(with markup.Attributes) markup.HTML { return m.input(field, value, with) })
 	}
-	if problem != "" {
-		wrong = markup.Element("p", markup.Attributes{"class", "wrong", "id", id + "-wrong"}, ui.Mark("failing", ""),
-			markup.Text(problem))
-		described = append(described, id+"-wrong")
-		with = append(with, "aria-invalid", "true")
-	}
-	if len(described) > 0 {
-		with = append(with, "aria-describedby", strings.Join(described, " "))
-	}
-	if field.Required {
-		with = append(with, "required", "")
-	}
-	label := []markup.HTML{markup.Text(field.Label)}
-	if !field.Required && field.Kind != actions.Checkbox {
-		label = append(label, ui.Soft(" (optional)"))
-	}
-	name := markup.Element("label", markup.Attributes{"for", id}, label...)
-	if field.Kind == actions.Checkbox {
+	return f.Render(func(with markup.Attributes) markup.HTML {
 		with = append(with, "type", "checkbox", "value", actions.Checked)
 		if value == actions.Checked {
 			with = append(with, "checked", "")
 		}
-		return ui.Element("div", "field check", markup.Void("input", with...), name, hint, wrong)
-	}
-	return ui.Element("div", "field", name, m.input(field, value, with), hint, wrong)
+		return markup.Void("input", with...)
+	})
 }
 
 // maxChoices bounds the names that a field suggests.
@@ -185,17 +164,7 @@ func (m *Model) input(field actions.Field, value string, with markup.Attributes)
 		names = m.announcementIDs()
 	case actions.Everything:
 	}
-	with = append(with, "type", "text", "value", value, "maxlength", "500", "autocomplete", "off")
-	if len(names) == 0 {
-		return markup.Void("input", with...)
-	}
-	list := "list-" + field.Name
-	var options []markup.HTML
-	for _, name := range names[:min(len(names), maxChoices)] {
-		options = append(options, markup.Void("option", "value", name))
-	}
-	return markup.Join(markup.Void("input", append(with, "list", list)...),
-		markup.Element("datalist", markup.Attributes{"id", list}, options...))
+	return ui.TextInput(field.Name, value, names[:min(len(names), maxChoices)], with)
 }
 
 // previewOf shows the commit, and the command line that makes the same.

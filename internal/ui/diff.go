@@ -7,6 +7,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/markup"
 )
 
+// Alert says something that matters, and what to do next; without next, nothing.
 func Alert(shape, title, text, next string) markup.HTML {
 	inside := []markup.HTML{Element("p", "alert-title", Mark(shape, ""), markup.Text(title)),
 		Paragraph("", markup.Text(text))}
@@ -38,6 +39,10 @@ func diffShape(kind string) string {
 		return "new"
 	case "removed":
 		return "shut-out"
+	case "refused":
+		return "failing"
+	case "kept", "unknown":
+		return "held"
 	}
 	return "updating"
 }

@@ -200,7 +200,7 @@ addEventListener("keydown", (e) => {
   }
   switch (e.key) {
     case "g": went = Date.now(); break;
-    case "/": e.preventDefault(); ($("#filter") ?? $(".search input")).focus(); break;
+    case "/": e.preventDefault(); ($("#filter") ?? $(".search input"))?.focus(); break;
     case "?": openHelp(); break;
     case "j": step(1); break;
     case "k": step(-1); break;
