@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/markup"
@@ -31,6 +30,7 @@ func renderCell(m *Model, p *Page, f Facts) {
 	p.add("actions", m.offersOfCell(c))
 	p.add("course", cellCourse(m, c))
 	p.add("why", cellWhy(m, name, f.Why))
+	p.add("course-of-time", swimlane(m, c, s, f.Events))
 	p.add("facts", ui.Subheading("Facts"), cellFacts(m, c, s))
 	p.add("owner", ownerDecisions(s))
 	p.add("failures", cellFailures(s))
@@ -105,13 +105,8 @@ func cellFacts(m *Model, c *view.CellStatus, s *plan.CellState) markup.HTML {
 	return ui.Facts(pairs...)
 }
 
-// soaked returns for how long a cell was healthy, to the minute: more would change with every report.
-func soaked(d time.Duration) markup.HTML {
-	if d < time.Minute {
-		return "under a minute"
-	}
-	return markup.Text(channels.FormatElapsed(d.Truncate(time.Minute)))
-}
+// soaked returns for how long a cell was healthy.
+func soaked(d time.Duration) markup.HTML { return markup.Text(elapsed(d)) }
 
 func ownerDecisions(s *plan.CellState) markup.HTML {
 	if s == nil || s.Owner == nil {

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/adoption"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/markup"
@@ -107,6 +108,7 @@ type Facts struct {
 	Why       []string         // further lines for a cell's page
 	Trial     *Trial           // of What if; nil: an empty form
 	Adoption  *adoption.Series // of the page's cells; nil: it is not known
+	Events    []cells.Event    // of a cell's page: the newest that it reported, oldest first, at most MaxEvents
 }
 
 // Page is a page of the console. It is immutable.

@@ -52,6 +52,7 @@ func renderRelease(m *Model, p *Page, f Facts) {
 	}
 	p.add("facts", ui.Subheading("Facts"), releaseFacts(r))
 	p.add("images", renderImages(m, r))
+	p.add("soak", soakCharts(m, r))
 	p.add("decisions", decisionsOn(m, name))
 }
 

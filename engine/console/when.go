@@ -24,18 +24,21 @@ type moment struct {
 
 // lanesOfWhen are the lanes of the axis, from top to bottom.
 func lanesOfWhen() []string {
-	return []string{"gates", "cells", "waves", "freezes", "announcements", "kills"}
+	return []string{predictedLane, "gates", "cells", "waves", "freezes", "announcements", "kills"}
 }
 
 // renderWhen renders one axis of time with all that is known to happen.
 func renderWhen(m *Model, p *Page) {
 	p.Title = "When"
-	all := momentsOf(m)
+	expected := predictions(m)
+	all := append(momentsOf(m), momentsOfPredictions(expected)...)
+	sortMoments(all)
 	p.add("headline", ui.Heading("When"), ui.Paragraph("soft",
 		"What is known to happen: the earliest instants at which gates may open, waves may be through, and "+
 			"flags turn on."))
 	p.add("choice", aheadForm(p.Address))
 	renderAhead(m, p)
+	renderPredictions(p, expected)
 	if len(all) == 0 {
 		p.add("moments", ui.Paragraph("empty",
 			"Nothing is known to happen. What waits, waits for people, cells or commits."))
@@ -56,7 +59,7 @@ func renderWhen(m *Model, p *Page) {
 	}
 }
 
-// momentsOf returns what is known to happen after the plan was made, the soonest first.
+// momentsOf returns what is known to happen after the plan was made.
 func momentsOf(m *Model) (all []moment) {
 	v, now := m.view, m.view.Plan.Now
 	add := func(x moment) {
@@ -97,10 +100,14 @@ func momentsOf(m *Model) (all []moment) {
 	}
 	addFreezes(m, add, v.Desired.Pipeline.Freezes, "every channel", "every channel")
 	addFlags(m, add)
+	return all
+}
+
+// sortMoments sorts moments, the soonest first.
+func sortMoments(all []moment) {
 	slices.SortStableFunc(all, func(a, b moment) int {
 		return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.plain, b.plain))
 	})
-	return all
 }
 
 func addFreezes(m *Model, add func(moment), all []channels.Freeze, where markup.HTML, name string) {
@@ -150,13 +157,19 @@ func renderAxis(m *Model, all []moment) markup.HTML {
 		Until: until.Add(until.Sub(from) / 20)}
 	for _, lane := range lanesOfWhen() {
 		t := ui.Track{Name: lane}
+		class := "known"
+		if lane == predictedLane {
+			class = "predicted"
+		}
 		for _, x := range all[:min(len(all), pageRows)] {
 			if x.lane == lane {
-				t.Spans = append(t.Spans, ui.Span{From: x.at, Until: x.until, Class: "known",
+				t.Spans = append(t.Spans, ui.Span{From: x.at, Until: x.until, Class: class,
 					Title: x.plain + ", " + x.at.UTC().Format(time.RFC3339)})
 			}
 		}
 		c.Tracks = append(c.Tracks, t)
 	}
-	return c.Render()
+	legend := ui.Element("ul", "legend", markup.Element("li", nil, ui.Swatch("known"), "known"),
+		markup.Element("li", nil, ui.Swatch("predicted"), "dashed: predicted"))
+	return c.Render() + legend
 }

@@ -17,6 +17,7 @@ const (
 	ChartRight  = chartWidth - 10
 	ChartTop    = 22 // height of the axis's labels
 	trackHeight = 26
+	leastNamed  = 14  // the least height of a track that has room for its name
 	letterWidth = 6.8 // mean width of a letter
 )
 
@@ -26,6 +27,7 @@ type Chart struct {
 	From, Until time.Time
 	Now         time.Time // marked if it is inside; zero: it is not marked
 	Tracks      []Track
+	RowHeight   int // of a track; 0: that of a name
 }
 
 // Track is a row of a chart.
@@ -39,6 +41,8 @@ type Track struct {
 type Span struct {
 	From, Until time.Time
 	Class       string // of the style
+	Mark        string // of an instant: the shape of a state; empty: a dot
+	Thin        bool   // of a stretch: a line, not a bar
 	Inside      string // written in it if there is room
 	Title       string // shown to whoever points at it
 }
@@ -55,15 +59,19 @@ func (c *Chart) X(t time.Time) int {
 
 // Render returns the chart with all its tracks.
 func (c *Chart) Render() markup.HTML {
-	height := ChartTop + trackHeight*len(c.Tracks) + 6
+	row := c.rowHeight()
+	height := ChartTop + row*len(c.Tracks) + 6
 	parts := c.Frame(height)
 	for i, t := range c.Tracks {
-		y := ChartTop + i*trackHeight + trackHeight/2
-		name := SVGText("", 0, y+4, ClipName(t.Name, 18))
-		if t.To != "" {
-			name = markup.Element("a", markup.Attributes{"href", t.To}, name)
+		y := ChartTop + i*row + row/2
+		if row >= leastNamed {
+			name := SVGText("", 0, y+4, ClipName(t.Name, 18))
+			if t.To != "" {
+				name = markup.Element("a", markup.Attributes{"href", t.To}, name)
+			}
+			parts = append(parts, name)
 		}
-		parts = append(parts, name, SVGLine("grid", ChartLeft, y, ChartRight, y))
+		parts = append(parts, SVGLine("grid", ChartLeft, y, ChartRight, y))
 		for _, s := range t.Spans {
 			parts = append(parts, c.renderSpan(s, y))
 		}
@@ -96,17 +104,34 @@ func (c *Chart) SVG(height int, parts ...markup.HTML) markup.HTML {
 			fmt.Sprintf("0 0 %d %d", chartWidth, height)}, parts...))
 }
 
+func (c *Chart) rowHeight() int {
+	if c.RowHeight > 0 {
+		return c.RowHeight
+	}
+	return trackHeight
+}
+
 func (c *Chart) renderSpan(s Span, y int) markup.HTML {
 	title := markup.Element("title", nil, markup.Text(s.Title))
+	if s.Until.IsZero() && s.Mark != "" {
+		const size = 12
+		return markup.Element("g", markup.Attributes{"class", "mark " + s.Mark}, title, markup.Element("use",
+			markup.Attributes{"href", "#mark-" + s.Mark, "x", strconv.Itoa(c.X(s.From) - size/2), "y",
+				strconv.Itoa(y - size/2), "width", strconv.Itoa(size), "height", strconv.Itoa(size)}))
+	}
 	if s.Until.IsZero() {
 		return markup.Element("circle", markup.Attributes{"class", "dot " + s.Class, "r", "5",
 			"cx", strconv.Itoa(c.X(s.From)), "cy", strconv.Itoa(y)}, title)
 	}
 	x := c.X(s.From)
 	width := max(c.X(s.Until)-x, 3)
+	high := max(c.rowHeight()-10, 4)
+	if s.Thin {
+		high = 4
+	}
 	bar := markup.Element("rect", markup.Attributes{"class", "span " + s.Class, "x", strconv.Itoa(x), "y",
-		strconv.Itoa(y - 8), "width", strconv.Itoa(width), "height", "16"}, title)
-	if s.Inside == "" || float64(utf8.RuneCountInString(s.Inside))*letterWidth+8 > float64(width) {
+		strconv.Itoa(y - high/2), "width", strconv.Itoa(width), "height", strconv.Itoa(high)}, title)
+	if s.Inside == "" || s.Thin || float64(utf8.RuneCountInString(s.Inside))*letterWidth+8 > float64(width) {
 		return bar
 	}
 	return bar + SVGText("inside", x+4, y+4, s.Inside)
@@ -194,4 +219,11 @@ func ticks(from time.Time, span time.Duration) (all []tick) {
 		all = append(all, tick{t, t.Format(layout)})
 	}
 	return all
+}
+
+// Line returns a piece of a thin line in a colour.
+func Line(class string) markup.HTML {
+	return markup.Element("svg", markup.Attributes{"class", "swatch", "viewBox", "0 0 12 12", "aria-hidden", "true"},
+		markup.Element("rect", markup.Attributes{"class", "span " + class, "x", "0", "y", "4", "width", "12", "height",
+			"4"}))
 }

@@ -40,6 +40,7 @@ type Options struct {
 	Auth       *auth.Auth
 	Facts      auth.Facts    // nil: there are none
 	Records    records.Store // nil: no adoption over time is shown
+	Events     CellEvents    // nil: no cell's history is shown but what its state has
 	// History returns a copy of the release repository's history, up to the commit that was read last; nil: no policy
 	// is tried.
 	History   func() (*plan.History, error)

@@ -412,7 +412,7 @@ func TestR54HostileTextStaysText(t *testing.T) {
 	}
 }
 
-// R47: a damaged part of the state folder is said where it would stand, and hides no other; an empty folder is a page too.
+// R47: a damaged part of the state folder is said where it would stand, and hides no other; an empty one is a page too.
 func TestR47DamagedStateFolder(t *testing.T) {
 	s := newSite(t, t.TempDir(), unused).open()
 	_, page := s.get(s.base)
