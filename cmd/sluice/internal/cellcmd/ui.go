@@ -57,11 +57,14 @@ machine, forward a port: ssh -L 8420:PATH or -L 8420:127.0.0.1:PORT, and open lo
 				error) {
 				return f.difference(ctx, a, state, o, c)
 			}})
-		if open {
-			a.Stdout.PrintLine("the owner's page is at %s: forward a port to it, such as ssh -L 8420:%s HOST",
-				listen, l.Addr())
-		} else {
-			a.Stdout.PrintLine("the owner's page, an address that works once: %s", site.Address(l.Addr().String()))
+		address, said := listen, "the owner's page is at "+listen+": forward a port to it, such as ssh -L 8420:"+
+			l.Addr().String()+" HOST"
+		if !open {
+			address = site.Address(l.Addr().String())
+			said = "the owner's page, at an address that works once: " + address
+		}
+		if err := a.PrintResult(map[string]any{"address": address}, func() { a.Stdout.PrintLine("%s", said) }); err != nil {
+			return errors.Join(err, l.Close())
 		}
 		return site.Serve(cmd.Context(), l)
 	}

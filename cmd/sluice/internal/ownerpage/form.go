@@ -83,6 +83,13 @@ func (f *form) page(s *State, at place, now time.Time) *ui.Frame {
 		out.Regions = append(out.Regions, ui.Region{ID: id, HTML: markup.Join(parts...)})
 	}
 	add("headline", ui.Heading(f.action.Title), ui.Paragraph("lead", markup.Text(f.action.Effect)))
+	for _, c := range s.Candidates() {
+		if f.action.Name == "approve" && string(c.Digest) == f.values.Get("digest") {
+			add("what", ui.Paragraph("", ui.Element("span", "version", markup.Text(c.Release)), " ",
+				ui.Code(string(c.Digest))), ui.Element("p", "buttons", button("", at.difference(c.Digest),
+				"What it would change")))
+		}
+	}
 	if f.notice != "" {
 		add("notice", ui.Alert("held", "Nothing was done", f.notice, ""))
 	}
@@ -158,21 +165,25 @@ func differencePage(c owner.Candidate, d *Difference, fault, next string, at pla
 	add := func(id string, parts ...markup.HTML) {
 		out.Regions = append(out.Regions, ui.Region{ID: id, HTML: markup.Join(parts...)})
 	}
-	add("headline", ui.Heading("What "+c.Release+" would change"), ui.Facts([2]markup.HTML{"Digest",
-		ui.Code(string(c.Digest))}, [2]markup.HTML{"Channel", ui.Text(c.Channel)}),
+	add("headline", ui.Heading("What "+c.Release+" would change"), ui.Paragraph("",
+		ui.Code(string(c.Digest))), channelOf(c),
 		ui.Element("p", "buttons", button("", at.action("approve", "digest", string(c.Digest)), "Approve…"),
 			button("", at.action("pin", "release", c.Release), "Pin…"), markup.Link(at.base, "Back")))
 	if fault != "" {
 		add("error", ui.Alert("failing", "It can't be compared", fault, next))
 		return framed(out, at, now)
 	}
+	unchanged := markup.HTML("")
+	if d.Unchanged > 0 { // of files it is not counted
+		unchanged = markup.Text(ui.Thousands(d.Unchanged))
+	}
 	parts := []markup.HTML{ui.Facts([2]markup.HTML{"Against", markup.Text(fromText(d.From))},
 		[2]markup.HTML{"Differ", markup.Text(ui.Counted(len(d.Objects), "object"))},
-		[2]markup.HTML{"Unchanged", markup.Text(ui.Thousands(d.Unchanged))})}
+		[2]markup.HTML{"Unchanged", unchanged}),
+		ui.Paragraph("soft", "Values of Secrets are not shown, only whether they differ.")}
 	for _, p := range d.Problems[:min(len(d.Problems), maxRows)] {
 		parts = append(parts, ui.Alert("failing", "It could not be applied as it is", p, ""))
 	}
-	parts = append(parts, ui.Paragraph("soft", "Values of Secrets are not shown, only whether they differ."))
 	var files []filediff.File
 	for _, o := range d.Objects[:min(len(d.Objects), maxObjects)] {
 		name := o.Name

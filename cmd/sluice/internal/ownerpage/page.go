@@ -21,6 +21,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/cells/owner"
+	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/markup"
 	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/internal/window"
@@ -143,7 +144,7 @@ func summary(s *State) string {
 	case len(all) == 0:
 		return runs + ", and nothing newer is offered."
 	case s.Offer.Waits != "":
-		return runs + "; " + all[0].Release + " is offered and waits for you: " + words.OneLine(s.Offer.Waits)
+		return runs + "; " + all[0].Release + " is offered: " + words.OneLine(s.Offer.Waits) + "."
 	case s.Offer.Hold != nil:
 		return runs + "; " + all[0].Release + " is offered, and the vendor does not let it start yet."
 	}
@@ -172,12 +173,12 @@ func offered(s *State, at place) markup.HTML {
 	}
 	var cards []markup.HTML
 	for _, c := range all {
-		mark := ui.State("updating", "offered")
+		mark, approve := ui.State("updating", "offered"), ""
 		switch {
 		case slices.Contains(s.Decided.Approved, c.Digest):
 			mark = ui.State("passed", "approved by you")
 		case s.Decided.Approval:
-			mark = ui.State("held", "waits for your approval")
+			mark, approve = ui.State("held", "waits for your approval"), "primary"
 		}
 		notes := ui.Paragraph("soft", "The agent has not got this release yet: its notes and what it would change are "+
 			"here once it has.")
@@ -187,15 +188,20 @@ func offered(s *State, at place) markup.HTML {
 		cards = append(cards, markup.Element("article", markup.Attributes{"class", "card"},
 			ui.Element("div", "card-title", markup.Element("h3", nil, ui.Element("span", "version",
 				markup.Text(c.Release))), mark),
-			ui.Facts([2]markup.HTML{"Digest", ui.Code(string(c.Digest))},
-				[2]markup.HTML{"Channel", ui.Text(c.Channel)}),
-			notes,
-			ui.Element("p", "buttons", button("primary", at.difference(c.Digest), "What it would change"),
-				button("", at.action("approve", "digest", string(c.Digest)), "Approve…"),
+			ui.Paragraph("", ui.Code(string(c.Digest))), channelOf(c), notes,
+			ui.Element("p", "buttons", button("", at.difference(c.Digest), "What it would change"),
+				button(approve, at.action("approve", "digest", string(c.Digest)), "Approve…"),
 				button("", at.action("pin", "release", c.Release), "Pin…")),
 			ui.Command(at.command(owner.Approve(c).Command...))))
 	}
 	return markup.Join(held(s), ui.Element("div", "needs", cards...))
+}
+
+func channelOf(c owner.Candidate) markup.HTML {
+	if c.Channel == "" {
+		return ""
+	}
+	return ui.Paragraph("soft", "of the channel ", markup.Text(c.Channel))
 }
 
 func button(class, to, text string) markup.HTML {
@@ -289,7 +295,7 @@ func windowTable(all []window.Window, at place, now time.Time) markup.HTML {
 			when = ui.Instant(until)
 		}
 		n := strconv.Itoa(i + 1)
-		rows = append(rows, []markup.HTML{markup.Text(n), ui.Code(w.Opens), markup.Text(w.For.String()),
+		rows = append(rows, []markup.HTML{markup.Text(n), ui.Code(w.Opens), markup.Text(channels.FormatElapsed(w.For)),
 			markup.Text(zone), is, when,
 			markup.Link(at.action("remove-window", "number", n), "Remove window "+n+"…")})
 	}

@@ -64,7 +64,7 @@ func New(o Options) *Site {
 	}
 	g := newGuard(o.Open)
 	s := &Site{options: o, at: place{base: g.base, folder: o.Folder}, guard: g,
-		reader:  &reader{folder: o.Folder, notes: bulletin.NewRenderer(), kept: map[releases.Digest]Kept{}},
+		reader:  &reader{folder: o.Folder, notes: bulletin.NewRenderer(), kept: map[releases.Digest]keptFile{}},
 		compare: make(chan struct{}, 1), tabs: make(chan struct{}, maxTabs), ending: make(chan struct{}),
 		outcomes: map[string]outcome{}}
 	s.routes = s.newRoutes()

@@ -22,6 +22,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/cells/owner"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/ownerpage"
 	"github.com/sluice-cd/sluice/engine/enginetest"
@@ -188,6 +189,18 @@ func write(t *testing.T, name string, content []byte) {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(name, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// writeChecked writes a file as the agent does what it can't afford to misread.
+func writeChecked(t *testing.T, name string, content any) {
+	t.Helper()
+	text, err := json.Marshal(content)
+	if err == nil {
+		err = disk.WriteChecksummed(name, text)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -389,7 +402,7 @@ func TestR54HostileTextStaysText(t *testing.T) {
 		Events: []cells.Event{{Kind: hostile, Release: hostile, Detail: hostile}}})
 	writeJSON(t, filepath.Join(folder, "maintenance.json"), map[string]any{"phase": "announced", "reason": hostile,
 		"release": hostile, "refused": []string{hostile}})
-	writeJSON(t, filepath.Join(folder, "inforce.json"), map[string]any{"fault": hostile,
+	writeChecked(t, filepath.Join(folder, "inforce.json"), map[string]any{"fault": hostile,
 		"killed":        []map[string]string{{"flag": hostile, "reason": hostile}},
 		"announcements": []map[string]any{{"id": hostile, "state": hostile, "features": []string{hostile}}}})
 	s := newSite(t, folder, func() (*ownerpage.Difference, string, error) {
@@ -400,6 +413,9 @@ func TestR54HostileTextStaysText(t *testing.T) {
 		"do/pause?step=preview&reason=" + url.QueryEscape("<evil>\u202e"), "do/pin?release=" + url.QueryEscape(hostile),
 		"do/" + url.PathEscape(hostile), "nowhere"} {
 		_, page := s.get(s.base + path)
+		if path == "" {
+			wantSays(t, page, "killed", "announced")
+		}
 		if n := strings.Count(page, "<script"); n != 1 {
 			t.Errorf("/%s has %d scripts", path, n)
 		}

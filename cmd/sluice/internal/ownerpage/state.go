@@ -1,9 +1,9 @@
 package ownerpage
 
 import (
-	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"sync"
 	"time"
 
@@ -47,7 +47,7 @@ type reader struct {
 	notes  *bulletin.Renderer
 
 	mu   sync.Mutex
-	kept map[releases.Digest]Kept // a release's bytes never change
+	kept map[releases.Digest]keptFile
 }
 
 // maxKept bounds how many releases' notes are kept.
@@ -86,36 +86,47 @@ func (r *reader) read(now time.Time) *State {
 	return s
 }
 
-// release returns what the page shows of a release's content; ok is false if the agent has not got it yet.
+// keptFile is what was read of a release, and of which file.
+type keptFile struct {
+	kept Kept
+	file fs.FileInfo
+}
+
+// release returns what the page shows of a release's content; ok is false if the agent has not got it yet. A file is
+// read once, as long as it stays the same.
 func (r *reader) release(d releases.Digest) (k Kept, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if k, ok := r.kept[d]; ok {
-		return k, true
-	}
-	f, err := agent.KeptReleases{StateDir: r.folder}.Open(context.Background(), d)
+	f, err := agent.KeptReleases{StateDir: r.folder}.File(d)
 	if errors.Is(err, fs.ErrNotExist) {
 		return k, false
 	}
-	if err == nil {
-		var files releases.Files
-		var found releases.Digest
-		files, found, err = releases.Unpack(f, releases.Limits{})
-		_ = f.Close() // it was read
-		switch {
-		case err != nil:
-		case found != d:
-			err = errors.New("the agent's copy is damaged")
-		default:
-			k.Notes, err = r.notes.Notes(bulletin.TruncateNotes(string(files["notes.md"].Data)))
-		}
-	}
-	if err != nil { // read again next time
+	if err != nil {
 		return Kept{Fault: err.Error()}, true
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	info, err := f.Stat()
+	if err != nil {
+		return Kept{Fault: err.Error()}, true
+	}
+	if known, ok := r.kept[d]; ok && os.SameFile(known.file, info) && known.file.Size() == info.Size() &&
+		known.file.ModTime().Equal(info.ModTime()) {
+		return known.kept, true
+	}
+	files, found, err := releases.Unpack(f, releases.Limits{})
+	switch {
+	case err != nil:
+	case found != d:
+		err = errors.New("the agent's copy is damaged")
+	default:
+		k.Notes, err = r.notes.Notes(bulletin.TruncateNotes(string(files["notes.md"].Data)))
+	}
+	if err != nil {
+		k = Kept{Fault: err.Error()}
 	}
 	if len(r.kept) >= maxKept {
 		clear(r.kept)
 	}
-	r.kept[d] = k
+	r.kept[d] = keptFile{k, info}
 	return k, true
 }
