@@ -38,7 +38,7 @@ func drawn(chart string) map[string]int {
 	return all
 }
 
-// R9: the release's page draws the soak of each cell with what it leaves out, and what is still to soak as a prediction.
+// R9: the release's page draws the soak of each cell with what it leaves out, and predicts what is still to soak.
 func TestR9SoakOverTime(t *testing.T) {
 	w := TwoChannels(t).ReportInstalled()
 	w.Settle()
@@ -136,12 +136,14 @@ func TestACellsHistoryOverTime(t *testing.T) {
 	if all["failing"] != 2 || all["updating"] != 2 || all["behind"] != 1 {
 		t.Errorf("marked: %v", all)
 	}
-	wantSays(t, lane, "history", "ran 0.9.0", "ran 1.0.0", "operations were refused", "the hook ended with 1", "web: 0 of 2 ready",
+	wantSays(t, lane, "history", "ran 0.9.0", "ran 1.0.0", "operations were refused", "the hook ended with 1",
+		"web: 0 of 2 ready",
 		"What the cell reported")
 	if strings.Contains(lane, "0.1.0") {
 		t.Error("what is older than the axis is drawn")
 	}
-	wantSays(t, regionOf(v, to, console.Facts{}, "course-of-time"), "without events", "ran 1.0.0", "reported no event that is kept")
+	wantSays(t, regionOf(v, to, console.Facts{}, "course-of-time"), "without events",
+		"ran 1.0.0", "reported no event that is kept")
 	events[3].Kind, events[4].Detail, events[8].Release = HostileText, HostileText, HostileText
 	if page := regionOf(v, to, console.Facts{Events: events}, "course-of-time"); strings.Contains(page, "<evil") ||
 		strings.Contains(page, "\u202e") {
@@ -174,7 +176,8 @@ func TestPredictedPromotions(t *testing.T) {
 	if soak.IsZero() {
 		t.Fatalf("nothing has a clock: %v", v.Plan.Blocked)
 	}
-	wantSays(t, page, "when", "Predicted promotions", "a prediction", "predicted: 1.1.0 to dedicated", "dashed: predicted",
+	wantSays(t, page, "when", "Predicted promotions", "a prediction", "predicted: 1.1.0 to dedicated",
+		"dashed: predicted",
 		soak.UTC().Format("2 Jan 15:04 MST"))
 	if !strings.Contains(page, `class="dot predicted"`) {
 		t.Error("it is not drawn")

@@ -18,8 +18,8 @@ type prediction struct {
 	waits []channels.Verdict // for people, cells or hosts
 }
 
-// predictions returns, for each channel, the promotion of the greatest release that waits: the earliest instant at which
-// all its gates may hold, if nothing else happens until then. Those with an instant come first.
+// predictions returns, for each channel, the promotion of the greatest release that waits: the earliest instant at
+// which all its gates may hold, if nothing else happens until then. Those with an instant come first.
 func predictions(m *Model) (all []prediction) {
 	d := m.view.Desired
 	next := map[string]string{} // by channel

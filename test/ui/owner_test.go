@@ -119,7 +119,8 @@ func stateFolder(t *testing.T, hostile string) (state string, next releases.Dige
 	keep(t, state, "offered.json", map[string]any{"running": runs, "assignment": runs,
 		"head":  cells.Head{Channel: say("dedicated"), Release: "1.1.0", Digest: digests["1.1.0"], Sequence: 8},
 		"hold":  cells.Hold{Gate: say("window"), Reason: say("shut until Monday"), Until: now.Add(61 * time.Hour)},
-		"waits": say("waits for the owner's approval of 1.1.0"), "notices": []cells.Notice{{Code: cells.NoticeInfrastructure,
+		"waits": say("waits for the owner's approval of 1.1.0"),
+		"notices": []cells.Notice{{Code: cells.NoticeInfrastructure,
 			Text: say("infrastructure update 7 is due at 2026-12-24T00:00:00Z: execute it before")}}})
 	keep(t, state, "reported.json", map[string]any{"state": cells.StateHealthy, "message": say(""), "running": runs,
 		"infrastructure": cells.ActualInfrastructure{Number: 6}, "since": now.Add(-49 * time.Hour),
