@@ -114,7 +114,9 @@ func soakChart(m *Model, c *plan.Channel, r *plan.Release) markup.HTML {
 			ch.From = b
 		}
 	}
+	drawn := 0
 	for _, t := range ch.Tracks {
+		drawn += len(t.Spans)
 		for _, s := range t.Spans {
 			if s.Until.After(ch.Until) {
 				ch.Until = s.Until
@@ -128,8 +130,12 @@ func soakChart(m *Model, c *plan.Channel, r *plan.Release) markup.HTML {
 	if asked > 0 {
 		said += "; the next channel asks for " + channels.FormatElapsed(asked)
 	}
-	return ui.Paragraph("soft", markup.Text(said)) + ch.Render() + soakLegend(asked > 0) +
-		markup.Element("details", nil, markup.Element("summary", nil, "As a table"), soakTable(all, c.Name))
+	chart := markup.Join(ch.Render(), soakLegend(asked > 0))
+	if drawn == 0 { // they came to it just now
+		said += "; there is no time to draw yet"
+		chart = ""
+	}
+	return ui.Paragraph("soft", markup.Text(said)) + chart + markup.Element("details", nil, markup.Element("summary", nil, "As a table"), soakTable(all, c.Name))
 }
 
 // spans returns what to draw of a cell: its soak, what it leaves out as thin lines, and the rest as a prediction.
