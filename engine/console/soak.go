@@ -135,7 +135,8 @@ func soakChart(m *Model, c *plan.Channel, r *plan.Release) markup.HTML {
 		said += "; there is no time to draw yet"
 		chart = ""
 	}
-	return ui.Paragraph("soft", markup.Text(said)) + chart + markup.Element("details", nil, markup.Element("summary", nil, "As a table"), soakTable(all, c.Name))
+	return ui.Paragraph("soft", markup.Text(said)) + chart +
+		markup.Element("details", nil, markup.Element("summary", nil, "As a table"), soakTable(all, c.Name))
 }
 
 // spans returns what to draw of a cell: its soak, what it leaves out as thin lines, and the rest as a prediction.
