@@ -265,6 +265,10 @@ const NoticeRotate = "rotate-key"
 // cell's owner.
 const NoticeOutOfSupport = "out-of-support"
 
+// NoticeInfrastructure says which infrastructure update the cell lacks, and by when it is due (R62). The agent shows it
+// to the cell's owner.
+const NoticeInfrastructure = "infrastructure-due"
+
 // Head is a channel's head as a cell sees it.
 type Head struct {
 	Channel  string          `json:"channel"`

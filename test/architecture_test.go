@@ -114,7 +114,8 @@ func arrows() map[string][]string {
 		"engine/actions":        with("engine/access", "engine/edits", "engine/plan"),
 		"engine/actions/desk":   with("engine/actions", "engine/edits", "internal/backoff"),
 		"engine/console": with("engine/access", "engine/actions", "engine/adoption", "engine/audit", "engine/plan",
-			"engine/view", "engine/simulate", "engine/whatif", "internal/filediff", "internal/markup"),
+			"engine/view", "engine/simulate", "engine/whatif", "internal/filediff", "internal/markup", "internal/ui"),
+		"internal/ui":     {"internal/filediff", "internal/markup"},
 		"engine/simulate": with("engine/plan"),
 		"engine/whatif":   with("engine/plan", "engine/simulate"),
 		"engine/edits": with("engine/plan", "engine/view", "engine/simulate",
@@ -140,7 +141,7 @@ func arrows() map[string][]string {
 			"peopleapi", "signin", "transport"), "engine/images", "engine/exports"),
 		"engine/controlplane/consoleapi": append(below("api", "auth", "bulletin", "limit"), "engine/actions",
 			"engine/actions/desk", "engine/adoption", "engine/audit", "engine/console", "engine/edits",
-			"engine/simulate", "engine/whatif", "internal/filediff"),
+			"engine/simulate", "engine/whatif", "internal/filediff", "internal/ui"),
 		"engine/controlplane/imageapi":  append(below("api", "auth", "limit"), "engine/images"),
 		"engine/controlplane/signin":    below("api", "auth", "limit"),
 		"engine/controlplane/peopleapi": append(below("api", "auth", "bulletin", "limit", "metrics"), "engine/exports"),
@@ -152,6 +153,7 @@ func arrows() map[string][]string {
 		"engine/controlplane/api":       below(),
 		"engine/controlplane/bulletin":  append(below(), "internal/markup"),
 		"engine/controlplane/limit":     {},
+		"cells/owner":                   with(),
 		"cells/process":                 {"internal/cleantext"},
 		"cells/agent/disk":              {"internal/filelock"},
 		"cells/agent/clock":             {"cells/agent/disk", "internal/wake"},
@@ -331,6 +333,7 @@ func TestPureCore(t *testing.T) {
 		"engine/plan", "engine/plan/kept", "engine/view",
 		"engine/roster", "engine/edits", "engine/simulate", "engine/access", "engine/audit", "engine/notices",
 		"engine/records", "engine/controlplane/limit", "engine/console", "internal/markup",
+		"internal/ui", "cells/owner",
 	}
 	world := []string{"os", "os/exec", "net", "net/http", "database/sql", "log", "math/rand", "math/rand/v2"}
 	imports := map[string][]string{}

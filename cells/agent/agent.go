@@ -253,7 +253,11 @@ func (a *Agent) openState() (_ *loop, err error) {
 	}
 	a.warnOfDamage(aside)
 	signed, err := a.openSignatures()
-	if err := errors.Join(err, a.checkOffer(dir)); err != nil {
+	if err != nil {
+		return nil, err
+	}
+	reported, err := a.mendOwnersFiles(dir)
+	if err != nil {
 		return nil, err
 	}
 	store := content.NewCache(folders["releases"], a.client, a.options.MaxContent)
@@ -280,13 +284,15 @@ func (a *Agent) openState() (_ *loop, err error) {
 
 		operationEnded: wake.New(),
 		targetChanges:  a.options.targetChanges(),
+		reported:       reported,
 	}
+	l.actual = l.openInfrastructure()
 	l.openMaintenance(time.Now())
 	if err := l.openExports(); err != nil {
 		return nil, err
 	}
 	l.reporter = plane.NewReporter(a.client, outbox, plane.ReporterOptions{
-		Version: a.options.Version, Infrastructure: l.openInfrastructure(), Every: a.options.ReportEvery,
+		Version: a.options.Version, Infrastructure: l.actual, Every: a.options.ReportEvery,
 	})
 	l.flags = flagserver.New(flagserver.Options{
 		StateDir: dir, Source: a.client, Clock: a.clock,
@@ -317,13 +323,23 @@ func (l *loop) openInfrastructure() (actual func() infrastructure.State) {
 	return l.infrastructure.Last
 }
 
-// checkOffer puts aside what can't be read of the control plane's last words, which it says again.
-func (a *Agent) checkOffer(dir string) error {
-	_, err := LoadOffer(dir)
-	if err == nil || errors.Is(err, fs.ErrPermission) {
+// mendOwnersFiles puts aside what the cell's owner sees and can't be read. The control plane says it again, and the
+// agent reports it anew. It returns what was reported.
+func (a *Agent) mendOwnersFiles(dir string) (Reported, error) {
+	_, wrong := LoadOffer(dir)
+	if err := a.putAsideIf(wrong, offerFile(dir)); err != nil {
+		return Reported{}, err
+	}
+	reported, wrong := LoadReported(dir)
+	return reported, a.putAsideIf(wrong, reportedFile(dir))
+}
+
+// putAsideIf puts a file aside that can't be read because of its content.
+func (a *Agent) putAsideIf(wrong error, file string) error {
+	if wrong == nil || errors.Is(wrong, fs.ErrPermission) {
 		return nil
 	}
-	aside, err := disk.PutAside(offerFile(dir), time.Now())
+	aside, err := disk.PutAside(file, time.Now())
 	if err == nil {
 		a.warnOfDamage(aside)
 	}

@@ -22,6 +22,7 @@ func TestR47DamagedStateIsPutAside(t *testing.T) {
 		"outbox begins wrongly": {"outbox", "garbage\n"},
 		"outbox of zeros":       {"outbox", string(make([]byte, 300)) + "\n"},
 		"offer cut short":       {"offered.json", `{"head":`},
+		"reports cut short":     {"reported.json", `{"state":`},
 		"flags of zeros":        {"flags.json", string(make([]byte, 300))},
 		"clock of another":      {"clock.json", "{}"},
 	} {

@@ -41,6 +41,7 @@ type loop struct {
 	preview      *previewer
 	// Follows the actual infrastructure; nil: its number is fixed.
 	infrastructure *infrastructure.Follower
+	actual         func() infrastructure.State // what is known of it now
 
 	renderer   *render.Renderer
 	signatures *signatures.Keeper
@@ -57,6 +58,8 @@ type loop struct {
 
 	savedJournal []byte         // the journal as on disk
 	savedOffer   []byte         // offered.json as on disk
+	reported     Reported       // what the owner may see of the reports
+	savedReport  []byte         // reported.json as on disk
 	savedState   []byte         // maintenance.json as on disk
 	ownerFile    os.FileInfo    // of the owner.yaml whose decisions hold; nil: there was none
 	lastDesired  *cells.Desired // the newest received by this process; nil: none
@@ -289,6 +292,7 @@ func (l *loop) persist() error {
 	for _, e := range s.events {
 		l.logEvent(e)
 	}
+	l.reported.add(s.events, time.Now())
 	s.events = nil
 	l.agent.testPoint("history kept")
 	text, err := json.Marshal(s.journal)
@@ -314,7 +318,11 @@ func (l *loop) persist() error {
 		return err
 	}
 	l.publishWish()
-	l.reporter.Publish(s.buildReport(), isReportable(s), hasEvents)
+	report := s.buildReport()
+	l.reporter.Publish(report, isReportable(s), hasEvents)
+	if err := l.saveReported(report); err != nil {
+		return err
+	}
 	return l.saveOffer()
 }
 

@@ -74,7 +74,7 @@ func (l *loop) saveOffer() error {
 // ownersNotices returns the notices that are for the cell's owner to read.
 func ownersNotices(all []cells.Notice) (theirs []cells.Notice) {
 	for _, n := range all {
-		if n.Code == cells.NoticeOutOfSupport {
+		if n.Code == cells.NoticeOutOfSupport || n.Code == cells.NoticeInfrastructure {
 			theirs = append(theirs, n)
 		}
 	}

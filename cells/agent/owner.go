@@ -175,11 +175,9 @@ func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	text, err := yaml.Marshal(ownerDoc{"sluice/v1", "Owner", o.Paused, o.Pin, o.PinDigest, o.Approval, o.Approved,
-		o.Windows,
-		o.Features, o.Reasons, (*ownerMaintenance)(o.Maintenance), newOwnerExport(o.Export)})
+	text, err := EncodeOwner(o)
 	if err != nil {
-		return nil, fmt.Errorf("write the owner's decisions: %w", err)
+		return nil, err
 	}
 	name := filepath.Join(stateDir, OwnerFile)
 	if _, err := parseOwner(name, text); err != nil { // what is written must be readable
@@ -190,6 +188,16 @@ func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner
 		return nil, fmt.Errorf("write the owner's decisions: %w", err)
 	}
 	return o, nil
+}
+
+// EncodeOwner returns an owner's decisions as owner.yaml has them.
+func EncodeOwner(o *cells.Owner) ([]byte, error) {
+	text, err := yaml.Marshal(ownerDoc{"sluice/v1", "Owner", o.Paused, o.Pin, o.PinDigest, o.Approval, o.Approved,
+		o.Windows, o.Features, o.Reasons, (*ownerMaintenance)(o.Maintenance), newOwnerExport(o.Export)})
+	if err != nil {
+		return nil, fmt.Errorf("write the owner's decisions: %w", err)
+	}
+	return text, nil
 }
 
 // ownerDecisions holds the content of owner.yaml, or why the file is invalid.

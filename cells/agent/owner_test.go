@@ -237,6 +237,10 @@ func TestOfferedIsShown(t *testing.T) {
 		o.Assignment.Key() != good.Key() {
 		t.Errorf("shown: %+v", o)
 	}
+	told, err := LoadReported(s.State)
+	if err != nil || told.State != cells.StateHealthy || told.Running.Key() != good.Key() || len(told.Events) == 0 {
+		t.Errorf("shown of the reports: %+v, %v", told, err)
+	}
 	if decodeHead(cells.Sealed{Payload: []byte(payload), Digest: releases.DigestBytes([]byte("y"))}) != nil {
 		t.Error("a head that is not what its digest says is shown")
 	}

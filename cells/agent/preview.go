@@ -87,6 +87,11 @@ type KeptReleases struct{ StateDir string }
 
 // Open returns a release's tar. fs.ErrNotExist: the agent has not got it yet.
 func (k KeptReleases) Open(_ context.Context, d releases.Digest) (io.ReadCloser, error) {
+	return k.File(d)
+}
+
+// File returns a release's tar as a file, as Open does.
+func (k KeptReleases) File(d releases.Digest) (*os.File, error) {
 	if _, err := releases.ParseDigest(string(d)); err != nil {
 		return nil, err
 	}

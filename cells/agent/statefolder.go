@@ -70,7 +70,7 @@ func (a *Agent) putAsideWrongKinds(dir string) error {
 }
 
 var stateFiles = []string{"clock.json", "flags.json", "identity.json", "inforce.json", "journal.json", "lock",
-	"maintenance.json", "offered.json", "outbox"}
+	"maintenance.json", "offered.json", "outbox", "reported.json"}
 
 // stateNames are the names in a state folder that an agent, or its owner's commands, may have made before the agent has
 // an identity or a journal; and what a new file system has.

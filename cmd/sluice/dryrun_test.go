@@ -32,7 +32,7 @@ var commitNothing = []string{
 	"cell feature hold", "cell feature release", "cell clock show", "cell clock reset", "cell flags",
 	"cell maintenance show", "cell maintenance begin", "cell maintenance end", // the owner's, on the cell's machine
 	"cell export list", "cell export show", "cell export approve", "cell export hold", "cell export drop",
-	"cell export off",
+	"cell export off", "cell ui",
 	"serve", "tick", "agent manifest", "agent preflight", "agent guard", "backup", "restore",
 	"standby-key move",
 	"standby-key replace", "standby-key promote", "demo product",

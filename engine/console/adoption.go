@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/adoption"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
 )
 
 // areaHeight is the height of the chart of an adoption's curves, in the chart's units.
@@ -22,27 +23,28 @@ func adoptionChart(s *adoption.Series) markup.HTML {
 		return ""
 	}
 	a := newAdopted(s)
-	c := chart{label: "Which releases the cells ran over time; the table below says the same", from: s.Samples[0].At,
-		until: s.Until}
-	if least := c.from.Add(time.Hour); c.until.Before(least) {
-		c.until = least
+	c := ui.Chart{Label: "Which releases the cells ran over time; the table below says the same", From: s.Samples[0].At,
+		Until: s.Until}
+	if least := c.From.Add(time.Hour); c.Until.Before(least) {
+		c.Until = least
 	}
-	height := chartTop + areaHeight + 6
-	parts := c.frame(height)
-	bottom := chartTop + areaHeight
-	parts = append(parts, svgText("tick", 0, chartTop+10, counted(a.most, "cell")), svgText("tick", 0, bottom, "0"),
-		svgLine("grid", chartLeft, bottom, chartRight, bottom))
+	height := ui.ChartTop + areaHeight + 6
+	parts := c.Frame(height)
+	bottom := ui.ChartTop + areaHeight
+	parts = append(parts, ui.SVGText("tick", 0, ui.ChartTop+10, ui.Counted(a.most, "cell")), ui.SVGText("tick", 0,
+		bottom, "0"),
+		ui.SVGLine("grid", ui.ChartLeft, bottom, ui.ChartRight, bottom))
 	base := make([]int, len(a.steps))
-	h := &hues{}
+	h := &ui.Hues{}
 	for i, release := range a.releases {
-		parts = append(parts, a.layer(&c, i, base, h.of(release)))
+		parts = append(parts, a.layer(&c, i, base, h.Of(release)))
 	}
 	parts = append(parts, a.troubleLine(&c))
 	key := markup.Element("svg", markup.Attributes{"class", "swatch", "aria-hidden", "true", "viewBox", "0 0 12 12"},
-		svgLine("trouble-line", 0, 6, 12, 6))
+		ui.SVGLine("trouble-line", 0, 6, 12, 6))
 	trouble := markup.Element("li", nil, key, "failing, silent or shut out")
-	return subheading("Adoption over "+counted(adoption.Days, "day")) + c.svg(height, parts...) +
-		element("div", "legends", h.legend(), element("ul", "legend", trouble)) +
+	return ui.Subheading("Adoption over "+ui.Counted(adoption.Days, "day")) + c.SVG(height, parts...) +
+		ui.Element("div", "legends", h.Legend(), ui.Element("ul", "legend", trouble)) +
 		markup.Element("details", nil, markup.Element("summary", nil, "As a table"), a.table())
 }
 
@@ -76,7 +78,7 @@ func newAdopted(s *adoption.Series) *adopted {
 		}
 	}
 	for _, release := range sortedKeys(peak) {
-		if peak[release] > 0 && len(a.releases) < hueCount-1 {
+		if peak[release] > 0 && len(a.releases) < ui.HueCount-1 {
 			a.releases = append(a.releases, release)
 		}
 	}
@@ -116,7 +118,7 @@ func newAdopted(s *adoption.Series) *adopted {
 }
 
 // y returns where so many cells are.
-func (a *adopted) y(n int) int { return chartTop + areaHeight - n*areaHeight/max(a.most, 1) }
+func (a *adopted) y(n int) int { return ui.ChartTop + areaHeight - n*areaHeight/max(a.most, 1) }
 
 // end returns until when a step holds.
 func (a *adopted) end(i int) time.Time {
@@ -128,7 +130,7 @@ func (a *adopted) end(i int) time.Time {
 
 // layer draws a release's share on top of base, and adds it to base. Of steps within one unit of width the last is
 // drawn; where nothing is known there is nothing.
-func (a *adopted) layer(c *chart, release int, base []int, class string) markup.HTML {
+func (a *adopted) layer(c *ui.Chart, release int, base []int, class string) markup.HTML {
 	var path strings.Builder
 	any := false
 	for i := 0; i < len(a.steps); {
@@ -140,7 +142,7 @@ func (a *adopted) layer(c *chart, release int, base []int, class string) markup.
 			n := at(a.steps[i].counts, release)
 			base[i] += n
 			any = any || n > 0
-			x1, x2 := c.x(a.steps[i].at), c.x(a.end(i))
+			x1, x2 := c.X(a.steps[i].at), c.X(a.end(i))
 			if x2 == last && i > first {
 				continue
 			}
@@ -173,7 +175,7 @@ func at(counts []int, i int) int {
 func point(x, y int) string { return strconv.Itoa(x) + "," + strconv.Itoa(y) }
 
 // troubleLine draws how many cells are in trouble.
-func (a *adopted) troubleLine(c *chart) markup.HTML {
+func (a *adopted) troubleLine(c *ui.Chart) markup.HTML {
 	var path strings.Builder
 	gap, last := true, -1
 	for i, s := range a.steps {
@@ -181,7 +183,7 @@ func (a *adopted) troubleLine(c *chart) markup.HTML {
 			gap = true
 			continue
 		}
-		x1, x2 := c.x(s.at), c.x(a.end(i))
+		x1, x2 := c.X(s.at), c.X(a.end(i))
 		if x2 == last {
 			continue
 		}
@@ -212,16 +214,16 @@ func (a *adopted) table() markup.HTML {
 		row := []markup.HTML{markup.Text(date.Format("2 Jan"))}
 		s := a.steps[i]
 		for _, n := range s.counts[:min(len(s.counts), len(a.releases))] {
-			row = append(row, markup.Text(thousands(n)))
+			row = append(row, markup.Text(ui.Thousands(n)))
 		}
 		if s.counts == nil {
 			for range a.releases {
-				row = append(row, soft("unknown"))
+				row = append(row, ui.Soft("unknown"))
 			}
-			rows = append(rows, append(row, soft("unknown")))
+			rows = append(rows, append(row, ui.Soft("unknown")))
 			continue
 		}
-		rows = append(rows, append(row, markup.Text(thousands(s.trouble))))
+		rows = append(rows, append(row, markup.Text(ui.Thousands(s.trouble))))
 	}
-	return table(fmt.Sprintf("Adoption over %d days, in UTC", adoption.Days), head, rows)
+	return ui.Table(fmt.Sprintf("Adoption over %d days, in UTC", adoption.Days), head, rows)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -60,7 +61,7 @@ func aheadForm(a Address) markup.HTML {
 		markup.Element("label", markup.Attributes{"for", "filter"}, "The plan as it would be"),
 		markup.Void("input", "id", "filter", "name", "q", "value", a.Filter, "maxlength", strconv.Itoa(maxFilter),
 			"autocomplete", "off", "spellcheck", "false", "placeholder", "6h, 3d, or 2026-12-01T09:00:00Z"),
-		markup.Element("button", nil, "Show"), element("ul", "counts", steps...))
+		markup.Element("button", nil, "Show"), ui.Element("ul", "counts", steps...))
 }
 
 // renderAhead renders the plan as it would be at the instant that was asked for.
@@ -70,14 +71,15 @@ func renderAhead(m *Model, p *Page) {
 	}
 	t, ok := parseAhead(p.Address.Filter, m.view.Plan.Now)
 	if !ok {
-		p.add("ahead", paragraph("empty", markup.Text(p.Address.Filter+" is no instant within the next 92 days: "+
+		p.add("ahead", ui.Paragraph("empty", markup.Text(p.Address.Filter+" is no instant within the next 92 days: "+
 			"write 6h, 3d, or 2026-12-01T09:00:00Z.")))
 		return
 	}
 	made := planAt(m, t)
-	title := element("h2", "", "What the engine would do ", instant(t.Truncate(asOfStep)))
-	p.add("ahead", title, paragraph("soft", "If no commit comes until then, every cell that is in contact stays as it is, "+
-		"and outside gates are not asked. What follows from it is for What if."), aheadActions(made),
+	title := ui.Element("h2", "", "What the engine would do ", ui.Instant(t.Truncate(asOfStep)))
+	p.add("ahead", title, ui.Paragraph("soft",
+		"If no commit comes until then, every cell that is in contact stays as it is, "+
+			"and outside gates are not asked. What follows from it is for What if."), aheadActions(made),
 		aheadBlocked(made), aheadNext(made))
 }
 
@@ -87,24 +89,25 @@ func aheadActions(made plan.Plan) markup.HTML {
 		if len(rows) == pageRows {
 			break
 		}
-		what, release := string(a.Kind), soft("none")
+		what, release := string(a.Kind), ui.Soft("none")
 		if a.Kind == plan.Grant {
-			what = "grant to " + counted(len(a.Cells), "cell")
+			what = "grant to " + ui.Counted(len(a.Cells), "cell")
 		}
 		if a.Release != "" {
 			release = version(a.Release)
 		}
-		channel := soft("everywhere")
+		channel := ui.Soft("everywhere")
 		if a.Channel != "" {
 			channel = link(Channel, a.Channel)
 		}
 		evidence := strings.Join(a.Evidence[:min(len(a.Evidence), maxListed)], "; ")
-		rows = append(rows, []markup.HTML{state("updating", what), release, channel, text(words.OneLine(evidence))})
+		rows = append(rows, []markup.HTML{ui.State("updating", what), release, channel,
+			ui.Text(words.OneLine(evidence))})
 	}
 	if len(rows) == 0 {
-		return paragraph("empty", "The engine would do nothing.")
+		return ui.Paragraph("empty", "The engine would do nothing.")
 	}
-	return table("What the engine would do", []string{"What", "Release", "Channel", "Because"}, rows)
+	return ui.Table("What the engine would do", []string{"What", "Release", "Channel", "Because"}, rows)
 }
 
 func aheadBlocked(made plan.Plan) markup.HTML {
@@ -125,10 +128,10 @@ func aheadBlocked(made plan.Plan) markup.HTML {
 	}
 	rest := markup.HTML("")
 	if more > 0 {
-		rest = paragraph("soft", markup.Text(fmt.Sprintf("and %s more", thousands(more))))
+		rest = ui.Paragraph("soft", markup.Text(fmt.Sprintf("and %s more", ui.Thousands(more))))
 	}
 	const title = "What would still wait"
-	return subheading(title) + table(title, []string{"Release", "Channel", "For what"}, rows) + rest
+	return ui.Subheading(title) + ui.Table(title, []string{"Release", "Channel", "For what"}, rows) + rest
 }
 
 // aheadNext leads to the next instant at which time alone changes the plan.
@@ -137,6 +140,6 @@ func aheadNext(made plan.Plan) markup.HTML {
 		return ""
 	}
 	to := Address{Kind: When, Filter: made.NextInContact.UTC().Format(time.RFC3339)}
-	return paragraph("pager", markup.Element("a", markup.Attributes{"rel", "next", "href", to.String()},
-		"To the next change by time"), instant(made.NextInContact))
+	return ui.Paragraph("pager", markup.Element("a", markup.Attributes{"rel", "next", "href", to.String()},
+		"To the next change by time"), ui.Instant(made.NextInContact))
 }

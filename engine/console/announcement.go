@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -32,23 +33,24 @@ func renderAnnouncement(m *Model, p *Page, f Facts) {
 		return
 	}
 	p.Title = a.Announcement.ID
-	p.add("headline", heading(cmpTitle(a)+" ", state(announcementShape(a.State), string(a.State))),
-		paragraph("", markup.Text(a.Summary)))
+	p.add("headline", ui.Heading(cmpTitle(a)+" ", ui.State(announcementShape(a.State), string(a.State))),
+		ui.Paragraph("", markup.Text(a.Summary)))
 	p.add("actions", offersOfAnnouncement(a))
 	p.add("needs", needsOfAnnouncement(a))
 	p.add("channels", announcementChannels(a))
 	p.add("waiting", waitingForAnnouncement(a))
 	if f.Notes != "" {
-		p.add("notes", subheading("Notes"), element("div", "notes", f.Notes))
+		p.add("notes", ui.Subheading("Notes"), ui.Element("div", "notes", f.Notes))
 	}
 	embargo := markup.HTML("")
 	if a.Announcement.Embargo {
 		embargo = "under embargo: keys and time are hidden until then"
 	}
-	p.add("facts", subheading("Facts"), facts([2]markup.HTML{"Features", text(strings.Join(a.Announcement.Features, ", "))},
-		[2]markup.HTML{"Zone", text(a.Zone)}, [2]markup.HTML{"Approved by", text(strings.Join(a.Approvals, ", "))},
-		[2]markup.HTML{"Hash", code(a.Hash)}, [2]markup.HTML{"Embargo", embargo},
-		[2]markup.HTML{"Cancelled", text(words.OneLine(a.Announcement.Cancelled))}))
+	list := func(all []string) markup.HTML { return ui.Text(strings.Join(all, ", ")) }
+	p.add("facts", ui.Subheading("Facts"), ui.Facts([2]markup.HTML{"Features", list(a.Announcement.Features)},
+		[2]markup.HTML{"Zone", ui.Text(a.Zone)}, [2]markup.HTML{"Approved by", list(a.Approvals)},
+		[2]markup.HTML{"Hash", ui.Code(a.Hash)}, [2]markup.HTML{"Embargo", embargo},
+		[2]markup.HTML{"Cancelled", ui.Text(words.OneLine(a.Announcement.Cancelled))}))
 }
 
 func cmpTitle(a announce.Status) string {
@@ -61,15 +63,15 @@ func cmpTitle(a announce.Status) string {
 func needsOfAnnouncement(a announce.Status) markup.HTML {
 	var items []markup.HTML
 	if a.Needs != "" {
-		items = append(items, element("li", "", mark("held", ""), markup.Text("It needs: "+a.Needs)))
+		items = append(items, ui.Element("li", "", ui.Mark("held", ""), markup.Text("It needs: "+a.Needs)))
 	}
 	for _, w := range a.Warnings[:min(len(a.Warnings), maxListed)] {
-		items = append(items, element("li", "", mark("failing", ""), markup.Text(words.OneLine(w))))
+		items = append(items, ui.Element("li", "", ui.Mark("failing", ""), markup.Text(words.OneLine(w))))
 	}
 	if len(items) == 0 {
 		return ""
 	}
-	return element("ul", "verdicts", items...)
+	return ui.Element("ul", "verdicts", items...)
 }
 
 func announcementChannels(a announce.Status) markup.HTML {
@@ -78,24 +80,25 @@ func announcementChannels(a announce.Status) markup.HTML {
 		if c.State == "" {
 			continue
 		}
-		at := soft("when ready")
+		at := ui.Soft("when ready")
 		if !c.At.IsZero() {
-			at = instant(c.At)
+			at = ui.Instant(c.At)
 		}
 		whole := 0
 		var counts []markup.HTML
 		for _, st := range sortedKeys(c.Counts) {
 			whole += c.Counts[st]
-			counts = append(counts, state(flagShape(string(st)), fmt.Sprintf("%s %s", thousands(c.Counts[st]), st)),
-				" ")
+			counts = append(counts, ui.StateCount(flagShape(string(st)), c.Counts[st], string(st)), " ")
 		}
-		rows = append(rows, []markup.HTML{link(Channel, c.Channel), state(announcementShape(c.State), string(c.State)),
-			at,
-			markup.Text(fmt.Sprintf("%d %%", c.Percent)), markup.Join(append(counts,
-				bar(whole, share{"healthy", c.Counts["on"]}, share{"updating", c.Counts["ramping"] + c.Counts["armed"] +
-					c.Counts["ready"]}))...), markup.Text(words.OneLine(c.Summary))})
+		onTheWay := c.Counts["ramping"] + c.Counts["armed"] + c.Counts["ready"]
+		counts = append(counts, ui.Bar(whole, ui.Share{Class: "healthy", N: c.Counts["on"]},
+			ui.Share{Class: "updating", N: onTheWay}))
+		rows = append(rows, []markup.HTML{link(Channel, c.Channel),
+			ui.State(announcementShape(c.State), string(c.State)), at, markup.Text(fmt.Sprintf("%d %%", c.Percent)),
+			markup.Join(counts...), markup.Text(words.OneLine(c.Summary))})
 	}
-	return subheading("Where and when") + table("Where and when", []string{"Channel", "State", "When", "Ramp", "Cells",
+	return ui.Subheading("Where and when") + ui.Table("Where and when", []string{"Channel", "State", "When", "Ramp",
+		"Cells",
 		"In words"}, rows)
 }
 
@@ -111,7 +114,7 @@ func waitingForAnnouncement(a announce.Status) markup.HTML {
 				more++
 			default:
 				rows = append(rows, []markup.HTML{link(Cell, cell.Cell),
-					state(flagShape(string(cell.State)), string(cell.State)), text(words.OneLine(cell.Why))})
+					ui.State(flagShape(string(cell.State)), string(cell.State)), ui.Text(words.OneLine(cell.Why))})
 			}
 		}
 	}
@@ -120,8 +123,8 @@ func waitingForAnnouncement(a announce.Status) markup.HTML {
 	}
 	rest := markup.HTML("")
 	if more > 0 {
-		rest = paragraph("soft", markup.Text(fmt.Sprintf("and %s more", thousands(more))))
+		rest = ui.Paragraph("soft", markup.Text(fmt.Sprintf("and %s more", ui.Thousands(more))))
 	}
-	return subheading("Cells that are not on") + table("Cells that are not on", []string{"Cell", "State", "Why"},
+	return ui.Subheading("Cells that are not on") + ui.Table("Cells that are not on", []string{"Cell", "State", "Why"},
 		rows) + rest
 }

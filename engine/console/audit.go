@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/audit"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -33,8 +34,9 @@ type Audit struct {
 // RenderAudit returns the page of who did what at the control plane, newest first.
 func RenderAudit(m *Model, a Audit) *Page {
 	p := &Page{Found: true, Title: "Audit", Still: true}
-	p.add("headline", heading("Audit"), paragraph("lead", "Who did what, recorded before it was done. The rows are a chain "+
-		"of hashes: one that is removed or changed afterwards is found."))
+	p.add("headline", ui.Heading("Audit"), ui.Paragraph("lead",
+		"Who did what, recorded before it was done. The rows are a chain "+
+			"of hashes: one that is removed or changed afterwards is found."))
 	if a.Report != nil {
 		p.add("report", reportOf(a.Report))
 	}
@@ -43,7 +45,7 @@ func RenderAudit(m *Model, a Audit) *Page {
 		markup.Void("input", "id", "filter", "name", "q", "type", "search", "value", a.Filter, "maxlength",
 			strconv.Itoa(maxFilter), "autocomplete", "off", "placeholder", "a person, a cell, a word of what was done"),
 		markup.Element("button", nil, "Apply")),
-		paragraph("buttons", markup.Element("a", markup.Attributes{"class", "button", "href", AuditPath + "?" +
+		ui.Paragraph("buttons", markup.Element("a", markup.Attributes{"class", "button", "href", AuditPath + "?" +
 			VerifyParam + "=1"}, "Verify the chain"), markup.Element("a", markup.Attributes{"class", "button", "href",
 			AuditExport, "download", ""}, "Export all of it")))
 	var rows [][]markup.HTML
@@ -53,18 +55,19 @@ func RenderAudit(m *Model, a Audit) *Page {
 			continue
 		}
 		if found++; len(rows) < 2*pageRows {
-			rows = append(rows, []markup.HTML{instant(e.At), markup.Text(words.OneLine(e.Who)), whatWasDone(e.What),
+			rows = append(rows, []markup.HTML{ui.Instant(e.At), markup.Text(words.OneLine(e.Who)), whatWasDone(e.What),
 				markup.Text(words.OneLine(e.From))})
 		}
 	}
 	if len(rows) == 0 {
-		p.add("rows", paragraph("empty", "No row matches."))
+		p.add("rows", ui.Paragraph("empty", "No row matches."))
 	} else {
-		p.add("rows", table("Audit", []string{"When", "Who", "What", "From"}, rows),
-			paragraph("soft", markup.Text(fmt.Sprintf("%s shown, of %s that match among the newest %s", thousands(len(rows)),
-				thousands(found), thousands(len(a.Entries))))))
+		p.add("rows", ui.Table("Audit", []string{"When", "Who", "What", "From"}, rows),
+			ui.Paragraph("soft", markup.Text(fmt.Sprintf("%s shown, of %s that match among the newest %s",
+				ui.Thousands(len(rows)),
+				ui.Thousands(found), ui.Thousands(len(a.Entries))))))
 	}
-	p.add("command", command("sluice audit export >audit.jsonl"), command("sluice audit verify audit.jsonl"))
+	p.add("command", ui.Command("sluice audit export >audit.jsonl"), ui.Command("sluice audit verify audit.jsonl"))
 	p.Regions = append(p.Regions, m.navigation(Address{Kind: History}), m.asOf())
 	return p
 }
@@ -72,17 +75,19 @@ func RenderAudit(m *Model, a Audit) *Page {
 // reportOf says what was found in the chain.
 func reportOf(r *audit.Report) markup.HTML {
 	if len(r.Findings) == 0 {
-		return element("div", "alert passed", element("p", "alert-title", mark("passed", ""), "The chain is whole"),
-			paragraph("", markup.Text(fmt.Sprintf("%s, %d to %d: none was removed or changed. Whoever writes the whole chain "+
-				"anew is found by an earlier export that is kept elsewhere: sluice audit verify --earlier.",
-				counted(int(r.Rows), "row"), r.First, r.Last))))
+		return ui.Element("div", "alert passed", ui.Element("p", "alert-title",
+			ui.Mark("passed", ""), "The chain is whole"),
+			ui.Paragraph("", markup.Text(fmt.Sprintf("%s, %d to %d: none was removed or changed. Whoever writes "+
+				"the whole chain anew is found by an earlier export that is kept elsewhere: sluice audit verify --earlier.",
+				ui.Counted(int(r.Rows), "row"), r.First, r.Last))))
 	}
 	var items []markup.HTML
 	for _, f := range r.Findings[:min(len(r.Findings), maxListed)] {
 		items = append(items, markup.Element("li", nil, markup.Text(words.OneLine(f.What))))
 	}
 	return markup.Element("div", markup.Attributes{"class", "alert failing", "role", "alert"},
-		element("p", "alert-title", mark("failing", ""), "The audit is not as it was written"), element("ul", "",
+		ui.Element("p", "alert-title", ui.Mark("failing", ""), "The audit is not as it was written"), ui.Element("ul",
+			"",
 			items...))
 }
 

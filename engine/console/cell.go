@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -25,26 +25,27 @@ func renderCell(m *Model, p *Page, f Facts) {
 	}
 	p.Title = name
 	s := m.view.Observed.Cells[name]
-	p.add("headline", heading(name+" ", state(string(c.Condition), string(c.Condition))),
-		paragraph("soft", "a cell of ", link(Channel, c.Channel)))
+	p.add("headline", ui.Heading(name+" ", ui.State(string(c.Condition), string(c.Condition))),
+		ui.Paragraph("soft", "a cell of ", link(Channel, c.Channel)))
 	p.add("actions", m.offersOfCell(c))
 	p.add("course", cellCourse(m, c))
 	p.add("why", cellWhy(m, name, f.Why))
-	p.add("facts", subheading("Facts"), cellFacts(m, c, s))
+	p.add("course-of-time", swimlane(m, c, s, f.Events))
+	p.add("facts", ui.Subheading("Facts"), cellFacts(m, c, s))
 	p.add("owner", ownerDecisions(s))
 	p.add("failures", cellFailures(s))
 	p.add("flags", cellFlags(m, name))
-	p.add("identity", subheading("Identity"), cellIdentity(m, name, s))
+	p.add("identity", ui.Subheading("Identity"), cellIdentity(m, name, s))
 }
 
 // cellCourse shows what the cell runs, what it is on its way to, and what its channel is at.
 func cellCourse(m *Model, c *view.CellStatus) markup.HTML {
 	step := func(title string, release markup.HTML, below markup.HTML) markup.HTML {
-		return element("li", "", element("span", "soft", markup.Text(title)), release, below)
+		return ui.Element("li", "", ui.Element("span", "soft", markup.Text(title)), release, below)
 	}
 	var soaked markup.HTML
 	if !c.HealthySince.IsZero() {
-		soaked = element("span", "soft", "healthy since ", instant(c.HealthySince))
+		soaked = ui.Element("span", "soft", "healthy since ", ui.Instant(c.HealthySince))
 	}
 	steps := []markup.HTML{step("runs", version(c.Release), soaked)}
 	if c.Granted != "" && c.Granted != c.Release {
@@ -54,10 +55,10 @@ func cellCourse(m *Model, c *view.CellStatus) markup.HTML {
 		steps = append(steps, step("applies", version(c.Applying), ""))
 	}
 	if ch, ok := m.channelStatus(c.Channel); ok && ch.Release != "" {
-		steps = append(steps, step("its channel is at", version(ch.Release), element("span", "soft", "since ",
-			instant(ch.Since))))
+		steps = append(steps, step("its channel is at", version(ch.Release), ui.Element("span", "soft", "since ",
+			ui.Instant(ch.Since))))
 	}
-	return element("ol", "course", steps...)
+	return ui.Element("ol", "course", steps...)
 }
 
 // cellWhy renders the chain of reasons.
@@ -72,8 +73,8 @@ func cellWhy(m *Model, name string, more []string) markup.HTML {
 			lines = append(lines, markup.Element("li", nil, markup.Text(line)))
 		}
 	}
-	return subheading("Why") + element("ol", "why", lines...) + verdicts(e.Blocked) +
-		command(shell("sluice", "why", name))
+	return ui.Subheading("Why") + ui.Element("ol", "why", lines...) + verdicts(e.Blocked) +
+		ui.Command(words.Shell("sluice", "why", name))
 }
 
 func cellFacts(m *Model, c *view.CellStatus, s *plan.CellState) markup.HTML {
@@ -85,32 +86,27 @@ func cellFacts(m *Model, c *view.CellStatus, s *plan.CellState) markup.HTML {
 			Address{Kind: Fleet, Filter: filter}.String()}, markup.Text(key+"="+cell.Labels[key])), " ")
 	}
 	pairs := [][2]markup.HTML{
-		{"State", markup.Text(string(c.State))}, {"Message", text(words.OneLine(c.Message))},
-		{"Digest", code(c.Digest.Short())}, {"Labels", markup.Join(labels...)},
-		{"Profile", text(cell.Profile)}, {"Paused by the vendor", text(words.OneLine(cell.Paused))},
-		{"Pinned by the vendor", text(cell.Pin)},
+		{"State", markup.Text(string(c.State))}, {"Message", ui.Text(words.OneLine(c.Message))},
+		{"Digest", ui.Code(c.Digest.Short())}, {"Labels", markup.Join(labels...)},
+		{"Profile", ui.Text(cell.Profile)}, {"Paused by the vendor", ui.Text(words.OneLine(cell.Paused))},
+		{"Pinned by the vendor", ui.Text(cell.Pin)},
 	}
 	if s != nil && !s.LastReport.IsZero() {
-		pairs = append(pairs, [2]markup.HTML{"Last report", instant(c.LastReport.Truncate(asOfStep))},
+		pairs = append(pairs, [2]markup.HTML{"Last report", ui.Instant(c.LastReport.Truncate(asOfStep))},
 			[2]markup.HTML{"Soaked", soaked(s.Soaked)},
 			[2]markup.HTML{"Infrastructure", markup.Text(fmt.Sprint(s.Infrastructure))})
 		if s.Actual.NeedsLook() {
-			pairs = append(pairs, [2]markup.HTML{"Actual infrastructure", text(words.OneLine(s.Actual.String()))})
+			pairs = append(pairs, [2]markup.HTML{"Actual infrastructure", ui.Text(words.OneLine(s.Actual.String()))})
 		}
 		if skew := s.Skew.Truncate(time.Second); skew.Abs() >= 2*time.Second {
 			pairs = append(pairs, [2]markup.HTML{"Its clock", markup.Text(skew.String() + " from ours")})
 		}
 	}
-	return facts(pairs...)
+	return ui.Facts(pairs...)
 }
 
-// soaked returns for how long a cell was healthy, to the minute: more would change with every report.
-func soaked(d time.Duration) markup.HTML {
-	if d < time.Minute {
-		return "under a minute"
-	}
-	return markup.Text(channels.FormatElapsed(d.Truncate(time.Minute)))
-}
+// soaked returns for how long a cell was healthy.
+func soaked(d time.Duration) markup.HTML { return markup.Text(elapsed(d)) }
 
 func ownerDecisions(s *plan.CellState) markup.HTML {
 	if s == nil || s.Owner == nil {
@@ -135,15 +131,16 @@ func ownerDecisions(s *plan.CellState) markup.HTML {
 	}
 	features := markup.HTML("")
 	if len(held) > 0 {
-		features = element("ul", "", held...)
+		features = ui.Element("ul", "", held...)
 	}
-	all := facts([2]markup.HTML{"Paused", text(words.OneLine(o.Paused))}, [2]markup.HTML{"Pinned", text(o.Pin)},
+	all := ui.Facts([2]markup.HTML{"Paused", ui.Text(words.OneLine(o.Paused))}, [2]markup.HTML{"Pinned",
+		ui.Text(o.Pin)},
 		[2]markup.HTML{"Approval", approval}, [2]markup.HTML{"Windows", windows},
 		[2]markup.HTML{"Features held off", features})
 	if all == "" {
 		return ""
 	}
-	return subheading("What its owner decided") + all
+	return ui.Subheading("What its owner decided") + all
 }
 
 func cellFailures(s *plan.CellState) markup.HTML {
@@ -152,10 +149,10 @@ func cellFailures(s *plan.CellState) markup.HTML {
 	}
 	var rows [][]markup.HTML
 	for _, f := range slices.Backward(s.Failures) {
-		rows = append(rows, []markup.HTML{version(f.Assignment.Release), instant(f.At), causeOf(f.Failure),
+		rows = append(rows, []markup.HTML{version(f.Assignment.Release), ui.Instant(f.At), causeOf(f.Failure),
 			markup.Text(words.OneLine(f.Reason))})
 	}
-	return subheading("What failed there") + table("What failed there", []string{"Release", "When", "At fault",
+	return ui.Subheading("What failed there") + ui.Table("What failed there", []string{"Release", "When", "At fault",
 		"Reason"},
 		rows)
 }
@@ -186,9 +183,10 @@ func cellFlags(m *Model, name string) markup.HTML {
 	}
 	rest := markup.HTML("")
 	if more > 0 {
-		rest = paragraph("soft", markup.Text(fmt.Sprintf("and %d more", more)))
+		rest = ui.Paragraph("soft", markup.Text(fmt.Sprintf("and %d more", more)))
 	}
-	return subheading("Flags in force") + table("Flags in force", []string{"Flag", "State", "Confirmed", "Why"}, rows) +
+	return ui.Subheading("Flags in force") + ui.Table("Flags in force", []string{"Flag", "State", "Confirmed", "Why"},
+		rows) +
 		rest
 }
 
@@ -197,16 +195,16 @@ func cellIdentity(m *Model, name string, s *plan.CellState) markup.HTML {
 	var boots []markup.HTML
 	if s != nil {
 		for _, b := range slices.Backward(s.Boots) {
-			boots = append(boots, markup.Element("li", nil, code(b.ID), " ", instant(b.First), " to ",
-				instant(b.Last.Truncate(asOfStep))))
+			boots = append(boots, markup.Element("li", nil, ui.Code(b.ID), " ", ui.Instant(b.First), " to ",
+				ui.Instant(b.Last.Truncate(asOfStep))))
 		}
 	}
 	starts := markup.HTML("")
 	if len(boots) > 0 {
-		starts = element("ul", "", boots...)
+		starts = ui.Element("ul", "", boots...)
 	}
-	return facts([2]markup.HTML{"Access", markup.Text(string(view.AccessOf(id)))},
-		[2]markup.HTML{"Key", code(id.PublicKey)}, [2]markup.HTML{"Key before", code(id.Previous)},
-		[2]markup.HTML{"Shut out", text(words.OneLine(id.Quarantined))},
+	return ui.Facts([2]markup.HTML{"Access", markup.Text(string(view.AccessOf(id)))},
+		[2]markup.HTML{"Key", ui.Code(id.PublicKey)}, [2]markup.HTML{"Key before", ui.Code(id.Previous)},
+		[2]markup.HTML{"Shut out", ui.Text(words.OneLine(id.Quarantined))},
 		[2]markup.HTML{"Starts of its agent", starts})
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -19,20 +20,20 @@ func renderChannel(m *Model, p *Page, f Facts) {
 		return
 	}
 	p.Title = c.Name
-	title := []markup.HTML{heading(c.Name + " ")}
+	title := []markup.HTML{ui.Heading(c.Name + " ")}
 	if len(c.After) > 0 {
-		title = append(title, paragraph("soft", "after ", some(Channel, c.After)))
+		title = append(title, ui.Paragraph("soft", "after ", some(Channel, c.After)))
 	}
 	p.add("headline", append(title, headLine(m, c), requestOf(m, c), conditionsOf(m, c))...)
 	p.add("actions", m.offersOfChannel(c))
 	r := m.rollouts()[c.Name]
 	p.add("trouble", troubleOf(m, c.Name, &r))
 	p.add("rollout", wavesOf(m, &r))
-	p.add("waits", subheading("What waits, and for what"), waitsOrNothing(m, c), waitingCells(m, c.Name, &r),
-		command(shell("sluice", "why", c.Name)))
+	p.add("waits", ui.Subheading("What waits, and for what"), waitsOrNothing(m, c), waitingCells(m, c.Name, &r),
+		ui.Command(words.Shell("sluice", "why", c.Name)))
 	p.add("adoption", adoptionChart(f.Adoption))
 	p.add("heads", headsOf(m, c.Name))
-	p.add("trial", paragraph("", linkAs(WhatIf, c.Name, "What if it had another policy?")))
+	p.add("trial", ui.Paragraph("", linkAs(WhatIf, c.Name, "What if it had another policy?")))
 }
 
 func requestOf(m *Model, c view.ChannelStatus) markup.HTML {
@@ -40,19 +41,19 @@ func requestOf(m *Model, c view.ChannelStatus) markup.HTML {
 	if q == nil || q.Release == "" {
 		return ""
 	}
-	parts := []markup.HTML{mark("updating", ""), markup.Text(q.By + " asked for "), version(q.Release), " in ",
-		code(words.ShortCommit(q.Commit))}
+	parts := []markup.HTML{ui.Mark("updating", ""), markup.Text(q.By + " asked for "), version(q.Release), " in ",
+		ui.Code(words.ShortCommit(q.Commit))}
 	if q.Reason != "" {
 		parts = append(parts, markup.Text(": "+words.OneLine(q.Reason)))
 	}
-	return paragraph("request", parts...)
+	return ui.Paragraph("request", parts...)
 }
 
 func waitsOrNothing(m *Model, c view.ChannelStatus) markup.HTML {
 	if waits := waitsOf(m, c); waits != "" {
 		return waits
 	}
-	return paragraph("soft", "Nothing keeps a release from this channel.")
+	return ui.Paragraph("soft", "Nothing keeps a release from this channel.")
 }
 
 // troubleOf lists the cells that failed or stalled on the head, first of all that the page says.
@@ -60,8 +61,9 @@ func troubleOf(m *Model, channel string, r *plan.Progress) markup.HTML {
 	var parts []markup.HTML
 	list := func(shape, title string, names []string) {
 		if len(names) > 0 {
-			parts = append(parts, element("div", "trouble-list", paragraph("", stateCount(shape, len(names), title)),
-				paragraph("", some(Cell, names))))
+			parts = append(parts, ui.Element("div", "trouble-list", ui.Paragraph("", ui.StateCount(shape, len(names),
+				title)),
+				ui.Paragraph("", some(Cell, names))))
 		}
 	}
 	list("failing", "failed on "+r.Release, r.Failed)
@@ -71,8 +73,9 @@ func troubleOf(m *Model, channel string, r *plan.Progress) markup.HTML {
 	}
 	allowed := fmt.Sprintf("%d of %d allowed failures; one more than allowed stops the rollout",
 		len(r.Failed)+len(r.Stalled), r.Budget)
-	return subheading("What is wrong") + markup.Join(parts...) + paragraph("soft", markup.Text(allowed)) +
-		bar(max(r.Budget, len(r.Failed)+len(r.Stalled)), share{"failing", len(r.Failed) + len(r.Stalled)})
+	return ui.Subheading("What is wrong") + markup.Join(parts...) + ui.Paragraph("soft", markup.Text(allowed)) +
+		ui.Bar(max(r.Budget, len(r.Failed)+len(r.Stalled)), ui.Share{Class: "failing", N: len(r.Failed) +
+			len(r.Stalled)})
 }
 
 // wavesOf renders the waves of the head as columns, with the slots that are in use.
@@ -84,19 +87,19 @@ func wavesOf(m *Model, r *plan.Progress) markup.HTML {
 	if r.Finished {
 		is = "has reached"
 	}
-	parts := []markup.HTML{subheading("Rollout"),
-		paragraph("", version(r.Release), markup.Text(fmt.Sprintf(" %s its cells: %s granted, %s applying, %s of %s healthy", is,
-			thousands(r.Granted), thousands(r.Applying), thousands(r.Healthy), thousands(r.Could))))}
+	parts := []markup.HTML{ui.Subheading("Rollout"),
+		ui.Paragraph("", version(r.Release), markup.Text(fmt.Sprintf(" %s its cells: %s granted, %s applying, %s of %s healthy",
+			is, ui.Thousands(r.Granted), ui.Thousands(r.Applying), ui.Thousands(r.Healthy), ui.Thousands(r.Could))))}
 	if r.Slots > 0 {
-		parts = append(parts, element("div", "slots", element("span", "", markup.Text(fmt.Sprintf(
-			"%s of %s slots in use", thousands(r.InFlight), thousands(r.Slots)))), slots(r.InFlight, r.Slots)))
+		parts = append(parts, ui.Element("div", "slots", ui.Element("span", "", markup.Text(fmt.Sprintf(
+			"%s of %s slots in use", ui.Thousands(r.InFlight), ui.Thousands(r.Slots)))), slots(r.InFlight, r.Slots)))
 	}
 	var columns []markup.HTML
 	for _, w := range r.Waves {
 		columns = append(columns, renderWave(m, w, r))
 	}
 	if len(columns) > 0 {
-		parts = append(parts, element("ol", "waves", columns...))
+		parts = append(parts, ui.Element("ol", "waves", columns...))
 	}
 	return markup.Join(parts...)
 }
@@ -109,16 +112,17 @@ func renderWave(m *Model, w plan.WaveProgress, r *plan.Progress) markup.HTML {
 	case w.Wave == r.Wave:
 		word, shape = "open", "updating"
 	}
-	parts := []markup.HTML{element("div", "card-title", markup.Element("h3", nil, markup.Text(fmt.Sprintf("Wave %d",
+	parts := []markup.HTML{ui.Element("div", "card-title", markup.Element("h3", nil, markup.Text(fmt.Sprintf("Wave %d",
 		w.Wave))),
-		state(shape, word)),
-		bar(w.Cells, share{"healthy", w.Healthy}),
-		paragraph("", markup.Text(fmt.Sprintf("%s of %s soaked", thousands(min(w.Healthy, w.Cells)), counted(w.Cells, "cell"))))}
+		ui.State(shape, word)),
+		ui.Bar(w.Cells, ui.Share{Class: "healthy", N: w.Healthy}),
+		ui.Paragraph("", markup.Text(fmt.Sprintf("%s of %s soaked", ui.Thousands(min(w.Healthy, w.Cells)),
+			ui.Counted(w.Cells, "cell"))))}
 	if w.Soak > 0 {
-		parts = append(parts, paragraph("soft", markup.Text("each "+w.Soak.String()+" healthy")))
+		parts = append(parts, ui.Paragraph("soft", markup.Text("each "+w.Soak.String()+" healthy")))
 	}
 	if !w.Until.IsZero() {
-		parts = append(parts, paragraph("soft", "through at ", instant(w.Until), " at the earliest"))
+		parts = append(parts, ui.Paragraph("soft", "through at ", ui.Instant(w.Until), " at the earliest"))
 	}
 	return markup.Element("li", markup.Attributes{"class", "card"}, parts...)
 }
@@ -127,7 +131,7 @@ func renderWave(m *Model, w plan.WaveProgress, r *plan.Progress) markup.HTML {
 func slots(used, of int) markup.HTML {
 	const most = 60
 	if of > most {
-		return bar(of, share{"updating", used})
+		return ui.Bar(of, ui.Share{Class: "updating", N: used})
 	}
 	var all []markup.HTML
 	for i := range of {
@@ -135,27 +139,28 @@ func slots(used, of int) markup.HTML {
 		if i < used {
 			shape = "updating"
 		}
-		all = append(all, mark(shape, ""))
+		all = append(all, ui.Mark(shape, ""))
 	}
-	return element("span", "slot-row", all...)
+	return ui.Element("span", "slot-row", all...)
 }
 
 // waitingCells lists what cells wait for, by gate, most cells first.
 func waitingCells(m *Model, channel string, r *plan.Progress) markup.HTML {
 	var rows [][]markup.HTML
 	for _, w := range r.Waiting {
-		until := soft("not known")
+		until := ui.Soft("not known")
 		if !w.Until.IsZero() {
-			until = instant(w.Until)
+			until = ui.Instant(w.Until)
 		}
-		rows = append(rows, []markup.HTML{element("span", "gate", markup.Text(w.Gate)),
-			markup.Text(counted(len(w.Cells), "cell")), some(Cell, w.Cells[:min(len(w.Cells), 3)]),
+		rows = append(rows, []markup.HTML{ui.Element("span", "gate", markup.Text(w.Gate)),
+			markup.Text(ui.Counted(len(w.Cells), "cell")), some(Cell, w.Cells[:min(len(w.Cells), 3)]),
 			markup.Text(words.OneLine(w.Reason)), until})
 	}
 	if len(rows) == 0 {
 		return ""
 	}
-	return table("Cells that wait", []string{"Gate", "Cells", "Among them", "Reason of the first", "Not before"}, rows)
+	return ui.Table("Cells that wait", []string{"Gate", "Cells", "Among them", "Reason of the first", "Not before"},
+		rows)
 }
 
 // headsOf lists the heads that a channel had, the newest first.
@@ -166,17 +171,18 @@ func headsOf(m *Model, channel string) markup.HTML {
 		if len(rows) == pageRows {
 			break
 		}
-		replaced := soft("nothing")
+		replaced := ui.Soft("nothing")
 		if h.Replaces != "" {
 			replaced = version(h.Replaces)
 		}
-		rows = append(rows, []markup.HTML{version(h.Release), markup.Text(howItCame(&h)), instant(h.Moved), replaced,
-			markup.Text(fmt.Sprint(h.Sequence)), code(words.ShortCommit(h.Written))})
+		rows = append(rows, []markup.HTML{version(h.Release), markup.Text(howItCame(&h)), ui.Instant(h.Moved), replaced,
+			markup.Text(fmt.Sprint(h.Sequence)), ui.Code(words.ShortCommit(h.Written))})
 	}
 	if len(rows) == 0 {
 		return ""
 	}
-	return subheading("Heads") + table("Heads", []string{"Release", "How", "When", "Replaced", "Sequence", "Commit"},
+	return ui.Subheading("Heads") + ui.Table("Heads", []string{"Release", "How", "When", "Replaced", "Sequence",
+		"Commit"},
 		rows) +
-		command("git log -- "+strings.Join([]string{"channels", channel, "head.yaml"}, "/"))
+		ui.Command("git log -- "+strings.Join([]string{"channels", channel, "head.yaml"}, "/"))
 }

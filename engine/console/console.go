@@ -11,14 +11,14 @@
 package console
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"net/url"
 	"strings"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/adoption"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -108,53 +108,20 @@ type Facts struct {
 	Why       []string         // further lines for a cell's page
 	Trial     *Trial           // of What if; nil: an empty form
 	Adoption  *adoption.Series // of the page's cells; nil: it is not known
+	Events    []cells.Event    // of a cell's page: the newest that it reported, oldest first, at most MaxEvents
 }
 
 // Page is a page of the console. It is immutable.
 type Page struct {
 	Address Address
 	Title   string
-	Found   bool     // false: there is no such thing, and the page says so
-	Still   bool     // it is of one moment: a tab does not follow it
-	Regions []Region // in the order in which they stand
-}
-
-// Region is a part of a page that is replaced by itself.
-type Region struct {
-	ID   string // constant
-	HTML markup.HTML
+	Found   bool       // false: there is no such thing, and the page says so
+	Still   bool       // it is of one moment: a tab does not follow it
+	Regions ui.Regions // in the order in which they stand
 }
 
 // ETag returns a hash of all that the page shows.
-func (p *Page) ETag() string {
-	sum := sha256.New()
-	sum.Write([]byte(p.Title))
-	for _, r := range p.Regions {
-		sum.Write([]byte(r.ID))
-		sum.Write([]byte(r.HTML))
-	}
-	return hex.EncodeToString(sum.Sum(nil)[:12])
-}
-
-// Changed returns the regions of p that differ in an older page of the same address; all of them if older is nil.
-func (p *Page) Changed(older *Page) []Region {
-	var changed []Region
-	for _, r := range p.Regions {
-		if older == nil || older.region(r.ID) != r.HTML {
-			changed = append(changed, r)
-		}
-	}
-	return changed
-}
-
-func (p *Page) region(id string) markup.HTML {
-	for _, r := range p.Regions {
-		if r.ID == id {
-			return r.HTML
-		}
-	}
-	return ""
-}
+func (p *Page) ETag() string { return p.Regions.ETag(p.Title) }
 
 // Render returns a page. It is never nil: of what does not exist it says so.
 func Render(m *Model, a Address, f Facts) *Page {
@@ -205,14 +172,14 @@ func Render(m *Model, a Address, f Facts) *Page {
 // add appends a region.
 func (p *Page) add(id string, parts ...markup.HTML) {
 	if html := markup.Join(parts...); html != "" {
-		p.Regions = append(p.Regions, Region{id, html})
+		p.Regions = append(p.Regions, ui.Region{ID: id, HTML: html})
 	}
 }
 
 // missing makes p a page that says that there is no such thing.
 func (p *Page) missing() {
 	p.Title, p.Regions = "Not found", nil
-	p.add("headline", heading("There is nothing of this name"),
-		paragraph("", markup.Text("It was removed, or the address is mistyped. "),
+	p.add("headline", ui.Heading("There is nothing of this name"),
+		ui.Paragraph("", markup.Text("It was removed, or the address is mistyped. "),
 			markup.Link(Address{Kind: Search, Filter: words.Clip(p.Address.Name, 80)}.String(), "Search for it")))
 }

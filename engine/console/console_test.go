@@ -21,6 +21,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/reason"
+	"github.com/sluice-cd/sluice/internal/ui"
 )
 
 // viewOf returns the View of a world.
@@ -211,25 +212,26 @@ func TestOnlyWhatChangedIsSent(t *testing.T) {
 	w.Settle()
 	before := console.Render(console.New(viewOf(w)), console.Address{Kind: console.Fleet}, console.Facts{})
 	if again := console.Render(console.New(viewOf(w)), console.Address{Kind: console.Fleet},
-		console.Facts{}); again.ETag() != before.ETag() || len(again.Changed(before)) != 0 {
+		console.Facts{}); again.ETag() != before.ETag() || len(again.Regions.Changed(before.Regions)) != 0 {
 		t.Error("equal views render differently")
 	}
 	w.Now = w.Now.Add(10 * time.Second)
 	later := console.Render(console.New(viewOf(w)), console.Address{Kind: console.Fleet}, console.Facts{})
-	if changed := later.Changed(before); len(changed) != 0 {
+	if changed := later.Regions.Changed(before.Regions); len(changed) != 0 {
 		t.Errorf("ten seconds changed %v", ids(changed))
 	}
 	w.Report("s1", cells.StateUnhealthy)
 	after := console.Render(console.New(viewOf(w)), console.Address{Kind: console.Fleet}, console.Facts{})
-	if got, want := strings.Join(ids(after.Changed(later)), " "), "filter wall cells navigation"; got != want {
+	const want = "filter wall cells navigation"
+	if got := strings.Join(ids(after.Regions.Changed(later.Regions)), " "); got != want {
 		t.Errorf("changed %s, want %s", got, want)
 	}
-	if len(after.Changed(nil)) != len(after.Regions) {
+	if len(after.Regions.Changed(nil)) != len(after.Regions) {
 		t.Error("a new tab does not get every region")
 	}
 }
 
-func ids(all []console.Region) (names []string) {
+func ids(all []ui.Region) (names []string) {
 	for _, r := range all {
 		names = append(names, r.ID)
 	}
@@ -302,7 +304,7 @@ func TestWall(t *testing.T) {
 
 // The marks are shapes of their own, one for every condition, and the style has a colour for each.
 func TestEveryConditionHasAShapeAndAColour(t *testing.T) {
-	css, ok := console.AssetOf("console.css")
+	css, ok := ui.AssetOf("console.css")
 	if !ok {
 		t.Fatal("there is no style")
 	}

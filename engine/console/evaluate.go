@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -69,9 +70,9 @@ func whoSees(m *Model, p *Page) {
 			"targetingKey=ada plan=pro cell:acme", "aria-describedby", "context-hint"),
 		markup.Element("button", nil, "Evaluate"),
 		markup.Element("p", markup.Attributes{"class", "soft", "id", "context-hint"},
-			"What a caller sends, as NAME=VALUE, "+
-				"values with spaces in quotes; with cell:NAME as in that cell, else as in the first cell of each channel"))
-	parts := []markup.HTML{subheading("Who would see it"), ask}
+			"What a caller sends, as NAME=VALUE, values with spaces in quotes; with cell:NAME as in that cell, "+
+				"else as in the first cell of each channel"))
+	parts := []markup.HTML{ui.Subheading("Who would see it"), ask}
 	if a.Filter == "" {
 		p.add("who", parts...)
 		return
@@ -82,9 +83,9 @@ func whoSees(m *Model, p *Page) {
 		rows = append(rows, m.answerIn(name, a.Name, q.context))
 	}
 	if q.wrong != "" {
-		parts = append(parts, alert("failing", "It can't be evaluated", q.wrong, ""))
+		parts = append(parts, ui.Alert("failing", "It can't be evaluated", q.wrong, ""))
 	} else {
-		parts = append(parts, table("Who would see it", []string{"Cell", "Channel", "Value", "Variant", "Reason",
+		parts = append(parts, ui.Table("Who would see it", []string{"Cell", "Channel", "Value", "Variant", "Reason",
 			"Why"},
 			rows))
 	}
@@ -96,7 +97,7 @@ func whoSees(m *Model, p *Page) {
 			args = append(args, "--context", term)
 		}
 	}
-	p.add("who", append(parts, command(words.Shell(args...)))...)
+	p.add("who", append(parts, ui.Command(words.Shell(args...)))...)
 }
 
 // askedCells returns the cells in which the flag is evaluated.
@@ -127,11 +128,11 @@ func (m *Model) answerIn(name, key string, caller flags.Context) []markup.HTML {
 	row := []markup.HTML{link(Cell, name), link(Channel, cell.Channel)}
 	sent := m.view.Flags.Plan.CellFlags[name]
 	if sent == nil || sent.Bundle == nil {
-		return append(row, soft("unknown"), "", "", markup.Text("nothing is known of the flags of "+cell.Channel))
+		return append(row, ui.Soft("unknown"), "", "", markup.Text("nothing is known of the flags of "+cell.Channel))
 	}
 	compiled, err := flags.Compile(sent.Bundle)
 	if err != nil {
-		return append(row, soft("unknown"), "", "", markup.Text(words.OneLine(err.Error())))
+		return append(row, ui.Soft("unknown"), "", "", markup.Text(words.OneLine(err.Error())))
 	}
 	at := flags.Instant(m.view.Plan.Now)
 	r := compiled.Fold(sent.Orders, m.factsOf(name), at).Evaluate(key, caller, at)
@@ -139,8 +140,8 @@ func (m *Model) answerIn(name, key string, caller flags.Context) []markup.HTML {
 	if err != nil || r.Value == nil {
 		value = []byte("the caller's default")
 	}
-	return append(row, code(words.Clip(string(value), 200)), text(r.Variant),
-		text(strings.TrimSpace(string(r.Reason)+" "+string(r.Error))), markup.Text(m.whyValue(name, key, r)))
+	return append(row, ui.Code(words.Clip(string(value), 200)), ui.Text(r.Variant),
+		ui.Text(strings.TrimSpace(string(r.Reason)+" "+string(r.Error))), markup.Text(m.whyValue(name, key, r)))
 }
 
 // factsOf returns what rules may use of a cell: what it reported or, before it has reported, what its channel is at.
@@ -180,14 +181,15 @@ func confirmedLine(all []view.FlagKill) markup.HTML {
 		return ""
 	}
 	k := all[0]
-	shape, said := "passed", fmt.Sprintf("Killed: confirmed by all of %s", counted(k.Cells, "cell"))
+	shape, said := "passed", fmt.Sprintf("Killed: confirmed by all of %s", ui.Counted(k.Cells, "cell"))
 	if k.Confirmed < k.Cells {
-		shape, said = "failing", fmt.Sprintf("Killed: confirmed by %s of %s, %s out of contact", thousands(k.Confirmed),
-			counted(k.Cells, "cell"), thousands(len(k.Offline)))
+		shape, said = "failing", fmt.Sprintf("Killed: confirmed by %s of %s, %s out of contact",
+			ui.Thousands(k.Confirmed),
+			ui.Counted(k.Cells, "cell"), ui.Thousands(len(k.Offline)))
 	}
-	parts := []markup.HTML{state(shape, said)}
+	parts := []markup.HTML{ui.State(shape, said)}
 	if !k.Until.IsZero() {
-		parts = append(parts, soft(", to be looked at again "), instant(k.Until))
+		parts = append(parts, ui.Soft(", to be looked at again "), ui.Instant(k.Until))
 	}
-	return paragraph("urgent", parts...)
+	return ui.Paragraph("urgent", parts...)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -15,11 +16,12 @@ import (
 func renderFlags(m *Model, p *Page) {
 	p.Title = "Flags and announcements"
 	if m.view.Flags == nil {
-		p.add("headline", heading(p.Title), paragraph("empty", "This control plane has no flags repository, or has not read "+
-			"it yet: ", markup.Element("code", nil, "sluice serve --flags-repo"), " names one."))
+		p.add("headline", ui.Heading(p.Title), ui.Paragraph("empty",
+			"This control plane has no flags repository, or has not read "+
+				"it yet: ", markup.Element("code", nil, "sluice serve --flags-repo"), " names one."))
 		return
 	}
-	p.add("headline", heading(p.Title))
+	p.add("headline", ui.Heading(p.Title))
 	m.withIndex(func(x *view.FlagIndex) {
 		p.add("kills", kills(x.Kills("")))
 		p.add("announcements", renderAnnouncements(m))
@@ -38,15 +40,16 @@ func kills(all []view.FlagKill) markup.HTML {
 		case k.Confirmed < k.Cells:
 			shape, word = "failing", "not confirmed everywhere"
 		}
-		rows = append(rows, []markup.HTML{link(Flags, k.Flag), state(shape, word),
-			markup.Join(markup.Text(fmt.Sprintf("%s of %s", thousands(k.Confirmed), thousands(k.Cells))),
-				bar(k.Cells, share{"healthy", k.Confirmed}, share{"failing", k.Cells - k.Confirmed})),
-			markup.Text(words.OneLine(k.Reason)), text(k.By), some(Cell, k.Offline)})
+		rows = append(rows, []markup.HTML{link(Flags, k.Flag), ui.State(shape, word),
+			markup.Join(markup.Text(fmt.Sprintf("%s of %s", ui.Thousands(k.Confirmed), ui.Thousands(k.Cells))),
+				ui.Bar(k.Cells, ui.Share{Class: "healthy", N: k.Confirmed},
+					ui.Share{Class: "failing", N: k.Cells - k.Confirmed})),
+			markup.Text(words.OneLine(k.Reason)), ui.Text(k.By), some(Cell, k.Offline)})
 	}
 	if len(rows) == 0 {
 		return ""
 	}
-	return subheading("Kills") + table("Kills", []string{"Flag", "State", "Confirmed", "Reason", "By",
+	return ui.Subheading("Kills") + ui.Table("Kills", []string{"Flag", "State", "Confirmed", "Reason", "By",
 		"Out of contact"}, rows)
 }
 
@@ -70,18 +73,18 @@ func renderAnnouncements(m *Model) markup.HTML {
 	slices.SortStableFunc(all, func(a, b announce.Status) int { return firstTime(b).Compare(firstTime(a)) })
 	var rows [][]markup.HTML
 	for _, a := range all[:min(len(all), pageRows)] {
-		at := soft("when ready")
+		at := ui.Soft("when ready")
 		if t := firstTime(a); !t.IsZero() {
-			at = instant(t)
+			at = ui.Instant(t)
 		}
 		rows = append(rows, []markup.HTML{link(Announcements, a.Announcement.ID),
-			state(announcementShape(a.State), string(a.State)), markup.Text(a.Announcement.Title), at,
-			markup.Text(a.Summary), text(a.Needs)})
+			ui.State(announcementShape(a.State), string(a.State)), markup.Text(a.Announcement.Title), at,
+			markup.Text(a.Summary), ui.Text(a.Needs)})
 	}
 	if len(rows) == 0 {
-		return subheading("Announcements") + paragraph("empty", "There are none.")
+		return ui.Subheading("Announcements") + ui.Paragraph("empty", "There are none.")
 	}
-	return subheading("Announcements") + table("Announcements", []string{"Announcement", "State", "Title", "When",
+	return ui.Subheading("Announcements") + ui.Table("Announcements", []string{"Announcement", "State", "Title", "When",
 		"In words", "Needs"}, rows)
 }
 
@@ -95,14 +98,14 @@ func flagTable(x *view.FlagIndex, a Address, channels []string) markup.HTML {
 	var rows [][]markup.HTML
 	for _, key := range keys {
 		s := x.Status(key)
-		how := state("none", "not gated")
+		how := ui.State("none", "not gated")
 		switch {
 		case s.Killed:
-			how = state("shut-out", "killed")
+			how = ui.State("shut-out", "killed")
 		case s.Disabled:
-			how = state("none", "disabled")
+			how = ui.State("none", "disabled")
 		case s.Feature != "":
-			how = state("held", "gated")
+			how = ui.State("held", "gated")
 		}
 		on, all := 0, 0
 		for _, c := range s.Channels {
@@ -112,21 +115,23 @@ func flagTable(x *view.FlagIndex, a Address, channels []string) markup.HTML {
 				}
 			}
 		}
-		rows = append(rows, []markup.HTML{link(Flags, key), how, text(s.Feature),
-			markup.Join(markup.Text(fmt.Sprintf("%s of %s", thousands(on), thousands(all))),
-				bar(all, share{"healthy", on})), some(Announcements, s.Announcements)})
+		rows = append(rows, []markup.HTML{link(Flags, key), how, ui.Text(s.Feature),
+			markup.Join(markup.Text(fmt.Sprintf("%s of %s", ui.Thousands(on), ui.Thousands(all))),
+				ui.Bar(all, ui.Share{Class: "healthy", N: on})), some(Announcements, s.Announcements)})
 	}
 	pager := markup.HTML("")
 	if next != "" {
 		more := a
 		more.After = next
-		pager = paragraph("pager", markup.Element("a", markup.Attributes{"rel", "next", "href", more.String()}, "Next"))
+		pager = ui.Paragraph("pager", markup.Element("a", markup.Attributes{"rel", "next", "href", more.String()},
+			"Next"))
 	}
 	if len(rows) == 0 {
-		return subheading("Flags") + paragraph("empty", "There are none.")
+		return ui.Subheading("Flags") + ui.Paragraph("empty", "There are none.")
 	}
-	return markup.Element("h2", nil, "Flags ", soft(counted(whole, "flag"))) + table("Flags", []string{"Flag", "State",
-		"Feature", "On in cells", "Announcements"}, rows) + pager
+	return markup.Element("h2", nil, "Flags ", ui.Soft(ui.Counted(whole, "flag"))) + ui.Table("Flags",
+		[]string{"Flag", "State",
+			"Feature", "On in cells", "Announcements"}, rows) + pager
 }
 
 // renderFlag renders one flag: where it is on, its rule, and its cells.
@@ -140,15 +145,15 @@ func renderFlag(m *Model, p *Page) {
 		}
 		p.Found = true
 		s := x.Status(key)
-		p.add("headline", heading("Flag "+key), facts([2]markup.HTML{"Feature", text(s.Feature)},
+		p.add("headline", ui.Heading("Flag "+key), ui.Facts([2]markup.HTML{"Feature", ui.Text(s.Feature)},
 			[2]markup.HTML{"Announcements", some(Announcements, s.Announcements)}), confirmedLine(x.Kills(key)))
 		p.add("actions", offersOfFlag(key, s.Killed))
 		p.add("kills", kills(x.Kills(key)))
 		p.add("channels", flagInChannels(s))
 		whoSees(m, p)
 		if d := x.Definition(key); d != nil {
-			p.add("definition", subheading("Definition"), markup.Element("pre", markup.Attributes{"tabindex", "0"},
-				code(words.Clip(string(d.Encode()), 16<<10))))
+			p.add("definition", ui.Subheading("Definition"), markup.Element("pre", markup.Attributes{"tabindex", "0"},
+				ui.Code(words.Clip(string(d.Encode()), 16<<10))))
 		}
 		p.add("cells", flagInCells(m, x, p.Address))
 	})
@@ -161,25 +166,28 @@ func flagInChannels(s view.FlagStatus) markup.HTML {
 		var counts []markup.HTML
 		for _, st := range sortedKeys(c.Cells) {
 			whole += c.Cells[st]
-			counts = append(counts, state(flagShape(string(st)), fmt.Sprintf("%s %s", thousands(c.Cells[st]), st)), " ")
+			counts = append(counts, ui.State(flagShape(string(st)),
+				fmt.Sprintf("%s %s", ui.Thousands(c.Cells[st]), st)), " ")
 		}
-		at := soft("")
+		at := ui.Soft("")
 		if !c.At.IsZero() {
-			at = instant(c.At)
+			at = ui.Instant(c.At)
 		}
 		announced := markup.HTML("")
 		if c.State != "" {
-			announced = state(announcementShape(c.State), string(c.State))
+			announced = ui.State(announcementShape(c.State), string(c.State))
 		}
 		if c.Percent > 0 && c.Percent < 100 {
 			announced = markup.Join(announced, markup.Text(fmt.Sprintf(" to %d %% of users", c.Percent)))
 		}
 		rows = append(rows, []markup.HTML{link(Channel, c.Channel), announced, at, markup.Join(counts...),
-			bar(whole, share{"healthy", c.Cells["on"]}, share{"updating", c.Cells["ramping"] + c.Cells["armed"]},
-				share{"shut-out", c.Cells["killed"]})})
+			ui.Bar(whole, ui.Share{Class: "healthy", N: c.Cells["on"]},
+				ui.Share{Class: "updating", N: c.Cells["ramping"] + c.Cells["armed"]},
+				ui.Share{Class: "shut-out", N: c.Cells["killed"]})})
 	}
-	return subheading("Where it is on") + table("Where it is on", []string{"Channel", "Announced", "When", "Cells",
-		"Share"}, rows)
+	return ui.Subheading("Where it is on") + ui.Table("Where it is on",
+		[]string{"Channel", "Announced", "When", "Cells",
+			"Share"}, rows)
 }
 
 // flagShape returns the shape of a flag's state in a cell.
@@ -198,15 +206,15 @@ func flagShape(state string) string {
 }
 
 func flagCellRow(first markup.HTML, c view.FlagCell) []markup.HTML {
-	confirmed := state("none", "not confirmed")
+	confirmed := ui.State("none", "not confirmed")
 	switch {
 	case c.Confirmed:
-		confirmed = state("passed", "confirmed")
+		confirmed = ui.State("passed", "confirmed")
 	case c.Offline:
-		confirmed = state("silent", "out of contact")
+		confirmed = ui.State("silent", "out of contact")
 	}
-	return []markup.HTML{first, state(flagShape(string(c.State)), string(c.State)), confirmed,
-		text(words.OneLine(c.Why))}
+	return []markup.HTML{first, ui.State(flagShape(string(c.State)), string(c.State)), confirmed,
+		ui.Text(words.OneLine(c.Why))}
 }
 
 func flagInCells(m *Model, x *view.FlagIndex, a Address) markup.HTML {
@@ -228,8 +236,10 @@ func flagInCells(m *Model, x *view.FlagIndex, a Address) markup.HTML {
 	if next != "" {
 		more := a
 		more.After = next
-		pager = paragraph("pager", markup.Element("a", markup.Attributes{"rel", "next", "href", more.String()}, "Next"))
+		pager = ui.Paragraph("pager", markup.Element("a", markup.Attributes{"rel", "next", "href", more.String()},
+			"Next"))
 	}
-	return markup.Element("h2", nil, "Cells ", soft(counted(whole, "cell"))) + table("Cells", []string{"Cell", "State",
-		"Confirmed", "Why"}, rows) + pager
+	return markup.Element("h2", nil, "Cells ", ui.Soft(ui.Counted(whole, "cell"))) + ui.Table("Cells",
+		[]string{"Cell", "State",
+			"Confirmed", "Why"}, rows) + pager
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
 )
 
 // renderFleet renders the wall, and a table of the cells that a filter selects.
@@ -16,11 +17,11 @@ func renderFleet(m *Model, p *Page, f Facts) {
 	a := p.Address
 	selected := m.selectCells(a.Filter)
 	whole := len(m.status().Cells)
-	count := counted(whole, "cell")
+	count := ui.Counted(whole, "cell")
 	if a.Filter != "" {
-		count = fmt.Sprintf("%s of %s", thousands(len(selected)), counted(whole, "cell"))
+		count = fmt.Sprintf("%s of %s", ui.Thousands(len(selected)), ui.Counted(whole, "cell"))
 	}
-	p.add("headline", heading("Fleet ", soft(count)))
+	p.add("headline", ui.Heading("Fleet ", ui.Soft(count)))
 	p.add("filter", fleetFilter(a.Filter), filterCounts(m, a.Filter, selected))
 	p.add("wall", wallElement(a.Filter, selected))
 	if a.Filter == "" && a.After == "" {
@@ -53,21 +54,22 @@ func filterCounts(m *Model, text string, selected []*view.CellStatus) markup.HTM
 		if counts[c] > 0 {
 			narrower := strings.TrimSpace(text + " " + string(c))
 			items = append(items, markup.Element("li", nil, markup.Element("a", markup.Attributes{"href",
-				Address{Kind: Fleet, Filter: narrower}.String()}, stateCount(string(c), counts[c], string(c)))))
+				Address{Kind: Fleet, Filter: narrower}.String()}, ui.StateCount(string(c), counts[c], string(c)))))
 		}
 	}
-	return barOf(counts, len(selected)) + element("ul", "counts", items...)
+	return barOf(counts, len(selected)) + ui.Element("ul", "counts", items...)
 }
 
 // wallElement returns the place in which the script draws the wall.
 func wallElement(text string, selected []*view.CellStatus) markup.HTML {
 	if len(selected) == 0 {
-		return paragraph("empty", "No cell matches. ", markup.Link(Address{Kind: Fleet}.String(), "Show all"))
+		return ui.Paragraph("empty", "No cell matches. ", markup.Link(Address{Kind: Fleet}.String(), "Show all"))
 	}
 	wall := wallOf(selected)
 	return markup.Element("div", markup.Attributes{"class", "wall", "data-filter", text, "data-wall", wall.Sum,
 		"data-cells", strconv.Itoa(len(selected))},
-		markup.Element("noscript", nil, paragraph("soft", "The wall of all cells needs JavaScript; the table does not.")))
+		markup.Element("noscript", nil, ui.Paragraph("soft",
+			"The wall of all cells needs JavaScript; the table does not.")))
 }
 
 // Wall is the cells of a filter in a form for drawing: grouped by channel, a letter a cell.
@@ -134,8 +136,8 @@ func cellTable(m *Model, a Address, selected []*view.CellStatus) markup.HTML {
 	for _, c := range selected[from:until] {
 		rows = append(rows, cellRow(m, c))
 	}
-	pager := []markup.HTML{markup.Text(fmt.Sprintf("%s–%s of %s", thousands(min(from+1, until)), thousands(until),
-		thousands(len(selected))))}
+	pager := []markup.HTML{markup.Text(fmt.Sprintf("%s–%s of %s", ui.Thousands(min(from+1, until)), ui.Thousands(until),
+		ui.Thousands(len(selected))))}
 	if from > 0 {
 		back := Address{Kind: a.Kind, Name: a.Name, Filter: a.Filter}
 		if from > pageRows {
@@ -149,8 +151,8 @@ func cellTable(m *Model, a Address, selected []*view.CellStatus) markup.HTML {
 		next.After = selected[until-1].Name
 		pager = append(pager, " ", markup.Element("a", markup.Attributes{"rel", "next", "href", next.String()}, "Next"))
 	}
-	return table("Cells", []string{"Cell", "Condition", "Channel", "Runs", "Last report", "Why"}, rows) +
-		paragraph("pager", pager...)
+	return ui.Table("Cells", []string{"Cell", "Condition", "Channel", "Runs", "Last report", "Why"}, rows) +
+		ui.Paragraph("pager", pager...)
 }
 
 func cellRow(m *Model, c *view.CellStatus) []markup.HTML {
@@ -158,7 +160,7 @@ func cellRow(m *Model, c *view.CellStatus) []markup.HTML {
 	if c.Applying != "" && c.Applying != c.Release {
 		runs = markup.Join(runs, " → ", version(c.Applying))
 	}
-	why := text(c.Message)
+	why := ui.Text(c.Message)
 	switch held := m.view.Held(c.Name); {
 	case why != "":
 	case len(c.Blocked) > 0:
@@ -166,10 +168,11 @@ func cellRow(m *Model, c *view.CellStatus) []markup.HTML {
 	case held != nil && c.Condition == view.ConditionHeld:
 		why = sentence(*held)
 	}
-	last := soft("never")
+	last := ui.Soft("never")
 	if !c.LastReport.IsZero() {
-		last = instant(c.LastReport.Truncate(asOfStep))
+		last = ui.Instant(c.LastReport.Truncate(asOfStep))
 	}
-	return []markup.HTML{link(Cell, c.Name), state(string(c.Condition), string(c.Condition)), link(Channel, c.Channel),
+	return []markup.HTML{link(Cell, c.Name), ui.State(string(c.Condition), string(c.Condition)),
+		link(Channel, c.Channel),
 		runs, last, why}
 }

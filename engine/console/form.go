@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/filediff"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -84,37 +85,28 @@ type Preview struct {
 // RenderForm returns the page of an action's form: its fields, or the commit that it would make.
 func RenderForm(m *Model, f Form) *Page {
 	p := &Page{Found: true, Title: f.Action.Title, Still: true}
-	p.add("headline", heading(f.Action.Title), paragraph("lead", markup.Text(f.Action.Effect)))
+	p.add("headline", ui.Heading(f.Action.Title), ui.Paragraph("lead", markup.Text(f.Action.Effect)))
 	if f.Notice != "" {
-		p.add("notice", alert("held", "Nothing was done", f.Notice, ""))
+		p.add("notice", ui.Alert("held", "Nothing was done", f.Notice, ""))
 	}
 	switch {
 	case f.Preview == nil || f.Action.CommandOnly():
 		if f.Error != "" {
-			p.add("error", alert("failing", "It can't be done", f.Error, f.Next))
+			p.add("error", ui.Alert("failing", "It can't be done", f.Error, f.Next))
 		}
 		p.add("form", askForm(m, f))
 		// What is refused here may be done all the same by a key of the person's.
 		if f.Preview != nil || f.Error != "" && (f.Action.Own || f.Action.Approve != nil) {
-			p.add("command", passkeyAdvice(f), subheading("The command"), command(f.Action.Command(f.Values)))
+			p.add("command", passkeyAdvice(f), ui.Subheading("The command"), ui.Command(f.Action.Command(f.Values)))
 		}
 	case f.Preview.Message == "":
-		p.add("preview", paragraph("empty", markup.Text(f.Preview.Summary)), backLink(f, "Change it"))
+		p.add("preview", ui.Paragraph("empty", markup.Text(f.Preview.Summary)), backLink(f, "Change it"))
 	default:
 		p.add("preview", previewOf(f))
 		p.add("confirm", confirmForm(f))
 	}
 	p.Regions = append(p.Regions, m.navigation(Address{Kind: "do"}), m.asOf())
 	return p
-}
-
-func alert(shape, title, text, next string) markup.HTML {
-	inside := []markup.HTML{element("p", "alert-title", mark(shape, ""), markup.Text(title)),
-		paragraph("", markup.Text(text))}
-	if next != "" {
-		inside = append(inside, paragraph("soft", markup.Text(next)))
-	}
-	return markup.Element("div", markup.Attributes{"class", "alert " + shape, "role", "alert"}, inside...)
 }
 
 // askForm asks for the fields. It has no effect: the next page shows the commit.
@@ -124,7 +116,7 @@ func askForm(m *Model, f Form) markup.HTML {
 		inside = append(inside, fieldOf(m, field, f.Values[field.Name], f.Problems[field.Name]))
 	}
 	if f.Action.Own && f.Making == nil {
-		return paragraph("empty", "It is for people whom sluice.yaml lists under people with the address that they sign in "+
+		return ui.Paragraph("empty", "It is for people whom sluice.yaml lists under people with the address that they sign in "+
 			"with, and nobody whom it lists is signed in here.")
 	}
 	button, with := "Show the commit", markup.Attributes{"class", "ask", "action", ActionAddress(f.Action.Name, nil)}
@@ -138,14 +130,14 @@ func askForm(m *Model, f Form) markup.HTML {
 	case f.Action.CommandOnly():
 		button = "Show the command"
 	}
-	inside = append(inside, element("p", "buttons", markup.Element("button", markup.Attributes{"class", "primary"},
+	inside = append(inside, ui.Element("p", "buttons", markup.Element("button", markup.Attributes{"class", "primary"},
 		markup.Text(button))))
 	return markup.Element("form", with, inside...)
 }
 
 // noScripts says what a page can't do without scripts.
 func noScripts(text string) markup.HTML {
-	return markup.Element("noscript", nil, paragraph("", mark("held", ""), markup.Text(text)))
+	return markup.Element("noscript", nil, ui.Paragraph("", ui.Mark("held", ""), markup.Text(text)))
 }
 
 // passkeyAdvice leads from an approval that no passkey can sign to where one is made.
@@ -153,47 +145,26 @@ func passkeyAdvice(f Form) markup.HTML {
 	if f.Action.Approve == nil {
 		return ""
 	}
-	return paragraph("buttons", markup.Element("a", markup.Attributes{"class", "button", "href",
+	return ui.Paragraph("buttons", markup.Element("a", markup.Attributes{"class", "button", "href",
 		ActionAddress("add-passkey", nil)}, "Add a passkey of yours"))
 }
 
 func fieldOf(m *Model, field actions.Field, value, problem string) markup.HTML {
-	id := "field-" + field.Name
 	if value == "" {
 		value = field.Default
 	}
-	with := []string{"id", id, "name", field.Name}
-	var described []string
-	hint, wrong := markup.HTML(""), markup.HTML("")
-	if field.Hint != "" {
-		hint = markup.Element("p", markup.Attributes{"class", "soft", "id", id + "-hint"}, markup.Text(field.Hint))
-		described = append(described, id+"-hint")
+	f := ui.Field{Name: field.Name, Label: field.Label, Hint: field.Hint, Problem: problem, Required: field.Required,
+		Checkbox: field.Kind == actions.Checkbox}
+	if !f.Checkbox {
+		return f.Render(func(with markup.Attributes) markup.HTML { return m.input(field, value, with) })
 	}
-	if problem != "" {
-		wrong = markup.Element("p", markup.Attributes{"class", "wrong", "id", id + "-wrong"}, mark("failing", ""),
-			markup.Text(problem))
-		described = append(described, id+"-wrong")
-		with = append(with, "aria-invalid", "true")
-	}
-	if len(described) > 0 {
-		with = append(with, "aria-describedby", strings.Join(described, " "))
-	}
-	if field.Required {
-		with = append(with, "required", "")
-	}
-	label := []markup.HTML{markup.Text(field.Label)}
-	if !field.Required && field.Kind != actions.Checkbox {
-		label = append(label, soft(" (optional)"))
-	}
-	name := markup.Element("label", markup.Attributes{"for", id}, label...)
-	if field.Kind == actions.Checkbox {
+	return f.Render(func(with markup.Attributes) markup.HTML {
 		with = append(with, "type", "checkbox", "value", actions.Checked)
 		if value == actions.Checked {
 			with = append(with, "checked", "")
 		}
-		return element("div", "field check", markup.Void("input", with...), name, hint, wrong)
-	}
-	return element("div", "field", name, m.input(field, value, with), hint, wrong)
+		return markup.Void("input", with...)
+	})
 }
 
 // maxChoices bounds the names that a field suggests.
@@ -229,41 +200,31 @@ func (m *Model) input(field actions.Field, value string, with markup.Attributes)
 		names = m.announcementIDs()
 	case actions.Everything:
 	}
-	with = append(with, "type", "text", "value", value, "maxlength", "500", "autocomplete", "off")
-	if len(names) == 0 {
-		return markup.Void("input", with...)
-	}
-	list := "list-" + field.Name
-	var options []markup.HTML
-	for _, name := range names[:min(len(names), maxChoices)] {
-		options = append(options, markup.Void("option", "value", name))
-	}
-	return markup.Join(markup.Void("input", append(with, "list", list)...),
-		markup.Element("datalist", markup.Attributes{"id", list}, options...))
+	return ui.TextInput(field.Name, value, names[:min(len(names), maxChoices)], with)
 }
 
 // previewOf shows the commit, and the command line that makes the same.
 func previewOf(f Form) markup.HTML {
 	v := f.Preview
 	who := [][2]markup.HTML{{"Author", person(v.Author)}, {"Committed by", person(v.Committer)},
-		{"You decide on", text(v.Seen)}}
+		{"You decide on", ui.Text(v.Seen)}}
 	if s := v.Sign; s != nil {
-		who = append(who, [2]markup.HTML{"In the name of", text(s.Person)},
-			[2]markup.HTML{"Signed by", text("your passkey, for the channel, the release and this digest")})
+		who = append(who, [2]markup.HTML{"In the name of", ui.Text(s.Person)},
+			[2]markup.HTML{"Signed by", ui.Text("your passkey, for the channel, the release and this digest")})
 	}
-	parts := []markup.HTML{subheading("The commit that this makes"), facts(who...),
+	parts := []markup.HTML{ui.Subheading("The commit that this makes"), ui.Facts(who...),
 		markup.Element("pre", markup.Attributes{"tabindex", "0", "aria-label", "Message"}, markup.Text(v.Message)),
-		diffs(v.Files)}
+		ui.Diffs(v.Files)}
 	if v.Short != "" {
-		parts = append(parts, alert("failing", "It does not achieve everything", v.Short, ""))
+		parts = append(parts, ui.Alert("failing", "It does not achieve everything", v.Short, ""))
 	}
 	for _, w := range v.Warnings {
-		parts = append(parts, paragraph("", mark("held", "warning"), " ", markup.Text(w)))
+		parts = append(parts, ui.Paragraph("", ui.Mark("held", "warning"), " ", markup.Text(w)))
 	}
 	if v.Next != "" {
-		parts = append(parts, paragraph("", soft("Afterwards: "), markup.Text(v.Next)))
+		parts = append(parts, ui.Paragraph("", ui.Soft("Afterwards: "), markup.Text(v.Next)))
 	}
-	return markup.Join(append(parts, subheading("The same by command"), command(f.Action.Command(f.Values)))...)
+	return markup.Join(append(parts, ui.Subheading("The same by command"), ui.Command(f.Action.Command(f.Values)))...)
 }
 
 func person(p releases.Person) markup.HTML { return markup.Text(p.Name + " <" + p.Email + ">") }
@@ -272,7 +233,7 @@ func person(p releases.Person) markup.HTML { return markup.Text(p.Name + " <" + 
 func confirmForm(f Form) markup.HTML {
 	v := f.Preview
 	if v.MayNot != "" {
-		return alert("held", "You may not do this here", v.MayNot,
+		return ui.Alert("held", "You may not do this here", v.MayNot,
 			"With your own rights to the repository, the command does the same.") + backLink(f, "Change it")
 	}
 	to := f.Values.Query()
@@ -295,57 +256,13 @@ func confirmForm(f Form) markup.HTML {
 		markup.Void("input", "type", "hidden", "name", ShownParam, "value", v.Digest),
 		markup.Void("input", "type", "hidden", "name", SinceParam, "value", strconv.FormatInt(v.Since.Unix(), 10)),
 		signed,
-		element("p", "buttons", markup.Element("button", markup.Attributes{"class", "primary"}, markup.Text(word)), " ",
+		ui.Element("p", "buttons", markup.Element("button", markup.Attributes{"class", "primary"}, markup.Text(word)),
+			" ",
 			markup.Link(ActionAddress(f.Action.Name, f.Values), "Change it")))
 }
 
 func backLink(f Form, word string) markup.HTML {
-	return paragraph("buttons", markup.Link(ActionAddress(f.Action.Name, f.Values), word))
-}
-
-// diffs shows how files differ.
-func diffs(files []filediff.File) markup.HTML {
-	var parts []markup.HTML
-	for _, f := range files {
-		title := markup.Element("p", markup.Attributes{"class", "diff-title"}, state(diffShape(f.Kind), f.Kind), " ",
-			code(f.File))
-		body := markup.HTML("")
-		if f.Diff != "" {
-			body = markup.Element("pre", markup.Attributes{"class", "diff", "tabindex", "0", "aria-label",
-				"Changes of " + f.File}, diffLines(f.Diff)...)
-		}
-		parts = append(parts, title, body)
-	}
-	return markup.Join(parts...)
-}
-
-func diffShape(kind string) string {
-	switch kind {
-	case "added":
-		return "new"
-	case "removed":
-		return "shut-out"
-	}
-	return "updating"
-}
-
-// diffLines marks lines by their first character, which stays: a state is never a colour alone.
-func diffLines(text string) (lines []markup.HTML) {
-	for line := range strings.Lines(text) {
-		class := ""
-		switch {
-		case strings.HasPrefix(line, "diff "), strings.HasPrefix(line, "--- "), strings.HasPrefix(line, "+++ "):
-			continue // the title says it
-		case strings.HasPrefix(line, "+"):
-			class = "added"
-		case strings.HasPrefix(line, "-"):
-			class = "removed"
-		case strings.HasPrefix(line, "@@"):
-			class = "at"
-		}
-		lines = append(lines, element("span", class, markup.Text(line)))
-	}
-	return lines
+	return ui.Paragraph("buttons", markup.Link(ActionAddress(f.Action.Name, f.Values), word))
 }
 
 // Commit is what the page of a commit shows.
@@ -363,30 +280,30 @@ func RenderCommit(m *Model, c Commit) *Page {
 	subject, body, _ := strings.Cut(strings.TrimSpace(c.Change.Message), "\n")
 	p := &Page{Found: true, Title: subject, Still: true}
 	if c.Fresh {
-		p.add("done", element("div", "alert passed", element("p", "alert-title", mark("passed", ""), "Done"),
-			paragraph("", "The commit is in the repository, and the engine reads it now.")))
+		p.add("done", ui.Element("div", "alert passed", ui.Element("p", "alert-title", ui.Mark("passed", ""), "Done"),
+			ui.Paragraph("", "The commit is in the repository, and the engine reads it now.")))
 	}
-	p.add("headline", heading(subject), facts([2]markup.HTML{"Commit", code(c.Change.Commit)},
-		[2]markup.HTML{"When", instant(c.Change.When)}, [2]markup.HTML{"Author", person(c.Change.Author)},
+	p.add("headline", ui.Heading(subject), ui.Facts([2]markup.HTML{"Commit", ui.Code(c.Change.Commit)},
+		[2]markup.HTML{"When", ui.Instant(c.Change.When)}, [2]markup.HTML{"Author", person(c.Change.Author)},
 		[2]markup.HTML{"Committed by", person(c.Change.Committer)},
-		[2]markup.HTML{"Signed with", code(c.Change.Key)}))
+		[2]markup.HTML{"Signed with", ui.Code(c.Change.Key)}))
 	parts := []markup.HTML{}
 	if body = strings.TrimSpace(body); body != "" {
 		parts = append(parts, markup.Element("pre", markup.Attributes{"tabindex", "0", "aria-label", "Message"},
 			markup.Text(body)))
 	}
-	parts = append(parts, subheading("What it changed"), diffs(c.Files))
+	parts = append(parts, ui.Subheading("What it changed"), ui.Diffs(c.Files))
 	for _, name := range c.Left[:min(len(c.Left), maxListed)] {
-		parts = append(parts, paragraph("", code(name)))
+		parts = append(parts, ui.Paragraph("", ui.Code(name)))
 	}
 	if more := len(c.Left) - maxListed; more > 0 {
-		parts = append(parts, paragraph("soft", markup.Text("and "+words.Count(more, "further path"))))
+		parts = append(parts, ui.Paragraph("soft", markup.Text("and "+words.Count(more, "further path"))))
 	}
 	p.add("commit", parts...)
-	next := []markup.HTML{command(words.Shell("git", "show", c.Change.Commit))}
+	next := []markup.HTML{ui.Command(words.Shell("git", "show", c.Change.Commit))}
 	if c.Undoable {
 		undo := actions.Values{"repository": c.Repository, "commit": c.Change.Commit}
-		next = append(next, element("p", "buttons", markup.Element("a", markup.Attributes{"class", "button", "href",
+		next = append(next, ui.Element("p", "buttons", markup.Element("a", markup.Attributes{"class", "button", "href",
 			ActionAddress("undo", undo)}, "Undo it…")))
 	}
 	p.add("next", next...)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -17,9 +18,9 @@ const MaxDecisions = 1000
 // renderHistory renders the engine's decisions, the newest first.
 func renderHistory(m *Model, p *Page, f Facts) {
 	p.Title = "History"
-	p.add("headline", heading("History"), paragraph("soft",
-		"The engine's decisions. Each is a signed commit that has what it was based on. Who did what at the control plane "+
-			"is in the ", markup.Link(AuditPath, "audit"), ", for administrators."))
+	p.add("headline", ui.Heading("History"), ui.Paragraph("soft",
+		"The engine's decisions. Each is a signed commit that has what it was based on. Who did what at the control "+
+			"plane is in the ", markup.Link(AuditPath, "audit"), ", for administrators."))
 	p.add("filter", markup.Element("form", markup.Attributes{"class", "filter", "action",
 		Address{Kind: History}.String(), "role", "search"},
 		markup.Element("label", markup.Attributes{"for", "filter"}, "Filter"),
@@ -37,12 +38,13 @@ func renderHistory(m *Model, p *Page, f Facts) {
 		}
 	}
 	if len(rows) == 0 {
-		p.add("decisions", paragraph("empty", "No decision matches."))
+		p.add("decisions", ui.Paragraph("empty", "No decision matches."))
 		return
 	}
-	p.add("decisions", table("Decisions", []string{"When", "What", "Release", "Channel", "Replaced", "Commit"}, rows),
-		paragraph("soft", markup.Text(fmt.Sprintf("%s of the newest %s. ", counted(len(rows), "decision"),
-			thousands(len(f.Decisions)))), markup.Element("code", nil, "sluice log"), " has all of them."))
+	p.add("decisions", ui.Table("Decisions", []string{"When", "What", "Release", "Channel", "Replaced", "Commit"},
+		rows),
+		ui.Paragraph("soft", markup.Text(fmt.Sprintf("%s of the newest %s. ", ui.Counted(len(rows), "decision"),
+			ui.Thousands(len(f.Decisions)))), markup.Element("code", nil, "sluice log"), " has all of them."))
 }
 
 // decisionMatches reports whether a decision has every word of a filter in its kind, channel or release.
@@ -63,7 +65,7 @@ func decisionRow(d plan.Decided) []markup.HTML {
 	case plan.Quarantine:
 		shape = "shut-out"
 	}
-	channel := soft("everywhere")
+	channel := ui.Soft("everywhere")
 	if d.Channel != "" {
 		channel = link(Channel, d.Channel)
 	}
@@ -71,6 +73,6 @@ func decisionRow(d plan.Decided) []markup.HTML {
 	if d.Replaces != "" {
 		replaced = version(d.Replaces)
 	}
-	return []markup.HTML{instant(d.At), state(shape, string(d.Kind)), version(d.Release), channel, replaced,
-		code(words.ShortCommit(d.Commit))}
+	return []markup.HTML{ui.Instant(d.At), ui.State(shape, string(d.Kind)), version(d.Release), channel, replaced,
+		ui.Code(words.ShortCommit(d.Commit))}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/markup"
 	"github.com/sluice-cd/sluice/internal/reason"
+	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -49,15 +50,15 @@ func (m *Model) needsOfRepository() (all []Need) {
 	if u := v.Unread; u != nil {
 		all = append(all, Need{Harm: harmAll, Key: "unread", Shape: "failing",
 			Title: "The release repository can't be read",
-			Why: markup.Join("since ", instant(u.Since), ": ", markup.Text(words.OneLine(u.Reason)),
+			Why: markup.Join("since ", ui.Instant(u.Since), ": ", markup.Text(words.OneLine(u.Reason)),
 				". What the pages show is as of the last commit that was read."),
-			Command: shell("sluice", "status")})
+			Command: words.Shell("sluice", "status")})
 	}
 	if d := v.Observed.Diverged; d != nil {
 		all = append(all, Need{Harm: harmAll, Key: "diverged", Shape: "failing",
 			Title:   "The release branch was rewritten: nothing moves until a person accepts it",
-			Why:     markup.Join("since ", instant(d.At), "; it lost commit ", code(words.ShortCommit(d.Seen))),
-			Command: shell("sluice", "status")})
+			Why:     markup.Join("since ", ui.Instant(d.At), "; it lost commit ", ui.Code(words.ShortCommit(d.Seen))),
+			Command: words.Shell("sluice", "status")})
 	}
 	for _, b := range v.Plan.Blocked {
 		if b.Channel == "" && b.Cell == "" && b.Code != reason.Observing && b.Code != reason.BeingRead {
@@ -68,8 +69,8 @@ func (m *Model) needsOfRepository() (all []Need) {
 	for _, u := range v.Desired.Unconfirmed {
 		all = append(all, Need{Harm: harmStopped, Key: "unconfirmed " + u.Commit, Shape: "held",
 			Title: markup.Text(fmt.Sprintf("A commit removed %s of %d %s, and waits to be confirmed",
-				thousands(u.Count), u.Of, u.Dir)),
-			Why: code(words.ShortCommit(u.Commit)), Command: "sluice validate"})
+				ui.Thousands(u.Count), u.Of, u.Dir)),
+			Why: ui.Code(words.ShortCommit(u.Commit)), Command: "sluice validate"})
 	}
 	all = append(all, m.needsOfQuarantine()...)
 	faults := 0
@@ -83,7 +84,7 @@ func (m *Model) needsOfRepository() (all []Need) {
 	}
 	if faults > 0 {
 		all = append(all, Need{Harm: harmStopped, Key: "faults", Shape: "failing",
-			Title: markup.Text("The release repository has " + counted(faults, "fault")),
+			Title: markup.Text("The release repository has " + ui.Counted(faults, "fault")),
 			Why:   markup.Text(words.OneLine(first)), Command: "sluice validate"})
 	}
 	return all
@@ -107,7 +108,7 @@ func (m *Model) needsOfQuarantine() (all []Need) {
 		all = append(all, Need{Harm: harmDecision, Key: "quarantine " + q.Release, Shape: "shut-out",
 			Title: markup.Join(version(q.Release),
 				markup.Text(" is quarantined "+where+": cut a release that mends it")),
-			Why: markup.Text(words.OneLine(q.Why())), Command: shell("sluice", "why", q.Release)})
+			Why: markup.Text(words.OneLine(q.Why())), Command: words.Shell("sluice", "why", q.Release)})
 	}
 	return all
 }
@@ -121,25 +122,25 @@ func (m *Model) needsOfChannels() (all []Need) {
 		for _, h := range c.Holds {
 			why := markup.Text(words.OneLine(h.Reason))
 			if h.By != "" {
-				why = markup.Join(why, soft(" by "+h.By))
+				why = markup.Join(why, ui.Soft(" by "+h.By))
 			}
 			add(harmStopped, "held", "hold "+h.ID, " is on hold", why,
-				shell("sluice", "hold", c.Name, "--lift", h.ID))
+				words.Shell("sluice", "hold", c.Name, "--lift", h.ID))
 			last := &all[len(all)-1]
 			last.Form, last.FormAs = actionOf("lift-hold", "channel", c.Name, "hold", h.ID), "Lift the hold"
 		}
 		if c.Refused != "" {
 			add(harmStopped, "failing", "refused", ": the git host refused the last push",
-				markup.Text(words.OneLine(c.Refused)), shell("sluice", "why", c.Name))
+				markup.Text(words.OneLine(c.Refused)), words.Shell("sluice", "why", c.Name))
 		}
 		if q := c.Request; q != nil && q.Fault != "" {
 			add(harmStopped, "failing", "request", ": a request can't be read", markup.Text(words.OneLine(q.Fault)),
-				shell("sluice", "why", c.Name))
+				words.Shell("sluice", "why", c.Name))
 		}
 		r := m.rollouts()[c.Name]
 		if len(r.Stalled) > 0 {
-			add(harmFailing, "failing", "stalled", ": "+counted(len(r.Stalled), "cell")+" stalled on "+r.Release,
-				some(Cell, r.Stalled), shell("sluice", "rollout", "status", c.Name))
+			add(harmFailing, "failing", "stalled", ": "+ui.Counted(len(r.Stalled), "cell")+" stalled on "+r.Release,
+				some(Cell, r.Stalled), words.Shell("sluice", "rollout", "status", c.Name))
 		}
 		for _, b := range c.Blocked {
 			if b.Channel != "" {
@@ -153,18 +154,18 @@ func (m *Model) needsOfChannels() (all []Need) {
 // needOfVerdict returns the need that a channel's verdict means; none: time or the engine ends it.
 func needOfVerdict(b channels.Verdict) []Need {
 	n := Need{Harm: harmDecision, Key: "verdict " + b.Channel + " " + b.Release + " " + b.Gate, Shape: "held",
-		Why: sentence(b), Command: shell("sluice", "why", b.Channel)}
+		Why: sentence(b), Command: words.Shell("sluice", "why", b.Channel)}
 	title := func(text string) []Need {
 		n.Title = markup.Join(version(b.Release), markup.Text(" "+text+" "), link(Channel, b.Channel))
 		return []Need{n}
 	}
 	switch b.Code {
 	case reason.ApprovalMissing:
-		n.Command = shell("sluice", "approve", b.Channel, b.Release)
+		n.Command = words.Shell("sluice", "approve", b.Channel, b.Release)
 		n.Form, n.FormAs = actionOf("approve", "channel", b.Channel, "release", b.Release), "Approve"
 		return title("waits for an approval for")
 	case reason.Manual:
-		n.Command = shell("sluice", "promote", b.Release, "--to", b.Channel)
+		n.Command = words.Shell("sluice", "promote", b.Release, "--to", b.Channel)
 		n.Form, n.FormAs = actionOf("promote", "channel", b.Channel, "release", b.Release), "Promote"
 		return title("waits for a person to promote it to")
 	case reason.SoakImpossible, reason.WhenInvalid, reason.PolicyInvalid, reason.RequestUnknown:
@@ -205,8 +206,8 @@ func (m *Model) needsOfCells() (all []Need) {
 			n := Need{Harm: kind.harm, Key: fmt.Sprintf("cells %s %s %d", kind.condition, channel, len(names)),
 				Shape: string(kind.condition),
 				Title: markup.Join(markup.Link(Address{Kind: Fleet, Filter: filter}.String(),
-					counted(len(names), "cell")+" of "+channel), markup.Text(verb+kind.what)),
-				Why: some(Cell, names), Command: shell("sluice", "why", names[0])}
+					ui.Counted(len(names), "cell")+" of "+channel), markup.Text(verb+kind.what)),
+				Why: some(Cell, names), Command: words.Shell("sluice", "why", names[0])}
 			if kind.condition == view.ConditionFailing {
 				n.Form, n.FormAs = actionOf("retry", "cell", names[0]), "Try again in "+names[0]
 			}
@@ -239,7 +240,7 @@ func (m *Model) needsOfFlags() (all []Need) {
 	for _, a := range f.Plan.Announcements {
 		n := Need{Harm: harmDecision, Key: "announcement " + a.Announcement.ID + " " + string(a.State), Shape: "held",
 			Title: markup.Join("Announcement ", link(Announcements, a.Announcement.ID), markup.Text(" "+a.Needs)),
-			Why:   markup.Text(a.Summary), Command: shell("sluice", "announce", "show", a.Announcement.ID)}
+			Why:   markup.Text(a.Summary), Command: words.Shell("sluice", "announce", "show", a.Announcement.ID)}
 		switch {
 		case a.State == announce.Missed:
 			n.Harm, n.Shape = harmStopped, "failing"
@@ -255,8 +256,8 @@ func (m *Model) needsOfFlags() (all []Need) {
 func needOfKill(k view.FlagKill) Need {
 	n := Need{Harm: harmKill, Key: fmt.Sprintf("kill %s %d", k.Flag, k.Confirmed), Shape: "failing",
 		Title: markup.Join("The kill of ", link(Flags, k.Flag), markup.Text(fmt.Sprintf(
-			" is confirmed by %s of %s", thousands(k.Confirmed), counted(k.Cells, "cell")))),
-		Command: shell("sluice", "flag", "show", k.Flag)}
+			" is confirmed by %s of %s", ui.Thousands(k.Confirmed), ui.Counted(k.Cells, "cell")))),
+		Command: words.Shell("sluice", "flag", "show", k.Flag)}
 	if len(k.Offline) > 0 {
 		n.Why = markup.Join("out of contact: ", some(Cell, k.Offline))
 	}
@@ -271,23 +272,24 @@ func renderNeeds(m *Model, p *Page) {
 	p.Title = "Needs you"
 	all := m.needs()
 	if len(all) == 0 {
-		p.add("headline", heading("Nothing needs you"),
-			paragraph("soft", "Whatever waits, waits for time, for cells or for the engine: ",
+		p.add("headline", ui.Heading("Nothing needs you"),
+			ui.Paragraph("soft", "Whatever waits, waits for time, for cells or for the engine: ",
 				markup.Link(Address{Kind: When}.String(), "see when")))
 		return
 	}
 	p.Title = fmt.Sprintf("%d need you", len(all))
-	p.add("headline", heading("Needs you"), paragraph("soft", "The most harmful comes first."))
+	p.add("headline", ui.Heading("Needs you"), ui.Paragraph("soft", "The most harmful comes first."))
 	items := make([]markup.HTML, 0, len(all))
 	for _, n := range all[:min(len(all), maxNeedsShown)] {
 		items = append(items, markup.Element("li", markup.Attributes{"class", "need", "tabindex", "-1", "data-key",
-			n.Key}, mark(n.Shape, harmWord(n.Harm)), element("div", "",
-			element("p", "need-title", n.Title), paragraph("need-why", n.Why), command(n.Command), formLink(n))))
+			n.Key}, ui.Mark(n.Shape, harmWord(n.Harm)), ui.Element("div", "",
+			ui.Element("p", "need-title", n.Title), ui.Paragraph("need-why",
+				n.Why), ui.Command(n.Command), formLink(n))))
 	}
 	if more := len(all) - len(items); more > 0 {
-		items = append(items, element("li", "soft", markup.Text(fmt.Sprintf("and %d more", more))))
+		items = append(items, ui.Element("li", "soft", markup.Text(fmt.Sprintf("and %d more", more))))
 	}
-	p.add("needs", element("ol", "needs", items...))
+	p.add("needs", ui.Element("ol", "needs", items...))
 }
 
 // formLink leads to the form that answers a need.
@@ -295,7 +297,7 @@ func formLink(n Need) markup.HTML {
 	if n.Form == "" {
 		return ""
 	}
-	return paragraph("buttons", markup.Element("a", markup.Attributes{"class", "button", "href", n.Form},
+	return ui.Paragraph("buttons", markup.Element("a", markup.Attributes{"class", "button", "href", n.Form},
 		markup.Text(n.FormAs+"…")))
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/markup"
 	"github.com/sluice-cd/sluice/internal/reason"
+	"github.com/sluice-cd/sluice/internal/ui"
 )
 
 // renderNow renders the first page: whether all is well, the channels as lanes, and the releases on their way.
@@ -17,14 +18,14 @@ func renderNow(m *Model, p *Page) {
 	p.add("headline", renderHeadline(m))
 	p.add("lanes", renderLanes(m))
 	if releases := m.newestReleases(maxListed, true); len(releases) > 0 {
-		p.add("ladder", subheading("Releases on their way"), renderLadder(m, "Releases on their way", releases))
+		p.add("ladder", ui.Subheading("Releases on their way"), renderLadder(m, "Releases on their way", releases))
 	}
 }
 
 // renderHeadline says in one sentence whether all is well, and what there is.
 func renderHeadline(m *Model) markup.HTML {
 	needs := m.needs()
-	first := heading("Everything is where it should be")
+	first := ui.Heading("Everything is where it should be")
 	if n := len(needs); n > 0 {
 		verb := " things need you"
 		if n == 1 {
@@ -32,14 +33,14 @@ func renderHeadline(m *Model) markup.HTML {
 		}
 		list := []markup.HTML{}
 		for _, need := range needs[:min(n, 3)] {
-			list = append(list, markup.Element("li", nil, mark(need.Shape, ""), element("span", "", need.Title)))
+			list = append(list, markup.Element("li", nil, ui.Mark(need.Shape, ""), ui.Element("span", "", need.Title)))
 		}
 		if n > len(list) {
-			list = append(list, markup.Element("li", nil, mark("none", ""),
+			list = append(list, markup.Element("li", nil, ui.Mark("none", ""),
 				markup.Link(Address{Kind: Needs}.String(), fmt.Sprintf("and %d more", n-len(list)))))
 		}
 		first = markup.Element("h1", nil, markup.Link(Address{Kind: Needs}.String(), fmt.Sprint(n)+verb)) +
-			element("ul", "urgent", list...)
+			ui.Element("ul", "urgent", list...)
 	}
 	return first + renderSummary(m)
 }
@@ -51,22 +52,22 @@ func renderSummary(m *Model) markup.HTML {
 	for _, c := range s.Cells {
 		counts[c.Condition]++
 	}
-	parts := []markup.HTML{element("span", "", markup.Text(counted(len(s.Cells), "cell")+" in "+
-		counted(len(s.Channels), "channel")))}
+	parts := []markup.HTML{ui.Element("span", "", markup.Text(ui.Counted(len(s.Cells), "cell")+" in "+
+		ui.Counted(len(s.Channels), "channel")))}
 	for _, c := range conditions() {
 		if n := counts[c]; n > 0 {
 			parts = append(parts, markup.Element("a", markup.Attributes{"href",
 				Address{Kind: Fleet, Filter: string(c)}.String()},
-				stateCount(shapeOfCondition(c), n, string(c))))
+				ui.StateCount(shapeOfCondition(c), n, string(c))))
 		}
 	}
-	return paragraph("summary", parts...)
+	return ui.Paragraph("summary", parts...)
 }
 
 func renderLanes(m *Model) markup.HTML {
 	lanes := m.lanes()
 	if len(lanes) == 0 {
-		return paragraph("empty", "The repository has no channels yet: ",
+		return ui.Paragraph("empty", "The repository has no channels yet: ",
 			markup.Element("code", nil, "sluice init"), " makes a first one.")
 	}
 	columns := make([]markup.HTML, 0, len(lanes))
@@ -78,30 +79,31 @@ func renderLanes(m *Model) markup.HTML {
 		columns = append(columns, markup.Element("li", markup.Attributes{"class", "lane", "aria-label",
 			fmt.Sprintf("Step %d", i+1)}, cards...))
 	}
-	return element("ol", "lanes", columns...)
+	return ui.Element("ol", "lanes", columns...)
 }
 
 // renderCard renders a channel on the first page.
 func renderCard(m *Model, c view.ChannelStatus) markup.HTML {
 	title := []markup.HTML{markup.Element("h2", nil, link(Channel, c.Name))}
 	if len(c.After) > 0 {
-		title = append(title, element("span", "soft", markup.Text("after "+strings.Join(c.After, ", "))))
+		title = append(title, ui.Element("span", "soft", markup.Text("after "+strings.Join(c.After, ", "))))
 	}
-	parts := []markup.HTML{element("div", "card-title", title...), headLine(m, c)}
+	parts := []markup.HTML{ui.Element("div", "card-title", title...), headLine(m, c)}
 	parts = append(parts, rolloutLine(m, c), conditionsOf(m, c), waitsOf(m, c))
-	return element("article", "card", parts...)
+	return ui.Element("article", "card", parts...)
 }
 
 // headLine says what a channel's head is, since when, and how it came there.
 func headLine(m *Model, c view.ChannelStatus) markup.HTML {
 	if c.Release == "" {
-		return paragraph("head", soft("no release yet"))
+		return ui.Paragraph("head", ui.Soft("no release yet"))
 	}
 	how := "is here"
 	if e := m.view.Desired.Channels[c.Name].Effective; e != nil {
 		how = howItCame(e)
 	}
-	return paragraph("head", version(c.Release), " ", element("span", "soft", markup.Text(how+" "), instant(c.Since)))
+	return ui.Paragraph("head", version(c.Release), " ", ui.Element("span", "soft", markup.Text(how+" "),
+		ui.Instant(c.Since)))
 }
 
 // howItCame says how a channel got its head.
@@ -119,27 +121,27 @@ func howItCame(e *plan.EffectiveHead) string {
 
 // barOf draws the conditions of a channel's cells.
 func barOf(counts map[view.Condition]int, whole int) markup.HTML {
-	shares := []share{}
+	shares := []ui.Share{}
 	for _, c := range []view.Condition{view.ConditionHealthy, view.ConditionUpdating, view.ConditionFailing,
 		view.ConditionShutOut, view.ConditionSilent, view.ConditionHeld, view.ConditionBehind, view.ConditionNew} {
-		shares = append(shares, share{string(c), counts[c]})
+		shares = append(shares, ui.Share{Class: string(c), N: counts[c]})
 	}
-	return bar(whole, shares...)
+	return ui.Bar(whole, shares...)
 }
 
 func conditionsOf(m *Model, c view.ChannelStatus) markup.HTML {
 	if c.Cells == 0 {
-		return paragraph("soft", "no cells")
+		return ui.Paragraph("soft", "no cells")
 	}
 	var items []markup.HTML
 	for _, condition := range conditions() {
 		if n := c.Counts[condition]; n > 0 {
 			items = append(items, markup.Element("li", nil, markup.Element("a", markup.Attributes{"href",
 				Address{Kind: Fleet, Filter: "channel:" + quoted(c.Name) + " " + string(condition)}.String()},
-				stateCount(shapeOfCondition(condition), n, string(condition)))))
+				ui.StateCount(shapeOfCondition(condition), n, string(condition)))))
 		}
 	}
-	return barOf(c.Counts, c.Cells) + element("ul", "counts", items...)
+	return barOf(c.Counts, c.Cells) + ui.Element("ul", "counts", items...)
 }
 
 // rolloutLine says how far the head has come, while it goes out.
@@ -148,7 +150,7 @@ func rolloutLine(m *Model, c view.ChannelStatus) markup.HTML {
 	if r.Release == "" || r.Finished || c.Cells == 0 {
 		return ""
 	}
-	words := []string{fmt.Sprintf("%s of %s healthy on it", thousands(r.Healthy), thousands(r.Could))}
+	words := []string{fmt.Sprintf("%s of %s healthy on it", ui.Thousands(r.Healthy), ui.Thousands(r.Could))}
 	if r.Wave > 0 && r.Wave <= len(r.Waves) {
 		words = append([]string{fmt.Sprintf("wave %d of %d", r.Wave, len(r.Waves))}, words...)
 	}
@@ -158,7 +160,7 @@ func rolloutLine(m *Model, c view.ChannelStatus) markup.HTML {
 	if bad := len(r.Failed) + len(r.Stalled); bad > 0 || r.Budget > 0 {
 		words = append(words, fmt.Sprintf("%d of %d failures allowed", bad, r.Budget))
 	}
-	return paragraph("rollout", mark("updating", ""), markup.Text("going out: "+strings.Join(words, " · ")))
+	return ui.Paragraph("rollout", ui.Mark("updating", ""), markup.Text("going out: "+strings.Join(words, " · ")))
 }
 
 // waitsOf says what keeps releases from a channel, each with its clock.
@@ -184,7 +186,7 @@ func waitsOf(m *Model, c view.ChannelStatus) markup.HTML {
 		if byRelease[release][0].Code == reason.Quarantine {
 			is = " is quarantined"
 		}
-		parts = append(parts, element("div", "waits", paragraph("", version(release), is),
+		parts = append(parts, ui.Element("div", "waits", ui.Paragraph("", version(release), is),
 			verdicts(byRelease[release])))
 	}
 	return markup.Join(parts...)
@@ -202,7 +204,7 @@ func renderLadder(m *Model, caption string, releases []*plan.Release) markup.HTM
 		row := []markup.HTML{version(r.Version.String())}
 		for _, name := range head[1:min(len(head), maxListed+1)] {
 			w := m.whereabouts(name, r)
-			row = append(row, state(w.shape, w.word))
+			row = append(row, ui.State(w.shape, w.word))
 		}
 		if len(names) > maxListed {
 			n := 0
@@ -211,11 +213,11 @@ func renderLadder(m *Model, caption string, releases []*plan.Release) markup.HTM
 					n++
 				}
 			}
-			row = append(row, markup.Text("in "+counted(n, "channel")))
+			row = append(row, markup.Text("in "+ui.Counted(n, "channel")))
 		}
 		rows = append(rows, row)
 	}
-	return table(caption, head, rows)
+	return ui.Table(caption, head, rows)
 }
 
 // whereabouts says where a release is on its way into one channel.

@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
 )
 
 // offer is an action that a page offers, with the values that the page knows.
@@ -38,7 +39,8 @@ func offered(all ...offer) markup.HTML {
 	if len(items) == 0 {
 		return ""
 	}
-	return markup.Element("nav", markup.Attributes{"aria-label", "What you can do"}, element("ul", "actions", items...))
+	return markup.Element("nav", markup.Attributes{"aria-label", "What you can do"},
+		ui.Element("ul", "actions", items...))
 }
 
 // offersOfChannel returns the actions that make sense for a channel now, the likeliest first.

@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -20,15 +21,15 @@ const maxReleases = 50
 func renderReleases(m *Model, p *Page) {
 	p.Title = "Releases"
 	all := m.view.Desired.Versions
-	p.add("headline", heading("Releases ", soft(counted(len(all), "release"))))
+	p.add("headline", ui.Heading("Releases ", ui.Soft(ui.Counted(len(all), "release"))))
 	if len(all) == 0 {
-		p.add("ladder", paragraph("empty", "There is no release yet: ",
+		p.add("ladder", ui.Paragraph("empty", "There is no release yet: ",
 			markup.Element("code", nil, "sluice release cut"), " makes one."))
 		return
 	}
 	p.add("ladder", renderLadder(m, "Releases", m.newestReleases(maxReleases, false)))
 	if more := len(all) - maxReleases; more > 0 {
-		p.add("more", paragraph("soft", markup.Text(fmt.Sprintf("and %s older: ", thousands(more))),
+		p.add("more", ui.Paragraph("soft", markup.Text(fmt.Sprintf("and %s older: ", ui.Thousands(more))),
 			markup.Link(Address{Kind: Search}.String(), "search for one")))
 	}
 }
@@ -42,14 +43,16 @@ func renderRelease(m *Model, p *Page, f Facts) {
 	}
 	name := r.Version.String()
 	p.Title = name
-	p.add("headline", heading("Release "+name), releaseLines(m, name))
+	p.add("headline", ui.Heading("Release "+name), releaseLines(m, name))
 	p.add("actions", m.offersOfRelease(r))
-	p.add("channels", subheading("Where it is"), releaseInChannels(m, r), command(shell("sluice", "why", name)))
+	p.add("channels", ui.Subheading("Where it is"), releaseInChannels(m, r),
+		ui.Command(words.Shell("sluice", "why", name)))
 	if f.Notes != "" {
-		p.add("notes", subheading("Notes"), element("div", "notes", f.Notes))
+		p.add("notes", ui.Subheading("Notes"), ui.Element("div", "notes", f.Notes))
 	}
-	p.add("facts", subheading("Facts"), releaseFacts(r))
+	p.add("facts", ui.Subheading("Facts"), releaseFacts(r))
 	p.add("images", renderImages(m, r))
+	p.add("soak", soakCharts(m, r))
 	p.add("decisions", decisionsOn(m, name))
 }
 
@@ -65,7 +68,7 @@ func releaseLines(m *Model, name string) markup.HTML {
 			lines = append(lines, markup.Element("li", nil, markup.Text(line)))
 		}
 	}
-	return element("ul", "why", lines...)
+	return ui.Element("ul", "why", lines...)
 }
 
 func releaseInChannels(m *Model, r *plan.Release) markup.HTML {
@@ -73,15 +76,15 @@ func releaseInChannels(m *Model, r *plan.Release) markup.HTML {
 	var rows [][]markup.HTML
 	for _, channel := range m.view.Desired.Order {
 		w := m.whereabouts(channel, r)
-		since, left := soft("never"), markup.HTML("")
+		since, left := ui.Soft("never"), markup.HTML("")
 		c := m.view.Desired.Channels[channel]
 		for i, h := range c.History {
 			if h.Release != name {
 				continue
 			}
-			since, left = instant(h.Moved), ""
+			since, left = ui.Instant(h.Moved), ""
 			if i+1 < len(c.History) {
-				left = markup.Join(instant(c.History[i+1].Moved), soft(", for "), version(c.History[i+1].Release))
+				left = markup.Join(ui.Instant(c.History[i+1].Moved), ui.Soft(", for "), version(c.History[i+1].Release))
 			}
 		}
 		run, healthy := 0, 0
@@ -93,21 +96,22 @@ func releaseInChannels(m *Model, r *plan.Release) markup.HTML {
 				}
 			}
 		}
-		cellsOf := soft("none")
+		cellsOf := ui.Soft("none")
 		if run > 0 {
 			filter := "channel:" + quoted(channel) + " release:" + quoted(name)
 			cellsOf = markup.Link(Address{Kind: Fleet, Filter: filter}.String(),
-				fmt.Sprintf("%s of %s, %s healthy", thousands(run), thousands(len(c.Cells)), thousands(healthy)))
+				fmt.Sprintf("%s of %s, %s healthy", ui.Thousands(run), ui.Thousands(len(c.Cells)),
+					ui.Thousands(healthy)))
 		}
-		rows = append(rows, []markup.HTML{link(Channel, channel), state(w.shape, w.word), since, left, cellsOf,
+		rows = append(rows, []markup.HTML{link(Channel, channel), ui.State(w.shape, w.word), since, left, cellsOf,
 			verdicts(m.blocked()[place{channel, name}])})
 	}
-	return table("Where it is", []string{"Channel", "State", "Came", "Left", "Cells that run it", "What keeps it"},
+	return ui.Table("Where it is", []string{"Channel", "State", "Came", "Left", "Cells that run it", "What keeps it"},
 		rows)
 }
 
 func releaseFacts(r *plan.Release) markup.HTML {
-	list := func(all []string) markup.HTML { return text(strings.Join(all, ", ")) }
+	list := func(all []string) markup.HTML { return ui.Text(strings.Join(all, ", ")) }
 	var authors []string
 	for _, a := range r.Authors {
 		authors = append(authors, a.Name)
@@ -126,12 +130,13 @@ func releaseFacts(r *plan.Release) markup.HTML {
 	}
 	fault := markup.HTML("")
 	if len(faults) > 0 {
-		fault = element("ul", "", faults...)
+		fault = ui.Element("ul", "", faults...)
 	}
-	return facts([2]markup.HTML{"Faults", fault}, [2]markup.HTML{"Digest", code(string(r.Digest))},
-		[2]markup.HTML{"Came with commit", code(words.ShortCommit(r.Origin))},
-		[2]markup.HTML{"Authors", list(authors)}, [2]markup.HTML{"Signed by", code(strings.Join(r.Keys, ", "))},
-		[2]markup.HTML{"Source", text(strings.TrimSpace(r.Source.Repository + " " + words.ShortCommit(r.Source.Commit)))},
+	return ui.Facts([2]markup.HTML{"Faults", fault}, [2]markup.HTML{"Digest", ui.Code(string(r.Digest))},
+		[2]markup.HTML{"Came with commit", ui.Code(words.ShortCommit(r.Origin))},
+		[2]markup.HTML{"Authors", list(authors)}, [2]markup.HTML{"Signed by", ui.Code(strings.Join(r.Keys, ", "))},
+		[2]markup.HTML{"Source", ui.Text(strings.TrimSpace(r.Source.Repository + " " +
+			words.ShortCommit(r.Source.Commit)))},
 		[2]markup.HTML{"Features", list(r.Features)}, [2]markup.HTML{"Fixes", list(r.Fixes)},
 		[2]markup.HTML{"Requires", list(requires)}, [2]markup.HTML{"Rollback", rollback})
 }
@@ -154,16 +159,17 @@ func renderImages(m *Model, r *plan.Release) markup.HTML {
 	}
 	var rows [][]markup.HTML
 	for _, c := range r.Components[:min(len(r.Components), pageRows)] {
-		row := []markup.HTML{markup.Text(c.Name), code(shortImage(c.Image))}
+		row := []markup.HTML{markup.Text(c.Name), ui.Code(shortImage(c.Image))}
 		for _, o := range others {
 			i := slices.IndexFunc(o.Components, func(x releases.Component) bool { return x.Name == c.Name })
 			switch {
 			case i < 0:
-				row = append(row, state("new", "new"))
+				row = append(row, ui.State("new", "new"))
 			case o.Components[i].Image == c.Image:
-				row = append(row, state("none", "the same"))
+				row = append(row, ui.State("none", "the same"))
 			default:
-				row = append(row, markup.Join(state("updating", "differs: "), code(shortImage(o.Components[i].Image))))
+				row = append(row, markup.Join(ui.State("updating", "differs: "),
+					ui.Code(shortImage(o.Components[i].Image))))
 			}
 		}
 		rows = append(rows, row)
@@ -171,7 +177,7 @@ func renderImages(m *Model, r *plan.Release) markup.HTML {
 	if len(rows) == 0 {
 		return ""
 	}
-	return subheading("Images") + table("Images", head, rows)
+	return ui.Subheading("Images") + ui.Table("Images", head, rows)
 }
 
 // shortImage shortens the digest of an image for people.
@@ -189,15 +195,16 @@ func decisionsOn(m *Model, name string) markup.HTML {
 	for _, channel := range m.view.Desired.Order {
 		for _, h := range m.view.Desired.Channels[channel].History {
 			if h.Release == name {
-				rows = append(rows, []markup.HTML{link(Channel, channel), markup.Text(howItCame(&h)), instant(h.Moved),
-					markup.Text(fmt.Sprint(h.Sequence)), code(words.ShortCommit(h.Written)),
-					code(shell("git", "show", words.ShortCommit(h.Written)))})
+				rows = append(rows, []markup.HTML{link(Channel, channel), markup.Text(howItCame(&h)),
+					ui.Instant(h.Moved),
+					markup.Text(fmt.Sprint(h.Sequence)), ui.Code(words.ShortCommit(h.Written)),
+					ui.Code(words.Shell("git", "show", words.ShortCommit(h.Written)))})
 			}
 		}
 	}
 	if len(rows) == 0 {
 		return ""
 	}
-	return subheading("Decisions") + table("Decisions", []string{"Channel", "How", "When", "Sequence", "Commit",
+	return ui.Subheading("Decisions") + ui.Table("Decisions", []string{"Channel", "How", "When", "Sequence", "Commit",
 		"Evidence"}, rows)
 }

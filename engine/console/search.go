@@ -8,6 +8,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/actions"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
 )
 
 // maxFound is how many things of one kind a search lists.
@@ -25,21 +26,21 @@ func renderSearch(m *Model, p *Page) {
 		found += len(matching)
 		for _, name := range matching[:min(len(matching), maxFound)] {
 			items = append(items, markup.Element("li", nil, markup.Element("a", markup.Attributes{"href",
-				Address{Kind: kind, Name: name}.String()}, markup.Text(name), " ", soft(word))))
+				Address{Kind: kind, Name: name}.String()}, markup.Text(name), " ", ui.Soft(word))))
 		}
 	}
 	if text != "" {
 		for _, s := range sections() {
 			if strings.HasPrefix(strings.ToLower(s.name), text) {
 				items = append(items, markup.Element("li", nil, markup.Element("a", markup.Attributes{"href",
-					Address{Kind: s.kind}.String()}, markup.Text(s.name), " ", soft("page"))))
+					Address{Kind: s.kind}.String()}, markup.Text(s.name), " ", ui.Soft("page"))))
 			}
 		}
 		for _, a := range actions.All() {
 			if strings.Contains(strings.ToLower(a.Title), text) && !a.Undo {
 				found++
 				items = append(items, markup.Element("li", nil, markup.Element("a", markup.Attributes{"href",
-					ActionAddress(a.Name, nil)}, markup.Text(a.Title), " ", soft("action"))))
+					ActionAddress(a.Name, nil)}, markup.Text(a.Title), " ", ui.Soft("action"))))
 			}
 		}
 		group(Channel, "channel", d.Order)
@@ -62,15 +63,15 @@ func renderSearch(m *Model, p *Page) {
 		}
 		group(Cell, "cell", cells)
 	}
-	p.add("headline", heading("Search"))
+	p.add("headline", ui.Heading("Search"))
 	switch {
 	case text == "":
-		p.add("found", paragraph("empty", "Type part of the name of a cell, a channel, a release or a flag."))
+		p.add("found", ui.Paragraph("empty", "Type part of the name of a cell, a channel, a release or a flag."))
 	case len(items) == 0:
-		p.add("found", paragraph("empty", markup.Text("Nothing has "+p.Address.Filter+" in its name.")))
+		p.add("found", ui.Paragraph("empty", markup.Text("Nothing has "+p.Address.Filter+" in its name.")))
 	default:
-		p.add("found", element("ul", "found", items...), paragraph("soft", markup.Text(fmt.Sprintf("%s found",
-			thousands(found)))))
+		p.add("found", ui.Element("ul", "found", items...), ui.Paragraph("soft", markup.Text(fmt.Sprintf("%s found",
+			ui.Thousands(found)))))
 	}
 }
 

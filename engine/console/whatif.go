@@ -12,6 +12,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/whatif"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // Trial is a trial of another policy: the form's texts and, once it was asked for, the answer.
@@ -53,21 +55,22 @@ func renderWhatIf(m *Model, p *Page, f Facts) {
 		t = &Trial{Days: DefaultTrialDays}
 	}
 	p.Still = t.Answer != nil || t.Refused != ""
-	p.add("headline", heading("What if "+name+" had another policy"), paragraph("soft",
-		"The engine itself decides, on virtual time with modelled cells, by the policy as it is and by the one below. Nothing is written."))
+	p.add("headline", ui.Heading("What if "+name+" had another policy"), ui.Paragraph("soft",
+		"The engine itself decides, on virtual time with modelled cells, by the policy as it is and by the one "+
+			"below. Nothing is written."))
 	p.add("answer", trialAnswer(m, t))
-	p.add("form", trialForm(p.Address, t), paragraph("soft", "The same at a terminal, with the policy on a branch:"),
-		command(shell("sluice", "simulate", "--branch", "BRANCH", "--scenario", "scenario.yaml", "--for",
+	p.add("form", trialForm(p.Address, t), ui.Paragraph("soft", "The same at a terminal, with the policy on a branch:"),
+		ui.Command(words.Shell("sluice", "simulate", "--branch", "BRANCH", "--scenario", "scenario.yaml", "--for",
 			strconv.Itoa(t.Days)+"d")))
 }
 
 func renderTrials(m *Model, p *Page) {
-	p.add("headline", heading("What if a channel had another policy"), paragraph("soft",
+	p.add("headline", ui.Heading("What if a channel had another policy"), ui.Paragraph("soft",
 		"Two policies side by side: the repository as it is, and with another text of one channel's policy."))
 	var rows [][]markup.HTML
 	for _, name := range m.view.Desired.Order[:min(len(m.view.Desired.Order), 2*pageRows)] {
 		c := m.view.Desired.Channels[name]
-		gates := soft("none")
+		gates := ui.Soft("none")
 		if c.Valid != nil && len(c.Valid.Gates) > 0 {
 			var ids []string
 			for _, g := range c.Valid.Gates {
@@ -76,13 +79,13 @@ func renderTrials(m *Model, p *Page) {
 			gates = markup.Text(strings.Join(ids, ", "))
 		}
 		rows = append(rows, []markup.HTML{linkAs(WhatIf, name, name), gates,
-			markup.Text(counted(len(c.Cells), "cell"))})
+			markup.Text(ui.Counted(len(c.Cells), "cell"))})
 	}
 	if len(rows) == 0 {
-		p.add("channels", paragraph("empty", "The repository has no channels yet."))
+		p.add("channels", ui.Paragraph("empty", "The repository has no channels yet."))
 		return
 	}
-	p.add("channels", table("Channels", []string{"Try another policy of", "Its gates now", "Cells"}, rows))
+	p.add("channels", ui.Table("Channels", []string{"Try another policy of", "Its gates now", "Cells"}, rows))
 }
 
 func trialForm(a Address, t *Trial) markup.HTML {
@@ -98,7 +101,7 @@ func trialForm(a Address, t *Trial) markup.HTML {
 		if d == t.Days {
 			with = append(with, "selected", "")
 		}
-		days = append(days, markup.Element("option", with, markup.Text(counted(d, "day"))))
+		days = append(days, markup.Element("option", with, markup.Text(ui.Counted(d, "day"))))
 	}
 	scenario := markup.Attributes{}
 	if t.Answer != nil && slices.ContainsFunc(t.Answer.Faults, isOfScenario) {
@@ -109,7 +112,7 @@ func trialForm(a Address, t *Trial) markup.HTML {
 		markup.Element("details", scenario,
 			markup.Element("summary", nil, "What happens meanwhile: releases, people, failures"),
 			area(ScenarioField, "Scenario", 18, t.Scenario)),
-		element("div", "submit", markup.Element("label", markup.Attributes{"for", DaysField}, "Simulate"),
+		ui.Element("div", "submit", markup.Element("label", markup.Attributes{"for", DaysField}, "Simulate"),
 			markup.Element("select", markup.Attributes{"id", DaysField, "name", DaysField}, days...),
 			markup.Element("button", markup.Attributes{"data-busy", "Simulating…"}, "Compare")))
 }
@@ -122,17 +125,17 @@ func isOfScenario(f manifest.Fault) bool { return f.File == whatif.ScenarioFile 
 func trialAnswer(m *Model, t *Trial) markup.HTML {
 	switch {
 	case t.Refused != "":
-		return element("div", "notice", mark("failing", ""), paragraph("", markup.Text(t.Refused)))
+		return ui.Element("div", "notice", ui.Mark("failing", ""), ui.Paragraph("", markup.Text(t.Refused)))
 	case t.Answer == nil:
 		return ""
 	case t.Answer.Comparison == nil:
-		return subheading("The text has faults") + faultList(t.Answer.Faults)
+		return ui.Subheading("The text has faults") + faultList(t.Answer.Faults)
 	}
 	c := t.Answer.Comparison
-	parts := []markup.HTML{subheading(trialSentence(c))}
+	parts := []markup.HTML{ui.Subheading(trialSentence(c))}
 	if t.Answer.Short {
-		parts = append(parts, element("div", "notice", mark("held", ""), paragraph("", markup.Text(
-			"The time was over before the end: this is as far as both came, until "), instant(c.Until),
+		parts = append(parts, ui.Element("div", "notice", ui.Mark("held", ""), ui.Paragraph("", markup.Text(
+			"The time was over before the end: this is as far as both came, until "), ui.Instant(c.Until),
 			markup.Text(". Fewer days come further; sluice simulate has no limit."))))
 	}
 	if len(t.Answer.Faults) > 0 {
@@ -149,9 +152,9 @@ func faultList(faults []manifest.Fault) markup.HTML {
 		if f.Warning {
 			shape = "held"
 		}
-		items = append(items, element("li", "", mark(shape, ""), element("span", "", markup.Text(f.String()))))
+		items = append(items, ui.Element("li", "", ui.Mark(shape, ""), ui.Element("span", "", markup.Text(f.String()))))
 	}
-	return element("ul", "verdicts", items...)
+	return ui.Element("ul", "verdicts", items...)
 }
 
 // trialSentence says the difference in one sentence.
@@ -166,12 +169,13 @@ func trialSentence(c *simulate.Comparison) string {
 	if s.Later+s.Earlier+s.Only[0]+s.Only[1] == 0 {
 		return "Nothing comes at another time"
 	}
-	text := fmt.Sprintf("%s %s later, %s earlier", counted(s.Later, "promotion"), come(s.Later), thousands(s.Earlier))
+	text := fmt.Sprintf("%s %s later, %s earlier", ui.Counted(s.Later, "promotion"), come(s.Later),
+		ui.Thousands(s.Earlier))
 	if s.Only[0] > 0 {
-		text += fmt.Sprintf(", %s not within the time", thousands(s.Only[0]))
+		text += fmt.Sprintf(", %s not within the time", ui.Thousands(s.Only[0]))
 	}
 	if s.Only[1] > 0 {
-		text += fmt.Sprintf(", %s that %s not today", thousands(s.Only[1]), come(s.Only[1]))
+		text += fmt.Sprintf(", %s that %s not today", ui.Thousands(s.Only[1]), come(s.Only[1]))
 	}
 	if s.Longest > 0 {
 		text += "; the longest delay is " + channels.FormatElapsed(s.Longest)
@@ -181,12 +185,13 @@ func trialSentence(c *simulate.Comparison) string {
 
 // trialChart draws the heads of the channels that differ, as they are today and as they would be.
 func trialChart(m *Model, c *simulate.Comparison) markup.HTML {
-	h := &hues{}
+	h := &ui.Hues{}
 	from := c.Before.From
-	ch := chart{label: "The heads of the channels over time, by both policies; the table below says the same", from: from,
-		until: c.Until}
-	track := func(r *simulate.Result, name, which string) track {
-		t := track{name: clipName(name, 11) + " " + which}
+	ch := ui.Chart{Label: "The heads of the channels over time, by both policies; the table below says the same",
+		From:  from,
+		Until: c.Until}
+	track := func(r *simulate.Result, name, which string) ui.Track {
+		t := ui.Track{Name: ui.ClipName(name, 11) + " " + which}
 		for _, one := range r.Channels {
 			if one.Name != name {
 				continue
@@ -203,28 +208,28 @@ func trialChart(m *Model, c *simulate.Comparison) markup.HTML {
 				if o.Kind == "rollback" {
 					inside = "↩ " + inside
 				}
-				t.spans = append(t.spans, span{from: o.Moved, until: until, class: h.of(o.Release), inside: inside,
-					title: fmt.Sprintf("%s %s, %s at %s", name, which, inside, o.Moved.UTC().Format(time.RFC3339))})
+				t.Spans = append(t.Spans, ui.Span{From: o.Moved, Until: until, Class: h.Of(o.Release), Inside: inside,
+					Title: fmt.Sprintf("%s %s, %s at %s", name, which, inside, o.Moved.UTC().Format(time.RFC3339))})
 			}
 		}
 		return t
 	}
 	for _, name := range m.view.Desired.Order {
-		if len(ch.tracks) >= 4*maxListed {
+		if len(ch.Tracks) >= 4*maxListed {
 			break
 		}
 		before, after := track(c.Before, name, "now"), track(c.After, name, "then")
-		if len(before.spans)+len(after.spans) > 0 {
-			ch.tracks = append(ch.tracks, before, after)
+		if len(before.Spans)+len(after.Spans) > 0 {
+			ch.Tracks = append(ch.Tracks, before, after)
 		}
 	}
-	return ch.render() + h.legend()
+	return ch.Render() + h.Legend()
 }
 
 func trialMoves(c *simulate.Comparison) markup.HTML {
 	when := func(t time.Time) markup.HTML {
 		if t.IsZero() {
-			return soft("not until " + c.Until.UTC().Format("2 Jan 15:04"))
+			return ui.Soft("not until " + c.Until.UTC().Format("2 Jan 15:04"))
 		}
 		return markup.Text(t.UTC().Format("2 Jan 15:04"))
 	}
@@ -232,16 +237,16 @@ func trialMoves(c *simulate.Comparison) markup.HTML {
 	for i := range c.Moved {
 		d := &c.Moved[i]
 		by, both := d.Later()
-		difference := state("none", "the same")
+		difference := ui.State("none", "the same")
 		switch {
 		case !both && d.After.IsZero():
-			difference = state("shut-out", "not within the time")
+			difference = ui.State("shut-out", "not within the time")
 		case !both:
-			difference = state("new", "only then")
+			difference = ui.State("new", "only then")
 		case by > 0:
-			difference = state("held", channels.FormatElapsed(by)+" later")
+			difference = ui.State("held", channels.FormatElapsed(by)+" later")
 		case by < 0:
-			difference = state("passed", channels.FormatElapsed(-by)+" earlier")
+			difference = ui.State("passed", channels.FormatElapsed(-by)+" earlier")
 		}
 		if len(rows) < 2*pageRows {
 			rows = append(rows, []markup.HTML{markup.Text(d.Release), link(Channel, d.Channel), when(d.Before),
@@ -249,9 +254,9 @@ func trialMoves(c *simulate.Comparison) markup.HTML {
 		}
 	}
 	if len(rows) == 0 {
-		return paragraph("empty", "Neither policy promotes anything in this time: the scenario may cut no release.")
+		return ui.Paragraph("empty", "Neither policy promotes anything in this time: the scenario may cut no release.")
 	}
-	return subheading("Promotions") + table("Promotions by both policies, in UTC", []string{"Release", "Channel",
+	return ui.Subheading("Promotions") + ui.Table("Promotions by both policies, in UTC", []string{"Release", "Channel",
 		"By the policy now", "By the one below", "Difference"}, rows)
 }
 
@@ -272,7 +277,7 @@ func trialWaits(c *simulate.Comparison) markup.HTML {
 	}
 	length := func(w simulate.Wait) markup.HTML {
 		if w.Longest == 0 {
-			return soft("never")
+			return ui.Soft("never")
 		}
 		text := channels.FormatElapsed(time.Duration(w.Longest) * time.Second)
 		if w.Open {
@@ -286,14 +291,15 @@ func trialWaits(c *simulate.Comparison) markup.HTML {
 		if w[0].Longest == w[1].Longest || len(rows) >= pageRows || g.channel == "" {
 			continue
 		}
-		rows = append(rows, []markup.HTML{link(Channel, g.channel), element("span", "gate", markup.Text(g.name)),
+		rows = append(rows, []markup.HTML{link(Channel, g.channel), ui.Element("span", "gate", markup.Text(g.name)),
 			length(w[0]), length(w[1])})
 	}
 	if len(rows) == 0 {
 		return ""
 	}
-	return subheading("Longest waits that differ") + table("Longest waits that differ", []string{"Channel", "Gate",
-		"By the policy now", "By the one below"}, rows)
+	return ui.Subheading("Longest waits that differ") + ui.Table("Longest waits that differ",
+		[]string{"Channel", "Gate",
+			"By the policy now", "By the one below"}, rows)
 }
 
 // trialSums compares what happened in all.
@@ -301,12 +307,13 @@ func trialSums(c *simulate.Comparison) markup.HTML {
 	before, after := c.Before.Summary, c.After.Summary
 	var rows [][]markup.HTML
 	add := func(what string, a, b int) {
-		rows = append(rows, []markup.HTML{markup.Text(what), markup.Text(thousands(a)), markup.Text(thousands(b))})
+		rows = append(rows, []markup.HTML{markup.Text(what), markup.Text(ui.Thousands(a)),
+			markup.Text(ui.Thousands(b))})
 	}
 	add("Promotions", before.Promotions, after.Promotions)
 	add("Rollbacks", before.Rollbacks, after.Rollbacks)
 	add("Rollouts halted", before.Halts, after.Halts)
 	add("Cells that got a release", before.Arrived, after.Arrived)
 	add("Cells that failed one", before.Failed, after.Failed)
-	return subheading("In all") + table("In all", []string{"What", "By the policy now", "By the one below"}, rows)
+	return ui.Subheading("In all") + ui.Table("In all", []string{"What", "By the policy now", "By the one below"}, rows)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -23,37 +24,42 @@ type moment struct {
 
 // lanesOfWhen are the lanes of the axis, from top to bottom.
 func lanesOfWhen() []string {
-	return []string{"gates", "cells", "waves", "freezes", "announcements", "kills"}
+	return []string{predictedLane, "gates", "cells", "waves", "freezes", "announcements", "kills"}
 }
 
 // renderWhen renders one axis of time with all that is known to happen.
 func renderWhen(m *Model, p *Page) {
 	p.Title = "When"
-	all := momentsOf(m)
-	p.add("headline", heading("When"), paragraph("soft",
-		"What is known to happen: the earliest instants at which gates may open, waves may be through, and flags turn on."))
+	expected := predictions(m)
+	all := append(momentsOf(m), momentsOfPredictions(expected)...)
+	sortMoments(all)
+	p.add("headline", ui.Heading("When"), ui.Paragraph("soft",
+		"What is known to happen: the earliest instants at which gates may open, waves may be through, and "+
+			"flags turn on."))
 	p.add("choice", aheadForm(p.Address))
 	renderAhead(m, p)
+	renderPredictions(p, expected)
 	if len(all) == 0 {
-		p.add("moments", paragraph("empty", "Nothing is known to happen. What waits, waits for people, cells or commits."))
+		p.add("moments", ui.Paragraph("empty",
+			"Nothing is known to happen. What waits, waits for people, cells or commits."))
 		return
 	}
 	p.add("axis", renderAxis(m, all))
 	var rows [][]markup.HTML
 	for _, x := range all[:min(len(all), pageRows)] {
-		when := instant(x.at)
+		when := ui.Instant(x.at)
 		if !x.until.IsZero() {
-			when = markup.Join(when, " to ", instant(x.until))
+			when = markup.Join(when, " to ", ui.Instant(x.until))
 		}
 		rows = append(rows, []markup.HTML{when, markup.Text(x.lane), x.what})
 	}
-	p.add("moments", table("What happens when", []string{"When", "Kind", "What"}, rows))
+	p.add("moments", ui.Table("What happens when", []string{"When", "Kind", "What"}, rows))
 	if more := len(all) - pageRows; more > 0 {
-		p.add("more", paragraph("soft", markup.Text(fmt.Sprintf("and %s later", thousands(more)))))
+		p.add("more", ui.Paragraph("soft", markup.Text(fmt.Sprintf("and %s later", ui.Thousands(more)))))
 	}
 }
 
-// momentsOf returns what is known to happen after the plan was made, the soonest first.
+// momentsOf returns what is known to happen after the plan was made.
 func momentsOf(m *Model) (all []moment) {
 	v, now := m.view, m.view.Plan.Now
 	add := func(x moment) {
@@ -68,18 +74,18 @@ func momentsOf(m *Model) (all []moment) {
 	for _, b := range v.Plan.Blocked {
 		if b.Cell == "" && !b.Until.IsZero() {
 			what := markup.Join(version(b.Release), markup.Text(" may pass "+b.Gate+" of "))
-			where := soft("every channel")
+			where := ui.Soft("every channel")
 			if b.Channel != "" {
 				where = link(Channel, b.Channel)
 			}
-			add(moment{at: b.Until, lane: "gates", what: markup.Join(what, where, ": ", soft(b.Reason)),
+			add(moment{at: b.Until, lane: "gates", what: markup.Join(what, where, ": ", ui.Soft(b.Reason)),
 				plain: b.Release + " may pass " + b.Gate + " of " + b.Channel})
 		}
 	}
 	for _, name := range v.Desired.Order {
 		r := m.rollouts()[name]
 		for _, w := range r.Waiting {
-			what := markup.Join(markup.Text(counted(len(w.Cells), "cell")+" of "), link(Channel, name),
+			what := markup.Join(markup.Text(ui.Counted(len(w.Cells), "cell")+" of "), link(Channel, name),
 				markup.Text(" may pass "+w.Gate+": "+words.OneLine(w.Reason)))
 			add(moment{at: w.Until, lane: "cells", plain: w.Gate + " in " + name, what: what})
 		}
@@ -94,10 +100,14 @@ func momentsOf(m *Model) (all []moment) {
 	}
 	addFreezes(m, add, v.Desired.Pipeline.Freezes, "every channel", "every channel")
 	addFlags(m, add)
+	return all
+}
+
+// sortMoments sorts moments, the soonest first.
+func sortMoments(all []moment) {
 	slices.SortStableFunc(all, func(a, b moment) int {
 		return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.plain, b.plain))
 	})
-	return all
 }
 
 func addFreezes(m *Model, add func(moment), all []channels.Freeze, where markup.HTML, name string) {
@@ -143,45 +153,23 @@ func renderAxis(m *Model, all []moment) markup.HTML {
 	if far := from.Add(90 * 24 * time.Hour); until.After(far) {
 		until = far
 	}
-	c := chart{label: "What happens when; the table below says the same", from: from,
-		until: until.Add(until.Sub(from) / 20)}
+	c := ui.Chart{Label: "What happens when; the table below says the same", From: from,
+		Until: until.Add(until.Sub(from) / 20)}
 	for _, lane := range lanesOfWhen() {
-		t := track{name: lane}
+		t := ui.Track{Name: lane}
+		class := "known"
+		if lane == predictedLane {
+			class = "predicted"
+		}
 		for _, x := range all[:min(len(all), pageRows)] {
 			if x.lane == lane {
-				t.spans = append(t.spans, span{from: x.at, until: x.until, class: "known",
-					title: x.plain + ", " + x.at.UTC().Format(time.RFC3339)})
+				t.Spans = append(t.Spans, ui.Span{From: x.at, Until: x.until, Class: class,
+					Title: x.plain + ", " + x.at.UTC().Format(time.RFC3339)})
 			}
 		}
-		c.tracks = append(c.tracks, t)
+		c.Tracks = append(c.Tracks, t)
 	}
-	return c.render()
-}
-
-type tick struct {
-	at    time.Time
-	label string
-}
-
-// ticks returns round instants of a span, about eight. Near its end there is no room for a label.
-func ticks(from time.Time, span time.Duration) (all []tick) {
-	const day = 24 * time.Hour
-	step, layout := 14*day, "2 Jan"
-	for _, s := range []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour,
-		6 * time.Hour, 12 * time.Hour, day, 2 * day, 7 * day} {
-		if span/s <= 9 {
-			step = s
-			break
-		}
-	}
-	if step < day {
-		layout = "2 Jan 15:04"
-	}
-	if span < 12*time.Hour {
-		layout = "15:04"
-	}
-	for t := from.UTC().Truncate(step).Add(step); t.Before(from.Add(span - span/12)); t = t.Add(step) {
-		all = append(all, tick{t, t.Format(layout)})
-	}
-	return all
+	legend := ui.Element("ul", "legend", markup.Element("li", nil, ui.Swatch("known"), "known"),
+		markup.Element("li", nil, ui.Swatch("predicted"), "dashed: predicted"))
+	return c.Render() + legend
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/simulate"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -90,11 +91,11 @@ func TestConsoleAssets(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
 	for _, name := range []string{"console.css", "console.js", "icon.svg"} {
-		w, plain := s.request(t, "GET", "/ui/assets/"+console.Version()+"/"+name, "", "Accept-Encoding", "identity")
+		w, plain := s.request(t, "GET", "/ui/assets/"+ui.Version()+"/"+name, "", "Accept-Encoding", "identity")
 		if w.StatusCode != 200 || !strings.Contains(w.Header.Get("Cache-Control"), "immutable") {
 			t.Errorf("%s: %s %v", name, w.Status, w.Header)
 		}
-		w, packed := s.request(t, "GET", "/ui/assets/"+console.Version()+"/"+name, "", "Accept-Encoding",
+		w, packed := s.request(t, "GET", "/ui/assets/"+ui.Version()+"/"+name, "", "Accept-Encoding",
 			"br, gzip;q=0.5")
 		z, err := gzip.NewReader(strings.NewReader(packed))
 		if err != nil {
@@ -203,8 +204,8 @@ func TestConsoleSendsWhatChanged(t *testing.T) {
 	_, page := s.request(t, "GET", "/ui/", "")
 	etag := regexp.MustCompile(`data-etag="([^"]+)"`).FindStringSubmatch(page)[1]
 
-	fresh := s.open(t, "/ui/", etag, console.Version())
-	stale := s.open(t, "/ui/", "older", console.Version())
+	fresh := s.open(t, "/ui/", etag, ui.Version())
+	stale := s.open(t, "/ui/", "older", ui.Version())
 	event, id, regions := stale.next()
 	if event != "regions" || id != etag || regions["headline"] == "" || regions["navigation"] == "" {
 		t.Errorf("a tab that is behind: %s %s %v", event, id, regions)
@@ -252,7 +253,7 @@ func TestConsoleKeepsPaceWithAFleetThatChanges(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
 	s.setView(viewOf("1.0.1"))
-	tabs := []*tab{s.open(t, "/ui/", "", console.Version()), s.open(t, "/ui/", "", console.Version())}
+	tabs := []*tab{s.open(t, "/ui/", "", ui.Version()), s.open(t, "/ui/", "", ui.Version())}
 	for _, b := range tabs {
 		b.next()
 	}

@@ -206,10 +206,11 @@ func New(o Options) (*Server, error) {
 		Followers: o.Limits.Events, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 		Images: summariseImages(o.Images), Exports: o.Exports,
 	})
-	rows, _ := o.Tokens.(consoleapi.Audit) // a store has both; nil: there is no audit
+	rows, _ := o.Tokens.(consoleapi.Audit)         // a store has both; nil: there is no audit
+	events, _ := o.Journal.(consoleapi.CellEvents) // a store has both; nil: no cell's history is known
 	consolePages := consoleapi.New(consoleapi.Options{Views: o.Views, Repository: o.Repository, Journal: o.Journal,
 		Auth: a, Facts: o.Facts, History: o.History, Records: o.Records, Desk: o.Desk, Killer: o.Flags,
-		Committer: o.Committer, Audit: rows, Dir: o.ContentDir, Shutdown: s.shutdown, Log: o.Log})
+		Committer: o.Committer, Audit: rows, Events: events, Dir: o.ContentDir, Shutdown: s.shutdown, Log: o.Log})
 	probes := &probes{views: o.Views, maxUnreachable: o.MaxUnreachable,
 		checkStore: o.CheckStore, shutdown: s.shutdown}
 

@@ -64,6 +64,7 @@ func (k ReportArrival) Fold(prev *CellState, r cells.Report, staleAfter time.Dur
 	restore, events := s.foldBoots(prev, r, k.Epoch, false, staleAfter)
 	gap := s.reportGap(prev)
 	s.foldSoak(prev, gap, staleAfter)
+	s.foldGaps(prev, gap, staleAfter)
 	s.foldStart(prev)
 	s.foldReached()
 	s.foldFailures(prev, r.Failures)
@@ -134,6 +135,35 @@ func (s *CellState) foldSoak(prev *CellState, gap, staleAfter time.Duration) {
 		return
 	}
 	s.HealthySince, s.Soaked = prev.HealthySince, prev.Soaked+gap
+}
+
+// shortestGap is the shortest time without a listening control plane that is noted: a restart is shorter.
+const shortestGap = time.Minute
+
+// foldGaps notes what the soak leaves out. It decides nothing.
+func (s *CellState) foldGaps(prev *CellState, gap, staleAfter time.Duration) {
+	if prev == nil || s.Digest == "" || prev.Digest != s.Digest || revisionChanged(prev.Running, s.Running) {
+		return
+	}
+	s.Gaps = prev.Gaps
+	if gap <= 0 {
+		return
+	}
+	cause := GapUnhealthy
+	switch healthy := prev.State == cells.StateHealthy; {
+	case !prev.watched && gap >= shortestGap:
+		cause = GapUnwatched
+	case gap > staleAfter:
+		cause = GapSilent
+	case healthy || !prev.watched:
+		return
+	}
+	from := s.LastReport.Add(-gap)
+	if n := len(s.Gaps); n > 0 && s.Gaps[n-1].Cause == cause && !from.After(s.Gaps[n-1].Until) {
+		from = s.Gaps[n-1].From // it goes on
+		s.Gaps = s.Gaps[:n-1]
+	}
+	s.Gaps = append(slices.Clone(s.Gaps[max(0, len(s.Gaps)+1-maxGaps):]), Gap{from, s.LastReport, cause})
 }
 
 // revisionChanged reports whether values or profile changed, which restarts the soak (R13).

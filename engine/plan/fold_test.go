@@ -55,6 +55,51 @@ func TestReceiveCountsSoak(t *testing.T) {
 	}
 }
 
+// R9: what the soak leaves out is noted with its cause, a stretch that goes on as one, and no more than a few of them.
+func TestR9GapsAreNoted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"}
+		report := func(s *plan.CellState, after time.Duration, state cells.State,
+			running *cells.Assignment) *plan.CellState {
+			time.Sleep(after)
+			return plan.Receive(s, cells.Report{Cell: "s1", State: state, Running: running}, time.Now(), 5*time.Minute)
+		}
+		s := report(nil, 0, cells.StateHealthy, a)
+		begun := time.Now()
+		s = report(s, time.Minute, cells.StateHealthy, a)
+		if len(s.Gaps) != 0 {
+			t.Errorf("what counts is a gap: %v", s.Gaps)
+		}
+		s = report(s, 10*time.Minute, cells.StateHealthy, a)
+		s = report(s, time.Minute, cells.StateUnhealthy, a)
+		s = report(s, time.Minute, cells.StateUnhealthy, a)
+		s = report(s, time.Minute, cells.StateHealthy, a)
+		stored := plan.CellState{ // by another process: none listened since
+			Name: s.Name, Digest: s.Digest, State: s.State, Running: s.Running, Gaps: s.Gaps,
+			HealthySince: s.HealthySince.Round(0), LastReport: s.LastReport.Round(0)}
+		s = report(&stored, 3*time.Minute, cells.StateHealthy, a)
+		minute := func(n int) time.Time { return begun.Add(time.Duration(n) * time.Minute) }
+		want := []plan.Gap{{From: minute(1), Until: minute(11), Cause: plan.GapSilent},
+			{From: minute(12), Until: minute(14), Cause: plan.GapUnhealthy},
+			{From: minute(14), Until: minute(17), Cause: plan.GapUnwatched}}
+		if !slices.EqualFunc(s.Gaps, want, func(a, b plan.Gap) bool {
+			return a.From.Equal(b.From) && a.Until.Equal(b.Until) && a.Cause == b.Cause
+		}) {
+			t.Errorf("noted\n%v\nwant\n%v", s.Gaps, want)
+		}
+		for range 20 {
+			s = report(report(s, 6*time.Minute, cells.StateHealthy, a), time.Minute, cells.StateHealthy, a)
+		}
+		if len(s.Gaps) > 8 {
+			t.Errorf("%d gaps", len(s.Gaps))
+		}
+		b := &cells.Assignment{Channel: "staging", Sequence: 2, Release: "1.1.0", Digest: "sha256:b"}
+		if s = report(s, time.Minute, cells.StateHealthy, b); len(s.Gaps) != 0 {
+			t.Errorf("of another release: %v", s.Gaps)
+		}
+	})
+}
+
 // Fault 15: a stored instant has no monotonic reading. Over a restart the soak pauses, and never shrinks.
 func TestReceivePausesOverARestart(t *testing.T) {
 	a := &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"}

@@ -60,6 +60,7 @@ type CellState struct {
 	// Sum of the gaps between reports, each within the stale limit, over which the cell was healthy on exactly Digest
 	// (R9).
 	Soaked         time.Duration
+	Gaps           []Gap         `json:",omitempty"` // what the soak on Digest leaves out, newest last, at most maxGaps
 	LastReport     time.Time     // by receipt
 	Skew           time.Duration // the cell's clock minus ours
 	Infrastructure int           // number of the newest update that counts as executed (R62)
@@ -96,6 +97,25 @@ type CellState struct {
 	// When this process received the report, by its own monotonic clock; zero: another process did.
 	receivedAt time.Time
 }
+
+// Gap is a time since a cell first ran its digest that no soak counts, by receipt.
+type Gap struct {
+	From  time.Time `json:"from"`
+	Until time.Time `json:"until"`
+	Cause GapCause  `json:"cause"`
+}
+
+// GapCause says why a gap does not count (R9).
+type GapCause string
+
+const (
+	GapSilent    GapCause = "silent"    // longer than the stale limit without a report: the soak begins anew
+	GapUnhealthy GapCause = "unhealthy" // it was not healthy: the soak begins anew
+	GapUnwatched GapCause = "unwatched" // no control plane listened: the soak pauses
+)
+
+// maxGaps bounds the gaps of a cell.
+const maxGaps = 8
 
 // Boot is one start of a cell's agent, identified by its reports.
 type Boot struct {

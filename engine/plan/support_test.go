@@ -12,6 +12,7 @@ import (
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/plan/deadline"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/reason"
 )
 
@@ -158,7 +159,8 @@ func TestR62ActualInfrastructure(t *testing.T) {
 			deadline.Current, false},
 		{"drifted later", cells.ActualInfrastructure{Number: 7, Source: file, Status: cells.InfrastructureDrifted},
 			deadline.Failed, false},
-		{"restarted, and unreadable", cells.ActualInfrastructure{Source: file, Fault: "denied"}, deadline.Current, false},
+		{"restarted, and unreadable", cells.ActualInfrastructure{Source: file, Fault: "denied"}, deadline.Current,
+			false},
 		{"unreadable", cells.ActualInfrastructure{Number: 7, Source: file, Status: cells.InfrastructureApplied,
 			Fault: "denied"}, deadline.Current, false},
 		{"lower than before", cells.ActualInfrastructure{Number: 6, Source: file, Status: cells.InfrastructureApplied},
@@ -172,7 +174,8 @@ func TestR62ActualInfrastructure(t *testing.T) {
 		w.Obs.Cells["s1"] = next
 		is := w.Desired().Standing(w.Desired().Cells["s1"], next, w.Now)
 		if is.State != c.want || is.OutOfSupport != c.held || !plan.StatesDiffer(prev, next) {
-			t.Errorf("%s: %+v, news: %t; want %s, out of support: %t", c.what, is, plan.StatesDiffer(prev, next), c.want,
+			t.Errorf("%s: %+v, news: %t; want %s, out of support: %t", c.what, is, plan.StatesDiffer(prev, next),
+				c.want,
 				c.held)
 		}
 		if next.Actual != nil && !next.Actual.At.Equal(w.Now) {
@@ -268,5 +271,46 @@ func TestR62WhoMayWriteTheRecord(t *testing.T) {
 	w.Commit("ada", "exempt", map[string]string{"cells/s9/infrastructure.yaml": exempt})
 	if got := state("s9"); got != deadline.Exempt {
 		t.Errorf("the owner's commit made it %s", got)
+	}
+}
+
+// R62: the cell is told of a deadline that runs, with its instant, and of nothing else; once it has passed, that it is
+// out of support. Each changes what is answered to the cell, so that it hears of it.
+func TestR62TheCellKnowsItsDeadline(t *testing.T) {
+	w := NewWorld(t, Union(Policy("staging", ""), CellFiles("staging", "s1", "s2"), Release("1.0.0"),
+		Head("staging", "1.0.0"), infrastructureUpdate(7, ""))).ReportInstalled()
+	w.Settle()
+	answer := func(cell string) (codes, etag string) {
+		o := w.Obs
+		v := &view.View{Desired: w.Desired(), Observed: &o, Plan: w.Plan()}
+		d, etag, _ := v.Cell(cell)
+		for _, n := range d.Notices {
+			codes += n.Code + ": " + n.Text + "\n"
+		}
+		return codes, etag
+	}
+	codes, before := answer("s2")
+	if codes != "" {
+		t.Errorf("without a deadline: %s", codes)
+	}
+	notified(w, "s2", 7, w.Now)
+	due := w.Now.Add(14 * 24 * time.Hour).UTC().Format("2006-01-02")
+	codes, running := answer("s2")
+	if !strings.Contains(codes, "infrastructure-due: infrastructure update 7 is due at "+due) || running == before {
+		t.Errorf("with a deadline: %s", codes)
+	}
+	if codes, _ := answer("s1"); codes != "" {
+		t.Errorf("another cell: %s", codes)
+	}
+	w.Now = w.Now.Add(15 * 24 * time.Hour)
+	w.Report("s2", cells.StateHealthy)
+	codes, over := answer("s2")
+	if !strings.HasPrefix(codes, "out-of-support: ") || strings.Contains(codes,
+		"infrastructure-due") || over == running {
+		t.Errorf("after the deadline: %s", codes)
+	}
+	has(w, "s2", 7)
+	if codes, _ := answer("s2"); codes != "" {
+		t.Errorf("after the update: %s", codes)
 	}
 }

@@ -70,6 +70,8 @@ type Key struct {
 	Hold       HoldKey
 	Rotate     bool  // the cell is asked to make a new key
 	Overdue    int64 // number of the infrastructure update without which the cell is out of support; 0: it is not
+	Update     int64 // number of the infrastructure update whose deadline runs; 0: none
+	Due        int64 // when that is due, in Unix minutes
 	Flags      FlagsKey
 
 	Maintenance maintenance.Policy // of the channel; zero: the defaults
@@ -136,6 +138,8 @@ func (v *View) fillKey(name string, k *Key) (held *channels.Verdict, ok bool) {
 	if cell.Found != nil && cell.Found.Infrastructure != nil {
 		if is := v.Desired.Standing(cell, v.Observed.Cells[name], v.Plan.Now); is.OutOfSupport {
 			k.Overdue = int64(is.Number)
+		} else if !is.Due.IsZero() {
+			k.Update, k.Due = int64(is.Number), roundUpToMinutes(is.Due)
 		}
 	}
 	if flags := v.Flags.forCell(name); flags != nil {
@@ -168,6 +172,11 @@ func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 	if k.Overdue != 0 {
 		d.Notices = append(d.Notices, cells.Notice{Code: cells.NoticeOutOfSupport,
 			Text: fmt.Sprintf("out of support: execute infrastructure update %d; until then nothing new comes", k.Overdue)})
+	}
+	if k.Update != 0 {
+		d.Notices = append(d.Notices, cells.Notice{Code: cells.NoticeInfrastructure,
+			Text: fmt.Sprintf("infrastructure update %d is due at %s: execute it before", k.Update,
+				words.FormatTime(time.Unix(k.Due*60, 0)))})
 	}
 	if k.Maintenance != (maintenance.Policy{}) || k.Texts != "" {
 		d.Maintenance = &cells.Maintenance{Policy: k.Maintenance, Texts: v.Desired.Cells[name].Texts}
@@ -207,6 +216,7 @@ func (k Key) etag(name string) string {
 		b = append(append(strconv.AppendInt(b, int64(len(text)), 10), ':'), text...)
 	}
 	for _, n := range [...]int64{k.Head.Sequence, k.Assignment.Epoch, k.Assignment.Sequence, k.Hold.Until, k.Overdue,
+		k.Update, k.Due,
 		int64(k.Maintenance.Lead), int64(k.Maintenance.Drain), int64(k.Maintenance.Again), int64(k.Maintenance.Maximum),
 	} {
 		b = append(strconv.AppendInt(b, n, 10), ',')

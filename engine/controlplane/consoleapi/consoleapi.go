@@ -25,6 +25,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/engine/whatif"
+	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -39,6 +40,7 @@ type Options struct {
 	Auth       *auth.Auth
 	Facts      auth.Facts    // nil: there are none
 	Records    records.Store // nil: no adoption over time is shown
+	Events     CellEvents    // nil: no cell's history is shown but what its state has
 	// History returns a copy of the release repository's history, up to the commit that was read last; nil: no policy
 	// is tried.
 	History   func() (*plan.History, error)
@@ -127,7 +129,7 @@ func (a *API) Routes(api.Docs) []api.Route {
 
 // secure sets the headers that every answer to a browser has.
 func secure(h http.Header) {
-	h.Set("Content-Security-Policy", console.ContentSecurityPolicy)
+	h.Set("Content-Security-Policy", ui.ContentSecurityPolicy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
@@ -184,12 +186,12 @@ func (a *API) serveWall(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
 
 func (a *API) serveAsset(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
 	secure(w.Header())
-	asset, ok := console.AssetOf(r.PathValue("name"))
+	asset, ok := ui.AssetOf(r.PathValue("name"))
 	if !ok {
 		api.WriteProblem(w, http.StatusNotFound, "There is no such file: load the page again.")
 		return
 	}
-	if r.PathValue("version") == console.Version() {
+	if r.PathValue("version") == ui.Version() {
 		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	} else {
 		w.Header().Set("Cache-Control", "no-cache")

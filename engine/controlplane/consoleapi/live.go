@@ -1,11 +1,8 @@
 package consoleapi
 
 import (
-	"bytes"
-	"encoding/json"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -14,6 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/ui"
 )
 
 func (a *API) liveRoute() api.Route {
@@ -53,7 +51,7 @@ func (a *API) serveLive(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	}
 	defer a.tabs.Release()
 	out := api.NewEventWriter(w)
-	if query.Get("version") != console.Version() {
+	if query.Get("version") != ui.Version() {
 		_ = out.Write([]byte("event: reload\ndata:\n\n")) // an error means that the client has gone
 		return
 	}
@@ -74,7 +72,7 @@ func (a *API) follow(r *http.Request, out api.EventWriter, c *api.Caller, addres
 	beat, still := time.NewTicker(api.Heartbeat-time.Second), time.NewTicker(auth.TokenMaxAge)
 	defer beat.Stop()
 	defer still.Stop()
-	var sent *console.Page // nil: only its ETag is known
+	var sent ui.Regions // nil: only their ETag is known
 	for {
 		changed := a.views.Changed() // before View, to miss no change
 		var wait time.Duration
@@ -86,7 +84,7 @@ func (a *API) follow(r *http.Request, out api.EventWriter, c *api.Caller, addres
 				return err
 			}
 			if p.etag != have {
-				event, err := appendRegions(nil, p, p.page.Changed(sent))
+				event, err := p.page.Regions.Changed(sent).Event(nil, p.etag)
 				if err != nil {
 					return err
 				}
@@ -94,7 +92,7 @@ func (a *API) follow(r *http.Request, out api.EventWriter, c *api.Caller, addres
 					return nil
 				}
 			}
-			have, sent = p.etag, p.page
+			have, sent = p.etag, p.page.Regions
 		}
 		var paced <-chan time.Time // nil: only a change ends the wait
 		if wait > 0 {
@@ -122,13 +120,4 @@ func (a *API) follow(r *http.Request, out api.EventWriter, c *api.Caller, addres
 			}
 		}
 	}
-}
-
-// quoteJSON returns text as JSON, on one line and without the escapes that make HTML long.
-func quoteJSON(text string) ([]byte, error) {
-	var out bytes.Buffer
-	e := json.NewEncoder(&out)
-	e.SetEscapeHTML(false)
-	err := e.Encode(text)
-	return []byte(strings.TrimSuffix(out.String(), "\n")), err
 }

@@ -5,12 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/adoption"
 	"github.com/sluice-cd/sluice/engine/console"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
@@ -25,6 +25,11 @@ import (
 // Journal returns at most limit decisions after a cursor; a negative cursor asks for the latest.
 type Journal interface {
 	Decisions(ctx context.Context, after int64, limit int) (found []plan.Decided, next int64, err error)
+}
+
+// CellEvents returns at most limit of a cell's newest events, oldest first.
+type CellEvents interface {
+	Events(ctx context.Context, cell string, limit int) ([]cells.Event, error)
 }
 
 // body is an answer with its ETag. It is compressed once, when a browser first asks for that.
@@ -183,14 +188,16 @@ type reader struct {
 	journal    Journal
 	former     auth.Facts    // nil: there are none
 	records    records.Store // nil: no adoption is known
+	events     CellEvents    // nil: no history of cells is known
 	notes      *bulletin.Renderer
 	log        zerolog.Logger
 }
 
 func newReader(o Options) *reader {
 	return &reader{repository: o.Repository, journal: o.Journal, former: o.Facts, records: o.Records,
-		notes: bulletin.NewRenderer(),
-		log:   o.Log}
+		events: o.Events,
+		notes:  bulletin.NewRenderer(),
+		log:    o.Log}
 }
 
 // facts reads what one page needs. A release whose notes can't be read is shown without them.
@@ -228,6 +235,12 @@ func (r *reader) facts(ctx context.Context, v *view.View, a console.Address) (f 
 	case a.Kind == console.WhatIf && v.Desired.Channels[a.Name] != nil:
 		f.Trial, err = r.newTrial(v, a.Name)
 	case a.Kind == console.Cell:
+		if r.events != nil && v.Desired.Cells[a.Name] != nil {
+			if f.Events, err = r.events.Events(ctx, a.Name, console.MaxEvents); err != nil {
+				r.log.Error().Err(err).Str("cell", a.Name).Msg("a cell's page is shown without its history")
+				f.Events, err = nil, nil
+			}
+		}
 		refused, err := auth.FormerKeyRefused(ctx, r.former, a.Name)
 		if err != nil {
 			return f, err
@@ -238,20 +251,4 @@ func (r *reader) facts(ctx context.Context, v *view.View, a console.Address) (f 
 		}
 	}
 	return f, err
-}
-
-// appendRegions appends an event with the regions that a tab does not have yet.
-func appendRegions(to []byte, p *cachedPage, changed []console.Region) ([]byte, error) {
-	to = append(append(append(to, "id: "...), p.etag...), "\nevent: regions\ndata: {"...)
-	for i, r := range changed {
-		if i > 0 {
-			to = append(to, ',')
-		}
-		text, err := quoteJSON(string(r.HTML))
-		if err != nil {
-			return nil, err
-		}
-		to = append(append(strconv.AppendQuote(to, r.ID), ':'), text...)
-	}
-	return append(to, "}\n\n"...), nil
 }

@@ -29,6 +29,9 @@ func encodeState(s *plan.CellState) (string, error) {
 	}
 	w.writeTime(`,"HealthySince":`, s.HealthySince)
 	w.writeNumber(`,"Soaked":`, int64(s.Soaked))
+	if len(s.Gaps) > 0 {
+		w.writeOther(`,"Gaps":`, s.Gaps, false)
+	}
 	w.writeTime(`,"LastReport":`, s.LastReport)
 	w.writeNumber(`,"Skew":`, int64(s.Skew))
 	w.writeNumber(`,"Infrastructure":`, int64(s.Infrastructure))

@@ -149,6 +149,7 @@ func state(cell string, sequence int64) *plan.CellState {
 	return &plan.CellState{
 		Name: cell, Channel: a.Channel, Epoch: a.Epoch, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest,
 		State: cells.StateHealthy, Message: "all well", HealthySince: noon.Add(-time.Hour), Soaked: time.Hour,
+		Gaps:       []plan.Gap{{From: noon.Add(-3 * time.Hour), Until: noon.Add(-time.Hour), Cause: plan.GapSilent}},
 		LastReport: noon,
 		Skew:       -3 * time.Second, Infrastructure: 7, Running: a,
 		Actual: &cells.ActualInfrastructure{Number: 8, Source: cells.SourceFile, Status: cells.InfrastructureFailed,

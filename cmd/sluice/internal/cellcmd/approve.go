@@ -9,48 +9,24 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent"
+	"github.com/sluice-cd/sluice/cells/owner"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/releases"
 )
 
 func cellApprovalVerb(a *cli.App) *cobra.Command {
-	set := func(use, brief, outcome string, on bool) *cobra.Command {
+	set := func(use, brief string, on bool) *cobra.Command {
 		cmd := &cobra.Command{Use: use, Short: brief, Args: cli.ArgumentCount(0, 0, "")}
-		return ownerVerb(a, cmd, func(o *cells.Owner, _ []string) (string, error) {
-			o.Approval = on
-			return outcome, nil
-		})
+		return ownerVerb(a, cmd, func([]string) owner.Decision { return owner.RequireApproval(on) })
 	}
 	return cli.Group("approval", "Set whether a release needs the owner's approval to start", ownerHelp,
-		set("require", "Let only approved releases start",
-			"only approved releases start; sluice cell approve approves what is offered", true),
-		set("off", "Let releases start without the owner's approval",
-			"approval is no longer needed; what was approved stays approved", false))
-}
-
-// candidate is a release that the control plane offers and the cell does not run.
-type candidate struct {
-	Release string          `json:"release"`
-	Digest  releases.Digest `json:"digest"`
-	Channel string          `json:"channel,omitempty"`
+		set("require", "Let only approved releases start", true),
+		set("off", "Let releases start without the owner's approval", false))
 }
 
 // candidates returns what can be approved, newest first.
-func candidates(o agent.Offer) []candidate {
-	var all []candidate
-	add := func(c candidate) {
-		if c.Digest != "" && (o.Running == nil || o.Running.Digest != c.Digest) && !slices.ContainsFunc(all,
-			func(other candidate) bool { return other.Digest == c.Digest }) {
-			all = append(all, c)
-		}
-	}
-	if h := o.Head; h != nil {
-		add(candidate{h.Release, h.Digest, h.Channel})
-	}
-	if s := o.Assignment; s != nil {
-		add(candidate{s.Release, s.Digest, s.Channel})
-	}
-	return all
+func candidates(o agent.Offer) []owner.Candidate {
+	return owner.Candidates(o.Head, o.Assignment, o.Running)
 }
 
 func cellApproveVerb(a *cli.App) *cobra.Command {
@@ -89,46 +65,40 @@ sluice cell diff compares with what a cluster has instead.`,
 				return err
 			}
 			defer k.close()
-			return showRendered(cmd.Context(), a, k, offered, c)
+			changes, err := compareRendered(cmd.Context(), k, offered, c)
+			if err != nil {
+				return err
+			}
+			return printRendered(a, changes)
 		case own != ownFiles{}:
 			return cli.UsageError(cmd, "--values and --age-key are about --rendered")
 		}
-		return changeOwner(a, cmd, folder, func(o *cells.Owner) (string, error) {
-			outcome := fmt.Sprintf("approved %s, %s, of channel %s", c.Release, c.Digest, cli.OrDash(c.Channel))
-			if slices.Contains(o.Approved, c.Digest) {
-				outcome = strings.Replace(outcome, "approved", "already approved:", 1)
-			} else {
-				o.Approved = append(o.Approved, c.Digest)
-				o.Approved = o.Approved[max(0, len(o.Approved)-cells.MaxApproved):]
-			}
-			if !o.Approval {
-				outcome += "\napproval is not needed here; sluice cell approval require changes that"
-			}
-			return outcome, nil
-		})
+		return changeOwner(a, cmd, folder, owner.Approve(c))
 	}
 	return cmd
 }
 
 // chooseCandidate returns the candidate that the arguments of a verb name.
-func chooseCandidate(verb string, all []candidate, args []string) (candidate, error) {
+func chooseCandidate(verb string, all []owner.Candidate, args []string) (owner.Candidate, error) {
 	var names []string
 	for _, c := range all {
 		names = append(names, c.Release+" "+string(c.Digest))
 	}
 	switch {
 	case len(all) == 0:
-		return candidate{}, cli.Fail(fmt.Errorf("%s: nothing is offered that this cell does not run", verb),
+		return owner.Candidate{}, cli.Fail(fmt.Errorf("%s: nothing is offered that this cell does not run", verb),
 			"sluice cell owner shows what it runs")
 	case len(args) == 0 && len(all) == 1:
 		return all[0], nil
 	case len(args) == 0:
-		return candidate{}, cli.Fail(fmt.Errorf("%s: several releases are offered: %s", verb,
+		return owner.Candidate{}, cli.Fail(fmt.Errorf("%s: several releases are offered: %s", verb,
 			strings.Join(names, ", ")), "name one: sluice %s %s", verb, all[0].Release)
 	}
-	i := slices.IndexFunc(all, func(c candidate) bool { return c.Release == args[0] || string(c.Digest) == args[0] })
+	i := slices.IndexFunc(all, func(c owner.Candidate) bool {
+		return c.Release == args[0] || string(c.Digest) == args[0]
+	})
 	if i < 0 {
-		return candidate{}, cli.Fail(fmt.Errorf("%s: %s is not offered", verb, args[0]), "offered: %s",
+		return owner.Candidate{}, cli.Fail(fmt.Errorf("%s: %s is not offered", verb, args[0]), "offered: %s",
 			strings.Join(names, ", "))
 	}
 	return all[i], nil
@@ -136,11 +106,11 @@ func chooseCandidate(verb string, all []candidate, args []string) (candidate, er
 
 // ownerView is the output of sluice cell owner.
 type ownerView struct {
-	Cell    string       `json:"cell"`
-	Owner   *cells.Owner `json:"owner"`
-	Offered []candidate  `json:"offered"`
-	Running *candidate   `json:"running,omitempty"`
-	Waits   string       `json:"waits,omitempty"`
+	Cell    string            `json:"cell"`
+	Owner   *cells.Owner      `json:"owner"`
+	Offered []owner.Candidate `json:"offered"`
+	Running *owner.Candidate  `json:"running,omitempty"`
+	Waits   string            `json:"waits,omitempty"`
 
 	PinDigest releases.Digest `json:"pinDigest,omitempty"` // empty: a pin is by name alone
 
@@ -181,10 +151,10 @@ func cellOwnerVerb(a *cli.App) *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("cell owner: %w", err)
 		}
-		v := ownerView{Cell: name, Owner: o, Offered: append([]candidate{}, candidates(offered)...),
+		v := ownerView{Cell: name, Owner: o, Offered: append([]owner.Candidate{}, candidates(offered)...),
 			Waits: offered.Waits, PinDigest: o.PinDigest, Notices: offered.Notices}
 		if r := offered.Running; r != nil {
-			v.Running = &candidate{r.Release, r.Digest, r.Channel}
+			v.Running = &owner.Candidate{Release: r.Release, Digest: r.Digest, Channel: r.Channel}
 		}
 		return a.PrintResult(v, func() { printOwner(a, v) })
 	}
@@ -212,7 +182,7 @@ func printOwner(a *cli.App, v ownerView) {
 		say("notice", n.Text)
 	}
 	say("paused", cli.OrDash(o.Paused))
-	say("pin", cli.OrDash(pinText(o)))
+	say("pin", cli.OrDash(owner.PinText(o)))
 	approval := "not required"
 	if o.Approval {
 		approval = fmt.Sprintf("required; %d approved", len(o.Approved))

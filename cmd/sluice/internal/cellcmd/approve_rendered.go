@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent"
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/kubernetes"
+	"github.com/sluice-cd/sluice/cells/owner"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/trial"
 	"github.com/sluice-cd/sluice/internal/filediff"
@@ -23,7 +24,7 @@ import (
 // renderedDiff is the output of cell approve --rendered, and of cell diff where the target is a folder.
 type renderedDiff struct {
 	From  string          `json:"from,omitempty"` // what the cell runs; empty: nothing yet
-	To    candidate       `json:"to"`
+	To    owner.Candidate `json:"to"`
 	Files []filediff.File `json:"files"`
 }
 
@@ -78,20 +79,21 @@ func (k *keptRenderer) manifests(ctx context.Context, as *cells.Assignment) (cel
 	return m.Rendered, nil
 }
 
-// showRendered prints what a candidate would change in the manifests that the cell runs, without the values of Secrets.
-func showRendered(ctx context.Context, a *cli.App, k *keptRenderer, o agent.Offer, c candidate) error {
+// compareRendered returns what a candidate would change in the manifests that the cell runs, without the values of
+// Secrets.
+func compareRendered(ctx context.Context, k *keptRenderer, o agent.Offer, c owner.Candidate) (renderedDiff, error) {
 	before := cells.Rendered{}
 	out := renderedDiff{To: c, Files: []filediff.File{}}
 	var err error
 	if o.Running != nil {
 		out.From = o.Running.Release
 		if before, err = k.manifests(ctx, o.Running); err != nil {
-			return err
+			return out, err
 		}
 	}
 	after, err := k.manifests(ctx, offeredAssignment(o, c))
 	if err != nil {
-		return err
+		return out, err
 	}
 	delete(before.Files, trial.ManifestsFile) // its parts are files of their own
 	delete(after.Files, trial.ManifestsFile)
@@ -108,8 +110,12 @@ func showRendered(ctx context.Context, a *cli.App, k *keptRenderer, o agent.Offe
 	}
 	out.Files = append(out.Files, filediff.Compare(before.Files, after.Files)...)
 	filediff.Bound(out.Files)
+	return out, nil
+}
+
+func printRendered(a *cli.App, out renderedDiff) error {
 	return a.PrintResult(out, func() {
-		a.Stdout.PrintLine("%s -> %s, %s: %s", cli.OrDash(out.From), c.Release, c.Digest,
+		a.Stdout.PrintLine("%s -> %s, %s: %s", cli.OrDash(out.From), out.To.Release, out.To.Digest,
 			words.Count(len(out.Files), "manifest"))
 		a.Stdout.PrintDiffs(out.Files)
 	})
@@ -117,7 +123,7 @@ func showRendered(ctx context.Context, a *cli.App, k *keptRenderer, o agent.Offe
 
 // offeredAssignment returns what the cell would get if the candidate began: its assignment or, for a head that it is
 // not granted yet, the head with the profile and the values of today.
-func offeredAssignment(o agent.Offer, c candidate) *cells.Assignment {
+func offeredAssignment(o agent.Offer, c owner.Candidate) *cells.Assignment {
 	switch {
 	case o.Assignment != nil && o.Assignment.Digest == c.Digest:
 		return o.Assignment

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/agent"
 	"github.com/sluice-cd/sluice/cells/kubernetes"
+	"github.com/sluice-cd/sluice/cells/owner"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/internal/filediff"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -16,11 +17,11 @@ import (
 
 // clusterDiff is the output of cell diff where the target is a cluster.
 type clusterDiff struct {
-	From      string         `json:"from,omitempty"` // what the cell runs; empty: nothing yet
-	To        candidate      `json:"to"`
-	Problems  []string       `json:"problems,omitempty"` // what keeps the release as a whole from being applied
-	Objects   []objectChange `json:"objects"`
-	Unchanged int            `json:"unchanged"`
+	From      string          `json:"from,omitempty"` // what the cell runs; empty: nothing yet
+	To        owner.Candidate `json:"to"`
+	Problems  []string        `json:"problems,omitempty"` // what keeps the release as a whole from being applied
+	Objects   []objectChange  `json:"objects"`
+	Unchanged int             `json:"unchanged"`
 }
 
 type objectChange struct {
@@ -53,17 +54,10 @@ It exits with 1 if the release could not be applied as it is.`,
   kubectl -n sluice exec sluice-agent-0 -- sluice cell diff --state /var/lib/sluice/agent`,
 	}
 	folder := findStateFolder(a, cmd)
-	f.own.add(cmd, "")
-	cmd.Flags().StringVar(&f.target, "target", "",
-		"directory or kubernetes, as the agent was given (default: kubernetes if the agent has begun with a cluster)")
-	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "",
-		"`FILE` that says how to reach the cluster (default: the pod's own cluster, else that of kubectl)")
-	cmd.Flags().StringVar(&f.context, "context", "", "`NAME` of a context of the kubeconfig (default: its current one)")
-	cmd.Flags().StringVar(&f.namespace, "namespace", "",
-		"`NAMESPACE` of objects that name none (default: the agent's, else that of the context or of the pod)")
+	f.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if f.target != "" && f.target != "directory" && f.target != "kubernetes" {
-			return cli.UsageError(cmd, "--target %q is neither directory nor kubernetes", f.target)
+		if err := f.check(cmd); err != nil {
+			return err
 		}
 		state, err := folder()
 		if err != nil {
@@ -77,66 +71,104 @@ It exits with 1 if the release could not be applied as it is.`,
 		if err != nil {
 			return err
 		}
-		known, inCluster, err := kubernetes.ReadKnown(state)
-		if err != nil {
-			return fmt.Errorf("cell diff: %w", err)
-		}
-		k, err := newKeptRenderer(a, "cell diff", state, f.own)
-		if err != nil {
+		files, objects, err := f.compare(cmd.Context(), a, state, offered, c)
+		switch {
+		case err != nil:
 			return err
+		case files != nil:
+			return printRendered(a, *files)
 		}
-		defer k.close()
-		if cmp.Or(f.target, "directory") == "directory" && (f.target != "" || !inCluster) {
-			return showRendered(cmd.Context(), a, k, offered, c)
-		}
-		return showCluster(cmd.Context(), a, k, state, offered, c, f, known)
+		return printCluster(a, *objects)
 	}
 	return cmd
 }
 
-// showCluster prints what a candidate would change in the cluster.
-func showCluster(ctx context.Context, a *cli.App, k *keptRenderer, state string, o agent.Offer, c candidate,
-	f diffFlags, known kubernetes.Known,
-) error {
+func (f *diffFlags) add(cmd *cobra.Command) {
+	f.own.add(cmd, "")
+	cmd.Flags().StringVar(&f.target, "target", "",
+		"directory or kubernetes, as the agent was given (default: kubernetes if the agent has begun with a cluster)")
+	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "",
+		"`FILE` that says how to reach the cluster (default: the pod's own cluster, else that of kubectl)")
+	cmd.Flags().StringVar(&f.context, "context", "", "`NAME` of a context of the kubeconfig (default: its current one)")
+	cmd.Flags().StringVar(&f.namespace, "namespace", "",
+		"`NAMESPACE` of objects that name none (default: the agent's, else that of the context or of the pod)")
+}
+
+func (f *diffFlags) check(cmd *cobra.Command) error {
+	if f.target != "" && f.target != "directory" && f.target != "kubernetes" {
+		return cli.UsageError(cmd, "--target %q is neither directory nor kubernetes", f.target)
+	}
+	return nil
+}
+
+// compare returns what a candidate would change: in the manifests where the target is a folder, else in the cluster.
+func (f *diffFlags) compare(ctx context.Context, a *cli.App, state string, o agent.Offer, c owner.Candidate,
+) (files *renderedDiff, objects *clusterDiff, err error) {
+	known, inCluster, err := kubernetes.ReadKnown(state)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cell diff: %w", err)
+	}
+	k, err := newKeptRenderer(a, "cell diff", state, f.own)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer k.close()
+	if cmp.Or(f.target, "directory") == "directory" && (f.target != "" || !inCluster) {
+		found, err := compareRendered(ctx, k, o, c)
+		return &found, nil, err
+	}
+	found, err := f.compareCluster(ctx, k, state, o, c, known)
+	return nil, &found, err
+}
+
+// compareCluster returns what a candidate would change in the cluster.
+func (f *diffFlags) compareCluster(ctx context.Context, k *keptRenderer, state string, o agent.Offer, c owner.Candidate,
+	known kubernetes.Known,
+) (out clusterDiff, err error) {
 	cell, _, err := agent.StateDirCell(state)
 	if err != nil {
-		return fmt.Errorf("cell diff: %w", err)
+		return out, fmt.Errorf("cell diff: %w", err)
 	}
 	rendered, err := k.manifests(ctx, offeredAssignment(o, c))
 	if err != nil {
-		return err
+		return out, err
 	}
 	config, namespace, err := kubernetes.Connect(f.kubeconfig, f.context)
 	if err != nil {
-		return cli.Fail(fmt.Errorf("cell diff: %w", err),
+		return out, cli.Fail(fmt.Errorf("cell diff: %w", err),
 			"--kubeconfig FILE names another, and --context one of its contexts")
 	}
 	target, err := kubernetes.New(kubernetes.Options{Cell: cmp.Or(cell, known.Cell), Config: config, StateDir: state,
 		Namespace: cmp.Or(f.namespace, known.Namespace, namespace)})
 	if err != nil {
-		return fmt.Errorf("cell diff: %w", err)
+		return out, fmt.Errorf("cell diff: %w", err)
 	}
 	defer target.Close()
 	found, err := target.Compare(ctx, rendered)
 	if err != nil {
-		return cli.Fail(fmt.Errorf("cell diff: %w", err), "run it where the agent runs, or name its --kubeconfig")
+		return out, cli.Fail(fmt.Errorf("cell diff: %w", err), "run it where the agent runs, or name its --kubeconfig")
 	}
-	out := clusterDiff{To: c, Problems: found.Problems, Unchanged: found.Unchanged,
+	out = clusterDiff{To: c, Problems: found.Problems, Unchanged: found.Unchanged,
 		Objects: describeChanges(found.Changes)}
 	if o.Running != nil {
 		out.From = o.Running.Release
 	}
+	return out, nil
+}
+
+// printCluster prints changes, and returns an error if the release could not be applied as it is.
+func printCluster(a *cli.App, out clusterDiff) error {
 	if err := a.PrintResult(out, func() { printClusterDiff(a, out) }); err != nil {
 		return err
 	}
-	bad := len(found.Problems)
-	for _, change := range found.Changes {
-		if change.Kind == kubernetes.Refused {
+	bad := len(out.Problems)
+	for _, change := range out.Objects {
+		if change.Change == string(kubernetes.Refused) {
 			bad++
 		}
 	}
 	if bad > 0 {
-		return cli.Fail(fmt.Errorf("cell diff: %s could not be applied as it is: %s", c.Release,
+		return cli.Fail(fmt.Errorf("cell diff: %s could not be applied as it is: %s", out.To.Release,
 			words.Count(bad, "reason")), "what the cell's owner can't mend is the vendor's: do not approve it meanwhile")
 	}
 	return nil

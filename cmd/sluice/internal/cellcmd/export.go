@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent"
 	"github.com/sluice-cd/sluice/cells/agent/exporter"
+	"github.com/sluice-cd/sluice/cells/owner"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/releases/export"
 )
@@ -37,7 +37,7 @@ func loadExports(a *cli.App, cmd *cobra.Command, folder func() (string, error)) 
 	if err != nil {
 		return exportState{}, err
 	}
-	owner, err := agent.LoadOwner(state)
+	decided, err := agent.LoadOwner(state)
 	if err != nil {
 		return exportState{}, fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 	}
@@ -52,8 +52,8 @@ func loadExports(a *cli.App, cmd *cobra.Command, folder func() (string, error)) 
 	s := exportState{Release: wish.Release, Hold: cells.DefaultHold.String(), Leaves: []string{},
 		Waiting: append([]exporter.File{}, waiting...)}
 	var consent *cells.ExportConsent
-	if owner != nil && owner.Export != nil {
-		consent = owner.Export
+	if decided != nil && decided.Export != nil {
+		consent = decided.Export
 		s.Off, s.Hold = consent.Off, consent.HeldFor().String()
 	}
 	through := consent.Effective(wish.List)
@@ -161,24 +161,9 @@ What is no longer agreed to, and waits, is removed.`,
 			return cli.Fail(fmt.Errorf("%snothing runs here, or the agent has not said yet what it asks for",
 				cli.CommandPrefix(cmd)), "try again when sluice cell owner shows what runs")
 		}
-		return changeOwner(a, cmd, folder, func(o *cells.Owner) (string, error) {
-			next := cells.ExportConsent{Allowed: wish.List}
-			if o.Export != nil {
-				next.Hold = o.Export.Hold
-			}
-			o.Export = &next
-			return approvedText(wish), nil
-		})
+		return changeOwner(a, cmd, folder, owner.ApproveExport(wish.Release, wish.List))
 	}
 	return cmd
-}
-
-func approvedText(w exporter.Wish) string {
-	lines := w.List.Lines()
-	if len(lines) == 0 {
-		return w.Release + " asks for nothing: nothing leaves"
-	}
-	return "agreed, may leave from now on:\n  " + strings.Join(lines, "\n  ")
 }
 
 func exportHoldVerb(a *cli.App) *cobra.Command {
@@ -192,15 +177,7 @@ func exportHoldVerb(a *cli.App) *cobra.Command {
 		}
 		return nil
 	}
-	return ownerVerb(a, cmd, func(o *cells.Owner, _ []string) (string, error) {
-		next := cells.ExportConsent{}
-		if o.Export != nil {
-			next = *o.Export
-		}
-		next.Hold = hold
-		o.Export = &next
-		return "a file waits " + hold.String() + " before it leaves", nil
-	})
+	return ownerVerb(a, cmd, func([]string) owner.Decision { return owner.HoldExport(hold) })
 }
 
 func exportOffVerb(a *cli.App) *cobra.Command {
@@ -209,14 +186,7 @@ func exportOffVerb(a *cli.App) *cobra.Command {
 		Long: `From within two seconds on nothing leaves, and what waits is removed; what is being sent is cut off.
 The vendor sees that something is missing, and that the owner's word changed.`,
 		Example: `  sluice cell export off --state /var/lib/sluice`}
-	return ownerVerb(a, cmd, func(o *cells.Owner, _ []string) (string, error) {
-		next := cells.ExportConsent{Off: true}
-		if o.Export != nil {
-			next.Hold = o.Export.Hold
-		}
-		o.Export = &next
-		return "off: nothing leaves; sluice cell export approve ends that", nil
-	})
+	return ownerVerb(a, cmd, func([]string) owner.Decision { return owner.StopExport() })
 }
 
 func exportDropVerb(a *cli.App) *cobra.Command {

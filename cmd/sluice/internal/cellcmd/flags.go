@@ -2,7 +2,6 @@ package cellcmd
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
+	"github.com/sluice-cd/sluice/cells/owner"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 )
 
@@ -34,34 +34,13 @@ A release that contains the feature's code starts all the same.`,
 		}
 		return nil
 	}
-	return ownerVerb(a, cmd, func(o *cells.Owner, args []string) (string, error) {
-		feature, outcome := args[0], args[0]+" was held already"
-		if !slices.Contains(o.Features, feature) {
-			o.Features = append(o.Features, feature)
-			outcome = feature + " is held: it stays off here; sluice cell feature release " + feature + " ends it"
-		}
-		if reason = strings.TrimSpace(reason); reason != "" {
-			if o.Reasons == nil {
-				o.Reasons = map[string]string{}
-			}
-			o.Reasons[feature] = reason
-		}
-		return outcome, nil
-	})
+	return ownerVerb(a, cmd, func(args []string) owner.Decision { return owner.HoldFeature(args[0], reason) })
 }
 
 func featureReleaseVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{Use: "release FEATURE", Short: "End the owner's hold on a feature",
 		Args: cli.ArgumentCount(1, 1, "FEATURE")}
-	return ownerVerb(a, cmd, func(o *cells.Owner, args []string) (string, error) {
-		i := slices.Index(o.Features, args[0])
-		if i < 0 {
-			return args[0] + " was not held", nil
-		}
-		o.Features = slices.Delete(o.Features, i, i+1)
-		delete(o.Reasons, args[0])
-		return args[0] + " is no longer held: it is on as announced", nil
-	})
+	return ownerVerb(a, cmd, func(args []string) owner.Decision { return owner.ReleaseFeature(args[0]) })
 }
 
 func printHeldFeatures(a *cli.App, o *cells.Owner) {

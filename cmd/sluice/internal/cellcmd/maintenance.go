@@ -1,16 +1,15 @@
 package cellcmd
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent"
 	"github.com/sluice-cd/sluice/cells/maintenance"
+	"github.com/sluice-cd/sluice/cells/owner"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/internal/words"
 )
@@ -103,22 +102,11 @@ end. An update's own maintenance is apart: whichever ends later counts.`,
 		o.Since, o.Until = o.Since.UTC(), o.Until.UTC()
 		return nil
 	}
-	return ownerVerb(a, cmd, func(decided *cells.Owner, _ []string) (string, error) {
-		decided.Maintenance = &o
-		return "operations are refused until " + cli.FormatTime(o.Until) + "; sluice cell maintenance end ends it", nil
-	})
+	return ownerVerb(a, cmd, func([]string) owner.Decision { return owner.BeginMaintenance(o) })
 }
-
-var errNoMaintenance = errors.New("the owner began no maintenance")
 
 func maintenanceEndVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{Use: "end", Short: "End the owner's maintenance; an update's own goes on",
 		Args: cli.ArgumentCount(0, 0, "")}
-	return ownerVerb(a, cmd, func(decided *cells.Owner, _ []string) (string, error) {
-		if decided.Maintenance == nil {
-			return "", cli.Fail(errNoMaintenance, "sluice cell maintenance show says what goes on")
-		}
-		decided.Maintenance = nil
-		return "ended: operations are accepted again, unless an update refuses them", nil
-	})
+	return ownerVerb(a, cmd, func([]string) owner.Decision { return owner.EndMaintenance() })
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent"
+	"github.com/sluice-cd/sluice/cells/owner"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -30,7 +30,7 @@ func ownerVerbs(a *cli.App) []*cobra.Command {
 	return []*cobra.Command{
 		cellOwnerVerb(a), cellPauseVerb(a), cellUnpauseVerb(a), cellPinVerb(a), cellUnpinVerb(a),
 		cellWindowVerb(a), cellApprovalVerb(a), cellApproveVerb(a), cellDiffVerb(a), cellFeatureVerb(a),
-		cellFlagsVerb(a), cellClockVerb(a), cellMaintenanceVerb(a), cellExportVerb(a),
+		cellFlagsVerb(a), cellClockVerb(a), cellMaintenanceVerb(a), cellExportVerb(a), cellUIVerb(a),
 	}
 }
 
@@ -63,36 +63,35 @@ func findStateFolder(a *cli.App, cmd *cobra.Command) func() (string, error) {
 	}
 }
 
-// changeOwner changes the owner's decisions and prints the outcome.
-func changeOwner(a *cli.App, cmd *cobra.Command, folder func() (string, error),
-	change func(*cells.Owner) (outcome string, err error)) error {
+// changeOwner makes a decision of the owner's and prints the outcome.
+func changeOwner(a *cli.App, cmd *cobra.Command, folder func() (string, error), d owner.Decision) error {
 	state, err := folder()
 	if err != nil {
 		return err
 	}
 	outcome := ""
 	now, err := agent.ChangeOwner(state, func(o *cells.Owner) (err error) {
-		outcome, err = change(o)
+		outcome, err = d.Change(o)
 		return err
 	})
 	var invalid *agent.OwnerError
+	var refused *owner.Refusal
 	switch {
 	case errors.As(err, &invalid):
 		return cli.Fail(fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err),
 			"fix the file, or remove it to decide anew; until then the agent starts nothing new")
+	case errors.As(err, &refused):
+		return cli.Fail(err, "%s", refused.Next)
 	case err != nil:
 		return fmt.Errorf("%s: %w", strings.TrimSuffix(cli.CommandPrefix(cmd), ": "), err)
 	}
 	return a.PrintResult(map[string]any{"said": outcome, "owner": now}, func() { a.Stdout.PrintLine("%s", outcome) })
 }
 
-// ownerVerb makes cmd change the owner's decisions. cmd.PreRunE checks the command line.
-func ownerVerb(a *cli.App, cmd *cobra.Command,
-	change func(o *cells.Owner, args []string) (outcome string, err error)) *cobra.Command {
+// ownerVerb makes cmd a decision of the owner's. cmd.PreRunE checks the command line.
+func ownerVerb(a *cli.App, cmd *cobra.Command, decide func(args []string) owner.Decision) *cobra.Command {
 	folder := addStateFlags(a, cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return changeOwner(a, cmd, folder, func(o *cells.Owner) (string, error) { return change(o, args) })
-	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return changeOwner(a, cmd, folder, decide(args)) }
 	return cmd
 }
 
@@ -110,25 +109,12 @@ func cellPauseVerb(a *cli.App) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "reason, visible to the vendor")
-	return ownerVerb(a, cmd, func(o *cells.Owner, _ []string) (string, error) {
-		o.Paused = reason
-		return "paused: nothing new starts; sluice cell unpause ends it", nil
-	})
+	return ownerVerb(a, cmd, func([]string) owner.Decision { return owner.Pause(reason) })
 }
 
 func cellUnpauseVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{Use: "unpause", Short: "End the owner's pause", Args: cli.ArgumentCount(0, 0, "")}
-	return ownerVerb(a, cmd,
-		func(o *cells.Owner, _ []string) (string, error) { return clearDecision(&o.Paused, "paused"), nil })
-}
-
-// clearDecision ends a decision of the owner and returns the outcome in words.
-func clearDecision(what *string, was string) string {
-	if *what == "" {
-		return "it was not " + was
-	}
-	*what = ""
-	return "no longer " + was
+	return ownerVerb(a, cmd, func([]string) owner.Decision { return owner.Unpause() })
 }
 
 func cellPinVerb(a *cli.App) *cobra.Command {
@@ -155,56 +141,19 @@ runs nor is offered is pinned by its name alone.`,
 		if err != nil {
 			return fmt.Errorf("cell pin: %w", err)
 		}
-		digest, err := digestToPin(offered, args[0])
-		if err != nil {
-			return err
+		digest, err := owner.DigestToPin(candidates(offered), offered.Running, args[0])
+		var refused *owner.Refusal
+		if errors.As(err, &refused) {
+			return cli.Fail(fmt.Errorf("cell pin: %w", err), "%s", refused.Next)
 		}
-		return changeOwner(a, cmd, folder, func(o *cells.Owner) (string, error) {
-			o.Pin, o.PinDigest = args[0], digest
-			return "pinned to " + pinText(o) + ": no other release starts; sluice cell unpin ends it", nil
-		})
+		return changeOwner(a, cmd, folder, owner.Pin(args[0], digest))
 	}
 	return cmd
 }
 
-// digestToPin returns the digest of a version that runs, or else is offered; "": it does neither.
-func digestToPin(o agent.Offer, version string) (releases.Digest, error) {
-	if r := o.Running; r != nil && r.Release == version {
-		return r.Digest, nil
-	}
-	var found releases.Digest
-	for _, c := range candidates(o) {
-		switch {
-		case c.Release != version:
-		case found != "" && found != c.Digest:
-			return "", cli.Fail(fmt.Errorf("cell pin: %s is offered with two digests, %s and %s", version, found,
-				c.Digest),
-				"ask the vendor which one is right, and sluice cell pause meanwhile")
-		default:
-			found = c.Digest
-		}
-	}
-	return found, nil
-}
-
-// pinText returns the owner's pin in words; "" if there is none.
-func pinText(o *cells.Owner) string {
-	switch {
-	case o.Pin == "":
-		return ""
-	case o.PinDigest == "":
-		return o.Pin + " by name alone (sluice cell pin takes the digest of what runs or is offered)"
-	}
-	return o.Pin + " " + string(o.PinDigest)
-}
-
 func cellUnpinVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{Use: "unpin", Short: "End the owner's pin", Args: cli.ArgumentCount(0, 0, "")}
-	return ownerVerb(a, cmd,
-		func(o *cells.Owner, _ []string) (string, error) {
-			o.PinDigest = ""
-			return clearDecision(&o.Pin, "pinned"), nil
-		})
+	return ownerVerb(a, cmd, func([]string) owner.Decision { return owner.Unpin() })
 }
 
 func cellWindowVerb(a *cli.App) *cobra.Command {
@@ -230,37 +179,7 @@ each instant that the cron line names.`,
 		}
 		return nil
 	}
-	return ownerVerb(a, cmd, func(o *cells.Owner, _ []string) (string, error) {
-		if slices.ContainsFunc(o.Windows, func(other window.Window) bool { return sameWindow(other, w) }) {
-			return "there is such a window already", nil
-		}
-		o.Windows = append(o.Windows, w)
-		_, why, until := window.JudgeAny(o.Windows, time.Now())
-		return "nothing new starts outside " + countText(len(o.Windows), "window") + windowsState(why, until), nil
-	})
-}
-
-func sameWindow(a, b window.Window) bool {
-	return a.Opens == b.Opens && a.For == b.For && a.Zone == b.Zone
-}
-
-// windowsState returns in words whether the windows are open now.
-func windowsState(shut string, until time.Time) string {
-	switch {
-	case shut == "" && until.IsZero():
-		return "; open now"
-	case shut == "":
-		return "; open now, until " + cli.FormatTime(until)
-	default:
-		return "; shut now: " + shut
-	}
-}
-
-func countText(n int, thing string) string {
-	if n == 1 {
-		return "this " + thing
-	}
-	return strconv.Itoa(n) + " " + thing + "s"
+	return ownerVerb(a, cmd, func([]string) owner.Decision { return owner.AddWindow(w, time.Now()) })
 }
 
 func windowListVerb(a *cli.App) *cobra.Command {
@@ -278,7 +197,7 @@ func windowListVerb(a *cli.App) *cobra.Command {
 
 func printWindows(a *cli.App, o *cells.Owner) {
 	if len(o.Windows) == 0 {
-		a.Stdout.PrintLine("no windows: something new may start at any time")
+		a.Stdout.PrintLine("%s", owner.AnyTime)
 		return
 	}
 	var rows [][]cli.Field
@@ -306,23 +225,10 @@ func windowRemoveVerb(a *cli.App) *cobra.Command {
 		}
 		return nil
 	}
-	return ownerVerb(a, cmd, func(o *cells.Owner, args []string) (string, error) {
+	return ownerVerb(a, cmd, func(args []string) owner.Decision {
 		if all {
-			o.Windows = nil
-			return "no windows: something new may start at any time", nil
+			return owner.RemoveWindows()
 		}
-		n, err := strconv.Atoi(args[0])
-		if err != nil || n < 1 || n > len(o.Windows) {
-			return "", cli.Fail(fmt.Errorf("there is no window %q", args[0]), "sluice cell window list numbers them")
-		}
-		o.Windows = slices.Delete(o.Windows, n-1, n)
-		return "removed; " + leftText(len(o.Windows)), nil
+		return owner.RemoveWindow(args[0])
 	})
-}
-
-func leftText(n int) string {
-	if n == 0 {
-		return "something new may start at any time"
-	}
-	return strconv.Itoa(n) + " left"
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/agent"
 	"github.com/sluice-cd/sluice/cells/agent/signatures"
+	"github.com/sluice-cd/sluice/cells/owner"
 	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/releases"
@@ -19,12 +20,12 @@ import (
 
 // proof is the output of sluice cell verify.
 type proof struct {
-	Root    releases.Digest `json:"root"` // of trust, as it was pinned
-	Channel string          `json:"channel,omitempty"`
-	Files   []provenFile    `json:"files"`
-	Running *candidate      `json:"running,omitempty"`
-	Passed  time.Time       `json:"passed,omitzero"` // when the agent verified what runs
-	Fault   string          `json:"fault,omitempty"` // why what runs is not proven; empty: it is
+	Root    releases.Digest  `json:"root"` // of trust, as it was pinned
+	Channel string           `json:"channel,omitempty"`
+	Files   []provenFile     `json:"files"`
+	Running *owner.Candidate `json:"running,omitempty"`
+	Passed  time.Time        `json:"passed,omitzero"` // when the agent verified what runs
+	Fault   string           `json:"fault,omitempty"` // why what runs is not proven; empty: it is
 }
 
 type provenFile struct {
@@ -95,7 +96,7 @@ func prove(ctx context.Context, kept *signatures.Kept, o agent.Offer, store agen
 		p.Fault = "nothing runs here yet"
 		return p, nil
 	}
-	p.Running = &candidate{r.Release, r.Digest, r.Channel}
+	p.Running = &owner.Candidate{Release: r.Release, Digest: r.Digest, Channel: r.Channel}
 	i := slices.IndexFunc(kept.Passed, func(d signatures.Passed) bool {
 		return d.Release == r.Release && d.Digest == r.Digest && d.Channel == kept.Channel
 	})

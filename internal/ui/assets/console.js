@@ -4,7 +4,7 @@
 const policy = globalThis.trustedTypes?.createPolicy("console", { createHTML: (html) => html });
 const parse = (html) => new DOMParser().parseFromString(policy ? policy.createHTML(html) : html, "text/html");
 const { at, etag, version } = document.body.dataset;
-const base = "/ui/";
+const base = document.body.dataset.base;
 const $ = (selector, within = document) => within.querySelector(selector);
 
 function make(tag, attributes = {}, ...inside) {
@@ -251,7 +251,7 @@ addEventListener("keydown", (e) => {
   }
   switch (e.key) {
     case "g": went = Date.now(); break;
-    case "/": e.preventDefault(); ($("#filter") ?? $(".search input")).focus(); break;
+    case "/": e.preventDefault(); ($("#filter") ?? $(".search input"))?.focus(); break;
     case "?": openHelp(); break;
     case "j": step(1); break;
     case "k": step(-1); break;

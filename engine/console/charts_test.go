@@ -1,0 +1,193 @@
+package console_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/maintenance"
+	"github.com/sluice-cd/sluice/engine/console"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
+)
+
+// regionOf returns a region of a page.
+func regionOf(v *view.View, a console.Address, f console.Facts, id string) string {
+	return string(console.Render(console.New(v), a, f).Regions.Of(id))
+}
+
+var (
+	bars  = regexp.MustCompile(`<rect class="span (\w[\w-]*)" x="(\d+)" y="\d+" width="(\d+)" height="(\d+)">`)
+	marks = regexp.MustCompile(`<g class="mark ([\w-]+)"><title>([^<]*)`)
+)
+
+// drawn counts the stretches of a chart by class; those of 4 in height are lines.
+func drawn(chart string) map[string]int {
+	svg, _, _ := strings.Cut(chart, "</svg>")
+	all := map[string]int{}
+	for _, m := range bars.FindAllStringSubmatch(svg, -1) {
+		kind := m[1]
+		if m[4] == "4" {
+			kind += " line"
+		}
+		all[kind]++
+	}
+	return all
+}
+
+// R9: the release's page draws the soak of each cell with what it leaves out, and predicts what is still to soak.
+func TestR9SoakOverTime(t *testing.T) {
+	w := TwoChannels(t).ReportInstalled()
+	w.Settle()
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Settle()
+	w.Wait(30*time.Minute, "staging", "dedicated")
+	w.WaitWithout(20*time.Minute, "s2")
+	w.Wait(5*time.Minute, "staging", "dedicated")
+	v := viewOf(w)
+	to := console.Address{Kind: console.Releases, Name: "1.1.0"}
+	soak := regionOf(v, to, console.Facts{}, "soak")
+	got := drawn(soak)
+	if got["healthy"] != 2 || got["none"] != 1 || got["silent line"] != 1 || got["predicted"] != 2 {
+		t.Errorf("drawn: %v\n%s", got, soak)
+	}
+	wantSays(t, soak, "soak", "2 cells of staging", "asks for 1h", "counted", "silent", "no longer counts",
+		"As a table")
+	text := textOf(soak)
+	if at, of := strings.Index(text, "Soaked Healthy since"), strings.LastIndex(text, "s1"); at < 0 ||
+		of < strings.LastIndex(text, "s2") {
+		t.Errorf("the cell that holds the soak up is not first: %s", text)
+	}
+	w.Report("s1", cells.StateUnhealthy)
+	w.Now = w.Now.Add(time.Hour)
+	got = drawn(regionOf(viewOf(w), to, console.Facts{}, "soak"))
+	if got["predicted"] != 0 || got["healthy"] != 0 || got["silent line"] == 0 {
+		t.Errorf("silent cells soak: %v", got)
+	}
+	if other := regionOf(v, console.Address{Kind: console.Releases, Name: "1.0.0"}, console.Facts{},
+		"soak"); strings.Contains(
+		other, "in staging") {
+		t.Error("a release that staging has left soaks there")
+	}
+}
+
+// A chart of ten thousand cells is bounded: a line stands for many, and is that which has soaked the shortest.
+func TestSoakOfTenThousandCells(t *testing.T) {
+	d, o := Fleet(t, 1, 10_000, 3)
+	head := d.Channels[d.Order[0]].Effective
+	var least string
+	for i, cell := range d.Channels[d.Order[0]].Cells {
+		s := *o.Cells[cell.Name]
+		s.Digest, s.State, s.Channel = head.Digest, cells.StateHealthy, d.Order[0]
+		s.LastReport, s.HealthySince, s.Soaked = Start, Start.Add(-time.Hour), time.Hour
+		if i == 7654 {
+			least, s.Soaked = cell.Name, time.Minute
+		}
+		o.Cells[cell.Name] = &s
+	}
+	v := &view.View{Desired: d, Observed: o, Plan: plan.Plan{Now: Start}}
+	soak := regionOf(v, console.Address{Kind: console.Releases, Name: head.Release}, console.Facts{}, "soak")
+	n := 0
+	for _, count := range drawn(soak) {
+		n += count
+	}
+	if n > 200 || len(soak) > 100<<10 {
+		t.Errorf("%d stretches, %d bytes", n, len(soak))
+	}
+	wantSays(t, soak, "ten thousand", "10 000 cells", "each line stands for 167 of them",
+		"and 9 900 cells that soaked longer")
+	if first := strings.Index(soak, "<title>"+least); first < 0 || first != strings.Index(soak, "<title>") {
+		t.Errorf("%s, which has soaked the shortest, is not the first line", least)
+	}
+}
+
+// A cell's page draws what it reported over time: what ran, offers, maintenance, failures and contact.
+func TestACellsHistoryOverTime(t *testing.T) {
+	w := TwoChannels(t).ReportInstalled()
+	w.Settle()
+	w.Wait(3*time.Hour, "staging", "dedicated")
+	ago := func(d time.Duration) time.Time { return w.Now.Add(-d) }
+	events := []cells.Event{{At: ago(40 * 24 * time.Hour), Kind: "failed", Release: "0.1.0"},
+		{At: ago(170 * time.Minute), Kind: "healthy", Release: "0.9.0"},
+		{At: ago(150 * time.Minute), Kind: maintenance.EventEntered},
+		{At: ago(140 * time.Minute), Kind: "started", Release: "1.0.0"},
+		{At: ago(130 * time.Minute), Kind: "failed", Release: "1.0.0", Detail: "the hook ended with 1"},
+		{At: ago(129 * time.Minute), Kind: "rolled-back", Release: "0.9.0"},
+		{At: ago(125 * time.Minute), Kind: maintenance.EventLeft},
+		{At: ago(100 * time.Minute), Kind: "retried", Release: "1.0.0"},
+		{At: ago(95 * time.Minute), Kind: "applied", Release: "1.0.0"},
+		{At: ago(90 * time.Minute), Kind: "healthy", Release: "1.0.0"},
+		{At: ago(50 * time.Minute), Kind: "unhealthy", Release: "1.0.0", Detail: "web: 0 of 2 ready"},
+		{At: ago(40 * time.Minute), Kind: "healthy", Release: "1.0.0"}}
+	v := viewOf(w)
+	to := console.Address{Kind: console.Cell, Name: "s1"}
+	lane := regionOf(v, to, console.Facts{Events: events}, "course-of-time")
+	got := drawn(lane)
+	if got["hue-0"]+got["hue-1"] < 3 || got["held"] != 1 || got["failing line"] != 1 {
+		t.Errorf("drawn: %v\n%s", got, lane)
+	}
+	all := map[string]int{}
+	for _, m := range marks.FindAllStringSubmatch(lane, -1) {
+		all[m[1]]++
+	}
+	if all["failing"] != 2 || all["updating"] != 2 || all["behind"] != 1 {
+		t.Errorf("marked: %v", all)
+	}
+	wantSays(t, lane, "history", "ran 0.9.0", "ran 1.0.0", "operations were refused", "the hook ended with 1",
+		"web: 0 of 2 ready",
+		"What the cell reported")
+	if strings.Contains(lane, "0.1.0") {
+		t.Error("what is older than the axis is drawn")
+	}
+	wantSays(t, regionOf(v, to, console.Facts{}, "course-of-time"), "without events",
+		"ran 1.0.0", "reported no event that is kept")
+	events[3].Kind, events[4].Detail, events[8].Release = HostileText, HostileText, HostileText
+	if page := regionOf(v, to, console.Facts{Events: events}, "course-of-time"); strings.Contains(page, "<evil") ||
+		strings.Contains(page, "\u202e") {
+		t.Error("an event is obeyed")
+	}
+	many := make([]cells.Event, 10_000)
+	for i := range many {
+		many[i] = cells.Event{At: ago(time.Duration(i) * time.Second), Kind: "failed", Release: "1.0.0"}
+	}
+	if page := regionOf(v, to, console.Facts{Events: many}, "course-of-time"); len(page) > 150<<10 {
+		t.Errorf("%d bytes of ten thousand events", len(page))
+	}
+}
+
+// When names the earliest instant of each next promotion as a prediction, and for what others wait.
+func TestPredictedPromotions(t *testing.T) {
+	w := TwoChannels(t).ReportInstalled()
+	w.Settle()
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Settle()
+	w.Wait(10*time.Minute, "staging", "dedicated")
+	v := viewOf(w)
+	page := render(v, "/ui/when")
+	var soak time.Time
+	for _, b := range v.Plan.Blocked {
+		if b.Channel == "dedicated" && b.Cell == "" && b.Until.After(soak) {
+			soak = b.Until
+		}
+	}
+	if soak.IsZero() {
+		t.Fatalf("nothing has a clock: %v", v.Plan.Blocked)
+	}
+	wantSays(t, page, "when", "Predicted promotions", "a prediction", "predicted: 1.1.0 to dedicated",
+		"dashed: predicted",
+		soak.UTC().Format("2 Jan 15:04 MST"))
+	if !strings.Contains(page, `class="dot predicted"`) {
+		t.Error("it is not drawn")
+	}
+	for i := range v.Plan.Blocked { // an approval has no clock
+		v.Plan.Blocked[i].Until = time.Time{}
+	}
+	page = render(v, "/ui/when")
+	wantSays(t, page, "without a clock", "no instant: it waits for more than a clock")
+	if strings.Contains(page, `class="dot predicted"`) {
+		t.Error("what waits for people is predicted")
+	}
+}
