@@ -45,6 +45,7 @@ func TestScripts(t *testing.T) {
 			"listener":   listener,
 			"printed":    printed,
 			"mailserver": mailserver,
+			"form":       form,
 		},
 	})
 }

@@ -64,7 +64,7 @@ func RenderAudit(m *Model, a Audit) *Page {
 				thousands(found), thousands(len(a.Entries))))))
 	}
 	p.add("command", command("sluice audit export >audit.jsonl"), command("sluice audit verify audit.jsonl"))
-	p.Regions = append(p.Regions, m.navigation(Address{Kind: History}), m.asOf())
+	p.Regions = append(p.Regions, m.frame(Address{Kind: History})...)
 	return p
 }
 

@@ -67,6 +67,16 @@ func sections() []struct {
 	}
 }
 
+// frame returns the regions that every page has.
+func (m *Model) frame(at Address) []Region {
+	all := []Region{m.navigation(at), m.asOf()}
+	if m.ActsAs != "" {
+		all = append(all, Region{"acts-as", paragraph("", mark("held", ""), " Everyone on this machine acts here as ",
+			markup.Element("b", nil, markup.Text(m.ActsAs)), markup.Text(", by --console-as."))})
+	}
+	return all
+}
+
 // navigation returns the region with the links to all sections.
 func (m *Model) navigation(at Address) Region {
 	var items []markup.HTML
@@ -111,7 +121,7 @@ func (p *Page) Document() []byte {
 	)
 	var body []markup.HTML
 	for _, r := range p.Regions {
-		if r.ID != "navigation" && r.ID != "as-of" {
+		if r.ID != "navigation" && r.ID != "as-of" && r.ID != "acts-as" {
 			body = append(body, section("section", r))
 		}
 	}
@@ -125,6 +135,7 @@ func (p *Page) Document() []byte {
 			markup.Void("input", "type", "search", "name", "q", "aria-label", "Search cells, channels, releases and flags",
 				"placeholder", "Search", "maxlength", strconv.Itoa(maxFilter), "autocomplete", "off"),
 			markup.Element("button", markup.Attributes{"class", "unseen"}, "Search")),
+		p.actsAs(),
 	)
 	foot := markup.Element("footer", nil, section("div", Region{"as-of", p.region("as-of")}),
 		markup.Element("p", markup.Attributes{"id", "live", "role", "status"}),
@@ -134,6 +145,14 @@ func (p *Page) Document() []byte {
 			"data-version", Version()},
 			symbols(), top,
 			markup.Element("main", markup.Attributes{"id", "main", "tabindex", "-1"}, body...), foot)) + "\n")
+}
+
+// actsAs returns who acts here, if the control plane takes everyone for one person.
+func (p *Page) actsAs() markup.HTML {
+	if who := p.region("acts-as"); who != "" {
+		return section("div", Region{"acts-as", who})
+	}
+	return ""
 }
 
 // followed returns the address that a tab follows; empty: none.

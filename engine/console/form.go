@@ -92,7 +92,7 @@ func RenderForm(m *Model, f Form) *Page {
 		p.add("preview", previewOf(f))
 		p.add("confirm", confirmForm(f))
 	}
-	p.Regions = append(p.Regions, m.navigation(Address{Kind: "do"}), m.asOf())
+	p.Regions = append(p.Regions, m.frame(Address{Kind: "do"})...)
 	return p
 }
 
@@ -340,7 +340,7 @@ func RenderCommit(m *Model, c Commit) *Page {
 			ActionAddress("undo", undo)}, "Undo it…")))
 	}
 	p.add("next", next...)
-	p.Regions = append(p.Regions, m.navigation(Address{Kind: "commits"}), m.asOf())
+	p.Regions = append(p.Regions, m.frame(Address{Kind: "commits"})...)
 	return p
 }
 
@@ -348,6 +348,6 @@ func RenderCommit(m *Model, c Commit) *Page {
 func RenderMissing(m *Model, name string) *Page {
 	p := &Page{Address: Address{Name: name}, Still: true}
 	p.missing()
-	p.Regions = append(p.Regions, m.navigation(Address{Kind: "do"}), m.asOf())
+	p.Regions = append(p.Regions, m.frame(Address{Kind: "do"})...)
 	return p
 }

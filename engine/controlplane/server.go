@@ -37,6 +37,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/cellapi"
@@ -92,6 +93,8 @@ type Options struct {
 
 	Desk      consoleapi.Desk // makes the commits that people ask for in forms; nil: none are made
 	Committer releases.Person // who commits for them
+	// ConsoleAs is whom everyone at plain loopback acts as in the console; nil: they only read
+	ConsoleAs *access.Person
 
 	Flags  peopleapi.Killer // nil without a flags repository
 	Outbox engine.Outbox    // queue of webhooks; nil without one
@@ -182,7 +185,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	callers := auth.Options{Members: o.Members, View: o.Views.View, Tokens: o.Tokens, Facts: o.Facts,
-		Keyed: o.Keys != nil, Log: o.Log, Metrics: s.metrics}
+		ConsoleAs: o.ConsoleAs, Keyed: o.Keys != nil, Log: o.Log, Metrics: s.metrics}
 	if o.SignIn != nil {
 		callers.SignIn = o.SignIn
 	}
@@ -203,7 +206,8 @@ func New(o Options) (*Server, error) {
 	rows, _ := o.Tokens.(consoleapi.Audit) // a store has both; nil: there is no audit
 	consolePages := consoleapi.New(consoleapi.Options{Views: o.Views, Repository: o.Repository, Journal: o.Journal,
 		Auth: a, Facts: o.Facts, History: o.History, Records: o.Records, Desk: o.Desk, Killer: o.Flags,
-		Committer: o.Committer, Audit: rows, Dir: o.ContentDir, Shutdown: s.shutdown, Log: o.Log})
+		Committer: o.Committer, ConsoleAs: o.ConsoleAs, Audit: rows, Dir: o.ContentDir, Shutdown: s.shutdown,
+		Log: o.Log})
 	probes := &probes{views: o.Views, maxUnreachable: o.MaxUnreachable,
 		checkStore: o.CheckStore, shutdown: s.shutdown}
 

@@ -36,6 +36,7 @@ type serveOptions struct {
 	listen listenOptions
 	images imageOptions
 	signIn signInOptions
+	as     consoleAsOption
 }
 
 func ServeVerb(a *cli.App) *cobra.Command {
@@ -78,6 +79,7 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
 	o.listen.addFlags(cmd)
 	o.images.addFlags(cmd)
 	o.signIn.addFlags(cmd)
+	o.as.addFlags(cmd)
 	cli.AddFlagsRepoFlags(a, cmd)
 	f.StringVar(&r.hookSecretFile, "hook-secret-file", "",
 		"`FILE` with the secret that the git host signs push hooks with")
@@ -97,7 +99,7 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	if a.Data == "" {
 		return cli.UsageError(cmd, missingData)
 	}
-	if err := errors.Join(d.validate(cmd), flags.signIn.validate(cmd, d)); err != nil {
+	if err := errors.Join(d.validate(cmd), flags.signIn.validate(cmd, d), flags.as.validate(cmd, d)); err != nil {
 		return err
 	}
 	secret, err := readHookSecret(a, r.hookSecretFile)
@@ -144,7 +146,7 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 		return err
 	}
 	o := serverOptions(a, e, listening)
-	o.SignIn, o.HookSecret = people, secret
+	o.SignIn, o.HookSecret, o.ConsoleAs = people, secret, flags.as.person
 	announcing.extendOptions(&o, e)
 	pulls.extendOptions(&o)
 	extendByDesk(&o, e, announcing)
@@ -159,6 +161,7 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	pulls.startLoops(ctx, g)
 	notices.startLoops(ctx, g)
 	printListeners(a, listening)
+	flags.as.print(a)
 	g.Go(func() error { return e.Run(ctx, watch) })
 	g.Go(func() error { return people.Run(ctx) })
 	e.startRecorders(ctx, g)
