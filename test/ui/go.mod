@@ -9,6 +9,7 @@ require (
 	github.com/chromedp/chromedp v0.14.2
 	github.com/rs/zerolog v1.35.1
 	github.com/sluice-cd/sluice v0.0.0
+	modernc.org/sqlite v1.62.0
 )
 
 require (
@@ -68,5 +69,4 @@ require (
 	modernc.org/libc v1.80.2 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
-	modernc.org/sqlite v1.62.0 // indirect
 )
