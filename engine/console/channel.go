@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/markup"
@@ -91,6 +92,10 @@ func wavesOf(m *Model, r *plan.Progress) markup.HTML {
 		parts = append(parts, element("div", "slots", element("span", "", markup.Text(fmt.Sprintf(
 			"%s of %s slots in use", thousands(r.InFlight), thousands(r.Slots)))), slots(r.InFlight, r.Slots)))
 	}
+	if !r.Finished && len(r.Failed)+len(r.Stalled) == 0 {
+		parts = append(parts, paragraph("soft", markup.Text("No cell failed; "+counted(r.Budget, "failure")+
+			" may happen, and one more stops the rollout.")))
+	}
 	var columns []markup.HTML
 	for _, w := range r.Waves {
 		columns = append(columns, renderWave(m, w, r))
@@ -115,7 +120,7 @@ func renderWave(m *Model, w plan.WaveProgress, r *plan.Progress) markup.HTML {
 		bar(w.Cells, share{"healthy", w.Healthy}),
 		paragraph("", markup.Text(fmt.Sprintf("%s of %s soaked", thousands(min(w.Healthy, w.Cells)), counted(w.Cells, "cell"))))}
 	if w.Soak > 0 {
-		parts = append(parts, paragraph("soft", markup.Text("each "+w.Soak.String()+" healthy")))
+		parts = append(parts, paragraph("soft", markup.Text("each "+channels.FormatElapsed(w.Soak)+" healthy")))
 	}
 	if !w.Until.IsZero() {
 		parts = append(parts, paragraph("soft", "through at ", instant(w.Until), " at the earliest"))
@@ -171,7 +176,7 @@ func headsOf(m *Model, channel string) markup.HTML {
 			replaced = version(h.Replaces)
 		}
 		rows = append(rows, []markup.HTML{version(h.Release), markup.Text(howItCame(&h)), instant(h.Moved), replaced,
-			markup.Text(fmt.Sprint(h.Sequence)), code(words.ShortCommit(h.Written))})
+			markup.Text(fmt.Sprint(h.Sequence)), commitLink(h.Written)})
 	}
 	if len(rows) == 0 {
 		return ""

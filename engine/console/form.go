@@ -45,6 +45,15 @@ func CommitAddress(repository, commit string) string {
 	return CommitBase + url.PathEscape(repository) + "/" + url.PathEscape(commit)
 }
 
+// commitLink leads to the page of a commit of the release repository.
+func commitLink(commit string) markup.HTML {
+	if commit == "" {
+		return ""
+	}
+	return markup.Element("a", markup.Attributes{"href", CommitAddress("releases", commit)},
+		code(words.ShortCommit(commit)))
+}
+
 // Form is what the page of an action's form shows.
 type Form struct {
 	Action   *actions.Action

@@ -8,7 +8,6 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/markup"
-	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // MaxDecisions is how many of the newest decisions the page of the history looks through.
@@ -72,5 +71,5 @@ func decisionRow(d plan.Decided) []markup.HTML {
 		replaced = version(d.Replaces)
 	}
 	return []markup.HTML{instant(d.At), state(shape, string(d.Kind)), version(d.Release), channel, replaced,
-		code(words.ShortCommit(d.Commit))}
+		commitLink(d.Commit)}
 }

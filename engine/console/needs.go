@@ -39,7 +39,8 @@ const (
 
 // findNeeds returns what waits for a person, by harm.
 func (m *Model) findNeeds() []Need {
-	all := slices.Concat(m.needsOfRepository(), m.needsOfChannels(), m.needsOfCells(), m.needsOfFlags())
+	all := slices.Concat(m.needsOfRepository(), m.needsOfChannels(), m.needsOfCells(), m.needsOfInfrastructure(),
+		m.needsOfFlags())
 	slices.SortStableFunc(all, func(a, b Need) int { return b.Harm - a.Harm })
 	return all
 }

@@ -190,14 +190,13 @@ func decisionsOn(m *Model, name string) markup.HTML {
 		for _, h := range m.view.Desired.Channels[channel].History {
 			if h.Release == name {
 				rows = append(rows, []markup.HTML{link(Channel, channel), markup.Text(howItCame(&h)), instant(h.Moved),
-					markup.Text(fmt.Sprint(h.Sequence)), code(words.ShortCommit(h.Written)),
-					code(shell("git", "show", words.ShortCommit(h.Written)))})
+					markup.Text(fmt.Sprint(h.Sequence)), commitLink(h.Written)})
 			}
 		}
 	}
 	if len(rows) == 0 {
 		return ""
 	}
-	return subheading("Decisions") + table("Decisions", []string{"Channel", "How", "When", "Sequence", "Commit",
-		"Evidence"}, rows)
+	return subheading("Decisions") + table("Decisions", []string{"Channel", "How", "When", "Sequence",
+		"Commit with the evidence"}, rows)
 }

@@ -23,7 +23,7 @@ type moment struct {
 
 // lanesOfWhen are the lanes of the axis, from top to bottom.
 func lanesOfWhen() []string {
-	return []string{"gates", "cells", "waves", "freezes", "announcements", "kills"}
+	return []string{"gates", "cells", "waves", "freezes", "deadlines", "announcements", "kills"}
 }
 
 // renderWhen renders one axis of time with all that is known to happen.
@@ -93,6 +93,7 @@ func momentsOf(m *Model) (all []moment) {
 		}
 	}
 	addFreezes(m, add, v.Desired.Pipeline.Freezes, "every channel", "every channel")
+	addDeadlines(m, add)
 	addFlags(m, add)
 	slices.SortStableFunc(all, func(a, b moment) int {
 		return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.plain, b.plain))

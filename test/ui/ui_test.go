@@ -15,6 +15,9 @@ import (
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // busyView returns a View in which much goes on: a rollout in waves, a failure, a hold, a soak and a freeze.
@@ -25,7 +28,7 @@ func busyView(t *testing.T) (*World, *view.View) {
 	w := TwoChannels(t, Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 24h, cells: 2}\n"+
 		"rollout: {waves: [{cells: 4, soak: 1h}, {percent: 25, soak: 4h}, {percent: 100}], maxInFlight: 6, "+
 		"failureBudget: 1}\n"), Policy("regulated", "after: [dedicated]\npromote: manual\n"+freeze),
-		Head("regulated", "1.0.0"), CellFiles("regulated", "bank", "clinic"), CellFiles("dedicated", customers()...))
+		Head("regulated", "1.0.0"), CellFiles("regulated", "bank", "clinic"), infrastructureUpdate(now), CellFiles("dedicated", customers()...))
 	w.Now = now.Add(-25 * time.Hour)
 	w.ReportInstalled()
 	w.Settle()
@@ -45,6 +48,19 @@ func busyView(t *testing.T) (*World, *view.View) {
 	return w, viewOf(w)
 }
 
+// infrastructureUpdate returns the files of an update that a bank has four days for, and a clinic did not execute in time.
+func infrastructureUpdate(now time.Time) map[string]string {
+	record := func(due time.Time) string {
+		return fmt.Sprintf("apiVersion: sluice/v1\nkind: InfrastructureRecord\nupdates:\n  - {number: 7, noticed: %s, "+
+			"by: mail, delivered: %[1]s, due: %s}\n", due.AddDate(0, 0, -14).Format(time.RFC3339), due.Format(time.RFC3339))
+	}
+	return map[string]string{"infrastructure/7/infrastructure.yaml": "apiVersion: sluice/v1\nkind: Infrastructure\n" +
+		"number: 7\nnotes: newer nodes\nimpact: none\norder: [instance]\n",
+		"infrastructure/7/instance.yaml":   "Resources: {}\n",
+		"cells/bank/infrastructure.yaml":   record(now.AddDate(0, 0, 4)),
+		"cells/clinic/infrastructure.yaml": record(now.AddDate(0, 0, -2))}
+}
+
 // customers are names of cells.
 func customers() (all []string) {
 	for _, region := range []string{"eu", "us", "ap"} {
@@ -57,14 +73,23 @@ func customers() (all []string) {
 
 func viewOf(w *World) *view.View {
 	o := w.Obs
-	v := &view.View{Desired: w.Desired(), Observed: &o, Plan: w.Plan()}
+	v := &view.View{Desired: w.Desired(), Observed: &o, Plan: w.Plan(), Flags: announced(w.Now)}
 	v.Desired.Channels["regulated"].Holds = []channels.Hold{{ID: "h1", Reason: "a customer asked", By: "ada"}}
 	return v
 }
 
+// announced returns the flags of a product: a feature that turns on within hours, and a flag that is killed.
+func announced(now time.Time) *view.Flags {
+	at := now.Add(5 * time.Hour)
+	return &view.Flags{Commit: "c0ffee", Plan: announce.Plan{Announcements: []announce.Status{{Announcement: &repository.Announcement{ID: "classes", Title: "Workspace classes", Features: []string{"classes"}}, Zone: "Europe/Berlin", Hash: "sha256:1", State: announce.Approved, Summary: "turns on in dedicated, for users of plan pro",
+		Approvals: []string{"grace"}, Channels: []announce.ChannelStatus{{Channel: "dedicated", State: announce.Approved,
+			At: at, Summary: "on for all at once", Counts: map[flags.CellState]int{"armed": 48}}}}}},
+		Kills: []repository.Override{{Kind: repository.Kill, Flag: "new-editor", Reason: "loses text", By: "ada"}}}
+}
+
 func paths() []string {
 	return []string{"/ui/", "/ui/needs", "/ui/fleet", "/ui/cells/s1", "/ui/channels/staging", "/ui/channels/regulated",
-		"/ui/releases", "/ui/releases/1.1.0", "/ui/flags", "/ui/when", "/ui/when?q=2d", "/ui/whatif",
+		"/ui/releases", "/ui/releases/1.1.0", "/ui/flags", "/ui/announcements/classes", "/ui/when", "/ui/when?q=2d", "/ui/whatif",
 		"/ui/whatif/dedicated", "/ui/history", "/ui/search?q=s",
 		"/ui/cells/nobody"}
 }
