@@ -93,8 +93,11 @@ func wavesOf(m *Model, r *plan.Progress) markup.HTML {
 			"%s of %s slots in use", thousands(r.InFlight), thousands(r.Slots)))), slots(r.InFlight, r.Slots)))
 	}
 	if !r.Finished && len(r.Failed)+len(r.Stalled) == 0 {
-		parts = append(parts, paragraph("soft", markup.Text("No cell failed; "+counted(r.Budget, "failure")+
-			" may happen, and one more stops the rollout.")))
+		then := "the first one stops the rollout."
+		if r.Budget > 0 {
+			then = thousands(r.Budget) + " may, and one more stops the rollout."
+		}
+		parts = append(parts, paragraph("soft", markup.Text("No failure counts against it yet; "+then)))
 	}
 	var columns []markup.HTML
 	for _, w := range r.Waves {

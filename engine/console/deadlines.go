@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/markup"
 )
 
@@ -37,6 +39,23 @@ func (m *Model) dueUpdates() (all []dueUpdate) {
 	}
 	slices.SortStableFunc(all, func(a, b dueUpdate) int { return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.channel, b.channel)) })
 	return all
+}
+
+// updatesOf says which infrastructure update a cell has, and which is asked of it.
+func updatesOf(c *view.CellStatus, s *plan.CellState) markup.HTML {
+	has := "none is executed"
+	if s.Infrastructure > 0 {
+		has = fmt.Sprintf("%d is executed", s.Infrastructure)
+	}
+	is := c.Infrastructure
+	if is == nil || is.Number == 0 {
+		return markup.Text(has)
+	}
+	open := markup.Text(fmt.Sprintf("%s, %d is open", has, is.Number))
+	if is.Due.IsZero() {
+		return open
+	}
+	return markup.Join(open, ", due ", instant(is.Due))
 }
 
 // addDeadlines adds the instants at which cells are out of support unless their customers execute an update.

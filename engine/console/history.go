@@ -36,7 +36,11 @@ func renderHistory(m *Model, p *Page, f Facts) {
 		}
 	}
 	if len(rows) == 0 {
-		p.add("decisions", paragraph("empty", "No decision matches."))
+		none := markup.HTML("No decision matches.")
+		if p.Address.Filter == "" {
+			none = "The engine decided nothing yet."
+		}
+		p.add("decisions", paragraph("empty", none))
 		return
 	}
 	p.add("decisions", table("Decisions", []string{"When", "What", "Release", "Channel", "Replaced", "Commit"}, rows),

@@ -122,7 +122,7 @@ func (m *Model) needsOfChannels() (all []Need) {
 		for _, h := range c.Holds {
 			why := markup.Text(words.OneLine(h.Reason))
 			if h.By != "" {
-				why = markup.Join(why, soft(" by "+h.By))
+				why = markup.Join(why, soft(" ("+h.By+")"))
 			}
 			add(harmStopped, "held", "hold "+h.ID, " is on hold", why,
 				shell("sluice", "hold", c.Name, "--lift", h.ID))

@@ -115,9 +115,8 @@ func addFlags(m *Model, add func(moment)) {
 	for _, a := range m.view.Flags.Plan.Announcements {
 		for _, c := range a.Channels {
 			add(moment{at: c.At, lane: "announcements", plain: a.Announcement.ID + " in " + c.Channel,
-				what: markup.Join(
-					link(Announcements, a.Announcement.ID), " in ", link(Channel, c.Channel), ": ",
-					markup.Text(string(c.State)))})
+				what: markup.Join("announcement ", link(Announcements, a.Announcement.ID), " is due in ",
+					link(Channel, c.Channel), ": ", markup.Text(string(c.State)))})
 		}
 	}
 	m.withIndex(func(x *view.FlagIndex) {
@@ -154,7 +153,9 @@ func renderAxis(m *Model, all []moment) markup.HTML {
 					title: x.plain + ", " + x.at.UTC().Format(time.RFC3339)})
 			}
 		}
-		c.tracks = append(c.tracks, t)
+		if len(t.spans) > 0 {
+			c.tracks = append(c.tracks, t)
+		}
 	}
 	return c.render()
 }

@@ -33,16 +33,16 @@ func questions() []question {
 			`(?s)promote 1.1.0 to dedicated.*Gate: soak held`},
 		{"When may nothing move, and why?", []string{"key g", "key w"}, `freeze of regulated: end of the quarter`},
 		{"Which cells failed, and why?", []string{"click 1 failing"}, `(?s)s1.*server is not ready: the migration has not run`},
-		{"What will change for users today?", []string{"key g", "key w"}, `classes in dedicated`},
+		{"What will change for users today?", []string{"key g", "key w"}, `announcement classes is due in dedicated`},
 		{"Which cells lose support this week?", []string{"key g", "key w"},
 			`bank of regulated: out of support unless infrastructure update 7 is executed`},
 		{"Who is out of support already?", []string{"key g", "key i"},
 			`1 cell of regulated is out of support: infrastructure update 7 was due`},
 		{"How far is the rollout in dedicated, and how many cells may fail yet?", []string{"click dedicated"},
-			`(?s)No cell failed; 1 failure may happen, and one more stops.*Wave 1.*0 of 4 cells soaked`},
+			`(?s)No failure counts against it yet; 1 may, and one more stops.*Wave 1.*0 of 4 cells soaked`},
 		{"How do I stop it?", []string{"click dedicated", "click Hold…"}, `Show the commit`},
 		{"What did the engine do last night?", []string{"key g", "key h"}, `(?s)rollback.*1\.0\.0.*staging`},
-		{"What is switched off everywhere, and why?", []string{"key g", "key l"}, `(?s)new-editor.*loses text`},
+		{"What is switched off everywhere, and why?", []string{"key g", "key l"}, `(?s)class-picker.*loses text`},
 	}
 }
 

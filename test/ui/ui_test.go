@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/chromedp/chromedp"
@@ -15,7 +16,6 @@ import (
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
 )
@@ -80,16 +80,36 @@ func viewOf(w *World) *view.View {
 
 // announced returns the flags of a product: a feature that turns on within hours, and a flag that is killed.
 func announced(now time.Time) *view.Flags {
-	at := now.Add(5 * time.Hour)
-	return &view.Flags{Commit: "c0ffee", Plan: announce.Plan{Announcements: []announce.Status{{Announcement: &repository.Announcement{ID: "classes", Title: "Workspace classes", Features: []string{"classes"}}, Zone: "Europe/Berlin", Hash: "sha256:1", State: announce.Approved, Summary: "turns on in dedicated, for users of plan pro",
-		Approvals: []string{"grace"}, Channels: []announce.ChannelStatus{{Channel: "dedicated", State: announce.Approved,
-			At: at, Summary: "on for all at once", Counts: map[flags.CellState]int{"armed": 48}}}}}},
-		Kills: []repository.Override{{Kind: repository.Kill, Flag: "new-editor", Reason: "loses text", By: "ada"}}}
+	files := fstest.MapFS{}
+	for name, text := range map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Flags\n",
+		"flags/flags.yaml": "flags:\n  class-picker:\n    state: ENABLED\n    variants: {on: true, off: false}\n" +
+			"    defaultVariant: on\n    metadata: {feature: classes, off: off}\n",
+		"announcements/classes.yaml": "apiVersion: sluice/v1\nkind: Announcement\ntitle: Workspace classes\n" +
+			"features: [classes]\npublishAt: " + now.Add(5*time.Hour).Format("2006-01-02T15:04:05") + "\nzone: UTC\n" +
+			"notes: Choose how large a workspace is.\n"} {
+		files[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	tree := repository.Load(nil, files)
+	if tree.Invalid {
+		panic(fmt.Sprint(tree.Faults))
+	}
+	kills := []repository.Override{{Kind: repository.Kill, Flag: "class-picker", Reason: "loses text", By: "ada"}}
+	var fleet []announce.Cell
+	for _, name := range append(customers(), "acme", "beta") {
+		fleet = append(fleet, announce.Cell{Name: name, Channel: "dedicated", Known: true, Release: "1.1.0",
+			Assignment: "0/2", Features: []string{"classes"}})
+	}
+	return &view.Flags{Commit: "c0ffee", Tip: tree, Kills: kills, ByCell: map[string]*cells.Flags{},
+		Plan: announce.Make(announce.Input{Now: now, Tip: tree, Commit: "c0ffee",
+			Trees: map[string]*repository.Tree{"c0ffee": tree}, Kills: kills, Channels: []announce.Channel{{Name: "staging"},
+				{Name: "dedicated", After: []string{"staging"}}, {Name: "regulated", After: []string{"dedicated"}}},
+			Cells: fleet, Releases: []announce.Release{{Version: "1.1.0", Features: []string{"classes"}}}})}
 }
 
 func paths() []string {
 	return []string{"/ui/", "/ui/needs", "/ui/fleet", "/ui/cells/s1", "/ui/channels/staging", "/ui/channels/regulated",
-		"/ui/releases", "/ui/releases/1.1.0", "/ui/flags", "/ui/announcements/classes", "/ui/when", "/ui/when?q=2d", "/ui/whatif",
+		"/ui/releases", "/ui/releases/1.1.0", "/ui/flags", "/ui/flags/class-picker", "/ui/announcements/classes",
+		"/ui/when", "/ui/when?q=2d", "/ui/whatif",
 		"/ui/whatif/dedicated", "/ui/history", "/ui/search?q=s",
 		"/ui/cells/nobody"}
 }
