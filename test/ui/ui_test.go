@@ -13,6 +13,8 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/controlplane"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -124,10 +126,15 @@ func hostilePaths() []string {
 		"/ui/search?q=" + url.QueryEscape(HostileText)}
 }
 
+// asAda takes everyone for one person, whose name is long.
+func asAda(o *controlplane.Options) {
+	o.ConsoleAs = &access.Person{Name: "Ada", Email: "ada.lovelace-of-the-release-team@engineering.example.com"}
+}
+
 // No page has a fault that axe-core finds, in light, dark and forced colours.
 func TestAccessibility(t *testing.T) {
 	w, v := busyView(t)
-	s := newSite(t, v)
+	s := newSite(t, v, asAda)
 	s.world = w
 	s.countDays(t)
 	s.decided = []plan.Decided{{Commit: "c1", Kind: plan.Rollback, Channel: "staging", Release: "1.0.0",
@@ -172,7 +179,8 @@ func TestR54NothingRuns(t *testing.T) {
 // At 320 px, and at 200 % zoom, nothing but tables and the axis, which scroll by themselves, is wider than the window.
 func TestReflow(t *testing.T) {
 	_, v := busyView(t)
-	for name, s := range map[string]*site{"busy": newSite(t, v), "hostile": newSite(t, HostileView())} {
+	for name, s := range map[string]*site{"busy": newSite(t, v, asAda),
+		"hostile": newSite(t, HostileView(), asAda)} {
 		all := paths()
 		if name == "hostile" {
 			all = hostilePaths()
