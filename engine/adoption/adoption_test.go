@@ -173,7 +173,8 @@ func TestDaysAreReadAsTheyWereWritten(t *testing.T) {
 	for m := range 90 {
 		counts := map[adoption.Kind]int{{Condition: view.ConditionNew}: m % 3}
 		for i := range m % 5 {
-			counts[adoption.Kind{Release: fmt.Sprintf("2026.11.%d-ü", i), Condition: view.ConditionHealthy}] = 1 << (m % 31)
+			k := adoption.Kind{Release: fmt.Sprintf("2026.11.%d-ü", i), Condition: view.ConditionHealthy}
+			counts[k] = 1 << (m % 31)
 		}
 		d.Add(m*16+m/40*30, counts) // with gaps, in which nothing is known
 	}

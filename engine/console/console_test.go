@@ -200,7 +200,8 @@ func TestNothingAtAll(t *testing.T) {
 	for to, says := range map[string]string{"/ui/": "The repository has no channels yet",
 		"/ui/fleet":    "No cell matches",
 		"/ui/releases": "There is no release yet", "/ui/flags": "no flags repository", "/ui/needs": "Nothing needs you",
-		"/ui/when": "Nothing is known to happen", "/ui/history": "The engine decided nothing yet", "/ui/search": "Type part of"} {
+		"/ui/when": "Nothing is known to happen", "/ui/history": "The engine decided nothing yet",
+		"/ui/search": "Type part of"} {
 		wantSays(t, render(v, to), to, says)
 	}
 }

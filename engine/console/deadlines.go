@@ -29,7 +29,8 @@ func (m *Model) dueUpdates() (all []dueUpdate) {
 			continue
 		}
 		i := slices.IndexFunc(all, func(d dueUpdate) bool {
-			return d.number == is.Number && d.channel == c.Channel && d.due.Equal(is.Due) && d.overdue == is.OutOfSupport
+			return d.number == is.Number && d.channel == c.Channel && d.due.Equal(is.Due) &&
+				d.overdue == is.OutOfSupport
 		})
 		if i < 0 {
 			i = len(all)
@@ -37,7 +38,9 @@ func (m *Model) dueUpdates() (all []dueUpdate) {
 		}
 		all[i].cells = append(all[i].cells, c.Name)
 	}
-	slices.SortStableFunc(all, func(a, b dueUpdate) int { return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.channel, b.channel)) })
+	slices.SortStableFunc(all, func(a, b dueUpdate) int {
+		return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.channel, b.channel))
+	})
 	return all
 }
 
@@ -61,7 +64,8 @@ func updatesOf(c *view.CellStatus, s *plan.CellState) markup.HTML {
 // addDeadlines adds the instants at which cells are out of support unless their customers execute an update.
 func addDeadlines(m *Model, add func(moment)) {
 	for _, d := range m.dueUpdates() {
-		add(moment{at: d.due, lane: "deadlines", plain: fmt.Sprintf("infrastructure update %d in %s", d.number, d.channel),
+		add(moment{at: d.due, lane: "deadlines",
+			plain: fmt.Sprintf("infrastructure update %d in %s", d.number, d.channel),
 			what: markup.Join(some(Cell, d.cells), markup.Text(fmt.Sprintf(
 				" of %s: out of support unless infrastructure update %d is executed", d.channel, d.number)))})
 	}
@@ -80,7 +84,8 @@ func (m *Model) needsOfInfrastructure() (all []Need) {
 		n := Need{Harm: harmDecision, Key: fmt.Sprintf("overdue %s %d %d", d.channel, d.number, len(d.cells)), Shape: "held",
 			Title: markup.Join(markup.Text(counted(len(d.cells), "cell")+" of "), link(Channel, d.channel),
 				markup.Text(fmt.Sprintf("%s out of support: infrastructure update %d was due", verb, d.number))),
-			Why: markup.Join(some(Cell, d.cells), ", since ", instant(d.due)), Command: shell("sluice", "why", d.cells[0])}
+			Why: markup.Join(some(Cell, d.cells), ", since ", instant(d.due)),
+			Command: shell("sluice", "why", d.cells[0])}
 		n.Form, n.FormAs = actionOf("extend", "cell", d.cells[0]), "Extend the deadline of "+d.cells[0]
 		all = append(all, n)
 	}

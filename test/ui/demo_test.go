@@ -79,7 +79,8 @@ func TestDemoIsFollowedInTheConsole(t *testing.T) {
 		b.await(says + `.test(document.querySelector("main").innerText)`)
 	}
 	b.visit(server + "/ui/do/hold?channel=dedicated")
-	b.do(chromedp.Focus("#field-reason", chromedp.ByQuery), chromedp.KeyEvent("just trying"), chromedp.KeyEvent(kb.Enter))
+	b.do(chromedp.Focus("#field-reason", chromedp.ByQuery), chromedp.KeyEvent("just trying"),
+		chromedp.KeyEvent(kb.Enter))
 	b.await(`document.querySelector(".confirm button")`)
 	b.do(chromedp.Focus(".confirm button", chromedp.ByQuery), chromedp.KeyEvent(kb.Enter))
 	b.await(`location.pathname.startsWith("/ui/commits/releases/") && document.querySelector(".alert.passed")`)

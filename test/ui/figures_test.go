@@ -166,8 +166,8 @@ func measureChanged(t *testing.T, z size) (rows []figures.Row) {
 			s.setView(v)
 			ours = append(ours, get(t, s.URL+path).first)
 		}
-		rows = append(rows, figures.TimeRow("first byte after a change: "+path, figures.Median(ours), "its View as JSON",
-			figures.Median(theirs), 3))
+		rows = append(rows, figures.TimeRow("first byte after a change: "+path, figures.Median(ours),
+			"its View as JSON", figures.Median(theirs), 3))
 	}
 	return rows
 }
@@ -326,8 +326,8 @@ func measureWall(t *testing.T, z size) []figures.Row {
 	ms := func(n float64) time.Duration { return time.Duration(n * float64(time.Millisecond)) }
 	b.wantNoProblems("the wall")
 	return []figures.Row{
-		figures.TimeRow(fmt.Sprintf("the wall of %d cells, redrawn", z.cells), ms(took[0]), "as many rectangles", ms(took[1]),
-			1.5),
+		figures.TimeRow(fmt.Sprintf("the wall of %d cells, redrawn", z.cells), ms(took[0]), "as many rectangles",
+			ms(took[1]), 1.5),
 		figures.LimitRow("the same, against a frame", ms(took[0]), time.Second/60),
 	}
 }
@@ -365,8 +365,8 @@ const tabsPerContext = 4
 // drawnLimit is for how long an event may be on its way to the last tab.
 const drawnLimit = 2 * time.Minute
 
-// drawnAfter opens a page in tabs, sends events, each when all tabs have drawn the one before, and returns how long each
-// tab took to draw each, sorted. The first two are not counted: a tab that was just loaded gets all regions.
+// drawnAfter opens a page in tabs, sends events, each when all tabs have drawn the one before, and returns how long
+// each tab took to draw each, sorted. The first two are not counted: a tab that was just loaded gets all regions.
 func drawnAfter(t *testing.T, page string, tabs, events int, send func(int)) (took []time.Duration) {
 	t.Helper()
 	b := open(t, 1280, 900)

@@ -50,11 +50,13 @@ func busyView(t *testing.T) (*World, *view.View) {
 	return w, viewOf(w)
 }
 
-// infrastructureUpdate returns the files of an update that a bank has four days for, and a clinic did not execute in time.
+// infrastructureUpdate returns the files of an update that a bank has four days for, and a clinic did not execute in
+// time.
 func infrastructureUpdate(now time.Time) map[string]string {
 	record := func(due time.Time) string {
 		return fmt.Sprintf("apiVersion: sluice/v1\nkind: InfrastructureRecord\nupdates:\n  - {number: 7, noticed: %s, "+
-			"by: mail, delivered: %[1]s, due: %s}\n", due.AddDate(0, 0, -14).Format(time.RFC3339), due.Format(time.RFC3339))
+			"by: mail, delivered: %[1]s, due: %s}\n", due.AddDate(0, 0, -14).Format(time.RFC3339),
+			due.Format(time.RFC3339))
 	}
 	return map[string]string{"infrastructure/7/infrastructure.yaml": "apiVersion: sluice/v1\nkind: Infrastructure\n" +
 		"number: 7\nnotes: newer nodes\nimpact: none\norder: [instance]\n",
