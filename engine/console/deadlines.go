@@ -81,10 +81,11 @@ func (m *Model) needsOfInfrastructure() (all []Need) {
 		if len(d.cells) == 1 {
 			verb = " is"
 		}
-		n := Need{Harm: harmDecision, Key: fmt.Sprintf("overdue %s %d %d", d.channel, d.number, len(d.cells)), Shape: "held",
+		key := fmt.Sprintf("overdue %s %d %d", d.channel, d.number, len(d.cells))
+		n := Need{Harm: harmDecision, Key: key, Shape: "held",
 			Title: markup.Join(markup.Text(counted(len(d.cells), "cell")+" of "), link(Channel, d.channel),
 				markup.Text(fmt.Sprintf("%s out of support: infrastructure update %d was due", verb, d.number))),
-			Why: markup.Join(some(Cell, d.cells), ", since ", instant(d.due)),
+			Why:     markup.Join(some(Cell, d.cells), ", since ", instant(d.due)),
 			Command: shell("sluice", "why", d.cells[0])}
 		n.Form, n.FormAs = actionOf("extend", "cell", d.cells[0]), "Extend the deadline of "+d.cells[0]
 		all = append(all, n)
