@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -32,20 +33,23 @@ func form(ts *testscript.TestScript, neg bool, args []string) {
 	path := namedFile.ReplaceAllStringFunc(args[1], func(name string) string {
 		return strings.TrimSpace(ts.ReadFile(name[1:]))
 	})
-	read := func(w *http.Response, err error) string {
+	read := func(w *http.Response, err error) (page string, ready bool) {
 		ts.Check(err)
 		defer w.Body.Close()
-		page, err := io.ReadAll(w.Body)
+		body, err := io.ReadAll(w.Body)
 		ts.Check(err)
-		return string(page)
+		return string(body), w.StatusCode != http.StatusServiceUnavailable
 	}
-	page := read(http.Get(address[1] + path)) //nolint:gosec,noctx // an address of the test's own
+	page, ready := read(http.Get(address[1] + path)) //nolint:gosec,noctx // an address of the test's own
+	for end := time.Now().Add(eventuallyTimeout); !ready && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		page, ready = read(http.Get(address[1] + path)) //nolint:gosec,noctx // as above; nothing is read yet
+	}
 	if to := confirmedForm.FindStringSubmatch(page); to != nil {
 		values := url.Values{}
 		for _, input := range hiddenInput.FindAllStringSubmatch(page, -1) {
 			values.Set(input[1], html.UnescapeString(input[2]))
 		}
-		page = read(http.PostForm(address[1]+html.UnescapeString(to[1]), values)) //nolint:gosec,noctx // as above
+		page, _ = read(http.PostForm(address[1]+html.UnescapeString(to[1]), values)) //nolint:gosec,noctx // as above
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(page), 0o600))
 }
