@@ -61,6 +61,10 @@ screenshots: ## Pictures of all pages of the console, light and dark, into .scre
 	cd test/ui && $(GO) test -count=1 -run TestScreenshots . -args -screens $(CURDIR)/.screenshots
 	@mkdir -p docs/console && cp .screenshots/now-light.png .screenshots/fleet-dark.png .screenshots/cells-s1-light.png docs/console/
 
+.PHONY: bench-console
+bench-console: ## The console at ten thousand cells, beside bare handlers, SQL and pages; ONLY=wall measures one group. Needs Chromium, as ui.
+	cd test/ui && $(GO) test -count=1 -timeout 90m -run TestFigures . -args -figures $(if $(ONLY),-only $(ONLY)) $(if $(TABS),-tabs $(TABS)) | grep -v '^ok'
+
 .PHONY: bench
 bench: ## Speed, a row a line, each met or short.
 	$(GO) run ./test/bench

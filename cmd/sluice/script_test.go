@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"printed":    printed,
 			"mailserver": mailserver,
 			"narrow":     narrow,
+			"form":       form,
 		},
 	})
 }

@@ -10,7 +10,6 @@ package adoption
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,8 +33,8 @@ const (
 
 // Kind is what is counted: the cells in a condition that run a release; empty: none.
 type Kind struct {
-	Release   string         `json:"release,omitempty"`
-	Condition view.Condition `json:"condition"`
+	Release   string
+	Condition view.Condition
 }
 
 // others stands for releases beyond so many kinds.
@@ -43,17 +42,17 @@ const others = "others"
 
 // Day is one day of a channel, in UTC.
 type Day struct {
-	Kinds  []Kind  `json:"kinds"`
-	Points []Point `json:"points"`         // by time; the last holds up to Until
-	Until  int     `json:"until"`          // the minute of the newest count
-	Step   int     `json:"step,omitempty"` // minutes to which it was rolled up; 0: to none
+	Kinds  []Kind
+	Points []Point // by time; the last holds up to Until
+	Until  int     // the minute of the newest count
+	Step   int     // minutes to which it was rolled up; 0: to none
 }
 
 // Point says how many cells are of each of the day's kinds from a minute on. Missing counts are 0; without any, the
 // counts are not known.
 type Point struct {
-	Minute int   `json:"m"`
-	Counts []int `json:"n,omitempty"`
+	Minute int
+	Counts []int
 }
 
 // Count counts the cells of a view by channel; the empty channel stands for all.
@@ -163,12 +162,12 @@ func (d *Day) RollUp(step int) {
 }
 
 // encode returns the day as the body of a record, rolled up as far as it takes to fit.
-func (d *Day) encode() (json.RawMessage, error) {
+func (d *Day) encode() ([]byte, error) {
 	for _, step := range []int{0, 5, 15, rolledUp, 6 * rolledUp, 24 * rolledUp} {
 		if step > d.Step {
 			d.RollUp(step)
 		}
-		body, err := json.Marshal(d)
+		body, err := d.MarshalJSON()
 		if err != nil || len(body) <= records.MaxBody {
 			return body, err
 		}
@@ -192,20 +191,23 @@ type Series struct {
 	Until   time.Time
 }
 
-// Sample is one count. Missing counts are 0; without any, the counts are not known.
+// Sample is one count. Without Counts, they are not known; Series.Count reads them.
 type Sample struct {
 	At     time.Time
-	Counts []int
+	Counts []int // by the kinds of the sample's day; missing ones are 0
+
+	kinds []int // where each kind of the series is in Counts, plus 1; 0, or missing: nowhere. nil: in the same order
 }
 
 // add appends a day.
 func (s *Series) add(date time.Time, d *Day) {
-	to := make([]int, len(d.Kinds))
+	kinds := make([]int, len(s.Kinds), len(s.Kinds)+len(d.Kinds))
 	for i, k := range d.Kinds {
-		if to[i] = slices.Index(s.Kinds, k); to[i] < 0 {
-			to[i] = len(s.Kinds)
-			s.Kinds = append(s.Kinds, k)
+		if of := slices.Index(s.Kinds, k); of >= 0 {
+			kinds[of] = i + 1
+			continue
 		}
+		s.Kinds, kinds = append(s.Kinds, k), append(kinds, i+1)
 	}
 	if n := len(s.Samples); n > 0 && len(d.Points) > 0 {
 		if first := date.Add(time.Duration(d.Points[0].Minute) * time.Minute); first.Sub(s.Until) > maxGap*time.Minute {
@@ -213,17 +215,20 @@ func (s *Series) add(date time.Time, d *Day) {
 		}
 	}
 	for _, p := range d.Points {
-		one := Sample{At: date.Add(time.Duration(p.Minute) * time.Minute)}
-		if len(p.Counts) > 0 {
-			one.Counts = make([]int, len(s.Kinds))
-			for i, n := range p.Counts {
-				one.Counts[to[i]] = n
-			}
-		}
-		s.Samples = append(s.Samples, one)
+		s.Samples = append(s.Samples, Sample{At: date.Add(time.Duration(p.Minute) * time.Minute), Counts: p.Counts,
+			kinds: kinds})
 	}
 	s.Until = date.Add(time.Duration(d.Until) * time.Minute)
 }
 
 // Count returns the count of a kind in a sample.
-func (s *Series) Count(sample, kind int) int { return at(s.Samples[sample].Counts, kind) }
+func (s *Series) Count(sample, kind int) int {
+	one := &s.Samples[sample]
+	if one.kinds == nil {
+		return at(one.Counts, kind)
+	}
+	if of := at(one.kinds, kind); of > 0 {
+		return at(one.Counts, of-1)
+	}
+	return 0
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -163,5 +164,40 @@ func TestDaysAreBounded(t *testing.T) {
 	d.RollUp(60)
 	if len(d.Points) != 24 || d.Points[23].Minute != 23*60 {
 		t.Errorf("%d points after rolling up: %+v", len(d.Points), d.Points[len(d.Points)-1])
+	}
+}
+
+// A day is read as it was written, and what is cut short or changed is no day.
+func TestDaysAreReadAsTheyWereWritten(t *testing.T) {
+	var d adoption.Day
+	for m := range 90 {
+		counts := map[adoption.Kind]int{{Condition: view.ConditionNew}: m % 3}
+		for i := range m % 5 {
+			k := adoption.Kind{Release: fmt.Sprintf("2026.11.%d-ü", i), Condition: view.ConditionHealthy}
+			counts[k] = 1 << (m % 31)
+		}
+		d.Add(m*16+m/40*30, counts) // with gaps, in which nothing is known
+	}
+	body, err := json.Marshal(&d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again adoption.Day
+	if err := json.Unmarshal(body, &again); err != nil || fmt.Sprintf("%v", again) != fmt.Sprintf("%v", d) {
+		t.Errorf("read as %v, written as %v: %v", again, d, err)
+	}
+	for i := range body[:len(body)-1] {
+		cut := append(slices.Clone(body[:i]), '"')
+		if err := again.UnmarshalJSON(cut); err == nil {
+			t.Errorf("%d of %d bytes are a day: %v", i, len(body), again)
+		}
+		other := slices.Clone(body)
+		other[i] ^= 1
+		_ = again.UnmarshalJSON(other) // it may be another day, and does no harm
+	}
+	for _, other := range []string{"", `"`, `""`, "null", `{"kinds":[]}`, `"/////////////////w"`} {
+		if err := again.UnmarshalJSON([]byte(other)); err == nil {
+			t.Errorf("%s is a day", other)
+		}
 	}
 }

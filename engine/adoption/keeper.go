@@ -2,7 +2,6 @@ package adoption
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -98,7 +97,7 @@ func (k *Keeper) add(ctx context.Context, channel string, minute int, counts map
 		case errors.Is(err, records.ErrNotFound):
 		case err != nil:
 			return fmt.Errorf("read the counts of %s: %w", name, err)
-		case json.Unmarshal(r.Body, &d.Day) != nil: // of another version: it is begun anew
+		case d.UnmarshalJSON(r.Body) != nil: // of another version: it is begun anew
 			d.Day, d.version = Day{}, r.Version
 		default:
 			d.version, d.written = r.Version, d.Until
@@ -156,7 +155,7 @@ func (k *Keeper) rollUpOne(ctx context.Context, r records.Record) error {
 		return nil
 	}
 	d := keptDay{version: r.Version}
-	if err := json.Unmarshal(r.Body, &d.Day); err != nil || d.Step >= rolledUp {
+	if err := d.UnmarshalJSON(r.Body); err != nil || d.Step >= rolledUp {
 		return nil // of another version: it ends with its age
 	}
 	d.RollUp(rolledUp)
@@ -166,18 +165,23 @@ func (k *Keeper) rollUpOne(ctx context.Context, r records.Record) error {
 // Read returns a channel's last 30 days; with an empty name, those of all cells. Nothing is known: no samples.
 func Read(ctx context.Context, from records.Store, channel string, now time.Time) (*Series, error) {
 	since := now.UTC().Truncate(24 * time.Hour).Add(-Days * 24 * time.Hour)
-	page, err := from.List(ctx, recordKind, records.Page{Prefix: channel + "/", After: key(channel, since)})
+	page, err := from.List(ctx, recordKind, records.Page{Prefix: channel + "/", After: key(channel, since),
+		Limit: Days + 1})
 	if err != nil {
 		return nil, fmt.Errorf("read the counts of %q: %w", channel, err)
 	}
-	var s Series
-	for _, r := range page {
-		var d Day
-		date, ok := dayOf(r.Key)
-		if !ok || json.Unmarshal(r.Body, &d) != nil {
-			continue // of another version
+	days, points := make([]Day, len(page)), 0
+	for i, r := range page {
+		if days[i].UnmarshalJSON(r.Body) != nil {
+			days[i] = Day{} // of another version
 		}
-		s.add(date, &d)
+		points += len(days[i].Points)
+	}
+	s := Series{Samples: make([]Sample, 0, points+len(days))}
+	for i, r := range page {
+		if date, ok := dayOf(r.Key); ok && len(days[i].Points) > 0 {
+			s.add(date, &days[i])
+		}
 	}
 	return &s, nil
 }

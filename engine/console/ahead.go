@@ -121,7 +121,11 @@ func aheadBlocked(made plan.Plan) markup.HTML {
 			more++
 			continue
 		}
-		rows = append(rows, []markup.HTML{version(b.Release), link(Channel, b.Channel), sentence(b)})
+		what := ui.Soft("any release")
+		if b.Release != "" {
+			what = version(b.Release)
+		}
+		rows = append(rows, []markup.HTML{what, link(Channel, b.Channel), sentence(b)})
 	}
 	if len(rows) == 0 {
 		return ""

@@ -68,7 +68,7 @@ func RenderAudit(m *Model, a Audit) *Page {
 				ui.Thousands(found), ui.Thousands(len(a.Entries))))))
 	}
 	p.add("command", ui.Command("sluice audit export >audit.jsonl"), ui.Command("sluice audit verify audit.jsonl"))
-	p.Regions = append(p.Regions, m.navigation(Address{Kind: History}), m.asOf())
+	p.Regions = append(p.Regions, m.frame(Address{Kind: History})...)
 	return p
 }
 

@@ -94,7 +94,7 @@ func cellFacts(m *Model, c *view.CellStatus, s *plan.CellState) markup.HTML {
 	if s != nil && !s.LastReport.IsZero() {
 		pairs = append(pairs, [2]markup.HTML{"Last report", ui.Instant(c.LastReport.Truncate(asOfStep))},
 			[2]markup.HTML{"Soaked", soaked(s.Soaked)},
-			[2]markup.HTML{"Infrastructure", markup.Text(fmt.Sprint(s.Infrastructure))})
+			[2]markup.HTML{"Infrastructure updates", updatesOf(c, s)})
 		if s.Actual.NeedsLook() {
 			pairs = append(pairs, [2]markup.HTML{"Actual infrastructure", ui.Text(words.OneLine(s.Actual.String()))})
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/markup"
@@ -94,6 +95,13 @@ func wavesOf(m *Model, r *plan.Progress) markup.HTML {
 		parts = append(parts, ui.Element("div", "slots", ui.Element("span", "", markup.Text(fmt.Sprintf(
 			"%s of %s slots in use", ui.Thousands(r.InFlight), ui.Thousands(r.Slots)))), slots(r.InFlight, r.Slots)))
 	}
+	if !r.Finished && len(r.Failed)+len(r.Stalled) == 0 {
+		then := "the first one stops the rollout."
+		if r.Budget > 0 {
+			then = ui.Thousands(r.Budget) + " may, and one more stops the rollout."
+		}
+		parts = append(parts, ui.Paragraph("soft", markup.Text("No failure counts against it yet; "+then)))
+	}
 	var columns []markup.HTML
 	for _, w := range r.Waves {
 		columns = append(columns, renderWave(m, w, r))
@@ -119,7 +127,7 @@ func renderWave(m *Model, w plan.WaveProgress, r *plan.Progress) markup.HTML {
 		ui.Paragraph("", markup.Text(fmt.Sprintf("%s of %s soaked", ui.Thousands(min(w.Healthy, w.Cells)),
 			ui.Counted(w.Cells, "cell"))))}
 	if w.Soak > 0 {
-		parts = append(parts, ui.Paragraph("soft", markup.Text("each "+w.Soak.String()+" healthy")))
+		parts = append(parts, ui.Paragraph("soft", markup.Text("each "+channels.FormatElapsed(w.Soak)+" healthy")))
 	}
 	if !w.Until.IsZero() {
 		parts = append(parts, ui.Paragraph("soft", "through at ", ui.Instant(w.Until), " at the earliest"))
@@ -176,7 +184,7 @@ func headsOf(m *Model, channel string) markup.HTML {
 			replaced = version(h.Replaces)
 		}
 		rows = append(rows, []markup.HTML{version(h.Release), markup.Text(howItCame(&h)), ui.Instant(h.Moved), replaced,
-			markup.Text(fmt.Sprint(h.Sequence)), ui.Code(words.ShortCommit(h.Written))})
+			markup.Text(fmt.Sprint(h.Sequence)), commitLink(h.Written)})
 	}
 	if len(rows) == 0 {
 		return ""

@@ -165,7 +165,7 @@ func Render(m *Model, a Address, f Facts) *Page {
 	if !p.Found {
 		p.missing()
 	}
-	p.Regions = append(p.Regions, m.navigation(a), m.asOf())
+	p.Regions = append(p.Regions, m.frame(a)...)
 	return p
 }
 

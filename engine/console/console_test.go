@@ -106,7 +106,7 @@ func TestNeedsComeByHarm(t *testing.T) {
 	v.Unread = &view.Unread{Since: v.Plan.Now, Reason: "no route to host"}
 	page := render(v, "/ui/needs")
 	wantSays(t, page, "needs", "can't be read", "1 cell of staging is failing", "dedicated is on hold",
-		"a customer asked by ada", "sluice hold dedicated --lift 'h 1'", "1.1.0 waits for an approval for dedicated",
+		"a customer asked (ada)", "sluice hold dedicated --lift 'h 1'", "1.1.0 waits for an approval for dedicated",
 		"sluice approve dedicated 1.1.0", "1 cell of dedicated is silent")
 	last := -1
 	for _, s := range []string{"can't be read", "is failing", "is on hold", "waits for an approval", "is silent"} {
@@ -201,7 +201,8 @@ func TestNothingAtAll(t *testing.T) {
 	for to, says := range map[string]string{"/ui/": "The repository has no channels yet",
 		"/ui/fleet":    "No cell matches",
 		"/ui/releases": "There is no release yet", "/ui/flags": "no flags repository", "/ui/needs": "Nothing needs you",
-		"/ui/when": "Nothing is known to happen", "/ui/history": "No decision matches", "/ui/search": "Type part of"} {
+		"/ui/when": "Nothing is known to happen", "/ui/history": "The engine decided nothing yet",
+		"/ui/search": "Type part of"} {
 		wantSays(t, render(v, to), to, says)
 	}
 }

@@ -24,6 +24,16 @@ func sections() []struct {
 	}
 }
 
+// frame returns the regions that every page has.
+func (m *Model) frame(at Address) ui.Regions {
+	all := ui.Regions{m.navigation(at), m.asOf()}
+	if m.ActsAs != "" {
+		all = append(all, ui.Region{ID: ui.FrameBanner, HTML: ui.Paragraph("", ui.Mark("held", ""), " Everyone on this machine acts here as ",
+			markup.Element("b", nil, markup.Text(m.ActsAs)), markup.Text(", by --console-as."))})
+	}
+	return all
+}
+
 // navigation returns the region with the links to all sections.
 func (m *Model) navigation(at Address) ui.Region {
 	var items []markup.HTML

@@ -49,6 +49,15 @@ func CommitAddress(repository, commit string) string {
 	return CommitBase + url.PathEscape(repository) + "/" + url.PathEscape(commit)
 }
 
+// commitLink leads to the page of a commit of the release repository.
+func commitLink(commit string) markup.HTML {
+	if commit == "" {
+		return ""
+	}
+	return markup.Element("a", markup.Attributes{"href", CommitAddress("releases", commit)},
+		ui.Code(words.ShortCommit(commit)))
+}
+
 // Form is what the page of an action's form shows.
 type Form struct {
 	Action   *actions.Action
@@ -105,7 +114,7 @@ func RenderForm(m *Model, f Form) *Page {
 		p.add("preview", previewOf(f))
 		p.add("confirm", confirmForm(f))
 	}
-	p.Regions = append(p.Regions, m.navigation(Address{Kind: "do"}), m.asOf())
+	p.Regions = append(p.Regions, m.frame(Address{Kind: "do"})...)
 	return p
 }
 
@@ -307,7 +316,7 @@ func RenderCommit(m *Model, c Commit) *Page {
 			ActionAddress("undo", undo)}, "Undo it…")))
 	}
 	p.add("next", next...)
-	p.Regions = append(p.Regions, m.navigation(Address{Kind: "commits"}), m.asOf())
+	p.Regions = append(p.Regions, m.frame(Address{Kind: "commits"})...)
 	return p
 }
 
@@ -315,6 +324,6 @@ func RenderCommit(m *Model, c Commit) *Page {
 func RenderMissing(m *Model, name string) *Page {
 	p := &Page{Address: Address{Name: name}, Still: true}
 	p.missing()
-	p.Regions = append(p.Regions, m.navigation(Address{Kind: "do"}), m.asOf())
+	p.Regions = append(p.Regions, m.frame(Address{Kind: "do"})...)
 	return p
 }

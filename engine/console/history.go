@@ -9,7 +9,6 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/markup"
 	"github.com/sluice-cd/sluice/internal/ui"
-	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // MaxDecisions is how many of the newest decisions the page of the history looks through.
@@ -38,7 +37,11 @@ func renderHistory(m *Model, p *Page, f Facts) {
 		}
 	}
 	if len(rows) == 0 {
-		p.add("decisions", ui.Paragraph("empty", "No decision matches."))
+		none := markup.HTML("No decision matches.")
+		if p.Address.Filter == "" {
+			none = "The engine decided nothing yet."
+		}
+		p.add("decisions", ui.Paragraph("empty", none))
 		return
 	}
 	p.add("decisions", ui.Table("Decisions", []string{"When", "What", "Release", "Channel", "Replaced", "Commit"},
@@ -74,5 +77,5 @@ func decisionRow(d plan.Decided) []markup.HTML {
 		replaced = version(d.Replaces)
 	}
 	return []markup.HTML{ui.Instant(d.At), ui.State(shape, string(d.Kind)), version(d.Release), channel, replaced,
-		ui.Code(words.ShortCommit(d.Commit))}
+		commitLink(d.Commit)}
 }

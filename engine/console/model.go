@@ -12,6 +12,10 @@ import (
 
 // Model is a View with what its pages share. Each part is computed once, when a page first needs it.
 type Model struct {
+	// ActsAs is the address of the person whom the control plane takes everyone on its machine for; empty: for nobody.
+	// It is set before the first page is rendered.
+	ActsAs string
+
 	view     *view.View
 	status   func() view.Status              // with all cells
 	rollouts func() map[string]plan.Progress // by channel

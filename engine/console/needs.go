@@ -40,7 +40,8 @@ const (
 
 // findNeeds returns what waits for a person, by harm.
 func (m *Model) findNeeds() []Need {
-	all := slices.Concat(m.needsOfRepository(), m.needsOfChannels(), m.needsOfCells(), m.needsOfFlags())
+	all := slices.Concat(m.needsOfRepository(), m.needsOfChannels(), m.needsOfCells(), m.needsOfInfrastructure(),
+		m.needsOfFlags())
 	slices.SortStableFunc(all, func(a, b Need) int { return b.Harm - a.Harm })
 	return all
 }
@@ -122,7 +123,7 @@ func (m *Model) needsOfChannels() (all []Need) {
 		for _, h := range c.Holds {
 			why := markup.Text(words.OneLine(h.Reason))
 			if h.By != "" {
-				why = markup.Join(why, ui.Soft(" by "+h.By))
+				why = markup.Join(why, ui.Soft(" ("+h.By+")"))
 			}
 			add(harmStopped, "held", "hold "+h.ID, " is on hold", why,
 				words.Shell("sluice", "hold", c.Name, "--lift", h.ID))

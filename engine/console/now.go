@@ -158,7 +158,7 @@ func rolloutLine(m *Model, c view.ChannelStatus) markup.HTML {
 		words = append(words, fmt.Sprintf("%d of %d slots in use", r.InFlight, r.Slots))
 	}
 	if bad := len(r.Failed) + len(r.Stalled); bad > 0 || r.Budget > 0 {
-		words = append(words, fmt.Sprintf("%d of %d failures allowed", bad, r.Budget))
+		words = append(words, fmt.Sprintf("%d failed or stalled, %d may", bad, r.Budget))
 	}
 	return ui.Paragraph("rollout", ui.Mark("updating", ""), markup.Text("going out: "+strings.Join(words, " · ")))
 }

@@ -195,16 +195,14 @@ func decisionsOn(m *Model, name string) markup.HTML {
 	for _, channel := range m.view.Desired.Order {
 		for _, h := range m.view.Desired.Channels[channel].History {
 			if h.Release == name {
-				rows = append(rows, []markup.HTML{link(Channel, channel), markup.Text(howItCame(&h)),
-					ui.Instant(h.Moved),
-					markup.Text(fmt.Sprint(h.Sequence)), ui.Code(words.ShortCommit(h.Written)),
-					ui.Code(words.Shell("git", "show", words.ShortCommit(h.Written)))})
+				rows = append(rows, []markup.HTML{link(Channel, channel), markup.Text(howItCame(&h)), ui.Instant(h.Moved),
+					markup.Text(fmt.Sprint(h.Sequence)), commitLink(h.Written)})
 			}
 		}
 	}
 	if len(rows) == 0 {
 		return ""
 	}
-	return ui.Subheading("Decisions") + ui.Table("Decisions", []string{"Channel", "How", "When", "Sequence", "Commit",
-		"Evidence"}, rows)
+	return ui.Subheading("Decisions") + ui.Table("Decisions", []string{"Channel", "How", "When", "Sequence",
+		"Commit with the evidence"}, rows)
 }

@@ -24,7 +24,7 @@ type moment struct {
 
 // lanesOfWhen are the lanes of the axis, from top to bottom.
 func lanesOfWhen() []string {
-	return []string{predictedLane, "gates", "cells", "waves", "freezes", "announcements", "kills"}
+	return []string{predictedLane, "gates", "cells", "waves", "freezes", "deadlines", "announcements", "kills"}
 }
 
 // renderWhen renders one axis of time with all that is known to happen.
@@ -99,6 +99,7 @@ func momentsOf(m *Model) (all []moment) {
 		}
 	}
 	addFreezes(m, add, v.Desired.Pipeline.Freezes, "every channel", "every channel")
+	addDeadlines(m, add)
 	addFlags(m, add)
 	return all
 }
@@ -124,9 +125,8 @@ func addFlags(m *Model, add func(moment)) {
 	for _, a := range m.view.Flags.Plan.Announcements {
 		for _, c := range a.Channels {
 			add(moment{at: c.At, lane: "announcements", plain: a.Announcement.ID + " in " + c.Channel,
-				what: markup.Join(
-					link(Announcements, a.Announcement.ID), " in ", link(Channel, c.Channel), ": ",
-					markup.Text(string(c.State)))})
+				what: markup.Join("announcement ", link(Announcements, a.Announcement.ID), " is due in ",
+					link(Channel, c.Channel), ": ", markup.Text(string(c.State)))})
 		}
 	}
 	m.withIndex(func(x *view.FlagIndex) {
@@ -167,7 +167,9 @@ func renderAxis(m *Model, all []moment) markup.HTML {
 					Title: x.plain + ", " + x.at.UTC().Format(time.RFC3339)})
 			}
 		}
-		c.Tracks = append(c.Tracks, t)
+		if len(t.Spans) > 0 {
+			c.Tracks = append(c.Tracks, t)
+		}
 	}
 	legend := ui.Element("ul", "legend", markup.Element("li", nil, ui.Swatch("known"), "known"),
 		markup.Element("li", nil, ui.Swatch("predicted"), "dashed: predicted"))

@@ -492,6 +492,7 @@ workloads ([signin.md](signin.md)):
 | --- | --- | --- |
 | unix socket, which only its owner can open | admin | its roles |
 | plain loopback | viewer | its roles |
+| plain loopback, the console, of serve --console-as | viewer, and what that address has | its roles |
 | plain loopback or unix socket, passed on by a proxy | nobody | its roles |
 | https:// | nobody | its roles |
 | cells' listener, mutual TLS | a cell, by its key; the people's routes are not there | tokens are not looked at |

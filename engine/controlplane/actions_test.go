@@ -45,7 +45,7 @@ type formSite struct {
 	kills   *kills
 }
 
-func newFormSite(t *testing.T) *formSite {
+func newFormSite(t *testing.T, more ...func(*controlplane.Options)) *formSite {
 	t.Helper()
 	f := &formSite{world: TwoChannels(t).ReportInstalled(), kills: &kills{}}
 	f.world.Settle()
@@ -54,6 +54,9 @@ func newFormSite(t *testing.T) *formSite {
 	f.securedSite, f.secrets = newSignInSite(t, func(o *controlplane.Options) {
 		o.Desk = f.world.Desk(func() { f.setView(viewOfWorld(f.world)) })
 		o.Committer, o.Flags = releases.Person{Name: "Sluice", Email: "sluice@example.com"}, f.kills
+		for _, change := range more {
+			change(o)
+		}
 	})
 	f.setView(viewOfWorld(f.world))
 	return f

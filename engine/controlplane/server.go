@@ -38,6 +38,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/cellapi"
@@ -94,6 +95,8 @@ type Options struct {
 
 	Desk      consoleapi.Desk // makes the commits that people ask for in forms; nil: none are made
 	Committer releases.Person // who commits for them
+	// ConsoleAs is whom everyone at plain loopback acts as in the console; nil: they only read
+	ConsoleAs *access.Person
 
 	Flags  peopleapi.Killer // nil without a flags repository
 	Outbox engine.Outbox    // queue of webhooks; nil without one
@@ -187,7 +190,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	callers := auth.Options{Members: o.Members, View: o.Views.View, Tokens: o.Tokens, Facts: o.Facts,
-		Keyed: o.Keys != nil, Log: o.Log, Metrics: s.metrics}
+		ConsoleAs: o.ConsoleAs, Keyed: o.Keys != nil, Log: o.Log, Metrics: s.metrics}
 	if o.SignIn != nil {
 		callers.SignIn = o.SignIn
 	}
@@ -210,7 +213,8 @@ func New(o Options) (*Server, error) {
 	events, _ := o.Journal.(consoleapi.CellEvents) // a store has both; nil: no cell's history is known
 	consolePages := consoleapi.New(consoleapi.Options{Views: o.Views, Repository: o.Repository, Journal: o.Journal,
 		Auth: a, Facts: o.Facts, History: o.History, Records: o.Records, Desk: o.Desk, Killer: o.Flags,
-		Committer: o.Committer, Audit: rows, Events: events, Dir: o.ContentDir, Shutdown: s.shutdown, Log: o.Log})
+		Committer: o.Committer, ConsoleAs: o.ConsoleAs, Audit: rows, Events: events, Dir: o.ContentDir,
+		Shutdown: s.shutdown, Log: o.Log})
 	probes := &probes{views: o.Views, maxUnreachable: o.MaxUnreachable,
 		checkStore: o.CheckStore, shutdown: s.shutdown}
 

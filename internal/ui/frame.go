@@ -58,13 +58,14 @@ type Region struct {
 	HTML markup.HTML
 }
 
-// Regions are the parts of a page, in the order in which they stand. Those of the frame, FrameNavigation and FrameFoot,
-// have their own places.
+// Regions are the parts of a page, in the order in which they stand. Those of the frame, FrameNavigation, FrameBanner
+// and FrameFoot, have their own places.
 type Regions []Region
 
 // The regions of the frame.
 const (
 	FrameNavigation = "navigation"
+	FrameBanner     = "acts-as"
 	FrameFoot       = "as-of"
 )
 
@@ -124,7 +125,7 @@ func (f *Frame) Document() []byte {
 	)
 	var body []markup.HTML
 	for _, r := range f.Regions {
-		if r.ID != FrameNavigation && r.ID != FrameFoot {
+		if r.ID != FrameNavigation && r.ID != FrameBanner && r.ID != FrameFoot {
 			body = append(body, section("section", r))
 		}
 	}
@@ -133,7 +134,7 @@ func (f *Frame) Document() []byte {
 		markup.Element("a", markup.Attributes{"class", "brand", "href", f.Base}, Mark("brand", ""), "Sluice"),
 		markup.Element("nav", markup.Attributes{"aria-label", "Sections"},
 			section("div", Region{FrameNavigation, f.Regions.Of(FrameNavigation)})),
-		f.Search)
+		f.Search, f.banner())
 	foot := markup.Element("footer", nil, section("div", Region{FrameFoot, f.Regions.Of(FrameFoot)}),
 		markup.Element("p", markup.Attributes{"id", "live", "role", "status"}),
 		Element("p", "soft keys", markup.Element("kbd", nil, "?"), " keys"))
@@ -142,6 +143,15 @@ func (f *Frame) Document() []byte {
 			"data-etag", f.Regions.ETag(f.Title), "data-version", Version()},
 			Symbols(), top,
 			markup.Element("main", markup.Attributes{"id", "main", "tabindex", "-1"}, body...), foot)) + "\n")
+}
+
+// banner returns what the header says to everyone who looks; empty: nothing.
+func (f *Frame) banner() markup.HTML {
+	text := f.Regions.Of(FrameBanner)
+	if text == "" {
+		return ""
+	}
+	return section("div", Region{FrameBanner, text})
 }
 
 // Event appends an event with regions, after which a tab shows what has the ETag.

@@ -132,7 +132,7 @@ func open(t *testing.T, width, height int64) *browser {
 	t.Cleanup(stop)
 	ctx, closeTab := chromedp.NewContext(allocator)
 	t.Cleanup(closeTab)
-	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 12*time.Minute)
 	t.Cleanup(cancel)
 	b := &browser{t: t, ctx: ctx}
 	chromedp.ListenTarget(ctx, func(e any) {
@@ -167,8 +167,14 @@ func (b *browser) visit(url string) {
 // await waits until an expression is true. While a page is being replaced there is nothing to ask.
 func (b *browser) await(expression string) {
 	b.t.Helper()
+	b.awaitFor(time.Minute, expression)
+}
+
+// awaitFor is await with a limit of its own.
+func (b *browser) awaitFor(limit time.Duration, expression string) {
+	b.t.Helper()
 	var err error
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		var is bool
 		if err = chromedp.Run(b.ctx, chromedp.Evaluate("!!("+expression+")", &is)); is && err == nil {
 			return

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/chromedp/chromedp"
@@ -12,9 +13,13 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/controlplane"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // busyView returns a View in which much goes on: a rollout in waves, a failure, a hold, a soak and a freeze.
@@ -25,7 +30,7 @@ func busyView(t *testing.T) (*World, *view.View) {
 	w := TwoChannels(t, Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 24h, cells: 2}\n"+
 		"rollout: {waves: [{cells: 4, soak: 1h}, {percent: 25, soak: 4h}, {percent: 100}], maxInFlight: 6, "+
 		"failureBudget: 1}\n"), Policy("regulated", "after: [dedicated]\npromote: manual\n"+freeze),
-		Head("regulated", "1.0.0"), CellFiles("regulated", "bank", "clinic"), CellFiles("dedicated", customers()...))
+		Head("regulated", "1.0.0"), CellFiles("regulated", "bank", "clinic"), infrastructureUpdate(now), CellFiles("dedicated", customers()...))
 	w.Now = now.Add(-25 * time.Hour)
 	w.ReportInstalled()
 	w.Settle()
@@ -45,6 +50,21 @@ func busyView(t *testing.T) (*World, *view.View) {
 	return w, viewOf(w)
 }
 
+// infrastructureUpdate returns the files of an update that a bank has four days for, and a clinic did not execute in
+// time.
+func infrastructureUpdate(now time.Time) map[string]string {
+	record := func(due time.Time) string {
+		return fmt.Sprintf("apiVersion: sluice/v1\nkind: InfrastructureRecord\nupdates:\n  - {number: 7, noticed: %s, "+
+			"by: mail, delivered: %[1]s, due: %s}\n", due.AddDate(0, 0, -14).Format(time.RFC3339),
+			due.Format(time.RFC3339))
+	}
+	return map[string]string{"infrastructure/7/infrastructure.yaml": "apiVersion: sluice/v1\nkind: Infrastructure\n" +
+		"number: 7\nnotes: newer nodes\nimpact: none\norder: [instance]\n",
+		"infrastructure/7/instance.yaml":   "Resources: {}\n",
+		"cells/bank/infrastructure.yaml":   record(now.AddDate(0, 0, 4)),
+		"cells/clinic/infrastructure.yaml": record(now.AddDate(0, 0, -2))}
+}
+
 // customers are names of cells.
 func customers() (all []string) {
 	for _, region := range []string{"eu", "us", "ap"} {
@@ -58,7 +78,7 @@ func customers() (all []string) {
 // plainView returns the View of a world as it is.
 func plainView(w *World) *view.View {
 	o := w.Obs
-	return &view.View{Desired: w.Desired(), Observed: &o, Plan: w.Plan()}
+	return &view.View{Desired: w.Desired(), Observed: &o, Plan: w.Plan(), Flags: announced(w.Now)}
 }
 
 func viewOf(w *World) *view.View {
@@ -67,9 +87,38 @@ func viewOf(w *World) *view.View {
 	return v
 }
 
+// announced returns the flags of a product: a feature that turns on within hours, and a flag that is killed.
+func announced(now time.Time) *view.Flags {
+	files := fstest.MapFS{}
+	for name, text := range map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Flags\n",
+		"flags/flags.yaml": "flags:\n  class-picker:\n    state: ENABLED\n    variants: {on: true, off: false}\n" +
+			"    defaultVariant: on\n    metadata: {feature: classes, off: off}\n",
+		"announcements/classes.yaml": "apiVersion: sluice/v1\nkind: Announcement\ntitle: Workspace classes\n" +
+			"features: [classes]\npublishAt: " + now.Add(5*time.Hour).Format("2006-01-02T15:04:05") + "\nzone: UTC\n" +
+			"notes: Choose how large a workspace is.\n"} {
+		files[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	tree := repository.Load(nil, files)
+	if tree.Invalid {
+		panic(fmt.Sprint(tree.Faults))
+	}
+	kills := []repository.Override{{Kind: repository.Kill, Flag: "class-picker", Reason: "loses text", By: "ada"}}
+	var fleet []announce.Cell
+	for _, name := range append(customers(), "acme", "beta") {
+		fleet = append(fleet, announce.Cell{Name: name, Channel: "dedicated", Known: true, Release: "1.1.0",
+			Assignment: "0/2", Features: []string{"classes"}})
+	}
+	return &view.Flags{Commit: "c0ffee", Tip: tree, Kills: kills, ByCell: map[string]*cells.Flags{},
+		Plan: announce.Make(announce.Input{Now: now, Tip: tree, Commit: "c0ffee",
+			Trees: map[string]*repository.Tree{"c0ffee": tree}, Kills: kills, Channels: []announce.Channel{{Name: "staging"},
+				{Name: "dedicated", After: []string{"staging"}}, {Name: "regulated", After: []string{"dedicated"}}},
+			Cells: fleet, Releases: []announce.Release{{Version: "1.1.0", Features: []string{"classes"}}}})}
+}
+
 func paths() []string {
 	return []string{"/ui/", "/ui/needs", "/ui/fleet", "/ui/cells/s1", "/ui/channels/staging", "/ui/channels/regulated",
-		"/ui/releases", "/ui/releases/1.1.0", "/ui/flags", "/ui/when", "/ui/when?q=2d", "/ui/whatif",
+		"/ui/releases", "/ui/releases/1.1.0", "/ui/flags", "/ui/flags/class-picker", "/ui/announcements/classes",
+		"/ui/when", "/ui/when?q=2d", "/ui/whatif",
 		"/ui/whatif/dedicated", "/ui/history", "/ui/search?q=s",
 		"/ui/cells/nobody"}
 }
@@ -84,10 +133,15 @@ func hostilePaths() []string {
 		"/ui/search?q=" + url.QueryEscape(HostileText)}
 }
 
+// asAda takes everyone for one person, whose name is long.
+func asAda(o *controlplane.Options) {
+	o.ConsoleAs = &access.Person{Name: "Ada", Email: "ada.lovelace-of-the-release-team@engineering.example.com"}
+}
+
 // No page has a fault that axe-core finds, in light, dark and forced colours.
 func TestAccessibility(t *testing.T) {
 	w, v := busyView(t)
-	s := newSite(t, v)
+	s := newSite(t, v, asAda)
 	s.world = w
 	s.countDays(t)
 	s.decided = []plan.Decided{{Commit: "c1", Kind: plan.Rollback, Channel: "staging", Release: "1.0.0",
@@ -132,7 +186,8 @@ func TestR54NothingRuns(t *testing.T) {
 // At 320 px, and at 200 % zoom, nothing but tables and the axis, which scroll by themselves, is wider than the window.
 func TestReflow(t *testing.T) {
 	_, v := busyView(t)
-	for name, s := range map[string]*site{"busy": newSite(t, v), "hostile": newSite(t, HostileView())} {
+	for name, s := range map[string]*site{"busy": newSite(t, v, asAda),
+		"hostile": newSite(t, HostileView(), asAda)} {
 		all := paths()
 		if name == "hostile" {
 			all = hostilePaths()

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,10 +60,12 @@ type Options struct {
 	View    func() *view.View
 	Tokens  Tokens   // nil if there are no tokens
 	SignIn  SignedIn // nil: nobody can sign in
-	Facts   Facts    // nil: refused former keys are only logged
-	Keyed   bool     // cells are served at a listener of their own, by key
-	Log     zerolog.Logger
-	Metrics *metrics.Metrics
+	// ConsoleAs is whom everyone at plain loopback is taken for on the console's pages; nil: for nobody, who may read
+	ConsoleAs *access.Person
+	Facts     Facts // nil: refused former keys are only logged
+	Keyed     bool  // cells are served at a listener of their own, by key
+	Log       zerolog.Logger
+	Metrics   *metrics.Metrics
 }
 
 // Auth identifies and authorises callers.
@@ -71,6 +74,7 @@ type Auth struct {
 	view       func() *view.View
 	tokens     Tokens
 	signIn     SignedIn
+	consoleAs  *access.Person
 	keyed      bool
 	log        zerolog.Logger
 	metrics    *metrics.Metrics
@@ -84,8 +88,8 @@ type Auth struct {
 
 // New returns an Auth and starts nothing.
 func New(o Options) *Auth {
-	return &Auth{members: o.Members, view: o.View, tokens: o.Tokens, signIn: o.SignIn, keyed: o.Keyed, log: o.Log,
-		metrics:    o.Metrics,
+	return &Auth{members: o.Members, view: o.View, tokens: o.Tokens, signIn: o.SignIn, consoleAs: o.ConsoleAs,
+		keyed: o.Keyed, log: o.Log, metrics: o.Metrics,
 		tokenCache: tokenCache{tokens: o.Tokens, clockStart: time.Now()},
 		boots:      bootWatch{clockStart: time.Now(), cells: map[string]*sightings{}},
 		formerKeys: formerKeys{facts: o.Facts, noted: map[string]time.Time{}},
@@ -238,7 +242,7 @@ func (a *Auth) identifyCaller(r *http.Request, route *api.Route, listener api.Li
 	case listener == api.Socket:
 		c.Grants.Everywhere, c.Name = access.Roles{access.Admin}, "administrator of this machine"
 	case listener == api.Loopback:
-		c.Grants.Everywhere = access.Roles{access.Viewer}
+		a.identifyAtLoopback(c, route)
 	case listener == api.People:
 		if err := a.authenticateCookie(c, r, !route.Background); err != nil {
 			return c, err
@@ -248,6 +252,25 @@ func (a *Auth) identifyCaller(r *http.Request, route *api.Route, listener api.Li
 		peerOf(r.Context()).welcome()
 	}
 	return c, nil
+}
+
+// consolePath begins the paths of the console's routes.
+const consolePath = "/ui/"
+
+// identifyAtLoopback says who a caller at plain loopback is: somebody on this machine, who may read. On the console's
+// routes it is the person of ConsoleAs, with the roles that sluice.yaml gives that address, too.
+func (a *Auth) identifyAtLoopback(c *api.Caller, route *api.Route) {
+	if a.consoleAs == nil || !strings.HasPrefix(route.Path, consolePath) {
+		c.Grants.Everywhere = access.Roles{access.Viewer}
+		return
+	}
+	if v := a.view(); v != nil {
+		c.Grants = access.GrantsOf(v.Desired.Pipeline.Access, *a.consoleAs)
+	}
+	if !c.Grants.Permits(access.Viewer, "") {
+		c.Grants.Everywhere = append(slices.Clone(c.Grants.Everywhere), access.Viewer)
+	}
+	c.Person, c.Name = a.consoleAs, a.consoleAs.Label()
 }
 
 // channelOf returns the channel that a request of the route concerns; empty: none, several, or an unknown one.

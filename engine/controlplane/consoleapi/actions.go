@@ -212,6 +212,9 @@ func authorOf(c *api.Caller) (who releases.Person, by string) {
 		if who.Name == "" {
 			who.Name = p.Label()
 		}
+		if p.Issuer == "" {
+			return who, p.Label() + " (serve --console-as)"
+		}
 		return who, fmt.Sprintf("%s (oidc %s %s)", p.Label(), p.Issuer, p.Subject)
 	case c.TokenHash != "":
 		return releases.Person{Name: c.Name, Email: mailbox(c.Name) + "@token" + unverified}, c.Name + " (token)"
@@ -263,9 +266,10 @@ func (h *formHandlers) mayNot(c *api.Caller, q *request) string {
 		return ""
 	case c.Name == "":
 		return "It needs the role " + string(a.Role) + ", and at this address nobody is known: pages only show. " +
-			"Serve the console at https://, and sign in there."
+			"Serve the console at https://, and sign in there; to try things out, sluice serve has --console-as."
 	}
-	return "It needs the role " + string(a.Role) + ", and you have " + c.Grants.String() + "."
+	return "It needs the role " + string(a.Role) + ", and you have " + c.Grants.String() +
+		": access in sluice.yaml gives roles to people."
 }
 
 // fail adds an error to the form.

@@ -18,6 +18,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/rs/zerolog"
 
+	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/console"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
@@ -49,6 +50,7 @@ type Options struct {
 	Audit     Audit           // nil: there is none
 	Dir       string          // for files that are being sent; empty: the system's
 	Committer releases.Person // who commits for people
+	ConsoleAs *access.Person  // of auth.Options
 	Shutdown  api.Shutdown
 	Log       zerolog.Logger
 }
@@ -68,7 +70,7 @@ type API struct {
 
 // New returns an API and starts nothing.
 func New(o Options) *API {
-	pages := newPageCache(newReader(o))
+	pages := newPageCache(o)
 	return &API{views: o.Views, auth: o.Auth, shutdown: o.Shutdown, tabs: limit.InFlight{Limit: maxTabs}, pages: pages,
 		trials: limit.InFlight{Limit: maxTrials}, source: whatif.Source{FS: o.Repository.FS, History: o.History},
 		forms: &formHandlers{views: o.Views, pages: pages, auth: o.Auth, desk: o.Desk, killer: o.Killer,

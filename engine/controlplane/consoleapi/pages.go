@@ -58,6 +58,7 @@ const maxPages = 256
 // pageCache keeps the pages of the newest View.
 type pageCache struct {
 	reader *reader
+	actsAs string // of each Model
 
 	mu    sync.Mutex // guards what follows
 	view  *view.View
@@ -76,12 +77,25 @@ type entry struct {
 	err  error
 }
 
-func newPageCache(r *reader) *pageCache { return &pageCache{reader: r} }
+func newPageCache(o Options) *pageCache {
+	c := &pageCache{reader: newReader(o)}
+	if o.ConsoleAs != nil {
+		c.actsAs = o.ConsoleAs.Label()
+	}
+	return c
+}
+
+// newModel returns a Model of a View that is not kept.
+func (c *pageCache) newModel(v *view.View) *console.Model {
+	m := console.New(v)
+	m.ActsAs = c.actsAs
+	return m
+}
 
 // modelOf returns the Model of a View, with the lock held.
 func (c *pageCache) modelOf(v *view.View) *console.Model {
 	if c.view != v {
-		c.view, c.since, c.cost, c.model = v, time.Now(), 0, console.New(v)
+		c.view, c.since, c.cost, c.model = v, time.Now(), 0, c.newModel(v)
 		c.pages, c.walls = map[console.Address]*entry{}, map[string]*entry{}
 	}
 	return c.model

@@ -88,7 +88,7 @@ func (a *API) serveTrial(w http.ResponseWriter, r *http.Request, _ *api.Caller) 
 	}
 	api.SetWriteTimeout(w, api.ResponseTimeout)
 	w.Header().Set("Cache-Control", "private, no-store")
-	page := console.Render(console.New(v), address, console.Facts{Trial: t})
+	page := console.Render(a.pages.newModel(v), address, console.Facts{Trial: t})
 	writeCached(w, r, status, "text/html; charset=utf-8", newBody(page.Document()))
 }
 

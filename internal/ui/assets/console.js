@@ -258,7 +258,7 @@ addEventListener("keydown", (e) => {
   }
 });
 
-// --- The wall: one mark a cell, drawn with the paths of the document's own symbols
+// --- The wall: one mark a cell. The marks are the document's own symbols, drawn once; the wall is copies of their pixels
 
 class Wall {
   constructor(box) {
@@ -266,10 +266,12 @@ class Wall {
     this.canvas = make("canvas", { tabindex: "0", role: "application", "data-mine": "1", "aria-label":
       "The wall of cells: arrow keys move, Enter opens. The table below has the same cells." });
     this.spoken = make("p", { class: "spoken", role: "status", "data-mine": "1" }, "");
-    box.append(this.canvas, this.spoken);
+    this.cursor = make("span", { class: "cursor", "data-mine": "1", hidden: "" });
+    box.append(this.canvas, this.cursor, this.spoken);
     this.at = -1;
     this.canvas.addEventListener("pointermove", (e) => this.move(this.indexAt(e.offsetX, e.offsetY)));
     this.canvas.addEventListener("click", () => this.open());
+    this.canvas.addEventListener("contextrestored", () => this.draw());
     this.canvas.addEventListener("keydown", (e) => this.key(e));
     for (const query of ["(prefers-color-scheme: dark)", "(forced-colors: active)"])
       matchMedia(query).addEventListener("change", () => { this.sprites = undefined; this.draw(); });
@@ -284,53 +286,62 @@ class Wall {
     this.data = await r.json();
     this.draw();
   }
-  sprite(size) {
-    const scale = devicePixelRatio || 1, style = getComputedStyle(document.documentElement);
-    const forced = matchMedia("(forced-colors: active)").matches;
+  sprite(pixels) {
+    const style = getComputedStyle(document.documentElement), forced = matchMedia("(forced-colors: active)").matches;
     return this.data.legend.map((name) => {
-      const c = new OffscreenCanvas(Math.ceil(size * scale), Math.ceil(size * scale)), g = c.getContext("2d");
-      g.scale(size * scale / 12, size * scale / 12);
+      const g = new OffscreenCanvas(pixels, pixels).getContext("2d");
+      g.scale(pixels / 12, pixels / 12);
       g.fillStyle = forced ? getComputedStyle(document.body).color : style.getPropertyValue("--" + name).trim();
       g.fill(new Path2D($(`#mark-${name} path`).getAttribute("d")), "evenodd");
-      return c;
+      return new Uint32Array(g.getImageData(0, 0, pixels, pixels).data.buffer);
     });
   }
   layout() {
     const width = this.canvas.clientWidth || this.box.clientWidth - 24, cells = this.data.groups.reduce((n, g) => n + g.cells.length, 0);
-    const step = cells > 4000 ? 9 : cells > 800 ? 12 : 18, columns = Math.max(1, Math.floor(width / step));
+    const scale = devicePixelRatio || 1, size = Math.round((cells > 4000 ? 9 : cells > 800 ? 12 : 18) * scale);
+    const step = size / scale, columns = Math.max(1, Math.floor(width / step));
     let y = 0, from = 0;
     this.places = this.data.groups.map((g) => {
       const p = { g, from, top: y + 20, rows: Math.ceil(g.cells.length / columns) };
-      y = p.top + p.rows * step + 8;
+      y = p.top + Math.ceil(p.rows * step) + 8;
       from += g.cells.length;
       return p;
     });
-    Object.assign(this, { step, columns, width, height: y, cells });
+    Object.assign(this, { scale, size, step, columns, width, height: y, cells });
   }
   draw() {
     if (!this.data) return;
     this.layout();
-    const { canvas, step, columns, width, height } = this, scale = devicePixelRatio || 1;
-    if (!this.sprites || this.drawn !== step) { this.sprites = this.sprite(step - 2); this.drawn = step; }
-    canvas.width = width * scale;
-    canvas.height = height * scale;
-    canvas.style.height = height + "px";
+    const { canvas, scale, size, columns } = this, mark = size - Math.round(2 * scale), across = columns * size;
+    if (!this.sprites || this.drawn !== size) { this.sprites = this.sprite(mark); this.drawn = size; }
+    canvas.width = this.width * scale;
+    canvas.height = this.height * scale;
+    canvas.style.height = this.height + "px";
     const g = canvas.getContext("2d");
     g.scale(scale, scale);
     g.font = "12px system-ui, sans-serif";
     g.fillStyle = getComputedStyle(document.body).color;
     for (const p of this.places) {
+      const strip = new ImageData(across, p.rows * size), pixels = new Uint32Array(strip.data.buffer);
+      for (let i = 0; i < p.g.states.length; i++) {
+        const sprite = this.sprites[p.g.states.charCodeAt(i) - 97];
+        let to = Math.floor(i / columns) * size * across + (i % columns) * size;
+        for (let from = 0; from < sprite.length; to += across)
+          for (let x = 0; x < mark; x++) pixels[to + x] = sprite[from++];
+      }
+      g.putImageData(strip, 0, Math.round(p.top * scale));
       g.fillText(`${p.g.name} · ${p.g.cells.length}`, 0, p.top - 6);
-      for (let i = 0; i < p.g.states.length; i++)
-        g.drawImage(this.sprites[p.g.states.charCodeAt(i) - 97], (i % columns) * step, p.top + Math.floor(i / columns) * step, step - 2, step - 2);
     }
-    if (this.at >= 0) {
-      const [p, i] = this.placeOf(this.at);
-      g.strokeStyle = getComputedStyle(document.body).color;
-      g.lineWidth = 1.5;
-      g.strokeRect((i % columns) * step - 1.5, p.top + Math.floor(i / columns) * step - 1.5, step + 1, step + 1);
-    }
+    this.point();
     canvas.dataset.drawn = this.sum;
+  }
+  point() { // frames the cell under the cursor
+    this.cursor.hidden = this.at < 0 || this.at >= this.cells;
+    if (this.cursor.hidden) return;
+    const [p, i] = this.placeOf(this.at), { step } = this;
+    Object.assign(this.cursor.style, { width: step + "px", height: step + "px",
+      left: this.canvas.offsetLeft + (i % this.columns) * step - 2.5 + "px",
+      top: this.canvas.offsetTop + p.top + Math.floor(i / this.columns) * step - 2.5 + "px" });
   }
   placeOf(at) {
     const p = this.places.findLast((p) => p.from <= at);
@@ -347,8 +358,7 @@ class Wall {
     this.at = at;
     const [p, i] = this.placeOf(at);
     this.spoken.textContent = `${p.g.cells[i]}, ${p.g.name}: ${this.data.legend[p.g.states.charCodeAt(i) - 97]}`;
-    cancelAnimationFrame(this.frame);
-    this.frame = requestAnimationFrame(() => this.draw());
+    this.point();
   }
   key(e) {
     if (!this.data) return;

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net/mail"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/fixtures"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // demo is one run of the demo: its folder, its child processes, and their last known status. One goroutine uses
@@ -33,6 +35,7 @@ type demo struct {
 	flags  string
 	server string
 	self   string
+	reader releases.Person // who acts in the console
 	screen *screen
 
 	childContext context.Context // ends with stopChildren
@@ -153,6 +156,10 @@ func (d *demo) prepareReleases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if d.reader = who; !strings.Contains(who.Email, "@") { // git takes any text
+		d.reader.Email += "@sluice.example"
+	}
+	files["sluice.yaml"] = append(files["sluice.yaml"], accessOf(d.reader)...)
 	_, err = gitrepo.Init(ctx, d.repo,
 		gitrepo.InitOptions{Files: files, Message: "begin: two channels, four cells, two releases\n", Author: who,
 			When: time.Now().Truncate(time.Second)})
@@ -163,6 +170,12 @@ func (d *demo) prepareReleases(ctx context.Context) error {
 	d.screen.printEvent("made a release repository: %s", d.repo)
 	d.source, err = d.app.OpenLocation(ctx, d.app.ReleaseLocation(d.repo), cli.CommitIdentity{})
 	return err
+}
+
+// accessOf returns the part of sluice.yaml that lets a person act in the console.
+func accessOf(who releases.Person) string {
+	return fmt.Sprintf("access: # what people may do at the control plane; in the console, the reader of the demo\n"+
+		"  emails: {%q: [admin]}\n", strings.ToLower(who.Email))
 }
 
 // startChild runs this program as a child; its output goes to out, its log to logs/NAME.log.
@@ -198,7 +211,8 @@ func (d *demo) startServer(ctx context.Context) error {
 	read, write := io.Pipe()
 	defer read.Close()
 	err := d.startChild(living, "serve", write, "serve", "--repo", d.repo, "--flags-repo", d.flags, "--data",
-		d.path("data"), "--listen", "127.0.0.1:0")
+		d.path("data"), "--listen", "127.0.0.1:0", "--console-as",
+		(&mail.Address{Name: d.reader.Name, Address: d.reader.Email}).String())
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,7 @@ type serveOptions struct {
 	images imageOptions
 	signIn signInOptions
 	otlp   string // endpoint for what cells export; empty: nothing is passed on
+	as     consoleAsOption
 }
 
 func ServeVerb(a *cli.App) *cobra.Command {
@@ -79,6 +80,7 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
 	o.listen.addFlags(cmd)
 	o.images.addFlags(cmd)
 	o.signIn.addFlags(cmd)
+	o.as.addFlags(cmd)
 	cli.AddFlagsRepoFlags(a, cmd)
 	f.StringVar(&r.hookSecretFile, "hook-secret-file", "",
 		"`FILE` with the secret that the git host signs push hooks with")
@@ -101,7 +103,7 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	if a.Data == "" {
 		return cli.UsageError(cmd, missingData)
 	}
-	if err := errors.Join(d.validate(cmd), flags.signIn.validate(cmd, d)); err != nil {
+	if err := errors.Join(d.validate(cmd), flags.signIn.validate(cmd, d), flags.as.validate(cmd, d)); err != nil {
 		return err
 	}
 	secret, err := readHookSecret(a, r.hookSecretFile)
@@ -151,7 +153,7 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	if o.Exports, err = openExports(cmd, flags.otlp, e); err != nil {
 		return err
 	}
-	o.SignIn, o.HookSecret = people, secret
+	o.SignIn, o.HookSecret, o.ConsoleAs = people, secret, flags.as.person
 	announcing.extendOptions(&o, e)
 	pulls.extendOptions(&o)
 	extendByDesk(&o, e, announcing)
@@ -169,6 +171,7 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	pulls.startLoops(ctx, g)
 	notices.startLoops(ctx, g)
 	printListeners(a, listening)
+	flags.as.print(a)
 	g.Go(func() error { return e.Run(ctx, watch) })
 	g.Go(func() error { return people.Run(ctx) })
 	e.startRecorders(ctx, g)
