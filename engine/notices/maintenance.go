@@ -65,11 +65,12 @@ func (w *writer) ofMaintenance(s *plan.CellState, to recipient, lasts string) Le
 		kinds = r.Release.Maintenance.Refuses
 	}
 	lines := append(to.greet(), "in UTC: "+words.FormatTime(begins),
-		"from then on new operations are refused: "+strings.Join(kinds, ", ")+"; those under way finish, and what runs goes on")
+		"from then on new operations are refused: "+strings.Join(kinds, ", "),
+		"those under way finish, and what runs goes on")
 	if lasts != "" {
 		lines = append(lines, lasts)
 	}
-	lines = append(lines, "it is put off if operations under way take too long, or the owner's windows do not let it begin")
+	lines = append(lines, "it is put off while operations under way take too long, or the owner's windows are shut")
 	n := Notice{Kind: Maintenance, Severity: Info, Release: m.Release,
 		Thread: "customers/maintenance/" + w.cell.Name,
 		Title: fmt.Sprintf("%s: the update to %s takes a maintenance on %s", w.cell.Name, m.Release,

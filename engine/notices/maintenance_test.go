@@ -72,7 +72,8 @@ func TestContactsAreToldOfMaintenances(t *testing.T) {
 	}
 	announce("1.1.0", begins)
 	first, _ := c.look()
-	if got := targets(first); !slices.Equal(got, []string{"mail/ops@acme.example 0 false", "mail/b@acme.example 0 false"}) {
+	toBoth := []string{"mail/ops@acme.example 0 false", "mail/b@acme.example 0 false"}
+	if got := targets(first); !slices.Equal(got, toBoth) {
 		t.Fatal(got)
 	}
 	n := first[0].Notice

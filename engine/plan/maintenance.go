@@ -12,8 +12,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// ExpectedMaintenance says for how long cells are expected to refuse operations for a release, which changes a component that
-// takes a maintenance.
+// ExpectedMaintenance says for how long cells are expected to refuse operations for a release, which changes a component
+// that takes a maintenance.
 type ExpectedMaintenance struct {
 	Cells    int   `json:"cells" doc:"how many cells take one"`
 	Seconds  int64 `json:"seconds" doc:"for how long each refuses operations: the median of what cells measured that went through it, or else the most that the policy allows without a prolongation"`
