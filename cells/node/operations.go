@@ -35,6 +35,7 @@ type operations struct {
 	options *Options
 	beat    string // name of the Lease
 	server  *server.Server
+	sockets server.Sockets // where pods ask
 	log     zerolog.Logger
 	hint    wake.Signal // the ConfigMap changed
 	look    wake.Signal // an operation ended
@@ -122,7 +123,7 @@ func (p *operations) step(ctx context.Context) error {
 	}
 	for range 2 { // the second time after a state was read
 		asked := time.Now()
-		report := maintenance.NodeReport{Published: publishedID(p.published), At: asked, Busy: p.server.Busy()}
+		report := maintenance.NodeReport{Published: publishedID(p.published), At: asked, Busy: p.server.BusyAt(p.sockets)}
 		if !p.isDue(report, asked) {
 			return nil
 		}

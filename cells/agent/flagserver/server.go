@@ -56,6 +56,7 @@ type Server struct {
 	current      atomic.Pointer[snapshot] // never nil
 	timerChanged wake.Signal              // wakes RefoldOnTime: the next instant changed, or a write failed
 	bundleWanted wake.Signal              // wakes FetchBundles
+	sockets      sockets
 
 	sharer      Sharer      // nil: nothing is shared
 	shareWanted wake.Signal // wakes KeepSharing
