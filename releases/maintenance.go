@@ -38,8 +38,8 @@ var (
 // Placeholders are what a text may have in braces.
 func Placeholders() []string { return []string{"{until}", "{minutes}", "{kind}", "{release}"} }
 
-// ValidOperationKind reports whether name can be a kind of operation: 1 to 63 small letters, digits and, inside, hyphens.
-// Each operation is checked, so there is no regular expression.
+// ValidOperationKind reports whether name can be a kind of operation: 1 to 63 small letters, digits and, inside,
+// hyphens. Each operation is checked, so there is no regular expression.
 func ValidOperationKind(name string) bool {
 	for i := range len(name) {
 		c, inside := name[i], i > 0 && i < len(name)-1

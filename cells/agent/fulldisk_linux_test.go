@@ -124,7 +124,8 @@ func TestFullDiskInEachPhaseOfAMaintenance(t *testing.T) {
 			if now := time.Now(); now.Before(durable.Until.Add(-time.Second)) {
 				t.Errorf("accepted %s before the end", durable.Until.Sub(now))
 			}
-			if got := appManifest(t, k.Dir); phase != maintenance.Drained && !strings.Contains(got, "version: 1.0.0\n") {
+			got := appManifest(t, k.Dir)
+			if phase != maintenance.Drained && !strings.Contains(got, "version: 1.0.0\n") {
 				t.Errorf("replaced without a journal: %s", got)
 			}
 			k.room(unix.RLIM_INFINITY)

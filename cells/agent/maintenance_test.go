@@ -343,7 +343,7 @@ func TestWhatIsReportedOfMaintenances(t *testing.T) {
 }
 
 // The machine's clock is set while a maintenance is on, in any of its phases, and the agent is started anew: it refuses
-// for no longer than the bound from there, and the update goes through. Without a start the clock matters nothing, since
+// for no longer than the bound from there, and the update goes through. Without a start the clock matters nothing:
 // every instant in memory has a monotonic reading.
 func TestClockStepsWhileAMaintenanceIsOn(t *testing.T) {
 	for phase, until := range map[maintenance.Phase]func(*upkeepTest){

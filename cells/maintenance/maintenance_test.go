@@ -168,7 +168,8 @@ func TestLeases(t *testing.T) {
 
 func TestOperationsAreChecked(t *testing.T) {
 	for _, op := range []Operation{{"", "k"}, {"Start", "k"}, {"start", ""}, {"start", strings.Repeat("k", 201)},
-		{"start", "a\nb"}, {"start", "\xff"}, {"default", "k"}, {"start", "a\u202eb"}, {"-start", "k"}, {"start-", "k"}, {"-", "k"},
+		{"start", "a\nb"}, {"start", "\xff"}, {"default", "k"}, {"start", "a\u202eb"}, {"-start", "k"}, {"start-", "k"},
+		{"-", "k"},
 		{"sta_rt", "k"}, {strings.Repeat("s", 64), "k"}} {
 		if op.Check() == "" {
 			t.Errorf("%q is no operation", op)

@@ -123,7 +123,8 @@ func (p *operations) step(ctx context.Context) error {
 	}
 	for range 2 { // the second time after a state was read
 		asked := time.Now()
-		report := maintenance.NodeReport{Published: publishedID(p.published), At: asked, Busy: p.server.BusyAt(p.sockets)}
+		report := maintenance.NodeReport{Published: publishedID(p.published), At: asked,
+			Busy: p.server.BusyAt(p.sockets)}
 		if !p.isDue(report, asked) {
 			return nil
 		}

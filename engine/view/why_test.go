@@ -155,8 +155,9 @@ func TestMaintenanceIsNamed(t *testing.T) {
 				}
 				continue
 			}
-			if m == nil || m.Phase != c.report.Phase || !m.Since.Equal(c.report.Begins) || !m.Until.Equal(c.report.Until) ||
-				!strings.Contains(m.String(), c.note) || (m.String() == "") != (c.note == "") {
+			if m == nil || m.Phase != c.report.Phase || !m.Since.Equal(c.report.Begins) ||
+				!m.Until.Equal(c.report.Until) || !strings.Contains(m.String(), c.note) ||
+				(m.String() == "") != (c.note == "") {
 				t.Errorf("status: %+v", m)
 			}
 		}

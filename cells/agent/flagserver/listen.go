@@ -157,17 +157,17 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string, lo
 		return
 	}
 	for socket != nil {
-		s.sockets.add(socket)
+		s.Sockets.add(socket)
 		serving, stop := context.WithCancel(ctx)
 		done := make(chan struct{})
 		go func(l net.Listener) {
 			defer close(done)
 			s.serve(serving, l, origins, local)
 		}(socket)
-		s.sockets.awaitGone(ctx, socket.at.path)
+		s.Sockets.awaitGone(ctx, socket.at.path)
 		stop()
 		<-done
-		socket = s.listenAgain(ctx, socket.at)
+		socket = s.Sockets.listenAgain(ctx, socket.at)
 	}
 }
 

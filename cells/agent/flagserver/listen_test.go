@@ -142,7 +142,7 @@ func TestSocketThatIsRemoved(t *testing.T) {
 	await := func(what string, reachable bool, interruptions int64) {
 		t.Helper()
 		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-			now, n := s.Reachable()
+			now, n := s.Sockets.Reachable()
 			if now == reachable && n == interruptions {
 				break
 			}

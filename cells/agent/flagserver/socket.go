@@ -4,20 +4,23 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // lookAtSocket is how often a served socket is looked for.
 const lookAtSocket = time.Second
 
-// sockets are those at which programs on this machine ask. Whoever removes or replaces a socket's file cuts them off.
-type sockets struct {
+// Sockets are those at which programs on this machine ask. Whoever removes or replaces a socket's file cuts them off.
+type Sockets struct {
+	log           zerolog.Logger
 	mu            sync.Mutex
 	served        map[string]*unixListener // by path; nil: it is gone
 	interruptions int64                    // how often one was found to be gone
 }
 
 // add has a socket looked for.
-func (s *sockets) add(l *unixListener) {
+func (s *Sockets) add(l *unixListener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.served == nil {
@@ -27,7 +30,7 @@ func (s *sockets) add(l *unixListener) {
 }
 
 // look reports whether a socket is still there. mu is held.
-func (s *sockets) look(path string) bool {
+func (s *Sockets) look(path string) bool {
 	l := s.served[path]
 	if l == nil || l.isThere() {
 		return l != nil
@@ -38,7 +41,7 @@ func (s *sockets) look(path string) bool {
 }
 
 // awaitGone waits until a socket is gone, or ctx ends.
-func (s *sockets) awaitGone(ctx context.Context, path string) {
+func (s *Sockets) awaitGone(ctx context.Context, path string) {
 	tick := time.NewTicker(lookAtSocket)
 	defer tick.Stop()
 	for {
@@ -57,18 +60,18 @@ func (s *sockets) awaitGone(ctx context.Context, path string) {
 }
 
 // Reachable reports whether programs find every socket that is served, and how often they did not since the start.
-func (s *Server) Reachable() (now bool, interruptions int64) {
-	s.sockets.mu.Lock()
-	defer s.sockets.mu.Unlock()
+func (s *Sockets) Reachable() (now bool, interruptions int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	now = true
-	for path := range s.sockets.served {
-		now = s.sockets.look(path) && now
+	for path := range s.served {
+		now = s.look(path) && now
 	}
-	return now, s.sockets.interruptions
+	return now, s.interruptions
 }
 
 // listenAgain makes a socket anew that is gone, as soon as that works; nil: ctx ended.
-func (s *Server) listenAgain(ctx context.Context, at Address) *unixListener {
+func (s *Sockets) listenAgain(ctx context.Context, at Address) *unixListener {
 	for said := ""; ctx.Err() == nil; {
 		l, err := at.Listen(ctx)
 		if err == nil {

@@ -284,8 +284,8 @@ type sockets int64
 
 func (s sockets) Reachable() (bool, int64) { return s >= 0, max(int64(s), -int64(s)) }
 
-// While the socket is gone nothing is known to be quiet, nor for a lease's time after it is back: programs may have begun
-// operations by themselves meanwhile, and say so by then.
+// While the socket is gone nothing is known to be quiet, nor for a lease's time after it is back: programs may have
+// begun operations by themselves meanwhile, and say so by then.
 func TestASocketThatWasGone(t *testing.T) {
 	now := time.Now()
 	o := maintenance.NewOperations(now.Add(-maintenance.LeaseTime))

@@ -303,7 +303,7 @@ func location(op maintenance.Operation) string {
 	return "/v1/operations/" + op.Kind + "/" + url.PathEscape(op.Key)
 }
 
-// writeLease answers to an operation that was granted, or renewed. seconds is until the lease ends, unless it is renewed.
+// writeLease answers to an operation that was granted, or renewed, with the seconds until its lease ends.
 // A product waits for it before each operation, so it is written by hand.
 func writeLease(w http.ResponseWriter, status int, op maintenance.Operation) {
 	key, _ := json.Marshal(op.Key) // a text always encodes
