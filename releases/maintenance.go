@@ -32,9 +32,6 @@ const (
 )
 
 var (
-	operationKind = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	})
 	languageTag = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$`)
 	})
@@ -44,8 +41,17 @@ var (
 // Placeholders are what a text may have in braces.
 func Placeholders() []string { return []string{"{until}", "{minutes}", "{kind}", "{release}"} }
 
-// ValidOperationKind reports whether name can be a kind of operation.
-func ValidOperationKind(name string) bool { return operationKind().MatchString(name) }
+// ValidOperationKind reports whether name can be a kind of operation: 1 to 63 small letters, digits and, inside,
+// hyphens. Each operation is checked, so there is no regular expression.
+func ValidOperationKind(name string) bool {
+	for i := range len(name) {
+		c, inside := name[i], i > 0 && i < len(name)-1
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && (c != '-' || !inside) {
+			return false
+		}
+	}
+	return name != "" && len(name) <= 63
+}
 
 // TextFault says what is wrong with a Maintenance. At is the path of the field.
 type TextFault struct{ At, Reason string }

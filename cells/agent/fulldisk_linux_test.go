@@ -1,15 +1,30 @@
 package agent
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
+	"github.com/sluice-cd/sluice/cells/maintenance"
+	"github.com/sluice-cd/sluice/cells/maintenance/client"
 	"github.com/sluice-cd/sluice/flags"
 )
+
+// room limits the size of what the agent may write to a file.
+func (k *agentProcess) room(bytes uint64) {
+	k.t.Helper()
+	var limit unix.Rlimit
+	must(k.t, unix.Prlimit(k.command.Process.Pid, unix.RLIMIT_FSIZE, nil, &limit))
+	limit.Cur = bytes
+	must(k.t, unix.Prlimit(k.command.Process.Pid, unix.RLIMIT_FSIZE, &limit, nil))
+}
 
 // R43, invariant 8: with a full disk, a kill is in force at once and not reported as saved until there is room.
 func TestKillOnAFullDisk(t *testing.T) {
@@ -28,13 +43,7 @@ func TestKillOnAFullDisk(t *testing.T) {
 		return flagsInForce(f)(r) && announcementIs("a", flags.On)(r) && healthyOn(one)(r)
 	})
 
-	room := func(bytes uint64) { // limits the size of a file
-		var limit unix.Rlimit
-		must(t, unix.Prlimit(k.command.Process.Pid, unix.RLIMIT_FSIZE, nil, &limit))
-		limit.Cur = bytes
-		must(t, unix.Prlimit(k.command.Process.Pid, unix.RLIMIT_FSIZE, &limit, nil))
-	}
-	room(0)
+	k.room(0)
 	since := p.reportCount()
 	kill := p.newFlags(2, newBundle(gate, flags.Gate{ID: "b"}), "classes")
 	p.setFlags(kill)
@@ -48,11 +57,82 @@ func TestKillOnAFullDisk(t *testing.T) {
 		}
 		r = p.awaitAfter(t, p.reportCount(), "still", func(r cells.Report) bool { return r.Flags != nil })
 	}
-	room(unix.RLIM_INFINITY)
+	k.room(unix.RLIM_INFINITY)
 	p.await(t, "kept", func(r cells.Report) bool { return flagsInForce(kill)(r) && r.Flags.Fault == "" })
 	k.kill()
 	p.setDown(true)
 	k.start("", 0)
 	product.awaitFlag("classes", "false")
 	product.awaitFlag("plain", "true")
+}
+
+// A disk that gets full in any phase of a maintenance: nothing is refused that was not durable before, nothing is
+// replaced that the journal does not allow, operations are accepted at the end that was durable, and the update goes on
+// once there is room.
+func TestFullDiskInEachPhaseOfAMaintenance(t *testing.T) {
+	t.Parallel()
+	const maximum = 4 * time.Second
+	for _, phase := range []maintenance.Phase{maintenance.Announced, maintenance.Draining, maintenance.Drained} {
+		t.Run(string(phase), func(t *testing.T) {
+			t.Parallel()
+			p := newControlPlane(t)
+			k := newAgentProcess(t, p)
+			well := filepath.Join(t.TempDir(), "well")
+			must(t, os.WriteFile(well, nil, 0o600))
+			k.Health, p.onReport, k.HealthTimeout = "test -e "+well, nil, time.Minute // commands can't write either
+			c := client.New(socketOf(t, &k.settings), client.Options{})
+			policy := maintenance.Policy{Drain: maximum - time.Second/2, Maximum: maximum, Again: time.Second}
+			if phase == maintenance.Announced {
+				policy.Lead = time.Second
+			}
+			p.update(func() { p.desired.Maintenance = &cells.Maintenance{Policy: policy} })
+			p.assign(p.addRelease(t, "1.0.0", 1, releaseWithServer("1.0.0", "a")))
+			k.start("", 0)
+			p.await(t, "1.0.0", runsHealthy("1.0.0"))
+			op, err := c.Begin(t.Context(), "start", "under-way")
+			must(t, err)
+			if phase == maintenance.Drained {
+				op.End()
+				must(t, os.Remove(well)) // health is awaited
+			}
+			p.assign(p.addRelease(t, "1.1.0", 2, releaseWithServer("1.1.0", "b")))
+			p.await(t, string(phase), func(r cells.Report) bool {
+				return r.Maintenance != nil && r.Maintenance.Phase == phase && (phase != maintenance.Drained ||
+					r.Applying != nil && strings.Contains(appManifest(t, k.Dir), "version: 1.1.0\n"))
+			})
+			k.room(0)
+			durable, err := LoadMaintenance(k.State, time.Now())
+			must(t, err)
+			since := p.reportCount()
+			op.End()
+			must(t, os.WriteFile(well, nil, 0o600))
+			p.awaitAfter(t, since, "it says that it can't write", func(r cells.Report) bool {
+				return strings.Contains(r.Message, "file too large")
+			})
+			for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+				next, err := c.Begin(t.Context(), "start", "next")
+				refused := new(client.Refused)
+				if err == nil {
+					next.End()
+					break
+				}
+				if !errors.As(err, &refused) || phase == maintenance.Announced || refused.After > maximum ||
+					time.Now().After(end) {
+					t.Fatalf("%v, and durable is %+v", err, durable)
+				}
+			}
+			if now := time.Now(); now.Before(durable.Until.Add(-time.Second)) {
+				t.Errorf("accepted %s before the end", durable.Until.Sub(now))
+			}
+			got := appManifest(t, k.Dir)
+			if phase != maintenance.Drained && !strings.Contains(got, "version: 1.0.0\n") {
+				t.Errorf("replaced without a journal: %s", got)
+			}
+			k.room(unix.RLIM_INFINITY)
+			p.await(t, "1.1.0", runsHealthy("1.1.0"))
+			if s, err := LoadMaintenance(k.State, time.Now()); err != nil || time.Until(s.Until) > maximum {
+				t.Errorf("%+v, %v", s, err)
+			}
+		})
+	}
 }

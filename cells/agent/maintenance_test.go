@@ -341,3 +341,94 @@ func TestWhatIsReportedOfMaintenances(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// The machine's clock is set while a maintenance is on, in any of its phases, and the agent is started anew: it refuses
+// for no longer than the bound from there, and the update goes through. Without a start the clock matters nothing:
+// every instant in memory has a monotonic reading.
+func TestClockStepsWhileAMaintenanceIsOn(t *testing.T) {
+	for phase, until := range map[maintenance.Phase]func(*upkeepTest){
+		maintenance.Announced: func(*upkeepTest) {},
+		maintenance.Draining:  func(u *upkeepTest) { u.pass(time.Minute) },
+		maintenance.Drained: func(u *upkeepTest) {
+			u.pass(time.Minute)
+			u.busy = false
+			u.pass(0)
+		},
+	} {
+		for _, step := range []time.Duration{-48 * time.Hour, -time.Hour, time.Hour, 48 * time.Hour} {
+			u := newUpkeepTest(t)
+			u.busy = true
+			u.offer("2.0.0", 2)
+			until(u)
+			if u.Upkeep.Record.Phase != phase {
+				t.Fatalf("%s: %+v", phase, u.Upkeep.Record)
+			}
+			u.now = u.now.Add(step)
+			u.restart()
+			u.nextHeal, u.nextHealthCheck = u.now.Add(24*time.Hour), u.now.Add(24*time.Hour)
+			u.busy = false
+			var refused time.Duration
+			for end := u.now.Add(time.Hour); u.Attempt != nil && u.now.Before(end); {
+				if r := u.Upkeep.Record; r.Refuses(u.now) {
+					if refused += time.Second; r.Until.Sub(u.now) > 10*time.Minute {
+						t.Fatalf("%s, %s: refuses until %s, at %s", phase, step, r.Until, u.now)
+					}
+				}
+				if do := u.pass(time.Second); do.Task == taskApply {
+					u.handleApplied(nil, u.now)
+					u.handleHealth(nil, u.now)
+					u.pass(0)
+				}
+			}
+			if u.Attempt != nil || u.Upkeep.Record != nil || refused > 10*time.Minute {
+				t.Errorf("%s, %s: refused for %s: %+v, %v", phase, step, refused, u.Upkeep.Record, u.kinds())
+			}
+		}
+	}
+	now := time.Now()
+	r, _ := maintenance.Advance(&maintenance.Record{Phase: maintenance.Announced, Begins: now}, maintenance.Facts{
+		Stage: maintenance.Ready, Changes: true}, maintenance.Policy{}, maintenance.Busy{}, now)
+	for _, at := range []time.Time{r.Drain, r.Until, r.Limit, r.Restore(maintenance.Policy{}, now).Until} {
+		if !strings.Contains(at.String(), " m=") {
+			t.Errorf("%s follows the wall clock", at)
+		}
+	}
+}
+
+// The owner's maintenance and an update's at once: the update waits for its own drain and is applied, the owner's ends
+// neither earlier nor later for it, and one that the owner ends leaves the update's.
+func TestTheOwnersMaintenanceBesideAnUpdates(t *testing.T) {
+	u := newUpkeepTest(t)
+	told := func() maintenance.State {
+		return maintenance.Combine(u.Upkeep.Record, u.Upkeep.Owner, nil, u.now)
+	}
+	until := u.now.Add(20 * time.Minute)
+	u.owner.decisions = &cells.Owner{Maintenance: &maintenance.Owner{Since: u.now, Until: until, Reason: "disks"}}
+	u.busy = true
+	u.offer("2.0.0", 2)
+	if s := told(); s.Phase != maintenance.Draining || !s.Until.Equal(until) || s.Reason != "disks" {
+		t.Errorf("the owner's alone, while the update's is announced: %+v", s)
+	}
+	if do := u.pass(time.Minute); do.Task == taskApply || told().Phase != maintenance.Draining {
+		t.Fatalf("%+v, %+v", do, told())
+	}
+	u.busy = false
+	if do := u.pass(0); do.Task != taskApply || told().Phase != maintenance.Drained || !told().Until.Equal(until) {
+		t.Fatalf("%+v, %+v", do, told())
+	}
+	u.owner.decisions = nil
+	if u.pass(0); told().Phase != maintenance.Drained || !told().Until.Equal(u.Upkeep.Record.Until) {
+		t.Errorf("the owner ended theirs, and the update is under way: %+v", told())
+	}
+	u.owner.decisions = &cells.Owner{Maintenance: &maintenance.Owner{Since: u.now, Until: until}}
+	u.pass(0)
+	u.handleApplied(nil, u.now)
+	u.handleHealth(nil, u.now)
+	if u.pass(0); u.Upkeep.Record != nil || told().Phase != maintenance.Draining || !told().Until.Equal(until) {
+		t.Errorf("the update is through: %+v, %+v", u.Upkeep.Record, told())
+	}
+	if u.pass(20 * time.Minute); told().Phase != maintenance.Off {
+		t.Errorf("%+v", told())
+	}
+	u.expect("entered", "announced", "entered", "left", "entered", "left", "left")
+}

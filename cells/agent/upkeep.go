@@ -60,7 +60,7 @@ func (l *loop) isWriting() bool { return l.inFlight != nil && l.inFlight.Task ==
 func (l *loop) busy() maintenance.Busy {
 	b := maintenance.Busy{Quiet: l.maintenance.Refuses()}
 	if l.agent.options.FlagsListen != "" {
-		b = l.maintenance.Busy()
+		b = l.maintenance.BusyAt(l.flags.Sockets)
 	}
 	for _, t := range l.tellers {
 		b = t.judge(b)

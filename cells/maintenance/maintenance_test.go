@@ -168,13 +168,18 @@ func TestLeases(t *testing.T) {
 
 func TestOperationsAreChecked(t *testing.T) {
 	for _, op := range []Operation{{"", "k"}, {"Start", "k"}, {"start", ""}, {"start", strings.Repeat("k", 201)},
-		{"start", "a\nb"}, {"start", "\xff"}, {"default", "k"}, {"start", "a\u202eb"}} {
+		{"start", "a\nb"}, {"start", "\xff"}, {"default", "k"}, {"start", "a\u202eb"}, {"-start", "k"}, {"start-", "k"},
+		{"-", "k"},
+		{"sta_rt", "k"}, {strings.Repeat("s", 64), "k"}} {
 		if op.Check() == "" {
 			t.Errorf("%q is no operation", op)
 		}
 	}
-	if why := (Operation{"start", "Ada's workspace/7 ü"}).Check(); why != "" {
-		t.Error(why)
+	for _, op := range []Operation{{"start", "Ada's workspace/7 ü"}, {"re-start2", "k"}, {"s", "k"},
+		{strings.Repeat("s", 63), "k"}} {
+		if why := op.Check(); why != "" {
+			t.Errorf("%q: %s", op, why)
+		}
 	}
 }
 

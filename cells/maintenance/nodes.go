@@ -24,23 +24,24 @@ const (
 	maxClockAhead = 30 * time.Second
 )
 
-// Word is a State as the agent tells it to the node parts.
-type Word struct {
+// PublishedState is a State as the agent tells it to the node parts.
+type PublishedState struct {
 	State State     `json:"state"`
 	At    time.Time `json:"at"` // by the agent's clock
 }
 
-// NodeReport is what a node part says of itself.
+// NodeReport is what a node part says of itself. Its JSON is that of earlier versions: an agent and its node parts may
+// be of different ones.
 type NodeReport struct {
-	Word string    `json:"word"` // identifies the Word by which it grants; empty: none was there
-	At   time.Time `json:"at"`   // by the node's clock
-	Busy Busy      `json:"busy"`
+	Published string    `json:"word"` // identifies the PublishedState by which it grants; empty: it has none
+	At        time.Time `json:"at"`   // by the node's clock
+	Busy      Busy      `json:"busy"`
 }
 
 // Node is a node part as it is found where node parts say that they are there.
 type Node struct {
 	Name    string
-	Version string // another one with each word of the node part
+	Version string // another one each time the node part says something
 	Report  NodeReport
 }
 
@@ -49,7 +50,8 @@ type Node struct {
 //
 // An operation never starts after a drain was through, for a node part grants only while it is confirmed (see
 // Operations.Renewed), and what Judge calls quiet waits for each node part that may be confirmed: whoever was found
-// after the Word was written has taken it, or has been silent for NodeGone; whoever comes later reads the Word first.
+// after the PublishedState was written has taken it, or has been silent for NodeGone; whoever comes later reads it
+// first.
 type Nodes struct {
 	seen map[string]sighting
 }
@@ -83,24 +85,24 @@ func (n *Nodes) Forgotten(asked time.Time) (all []Node) {
 }
 
 // Judge returns what is under way on all nodes. Those that were Seen last were looked for at asked, which was after the
-// Word that id identifies had been written.
-func (n *Nodes) Judge(id string, w Word, asked time.Time) Busy {
+// PublishedState that id identifies had been written.
+func (n *Nodes) Judge(id string, p PublishedState, asked time.Time) Busy {
 	all := Busy{Quiet: true}
 	for _, name := range slices.Sorted(maps.Keys(n.seen)) {
 		if s := n.seen[name]; asked.Sub(s.at) < NodeGone {
-			all = all.With(s.judge(name, id, w))
+			all = all.With(s.judge(name, id, p))
 		}
 	}
 	return all
 }
 
-func (s sighting) judge(name, id string, w Word) Busy {
+func (s sighting) judge(name, id string, p PublishedState) Busy {
 	b := s.Report.Busy
 	ahead := s.Report.At.Sub(s.at)
 	switch {
-	case s.Report.Word != id:
+	case s.Report.Published != id:
 		return Busy{Names: "node " + name + " has not said yet that it refuses operations", Refused: b.Refused}
-	case ahead > min(maxClockAhead, w.State.Until.Sub(w.At)/8):
+	case ahead > min(maxClockAhead, p.State.Until.Sub(p.At)/8):
 		b.Quiet = false // it would end the maintenance before its time
 		b.Names = fmt.Sprintf("the clock of node %s is %s ahead of the agent's: set it", name, ahead.Round(time.Second))
 	case b.Names != "":
@@ -153,9 +155,9 @@ func NewNodeOperations(now time.Time) *Operations {
 	return o
 }
 
-// Renewed takes note that the node part's word that it is there, which was sent at asked, was durable at now. It
-// reports whether a Word must be read and set, and Confirm be called, before the node part grants operations: the agent
-// may have stopped waiting for it.
+// Renewed takes note that the node part's report, which was sent at asked, was durable at now. It reports whether the
+// PublishedState must be read and set, and Confirm be called, before the node part grants operations: the agent may
+// have stopped waiting for it.
 func (o *Operations) Renewed(asked, now time.Time) (lapsed bool) {
 	if !o.standing.holds(now) {
 		return true
@@ -164,13 +166,13 @@ func (o *Operations) Renewed(asked, now time.Time) (lapsed bool) {
 	return false
 }
 
-// Confirm says that a Word was read after the word that was sent at asked, and set.
+// Confirm says that the PublishedState was read after the report that was sent at asked, and set.
 func (o *Operations) Confirm(asked time.Time) { o.standing.until = asked.Add(NodeConfirmed) }
 
-// Anchor returns the state of a Word as a node part goes on with it that takes it at now: a clock that is set while it
-// holds does not move its end.
-func (w Word) Anchor(now time.Time) State {
-	s := w.State
+// Anchor returns the state as a node part goes on with it that takes it at now: a clock that is set while it holds does
+// not move its end.
+func (p PublishedState) Anchor(now time.Time) State {
+	s := p.State
 	s.Until = anchor(s.Until, now, MaxOwner)
 	return s
 }

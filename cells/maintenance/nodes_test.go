@@ -13,30 +13,30 @@ import (
 
 // store is where the agent and the node parts meet: what it has is one after the other, as an API server's.
 type store struct {
-	id     int // of the word; 0: none
-	word   Word
-	leases map[string]Node
+	id        int // of what is published; 0: nothing
+	published PublishedState
+	leases    map[string]Node
 }
 
 // nodePart is a node part in the property test, which has one request under way at a time.
 type nodePart struct {
-	name    string
-	offset  time.Duration // of its clock from the agent's
-	alive   bool
-	table   *Operations
-	id      int  // of the word that it goes by
-	word    Word // on its disk
-	doing   string
-	asked   time.Time // of the heartbeat under way, by the node's clock
-	confirm bool      // after the read under way
-	got     store     // what the read under way answers
-	running map[Operation]bool
+	name      string
+	offset    time.Duration // of its clock from the agent's
+	alive     bool
+	table     *Operations
+	id        int            // of the state that it goes by
+	published PublishedState // on its disk
+	doing     string
+	asked     time.Time // of the heartbeat under way, by the node's clock
+	confirm   bool      // after the read under way
+	got       store     // what the read under way answers
+	running   map[Operation]bool
 }
 
 func (n *nodePart) start(now time.Time) {
 	n.alive, n.doing, n.id, n.confirm = true, "", 0, false
 	n.table = NewNodeOperations(now)
-	n.table.Set(n.word.Anchor(now), now)
+	n.table.Set(n.published.Anchor(now), now)
 }
 
 // step goes on with what the node part does; write makes its heartbeat durable, now or later.
@@ -44,10 +44,10 @@ func (n *nodePart) step(s *store, now time.Time, write func(NodeReport)) {
 	switch n.doing {
 	case "":
 		n.asked, n.doing = now, "said"
-		write(NodeReport{Word: fmt.Sprint(n.id), At: now, Busy: n.table.Busy(now)})
+		write(NodeReport{Published: fmt.Sprint(n.id), At: now, Busy: n.table.Busy(now)})
 	case "answered":
 		n.doing = ""
-		if n.table.Renewed(n.asked, now) || n.word.State.Phase != Off {
+		if n.table.Renewed(n.asked, now) || n.published.State.Phase != Off {
 			n.doing, n.confirm = "reads", true
 		}
 	case "reads":
@@ -55,8 +55,8 @@ func (n *nodePart) step(s *store, now time.Time, write func(NodeReport)) {
 	case "read":
 		n.doing = ""
 		if n.got.id != n.id {
-			n.id, n.word = n.got.id, n.got.word
-			n.table.Set(n.word.Anchor(now), now)
+			n.id, n.published = n.got.id, n.got.published
+			n.table.Set(n.published.Anchor(now), now)
 		}
 		if n.confirm {
 			n.table.Confirm(n.asked)
@@ -94,7 +94,7 @@ func (w *nodesTest) advance() {
 	if s := Combine(w.record, nil, nil, w.now); !s.Equal(w.spread) {
 		w.spread, w.busy, w.asked = s, Busy{}, time.Time{}
 		w.store.id++
-		w.store.word = Word{State: s, At: w.now}
+		w.store.published = PublishedState{State: s, At: w.now}
 	}
 	switch w.facts.Stage {
 	case Ready:
@@ -116,7 +116,7 @@ func (w *nodesTest) look() {
 		return
 	}
 	w.table.Seen(w.list, w.now)
-	w.busy = w.table.Judge(fmt.Sprint(w.store.id), w.store.word, w.asked)
+	w.busy = w.table.Judge(fmt.Sprint(w.store.id), w.store.published, w.asked)
 	w.asked = time.Time{}
 }
 
@@ -135,10 +135,10 @@ func (w *nodesTest) ask(n *nodePart, op Operation) {
 		return
 	}
 	n.running[op] = true
-	end := w.store.word.State.Until.Add(-maxClockAhead) // by a clock that may be ahead by so much
+	end := w.store.published.State.Until.Add(-maxClockAhead) // by a clock that may be ahead by so much
 	if w.facts.Stage >= Writing && !w.forced && w.record.Refuses(w.now) && w.now.Before(end) {
-		w.t.Fatalf("%s starts on %s at %s, after the drain was through: it goes by word %d, and there is %d: %+v", op.Key,
-			n.name, w.now, n.id, w.store.id, w.store.word)
+		w.t.Fatalf("%s starts on %s at %s, after the drain was through: it goes by %d, and %d is published: %+v", op.Key,
+			n.name, w.now, n.id, w.store.id, w.store.published)
 	}
 }
 
@@ -147,11 +147,12 @@ func (w *nodesTest) ask(n *nodePart, op Operation) {
 func TestNoOperationStartsOnANodeAfterTheDrain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &nodesTest{t: t, now: time.Date(2026, 11, 29, 13, 0, 0, 0, time.UTC),
-			store: store{leases: map[string]Node{}, word: Word{State: State{Phase: Off}}}, spread: State{Phase: Off},
+			store:  store{leases: map[string]Node{}, published: PublishedState{State: State{Phase: Off}}},
+			spread: State{Phase: Off},
 			policy: Policy{Drain: rapid.SampledFrom([]time.Duration{0, 4 * time.Minute}).Draw(t, "drain"),
 				Overdue: rapid.SampledFrom([]Overdue{Postpone, Force}).Draw(t, "overdue"), Again: time.Minute}}
 		for i := range rapid.IntRange(1, 3).Draw(t, "nodes") {
-			n := &nodePart{name: fmt.Sprint("n", i), running: map[Operation]bool{}, word: w.store.word,
+			n := &nodePart{name: fmt.Sprint("n", i), running: map[Operation]bool{}, published: w.store.published,
 				offset: rapid.SampledFrom([]time.Duration{0, 0, 5 * time.Second, time.Hour, -time.Hour}).
 					Draw(t, "clock")}
 			n.start(w.now.Add(n.offset))
@@ -230,10 +231,10 @@ func TestNoOperationStartsOnANodeAfterTheDrain(t *testing.T) {
 // What keeps a drain from being through names the node, and who is silent for long enough does not.
 func TestNodesAreJudged(t *testing.T) {
 	now := time.Date(2026, 11, 29, 13, 0, 0, 0, time.UTC)
-	word := Word{State: State{Phase: Draining, Until: now.Add(10 * time.Minute)}, At: now}
-	report := func(word string, quiet bool, more Busy) NodeReport {
+	published := PublishedState{State: State{Phase: Draining, Until: now.Add(10 * time.Minute)}, At: now}
+	report := func(id string, quiet bool, more Busy) NodeReport {
 		more.Quiet = quiet
-		return NodeReport{Word: word, At: now, Busy: more}
+		return NodeReport{Published: id, At: now, Busy: more}
 	}
 	for name, test := range map[string]struct {
 		report NodeReport
@@ -249,30 +250,30 @@ func TestNodesAreJudged(t *testing.T) {
 		var n Nodes
 		other := report("w", true, Busy{Refused: map[string]int64{"stop": 2}})
 		n.Seen([]Node{{"a", "1", test.report}, {"b", "1", other}}, now)
-		b := n.Judge("w", word, now.Add(time.Second))
+		b := n.Judge("w", published, now.Add(time.Second))
 		if b.Quiet != test.quiet || !strings.Contains(b.Names, test.names) || b.Refused["stop"] != 2 {
 			t.Errorf("%s: %+v", name, b)
 		}
 		n.Seen([]Node{{"a", "1", test.report}}, now.Add(NodeGone))
-		if b := n.Judge("w", word, now.Add(NodeGone)); !b.Quiet {
+		if b := n.Judge("w", published, now.Add(NodeGone)); !b.Quiet {
 			t.Errorf("%s, and silent: %+v", name, b)
 		}
 		if len(n.Forgotten(now.Add(NodeGone))) > 0 || len(n.Forgotten(now.Add(time.Hour))) != 1 {
 			t.Errorf("%s: forgotten", name)
 		}
 	}
-	if b := new(Nodes).Judge("w", word, now); !b.Quiet {
+	if b := new(Nodes).Judge("w", published, now); !b.Quiet {
 		t.Errorf("no node at all: %+v", b)
 	}
 }
 
-// A node part grants nothing before it is confirmed, nor after its word is too old; what is under way stays known.
+// A node part grants nothing before it is confirmed, nor after its report is too old; what is under way stays known.
 func TestANodePartThatIsNotConfirmed(t *testing.T) {
 	now := time.Now()
 	o := NewNodeOperations(now)
 	a, b := Operation{"start", "a"}, Operation{"start", "b"}
 	if o.Begin(a, false, now) != Unknown || o.Begin(a, true, now) != Granted || o.Begin(a, false, now) != Renewed {
-		t.Error("before the first word")
+		t.Error("before anything was published")
 	}
 	if !o.Renewed(now, now.Add(time.Second)) {
 		t.Error("it must read")

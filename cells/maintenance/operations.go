@@ -74,6 +74,14 @@ func (o *Operations) Begin(op Operation, running bool, now time.Time) Outcome {
 	return Granted
 }
 
+// Interrupted says that programs could not ask for a while until now: holders may have begun operations by themselves,
+// and have LeaseTime to say so before anything counts as quiet.
+func (o *Operations) Interrupted(now time.Time) {
+	if until := now.Add(LeaseTime); until.After(o.quietFrom) {
+		o.quietFrom = until
+	}
+}
+
 // End ends the lease of an operation, and reports whether there was one.
 func (o *Operations) End(op Operation) bool {
 	_, known := o.leases[op]
@@ -120,7 +128,8 @@ func (o *Operations) Busy(now time.Time) Busy {
 		b.Names += " …"
 	}
 	if b.Count == 0 && now.Before(o.quietFrom) {
-		b.Names = "it was started less than " + LeaseTime.String() + " ago: holders of leases may still renew them"
+		b.Names = "programs could not ask until less than " + LeaseTime.String() +
+			" ago: holders of leases may still renew them"
 	}
 	b.Quiet = b.Count == 0 && o.state.Active(now) && !now.Before(o.quietFrom)
 	return b

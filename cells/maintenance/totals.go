@@ -3,6 +3,8 @@ package maintenance
 import (
 	"maps"
 	"time"
+
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // Totals count a cell's maintenances for updates, for as long as its state folder lasts. Immutable.
@@ -12,6 +14,13 @@ type Totals struct {
 	Overran int64            `json:"overran,omitempty"` // ended before their update was through
 	Seconds int64            `json:"seconds,omitempty"` // in which operations were refused
 	Refused map[string]int64 `json:"refused,omitempty"` // operations by kind
+	Last    *Lasted          `json:"last,omitempty"`    // the newest whose update was through; nil: none
+}
+
+// Lasted says how long operations were refused for an update that was applied.
+type Lasted struct {
+	Release string `json:"release"`
+	Seconds int64  `json:"seconds"`
 }
 
 const (
@@ -35,7 +44,11 @@ func (t Totals) After(r *Record, e Event, ops Busy, now time.Time) Totals {
 	default:
 		return t
 	}
-	t.Seconds += int64(max(0, now.Sub(r.Begins)).Round(time.Second) / time.Second)
+	seconds := int64(max(0, now.Sub(r.Begins)).Round(time.Second) / time.Second)
+	t.Seconds += seconds
+	if e.Kind == EventLeft && r.Phase == Drained {
+		t.Last = &Lasted{Release: r.Release, Seconds: seconds}
+	}
 	refused := maps.Clone(t.Refused)
 	if refused == nil {
 		refused = map[string]int64{}
@@ -53,6 +66,10 @@ func (t Totals) After(r *Record, e Event, ops Busy, now time.Time) Totals {
 // Valid reports whether totals from outside may be taken.
 func (t Totals) Valid() bool {
 	ok := min(t.Begun, t.PutOff, t.Overran, t.Seconds) >= 0 && len(t.Refused) <= MaxRefusedKinds+1
+	if t.Last != nil {
+		_, err := releases.ParseVersion(t.Last.Release)
+		ok = ok && err == nil && t.Last.Seconds >= 0
+	}
 	for kind, n := range t.Refused {
 		ok = ok && n >= 0 && validKind(kind)
 	}

@@ -24,6 +24,14 @@ func TestTotals(t *testing.T) {
 		all.Refused["start"] != 6 || all.Refused["stop"] != 3 || !all.Valid() {
 		t.Errorf("%+v", all)
 	}
+	if all.Last != nil {
+		t.Errorf("no update was through: %+v", all.Last)
+	}
+	through := &Record{Phase: Drained, Release: "1.1.0", Begins: now}
+	all = all.After(through, Event{Kind: EventLeft}, Busy{}, now.Add(42*time.Second))
+	if all.Last == nil || *all.Last != (Lasted{"1.1.0", 42}) || !all.Valid() {
+		t.Errorf("%+v", all.Last)
+	}
 	for i := range 100 {
 		all = all.After(r, Event{Kind: EventLeft}, Busy{Refused: map[string]int64{fmt.Sprint("k", i): 1}}, now)
 	}
@@ -31,7 +39,7 @@ func TestTotals(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	for _, bad := range []Totals{{Seconds: -1}, {Refused: map[string]int64{"start": -1}},
-		{Refused: map[string]int64{"a b": 1}}} {
+		{Refused: map[string]int64{"a b": 1}}, {Last: &Lasted{Seconds: 1}}, {Last: &Lasted{"1.0.0", -1}}} {
 		if bad.Valid() {
 			t.Errorf("%+v is taken", bad)
 		}

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	wordFile        = "maintenance.json" // a maintenance.Word, in the ConfigMap and in the node's state folder
+	stateFile       = "maintenance.json" // a maintenance.PublishedState, in the ConfigMap and in the state folder
 	heartbeatPrefix = "sluice-node-"     // of the Lease of a node part
 )
 
@@ -27,9 +27,9 @@ type Board struct {
 	name   string
 	acting func(context.Context) error
 
-	word  maintenance.Word // that was told last
-	id    string           // of it
-	nodes maintenance.Nodes
+	published maintenance.PublishedState // that was told last
+	id        string                     // of it
+	nodes     maintenance.Nodes
 }
 
 // NewBoard returns a board beside the ConfigMap with a name. See NewPublisher.
@@ -43,15 +43,15 @@ func (b *Board) TellMaintenance(ctx context.Context, s maintenance.State) error 
 	if err := b.acting(ctx); err != nil {
 		return err
 	}
-	word := maintenance.Word{State: s, At: time.Now()}
-	text, err := json.Marshal(word)
+	published := maintenance.PublishedState{State: s, At: time.Now()}
+	text, err := json.Marshal(published)
 	if err != nil {
 		return err
 	}
-	if err := b.maps.Write(ctx, MaintenanceName(b.name), map[string][]byte{wordFile: text}); err != nil {
+	if err := b.maps.Write(ctx, MaintenanceName(b.name), map[string][]byte{stateFile: text}); err != nil {
 		return err
 	}
-	b.word, b.id = word, wordID(text)
+	b.published, b.id = published, publishedID(text)
 	return nil
 }
 
@@ -66,7 +66,7 @@ func (b *Board) Operations(ctx context.Context) (maintenance.Busy, error) {
 	for i, beat := range beats {
 		nodes[i] = maintenance.Node{Name: strings.TrimPrefix(beat.Name, heartbeatPrefix), Version: beat.Version}
 		if json.Unmarshal([]byte(beat.Text), &nodes[i].Report) != nil {
-			nodes[i].Report = maintenance.NodeReport{} // it counts as one that has not taken the word
+			nodes[i].Report = maintenance.NodeReport{} // it counts as one that has not taken the state
 		}
 	}
 	b.nodes.Seen(nodes, time.Now())
@@ -76,11 +76,11 @@ func (b *Board) Operations(ctx context.Context) (maintenance.Busy, error) {
 			return maintenance.Busy{}, err
 		}
 	}
-	return b.nodes.Judge(b.id, b.word, asked), nil
+	return b.nodes.Judge(b.id, b.published, asked), nil
 }
 
-// wordID identifies a Word by its text; empty: there is none.
-func wordID(text []byte) string {
+// publishedID identifies a PublishedState by its text; empty: there is none.
+func publishedID(text []byte) string {
 	if len(text) == 0 {
 		return ""
 	}

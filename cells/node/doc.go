@@ -7,9 +7,10 @@
 // has no key of the cell, dials the API server alone, and writes nothing but its own state folder and one Lease.
 //
 // Of maintenances, the agent's side is a Board: it writes what holds into another ConfigMap, and reads the Leases, in
-// which each node part says that it is there, by which word it grants, and what is under way. cells/maintenance has the
-// rules by which no operation starts on any node after a drain was through (maintenance.Nodes). A node part that could
-// not say so for maintenance.NodeConfirmed grants nothing, and answers that it does not know.
+// which each node part says that it is there, by which published state it grants, and what is under way.
+// cells/maintenance has the rules by which no operation starts on any node after a drain was through
+// (maintenance.Nodes). A node part that could not say so for maintenance.NodeConfirmed grants nothing, and answers that
+// it does not know.
 //
 // Images passes pulls of images on to the agent, if asked to: then it dials the agent too, and writes containerd's list
 // of mirrors.

@@ -67,6 +67,7 @@ func run(ctx context.Context, o Options) error {
 		StateDir: o.StateDir, Source: &bundles{o.Maps, o.Name}, Clock: clock.New(o.StateDir, clock.Machine{}),
 		Log: o.Log, OnReport: func() {}, OnTestPoint: func(string) {},
 	}), grants: newOperations(&o)}
+	p.grants.sockets = p.flags.Sockets
 	p.restore()
 	p.grants.restore()
 	listeners, err := listen(ctx, o.Listen)

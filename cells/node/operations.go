@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	maxWord = 512 << 10 // bytes of a maintenance.Word
+	maxPublished = 512 << 10 // bytes of a maintenance.PublishedState
 	// saysEvery is how long a node part waits at least before it says more of what is under way.
 	saysEvery = time.Second
 	// looksEvery is how often it looks whether the last operation has ended while there is a maintenance.
@@ -35,16 +35,17 @@ type operations struct {
 	options *Options
 	beat    string // name of the Lease
 	server  *server.Server
+	sockets server.Sockets // where pods ask
 	log     zerolog.Logger
 	hint    wake.Signal // the ConfigMap changed
 	look    wake.Signal // an operation ended
 	unread  bool        // a hint, or the start: the ConfigMap is to be read
 
-	word  []byte            // that the server goes by
-	phase maintenance.Phase // of it
-	said  maintenance.NodeReport
-	at    time.Time // when said was sent; zero: nothing was said
-	fault string    // why it can't be said, as logged; empty: it can
+	published []byte            // that the server goes by
+	phase     maintenance.Phase // of it
+	said      maintenance.NodeReport
+	at        time.Time // when said was sent; zero: nothing was said
+	fault     string    // why it can't be said, as logged; empty: it can
 }
 
 func newOperations(o *Options) *operations {
@@ -59,21 +60,21 @@ func heartbeatName(node string) string {
 	if name := heartbeatPrefix + node; len(name) <= 253 {
 		return name
 	}
-	return heartbeatPrefix + wordID([]byte(node))
+	return heartbeatPrefix + publishedID([]byte(node))
 }
 
-func (p *operations) file() string { return filepath.Join(p.options.StateDir, wordFile) }
+func (p *operations) file() string { return filepath.Join(p.options.StateDir, stateFile) }
 
 // restore goes by what the process before knew, until its end.
 func (p *operations) restore() {
-	text, err := disk.ReadChecksummed(p.file(), maxWord)
+	text, err := disk.ReadChecksummed(p.file(), maxPublished)
 	if err == nil && len(text) > 0 {
 		err = p.set(text)
 	}
 	if err != nil {
 		p.log.Warn().Err(err).Msg("what was known of a maintenance can't be read: operations wait for the API server")
 	}
-	p.word = nil // it is read anew before anything is granted
+	p.published = nil // it is read anew before anything is granted
 }
 
 // run says that the node part is there, again and again, and takes what the agent tells, until ctx ends.
@@ -113,16 +114,17 @@ func (p *operations) pause(now time.Time) time.Duration {
 	return rest
 }
 
-// step reads the agent's word where that may have changed, and then says what there is to say.
+// step reads what the agent published where that may have changed, and then says what there is to say.
 func (p *operations) step(ctx context.Context) error {
 	if p.unread {
 		if err := p.read(ctx); err != nil {
 			return err
 		}
 	}
-	for range 2 { // the second time after a word was read
+	for range 2 { // the second time after a state was read
 		asked := time.Now()
-		report := maintenance.NodeReport{Word: wordID(p.word), At: asked, Busy: p.server.Busy()}
+		report := maintenance.NodeReport{Published: publishedID(p.published), At: asked,
+			Busy: p.server.BusyAt(p.sockets)}
 		if !p.isDue(report, asked) {
 			return nil
 		}
@@ -149,7 +151,7 @@ func (p *operations) step(ctx context.Context) error {
 func (p *operations) isDue(r maintenance.NodeReport, now time.Time) bool {
 	since, said := now.Sub(p.at), p.said.Busy
 	switch {
-	case p.at.IsZero() || since >= maintenance.NodeRenews || r.Word != p.said.Word:
+	case p.at.IsZero() || since >= maintenance.NodeRenews || r.Published != p.said.Published:
 		return true
 	case p.phase == maintenance.Off:
 		return false
@@ -167,7 +169,7 @@ func (p *operations) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	text := files[wordFile]
+	text := files[stateFile]
 	if len(text) > 0 || !p.server.Refuses() {
 		if err := p.set(text); err != nil {
 			return err
@@ -177,21 +179,21 @@ func (p *operations) read(ctx context.Context) error {
 	return nil
 }
 
-// set goes by a Word from now on, and then makes it durable: a refusal does not wait for the disk. Without a text the
-// agent has told nothing yet.
+// set goes by a PublishedState from now on, and then makes it durable: a refusal does not wait for the disk. Without a
+// text the agent has published nothing yet.
 func (p *operations) set(text []byte) error {
-	w := maintenance.Word{State: maintenance.State{Phase: maintenance.Off}}
+	w := maintenance.PublishedState{State: maintenance.State{Phase: maintenance.Off}}
 	if len(text) > 0 {
 		if err := json.Unmarshal(text, &w); err != nil {
 			return fmt.Errorf("what the agent tells of maintenances can't be read: %w", err)
 		}
 	}
-	if bytes.Equal(text, p.word) && len(text) > 0 {
+	if bytes.Equal(text, p.published) && len(text) > 0 {
 		return nil // it is anchored already
 	}
 	p.server.Set(w.Anchor(time.Now()))
-	changed := !bytes.Equal(text, p.word)
-	p.word, p.phase = text, w.State.Phase
+	changed := !bytes.Equal(text, p.published)
+	p.published, p.phase = text, w.State.Phase
 	if !changed {
 		return nil
 	}

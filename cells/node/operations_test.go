@@ -122,7 +122,7 @@ func TestAWordThatCannotBeRead(t *testing.T) {
 	must(t, l.maintenances.TellMaintenance(t.Context(), draining(maintenance.Drained)))
 	l.awaitQuiet(t)
 	must(t, l.maps.Write(t.Context(), MaintenanceName("flags"), map[string][]byte{}))
-	must(t, l.maps.Write(t.Context(), MaintenanceName("flags"), map[string][]byte{wordFile: []byte("{")}))
+	must(t, l.maps.Write(t.Context(), MaintenanceName("flags"), map[string][]byte{stateFile: []byte("{")}))
 	for range 20 {
 		if _, err := l.operations().Begin(t.Context(), "start", "x"); err == nil {
 			t.Fatal("an operation was granted")

@@ -93,6 +93,24 @@ func TestReportIsRefused(t *testing.T) {
 	wantProblem(t, w, body, 503, "not been read yet")
 }
 
+// R35: an agent that is newer than the control plane leaves out the field that a refusal names.
+func TestR35RefusalsNameTheField(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, nil)
+	for more, location := range map[string]string{
+		`,"later":{"number":7}`:                         "body.later",
+		`,"maintenance":{"phase":"draining","later":1}`: "body.later",
+		`,"infrastructure":["7"]`:                       "body.infrastructure",
+	} {
+		w, body := s.request(t, "POST", "/v1/reports", reportOf("acme", more))
+		var problem struct{ Errors []struct{ Location string } }
+		if err := json.Unmarshal([]byte(body), &problem); err != nil || w.StatusCode != 400 ||
+			len(problem.Errors) != 1 || problem.Errors[0].Location != location {
+			t.Errorf("%s: %s %s", more, w.Status, body)
+		}
+	}
+}
+
 // endlessBody is a body without an end.
 type endlessBody struct{}
 

@@ -18,22 +18,31 @@ import (
 	"github.com/sluice-cd/sluice/releases/infrastructure"
 )
 
-// Letter is a message to a cell's customer about an infrastructure update.
+// Letter is a message to a cell's customer about an infrastructure update, or about a maintenance.
 type Letter struct {
 	Delivery
 	Cell   string
-	Number int    // of the update
+	Number int    // of the update; 0: it is about a maintenance
 	How    string // for the record: how it is sent, and to whom
-	// First says that the deadline begins with the letter's delivery. A reminder starts nothing.
+	// First says that the deadline begins with the letter's delivery. No other letter starts anything.
 	First bool
 }
 
-// Letters returns what the customers of cells are to be told of infrastructure updates at now: of an open update at
-// once, until a notice of it was delivered, and then 7, 3 and 1 days before the deadline that counts, in each contact's
-// zone. The same letters come again and again; each has an ID of its own, by which an outbox sends it once. next is
-// when there may be others though nothing changes; zero: never.
+// Letters returns what the customers of cells are to be told at now, in each contact's zone: of maintenances ahead of
+// time, and of infrastructure updates. The same letters come again and again; each has an ID of its own, by which an
+// outbox sends it once. next is when there may be others though nothing changes; zero: never.
 func (s *Subscriptions) Letters(v *view.View, now time.Time) (all []Letter, next time.Time) {
-	if s == nil || len(s.Customers) == 0 || len(v.Desired.Infrastructure) == 0 {
+	if s == nil || len(s.Customers) == 0 {
+		return nil, next
+	}
+	all, next = s.infrastructureLetters(v, now)
+	return append(all, s.maintenanceLetters(v, now)...), next
+}
+
+// infrastructureLetters returns what is told of infrastructure updates: of an open update at once, until a notice of it
+// was delivered, and then 7, 3 and 1 days before the deadline that counts.
+func (s *Subscriptions) infrastructureLetters(v *view.View, now time.Time) (all []Letter, next time.Time) {
+	if len(v.Desired.Infrastructure) == 0 {
 		return nil, next
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.Desired.Cells)) {
@@ -79,6 +88,19 @@ func (w *writer) isNotified(number int) bool {
 type recipient struct {
 	target, how string
 	contact     cells.Contact // zero: of a sink that is told once, whoever the contacts are
+}
+
+// greet says whom a letter is for.
+func (r recipient) greet() []string {
+	if r.contact.Name == "" {
+		return nil
+	}
+	return []string{"for " + words.OneLine(r.contact.Name)}
+}
+
+// localTime returns an instant as the recipient's clock shows it.
+func (r recipient) localTime(t time.Time) string {
+	return t.In(r.contact.Location()).Format("Monday, 2 January 2006, 15:04 MST")
 }
 
 func (w *writer) recipients() (all []recipient) {
@@ -140,9 +162,8 @@ func (w *writer) reminders(is deadline.Standing) (all []Letter, next time.Time) 
 		if due.IsZero() {
 			continue
 		}
-		local := is.Due.In(to.contact.Location())
 		title := fmt.Sprintf("%s: infrastructure update %d is due on %s", w.cell.Name, u.Number,
-			local.Format("Monday, 2 January 2006, 15:04 MST"))
+			to.localTime(is.Due))
 		lines := append(w.describe(u, to), "in UTC: "+words.FormatTime(is.Due), afterDeadline)
 		step := fmt.Sprintf("%d/%d", is.Due.Unix(), due.Unix())
 		n := Notice{Severity: Warning, Title: title, Lines: lines}
@@ -153,9 +174,7 @@ func (w *writer) reminders(is deadline.Standing) (all []Letter, next time.Time) 
 
 // describe says what the update is, and what to do.
 func (w *writer) describe(u *infrastructure.Update, to recipient) (lines []string) {
-	if to.contact.Name != "" {
-		lines = append(lines, "for "+words.OneLine(to.contact.Name))
-	}
+	lines = to.greet()
 	if u.Faulty {
 		return lines
 	}
@@ -176,12 +195,16 @@ func (w *writer) describe(u *infrastructure.Update, to recipient) (lines []strin
 }
 
 func (w *writer) letter(number int, step string, to recipient, n Notice, first bool) Letter {
-	key := fmt.Sprintf("infrastructure/%s/%d", w.cell.Name, number)
-	sum := sha256.Sum256([]byte(key + "\x00" + step + "\x00" + to.target))
-	n.ID, n.Thread, n.Number = "infrastructure-"+hex.EncodeToString(sum[:12]), key, 1
-	n.Kind, n.At, n.Channel = Infrastructure, w.now.UTC().Truncate(time.Millisecond), w.cell.Channel
-	return Letter{Delivery: Delivery{Target: to.target, Notice: n, Next: w.now}, Cell: w.cell.Name, Number: number,
-		How: to.how, First: first}
+	n.Kind, n.Thread = Infrastructure, fmt.Sprintf("infrastructure/%s/%d", w.cell.Name, number)
+	return Letter{Delivery: w.deliver(n, step, to), Cell: w.cell.Name, Number: number, How: to.how, First: first}
+}
+
+// deliver addresses a notice, which has its kind and thread. Equal steps of one thread are sent once to a recipient.
+func (w *writer) deliver(n Notice, step string, to recipient) Delivery {
+	sum := sha256.Sum256([]byte(n.Thread + "\x00" + step + "\x00" + to.target))
+	n.ID, n.Number = string(n.Kind)+"-"+hex.EncodeToString(sum[:12]), 1
+	n.At, n.Channel = w.now.UTC().Truncate(time.Millisecond), w.cell.Channel
+	return Delivery{Target: to.target, Notice: n, Next: w.now}
 }
 
 // Outcome is what came of the first letters about one update to one cell.

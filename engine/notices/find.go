@@ -220,7 +220,7 @@ func maintenanceConditions(v *view.View, c *plan.Channel) (found []condition) {
 		if !m.Overran.IsZero() {
 			overran = append(overran, cell.Name)
 		}
-		begins := m.Begins.Add(-s.Skew)
+		begins := s.OurTime(m.Begins)
 		if m.Phase != maintenance.Announced || !begins.After(v.Plan.Now) {
 			continue
 		}

@@ -25,7 +25,7 @@ type Subscriptions struct {
 	APIVersion string           `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind       string           `yaml:"kind" json:"kind" required:"true" enum:"Notices"`
 	Sinks      map[string]*Sink `yaml:"sinks" json:"sinks" required:"true" doc:"where notices can go, by name"`
-	Customers  []string         `yaml:"customers" json:"customers,omitempty" doc:"names of sinks by which cells' customers are told of infrastructure updates: mail goes to the contacts in cell.yaml, any other sink is told once for each cell"`
+	Customers  []string         `yaml:"customers" json:"customers,omitempty" doc:"names of sinks by which cells' customers are told of infrastructure updates, and of maintenances ahead of time: mail goes to the contacts in cell.yaml, any other sink is told once for each cell"`
 	Subscribe  []Subscription   `yaml:"subscribe" json:"subscribe,omitempty" doc:"which notices go there; a notice goes to a sink once, however many entries fit"`
 }
 

@@ -215,6 +215,7 @@ func (p *planner) finishPlan() Plan {
 	p.blockUnreadableCells()
 	p.freeAbandonedSlots()
 	p.plan.Blocked = sortVerdicts(p.plan.Blocked)
+	p.expectMaintenances()
 	if !p.plan.NextInContact.IsZero() {
 		setEarliest(&p.plan.Next, p.plan.NextInContact)
 	}

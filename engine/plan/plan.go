@@ -83,6 +83,9 @@ type Action struct {
 	Evidence  []string        `json:"evidence"`           // the verdicts that held, in words
 	Channels  []string        `json:"channels,omitempty"` // quarantine, sign: the channels that it names; none: all
 
+	// Grant, promote, rollback: what the cells go through; nil: none of them takes a maintenance, or nothing tells
+	Maintenance *ExpectedMaintenance `json:"maintenance,omitempty"`
+
 	// Grant: one for each of Cells, in the same order. An offer takes a slot if its content is new to the cell and the
 	// cell uses no slot yet.
 	Offers        []Offer            `json:"-"`

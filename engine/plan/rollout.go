@@ -127,6 +127,8 @@ func (r *rollout) classifyCells() {
 		v, failed := r.failedGrant(cell, s, head)
 		if failed {
 			r.cellVerdicts = append(r.cellVerdicts, v)
+		} else if v, waits := r.judgeMaintenance(cell, s); waits {
+			r.cellVerdicts = append(r.cellVerdicts, v)
 		}
 		if head == c.Effective && (failedHead || !failed && (hasSlot || p.inContact(s))) {
 			r.progress.addOffered(c, i, s, failedHead)

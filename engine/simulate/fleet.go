@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
@@ -181,13 +180,12 @@ func (f *fleet) receiveGrant(c *cell) {
 // maintenanceFor returns how long an update takes longer because it changes a marked component of what runs: as long as
 // the channel's policy allows, and none is put off.
 func (f *fleet) maintenanceFor(c *cell, a *cells.Assignment) time.Duration {
-	channel, coming := f.world.desired.Channels[c.channel], f.world.desired.Releases[a.Release]
-	if c.running == nil || channel == nil || channel.Valid == nil || coming == nil {
+	channel := f.world.desired.Channels[c.channel]
+	if c.running == nil || channel == nil || channel.Valid == nil {
 		return 0
 	}
-	running, cut := f.world.desired.Releases[c.running.Release], f.cuts[a.Release]
-	if (cut == nil || !cut.Maintenance) &&
-		(running == nil || !maintenance.Changes(running.Release.Components, coming.Release.Components)) {
+	cut := f.cuts[a.Release]
+	if (cut == nil || !cut.Maintenance) && !f.world.desired.TakesMaintenance(c.running.Release, a.Release) {
 		return 0
 	}
 	return channel.Valid.Maintenance.Expected()

@@ -16,7 +16,8 @@ const (
 	ConditionSilent   Condition = "silent"   // has reported, but not within the stale limit
 	ConditionNew      Condition = "new"      // has not reported yet
 	ConditionUpdating Condition = "updating" // granted or applying something, not healthy on it yet
-	ConditionHeld     Condition = "held"     // its wave, a window, a hold or its owner keeps it from its channel's head
+	// Its wave, a window, a hold, a maintenance or its owner keeps it from its channel's head
+	ConditionHeld Condition = "held"
 	// On another release than the head; nothing of its own holds it
 	ConditionBehind  Condition = "behind"
 	ConditionHealthy Condition = "healthy" // healthy on its channel's head

@@ -72,6 +72,7 @@ func (v *View) whyCell(cell *plan.Cell) (lines []string, about []channels.Verdic
 	lines = append(lines, v.keyLines(cell.Name)...)
 	lines = append(lines, v.silenceLines(cell.Name, s)...)
 	lines = append(lines, v.infrastructureLines(cell, s)...)
+	lines = append(lines, v.cellMaintenance(s).lines()...)
 	if s != nil && s.Actual.NeedsLook() {
 		lines = append(lines, "its infrastructure: "+words.OneLine(s.Actual.String()))
 	}

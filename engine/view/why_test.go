@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/channels"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -57,6 +58,15 @@ func TestEverythingHeldHasAWhy(t *testing.T) {
 			w.Commit("Eve", "promote 1.2.0 to staging\n\nthe customer waits\n\nCo-authored-by: Bob <bob@example.com>\n",
 				map[string]string{"channels/staging/head.yaml": "release: 1.2.0\n"})
 		}, nil, reason.RequestWaits, "Eve asked for 1.2.0 in ", "staging"},
+		"a maintenance": {func(w *World) {
+			w.Commit("bob", "cut", Release("1.1.0"))
+			w.Settle()
+			prev := w.Obs.Cells["s1"]
+			w.Obs.Cells["s1"] = w.Receive(prev, cells.Report{Cell: "s1", Boot: "b", Sent: w.Now,
+				State: cells.StateHealthy, Running: prev.Running, Acknowledged: prev.Granted,
+				Maintenance: &cells.MaintenanceReport{Phase: maintenance.Draining, Release: "1.1.0", Begins: w.Now,
+					Until: w.Now.Add(time.Hour)}})
+		}, nil, reason.MaintenanceDraining, "operations are refused", "s1"},
 		"a quarantine": {func(w *World) {
 			w.Commit("bob", "cut", Release("1.2.0"))
 			w.Commit("eve", "quarantine", map[string]string{
@@ -106,6 +116,53 @@ func TestEverythingHeldHasAWhy(t *testing.T) {
 				t.Errorf("rollouts: %v", view.Rollouts(v, ""))
 			}
 		})
+	}
+}
+
+// why and status name a maintenance by its phase, since when and until when, the operations that are refused, and what
+// came of the earlier ones.
+func TestMaintenanceIsNamed(t *testing.T) {
+	w := One(t, "", Release("1.1.0", "maintenance: {refuses: [start, fork]}\n"))
+	totals := maintenance.Totals{Begun: 3, PutOff: 1, Overran: 1, Seconds: 130,
+		Refused: map[string]int64{"start": 12, "fork": 3}, Last: &maintenance.Lasted{Release: "0.9.0", Seconds: 42}}
+	history := "3 maintenances so far, 2m10s in all, the last that was through 42s, for 0.9.0; put off 1 time; " +
+		"overran 1 time; refused: 3 fork, 12 start"
+	for _, c := range []struct {
+		report cells.MaintenanceReport
+		lines  []string
+		note   string
+	}{
+		{cells.MaintenanceReport{Phase: maintenance.Announced, Release: "1.1.0", Begins: w.Now.Add(time.Hour)},
+			[]string{"maintenance for 1.1.0, announced: it begins at "}, "announced"},
+		{cells.MaintenanceReport{Phase: maintenance.Draining, Release: "1.1.0", Begins: w.Now,
+			Until: w.Now.Add(time.Hour), Totals: totals},
+			[]string{"maintenance for 1.1.0, draining: start and fork are refused since ", history}, "draining"},
+		{cells.MaintenanceReport{Phase: maintenance.Drained, Release: "of no repository", Begins: w.Now,
+			Until: w.Now.Add(time.Hour)}, []string{"snapshot, start and stop are refused since "}, "drained"},
+		{cells.MaintenanceReport{Overran: w.Now, Totals: totals}, []string{"its maintenance overran at ", history}, ""},
+	} {
+		w.Obs.Cells["s1"].Maintenance = &c.report
+		v := &view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}
+		why, _ := view.Why(v, "s1", time.Time{})
+		for _, want := range c.lines {
+			if !strings.Contains(strings.Join(why.Lines, "\n"), want) {
+				t.Errorf("%+v: why lacks %q: %q", c.report, want, why.Lines)
+			}
+		}
+		for _, cell := range view.StatusOf(v, view.StatusPage{}).Cells {
+			m := cell.Maintenance
+			if cell.Name != "s1" {
+				if m != nil {
+					t.Errorf("%s: %+v", cell.Name, m)
+				}
+				continue
+			}
+			if m == nil || m.Phase != c.report.Phase || !m.Since.Equal(c.report.Begins) ||
+				!m.Until.Equal(c.report.Until) || !strings.Contains(m.String(), c.note) ||
+				(m.String() == "") != (c.note == "") {
+				t.Errorf("status: %+v", m)
+			}
+		}
 	}
 }
 

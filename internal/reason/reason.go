@@ -114,6 +114,8 @@ const (
 	Failed
 	Stalled
 	Silent
+	MaintenanceAnnounced
+	MaintenanceDraining
 	Wave
 	Slots
 
@@ -251,8 +253,12 @@ var table = [codeCount]entry{
 	Failed:      {name: "failed", format: "%s failed: %s; %s, or this again after sluice cell retry %s"},
 	Stalled:     {name: "stalled", format: "began %s at %s and has had no result since"},
 	Silent:      {name: "silent", format: "not heard from since %s"},
-	Wave:        {name: "wave", format: "%s"}, // the planner formats the words itself, since there are thousands
-	Slots:       {name: "slots", format: "updating at once: at most %s"},
+	MaintenanceAnnounced: {name: "maintenance-announced",
+		format: "the cell's maintenance for %s is announced: until it begins, operations are accepted"},
+	MaintenanceDraining: {name: "maintenance-draining",
+		format: "the cell's maintenance for %s has begun: operations are refused, and those under way are waited for"},
+	Wave:  {name: "wave", format: "%s"}, // the planner formats the words itself, since there are thousands
+	Slots: {name: "slots", format: "updating at once: at most %s"},
 }
 
 // Words returns the reason as people read it. WindowOpen and NotFrozen have no words: the gate's name and the instant

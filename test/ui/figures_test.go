@@ -32,6 +32,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/console"
+	"github.com/sluice-cd/sluice/internal/ui"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -227,7 +228,7 @@ func measureIdle(t *testing.T, z size) []figures.Row {
 		tabs = append(tabs, c)
 		defer c.Close()
 		fmt.Fprintf(c, "GET /ui/live?%s HTTP/1.1\r\nHost: %s\r\n\r\n", url.Values{"at": {at}, "have": {known},
-			"version": {console.Version()}}.Encode(), s.Listener.Addr())
+			"version": {ui.Version()}}.Encode(), s.Listener.Addr())
 	}
 	for _, c := range tabs { // until each follows
 		if _, err := bufio.NewReader(c).ReadString(':'); err != nil {
@@ -441,7 +442,7 @@ func captureEvents(t *testing.T, s *site, views [2]*view.View) (events [2][]byte
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/ui/live?"+url.Values{"at": {at},
-		"version": {console.Version()}}.Encode(), nil)
+		"version": {ui.Version()}}.Encode(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,23 +95,34 @@ func (a Address) listenUnix(ctx context.Context) (net.Listener, error) {
 	if err := errors.Join(os.Chmod(privatePath, a.mode), os.Rename(privatePath, a.path)); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	return &unixListener{l, a.path}, nil
+	file, err := os.Lstat(a.path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listen on %s: %w", a.path, err), l.Close())
+	}
+	return &unixListener{l, a, file}, nil
 }
 
 // unixListener is a listener that removes its socket's file when closed.
 type unixListener struct {
 	net.Listener
-	path string
+	at   Address
+	file fs.FileInfo // of the socket
 }
 
-func (s *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
+func (s *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: s.at.path, Net: "unix"} }
 
 func (s *unixListener) Close() error {
-	err := os.Remove(s.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
+	var err error
+	if s.isThere() { // what else is in its place is not ours
+		err = os.Remove(s.at.path)
 	}
 	return errors.Join(s.Listener.Close(), err)
+}
+
+// isThere reports whether programs that use the path find this listener.
+func (s *unixListener) isThere() bool {
+	file, err := os.Lstat(s.at.path)
+	return err == nil && os.SameFile(file, s.file)
 }
 
 // removeStaleSocket frees a path. It removes only a socket without a listener.
@@ -137,8 +148,30 @@ func removeStaleSocket(ctx context.Context, path string) error {
 }
 
 // Serve answers programs on this machine, and web pages of the origins, until ctx ends. What is no matter of flags goes
-// to local, which has the routes below /v1/ and /metrics; nil: there are none.
+// to local, which has the routes below /v1/ and /metrics; nil: there are none. A socket that somebody removed is made
+// anew.
 func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string, local http.Handler) {
+	socket, ok := l.(*unixListener)
+	if !ok {
+		s.serve(ctx, l, origins, local)
+		return
+	}
+	for socket != nil {
+		s.Sockets.add(socket)
+		serving, stop := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func(l net.Listener) {
+			defer close(done)
+			s.serve(serving, l, origins, local)
+		}(socket)
+		s.Sockets.awaitGone(ctx, socket.at.path)
+		stop()
+		<-done
+		socket = s.Sockets.listenAgain(ctx, socket.at)
+	}
+}
+
+func (s *Server) serve(ctx context.Context, l net.Listener, origins []string, local http.Handler) {
 	evaluate := ofrep.New(s, s.log, ofrep.Options{Origins: origins})
 	server := ofrep.Server(ctx, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if local != nil && (r.URL.Path == "/metrics" || strings.HasPrefix(r.URL.Path, "/v1/")) {

@@ -1,13 +1,20 @@
 package flagserver
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells/agent/clock"
 )
 
 // Invariant 6: the server can listen on this machine's own addresses.
@@ -109,5 +116,71 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A socket that somebody removed, or put another file in the place of, is made anew once that is possible, and who asks
+// whether programs can ask hears of it.
+func TestSocketThatIsRemoved(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "socket")
+	must(t, err)
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "s")
+	at, err := ParseAddress("unix://" + path + "?mode=0660")
+	must(t, err)
+	l, err := at.Listen(t.Context())
+	must(t, err)
+	s := New(Options{StateDir: t.TempDir(), Clock: clock.New(t.TempDir(), clock.Machine{}), Log: zerolog.Nop(),
+		OnReport: func() {}, OnTestPoint: func(string) {}})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.Serve(ctx, l, nil, http.NotFoundHandler())
+	}()
+	await := func(what string, reachable bool, interruptions int64) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+			now, n := s.Sockets.Reachable()
+			if now == reachable && n == interruptions {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s: reachable is %v, after %d interruptions", what, now, n)
+			}
+		}
+		conn, err := net.Dial("unix", path)
+		if (err == nil) != reachable {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err == nil {
+			must(t, conn.Close())
+		}
+	}
+	await("at first", true, 0)
+	must(t, os.Remove(path))
+	await("removed", true, 1)
+	info, err := os.Stat(path)
+	must(t, err)
+	if info.Mode().Perm() != 0o660 {
+		t.Errorf("mode %s", info.Mode())
+	}
+	must(t, os.Rename(path, path+"-1"))
+	must(t, os.WriteFile(path, nil, 0o600))
+	await("another file is there", false, 2)
+	if file, err := os.Lstat(path); err != nil || !file.Mode().IsRegular() {
+		t.Errorf("what is in its place is not the agent's: %v, %v", file, err)
+	}
+	must(t, os.Remove(path))
+	await("and is removed", true, 2)
+	must(t, os.RemoveAll(dir))
+	await("with its folder", false, 3)
+	must(t, os.Mkdir(dir, 0o700))
+	await("which is back", true, 3)
+	cancel()
+	<-done
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is left behind: %v", err)
 	}
 }

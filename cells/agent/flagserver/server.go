@@ -56,6 +56,7 @@ type Server struct {
 	current      atomic.Pointer[snapshot] // never nil
 	timerChanged wake.Signal              // wakes RefoldOnTime: the next instant changed, or a write failed
 	bundleWanted wake.Signal              // wakes FetchBundles
+	Sockets      *Sockets                 // where programs ask
 
 	sharer      Sharer      // nil: nothing is shared
 	shareWanted wake.Signal // wakes KeepSharing
@@ -104,7 +105,7 @@ func New(o Options) *Server {
 		stateDir: o.StateDir, source: o.Source, clock: o.Clock, log: o.Log, onReport: o.OnReport,
 		onTestPoint:  o.OnTestPoint,
 		timerChanged: wake.New(), bundleWanted: wake.New(), facts: o.Facts,
-		sharer: o.Sharer, shareWanted: wake.New(),
+		sharer: o.Sharer, shareWanted: wake.New(), Sockets: &Sockets{log: o.Log},
 	}
 	s.current.Store(&snapshot{changed: make(chan struct{})})
 	if err := s.clock.Restore(); err != nil {

@@ -46,12 +46,14 @@ type Reporter struct {
 
 	// Only the goroutine of run uses these.
 	maxBatch    int      // events in a batch
+	withheld    withheld // fields that the control plane refused
 	refusedPins []string // pins whose refusal was logged last
 }
 
 // NewReporter returns a reporter for one start of the agent. It sends nothing before Client.Run.
 func NewReporter(c *Client, box *Outbox, o ReporterOptions) *Reporter {
-	return &Reporter{options: o, client: c, outbox: box, news: wake.New(), maxBatch: cells.MaxEvents}
+	return &Reporter{options: o, client: c, outbox: box, news: wake.New(), maxBatch: cells.MaxEvents,
+		withheld: withheld{}}
 }
 
 // Boot returns the part of the boot id that may be shown: who knows all of it could pass for this agent.
@@ -153,7 +155,7 @@ func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, report
 	}
 	receipt, connection, err := r.client.postReport(ctx, body)
 	if err != nil {
-		if r.shrinkBatch(err, events) {
+		if r.withhold(err, body, false) || r.shrinkBatch(err, events) || r.withhold(err, body, true) {
 			return true, nil, nil
 		}
 		return false, nil, err
@@ -195,12 +197,27 @@ func (r *Reporter) shrinkBatch(err error, events int) bool {
 	return false
 }
 
+// withhold handles a refusal of fields, which an older control plane may not know: the next reports go without them.
+func (r *Reporter) withhold(refusal error, body []byte, unnamed bool) bool {
+	fields := r.withheld.take(refusal, body, unnamed, time.Now())
+	if len(fields) == 0 {
+		return false
+	}
+	r.maxBatch = cells.MaxEvents // no event was at fault
+	r.client.log.Warn().Err(refusal).Strs("fields", fields).Msg("the control plane does not take all of a report: " +
+		"these fields are left out for an hour; upgrade the control plane if it is older than the agent")
+	return true
+}
+
 // composeReport encodes a report that fits: the whole state except, if necessary, the oldest failures, and then as much
 // history as there is room for.
 func (r *Reporter) composeReport(report cells.Report, flags *cells.FlagsReport) (body []byte, events int, err error) {
 	report.Cell, report.Boot, report.Agent, report.Infrastructure, report.Sent = r.client.cell, r.client.boot,
 		r.options.Version, r.options.Infrastructure(), time.Now()
 	report.Flags, report.Confirmed = flags, r.outbox.lastAcknowledged()
+	if r.withheld.leavesOut(infrastructureField, report.Sent) {
+		report.Infrastructure = cells.ActualInfrastructure{Number: report.Infrastructure.Counted(0)}
+	}
 	for {
 		body, err = json.Marshal(report)
 		if err != nil {
@@ -211,10 +228,12 @@ func (r *Reporter) composeReport(report cells.Report, flags *cells.FlagsReport) 
 		}
 	}
 	report.Events = r.outbox.nextBatch(maxReport-len(body)-1<<10, r.maxBatch)
-	if len(report.Events) == 0 {
-		return body, 0, nil
+	if len(report.Events) > 0 {
+		if body, err = json.Marshal(report); err != nil {
+			return nil, 0, err
+		}
 	}
-	body, err = json.Marshal(report)
+	body, err = r.withheld.without(body, report.Sent)
 	return body, len(report.Events), err
 }
 

@@ -42,6 +42,8 @@ type statusError struct {
 	detail string
 	after  time.Duration // Retry-After; zero: none
 	cell   string        // that the key is of, if it is another than this one; empty: not said
+
+	location string // of what is wrong with the body, such as body.state; empty: not said
 }
 
 func (e *statusError) Error() string {
@@ -113,9 +115,15 @@ func responseError(response *http.Response) error {
 		e.cell = name
 	}
 	text, _ := io.ReadAll(io.LimitReader(response.Body, maxProblem)) // the status is enough
-	var problem struct{ Title, Detail string }
+	var problem struct {
+		Title, Detail string
+		Errors        []struct{ Location string }
+	}
 	if json.Unmarshal(text, &problem) == nil {
 		e.detail = words.Clip(cmp.Or(strings.TrimSpace(problem.Detail), strings.TrimSpace(problem.Title)), 500)
+		if len(problem.Errors) > 0 {
+			e.location = problem.Errors[0].Location
+		}
 	}
 	return e
 }

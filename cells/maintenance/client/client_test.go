@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells/maintenance"
@@ -276,6 +277,51 @@ func TestWithoutAnAgent(t *testing.T) {
 	if op, err := c.Begin(t.Context(), "start", "ws-2"); err != nil || !op.Unconfirmed {
 		t.Errorf("the agent said that it is over: %v", err)
 	}
+}
+
+// sockets is where programs ask: a number of interruptions, negative while they can't.
+type sockets int64
+
+func (s sockets) Reachable() (bool, int64) { return s >= 0, max(int64(s), -int64(s)) }
+
+// While the socket is gone nothing is known to be quiet, nor for a lease's time after it is back: programs may have
+// begun operations by themselves meanwhile, and say so by then.
+func TestASocketThatWasGone(t *testing.T) {
+	now := time.Now()
+	o := maintenance.NewOperations(now.Add(-maintenance.LeaseTime))
+	o.Set(maintenance.State{Phase: maintenance.Draining, Refused: maintenance.DefaultKinds(),
+		Until: now.Add(time.Hour)}, now)
+	if !o.Busy(now).Quiet {
+		t.Fatal("nobody asks")
+	}
+	o.Interrupted(now)
+	op := maintenance.Operation{Kind: "start", Key: "by itself"}
+	if b := o.Busy(now.Add(maintenance.LeaseTime - 1)); b.Quiet || !strings.Contains(b.Names, "could not ask") {
+		t.Errorf("%+v", b)
+	}
+	if o.Begin(op, true, now) != maintenance.Granted || o.Busy(now).Names != "start by itself" {
+		t.Error("it is taken over")
+	}
+	if o.End(op); !o.Busy(now.Add(maintenance.LeaseTime)).Quiet {
+		t.Error("quiet, and known to be")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := server.New(func() {})
+		s.Set(maintenance.State{Phase: maintenance.Draining, Refused: maintenance.DefaultKinds(),
+			Until: time.Now().Add(time.Hour)})
+		for _, step := range []struct {
+			after time.Duration
+			at    sockets
+			quiet bool
+		}{{0, 0, false}, {maintenance.LeaseTime, 0, true}, {time.Minute, -1, false}, {time.Minute, -1, false},
+			{0, 1, false}, {maintenance.LeaseTime, 1, true}, {0, 2, false}, {maintenance.LeaseTime, 2, true}} {
+			time.Sleep(step.after)
+			if b := s.BusyAt(step.at); b.Quiet != step.quiet {
+				t.Errorf("%+v: %+v", step, b)
+			}
+		}
+		s.Set(maintenance.State{Phase: maintenance.Off})
+	})
 }
 
 // A stream tells of each change, with the tag of the state.

@@ -309,15 +309,17 @@ func location(op maintenance.Operation) string {
 	return "/v1/operations/" + op.Kind + "/" + url.PathEscape(op.Key)
 }
 
-// Lease is the answer to an operation that was granted, or renewed.
-type Lease struct {
-	Kind    string `json:"kind"`
-	Key     string `json:"key"`
-	Seconds int64  `json:"seconds"` // until the lease ends, unless it is renewed
-}
-
+// writeLease answers to an operation that was granted, or renewed, with the seconds until its lease ends.
+// A product waits for it before each operation, so it is written by hand.
 func writeLease(w http.ResponseWriter, status int, op maintenance.Operation) {
-	writeJSON(w, status, Lease{op.Kind, op.Key, int64(maintenance.LeaseTime / time.Second)})
+	key, _ := json.Marshal(op.Key) // a text always encodes
+	body := make([]byte, 0, 64+len(op.Kind)+len(key))
+	body = append(append(body, `{"kind":"`...), op.Kind...)
+	body = append(append(append(body, `","key":`...), key...), `,"seconds":`...)
+	body = append(strconv.AppendInt(body, int64(maintenance.LeaseTime/time.Second), 10), "}\n"...)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
 }
 
 // refusal is a problem with what a user sees as its detail.

@@ -36,6 +36,8 @@ type Server struct {
 	since      time.Time     // operations are refused since then; zero: they are not
 	refusedFor time.Duration // in maintenances before
 	entered    int64
+
+	interruptions int64 // of Sockets, as seen last
 }
 
 // snapshot is a state with what answers need. It is immutable, but for the last answer.
@@ -133,6 +135,25 @@ func (s *Server) Busy() maintenance.Busy {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.operations.Busy(time.Now())
+}
+
+// Sockets is where programs ask.
+type Sockets interface {
+	// Reachable reports whether programs find it, and how often they did not since the start.
+	Reachable() (now bool, interruptions int64)
+}
+
+// BusyAt returns what is under way, as far as programs can ask: while they can't, nothing is known to be quiet.
+func (s *Server) BusyAt(at Sockets) maintenance.Busy {
+	reachable, interruptions := at.Reachable()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if interruptions != s.interruptions || !reachable {
+		s.interruptions = interruptions
+		s.operations.Interrupted(now)
+	}
+	return s.operations.Busy(now)
 }
 
 // Refuses reports whether operations are refused now.

@@ -72,6 +72,9 @@ func printPlan(a *cli.App, p plan.Plan) {
 		if act.Kind == plan.Grant {
 			what = "to " + words.Some(act.Cells, 5)
 		}
+		if act.Maintenance != nil {
+			what += "; " + act.Maintenance.String()
+		}
 		rows = append(rows, []cli.Field{cli.Coloured(string(act.Kind), cli.Green), cli.Text(act.Channel),
 			cli.Text(act.Release), cli.Text(cli.OrDash(act.Replaces)), cli.Text(what)})
 	}

@@ -45,7 +45,7 @@ moved; for each cell the exact bytes, the last grant, what failed last, and how 
   failing    unhealthy, failed, stuck, or went back to an earlier release
   silent     has not reported within staleAfter
   new        has never reported
-  held       kept back by its wave, a window, a hold or its owner
+  held       kept back by its wave, a window, a hold, a maintenance or its owner
   updating   was granted something new, or has started on it
   behind     on another release, with nothing of its own to hold it back
   healthy    on the head of its channel`,
@@ -143,7 +143,7 @@ func statusFingerprint(s view.Status) string {
 	}
 	for _, c := range s.Cells {
 		fmt.Fprintln(&b, c.Name, c.Channel, c.Release, c.State, c.Condition, c.Message, c.Applying, c.Granted,
-			c.Failures, c.Blocked)
+			c.Failures, c.Blocked, c.Maintenance.String())
 	}
 	return b.String()
 }

@@ -135,6 +135,8 @@ func noteField(c view.CellStatus, now time.Time) cli.Field {
 		return cli.Coloured("its key is refused: sluice why "+c.Name, cli.Red)
 	case c.Condition == view.ConditionSilent:
 		return cli.Text("last reported " + string(c.State))
+	case c.Maintenance.String() != "":
+		return cli.Coloured(c.Maintenance.String(), cli.Yellow)
 	case c.Applying != "":
 		return cli.Coloured("applying "+c.Applying, cli.Yellow)
 	case c.Message != "":

@@ -1,0 +1,91 @@
+package flagserver
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// lookAtSocket is how often a served socket is looked for.
+const lookAtSocket = time.Second
+
+// Sockets are those at which programs on this machine ask. Whoever removes or replaces a socket's file cuts them off.
+type Sockets struct {
+	log           zerolog.Logger
+	mu            sync.Mutex
+	served        map[string]*unixListener // by path; nil: it is gone
+	interruptions int64                    // how often one was found to be gone
+}
+
+// add has a socket looked for.
+func (s *Sockets) add(l *unixListener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.served == nil {
+		s.served = map[string]*unixListener{}
+	}
+	s.served[l.at.path] = l
+}
+
+// look reports whether a socket is still there. mu is held.
+func (s *Sockets) look(path string) bool {
+	l := s.served[path]
+	if l == nil || l.isThere() {
+		return l != nil
+	}
+	s.served[path] = nil
+	s.interruptions++
+	return false
+}
+
+// awaitGone waits until a socket is gone, or ctx ends.
+func (s *Sockets) awaitGone(ctx context.Context, path string) {
+	tick := time.NewTicker(lookAtSocket)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s.mu.Lock()
+		there := s.look(path)
+		s.mu.Unlock()
+		if !there {
+			return
+		}
+	}
+}
+
+// Reachable reports whether programs find every socket that is served, and how often they did not since the start.
+func (s *Sockets) Reachable() (now bool, interruptions int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now = true
+	for path := range s.served {
+		now = s.look(path) && now
+	}
+	return now, s.interruptions
+}
+
+// listenAgain makes a socket anew that is gone, as soon as that works; nil: ctx ended.
+func (s *Sockets) listenAgain(ctx context.Context, at Address) *unixListener {
+	for said := ""; ctx.Err() == nil; {
+		l, err := at.Listen(ctx)
+		if err == nil {
+			s.log.Warn().Str("address", at.path).Msg("somebody removed the socket, and it was made anew")
+			return l.(*unixListener)
+		}
+		if said != err.Error() {
+			said = err.Error()
+			s.log.Error().Err(err).Msg("the socket is gone and can't be made anew: the agent tries again")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(lookAtSocket):
+		}
+	}
+	return nil
+}
