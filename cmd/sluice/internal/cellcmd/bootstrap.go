@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -265,7 +264,7 @@ func (b *bootstrap) make(a *cli.App, cmd *cobra.Command, way tokenWay,
 		return nil, err
 	}
 	b.agent.MakeNamespaces, b.agent.Server = true, "https://"+install.AddressPlaceholder
-	b.agent.Infrastructure = strconv.Itoa(b.account.Update.Number)
+	b.agent.Infrastructure, b.agent.Quotas, b.agent.Region = b.account.Reads(), b.account.Quotas(), b.account.Region
 	files = map[string]string{}
 	for _, s := range b.account.Stacks {
 		files[s.File] = string(s.Template)
