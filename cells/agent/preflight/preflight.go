@@ -193,8 +193,10 @@ func checkInfrastructure(ctx context.Context, r infrastructure.Reader) (all []Fi
 	}
 	is, err := r.Read(ctx)
 	if err != nil {
-		return append(all, Finding{Check: "infrastructure", Note: true, Fault: words.Clip(words.OneLine(err.Error()), 1000),
+		return append(all, Finding{Check: "infrastructure", Note: true,
+			Fault:  words.Clip(words.OneLine(err.Error()), 1000),
 			Remedy: "mend that; the agent reads it again and again"})
 	}
-	return append(all, Finding{Check: "infrastructure", Found: strings.TrimSpace(fmt.Sprintf("%d, %s", is.Number, is.Status))})
+	found := strings.TrimSpace(fmt.Sprintf("%d, %s", is.Number, is.Status))
+	return append(all, Finding{Check: "infrastructure", Found: found})
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 )
 
@@ -20,7 +21,8 @@ type cloud struct {
 // connect finds the region and the credentials as every program of AWS does: in the environment, in files, from a pod's
 // or a machine's identity.
 func connect(ctx context.Context) (*cloud, error) {
-	c, err := config.LoadDefaultConfig(ctx)
+	// the SDK's own, which AWS_CA_BUNDLE needs
+	c, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(awshttp.NewBuildableClient()))
 	if err != nil {
 		return nil, &Error{What: "configuration", Fault: "the configuration for AWS can't be read",
 			Remedy: "check AWS_CONFIG_FILE, AWS_PROFILE, AWS_CA_BUNDLE and the files that they name"}

@@ -48,7 +48,7 @@ func (r *Reader) Inspect(ctx context.Context) (all []preflight.Finding) {
 		}
 	}
 	hosts := r.options.Endpoints
-	if hosts == nil {
+	if hosts == nil && r.aws.config.BaseEndpoint == nil { // AWS_ENDPOINT_URL names no AWS of the region
 		hosts = endpointsOf(r.aws.region, account)
 	}
 	return append(all, dialEndpoints(ctx, hosts, r.aws.region)...)

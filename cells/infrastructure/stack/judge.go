@@ -120,7 +120,8 @@ func numberOf(name, metadata string) (int, error) {
 func statusOf(s *description) (cells.InfrastructureStatus, error) {
 	status := s.status
 	switch {
-	case strings.Contains(status, "ROLLBACK"), strings.HasSuffix(status, "_FAILED"), strings.HasPrefix(status, "DELETE_"):
+	case strings.Contains(status, "ROLLBACK"), strings.HasSuffix(status, "_FAILED"),
+		strings.HasPrefix(status, "DELETE_"):
 		return cells.InfrastructureFailed, nil
 	case status == "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", strings.HasSuffix(status, "_COMPLETE"):
 		if s.drift == drifted {

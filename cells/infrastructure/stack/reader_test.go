@@ -2,6 +2,7 @@ package stack_test
 
 import (
 	"context"
+	"encoding/pem"
 	"net"
 	"net/http/httptest"
 	"os"
@@ -39,7 +40,8 @@ func newCloud(t *testing.T) *cloud {
 	t.Cleanup(server.Close)
 	for name, value := range map[string]string{"AWS_ENDPOINT_URL": server.URL, "AWS_REGION": stacktest.Region,
 		"AWS_ACCESS_KEY_ID": "AGENT", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true",
-		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull, "AWS_PROFILE": "", "HTTP_PROXY": ""} {
+		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull, "AWS_PROFILE": "", "HTTP_PROXY": "",
+		"AWS_CA_BUNDLE": ""} {
 		t.Setenv(name, value)
 	}
 	role := sample(t, "8/role.yaml")
@@ -250,6 +252,25 @@ func TestR62LastKnownStaysWithItsAge(t *testing.T) {
 	if is := await("7, applied"); is.Fault != "" {
 		t.Errorf("%+v", is)
 	}
+}
+
+// A bundle of authorities that a company's proxy needs is obeyed, and one that is broken is named.
+func TestAuthoritiesOfACompany(t *testing.T) {
+	c := newCloud(t)
+	c.create("7")
+	server := httptest.NewTLSServer(c.Account)
+	defer server.Close()
+	t.Setenv("AWS_ENDPOINT_URL", server.URL)
+	c.wantState("an authority that nobody knows", reader(), "AWS can't be asked for cloudformation:DescribeStacks")
+	bundle := filepath.Join(t.TempDir(), "bundle.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(bundle, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_CA_BUNDLE", bundle)
+	c.wantState("the company's", reader(), "7, applied")
+	t.Setenv("AWS_CA_BUNDLE", filepath.Join(samples, "7/role.yaml"))
+	c.wantState("no bundle", reader(), "the configuration for AWS can't be read: check AWS_CONFIG_FILE")
 }
 
 // A way to AWS that is closed is named with the endpoint that is missing, in bounded time.

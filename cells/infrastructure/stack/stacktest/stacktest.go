@@ -166,7 +166,8 @@ func (a *Account) admit(key, action, region string) error {
 	case region != Region:
 		return &fault{"SignatureDoesNotMatch", "another region", http.StatusForbidden}
 	case !known:
-		return &fault{"InvalidClientTokenId", "The security token included in the request is invalid.", http.StatusForbidden}
+		return &fault{"InvalidClientTokenId", "The security token included in the request is invalid.",
+			http.StatusForbidden}
 	case a.throttled > 0:
 		a.throttled--
 		return &fault{"Throttling", "Rate exceeded", http.StatusBadRequest}
