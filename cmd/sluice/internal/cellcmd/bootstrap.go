@@ -324,6 +324,10 @@ func (b *bootstrap) readTemplates(a *cli.App, cmd *cobra.Command, about install.
 	to.Cell, to.Address, to.Pins, to.Namespace, to.Update, to.Stacks = b.cell.Name, about.Address, about.Pins,
 		b.agent.Namespace, all[at], nil
 	for _, file := range all[at].Templates() {
+		if _, withheld := s.Desired.Withheld[file]; withheld {
+			return cli.Fail(fmt.Errorf("the newest change of %s has no owner's signature", file),
+				"sluice validate names the commit: an owner signs it, or puts the file back")
+		}
 		text, err := fs.ReadFile(s.Files, file)
 		if err == nil {
 			err = to.Fill(file, text)
