@@ -223,7 +223,8 @@ func TestR62FromRegistrationToCurrent(t *testing.T) {
 func (p *place) bootstrap() {
 	p.t.Helper()
 	p.sluice("cell", "bootstrap", "acme", "--target", "aws", "--channel", "staging",
-		"--image", "registry.example/sluice:1", "--for", "shop", "--endpoint-service", "com.amazonaws.vpce."+stacktest.Region+".vpce-svc-0123456789abcdef0",
+		"--image", "registry.example/sluice:1", "--for", "shop", "--endpoint-service",
+		"com.amazonaws.vpce."+stacktest.Region+".vpce-svc-0123456789abcdef0",
 		"--zone-id", "euc1-az1", "--zone-id", "euc1-az2", "--account", stacktest.Number, "--out", "acme")
 	page, err := os.ReadFile(p.path("acme/customer.md"))
 	if err != nil {
@@ -290,9 +291,12 @@ func (p *place) update() {
 	p.account.Break(false)
 	p.eventually(`acme +staging +7 +failed +8 .*7, failed`, "infra", "status")
 	p.account.Hold()
-	prepare("second")
-	execute("second")
-	p.eventually(`acme +staging +7 +applying +8 .*change set second is EXECUTE_IN_PROGRESS`, "infra", "status")
+	said := p.sluice("infra", "prepare", "repo/infrastructure/8/instance.yaml", "--stack", stack)
+	if !strings.Contains(said, "Modify InfrastructureVersion") || !strings.Contains(said, "#/stacks/changesets/changes?") {
+		p.t.Errorf("infra prepare said %s", said)
+	}
+	execute("sluice-8")
+	p.eventually(`acme +staging +7 +applying +8 .*change set sluice-8 is EXECUTE_IN_PROGRESS`, "infra", "status")
 	p.account.Finish()
 	p.aws("cloudformation", "wait", "stack-update-complete", "--stack-name", stack)
 	p.eventually(`acme +staging +8 +current`, "infra", "status")

@@ -342,3 +342,52 @@ func TestPreflightOnAWS(t *testing.T) {
 	want("no credentials", "aws: the agent has no credentials for AWS: give its pod its role")
 	var _ preflight.Inspector = reader()
 }
+
+// A change set is prepared with the values that the stack has, and nothing is executed.
+func TestPrepare(t *testing.T) {
+	c := newCloud(t)
+	c.create("7")
+	t.Setenv("AWS_ACCESS_KEY_ID", "ADMIN")
+	change := func(parameters ...string) stack.Change {
+		o := stack.Change{Stack: "instance", Template: []byte(sample(t, "8/instance.yaml")), Parameters: map[string]string{}}
+		for _, name := range parameters {
+			o.Parameters[name] = "m8i.2xlarge"
+		}
+		return o
+	}
+	p, err := stack.Prepare(t.Context(), change("NodeType"))
+	if err != nil || p.Name != "sluice-8" || len(p.Changes) == 0 || !strings.HasPrefix(p.Link, "https://") {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if _, err := stack.Prepare(t.Context(), change()); err == nil || !strings.Contains(err.Error(), "sluice-8 already: ex") {
+		t.Errorf("a second one of that name: %v", err)
+	}
+	is := c.wantState("it waits", reader(), "7, applied, read from ; change set sluice-8 is CREATE_COMPLETE: "+p.Link)
+	if is.Parameters["NodeType"] != "m7i.xlarge" {
+		t.Errorf("parameters %v", is.Parameters)
+	}
+	_, err = c.admin.ExecuteChangeSet(t.Context(), &cloudformation.ExecuteChangeSetInput{
+		StackName: aws.String("instance"), ChangeSetName: aws.String("sluice-8")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	is = c.wantState("executed", reader(), "8, applied")
+	if is.Parameters["NodeType"] != "m8i.2xlarge" || is.Parameters["ZoneIdA"] != "euc1-az1" {
+		t.Errorf("parameters %v", is.Parameters)
+	}
+	for asked, want := range map[*stack.Change]string{
+		{Stack: "other", Template: []byte(sample(t, "8/instance.yaml"))}: "there is no stack other",
+		{Stack: "instance", Template: []byte("no template")}:             "AWS refuses cloudformation:GetTemplateSummary",
+		{Stack: "instance", Template: []byte(sample(t, "8/instance.yaml"))}: "AWS made no change set: The submitted " +
+			"information didn't contain changes",
+		{Stack: "instance", Name: "x", Template: []byte("Parameters: {New: {Type: String}}\nResources: {A: {Type: B}}")}: "the " +
+			"template needs a value of New: add --parameter",
+		{Stack: "instance", Name: "x", Template: []byte("Resources: {A: {Type: B}}"),
+			Parameters: map[string]string{"Old": "1"}}: "the template has no parameter Old: leave it out",
+		{Stack: "instance", Template: []byte("Resources: {A: {Type: B}}")}: "names no infrastructure update",
+	} {
+		if _, err := stack.Prepare(t.Context(), *asked); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}

@@ -184,6 +184,9 @@ func (a *Account) createChangeSet(q *query) (fields, error) {
 	if s == nil {
 		s = a.add(q.text("StackName"))
 	}
+	if slices.ContainsFunc(s.changes, func(o *change) bool { return o.name == q.text("ChangeSetName") }) {
+		return nil, &fault{"AlreadyExistsException", "ChangeSet already exists", http.StatusBadRequest}
+	}
 	c.name, c.id = q.text("ChangeSetName"), a.id("changeSet", q.text("ChangeSetName"))
 	c.status, c.execution = "CREATE_COMPLETE", "AVAILABLE"
 	if s.changesNothing(c) {

@@ -26,9 +26,6 @@ import (
 //go:embed account.md
 var accountPage string
 
-// maxInline is the size in bytes above which CloudFormation takes a template from a bucket only.
-const maxInline = 51_200
-
 // Account is a cell in an AWS account of its own, which its customer makes by an infrastructure update's templates.
 type Account struct {
 	Cell, Region string
@@ -247,7 +244,7 @@ func (s Stack) command(region string) string {
 	if s.capability != "" {
 		text += " --capabilities " + s.capability
 	}
-	if len(s.Template) > maxInline {
+	if len(s.Template) > stack.MaxInline {
 		text += " --s3-bucket A-BUCKET-OF-YOURS"
 	}
 	return text
