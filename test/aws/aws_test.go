@@ -292,7 +292,8 @@ func (p *place) update() {
 	p.eventually(`acme +staging +7 +failed +8 .*7, failed`, "infra", "status")
 	p.account.Hold()
 	said := p.sluice("infra", "prepare", "repo/infrastructure/8/instance.yaml", "--stack", stack)
-	if !strings.Contains(said, "Modify InfrastructureVersion") || !strings.Contains(said, "#/stacks/changesets/changes?") {
+	if !strings.Contains(said, "Modify InfrastructureVersion") ||
+		!strings.Contains(said, "#/stacks/changesets/changes?") {
 		p.t.Errorf("infra prepare said %s", said)
 	}
 	execute("sluice-8")

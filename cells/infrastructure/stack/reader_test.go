@@ -349,7 +349,8 @@ func TestPrepare(t *testing.T) {
 	c.create("7")
 	t.Setenv("AWS_ACCESS_KEY_ID", "ADMIN")
 	change := func(parameters ...string) stack.Change {
-		o := stack.Change{Stack: "instance", Template: []byte(sample(t, "8/instance.yaml")), Parameters: map[string]string{}}
+		o := stack.Change{Stack: "instance", Template: []byte(sample(t, "8/instance.yaml")),
+			Parameters: map[string]string{}}
 		for _, name := range parameters {
 			o.Parameters[name] = "m8i.2xlarge"
 		}
@@ -359,7 +360,8 @@ func TestPrepare(t *testing.T) {
 	if err != nil || p.Name != "sluice-8" || len(p.Changes) == 0 || !strings.HasPrefix(p.Link, "https://") {
 		t.Fatalf("%+v, %v", p, err)
 	}
-	if _, err := stack.Prepare(t.Context(), change()); err == nil || !strings.Contains(err.Error(), "sluice-8 already: ex") {
+	_, err = stack.Prepare(t.Context(), change())
+	if err == nil || !strings.Contains(err.Error(), "sluice-8 already: execute or delete it") {
 		t.Errorf("a second one of that name: %v", err)
 	}
 	is := c.wantState("it waits", reader(), "7, applied, read from ; change set sluice-8 is CREATE_COMPLETE: "+p.Link)

@@ -1,8 +1,8 @@
 // Package stack reads which infrastructure update a cell has executed from the CloudFormation stacks that its customer
 // made: their status, change sets, drift and parameters, and the number in the last one's template and SSM parameter.
 //
-// It executes nothing and changes no stack: of AWS it asks for descriptions, for a look for drift now and then and, with
-// Prepare, for a change set that the owner of the account executes.
+// It executes nothing and changes no stack: of AWS it asks for descriptions, for a look for drift now and then and,
+// with Prepare, for a change set that the owner of the account executes.
 // What AWS's answers mean is decided by pure functions. Faults hold neither credentials nor AWS's own words, which name
 // roles and sessions. A Reader is used by one goroutine; all else may be called at once.
 package stack

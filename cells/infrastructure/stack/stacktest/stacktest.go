@@ -174,8 +174,8 @@ func (a *Account) admit(key, action, region string) error {
 	case action == "sts:GetCallerIdentity":
 		return nil // nobody can be denied that
 	case !matches(policy.Allow, action) || matches(policy.Deny, action):
-		return &fault{denied, "User: arn:aws:sts::" + Number + ":assumed-role/" + key + "/session is not authorized to " +
-			"perform: " + action, http.StatusForbidden}
+		who := "arn:aws:sts::" + Number + ":assumed-role/" + key + "/session"
+		return &fault{denied, "User: " + who + " is not authorized to perform: " + action, http.StatusForbidden}
 	}
 	return nil
 }
