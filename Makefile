@@ -129,6 +129,10 @@ tuf: ## Signed repositories, good and attacked, as tuf-js judges them. Needs Nod
 cloudformation: ## Templates: cfn-guard with our rules, and public templates without false alarms. Needs Node. A module of its own.
 	cd test/cloudformation && $(GO) vet ./... && $(GO) test -count=1 ./...
 
+.PHONY: aws
+aws: ## An agent and a customer at a made-up AWS account, by the aws command, which root gets on Debian. A module of its own.
+	cd test/aws && $(GO) vet ./... && $(GO) test -count=1 ./...
+
 .PHONY: testbed
 testbed: ## flagd's own testbed, as a table: each scenario by the OpenFeature provider and by OFREP.
 	$(GO) test -count=1 -run Testbed ./flags/provider

@@ -3,6 +3,7 @@ package cells
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -19,8 +20,14 @@ type ActualInfrastructure struct {
 
 	ChangeSet *ChangeSet `json:"changeSet,omitempty" doc:"that waits for the customer, or is being executed"`
 	Drift     []string   `json:"drift,omitempty" doc:"resources that were changed by hand"`
-	At        time.Time  `json:"at,omitzero" doc:"when it was last read; in a report by the cell's clock"`
-	Fault     string     `json:"fault,omitempty" doc:"why it can't be read since; the rest is what is known from before"`
+
+	Stack      string            `json:"stack,omitempty" doc:"ARN of the stack that has the number"`
+	Parameters map[string]string `json:"parameters,omitempty" doc:"of the stacks, without secrets"`
+	Quotas     []Quota           `json:"quotas,omitempty" doc:"that the infrastructure needs"`
+	Unread     []string          `json:"unread,omitempty" doc:"what else of it can't be read, and why"`
+
+	At    time.Time `json:"at,omitzero" doc:"when it was last read; in a report by the cell's clock"`
+	Fault string    `json:"fault,omitempty" doc:"why it can't be read since; the rest is what is known from before"`
 }
 
 // InfrastructureSource says what a cell's actual infrastructure is read from.
@@ -45,6 +52,26 @@ const (
 type ChangeSet struct {
 	Name   string `yaml:"name" json:"name" required:"true"`
 	Status string `yaml:"status" json:"status,omitempty" doc:"in the words of its source, such as CREATE_COMPLETE"`
+	Link   string `yaml:"link" json:"link,omitempty" doc:"where the customer executes it"`
+}
+
+// Quota is a limit of the cell's account.
+type Quota struct {
+	Service string  `json:"service" doc:"as AWS names it, such as ec2"`
+	Code    string  `json:"code" doc:"such as L-1216C47A"`
+	Least   float64 `json:"least" doc:"that is needed"`
+	Value   float64 `json:"value" doc:"that the account has"`
+}
+
+// IsShort reports whether the account has less than is needed.
+func (q Quota) IsShort() bool { return q.Value < q.Least }
+
+func (q Quota) String() string {
+	text := fmt.Sprintf("quota %s %s is %g", q.Service, q.Code, q.Value)
+	if q.IsShort() {
+		text += fmt.Sprintf(", below the %g that are needed", q.Least)
+	}
+	return text
 }
 
 // Bounds of ActualInfrastructure.
@@ -52,6 +79,10 @@ const (
 	MaxInfrastructure = 1_000_000 // the greatest number
 	MaxDrift          = 20        // resources
 	MaxResource       = 256
+	MaxLink           = 2 << 10
+	MaxParameters     = 40
+	MaxQuotas         = 32
+	MaxUnread         = 10
 )
 
 // actualFields are those of ActualInfrastructure, without its methods.
@@ -98,7 +129,8 @@ func (i *ActualInfrastructure) Differs(o *ActualInfrastructure) bool {
 
 // NeedsLook reports whether somebody should look at it: it is not applied, or could not be read.
 func (i *ActualInfrastructure) NeedsLook() bool {
-	return i != nil && (i.Status != InfrastructureApplied || len(i.Drift) > 0 || i.Fault != "")
+	return i != nil && (i.Status != InfrastructureApplied || len(i.Drift) > 0 || i.Fault != "" || len(i.Unread) > 0 ||
+		i.ChangeSet != nil || slices.ContainsFunc(i.Quotas, Quota.IsShort))
 }
 
 // String returns it in words. Names and the fault are as reported.
@@ -112,9 +144,20 @@ func (i *ActualInfrastructure) String() string {
 		if c.Status != "" {
 			text += " is " + c.Status
 		}
+		if c.Link != "" {
+			text += ": " + c.Link
+		}
 	}
 	if len(i.Drift) > 0 {
 		text += "; changed by hand: " + strings.Join(i.Drift, ", ")
+	}
+	for _, q := range i.Quotas {
+		if q.IsShort() {
+			text += "; " + q.String()
+		}
+	}
+	if len(i.Unread) > 0 {
+		text += "; not read: " + strings.Join(i.Unread, ", ")
 	}
 	if i.Fault != "" {
 		text += "; not read since " + i.At.UTC().Format(time.RFC3339) + ": " + i.Fault
@@ -148,14 +191,36 @@ func (i *ActualInfrastructure) validate() error {
 		return fmt.Errorf("drift of more than %d resources", MaxDrift)
 	case len(i.Fault) > maxReason || !utf8.ValidString(i.Fault):
 		return fmt.Errorf("fault must be UTF-8 of at most %d bytes", maxReason)
+	case len(i.Parameters) > MaxParameters || len(i.Quotas) > MaxQuotas || len(i.Unread) > MaxUnread:
+		return fmt.Errorf("more than %d parameters, %d quotas or %d faults", MaxParameters, MaxQuotas, MaxUnread)
 	}
-	named := slices.Clone(i.Drift)
+	return i.validateTexts()
+}
+
+// validateTexts checks the size of texts that come from outside.
+func (i *ActualInfrastructure) validateTexts() error {
+	named := append(slices.Clone(i.Drift), i.Unread...)
+	for name, value := range i.Parameters {
+		named = append(named, name, value)
+	}
+	for _, q := range i.Quotas {
+		if math.IsNaN(q.Least+q.Value) || math.IsInf(q.Least+q.Value, 0) {
+			return fmt.Errorf("a quota is no number")
+		}
+		named = append(named, q.Service, q.Code)
+	}
+	links := []string{i.Stack}
 	if c := i.ChangeSet; c != nil {
-		named = append(named, c.Name, c.Status)
+		named, links = append(named, c.Name, c.Status), append(links, c.Link)
 	}
 	for _, name := range named {
 		if len(name) > MaxResource || !utf8.ValidString(name) {
-			return fmt.Errorf("change set and drift must be UTF-8 of at most %d bytes each", MaxResource)
+			return fmt.Errorf("names and values of infrastructure must be UTF-8 of at most %d bytes each", MaxResource)
+		}
+	}
+	for _, link := range links {
+		if len(link) > MaxLink || !utf8.ValidString(link) {
+			return fmt.Errorf("stack and link must be UTF-8 of at most %d bytes each", MaxLink)
 		}
 	}
 	return nil

@@ -57,19 +57,19 @@ func TestInfrastructureIsBounded(t *testing.T) {
 	}
 	long := strings.Repeat("x", cells.MaxResource+1)
 	for want, change := range map[string]func(*cells.ActualInfrastructure){
-		"-1 is below 0":         func(i *cells.ActualInfrastructure) { i.Number = -1 },
-		"is above 1000000":      func(i *cells.ActualInfrastructure) { i.Number = 1_000_001 },
-		"source is missing":     func(i *cells.ActualInfrastructure) { i.Source = "" },
-		`no source "hearsay"`:   func(i *cells.ActualInfrastructure) { i.Source = "hearsay" },
-		`no status "fine"`:      func(i *cells.ActualInfrastructure) { i.Status = "fine" },
-		"no fault says why":     func(i *cells.ActualInfrastructure) { i.Status, i.Fault = "", "" },
-		"more than 20":          func(i *cells.ActualInfrastructure) { i.Drift = make([]string, 21) },
-		"at most 256 bytes":     func(i *cells.ActualInfrastructure) { i.Drift[0] = long },
-		"change set and drift":  func(i *cells.ActualInfrastructure) { i.ChangeSet.Name = long },
-		"drift must be UTF-8":   func(i *cells.ActualInfrastructure) { i.ChangeSet.Status = "\xff" },
-		"fault must be UTF-8":   func(i *cells.ActualInfrastructure) { i.Fault = "\xff" },
-		"at most 1024 bytes":    func(i *cells.ActualInfrastructure) { i.Fault = strings.Repeat("x", 1025) },
-		"acme: infrastructure:": func(i *cells.ActualInfrastructure) { i.Number = -2 },
+		"-1 is below 0":                          func(i *cells.ActualInfrastructure) { i.Number = -1 },
+		"is above 1000000":                       func(i *cells.ActualInfrastructure) { i.Number = 1_000_001 },
+		"source is missing":                      func(i *cells.ActualInfrastructure) { i.Source = "" },
+		`no source "hearsay"`:                    func(i *cells.ActualInfrastructure) { i.Source = "hearsay" },
+		`no status "fine"`:                       func(i *cells.ActualInfrastructure) { i.Status = "fine" },
+		"no fault says why":                      func(i *cells.ActualInfrastructure) { i.Status, i.Fault = "", "" },
+		"more than 20":                           func(i *cells.ActualInfrastructure) { i.Drift = make([]string, 21) },
+		"at most 256 bytes":                      func(i *cells.ActualInfrastructure) { i.Drift[0] = long },
+		"names and values of infra":              func(i *cells.ActualInfrastructure) { i.ChangeSet.Name = long },
+		"values of infrastructure must be UTF-8": func(i *cells.ActualInfrastructure) { i.ChangeSet.Status = "\xff" },
+		"fault must be UTF-8":                    func(i *cells.ActualInfrastructure) { i.Fault = "\xff" },
+		"at most 1024 bytes":                     func(i *cells.ActualInfrastructure) { i.Fault = strings.Repeat("x", 1025) },
+		"acme: infrastructure:":                  func(i *cells.ActualInfrastructure) { i.Number = -2 },
 	} {
 		r.Infrastructure = rolledBack()
 		change(&r.Infrastructure)

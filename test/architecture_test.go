@@ -173,6 +173,8 @@ func arrows() map[string][]string {
 		"cells/agent/exporter": {"releases", "releases/export", "cells", "cells/telemetry", "cells/agent/disk", "internal/backoff",
 			"internal/wake"},
 		"cells/infrastructure": {"cells", "internal/backoff", "internal/manifest", "internal/words"},
+		"cells/infrastructure/stack": {"cells", "cells/infrastructure", "cells/agent/preflight", "internal/backoff",
+			"internal/words"},
 		"cells/agent": with("cells/infrastructure", "cells/maintenance/server", "cells/process",
 			"cells/identity", "cells/telemetry", "flags/ofrep"),
 		"cells/directory": with("cells/process", "internal/filelock"),
@@ -224,6 +226,7 @@ func homes() map[string][]string {
 		"cel.dev/":                               {"channels", "releases/health"},
 		"database/sql":                           {"engine/store"},
 		"filippo.io/age":                         {"releases/sops"},
+		"github.com/aws/":                        {"cells/infrastructure/stack"},
 		"github.com/coreos/go-oidc":              {"engine/controlplane/signin"},
 		"github.com/danielgtaylor/huma":          {"engine/controlplane"},
 		"github.com/docker/cli":                  {"engine/images"},
@@ -267,8 +270,8 @@ func homes() map[string][]string {
 		"golang.org/x/text":  {"releases", "cells/maintenance/server"}, // languages of texts
 		"golang.org/x/time":  {"cells/agent/imagerelay"},
 		"modernc.org/sqlite": {"engine/store"},
-		"net/http": {"internal/gitrepo", "engine", "cells/agent", "cells/kubernetes", "cells/maintenance", "cmd",
-			"flags/ofrep", "flags/provider", "fixtures/workspaces/product"},
+		"net/http": {"internal/gitrepo", "engine", "cells/agent", "cells/infrastructure/stack", "cells/kubernetes",
+			"cells/maintenance", "cmd", "flags/ofrep", "flags/provider", "fixtures/workspaces/product"},
 		"os/exec":                {"internal/gitrepo", "cells", "cmd", "fixtures/workspaces/product"},
 		"pgregory.net/rapid":     {}, // tests only
 		"k8s.io/":                {"cells/kubernetes"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/internal/manifest"
@@ -60,6 +61,10 @@ func check(d *manifest.Doc[content]) (faults []manifest.Fault) {
 	if s := c.ChangeSet; s != nil {
 		long("changeSet.name", s.Name)
 		long("changeSet.status", s.Status)
+		if s.Link != "" && (!strings.HasPrefix(s.Link, "https://") || len(s.Link) > cells.MaxLink) {
+			faults = append(faults, d.Fault(manifest.WrongValue, "changeSet.link", "the link must be https:// and at most "+
+				"%d bytes", cells.MaxLink))
+		}
 	}
 	switch {
 	case c.Status == "" && len(c.Drift) > 0:

@@ -23,7 +23,8 @@ var commitNothing = []string{
 	"status", "plan", "simulate", "why", "verify", "wait", "log", "events", "diff", "cell list", "cell show",
 	"flag list",
 	"flag show", "flag eval", "flag lint", "flag stale", "announce list", "announce show", "token list",
-	"session list", "infra show", "infra status", "infra validate", "audit list", "audit export", "audit verify",
+	"session list", "infra show", "infra status", "infra validate", "infra prepare",
+	"audit list", "audit export", "audit verify",
 	"notices list", "notices test", // the last one sends
 	"engine-key show", "trust status", "trust verify", "version",
 	"cell rotate", "token add", "token remove", "session end", "login", "logout", // change the store alone

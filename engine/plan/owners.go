@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/overlay"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/infrastructure"
 )
 
 // Withheld is a file whose newest changes count for nothing, because no owner signed them (R52): it stays in force as
@@ -34,7 +35,7 @@ type WithheldFiles map[string]Withheld
 func IsGuarded(file string) bool {
 	parts := strings.Split(file, "/")
 	switch parts[0] {
-	case pipelineFile, channels.QuarantineDir, trust.Dir:
+	case pipelineFile, channels.QuarantineDir, trust.Dir, infrastructure.Dir:
 		return true
 	case channels.Dir:
 		return len(parts) == 3 && parts[2] == "channel.yaml" || len(parts) > 2 && parts[2] == "hotfixes"

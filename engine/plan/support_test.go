@@ -314,3 +314,63 @@ func TestR62TheCellKnowsItsDeadline(t *testing.T) {
 		t.Errorf("after the update: %s", codes)
 	}
 }
+
+// R52, R62: customers execute templates with all their rights, so where there are owners only they change them: an
+// update that nobody of them signed is not there, and a change of one leaves it as it was.
+func TestR52WhoMayChangeATemplate(t *testing.T) {
+	w := ownedWorld(t, infrastructureUpdate(7, "")).ReportInstalled()
+	w.Settle()
+	wantUpdates := func(what string, want ...string) {
+		t.Helper()
+		var got []string
+		for _, u := range w.Desired().Infrastructure {
+			got = append(got, fmt.Sprintf("%d %s %t", u.Number, u.Notes, u.Faulty))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+	const seven, template = "infrastructure/7/infrastructure.yaml", "infrastructure/7/instance.yaml"
+	was := w.Files[template]
+	w.Commit("bob", "a new update", infrastructureUpdate(8, ""))
+	wantUpdates("bob adds 8", "7 newer nodes false")
+	wantWithheld(t, w, "infrastructure/8/infrastructure.yaml", "infrastructure/8/instance.yaml")
+	w.Commit("bob", "another template", map[string]string{template: "Resources: {A: {Type: AWS::EC2::VPC}}\n"})
+	wantWithheld(t, w, template, "infrastructure/8/infrastructure.yaml", "infrastructure/8/instance.yaml")
+	w.Commit("bob", "remove 7", map[string]string{seven: "", template: ""})
+	wantUpdates("bob removes 7", "7 newer nodes false")
+	w.Commit("bob", "put back", map[string]string{seven: infrastructureUpdate(7, "")[seven], template: was,
+		"infrastructure/8/infrastructure.yaml": "", "infrastructure/8/instance.yaml": ""})
+	wantWithheld(t, w)
+	w.Commit("ada", "a new update", infrastructureUpdate(8, ""))
+	wantUpdates("an owner adds 8", "7 newer nodes false", "8 newer nodes false")
+}
+
+// R62: a cell that is offline through its whole window is out of support when it comes back as it was. If its customer
+// executed the update meanwhile, the first report says so, and it is granted the head.
+func TestR62OfflineThroughTheWindow(t *testing.T) {
+	for name, executed := range map[string]bool{"as it was": false, "with the update": true} {
+		t.Run(name, func(t *testing.T) {
+			w := NewWorld(t, Union(Policy("staging", ""), CellFiles("staging", "s1", "s2"), Release("1.0.0"),
+				Head("staging", "1.0.0"), infrastructureUpdate(7, ""))).ReportInstalled()
+			w.Settle()
+			has(w, "s1", 7)
+			notified(w, "s2", 7, w.Now)
+			w.Commit("bob", "cut", Release("1.1.0"))
+			w.Now = w.Now.Add(20 * 24 * time.Hour) // without a word of s2
+			w.Report("s1", cells.StateHealthy)
+			w.Settle()
+			if got := supportVerdicts(w); !slices.Equal(got, []string{"s2 1.1.0"}) {
+				t.Fatalf("while it is offline: %v", got)
+			}
+			if executed {
+				has(w, "s2", 7)
+				w.WantActions("grant 1.1.0 staging s2")
+				return
+			}
+			w.Report("s2", cells.StateHealthy)
+			w.WantActions("")
+			w.WantGate("s2", "support", "infrastructure update 7 was due, and the cell has 0")
+		})
+	}
+}

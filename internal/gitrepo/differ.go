@@ -145,7 +145,7 @@ func (d *differ) addLayoutPaths(x objects.Difference) error {
 		return nil
 	}
 	switch x.Name {
-	case releases.Dir, "channels", "quarantine", "trust", "cells":
+	case releases.Dir, "channels", "quarantine", "trust", "infrastructure", "cells":
 		if x.Old.ID.IsZero() && !x.New.IsTree() { // not even a new one may be anything but a folder
 			d.unreadable = append(d.unreadable, x.Name)
 		}
@@ -160,7 +160,7 @@ func (d *differ) addLayoutPaths(x objects.Difference) error {
 			}
 			return nil
 		})
-	case "channels", "quarantine", "trust":
+	case "channels", "quarantine", "trust", "infrastructure":
 		return d.addChangedFiles(x.Name, x.Old, x.New, 0)
 	case "audit":
 		return d.diffFolders(x.Name, x.Old, x.New, func(x objects.Difference) error {

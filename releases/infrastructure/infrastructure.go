@@ -114,6 +114,9 @@ func loadAll(fsys fs.FS) (updates []Update, faults []manifest.Fault) {
 				Message: err.Error()})
 			continue
 		}
+		if files, err := fs.ReadDir(fsys, path.Join(Dir, folder.Name())); err == nil && len(files) == 0 {
+			continue // git has no empty folder: nothing in it is in force (R52)
+		}
 		u, wrong := loadUpdate(fsys, n)
 		updates, faults = append(updates, u), append(faults, wrong...)
 	}

@@ -32,10 +32,10 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/console"
-	"github.com/sluice-cd/sluice/internal/ui"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/test/figures"
 )
 

@@ -11,8 +11,8 @@ import (
 	"sync"
 )
 
-// hostsMark begins a file that this program wrote, and may write again.
-const hostsMark = "# Written by sluice: what it pulls from this registry comes through the control plane."
+// HostsMark is the first line of a file that this program wrote, and may write again.
+const HostsMark = "# Written by sluice: what it pulls from this registry comes through the control plane."
 
 var registryName = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$`)
@@ -34,22 +34,27 @@ func WriteHosts(dir string, registries []string, relay string) error {
 	return errors.Join(faults...)
 }
 
+// HostsFile returns the text of a registry's hosts.toml.
+func HostsFile(registry, relay string) string {
+	server := registry
+	if registry == "docker.io" { // Docker Hub's name is not its host
+		server = "registry-1.docker.io"
+	}
+	return fmt.Sprintf("%s\nserver = %q\n\n[host.%q]\n  capabilities = [\"pull\"]\n", HostsMark, "https://"+server,
+		"http://"+relay)
+}
+
 func writeHosts(dir, registry, relay string) error {
 	if !ValidRegistry(registry) {
 		return errors.New("it is not HOST or HOST:PORT")
 	}
-	server := registry
-	if registry == "docker.io" {
-		server = "registry-1.docker.io"
-	}
-	text := fmt.Appendf(nil, "%s\nserver = %q\n\n[host.%q]\n  capabilities = [\"pull\"]\n", hostsMark, "https://"+server,
-		"http://"+relay)
+	text := []byte(HostsFile(registry, relay))
 	file := filepath.Join(dir, registry, "hosts.toml")
 	old, err := os.ReadFile(file)
 	switch {
 	case err == nil && bytes.Equal(old, text):
 		return nil
-	case err == nil && !bytes.HasPrefix(old, []byte(hostsMark)):
+	case err == nil && !bytes.HasPrefix(old, []byte(HostsMark)):
 		return fmt.Errorf("somebody else wrote %s: add [host.%q] to it, or remove it", file, "http://"+relay)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err

@@ -79,7 +79,7 @@ func Look(ctx context.Context, o Options) []Finding {
 		all = append(all, checkFolder(dir))
 	}
 	if o.Infrastructure != nil {
-		all = append(all, checkInfrastructure(ctx, o.Infrastructure))
+		all = append(all, checkInfrastructure(ctx, o.Infrastructure)...)
 	}
 	return all
 }
@@ -182,11 +182,21 @@ func checkFolder(dir string) Finding {
 	return Finding{Check: "disk", Found: dir + " can be written to"}
 }
 
-func checkInfrastructure(ctx context.Context, r infrastructure.Reader) Finding {
+// Inspector is an infrastructure.Reader that looks by itself whether it has what it needs.
+type Inspector interface {
+	Inspect(ctx context.Context) []Finding
+}
+
+func checkInfrastructure(ctx context.Context, r infrastructure.Reader) (all []Finding) {
+	if i, ok := r.(Inspector); ok {
+		all = i.Inspect(ctx)
+	}
 	is, err := r.Read(ctx)
 	if err != nil {
-		return Finding{Check: "infrastructure", Note: true, Fault: words.Clip(words.OneLine(err.Error()), 1000),
-			Remedy: "mend that; the agent reads it again and again"}
+		return append(all, Finding{Check: "infrastructure", Note: true,
+			Fault:  words.Clip(words.OneLine(err.Error()), 1000),
+			Remedy: "mend that; the agent reads it again and again"})
 	}
-	return Finding{Check: "infrastructure", Found: strings.TrimSpace(fmt.Sprintf("%d, %s", is.Number, is.Status))}
+	found := strings.TrimSpace(fmt.Sprintf("%d, %s", is.Number, is.Status))
+	return append(all, Finding{Check: "infrastructure", Found: found})
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -265,7 +264,7 @@ func (b *bootstrap) make(a *cli.App, cmd *cobra.Command, way tokenWay,
 		return nil, err
 	}
 	b.agent.MakeNamespaces, b.agent.Server = true, "https://"+install.AddressPlaceholder
-	b.agent.Infrastructure = strconv.Itoa(b.account.Update.Number)
+	b.agent.Infrastructure, b.agent.Quotas, b.agent.Region = b.account.Reads(), b.account.Quotas(), b.account.Region
 	files = map[string]string{}
 	for _, s := range b.account.Stacks {
 		files[s.File] = string(s.Template)
@@ -325,6 +324,10 @@ func (b *bootstrap) readTemplates(a *cli.App, cmd *cobra.Command, about install.
 	to.Cell, to.Address, to.Pins, to.Namespace, to.Update, to.Stacks = b.cell.Name, about.Address, about.Pins,
 		b.agent.Namespace, all[at], nil
 	for _, file := range all[at].Templates() {
+		if _, withheld := s.Desired.Withheld[file]; withheld {
+			return cli.Fail(fmt.Errorf("the newest change of %s has no owner's signature", file),
+				"sluice validate names the commit: an owner signs it, or puts the file back")
+		}
 		text, err := fs.ReadFile(s.Files, file)
 		if err == nil {
 			err = to.Fill(file, text)

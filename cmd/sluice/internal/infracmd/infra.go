@@ -31,6 +31,7 @@ no new release until it has. What it runs goes on, and so do rollbacks.`,
 		cli.Complete(a, extendVerb(a), cli.CellNames),
 		cli.Complete(a, exemptVerb(a), cli.CellNames),
 		validateVerb(a),
+		prepareVerb(a),
 	)
 	cmd.GroupID = cli.GroupAuthor
 	return cmd

@@ -17,6 +17,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/sluice-cd/sluice/cells/infrastructure/stack"
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases/infrastructure"
@@ -24,9 +25,6 @@ import (
 
 //go:embed account.md
 var accountPage string
-
-// maxInline is the size in bytes above which CloudFormation takes a template from a bucket only.
-const maxInline = 51_200
 
 // Account is a cell in an AWS account of its own, which its customer makes by an infrastructure update's templates.
 type Account struct {
@@ -107,21 +105,28 @@ func (a *Account) Port() string {
 
 // Principal returns whom the endpoint service has to allow.
 func (a *Account) Principal() string {
-	return "arn:" + a.partition() + ":iam::" + cmp.Or(a.Customer, "YOUR-ACCOUNT") + ":root"
-}
-
-func (a *Account) partition() string {
-	switch {
-	case strings.HasPrefix(a.Region, "cn-"):
-		return "aws-cn"
-	case strings.HasPrefix(a.Region, "us-gov-"):
-		return "aws-us-gov"
-	}
-	return "aws"
+	return "arn:" + stack.Partition(a.Region) + ":iam::" + cmp.Or(a.Customer, "YOUR-ACCOUNT") + ":root"
 }
 
 // StackName returns the name of the stack of a template.
 func (a *Account) StackName(name string) string { return "sluice-" + a.Cell + "-" + name }
+
+// Reads returns the agent's flag by which it reads the stacks.
+func (a *Account) Reads() string {
+	var names []string
+	for _, name := range a.Update.Order {
+		names = append(names, a.StackName(name))
+	}
+	return "aws:" + strings.Join(names, ",")
+}
+
+// Quotas returns the quotas that the update needs, as the agent's flags have them.
+func (a *Account) Quotas() (all []string) {
+	for _, q := range a.Update.Quotas {
+		all = append(all, fmt.Sprintf("%s/%s=%g", q.Service, q.Code, q.Least))
+	}
+	return all
+}
 
 // LastStack returns the name of the stack that is made last, which has the version and the control plane's address.
 func (a *Account) LastStack() string { return a.StackName(a.Update.Order[len(a.Update.Order)-1]) }
@@ -190,7 +195,7 @@ func (a *Account) Fill(file string, text []byte) error {
 	if a.TemplateURL != "" {
 		link.Set("templateURL", strings.TrimRight(a.TemplateURL, "/")+"/"+s.File)
 		link.Set("stackName", s.Name)
-		s.Link = fmt.Sprintf("https://%s/cloudformation/home?region=%s#/stacks/create/review?%s", a.console(), a.Region,
+		s.Link = fmt.Sprintf("https://%s/cloudformation/home?region=%s#/stacks/create/review?%s", stack.Console(a.Region), a.Region,
 			strings.ReplaceAll(link.Encode(), "+", "%20"))
 	}
 	for _, f := range fieldsOf(fieldOf(document.Content[0], "Resources")) {
@@ -233,23 +238,13 @@ func (a *Account) CheckParameters() error {
 	return nil
 }
 
-func (a *Account) console() string {
-	switch a.partition() {
-	case "aws-cn":
-		return a.Region + ".console.amazonaws.cn"
-	case "aws-us-gov":
-		return a.Region + ".console.amazonaws-us-gov.com"
-	}
-	return a.Region + ".console.aws.amazon.com"
-}
-
 // Command returns what makes the stack by the command line.
 func (s Stack) command(region string) string {
 	text := "aws cloudformation deploy --region " + region + " --stack-name " + s.Name + " --template-file " + s.File
 	if s.capability != "" {
 		text += " --capabilities " + s.capability
 	}
-	if len(s.Template) > maxInline {
+	if len(s.Template) > stack.MaxInline {
 		text += " --s3-bucket A-BUCKET-OF-YOURS"
 	}
 	return text
@@ -257,20 +252,20 @@ func (s Stack) command(region string) string {
 
 // Page returns the page for the customer, in Markdown.
 func (a *Account) Page() (string, error) {
-	type stack struct {
+	type executed struct {
 		Stack
 		Command string
 	}
-	var stacks []stack
+	var stacks []executed
 	for _, s := range a.Stacks {
-		stacks = append(stacks, stack{s, s.command(a.Region)})
+		stacks = append(stacks, executed{s, s.command(a.Region)})
 	}
 	return execute("account", accountPage, template.FuncMap{
 		"line": words.OneLine, "inc": func(n int) int { return n + 1 },
 		"join": func(all []string) string { return cmp.Or(strings.Join(all, ", "), "ask your vendor") },
 	}, struct {
 		*Account
-		Stacks         []stack
+		Stacks         []executed
 		Notes, Install string
 	}{a, stacks, words.OneLine(a.Update.Notes), a.install()})
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"text/template"
+
+	"github.com/sluice-cd/sluice/cells/agent/imagerelay"
 )
 
 //go:embed host.sh
@@ -27,12 +29,7 @@ type Host struct {
 	Infrastructure                          string   // of the agent's flag; empty: none
 }
 
-var (
-	registryName = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,252}[a-z0-9])?(:[0-9]{1,5})?$`)
-	})
-	userName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`) })
-)
+var userName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`) })
 
 // Check returns what is wrong with what people chose.
 func (h *Host) Check() error {
@@ -52,7 +49,7 @@ func (h *Host) Check() error {
 		return errors.New("--images writes files of containerd, which takes --service systemd")
 	}
 	for _, name := range h.Registries {
-		if !registryName().MatchString(name) {
+		if !imagerelay.ValidRegistry(name) {
 			return fmt.Errorf("--images %.80q is no host of a registry", name)
 		}
 	}
@@ -90,7 +87,7 @@ func (h Host) Arguments() []string {
 // Script returns a script for sh that installs the agent and starts it.
 func (h Host) Script() (string, error) {
 	return execute("host", hostScript, template.FuncMap{"quote": Quote, "systemd": quoteForSystemd,
-		"registryHost": registryHost}, h)
+		"hosts": imagerelay.HostsFile, "mark": func() string { return imagerelay.HostsMark }}, h)
 }
 
 // Quote returns a word as a shell takes it, whatever is in it.
@@ -99,12 +96,4 @@ func Quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\'
 // quoteForSystemd returns a word of a command line in a unit.
 func quoteForSystemd(word string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%", "$", "$$").Replace(word) + `"`
-}
-
-// registryHost returns where a registry is: Docker Hub's name is not its host.
-func registryHost(name string) string {
-	if name == "docker.io" {
-		return "registry-1.docker.io"
-	}
-	return name
 }

@@ -14,6 +14,11 @@ sluice=$(command -v "$sluice")
 root=${DESTDIR:-}
 [ -n "$root" ] || [ "$(id -u)" = 0 ] || fail "it makes a service, so only root can run it"
 [ -n "$root" ] || command -v systemctl >/dev/null || fail "there is no systemd here: use bootstrap's --service none"
+{{- range .Registries}}
+hosts="$root/etc/containerd/certs.d/{{.}}/hosts.toml"
+[ ! -e "$hosts" ] || head -n 1 "$hosts" | grep -qxF {{quote mark}} ||
+  fail "somebody else wrote $hosts: add containerd's host http://{{$.ImagesListen}} to it and leave out --images, or remove it"
+{{- end}}
 {{- end}}
 {{if .Token}}
 SLUICE_JOIN={{quote .Token}}
@@ -75,10 +80,7 @@ END
 {{- range .Registries}}
 mkdir -p "$root/etc/containerd/certs.d/{{.}}"
 cat >"$root/etc/containerd/certs.d/{{.}}/hosts.toml" <<'END'
-server = "https://{{registryHost .}}"
-
-[host."http://{{$.ImagesListen}}"]
-  capabilities = ["pull"]
+{{hosts . $.ImagesListen -}}
 END
 {{- end}}
 [ -z "$root" ] || { echo "the files are below $root"; exit 0; }

@@ -26,10 +26,12 @@ type Agent struct {
 	Images           []string // registries whose images nodes pull through the agent
 	SelfUpdate       bool     // releases may replace the agent, and a guard watches
 
-	MakeNamespaces bool   // with the namespaces of For
-	Token          string // that the agent registers with; empty: somebody makes the Secret
-	Server         string // https://HOST:PORT in place of the token's address; empty: the token's
-	Infrastructure string // of the agent's flag; empty: none
+	MakeNamespaces bool     // with the namespaces of For
+	Token          string   // that the agent registers with; empty: somebody makes the Secret
+	Server         string   // https://HOST:PORT in place of the token's address; empty: the token's
+	Infrastructure string   // of the agent's flag; empty: none
+	Quotas         []string // of AWS that the infrastructure needs, SERVICE/CODE=LEAST
+	Region         string   // of AWS; empty: none
 }
 
 // nodeConfigMap is the ConfigMap through which the agent and the node parts meet.

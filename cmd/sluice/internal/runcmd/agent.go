@@ -18,12 +18,10 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent"
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/directory"
 	"github.com/sluice-cd/sluice/cells/identity"
-	"github.com/sluice-cd/sluice/cells/infrastructure"
 	"github.com/sluice-cd/sluice/cells/kubernetes"
 	"github.com/sluice-cd/sluice/cells/node"
 	"github.com/sluice-cd/sluice/cells/process"
@@ -125,6 +123,7 @@ type agentFlags struct {
 	trustRoot                              string
 	selfUpdate                             bool
 	updateLimit                            time.Duration
+	quotas                                 map[string]string
 }
 
 // The kinds of target.
@@ -169,24 +168,6 @@ func (more *agentFlags) check(a *cli.App, cmd *cobra.Command, o *agent.Options) 
 		return cli.UsageError(cmd, "--dir is missing")
 	case more.target == targetKubernetes && a.StateDir(o.StateDir, "") == "":
 		return cli.UsageError(cmd, "--state is missing: a folder that outlives the pod")
-	}
-	return nil
-}
-
-// openInfrastructure sets where the agent has the state of the infrastructure from.
-func (more *agentFlags) openInfrastructure(cmd *cobra.Command, o *agent.Options) (err error) {
-	text := more.infrastructure
-	if file, ok := strings.CutPrefix(text, "@"); ok && file != "" {
-		o.InfrastructureReader, err = infrastructure.NewFile(file)
-		return err
-	}
-	o.Infrastructure, err = strconv.Atoi(cmp.Or(text, "0"))
-	switch {
-	case err == nil && o.Infrastructure < 0:
-		return cli.UsageError(cmd, "--infrastructure %s: a number can't be negative here", text)
-	case err != nil || o.Infrastructure > cells.MaxInfrastructure:
-		return cli.UsageError(cmd, "--infrastructure %q is neither a number up to %d nor @FILE", text,
-			cells.MaxInfrastructure)
 	}
 	return nil
 }
@@ -296,8 +277,7 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 		"needs sluice agent guard beside it")
 	addUpdateLimit(f, &more.updateLimit)
 	f.Int64Var(&o.ImagesRate, "images-rate", 0, "`BYTES` a second that pulls of images may take; 0: no limit")
-	f.StringVar(&more.infrastructure, "infrastructure", "", "`NUMBER` of the cell's infrastructure update, or @FILE with "+
-		"number and status, which is read again and again (docs/formats.md)")
+	more.addInfrastructure(f, o)
 	f.StringVar(&more.values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
 	f.StringVar(&o.KeyFile, "age-key", "", "`FILE` with age keys, for what SOPS encrypted in releases (default "+
 		"$SOPS_AGE_KEY_FILE)")

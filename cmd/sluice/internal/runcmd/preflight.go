@@ -23,7 +23,7 @@ func preflightVerb(a *cli.App) *cobra.Command {
 		Short: "Look whether a cell could register and work: the way, keys, time, disk; change nothing",
 		Long: `Looks whether the control plane can be reached and has the keys that the token names, whether the clocks
 agree, whether the folders can be written to and have room and, with --infrastructure, whether that can be
-read. The token is not sent, so it still works afterwards. Each fault is printed with its remedy; exits 1 if
+read; on AWS also credentials, permissions, quotas, and the endpoints that a private cluster needs. The token is not sent, so it still works afterwards. Each fault is printed with its remedy; exits 1 if
 there is any that keeps the cell from working. The agent does the same before its first registration.`,
 		Example: `  sluice agent preflight --join @/run/secrets/join --state /var/lib/sluice --dir /srv/product`,
 		Args:    cli.ArgumentCount(0, 0, ""),
@@ -59,7 +59,7 @@ there is any that keeps the cell from working. The agent does the same before it
 	f.StringVar(&o.Server, "server", "", "`ADDRESS` of the control plane in place of the token's, as the agent has it")
 	f.StringVar(&more.dir, "dir", "", "folder for the product's manifests")
 	f.StringVar(&o.StateDir, "state", "", "folder for the agent's own state (default $SLUICE_STATE, else DIR/.agent)")
-	f.StringVar(&more.infrastructure, "infrastructure", "", "as the agent has it")
+	more.addInfrastructure(f, &o)
 	return cmd
 }
 
