@@ -260,32 +260,8 @@ func (a *Agent) openState() (_ *loop, err error) {
 	if err != nil {
 		return nil, err
 	}
-	store := content.NewCache(folders["releases"], a.client, a.options.MaxContent)
-	l := &loop{
-		agent: a,
-		lock:  lock,
-		state: state{journal: j, policy: policy{
-			HealthTimeout: a.options.HealthTimeout, HealthInterval: a.options.HealthInterval,
-			HealInterval: a.options.HealInterval, HealthyFor: a.options.HealthyFor,
-		}},
-		outbox:       outbox,
-		releaseCache: store,
-		preview:      newPreviewer(store),
-		signatures:   signed,
-		renderer: render.New(render.Options{
-			Command: a.options.Render, Dir: folders["rendered"], Temp: folders["work"], Values: a.options.Values,
-			KeyFile: a.options.KeyFile, Limits: a.options.RenderLimits,
-		}, store),
-		desired:      make(chan *cells.Desired),
-		confirmed:    make(chan string),
-		registered:   make(chan plane.Order),
-		ownerChanges: make(chan struct{}),
-		retries:      make(chan struct{}),
-
-		operationEnded: wake.New(),
-		targetChanges:  a.options.targetChanges(),
-		reported:       reported,
-	}
+	l := a.newLoop(folders, j, outbox)
+	l.lock, l.signatures, l.reported = lock, signed, reported
 	l.actual = l.openInfrastructure()
 	l.openMaintenance(time.Now())
 	if err := l.openExports(); err != nil {
@@ -302,6 +278,33 @@ func (a *Agent) openState() (_ *loop, err error) {
 	// Clones are found by their boot ids.
 	a.options.Log.Info().Str("boot", l.reporter.Boot()).Str("state", dir).Msg("the agent started")
 	return l, nil
+}
+
+// newLoop returns the loop around a state, which does nothing yet.
+func (a *Agent) newLoop(folders map[string]string, j journal, outbox *plane.Outbox) *loop {
+	store := content.NewCache(folders["releases"], a.client, a.options.MaxContent)
+	return &loop{
+		agent: a,
+		state: state{journal: j, policy: policy{
+			HealthTimeout: a.options.HealthTimeout, HealthInterval: a.options.HealthInterval,
+			HealInterval: a.options.HealInterval, HealthyFor: a.options.HealthyFor,
+		}},
+		outbox:       outbox,
+		releaseCache: store,
+		preview:      newPreviewer(store),
+		renderer: render.New(render.Options{
+			Command: a.options.Render, Dir: folders["rendered"], Temp: folders["work"], Values: a.options.Values,
+			KeyFile: a.options.KeyFile, Limits: a.options.RenderLimits,
+		}, store),
+		desired:      make(chan *cells.Desired),
+		confirmed:    make(chan string),
+		registered:   make(chan plane.Order),
+		ownerChanges: make(chan struct{}),
+		retries:      make(chan struct{}),
+
+		operationEnded: wake.New(),
+		targetChanges:  a.options.targetChanges(),
+	}
 }
 
 // openInfrastructure prepares to follow the actual infrastructure, if something reads it, and returns what is known.

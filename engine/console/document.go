@@ -28,8 +28,9 @@ func sections() []struct {
 func (m *Model) frame(at Address) ui.Regions {
 	all := ui.Regions{m.navigation(at), m.asOf()}
 	if m.ActsAs != "" {
-		all = append(all, ui.Region{ID: ui.FrameBanner, HTML: ui.Paragraph("", ui.Mark("held", ""), " Everyone on this machine acts here as ",
-			markup.Element("b", nil, markup.Text(m.ActsAs)), markup.Text(", by --console-as."))})
+		all = append(all, ui.Region{ID: ui.FrameBanner, HTML: ui.Paragraph("", ui.Mark("held", ""),
+			" Everyone on this machine acts here as ", markup.Element("b", nil, markup.Text(m.ActsAs)),
+			", by --console-as.")})
 	}
 	return all
 }

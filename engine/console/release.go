@@ -195,8 +195,8 @@ func decisionsOn(m *Model, name string) markup.HTML {
 	for _, channel := range m.view.Desired.Order {
 		for _, h := range m.view.Desired.Channels[channel].History {
 			if h.Release == name {
-				rows = append(rows, []markup.HTML{link(Channel, channel), markup.Text(howItCame(&h)), ui.Instant(h.Moved),
-					markup.Text(fmt.Sprint(h.Sequence)), commitLink(h.Written)})
+				rows = append(rows, []markup.HTML{link(Channel, channel), markup.Text(howItCame(&h)),
+					ui.Instant(h.Moved), markup.Text(fmt.Sprint(h.Sequence)), commitLink(h.Written)})
 			}
 		}
 	}

@@ -24,53 +24,69 @@ const (
 	trustFleet    = 10_000
 )
 
-// measureTrust measures what signed releases cost: a cell's pull, from the answer of the control plane until what was
-// verified is durable, beside a bare hash of the same release; and the control plane's work for a fleet that asks every
-// hour.
-func measureTrust(_ context.Context, dir string) ([]figures.Row, error) {
-	const channel = "dedicated"
-	now := time.Now()
+// servedTrust is what a control plane serves of signed releases: its answers to a cell that pulls again and again.
+type servedTrust struct {
+	root      releases.Digest
+	newest    trust.Release
+	published *trust.Published
+	answers   [][]byte
+}
+
+func serveTrust(channel string, now time.Time) (s servedTrust, err error) {
 	var listed []trust.Release
 	for i := range trustReleases {
 		v, err := releases.ParseVersion(fmt.Sprintf("1.%d.0", i))
 		if err != nil {
-			return nil, err
+			return s, err
 		}
 		listed = append(listed, trust.Release{Version: v, Digest: releases.DigestBytes([]byte(v.String())),
 			Length: trustTar, Channels: []string{channel}})
 	}
 	l, err := trusttest.Ledger(now, []string{channel}, listed...)
 	if err != nil {
-		return nil, err
+		return s, err
 	}
-	newest := listed[len(listed)-1]
-	heads, err := trusttest.SignedHeads(l, now, newest.Version, channel)
+	s.root, s.newest = l.Root().Digest, listed[len(listed)-1]
+	heads, err := trusttest.SignedHeads(l, now, s.newest.Version, channel)
 	if err != nil {
-		return nil, err
+		return s, err
 	}
-	answers := make([][]byte, trustPulls)
+	s.answers = make([][]byte, trustPulls)
 	last := int64(0)
-	var published *trust.Published
-	for i := range answers { // each pull meets a newer timestamp
+	for i := range s.answers { // each pull meets a newer timestamp
 		served, err := l.SignServed(heads, last, now, trusttest.Signer("engine"))
 		if err != nil {
-			return nil, err
+			return s, err
 		}
-		last, published = served.Version, &trust.Published{Ledger: l, Heads: heads, Served: served}
+		last, s.published = served.Version, &trust.Published{Ledger: l, Heads: heads, Served: served}
 		have := int64(1)
 		if i == 0 {
 			have = 0
 		}
-		if answers[i], err = json.Marshal(published.Bundle(channel, have)); err != nil {
-			return nil, err
+		if s.answers[i], err = json.Marshal(s.published.Bundle(channel, have)); err != nil {
+			return s, err
 		}
 	}
-	k, _, err := signatures.Open(signatures.Options{Dir: dir, Root: l.Root().Digest})
+	return s, nil
+}
+
+// measureTrust measures what signed releases cost: a cell's pull, from the answer of the control plane until what was
+// verified is durable, beside a bare hash of the same release; and the control plane's work for a fleet that asks every
+// hour.
+func measureTrust(_ context.Context, dir string) ([]figures.Row, error) {
+	const channel = "dedicated"
+	now := time.Now()
+	served, err := serveTrust(channel, now)
+	if err != nil {
+		return nil, err
+	}
+	k, _, err := signatures.Open(signatures.Options{Dir: dir, Root: served.root})
 	if err != nil {
 		return nil, fmt.Errorf("in %s: %w", filepath.Base(dir), err)
 	}
 	tar := make([]byte, trustTar)
-	a := &cells.Assignment{Channel: channel, Sequence: 1, Release: newest.Version.String(), Digest: newest.Digest}
+	a := &cells.Assignment{Channel: channel, Sequence: 1, Release: served.newest.Version.String(),
+		Digest: served.newest.Digest}
 	hash, err := figures.TimeRuns(trustPulls, func(int) error {
 		sha256.Sum256(tar)
 		return nil
@@ -80,7 +96,7 @@ func measureTrust(_ context.Context, dir string) ([]figures.Row, error) {
 	}
 	pull, err := figures.TimeRuns(trustPulls, func(i int) error {
 		var b trust.Bundle
-		if err := json.Unmarshal(answers[i], &b); err != nil {
+		if err := json.Unmarshal(served.answers[i], &b); err != nil {
 			return err
 		}
 		return k.Admit(a, "", b, now)
@@ -107,7 +123,7 @@ func measureTrust(_ context.Context, dir string) ([]figures.Row, error) {
 		return nil, err
 	}
 	answer, err := figures.TimeRuns(1000, func(int) error {
-		_, err := json.Marshal(published.Bundle(channel, 1))
+		_, err := json.Marshal(served.published.Bundle(channel, 1))
 		return err
 	})
 	if err != nil {
@@ -123,6 +139,6 @@ func measureTrust(_ context.Context, dir string) ([]figures.Row, error) {
 		figures.NoteRow("of it a durable copy, of two", figures.Time(figures.Median(write)), ""),
 		{What: "10,000 cells ask for the signers' files every hour", Got: fmt.Sprintf("%.2f %%", 100*share),
 			Base: "of a core", Ratio: share, Limit: 0.02},
-		figures.NoteRow("one answer", fmt.Sprintf("%.1f KB", float64(len(answers[1]))/1000), ""),
+		figures.NoteRow("one answer", fmt.Sprintf("%.1f KB", float64(len(served.answers[1]))/1000), ""),
 	}, nil
 }

@@ -31,7 +31,6 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine/console"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"

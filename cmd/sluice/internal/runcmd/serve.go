@@ -158,9 +158,6 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	pulls.extendOptions(&o)
 	extendByDesk(&o, e, announcing)
 	o.Collectors = append(o.Collectors, notices.sender.Collector())
-	if e.timestamps != nil {
-		o.Trust = e.timestamps.Current
-	}
 	server, err := controlplane.New(o)
 	if err != nil {
 		return err
@@ -181,7 +178,7 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 
 // serverOptions returns what the server takes from the engine and the listeners alone.
 func serverOptions(a *cli.App, e *runningEngine, listening *listeners) controlplane.Options {
-	return controlplane.Options{
+	o := controlplane.Options{
 		Views: e, Inbox: e, Repository: e.repo, Journal: e.store, Log: e.log,
 		Members: e, Tokens: e.store, Facts: e.store, Address: listening.public,
 		OnPush: e.NotifyPush, Branch: a.Branch, ContentDir: a.Data,
@@ -189,6 +186,10 @@ func serverOptions(a *cli.App, e *runningEngine, listening *listeners) controlpl
 		Records: e.store.Records(),
 		History: func() (*plan.History, error) { return engine.CopyHistory(e.Engine) },
 	}
+	if e.timestamps != nil {
+		o.Trust = e.timestamps.Current
+	}
+	return o
 }
 
 // startRecorders starts what follows the engine and writes down what it sees: the audit, and which cells ran what.
