@@ -1,5 +1,5 @@
 // Makes assertions.json: WebAuthn assertions, good and bad, with the verdicts of an independent implementation,
-// @simplewebauthn/server. Run it where that package is installed: node generate.mjs > assertions.json
+// @simplewebauthn/server 14.0.3. Run it where that package is installed: node generate.mjs > assertions.json
 import { verifyAuthenticationResponse } from '@simplewebauthn/server';
 import { cose, isoCBOR } from '@simplewebauthn/server/helpers';
 import { createHash, generateKeyPairSync, sign } from 'node:crypto';
