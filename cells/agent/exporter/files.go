@@ -50,10 +50,13 @@ type File struct {
 	gone bool // only its gap is left
 }
 
-// folder is the folder "export" of a state folder.
+// FolderName is the folder of exports, in a state folder.
+const FolderName = "export"
+
+// folder is that folder of one agent.
 type folder string
 
-func folderOf(stateDir string) folder { return folder(filepath.Join(stateDir, "export")) }
+func folderOf(stateDir string) folder { return folder(filepath.Join(stateDir, FolderName)) }
 
 func (f folder) path(name string) string { return filepath.Join(string(f), name) }
 
