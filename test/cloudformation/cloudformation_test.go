@@ -52,6 +52,7 @@ func sample(t *testing.T, name string) string {
 func TestGuardAgrees(t *testing.T) {
 	program := guard(t)
 	trust := "Principal: {Service: pods.eks.amazonaws.com}"
+	readParameter := `Action: ["ssm:GetParameter", "ssm:GetParameters"]`
 	for name, c := range map[string]struct{ file, old, next, rule, guards string }{
 		"role":     {"role", "", "", "", ""},
 		"instance": {"instance", "", "", "", ""},
@@ -73,8 +74,8 @@ func TestGuardAgrees(t *testing.T) {
 			"no_outside_principal"},
 		"execute": {"role", "- cloudformation:DescribeStacks", "- cloudformation:ExecuteChangeSet",
 			"agent-may-not", "agent_may_not"},
-		"pass":       {"role", "Action: ssm:GetParameter", "Action: iam:PassRole", "agent-may-not", "agent_may_not"},
-		"everything": {"role", "Action: ssm:GetParameter", "Action: \"*\"", "agent-may-not", "agent_may_not"},
+		"pass":       {"role", readParameter, "Action: iam:PassRole", "agent-may-not", "agent_may_not"},
+		"everything": {"role", readParameter, "Action: \"*\"", "agent-may-not", "agent_may_not"},
 		"metadata":   {"role", "{Infrastructure: 8}", "{Infrastructure: 7}", "version", "version"},
 		"parameter":  {"instance", "Value: \"8\"", "Value: \"7\"", "version", "version"},
 		"described":  {"instance", "    Description: Instance type of the cluster's nodes.\n", "", "described", "described"},

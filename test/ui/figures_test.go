@@ -269,7 +269,7 @@ func resident(t *testing.T) float64 {
 	return float64(pages*os.Getpagesize()) / 1024
 }
 
-var documentState = regexp.MustCompile(`data-at="([^"]*)" data-etag="([^"]*)"`)
+var documentState = regexp.MustCompile(`data-at="([^"]*)" data-base="[^"]*" data-etag="([^"]*)"`)
 
 // liveParameters returns what a tab that shows a page sends to follow it.
 func liveParameters(t *testing.T, s *site, path string) (at, known string) {
