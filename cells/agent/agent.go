@@ -264,9 +264,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 	l.lock, l.signatures, l.reported = lock, signed, reported
 	l.actual = l.openInfrastructure()
 	l.openMaintenance(time.Now())
-	if err := l.openExports(); err != nil {
-		return nil, err
-	}
+	l.exports = a.openExports()
 	l.reporter = plane.NewReporter(a.client, outbox, plane.ReporterOptions{
 		Version: a.options.Version, Infrastructure: l.actual, Every: a.options.ReportEvery,
 	})

@@ -18,11 +18,10 @@ func (w ownerDecisions) exportConsent() *cells.ExportConsent {
 }
 
 // openExports opens what leaves the cell beside its reports.
-func (l *loop) openExports() (err error) {
-	o := &l.agent.options
-	l.exports, err = exporter.Open(exporter.Options{StateDir: o.StateDir, Cell: o.Cell, To: l.agent.client.Transport(1),
+func (a *Agent) openExports() *exporter.Exporter {
+	o := &a.options
+	return exporter.Open(exporter.Options{StateDir: o.StateDir, Cell: o.Cell, To: a.client.Transport(1),
 		Scrape: o.ExportScrape, Log: o.Log.With().Str("about", "exports").Logger()})
-	return err
 }
 
 // publishWish says what the release that is known to work wishes to have exported.

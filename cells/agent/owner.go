@@ -179,6 +179,9 @@ func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner
 	if err != nil {
 		return nil, err
 	}
+	if len(text) > maxOwnerFile {
+		return nil, fmt.Errorf("write the owner's decisions: they would have more than %d bytes", maxOwnerFile)
+	}
 	name := filepath.Join(stateDir, OwnerFile)
 	if _, err := parseOwner(name, text); err != nil { // what is written must be readable
 		return nil, err

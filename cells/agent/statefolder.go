@@ -28,7 +28,7 @@ func PresentName(stateDir, name string) (string, error) {
 }
 
 // stateFolders are the folders of a state folder; what else is in it are files.
-var stateFolders = []string{"releases", "rendered", "work"}
+var stateFolders = []string{"releases", "rendered", "work", exporter.FolderName}
 
 // prepareStateFolder makes the state folder and those in it, and locks it.
 func (a *Agent) prepareStateFolder(dir string) (folders map[string]string, lock *os.File, err error) {
@@ -76,7 +76,7 @@ var stateFiles = []string{"clock.json", "flags.json", "identity.json", "inforce.
 // stateNames are the names in a state folder that an agent, or its owner's commands, may have made before the agent has
 // an identity or a journal; and what a new file system has.
 var stateNames = slices.Concat(stateFiles, stateFolders, []string{OwnerFile, "owner.lock", "clock-reset", "flags",
-	"lost+found", exporter.FolderName}, signatures.FileNames())
+	"lost+found"}, signatures.FileNames())
 
 // refuseForeignFolder refuses a state folder with files of others: the agent would close it to them, and would remove
 // old files from some of its folders. With an identity or a journal the folder is the agent's.

@@ -18,6 +18,7 @@ const (
 	maxSources = 20_000
 	maxEvents  = 1_000 // between two collections
 	forgotten  = time.Hour
+	boundsKept = 2 * time.Minute // after the last sample with a histogram's bounds
 )
 
 // Reason says why something did not leave.
@@ -30,6 +31,7 @@ const (
 	NoNumber    Reason = "number"      // it is not a finite number
 	Malformed   Reason = "malformed"   // it can't be read
 	Temporality Reason = "temporality" // it does not say from when it counts
+	OtherBounds Reason = "bounds"      // another producer measures the same histogram with other bounds
 )
 
 // DroppedMetric counts what did not leave, by reason. It leaves whatever the list says.
@@ -57,6 +59,7 @@ type Sample struct {
 type Aggregate struct {
 	rules   *Rules
 	began   time.Time
+	from    time.Time // what a producer that is not known counted before does not count
 	seed    maphash.Seed
 	series  map[string]*series
 	sources map[uint64]*source
@@ -93,21 +96,31 @@ type totals struct {
 // NewAggregate returns an aggregate that begins at now.
 func NewAggregate(r *Rules, now time.Time) *Aggregate {
 	a := &Aggregate{began: now, seed: maphash.MakeSeed(), dropped: map[Reason]uint64{}}
-	a.SetRules(r)
+	a.SetRules(r, now)
 	return a
 }
 
-// SetRules begins anew under other rules: nothing that came in before leaves any more.
-func (a *Aggregate) SetRules(r *Rules) {
+// SetRules begins anew under other rules: nothing that came in, or was counted, before now leaves any more. It reports
+// whether something that came in is lost by that.
+func (a *Aggregate) SetRules(r *Rules, now time.Time) (lost bool) {
+	lost = len(a.events) > 0
+	for _, s := range a.series {
+		lost = lost || s.news
+	}
+	a.from = now
 	a.rules, a.series, a.sources, a.events = r, map[string]*series{}, map[uint64]*source{}, nil
+	return lost
 }
 
 // Rules returns the rules in force.
 func (a *Aggregate) Rules() *Rules { return a.rules }
 
 // Drop counts something that does not leave.
-func (a *Aggregate) Drop(why Reason) {
-	a.dropped[why]++
+func (a *Aggregate) Drop(why Reason) { a.DropMany(why, 1) }
+
+// DropMany counts several.
+func (a *Aggregate) DropMany(why Reason, n int) {
+	a.dropped[why] += uint64(n)
 	a.changed = true
 }
 
@@ -144,15 +157,23 @@ func (a *Aggregate) add(s *Sample, rule metricRule, now time.Time) {
 		a.Drop(TooMany)
 		return
 	}
-	to.seen, to.news = now, true
 	if s.Type == export.Gauge {
-		to.total.value = s.Value
+		to.seen, to.news, to.total.value = now, true, s.Value
 		return
 	}
-	if s.Type == export.Histogram && !slices.Equal(to.total.bounds, s.Bounds) {
+	other := len(to.total.buckets) != len(s.Buckets) || !slices.Equal(to.total.bounds, s.Bounds)
+	switch {
+	case !isFinite(to.total.value+delta.value) || !isFinite(to.total.sum+delta.sum):
+		a.Drop(NoNumber)
+		return
+	case other && len(to.total.buckets) > 0 && now.Sub(to.seen) < boundsKept:
+		a.Drop(OtherBounds)
+		return
+	case other:
 		to.total = totals{bounds: slices.Clone(s.Bounds), buckets: make([]uint64, len(s.Buckets))}
 		to.since = now
 	}
+	to.seen, to.news = now, true
 	to.total.value += delta.value
 	to.total.count += delta.count
 	to.total.sum += delta.sum
@@ -187,7 +208,7 @@ func (a *Aggregate) find(s *Sample, rule metricRule, now time.Time) *series {
 }
 
 // difference returns by how much a producer counted on since its last sample; false: there are too many producers.
-// What it counted before this aggregate began is not counted.
+// What it counted before these rules were in force is not counted.
 func (a *Aggregate) difference(s *Sample, now time.Time) (totals, bool) {
 	key := s.Source + maphash.String(a.seed, s.Name)
 	for _, l := range s.Labels {
@@ -205,7 +226,7 @@ func (a *Aggregate) difference(s *Sample, now time.Time) (totals, bool) {
 	is := totals{s.Value, s.Count, s.Sum, s.Bounds, s.Buckets}
 	from.seen = now
 	from.last = totals{s.Value, s.Count, s.Sum, slices.Clone(s.Bounds), slices.Clone(s.Buckets)}
-	if !known && (s.Start.IsZero() || s.Start.Before(a.began)) {
+	if !known && (s.Start.IsZero() || s.Start.Before(a.from)) {
 		before = is
 	}
 	return is.minus(before), true
@@ -230,7 +251,7 @@ func (t totals) minus(before totals) totals {
 	return less
 }
 
-// AddEvent takes an event in. Attributes are strings and float64; others stay.
+// AddEvent takes an event in. Attributes are strings, float64, int64 and bool; others stay.
 func (a *Aggregate) AddEvent(kind string, attributes map[string]any, now time.Time) {
 	uses, ok := a.rules.events[kind]
 	switch {
@@ -241,10 +262,10 @@ func (a *Aggregate) AddEvent(kind string, attributes map[string]any, now time.Ti
 		a.Drop(TooMany)
 		return
 	}
-	line := Line{At: now, Event: kind, Fields: map[string]any{}}
+	line := Line{At: now, Event: kind, Fields: map[string]Scalar{}}
 	for i := range uses {
 		if v := a.rules.fieldValue(&uses[i], attributes[uses[i].name]); v != nil {
-			line.Fields[uses[i].name] = v
+			line.Fields[uses[i].name] = Scalar{v}
 		}
 	}
 	a.events = append(a.events, line)
@@ -270,6 +291,7 @@ func (a *Aggregate) Collect(now time.Time) []Line {
 	for key, from := range a.sources {
 		if now.Sub(from.seen) > forgotten {
 			delete(a.sources, key)
+			a.from = now // or all that it ever counted would count again
 		}
 	}
 	if a.changed {

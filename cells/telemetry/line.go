@@ -3,6 +3,7 @@ package telemetry
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -17,7 +18,7 @@ type Line struct {
 	Type   export.Type       `json:"type,omitempty"`   // of the metric
 	Event  string            `json:"event,omitempty"`  // kind of the event
 	Labels map[string]string `json:"labels,omitempty"`
-	Fields map[string]any    `json:"fields,omitempty"` // of an event: strings and numbers
+	Fields map[string]Scalar `json:"fields,omitempty"` // of an event
 
 	Value *float64  `json:"value,omitempty"` // of a gauge or a counter
 	Since time.Time `json:"since,omitzero"`  // when a counter or a histogram began at zero
@@ -26,6 +27,26 @@ type Line struct {
 	Sum     float64   `json:"sum,omitempty"`
 	Bounds  []float64 `json:"bounds,omitempty"`  // upper bounds of all buckets but the last
 	Buckets []uint64  `json:"buckets,omitempty"` // how many are in each, not in those before
+}
+
+// Scalar is a string or a float64.
+type Scalar struct{ Value any }
+
+func (s Scalar) MarshalJSON() ([]byte, error) { return json.Marshal(s.Value) }
+
+// UnmarshalJSON refuses what is nested before it is decoded: a small batch can't become much memory.
+func (s *Scalar) UnmarshalJSON(text []byte) error {
+	if text[0] == '{' || text[0] == '[' {
+		return errors.New("a field is a string or a number")
+	}
+	if err := json.Unmarshal(text, &s.Value); err != nil {
+		return err
+	}
+	switch s.Value.(type) {
+	case string, float64:
+		return nil
+	}
+	return errors.New("a field is a string or a number")
 }
 
 // MaxLine bounds a line, in bytes.

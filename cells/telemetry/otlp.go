@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"time"
 
@@ -252,30 +251,18 @@ func instant(nanoseconds uint64) time.Time {
 func labelsOf(attributes []*commonpb.KeyValue) []Label {
 	labels := make([]Label, 0, len(attributes))
 	for _, kv := range attributes {
-		labels = append(labels, Label{kv.GetKey(), labelText(kv.GetValue())})
+		labels = append(labels, Label{kv.GetKey(), asText(plainValue(kv.GetValue()))})
 	}
 	return labels
 }
 
-func labelText(v *commonpb.AnyValue) string {
-	switch plain := plainValue(v).(type) {
-	case string:
-		return plain
-	case float64:
-		return fmt.Sprint(plain)
-	case bool:
-		return fmt.Sprint(plain)
-	}
-	return ""
-}
-
-// plainValue returns a string, a float64 or a bool; nil for anything else.
+// plainValue returns a string, an int64, a float64 or a bool; nil for anything else.
 func plainValue(v *commonpb.AnyValue) any {
 	switch v := v.GetValue().(type) {
 	case *commonpb.AnyValue_StringValue:
 		return v.StringValue
 	case *commonpb.AnyValue_IntValue:
-		return float64(v.IntValue)
+		return v.IntValue
 	case *commonpb.AnyValue_DoubleValue:
 		return v.DoubleValue
 	case *commonpb.AnyValue_BoolValue:

@@ -40,7 +40,10 @@ func (a *Aggregate) AddPrometheus(target uint64, text io.Reader, before, now tim
 				s.Type, s.Value = export.Gauge, m.GetUntyped().GetValue()
 			case dto.MetricType_HISTOGRAM:
 				s.Type = export.Histogram
-				s.setHistogram(m.GetHistogram())
+				if !s.setHistogram(m.GetHistogram()) {
+					a.Drop(Malformed)
+					continue
+				}
 			default:
 				a.Drop(WrongType)
 				continue
@@ -55,18 +58,26 @@ func (a *Aggregate) AddPrometheus(target uint64, text io.Reader, before, now tim
 	return nil
 }
 
-// setHistogram makes buckets that count on their own of buckets that each count all before.
-func (s *Sample) setHistogram(h *dto.Histogram) {
+// setHistogram makes buckets that count on their own of buckets that each count all before. It reports whether they do.
+func (s *Sample) setHistogram(h *dto.Histogram) bool {
 	s.Count, s.Sum = h.GetSampleCount(), h.GetSampleSum()
 	var before uint64
 	for _, b := range h.GetBucket() {
+		count := b.GetCumulativeCount()
+		if count < before {
+			return false
+		}
 		if bound := b.GetUpperBound(); isFinite(bound) {
 			s.Bounds = append(s.Bounds, bound)
-			s.Buckets = append(s.Buckets, b.GetCumulativeCount()-before)
-			before = b.GetCumulativeCount()
+			s.Buckets = append(s.Buckets, count-before)
+			before = count
 		}
 	}
+	if s.Count < before {
+		return false
+	}
 	s.Buckets = append(s.Buckets, s.Count-before)
+	return true
 }
 
 // wantedLines returns the lines of metrics that the list names.

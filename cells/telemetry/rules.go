@@ -5,8 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
-	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -106,10 +106,9 @@ func (r *Rules) hash(name, value string) string {
 // fieldValue returns the value of an event's field as it may leave; nil: it stays.
 func (r *Rules) fieldValue(u *use, v any) any {
 	text, isText := v.(string)
-	number, isNumber := v.(float64)
 	switch u.as {
 	case export.Number:
-		if isNumber && !math.IsNaN(number) && !math.IsInf(number, 0) {
+		if number, ok := asNumber(v); ok && isFinite(number) {
 			return number
 		}
 	case export.Version:
@@ -121,9 +120,34 @@ func (r *Rules) fieldValue(u *use, v any) any {
 			return text
 		}
 	case export.Enum, export.Hash:
-		if isText {
+		if text := asText(v); text != "" {
 			return r.labelValue(u, text)
 		}
 	}
 	return nil
+}
+
+func asNumber(v any) (float64, bool) {
+	switch v := v.(type) {
+	case float64:
+		return v, true
+	case int64:
+		return float64(v), true
+	}
+	return 0, false
+}
+
+// asText returns a value as Prometheus' text format has it; empty: it is of no such kind.
+func asText(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case float64:
+		return strconv.FormatFloat(v, 'g', -1, 64)
+	case bool:
+		return strconv.FormatBool(v)
+	}
+	return ""
 }

@@ -177,10 +177,52 @@ func TestHistograms(t *testing.T) {
 		`"metric":"seconds","type":"histogram","count":11,"sum":11,"bounds":[1,2],"buckets":[6,1,4]}`+"\n")
 	add(t, a, "one", histogram(cumulative, []float64{1, 1}, 1, 1, 4), histogram(cumulative, []float64{1}, 1, 1, 4),
 		histogram(0, []float64{1}, 1, 1))
-	add(t, a, "one", histogram(cumulative, []float64{9}, 1, 1)) // the program changed its buckets
-	expect(t, a.Collect(start.Add(2*time.Minute)),
-		`"metric":"seconds","type":"histogram","count":2,"sum":2,"bounds":[9],"buckets":[1,1]}`+
-			"\ndropped malformed 2\ndropped temporality 1\n")
+	add(t, a, "one", histogram(cumulative, []float64{9}, 1, 1)) // another program has other bounds
+	later := start.Add(3 * time.Minute)                         // and now the first one is gone
+	if err := a.AddOTLPMetrics(request(t, "one", histogram(cumulative, []float64{9}, 1, 2)), later); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, a.Collect(later), `"metric":"seconds","type":"histogram","count":1,"sum":1,"bounds":[9],"buckets":[0,1]}`+
+		"\ndropped bounds 1\ndropped malformed 2\ndropped temporality 1\n")
+	without := newAggregate()
+	add(t, without, "one", histogram(delta, nil, 3)) // without bounds, as OpenTelemetry has it
+	if err := without.AddPrometheus(1, strings.NewReader("# TYPE seconds histogram\nseconds_bucket{le=\"+Inf\"} 3\n"+
+		"seconds_sum 1\nseconds_count 3\n"), start, start); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, without.Collect(later), `"metric":"seconds","type":"histogram","count":6,"sum":4,"buckets":[6]}`+"\n")
+}
+
+// What a producer counted before it was agreed to does not leave.
+func TestCountsFromTheRulesOn(t *testing.T) {
+	a := newAggregate()
+	agreed := start.Add(5 * time.Minute)
+	a.SetRules(telemetry.Compile(list(), nil), agreed)
+	for i, value := range []float64{1_000_000, 1_000_003} {
+		at := agreed.Add(time.Duration(i) * time.Second)
+		if err := a.AddOTLPMetrics(request(t, "one", counter("requests", point(value, "method", "GET"))), at); err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Sprintf("# TYPE requests counter\nrequests{method=\"POST\"} %v\n", value)
+		if err := a.AddPrometheus(1, strings.NewReader(text), at.Add(-time.Minute), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, a.Collect(agreed.Add(time.Minute)),
+		`"metric":"requests","type":"counter","labels":{"method":"GET","user":"other"},"value":3}
+"metric":"requests","type":"counter","labels":{"method":"POST","user":"other"},"value":3}
+`)
+}
+
+// Samples that are finite make no total that is not.
+func TestTotalsStayFinite(t *testing.T) {
+	a := newAggregate()
+	m := counter("requests", point(1.7e308, "method", "GET"))
+	m.GetSum().AggregationTemporality = metricspb.AggregationTemporality_AGGREGATION_TEMPORALITY_DELTA
+	add(t, a, "one", m, m)
+	expect(t, a.Collect(start.Add(time.Minute)),
+		`"metric":"requests","type":"counter","labels":{"method":"GET","user":"other"},"value":1.7e+308}`+
+			"\ndropped number 1\n")
 }
 
 func TestNumbersThatAreNone(t *testing.T) {
@@ -438,7 +480,9 @@ func TestNewRulesBeginAnew(t *testing.T) {
 	a := newAggregate()
 	add(t, a, "one", gauge("queue", 1))
 	addEvents(t, a, record("login.failed"))
-	a.SetRules(telemetry.Compile(export.List{}, nil))
+	if !a.SetRules(telemetry.Compile(export.List{}, nil), start) {
+		t.Error("nothing is lost by new rules")
+	}
 	add(t, a, "one", gauge("queue", 1))
 	expect(t, a.Collect(start.Add(time.Minute)), "dropped unlisted 1\n")
 }
@@ -450,6 +494,9 @@ func TestParseLine(t *testing.T) {
 		`{"at":"2026-11-30T12:00:00Z","metric":"a","value":1}`,
 		`{"at":"2026-11-30T12:00:00Z","metric":"a","type":"histogram","bounds":[1],"buckets":[1]}`,
 		`{"at":"2026-11-30T12:00:00Z","metric":"a","type":"gauge","value":1,"more":2}`,
+		`{"at":"2026-11-30T12:00:00Z","event":"a","fields":{"b":[{},{}]}}`,
+		`{"at":"2026-11-30T12:00:00Z","event":"a","fields":{"b":{}}}`,
+		`{"at":"2026-11-30T12:00:00Z","event":"a","fields":{"b":null}}`,
 		`{"at":"2026-11-30T12:00:00Z","metric":"` + strings.Repeat("a", telemetry.MaxLine) +
 			`","type":"gauge","value":1}`,
 	} {

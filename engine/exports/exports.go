@@ -28,6 +28,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/telemetry"
 	"github.com/sluice-cd/sluice/engine/records"
+	"github.com/sluice-cd/sluice/releases/export"
 )
 
 const (
@@ -35,6 +36,7 @@ const (
 	maxGaps    = 10
 	maxValues  = 48 << 10 // bytes of the last values that are kept of a cell
 	maxLines   = 20_000   // of a batch
+	maxAge     = 2 * export.MaxEvery
 )
 
 // ErrInvalid means that a batch can't be taken as it is. Nothing was stored; its error says what is wrong.
@@ -138,7 +140,8 @@ func (k *Keeper) Take(ctx context.Context, b *Batch, now time.Time) (cells.Expor
 	if err != nil {
 		return cells.ExportReceipt{}, fmt.Errorf("exports of %s: %w", b.Cell, err)
 	}
-	if _, err := k.records.Put(ctx, records.Record{Kind: recordKind, Key: b.Cell, Version: version,
+	// The endpoint has it: a cell that went away meanwhile must not send it again.
+	if _, err := k.records.Put(context.WithoutCancel(ctx), records.Record{Kind: recordKind, Key: b.Cell, Version: version,
 		Body: body}); err != nil {
 		return cells.ExportReceipt{}, fmt.Errorf("exports of %s: %w", b.Cell, err)
 	}
@@ -175,6 +178,9 @@ func (s *State) add(b *Batch, now time.Time) {
 	}
 	newest := map[string]telemetry.Line{}
 	for _, l := range append(slices.Clone(s.Values), b.lines...) {
+		if b.At.Sub(l.At) > maxAge {
+			continue
+		}
 		l.Buckets, l.Bounds = nil, nil // a page shows the count and the sum
 		newest[seriesKey(l)] = l
 	}

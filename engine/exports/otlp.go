@@ -23,7 +23,10 @@ import (
 	"github.com/sluice-cd/sluice/releases/export"
 )
 
-const sendTimeout = 20 * time.Second
+const (
+	sendTimeout = 20 * time.Second
+	eventsPath  = "/v1/logs"
+)
 
 // OTLP is an endpoint that takes OTLP over HTTP, as protobuf.
 type OTLP struct {
@@ -49,7 +52,7 @@ func (o *OTLP) Send(ctx context.Context, cell string, lines []telemetry.Line) er
 	if err := o.post(ctx, cell, "/v1/metrics", metrics); err != nil {
 		return err
 	}
-	return o.post(ctx, cell, "/v1/logs", events)
+	return o.post(ctx, cell, eventsPath, events)
 }
 
 func (o *OTLP) post(ctx context.Context, cell, path string, message proto.Message) error {
@@ -71,7 +74,9 @@ func (o *OTLP) post(ctx context.Context, cell, path string, message proto.Messag
 	switch status := response.StatusCode; {
 	case status/100 == 2:
 		return nil
-	case status == http.StatusBadRequest || status == http.StatusRequestEntityTooLarge:
+	case status == http.StatusBadRequest, status == http.StatusRequestEntityTooLarge,
+		path == eventsPath && (status == http.StatusNotFound || status == http.StatusMethodNotAllowed ||
+			status == http.StatusNotImplemented): // an endpoint for metrics alone
 		o.log.Error().Str("cell", cell).Int("status", status).Msg("the OTLP endpoint refuses what a cell exported")
 		return nil
 	}
@@ -156,7 +161,7 @@ func addPoint(m *metricspb.Metric, l telemetry.Line) {
 func encodeEvent(l telemetry.Line) *logspb.LogRecord {
 	r := &logspb.LogRecord{TimeUnixNano: uint64(l.At.UnixNano()), EventName: l.Event}
 	for _, name := range slices.Sorted(maps.Keys(l.Fields)) {
-		switch v := l.Fields[name].(type) {
+		switch v := l.Fields[name].Value.(type) {
 		case string:
 			r.Attributes = append(r.Attributes, attribute(name, v))
 		case float64:

@@ -145,8 +145,8 @@ func (l *List) Check() []ListFault {
 			c.refuse(at+".name", "%s is there twice", m.Name)
 		}
 		names[m.Name] = true
-		if m.Every != 0 && (m.Every < MinEvery || m.Every > MaxEvery) {
-			c.refuse(at+".every", "%s: from %s to %s is possible", m.Every, MinEvery, MaxEvery)
+		if m.Every != 0 && (m.Every < MinEvery || m.Every > MaxEvery || m.Every%time.Minute != 0) {
+			c.refuse(at+".every", "%s: from %s to %s is possible, in whole minutes", m.Every, MinEvery, MaxEvery)
 		}
 		c.checkUses(at+".labels", m.Labels, Enum, Hash, Drop)
 	}

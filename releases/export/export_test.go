@@ -92,6 +92,7 @@ func TestParseFaults(t *testing.T) {
 		"a value twice":            {"[GET, POST]", "[GET, GET]", "is there twice"},
 		"a value that is no ASCII": {"[GET, POST]", `["GÉT"]`, "printable"},
 		"too often":                {"every: 5m", "every: 1s", "from 1m0s to 1h0m0s"},
+		"in half minutes":          {"every: 5m", "every: 90s", "in whole minutes"},
 		"a body":                   {"    fields: {", "    body: true\n    fields: {", "body"},
 		"a kind without a name":    {"kind: login.failed", "kind: ''", "kind"},
 	} {

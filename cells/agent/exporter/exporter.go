@@ -34,16 +34,18 @@ type Options struct {
 type Exporter struct {
 	options Options
 	dir     folder
-	key     []byte
 	news    wake.Signal // the owner's word or the wish changed
 
 	mu        sync.Mutex
+	key       []byte // of hashes; nil: it can't be read or made yet
 	aggregate *telemetry.Aggregate
 	wish      wished
 	consent   *cells.ExportConsent // nil: the owner said nothing
 	invalid   bool                 // the owner's word can't be read: nothing leaves, and nothing is removed
 	effective []string             // lines of what may leave
 	purge     bool                 // what waits is to be removed
+	unsettled bool                 // the owner's word is not kept yet, and nothing is collected under it: see settle
+	lost      string               // why something that came in is lost; empty: nothing is
 	cut       context.CancelFunc   // ends the sending in flight
 
 	// Only the goroutine of Run uses these.
@@ -59,39 +61,46 @@ type Exporter struct {
 const (
 	minPause     = time.Second
 	maxPause     = 5 * time.Minute
+	maxAhead     = 2 * time.Minute  // of a file's time, before the clock counts as set back
 	noRoutePause = 10 * time.Minute // after an answer that exports are not taken at all
 )
 
 // Open opens the folder of exports below a state folder that this process has locked. It keeps nothing and sends
-// nothing before Run.
-func Open(o Options) (*Exporter, error) {
+// nothing before Run. What it can't read or write, on a full disk say, it logs and tries again: the agent works without
+// exports.
+func Open(o Options) *Exporter {
 	if o.Minute == 0 {
 		o.Minute = export.MinEvery
 	}
 	e := &Exporter{options: o, dir: folderOf(o.StateDir), news: wake.New(), invalid: true}
-	if err := disk.MakePrivate(string(e.dir)); err != nil {
-		return nil, err
+	e.aggregate = telemetry.NewAggregate(telemetry.Compile(export.List{}, nil), time.Now())
+	if err := errors.Join(disk.MakePrivate(string(e.dir)), disk.RemoveUnfinished(string(e.dir))); err != nil {
+		e.warn(err, "the folder of the exports can't be prepared")
 	}
-	if err := disk.RemoveUnfinished(string(e.dir)); err != nil {
-		return nil, err
-	}
+	e.openKey()
 	var err error
-	if e.key, err = e.dir.loadKey(); err != nil {
-		return nil, err
-	}
 	if e.position, err = e.dir.loadPosition(); err != nil {
-		aside, err := disk.PutAside(e.dir.path("state.json"), time.Now())
-		if err != nil {
-			return nil, err
+		e.warn(err, "it can't be read how far the exports are: the control plane says where to go on")
+		if aside, err := disk.PutAside(e.dir.path("state.json"), time.Now()); err == nil {
+			o.Log.Warn().Str("file", aside).Msg("a file of the exports was damaged: the agent put it aside")
 		}
-		o.Log.Warn().Str("file",
-			aside).Msg("a file of the exports was damaged: the agent put it aside, and the control " +
-			"plane says where to go on")
 		e.position = position{}
 		e.position.widen(time.Now().UTC(), "the cell lost how far it was")
 	}
-	e.aggregate = telemetry.NewAggregate(telemetry.Compile(export.List{}, e.key), time.Now())
-	return e, nil
+	return e
+}
+
+// openKey reads the key of hashes, or makes it. Nothing is taken in without it.
+func (e *Exporter) openKey() {
+	key, err := e.dir.loadKey()
+	if err != nil {
+		e.warn(err, "the key of the exports can't be kept, and nothing is exported; the agent tries again")
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.key = key
+	e.applyLocked()
 }
 
 // SetWish says what the release that runs wishes to have exported; nil: nothing.
@@ -121,23 +130,23 @@ func (e *Exporter) SetConsent(c *cells.ExportConsent) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.invalid, e.consent = false, c
-	allowed := export.List{}
-	if c != nil && !c.Off {
-		allowed = c.Allowed
-	}
-	before := e.dir.loadAgreed()
+	before, allowed := e.dir.loadAgreed(), e.allowedLocked()
 	if len(export.Wider(before, allowed)) > 0 {
 		e.purge = true
 		if e.cut != nil {
 			e.cut()
 		}
 	}
-	if !slices.Equal(before.Lines(), allowed.Lines()) {
-		if err := e.dir.saveAgreed(allowed); err != nil { // the next start compares with an older one: it removes more
-			e.options.Log.Warn().Err(err).Msg("what the owner agreed to export can't be kept")
-		}
-	}
+	e.unsettled = e.purge || !slices.Equal(before.Lines(), allowed.Lines())
 	e.applyLocked()
+}
+
+// allowedLocked returns what the owner agreed to.
+func (e *Exporter) allowedLocked() export.List {
+	if e.consent == nil || e.consent.Off {
+		return export.List{}
+	}
+	return e.consent.Allowed
 }
 
 // Hold keeps everything in the cell while the owner's word can't be read.
@@ -154,14 +163,32 @@ func (e *Exporter) Hold() {
 // applyLocked makes the rules of what may leave now.
 func (e *Exporter) applyLocked() {
 	var list export.List
-	if e.wish.List != nil && !e.invalid {
+	if e.wish.List != nil && !e.invalid && !e.unsettled && e.key != nil {
 		list = e.consent.Effective(*e.wish.List)
 	}
 	if lines := list.Lines(); !slices.Equal(lines, e.effective) {
 		e.effective = lines
-		e.aggregate.SetRules(telemetry.Compile(list, e.key))
+		if e.aggregate.SetRules(telemetry.Compile(list, e.key), time.Now()) {
+			e.lost = "what may leave changed"
+		}
 	}
 	e.news.Notify()
+}
+
+// settle makes the owner's last word the one that what waits is compared with at the next start. It comes after what
+// was taken back is removed, and before anything is collected under the new word: a crash between removes more.
+func (e *Exporter) settle() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.unsettled || e.purge {
+		return nil
+	}
+	if err := e.dir.saveAgreed(e.allowedLocked()); err != nil {
+		return err
+	}
+	e.unsettled = false
+	e.applyLocked()
+	return nil
 }
 
 // Run collects, holds and sends until ctx ends.
@@ -179,6 +206,7 @@ func (e *Exporter) Run(ctx context.Context) {
 	if e.inFlight != nil {
 		<-e.inFlight
 	}
+	e.keepMinute(time.Now())
 }
 
 func untilNext(now time.Time, minute time.Duration) time.Duration {
@@ -209,15 +237,28 @@ func (e *Exporter) work(ctx context.Context, minute <-chan time.Time) {
 // keepMinute makes a file of what came in.
 func (e *Exporter) keepMinute(now time.Time) {
 	e.mu.Lock()
-	lines := e.aggregate.Collect(now)
+	lines, lost := e.aggregate.Collect(now), e.lost
+	e.lost = ""
+	if e.invalid && e.consent != nil && !e.consent.Off && e.wish.List != nil {
+		lost = "the owner's decisions could not be read"
+	}
 	allowed := len(e.effective) > 0
 	e.mu.Unlock()
+	if lost != "" {
+		e.widen(now, lost)
+	}
 	if len(lines) == 0 || !allowed {
 		return
 	}
-	if err := e.dir.keep(lines, now); err != nil {
+	left, err := e.dir.keep(lines, now)
+	if err != nil {
 		e.warn(err, "a minute of the exports can't be kept, and is missing in what leaves")
 		e.widen(now, "it could not be written in the cell")
+	}
+	if left > 0 {
+		e.mu.Lock()
+		e.aggregate.DropMany(telemetry.TooMany, left)
+		e.mu.Unlock()
 	}
 }
 
@@ -238,6 +279,9 @@ func (e *Exporter) widen(at time.Time, why string) {
 
 // upkeep removes, seals and sends what is due, and returns how long there is nothing to do.
 func (e *Exporter) upkeep(ctx context.Context, now time.Time) time.Duration {
+	if e.isWithoutKey() {
+		e.openKey()
+	}
 	files, err := e.dir.files()
 	if err == nil {
 		files, err = e.removeUnwanted(files, now)
@@ -279,6 +323,12 @@ func (e *Exporter) upkeep(ctx context.Context, now time.Time) time.Duration {
 	return wait
 }
 
+func (e *Exporter) isWithoutKey() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.key == nil
+}
+
 // removeUnwanted removes what the owner forbade, what the owner removed, and what there is no room for. It returns what
 // is left.
 func (e *Exporter) removeUnwanted(files []File, now time.Time) ([]File, error) {
@@ -294,17 +344,19 @@ func (e *Exporter) removeUnwanted(files []File, now time.Time) ([]File, error) {
 			keep++
 		}
 	}
-	switch {
+	switch n := len(files); {
 	case purge:
-		keep, why = len(files), "the owner's word changed"
-	case size > MaxWaiting || len(files) > 0 && now.Sub(files[0].At) > MaxAge:
-		keep, why = max(keep, (len(files)+1)/2), "it waited for too long, or took too much room"
+		keep, why = n, "the owner's word changed"
+	case n > 0 && files[n-1].At.Sub(now) > maxAhead:
+		keep, why = n, "the cell's clock was set back"
+	case size > MaxWaiting || n > 0 && now.Sub(files[0].At) > MaxAge:
+		keep, why = max(keep, (n+1)/2), "it waited for too long, or took too much room"
+	}
+	for _, f := range files[:keep] {
+		e.position.widen(f.At, why)
 	}
 	if keep > 0 {
-		for _, f := range files[:keep] {
-			e.position.widen(f.At, why)
-		}
-		if err := e.dir.savePosition(e.position); err != nil {
+		if err := e.dir.savePosition(e.position); err != nil && !purge { // a full disk must not keep what is to go
 			return nil, err
 		}
 	}
@@ -318,7 +370,7 @@ func (e *Exporter) removeUnwanted(files []File, now time.Time) ([]File, error) {
 		e.purge = false
 		e.mu.Unlock()
 	}
-	return files[keep:], nil
+	return files[keep:], e.settle()
 }
 
 // loadAgreed returns the list that the owner agreed to, as of the last word.

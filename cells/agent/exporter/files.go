@@ -100,15 +100,13 @@ func (f folder) nameOf(file File) string {
 	return f.path(file.Name + sealedEnding)
 }
 
-// keep stores the lines of the minute that ended at now.
-func (f folder) keep(lines []telemetry.Line, now time.Time) error {
+// keep stores the lines of the minute that ended at now, and returns how many there was no room for.
+func (f folder) keep(lines []telemetry.Line, now time.Time) (left int, err error) {
 	var text bytes.Buffer
 	for _, l := range lines {
 		line, err := json.Marshal(l)
-		if err != nil {
-			return fmt.Errorf("export %s: %w", l.Metric, err)
-		}
-		if len(line) > telemetry.MaxLine || text.Len()+len(line) >= maxFile {
+		if err != nil || len(line) > telemetry.MaxLine || text.Len()+len(line) >= maxFile {
+			left++
 			continue
 		}
 		text.Write(line)
@@ -120,7 +118,7 @@ func (f folder) keep(lines []telemetry.Line, now time.Time) error {
 		if exists(name+heldEnding) || exists(name+sealedEnding) || exists(name+goneEnding) {
 			continue
 		}
-		return disk.ReplaceFile(name+heldEnding, text.Bytes())
+		return left, disk.ReplaceFile(name+heldEnding, text.Bytes())
 	}
 }
 
@@ -162,7 +160,7 @@ func (f folder) drop(file File) error {
 	if file.gone {
 		return nil
 	}
-	if err := disk.ReplaceFile(f.path(file.Name + goneEnding)); err != nil {
+	if err := os.WriteFile(f.path(file.Name+goneEnding), nil, 0o600); err != nil {
 		return err
 	}
 	return errors.Join(remove(f.path(file.Name+heldEnding)), remove(f.path(file.Name+sealedEnding)))
@@ -208,6 +206,14 @@ type position struct {
 	Sequence int64            `json:"sequence"`
 	Hash     string           `json:"hash,omitempty"`
 	Gap      *cells.ExportGap `json:"gap,omitempty"`
+	// Offered is what was sent and not acknowledged: it is sent again with the same header, so that an answer that was
+	// lost is found out.
+	Offered *offered `json:"offered,omitempty"`
+}
+
+type offered struct {
+	File   string `json:"file"`
+	Header []byte `json:"header"`
 }
 
 // widen makes the gap reach over an instant.
@@ -346,7 +352,10 @@ func Drop(stateDir string, names ...string) (int, error) {
 			return i, err
 		}
 	}
-	return len(all), nil
+	if len(all) == 0 {
+		return 0, nil
+	}
+	return len(all), disk.SyncDir(string(folderOf(stateDir)))
 }
 
 func findFile(stateDir, name string) (File, error) {

@@ -48,9 +48,7 @@ func (e *Exporter) serve(take func([]byte, time.Time) error) http.HandlerFunc {
 		}
 		body, status, err := readRequest(r)
 		if err == nil {
-			e.mu.Lock()
-			err = take(body, time.Now())
-			e.mu.Unlock()
+			err = e.takeLocked(take, body)
 			status = http.StatusBadRequest
 		}
 		if err != nil {
@@ -59,6 +57,12 @@ func (e *Exporter) serve(take func([]byte, time.Time) error) http.HandlerFunc {
 		}
 		w.Header().Set("Content-Type", protobuf) // an empty message: all was taken
 	}
+}
+
+func (e *Exporter) takeLocked(take func([]byte, time.Time) error, body []byte) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return take(body, time.Now())
 }
 
 func readRequest(r *http.Request) (body []byte, status int, err error) {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -36,6 +37,11 @@ type outcome struct {
 }
 
 func (e *Exporter) startSending(ctx context.Context, file File) {
+	body, sent, err := e.prepare(file)
+	if err != nil {
+		e.finish(outcome{file: file, status: statusOf(err), err: err}, time.Now())
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	e.mu.Lock()
 	e.cut = cancel
@@ -47,39 +53,59 @@ func (e *Exporter) startSending(ctx context.Context, file File) {
 	}
 	done := make(chan outcome, 1)
 	e.inFlight = done
-	at := e.position
 	go func() {
 		defer cancel()
-		done <- e.send(ctx, file, at)
+		o := outcome{file: file, sent: sent}
+		o.receipt, o.status, o.after, o.err = e.post(ctx, body)
+		done <- o
 	}()
 }
 
-func (e *Exporter) send(ctx context.Context, file File, at position) (o outcome) {
-	o.file = file
+// damagedError says that a file that waits can't be read any more.
+type damagedError struct{ cause error }
+
+func (d *damagedError) Error() string { return "the file on disk is damaged: " + d.cause.Error() }
+
+func statusOf(err error) int {
+	if _, ok := errors.AsType[*damagedError](err); ok {
+		return http.StatusUnprocessableEntity
+	}
+	return 0
+}
+
+// prepare returns what is sent of a file, and what the receipt says if it is taken. The header is durable before the
+// first try.
+func (e *Exporter) prepare(file File) (body []byte, sent cells.ExportReceipt, err error) {
+	if exists(e.dir.path(file.Name + goneEnding)) {
+		return nil, sent, fs.ErrNotExist
+	}
 	packed, err := disk.ReadLimited(e.dir.nameOf(file), maxFile)
 	if err != nil {
-		o.err = err
-		return o
+		return nil, sent, err
 	}
 	text, err := decompress(packed)
 	if err != nil {
-		o.status, o.err = http.StatusUnprocessableEntity, fmt.Errorf("the file on disk is damaged: %w", err)
-		return o
+		return nil, sent, &damagedError{err}
 	}
-	header, err := json.Marshal(cells.ExportHeader{Cell: e.options.Cell, Sequence: at.Sequence + 1, Previous: at.Hash,
-		At: file.At, Content: hashOf(text), Gap: at.Gap})
+	if o := e.position.Offered; o == nil || o.File != file.Name {
+		header, err := json.Marshal(cells.ExportHeader{Cell: e.options.Cell, Sequence: e.position.Sequence + 1,
+			Previous: e.position.Hash, At: file.At, Content: hashOf(text), Gap: e.position.Gap})
+		if err != nil {
+			return nil, sent, err
+		}
+		next := e.position
+		next.Offered = &offered{file.Name, header}
+		if err := e.dir.savePosition(next); err != nil {
+			return nil, sent, err
+		}
+		e.position = next
+	}
+	header := e.position.Offered.Header
+	first, err := compress(append(slices.Clone(header), '\n'))
 	if err != nil {
-		o.err = err
-		return o
+		return nil, sent, err
 	}
-	o.sent = cells.ExportReceipt{Sequence: at.Sequence + 1, Hash: hashOf(header)}
-	first, err := compress(append(header, '\n'))
-	if err != nil {
-		o.err = err
-		return o
-	}
-	o.receipt, o.status, o.after, o.err = e.post(ctx, append(first, packed...))
-	return o
+	return append(first, packed...), cells.ExportReceipt{Sequence: e.position.Sequence + 1, Hash: hashOf(header)}, nil
 }
 
 func hashOf(text []byte) string {
@@ -143,10 +169,9 @@ func (e *Exporter) finish(o outcome, now time.Time) {
 
 // acknowledge goes on from where the control plane is.
 func (e *Exporter) acknowledge(o outcome, now time.Time) {
-	next := position{Sequence: o.receipt.Sequence, Hash: o.receipt.Hash}
+	next := position{Sequence: o.receipt.Sequence, Hash: o.receipt.Hash, Gap: e.position.Gap}
 	taken := o.receipt == o.sent
 	if !taken {
-		next.Gap = e.position.Gap
 		if o.receipt.Sequence != o.sent.Sequence { // more than a lost answer
 			next.widen(o.file.At, "the control plane and the cell counted differently")
 		}
@@ -155,6 +180,11 @@ func (e *Exporter) acknowledge(o outcome, now time.Time) {
 		}
 	} else {
 		e.failures, e.differed, e.warned = 0, 0, ""
+		var header cells.ExportHeader
+		if told := json.Unmarshal(e.position.Offered.Header, &header) == nil; told && header.Gap != nil &&
+			next.Gap != nil && sameGap(*header.Gap, *next.Gap) { // one that grew meanwhile is still to be told
+			next.Gap = nil
+		}
 	}
 	if err := e.dir.savePosition(next); err != nil { // the control plane says again what it has
 		e.warn(err, "it can't be kept how far the exports are; the agent tries again")
@@ -168,4 +198,8 @@ func (e *Exporter) acknowledge(o outcome, now time.Time) {
 			e.retryAt = now.Add(e.pause(0))
 		}
 	}
+}
+
+func sameGap(a, b cells.ExportGap) bool {
+	return a.From.Equal(b.From) && a.To.Equal(b.To) && a.Why == b.Why
 }

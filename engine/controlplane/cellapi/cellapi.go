@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
+	"github.com/sluice-cd/sluice/engine/controlplane/limit"
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
 	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/releases"
@@ -69,7 +70,8 @@ func New(o Options) *API {
 			bundles:  newPackedCache(bundleCacheSize, diskCacheSize, o.ContentDir)},
 		reports: &reportHandlers{inbox: o.Inbox, auth: o.Auth, answers: answers, throttle: throttle, pins: o.Pins,
 			signedPins: o.SignedPins},
-		exports: &exportHandlers{keeper: o.Exports, auth: o.Auth, answers: answers, throttle: throttle},
+		exports: &exportHandlers{keeper: o.Exports, auth: o.Auth, answers: answers, throttle: throttle,
+			reading: limit.InFlight{Limit: maxExportsRead}},
 		registration: &registrationHandlers{members: o.Members, answers: answers, auth: o.Auth,
 			limits: newRegistrationLimiter(),
 			pins:   o.Pins, shutdown: o.Shutdown, log: o.Log},

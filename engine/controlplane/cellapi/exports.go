@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
+	"github.com/sluice-cd/sluice/engine/controlplane/limit"
 	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/engine/records"
 )
@@ -20,6 +21,11 @@ type exportHandlers struct {
 	auth     *auth.Auth
 	answers  *answerCache
 	throttle *throttle
+	reading  limit.InFlight // batches that are being read
+}
+
+func (h *exportHandlers) allow(w http.ResponseWriter, e *cellEntry) bool {
+	return h.throttle.allow(w, &e.exportBucket, h.throttle.limits.Exports, h.throttle.now(), "exports")
 }
 
 // exportRoutes returns the route of exports, if they are taken.
@@ -43,14 +49,24 @@ func (a *API) exportRoutes(d api.Docs) []api.Route {
 		}}}
 }
 
-const exportType = "application/x-ndjson"
+const (
+	exportType     = "application/x-ndjson"
+	maxExportsRead = 8
+)
 
 // serveExport answers POST /v1/exports with the cell's last batch, after it is durable.
 func (h *exportHandlers) serveExport(w http.ResponseWriter, r *http.Request, c *api.Caller) {
-	if !h.throttle.admit(w, hashName(c.Cell)) {
+	known := h.answers.latest().entries[c.Cell]
+	if known != nil && !h.allow(w, known) || !h.throttle.admit(w, hashName(c.Cell)) {
 		return
 	}
 	defer h.throttle.inFlight.Release()
+	if !h.reading.Acquire() { // each may take some 50 MB for a moment
+		api.SetRetryAfter(w, 2)
+		api.WriteProblem(w, http.StatusServiceUnavailable, "Many cells export at once: send it again in a moment.")
+		return
+	}
+	defer h.reading.Release()
 	body, ok := api.ReadBody(w, r, cells.MaxExport, exportType)
 	if !ok {
 		return
@@ -73,7 +89,7 @@ func (h *exportHandlers) serveExport(w http.ResponseWriter, r *http.Request, c *
 		api.WriteUnknownCell(w)
 		return
 	}
-	if !h.throttle.allow(w, &entry.exportBucket, h.throttle.limits.Exports, h.throttle.now(), "exports") {
+	if entry != known && !h.allow(w, entry) { // the query need not name the cell on this machine
 		return
 	}
 	receipt, err := h.keeper.Take(r.Context(), batch, time.Now())

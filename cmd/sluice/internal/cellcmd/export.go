@@ -92,7 +92,7 @@ func printExports(a *cli.App, s exportState) {
 		p.PrintLine("  metric %s: how much was kept back, by reason", exporter.DroppedMetric)
 	}
 	if len(s.Asked) > 0 {
-		p.PrintLine("%s asks for, and stays here until sluice cell export approve:", s.Release)
+		p.PrintLine("%s asks for, and stays here until sluice cell export approve --release %s:", s.Release, s.Release)
 		for _, line := range s.Asked {
 			p.PrintLine("  %s", line)
 		}
@@ -141,12 +141,15 @@ func noFile(cmd *cobra.Command, err error) error {
 }
 
 func exportApproveVerb(a *cli.App) *cobra.Command {
-	cmd := &cobra.Command{Use: "approve", Args: cli.ArgumentCount(0, 0, ""),
+	var release string
+	cmd := &cobra.Command{Use: "approve [--release V]", Args: cli.ArgumentCount(0, 0, ""),
 		Short: "Agree to what the release that runs here asks for",
 		Long: `Writes the list of sluice cell export list to owner.yaml. A later release that asks for more
 exports what was agreed to, until approve is called again; one that asks for less needs no approval.
-What is no longer agreed to, and waits, is removed.`,
-		Example: `  sluice cell export approve --state /var/lib/sluice`}
+What is no longer agreed to, and waits, is removed. With --release nothing is agreed to if another
+release runs by now than the one whose list was read.`,
+		Example: `  sluice cell export approve --release 2026.11.3 --state /var/lib/sluice`}
+	cmd.Flags().StringVar(&release, "release", "", "agree only to the list of release `V`")
 	folder := addStateFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		state, err := folder()
@@ -154,12 +157,15 @@ What is no longer agreed to, and waits, is removed.`,
 			return err
 		}
 		wish, err := exporter.LoadWish(state)
-		if err != nil {
+		switch {
+		case err != nil:
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
-		}
-		if wish.Release == "" {
+		case wish.Release == "":
 			return cli.Fail(fmt.Errorf("%snothing runs here, or the agent has not said yet what it asks for",
 				cli.CommandPrefix(cmd)), "try again when sluice cell owner shows what runs")
+		case release != "" && release != wish.Release:
+			return cli.Fail(fmt.Errorf("%s%s runs here, not %s", cli.CommandPrefix(cmd), wish.Release, release),
+				"sluice cell export list shows what it asks for")
 		}
 		return changeOwner(a, cmd, folder, owner.ApproveExport(wish.Release, wish.List))
 	}
@@ -186,7 +192,21 @@ func exportOffVerb(a *cli.App) *cobra.Command {
 		Long: `From within two seconds on nothing leaves, and what waits is removed; what is being sent is cut off.
 The vendor sees that something is missing, and that the owner's word changed.`,
 		Example: `  sluice cell export off --state /var/lib/sluice`}
-	return ownerVerb(a, cmd, func([]string) owner.Decision { return owner.StopExport() })
+	folder := addStateFlags(a, cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := changeOwner(a, cmd, folder, owner.StopExport()); err != nil {
+			return err
+		}
+		state, err := folder()
+		if err != nil {
+			return err
+		}
+		if _, err := exporter.Drop(state); err != nil { // the agent does so too, if it lives
+			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
+		}
+		return nil
+	}
+	return cmd
 }
 
 func exportDropVerb(a *cli.App) *cobra.Command {
