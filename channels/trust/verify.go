@@ -144,7 +144,7 @@ func (v *verifier) run(channel string) (*Trusted, error) {
 	if err := v.updateTimestamp(); err != nil {
 		return nil, err
 	}
-	if err := v.updateSnapshot(); err != nil {
+	if err := v.updateSnapshot(channel); err != nil {
 		return nil, err
 	}
 	for _, role := range []string{RoleTargets, RoleReleases, ChannelRole(channel)} {
@@ -259,7 +259,9 @@ func (v *verifier) updateTimestamp() error {
 	return nil
 }
 
-func (v *verifier) updateSnapshot() error {
+// updateSnapshot binds the next snapshot to what the kept one says of the files that the channel's cell reads. Another
+// channel may end, and its head is no concern of this cell.
+func (v *verifier) updateSnapshot(channel string) error {
 	kept := errors.New("is missing")
 	if v.state.Snapshot != nil { // an error is no reason to stop: a newer one may be there
 		_, kept = v.set.UpdateSnapshot(v.state.Snapshot, true)
@@ -279,6 +281,12 @@ func (v *verifier) updateSnapshot() error {
 		if err := sameContent(before, next); err != nil {
 			return refused(RoleSnapshot, err)
 		}
+	}
+	if before != nil {
+		own := ChannelRole(channel) + ".json"
+		maps.DeleteFunc(before.Signed.Meta, func(name string, _ *metadata.MetaFiles) bool {
+			return strings.HasPrefix(name, channelPrefix) && name != own
+		})
 	}
 	if _, err := v.set.UpdateSnapshot(data, false); err != nil {
 		return refused(RoleSnapshot, err)

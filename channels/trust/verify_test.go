@@ -137,6 +137,56 @@ func fileVersion(t *testing.T, data []byte) int64 {
 	return file.Signed.Version
 }
 
+// T3: what becomes of another channel's head is no concern of a cell: its channel may be signed no longer, or its file
+// be lost or older. The cells of that channel take nothing then.
+func TestT3OtherChannelsEnd(t *testing.T) {
+	other := trust.ChannelRole("other")
+	for name, change := range map[string]func(r *trusttest.Repository){
+		"removed":    func(r *trusttest.Repository) { delete(r.Roles, other) },
+		"older":      func(r *trusttest.Repository) { r.Roles[other].Signed["version"] = trusttest.FirstVersion - 1 },
+		"not listed": func(r *trusttest.Repository) { r.Snapshot.Signed["meta"] = withoutHead(t, r, other) },
+	} {
+		r := repository(t)
+		head := r.Clone().Roles[trust.ChannelRole(trusttest.Channel)]
+		targets := head.Signed["targets"].(trusttest.JSON)
+		head.Signed["targets"] = trusttest.JSON{
+			trust.HeadTarget("other"): targets[trust.HeadTarget(trusttest.Channel)]}
+		r.Roles[other] = head
+		b := bundle(t, r)
+		mine, err := take(t, trust.State{Root: b.Roots[0]}, b, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, theirs, err := trust.Verify(trust.State{Root: b.Roots[0]}, b, "other", now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Renew()
+		change(r)
+		b = bundle(t, r)
+		if _, err := take(t, mine, b, now); err != nil {
+			t.Errorf("%s: a cell of another channel: %v", name, err)
+		}
+		if _, _, err := trust.Verify(theirs, b, "other", now); err == nil {
+			t.Errorf("%s: a cell of the channel takes it", name)
+		}
+		r.Renew()
+		r.Roles[trust.ChannelRole(trusttest.Channel)].Signed["version"] = trusttest.FirstVersion - 1
+		if _, err := take(t, mine, bundle(t, r), now); err == nil {
+			t.Errorf("%s: its own channel's head went back, and the cell takes it", name)
+		}
+	}
+}
+
+// withoutHead returns what a snapshot says that does not name a role's file.
+func withoutHead(t *testing.T, r *trusttest.Repository, role string) trusttest.JSON {
+	t.Helper()
+	c := r.Clone()
+	delete(c.Roles, role)
+	bundle(t, c)
+	return c.Snapshot.Signed["meta"].(trusttest.JSON)
+}
+
 // T4: what expired is told apart from what is forged; and without contact, what was kept suffices until it expires.
 func TestT4ExpiredAndUnreachable(t *testing.T) {
 	r := repository(t)
