@@ -17,6 +17,8 @@ import (
 // that it and the cell's cluster use. A cell whose infrastructure can't be read works nevertheless, so all faults are
 // notes.
 func (r *Reader) Inspect(ctx context.Context) (all []preflight.Finding) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if err := r.connect(ctx); err != nil {
 		return []preflight.Finding{note("aws", err)}
 	}

@@ -3,6 +3,7 @@ package stack
 import (
 	"cmp"
 	"context"
+	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -28,10 +29,12 @@ const (
 	drifted        = "DRIFTED" // AWS's word
 )
 
-// Reader reads stacks. It is an infrastructure.Reader.
+// Reader reads stacks. It is an infrastructure.Reader, and a preflight may use it meanwhile.
 type Reader struct {
 	options Options
-	aws     *cloud // nil: not yet connected
+
+	mu  sync.Mutex // guards what follows
+	aws *cloud     // nil: not yet connected
 
 	looks    map[string]look // for drift, by stack
 	quotas   []cells.Quota   // as they were read last
@@ -56,6 +59,8 @@ func (r *Reader) Source() cells.InfrastructureSource { return cells.SourceCloudF
 
 // Read asks AWS. What has no number, status or stack is an error; what else can't be read is in Unread.
 func (r *Reader) Read(ctx context.Context) (infrastructure.State, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if err := r.connect(ctx); err != nil {
 		return infrastructure.State{}, err
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -285,6 +286,20 @@ func TestNoWayToAWS(t *testing.T) {
 	c.wantState("closed", reader(), "make an interface endpoint com.amazonaws.eu-central-1.cloudformation with ")
 	t.Setenv("AWS_ENDPOINT_URL", "http://nowhere.invalid")
 	c.wantState("unknown", reader(), "the name of AWS's endpoint for cloudformation:DescribeStacks is unknown here")
+}
+
+// The first reads and the preflight are made at the same time, by one Reader.
+func TestReadDuringThePreflight(t *testing.T) {
+	newCloud(t).create("8")
+	r := reader()
+	var both sync.WaitGroup
+	both.Go(func() { r.Inspect(t.Context()) })
+	both.Go(func() {
+		if _, err := r.Read(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	both.Wait()
 }
 
 // The preflight on AWS: credentials, permissions, quotas and endpoints, each fault with its remedy; it changes nothing.
