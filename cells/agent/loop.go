@@ -80,6 +80,8 @@ type stepResult struct {
 	contents *contents
 	notes    []string // of the target
 	err      error
+	// err says that the step's release is not verified.
+	unverified bool
 }
 
 // applyGCPercent is the garbage collector's percentage during an apply, which is short.
@@ -135,12 +137,12 @@ func (l *loop) startStep(ctx context.Context, next step) {
 	l.inFlight = &runningStep{
 		step: next, generation: l.state.generation, cancel: cancel, done: make(chan stepResult, 1),
 	}
-	lastGood := l.state.LastGood
+	lastGood, dirty := l.state.LastGood, l.state.Dirty
 	go func(f *runningStep) {
 		if f.Task == taskApply { // what it makes is garbage soon, and the processor is needed
 			defer debug.SetGCPercent(debug.SetGCPercent(applyGCPercent))
 		}
-		f.done <- l.runStep(stepCtx, f.step, lastGood)
+		f.done <- l.runStep(stepCtx, f.step, lastGood, dirty)
 		if f.Task == taskApply {
 			debug.FreeOSMemory() // the agent will most likely be idle for long
 		}
@@ -215,6 +217,7 @@ func (l *loop) foldResult(done step, r stepResult, now time.Time) {
 		l.state.handleHealUnavailable(r.err.Error(), now)
 	case isUnavailable && t == taskCheckHealth:
 		l.state.handleHealthUnavailable(r.err.Error(), now)
+	case isUnavailable && r.unverified && putOffUnverified(&l.state, refused != nil, r.err.Error()):
 	case isUnavailable:
 		l.state.scheduleRetry(r.err.Error(), now, l.agent.client.RetryPause(r.err, l.state.retries))
 	case t == taskPrepare:
@@ -228,14 +231,15 @@ func (l *loop) foldResult(done step, r stepResult, now time.Time) {
 	}
 }
 
-// runStep carries out a step. It runs beside the loop and does not touch the state.
-func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment) (r stepResult) {
+// runStep carries out a step. It runs beside the loop and does not touch the state. dirty says that the target may hold
+// something other than lastGood.
+func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment, dirty bool) (r stepResult) {
 	target := l.agent.options.Target
 	if s.Task == taskCheckHealth {
 		return stepResult{err: target.Health(ctx)}
 	}
-	if err := l.verifyRelease(ctx, s, lastGood); err != nil {
-		return stepResult{err: err}
+	if err := l.verifyRelease(ctx, s, lastGood, dirty); err != nil {
+		return stepResult{err: err, unverified: true}
 	}
 	rendered, err := l.renderer.Render(ctx, s.Assignment)
 	if err != nil {

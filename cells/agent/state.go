@@ -29,6 +29,7 @@ type state struct {
 	waitUntil      time.Time       // when they may no longer do so; zero: the owner must act
 	missing        missingValues   // what the owner must still set
 	head           releases.Digest // of the channel's head; empty: not received
+	restoring      bool            // LastGood comes back before the offer begins: see putOffUnverified
 	refusedKey     string          // key of the assignment that was refused last: one alarm each
 	problem        string          // what went wrong with the last attempt or its step; empty: nothing
 	retries        int             // of the current step
@@ -244,10 +245,10 @@ func (s *state) handleConfirmation(k string, now time.Time) {
 func (s *state) beginOffer(now time.Time) {
 	o := s.Offer
 	if o == nil || assignmentKey(o) != s.confirmedKey || assignmentKey(s.desired) != s.confirmedKey ||
-		!s.ownerAllows(o, now) {
+		!s.ownerAllows(o, now) || s.restoring && s.retries == 0 {
 		return
 	}
-	s.Offer = nil
+	s.Offer, s.restoring = nil, false
 	if s.takeOver(o) {
 		return
 	}
@@ -332,6 +333,8 @@ func (s *state) handleApplied(err error, now time.Time) {
 	if a.Rollback {
 		s.Attempt, s.Dirty = nil, false
 		s.recordEvent("rolled-back", &a.Assignment, "")
+		s.restoring = false
+		s.beginOffer(now)
 		return
 	}
 	a.Phase, a.Applied = phaseApplied, true
@@ -437,11 +440,16 @@ func (s *state) failAttempt(reason string, cause cells.Cause, now time.Time) {
 	case s.LastGood == nil:
 		s.Attempt = nil
 	default:
-		s.Attempt = &attempt{Assignment: *s.LastGood, Phase: phaseApplying, Rollback: true, Features: s.Features,
-			Contents: s.Contents}
-		s.narrowContained(s.Features)
-		s.resetHealth()
+		rollBack(s)
 	}
+}
+
+// rollBack begins the rollback to what was good last.
+func rollBack(s *state) {
+	s.Attempt = &attempt{Assignment: *s.LastGood, Phase: phaseApplying, Rollback: true, Features: s.Features,
+		Contents: s.Contents}
+	s.narrowContained(s.Features)
+	s.resetHealth()
 }
 
 // handleHealed records a heal of n objects, or why it failed.

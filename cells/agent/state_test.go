@@ -168,10 +168,16 @@ func (w *world) runStep(t *rapid.T) {
 			w.scheduleRetry("not now", w.now, time.Second)
 			return
 		}
+		if rapid.IntRange(0, 3).Draw(t, "unverified") == 0 && w.putOff(t) {
+			return
+		}
 		w.handlePrepared(err, w.now)
 		w.noteFailure(err, s.Assignment)
 	case taskApply:
 		back := w.Attempt.Rollback
+		if !back && rapid.IntRange(0, 5).Draw(t, "unverified") == 0 && w.putOff(t) {
+			return
+		}
 		if back && len(w.began) > 0 {
 			t.Fatalf("goes back to %v across a forward-only release (R20)", s.Assignment)
 		}
@@ -217,6 +223,17 @@ func (w *world) runStep(t *rapid.T) {
 		}
 		w.handleHealed(rapid.IntRange(0, 2).Draw(t, "mended"), err, w.now)
 	}
+}
+
+// putOff puts off what can't be verified, if that is how the cell can be whole again.
+func (w *world) putOff(t *rapid.T) bool {
+	if !putOffUnverified(&w.state, true, "not signed") {
+		return false
+	}
+	if a := w.Attempt; !a.Rollback || !a.Assignment.SameContent(*w.LastGood) || w.NoReturn {
+		t.Fatalf("put off, and under way is %+v", a)
+	}
+	return true
 }
 
 func (w *world) noteFailure(err error, a *cells.Assignment) {

@@ -3,11 +3,13 @@ package agent
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/agent/signatures"
 	"github.com/sluice-cd/sluice/channels/trust"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -36,27 +38,64 @@ func (a *Agent) openSignatures() (*signatures.Keeper, error) {
 }
 
 // verifyRelease returns why a step's release may not be rendered. What the cell ran before needs no signature again:
-// it heals, and goes back, though files expired or the control plane is not there.
-func (l *loop) verifyRelease(ctx context.Context, s step, running *cells.Assignment) error {
+// it heals, and goes back, though files expired or the control plane is not there. dirty says that the target may hold
+// something other than lastGood.
+func (l *loop) verifyRelease(ctx context.Context, s step, lastGood *cells.Assignment, dirty bool) error {
 	k := l.signatures
-	if !k.Pinned() || s.Rollback || s.Task == taskHeal || s.Task == taskApply && k.HasPassed(s.Assignment) {
+	if !k.Pinned() || s.Rollback || s.Task == taskHeal || s.Task == taskApply && (k.HasPassed(s.Assignment) ||
+		lastGood != nil && lastGood.SameContent(*s.Assignment)) {
 		return nil
 	}
 	b, err := l.agent.client.FetchTrust(ctx, k.RootVersion())
 	if err != nil {
 		return &cells.UnavailableError{Cause: err}
 	}
-	release := ""
-	if running != nil {
-		release = running.Release
-	}
-	if err = k.Admit(s.Assignment, release, b, l.agent.clock.Latest()); err == nil {
+	if err = k.Admit(s.Assignment, runningRelease(k, lastGood, dirty), b, l.agent.clock.Latest()); err == nil {
 		return nil
 	}
 	unavailable, damaged := new(cells.UnavailableError), new(signatures.DamagedError)
-	late := errors.Is(err, trust.ErrExpired) || errors.Is(err, signatures.ErrNotPicked) // newer files may come
+	late := errors.Is(err, trust.ErrExpired) || errors.Is(err, trust.ErrMissing) ||
+		errors.Is(err, signatures.ErrNotPicked) // newer files may come
 	if !late && !errors.As(err, &unavailable) && !errors.As(err, &damaged) {
 		err = &content.RefusedError{Cause: err} // an alarm
 	}
 	return &cells.UnavailableError{Cause: err}
+}
+
+// runningRelease returns the release below which only the channel's head leads; empty: there is none. While the target
+// may hold more than lastGood, that is the newest release that was let through, or lastGood's if that is later.
+func runningRelease(k *signatures.Keeper, lastGood *cells.Assignment, dirty bool) string {
+	if lastGood == nil {
+		return k.NewestPassed()
+	}
+	if !dirty {
+		return lastGood.Release
+	}
+	newest, err := releases.ParseVersion(k.NewestPassed())
+	if good, fault := releases.ParseVersion(lastGood.Release); err != nil || fault == nil && newest.Less(good) {
+		return lastGood.Release
+	}
+	return newest.String()
+}
+
+// verifyTries is how often a release is tried to be verified while the target may be half-written.
+const verifyTries = 5
+
+// putOffUnverified keeps an offer that can't be verified from leaving the target half-written: what was good last comes
+// back first, and the offer begins after that. It reports whether it does so. The offer superseded what was under way,
+// and the control plane's word alone must not stop the cell in the middle (T4). No other offer keeps LastGood from
+// coming back either, unless that does not work.
+func putOffUnverified(s *state, refused bool, why string) bool {
+	if !s.Dirty || s.LastGood == nil || s.NoReturn || !refused && s.retries < verifyTries {
+		return false
+	}
+	o := s.Attempt.Assignment
+	s.recordEvent("waiting", &o, "it can't be verified, so "+s.LastGood.Release+" comes back first: "+why)
+	if s.Offer == nil { // else a newer one waits
+		s.Offer = &o
+	}
+	s.problem = words.Clip(o.Release+" can't be verified: "+why, maxReason)
+	s.restoring, s.retries, s.retryAt = true, 0, time.Time{}
+	rollBack(s)
+	return true
 }

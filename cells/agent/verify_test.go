@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
+	"github.com/sluice-cd/sluice/cells/agent/content"
+	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/signatures"
 	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/channels/trust/trusttest"
@@ -192,6 +195,167 @@ func TestT4EvilControlPlane(t *testing.T) {
 	p.assign(next)
 	p.await(t, "healthy on the next signed release", healthyOn(next))
 	c.stop()
+}
+
+// T4: an offer that can't be verified supersedes an apply, or a rollback, and does not leave the cell half-written: the
+// last good release comes back, whatever is offered meanwhile.
+func TestT4UnverifiedOfferLeavesNothingHalfWritten(t *testing.T) {
+	t.Parallel()
+	good := cells.Assignment{Channel: "stable", Release: "1.0.0", Digest: "sha256:a", Sequence: 1}
+	half := cells.Assignment{Channel: "stable", Release: "1.1.0", Digest: "sha256:b", Sequence: 2}
+	refused := &cells.UnavailableError{Cause: &content.RefusedError{Cause: errors.New("nobody signed it")}}
+	late := &cells.UnavailableError{Cause: trust.ErrExpired}
+	for name, c := range map[string]struct {
+		attempt  attempt
+		err      error
+		noReturn bool
+		first    bool // nothing is good yet
+		tries    int  // until the last good release comes back; 0: it does not
+	}{
+		"during an apply":     {attempt{Assignment: half, Phase: phaseApplying}, refused, false, false, 1},
+		"once it was applied": {attempt{Assignment: half, Phase: phaseApplied, Applied: true}, refused, false, false, 1},
+		"during a rollback":   {attempt{Assignment: good, Phase: phaseApplying, Rollback: true}, refused, false, false, 1},
+		"expired files":       {attempt{Assignment: half, Phase: phaseApplying}, late, false, false, verifyTries + 1},
+		"no way back":         {attempt{Assignment: half, Phase: phaseApplying}, refused, true, false, 0},
+		"a first install":     {attempt{Assignment: half, Phase: phaseApplying}, refused, false, true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := time.Date(2026, 11, 3, 10, 0, 0, 0, time.UTC)
+			l := &loop{agent: &Agent{client: &plane.Client{}}}
+			s := &l.state
+			s.journal = journal{Accepted: &half, LastGood: &good, Attempt: &c.attempt, Dirty: true, NoReturn: c.noReturn}
+			if c.first {
+				s.LastGood = nil
+			}
+			offer := func(release string, sequence int64) {
+				a := cells.Assignment{Channel: "stable", Release: release, Digest: releases.Digest("sha256:" + release),
+					Sequence: sequence}
+				s.handleOffer(&a, now)
+				s.handleConfirmation(a.Key(), now)
+			}
+			offer("9.9.9", 3)
+			tries := 0
+			do := s.nextStep(now)
+			for ; do.Task == taskPrepare && tries < 20; tries++ {
+				l.foldResult(do, stepResult{err: c.err, unverified: true}, now)
+				now = now.Add(time.Hour)
+				do = s.nextStep(now)
+			}
+			if c.tries == 0 {
+				if tries < 20 || len(s.Failures) > 0 {
+					t.Errorf("it goes on with %+v", do)
+				}
+				return
+			}
+			if tries != c.tries || do.Task != taskApply || !do.Rollback || do.Assignment.Release != "1.0.0" {
+				t.Fatalf("after %d tries it does %+v", tries, do)
+			}
+			offer("9.9.10", 4)
+			if do = s.nextStep(now); do.Task != taskApply || !do.Rollback {
+				t.Fatalf("another offer keeps the last good one from coming back: %+v", do)
+			}
+			l.foldResult(do, stepResult{}, now)
+			if do = s.nextStep(now); s.Dirty || do.Task != taskPrepare || do.Assignment.Release != "9.9.10" {
+				t.Fatalf("then it does %+v", do)
+			}
+			l.foldResult(do, stepResult{err: c.err, unverified: true}, now)
+			do = s.nextStep(now)
+			if do.Assignment == nil || do.Assignment.Release != "1.0.0" || len(s.Failures) > 0 {
+				t.Errorf("the last good one is not watched: %+v, failures %+v", do, s.Failures)
+			}
+		})
+	}
+}
+
+// An apply whose release can't be verified any more, since both copies are damaged, goes back.
+func TestT4UnverifiedApplyGoesBack(t *testing.T) {
+	t.Parallel()
+	good := cells.Assignment{Release: "1.0.0", Digest: "sha256:a", Sequence: 1}
+	half := cells.Assignment{Release: "1.1.0", Digest: "sha256:b", Sequence: 2}
+	l := &loop{agent: &Agent{client: &plane.Client{}}}
+	l.state.journal = journal{Accepted: &half, LastGood: &good, Dirty: true,
+		Attempt: &attempt{Assignment: half, Phase: phaseApplying}}
+	now := time.Now()
+	damaged := stepResult{err: &cells.UnavailableError{Cause: &signatures.DamagedError{}}, unverified: true}
+	for range verifyTries + 1 {
+		do := l.state.nextStep(now)
+		if do.Task != taskApply || do.Rollback {
+			t.Fatalf("it does %+v", do)
+		}
+		l.foldResult(do, damaged, now)
+		now = now.Add(time.Hour)
+	}
+	if do := l.state.nextStep(now); do.Task != taskApply || !do.Rollback {
+		t.Errorf("it does %+v", do)
+	}
+}
+
+// keeperOf returns a Keeper that let the repository's head through.
+func keeperOf(t *testing.T, r *trusttest.Repository, at time.Time) *signatures.Keeper {
+	t.Helper()
+	b, err := r.Bundle()
+	must(t, err)
+	k, _, err := signatures.Open(signatures.Options{Dir: t.TempDir(), Root: releases.DigestBytes(b.Roots[0])})
+	must(t, err)
+	must(t, k.Admit(&cells.Assignment{Channel: trusttest.Channel, Release: trusttest.Version,
+		Digest: trusttest.Digest()}, "", b, at))
+	return k
+}
+
+// What is under way goes on as another channel's without new signatures, be it an apply or the way back.
+func TestWhatIsUnderWayNeedsNoNewSignature(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	r, err := trusttest.New(now)
+	must(t, err)
+	l := &loop{agent: &Agent{client: &plane.Client{}}, signatures: keeperOf(t, r, now)}
+	passed := cells.Assignment{Channel: "other", Release: trusttest.Version, Digest: trusttest.Digest()}
+	must(t, l.verifyRelease(t.Context(), step{Task: taskApply, Assignment: &passed}, nil, true))
+	good := cells.Assignment{Channel: trusttest.Channel, Release: "1.0.0", Digest: "sha256:a"}
+	moved := good
+	moved.Channel, moved.Sequence = "other", 7
+	must(t, l.verifyRelease(t.Context(), step{Task: taskApply, Assignment: &moved}, &good, true))
+}
+
+// T7: below what the cell may hold only the signed head leads, be that good yet or not.
+func TestT7NoWayDownFromWhatIsNotGoodYet(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	r, err := trusttest.New(now)
+	must(t, err)
+	between := cells.Assignment{Channel: trusttest.Channel, Release: "1.0.5", Digest: releases.DigestBytes([]byte("x"))}
+	r.List("1.0.5", between.Digest, trusttest.Channel)
+	k := keeperOf(t, r, now)
+	b, err := r.Bundle()
+	must(t, err)
+	for name, c := range map[string]struct {
+		good  string
+		dirty bool
+		want  string
+	}{
+		"nothing is good yet":     {"", true, "1.1.0"},
+		"and nothing was written": {"", false, "1.1.0"},
+		"half-written":            {"1.0.0", true, "1.1.0"},
+		"whole":                   {"1.0.0", false, "1.0.0"},
+		"on the way down":         {"1.2.0", true, "1.2.0"},
+		"without a version":       {"first", true, "1.1.0"},
+	} {
+		var good *cells.Assignment
+		if c.good != "" {
+			good = &cells.Assignment{Release: c.good}
+		}
+		running := runningRelease(k, good, c.dirty)
+		if running != c.want {
+			t.Errorf("%s: %q", name, running)
+		}
+		if err := k.Admit(&between, running, b, now); (err == nil) != (c.want == "1.0.0") {
+			t.Errorf("%s: 1.0.5: %v", name, err)
+		}
+		if c.want == "1.0.0" { // so that the head is the newest again
+			must(t, k.Admit(&cells.Assignment{Channel: trusttest.Channel, Release: trusttest.Version,
+				Digest: trusttest.Digest()}, running, b, now))
+		}
+	}
 }
 
 // A cell without a root of trust asks for no signatures.

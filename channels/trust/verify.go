@@ -121,6 +121,9 @@ func (s State) Files(channel string) (files []*File, err error) {
 // ErrExpired is the cause where all signatures are right, and too old. What runs may go on.
 var ErrExpired = errors.New("expired")
 
+// ErrMissing is the cause where a file is not there. It may come.
+var ErrMissing = errors.New("is missing")
+
 // Verify verifies what a channel's cell is told against what it believed last, at one instant (T6). The returned State
 // is to be kept even with an error: it is as far as the verification came, and never older than s (T3).
 func Verify(s State, b Bundle, channel string, now time.Time) (*Trusted, State, error) {
@@ -229,7 +232,7 @@ func (v *verifier) updateTimestamp() error {
 	}
 	before, data := v.set.Timestamp, v.bundle.Timestamp
 	if data == nil && before == nil {
-		return refused(RoleTimestamp, errors.New("is missing"))
+		return refused(RoleTimestamp, ErrMissing)
 	}
 	if data == nil || before != nil && bytes.Equal(data, v.state.Timestamp) {
 		if before.Signed.IsExpired(v.now) {
@@ -262,7 +265,7 @@ func (v *verifier) updateTimestamp() error {
 // updateSnapshot binds the next snapshot to what the kept one says of the files that the channel's cell reads. Another
 // channel may end, and its head is no concern of this cell.
 func (v *verifier) updateSnapshot(channel string) error {
-	kept := errors.New("is missing")
+	kept := ErrMissing
 	if v.state.Snapshot != nil { // an error is no reason to stop: a newer one may be there
 		_, kept = v.set.UpdateSnapshot(v.state.Snapshot, true)
 	}
@@ -302,7 +305,7 @@ func (v *verifier) updateRole(role, delegator string) error {
 		data = kept
 	}
 	if data == nil {
-		return refused(role, errors.New("is missing"))
+		return refused(role, ErrMissing)
 	}
 	next, fault := parse[metadata.TargetsType](role, role, data)
 	if fault != nil {

@@ -226,7 +226,9 @@ func TestT7EvilTwin(t *testing.T) {
 				bound++
 			}
 		}
-		if k.HasPassed(a) && !allowed(a) {
+		own := *a
+		own.Channel = trusttest.Channel // what passed may be under way as another channel's
+		if k.HasPassed(a) && !allowed(&own) {
 			t.Fatalf("%s: what did not pass is among what passed", at)
 		}
 		after := k.Kept()

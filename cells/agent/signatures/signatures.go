@@ -235,13 +235,24 @@ func (k *Keeper) RootVersion() int64 {
 	return k.kept.State.RootVersion()
 }
 
-// HasPassed reports whether a release passed for its channel before.
+// HasPassed reports whether a release passed before. It passed for the channel of then; under way, it may be offered as
+// the head of another one, and its bytes are the same.
 func (k *Keeper) HasPassed(a *cells.Assignment) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.damaged == nil && slices.ContainsFunc(k.kept.Passed, func(p Passed) bool {
-		return p.Channel == a.Channel && p.Release == a.Release && p.Digest == a.Digest
+		return p.Release == a.Release && p.Digest == a.Digest
 	})
+}
+
+// NewestPassed returns the release that passed last; empty: none did, or that is not known.
+func (k *Keeper) NewestPassed() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if n := len(k.kept.Passed); n > 0 {
+		return k.kept.Passed[n-1].Release
+	}
+	return ""
 }
 
 // Admit verifies what the control plane told, at an instant, and then the release of an assignment. running is the
