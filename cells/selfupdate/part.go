@@ -120,18 +120,18 @@ func (p *Part) look(ctx context.Context, now time.Time) error {
 		}
 	}
 	if r.Phase == confirmed && r.Part == Agent && isMine && works && since >= p.options.Limit {
-		return p.follow(ctx, r)
+		return p.follow(ctx, r, now)
 	}
 	do := r.prove(is, works)
 	if !isMine {
-		do = r.watch(is, since, p.options.Limit)
+		do = r.watch(is, r.watchedFor(since, now), p.options.Limit)
 	}
 	next := r
 	switch do {
 	case actNothing:
 		return nil
 	case actWatch:
-		next.Phase = watched
+		next.Phase, next.At = watched, instant(now)
 	case actConfirm:
 		next.Phase = confirmed
 	case actUndo:
@@ -151,14 +151,18 @@ func (p *Part) look(ctx context.Context, now time.Time) error {
 	return err
 }
 
+// instant returns a time as records keep it: two that are equal are the same value.
+func instant(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
+
 // follow has the guard take the image of the agent that was confirmed and worked for long enough: in a step of its
 // own, in which the agent watches.
-func (p *Part) follow(ctx context.Context, r Record) error {
+func (p *Part) follow(ctx context.Context, r Record, now time.Time) error {
 	wanted, running, err := p.options.Workload.Images(ctx)
 	if err != nil {
 		return err
 	}
-	next := Record{ID: rand.Text(), Part: Guard, From: wanted[Guard], To: running[Agent], Phase: watched}
+	next := Record{ID: rand.Text(), Part: Guard, From: wanted[Guard], To: running[Agent], Phase: watched,
+		At: instant(now)}
 	if next.From == next.To || next.From == "" {
 		next = Record{} // there is nothing to follow
 	}
@@ -189,7 +193,8 @@ func (p *Part) Update(ctx context.Context, key string, components []releases.Com
 		}
 		to := inRepository(is.running[Agent], named)
 		if to == "" {
-			return &failure{fmt.Sprintf("component %s: image %s has neither a tag nor a digest", Component, named)}
+			return &failure{fmt.Sprintf("component %s: image %s has neither a tag nor a digest", Component, named),
+				cells.CauseRelease}
 		}
 		done, err := p.advance(ctx, key, to, is, r)
 		switch {
@@ -217,14 +222,20 @@ func (p *Part) state(ctx context.Context) (is images, r Record, err error) {
 func (p *Part) advance(ctx context.Context, key, to string, is images, r Record) (done bool, err error) {
 	own := r.Part == Agent && r.For == key && r.To == to
 	switch {
-	case is.running[Agent] == to:
-		return r.Part != Agent || r.To != to || r.Phase == confirmed, nil // else it is not proven, or is put back now
+	case is.running[Agent] == to: // else it is not proven, or is put back now
+		return r.Part != Agent || r.To != to || r.Phase == confirmed || r.Phase == restored, nil
 	case r.isUnderWay() && !own: // a guard's step; or an update for an assignment that was superseded
 		if r.Part == Agent && is.wanted[Agent] == is.running[Agent] {
 			_, err = p.records.change(r, Record{})
 		}
 		return false, unavailable(err)
-	case !own || r.Phase == confirmed:
+	case own && r.Phase == confirmed:
+		if _, err := p.records.change(r, Record{}); err != nil { // the owner may ask for another try
+			return false, unavailable(err)
+		}
+		return false, &failure{fmt.Sprintf("the agent that the release names, %s, worked, and somebody put another image, "+
+			"%s, in its place: change that in the cell, and ask for another try", to, is.running[Agent]), cells.CauseCell}
+	case !own:
 		_, err = p.records.change(r, Record{ID: rand.Text(), Part: Agent, For: key, From: is.running[Agent], To: to,
 			Phase: asked})
 		return false, unavailable(err)
@@ -234,8 +245,9 @@ func (p *Part) advance(ctx context.Context, key, to string, is images, r Record)
 		if _, err := p.records.change(r, Record{}); err != nil { // the owner may ask for another try
 			return false, unavailable(err)
 		}
+		// The new agent may not work, or the control plane was away, or the image is not in the cell's registry.
 		return false, &failure{fmt.Sprintf("the agent that the release names, %s, did not report within %s: the one before, "+
-			"%s, was put back", to, p.options.Limit, r.From)}
+			"%s, was put back", to, p.options.Limit, r.From), cells.CauseUnknown}
 	}
 	return false, nil
 }
@@ -254,9 +266,12 @@ func unavailable(err error) error {
 	return &cells.UnavailableError{Cause: fmt.Errorf("update the agent: %w", err)}
 }
 
-// failure is the release's fault.
-type failure struct{ reason string }
+// failure fails the release in this cell.
+type failure struct {
+	reason string
+	cause  cells.Cause
+}
 
 func (e *failure) Error() string { return e.reason }
 
-func (e *failure) FailureCause() cells.Cause { return cells.CauseRelease }
+func (e *failure) FailureCause() cells.Cause { return e.cause }

@@ -192,7 +192,7 @@ func TestTheOldAgentIsPutBack(t *testing.T) {
 				for range 2 {
 					begun := time.Now()
 					err := p.update(ctx, "vendor/sluice:2")
-					if err == nil || cells.CauseOf(err) != cells.CauseRelease ||
+					if err == nil || cells.CauseOf(err) != cells.CauseUnknown ||
 						!strings.Contains(err.Error(), "did not report within 10m") {
 						t.Fatalf("it says %v", err)
 					}
@@ -208,6 +208,72 @@ func TestTheOldAgentIsPutBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A pod that is replaced again and again begins no new wait: the old agent comes back all the same.
+func TestReplacedPodsDoNotProlongTheWait(t *testing.T) {
+	inPod(t, func(p *pod) {
+		p.reports = func(image string) bool { return image != "mirror/sluice:2" }
+	}, func(ctx context.Context, p *pod) {
+		ctx, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		var evictions sync.WaitGroup
+		evictions.Go(func() {
+			for ctx.Err() == nil {
+				time.Sleep(4 * time.Minute)
+				_ = p.Restart(ctx)
+			}
+		})
+		begun := time.Now()
+		err := p.update(ctx, "vendor/sluice:2")
+		if took := time.Since(begun); err == nil || ctx.Err() != nil || took > 15*time.Minute {
+			t.Errorf("after %s: %v", took, err)
+		}
+		cancel()
+		evictions.Wait()
+		p.want(t, "mirror/sluice:1", "mirror/sluice:1")
+	})
+}
+
+// Where somebody puts the old image back after the new agent worked, the agent does not change it for ever.
+func TestSomebodyPutTheImageBack(t *testing.T) {
+	inPod(t, func(*pod) {}, func(ctx context.Context, p *pod) {
+		if err := p.update(ctx, "vendor/sluice:2"); err != nil {
+			t.Fatal(err)
+		}
+		_ = p.SetImage(ctx, Agent, "mirror/sluice:1")
+		time.Sleep(time.Minute)
+		changed := p.changes()
+		err := p.update(ctx, "vendor/sluice:2")
+		if err == nil || cells.CauseOf(err) != cells.CauseCell || !strings.Contains(err.Error(), "somebody put") {
+			t.Errorf("it says %v", err)
+		}
+		if p.changes() != changed {
+			t.Error("it was changed again")
+		}
+		if err := p.update(ctx, "vendor/sluice:2"); err != nil { // another try
+			t.Fatal(err)
+		}
+		p.want(t, "mirror/sluice:2", "mirror/sluice:1")
+	})
+}
+
+// Where somebody sets the image that was put back, the release goes on with it.
+func TestSomebodySetsTheNewImage(t *testing.T) {
+	inPod(t, func(p *pod) {
+		r := Record{ID: "x", Part: Agent, For: "key of vendor/sluice:2", From: "mirror/sluice:1", To: "mirror/sluice:2",
+			Phase: restored}
+		if done, err := (records{p.dir}).change(Record{}, r); !done || err != nil {
+			t.Fatal(done, err)
+		}
+		p.wanted[Agent] = r.To
+	}, func(ctx context.Context, p *pod) {
+		ctx, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		if err := p.update(ctx, "vendor/sluice:2"); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // A guard that does not start is put back by its agent, and is not tried again; updates go on.

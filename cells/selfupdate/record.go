@@ -39,6 +39,17 @@ type Record struct {
 	From  string `json:"from"`          // images
 	To    string `json:"to"`
 	Phase phase  `json:"phase"`
+	// At is when the step was watched first, in UTC; zero: it is not yet, or by a version that did not keep it.
+	At time.Time `json:"at,omitzero"`
+}
+
+// watchedFor returns for how long a step is watched: seen is for how long this process knows that. A pod that is
+// replaced again and again begins no new wait.
+func (r Record) watchedFor(seen time.Duration, now time.Time) time.Duration {
+	if r.Phase != watched || r.At.IsZero() {
+		return seen
+	}
+	return max(seen, now.Sub(r.At))
 }
 
 // images are those of the two parts, by container: as the workload is to run, and as this pod does run.
@@ -57,8 +68,7 @@ const (
 	actSettle  act = "settle"  // say that the old image runs again
 )
 
-// watch decides what the part does whose image does not change. since is for how long this process knows that the step
-// is watched.
+// watch decides what the part does whose image does not change. since is for how long the step is watched.
 func (r Record) watch(now images, since, limit time.Duration) act {
 	switch {
 	case r.Phase == asked:
