@@ -88,6 +88,14 @@ func parseHead(channel string, data []byte) loadedHead {
 	return loadedHead{h, file}
 }
 
+// HeadVersion returns the version of a channel's signed head; 0: it can't be read. Nobody has verified its signature.
+func HeadVersion(channel string, data []byte) int64 {
+	if h := parseHead(channel, data).head; h != nil {
+		return h.Version
+	}
+	return 0
+}
+
 // IsDue reports whether the engine has to sign a channel's head anew: it is missing (nil), names other bytes, or half
 // of its life is over. due is when that will be; zero: it is.
 func (h *Head) IsDue(digest releases.Digest, now time.Time) (due time.Time, is bool) {

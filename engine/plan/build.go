@@ -55,6 +55,7 @@ func Build(
 	if b.desired.Trust = trust.Read(cache, files); b.desired.Trust != nil {
 		b.desired.Faults = append(b.desired.Faults, b.desired.Trust.Faults...)
 		b.desired.SignedHeads = b.desired.Trust.ReadHeads(cache, files)
+		h.dropOlderHeads(b.desired.SignedHeads)
 	}
 	b.desired.Withheld = maps.Clone(h.Withheld)
 	b.desired.Faults = append(b.desired.Faults, h.Withheld.Faults(h.Authority.Owners)...)

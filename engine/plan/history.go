@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/channels/passkey"
+	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/engine/plan/audithead"
 	"github.com/sluice-cd/sluice/engine/plan/kept"
 	"github.com/sluice-cd/sluice/internal/manifest"
@@ -64,6 +66,8 @@ type PastChannel struct {
 	// Sequences at which the engine halted the channel, whether the hold was lifted or not
 	Halted   []int64
 	Accepted []Acceptance // downstreams' acceptances, as decisions recorded them
+	// SignedHead is the version of the signed head that the engine wrote last; 0: it wrote none.
+	SignedHead int64
 }
 
 const (
@@ -118,6 +122,10 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 				return err
 			}
 			written = base
+		case len(parts) == 3 && f.Path == trust.HeadFileName(parts[1]):
+			if err := h.foldSignedHead(c, parts[1], trusted, open); err != nil {
+				return err
+			}
 		case len(parts) == 4 && parts[0] == channels.Dir && parts[2] == "holds":
 			if n, ok := parseHaltFileName(parts[3]); ok && f.Old == "" && trusted {
 				past := h.pastChannel(parts[1])
@@ -157,6 +165,28 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 		h.Last.Commit, h.Last.Base = c.Commit, written
 	}
 	return nil
+}
+
+// foldSignedHead notes which signed head of a channel the engine wrote in c: cells that know it take none before it.
+func (h *History) foldSignedHead(c releases.Change, name string, trusted bool, open func(string) (fs.FS, error)) error {
+	if !trusted {
+		return nil
+	}
+	files, err := open(c.Commit)
+	if err != nil {
+		return err
+	}
+	data, _ := fs.ReadFile(files, trust.HeadFileName(name))
+	h.pastChannel(name).SignedHead = trust.HeadVersion(name, data)
+	return nil
+}
+
+// dropOlderHeads leaves out signed heads that somebody put back. They are as good as missing: the engine signs anew.
+func (h *History) dropOlderHeads(heads map[string]*trust.Head) {
+	maps.DeleteFunc(heads, func(name string, head *trust.Head) bool {
+		past := h.Channels[name]
+		return past != nil && head.Version < past.SignedHead
+	})
 }
 
 // foldAudit notes that the engine wrote the audit's head in c. What others write there does not count (R46).

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/channels/trust/trusttest"
@@ -208,7 +209,11 @@ func TestSignedHeads(t *testing.T) {
 	if h := head(); h.Version <= was.Version || !h.Expires.After(was.Expires) {
 		t.Errorf("signed again, the head has version %d after %d", h.Version, was.Version)
 	}
-	for name, damaged := range map[string]string{"removed": "", "damaged": "{", "of another key": strings.ReplaceAll(
+	older := w.Files[file]
+	w.Now = w.Now.Add(time.Hour)
+	w.Commit("eve", "remove", map[string]string{file: ""})
+	w.WantActions("sign  ")
+	for name, damaged := range map[string]string{"removed": "", "damaged": "{", "older": older, "of another key": strings.ReplaceAll(
 		w.Files[file], trusttest.KeyID("engine"), trusttest.KeyID("mallory"))} {
 		w.Commit("eve", name, map[string]string{file: damaged})
 		w.WantActions("sign  ")
