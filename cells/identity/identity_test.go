@@ -160,6 +160,7 @@ func TestToken(t *testing.T) {
 		"no address":  {Cell: "acme", Pins: want.Pins, Secret: secret},
 		"no pins":     {Cell: "acme", Address: "a:1", Secret: secret},
 		"no secret":   {Cell: "acme", Address: "a:1", Pins: want.Pins},
+		"its root":    {Cell: "acme", Address: "a:1", Pins: want.Pins, Secret: secret, Root: "sha256:short"},
 	} {
 		if _, err := identity.ParseToken(bad.String()); !errors.Is(err, identity.ErrToken) {
 			t.Errorf("%s: %v", name, err)

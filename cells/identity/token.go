@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // Token lets one agent register as one cell, once. It holds all that the agent needs to find and recognise its control
@@ -72,6 +73,9 @@ func ParseToken(text string) (Token, error) {
 	}
 	if !cells.ValidName(t.Cell) || t.Address == "" || len(t.Pins) == 0 || t.Secret == "" {
 		return Token{}, ErrToken
+	}
+	if _, err := releases.ParseDigest(t.Root); t.Root != "" && err != nil {
+		return Token{}, fmt.Errorf("%w; the root of trust in it: %w", ErrToken, err)
 	}
 	return t, nil
 }

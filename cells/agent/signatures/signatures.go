@@ -94,11 +94,6 @@ var ErrNotPicked = errors.New("the control plane's signed head of the channel do
 // by the other; empty: none. Damage of both copies is no error here: nothing passes then.
 func Open(o Options) (k *Keeper, mended string, err error) {
 	k = &Keeper{dir: o.Dir, onTestPoint: o.OnTestPoint}
-	if o.Root != "" {
-		if _, err := releases.ParseDigest(string(o.Root)); err != nil {
-			return nil, "", fmt.Errorf("the root of trust: %w", err)
-		}
-	}
 	kept, mended, err := load(o.Dir)
 	if damaged := new(DamagedError); errors.As(err, &damaged) {
 		k.damaged = damaged
@@ -112,6 +107,9 @@ func Open(o Options) (k *Keeper, mended string, err error) {
 	}
 	next := k.kept
 	if o.Root != "" && o.Root != next.Pin && (next.Pin == "" || o.FromOwner) {
+		if _, err := releases.ParseDigest(string(o.Root)); err != nil {
+			return nil, "", fmt.Errorf("the root of trust: %w", err)
+		}
 		if err := k.putAside(); err != nil {
 			return nil, "", err
 		}

@@ -185,8 +185,15 @@ func TestT2PinnedRoot(t *testing.T) {
 			t.Errorf("what was believed before is gone: %v", err)
 		}
 	}
-	if _, _, err := Open(Options{Dir: k.dir, Root: "sha256:short"}); err == nil {
-		t.Error("a root that is no digest was pinned")
+	for name, o := range map[string]Options{"from the owner": {Dir: k.dir, FromOwner: true},
+		"at first": {Dir: t.TempDir()}} {
+		o.Root = "sha256:short"
+		if _, _, err := Open(o); err == nil {
+			t.Errorf("%s: a root that is no digest was pinned", name)
+		}
+	}
+	if is := open(t, Options{Dir: k.dir, Root: "sha256:short"}).Kept(); is.Pin != other { // a token's, which is not needed
+		t.Errorf("it is pinned to %s", is.Pin)
 	}
 }
 
