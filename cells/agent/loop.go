@@ -206,7 +206,8 @@ func (l *loop) foldResult(done step, r stepResult, now time.Time) {
 	var unavailable *cells.UnavailableError
 	var refused *content.RefusedError
 	isUnavailable := errors.As(r.err, &unavailable)
-	if errors.As(r.err, &refused) {
+	// At first, the signers' files may be behind the offer for a moment.
+	if errors.As(r.err, &refused) && (!r.unverified || l.state.retries > 0) {
 		l.state.recordRejection(refused)
 	}
 	var ownerValues *releases.OwnerValuesError
@@ -217,7 +218,7 @@ func (l *loop) foldResult(done step, r stepResult, now time.Time) {
 		l.state.handleHealUnavailable(r.err.Error(), now)
 	case isUnavailable && t == taskCheckHealth:
 		l.state.handleHealthUnavailable(r.err.Error(), now)
-	case isUnavailable && r.unverified && putOffUnverified(&l.state, refused != nil, r.err.Error()):
+	case isUnavailable && r.unverified && putOffUnverified(&l.state, r.err.Error()):
 	case isUnavailable:
 		l.state.scheduleRetry(r.err.Error(), now, l.agent.client.RetryPause(r.err, l.state.retries))
 	case t == taskPrepare:

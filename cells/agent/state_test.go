@@ -227,7 +227,10 @@ func (w *world) runStep(t *rapid.T) {
 
 // putOff puts off what can't be verified, if that is how the cell can be whole again.
 func (w *world) putOff(t *rapid.T) bool {
-	if !putOffUnverified(&w.state, true, "not signed") {
+	before := w.retries
+	w.retries = verifyTries
+	if !putOffUnverified(&w.state, "not signed") {
+		w.retries = before
 		return false
 	}
 	if a := w.Attempt; !a.Rollback || !a.Assignment.SameContent(*w.LastGood) || w.NoReturn {

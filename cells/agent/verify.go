@@ -78,15 +78,15 @@ func runningRelease(k *signatures.Keeper, lastGood *cells.Assignment, dirty bool
 	return newest.String()
 }
 
-// verifyTries is how often a release is tried to be verified while the target may be half-written.
+// verifyTries is how often a verification is tried again while the target may be half-written: newer files may come.
 const verifyTries = 5
 
 // putOffUnverified keeps an offer that can't be verified from leaving the target half-written: what was good last comes
 // back first, and the offer begins after that. It reports whether it does so. The offer superseded what was under way,
 // and the control plane's word alone must not stop the cell in the middle (T4). No other offer keeps LastGood from
 // coming back either, unless that does not work.
-func putOffUnverified(s *state, refused bool, why string) bool {
-	if !s.Dirty || s.LastGood == nil || s.NoReturn || !refused && s.retries < verifyTries {
+func putOffUnverified(s *state, why string) bool {
+	if !s.Dirty || s.LastGood == nil || s.NoReturn || s.retries < verifyTries {
 		return false
 	}
 	o := s.Attempt.Assignment

@@ -210,14 +210,16 @@ func TestT4UnverifiedOfferLeavesNothingHalfWritten(t *testing.T) {
 		err      error
 		noReturn bool
 		first    bool // nothing is good yet
-		tries    int  // until the last good release comes back; 0: it does not
+		stays    bool // it is tried on and on
 	}{
-		"during an apply":     {attempt{Assignment: half, Phase: phaseApplying}, refused, false, false, 1},
-		"once it was applied": {attempt{Assignment: half, Phase: phaseApplied, Applied: true}, refused, false, false, 1},
-		"during a rollback":   {attempt{Assignment: good, Phase: phaseApplying, Rollback: true}, refused, false, false, 1},
-		"expired files":       {attempt{Assignment: half, Phase: phaseApplying}, late, false, false, verifyTries + 1},
-		"no way back":         {attempt{Assignment: half, Phase: phaseApplying}, refused, true, false, 0},
-		"a first install":     {attempt{Assignment: half, Phase: phaseApplying}, refused, false, true, 0},
+		"during an apply": {attempt{Assignment: half, Phase: phaseApplying}, refused, false, false, false},
+		"once it was applied": {attempt{Assignment: half, Phase: phaseApplied, Applied: true}, refused,
+			false, false, false},
+		"during a rollback": {attempt{Assignment: good, Phase: phaseApplying, Rollback: true}, refused, false, false,
+			false},
+		"expired files":   {attempt{Assignment: half, Phase: phaseApplying}, late, false, false, false},
+		"no way back":     {attempt{Assignment: half, Phase: phaseApplying}, refused, true, false, true},
+		"a first install": {attempt{Assignment: half, Phase: phaseApplying}, refused, false, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			now := time.Date(2026, 11, 3, 10, 0, 0, 0, time.UTC)
@@ -241,14 +243,23 @@ func TestT4UnverifiedOfferLeavesNothingHalfWritten(t *testing.T) {
 				now = now.Add(time.Hour)
 				do = s.nextStep(now)
 			}
-			if c.tries == 0 {
+			if c.stays {
 				if tries < 20 || len(s.Failures) > 0 {
 					t.Errorf("it goes on with %+v", do)
 				}
 				return
 			}
-			if tries != c.tries || do.Task != taskApply || !do.Rollback || do.Assignment.Release != "1.0.0" {
+			if tries != verifyTries+1 || do.Task != taskApply || !do.Rollback || do.Assignment.Release != "1.0.0" {
 				t.Fatalf("after %d tries it does %+v", tries, do)
+			}
+			alarms := 0
+			for _, e := range s.events {
+				if e.Kind == "refused" {
+					alarms++
+				}
+			}
+			if want := map[bool]int{true: 1}[c.err == refused]; alarms != want {
+				t.Errorf("%d alarms, want %d: %+v", alarms, want, s.events)
 			}
 			offer("9.9.10", 4)
 			if do = s.nextStep(now); do.Task != taskApply || !do.Rollback {
