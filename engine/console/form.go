@@ -76,6 +76,15 @@ type Making struct {
 	Has    []string // ids of the passkeys that the person has already
 }
 
+// Command returns the command line that does the same as the form, whoever runs it.
+func (f *Form) Command() string {
+	line := f.Action.Command(f.Values)
+	if f.Action.Own && f.Making != nil { // without --as it would be done for whoever runs it, such as an owner
+		line += " " + words.Shell("--as", f.Making.Person)
+	}
+	return line
+}
+
 // Preview is the commit that a form would make.
 type Preview struct {
 	Author, Committer releases.Person
@@ -106,7 +115,7 @@ func RenderForm(m *Model, f Form) *Page {
 		p.add("form", askForm(m, f))
 		// What is refused here may be done all the same by a key of the person's.
 		if f.Preview != nil || f.Error != "" && (f.Action.Own || f.Action.Approve != nil) {
-			p.add("command", passkeyAdvice(f), ui.Subheading("The command"), ui.Command(f.Action.Command(f.Values)))
+			p.add("command", passkeyAdvice(f), ui.Subheading("The command"), ui.Command(f.Command()))
 		}
 	case f.Preview.Message == "":
 		p.add("preview", ui.Paragraph("empty", markup.Text(f.Preview.Summary)), backLink(f, "Change it"))
@@ -233,7 +242,7 @@ func previewOf(f Form) markup.HTML {
 	if v.Next != "" {
 		parts = append(parts, ui.Paragraph("", ui.Soft("Afterwards: "), markup.Text(v.Next)))
 	}
-	return markup.Join(append(parts, ui.Subheading("The same by command"), ui.Command(f.Action.Command(f.Values)))...)
+	return markup.Join(append(parts, ui.Subheading("The same by command"), ui.Command(f.Command()))...)
 }
 
 func person(p releases.Person) markup.HTML { return markup.Text(p.Name + " <" + p.Email + ">") }

@@ -281,7 +281,7 @@ func TestR52PasskeysOfOthersAreNotAdded(t *testing.T) {
 	guarded.setView(viewOfWorld(guarded.world))
 	w, page := guarded.ask(t, "ada", "GET", added(mine), nil)
 	if w.StatusCode != 422 || !strings.Contains(page, "only owners change sluice.yaml") ||
-		!strings.Contains(page, "sluice passkey add --id "+mine.ID) {
+		!strings.Contains(page, "sluice passkey add --id "+mine.ID) || !strings.Contains(page, " --as ada<") {
 		t.Errorf("%s\n%s", w.Status, page)
 	}
 }

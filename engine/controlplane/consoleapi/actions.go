@@ -172,7 +172,7 @@ func (h *formHandlers) preview(w http.ResponseWriter, r *http.Request, c *api.Ca
 	case a.Own && c.Person == nil:
 		return q.fail(http.StatusConflict, h.mayNot(c, q), "With your own rights to the repository, the command does the same.")
 	case h.desk == nil || a.AtOnce && h.killer == nil:
-		q.form.Error, q.form.Next = "This control plane makes no such commit.", a.Command(q.form.Values)
+		q.form.Error, q.form.Next = "This control plane makes no such commit.", q.form.Command()
 		return http.StatusConflict
 	case !h.inFlight.Acquire():
 		return q.fail(http.StatusServiceUnavailable, "Too many forms are being worked on.", "Try again in a moment.")
@@ -292,7 +292,7 @@ func (h *formHandlers) explain(w http.ResponseWriter, q *request, err error) int
 	}
 	api.NoteError(w, err)
 	return q.fail(http.StatusServiceUnavailable, "The repository can't be used now: the log of sluice serve says why.",
-		"Try again in a moment. The command does it without the control plane: "+q.form.Action.Command(q.form.Values))
+		"Try again in a moment. The command does it without the control plane: "+q.form.Command())
 }
 
 // serveConfirmed makes the commit that the caller saw.
@@ -337,7 +337,7 @@ func (h *formHandlers) serveConfirmed(w http.ResponseWriter, r *http.Request, c 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), formTime) // it is finished if the tab goes
 	defer cancel()
-	if err = h.auth.Audit(ctx, c, "in the console: "+a.Command(q.form.Values)); err != nil {
+	if err = h.auth.Audit(ctx, c, "in the console: "+q.form.Command()); err != nil {
 		api.WriteError(w, err)
 		return
 	}
@@ -376,7 +376,7 @@ func (h *formHandlers) commit(ctx context.Context, w http.ResponseWriter, r *htt
 	}
 	where := desk.RepositoryOf(asked)
 	if err := h.auth.Audit(ctx, c, fmt.Sprintf("commit %s of the %s repository: %s", done.Commit, where,
-		q.form.Action.Command(q.form.Values))); err != nil {
+		q.form.Command())); err != nil {
 		api.NoteError(w, err) // the commit says itself who asked for it
 	}
 	redirect(w, r, console.CommitAddress(where, done.Commit)+"?fresh=1")
