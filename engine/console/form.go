@@ -1,6 +1,7 @@
 package console
 
 import (
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -118,7 +119,7 @@ func RenderForm(m *Model, f Form) *Page {
 			p.add("command", passkeyAdvice(f), ui.Subheading("The command"), ui.Command(f.Command()))
 		}
 	case f.Preview.Message == "":
-		p.add("preview", ui.Paragraph("empty", markup.Text(f.Preview.Summary)), backLink(f, "Change it"))
+		p.add("preview", ui.Paragraph("empty", markup.Text(f.Preview.Summary)), backLink(f))
 	default:
 		p.add("preview", previewOf(f))
 		p.add("confirm", confirmForm(f))
@@ -129,7 +130,7 @@ func RenderForm(m *Model, f Form) *Page {
 
 // askForm asks for the fields. It has no effect: the next page shows the commit.
 func askForm(m *Model, f Form) markup.HTML {
-	inside := []markup.HTML{markup.Void("input", "type", "hidden", "name", StepParam, "value", PreviewStep)}
+	inside := []markup.HTML{hidden(StepParam, PreviewStep)}
 	for _, field := range f.Action.Fields {
 		inside = append(inside, fieldOf(m, field, f.Values[field.Name], f.Problems[field.Name]))
 	}
@@ -138,6 +139,9 @@ func askForm(m *Model, f Form) markup.HTML {
 			"with, and nobody whom it lists is signed in here.")
 	}
 	button, with := "Show the commit", markup.Attributes{"class", "ask", "action", ActionAddress(f.Action.Name, nil)}
+	if f.Action.Own {
+		with = append(with, "method", "post")
+	}
 	if m := f.Making; m != nil {
 		with = append(with, "data-passkey", "make", "data-person", m.Person, "data-has", strings.Join(m.Has, " "))
 		inside = append(inside, noScripts("Your browser runs no scripts here, and only a script can have a passkey made."))
@@ -151,6 +155,10 @@ func askForm(m *Model, f Form) markup.HTML {
 	inside = append(inside, ui.Element("p", "buttons", markup.Element("button", markup.Attributes{"class", "primary"},
 		markup.Text(button))))
 	return markup.Element("form", with, inside...)
+}
+
+func hidden(name, value string) markup.HTML {
+	return markup.Void("input", "type", "hidden", "name", name, "value", value)
 }
 
 // noScripts says what a page can't do without scripts.
@@ -252,35 +260,46 @@ func confirmForm(f Form) markup.HTML {
 	v := f.Preview
 	if v.MayNot != "" {
 		return ui.Alert("held", "You may not do this here", v.MayNot,
-			"With your own rights to the repository, the command does the same.") + backLink(f, "Change it")
+			"With your own rights to the repository, the command does the same.") + backLink(f)
 	}
-	to := f.Values.Query()
-	to.Set(StepParam, PreviewStep)
+	var inside []markup.HTML
+	to := ActionAddress(f.Action.Name, nil)
+	if f.Action.Own {
+		for _, name := range slices.Sorted(maps.Keys(f.Values)) {
+			inside = append(inside, hidden(name, f.Values[name]))
+		}
+	} else {
+		query := f.Values.Query()
+		query.Set(StepParam, PreviewStep)
+		to += "?" + query.Encode()
+	}
 	word := "Commit this"
 	if f.Action.AtOnce {
 		word = "Kill it now"
 	}
-	with := markup.Attributes{"class", "confirm", "method", "post", "action",
-		ActionBase + url.PathEscape(f.Action.Name) + "?" + to.Encode()}
-	var signed markup.HTML
+	with := markup.Attributes{"class", "confirm", "method", "post", "action", to}
 	if s := v.Sign; s != nil {
 		word = "Approve with your passkey"
 		with = append(with, "data-passkey", "sign", "data-nonce", s.Nonce, "data-challenge", s.Challenge, "data-rp",
 			s.RPID, "data-has", strings.Join(s.Credentials, " "))
-		signed = markup.Join(markup.Void("input", "type", "hidden", "name", SignedParam, "value", ""),
+		inside = append(inside, hidden(SignedParam, ""),
 			noScripts("Your browser runs no scripts here, and only a script can ask your passkey: the command does the same."))
 	}
-	return markup.Element("form", with,
-		markup.Void("input", "type", "hidden", "name", ShownParam, "value", v.Digest),
-		markup.Void("input", "type", "hidden", "name", SinceParam, "value", strconv.FormatInt(v.Since.Unix(), 10)),
-		signed,
+	inside = append(inside, hidden(ShownParam, v.Digest), hidden(SinceParam, strconv.FormatInt(v.Since.Unix(), 10)),
 		ui.Element("p", "buttons", markup.Element("button", markup.Attributes{"class", "primary"}, markup.Text(word)),
-			" ",
-			markup.Link(ActionAddress(f.Action.Name, f.Values), "Change it")))
+			" ", f.changeLink()))
+	return markup.Element("form", with, inside...)
 }
 
-func backLink(f Form, word string) markup.HTML {
-	return ui.Paragraph("buttons", markup.Link(ActionAddress(f.Action.Name, f.Values), word))
+func backLink(f Form) markup.HTML { return ui.Paragraph("buttons", f.changeLink()) }
+
+// changeLink leads back to the fields. Of what a person does for themselves, no address has the values.
+func (f *Form) changeLink() markup.HTML {
+	v := f.Values
+	if f.Action.Own {
+		v = nil
+	}
+	return markup.Link(ActionAddress(f.Action.Name, v), "Change it")
 }
 
 // Commit is what the page of a commit shows.

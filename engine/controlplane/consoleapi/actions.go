@@ -100,11 +100,16 @@ type request struct {
 }
 
 // read reads an action's values from the address. The body has nothing that decides what is done, but what a passkey
-// signed.
+// signed. What people do for themselves is read from the body alone, which no link brings: a link could have them add
+// somebody else's passkey.
 func (h *formHandlers) read(v *view.View, r *http.Request, c *api.Caller, a *actions.Action) request {
 	q := request{view: v, model: h.pages.latestModel(v), since: time.Now().UTC().Truncate(time.Second),
 		form: console.Form{Action: a}, origin: originOf(r, c)}
-	q.form.Values, q.form.Problems = a.Parse(r.URL.Query())
+	values := r.URL.Query()
+	if a.Own {
+		values = r.PostForm // nil unless a form was sent
+	}
+	q.form.Values, q.form.Problems = a.Parse(values)
 	if !a.Own || c.Person == nil {
 		return q
 	}
@@ -145,7 +150,7 @@ func (h *formHandlers) serveForm(w http.ResponseWriter, r *http.Request, c *api.
 		return
 	}
 	query, q := r.URL.Query(), h.read(v, r, c, a)
-	if query.Get(console.StepParam) != console.PreviewStep { // what is missing is not wrong yet
+	if a.Own || query.Get(console.StepParam) != console.PreviewStep { // what is missing is not wrong yet
 		for name := range q.form.Problems {
 			if q.form.Values[name] == "" {
 				delete(q.form.Problems, name)
@@ -295,7 +300,7 @@ func (h *formHandlers) explain(w http.ResponseWriter, q *request, err error) int
 		"Try again in a moment. The command does it without the control plane: "+q.form.Command())
 }
 
-// serveConfirmed makes the commit that the caller saw.
+// serveConfirmed makes the commit that the caller saw, or shows that of values which only a body has.
 func (h *formHandlers) serveConfirmed(w http.ResponseWriter, r *http.Request, c *api.Caller, a *actions.Action) {
 	secure(w.Header())
 	v := h.views.View()
@@ -310,6 +315,10 @@ func (h *formHandlers) serveConfirmed(w http.ResponseWriter, r *http.Request, c 
 		return
 	}
 	q := h.read(v, r, c, a)
+	if a.Own && r.PostForm.Get(console.StepParam) == console.PreviewStep {
+		writePage(w, h.preview(w, r, c, &q), console.RenderForm(q.model, q.form))
+		return
+	}
 	q.shown = r.PostForm.Get(console.ShownParam)
 	if signed := r.PostForm.Get(console.SignedParam); signed != "" && a.Approve != nil {
 		if q.signed, err = edits.ParseAssertion([]byte(signed)); err != nil {
