@@ -74,7 +74,7 @@ type Form struct {
 // Making is a passkey that a browser is to make for a person.
 type Making struct {
 	Person string
-	Has    []string // ids of the passkeys that the person has already
+	Has    []string // ids of the passkeys that the person has for this page's address
 }
 
 // Command returns the command line that does the same as the form, whoever runs it.

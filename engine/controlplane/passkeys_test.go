@@ -305,6 +305,24 @@ func TestR52PasskeysOfOthersAreNotAdded(t *testing.T) {
 	}
 }
 
+// A passkey of another address neither works here nor keeps its authenticator from making one for this address.
+func TestPasskeysOfThisAddressAreExcluded(t *testing.T) {
+	t.Parallel()
+	f := newPasskeySite(t)
+	there, here := NewAuthenticator(t, "there", "https://sluice:444").Key(t), f.ada.Key(t)
+	listed := ""
+	for _, k := range []passkey.Key{there, here} {
+		listed += "{id: " + k.ID + ", publicKey: " + k.PublicKey + ", origin: '" + k.Origin + "'}, "
+	}
+	f.world.Commit("ada", "two passkeys", map[string]string{"sluice.yaml": strings.Replace(f.world.Files["sluice.yaml"],
+		"ada: {email: ada@example.com, roles: [chiefs]", "ada: {email: ada@example.com, roles: [chiefs], passkeys: ["+
+			strings.TrimSuffix(listed, ", ")+"]", 1)})
+	f.setView(viewOfWorld(f.world))
+	if _, page := f.ask(t, "ada", "GET", adding, nil); !strings.Contains(page, ` data-has="`+here.ID+`"`) {
+		t.Error(page)
+	}
+}
+
 // R52, R57: whoever follows a link gets the empty form, whatever passkey the link has: only what the form itself sends
 // is shown, and made.
 func TestR52LinksAddNoPasskey(t *testing.T) {

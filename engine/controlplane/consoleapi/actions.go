@@ -121,7 +121,9 @@ func (h *formHandlers) read(v *view.View, r *http.Request, c *api.Caller, a *act
 		if m != nil && strings.EqualFold(m.Email, author.Email) {
 			q.form.Making = &console.Making{Person: name}
 			for _, k := range m.Passkeys {
-				q.form.Making.Has = append(q.form.Making.Has, k.ID)
+				if k.Origin == q.origin {
+					q.form.Making.Has = append(q.form.Making.Has, k.ID)
+				}
 			}
 		}
 	}
