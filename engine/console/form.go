@@ -66,6 +66,7 @@ type Form struct {
 	Problems actions.Problems // none: the values can be used
 	Error    string           // why the decision can't be made; empty: it can
 	Next     string           // what to do then
+	Made     string           // the address of the commit that was made all the same; empty: none was
 	Notice   string           // what happened to the form; empty: nothing
 	Preview  *Preview         // nil: the values are asked for first
 	Making   *Making          // the passkey that the form's values are of; nil: none, or nobody known looks
@@ -110,7 +111,11 @@ func RenderForm(m *Model, f Form) *Page {
 	}
 	switch {
 	case f.Preview == nil || f.Action.CommandOnly():
-		if f.Error != "" {
+		switch {
+		case f.Made != "":
+			p.add("error", ui.Alert("failing", "It is committed, and does not count", f.Error, f.Next)+
+				ui.Paragraph("buttons", markup.Link(f.Made, "The commit")))
+		case f.Error != "":
 			p.add("error", ui.Alert("failing", "It can't be done", f.Error, f.Next))
 		}
 		p.add("form", askForm(m, f))

@@ -29,6 +29,7 @@ import (
 type passkeySite struct {
 	*formSite
 	ada, bob *Authenticator
+	landed   func() // is called when a commit landed; nil: nothing is
 }
 
 // approval is the form that approves 1.1.0 for dedicated.
@@ -53,7 +54,12 @@ func newPasskeySite(t *testing.T) *passkeySite {
 	f.world.Settle()
 	f.world.Wait(25*time.Hour, "staging", "dedicated")
 	f.securedSite, f.secrets = newSignInSite(t, func(o *controlplane.Options) {
-		o.Desk = f.world.Desk(func() { f.setView(viewOfWorld(f.world)) })
+		o.Desk = f.world.Desk(func() {
+			if f.landed != nil {
+				f.landed()
+			}
+			f.setView(viewOfWorld(f.world))
+		})
 		o.Committer, o.Flags = releases.Person{Name: "Sluice", Email: "sluice@example.com"}, f.kills
 		for _, name := range []string{"ada", "bob"} {
 			data, err := json.Marshal(map[string]any{"id": name, "seen": time.Now(), "ends": time.Now().Add(time.Hour),
@@ -302,6 +308,31 @@ func TestR52PasskeysOfOthersAreNotAdded(t *testing.T) {
 	if w.StatusCode != 422 || !strings.Contains(page, "only owners change sluice.yaml") ||
 		!strings.Contains(page, "sluice passkey add --id "+mine.ID) || !strings.Contains(page, " --as ada<") {
 		t.Errorf("%s\n%s", w.Status, page)
+	}
+}
+
+// R22, R57: an approval that landed and does not count, here since somebody withdrew it at once, is told as that, with
+// its commit, which the audit has too.
+func TestR22ApprovalsThatLandAndDoNotCount(t *testing.T) {
+	t.Parallel()
+	f := newPasskeySite(t)
+	f.addAdas(t)
+	nonce, challenge, to, form := f.asked(t, "ada")
+	form.Set(console.SignedParam, said(f.ada.Sign(t, challenge, nonce)))
+	landed := ""
+	f.landed = func() {
+		landed = f.world.Tip
+		f.world.Commit("bob", "withdraw it", map[string]string{"channels/dedicated/approvals/1.1.0/ada.yaml": ""})
+	}
+	w, page := f.ask(t, "ada", "POST", to, form)
+	if w.StatusCode != 422 || landed == "" || !strings.Contains(page, "It is committed, and does not count") ||
+		!strings.Contains(page, `href="`+console.CommitAddress("releases", landed)+`"`) ||
+		strings.Contains(page, "It can&#39;t be done") {
+		t.Errorf("%s\n%s", w.Status, page)
+	}
+	if _, rows := f.ask(t, "admin", "GET", "/v1/audit", nil); !strings.Contains(rows, "commit "+landed+
+		" of the releases repository") {
+		t.Errorf("the audit lacks it: %s", rows)
 	}
 }
 

@@ -370,25 +370,30 @@ func (h *formHandlers) commit(ctx context.Context, w http.ResponseWriter, r *htt
 	defer h.inFlight.Release()
 	asked := h.requestOf(c, q)
 	done, now, err := h.desk.Commit(ctx, asked, q.shown)
+	where := desk.RepositoryOf(asked)
+	if done.Commit != "" {
+		if err := h.auth.Audit(ctx, c, fmt.Sprintf("commit %s of the %s repository: %s", done.Commit, where,
+			q.form.Command())); err != nil {
+			api.NoteError(w, err) // the commit says itself who asked for it
+		}
+	}
 	switch {
 	case errors.Is(err, edits.ErrChanged):
 		q.form.Notice = "The repository changed meanwhile. This is the commit as it would be now."
 		h.show(c, q, now)
 		writePage(w, http.StatusConflict, console.RenderForm(q.model, q.form))
 		return
-	case err != nil: // also of an approval that was committed and does not count
+	case err != nil:
 		status := h.explain(w, q, err)
+		if done.Commit != "" { // of an approval that does not count
+			q.form.Made = console.CommitAddress(where, done.Commit)
+		}
 		writePage(w, status, console.RenderForm(q.model, q.form))
 		return
 	case done.Commit == "":
 		h.show(c, q, now)
 		writePage(w, http.StatusOK, console.RenderForm(q.model, q.form))
 		return
-	}
-	where := desk.RepositoryOf(asked)
-	if err := h.auth.Audit(ctx, c, fmt.Sprintf("commit %s of the %s repository: %s", done.Commit, where,
-		q.form.Command())); err != nil {
-		api.NoteError(w, err) // the commit says itself who asked for it
 	}
 	redirect(w, r, console.CommitAddress(where, done.Commit)+"?fresh=1")
 }
