@@ -26,7 +26,7 @@ func (more *agentFlags) addInfrastructure(f *pflag.FlagSet, o *agent.Options) {
 		"(docs/infrastructure.md)")
 	f.StringToStringVar(&more.quotas, "infrastructure-quota", nil, "quota of AWS that the infrastructure needs, "+
 		"`SERVICE/CODE=LEAST`; may be repeated")
-	f.DurationVar(&o.InfrastructureEvery, "infrastructure-every", 0, "time between reads of the infrastructure (default "+
+	cli.AddDurationFlag(f, &o.InfrastructureEvery, "infrastructure-every", 0, "time between reads of the infrastructure (default "+
 		"5s of a file, 1m of stacks)")
 }
 
