@@ -67,8 +67,8 @@ func predictions(m *Model) (all []prediction) {
 	return all
 }
 
-// unjudged returns what keeps a release from a channel without a clock, and is in no verdict: while an upstream keeps the
-// release, the engine judges no other gate, and it asks check and metric gates once all others hold.
+// unjudged returns what keeps a release from a channel without a clock, and is in no verdict: while an upstream keeps
+// the release, the engine judges no other gate, and it asks check and metric gates once all others hold.
 func unjudged(c *plan.Channel, r *plan.Release, blocked []channels.Verdict) (waits []channels.Verdict) {
 	requested := c != nil && c.Request != nil && c.Request.Release == r.Version.String()
 	if c == nil || c.Policy == nil || requested && c.Policy.People == channels.PeopleFree {

@@ -32,21 +32,21 @@ func TestR35RefusedFieldsAreWithheld(t *testing.T) {
 		unnamed bool
 		without []string
 	}{
-		"named":                        {refusalOf("body.maintenance"), false, []string{"maintenance"}},
-		"of a later version":           {refusalOf("body.later"), false, []string{"later"}},
-		"inside a field":               {refusalOf("body.phase"), false, []string{"maintenance"}},
-		"inside a list":                {refusalOf("body.a"), false, []string{"later"}},
-		"inside, as one that all know": {refusalOf("body.state"), false, []string{"maintenance"}},
-		"inside, in the end":           {refusalOf("body.phase"), true, []string{"later", "maintenance"}},
-		"a value":                      {refusalOf("body"), true, []string{"later", "maintenance"}},
-		"what all know":                {refusalOf("body.cell"), false, nil},
-		"the owner's word":             {refusalOf("body.owner"), false, nil},
-		"inside the owner's":           {refusalOf("body.b"), false, nil},
-		"not in the report":            {refusalOf("body.unhealthy"), false, nil},
-		"another status":               {&statusError{status: http.StatusServiceUnavailable, location: "body.later"}, true, nil},
-		"the body's size":              {&statusError{status: http.StatusRequestEntityTooLarge}, true, nil},
-		"no answer":                    {http.ErrServerClosed, true, nil},
-		"a field named oddly":          {refusalOf("body.later.a"), false, nil},
+		"named":               {refusalOf("body.maintenance"), false, []string{"maintenance"}},
+		"of a later version":  {refusalOf("body.later"), false, []string{"later"}},
+		"inside a field":      {refusalOf("body.phase"), false, []string{"maintenance"}},
+		"inside a list":       {refusalOf("body.a"), false, []string{"later"}},
+		"inside, as known":    {refusalOf("body.state"), false, []string{"maintenance"}},
+		"inside, in the end":  {refusalOf("body.phase"), true, []string{"later", "maintenance"}},
+		"a value":             {refusalOf("body"), true, []string{"later", "maintenance"}},
+		"what all know":       {refusalOf("body.cell"), false, nil},
+		"the owner's word":    {refusalOf("body.owner"), false, nil},
+		"inside the owner's":  {refusalOf("body.b"), false, nil},
+		"not in the report":   {refusalOf("body.unhealthy"), false, nil},
+		"another status":      {&statusError{status: http.StatusServiceUnavailable, location: "body.later"}, true, nil},
+		"the body's size":     {&statusError{status: http.StatusRequestEntityTooLarge}, true, nil},
+		"no answer":           {http.ErrServerClosed, true, nil},
+		"a field named oddly": {refusalOf("body.later.a"), false, nil},
 	} {
 		w := withheld{}
 		if got := w.take(c.refusal, body, c.unnamed, now); !slices.Equal(got, c.without) {
@@ -97,8 +97,8 @@ func TestInfrastructureForAnOlderControlPlane(t *testing.T) {
 	}
 }
 
-// What is refused inside the maintenance leaves what was read of the infrastructure as it is; and where that is left out
-// too, drift takes nothing back of what counted before.
+// What is refused inside the maintenance leaves what was read of the infrastructure as it is; and where that is left
+// out too, drift takes nothing back of what counted before.
 func TestR62DriftForAnOlderControlPlane(t *testing.T) {
 	t.Parallel()
 	is := cells.ActualInfrastructure{Number: 7, Source: cells.SourceFile, Status: cells.InfrastructureApplied}

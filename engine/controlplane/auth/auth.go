@@ -208,8 +208,8 @@ func fromForeignPage(r *http.Request, route *api.Route, listener api.Listener) b
 	return r.Header.Get("Sec-Fetch-Mode") != "navigate"
 }
 
-// loadedItself reports whether a browser loads a page that no person asked for just now, such as one that its own script
-// loads again.
+// loadedItself reports whether a browser loads a page that no person asked for just now, such as one that its own
+// script loads again.
 func loadedItself(r *http.Request) bool {
 	return r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Mode") == "navigate" &&
 		r.Header.Get("Sec-Fetch-User") == ""
