@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/runcmd"
 )
 
 // commitNothing are the verbs that make no commit in the caller's name. All others have --dry-run.
@@ -76,6 +77,24 @@ func TestLengthsOfTimeMayBeInDays(t *testing.T) {
 	}
 	if checked < 20 {
 		t.Errorf("found %d flags that take a length of time", checked)
+	}
+}
+
+// What goes on until it is stopped collects its garbage as Go does by itself; whatever ends soon is lazy with that.
+func TestVerbsThatKeepRunning(t *testing.T) {
+	for line, keeps := range map[string]bool{
+		"serve": true, "agent": true, "agent guard": true, "node": true, "supervise": true, "cell ui": true, "demo": true,
+		"demo product": true, "status --watch": true, "rollout status -w": true, "events -f": true,
+		"status": false, "events": false, "rollout status": false, "status --watch=false": false, "agent manifest": false,
+		"validate": false, "cell list": false, "tick": false,
+	} {
+		cmd, rest, err := root(cli.NewApp(nil, nil, io.Discard, io.Discard)).Find(strings.Fields(line))
+		if err == nil {
+			err = cmd.ParseFlags(rest)
+		}
+		if err != nil || len(cmd.Flags().Args()) > 0 || runcmd.KeepsRunning(cmd) != keeps {
+			t.Errorf("sluice %s: keeps running: %v, %v", line, !keeps, err)
+		}
 	}
 }
 

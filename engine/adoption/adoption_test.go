@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -196,6 +197,40 @@ func TestDaysAreReadAsTheyWereWritten(t *testing.T) {
 		_ = again.UnmarshalJSON(other) // it may be another day, and does no harm
 	}
 	for _, other := range []string{"", `"`, `""`, "null", `{"kinds":[]}`, `"/////////////////w"`} {
+		if err := again.UnmarshalJSON([]byte(other)); err == nil {
+			t.Errorf("%s is a day", other)
+		}
+	}
+}
+
+// The days that were written as objects, before layouts had numbers, are read: an upgrade loses none of them.
+func TestDaysOfTheFirstLayout(t *testing.T) {
+	s, now := open(t), time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	const day = `{"kinds":[{"condition":"new"},{"release":"1.0.0","condition":"healthy"}],"points":[{"m":0,"n":[2]},` +
+		`{"m":61},{"m":600,"n":[0,2]}],"until":1439`
+	for date, body := range map[string]string{"2026-11-28": day + "}", "2026-11-29": day + `,"step":60}`} {
+		if _, err := s.Put(t.Context(), records.Record{Kind: "adoption", Key: "staging/" + date,
+			Body: json.RawMessage(body)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := "28 00:00 2  new|28 01:01 unknown|28 10:00 2 1.0.0 healthy"
+	if all := strings.Join(samplesOf(t, s, "staging", now), "|"); !strings.HasPrefix(all, want) ||
+		!strings.Contains(all, strings.ReplaceAll(want, "28 ", "29 ")) {
+		t.Error(all)
+	}
+	var d adoption.Day
+	if err := json.Unmarshal([]byte(day+`,"step":60}`), &d); err != nil || d.Step != 60 || d.Until != 1439 {
+		t.Errorf("%+v, %v", d, err)
+	}
+	body, err := json.Marshal(&d)
+	var again adoption.Day
+	if err != nil || json.Unmarshal(body, &again) != nil || fmt.Sprint(again) != fmt.Sprint(d) {
+		t.Errorf("written as %s: %+v, %v", body, again, err)
+	}
+	for _, other := range []string{"{}", "{", `{"points":[{"m":-1}]}`, `{"points":[{"m":2},{"m":1}]}`,
+		`{"points":[{"m":1,"n":[1]}]}`, `{"kinds":[{"condition":"new"}],"points":[{"m":1,"n":[-1]}]}`,
+		`{"points":[{"m":1}],"until":-1}`, `{"points":[{"m":1}],"step":-1}`} {
 		if err := again.UnmarshalJSON([]byte(other)); err == nil {
 			t.Errorf("%s is a day", other)
 		}

@@ -3,7 +3,9 @@ package adoption
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
+	"slices"
 
 	"github.com/sluice-cd/sluice/engine/view"
 )
@@ -44,8 +46,11 @@ func (d *Day) MarshalJSON() ([]byte, error) {
 	return append(base64.RawStdEncoding.AppendEncode([]byte{'"'}, b), '"'), nil
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote.
+// UnmarshalJSON reads what MarshalJSON wrote, and what it wrote before layouts had numbers.
 func (d *Day) UnmarshalJSON(body []byte) error {
+	if len(body) > 0 && body[0] == '{' {
+		return d.readObject(body)
+	}
 	if n := len(body); n < 2 || body[0] != '"' || body[n-1] != '"' {
 		return errOtherVersion
 	}
@@ -78,6 +83,41 @@ func (d *Day) UnmarshalJSON(body []byte) error {
 	}
 	return nil
 }
+
+// readObject reads a day as it was first written, for as long as one is kept.
+func (d *Day) readObject(body []byte) error {
+	var o struct {
+		Kinds []struct {
+			Release   string         `json:"release"`
+			Condition view.Condition `json:"condition"`
+		} `json:"kinds"`
+		Points []struct {
+			Minute int   `json:"m"`
+			Counts []int `json:"n"`
+		} `json:"points"`
+		Until int `json:"until"`
+		Step  int `json:"step"`
+	}
+	if json.Unmarshal(body, &o) != nil || len(o.Points) == 0 || isNoCount(o.Until) || isNoCount(o.Step) {
+		return errOtherVersion
+	}
+	all := Day{Until: o.Until, Step: o.Step}
+	for _, k := range o.Kinds {
+		all.Kinds = append(all.Kinds, Kind(k))
+	}
+	last := 0
+	for _, p := range o.Points {
+		if p.Minute < last || len(p.Counts) > len(o.Kinds) || isNoCount(p.Minute) ||
+			slices.ContainsFunc(p.Counts, isNoCount) {
+			return errOtherVersion
+		}
+		all.Points, last = append(all.Points, Point(p)), p.Minute
+	}
+	*d = all
+	return nil
+}
+
+func isNoCount(n int) bool { return n < 0 || n > 1<<31 }
 
 // reader reads numbers and texts. After a fault it returns zeros.
 type reader struct {

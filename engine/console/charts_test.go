@@ -8,10 +8,12 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/maintenance"
+	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/console"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/reason"
 )
 
 // regionOf returns a region of a page.
@@ -189,5 +191,69 @@ func TestPredictedPromotions(t *testing.T) {
 	wantSays(t, page, "without a clock", "no instant: it waits for more than a clock")
 	if strings.Contains(page, `class="dot predicted"`) {
 		t.Error("what waits for people is predicted")
+	}
+}
+
+// While an upstream soaks, the engine judges no other gate: what a person or another system decides is no prediction of
+// a clock's all the same.
+func TestPredictionsWaitForMoreThanTheSoak(t *testing.T) {
+	const people = "apiVersion: sluice/v1\nkind: Pipeline\ntrustAuthors: true\npeople:\n" +
+		"  ada: {email: ada@example.com}\n"
+	gates := func(more string) string {
+		return "after: [staging]\ngates: [{soak: {for: 1h, cells: 2}}" + more + "]\n"
+	}
+	const approval = "channels/dedicated/approvals/1.1.0/ada.yaml"
+	for name, c := range map[string]struct {
+		policy string
+		files  map[string]string
+		want   string // empty: it is predicted
+	}{
+		"nothing else": {policy: gates("")},
+		"a window":     {policy: gates(", {window: {opens: '0 * * * *', for: 1h}}")},
+		"an approval":  {policy: gates(", {approval: {count: 1}}"), want: "0 of 1"},
+		"approved already": {policy: gates(", {approval: {count: 1}}"), files: map[string]string{
+			approval: "digest: @digest:1.1.0\n"}},
+		"a check": {policy: gates(", {check: {url: 'https://checks.example/{release}'}}"), want: "not asked yet"},
+		"a metric": {policy: gates(", {metric: {prometheus: 'https://prometheus.example', query: up, below: 1}}"),
+			want: "not asked yet"},
+		"a person": {policy: gates("") + "promote: manual\n", want: "a person promotes here"},
+		"a hold": {policy: gates(""), files: map[string]string{
+			"channels/dedicated/holds/h1.yaml": "reason: incident 512\n"}, want: "incident 512"},
+	} {
+		w := TwoChannels(t, Policy("dedicated", c.policy), map[string]string{"sluice.yaml": people}).ReportInstalled()
+		w.Settle()
+		w.Commit("bob", "cut", Release("1.1.0"))
+		w.Settle()
+		if c.files != nil {
+			w.Commit("ada", "decide", c.files)
+		}
+		w.Wait(10*time.Minute, "staging", "dedicated")
+		page := render(viewOf(w), "/ui/when")
+		if strings.Contains(page, "predicted: 1.1.0 to dedicated") != (c.want == "") ||
+			!strings.Contains(regionOf(viewOf(w), console.Address{Kind: console.When}, console.Facts{}, "predictions"), c.want) {
+			t.Errorf("%s: %s", name, page)
+		}
+	}
+}
+
+// An answer counts for a while, and is asked for again then: its end is no instant of a promotion. Neither is one that
+// has passed.
+func TestPredictionsOfAnswersAndOfThePast(t *testing.T) {
+	w := TwoChannels(t).ReportInstalled()
+	w.Settle()
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Settle()
+	w.Wait(10*time.Minute, "staging", "dedicated")
+	v := viewOf(w)
+	for name, verdict := range map[string]channels.Verdict{
+		"no":     channels.Blocked("check", reason.AnswerNo, "503").WithUntil(v.Plan.Now.Add(time.Hour)),
+		"failed": channels.Blocked("check", reason.AnswerFailed, "no route").WithUntil(v.Plan.Now.Add(time.Hour)),
+		"past":   channels.Blocked("window", reason.WindowShut, "shut").WithUntil(v.Plan.Now),
+	} {
+		v.Plan.Blocked = []channels.Verdict{verdict.WithSubject("dedicated", "1.1.0")}
+		page := render(v, "/ui/when")
+		if strings.Contains(page, "predicted: 1.1.0") || strings.Contains(page, "no instant") != (name != "past") {
+			t.Errorf("%s: %s", name, page)
+		}
 	}
 }

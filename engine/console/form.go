@@ -1,6 +1,7 @@
 package console
 
 import (
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -65,6 +66,7 @@ type Form struct {
 	Problems actions.Problems // none: the values can be used
 	Error    string           // why the decision can't be made; empty: it can
 	Next     string           // what to do then
+	Made     string           // the address of the commit that was made all the same; empty: none was
 	Notice   string           // what happened to the form; empty: nothing
 	Preview  *Preview         // nil: the values are asked for first
 	Making   *Making          // the passkey that the form's values are of; nil: none, or nobody known looks
@@ -73,7 +75,16 @@ type Form struct {
 // Making is a passkey that a browser is to make for a person.
 type Making struct {
 	Person string
-	Has    []string // ids of the passkeys that the person has already
+	Has    []string // ids of the passkeys that the person has for this page's address
+}
+
+// Command returns the command line that does the same as the form, whoever runs it.
+func (f *Form) Command() string {
+	line := f.Action.Command(f.Values)
+	if f.Action.Own && f.Making != nil { // without --as it would be done for whoever runs it, such as an owner
+		line += " " + words.Shell("--as", f.Making.Person)
+	}
+	return line
 }
 
 // Preview is the commit that a form would make.
@@ -100,16 +111,20 @@ func RenderForm(m *Model, f Form) *Page {
 	}
 	switch {
 	case f.Preview == nil || f.Action.CommandOnly():
-		if f.Error != "" {
+		switch {
+		case f.Made != "":
+			p.add("error", ui.Alert("failing", "It is committed, and does not count", f.Error, f.Next)+
+				ui.Paragraph("buttons", markup.Link(f.Made, "The commit")))
+		case f.Error != "":
 			p.add("error", ui.Alert("failing", "It can't be done", f.Error, f.Next))
 		}
 		p.add("form", askForm(m, f))
 		// What is refused here may be done all the same by a key of the person's.
 		if f.Preview != nil || f.Error != "" && (f.Action.Own || f.Action.Approve != nil) {
-			p.add("command", passkeyAdvice(f), ui.Subheading("The command"), ui.Command(f.Action.Command(f.Values)))
+			p.add("command", passkeyAdvice(f), ui.Subheading("The command"), ui.Command(f.Command()))
 		}
 	case f.Preview.Message == "":
-		p.add("preview", ui.Paragraph("empty", markup.Text(f.Preview.Summary)), backLink(f, "Change it"))
+		p.add("preview", ui.Paragraph("empty", markup.Text(f.Preview.Summary)), backLink(f))
 	default:
 		p.add("preview", previewOf(f))
 		p.add("confirm", confirmForm(f))
@@ -120,7 +135,7 @@ func RenderForm(m *Model, f Form) *Page {
 
 // askForm asks for the fields. It has no effect: the next page shows the commit.
 func askForm(m *Model, f Form) markup.HTML {
-	inside := []markup.HTML{markup.Void("input", "type", "hidden", "name", StepParam, "value", PreviewStep)}
+	inside := []markup.HTML{hidden(StepParam, PreviewStep)}
 	for _, field := range f.Action.Fields {
 		inside = append(inside, fieldOf(m, field, f.Values[field.Name], f.Problems[field.Name]))
 	}
@@ -129,6 +144,9 @@ func askForm(m *Model, f Form) markup.HTML {
 			"with, and nobody whom it lists is signed in here.")
 	}
 	button, with := "Show the commit", markup.Attributes{"class", "ask", "action", ActionAddress(f.Action.Name, nil)}
+	if f.Action.Own {
+		with = append(with, "method", "post")
+	}
 	if m := f.Making; m != nil {
 		with = append(with, "data-passkey", "make", "data-person", m.Person, "data-has", strings.Join(m.Has, " "))
 		inside = append(inside, noScripts("Your browser runs no scripts here, and only a script can have a passkey made."))
@@ -142,6 +160,10 @@ func askForm(m *Model, f Form) markup.HTML {
 	inside = append(inside, ui.Element("p", "buttons", markup.Element("button", markup.Attributes{"class", "primary"},
 		markup.Text(button))))
 	return markup.Element("form", with, inside...)
+}
+
+func hidden(name, value string) markup.HTML {
+	return markup.Void("input", "type", "hidden", "name", name, "value", value)
 }
 
 // noScripts says what a page can't do without scripts.
@@ -233,7 +255,7 @@ func previewOf(f Form) markup.HTML {
 	if v.Next != "" {
 		parts = append(parts, ui.Paragraph("", ui.Soft("Afterwards: "), markup.Text(v.Next)))
 	}
-	return markup.Join(append(parts, ui.Subheading("The same by command"), ui.Command(f.Action.Command(f.Values)))...)
+	return markup.Join(append(parts, ui.Subheading("The same by command"), ui.Command(f.Command()))...)
 }
 
 func person(p releases.Person) markup.HTML { return markup.Text(p.Name + " <" + p.Email + ">") }
@@ -243,35 +265,46 @@ func confirmForm(f Form) markup.HTML {
 	v := f.Preview
 	if v.MayNot != "" {
 		return ui.Alert("held", "You may not do this here", v.MayNot,
-			"With your own rights to the repository, the command does the same.") + backLink(f, "Change it")
+			"With your own rights to the repository, the command does the same.") + backLink(f)
 	}
-	to := f.Values.Query()
-	to.Set(StepParam, PreviewStep)
+	var inside []markup.HTML
+	to := ActionAddress(f.Action.Name, nil)
+	if f.Action.Own {
+		for _, name := range slices.Sorted(maps.Keys(f.Values)) {
+			inside = append(inside, hidden(name, f.Values[name]))
+		}
+	} else {
+		query := f.Values.Query()
+		query.Set(StepParam, PreviewStep)
+		to += "?" + query.Encode()
+	}
 	word := "Commit this"
 	if f.Action.AtOnce {
 		word = "Kill it now"
 	}
-	with := markup.Attributes{"class", "confirm", "method", "post", "action",
-		ActionBase + url.PathEscape(f.Action.Name) + "?" + to.Encode()}
-	var signed markup.HTML
+	with := markup.Attributes{"class", "confirm", "method", "post", "action", to}
 	if s := v.Sign; s != nil {
 		word = "Approve with your passkey"
 		with = append(with, "data-passkey", "sign", "data-nonce", s.Nonce, "data-challenge", s.Challenge, "data-rp",
 			s.RPID, "data-has", strings.Join(s.Credentials, " "))
-		signed = markup.Join(markup.Void("input", "type", "hidden", "name", SignedParam, "value", ""),
+		inside = append(inside, hidden(SignedParam, ""),
 			noScripts("Your browser runs no scripts here, and only a script can ask your passkey: the command does the same."))
 	}
-	return markup.Element("form", with,
-		markup.Void("input", "type", "hidden", "name", ShownParam, "value", v.Digest),
-		markup.Void("input", "type", "hidden", "name", SinceParam, "value", strconv.FormatInt(v.Since.Unix(), 10)),
-		signed,
+	inside = append(inside, hidden(ShownParam, v.Digest), hidden(SinceParam, strconv.FormatInt(v.Since.Unix(), 10)),
 		ui.Element("p", "buttons", markup.Element("button", markup.Attributes{"class", "primary"}, markup.Text(word)),
-			" ",
-			markup.Link(ActionAddress(f.Action.Name, f.Values), "Change it")))
+			" ", f.changeLink()))
+	return markup.Element("form", with, inside...)
 }
 
-func backLink(f Form, word string) markup.HTML {
-	return ui.Paragraph("buttons", markup.Link(ActionAddress(f.Action.Name, f.Values), word))
+func backLink(f Form) markup.HTML { return ui.Paragraph("buttons", f.changeLink()) }
+
+// changeLink leads back to the fields. Of what a person does for themselves, no address has the values.
+func (f *Form) changeLink() markup.HTML {
+	v := f.Values
+	if f.Action.Own {
+		v = nil
+	}
+	return markup.Link(ActionAddress(f.Action.Name, v), "Change it")
 }
 
 // Commit is what the page of a commit shows.

@@ -1,12 +1,15 @@
 package console
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/markup"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/ui"
 )
 
@@ -34,18 +37,22 @@ func predictions(m *Model) (all []prediction) {
 			continue
 		}
 		p := prediction{place: place{name, next[name]}}
-		for _, v := range m.blocked()[p.place] {
+		blocked := m.blocked()[p.place]
+		p.waits = unjudged(d.Channels[name], d.Releases[p.release], blocked)
+		for _, v := range blocked {
 			switch {
-			case v.Until.IsZero():
+			case v.Until.IsZero(), v.Code == reason.AnswerNo, v.Code == reason.AnswerFailed: // until it is asked again
 				p.waits = append(p.waits, v)
-			case v.Until.After(p.at):
+			case v.Until.After(p.at) && v.Until.After(m.view.Plan.Now):
 				p.at, p.last = v.Until, v
 			}
 		}
 		if len(p.waits) > 0 {
 			p.at = time.Time{}
 		}
-		all = append(all, p)
+		if len(p.waits) > 0 || !p.at.IsZero() {
+			all = append(all, p)
+		}
 	}
 	slices.SortStableFunc(all, func(a, b prediction) int {
 		switch {
@@ -58,6 +65,44 @@ func predictions(m *Model) (all []prediction) {
 		return a.at.Compare(b.at)
 	})
 	return all
+}
+
+// unjudged returns what keeps a release from a channel without a clock, and is in no verdict: while an upstream keeps
+// the release, the engine judges no other gate, and it asks check and metric gates once all others hold.
+func unjudged(c *plan.Channel, r *plan.Release, blocked []channels.Verdict) (waits []channels.Verdict) {
+	requested := c != nil && c.Request != nil && c.Request.Release == r.Version.String()
+	if c == nil || c.Policy == nil || requested && c.Policy.People == channels.PeopleFree {
+		return nil
+	}
+	isBlocked := func(gate string) bool {
+		return slices.ContainsFunc(blocked, func(v channels.Verdict) bool { return v.Gate == gate })
+	}
+	upstream := "after"
+	if i := slices.IndexFunc(c.Policy.Gates, func(g channels.Gate) bool { return g.Soak != nil }); i >= 0 {
+		upstream = c.Policy.Gates[i].ID
+	}
+	comes := isBlocked(upstream) && !requested
+	if comes {
+		for _, h := range c.Holds {
+			waits = append(waits, channels.Blocked("hold", reason.Hold, h.Reason, cmp.Or(h.By, h.ID)))
+		}
+	}
+	if comes && c.Policy.Promote == channels.PromoteManual {
+		waits = append(waits, channels.Blocked("manual", reason.Manual, r.Version, c.Name))
+	}
+	for i := range c.Policy.Gates {
+		switch g := &c.Policy.Gates[i]; {
+		case isBlocked(g.ID):
+		case g.Check != nil, g.Metric != nil:
+			waits = append(waits, channels.Blocked(g.ID, reason.AnswerMissing))
+		case comes && g.Approval != nil:
+			if v := g.Approval.Judge(c.ApproversOf(r), r.Authorship()); !v.Holds {
+				v.Gate = g.ID
+				waits = append(waits, v)
+			}
+		}
+	}
+	return waits
 }
 
 // momentsOfPredictions returns the promotions that have an instant.

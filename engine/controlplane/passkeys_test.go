@@ -29,6 +29,7 @@ import (
 type passkeySite struct {
 	*formSite
 	ada, bob *Authenticator
+	landed   func() // is called when a commit landed; nil: nothing is
 }
 
 // approval is the form that approves 1.1.0 for dedicated.
@@ -53,7 +54,12 @@ func newPasskeySite(t *testing.T) *passkeySite {
 	f.world.Settle()
 	f.world.Wait(25*time.Hour, "staging", "dedicated")
 	f.securedSite, f.secrets = newSignInSite(t, func(o *controlplane.Options) {
-		o.Desk = f.world.Desk(func() { f.setView(viewOfWorld(f.world)) })
+		o.Desk = f.world.Desk(func() {
+			if f.landed != nil {
+				f.landed()
+			}
+			f.setView(viewOfWorld(f.world))
+		})
 		o.Committer, o.Flags = releases.Person{Name: "Sluice", Email: "sluice@example.com"}, f.kills
 		for _, name := range []string{"ada", "bob"} {
 			data, err := json.Marshal(map[string]any{"id": name, "seen": time.Now(), "ends": time.Now().Add(time.Hour),
@@ -73,14 +79,29 @@ func newPasskeySite(t *testing.T) *passkeySite {
 	return f
 }
 
-// added returns the form that adds a passkey.
-func added(k passkey.Key) string {
-	return preview("add-passkey", "id", k.ID, "public-key", k.PublicKey, "origin", k.Origin)
+// adding is where the form that adds a passkey is sent to.
+const adding = console.ActionBase + "add-passkey"
+
+// added returns what the form that adds a passkey sends.
+func added(k passkey.Key) url.Values {
+	return url.Values{console.StepParam: {console.PreviewStep}, "id": {k.ID}, "public-key": {k.PublicKey},
+		"origin": {k.Origin}}
+}
+
+// previewAdas returns what confirms that ada's passkey is added.
+func (f *passkeySite) previewAdas(t *testing.T) (to string, form url.Values) {
+	t.Helper()
+	w, page := f.ask(t, "ada", "POST", adding, added(f.ada.Key(t)))
+	to, form = confirmation(page)
+	if w.StatusCode != 200 || to != adding {
+		t.Fatalf("%s\n%s", w.Status, page)
+	}
+	return to, form
 }
 
 func (f *passkeySite) addAdas(t *testing.T) {
 	t.Helper()
-	_, to, form := f.preview(t, "ada", added(f.ada.Key(t)))
+	to, form := f.previewAdas(t)
 	if w, page := f.ask(t, "ada", "POST", to, form); w.StatusCode != http.StatusSeeOther {
 		t.Fatalf("%s\n%s", w.Status, page)
 	}
@@ -243,16 +264,20 @@ func TestR52PasskeysOfOthersAreNotAdded(t *testing.T) {
 	f := newPasskeySite(t)
 	tip := f.world.Tip
 	mine, bobs, evil := f.ada.Key(t), f.bob.Key(t), NewAuthenticator(t, "ada", "https://evil.example").Key(t)
-	_, to, form := f.preview(t, "ada", added(mine))
-	for name, c := range map[string]struct{ group, path, want string }{
+	to, form := f.previewAdas(t)
+	for name, c := range map[string]struct {
+		group string
+		form  url.Values
+		want  string
+	}{
 		"bob's":           {"ada", added(bobs), "bob has this passkey already"},
 		"of another site": {"ada", added(evil), "is not the address of this page, which is https://sluice"},
 		"no key": {"ada", added(passkey.Key{ID: "YQ", PublicKey: "AAAA", Origin: siteOrigin}),
 			"publicKey is no"},
-		"nothing":            {"ada", preview("add-passkey"), "is required"},
+		"nothing":            {"ada", added(passkey.Key{}), "is required"},
 		"of who is unlisted": {"approver", added(mine), "sluice.yaml has no person with the address"},
 	} {
-		w, page := f.ask(t, c.group, "GET", c.path, nil)
+		w, page := f.ask(t, c.group, "POST", adding, c.form)
 		if w.StatusCode != 422 || !strings.Contains(page, c.want) {
 			t.Errorf("%s: %s\n%s", name, w.Status, page)
 		}
@@ -279,9 +304,97 @@ func TestR52PasskeysOfOthersAreNotAdded(t *testing.T) {
 		guarded.world.Files["sluice.yaml"], "people:\n", "owners: [carl]\npeople:\n  carl: {email: carl@example.com, keys: ["+
 			"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbQgs9NiZHNzT2UplYCSxVYLQnw66oFtV4UEeAy3fGy]}\n", 1)})
 	guarded.setView(viewOfWorld(guarded.world))
-	w, page := guarded.ask(t, "ada", "GET", added(mine), nil)
+	w, page := guarded.ask(t, "ada", "POST", adding, added(mine))
 	if w.StatusCode != 422 || !strings.Contains(page, "only owners change sluice.yaml") ||
-		!strings.Contains(page, "sluice passkey add --id "+mine.ID) {
+		!strings.Contains(page, "sluice passkey add --id "+mine.ID) || !strings.Contains(page, " --as ada<") {
 		t.Errorf("%s\n%s", w.Status, page)
+	}
+}
+
+// R22, R57: an approval that landed and does not count, here since somebody withdrew it at once, is told as that, with
+// its commit, which the audit has too.
+func TestR22ApprovalsThatLandAndDoNotCount(t *testing.T) {
+	t.Parallel()
+	f := newPasskeySite(t)
+	f.addAdas(t)
+	nonce, challenge, to, form := f.asked(t, "ada")
+	form.Set(console.SignedParam, said(f.ada.Sign(t, challenge, nonce)))
+	landed := ""
+	f.landed = func() {
+		landed = f.world.Tip
+		f.world.Commit("bob", "withdraw it", map[string]string{"channels/dedicated/approvals/1.1.0/ada.yaml": ""})
+	}
+	w, page := f.ask(t, "ada", "POST", to, form)
+	if w.StatusCode != 422 || landed == "" || !strings.Contains(page, "It is committed, and does not count") ||
+		!strings.Contains(page, `href="`+console.CommitAddress("releases", landed)+`"`) ||
+		strings.Contains(page, "It can&#39;t be done") {
+		t.Errorf("%s\n%s", w.Status, page)
+	}
+	if _, rows := f.ask(t, "admin", "GET", "/v1/audit", nil); !strings.Contains(rows, "commit "+landed+
+		" of the releases repository") {
+		t.Errorf("the audit lacks it: %s", rows)
+	}
+}
+
+// A passkey of another address neither works here nor keeps its authenticator from making one for this address.
+func TestPasskeysOfThisAddressAreExcluded(t *testing.T) {
+	t.Parallel()
+	f := newPasskeySite(t)
+	there, here := NewAuthenticator(t, "there", "https://sluice:444").Key(t), f.ada.Key(t)
+	listed := ""
+	for _, k := range []passkey.Key{there, here} {
+		listed += "{id: " + k.ID + ", publicKey: " + k.PublicKey + ", origin: '" + k.Origin + "'}, "
+	}
+	f.world.Commit("ada", "two passkeys", map[string]string{"sluice.yaml": strings.Replace(f.world.Files["sluice.yaml"],
+		"ada: {email: ada@example.com, roles: [chiefs]", "ada: {email: ada@example.com, roles: [chiefs], passkeys: ["+
+			strings.TrimSuffix(listed, ", ")+"]", 1)})
+	f.setView(viewOfWorld(f.world))
+	if _, page := f.ask(t, "ada", "GET", adding, nil); !strings.Contains(page, ` data-has="`+here.ID+`"`) {
+		t.Error(page)
+	}
+}
+
+// R52, R57: whoever follows a link gets the empty form, whatever passkey the link has: only what the form itself sends
+// is shown, and made.
+func TestR52LinksAddNoPasskey(t *testing.T) {
+	t.Parallel()
+	f := newPasskeySite(t)
+	tip, evil := f.world.Tip, NewAuthenticator(t, "ada", siteOrigin).Key(t)
+	of := func(change func(v url.Values)) string {
+		v := added(evil)
+		change(v)
+		return adding + "?" + v.Encode()
+	}
+	links := map[string]string{"to the commit": of(func(url.Values) {}),
+		"to the fields":    of(func(v url.Values) { v.Del(console.StepParam) }),
+		"after signing in": of(func(v url.Values) { v.Set(console.AgainParam, "1") }),
+		"of a part":        of(func(v url.Values) { v.Del("origin") })}
+	for name, link := range links {
+		w, page := f.ask(t, "ada", "GET", link, nil)
+		if w.StatusCode != 200 || !strings.Contains(page, `data-passkey="make"`) || strings.Contains(page, evil.ID) ||
+			strings.Contains(page, "Commit this") || strings.Contains(page, "is required") {
+			t.Errorf("%s: %s\n%s", name, w.Status, page)
+		}
+	}
+	to, form := f.previewAdas(t)
+	for name, link := range links {
+		w, page := f.ask(t, "ada", "POST", link, url.Values{console.StepParam: {console.PreviewStep}})
+		if w.StatusCode != 422 || strings.Contains(page, evil.ID) {
+			t.Errorf("%s, sent: %s\n%s", name, w.Status, page)
+		}
+		shown := url.Values{console.ShownParam: form[console.ShownParam], console.SinceParam: form[console.SinceParam]}
+		if w, page := f.ask(t, "ada", "POST", link, shown); w.StatusCode != 422 || strings.Contains(page, evil.ID) {
+			t.Errorf("%s, confirmed: %s\n%s", name, w.Status, page)
+		}
+	}
+	if f.world.Tip != tip {
+		t.Error("it was committed")
+	}
+	if w, page := f.ask(t, "ada", "POST", to+"?"+added(evil).Encode(), form); w.StatusCode != http.StatusSeeOther {
+		t.Errorf("%s\n%s", w.Status, page)
+	}
+	keys := f.View().Desired.Pipeline.People["ada"].Passkeys
+	if len(keys) != 1 || keys[0].ID != f.ada.Key(t).ID {
+		t.Errorf("the address counts beside the form: %+v", keys)
 	}
 }

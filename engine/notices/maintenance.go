@@ -2,7 +2,6 @@ package notices
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,11 +16,15 @@ import (
 // recipient for a release and a day (UTC) on which it begins, however often the maintenance is put off on that day.
 func (s *Subscriptions) maintenanceLetters(v *view.View, now time.Time) (all []Letter) {
 	lasts := map[[2]string]string{} // by channel and release
-	for _, name := range slices.Sorted(maps.Keys(v.Observed.Cells)) {
-		state, cell := v.Observed.Cells[name], v.Desired.Cells[name]
-		if cell == nil || !isAhead(state, now) {
-			continue
+	var ahead []string
+	for name, state := range v.Observed.Cells {
+		if v.Desired.Cells[name] != nil && isAhead(state, now) {
+			ahead = append(ahead, name)
 		}
+	}
+	slices.Sort(ahead)
+	for _, name := range ahead {
+		state, cell := v.Observed.Cells[name], v.Desired.Cells[name]
 		w := writer{subscriptions: s, view: v, cell: cell, now: now}
 		recipients := w.recipients()
 		if len(recipients) == 0 {
@@ -55,7 +58,7 @@ func (w *writer) expectMaintenance(release string) string {
 	if is.Measured == 0 {
 		return "it lasts at most " + lasts + ", unless the update takes longer"
 	}
-	return "it lasts about " + lasts + ", as in " + words.Count(is.Measured, "cell") + " before"
+	return "it lasts about " + lasts + ", as measured before" // of how many cells is nothing for a customer
 }
 
 func (w *writer) ofMaintenance(s *plan.CellState, to recipient, lasts string) Letter {

@@ -97,7 +97,7 @@ func TestContactsAreToldOfMaintenances(t *testing.T) {
 		Last: &maintenance.Lasted{Release: "1.1.0", Seconds: 65}}}}
 	announce("1.1.0", begins.Add(24*time.Hour))
 	next, _ := c.look()
-	if len(next) != 2 || !slices.Contains(next[0].Notice.Text(), "it lasts about 1m5s, as in 1 cell before") {
+	if len(next) != 2 || !slices.Contains(next[0].Notice.Text(), "it lasts about 1m5s, as measured before") {
 		t.Errorf("put off to the next day: %+v", next)
 	}
 	announce("1.2.0", begins)

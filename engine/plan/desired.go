@@ -94,6 +94,16 @@ type EffectiveHead struct {
 	Forward string
 }
 
+// ApproversOf returns who approved a release for the channel.
+func (c *Channel) ApproversOf(r *Release) (all []channels.Approver) {
+	for _, a := range c.Approved {
+		if a.Release == r.Version.String() && a.Digest == r.Digest {
+			all = append(all, a.Approver)
+		}
+	}
+	return all
+}
+
 // Request is a person's change of head.yaml (R1).
 type Request struct {
 	Release string // as written; the release may not exist

@@ -201,13 +201,7 @@ func (x candidate) judgeGate(g *channels.Gate) (v channels.Verdict, applies bool
 		}
 		return judgeWindows(c, g), true
 	case g.Approval != nil:
-		var approvers []channels.Approver
-		for _, a := range c.Approved {
-			if a.Release == x.Version.String() && a.Digest == x.Digest {
-				approvers = append(approvers, a.Approver)
-			}
-		}
-		return g.Approval.Judge(approvers, x.Authorship()), true
+		return g.Approval.Judge(c.ApproversOf(x.Release), x.Authorship()), true
 	case g.When != nil:
 		return g.When.Judge(x.whenInput()), true
 	}

@@ -90,7 +90,7 @@ func TestPasskeys(t *testing.T) {
 	b.await(`document.querySelector(".ask button")?.textContent === "Make a passkey"`)
 	b.wantAccessible("a passkey to be made")
 	b.submitByKeys(".ask")
-	b.await(`location.search.includes("step=preview") && document.querySelector(".confirm button")`)
+	b.await(`location.search === "" && document.querySelector(".confirm button")`)
 	b.submitByKeys(".confirm")
 	b.await(`location.pathname.startsWith("/ui/commits/releases/") && document.querySelector(".alert.passed")`)
 	keys := w.Desired().Pipeline.People["ada"].Passkeys

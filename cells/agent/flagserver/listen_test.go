@@ -160,7 +160,7 @@ func TestSocketThatIsRemoved(t *testing.T) {
 	}
 	await("at first", true, 0)
 	must(t, os.Remove(path))
-	await("removed", true, 1)
+	await("removed", true, 2)
 	info, err := os.Stat(path)
 	must(t, err)
 	if info.Mode().Perm() != 0o660 {
@@ -168,16 +168,16 @@ func TestSocketThatIsRemoved(t *testing.T) {
 	}
 	must(t, os.Rename(path, path+"-1"))
 	must(t, os.WriteFile(path, nil, 0o600))
-	await("another file is there", false, 2)
+	await("another file is there", false, 3)
 	if file, err := os.Lstat(path); err != nil || !file.Mode().IsRegular() {
 		t.Errorf("what is in its place is not the agent's: %v, %v", file, err)
 	}
 	must(t, os.Remove(path))
-	await("and is removed", true, 2)
+	await("and is removed", true, 4)
 	must(t, os.RemoveAll(dir))
-	await("with its folder", false, 3)
+	await("with its folder", false, 5)
 	must(t, os.Mkdir(dir, 0o700))
-	await("which is back", true, 3)
+	await("which is back", true, 6)
 	cancel()
 	<-done
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {

@@ -16,7 +16,7 @@ type Sockets struct {
 	log           zerolog.Logger
 	mu            sync.Mutex
 	served        map[string]*unixListener // by path; nil: it is gone
-	interruptions int64                    // how often one was found to be gone
+	interruptions int64                    // how often one was found to be gone, or came back
 }
 
 // add has a socket looked for.
@@ -25,6 +25,9 @@ func (s *Sockets) add(l *unixListener) {
 	defer s.mu.Unlock()
 	if s.served == nil {
 		s.served = map[string]*unixListener{}
+	}
+	if old, known := s.served[l.at.path]; known && old == nil {
+		s.interruptions++ // it may have been away for long: what programs did meanwhile is said from now on
 	}
 	s.served[l.at.path] = l
 }
@@ -59,7 +62,7 @@ func (s *Sockets) awaitGone(ctx context.Context, path string) {
 	}
 }
 
-// Reachable reports whether programs find every socket that is served, and how often they did not since the start.
+// Reachable reports whether programs find every socket that is served, and how often that changed since the start.
 func (s *Sockets) Reachable() (now bool, interruptions int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

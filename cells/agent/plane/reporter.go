@@ -48,6 +48,7 @@ type Reporter struct {
 	maxBatch    int      // events in a batch
 	withheld    withheld // fields that the control plane refused
 	refusedPins []string // pins whose refusal was logged last
+	counted     int      // the newest update of the infrastructure that counts as executed
 }
 
 // NewReporter returns a reporter for one start of the agent. It sends nothing before Client.Run.
@@ -215,8 +216,9 @@ func (r *Reporter) composeReport(report cells.Report, flags *cells.FlagsReport) 
 	report.Cell, report.Boot, report.Agent, report.Infrastructure, report.Sent = r.client.cell, r.client.boot,
 		r.options.Version, r.options.Infrastructure(), time.Now()
 	report.Flags, report.Confirmed = flags, r.outbox.lastAcknowledged()
+	r.counted = report.Infrastructure.Counted(r.counted)
 	if r.withheld.leavesOut(infrastructureField, report.Sent) {
-		report.Infrastructure = cells.ActualInfrastructure{Number: report.Infrastructure.Counted(0)}
+		report.Infrastructure = cells.ActualInfrastructure{Number: r.counted}
 	}
 	for {
 		body, err = json.Marshal(report)

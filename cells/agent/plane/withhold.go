@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -45,8 +46,8 @@ func (w withheld) without(body []byte, now time.Time) ([]byte, error) {
 const infrastructureField = "infrastructure"
 
 // take takes a refusal of a report that was sent as body, and returns which fields are left out from now on; none: the
-// refusal is for something else. The refusal names the field. Where it does not, as for a value that an older control
-// plane does not know, unnamed says that every field may be at fault.
+// refusal is for something else. The refusal names the field, or one inside it, without what it is inside of. Where it
+// names none, as for a value that an older control plane does not know, unnamed says that every field may be at fault.
 func (w withheld) take(refusal error, body []byte, unnamed bool, now time.Time) (fields []string) {
 	var s *statusError
 	if !errors.As(refusal, &s) || s.status != http.StatusBadRequest && s.status != http.StatusUnprocessableEntity {
@@ -56,12 +57,31 @@ func (w withheld) take(refusal error, body []byte, unnamed bool, now time.Time) 
 	if json.Unmarshal(body, &sent) != nil {
 		return nil
 	}
+	refused, _ := strings.CutPrefix(s.location, "body.")
+	_, isField := sent[refused]
+	inside := !isField || slices.Contains(fieldsOfAll(), refused) // which every control plane knows
 	for _, name := range slices.Sorted(maps.Keys(sent)) {
-		named := s.location == "body."+name
+		named := name == refused || inside && hasField(sent[name], refused)
 		if (named || unnamed) && !slices.Contains(fieldsOfAll(), name) && !w.leavesOut(name, now) {
 			fields = append(fields, name)
 			w[name] = now.Add(withholdFor)
 		}
 	}
 	return fields
+}
+
+// hasField reports whether a field of this name is anywhere inside a value.
+func hasField(value json.RawMessage, name string) bool {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(value, &fields) == nil {
+		for inner, v := range fields {
+			if inner == name || hasField(v, name) {
+				return true
+			}
+		}
+		return false
+	}
+	var items []json.RawMessage
+	return json.Unmarshal(value, &items) == nil &&
+		slices.ContainsFunc(items, func(v json.RawMessage) bool { return hasField(v, name) })
 }

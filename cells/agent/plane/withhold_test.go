@@ -10,7 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/maintenance"
 )
 
 func refusalOf(location string) error {
@@ -22,7 +25,8 @@ func refusalOf(location string) error {
 func TestR35RefusedFieldsAreWithheld(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	body := []byte(`{"cell":"acme","state":"healthy","maintenance":{"phase":"draining"},"later":{"a":1},"owner":{}}`)
+	body := []byte(`{"cell":"acme","state":"healthy","maintenance":{"phase":"draining","totals":{"state":1}},` +
+		`"later":[1,{"a":1}],"owner":{"b":1}}`)
 	for name, c := range map[string]struct {
 		refusal error
 		unnamed bool
@@ -30,11 +34,14 @@ func TestR35RefusedFieldsAreWithheld(t *testing.T) {
 	}{
 		"named":               {refusalOf("body.maintenance"), false, []string{"maintenance"}},
 		"of a later version":  {refusalOf("body.later"), false, []string{"later"}},
-		"inside a field":      {refusalOf("body.phase"), false, nil},
+		"inside a field":      {refusalOf("body.phase"), false, []string{"maintenance"}},
+		"inside a list":       {refusalOf("body.a"), false, []string{"later"}},
+		"inside, as known":    {refusalOf("body.state"), false, []string{"maintenance"}},
 		"inside, in the end":  {refusalOf("body.phase"), true, []string{"later", "maintenance"}},
 		"a value":             {refusalOf("body"), true, []string{"later", "maintenance"}},
-		"what all know":       {refusalOf("body.state"), false, nil},
+		"what all know":       {refusalOf("body.cell"), false, nil},
 		"the owner's word":    {refusalOf("body.owner"), false, nil},
+		"inside the owner's":  {refusalOf("body.b"), false, nil},
 		"not in the report":   {refusalOf("body.unhealthy"), false, nil},
 		"another status":      {&statusError{status: http.StatusServiceUnavailable, location: "body.later"}, true, nil},
 		"the body's size":     {&statusError{status: http.StatusRequestEntityTooLarge}, true, nil},
@@ -87,6 +94,54 @@ func TestInfrastructureForAnOlderControlPlane(t *testing.T) {
 		if err != nil || json.Unmarshal(text, &older) != nil || older.Infrastructure != number {
 			t.Errorf("%s, %v", text, err)
 		}
+	}
+}
+
+// What is refused inside the maintenance leaves what was read of the infrastructure as it is; and where that is left
+// out too, drift takes nothing back of what counted before.
+func TestR62DriftForAnOlderControlPlane(t *testing.T) {
+	t.Parallel()
+	is := cells.ActualInfrastructure{Number: 7, Source: cells.SourceFile, Status: cells.InfrastructureApplied}
+	r := NewReporter(&Client{cell: "acme", boot: "boot", log: zerolog.Nop()}, openTestOutbox(t, t.TempDir(), 1<<20),
+		ReporterOptions{Infrastructure: func() cells.ActualInfrastructure { return is }})
+	report := cells.Report{Maintenance: &cells.MaintenanceReport{Totals: maintenance.Totals{Last: &maintenance.Lasted{}}}}
+	compose := func() (body []byte, fields map[string]json.RawMessage) {
+		t.Helper()
+		body, _, err := r.composeReport(report, nil)
+		must(t, err)
+		must(t, json.Unmarshal(body, &fields))
+		return body, fields
+	}
+	compose()
+	is.Drift = []string{"Cluster"}
+	body, fields := compose()
+	if !strings.Contains(string(fields["maintenance"]), `"last":`) {
+		t.Fatalf("%s", body)
+	}
+	if !r.withhold(refusalOf("body.last"), body, false) {
+		t.Fatal("the control plane is asked the same again")
+	}
+	body, fields = compose()
+	if fields["maintenance"] != nil || !strings.Contains(string(fields["infrastructure"]), "Cluster") {
+		t.Errorf("%s", body)
+	}
+	if !r.withhold(refusalOf("body"), body, true) {
+		t.Fatal("the control plane is asked the same again")
+	}
+	for status, want := range map[cells.InfrastructureStatus]string{
+		cells.InfrastructureApplied: "7", cells.InfrastructureDrifted: "7", cells.InfrastructureFailed: "7", "": "7"} {
+		is.Status = status
+		if body, fields = compose(); string(fields["infrastructure"]) != want {
+			t.Errorf("%q: %s", status, body)
+		}
+	}
+	is.Number = 8 // it is begun, and does not count yet
+	if body, fields = compose(); string(fields["infrastructure"]) != "7" {
+		t.Errorf("%s", body)
+	}
+	is.Number, is.Status = 6, cells.InfrastructureFailed // rolled back
+	if body, fields = compose(); string(fields["infrastructure"]) != "6" {
+		t.Errorf("%s", body)
 	}
 }
 

@@ -139,7 +139,7 @@ func (s *Server) Busy() maintenance.Busy {
 
 // Sockets is where programs ask.
 type Sockets interface {
-	// Reachable reports whether programs find it, and how often they did not since the start.
+	// Reachable reports whether programs find it, and how often that changed since the start.
 	Reachable() (now bool, interruptions int64)
 }
 

@@ -100,11 +100,16 @@ type request struct {
 }
 
 // read reads an action's values from the address. The body has nothing that decides what is done, but what a passkey
-// signed.
+// signed. What people do for themselves is read from the body alone, which no link brings: a link could have them add
+// somebody else's passkey.
 func (h *formHandlers) read(v *view.View, r *http.Request, c *api.Caller, a *actions.Action) request {
 	q := request{view: v, model: h.pages.latestModel(v), since: time.Now().UTC().Truncate(time.Second),
 		form: console.Form{Action: a}, origin: originOf(r, c)}
-	q.form.Values, q.form.Problems = a.Parse(r.URL.Query())
+	values := r.URL.Query()
+	if a.Own {
+		values = r.PostForm // nil unless a form was sent
+	}
+	q.form.Values, q.form.Problems = a.Parse(values)
 	if !a.Own || c.Person == nil {
 		return q
 	}
@@ -116,7 +121,9 @@ func (h *formHandlers) read(v *view.View, r *http.Request, c *api.Caller, a *act
 		if m != nil && strings.EqualFold(m.Email, author.Email) {
 			q.form.Making = &console.Making{Person: name}
 			for _, k := range m.Passkeys {
-				q.form.Making.Has = append(q.form.Making.Has, k.ID)
+				if k.Origin == q.origin {
+					q.form.Making.Has = append(q.form.Making.Has, k.ID)
+				}
 			}
 		}
 	}
@@ -145,7 +152,7 @@ func (h *formHandlers) serveForm(w http.ResponseWriter, r *http.Request, c *api.
 		return
 	}
 	query, q := r.URL.Query(), h.read(v, r, c, a)
-	if query.Get(console.StepParam) != console.PreviewStep { // what is missing is not wrong yet
+	if a.Own || query.Get(console.StepParam) != console.PreviewStep { // what is missing is not wrong yet
 		for name := range q.form.Problems {
 			if q.form.Values[name] == "" {
 				delete(q.form.Problems, name)
@@ -172,7 +179,7 @@ func (h *formHandlers) preview(w http.ResponseWriter, r *http.Request, c *api.Ca
 	case a.Own && c.Person == nil:
 		return q.fail(http.StatusConflict, h.mayNot(c, q), "With your own rights to the repository, the command does the same.")
 	case h.desk == nil || a.AtOnce && h.killer == nil:
-		q.form.Error, q.form.Next = "This control plane makes no such commit.", a.Command(q.form.Values)
+		q.form.Error, q.form.Next = "This control plane makes no such commit.", q.form.Command()
 		return http.StatusConflict
 	case !h.inFlight.Acquire():
 		return q.fail(http.StatusServiceUnavailable, "Too many forms are being worked on.", "Try again in a moment.")
@@ -292,10 +299,10 @@ func (h *formHandlers) explain(w http.ResponseWriter, q *request, err error) int
 	}
 	api.NoteError(w, err)
 	return q.fail(http.StatusServiceUnavailable, "The repository can't be used now: the log of sluice serve says why.",
-		"Try again in a moment. The command does it without the control plane: "+q.form.Action.Command(q.form.Values))
+		"Try again in a moment. The command does it without the control plane: "+q.form.Command())
 }
 
-// serveConfirmed makes the commit that the caller saw.
+// serveConfirmed makes the commit that the caller saw, or shows that of values which only a body has.
 func (h *formHandlers) serveConfirmed(w http.ResponseWriter, r *http.Request, c *api.Caller, a *actions.Action) {
 	secure(w.Header())
 	v := h.views.View()
@@ -310,6 +317,10 @@ func (h *formHandlers) serveConfirmed(w http.ResponseWriter, r *http.Request, c 
 		return
 	}
 	q := h.read(v, r, c, a)
+	if a.Own && r.PostForm.Get(console.StepParam) == console.PreviewStep {
+		writePage(w, h.preview(w, r, c, &q), console.RenderForm(q.model, q.form))
+		return
+	}
 	q.shown = r.PostForm.Get(console.ShownParam)
 	if signed := r.PostForm.Get(console.SignedParam); signed != "" && a.Approve != nil {
 		if q.signed, err = edits.ParseAssertion([]byte(signed)); err != nil {
@@ -337,7 +348,7 @@ func (h *formHandlers) serveConfirmed(w http.ResponseWriter, r *http.Request, c 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), formTime) // it is finished if the tab goes
 	defer cancel()
-	if err = h.auth.Audit(ctx, c, "in the console: "+a.Command(q.form.Values)); err != nil {
+	if err = h.auth.Audit(ctx, c, "in the console: "+q.form.Command()); err != nil {
 		api.WriteError(w, err)
 		return
 	}
@@ -359,25 +370,30 @@ func (h *formHandlers) commit(ctx context.Context, w http.ResponseWriter, r *htt
 	defer h.inFlight.Release()
 	asked := h.requestOf(c, q)
 	done, now, err := h.desk.Commit(ctx, asked, q.shown)
+	where := desk.RepositoryOf(asked)
+	if done.Commit != "" {
+		if err := h.auth.Audit(ctx, c, fmt.Sprintf("commit %s of the %s repository: %s", done.Commit, where,
+			q.form.Command())); err != nil {
+			api.NoteError(w, err) // the commit says itself who asked for it
+		}
+	}
 	switch {
 	case errors.Is(err, edits.ErrChanged):
 		q.form.Notice = "The repository changed meanwhile. This is the commit as it would be now."
 		h.show(c, q, now)
 		writePage(w, http.StatusConflict, console.RenderForm(q.model, q.form))
 		return
-	case err != nil: // also of an approval that was committed and does not count
+	case err != nil:
 		status := h.explain(w, q, err)
+		if done.Commit != "" { // of an approval that does not count
+			q.form.Made = console.CommitAddress(where, done.Commit)
+		}
 		writePage(w, status, console.RenderForm(q.model, q.form))
 		return
 	case done.Commit == "":
 		h.show(c, q, now)
 		writePage(w, http.StatusOK, console.RenderForm(q.model, q.form))
 		return
-	}
-	where := desk.RepositoryOf(asked)
-	if err := h.auth.Audit(ctx, c, fmt.Sprintf("commit %s of the %s repository: %s", done.Commit, where,
-		q.form.Action.Command(q.form.Values))); err != nil {
-		api.NoteError(w, err) // the commit says itself who asked for it
 	}
 	redirect(w, r, console.CommitAddress(where, done.Commit)+"?fresh=1")
 }

@@ -104,7 +104,8 @@ const base64url = (buffer) => base64(buffer).replace(/\+/g, "-").replace(/\//g, 
 const keysOf = (d) => d.has.split(" ").filter(Boolean).map((id) => ({ type: "public-key", id: bytesOf(id) }));
 
 async function makePasskey({ dataset: d, elements: e }) {
-  const user = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(`sluice ${d.person}`));
+  // An authenticator replaces the passkey that it has for the same user: that may be in use at another address.
+  const user = crypto.getRandomValues(new Uint8Array(32));
   const made = await navigator.credentials.create({ publicKey: {
     challenge: crypto.getRandomValues(new Uint8Array(32)), // nothing is signed by it: sluice.yaml says whose the key is
     rp: { name: "Sluice" }, user: { id: user, name: d.person, displayName: d.person },

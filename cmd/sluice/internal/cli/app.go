@@ -57,7 +57,6 @@ func NewApp(env []string, stdin io.Reader, stdout, stderr io.Writer) *App {
 func CollectLazily(a *App) {
 	if a.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
-		debug.SetMemoryLimit(min(debug.SetMemoryLimit(-1), 1<<30)) // bytes; beyond, it is as eager as needed
 	}
 }
 

@@ -82,8 +82,13 @@ func MakesData(cmd *cobra.Command) bool {
 
 // KeepsRunning reports whether a verb is a program that goes on until it is stopped.
 func KeepsRunning(cmd *cobra.Command) bool {
-	return slices.Contains([]string{"sluice serve", "sluice agent", "sluice node", "sluice supervise", "sluice demo"},
-		cmd.CommandPath())
+	for _, name := range []string{"watch", "follow"} {
+		if f := cmd.Flags().Lookup(name); f != nil && f.Value.String() == "true" {
+			return true
+		}
+	}
+	return slices.Contains([]string{"sluice serve", "sluice agent", "sluice agent guard", "sluice node",
+		"sluice supervise", "sluice cell ui", "sluice demo", "sluice demo product"}, cmd.CommandPath())
 }
 
 // runningEngine is an engine with its repository and store. The caller closes it.

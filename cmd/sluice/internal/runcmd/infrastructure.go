@@ -26,8 +26,8 @@ func (more *agentFlags) addInfrastructure(f *pflag.FlagSet, o *agent.Options) {
 		"(docs/infrastructure.md)")
 	f.StringToStringVar(&more.quotas, "infrastructure-quota", nil, "quota of AWS that the infrastructure needs, "+
 		"`SERVICE/CODE=LEAST`; may be repeated")
-	f.DurationVar(&o.InfrastructureEvery, "infrastructure-every", 0, "time between reads of the infrastructure (default "+
-		"5s of a file, 1m of stacks)")
+	cli.AddDurationFlag(f, &o.InfrastructureEvery, "infrastructure-every", 0, "time between reads of the infrastructure "+
+		"(default 5s of a file, 1m of stacks)")
 }
 
 // openInfrastructure sets where the agent has the state of the infrastructure from.
