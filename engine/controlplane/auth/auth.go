@@ -208,13 +208,6 @@ func fromForeignPage(r *http.Request, route *api.Route, listener api.Listener) b
 	return r.Header.Get("Sec-Fetch-Mode") != "navigate"
 }
 
-// loadedItself reports whether a browser loads a page that no person asked for just now, such as one that its own
-// script loads again.
-func loadedItself(r *http.Request) bool {
-	return r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Mode") == "navigate" &&
-		r.Header.Get("Sec-Fetch-User") == ""
-}
-
 // retirePreviousKey retires the cell's previous key after the first use of its next key.
 func (a *Auth) retirePreviousKey(ctx context.Context, c *api.Caller) {
 	if !c.NewKey {
@@ -238,10 +231,10 @@ func (a *Auth) identifyCaller(r *http.Request, route *api.Route, listener api.Li
 	if listener == api.Socket || listener == api.Loopback {
 		c.Cell = queryparam.Get(r.URL.RawQuery, "cell")
 	}
-	header, byPerson := r.Header.Get("Authorization"), !route.Background && !loadedItself(r)
+	header := r.Header.Get("Authorization")
 	switch {
 	case header != "":
-		err := a.authenticateToken(r.Context(), c, access.BearerSecret(header), byPerson)
+		err := a.authenticateToken(r.Context(), c, access.BearerSecret(header), !route.Background)
 		if err == nil {
 			peerOf(r.Context()).welcome()
 		}
@@ -251,7 +244,7 @@ func (a *Auth) identifyCaller(r *http.Request, route *api.Route, listener api.Li
 	case listener == api.Loopback:
 		a.identifyAtLoopback(c, route)
 	case listener == api.People:
-		if err := a.authenticateCookie(c, r, byPerson); err != nil {
+		if err := a.authenticateCookie(c, r, !route.Background); err != nil {
 			return c, err
 		}
 	}
