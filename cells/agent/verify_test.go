@@ -225,7 +225,8 @@ func TestT4UnverifiedOfferLeavesNothingHalfWritten(t *testing.T) {
 			now := time.Date(2026, 11, 3, 10, 0, 0, 0, time.UTC)
 			l := &loop{agent: &Agent{client: &plane.Client{}}}
 			s := &l.state
-			s.journal = journal{Accepted: &half, LastGood: &good, Attempt: &c.attempt, Dirty: true, NoReturn: c.noReturn}
+			s.journal = journal{Accepted: &half, LastGood: &good, Attempt: &c.attempt, Dirty: true,
+				NoReturn: c.noReturn}
 			if c.first {
 				s.LastGood = nil
 			}

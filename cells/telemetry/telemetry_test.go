@@ -200,7 +200,8 @@ func TestCountsFromTheRulesOn(t *testing.T) {
 	a.SetRules(telemetry.Compile(list(), nil), agreed)
 	for i, value := range []float64{1_000_000, 1_000_003} {
 		at := agreed.Add(time.Duration(i) * time.Second)
-		if err := a.AddOTLPMetrics(request(t, "one", counter("requests", point(value, "method", "GET"))), at); err != nil {
+		body := request(t, "one", counter("requests", point(value, "method", "GET")))
+		if err := a.AddOTLPMetrics(body, at); err != nil {
 			t.Fatal(err)
 		}
 		text := fmt.Sprintf("# TYPE requests counter\nrequests{method=\"POST\"} %v\n", value)

@@ -83,10 +83,12 @@ func TestLengthsOfTimeMayBeInDays(t *testing.T) {
 // What goes on until it is stopped collects its garbage as Go does by itself; whatever ends soon is lazy with that.
 func TestVerbsThatKeepRunning(t *testing.T) {
 	for line, keeps := range map[string]bool{
-		"serve": true, "agent": true, "agent guard": true, "node": true, "supervise": true, "cell ui": true, "demo": true,
+		"serve": true, "agent": true, "agent guard": true, "node": true, "supervise": true, "cell ui": true,
+		"demo":         true,
 		"demo product": true, "status --watch": true, "rollout status -w": true, "events -f": true,
-		"status": false, "events": false, "rollout status": false, "status --watch=false": false, "agent manifest": false,
-		"validate": false, "cell list": false, "tick": false,
+		"status": false, "events": false, "rollout status": false, "status --watch=false": false,
+		"agent manifest": false,
+		"validate":       false, "cell list": false, "tick": false,
 	} {
 		cmd, rest, err := root(cli.NewApp(nil, nil, io.Discard, io.Discard)).Find(strings.Fields(line))
 		if err == nil {

@@ -230,7 +230,8 @@ func TestPredictionsWaitForMoreThanTheSoak(t *testing.T) {
 		w.Wait(10*time.Minute, "staging", "dedicated")
 		page := render(viewOf(w), "/ui/when")
 		if strings.Contains(page, "predicted: 1.1.0 to dedicated") != (c.want == "") ||
-			!strings.Contains(regionOf(viewOf(w), console.Address{Kind: console.When}, console.Facts{}, "predictions"), c.want) {
+			!strings.Contains(regionOf(viewOf(w), console.Address{Kind: console.When}, console.Facts{}, "predictions"),
+				c.want) {
 			t.Errorf("%s: %s", name, page)
 		}
 	}

@@ -141,8 +141,9 @@ func (k *Keeper) Take(ctx context.Context, b *Batch, now time.Time) (cells.Expor
 		return cells.ExportReceipt{}, fmt.Errorf("exports of %s: %w", b.Cell, err)
 	}
 	// The endpoint has it: a cell that went away meanwhile must not send it again.
-	if _, err := k.records.Put(context.WithoutCancel(ctx), records.Record{Kind: recordKind, Key: b.Cell, Version: version,
-		Body: body}); err != nil {
+	if _, err := k.records.Put(context.WithoutCancel(ctx), records.Record{Kind: recordKind, Key: b.Cell,
+		Version: version,
+		Body:    body}); err != nil {
 		return cells.ExportReceipt{}, fmt.Errorf("exports of %s: %w", b.Cell, err)
 	}
 	return state.ExportReceipt, nil

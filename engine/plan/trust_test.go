@@ -213,8 +213,9 @@ func TestSignedHeads(t *testing.T) {
 	w.Now = w.Now.Add(time.Hour)
 	w.Commit("eve", "remove", map[string]string{file: ""})
 	w.WantActions("sign  ")
-	for name, damaged := range map[string]string{"removed": "", "damaged": "{", "older": older, "of another key": strings.ReplaceAll(
-		w.Files[file], trusttest.KeyID("engine"), trusttest.KeyID("mallory"))} {
+	for name, damaged := range map[string]string{"removed": "", "damaged": "{", "older": older,
+		"of another key": strings.ReplaceAll(
+			w.Files[file], trusttest.KeyID("engine"), trusttest.KeyID("mallory"))} {
 		w.Commit("eve", name, map[string]string{file: damaged})
 		w.WantActions("sign  ")
 		w.WantActions("")

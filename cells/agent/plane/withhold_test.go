@@ -104,7 +104,8 @@ func TestR62DriftForAnOlderControlPlane(t *testing.T) {
 	is := cells.ActualInfrastructure{Number: 7, Source: cells.SourceFile, Status: cells.InfrastructureApplied}
 	r := NewReporter(&Client{cell: "acme", boot: "boot", log: zerolog.Nop()}, openTestOutbox(t, t.TempDir(), 1<<20),
 		ReporterOptions{Infrastructure: func() cells.ActualInfrastructure { return is }})
-	report := cells.Report{Maintenance: &cells.MaintenanceReport{Totals: maintenance.Totals{Last: &maintenance.Lasted{}}}}
+	report := cells.Report{Maintenance: &cells.MaintenanceReport{
+		Totals: maintenance.Totals{Last: &maintenance.Lasted{}}}}
 	compose := func() (body []byte, fields map[string]json.RawMessage) {
 		t.Helper()
 		body, _, err := r.composeReport(report, nil)

@@ -192,7 +192,8 @@ func TestT2PinnedRoot(t *testing.T) {
 			t.Errorf("%s: a root that is no digest was pinned", name)
 		}
 	}
-	if is := open(t, Options{Dir: k.dir, Root: "sha256:short"}).Kept(); is.Pin != other { // a token's, which is not needed
+	// A token's root, which is not needed.
+	if is := open(t, Options{Dir: k.dir, Root: "sha256:short"}).Kept(); is.Pin != other {
 		t.Errorf("it is pinned to %s", is.Pin)
 	}
 }
