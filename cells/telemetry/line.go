@@ -67,9 +67,9 @@ func ParseLine(text []byte) (l Line, err error) {
 	}
 	switch {
 	case l.At.IsZero():
-		return l, fmt.Errorf("a line has no time")
+		return l, errors.New("a line has no time")
 	case (l.Metric == "") == (l.Event == ""):
-		return l, fmt.Errorf("a line is either a metric or an event")
+		return l, errors.New("a line is either a metric or an event")
 	case l.Event != "":
 		return l, nil
 	case l.Type == export.Histogram && !validHistogram(l.Bounds, l.Buckets):

@@ -12,8 +12,6 @@ package exports
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +26,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/telemetry"
 	"github.com/sluice-cd/sluice/engine/records"
+	"github.com/sluice-cd/sluice/releases"
 	"github.com/sluice-cd/sluice/releases/export"
 )
 
@@ -89,7 +88,7 @@ func Parse(body []byte) (*Batch, error) {
 		return nil, fmt.Errorf("%w: it unpacks to more than %d bytes", ErrInvalid, cells.MaxExportedText)
 	}
 	header, content, _ := bytes.Cut(text, []byte("\n"))
-	b := &Batch{hash: hashOf(header)}
+	b := &Batch{hash: string(releases.DigestBytes(header))}
 	if len(header) > telemetry.MaxLine {
 		return nil, fmt.Errorf("%w: its header has more than %d bytes", ErrInvalid, telemetry.MaxLine)
 	}
@@ -98,7 +97,7 @@ func Parse(body []byte) (*Batch, error) {
 	if err := d.Decode(&b.ExportHeader); err != nil {
 		return nil, fmt.Errorf("%w: its header is malformed: %w", ErrInvalid, err)
 	}
-	if got := hashOf(content); got != b.Content {
+	if got := string(releases.DigestBytes(content)); got != b.Content {
 		return nil, fmt.Errorf("%w: its lines have the hash %s, and its header says %.80s", ErrInvalid, got, b.Content)
 	}
 	if b.Sequence < 1 || b.At.IsZero() {
@@ -114,11 +113,6 @@ func Parse(body []byte) (*Batch, error) {
 		}
 	}
 	return b, nil
-}
-
-func hashOf(text []byte) string {
-	sum := sha256.Sum256(text)
-	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
 // Take stores a batch of a cell, if it is the next one, and says which batch of the cell is the last now.

@@ -3,8 +3,6 @@ package exports_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,28 +25,24 @@ import (
 	"github.com/sluice-cd/sluice/cells/telemetry"
 	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/releases"
 	"github.com/sluice-cd/sluice/releases/export"
 )
 
 var start = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
-
-func hashOf(text []byte) string {
-	sum := sha256.Sum256(text)
-	return "sha256:" + hex.EncodeToString(sum[:])
-}
 
 // batch returns a batch as it is sent, and its hash.
 func batch(t *testing.T, h cells.ExportHeader, lines ...string) (body []byte, hash string) {
 	t.Helper()
 	content := []byte(strings.Join(lines, ""))
 	if h.Content == "" {
-		h.Content = hashOf(content)
+		h.Content = string(releases.DigestBytes(content))
 	}
 	header, err := json.Marshal(h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pack(t, string(header)+"\n"+string(content)), hashOf(header)
+	return pack(t, string(header)+"\n"+string(content)), string(releases.DigestBytes(header))
 }
 
 func pack(t *testing.T, text string) []byte {

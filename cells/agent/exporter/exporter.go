@@ -2,9 +2,7 @@ package exporter
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io/fs"
 	"net/http"
 	"slices"
 	"sync"
@@ -79,9 +77,9 @@ func Open(o Options) *Exporter {
 	}
 	e.openKey()
 	var err error
-	if e.position, err = e.dir.loadPosition(); err != nil {
+	if e.position, err = loadJSON[position](e.dir, positionFile, maxRecord); err != nil {
 		e.warn(err, "it can't be read how far the exports are: the control plane says where to go on")
-		if aside, err := disk.PutAside(e.dir.path("state.json"), time.Now()); err == nil {
+		if aside, err := disk.PutAside(e.dir.path(positionFile), time.Now()); err == nil {
 			o.Log.Warn().Str("file", aside).Msg("a file of the exports was damaged: the agent put it aside")
 		}
 		e.position = position{}
@@ -111,14 +109,14 @@ func (e *Exporter) SetWish(release string, list *export.List) {
 		return
 	}
 	e.wish = wished{release, list}
-	if err := e.dir.saveWish(e.wish); err != nil {
+	if err := e.dir.saveJSON(wishFile, e.wish); err != nil {
 		e.options.Log.Warn().Err(err).Msg("what the release wishes to have exported can't be shown to the owner")
 	}
 	e.applyLocked()
 }
 
 func sameLines(a, b *export.List) bool {
-	if a == nil || b == nil {
+	if a == b || a == nil || b == nil { // most often it is the one that was said before
 		return a == b
 	}
 	return slices.Equal(a.Lines(), b.Lines())
@@ -183,7 +181,7 @@ func (e *Exporter) settle() error {
 	if !e.unsettled || e.purge {
 		return nil
 	}
-	if err := e.dir.saveAgreed(e.allowedLocked()); err != nil {
+	if err := e.dir.saveJSON(agreedFile, e.allowedLocked()); err != nil {
 		return err
 	}
 	e.unsettled = false
@@ -198,10 +196,22 @@ func (e *Exporter) Run(ctx context.Context) {
 	if len(e.options.Scrape) > 0 {
 		scraping.Go(func() { e.scrape(ctx) })
 	}
+	minute := time.NewTimer(untilNext(time.Now(), e.options.Minute))
+	defer minute.Stop()
 	for ctx.Err() == nil {
-		minute := time.NewTimer(untilNext(time.Now(), e.options.Minute))
-		e.work(ctx, minute.C)
-		minute.Stop()
+		timer := time.NewTimer(e.upkeep(ctx, time.Now()))
+		select {
+		case <-ctx.Done():
+		case <-e.news:
+		case <-timer.C:
+		case o := <-e.inFlight:
+			e.inFlight = nil
+			e.finish(o, time.Now())
+		case <-minute.C:
+			e.keepMinute(time.Now())
+			minute.Reset(untilNext(time.Now(), e.options.Minute))
+		}
+		timer.Stop()
 	}
 	if e.inFlight != nil {
 		<-e.inFlight
@@ -211,27 +221,6 @@ func (e *Exporter) Run(ctx context.Context) {
 
 func untilNext(now time.Time, minute time.Duration) time.Duration {
 	return now.Truncate(minute).Add(minute).Sub(now)
-}
-
-// work does what is due and waits for the next thing to do; at the end of a minute it keeps what came in.
-func (e *Exporter) work(ctx context.Context, minute <-chan time.Time) {
-	for ctx.Err() == nil {
-		wait := e.upkeep(ctx, time.Now())
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-e.news:
-		case <-timer.C:
-		case o := <-e.inFlight:
-			e.inFlight = nil
-			e.finish(o, time.Now())
-		case <-minute:
-			timer.Stop()
-			e.keepMinute(time.Now())
-			return
-		}
-		timer.Stop()
-	}
 }
 
 // keepMinute makes a file of what came in.
@@ -374,23 +363,12 @@ func (e *Exporter) removeUnwanted(files []File, now time.Time) ([]File, error) {
 }
 
 // loadAgreed returns the list that the owner agreed to, as of the last word.
-func (f folder) loadAgreed() (l export.List) {
-	text, err := disk.ReadLimited(f.path("agreed.json"), 2*export.MaxFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return l
-	}
-	if err != nil || json.Unmarshal(text, &l) != nil { // not known: anything may have been agreed to
+func (f folder) loadAgreed() export.List {
+	l, err := loadJSON[export.List](f, agreedFile, 2*export.MaxFile)
+	if err != nil { // not known: anything may have been agreed to
 		return export.List{Events: []export.Event{{Kind: "?"}}}
 	}
 	return l
-}
-
-func (f folder) saveAgreed(l export.List) error {
-	text, err := json.Marshal(l)
-	if err != nil {
-		return err
-	}
-	return disk.ReplaceFile(f.path("agreed.json"), text)
 }
 
 func (e *Exporter) pause(least time.Duration) time.Duration {

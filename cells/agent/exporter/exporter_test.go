@@ -170,6 +170,25 @@ func (c *cell) post(path, kind, encoding string, body []byte) *http.Response {
 	return w.Result()
 }
 
+// awaitFiles measures a gauge until so many files wait.
+func (c *cell) awaitFiles(name string, least int) {
+	c.t.Helper()
+	c.eventually("files wait", func() bool {
+		c.measure(name, 1)
+		files, _ := exporter.List(c.dir)
+		return len(files) >= least
+	})
+}
+
+// awaitValue measures a gauge until its value arrived.
+func (c *cell) awaitValue(name string, value float64) {
+	c.t.Helper()
+	c.eventually("the value arrived", func() bool {
+		c.measure(name, value)
+		return c.last(name) == value
+	})
+}
+
 // last returns the newest value of a metric that the control plane has; -1: none.
 func (c *cell) last(name string) float64 {
 	c.t.Helper()
@@ -303,11 +322,7 @@ func TestOffRemovesWhatWaits(t *testing.T) {
 	wish := list("queue")
 	c.SetWish("1.0.0", &wish)
 	c.SetConsent(agreed(time.Hour, "queue"))
-	c.eventually("files wait", func() bool {
-		c.measure("queue", 1)
-		files, _ := exporter.List(c.dir)
-		return len(files) >= 2
-	})
+	c.awaitFiles("queue", 2)
 	c.SetConsent(&cells.ExportConsent{Off: true})
 	began := time.Now()
 	c.eventually("nothing waits", func() bool {
@@ -317,10 +332,7 @@ func TestOffRemovesWhatWaits(t *testing.T) {
 	})
 	t.Logf("what waited was gone after %s", time.Since(began))
 	c.SetConsent(agreed(time.Nanosecond, "queue"))
-	c.eventually("a new value arrived", func() bool {
-		c.measure("queue", 5)
-		return c.last("queue") == 5
-	})
+	c.awaitValue("queue", 5)
 	if gaps := c.state().Gaps; len(gaps) != 1 || !strings.Contains(gaps[0].Why, "owner") {
 		t.Errorf("the vendor sees the gaps %+v", gaps)
 	}
@@ -332,17 +344,10 @@ func TestOffForAMoment(t *testing.T) {
 	wish := list("queue")
 	c.SetWish("1.0.0", &wish)
 	c.SetConsent(agreed(time.Hour, "queue"))
-	c.eventually("a file waits", func() bool {
-		c.measure("queue", 1)
-		files, _ := exporter.List(c.dir)
-		return len(files) > 0
-	})
+	c.awaitFiles("queue", 1)
 	c.SetConsent(&cells.ExportConsent{Off: true})
 	c.SetConsent(agreed(time.Nanosecond, "queue"))
-	c.eventually("a new value arrived", func() bool {
-		c.measure("queue", 5)
-		return c.last("queue") == 5
-	})
+	c.awaitValue("queue", 5)
 	if gaps := c.state().Gaps; len(gaps) != 1 || c.state().Sequence != 1 {
 		t.Errorf("%d batches left, with the gaps %+v", c.state().Sequence, gaps)
 	}
@@ -354,19 +359,12 @@ func TestConsentThatShrankWhileDown(t *testing.T) {
 	wish := list("queue", "users")
 	c.SetWish("1.0.0", &wish)
 	c.SetConsent(agreed(time.Hour, "queue", "users"))
-	c.eventually("a file waits", func() bool {
-		c.measure("users", 1)
-		files, _ := exporter.List(c.dir)
-		return len(files) > 0
-	})
+	c.awaitFiles("users", 1)
 	c.stop()
 	c.start()
 	c.SetWish("1.0.0", &wish)
 	c.SetConsent(agreed(time.Nanosecond, "queue"))
-	c.eventually("a new value arrived", func() bool {
-		c.measure("queue", 5)
-		return c.last("queue") == 5
-	})
+	c.awaitValue("queue", 5)
 	if c.last("users") != -1 {
 		t.Error("a value left that the owner no longer agreed to")
 	}
@@ -378,11 +376,7 @@ func TestInvalidWordHolds(t *testing.T) {
 	wish := list("queue")
 	c.SetWish("1.0.0", &wish)
 	c.SetConsent(agreed(time.Hour, "queue"))
-	c.eventually("a file waits", func() bool {
-		c.measure("queue", 1)
-		files, _ := exporter.List(c.dir)
-		return len(files) > 0
-	})
+	c.awaitFiles("queue", 1)
 	c.Hold()
 	before, _ := exporter.List(c.dir)
 	c.measure("queue", 2)
@@ -399,11 +393,7 @@ func TestDroppedFileIsAGap(t *testing.T) {
 	wish := list("queue")
 	c.SetWish("1.0.0", &wish)
 	c.SetConsent(agreed(time.Hour, "queue"))
-	c.eventually("a file waits", func() bool {
-		c.measure("queue", 1)
-		files, _ := exporter.List(c.dir)
-		return len(files) > 0
-	})
+	c.awaitFiles("queue", 1)
 	files, err := exporter.List(c.dir)
 	if err != nil {
 		t.Fatal(err)
@@ -418,10 +408,7 @@ func TestDroppedFileIsAGap(t *testing.T) {
 		t.Errorf("to read another file: %v", err)
 	}
 	c.SetConsent(agreed(time.Nanosecond, "queue"))
-	c.eventually("a value arrived", func() bool {
-		c.measure("queue", 2)
-		return c.last("queue") == 2
-	})
+	c.awaitValue("queue", 2)
 	if gaps := c.state().Gaps; len(gaps) != 1 || !gaps[0].From.Equal(files[0].At) {
 		t.Errorf("the vendor sees the gaps %+v, and %s was removed", gaps, files[0].At)
 	}
@@ -487,10 +474,7 @@ func TestLostPosition(t *testing.T) {
 	begin := func(value float64) {
 		c.SetWish("1.0.0", &wish)
 		c.SetConsent(agreed(time.Nanosecond, "queue"))
-		c.eventually("the value arrived", func() bool {
-			c.measure("queue", value)
-			return c.last("queue") == value
-		})
+		c.awaitValue("queue", value)
 	}
 	begin(1)
 	c.stop()
@@ -521,10 +505,7 @@ func TestBudget(t *testing.T) {
 	wish := list("queue")
 	c.SetWish("1.0.0", &wish)
 	c.SetConsent(agreed(time.Nanosecond, "queue"))
-	c.eventually("a value arrived", func() bool {
-		c.measure("queue", 2)
-		return c.last("queue") == 2
-	})
+	c.awaitValue("queue", 2)
 	if gaps := c.state().Gaps; len(gaps) == 0 {
 		t.Error("the vendor sees no gap")
 	}

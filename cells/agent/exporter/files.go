@@ -28,6 +28,10 @@ const (
 	sealedEnding = ".jsonl.zst"
 	goneEnding   = ".gone" // the owner removed the file, and the gap is not told of yet
 
+	positionFile = "state.json"
+	wishFile     = "wish.json"
+	agreedFile   = "agreed.json"
+
 	nameLayout = "20060102T150405Z"
 
 	maxFile   = 16 << 20 // bytes of lines
@@ -232,24 +236,28 @@ func (p *position) widen(at time.Time, why string) {
 	p.Gap = &g
 }
 
-func (f folder) loadPosition() (p position, err error) {
-	text, err := disk.ReadLimited(f.path("state.json"), maxRecord)
+// loadJSON reads a JSON document of a folder; the zero value if there is none.
+func loadJSON[T any](f folder, name string, limit int64) (v T, err error) {
+	text, err := disk.ReadLimited(f.path(name), limit)
 	if errors.Is(err, fs.ErrNotExist) {
-		return p, nil
+		return v, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(text, &p)
+		err = json.Unmarshal(text, &v)
 	}
-	return p, err
+	return v, err
 }
 
-func (f folder) savePosition(p position) error {
-	text, err := json.Marshal(p)
+// saveJSON makes such a document durable.
+func (f folder) saveJSON(name string, v any) error {
+	text, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return disk.ReplaceFile(f.path("state.json"), text)
+	return disk.ReplaceFile(f.path(name), text)
 }
+
+func (f folder) savePosition(p position) error { return f.saveJSON(positionFile, p) }
 
 // loadKey returns the key of hashes, which is made once and never leaves the cell.
 func (f folder) loadKey() ([]byte, error) {
@@ -277,14 +285,6 @@ type wished struct {
 	List    *export.List `json:"list,omitempty"` // nil: nothing
 }
 
-func (f folder) saveWish(w wished) error {
-	text, err := json.Marshal(w)
-	if err != nil {
-		return err
-	}
-	return disk.ReplaceFile(f.path("wish.json"), text)
-}
-
 // Wish is what the release that runs in a cell wishes to have exported.
 type Wish struct {
 	Release string // empty: nothing runs, or the agent has not said yet
@@ -293,14 +293,7 @@ type Wish struct {
 
 // LoadWish reads what the agent of a state folder says of its release's wish.
 func LoadWish(stateDir string) (Wish, error) {
-	text, err := disk.ReadLimited(folderOf(stateDir).path("wish.json"), 2*export.MaxFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Wish{}, nil
-	}
-	var w wished
-	if err == nil {
-		err = json.Unmarshal(text, &w)
-	}
+	w, err := loadJSON[wished](folderOf(stateDir), wishFile, 2*export.MaxFile)
 	if err != nil {
 		return Wish{}, fmt.Errorf("read what the release wishes to have exported: %w", err)
 	}

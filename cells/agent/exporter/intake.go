@@ -1,6 +1,7 @@
 package exporter
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -124,8 +124,8 @@ func (e *Exporter) scrape(ctx context.Context) {
 					before = time.Time{}
 					if err.Error() != failed {
 						failed = err.Error()
-						e.options.Log.Warn().Err(err).Str("target",
-							target).Msg("a target can't be scraped; the agent tries again")
+						e.options.Log.Warn().Err(err).Str("target", target).
+							Msg("a target can't be scraped; the agent tries again")
 					}
 				}
 				_ = backoff.Sleep(ctx, e.options.Minute)
@@ -160,5 +160,5 @@ func (e *Exporter) scrapeOnce(ctx context.Context, client *http.Client, target s
 	_, _ = source.Write([]byte(target))
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.aggregate.AddPrometheus(source.Sum64(), strings.NewReader(string(text)), before, now)
+	return e.aggregate.AddPrometheus(source.Sum64(), bytes.NewReader(text), before, now)
 }

@@ -3,8 +3,6 @@ package exporter
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 const (
@@ -83,13 +82,13 @@ func (e *Exporter) prepare(file File) (body []byte, sent cells.ExportReceipt, er
 	if err != nil {
 		return nil, sent, err
 	}
-	text, err := decompress(packed)
-	if err != nil {
-		return nil, sent, &damagedError{err}
-	}
 	if o := e.position.Offered; o == nil || o.File != file.Name {
+		text, err := decompress(packed)
+		if err != nil {
+			return nil, sent, &damagedError{err}
+		}
 		header, err := json.Marshal(cells.ExportHeader{Cell: e.options.Cell, Sequence: e.position.Sequence + 1,
-			Previous: e.position.Hash, At: file.At, Content: hashOf(text), Gap: e.position.Gap})
+			Previous: e.position.Hash, At: file.At, Content: string(releases.DigestBytes(text)), Gap: e.position.Gap})
 		if err != nil {
 			return nil, sent, err
 		}
@@ -105,12 +104,8 @@ func (e *Exporter) prepare(file File) (body []byte, sent cells.ExportReceipt, er
 	if err != nil {
 		return nil, sent, err
 	}
-	return append(first, packed...), cells.ExportReceipt{Sequence: e.position.Sequence + 1, Hash: hashOf(header)}, nil
-}
-
-func hashOf(text []byte) string {
-	sum := sha256.Sum256(text)
-	return "sha256:" + hex.EncodeToString(sum[:])
+	return append(first, packed...), cells.ExportReceipt{Sequence: e.position.Sequence + 1,
+		Hash: string(releases.DigestBytes(header))}, nil
 }
 
 func (e *Exporter) post(ctx context.Context, body []byte) (r cells.ExportReceipt, status int, after time.Duration,
