@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/internal/manifest"
@@ -92,13 +93,14 @@ type Wish struct {
 }
 
 var (
-	metricName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.:/-]{0,126}$`)
-	useName    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,62}$`)
+	metricName = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.:/-]{0,126}$`)
+	})
+	useName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,62}$`) })
 )
 
 // OwnPrefix begins the names of Sluice's own metrics, which no wish may name. How much was kept back, and why, is
-// always
-// exported under such a name.
+// always exported under such a name.
 const OwnPrefix = "sluice_export_"
 
 // Parse reads a wish.
@@ -136,15 +138,10 @@ func (l *List) Check() []ListFault {
 	names := map[string]bool{}
 	for i, m := range l.Metrics {
 		at := fmt.Sprintf("metrics[%d]", i)
-		switch {
-		case !metricName.MatchString(m.Name):
-			c.refuse(at+".name", "%.80q can't be a metric's name: use letters, digits and _.:/-", m.Name)
-		case strings.HasPrefix(m.Name, OwnPrefix):
+		c.checkName(at+".name", "a metric's name", m.Name, names)
+		if strings.HasPrefix(m.Name, OwnPrefix) {
 			c.refuse(at+".name", "%s: names that begin with %s are Sluice's own", m.Name, OwnPrefix)
-		case names[m.Name]:
-			c.refuse(at+".name", "%s is there twice", m.Name)
 		}
-		names[m.Name] = true
 		if m.Every != 0 && (m.Every < MinEvery || m.Every > MaxEvery || m.Every%time.Minute != 0) {
 			c.refuse(at+".every", "%s: from %s to %s is possible, in whole minutes", m.Every, MinEvery, MaxEvery)
 		}
@@ -153,13 +150,7 @@ func (l *List) Check() []ListFault {
 	kinds := map[string]bool{}
 	for i, e := range l.Events {
 		at := fmt.Sprintf("events[%d]", i)
-		switch {
-		case !metricName.MatchString(e.Kind):
-			c.refuse(at+".kind", "%.80q can't be an event's kind: use letters, digits and _.:/-", e.Kind)
-		case kinds[e.Kind]:
-			c.refuse(at+".kind", "%s is there twice", e.Kind)
-		}
-		kinds[e.Kind] = true
+		c.checkName(at+".kind", "an event's kind", e.Kind, kinds)
 		c.checkUses(at+".fields", e.Fields, Enum, Hash, Drop, Number, Version, Text)
 	}
 	return c.faults
@@ -171,6 +162,17 @@ func (c *checker) refuse(at, format string, args ...any) {
 	c.faults = append(c.faults, ListFault{at, fmt.Sprintf(format, args...)})
 }
 
+// checkName checks the name of a metric or an event, which is to be among those before it only now.
+func (c *checker) checkName(at, what, name string, before map[string]bool) {
+	switch {
+	case !metricName().MatchString(name):
+		c.refuse(at, "%.80q can't be %s: use letters, digits and _.:/-", name, what)
+	case before[name]:
+		c.refuse(at, "%s is there twice", name)
+	}
+	before[name] = true
+}
+
 func (c *checker) checkUses(at string, uses map[string]Use, allowed ...Treatment) {
 	if len(uses) > MaxUses {
 		c.refuse(at, "has more than %d entries", MaxUses)
@@ -179,7 +181,7 @@ func (c *checker) checkUses(at string, uses map[string]Use, allowed ...Treatment
 	for _, name := range slices.Sorted(maps.Keys(uses)) {
 		u, at := uses[name], at+"."+name
 		switch {
-		case !useName.MatchString(name):
+		case !useName().MatchString(name):
 			c.refuse(at, "%.80q can't be a name here: use letters, digits and _.-", name)
 		case !slices.Contains(allowed, u.As):
 			c.refuse(at+".as", "%s is not for labels, which are enum, hash or drop", u.As)
