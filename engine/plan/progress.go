@@ -166,8 +166,11 @@ func (d *Desired) TakesMaintenance(from, to string) bool {
 
 // ExpectMaintenance returns what the way to a release means for so many cells of a channel that take a maintenance.
 func ExpectMaintenance(o *Observed, c *Channel, release string, count int) *ExpectedMaintenance {
-	m := &ExpectedMaintenance{Cells: count}
-	var measured []int64
+	return expectMaintenance(measuredMaintenances(o, release), c, count)
+}
+
+// measuredMaintenances returns for how many seconds cells refused operations for a release, the shortest first.
+func measuredMaintenances(o *Observed, release string) (measured []int64) {
 	for _, s := range o.Cells {
 		if s.Maintenance == nil {
 			continue
@@ -176,8 +179,13 @@ func ExpectMaintenance(o *Observed, c *Channel, release string, count int) *Expe
 			measured = append(measured, last.Seconds)
 		}
 	}
-	if m.Measured = len(measured); m.Measured > 0 {
-		slices.Sort(measured)
+	slices.Sort(measured)
+	return measured
+}
+
+func expectMaintenance(measured []int64, c *Channel, count int) *ExpectedMaintenance {
+	m := &ExpectedMaintenance{Cells: count, Measured: len(measured)}
+	if m.Measured > 0 {
 		m.Seconds = max(1, measured[len(measured)/2])
 		return m
 	}
@@ -191,6 +199,7 @@ func ExpectMaintenance(o *Observed, c *Channel, release string, count int) *Expe
 
 // expectMaintenances says of each action that brings cells another release whether they take a maintenance for it.
 func (p *planner) expectMaintenances() {
+	measured := map[string][]int64{} // by release: many channels may move to one, and each look is at all cells
 	for i := range p.plan.Actions {
 		a := &p.plan.Actions[i]
 		c := p.channels[a.Channel]
@@ -222,7 +231,12 @@ func (p *planner) expectMaintenances() {
 			}
 		}
 		if count > 0 {
-			a.Maintenance = ExpectMaintenance(p.observed, c.Channel, a.Release, count)
+			of, known := measured[a.Release]
+			if !known {
+				of = measuredMaintenances(p.observed, a.Release)
+				measured[a.Release] = of
+			}
+			a.Maintenance = expectMaintenance(of, c.Channel, count)
 		}
 	}
 }
