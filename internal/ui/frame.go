@@ -46,11 +46,18 @@ var assetVersion = sync.OnceValue(func() string {
 	return hex.EncodeToString(sum.Sum(nil)[:6])
 })
 
-// ContentSecurityPolicy is what browsers allow the pages: their own style and script, and nothing that is written into
+// contentSecurityPolicy is what browsers allow the pages: their own style and script, and nothing that is written into
 // a page. With Trusted Types only the script's one policy makes HTML of text.
-const ContentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
 	"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; " +
 	"require-trusted-types-for 'script'; trusted-types console"
+
+// SecurityHeaders are what every answer to a browser has, by name.
+func SecurityHeaders() map[string]string {
+	return map[string]string{"Content-Security-Policy": contentSecurityPolicy, "X-Content-Type-Options": "nosniff",
+		"Referrer-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin",
+		"Cross-Origin-Resource-Policy": "same-origin"}
+}
 
 // Region is a part of a page that is replaced by itself.
 type Region struct {

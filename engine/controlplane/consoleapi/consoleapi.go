@@ -131,11 +131,9 @@ func (a *API) Routes(api.Docs) []api.Route {
 
 // secure sets the headers that every answer to a browser has.
 func secure(h http.Header) {
-	h.Set("Content-Security-Policy", ui.ContentSecurityPolicy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "same-origin")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	for name, value := range ui.SecurityHeaders() {
+		h.Set(name, value)
+	}
 	h.Set("Vary", "Accept-Encoding")
 }
 

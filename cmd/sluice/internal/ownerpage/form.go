@@ -3,6 +3,7 @@ package ownerpage
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"net/url"
 	"slices"
 	"time"
@@ -55,13 +56,7 @@ func changeOf(o *cells.Owner, d owner.Decision) (change, error) {
 func copyOf(o *cells.Owner) *cells.Owner {
 	c := *o
 	c.Approved, c.Windows, c.Features = slices.Clone(o.Approved), slices.Clone(o.Windows), slices.Clone(o.Features)
-	c.Reasons = map[string]string{}
-	for k, v := range o.Reasons {
-		c.Reasons[k] = v
-	}
-	if len(c.Reasons) == 0 {
-		c.Reasons = nil
-	}
+	c.Reasons = maps.Clone(o.Reasons)
 	return &c
 }
 

@@ -5,9 +5,10 @@ import (
 	"crypto/subtle"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
+
+	"github.com/sluice-cd/sluice/cells/identity"
 )
 
 // guard decides who may see the pages. It is made anew for each run of sluice cell ui.
@@ -120,9 +121,5 @@ func isThisMachine(host string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		name = h
 	}
-	if strings.EqualFold(name, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(strings.Trim(name, "[]"))
-	return err == nil && ip.IsLoopback()
+	return identity.IsLocalHost(strings.Trim(name, "[]"))
 }

@@ -137,11 +137,9 @@ func takeTime(w http.ResponseWriter) {
 
 // secure sets the headers that every answer to a browser has.
 func secure(h http.Header) {
-	h.Set("Content-Security-Policy", ui.ContentSecurityPolicy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "same-origin")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	for name, value := range ui.SecurityHeaders() {
+		h.Set(name, value)
+	}
 	h.Set("Cache-Control", "no-store")
 }
 
