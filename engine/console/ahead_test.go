@@ -1,19 +1,10 @@
 package console_test
 
-import (
-	"testing"
-	"time"
-
-	. "github.com/sluice-cd/sluice/engine/enginetest"
-)
+import "testing"
 
 // When shows the plan as it would be: a soak that is over then has let its release through, and one that is not waits.
 func TestThePlanAsItWouldBe(t *testing.T) {
-	w := TwoChannels(t).ReportInstalled()
-	w.Settle()
-	w.Commit("bob", "cut", Release("1.1.0"))
-	w.Settle()
-	w.Wait(10*time.Minute, "staging", "dedicated")
+	w := soakingWorld(t)
 	v := viewOf(w)
 	made, cells := len(v.Plan.Actions), *v.Observed.Cells["s1"]
 	wantSays(t, render(v, "/ui/when?q=30m"), "half an hour ahead", "The engine would do nothing",

@@ -160,13 +160,20 @@ func TestACellsHistoryOverTime(t *testing.T) {
 	}
 }
 
-// When names the earliest instant of each next promotion as a prediction, and for what others wait.
-func TestPredictedPromotions(t *testing.T) {
+// soakingWorld has a release that was cut and soaks in staging, before it may come to dedicated.
+func soakingWorld(t *testing.T) *World {
+	t.Helper()
 	w := TwoChannels(t).ReportInstalled()
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()
 	w.Wait(10*time.Minute, "staging", "dedicated")
+	return w
+}
+
+// When names the earliest instant of each next promotion as a prediction, and for what others wait.
+func TestPredictedPromotions(t *testing.T) {
+	w := soakingWorld(t)
 	v := viewOf(w)
 	page := render(v, "/ui/when")
 	var soak time.Time
@@ -240,11 +247,7 @@ func TestPredictionsWaitForMoreThanTheSoak(t *testing.T) {
 // An answer counts for a while, and is asked for again then: its end is no instant of a promotion. Neither is one that
 // has passed.
 func TestPredictionsOfAnswersAndOfThePast(t *testing.T) {
-	w := TwoChannels(t).ReportInstalled()
-	w.Settle()
-	w.Commit("bob", "cut", Release("1.1.0"))
-	w.Settle()
-	w.Wait(10*time.Minute, "staging", "dedicated")
+	w := soakingWorld(t)
 	v := viewOf(w)
 	for name, verdict := range map[string]channels.Verdict{
 		"no":     channels.Blocked("check", reason.AnswerNo, "503").WithUntil(v.Plan.Now.Add(time.Hour)),

@@ -154,7 +154,8 @@ func (s *soaking) spans(m *Model, asked time.Duration) (all []ui.Span) {
 			class, word = "none", "healthy, and no longer counts"
 		}
 		add(class, word, from, g.From, false)
-		add(shapeOfGap(g.Cause), wordOfGap(g.Cause), g.From, g.Until, true)
+		shape, word := lookOfGap(g.Cause)
+		add(shape, word, g.From, g.Until, true)
 		from = g.Until
 	}
 	if since := s.state.HealthySince; since.After(from) {
@@ -184,26 +185,16 @@ func elapsed(d time.Duration) string {
 	return channels.FormatElapsed(d.Truncate(time.Minute))
 }
 
-func shapeOfGap(c plan.GapCause) string {
+// lookOfGap returns the shape and the word for why a gap does not count.
+func lookOfGap(c plan.GapCause) (shape, word string) {
 	switch c {
 	case plan.GapSilent:
-		return "silent"
+		return "silent", "silent"
 	case plan.GapUnhealthy:
-		return "failing"
+		return "failing", "not healthy"
 	case plan.GapUnwatched:
 	}
-	return "held"
-}
-
-func wordOfGap(c plan.GapCause) string {
-	switch c {
-	case plan.GapSilent:
-		return "silent"
-	case plan.GapUnhealthy:
-		return "not healthy"
-	case plan.GapUnwatched:
-	}
-	return "no control plane listened"
+	return "held", "no control plane listened"
 }
 
 func soakLegend(predicted bool) markup.HTML {
@@ -229,7 +220,7 @@ func soakTable(all []soaking, channel string) markup.HTML {
 		if n := len(s.state.Gaps); n > 0 {
 			var items []markup.HTML
 			for _, g := range s.state.Gaps {
-				items = append(items, markup.Element("li", nil, ui.State(shapeOfGap(g.Cause), wordOfGap(g.Cause)), " ",
+				items = append(items, markup.Element("li", nil, ui.State(lookOfGap(g.Cause)), " ",
 					ui.Instant(g.From.Truncate(asOfStep)), ", for ",
 					markup.Text(elapsed(g.Until.Sub(g.From)))))
 			}

@@ -135,7 +135,7 @@ func (h *history) runsTrack(c *view.CellStatus, s *plan.CellState, own []cells.E
 	return t
 }
 
-// instant returns the mark of an event.
+// eventMark returns the mark of an event.
 func eventMark(e cells.Event, mark string) ui.Span {
 	return ui.Span{From: e.At, Mark: mark, Title: strings.TrimSpace(e.Kind+" "+e.Release) + ", " +
 		words.FormatTime(e.At.Truncate(time.Second)) + ": " + words.OneLine(words.Clip(e.Detail, 200))}
@@ -241,7 +241,8 @@ func (h *history) contactTrack(m *Model, s *plan.CellState) ui.Track {
 		}
 	}
 	for _, g := range s.Gaps {
-		if one, ok := h.span(g.From, g.Until, shapeOfGap(g.Cause), "", wordOfGap(g.Cause)); ok {
+		shape, word := lookOfGap(g.Cause)
+		if one, ok := h.span(g.From, g.Until, shape, "", word); ok {
 			t.Spans = append(t.Spans, one)
 		}
 	}
