@@ -184,8 +184,8 @@ func (a *Agent) followRename(ctx context.Context, end context.CancelCauseFunc) {
 				a.options.Log.Error().Err(err).Msg("the cell's new name can't be saved")
 				continue
 			}
-			a.options.Log.Warn().Str("name",
-				cell).Msg("the vendor renamed this cell: the agent goes on under the new name")
+			a.options.Log.Warn().Str("name", cell).
+				Msg("the vendor renamed this cell: the agent goes on under the new name")
 			end(&RenamedError{Cell: cell})
 			return
 		}
@@ -314,8 +314,8 @@ func (l *loop) openInfrastructure() (actual func() infrastructure.State) {
 	l.infrastructure = infrastructure.NewFollower(o.InfrastructureReader, o.InfrastructureEvery,
 		func(is infrastructure.State) {
 			if is.Fault != "" {
-				o.Log.Warn().Str("fault",
-					is.Fault).Msg("the cell's infrastructure can't be read; the agent tries again")
+				o.Log.Warn().Str("fault", is.Fault).
+					Msg("the cell's infrastructure can't be read; the agent tries again")
 			} else {
 				o.Log.Info().Stringer("infrastructure", &is).Msg("the cell's infrastructure was read")
 			}
@@ -350,8 +350,7 @@ func (a *Agent) putAsideIf(wrong error, file string) error {
 // warnOfDamage says which file of the state folder was damaged and put aside; empty: none.
 func (a *Agent) warnOfDamage(aside string) {
 	if aside != "" {
-		a.options.Log.Warn().Str("file",
-			aside).Msg("a file of the state folder was damaged: the agent put it aside and " +
+		a.options.Log.Warn().Str("file", aside).Msg("a file of the state folder was damaged: the agent put it aside and " +
 			"goes on without it; look at the disk, and remove the file when nobody needs it")
 	}
 }

@@ -339,8 +339,7 @@ func (l *loop) applyOwnerDecisions(w ownerDecisions) {
 	} else if w.decisions != nil || l.state.owner.decisions != nil {
 		l.agent.options.Log.Info().Msg("the owner's decisions were read")
 		if d := w.decisions; d != nil && d.Pin != "" && d.PinDigest == "" {
-			l.agent.options.Log.Warn().Str("pin",
-				d.Pin).Msg("the pin is by name alone, so other bytes of that name may " +
+			l.agent.options.Log.Warn().Str("pin", d.Pin).Msg("the pin is by name alone, so other bytes of that name may " +
 				"begin: sluice cell pin once more takes the digest")
 		}
 	}

@@ -60,19 +60,26 @@ func saysWhy(words string, runs cells.Assignment) func(cells.Report) bool {
 	}
 }
 
-// T1, T4: a control plane that was taken over, with the online keys, in front of a whole agent. Nothing that signers
-// did not sign is even fetched; each refusal says why; what runs goes on, heals, and is gone back to.
-func TestT4EvilControlPlane(t *testing.T) {
-	t.Parallel()
+// newSignedControlPlane returns a control plane whose channel is at 1.1.0, which is signed, with what signers say of it.
+func newSignedControlPlane(t *testing.T) (*controlPlane, *trusttest.Repository, cells.Assignment, trust.Bundle) {
+	t.Helper()
 	p := newControlPlane(t)
 	r, err := trusttest.New(time.Now())
 	must(t, err)
 	good := signedRelease(t, p, "1.1.0", 1, agenttest.Release("1.1.0", nil))
 	r.List("1.1.0", good.Digest, trusttest.Channel)
 	r.Pick("1.1.0", good.Digest)
-	first, err := r.Bundle()
+	b, err := r.Bundle()
 	must(t, err)
 	serveTrust(t, p, r)
+	return p, r, good, b
+}
+
+// T1, T4: a control plane that was taken over, with the online keys, in front of a whole agent. Nothing that signers
+// did not sign is even fetched; each refusal says why; what runs goes on, heals, and is gone back to.
+func TestT4EvilControlPlane(t *testing.T) {
+	t.Parallel()
+	p, r, good, first := newSignedControlPlane(t)
 	s := newSettings(t, p)
 	s.Health = broken
 	s.TrustRoot = releases.DigestBytes(first.Roots[0])
@@ -397,15 +404,7 @@ func TestUnsignedCellAsksNobody(t *testing.T) {
 // T3: a process that is killed (SIGKILL) after any write of what it believes goes on, and takes nothing older.
 func TestT3KilledAtEachFile(t *testing.T) {
 	t.Parallel()
-	p := newControlPlane(t)
-	r, err := trusttest.New(time.Now())
-	must(t, err)
-	good := signedRelease(t, p, "1.1.0", 1, agenttest.Release("1.1.0", nil))
-	r.List("1.1.0", good.Digest, trusttest.Channel)
-	r.Pick("1.1.0", good.Digest)
-	old, err := r.Bundle()
-	must(t, err)
-	serveTrust(t, p, r)
+	p, _, good, old := newSignedControlPlane(t)
 	k := newAgentProcess(t, p)
 	k.TrustRoot = releases.DigestBytes(old.Roots[0])
 	p.assign(good)

@@ -7,6 +7,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 	"github.com/sluice-cd/sluice/internal/manifest"
@@ -18,10 +19,16 @@ const valuesMap = "sluice-values"
 
 // What a value may decide: signers do not sign values, so none should decide what runs, or for whom.
 var (
-	imagePath   = regexp.MustCompile(`(?i)(^|\.)images?$`)
-	commandPath = regexp.MustCompile(`(?i)(^|\.)(command|args|entrypoint)(\.|$)`)
-	addressPath = regexp.MustCompile(`(?i)(url|uri|endpoint)(\]?\.(value|data))?$`)
-	subjectPath = regexp.MustCompile(`(?i)(^|\.)(subjects|roleRef|serviceAccount|serviceAccountName)(\.|$)`)
+	imagePath   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)(^|\.)images?$`) })
+	commandPath = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)(^|\.)(command|args|entrypoint)(\.|$)`)
+	})
+	addressPath = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)(url|uri|endpoint)(\]?\.(value|data))?$`)
+	})
+	subjectPath = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)(^|\.)(subjects|roleRef|serviceAccount|serviceAccountName)(\.|$)`)
+	})
 )
 
 // CheckParameters returns a fault for each parameter of a release that the vendor sets to any text and that ends, by
@@ -104,13 +111,13 @@ func (c *parameterChecker) readReplacement(at string, r jsondoc.Node) {
 			field, _ := p.Value.(string)
 			what := ""
 			switch {
-			case imagePath.MatchString(field):
+			case imagePath().MatchString(field):
 				what = "an image"
-			case commandPath.MatchString(field):
+			case commandPath().MatchString(field):
 				what = "a command"
-			case kind == "RoleBinding" || kind == "ClusterRoleBinding" || subjectPath.MatchString(field):
+			case kind == "RoleBinding" || kind == "ClusterRoleBinding" || subjectPath().MatchString(field):
 				what = "a subject of RBAC"
-			case addressPath.MatchString(field):
+			case addressPath().MatchString(field):
 				what = "a URL"
 			default:
 				continue

@@ -195,11 +195,10 @@ func readServing(text, generation string) (before, fewest int, seen bool) {
 	return before, fewest, seen
 }
 
-var serverImage = regexp.MustCompile(`workspaces/server@sha256:([0-9a-f]{64})`)
-
 // markBadRelease gives the bad release's server a digest that begins with bad: containers don't run on nodes that kwok
 // plays, and such an image crash-loops there.
 func markBadRelease(upcoming map[string][]byte) {
+	serverImage := regexp.MustCompile(`workspaces/server@sha256:([0-9a-f]{64})`)
 	digest := serverImage.FindSubmatch(upcoming[demoBad+"/release.yaml"])[1]
 	bad := append([]byte("bad"), digest[3:]...)
 	for name, data := range upcoming {
