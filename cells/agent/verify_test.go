@@ -60,7 +60,7 @@ func saysWhy(words string, runs cells.Assignment) func(cells.Report) bool {
 	}
 }
 
-// newSignedControlPlane returns a control plane whose channel is at 1.1.0, which is signed, with what signers say of it.
+// newSignedControlPlane returns a control plane whose channel is at 1.1.0, which is signed, and what signers say of it.
 func newSignedControlPlane(t *testing.T) (*controlPlane, *trusttest.Repository, cells.Assignment, trust.Bundle) {
 	t.Helper()
 	p := newControlPlane(t)
