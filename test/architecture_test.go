@@ -171,6 +171,7 @@ func arrows() map[string][]string {
 		"cells/agent/imagerelay": {"cells/identity"},
 		"cells/agent/preflight":  {"cells/identity", "cells/infrastructure", "internal/words"},
 		"cells/telemetry":        {"releases", "releases/export"},
+		"cells/debug":            {"internal/cleantext", "internal/words"},
 		"cells/agent/exporter": {"releases", "releases/export", "cells", "cells/telemetry", "cells/agent/disk",
 			"internal/backoff", "internal/wake"},
 		"cells/infrastructure": {"cells", "internal/backoff", "internal/manifest", "internal/words"},
@@ -238,7 +239,7 @@ func homes() map[string][]string {
 		"github.com/go-jose/":                    {}, // tests only
 		"github.com/google/go-cmp":               {}, // tests only
 		"github.com/google/go-containerregistry": {"engine/images"},
-		"github.com/hiddeco/sshsig":              {"internal/gitrepo"},
+		"github.com/hiddeco/sshsig":              {"internal/gitrepo", "cells/debug"},
 		"github.com/jackc/":                      {"engine/store/postgres"},
 		"github.com/klauspost/compress": {"internal/gitrepo", "engine/controlplane/cellapi",
 			"cells/agent/plane", "cells/agent/exporter", "engine/exports"},
@@ -261,7 +262,7 @@ func homes() map[string][]string {
 		// tags such as !Ref are CloudFormation's own: a template is no document of ours
 		"go.yaml.in/yaml": {"releases/infrastructure/template", "releases/sops", "internal/manifest", "flags/announce",
 			"engine/plan", "engine/edits", "engine/simulate", "engine/images", "cells/agent", "cmd"},
-		"golang.org/x/crypto/ssh": {"internal/gitrepo", "channels", "flags/repository", "engine/edits",
+		"golang.org/x/crypto/ssh": {"internal/gitrepo", "cells/debug", "channels", "flags/repository", "engine/edits",
 			"engine/signing", "cmd"},
 		"golang.org/x/oauth2": {"engine/controlplane/signin"},
 		"golang.org/x/sync": {"releases", "cells", "flags/repository", "engine/store/rows", "engine/controlplane",
@@ -331,7 +332,7 @@ func TestPureCore(t *testing.T) {
 	pure := []string{
 		"internal/jsondoc", "internal/manifest", "internal/manifest/edit", "internal/overlay", "internal/reason",
 		"internal/window", "internal/cleantext", "internal/words", "internal/wake", "releases",
-		"releases/health", "releases/export", "cells/telemetry", "channels", "channels/trust", "cells",
+		"releases/health", "releases/export", "cells/telemetry", "cells/debug", "channels", "channels/trust", "cells",
 		"cells/maintenance",
 		"flags", "flags/announce", "flags/jsonlogic", "flags/repository",
 		"engine/plan", "engine/plan/kept", "engine/view",

@@ -1,0 +1,47 @@
+package debug
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sluice-cd/sluice/internal/words"
+)
+
+// Moment is a reading of the machine's monotonic clock, which no one sets.
+type Moment struct {
+	Boot  string        `json:"boot"`  // names the boot that Since is of
+	Since time.Duration `json:"since"` // since that boot, in nanoseconds
+}
+
+// Permission is what a cell's owner permits: one session, for one request.
+type Permission struct {
+	Request string `json:"request"` // its ID
+	Made    Moment `json:"made"`
+	// How long the session may last, in nanoseconds; at most what was asked for
+	For        time.Duration `json:"for"`
+	User       string        `json:"user,omitempty"` // the user of commands and shells; empty: the agent's own
+	PerCommand bool          `json:"perCommand,omitempty"`
+	Withhold   bool          `json:"withhold,omitempty"` // the vendor gets the record's hash and length, not the record
+}
+
+// CheckBegin says why no session may begin under the permission now; nil: one may. Whether the permission was used, the
+// caller has to find out: it serves once (D3).
+func (p Permission) CheckBegin(now Moment) error {
+	switch {
+	case p.Made.Boot != now.Boot:
+		return errors.New("the machine was started again since the owner permitted it: ask the owner once more")
+	case now.Since-p.Made.Since > BeginWithin:
+		return fmt.Errorf("no session began within %s of the owner's permission: ask the owner once more",
+			words.ExactDuration(BeginWithin))
+	}
+	return nil
+}
+
+// Left returns how long a session that began at a moment may still last; 0 or less: it has to end.
+func (p Permission) Left(began, now Moment) time.Duration {
+	if began.Boot != now.Boot {
+		return 0
+	}
+	return p.For - (now.Since - began.Since)
+}
