@@ -172,6 +172,8 @@ func arrows() map[string][]string {
 		"cells/agent/preflight":  {"cells/identity", "cells/infrastructure", "internal/words"},
 		"cells/telemetry":        {"releases", "releases/export"},
 		"cells/debug":            {"internal/cleantext", "internal/words"},
+		"cells/agent/debugfolder": {"cells/debug", "cells/agent/disk", "internal/cleantext", "internal/filelock",
+			"internal/words"},
 		"cells/agent/exporter": {"releases", "releases/export", "cells", "cells/telemetry", "cells/agent/disk",
 			"internal/backoff", "internal/wake"},
 		"cells/infrastructure": {"cells", "internal/backoff", "internal/manifest", "internal/words"},

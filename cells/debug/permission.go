@@ -23,6 +23,8 @@ type Permission struct {
 	User       string        `json:"user,omitempty"` // the user of commands and shells; empty: the agent's own
 	PerCommand bool          `json:"perCommand,omitempty"`
 	Withhold   bool          `json:"withhold,omitempty"` // the vendor gets the record's hash and length, not the record
+	// What the session changed is held and shown as drift, not healed (D7).
+	KeepChanges bool `json:"keepChanges,omitempty"`
 }
 
 // CheckBegin says why no session may begin under the permission now; nil: one may. Whether the permission was used, the

@@ -190,3 +190,11 @@ func (c *Clock) AddSample(stamp time.Time, sent Reading) {
 		c.changed.Notify()
 	}
 }
+
+// ReadMonotonic returns how long ago the machine started, suspension included, by the clock that no one sets, and a
+// name of that start. Several processes of one machine may compare what they read. ok: the machine has such a clock.
+func ReadMonotonic() (boot string, since time.Duration, ok bool) {
+	since, ok = readMonotonic()
+	boot = machineStart()
+	return boot, since, ok && boot != ""
+}

@@ -1,0 +1,288 @@
+package debugfolder_test
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sluice-cd/sluice/cells/agent/debugfolder"
+	"github.com/sluice-cd/sluice/cells/debug"
+)
+
+var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+
+func at(since time.Duration) debug.Moment { return debug.Moment{Boot: "b", Since: since} }
+
+func newRequest(t *testing.T, scope debug.Scope) debug.SignedRequest {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nonce := make([]byte, 16)
+	_, _ = rand.Read(nonce)
+	s, err := debug.Sign(debug.Request{Cell: "acme", Case: "4711", Reason: "it hangs", Person: "ada", Scope: scope,
+		For: time.Hour, Nonce: hex.EncodeToString(nonce), Made: noon, Expires: noon.Add(time.Hour)}, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func keep(t *testing.T, f debugfolder.Folder, scope debug.Scope) string {
+	t.Helper()
+	s := newRequest(t, scope)
+	if isNew, err := f.Keep(s, "", at(0), noon); err != nil || !isNew {
+		t.Fatal(isNew, err)
+	}
+	return s.ID()
+}
+
+func permission() debug.Permission { return debug.Permission{Made: at(0), For: time.Hour} }
+
+// D1, D3: a session begins only under a permission, and once, whoever tries at the same time.
+func TestPermissionServesOnce(t *testing.T) {
+	t.Parallel()
+	f := debugfolder.Of(t.TempDir())
+	id := keep(t, f, debug.Read)
+	if _, err := f.Begin(id, at(0), noon); err == nil {
+		t.Fatal("a session began without a permission")
+	}
+	if err := f.Approve(id, permission(), noon); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Approve(id, permission(), noon); err == nil {
+		t.Error("it was approved twice")
+	}
+	var began atomic.Int32
+	var group sync.WaitGroup
+	for range 20 {
+		group.Go(func() {
+			switch _, err := debugfolder.Folder(string(f)).Begin(id, at(time.Minute), noon); {
+			case err == nil:
+				began.Add(1)
+			case !errors.Is(err, debugfolder.ErrUsed):
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if began.Load() != 1 {
+		t.Fatalf("%d sessions began", began.Load())
+	}
+	e, err := f.Load(id)
+	if err != nil || e.State(at(2*time.Minute), noon) != debugfolder.Live {
+		t.Error(e.State(at(2*time.Minute), noon), err)
+	}
+	if e.State(at(2*time.Hour), noon) != debugfolder.Ended {
+		t.Error("a session whose agent died counts as live when its time is over")
+	}
+	if err := f.Deny(id, debugfolder.Denial{}); err == nil {
+		t.Error("a session that began was denied, and not stopped")
+	}
+	if f.MustEnd(id) {
+		t.Error("the session has to end, without a reason")
+	}
+	if err := f.Stop(id); err != nil || !f.MustEnd(id) {
+		t.Error("the owner's stop is not seen", err)
+	}
+}
+
+// Approve and deny at once: whatever the order, a denied request has no session.
+func TestDenyWins(t *testing.T) {
+	t.Parallel()
+	f := debugfolder.Of(t.TempDir())
+	for range 20 {
+		id := keep(t, f, debug.Read)
+		var group sync.WaitGroup
+		var denied, began atomic.Bool
+		group.Go(func() { _ = f.Approve(id, permission(), noon) })
+		group.Go(func() { denied.Store(f.Deny(id, debugfolder.Denial{Reason: "no"}) == nil) })
+		group.Go(func() {
+			_, err := f.Begin(id, at(0), noon)
+			began.Store(err == nil)
+		})
+		group.Wait()
+		if denied.Load() == began.Load() {
+			t.Fatalf("denied %v, began %v", denied.Load(), began.Load())
+		}
+		if denied.Load() {
+			if _, err := f.Begin(id, at(0), noon); err == nil {
+				t.Fatal("a session began after the denial")
+			}
+			if err := f.Approve(id, permission(), noon); err == nil {
+				t.Fatal("a denied request was approved")
+			}
+		}
+	}
+}
+
+func TestApproveRefusals(t *testing.T) {
+	t.Parallel()
+	f := debugfolder.Of(t.TempDir())
+	id, shell := keep(t, f, debug.Read), keep(t, f, debug.Shell)
+	longer, short, each := permission(), permission(), permission()
+	longer.For, short.For, each.PerCommand = 2*time.Hour, time.Second, true
+	for name, err := range map[string]error{
+		"longer than asked":  f.Approve(id, longer, noon),
+		"too short":          f.Approve(id, short, noon),
+		"expired":            f.Approve(id, permission(), noon.Add(time.Hour)),
+		"shell, per command": f.Approve(shell, each, noon),
+		"no such":            f.Approve("../../etc", permission(), noon),
+	} {
+		if err == nil {
+			t.Errorf("%s: approved", name)
+		}
+	}
+	if err := f.Approve(id, permission(), noon); err != nil {
+		t.Fatal(err)
+	}
+	e, err := f.Load(id)
+	late := at(debug.BeginWithin + time.Second)
+	if _, begin := f.Begin(id, late, noon); err != nil || begin == nil || e.State(late, noon) != debugfolder.Expired {
+		t.Error("a session began too late", err, e.State(late, noon))
+	}
+}
+
+// A hostile control plane can't fill the folder, nor put a request in another's place, and what it takes back after the
+// owner's answer stays.
+func TestInbox(t *testing.T) {
+	t.Parallel()
+	f := debugfolder.Of(t.TempDir())
+	first := newRequest(t, debug.Read)
+	for range 2 {
+		if _, err := f.Keep(first, "release signers", at(0), noon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range debugfolder.MaxOpen - 1 {
+		keep(t, f, debug.Read)
+	}
+	if _, err := f.Keep(newRequest(t, debug.Read), "", at(0), noon); !errors.Is(err, debugfolder.ErrFull) {
+		t.Error(err)
+	}
+	forged := first
+	forged.Document = bytes.Replace(forged.Document, []byte("4711"), []byte("4712"), 1)
+	if _, err := f.Keep(forged, "", at(0), noon); err == nil {
+		t.Error("a forged request was kept")
+	}
+	all, err := f.List()
+	if err != nil || len(all) != debugfolder.MaxOpen {
+		t.Fatal(len(all), err)
+	}
+	got, err := f.Find(first.ID()[:6], nil)
+	if err != nil || got.Vouched != "release signers" || got.Request.Reason != "it hangs" {
+		t.Error(got, err)
+	}
+	if err := f.Approve(first.ID(), permission(), noon); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		removed, err := f.Withdraw(e.ID)
+		if err != nil || removed == (e.ID == first.ID()) {
+			t.Error(e.ID, removed, err)
+		}
+	}
+	info, err := os.Stat(string(f))
+	if err != nil || info.Mode().Perm() != 0o700 {
+		t.Error(info.Mode(), err)
+	}
+}
+
+// A file that was damaged or exchanged permits nothing, and keeps no other request from being seen.
+func TestDamagedFolder(t *testing.T) {
+	t.Parallel()
+	f := debugfolder.Of(t.TempDir())
+	good, other, bad := keep(t, f, debug.Read), keep(t, f, debug.Read), keep(t, f, debug.Read)
+	if err := f.Approve(other, permission(), noon); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(string(f), other, "permission.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, content := range []string{string(text), "{", strings.Repeat(" ", 70<<10)} {
+		if err := os.WriteFile(filepath.Join(string(f), bad, "permission.json"), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Begin(bad, at(0), noon); err == nil {
+			t.Errorf("a session began by the permission %.40q", content)
+		}
+	}
+	all, err := f.List()
+	if err == nil || len(all) != 2 || all[0].ID != good && all[1].ID != good {
+		t.Error(len(all), err)
+	}
+}
+
+func TestPerCommand(t *testing.T) {
+	t.Parallel()
+	f := debugfolder.Of(t.TempDir())
+	id := keep(t, f, debug.Read)
+	if p, err := f.Pending(id); p != nil || err != nil {
+		t.Fatal(p, err)
+	}
+	for n := 1; n <= 2; n++ {
+		if err := f.Ask(id, debugfolder.Pending{Number: n, Command: []string{"df"}}); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := f.Pending(id); err != nil || p == nil || p.Number != n {
+			t.Fatal(p, err)
+		}
+		if err := f.Answer(id, n+1, true); err == nil {
+			t.Error("a command that was not asked for was allowed")
+		}
+		if err := f.Answer(id, n, n == 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Answer(id, n, true); err == nil {
+			t.Error("it was answered twice")
+		}
+		if allow, answered, err := f.Answered(id, n); err != nil || !answered || allow != (n == 1) {
+			t.Error(allow, answered, err)
+		}
+	}
+}
+
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	f := debugfolder.Of(t.TempDir())
+	open, denied, unanswered := keep(t, f, debug.Read), keep(t, f, debug.Read), keep(t, f, debug.Read)
+	if err := f.Deny(denied, debugfolder.Denial{At: noon}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Prune(at(0), noon); err != nil {
+		t.Fatal(err)
+	}
+	if all, _ := f.List(); len(all) != 3 {
+		t.Error(len(all))
+	}
+	_, _ = open, unanswered
+	if err := f.Prune(at(0), noon.Add(2*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if all, _ := f.List(); len(all) != 1 || all[0].ID != denied {
+		t.Error(len(all))
+	}
+	if err := f.Prune(at(0), noon.Add(debugfolder.Retention+time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if all, _ := f.List(); len(all) != 0 {
+		t.Error(len(all))
+	}
+}

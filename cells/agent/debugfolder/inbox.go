@@ -1,0 +1,93 @@
+package debugfolder
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/cells/debug"
+)
+
+// ErrFull means that as many requests wait for the owner as may.
+var ErrFull = fmt.Errorf("%d requests for debug access wait for the owner: no other is kept until one is answered",
+	MaxOpen)
+
+// Keep keeps a request for the owner, and reports whether it is new. vouched says who vouches for the request's key;
+// empty: no one does. The caller has checked the request for this cell.
+func (f Folder) Keep(s debug.SignedRequest, vouched string, moment debug.Moment, now time.Time) (bool, error) {
+	id := s.ID()
+	if _, err := s.Open(); err != nil {
+		return false, err
+	}
+	all, err := f.List()
+	if err != nil && len(all) == 0 {
+		return false, err
+	}
+	open := 0
+	for i := range all {
+		if all[i].ID == id {
+			return false, nil
+		}
+		if all[i].State(moment, now) == Open {
+			open++
+		}
+	}
+	if open >= MaxOpen {
+		return false, ErrFull
+	}
+	for _, dir := range []string{string(f), f.path(id)} {
+		if err := disk.MakePrivate(dir); err != nil {
+			return false, fmt.Errorf("keep request %s: %w", id, err)
+		}
+	}
+	if err := writeJSON(f.path(id, requestFile), received{s, vouched, now}); err != nil {
+		return false, fmt.Errorf("keep request %s: %w", id, err)
+	}
+	return true, disk.SyncDir(string(f))
+}
+
+// Withdraw removes a request that the owner has not answered, and reports whether there was one.
+func (f Folder) Withdraw(id string) (bool, error) {
+	removed := false
+	err := f.change(id, func(e *Entry) error {
+		if e.Permission != nil || e.Denied != nil || e.Begun != nil {
+			return nil
+		}
+		removed = true
+		return f.remove(id)
+	})
+	if errors.Is(err, ErrNotFound) {
+		err = nil
+	}
+	return removed, err
+}
+
+// Prune removes requests that are over, with their records: those older than Retention, those that were not answered, and
+// the oldest above MaxKept.
+func (f Folder) Prune(moment debug.Moment, now time.Time) error {
+	all, err := f.List()
+	faults := []error{err}
+	excess := len(all) - MaxKept
+	for i := range all {
+		e := &all[i]
+		unanswered := false
+		switch e.State(moment, now) {
+		case Open, Permitted, Live:
+			continue
+		case Expired:
+			unanswered = e.Permission == nil
+		}
+		if excess > 0 || unanswered || now.Sub(e.Received) > Retention {
+			excess--
+			faults = append(faults, f.remove(e.ID))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// remove removes a request's folder, the request itself first: what an interrupted removal leaves is no request.
+func (f Folder) remove(id string) error {
+	return errors.Join(os.RemoveAll(f.path(id, requestFile)), os.RemoveAll(f.path(id)))
+}
