@@ -21,6 +21,16 @@ func Supervise(time.Duration, []string) (int, error) {
 	return 0, errors.New("supervise a command: only Linux returns orphans to a supervisor")
 }
 
+// Command returns no command: see RunEnclosed.
+func (Enclosure) Command(...string) ([]string, error) {
+	return nil, errors.New("enclose a command: only Linux returns orphans to a supervisor")
+}
+
+// RunEnclosed is for Linux only.
+func RunEnclosed(string, []string) (int, error) {
+	return 0, errors.New("enclose a command: only Linux returns orphans to a supervisor")
+}
+
 // Cgroup is for Linux only.
 type Cgroup struct{}
 

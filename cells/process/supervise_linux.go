@@ -26,8 +26,8 @@ const killPause = 10 * time.Millisecond
 func Supervise(grace time.Duration, args []string) (int, error) {
 	runtime.LockOSThread() // the command is killed when this thread ends
 	defer runtime.UnlockOSThread()
-	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0, 0, 0, 0); errno != 0 {
-		return 0, fmt.Errorf("supervise a command: %w", errno)
+	if err := adoptOrphans(); err != nil {
+		return 0, err
 	}
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
@@ -60,6 +60,14 @@ func Supervise(grace time.Duration, args []string) (int, error) {
 		case <-time.After(killPause):
 		}
 	}
+}
+
+// adoptOrphans makes every orphan below this process its child.
+func adoptOrphans() error {
+	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0, 0, 0, 0); errno != 0 {
+		return fmt.Errorf("supervise a command: %w", errno)
+	}
+	return nil
 }
 
 // reap waits for children until there are none. ended receives the status of the leader; all is closed at the end, when

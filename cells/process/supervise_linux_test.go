@@ -16,6 +16,13 @@ func TestMain(m *testing.M) {
 	if os.Getenv(superviseVariable) == "" {
 		os.Exit(m.Run())
 	}
+	if os.Args[1] == "enclose" {
+		code, err := RunEnclosed(os.Args[2], os.Args[4:])
+		if err != nil {
+			code = 98
+		}
+		os.Exit(code)
+	}
 	grace, err := time.ParseDuration(os.Args[2])
 	if err != nil {
 		os.Exit(99)

@@ -39,6 +39,9 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	if len(args) > 0 && args[0] == runcmd.SuperviseName {
 		return runcmd.Supervise(args[1:], stderr)
 	}
+	if len(args) > 0 && args[0] == runcmd.EncloseName {
+		return runcmd.Enclose(args[1:], stderr)
+	}
 	a := cli.NewApp(env, stdin, stdout, stderr)
 	root := root(a)
 	root.SetArgs(args)

@@ -155,6 +155,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		runcmd.NodeVerb(a),
 		demo.Verb(a),
 		runcmd.SuperviseVerb(a),
+		runcmd.EncloseVerb(a),
 		runcmd.VersionVerb(a),
 	}
 }

@@ -41,3 +41,30 @@ func Supervise(args []string, stderr io.Writer) int {
 	}
 	return code
 }
+
+// EncloseName is the hidden verb that the agent starts around each command of a debug session: see process.RunEnclosed.
+// package main runs it before any setup; the command here only describes it.
+const EncloseName = "enclose"
+
+func EncloseVerb(*cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use:    EncloseName + " HOW GRACE COMMAND [ARGUMENT]...",
+		Hidden: true,
+		Short:  "Run a command of a debug session, and kill all that it started when it ends",
+		Args:   cli.ArgumentCount(3, -1, "HOW, GRACE and COMMAND"),
+		RunE:   func(*cobra.Command, []string) error { return nil },
+	}
+}
+
+// Enclose runs the verb and returns the exit code.
+func Enclose(args []string, stderr io.Writer) int {
+	code, err := 0, errors.New("HOW, GRACE and COMMAND are missing")
+	if len(args) >= 3 {
+		code, err = process.RunEnclosed(args[0], args[2:]) // commands of debug sessions have no grace
+	}
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "sluice enclose:", err)
+		return 127
+	}
+	return code
+}
