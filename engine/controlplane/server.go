@@ -7,6 +7,7 @@
 //	imageapi   routes for pulls of images
 //	peopleapi  routes for people: plan, status, tokens, flags, hooks, pages
 //	signin     who signs in at an identity provider, and workloads
+//	sessionapi debug sessions: both ends of one, joined, and its record
 //	consoleapi the console: pages for people with live regions, which package console renders
 //	transport  listeners, TLS, handshakes, connections
 //	metrics    Prometheus metrics
@@ -14,7 +15,7 @@
 //	bulletin   release notes and announcements as pages
 //
 // Imports go one way: route packages import api and auth, never each other, and no package below imports this one. A
-// new group of routes (a registry, debug access, export) is a package beside cellapi: small structs whose
+// new group of routes (a registry, say) is a package beside cellapi: small structs whose
 // methods are handlers, a New that takes their dependencies, and Routes(api.Docs) []api.Route, each route with its
 // audience. New below creates the group and adds its routes to the table; then go test -update writes docs/openapi.json
 // and docs/access.md. A role's new permissions belong in engine/access.

@@ -127,3 +127,14 @@ func (f Folder) End(id string, s debug.SignedSeal) error {
 		return writeJSON(f.path(id, sealFile), s)
 	})
 }
+
+// MarkSent notes that the control plane has the seal, and the record unless the owner withholds it.
+func (f Folder) MarkSent(id string) error {
+	return f.change(id, func(*Entry) error { return disk.ReplaceFileMode(f.path(id, sentFile), 0o644) })
+}
+
+// Sent reports whether MarkSent was called.
+func (f Folder) Sent(id string) bool {
+	sent, err := exists(f.path(id, sentFile))
+	return err == nil && sent
+}

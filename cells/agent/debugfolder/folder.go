@@ -39,6 +39,7 @@ const (
 	stopFile       = "stop"
 	sealFile       = "seal.json"
 	recordFile     = "record.cast"
+	sentFile       = "sent"
 )
 
 // Folder is the path of the folder of one agent.

@@ -310,12 +310,17 @@ func (a *Auth) authenticateToken(ctx context.Context, c *api.Caller, secret stri
 // StillAllowsRole reports whether a caller admitted earlier may still use a people's route: the token may have been
 // removed, or the session ended.
 func (a *Auth) StillAllowsRole(ctx context.Context, c *api.Caller, audience api.Audience) bool {
+	return a.StillAllowsRoleIn(ctx, c, audience, "")
+}
+
+// StillAllowsRoleIn is StillAllowsRole for a route that concerns a channel; empty: none, or several.
+func (a *Auth) StillAllowsRoleIn(ctx context.Context, c *api.Caller, audience api.Audience, channel string) bool {
 	switch {
 	case !c.Until.IsZero() && time.Now().After(c.Until):
 		return false
 	case c.Session != "":
 		_, g, _, err := a.signIn.Session(c.Session, false) // an open stream is no use
-		return err == nil && a.CheckFresh() == nil && g.Permits(access.Role(audience), "")
+		return err == nil && a.CheckFresh() == nil && g.Permits(access.Role(audience), channel)
 	case c.TokenHash == "":
 		return true
 	}
@@ -449,6 +454,15 @@ func (a *Auth) StillAllowsCell(c *api.Caller) bool {
 	}
 	name, ok := a.members.Roster().CellOfKey(c.Key)
 	return ok && name == c.Cell
+}
+
+// KeysOf returns the present and the previous key of a caller's cell, the caller's own first.
+func (a *Auth) KeysOf(c *api.Caller) []string {
+	if c.Key == "" || a.members == nil {
+		return nil
+	}
+	i := a.members.Roster().Identity(c.Cell)
+	return slices.DeleteFunc([]string{c.Key, i.PublicKey, i.Previous}, func(key string) bool { return key == "" })
 }
 
 // InvalidateTokens makes the next lookup read all tokens again. It is called after a change of tokens.
