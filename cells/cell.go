@@ -105,6 +105,7 @@ type Report struct {
 
 	Infrastructure ActualInfrastructure `json:"infrastructure,omitzero"`
 	Maintenance    *MaintenanceReport   `json:"maintenance,omitempty"` // nil: there never was one
+	Debug          []DebugState         `json:"debug,omitempty"`       // requests for debug access, at most MaxDebugRequests
 }
 
 // MaintenanceReport is what a cell says of its maintenances for updates, by its own clock.
@@ -216,6 +217,8 @@ type Desired struct {
 	// Maintenance bounds the cell's maintenances; nil: the defaults.
 	Maintenance *Maintenance `json:"maintenance,omitempty"`
 	Flags       *Flags       `json:"flags,omitempty"` // nil: the control plane has no flags repository
+	// Debug changes with the requests for debug access that the cell finds at /v1/debug; empty: there are none.
+	Debug string `json:"debug,omitempty"`
 }
 
 // Maintenance is what a cell must know of maintenances beside its releases: its channel's policy, and its own texts.

@@ -77,6 +77,9 @@ func (r *Report) Validate() error {
 	if err := r.Maintenance.validate(); err != nil {
 		return fmt.Errorf("report of %s: maintenance: %w", r.Cell, err)
 	}
+	if err := validateDebug(r.Debug); err != nil {
+		return fmt.Errorf("report of %s: debug: %w", r.Cell, err)
+	}
 	return nil
 }
 

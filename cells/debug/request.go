@@ -53,6 +53,14 @@ type SignedRequest struct {
 	Signature string `json:"signature" doc:"armored SSH signature of the document by the request's key, in the namespace sluice-debug"`
 }
 
+// MaxRequests bounds Requests as JSON, in bytes.
+const MaxRequests = 512 << 10
+
+// Requests are those that a cell has to know of.
+type Requests struct {
+	Requests []SignedRequest `json:"requests"`
+}
+
 // ID returns the request's name: a hash of what was signed.
 func (s SignedRequest) ID() string {
 	sum := sha256.Sum256(s.Document)
