@@ -1,0 +1,236 @@
+package debugging
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"maps"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/debug"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/records"
+	"github.com/sluice-cd/sluice/engine/store"
+)
+
+func newSigner(t *testing.T) ssh.Signer {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func ask(t *testing.T, by ssh.Signer, change func(*debug.Request)) debug.SignedRequest {
+	t.Helper()
+	nonce := make([]byte, 16)
+	_, _ = rand.Read(nonce)
+	now := time.Now()
+	r := debug.Request{Cell: "acme", Case: "4711", Reason: "it hangs", Person: "ada", Scope: debug.Read,
+		For: time.Hour, Nonce: hex.EncodeToString(nonce), Made: now, Expires: now.Add(time.Hour)}
+	if change != nil {
+		change(&r)
+	}
+	s, err := debug.Sign(r, by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func people(of ssh.Signer) map[string]*channels.Member {
+	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(of.PublicKey()))) + " ada@example.com"
+	return map[string]*channels.Member{"ada": {Keys: []string{line}}, "grace": {}, "nil": nil}
+}
+
+// D4: a request that is not of a person in people, by that person's key, for that cell and still valid, is refused.
+func TestRequestsAreChecked(t *testing.T) {
+	t.Parallel()
+	ada, stranger, now := newSigner(t), newSigner(t), time.Now()
+	good := ask(t, ada, nil)
+	if r, err := Check(good, "acme", people(ada), now); err != nil || r.Person != "ada" {
+		t.Fatal(err)
+	}
+	forged := ask(t, ada, nil)
+	forged.Signature = good.Signature
+	for name, c := range map[string]struct {
+		s    debug.SignedRequest
+		cell string
+		at   time.Time
+		want string
+	}{
+		"forged":            {forged, "acme", now, "not by the key"},
+		"a stranger's key":  {ask(t, stranger, nil), "acme", now, "not among the keys of ada"},
+		"another's name":    {ask(t, ada, func(r *debug.Request) { r.Person = "grace" }), "acme", now, "not among the keys of grace"},
+		"nobody in people":  {ask(t, ada, func(r *debug.Request) { r.Person = "bob" }), "acme", now, "has no bob"},
+		"empty in people":   {ask(t, ada, func(r *debug.Request) { r.Person = "nil" }), "acme", now, "has no nil"},
+		"another cell's":    {good, "initech", now, "for the cell acme"},
+		"expired":           {good, "acme", now.Add(time.Hour), "expired"},
+		"clock a day ahead": {good, "acme", now.Add(24 * time.Hour), "expired"},
+		"clock a day back":  {good, "acme", now.Add(-24 * time.Hour), "in the future"},
+	} {
+		_, err := Check(c.s, c.cell, people(ada), c.at)
+		refused := new(RefusedError)
+		if !errors.As(err, &refused) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func openStore(t *testing.T) records.Store {
+	t.Helper()
+	s, err := store.OpenWith(t.Context(), filepath.Join(t.TempDir(), "s.db"), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s.Records()
+}
+
+func add(t *testing.T, k *Keeper, s debug.SignedRequest) error {
+	t.Helper()
+	r, err := s.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.Add(t.Context(), s, r, "ada@example.com", time.Now())
+}
+
+// Cells hear of open requests only, at most 8 of a cell; a replay adds nothing.
+func TestKeeper(t *testing.T) {
+	t.Parallel()
+	ada, told := newSigner(t), map[string]string{}
+	k := New(openStore(t), func(m map[string]string) { told = maps.Clone(m) }, nil, zerolog.Nop())
+	look := func(now time.Time) string {
+		t.Helper()
+		if err := k.look(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+		return told["acme"]
+	}
+	first := ask(t, ada, nil)
+	for range 3 {
+		if err := add(t, k, first); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := look(time.Now())
+	if all, err := k.List(t.Context(), ""); err != nil || len(all) != 1 || before == "" {
+		t.Fatal(len(all), err)
+	}
+	for range MaxOpen - 1 {
+		if err := add(t, k, ask(t, ada, nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := new(RefusedError)
+	if err := add(t, k, ask(t, ada, nil)); !errors.As(err, &refused) {
+		t.Error(err)
+	}
+	if err := add(t, k, ask(t, ada, func(r *debug.Request) { r.Cell = "acme2" })); err != nil {
+		t.Error("another cell's requests count", err)
+	}
+	if look(time.Now()) == before {
+		t.Error("the hash is the same with more requests")
+	}
+	if err := k.Withdraw(t.Context(), "acme", first.ID(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Find(t.Context(), "acme", first.ID()); !errors.Is(err, records.ErrNotFound) {
+		t.Error(err)
+	}
+	if err := add(t, k, first); err != nil { // a replay
+		t.Fatal(err)
+	}
+	open, err := k.Open(t.Context(), "acme", time.Now())
+	if err != nil || len(open) != MaxOpen-1 {
+		t.Error(len(open), err)
+	}
+	if at := time.Now().Add(3 * time.Hour); look(at) != "" || told["acme2"] != "" {
+		t.Error("cells hear of requests that have expired")
+	}
+	look(time.Now().Add(Retention + time.Hour))
+	if all, err := k.List(t.Context(), ""); err != nil || len(all) != 0 {
+		t.Error(len(all), err)
+	}
+}
+
+// Two replicas that change a request at once lose nothing, and the seal that came first stays.
+func TestSealsAndWithdrawals(t *testing.T) {
+	t.Parallel()
+	ada, kept := newSigner(t), openStore(t)
+	one := New(kept, func(map[string]string) {}, nil, zerolog.Nop())
+	two := New(kept, func(map[string]string) {}, nil, zerolog.Nop())
+	s := ask(t, ada, nil)
+	if err := add(t, one, s); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 2)
+	first := debug.SignedSeal{Document: []byte("{}"), Signature: []byte("1")}
+	go func() { done <- one.Sealed(context.Background(), "acme", s.ID(), first, true) }()
+	go func() { done <- two.Withdraw(context.Background(), "acme", s.ID(), time.Now()) }()
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := two.Sealed(t.Context(), "acme", s.ID(), debug.SignedSeal{Signature: []byte("2")}, false); err != nil {
+		t.Fatal(err)
+	}
+	e, err := one.Load(t.Context(), "acme", s.ID())
+	if err != nil || e.Withdrawn.IsZero() || e.Seal == nil || string(e.Seal.Signature) != "1" || !e.Stored {
+		t.Errorf("%+v %v", e.Kept, err)
+	}
+	if _, err := one.Load(t.Context(), "acme", "../x"); err == nil {
+		t.Error("an ID of somebody else's making was found")
+	}
+}
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	s := ask(t, newSigner(t), nil)
+	r, err := s.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := func(t time.Time) time.Time { return t }
+	for _, c := range []struct {
+		kept     Kept
+		reported string
+		at       time.Time
+		want     string
+	}{
+		{Kept{}, "", now, Sent},
+		{Kept{}, cells.DebugOpen, now, cells.DebugOpen},
+		{Kept{}, cells.DebugLive, now.Add(9 * time.Hour), cells.DebugLive},
+		{Kept{}, "", now.Add(9 * time.Hour), cells.DebugExpired},
+		{Kept{Withdrawn: now}, cells.DebugOpen, now, Withdrawn},
+		{Kept{Withdrawn: now}, cells.DebugLive, now, cells.DebugLive},
+		{Kept{Seal: &debug.SignedSeal{}}, cells.DebugLive, now, cells.DebugEnded},
+	} {
+		c.kept.Signed = s
+		e := Entry{Kept: c.kept, ID: s.ID(), Request: r}
+		var reported []cells.DebugState
+		if c.reported != "" {
+			reported = []cells.DebugState{{ID: "other", State: cells.DebugDenied}, {ID: s.ID(), State: c.reported}}
+		}
+		if got := NewStatus(&e, reported, same, c.at); got.State != c.want {
+			t.Errorf("reported %q: %s, want %s", c.reported, got.State, c.want)
+		}
+	}
+}
