@@ -4,8 +4,34 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
+
+	"github.com/sluice-cd/sluice/releases/diagnostics"
 )
+
+// declaredFile has the commands that the running release declares, for the owner and for sessions.
+const declaredFile = "commands.json"
+
+// SaveDeclared keeps the commands that the running release declares.
+func (f Folder) SaveDeclared(l diagnostics.List) error {
+	if err := writeJSON(filepath.Join(string(f), declaredFile), l); err != nil {
+		return fmt.Errorf("keep the commands that the release declares: %w", err)
+	}
+	return nil
+}
+
+// Declared returns the commands that the running release declares.
+func (f Folder) Declared() (diagnostics.List, error) {
+	l, err := readJSON[diagnostics.List](filepath.Join(string(f), declaredFile))
+	if err != nil {
+		return nil, fmt.Errorf("read the commands that the release declares: %w", err)
+	}
+	if l == nil {
+		return nil, nil
+	}
+	return *l, nil
+}
 
 // A session whose permission is for each command asks the owner before it runs one.
 

@@ -24,7 +24,7 @@ const (
 	MaxKept   = 64                  // requests in all, after which the oldest that are over give way
 	Retention = 90 * 24 * time.Hour // of requests that are over, and of their records
 
-	maxFile = 64 << 10 // bytes, of each file but the record
+	maxFile = 256 << 10 // bytes, of each file but the record
 )
 
 // FolderName is the folder's name in a state folder.
