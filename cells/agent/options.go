@@ -45,6 +45,8 @@ type Options struct {
 	Log            zerolog.Logger    // the zero value is silent
 	Render         []string          // command of the render child; default: this program with the argument "render"
 	RenderLimits   render.Limits
+	// Command of the program whose body is process.RunEnclosed, around what debug sessions run; empty: they run nothing
+	Enclose []string
 
 	PollWait       time.Duration // how long one long-poll may wait; default 30s
 	ReportEvery    time.Duration // heartbeat, jittered by a tenth; default 10s

@@ -1,11 +1,20 @@
 package plane
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"net/http"
 	"net/url"
 	"sync"
 )
+
+// Key returns the cell's present key; nil: it has none, or is not registered yet.
+func (c *Client) Key() ed25519.PrivateKey {
+	if l := c.link.Load(); l != nil {
+		return l.key
+	}
+	return nil
+}
 
 // Transport returns a RoundTripper that sends requests to the control plane as this cell, over connections of its own:
 // at most connections at once, so that what is large delays no report. Requests' hosts are ignored.

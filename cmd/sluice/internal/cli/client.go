@@ -44,15 +44,40 @@ func (a *App) GetResource(ctx context.Context, path string, into any) error {
 // CallServer sends a request to the control plane, with the token in $SLUICE_TOKEN or of sluice login if there is one.
 // in and into are JSON, and may be nil.
 func (a *App) CallServer(ctx context.Context, method, path string, in, into any) error {
-	token := a.Getenv("SLUICE_TOKEN")
-	if token == "" {
-		kept, err := ReadSession(a)
-		if err != nil {
-			return err
-		}
-		token = kept.Token
+	token, err := a.token()
+	if err != nil {
+		return err
 	}
 	return callServer(ctx, a, method, path, token, in, into)
+}
+
+// token returns the token in $SLUICE_TOKEN or of sluice login; empty: there is none.
+func (a *App) token() (string, error) {
+	if token := a.Getenv("SLUICE_TOKEN"); token != "" {
+		return token, nil
+	}
+	kept, err := ReadSession(a)
+	return kept.Token, err
+}
+
+// UpgradeTransport returns a transport to --server for connections that switch to another protocol, the server's
+// address, and the header that says who asks.
+func (a *App) UpgradeTransport() (base string, t *http.Transport, header http.Header, err error) {
+	token, err := a.token()
+	if err != nil {
+		return "", nil, nil, err
+	}
+	if base, t, err = a.Transport(); err != nil {
+		return "", nil, nil, err
+	}
+	t.ForceAttemptHTTP2, t.DisableKeepAlives = false, false // the header Connection is the upgrade's
+	t.Protocols = new(http.Protocols)
+	t.Protocols.SetHTTP1(true)
+	header = http.Header{}
+	if token != "" {
+		header.Set("Authorization", "Bearer "+token)
+	}
+	return strings.TrimRight(base, "/"), t, header, nil
 }
 
 // CallServerUnauthorised is CallServer without a token.

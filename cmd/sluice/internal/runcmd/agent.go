@@ -378,7 +378,7 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 		return err
 	}
 	if process.CanSupervise() {
-		d.Supervisor = []string{self, SuperviseName}
+		d.Supervisor, o.Enclose = []string{self, SuperviseName}, []string{self, EncloseName}
 	}
 	o.Version = thisVersion().Version
 	if more.values != "" {
