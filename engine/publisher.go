@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,9 +16,10 @@ type publisher struct {
 
 	mu      sync.Mutex // guards the fields below
 	view    *view.View
-	flags   *view.Flags   // as announced last; nil: never
-	changed chan struct{} // closed when view is replaced
-	unread  *view.Unread  // nil: the last fetch of the repository succeeded
+	flags   *view.Flags       // as announced last; nil: never
+	debug   map[string]string // of View.Debug, as announced last
+	changed chan struct{}     // closed when view is replaced
+	unread  *view.Unread      // nil: the last fetch of the repository succeeded
 }
 
 func newPublisher() *publisher { return &publisher{changed: make(chan struct{})} }
@@ -76,7 +78,7 @@ func (p *publisher) publish(v *view.View) {
 
 // publishLocked is publish for callers that hold mu.
 func (p *publisher) publishLocked(v *view.View) {
-	v.Flags, v.Unread = p.flags, p.unread
+	v.Flags, v.Unread, v.Debug = p.flags, p.unread, p.debug
 	p.view = v
 	p.hasView.Store(true)
 	close(p.changed)
@@ -99,4 +101,14 @@ func (p *publisher) announceFlags(f *view.Flags) (gates bool) {
 	p.flags = f
 	p.republishLocked()
 	return !before.ForGates().Equal(f.ForGates())
+}
+
+// announceDebug publishes, in another view of the same plan, which requests for debug access there are.
+func (p *publisher) announceDebug(byCell map[string]string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !maps.Equal(p.debug, byCell) {
+		p.debug = byCell
+		p.republishLocked()
+	}
 }

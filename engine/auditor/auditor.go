@@ -1,5 +1,5 @@
-// Package auditor keeps rows in the audit of what is found out, rather than asked for: the decisions of cells' owners,
-// as their cells report them, and the commits that actions of people led to. It watches the engine's views beside the
+// Package auditor keeps rows in the audit of what is found out, rather than asked for: the decisions of cells' owners
+// and what became of debug access, as their cells report them, and the commits that actions of people led to. It watches the engine's views beside the
 // engine's own loop; nothing in the engine waits for it.
 //
 // What has a row is remembered in the store's records, so that it has one row, also after a restart or with another
@@ -126,6 +126,7 @@ func (a *Auditor) storeRows(ctx context.Context, v *view.View) (next time.Time, 
 		}
 	}
 	found, next := findOwners(v.Desired, v.Observed.Cells, a.known, now)
+	found = append(found, findDebug(v.Desired, v.Observed.Cells, a.known, now)...)
 	found = append(found, findCommits(v.Desired, a.known[commitsKey], now)...)
 	if v.Flags != nil {
 		kills, err := a.store.Kills(ctx)

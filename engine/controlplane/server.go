@@ -10,6 +10,7 @@
 //	sessionapi debug sessions: both ends of one, joined, and its record
 //	consoleapi the console: pages for people with live regions, which package console renders
 //	transport  listeners, TLS, handshakes, connections
+//	debugapi   requests for debug access
 //	metrics    Prometheus metrics
 //	limit      rate and concurrency limits
 //	bulletin   release notes and announcements as pages
@@ -44,11 +45,13 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/cellapi"
 	"github.com/sluice-cd/sluice/engine/controlplane/consoleapi"
+	"github.com/sluice-cd/sluice/engine/controlplane/debugapi"
 	"github.com/sluice-cd/sluice/engine/controlplane/imageapi"
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/controlplane/signin"
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
+	"github.com/sluice-cd/sluice/engine/debugging"
 	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/engine/images"
 	"github.com/sluice-cd/sluice/engine/plan"
@@ -104,6 +107,8 @@ type Options struct {
 	Images *images.Service  // nil: no images are served
 	// Takes what cells export; nil: nothing is taken
 	Exports *exports.Keeper
+	// Keeps requests for debug access; nil: there is none
+	Debug *debugging.Keeper
 
 	History func() (*plan.History, error) // of consoleapi.Options
 	Records records.Store                 // of consoleapi.Options
@@ -199,7 +204,7 @@ func New(o Options) (*Server, error) {
 	s.auth = a
 	s.cells = cellapi.New(cellapi.Options{
 		Views: o.Views, Repository: o.Repository, Inbox: o.Inbox, Members: o.Members, Auth: a, Pins: o.pins(),
-		Exports:    o.Exports,
+		Exports: o.Exports, Debug: o.Debug,
 		SignedPins: o.signedPins(), PollInterval: o.PollInterval, Limits: o.Limits.Cells,
 		Trust: o.Trust, ContentDir: o.ContentDir, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
@@ -227,6 +232,10 @@ func New(o Options) (*Server, error) {
 		s.mux.addRoutes(pulls.Routes(d))
 	}
 	s.mux.addRoutes(people.Routes(d))
+	if o.Debug != nil {
+		asked := debugapi.New(debugapi.Options{Views: o.Views, Requests: o.Debug, Auth: a, Log: o.Log})
+		s.mux.addRoutes(asked.Routes(d))
+	}
 	s.mux.addRoutes(signin.NewAPI(o.SignIn, o.Log).Routes(d))
 	s.mux.addRoutes(consolePages.Routes(d))
 	s.mux.addRoutes(probes.routes(d, s.metrics.Handler))

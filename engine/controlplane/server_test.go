@@ -23,6 +23,7 @@ import (
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/debugging"
 	"github.com/sluice-cd/sluice/engine/images"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
@@ -107,6 +108,7 @@ func newSite(t testing.TB, so store.Options, change func(*controlplane.Options))
 	o := controlplane.Options{
 		Views: s, Inbox: s, Repository: s, Journal: kept, Log: zerolog.New(s.log).Level(zerolog.DebugLevel),
 		CheckStore: kept.Ready, Images: noImages(t),
+		Debug:      debugging.New(kept.Records(), func(map[string]string) {}, nil, zerolog.Nop()),
 		HookSecret: "secret", OnPush: func() { s.mu.Lock(); s.pushes++; s.mu.Unlock() },
 	}
 	if change != nil {

@@ -55,8 +55,8 @@ type Keeper struct {
 	log      zerolog.Logger
 }
 
-// New returns a keeper. announce gets, by cell, a hash of the cell's open requests, whenever it changes. written receives
-// when other processes wrote records of Kind; nil: there are none.
+// New returns a keeper. announce gets, by cell, a hash of the cell's open requests, whenever it changes. written
+// receives when other processes wrote records of Kind; nil: there are none.
 func New(r records.Store, announce func(map[string]string), written <-chan struct{}, log zerolog.Logger) *Keeper {
 	return &Keeper{records: r, announce: announce, written: written, changed: wake.New(), log: log}
 }
@@ -66,9 +66,10 @@ type RefusedError struct{ Reason string }
 
 func (e *RefusedError) Error() string { return e.Reason }
 
-// Check returns a request that a person signed for a cell, if people lists the person with the request's key. Its errors
-// are RefusedErrors.
-func Check(s debug.SignedRequest, cell string, people map[string]*channels.Member, now time.Time) (debug.Request, error) {
+// Check returns a request that a person signed for a cell, if people lists the person with the request's key. Its
+// errors are RefusedErrors.
+func Check(s debug.SignedRequest, cell string, people map[string]*channels.Member, now time.Time) (
+	debug.Request, error) {
 	r, err := s.Open()
 	if err == nil {
 		err = r.CheckFor(cell, now)
@@ -86,8 +87,8 @@ func Check(s debug.SignedRequest, cell string, people map[string]*channels.Membe
 			return r, nil
 		}
 	}
-	return r, &RefusedError{fmt.Sprintf("the key %s is not among the keys of %s in people of sluice.yaml: sign with one "+
-		"of these, or add it there", r.Fingerprint(), r.Person)}
+	return r, &RefusedError{fmt.Sprintf("the key %s is not among the keys of %s in people of sluice.yaml: sign with "+
+		"one of these, or add it there", r.Fingerprint(), r.Person)}
 }
 
 // sameKey compares keys in authorized_keys form; a may have a comment.
@@ -112,8 +113,8 @@ func (k *Keeper) Add(ctx context.Context, s debug.SignedRequest, r debug.Request
 		}
 	}
 	if open >= MaxOpen {
-		return &RefusedError{fmt.Sprintf("%d requests for the cell %s are open: withdraw one (sluice debug withdraw), or "+
-			"wait until its owner has answered", open, r.Cell)}
+		return &RefusedError{fmt.Sprintf("%d requests for the cell %s are open: withdraw one (sluice debug withdraw), "+
+			"or wait until its owner has answered", open, r.Cell)}
 	}
 	err = k.put(ctx, records.Record{Kind: Kind, Key: key(r.Cell, s.ID())}, Kept{Signed: s, By: by, Sent: now})
 	if errors.Is(err, records.ErrConflict) { // the same request, at once
@@ -213,8 +214,8 @@ func (k *Keeper) Open(ctx context.Context, cell string, now time.Time) ([]debug.
 	return open, nil
 }
 
-// Withdraw takes a request back: the cell's owner no longer sees it, and no connection of its session is made any more.
-// A session that lasts is not ended by it.
+// Withdraw takes a request back: the cell's owner no longer sees it, and no connection of its session is made any
+// more. Whether a session lasts, which it would not end, the caller has to find out.
 func (k *Keeper) Withdraw(ctx context.Context, cell, id string, now time.Time) error {
 	return k.change(ctx, cell, id, func(e *Kept) {
 		if e.Withdrawn.IsZero() {
@@ -305,6 +306,6 @@ func hashes(all []Entry, now time.Time) map[string]string {
 
 // Describe says in one line what a request asks for, for the audit.
 func Describe(r *debug.Request, id string) string {
-	return fmt.Sprintf("debug access %s to cell %s for %s, case %s: %s, for %s, because: %s", id, r.Cell, r.Person, r.Case,
-		r.Scope, words.ExactDuration(r.For), r.Reason)
+	return fmt.Sprintf("debug access %s to cell %s for %s, case %s: %s, for %s, because: %s", id, r.Cell, r.Person,
+		r.Case, r.Scope, words.ExactDuration(r.For), r.Reason)
 }

@@ -73,10 +73,11 @@ func TestRequestsAreChecked(t *testing.T) {
 		at   time.Time
 		want string
 	}{
-		"forged":            {forged, "acme", now, "not by the key"},
-		"a stranger's key":  {ask(t, stranger, nil), "acme", now, "not among the keys of ada"},
-		"another's name":    {ask(t, ada, func(r *debug.Request) { r.Person = "grace" }), "acme", now, "not among the keys of grace"},
-		"nobody in people":  {ask(t, ada, func(r *debug.Request) { r.Person = "bob" }), "acme", now, "has no bob"},
+		"forged":           {forged, "acme", now, "not by the key"},
+		"a stranger's key": {ask(t, stranger, nil), "acme", now, "not among the keys of ada"},
+		"another's name": {ask(t, ada, func(r *debug.Request) { r.Person = "grace" }), "acme", now,
+			"not among the keys of grace"},
+		"not in people":     {ask(t, ada, func(r *debug.Request) { r.Person = "bob" }), "acme", now, "has no bob"},
 		"empty in people":   {ask(t, ada, func(r *debug.Request) { r.Person = "nil" }), "acme", now, "has no nil"},
 		"another cell's":    {good, "initech", now, "for the cell acme"},
 		"expired":           {good, "acme", now.Add(time.Hour), "expired"},

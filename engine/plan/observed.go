@@ -84,6 +84,7 @@ type CellState struct {
 	Flags     *cells.FlagsReport `json:",omitempty"` // flags in force in the cell; nil: it reported none
 	// What it does about maintenances; nil: it reported none
 	Maintenance *cells.MaintenanceReport `json:",omitempty"`
+	Debug       []cells.DebugState       `json:",omitempty"` // requests for debug access, as reported
 	Boots       []Boot                   // starts of its agent by last report, newest last, at most maxBoots (R27)
 	Confirmed   int64                    // number of the newest event acknowledged to the cell
 	// Last disorder of its event numbers; nil: there never was one

@@ -98,6 +98,7 @@ type CellStatus struct {
 	Unhealthy      *cells.Unhealthy    `json:"unhealthy,omitempty" doc:"the objects that do not work, if it is the answer about one cell"`
 	Infrastructure *CellInfrastructure `json:"infrastructure,omitempty" doc:"where it stands with infrastructure updates; none: the repository has none, and its agent reads nothing of it"`
 	Maintenance    *MaintenanceStatus  `json:"maintenance,omitempty" doc:"its maintenances for updates; none: it reported none"`
+	Debug          []DebugStatus       `json:"debug,omitempty" doc:"requests for debug access that are not over"`
 }
 
 // LastFailure is the newest failure that is remembered of a cell.
@@ -211,7 +212,7 @@ func cellStatus(v *View, name string, blocked []channels.Verdict) CellStatus {
 	s.Condition = conditionOf(v, cell, v.Desired.Channels[cell.Channel], blocked)
 	state := v.Observed.Cells[name]
 	s.Infrastructure = cellInfrastructure(v, cell, state)
-	s.Maintenance = v.cellMaintenance(state)
+	s.Maintenance, s.Debug = v.cellMaintenance(state), cellDebug(state)
 	if state == nil {
 		return s
 	}

@@ -33,6 +33,8 @@ type View struct {
 	// As last announced, which may be later than the plan; nil: there is no flags repository, or nothing of it is known
 	// yet.
 	Flags *Flags
+	// Debug holds, by cell, a hash of the requests for debug access that wait for its owner or for their session.
+	Debug map[string]string
 
 	indexOnce   sync.Once
 	holds       holds    // set once by indexOnce
@@ -76,6 +78,7 @@ type Key struct {
 
 	Maintenance maintenance.Policy // of the channel; zero: the defaults
 	Texts       string             // hash of the cell's own texts; empty: none
+	Debug       string             // as in View; empty: none
 }
 
 // FlagsKey is the part of a Key about flags. It leaves out the height, so that a new height alone wakes no cell. Zero:
@@ -128,7 +131,7 @@ func (v *View) fillKey(name string, k *Key) (held *channels.Verdict, ok bool) {
 			}
 		}
 	}
-	k.Texts = cell.TextsHash
+	k.Texts, k.Debug = cell.TextsHash, v.Debug[name]
 	if c := v.Desired.Channels[cell.Channel]; c != nil && c.Valid != nil {
 		k.Maintenance = c.Valid.Maintenance
 	}
@@ -186,6 +189,7 @@ func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 		own.Labels = v.Desired.Cells[name].Labels
 		d.Flags = &own
 	}
+	d.Debug = k.Debug
 	return d, k.etag(name), true
 }
 
@@ -211,7 +215,7 @@ func (k Key) etag(name string) string {
 		name, k.Head.Channel, k.Head.Release, string(k.Head.Digest), k.Assignment.Channel, k.Assignment.Release,
 		k.Assignment.Profile, k.Assignment.Revision, k.Assignment.Retry, string(k.Assignment.Digest), k.Hold.Gate,
 		string(k.Flags.Bundle), string(k.Flags.Orders), k.Flags.Labels, string(k.Maintenance.Overdue),
-		k.Texts,
+		k.Texts, k.Debug,
 	} {
 		b = append(append(strconv.AppendInt(b, int64(len(text)), 10), ':'), text...)
 	}

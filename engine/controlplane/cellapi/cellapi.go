@@ -10,6 +10,7 @@ package cellapi
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -22,6 +23,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/limit"
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
+	"github.com/sluice-cd/sluice/engine/debugging"
 	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -31,7 +33,8 @@ type Options struct {
 	Views        api.Views
 	Repository   api.Repository
 	Inbox        Inbox
-	Exports      *exports.Keeper // nil: no exports are taken
+	Exports      *exports.Keeper   // nil: no exports are taken
+	Debug        *debugging.Keeper // nil: there is no debug access
 	Members      Members
 	Auth         *auth.Auth
 	Pins         []string // pins of the control plane's keys
@@ -53,6 +56,7 @@ type API struct {
 	exports      *exportHandlers
 	registration *registrationHandlers
 	trust        *trustHandlers
+	debug        *debugHandlers
 	fanout       *fanout
 }
 
@@ -75,7 +79,7 @@ func New(o Options) *API {
 		registration: &registrationHandlers{members: o.Members, answers: answers, auth: o.Auth,
 			limits: newRegistrationLimiter(),
 			pins:   o.Pins, shutdown: o.Shutdown, log: o.Log},
-		trust: signed, fanout: f,
+		trust: signed, fanout: f, debug: &debugHandlers{o.Debug, answers, throttle},
 	}
 }
 
@@ -90,7 +94,7 @@ func (a *API) AwaitDrained(ctx context.Context) error { return a.fanout.awaitDra
 // Routes returns the cells' routes.
 func (a *API) Routes(d api.Docs) []api.Route {
 	digest := &huma.Schema{Type: huma.TypeString, Pattern: releases.DigestPattern}
-	return append(append(a.exportRoutes(d), a.trust.routes(d)...), []api.Route{
+	return append(slices.Concat(a.exportRoutes(d), a.trust.routes(d), a.debug.routes(d)), []api.Route{
 		{Method: http.MethodGet, Path: DesiredPath, Audience: api.Cell, Handler: a.desired.serveDesired,
 			Operation: describeDesired(d)},
 		{Method: http.MethodGet, Path: "/v1/releases/{digest}", Audience: api.Cell, Handler: a.content.serveRelease,

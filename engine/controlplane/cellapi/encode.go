@@ -59,6 +59,12 @@ func (snap *snapshot) marshalDesired(e *cellEntry, d *cells.Desired) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
+	var debug []byte
+	if d.Debug != "" {
+		if debug, err = json.Marshal(d.Debug); err != nil {
+			return nil, err
+		}
+	}
 	b := make([]byte, 0, len(name)+len(head)+len(assignment)+len(rest)+len(flags)+48)
 	b = append(append(b, `{"cell":`...), name...)
 	b = append(append(b, `,"head":`...), head...)
@@ -70,6 +76,9 @@ func (snap *snapshot) marshalDesired(e *cellEntry, d *cells.Desired) ([]byte, er
 	}
 	if flags != nil {
 		b = append(append(b, `,"flags":`...), flags...)
+	}
+	if debug != nil {
+		b = append(append(b, `,"debug":`...), debug...)
 	}
 	return append(b, "}\n"...), nil
 }

@@ -73,7 +73,8 @@ func New(o Options) (*Metrics, error) {
 		}
 	}
 	all := []prometheus.Collector{m.Requests, m.Streams, m.LongPolls, m.Reports, m.Handshakes, m.Connections, m.Events,
-		m.streamsEnded, m.shed, newFleetMetrics(o.View, o.Stats), newMaintenanceMetrics(o.View)}
+		m.streamsEnded, m.shed, newFleetMetrics(o.View, o.Stats), newMaintenanceMetrics(o.View),
+		newDebugMetrics(o.View)}
 	all = append(all, o.Collectors...)
 	if o.Flags {
 		all = append(all, newFlagMetrics(o.View))

@@ -53,6 +53,9 @@ func encodeState(s *plan.CellState) (string, error) {
 	if s.Maintenance != nil {
 		w.writeOther(`,"Maintenance":`, s.Maintenance, false)
 	}
+	if len(s.Debug) > 0 {
+		w.writeOther(`,"Debug":`, s.Debug, false)
+	}
 	w.writeBoots(`,"Boots":`, s.Boots)
 	w.writeNumber(`,"Confirmed":`, s.Confirmed)
 	if s.Miscount != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane/signin"
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
+	"github.com/sluice-cd/sluice/engine/debugging"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/engine/signing"
@@ -98,6 +99,7 @@ type runningEngine struct {
 	store      cli.Store
 	sessions   *engine.RecordWatch      // sessions that other replicas wrote
 	timestamps *timestamper.Timestamper // nil: the engine's key can't sign what cells verify
+	debugging  *debugging.Keeper        // requests for debug access
 	identity   cli.CommitIdentity
 	log        zerolog.Logger
 }
@@ -156,17 +158,21 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	err = cli.StoreEngineKey(ctx, st, key)
 	var e *engine.Engine
 	sessions, timestamps := engine.NewRecordWatch(signin.SessionsKind), engine.NewRecordWatch(timestamper.Kind)
+	asked := engine.NewRecordWatch(debugging.Kind)
 	if err == nil {
 		e, err = engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Key: key, Signer: by,
 			Probe: engine.NewHTTPProber(gates), Audit: st, Poll: r.poll, CacheFile: repo.Loader.CacheFile,
-			Warming: r.warming, Watches: []*engine.RecordWatch{sessions, timestamps}})
+			Warming: r.warming, Watches: []*engine.RecordWatch{sessions, timestamps, asked}})
 	}
 	if err != nil {
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
 	}
 	return &runningEngine{Engine: e, repo: repo, store: st, sessions: sessions,
-		timestamps: openTimestamper(e, st, timestamps, by, log), identity: as, log: log}, nil
+		timestamps: openTimestamper(e, st, timestamps, by, log),
+		debugging: debugging.New(st.Records(), e.AnnounceDebug, asked.Changed(),
+			log.With().Str("about", "debug access").Logger()),
+		identity: as, log: log}, nil
 }
 
 // putAsideStore puts a damaged database aside, with the files that SQLite keeps beside it. What a new one lacks, git

@@ -183,7 +183,7 @@ func serverOptions(a *cli.App, e *runningEngine, listening *listeners) controlpl
 		Members: e, Tokens: e.store, Facts: e.store, Address: listening.public,
 		OnPush: e.NotifyPush, Branch: a.Branch, ContentDir: a.Data,
 		CheckStore: e.store.Ready, Keys: listening.cellKeys(), Stats: e.Stats,
-		Records: e.store.Records(),
+		Records: e.store.Records(), Debug: e.debugging,
 		History: func() (*plan.History, error) { return engine.CopyHistory(e.Engine) },
 	}
 	if e.timestamps != nil {
@@ -197,6 +197,7 @@ func (e *runningEngine) startRecorders(ctx context.Context, g *errgroup.Group) {
 	if e.timestamps != nil {
 		g.Go(func() error { return e.timestamps.Run(ctx) })
 	}
+	g.Go(func() error { return e.debugging.Run(ctx) })
 	auditing := auditor.New(e.Engine, e.store, e.log.With().Str("about", "audit").Logger(), 0)
 	g.Go(func() error { return auditing.Run(ctx) })
 	counting := adoption.NewKeeper(e.Engine, e.store.Records(), e.log.With().Str("about", "adoption").Logger())
