@@ -249,6 +249,7 @@ func readFolder(c *manifest.Cache, fsys fs.FS, v Version, treeID string, budget 
 	}
 	add(t.scanKustomizations()...)
 	add(t.checkExport()...)
+	add(t.checkDiagnostics()...)
 	if len(wrong) == 0 { // the digest depends on the bytes only, so a faulty release.yaml has one too
 		h := manifest.Cached(c, dir, treeID, func() hashed {
 			budget.spend(0, e.Bytes)

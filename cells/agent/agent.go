@@ -104,6 +104,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	others.Go(func() { l.flags.RefoldOnTime(ctx) })
 	others.Go(func() { l.preview.run(ctx) })
 	others.Go(func() { l.exports.Run(ctx) })
+	others.Go(func() { l.debugInbox.Run(ctx) })
 	others.Go(func() { a.followRename(ctx, cancel) })
 	if l.infrastructure != nil {
 		others.Go(func() { l.infrastructure.Run(ctx) })
@@ -267,7 +268,9 @@ func (a *Agent) openState() (_ *loop, err error) {
 	l.exports = a.openExports()
 	l.reporter = plane.NewReporter(a.client, outbox, plane.ReporterOptions{
 		Version: a.options.Version, Infrastructure: l.actual, Every: a.options.ReportEvery,
+		Debug: func() []cells.DebugState { return l.debugInbox.Report() },
 	})
+	l.debugInbox = l.openDebugInbox()
 	l.flags = flagserver.New(flagserver.Options{
 		StateDir: dir, Source: a.client, Clock: a.clock,
 		Facts: flags.Facts{Cell: a.options.Cell, Release: j.runningRelease(), Features: j.Contained},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/content"
+	"github.com/sluice-cd/sluice/cells/agent/debuginbox"
 	"github.com/sluice-cd/sluice/cells/agent/exporter"
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
@@ -34,6 +35,7 @@ type loop struct {
 	reporter     *plane.Reporter
 	flags        *flagserver.Server
 	exports      *exporter.Exporter
+	debugInbox   *debuginbox.Inbox
 	maintenance  *server.Server
 	tellers      []*teller
 	toldBefore   bool // the product may have been told something by an earlier process
@@ -56,15 +58,18 @@ type loop struct {
 
 	targetChanges <-chan struct{} // see cells.Watcher; nil: the target notices nothing by itself
 
-	savedJournal []byte         // the journal as on disk
-	savedOffer   []byte         // offered.json as on disk
-	reported     Reported       // what the owner may see of the reports
-	savedReport  []byte         // reported.json as on disk
-	savedState   []byte         // maintenance.json as on disk
-	ownerFile    os.FileInfo    // of the owner.yaml whose decisions hold; nil: there was none
-	lastDesired  *cells.Desired // the newest received by this process; nil: none
-	inFlight     *runningStep
-	retried      bool // the owner's request was handled, and its file is to be removed once that is journalled
+	savedJournal []byte   // the journal as on disk
+	savedOffer   []byte   // offered.json as on disk
+	reported     Reported // what the owner may see of the reports
+	savedReport  []byte   // reported.json as on disk
+	savedState   []byte   // maintenance.json as on disk
+
+	savedDeclared []byte // commands of the running release, as on disk
+
+	ownerFile   os.FileInfo    // of the owner.yaml whose decisions hold; nil: there was none
+	lastDesired *cells.Desired // the newest received by this process; nil: none
+	inFlight    *runningStep
+	retried     bool // the owner's request was handled, and its file is to be removed once that is journalled
 }
 
 type runningStep struct {
@@ -247,7 +252,7 @@ func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment, 
 		return stepResult{err: err}
 	}
 	r.features = rendered.Features
-	r.contents = &contents{rendered.Components, rendered.Maintenance, rendered.Export}
+	r.contents = &contents{rendered.Components, rendered.Maintenance, rendered.Export, rendered.Diagnostics}
 	switch s.Task {
 	case taskApply:
 		l.agent.testPoint("applying")
@@ -323,6 +328,7 @@ func (l *loop) persist() error {
 		return err
 	}
 	l.publishWish()
+	l.saveDeclared()
 	report := s.buildReport()
 	l.reporter.Publish(report, isReportable(s), hasEvents)
 	if err := l.saveReported(report); err != nil {
@@ -388,6 +394,7 @@ func (l *loop) logEvent(e cells.Event) {
 // HandleDesired passes the desired state to the loop: see plane.Handler.
 func (l *loop) HandleDesired(ctx context.Context, d *cells.Desired) {
 	l.flags.SetDesired(d.Flags) // first: a kill must not wait for the loop
+	l.debugInbox.SetDesired(d.Debug)
 	select {
 	case l.desired <- d:
 	case <-ctx.Done():

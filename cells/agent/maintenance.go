@@ -7,6 +7,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/diagnostics"
 	"github.com/sluice-cd/sluice/releases/export"
 )
 
@@ -36,11 +37,13 @@ func maintenanceReport(u *upkeep) *cells.MaintenanceReport {
 	return r
 }
 
-// contents is what a release says of its components and exports, read from its verified bytes.
+// contents is what a release says of its components, exports and diagnostic commands, read from its verified bytes.
 type contents struct {
 	Components []releases.Component `json:"components,omitempty"`
 	Shows      releases.Maintenance `json:"shows,omitzero"`
 	Export     *export.List         `json:"export,omitempty"` // what it wishes to have exported; nil: nothing
+
+	Diagnostics diagnostics.List `json:"diagnostics,omitempty"` // commands for debugging
 }
 
 // recordContents records the contents of an assignment's release.
@@ -53,7 +56,7 @@ func recordContents(s *state, of *cells.Assignment, c *contents) {
 		more.Contents = c
 		s.Attempt = &more
 	}
-	if s.LastGood != nil && (s.Contents == nil || s.Contents.Export == nil) && s.LastGood.Digest == of.Digest {
+	if s.LastGood != nil && (s.Contents == nil || s.Contents.Export == nil || s.Contents.Diagnostics == nil) && s.LastGood.Digest == of.Digest {
 		s.Contents = c
 	}
 }

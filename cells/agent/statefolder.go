@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells/agent/debugfolder"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/cells/agent/exporter"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
@@ -28,7 +29,7 @@ func PresentName(stateDir, name string) (string, error) {
 }
 
 // stateFolders are the folders of a state folder; what else is in it are files.
-var stateFolders = []string{"releases", "rendered", "work", exporter.FolderName}
+var stateFolders = []string{"releases", "rendered", "work", exporter.FolderName, debugfolder.FolderName}
 
 // prepareStateFolder makes the state folder and those in it, and locks it.
 func (a *Agent) prepareStateFolder(dir string) (folders map[string]string, lock *os.File, err error) {

@@ -199,7 +199,8 @@ func (c *checker) checkArgument(at string, a *Argument) {
 	}
 	for i, v := range a.Values[:min(len(a.Values), MaxValues)] {
 		if len(v) > maxValue || !enumValue().MatchString(v) {
-			c.refuse(fmt.Sprintf("%s.values[%d]", at, i), "%.80q: use letters, digits and ._:/@+-, a letter or digit first", v)
+			c.refuse(fmt.Sprintf("%s.values[%d]", at, i),
+				"%.80q: use letters, digits and ._:/@+-, a letter or digit first", v)
 		}
 	}
 	if a.Default != "" {

@@ -67,7 +67,8 @@ func TestResolveRefusals(t *testing.T) {
 	l := parse(t)
 	for _, line := range []string{
 		"", " ", "help", "rm", "/bin/sh", "disk -h", "disk a=b", "disk;id", "logs", "logs unit=", "logs unit=-rf",
-		"logs unit=../x", "logs unit=a;id", "logs unit=$(id)", "logs unit=`id`", "logs unit=a unit=b", "logs unit=a\x00b",
+		"logs unit=../x", "logs unit=a;id", "logs unit=$(id)", "logs unit=`id`", "logs unit=a unit=b",
+		"logs unit=a\x00b",
 		"logs unit=a lines=0", "logs unit=a lines=501", "logs unit=a lines=+5", "logs unit=a lines=05",
 		"logs unit=a lines=99999999999999999999", "logs unit=a since=2h", "logs unit=a since=-1m", "logs unit=a since=",
 		"logs unit=a since=+1m", "logs unit={lines}", "level to=trace", "level to=", "level",

@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/diagnostics"
 	"github.com/sluice-cd/sluice/releases/export"
 	"github.com/sluice-cd/sluice/releases/infrastructure"
 )
@@ -59,6 +60,8 @@ func buildSchemas() (map[string][]byte, error) {
 			manifest.Schema[releases.Release]},
 		{"export", "releases/VERSION/export.yaml: what the vendor wishes to leave the cells that run it.",
 			manifest.Schema[export.Wish]},
+		{"diagnostics", "releases/VERSION/diagnostics.yaml: commands for debugging the cells that run it.",
+			manifest.Schema[diagnostics.Document]},
 		{"tombstone", "releases/VERSION/tombstone.yaml: what is left of a pruned release.",
 			manifest.Schema[releases.Tombstone]},
 		{"channel", "channels/NAME/channel.yaml: the policy of a channel.", manifest.Schema[channels.Channel]},

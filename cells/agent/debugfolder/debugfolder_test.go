@@ -216,7 +216,7 @@ func TestDamagedFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, content := range []string{string(text), "{", strings.Repeat(" ", 70<<10)} {
+	for _, content := range []string{string(text), "{", strings.Repeat(" ", 300<<10)} {
 		if err := os.WriteFile(filepath.Join(string(f), bad, "permission.json"), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -54,8 +54,8 @@ func (f Folder) Approve(id string, p debug.Permission, now time.Time) error {
 			return fmt.Errorf("a session of %s: permit between %s and the %s that were asked for",
 				words.ExactDuration(p.For), words.ExactDuration(debug.MinSession), words.ExactDuration(e.Request.For))
 		case p.PerCommand && e.Request.Scope == debug.Shell:
-			return errors.New("a shell runs commands that no one can list: approve it without --per-command, or deny it " +
-				"and ask for the scope read")
+			return errors.New("a shell runs commands that no one can list: approve it without --per-command, or deny " +
+				"it and ask for the scope read")
 		}
 		p.Request = id
 		return writeJSON(f.path(id, permissionFile), p)

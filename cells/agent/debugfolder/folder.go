@@ -72,7 +72,7 @@ type Entry struct {
 	ID         string
 	Signed     debug.SignedRequest
 	Request    debug.Request
-	Vouched    string    // who says that the key is that of the vendor's support, beside the control plane; empty: no one does
+	Vouched    string    // who vouches for the key, beside the control plane; empty: no one does
 	Received   time.Time // by the machine's clock
 	Permission *debug.Permission
 	Denied     *Denial

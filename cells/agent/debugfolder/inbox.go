@@ -64,8 +64,8 @@ func (f Folder) Withdraw(id string) (bool, error) {
 	return removed, err
 }
 
-// Prune removes requests that are over, with their records: those older than Retention, those that were not answered, and
-// the oldest above MaxKept.
+// Prune removes requests that are over, with their records: those older than Retention, those that were not answered,
+// and the oldest above MaxKept.
 func (f Folder) Prune(moment debug.Moment, now time.Time) error {
 	all, err := f.List()
 	faults := []error{err}

@@ -28,6 +28,7 @@ const (
 type ReporterOptions struct {
 	Version        string                            // of the agent
 	Infrastructure func() cells.ActualInfrastructure // what is known of it now
+	Debug          func() []cells.DebugState         // what is known of requests for debug access; nil: nothing
 	Every          time.Duration
 }
 
@@ -216,6 +217,9 @@ func (r *Reporter) composeReport(report cells.Report, flags *cells.FlagsReport) 
 	report.Cell, report.Boot, report.Agent, report.Infrastructure, report.Sent = r.client.cell, r.client.boot,
 		r.options.Version, r.options.Infrastructure(), time.Now()
 	report.Flags, report.Confirmed = flags, r.outbox.lastAcknowledged()
+	if r.options.Debug != nil {
+		report.Debug = r.options.Debug()
+	}
 	r.counted = report.Infrastructure.Counted(r.counted)
 	if r.withheld.leavesOut(infrastructureField, report.Sent) {
 		report.Infrastructure = cells.ActualInfrastructure{Number: r.counted}

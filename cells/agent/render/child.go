@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/diagnostics"
 	"github.com/sluice-cd/sluice/releases/export"
 )
 
@@ -49,7 +50,9 @@ type request struct {
 
 	LeaveEncrypted bool `json:"leaveEncrypted,omitempty"` // files that SOPS encrypted
 
-	export *export.List // of the release, once it is rendered; nil: it has none that is valid
+	// Of the release, once it is rendered; nil: it has none that is valid.
+	export      *export.List
+	diagnostics diagnostics.List
 }
 
 // response is the first line of a render child's output. The objects' bytes follow in order.
@@ -57,10 +60,11 @@ type response struct {
 	Objects  []object `json:"objects,omitempty"`  // in the order in which to apply them
 	Version  string   `json:"version,omitempty"`  // of the release, by its release.yaml
 	Features []string `json:"features,omitempty"` // contained in the release, sorted
-	// Components and Maintenance are as release.yaml has them, Export as export.yaml does.
+	// Components and Maintenance are as release.yaml has them, Export and Diagnostics as their own files do.
 	Components  []releases.Component `json:"components,omitempty"`
 	Maintenance releases.Maintenance `json:"maintenance,omitzero"`
 	Export      *export.List         `json:"export,omitempty"`
+	Diagnostics diagnostics.List     `json:"diagnostics,omitempty"`
 	// Kubernetes holds the release's rules for a cluster.
 	Kubernetes releases.Kubernetes `json:"kubernetes,omitzero"`
 	Error      string              `json:"error,omitempty"`   // why the release can't be rendered
@@ -105,7 +109,8 @@ func Main(stdin io.Reader, stdout io.Writer) int {
 	default:
 		a.Version, a.Features = release.Version.String(), slices.Sorted(slices.Values(release.Features))
 		a.Kubernetes = release.Kubernetes
-		a.Components, a.Maintenance, a.Export = release.Components, release.Maintenance, q.export
+		a.Components, a.Maintenance = release.Components, release.Maintenance
+		a.Export, a.Diagnostics = q.export, q.diagnostics
 		for _, b := range bodies {
 			a.Objects = append(a.Objects, object{b.name, len(b.text), b.object})
 		}
@@ -165,6 +170,9 @@ func (q *request) render(tar io.Reader) ([]body, *releases.Release, error) {
 	r := &release.Value
 	if f, ok := files[export.File]; ok { // with a fault, which validate names, nothing is exported
 		q.export, _ = export.Parse(export.File, f.Data)
+	}
+	if f, ok := files[diagnostics.File]; ok { // with a fault, no command may run
+		q.diagnostics, _ = diagnostics.Parse(diagnostics.File, f.Data)
 	}
 	dir, ok := r.Profile(q.Profile)
 	if !ok {

@@ -22,12 +22,13 @@ import (
 	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/diagnostics"
 	"github.com/sluice-cd/sluice/releases/export"
 )
 
 const (
 	// renderFormat changes when the same release and values would render to other files, or to another response.
-	renderFormat  = "7"
+	renderFormat  = "8"
 	kustomize     = "sigs.k8s.io/kustomize/api"
 	keptRendered  = 16
 	maxRendered   = 256 << 20
@@ -127,8 +128,9 @@ type Result struct {
 	// Components and Maintenance are as release.yaml has them.
 	Components  []releases.Component
 	Maintenance releases.Maintenance
-	Export      *export.List // as export.yaml has it; nil: there is none
-	version     string       // as release.yaml says
+	Export      *export.List     // as export.yaml has it; nil: there is none
+	Diagnostics diagnostics.List // as diagnostics.yaml has it
+	version     string           // as release.yaml says
 }
 
 // Render returns the rendered assignment, from the cache if it is there. An error is a *cells.UnavailableError, ctx's
@@ -308,7 +310,8 @@ func splitOutput(from *cells.Assignment, output []byte) (Result, error) {
 	if len(objects) == 0 { // it says allowEmpty, or it would not be rendered
 		rendered.Kubernetes.RemoveMost = true
 	}
-	return Result{rendered, append([]string{}, a.Features...), a.Components, a.Maintenance, a.Export, a.Version}, nil
+	return Result{rendered, append([]string{}, a.Features...), a.Components, a.Maintenance, a.Export, a.Diagnostics,
+		a.Version}, nil
 }
 
 func firstLine(text []byte) string {
