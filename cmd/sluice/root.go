@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cellcmd"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/debugcmd"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/decidecmd"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/demo"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/flagcmd"
@@ -139,6 +140,7 @@ func verbs(a *cli.App) []*cobra.Command {
 		lookcmd.EventsVerb(a),
 		lookcmd.NoticesVerb(a),
 		lookcmd.AuditVerb(a),
+		debugcmd.Verb(a),
 		cli.Complete(a, lookcmd.DiffVerb(a), cli.ChannelNames, cli.ReleaseNames),
 		cellcmd.CellVerb(a),
 		cellcmd.TokenVerb(a),

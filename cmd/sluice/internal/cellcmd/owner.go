@@ -30,7 +30,8 @@ func ownerVerbs(a *cli.App) []*cobra.Command {
 	return []*cobra.Command{
 		cellOwnerVerb(a), cellPauseVerb(a), cellUnpauseVerb(a), cellPinVerb(a), cellUnpinVerb(a),
 		cellWindowVerb(a), cellApprovalVerb(a), cellApproveVerb(a), cellDiffVerb(a), cellFeatureVerb(a),
-		cellFlagsVerb(a), cellClockVerb(a), cellMaintenanceVerb(a), cellExportVerb(a), cellUIVerb(a),
+		cellFlagsVerb(a), cellClockVerb(a), cellMaintenanceVerb(a), cellExportVerb(a), cellDebugVerb(a),
+		cellUIVerb(a),
 	}
 }
 

@@ -137,6 +137,8 @@ func noteField(c view.CellStatus, now time.Time) cli.Field {
 		return cli.Text("last reported " + string(c.State))
 	case c.Maintenance.String() != "":
 		return cli.Coloured(c.Maintenance.String(), cli.Yellow)
+	case len(c.Debug) > 0 && c.Debug[0].State == cells.DebugLive:
+		return cli.Coloured(c.Debug[0].String(), cli.Yellow)
 	case c.Applying != "":
 		return cli.Coloured("applying "+c.Applying, cli.Yellow)
 	case c.Message != "":
