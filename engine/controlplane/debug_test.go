@@ -73,7 +73,7 @@ func TestDebugRequests(t *testing.T) {
 	stranger, _ := askedBy(t)
 	do(admin, "socket", "POST", "/v1/cells/acme/debug", stranger, 409)
 
-	s := parseJSON[debugging.Status](t, do(admin, "socket", "POST", "/v1/cells/acme/debug", signed, 200))
+	s := parseJSON[debugging.RequestStatus](t, do(admin, "socket", "POST", "/v1/cells/acme/debug", signed, 200))
 	if s.ID != signed.ID() || s.State != debugging.Sent || s.By != "administrator of this machine" {
 		t.Errorf("%+v", s)
 	}
@@ -98,7 +98,7 @@ func TestDebugRequests(t *testing.T) {
 	if plain, err := json.Marshal(desired); err != nil || desired.Debug != "f00d" {
 		t.Errorf("%s %v", plain, err)
 	}
-	list := parseJSON[debugapi.List](t, do(admin, "socket", "GET", "/v1/debug-requests?cell=acme", nil, 200))
+	list := parseJSON[debugapi.RequestList](t, do(admin, "socket", "GET", "/v1/debug-requests?cell=acme", nil, 200))
 	if len(list.Requests) != 1 || list.Requests[0].State != cells.DebugLive {
 		t.Errorf("%+v", list)
 	}

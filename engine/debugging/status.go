@@ -14,8 +14,8 @@ const (
 	Withdrawn = "withdrawn" // somebody took it back
 )
 
-// Status is a request as people see it.
-type Status struct {
+// RequestStatus is a request as people see it.
+type RequestStatus struct {
 	ID      string    `json:"id"`
 	State   string    `json:"state" enum:"sent,withdrawn,open,denied,permitted,live,ended,expired" doc:"sent: the cell has not said that it has it; open: it waits for the cell's owner; the rest as the cell says"`
 	Cell    string    `json:"cell"`
@@ -41,9 +41,9 @@ type Status struct {
 
 // NewStatus returns a request as people see it. reported is what its cell reported last. ourTime returns an instant of
 // the cell's clock by ours.
-func NewStatus(e *Entry, reported []cells.DebugState, ourTime func(time.Time) time.Time, now time.Time) Status {
+func NewStatus(e *Entry, reported []cells.DebugState, ourTime func(time.Time) time.Time, now time.Time) RequestStatus {
 	r := &e.Request
-	s := Status{ID: e.ID, State: Sent, Cell: r.Cell, Case: r.Case, Reason: r.Reason, Person: r.Person,
+	s := RequestStatus{ID: e.ID, State: Sent, Cell: r.Cell, Case: r.Case, Reason: r.Reason, Person: r.Person,
 		Key: r.Fingerprint(), Scope: string(r.Scope), For: r.For.String(), By: e.By, Made: r.Made, Expires: r.Expires,
 		Seal: e.Seal, Stored: e.Stored}
 	if !e.isOpen(r, now) {

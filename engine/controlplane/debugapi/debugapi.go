@@ -37,9 +37,9 @@ type API struct{ o Options }
 // New returns an API and starts nothing.
 func New(o Options) *API { return &API{o} }
 
-// List is a list of requests, the oldest first.
-type List struct {
-	Requests []debugging.Status `json:"requests"`
+// RequestList is a list of requests, the oldest first.
+type RequestList struct {
+	Requests []debugging.RequestStatus `json:"requests"`
 }
 
 type listInput struct {
@@ -56,9 +56,9 @@ type requestInput struct {
 	ID   string `path:"id" doc:"of the request"`
 }
 
-type listOutput struct{ Body List }
+type listOutput struct{ Body RequestList }
 
-type statusOutput struct{ Body debugging.Status }
+type statusOutput struct{ Body debugging.RequestStatus }
 
 // Routes returns the people's routes of debug access.
 func (a *API) Routes(api.Docs) []api.Route {
@@ -91,7 +91,7 @@ func (a *API) view() (*view.View, error) {
 	return nil, huma.Error503ServiceUnavailable("The release repository has not been read yet: ask again in a moment.")
 }
 
-func (a *API) status(v *view.View, e *debugging.Entry, now time.Time) debugging.Status {
+func (a *API) status(v *view.View, e *debugging.Entry, now time.Time) debugging.RequestStatus {
 	var reported []cells.DebugState
 	ourTime := func(t time.Time) time.Time { return t }
 	if s := v.Observed.Cells[e.Request.Cell]; s != nil {
@@ -109,7 +109,7 @@ func (a *API) list(ctx context.Context, in *listInput) (*listOutput, error) {
 	if err != nil {
 		return nil, a.explain(err)
 	}
-	out := &listOutput{List{Requests: []debugging.Status{}}}
+	out := &listOutput{RequestList{Requests: []debugging.RequestStatus{}}}
 	for i := range all {
 		out.Body.Requests = append(out.Body.Requests, a.status(v, &all[i], time.Now()))
 	}

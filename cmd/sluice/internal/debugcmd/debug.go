@@ -106,7 +106,7 @@ You sign with a key that sluice.yaml lists for you, and that key alone opens the
 		if err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
-		var s debugging.Status
+		var s debugging.RequestStatus
 		path := "/v1/cells/" + url.PathEscape(args[0]) + "/debug"
 		if err := a.CallServer(cmd.Context(), http.MethodPost, path, signed, &s); err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
@@ -191,7 +191,7 @@ func listVerb(a *cli.App) *cobra.Command {
 		if len(args) > 0 {
 			path += "?cell=" + url.QueryEscape(args[0])
 		}
-		var all debugapi.List
+		var all debugapi.RequestList
 		if err := a.GetResource(cmd.Context(), path, &all); err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
@@ -200,7 +200,7 @@ func listVerb(a *cli.App) *cobra.Command {
 	return cmd
 }
 
-func printList(a *cli.App, all []debugging.Status) {
+func printList(a *cli.App, all []debugging.RequestStatus) {
 	if len(all) == 0 {
 		a.Stdout.PrintLine("no one asked for debug access in the last 90 days")
 		return
@@ -222,7 +222,7 @@ func showVerb(a *cli.App) *cobra.Command {
 		if err := requireServer(a, cmd); err != nil {
 			return err
 		}
-		var s debugging.Status
+		var s debugging.RequestStatus
 		if err := a.GetResource(cmd.Context(), requestPath(args[0], args[1]), &s); err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
@@ -231,7 +231,7 @@ func showVerb(a *cli.App) *cobra.Command {
 	return cmd
 }
 
-func printStatus(a *cli.App, s debugging.Status) {
+func printStatus(a *cli.App, s debugging.RequestStatus) {
 	p := a.Stdout
 	p.PrintLine("request %s to cell %s: %s", s.ID, s.Cell, s.State)
 	p.PrintLine("  who      %s, by key %s, sent by %s", s.Person, s.Key, s.By)
@@ -266,7 +266,7 @@ func withdrawVerb(a *cli.App) *cobra.Command {
 		if err := requireServer(a, cmd); err != nil {
 			return err
 		}
-		var s debugging.Status
+		var s debugging.RequestStatus
 		err := a.CallServer(cmd.Context(), http.MethodDelete, requestPath(args[0], args[1]), nil, &s)
 		if err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
@@ -351,7 +351,7 @@ func readSeal(a *cli.App, cmd *cobra.Command, cell, id, file string) (signed deb
 	if err := requireServer(a, cmd); err != nil {
 		return signed, err
 	}
-	var s debugging.Status
+	var s debugging.RequestStatus
 	if err := a.GetResource(cmd.Context(), requestPath(cell, id), &s); err != nil {
 		return signed, err
 	}
