@@ -40,7 +40,7 @@ var commitNothing = []string{
 	"serve", "tick", "agent manifest", "agent preflight", "agent guard", "backup", "restore",
 	"standby-key move",
 	"standby-key replace", "standby-key promote", "demo product",
-	"supervise", "node", // programs: sluice plan shows what the engine would do
+	"supervise", "node", "enclose", // programs: sluice plan shows what the engine would do
 }
 
 // Each verb that commits has --dry-run; a new verb needs it, or a place in the list above.
