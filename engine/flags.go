@@ -26,4 +26,4 @@ func (e *Engine) Announce(f *view.Flags) {
 
 // AnnounceDebug publishes, by cell, a hash of its requests for debug access, which its answer has. The map must not be
 // changed any more.
-func (e *Engine) AnnounceDebug(byCell map[string]string) { e.publisher.announceDebug(byCell) }
+func AnnounceDebug(e *Engine, byCell map[string]string) { e.publisher.announceDebug(byCell) }

@@ -56,7 +56,8 @@ func recordContents(s *state, of *cells.Assignment, c *contents) {
 		more.Contents = c
 		s.Attempt = &more
 	}
-	if s.LastGood != nil && (s.Contents == nil || s.Contents.Export == nil || s.Contents.Diagnostics == nil) && s.LastGood.Digest == of.Digest {
+	isPartial := s.Contents == nil || s.Contents.Export == nil || s.Contents.Diagnostics == nil
+	if s.LastGood != nil && isPartial && s.LastGood.Digest == of.Digest {
 		s.Contents = c
 	}
 }

@@ -35,7 +35,8 @@ var commitNothing = []string{
 	"cell maintenance show", "cell maintenance begin", "cell maintenance end", // the owner's, on the cell's machine
 	"cell export list", "cell export show", "cell export approve", "cell export hold", "cell export drop",
 	"cell export off", "cell ui",
-	"cell debug list", "cell debug show", "cell debug approve", "cell debug deny", "cell debug watch", "cell debug stop",
+	"cell debug list", "cell debug show", "cell debug approve", "cell debug deny", "cell debug watch",
+	"cell debug stop",
 	"debug request", "debug list", "debug show", "debug withdraw", "debug verify",
 	"serve", "tick", "agent manifest", "agent preflight", "agent guard", "backup", "restore",
 	"standby-key move",

@@ -1,6 +1,6 @@
 // Package auditor keeps rows in the audit of what is found out, rather than asked for: the decisions of cells' owners
-// and what became of debug access, as their cells report them, and the commits that actions of people led to. It watches the engine's views beside the
-// engine's own loop; nothing in the engine waits for it.
+// and what became of debug access, as their cells report them, and the commits that actions of people led to. It
+// watches the engine's views beside the engine's own loop; nothing in the engine waits for it.
 //
 // What has a row is remembered in the store's records, so that it has one row, also after a restart or with another
 // leader: a row is remembered before it is stored, and after a crash in between it is looked for. Only the leader

@@ -224,7 +224,7 @@ func (k *Keeper) Withdraw(ctx context.Context, cell, id string, now time.Time) e
 	})
 }
 
-// Sealed keeps the seal of a session's record, which the caller has checked. stored says that the record itself is here.
+// Sealed keeps the seal of a session's record, which the caller has checked. stored says that the record is here, too.
 func (k *Keeper) Sealed(ctx context.Context, cell, id string, s debug.SignedSeal, stored bool) error {
 	return k.change(ctx, cell, id, func(e *Kept) {
 		if e.Seal == nil {

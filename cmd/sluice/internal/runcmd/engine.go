@@ -170,7 +170,8 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	}
 	return &runningEngine{Engine: e, repo: repo, store: st, sessions: sessions,
 		timestamps: openTimestamper(e, st, timestamps, by, log),
-		debugging: debugging.New(st.Records(), e.AnnounceDebug, asked.Changed(),
+		debugging: debugging.New(st.Records(),
+			func(byCell map[string]string) { engine.AnnounceDebug(e, byCell) }, asked.Changed(),
 			log.With().Str("about", "debug access").Logger()),
 		identity: as, log: log}, nil
 }
