@@ -197,6 +197,7 @@ func (a *Agent) runClient(ctx context.Context, l *loop) {
 	var group sync.WaitGroup
 	group.Go(func() { a.client.Run(ctx, l.reporter, l) })
 	group.Go(func() { l.flags.FetchBundles(ctx) })
+	group.Go(func() { l.debugger.Run(ctx) })
 	group.Wait()
 	a.client.Close()
 }
@@ -266,6 +267,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 	l.actual = l.openInfrastructure()
 	l.openMaintenance(time.Now())
 	l.exports = a.openExports()
+	l.openDebugger()
 	l.reporter = plane.NewReporter(a.client, outbox, plane.ReporterOptions{
 		Version: a.options.Version, Infrastructure: l.actual, Every: a.options.ReportEvery,
 		Debug: func() []cells.DebugState { return l.debugInbox.Report() },

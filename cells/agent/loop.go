@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/content"
+	"github.com/sluice-cd/sluice/cells/agent/debugger"
 	"github.com/sluice-cd/sluice/cells/agent/debuginbox"
 	"github.com/sluice-cd/sluice/cells/agent/exporter"
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
@@ -36,6 +37,7 @@ type loop struct {
 	flags        *flagserver.Server
 	exports      *exporter.Exporter
 	debugInbox   *debuginbox.Inbox
+	debugger     *debugger.Debugger
 	maintenance  *server.Server
 	tellers      []*teller
 	toldBefore   bool // the product may have been told something by an earlier process
@@ -54,6 +56,7 @@ type loop struct {
 	registered   chan plane.Order    // where the order began, once the cell is registered
 	retries      chan struct{}       // from watchOwnerFile: the owner asks for another try
 
+	debugChanges   wake.Signal // from debugger: a session began or ended
 	operationEnded wake.Signal // from maintenance: a drain may be through
 
 	targetChanges <-chan struct{} // see cells.Watcher; nil: the target notices nothing by itself
@@ -107,6 +110,7 @@ func (l *loop) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		next := step{Task: taskRest}
 		l.followOwner()
+		l.followDebugging(time.Now())
 		l.state.reconsiderWhenDue(time.Now())
 		maintain(&l.state, l.busy(), l.isWriting(), time.Now())
 		if err := l.persist(); err != nil { // a full disk, say: nothing proceeds that is not journalled
@@ -186,6 +190,7 @@ func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.T
 		l.applyRegistration(o)
 	case <-l.ownerChanges: // followOwner is next
 	case <-l.operationEnded: // maintain is next
+	case <-l.debugChanges: // followDebugging is next
 	case <-l.retries:
 		l.retried = retryFailed(&l.state)
 	case r := <-done:

@@ -53,7 +53,7 @@ func (s *state) watchedState() cells.State {
 func (s *state) problemSummary() string {
 	var problems []string
 	said := append([]string{s.problem, maintenanceSummary(s), s.unhealthyReason, s.healProblem, s.healBlocked,
-		s.waitReason}, s.notes...)
+		s.healWaits, s.waitReason}, s.notes...)
 	for _, m := range said {
 		if m != "" && !slices.Contains(problems, m) {
 			problems = append(problems, m)

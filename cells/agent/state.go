@@ -51,7 +51,18 @@ type state struct {
 }
 
 // lookTimes says when to look at the target next.
-type lookTimes struct{ nextHealthCheck, nextHeal time.Time }
+type lookTimes struct {
+	nextHealthCheck, nextHeal time.Time
+	healWaits                 string // why nothing is healed for now; empty: it is
+}
+
+// holdHealing has healing wait; an empty reason has drift looked for at once (D7).
+func (l *lookTimes) holdHealing(why string, now time.Time) {
+	if why == "" && l.healWaits != "" {
+		l.nextHeal = now
+	}
+	l.healWaits = why
+}
 
 // bringForward takes a change that the target noticed: it is looked at soon, not at the end of an interval.
 func (l *lookTimes) bringForward(now time.Time) {
@@ -159,7 +170,7 @@ func (s *state) stepUntil(until, now time.Time) step {
 // watchStep returns a heal or a health check, whichever is due. An attempt that was not yet healthy is checked, not
 // healed; but a new process first compares the target.
 func (s *state) watchStep(a *cells.Assignment, now time.Time) step {
-	healable := !s.targetVerified || s.wasHealthy || s.Attempt == nil || !s.Attempt.Applied
+	healable := s.healWaits == "" && (!s.targetVerified || s.wasHealthy || s.Attempt == nil || !s.Attempt.Applied)
 	switch {
 	case healable && !now.Before(s.nextHeal):
 		return step{Task: taskHeal, Assignment: a, Proven: s.Attempt == nil}

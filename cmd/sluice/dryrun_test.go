@@ -37,7 +37,7 @@ var commitNothing = []string{
 	"cell export off", "cell ui",
 	"cell debug list", "cell debug show", "cell debug approve", "cell debug deny", "cell debug watch",
 	"cell debug stop",
-	"debug request", "debug list", "debug show", "debug withdraw", "debug verify",
+	"debug request", "debug connect", "debug list", "debug show", "debug withdraw", "debug verify",
 	"serve", "tick", "agent manifest", "agent preflight", "agent guard", "backup", "restore",
 	"standby-key move",
 	"standby-key replace", "standby-key promote", "demo product",

@@ -49,9 +49,11 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/imageapi"
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/controlplane/sessionapi"
 	"github.com/sluice-cd/sluice/engine/controlplane/signin"
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	"github.com/sluice-cd/sluice/engine/debugging"
+	"github.com/sluice-cd/sluice/engine/debugrecords"
 	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/engine/images"
 	"github.com/sluice-cd/sluice/engine/plan"
@@ -235,6 +237,11 @@ func New(o Options) (*Server, error) {
 	if o.Debug != nil {
 		asked := debugapi.New(debugapi.Options{Views: o.Views, Requests: o.Debug, Auth: a, Log: o.Log})
 		s.mux.addRoutes(asked.Routes(d))
+		if o.Records != nil {
+			sessions := sessionapi.New(sessionapi.Options{Views: o.Views, Auth: a, Requests: o.Debug,
+				Records: debugrecords.New(o.Records), Dir: o.ContentDir, Shutdown: s.shutdown})
+			s.mux.addRoutes(sessions.Routes(d))
+		}
 	}
 	s.mux.addRoutes(signin.NewAPI(o.SignIn, o.Log).Routes(d))
 	s.mux.addRoutes(consolePages.Routes(d))

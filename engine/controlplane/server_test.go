@@ -108,6 +108,7 @@ func newSite(t testing.TB, so store.Options, change func(*controlplane.Options))
 	o := controlplane.Options{
 		Views: s, Inbox: s, Repository: s, Journal: kept, Log: zerolog.New(s.log).Level(zerolog.DebugLevel),
 		CheckStore: kept.Ready, Images: noImages(t),
+		Records:    kept.Records(),
 		Debug:      debugging.New(kept.Records(), func(map[string]string) {}, nil, zerolog.Nop()),
 		HookSecret: "secret", OnPush: func() { s.mu.Lock(); s.pushes++; s.mu.Unlock() },
 	}

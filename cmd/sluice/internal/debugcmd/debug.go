@@ -37,7 +37,8 @@ func Verb(a *cli.App) *cobra.Command {
 		`A request is signed by your SSH key, which sluice.yaml lists for you. The cell's owner sees it in the
 cell, and permits one session there, or denies it; no one else can. The session is SSH from end to
 end: the control plane passes on what it can't read. docs/debug.md says more.`,
-		cli.Complete(a, requestVerb(a), cli.CellNames), listVerb(a), cli.Complete(a, showVerb(a), cli.CellNames),
+		cli.Complete(a, requestVerb(a), cli.CellNames), cli.Complete(a, ConnectVerb(a), cli.CellNames),
+		listVerb(a), cli.Complete(a, showVerb(a), cli.CellNames),
 		cli.Complete(a, withdrawVerb(a), cli.CellNames), cli.Complete(a, verifyVerb(a), cli.CellNames))
 	cmd.GroupID = cli.GroupLook
 	return cmd

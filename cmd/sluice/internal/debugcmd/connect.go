@@ -1,0 +1,279 @@
+package debugcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
+	"golang.org/x/term"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/debug/client"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/controlplane/debugapi"
+	"github.com/sluice-cd/sluice/engine/debugging"
+	"github.com/sluice-cd/sluice/internal/gitrepo"
+	"github.com/sluice-cd/sluice/internal/words"
+)
+
+// connectFlags are the flags of sluice debug connect.
+type connectFlags struct {
+	key        string
+	stdio      bool
+	knownHosts string
+}
+
+// ConnectVerb is sluice debug connect.
+func ConnectVerb(a *cli.App) *cobra.Command {
+	var o connectFlags
+	cmd := &cobra.Command{Use: "connect CELL [ID] [-- COMMAND [ARGUMENT]...]", Args: cobra.MinimumNArgs(1),
+		Short: "Open the session that a cell's owner permitted",
+		Long: `It waits for the owner's permission, and for the cell. Without an ID it is your newest request for the
+cell. Without a command there is a shell, or a prompt for the declared commands: help lists them.
+
+The session is SSH between you and the cell. The cell's host key is compared with the cell's key in
+the release repository, so nothing in between can read or change it. With --stdio it is the
+ProxyCommand of your own SSH client; docs/debug.md has the lines for ~/.ssh/config.`,
+		Example: `  sluice debug connect acme --server https://sluice.example
+  sluice debug connect acme 1f2e3d4c5b6a7988 --server https://sluice.example -- help`}
+	f := cmd.Flags()
+	f.StringVar(&o.key, "key", "", "`FILE` with the private SSH key that signed the request (default: your key in the SSH "+
+		"agent, or git's user.signingKey)")
+	f.BoolVar(&o.stdio, "stdio", false, "connect standard input and output: for ProxyCommand of ssh")
+	f.StringVar(&o.knownHosts, "known-hosts", "", "`FILE` to write the session's host key to, once the cell has vouched "+
+		"for it; ssh reads it by UserKnownHostsFile, with HostKeyAlias CELL")
+	cli.AddServerFlag(a, cmd)
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if o.stdio && (o.knownHosts == "" || commandIn(cmd, args) != "") {
+			return cli.UsageError(cmd, "--stdio needs --known-hosts FILE, and takes no command: ssh has it")
+		}
+		if n := len(positional(cmd, args)); n == 0 || n > 2 {
+			return cli.UsageError(cmd, "name CELL and perhaps ID; a command comes after --")
+		}
+		return requireServer(a, cmd)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		code, err := connect(a, cmd, args, o)
+		if err != nil {
+			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
+		}
+		if code != 0 {
+			return cli.WithExitCode(fmt.Errorf("%sthe command ended with exit code %d", cli.CommandPrefix(cmd), code), code)
+		}
+		return nil
+	}
+	return cmd
+}
+
+// positional returns the arguments before --.
+func positional(cmd *cobra.Command, args []string) []string {
+	if at := cmd.ArgsLenAtDash(); at >= 0 {
+		return args[:at]
+	}
+	return args
+}
+
+// commandIn returns the command after --.
+func commandIn(cmd *cobra.Command, args []string) string {
+	return strings.Join(args[len(positional(cmd, args)):], " ")
+}
+
+// connect opens the session, and returns the exit code of what ran.
+func connect(a *cli.App, cmd *cobra.Command, args []string, o connectFlags) (int, error) {
+	ctx := cmd.Context()
+	s, err := findRequest(ctx, a, positional(cmd, args))
+	if err != nil {
+		return 0, err
+	}
+	keys, err := cellKeys(a, cmd, s.Cell)
+	if err != nil {
+		return 0, err
+	}
+	base, transport, header, err := a.UpgradeTransport()
+	if err != nil {
+		return 0, err
+	}
+	to := client.Options{Transport: transport, Server: base, Header: header, Cell: s.Cell, Request: s.ID, Keys: keys,
+		OnWait: sayOnce(a, s)}
+	if o.stdio {
+		return 0, connectStdio(ctx, a, to, o.knownHosts)
+	}
+	signer, err := findSigner(a, cmd, s, o.key)
+	if err != nil {
+		return 0, err
+	}
+	c, err := client.Connect(ctx, to, rsaAsSHA2(signer.Key))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = c.Close() }()
+	return runSession(ctx, a, c, commandIn(cmd, args))
+}
+
+// findSigner returns the key that signed the request: one that sluice.yaml lists for its person.
+func findSigner(a *cli.App, cmd *cobra.Command, s debugging.RequestStatus, file string) (*gitrepo.SSHSigner, error) {
+	known, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	for _, line := range known.People()[s.Person].Keys {
+		if key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line)); err == nil && ssh.FingerprintSHA256(key) == s.Key {
+			lines = append(lines, line)
+		}
+	}
+	signer, err := a.FindSigner(cmd.Context(), file, lines)
+	switch {
+	case err != nil:
+		return nil, err
+	case signer == nil:
+		return nil, cli.Fail(fmt.Errorf("the key that signed the request (%s) is not here", s.Key),
+			"name its file (--key FILE), or load it into the SSH agent (ssh-add)")
+	}
+	return signer, nil
+}
+
+// sayOnce returns what tells the person, once, that the cell is waited for.
+func sayOnce(a *cli.App, s debugging.RequestStatus) func(error) {
+	said := ""
+	return func(why error) {
+		if text := why.Error(); text != said {
+			said = text
+			a.Stderr.PrintLine("waiting for cell %s until %s: %s", s.Cell, words.FormatTime(s.Expires), text)
+		}
+	}
+}
+
+// findRequest returns the request with an ID; without one, the newest for the cell whose session may still begin.
+func findRequest(ctx context.Context, a *cli.App, args []string) (s debugging.RequestStatus, err error) {
+	if len(args) > 1 {
+		err = a.GetResource(ctx, requestPath(args[0], args[1]), &s)
+		return s, err
+	}
+	var all debugapi.RequestList
+	if err := a.GetResource(ctx, "/v1/debug-requests?cell="+args[0], &all); err != nil {
+		return s, err
+	}
+	for _, one := range all.Requests {
+		if slices.Contains([]string{debugging.Sent, cells.DebugOpen, cells.DebugPermitted}, one.State) && one.Made.After(s.Made) {
+			s = one
+		}
+	}
+	if s.ID == "" {
+		return s, cli.Fail(fmt.Errorf("no request for cell %s waits for a session", args[0]),
+			"sluice debug request %s makes one, sluice debug list %s shows what became of others", args[0], args[0])
+	}
+	return s, nil
+}
+
+// connectStdio connects standard input and output with the cell.
+func connectStdio(ctx context.Context, a *cli.App, to client.Options, knownHosts string) error {
+	conn, key, err := client.Dial(ctx, to)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	line := knownhosts.Line([]string{to.Cell}, key) + "\n"
+	if err := os.WriteFile(knownHosts, []byte(line), 0o600); err != nil {
+		return fmt.Errorf("write the session's host key: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	go func() {
+		_, _ = io.Copy(conn, a.Stdin) // ssh ended, or the connection did
+		_ = conn.Close()
+	}()
+	_, _ = io.Copy(a.Stdout.Writer, conn) // ssh knows whether the session was whole
+	return nil
+}
+
+// runSession runs a command, or a shell, and returns its exit code.
+func runSession(ctx context.Context, a *cli.App, c *ssh.Client, command string) (int, error) {
+	s, err := c.NewSession()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = s.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	defer stop()
+	in, err := s.StdinPipe()
+	if err != nil {
+		return 0, err
+	}
+	s.Stdout, s.Stderr = a.Stdout.Writer, a.Stderr.Writer
+	if file, ok := a.Stdin.(*os.File); ok && term.IsTerminal(int(file.Fd())) && command == "" {
+		restore, err := useTerminal(ctx, a, s, file)
+		if err != nil {
+			return 0, err
+		}
+		defer restore()
+	}
+	if command == "" {
+		err = s.Shell()
+	} else {
+		err = s.Start(command)
+	}
+	if err != nil {
+		return 0, err
+	}
+	go func() {
+		_, _ = io.Copy(in, a.Stdin) // until the person is done
+		_ = in.Close()
+	}()
+	err = s.Wait()
+	var exit *ssh.ExitError
+	var lost *ssh.ExitMissingError
+	switch {
+	case errors.As(err, &exit):
+		return exit.ExitStatus(), nil
+	case errors.As(err, &lost):
+		return 0, cli.Fail(errors.New("the session was cut"), "sluice debug show says why, once the cell has said so")
+	}
+	return 0, err
+}
+
+// useTerminal gives the session this terminal, whose keys go to the cell unchanged until restore is called.
+func useTerminal(ctx context.Context, a *cli.App, s *ssh.Session, in *os.File) (restore func(), err error) {
+	fd := int(in.Fd())
+	width, height, err := term.GetSize(fd)
+	if err != nil {
+		width, height = 80, 24
+	}
+	name := a.Getenv("TERM")
+	if err := s.RequestPty(name, height, width, ssh.TerminalModes{}); err != nil {
+		return nil, fmt.Errorf("ask for a terminal: %w", err)
+	}
+	before, err := term.MakeRaw(fd)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the terminal: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	resized := make(chan os.Signal, 1)
+	signal.Notify(resized, syscall.SIGWINCH)
+	go func() {
+		defer signal.Stop(resized)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-resized:
+			}
+			if width, height, err := term.GetSize(fd); err == nil {
+				_ = s.WindowChange(height, width) // an error means that the session ended
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		_ = term.Restore(fd, before)
+	}, nil
+}
