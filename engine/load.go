@@ -27,6 +27,7 @@ type Loader struct {
 	uncachedCommits  int                // commits folded since the file was written
 	cacheFileCurrent bool               // the file was written or read
 	savedDigests     map[digestKey]bool // in the file
+	savedReleases    map[digestKey]bool // in the file
 	beside           *besideReader      // reads releases that were left unread; nil: nobody does
 }
 

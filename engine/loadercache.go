@@ -19,10 +19,10 @@ import (
 // loaderCache is what a Loader saves in a file, so that a restart need not read everything again. A file that is
 // damaged or of another program counts as missing.
 type loaderCache struct {
-	Edition string // of the program that wrote the file: another may fold history in another way
-	History *plan.History
-	Cells   []*cells.LoadedCell
-	Digests map[digestKey]releases.Digest
+	Edition  string // of the program that wrote the file: another may fold history in another way
+	History  packedHistory
+	Cells    []*cells.LoadedCell
+	Releases []releases.Entry // those that a decision may need; none with AllReleases
 }
 
 // digestKey names a release's folder, and the tree that was hashed.
@@ -38,18 +38,25 @@ const maxCacheSize = 256 << 20
 
 // readCacheFile restores what an earlier process saved.
 func (l *Loader) readCacheFile() {
-	l.history, l.savedDigests = plan.NewHistory(), map[digestKey]bool{}
+	l.history, l.savedDigests, l.savedReleases = plan.NewHistory(), map[digestKey]bool{}, map[digestKey]bool{}
 	var k loaderCache
-	if !decodeFile(l.CacheFile, &k) || k.Edition != programEdition() || k.History == nil {
+	if !decodeFile(l.CacheFile, &k) || k.Edition != programEdition() {
 		return
 	}
-	l.history = k.History.MakeMaps()
-	l.cacheFileCurrent = true
-	for key, digest := range k.Digests {
+	history, digests, ok := k.History.unpack()
+	if !ok {
+		return
+	}
+	l.history, l.cacheFileCurrent = history, true
+	for key, digest := range digests {
 		if v, err := releases.ParseVersion(key.Version); err == nil {
 			releases.CacheDigest(l.cache, v, key.Tree, digest)
 			l.savedDigests[key] = true
 		}
+	}
+	for _, e := range k.Releases {
+		releases.CacheEntry(l.cache, e)
+		l.savedReleases[digestKey{e.Version.String(), e.Tree}] = true
 	}
 	for _, f := range k.Cells {
 		for i := range f.Cell.Windows {
@@ -64,25 +71,56 @@ func (l *Loader) writeCacheFile(d *plan.Desired, folded int) {
 	const (
 		worthIt      = 256      // commits
 		worthHashing = 64 << 20 // bytes
+		worthReading = 16       // releases
 	)
 	l.uncachedCommits += folded
-	if l.CacheFile == "" || l.uncachedCommits < worthIt && l.cacheFileCurrent && l.unsavedBytes(d) < worthHashing {
+	entries, unsaved := l.entriesToSave(d)
+	if l.CacheFile == "" || l.uncachedCommits < worthIt && l.cacheFileCurrent && l.unsavedBytes(d) < worthHashing &&
+		unsaved < worthReading {
 		return
 	}
 	l.uncachedCommits, l.cacheFileCurrent = 0, true
-	k := loaderCache{Edition: programEdition(), History: l.history, Cells: make([]*cells.LoadedCell, 0, len(d.Cells)),
-		Digests: map[digestKey]releases.Digest{}}
-	l.savedDigests = map[digestKey]bool{}
+	digests := map[digestKey]releases.Digest{}
+	l.savedDigests, l.savedReleases = map[digestKey]bool{}, map[digestKey]bool{}
 	for key, r := range hashedReleases(d) {
-		k.Digests[key] = r.Digest
+		digests[key] = r.Digest
 		l.savedDigests[key] = true
 	}
+	for i := range entries {
+		l.savedReleases[digestKey{entries[i].Version.String(), entries[i].Tree}] = true
+	}
+	k := loaderCache{Edition: programEdition(), History: packHistory(l.history, digests),
+		Cells: make([]*cells.LoadedCell, 0, len(d.Cells)), Releases: entries}
 	for _, cell := range d.Cells {
 		if cell.Found != nil && cell.Found.TreeID != "" {
 			k.Cells = append(k.Cells, cell.Found)
 		}
 	}
 	encodeFile(l.CacheFile, k)
+}
+
+// entriesToSave returns the releases that were read for d, the newest maxSavedReleases, and how many of them the file
+// lacks. With AllReleases they go into another file.
+func (l *Loader) entriesToSave(d *plan.Desired) (all []releases.Entry, unsaved int) {
+	const maxSavedReleases = 256
+	if l.AllReleases || l.CacheFile == "" {
+		return nil, 0
+	}
+	for _, r := range slices.Backward(d.Versions) {
+		if !r.Loaded || r.Tree == "" {
+			continue
+		}
+		if e, ok := releases.CachedEntry(l.cache, r.Version, r.Tree); ok {
+			all = append(all, e)
+			if !l.savedReleases[digestKey{e.Version.String(), e.Tree}] {
+				unsaved++
+			}
+		}
+		if len(all) == maxSavedReleases {
+			break
+		}
+	}
+	return all, unsaved
 }
 
 // releaseCacheFile returns where the releases are saved; empty: nowhere.
