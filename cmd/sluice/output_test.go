@@ -10,6 +10,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/spf13/cobra"
+
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 )
 
@@ -44,6 +46,40 @@ func TestHelpOfFlagsFits(t *testing.T) {
 				t.Errorf("%v: a line has %d columns: %s", args, n, line)
 			}
 		}
+	}
+}
+
+// All help fits the terminal but for examples, which are copied, and words that are wider than the terminal. On a wide
+// one, paragraphs get 100 columns.
+func TestHelpFits(t *testing.T) {
+	for _, columns := range []int{60, 80, 100, 200} {
+		var help bytes.Buffer
+		env := append(os.Environ(), fmt.Sprintf("COLUMNS=%d", columns))
+		forEachCommand(root(cli.NewApp(env, nil, &help, &help)), func(cmd *cobra.Command) {
+			help.Reset()
+			if err := cmd.Help(); err != nil {
+				t.Fatal(err)
+			}
+			examples := false
+			for line := range strings.Lines(help.String()) {
+				line = strings.TrimSuffix(line, "\n")
+				examples = line == "Examples:" || examples && line != ""
+				n := utf8.RuneCountInString(line)
+				if n > columns && !examples && strings.Contains(strings.TrimSpace(line), " ") {
+					t.Errorf("%s on %d columns: a line has %d: %s", cmd.CommandPath(), columns, n, line)
+				}
+				if n > 100 && !strings.HasPrefix(line, " ") {
+					t.Errorf("%s on %d columns: prose has %d: %s", cmd.CommandPath(), columns, n, line)
+				}
+			}
+		})
+	}
+}
+
+func forEachCommand(cmd *cobra.Command, do func(*cobra.Command)) {
+	do(cmd)
+	for _, child := range cmd.Commands() {
+		forEachCommand(child, do)
 	}
 }
 

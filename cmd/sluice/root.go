@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,11 +46,18 @@ func root(a *cli.App) *cobra.Command {
 		if a.Misdirected = cli.RefuseHelpOfNothing(cmd); a.Misdirected != nil {
 			return
 		}
-		if columns := a.Stdout.Columns(); columns > 0 {
-			wrapped := fmt.Sprintf(".FlagUsagesWrapped %d |", columns)
-			root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages |", wrapped))
+		columns := a.Stdout.Columns()
+		if columns == 0 {
+			explain(cmd, args)
+			return
 		}
+		wrapped := fmt.Sprintf(".FlagUsagesWrapped %d |", columns)
+		root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages |", wrapped))
+		var help strings.Builder
+		root.SetOut(&help)
 		explain(cmd, args)
+		root.SetOut(a.Stdout.Writer)
+		fmt.Fprint(a.Stdout.Writer, cli.FitHelp(help.String(), columns))
 	})
 
 	flags := root.PersistentFlags()
@@ -79,7 +87,8 @@ func root(a *cli.App) *cobra.Command {
 				"a password in --database can be read by everyone on this machine: put the whole address in "+
 					"SLUICE_DATABASE, or the password in PGPASSWORD")
 		}
-		if err := cli.RefuseNegative(cmd); err != nil {
+		if err := cmp.Or(cli.RefuseNegative(cmd),
+			cli.RefuseShorter(cmd, cli.ShortestTime, "poll", "every", "timeout")); err != nil {
 			return err
 		}
 		if !runcmd.MakesData(cmd) {

@@ -60,7 +60,7 @@ func RefuseCredentials(cmd *cobra.Command, args []string) error {
 
 // RefuseNegative refuses a negative length of time and a negative number, which no flag has a sense for.
 func RefuseNegative(cmd *cobra.Command) (err error) {
-	what := map[string]string{"duration": "a length of time", "int": "a number"}
+	what := map[string]string{"duration": "a length of time", "int": "a number", "int64": "a number"}
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if kind := what[f.Value.Type()]; kind != "" && strings.HasPrefix(f.Value.String(), "-") {
 			err = UsageError(cmd, "--%s %s: %s can't be negative here", f.Name, f.Value, kind)
@@ -68,6 +68,10 @@ func RefuseNegative(cmd *cobra.Command) (err error) {
 	})
 	return err
 }
+
+// ShortestTime bounds intervals and time limits: below it a program would keep the machine busy, or end before it can
+// have done anything.
+const ShortestTime = 100 * time.Millisecond
 
 // RefuseShorter refuses a length of time below least for the flags that were given: the program would do nothing else,
 // or could never succeed.

@@ -78,7 +78,7 @@ func (a *App) ReportError(err error) int {
 	a.ReportFaults(shown.Faults)
 	a.Stderr.PrintText("sluice: ", strings.TrimSpace(err.Error()))
 	if next != "" {
-		a.Stderr.PrintLine("next: %s", complete(a, next))
+		a.Stderr.PrintLine(nextPrefix+"%s", complete(a, next))
 	}
 	return exit.code
 }

@@ -45,7 +45,7 @@ type Printer struct {
 	io.Writer // a *trackedWriter, except in StatusText
 	colours   bool
 	Terminal  bool
-	columns   int    // width of what shows it; 0: no limit
+	columns   int    // width of what shows it; 0: no limit, as in a file or a pipe, which others read
 	rows      int    // height of the terminal; 0: not known
 	indent    string // of each row of a table
 }
@@ -110,14 +110,14 @@ func (p Printer) writeError() error {
 	return nil
 }
 
-// PrintLine prints a line. What an argument says may come from anyone, such as a cell's health command, so it is
+// PrintLine prints a line, folded where it is wider than the terminal. What an argument says may come from anyone, such as a cell's health command, so it is
 // cleaned (R54): it neither controls the reader's terminal nor begins a line. Only Painted text keeps its colour.
 func (p Printer) PrintLine(format string, args ...any) {
 	clean := make([]any, len(args))
 	for i, arg := range args {
 		clean[i] = cleanArgument(arg)
 	}
-	fmt.Fprintf(p, format+"\n", clean...)
+	fmt.Fprintln(p, p.fold(fmt.Sprintf(format, clean...)))
 }
 
 func cleanArgument(arg any) any {
@@ -135,7 +135,7 @@ func cleanArgument(arg any) any {
 // begin a line, which CI systems may take for a command.
 func (p Printer) PrintText(prefix, text string) {
 	for line := range strings.Lines(cleantext.Text(text)) {
-		fmt.Fprintln(p, prefix+strings.TrimSuffix(line, "\n"))
+		fmt.Fprintln(p, foldLine(prefix+strings.TrimSuffix(line, "\n"), p.columns, prefix))
 	}
 }
 

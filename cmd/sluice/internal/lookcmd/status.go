@@ -93,9 +93,6 @@ func printStatus(a *cli.App, s view.Status, form StatusForm) error {
 // time brings print nothing.
 func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.OpenRepository, page view.StatusPage, every time.Duration,
 	form StatusForm) error {
-	if every <= 0 {
-		return cli.UsageError(cmd, "--every %s is not a positive duration", every)
-	}
 	ctx := cmd.Context()
 	before := ""
 	for {

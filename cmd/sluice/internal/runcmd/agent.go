@@ -75,7 +75,7 @@ objects that the release no longer has.`,
 			if err := more.check(a, cmd, &o); err != nil {
 				return err
 			}
-			if err := cli.RefuseShorter(cmd, shortestTime, "hook-timeout", "health-command-timeout", "health-timeout",
+			if err := cli.RefuseShorter(cmd, cli.ShortestTime, "hook-timeout", "health-command-timeout", "health-timeout",
 				"health-every", "heal-every", "report-every", "poll-wait"); err != nil {
 				return err
 			}
@@ -110,10 +110,6 @@ objects that the release no longer has.`,
 	cmd.AddCommand(ManifestVerb(a), preflightVerb(a), guardVerb(a))
 	return cmd
 }
-
-// shortestTime bounds the agent's intervals and time limits: below it the agent would keep the machine busy, or end
-// each command before it can succeed.
-const shortestTime = 100 * time.Millisecond
 
 // agentFlags are those flags of the agent that are no option of its parts.
 type agentFlags struct {
