@@ -37,6 +37,8 @@ type Progress struct {
 	Blocked   []channels.Verdict `json:"blocked,omitempty" doc:"verdicts about the channel"`
 	Waiting   []Waiting          `json:"waiting,omitempty" doc:"cells that a gate holds back, by gate, most cells first"`
 	SkippedTo int                `json:"skippedTo,omitempty" doc:"the wave that a person opened"`
+	// Whatever is asked for, no pre-release becomes the head
+	NoPrereleases bool `json:"noPrereleases,omitempty" doc:"the channel takes no pre-releases"`
 }
 
 // WaveProgress is one wave.
@@ -69,7 +71,8 @@ func Rollouts(d *Desired, o *Observed, made *Plan, channel string) []Progress {
 		}
 		c := p.channels[name]
 		about, ofCells := made.BlockedIn(name)
-		s := Progress{Channel: name, Cells: len(c.Cells), Blocked: about, Waiting: groupByGate(ofCells)}
+		s := Progress{Channel: name, Cells: len(c.Cells), Blocked: about, Waiting: groupByGate(ofCells),
+			NoPrereleases: c.Policy != nil && !c.Policy.Prereleases}
 		if e := c.Effective; e != nil {
 			s.Release, s.Sequence, s.Kind, s.Moved = e.Release, e.Sequence, e.Kind, e.Moved
 			c.learn()

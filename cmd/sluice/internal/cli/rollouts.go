@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/words"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // FetchRollouts returns the progress of rollouts, from the control plane or from the repository and the store.
@@ -115,6 +116,9 @@ func judgeProgress(p plan.Progress, version string) (waits, never string) {
 		reasons = append(reasons, b.String())
 	}
 	if p.Release != version || version == "" {
+		if v, err := releases.ParseVersion(version); err == nil && v.IsPrerelease() && p.NoPrereleases {
+			return "", reason.Prerelease.Words(p.Channel)
+		}
 		if len(reasons) == 0 {
 			reasons = []string{"the engine has not promoted it yet"}
 		}
