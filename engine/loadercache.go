@@ -96,7 +96,10 @@ func (l *Loader) writeCacheFile(d *plan.Desired, folded int) {
 			k.Cells = append(k.Cells, cell.Found)
 		}
 	}
-	encodeFile(l.CacheFile, k)
+	if !encodeFile(l.CacheFile, k) { // gob has no form for a null in a list of a release's defaults
+		k.Releases = nil
+		encodeFile(l.CacheFile, k)
+	}
 }
 
 // entriesToSave returns the releases that were read for d, the newest maxSavedReleases, and how many of them the file
@@ -181,15 +184,17 @@ func decodeFile(file string, into any) bool {
 	return gob.NewDecoder(bytes.NewReader(body)).Decode(into) == nil
 }
 
-// encodeFile writes v with its hash before it. An error is ignored: it costs the next process a slower start.
-func encodeFile(file string, v any) {
+// encodeFile writes v with its hash before it, and reports whether gob has a form for v. An error is ignored: it costs
+// the next process a slower start.
+func encodeFile(file string, v any) bool {
 	var body bytes.Buffer
 	registerGobTypes()
 	if err := gob.NewEncoder(&body).Encode(v); err != nil {
-		return
+		return false
 	}
 	sum := sha256.Sum256(body.Bytes())
 	_ = replaceFile(file, append(sum[:], body.Bytes()...))
+	return true
 }
 
 // copyHistory copies a history as the cache file would.
