@@ -97,8 +97,8 @@ func isIndented(line string) bool { return strings.HasPrefix(line, " ") }
 func foldLines(lines []string, width int) string {
 	folded := make([]string, len(lines))
 	for i, line := range lines {
-		indent := len(listed().FindString(line))
-		if indent == 0 || indent > width/2 {
+		indent := max(len(listed().FindString(line)), len(line)-len(strings.TrimLeft(line, " ")))
+		if indent > width/2 {
 			indent = 4
 		}
 		folded[i] = foldLine(line, width, strings.Repeat(" ", indent))
