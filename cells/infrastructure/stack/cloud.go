@@ -4,25 +4,22 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/url"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/sluice-cd/sluice/internal/aws"
 )
 
 // cloud is a way to AWS.
 type cloud struct {
-	config aws.Config
+	client *aws.Client
 	region string
 }
 
 // connect finds the region and the credentials as every program of AWS does: in the environment, in files, from a pod's
 // or a machine's identity.
 func connect(ctx context.Context) (*cloud, error) {
-	// the SDK's own, which AWS_CA_BUNDLE needs
-	c, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(awshttp.NewBuildableClient()))
+	c, err := aws.Connect(ctx, "")
 	if err != nil {
 		return nil, &Error{What: "configuration", Fault: "the configuration for AWS can't be read",
 			Remedy: "check AWS_CONFIG_FILE, AWS_PROFILE, AWS_CA_BUNDLE and the files that they name"}
@@ -38,30 +35,44 @@ func connect(ctx context.Context) (*cloud, error) {
 func (c *cloud) checkCredentials(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, perRequest)
 	defer cancel()
-	if c.config.Credentials != nil {
-		if _, err := c.config.Credentials.Retrieve(ctx); err == nil {
-			return nil
-		}
+	if c.client.HasCredentials(ctx) {
+		return nil
 	}
 	return &Error{What: "credentials", Fault: "the agent has no credentials for AWS",
 		Remedy: "give its pod its role (EKS Pod Identity, add-on eks-pod-identity-agent), or its machine an instance " +
 			"profile; with an instance profile a pod needs a hop limit of 2 for IMDSv2"}
 }
 
+// ask makes a request of the query protocol, which CloudFormation and STS speak.
+func (c *cloud) ask(ctx context.Context, service, action string, parameters url.Values, into any) error {
+	version := "2010-05-15"
+	if service == "sts" {
+		version = "2011-06-15"
+	}
+	return c.client.Query(ctx, aws.Service{Name: service, Version: version}, action, parameters, into)
+}
+
+// askJSON makes a request of the JSON protocol, which Systems Manager and Service Quotas speak.
+func (c *cloud) askJSON(ctx context.Context, service, target string, parameters, into any) error {
+	return c.client.JSON(ctx, aws.Service{Name: service}, target, parameters, into)
+}
+
+var errNothing = errors.New("an empty answer")
+
 // explain says why something that AWS was asked for failed. AWS's own text names roles and sessions, so it is left out.
 func explain(what, region string, err error) *Error {
 	e := &Error{What: what}
-	code := codeOf(err)
+	code := aws.CodeOf(err)
 	service, _, _ := strings.Cut(what, ":")
 	var name *net.DNSError
 	var late net.Error
 	switch {
-	case isThrottled(code):
+	case aws.IsThrottled(code):
 		e.Fault, e.Remedy = "AWS limits requests of "+what, "the agent asks less often until it is answered"
-	case isDenied(code):
+	case aws.IsDenied(code):
 		e.Fault, e.Remedy = "AWS denies the agent "+what, "allow it in the agent's role, as the newest infrastructure "+
 			"update does"
-	case isForeign(code):
+	case aws.IsUnknown(code):
 		e.Fault, e.Remedy = "AWS does not accept the agent's credentials for "+what+" ("+code+")", "check the agent's role, "+
 			"and this machine's clock"
 	case code == "NoSuchResourceException":
@@ -74,36 +85,12 @@ func explain(what, region string, err error) *Error {
 		e.Fault, e.Remedy = "AWS does not answer "+what+" in time", endpointRemedy(service, region)
 	case errors.Is(err, errNothing):
 		e.Fault, e.Remedy = "AWS's answer to "+what+" is empty", "the agent tries again"
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, aws.ErrTooLarge):
 		e.Fault, e.Remedy = "AWS's answer to "+what+" is too large", "look at the stack in the console"
 	default:
 		e.Fault, e.Remedy = "AWS can't be asked for "+what, endpointRemedy(service, region)
 	}
 	return e
-}
-
-func isThrottled(code string) bool {
-	_, is := retry.DefaultThrottleErrorCodes[code]
-	return is
-}
-
-func isDenied(code string) bool {
-	switch code {
-	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "UnauthorizedAccess":
-		return true
-	}
-	return false
-}
-
-// isForeign reports whether a code says that AWS does not know who asks.
-func isForeign(code string) bool {
-	switch code {
-	case "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException",
-		"SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature", "MissingAuthenticationToken",
-		"MissingAuthenticationTokenException", "RequestExpired", "OptInRequired":
-		return true
-	}
-	return false
 }
 
 func endpointRemedy(service, region string) string {

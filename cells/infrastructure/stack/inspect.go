@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells/agent/preflight"
+	"github.com/sluice-cd/sluice/internal/aws"
 )
 
 // Inspect looks whether the agent has what it needs of AWS: credentials, permissions, quotas, and ways to the endpoints
@@ -50,7 +51,7 @@ func (r *Reader) Inspect(ctx context.Context) (all []preflight.Finding) {
 		}
 	}
 	hosts := r.options.Endpoints
-	if hosts == nil && r.aws.config.BaseEndpoint == nil { // AWS_ENDPOINT_URL names no AWS of the region
+	if hosts == nil && !r.aws.client.HasOwnEndpoint() { // AWS_ENDPOINT_URL names no AWS of the region
 		hosts = endpointsOf(r.aws.region, account)
 	}
 	return append(all, dialEndpoints(ctx, hosts, r.aws.region)...)
@@ -97,7 +98,7 @@ func (r *Reader) tryPermissions(ctx context.Context) (faults []error) {
 // endpointsOf returns where the services are that a private cluster needs, by the name of their endpoint. The agent's
 // own requests show the others.
 func endpointsOf(region, account string) map[string]string {
-	end := "." + region + "." + suffix(region) + ":443"
+	end := "." + region + "." + aws.Suffix(region) + ":443"
 	all := map[string]string{"ecr.api": "api.ecr" + end, "s3": "s3" + end}
 	for _, service := range []string{"ec2", "eks", "logs", "elasticloadbalancing"} {
 		all[service] = service + end

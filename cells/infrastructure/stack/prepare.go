@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-cd/sluice/internal/aws"
 	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/internal/words"
 )
@@ -43,7 +44,8 @@ type ResourceChange struct {
 
 const (
 	prepareTimeout = 10 * time.Minute
-	preparePause   = 5 * time.Second // the longest between two looks
+	preparePause   = 5 * time.Second        // the longest between two looks
+	firstLook      = 200 * time.Millisecond // before the second look
 )
 
 // summary is what AWS says of a template.
@@ -104,7 +106,7 @@ func Prepare(ctx context.Context, change Change) (p Prepared, err error) {
 	}
 	err = c.ask(ctx, formation, "CreateChangeSet", parameters, &made)
 	switch {
-	case codeOf(err) == "AlreadyExistsException":
+	case aws.CodeOf(err) == "AlreadyExistsException":
 		return p, &Error{What: "cloudformation:CreateChangeSet",
 			Fault:  "the stack " + change.Stack + " has a change set " + change.Name + " already",
 			Remedy: "execute or delete it, or name another with --name"}
@@ -137,7 +139,7 @@ func (c *cloud) awaitChangeSet(ctx context.Context, id string) ([]ResourceChange
 		case out.Status == "CREATE_COMPLETE":
 			return out.Changes, nil
 		}
-		pause := backoff.Exponential(firstWait, preparePause, try)
+		pause := backoff.Exponential(firstLook, preparePause, try)
 		if err := backoff.Sleep(ctx, backoff.Spread(pause)); err != nil {
 			return nil, explain("cloudformation:DescribeChangeSet", c.region, err)
 		}

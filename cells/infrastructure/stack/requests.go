@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/aws"
 )
 
 const formation = "cloudformation"
@@ -27,7 +28,7 @@ func (c *cloud) describe(ctx context.Context, name string) (s description, err e
 	}
 	err = c.ask(ctx, formation, "DescribeStacks", url.Values{"StackName": {name}}, &out)
 	switch {
-	case codeOf(err) == "ValidationError":
+	case aws.CodeOf(err) == "ValidationError":
 		return s, &Error{What: "cloudformation:DescribeStacks",
 			Fault:  "there is no stack " + name + " in " + c.region,
 			Remedy: "name the stacks of this cell in the agent's --infrastructure, and its region in AWS_REGION"}
@@ -72,7 +73,7 @@ func (c *cloud) version(ctx context.Context, name string) (string, error) {
 	err := c.ask(ctx, formation, "DescribeStackResource",
 		url.Values{"StackName": {name}, "LogicalResourceId": {VersionResource}}, &resource)
 	switch {
-	case codeOf(err) == "ValidationError", err == nil && resource.Name == "":
+	case aws.CodeOf(err) == "ValidationError", err == nil && resource.Name == "":
 		return "", missing
 	case err != nil:
 		return "", explain("cloudformation:DescribeStackResource", c.region, err)
@@ -80,7 +81,7 @@ func (c *cloud) version(ctx context.Context, name string) (string, error) {
 	var out struct{ Parameter struct{ Value string } }
 	err = c.askJSON(ctx, "ssm", "AmazonSSM.GetParameter", map[string]string{"Name": resource.Name}, &out)
 	switch {
-	case codeOf(err) == "ParameterNotFound":
+	case aws.CodeOf(err) == "ParameterNotFound":
 		return "", missing
 	case err != nil:
 		return "", explain("ssm:GetParameter", c.region, err)
@@ -151,7 +152,7 @@ func (c *cloud) quota(ctx context.Context, q cells.Quota) (float64, error) {
 	parameters := map[string]string{"ServiceCode": q.Service, "QuotaCode": q.Code}
 	action := "GetServiceQuota"
 	err := c.askJSON(ctx, "servicequotas", "ServiceQuotasV20190624."+action, parameters, &out)
-	if codeOf(err) == "NoSuchResourceException" {
+	if aws.CodeOf(err) == "NoSuchResourceException" {
 		action = "GetAWSDefaultServiceQuota"
 		err = c.askJSON(ctx, "servicequotas", "ServiceQuotasV20190624."+action, parameters, &out)
 	}

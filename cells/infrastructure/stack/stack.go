@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/aws"
 )
 
 // Error says why something of AWS can't be read or done, and what to do about it.
@@ -70,20 +71,9 @@ func ParseQuotas(least map[string]string) (all []cells.Quota, err error) {
 	return all, nil
 }
 
-// Partition returns AWS's partition of a region, as ARNs name it.
-func Partition(region string) string {
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		return "aws-cn"
-	case strings.HasPrefix(region, "us-gov-"):
-		return "aws-us-gov"
-	}
-	return "aws"
-}
-
 // Console returns the host of AWS's console in a region.
 func Console(region string) string {
-	switch Partition(region) {
+	switch aws.Partition(region) {
 	case "aws-cn":
 		return region + ".console.amazonaws.cn"
 	case "aws-us-gov":
@@ -104,12 +94,4 @@ func ChangeSetLink(stack, changeSet string) string {
 		return ""
 	}
 	return link
-}
-
-// suffix returns the end of the names of AWS's endpoints in a region.
-func suffix(region string) string {
-	if Partition(region) == "aws-cn" {
-		return "amazonaws.com.cn"
-	}
-	return "amazonaws.com"
 }

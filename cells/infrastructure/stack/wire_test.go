@@ -12,7 +12,7 @@ import (
 func TestAnswersOfStrangers(t *testing.T) {
 	for want, answer := range map[string]http.HandlerFunc{
 		"is too large": func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = w.Write([]byte("<a>" + strings.Repeat("x", maxAnswer) + "</a>"))
+			_, _ = w.Write([]byte("<a>" + strings.Repeat("x", 8<<20) + "</a>"))
 		},
 		"AWS refuses cloudformation:DescribeStacks (HTTP 403)": func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "<html>a proxy's page", http.StatusForbidden)

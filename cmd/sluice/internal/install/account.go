@@ -18,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluice-cd/sluice/cells/infrastructure/stack"
+	"github.com/sluice-cd/sluice/internal/aws"
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases/infrastructure"
@@ -105,7 +106,7 @@ func (a *Account) Port() string {
 
 // Principal returns whom the endpoint service has to allow.
 func (a *Account) Principal() string {
-	return "arn:" + stack.Partition(a.Region) + ":iam::" + cmp.Or(a.Customer, "YOUR-ACCOUNT") + ":root"
+	return "arn:" + aws.Partition(a.Region) + ":iam::" + cmp.Or(a.Customer, "YOUR-ACCOUNT") + ":root"
 }
 
 // StackName returns the name of the stack of a template.

@@ -1,7 +1,8 @@
-package stack
+package aws
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -20,10 +21,6 @@ import (
 	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
-// The SDK's clients of these services are 23 MB of the program, and slow the start of every verb
-// (docs/decisions/0017-aws-without-clients.md). So the few requests are written here as the services' models have them;
-// credentials, configuration and signatures are the SDK's.
-
 const (
 	maxAnswer = 8 << 20 // bytes
 	tries     = 3
@@ -39,58 +36,56 @@ type refusal struct {
 
 func (r *refusal) Error() string { return "AWS answers " + r.code }
 
-// codeOf returns AWS's code of an error; empty: it is none of AWS's.
-func codeOf(err error) string {
+// CodeOf returns AWS's code of an error; empty: it is none of AWS's.
+func CodeOf(err error) string {
 	if r := new(refusal); errors.As(err, &r) {
 		return r.code
 	}
 	return ""
 }
 
-var (
-	errNothing  = errors.New("an empty answer")
-	errTooLarge = errors.New("the answer is too large")
-)
+// ErrTooLarge says that an answer has more bytes than are read.
+var ErrTooLarge = errors.New("the answer is too large")
 
-// ask makes a request of the query protocol, which CloudFormation and STS speak, and decodes its result from XML.
-func (c *cloud) ask(ctx context.Context, service, action string, parameters url.Values, into any) error {
-	form := url.Values{"Action": {action}, "Version": {versionOf(service)}}
+// Service is one of AWS's.
+type Service struct {
+	Name    string // in signatures
+	Host    string // the beginning of its endpoint's name; empty: Name
+	Version string // of the query protocol; empty: it speaks JSON
+}
+
+// Query makes a request of the query protocol, and decodes its result from XML.
+func (c *Client) Query(ctx context.Context, s Service, action string, parameters url.Values, into any) error {
+	form := url.Values{"Action": {action}, "Version": {s.Version}}
 	for name, values := range parameters {
 		form[name] = values
 	}
-	answer, err := c.send(ctx, service, "application/x-www-form-urlencoded", "", []byte(form.Encode()))
+	answer, err := c.send(ctx, s, "application/x-www-form-urlencoded", "", []byte(form.Encode()))
 	if err != nil {
 		return err
 	}
 	return xml.Unmarshal(answer, into)
 }
 
-// askJSON makes a request of the JSON protocol, version 1.1, which Systems Manager and Service Quotas speak.
-func (c *cloud) askJSON(ctx context.Context, service, target string, parameters, into any) error {
+// JSON makes a request of the JSON protocol, version 1.1. A target is such as AmazonSSM.GetParameter.
+func (c *Client) JSON(ctx context.Context, s Service, target string, parameters, into any) error {
 	body, err := json.Marshal(parameters)
 	if err != nil {
 		return err
 	}
-	answer, err := c.send(ctx, service, "application/x-amz-json-1.1", target, body)
+	answer, err := c.send(ctx, s, "application/x-amz-json-1.1", target, body)
 	if err != nil {
 		return err
 	}
 	return json.Unmarshal(answer, into)
 }
 
-func versionOf(service string) string {
-	if service == "sts" {
-		return "2011-06-15"
-	}
-	return "2010-05-15"
-}
-
 // send sends a request, and again after a while if AWS is too busy.
-func (c *cloud) send(ctx context.Context, service, kind, target string, body []byte) (answer []byte, err error) {
+func (c *Client) send(ctx context.Context, s Service, kind, target string, body []byte) (answer []byte, err error) {
 	for try := 0; ; try++ {
-		answer, err = c.sendOnce(ctx, service, kind, target, body)
+		answer, err = c.sendOnce(ctx, s, kind, target, body)
 		r := new(refusal)
-		again := errors.As(err, &r) && (isThrottled(r.code) || r.status >= http.StatusInternalServerError)
+		again := errors.As(err, &r) && (IsThrottled(r.code) || r.status >= http.StatusInternalServerError)
 		if !again || try == tries-1 {
 			return answer, err
 		}
@@ -100,8 +95,8 @@ func (c *cloud) send(ctx context.Context, service, kind, target string, body []b
 	}
 }
 
-func (c *cloud) sendOnce(ctx context.Context, service, kind, target string, body []byte) ([]byte, error) {
-	address := "https://" + service + "." + c.region + "." + suffix(c.region)
+func (c *Client) sendOnce(ctx context.Context, s Service, kind, target string, body []byte) ([]byte, error) {
+	address := "https://" + cmp.Or(s.Host, s.Name) + "." + c.Region + "." + Suffix(c.Region)
 	if c.config.BaseEndpoint != nil { // AWS_ENDPOINT_URL
 		address = strings.TrimRight(*c.config.BaseEndpoint, "/")
 	}
@@ -118,7 +113,7 @@ func (c *cloud) sendOnce(ctx context.Context, service, kind, target string, body
 		return nil, err
 	}
 	sum := sha256.Sum256(body)
-	err = v4.NewSigner().SignHTTP(ctx, credentials, request, hex.EncodeToString(sum[:]), service, c.region, time.Now())
+	err = v4.NewSigner().SignHTTP(ctx, credentials, request, hex.EncodeToString(sum[:]), s.Name, c.Region, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +127,7 @@ func (c *cloud) sendOnce(ctx context.Context, service, kind, target string, body
 	case err != nil:
 		return nil, err
 	case len(data) > maxAnswer:
-		return nil, errTooLarge
+		return nil, ErrTooLarge
 	case response.StatusCode != http.StatusOK:
 		return nil, &refusal{readCode(data, target != "", response.StatusCode), response.StatusCode}
 	}
@@ -157,8 +152,19 @@ func readCode(data []byte, isJSON bool, status int) string {
 			code = body.Error.Code
 		}
 	}
-	if !isWord(code, 80, ".") {
+	if !isCode(code) {
 		return fmt.Sprintf("HTTP %d", status)
 	}
 	return code
+}
+
+// isCode reports whether a text can be one of AWS's codes, which names neither roles nor sessions.
+func isCode(text string) bool {
+	for i, c := range text {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !letter && (i == 0 || c != '.' && !('0' <= c && c <= '9')) {
+			return false
+		}
+	}
+	return text != "" && len(text) <= 80
 }
