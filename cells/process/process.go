@@ -1,4 +1,5 @@
-// Package process runs child processes within limits: hooks, health commands and renders.
+// Package process runs child processes within limits: hooks, health commands, renders and
+// credential helpers.
 //
 // A child runs in a process group of its own, so that ending the child ends all that it started. It gets exactly the
 // environment that it is given, and on Linux it is killed with its parent. Its output goes to writers that the caller

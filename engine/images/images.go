@@ -77,7 +77,7 @@ func New(o Options) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{files: o.Files, heads: o.Heads, log: o.Log, cache: cache, upstream: newUpstream(o.Registries),
+	s := &Service{files: o.Files, heads: o.Heads, log: o.Log, cache: cache, upstream: newUpstream(o.Registries, o.Log),
 		named: map[releases.Digest][]Reference{}, children: map[releases.Digest][]Descriptor{},
 		warm: map[releases.Digest]Warm{}}
 	cache.counters = newCounters(cache.usage, s.lacking)

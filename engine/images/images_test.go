@@ -564,6 +564,8 @@ func TestRegistriesFile(t *testing.T) {
 		"not JSON":                {"{", "not a Docker config.json"},
 		"hosts of no registry":    {`{"sluice": {"hosts": {"a.example": ["b.example"]}}}`, "a.example"},
 		"a host that is a URL":    {`{"auths": {"a.example": {}}, "sluice": {"hosts": {"a.example": ["https://b"]}}}`, "https://b"},
+		"a helper elsewhere":      {`{"credHelpers": {"a.example": "../evil"}}`, "../evil"},
+		"a store elsewhere":       {`{"credsStore": "a b"}`, "a b"},
 		"a star in the middle":    {`{"auths": {"a.example": {}}, "sluice": {"hosts": {"a.example": ["b*.example"]}}}`, "b*"},
 		"a password is not shown": {`{"auths": {"a.example": {"auth": "c2VjcmV0"}}, "sluice": 7}`, "not a Docker config.json"},
 	} {

@@ -15,11 +15,14 @@ import (
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/configfile"
 	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/sluice-cd/sluice/engine/images/ecr"
 )
 
 const (
 	maxRegistries = 1 << 20 // bytes of the file
 	rereadAfter   = 5 * time.Second
+	helperRunes   = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 )
 
 // Registries says from where content may come, and with which credentials. It is read from a file in the format of
@@ -118,8 +121,16 @@ func readRegistries(file string) (*registries, error) {
 	for name := range ours.Auths {
 		all.hosts[registryOf(name)] = nil
 	}
-	for name := range ours.CredHelpers {
+	helpers := []string{docker.CredentialsStore}
+	for name, helper := range ours.CredHelpers {
 		all.hosts[registryOf(name)] = nil
+		helpers = append(helpers, helper)
+	}
+	for _, helper := range helpers {
+		if strings.ContainsFunc(helper, func(c rune) bool { return !strings.ContainsRune(helperRunes, c) }) {
+			return nil, fmt.Errorf("read the registries: %s: %.80q is not the name of a credential helper, such as "+
+				"ecr-login for the program docker-credential-ecr-login", file, helper)
+		}
 	}
 	for name, hosts := range ours.Sluice.Hosts {
 		name = registryOf(name)
@@ -136,6 +147,9 @@ func readRegistries(file string) (*registries, error) {
 	}
 	for name := range all.hosts {
 		all.hosts[name] = append(all.hosts[name], endpointOf(name))
+		if r, ok := ecr.ParseHost(name); ok {
+			all.hosts[name] = append(all.hosts[name], r.Storage())
+		}
 	}
 	return all, nil
 }
@@ -173,23 +187,28 @@ func (r *registries) allows(registry, host string) bool {
 	})
 }
 
-// credentials returns how to sign in at a registry. A helper program is asked each time: what it returns may expire.
-func (r *registries) credentials(registry string) (authn.Authenticator, error) {
-	key := registry
+// helperOf returns the credential helper for a registry, and what it is asked for; empty: there is none.
+func (r *registries) helperOf(registry string) (helper, key string) {
+	for key, helper := range r.docker.CredentialHelpers {
+		if registryOf(key) == registry {
+			return helper, key
+		}
+	}
+	key = registry
 	if registry == dockerHub {
 		key = authn.DefaultAuthKey
 	}
-	found, err := r.docker.GetAuthConfig(key)
+	return r.docker.CredentialsStore, key
+}
+
+// entry returns what the file itself says of a registry; empty: to sign in with nothing.
+func (r *registries) entry(registry string) (*authn.AuthConfig, error) {
+	found, err := r.docker.GetAuthConfig(registry)
 	if err != nil {
-		return nil, fmt.Errorf("the credentials for %s can't be had: its credential helper failed", registry)
+		return nil, fmt.Errorf("the list of registries can't be read for %s", registry)
 	}
-	found.ServerAddress = ""
-	a := authn.AuthConfig{Username: found.Username, Password: found.Password, Auth: found.Auth,
-		IdentityToken: found.IdentityToken, RegistryToken: found.RegistryToken}
-	if a == (authn.AuthConfig{}) {
-		return authn.Anonymous, nil
-	}
-	return authn.FromConfig(a), nil
+	return &authn.AuthConfig{Username: found.Username, Password: found.Password, Auth: found.Auth,
+		IdentityToken: found.IdentityToken, RegistryToken: found.RegistryToken}, nil
 }
 
 // isLoopback reports whether a host, with or without a port, is this machine: only there plain HTTP is spoken.

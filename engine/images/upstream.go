@@ -15,11 +15,11 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/rs/zerolog"
 )
 
 const (
-	signInPeriod = 6 * time.Hour // half the life of the shortest-lived credentials in use (ECR: 12 h)
-	stallTimeout = time.Minute   // without a byte
+	stallTimeout = time.Minute // without a byte
 	maxRedirects = 5
 	maxSessions  = 1024
 	acceptAll    = ociIndex + ", " + ociManifest + ", " + dockerList + ", " + dockerSchema
@@ -43,6 +43,7 @@ func (e *UpstreamError) temporary() bool {
 // upstream fetches content from registries.
 type upstream struct {
 	registries *Registries
+	keyring    *keyring
 	base       *http.Transport
 
 	mu       sync.Mutex
@@ -54,16 +55,16 @@ type sessionKey struct{ registry, repository string }
 // session is a signed-in client for one repository.
 type session struct {
 	client *http.Client
-	begun  time.Time
+	until  time.Time // then it signs in anew
 	of     *registries
 }
 
-func newUpstream(r *Registries) *upstream {
+func newUpstream(r *Registries, log zerolog.Logger) *upstream {
 	base := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // documented
 	base.DisableCompression = true                          // lengths and digests are of the plain bytes
 	base.ResponseHeaderTimeout = stallTimeout
 	base.MaxIdleConnsPerHost = 16
-	return &upstream{registries: r, base: base, sessions: map[sessionKey]*session{}}
+	return &upstream{registries: r, keyring: newKeyring(log), base: base, sessions: map[sessionKey]*session{}}
 }
 
 // fetch opens content from an offset on.
@@ -194,7 +195,9 @@ func schemeOf(registry string) string {
 	return "https"
 }
 
+// forget forgets what a registry refused.
 func (u *upstream) forget(from Reference) {
+	u.keyring.refuse(from.Registry)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.sessions, sessionKey{from.Registry, from.Repository})
@@ -214,10 +217,10 @@ func (u *upstream) signIn(ctx context.Context, from Reference) (*session, error)
 	u.mu.Lock()
 	s := u.sessions[key]
 	u.mu.Unlock()
-	if s != nil && s.of == listed && time.Since(s.begun) < signInPeriod {
+	if s != nil && s.of == listed && time.Now().Before(s.until) {
 		return s, nil
 	}
-	credentials, err := listed.credentials(from.Registry)
+	credentials, used, err := u.keyring.get(ctx, listed, from.Registry)
 	if err != nil {
 		return nil, &UpstreamError{Reference: from, Problem: err.Error()}
 	}
@@ -236,7 +239,8 @@ func (u *upstream) signIn(ctx context.Context, from Reference) (*session, error)
 	if err != nil {
 		return nil, u.describe(from, err)
 	}
-	s = &session{begun: time.Now(), of: listed, client: &http.Client{Transport: signedIn, CheckRedirect: checkRedirect}}
+	s = &session{until: time.Now().Add(used), of: listed,
+		client: &http.Client{Transport: signedIn, CheckRedirect: checkRedirect}}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if len(u.sessions) >= maxSessions {
