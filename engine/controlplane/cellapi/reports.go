@@ -90,14 +90,11 @@ func describeReport(d api.Docs) *huma.RequestBody {
 
 // parseReport refuses unknown fields, which may change the meaning of a report.
 func parseReport(body []byte) (report cells.Report, fault *huma.ErrorDetail) {
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	d.UseNumber() // keeps numbers as they were sent
-	err := d.Decode(&report)
-	if err == nil {
-		if _, more := d.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("there is more after the report")
-		}
+	report, plain := readPlainReport(body)
+	var err error
+	if !plain {
+		report = cells.Report{}
+		err = decodeStrictly(body, &report)
 	}
 	if err == nil {
 		err = report.Validate()
@@ -116,4 +113,18 @@ func parseReport(body []byte) (report cells.Report, fault *huma.ErrorDetail) {
 		}
 	}
 	return report, fault
+}
+
+// decodeStrictly refuses unknown fields, and what stands after the value.
+func decodeStrictly(body []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	d.UseNumber() // keeps numbers as they were sent
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is more after the report")
+	}
+	return nil
 }
