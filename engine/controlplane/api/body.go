@@ -1,9 +1,9 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"slices"
@@ -16,8 +16,7 @@ import (
 // written the response.
 func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, also ...string) ([]byte, bool) {
 	// A page of another site can send a form to a loopback server, but not JSON without a CORS preflight.
-	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || kind != "application/json" && !slices.Contains(also, kind) {
+	if kind := r.Header.Get("Content-Type"); kind != "application/json" && !isOneOf(kind, also) {
 		WriteProblem(w, http.StatusUnsupportedMediaType, "Send it with Content-Type: application/json.")
 		return nil, false
 	}
@@ -25,7 +24,10 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, also ...strin
 		writeTooLarge(w, limit)
 		return nil, false
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	// A length that is a lie costs the sender as many bytes: this is room for them, of which limit is the bound.
+	read := bytes.NewBuffer(make([]byte, 0, max(r.ContentLength, 0)+bytes.MinRead))
+	_, err := read.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
+	body := read.Bytes()
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
@@ -34,6 +36,12 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, also ...strin
 		WriteProblem(w, http.StatusBadRequest, "The body arrived incomplete: send it again.")
 	}
 	return body, err == nil
+}
+
+// isOneOf reports whether a Content-Type, with or without parameters, is JSON or one of the types also.
+func isOneOf(header string, also []string) bool {
+	kind, _, err := mime.ParseMediaType(header)
+	return err == nil && (kind == "application/json" || slices.Contains(also, kind))
 }
 
 func writeTooLarge(w http.ResponseWriter, limit int64) {
