@@ -29,7 +29,7 @@ import (
 const (
 	idleTimeout = 2 * time.Minute // without a byte that the client took
 	recheck     = time.Second     // between two looks whether the cell is still admitted
-	chunk       = 128 << 10       // bytes between two looks at the rate
+	chunk       = 128 << 10       // bytes that are sent at once, and between two looks at the rate
 	emptyIndex  = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
 )
 
@@ -58,6 +58,8 @@ type API struct {
 	limits     Limits
 	clockStart time.Time
 	cells      sync.Map // name → *cellPulls
+	slots      sendSlots
+	buffers    sync.Pool // of *[chunk]byte
 }
 
 // cellPulls counts what one cell pulls.
@@ -79,7 +81,8 @@ func New(o Options) *API {
 	if l.Searches.PerSecond == 0 {
 		l.Searches = limit.Rate{PerSecond: 1, Burst: 64}
 	}
-	return &API{views: o.Views, images: o.Images, auth: o.Auth, limits: l, clockStart: time.Now()}
+	return &API{views: o.Views, images: o.Images, auth: o.Auth, limits: l, clockStart: time.Now(),
+		slots: newSendSlots(), buffers: sync.Pool{New: func() any { return new([chunk]byte) }}}
 }
 
 // Routes returns the routes, which the OCI distribution specification describes.
@@ -257,7 +260,7 @@ func (a *API) send(ctx context.Context, w http.ResponseWriter, r *http.Request, 
 		header.Set("Content-Type", content.MediaType)
 	}
 	paced := &pacedContent{Content: content, ctx: ctx, writer: w, pulls: pulls, api: a}
-	http.ServeContent(w, r, "", time.Time{}, paced)
+	http.ServeContent(&slotWriter{w, paced}, r, "", time.Time{}, paced)
 	a.images.CountServed(paced.sent)
 	if paced.err != nil {
 		api.NoteError(w, paced.err)
@@ -294,4 +297,38 @@ func (p *pacedContent) Read(b []byte) (int, error) {
 	}
 	api.SetWriteTimeout(p.writer, idleTimeout)
 	return n, err
+}
+
+// slotWriter writes content while it holds a slot.
+type slotWriter struct {
+	http.ResponseWriter
+	of *pacedContent
+}
+
+// ReadFrom implements io.ReaderFrom. It waits for bytes of a fill before it asks for a slot.
+func (w *slotWriter) ReadFrom(from io.Reader) (n int64, err error) {
+	buffer := w.of.api.buffers.Get().(*[chunk]byte) //nolint:forcetypeassert // only this is put
+	defer w.of.api.buffers.Put(buffer)
+	for {
+		got, readErr := from.Read(buffer[:])
+		if got > 0 {
+			release, err := w.of.api.slots.acquire(w.of.ctx)
+			if err != nil {
+				w.of.err = err
+				return n, err
+			}
+			sent, err := w.ResponseWriter.Write(buffer[:got])
+			release()
+			n += int64(sent)
+			if err != nil {
+				return n, err
+			}
+		}
+		if errors.Is(readErr, io.EOF) {
+			return n, nil
+		}
+		if readErr != nil {
+			return n, readErr
+		}
+	}
 }
