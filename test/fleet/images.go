@@ -188,13 +188,8 @@ func (b *bench) measureImages(ctx context.Context) (rows []figures.Row, err erro
 	if err != nil {
 		return nil, err
 	}
-	clients := make([]*http.Client, imageCells)
-	for i := range clients {
-		clients[i] = &http.Client{Transport: &http.Transport{TLSClientConfig: dialer.StrangerConfig(i, "http/1.1"),
-			DisableCompression: true}}
-	}
-	ours := puller{"https://" + f.cellAddress, "/v2/" + imageReference + "/blobs/" + u.layer,
-		func(i int) *http.Client { return clients[i%imageCells] }}
+	path := "/v2/" + imageReference + "/blobs/" + u.layer
+	ours := cellPuller(f.cellAddress, path, dialer)
 	cold, err := b.measureCold(ctx, u, ours)
 	if err != nil {
 		return nil, err
@@ -221,7 +216,7 @@ func (b *bench) measureImages(ctx context.Context) (rows []figures.Row, err erro
 	if err != nil {
 		return nil, err
 	}
-	reports, err := b.measureReportsBesidePulls(ctx, f, dialer, ours)
+	reports, err := b.measureReportsBesidePulls(ctx, f, dialer, path)
 	return slices.Concat(cold, warm, memory, reports), err
 }
 
@@ -345,33 +340,6 @@ func measureMemory(ctx context.Context, f *fleet, ours puller) ([]figures.Row, e
 	each := (most - before) / imageCells
 	return []figures.Row{{What: fmt.Sprintf("memory of each of %d slow pulls", imageCells),
 		Got: fmt.Sprintf("%d KiB", each>>10), Base: "limit 256 KiB", Ratio: float64(each) / (256 << 10), Limit: 1}}, nil
-}
-
-// measureReportsBesidePulls times reports at rest, and while cells pull as fast as they can.
-func (b *bench) measureReportsBesidePulls(ctx context.Context, f *fleet, dialer *swarm.Dialer, ours puller) (
-	[]figures.Row, error) {
-
-	rest, err := b.reportFor(ctx, f, dialer, b.floodLength/6)
-	if err != nil {
-		return nil, err
-	}
-	pulling, stop := context.WithCancel(ctx)
-	var group sync.WaitGroup
-	for i := range 4 {
-		group.Go(func() {
-			for pulling.Err() == nil {
-				_, _ = ours.pull(pulling, i, 0) // ends with pulling
-			}
-		})
-	}
-	busy, err := b.reportFor(ctx, f, dialer, b.floodLength/6)
-	stop()
-	group.Wait()
-	if err != nil {
-		return nil, err
-	}
-	return []figures.Row{figures.TimeRow("a report's p99 while 4 cells pull", percentile99(busy.kept), "at rest",
-		percentile99(rest.kept), 2)}, nil
 }
 
 // otherServer is a baseline that serves the blob.

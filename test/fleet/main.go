@@ -57,6 +57,8 @@ func runChild(ctx context.Context, role string) (err error) {
 		d = loadCommands()
 	case "flood":
 		d = floodCommands()
+	case "pull":
+		d = pullCommands()
 	case "stub":
 		d = stubCommands(ctx)
 	default:
