@@ -102,29 +102,41 @@ func announcementChannels(a announce.Status) markup.HTML {
 		"In words"}, rows)
 }
 
-// waitingForAnnouncement lists cells in which the announcement is not in force yet, and why.
+// waitingForAnnouncement lists cells in which the announcement is not in force yet, together where it is so for the same
+// reason.
 func waitingForAnnouncement(a announce.Status) markup.HTML {
-	var rows [][]markup.HTML
+	type reason struct{ state, why string }
+	var order []reason
+	waiting := map[reason][]string{} // names of cells
 	more := 0
 	for _, c := range a.Channels {
 		for _, cell := range c.Cells {
-			switch {
-			case cell.State == "on" || cell.State == "retired":
-			case len(rows) == pageRows:
-				more++
-			default:
-				rows = append(rows, []markup.HTML{link(Cell, cell.Cell),
-					ui.State(flagShape(string(cell.State)), string(cell.State)), ui.Text(words.OneLine(cell.Why))})
+			if cell.State == "on" || cell.State == "retired" {
+				continue
 			}
+			why := reason{string(cell.State), cell.Why}
+			if waiting[why] == nil {
+				if len(order) == pageRows {
+					more++
+					continue
+				}
+				order = append(order, why)
+			}
+			waiting[why] = append(waiting[why], cell.Cell)
 		}
 	}
-	if len(rows) == 0 {
+	if len(order) == 0 {
 		return ""
+	}
+	rows := make([][]markup.HTML, 0, len(order))
+	for _, why := range order {
+		rows = append(rows, []markup.HTML{ui.StateCount(flagShape(why.state), len(waiting[why]), why.state),
+			prose(words.OneLine(why.why)), some(Cell, waiting[why])})
 	}
 	rest := markup.HTML("")
 	if more > 0 {
-		rest = ui.Paragraph("soft", markup.Text(fmt.Sprintf("and %s more", ui.Thousands(more))))
+		rest = ui.Paragraph("soft", markup.Text(fmt.Sprintf("and %s more", ui.Counted(more, "cell"))))
 	}
-	return ui.Subheading("Cells that are not on") + ui.Table("Cells that are not on", []string{"Cell", "State", "Why"},
+	return ui.Subheading("Cells that are not on") + ui.Table("Cells that are not on", []string{"State", "Why", "Cells"},
 		rows) + rest
 }

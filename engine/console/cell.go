@@ -26,7 +26,7 @@ func renderCell(m *Model, p *Page, f Facts) {
 	p.Title = name
 	s := m.view.Observed.Cells[name]
 	p.add("headline", ui.Heading(name+" ", ui.State(string(c.Condition), string(c.Condition))),
-		ui.Paragraph("soft", "a cell of ", link(Channel, c.Channel)))
+		cellMessage(c), ui.Paragraph("soft", "a cell of ", link(Channel, c.Channel)))
 	p.add("actions", m.offersOfCell(c))
 	p.add("course", cellCourse(m, c))
 	p.add("why", cellWhy(m, name, f.Why))
@@ -34,8 +34,17 @@ func renderCell(m *Model, p *Page, f Facts) {
 	p.add("facts", ui.Subheading("Facts"), cellFacts(m, c, s))
 	p.add("owner", ownerDecisions(s))
 	p.add("failures", cellFailures(s))
+	p.add("exports", cellExports(f.Exported))
 	p.add("flags", cellFlags(m, name))
 	p.add("identity", ui.Subheading("Identity"), cellIdentity(m, name, s))
+}
+
+// cellMessage says what the cell says of itself, unless all is well.
+func cellMessage(c *view.CellStatus) markup.HTML {
+	if c.Message == "" || c.Condition == view.ConditionHealthy {
+		return ""
+	}
+	return ui.Paragraph("", markup.Text(words.OneLine(c.Message)))
 }
 
 // cellCourse shows what the cell runs, what it is on its way to, and what its channel is at.
@@ -70,7 +79,7 @@ func cellWhy(m *Model, name string, more []string) markup.HTML {
 	var lines []markup.HTML
 	for _, line := range append(e.Lines, more...) {
 		if !strings.HasPrefix(line, "  ") { // verdicts, which follow with their clocks
-			lines = append(lines, markup.Element("li", nil, markup.Text(line)))
+			lines = append(lines, markup.Element("li", nil, prose(line)))
 		}
 	}
 	return ui.Subheading("Why") + ui.Element("ol", "why", lines...) + verdicts(e.Blocked) +

@@ -69,14 +69,49 @@ func troubleOf(m *Model, channel string, r *plan.Progress) markup.HTML {
 	}
 	list("failing", "failed on "+r.Release, r.Failed)
 	list("silent", "stalled on "+r.Release, r.Stalled)
+	ill := illCells(m, channel)
 	if len(parts) == 0 {
-		return ""
+		if ill != "" {
+			ill = ui.Subheading("What is wrong") + ill
+		}
+		return ill
 	}
+	parts = append(parts, ill)
 	allowed := fmt.Sprintf("%d of %d allowed failures; one more than allowed stops the rollout",
 		len(r.Failed)+len(r.Stalled), r.Budget)
 	return ui.Subheading("What is wrong") + markup.Join(parts...) + ui.Paragraph("soft", markup.Text(allowed)) +
 		ui.Bar(max(r.Budget, len(r.Failed)+len(r.Stalled)), ui.Share{Class: "failing", N: len(r.Failed) +
 			len(r.Stalled)})
+}
+
+// illCells lists the cells of a channel that are failing, shut out or silent, with what they say.
+func illCells(m *Model, channel string) markup.HTML {
+	var items []markup.HTML
+	n := 0
+	for _, condition := range []view.Condition{view.ConditionFailing, view.ConditionShutOut, view.ConditionSilent} {
+		for _, c := range m.status().Cells {
+			if c.Channel != channel || c.Condition != condition {
+				continue
+			}
+			if n++; n > maxListed {
+				continue
+			}
+			says := markup.HTML("")
+			if c.Message != "" {
+				says = markup.Text(" – " + words.OneLine(c.Message))
+			}
+			items = append(items, ui.Element("li", "", ui.State(shapeOfCondition(condition), string(condition)),
+				ui.Element("span", "", link(Cell, c.Name), says)))
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	if more := n - len(items); more > 0 {
+		items = append(items, ui.Element("li", "", ui.Mark("none", ""), ui.Soft(fmt.Sprintf("and %s more",
+			ui.Thousands(more)))))
+	}
+	return ui.Element("ul", "verdicts", items...)
 }
 
 // wavesOf renders the waves of the head as columns, with the slots that are in use.
@@ -161,8 +196,8 @@ func waitingCells(m *Model, channel string, r *plan.Progress) markup.HTML {
 			until = ui.Instant(w.Until)
 		}
 		rows = append(rows, []markup.HTML{ui.Element("span", "gate", markup.Text(w.Gate)),
-			markup.Text(ui.Counted(len(w.Cells), "cell")), some(Cell, w.Cells[:min(len(w.Cells), 3)]),
-			markup.Text(words.OneLine(w.Reason)), until})
+			markup.Text(ui.Thousands(len(w.Cells))), some(Cell, w.Cells[:min(len(w.Cells), 3)]),
+			prose(words.OneLine(w.Reason)), until})
 	}
 	if len(rows) == 0 {
 		return ""

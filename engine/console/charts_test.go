@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/maintenance"
+	"github.com/sluice-cd/sluice/cells/telemetry"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/console"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
@@ -258,6 +259,42 @@ func TestPredictionsOfAnswersAndOfThePast(t *testing.T) {
 		page := render(v, "/ui/when")
 		if strings.Contains(page, "predicted: 1.1.0") || strings.Contains(page, "no instant") != (name != "past") {
 			t.Errorf("%s: %s", name, page)
+		}
+	}
+}
+
+// A cell's page has the last values that the cell exported and what is missing, as text.
+func TestExportsOfACell(t *testing.T) {
+	w := TwoChannels(t).ReportInstalled()
+	v := viewOf(w)
+	to := console.Address{Kind: console.Cell, Name: "acme"}
+	value := 12.5
+	e := &console.Exported{Until: Start, Received: Start.Add(time.Minute), Left: 3, Gaps: []cells.ExportGap{{From: Start,
+		To: Start.Add(time.Hour), Why: HostileText}}, Values: []telemetry.Line{
+		{At: Start, Metric: "workspaces", Labels: map[string]string{"class": HostileText}, Value: &value},
+		{At: Start, Metric: "start_seconds", Count: 4, Sum: 10},
+		{At: Start, Event: "import-failed", Fields: map[string]telemetry.Scalar{"rows": {Value: 7.0}}}}}
+	page := regionOf(v, to, console.Facts{Exported: e}, "exports")
+	wantSays(t, page, "exports", "workspaces", "12.5", "4, on average 2.5", "rows=7", "nothing came from", "and 3 more series")
+	if strings.Contains(page, "<evil") || strings.Contains(page, "\u202e") {
+		t.Errorf("hostile text: %s", page)
+	}
+	if page := regionOf(v, to, console.Facts{Exported: &console.Exported{}}, "exports"); page != "" {
+		t.Errorf("without exports: %s", page)
+	}
+}
+
+// Instants in sentences are shown as all others are; what only looks like one stays text.
+func TestInstantsInSentences(t *testing.T) {
+	w := TwoChannels(t).ReportInstalled()
+	w.Settle()
+	w.Report("acme", cells.StateUnhealthy)
+	w.Obs.Cells["acme"].Message = "no backup since 2026-11-01T03:04:05Z, next 2026-13-01T03:04:05Z <evil>"
+	page := regionOf(viewOf(w), console.Address{Kind: console.Cell, Name: "acme"}, console.Facts{}, "why")
+	for _, want := range []string{`<time datetime="2026-11-01T03:04:05Z">1 Nov 03:04 UTC</time>`,
+		"next 2026-13-01T03:04:05Z &lt;evil&gt;"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("%q is missing in %s", want, page)
 		}
 	}
 }

@@ -108,6 +108,7 @@ type Facts struct {
 	Why       []string         // further lines for a cell's page
 	Trial     *Trial           // of What if; nil: an empty form
 	Adoption  *adoption.Series // of the page's cells; nil: it is not known
+	Exported  *Exported        // of a cell's page; nil: it is not known
 	Events    []cells.Event    // of a cell's page: the newest that it reported, oldest first, at most MaxEvents
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -40,11 +41,38 @@ func version(name string) markup.HTML {
 
 // sentence returns a verdict: its gate, its reason, and its clock.
 func sentence(v channels.Verdict) markup.HTML {
-	parts := []markup.HTML{ui.Element("span", "gate", markup.Text(v.Gate)), " ", markup.Text(v.Reason)}
+	parts := []markup.HTML{ui.Element("span", "gate", markup.Text(v.Gate)), " ", prose(v.Reason)}
 	if !v.Until.IsZero() {
 		parts = append(parts, ui.Element("span", "until", " until ", ui.Instant(v.Until)))
 	}
 	return markup.Join(parts...)
+}
+
+// prose returns a sentence, with the instants in it as the page shows all others.
+func prose(text string) markup.HTML {
+	var parts []markup.HTML
+	for {
+		from, until, at := nextInstant(text)
+		if at.IsZero() {
+			return markup.Join(append(parts, markup.Text(text))...)
+		}
+		parts = append(parts, markup.Text(text[:from]), ui.Instant(at))
+		text = text[until:]
+	}
+}
+
+// nextInstant returns where the first instant of a text is, as words.FormatTime writes it; a zero at: there is none.
+func nextInstant(text string) (from, until int, at time.Time) {
+	const length = len("2006-01-02T15:04:05Z")
+	for ; from+length <= len(text); from++ {
+		if text[from+length-1] != 'Z' || text[from+10] != 'T' {
+			continue
+		}
+		if at, err := time.Parse("2006-01-02T15:04:05Z", text[from:from+length]); err == nil {
+			return from, from + length, at
+		}
+	}
+	return 0, 0, at
 }
 
 // verdicts lists verdicts, the first few of them.

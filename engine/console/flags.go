@@ -1,6 +1,9 @@
 package console
 
 import (
+	"bytes"
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -42,8 +45,7 @@ func kills(all []view.FlagKill) markup.HTML {
 		}
 		rows = append(rows, []markup.HTML{link(Flags, k.Flag), ui.State(shape, word),
 			markup.Join(markup.Text(fmt.Sprintf("%s of %s", ui.Thousands(k.Confirmed), ui.Thousands(k.Cells))),
-				ui.Bar(k.Cells, ui.Share{Class: "healthy", N: k.Confirmed},
-					ui.Share{Class: "failing", N: k.Cells - k.Confirmed})),
+				ui.Bar(k.Cells, ui.Share{Class: "healthy", N: k.Confirmed})),
 			markup.Text(words.OneLine(k.Reason)), ui.Text(k.By), some(Cell, k.Offline)})
 	}
 	if len(rows) == 0 {
@@ -79,13 +81,13 @@ func renderAnnouncements(m *Model) markup.HTML {
 		}
 		rows = append(rows, []markup.HTML{link(Announcements, a.Announcement.ID),
 			ui.State(announcementShape(a.State), string(a.State)), markup.Text(a.Announcement.Title), at,
-			markup.Text(a.Summary), ui.Text(a.Needs)})
+			markup.Text(cmp.Or(a.Needs, a.Summary))})
 	}
 	if len(rows) == 0 {
 		return ui.Subheading("Announcements") + ui.Paragraph("empty", "There are none.")
 	}
 	return ui.Subheading("Announcements") + ui.Table("Announcements", []string{"Announcement", "State", "Title", "When",
-		"In words", "Needs"}, rows)
+		"In words"}, rows)
 }
 
 func flagTable(x *view.FlagIndex, a Address, channels []string) markup.HTML {
@@ -145,18 +147,28 @@ func renderFlag(m *Model, p *Page) {
 		}
 		p.Found = true
 		s := x.Status(key)
-		p.add("headline", ui.Heading("Flag "+key), ui.Facts([2]markup.HTML{"Feature", ui.Text(s.Feature)},
-			[2]markup.HTML{"Announcements", some(Announcements, s.Announcements)}), confirmedLine(x.Kills(key)))
+		p.add("headline", ui.Heading("Flag "+key), confirmedLine(x.Kills(key)),
+			ui.Facts([2]markup.HTML{"Feature", ui.Text(s.Feature)},
+				[2]markup.HTML{"Announcements", some(Announcements, s.Announcements)}))
 		p.add("actions", offersOfFlag(key, s.Killed))
 		p.add("kills", kills(x.Kills(key)))
 		p.add("channels", flagInChannels(s))
 		whoSees(m, p)
 		if d := x.Definition(key); d != nil {
 			p.add("definition", ui.Subheading("Definition"), markup.Element("pre", markup.Attributes{"tabindex", "0"},
-				ui.Code(words.Clip(string(d.Encode()), 16<<10))))
+				ui.Code(words.Clip(indented(d.Encode()), 16<<10))))
 		}
 		p.add("cells", flagInCells(m, x, p.Address))
 	})
+}
+
+// indented returns JSON as people read it.
+func indented(text []byte) string {
+	var out bytes.Buffer
+	if json.Indent(&out, text, "", "  ") != nil {
+		return string(text)
+	}
+	return out.String()
 }
 
 func flagInChannels(s view.FlagStatus) markup.HTML {
@@ -186,8 +198,7 @@ func flagInChannels(s view.FlagStatus) markup.HTML {
 				ui.Share{Class: "shut-out", N: c.Cells["killed"]})})
 	}
 	return ui.Subheading("Where it is on") + ui.Table("Where it is on",
-		[]string{"Channel", "Announced", "When", "Cells",
-			"Share"}, rows)
+		[]string{"Channel", "Announced", "When", "Cells", "On"}, rows)
 }
 
 // flagShape returns the shape of a flag's state in a cell.

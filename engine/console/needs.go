@@ -213,7 +213,7 @@ func (m *Model) needsOfCells() (all []Need) {
 				n.Form, n.FormAs = actionOf("retry", "cell", names[0]), "Try again in "+names[0]
 			}
 			if c, ok := m.cellStatus(names[0]); ok && c.Message != "" {
-				n.Why = markup.Join(n.Why, markup.Text(": "+words.OneLine(c.Message)))
+				n.Why = markup.Join(n.Why, markup.Text(" – "+words.OneLine(c.Message)))
 			}
 			all = append(all, n)
 		}
@@ -240,12 +240,14 @@ func (m *Model) needsOfFlags() (all []Need) {
 	})
 	for _, a := range f.Plan.Announcements {
 		n := Need{Harm: harmDecision, Key: "announcement " + a.Announcement.ID + " " + string(a.State), Shape: "held",
-			Title: markup.Join("Announcement ", link(Announcements, a.Announcement.ID), markup.Text(" "+a.Needs)),
-			Why:   markup.Text(a.Summary), Command: words.Shell("sluice", "announce", "show", a.Announcement.ID)}
+			Title:   markup.Join("Announcement ", link(Announcements, a.Announcement.ID), " waits for a person"),
+			Why:     markup.Join(markup.Text(words.OneLine(a.Needs)), dueAt(a)),
+			Command: words.Shell("sluice", "announce", "show", a.Announcement.ID)}
 		switch {
 		case a.State == announce.Missed:
 			n.Harm, n.Shape = harmStopped, "failing"
 			n.Title = markup.Join("Announcement ", link(Announcements, a.Announcement.ID), " missed its time")
+			n.Why = markup.Text(words.OneLine(a.Summary))
 		case a.Needs == "":
 			continue
 		}
@@ -254,13 +256,25 @@ func (m *Model) needsOfFlags() (all []Need) {
 	return all
 }
 
+// dueAt says when an announcement is first published; nothing if no time is set.
+func dueAt(a announce.Status) markup.HTML {
+	first := firstTime(a)
+	if first.IsZero() {
+		return ""
+	}
+	return markup.Join("; due ", ui.Instant(first))
+}
+
 func needOfKill(k view.FlagKill) Need {
 	n := Need{Harm: harmKill, Key: fmt.Sprintf("kill %s %d", k.Flag, k.Confirmed), Shape: "failing",
 		Title: markup.Join("The kill of ", link(Flags, k.Flag), markup.Text(fmt.Sprintf(
 			" is confirmed by %s of %s", ui.Thousands(k.Confirmed), ui.Counted(k.Cells, "cell")))),
-		Command: words.Shell("sluice", "flag", "show", k.Flag)}
+		Why: markup.Text(words.OneLine(k.Reason)), Command: words.Shell("sluice", "flag", "show", k.Flag)}
+	if k.By != "" {
+		n.Why = markup.Join(n.Why, ui.Soft(" ("+k.By+")"))
+	}
 	if len(k.Offline) > 0 {
-		n.Why = markup.Join("out of contact: ", some(Cell, k.Offline))
+		n.Why = markup.Join(n.Why, " – out of contact: ", some(Cell, k.Offline))
 	}
 	if k.NotOff != "" {
 		n.Why = markup.Join(n.Why, markup.Text(" The flag gives all the same: "+words.OneLine(k.NotOff)))
@@ -284,8 +298,8 @@ func renderNeeds(m *Model, p *Page) {
 	for _, n := range all[:min(len(all), maxNeedsShown)] {
 		items = append(items, markup.Element("li", markup.Attributes{"class", "need", "tabindex", "-1", "data-key",
 			n.Key}, ui.Mark(n.Shape, harmWord(n.Harm)), ui.Element("div", "",
-			ui.Element("p", "need-title", n.Title), ui.Paragraph("need-why",
-				n.Why), ui.Command(n.Command), formLink(n))))
+			ui.Element("p", "need-title", n.Title), ui.Paragraph("need-why", n.Why),
+			ui.Element("div", "answers", formLink(n), ui.Command(n.Command)))))
 	}
 	if more := len(all) - len(items); more > 0 {
 		items = append(items, ui.Element("li", "soft", markup.Text(fmt.Sprintf("and %d more", more))))
@@ -298,8 +312,7 @@ func formLink(n Need) markup.HTML {
 	if n.Form == "" {
 		return ""
 	}
-	return ui.Paragraph("buttons", markup.Element("a", markup.Attributes{"class", "button", "href", n.Form},
-		markup.Text(n.FormAs+"…")))
+	return markup.Element("a", markup.Attributes{"class", "button", "href", n.Form}, markup.Text(n.FormAs+"…"))
 }
 
 func harmWord(harm int) string {

@@ -25,7 +25,7 @@ func renderNow(m *Model, p *Page) {
 // renderHeadline says in one sentence whether all is well, and what there is.
 func renderHeadline(m *Model) markup.HTML {
 	needs := m.needs()
-	first := ui.Heading("Everything is where it should be")
+	first := markup.Element("h1", nil, ui.Mark("healthy", ""), " Everything is where it should be")
 	if n := len(needs); n > 0 {
 		verb := " things need you"
 		if n == 1 {
@@ -33,13 +33,15 @@ func renderHeadline(m *Model) markup.HTML {
 		}
 		list := []markup.HTML{}
 		for _, need := range needs[:min(n, 3)] {
-			list = append(list, markup.Element("li", nil, ui.Mark(need.Shape, ""), ui.Element("span", "", need.Title)))
+			list = append(list, markup.Element("li", nil, ui.Mark(need.Shape, ""), ui.Element("span", "", need.Title),
+				ui.Element("span", "need-why", need.Why)))
 		}
 		if n > len(list) {
 			list = append(list, markup.Element("li", nil, ui.Mark("none", ""),
 				markup.Link(Address{Kind: Needs}.String(), fmt.Sprintf("and %d more", n-len(list)))))
 		}
-		first = markup.Element("h1", nil, markup.Link(Address{Kind: Needs}.String(), fmt.Sprint(n)+verb)) +
+		first = markup.Element("h1", nil, ui.Mark(needs[0].Shape, ""), " ",
+			markup.Link(Address{Kind: Needs}.String(), fmt.Sprint(n)+verb)) +
 			ui.Element("ul", "urgent", list...)
 	}
 	return first + renderSummary(m)
@@ -119,11 +121,10 @@ func howItCame(e *plan.EffectiveHead) string {
 	return "promoted"
 }
 
-// barOf draws the conditions of a channel's cells.
+// barOf draws the conditions of cells, in the order in which they are counted below.
 func barOf(counts map[view.Condition]int, whole int) markup.HTML {
 	shares := []ui.Share{}
-	for _, c := range []view.Condition{view.ConditionHealthy, view.ConditionUpdating, view.ConditionFailing,
-		view.ConditionShutOut, view.ConditionSilent, view.ConditionHeld, view.ConditionBehind, view.ConditionNew} {
+	for _, c := range conditions() {
 		shares = append(shares, ui.Share{Class: string(c), N: counts[c]})
 	}
 	return ui.Bar(whole, shares...)
@@ -204,7 +205,11 @@ func renderLadder(m *Model, caption string, releases []*plan.Release) markup.HTM
 		row := []markup.HTML{version(r.Version.String())}
 		for _, name := range head[1:min(len(head), maxListed+1)] {
 			w := m.whereabouts(name, r)
-			row = append(row, ui.State(w.shape, w.word))
+			is := ui.State(w.shape, w.word)
+			if w.shape == "passed" {
+				is = ui.Element("span", "past", is)
+			}
+			row = append(row, is)
 		}
 		if len(names) > maxListed {
 			n := 0

@@ -22,7 +22,9 @@ type offer struct {
 }
 
 // offered lists actions as links to their forms, which say whether the reader may.
-func offered(all ...offer) markup.HTML {
+func offered(all ...offer) markup.HTML { return listOffers("What you can do", all) }
+
+func listOffers(label string, all []offer) markup.HTML {
 	var items []markup.HTML
 	for _, o := range all {
 		a := actions.Find(o.name)
@@ -39,7 +41,7 @@ func offered(all ...offer) markup.HTML {
 	if len(items) == 0 {
 		return ""
 	}
-	return markup.Element("nav", markup.Attributes{"aria-label", "What you can do"},
+	return markup.Element("nav", markup.Attributes{"aria-label", label},
 		ui.Element("ul", "actions", items...))
 }
 
@@ -99,12 +101,11 @@ func (m *Model) offersOfRelease(r *plan.Release) markup.HTML {
 	}
 	all = append(all, offer{"promote", actions.Values{"release": name}, "Ask for it in a channel"},
 		offer{"hotfix", actions.Values{"release": name}, "Take it as a hotfix"})
-	word, lift := "quarantine", slices.ContainsFunc(m.view.Desired.Quarantine,
-		func(q channels.Quarantine) bool { return q.Release == name })
-	if lift {
-		word = "lift-quarantine"
+	last := offer{"quarantine", actions.Values{"release": name}, "Quarantine it"}
+	if slices.ContainsFunc(m.view.Desired.Quarantine, func(q channels.Quarantine) bool { return q.Release == name }) {
+		last.name, last.word = "lift-quarantine", "Lift its quarantine"
 	}
-	return offered(append(all, offer{name: word, values: actions.Values{"release": name}})...)
+	return offered(append(all, last)...)
 }
 
 // offersOfVerdict returns the actions that a person takes because of a verdict; none: time or the engine ends it.
@@ -137,8 +138,8 @@ func (m *Model) offersOfCell(c *view.CellStatus) markup.HTML {
 	} else {
 		all = append(all, offer{"pin", actions.Values{"cell": c.Name, "release": c.Release}, "Pin"})
 	}
-	all = append(all, offer{"hold", actions.Values{"channel": c.Channel, "cells": c.Name}, "Hold in its channel"},
-		offer{"move", v, "Move"})
+	all = append(all, offer{"hold", actions.Values{"channel": c.Channel, "cells": c.Name}, "Hold in its channel"})
+	seldom := []offer{{"move", v, "Move"}}
 	if view.AccessOf(m.view.Identity(c.Name)) == view.AccessGood {
 		all = append(all, offer{"revoke", v, "Shut out"})
 	}
@@ -147,10 +148,12 @@ func (m *Model) offersOfCell(c *view.CellStatus) markup.HTML {
 		if found := cell.Found; found != nil && found.Infrastructure != nil && found.Infrastructure.Exempt != "" {
 			all = append(all, offer{"end-exemption", v, "End the exemption"})
 		} else {
-			all = append(all, offer{"exempt", v, "Exempt from updates"})
+			seldom = append(seldom, offer{"exempt", v, "Exempt from updates"})
 		}
 	}
-	return offered(append(all, offer{"rename", v, "Rename"}, offer{"remove", v, "Remove"})...)
+	seldom = append(seldom, offer{"rename", v, "Rename"}, offer{"remove", v, "Remove"})
+	return offered(all...) + markup.Element("details", nil, markup.Element("summary", nil, "More actions"),
+		listOffers("More that you can do", seldom))
 }
 
 func offersOfFlag(key string, killed bool) markup.HTML {

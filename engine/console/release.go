@@ -50,7 +50,7 @@ func renderRelease(m *Model, p *Page, f Facts) {
 	if f.Notes != "" {
 		p.add("notes", ui.Subheading("Notes"), ui.Element("div", "notes", f.Notes))
 	}
-	p.add("facts", ui.Subheading("Facts"), releaseFacts(r))
+	p.add("facts", ui.Subheading("What it is"), releaseFacts(r))
 	p.add("images", renderImages(m, r))
 	p.add("soak", soakCharts(m, r))
 	p.add("decisions", decisionsOn(m, name))
@@ -64,9 +64,12 @@ func releaseLines(m *Model, name string) markup.HTML {
 	}
 	var lines []markup.HTML
 	for _, line := range e.Lines {
-		if !strings.HasPrefix(line, "  ") {
-			lines = append(lines, markup.Element("li", nil, markup.Text(line)))
+		if !strings.HasPrefix(line, "  ") && !strings.HasPrefix(line, name+", digest ") { // the heading and the facts say it
+			lines = append(lines, markup.Element("li", nil, prose(line)))
 		}
+	}
+	if len(lines) == 0 {
+		return ""
 	}
 	return ui.Element("ul", "why", lines...)
 }
@@ -99,9 +102,9 @@ func releaseInChannels(m *Model, r *plan.Release) markup.HTML {
 		cellsOf := ui.Soft("none")
 		if run > 0 {
 			filter := "channel:" + quoted(channel) + " release:" + quoted(name)
-			cellsOf = markup.Link(Address{Kind: Fleet, Filter: filter}.String(),
+			cellsOf = ui.Element("span", "whole", markup.Link(Address{Kind: Fleet, Filter: filter}.String(),
 				fmt.Sprintf("%s of %s, %s healthy", ui.Thousands(run), ui.Thousands(len(c.Cells)),
-					ui.Thousands(healthy)))
+					ui.Thousands(healthy))))
 		}
 		rows = append(rows, []markup.HTML{link(Channel, channel), ui.State(w.shape, w.word), since, left, cellsOf,
 			verdicts(m.blocked()[place{channel, name}])})

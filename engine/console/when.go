@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
@@ -38,22 +39,23 @@ func renderWhen(m *Model, p *Page) {
 			"flags turn on."))
 	p.add("choice", aheadForm(p.Address))
 	renderAhead(m, p)
-	renderPredictions(p, expected)
 	if len(all) == 0 {
+		renderPredictions(p, expected)
 		p.add("moments", ui.Paragraph("empty",
 			"Nothing is known to happen. What waits, waits for people, cells or commits."))
 		return
 	}
 	p.add("axis", renderAxis(m, all))
+	renderPredictions(p, expected)
 	var rows [][]markup.HTML
 	for _, x := range all[:min(len(all), pageRows)] {
 		when := ui.Instant(x.at)
 		if !x.until.IsZero() {
 			when = markup.Join(when, " to ", ui.Instant(x.until))
 		}
-		rows = append(rows, []markup.HTML{when, markup.Text(x.lane), x.what})
+		rows = append(rows, []markup.HTML{when, markup.Text(strings.TrimSuffix(x.lane, "s")), x.what})
 	}
-	p.add("moments", ui.Table("What happens when", []string{"When", "Kind", "What"}, rows))
+	p.add("moments", ui.Subheading("What happens when"), ui.Table("What happens when", []string{"When", "Kind", "What"}, rows))
 	if more := len(all) - pageRows; more > 0 {
 		p.add("more", ui.Paragraph("soft", markup.Text(fmt.Sprintf("and %s later", ui.Thousands(more)))))
 	}
@@ -163,7 +165,7 @@ func renderAxis(m *Model, all []moment) markup.HTML {
 		}
 		for _, x := range all[:min(len(all), pageRows)] {
 			if x.lane == lane {
-				t.Spans = append(t.Spans, ui.Span{From: x.at, Until: x.until, Class: class,
+				t.Spans = append(t.Spans, ui.Span{From: x.at, Until: x.until, Class: class, Inside: x.plain,
 					Title: x.plain + ", " + x.at.UTC().Format(time.RFC3339)})
 			}
 		}

@@ -219,9 +219,13 @@ func New(o Options) (*Server, error) {
 	})
 	rows, _ := o.Tokens.(consoleapi.Audit)         // a store has both; nil: there is no audit
 	events, _ := o.Journal.(consoleapi.CellEvents) // a store has both; nil: no cell's history is known
+	var exported consoleapi.CellExports
+	if o.Exports != nil {
+		exported = o.Exports
+	}
 	consolePages := consoleapi.New(consoleapi.Options{Views: o.Views, Repository: o.Repository, Journal: o.Journal,
 		Auth: a, Facts: o.Facts, History: o.History, Records: o.Records, Desk: o.Desk, Killer: o.Flags,
-		Committer: o.Committer, ConsoleAs: o.ConsoleAs, Audit: rows, Events: events, Dir: o.ContentDir,
+		Committer: o.Committer, ConsoleAs: o.ConsoleAs, Audit: rows, Events: events, Exports: exported, Dir: o.ContentDir,
 		Shutdown: s.shutdown, Log: o.Log})
 	probes := &probes{views: o.Views, maxUnreachable: o.MaxUnreachable,
 		checkStore: o.CheckStore, shutdown: s.shutdown}

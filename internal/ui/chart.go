@@ -43,7 +43,7 @@ type Span struct {
 	Class       string // of the style
 	Mark        string // of an instant: the shape of a state; empty: a dot
 	Thin        bool   // of a stretch: a line, not a bar
-	Inside      string // written in it if there is room
+	Inside      string // written in it, or beside an instant, if there is room
 	Title       string // shown to whoever points at it
 }
 
@@ -72,11 +72,26 @@ func (c *Chart) Render() markup.HTML {
 			parts = append(parts, name)
 		}
 		parts = append(parts, SVGLine("grid", ChartLeft, y, ChartRight, y))
-		for _, s := range t.Spans {
+		for k, s := range t.Spans {
 			parts = append(parts, c.renderSpan(s, y))
+			if s.Until.IsZero() && c.hasRoom(s, t.Spans[k+1:]) {
+				parts = append(parts, SVGText("", c.X(s.From)+besideDot, y+4, s.Inside))
+			}
 		}
 	}
 	return c.SVG(height, append(parts, c.nowLine(height))...)
+}
+
+// besideDot is how far from an instant its text begins.
+const besideDot = 10
+
+// hasRoom reports whether the text of an instant ends before what follows in its track begins.
+func (c *Chart) hasRoom(s Span, after []Span) bool {
+	end := ChartRight
+	if len(after) > 0 {
+		end = c.X(after[0].From) - besideDot
+	}
+	return s.Inside != "" && c.X(s.From)+besideDot+int(float64(utf8.RuneCountInString(s.Inside))*letterWidth) <= end
 }
 
 // Frame returns the labels of the axis, and a line for each.

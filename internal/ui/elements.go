@@ -12,7 +12,7 @@ func Shapes() [][2]string {
 	return [][2]string{
 		{"healthy", "M6 1a5 5 0 1 0 0 10a5 5 0 1 0 0-10z"},
 		{"updating", "M6 1a5 5 0 1 0 0 10a5 5 0 1 0 0-10zM6 2.6v6.8a3.4 3.4 0 1 0 0-6.8z"},
-		{"held", "M2 1h3v10H2zM7 1h3v10H7z"},
+		{"held", "M2.5 1h2.75v10H2.5zM6.75 1H9.5v10H6.75z"},
 		{"behind", "M10.5 1v10L2 6z"},
 		{"failing", "M6 .6L11.8 11.2H.2z"},
 		{"silent", "M6 1a5 5 0 1 0 0 10a5 5 0 1 0 0-10zM6 2.8a3.2 3.2 0 1 1 0 6.4a3.2 3.2 0 1 1 0-6.4z"},

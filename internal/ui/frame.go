@@ -52,12 +52,14 @@ const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 
 	"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; " +
 	"require-trusted-types-for 'script'; trusted-types console"
 
-// SecurityHeaders are what every answer to a browser has, by name.
-func SecurityHeaders() map[string]string {
-	return map[string]string{"Content-Security-Policy": contentSecurityPolicy, "X-Content-Type-Options": "nosniff",
-		"Referrer-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin",
-		"Cross-Origin-Resource-Policy": "same-origin"}
-}
+// SecurityHeaders are what every answer to a browser has. All answers share them: they are copied, and never changed.
+func SecurityHeaders() map[string][]string { return securityHeaders() }
+
+var securityHeaders = sync.OnceValue(func() map[string][]string {
+	return map[string][]string{"Content-Security-Policy": {contentSecurityPolicy}, "X-Content-Type-Options": {"nosniff"},
+		"Referrer-Policy": {"same-origin"}, "Cross-Origin-Opener-Policy": {"same-origin"},
+		"Cross-Origin-Resource-Policy": {"same-origin"}}
+})
 
 // Region is a part of a page that is replaced by itself.
 type Region struct {

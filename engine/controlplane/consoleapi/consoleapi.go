@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -42,6 +43,7 @@ type Options struct {
 	Facts      auth.Facts    // nil: there are none
 	Records    records.Store // nil: no adoption over time is shown
 	Events     CellEvents    // nil: no cell's history is shown but what its state has
+	Exports    CellExports   // nil: no cell's exports are shown
 	// History returns a copy of the release repository's history, up to the commit that was read last; nil: no policy
 	// is tried.
 	History   func() (*plan.History, error)
@@ -131,9 +133,7 @@ func (a *API) Routes(api.Docs) []api.Route {
 
 // secure sets the headers that every answer to a browser has.
 func secure(h http.Header) {
-	for name, value := range ui.SecurityHeaders() {
-		h.Set(name, value)
-	}
+	maps.Copy(h, ui.SecurityHeaders())
 	h.Set("Vary", "Accept-Encoding")
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/bulletin"
+	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -30,6 +31,11 @@ type Journal interface {
 // CellEvents returns at most limit of a cell's newest events, oldest first.
 type CellEvents interface {
 	Events(ctx context.Context, cell string, limit int) ([]cells.Event, error)
+}
+
+// CellExports returns what is kept of a cell's exports; the zero State: nothing.
+type CellExports interface {
+	Load(ctx context.Context, cell string) (exports.State, error)
 }
 
 // body is an answer with its ETag. It is compressed once, when a browser first asks for that.
@@ -203,15 +209,16 @@ type reader struct {
 	former     auth.Facts    // nil: there are none
 	records    records.Store // nil: no adoption is known
 	events     CellEvents    // nil: no history of cells is known
+	exports    CellExports   // nil: no cell's exports are known
 	notes      *bulletin.Renderer
 	log        zerolog.Logger
 }
 
 func newReader(o Options) *reader {
 	return &reader{repository: o.Repository, journal: o.Journal, former: o.Facts, records: o.Records,
-		events: o.Events,
-		notes:  bulletin.NewRenderer(),
-		log:    o.Log}
+		events: o.Events, exports: o.Exports,
+		notes: bulletin.NewRenderer(),
+		log:   o.Log}
 }
 
 // facts reads what one page needs. A release whose notes can't be read is shown without them.
@@ -255,6 +262,7 @@ func (r *reader) facts(ctx context.Context, v *view.View, a console.Address) (f 
 				f.Events, err = nil, nil
 			}
 		}
+		f.Exported = r.exported(ctx, v, a.Name)
 		refused, err := auth.FormerKeyRefused(ctx, r.former, a.Name)
 		if err != nil {
 			return f, err
@@ -265,4 +273,17 @@ func (r *reader) facts(ctx context.Context, v *view.View, a console.Address) (f 
 		}
 	}
 	return f, err
+}
+
+// exported returns what is kept of a cell's exports; nil if that can't be read, or there is nothing.
+func (r *reader) exported(ctx context.Context, v *view.View, cell string) *console.Exported {
+	if r.exports == nil || v.Desired.Cells[cell] == nil {
+		return nil
+	}
+	s, err := r.exports.Load(ctx, cell)
+	if err != nil {
+		r.log.Error().Err(err).Str("cell", cell).Msg("a cell's page is shown without its exports")
+		return nil
+	}
+	return &console.Exported{Until: s.At, Received: s.Received, Values: s.Values, Left: s.Left, Gaps: s.Gaps}
 }

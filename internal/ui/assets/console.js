@@ -19,7 +19,7 @@ function make(tag, attributes = {}, ...inside) {
 const changed = new Set(); // what is to be seen as fresh
 // patch makes a like b, and keeps every element that may stay: focus, selection and open details with it.
 function patch(a, b) {
-  for (const { name } of [...a.attributes]) if (!b.hasAttribute(name)) a.removeAttribute(name);
+  for (const { name } of [...a.attributes]) if (!b.hasAttribute(name) && name !== "open") a.removeAttribute(name);
   for (const { name, value } of b.attributes) if (a.getAttribute(name) !== value) a.setAttribute(name, value);
   const was = [...a.childNodes].filter((n) => !n.dataset?.mine), is = [...b.childNodes];
   is.forEach((n, i) => {
@@ -313,17 +313,16 @@ class Wall {
   draw() {
     if (!this.data) return;
     this.layout();
-    const { canvas, scale, size, columns } = this, mark = size - Math.round(2 * scale), across = columns * size;
+    const { canvas, scale, size, columns } = this, mark = size - Math.round(2 * scale);
     if (!this.sprites || this.drawn !== size) { this.sprites = this.sprite(mark); this.drawn = size; }
     canvas.width = this.width * scale;
     canvas.height = this.height * scale;
     canvas.style.height = this.height + "px";
     const g = canvas.getContext("2d");
-    g.scale(scale, scale);
-    g.font = "12px system-ui, sans-serif";
-    g.fillStyle = getComputedStyle(document.body).color;
+    // Pixels that are put after text was drawn make the browser paint the text first: all marks come before all names.
     for (const p of this.places) {
-      const strip = new ImageData(across, p.rows * size), pixels = new Uint32Array(strip.data.buffer);
+      const strip = new ImageData(Math.min(columns, p.g.states.length) * size, p.rows * size), across = strip.width;
+      const pixels = new Uint32Array(strip.data.buffer);
       for (let i = 0; i < p.g.states.length; i++) {
         const sprite = this.sprites[p.g.states.charCodeAt(i) - 97];
         let to = Math.floor(i / columns) * size * across + (i % columns) * size;
@@ -331,8 +330,11 @@ class Wall {
           for (let x = 0; x < mark; x++) pixels[to + x] = sprite[from++];
       }
       g.putImageData(strip, 0, Math.round(p.top * scale));
-      g.fillText(`${p.g.name} · ${p.g.cells.length}`, 0, p.top - 6);
     }
+    g.scale(scale, scale);
+    g.font = "12px system-ui, sans-serif";
+    g.fillStyle = getComputedStyle(document.body).color;
+    for (const p of this.places) g.fillText(`${p.g.name} · ${p.g.cells.length}`, 0, p.top - 6);
     this.point();
     canvas.dataset.drawn = this.sum;
   }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -120,6 +121,7 @@ func (s *Site) newRoutes() *http.ServeMux {
 	routes.HandleFunc("GET "+s.at.base+"{$}", s.serveOverview)
 	routes.HandleFunc("GET "+s.at.base+"live", s.serveLive)
 	routes.HandleFunc("GET "+s.at.base+"difference/{digest}", s.serveDifference)
+	routes.HandleFunc("GET "+s.at.base+"export/{name}", s.serveExport)
 	routes.HandleFunc("GET "+s.at.base+"do/{action}", s.serveForm)
 	routes.HandleFunc("POST "+s.at.base+"do/{action}", s.decide)
 	routes.HandleFunc("GET "+s.at.base+ui.AssetPath+"{version}/{name}", serveAsset)
@@ -137,9 +139,7 @@ func takeTime(w http.ResponseWriter) {
 
 // secure sets the headers that every answer to a browser has.
 func secure(h http.Header) {
-	for name, value := range ui.SecurityHeaders() {
-		h.Set(name, value)
-	}
+	maps.Copy(h, ui.SecurityHeaders())
 	h.Set("Cache-Control", "no-store")
 }
 
@@ -334,6 +334,9 @@ func (s *Site) decide(w http.ResponseWriter, r *http.Request) {
 		}
 		return err
 	})
+	if err == nil && a.after != nil {
+		err = a.after(s.options.Folder)
+	}
 	switch {
 	case errors.Is(err, errChanged):
 		f.notice = "Your decisions changed since this was shown. Look at it again."
