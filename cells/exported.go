@@ -9,6 +9,7 @@ import (
 
 // Bounds of how long the owner may have exports held.
 const (
+	MinHold     = time.Minute
 	DefaultHold = 15 * time.Minute
 	MaxHold     = 48 * time.Hour
 )

@@ -178,7 +178,7 @@ func exportHoldVerb(a *cli.App) *cobra.Command {
 		Short:   "Set how long a file waits before it leaves",
 		Example: `  sluice cell export hold 1h --state /var/lib/sluice`}
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) (err error) {
-		if hold, err = time.ParseDuration(args[0]); err != nil || hold < time.Minute || hold > cells.MaxHold {
+		if hold, err = time.ParseDuration(args[0]); err != nil || hold < cells.MinHold || hold > cells.MaxHold {
 			return cli.UsageError(cmd, "%q can't be a hold: it is from 1m to %s", args[0], cells.MaxHold)
 		}
 		return nil

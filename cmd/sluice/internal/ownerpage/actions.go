@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/owner"
 	"github.com/sluice-cd/sluice/internal/window"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -27,8 +28,10 @@ type action struct {
 	Name, Title, Effect string
 	fields              []field
 	fits                func(*State) bool // whether there is anything to do; nil: always
+	exports             bool              // it is about exports, and is offered beside them
 	// decide returns the decision for values that were typed, or what is wrong with them.
 	decide func(s *State, v url.Values, now time.Time) (owner.Decision, problems)
+	after  func(folder string) error // what is to be done in the state folder once it is decided; nil: nothing
 }
 
 // maxValue bounds what a field takes, in bytes.
@@ -39,7 +42,7 @@ func actions() []action {
 	always := func(d owner.Decision) func(*State, url.Values, time.Time) (owner.Decision, problems) {
 		return func(*State, url.Values, time.Time) (owner.Decision, problems) { return d, nil }
 	}
-	return []action{
+	return append([]action{
 		{Name: "approve", Title: "Approve a release", Effect: "The release may start here: exactly these bytes, by their " +
 			"digest. Where approval is not required, it may start without.",
 			fields: []field{{Name: "digest", Label: "Digest", Required: true, suggest: offeredDigests}},
@@ -61,7 +64,7 @@ func actions() []action {
 			fields: []field{{Name: "opens", Label: "Opens", Required: true,
 				Hint: "A cron line of five fields, such as " +
 					"0 22 * * SAT: minute, hour, day of month, month, day of week."},
-				{Name: "for", Label: "For how long", Required: true, Hint: "Such as 4h or 90m."},
+				{Name: "for", Label: "For how long", Required: true, Hint: "Such as 4h, 90m or 2d."},
 				{Name: "zone", Label: "Time zone", Hint: "Such as Europe/Berlin; without one, UTC."}},
 			decide: decideWindow},
 		{Name: "remove-window", Title: "Remove a window", Effect: "Without windows, something new may start at any time.",
@@ -75,7 +78,7 @@ func actions() []action {
 			fits:   func(s *State) bool { return !s.Decided.Approval }, decide: always(owner.RequireApproval(true))},
 		{Name: "approval-off", Title: "Require no approval", Effect: "Releases start without your approval.",
 			fits: func(s *State) bool { return s.Decided.Approval }, decide: always(owner.RequireApproval(false))},
-	}
+	}, exportActions()...)
 }
 
 // actionOf returns an action by its name; nil: there is none.
@@ -159,8 +162,8 @@ func decidePin(s *State, v url.Values, _ time.Time) (owner.Decision, problems) {
 func decideWindow(_ *State, v url.Values, now time.Time) (owner.Decision, problems) {
 	w := window.Window{Opens: v.Get("opens"), Zone: v.Get("zone")}
 	var err error
-	if w.For, err = time.ParseDuration(v.Get("for")); err != nil {
-		return owner.Decision{}, problems{"for": "This is no duration such as 4h or 90m."}
+	if w.For, err = words.ParseDuration(v.Get("for")); err != nil {
+		return owner.Decision{}, problems{"for": err.Error()}
 	}
 	wrong := problems{}
 	for _, one := range w.Compile() {

@@ -83,6 +83,7 @@ func overview(s *State, at place, done *outcome, now time.Time) *ui.Frame {
 	add("operations", anchor("maintenance", "Maintenance"), operations(s.Maintenance, s.Decided.Maintenance),
 		ui.Command(at.command("maintenance", "show")))
 	add("infrastructure", anchor("infrastructure", "Infrastructure"), infrastructure(s))
+	add("exports", anchor("exports", "What leaves this cell"), exported(s, at))
 	add("flags", anchor("flags", "Flags in force"), flagsInForce(s), ui.Command(at.command("flags")))
 	add("reports", anchor("reports", "What the vendor is told"), reports(s))
 	return framed(f, at, now)
@@ -92,7 +93,7 @@ func overview(s *State, at place, done *outcome, now time.Time) *ui.Frame {
 func framed(f *ui.Frame, at place, now time.Time) *ui.Frame {
 	var items []markup.HTML
 	for _, s := range [][3]string{{"offered", "Offered", "o"}, {"decided", "Decisions", "d"}, {"runs", "Runs", "r"},
-		{"maintenance", "Maintenance", "m"}, {"infrastructure", "Infrastructure", "i"}, {"flags", "Flags", "l"},
+		{"maintenance", "Maintenance", "m"}, {"infrastructure", "Infrastructure", "i"}, {"exports", "Exports", "e"}, {"flags", "Flags", "l"},
 		{"reports", "Reports", "t"}} {
 		items = append(items, markup.Element("li", nil, markup.Element("a",
 			markup.Attributes{"href", at.base + "#" + s[0], "data-key", s[2]}, markup.Text(s[1]))))
@@ -307,7 +308,7 @@ func windowTable(all []window.Window, at place, now time.Time) markup.HTML {
 func offers(s *State, at place) markup.HTML {
 	var items []markup.HTML
 	for _, a := range actions() {
-		if a.fits == nil || a.fits(s) {
+		if !a.exports && (a.fits == nil || a.fits(s)) {
 			items = append(items, markup.Element("li", nil, button("", at.action(a.Name), a.Title+"…")))
 		}
 	}

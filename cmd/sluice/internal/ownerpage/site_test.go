@@ -27,6 +27,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/ownerpage"
 	"github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/export"
 )
 
 // site is a served Site, with a browser that follows its address.
@@ -272,6 +273,46 @@ func TestR18TheOwnerDecidesOnThePage(t *testing.T) {
 	}
 }
 
+// The owner agrees on the page to what a release asks for, reads what waits, and stops all of it.
+func TestTheOwnerDecidesOnExports(t *testing.T) {
+	folder, _ := offering(t)
+	writeJSON(t, filepath.Join(folder, "export", "wish.json"), map[string]any{"release": "1.0.0", "list": export.List{
+		Metrics: []export.Metric{{Name: "workspaces", Type: export.Gauge}}}})
+	const file = "20261130T001200Z"
+	write(t, filepath.Join(folder, "export", file+".jsonl"), []byte(`{"metric":"workspaces","value":12}`+"\n"))
+	s := newSite(t, folder, unused).open()
+	_, first := s.get(s.base)
+	wantSays(t, first, "nothing leaves", "Asked for, and stays here until you agree + metric workspaces", file,
+		"Agree to what is asked for…")
+	if _, page := s.get(s.base + "do/approve-export?step=preview&release=0.9.0"); !strings.Contains(page,
+		"does not run here") {
+		t.Errorf("another release's list: %s", textOf(page))
+	}
+	for hold, want := range map[string]string{"soon": "no length of time", "10s": "from 1m to 48h", "3d": "from 1m to 48h"} {
+		if _, page := s.get(s.base + "do/hold-export?step=preview&hold=" + hold); !strings.Contains(page, want) {
+			t.Errorf("a hold of %s: %s", hold, textOf(page))
+		}
+	}
+	s.decide("approve-export", "release", "1.0.0")
+	s.decide("hold-export", "hold", "1h")
+	if o := s.owner(); o.Export == nil || o.Export.Hold != time.Hour || len(o.Export.Allowed.Metrics) != 1 {
+		t.Errorf("decided %+v", o.Export)
+	}
+	_, first = s.get(s.base)
+	wantSays(t, first, "leaves 1h after it was measured", "May leave metric workspaces")
+	if strings.Contains(first, "Agree to what is asked for…") {
+		t.Error("what was agreed to is asked for again")
+	}
+	_, page := s.get(s.base + "export/" + file)
+	wantSays(t, page, `{"metric":"workspaces","value":12}`, "sluice cell export show "+file)
+	s.decide("export-off")
+	_, first = s.get(s.base)
+	wantSays(t, first, "off: nothing leaves", "No file waits to leave")
+	if status, page := s.get(s.base + "export/" + file); status != http.StatusNotFound {
+		t.Errorf("a file that was removed: %d: %s", status, textOf(page))
+	}
+}
+
 // What was not shown is not done: decisions that changed meanwhile, offers that were withdrawn, and bad values.
 func TestWhatWasNotShownIsNotDone(t *testing.T) {
 	folder, next := offering(t)
@@ -298,7 +339,7 @@ func TestWhatWasNotShownIsNotDone(t *testing.T) {
 		"pause?step=preview&reason=+++":                                "It is missing",
 		"pin?step=preview&release=latest":                              "latest",
 		"add-window?step=preview&opens=x&for=4h":                       "five",
-		"add-window?step=preview&opens=0+9+*+*+*&for=soon":             "no duration",
+		"add-window?step=preview&opens=0+9+*+*+*&for=soon":             "no length of time",
 		"add-window?step=preview&opens=0+9+30+2+*&for=1h":              "never opens",
 		"add-window?step=preview&opens=0+9+*+*+*&for=1h&zone=Mars/One": "zone",
 		"remove-window?step=preview&number=7":                          `no window "7"`,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent"
+	"github.com/sluice-cd/sluice/cells/agent/exporter"
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/cells/owner"
@@ -25,6 +26,7 @@ type State struct {
 	Invalid     string       // why the owner's decisions can't be read; empty: they can
 	Reported    agent.Reported
 	Maintenance maintenance.State
+	Exports     Exports
 	Flags       *flagserver.InForce // nil: the cell received none
 	Faults      []string            // what else can't be read
 	Kept        map[releases.Digest]Kept
@@ -69,6 +71,10 @@ func (r *reader) read(now time.Time) *State {
 	s.Reported, err = agent.LoadReported(r.folder)
 	note(err)
 	s.Maintenance, err = agent.LoadMaintenance(r.folder, now)
+	note(err)
+	s.Exports.Wish, err = exporter.LoadWish(r.folder)
+	note(err)
+	s.Exports.Waiting, err = exporter.List(r.folder)
 	note(err)
 	s.Flags, err = flagserver.LoadInForce(r.folder)
 	note(err)
